@@ -1,0 +1,5 @@
+//! Quorate: a leaderless key-value store in which every key is linearizable.
+pub mod limits;
+#[cfg(feature = "server")]
+pub mod storage;
+pub mod types;

@@ -1,0 +1,93 @@
+//! Every bound of the system, and the arithmetic behind it.
+//!
+//! What an operator may want to change has its default here and its key in node.yml; the rest is fixed, because nodes
+//! that disagreed about it could not talk to each other.
+
+use std::time::Duration;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// The longest key. RocksDB holds keys whole in its indexes and filters, so that long ones cost memory on every node.
+pub const KEY_BYTES_MAX: usize = 4 * KIB;
+
+/// The largest value: what fits into [`MESSAGE_BYTES_MAX`] with a key, a stamp and their framing, and room to spare.
+pub const VALUE_BYTES_MAX: usize = 60 * MIB;
+
+/// The largest gRPC message that is read or written, by clients and peers alike.
+pub const MESSAGE_BYTES_MAX: usize = 64 * MIB;
+
+/// gRPC's default limit of many clients. Pages of a stream stay under it, with a quarter to spare for framing.
+pub const PAGE_BYTES_MAX: usize = 3 * MIB;
+
+/// The longest node id.
+pub const NODE_ID_BYTES_MAX: usize = 64;
+
+/// The most nodes of one cluster. The placement table scores each node for each slot: at 1,024 nodes that is 67 million
+/// hashes at start, about a second; [`crate::types::Member`] could count further.
+pub const NODES_MAX: usize = 1_024;
+
+/// The most replicas of one slot: a tally is a set of bits in a `u64`.
+pub const REPLICA_COUNT_MAX: usize = 63;
+
+/// How long an operation may take where the client gives no deadline.
+pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
+
+/// The longest deadline that is honoured: a client's `grpc-timeout` of a week would hold its permit for a week.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(60);
+
+/// An answer leaves this long before the client's deadline, so that it arrives before the client has given up: a tenth
+/// of the time given, within these two.
+pub const DEADLINE_MARGIN_MIN: Duration = Duration::from_millis(2);
+/// See [`DEADLINE_MARGIN_MIN`].
+pub const DEADLINE_MARGIN_MAX: Duration = Duration::from_millis(100);
+
+/// How many client requests one node works on at once, by default. Each holds a few hundred bytes beside its value; by
+/// Little's law 4,096 in flight at 20,000 a second is a fifth of a second of waiting, and more would only wait longer.
+pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 4_096;
+
+/// How many bytes of keys and values client requests may hold in one node at once, by default: four of the largest.
+pub const REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT: usize = 256 * MIB;
+
+/// The most bytes that wait to be sent to one peer; beyond it messages are dropped, as a network would, and sent anew
+/// or repaired by reads. Two of the largest messages, so that one never blocks the next.
+pub const LINK_QUEUE_BYTES_MAX: usize = 128 * MIB;
+
+/// What is packed into one message to a peer before the next one is begun. Large enough that framing and system calls
+/// cost nothing, small enough that one takes about a millisecond to encode.
+pub const LINK_BATCH_BYTES: usize = MIB;
+
+/// The most bytes of records that are kept for one peer that did not acknowledge them before the write was answered.
+/// The oldest go first; reads repair what is dropped.
+pub const STRAGGLER_BYTES_MAX: usize = 16 * MIB;
+
+/// The most bytes of records that one batch for the disk gathers before the next is begun. It bounds how long the
+/// first of them waits for the last.
+pub const PERSIST_BATCH_BYTES: usize = 16 * MIB;
+
+/// When an operation asks again those that have not answered; doubled each time, up to [`RESEND_AFTER_MAX`]. A link is a
+/// reliable stream, so that a message is only lost where a link or a peer was.
+pub const RESEND_AFTER: Duration = Duration::from_millis(250);
+/// See [`RESEND_AFTER`].
+pub const RESEND_AFTER_MAX: Duration = Duration::from_secs(2);
+
+/// The greatest counter of an epoch; the next stamp carries into a new, durable epoch. At a million writes a second an
+/// epoch lasts 9,000 years, so that carrying is a matter of correctness alone.
+pub const COUNTER_MAX: u64 = 1 << 58;
+
+/// How far an honest peer's counter may be ahead: it counts writes, and no cluster makes 2^48 of them (nine years of a
+/// million a second) while one of its nodes looks away. More is damage, and would use the clock up.
+pub const COUNTER_JUMP_MAX: u64 = 1 << 48;
+
+/// How far an honest peer's epoch may be ahead: it counts starts, and no node starts 2^32 times while another looks
+/// away.
+pub const EPOCH_JUMP_MAX: u64 = 1 << 32;
+
+/// How far an operator may raise a counter at once by Clock/Set or Node/Set.
+pub const OPERATOR_COUNTER_RAISE_MAX: u64 = 1 << 32;
+
+/// How far an operator may raise an epoch at once by Clock/Set or Node/Set.
+pub const OPERATOR_EPOCH_RAISE_MAX: u64 = 1 << 10;
+
+/// How long a node that was told to end waits for the requests in flight.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
