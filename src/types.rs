@@ -49,9 +49,7 @@ impl Key {
             return Err(KeyError::TooLong { bytes: bytes.len() });
         }
         if let Err(error) = std::str::from_utf8(&bytes) {
-            return Err(KeyError::NotUtf8 {
-                valid_up_to: error.valid_up_to(),
-            });
+            return Err(KeyError::NotUtf8 { valid_up_to: error.valid_up_to() });
         }
         Ok(Self(bytes))
     }
@@ -119,9 +117,7 @@ pub enum NodeIdError {
         id: String,
     },
     /// A character other than printable ASCII, or a space or comma.
-    #[error(
-        "node id {id:?} holds {character:?}: printable ASCII without spaces and commas is accepted"
-    )]
+    #[error("node id {id:?} holds {character:?}: printable ASCII without spaces and commas is accepted")]
     Character {
         /// The text.
         id: String,
@@ -140,10 +136,7 @@ impl NodeId {
             return Err(NodeIdError::Empty);
         }
         if let Some(character) = id.chars().find(|c| !c.is_ascii_graphic() || *c == ',') {
-            return Err(NodeIdError::Character {
-                id: id.to_owned(),
-                character,
-            });
+            return Err(NodeIdError::Character { id: id.to_owned(), character });
         }
         if id.len() > NODE_ID_BYTES_MAX {
             return Err(NodeIdError::TooLong { id: id.to_owned() });
@@ -241,12 +234,7 @@ impl fmt::Debug for Value {
             Self::Binary(bytes) => ("Binary", bytes),
         };
         let shown = &bytes[..bytes.len().min(32)];
-        write!(
-            f,
-            "{arm}({} bytes: {:?})",
-            bytes.len(),
-            String::from_utf8_lossy(shown)
-        )
+        write!(f, "{arm}({} bytes: {:?})", bytes.len(), String::from_utf8_lossy(shown))
     }
 }
 
@@ -307,10 +295,7 @@ impl Record {
     /// A record's mark: all of it but the content.
     #[must_use]
     pub fn mark(&self) -> Mark {
-        Mark {
-            stamp: self.stamp.clone(),
-            checksum: self.checksum,
-        }
+        Mark { stamp: self.stamp.clone(), checksum: self.checksum }
     }
 
     /// Whether the content is still what was written under `key`.
@@ -347,9 +332,7 @@ impl ClusterParameters {
     #[must_use]
     pub fn member(&self, id: &NodeId) -> Option<Member> {
         let index = self.node_ids.binary_search(id).ok()?;
-        Some(Member(
-            u16::try_from(index).expect("NODES_MAX keeps every index within a u16"),
-        ))
+        Some(Member(u16::try_from(index).expect("NODES_MAX keeps every index within a u16")))
     }
 
     /// The id of `member`.
@@ -360,8 +343,7 @@ impl ClusterParameters {
 
     /// All members, in the order of their ids.
     pub fn members(&self) -> impl Iterator<Item = Member> + use<> {
-        (0..u16::try_from(self.node_ids.len()).expect("NODES_MAX keeps every index within a u16"))
-            .map(Member)
+        (0..u16::try_from(self.node_ids.len()).expect("NODES_MAX keeps every index within a u16")).map(Member)
     }
 }
 
@@ -417,12 +399,7 @@ impl Meta {
     /// What a fresh folder of this name knows: nothing.
     #[must_use]
     pub fn fresh(identity: Identity) -> Self {
-        Self {
-            identity,
-            epoch: 0,
-            formed: false,
-            peers: std::collections::BTreeMap::new(),
-        }
+        Self { identity, epoch: 0, formed: false, peers: std::collections::BTreeMap::new() }
     }
 }
 

@@ -131,13 +131,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the disk fails, or what it gives is damaged (a record's checksum is verified here).
-    fn load(
-        &self,
-        slot: Slot,
-        key: &Key,
-        want: Want,
-        patience: Patience,
-    ) -> Result<Loaded, StoreError>;
+    fn load(&self, slot: Slot, key: &Key, want: Want, patience: Patience) -> Result<Loaded, StoreError>;
 
     /// Makes `batch` durable, whole or not at all. Waits for the disk.
     ///
@@ -156,12 +150,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the disk fails.
-    fn keys(
-        &self,
-        after: Option<&Cursor>,
-        prefix: &str,
-        bounds: PageBounds,
-    ) -> Result<KeysPage, StoreError>;
+    fn keys(&self, after: Option<&Cursor>, prefix: &str, bounds: PageBounds) -> Result<KeysPage, StoreError>;
 
     /// Numbers about itself.
     fn statistics(&self) -> StoreStatistics;

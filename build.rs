@@ -1,0 +1,24 @@
+//! Compiles api/api.proto to Rust, and to the descriptor set that server reflection answers from.
+//!
+//! protox compiles it in Rust: nobody needs a protoc on the machine. Source info is kept, because grpcurl's `describe`
+//! shows the comments from it.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::{env, fs};
+
+use prost_build::Config;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=api/api.proto");
+    let mut compiler = protox::Compiler::new(["api"])?;
+    compiler.include_source_info(true).include_imports(true).open_file("api.proto")?;
+    let out_dir = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out_dir.join("api.descriptors.bin"), compiler.encode_file_descriptor_set())?;
+
+    let mut prost = Config::new();
+    // Values arrive as slices of the buffer that the transport read them into, without a copy.
+    prost.bytes(["."]);
+    tonic_prost_build::configure().compile_fds_with_config(compiler.file_descriptor_set(), prost)?;
+    Ok(())
+}
