@@ -1,6 +1,14 @@
 //! Quorate: a leaderless key-value store in which every key is linearizable.
 pub mod api;
+#[cfg(feature = "server")]
+pub mod clock;
 pub mod limits;
+#[cfg(feature = "server")]
+pub mod placement;
+#[cfg(feature = "server")]
+pub mod protocol;
+#[cfg(feature = "server")]
+pub mod quorum;
 #[cfg(feature = "server")]
 pub mod storage;
 pub mod types;

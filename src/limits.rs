@@ -61,10 +61,6 @@ pub const LINK_BATCH_BYTES: usize = MIB;
 /// The oldest go first; reads repair what is dropped.
 pub const STRAGGLER_BYTES_MAX: usize = 16 * MIB;
 
-/// The most bytes of records that one batch for the disk gathers before the next is begun. It bounds how long the
-/// first of them waits for the last.
-pub const PERSIST_BATCH_BYTES: usize = 16 * MIB;
-
 /// When an operation asks again those that have not answered; doubled each time, up to [`RESEND_AFTER_MAX`]. A link is a
 /// reliable stream, so that a message is only lost where a link or a peer was.
 pub const RESEND_AFTER: Duration = Duration::from_millis(250);
