@@ -132,11 +132,8 @@ fn beginning(history: &[Operation], end: u64) -> Vec<Operation> {
 fn groups(history: &[Operation]) -> Vec<BTreeSet<usize>> {
     let mut values: BTreeMap<u64, BTreeSet<usize>> = BTreeMap::new();
     let mut groups = Vec::new();
-    let last_nothing = history
-        .iter()
-        .filter(|operation| operation.action == Action::Read { saw: None })
-        .filter_map(returned)
-        .max();
+    let last_nothing =
+        history.iter().filter(|operation| operation.action == Action::Read { saw: None }).filter_map(returned).max();
     for (i, operation) in history.iter().enumerate() {
         match operation.action {
             Action::Write { value } => {
