@@ -345,6 +345,8 @@ impl World {
         machine.paused_until = 0;
         machine.dies_after = None;
         machine.disk.broken = false;
+        self.links.forget(host);
+        let machine = &mut self.hosts[host.index()];
         let taken = std::mem::take(&mut machine.taken);
         let in_flight = machine.disk.in_flight.take();
         let hidden = machine.disk.hidden.take();
