@@ -479,7 +479,7 @@ impl Node {
         let Some(Operation { kind: Kind::Read(read), .. }) = self.operations.get(&id) else { return };
         let (slot, key, round) = (read.slot, read.key.clone(), read.round);
         let missing: Vec<Member> = read.tally.missing().collect();
-        let all_whole = read.is_fetching();
+        let all_whole = read.asks_for_all_of_it();
         let one_whole = if missing.contains(&self.me) {
             Some(self.me)
         } else {
@@ -513,11 +513,14 @@ impl Node {
     }
 
     fn ask_again(&mut self, id: OperationId, effects: &mut Vec<Effect>) {
-        let Some(operation) = self.operations.get(&id) else { return };
+        let Some(operation) = self.operations.get_mut(&id) else { return };
         effects.push(Effect::Note(Note::Resent));
-        match &operation.kind {
+        match &mut operation.kind {
             kind if kind.storing().is_some() => self.ask_to_store(id, effects),
-            Kind::Read(_) => self.ask_what_is_held(id, effects),
+            Kind::Read(read) => {
+                read.asks_again();
+                self.ask_what_is_held(id, effects);
+            }
             Kind::Write(write) if write.clock_rounds().is_empty() => {}
             Kind::Write(_) => self.awaiting_round.push(id),
         }
