@@ -779,9 +779,12 @@ impl World {
                 self.counters.count("operations with a minority dead");
             }
         }
+        let failed = result.is_err();
         self.clients.end(index, &result, self.now);
         let client = self.clients.operations[index].operation.client as usize;
-        let wait = self.within(self.plan.think);
+        // Who fails at once would otherwise spend the run's operations while nothing can succeed.
+        let patience = if failed { self.within((1_000, 60_000)) } else { 0 };
+        let wait = patience + self.within(self.plan.think);
         self.plan_in(wait, Event::Begin { client });
         self.next_phase_if_done();
     }
@@ -824,7 +827,9 @@ impl World {
                 && node.operations_under_way() + node.clock_rounds_under_way() > 0
             {
                 let (operations, rounds) = (node.operations_under_way(), node.clock_rounds_under_way());
-                self.is_wrong(format!("{host:?} holds {operations} operations and {rounds} clock rounds, asked by nobody"));
+                self.is_wrong(format!(
+                    "{host:?} holds {operations} operations and {rounds} clock rounds, asked by nobody"
+                ));
                 return;
             }
             match (machine.is_forgetful, unready) {
