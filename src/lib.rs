@@ -2,6 +2,10 @@
 pub mod api;
 #[cfg(feature = "server")]
 pub mod clock;
+#[cfg(feature = "server")]
+pub mod config;
+#[cfg(feature = "server")]
+pub mod data_folder;
 pub mod limits;
 #[cfg(feature = "server")]
 pub mod placement;

@@ -87,3 +87,24 @@ pub const OPERATOR_EPOCH_RAISE_MAX: u64 = 1 << 10;
 
 /// How long a node that was told to end waits for the requests in flight.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The most bytes of RocksDB's cache of uncompressed blocks, by default. Indexes and filters are in it too: at 10 bits
+/// a key, 10 million keys have 12 MiB of filters, which leaves most of it to data.
+pub const BLOCK_CACHE_BYTES_DEFAULT: usize = 256 * MIB;
+
+/// The most bytes of RocksDB's write buffers, by default, those being flushed included: two of the largest values, so
+/// that one can be flushed while the next is taken.
+pub const WRITE_BUFFER_BYTES_DEFAULT: usize = 128 * MIB;
+
+/// The largest node.yml or cluster.yml: [`NODES_MAX`] nodes take about 350 bytes each at most, and comments the rest.
+pub const CONFIG_BYTES_MAX: usize = MIB;
+
+/// How deep a node.yml or cluster.yml may be nested: they need four levels. The reader calls itself once per level.
+pub const CONFIG_DEPTH_MAX: usize = 16;
+
+/// The most nodes of a throw-away local cluster: they share one machine, and their metrics ports begin
+/// [`DEV_METRICS_PORT_DISTANCE`] above their ports.
+pub const DEV_NODES_MAX: usize = 100;
+
+/// How far above its port a node of a throw-away cluster serves metrics: 8001 and 9001, as in the examples.
+pub const DEV_METRICS_PORT_DISTANCE: u16 = 1_000;

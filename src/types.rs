@@ -431,6 +431,25 @@ impl Batch {
     }
 }
 
+/// When a write counts as kept, and may be acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Durability {
+    /// When the disk has it: it outlives a loss of power.
+    #[default]
+    Fsync,
+    /// When the operating system has it: it outlives the process, and is lost with the power or the kernel.
+    Os,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fsync => "fsync",
+            Self::Os => "os",
+        })
+    }
+}
+
 /// How much of a record is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Want {
