@@ -431,13 +431,15 @@ impl Batch {
     }
 }
 
-/// When a write counts as kept, and may be acknowledged.
+/// When a record counts as kept, so that it may be acknowledged. Epochs and what is known of peers are fsynced in either
+/// mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Durability {
-    /// When the disk has it: it outlives a loss of power.
+    /// Once it is fsynced: it outlives crashes of the process, of the system, and a loss of power.
     #[default]
     Fsync,
-    /// When the operating system has it: it outlives the process, and is lost with the power or the kernel.
+    /// Once the operating system has it: it outlives crashes of the process alone. **A loss of power or a crash of the
+    /// system takes acknowledged writes back**, and where it meets a majority of a key's replicas at once, they are lost.
     Os,
 }
 

@@ -7,7 +7,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What is accepted as a [`LocalAddress`], as an error says it.
-pub(super) const LOCAL_ACCEPTED: &str = "IP:PORT or :PORT (every interface) with a port from 1 to 65535, such as 127.0.0.1:8001 or \":8001\"";
+pub(super) const LOCAL_ACCEPTED: &str =
+    "IP:PORT or :PORT (every interface) with a port from 1 to 65535, such as 127.0.0.1:8001 or \":8001\"";
 
 /// What is accepted as a [`RemoteAddress`], as an error says it.
 pub(super) const REMOTE_ACCEPTED: &str = "HOST:PORT with a port from 1 to 65535, such as 10.0.0.1:8001 or \
@@ -28,36 +29,24 @@ impl LocalAddress {
     /// A port of 127.0.0.1. Port 0, which no file can give, lets the system pick one.
     #[must_use]
     pub fn loopback(port: u16) -> Self {
-        Self {
-            ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            port,
-        }
+        Self { ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port }
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
         if let Some(port) = text.strip_prefix(':') {
-            return Some(Self {
-                ip: None,
-                port: parse_port(port)?,
-            });
+            return Some(Self { ip: None, port: parse_port(port)? });
         }
         let (_, port) = text.rsplit_once(':')?;
         let port = parse_port(port)?;
         let address: SocketAddr = text.parse().ok()?;
-        Some(Self {
-            ip: Some(address.ip()),
-            port,
-        })
+        Some(Self { ip: Some(address.ip()), port })
     }
 
     /// The socket addresses to bind, in this order, until one succeeds. Every interface is `[::]`, which takes IPv4 too,
     /// and 0.0.0.0 on machines without IPv6.
     #[must_use]
     pub fn bind_candidates(&self) -> Vec<SocketAddr> {
-        let every = [
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        ];
+        let every = [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
         match self.ip {
             Some(ip) => vec![SocketAddr::new(ip, self.port)],
             None => every.map(|ip| SocketAddr::new(ip, self.port)).to_vec(),
@@ -100,19 +89,13 @@ impl RemoteAddress {
     /// A port of 127.0.0.1.
     #[must_use]
     pub fn loopback(port: u16) -> Self {
-        Self {
-            host: Ipv4Addr::LOCALHOST.to_string(),
-            port,
-        }
+        Self { host: Ipv4Addr::LOCALHOST.to_string(), port }
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         let port = parse_port(port)?;
-        let ip = match host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-        {
+        let ip = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(inner) => Some(IpAddr::V6(inner.parse().ok()?)),
             None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
         };
@@ -162,14 +145,10 @@ fn parse_port(text: &str) -> Option<u16> {
 /// label is a number is a mistyped IPv4 address.
 fn is_host_name(text: &str) -> bool {
     let is_label = |label: &str| {
-        let inner = label
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
         inner && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
     };
     let name = text.strip_suffix('.').unwrap_or(text);
     let last = name.rsplit('.').next().unwrap_or(name);
-    name.len() <= HOST_BYTES_MAX
-        && name.split('.').all(is_label)
-        && !last.bytes().all(|byte| byte.is_ascii_digit())
+    name.len() <= HOST_BYTES_MAX && name.split('.').all(is_label) && !last.bytes().all(|byte| byte.is_ascii_digit())
 }

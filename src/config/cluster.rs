@@ -37,14 +37,7 @@ impl ClusterConfig {
         let nodes = nodes(&mapping)?;
         let replica_count = replica_count(&mapping, nodes.len())?;
         let (node_ids, addresses) = nodes.into_iter().unzip();
-        Ok(Self {
-            parameters: ClusterParameters {
-                seed,
-                replica_count,
-                node_ids,
-            },
-            addresses,
-        })
+        Ok(Self { parameters: ClusterParameters { seed, replica_count, node_ids }, addresses })
     }
 
     /// Where `member` is reached.
@@ -60,37 +53,25 @@ fn nodes(cluster: &Mapping<'_>) -> Result<BTreeMap<NodeId, RemoteAddress>, Confi
         return Err(cluster.missing("nodes", ACCEPTED, None));
     };
     let mapping = cluster.below(entry, ACCEPTED)?;
-    let error = |problem| ConfigError {
-        place: mapping.place(Some(mapping.line), None),
-        problem,
-    };
+    let error = |problem| ConfigError { place: mapping.place(Some(mapping.line), None), problem };
     if mapping.entries.is_empty() {
         return Err(error(Problem::NoNodes));
     }
     if mapping.entries.len() > NODES_MAX {
-        return Err(error(Problem::TooManyNodes {
-            nodes: mapping.entries.len(),
-        }));
+        return Err(error(Problem::TooManyNodes { nodes: mapping.entries.len() }));
     }
     let mut nodes = BTreeMap::new();
     let mut owners: BTreeMap<RemoteAddress, NodeId> = BTreeMap::new();
     for entry in mapping.entries {
         let place = mapping.place(Some(entry.line), Some(&entry.key));
-        let id = NodeId::new(&entry.key).map_err(|error| ConfigError {
-            place,
-            problem: Problem::NodeId(error),
-        })?;
+        let id = NodeId::new(&entry.key).map_err(|error| ConfigError { place, problem: Problem::NodeId(error) })?;
         let node = mapping.below(entry, "{ remote_address: HOST:PORT }")?;
         node.refuse_unknown(&["remote_address"])?;
         let given = node.required("remote_address", REMOTE_ACCEPTED)?;
-        let address =
-            RemoteAddress::parse(&given.text).ok_or_else(|| given.refused(REMOTE_ACCEPTED))?;
+        let address = RemoteAddress::parse(&given.text).ok_or_else(|| given.refused(REMOTE_ACCEPTED))?;
         if let Some(owner) = owners.insert(address.clone(), id.clone()) {
             let owner = format!("node {owner}");
-            return Err(given.error(Problem::AddressTaken {
-                address: given.text.clone(),
-                owner,
-            }));
+            return Err(given.error(Problem::AddressTaken { address: given.text.clone(), owner }));
         }
         nodes.insert(id, address);
     }
@@ -99,11 +80,7 @@ fn nodes(cluster: &Mapping<'_>) -> Result<BTreeMap<NodeId, RemoteAddress>, Confi
 
 fn replica_count(cluster: &Mapping<'_>, nodes: usize) -> Result<usize, ConfigError> {
     let max = nodes.min(REPLICA_COUNT_MAX);
-    let why = if nodes <= REPLICA_COUNT_MAX {
-        "the number of nodes"
-    } else {
-        "the most that one slot can have"
-    };
+    let why = if nodes <= REPLICA_COUNT_MAX { "the number of nodes" } else { "the most that one slot can have" };
     let accepted = format!("a whole number from 1 to {max}, {why}");
     let given = cluster.required("replica_count", &accepted)?;
     let number = given.whole_number(1, max as u64, accepted.as_str())?;

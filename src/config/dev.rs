@@ -60,47 +60,19 @@ pub fn dev(plan: &DevPlan) -> Result<Vec<Config>, DevPlanError> {
     let count = u16::try_from(nodes).expect("DEV_NODES_MAX is a u16");
     let max = u16::MAX - DEV_METRICS_PORT_DISTANCE - (count - 1);
     if !(1..=max).contains(&plan.port) {
-        return Err(DevPlanError::Port {
-            port: plan.port,
-            max,
-            nodes,
-        });
+        return Err(DevPlanError::Port { port: plan.port, max, nodes });
     }
     let mut members: Vec<(NodeId, u16)> = (0..count)
-        .map(|index| {
-            (
-                NodeId::new(&(index + 1).to_string()).expect("a number is an id"),
-                plan.port + index,
-            )
-        })
+        .map(|index| (NodeId::new(&(index + 1).to_string()).expect("a number is an id"), plan.port + index))
         .collect();
-    let node_configs: Vec<NodeConfig> = members
-        .iter()
-        .map(|(id, port)| node(plan, id, *port))
-        .collect();
+    let node_configs: Vec<NodeConfig> = members.iter().map(|(id, port)| node(plan, id, *port)).collect();
     // Members are in the order of their ids, where 10 comes before 2.
     members.sort();
-    let addresses = members
-        .iter()
-        .map(|(_, port)| RemoteAddress::loopback(*port))
-        .collect();
+    let addresses = members.iter().map(|(_, port)| RemoteAddress::loopback(*port)).collect();
     let node_ids = members.into_iter().map(|(id, _)| id).collect();
-    let parameters = ClusterParameters {
-        seed: 0,
-        replica_count: nodes.min(3),
-        node_ids,
-    };
-    let cluster = ClusterConfig {
-        parameters,
-        addresses,
-    };
-    Ok(node_configs
-        .into_iter()
-        .map(|node| Config {
-            node,
-            cluster: cluster.clone(),
-        })
-        .collect())
+    let parameters = ClusterParameters { seed: 0, replica_count: nodes.min(3), node_ids };
+    let cluster = ClusterConfig { parameters, addresses };
+    Ok(node_configs.into_iter().map(|node| Config { node, cluster: cluster.clone() }).collect())
 }
 
 fn node(plan: &DevPlan, id: &NodeId, port: u16) -> NodeConfig {
@@ -108,10 +80,6 @@ fn node(plan: &DevPlan, id: &NodeId, port: u16) -> NodeConfig {
         local_metrics_address: Some(LocalAddress::loopback(port + DEV_METRICS_PORT_DISTANCE)),
         durability: plan.durability,
         operator_writes: true,
-        ..NodeConfig::local(
-            id.clone(),
-            LocalAddress::loopback(port),
-            plan.data_dir.join(id.as_str()),
-        )
+        ..NodeConfig::local(id.clone(), LocalAddress::loopback(port), plan.data_dir.join(id.as_str()))
     }
 }

@@ -111,9 +111,7 @@ pub enum Problem {
         accepted: Vec<&'static str>,
     },
     /// The other kind of file.
-    #[error(
-        "this is a {found} file where a {expected} file is expected: give node.yml first, cluster.yml second"
-    )]
+    #[error("this is a {found} file where a {expected} file is expected: give node.yml first, cluster.yml second")]
     OtherKind {
         /// The top-level key it should have.
         expected: &'static str,
@@ -175,10 +173,7 @@ pub enum Problem {
         nodes: usize,
     },
     /// One address for two purposes.
-    #[error(
-        "{} is already the address of {owner}: give one of its own",
-        shown(address)
-    )]
+    #[error("{} is already the address of {owner}: give one of its own", shown(address))]
     AddressTaken {
         /// The address.
         address: String,
@@ -213,11 +208,7 @@ const SHOWN_CHARACTERS_MAX: usize = 80;
 
 fn listed<T: ToString>(accepted: &[T]) -> String {
     let verb = if accepted.len() == 1 { "is" } else { "are" };
-    let mut names: Vec<String> = accepted
-        .iter()
-        .take(LISTED_MAX)
-        .map(ToString::to_string)
-        .collect();
+    let mut names: Vec<String> = accepted.iter().take(LISTED_MAX).map(ToString::to_string).collect();
     if accepted.len() > LISTED_MAX {
         names.push(format!("… ({} in all)", accepted.len()));
     }
@@ -225,9 +216,7 @@ fn listed<T: ToString>(accepted: &[T]) -> String {
 }
 
 fn guess(nearest: Option<&str>) -> String {
-    nearest
-        .map(|nearest| format!(" (did you mean {nearest}?)"))
-        .unwrap_or_default()
+    nearest.map(|nearest| format!(" (did you mean {nearest}?)")).unwrap_or_default()
 }
 
 /// `text` in quotes, escaped, and cut where it is long.

@@ -15,26 +15,15 @@ pub(super) struct Given {
 impl Given {
     /// The error that the text is not what is `accepted`.
     pub(super) fn refused(&self, accepted: impl Into<String>) -> ConfigError {
-        self.error(Problem::Value {
-            found: self.text.clone(),
-            accepted: accepted.into(),
-        })
+        self.error(Problem::Value { found: self.text.clone(), accepted: accepted.into() })
     }
 
     pub(super) fn error(&self, problem: Problem) -> ConfigError {
-        ConfigError {
-            place: self.place.clone(),
-            problem,
-        }
+        ConfigError { place: self.place.clone(), problem }
     }
 
     /// The text as a whole number in decimal digits.
-    pub(super) fn whole_number(
-        &self,
-        min: u64,
-        max: u64,
-        accepted: impl Into<String>,
-    ) -> Result<u64, ConfigError> {
+    pub(super) fn whole_number(&self, min: u64, max: u64, accepted: impl Into<String>) -> Result<u64, ConfigError> {
         let digits = self.text.bytes().all(|byte| byte.is_ascii_digit());
         // A leading zero is octal to some readers of YAML and decimal to others.
         let ambiguous = self.text.len() > 1 && self.text.starts_with('0');
@@ -67,13 +56,7 @@ impl<'a> Mapping<'a> {
         let has = |key| top.entries.iter().any(|entry| entry.key == key);
         if !has(kind) && has(other) {
             let place = top.place(Some(root.line), None);
-            return Err(ConfigError {
-                place,
-                problem: Problem::OtherKind {
-                    expected: kind,
-                    found: other,
-                },
-            });
+            return Err(ConfigError { place, problem: Problem::OtherKind { expected: kind, found: other } });
         }
         top.refuse_unknown(&[kind])?;
         let Some(entry) = top.entry(kind) else {
@@ -83,20 +66,12 @@ impl<'a> Mapping<'a> {
     }
 
     /// The whole file as a mapping.
-    pub(super) fn root(
-        file: &'a Path,
-        root: &'a Node,
-        accepted: &str,
-    ) -> Result<Self, ConfigError> {
+    pub(super) fn root(file: &'a Path, root: &'a Node, accepted: &str) -> Result<Self, ConfigError> {
         Self::of(file, Vec::new(), root.line, root, accepted)
     }
 
     /// The mapping under `entry`, which is one of this mapping's.
-    pub(super) fn below(
-        &self,
-        entry: &'a Entry,
-        accepted: &str,
-    ) -> Result<Mapping<'a>, ConfigError> {
+    pub(super) fn below(&self, entry: &'a Entry, accepted: &str) -> Result<Mapping<'a>, ConfigError> {
         let mut path = self.path.clone();
         path.push(&entry.key);
         Self::of(self.file, path, entry.line, &entry.value, accepted)
@@ -110,26 +85,11 @@ impl<'a> Mapping<'a> {
         accepted: &str,
     ) -> Result<Self, ConfigError> {
         match &node.value {
-            Value::Mapping(entries) => Ok(Self {
-                file,
-                path,
-                line,
-                entries,
-            }),
+            Value::Mapping(entries) => Ok(Self { file, path, line, entries }),
             other => {
-                let place = Place::File {
-                    file: file.to_owned(),
-                    line: Some(line),
-                    path: yaml::path_of(&path),
-                };
+                let place = Place::File { file: file.to_owned(), line: Some(line), path: yaml::path_of(&path) };
                 let accepted = format!("accepted is {accepted}");
-                Err(ConfigError {
-                    place,
-                    problem: Problem::Shape {
-                        found: other.name(),
-                        accepted,
-                    },
-                })
+                Err(ConfigError { place, problem: Problem::Shape { found: other.name(), accepted } })
             }
         }
     }
@@ -141,47 +101,23 @@ impl<'a> Mapping<'a> {
 
     /// Refuses the first key that is not one of `accepted`.
     pub(super) fn refuse_unknown(&self, accepted: &[&'static str]) -> Result<(), ConfigError> {
-        let Some(entry) = self
-            .entries
-            .iter()
-            .find(|entry| !accepted.contains(&entry.key.as_str()))
-        else {
+        let Some(entry) = self.entries.iter().find(|entry| !accepted.contains(&entry.key.as_str())) else {
             return Ok(());
         };
         let place = self.place(Some(entry.line), Some(&entry.key));
         let nearest = nearest(&entry.key, accepted.iter().copied());
-        Err(ConfigError {
-            place,
-            problem: Problem::UnknownKey {
-                nearest,
-                accepted: accepted.to_vec(),
-            },
-        })
+        Err(ConfigError { place, problem: Problem::UnknownKey { nearest, accepted: accepted.to_vec() } })
     }
 
     /// The single value under `entry`, which is one of this mapping's.
     pub(super) fn given(&self, entry: &Entry, accepted: &str) -> Result<Given, ConfigError> {
         let place = self.place(Some(entry.line), Some(&entry.key));
         match &entry.value.value {
-            Value::Scalar(text) => Ok(Given {
-                text: text.clone(),
-                place,
-            }),
-            Value::Null => Err(ConfigError {
-                place,
-                problem: Problem::NoValue {
-                    accepted: accepted.to_owned(),
-                },
-            }),
+            Value::Scalar(text) => Ok(Given { text: text.clone(), place }),
+            Value::Null => Err(ConfigError { place, problem: Problem::NoValue { accepted: accepted.to_owned() } }),
             other => {
                 let accepted = format!("give {accepted}");
-                Err(ConfigError {
-                    place,
-                    problem: Problem::Shape {
-                        found: other.name(),
-                        accepted,
-                    },
-                })
+                Err(ConfigError { place, problem: Problem::Shape { found: other.name(), accepted } })
             }
         }
     }
@@ -195,30 +131,15 @@ impl<'a> Mapping<'a> {
     }
 
     /// The error that `key` is not there.
-    pub(super) fn missing(
-        &self,
-        key: &str,
-        accepted: &str,
-        variable: Option<String>,
-    ) -> ConfigError {
+    pub(super) fn missing(&self, key: &str, accepted: &str, variable: Option<String>) -> ConfigError {
         let place = self.place(Some(self.line), Some(key));
-        ConfigError {
-            place,
-            problem: Problem::MissingKey {
-                accepted: accepted.to_owned(),
-                variable,
-            },
-        }
+        ConfigError { place, problem: Problem::MissingKey { accepted: accepted.to_owned(), variable } }
     }
 
     /// A place in this mapping, or the mapping itself.
     pub(super) fn place(&self, line: Option<usize>, key: Option<&str>) -> Place {
         let keys: Vec<&str> = self.path.iter().copied().chain(key).collect();
-        Place::File {
-            file: self.file.to_owned(),
-            line,
-            path: yaml::path_of(&keys),
-        }
+        Place::File { file: self.file.to_owned(), line, path: yaml::path_of(&keys) }
     }
 }
 
@@ -229,13 +150,7 @@ pub(super) fn nearest<N: AsRef<str>>(text: &str, names: impl Iterator<Item = N>)
         return None;
     }
     let text = text.to_ascii_lowercase();
-    let scored = names.map(|name| {
-        (
-            strsim::osa_distance(&text, &name.as_ref().to_ascii_lowercase()),
-            name,
-        )
-    });
+    let scored = names.map(|name| (strsim::osa_distance(&text, &name.as_ref().to_ascii_lowercase()), name));
     let near = scored.filter(|(distance, name)| distance * 3 <= name.as_ref().len());
-    near.min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
+    near.min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }

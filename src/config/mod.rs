@@ -72,10 +72,7 @@ impl Config {
     /// When the two were put together by hand and the node is not in the cluster.
     #[must_use]
     pub fn member(&self) -> Member {
-        self.cluster
-            .parameters
-            .member(&self.node.id)
-            .expect("a node that was parsed is one of its cluster")
+        self.cluster.parameters.member(&self.node.id).expect("a node that was parsed is one of its cluster")
     }
 }
 
@@ -109,24 +106,9 @@ impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Node { id } => write!(f, "node {id}"),
-            Self::Cluster {
-                nodes,
-                replica_count,
-            } => {
-                write!(
-                    f,
-                    "cluster of {nodes} {}",
-                    if *nodes == 1 { "node" } else { "nodes" }
-                )?;
-                write!(
-                    f,
-                    ", {replica_count} {}",
-                    if *replica_count == 1 {
-                        "replica"
-                    } else {
-                        "replicas"
-                    }
-                )
+            Self::Cluster { nodes, replica_count } => {
+                write!(f, "cluster of {nodes} {}", if *nodes == 1 { "node" } else { "nodes" })?;
+                write!(f, ", {replica_count} {}", if *replica_count == 1 { "replica" } else { "replicas" })
             }
         }
     }
@@ -156,31 +138,18 @@ pub fn check(files: &[File<'_>]) -> Vec<FileReport> {
             Ok(Read::Node(node, id_place)) => {
                 let taken = match owners.insert(&node.id, file.name) {
                     Some(other) if other != file.name => {
-                        let problem = Problem::IdTaken {
-                            id: node.id.clone(),
-                            other: other.to_owned(),
-                        };
-                        Err(ConfigError {
-                            place: id_place.clone(),
-                            problem,
-                        })
+                        let problem = Problem::IdTaken { id: node.id.clone(), other: other.to_owned() };
+                        Err(ConfigError { place: id_place.clone(), problem })
                     }
                     _ => Ok(()),
                 };
                 let in_all = |()| {
-                    clusters.iter().try_for_each(|(name, cluster)| {
-                        require_member(&node.id, id_place, name, cluster)
-                    })
+                    clusters.iter().try_for_each(|(name, cluster)| require_member(&node.id, id_place, name, cluster))
                 };
-                taken.and_then(in_all).map(|()| Checked::Node {
-                    id: node.id.clone(),
-                })
+                taken.and_then(in_all).map(|()| Checked::Node { id: node.id.clone() })
             }
         };
-        reports.push(FileReport {
-            file: file.name.to_owned(),
-            outcome,
-        });
+        reports.push(FileReport { file: file.name.to_owned(), outcome });
     }
     reports
 }
@@ -215,13 +184,6 @@ fn require_member(
         return Ok(());
     }
     let accepted = cluster.node_ids.clone();
-    let problem = Problem::NotInCluster {
-        id: id.clone(),
-        cluster: cluster_name.to_owned(),
-        accepted,
-    };
-    Err(ConfigError {
-        place: id_place.clone(),
-        problem,
-    })
+    let problem = Problem::NotInCluster { id: id.clone(), cluster: cluster_name.to_owned(), accepted };
+    Err(ConfigError { place: id_place.clone(), problem })
 }

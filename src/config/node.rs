@@ -9,9 +9,8 @@ use super::error::{ConfigError, Place, Problem};
 use super::fields::{Given, Mapping, nearest};
 use super::{File, yaml};
 use crate::limits::{
-    BLOCK_CACHE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, NODE_ID_BYTES_MAX,
-    REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT,
-    WRITE_BUFFER_BYTES_DEFAULT,
+    BLOCK_CACHE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, NODE_ID_BYTES_MAX, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
+    REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
 use crate::types::{Durability, NodeId};
 
@@ -94,11 +93,7 @@ pub(super) fn parse_with_place(
         id: NodeId::new(&id.text).map_err(|error| id.error(Problem::NodeId(error)))?,
         local_address: local_address(&raw.required("local_address", LOCAL_ACCEPTED)?)?,
         local_metrics_address: match raw.optional("local_metrics_address", LOCAL_ACCEPTED)? {
-            Some(given)
-                if given.text.is_empty() && matches!(given.place, Place::Variable { .. }) =>
-            {
-                None
-            }
+            Some(given) if given.text.is_empty() && matches!(given.place, Place::Variable { .. }) => None,
             Some(given) => Some(local_address(&given)?),
             None => None,
         },
@@ -135,10 +130,7 @@ pub(super) fn parse_with_place(
     if config.local_metrics_address == Some(config.local_address) {
         let given = raw.required("local_metrics_address", LOCAL_ACCEPTED)?;
         let owner = "the node itself (local_address)".to_owned();
-        return Err(given.error(Problem::AddressTaken {
-            address: given.text.clone(),
-            owner,
-        }));
+        return Err(given.error(Problem::AddressTaken { address: given.text.clone(), owner }));
     }
     Ok((config, id.place))
 }
@@ -164,15 +156,12 @@ const BYTES_SMALLEST: usize = 1 << 20;
 /// As a bound it catches a slip; no machine we know of has more to give.
 const BYTES_LARGEST: usize = 1 << 40;
 
-const DATA_DIR_ACCEPTED: &str =
-    "the path of a folder, absolute or relative to this file, such as ./data/1";
+const DATA_DIR_ACCEPTED: &str = "the path of a folder, absolute or relative to this file, such as ./data/1";
 const DURABILITY_ACCEPTED: &str = "fsync or os";
 const FLAG_ACCEPTED: &str = "true or false";
 
 fn id_accepted() -> String {
-    format!(
-        "1 to {NODE_ID_BYTES_MAX} printable ASCII characters without spaces and commas, such as \"1\""
-    )
+    format!("1 to {NODE_ID_BYTES_MAX} printable ASCII characters without spaces and commas, such as \"1\"")
 }
 
 /// The keys of the file and the variables above them, not yet judged.
@@ -191,43 +180,22 @@ struct Variable {
 impl Raw<'_> {
     fn optional(&self, key: &str, accepted: &str) -> Result<Option<Given>, ConfigError> {
         if let Some(variable) = self.variables.get(key) {
-            let place = Place::Variable {
-                name: variable.name.clone(),
-            };
+            let place = Place::Variable { name: variable.name.clone() };
             return match variable.value.to_str() {
-                Some(text) => Ok(Some(Given {
-                    text: text.to_owned(),
-                    place,
-                })),
-                None => Err(ConfigError {
-                    place,
-                    problem: Problem::NotUtf8 {
-                        accepted: accepted.to_owned(),
-                    },
-                }),
+                Some(text) => Ok(Some(Given { text: text.to_owned(), place })),
+                None => Err(ConfigError { place, problem: Problem::NotUtf8 { accepted: accepted.to_owned() } }),
             };
         }
-        self.mapping
-            .entry(key)
-            .map(|entry| self.mapping.given(entry, accepted))
-            .transpose()
+        self.mapping.entry(key).map(|entry| self.mapping.given(entry, accepted)).transpose()
     }
 
     fn required(&self, key: &str, accepted: impl AsRef<str>) -> Result<Given, ConfigError> {
         let accepted = accepted.as_ref();
         let given = self.optional(key, accepted)?;
-        given.ok_or_else(|| {
-            self.mapping
-                .missing(key, accepted, Some(variable_name(key)))
-        })
+        given.ok_or_else(|| self.mapping.missing(key, accepted, Some(variable_name(key))))
     }
 
-    fn number(
-        &self,
-        key: &str,
-        (min, max): (usize, usize),
-        default: usize,
-    ) -> Result<usize, ConfigError> {
+    fn number(&self, key: &str, (min, max): (usize, usize), default: usize) -> Result<usize, ConfigError> {
         let accepted = format!("a whole number from {min} to {max}");
         let Some(given) = self.optional(key, &accepted)? else {
             return Ok(default);
@@ -254,13 +222,9 @@ fn variables(
         }
         let Some(key) = KEYS.iter().find(|key| variable_name(key) == name) else {
             let accepted: Vec<String> = KEYS.iter().map(|key| variable_name(key)).collect();
-            let nearest =
-                nearest(&name[VARIABLE_PREFIX.len()..], KEYS.iter()).map(|key| variable_name(key));
+            let nearest = nearest(&name[VARIABLE_PREFIX.len()..], KEYS.iter()).map(|key| variable_name(key));
             let problem = Problem::UnknownVariable { nearest, accepted };
-            return Err(ConfigError {
-                place: Place::Variable { name },
-                problem,
-            });
+            return Err(ConfigError { place: Place::Variable { name }, problem });
         };
         variables.insert(*key, Variable { name, value });
     }
@@ -273,11 +237,7 @@ fn local_address(given: &Given) -> Result<LocalAddress, ConfigError> {
 
 fn data_dir(given: &Given) -> Result<PathBuf, ConfigError> {
     // A shell would have replaced the tilde; taken as it is, it would make a folder of that name.
-    if given.text.is_empty()
-        || given.text.contains('\0')
-        || given.text == "~"
-        || given.text.starts_with("~/")
-    {
+    if given.text.is_empty() || given.text.contains('\0') || given.text == "~" || given.text.starts_with("~/") {
         return Err(given.refused(match given.place {
             Place::File { .. } => format!("{DATA_DIR_ACCEPTED} (~ is not expanded)"),
             Place::Variable { .. } => {
@@ -290,15 +250,8 @@ fn data_dir(given: &Given) -> Result<PathBuf, ConfigError> {
         Place::Variable { .. } => PathBuf::from(&given.text),
     };
     // Without the dots in between, so that a log shows data/1 and not examples/./data/1.
-    let plain: PathBuf = path
-        .components()
-        .filter(|component| *component != Component::CurDir)
-        .collect();
-    Ok(if plain.as_os_str().is_empty() {
-        PathBuf::from(".")
-    } else {
-        plain
-    })
+    let plain: PathBuf = path.components().filter(|component| *component != Component::CurDir).collect();
+    Ok(if plain.as_os_str().is_empty() { PathBuf::from(".") } else { plain })
 }
 
 fn durability(given: &Given) -> Result<Durability, ConfigError> {

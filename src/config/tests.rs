@@ -5,10 +5,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::{ClusterConfig, yaml};
-use super::{
-    Config, ConfigError, DevPlan, DevPlanError, File, LocalAddress, NodeConfig, RemoteAddress,
-    check, dev,
-};
+use super::{Config, ConfigError, DevPlan, DevPlanError, File, LocalAddress, NodeConfig, RemoteAddress, check, dev};
 use crate::limits::{
     BLOCK_CACHE_BYTES_DEFAULT, CONFIG_BYTES_MAX, NODES_MAX, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
     REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
@@ -23,17 +20,11 @@ const CLUSTER: &str = "cluster:\n  seed: 0\n  replica_count: 3\n  nodes:\n    \
     3: { remote_address: \"127.0.0.1:8003\" }\n";
 
 fn file<'a>(name: &'a str, text: &'a str) -> File<'a> {
-    File {
-        name: Path::new(name),
-        text,
-    }
+    File { name: Path::new(name), text }
 }
 
 fn environment(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
-    pairs
-        .iter()
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect()
+    pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 fn node(text: &str) -> Result<NodeConfig, ConfigError> {
@@ -49,10 +40,7 @@ fn cluster(text: &str) -> Result<ClusterConfig, ConfigError> {
 }
 
 /// Each of `cases` is refused with its message, and each message is one line.
-fn assert_refused<T: std::fmt::Debug>(
-    cases: &[(&str, &str)],
-    parse: impl Fn(&str) -> Result<T, ConfigError>,
-) {
+fn assert_refused<T: std::fmt::Debug>(cases: &[(&str, &str)], parse: impl Fn(&str) -> Result<T, ConfigError>) {
     for (text, message) in cases {
         let error = parse(text).expect_err(text).to_string();
         let shown = text.get(..200).unwrap_or(text);
@@ -83,14 +71,7 @@ fn smallest_node_file_gets_the_defaults() {
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
         }
     );
-    assert_eq!(
-        config,
-        NodeConfig::local(
-            id("1"),
-            LocalAddress::loopback(8001),
-            PathBuf::from("etc/data/1")
-        )
-    );
+    assert_eq!(config, NodeConfig::local(id("1"), LocalAddress::loopback(8001), PathBuf::from("etc/data/1")));
 }
 
 #[test]
@@ -116,43 +97,23 @@ fn full_node_file_is_taken_as_it_is() {
 
 #[test]
 fn bare_scalars_are_ids_as_they_were_written() {
-    for written in [
-        "1", "01", "1e3", "0x10", "1.0", "true", "no", "node-a", "\"1\"", "'1'", "\"null\"",
-    ] {
+    for written in ["1", "01", "1e3", "0x10", "1.0", "true", "no", "node-a", "\"1\"", "'1'", "\"null\""] {
         let text = NODE.replace("\"1\"", written);
-        assert_eq!(
-            node(&text).unwrap().id,
-            id(written.trim_matches(['"', '\''])),
-            "{written}"
-        );
+        assert_eq!(node(&text).unwrap().id, id(written.trim_matches(['"', '\''])), "{written}");
     }
-    let text = CLUSTER
-        .replace("    1:", "    01:")
-        .replace("    2:", "    \"2\":");
-    let ids: Vec<String> = cluster(&text)
-        .unwrap()
-        .parameters
-        .node_ids
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let text = CLUSTER.replace("    1:", "    01:").replace("    2:", "    \"2\":");
+    let ids: Vec<String> = cluster(&text).unwrap().parameters.node_ids.iter().map(ToString::to_string).collect();
     assert_eq!(ids, ["01", "2", "3"]);
 }
 
 #[test]
 fn address_without_host_means_every_interface() {
     let config = node(&NODE.replace("127.0.0.1:8001", "\":8001\"")).unwrap();
-    let expected: Vec<SocketAddr> = vec![
-        "[::]:8001".parse().unwrap(),
-        "0.0.0.0:8001".parse().unwrap(),
-    ];
+    let expected: Vec<SocketAddr> = vec!["[::]:8001".parse().unwrap(), "0.0.0.0:8001".parse().unwrap()];
     assert_eq!(config.local_address.bind_candidates(), expected);
     assert!(!config.local_address.is_loopback());
     assert_eq!(config.local_address.port(), 8001);
-    assert_eq!(
-        LocalAddress::loopback(7).bind_candidates(),
-        ["127.0.0.1:7".parse().unwrap()]
-    );
+    assert_eq!(LocalAddress::loopback(7).bind_candidates(), ["127.0.0.1:7".parse().unwrap()]);
 }
 
 #[test]
@@ -177,12 +138,7 @@ fn bad_node_files_are_refused_with_one_line() {
         assert_refused(&[(&text, &message)], node);
     }
     let with = |line: &str| format!("{NODE}  {line}\n");
-    let without = |start: &str| {
-        NODE.lines()
-            .filter(|line| !line.contains(start))
-            .collect::<Vec<_>>()
-            .join("\n")
-    };
+    let without = |start: &str| NODE.lines().filter(|line| !line.contains(start)).collect::<Vec<_>>().join("\n");
     let keys = "id, local_address, local_metrics_address, data_dir, durability, operator_writes, \
                 requests_in_flight_max, request_bytes_in_flight_max, block_cache_bytes, write_buffer_bytes";
     let cases: Vec<(String, String)> = vec![
@@ -300,28 +256,15 @@ fn bad_node_files_are_refused_with_one_line() {
         (with("[a]: b"), "etc/n.yml:5: node: a sequence is not accepted as a key: a plain text is".into()),
         (with("? {a: b}\n  : c"), "etc/n.yml:5: node: a mapping is not accepted as a key: a plain text is".into()),
     ];
-    let cases: Vec<(&str, &str)> = cases
-        .iter()
-        .map(|(text, message)| (text.as_str(), message.as_str()))
-        .collect();
+    let cases: Vec<(&str, &str)> = cases.iter().map(|(text, message)| (text.as_str(), message.as_str())).collect();
     assert_refused(&cases, node);
 }
 
 #[test]
 fn text_that_is_no_yaml_is_refused_with_its_line() {
-    for text in [
-        "node:\n  id: \"1\n",
-        "node: {\n",
-        "node:\n\tid: 1\n",
-        "a: b: c\n",
-        "node: *a\n",
-        "\u{0}",
-    ] {
+    for text in ["node:\n  id: \"1\n", "node: {\n", "node:\n\tid: 1\n", "a: b: c\n", "node: *a\n", "\u{0}"] {
         let error = node(text).expect_err(text).to_string();
-        assert!(
-            error.starts_with("etc/n.yml:") && error.contains("not valid YAML: "),
-            "{error}"
-        );
+        assert!(error.starts_with("etc/n.yml:") && error.contains("not valid YAML: "), "{error}");
         assert!(!error.contains('\n'), "{error:?}");
     }
 }
@@ -332,26 +275,15 @@ fn boundless_text_is_refused() {
     let bytes = large.len();
     let deep = format!("node:\n  id: {}", "[".repeat(100));
     let cases = [
-        (
-            large,
-            format!("etc/n.yml: the file has {bytes} bytes: at most 1048576 are accepted"),
-        ),
-        (
-            deep,
-            "etc/n.yml:2: node.id: nested too deeply: at most 16 levels are accepted".to_owned(),
-        ),
+        (large, format!("etc/n.yml: the file has {bytes} bytes: at most 1048576 are accepted")),
+        (deep, "etc/n.yml:2: node.id: nested too deeply: at most 16 levels are accepted".to_owned()),
     ];
     for (text, message) in cases {
         assert_refused(&[(&text, &message)], node);
     }
     let deeper = format!("node:\n  id: {}", "[{a: ".repeat(100_000));
-    assert!(
-        node(&deeper).is_err(),
-        "the parser has a limit of its own, and no stack overflows"
-    );
-    let long = node(&NODE.replace("127.0.0.1:8001", &"é".repeat(1000)))
-        .unwrap_err()
-        .to_string();
+    assert!(node(&deeper).is_err(), "the parser has a limit of its own, and no stack overflows");
+    let long = node(&NODE.replace("127.0.0.1:8001", &"é".repeat(1000))).unwrap_err().to_string();
     assert!(long.chars().count() < 300, "{long}");
 }
 
@@ -395,18 +327,10 @@ fn variables_stand_above_the_file() {
 #[test]
 fn variables_fill_in_what_the_file_lacks() {
     let text = "node:\n  local_address: 127.0.0.1:8001\n  local_metrics_address: 127.0.0.1:9001\n";
-    let pairs = [
-        ("QUORATE_NODE_ID", "2"),
-        ("QUORATE_NODE_DATA_DIR", "/d"),
-        ("QUORATE_NODE_LOCAL_METRICS_ADDRESS", ""),
-    ];
+    let pairs = [("QUORATE_NODE_ID", "2"), ("QUORATE_NODE_DATA_DIR", "/d"), ("QUORATE_NODE_LOCAL_METRICS_ADDRESS", "")];
     let config = node_with(text, &pairs).unwrap();
     assert_eq!((config.id, config.data_dir), (id("2"), PathBuf::from("/d")));
-    let here = node_with(
-        text,
-        &[("QUORATE_NODE_ID", "2"), ("QUORATE_NODE_DATA_DIR", "./")],
-    )
-    .unwrap();
+    let here = node_with(text, &[("QUORATE_NODE_ID", "2"), ("QUORATE_NODE_DATA_DIR", "./")]).unwrap();
     assert_eq!(here.data_dir, Path::new("."));
     assert_eq!(config.local_metrics_address, None);
 }
@@ -455,10 +379,7 @@ fn bad_variables_are_refused_by_name() {
 #[test]
 fn variable_that_is_not_utf8_is_refused_by_name() {
     use std::os::unix::ffi::OsStringExt;
-    let pair = (
-        OsString::from("QUORATE_NODE_DURABILITY"),
-        OsString::from_vec(vec![0xff]),
-    );
+    let pair = (OsString::from("QUORATE_NODE_DURABILITY"), OsString::from_vec(vec![0xff]));
     let error = NodeConfig::parse(file("n.yml", NODE), [pair]).unwrap_err();
     let message = "environment variable QUORATE_NODE_DURABILITY: the value is not UTF-8: accepted is fsync or os";
     assert_eq!(error.to_string(), message);
@@ -466,18 +387,12 @@ fn variable_that_is_not_utf8_is_refused_by_name() {
 
 #[test]
 fn cluster_file_gives_members_in_the_order_of_their_ids() {
-    let text = CLUSTER
-        .replace("    2:", "    10:")
-        .replace("127.0.0.1:8003", "Quorate-3.example:8001");
+    let text = CLUSTER.replace("    2:", "    10:").replace("127.0.0.1:8003", "Quorate-3.example:8001");
     let config = cluster(&text.replace("seed: 0", "seed: 4294967295")).unwrap();
     let parameters = &config.parameters;
     assert_eq!((parameters.seed, parameters.replica_count), (u32::MAX, 3));
     assert_eq!(parameters.node_ids, [id("1"), id("10"), id("3")]);
-    let address = |text| {
-        config
-            .address(parameters.member(&id(text)).unwrap())
-            .to_string()
-    };
+    let address = |text| config.address(parameters.member(&id(text)).unwrap()).to_string();
     assert_eq!(address("1"), "127.0.0.1:8001");
     assert_eq!(address("10"), "127.0.0.1:8002");
     assert_eq!(address("3"), "quorate-3.example:8001");
@@ -493,14 +408,8 @@ fn remote_addresses_are_hosts_with_ports() {
         ("1a:80", "1a", "1a:80"),
     ] {
         let address = RemoteAddress::parse(text).unwrap();
-        assert_eq!(
-            (address.host(), address.to_string().as_str()),
-            (host, shown)
-        );
-        assert_eq!(
-            Some(address.port()),
-            text.rsplit(':').next().and_then(|port| port.parse().ok())
-        );
+        assert_eq!((address.host(), address.to_string().as_str()), (host, shown));
+        assert_eq!(Some(address.port()), text.rsplit(':').next().and_then(|port| port.parse().ok()));
     }
 }
 
@@ -610,10 +519,7 @@ fn bad_cluster_files_are_refused_with_one_line() {
             format!("c.yml:4: cluster.nodes: a sequence is not accepted here: accepted is {nodes}"),
         ),
     ];
-    let cases: Vec<(&str, &str)> = cases
-        .iter()
-        .map(|(text, message)| (text.as_str(), message.as_str()))
-        .collect();
+    let cases: Vec<(&str, &str)> = cases.iter().map(|(text, message)| (text.as_str(), message.as_str())).collect();
     assert_refused(&cases, cluster);
 }
 
@@ -632,18 +538,9 @@ fn large_cluster(nodes: usize, replica_count: usize) -> String {
 
 #[test]
 fn largest_cluster_is_accepted_and_a_larger_one_refused() {
-    assert_eq!(
-        cluster(&large_cluster(NODES_MAX, 63))
-            .unwrap()
-            .addresses
-            .len(),
-        NODES_MAX
-    );
+    assert_eq!(cluster(&large_cluster(NODES_MAX, 63)).unwrap().addresses.len(), NODES_MAX);
     let cases = [
-        (
-            large_cluster(NODES_MAX + 1, 3),
-            "c.yml:4: cluster.nodes: 1025 nodes: at most 1024 are accepted",
-        ),
+        (large_cluster(NODES_MAX + 1, 3), "c.yml:4: cluster.nodes: 1025 nodes: at most 1024 are accepted"),
         (
             large_cluster(NODES_MAX, 64),
             "c.yml:3: cluster.replica_count: \"64\" is not accepted: give a whole number from 1 to 63, the most that one \
@@ -664,29 +561,15 @@ fn node_and_cluster_make_a_config() {
 #[test]
 fn node_that_is_not_in_the_cluster_is_refused_where_its_id_was_given() {
     let parse = |node: &str, pairs: &[(&str, &str)]| {
-        Config::parse(
-            file("n.yml", node),
-            file("c.yml", CLUSTER),
-            environment(pairs),
-        )
-        .unwrap_err()
-        .to_string()
+        Config::parse(file("n.yml", node), file("c.yml", CLUSTER), environment(pairs)).unwrap_err().to_string()
     };
     let in_file = parse(&NODE.replace("\"1\"", "9"), &[]);
-    assert_eq!(
-        in_file,
-        "n.yml:2: node.id: node 9 is not in c.yml: accepted are 1, 2, 3"
-    );
+    assert_eq!(in_file, "n.yml:2: node.id: node 9 is not in c.yml: accepted are 1, 2, 3");
     let in_variable = parse(NODE, &[("QUORATE_NODE_ID", "8")]);
-    assert_eq!(
-        in_variable,
-        "environment variable QUORATE_NODE_ID: node 8 is not in c.yml: accepted are 1, 2, 3"
-    );
+    assert_eq!(in_variable, "environment variable QUORATE_NODE_ID: node 8 is not in c.yml: accepted are 1, 2, 3");
 
     let large = large_cluster(40, 1);
-    let error = Config::parse(file("n.yml", NODE), file("c.yml", &large), [])
-        .unwrap_err()
-        .to_string();
+    let error = Config::parse(file("n.yml", NODE), file("c.yml", &large), []).unwrap_err().to_string();
     assert!(error.ends_with(", … (40 in all)"), "{error}");
 }
 
@@ -715,106 +598,45 @@ fn check_tells_kinds_apart_and_compares_them() {
     assert_eq!(shown[0], "n1.yml: node 1");
     assert_eq!(shown[1], "c.yml: cluster of 3 nodes, 3 replicas");
     assert_eq!(shown[2], "n2.yml: node 2");
-    assert_eq!(
-        shown[3],
-        "again.yml:2: node.id: node 1 is also described by n1.yml: give each node an id of its own"
-    );
-    assert_eq!(
-        shown[4],
-        "n9.yml:2: node.id: node 9 is not in c.yml: accepted are 1, 2, 3"
-    );
+    assert_eq!(shown[3], "again.yml:2: node.id: node 1 is also described by n1.yml: give each node an id of its own");
+    assert_eq!(shown[4], "n9.yml:2: node.id: node 9 is not in c.yml: accepted are 1, 2, 3");
     assert!(shown[5].contains("not valid YAML"), "{}", shown[5]);
-    assert_eq!(
-        shown[6],
-        "other.yml:1: clusters: unknown key (did you mean cluster?): accepted are node, cluster"
-    );
-    assert_eq!(
-        shown[7],
-        "empty.yml: the file is empty: accepted is one mapping with the key node or cluster"
-    );
-    assert_eq!(
-        shown[8],
-        "none.yml:1: node: missing: give the key node or the key cluster"
-    );
-    assert!(
-        check(&[file("n9.yml", &stranger)])[0].outcome.is_ok(),
-        "alone, it has no cluster to be missing from"
-    );
+    assert_eq!(shown[6], "other.yml:1: clusters: unknown key (did you mean cluster?): accepted are node, cluster");
+    assert_eq!(shown[7], "empty.yml: the file is empty: accepted is one mapping with the key node or cluster");
+    assert_eq!(shown[8], "none.yml:1: node: missing: give the key node or the key cluster");
+    assert!(check(&[file("n9.yml", &stranger)])[0].outcome.is_ok(), "alone, it has no cluster to be missing from");
 }
 
 #[test]
 fn dev_cluster_is_what_its_plan_says() {
-    let plan = DevPlan {
-        nodes: 11,
-        port: 8001,
-        data_dir: PathBuf::from("/tmp/d"),
-        durability: Durability::Os,
-    };
+    let plan = DevPlan { nodes: 11, port: 8001, data_dir: PathBuf::from("/tmp/d"), durability: Durability::Os };
     let configs = dev(&plan).unwrap();
     assert_eq!(configs.len(), 11);
     for (index, config) in (1_u16..).zip(&configs) {
         assert_eq!(config.node.id, id(&index.to_string()));
-        assert_eq!(
-            config.node.local_address,
-            LocalAddress::loopback(8000 + index)
-        );
-        assert_eq!(
-            config.node.local_metrics_address,
-            Some(LocalAddress::loopback(9000 + index))
-        );
-        assert_eq!(
-            config.node.data_dir,
-            Path::new("/tmp/d").join(index.to_string())
-        );
+        assert_eq!(config.node.local_address, LocalAddress::loopback(8000 + index));
+        assert_eq!(config.node.local_metrics_address, Some(LocalAddress::loopback(9000 + index)));
+        assert_eq!(config.node.data_dir, Path::new("/tmp/d").join(index.to_string()));
         assert_eq!(config.node.durability, Durability::Os);
         assert!(config.node.operator_writes);
-        assert_eq!(
-            config.cluster.address(config.member()),
-            &RemoteAddress::loopback(8000 + index)
-        );
+        assert_eq!(config.cluster.address(config.member()), &RemoteAddress::loopback(8000 + index));
         assert!(config.cluster.parameters.node_ids.is_sorted());
         assert_eq!(config.cluster.parameters.replica_count, 3);
     }
-    let two = dev(&DevPlan {
-        nodes: 2,
-        ..plan.clone()
-    })
-    .unwrap();
+    let two = dev(&DevPlan { nodes: 2, ..plan.clone() }).unwrap();
     assert_eq!(two[0].cluster.parameters.replica_count, 2);
 
     for nodes in [0, 101, usize::MAX] {
-        assert_eq!(
-            dev(&DevPlan {
-                nodes,
-                ..plan.clone()
-            }),
-            Err(DevPlanError::Nodes { nodes })
-        );
+        assert_eq!(dev(&DevPlan { nodes, ..plan.clone() }), Err(DevPlanError::Nodes { nodes }));
     }
-    let error = DevPlanError::Port {
-        port: 64_526,
-        max: 64_525,
-        nodes: 11,
-    };
-    assert_eq!(
-        dev(&DevPlan {
-            port: 64_526,
-            ..plan.clone()
-        }),
-        Err(error)
-    );
+    let error = DevPlanError::Port { port: 64_526, max: 64_525, nodes: 11 };
+    assert_eq!(dev(&DevPlan { port: 64_526, ..plan.clone() }), Err(error));
     assert_eq!(
         error.to_string(),
         "port 64526 is not accepted for 11 nodes: give 1 to 64525, since node N takes port 64526 + N - 1 and serves \
          metrics 1000 above it"
     );
-    assert!(
-        dev(&DevPlan {
-            port: 64_525,
-            ..plan.clone()
-        })
-        .is_ok()
-    );
+    assert!(dev(&DevPlan { port: 64_525, ..plan.clone() }).is_ok());
     assert!(dev(&DevPlan { port: 0, ..plan }).is_err());
 }
 
@@ -833,17 +655,13 @@ fn shipped_examples_are_accepted() {
     let examples = [
         example!("3-local-nodes", ["1", "2", "3"]),
         example!("5-nodes", ["1", "2", "3", "4", "5"]),
-        example!(
-            "9-local-nodes",
-            ["1", "2", "3", "4", "5", "6", "7", "8", "9"]
-        ),
+        example!("9-local-nodes", ["1", "2", "3", "4", "5", "6", "7", "8", "9"]),
     ];
     for (folder, cluster, nodes) in examples {
         let is_local = folder.contains("local");
         for (index, node) in (1_u16..).zip(&nodes) {
             let name = format!("{folder}/node-{index}.yml");
-            let config =
-                Config::parse(file(&name, node), file("cluster.yml", cluster), []).unwrap();
+            let config = Config::parse(file(&name, node), file("cluster.yml", cluster), []).unwrap();
             assert_eq!(config.node.id, id(&index.to_string()));
             assert_eq!(config.cluster.addresses.len(), nodes.len());
             assert_eq!(config.cluster.parameters.replica_count, 3);
@@ -853,14 +671,8 @@ fn shipped_examples_are_accepted() {
             if is_local {
                 let address = config.cluster.address(config.member());
                 assert_eq!(config.node.local_address.to_string(), address.to_string());
-                assert_eq!(
-                    config.node.local_metrics_address,
-                    Some(LocalAddress::loopback(9000 + index))
-                );
-                assert_eq!(
-                    config.node.data_dir,
-                    Path::new(folder).join("data").join(index.to_string())
-                );
+                assert_eq!(config.node.local_metrics_address, Some(LocalAddress::loopback(9000 + index)));
+                assert_eq!(config.node.data_dir, Path::new(folder).join("data").join(index.to_string()));
             }
         }
     }
@@ -918,16 +730,14 @@ fn near_yaml() -> impl Strategy<Value = String> {
 
 /// A valid file with a few characters replaced.
 fn damaged(text: &'static str) -> impl Strategy<Value = String> {
-    prop::collection::vec((0..text.len(), any::<prop::sample::Index>()), 1..5).prop_map(
-        move |changes| {
-            const CHARACTERS: &[u8] = b"\n \t:{}[]\"'#&*!|>%@`-?,0a~\\\0";
-            let mut bytes = text.as_bytes().to_vec();
-            for (at, index) in changes {
-                bytes[at] = CHARACTERS[index.index(CHARACTERS.len())];
-            }
-            String::from_utf8(bytes).expect("the file and the characters are ASCII")
-        },
-    )
+    prop::collection::vec((0..text.len(), any::<prop::sample::Index>()), 1..5).prop_map(move |changes| {
+        const CHARACTERS: &[u8] = b"\n \t:{}[]\"'#&*!|>%@`-?,0a~\\\0";
+        let mut bytes = text.as_bytes().to_vec();
+        for (at, index) in changes {
+            bytes[at] = CHARACTERS[index.index(CHARACTERS.len())];
+        }
+        String::from_utf8(bytes).expect("the file and the characters are ASCII")
+    })
 }
 
 proptest! {

@@ -53,11 +53,7 @@ pub(super) struct Entry {
 
 /// Reads `text` as one document. `accepted` is the top-level key that an error about an empty file names.
 pub(super) fn parse(file: &Path, text: &str, accepted: &'static str) -> Result<Node, ConfigError> {
-    let mut reader = Reader {
-        file,
-        parser: Parser::new_from_str(text),
-        path: Vec::new(),
-    };
+    let mut reader = Reader { file, parser: Parser::new_from_str(text), path: Vec::new() };
     if text.len() > CONFIG_BYTES_MAX {
         return Err(reader.error(None, Problem::TooLarge { bytes: text.len() }));
     }
@@ -86,19 +82,8 @@ pub(super) fn parse(file: &Path, text: &str, accepted: &'static str) -> Result<N
 
 /// The keys that lead to a value, as an error shows them. Keys that are not plain words are quoted and escaped.
 pub(super) fn path_of(keys: &[&str]) -> String {
-    let plain = |key: &str| {
-        !key.is_empty()
-            && key
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
-    };
-    let shown = keys.iter().map(|key| {
-        if plain(key) {
-            (*key).to_owned()
-        } else {
-            format!("{key:?}")
-        }
-    });
+    let plain = |key: &str| !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    let shown = keys.iter().map(|key| if plain(key) { (*key).to_owned() } else { format!("{key:?}") });
     shown.collect::<Vec<_>>().join(".")
 }
 
@@ -129,13 +114,8 @@ impl<'a> Reader<'a> {
         let value = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_extras(line, anchor, tag.is_some())?;
-                let is_null = style == ScalarStyle::Plain
-                    && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
-                if is_null {
-                    Value::Null
-                } else {
-                    Value::Scalar(text.into_owned())
-                }
+                let is_null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                if is_null { Value::Null } else { Value::Scalar(text.into_owned()) }
             }
             Event::MappingStart(anchor, tag) => {
                 self.refuse_extras(line, anchor, tag.is_some())?;
@@ -146,12 +126,7 @@ impl<'a> Reader<'a> {
                 self.sequence()?
             }
             Event::Alias(_) => {
-                return Err(self.error(
-                    Some(line),
-                    Problem::Construct {
-                        found: "an alias (*)",
-                    },
-                ));
+                return Err(self.error(Some(line), Problem::Construct { found: "an alias (*)" }));
             }
             _ => {
                 let detail = "the document ends in the middle of a value".to_owned();
@@ -173,20 +148,10 @@ impl<'a> Reader<'a> {
                     text.into_owned()
                 }
                 Event::Alias(_) => {
-                    return Err(self.error(
-                        Some(line),
-                        Problem::KeyNotText {
-                            found: "an alias (*)",
-                        },
-                    ));
+                    return Err(self.error(Some(line), Problem::KeyNotText { found: "an alias (*)" }));
                 }
                 Event::SequenceStart(..) => {
-                    return Err(self.error(
-                        Some(line),
-                        Problem::KeyNotText {
-                            found: "a sequence",
-                        },
-                    ));
+                    return Err(self.error(Some(line), Problem::KeyNotText { found: "a sequence" }));
                 }
                 _ => return Err(self.error(Some(line), Problem::KeyNotText { found: "a mapping" })),
             };
@@ -215,12 +180,7 @@ impl<'a> Reader<'a> {
 
     fn refuse_extras(&self, line: usize, anchor: usize, has_tag: bool) -> Result<(), ConfigError> {
         if anchor != 0 {
-            return Err(self.error(
-                Some(line),
-                Problem::Construct {
-                    found: "an anchor (&)",
-                },
-            ));
+            return Err(self.error(Some(line), Problem::Construct { found: "an anchor (&)" }));
         }
         if has_tag {
             return Err(self.error(Some(line), Problem::Construct { found: "a tag (!)" }));
@@ -229,19 +189,7 @@ impl<'a> Reader<'a> {
     }
 
     fn error(&self, line: Option<usize>, problem: Problem) -> ConfigError {
-        let keys: Vec<&str> = self
-            .path
-            .iter()
-            .map(String::as_str)
-            .filter(|key| !key.is_empty())
-            .collect();
-        ConfigError {
-            place: Place::File {
-                file: self.file.to_owned(),
-                line,
-                path: path_of(&keys),
-            },
-            problem,
-        }
+        let keys: Vec<&str> = self.path.iter().map(String::as_str).filter(|key| !key.is_empty()).collect();
+        ConfigError { place: Place::File { file: self.file.to_owned(), line, path: path_of(&keys) }, problem }
     }
 }
