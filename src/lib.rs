@@ -8,6 +8,10 @@ pub mod config;
 pub mod data_folder;
 pub mod limits;
 #[cfg(feature = "server")]
+pub mod metrics;
+#[cfg(feature = "server")]
+pub mod node;
+#[cfg(feature = "server")]
 pub mod placement;
 #[cfg(feature = "server")]
 pub mod protocol;
@@ -15,4 +19,7 @@ pub mod protocol;
 pub mod quorum;
 #[cfg(feature = "server")]
 pub mod storage;
+#[cfg(feature = "server")]
+pub mod transport;
 pub mod types;
+pub mod wire;

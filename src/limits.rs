@@ -49,6 +49,15 @@ pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 4_096;
 /// How many bytes of keys and values client requests may hold in one node at once, by default: four of the largest.
 pub const REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT: usize = 256 * MIB;
 
+/// What a request holds beside its key and value, about: its place in maps and queues, and its stamp.
+pub const REQUEST_OVERHEAD_BYTES: usize = 512;
+
+/// How many entries one step of a scan of keys looks at before it comes up for air: about 10 ms of reading.
+pub const SCAN_ENTRIES_MAX: usize = 50_000;
+
+/// How many events may wait for a node's loop; whoever brings more waits, and with it the link that it reads.
+pub const EVENTS_WAITING_MAX: usize = 8_192;
+
 /// The most bytes that wait to be sent to one peer; beyond it messages are dropped, as a network would, and sent anew
 /// or repaired by reads. Two of the largest messages, so that one never blocks the next.
 pub const LINK_QUEUE_BYTES_MAX: usize = 128 * MIB;
