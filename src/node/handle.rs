@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::limits::{REQUEST_OVERHEAD_BYTES, SCAN_ENTRIES_MAX};
 use crate::metrics::Metrics;
 use crate::placement::Placement;
 use crate::protocol::{Command, PeerView, Reply, Unready};
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
-use crate::types::{Clock, Member, NodeId};
+use crate::types::{Clock, Life, Member, NodeId};
 
 use super::event::{Event, Pending};
 
@@ -30,6 +31,8 @@ pub(super) struct Inner {
     pub(super) metrics: Arc<Metrics>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) admission: Admission,
+    pub(super) life: Life,
+    pub(super) links_end: CancellationToken,
     pub(super) started_at: Instant,
 }
 
@@ -84,8 +87,8 @@ pub struct Status {
     pub store_failed: bool,
     /// Its clock.
     pub clock: Clock,
-    /// Operations that it coordinates now.
-    pub operations: usize,
+    /// Client requests that are under way.
+    pub requests: usize,
     /// All members but this one, in order.
     pub peers: Vec<PeerStatus>,
 }
@@ -147,6 +150,11 @@ impl NodeHandle {
     pub async fn store_statistics(&self) -> Result<StoreStatistics, Rejected> {
         let store = Arc::clone(&self.inner.store);
         tokio::task::spawn_blocking(move || store.statistics()).await.map_err(|_| Rejected::Ended)
+    }
+
+    /// What a link needs that a peer opens: this run, where its messages go, and when it must end.
+    pub(crate) fn link_ends(&self) -> (Life, mpsc::Sender<Event>, CancellationToken) {
+        (self.inner.life, self.inner.events.clone(), self.inner.links_end.clone())
     }
 
     /// This node's id.
@@ -224,9 +232,7 @@ impl Drop for Permit {
 fn bytes_of(command: &Command) -> usize {
     let (key, value_bytes) = match command {
         Command::Get { key } | Command::NodeGet { key } => (Some(key), 0),
-        Command::Put { key, content, .. } | Command::NodePut { key, content, .. } => {
-            (Some(key), content.value_bytes())
-        }
+        Command::Put { key, content, .. } | Command::NodePut { key, content, .. } => (Some(key), content.value_bytes()),
         Command::ClockGet | Command::ClockRaise { .. } => (None, 0),
     };
     REQUEST_OVERHEAD_BYTES + key.map_or(0, |key| key.as_bytes().len()) + value_bytes
