@@ -2,10 +2,8 @@
 # test, lint and bench, and survives a fresh clone.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/quorate/target
 
-# Programs that only the tests need, in pinned versions.
+# Where the programs are that only the tests need.
 CLIENTS := $(HOME)/.cache/quorate/bin
-GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
-GHZ := github.com/bojand/ghz/cmd/ghz@v0.120.0
 
 .PHONY: help setup build run test clients verify fmt lint clean
 .DEFAULT_GOAL := help
@@ -27,20 +25,8 @@ test: setup clients ## Run every test, with the real grpcurl and ghz where Go ca
 	cargo test --release --doc
 	cargo check --release --no-default-features --lib
 
-# Both or neither. Tests that need them skip themselves where they are missing, unless QUORATE_REQUIRE_CLIENTS=1.
 clients:
-	@export PATH="$(CLIENTS):$$PATH"; \
-	if command -v grpcurl >/dev/null && command -v ghz >/dev/null; then \
-		exit 0; \
-	elif command -v go >/dev/null; then \
-		echo "clients: installing grpcurl and ghz into $(CLIENTS), once: two to four minutes"; \
-		GOBIN="$(CLIENTS)" go install $(GRPCURL) && GOBIN="$(CLIENTS)" go install $(GHZ); \
-	elif [ "$${QUORATE_REQUIRE_CLIENTS:-}" = 1 ]; then \
-		echo "clients: grpcurl, ghz and Go (which would install them) are missing, and QUORATE_REQUIRE_CLIENTS=1" >&2; \
-		exit 1; \
-	else \
-		echo "clients: grpcurl or ghz is missing, and so is Go, which would install them: their tests will be SKIPPED"; \
-	fi
+	@./tools/clients "$(CLIENTS)"
 
 verify: setup ## Check format, lints and the fast tests: seconds when warm
 	cargo fmt --check
