@@ -351,12 +351,9 @@ impl Account {
             ("replica_count", json!(self.parameters.replica_count)),
             ("node_ids", json!(node_ids)),
         ];
-        let mut text =
-            String::from("# Whose data this folder holds. Quorate wrote this file and checks it at every start.\n");
-        for (name, value) in fields {
-            text.push_str(&format!("{name}: {value}\n"));
-        }
-        text
+        let lines = fields.map(|(name, value)| format!("{name}: {value}\n"));
+        "# Whose data this folder holds. Quorate wrote this file and checks it at every start.\n".to_owned()
+            + &lines.concat()
     }
 
     /// Replaces the file, so that a crash leaves the old one or the new one.
