@@ -1,5 +1,5 @@
-//! A look at RocksDB's logs before RocksDB opens them: whether damage in one would pass for a torn end. They are the log
-//! of writes and the manifest, which is a log of which tables there are.
+//! A look at RocksDB's logs before RocksDB opens them: whether damage in one would pass for a torn end. They are the
+//! log of writes and the manifest, which is a log of which tables there are.
 //!
 //! Contract: a log in which anything that was written whole follows after damage is refused; a log that merely ends in
 //! the middle of a record is not. RocksDB itself refuses a wrong checksum, but takes a record whose length reaches past
@@ -175,7 +175,7 @@ mod tests {
         for end in 0..=bytes.len() {
             assert_eq!(damage(&bytes[..end]), None, "cut at {end}");
         }
-        assert_eq!(damage(&[&bytes[..], &[0; 100_000]].concat()), None, "zeros follow it");
+        assert_eq!(damage(&[bytes, vec![0; 100_000]].concat()), None, "zeros follow it");
     }
 
     #[test]

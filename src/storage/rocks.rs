@@ -1,19 +1,19 @@
 //! The store of real nodes: one RocksDB with a column family each for promises, stamps and records.
 //!
-//! Contract: that of [`Store`]. A batch is one write to RocksDB's log over all families, with one fsync, so that a stamp
-//! never lands without its record. What bears promises (epochs, peers) is fsynced in either durability mode.
+//! Contract: that of [`Store`]. A batch is one write to RocksDB's log over all families, with one fsync, so that a
+//! stamp never lands without its record. What bears promises (epochs, peers) is fsynced in either durability mode.
 //!
 //! Stamps are kept twice, alone and within the record: comparing, which every write and most reads do at every replica,
 //! then never touches a value's block or blob file; and a record read on its own is whole.
 //!
 //! A failed write: RocksDB writes and syncs its log before the memtable, so that what failed is not shown. Whether it
-//! is on disk nobody knows. Nothing more is written until [`Store::reopen`] has run recovery, which reads the log, writes
-//! what it found into new tables, fsyncs these and then a new manifest (`avoid_flush_during_recovery`,
-//! `optimize_manifest_for_recovery` and `reuse_manifest_on_open` are off, and must stay off). So whatever is shown after
-//! an open is on disk under a fsync of this life, even if all there was before was a page in the system's cache.
+//! is on disk nobody knows. Nothing more is written until [`Store::reopen`] has run recovery, which reads the log,
+//! writes what it found into new tables, fsyncs these and then a new manifest (`avoid_flush_during_recovery`,
+//! `optimize_manifest_for_recovery` and `reuse_manifest_on_open` are off, and must stay off). So whatever is shown
+//! after an open is on disk under an fsync of this life, even if it was but a page in the system's cache before.
 //!
 //! Damage: a torn last record of the log is cut off, as it was never acknowledged; anything else is refused, in part by
-//! [`log_check`](super::log_check), as RocksDB takes some of it for a torn end.
+//! `log_check`, as RocksDB takes some of it for a torn end.
 //!
 //! Caveat: a last record that is there at full length and fails its checksum is refused like any other damage: nothing
 //! tells it from damage to what was acknowledged.
@@ -459,8 +459,8 @@ fn database_options(settings: &RocksOptions) -> Options {
 
     // Disk. One family that is seldom written would otherwise keep every log since.
     options.set_max_total_wal_size(settings.log_bytes_max);
-    // Tables, and the log where it is not fsynced, reach the disk as they are written: not all at once at the end, where
-    // an fsync of the log would wait behind them.
+    // Tables, and the log where it is not fsynced, reach the disk as they are written: not all at once at the end,
+    // where an fsync of the log would wait behind them.
     options.set_bytes_per_sync(MIB as u64);
     options.set_wal_bytes_per_sync(MIB as u64);
 
@@ -519,7 +519,8 @@ fn read_meta(database: &DB) -> Result<Meta, StoreError> {
     let format = format.ok_or_else(|| missing("format"))?;
     if format != FORMAT {
         let message = format!(
-            "the store has format {format} and this program reads format {FORMAT}: start it with the Quorate that wrote it"
+            "the store has format {format} and this program reads format {FORMAT}: start it with the Quorate that \
+             wrote it"
         );
         return Err(StoreError::Damaged { message });
     }

@@ -179,6 +179,9 @@ fn statistics_tell_of_what_was_written() {
     assert_eq!((after.keys_estimate, after.write_stopped), (1, 0), "{after:?}");
 }
 
+/// What a test does to a file's bytes.
+type Hurt = Box<dyn Fn(&mut [u8])>;
+
 /// Ten records, each fsynced on its own.
 fn ten_records(store: &RocksStore) -> Vec<(Key, Record)> {
     let records = (0..10).map(|index| {
@@ -204,7 +207,7 @@ fn damage_in_the_middle_of_the_log_is_refused() {
     }
     let middle = headers[headers.len() - 5];
     let flip = |at: usize, bits: u8| Box::new(move |bytes: &mut [u8]| bytes[at] ^= bits);
-    let hurts: [Box<dyn Fn(&mut [u8])>; 5] = [
+    let hurts: [Hurt; 5] = [
         // The checksum; the length, which then reaches past the log's end as a torn record's does; the type, as of a
         // recycled log; the payload; a page of zeros.
         flip(middle, 1),
