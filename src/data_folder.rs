@@ -63,7 +63,8 @@ pub enum DataFolderError {
     },
     /// Another process holds the folder.
     #[error(
-        "data folder {path} is in use by another process: end that one, or give this node a folder of its own in `data_folder`"
+        "data folder {path} is in use by another process: end that one, or give this node a folder of its own \
+         in `data_folder`"
     )]
     InUse {
         /// The folder.
@@ -71,7 +72,8 @@ pub enum DataFolderError {
     },
     /// It belongs to another node.
     #[error(
-        "data folder {path} belongs to node {folder} and this is node {configured}: correct `node_id` or `data_folder` in the configuration"
+        "data folder {path} belongs to node {folder} and this is node {configured}: correct `node_id` or \
+         `data_folder` in the configuration"
     )]
     NodeIdDiffers {
         /// The folder.
@@ -83,7 +85,8 @@ pub enum DataFolderError {
     },
     /// It was created under another seed.
     #[error(
-        "data folder {path} was created with cluster seed {folder} and the configuration says {configured}: put the seed back; every key's place follows from it"
+        "data folder {path} was created with cluster seed {folder} and the configuration says {configured}: put \
+         the seed back; every key's place follows from it"
     )]
     SeedDiffers {
         /// The folder.
@@ -95,7 +98,8 @@ pub enum DataFolderError {
     },
     /// It was created under another number of replicas.
     #[error(
-        "data folder {path} was created with replica_count {folder} and the configuration says {configured}: put it back; majorities follow from it"
+        "data folder {path} was created with replica_count {folder} and the configuration says {configured}: \
+         put it back; majorities follow from it"
     )]
     ReplicaCountDiffers {
         /// The folder.
@@ -107,7 +111,8 @@ pub enum DataFolderError {
     },
     /// It was created in another set of nodes.
     #[error(
-        "data folder {path} was created in a cluster of nodes {} and the configuration names {}: put the nodes back; placement and majorities follow from them",
+        "data folder {path} was created in a cluster of nodes {} and the configuration names {}: put the nodes \
+         back; placement and majorities follow from them",
         names(folder),
         names(configured)
     )]
@@ -121,7 +126,8 @@ pub enum DataFolderError {
     },
     /// A newer program wrote it.
     #[error(
-        "{path} has format {found} and this program reads format {FOLDER_FORMAT}: start it with the newer Quorate that wrote it"
+        "{path} has format {found} and this program reads format {FOLDER_FORMAT}: start it with the newer \
+         Quorate that wrote it"
     )]
     FormatUnknown {
         /// The folder's `folder.yml`.
@@ -131,7 +137,8 @@ pub enum DataFolderError {
     },
     /// `folder.yml` is not what was written.
     #[error(
-        "{path} is damaged: {reason}. If this folder cannot be restored whole, this node has lost its data and cannot return under its name"
+        "{path} is damaged: {reason}. If this folder cannot be restored whole, this node has lost its data and \
+         cannot return under its name"
     )]
     Damaged {
         /// The folder's `folder.yml`.
@@ -141,7 +148,8 @@ pub enum DataFolderError {
     },
     /// `folder.yml` is there and the store is not.
     #[error(
-        "{path} is missing while the data folder's folder.yml is there: the node has lost its data and may have forgotten what it acknowledged; bring the store back if it was moved, for it cannot rejoin without"
+        "{path} is missing while the data folder's folder.yml is there: the node has lost its data and may have \
+         forgotten what it acknowledged; bring the store back if it was moved, for it cannot rejoin without"
     )]
     StoreMissing {
         /// Where the store should be.
@@ -149,7 +157,8 @@ pub enum DataFolderError {
     },
     /// The store is there and `folder.yml` is not.
     #[error(
-        "{path} is missing while the data folder has a store: nothing says whose it is; bring the file back, or give this node an empty folder if the store is another's"
+        "{path} is missing while the data folder has a store: nothing says whose it is; bring the file back, or \
+         give this node an empty folder if the store is another's"
     )]
     AccountMissing {
         /// Where `folder.yml` should be.
@@ -157,7 +166,8 @@ pub enum DataFolderError {
     },
     /// `folder.yml` and the store are not of one folder.
     #[error(
-        "data folder {path} has identity {folder} and the store in it {store}: one of the two was exchanged; put together what belongs together"
+        "data folder {path} has identity {folder} and the store in it {store}: one of the two was exchanged; \
+         put together what belongs together"
     )]
     IdentityDiffers {
         /// The folder.
@@ -169,7 +179,8 @@ pub enum DataFolderError {
     },
     /// `folder.yml` says that the folder was never used, and the store in it was.
     #[error(
-        "{path} says that the folder was never started, and its store has seen epoch {epoch}: the file is of an earlier time than the store; bring back the one that belongs to it"
+        "{path} says that the folder was never started, and its store has seen epoch {epoch}: the file is of an \
+         earlier time than the store; bring back the one that belongs to it"
     )]
     NotFresh {
         /// The folder's `folder.yml`.
@@ -351,12 +362,9 @@ impl Account {
             ("replica_count", json!(self.parameters.replica_count)),
             ("node_ids", json!(node_ids)),
         ];
-        let mut text =
-            String::from("# Whose data this folder holds. Quorate wrote this file and checks it at every start.\n");
-        for (name, value) in fields {
-            text.push_str(&format!("{name}: {value}\n"));
-        }
-        text
+        let lines = fields.map(|(name, value)| format!("{name}: {value}\n"));
+        "# Whose data this folder holds. Quorate wrote this file and checks it at every start.\n".to_owned()
+            + &lines.concat()
     }
 
     /// Replaces the file, so that a crash leaves the old one or the new one.

@@ -84,7 +84,9 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(name in vec(any::<u8>(), 0..80), mut bytes in vec(any::<u8>(), 0..400), key in some_key()) {
+    fn arbitrary_bytes_never_panic(
+        name in vec(any::<u8>(), 0..80), mut bytes in vec(any::<u8>(), 0..400), key in some_key()
+    ) {
         let _ = split_entry_key(&bytes);
         for known in [false, true] {
             // Bytes that begin as they should get further into the decoders.

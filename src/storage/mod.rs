@@ -7,6 +7,7 @@
 //! a failed fsync leaves nobody knowing what is on disk.
 
 pub mod codec;
+mod log_check;
 pub mod memory;
 mod page;
 pub mod rocks;

@@ -1,20 +1,22 @@
 //! The store of real nodes: one RocksDB with a column family each for promises, stamps and records.
 //!
-//! Contract: that of [`Store`]. A batch is one write to RocksDB's log over all families, with one fsync, so that a stamp
-//! never lands without its record. What bears promises (epochs, peers) is fsynced in either durability mode.
+//! Contract: that of [`Store`]. A batch is one write to RocksDB's log over all families, with one fsync, so that a
+//! stamp never lands without its record. What bears promises (epochs, peers) is fsynced in either durability mode.
 //!
 //! Stamps are kept twice, alone and within the record: comparing, which every write and most reads do at every replica,
 //! then never touches a value's block or blob file; and a record read on its own is whole.
 //!
 //! A failed write: RocksDB writes and syncs its log before the memtable, so that what failed is not shown. Whether it
-//! is on disk nobody knows. Nothing more is written until [`Store::reopen`] has run recovery, which reads the log, writes
-//! what it found into new tables, fsyncs these and then a new manifest (`avoid_flush_during_recovery`,
-//! `optimize_manifest_for_recovery` and `reuse_manifest_on_open` are off, and must stay off). So whatever is shown after
-//! an open is on disk under a fsync of this life, even if all there was before was a page in the system's cache.
+//! is on disk nobody knows. Nothing more is written until [`Store::reopen`] has run recovery, which reads the log,
+//! writes what it found into new tables, fsyncs these and then a new manifest (`avoid_flush_during_recovery`,
+//! `optimize_manifest_for_recovery` and `reuse_manifest_on_open` are off, and must stay off). So whatever is shown
+//! after an open is on disk under an fsync of this life, even if it was but a page in the system's cache before.
 //!
-//! Caveats: a torn last record of the log is cut off, as it was never acknowledged. A last record that is there at full
-//! length and fails its checksum is refused like any other damage: RocksDB cannot tell it from damage to what was
-//! acknowledged. A record whose length field is damaged, within the last 32 KiB of a log, looks like a torn one.
+//! Damage: a torn last record of the log is cut off, as it was never acknowledged; anything else is refused, in part by
+//! `log_check`, as RocksDB takes some of it for a torn end.
+//!
+//! Caveat: a last record that is there at full length and fails its checksum is refused like any other damage: nothing
+//! tells it from damage to what was acknowledged.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +30,7 @@ use rocksdb::{
 };
 
 use super::codec::{self, DecodeError, FORMAT, MetaEntry};
+use super::log_check::check_logs;
 use super::page::PageBudget;
 use super::{Cursor, KeysPage, Loaded, PageBounds, Patience, Store, StoreError, StoreStatistics};
 use crate::types::{Batch, Durability, Held, Identity, Key, Meta, Slot, Want};
@@ -65,7 +68,8 @@ pub struct RocksOptions {
 }
 
 impl Default for RocksOptions {
-    /// Small: an idle node stays under 60 MiB of memory, with its caches filled.
+    /// Small: the process of a fresh node that idles takes about 15 MiB of memory, and of one that has just written
+    /// gigabytes about 70, its cache and write buffers full.
     fn default() -> Self {
         Self {
             durability: Durability::Fsync,
@@ -430,6 +434,7 @@ impl Families {
     fn open(&self, options: &Options, path: &Path) -> Result<DB, StoreError> {
         let families = [(DEFAULT, &self.small), (META, &self.small), (STAMPS, &self.stamps), (RECORDS, &self.records)];
         let families = families.map(|(name, options)| ColumnFamilyDescriptor::new(name, options.clone()));
+        check_logs(path)?;
         DB::open_cf_descriptors(options, path, families).map_err(|error| failure_of_open(&error))
     }
 }
@@ -442,7 +447,7 @@ fn database_options(settings: &RocksOptions) -> Options {
     // A torn end of the log is what a crash leaves of a write that was never acknowledged. Damage before it is refused:
     // RocksDB's default would silently drop all that follows it, acknowledged or not.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-    // A log file that is missing or shorter than it was synced is damage too. Without this only its content is checked.
+    // A finished log that is missing or shorter than it was synced is damage too.
     options.set_track_and_verify_wals_in_manifest(true);
     // Reusing log files would spare fdatasync the journal's write of the new length, but an old record after the end of
     // the new ones looks like damage: RocksDB turns it off in the recovery mode above. Said here so that nobody tries.
@@ -454,10 +459,13 @@ fn database_options(settings: &RocksOptions) -> Options {
 
     // Disk. One family that is seldom written would otherwise keep every log since.
     options.set_max_total_wal_size(settings.log_bytes_max);
-    // Tables, and the log where it is not fsynced, reach the disk as they are written: not all at once at the end, where
-    // an fsync of the log would wait behind them.
+    // Tables, and the log where it is not fsynced, reach the disk as they are written: not all at once at the end,
+    // where an fsync of the log would wait behind them.
     options.set_bytes_per_sync(MIB as u64);
     options.set_wal_bytes_per_sync(MIB as u64);
+
+    // The manifest is written anew beyond this size, and read at each start.
+    options.set_max_manifest_file_size(16 * MIB);
 
     // Processors: they belong to the requests.
     options.set_max_background_jobs(i32::from(settings.background_jobs_max));
@@ -511,7 +519,8 @@ fn read_meta(database: &DB) -> Result<Meta, StoreError> {
     let format = format.ok_or_else(|| missing("format"))?;
     if format != FORMAT {
         let message = format!(
-            "the store has format {format} and this program reads format {FORMAT}: start it with the Quorate that wrote it"
+            "the store has format {format} and this program reads format {FORMAT}: start it with the Quorate that \
+             wrote it"
         );
         return Err(StoreError::Damaged { message });
     }

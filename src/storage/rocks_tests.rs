@@ -179,6 +179,9 @@ fn statistics_tell_of_what_was_written() {
     assert_eq!((after.keys_estimate, after.write_stopped), (1, 0), "{after:?}");
 }
 
+/// What a test does to a file's bytes.
+type Hurt = Box<dyn Fn(&mut [u8])>;
+
 /// Ten records, each fsynced on its own.
 fn ten_records(store: &RocksStore) -> Vec<(Key, Record)> {
     let records = (0..10).map(|index| {
@@ -195,13 +198,45 @@ fn damage_in_the_middle_of_the_log_is_refused() {
     let fixture = Fixture::new();
     let store = fixture.create();
     ten_records(&store);
-    let crashed = fixture.crashed();
-    let log = crashed.log();
-    let mut bytes = fs::read(&log).expect("the log");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&log, bytes).expect("the log");
-    let refused = crashed.open().err();
+    let whole = fs::read(fixture.log()).expect("the log");
+    let mut headers = Vec::new();
+    let mut at = 0;
+    while at < whole.len() {
+        headers.push(at);
+        at += 7 + usize::from(u16::from_le_bytes([whole[at + 4], whole[at + 5]]));
+    }
+    let middle = headers[headers.len() - 5];
+    let flip = |at: usize, bits: u8| Box::new(move |bytes: &mut [u8]| bytes[at] ^= bits);
+    let hurts: [Hurt; 5] = [
+        // The checksum; the length, which then reaches past the log's end as a torn record's does; the type, as of a
+        // recycled log; the payload; a page of zeros.
+        flip(middle, 1),
+        flip(middle + 5, 0x40),
+        flip(middle + 6, 4),
+        flip(middle + 100, 1),
+        Box::new(move |bytes| bytes[middle..].iter_mut().take(4_096).for_each(|byte| *byte = 0)),
+    ];
+    for (index, hurt) in hurts.iter().enumerate() {
+        let crashed = fixture.crashed();
+        let mut bytes = whole.clone();
+        hurt(&mut bytes);
+        fs::write(crashed.log(), bytes).expect("the log");
+        let refused = crashed.open().err();
+        assert!(matches!(refused, Some(StoreError::Damaged { .. })), "hurt {index}: {refused:?}");
+    }
+}
+
+#[test]
+fn damage_in_the_middle_of_the_manifest_is_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.create());
+    let files = fs::read_dir(&fixture.path).expect("the store's folder").map(|file| file.expect("a file").path());
+    let manifest = files.filter(|path| path.to_string_lossy().contains("MANIFEST-")).max().expect("a manifest");
+    let mut bytes = fs::read(&manifest).expect("the manifest");
+    // The high byte of the first record's length.
+    bytes[5] ^= 0x40;
+    fs::write(&manifest, bytes).expect("the manifest");
+    let refused = fixture.open().err();
     assert!(matches!(refused, Some(StoreError::Damaged { .. })), "{refused:?}");
 }
 
