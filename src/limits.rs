@@ -49,6 +49,15 @@ pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 4_096;
 /// How many bytes of keys and values client requests may hold in one node at once, by default: four of the largest.
 pub const REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT: usize = 256 * MIB;
 
+/// What a request holds beside its key and value, about: its place in maps and queues, and its stamp.
+pub const REQUEST_OVERHEAD_BYTES: usize = 512;
+
+/// How many entries one step of a scan of keys looks at before it comes up for air: about 10 ms of reading.
+pub const SCAN_ENTRIES_MAX: usize = 50_000;
+
+/// How many events may wait for a node's loop; whoever brings more waits, and with it the link that it reads.
+pub const EVENTS_WAITING_MAX: usize = 8_192;
+
 /// The most bytes that wait to be sent to one peer; beyond it messages are dropped, as a network would, and sent anew
 /// or repaired by reads. Two of the largest messages, so that one never blocks the next.
 pub const LINK_QUEUE_BYTES_MAX: usize = 128 * MIB;
@@ -60,10 +69,6 @@ pub const LINK_BATCH_BYTES: usize = MIB;
 /// The most bytes of records that are kept for one peer that did not acknowledge them before the write was answered.
 /// The oldest go first; reads repair what is dropped.
 pub const STRAGGLER_BYTES_MAX: usize = 16 * MIB;
-
-/// The most bytes of records that one batch for the disk gathers before the next is begun. It bounds how long the
-/// first of them waits for the last.
-pub const PERSIST_BATCH_BYTES: usize = 16 * MIB;
 
 /// When an operation asks again those that have not answered; doubled each time, up to [`RESEND_AFTER_MAX`]. A link is a
 /// reliable stream, so that a message is only lost where a link or a peer was.
@@ -91,3 +96,24 @@ pub const OPERATOR_EPOCH_RAISE_MAX: u64 = 1 << 10;
 
 /// How long a node that was told to end waits for the requests in flight.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The most bytes of RocksDB's cache of uncompressed blocks, by default. Indexes and filters are in it too: at 10 bits
+/// a key, 10 million keys have 12 MiB of filters, which leaves most of it to data.
+pub const BLOCK_CACHE_BYTES_DEFAULT: usize = 256 * MIB;
+
+/// The most bytes of RocksDB's write buffers, by default, those being flushed included: two of the largest values, so
+/// that one can be flushed while the next is taken.
+pub const WRITE_BUFFER_BYTES_DEFAULT: usize = 128 * MIB;
+
+/// The largest node.yml or cluster.yml: [`NODES_MAX`] nodes take about 350 bytes each at most, and comments the rest.
+pub const CONFIG_BYTES_MAX: usize = MIB;
+
+/// How deep a node.yml or cluster.yml may be nested: they need four levels. The reader calls itself once per level.
+pub const CONFIG_DEPTH_MAX: usize = 16;
+
+/// The most nodes of a throw-away local cluster: they share one machine, and their metrics ports begin
+/// [`DEV_METRICS_PORT_DISTANCE`] above their ports.
+pub const DEV_NODES_MAX: usize = 100;
+
+/// How far above its port a node of a throw-away cluster serves metrics: 8001 and 9001, as in the examples.
+pub const DEV_METRICS_PORT_DISTANCE: u16 = 1_000;

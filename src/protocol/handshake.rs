@@ -1,0 +1,420 @@
+//! Who may talk to whom: identities, lives, and the forming of a cluster.
+//!
+//! Invariants: what a peer says counts only after its data folder and its run were durably recorded here, and what this
+//! node sends it counts there only after that peer recorded this node. A known id under another identity, or in a run
+//! that is not later than the one recorded, is refused: it may have forgotten what it acknowledged. A fresh node is not
+//! part of any quorum until every other member has recorded it, so that no member can be replaced unnoticed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::limits::{RESEND_AFTER, RESEND_AFTER_MAX};
+use crate::quorum::majority;
+use crate::types::{Acquaintance, ClusterParameters, Identity, Life, Member, NodeId};
+
+use super::Time;
+use super::message::{Hello, Message, PROTOCOL_VERSION};
+
+/// Which rule a hello breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HelloRefusal {
+    /// It speaks another version of the protocol.
+    Protocol,
+    /// Its cluster file has another seed, `replica_count` or set of ids.
+    Cluster,
+    /// It was meant for another node.
+    WrongNode,
+    /// Its id is known by another data folder.
+    Identity,
+    /// A later run of its data folder is known.
+    Life,
+}
+
+impl fmt::Display for HelloRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Protocol => {
+                "the two run versions of Quorate that do not understand each other: upgrade the older one"
+            }
+            Self::Cluster => {
+                "their cluster files differ in seed, replica_count or node ids: give all nodes the same cluster file"
+            }
+            Self::WrongNode => "the address led to another node: correct its remote_address in the cluster file",
+            Self::Identity => {
+                "its id is known by another data folder, so this one may have forgotten what it acknowledged: \
+                 restore the original folder (replacing a node is not in this version)"
+            }
+            Self::Life => {
+                "a later run of its data folder is known, so this folder is an older copy or is in use twice: \
+                 restore the latest folder, and run it once"
+            }
+        })
+    }
+}
+
+/// How a peer stands to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PeerView {
+    /// Each has recorded the other; messages count.
+    Talking,
+    /// The link is down, or the two are about to be introduced.
+    Unreachable,
+    /// One of the two refuses the other.
+    Refused(HelloRefusal),
+}
+
+/// What follows from a hello or a welcome.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The peer breaks a rule.
+    Refuse(HelloRefusal),
+    /// It is to be recorded durably; then [`Handshake::recorded`].
+    Record(Acquaintance),
+    /// It is durably recorded already.
+    Known,
+}
+
+/// Who this node is, and how it stands to its peers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Handshake {
+    me: Member,
+    parameters: ClusterParameters,
+    identity: Identity,
+    life: Life,
+    formed: bool,
+    peers: BTreeMap<Member, Peer>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Peer {
+    linked: bool,
+    /// What is durably known of it.
+    recorded: Option<Acquaintance>,
+    /// What is on its way to the disk.
+    recording: Option<Acquaintance>,
+    /// The run of it that has recorded this run of this node.
+    welcomed_by: Option<Life>,
+    refused_here: Option<HelloRefusal>,
+    refused_there: Option<HelloRefusal>,
+    hello_at: Option<Time>,
+    hellos_unanswered: u32,
+}
+
+impl Handshake {
+    /// A node that knows `peers` and has talked to none of them in this run.
+    #[must_use]
+    pub fn new(
+        me: Member,
+        parameters: ClusterParameters,
+        identity: Identity,
+        life: Life,
+        formed: bool,
+        known: &BTreeMap<NodeId, Acquaintance>,
+    ) -> Self {
+        let peers = parameters
+            .members()
+            .filter(|member| *member != me)
+            .map(|member| {
+                let recorded = known.get(parameters.id(member)).copied();
+                (member, Peer { recorded, ..Peer::default() })
+            })
+            .collect();
+        Self { me, parameters, identity, life, formed, peers }
+    }
+
+    /// This run.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        self.life
+    }
+
+    /// Whether every other member has recorded this node, in this run or an earlier one.
+    #[must_use]
+    pub fn is_formed(&self) -> bool {
+        self.formed
+    }
+
+    /// The members that have not recorded this node yet in this run.
+    pub fn not_met(&self) -> impl Iterator<Item = Member> + '_ {
+        self.peers.iter().filter(|(_, peer)| peer.welcomed_by.is_none()).map(|(member, _)| *member)
+    }
+
+    /// That every other member has recorded this node is durable.
+    pub fn formed(&mut self) {
+        self.formed = true;
+    }
+
+    /// Whether it is time to record that the cluster has formed: everyone has recorded this node, and it everyone.
+    #[must_use]
+    pub fn may_form(&self) -> bool {
+        !self.formed && self.peers.values().all(Peer::is_talking)
+    }
+
+    /// The link to `peer` is up or down.
+    pub fn linked(&mut self, peer: Member, up: bool, now: Time) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.linked = up;
+            peer.welcomed_by = None;
+            peer.hello_at = up.then_some(now);
+            peer.hellos_unanswered = 0;
+        }
+    }
+
+    /// When the next hello is due.
+    #[must_use]
+    pub fn next_hello(&self) -> Option<Time> {
+        self.peers.values().filter_map(|peer| peer.hello_at).min()
+    }
+
+    /// The hellos that are due.
+    pub fn hellos(&mut self, now: Time) -> Vec<(Member, Message)> {
+        let mut due = Vec::new();
+        for (member, peer) in &mut self.peers {
+            if peer.hello_at.is_some_and(|at| at <= now) {
+                peer.hello_at = Some(now.after(backoff(peer.hellos_unanswered)));
+                peer.hellos_unanswered = peer.hellos_unanswered.saturating_add(1);
+                due.push(*member);
+            }
+        }
+        due.into_iter().map(|member| (member, Message::Hello(self.hello_to(member)))).collect()
+    }
+
+    /// How this node introduces itself to `peer`.
+    #[must_use]
+    pub fn hello_to(&self, peer: Member) -> Hello {
+        Hello {
+            protocol: PROTOCOL_VERSION,
+            parameters: self.parameters.clone(),
+            node_id: self.parameters.id(self.me).clone(),
+            to_node_id: self.parameters.id(peer).clone(),
+            identity: self.identity,
+            life: self.life,
+        }
+    }
+
+    /// Judges how `from` introduces itself.
+    pub fn judge(&mut self, from: Member, hello: &Hello) -> Verdict {
+        let my_id = self.parameters.id(self.me);
+        let Some(peer) = self.peers.get_mut(&from) else { return Verdict::Refuse(HelloRefusal::WrongNode) };
+        let seen = Acquaintance { identity: hello.identity, life: hello.life };
+        let verdict = if hello.protocol != PROTOCOL_VERSION {
+            Verdict::Refuse(HelloRefusal::Protocol)
+        } else if hello.parameters != self.parameters {
+            Verdict::Refuse(HelloRefusal::Cluster)
+        } else if hello.to_node_id != *my_id || hello.node_id != *self.parameters.id(from) {
+            Verdict::Refuse(HelloRefusal::WrongNode)
+        } else {
+            match peer.recording.or(peer.recorded) {
+                Some(known) if known.identity != seen.identity => Verdict::Refuse(HelloRefusal::Identity),
+                Some(known) if known.life == seen.life && peer.recorded == Some(known) => Verdict::Known,
+                Some(known) if known.life != seen.life && seen.life.epoch <= known.life.epoch => {
+                    Verdict::Refuse(HelloRefusal::Life)
+                }
+                _ => {
+                    peer.recording = Some(seen);
+                    Verdict::Record(seen)
+                }
+            }
+        };
+        peer.refused_here = match verdict {
+            Verdict::Refuse(refusal) => Some(refusal),
+            Verdict::Record(_) | Verdict::Known => None,
+        };
+        verdict
+    }
+
+    /// What is known of `peer` is durable.
+    pub fn recorded(&mut self, peer: Member, acquaintance: Acquaintance) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.recorded = Some(acquaintance);
+            if peer.recording == Some(acquaintance) {
+                peer.recording = None;
+            }
+        }
+    }
+
+    /// A batch failed: what was on its way to the disk is not known to be there. Hellos are sent again.
+    pub fn recording_failed(&mut self) {
+        for peer in self.peers.values_mut() {
+            peer.recording = None;
+        }
+    }
+
+    /// `peer`, in its run `life`, has recorded this run of this node; it is recorded here too.
+    pub fn welcomed(&mut self, peer: Member, life: Life) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.welcomed_by = Some(life);
+            peer.refused_there = None;
+            if peer.is_talking() {
+                peer.hello_at = None;
+                peer.hellos_unanswered = 0;
+            }
+        }
+    }
+
+    /// `peer` refuses this node's run `life`. Whether that is this run, and so counts.
+    pub fn refused(&mut self, peer: Member, life: Life, refusal: HelloRefusal) -> bool {
+        let counts = life == self.life;
+        if counts && let Some(peer) = self.peers.get_mut(&peer) {
+            peer.refused_there = Some(refusal);
+            peer.welcomed_by = None;
+        }
+        counts
+    }
+
+    /// Whether a message that `from` sent in `from_life` for `to_life` counts: both runs are the ones known, so that
+    /// nothing from or for an earlier life does.
+    #[must_use]
+    pub fn counts(&self, from: Member, from_life: Life, to_life: Option<Life>) -> bool {
+        let recorded = self.peers.get(&from).and_then(|peer| peer.recorded);
+        to_life == Some(self.life) && recorded.is_some_and(|recorded| recorded.life == from_life)
+    }
+
+    /// The run of `peer` that a request may be sent to: it has recorded this node, and is recorded here.
+    #[must_use]
+    pub fn talking_to(&self, peer: Member) -> Option<Life> {
+        self.peers.get(&peer).filter(|peer| peer.is_talking()).and_then(|peer| peer.welcomed_by)
+    }
+
+    /// How `peer` stands to this node.
+    #[must_use]
+    pub fn view(&self, peer: Member) -> PeerView {
+        let Some(peer) = self.peers.get(&peer) else { return PeerView::Unreachable };
+        match peer.refused_here.or(peer.refused_there) {
+            Some(refusal) => PeerView::Refused(refusal),
+            None if peer.is_talking() => PeerView::Talking,
+            None => PeerView::Unreachable,
+        }
+    }
+
+    /// Why this node as a whole may serve nobody, and who says so: one peer has recorded a later life of it, which no
+    /// peer can be wrong about; or it is fresh, or in a minority, and known by another identity.
+    #[must_use]
+    pub fn refused_as_a_whole(&self) -> Option<(BTreeSet<Member>, HelloRefusal)> {
+        let by = |refusal| -> BTreeSet<Member> {
+            self.peers.iter().filter(|(_, p)| p.refused_there == Some(refusal)).map(|(member, _)| *member).collect()
+        };
+        let older = by(HelloRefusal::Life);
+        if !older.is_empty() {
+            return Some((older, HelloRefusal::Life));
+        }
+        let stranger = by(HelloRefusal::Identity);
+        let many = stranger.len() >= majority(self.peers.len().max(1));
+        (many || (!self.formed && !stranger.is_empty())).then_some((stranger, HelloRefusal::Identity))
+    }
+}
+
+impl Peer {
+    fn is_talking(&self) -> bool {
+        self.welcomed_by.is_some() && self.welcomed_by == self.recorded.map(|recorded| recorded.life)
+    }
+}
+
+fn backoff(unanswered: u32) -> std::time::Duration {
+    (RESEND_AFTER * 2_u32.pow(unanswered.min(8))).min(RESEND_AFTER_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters() -> ClusterParameters {
+        let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
+        ClusterParameters { seed: 0, replica_count: 3, node_ids }
+    }
+
+    fn node(me: u16, identity: u128, epoch: u64) -> Handshake {
+        let life = Life { epoch, nonce: identity as u64 };
+        Handshake::new(Member(me), parameters(), Identity(identity), life, false, &BTreeMap::new())
+    }
+
+    /// Lets `here` record the run of `there`.
+    fn meet(here: &mut Handshake, there: &Handshake) {
+        let from = there.me;
+        let Verdict::Record(acquaintance) = here.judge(from, &there.hello_to(here.me)) else {
+            panic!("a new run is recorded")
+        };
+        here.recorded(from, acquaintance);
+    }
+
+    #[test]
+    fn known_id_under_another_identity_is_refused() {
+        let mut one = node(0, 10, 1);
+        meet(&mut one, &node(1, 20, 1));
+        let hello = node(1, 21, 9).hello_to(Member(0));
+        assert_eq!(one.judge(Member(1), &hello), Verdict::Refuse(HelloRefusal::Identity));
+        assert_eq!(one.view(Member(1)), PeerView::Refused(HelloRefusal::Identity));
+    }
+
+    #[test]
+    fn only_a_later_run_of_a_known_folder_is_accepted() {
+        let mut one = node(0, 10, 1);
+        let mut two = node(1, 20, 5);
+        meet(&mut one, &two);
+        assert_eq!(one.judge(Member(1), &two.hello_to(Member(0))), Verdict::Known, "the same run again");
+        two.life.nonce += 1;
+        assert_eq!(one.judge(Member(1), &two.hello_to(Member(0))), Verdict::Refuse(HelloRefusal::Life), "a twin");
+        two.life.epoch = 4;
+        assert_eq!(one.judge(Member(1), &two.hello_to(Member(0))), Verdict::Refuse(HelloRefusal::Life), "older");
+        two.life.epoch = 6;
+        assert!(matches!(one.judge(Member(1), &two.hello_to(Member(0))), Verdict::Record(_)));
+    }
+
+    #[test]
+    fn nodes_of_other_clusters_are_refused() {
+        let mut one = node(0, 10, 1);
+        let hello = node(1, 20, 1).hello_to(Member(0));
+        let other_seed = Hello { parameters: ClusterParameters { seed: 1, ..parameters() }, ..hello.clone() };
+        assert_eq!(one.judge(Member(1), &other_seed), Verdict::Refuse(HelloRefusal::Cluster));
+        let other_version = Hello { protocol: PROTOCOL_VERSION + 1, ..hello.clone() };
+        assert_eq!(one.judge(Member(1), &other_version), Verdict::Refuse(HelloRefusal::Protocol));
+        let misled = Hello { to_node_id: NodeId::new("3").unwrap(), ..hello };
+        assert_eq!(one.judge(Member(1), &misled), Verdict::Refuse(HelloRefusal::WrongNode));
+    }
+
+    #[test]
+    fn cluster_forms_once_everyone_has_met() {
+        let (mut one, two, three) = (node(0, 10, 1), node(1, 20, 1), node(2, 30, 1));
+        meet(&mut one, &two);
+        one.welcomed(Member(1), two.life);
+        meet(&mut one, &three);
+        assert!(!one.may_form(), "node 3 has not recorded node 1");
+        assert_eq!(one.not_met().collect::<Vec<_>>(), [Member(2)]);
+        one.welcomed(Member(2), three.life);
+        assert!(one.may_form());
+    }
+
+    #[test]
+    fn messages_of_other_lives_do_not_count() {
+        let (mut one, two) = (node(0, 10, 3), node(1, 20, 5));
+        meet(&mut one, &two);
+        let earlier = |life: Life| Life { epoch: life.epoch - 1, ..life };
+        assert!(one.counts(Member(1), two.life, Some(one.life)));
+        assert!(!one.counts(Member(1), earlier(two.life), Some(one.life)));
+        assert!(!one.counts(Member(1), two.life, Some(earlier(one.life))));
+        assert!(!one.counts(Member(1), two.life, None));
+        assert!(!one.counts(Member(2), two.life, Some(one.life)), "a node never met");
+    }
+
+    #[test]
+    fn one_peer_that_knows_a_later_run_stops_the_whole_node() {
+        let mut one = node(0, 10, 3);
+        one.formed();
+        let earlier = Life { epoch: 2, nonce: 10 };
+        assert!(!one.refused(Member(1), earlier, HelloRefusal::Life), "that was an earlier life");
+        assert_eq!(one.refused_as_a_whole(), None);
+        assert!(one.refused(Member(1), one.life, HelloRefusal::Life));
+        assert_eq!(one.refused_as_a_whole(), Some(([Member(1)].into(), HelloRefusal::Life)));
+    }
+
+    #[test]
+    fn one_peer_that_knows_another_identity_stops_a_fresh_node_but_not_a_formed_one() {
+        let mut one = node(0, 10, 3);
+        one.refused(Member(1), one.life, HelloRefusal::Identity);
+        assert!(one.refused_as_a_whole().is_some());
+        one.formed();
+        assert!(one.refused_as_a_whole().is_none(), "that peer may be the one that lost its disk");
+        one.refused(Member(2), one.life, HelloRefusal::Identity);
+        assert!(one.refused_as_a_whole().is_some());
+    }
+}

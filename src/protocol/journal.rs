@@ -1,0 +1,174 @@
+//! What must become durable, and what is owed to whom once it is.
+//!
+//! Invariants: one batch is at the disk at a time, and everything that arrives meanwhile gathers for the next, so that
+//! all who wait share one fsync. What is owed for a batch is paid only when that batch is durable. When one fails,
+//! nobody who waits for it or for the next is acknowledged, and nothing more is taken until the store was reopened:
+//! after a failed fsync nobody knows what is on disk (Rebello et al., "Can Applications Recover from fsync Failures?",
+//! ATC 2020).
+//!
+//! A batch is bounded by what may be in flight (limits.rs), not here.
+
+use std::sync::Arc;
+
+use crate::types::{Acquaintance, Batch, Key, Mark, NodeId, Record, Slot};
+
+/// Gathers batches; `O` is what may be owed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Journal<O> {
+    at_disk: Option<AtDisk<O>>,
+    gathering: Batch,
+    owed: Vec<O>,
+    failed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct AtDisk<O> {
+    batch: Arc<Batch>,
+    owed: Vec<O>,
+}
+
+/// Which batch something waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// The one at the disk.
+    ForTheDisk,
+    /// The one that gathers.
+    ForTheNext,
+}
+
+/// What became of the batch at the disk.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Settled<O> {
+    /// It is durable, and so much is owed for it.
+    Durable(Arc<Batch>, Vec<O>),
+    /// It may not be; nothing of this may be paid, for it or for the batch that gathered behind it.
+    Failed(Vec<O>),
+}
+
+impl<O> Default for Journal<O> {
+    fn default() -> Self {
+        Self { at_disk: None, gathering: Batch::default(), owed: Vec::new(), failed: false }
+    }
+}
+
+impl<O> Journal<O> {
+    /// Whether a batch failed and the store was not reopened since. Nothing may be added then.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// The mark of `key` in the batch at the disk.
+    #[must_use]
+    pub fn at_disk(&self, key: &Key) -> Option<Mark> {
+        self.at_disk.as_ref()?.batch.records.get(key).map(|(_, record)| record.mark())
+    }
+
+    /// The mark of `key` in the batch that gathers.
+    #[must_use]
+    pub fn gathering(&self, key: &Key) -> Option<Mark> {
+        self.gathering.records.get(key).map(|(_, record)| record.mark())
+    }
+
+    /// Adds a record; it replaces one of the same key that gathers, which the caller has found to be smaller. Whoever
+    /// waits for that one waits for this one: the record that beat it.
+    pub fn add_record(&mut self, slot: Slot, key: Key, record: Record) {
+        self.check();
+        self.gathering.records.insert(key, (slot, record));
+    }
+
+    /// Adds an epoch.
+    pub fn add_epoch(&mut self, epoch: u64) {
+        self.check();
+        self.gathering.epoch = self.gathering.epoch.max(Some(epoch));
+    }
+
+    /// Adds what is known of a peer.
+    pub fn add_peer(&mut self, peer: NodeId, acquaintance: Acquaintance) {
+        self.check();
+        self.gathering.peers.insert(peer, acquaintance);
+    }
+
+    /// Adds that every other member has recorded this node.
+    pub fn add_formed(&mut self) {
+        self.check();
+        self.gathering.formed = true;
+    }
+
+    /// Owes `what` for a batch.
+    pub fn owe(&mut self, what: O, waits: Waits) {
+        match waits {
+            Waits::ForTheDisk => {
+                self.at_disk.as_mut().expect("only a batch at the disk is waited for").owed.push(what);
+            }
+            Waits::ForTheNext => self.owed.push(what),
+        }
+    }
+
+    /// Hands out the batch that gathered, if the disk is free and there is one.
+    pub fn begin(&mut self) -> Option<Arc<Batch>> {
+        if self.failed || self.at_disk.is_some() || self.gathering.is_empty() {
+            return None;
+        }
+        let batch = Arc::new(std::mem::take(&mut self.gathering));
+        self.at_disk = Some(AtDisk { batch: Arc::clone(&batch), owed: std::mem::take(&mut self.owed) });
+        Some(batch)
+    }
+
+    /// The batch at the disk is durable, or may not be. `None` where there is none: an answer from before a failure.
+    pub fn settle(&mut self, durable: bool) -> Option<Settled<O>> {
+        let AtDisk { batch, mut owed } = self.at_disk.take()?;
+        if durable {
+            return Some(Settled::Durable(batch, owed));
+        }
+        self.failed = true;
+        self.gathering = Batch::default();
+        owed.append(&mut self.owed);
+        Some(Settled::Failed(owed))
+    }
+
+    /// The store was reopened.
+    pub fn reopened(&mut self) {
+        self.failed = false;
+    }
+
+    fn check(&self) {
+        assert!(!self.failed, "nothing is added to a journal that has failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_arrives_during_a_persist_waits_for_the_next() {
+        let mut journal = Journal::default();
+        journal.add_epoch(4);
+        journal.owe("first", Waits::ForTheNext);
+        assert_eq!(journal.begin().unwrap().epoch, Some(4));
+        journal.add_epoch(6);
+        journal.add_epoch(5);
+        journal.owe("second", Waits::ForTheNext);
+        journal.owe("first too", Waits::ForTheDisk);
+        assert_eq!(journal.begin(), None, "the disk is busy");
+        let Some(Settled::Durable(_, owed)) = journal.settle(true) else { panic!("the batch is durable") };
+        assert_eq!(owed, ["first", "first too"]);
+        assert_eq!(journal.begin().unwrap().epoch, Some(6));
+    }
+
+    #[test]
+    fn failed_batch_pays_nobody_and_stops_the_journal() {
+        let mut journal = Journal::default();
+        journal.add_epoch(1);
+        journal.owe("first", Waits::ForTheNext);
+        journal.begin();
+        journal.add_epoch(2);
+        journal.owe("second", Waits::ForTheNext);
+        assert_eq!(journal.settle(false), Some(Settled::Failed(vec!["first", "second"])));
+        assert!(journal.has_failed());
+        assert_eq!(journal.begin(), None);
+        journal.reopened();
+        assert_eq!(journal.begin(), None, "what gathered before the failure is gone");
+    }
+}

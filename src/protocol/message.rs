@@ -1,0 +1,145 @@
+//! What nodes say to each other.
+
+use std::fmt;
+
+use crate::types::{Clock, ClusterParameters, Held, Identity, Key, Life, NodeId, Record, Want};
+
+use super::handshake::HelloRefusal;
+
+/// The version of all that is said between nodes. Raised when an older node would misunderstand a newer one.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// One operation or clock round of one run of a node: never used twice in that run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperationId(pub u64);
+
+/// One message between two nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// Introduces the sender.
+    Hello(Hello),
+    /// Introduces the sender, and says that it has durably recorded the receiver.
+    Welcome(Hello),
+    /// The sender refuses this run of the receiver.
+    HelloRefused {
+        /// The run.
+        life: Life,
+        /// Why.
+        refusal: HelloRefusal,
+    },
+    /// Asks a replica.
+    Request {
+        /// Echoed in the answer.
+        operation: OperationId,
+        /// Echoed in the answer: an answer to an earlier round counts for nothing in a later one.
+        round: u32,
+        /// For what.
+        request: Request,
+    },
+    /// A replica answers.
+    Answer {
+        /// Of the request.
+        operation: OperationId,
+        /// Of the request.
+        round: u32,
+        /// With what.
+        answer: Answer,
+    },
+}
+
+/// Who a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Hello {
+    /// [`PROTOCOL_VERSION`] of the sender.
+    pub protocol: u32,
+    /// The sender's cluster.
+    pub parameters: ClusterParameters,
+    /// The sender.
+    pub node_id: NodeId,
+    /// Whom it means to reach.
+    pub to_node_id: NodeId,
+    /// The sender's data folder.
+    pub identity: Identity,
+    /// The sender's run.
+    pub life: Life,
+}
+
+/// What a coordinator asks of a replica.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Request {
+    /// The clock, as it is after this request has arrived.
+    Clock,
+    /// What is held of a key, and durable.
+    Get {
+        /// The key.
+        key: Key,
+        /// How much of it.
+        want: Want,
+    },
+    /// Keep this record unless a greater one is held.
+    Store {
+        /// The key.
+        key: Key,
+        /// The record.
+        record: Record,
+    },
+}
+
+/// What a replica answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// The clock.
+    Clock(Clock),
+    /// What is held, of this key.
+    Held {
+        /// The key that was asked for.
+        key: Key,
+        /// What is held.
+        held: Held,
+    },
+    /// The record, or a greater one, is durable.
+    Stored,
+    /// Not done.
+    Refused(Refusal),
+}
+
+/// Why a replica did not do what it was asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Refusal {
+    /// It does not hold the slot.
+    NotReplica,
+    /// It is starting, or has not met every other member yet.
+    NotFormed,
+    /// Its disk takes no writes.
+    StoreFailed,
+    /// It could not read the record, or what it read was damaged.
+    ReadFailed,
+    /// The stamp or clock is further ahead than any honest node's.
+    ClockJump,
+    /// It holds the stamp with another content.
+    StampConflict,
+    /// It is itself refused by its peers.
+    Identity,
+}
+
+impl Refusal {
+    /// Whether asking again within one operation's time is pointless.
+    #[must_use]
+    pub fn is_for_good(self) -> bool {
+        self != Self::NotFormed
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotReplica => "does not hold the slot (do the cluster files agree?)",
+            Self::NotFormed => "has not met every other member yet",
+            Self::StoreFailed => "its disk takes no writes",
+            Self::ReadFailed => "could not read its record",
+            Self::ClockJump => "the clock is further ahead than any honest node's",
+            Self::StampConflict => "holds the same stamp with another content",
+            Self::Identity => "is refused by its peers",
+        })
+    }
+}

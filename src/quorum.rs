@@ -1,0 +1,167 @@
+//! Majorities of a slot's replicas, and the tally of who has answered.
+//!
+//! Contract: only members of the slot's replica set count, each once; "none" is an answer, an error is not. Whoever
+//! waits for a majority asks a [`Tally`] and never compares numbers itself.
+
+use crate::limits::REPLICA_COUNT_MAX;
+use crate::types::Member;
+
+/// The number of replicas that any two of their majorities have one in common.
+#[must_use]
+pub fn majority(replica_count: usize) -> usize {
+    replica_count / 2 + 1
+}
+
+/// How a tally stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Too few have answered, and enough still may.
+    Pending,
+    /// A majority has answered.
+    Reached,
+    /// So many have refused for good that no majority can answer.
+    Impossible,
+}
+
+/// Who of a slot's replicas has answered, and who never will.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tally {
+    replicas: Box<[Member]>,
+    /// Bit i: the i-th replica has answered.
+    counted: u64,
+    /// Bit i: the i-th replica has refused for good.
+    refused: u64,
+}
+
+impl Tally {
+    /// A tally of `replicas`, of whom nobody has answered.
+    ///
+    /// # Panics
+    /// When there are none of them or more than [`REPLICA_COUNT_MAX`].
+    #[must_use]
+    pub fn new(replicas: &[Member]) -> Self {
+        assert!((1..=REPLICA_COUNT_MAX).contains(&replicas.len()), "a slot has 1 to {REPLICA_COUNT_MAX} replicas");
+        Self { replicas: replicas.into(), counted: 0, refused: 0 }
+    }
+
+    /// Whose answers count.
+    #[must_use]
+    pub fn replicas(&self) -> &[Member] {
+        &self.replicas
+    }
+
+    /// How many answers make a majority.
+    #[must_use]
+    pub fn needed(&self) -> usize {
+        majority(self.replicas.len())
+    }
+
+    /// Counts the answer of `member`; of a stranger or for a second time it counts for nothing.
+    pub fn count(&mut self, member: Member) {
+        if let Some(bit) = self.bit(member) {
+            self.counted |= bit;
+            self.refused &= !bit;
+        }
+    }
+
+    /// Notes that `member` will not answer, unless it has.
+    pub fn refuse(&mut self, member: Member) {
+        if let Some(bit) = self.bit(member) {
+            self.refused |= bit & !self.counted;
+        }
+    }
+
+    /// Forgets who has answered, for the next round; who has refused for good still has.
+    pub fn restart(&mut self) {
+        self.counted = 0;
+    }
+
+    /// Whether the answer of `member` was counted.
+    #[must_use]
+    pub fn has_counted(&self, member: Member) -> bool {
+        self.bit(member).is_some_and(|bit| self.counted & bit != 0)
+    }
+
+    /// Whether anybody's answer was counted.
+    #[must_use]
+    pub fn has_counted_any(&self) -> bool {
+        self.counted != 0
+    }
+
+    /// The replicas that have neither answered nor refused for good.
+    pub fn missing(&self) -> impl Iterator<Item = Member> + '_ {
+        let settled = self.counted | self.refused;
+        self.replicas.iter().enumerate().filter(move |(i, _)| settled & (1 << i) == 0).map(|(_, member)| *member)
+    }
+
+    /// The replicas whose answer was not counted, refused or not.
+    pub fn uncounted(&self) -> impl Iterator<Item = Member> + '_ {
+        self.replicas.iter().enumerate().filter(|(i, _)| self.counted & (1 << i) == 0).map(|(_, member)| *member)
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        if self.counted.count_ones() as usize >= self.needed() {
+            Standing::Reached
+        } else if self.replicas.len() - (self.refused.count_ones() as usize) < self.needed() {
+            Standing::Impossible
+        } else {
+            Standing::Pending
+        }
+    }
+
+    fn bit(&self, member: Member) -> Option<u64> {
+        self.replicas.iter().position(|replica| *replica == member).map(|i| 1 << i)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPLICAS: [Member; 3] = [Member(4), Member(0), Member(2)];
+
+    #[test]
+    fn majorities_of_any_size_intersect() {
+        for n in 1..=REPLICA_COUNT_MAX {
+            assert!(2 * majority(n) > n);
+            assert!(2 * (majority(n) - 1) <= n, "and none is larger than it must be");
+        }
+    }
+
+    #[test]
+    fn majority_of_distinct_replicas_reaches() {
+        let mut tally = Tally::new(&REPLICAS);
+        tally.count(Member(4));
+        tally.count(Member(4));
+        tally.count(Member(9));
+        assert_eq!(tally.standing(), Standing::Pending, "one replica twice and a stranger are one answer");
+        tally.count(Member(2));
+        assert_eq!(tally.standing(), Standing::Reached);
+        assert_eq!(tally.missing().collect::<Vec<_>>(), [Member(0)]);
+    }
+
+    #[test]
+    fn majority_of_refusals_makes_it_impossible() {
+        let mut tally = Tally::new(&REPLICAS);
+        tally.refuse(Member(4));
+        assert_eq!(tally.standing(), Standing::Pending);
+        tally.refuse(Member(0));
+        assert_eq!(tally.standing(), Standing::Impossible);
+        tally.count(Member(0));
+        assert_eq!(tally.standing(), Standing::Pending, "an answer outweighs an earlier refusal");
+        tally.refuse(Member(0));
+        tally.count(Member(2));
+        assert_eq!(tally.standing(), Standing::Reached, "a later refusal takes no answer back");
+    }
+
+    #[test]
+    fn next_round_counts_anew_but_remembers_refusals() {
+        let mut tally = Tally::new(&REPLICAS);
+        tally.count(Member(4));
+        tally.refuse(Member(0));
+        tally.restart();
+        assert_eq!(tally.missing().collect::<Vec<_>>(), [Member(4), Member(2)]);
+    }
+}
