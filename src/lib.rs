@@ -1,5 +1,6 @@
 //! Quorate: a leaderless key-value store in which every key is linearizable.
 pub mod api;
+pub mod client;
 #[cfg(feature = "server")]
 pub mod clock;
 #[cfg(feature = "server")]
@@ -23,3 +24,5 @@ pub mod storage;
 pub mod transport;
 pub mod types;
 pub mod wire;
+
+pub use client::Client;

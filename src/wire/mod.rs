@@ -4,8 +4,8 @@
 //! error names the field, what is wrong with it and what is accepted, because it is sent back to whoever wrote it.
 
 pub mod failure;
+#[cfg(feature = "server")]
+pub mod peer;
 mod public;
 
 pub use public::{NodeSet, WireError};
-#[cfg(feature = "server")]
-pub mod peer;
