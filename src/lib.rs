@@ -7,6 +7,8 @@ pub mod clock;
 pub mod config;
 #[cfg(feature = "server")]
 pub mod data_folder;
+#[cfg(feature = "server")]
+pub mod gateway;
 pub mod limits;
 #[cfg(feature = "server")]
 pub mod metrics;

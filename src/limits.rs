@@ -52,6 +52,26 @@ pub const REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT: usize = 256 * MIB;
 /// What a request holds beside its key and value, about: its place in maps and queues, and its stamp.
 pub const REQUEST_OVERHEAD_BYTES: usize = 512;
 
+/// The most bytes of requests still being read and of answers still being sent that one node holds, whoever they are
+/// from: eight of the largest messages. What the node works on in between is bounded by its own limit.
+pub const TRANSIT_BYTES_MAX: usize = 512 * MIB;
+
+/// How many requests one connection may have under way: twice what a node works on by default, so that a client meets
+/// the node's refusal, which says why, before its connection makes it wait.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 8_192;
+
+/// What a client may send on one stream before it is read. gRPC's default of 64 KiB would cost a large value a round
+/// trip per 64 KiB; four MiB fill a link of 10 Gbit/s at 3 ms.
+pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// What a client may send on one connection before it is read: four streams' windows, so that a few large values do not
+/// hold up the small requests beside them. It bounds what an unread connection holds.
+pub const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
+
+/// How long connections may take to close once all requests are answered: a stream that its client keeps open for good
+/// (a health watch) must not keep a node from ending.
+pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// How many entries one step of a scan of keys looks at before it comes up for air: about 10 ms of reading.
 pub const SCAN_ENTRIES_MAX: usize = 50_000;
 

@@ -520,9 +520,12 @@ fn judge_write(node: &Node, failure: &SendFailure) -> Verdict {
 /// Whether a status says that the request was looked at and turned down before anything was done. Only codes that no
 /// broken connection and no proxy make up.
 fn is_refusal(status: &Status) -> bool {
-    use FailureReason::{NoQuorum, NotApplied, OutcomeUnknown};
+    use FailureReason::{ClockRaiseTooFar, InvalidArgument, NotReplica, OperatorWritesOff, StampNotGreater};
     match Failure::from_status(status) {
-        Some(failure) => !matches!(failure.reason, NotApplied | OutcomeUnknown | NoQuorum),
+        Some(failure) => matches!(
+            failure.reason,
+            InvalidArgument | NotReplica | StampNotGreater | OperatorWritesOff | ClockRaiseTooFar
+        ),
         None => matches!(
             status.code(),
             Code::InvalidArgument

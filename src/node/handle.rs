@@ -52,10 +52,10 @@ pub(super) struct Permit {
     held: Arc<AtomicUsize>,
 }
 
-/// Why a request was not even begun. Nothing was done.
+/// Why a request has no reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// The node works on as many requests as it may.
+    /// The node works on as many requests as it may. Nothing was done.
     #[error(
         "the node works on {requests_max} requests already: send fewer at once, spread them over the nodes, or raise \
          node.requests_in_flight_max"
@@ -64,7 +64,7 @@ pub enum Rejected {
         /// The bound.
         requests_max: usize,
     },
-    /// The requests that the node works on hold as many bytes as they may.
+    /// The requests that the node works on hold as many bytes as they may. Nothing was done.
     #[error(
         "requests in flight hold {bytes_max} bytes already: send fewer at once, spread them over the nodes, or raise \
          node.request_bytes_in_flight_max"
@@ -73,9 +73,12 @@ pub enum Rejected {
         /// The bound.
         bytes_max: usize,
     },
-    /// The node has ended.
+    /// The node has ended. Nothing was done.
     #[error("the node has ended: ask another one")]
     Ended,
+    /// The node ended while it worked on the request. A write may have happened, or may yet: others may have its copies.
+    #[error("the node ended before the request did")]
+    Abandoned,
 }
 
 /// How a node is at one moment.
@@ -113,13 +116,13 @@ impl NodeHandle {
     /// wait.
     ///
     /// # Errors
-    /// When it was not begun.
+    /// When it was not begun, or the node ended meanwhile.
     pub async fn run(&self, command: Command, deadline: Instant) -> Result<Reply, Rejected> {
         let permit = self.inner.admission.admit(&command)?;
         let (reply, replied) = oneshot::channel();
         let pending = Pending { command, deadline, reply, permit };
         self.inner.events.send(Event::Request(pending)).await.map_err(|_| Rejected::Ended)?;
-        replied.await.map_err(|_| Rejected::Ended)
+        replied.await.map_err(|_| Rejected::Abandoned)
     }
 
     /// How the node is now.
