@@ -1,6 +1,9 @@
 //! Quorate: a leaderless key-value store in which every key is linearizable.
 pub mod api;
 #[cfg(feature = "server")]
+pub mod cli;
+pub mod client;
+#[cfg(feature = "server")]
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod config;
@@ -23,3 +26,5 @@ pub mod storage;
 pub mod transport;
 pub mod types;
 pub mod wire;
+
+pub use client::{Client, ClientError};

@@ -256,11 +256,7 @@ impl Client {
     }
 
     /// Reads until a node answers or the deadline is there.
-    async fn read<T, F>(
-        &self,
-        operation: Operation,
-        ask: impl Fn(Arc<Node>, Instant) -> F,
-    ) -> Result<T, ClientError>
+    async fn read<T, F>(&self, operation: Operation, ask: impl Fn(Arc<Node>, Instant) -> F) -> Result<T, ClientError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Verdict>> + Send + 'static,

@@ -161,10 +161,7 @@ pub(super) fn by<M>(message: M, deadline: Instant) -> Request<M> {
 }
 
 /// `call`, or a status once the deadline has passed.
-pub(super) async fn within<T>(
-    deadline: Instant,
-    call: impl Future<Output = Result<T, Status>>,
-) -> Result<T, Status> {
+pub(super) async fn within<T>(deadline: Instant, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     match tokio::time::timeout_at(deadline, call).await {
         Ok(result) => result,
         Err(_) => Err(Status::deadline_exceeded("no answer before the deadline")),

@@ -293,9 +293,15 @@ async fn dead_node_costs_no_error() {
 async fn all_dead_says_not_applied_for_a_write_and_unavailable_for_a_read() {
     let client = client([&dead().await, &dead().await], SHORT);
     let write = client.set("k", "v").await;
-    assert!(matches!(&write, Err(ClientError::NotApplied { last, .. }) if last.message.contains("refused")), "{write:?}");
+    assert!(
+        matches!(&write, Err(ClientError::NotApplied { last, .. }) if last.message.contains("refused")),
+        "{write:?}"
+    );
     let read = client.get("k").await;
-    assert!(matches!(&read, Err(ClientError::Unavailable { last, .. }) if last.message.contains("refused")), "{read:?}");
+    assert!(
+        matches!(&read, Err(ClientError::Unavailable { last, .. }) if last.message.contains("refused")),
+        "{read:?}"
+    );
 }
 
 #[tokio::test]
@@ -350,8 +356,7 @@ async fn write_avoids_a_node_that_drains_but_a_lone_slow_one_is_waited_for() {
 async fn deadline_is_told_and_kept() {
     let (silent, a) = fake(Behaviour::Silent).await;
     let client = client([&a], AMPLE).with_deadline(SHORT);
-    for (what, error) in
-        [("set", client.set("k", "v").await.unwrap_err()), ("get", client.get("k").await.unwrap_err())]
+    for (what, error) in [("set", client.set("k", "v").await.unwrap_err()), ("get", client.get("k").await.unwrap_err())]
     {
         let unknown = matches!(error, ClientError::OutcomeUnknown { .. });
         assert!(unknown == (what == "set") && (unknown || matches!(error, ClientError::Unavailable { .. })), "{error}");

@@ -200,10 +200,8 @@ mod tests {
     use super::*;
 
     fn failure() -> Failure {
-        let replica = |id, said: Option<&str>| ReplicaAnswer {
-            node: NodeId::new(id).unwrap(),
-            said: said.map(str::to_owned),
-        };
+        let replica =
+            |id, said: Option<&str>| ReplicaAnswer { node: NodeId::new(id).unwrap(), said: said.map(str::to_owned) };
         Failure {
             reason: FailureReason::NotApplied,
             slot: Some(Slot(31_384)),
@@ -233,8 +231,7 @@ mod tests {
     fn largest_failure_fits_into_trailers() {
         let replicas = (0..63)
             .map(|i| ReplicaAnswer {
-                node: NodeId::new(&format!("{i:0>64}")).unwrap(),
-                said: Some("ö".repeat(10_000)),
+                node: NodeId::new(&format!("{i:0>64}")).unwrap(), said: Some("ö".repeat(10_000))
             })
             .collect();
         let failure = Failure { replicas, ..failure() };
