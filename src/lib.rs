@@ -1,5 +1,7 @@
 //! Quorate: a leaderless key-value store in which every key is linearizable.
 pub mod api;
+#[cfg(feature = "server")]
+pub mod cli;
 pub mod client;
 #[cfg(feature = "server")]
 pub mod clock;
@@ -27,4 +29,4 @@ pub mod transport;
 pub mod types;
 pub mod wire;
 
-pub use client::Client;
+pub use client::{Client, ClientError};

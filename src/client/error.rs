@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::limits::VALUE_BYTES_MAX;
 use crate::types::KeyError;
@@ -84,6 +84,8 @@ pub struct NodeFailure {
     pub address: String,
     /// What went wrong there, for a person.
     pub message: String,
+    /// The gRPC status code; `Unknown` where the node answered nonsense.
+    pub code: Code,
     /// What the node said in Quorate's own words: the reason, the key's slot, its replicas and what each of them said.
     /// Boxed, because an error is moved about far more often than it is looked into.
     pub failure: Option<Box<Failure>>,
@@ -91,14 +93,14 @@ pub struct NodeFailure {
 
 impl NodeFailure {
     pub(super) fn new(address: &str, message: impl Into<String>) -> Self {
-        Self { address: address.to_owned(), message: message.into(), failure: None }
+        Self { address: address.to_owned(), message: message.into(), code: Code::Unknown, failure: None }
     }
 
     pub(super) fn from_status(address: &str, status: &Status) -> Self {
         let failure = Failure::from_status(status).map(Box::new);
         // A status of our own says all of it; one that tonic made of a broken connection says it in its sources.
         let message = if failure.is_some() { status.message().to_owned() } else { root_message(status) };
-        Self { address: address.to_owned(), message, failure }
+        Self { address: address.to_owned(), message, code: status.code(), failure }
     }
 }
 

@@ -96,6 +96,14 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
 }
 
+impl Status {
+    /// Whether messages pass between the node and every other member.
+    #[must_use]
+    pub fn all_talk(&self) -> bool {
+        self.peers.iter().all(|peer| peer.view == PeerView::Talking)
+    }
+}
+
 /// How a node sees a peer.
 #[derive(Clone, Debug)]
 pub struct PeerStatus {

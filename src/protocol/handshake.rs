@@ -230,6 +230,11 @@ impl Handshake {
             if peer.recording == Some(acquaintance) {
                 peer.recording = None;
             }
+            // It restarted behind a link that was not seen to break: its new run does not know this node yet.
+            if peer.linked && !peer.is_talking() && peer.hello_at.is_none() {
+                peer.hello_at = Some(Time::default());
+                peer.hellos_unanswered = 0;
+            }
         }
     }
 
@@ -382,6 +387,20 @@ mod tests {
         assert_eq!(one.not_met().collect::<Vec<_>>(), [Member(2)]);
         one.welcomed(Member(2), three.life);
         assert!(one.may_form());
+    }
+
+    #[test]
+    fn peer_that_restarts_behind_a_link_that_holds_is_met_anew() {
+        let (mut one, mut two) = (node(0, 10, 1), node(1, 20, 1));
+        one.linked(Member(1), true, Time(5));
+        meet(&mut one, &two);
+        one.welcomed(Member(1), two.life);
+        assert_eq!(one.next_hello(), None, "they talk");
+        two.life.epoch = 2;
+        meet(&mut one, &two);
+        assert_eq!(one.hellos(Time(9)).len(), 1, "the new run has yet to record this node");
+        one.welcomed(Member(1), two.life);
+        assert_eq!((one.talking_to(Member(1)), one.next_hello()), (Some(two.life), None));
     }
 
     #[test]

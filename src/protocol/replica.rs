@@ -141,7 +141,15 @@ impl Replica {
     }
 
     /// A load is answered; `None` where the store could not read.
+    ///
+    /// A store may show a record before its node is told that the batch is durable, and after a failure it may show one
+    /// that was thought lost. Whatever is answered from it, the clock must not be below it: else the next write could
+    /// draw a smaller stamp than one that was read, and be lost. Its epoch went to disk with it, or before.
     pub fn loaded<O: From<Owed>>(&mut self, load: LoadId, held: Option<Held>, around: &mut Surroundings<'_, O>) {
+        if let Some(mark) = held.as_ref().and_then(Held::mark) {
+            around.clock.epoch_is_durable(mark.stamp.clock.epoch);
+            around.clock.observe(mark.stamp.clock);
+        }
         match self.loads.remove(&load) {
             Some(LoadFor::Read { key, target }) => {
                 let outcome = held.map_or(Outcome::Refused(Refusal::ReadFailed), |held| Outcome::Held(key, held));
@@ -232,4 +240,26 @@ fn compare_and_store<O: From<Owed>>(
     }
     around.journal.add_record(slot, key, record);
     around.journal.owe(Owed { target, outcome: Outcome::Stored(mark.stamp) }.into(), Waits::ForTheNext);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Checksum, Clock, Content, NodeId};
+
+    #[test]
+    fn record_that_a_load_shows_raises_the_clock() {
+        let key = Key::new("k").unwrap();
+        let stamp = Stamp { clock: Clock { epoch: 7, counter: 3 }, writer: NodeId::new("2").unwrap() };
+        let mark = Mark { stamp, checksum: Checksum::of(&key, &Content::Tombstone) };
+        let mut clock = QuorumClock::start(5);
+        let mut journal: Journal<Owed> = Journal::default();
+        let (mut effects, mut answers) = (Vec::new(), Vec::new());
+        let mut replica = Replica::default();
+        replica.get(Slot(0), key, Want::Mark, Target::Operator(RequestId(1)), &mut effects);
+        let mut around =
+            Surroundings { clock: &mut clock, journal: &mut journal, effects: &mut effects, answers: &mut answers };
+        replica.loaded(LoadId(0), Some(Held::Mark(mark)), &mut around);
+        assert_eq!(clock.now(), Clock { epoch: 7, counter: 3 });
+    }
 }

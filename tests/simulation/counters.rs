@@ -1,0 +1,64 @@
+//! What the runs did: counts by name, and the list of what must have happened at least sometimes.
+
+use std::collections::BTreeMap;
+
+/// Each must have happened in the fixed set of seeds: a simulation that reaches none of it shows nothing.
+pub const SOMETIMES: [&str; 29] = [
+    "a batch failed and was on disk all the same",
+    "a batch failed and was not on disk",
+    "a batch in flight was lost in a crash",
+    "a batch in flight survived a crash",
+    "a client went on without an answer",
+    "a clock round served several writes",
+    "a coordinator died between clock and store",
+    "a coordinator died with a store on its way",
+    "a delete was seen",
+    "a message was late by more than a resend",
+    "a message was lost",
+    "a message was repeated",
+    "a message to or from a dead run arrived",
+    "a node was paused with messages in hand",
+    "a read fetched the content in a further round",
+    "a read returned what was never acknowledged",
+    "a read wrote back",
+    "a record became durable before its node knew",
+    "a record carried an epoch",
+    "a request was asked again",
+    "a restarted node was not noticed",
+    "a store was superseded",
+    "a straggler was sent its copy",
+    "a write failed for certain",
+    "a write of unknown outcome",
+    "an identity was refused",
+    "an older life was refused",
+    "operations with a minority dead",
+    "the cluster formed under faults",
+];
+
+/// Counts by name, in the order of names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters(BTreeMap<&'static str, u64>);
+
+impl Counters {
+    pub fn count(&mut self, name: &'static str) {
+        self.add(name, 1);
+    }
+
+    pub fn add(&mut self, name: &'static str, count: u64) {
+        *self.0.entry(name).or_default() += count;
+    }
+
+    pub fn get(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        for (name, count) in &other.0 {
+            self.add(name, *count);
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.0.iter().map(|(name, count)| (*name, *count))
+    }
+}

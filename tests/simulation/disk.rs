@@ -1,0 +1,96 @@
+//! A simulated disk: what is durable, what is on its way, and what an older copy of it holds.
+//!
+//! A batch is atomic, as RocksDB's are: a torn tail is dropped at start, so that it is on the disk whole or not at all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quorate::types::{Batch, ClusterParameters, Held, Identity, Key, Member, Meta, Record, Want};
+
+/// All that a node has when it starts.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    pub meta: Meta,
+    pub records: BTreeMap<Key, Record>,
+}
+
+/// How the disk is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    #[default]
+    Well,
+    /// The next batch fails.
+    FailsOnce,
+    /// Every batch fails until this time.
+    FailsUntil(u64),
+}
+
+/// One node's disk.
+#[derive(Debug)]
+pub struct Disk {
+    pub folder: Folder,
+    pub in_flight: Option<Arc<Batch>>,
+    /// A batch that failed and is on the disk all the same, to be seen once the store is reopened.
+    pub hidden: Option<Arc<Batch>>,
+    /// A batch failed, and the store was not reopened since.
+    pub broken: bool,
+    pub health: Health,
+    pub slow_until: u64,
+    /// Taken while the node was dead.
+    pub copy: Option<Folder>,
+}
+
+impl Disk {
+    pub fn empty(identity: Identity) -> Self {
+        Self {
+            folder: Folder { meta: Meta::fresh(identity), records: BTreeMap::new() },
+            in_flight: None,
+            hidden: None,
+            broken: false,
+            health: Health::Well,
+            slow_until: 0,
+            copy: None,
+        }
+    }
+
+    /// Makes a batch durable.
+    pub fn apply(&mut self, batch: &Batch) -> Result<(), String> {
+        let meta = &mut self.folder.meta;
+        if let Some(epoch) = batch.epoch {
+            meta.epoch = meta.epoch.max(epoch);
+        }
+        for (peer, acquaintance) in &batch.peers {
+            if let Some(known) = meta.peers.insert(peer.clone(), *acquaintance)
+                && (known.identity != acquaintance.identity || known.life.epoch > acquaintance.life.epoch)
+            {
+                return Err(format!("what is known of peer {peer} went from {known:?} back to {acquaintance:?}"));
+            }
+        }
+        meta.formed |= batch.formed;
+        for (key, (_, record)) in &batch.records {
+            if record.stamp.clock.epoch > meta.epoch {
+                return Err(format!("{} of {key} is durable before its epoch", record.stamp));
+            }
+            if let Some(old) = self.folder.records.insert(key.clone(), record.clone())
+                && (old.stamp > record.stamp || (old.stamp == record.stamp && old.checksum != record.checksum))
+            {
+                return Err(format!("{} of {key} was replaced by {}", old.stamp, record.stamp));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is durable of `key`.
+    pub fn load(&self, key: &Key, want: Want) -> Held {
+        match (self.folder.records.get(key), want) {
+            (None, _) => Held::Nothing,
+            (Some(record), Want::Mark) => Held::Mark(record.mark()),
+            (Some(record), Want::Record) => Held::Record(record.clone()),
+        }
+    }
+
+    /// Whether this folder has recorded a run of `peer` that began with `epoch` or later.
+    pub fn knows_of(&self, parameters: &ClusterParameters, peer: Member, epoch: u64) -> bool {
+        self.folder.meta.peers.get(parameters.id(peer)).is_some_and(|known| known.life.epoch >= epoch)
+    }
+}

@@ -1,0 +1,120 @@
+//! Whole clusters of the real protocol, simulated from one seed each: network, disk and time are ours, and go wrong.
+//!
+//! The same seed gives the same run. Each run's histories are checked, what must hold at every moment is watched, and
+//! once all faults stop every operation must succeed: with all nodes, and with a minority dead.
+//!
+//! ```text
+//! cargo test --release --test simulation                                    # the fixed set
+//! QUORATE_SIMULATION_SEEDS=7..8 cargo test --release --test simulation      # these seeds
+//! QUORATE_SIMULATION_SECONDS=600 cargo test --release --test simulation     # fresh ones, for so long
+//! ```
+
+mod clients;
+mod counters;
+mod disk;
+mod faults;
+mod judge;
+mod links;
+mod plan;
+mod random;
+mod trace;
+mod watch;
+mod world;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use counters::{Counters, SOMETIMES};
+use judge::{Finding, run_seed};
+use world::seconds;
+
+/// Enough for everything that must happen sometimes to happen often.
+const FIXED_SEEDS: Range<u64> = 0..400;
+
+/// Seeds that failed once, and what they found.
+const REGRESSIONS: [u64; 0] = [];
+
+#[test]
+fn every_history_is_linearizable_under_faults() {
+    let mut total = Total::new();
+    let fixed =
+        std::env::var("QUORATE_SIMULATION_SEEDS").is_err() && std::env::var("QUORATE_SIMULATION_SECONDS").is_err();
+    if let Ok(seeds) = std::env::var("QUORATE_SIMULATION_SEEDS") {
+        let (first, end) = seeds.split_once("..").expect("QUORATE_SIMULATION_SEEDS is A..B");
+        let number = |text: &str| text.parse::<u64>().expect("QUORATE_SIMULATION_SEEDS is two numbers, A..B");
+        (number(first)..number(end)).for_each(|seed| total.run(seed));
+    } else if let Ok(limit) = std::env::var("QUORATE_SIMULATION_SECONDS") {
+        let limit = Duration::from_secs(limit.parse().expect("QUORATE_SIMULATION_SECONDS is a number"));
+        // Fresh ones: nobody has seen the seeds that begin with this second.
+        let epoch = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs();
+        let began = total.began;
+        (epoch << 24..).take_while(|_| began.elapsed() < limit).for_each(|seed| total.run(seed));
+    } else {
+        FIXED_SEEDS.chain(REGRESSIONS).for_each(|seed| total.run(seed));
+    }
+    total.print();
+    assert!(total.findings.is_empty(), "{} seeds failed, see above", total.findings.len());
+    if fixed {
+        let never: Vec<&str> = SOMETIMES.iter().copied().filter(|name| total.counters.get(name) == 0).collect();
+        assert!(never.is_empty(), "these never happened, so that nothing is known about them: {never:#?}");
+    }
+}
+
+#[test]
+fn same_seed_gives_the_same_run() {
+    for seed in 1_000..1_012 {
+        let (one, other) = (judge::trace_of(seed), judge::trace_of(seed));
+        assert!(one.len() > 1_000, "seed {seed} explores something: {} events", one.len());
+        let differs = one.iter().zip(&other).position(|(a, b)| a != b);
+        assert_eq!(differs.map(|i| (&one[i], &other[i])), None, "seed {seed}");
+        assert_eq!(one.len(), other.len());
+    }
+}
+
+/// What all runs did together.
+struct Total {
+    began: Instant,
+    runs: u64,
+    counters: Counters,
+    findings: Vec<Finding>,
+}
+
+impl Total {
+    fn new() -> Self {
+        Self { began: Instant::now(), runs: 0, counters: Counters::default(), findings: Vec::new() }
+    }
+
+    fn run(&mut self, seed: u64) {
+        // The first few failures say what is wrong; more would bury it.
+        if self.findings.len() >= 5 {
+            return;
+        }
+        let (counters, finding) = run_seed(seed);
+        self.runs += 1;
+        self.counters.merge(&counters);
+        if let Some(finding) = finding {
+            println!("{finding}");
+            self.findings.push(finding);
+        }
+    }
+
+    fn print(&self) {
+        let took = self.began.elapsed();
+        for (name, count) in self.counters.iter() {
+            println!("{count:>12}  {name}");
+        }
+        let operations = self.counters.get("operations");
+        let simulated = seconds(self.counters.get("microseconds of simulated time"));
+        println!(
+            "{} seeds, {} histories, {operations} operations, {simulated:.0} simulated seconds in {:.1} s on one core: \
+             {:.0} operations a minute",
+            self.runs,
+            self.counters.get("histories"),
+            took.as_secs_f64(),
+            operations as f64 / took.as_secs_f64() * 60.0,
+        );
+    }
+}

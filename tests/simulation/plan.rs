@@ -1,0 +1,177 @@
+//! What a seed draws before its run begins: the cluster, its weather, and which faults there will be.
+//!
+//! Not every run has every fault: a run with few of them gets further, and finds what a storm hides.
+
+use crate::random::Random;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A node dies at once.
+    Crash,
+    /// A node dies in its next turn, after some of that turn's effects.
+    CrashWithinTurn,
+    /// A majority, or everyone, dies at once.
+    CrashMany,
+    /// Two halves that do not hear each other.
+    Split,
+    /// One node is cut off.
+    Isolate,
+    /// One direction of one link is cut.
+    OneWay,
+    /// Two halves that only one node hears both of.
+    Bridge,
+    /// A node's links are cut and healed over and over.
+    Flap,
+    /// The links between two nodes break and come back; what was on its way is lost.
+    Relink,
+    /// Much is lost everywhere.
+    Loss,
+    /// One node's messages are late, each by another span.
+    SlowLinks,
+    /// One node's disk is slow.
+    SlowDisk,
+    /// One batch of one node fails; it may be on the disk all the same.
+    DiskFails,
+    /// Every batch of one node fails for a while.
+    DiskFull,
+    /// A node stands still, and wakes with old messages in hand.
+    Pause,
+    /// A node comes back with an empty folder.
+    LoseFolder,
+    /// A node comes back with an older copy of its folder.
+    RestoreCopy,
+}
+
+impl Fault {
+    pub const ALL: [Self; 17] = [
+        Self::Crash,
+        Self::CrashWithinTurn,
+        Self::CrashMany,
+        Self::Split,
+        Self::Isolate,
+        Self::OneWay,
+        Self::Bridge,
+        Self::Flap,
+        Self::Relink,
+        Self::Loss,
+        Self::SlowLinks,
+        Self::SlowDisk,
+        Self::DiskFails,
+        Self::DiskFull,
+        Self::Pause,
+        Self::LoseFolder,
+        Self::RestoreCopy,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::CrashWithinTurn => "crash within a turn",
+            Self::CrashMany => "crash of many",
+            Self::Split => "split",
+            Self::Isolate => "isolated node",
+            Self::OneWay => "one-way cut",
+            Self::Bridge => "bridge",
+            Self::Flap => "flapping links",
+            Self::Relink => "broken link",
+            Self::Loss => "burst of loss",
+            Self::SlowLinks => "slow links",
+            Self::SlowDisk => "slow disk",
+            Self::DiskFails => "failed batch",
+            Self::DiskFull => "full disk",
+            Self::Pause => "pause",
+            Self::LoseFolder => "lost folder",
+            Self::RestoreCopy => "restored older folder",
+        }
+    }
+}
+
+/// A range of spans, in microseconds.
+pub type Span = (u64, u64);
+
+/// One run, as far as it is drawn beforehand.
+#[derive(Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub nodes: usize,
+    pub replica_count: usize,
+    pub keys: usize,
+    pub clients: usize,
+    /// How many operations clients begin while there are faults.
+    pub operations_max: usize,
+    /// When all faults stop.
+    pub calm_at: u64,
+    pub latency: Span,
+    /// How many in a thousand messages take up to `late` instead.
+    pub late_permille: u64,
+    pub late: u64,
+    pub loss_permille: u64,
+    pub repeat_permille: u64,
+    pub disk: Span,
+    /// How long until the node hears that its batch is durable.
+    pub disk_answer: Span,
+    pub load: Span,
+    pub think: Span,
+    pub read_permille: u64,
+    pub delete_permille: u64,
+    pub faults: Vec<Fault>,
+    pub fault_every: Span,
+    /// How many in a thousand cuts and restarts the other side's transport does not notice.
+    pub unnoticed_permille: u64,
+    /// How many nodes may be lost for good: what leaves a majority of every slot whole.
+    pub losses_max: usize,
+}
+
+impl Plan {
+    pub fn draw(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x51_4D_55_4C);
+        let random = &mut random;
+        let (nodes, replica_count) = *random.pick(&[
+            (3, 3),
+            (3, 3),
+            (3, 3),
+            (4, 3),
+            (5, 3),
+            (5, 5),
+            (5, 5),
+            (7, 3),
+            (9, 3),
+            (9, 5),
+            (3, 2),
+            (4, 4),
+        ]);
+        let mut faults = Fault::ALL.to_vec();
+        random.shuffle(&mut faults);
+        faults.truncate(match random.below(8) {
+            0 => 0,
+            1..=5 => random.between(1, 6) as usize,
+            _ => Fault::ALL.len(),
+        });
+        let often = random.pick(&[20_000, 60_000, 200_000, 500_000]);
+        Self {
+            seed,
+            nodes,
+            replica_count,
+            keys: random.between(1, 5) as usize,
+            clients: random.between(3, 10) as usize,
+            operations_max: random.between(100, 900) as usize,
+            calm_at: random.between(1_000_000, 6_000_000),
+            latency: *random.pick(&[(100, 300), (100, 2_000), (1_000, 20_000)]),
+            late_permille: *random.pick(&[0, 5, 50, 200]),
+            late: *random.pick(&[20_000, 200_000, 1_500_000]),
+            loss_permille: *random.pick(&[0, 0, 5, 50, 150]),
+            repeat_permille: *random.pick(&[0, 5, 50, 200]),
+            disk: *random.pick(&[(10, 50), (200, 2_000), (1_000, 30_000)]),
+            disk_answer: *random.pick(&[(0, 0), (0, 300), (0, 10_000)]),
+            load: *random.pick(&[(1, 20), (10, 500), (100, 10_000)]),
+            think: *random.pick(&[(0, 100), (0, 5_000), (1_000, 40_000)]),
+            read_permille: *random.pick(&[200, 500, 800]),
+            delete_permille: *random.pick(&[0, 50, 250]),
+            faults,
+            fault_every: (often / 2, often * 3 / 2),
+            unnoticed_permille: *random.pick(&[0, 100, 500]),
+            losses_max: (replica_count - 1) / 2,
+        }
+    }
+}

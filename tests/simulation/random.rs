@@ -1,0 +1,57 @@
+//! The one source of chance: xoshiro256**, seeded by splitmix64 (Blackman and Vigna, 2018). Small and ours, because a
+//! seed must give the same run under every version of every library.
+
+/// A seeded generator.
+pub struct Random([u64; 4]);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        let mut state = seed;
+        Self([0; 4].map(|_| {
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            z ^ (z >> 31)
+        }))
+    }
+
+    pub fn next(&mut self) -> u64 {
+        let s = &mut self.0;
+        let result = s[1].wrapping_mul(5).rotate_left(7).wrapping_mul(9);
+        let t = s[1] << 17;
+        s[2] ^= s[0];
+        s[3] ^= s[1];
+        s[1] ^= s[2];
+        s[0] ^= s[3];
+        s[2] ^= t;
+        s[3] = s[3].rotate_left(45);
+        result
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.between(0, bound as u64 - 1) as usize
+    }
+
+    /// A number from `low` to `high`, both included. Its bias is one in 2^64 over the width, which nobody sees.
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        let width = u128::from(high - low) + 1;
+        low + ((u128::from(self.next()) * width) >> 64) as u64
+    }
+
+    /// True so many times in a thousand.
+    pub fn permille(&mut self, chance: u64) -> bool {
+        chance > 0 && self.between(0, 999) < chance
+    }
+
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, self.below(i + 1));
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What happened, for people and for comparing two runs of one seed.
+
+use quorate::protocol::{Answer, Message, Request};
+use quorate::types::{Held, Key, Member, Record};
+
+use crate::world::Event;
+
+/// A message, as it leaves.
+pub struct Sent<'a> {
+    pub from: Member,
+    pub to: Member,
+    pub at: u64,
+    /// Absent where it is lost.
+    pub arrives: Option<u64>,
+    pub message: &'a Message,
+}
+
+/// An arrow of the diagram.
+#[derive(Clone, Debug)]
+pub struct Arrow {
+    pub from: Member,
+    pub to: Member,
+    pub at: u64,
+    pub arrives: Option<u64>,
+    pub key: Option<Key>,
+    pub label: String,
+}
+
+/// Nothing is kept of most runs: it would take most of their time.
+#[derive(Default)]
+pub struct Trace {
+    keeps: bool,
+    pub lines: Vec<String>,
+    pub arrows: Vec<Arrow>,
+}
+
+impl Trace {
+    pub fn full() -> Self {
+        Self { keeps: true, ..Self::default() }
+    }
+
+    pub fn event(&mut self, at: u64, event: &Event) {
+        if self.keeps {
+            self.lines.push(format!("{at} {event:?}"));
+        }
+    }
+
+    pub fn sent(&mut self, sent: Sent<'_>) {
+        if self.keeps {
+            let Sent { from, to, at, arrives, message } = sent;
+            let (key, label) = describe(message);
+            self.arrows.push(Arrow { from, to, at, arrives, key: key.cloned(), label });
+        }
+    }
+}
+
+fn describe(message: &Message) -> (Option<&Key>, String) {
+    let shown = |record: &Record| match crate::clients::value_of(&record.content) {
+        Ok(Some(value)) => format!("{value} at {}", record.stamp),
+        Ok(None) => format!("tombstone at {}", record.stamp),
+        Err(what) => what,
+    };
+    match message {
+        Message::Hello(hello) => (None, format!("hello, life {}", hello.life.epoch)),
+        Message::Welcome(hello) => (None, format!("welcome, life {}", hello.life.epoch)),
+        Message::HelloRefused { refusal, .. } => (None, format!("no: {refusal:?}")),
+        Message::Request { operation, request, .. } => match request {
+            Request::Clock => (None, format!("#{} clock?", operation.0)),
+            Request::Get { key, want } => (Some(key), format!("#{} get {want:?}", operation.0)),
+            Request::Store { key, record } => (Some(key), format!("#{} store {}", operation.0, shown(record))),
+        },
+        Message::Answer { operation, answer, .. } => match answer {
+            Answer::Clock(clock) => (None, format!("#{} clock {clock}", operation.0)),
+            Answer::Held { key, held } => {
+                let held = match held {
+                    Held::Nothing => "nothing".to_owned(),
+                    Held::Mark(mark) => mark.stamp.to_string(),
+                    Held::Record(record) => shown(record),
+                };
+                (Some(key), format!("#{} holds {held}", operation.0))
+            }
+            Answer::Stored => (None, format!("#{} stored", operation.0)),
+            Answer::Refused(refusal) => (None, format!("#{} no: {refusal:?}", operation.0)),
+        },
+    }
+}

@@ -1,0 +1,163 @@
+//! What must hold at every moment, whatever histories say: watches disks, messages and replies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use quorate::placement::Placement;
+use quorate::protocol::{Answer, Message, Node, OperationId, Request};
+use quorate::types::{Batch, Checksum, Clock, Held, Key, Life, Member, Record, Stamp};
+
+use crate::counters::Counters;
+use crate::disk::Disk;
+
+/// What one node may be asked about, at the moment of a send.
+pub struct Speaker<'a> {
+    pub me: Member,
+    pub node: &'a Node,
+    pub disk: &'a Disk,
+    /// It came back without what it had acknowledged: it must keep silent.
+    pub is_forgetful: bool,
+}
+
+/// Watches one run.
+pub struct Watch {
+    placement: Arc<Placement>,
+    /// What each stamp names.
+    named: BTreeMap<(Clock, Member), (Key, Checksum)>,
+    /// What each store that was sent asks to keep.
+    asked: BTreeMap<(Member, Life, OperationId, u32), (Key, Stamp)>,
+    /// Stamps that clients were told of.
+    told: BTreeSet<(Clock, Member)>,
+    /// The greatest clock that each node has acknowledged or revealed, over all of its runs.
+    acknowledged: Vec<Clock>,
+}
+
+impl Watch {
+    pub fn new(placement: Arc<Placement>) -> Self {
+        let nodes = placement.parameters().node_ids.len();
+        Self {
+            placement,
+            named: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            told: BTreeSet::new(),
+            acknowledged: vec![Clock::default(); nodes],
+        }
+    }
+
+    /// A client was told of this stamp.
+    pub fn told(&mut self, stamp: &Stamp) -> Result<(), String> {
+        let name = self.name(stamp)?;
+        self.told.insert(name);
+        Ok(())
+    }
+
+    pub fn was_told(&self, stamp: &Stamp) -> bool {
+        self.name(stamp).is_ok_and(|name| self.told.contains(&name))
+    }
+
+    /// A batch goes to a disk.
+    pub fn persists(&mut self, batch: &Batch, counters: &mut Counters) -> Result<(), String> {
+        for (key, (_, record)) in &batch.records {
+            self.see(key, record)?;
+        }
+        if batch.epoch.is_some() && !batch.records.is_empty() {
+            counters.count("a record carried an epoch");
+        }
+        Ok(())
+    }
+
+    /// A node says something.
+    pub fn says(
+        &mut self,
+        speaker: &Speaker<'_>,
+        to: Member,
+        to_life: Option<Life>,
+        message: &Message,
+        counters: &mut Counters,
+    ) -> Result<(), String> {
+        let Speaker { me, node, disk, is_forgetful } = *speaker;
+        let epoch_durable = disk.folder.meta.epoch;
+        match message {
+            Message::Request { operation, round, request: Request::Store { key, record } } => {
+                self.see(key, record)?;
+                let issued_here = record.stamp.writer == *self.placement.parameters().id(me);
+                if issued_here && record.stamp.clock.epoch > epoch_durable {
+                    return Err(format!("{me:?} sent {} before its epoch was durable", record.stamp));
+                }
+                if issued_here && *round == 1 && self.was_told(&record.stamp) {
+                    counters.count("a straggler was sent its copy");
+                }
+                self.asked.insert((me, node.life(), *operation, *round), (key.clone(), record.stamp.clone()));
+            }
+            Message::Request { request: Request::Get { want: quorate::types::Want::Record, .. }, round, .. }
+                if *round > 0 =>
+            {
+                counters.count("a read fetched the content in a further round");
+            }
+            Message::Answer { .. }
+                if is_forgetful && !matches!(message, Message::Answer { answer: Answer::Refused(_), .. }) =>
+            {
+                return Err(format!("{me:?} has forgotten what it acknowledged, and answered {message:?}"));
+            }
+            Message::Answer { answer: Answer::Clock(clock), .. } => {
+                if clock.epoch > epoch_durable {
+                    return Err(format!("{me:?} showed clock {clock} while its durable epoch was {epoch_durable}"));
+                }
+                let floor = self.acknowledged[me.index()];
+                if *clock < floor {
+                    return Err(format!("{me:?} showed clock {clock} after it had acknowledged {floor}"));
+                }
+            }
+            Message::Answer { answer: Answer::Held { key, held }, .. } => {
+                if let Held::Record(record) = held {
+                    self.see(key, record)?;
+                }
+                if let Some(mark) = held.mark() {
+                    self.acknowledges(speaker, key, &mark.stamp)?;
+                }
+            }
+            Message::Answer { operation, round, answer: Answer::Stored } => {
+                let asked = to_life.and_then(|life| self.asked.get(&(to, life, *operation, *round)).cloned());
+                let Some((key, stamp)) = asked else {
+                    return Err(format!("{me:?} acknowledged to {to:?} what was never asked: {message:?}"));
+                };
+                if disk.folder.records.get(&key).is_some_and(|record| record.stamp > stamp) {
+                    counters.count("a store was superseded");
+                }
+                self.acknowledges(speaker, &key, &stamp)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Acknowledged or revealed: it must be durable, and the clock not below it.
+    fn acknowledges(&mut self, speaker: &Speaker<'_>, key: &Key, stamp: &Stamp) -> Result<(), String> {
+        let Speaker { me, node, disk, .. } = *speaker;
+        let durable = disk.folder.records.get(key).map(|record| &record.stamp);
+        if durable.is_none_or(|durable| durable < stamp) {
+            return Err(format!("{me:?} answered {stamp} of {key} while {durable:?} was durable"));
+        }
+        if node.clock() < stamp.clock {
+            return Err(format!("{me:?} answered {stamp} of {key} while its clock was {}", node.clock()));
+        }
+        let floor = &mut self.acknowledged[me.index()];
+        *floor = stamp.clock.max(*floor);
+        Ok(())
+    }
+
+    /// One stamp names one record.
+    fn see(&mut self, key: &Key, record: &Record) -> Result<(), String> {
+        let name = self.name(&record.stamp)?;
+        let (named_key, checksum) = self.named.entry(name).or_insert_with(|| (key.clone(), record.checksum));
+        if named_key != key || *checksum != record.checksum {
+            return Err(format!("{} names a record of {named_key} and another one of {key}", record.stamp));
+        }
+        Ok(())
+    }
+
+    fn name(&self, stamp: &Stamp) -> Result<(Clock, Member), String> {
+        let member = self.placement.parameters().member(&stamp.writer);
+        member.map(|member| (stamp.clock, member)).ok_or_else(|| format!("nobody is called {}", stamp.writer))
+    }
+}

@@ -1,0 +1,309 @@
+//! A linearizability checker for one key: a register with read, write and delete.
+//!
+//! Contract: every written value is unique within the history. An operation whose outcome is unknown may have taken
+//! effect at any time after its invocation, or never; one that certainly failed never did; a read that failed says
+//! nothing. Times are any numbers that rise with real time; operations that touch at one number are concurrent.
+//!
+//! The search is that of Wing and Gong (1993) with Lowe's memo of configurations (2017). Two facts about registers keep
+//! it short. A read that may stand next and sees the present value may as well stand next. And because values are
+//! unique, a write of unknown outcome whose value nobody saw can be left out, while one whose value somebody saw stands
+//! before that read ends. Only deletes of unknown outcome stay open to the end.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// How many steps [`check`] takes before it gives up, by default: some seconds.
+pub const STEPS_MAX: u64 = 5_000_000;
+
+/// What a client asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A read, and what it saw if it returned.
+    Read { saw: Option<u64> },
+    /// A write of this value, which no other write of the history writes.
+    Write { value: u64 },
+    /// A delete.
+    Delete,
+}
+
+/// How it ended for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It succeeded at this time.
+    Returned(u64),
+    /// A read: it failed. A write or delete: it certainly did not happen.
+    Failed,
+    /// It may have happened, or may yet.
+    Unknown,
+}
+
+/// One operation of one client on the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Who.
+    pub client: u32,
+    /// When it began.
+    pub invoked: u64,
+    /// What.
+    pub action: Action,
+    /// With which result.
+    pub ending: Ending,
+}
+
+/// What the checker says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is an order of the operations that explains every result.
+    Linearizable,
+    /// There is none.
+    NotLinearizable,
+    /// The steps were used up; counts as a failure.
+    NoVerdict,
+}
+
+/// Whether the history of one key is linearizable; the key has no value at its beginning.
+#[must_use]
+pub fn check(history: &[Operation], steps_max: u64) -> Verdict {
+    match prepare(history) {
+        Some(steps) => Search::new(&steps).run(steps_max),
+        None => Verdict::NotLinearizable,
+    }
+}
+
+/// A smaller part of a history that is not linearizable, which is not linearizable either.
+///
+/// What is left out never makes what is left look worse: a write leaves together with the reads of its value.
+#[must_use]
+pub fn shorten(history: &[Operation], steps_max: u64) -> Vec<Operation> {
+    let fails = |part: &[Operation]| check(part, steps_max) == Verdict::NotLinearizable;
+    let mut ends: Vec<u64> = history.iter().filter_map(returned).collect();
+    ends.sort_unstable();
+    // Every beginning of a linearizable history is linearizable, so that the shortest bad beginning can be bisected.
+    let first_bad = ends.partition_point(|end| !fails(&beginning(history, *end)));
+    let mut kept = ends.get(first_bad).map_or_else(|| history.to_vec(), |end| beginning(history, *end));
+    loop {
+        let smaller = groups(&kept).into_iter().rev().find_map(|group| {
+            let rest: Vec<Operation> =
+                kept.iter().enumerate().filter(|(i, _)| !group.contains(i)).map(|(_, op)| *op).collect();
+            fails(&rest).then_some(rest)
+        });
+        match smaller {
+            Some(smaller) => kept = smaller,
+            None => return kept,
+        }
+    }
+}
+
+/// One operation in words, for people who look at a failed run.
+#[must_use]
+pub fn describe(operation: &Operation) -> String {
+    let Operation { client, invoked, action, ending } = operation;
+    let value = |value: Option<u64>| value.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
+    let what = match (action, ending) {
+        (Action::Read { saw }, Ending::Returned(_)) => format!("read {}", value(*saw)),
+        (Action::Read { .. }, _) => "read".to_owned(),
+        (Action::Write { value }, _) => format!("write {value}"),
+        (Action::Delete, _) => "delete".to_owned(),
+    };
+    let how = match ending {
+        Ending::Returned(at) => format!("to {at}"),
+        Ending::Failed => "failed".to_owned(),
+        Ending::Unknown => "outcome unknown".to_owned(),
+    };
+    format!("client {client}: from {invoked} {how}: {what}")
+}
+
+fn returned(operation: &Operation) -> Option<u64> {
+    match operation.ending {
+        Ending::Returned(at) => Some(at),
+        Ending::Failed | Ending::Unknown => None,
+    }
+}
+
+/// What could be known of the history at the time `end`.
+fn beginning(history: &[Operation], end: u64) -> Vec<Operation> {
+    let cut = |operation: &Operation| match operation.ending {
+        Ending::Returned(at) if at > end => Operation { ending: Ending::Unknown, ..*operation },
+        _ => *operation,
+    };
+    history.iter().filter(|operation| operation.invoked <= end).map(cut).collect()
+}
+
+/// Sets of operations that may be left out together.
+fn groups(history: &[Operation]) -> Vec<BTreeSet<usize>> {
+    let mut values: BTreeMap<u64, BTreeSet<usize>> = BTreeMap::new();
+    let mut groups = Vec::new();
+    let last_nothing =
+        history.iter().filter(|operation| operation.action == Action::Read { saw: None }).filter_map(returned).max();
+    for (i, operation) in history.iter().enumerate() {
+        match operation.action {
+            Action::Write { value } => {
+                values.entry(value).or_default().insert(i);
+            }
+            Action::Read { saw } => {
+                if let Some(value) = saw {
+                    values.entry(value).or_default().insert(i);
+                }
+                groups.push(BTreeSet::from([i]));
+            }
+            // A later read of nothing may owe it to this delete.
+            Action::Delete if last_nothing.is_some_and(|end| end >= operation.invoked) => {}
+            Action::Delete => groups.push(BTreeSet::from([i])),
+        }
+    }
+    groups.extend(values.into_values());
+    groups
+}
+
+/// An operation as the search sees it.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    from: u64,
+    /// `u64::MAX` where it may also never take effect.
+    to: u64,
+    does: Does,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Does {
+    See(Option<u64>),
+    Set(Option<u64>),
+}
+
+const NEVER: u64 = u64::MAX;
+
+/// Leaves out what says nothing, and closes what can be closed. `None` where a read saw what nobody can have written.
+fn prepare(history: &[Operation]) -> Option<Vec<Step>> {
+    let mut first_seen: BTreeMap<u64, u64> = BTreeMap::new();
+    for operation in history {
+        if let (Action::Read { saw: Some(value) }, Ending::Returned(at)) = (operation.action, operation.ending) {
+            let seen = first_seen.entry(value).or_insert(at);
+            *seen = at.min(*seen);
+        }
+    }
+    let mut written = BTreeSet::new();
+    let mut steps = Vec::with_capacity(history.len());
+    for Operation { invoked, action, ending, .. } in history.iter().copied() {
+        let (does, to) = match (action, ending) {
+            (Action::Read { .. }, Ending::Failed | Ending::Unknown) => continue,
+            (Action::Write { .. } | Action::Delete, Ending::Failed) => continue,
+            (Action::Read { saw }, Ending::Returned(at)) => (Does::See(saw), at),
+            (Action::Delete, Ending::Returned(at)) => (Does::Set(None), at),
+            (Action::Delete, Ending::Unknown) => (Does::Set(None), NEVER),
+            (Action::Write { value }, Ending::Returned(at)) => {
+                assert!(written.insert(value), "value {value} is written twice: values must be unique");
+                (Does::Set(Some(value)), first_seen.get(&value).map_or(at, |seen| at.min(*seen)))
+            }
+            (Action::Write { value }, Ending::Unknown) => {
+                assert!(written.insert(value), "value {value} is written twice: values must be unique");
+                let Some(seen) = first_seen.get(&value) else { continue };
+                (Does::Set(Some(value)), *seen)
+            }
+        };
+        if to < invoked {
+            // It was seen before it began.
+            return None;
+        }
+        steps.push(Step { from: invoked, to, does });
+    }
+    if first_seen.keys().any(|value| !written.contains(value)) {
+        return None;
+    }
+    steps.sort_by_key(|step| (step.from, step.to));
+    Some(steps)
+}
+
+/// A depth-first search for an order, one operation after the other.
+struct Search<'a> {
+    steps: &'a [Step],
+    placed: Vec<u64>,
+    /// All before this index are placed.
+    low: usize,
+    /// How many that must be placed are not.
+    left: usize,
+    value: Option<u64>,
+    /// The way here, to go back.
+    path: Vec<Placed>,
+    seen: HashSet<(Vec<u64>, Option<u64>)>,
+}
+
+struct Placed {
+    step: usize,
+    value_before: Option<u64>,
+    low_before: usize,
+    /// The other steps that could have been taken here.
+    others: Vec<usize>,
+}
+
+impl<'a> Search<'a> {
+    fn new(steps: &'a [Step]) -> Self {
+        let left = steps.iter().filter(|step| step.to != NEVER).count();
+        let placed = vec![0; steps.len().div_ceil(64)];
+        Self { steps, placed, low: 0, left, value: None, path: Vec::new(), seen: HashSet::new() }
+    }
+
+    fn run(mut self, steps_max: u64) -> Verdict {
+        let mut candidates = self.candidates();
+        for _ in 0..steps_max {
+            if self.left == 0 {
+                return Verdict::Linearizable;
+            }
+            if let Some(step) = candidates.pop() {
+                self.place(step, candidates);
+                let new = self.seen.insert((self.placed.clone(), self.value));
+                candidates = if new { self.candidates() } else { Vec::new() };
+            } else {
+                match self.take_back() {
+                    Some(others) => candidates = others,
+                    None => return Verdict::NotLinearizable,
+                }
+            }
+        }
+        Verdict::NoVerdict
+    }
+
+    /// What may stand next, the most promising last.
+    fn candidates(&self) -> Vec<usize> {
+        let mut first_end = NEVER;
+        let mut may_stand = Vec::new();
+        for i in (self.low..self.steps.len()).filter(|i| !self.is_placed(*i)) {
+            let step = &self.steps[i];
+            if step.from > first_end {
+                break;
+            }
+            first_end = first_end.min(step.to);
+            may_stand.push(i);
+        }
+        may_stand.retain(|i| self.steps[*i].from <= first_end);
+        if let Some(read) = may_stand.iter().find(|i| self.steps[**i].does == Does::See(self.value)) {
+            return vec![*read];
+        }
+        may_stand.retain(|i| matches!(self.steps[*i].does, Does::Set(_)));
+        may_stand.sort_by_key(|i| std::cmp::Reverse(self.steps[*i].to));
+        may_stand
+    }
+
+    fn place(&mut self, step: usize, others: Vec<usize>) {
+        self.path.push(Placed { step, value_before: self.value, low_before: self.low, others });
+        self.placed[step / 64] |= 1 << (step % 64);
+        self.left -= usize::from(self.steps[step].to != NEVER);
+        if let Does::Set(value) = self.steps[step].does {
+            self.value = value;
+        }
+        while self.low < self.steps.len() && self.is_placed(self.low) {
+            self.low += 1;
+        }
+    }
+
+    fn take_back(&mut self) -> Option<Vec<usize>> {
+        let Placed { step, value_before, low_before, others } = self.path.pop()?;
+        self.placed[step / 64] &= !(1 << (step % 64));
+        self.left += usize::from(self.steps[step].to != NEVER);
+        self.value = value_before;
+        self.low = low_before;
+        Some(others)
+    }
+
+    fn is_placed(&self, step: usize) -> bool {
+        self.placed[step / 64] & (1 << (step % 64)) != 0
+    }
+}
