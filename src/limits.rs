@@ -34,7 +34,7 @@ pub const REPLICA_COUNT_MAX: usize = 63;
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 
 /// The longest deadline that is honoured: a client's `grpc-timeout` of a week would hold its permit for a week.
-pub const DEADLINE_MAX: Duration = Duration::from_secs(60);
+pub const DEADLINE_MAX: Duration = Duration::from_mins(1);
 
 /// An answer leaves this long before the client's deadline, so that it arrives before the client has given up: a tenth
 /// of the time given, within these two.
@@ -48,6 +48,35 @@ pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 4_096;
 
 /// How many bytes of keys and values client requests may hold in one node at once, by default: four of the largest.
 pub const REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT: usize = 256 * MIB;
+
+/// What a request holds beside its key and value, about: its place in maps and queues, and its stamp.
+pub const REQUEST_OVERHEAD_BYTES: usize = 512;
+
+/// The most bytes of requests still being read and of answers still being sent that one node holds, whoever they are
+/// from: eight of the largest messages. What the node works on in between is bounded by its own limit.
+pub const TRANSIT_BYTES_MAX: usize = 512 * MIB;
+
+/// How many requests one connection may have under way: twice what a node works on by default, so that a client meets
+/// the node's refusal, which says why, before its connection makes it wait.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 8_192;
+
+/// What a client may send on one stream before it is read. gRPC's default of 64 KiB would cost a large value a round
+/// trip per 64 KiB; four MiB fill a link of 10 Gbit/s at 3 ms.
+pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// What a client may send on one connection before it is read: four streams' windows, so that a few large values do not
+/// hold up the small requests beside them. It bounds what an unread connection holds.
+pub const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
+
+/// How long connections may take to close once all requests are answered: a stream that its client keeps open for good
+/// (a health watch) must not keep a node from ending.
+pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// How many entries one step of a scan of keys looks at before it comes up for air: about 10 ms of reading.
+pub const SCAN_ENTRIES_MAX: usize = 50_000;
+
+/// How many events may wait for a node's loop; whoever brings more waits, and with it the link that it reads.
+pub const EVENTS_WAITING_MAX: usize = 8_192;
 
 /// The most bytes that wait to be sent to one peer; beyond it messages are dropped, as a network would, and sent anew
 /// or repaired by reads. Two of the largest messages, so that one never blocks the next.
@@ -87,3 +116,24 @@ pub const OPERATOR_EPOCH_RAISE_MAX: u64 = 1 << 10;
 
 /// How long a node that was told to end waits for the requests in flight.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The most bytes of RocksDB's cache of uncompressed blocks, by default. Indexes and filters are in it too: at 10 bits
+/// a key, 10 million keys have 12 MiB of filters, which leaves most of it to data.
+pub const BLOCK_CACHE_BYTES_DEFAULT: usize = 256 * MIB;
+
+/// The most bytes of RocksDB's write buffers, by default, those being flushed included: two of the largest values, so
+/// that one can be flushed while the next is taken.
+pub const WRITE_BUFFER_BYTES_DEFAULT: usize = 128 * MIB;
+
+/// The largest node.yml or cluster.yml: [`NODES_MAX`] nodes take about 350 bytes each at most, and comments the rest.
+pub const CONFIG_BYTES_MAX: usize = MIB;
+
+/// How deep a node.yml or cluster.yml may be nested: they need four levels. The reader calls itself once per level.
+pub const CONFIG_DEPTH_MAX: usize = 16;
+
+/// The most nodes of a throw-away local cluster: they share one machine, and their metrics ports begin
+/// [`DEV_METRICS_PORT_DISTANCE`] above their ports.
+pub const DEV_NODES_MAX: usize = 100;
+
+/// How far above its port a node of a throw-away cluster serves metrics: 8001 and 9001, as in the examples.
+pub const DEV_METRICS_PORT_DISTANCE: u16 = 1_000;

@@ -431,6 +431,27 @@ impl Batch {
     }
 }
 
+/// When a record counts as kept, so that it may be acknowledged. Epochs and what is known of peers are fsynced in either
+/// mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Durability {
+    /// Once it is fsynced: it outlives crashes of the process, of the system, and a loss of power.
+    #[default]
+    Fsync,
+    /// Once the operating system has it: it outlives crashes of the process alone. **A loss of power or a crash of the
+    /// system takes acknowledged writes back**, and where it meets a majority of a key's replicas at once, they are lost.
+    Os,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fsync => "fsync",
+            Self::Os => "os",
+        })
+    }
+}
+
 /// How much of a record is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Want {

@@ -222,10 +222,16 @@ impl Node {
         self.clock.now()
     }
 
-    /// How many operations are under way.
+    /// This node.
     #[must_use]
-    pub fn operations_under_way(&self) -> usize {
-        self.operations.len()
+    pub fn me(&self) -> Member {
+        self.me
+    }
+
+    /// Who holds what.
+    #[must_use]
+    pub fn placement(&self) -> &Placement {
+        &self.placement
     }
 
     /// How many clock rounds are under way: none where no write is.

@@ -1,1 +1,111 @@
+//! A store in memory: for tests and for throw-away clusters.
+//!
+//! Contract: that of [`Store`], where durable means until the process ends. A node on it returns from a restart with
+//! nothing: no record, no promise, and another identity, so that its peers refuse it.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::page::PageBudget;
+use super::{Cursor, KeysPage, Loaded, PageBounds, Patience, Store, StoreError, StoreStatistics};
+use crate::types::{Batch, Content, Held, Identity, Key, Meta, Record, Slot, Want};
+
+/// Records and promises in memory.
+#[derive(Debug)]
+pub struct MemoryStore {
+    state: RwLock<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    meta: Meta,
+    records: BTreeMap<(Slot, Key), Record>,
+}
+
+impl MemoryStore {
+    /// An empty store of this identity. Each run of a node takes a new, random one: it remembers nothing of the last.
+    #[must_use]
+    pub fn new(identity: Identity) -> Self {
+        Self { state: RwLock::new(State { meta: Meta::fresh(identity), records: BTreeMap::new() }) }
+    }
+
+    // A panic elsewhere cannot leave a batch half applied: nothing below panics between two of its entries.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn meta(&self) -> Result<Meta, StoreError> {
+        Ok(self.read().meta.clone())
+    }
+
+    fn load(&self, slot: Slot, key: &Key, want: Want, _patience: Patience) -> Result<Loaded, StoreError> {
+        let state = self.read();
+        let Some(record) = state.records.get(&(slot, key.clone())) else {
+            return Ok(Loaded::Held(Held::Nothing));
+        };
+        Ok(Loaded::Held(match want {
+            Want::Mark => Held::Mark(record.mark()),
+            Want::Record if record.is_intact(key) => Held::Record(record.clone()),
+            Want::Record => {
+                let message = format!("the record of key {key:?} at {} fails its checksum", record.stamp);
+                return Err(StoreError::Damaged { message });
+            }
+        }))
+    }
+
+    fn persist(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut state = self.write();
+        if let Some(epoch) = batch.epoch {
+            state.meta.epoch = epoch;
+        }
+        state.meta.formed |= batch.formed;
+        for (id, known) in &batch.peers {
+            state.meta.peers.insert(id.clone(), *known);
+        }
+        for (key, (slot, record)) in &batch.records {
+            state.records.insert((*slot, key.clone()), record.clone());
+        }
+        Ok(())
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn keys(&self, after: Option<&Cursor>, prefix: &str, bounds: PageBounds) -> Result<KeysPage, StoreError> {
+        let state = self.read();
+        let start = after.map_or(Bound::Unbounded, |cursor| Bound::Excluded((cursor.slot, cursor.key.clone())));
+        let mut budget = PageBudget::new(bounds);
+        let mut page = KeysPage { keys: Vec::new(), next: None };
+        let mut last = None;
+        for (place, record) in state.records.range((start, Bound::Unbounded)) {
+            let (_, key) = place;
+            let listed = record.content != Content::Tombstone && key.as_bytes().starts_with(prefix.as_bytes());
+            if !budget.look() || (listed && !budget.take(key.as_bytes().len())) {
+                page.next = last.map(|(slot, key): &(Slot, Key)| Cursor { slot: *slot, key: key.clone() });
+                break;
+            }
+            if listed {
+                page.keys.push(key.clone());
+            }
+            last = Some(place);
+        }
+        Ok(page)
+    }
+
+    fn statistics(&self) -> StoreStatistics {
+        let keys = self.read().records.len();
+        StoreStatistics { keys_estimate: u64::try_from(keys).unwrap_or(u64::MAX), ..StoreStatistics::default() }
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

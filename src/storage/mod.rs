@@ -1,12 +1,15 @@
 //! What keeps records: a trait, RocksDB behind it for real nodes ([`rocks`]) and memory for tests and throw-away
-//! clusters ([`memory`]).
+//! clusters ([`memory`]). The bytes on disk are in [`codec`].
 //!
 //! Contract: [`Store::persist`] is atomic and, once it returned `Ok`, durable as far as the durability mode goes; a load
 //! sees all persists that returned before it began and never half of one, nor anything of one that failed until
 //! [`Store::reopen`] has made what it found durable. After one failed persist every further one fails until then:
 //! a failed fsync leaves nobody knowing what is on disk.
 
+pub mod codec;
+mod log_check;
 pub mod memory;
+mod page;
 pub mod rocks;
 
 use crate::types::{Batch, Held, Key, Meta, Slot, Want};
@@ -59,6 +62,9 @@ pub enum StoreError {
     /// An earlier write failed, and the store was not reopened since.
     #[error("the store takes no writes since an earlier one failed")]
     Suspended,
+    /// It is being reopened, or that failed.
+    #[error("the store is closed since an earlier write failed, until it could be reopened")]
+    Closed,
 }
 
 /// Where a scan of keys goes on: after this key of this slot.
@@ -161,3 +167,6 @@ pub trait Store: Send + Sync + 'static {
     /// When the disk fails.
     fn flush(&self) -> Result<(), StoreError>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,589 @@
+//! The store of real nodes: one RocksDB with a column family each for promises, stamps and records.
+//!
+//! Contract: that of [`Store`]. A batch is one write to RocksDB's log over all families, with one fsync, so that a
+//! stamp never lands without its record. What bears promises (epochs, peers) is fsynced in either durability mode.
+//!
+//! Stamps are kept twice, alone and within the record: comparing, which every write and most reads do at every replica,
+//! then never touches a value's block or blob file; and a record read on its own is whole.
+//!
+//! A failed write: RocksDB writes and syncs its log before the memtable, so that what failed is not shown. Whether it
+//! is on disk nobody knows. Nothing more is written until [`Store::reopen`] has run recovery, which reads the log,
+//! writes what it found into new tables, fsyncs these and then a new manifest (`avoid_flush_during_recovery`,
+//! `optimize_manifest_for_recovery` and `reuse_manifest_on_open` are off, and must stay off). So whatever is shown
+//! after an open is on disk under an fsync of this life, even if it was but a page in the system's cache before.
+//!
+//! Damage: a torn last record of the log is cut off, as it was never acknowledged; anything else is refused, in part by
+//! `log_check`, as RocksDB takes some of it for a torn end.
+//!
+//! Caveat: a last record that is there at full length and fails its checksum is refused like any other damage: nothing
+//! tells it from damage to what was acknowledged.
 
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
+
+use rocksdb::statistics::{Histogram, StatsLevel, Ticker};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind,
+    FlushOptions, IteratorMode, LogLevel, LruCacheOptions, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions,
+    properties,
+};
+
+use super::codec::{self, DecodeError, FORMAT, MetaEntry};
+use super::log_check::check_logs;
+use super::page::PageBudget;
+use super::{Cursor, KeysPage, Loaded, PageBounds, Patience, Store, StoreError, StoreStatistics};
+use crate::types::{Batch, Durability, Held, Identity, Key, Meta, Slot, Want};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// RocksDB insists on a family of this name. Nothing is kept in it.
+const DEFAULT: &str = "default";
+const META: &str = "meta";
+const STAMPS: &str = "stamps";
+const RECORDS: &str = "records";
+
+/// From this size on a value lives in a blob file, where compaction leaves it alone. Smaller ones would cost more in
+/// references to blobs than in being rewritten.
+const BLOB_BYTES_MIN: u64 = 4 * KIB as u64;
+
+/// How a [`RocksStore`] keeps its data, and what it may use for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RocksOptions {
+    /// When a write of records counts as kept.
+    pub durability: Durability,
+    /// Cached blocks, blobs, indexes and filters, in bytes of memory.
+    pub block_cache_bytes: usize,
+    /// Write buffers of all families together, in bytes of memory. RocksDB begins to flush when they are used up, and
+    /// goes over it by what arrives while it flushes.
+    pub write_buffer_bytes: usize,
+    /// At most so many table and blob files are kept open.
+    pub open_files_max: u16,
+    /// The log is cut by flushing when it gets this long. It bounds how long a start reads it: a second for 256 MiB or
+    /// so.
+    pub log_bytes_max: u64,
+    /// Threads that flush and compact.
+    pub background_jobs_max: u8,
+}
+
+impl Default for RocksOptions {
+    /// Small: the process of a fresh node that idles takes about 15 MiB of memory, and of one that has just written
+    /// gigabytes about 70, its cache and write buffers full.
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            block_cache_bytes: 16 * MIB,
+            write_buffer_bytes: 32 * MIB,
+            open_files_max: 512,
+            log_bytes_max: 128 * MIB as u64,
+            background_jobs_max: 2,
+        }
+    }
+}
+
+/// Records and promises in a RocksDB.
+///
+/// The folder is locked while it is open. Dropping it fsyncs what was written without.
+pub struct RocksStore {
+    path: PathBuf,
+    durability: Durability,
+    identity: Identity,
+    /// Kept because the statistics live in them, over every reopening.
+    options: Options,
+    families: Families,
+    from_memory: ReadOptions,
+    from_disk: ReadOptions,
+    /// `None` while it is being reopened, and after that failed.
+    database: RwLock<Option<DB>>,
+    /// An earlier write failed.
+    suspended: AtomicBool,
+    /// One reopening at a time: two at once would keep each other out by RocksDB's lock file.
+    reopening: Mutex<()>,
+}
+
+impl RocksStore {
+    /// Creates a store that holds nothing but its identity, durably.
+    ///
+    /// # Errors
+    /// When there is one already, or the disk fails.
+    pub fn create(path: &Path, settings: &RocksOptions, identity: Identity) -> Result<Self, StoreError> {
+        let families = Families::new(settings);
+        let mut options = database_options(settings);
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_error_if_exists(true);
+        let database = families.open(&options, path)?;
+        let mut batch = WriteBatch::default();
+        for entry in [MetaEntry::Format(FORMAT), MetaEntry::Identity(identity)] {
+            let (name, value) = entry.encode();
+            batch.put_cf(family(&database, META), name, value);
+        }
+        database.write_opt(batch, &write_options(true)).map_err(|error| failure(&error))?;
+        // A later reopening must not take an empty folder for a store.
+        options.create_if_missing(false);
+        options.create_missing_column_families(false);
+        options.set_error_if_exists(false);
+        Ok(Self::new(path, settings, identity, options, families, database))
+    }
+
+    /// Opens a store that [`RocksStore::create`] made.
+    ///
+    /// # Errors
+    /// When there is none, another process has it open, it is damaged or of a format that is not known, or the disk
+    /// fails.
+    pub fn open(path: &Path, settings: &RocksOptions) -> Result<Self, StoreError> {
+        let families = Families::new(settings);
+        let options = database_options(settings);
+        let database = families.open(&options, path)?;
+        let identity = read_meta(&database)?.identity;
+        Ok(Self::new(path, settings, identity, options, families, database))
+    }
+
+    /// The random name of the data folder that the store belongs to.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    fn new(
+        path: &Path,
+        settings: &RocksOptions,
+        identity: Identity,
+        options: Options,
+        families: Families,
+        database: DB,
+    ) -> Self {
+        let mut from_memory = ReadOptions::default();
+        from_memory.set_read_tier(ReadTier::BlockCache);
+        Self {
+            path: path.to_path_buf(),
+            durability: settings.durability,
+            identity,
+            options,
+            families,
+            from_memory,
+            from_disk: ReadOptions::default(),
+            database: RwLock::new(Some(database)),
+            suspended: AtomicBool::new(false),
+            reopening: Mutex::new(()),
+        }
+    }
+
+    // Nothing that panics while it holds one of the locks leaves what they guard in a state of its own: a poisoned one
+    // is as good as any.
+    fn database(&self) -> RwLockReadGuard<'_, Option<DB>> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace(&self, database: Option<DB>) -> Option<DB> {
+        std::mem::replace(&mut *self.database.write().unwrap_or_else(PoisonError::into_inner), database)
+    }
+}
+
+impl Store for RocksStore {
+    fn meta(&self) -> Result<Meta, StoreError> {
+        read_meta(self.database().as_ref().ok_or(StoreError::Closed)?)
+    }
+
+    fn load(&self, slot: Slot, key: &Key, want: Want, patience: Patience) -> Result<Loaded, StoreError> {
+        let (guard, options) = match patience {
+            Patience::MayWait => (self.database(), &self.from_disk),
+            // A reopening waits here for the loads that are under way.
+            Patience::MemoryOnly => match self.database.try_read() {
+                Ok(guard) => (guard, &self.from_memory),
+                Err(TryLockError::WouldBlock) => return Ok(Loaded::WouldWait),
+                Err(TryLockError::Poisoned(poisoned)) => (poisoned.into_inner(), &self.from_memory),
+            },
+        };
+        let database = guard.as_ref().ok_or(StoreError::Closed)?;
+        let place = codec::entry_key(slot, key.as_bytes());
+        let name = match want {
+            Want::Mark => STAMPS,
+            Want::Record => RECORDS,
+        };
+        let found = match database.get_pinned_cf_opt(family(database, name), &place, options) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(Loaded::Held(Held::Nothing)),
+            Err(error) if patience == Patience::MemoryOnly && error.kind() == ErrorKind::Incomplete => {
+                return Ok(Loaded::WouldWait);
+            }
+            Err(error) => return Err(failure(&error)),
+        };
+        let held = match want {
+            Want::Mark => codec::decode_mark(&found).map(|entry| Held::Mark(entry.mark)),
+            Want::Record => codec::decode_record(key, &found).map(Held::Record),
+        };
+        held.map(Loaded::Held).map_err(|error| damaged(name, &format!("key {key:?} of slot {slot}"), &error))
+    }
+
+    fn persist(&self, batch: &Batch) -> Result<(), StoreError> {
+        let guard = self.database();
+        if self.suspended.load(Ordering::SeqCst) {
+            return Err(StoreError::Suspended);
+        }
+        // Only a reopening closes it, and suspends it first.
+        let database = guard.as_ref().ok_or(StoreError::Suspended)?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let promises = [batch.epoch.map(MetaEntry::Epoch), batch.formed.then_some(MetaEntry::Formed)];
+        let peers = batch.peers.iter().map(|(id, known)| MetaEntry::Peer(id.clone(), *known));
+        let mut writes = WriteBatch::default();
+        for entry in promises.into_iter().flatten().chain(peers) {
+            let (name, value) = entry.encode();
+            writes.put_cf(family(database, META), name, value);
+        }
+        let (stamps, records) = (family(database, STAMPS), family(database, RECORDS));
+        let mut encoded = Vec::new();
+        for (key, (slot, record)) in &batch.records {
+            let place = codec::entry_key(*slot, key.as_bytes());
+            encoded.clear();
+            codec::encode_mark(record, &mut encoded);
+            writes.put_cf(stamps, &place, &encoded);
+            encoded.clear();
+            codec::encode_record(record, &mut encoded);
+            writes.put_cf(records, &place, &encoded);
+        }
+        let sync = self.durability == Durability::Fsync || batch.bears_promises();
+        database.write_opt(writes, &write_options(sync)).map_err(|error| {
+            self.suspended.store(true, Ordering::SeqCst);
+            failure(&error)
+        })
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        let _alone = self.reopening.lock().unwrap_or_else(PoisonError::into_inner);
+        self.suspended.store(true, Ordering::SeqCst);
+        // Loads that come while it is closed fail at once instead of waiting: their callers have other replicas to ask.
+        drop(self.replace(None));
+        let database = self.families.open(&self.options, &self.path)?;
+        let identity = read_meta(&database)?.identity;
+        if identity != self.identity {
+            let message = format!(
+                "{} has identity {identity} and had {} before: it was exchanged while it was closed; restart the node",
+                self.path.display(),
+                self.identity
+            );
+            return Err(StoreError::Damaged { message });
+        }
+        // Recovery may find nothing to write. This shows that the log takes a write and an fsync again.
+        let (name, value) = MetaEntry::Format(FORMAT).encode();
+        database
+            .put_cf_opt(family(&database, META), name, value, &write_options(true))
+            .map_err(|error| failure(&error))?;
+        self.replace(Some(database));
+        self.suspended.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn keys(&self, after: Option<&Cursor>, prefix: &str, bounds: PageBounds) -> Result<KeysPage, StoreError> {
+        let guard = self.database();
+        let database = guard.as_ref().ok_or(StoreError::Closed)?;
+        let prefix = prefix.as_bytes();
+        let mut options = ReadOptions::default();
+        // A scan reads each block once, and would push out of the cache what is read often.
+        options.fill_cache(false);
+        let mut entries = database.raw_iterator_cf_opt(family(database, STAMPS), options);
+        entries.seek(match after {
+            // The least key above the cursor's.
+            Some(cursor) => [&codec::entry_key(cursor.slot, cursor.key.as_bytes())[..], &[0]].concat(),
+            None => codec::entry_key(Slot(0), prefix),
+        });
+
+        let mut budget = PageBudget::new(bounds);
+        let mut page = KeysPage { keys: Vec::new(), next: None };
+        let mut last = Vec::new();
+        while let Some((place, value)) = entries.item() {
+            let (slot, bytes) = codec::split_entry_key(place).map_err(|error| damaged_place(place, &error))?;
+            let matches = bytes.starts_with(prefix);
+            let listed = matches && codec::decode_mark(value).map_err(|error| damaged_place(place, &error))?.is_value;
+            if !budget.look() || (listed && !budget.take(bytes.len())) {
+                let (slot, bytes) = codec::split_entry_key(&last).map_err(|error| damaged_place(&last, &error))?;
+                page.next = Some(Cursor { slot, key: key_of(bytes)? });
+                return Ok(page);
+            }
+            if listed {
+                page.keys.push(key_of(bytes)?);
+            }
+            last.clear();
+            last.extend_from_slice(place);
+            if matches {
+                entries.next();
+            } else if bytes < prefix {
+                entries.seek(codec::entry_key(slot, prefix));
+            } else if let Some(following) = slot.0.checked_add(1) {
+                // Keys are ordered by slot first: this slot has no more of the prefix, the next may.
+                entries.seek(codec::entry_key(Slot(following), prefix));
+            } else {
+                return Ok(page);
+            }
+        }
+        entries.status().map_err(|error| failure(&error))?;
+        Ok(page)
+    }
+
+    fn statistics(&self) -> StoreStatistics {
+        let sync = self.options.get_histogram_data(Histogram::WalFileSyncMicros);
+        let mut statistics = StoreStatistics {
+            disk_bytes: folder_bytes(&self.path),
+            block_cache_bytes: self.families.cache.get_usage() as u64,
+            stall_micros: self.options.get_ticker_count(Ticker::StallMicros),
+            log_syncs: self.options.get_ticker_count(Ticker::WalFileSynced),
+            log_sync_micros_p50: sync.median(),
+            log_sync_micros_p99: sync.p99(),
+            ..StoreStatistics::default()
+        };
+        let guard = self.database();
+        let Some(database) = guard.as_ref() else {
+            statistics.write_stopped = 1;
+            return statistics;
+        };
+        // A number that RocksDB does not know is shown as 0: nothing depends on it.
+        let number = |name: &str, property: &std::ffi::CStr| {
+            database.property_int_value_cf(family(database, name), property).ok().flatten().unwrap_or(0)
+        };
+        let sum = |property| [META, STAMPS, RECORDS].iter().map(|name| number(name, property)).sum();
+        let live_tables: u64 = sum(properties::LIVE_SST_FILES_SIZE.as_c_str());
+        statistics.keys_estimate = number(STAMPS, properties::ESTIMATE_NUM_KEYS.as_c_str());
+        statistics.live_bytes = live_tables + number(RECORDS, c"rocksdb.live-blob-file-size");
+        statistics.compaction_pending_bytes = sum(properties::ESTIMATE_PENDING_COMPACTION_BYTES.as_c_str());
+        statistics.write_buffer_bytes = sum(properties::SIZE_ALL_MEM_TABLES.as_c_str());
+        statistics.write_stopped = number(RECORDS, properties::IS_WRITE_STOPPED.as_c_str());
+        statistics
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        let guard = self.database();
+        let database = guard.as_ref().ok_or(StoreError::Closed)?;
+        let families = [META, STAMPS, RECORDS].map(|name| family(database, name));
+        database.flush_cfs_opt(&families, &FlushOptions::default()).map_err(|error| failure(&error))
+    }
+}
+
+impl Drop for RocksStore {
+    /// With [`Durability::Os`] the log may hold writes that were never fsynced: an orderly end does that.
+    fn drop(&mut self) {
+        if let Some(database) = self.replace(None)
+            && let Err(error) = database.flush_wal(true)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "could not sync the store's log while closing it");
+        }
+    }
+}
+
+/// The column families' options and the cache that they share.
+struct Families {
+    cache: Cache,
+    small: Options,
+    stamps: Options,
+    records: Options,
+}
+
+impl Families {
+    fn new(settings: &RocksOptions) -> Self {
+        let mut cache_options = LruCacheOptions::default();
+        cache_options.set_capacity(settings.block_cache_bytes);
+        // Few shards: what is larger than a shard is never cached, and that must not be the filters. Two or four cores
+        // do not crowd four locks.
+        cache_options.set_num_shard_bits(2);
+        let cache = Cache::new_lru_cache_opts(&cache_options);
+
+        let mut tables = BlockBasedOptions::default();
+        tables.set_block_cache(&cache);
+        // 10 bits a key, one filter a table: one in a hundred reads of a key that is not in a table looks for it there.
+        tables.set_bloom_filter(10.0, false);
+        // Indexes and filters count against the cache's bound, instead of growing with the data beside it; they are the
+        // last to leave it, because without them every read waits for the disk.
+        tables.set_cache_index_and_filter_blocks(true);
+        tables.set_cache_index_and_filter_blocks_with_high_priority(true);
+        tables.set_pin_l0_filter_and_index_blocks_in_cache(true);
+
+        let mut small = Options::default();
+        small.set_block_based_table_factory(&tables);
+        // A quarter of the bound each: the bound over all of them, below, is what mostly cuts a buffer off.
+        small.set_write_buffer_size((settings.write_buffer_bytes / 4).max(64 * KIB));
+        small.set_max_write_buffer_number(4);
+        // Memory is taken in blocks of this size, by each family.
+        small.set_arena_block_size(256 * KIB);
+        // Filters stay well below a shard of the cache: 16 MiB of stamps are about 200,000, and 250 KiB of filter.
+        small.set_target_file_size_base(16 * MIB as u64);
+
+        let mut stamps = small.clone();
+        // LZ4 costs next to nothing; zstd where data comes to rest and is seldom rewritten.
+        stamps.set_compression_type(DBCompressionType::Lz4);
+        stamps.set_bottommost_compression_type(DBCompressionType::Zstd);
+
+        let mut records = stamps.clone();
+        records.set_write_buffer_size((settings.write_buffer_bytes / 2).max(64 * KIB));
+        records.set_target_file_size_base(32 * MIB as u64);
+        records.set_enable_blob_files(true);
+        records.set_min_blob_size(BLOB_BYTES_MIN);
+        records.set_blob_file_size(64 * MIB as u64);
+        records.set_blob_compression_type(DBCompressionType::Lz4);
+        // Without a cache blobs could never be answered from memory, however often they are read.
+        records.set_blob_cache(&cache);
+        // Overwritten blobs leave their files when compaction meets the older quarter of them, and no later than when
+        // half of what those hold is garbage.
+        records.set_enable_blob_gc(true);
+        records.set_blob_gc_age_cutoff(0.25);
+        records.set_blob_gc_force_threshold(0.5);
+        Self { cache, small, stamps, records }
+    }
+
+    fn open(&self, options: &Options, path: &Path) -> Result<DB, StoreError> {
+        let families = [(DEFAULT, &self.small), (META, &self.small), (STAMPS, &self.stamps), (RECORDS, &self.records)];
+        let families = families.map(|(name, options)| ColumnFamilyDescriptor::new(name, options.clone()));
+        check_logs(path)?;
+        DB::open_cf_descriptors(options, path, families).map_err(|error| failure_of_open(&error))
+    }
+}
+
+fn database_options(settings: &RocksOptions) -> Options {
+    let mut options = Options::default();
+
+    // Damage is met with an error, never passed over.
+    options.set_paranoid_checks(true);
+    // A torn end of the log is what a crash leaves of a write that was never acknowledged. Damage before it is refused:
+    // RocksDB's default would silently drop all that follows it, acknowledged or not.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    // A finished log that is missing or shorter than it was synced is damage too.
+    options.set_track_and_verify_wals_in_manifest(true);
+    // Reusing log files would spare fdatasync the journal's write of the new length, but an old record after the end of
+    // the new ones looks like damage: RocksDB turns it off in the recovery mode above. Said here so that nobody tries.
+    options.set_recycle_log_file_num(0);
+
+    // Memory. All families share one bound on write buffers.
+    options.set_db_write_buffer_size(settings.write_buffer_bytes);
+    options.set_max_open_files(i32::from(settings.open_files_max));
+
+    // Disk. One family that is seldom written would otherwise keep every log since.
+    options.set_max_total_wal_size(settings.log_bytes_max);
+    // Tables, and the log where it is not fsynced, reach the disk as they are written: not all at once at the end,
+    // where an fsync of the log would wait behind them.
+    options.set_bytes_per_sync(MIB as u64);
+    options.set_wal_bytes_per_sync(MIB as u64);
+
+    // The manifest is written anew beyond this size, and read at each start.
+    options.set_max_manifest_file_size(16 * MIB);
+
+    // Processors: they belong to the requests.
+    options.set_max_background_jobs(i32::from(settings.background_jobs_max));
+    options.set_max_file_opening_threads(2);
+    // Each write is waited for by a batch of requests, and comes from one thread: nothing is gained by writing
+    // memtables at once.
+    options.set_allow_concurrent_memtable_write(false);
+    // Who only reads does not pay for deleting files.
+    options.set_avoid_unnecessary_blocking_io(true);
+    // Opening does not read every table for statistics that steer compaction.
+    options.set_skip_stats_update_on_db_open(true);
+
+    // Times of log syncs and counts of stalls, without those that take a clock reading inside a lock.
+    options.enable_statistics();
+    options.set_statistics_level(StatsLevel::ExceptDetailedTimers);
+    // No history of them in memory.
+    options.set_stats_persist_period_sec(0);
+
+    // RocksDB's own account, `LOG` in its folder: 4 files of 4 MiB.
+    options.set_log_level(LogLevel::Info);
+    options.set_max_log_file_size(4 * MIB);
+    options.set_keep_log_file_num(4);
+    options
+}
+
+fn write_options(sync: bool) -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(sync);
+    options
+}
+
+fn family<'a>(database: &'a DB, name: &str) -> &'a ColumnFamily {
+    database.cf_handle(name).expect("every family was opened with the database")
+}
+
+fn read_meta(database: &DB) -> Result<Meta, StoreError> {
+    let (mut format, mut meta) = (None, None);
+    let mut entries = Vec::new();
+    for entry in database.iterator_cf(family(database, META), IteratorMode::Start) {
+        let (name, value) = entry.map_err(|error| failure(&error))?;
+        let entry = MetaEntry::decode(&name, &value)
+            .map_err(|error| damaged(META, &format!("entry {:?}", String::from_utf8_lossy(&name)), &error))?;
+        match entry {
+            Some(MetaEntry::Format(found)) => format = Some(found),
+            Some(MetaEntry::Identity(identity)) => meta = Some(Meta::fresh(identity)),
+            Some(entry) => entries.push(entry),
+            None => {}
+        }
+    }
+    let missing = |what| StoreError::Damaged { message: format!("the store says nothing of its {what}") };
+    let format = format.ok_or_else(|| missing("format"))?;
+    if format != FORMAT {
+        let message = format!(
+            "the store has format {format} and this program reads format {FORMAT}: start it with the Quorate that \
+             wrote it"
+        );
+        return Err(StoreError::Damaged { message });
+    }
+    let mut meta = meta.ok_or_else(|| missing("identity"))?;
+    for entry in entries {
+        match entry {
+            MetaEntry::Epoch(epoch) => meta.epoch = epoch,
+            MetaEntry::Formed => meta.formed = true,
+            MetaEntry::Peer(id, known) => {
+                meta.peers.insert(id, known);
+            }
+            MetaEntry::Format(_) | MetaEntry::Identity(_) => {}
+        }
+    }
+    Ok(meta)
+}
+
+fn key_of(bytes: &[u8]) -> Result<Key, StoreError> {
+    Key::new(bytes.to_vec()).map_err(|error| damaged_place(bytes, &error.into()))
+}
+
+fn damaged_place(place: &[u8], error: &DecodeError) -> StoreError {
+    damaged(STAMPS, &format!("the entry at {:?}", String::from_utf8_lossy(place)), error)
+}
+
+fn damaged(family: &str, entry: &str, error: &DecodeError) -> StoreError {
+    StoreError::Damaged { message: format!("{entry} in {family}: {error}") }
+}
+
+/// The size of a folder's files. One that comes or goes meanwhile is not worth an error.
+fn folder_bytes(path: &Path) -> u64 {
+    let Ok(files) = std::fs::read_dir(path) else {
+        return 0;
+    };
+    files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.len()).sum()
+}
+
+/// RocksDB's bindings keep of an error its text alone.
+fn failure(error: &rocksdb::Error) -> StoreError {
+    let message = error.to_string();
+    let is_full = ["No space left on device", "File too large", "Disk quota exceeded"];
+    match error.kind() {
+        ErrorKind::Corruption => StoreError::Damaged { message },
+        ErrorKind::IOError if is_full.iter().any(|text| message.contains(text)) => StoreError::NoSpace { message },
+        _ => StoreError::Failed { message },
+    }
+}
+
+fn failure_of_open(error: &rocksdb::Error) -> StoreError {
+    let message = error.to_string();
+    // Another process's lock, and one of this process.
+    let is_locked = ["While lock file", "lock hold by current process"];
+    // A folder without RocksDB's root file, or one where a family is missing: what was there is gone.
+    let is_gone = ["does not exist (create_if_missing is false)", "Column family not found"];
+    match error.kind() {
+        ErrorKind::IOError if is_locked.iter().any(|text| message.contains(text)) => StoreError::InUse { message },
+        ErrorKind::InvalidArgument if is_gone.iter().any(|text| message.contains(text)) => {
+            StoreError::Damaged { message }
+        }
+        _ => failure(error),
+    }
+}
+
+#[cfg(test)]
+#[path = "rocks_tests.rs"]
+mod tests;

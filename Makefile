@@ -1,0 +1,44 @@
+# Everything is built in one profile into one folder outside of the checkout, so that RocksDB is compiled once for run,
+# test, lint and bench, and survives a fresh clone.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/quorate/target
+
+# Where the programs are that only the tests need.
+CLIENTS := $(HOME)/.cache/quorate/bin
+
+.PHONY: help setup build run test clients verify fmt lint clean
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Check what a build needs; install what is missing, or name the command that does
+	@./tools/setup
+
+build: setup ## Build the program
+	cargo build --release --bins
+
+run: build ## Build, and run a throw-away cluster of three nodes on 127.0.0.1:8001 to 8003 until Ctrl-C
+	@exec "$(CARGO_TARGET_DIR)/release/quorate" dev --nodes 3
+
+test: setup clients ## Run every test, with the real grpcurl and ghz where Go can install them
+	PATH="$(CLIENTS):$$PATH" cargo test --release --all-targets
+	cargo test --release --doc
+	cargo check --release --no-default-features --lib
+
+clients:
+	@./tools/clients "$(CLIENTS)"
+
+verify: setup ## Check format, lints and the fast tests: seconds when warm
+	cargo fmt --check
+	cargo clippy --release --all-targets -- -D warnings
+	cargo test --release --lib
+
+fmt: ## Format the code
+	cargo fmt
+
+lint: setup ## Check lints, warnings denied
+	cargo clippy --release --all-targets -- -D warnings
+	cargo clippy --release --no-default-features --lib -- -D warnings
+
+clean: ## Remove what was built of Quorate itself; RocksDB and the other crates stay compiled
+	cargo clean --release -p quorate

@@ -1,0 +1,44 @@
+//! Writes, reads and deletes through a cluster, and goes on while nodes of it are down.
+//!
+//! Start a cluster with `make run`, then:
+//!
+//! ```text
+//! cargo run --release --no-default-features --example client
+//! ```
+//!
+//! Kill one of its nodes while this runs: no line will say that anything failed.
+
+use std::time::Duration;
+
+use quorate::{Client, ClientError};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), ClientError> {
+    // Name several nodes: any of them answers for all keys, and those that are down are passed over.
+    let client = Client::builder()
+        .address("127.0.0.1:8001")
+        .address("127.0.0.1:8002")
+        .address("127.0.0.1:8003")
+        .deadline(Duration::from_secs(2))
+        .build()?;
+
+    for round in 1..=30 {
+        match client.set("greeting", format!("hello {round}")).await {
+            Ok(stamp) => println!("{round}: written as {stamp}"),
+            // Certainly not written: the client has tried until the deadline, and so may we.
+            Err(ClientError::NotApplied { last, .. }) => println!("{round}: not written: {last}"),
+            // Perhaps written: what the key holds now tells.
+            Err(ClientError::OutcomeUnknown { node }) => println!("{round}: perhaps written: {node}"),
+            Err(error) => return Err(error),
+        }
+        match client.get("greeting").await? {
+            Some(found) => println!("{round}: read {:?}, written as {}", found.value, found.stamp),
+            None => println!("{round}: there is no greeting"),
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+
+    client.delete("greeting").await?;
+    println!("deleted; now there is {:?}", client.get("greeting").await?);
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! `quorate config check`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::output::{print, print_json};
+use super::{CliError, Exit, Global};
+use crate::config::{self, File, FileReport};
+
+/// Check node.yml and cluster.yml files
+///
+/// Each file is checked alone, and each node against the clusters that are named with it. Ends with code 2 if anything
+/// is not accepted, after one line for each such file. Environment variables are not looked at.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+EXAMPLES:
+  quorate config check node-1.yml cluster.yml
+  quorate config check examples/3-local-nodes/*.yml")]
+pub(super) struct Check {
+    /// The files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+impl Check {
+    pub(super) fn run(self, global: &Global) -> Result<Exit, CliError> {
+        let texts = self.files.iter().map(PathBuf::as_path).map(read).collect::<Result<Vec<_>, _>>()?;
+        let files: Vec<File<'_>> =
+            std::iter::zip(&self.files, &texts).map(|(name, text)| File { name, text }).collect();
+        let reports = config::check(&files);
+        let refused: Vec<String> =
+            reports.iter().filter_map(|report| report.outcome.as_ref().err()).map(ToString::to_string).collect();
+        if global.json {
+            print_json(&reports.iter().map(as_json).collect())?;
+        } else {
+            print(reports.iter().filter_map(as_line).collect::<String>().as_bytes())?;
+        }
+        if refused.is_empty() { Ok(Exit::Done) } else { Err(CliError::bad_input(refused.join("\nquorate: "))) }
+    }
+}
+
+/// The text of a configuration file.
+pub(super) fn read(file: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(file)
+        .map_err(|error| CliError::bad_input(format!("{}: cannot be read: {error}", file.display())))
+}
+
+fn as_line(report: &FileReport) -> Option<String> {
+    let checked = report.outcome.as_ref().ok()?;
+    Some(format!("{}: ok ({checked})\n", report.file.display()))
+}
+
+fn as_json(report: &FileReport) -> serde_json::Value {
+    let file = report.file.display().to_string();
+    match &report.outcome {
+        Ok(checked) => json!({ "file": file, "ok": true, "holds": checked.to_string() }),
+        Err(error) => json!({ "file": file, "ok": false, "error": error.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Checked;
+    use crate::types::NodeId;
+
+    #[test]
+    fn file_in_order_says_what_it_holds() {
+        let outcome = Ok(Checked::Node { id: NodeId::new("1").unwrap() });
+        let report = FileReport { file: "n.yml".into(), outcome };
+        assert_eq!(as_line(&report).unwrap(), "n.yml: ok (node 1)\n");
+        assert_eq!(as_json(&report).to_string(), r#"{"file":"n.yml","holds":"node 1","ok":true}"#);
+    }
+}

@@ -1,0 +1,118 @@
+//! `quorate get`: the value alone.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value as Json, json};
+
+use super::output::{base64, print, print_json, stamp_json};
+use super::{CliError, Exit, Global};
+use crate::client::Versioned;
+use crate::types::Value;
+
+/// Read the value of a key
+///
+/// Prints the value and nothing else: its bytes as they are, so that pipes and files get exactly what was written. Only
+/// on a terminal a line end is added. A key without a value prints nothing and ends with code 1.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+EXAMPLES:
+  quorate get greeting
+  quorate get logo --output logo.png
+  quorate get greeting --json | jq .clock
+  quorate get greeting || echo 'there is none'")]
+pub(super) struct Get {
+    /// 1 to 4,096 bytes of UTF-8
+    key: String,
+    /// Write the value to this file
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl Get {
+    pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        let Some(found) = global.client()?.get(&self.key).await? else {
+            eprintln!("quorate: key {:?} has no value", self.key);
+            return Ok(Exit::NotFound);
+        };
+        if let Some(file) = &self.output {
+            std::fs::write(file, found.value.bytes())
+                .map_err(|error| CliError::bad_input(format!("{}: cannot be written: {error}", file.display())))?;
+        }
+        if global.json {
+            print_json(&as_json(&self.key, &found, self.output.is_none()))?;
+        } else if self.output.is_none() {
+            print(&as_text(&found.value, std::io::stdout().is_terminal())?)?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn as_text(value: &Value, on_terminal: bool) -> Result<Vec<u8>, CliError> {
+    let mut bytes = value.bytes().to_vec();
+    if !on_terminal {
+        return Ok(bytes);
+    }
+    let printable = |text: &str| text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace());
+    if !std::str::from_utf8(&bytes).is_ok_and(printable) {
+        let problem = format!("the value has {} bytes that a terminal cannot show", bytes.len());
+        return Err(CliError::bad_input(format!("{problem}: use --output FILE, --json or a pipe")));
+    }
+    if bytes.last().is_some_and(|last| *last != b'\n') {
+        bytes.push(b'\n');
+    }
+    Ok(bytes)
+}
+
+fn as_json(key: &str, found: &Versioned, with_value: bool) -> Json {
+    let mut json = json!({ "key": key, "clock": stamp_json(&found.stamp) });
+    if with_value {
+        match &found.value {
+            Value::Text(bytes) => json["value"] = json!(String::from_utf8_lossy(bytes)),
+            Value::Binary(bytes) => json["binary"] = json!(base64(bytes)),
+        }
+    }
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Clock, NodeId, Stamp};
+
+    #[test]
+    fn pipe_gets_the_bytes_alone_and_a_terminal_a_line_end() {
+        for (value, piped, shown) in [
+            (Value::from("text"), "text", "text\n"),
+            (Value::from("line\n"), "line\n", "line\n"),
+            (Value::from(""), "", ""),
+            (Value::from("雪\tx"), "雪\tx", "雪\tx\n"),
+            (Value::from(b"abc".as_slice()), "abc", "abc\n"),
+        ] {
+            assert_eq!(as_text(&value, false).unwrap(), piped.as_bytes());
+            assert_eq!(as_text(&value, true).unwrap(), shown.as_bytes());
+        }
+    }
+
+    #[test]
+    fn terminal_is_spared_what_would_garble_it() {
+        for bytes in [vec![0xff, 0xfe], b"\x1b[2J".to_vec(), vec![0]] {
+            let value = Value::from(bytes.clone());
+            assert_eq!(as_text(&value, false).unwrap(), bytes);
+            let error = as_text(&value, true).unwrap_err();
+            assert!(error.exit == Exit::BadInput && error.message.contains("--output"), "{error}");
+        }
+    }
+
+    #[test]
+    fn json_keeps_the_arm_and_bears_the_stamp() {
+        let stamp = Stamp { clock: Clock { epoch: 3, counter: 9 }, writer: NodeId::new("2").unwrap() };
+        let text = Versioned { value: Value::from("v\""), stamp: stamp.clone() };
+        let expected = r#"{"clock":{"clock":9,"epoch":3,"node":"2"},"key":"k","value":"v\""}"#;
+        assert_eq!(as_json("k", &text, true).to_string(), expected);
+        let binary = Versioned { value: Value::from(vec![255]), stamp };
+        assert_eq!(as_json("k", &binary, true)["binary"], "/w==");
+        assert_eq!(as_json("k", &binary, false).get("binary"), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! `quorate locate`: where keys are.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value as Json, json};
+
+use super::config_check::read;
+use super::output::{print, print_json};
+use super::{CliError, Exit, Global};
+use crate::api;
+use crate::config::{ClusterConfig, File};
+use crate::limits::{NODES_MAX, REPLICA_COUNT_MAX};
+use crate::placement::Placement;
+use crate::types::{ClusterParameters, Key, NodeId};
+
+/// Print which nodes hold keys
+///
+/// One line for each key: KEY, SLOT and the ids of its replicas in the order of preference, separated by tabs and the
+/// ids by commas. A node is asked for the cluster's parameters, unless a cluster file gives them.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+EXAMPLES:
+  quorate locate greeting
+  quorate locate a b c --cluster examples/3-local-nodes/cluster.yml     without a connection
+  quorate locate greeting | cut -f3")]
+pub(super) struct Locate {
+    /// 1 to 4,096 bytes of UTF-8 each
+    #[arg(required = true, value_name = "KEY")]
+    keys: Vec<String>,
+    /// Compute it from this cluster.yml, without a connection
+    #[arg(long, value_name = "FILE")]
+    cluster: Option<PathBuf>,
+}
+
+impl Locate {
+    pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        let keys = self
+            .keys
+            .into_iter()
+            .map(|key| Key::new(key).map_err(|error| CliError::bad_input(error.to_string())))
+            .collect::<Result<Vec<_>, _>>()?;
+        let parameters = match &self.cluster {
+            Some(name) => {
+                let text = read(name)?;
+                let cluster = ClusterConfig::parse(File { name, text: &text })
+                    .map_err(|error| CliError::bad_input(error.to_string()))?;
+                cluster.parameters
+            }
+            None => parameters(&global.client()?.cluster_info().await?)?,
+        };
+        let placement = Placement::new(parameters);
+        if global.json {
+            print_json(&keys.iter().map(|key| as_json(&placement, key)).collect())?;
+        } else {
+            print(keys.iter().map(|key| as_line(&placement, key)).collect::<String>().as_bytes())?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// What placement follows from, as a node told it. Checked, because it came over the network.
+pub(super) fn parameters(info: &api::ClusterInfoResponse) -> Result<ClusterParameters, CliError> {
+    let bad = |problem: String| {
+        CliError::not_done(format!("node {:?} describes its cluster in a way that cannot be: {problem}", info.node_id))
+    };
+    let mut node_ids = info
+        .storage_nodes
+        .iter()
+        .map(|node| NodeId::new(&node.id).map_err(|error| bad(error.to_string())))
+        .collect::<Result<Vec<_>, _>>()?;
+    node_ids.sort();
+    if let Some((twice, _)) = std::iter::zip(&node_ids, &node_ids[1.min(node_ids.len())..]).find(|(a, b)| a == b) {
+        return Err(bad(format!("node {twice} is there twice")));
+    }
+    if node_ids.len() > NODES_MAX {
+        return Err(bad(format!("{} nodes; at most {NODES_MAX} are possible", node_ids.len())));
+    }
+    let replica_count = usize::try_from(info.replication_level)
+        .ok()
+        .filter(|count| (1..=node_ids.len().min(REPLICA_COUNT_MAX)).contains(count))
+        .ok_or_else(|| bad(format!("{} replicas on {} nodes", info.replication_level, node_ids.len())))?;
+    Ok(ClusterParameters { seed: info.seed, replica_count, node_ids })
+}
+
+fn replicas<'a>(placement: &'a Placement, key: &Key) -> Vec<&'a str> {
+    let parameters = placement.parameters();
+    placement.replicas(placement.slot(key)).iter().map(|member| parameters.id(*member).as_str()).collect()
+}
+
+fn as_line(placement: &Placement, key: &Key) -> String {
+    format!("{key}\t{}\t{}\n", placement.slot(key), replicas(placement, key).join(","))
+}
+
+fn as_json(placement: &Placement, key: &Key) -> Json {
+    json!({ "key": key.as_str(), "slot": placement.slot(key).0, "replicas": replicas(placement, key) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(ids: &[&str], replication_level: i64, seed: u32) -> api::ClusterInfoResponse {
+        let node = |id: &&str| api::StorageNode { id: (*id).to_owned(), ..Default::default() };
+        let storage_nodes = ids.iter().map(node).collect();
+        api::ClusterInfoResponse { replication_level, storage_nodes, seed, ..Default::default() }
+    }
+
+    #[test]
+    fn line_is_key_slot_and_replicas() {
+        let five = Placement::new(parameters(&info(&["5", "4", "3", "2", "1"], 3, 0)).unwrap());
+        let key = Key::new("a").unwrap();
+        assert_eq!(as_line(&five, &key), "a\t34133\t3,4,5\n");
+        assert_eq!(as_json(&five, &key).to_string(), r#"{"key":"a","replicas":["3","4","5"],"slot":34133}"#);
+        let named = info(&["node-a", "node-b", "node-c", "node-d"], 3, 42);
+        let named = Placement::new(parameters(&named).unwrap());
+        assert_eq!(as_line(&named, &Key::new("雪片").unwrap()), "雪片\t54523\tnode-d,node-a,node-c\n");
+    }
+
+    #[test]
+    fn impossible_cluster_is_told_not_computed() {
+        let many: Vec<String> = (0..=NODES_MAX).map(|i| i.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        for (info, part) in [
+            (info(&[], 0, 0), "0 replicas on 0 nodes"),
+            (info(&["1"], 2, 0), "2 replicas on 1 nodes"),
+            (info(&["1"], -1, 0), "-1 replicas"),
+            (info(&["1", "1"], 1, 0), "twice"),
+            (info(&["1,2"], 1, 0), "printable ASCII"),
+            (info(&many, 3, 0), "at most 1024"),
+        ] {
+            let error = parameters(&info).unwrap_err();
+            assert!(error.message.contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! The client against servers in this process that answer, refuse, stay silent and hang up as each test wants.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU32;
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic::{Request, Response};
+
+use super::*;
+use crate::limits::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX};
+
+/// What a fake node does with a request.
+#[derive(Clone)]
+enum Behaviour {
+    /// As a node should.
+    Serve,
+    /// Answers each read and write with this.
+    Say(Status),
+    /// Never answers.
+    Silent,
+    /// Says in its health that it drains, and serves nevertheless.
+    Draining,
+    /// Answers, a little late.
+    Slow(Duration),
+}
+
+struct Fake {
+    behaviour: Mutex<Behaviour>,
+    values: Mutex<BTreeMap<String, api::Entry>>,
+    writes: AtomicU32,
+    reads: AtomicU32,
+    write_came: Notify,
+    timeout_header: Mutex<Option<String>>,
+}
+
+impl Fake {
+    async fn act<T>(&self, request: Request<T>) -> Result<T, Status> {
+        *self.timeout_header.lock().unwrap() =
+            request.metadata().get("grpc-timeout").map(|text| text.to_str().unwrap().to_owned());
+        let behaviour = self.behaviour.lock().unwrap().clone();
+        match behaviour {
+            Behaviour::Serve | Behaviour::Draining => {}
+            Behaviour::Say(status) => return Err(status),
+            Behaviour::Silent => std::future::pending().await,
+            Behaviour::Slow(time) => tokio::time::sleep(time).await,
+        }
+        Ok(request.into_inner())
+    }
+
+    fn writes(&self) -> u32 {
+        self.writes.load(Ordering::SeqCst)
+    }
+
+    fn reads(&self) -> u32 {
+        self.reads.load(Ordering::SeqCst)
+    }
+
+    fn becomes(&self, behaviour: Behaviour) {
+        *self.behaviour.lock().unwrap() = behaviour;
+    }
+}
+
+fn clock() -> Option<api::ClockValue> {
+    Some(api::ClockValue { epoch: 1, clock: 2, node: "1".into() })
+}
+
+struct Served(Arc<Fake>);
+
+#[tonic::async_trait]
+impl api::cluster_server::Cluster for Served {
+    async fn info(&self, _: Request<api::ClusterInfoRequest>) -> Result<Response<api::ClusterInfoResponse>, Status> {
+        Err(Status::unimplemented("no test asks"))
+    }
+
+    async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
+        self.0.reads.fetch_add(1, Ordering::SeqCst);
+        let request = self.0.act(request).await?;
+        let entry = self.0.values.lock().unwrap().get(&request.key).cloned();
+        Ok(Response::new(api::GetResponse { entry, clock: clock() }))
+    }
+
+    async fn set(&self, request: Request<api::SetRequest>) -> Result<Response<api::SetResponse>, Status> {
+        self.0.writes.fetch_add(1, Ordering::SeqCst);
+        self.0.write_came.notify_one();
+        let entry = self.0.act(request).await?.entry.unwrap();
+        self.0.values.lock().unwrap().insert(entry.key.clone(), entry);
+        Ok(Response::new(api::SetResponse { clock: clock() }))
+    }
+
+    async fn delete(&self, request: Request<api::DeleteRequest>) -> Result<Response<api::DeleteResponse>, Status> {
+        self.0.writes.fetch_add(1, Ordering::SeqCst);
+        let request = self.0.act(request).await?;
+        self.0.values.lock().unwrap().remove(&request.key);
+        Ok(Response::new(api::DeleteResponse { clock: clock() }))
+    }
+}
+
+type Pages = tokio_stream::Empty<Result<api::InfoResponse, Status>>;
+
+#[tonic::async_trait]
+impl api::node_server::Node for Served {
+    type InfoStream = Pages;
+
+    async fn health(&self, _: Request<api::HealthRequest>) -> Result<Response<api::HealthResponse>, Status> {
+        let draining = matches!(*self.0.behaviour.lock().unwrap(), Behaviour::Draining);
+        let status = if draining { api::Health::Draining } else { api::Health::Online };
+        Ok(Response::new(api::HealthResponse { status: status.into(), ..Default::default() }))
+    }
+
+    async fn info(&self, _: Request<api::InfoRequest>) -> Result<Response<Pages>, Status> {
+        Err(Status::unimplemented("no test asks"))
+    }
+
+    async fn get(&self, _: Request<api::GetRequest>) -> Result<Response<api::NodeGetResponse>, Status> {
+        Err(Status::unimplemented("no test asks"))
+    }
+
+    async fn set(&self, _: Request<api::NodeSetRequest>) -> Result<Response<api::SetResponse>, Status> {
+        Err(Status::unimplemented("no test asks"))
+    }
+}
+
+/// A fake node on a port of its own.
+async fn fake(behaviour: Behaviour) -> (Arc<Fake>, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (serve(listener, behaviour), address)
+}
+
+fn serve(listener: TcpListener, behaviour: Behaviour) -> Arc<Fake> {
+    let fake = Arc::new(Fake {
+        behaviour: Mutex::new(behaviour),
+        values: Mutex::default(),
+        writes: AtomicU32::new(0),
+        reads: AtomicU32::new(0),
+        write_came: Notify::new(),
+        timeout_header: Mutex::default(),
+    });
+    let cluster = api::cluster_server::ClusterServer::new(Served(Arc::clone(&fake)))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let node = api::node_server::NodeServer::new(Served(Arc::clone(&fake)));
+    let server = Server::builder().add_service(cluster).add_service(node);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    fake
+}
+
+/// An address where nobody listens.
+async fn dead() -> String {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+}
+
+/// An address that takes connections and never answers, as a paused process does.
+async fn paused() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+/// Hands each connection on to `to`, until `cut` is told to break them.
+async fn proxy(to: String, cut: Arc<Notify>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut far = TcpStream::connect(to.parse::<SocketAddr>().unwrap()).await.unwrap();
+            let cut = Arc::clone(&cut);
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = copy_bidirectional(&mut near, &mut far) => {}
+                    () = cut.notified() => {}
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A client that begins with the first address.
+fn client<const N: usize>(addresses: [&str; N], deadline: Duration) -> Client {
+    let client = addresses.into_iter().fold(Client::builder(), Builder::address).deadline(deadline).build().unwrap();
+    client.shared.turn.store(0, Ordering::Relaxed);
+    client
+}
+
+fn said(reason: FailureReason) -> Status {
+    Failure::new(reason).to_status(reason.code(), "as the test wants")
+}
+
+const AMPLE: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(400);
+
+#[tokio::test]
+async fn value_reads_back_in_the_arm_in_which_it_was_written() {
+    let (_, address) = fake(Behaviour::Serve).await;
+    let client = client([&address], AMPLE);
+    assert_eq!(client.get("k").await.unwrap(), None);
+    for value in [Value::from("text"), Value::from(""), Value::from(vec![0xff, 0]), Value::from(vec![7; 9 << 20])] {
+        let stamp = client.set("k", value.clone()).await.unwrap();
+        assert_eq!(stamp.to_string(), "1.2@1");
+        assert_eq!(client.get("k").await.unwrap(), Some(Versioned { value, stamp }));
+    }
+    client.delete("k").await.unwrap();
+    assert_eq!(client.get("k").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn write_that_was_not_applied_goes_to_the_next_node() {
+    let (refuses, a) = fake(Behaviour::Say(said(FailureReason::NotApplied))).await;
+    let (serves, b) = fake(Behaviour::Serve).await;
+    let client = client([&a, &b], AMPLE);
+    for _ in 0..5 {
+        client.set("k", "v").await.unwrap();
+    }
+    assert_eq!(serves.writes(), 5);
+    assert_eq!(refuses.writes(), 1, "it was set aside after the first");
+}
+
+#[tokio::test]
+async fn write_of_unknown_outcome_is_never_sent_again() {
+    for status in [
+        said(FailureReason::OutcomeUnknown),
+        // Nothing below says in Quorate's words what became of the write: the worst is assumed.
+        said(FailureReason::NoQuorum),
+        Status::unavailable(""),
+        Status::deadline_exceeded(""),
+        Status::cancelled(""),
+        Status::internal(""),
+        Status::unknown(""),
+        Status::resource_exhausted(""),
+        Status::aborted(""),
+        Status::out_of_range(""),
+        Status::data_loss(""),
+    ] {
+        let (one, a) = fake(Behaviour::Say(status.clone())).await;
+        let (other, b) = fake(Behaviour::Serve).await;
+        let client = client([&a, &b], AMPLE);
+        let error = client.set("k", "v").await.unwrap_err();
+        assert!(matches!(&error, ClientError::OutcomeUnknown { node } if node.address == a), "{status}: {error}");
+        assert_eq!(one.writes() + other.writes(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn write_whose_connection_breaks_after_it_was_sent_is_of_unknown_outcome() {
+    let (one, behind) = fake(Behaviour::Silent).await;
+    let (other, b) = fake(Behaviour::Serve).await;
+    let cut = Arc::new(Notify::new());
+    let a = proxy(behind, Arc::clone(&cut)).await;
+    let client = client([&a, &b], AMPLE);
+    let writing = tokio::spawn(async move { client.set("k", "v").await });
+    tokio::time::timeout(AMPLE, one.write_came.notified()).await.expect("the write reaches the first node");
+    cut.notify_waiters();
+    let error = writing.await.unwrap().unwrap_err();
+    assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error}");
+    assert_eq!((one.writes(), other.writes()), (1, 0));
+}
+
+#[tokio::test]
+async fn refused_request_is_not_asked_again() {
+    for status in [
+        said(FailureReason::InvalidArgument),
+        Status::invalid_argument("bad"),
+        Status::unimplemented("not here"),
+        Status::permission_denied("no"),
+    ] {
+        let (one, a) = fake(Behaviour::Say(status)).await;
+        let (other, b) = fake(Behaviour::Serve).await;
+        let write = client([&a, &b], AMPLE).set("k", "v").await;
+        let read = client([&a, &b], AMPLE).get("k").await;
+        assert!(matches!(write, Err(ClientError::Refused { .. })), "{write:?}");
+        assert!(matches!(read, Err(ClientError::Refused { .. })), "{read:?}");
+        assert_eq!((one.writes(), one.reads(), other.writes(), other.reads()), (1, 1, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn dead_node_costs_no_error() {
+    let (_, alive) = fake(Behaviour::Serve).await;
+    let client = client([&dead().await, &alive, &dead().await], AMPLE);
+    for i in 0..20 {
+        client.set(format!("k{i}"), "v").await.unwrap();
+        assert!(client.get(format!("k{i}")).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
+async fn all_dead_says_not_applied_for_a_write_and_unavailable_for_a_read() {
+    let client = client([&dead().await, &dead().await], SHORT);
+    let write = client.set("k", "v").await;
+    assert!(
+        matches!(&write, Err(ClientError::NotApplied { last, .. }) if last.message.contains("refused")),
+        "{write:?}"
+    );
+    let read = client.get("k").await;
+    assert!(
+        matches!(&read, Err(ClientError::Unavailable { last, .. }) if last.message.contains("refused")),
+        "{read:?}"
+    );
+}
+
+#[tokio::test]
+async fn read_does_not_wait_for_a_silent_node() {
+    let (silent, a) = fake(Behaviour::Silent).await;
+    let (_, b) = fake(Behaviour::Serve).await;
+    let client = client([&a, &b], Duration::from_secs(4));
+    let began = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(client.get("k").await.unwrap(), None);
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(silent.reads() >= 1);
+}
+
+#[tokio::test]
+async fn read_of_too_few_replicas_is_asked_of_the_next_node() {
+    let (_, a) = fake(Behaviour::Say(said(FailureReason::NoQuorum))).await;
+    let (_, b) = fake(Behaviour::Serve).await;
+    assert_eq!(client([&a, &b], AMPLE).get("k").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn write_is_not_entrusted_to_a_paused_node() {
+    let (_listener, a) = paused().await;
+    let (serves, b) = fake(Behaviour::Serve).await;
+    let client = client([&a, &b], Duration::from_secs(4));
+    let began = Instant::now();
+    for _ in 0..10 {
+        client.set("k", "v").await.unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(serves.writes(), 10);
+}
+
+#[tokio::test]
+async fn write_to_a_paused_node_alone_is_certainly_not_applied() {
+    let (_listener, a) = paused().await;
+    let error = client([&a], SHORT).set("k", "v").await.unwrap_err();
+    assert!(matches!(error, ClientError::NotApplied { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn write_avoids_a_node_that_drains_but_a_lone_slow_one_is_waited_for() {
+    let (drains, a) = fake(Behaviour::Draining).await;
+    let (slow, b) = fake(Behaviour::Slow(Duration::from_millis(300))).await;
+    client([&a, &b], Duration::from_secs(2)).set("k", "v").await.unwrap();
+    assert_eq!((drains.writes(), slow.writes()), (0, 1));
+}
+
+#[tokio::test]
+async fn deadline_is_told_and_kept() {
+    let (silent, a) = fake(Behaviour::Silent).await;
+    let client = client([&a], AMPLE).with_deadline(SHORT);
+    for (what, error) in [("set", client.set("k", "v").await.unwrap_err()), ("get", client.get("k").await.unwrap_err())]
+    {
+        let unknown = matches!(error, ClientError::OutcomeUnknown { .. });
+        assert!(unknown == (what == "set") && (unknown || matches!(error, ClientError::Unavailable { .. })), "{error}");
+        let told = silent.timeout_header.lock().unwrap().clone().unwrap();
+        let (number, unit) = told.split_at(told.len() - 1);
+        let told = number.parse::<u64>().unwrap() * if unit == "u" { 1_000 } else { 1 };
+        assert!(matches!(unit, "u" | "n") && told <= 400_000_000, "{what}: {told}");
+    }
+    let began = Instant::now();
+    client.get("k").await.unwrap_err();
+    let took = began.elapsed();
+    assert!(took >= SHORT - Duration::from_millis(50) && took < SHORT + Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test]
+async fn node_that_comes_back_is_used_again() {
+    let (first, a) = fake(Behaviour::Say(said(FailureReason::NotApplied))).await;
+    let (_, b) = fake(Behaviour::Serve).await;
+    let client = client([&a, &b], AMPLE);
+    client.set("k", "v").await.unwrap();
+    first.becomes(Behaviour::Serve);
+    let refused = first.writes();
+    let waiting = Instant::now();
+    while first.writes() == refused {
+        assert!(waiting.elapsed() < AMPLE, "it was never asked again");
+        client.set("k", "v").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn bad_input_is_told_and_not_sent() {
+    let (fake, a) = fake(Behaviour::Serve).await;
+    let client = client([&a], AMPLE);
+    for error in [
+        client.get("").await.unwrap_err(),
+        client.set("k".repeat(KEY_BYTES_MAX + 1), "v").await.unwrap_err(),
+        client.set("k", vec![0; VALUE_BYTES_MAX + 1]).await.unwrap_err(),
+        client.delete("").await.unwrap_err(),
+    ] {
+        assert!(matches!(error, ClientError::InvalidInput { .. }), "{error}");
+    }
+    assert_eq!((fake.reads(), fake.writes()), (0, 0));
+    let none: [&str; 0] = [];
+    let error = Client::new(none).unwrap_err();
+    assert!(matches!(error, ClientError::InvalidInput { problem: InputProblem::NoAddress }));
+}
+
+#[tokio::test]
+async fn answer_about_another_key_is_not_believed() {
+    let (one, a) = fake(Behaviour::Serve).await;
+    let wrong = api::Entry { key: "other".into(), content: None };
+    one.values.lock().unwrap().insert("k".into(), wrong);
+    let error = client([&a], SHORT).get("k").await.unwrap_err();
+    assert!(matches!(&error, ClientError::Unavailable { last, .. } if last.message.contains("bad answer")), "{error}");
+}
+
+#[test]
+fn operations_may_run_in_tasks_of_their_own() {
+    fn sendable(_: impl Send + 'static) {}
+    let client = Client::new(["127.0.0.1:1"]).unwrap();
+    sendable(async move { client.set("k", "v").await });
+}

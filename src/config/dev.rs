@@ -1,0 +1,85 @@
+//! Configurations for a throw-away cluster on this machine, made in memory.
+
+use std::path::PathBuf;
+
+use super::Config;
+use super::address::{LocalAddress, RemoteAddress};
+use super::cluster::ClusterConfig;
+use super::node::NodeConfig;
+use crate::limits::{DEV_METRICS_PORT_DISTANCE, DEV_NODES_MAX};
+use crate::types::{ClusterParameters, Durability, NodeId};
+
+/// What a throw-away cluster shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DevPlan {
+    /// How many nodes: 1 to [`DEV_NODES_MAX`].
+    pub nodes: usize,
+    /// The first node's port; the others take those that follow. Each node serves metrics
+    /// [`DEV_METRICS_PORT_DISTANCE`] above its port.
+    pub port: u16,
+    /// The folder in which each node has one of its own, named by its id.
+    pub data_dir: PathBuf,
+    /// When a write counts as kept.
+    pub durability: Durability,
+}
+
+/// Why a plan cannot be carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DevPlanError {
+    /// No nodes, or too many for one machine.
+    #[error("{nodes} nodes are not accepted: give 1 to {DEV_NODES_MAX}")]
+    Nodes {
+        /// How many were wanted.
+        nodes: usize,
+    },
+    /// Ports that do not exist.
+    #[error(
+        "port {port} is not accepted for {nodes} nodes: give 1 to {max}, since node N takes port {port} + N - 1 and \
+             serves metrics {DEV_METRICS_PORT_DISTANCE} above it"
+    )]
+    Port {
+        /// The first port that was wanted.
+        port: u16,
+        /// The greatest first port that so many nodes can have.
+        max: u16,
+        /// How many nodes were wanted.
+        nodes: usize,
+    },
+}
+
+/// The configurations of a throw-away cluster's nodes, in the order of their ports: ids 1 to N, loopback addresses, up
+/// to three replicas, operator writes allowed.
+///
+/// # Errors
+/// When there would be no nodes or too many, or their ports would not exist.
+pub fn dev(plan: &DevPlan) -> Result<Vec<Config>, DevPlanError> {
+    let nodes = plan.nodes;
+    if !(1..=DEV_NODES_MAX).contains(&nodes) {
+        return Err(DevPlanError::Nodes { nodes });
+    }
+    let count = u16::try_from(nodes).expect("DEV_NODES_MAX is a u16");
+    let max = u16::MAX - DEV_METRICS_PORT_DISTANCE - (count - 1);
+    if !(1..=max).contains(&plan.port) {
+        return Err(DevPlanError::Port { port: plan.port, max, nodes });
+    }
+    let mut members: Vec<(NodeId, u16)> = (0..count)
+        .map(|index| (NodeId::new(&(index + 1).to_string()).expect("a number is an id"), plan.port + index))
+        .collect();
+    let node_configs: Vec<NodeConfig> = members.iter().map(|(id, port)| node(plan, id, *port)).collect();
+    // Members are in the order of their ids, where 10 comes before 2.
+    members.sort();
+    let addresses = members.iter().map(|(_, port)| RemoteAddress::loopback(*port)).collect();
+    let node_ids = members.into_iter().map(|(id, _)| id).collect();
+    let parameters = ClusterParameters { seed: 0, replica_count: nodes.min(3), node_ids };
+    let cluster = ClusterConfig { parameters, addresses };
+    Ok(node_configs.into_iter().map(|node| Config { node, cluster: cluster.clone() }).collect())
+}
+
+fn node(plan: &DevPlan, id: &NodeId, port: u16) -> NodeConfig {
+    NodeConfig {
+        local_metrics_address: Some(LocalAddress::loopback(port + DEV_METRICS_PORT_DISTANCE)),
+        durability: plan.durability,
+        operator_writes: true,
+        ..NodeConfig::local(id.clone(), LocalAddress::loopback(port), plan.data_dir.join(id.as_str()))
+    }
+}

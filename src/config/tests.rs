@@ -1,0 +1,782 @@
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::{ClusterConfig, yaml};
+use super::{Config, ConfigError, DevPlan, DevPlanError, File, LocalAddress, NodeConfig, RemoteAddress, check, dev};
+use crate::limits::{
+    BLOCK_CACHE_BYTES_DEFAULT, CONFIG_BYTES_MAX, NODES_MAX, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
+    REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
+};
+use crate::types::{Durability, NodeId};
+
+const NODE: &str = "node:\n  id: \"1\"\n  local_address: 127.0.0.1:8001\n  data_dir: ./data/1\n";
+
+const CLUSTER: &str = "cluster:\n  seed: 0\n  replica_count: 3\n  nodes:\n    \
+    1: { remote_address: \"127.0.0.1:8001\" }\n    \
+    2: { remote_address: \"127.0.0.1:8002\" }\n    \
+    3: { remote_address: \"127.0.0.1:8003\" }\n";
+
+fn file<'a>(name: &'a str, text: &'a str) -> File<'a> {
+    File { name: Path::new(name), text }
+}
+
+fn environment(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+fn node(text: &str) -> Result<NodeConfig, ConfigError> {
+    NodeConfig::parse(file("etc/n.yml", text), [])
+}
+
+fn node_with(text: &str, pairs: &[(&str, &str)]) -> Result<NodeConfig, ConfigError> {
+    NodeConfig::parse(file("etc/n.yml", text), environment(pairs))
+}
+
+fn cluster(text: &str) -> Result<ClusterConfig, ConfigError> {
+    ClusterConfig::parse(file("c.yml", text))
+}
+
+/// Each of `cases` is refused with its message, and each message is one line.
+fn assert_refused<T: std::fmt::Debug>(cases: &[(&str, &str)], parse: impl Fn(&str) -> Result<T, ConfigError>) {
+    for (text, message) in cases {
+        let error = parse(text).expect_err(text).to_string();
+        let shown = text.get(..200).unwrap_or(text);
+        assert_eq!(&error, message, "for {shown:?}");
+        assert!(!error.contains('\n'), "{error:?} is more than one line");
+    }
+}
+
+fn id(text: &str) -> NodeId {
+    NodeId::new(text).expect("the test gives a valid id")
+}
+
+#[test]
+fn smallest_node_file_gets_the_defaults() {
+    let config = node(NODE).unwrap();
+    assert_eq!(
+        config,
+        NodeConfig {
+            id: id("1"),
+            local_address: LocalAddress::loopback(8001),
+            local_metrics_address: None,
+            data_dir: PathBuf::from("etc/data/1"),
+            durability: Durability::Fsync,
+            operator_writes: false,
+            requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX_DEFAULT,
+            request_bytes_in_flight_max: REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
+            block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
+            write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
+        }
+    );
+    assert_eq!(config, NodeConfig::local(id("1"), LocalAddress::loopback(8001), PathBuf::from("etc/data/1")));
+}
+
+#[test]
+fn full_node_file_is_taken_as_it_is() {
+    let config = node(
+        "node:\n  id: a.b\n  local_address: \"[::1]:1\"\n  local_metrics_address: :65535\n  data_dir: /var/lib/q\n  \
+         durability: os\n  operator_writes: true\n  requests_in_flight_max: 1\n  request_bytes_in_flight_max: 67108864\n  \
+         block_cache_bytes: 1048576\n  write_buffer_bytes: 1099511627776\n",
+    )
+    .unwrap();
+    assert_eq!(config.id, id("a.b"));
+    assert_eq!(config.local_address.to_string(), "[::1]:1");
+    assert!(config.local_address.is_loopback());
+    assert_eq!(config.local_metrics_address.unwrap().to_string(), ":65535");
+    assert_eq!(config.data_dir, Path::new("/var/lib/q"));
+    assert_eq!(config.durability, Durability::Os);
+    assert!(config.operator_writes);
+    assert_eq!(config.requests_in_flight_max, 1);
+    assert_eq!(config.request_bytes_in_flight_max, 64 << 20);
+    assert_eq!(config.block_cache_bytes, 1 << 20);
+    assert_eq!(config.write_buffer_bytes, 1 << 40);
+}
+
+#[test]
+fn bare_scalars_are_ids_as_they_were_written() {
+    for written in ["1", "01", "1e3", "0x10", "1.0", "true", "no", "node-a", "\"1\"", "'1'", "\"null\""] {
+        let text = NODE.replace("\"1\"", written);
+        assert_eq!(node(&text).unwrap().id, id(written.trim_matches(['"', '\''])), "{written}");
+    }
+    let text = CLUSTER.replace("    1:", "    01:").replace("    2:", "    \"2\":");
+    let ids: Vec<String> = cluster(&text).unwrap().parameters.node_ids.iter().map(ToString::to_string).collect();
+    assert_eq!(ids, ["01", "2", "3"]);
+}
+
+#[test]
+fn address_without_host_means_every_interface() {
+    let config = node(&NODE.replace("127.0.0.1:8001", "\":8001\"")).unwrap();
+    let expected: Vec<SocketAddr> = vec!["[::]:8001".parse().unwrap(), "0.0.0.0:8001".parse().unwrap()];
+    assert_eq!(config.local_address.bind_candidates(), expected);
+    assert!(!config.local_address.is_loopback());
+    assert_eq!(config.local_address.port(), 8001);
+    assert_eq!(LocalAddress::loopback(7).bind_candidates(), ["127.0.0.1:7".parse().unwrap()]);
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
+fn bad_node_files_are_refused_with_one_line() {
+    let bad_local = "is not accepted: give IP:PORT or :PORT (every interface) with a port from 1 to 65535, such as \
+                     127.0.0.1:8001 or \":8001\"";
+    for address in [
+        "localhost:8001",
+        "127.0.0.1",
+        "127.0.0.1:0",
+        ":0",
+        ":65536",
+        ":",
+        "8001",
+        "127.0.0.1:+80",
+        "1.2.3:80",
+        "::1:8001",
+        "*:8001",
+    ] {
+        let text = NODE.replace("127.0.0.1:8001", &format!("\"{address}\""));
+        let message = format!("etc/n.yml:3: node.local_address: {address:?} {bad_local}");
+        assert_refused(&[(&text, &message)], node);
+    }
+    let with = |line: &str| format!("{NODE}  {line}\n");
+    let without = |start: &str| NODE.lines().filter(|line| !line.contains(start)).collect::<Vec<_>>().join("\n");
+    let keys = "id, local_address, local_metrics_address, data_dir, durability, operator_writes, \
+                requests_in_flight_max, request_bytes_in_flight_max, block_cache_bytes, write_buffer_bytes";
+    let cases: Vec<(String, String)> = vec![
+        (String::new(), "etc/n.yml: the file is empty: accepted is one mapping with the key node".into()),
+        ("# nothing\n".into(), "etc/n.yml: the file is empty: accepted is one mapping with the key node".into()),
+        ("---\n~\n".into(), "etc/n.yml: the file is empty: accepted is one mapping with the key node".into()),
+        (
+            "text".into(),
+            "etc/n.yml:1: a single value is not accepted here: accepted is one mapping with the key node".into(),
+        ),
+        (
+            "\n- node\n".into(),
+            "etc/n.yml:2: a sequence is not accepted here: accepted is one mapping with the key node".into(),
+        ),
+        ("{}".into(), "etc/n.yml:1: node: missing: give a mapping".into()),
+        (
+            "node: 3\n".into(),
+            "etc/n.yml:1: node: a single value is not accepted here: accepted is a mapping of keys and values".into(),
+        ),
+        (
+            "node:\n".into(),
+            "etc/n.yml:1: node: nothing is not accepted here: accepted is a mapping of keys and values".into(),
+        ),
+        ("nod:\n  id: 1\n".into(), "etc/n.yml:1: nod: unknown key (did you mean node?): accepted is node".into()),
+        (
+            CLUSTER.into(),
+            "etc/n.yml:1: this is a cluster file where a node file is expected: give node.yml first, cluster.yml \
+             second"
+                .into(),
+        ),
+        (format!("{NODE}cluster: {{}}\n"), "etc/n.yml:5: cluster: unknown key: accepted is node".into()),
+        (format!("{NODE}---\n{NODE}"), "etc/n.yml:5: a second document begins here: one document per file is accepted".into()),
+        (
+            with("data_dri: x"),
+            format!("etc/n.yml:5: node.data_dri: unknown key (did you mean data_dir?): accepted are {keys}"),
+        ),
+        (with("\"a\\nb\": x"), format!("etc/n.yml:5: node.\"a\\nb\": unknown key: accepted are {keys}")),
+        (with("<<: {}"), format!("etc/n.yml:5: node.\"<<\": unknown key: accepted are {keys}")),
+        (
+            with("id: 2"),
+            "etc/n.yml:5: node.id: given twice, first on line 2: each key is accepted once".into(),
+        ),
+        (
+            without("id:"),
+            "etc/n.yml:1: node.id: missing: give 1 to 64 printable ASCII characters without spaces and commas, such as \
+             \"1\" (or set QUORATE_NODE_ID)"
+                .into(),
+        ),
+        (
+            without("data_dir"),
+            "etc/n.yml:1: node.data_dir: missing: give the path of a folder, absolute or relative to this file, such as \
+             ./data/1 (or set QUORATE_NODE_DATA_DIR)"
+                .into(),
+        ),
+        (
+            NODE.replace("\"1\"", "null"),
+            "etc/n.yml:2: node.id: no value is given: accepted is 1 to 64 printable ASCII characters without spaces and \
+             commas, such as \"1\""
+                .into(),
+        ),
+        (
+            NODE.replace("\"1\"", "\"\""),
+            "etc/n.yml:2: node.id: a node id is empty: give it 1 to 64 characters".into(),
+        ),
+        (
+            NODE.replace("\"1\"", "a b"),
+            "etc/n.yml:2: node.id: node id \"a b\" holds ' ': printable ASCII without spaces and commas is accepted".into(),
+        ),
+        (
+            NODE.replace("\"1\"", "[1]"),
+            "etc/n.yml:2: node.id: a sequence is not accepted here: give 1 to 64 printable ASCII characters without \
+             spaces and commas, such as \"1\""
+                .into(),
+        ),
+        (with("durability: none"), "etc/n.yml:5: node.durability: \"none\" is not accepted: give fsync or os".into()),
+        (with("operator_writes: yes"), "etc/n.yml:5: node.operator_writes: \"yes\" is not accepted: give true or false".into()),
+        (
+            with("requests_in_flight_max: 0"),
+            "etc/n.yml:5: node.requests_in_flight_max: \"0\" is not accepted: give a whole number from 1 to 1048576".into(),
+        ),
+        (
+            with("requests_in_flight_max: 010"),
+            "etc/n.yml:5: node.requests_in_flight_max: \"010\" is not accepted: give a whole number from 1 to 1048576".into(),
+        ),
+        (
+            with("request_bytes_in_flight_max: 1000"),
+            "etc/n.yml:5: node.request_bytes_in_flight_max: \"1000\" is not accepted: give a whole number from 67108864 \
+             to 1099511627776"
+                .into(),
+        ),
+        (
+            with("block_cache_bytes: 256MiB"),
+            "etc/n.yml:5: node.block_cache_bytes: \"256MiB\" is not accepted: give a whole number from 1048576 to \
+             1099511627776"
+                .into(),
+        ),
+        (
+            with("local_metrics_address: 127.0.0.1:8001"),
+            "etc/n.yml:5: node.local_metrics_address: \"127.0.0.1:8001\" is already the address of the node itself \
+             (local_address): give one of its own"
+                .into(),
+        ),
+        (
+            with("local_metrics_address: \"\""),
+            format!("etc/n.yml:5: node.local_metrics_address: \"\" {bad_local}"),
+        ),
+        (
+            NODE.replace("./data/1", "~/data"),
+            "etc/n.yml:4: node.data_dir: \"~/data\" is not accepted: give the path of a folder, absolute or relative to \
+             this file, such as ./data/1 (~ is not expanded)"
+                .into(),
+        ),
+        (with("durability: &a os"), "etc/n.yml:5: node.durability: an anchor (&) is not accepted: write the value itself".into()),
+        (with("durability: !!str os"), "etc/n.yml:5: node.durability: a tag (!) is not accepted: write the value itself".into()),
+        (with("[a]: b"), "etc/n.yml:5: node: a sequence is not accepted as a key: a plain text is".into()),
+        (with("? {a: b}\n  : c"), "etc/n.yml:5: node: a mapping is not accepted as a key: a plain text is".into()),
+    ];
+    let cases: Vec<(&str, &str)> = cases.iter().map(|(text, message)| (text.as_str(), message.as_str())).collect();
+    assert_refused(&cases, node);
+}
+
+#[test]
+fn text_that_is_no_yaml_is_refused_with_its_line() {
+    for text in ["node:\n  id: \"1\n", "node: {\n", "node:\n\tid: 1\n", "a: b: c\n", "node: *a\n", "\u{0}"] {
+        let error = node(text).expect_err(text).to_string();
+        assert!(error.starts_with("etc/n.yml:") && error.contains("not valid YAML: "), "{error}");
+        assert!(!error.contains('\n'), "{error:?}");
+    }
+}
+
+#[test]
+fn boundless_text_is_refused() {
+    let large = format!("#{}", " ".repeat(CONFIG_BYTES_MAX));
+    let bytes = large.len();
+    let deep = format!("node:\n  id: {}", "[".repeat(100));
+    let cases = [
+        (large, format!("etc/n.yml: the file has {bytes} bytes: at most 1048576 are accepted")),
+        (deep, "etc/n.yml:2: node.id: nested too deeply: at most 16 levels are accepted".to_owned()),
+    ];
+    for (text, message) in cases {
+        assert_refused(&[(&text, &message)], node);
+    }
+    let deeper = format!("node:\n  id: {}", "[{a: ".repeat(100_000));
+    assert!(node(&deeper).is_err(), "the parser has a limit of its own, and no stack overflows");
+    let long = node(&NODE.replace("127.0.0.1:8001", &"é".repeat(1000))).unwrap_err().to_string();
+    assert!(long.chars().count() < 300, "{long}");
+}
+
+#[test]
+fn variables_stand_above_the_file() {
+    let config = node_with(
+        &NODE.replace("127.0.0.1:8001", "broken"),
+        &[
+            ("QUORATE_NODE_ID", "2"),
+            ("QUORATE_NODE_LOCAL_ADDRESS", ":8002"),
+            ("QUORATE_NODE_LOCAL_METRICS_ADDRESS", "127.0.0.1:9002"),
+            ("QUORATE_NODE_DATA_DIR", "./data/2"),
+            ("QUORATE_NODE_DURABILITY", "os"),
+            ("QUORATE_NODE_OPERATOR_WRITES", "true"),
+            ("QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX", "5"),
+            ("QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX", "67108865"),
+            ("QUORATE_NODE_BLOCK_CACHE_BYTES", "1048577"),
+            ("QUORATE_NODE_WRITE_BUFFER_BYTES", "1048578"),
+            ("QUORATE_ADDRESS", "is another matter"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(
+        config,
+        NodeConfig {
+            id: id("2"),
+            local_address: LocalAddress::parse(":8002").unwrap(),
+            local_metrics_address: Some(LocalAddress::loopback(9002)),
+            data_dir: PathBuf::from("data/2"),
+            durability: Durability::Os,
+            operator_writes: true,
+            requests_in_flight_max: 5,
+            request_bytes_in_flight_max: (64 << 20) + 1,
+            block_cache_bytes: (1 << 20) + 1,
+            write_buffer_bytes: (1 << 20) + 2,
+        }
+    );
+}
+
+#[test]
+fn variables_fill_in_what_the_file_lacks() {
+    let text = "node:\n  local_address: 127.0.0.1:8001\n  local_metrics_address: 127.0.0.1:9001\n";
+    let pairs = [("QUORATE_NODE_ID", "2"), ("QUORATE_NODE_DATA_DIR", "/d"), ("QUORATE_NODE_LOCAL_METRICS_ADDRESS", "")];
+    let config = node_with(text, &pairs).unwrap();
+    assert_eq!((config.id, config.data_dir), (id("2"), PathBuf::from("/d")));
+    let here = node_with(text, &[("QUORATE_NODE_ID", "2"), ("QUORATE_NODE_DATA_DIR", "./")]).unwrap();
+    assert_eq!(here.data_dir, Path::new("."));
+    assert_eq!(config.local_metrics_address, None);
+}
+
+#[test]
+fn bad_variables_are_refused_by_name() {
+    let names = "QUORATE_NODE_ID, QUORATE_NODE_LOCAL_ADDRESS, QUORATE_NODE_LOCAL_METRICS_ADDRESS, \
+                 QUORATE_NODE_DATA_DIR, QUORATE_NODE_DURABILITY, QUORATE_NODE_OPERATOR_WRITES, \
+                 QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX, QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX, \
+                 QUORATE_NODE_BLOCK_CACHE_BYTES, QUORATE_NODE_WRITE_BUFFER_BYTES";
+    let cases = [
+        (
+            ("QUORATE_NODE_DURABILITY", "disk"),
+            "environment variable QUORATE_NODE_DURABILITY: \"disk\" is not accepted: give fsync or os".to_owned(),
+        ),
+        (
+            ("QUORATE_NODE_ID", "a,b"),
+            "environment variable QUORATE_NODE_ID: node id \"a,b\" holds ',': printable ASCII without spaces and commas \
+             is accepted"
+                .to_owned(),
+        ),
+        (
+            ("QUORATE_NODE_DATA_DIR", ""),
+            "environment variable QUORATE_NODE_DATA_DIR: \"\" is not accepted: give the path of a folder, absolute or \
+             relative to the working directory (~ is not expanded)"
+                .to_owned(),
+        ),
+        (
+            ("QUORATE_NODE_DURABILTY", "os"),
+            format!(
+                "environment variable QUORATE_NODE_DURABILTY: unknown variable (did you mean \
+                 QUORATE_NODE_DURABILITY?): accepted are {names}"
+            ),
+        ),
+        (
+            ("QUORATE_NODE_", "os"),
+            format!("environment variable QUORATE_NODE_: unknown variable: accepted are {names}"),
+        ),
+    ];
+    for (pair, message) in cases {
+        assert_eq!(node_with(NODE, &[pair]).unwrap_err().to_string(), message);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn variable_that_is_not_utf8_is_refused_by_name() {
+    use std::os::unix::ffi::OsStringExt;
+    let pair = (OsString::from("QUORATE_NODE_DURABILITY"), OsString::from_vec(vec![0xff]));
+    let error = NodeConfig::parse(file("n.yml", NODE), [pair]).unwrap_err();
+    let message = "environment variable QUORATE_NODE_DURABILITY: the value is not UTF-8: accepted is fsync or os";
+    assert_eq!(error.to_string(), message);
+}
+
+#[test]
+fn cluster_file_gives_members_in_the_order_of_their_ids() {
+    let text = CLUSTER.replace("    2:", "    10:").replace("127.0.0.1:8003", "Quorate-3.example:8001");
+    let config = cluster(&text.replace("seed: 0", "seed: 4294967295")).unwrap();
+    let parameters = &config.parameters;
+    assert_eq!((parameters.seed, parameters.replica_count), (u32::MAX, 3));
+    assert_eq!(parameters.node_ids, [id("1"), id("10"), id("3")]);
+    let address = |text| config.address(parameters.member(&id(text)).unwrap()).to_string();
+    assert_eq!(address("1"), "127.0.0.1:8001");
+    assert_eq!(address("10"), "127.0.0.1:8002");
+    assert_eq!(address("3"), "quorate-3.example:8001");
+}
+
+#[test]
+fn remote_addresses_are_hosts_with_ports() {
+    for (text, host, shown) in [
+        ("10.0.0.1:1", "10.0.0.1", "10.0.0.1:1"),
+        ("[2001:db8::1]:65535", "2001:db8::1", "[2001:db8::1]:65535"),
+        ("LOCALHOST:80", "localhost", "localhost:80"),
+        ("my_host.local.:80", "my_host.local.", "my_host.local.:80"),
+        ("1a:80", "1a", "1a:80"),
+    ] {
+        let address = RemoteAddress::parse(text).unwrap();
+        assert_eq!((address.host(), address.to_string().as_str()), (host, shown));
+        assert_eq!(Some(address.port()), text.rsplit(':').next().and_then(|port| port.parse().ok()));
+    }
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
+fn bad_cluster_files_are_refused_with_one_line() {
+    let bad_remote = "is not accepted: give HOST:PORT with a port from 1 to 65535, such as 10.0.0.1:8001 or \
+                      quorate-1:8001, where the other nodes reach this one";
+    for address in [
+        "",
+        "localhost",
+        ":8002",
+        "host:0",
+        "host:65536",
+        "host:",
+        "host:-1",
+        "http://host:80",
+        "1.2.3:80",
+        "999.1.1.1:80",
+        "0.0.0.0:80",
+        "[::]:80",
+        "::1:80",
+        "[host]:80",
+        "-a:80",
+        "a..b:80",
+        "a b:80",
+        "höst:80",
+    ] {
+        let text = CLUSTER.replace("127.0.0.1:8002", address);
+        let message = format!("c.yml:6: cluster.nodes.2.remote_address: {address:?} {bad_remote}");
+        assert_refused(&[(&text, &message)], cluster);
+    }
+    let nodes = "a mapping of node ids, each as ID: { remote_address: HOST:PORT }";
+    let replace = |from: &str, to: &str| CLUSTER.replace(from, to);
+    let cases: Vec<(String, String)> = vec![
+        (
+            NODE.into(),
+            "c.yml:1: this is a node file where a cluster file is expected: give node.yml first, cluster.yml second".into(),
+        ),
+        (
+            replace("replica_count: 3", "replica_count: 0"),
+            "c.yml:3: cluster.replica_count: \"0\" is not accepted: give a whole number from 1 to 3, the number of nodes".into(),
+        ),
+        (
+            replace("replica_count: 3", "replica_count: 4"),
+            "c.yml:3: cluster.replica_count: \"4\" is not accepted: give a whole number from 1 to 3, the number of nodes".into(),
+        ),
+        (
+            replace("  replica_count: 3\n", ""),
+            "c.yml:1: cluster.replica_count: missing: give a whole number from 1 to 3, the number of nodes".into(),
+        ),
+        (
+            replace("seed: 0", "seed: -1"),
+            "c.yml:2: cluster.seed: \"-1\" is not accepted: give a whole number from 0 to 4294967295".into(),
+        ),
+        (
+            replace("seed: 0", "seed: 4294967296"),
+            "c.yml:2: cluster.seed: \"4294967296\" is not accepted: give a whole number from 0 to 4294967295".into(),
+        ),
+        (
+            replace("seed: 0", "sede: 0"),
+            "c.yml:2: cluster.sede: unknown key (did you mean seed?): accepted are seed, replica_count, nodes".into(),
+        ),
+        (replace("seed: 0", "seed: 0\n  seed: 1"), "c.yml:3: cluster.seed: given twice, first on line 2: each key is accepted once".into()),
+        (
+            replace("    2:", "    \"1\":"),
+            "c.yml:6: cluster.nodes.1: given twice, first on line 5: each key is accepted once".into(),
+        ),
+        (
+            replace("127.0.0.1:8003", "127.0.0.1:8001"),
+            "c.yml:7: cluster.nodes.3.remote_address: \"127.0.0.1:8001\" is already the address of node 1: give one of \
+             its own"
+                .into(),
+        ),
+        (
+            replace("{ remote_address: \"127.0.0.1:8002\" }", "127.0.0.1:8002"),
+            "c.yml:6: cluster.nodes.2: a single value is not accepted here: accepted is { remote_address: HOST:PORT }".into(),
+        ),
+        (
+            replace("{ remote_address: \"127.0.0.1:8002\" }", "{}"),
+            "c.yml:6: cluster.nodes.2.remote_address: missing: give HOST:PORT with a port from 1 to 65535, such as \
+             10.0.0.1:8001 or quorate-1:8001, where the other nodes reach this one"
+                .into(),
+        ),
+        (
+            replace("{ remote_address: \"127.0.0.1:8002\" }", "{ remote_adress: \"h:1\" }"),
+            "c.yml:6: cluster.nodes.2.remote_adress: unknown key (did you mean remote_address?): accepted is \
+             remote_address"
+                .into(),
+        ),
+        (
+            replace("    2:", "    \"a,b\":"),
+            "c.yml:6: cluster.nodes.\"a,b\": node id \"a,b\" holds ',': printable ASCII without spaces and commas is \
+             accepted"
+                .into(),
+        ),
+        ("cluster:\n  seed: 0\n  replica_count: 1\n".into(), format!("c.yml:1: cluster.nodes: missing: give {nodes}")),
+        (
+            "cluster:\n  seed: 0\n  replica_count: 1\n  nodes:\n".into(),
+            format!("c.yml:4: cluster.nodes: nothing is not accepted here: accepted is {nodes}"),
+        ),
+        (
+            "cluster:\n  seed: 0\n  replica_count: 1\n  nodes: {}\n".into(),
+            "c.yml:4: cluster.nodes: no nodes: give 1 to 1024, each as ID: { remote_address: HOST:PORT }".into(),
+        ),
+        (
+            "cluster:\n  seed: 0\n  replica_count: 1\n  nodes: [1, 2]\n".into(),
+            format!("c.yml:4: cluster.nodes: a sequence is not accepted here: accepted is {nodes}"),
+        ),
+    ];
+    let cases: Vec<(&str, &str)> = cases.iter().map(|(text, message)| (text.as_str(), message.as_str())).collect();
+    assert_refused(&cases, cluster);
+}
+
+/// A cluster file of so many nodes, with long names.
+fn large_cluster(nodes: usize, replica_count: usize) -> String {
+    let (id, host) = ("n".repeat(60), "h".repeat(50));
+    let line = |node| format!("    {id}{node}: {{ remote_address: \"{host}{node}.example:1\" }}\n");
+    let lines: String = (0..nodes).map(line).collect();
+    format!("cluster:\n  seed: 0\n  replica_count: {replica_count}\n  nodes:\n{lines}")
+}
+
+#[test]
+fn largest_cluster_is_accepted_and_a_larger_one_refused() {
+    assert_eq!(cluster(&large_cluster(NODES_MAX, 63)).unwrap().addresses.len(), NODES_MAX);
+    let cases = [
+        (large_cluster(NODES_MAX + 1, 3), "c.yml:4: cluster.nodes: 1025 nodes: at most 1024 are accepted"),
+        (
+            large_cluster(NODES_MAX, 64),
+            "c.yml:3: cluster.replica_count: \"64\" is not accepted: give a whole number from 1 to 63, the most that one \
+             slot can have",
+        ),
+    ];
+    for (text, message) in cases {
+        assert_refused(&[(&text, message)], cluster);
+    }
+}
+
+#[test]
+fn node_and_cluster_make_a_config() {
+    let config = Config::parse(file("n.yml", NODE), file("c.yml", CLUSTER), []).unwrap();
+    assert_eq!(config.cluster.parameters.id(config.member()), &id("1"));
+}
+
+#[test]
+fn node_that_is_not_in_the_cluster_is_refused_where_its_id_was_given() {
+    let parse = |node: &str, pairs: &[(&str, &str)]| {
+        Config::parse(file("n.yml", node), file("c.yml", CLUSTER), environment(pairs)).unwrap_err().to_string()
+    };
+    let in_file = parse(&NODE.replace("\"1\"", "9"), &[]);
+    assert_eq!(in_file, "n.yml:2: node.id: node 9 is not in c.yml: accepted are 1, 2, 3");
+    let in_variable = parse(NODE, &[("QUORATE_NODE_ID", "8")]);
+    assert_eq!(in_variable, "environment variable QUORATE_NODE_ID: node 8 is not in c.yml: accepted are 1, 2, 3");
+
+    let large = large_cluster(40, 1);
+    let error = Config::parse(file("n.yml", NODE), file("c.yml", &large), []).unwrap_err().to_string();
+    assert!(error.ends_with(", … (40 in all)"), "{error}");
+}
+
+#[test]
+fn check_tells_kinds_apart_and_compares_them() {
+    let second = NODE.replace("\"1\"", "2");
+    let stranger = NODE.replace("\"1\"", "9");
+    let files = [
+        file("n1.yml", NODE),
+        file("c.yml", CLUSTER),
+        file("n2.yml", &second),
+        file("again.yml", NODE),
+        file("n9.yml", &stranger),
+        file("broken.yml", "node: {"),
+        file("other.yml", "clusters: {}"),
+        file("empty.yml", ""),
+        file("none.yml", "{}"),
+    ];
+    let shown: Vec<String> = check(&files)
+        .into_iter()
+        .map(|report| match report.outcome {
+            Ok(checked) => format!("{}: {checked}", report.file.display()),
+            Err(error) => error.to_string(),
+        })
+        .collect();
+    assert_eq!(shown[0], "n1.yml: node 1");
+    assert_eq!(shown[1], "c.yml: cluster of 3 nodes, 3 replicas");
+    assert_eq!(shown[2], "n2.yml: node 2");
+    assert_eq!(shown[3], "again.yml:2: node.id: node 1 is also described by n1.yml: give each node an id of its own");
+    assert_eq!(shown[4], "n9.yml:2: node.id: node 9 is not in c.yml: accepted are 1, 2, 3");
+    assert!(shown[5].contains("not valid YAML"), "{}", shown[5]);
+    assert_eq!(shown[6], "other.yml:1: clusters: unknown key (did you mean cluster?): accepted are node, cluster");
+    assert_eq!(shown[7], "empty.yml: the file is empty: accepted is one mapping with the key node or cluster");
+    assert_eq!(shown[8], "none.yml:1: node: missing: give the key node or the key cluster");
+    assert!(check(&[file("n9.yml", &stranger)])[0].outcome.is_ok(), "alone, it has no cluster to be missing from");
+}
+
+#[test]
+fn dev_cluster_is_what_its_plan_says() {
+    let plan = DevPlan { nodes: 11, port: 8001, data_dir: PathBuf::from("/tmp/d"), durability: Durability::Os };
+    let configs = dev(&plan).unwrap();
+    assert_eq!(configs.len(), 11);
+    for (index, config) in (1_u16..).zip(&configs) {
+        assert_eq!(config.node.id, id(&index.to_string()));
+        assert_eq!(config.node.local_address, LocalAddress::loopback(8000 + index));
+        assert_eq!(config.node.local_metrics_address, Some(LocalAddress::loopback(9000 + index)));
+        assert_eq!(config.node.data_dir, Path::new("/tmp/d").join(index.to_string()));
+        assert_eq!(config.node.durability, Durability::Os);
+        assert!(config.node.operator_writes);
+        assert_eq!(config.cluster.address(config.member()), &RemoteAddress::loopback(8000 + index));
+        assert!(config.cluster.parameters.node_ids.is_sorted());
+        assert_eq!(config.cluster.parameters.replica_count, 3);
+    }
+    let two = dev(&DevPlan { nodes: 2, ..plan.clone() }).unwrap();
+    assert_eq!(two[0].cluster.parameters.replica_count, 2);
+
+    for nodes in [0, 101, usize::MAX] {
+        assert_eq!(dev(&DevPlan { nodes, ..plan.clone() }), Err(DevPlanError::Nodes { nodes }));
+    }
+    let error = DevPlanError::Port { port: 64_526, max: 64_525, nodes: 11 };
+    assert_eq!(dev(&DevPlan { port: 64_526, ..plan.clone() }), Err(error));
+    assert_eq!(
+        error.to_string(),
+        "port 64526 is not accepted for 11 nodes: give 1 to 64525, since node N takes port 64526 + N - 1 and serves \
+         metrics 1000 above it"
+    );
+    assert!(dev(&DevPlan { port: 64_525, ..plan.clone() }).is_ok());
+    assert!(dev(&DevPlan { port: 0, ..plan }).is_err());
+}
+
+macro_rules! example {
+    ($folder:literal, [$($number:literal),*]) => {
+        (
+            $folder,
+            include_str!(concat!("../../examples/", $folder, "/cluster.yml")),
+            vec![$(include_str!(concat!("../../examples/", $folder, "/node-", $number, ".yml"))),*],
+        )
+    };
+}
+
+#[test]
+fn shipped_examples_are_accepted() {
+    let examples = [
+        example!("3-local-nodes", ["1", "2", "3"]),
+        example!("5-nodes", ["1", "2", "3", "4", "5"]),
+        example!("9-local-nodes", ["1", "2", "3", "4", "5", "6", "7", "8", "9"]),
+    ];
+    for (folder, cluster, nodes) in examples {
+        let is_local = folder.contains("local");
+        for (index, node) in (1_u16..).zip(&nodes) {
+            let name = format!("{folder}/node-{index}.yml");
+            let config = Config::parse(file(&name, node), file("cluster.yml", cluster), []).unwrap();
+            assert_eq!(config.node.id, id(&index.to_string()));
+            assert_eq!(config.cluster.addresses.len(), nodes.len());
+            assert_eq!(config.cluster.parameters.replica_count, 3);
+            assert_eq!(config.node.durability, Durability::Fsync);
+            assert_eq!(config.node.operator_writes, is_local);
+            assert_eq!(config.node.local_address.is_loopback(), is_local);
+            if is_local {
+                let address = config.cluster.address(config.member());
+                assert_eq!(config.node.local_address.to_string(), address.to_string());
+                assert_eq!(config.node.local_metrics_address, Some(LocalAddress::loopback(9000 + index)));
+                assert_eq!(config.node.data_dir, Path::new(folder).join("data").join(index.to_string()));
+            }
+        }
+    }
+}
+
+/// Texts near to YAML: its characters, our words, and anything else, so that some get far into the parser.
+fn near_yaml() -> impl Strategy<Value = String> {
+    let word = prop_oneof![
+        Just("node:"),
+        Just("cluster:"),
+        Just("  id: "),
+        Just("  nodes:"),
+        Just("  seed: 0"),
+        Just("remote_address: "),
+        Just("  local_address: "),
+        Just("  replica_count: "),
+        Just("127.0.0.1:8001"),
+        Just("\n"),
+        Just("\n    "),
+        Just("---"),
+        Just("..."),
+        Just("{"),
+        Just("}"),
+        Just("["),
+        Just("]"),
+        Just(", "),
+        Just("- "),
+        Just("? "),
+        Just(": "),
+        Just("&a "),
+        Just("*a"),
+        Just("!!str "),
+        Just("!<"),
+        Just("%TAG ! "),
+        Just("|\n"),
+        Just(">-2\n"),
+        Just("\""),
+        Just("'"),
+        Just("\\x"),
+        Just("\\u00"),
+        Just("#"),
+        Just("\t"),
+        Just("\r"),
+        Just("\u{feff}"),
+        Just("\u{0}"),
+        Just("\u{85}"),
+        Just("é"),
+        Just("1"),
+        Just("~"),
+        Just("<<: "),
+    ];
+    let words = prop::collection::vec(word, 0..40).prop_map(|words| words.concat());
+    prop_oneof![words, any::<String>(), "\\PC{0,80}"]
+}
+
+/// A valid file with a few characters replaced.
+fn damaged(text: &'static str) -> impl Strategy<Value = String> {
+    prop::collection::vec((0..text.len(), any::<prop::sample::Index>()), 1..5).prop_map(move |changes| {
+        const CHARACTERS: &[u8] = b"\n \t:{}[]\"'#&*!|>%@`-?,0a~\\\0";
+        let mut bytes = text.as_bytes().to_vec();
+        for (at, index) in changes {
+            bytes[at] = CHARACTERS[index.index(CHARACTERS.len())];
+        }
+        String::from_utf8(bytes).expect("the file and the characters are ASCII")
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_gives_a_tree_or_one_line(text in near_yaml()) {
+        if let Err(error) = yaml::parse(Path::new("x.yml"), &text, "node") {
+            prop_assert!(!error.to_string().contains(['\n', '\r']), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn any_node_file_gives_a_config_or_one_line(text in prop_oneof![damaged(NODE), near_yaml()]) {
+        if let Err(error) = node(&text) {
+            prop_assert!(!error.to_string().contains(['\n', '\r']), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn any_cluster_file_gives_a_config_or_one_line(text in prop_oneof![damaged(CLUSTER), near_yaml()]) {
+        match cluster(&text) {
+            Ok(config) => prop_assert!((1..=config.addresses.len()).contains(&config.parameters.replica_count)),
+            Err(error) => prop_assert!(!error.to_string().contains(['\n', '\r']), "{error:?}"),
+        }
+    }
+
+    #[test]
+    fn any_variables_give_a_config_or_one_line(name in "QUORATE_NODE_(ID|DATA_DIR|DURABILITY|\\PC{0,12})", value: String) {
+        if let Err(error) = node_with(NODE, &[(&name, &value)]) {
+            prop_assert!(!error.to_string().contains(['\n', '\r']), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn any_address_that_is_accepted_is_shown_as_it_is_read(text in "[a-z0-9.:\\[\\]_-]{1,12}:[0-9]{1,6}|\\PC{0,20}") {
+        if let Some(address) = RemoteAddress::parse(&text) {
+            prop_assert_eq!(RemoteAddress::parse(&address.to_string()), Some(address));
+        }
+        if let Some(address) = LocalAddress::parse(&text) {
+            prop_assert_eq!(LocalAddress::parse(&address.to_string()), Some(address));
+            prop_assert!(address.port() > 0);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What reaches a node's loop.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::protocol::{Command, LoadId, Message, Reply};
+use crate::transport::Outbox;
+use crate::types::{Held, Life, Member, Meta};
+
+use super::handle::{Permit, Status};
+
+/// A client's request and where its reply goes.
+pub struct Pending {
+    pub(super) command: Command,
+    pub(super) deadline: Instant,
+    pub(super) reply: oneshot::Sender<Reply>,
+    pub(super) permit: Permit,
+}
+
+/// What reaches a node's loop.
+pub enum Event {
+    /// A client asks.
+    Request(Pending),
+    /// Someone wants to know how the node is.
+    Status(oneshot::Sender<Status>),
+    /// A peer has opened a link; answers to it go here.
+    Served(Member, Arc<Outbox>),
+    /// This node's link to a peer is up.
+    Linked(Member),
+    /// This node's link to a peer is down.
+    Unlinked(Member),
+    /// A peer says something.
+    Peer {
+        /// Who.
+        from: Member,
+        /// Its run.
+        from_life: Life,
+        /// The run of this node that it is meant for.
+        to_life: Option<Life>,
+        /// What it says.
+        messages: Vec<Message>,
+    },
+    /// A load that waited for the disk is answered.
+    Loaded(LoadId, Option<Held>),
+    /// The batch at the disk is settled.
+    Persisted(bool),
+    /// The store was reopened after a failure.
+    Reopened(Meta),
+    /// The node is to end.
+    Drain,
+}

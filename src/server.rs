@@ -1,0 +1,207 @@
+//! A whole node, put together from its configuration and ended in order: data folder, store, node, gateway.
+//!
+//! Contract of the end: first new requests are refused, as not applied, and those in flight are finished; then the links
+//! to peers and the connections of clients are closed, each told beforehand; then the loop stops and the store is
+//! flushed. A client that fails over sees no error.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::{Config, LocalAddress};
+use crate::data_folder::{self, DataFolder, DataFolderError};
+use crate::gateway::{admin, grpc};
+use crate::limits::DRAIN_TIME_MAX;
+use crate::node::{self, NodeHandle, RunningNode};
+use crate::placement::Placement;
+use crate::storage::memory::MemoryStore;
+use crate::storage::rocks::RocksOptions;
+use crate::storage::{Store, StoreError};
+use crate::types::Identity;
+
+/// What keeps a node's records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// RocksDB in the data folder.
+    #[default]
+    Rocks,
+    /// Memory: a restart is a lost disk, so that all nodes of a cluster use it, or none.
+    Memory,
+}
+
+/// A node that serves.
+pub struct Server {
+    node: RunningNode,
+    local_address: SocketAddr,
+    gateway: JoinHandle<Result<(), tonic::transport::Error>>,
+    admin: Option<JoinHandle<std::io::Result<()>>>,
+    closing: CancellationToken,
+    /// Holds the lock of the data folder until the store is closed.
+    _folder: Option<DataFolder>,
+}
+
+/// Why a node cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Its address cannot be listened on.
+    #[error("{key}: cannot listen on {address}: {error}{}", advice(error))]
+    Listen {
+        /// The configuration's key.
+        key: &'static str,
+        /// What it says.
+        address: LocalAddress,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Its data folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] DataFolderError),
+    /// Its store cannot say what it remembers.
+    #[error("data folder {path}: {error}")]
+    Store {
+        /// The folder.
+        path: PathBuf,
+        /// What the store said.
+        error: StoreError,
+    },
+    /// Serving ended by itself.
+    #[error("serving ended: {0}")]
+    Ended(String),
+}
+
+fn advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => " (another process listens there: end it, or give this node another port)",
+        std::io::ErrorKind::PermissionDenied => " (ports below 1024 are for privileged processes: take another one)",
+        std::io::ErrorKind::AddrNotAvailable => " (no interface of this machine has this address)",
+        _ => "",
+    }
+}
+
+impl Server {
+    /// Starts the node that `config` describes. It listens when this returns; whether it takes requests is another
+    /// matter: a cluster forms when all its members have met.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on or the data folder cannot be used. Nothing then runs.
+    pub async fn start(config: &Config, storage: Storage) -> Result<Self, ServerError> {
+        // The ports first: a folder is not made for a node that cannot serve.
+        let listener = listen("node.local_address", &config.node.local_address).await?;
+        let admin_listener = match &config.node.local_metrics_address {
+            Some(address) => Some(listen("node.local_metrics_address", address).await?),
+            None => None,
+        };
+        let (folder, store) = open_store(config, storage).await?;
+        let parameters = config.cluster.parameters.clone();
+        let placement = Arc::new(Placement::new(parameters));
+        let options = node::Options {
+            me: config.member(),
+            placement,
+            addresses: config.cluster.addresses.iter().map(ToString::to_string).collect(),
+            store,
+            operator_writes: config.node.operator_writes,
+            requests_in_flight_max: config.node.requests_in_flight_max,
+            request_bytes_in_flight_max: config.node.request_bytes_in_flight_max,
+        };
+        let path = config.node.data_dir.clone();
+        let node = node::start(options).map_err(|error| ServerError::Store { path, error })?;
+
+        let local_address = listener.local_addr().map_err(|error| ServerError::Ended(error.to_string()))?;
+        let closing = CancellationToken::new();
+        let handle = node.handle().clone();
+        let gateway = tokio::spawn(grpc::serve(listener, handle.clone(), closing.clone()));
+        let admin = admin_listener.map(|listener| tokio::spawn(admin::serve(listener, handle, closing.clone())));
+        info!(node = %config.node.id, address = %local_address, "listening");
+        if !config.node.local_address.is_loopback() {
+            warn!(
+                address = %config.node.local_address,
+                "this listener is reachable from other machines, and traffic is neither encrypted nor authenticated \
+                 yet: keep it within a network that you trust"
+            );
+        }
+        Ok(Self { node, local_address, gateway, admin, closing, _folder: folder })
+    }
+
+    /// A handle to its node.
+    #[must_use]
+    pub fn handle(&self) -> &NodeHandle {
+        self.node.handle()
+    }
+
+    /// Where it listens for clients and peers.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.local_address
+    }
+
+    /// Serves until `shutdown` is cancelled, then ends in order.
+    ///
+    /// # Errors
+    /// When serving ends by itself.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), ServerError> {
+        let by_itself = tokio::select! {
+            () = shutdown.cancelled() => None,
+            ended = &mut self.gateway => Some(describe(ended)),
+        };
+        self.node.drain().await;
+        self.node.unlink().await;
+        self.closing.cancel();
+        if by_itself.is_none() && tokio::time::timeout(DRAIN_TIME_MAX, &mut self.gateway).await.is_err() {
+            warn!("clients still hold streams open; ending without them");
+            self.gateway.abort();
+        }
+        if let Some(admin) = &self.admin {
+            // A scraper's idle connection is no reason to wait.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            admin.abort();
+        }
+        self.node.stop().await;
+        info!("ended");
+        by_itself.map_or(Ok(()), |why| Err(ServerError::Ended(why)))
+    }
+}
+
+fn describe(ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>) -> String {
+    match ended {
+        Ok(Ok(())) => "the listener was closed".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+async fn listen(key: &'static str, address: &LocalAddress) -> Result<TcpListener, ServerError> {
+    let candidates = address.bind_candidates();
+    TcpListener::bind(candidates.as_slice())
+        .await
+        .map_err(|error| ServerError::Listen { key, address: address.clone(), error })
+}
+
+async fn open_store(
+    config: &Config,
+    storage: Storage,
+) -> Result<(Option<DataFolder>, Arc<dyn Store>), ServerError> {
+    if storage == Storage::Memory {
+        warn!("records are kept in memory alone: when this node ends, it has lost its disk");
+        return Ok((None, Arc::new(MemoryStore::new(Identity(rand::random())))));
+    }
+    let node = &config.node;
+    let settings = RocksOptions {
+        durability: node.durability,
+        block_cache_bytes: node.block_cache_bytes,
+        write_buffer_bytes: node.write_buffer_bytes,
+        ..RocksOptions::default()
+    };
+    if node.durability == crate::types::Durability::Os {
+        warn!("durability is os: a loss of power takes acknowledged writes back");
+    }
+    let (path, id, parameters) = (node.data_dir.clone(), node.id.clone(), config.cluster.parameters.clone());
+    let opened = tokio::task::spawn_blocking(move || data_folder::open(&path, &id, &parameters, &settings)).await;
+    let (folder, store) = opened.map_err(|error| ServerError::Ended(error.to_string()))??;
+    Ok((Some(folder), Arc::new(store)))
+}

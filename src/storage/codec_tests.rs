@@ -1,0 +1,166 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+fn some_node_id() -> impl Strategy<Value = NodeId> {
+    "[!-+\\--~]{1,64}".prop_map(|id| NodeId::new(&id).expect("the pattern gives node ids"))
+}
+
+fn some_key() -> impl Strategy<Value = Key> {
+    "\\PC{1,40}".prop_map(|text| Key::new(text).expect("the pattern gives keys"))
+}
+
+fn some_content() -> impl Strategy<Value = Content> {
+    prop_oneof![
+        Just(Content::Tombstone),
+        "\\PC{0,64}".prop_map(|text| Content::Value(Value::Text(text.into()))),
+        vec(any::<u8>(), 0..300).prop_map(|bytes| Content::Value(Value::Binary(bytes.into()))),
+    ]
+}
+
+prop_compose! {
+    fn some_record()(
+        key in some_key(),
+        content in some_content(),
+        epoch in any::<u64>(),
+        counter in any::<u64>(),
+        writer in some_node_id(),
+    ) -> (Key, Record) {
+        let checksum = Checksum::of(&key, &content);
+        let stamp = Stamp { clock: Clock { epoch, counter }, writer };
+        (key, Record { stamp, content, checksum })
+    }
+}
+
+fn some_meta_entry() -> impl Strategy<Value = MetaEntry> {
+    prop_oneof![
+        any::<u32>().prop_map(MetaEntry::Format),
+        any::<u128>().prop_map(|name| MetaEntry::Identity(Identity(name))),
+        any::<u64>().prop_map(MetaEntry::Epoch),
+        Just(MetaEntry::Formed),
+        (some_node_id(), any::<u128>(), any::<u64>(), any::<u64>()).prop_map(|(id, name, epoch, nonce)| {
+            MetaEntry::Peer(id, Acquaintance { identity: Identity(name), life: Life { epoch, nonce } })
+        }),
+    ]
+}
+
+/// What disks and memory do to bytes: one is changed, or the end is lost.
+fn hurt(mut bytes: Vec<u8>, at: prop::sample::Index, bits: u8, cut: bool) -> Vec<u8> {
+    let at = at.index(bytes.len());
+    if cut {
+        bytes.truncate(at);
+    } else {
+        bytes[at] ^= bits;
+    }
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    #[test]
+    fn encoded_record_decodes_to_itself((key, record) in some_record()) {
+        let mut bytes = Vec::new();
+        encode_record(&record, &mut bytes);
+        prop_assert_eq!(decode_record(&key, &bytes), Ok(record.clone()));
+
+        bytes.clear();
+        encode_mark(&record, &mut bytes);
+        let entry = StampEntry { mark: record.mark(), is_value: record.content != Content::Tombstone };
+        prop_assert_eq!(decode_mark(&bytes), Ok(entry));
+    }
+
+    #[test]
+    fn encoded_meta_entry_decodes_to_itself(entry in some_meta_entry()) {
+        let (name, value) = entry.encode();
+        prop_assert_eq!(MetaEntry::decode(&name, &value), Ok(Some(entry)));
+    }
+
+    #[test]
+    fn entry_key_splits_into_its_parts(slot in any::<u16>(), key in some_key()) {
+        let bytes = entry_key(Slot(slot), key.as_bytes());
+        prop_assert_eq!(split_entry_key(&bytes), Ok((Slot(slot), key.as_bytes())));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        name in vec(any::<u8>(), 0..80), mut bytes in vec(any::<u8>(), 0..400), key in some_key()
+    ) {
+        let _ = split_entry_key(&bytes);
+        for known in [false, true] {
+            // Bytes that begin as they should get further into the decoders.
+            if known && bytes.len() > 18 {
+                bytes[0] = RECORD_VERSION;
+                bytes[1] %= 3;
+                bytes[18] %= 80;
+            }
+            let _ = decode_mark(&bytes);
+            let _ = decode_record(&key, &bytes);
+            for name in [&name[..], META_FORMAT, META_IDENTITY, META_EPOCH, META_FORMED, b"peer/", b"peer/n1"] {
+                let _ = MetaEntry::decode(name, &bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_record_never_gives_other_content(
+        (key, record) in some_record(), at in any::<prop::sample::Index>(), bits in 1_u8.., cut in any::<bool>()
+    ) {
+        let mut bytes = Vec::new();
+        encode_record(&record, &mut bytes);
+        if let Ok(read) = decode_record(&key, &hurt(bytes, at, bits, cut)) {
+            prop_assert_eq!(read.content, record.content);
+        }
+    }
+
+    #[test]
+    fn damaged_meta_entry_is_refused(
+        entry in some_meta_entry(), at in any::<prop::sample::Index>(), bits in 1_u8.., cut in any::<bool>()
+    ) {
+        let (name, value) = entry.encode();
+        prop_assert!(MetaEntry::decode(&name, &hurt(value, at, bits, cut)).is_err());
+    }
+}
+
+#[test]
+fn record_bytes_are_as_documented() {
+    let key = Key::new("k").expect("a key");
+    let content = Content::Value(Value::Text("v".into()));
+    let checksum = Checksum::of(&key, &content);
+    let clock = Clock { epoch: 1, counter: 2 };
+    let record = Record { stamp: Stamp { clock, writer: NodeId::new("n1").expect("a node id") }, content, checksum };
+    let mut bytes = Vec::new();
+    encode_record(&record, &mut bytes);
+    let mut expected = vec![1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 2, b'n', b'1'];
+    expected.extend_from_slice(&checksum.0.to_be_bytes());
+    expected.push(b'v');
+    assert_eq!(bytes, expected);
+}
+
+#[test]
+fn newer_version_is_named_as_such() {
+    let key = Key::new("k").expect("a key");
+    let bytes = [2; 60];
+    let expected = DecodeError::Version { found: 2, known: 1 };
+    assert_eq!(decode_record(&key, &bytes), Err(expected.clone()));
+    assert_eq!(decode_mark(&bytes), Err(expected.clone()));
+    assert_eq!(MetaEntry::decode(META_EPOCH, &bytes), Err(expected));
+}
+
+#[test]
+fn unknown_meta_name_is_passed_over() {
+    assert_eq!(MetaEntry::decode(b"weather", b"fine"), Ok(None));
+}
+
+#[test]
+fn record_under_another_key_is_refused() {
+    let key = Key::new("k").expect("a key");
+    let content = Content::Value(Value::Binary("v".into()));
+    let checksum = Checksum::of(&key, &content);
+    let stamp = Stamp { clock: Clock::default(), writer: NodeId::new("n1").expect("a node id") };
+    let mut bytes = Vec::new();
+    encode_record(&Record { stamp, content, checksum }, &mut bytes);
+    let other = Key::new("other").expect("a key");
+    assert!(matches!(decode_record(&other, &bytes), Err(DecodeError::Checksum { .. })));
+}

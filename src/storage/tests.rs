@@ -1,0 +1,157 @@
+//! What every store must do, and what the tests of this module share.
+
+use std::collections::BTreeMap;
+
+use super::memory::MemoryStore;
+use super::rocks::{RocksOptions, RocksStore};
+use super::*;
+use crate::types::{Acquaintance, Checksum, Clock, Content, Identity, Life, NodeId, Record, Stamp, Value};
+
+pub(super) const IDENTITY: Identity = Identity(0xfeed);
+
+pub(super) fn key(text: &str) -> Key {
+    Key::new(text.to_owned()).expect("tests use valid keys")
+}
+
+pub(super) fn record(key: &Key, counter: u64, content: Content) -> Record {
+    let stamp = Stamp { clock: Clock { epoch: 1, counter }, writer: NodeId::new("n1").expect("a node id") };
+    Record { stamp, checksum: Checksum::of(key, &content), content }
+}
+
+pub(super) fn text(key: &Key, counter: u64, value: &str) -> Record {
+    record(key, counter, Content::Value(Value::Text(value.to_owned().into())))
+}
+
+pub(super) fn batch_of(slot: u16, records: impl IntoIterator<Item = (Key, Record)>) -> Batch {
+    let records = records.into_iter().map(|(key, record)| (key, (Slot(slot), record))).collect();
+    Batch { records, ..Batch::default() }
+}
+
+pub(super) fn held(store: &dyn Store, slot: u16, key: &Key, want: Want) -> Held {
+    match store.load(Slot(slot), key, want, Patience::MayWait).expect("the store can be read") {
+        Loaded::Held(held) => held,
+        Loaded::WouldWait => panic!("a load that may wait did not"),
+    }
+}
+
+fn every_store(test: impl Fn(&dyn Store)) {
+    test(&MemoryStore::new(IDENTITY));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("store");
+    test(&RocksStore::create(&path, &RocksOptions::default(), IDENTITY).expect("a fresh store"));
+}
+
+#[test]
+fn persisted_records_are_held_by_slot_and_key() {
+    every_store(|store| {
+        let (a, b, large) = (key("a"), key("b"), key("large"));
+        let bytes: Vec<u8> = (0..100_000_u32).flat_map(u32::to_be_bytes).collect();
+        let records = [
+            (a.clone(), text(&a, 1, "one")),
+            (b.clone(), record(&b, 2, Content::Tombstone)),
+            (large.clone(), record(&large, 3, Content::Value(Value::Binary(bytes.into())))),
+        ];
+        store.persist(&batch_of(7, records.clone())).expect("persisted");
+        for (key, record) in records {
+            assert_eq!(held(store, 7, &key, Want::Record), Held::Record(record.clone()));
+            assert_eq!(held(store, 7, &key, Want::Mark), Held::Mark(record.mark()));
+            assert_eq!(held(store, 8, &key, Want::Record), Held::Nothing);
+        }
+        let newer = text(&a, 9, "two");
+        store.persist(&batch_of(7, [(a.clone(), newer.clone())])).expect("persisted");
+        assert_eq!(held(store, 7, &a, Want::Record), Held::Record(newer));
+    });
+}
+
+#[test]
+fn promises_are_kept_and_only_what_a_batch_names_changes() {
+    every_store(|store| {
+        assert_eq!(store.meta(), Ok(Meta::fresh(IDENTITY)));
+        let peer = NodeId::new("peer:1").expect("a node id");
+        let known = Acquaintance { identity: Identity(5), life: Life { epoch: 3, nonce: 8 } };
+        let peers = BTreeMap::from([(peer.clone(), known)]);
+        store.persist(&Batch { epoch: Some(4), peers: peers.clone(), ..Batch::default() }).expect("persisted");
+        store.persist(&Batch { formed: true, ..Batch::default() }).expect("persisted");
+        store.persist(&batch_of(0, [])).expect("an empty batch is nothing to write");
+        let expected = Meta { identity: IDENTITY, epoch: 4, formed: true, peers };
+        assert_eq!(store.meta(), Ok(expected.clone()));
+        store.reopen().expect("reopened");
+        assert_eq!(store.meta(), Ok(expected));
+    });
+}
+
+/// Walks all pages.
+fn walk(store: &dyn Store, prefix: &str, bounds: PageBounds) -> Vec<String> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.keys(after.as_ref(), prefix, bounds).expect("a page");
+        assert!(page.keys.len() <= bounds.keys_max);
+        let bytes: usize = page.keys.iter().map(|key| key.as_bytes().len()).sum();
+        assert!(bytes <= bounds.bytes_max || page.keys.len() == 1);
+        all.extend(page.keys.iter().map(|key| key.as_str().to_owned()));
+        match page.next {
+            None => return all,
+            next => {
+                assert_ne!(next, after, "a page must get ahead");
+                after = next;
+            }
+        }
+    }
+}
+
+#[test]
+fn key_pages_walk_all_values_once_and_skip_tombstones() {
+    every_store(|store| {
+        let mut expected = Vec::new();
+        for slot in [0, 1, 500, u16::MAX] {
+            let mut batch = Batch::default();
+            for index in 0..40 {
+                let key = key(&format!("{}/{slot}/{index:02}", ["apple", "pear"][index % 2]));
+                let is_deleted = index % 5 == 0;
+                let content = if is_deleted { Content::Tombstone } else { Content::Value(Value::Text("v".into())) };
+                batch.records.insert(key.clone(), (Slot(slot), record(&key, 1, content)));
+            }
+            let listed = batch.records.iter().filter(|(_, (_, record))| record.content != Content::Tombstone);
+            expected.extend(listed.map(|(key, _)| key.as_str().to_owned()));
+            store.persist(&batch).expect("persisted");
+        }
+        let every_bounds = [
+            (1, 1, 1),
+            (3, 1_000, 1_000),
+            (1_000, 20, 1_000),
+            (1_000, 1_000_000, 7),
+            (usize::MAX, usize::MAX, usize::MAX),
+        ];
+        for (keys_max, bytes_max, looked_at_max) in every_bounds {
+            let bounds = PageBounds { keys_max, bytes_max, looked_at_max };
+            assert_eq!(walk(store, "", bounds), expected, "{bounds:?}");
+            for prefix in ["apple/", "pear/5", "pear/65535/39", "banana", "zebra"] {
+                let matching: Vec<_> = expected.iter().filter(|key| key.starts_with(prefix)).cloned().collect();
+                assert_eq!(walk(store, prefix, bounds), matching, "{prefix} {bounds:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn cursor_at_a_key_that_is_gone_goes_on_after_it() {
+    every_store(|store| {
+        let (a, c) = (key("a"), key("c"));
+        store.persist(&batch_of(1, [(a.clone(), text(&a, 1, "")), (c.clone(), text(&c, 1, ""))])).expect("persisted");
+        let bounds = PageBounds { keys_max: 9, bytes_max: 99, looked_at_max: 99 };
+        let after = Cursor { slot: Slot(1), key: key("b") };
+        let page = store.keys(Some(&after), "", bounds).expect("a page");
+        assert_eq!(page, KeysPage { keys: vec![c], next: None });
+    });
+}
+
+#[test]
+fn damaged_content_in_memory_is_found() {
+    let store = MemoryStore::new(IDENTITY);
+    let a = key("a");
+    let mut record = text(&a, 1, "one");
+    record.checksum.0 ^= 1;
+    store.persist(&batch_of(1, [(a.clone(), record)])).expect("persisted");
+    let answer = store.load(Slot(1), &a, Want::Record, Patience::MayWait);
+    assert!(matches!(answer, Err(StoreError::Damaged { .. })), "{answer:?}");
+}

@@ -1,0 +1,425 @@
+//! Links to peers: one gRPC stream each way, on which whatever waits goes into one message.
+//!
+//! Contract: best effort. What is sent arrives once and in order while a link holds; when it breaks, or when too much
+//! waits, messages are lost, as the protocol expects. Nobody who sends ever waits.
+//!
+//! Each node opens a link to each other node. On it, its requests go up and the peer's answers come down; the peer's own
+//! requests come on the link that the peer opened. So a link that is cut in one direction loses that direction alone.
+//!
+//! Batching needs no timer: a stream asks its [`Outbox`] for the next message when it can write one, and takes
+//! everything that waits by then. An idle link adds no delay, and a busy one packs its messages fuller.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use rand::RngExt;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, info, warn};
+
+use crate::api;
+use crate::api::peer_client::PeerClient;
+use crate::api::peer_server::{Peer, PeerServer};
+use crate::limits::{LINK_BATCH_BYTES, LINK_QUEUE_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::node::{Event, NodeHandle};
+use crate::protocol::{HelloRefusal, Message};
+use crate::types::{ClusterParameters, Life, Member, NodeId};
+
+/// How long connecting to a peer may take.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long a node waits before it tries a peer again: doubled each time between these two.
+const RECONNECT_AFTER: Duration = Duration::from_millis(50);
+const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(1);
+/// A link that has said nothing for so long is asked whether it still is; one that does not answer is opened anew. It
+/// finds cuts that TCP does not report, and must outlast a busy machine's hiccups.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(2);
+const KEEPALIVE_TIME_MAX: Duration = Duration::from_secs(4);
+/// Flow-control windows of a link: what may be on its way unread. A large value is several of gRPC's 64 KiB default
+/// windows, and each would cost a round trip.
+const WINDOW_BYTES: u32 = 8 << 20;
+
+/// What waits to be sent on one stream.
+///
+/// Bounded in bytes: beyond [`LINK_QUEUE_BYTES_MAX`] messages are dropped, as a network would.
+#[derive(Debug)]
+pub struct Outbox {
+    from: Life,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    messages: VecDeque<(Option<Life>, Message)>,
+    bytes: usize,
+    /// Nobody reads any more, or not yet: what is sent is dropped.
+    closed: bool,
+    reader: Option<Waker>,
+}
+
+/// What became of a message that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It waits for the stream.
+    Queued,
+    /// The stream is closed.
+    Closed,
+    /// Too much waits already.
+    Full,
+}
+
+impl Outbox {
+    /// An outbox for messages of this run, that nobody reads yet.
+    #[must_use]
+    pub fn new(from: Life) -> Arc<Self> {
+        Arc::new(Self { from, queue: Mutex::new(Queue { closed: true, ..Queue::default() }) })
+    }
+
+    /// Sends `message` to the run `to`. Never waits.
+    pub fn send(&self, to: Option<Life>, message: Message) -> Sent {
+        let bytes = bytes_of(&message);
+        let reader = {
+            let mut queue = self.lock();
+            if queue.closed {
+                return Sent::Closed;
+            }
+            // One message always fits: the largest is half of what may wait.
+            if queue.bytes + bytes > LINK_QUEUE_BYTES_MAX {
+                return Sent::Full;
+            }
+            queue.bytes += bytes;
+            queue.messages.push_back((to, message));
+            queue.reader.take()
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        Sent::Queued
+    }
+
+    /// What waits, in bytes, about.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Begins a stream of what is sent from now on. An earlier stream of this outbox ends.
+    pub fn open(self: &Arc<Self>) -> OutboxStream {
+        self.close();
+        self.lock().closed = false;
+        OutboxStream { outbox: Arc::clone(self) }
+    }
+
+    /// Ends the stream; what waits is dropped.
+    pub fn close(&self) {
+        let reader = {
+            let mut queue = self.lock();
+            let reader = queue.reader.take();
+            *queue = Queue { closed: true, ..Queue::default() };
+            reader
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        // A panic in between leaves a queue that is merely short of a message.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The messages of an [`Outbox`], as many in each batch as wait when it is asked for.
+#[derive(Debug)]
+pub struct OutboxStream {
+    outbox: Arc<Outbox>,
+}
+
+impl Stream for OutboxStream {
+    type Item = api::PeerBatch;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<api::PeerBatch>> {
+        let taken = {
+            let mut queue = self.outbox.lock();
+            if queue.closed {
+                return Poll::Ready(None);
+            }
+            if queue.messages.is_empty() {
+                queue.reader = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            take_batch(&mut queue)
+        };
+        // Encoded outside the lock: whoever sends meanwhile does not wait for it.
+        let (to, messages) = taken;
+        Poll::Ready(Some(api::PeerBatch {
+            from: Some(self.outbox.from.into()),
+            to: to.map(Into::into),
+            messages: messages.into_iter().map(Into::into).collect(),
+        }))
+    }
+}
+
+/// Takes the messages for the first one's receiver, up to about [`LINK_BATCH_BYTES`].
+fn take_batch(queue: &mut Queue) -> (Option<Life>, Vec<Message>) {
+    let to = queue.messages.front().and_then(|(to, _)| *to);
+    let mut bytes = 0;
+    let mut messages = Vec::new();
+    while let Some((next_to, next)) = queue.messages.front()
+        && *next_to == to
+        && (messages.is_empty() || bytes + bytes_of(next) <= LINK_BATCH_BYTES)
+    {
+        bytes += bytes_of(next);
+        messages.extend(queue.messages.pop_front().map(|(_, message)| message));
+    }
+    queue.bytes -= bytes;
+    (to, messages)
+}
+
+fn bytes_of(message: &Message) -> usize {
+    use crate::protocol::{Answer, Request};
+    use crate::types::Held;
+    // Ids, stamps and framing.
+    const OVERHEAD: usize = 100;
+    OVERHEAD
+        + match message {
+            Message::Request { request: Request::Store { key, record }, .. }
+            | Message::Answer { answer: Answer::Held { key, held: Held::Record(record) }, .. } => {
+                key.as_bytes().len() + record.content.value_bytes()
+            }
+            Message::Request { request: Request::Get { key, .. }, .. }
+            | Message::Answer { answer: Answer::Held { key, .. }, .. } => key.as_bytes().len(),
+            Message::Hello(hello) | Message::Welcome(hello) => hello.parameters.node_ids.len() * 16,
+            Message::HelloRefused { .. } | Message::Request { .. } | Message::Answer { .. } => 0,
+        }
+}
+
+/// A link that this node opens.
+pub struct Link {
+    /// To whom.
+    pub peer: Member,
+    /// Its id, for the log.
+    pub id: NodeId,
+    /// Where it is reached: host and port.
+    pub address: String,
+    /// What is to be sent.
+    pub outbox: Arc<Outbox>,
+    /// Where what comes back goes.
+    pub events: mpsc::Sender<Event>,
+}
+
+impl Link {
+    /// Keeps the link up, over any number of failures, until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = self.keep_up() => {}
+            () = shutdown.cancelled() => {}
+        }
+        self.outbox.close();
+    }
+
+    async fn keep_up(&self) {
+        let mut wait = RECONNECT_AFTER;
+        let mut said_unreachable = false;
+        loop {
+            match self.connect().await {
+                Ok(answers) => {
+                    info!(peer = %self.id, address = %self.address, "linked");
+                    (wait, said_unreachable) = (RECONNECT_AFTER, false);
+                    if self.events.send(Event::Linked(self.peer)).await.is_err() {
+                        return;
+                    }
+                    let ended = self.receive(answers).await;
+                    self.outbox.close();
+                    info!(peer = %self.id, address = %self.address, reason = %ended, "link lost");
+                    if self.events.send(Event::Unlinked(self.peer)).await.is_err() {
+                        return;
+                    }
+                }
+                // Once for each time that it goes away: it is tried several times a second.
+                Err(error) if !said_unreachable => {
+                    said_unreachable = true;
+                    warn!(peer = %self.id, address = %self.address, %error, "cannot reach peer; trying on");
+                }
+                Err(error) => debug!(peer = %self.id, %error, "cannot reach peer"),
+            }
+            // Jitter, so that nodes that lost each other do not all come back in the same instant.
+            let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
+            tokio::time::sleep(jittered).await;
+            wait = (wait * 2).min(RECONNECT_AFTER_MAX);
+        }
+    }
+
+    async fn connect(&self) -> Result<Streaming<api::PeerBatch>, String> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address))
+            .map_err(|error| format!("{} is not an address: {error}", self.address))?
+            .connect_timeout(CONNECT_TIME_MAX)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE_AFTER)
+            .keep_alive_timeout(KEEPALIVE_TIME_MAX)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(2 * WINDOW_BYTES);
+        let open = async {
+            let channel: Channel = endpoint.connect().await.map_err(|error| chain(&error))?;
+            let mut client = PeerClient::new(channel)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX + LINK_BATCH_BYTES)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX + LINK_BATCH_BYTES);
+            let answers = client.link(self.outbox.open()).await.map_err(|status| chain(&status))?;
+            Ok(answers.into_inner())
+        };
+        // A process that is stopped still has its connections accepted by the kernel.
+        match tokio::time::timeout(2 * CONNECT_TIME_MAX, open).await {
+            Ok(opened) => opened,
+            Err(_) => Err(format!("no answer within {} s", 2 * CONNECT_TIME_MAX.as_secs())),
+        }
+    }
+
+    async fn receive(&self, mut answers: Streaming<api::PeerBatch>) -> String {
+        loop {
+            match answers.message().await {
+                Ok(Some(batch)) => {
+                    if !deliver(self.peer, &self.id, batch, &self.events).await {
+                        return "this node has ended".to_owned();
+                    }
+                }
+                Ok(None) => return "closed by the peer".to_owned(),
+                Err(status) => return chain(&status),
+            }
+        }
+    }
+}
+
+/// Decodes a batch and hands it to the node. `false` where the node has ended.
+async fn deliver(from: Member, id: &NodeId, batch: api::PeerBatch, events: &mpsc::Sender<Event>) -> bool {
+    let Some(from_life) = batch.from.map(Life::from) else {
+        warn!(peer = %id, "dropped a message without its sender's run");
+        return true;
+    };
+    let to_life = batch.to.map(Life::from);
+    let mut messages = Vec::with_capacity(batch.messages.len());
+    for message in batch.messages {
+        match Message::try_from(message) {
+            Ok(message) => messages.push(message),
+            Err(error) => warn!(peer = %id, %error, "dropped a message"),
+        }
+    }
+    messages.is_empty() || events.send(Event::Peer { from, from_life, to_life, messages }).await.is_ok()
+}
+
+/// The gRPC service that peers open their links to.
+#[must_use]
+pub fn peer_service(node: NodeHandle) -> PeerServer<PeerService> {
+    PeerServer::new(PeerService { node })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX + LINK_BATCH_BYTES)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX + LINK_BATCH_BYTES)
+}
+
+/// Serves the links that peers open.
+pub struct PeerService {
+    node: NodeHandle,
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type LinkStream = Pin<Box<dyn Stream<Item = Result<api::PeerBatch, Status>> + Send>>;
+
+    async fn link(&self, request: Request<Streaming<api::PeerBatch>>) -> Result<Response<Self::LinkStream>, Status> {
+        let (life, events, ended) = self.node.link_ends();
+        let outbox = Outbox::new(life);
+        let answers = outbox.open();
+        let parameters = self.node.placement().parameters().clone();
+        let link = ServedLink { requests: request.into_inner(), outbox: Arc::clone(&outbox), events, parameters };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = link.run() => {}
+                () = ended.cancelled() => {}
+            }
+            outbox.close();
+        });
+        Ok(Response::new(Box::pin(answers.map(Ok))))
+    }
+}
+
+/// A link that a peer opened.
+struct ServedLink {
+    requests: Streaming<api::PeerBatch>,
+    outbox: Arc<Outbox>,
+    events: mpsc::Sender<Event>,
+    parameters: ClusterParameters,
+}
+
+impl ServedLink {
+    async fn run(mut self) {
+        let first = match self.requests.message().await {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return,
+            Err(status) => {
+                debug!(%status, "a link ended before its hello");
+                return;
+            }
+        };
+        let Some((peer, id)) = self.introduced(&first).await else { return };
+        if self.events.send(Event::Served(peer, Arc::clone(&self.outbox))).await.is_err() {
+            return;
+        }
+        let mut batch = first;
+        loop {
+            if !deliver(peer, &id, batch, &self.events).await {
+                return;
+            }
+            batch = match self.requests.message().await {
+                Ok(Some(batch)) => batch,
+                Ok(None) => return,
+                Err(status) => {
+                    debug!(peer = %id, status = %chain(&status), "a link that a peer opened ended");
+                    return;
+                }
+            };
+        }
+    }
+
+    /// Who opened the link. One who is no member is told so here: the protocol knows members alone.
+    async fn introduced(&self, first: &api::PeerBatch) -> Option<(Member, NodeId)> {
+        let hello = first.messages.iter().find_map(|message| match &message.body {
+            Some(api::peer_message::Body::Hello(hello)) => Some(hello),
+            _ => None,
+        });
+        let Some(hello) = hello else {
+            warn!("refused a link that does not begin with a hello");
+            return None;
+        };
+        let member = NodeId::new(&hello.node_id).ok().and_then(|id| Some((self.parameters.member(&id)?, id)));
+        if member.is_none() {
+            warn!(
+                peer = ?hello.node_id,
+                "refused a node that is not in this node's cluster file: give all nodes the same one"
+            );
+            let life = first.from.map(Life::from)?;
+            self.outbox.send(Some(life), Message::HelloRefused { life, refusal: HelloRefusal::Cluster });
+            // Ending the stream at once would take the refusal with it.
+            tokio::time::sleep(CONNECT_TIME_MAX).await;
+        }
+        member
+    }
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

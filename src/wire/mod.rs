@@ -1,0 +1,11 @@
+//! The only place that knows both the messages of api/api.proto and our own types.
+//!
+//! Contract: what comes out of a decoder is valid, and downstream nobody checks it again; no input makes one panic. An
+//! error names the field, what is wrong with it and what is accepted, because it is sent back to whoever wrote it.
+
+pub mod failure;
+#[cfg(feature = "server")]
+pub mod peer;
+mod public;
+
+pub use public::{NodeSet, WireError};

@@ -1,0 +1,439 @@
+//! The peer half: what nodes say to each other.
+//!
+//! Damaged records do not come through: a record's checksum is verified here, where it arrives, so that neither a bad
+//! network card nor a bad disk on another node can put its damage into this node's store or into a client's hands.
+
+use bytes::Bytes;
+
+use crate::api;
+use crate::protocol::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request};
+use crate::types::{
+    Checksum, Clock, ClusterParameters, Content, Held, Identity, Key, Life, Mark, NodeId, Record, Stamp, Value, Want,
+};
+
+/// Why a peer's message cannot be taken. It is dropped, and its sender asks again or gives up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerWireError {
+    /// A field that must be there is not, or this version does not know what it holds.
+    #[error("{field} is missing or not known")]
+    Missing {
+        /// The field.
+        field: &'static str,
+    },
+    /// A field holds what it cannot.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The checksum of a record is not that of its key and content.
+    #[error("the record of key {key:?} under stamp {stamp} was damaged on its way")]
+    Damaged {
+        /// The key.
+        key: Key,
+        /// The record's stamp.
+        stamp: Stamp,
+    },
+}
+
+fn missing(field: &'static str) -> PeerWireError {
+    PeerWireError::Missing { field }
+}
+
+fn invalid(field: &'static str, problem: impl ToString) -> PeerWireError {
+    PeerWireError::Invalid { field, problem: problem.to_string() }
+}
+
+impl From<Life> for api::PeerLife {
+    fn from(life: Life) -> Self {
+        Self { epoch: life.epoch, nonce: life.nonce }
+    }
+}
+
+impl From<api::PeerLife> for Life {
+    fn from(life: api::PeerLife) -> Self {
+        Self { epoch: life.epoch, nonce: life.nonce }
+    }
+}
+
+impl From<Message> for api::PeerMessage {
+    fn from(message: Message) -> Self {
+        use api::peer_message::Body;
+        let introduction = |body| Self { operation: 0, round: 0, body: Some(body) };
+        match message {
+            Message::Hello(hello) => introduction(Body::Hello(hello.into())),
+            Message::Welcome(hello) => introduction(Body::Welcome(hello.into())),
+            Message::HelloRefused { life, refusal } => introduction(Body::HelloRefused(refused_hello(life, refusal))),
+            Message::Request { operation, round, request } => {
+                let body = match request {
+                    Request::Clock => Body::ClockRequest(api::PeerClockRequest {}),
+                    Request::Get { key, want } => {
+                        Body::Get(api::PeerGet { key: key.into_bytes(), mark_only: want == Want::Mark })
+                    }
+                    Request::Store { key, record } => Body::Store(api::PeerStore {
+                        key: key.into_bytes(),
+                        stamp: Some(record.stamp.into()),
+                        checksum: record.checksum.0,
+                        content: Some(record.content.into()),
+                    }),
+                };
+                Self { operation: operation.0, round, body: Some(body) }
+            }
+            Message::Answer { operation, round, answer } => {
+                let body = match answer {
+                    Answer::Clock(Clock { epoch, counter }) => Body::Clock(api::PeerClock { epoch, counter }),
+                    Answer::Held { key, held } => Body::Held(encode_held(key, held)),
+                    Answer::Stored => Body::Stored(api::PeerStored {}),
+                    Answer::Refused(refusal) => {
+                        Body::Refused(api::PeerRefused { reason: encode_refusal(refusal).into() })
+                    }
+                };
+                Self { operation: operation.0, round, body: Some(body) }
+            }
+        }
+    }
+}
+
+fn refused_hello(life: Life, refusal: HelloRefusal) -> api::PeerHelloRefused {
+    let reason = match refusal {
+        HelloRefusal::Protocol => api::PeerHelloRefusal::HelloRefusalProtocol,
+        HelloRefusal::Cluster => api::PeerHelloRefusal::HelloRefusalCluster,
+        HelloRefusal::WrongNode => api::PeerHelloRefusal::HelloRefusalWrongNode,
+        HelloRefusal::Identity => api::PeerHelloRefusal::HelloRefusalIdentity,
+        HelloRefusal::Life => api::PeerHelloRefusal::HelloRefusalLife,
+    };
+    api::PeerHelloRefused { life: Some(life.into()), reason: reason.into(), detail: refusal.to_string() }
+}
+
+impl TryFrom<api::PeerMessage> for Message {
+    type Error = PeerWireError;
+
+    fn try_from(message: api::PeerMessage) -> Result<Self, PeerWireError> {
+        use api::peer_message::Body;
+        let (operation, round) = (OperationId(message.operation), message.round);
+        let request = |request| Ok(Self::Request { operation, round, request });
+        let answer = |answer| Ok(Self::Answer { operation, round, answer });
+        match message.body.ok_or(missing("body"))? {
+            Body::Hello(hello) => Ok(Self::Hello(hello.try_into()?)),
+            Body::Welcome(hello) => Ok(Self::Welcome(hello.try_into()?)),
+            Body::HelloRefused(refused) => {
+                let refusal = decode_hello_refusal(refused.reason()).ok_or(missing("hello_refused.reason"))?;
+                let life = refused.life.ok_or(missing("hello_refused.life"))?.into();
+                Ok(Self::HelloRefused { life, refusal })
+            }
+            Body::ClockRequest(api::PeerClockRequest {}) => request(Request::Clock),
+            Body::Get(get) => {
+                let want = if get.mark_only { Want::Mark } else { Want::Record };
+                request(Request::Get { key: key("get.key", get.key)?, want })
+            }
+            Body::Store(store) => {
+                let key = key("store.key", store.key)?;
+                let stamp = stamp(store.stamp.ok_or(missing("store.stamp"))?)?;
+                let record = record(&key, stamp, store.checksum, store.content.ok_or(missing("store.content"))?)?;
+                request(Request::Store { key, record })
+            }
+            Body::Clock(api::PeerClock { epoch, counter }) => answer(Answer::Clock(Clock { epoch, counter })),
+            Body::Held(held) => {
+                let (key, held) = decode_held(held)?;
+                answer(Answer::Held { key, held })
+            }
+            Body::Stored(api::PeerStored {}) => answer(Answer::Stored),
+            Body::Refused(refused) => {
+                answer(Answer::Refused(decode_refusal(refused.reason()).ok_or(missing("refused.reason"))?))
+            }
+        }
+    }
+}
+
+impl From<Hello> for api::PeerHello {
+    fn from(hello: Hello) -> Self {
+        let Hello { protocol, parameters, node_id, to_node_id, identity, life } = hello;
+        Self {
+            protocol,
+            node_id: node_id.to_string(),
+            to_node_id: to_node_id.to_string(),
+            identity: Bytes::copy_from_slice(&identity.0.to_be_bytes()),
+            life: Some(life.into()),
+            seed: parameters.seed,
+            replica_count: u32::try_from(parameters.replica_count).expect("REPLICA_COUNT_MAX keeps it within a u32"),
+            node_ids: parameters.node_ids.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl TryFrom<api::PeerHello> for Hello {
+    type Error = PeerWireError;
+
+    fn try_from(hello: api::PeerHello) -> Result<Self, PeerWireError> {
+        let identity: [u8; 16] =
+            hello.identity.as_ref().try_into().map_err(|_| invalid("hello.identity", "16 bytes are expected"))?;
+        let node_ids: Result<_, _> = hello.node_ids.iter().map(|id| node_id("hello.node_ids", id)).collect();
+        Ok(Self {
+            protocol: hello.protocol,
+            parameters: ClusterParameters {
+                seed: hello.seed,
+                replica_count: usize::try_from(hello.replica_count).unwrap_or(usize::MAX),
+                node_ids: node_ids?,
+            },
+            node_id: node_id("hello.node_id", &hello.node_id)?,
+            to_node_id: node_id("hello.to_node_id", &hello.to_node_id)?,
+            identity: Identity(u128::from_be_bytes(identity)),
+            life: hello.life.ok_or(missing("hello.life"))?.into(),
+        })
+    }
+}
+
+fn encode_held(key: Key, held: Held) -> api::PeerHeld {
+    match held {
+        Held::Nothing => api::PeerHeld { key: key.into_bytes(), ..api::PeerHeld::default() },
+        Held::Mark(Mark { stamp, checksum }) => {
+            api::PeerHeld { stamp: Some(stamp.into()), checksum: checksum.0, content: None, key: key.into_bytes() }
+        }
+        Held::Record(Record { stamp, content, checksum }) => api::PeerHeld {
+            stamp: Some(stamp.into()),
+            checksum: checksum.0,
+            content: Some(content.into()),
+            key: key.into_bytes(),
+        },
+    }
+}
+
+fn decode_held(held: api::PeerHeld) -> Result<(Key, Held), PeerWireError> {
+    let key = key("held.key", held.key)?;
+    let decoded = match (held.stamp, held.content) {
+        (None, None) => Held::Nothing,
+        (None, Some(_)) => return Err(missing("held.stamp")),
+        (Some(value), None) => Held::Mark(Mark { stamp: stamp(value)?, checksum: Checksum(held.checksum) }),
+        (Some(value), Some(content)) => Held::Record(record(&key, stamp(value)?, held.checksum, content)?),
+    };
+    Ok((key, decoded))
+}
+
+fn record(key: &Key, stamp: Stamp, checksum: u64, content: api::PeerContent) -> Result<Record, PeerWireError> {
+    use api::peer_content::Content as Arm;
+    let content = match content.content.ok_or(missing("content"))? {
+        Arm::Text(bytes) => Content::Value(Value::Text(bytes)),
+        Arm::Binary(bytes) => Content::Value(Value::Binary(bytes)),
+        Arm::Tombstone(_) => Content::Tombstone,
+    };
+    let record = Record { stamp, content, checksum: Checksum(checksum) };
+    if record.is_intact(key) {
+        Ok(record)
+    } else {
+        Err(PeerWireError::Damaged { key: key.clone(), stamp: record.stamp })
+    }
+}
+
+impl From<Content> for api::PeerContent {
+    fn from(content: Content) -> Self {
+        use api::peer_content::Content as Arm;
+        let arm = match content {
+            Content::Value(Value::Text(bytes)) => Arm::Text(bytes),
+            Content::Value(Value::Binary(bytes)) => Arm::Binary(bytes),
+            Content::Tombstone => Arm::Tombstone(true),
+        };
+        Self { content: Some(arm) }
+    }
+}
+
+fn key(field: &'static str, bytes: Bytes) -> Result<Key, PeerWireError> {
+    Key::new(bytes).map_err(|error| invalid(field, error))
+}
+
+fn node_id(field: &'static str, id: &str) -> Result<NodeId, PeerWireError> {
+    NodeId::new(id).map_err(|error| invalid(field, error))
+}
+
+fn stamp(value: api::ClockValue) -> Result<Stamp, PeerWireError> {
+    let clock = Clock { epoch: value.epoch, counter: value.clock };
+    Ok(Stamp { clock, writer: node_id("stamp.node", &value.node)? })
+}
+
+fn encode_refusal(refusal: Refusal) -> api::PeerRefusal {
+    match refusal {
+        Refusal::NotReplica => api::PeerRefusal::RefusalNotReplica,
+        Refusal::NotFormed => api::PeerRefusal::RefusalNotFormed,
+        Refusal::StoreFailed => api::PeerRefusal::RefusalStoreFailed,
+        Refusal::ReadFailed => api::PeerRefusal::RefusalReadFailed,
+        Refusal::ClockJump => api::PeerRefusal::RefusalClockJump,
+        Refusal::StampConflict => api::PeerRefusal::RefusalStampConflict,
+        Refusal::Identity => api::PeerRefusal::RefusalIdentity,
+    }
+}
+
+fn decode_refusal(refusal: api::PeerRefusal) -> Option<Refusal> {
+    Some(match refusal {
+        api::PeerRefusal::RefusalUnknown => return None,
+        api::PeerRefusal::RefusalNotReplica => Refusal::NotReplica,
+        api::PeerRefusal::RefusalNotFormed => Refusal::NotFormed,
+        api::PeerRefusal::RefusalStoreFailed => Refusal::StoreFailed,
+        api::PeerRefusal::RefusalReadFailed => Refusal::ReadFailed,
+        api::PeerRefusal::RefusalClockJump => Refusal::ClockJump,
+        api::PeerRefusal::RefusalStampConflict => Refusal::StampConflict,
+        api::PeerRefusal::RefusalIdentity => Refusal::Identity,
+    })
+}
+
+fn decode_hello_refusal(refusal: api::PeerHelloRefusal) -> Option<HelloRefusal> {
+    Some(match refusal {
+        api::PeerHelloRefusal::HelloRefusalUnknown => return None,
+        api::PeerHelloRefusal::HelloRefusalProtocol => HelloRefusal::Protocol,
+        api::PeerHelloRefusal::HelloRefusalCluster => HelloRefusal::Cluster,
+        api::PeerHelloRefusal::HelloRefusalWrongNode => HelloRefusal::WrongNode,
+        api::PeerHelloRefusal::HelloRefusalIdentity => HelloRefusal::Identity,
+        api::PeerHelloRefusal::HelloRefusalLife => HelloRefusal::Life,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::*;
+
+    fn any_key() -> impl Strategy<Value = Key> {
+        "[a-z雪é ]{1,20}".prop_map(|text| Key::new(text).unwrap())
+    }
+
+    fn any_stamp() -> impl Strategy<Value = Stamp> {
+        (any::<u64>(), any::<u64>(), "[a-z0-9-]{1,9}").prop_map(|(epoch, counter, writer)| Stamp {
+            clock: Clock { epoch, counter },
+            writer: NodeId::new(&writer).unwrap(),
+        })
+    }
+
+    fn any_content() -> impl Strategy<Value = Content> {
+        prop_oneof![
+            Just(Content::Tombstone),
+            ".{0,40}".prop_map(|text| Content::Value(Value::Text(text.into()))),
+            prop::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| Content::Value(Value::Binary(bytes.into()))),
+        ]
+    }
+
+    fn any_keyed_record() -> impl Strategy<Value = (Key, Record)> {
+        (any_key(), any_stamp(), any_content()).prop_map(|(key, stamp, content)| {
+            let checksum = Checksum::of(&key, &content);
+            (key, Record { stamp, content, checksum })
+        })
+    }
+
+    fn any_life() -> impl Strategy<Value = Life> {
+        (any::<u64>(), any::<u64>()).prop_map(|(epoch, nonce)| Life { epoch, nonce })
+    }
+
+    fn any_hello() -> impl Strategy<Value = Hello> {
+        (any::<u32>(), any::<u32>(), any::<u128>(), any_life()).prop_map(|(protocol, seed, identity, life)| {
+            let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
+            let (node_id, to_node_id) = (node_ids[0].clone(), node_ids[1].clone());
+            let parameters = ClusterParameters { seed, replica_count: 3, node_ids };
+            Hello { protocol, parameters, node_id, to_node_id, identity: Identity(identity), life }
+        })
+    }
+
+    fn any_message() -> impl Strategy<Value = Message> {
+        let refusals = [
+            Refusal::NotReplica,
+            Refusal::NotFormed,
+            Refusal::StoreFailed,
+            Refusal::ReadFailed,
+            Refusal::ClockJump,
+            Refusal::StampConflict,
+            Refusal::Identity,
+        ];
+        let hello_refusals = [
+            HelloRefusal::Protocol,
+            HelloRefusal::Cluster,
+            HelloRefusal::WrongNode,
+            HelloRefusal::Identity,
+            HelloRefusal::Life,
+        ];
+        let wants = prop::sample::select(vec![Want::Mark, Want::Record]);
+        let request = prop_oneof![
+            Just(Request::Clock),
+            (any_key(), wants).prop_map(|(key, want)| Request::Get { key, want }),
+            any_keyed_record().prop_map(|(key, record)| Request::Store { key, record }),
+        ];
+        let held = (any_keyed_record(), 0..3).prop_map(|((key, record), form)| {
+            let held = match form {
+                0 => Held::Nothing,
+                1 => Held::Mark(record.mark()),
+                _ => Held::Record(record),
+            };
+            Answer::Held { key, held }
+        });
+        let answer = prop_oneof![
+            (any::<u64>(), any::<u64>()).prop_map(|(epoch, counter)| Answer::Clock(Clock { epoch, counter })),
+            held,
+            Just(Answer::Stored),
+            prop::sample::select(refusals.to_vec()).prop_map(Answer::Refused),
+        ];
+        prop_oneof![
+            any_hello().prop_map(Message::Hello),
+            any_hello().prop_map(Message::Welcome),
+            (any_life(), prop::sample::select(hello_refusals.to_vec()))
+                .prop_map(|(life, refusal)| Message::HelloRefused { life, refusal }),
+            (any::<u64>(), any::<u32>(), request).prop_map(|(operation, round, request)| Message::Request {
+                operation: OperationId(operation),
+                round,
+                request
+            }),
+            (any::<u64>(), any::<u32>(), answer).prop_map(|(operation, round, answer)| Message::Answer {
+                operation: OperationId(operation),
+                round,
+                answer
+            }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn message_comes_out_as_it_went_in(message in any_message()) {
+            let bytes = api::PeerMessage::from(message.clone()).encode_to_vec();
+            let decoded = api::PeerMessage::decode(bytes.as_slice()).unwrap();
+            prop_assert_eq!(Message::try_from(decoded), Ok(message));
+        }
+
+        #[test]
+        fn damaged_message_is_refused_or_harmless(message in any_message(), place in any::<prop::sample::Index>(), bit in 0..8_u8) {
+            let mut bytes = api::PeerMessage::from(message).encode_to_vec();
+            let place = place.index(bytes.len());
+            bytes[place] ^= 1 << bit;
+            if let Ok(decoded) = api::PeerMessage::decode(bytes.as_slice()) {
+                let _ = Message::try_from(decoded);
+            }
+        }
+
+        #[test]
+        fn random_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(decoded) = api::PeerMessage::decode(bytes.as_slice()) {
+                let _ = Message::try_from(decoded);
+            }
+        }
+    }
+
+    #[test]
+    fn record_that_was_damaged_on_its_way_is_refused() {
+        let key = Key::new("k").unwrap();
+        let content = Content::Value(Value::Text("value".into()));
+        let stamp = Stamp { clock: Clock { epoch: 1, counter: 2 }, writer: NodeId::new("1").unwrap() };
+        let record = Record { stamp: stamp.clone(), checksum: Checksum::of(&key, &content), content };
+        let mut store = api::PeerStore {
+            key: "k".into(),
+            stamp: Some(stamp.clone().into()),
+            checksum: record.checksum.0,
+            content: Some(api::PeerContent { content: Some(api::peer_content::Content::Text("Value".into())) }),
+        };
+        let message =
+            |store| api::PeerMessage { operation: 1, round: 1, body: Some(api::peer_message::Body::Store(store)) };
+        assert_eq!(Message::try_from(message(store.clone())), Err(PeerWireError::Damaged { key: key.clone(), stamp }));
+        store.content = Some(api::PeerContent { content: Some(api::peer_content::Content::Text("value".into())) });
+        let request = Request::Store { key, record };
+        let expected = Message::Request { operation: OperationId(1), round: 1, request };
+        assert_eq!(Message::try_from(message(store)), Ok(expected));
+    }
+}
