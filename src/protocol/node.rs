@@ -234,10 +234,10 @@ impl Node {
         &self.placement
     }
 
-    /// How many clock rounds are under way: none where no write is.
+    /// Whether no operation is under way, nor anything that one left behind.
     #[must_use]
-    pub fn clock_rounds_under_way(&self) -> usize {
-        self.clock_rounds.len()
+    pub fn is_idle(&self) -> bool {
+        self.operations.is_empty() && self.clock_rounds.is_empty()
     }
 
     /// This run.
