@@ -240,6 +240,13 @@ impl Handshake {
         }
     }
 
+    /// The store was reopened after a failure, and this is what it has recorded.
+    pub fn store_reopened(&mut self, known: &BTreeMap<NodeId, Acquaintance>) {
+        for (member, peer) in &mut self.peers {
+            peer.recorded = known.get(self.parameters.id(*member)).copied();
+        }
+    }
+
     /// A batch failed: what was on its way to the disk is not known to be there. Hellos are sent again.
     pub fn recording_failed(&mut self) {
         for peer in self.peers.values_mut() {
@@ -418,6 +425,18 @@ mod tests {
         assert_eq!(one.view(Member(1)), PeerView::Talking, "refused while it was being met");
         assert_eq!(one.judge(Member(1), &late), Verdict::Refuse(HelloRefusal::Life));
         assert_eq!(one.view(Member(1)), PeerView::Talking, "refused while it was talked with");
+    }
+
+    #[test]
+    fn run_that_was_recorded_by_a_batch_that_failed_is_known_once_the_store_is_reopened() {
+        let (mut one, mut two) = (node(0, 10, 1), node(1, 20, 5));
+        meet(&mut one, &two);
+        let late = two.hello_to(Member(0));
+        two.life.epoch = 7;
+        let Verdict::Record(later) = one.judge(Member(1), &two.hello_to(Member(0))) else { panic!("a new run") };
+        one.recording_failed();
+        one.store_reopened(&BTreeMap::from([(NodeId::new("2").unwrap(), later)]));
+        assert_eq!(one.judge(Member(1), &late), Verdict::Refuse(HelloRefusal::Life));
     }
 
     #[test]

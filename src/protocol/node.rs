@@ -889,8 +889,10 @@ impl Node {
 
     fn store_reopened(&mut self, meta: &Meta, effects: &mut Vec<Effect>) {
         self.journal.reopened();
-        // What failed may have become durable after all; for the clock that is as good as if it had not failed.
+        // What failed may have become durable after all; for the clock that is as good as if it had not failed, and a
+        // peer that is recorded must not be recorded again in an earlier run.
         self.clock.epoch_is_durable(meta.epoch);
+        self.handshake.store_reopened(&meta.peers);
         if !self.started {
             self.journal.add_epoch(self.life().epoch);
         }
