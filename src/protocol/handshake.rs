@@ -232,18 +232,16 @@ impl Handshake {
             if peer.recording == Some(acquaintance) {
                 peer.recording = None;
             }
-            // It restarted behind a link that was not seen to break: its new run does not know this node yet.
-            if peer.linked && !peer.is_talking() && peer.hello_at.is_none() {
-                peer.hello_at = Some(Time::default());
-                peer.hellos_unanswered = 0;
-            }
+            peer.meet_anew();
         }
     }
 
     /// The store was reopened after a failure, and this is what it has recorded.
-    pub fn store_reopened(&mut self, known: &BTreeMap<NodeId, Acquaintance>) {
+    pub fn store_reopened(&mut self, formed: bool, known: &BTreeMap<NodeId, Acquaintance>) {
+        self.formed |= formed;
         for (member, peer) in &mut self.peers {
             peer.recorded = known.get(self.parameters.id(*member)).copied();
+            peer.meet_anew();
         }
     }
 
@@ -321,6 +319,14 @@ impl Handshake {
 }
 
 impl Peer {
+    /// Where it restarted behind a link that was not seen to break, its new run does not know this node yet.
+    fn meet_anew(&mut self) {
+        if self.linked && !self.is_talking() && self.hello_at.is_none() {
+            self.hello_at = Some(Time::default());
+            self.hellos_unanswered = 0;
+        }
+    }
+
     fn is_talking(&self) -> bool {
         self.welcomed_by.is_some() && self.welcomed_by == self.recorded.map(|recorded| recorded.life)
     }
@@ -435,7 +441,7 @@ mod tests {
         two.life.epoch = 7;
         let Verdict::Record(later) = one.judge(Member(1), &two.hello_to(Member(0))) else { panic!("a new run") };
         one.recording_failed();
-        one.store_reopened(&BTreeMap::from([(NodeId::new("2").unwrap(), later)]));
+        one.store_reopened(false, &BTreeMap::from([(NodeId::new("2").unwrap(), later)]));
         assert_eq!(one.judge(Member(1), &late), Verdict::Refuse(HelloRefusal::Life));
     }
 

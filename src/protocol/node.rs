@@ -889,10 +889,10 @@ impl Node {
 
     fn store_reopened(&mut self, meta: &Meta, effects: &mut Vec<Effect>) {
         self.journal.reopened();
-        // What failed may have become durable after all; for the clock that is as good as if it had not failed, and a
-        // peer that is recorded must not be recorded again in an earlier run.
+        // What failed may have become durable after all, which is as good as if it had not failed. A peer that is
+        // recorded must not be recorded again in an earlier run, and who has formed need not meet everyone again.
         self.clock.epoch_is_durable(meta.epoch);
-        self.handshake.store_reopened(&meta.peers);
+        self.handshake.store_reopened(meta.formed, &meta.peers);
         if !self.started {
             self.journal.add_epoch(self.life().epoch);
         }
