@@ -162,20 +162,19 @@ async fn paused() -> (TcpListener, String) {
     (listener, address)
 }
 
-/// Hands each connection on to `to`, until `cut` is told to break them.
+/// Hands each connection on to `to`, until `cut` is told to break them; then nobody listens there any more.
 async fn proxy(to: String, cut: Arc<Notify>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
-        while let Ok((mut near, _)) = listener.accept().await {
+        let mut connections = JoinSet::new();
+        loop {
+            let mut near = tokio::select! {
+                accepted = listener.accept() => accepted.unwrap().0,
+                () = cut.notified() => return,
+            };
             let mut far = TcpStream::connect(to.parse::<SocketAddr>().unwrap()).await.unwrap();
-            let cut = Arc::clone(&cut);
-            tokio::spawn(async move {
-                tokio::select! {
-                    _ = copy_bidirectional(&mut near, &mut far) => {}
-                    () = cut.notified() => {}
-                }
-            });
+            connections.spawn(async move { copy_bidirectional(&mut near, &mut far).await });
         }
     });
     address
@@ -255,10 +254,31 @@ async fn write_whose_connection_breaks_after_it_was_sent_is_of_unknown_outcome()
     let client = client([&a, &b], AMPLE);
     let writing = tokio::spawn(async move { client.set("k", "v").await });
     tokio::time::timeout(AMPLE, one.write_came.notified()).await.expect("the write reaches the first node");
-    cut.notify_waiters();
+    cut.notify_one();
     let error = writing.await.unwrap().unwrap_err();
     assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error}");
     assert_eq!((one.writes(), other.writes()), (1, 0));
+}
+
+#[tokio::test]
+async fn write_that_never_left_goes_to_the_next_node() {
+    let (one, behind) = fake(Behaviour::Serve).await;
+    let (other, b) = fake(Behaviour::Serve).await;
+    let cut = Arc::new(Notify::new());
+    let a = proxy(behind, Arc::clone(&cut)).await;
+    let client = client([&a, &b], AMPLE);
+    client.set("k", "v").await.unwrap();
+    cut.notify_one();
+    while TcpStream::connect(&a).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The client's end of the connection sees the end of it no later than this one sees that nobody listens; give the
+    // task that watches it a turn.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    client.shared.turn.store(0, Ordering::Relaxed);
+    assert!(client.shared.nodes[0].answered_recently(), "it is not even asked how it is");
+    client.set("k", "v").await.unwrap();
+    assert_eq!((one.writes(), other.writes()), (1, 1));
 }
 
 #[tokio::test]
