@@ -210,14 +210,16 @@ async fn value_reads_back_in_the_arm_in_which_it_was_written() {
 
 #[tokio::test]
 async fn write_that_was_not_applied_goes_to_the_next_node() {
-    let (refuses, a) = fake(Behaviour::Say(said(FailureReason::NotApplied))).await;
-    let (serves, b) = fake(Behaviour::Serve).await;
-    let client = client([&a, &b], AMPLE);
-    for _ in 0..5 {
-        client.set("k", "v").await.unwrap();
+    for reason in [FailureReason::NotApplied, FailureReason::NotReady] {
+        let (refuses, a) = fake(Behaviour::Say(said(reason))).await;
+        let (serves, b) = fake(Behaviour::Serve).await;
+        let client = client([&a, &b], AMPLE);
+        for _ in 0..5 {
+            client.set("k", "v").await.unwrap();
+        }
+        assert_eq!(serves.writes(), 5, "{reason}");
+        assert_eq!(refuses.writes(), 1, "{reason}: it was set aside after the first");
     }
-    assert_eq!(serves.writes(), 5);
-    assert_eq!(refuses.writes(), 1, "it was set aside after the first");
 }
 
 #[tokio::test]
@@ -226,6 +228,8 @@ async fn write_of_unknown_outcome_is_never_sent_again() {
         said(FailureReason::OutcomeUnknown),
         // Nothing below says in Quorate's words what became of the write: the worst is assumed.
         said(FailureReason::NoQuorum),
+        said(FailureReason::StoreFailed),
+        said(FailureReason::Damaged),
         Status::unavailable(""),
         Status::deadline_exceeded(""),
         Status::cancelled(""),
@@ -338,10 +342,13 @@ async fn read_does_not_wait_for_a_silent_node() {
 }
 
 #[tokio::test]
-async fn read_of_too_few_replicas_is_asked_of_the_next_node() {
-    let (_, a) = fake(Behaviour::Say(said(FailureReason::NoQuorum))).await;
-    let (_, b) = fake(Behaviour::Serve).await;
-    assert_eq!(client([&a, &b], AMPLE).get("k").await.unwrap(), None);
+async fn read_that_a_node_could_not_answer_is_asked_of_the_next() {
+    use FailureReason::{Damaged, NoQuorum, NotApplied, NotReady, StoreFailed};
+    for reason in [NoQuorum, NotApplied, NotReady, StoreFailed, Damaged] {
+        let (_, a) = fake(Behaviour::Say(said(reason))).await;
+        let (_, b) = fake(Behaviour::Serve).await;
+        assert_eq!(client([&a, &b], AMPLE).get("k").await.unwrap(), None, "{reason}");
+    }
 }
 
 #[tokio::test]

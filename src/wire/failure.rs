@@ -41,6 +41,13 @@ pub enum FailureReason {
     OutcomeUnknown,
     /// A read that too few replicas answered: safe to send again.
     NoQuorum,
+    /// The node does not take the request now, or could not finish it: it starts, ends, is refused by its peers or has
+    /// as much to do as it may. Nothing was written: ask another node, or again later.
+    NotReady,
+    /// What the replica asked for is on a disk that cannot be read or written now. An operator's write may have happened.
+    StoreFailed,
+    /// A record is not what was written: its checksum is wrong, or two contents bear one stamp.
+    Damaged,
     /// The request is not valid: fix it.
     InvalidArgument,
     /// The node that was asked is not a replica of the key: ask one of those named.
@@ -54,10 +61,13 @@ pub enum FailureReason {
 }
 
 impl FailureReason {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::NotApplied,
         Self::OutcomeUnknown,
         Self::NoQuorum,
+        Self::NotReady,
+        Self::StoreFailed,
+        Self::Damaged,
         Self::InvalidArgument,
         Self::NotReplica,
         Self::StampNotGreater,
@@ -72,6 +82,9 @@ impl FailureReason {
             Self::NotApplied => "NOT_APPLIED",
             Self::OutcomeUnknown => "OUTCOME_UNKNOWN",
             Self::NoQuorum => "NO_QUORUM",
+            Self::NotReady => "NOT_READY",
+            Self::StoreFailed => "STORE_FAILED",
+            Self::Damaged => "DAMAGED",
             Self::InvalidArgument => "INVALID_ARGUMENT",
             Self::NotReplica => "NOT_REPLICA",
             Self::StampNotGreater => "STAMP_NOT_GREATER",
@@ -91,7 +104,8 @@ impl FailureReason {
     #[must_use]
     pub fn code(self) -> Code {
         match self {
-            Self::NotApplied | Self::NoQuorum => Code::Unavailable,
+            Self::NotApplied | Self::NoQuorum | Self::NotReady | Self::StoreFailed => Code::Unavailable,
+            Self::Damaged => Code::DataLoss,
             Self::OutcomeUnknown => Code::DeadlineExceeded,
             Self::InvalidArgument => Code::InvalidArgument,
             Self::NotReplica | Self::StampNotGreater | Self::OperatorWritesOff | Self::ClockRaiseTooFar => {
