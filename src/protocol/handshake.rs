@@ -346,7 +346,7 @@ mod tests {
     }
 
     fn node(me: u16, identity: u128, epoch: u64) -> Handshake {
-        let life = Life { epoch, nonce: identity as u64 };
+        let life = Life { epoch, nonce: u64::try_from(identity).unwrap() };
         Handshake::new(Member(me), parameters(), Identity(identity), life, false, &BTreeMap::new())
     }
 

@@ -835,7 +835,7 @@ impl Node {
             Some(Settled::Failed(due)) => {
                 self.replica.batch_failed();
                 self.handshake.recording_failed();
-                for due in due {
+                for due in &due {
                     self.refuse_to_pay(due, effects);
                 }
             }
@@ -856,15 +856,15 @@ impl Node {
         }
     }
 
-    fn refuse_to_pay(&mut self, due: Due, effects: &mut Vec<Effect>) {
+    fn refuse_to_pay(&mut self, due: &Due, effects: &mut Vec<Effect>) {
         match due {
             Due::Replica(Owed { target, .. }) => {
-                self.answers.push((target, Outcome::Refused(Refusal::StoreFailed)));
+                self.answers.push((*target, Outcome::Refused(Refusal::StoreFailed)));
             }
             // The peer introduces itself again.
             Due::Recorded { .. } => {}
             Due::ClockRaised { request, .. } => {
-                effects.push(Effect::Reply { id: request, reply: Reply::Failed(Failure::StoreFailed) });
+                effects.push(Effect::Reply { id: *request, reply: Reply::Failed(Failure::StoreFailed) });
             }
         }
     }
