@@ -363,7 +363,11 @@ impl Node {
     /// invoked, which is what makes its answers count for all of them.
     fn begin_clock_round(&mut self, effects: &mut Vec<Effect>) {
         let mut writes = std::mem::take(&mut self.awaiting_round);
-        writes.retain(|id| self.operations.contains_key(id));
+        // One that asked again may have had its answers since, and be storing by now.
+        writes.retain(|id| {
+            let operation = self.operations.get(id);
+            operation.is_some_and(|operation| matches!(&operation.kind, Kind::Write(write) if write.awaits_clocks()))
+        });
         writes.sort_unstable();
         writes.dedup();
         if writes.is_empty() {

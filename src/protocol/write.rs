@@ -77,6 +77,12 @@ impl Write {
         }
     }
 
+    /// Whether it waits for clocks, of rounds that began or of one that is to begin.
+    #[must_use]
+    pub fn awaits_clocks(&self) -> bool {
+        matches!(self.phase, Phase::Clock { .. })
+    }
+
     /// The clock rounds that it waits for.
     #[must_use]
     pub fn clock_rounds(&self) -> &[OperationId] {
