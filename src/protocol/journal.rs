@@ -70,6 +70,12 @@ impl<O> Journal<O> {
         self.gathering.records.get(key).map(|(_, record)| record.mark())
     }
 
+    /// The record of `key` that is not durable yet.
+    pub(super) fn on_its_way(&self, key: &Key) -> Option<Record> {
+        let at_disk = self.at_disk.as_ref().and_then(|at_disk| at_disk.batch.records.get(key));
+        self.gathering.records.get(key).or(at_disk).map(|(_, record)| record.clone())
+    }
+
     /// Adds a record; it replaces one of the same key that gathers, which the caller has found to be smaller. Whoever
     /// waits for that one waits for this one: the record that beat it.
     pub fn add_record(&mut self, slot: Slot, key: Key, record: Record) {

@@ -119,6 +119,11 @@ impl Write {
         record
     }
 
+    /// What must never be done.
+    pub(super) fn restamp(&mut self, stamp: Stamp) {
+        self.phase = Phase::Store { record: Record { stamp, content: self.content.clone(), checksum: self.checksum } };
+    }
+
     /// The record, once it has its stamp.
     #[must_use]
     pub fn record(&self) -> Option<&Record> {
