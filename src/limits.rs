@@ -78,6 +78,10 @@ pub const SCAN_ENTRIES_MAX: usize = 50_000;
 /// How many events may wait for a node's loop; whoever brings more waits, and with it the link that it reads.
 pub const EVENTS_WAITING_MAX: usize = 8_192;
 
+/// How many messages of one link may wait for a node's loop, each of [`LINK_BATCH_BYTES`] or one large value; the link is
+/// not read on meanwhile. Enough to keep the loop busy while the next are decoded.
+pub const LINK_BATCHES_WAITING_MAX: usize = 8;
+
 /// The most bytes that wait to be sent to one peer; beyond it messages are dropped, as a network would, and sent anew
 /// or repaired by reads. Two of the largest messages, so that one never blocks the next.
 pub const LINK_QUEUE_BYTES_MAX: usize = 128 * MIB;

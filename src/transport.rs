@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use rand::RngExt;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 use crate::api;
 use crate::api::peer_client::PeerClient;
 use crate::api::peer_server::{Peer, PeerServer};
-use crate::limits::{LINK_BATCH_BYTES, LINK_QUEUE_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{LINK_BATCH_BYTES, LINK_BATCHES_WAITING_MAX, LINK_QUEUE_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::node::{Event, NodeHandle};
 use crate::protocol::{HelloRefusal, Message};
 use crate::types::{ClusterParameters, Life, Member, NodeId};
@@ -281,10 +281,11 @@ impl Link {
     }
 
     async fn receive(&self, mut answers: Streaming<api::PeerBatch>) -> String {
+        let inbox = Inbox::new(self.peer, self.id.clone(), self.events.clone());
         loop {
             match answers.message().await {
                 Ok(Some(batch)) => {
-                    if !deliver(self.peer, &self.id, batch, &self.events).await {
+                    if !inbox.deliver(batch).await {
                         return "this node has ended".to_owned();
                     }
                 }
@@ -295,21 +296,41 @@ impl Link {
     }
 }
 
-/// Decodes a batch and hands it to the node. `false` where the node has ended.
-async fn deliver(from: Member, id: &NodeId, batch: api::PeerBatch, events: &mpsc::Sender<Event>) -> bool {
-    let Some(from_life) = batch.from.map(Life::from) else {
-        warn!(peer = %id, "dropped a message without its sender's run");
-        return true;
-    };
-    let to_life = batch.to.map(Life::from);
-    let mut messages = Vec::with_capacity(batch.messages.len());
-    for message in batch.messages {
-        match Message::try_from(message) {
-            Ok(message) => messages.push(message),
-            Err(error) => warn!(peer = %id, %error, "dropped a message"),
-        }
+/// Where what a link receives goes.
+struct Inbox {
+    from: Member,
+    id: NodeId,
+    events: mpsc::Sender<Event>,
+    /// Bounds what waits for the loop: a link that is not read makes its sender wait, and in the end drop.
+    shares: Arc<Semaphore>,
+}
+
+impl Inbox {
+    fn new(from: Member, id: NodeId, events: mpsc::Sender<Event>) -> Self {
+        Self { from, id, events, shares: Arc::new(Semaphore::new(LINK_BATCHES_WAITING_MAX)) }
     }
-    messages.is_empty() || events.send(Event::Peer { from, from_life, to_life, messages }).await.is_ok()
+
+    /// Decodes a batch and hands it to the node. `false` where the node has ended.
+    async fn deliver(&self, batch: api::PeerBatch) -> bool {
+        let (from, id) = (self.from, &self.id);
+        let Some(from_life) = batch.from.map(Life::from) else {
+            warn!(peer = %id, "dropped a message without its sender's run");
+            return true;
+        };
+        let to_life = batch.to.map(Life::from);
+        let mut messages = Vec::with_capacity(batch.messages.len());
+        for message in batch.messages {
+            match Message::try_from(message) {
+                Ok(message) => messages.push(message),
+                Err(error) => warn!(peer = %id, %error, "dropped a message"),
+            }
+        }
+        if messages.is_empty() {
+            return true;
+        }
+        let Ok(share) = Arc::clone(&self.shares).acquire_owned().await else { return false };
+        self.events.send(Event::Peer { from, from_life, to_life, messages, _share: share }).await.is_ok()
+    }
 }
 
 /// The gRPC service that peers open their links to.
@@ -368,16 +389,17 @@ impl ServedLink {
         if self.events.send(Event::Served(peer, Arc::clone(&self.outbox))).await.is_err() {
             return;
         }
+        let inbox = Inbox::new(peer, id, self.events);
         let mut batch = first;
         loop {
-            if !deliver(peer, &id, batch, &self.events).await {
+            if !inbox.deliver(batch).await {
                 return;
             }
             batch = match self.requests.message().await {
                 Ok(Some(batch)) => batch,
                 Ok(None) => return,
                 Err(status) => {
-                    debug!(peer = %id, status = %chain(&status), "a link that a peer opened ended");
+                    debug!(peer = %inbox.id, status = %chain(&status), "a link that a peer opened ended");
                     return;
                 }
             };

@@ -320,7 +320,7 @@ impl Turns {
             }
             Event::Linked(peer) => self.input(Input::Linked(peer)),
             Event::Unlinked(peer) => self.input(Input::Unlinked(peer)),
-            Event::Peer { from, from_life, to_life, messages } => {
+            Event::Peer { from, from_life, to_life, messages, _share } => {
                 self.peers[from.index()].last_seen = Some(Instant::now());
                 for message in messages {
                     self.input(Input::Peer { from, from_life, to_life, message });
