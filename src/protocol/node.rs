@@ -13,7 +13,7 @@ use crate::placement::Placement;
 use crate::quorum::{Standing, Tally};
 use crate::types::{Acquaintance, Clock, Held, Identity, Key, Life, Member, Meta, NodeId, Record, Slot, Stamp, Want};
 
-use super::handshake::{Handshake, PeerView, Verdict};
+use super::handshake::{Handshake, Known, PeerView, Verdict};
 use super::journal::{Journal, Settled, Waits};
 use super::message::{Answer, Hello, Message, OperationId, Refusal, Request};
 use super::read::{self, Read};
@@ -123,11 +123,12 @@ impl Node {
         let life = Life { epoch: meta.epoch.checked_add(1).expect("epochs do not run out"), nonce };
         let parameters = placement.parameters().clone();
         let mut journal = Journal::default();
-        journal.add_epoch(life.epoch);
+        journal.add_life(life);
+        let known = Known { lives: &meta.lives, formed: meta.formed, peers: &meta.peers };
         Self {
             me,
             identity: meta.identity,
-            handshake: Handshake::new(me, parameters, meta.identity, life, meta.formed, &meta.peers),
+            handshake: Handshake::new(me, parameters, meta.identity, life, &known),
             placement,
             started: false,
             draining: false,
@@ -894,7 +895,7 @@ impl Node {
         self.clock.epoch_is_durable(meta.epoch);
         self.handshake.store_reopened(meta.formed, &meta.peers);
         if !self.started {
-            self.journal.add_epoch(self.life().epoch);
+            self.journal.add_life(self.life());
         }
         self.epoch_is_durable(effects);
         self.form_if_met();
