@@ -25,8 +25,8 @@ pub enum Event {
     Request(Pending),
     /// Someone wants to know how the node is.
     Status(oneshot::Sender<Status>),
-    /// A peer has opened a link; answers to it go here.
-    Served(Member, Arc<Outbox>),
+    /// Someone has opened a link as this peer, in this run; answers for that run go here.
+    Served(Member, Life, Arc<Outbox>),
     /// This node's link to a peer is up.
     Linked(Member),
     /// This node's link to a peer is down.
