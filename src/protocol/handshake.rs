@@ -318,8 +318,9 @@ impl Handshake {
     pub fn view(&self, peer: Member) -> PeerView {
         let Some(peer) = self.peers.get(&peer) else { return PeerView::Unreachable };
         match peer.refused_here.or(peer.refused_there) {
+            // What is refused then is someone else under its name.
+            _ if peer.is_talking() => PeerView::Talking,
             Some(refusal) => PeerView::Refused(refusal),
-            None if peer.is_talking() => PeerView::Talking,
             None => PeerView::Unreachable,
         }
     }
