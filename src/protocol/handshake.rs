@@ -318,10 +318,12 @@ impl Handshake {
     pub fn view(&self, peer: Member) -> PeerView {
         let Some(peer) = self.peers.get(&peer) else { return PeerView::Unreachable };
         match peer.refused_here.or(peer.refused_there) {
-            // What is refused then is someone else under its name.
+            // Who is refused while this one talks is someone else under its name.
+            Some(refusal) if !peer.is_talking() || mutants::is_on(Mutant::LateHelloCounts) => {
+                PeerView::Refused(refusal)
+            }
             _ if peer.is_talking() => PeerView::Talking,
-            Some(refusal) => PeerView::Refused(refusal),
-            None => PeerView::Unreachable,
+            _ => PeerView::Unreachable,
         }
     }
 

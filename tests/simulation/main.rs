@@ -37,8 +37,12 @@ use world::seconds;
 /// Enough for everything that must happen sometimes to happen often.
 const FIXED_SEEDS: Range<u64> = 0..4_000;
 
-/// Seeds that failed once, and what they found.
-const REGRESSIONS: [u64; 0] = [];
+/// Seeds outside the fixed set that failed once, and what they found. What was found by a seed that the simulator has
+/// since drawn anew is kept away by a mutant, or by a unit test of the part that was wrong.
+const REGRESSIONS: [u64; 1] = [
+    // A write that had its clocks was listed in a clock round that then stayed for ever.
+    4_377,
+];
 
 #[test]
 fn every_history_is_linearizable_under_faults() {
