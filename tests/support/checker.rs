@@ -57,7 +57,7 @@ pub enum Verdict {
     /// There is none.
     NotLinearizable,
     /// The steps were used up; counts as a failure.
-    NoVerdict,
+    Undecided,
 }
 
 /// Whether the history of one key is linearizable; the key has no value at its beginning.
@@ -258,7 +258,7 @@ impl<'a> Search<'a> {
                 }
             }
         }
-        Verdict::NoVerdict
+        Verdict::Undecided
     }
 
     /// What may stand next, the most promising last.
