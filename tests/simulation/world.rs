@@ -345,6 +345,8 @@ impl World {
         machine.paused_until = 0;
         machine.dies_after = None;
         machine.disk.broken = false;
+        self.links.forget(host);
+        let machine = &mut self.hosts[host.index()];
         let taken = std::mem::take(&mut machine.taken);
         let in_flight = machine.disk.in_flight.take();
         let hidden = machine.disk.hidden.take();
@@ -777,9 +779,12 @@ impl World {
                 self.counters.count("operations with a minority dead");
             }
         }
+        let failed = result.is_err();
         self.clients.end(index, &result, self.now);
         let client = self.clients.operations[index].operation.client as usize;
-        let wait = self.within(self.plan.think);
+        // Who fails at once would otherwise spend the run's operations while nothing can succeed.
+        let patience = if failed { self.within((1_000, 60_000)) } else { 0 };
+        let wait = patience + self.within(self.plan.think);
         self.plan_in(wait, Event::Begin { client });
         self.next_phase_if_done();
     }
@@ -818,6 +823,15 @@ impl World {
                 .node
                 .as_ref()
                 .map_or_else(|| Some("dead".to_owned()), |node| node.unready().map(|unready| format!("{unready:?}")));
+            if let Some(node) = &machine.node
+                && node.operations_under_way() + node.clock_rounds_under_way() > 0
+            {
+                let (operations, rounds) = (node.operations_under_way(), node.clock_rounds_under_way());
+                self.is_wrong(format!(
+                    "{host:?} holds {operations} operations and {rounds} clock rounds, asked by nobody"
+                ));
+                return;
+            }
             match (machine.is_forgetful, unready) {
                 (false, Some(unready)) => {
                     self.is_wrong(format!("{host:?} does not recover once all faults have stopped: {unready}"));
