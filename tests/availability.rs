@@ -98,9 +98,11 @@ async fn without_a_majority_operations_end_in_time_and_say_why() {
             if what == "dead" { node.kill() } else { node.pause() }
         }
         let mut client = cluster.nodes[0].cluster_client();
-        for (method, reason) in
-            [("get", FailureReason::NoQuorum), ("set", FailureReason::NotApplied), ("delete", FailureReason::NotApplied)]
-        {
+        for (method, reason) in [
+            ("get", FailureReason::NoQuorum),
+            ("set", FailureReason::NotApplied),
+            ("delete", FailureReason::NotApplied),
+        ] {
             let began = Instant::now();
             let result = match method {
                 "get" => get(&mut client, "k", Some(deadline)).await,
@@ -225,7 +227,11 @@ async fn node_with_requests_that_cannot_end_ends_in_time() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let took = cluster.nodes[0].terminate().await;
     let status = stuck.await.expect("it does not panic").expect_err("there was no majority");
-    println!("node with a stuck write, SIGTERM: exit code 0 after {took:.2?}; the write: {:?}: {}", status.code(), status.message());
+    println!(
+        "node with a stuck write, SIGTERM: exit code 0 after {took:.2?}; the write: {:?}: {}",
+        status.code(),
+        status.message()
+    );
     assert!(took <= END_TIME_MAX + Duration::from_millis(200), "{took:?}");
 }
 

@@ -42,7 +42,8 @@ async fn seven_commands_are_answered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn example_of_three_local_nodes_answers_the_commands_verbatim() {
     let Some(tools) = Tools::find(&["grpcurl", "ghz"]) else { return };
-    let taken: Vec<u16> = [8001, 8002, 8003, 9001, 9002, 9003].into_iter().filter(|port| !ports::is_free(*port)).collect();
+    let taken: Vec<u16> =
+        [8001, 8002, 8003, 9001, 9002, 9003].into_iter().filter(|port| !ports::is_free(*port)).collect();
     if !taken.is_empty() {
         println!("SKIPPED: the example's ports {taken:?} are taken by another process of this machine");
         return;
@@ -97,16 +98,20 @@ async fn reflection_lists_describes_and_calls() {
         assert!(listed.lines().any(|line| line == service), "no {service} in:\n{listed}");
     }
     let methods = shell.text("grpcurl -plaintext localhost:8001 list api.Cluster");
-    assert_eq!(methods.split_whitespace().collect::<Vec<_>>(), [
-        "api.Cluster.Delete",
-        "api.Cluster.Get",
-        "api.Cluster.Info",
-        "api.Cluster.Set"
-    ]);
+    assert_eq!(
+        methods.split_whitespace().collect::<Vec<_>>(),
+        ["api.Cluster.Delete", "api.Cluster.Get", "api.Cluster.Info", "api.Cluster.Set"]
+    );
     for (symbol, parts) in [
-        ("api.Cluster", vec!["// Reads and writes of the whole cluster", "// The latest value of a key.", "rpc Delete"]),
+        (
+            "api.Cluster",
+            vec!["// Reads and writes of the whole cluster", "// The latest value of a key.", "rpc Delete"],
+        ),
         ("api.Node", vec!["// One node alone", "returns ( stream .api.InfoResponse )"]),
-        ("api.Entry", vec!["// 1 to 4,096 bytes of UTF-8.", "// A value of any bytes (base64 in JSON).", "oneof content"]),
+        (
+            "api.Entry",
+            vec!["// 1 to 4,096 bytes of UTF-8.", "// A value of any bytes (base64 in JSON).", "oneof content"],
+        ),
         ("api.ClockValue", vec!["// A stamp: the place of a write", "uint64 epoch = 1;", "// The node that stamped"]),
         ("api.Health", vec!["// How a node is.", "ONLINE = 1;", "// Serves requests."]),
         ("api.GetRequest.key", vec!["// 1 to 4,096 bytes of UTF-8.", "string key = 1;"]),
@@ -120,7 +125,8 @@ async fn reflection_lists_describes_and_calls() {
 
     // Without -proto, the schema comes from the node.
     shell.run_six_commands_as(|command| command.replace("-proto api/api.proto ", ""));
-    let binary = r#"grpcurl -plaintext -d '{"entry": {"key": "bin", "binary": "AAH/"}}' localhost:8001 api.Cluster/Set"#;
+    let binary =
+        r#"grpcurl -plaintext -d '{"entry": {"key": "bin", "binary": "AAH/"}}' localhost:8001 api.Cluster/Set"#;
     assert!(shell.json(binary)["clock"].is_object());
     let read = shell.json(r#"grpcurl -plaintext -d '{"key": "bin"}' localhost:8001 api.Cluster/Get"#);
     assert_eq!(read["entry"], json!({ "key": "bin", "binary": "AAH/" }), "the arm that was written is the arm read");
@@ -307,7 +313,9 @@ fn errors(report: &Value) -> Vec<(String, u64)> {
 
 /// What grpc-go answers once its own side has closed the connection. A node that closes it says otherwise.
 fn is_cut_off_by_ghz(error: &str) -> bool {
-    ["the client connection is closing", "transport is closing", "code = Canceled"].iter().any(|part| error.contains(part))
+    ["the client connection is closing", "transport is closing", "code = Canceled"]
+        .iter()
+        .any(|part| error.contains(part))
 }
 
 fn assert_no_errors(report: &Value, what: &str) {

@@ -82,7 +82,8 @@ async fn fill_and_free(cluster: &mut Cluster, fault: Fault) {
     println!("a write that the full node coordinates: {through:?}");
     through.expect("the others' disks are a majority");
     let own = api::NodeSetRequest { entry: Some(entry("own")), ..Default::default() };
-    let status = cluster.nodes[2].node_client().set(own).await.expect_err("it acknowledges nothing that it cannot keep");
+    let status =
+        cluster.nodes[2].node_client().set(own).await.expect_err("it acknowledges nothing that it cannot keep");
     println!("Node/Set on the full node: {:?}: {}", status.code(), status.message());
     let own = cluster.nodes[2].node_client().get(api::GetRequest { key: "before-0".to_owned() }).await;
     println!("Node/Get on the full node: {:?}", own.map(|found| found.into_inner().clocked_entry.is_some()));

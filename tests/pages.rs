@@ -147,7 +147,9 @@ async fn list(node: &TestNode, placement: &Placement) -> Listed {
 fn memory(node: &TestNode, name: &str) -> u64 {
     let status = process::read(Path::new(&format!("/proc/{}/status", node.process_id())));
     let line = status.lines().find(|line| line.starts_with(name));
-    line.and_then(|line| line.split_whitespace().nth(1)).and_then(|text| text.parse().ok()).map_or(0, |kib: u64| kib << 10)
+    line.and_then(|line| line.split_whitespace().nth(1))
+        .and_then(|text| text.parse().ok())
+        .map_or(0, |kib: u64| kib << 10)
 }
 
 fn mib(bytes: u64) -> f64 {

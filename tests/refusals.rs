@@ -28,7 +28,8 @@ use tonic::{Code, Request, Status};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_configuration_is_refused_in_one_line_with_exit_code_2() {
     let node = |rest: &str| format!("node:\n  id: \"1\"\n  local_address: 127.0.0.1:1\n  data_dir: ./d\n{rest}");
-    let cluster = |count: &str, nodes: &str| format!("cluster:\n  seed: 0\n  replica_count: {count}\n  nodes:\n{nodes}");
+    let cluster =
+        |count: &str, nodes: &str| format!("cluster:\n  seed: 0\n  replica_count: {count}\n  nodes:\n{nodes}");
     let one = "    1: { remote_address: \"127.0.0.1:1\" }\n";
     let two = "    2: { remote_address: \"127.0.0.1:2\" }\n";
     let good_cluster = cluster("1", one);
@@ -37,8 +38,18 @@ async fn bad_configuration_is_refused_in_one_line_with_exit_code_2() {
         ("missing key", "node:\n  id: \"1\"\n".to_owned(), good_cluster.clone(), vec!["node.yml", "local_address"]),
         ("key given twice", node("  id: \"2\"\n"), good_cluster.clone(), vec!["node.yml", "id", "5"]),
         ("durability", node("  durability: maybe\n"), good_cluster.clone(), vec!["node.durability", "fsync or os"]),
-        ("address", node("  local_metrics_address: here\n"), good_cluster.clone(), vec!["local_metrics_address", "here"]),
-        ("more replicas than nodes", node(""), cluster("3", &[one, two].concat()), vec!["cluster.yml", "replica_count"]),
+        (
+            "address",
+            node("  local_metrics_address: here\n"),
+            good_cluster.clone(),
+            vec!["local_metrics_address", "here"],
+        ),
+        (
+            "more replicas than nodes",
+            node(""),
+            cluster("3", &[one, two].concat()),
+            vec!["cluster.yml", "replica_count"],
+        ),
         ("no replicas", node(""), cluster("0", one), vec!["cluster.yml", "replica_count"]),
         ("id twice", node(""), cluster("1", &[one, one].concat()), vec!["cluster.yml", "cluster.nodes.1"]),
         ("not a member", node(""), cluster("1", two), vec!["node.yml", "node.id", "cluster.yml"]),
@@ -134,7 +145,12 @@ async fn folder_that_is_not_this_nodes_is_refused_and_left_alone() {
     let account_text = fs::read_to_string(&account).expect("the folder has an account of itself");
     for (what, from, to, parts) in [
         ("lost store", folder.join("store"), dir.join("store.away"), vec!["store", "is missing", "has lost its data"]),
-        ("lost folder.yml", account.clone(), dir.join("account.away"), vec!["folder.yml", "is missing", "bring the file back"]),
+        (
+            "lost folder.yml",
+            account.clone(),
+            dir.join("account.away"),
+            vec!["folder.yml", "is missing", "bring the file back"],
+        ),
     ] {
         fs::rename(&from, &to).expect("it can be moved");
         assert_refuses_folder(node, what, &[parts, vec![&folder_text]].concat()).await;
@@ -265,7 +281,8 @@ async fn node_that_comes_back_with_an_older_copy_is_refused_until_the_latest_is_
     for _ in 0..4 {
         cluster.nodes[2].clear_log();
         cluster.nodes[2].start();
-        assert_node_3_is_refused(&mut cluster, "a later run of its data folder is known", "restore the latest folder").await;
+        assert_node_3_is_refused(&mut cluster, "a later run of its data folder is known", "restore the latest folder")
+            .await;
         cluster.nodes[2].terminate().await;
     }
 
@@ -354,7 +371,8 @@ async fn bad_message_is_refused_with_what_is_accepted() {
     cluster.wait_all_linked().await;
     let (held, foreign) = keys_of_node_1();
     let set = api::NodeSetRequest { entry: Some(entry(&held, "1")), ..Default::default() };
-    let stamp = cluster.nodes[0].node_client().set(set).await.expect("node 1 holds the key").into_inner().clock.unwrap();
+    let stamp =
+        cluster.nodes[0].node_client().set(set).await.expect("node 1 holds the key").into_inner().clock.unwrap();
 
     for row in rows(&held, &foreign, &stamp) {
         let status = call(&cluster.nodes[0], row.method, row.message).await;
@@ -477,7 +495,13 @@ fn rows(held: &str, foreign: &str, stamp: &api::ClockValue) -> Vec<Row> {
     rows.extend([
         transport("key of no text", "Cluster/Get", vec![10, 2, 0xff, 0xfe], Code::Internal, &["key", "UTF-8"]),
         transport("no protobuf", "Cluster/Get", vec![0xff], Code::Internal, &["failed to decode"]),
-        transport("message too large", "Cluster/Set", large(MESSAGE_BYTES_MAX).encode_to_vec(), Code::OutOfRange, &["too large"]),
+        transport(
+            "message too large",
+            "Cluster/Set",
+            large(MESSAGE_BYTES_MAX).encode_to_vec(),
+            Code::OutOfRange,
+            &["too large"],
+        ),
         transport("unknown method", "Cluster/Steal", Vec::new(), Code::Unimplemented, &[]),
         transport("unknown service", "Nobody/Get", Vec::new(), Code::Unimplemented, &[]),
     ]);

@@ -83,7 +83,8 @@ impl Cluster {
         let dir = TempDir::with_prefix("quorate-test-").expect("a temporary folder can be made");
         let ports: Vec<(u16, u16)> = plan.ids.iter().map(|_| (ports::free_port(), ports::free_port())).collect();
         let cluster_file = dir.path().join("cluster.yml");
-        let addresses: Vec<(&str, u16)> = std::iter::zip(&plan.ids, &ports).map(|(id, (port, _))| (*id, *port)).collect();
+        let addresses: Vec<(&str, u16)> =
+            std::iter::zip(&plan.ids, &ports).map(|(id, (port, _))| (*id, *port)).collect();
         write(&cluster_file, &cluster_yml(plan.seed, plan.replica_count, &addresses));
         let node = |(id, (port, metrics_port)): (&&'static str, &(u16, u16))| {
             let files = NodeFiles {
@@ -231,7 +232,9 @@ impl TestNode {
             }
         };
         // The examples' paths are relative to the repository.
-        started.current_dir(env!("CARGO_MANIFEST_DIR")).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        started
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::spawn(&mut started, &self.log));
     }
 
