@@ -179,7 +179,7 @@ async fn listen(key: &'static str, address: &LocalAddress) -> Result<TcpListener
     let candidates = address.bind_candidates();
     TcpListener::bind(candidates.as_slice()).await.map_err(|error| ServerError::Listen {
         key,
-        address: address.clone(),
+        address: *address,
         error,
     })
 }

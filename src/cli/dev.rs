@@ -75,7 +75,7 @@ impl Dev {
     fn explain(&self, error: ServerError) -> CliError {
         let mut error = CliError::from(error);
         error.exit = Exit::NotDone;
-        error.message.push_str(&format!("; --port takes another first port than {}", self.port));
+        error.message = format!("{}; --port takes another first port than {}", error.message, self.port);
         error
     }
 

@@ -232,11 +232,16 @@ impl Handshake {
             if peer.recording == Some(acquaintance) {
                 peer.recording = None;
             }
-            // It restarted behind a link that was not seen to break: its new run does not know this node yet.
-            if peer.linked && !peer.is_talking() && peer.hello_at.is_none() {
-                peer.hello_at = Some(Time::default());
-                peer.hellos_unanswered = 0;
-            }
+            peer.meet_anew();
+        }
+    }
+
+    /// The store was reopened after a failure, and this is what it has recorded.
+    pub fn store_reopened(&mut self, formed: bool, known: &BTreeMap<NodeId, Acquaintance>) {
+        self.formed |= formed;
+        for (member, peer) in &mut self.peers {
+            peer.recorded = known.get(self.parameters.id(*member)).copied();
+            peer.meet_anew();
         }
     }
 
@@ -314,6 +319,14 @@ impl Handshake {
 }
 
 impl Peer {
+    /// Where it restarted behind a link that was not seen to break, its new run does not know this node yet.
+    fn meet_anew(&mut self) {
+        if self.linked && !self.is_talking() && self.hello_at.is_none() {
+            self.hello_at = Some(Time::default());
+            self.hellos_unanswered = 0;
+        }
+    }
+
     fn is_talking(&self) -> bool {
         self.welcomed_by.is_some() && self.welcomed_by == self.recorded.map(|recorded| recorded.life)
     }
@@ -333,7 +346,7 @@ mod tests {
     }
 
     fn node(me: u16, identity: u128, epoch: u64) -> Handshake {
-        let life = Life { epoch, nonce: identity as u64 };
+        let life = Life { epoch, nonce: u64::try_from(identity).unwrap() };
         Handshake::new(Member(me), parameters(), Identity(identity), life, false, &BTreeMap::new())
     }
 
@@ -418,6 +431,18 @@ mod tests {
         assert_eq!(one.view(Member(1)), PeerView::Talking, "refused while it was being met");
         assert_eq!(one.judge(Member(1), &late), Verdict::Refuse(HelloRefusal::Life));
         assert_eq!(one.view(Member(1)), PeerView::Talking, "refused while it was talked with");
+    }
+
+    #[test]
+    fn run_that_was_recorded_by_a_batch_that_failed_is_known_once_the_store_is_reopened() {
+        let (mut one, mut two) = (node(0, 10, 1), node(1, 20, 5));
+        meet(&mut one, &two);
+        let late = two.hello_to(Member(0));
+        two.life.epoch = 7;
+        let Verdict::Record(later) = one.judge(Member(1), &two.hello_to(Member(0))) else { panic!("a new run") };
+        one.recording_failed();
+        one.store_reopened(false, &BTreeMap::from([(NodeId::new("2").unwrap(), later)]));
+        assert_eq!(one.judge(Member(1), &late), Verdict::Refuse(HelloRefusal::Life));
     }
 
     #[test]

@@ -234,10 +234,10 @@ impl Node {
         &self.placement
     }
 
-    /// How many clock rounds are under way: none where no write is.
+    /// Whether no operation is under way, nor anything that one left behind.
     #[must_use]
-    pub fn clock_rounds_under_way(&self) -> usize {
-        self.clock_rounds.len()
+    pub fn is_idle(&self) -> bool {
+        self.operations.is_empty() && self.clock_rounds.is_empty()
     }
 
     /// This run.
@@ -835,7 +835,7 @@ impl Node {
             Some(Settled::Failed(due)) => {
                 self.replica.batch_failed();
                 self.handshake.recording_failed();
-                for due in due {
+                for due in &due {
                     self.refuse_to_pay(due, effects);
                 }
             }
@@ -856,15 +856,15 @@ impl Node {
         }
     }
 
-    fn refuse_to_pay(&mut self, due: Due, effects: &mut Vec<Effect>) {
+    fn refuse_to_pay(&mut self, due: &Due, effects: &mut Vec<Effect>) {
         match due {
             Due::Replica(Owed { target, .. }) => {
-                self.answers.push((target, Outcome::Refused(Refusal::StoreFailed)));
+                self.answers.push((*target, Outcome::Refused(Refusal::StoreFailed)));
             }
             // The peer introduces itself again.
             Due::Recorded { .. } => {}
             Due::ClockRaised { request, .. } => {
-                effects.push(Effect::Reply { id: request, reply: Reply::Failed(Failure::StoreFailed) });
+                effects.push(Effect::Reply { id: *request, reply: Reply::Failed(Failure::StoreFailed) });
             }
         }
     }
@@ -889,8 +889,10 @@ impl Node {
 
     fn store_reopened(&mut self, meta: &Meta, effects: &mut Vec<Effect>) {
         self.journal.reopened();
-        // What failed may have become durable after all; for the clock that is as good as if it had not failed.
+        // What failed may have become durable after all, which is as good as if it had not failed. A peer that is
+        // recorded must not be recorded again in an earlier run, and who has formed need not meet everyone again.
         self.clock.epoch_is_durable(meta.epoch);
+        self.handshake.store_reopened(meta.formed, &meta.peers);
         if !self.started {
             self.journal.add_epoch(self.life().epoch);
         }

@@ -42,7 +42,7 @@ fn missing(field: &'static str) -> PeerWireError {
     PeerWireError::Missing { field }
 }
 
-fn invalid(field: &'static str, problem: impl ToString) -> PeerWireError {
+fn invalid(field: &'static str, problem: &dyn ToString) -> PeerWireError {
     PeerWireError::Invalid { field, problem: problem.to_string() }
 }
 
@@ -130,7 +130,7 @@ impl TryFrom<api::PeerMessage> for Message {
             }
             Body::Store(store) => {
                 let key = key("store.key", store.key)?;
-                let stamp = stamp(store.stamp.ok_or(missing("store.stamp"))?)?;
+                let stamp = stamp(&store.stamp.ok_or(missing("store.stamp"))?)?;
                 let record = record(&key, stamp, store.checksum, store.content.ok_or(missing("store.content"))?)?;
                 request(Request::Store { key, record })
             }
@@ -168,7 +168,7 @@ impl TryFrom<api::PeerHello> for Hello {
 
     fn try_from(hello: api::PeerHello) -> Result<Self, PeerWireError> {
         let identity: [u8; 16] =
-            hello.identity.as_ref().try_into().map_err(|_| invalid("hello.identity", "16 bytes are expected"))?;
+            hello.identity.as_ref().try_into().map_err(|_| invalid("hello.identity", &"16 bytes are expected"))?;
         let node_ids: Result<_, _> = hello.node_ids.iter().map(|id| node_id("hello.node_ids", id)).collect();
         Ok(Self {
             protocol: hello.protocol,
@@ -205,8 +205,8 @@ fn decode_held(held: api::PeerHeld) -> Result<(Key, Held), PeerWireError> {
     let decoded = match (held.stamp, held.content) {
         (None, None) => Held::Nothing,
         (None, Some(_)) => return Err(missing("held.stamp")),
-        (Some(value), None) => Held::Mark(Mark { stamp: stamp(value)?, checksum: Checksum(held.checksum) }),
-        (Some(value), Some(content)) => Held::Record(record(&key, stamp(value)?, held.checksum, content)?),
+        (Some(value), None) => Held::Mark(Mark { stamp: stamp(&value)?, checksum: Checksum(held.checksum) }),
+        (Some(value), Some(content)) => Held::Record(record(&key, stamp(&value)?, held.checksum, content)?),
     };
     Ok((key, decoded))
 }
@@ -239,14 +239,14 @@ impl From<Content> for api::PeerContent {
 }
 
 fn key(field: &'static str, bytes: Bytes) -> Result<Key, PeerWireError> {
-    Key::new(bytes).map_err(|error| invalid(field, error))
+    Key::new(bytes).map_err(|error| invalid(field, &error))
 }
 
 fn node_id(field: &'static str, id: &str) -> Result<NodeId, PeerWireError> {
-    NodeId::new(id).map_err(|error| invalid(field, error))
+    NodeId::new(id).map_err(|error| invalid(field, &error))
 }
 
-fn stamp(value: api::ClockValue) -> Result<Stamp, PeerWireError> {
+fn stamp(value: &api::ClockValue) -> Result<Stamp, PeerWireError> {
     let clock = Clock { epoch: value.epoch, counter: value.clock };
     Ok(Stamp { clock, writer: node_id("stamp.node", &value.node)? })
 }
