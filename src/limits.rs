@@ -70,7 +70,7 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
 
 /// How long connections may take to close once all requests are answered: a stream that its client keeps open for good
 /// (a health watch) must not keep a node from ending.
-pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
+pub const CLOSE_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// How many entries one step of a scan of keys looks at before it comes up for air: about 10 ms of reading.
 pub const SCAN_ENTRIES_MAX: usize = 50_000;
@@ -114,8 +114,9 @@ pub const OPERATOR_COUNTER_RAISE_MAX: u64 = 1 << 32;
 /// How far an operator may raise an epoch at once by Clock/Set or Node/Set.
 pub const OPERATOR_EPOCH_RAISE_MAX: u64 = 1 << 10;
 
-/// How long a node that was told to end waits for the requests in flight.
-pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a node that was told to end waits for the requests in flight. It has 5 seconds in all: what is left is for
+/// [`CLOSE_TIME_MAX`] and for flushing the store.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// The most bytes of RocksDB's cache of uncompressed blocks, by default. Indexes and filters are in it too: at 10 bits
 /// a key, 10 million keys have 12 MiB of filters, which leaves most of it to data.

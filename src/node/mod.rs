@@ -64,7 +64,8 @@ pub struct RunningNode {
     handle: NodeHandle,
     links: TaskTracker,
     links_end: CancellationToken,
-    turns: JoinHandle<()>,
+    /// `None` once it was waited for.
+    turns: Option<JoinHandle<()>>,
     turns_end: CancellationToken,
 }
 
@@ -125,7 +126,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
         effects: Vec::new(),
         remind_at: Instant::now() + REMIND_AFTER,
     };
-    let turns = tokio::spawn(turns.run(events_received, turns_end.clone()));
+    let turns = Some(tokio::spawn(turns.run(events_received, turns_end.clone())));
     Ok(RunningNode { handle, links, links_end, turns, turns_end })
 }
 
@@ -136,8 +137,8 @@ impl RunningNode {
         &self.handle
     }
 
-    /// Refuses new requests, and waits until those in flight have ended, [`DRAIN_TIME_MAX`] at most.
-    pub async fn drain(&self) {
+    /// Refuses new requests, and waits until those in flight have ended, [`DRAIN_TIME_MAX`] at most. Whether they have.
+    pub async fn drain(&self) -> bool {
         let drained = async {
             if self.handle.inner.events.send(Event::Drain).await.is_err() {
                 return;
@@ -146,9 +147,11 @@ impl RunningNode {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        if tokio::time::timeout(DRAIN_TIME_MAX, drained).await.is_err() {
+        let in_time = tokio::time::timeout(DRAIN_TIME_MAX, drained).await.is_ok();
+        if !in_time {
             warn!("requests are still in flight; ending without them (the outcome of writes among them is unknown)");
         }
+        in_time
     }
 
     /// Closes all links: peers see it gone. Its clients are still answered.
@@ -157,13 +160,20 @@ impl RunningNode {
         self.links.wait().await;
     }
 
-    /// Ends it. Drain it first.
-    pub async fn stop(self) {
+    /// Ends its links and its loop: whoever still waits for an answer gets none.
+    pub async fn end(&mut self) {
         self.unlink().await;
         self.turns_end.cancel();
-        if let Err(error) = self.turns.await {
+        if let Some(turns) = self.turns.take()
+            && let Err(error) = turns.await
+        {
             error!(%error, "the node's loop did not end well");
         }
+    }
+
+    /// Ends it, and writes out what its store has only in the log. Drain it first.
+    pub async fn stop(mut self) {
+        self.end().await;
         let store = Arc::clone(&self.handle.inner.store);
         match tokio::task::spawn_blocking(move || store.flush()).await {
             Ok(Ok(())) => {}
