@@ -407,6 +407,7 @@ async fn bad_message_is_refused_with_what_is_accepted() {
     assert_eq!(&held_now.value.bytes()[..], b"1", "nothing that was refused was done");
 }
 
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn rows(held: &str, foreign: &str, stamp: &api::ClockValue) -> Vec<Row> {
     let invalid = (Code::InvalidArgument, FailureReason::InvalidArgument);
     let not_replica = (Code::FailedPrecondition, FailureReason::NotReplica);
