@@ -312,11 +312,15 @@ fn errors(report: &Value) -> Vec<(String, u64)> {
     kinds.into_iter().flatten().map(|(kind, count)| (kind.clone(), count.as_u64().unwrap_or(u64::MAX))).collect()
 }
 
-/// What grpc-go answers once its own side has closed the connection. A node that closes it says otherwise.
+/// What grpc-go answers once its own side has closed the connection. A node that closes it is said to otherwise.
 fn is_cut_off_by_ghz(error: &str) -> bool {
-    ["the client connection is closing", "transport is closing", "code = Canceled"]
-        .iter()
-        .any(|part| error.contains(part))
+    const WORDS: [&str; 4] = [
+        "the client connection is closing",
+        "transport is closing",
+        "use of closed network connection",
+        "code = Canceled",
+    ];
+    WORDS.iter().any(|words| error.contains(words))
 }
 
 fn assert_no_errors(report: &Value, what: &str) {
