@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::config::{Config, LocalAddress};
 use crate::data_folder::{self, DataFolder, DataFolderError};
 use crate::gateway::{admin, grpc};
+use crate::limits::DRAIN_TIME_MAX;
 use crate::node::{self, NodeHandle, RunningNode};
 use crate::placement::Placement;
 use crate::storage::memory::MemoryStore;
@@ -148,20 +149,12 @@ impl Server {
             () = shutdown.cancelled() => None,
             ended = &mut self.gateway => Some(describe(ended)),
         };
-        if self.node.drain().await {
-            // The loop goes on: whoever still asks is told that nothing was done.
-            self.node.unlink().await;
-        } else {
-            // The loop ends: whoever still waits is told that the outcome is unknown, while there is time to tell it.
-            self.node.end().await;
-        }
+        self.node.drain().await;
+        self.node.unlink().await;
         self.closing.cancel();
-        if by_itself.is_none() {
-            // It closes by force, and soon, what clients keep open.
-            let ended = (&mut self.gateway).await;
-            if !matches!(ended, Ok(Ok(()))) {
-                warn!("serving did not end well: {}", describe(ended));
-            }
+        if by_itself.is_none() && tokio::time::timeout(DRAIN_TIME_MAX, &mut self.gateway).await.is_err() {
+            warn!("clients still hold streams open; ending without them");
+            self.gateway.abort();
         }
         if let Some(admin) = &self.admin {
             // A scraper's idle connection is no reason to wait.

@@ -269,7 +269,6 @@ async fn node_that_comes_back_with_an_older_copy_is_refused_until_the_latest_is_
 
 /// Each start raises the copy's epoch, in the end above the one that its peers have recorded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "does not hold yet: peers compare epochs alone"]
 async fn older_copy_is_refused_however_often_it_is_started() {
     refuse_older_copy(4).await;
 }
