@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -81,6 +82,16 @@ pub(crate) enum Miss {
     Unknown(String),
     /// The answer is one that no node may give.
     Defect(String),
+}
+
+impl fmt::Display for Miss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(why) => write!(f, "certainly not done: {why}"),
+            Self::Unknown(why) => write!(f, "no answer that counts: {why}"),
+            Self::Defect(why) => write!(f, "an answer that no node may give: {why}"),
+        }
+    }
 }
 
 impl Workload {

@@ -39,14 +39,14 @@ use run::Run;
 /// How long it runs where nobody says.
 const SECONDS_DEFAULT: u64 = 60;
 /// From here on it is a long run: pauses may be long, and clusters live longer.
-const LONG_RUN: Duration = Duration::from_secs(300);
+const LONG_RUN: Duration = Duration::from_mins(5);
 /// How many rounds one cluster goes through in a short run,
 const ROUNDS: usize = 3;
 /// and in a long one.
 const ROUNDS_OF_LONG_RUN: usize = 8;
 
 /// What must happen in every run in which each kind of fault came.
-const SOMETIMES: [&str; 11] = [
+const SOMETIMES: [&str; 13] = [
     "deletes acknowledged",
     "directions cut",
     "directions delayed",
@@ -54,6 +54,8 @@ const SOMETIMES: [&str; 11] = [
     "kills of all nodes at once",
     "pauses",
     "reads that failed",
+    "refusals of an empty folder",
+    "refusals of an older copy",
     "reads that returned",
     "writes acknowledged",
     "writes and deletes certainly not applied",

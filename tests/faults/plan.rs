@@ -11,8 +11,8 @@ use rand::seq::SliceRandom as _;
 
 use crate::proxy::{Flow, Wire};
 
-/// How many faults may overlap in one round.
-const FAULTS_OF_ROUND: usize = 4;
+/// How many faults overlap in one round.
+const FAULTS_OF_ROUND: std::ops::RangeInclusive<usize> = 3..=5;
 /// When the last of them begins.
 const BEGIN_MS_MAX: u64 = 2_500;
 /// How long the others last.
@@ -25,6 +25,9 @@ const LONG_PAUSE_MS: std::ops::Range<u64> = 5_000..30_000;
 const LONG_PAUSE_ONE_IN: u32 = 5;
 /// An hour of wall clock, forth or back.
 const HOUR_SECONDS: i64 = 3_600;
+
+/// The node whose folder is on a small file system of its own, where that is possible.
+pub(crate) const ON_SMALL_FILE_SYSTEM: usize = 0;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,14 +45,15 @@ pub(crate) enum Kind {
     Flap,
     Delay,
     Throttle,
-    FullDisk,
+    LimitedFiles,
+    FullFileSystem,
     LostFolder,
     OlderFolder,
     MovedClock,
 }
 
 impl Kind {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::KillOne,
         Self::KillMajority,
         Self::KillAll,
@@ -63,7 +67,8 @@ impl Kind {
         Self::Flap,
         Self::Delay,
         Self::Throttle,
-        Self::FullDisk,
+        Self::LimitedFiles,
+        Self::FullFileSystem,
         Self::LostFolder,
         Self::OlderFolder,
         Self::MovedClock,
@@ -87,7 +92,7 @@ impl Deck {
     /// What the next round is made of: some kinds that go together, or one that goes alone.
     pub(crate) fn deal(&mut self, random: &mut StdRng) -> Vec<Kind> {
         let mut hand = Vec::new();
-        let size = random.random_range(2..=FAULTS_OF_ROUND);
+        let size = random.random_range(FAULTS_OF_ROUND);
         while hand.len() < size {
             let Some(next) = self.left.pop() else {
                 self.dealt_out += u64::from(!hand.is_empty());
@@ -124,9 +129,9 @@ pub(crate) enum Action {
     Resume(Vec<usize>),
     /// The fault of this number has these wires; with none of them it has ended.
     Link(usize, Wires),
-    /// No file may grow, by more than so many bytes beyond the log of its store.
+    /// Its disk is full, but for so many bytes.
     Fill(usize, u64),
-    /// Files may grow again.
+    /// Its disk has space again.
     Free(usize),
     /// It comes back with an empty folder, then with its own.
     LoseFolder(usize),
@@ -171,7 +176,11 @@ impl Draw<'_> {
             Kind::KillAgainAndAgain => return self.kill_again_and_again(from),
             Kind::PauseOne => return self.pause(1, from),
             Kind::PauseMajority => return self.pause(majority, from),
-            Kind::FullDisk => return self.fill_disk(from, to),
+            Kind::LimitedFiles => {
+                let node = self.random.random_range(ON_SMALL_FILE_SYSTEM + 1..self.nodes);
+                return self.fill_disk(node, from, to);
+            }
+            Kind::FullFileSystem => return self.fill_disk(ON_SMALL_FILE_SYSTEM, from, to),
             Kind::MovedClock => return self.move_clock(from, to),
             Kind::LostFolder => {
                 let node = self.some(1)[0];
@@ -234,8 +243,7 @@ impl Draw<'_> {
         self.step(from + lasts, Action::Resume(nodes));
     }
 
-    fn fill_disk(&mut self, from: u64, to: u64) {
-        let node = self.some(1)[0];
+    fn fill_disk(&mut self, node: usize, from: u64, to: u64) {
         // Some bytes of room tear the record that comes last.
         let room = self.random.random_range(0..20_000);
         self.step(from, Action::Fill(node, room));

@@ -20,10 +20,10 @@ use crate::clients::{Account, Miss, Wish, Workload, ask, micros};
 use crate::cluster::process::{read, tail};
 use crate::cluster::{NodeFiles, TestNode, cluster_yml, copy_folder, node_yml, ports, write};
 use crate::counters::Counters;
-use crate::means::{Means, limit_files};
-use crate::plan::{Action, Kind, Step, Wires, steps};
+use crate::means::{Means, Mount, limit_files};
+use crate::plan::{Action, Kind, ON_SMALL_FILE_SYSTEM, Step, Wires, steps};
 use crate::proxy::{Network, Wire};
-use crate::support::checker::{Operation, Verdict, check, describe, shorten};
+use crate::support::checker::{Operation, STEPS_MAX, Verdict, check, describe, shorten};
 
 /// Once all faults have stopped, every operation must succeed again within this time. A link that was cut is noticed
 /// after 6 seconds, and opened again within 2.
@@ -35,9 +35,7 @@ const CALM_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a round goes on after the cluster has recovered.
 const CALM_TIME: Duration = Duration::from_millis(500);
 /// How long one round may take in all, pauses and recovery included.
-const ROUND_TIME_MAX: Duration = Duration::from_secs(180);
-/// The checker's steps for one history.
-const STEPS_MAX: u64 = 2_000_000;
+const ROUND_TIME_MAX: Duration = Duration::from_mins(3);
 /// Connections to each node: clients share them, so that one that hangs hangs some of them.
 const CONNECTIONS: usize = 4;
 /// How much of a log is shown.
@@ -58,6 +56,8 @@ pub(crate) struct Run {
     link_faults: BTreeMap<usize, Wires>,
     paused: BTreeSet<usize>,
     full: BTreeSet<usize>,
+    /// What [`ON_SMALL_FILE_SYSTEM`] is on, where that is possible.
+    mount: Option<Mount>,
     /// What was done, and when.
     events: Vec<String>,
     values: Arc<AtomicU64>,
@@ -76,6 +76,7 @@ impl Run {
     ) -> Result<Self, String> {
         let dir = TempDir::with_prefix("quorate-faults-").expect("a temporary folder can be made");
         let means = Means::find(dir.path());
+        let mount = if means.mounts { Mount::new(&disk(dir.path(), ON_SMALL_FILE_SYSTEM)) } else { None };
         let node_ports: Vec<u16> = std::iter::repeat_with(ports::free_port).take(count).collect();
         let network = Network::new(&node_ports).await;
         let node = |at| node(at, &node_ports, replica_count, &network, &means, dir.path());
@@ -95,6 +96,7 @@ impl Run {
             link_faults: BTreeMap::new(),
             paused: BTreeSet::new(),
             full: BTreeSet::new(),
+            mount,
             events: Vec::new(),
             values,
             rounds: 0,
@@ -143,14 +145,25 @@ impl Run {
             Ok(()) => self.read_all(&workload, &mut account).await,
             Err(_) => Ok(()),
         };
+        let explored = {
+            let operations: usize = account.histories.values().map(Vec::len).sum();
+            format!("{} histories of {operations} operations", account.histories.len())
+        };
         self.judge(&workload, account).await?;
         worked.and(read)?;
-        self.look_into_logs()
+        self.look_into_logs()?;
+        println!("{}: {explored}: {kinds:?}", workload.name);
+        Ok(())
     }
 
     /// Ends it; says where it is kept if that is wanted.
     pub(crate) fn end(self, keep: bool) -> Option<PathBuf> {
         drop(self.nodes);
+        if self.mount.is_some() && keep {
+            let disk = disk(self.dir.path(), ON_SMALL_FILE_SYSTEM);
+            copy_folder(&disk, &disk.with_file_name("disk-kept"));
+        }
+        drop(self.mount);
         keep.then(|| self.dir.keep())
     }
 
@@ -189,7 +202,7 @@ impl Run {
                 for at in &running {
                     self.nodes[*at].kill();
                     self.paused.remove(at);
-                    self.full.remove(at);
+                    self.make_room(*at);
                 }
                 self.counters.add("kills", running.len());
                 self.counters.add("kills of all nodes at once", usize::from(running.len() == self.nodes.len()));
@@ -228,11 +241,8 @@ impl Run {
                 self.set_wires();
             }
             Action::Fill(at, room) => {
-                if self.means.limits_files && self.nodes[*at].process.is_some() {
-                    let bytes = log_bytes(&self.nodes[*at].files.data_dir) + room;
-                    limit_files(self.nodes[*at].process_id(), Some(bytes));
-                    self.full.insert(*at);
-                    self.counters.add("full disks", 1);
+                if self.nodes[*at].process.is_some() && !self.full.contains(at) {
+                    self.fill(*at, *room);
                 }
             }
             Action::Free(_) | Action::LoseFolder(_) | Action::AgeFolder(_) => unreachable!("these take their time"),
@@ -247,14 +257,44 @@ impl Run {
         let says_so = health.is_ok_and(|health| health.detail.contains("its disk takes no writes"));
         self.counters.add("full disks that the node's health told of", usize::from(says_so));
         self.say(&format!("Free({at}), whose health told of its disk: {says_so}"));
-        if self.full.remove(&at) {
-            limit_files(self.nodes[at].process_id(), None);
+        self.make_room(at);
+    }
+
+    fn fill(&mut self, at: usize, room: u64) {
+        match self.mount_of(at) {
+            Some(mount) => {
+                mount.fill(room);
+                self.counters.add("full file systems", 1);
+            }
+            None if self.means.limits_files => {
+                let bytes = log_bytes(&self.nodes[at].files.data_dir) + room;
+                limit_files(self.nodes[at].process_id(), Some(bytes));
+                self.counters.add("full disks (files limited)", 1);
+            }
+            None => return,
         }
+        self.full.insert(at);
+    }
+
+    fn make_room(&mut self, at: usize) {
+        if !self.full.remove(&at) {
+            return;
+        }
+        match self.mount_of(at) {
+            Some(mount) => mount.free(),
+            // A process that was killed has left its limit behind.
+            None if self.nodes[at].process.is_none() => {}
+            None => limit_files(self.nodes[at].process_id(), None),
+        }
+    }
+
+    fn mount_of(&self, at: usize) -> Option<&Mount> {
+        self.mount.as_ref().filter(|_| at == ON_SMALL_FILE_SYSTEM)
     }
 
     /// The node comes back with nothing, as after a lost disk, and must be refused; then with what it had.
     async fn lose_folder(&mut self, at: usize) -> Result<(), String> {
-        let (folder, kept) = (self.nodes[at].files.data_dir.clone(), self.dir.path().join("kept"));
+        let (folder, kept) = (self.nodes[at].files.data_dir.clone(), disk(self.dir.path(), at).join("kept"));
         self.apply(&Action::Kill(vec![at]));
         rename(&folder, &kept);
         self.say(&format!("folder of {at} lost"));
@@ -269,7 +309,8 @@ impl Run {
     /// The node comes back with an older copy of its folder, and must be refused; then with the latest.
     async fn age_folder(&mut self, at: usize) -> Result<(), String> {
         let folder = self.nodes[at].files.data_dir.clone();
-        let (older, latest) = (self.dir.path().join("older"), self.dir.path().join("kept"));
+        let disk = disk(self.dir.path(), at);
+        let (older, latest) = (disk.join("older"), disk.join("kept"));
         self.apply(&Action::Kill(vec![at]));
         copy_folder(&folder, &older);
         self.apply(&Action::Start(vec![at], 0));
@@ -315,8 +356,8 @@ impl Run {
     /// Ends every fault.
     fn heal(&mut self) {
         self.apply(&Action::Resume(self.paused.iter().copied().collect()));
-        for at in std::mem::take(&mut self.full) {
-            limit_files(self.nodes[at].process_id(), None);
+        for at in self.full.clone() {
+            self.make_room(at);
         }
         self.link_faults.clear();
         self.set_wires();
@@ -359,7 +400,7 @@ impl Run {
         }
         let took = usize::try_from(began.elapsed().as_millis()).expect("it is short");
         self.counters.at_least("milliseconds of the longest recovery", took);
-        self.say(&format!("recovered in {took} ms"));
+        self.say(&format!("every operation succeeds after {took} ms"));
         tokio::time::sleep(CALM_TIME).await;
         self.try_all(workload).await.map_err(|missed| format!("an operation failed without a fault: {missed}"))
     }
@@ -372,7 +413,7 @@ impl Run {
                 [(Wish::Write(value), None), (Wish::Read, Some(value)), (Wish::Delete, None), (Wish::Read, None)]
             {
                 let answer = ask(node, &key, wish, CALM_DEADLINE).await;
-                let answer = answer.map_err(|miss| format!("{wish:?} through node {at}: {miss:?}"))?;
+                let answer = answer.map_err(|miss| format!("{wish:?} through node {at}: {miss}"))?;
                 if answer != expected {
                     return Err(format!("{wish:?} of {key} through node {at} returned {answer:?}, not {expected:?}"));
                 }
@@ -388,7 +429,7 @@ impl Run {
             for (at, node) in self.channels[1].iter().enumerate() {
                 let read = workload.operate(u32::MAX, number, Wish::Read, node, CALM_DEADLINE, account).await;
                 read.map_err(|miss| {
-                    format!("reading {} through node {at} after all faults: {miss:?}", workload.key(number))
+                    format!("reading {} through node {at} after all faults: {miss}", workload.key(number))
                 })?;
             }
         }
@@ -513,7 +554,7 @@ fn node(at: usize, node_ports: &[u16], replica_count: usize, network: &Network, 
     let files = NodeFiles {
         node_file: home.join("node.yml"),
         cluster_file: home.join("cluster.yml"),
-        data_dir: home.join("data"),
+        data_dir: disk(dir, at).join("data"),
     };
     let metrics_port = ports::free_port();
     write(&files.node_file, &node_yml(&ids[at], node_ports[at], metrics_port, &files.data_dir, false));
@@ -521,6 +562,11 @@ fn node(at: usize, node_ports: &[u16], replica_count: usize, network: &Network, 
     let mut node = TestNode::new(&ids[at], node_ports[at], metrics_port, files, &home);
     node.wrapper.clone_from(&means.wrapper);
     node
+}
+
+/// What holds the folder of a node, and copies of it.
+fn disk(dir: &Path, at: usize) -> PathBuf {
+    dir.join(format!("node-{at}/disk"))
 }
 
 fn rename(from: &Path, to: &Path) {

@@ -124,13 +124,12 @@ async fn listen(
 
 /// Joins `opened` to whoever listens on `target`.
 async fn connect(opened: TcpStream, target: u16, there: watch::Receiver<Wire>, mut back: watch::Receiver<Wire>) {
-    match TcpStream::connect(("127.0.0.1", target)).await {
-        Ok(reached) => join(opened, reached, there, back).await,
-        Err(_) => {
-            // The refusal comes the way that an answer would.
-            passes(&mut back).await;
-            reset(&opened);
-        }
+    if let Ok(reached) = TcpStream::connect(("127.0.0.1", target)).await {
+        join(opened, reached, there, back).await;
+    } else {
+        // The refusal comes the way that an answer would.
+        passes(&mut back).await;
+        reset(&opened);
     }
 }
 
