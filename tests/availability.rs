@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cluster::{Cluster, END_TIME_MAX, TestNode, percentiles_ms};
+use cluster::{Cluster, END_TIME_MAX, START_TIME_MAX, TestNode, percentiles_ms, poll};
 use nix::sys::signal::Signal;
 use quorate::Client;
 use quorate::api::cluster_client::ClusterClient;
-use quorate::api::{DeleteRequest, Entry, GetRequest, SetRequest, entry};
+use quorate::api::{DeleteRequest, Entry, GetRequest, Health, SetRequest, entry};
 use quorate::wire::failure::{Failure, FailureReason};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -224,15 +224,32 @@ async fn node_with_requests_that_cannot_end_ends_in_time() {
     cluster.nodes[2].kill();
     let mut client = cluster.nodes[0].cluster_client();
     let stuck = tokio::spawn(async move { set(&mut client, "k", Some(Duration::from_secs(30))).await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let took = cluster.nodes[0].terminate().await;
+    let node = &mut cluster.nodes[0];
+    poll("the write to be under way", START_TIME_MAX, async || match node.metric("quorate_requests_in_flight").await {
+        Ok(1.0) => Ok(()),
+        seen => Err(format!("{seen:?}")),
+    })
+    .await;
+
+    let began = Instant::now();
+    node.process().signal(Signal::SIGTERM);
+    node.wait_health("draining", |health| health.status() == Health::Draining).await;
+    let refused = set(&mut node.cluster_client(), "other", None).await.expect_err("it takes no new requests");
+    println!("a write to a node that was told to end: {:?}: {}", refused.code(), refused.message());
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    assert_eq!(Failure::from_status(&refused).map(|failure| failure.reason), Some(FailureReason::NotApplied));
+    let ended = node.process().end_within(END_TIME_MAX).await;
+    let took = began.elapsed();
+    assert!(took <= END_TIME_MAX && ended.is_some_and(|status| status.success()), "{ended:?} after {took:?}");
     let status = stuck.await.expect("it does not panic").expect_err("there was no majority");
     println!(
         "node with a stuck write, SIGTERM: exit code 0 after {took:.2?}; the write: {:?}: {}",
         status.code(),
         status.message()
     );
-    assert!(took <= END_TIME_MAX + Duration::from_millis(200), "{took:?}");
+    let failure =
+        Failure::from_status(&status).unwrap_or_else(|| panic!("it was not told what became of it: {status:?}"));
+    assert!(matches!(failure.reason, FailureReason::OutcomeUnknown | FailureReason::NotApplied), "{failure:?}");
 }
 
 async fn get(client: &mut ClusterClient<Channel>, key: &str, deadline: Option<Duration>) -> Result<(), Status> {

@@ -8,8 +8,9 @@
 #[path = "support/cluster.rs"]
 mod cluster;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cluster::{Cluster, TestNode, percentiles_ms, poll};
@@ -46,6 +47,8 @@ struct Known {
 struct Counts {
     acknowledged: AtomicU64,
     unknown: AtomicU64,
+    /// What was said of operations of unknown outcome, and how often.
+    why_unknown: Mutex<BTreeMap<String, u64>>,
     not_applied: AtomicU64,
     faults_over: AtomicBool,
 }
@@ -84,6 +87,7 @@ async fn kill_and_compare() {
         counts.not_applied.load(Ordering::Relaxed),
         known.len()
     );
+    println!("outcome unknown, by what was said: {:?}", counts.why_unknown.lock().unwrap());
     assert!(acknowledged >= ACKNOWLEDGED_MIN);
 
     cluster.wait_all_linked().await;
@@ -165,8 +169,9 @@ async fn write_until_over(owner: usize, client: Client, counts: Arc<Counts>) -> 
                 known.acknowledged = state;
                 counts.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
-            Err(ClientError::OutcomeUnknown { .. }) => {
+            Err(ClientError::OutcomeUnknown { node }) => {
                 known.perhaps.push(state);
+                *counts.why_unknown.lock().unwrap().entry(node.message).or_default() += 1;
                 counts.unknown.fetch_add(1, Ordering::Relaxed);
             }
             // Not applied is a promise: the state stays out of `perhaps`.

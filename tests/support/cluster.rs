@@ -20,6 +20,8 @@ use quorate::api::cluster_client::ClusterClient;
 use quorate::api::node_client::NodeClient;
 use quorate::api::{Health, HealthRequest, HealthResponse, PeerHealth, PeerState};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
@@ -215,20 +217,20 @@ impl TestNode {
     /// Starts it.
     pub fn start(&mut self) {
         assert!(self.process.as_mut().is_none_or(|process| process.ended().is_some()), "node {} runs", self.id);
-        let mut program = command();
-        program.arg("serve").args([&self.files.node_file, &self.files.cluster_file]).args(&self.arguments);
+        let mut plain = command();
+        plain.arg("serve").args([&self.files.node_file, &self.files.cluster_file]).args(&self.arguments);
         let mut started = match self.wrapper.split_first() {
-            None => program,
+            None => plain,
             Some((wrapper, arguments)) => {
-                let mut wrapped = Command::new(wrapper);
-                wrapped.args(arguments).arg(program.get_program()).args(program.get_args());
-                for (name, value) in program.get_envs() {
+                let mut outer = Command::new(wrapper);
+                outer.args(arguments).arg(plain.get_program()).args(plain.get_args());
+                for (name, value) in plain.get_envs() {
                     match value {
-                        Some(value) => wrapped.env(name, value),
-                        None => wrapped.env_remove(name),
+                        Some(value) => outer.env(name, value),
+                        None => outer.env_remove(name),
                     };
                 }
-                wrapped
+                outer
             }
         };
         // The examples' paths are relative to the repository.
@@ -245,7 +247,7 @@ impl TestNode {
 
     /// Its process's id.
     pub fn process_id(&self) -> u32 {
-        self.process.as_ref().map(Process::id).unwrap_or_else(|| panic!("node {} was not started", self.id))
+        self.process.as_ref().unwrap_or_else(|| panic!("node {} was not started", self.id)).id()
     }
 
     /// SIGKILL, and waits until it is gone.
@@ -324,6 +326,22 @@ impl TestNode {
         let channel = self.endpoint().timeout(HEALTH_TIME_MAX).connect().await;
         let channel = channel.map_err(|error| Status::unavailable(format!("{error:?}")))?;
         Ok(NodeClient::new(channel).health(HealthRequest {}).await?.into_inner())
+    }
+
+    /// What it counts under `name`, a metric without labels.
+    pub async fn metric(&self, name: &str) -> Result<f64, String> {
+        let ask = async {
+            let mut connection = TcpStream::connect(("127.0.0.1", self.metrics_port)).await?;
+            connection.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        let answer = tokio::time::timeout(HEALTH_TIME_MAX, ask).await;
+        let answer = answer.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.ok_or_else(|| format!("no {name} in {answer}"))?;
+        value.parse().map_err(|_| format!("{name} is {value:?}"))
     }
 
     /// Waits until its health is as `is_so` wants it.
