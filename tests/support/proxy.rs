@@ -33,7 +33,8 @@ pub enum Flow {
     Open,
     /// They arrive once the wire is open again, as retransmissions do.
     Held,
-    /// They are lost, and with them all that the connection still carries; it is reset once the wire is open again.
+    /// They are lost, and with them all that follows on the same connection, once the wire is open again too. Nobody is
+    /// told: the connection is reset only after the sender has given it up.
     Lost,
     /// Every connection that uses the wire is reset at once, and so is every new one.
     Reset,
@@ -163,7 +164,7 @@ async fn join(
     }
 }
 
-/// Bytes of the connection were lost, and the wire is open again.
+/// Bytes of the connection were lost.
 struct Broken;
 
 /// Bytes on their way.
@@ -202,12 +203,13 @@ async fn deliver(
     mut waiting: mpsc::Receiver<Chunk>,
     mut wire: watch::Receiver<Wire>,
 ) -> Result<(), Broken> {
+    let mut is_broken = false;
     while let Some(Chunk { due, bytes }) = waiting.recv().await {
         sleep_until(due).await;
         if passes(&mut wire).await == Passage::Lost {
-            // Nothing more is taken from the sender either: its buffers fill, and it learns no more than in a real cut.
-            drop(wire.wait_for(|wire| wire.flow == Flow::Open).await);
-            return Err(Broken);
+            while waiting.recv().await.is_some() {}
+            is_broken = true;
+            break;
         }
         if to.write_all(&bytes).await.is_err() {
             // The receiver is gone. That news travels on the other wire; here the rest falls on the floor.
@@ -219,7 +221,7 @@ async fn deliver(
             sleep(Duration::from_secs_f64(bytes.len() as f64 / f64::from(rate))).await;
         }
     }
-    if passes(&mut wire).await == Passage::Lost {
+    if is_broken || passes(&mut wire).await == Passage::Lost {
         drop(wire.wait_for(|wire| wire.flow == Flow::Open).await);
         return Err(Broken);
     }
