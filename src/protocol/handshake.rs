@@ -216,10 +216,12 @@ impl Handshake {
                 }
             }
         };
-        peer.refused_here = match verdict {
-            Verdict::Refuse(refusal) => Some(refusal),
-            Verdict::Record(_) | Verdict::Known => None,
-        };
+        match verdict {
+            // A late hello of an earlier run, or of another folder, says nothing about the run that is talked with.
+            Verdict::Refuse(_) if peer.is_talking() => {}
+            Verdict::Refuse(refusal) => peer.refused_here = Some(refusal),
+            Verdict::Record(_) | Verdict::Known => peer.refused_here = None,
+        }
         verdict
     }
 
@@ -251,6 +253,8 @@ impl Handshake {
             peer.welcomed_by = Some(life);
             peer.refused_there = None;
             if peer.is_talking() {
+                // Another run may have been refused while this one was being recorded.
+                peer.refused_here = None;
                 peer.hello_at = None;
                 peer.hellos_unanswered = 0;
             }
@@ -401,6 +405,19 @@ mod tests {
         assert_eq!(one.hellos(Time(9)).len(), 1, "the new run has yet to record this node");
         one.welcomed(Member(1), two.life);
         assert_eq!((one.talking_to(Member(1)), one.next_hello()), (Some(two.life), None));
+    }
+
+    #[test]
+    fn late_hello_of_an_earlier_run_does_not_harm_the_present_one() {
+        let (mut one, mut two) = (node(0, 10, 1), node(1, 20, 1));
+        let late = two.hello_to(Member(0));
+        two.life.epoch = 2;
+        meet(&mut one, &two);
+        assert_eq!(one.judge(Member(1), &late), Verdict::Refuse(HelloRefusal::Life));
+        one.welcomed(Member(1), two.life);
+        assert_eq!(one.view(Member(1)), PeerView::Talking, "refused while it was being met");
+        assert_eq!(one.judge(Member(1), &late), Verdict::Refuse(HelloRefusal::Life));
+        assert_eq!(one.view(Member(1)), PeerView::Talking, "refused while it was talked with");
     }
 
     #[test]

@@ -234,6 +234,12 @@ impl Node {
         &self.placement
     }
 
+    /// How many clock rounds are under way: none where no write is.
+    #[must_use]
+    pub fn clock_rounds_under_way(&self) -> usize {
+        self.clock_rounds.len()
+    }
+
     /// This run.
     #[must_use]
     pub fn life(&self) -> Life {
@@ -448,14 +454,17 @@ impl Node {
 
     fn draw_stamp(&mut self, id: OperationId, floor: Clock, effects: &mut Vec<Effect>) {
         let Some(Operation { kind: Kind::Write(write), .. }) = self.operations.get_mut(&id) else { return };
+        let rounds = write.clock_rounds().to_vec();
         match self.clock.issue(floor) {
             Ok(clock) => {
                 let writer = self.placement.parameters().id(self.me).clone();
                 write.drawn(Stamp { clock, writer });
+                self.leave_clock_rounds(id, &rounds);
                 self.ask_to_store(id, effects);
             }
             Err(EpochNeeded(epoch)) => {
                 write.awaits_epoch(floor);
+                self.leave_clock_rounds(id, &rounds);
                 self.awaiting_epoch.push(id);
                 if !self.journal.has_failed() {
                     self.journal.add_epoch(epoch);
@@ -485,7 +494,7 @@ impl Node {
         let Some(Operation { kind: Kind::Read(read), .. }) = self.operations.get(&id) else { return };
         let (slot, key, round) = (read.slot, read.key.clone(), read.round);
         let missing: Vec<Member> = read.tally.missing().collect();
-        let all_whole = read.is_fetching();
+        let all_whole = read.asks_for_all_of_it();
         let one_whole = if missing.contains(&self.me) {
             Some(self.me)
         } else {
@@ -519,11 +528,14 @@ impl Node {
     }
 
     fn ask_again(&mut self, id: OperationId, effects: &mut Vec<Effect>) {
-        let Some(operation) = self.operations.get(&id) else { return };
+        let Some(operation) = self.operations.get_mut(&id) else { return };
         effects.push(Effect::Note(Note::Resent));
-        match &operation.kind {
+        match &mut operation.kind {
             kind if kind.storing().is_some() => self.ask_to_store(id, effects),
-            Kind::Read(_) => self.ask_what_is_held(id, effects),
+            Kind::Read(read) => {
+                read.asks_again();
+                self.ask_what_is_held(id, effects);
+            }
             Kind::Write(write) if write.clock_rounds().is_empty() => {}
             Kind::Write(_) => self.awaiting_round.push(id),
         }
@@ -544,16 +556,21 @@ impl Node {
         let operation = self.operations.remove(&id)?;
         self.alarms.remove(&(operation.alarm, id));
         if let Kind::Write(write) = &operation.kind {
-            for round in write.clock_rounds() {
-                if let Some(writes) = self.clock_rounds.get_mut(round) {
-                    writes.retain(|write| *write != id);
-                    if writes.is_empty() {
-                        self.clock_rounds.remove(round);
-                    }
+            self.leave_clock_rounds(id, write.clock_rounds());
+        }
+        Some(operation)
+    }
+
+    /// A round that no write waits for any more is forgotten: its answers may never come.
+    fn leave_clock_rounds(&mut self, id: OperationId, rounds: &[OperationId]) {
+        for round in rounds {
+            if let Some(writes) = self.clock_rounds.get_mut(round) {
+                writes.retain(|write| *write != id);
+                if writes.is_empty() {
+                    self.clock_rounds.remove(round);
                 }
             }
         }
-        Some(operation)
     }
 
     fn fail(&mut self, id: OperationId, effects: &mut Vec<Effect>) {

@@ -35,8 +35,10 @@ pub struct Read {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Phase {
-    /// Asks what the replicas hold.
+    /// Asks what the replicas hold; of all but one of them for the mark alone.
     Ask,
+    /// Asks anew, and everyone for the whole record: those who could serve the content were not to be had.
+    AskWhole,
     /// Has settled on a mark and needs the content that goes with it, from one that holds it.
     Fetch,
     /// Stores what it settled on at a majority.
@@ -71,14 +73,23 @@ impl Read {
     pub fn writing_back(&self) -> Option<&Record> {
         match &self.phase {
             Phase::WriteBack { record } => Some(record),
-            Phase::Ask | Phase::Fetch => None,
+            Phase::Ask | Phase::AskWhole | Phase::Fetch => None,
         }
     }
 
-    /// Whether it needs a whole record from those that it asks again.
+    /// Whether it needs a whole record from those that it asks.
     #[must_use]
-    pub fn is_fetching(&self) -> bool {
-        self.phase == Phase::Fetch
+    pub fn asks_for_all_of_it(&self) -> bool {
+        matches!(self.phase, Phase::AskWhole | Phase::Fetch)
+    }
+
+    /// It is about to ask again, because too few answered in time. The few who were seen to hold the greatest record may
+    /// have died since: a read that insisted on their content would stall although a majority is well. What was seen of
+    /// them binds nobody, because nothing was answered yet.
+    pub fn asks_again(&mut self) {
+        if self.phase == Phase::Fetch {
+            self.start_over();
+        }
     }
 
     /// `member` holds this, in answer to the present round.
@@ -86,9 +97,11 @@ impl Read {
         if self.writing_back().is_some() || !self.tally.replicas().contains(&member) {
             return Step::Wait;
         }
-        self.seen.insert(member, held.mark());
+        // A repeated request may be answered twice, and the older answer arrive last.
+        let seen = self.seen.entry(member).or_default();
+        *seen = held.mark().max(seen.take());
         if let Held::Record(record) = held
-            && self.in_hand.as_ref().is_none_or(|in_hand| in_hand.stamp < record.stamp)
+            && self.in_hand.as_ref().is_none_or(|in_hand| in_hand.mark() < record.mark())
         {
             self.in_hand = Some(record);
         }
@@ -113,10 +126,13 @@ impl Read {
     fn advance(&mut self) -> Step {
         match (&self.phase, self.tally.standing()) {
             (Phase::WriteBack { record }, Standing::Reached) => Step::Done(Some(record.clone())),
-            (Phase::Ask, Standing::Reached) => self.settle(),
+            (Phase::Ask | Phase::AskWhole, Standing::Reached) => self.settle(),
             // One answer is enough here: what it holds is in hand, or a greater record is.
             (Phase::Fetch, _) if self.tally.has_counted_any() => self.settle(),
-            (Phase::Fetch, _) if self.tally.missing().next().is_none() => Step::Failed,
+            (Phase::Fetch, _) if self.tally.missing().next().is_none() => {
+                self.start_over();
+                Step::Fetch
+            }
             (Phase::Fetch, _) | (_, Standing::Pending) => Step::Wait,
             (_, Standing::Impossible) => Step::Failed,
         }
@@ -144,6 +160,12 @@ impl Read {
         Step::WriteBack
     }
 
+    fn start_over(&mut self) {
+        self.begin(Phase::AskWhole);
+        self.seen.clear();
+        self.in_hand = None;
+    }
+
     fn begin(&mut self, phase: Phase) {
         self.phase = phase;
         self.round += 1;
@@ -153,4 +175,70 @@ impl Read {
 
 fn holders(seen: &BTreeMap<Member, Option<Mark>>, is_it: impl Fn(&Mark) -> bool) -> Vec<Member> {
     seen.iter().filter(|(_, mark)| mark.as_ref().is_some_and(&is_it)).map(|(member, _)| *member).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Checksum, Clock, Content, NodeId, Stamp};
+
+    const REPLICAS: [Member; 3] = [Member(0), Member(1), Member(2)];
+
+    fn key() -> Key {
+        Key::new("k").unwrap()
+    }
+
+    fn record(counter: u64) -> Record {
+        let stamp = Stamp { clock: Clock { epoch: 1, counter }, writer: NodeId::new("1").unwrap() };
+        Record { stamp, content: Content::Tombstone, checksum: Checksum::of(&key(), &Content::Tombstone) }
+    }
+
+    fn whole(counter: u64) -> Held {
+        Held::Record(record(counter))
+    }
+
+    fn mark(counter: u64) -> Held {
+        Held::Mark(record(counter).mark())
+    }
+
+    /// Has seen record 1 whole, and of record 2 the mark alone, at member 1.
+    fn fetching() -> Read {
+        let mut read = Read::new(RequestId(1), Slot(0), &REPLICAS, key());
+        assert_eq!(read.held_by(Member(0), whole(1)), Step::Wait);
+        assert_eq!(read.held_by(Member(1), mark(2)), Step::Fetch);
+        assert_eq!(read.tally.missing().collect::<Vec<_>>(), [Member(1)], "nobody else was seen to hold it");
+        read
+    }
+
+    #[test]
+    fn content_is_fetched_from_who_holds_it_and_written_back() {
+        let mut read = fetching();
+        assert_eq!(read.held_by(Member(1), whole(2)), Step::WriteBack);
+        assert_eq!(read.stored_by(Member(2)), Step::Done(Some(record(2))));
+    }
+
+    #[test]
+    fn read_goes_on_without_the_one_that_held_the_greatest_record() {
+        for silent in [true, false] {
+            let mut read = fetching();
+            if silent {
+                read.asks_again();
+            } else {
+                assert_eq!(read.refused_by(Member(1)), Step::Fetch, "all are asked instead");
+            }
+            assert!(read.asks_for_all_of_it());
+            assert_eq!(read.tally.missing().count(), 3);
+            assert_eq!(read.held_by(Member(0), whole(1)), Step::Wait);
+            assert_eq!(read.held_by(Member(2), whole(1)), Step::Done(Some(record(1))));
+        }
+    }
+
+    #[test]
+    fn older_answer_that_arrives_last_takes_nothing_back() {
+        let mut read = Read::new(RequestId(1), Slot(0), &REPLICAS, key());
+        assert_eq!(read.held_by(Member(1), whole(2)), Step::Wait);
+        assert_eq!(read.held_by(Member(1), mark(1)), Step::Wait);
+        assert_eq!(read.held_by(Member(0), mark(1)), Step::WriteBack);
+        assert_eq!(read.writing_back(), Some(&record(2)));
+    }
 }

@@ -65,6 +65,12 @@ impl Links {
         self.told_at[pair]
     }
 
+    /// `host` died, and with it what its transport was told.
+    pub fn forget(&mut self, host: Member) {
+        let first = host.index() * self.nodes;
+        self.linked[first..first + self.nodes].fill(false);
+    }
+
     pub fn break_now(&mut self, from: Member, to: Member, now: u64) {
         let pair = self.pair(from, to);
         self.broke_at[pair] = now;

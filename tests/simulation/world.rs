@@ -345,6 +345,8 @@ impl World {
         machine.paused_until = 0;
         machine.dies_after = None;
         machine.disk.broken = false;
+        self.links.forget(host);
+        let machine = &mut self.hosts[host.index()];
         let taken = std::mem::take(&mut machine.taken);
         let in_flight = machine.disk.in_flight.take();
         let hidden = machine.disk.hidden.take();
@@ -818,6 +820,13 @@ impl World {
                 .node
                 .as_ref()
                 .map_or_else(|| Some("dead".to_owned()), |node| node.unready().map(|unready| format!("{unready:?}")));
+            if let Some(node) = &machine.node
+                && node.operations_under_way() + node.clock_rounds_under_way() > 0
+            {
+                let (operations, rounds) = (node.operations_under_way(), node.clock_rounds_under_way());
+                self.is_wrong(format!("{host:?} holds {operations} operations and {rounds} clock rounds, asked by nobody"));
+                return;
+            }
             match (machine.is_forgetful, unready) {
                 (false, Some(unready)) => {
                     self.is_wrong(format!("{host:?} does not recover once all faults have stopped: {unready}"));

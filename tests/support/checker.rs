@@ -277,7 +277,15 @@ impl<'a> Search<'a> {
         if let Some(read) = may_stand.iter().find(|i| self.steps[**i].does == Does::See(self.value)) {
             return vec![*read];
         }
-        may_stand.retain(|i| matches!(self.steps[*i].does, Does::Set(_)));
+        let sees_nothing = may_stand.iter().any(|i| self.steps[*i].does == Does::See(None));
+        // Deletes that may also never take effect are of use only directly before a read of nothing, and the earliest
+        // of them serves as well as any other.
+        let mut open_deletes = usize::from(sees_nothing);
+        may_stand.retain(|i| match self.steps[*i] {
+            Step { does: Does::See(_), .. } => false,
+            Step { to: NEVER, .. } => std::mem::take(&mut open_deletes) > 0,
+            Step { .. } => true,
+        });
         may_stand.sort_by_key(|i| std::cmp::Reverse(self.steps[*i].to));
         may_stand
     }
