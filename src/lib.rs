@@ -23,6 +23,8 @@ pub mod protocol;
 #[cfg(feature = "server")]
 pub mod quorum;
 #[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
 pub mod storage;
 #[cfg(feature = "server")]
 pub mod transport;

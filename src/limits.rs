@@ -137,3 +137,7 @@ pub const DEV_NODES_MAX: usize = 100;
 
 /// How far above its port a node of a throw-away cluster serves metrics: 8001 and 9001, as in the examples.
 pub const DEV_METRICS_PORT_DISTANCE: u16 = 1_000;
+
+/// How many of its latest runs a node names when it introduces itself: 16 bytes each, a megabyte in all. A peer that was
+/// away for more of them does not recognise the folder; that takes a node that restarts every second for 18 hours.
+pub const LIVES_NAMED_MAX: usize = 1 << 16;

@@ -177,15 +177,14 @@ fn describe(ended: Result<Result<(), tonic::transport::Error>, tokio::task::Join
 
 async fn listen(key: &'static str, address: &LocalAddress) -> Result<TcpListener, ServerError> {
     let candidates = address.bind_candidates();
-    TcpListener::bind(candidates.as_slice())
-        .await
-        .map_err(|error| ServerError::Listen { key, address: address.clone(), error })
+    TcpListener::bind(candidates.as_slice()).await.map_err(|error| ServerError::Listen {
+        key,
+        address: *address,
+        error,
+    })
 }
 
-async fn open_store(
-    config: &Config,
-    storage: Storage,
-) -> Result<(Option<DataFolder>, Arc<dyn Store>), ServerError> {
+async fn open_store(config: &Config, storage: Storage) -> Result<(Option<DataFolder>, Arc<dyn Store>), ServerError> {
     if storage == Storage::Memory {
         warn!("records are kept in memory alone: when this node ends, it has lost its disk");
         return Ok((None, Arc::new(MemoryStore::new(Identity(rand::random())))));

@@ -241,8 +241,8 @@ impl Link {
                         return;
                     }
                 }
-                // Once for each time that it goes away: it is tried several times a second.
-                Err(error) if !said_unreachable => {
+                // Once for each time that it goes away, and not while the nodes of a cluster start one after the other.
+                Err(error) if !said_unreachable && wait >= RECONNECT_AFTER_MAX => {
                     said_unreachable = true;
                     warn!(peer = %self.id, address = %self.address, %error, "cannot reach peer; trying on");
                 }

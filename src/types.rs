@@ -389,6 +389,9 @@ pub struct Meta {
     pub identity: Identity,
     /// The greatest epoch that was made durable; 0 in a fresh folder.
     pub epoch: u64,
+    /// The runs begun on this folder, ascending: what shows to a peer that this is the folder it has met before, and no
+    /// older copy of it.
+    pub lives: Vec<Life>,
     /// Whether every other member has recorded this identity: a cluster forms once.
     pub formed: bool,
     /// The peers met so far.
@@ -399,7 +402,7 @@ impl Meta {
     /// What a fresh folder of this name knows: nothing.
     #[must_use]
     pub fn fresh(identity: Identity) -> Self {
-        Self { identity, epoch: 0, formed: false, peers: std::collections::BTreeMap::new() }
+        Self { identity, epoch: 0, lives: Vec::new(), formed: false, peers: std::collections::BTreeMap::new() }
     }
 }
 
@@ -408,6 +411,8 @@ impl Meta {
 pub struct Batch {
     /// The node's epoch, where it rises.
     pub epoch: Option<u64>,
+    /// The run that begins.
+    pub life: Option<Life>,
     /// Peers met, or met anew.
     pub peers: std::collections::BTreeMap<NodeId, Acquaintance>,
     /// Every other member has recorded this node.
@@ -427,7 +432,7 @@ impl Batch {
     /// peer on the strength of either must not be forgotten even where records may be.
     #[must_use]
     pub fn bears_promises(&self) -> bool {
-        self.epoch.is_some() || self.formed || !self.peers.is_empty()
+        self.epoch.is_some() || self.life.is_some() || self.formed || !self.peers.is_empty()
     }
 }
 

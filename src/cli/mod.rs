@@ -202,7 +202,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
     match command {
         Command::Serve(serve) => serve.run().await,
-        Command::Dev(dev) => dev.run().await,
+        Command::Dev(dev) => dev.run(&global).await,
         Command::Get(get) => get.run(&global).await,
         Command::Set(set) => set.run(&global).await,
         Command::Delete(delete) => delete.run(&global).await,

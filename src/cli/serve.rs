@@ -3,9 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
-use super::logging::{LogFormat, LogLevel};
+use super::config_check::read;
+use super::logging::{self, LogFormat, LogLevel};
 use super::{CliError, Exit};
+use crate::config::{Config, File};
+use crate::server::{Server, ServerError, Storage};
 
 /// Run one node, in the foreground
 ///
@@ -43,8 +48,69 @@ pub(super) enum StorageKind {
     Memory,
 }
 
+impl From<StorageKind> for Storage {
+    fn from(kind: StorageKind) -> Self {
+        match kind {
+            StorageKind::Rocks => Self::Rocks,
+            StorageKind::Memory => Self::Memory,
+        }
+    }
+}
+
 impl Serve {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
-        Err(CliError::not_done(format!("serve is not linked yet: {self:?}")))
+        logging::init(self.log_format, self.log_level).map_err(|error| CliError::not_done(error.to_string()))?;
+        let (node, cluster) = (read(&self.node_file)?, read(&self.cluster_file)?);
+        let node = File { name: &self.node_file, text: &node };
+        let cluster = File { name: &self.cluster_file, text: &cluster };
+        let config = Config::parse(node, cluster, std::env::vars_os())
+            .map_err(|error| CliError::bad_input(error.to_string()))?;
+        end_process_on_panic();
+        let shutdown = shutdown_on_signal()?;
+        Server::start(&config, self.storage.into()).await?.run(shutdown).await?;
+        Ok(Exit::Done)
     }
+}
+
+impl From<ServerError> for CliError {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::Folder(_) => Self::bad_input(error.to_string()),
+            ServerError::Listen { .. } | ServerError::Store { .. } | ServerError::Ended(_) => {
+                Self::not_done(error.to_string())
+            }
+        }
+    }
+}
+
+/// A node whose state may be half changed must not go on: its peers go on without it, and its next start finds what is
+/// durable.
+pub(super) fn end_process_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+/// Cancelled by SIGTERM or Ctrl-C. A second one ends the process at once.
+pub(super) fn shutdown_on_signal() -> Result<CancellationToken, CliError> {
+    let listen = |kind| signal(kind).map_err(|error| CliError::not_done(format!("cannot listen for signals: {error}")));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let shutdown = CancellationToken::new();
+    let asked = shutdown.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if asked.is_cancelled() {
+                // What is durable is durable; the next start finds it.
+                std::process::exit(Exit::NotDone as i32);
+            }
+            asked.cancel();
+        }
+    });
+    Ok(shutdown)
 }

@@ -508,7 +508,8 @@ fn judge_read(node: &Node, status: &Status) -> Verdict {
 
 fn judge_write(node: &Node, failure: &SendFailure) -> Verdict {
     let said = NodeFailure::from_status(&node.address, &failure.status);
-    if failure.unsent || said.failure.as_ref().is_some_and(|said| said.reason == FailureReason::NotApplied) {
+    let untouched = |said: &Failure| matches!(said.reason, FailureReason::NotApplied | FailureReason::NotReady);
+    if failure.unsent || said.failure.as_deref().is_some_and(untouched) {
         return Verdict::Elsewhere(said);
     }
     if is_refusal(&failure.status) {
@@ -522,6 +523,7 @@ fn judge_write(node: &Node, failure: &SendFailure) -> Verdict {
 fn is_refusal(status: &Status) -> bool {
     use FailureReason::{ClockRaiseTooFar, InvalidArgument, NotReplica, OperatorWritesOff, StampNotGreater};
     match Failure::from_status(status) {
+        // Named one by one: a reason that is added later is not taken for a refusal unseen.
         Some(failure) => matches!(
             failure.reason,
             InvalidArgument | NotReplica | StampNotGreater | OperatorWritesOff | ClockRaiseTooFar

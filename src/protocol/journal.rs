@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use crate::types::{Acquaintance, Batch, Key, Mark, NodeId, Record, Slot};
+use crate::types::{Acquaintance, Batch, Key, Life, Mark, NodeId, Record, Slot};
 
 /// Gathers batches; `O` is what may be owed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -81,6 +81,12 @@ impl<O> Journal<O> {
     pub fn add_epoch(&mut self, epoch: u64) {
         self.check();
         self.gathering.epoch = self.gathering.epoch.max(Some(epoch));
+    }
+
+    /// Adds the run that begins, and its epoch.
+    pub fn add_life(&mut self, life: Life) {
+        self.add_epoch(life.epoch);
+        self.gathering.life = Some(life);
     }
 
     /// Adds what is known of a peer.

@@ -13,7 +13,7 @@ use crate::placement::Placement;
 use crate::quorum::{Standing, Tally};
 use crate::types::{Acquaintance, Clock, Held, Identity, Key, Life, Member, Meta, NodeId, Record, Slot, Stamp, Want};
 
-use super::handshake::{Handshake, PeerView, Verdict};
+use super::handshake::{Handshake, Known, PeerView, Verdict};
 use super::journal::{Journal, Settled, Waits};
 use super::message::{Answer, Hello, Message, OperationId, Refusal, Request};
 use super::read::{self, Read};
@@ -123,11 +123,12 @@ impl Node {
         let life = Life { epoch: meta.epoch.checked_add(1).expect("epochs do not run out"), nonce };
         let parameters = placement.parameters().clone();
         let mut journal = Journal::default();
-        journal.add_epoch(life.epoch);
+        journal.add_life(life);
+        let known = Known { lives: &meta.lives, formed: meta.formed, peers: &meta.peers };
         Self {
             me,
             identity: meta.identity,
-            handshake: Handshake::new(me, parameters, meta.identity, life, meta.formed, &meta.peers),
+            handshake: Handshake::new(me, parameters, meta.identity, life, &known),
             placement,
             started: false,
             draining: false,
@@ -234,10 +235,10 @@ impl Node {
         &self.placement
     }
 
-    /// How many clock rounds are under way: none where no write is.
+    /// Whether no operation is under way, nor anything that one left behind.
     #[must_use]
-    pub fn clock_rounds_under_way(&self) -> usize {
-        self.clock_rounds.len()
+    pub fn is_idle(&self) -> bool {
+        self.operations.is_empty() && self.clock_rounds.is_empty()
     }
 
     /// This run.
@@ -835,7 +836,7 @@ impl Node {
             Some(Settled::Failed(due)) => {
                 self.replica.batch_failed();
                 self.handshake.recording_failed();
-                for due in due {
+                for due in &due {
                     self.refuse_to_pay(due, effects);
                 }
             }
@@ -856,15 +857,15 @@ impl Node {
         }
     }
 
-    fn refuse_to_pay(&mut self, due: Due, effects: &mut Vec<Effect>) {
+    fn refuse_to_pay(&mut self, due: &Due, effects: &mut Vec<Effect>) {
         match due {
             Due::Replica(Owed { target, .. }) => {
-                self.answers.push((target, Outcome::Refused(Refusal::StoreFailed)));
+                self.answers.push((*target, Outcome::Refused(Refusal::StoreFailed)));
             }
             // The peer introduces itself again.
             Due::Recorded { .. } => {}
             Due::ClockRaised { request, .. } => {
-                effects.push(Effect::Reply { id: request, reply: Reply::Failed(Failure::StoreFailed) });
+                effects.push(Effect::Reply { id: *request, reply: Reply::Failed(Failure::StoreFailed) });
             }
         }
     }
@@ -889,10 +890,12 @@ impl Node {
 
     fn store_reopened(&mut self, meta: &Meta, effects: &mut Vec<Effect>) {
         self.journal.reopened();
-        // What failed may have become durable after all; for the clock that is as good as if it had not failed.
+        // What failed may have become durable after all, which is as good as if it had not failed. A peer that is
+        // recorded must not be recorded again in an earlier run, and who has formed need not meet everyone again.
         self.clock.epoch_is_durable(meta.epoch);
+        self.handshake.store_reopened(meta.formed, &meta.peers);
         if !self.started {
-            self.journal.add_epoch(self.life().epoch);
+            self.journal.add_life(self.life());
         }
         self.epoch_is_durable(effects);
         self.form_if_met();

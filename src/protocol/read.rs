@@ -146,7 +146,9 @@ impl Read {
             self.begin(Phase::Fetch);
             // Those who were not seen to hold it cannot serve it.
             let others: Vec<Member> = self.tally.replicas().iter().filter(|m| !agreeing.contains(m)).copied().collect();
-            others.into_iter().for_each(|other| self.tally.refuse(other));
+            for other in others {
+                self.tally.refuse(other);
+            }
             return Step::Fetch;
         };
         if agreeing.len() >= self.tally.needed() {

@@ -65,6 +65,11 @@ impl Store for MemoryStore {
         if let Some(epoch) = batch.epoch {
             state.meta.epoch = epoch;
         }
+        if let Some(life) = batch.life
+            && state.meta.lives.last() != Some(&life)
+        {
+            state.meta.lives.push(life);
+        }
         state.meta.formed |= batch.formed;
         for (id, known) in &batch.peers {
             state.meta.peers.insert(id.clone(), *known);

@@ -227,7 +227,11 @@ impl Store for RocksStore {
         if batch.is_empty() {
             return Ok(());
         }
-        let promises = [batch.epoch.map(MetaEntry::Epoch), batch.formed.then_some(MetaEntry::Formed)];
+        let promises = [
+            batch.epoch.map(MetaEntry::Epoch),
+            batch.life.map(MetaEntry::Life),
+            batch.formed.then_some(MetaEntry::Formed),
+        ];
         let peers = batch.peers.iter().map(|(id, known)| MetaEntry::Peer(id.clone(), *known));
         let mut writes = WriteBatch::default();
         for entry in promises.into_iter().flatten().chain(peers) {
@@ -528,6 +532,7 @@ fn read_meta(database: &DB) -> Result<Meta, StoreError> {
     for entry in entries {
         match entry {
             MetaEntry::Epoch(epoch) => meta.epoch = epoch,
+            MetaEntry::Life(life) => meta.lives.push(life),
             MetaEntry::Formed => meta.formed = true,
             MetaEntry::Peer(id, known) => {
                 meta.peers.insert(id, known);

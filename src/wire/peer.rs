@@ -42,7 +42,7 @@ fn missing(field: &'static str) -> PeerWireError {
     PeerWireError::Missing { field }
 }
 
-fn invalid(field: &'static str, problem: impl ToString) -> PeerWireError {
+fn invalid(field: &'static str, problem: &dyn ToString) -> PeerWireError {
     PeerWireError::Invalid { field, problem: problem.to_string() }
 }
 
@@ -130,7 +130,7 @@ impl TryFrom<api::PeerMessage> for Message {
             }
             Body::Store(store) => {
                 let key = key("store.key", store.key)?;
-                let stamp = stamp(store.stamp.ok_or(missing("store.stamp"))?)?;
+                let stamp = stamp(&store.stamp.ok_or(missing("store.stamp"))?)?;
                 let record = record(&key, stamp, store.checksum, store.content.ok_or(missing("store.content"))?)?;
                 request(Request::Store { key, record })
             }
@@ -149,13 +149,14 @@ impl TryFrom<api::PeerMessage> for Message {
 
 impl From<Hello> for api::PeerHello {
     fn from(hello: Hello) -> Self {
-        let Hello { protocol, parameters, node_id, to_node_id, identity, life } = hello;
+        let Hello { protocol, parameters, node_id, to_node_id, identity, life, earlier_lives } = hello;
         Self {
             protocol,
             node_id: node_id.to_string(),
             to_node_id: to_node_id.to_string(),
             identity: Bytes::copy_from_slice(&identity.0.to_be_bytes()),
             life: Some(life.into()),
+            earlier_lives: earlier_lives.iter().map(|life| (*life).into()).collect(),
             seed: parameters.seed,
             replica_count: u32::try_from(parameters.replica_count).expect("REPLICA_COUNT_MAX keeps it within a u32"),
             node_ids: parameters.node_ids.iter().map(ToString::to_string).collect(),
@@ -168,7 +169,7 @@ impl TryFrom<api::PeerHello> for Hello {
 
     fn try_from(hello: api::PeerHello) -> Result<Self, PeerWireError> {
         let identity: [u8; 16] =
-            hello.identity.as_ref().try_into().map_err(|_| invalid("hello.identity", "16 bytes are expected"))?;
+            hello.identity.as_ref().try_into().map_err(|_| invalid("hello.identity", &"16 bytes are expected"))?;
         let node_ids: Result<_, _> = hello.node_ids.iter().map(|id| node_id("hello.node_ids", id)).collect();
         Ok(Self {
             protocol: hello.protocol,
@@ -181,6 +182,7 @@ impl TryFrom<api::PeerHello> for Hello {
             to_node_id: node_id("hello.to_node_id", &hello.to_node_id)?,
             identity: Identity(u128::from_be_bytes(identity)),
             life: hello.life.ok_or(missing("hello.life"))?.into(),
+            earlier_lives: hello.earlier_lives.into_iter().map(Into::into).collect(),
         })
     }
 }
@@ -205,8 +207,8 @@ fn decode_held(held: api::PeerHeld) -> Result<(Key, Held), PeerWireError> {
     let decoded = match (held.stamp, held.content) {
         (None, None) => Held::Nothing,
         (None, Some(_)) => return Err(missing("held.stamp")),
-        (Some(value), None) => Held::Mark(Mark { stamp: stamp(value)?, checksum: Checksum(held.checksum) }),
-        (Some(value), Some(content)) => Held::Record(record(&key, stamp(value)?, held.checksum, content)?),
+        (Some(value), None) => Held::Mark(Mark { stamp: stamp(&value)?, checksum: Checksum(held.checksum) }),
+        (Some(value), Some(content)) => Held::Record(record(&key, stamp(&value)?, held.checksum, content)?),
     };
     Ok((key, decoded))
 }
@@ -239,14 +241,14 @@ impl From<Content> for api::PeerContent {
 }
 
 fn key(field: &'static str, bytes: Bytes) -> Result<Key, PeerWireError> {
-    Key::new(bytes).map_err(|error| invalid(field, error))
+    Key::new(bytes).map_err(|error| invalid(field, &error))
 }
 
 fn node_id(field: &'static str, id: &str) -> Result<NodeId, PeerWireError> {
-    NodeId::new(id).map_err(|error| invalid(field, error))
+    NodeId::new(id).map_err(|error| invalid(field, &error))
 }
 
-fn stamp(value: api::ClockValue) -> Result<Stamp, PeerWireError> {
+fn stamp(value: &api::ClockValue) -> Result<Stamp, PeerWireError> {
     let clock = Clock { epoch: value.epoch, counter: value.clock };
     Ok(Stamp { clock, writer: node_id("stamp.node", &value.node)? })
 }
@@ -325,12 +327,23 @@ mod tests {
     }
 
     fn any_hello() -> impl Strategy<Value = Hello> {
-        (any::<u32>(), any::<u32>(), any::<u128>(), any_life()).prop_map(|(protocol, seed, identity, life)| {
-            let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
-            let (node_id, to_node_id) = (node_ids[0].clone(), node_ids[1].clone());
-            let parameters = ClusterParameters { seed, replica_count: 3, node_ids };
-            Hello { protocol, parameters, node_id, to_node_id, identity: Identity(identity), life }
-        })
+        let earlier_lives = proptest::collection::vec(any_life(), 0..3);
+        (any::<u32>(), any::<u32>(), any::<u128>(), any_life(), earlier_lives).prop_map(
+            |(protocol, seed, identity, life, earlier_lives)| {
+                let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
+                let (node_id, to_node_id) = (node_ids[0].clone(), node_ids[1].clone());
+                let parameters = ClusterParameters { seed, replica_count: 3, node_ids };
+                Hello {
+                    protocol,
+                    parameters,
+                    node_id,
+                    to_node_id,
+                    identity: Identity(identity),
+                    life,
+                    earlier_lives: earlier_lives.into(),
+                }
+            },
+        )
     }
 
     fn any_message() -> impl Strategy<Value = Message> {

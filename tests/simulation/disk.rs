@@ -59,6 +59,7 @@ impl Disk {
         if let Some(epoch) = batch.epoch {
             meta.epoch = meta.epoch.max(epoch);
         }
+        meta.lives.extend(batch.life.filter(|life| meta.lives.last() != Some(life)));
         for (peer, acquaintance) in &batch.peers {
             if let Some(known) = meta.peers.insert(peer.clone(), *acquaintance)
                 && (known.identity != acquaintance.identity || known.life.epoch > acquaintance.life.epoch)

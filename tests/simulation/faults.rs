@@ -57,9 +57,7 @@ impl World {
                 let (one, other) = (mixed[0], mixed[1]);
                 for (from, to) in [(one, other), (other, one)] {
                     self.links.break_now(from, to, self.now);
-                    if self.links.passes(from, to) {
-                        self.relink(from, to);
-                    }
+                    self.relink_if(from, to, true);
                 }
             }
             Fault::Loss => self.links.loss_until = self.now + lasts,
@@ -109,7 +107,11 @@ impl World {
     /// An older copy is recognised by those who met a later life of it; nobody can recognise what nobody met, and that
     /// is not promised.
     fn restore_copy(&mut self, host: Member) -> bool {
-        let Some(copy) = self.hosts[host.index()].disk.copy.clone() else { return self.die(host) };
+        let Some(copy) = self.hosts[host.index()].disk.copy.clone() else {
+            // Without one there is something to wait for: a death, during which it may be taken.
+            self.die(host);
+            return false;
+        };
         let parameters = self.placement().parameters();
         let next_epoch = copy.meta.epoch + 1;
         let all_others_know = parameters
@@ -158,9 +160,8 @@ impl World {
         for (from, to) in pairs.iter().copied() {
             self.links.heal(from, to);
             let noticed = !self.random.permille(self.plan.unnoticed_permille);
-            if self.links.passes(from, to) && (noticed || !self.links.is_linked(from, to)) {
-                self.relink(from, to);
-            }
+            self.relink_if(from, to, noticed);
+            self.relink_if(to, from, noticed);
         }
         if again > 0 {
             let wait = self.within((5_000, 150_000));

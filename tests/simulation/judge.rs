@@ -62,11 +62,11 @@ pub fn run_seed(seed: u64) -> (Counters, Option<Finding>) {
     }
 }
 
-/// Every event of a seed's run.
-pub fn trace_of(seed: u64) -> Vec<String> {
+/// Every event of a seed's run, as far as it gets.
+pub fn trace_of(seed: u64) -> Trace {
     let mut world = world(seed, Trace::full());
-    world.run();
-    world.trace.lines
+    let _ = catch_unwind(AssertUnwindSafe(|| world.run()));
+    world.trace
 }
 
 fn world(seed: u64, trace: Trace) -> World {

@@ -17,6 +17,7 @@ mod judge;
 mod links;
 mod plan;
 mod random;
+mod report;
 mod trace;
 mod watch;
 mod world;
@@ -66,7 +67,7 @@ fn every_history_is_linearizable_under_faults() {
 #[test]
 fn same_seed_gives_the_same_run() {
     for seed in 1_000..1_012 {
-        let (one, other) = (judge::trace_of(seed), judge::trace_of(seed));
+        let (one, other) = (judge::trace_of(seed).lines, judge::trace_of(seed).lines);
         assert!(one.len() > 1_000, "seed {seed} explores something: {} events", one.len());
         let differs = one.iter().zip(&other).position(|(a, b)| a != b);
         assert_eq!(differs.map(|i| (&one[i], &other[i])), None, "seed {seed}");
@@ -97,6 +98,7 @@ impl Total {
         self.counters.merge(&counters);
         if let Some(finding) = finding {
             println!("{finding}");
+            report::write(seed);
             self.findings.push(finding);
         }
     }

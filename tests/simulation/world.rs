@@ -325,11 +325,9 @@ impl World {
             self.counters.count("a restarted node was not noticed");
         }
         for peer in self.members() {
-            if peer != host && self.hosts[peer.index()].node.is_some() && self.links.passes(host, peer) {
-                self.relink(host, peer);
-                if noticed || !self.links.is_linked(peer, host) {
-                    self.relink(peer, host);
-                }
+            if peer != host {
+                self.relink_if(host, peer, true);
+                self.relink_if(peer, host, noticed);
             }
         }
     }
@@ -665,8 +663,16 @@ impl World {
         self.input(to, run, Input::Peer { from, from_life, to_life, message });
     }
 
+    /// Links what lives and can hear each other, and breaks it before where it `broke`.
+    pub fn relink_if(&mut self, host: Member, peer: Member, broke: bool) {
+        let lives = |host: Member| self.hosts[host.index()].node.is_some();
+        if lives(host) && lives(peer) && self.links.passes(host, peer) && (broke || !self.links.is_linked(host, peer)) {
+            self.relink(host, peer);
+        }
+    }
+
     /// The transport of `host` is told that its link to `peer` broke, and that it is back.
-    pub fn relink(&mut self, host: Member, peer: Member) {
+    fn relink(&mut self, host: Member, peer: Member) {
         let wait = self.within((0, 2_000));
         if self.links.is_linked(host, peer) {
             self.tell(host, peer, false, wait);
@@ -779,9 +785,12 @@ impl World {
                 self.counters.count("operations with a minority dead");
             }
         }
+        let failed = result.is_err();
         self.clients.end(index, &result, self.now);
         let client = self.clients.operations[index].operation.client as usize;
-        let wait = self.within(self.plan.think);
+        // Who fails at once would otherwise spend the run's operations while nothing can succeed.
+        let patience = if failed { self.within((1_000, 60_000)) } else { 0 };
+        let wait = patience + self.within(self.plan.think);
         self.plan_in(wait, Event::Begin { client });
         self.next_phase_if_done();
     }
@@ -805,8 +814,8 @@ impl World {
                 self.plan_turn(host);
             }
             for peer in self.members() {
-                if peer != host && self.hosts[peer.index()].node.is_some() && !self.links.is_linked(host, peer) {
-                    self.relink(host, peer);
+                if peer != host {
+                    self.relink_if(host, peer, false);
                 }
             }
         }
@@ -820,11 +829,8 @@ impl World {
                 .node
                 .as_ref()
                 .map_or_else(|| Some("dead".to_owned()), |node| node.unready().map(|unready| format!("{unready:?}")));
-            if let Some(node) = &machine.node
-                && node.operations_under_way() + node.clock_rounds_under_way() > 0
-            {
-                let (operations, rounds) = (node.operations_under_way(), node.clock_rounds_under_way());
-                self.is_wrong(format!("{host:?} holds {operations} operations and {rounds} clock rounds, asked by nobody"));
+            if machine.node.as_ref().is_some_and(|node| !node.is_idle()) {
+                self.is_wrong(format!("{host:?} is busy with operations that nobody waits for"));
                 return;
             }
             match (machine.is_forgetful, unready) {
