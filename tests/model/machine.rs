@@ -230,9 +230,6 @@ impl<'a> Turn<'a> {
             }
             Event::Linked(peer) => self.input(NOW, Input::Linked(*peer)),
             Event::Restarts { kept } => {
-                if self.machine.node.clock_rounds_under_way() > 0 {
-                    self.marks |= marks::RESTARTED_IN_CLOCK_ROUND;
-                }
                 if self.machine.at_disk.as_ref().is_some_and(|batch| !batch.records.is_empty()) {
                     self.marks |= if *kept { marks::RESTARTED_AND_KEPT } else { marks::RESTARTED_AND_LOST };
                 }
@@ -369,6 +366,7 @@ impl<'a> Turn<'a> {
     fn apply(&mut self, batch: &Batch) {
         let Folder { meta, record: held } = &mut self.machine.folder;
         meta.epoch = meta.epoch.max(batch.epoch.unwrap_or_default());
+        meta.lives.extend(batch.life.filter(|life| meta.lives.last() != Some(life)));
         meta.formed |= batch.formed;
         let mut defect = None;
         for (peer, acquaintance) in &batch.peers {

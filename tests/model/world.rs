@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use quorate::placement::Placement;
-use quorate::protocol::{Command, Message, Reply, RequestId};
+use quorate::protocol::{Command, Message, Reply, Request, RequestId};
 use quorate::types::{Checksum, ClusterParameters, Member, NodeId, Stamp};
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
 use stateright::{Model, Property};
@@ -202,7 +202,9 @@ impl World {
                     let stored = state.machines.iter().any(|machine| {
                         machine.folder.record.as_ref().is_some_and(|record| record.checksum == checksum)
                     });
-                    if stamped && !stored {
+                    if !stamped {
+                        state.marks |= marks::RESTARTED_IN_CLOCK_ROUND;
+                    } else if !stored {
                         state.marks |= marks::RESTARTED_BEFORE_STORE;
                     }
                 }
@@ -269,20 +271,43 @@ impl World {
         !self.clients.is_empty() && clients.all(|(operations, client)| !client.waits && client.next == operations.len())
     }
 
-    /// Forgets messages that can never count again. A request or an answer that its receiver ignores now it ignores for
-    /// good: its operation, its round or a life at one of its ends is over, and none of them comes back.
+    /// Forgets messages that need not arrive any more, because nothing can follow from them that does not follow when they
+    /// are lost. Each is one that its receiver ignores for good, or one that leads to such a one alone:
+    ///
+    /// - A request or an answer that its receiver ignores now: its operation, its round or a life at one of its ends is
+    ///   over, and none of them comes back.
+    /// - An answer to a node that has no operation under way. It could at most let go a copy for a straggler; that copy,
+    ///   if it is sent again, may be lost.
+    /// - A question whose answer would be ignored now. Being asked for the clock changes nothing; being asked for the
+    ///   record neither, unless the store may show one that its node does not know to be durable.
     fn forget_what_is_dead(&self, state: &mut State) {
         let State { network, machines, .. } = state;
+        let reads_change_nothing = !self.grain.landing && self.faults.failures == 0;
+        let outcome = |envelope: &Shared<Envelope>| {
+            self.step(&machines[envelope.to.index()], Event::Arrives(envelope.clone()))
+        };
+        let is_ignored = |envelope: &Shared<Envelope>| {
+            let Outcome { machine, sent, defect, .. } = &*outcome(envelope);
+            *machine == machines[envelope.to.index()] && sent.is_empty() && defect.is_none()
+        };
+        let is_answered_in_vain = |envelope: &Shared<Envelope>| {
+            let Outcome { sent, defect, .. } = &*outcome(envelope);
+            defect.is_none() && !sent.is_empty() && sent.iter().all(&is_ignored)
+        };
         network.retain(|envelope| {
-            let machine = &machines[envelope.to.index()];
+            let receiver = &machines[envelope.to.index()].node;
             match &envelope.message {
-                Message::Request { .. } | Message::Answer { .. } => {
-                    let outcome = self.step(machine, Event::Arrives(envelope.clone()));
-                    outcome.machine != *machine || !outcome.sent.is_empty() || outcome.defect.is_some()
+                Message::Request { request: Request::Clock, .. } => {
+                    !is_ignored(envelope) && !is_answered_in_vain(envelope)
                 }
+                Message::Request { request: Request::Get { .. }, .. } => {
+                    !is_ignored(envelope) && !(reads_change_nothing && is_answered_in_vain(envelope))
+                }
+                Message::Request { request: Request::Store { .. }, .. } => !is_ignored(envelope),
+                Message::Answer { .. } => !receiver.is_idle() && !is_ignored(envelope),
                 Message::Hello(_) => true,
-                Message::Welcome(_) => envelope.to_life == Some(machine.node.life()),
-                Message::HelloRefused { life, .. } => *life == machine.node.life(),
+                Message::Welcome(_) => envelope.to_life == Some(receiver.life()),
+                Message::HelloRefused { life, .. } => *life == receiver.life(),
             }
         });
     }
@@ -317,7 +342,7 @@ impl World {
         machine.copy.as_ref().is_some_and(|copy| {
             others(member).all(|peer| {
                 let known = state.machines[peer.index()].folder.meta.peers.get(parameters.id(member));
-                known.is_some_and(|known| known.life.epoch > copy.meta.epoch)
+                known.is_some_and(|known| !copy.meta.lives.contains(&known.life))
             })
         })
     }
