@@ -292,6 +292,14 @@ pub struct Record {
 }
 
 impl Record {
+    /// What it takes in memory under `key`, in bytes, about.
+    #[must_use]
+    pub fn bytes(&self, key: &Key) -> usize {
+        // The stamp, the checksum and a place in a map.
+        const OVERHEAD: usize = 200;
+        OVERHEAD + key.as_bytes().len() + self.content.value_bytes()
+    }
+
     /// A record's mark: all of it but the content.
     #[must_use]
     pub fn mark(&self) -> Mark {

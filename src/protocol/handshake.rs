@@ -15,6 +15,7 @@ use crate::types::{Acquaintance, ClusterParameters, Identity, Life, Member, Node
 
 use super::Time;
 use super::message::{Hello, Message, PROTOCOL_VERSION};
+use super::mutants::{self, Mutant};
 
 /// Which rule a hello breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,7 +156,8 @@ impl Handshake {
     /// Whether it is time to record that the cluster has formed: everyone has recorded this node, and it everyone.
     #[must_use]
     pub fn may_form(&self) -> bool {
-        !self.formed && self.peers.values().all(Peer::is_talking)
+        let met_one = || mutants::is_on(Mutant::FormsEarly) && self.peers.values().any(Peer::is_talking);
+        !self.formed && (self.peers.values().all(Peer::is_talking) || met_one())
     }
 
     /// The link to `peer` is up or down.
@@ -214,10 +216,18 @@ impl Handshake {
             Verdict::Refuse(HelloRefusal::WrongNode)
         } else {
             match peer.recording.or(peer.recorded) {
-                Some(known) if known.identity != seen.identity => Verdict::Refuse(HelloRefusal::Identity),
+                Some(known) if known.identity != seen.identity && !mutants::is_on(Mutant::AnyIdentityIsAccepted) => {
+                    Verdict::Refuse(HelloRefusal::Identity)
+                }
                 Some(known) if known.life == seen.life && peer.recorded == Some(known) => Verdict::Known,
                 // A greater epoch alone shows nothing: an older copy gets there by starting often enough.
-                Some(known) if known.life != seen.life && !hello.earlier_lives.contains(&known.life) => {
+                Some(known)
+                    if known.life != seen.life
+                        && !hello.earlier_lives.contains(&known.life)
+                        && !mutants::is_on(Mutant::AnyIdentityIsAccepted)
+                        && !mutants::is_on(Mutant::AnyLifeIsAccepted)
+                        && !(mutants::is_on(Mutant::GreaterEpochIsAccepted) && seen.life.epoch > known.life.epoch) =>
+                {
                     Verdict::Refuse(HelloRefusal::Life)
                 }
                 _ => {
@@ -228,7 +238,7 @@ impl Handshake {
         };
         match verdict {
             // A late hello of an earlier run, or of another folder, says nothing about the run that is talked with.
-            Verdict::Refuse(_) if peer.is_talking() => {}
+            Verdict::Refuse(_) if peer.is_talking() && !mutants::is_on(Mutant::LateHelloCounts) => {}
             Verdict::Refuse(refusal) => peer.refused_here = Some(refusal),
             Verdict::Record(_) | Verdict::Known => peer.refused_here = None,
         }
@@ -291,6 +301,9 @@ impl Handshake {
     #[must_use]
     pub fn counts(&self, from: Member, from_life: Life, to_life: Option<Life>) -> bool {
         let recorded = self.peers.get(&from).and_then(|peer| peer.recorded);
+        if mutants::is_on(Mutant::EarlierLivesCount) {
+            return to_life.is_some();
+        }
         to_life == Some(self.life) && recorded.is_some_and(|recorded| recorded.life == from_life)
     }
 
@@ -305,8 +318,9 @@ impl Handshake {
     pub fn view(&self, peer: Member) -> PeerView {
         let Some(peer) = self.peers.get(&peer) else { return PeerView::Unreachable };
         match peer.refused_here.or(peer.refused_there) {
+            // What is refused then is someone else under its name.
+            _ if peer.is_talking() => PeerView::Talking,
             Some(refusal) => PeerView::Refused(refusal),
-            None if peer.is_talking() => PeerView::Talking,
             None => PeerView::Unreachable,
         }
     }
@@ -331,7 +345,8 @@ impl Handshake {
 impl Peer {
     /// Where it restarted behind a link that was not seen to break, its new run does not know this node yet.
     fn meet_anew(&mut self) {
-        if self.linked && !self.is_talking() && self.hello_at.is_none() {
+        if self.linked && !self.is_talking() && self.hello_at.is_none() && !mutants::is_on(Mutant::QuietRestartIsMissed)
+        {
             self.hello_at = Some(Time::default());
             self.hellos_unanswered = 0;
         }

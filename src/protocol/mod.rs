@@ -18,10 +18,12 @@
 //! | `write`, `read` | one coordinator's operation each |
 //! | `straggler` | copies for those who had not acknowledged when the client was answered |
 //! | `node` | all of it put together |
+//! | `mutants` | rules to be broken by tests |
 
 pub mod handshake;
 pub mod journal;
 pub mod message;
+pub mod mutants;
 pub mod node;
 pub mod read;
 pub mod replica;
@@ -290,6 +292,8 @@ pub enum Note {
     },
     /// A read or write asked again those that had not answered.
     Resent,
+    /// What a peer asked was dropped: the disk has too much waiting.
+    Swamped,
     /// This node and a peer have recorded each other.
     PeerMet(Member),
     /// This node refuses a peer.

@@ -4,11 +4,15 @@
 //! Here is only how the parts are put together: which part an input is for, and what one part's answer means to the
 //! next. An answer of the own replica takes the same way as a peer's, without a message.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::clock::{EpochNeeded, JumpBounds, PEER_JUMP, QuorumClock};
-use crate::limits::{OPERATOR_COUNTER_RAISE_MAX, OPERATOR_EPOCH_RAISE_MAX, RESEND_AFTER, RESEND_AFTER_MAX};
+use crate::limits::{
+    OPERATOR_COUNTER_RAISE_MAX, OPERATOR_EPOCH_RAISE_MAX, REPLICA_BACKLOG_BYTES_MAX, REPLICA_LOADS_MAX, RESEND_AFTER,
+    RESEND_AFTER_MAX,
+};
 use crate::placement::Placement;
 use crate::quorum::{Standing, Tally};
 use crate::types::{Acquaintance, Clock, Held, Identity, Key, Life, Member, Meta, NodeId, Record, Slot, Stamp, Want};
@@ -16,6 +20,7 @@ use crate::types::{Acquaintance, Clock, Held, Identity, Key, Life, Member, Meta,
 use super::handshake::{Handshake, Known, PeerView, Verdict};
 use super::journal::{Journal, Settled, Waits};
 use super::message::{Answer, Hello, Message, OperationId, Refusal, Request};
+use super::mutants::{self, Mutant};
 use super::read::{self, Read};
 use super::replica::{Outcome, Owed, Replica, Surroundings, Target};
 use super::straggler::{Copy, Stragglers};
@@ -53,6 +58,8 @@ pub struct Node {
     handshake: Handshake,
     replica: Replica,
     operations: BTreeMap<OperationId, Operation>,
+    /// Operators' requests that wait for the own replica, and until when.
+    local: BTreeMap<OperationId, (RequestId, Time)>,
     operation_next: u64,
     /// Writes that wait for the next clock round to begin.
     awaiting_round: Vec<OperationId>,
@@ -94,7 +101,7 @@ enum Due {
         introduced_by: Introduction,
     },
     ClockRaised {
-        request: RequestId,
+        operation: OperationId,
         to: Clock,
     },
 }
@@ -130,12 +137,13 @@ impl Node {
             identity: meta.identity,
             handshake: Handshake::new(me, parameters, meta.identity, life, &known),
             placement,
-            started: false,
+            started: mutants::is_on(Mutant::ServesBeforeStarted),
             draining: false,
             clock: QuorumClock::start(life.epoch),
             journal,
             replica: Replica::default(),
             operations: BTreeMap::new(),
+            local: BTreeMap::new(),
             operation_next: 0,
             awaiting_round: Vec::new(),
             clock_rounds: BTreeMap::new(),
@@ -258,37 +266,66 @@ impl Node {
         match command {
             Command::Get { key } => {
                 let slot = self.placement.slot(&key);
-                let read = Read::new(id, slot, self.placement.replicas(slot), key);
+                let read = Read::new(id, slot, &self.voters(slot), key);
                 let operation = self.begin(now, deadline, Kind::Read(read));
                 self.ask_what_is_held(operation, effects);
                 self.fail_if_impossible(operation, effects);
             }
             Command::Put { key, content, checksum } => {
                 let slot = self.placement.slot(&key);
-                let write = Write::new(id, slot, self.placement.replicas(slot), key, content, checksum);
+                let write = Write::new(id, slot, &self.voters(slot), key, content, checksum);
                 let operation = self.begin(now, deadline, Kind::Write(write));
+                if mutants::is_on(Mutant::NoClockRound) {
+                    return self.draw_stamp(operation, Clock::default(), effects);
+                }
+                if mutants::is_on(Mutant::OlderClockRound) {
+                    self.join_older_round(operation);
+                }
                 self.awaiting_round.push(operation);
                 self.fail_if_impossible(operation, effects);
             }
             Command::NodeGet { key } => match self.own_slot(&key) {
-                Ok(slot) => self.replica.get(slot, key, Want::Record, Target::Operator(id), effects),
+                Ok(slot) => {
+                    let target = Target::Operator(self.begin_local(id, deadline));
+                    self.replica.get(slot, key, Want::Record, target, effects);
+                }
                 Err(failure) => effects.push(Effect::Reply { id, reply: Reply::Failed(failure) }),
             },
             Command::NodePut { key, content, checksum, stamp } => {
                 let record = |stamp| Record { stamp, content, checksum };
                 match self.own_slot(&key).and_then(|slot| Ok((slot, record(self.operator_stamp(stamp)?)))) {
-                    Ok((slot, record)) => self.own_store(slot, key, record, Target::Operator(id), effects),
+                    Ok((slot, record)) => {
+                        let target = Target::Operator(self.begin_local(id, deadline));
+                        self.own_store(slot, key, record, target, effects);
+                    }
                     Err(failure) => effects.push(Effect::Reply { id, reply: Reply::Failed(failure) }),
                 }
             }
             Command::ClockGet => effects.push(Effect::Reply { id, reply: Reply::Clock(self.clock.now()) }),
-            Command::ClockRaise { to } => self.raise_clock(id, to, effects),
+            Command::ClockRaise { to } => self.raise_clock(id, deadline, to, effects),
         }
+    }
+
+    /// Whose answers count.
+    fn voters(&self, slot: Slot) -> Cow<'_, [Member]> {
+        let mut voters = Cow::Borrowed(self.placement.replicas(slot));
+        if mutants::is_on(Mutant::StandInsCount) {
+            let at_hand = |member: &Member| *member == self.me || self.handshake.talking_to(*member).is_some();
+            let mut others = self.placement.parameters().members().filter(at_hand);
+            for place in 0..voters.len() {
+                if !at_hand(&voters[place])
+                    && let Some(other) = others.find(|other| !voters.contains(other))
+                {
+                    voters.to_mut()[place] = other;
+                }
+            }
+        }
+        voters
     }
 
     fn own_slot(&self, key: &Key) -> Result<Slot, Failure> {
         let slot = self.placement.slot(key);
-        if self.placement.holds(self.me, slot) {
+        if mutants::is_on(Mutant::StandInsCount) || self.placement.holds(self.me, slot) {
             return Ok(slot);
         }
         let replicas = self.placement.replicas(slot).iter().map(|member| self.id(*member)).collect();
@@ -314,7 +351,7 @@ impl Node {
         }
     }
 
-    fn raise_clock(&mut self, id: RequestId, to: Clock, effects: &mut Vec<Effect>) {
+    fn raise_clock(&mut self, id: RequestId, deadline: Time, to: Clock, effects: &mut Vec<Effect>) {
         let mut reply = |reply| effects.push(Effect::Reply { id, reply });
         if let Err(jump) = self.clock.check_jump(to, OPERATOR_JUMP) {
             reply(Reply::Failed(Failure::RaiseTooFar { given: jump.seen, now: jump.now }));
@@ -325,7 +362,23 @@ impl Node {
             reply(Reply::Failed(Failure::StoreFailed));
         } else {
             self.journal.add_epoch(to.epoch);
-            self.journal.owe(Due::ClockRaised { request: id, to }, Waits::ForTheNext);
+            let operation = self.begin_local(id, deadline);
+            self.journal.owe(Due::ClockRaised { operation, to }, Waits::ForTheNext);
+        }
+    }
+
+    /// An operator's request begins to wait for the own replica: until `deadline`, because a disk may hang.
+    fn begin_local(&mut self, request: RequestId, deadline: Time) -> OperationId {
+        let id = self.next_operation();
+        self.alarms.insert((deadline, id));
+        self.local.insert(id, (request, deadline));
+        id
+    }
+
+    fn end_local(&mut self, id: OperationId, reply: Reply, effects: &mut Vec<Effect>) {
+        if let Some((request, deadline)) = self.local.remove(&id) {
+            self.alarms.remove(&(deadline, id));
+            effects.push(Effect::Reply { id: request, reply });
         }
     }
 
@@ -363,7 +416,11 @@ impl Node {
     /// invoked, which is what makes its answers count for all of them.
     fn begin_clock_round(&mut self, effects: &mut Vec<Effect>) {
         let mut writes = std::mem::take(&mut self.awaiting_round);
-        writes.retain(|id| self.operations.contains_key(id));
+        // One that asked again may have had its answers since, and be storing by now.
+        writes.retain(|id| {
+            let operation = self.operations.get(id);
+            operation.is_some_and(|operation| matches!(&operation.kind, Kind::Write(write) if write.awaits_clocks()))
+        });
         writes.sort_unstable();
         writes.dedup();
         if writes.is_empty() {
@@ -388,6 +445,16 @@ impl Node {
                 Ok(clock) => self.clock_answered(self.me, round, clock, effects),
                 Err(refusal) => self.clock_refused(self.me, round, refusal, effects),
             }
+        }
+    }
+
+    fn join_older_round(&mut self, id: OperationId) {
+        if let Some((round, writes)) =
+            self.clock_rounds.last_key_value().map(|(round, writes)| (*round, writes.clone()))
+            && let Some(Operation { kind: Kind::Write(write), .. }) = self.operations.get_mut(&id)
+        {
+            write.joins(round);
+            self.clock_rounds.insert(round, writes.into_iter().chain([id]).collect());
         }
     }
 
@@ -456,9 +523,18 @@ impl Node {
     fn draw_stamp(&mut self, id: OperationId, floor: Clock, effects: &mut Vec<Effect>) {
         let Some(Operation { kind: Kind::Write(write), .. }) = self.operations.get_mut(&id) else { return };
         let rounds = write.clock_rounds().to_vec();
-        match self.clock.issue(floor) {
+        if mutants::is_on(Mutant::EpochUsedBeforeDurable) {
+            self.clock.epoch_is_durable(floor.epoch);
+        }
+        let issued = if mutants::is_on(Mutant::SecondIssuer) {
+            self.clock.clone().issue(floor)
+        } else {
+            self.clock.issue(floor)
+        };
+        match issued {
             Ok(clock) => {
-                let writer = self.placement.parameters().id(self.me).clone();
+                let writer = if mutants::is_on(Mutant::StampWithoutWriter) { Member(0) } else { self.me };
+                let writer = self.placement.parameters().id(writer).clone();
                 write.drawn(Stamp { clock, writer });
                 self.leave_clock_rounds(id, &rounds);
                 self.ask_to_store(id, effects);
@@ -466,8 +542,11 @@ impl Node {
             Err(EpochNeeded(epoch)) => {
                 write.awaits_epoch(floor);
                 self.leave_clock_rounds(id, &rounds);
-                self.awaiting_epoch.push(id);
-                if !self.journal.has_failed() {
+                if self.journal.has_failed() {
+                    // It has no stamp and never gets one: certainly not applied.
+                    self.fail(id, effects);
+                } else {
+                    self.awaiting_epoch.push(id);
                     self.journal.add_epoch(epoch);
                 }
             }
@@ -531,6 +610,13 @@ impl Node {
     fn ask_again(&mut self, id: OperationId, effects: &mut Vec<Effect>) {
         let Some(operation) = self.operations.get_mut(&id) else { return };
         effects.push(Effect::Note(Note::Resent));
+        if mutants::is_on(Mutant::NewStampOnResend)
+            && let Kind::Write(write) = &mut operation.kind
+            && let Some(record) = write.record()
+            && let Ok(clock) = self.clock.issue(Clock::default())
+        {
+            write.restamp(Stamp { clock, writer: record.stamp.writer.clone() });
+        }
         match &mut operation.kind {
             kind if kind.storing().is_some() => self.ask_to_store(id, effects),
             Kind::Read(read) => {
@@ -579,7 +665,9 @@ impl Node {
         let report = self.report(&operation);
         let (request, failure) = match &operation.kind {
             Kind::Read(read) => (read.request, Failure::NoQuorum(report)),
-            Kind::Write(write) if write.record().is_some() => (write.request, Failure::OutcomeUnknown(report)),
+            Kind::Write(write) if write.record().is_some() && !mutants::is_on(Mutant::UnknownSaidNotApplied) => {
+                (write.request, Failure::OutcomeUnknown(report))
+            }
             Kind::Write(write) => (write.request, Failure::NotApplied(report)),
         };
         effects.push(Effect::Reply { id: request, reply: Reply::Failed(failure) });
@@ -611,7 +699,10 @@ impl Node {
             && time <= now
         {
             self.alarms.pop_first();
-            let Some(operation) = self.operations.get_mut(&id) else { continue };
+            let Some(operation) = self.operations.get_mut(&id) else {
+                self.end_local(id, Reply::Failed(Failure::StoreFailed), effects);
+                continue;
+            };
             if operation.deadline <= now {
                 self.fail(id, effects);
                 continue;
@@ -645,6 +736,7 @@ impl Node {
             Message::HelloRefused { life, refusal } => {
                 if self.handshake.refused(from, life, refusal) {
                     effects.push(Effect::Note(Note::RefusedByPeer { peer: from, refusal }));
+                    self.counts_on_no_more(from, effects);
                 }
             }
             Message::Request { operation, round, request } if self.handshake.counts(from, from_life, to_life) => {
@@ -665,6 +757,7 @@ impl Node {
                 effects.push(Effect::Note(Note::PeerRefused { peer: from, refusal }));
                 let message = Message::HelloRefused { life: hello.life, refusal };
                 effects.push(Effect::Send { to: from, to_life: Some(hello.life), message });
+                self.counts_on_no_more(from, effects);
             }
             Verdict::Known => self.acquainted(from, hello.life, introduced_by, effects),
             // A store that fails cannot record anybody; the peer introduces itself again.
@@ -674,6 +767,17 @@ impl Node {
                 let due = Due::Recorded { peer: from, acquaintance, introduced_by };
                 self.journal.owe(due, Waits::ForTheNext);
             }
+        }
+    }
+
+    /// Operations under way do not wait for `peer` any longer, if it and this node refuse to talk.
+    fn counts_on_no_more(&mut self, peer: Member, effects: &mut Vec<Effect>) {
+        if !matches!(self.handshake.view(peer), PeerView::Refused(_)) {
+            return;
+        }
+        let under_way: Vec<OperationId> = self.operations.keys().copied().collect();
+        for id in under_way {
+            self.refused_for_good(peer, id, effects);
         }
     }
 
@@ -728,9 +832,17 @@ impl Node {
             self.answers.push((target, Outcome::Refused(refusal)));
             return;
         }
+        if self.is_swamped() {
+            effects.push(Effect::Note(Note::Swamped));
+            return;
+        }
         match request {
             Request::Clock => self.serve_clock(target, effects),
             Request::Get { key, want } => match self.own_slot(&key) {
+                Ok(_) if mutants::is_on(Mutant::ReadsWhatIsNotDurable) && self.journal.on_its_way(&key).is_some() => {
+                    let held = self.journal.on_its_way(&key).map_or(Held::Nothing, Held::Record);
+                    self.answers.push((target, Outcome::Held(key, held)));
+                }
                 Ok(slot) => self.replica.get(slot, key, want, target, effects),
                 Err(_) => self.answers.push((target, Outcome::Refused(Refusal::NotReplica))),
             },
@@ -739,6 +851,14 @@ impl Node {
                 Err(_) => self.answers.push((target, Outcome::Refused(Refusal::NotReplica))),
             },
         }
+    }
+
+    /// Whether so much waits for the disk that what peers ask is dropped, as a network would: they ask again, or go on
+    /// without this replica, and reads repair it. A clock is not given either, so that their writes are known not to have
+    /// happened where a majority is swamped.
+    fn is_swamped(&self) -> bool {
+        self.replica.loads() >= REPLICA_LOADS_MAX
+            || self.journal.gathering_bytes() + self.replica.waiting_bytes() >= REPLICA_BACKLOG_BYTES_MAX
     }
 
     fn serve_clock(&mut self, target: Target, effects: &mut Vec<Effect>) {
@@ -794,18 +914,29 @@ impl Node {
             return;
         }
         operation.refusals.insert(from, refusal);
+        if mutants::is_on(Mutant::RefusalCountsAsNothing)
+            && let Kind::Read(read) = &mut operation.kind
+        {
+            let step = read.held_by(from, Held::Nothing);
+            return self.read_step(id, step, effects);
+        }
         if !refusal.is_for_good() {
             return;
         }
-        match &mut operation.kind {
-            Kind::Write(write) => {
+        self.refused_for_good(from, id, effects);
+    }
+
+    fn refused_for_good(&mut self, from: Member, id: OperationId, effects: &mut Vec<Effect>) {
+        match self.operations.get_mut(&id).map(|operation| &mut operation.kind) {
+            Some(Kind::Write(write)) => {
                 let step = write.refused_by(from);
                 self.write_step(id, step, effects);
             }
-            Kind::Read(read) => {
+            Some(Kind::Read(read)) => {
                 let step = read.refused_by(from);
                 self.read_step(id, step, effects);
             }
+            None => {}
         }
     }
 
@@ -824,7 +955,9 @@ impl Node {
                     effects.push(Effect::Note(Note::Formed));
                 }
                 for (key, (_, record)) in &batch.records {
-                    self.clock.observe(record.stamp.clock);
+                    if !mutants::is_on(Mutant::ClockBelowRecords) {
+                        self.clock.observe(record.stamp.clock);
+                    }
                     self.replica.became_durable(key, record.mark(), &self.journal);
                 }
                 for due in due {
@@ -833,11 +966,22 @@ impl Node {
                 self.epoch_is_durable(effects);
                 self.form_if_met();
             }
+            Some(Settled::Failed(due)) if mutants::is_on(Mutant::AcknowledgedAfterFailure) => {
+                for due in due {
+                    self.pay(due, effects);
+                }
+            }
             Some(Settled::Failed(due)) => {
+                if mutants::is_on(Mutant::FailureIsForgotten) {
+                    self.journal.reopened();
+                }
                 self.replica.batch_failed();
                 self.handshake.recording_failed();
                 for due in &due {
                     self.refuse_to_pay(due, effects);
+                }
+                for id in std::mem::take(&mut self.awaiting_epoch) {
+                    self.fail(id, effects);
                 }
             }
         }
@@ -850,9 +994,9 @@ impl Node {
                 self.handshake.recorded(peer, acquaintance);
                 self.acquainted(peer, acquaintance.life, introduced_by, effects);
             }
-            Due::ClockRaised { request, to } => {
+            Due::ClockRaised { operation, to } => {
                 self.clock.observe(to);
-                effects.push(Effect::Reply { id: request, reply: Reply::Clock(self.clock.now()) });
+                self.end_local(operation, Reply::Clock(self.clock.now()), effects);
             }
         }
     }
@@ -864,8 +1008,8 @@ impl Node {
             }
             // The peer introduces itself again.
             Due::Recorded { .. } => {}
-            Due::ClockRaised { request, .. } => {
-                effects.push(Effect::Reply { id: *request, reply: Reply::Failed(Failure::StoreFailed) });
+            Due::ClockRaised { operation, .. } => {
+                self.end_local(*operation, Reply::Failed(Failure::StoreFailed), effects);
             }
         }
     }
@@ -942,7 +1086,7 @@ impl Node {
                     Outcome::Refused(Refusal::StampConflict) => Reply::Failed(Failure::StampConflict),
                     Outcome::Refused(_) => Reply::Failed(Failure::StoreFailed),
                 };
-                effects.push(Effect::Reply { id, reply });
+                self.end_local(id, reply, effects);
             }
         }
     }

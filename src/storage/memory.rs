@@ -63,6 +63,7 @@ impl Store for MemoryStore {
     fn persist(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut state = self.write();
         if let Some(epoch) = batch.epoch {
+            assert!(epoch >= state.meta.epoch, "a durable epoch falls from {} to {epoch}", state.meta.epoch);
             state.meta.epoch = epoch;
         }
         if let Some(life) = batch.life

@@ -36,6 +36,7 @@ pub struct Disk {
     pub broken: bool,
     pub health: Health,
     pub slow_until: u64,
+    pub unreadable_until: u64,
     /// Taken while the node was dead.
     pub copy: Option<Folder>,
 }
@@ -49,6 +50,7 @@ impl Disk {
             broken: false,
             health: Health::Well,
             slow_until: 0,
+            unreadable_until: 0,
             copy: None,
         }
     }
@@ -57,7 +59,10 @@ impl Disk {
     pub fn apply(&mut self, batch: &Batch) -> Result<(), String> {
         let meta = &mut self.folder.meta;
         if let Some(epoch) = batch.epoch {
-            meta.epoch = meta.epoch.max(epoch);
+            if epoch < meta.epoch {
+                return Err(format!("the durable epoch falls from {} to {epoch}", meta.epoch));
+            }
+            meta.epoch = epoch;
         }
         meta.lives.extend(batch.life.filter(|life| meta.lives.last() != Some(life)));
         for (peer, acquaintance) in &batch.peers {

@@ -15,6 +15,8 @@ mod disk;
 mod faults;
 mod judge;
 mod links;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod plan;
 mod random;
 mod report;
@@ -33,13 +35,15 @@ use judge::{Finding, run_seed};
 use world::seconds;
 
 /// Enough for everything that must happen sometimes to happen often.
-const FIXED_SEEDS: Range<u64> = 0..400;
+const FIXED_SEEDS: Range<u64> = 0..4_000;
 
 /// Seeds that failed once, and what they found.
 const REGRESSIONS: [u64; 0] = [];
 
 #[test]
 fn every_history_is_linearizable_under_faults() {
+    #[cfg(feature = "mutants")]
+    mutants::turn_on_what_is_asked_for();
     let mut total = Total::new();
     let fixed =
         std::env::var("QUORATE_SIMULATION_SEEDS").is_err() && std::env::var("QUORATE_SIMULATION_SECONDS").is_err();
@@ -98,7 +102,7 @@ impl Total {
         self.counters.merge(&counters);
         if let Some(finding) = finding {
             println!("{finding}");
-            report::write(seed);
+            finding.write_down();
             self.findings.push(finding);
         }
     }
