@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use quorate::placement::Placement;
 use quorate::protocol::{
-    Answer, Command, Effect, Failure, Input, Message, Node, Note, Reply, Request, RequestId, Setup, Time, message::OperationId,
+    Answer, Command, Effect, Failure, Input, Message, Node, Note, Reply, Request, RequestId, Setup, Time,
+    message::OperationId,
 };
 use quorate::types::{
     Batch, Checksum, ClusterParameters, Content, Held, Identity, Key, Life, Member, Meta, NodeId, Record, Stamp, Value,
