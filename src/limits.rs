@@ -78,6 +78,10 @@ pub const SCAN_ENTRIES_MAX: usize = 50_000;
 /// How many events may wait for a node's loop; whoever brings more waits, and with it the link that it reads.
 pub const EVENTS_WAITING_MAX: usize = 8_192;
 
+/// How many messages of one link may wait for a node's loop, each of [`LINK_BATCH_BYTES`] or one large value; the link is
+/// not read on meanwhile. Enough to keep the loop busy while the next are decoded.
+pub const LINK_BATCHES_WAITING_MAX: usize = 8;
+
 /// The most bytes that wait to be sent to one peer; beyond it messages are dropped, as a network would, and sent anew
 /// or repaired by reads. Two of the largest messages, so that one never blocks the next.
 pub const LINK_QUEUE_BYTES_MAX: usize = 128 * MIB;
@@ -85,6 +89,15 @@ pub const LINK_QUEUE_BYTES_MAX: usize = 128 * MIB;
 /// What is packed into one message to a peer before the next one is begun. Large enough that framing and system calls
 /// cost nothing, small enough that one takes about a millisecond to encode.
 pub const LINK_BATCH_BYTES: usize = MIB;
+
+/// What a replica's disk may have waiting, in bytes of records and of what is owed for them. A coordinator ends its
+/// operation once a majority has answered, so that its own bounds do not hold back a replica whose disk is slow: beyond
+/// this, what peers ask is dropped, as a network would. As much as one node's clients may hold by default.
+pub const REPLICA_BACKLOG_BYTES_MAX: usize = 256 * MIB;
+
+/// How many loads a replica may have waiting for its disk; beyond it what peers ask is dropped. 8,192 cold reads are about
+/// a second of a fast disk.
+pub const REPLICA_LOADS_MAX: usize = 8_192;
 
 /// The most bytes of records that are kept for one peer that did not acknowledge them before the write was answered.
 /// The oldest go first; reads repair what is dropped.
@@ -114,8 +127,9 @@ pub const OPERATOR_COUNTER_RAISE_MAX: u64 = 1 << 32;
 /// How far an operator may raise an epoch at once by Clock/Set or Node/Set.
 pub const OPERATOR_EPOCH_RAISE_MAX: u64 = 1 << 10;
 
-/// How long a node that was told to end waits for the requests in flight.
-pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a node that was told to end waits for the requests in flight. With [`CLOSE_TIME_MAX`] it has ended within
+/// five seconds.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// The most bytes of RocksDB's cache of uncompressed blocks, by default. Indexes and filters are in it too: at 10 bits
 /// a key, 10 million keys have 12 MiB of filters, which leaves most of it to data.
@@ -137,3 +151,7 @@ pub const DEV_NODES_MAX: usize = 100;
 
 /// How far above its port a node of a throw-away cluster serves metrics: 8001 and 9001, as in the examples.
 pub const DEV_METRICS_PORT_DISTANCE: u16 = 1_000;
+
+/// How many of its latest runs a node names when it introduces itself: 16 bytes each, a megabyte in all. A peer that was
+/// away for more of them does not recognise the folder; that takes a node that restarts every second for 18 hours.
+pub const LIVES_NAMED_MAX: usize = 1 << 16;

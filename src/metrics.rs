@@ -49,6 +49,8 @@ pub struct Metrics {
     pub read_write_backs: Counter,
     /// Operations that asked again those that had not answered.
     pub resends: Counter,
+    /// Requests of peers that were dropped because the disk had too much waiting.
+    pub swamped: Counter,
     /// Copies for slow peers that were dropped for lack of room.
     pub stragglers_dropped: Counter,
     /// Records of one stamp with two contents: any is a defect.
@@ -68,9 +70,9 @@ pub struct Metrics {
     /// Loads that waited for the disk.
     pub loads_from_disk: Counter,
     /// gRPC messages sent to peers, each of many operations.
-    pub link_batches: Family<PeerLabels, Counter>,
+    pub link_batches: Counter,
     /// Protocol messages in them.
-    pub link_messages: Family<PeerLabels, Counter>,
+    pub link_messages: Counter,
     /// Protocol messages dropped because the queue to the peer was full.
     pub link_dropped: Family<PeerLabels, Counter>,
 }
@@ -90,6 +92,7 @@ impl Default for Metrics {
             clock_round_writes: Counter::default(),
             read_write_backs: Counter::default(),
             resends: Counter::default(),
+            swamped: Counter::default(),
             stragglers_dropped: Counter::default(),
             stamp_conflicts: Counter::default(),
             clock_jumps: Counter::default(),
@@ -99,8 +102,8 @@ impl Default for Metrics {
             batch_failures: Counter::default(),
             loads_from_memory: Counter::default(),
             loads_from_disk: Counter::default(),
-            link_batches: Family::default(),
-            link_messages: Family::default(),
+            link_batches: Counter::default(),
+            link_messages: Counter::default(),
             link_dropped: Family::default(),
         }
     }
@@ -120,6 +123,8 @@ impl Metrics {
         registry.register("read_write_backs", help, self.read_write_backs.clone());
         let help = "Operations that asked again those that had not answered";
         registry.register("resends", help, self.resends.clone());
+        let help = "Requests of peers dropped because the disk had too much waiting";
+        registry.register("peer_requests_dropped", help, self.swamped.clone());
         let help = "Copies for slow peers dropped for lack of room (reads repair them)";
         registry.register("stragglers_dropped", help, self.stragglers_dropped.clone());
         let help = "Records of one stamp with two contents: any is a defect";
@@ -132,9 +137,9 @@ impl Metrics {
         registry.register("store_batch_failures", "Batches that failed", self.batch_failures.clone());
         registry.register("loads_from_memory", "Loads that memory answered", self.loads_from_memory.clone());
         registry.register("loads_from_disk", "Loads that waited for the disk", self.loads_from_disk.clone());
-        let help = "gRPC messages sent to a peer, each of many operations";
+        let help = "gRPC messages sent to peers, each of many operations";
         registry.register("link_batches", help, self.link_batches.clone());
-        registry.register("link_messages", "Protocol messages sent to a peer", self.link_messages.clone());
+        registry.register("link_messages", "Protocol messages sent to peers", self.link_messages.clone());
         let help = "Protocol messages dropped because the queue to a peer was full";
         registry.register("link_dropped", help, self.link_dropped.clone());
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use rand::RngExt;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
@@ -26,13 +26,16 @@ use tracing::{debug, info, warn};
 use crate::api;
 use crate::api::peer_client::PeerClient;
 use crate::api::peer_server::{Peer, PeerServer};
-use crate::limits::{LINK_BATCH_BYTES, LINK_QUEUE_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{LINK_BATCH_BYTES, LINK_BATCHES_WAITING_MAX, LINK_QUEUE_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::metrics::Metrics;
 use crate::node::{Event, NodeHandle};
 use crate::protocol::{HelloRefusal, Message};
 use crate::types::{ClusterParameters, Life, Member, NodeId};
 
 /// How long connecting to a peer may take.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long one who opened a link may take to say who it is.
+const INTRODUCTION_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a node waits before it tries a peer again: doubled each time between these two.
 const RECONNECT_AFTER: Duration = Duration::from_millis(50);
 const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(1);
@@ -50,6 +53,7 @@ const WINDOW_BYTES: u32 = 8 << 20;
 #[derive(Debug)]
 pub struct Outbox {
     from: Life,
+    metrics: Arc<Metrics>,
     queue: Mutex<Queue>,
 }
 
@@ -59,6 +63,8 @@ struct Queue {
     bytes: usize,
     /// Nobody reads any more, or not yet: what is sent is dropped.
     closed: bool,
+    /// Which stream reads: one that was opened earlier ends, however late it is asked.
+    stream: u64,
     reader: Option<Waker>,
 }
 
@@ -76,8 +82,8 @@ pub enum Sent {
 impl Outbox {
     /// An outbox for messages of this run, that nobody reads yet.
     #[must_use]
-    pub fn new(from: Life) -> Arc<Self> {
-        Arc::new(Self { from, queue: Mutex::new(Queue { closed: true, ..Queue::default() }) })
+    pub fn new(from: Life, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { from, metrics, queue: Mutex::new(Queue { closed: true, ..Queue::default() }) })
     }
 
     /// Sends `message` to the run `to`. Never waits.
@@ -111,8 +117,10 @@ impl Outbox {
     /// Begins a stream of what is sent from now on. An earlier stream of this outbox ends.
     pub fn open(self: &Arc<Self>) -> OutboxStream {
         self.close();
-        self.lock().closed = false;
-        OutboxStream { outbox: Arc::clone(self) }
+        let mut queue = self.lock();
+        queue.closed = false;
+        queue.stream += 1;
+        OutboxStream { outbox: Arc::clone(self), number: queue.stream }
     }
 
     /// Ends the stream; what waits is dropped.
@@ -120,7 +128,7 @@ impl Outbox {
         let reader = {
             let mut queue = self.lock();
             let reader = queue.reader.take();
-            *queue = Queue { closed: true, ..Queue::default() };
+            *queue = Queue { closed: true, stream: queue.stream, ..Queue::default() };
             reader
         };
         if let Some(reader) = reader {
@@ -138,6 +146,7 @@ impl Outbox {
 #[derive(Debug)]
 pub struct OutboxStream {
     outbox: Arc<Outbox>,
+    number: u64,
 }
 
 impl Stream for OutboxStream {
@@ -146,7 +155,7 @@ impl Stream for OutboxStream {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<api::PeerBatch>> {
         let taken = {
             let mut queue = self.outbox.lock();
-            if queue.closed {
+            if queue.closed || queue.stream != self.number {
                 return Poll::Ready(None);
             }
             if queue.messages.is_empty() {
@@ -157,6 +166,8 @@ impl Stream for OutboxStream {
         };
         // Encoded outside the lock: whoever sends meanwhile does not wait for it.
         let (to, messages) = taken;
+        self.outbox.metrics.link_batches.inc();
+        self.outbox.metrics.link_messages.inc_by(messages.len() as u64);
         Poll::Ready(Some(api::PeerBatch {
             from: Some(self.outbox.from.into()),
             to: to.map(Into::into),
@@ -248,6 +259,8 @@ impl Link {
                 }
                 Err(error) => debug!(peer = %self.id, %error, "cannot reach peer"),
             }
+            // Nobody reads it any more: what is sent now is lost, and asked for again once the link is up.
+            self.outbox.close();
             // Jitter, so that nodes that lost each other do not all come back in the same instant.
             let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
             tokio::time::sleep(jittered).await;
@@ -281,10 +294,11 @@ impl Link {
     }
 
     async fn receive(&self, mut answers: Streaming<api::PeerBatch>) -> String {
+        let inbox = Inbox::new(self.peer, self.id.clone(), self.events.clone());
         loop {
             match answers.message().await {
                 Ok(Some(batch)) => {
-                    if !deliver(self.peer, &self.id, batch, &self.events).await {
+                    if !inbox.deliver(batch).await {
                         return "this node has ended".to_owned();
                     }
                 }
@@ -295,21 +309,41 @@ impl Link {
     }
 }
 
-/// Decodes a batch and hands it to the node. `false` where the node has ended.
-async fn deliver(from: Member, id: &NodeId, batch: api::PeerBatch, events: &mpsc::Sender<Event>) -> bool {
-    let Some(from_life) = batch.from.map(Life::from) else {
-        warn!(peer = %id, "dropped a message without its sender's run");
-        return true;
-    };
-    let to_life = batch.to.map(Life::from);
-    let mut messages = Vec::with_capacity(batch.messages.len());
-    for message in batch.messages {
-        match Message::try_from(message) {
-            Ok(message) => messages.push(message),
-            Err(error) => warn!(peer = %id, %error, "dropped a message"),
-        }
+/// Where what a link receives goes.
+struct Inbox {
+    from: Member,
+    id: NodeId,
+    events: mpsc::Sender<Event>,
+    /// Bounds what waits for the loop: a link that is not read makes its sender wait, and in the end drop.
+    shares: Arc<Semaphore>,
+}
+
+impl Inbox {
+    fn new(from: Member, id: NodeId, events: mpsc::Sender<Event>) -> Self {
+        Self { from, id, events, shares: Arc::new(Semaphore::new(LINK_BATCHES_WAITING_MAX)) }
     }
-    messages.is_empty() || events.send(Event::Peer { from, from_life, to_life, messages }).await.is_ok()
+
+    /// Decodes a batch and hands it to the node. `false` where the node has ended.
+    async fn deliver(&self, batch: api::PeerBatch) -> bool {
+        let (from, id) = (self.from, &self.id);
+        let Some(from_life) = batch.from.map(Life::from) else {
+            warn!(peer = %id, "dropped a message without its sender's run");
+            return true;
+        };
+        let to_life = batch.to.map(Life::from);
+        let mut messages = Vec::with_capacity(batch.messages.len());
+        for message in batch.messages {
+            match Message::try_from(message) {
+                Ok(message) => messages.push(message),
+                Err(error) => warn!(peer = %id, %error, "dropped a message"),
+            }
+        }
+        if messages.is_empty() {
+            return true;
+        }
+        let Ok(share) = Arc::clone(&self.shares).acquire_owned().await else { return false };
+        self.events.send(Event::Peer { from, from_life, to_life, messages, _share: share }).await.is_ok()
+    }
 }
 
 /// The gRPC service that peers open their links to.
@@ -331,7 +365,7 @@ impl Peer for PeerService {
 
     async fn link(&self, request: Request<Streaming<api::PeerBatch>>) -> Result<Response<Self::LinkStream>, Status> {
         let (life, events, ended) = self.node.link_ends();
-        let outbox = Outbox::new(life);
+        let outbox = Outbox::new(life, self.node.shared_metrics());
         let answers = outbox.open();
         let parameters = self.node.placement().parameters().clone();
         let link = ServedLink { requests: request.into_inner(), outbox: Arc::clone(&outbox), events, parameters };
@@ -356,28 +390,31 @@ struct ServedLink {
 
 impl ServedLink {
     async fn run(mut self) {
-        let first = match self.requests.message().await {
-            Ok(Some(batch)) => batch,
-            Ok(None) => return,
-            Err(status) => {
+        // One that opens a link and says nothing would hold it for good.
+        let first = match tokio::time::timeout(INTRODUCTION_TIME_MAX, self.requests.message()).await {
+            Ok(Ok(Some(batch))) => batch,
+            Ok(Ok(None)) | Err(_) => return,
+            Ok(Err(status)) => {
                 debug!(%status, "a link ended before its hello");
                 return;
             }
         };
         let Some((peer, id)) = self.introduced(&first).await else { return };
-        if self.events.send(Event::Served(peer, Arc::clone(&self.outbox))).await.is_err() {
+        let Some(life) = first.from.map(Life::from) else { return };
+        if self.events.send(Event::Served(peer, life, Arc::clone(&self.outbox))).await.is_err() {
             return;
         }
+        let inbox = Inbox::new(peer, id, self.events);
         let mut batch = first;
         loop {
-            if !deliver(peer, &id, batch, &self.events).await {
+            if !inbox.deliver(batch).await {
                 return;
             }
             batch = match self.requests.message().await {
                 Ok(Some(batch)) => batch,
                 Ok(None) => return,
                 Err(status) => {
-                    debug!(peer = %id, status = %chain(&status), "a link that a peer opened ended");
+                    debug!(peer = %inbox.id, status = %chain(&status), "a link that a peer opened ended");
                     return;
                 }
             };

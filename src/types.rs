@@ -292,6 +292,14 @@ pub struct Record {
 }
 
 impl Record {
+    /// What it takes in memory under `key`, in bytes, about.
+    #[must_use]
+    pub fn bytes(&self, key: &Key) -> usize {
+        // The stamp, the checksum and a place in a map.
+        const OVERHEAD: usize = 200;
+        OVERHEAD + key.as_bytes().len() + self.content.value_bytes()
+    }
+
     /// A record's mark: all of it but the content.
     #[must_use]
     pub fn mark(&self) -> Mark {
@@ -389,6 +397,9 @@ pub struct Meta {
     pub identity: Identity,
     /// The greatest epoch that was made durable; 0 in a fresh folder.
     pub epoch: u64,
+    /// The runs begun on this folder, ascending: what shows to a peer that this is the folder it has met before, and no
+    /// older copy of it.
+    pub lives: Vec<Life>,
     /// Whether every other member has recorded this identity: a cluster forms once.
     pub formed: bool,
     /// The peers met so far.
@@ -399,7 +410,7 @@ impl Meta {
     /// What a fresh folder of this name knows: nothing.
     #[must_use]
     pub fn fresh(identity: Identity) -> Self {
-        Self { identity, epoch: 0, formed: false, peers: std::collections::BTreeMap::new() }
+        Self { identity, epoch: 0, lives: Vec::new(), formed: false, peers: std::collections::BTreeMap::new() }
     }
 }
 
@@ -408,6 +419,8 @@ impl Meta {
 pub struct Batch {
     /// The node's epoch, where it rises.
     pub epoch: Option<u64>,
+    /// The run that begins.
+    pub life: Option<Life>,
     /// Peers met, or met anew.
     pub peers: std::collections::BTreeMap<NodeId, Acquaintance>,
     /// Every other member has recorded this node.
@@ -427,7 +440,7 @@ impl Batch {
     /// peer on the strength of either must not be forgotten even where records may be.
     #[must_use]
     pub fn bears_promises(&self) -> bool {
-        self.epoch.is_some() || self.formed || !self.peers.is_empty()
+        self.epoch.is_some() || self.life.is_some() || self.formed || !self.peers.is_empty()
     }
 }
 

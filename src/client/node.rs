@@ -18,7 +18,7 @@ use super::permit::Permit;
 use crate::api;
 use crate::api::cluster_client::ClusterClient;
 use crate::api::node_client::NodeClient;
-use crate::limits::MESSAGE_BYTES_MAX;
+use crate::limits::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
 
 /// How long a connection may take to be made: a few round trips around the world.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
@@ -72,6 +72,9 @@ impl Node {
         let endpoint = Endpoint::from(uri)
             .connect_timeout(CONNECT_TIME_MAX)
             .tcp_nodelay(true)
+            // At HTTP/2's default of 64 KiB a large value would cost a round trip for each.
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIME_MAX)
             .keep_alive_while_idle(true);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::protocol::{Command, LoadId, Message, Reply};
 use crate::transport::Outbox;
@@ -25,8 +25,8 @@ pub enum Event {
     Request(Pending),
     /// Someone wants to know how the node is.
     Status(oneshot::Sender<Status>),
-    /// A peer has opened a link; answers to it go here.
-    Served(Member, Arc<Outbox>),
+    /// Someone has opened a link as this peer, in this run; answers for that run go here.
+    Served(Member, Life, Arc<Outbox>),
     /// This node's link to a peer is up.
     Linked(Member),
     /// This node's link to a peer is down.
@@ -41,6 +41,8 @@ pub enum Event {
         to_life: Option<Life>,
         /// What it says.
         messages: Vec<Message>,
+        /// The link's share of what may wait for the loop, given back once this is handled.
+        _share: OwnedSemaphorePermit,
     },
     /// A load that waited for the disk is answered.
     Loaded(LoadId, Option<Held>),

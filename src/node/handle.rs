@@ -168,6 +168,11 @@ impl NodeHandle {
         (self.inner.life, self.inner.events.clone(), self.inner.links_end.clone())
     }
 
+    /// What the node counts, to be counted on by its links.
+    pub(crate) fn shared_metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.inner.metrics)
+    }
+
     /// This node's id.
     #[must_use]
     pub fn id(&self) -> &NodeId {

@@ -10,6 +10,7 @@
 mod event;
 mod handle;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,9 @@ use tracing::{debug, error, info, warn};
 use crate::limits::{DRAIN_TIME_MAX, EVENTS_WAITING_MAX};
 use crate::metrics::{Metrics, PeerLabels};
 use crate::placement::Placement;
-use crate::protocol::{self, Effect, Input, LoadId, Message, Note, Reply, RequestId, Setup, Time, Unready};
+use crate::protocol::{
+    self, Effect, HelloRefusal, Input, LoadId, Message, Note, Reply, RequestId, Setup, Time, Unready,
+};
 use crate::storage::{Loaded, Patience, Store, StoreError};
 use crate::transport::{Link, Outbox, Sent};
 use crate::types::{Batch, Key, Life, Member, NodeId, Slot, Want};
@@ -36,6 +39,9 @@ pub use handle::{NodeHandle, PeerStatus, Rejected, Status};
 /// How many events one turn of the loop takes at most: enough to share a round and a batch, few enough that the first
 /// is not kept waiting for the last.
 const EVENTS_PER_TURN: usize = 1_024;
+/// How many runs of one peer are answered at once: the present one, the one before it, whose link may end late, and two
+/// that only claim to be.
+const ANSWERED_RUNS_MAX: usize = 4;
 /// How often a store that failed is tried again.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 /// How often a node that takes no requests says so in its log.
@@ -66,6 +72,7 @@ pub struct RunningNode {
     links_end: CancellationToken,
     turns: JoinHandle<()>,
     turns_end: CancellationToken,
+    persister: std::thread::JoinHandle<()>,
 }
 
 /// Starts a node: its loop, and its links to all other members.
@@ -102,21 +109,22 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
     let mut peers = Vec::new();
     for member in parameters.members() {
         let id = parameters.id(member).clone();
-        let outbox = Outbox::new(life);
+        let outbox = Outbox::new(life, Arc::clone(&metrics));
         if member != me {
             let address = handle.address(member).to_owned();
             let link =
                 Link { peer: member, id: id.clone(), address, outbox: Arc::clone(&outbox), events: events.clone() };
             links.spawn(link.run(links_end.clone()));
         }
-        peers.push(Peer { id, requests: outbox, answers: None, last_seen: None, refusal_said: None });
+        peers.push(Peer { id, requests: outbox, answers: VecDeque::new(), last_seen: None, refusals_said: [None; 2] });
     }
     links.close();
 
+    let (persister, persister_thread) = spawn_persister(Arc::clone(&store), Arc::clone(&metrics), events.clone());
     let turns = Turns {
         node,
         started_at: handle.inner.started_at,
-        persister: spawn_persister(Arc::clone(&store), Arc::clone(&metrics), events.clone()),
+        persister,
         store,
         metrics,
         events,
@@ -126,7 +134,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
         remind_at: Instant::now() + REMIND_AFTER,
     };
     let turns = tokio::spawn(turns.run(events_received, turns_end.clone()));
-    Ok(RunningNode { handle, links, links_end, turns, turns_end })
+    Ok(RunningNode { handle, links, links_end, turns, turns_end, persister: persister_thread })
 }
 
 impl RunningNode {
@@ -136,7 +144,8 @@ impl RunningNode {
         &self.handle
     }
 
-    /// Refuses new requests, and waits until those in flight have ended, [`DRAIN_TIME_MAX`] at most.
+    /// Refuses new requests, and waits until those in flight have ended, [`DRAIN_TIME_MAX`] at most; then those that are
+    /// left are given up, and their clients are told that the outcome is unknown.
     pub async fn drain(&self) {
         let drained = async {
             if self.handle.inner.events.send(Event::Drain).await.is_err() {
@@ -148,6 +157,7 @@ impl RunningNode {
         };
         if tokio::time::timeout(DRAIN_TIME_MAX, drained).await.is_err() {
             warn!("requests are still in flight; ending without them (the outcome of writes among them is unknown)");
+            self.turns_end.cancel();
         }
     }
 
@@ -164,12 +174,27 @@ impl RunningNode {
         if let Err(error) = self.turns.await {
             error!(%error, "the node's loop did not end well");
         }
-        let store = Arc::clone(&self.handle.inner.store);
-        match tokio::task::spawn_blocking(move || store.flush()).await {
+        let (store, persister) = (Arc::clone(&self.handle.inner.store), self.persister);
+        let flush = move || {
+            // A batch may still be at the disk. The loop has let go of the thread, so that it ends with it.
+            if persister.join().is_err() {
+                error!("the thread that writes did not end well");
+            }
+            store.flush()
+        };
+        match tokio::task::spawn_blocking(flush).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, "could not flush; the next start reads the log instead"),
             Err(error) => error!(%error, "flushing did not end well"),
         }
+    }
+}
+
+/// That the store is closed was said when it failed.
+fn report_failed_load(error: &StoreError, key: &Key) {
+    match error {
+        StoreError::Closed | StoreError::Suspended => debug!(%error, %key, "could not read a record"),
+        _ => error!(%error, %key, "could not read a record"),
     }
 }
 
@@ -178,7 +203,7 @@ fn spawn_persister(
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     events: mpsc::Sender<Event>,
-) -> std::sync::mpsc::Sender<Arc<Batch>> {
+) -> (std::sync::mpsc::Sender<Arc<Batch>>, std::thread::JoinHandle<()>) {
     // The protocol has one batch at the disk at a time, so that this never holds more than one.
     let (sender, batches) = std::sync::mpsc::channel::<Arc<Batch>>();
     let persist = move || {
@@ -201,8 +226,9 @@ fn spawn_persister(
             }
         }
     };
-    std::thread::Builder::new().name("persist".to_owned()).spawn(persist).expect("a thread can be started");
-    sender
+    let thread =
+        std::thread::Builder::new().name("persist".to_owned()).spawn(persist).expect("a thread can be started");
+    (sender, thread)
 }
 
 /// The loop and all that it owns.
@@ -230,11 +256,30 @@ struct Peer {
     id: NodeId,
     /// On the link that this node opened.
     requests: Arc<Outbox>,
-    /// On the link that the peer opened.
-    answers: Option<Arc<Outbox>>,
+    /// On the links that were opened in the peer's name, by run: whoever claims another run of it takes no answers away.
+    answers: VecDeque<(Life, Arc<Outbox>)>,
     last_seen: Option<Instant>,
-    /// The refusal that the log has named last: the peer is tried again and again.
-    refusal_said: Option<String>,
+    /// The refusals that the log has named last, here and there: the peer is tried again and again.
+    refusals_said: [Option<HelloRefusal>; 2],
+}
+
+impl Peer {
+    /// Answers for the run `life` go to `outbox` from now on.
+    fn serves(&mut self, life: Life, outbox: Arc<Outbox>) {
+        self.answers.retain(|(other, earlier)| {
+            let stays = *other != life;
+            if !stays {
+                earlier.close();
+            }
+            stays
+        });
+        self.answers.push_back((life, outbox));
+        if self.answers.len() > ANSWERED_RUNS_MAX
+            && let Some((_, oldest)) = self.answers.pop_front()
+        {
+            oldest.close();
+        }
+    }
 }
 
 impl Turns {
@@ -313,14 +358,10 @@ impl Turns {
                 // One who no longer waits needs no answer.
                 let _ = reply.send(self.status());
             }
-            Event::Served(peer, outbox) => {
-                if let Some(earlier) = self.peers[peer.index()].answers.replace(outbox) {
-                    earlier.close();
-                }
-            }
+            Event::Served(peer, life, outbox) => self.peers[peer.index()].serves(life, outbox),
             Event::Linked(peer) => self.input(Input::Linked(peer)),
             Event::Unlinked(peer) => self.input(Input::Unlinked(peer)),
-            Event::Peer { from, from_life, to_life, messages } => {
+            Event::Peer { from, from_life, to_life, messages, _share } => {
                 self.peers[from.index()].last_seen = Some(Instant::now());
                 for message in messages {
                     self.input(Input::Peer { from, from_life, to_life, message });
@@ -364,7 +405,7 @@ impl Turns {
                 }
                 Ok(Loaded::WouldWait) => self.load_from_disk(load, slot, key, want),
                 Err(error) => {
-                    error!(%error, %key, "could not read a record");
+                    report_failed_load(&error, &key);
                     self.input(Input::Loaded { load, held: None });
                 }
             }
@@ -380,7 +421,7 @@ impl Turns {
                 Ok(Loaded::Held(held)) => Some(held),
                 Ok(Loaded::WouldWait) => None,
                 Err(error) => {
-                    error!(%error, %key, "could not read a record");
+                    report_failed_load(&error, &key);
                     None
                 }
             };
@@ -448,7 +489,9 @@ impl Turns {
         let peer = &self.peers[to.index()];
         let outbox = match &message {
             Message::Hello(_) | Message::Request { .. } => Some(&peer.requests),
-            Message::Welcome(_) | Message::HelloRefused { .. } | Message::Answer { .. } => peer.answers.as_ref(),
+            Message::Welcome(_) | Message::HelloRefused { .. } | Message::Answer { .. } => {
+                peer.answers.iter().find(|(life, _)| Some(*life) == to_life).map(|(_, outbox)| outbox)
+            }
         };
         let sent = outbox.map_or(Sent::Closed, |outbox| outbox.send(to_life, message));
         if sent == Sent::Full {
@@ -460,7 +503,7 @@ impl Turns {
         let parameters = self.node.placement().parameters();
         let peers = parameters.members().filter(|member| *member != self.node.me()).map(|member| {
             let peer = &self.peers[member.index()];
-            let answers = peer.answers.as_ref().map_or(0, |outbox| outbox.queued_bytes());
+            let answers: usize = peer.answers.iter().map(|(_, outbox)| outbox.queued_bytes()).sum();
             PeerStatus {
                 member,
                 id: peer.id.clone(),
@@ -491,16 +534,19 @@ impl Turns {
             Note::Resent => {
                 metrics.resends.inc();
             }
+            Note::Swamped => {
+                metrics.swamped.inc();
+            }
             Note::PeerMet(peer) => {
                 let peer = &mut self.peers[peer.index()];
-                peer.refusal_said = None;
+                peer.refusals_said = [None; 2];
                 info!(peer = %peer.id, "each has recorded the other");
             }
             Note::PeerRefused { peer, refusal } => {
-                self.say_refusal(peer, format!("this node refuses the peer: {refusal}"));
+                self.say_refusal(peer, 0, refusal, "this node refuses the peer");
             }
             Note::RefusedByPeer { peer, refusal } => {
-                self.say_refusal(peer, format!("the peer refuses this node: {refusal}"));
+                self.say_refusal(peer, 1, refusal, "the peer refuses this node");
             }
             Note::Formed => info!("the cluster has formed: every member has met every other"),
             Note::StampConflict { key, stamp } => {
@@ -518,12 +564,11 @@ impl Turns {
         }
     }
 
-    /// Once for each reason: hellos are repeated.
-    fn say_refusal(&mut self, peer: Member, text: String) {
+    /// Once for each side and reason: hellos are repeated.
+    fn say_refusal(&mut self, peer: Member, side: usize, refusal: HelloRefusal, what: &str) {
         let peer = &mut self.peers[peer.index()];
-        if peer.refusal_said.as_ref() != Some(&text) {
-            error!(peer = %peer.id, "{text}");
-            peer.refusal_said = Some(text);
+        if peer.refusals_said[side].replace(refusal) != Some(refusal) {
+            error!(peer = %peer.id, "{what}: {refusal}");
         }
     }
 

@@ -1,14 +1,15 @@
 //! Who may talk to whom: identities, lives, and the forming of a cluster.
 //!
 //! Invariants: what a peer says counts only after its data folder and its run were durably recorded here, and what this
-//! node sends it counts there only after that peer recorded this node. A known id under another identity, or in a run
-//! that is not later than the one recorded, is refused: it may have forgotten what it acknowledged. A fresh node is not
+//! node sends it counts there only after that peer recorded this node. A known id under another identity, or whose folder
+//! does not remember the run recorded here, is refused: it may have forgotten what it acknowledged. A fresh node is not
 //! part of any quorum until every other member has recorded it, so that no member can be replaced unnoticed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
-use crate::limits::{RESEND_AFTER, RESEND_AFTER_MAX};
+use crate::limits::{LIVES_NAMED_MAX, RESEND_AFTER, RESEND_AFTER_MAX};
 use crate::quorum::majority;
 use crate::types::{Acquaintance, ClusterParameters, Identity, Life, Member, NodeId};
 
@@ -26,7 +27,7 @@ pub enum HelloRefusal {
     WrongNode,
     /// Its id is known by another data folder.
     Identity,
-    /// A later run of its data folder is known.
+    /// A run of its data folder is known that the folder does not remember.
     Life,
 }
 
@@ -45,7 +46,8 @@ impl fmt::Display for HelloRefusal {
                  restore the original folder (replacing a node is not in this version)"
             }
             Self::Life => {
-                "a later run of its data folder is known, so this folder is an older copy or is in use twice: \
+                "a run of its data folder is known that the folder does not remember, so this is an older copy or it is \
+                 in use twice: \
                  restore the latest folder, and run it once"
             }
         })
@@ -81,8 +83,20 @@ pub struct Handshake {
     parameters: ClusterParameters,
     identity: Identity,
     life: Life,
+    earlier_lives: Arc<[Life]>,
     formed: bool,
     peers: BTreeMap<Member, Peer>,
+}
+
+/// What a folder remembers, of what matters here.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The runs begun on it, ascending.
+    pub lives: &'a [Life],
+    /// Whether every other member has recorded this node.
+    pub formed: bool,
+    /// The peers met.
+    pub peers: &'a BTreeMap<NodeId, Acquaintance>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -103,23 +117,17 @@ struct Peer {
 impl Handshake {
     /// A node that knows `peers` and has talked to none of them in this run.
     #[must_use]
-    pub fn new(
-        me: Member,
-        parameters: ClusterParameters,
-        identity: Identity,
-        life: Life,
-        formed: bool,
-        known: &BTreeMap<NodeId, Acquaintance>,
-    ) -> Self {
+    pub fn new(me: Member, parameters: ClusterParameters, identity: Identity, life: Life, known: &Known<'_>) -> Self {
+        let earlier_lives = &known.lives[known.lives.len().saturating_sub(LIVES_NAMED_MAX)..];
         let peers = parameters
             .members()
             .filter(|member| *member != me)
             .map(|member| {
-                let recorded = known.get(parameters.id(member)).copied();
+                let recorded = known.peers.get(parameters.id(member)).copied();
                 (member, Peer { recorded, ..Peer::default() })
             })
             .collect();
-        Self { me, parameters, identity, life, formed, peers }
+        Self { me, parameters, identity, life, earlier_lives: earlier_lives.into(), formed: known.formed, peers }
     }
 
     /// This run.
@@ -189,6 +197,7 @@ impl Handshake {
             to_node_id: self.parameters.id(peer).clone(),
             identity: self.identity,
             life: self.life,
+            earlier_lives: Arc::clone(&self.earlier_lives),
         }
     }
 
@@ -207,7 +216,8 @@ impl Handshake {
             match peer.recording.or(peer.recorded) {
                 Some(known) if known.identity != seen.identity => Verdict::Refuse(HelloRefusal::Identity),
                 Some(known) if known.life == seen.life && peer.recorded == Some(known) => Verdict::Known,
-                Some(known) if known.life != seen.life && seen.life.epoch <= known.life.epoch => {
+                // A greater epoch alone shows nothing: an older copy gets there by starting often enough.
+                Some(known) if known.life != seen.life && !hello.earlier_lives.contains(&known.life) => {
                     Verdict::Refuse(HelloRefusal::Life)
                 }
                 _ => {
@@ -295,8 +305,9 @@ impl Handshake {
     pub fn view(&self, peer: Member) -> PeerView {
         let Some(peer) = self.peers.get(&peer) else { return PeerView::Unreachable };
         match peer.refused_here.or(peer.refused_there) {
+            // What is refused then is someone else under its name.
+            _ if peer.is_talking() => PeerView::Talking,
             Some(refusal) => PeerView::Refused(refusal),
-            None if peer.is_talking() => PeerView::Talking,
             None => PeerView::Unreachable,
         }
     }
@@ -347,7 +358,14 @@ mod tests {
 
     fn node(me: u16, identity: u128, epoch: u64) -> Handshake {
         let life = Life { epoch, nonce: u64::try_from(identity).unwrap() };
-        Handshake::new(Member(me), parameters(), Identity(identity), life, false, &BTreeMap::new())
+        let known = Known { lives: &[], formed: false, peers: &BTreeMap::new() };
+        Handshake::new(Member(me), parameters(), Identity(identity), life, &known)
+    }
+
+    /// Begins the next run on the folder of `node`.
+    fn restart(node: &mut Handshake, epoch: u64, nonce: u64) {
+        node.earlier_lives = node.earlier_lives.iter().copied().chain([node.life]).collect();
+        node.life = Life { epoch, nonce };
     }
 
     /// Lets `here` record the run of `there`.
@@ -374,12 +392,19 @@ mod tests {
         let mut two = node(1, 20, 5);
         meet(&mut one, &two);
         assert_eq!(one.judge(Member(1), &two.hello_to(Member(0))), Verdict::Known, "the same run again");
-        two.life.nonce += 1;
-        assert_eq!(one.judge(Member(1), &two.hello_to(Member(0))), Verdict::Refuse(HelloRefusal::Life), "a twin");
-        two.life.epoch = 4;
-        assert_eq!(one.judge(Member(1), &two.hello_to(Member(0))), Verdict::Refuse(HelloRefusal::Life), "older");
-        two.life.epoch = 6;
-        assert!(matches!(one.judge(Member(1), &two.hello_to(Member(0))), Verdict::Record(_)));
+        let refused = Verdict::Refuse(HelloRefusal::Life);
+        let mut twin = two.clone();
+        twin.life.nonce += 1;
+        assert_eq!(one.judge(Member(1), &twin.hello_to(Member(0))), refused);
+        let mut older = node(1, 20, 3);
+        restart(&mut older, 4, 1);
+        assert_eq!(one.judge(Member(1), &older.hello_to(Member(0))), refused);
+        restart(&mut older, 5, 2);
+        restart(&mut older, 6, 3);
+        assert_eq!(one.judge(Member(1), &older.hello_to(Member(0))), refused, "however often it starts");
+        restart(&mut two, 6, 4);
+        restart(&mut two, 9, 5);
+        assert!(matches!(one.judge(Member(1), &two.hello_to(Member(0))), Verdict::Record(_)), "a run was missed");
     }
 
     #[test]
@@ -413,7 +438,7 @@ mod tests {
         meet(&mut one, &two);
         one.welcomed(Member(1), two.life);
         assert_eq!(one.next_hello(), None, "they talk");
-        two.life.epoch = 2;
+        restart(&mut two, 2, 7);
         meet(&mut one, &two);
         assert_eq!(one.hellos(Time(9)).len(), 1, "the new run has yet to record this node");
         one.welcomed(Member(1), two.life);
@@ -424,7 +449,7 @@ mod tests {
     fn late_hello_of_an_earlier_run_does_not_harm_the_present_one() {
         let (mut one, mut two) = (node(0, 10, 1), node(1, 20, 1));
         let late = two.hello_to(Member(0));
-        two.life.epoch = 2;
+        restart(&mut two, 2, 7);
         meet(&mut one, &two);
         assert_eq!(one.judge(Member(1), &late), Verdict::Refuse(HelloRefusal::Life));
         one.welcomed(Member(1), two.life);
@@ -438,7 +463,7 @@ mod tests {
         let (mut one, mut two) = (node(0, 10, 1), node(1, 20, 5));
         meet(&mut one, &two);
         let late = two.hello_to(Member(0));
-        two.life.epoch = 7;
+        restart(&mut two, 7, 7);
         let Verdict::Record(later) = one.judge(Member(1), &two.hello_to(Member(0))) else { panic!("a new run") };
         one.recording_failed();
         one.store_reopened(false, &BTreeMap::from([(NodeId::new("2").unwrap(), later)]));

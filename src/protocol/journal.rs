@@ -6,17 +6,19 @@
 //! after a failed fsync nobody knows what is on disk (Rebello et al., "Can Applications Recover from fsync Failures?",
 //! ATC 2020).
 //!
-//! A batch is bounded by what may be in flight (limits.rs), not here.
+//! A batch is bounded by its node, which takes nothing from peers while too much gathers behind a slow disk.
 
 use std::sync::Arc;
 
-use crate::types::{Acquaintance, Batch, Key, Mark, NodeId, Record, Slot};
+use crate::types::{Acquaintance, Batch, Key, Life, Mark, NodeId, Record, Slot};
 
 /// Gathers batches; `O` is what may be owed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Journal<O> {
     at_disk: Option<AtDisk<O>>,
     gathering: Batch,
+    /// What gathers, in bytes, about; a record that was replaced still counts.
+    gathering_bytes: usize,
     owed: Vec<O>,
     failed: bool,
 }
@@ -47,7 +49,7 @@ pub enum Settled<O> {
 
 impl<O> Default for Journal<O> {
     fn default() -> Self {
-        Self { at_disk: None, gathering: Batch::default(), owed: Vec::new(), failed: false }
+        Self { at_disk: None, gathering: Batch::default(), gathering_bytes: 0, owed: Vec::new(), failed: false }
     }
 }
 
@@ -56,6 +58,12 @@ impl<O> Journal<O> {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.failed
+    }
+
+    /// What gathers while a batch is at the disk, in bytes, about.
+    #[must_use]
+    pub fn gathering_bytes(&self) -> usize {
+        self.gathering_bytes
     }
 
     /// The mark of `key` in the batch at the disk.
@@ -74,13 +82,23 @@ impl<O> Journal<O> {
     /// waits for that one waits for this one: the record that beat it.
     pub fn add_record(&mut self, slot: Slot, key: Key, record: Record) {
         self.check();
+        self.gathering_bytes += record.bytes(&key);
         self.gathering.records.insert(key, (slot, record));
     }
 
-    /// Adds an epoch.
+    /// Adds an epoch. What becomes durable never falls: a greater one may be at the disk already, and batches are
+    /// written in order, so that without it a later batch would put a smaller epoch in its place. A restart would then
+    /// begin an epoch in which stamps were issued and acknowledged.
     pub fn add_epoch(&mut self, epoch: u64) {
         self.check();
-        self.gathering.epoch = self.gathering.epoch.max(Some(epoch));
+        let at_disk = self.at_disk.as_ref().and_then(|at_disk| at_disk.batch.epoch);
+        self.gathering.epoch = self.gathering.epoch.max(at_disk).max(Some(epoch));
+    }
+
+    /// Adds the run that begins, and its epoch.
+    pub fn add_life(&mut self, life: Life) {
+        self.add_epoch(life.epoch);
+        self.gathering.life = Some(life);
     }
 
     /// Adds what is known of a peer.
@@ -101,7 +119,10 @@ impl<O> Journal<O> {
             Waits::ForTheDisk => {
                 self.at_disk.as_mut().expect("only a batch at the disk is waited for").owed.push(what);
             }
-            Waits::ForTheNext => self.owed.push(what),
+            Waits::ForTheNext => {
+                self.gathering_bytes += size_of::<O>();
+                self.owed.push(what);
+            }
         }
     }
 
@@ -111,6 +132,7 @@ impl<O> Journal<O> {
             return None;
         }
         let batch = Arc::new(std::mem::take(&mut self.gathering));
+        self.gathering_bytes = 0;
         self.at_disk = Some(AtDisk { batch: Arc::clone(&batch), owed: std::mem::take(&mut self.owed) });
         Some(batch)
     }
@@ -123,6 +145,7 @@ impl<O> Journal<O> {
         }
         self.failed = true;
         self.gathering = Batch::default();
+        self.gathering_bytes = 0;
         owed.append(&mut self.owed);
         Some(Settled::Failed(owed))
     }
@@ -155,6 +178,16 @@ mod tests {
         let Some(Settled::Durable(_, owed)) = journal.settle(true) else { panic!("the batch is durable") };
         assert_eq!(owed, ["first", "first too"]);
         assert_eq!(journal.begin().unwrap().epoch, Some(6));
+    }
+
+    #[test]
+    fn epoch_does_not_fall_behind_the_batch_at_the_disk() {
+        let mut journal = Journal::<()>::default();
+        journal.add_epoch(10);
+        journal.begin();
+        journal.add_epoch(8);
+        journal.settle(true);
+        assert_eq!(journal.begin().unwrap().epoch, Some(10));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What nodes say to each other.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::types::{Clock, ClusterParameters, Held, Identity, Key, Life, NodeId, Record, Want};
 
@@ -62,6 +63,8 @@ pub struct Hello {
     pub identity: Identity,
     /// The sender's run.
     pub life: Life,
+    /// The latest runs before it on the sender's data folder.
+    pub earlier_lives: Arc<[Life]>,
 }
 
 /// What a coordinator asks of a replica.

@@ -290,6 +290,8 @@ pub enum Note {
     },
     /// A read or write asked again those that had not answered.
     Resent,
+    /// What a peer asked was dropped: the disk has too much waiting.
+    Swamped,
     /// This node and a peer have recorded each other.
     PeerMet(Member),
     /// This node refuses a peer.

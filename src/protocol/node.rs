@@ -8,12 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::clock::{EpochNeeded, JumpBounds, PEER_JUMP, QuorumClock};
-use crate::limits::{OPERATOR_COUNTER_RAISE_MAX, OPERATOR_EPOCH_RAISE_MAX, RESEND_AFTER, RESEND_AFTER_MAX};
+use crate::limits::{
+    OPERATOR_COUNTER_RAISE_MAX, OPERATOR_EPOCH_RAISE_MAX, REPLICA_BACKLOG_BYTES_MAX, REPLICA_LOADS_MAX, RESEND_AFTER,
+    RESEND_AFTER_MAX,
+};
 use crate::placement::Placement;
 use crate::quorum::{Standing, Tally};
 use crate::types::{Acquaintance, Clock, Held, Identity, Key, Life, Member, Meta, NodeId, Record, Slot, Stamp, Want};
 
-use super::handshake::{Handshake, PeerView, Verdict};
+use super::handshake::{Handshake, Known, PeerView, Verdict};
 use super::journal::{Journal, Settled, Waits};
 use super::message::{Answer, Hello, Message, OperationId, Refusal, Request};
 use super::read::{self, Read};
@@ -53,6 +56,8 @@ pub struct Node {
     handshake: Handshake,
     replica: Replica,
     operations: BTreeMap<OperationId, Operation>,
+    /// Operators' requests that wait for the own replica, and until when.
+    local: BTreeMap<OperationId, (RequestId, Time)>,
     operation_next: u64,
     /// Writes that wait for the next clock round to begin.
     awaiting_round: Vec<OperationId>,
@@ -94,7 +99,7 @@ enum Due {
         introduced_by: Introduction,
     },
     ClockRaised {
-        request: RequestId,
+        operation: OperationId,
         to: Clock,
     },
 }
@@ -123,11 +128,12 @@ impl Node {
         let life = Life { epoch: meta.epoch.checked_add(1).expect("epochs do not run out"), nonce };
         let parameters = placement.parameters().clone();
         let mut journal = Journal::default();
-        journal.add_epoch(life.epoch);
+        journal.add_life(life);
+        let known = Known { lives: &meta.lives, formed: meta.formed, peers: &meta.peers };
         Self {
             me,
             identity: meta.identity,
-            handshake: Handshake::new(me, parameters, meta.identity, life, meta.formed, &meta.peers),
+            handshake: Handshake::new(me, parameters, meta.identity, life, &known),
             placement,
             started: false,
             draining: false,
@@ -135,6 +141,7 @@ impl Node {
             journal,
             replica: Replica::default(),
             operations: BTreeMap::new(),
+            local: BTreeMap::new(),
             operation_next: 0,
             awaiting_round: Vec::new(),
             clock_rounds: BTreeMap::new(),
@@ -270,18 +277,24 @@ impl Node {
                 self.fail_if_impossible(operation, effects);
             }
             Command::NodeGet { key } => match self.own_slot(&key) {
-                Ok(slot) => self.replica.get(slot, key, Want::Record, Target::Operator(id), effects),
+                Ok(slot) => {
+                    let target = Target::Operator(self.begin_local(id, deadline));
+                    self.replica.get(slot, key, Want::Record, target, effects);
+                }
                 Err(failure) => effects.push(Effect::Reply { id, reply: Reply::Failed(failure) }),
             },
             Command::NodePut { key, content, checksum, stamp } => {
                 let record = |stamp| Record { stamp, content, checksum };
                 match self.own_slot(&key).and_then(|slot| Ok((slot, record(self.operator_stamp(stamp)?)))) {
-                    Ok((slot, record)) => self.own_store(slot, key, record, Target::Operator(id), effects),
+                    Ok((slot, record)) => {
+                        let target = Target::Operator(self.begin_local(id, deadline));
+                        self.own_store(slot, key, record, target, effects);
+                    }
                     Err(failure) => effects.push(Effect::Reply { id, reply: Reply::Failed(failure) }),
                 }
             }
             Command::ClockGet => effects.push(Effect::Reply { id, reply: Reply::Clock(self.clock.now()) }),
-            Command::ClockRaise { to } => self.raise_clock(id, to, effects),
+            Command::ClockRaise { to } => self.raise_clock(id, deadline, to, effects),
         }
     }
 
@@ -313,7 +326,7 @@ impl Node {
         }
     }
 
-    fn raise_clock(&mut self, id: RequestId, to: Clock, effects: &mut Vec<Effect>) {
+    fn raise_clock(&mut self, id: RequestId, deadline: Time, to: Clock, effects: &mut Vec<Effect>) {
         let mut reply = |reply| effects.push(Effect::Reply { id, reply });
         if let Err(jump) = self.clock.check_jump(to, OPERATOR_JUMP) {
             reply(Reply::Failed(Failure::RaiseTooFar { given: jump.seen, now: jump.now }));
@@ -324,7 +337,23 @@ impl Node {
             reply(Reply::Failed(Failure::StoreFailed));
         } else {
             self.journal.add_epoch(to.epoch);
-            self.journal.owe(Due::ClockRaised { request: id, to }, Waits::ForTheNext);
+            let operation = self.begin_local(id, deadline);
+            self.journal.owe(Due::ClockRaised { operation, to }, Waits::ForTheNext);
+        }
+    }
+
+    /// An operator's request begins to wait for the own replica: until `deadline`, because a disk may hang.
+    fn begin_local(&mut self, request: RequestId, deadline: Time) -> OperationId {
+        let id = self.next_operation();
+        self.alarms.insert((deadline, id));
+        self.local.insert(id, (request, deadline));
+        id
+    }
+
+    fn end_local(&mut self, id: OperationId, reply: Reply, effects: &mut Vec<Effect>) {
+        if let Some((request, deadline)) = self.local.remove(&id) {
+            self.alarms.remove(&(deadline, id));
+            effects.push(Effect::Reply { id: request, reply });
         }
     }
 
@@ -465,8 +494,11 @@ impl Node {
             Err(EpochNeeded(epoch)) => {
                 write.awaits_epoch(floor);
                 self.leave_clock_rounds(id, &rounds);
-                self.awaiting_epoch.push(id);
-                if !self.journal.has_failed() {
+                if self.journal.has_failed() {
+                    // It has no stamp and never gets one: certainly not applied.
+                    self.fail(id, effects);
+                } else {
+                    self.awaiting_epoch.push(id);
                     self.journal.add_epoch(epoch);
                 }
             }
@@ -610,7 +642,10 @@ impl Node {
             && time <= now
         {
             self.alarms.pop_first();
-            let Some(operation) = self.operations.get_mut(&id) else { continue };
+            let Some(operation) = self.operations.get_mut(&id) else {
+                self.end_local(id, Reply::Failed(Failure::StoreFailed), effects);
+                continue;
+            };
             if operation.deadline <= now {
                 self.fail(id, effects);
                 continue;
@@ -644,6 +679,7 @@ impl Node {
             Message::HelloRefused { life, refusal } => {
                 if self.handshake.refused(from, life, refusal) {
                     effects.push(Effect::Note(Note::RefusedByPeer { peer: from, refusal }));
+                    self.counts_on_no_more(from, effects);
                 }
             }
             Message::Request { operation, round, request } if self.handshake.counts(from, from_life, to_life) => {
@@ -664,6 +700,7 @@ impl Node {
                 effects.push(Effect::Note(Note::PeerRefused { peer: from, refusal }));
                 let message = Message::HelloRefused { life: hello.life, refusal };
                 effects.push(Effect::Send { to: from, to_life: Some(hello.life), message });
+                self.counts_on_no_more(from, effects);
             }
             Verdict::Known => self.acquainted(from, hello.life, introduced_by, effects),
             // A store that fails cannot record anybody; the peer introduces itself again.
@@ -673,6 +710,17 @@ impl Node {
                 let due = Due::Recorded { peer: from, acquaintance, introduced_by };
                 self.journal.owe(due, Waits::ForTheNext);
             }
+        }
+    }
+
+    /// Operations under way do not wait for `peer` any longer, if it and this node refuse to talk.
+    fn counts_on_no_more(&mut self, peer: Member, effects: &mut Vec<Effect>) {
+        if !matches!(self.handshake.view(peer), PeerView::Refused(_)) {
+            return;
+        }
+        let under_way: Vec<OperationId> = self.operations.keys().copied().collect();
+        for id in under_way {
+            self.refused_for_good(peer, id, effects);
         }
     }
 
@@ -727,6 +775,10 @@ impl Node {
             self.answers.push((target, Outcome::Refused(refusal)));
             return;
         }
+        if self.is_swamped() {
+            effects.push(Effect::Note(Note::Swamped));
+            return;
+        }
         match request {
             Request::Clock => self.serve_clock(target, effects),
             Request::Get { key, want } => match self.own_slot(&key) {
@@ -738,6 +790,14 @@ impl Node {
                 Err(_) => self.answers.push((target, Outcome::Refused(Refusal::NotReplica))),
             },
         }
+    }
+
+    /// Whether so much waits for the disk that what peers ask is dropped, as a network would: they ask again, or go on
+    /// without this replica, and reads repair it. A clock is not given either, so that their writes are known not to have
+    /// happened where a majority is swamped.
+    fn is_swamped(&self) -> bool {
+        self.replica.loads() >= REPLICA_LOADS_MAX
+            || self.journal.gathering_bytes() + self.replica.waiting_bytes() >= REPLICA_BACKLOG_BYTES_MAX
     }
 
     fn serve_clock(&mut self, target: Target, effects: &mut Vec<Effect>) {
@@ -796,15 +856,20 @@ impl Node {
         if !refusal.is_for_good() {
             return;
         }
-        match &mut operation.kind {
-            Kind::Write(write) => {
+        self.refused_for_good(from, id, effects);
+    }
+
+    fn refused_for_good(&mut self, from: Member, id: OperationId, effects: &mut Vec<Effect>) {
+        match self.operations.get_mut(&id).map(|operation| &mut operation.kind) {
+            Some(Kind::Write(write)) => {
                 let step = write.refused_by(from);
                 self.write_step(id, step, effects);
             }
-            Kind::Read(read) => {
+            Some(Kind::Read(read)) => {
                 let step = read.refused_by(from);
                 self.read_step(id, step, effects);
             }
+            None => {}
         }
     }
 
@@ -838,6 +903,9 @@ impl Node {
                 for due in &due {
                     self.refuse_to_pay(due, effects);
                 }
+                for id in std::mem::take(&mut self.awaiting_epoch) {
+                    self.fail(id, effects);
+                }
             }
         }
     }
@@ -849,9 +917,9 @@ impl Node {
                 self.handshake.recorded(peer, acquaintance);
                 self.acquainted(peer, acquaintance.life, introduced_by, effects);
             }
-            Due::ClockRaised { request, to } => {
+            Due::ClockRaised { operation, to } => {
                 self.clock.observe(to);
-                effects.push(Effect::Reply { id: request, reply: Reply::Clock(self.clock.now()) });
+                self.end_local(operation, Reply::Clock(self.clock.now()), effects);
             }
         }
     }
@@ -863,8 +931,8 @@ impl Node {
             }
             // The peer introduces itself again.
             Due::Recorded { .. } => {}
-            Due::ClockRaised { request, .. } => {
-                effects.push(Effect::Reply { id: *request, reply: Reply::Failed(Failure::StoreFailed) });
+            Due::ClockRaised { operation, .. } => {
+                self.end_local(*operation, Reply::Failed(Failure::StoreFailed), effects);
             }
         }
     }
@@ -894,7 +962,7 @@ impl Node {
         self.clock.epoch_is_durable(meta.epoch);
         self.handshake.store_reopened(meta.formed, &meta.peers);
         if !self.started {
-            self.journal.add_epoch(self.life().epoch);
+            self.journal.add_life(self.life());
         }
         self.epoch_is_durable(effects);
         self.form_if_met();
@@ -941,7 +1009,7 @@ impl Node {
                     Outcome::Refused(Refusal::StampConflict) => Reply::Failed(Failure::StampConflict),
                     Outcome::Refused(_) => Reply::Failed(Failure::StoreFailed),
                 };
-                effects.push(Effect::Reply { id, reply });
+                self.end_local(id, reply, effects);
             }
         }
     }

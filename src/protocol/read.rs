@@ -97,6 +97,12 @@ impl Read {
         if self.writing_back().is_some() || !self.tally.replicas().contains(&member) {
             return Step::Wait;
         }
+        // A store that shows a mark and then not its record is damaged. Asking it again and again would lead nowhere.
+        if self.asks_for_all_of_it() && matches!(held, Held::Mark(_))
+            || self.phase == Phase::Fetch && held.mark() < self.seen.get(&member).cloned().flatten()
+        {
+            return self.refused_by(member);
+        }
         // A repeated request may be answered twice, and the older answer arrive last.
         let seen = self.seen.entry(member).or_default();
         *seen = held.mark().max(seen.take());

@@ -13,7 +13,7 @@ use crate::types::{Held, Key, Life, Mark, Member, Record, Slot, Stamp, Want};
 
 use super::journal::{Journal, Waits};
 use super::message::{OperationId, Refusal};
-use super::{Effect, LoadId, Note, RequestId};
+use super::{Effect, LoadId, Note};
 
 /// Who waits for a replica's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,7 +37,7 @@ pub enum Target {
         round: u32,
     },
     /// An operator's request to this replica alone.
-    Operator(RequestId),
+    Operator(OperationId),
 }
 
 /// What a replica answers.
@@ -71,6 +71,8 @@ pub struct Replica {
     keys: BTreeMap<Key, KeyState>,
     loads: BTreeMap<LoadId, LoadFor>,
     load_next: u64,
+    /// What stores that wait for a load hold.
+    waiting_bytes: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -102,6 +104,18 @@ pub struct Surroundings<'a, O> {
 }
 
 impl Replica {
+    /// How many loads are under way.
+    #[must_use]
+    pub fn loads(&self) -> usize {
+        self.loads.len()
+    }
+
+    /// What stores that wait for a load hold, in bytes, about.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
     /// Reads what is durable.
     pub fn get(&mut self, slot: Slot, key: Key, want: Want, target: Target, effects: &mut Vec<Effect>) {
         let load = self.load(LoadFor::Read { key: key.clone(), target });
@@ -127,12 +141,16 @@ impl Replica {
             return;
         }
         match self.keys.get_mut(&key) {
-            Some(KeyState::Loading(waiting)) => waiting.push((record, target)),
+            Some(KeyState::Loading(waiting)) => {
+                self.waiting_bytes += record.bytes(&key);
+                waiting.push((record, target));
+            }
             Some(KeyState::Known { durable, .. }) => {
                 let durable = durable.clone();
                 compare_and_store(slot, key, durable.as_ref(), record, target, around);
             }
             None => {
+                self.waiting_bytes += record.bytes(&key);
                 self.keys.insert(key.clone(), KeyState::Loading(vec![(record, target)]));
                 let load = self.load(LoadFor::Store { slot, key: key.clone() });
                 around.effects.push(Effect::Load { load, slot, key, want: Want::Mark });
@@ -159,6 +177,7 @@ impl Replica {
                 let Some(KeyState::Loading(waiting)) = self.keys.remove(&key) else {
                     unreachable!("a key stays in loading until its load is answered");
                 };
+                self.waiting_bytes -= waiting.iter().map(|(record, _)| record.bytes(&key)).sum::<usize>();
                 let refusal = match &held {
                     None => Some(Refusal::ReadFailed),
                     Some(_) if around.journal.has_failed() => Some(Refusal::StoreFailed),
@@ -256,7 +275,7 @@ mod tests {
         let mut journal: Journal<Owed> = Journal::default();
         let (mut effects, mut answers) = (Vec::new(), Vec::new());
         let mut replica = Replica::default();
-        replica.get(Slot(0), key, Want::Mark, Target::Operator(RequestId(1)), &mut effects);
+        replica.get(Slot(0), key, Want::Mark, Target::Operator(OperationId(1)), &mut effects);
         let mut around =
             Surroundings { clock: &mut clock, journal: &mut journal, effects: &mut effects, answers: &mut answers };
         replica.loaded(LoadId(0), Some(Held::Mark(mark)), &mut around);

@@ -37,9 +37,7 @@ pub struct Copy {
 
 impl Copy {
     fn bytes(&self) -> usize {
-        // The rest of a copy (stamp, map entry) is about this large.
-        const OVERHEAD: usize = 200;
-        self.key.as_bytes().len() + self.record.content.value_bytes() + OVERHEAD
+        self.record.bytes(&self.key)
     }
 }
 

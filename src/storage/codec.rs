@@ -6,7 +6,7 @@
 //!
 //! | family | key | value |
 //! |---|---|---|
-//! | `meta` | a name, `peer/` and a node id for peers | version, fields, XXH3 of name and fields |
+//! | `meta` | a name, `life/` and an epoch for runs, `peer/` and a node id for peers | version, fields, XXH3 of name and fields |
 //! | `stamps` | slot (2), the key's bytes | version, kind, epoch (8), counter (8), writer length (1), writer, checksum (8) |
 //! | `records` | as in `stamps` | as in `stamps`, then the value's bytes |
 //!
@@ -42,6 +42,7 @@ const META_FORMAT: &[u8] = b"format";
 const META_IDENTITY: &[u8] = b"identity";
 const META_EPOCH: &[u8] = b"epoch";
 const META_FORMED: &[u8] = b"formed";
+const META_LIFE: &[u8] = b"life/";
 const META_PEER: &[u8] = b"peer/";
 
 /// Why some bytes are not what they should be.
@@ -120,6 +121,8 @@ pub enum MetaEntry {
     Identity(Identity),
     /// The greatest durable epoch.
     Epoch(u64),
+    /// A run that began.
+    Life(Life),
     /// Every other member has recorded this node.
     Formed,
     /// What is known of a peer.
@@ -215,6 +218,8 @@ impl MetaEntry {
             Self::Format(format) => (META_FORMAT.to_vec(), format.to_be_bytes().to_vec()),
             Self::Identity(identity) => (META_IDENTITY.to_vec(), identity.0.to_be_bytes().to_vec()),
             Self::Epoch(epoch) => (META_EPOCH.to_vec(), epoch.to_be_bytes().to_vec()),
+            // Big-endian: in the order of keys they ascend.
+            Self::Life(life) => ([META_LIFE, &life.epoch.to_be_bytes()].concat(), life.nonce.to_be_bytes().to_vec()),
             Self::Formed => (META_FORMED.to_vec(), Vec::new()),
             Self::Peer(id, known) => {
                 let mut fields = known.identity.0.to_be_bytes().to_vec();
@@ -258,6 +263,15 @@ impl MetaEntry {
             META_FORMED => {
                 meta_fields(name, value)?.end()?;
                 Self::Formed
+            }
+            _ if name.starts_with(META_LIFE) => {
+                let mut place = Input(&name[META_LIFE.len()..]);
+                let epoch = place.take_u64("epoch")?;
+                place.end()?;
+                let mut fields = meta_fields(name, value)?;
+                let nonce = fields.take_u64("nonce")?;
+                fields.end()?;
+                Self::Life(Life { epoch, nonce })
             }
             _ => {
                 let Some(id) = name.strip_prefix(META_PEER) else {

@@ -38,6 +38,7 @@ fn some_meta_entry() -> impl Strategy<Value = MetaEntry> {
         any::<u32>().prop_map(MetaEntry::Format),
         any::<u128>().prop_map(|name| MetaEntry::Identity(Identity(name))),
         any::<u64>().prop_map(MetaEntry::Epoch),
+        (any::<u64>(), any::<u64>()).prop_map(|(epoch, nonce)| MetaEntry::Life(Life { epoch, nonce })),
         Just(MetaEntry::Formed),
         (some_node_id(), any::<u128>(), any::<u64>(), any::<u64>()).prop_map(|(id, name, epoch, nonce)| {
             MetaEntry::Peer(id, Acquaintance { identity: Identity(name), life: Life { epoch, nonce } })

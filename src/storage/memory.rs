@@ -63,7 +63,13 @@ impl Store for MemoryStore {
     fn persist(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut state = self.write();
         if let Some(epoch) = batch.epoch {
+            assert!(epoch >= state.meta.epoch, "a durable epoch falls from {} to {epoch}", state.meta.epoch);
             state.meta.epoch = epoch;
+        }
+        if let Some(life) = batch.life
+            && state.meta.lives.last() != Some(&life)
+        {
+            state.meta.lives.push(life);
         }
         state.meta.formed |= batch.formed;
         for (id, known) in &batch.peers {

@@ -18,8 +18,11 @@
 //! Caveat: a last record that is there at full length and fails its checksum is refused like any other damage: nothing
 //! tells it from damage to what was acknowledged.
 
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
 use rocksdb::statistics::{Histogram, StatsLevel, Ticker};
@@ -47,6 +50,9 @@ const RECORDS: &str = "records";
 /// From this size on a value lives in a blob file, where compaction leaves it alone. Smaller ones would cost more in
 /// references to blobs than in being rewritten.
 const BLOB_BYTES_MIN: u64 = 4 * KIB as u64;
+
+/// What opening a store writes beside what was in its buffers, at most: a manifest, a log's first blocks, table ends.
+const ROOM_TO_OPEN_BYTES: usize = 2 * MIB;
 
 /// How a [`RocksStore`] keeps its data, and what it may use for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +102,8 @@ pub struct RocksStore {
     from_disk: ReadOptions,
     /// `None` while it is being reopened, and after that failed.
     database: RwLock<Option<DB>>,
+    /// The greatest epoch that was found or written: it never falls.
+    epoch: AtomicU64,
     /// An earlier write failed.
     suspended: AtomicBool,
     /// One reopening at a time: two at once would keep each other out by RocksDB's lock file.
@@ -124,7 +132,7 @@ impl RocksStore {
         options.create_if_missing(false);
         options.create_missing_column_families(false);
         options.set_error_if_exists(false);
-        Ok(Self::new(path, settings, identity, options, families, database))
+        Ok(Self::new(path, settings, (identity, 0), options, families, database))
     }
 
     /// Opens a store that [`RocksStore::create`] made.
@@ -136,8 +144,8 @@ impl RocksStore {
         let families = Families::new(settings);
         let options = database_options(settings);
         let database = families.open(&options, path)?;
-        let identity = read_meta(&database)?.identity;
-        Ok(Self::new(path, settings, identity, options, families, database))
+        let meta = read_meta(&database)?;
+        Ok(Self::new(path, settings, (meta.identity, meta.epoch), options, families, database))
     }
 
     /// The random name of the data folder that the store belongs to.
@@ -146,10 +154,36 @@ impl RocksStore {
         self.identity
     }
 
+    /// Whether there is room for what opening it writes: recovery turns the log into tables, and begins a new log. Tried
+    /// by writing as much, because limits on a file's size and quotas do not show in the file system's free space. Not
+    /// fsynced: the system reserves the space when it takes the bytes.
+    fn check_space(&self, database: &DB) -> Result<(), StoreError> {
+        let in_buffers = sum_over_families(database, properties::CUR_SIZE_ALL_MEM_TABLES.as_c_str());
+        let needed = usize::try_from(in_buffers).unwrap_or(usize::MAX).saturating_add(ROOM_TO_OPEN_BYTES);
+        let probe = self.path.join("space.probe");
+        let fill = || -> std::io::Result<()> {
+            let mut file = File::create(&probe)?;
+            let chunk = vec![0; MIB];
+            let mut left = needed;
+            while left > 0 {
+                let part = left.min(chunk.len());
+                file.write_all(&chunk[..part])?;
+                left -= part;
+            }
+            Ok(())
+        };
+        let filled = fill();
+        // Where it cannot even be removed, opening will say what is wrong.
+        let _ = std::fs::remove_file(&probe);
+        filled.map_err(|error| StoreError::NoSpace {
+            message: format!("{needed} bytes are needed in {} to open it anew: {error}", self.path.display()),
+        })
+    }
+
     fn new(
         path: &Path,
         settings: &RocksOptions,
-        identity: Identity,
+        (identity, epoch): (Identity, u64),
         options: Options,
         families: Families,
         database: DB,
@@ -165,6 +199,7 @@ impl RocksStore {
             from_memory,
             from_disk: ReadOptions::default(),
             database: RwLock::new(Some(database)),
+            epoch: AtomicU64::new(epoch),
             suspended: AtomicBool::new(false),
             reopening: Mutex::new(()),
         }
@@ -227,7 +262,15 @@ impl Store for RocksStore {
         if batch.is_empty() {
             return Ok(());
         }
-        let promises = [batch.epoch.map(MetaEntry::Epoch), batch.formed.then_some(MetaEntry::Formed)];
+        if let Some(epoch) = batch.epoch {
+            let before = self.epoch.fetch_max(epoch, Ordering::SeqCst);
+            assert!(epoch >= before, "a durable epoch falls from {before} to {epoch}");
+        }
+        let promises = [
+            batch.epoch.map(MetaEntry::Epoch),
+            batch.life.map(MetaEntry::Life),
+            batch.formed.then_some(MetaEntry::Formed),
+        ];
         let peers = batch.peers.iter().map(|(id, known)| MetaEntry::Peer(id.clone(), *known));
         let mut writes = WriteBatch::default();
         for entry in promises.into_iter().flatten().chain(peers) {
@@ -255,6 +298,10 @@ impl Store for RocksStore {
     fn reopen(&self) -> Result<(), StoreError> {
         let _alone = self.reopening.lock().unwrap_or_else(PoisonError::into_inner);
         self.suspended.store(true, Ordering::SeqCst);
+        // While it cannot be opened anew it stays open as it is, for loads.
+        if let Some(database) = self.database().as_ref() {
+            self.check_space(database)?;
+        }
         // Loads that come while it is closed fail at once instead of waiting: their callers have other replicas to ask.
         drop(self.replace(None));
         let database = self.families.open(&self.options, &self.path)?;
@@ -339,11 +386,8 @@ impl Store for RocksStore {
             statistics.write_stopped = 1;
             return statistics;
         };
-        // A number that RocksDB does not know is shown as 0: nothing depends on it.
-        let number = |name: &str, property: &std::ffi::CStr| {
-            database.property_int_value_cf(family(database, name), property).ok().flatten().unwrap_or(0)
-        };
-        let sum = |property| [META, STAMPS, RECORDS].iter().map(|name| number(name, property)).sum();
+        let number = |name, property| number(database, name, property);
+        let sum = |property| sum_over_families(database, property);
         let live_tables: u64 = sum(properties::LIVE_SST_FILES_SIZE.as_c_str());
         statistics.keys_estimate = number(STAMPS, properties::ESTIMATE_NUM_KEYS.as_c_str());
         statistics.live_bytes = live_tables + number(RECORDS, c"rocksdb.live-blob-file-size");
@@ -359,6 +403,15 @@ impl Store for RocksStore {
         let families = [META, STAMPS, RECORDS].map(|name| family(database, name));
         database.flush_cfs_opt(&families, &FlushOptions::default()).map_err(|error| failure(&error))
     }
+}
+
+/// A number that RocksDB knows of a family; one that it does not know is 0.
+fn number(database: &DB, name: &str, property: &CStr) -> u64 {
+    database.property_int_value_cf(family(database, name), property).ok().flatten().unwrap_or(0)
+}
+
+fn sum_over_families(database: &DB, property: &CStr) -> u64 {
+    [META, STAMPS, RECORDS].iter().map(|name| number(database, name, property)).sum()
 }
 
 impl Drop for RocksStore {
@@ -528,6 +581,7 @@ fn read_meta(database: &DB) -> Result<Meta, StoreError> {
     for entry in entries {
         match entry {
             MetaEntry::Epoch(epoch) => meta.epoch = epoch,
+            MetaEntry::Life(life) => meta.lives.push(life),
             MetaEntry::Formed => meta.formed = true,
             MetaEntry::Peer(id, known) => {
                 meta.peers.insert(id, known);

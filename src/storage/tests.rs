@@ -70,10 +70,15 @@ fn promises_are_kept_and_only_what_a_batch_names_changes() {
         let peer = NodeId::new("peer:1").expect("a node id");
         let known = Acquaintance { identity: Identity(5), life: Life { epoch: 3, nonce: 8 } };
         let peers = BTreeMap::from([(peer.clone(), known)]);
-        store.persist(&Batch { epoch: Some(4), peers: peers.clone(), ..Batch::default() }).expect("persisted");
+        let lives = vec![Life { epoch: 3, nonce: 9 }, Life { epoch: 4, nonce: 1 }];
+        for life in &lives {
+            let (epoch, life) = (Some(life.epoch), Some(*life));
+            store.persist(&Batch { epoch, life, ..Batch::default() }).expect("persisted");
+        }
+        store.persist(&Batch { peers: peers.clone(), ..Batch::default() }).expect("persisted");
         store.persist(&Batch { formed: true, ..Batch::default() }).expect("persisted");
         store.persist(&batch_of(0, [])).expect("an empty batch is nothing to write");
-        let expected = Meta { identity: IDENTITY, epoch: 4, formed: true, peers };
+        let expected = Meta { identity: IDENTITY, epoch: 4, lives, formed: true, peers };
         assert_eq!(store.meta(), Ok(expected.clone()));
         store.reopen().expect("reopened");
         assert_eq!(store.meta(), Ok(expected));

@@ -149,13 +149,14 @@ impl TryFrom<api::PeerMessage> for Message {
 
 impl From<Hello> for api::PeerHello {
     fn from(hello: Hello) -> Self {
-        let Hello { protocol, parameters, node_id, to_node_id, identity, life } = hello;
+        let Hello { protocol, parameters, node_id, to_node_id, identity, life, earlier_lives } = hello;
         Self {
             protocol,
             node_id: node_id.to_string(),
             to_node_id: to_node_id.to_string(),
             identity: Bytes::copy_from_slice(&identity.0.to_be_bytes()),
             life: Some(life.into()),
+            earlier_lives: earlier_lives.iter().map(|life| (*life).into()).collect(),
             seed: parameters.seed,
             replica_count: u32::try_from(parameters.replica_count).expect("REPLICA_COUNT_MAX keeps it within a u32"),
             node_ids: parameters.node_ids.iter().map(ToString::to_string).collect(),
@@ -181,6 +182,7 @@ impl TryFrom<api::PeerHello> for Hello {
             to_node_id: node_id("hello.to_node_id", &hello.to_node_id)?,
             identity: Identity(u128::from_be_bytes(identity)),
             life: hello.life.ok_or(missing("hello.life"))?.into(),
+            earlier_lives: hello.earlier_lives.into_iter().map(Into::into).collect(),
         })
     }
 }
@@ -325,12 +327,23 @@ mod tests {
     }
 
     fn any_hello() -> impl Strategy<Value = Hello> {
-        (any::<u32>(), any::<u32>(), any::<u128>(), any_life()).prop_map(|(protocol, seed, identity, life)| {
-            let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
-            let (node_id, to_node_id) = (node_ids[0].clone(), node_ids[1].clone());
-            let parameters = ClusterParameters { seed, replica_count: 3, node_ids };
-            Hello { protocol, parameters, node_id, to_node_id, identity: Identity(identity), life }
-        })
+        let earlier_lives = proptest::collection::vec(any_life(), 0..3);
+        (any::<u32>(), any::<u32>(), any::<u128>(), any_life(), earlier_lives).prop_map(
+            |(protocol, seed, identity, life, earlier_lives)| {
+                let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
+                let (node_id, to_node_id) = (node_ids[0].clone(), node_ids[1].clone());
+                let parameters = ClusterParameters { seed, replica_count: 3, node_ids };
+                Hello {
+                    protocol,
+                    parameters,
+                    node_id,
+                    to_node_id,
+                    identity: Identity(identity),
+                    life,
+                    earlier_lives: earlier_lives.into(),
+                }
+            },
+        )
     }
 
     fn any_message() -> impl Strategy<Value = Message> {

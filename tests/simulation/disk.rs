@@ -57,8 +57,12 @@ impl Disk {
     pub fn apply(&mut self, batch: &Batch) -> Result<(), String> {
         let meta = &mut self.folder.meta;
         if let Some(epoch) = batch.epoch {
-            meta.epoch = meta.epoch.max(epoch);
+            if epoch < meta.epoch {
+                return Err(format!("the durable epoch falls from {} to {epoch}", meta.epoch));
+            }
+            meta.epoch = epoch;
         }
+        meta.lives.extend(batch.life.filter(|life| meta.lives.last() != Some(life)));
         for (peer, acquaintance) in &batch.peers {
             if let Some(known) = meta.peers.insert(peer.clone(), *acquaintance)
                 && (known.identity != acquaintance.identity || known.life.epoch > acquaintance.life.epoch)
