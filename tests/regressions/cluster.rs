@@ -389,10 +389,11 @@ impl Cluster {
                         self.network.push(sent);
                     }
                     Effect::Reply { id, reply } => self.ends(id, reply),
-                    Effect::Note(note @ (Note::StampConflict { .. } | Note::ClockJump { .. })) => {
-                        panic!("node {member:?} met what cannot be: {note:?}")
+                    Effect::Note(noted) => {
+                        let cannot_be = matches!(noted, Note::StampConflict { .. } | Note::ClockJump { .. });
+                        assert!(!cannot_be, "{member:?} met what cannot be: {noted:?}");
+                        self.notes.push((member, noted));
                     }
-                    Effect::Note(note) => self.notes.push((member, note)),
                 }
             }
         }
@@ -401,10 +402,12 @@ impl Cluster {
 
 impl Host {
     fn apply(&mut self, batch: &Batch) {
-        self.meta.epoch = self.meta.epoch.max(batch.epoch.unwrap_or(0));
-        self.meta.peers.extend(batch.peers.iter().map(|(id, known)| (id.clone(), *known)));
-        self.meta.formed |= batch.formed;
-        self.records.extend(batch.records.iter().map(|(key, (_, record))| (key.clone(), record.clone())));
+        let Batch { epoch, life, peers, formed, records } = batch;
+        self.meta.epoch = self.meta.epoch.max(epoch.unwrap_or(0));
+        self.meta.lives.extend(life);
+        self.meta.peers.extend(peers.iter().map(|(id, known)| (id.clone(), *known)));
+        self.meta.formed |= formed;
+        self.records.extend(records.iter().map(|(key, (_, record))| (key.clone(), record.clone())));
     }
 
     fn load(&self, key: &Key, want: Want) -> Held {
