@@ -11,9 +11,7 @@ use quorate::protocol::{
     Answer, Command, Effect, HelloRefusal, Input, LoadId, Message, Node, Note, OperationId, Reply, Request, RequestId,
     Setup, Time, Unready,
 };
-use quorate::types::{
-    Batch, Checksum, Clock, Content, Held, Identity, Key, Life, Member, Meta, Record, Stamp, Want,
-};
+use quorate::types::{Batch, Checksum, Clock, Content, Held, Identity, Key, Life, Member, Meta, Record, Stamp, Want};
 
 use crate::marks::{self, Marks};
 use crate::shared::Shared;
@@ -42,13 +40,18 @@ pub struct Envelope {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     Arrives(Shared<Envelope>),
-    Request { id: RequestId, command: Command },
+    Request {
+        id: RequestId,
+        command: Command,
+    },
     /// The batch at the disk is durable, and the node is told so.
     Persisted,
     /// The batch at the disk is durable and can be read; the node is not told yet.
     Lands,
     /// The batch at the disk fails; it is on the disk all the same, or it is not.
-    Fails { all_the_same: bool },
+    Fails {
+        all_the_same: bool,
+    },
     /// The store is opened again after a failure.
     Reopened,
     /// The first read of the store that waits is answered.
@@ -57,7 +60,9 @@ pub enum Event {
     Wakes,
     Linked(Member),
     /// The process dies and starts again; the batch at the disk, if there is one, became durable or did not.
-    Restarts { kept: bool },
+    Restarts {
+        kept: bool,
+    },
     /// It dies, and starts again with an empty folder.
     LosesItsDisk,
     /// It dies, and starts again with the copy of its folder that was taken before its present life.
@@ -277,8 +282,7 @@ impl<'a> Turn<'a> {
             self.machine.asked.sort();
         }
         let (before, sent) = (self.machine.node.clone(), self.sent.len());
-        let input =
-            Input::Peer { from: *from, from_life: *from_life, to_life: *to_life, message: message.clone() };
+        let input = Input::Peer { from: *from, from_life: *from_life, to_life: *to_life, message: message.clone() };
         self.input(NOW, input);
         let counted = self.machine.node != before || self.sent.len() > sent;
         if !counted && let Message::Request { operation, round, request: Request::Store { .. } } = message {
@@ -397,9 +401,7 @@ impl<'a> Turn<'a> {
     fn says(&mut self, to: Member, to_life: Option<Life>, message: &Message) {
         let epoch_durable = self.machine.folder.meta.epoch;
         match message {
-            Message::Answer { answer, .. }
-                if self.machine.is_forgetful && !matches!(answer, Answer::Refused(_)) =>
-            {
+            Message::Answer { answer, .. } if self.machine.is_forgetful && !matches!(answer, Answer::Refused(_)) => {
                 self.is_wrong(Defect::Silence(format!("a peer was told {answer:?}")));
             }
             Message::Request { operation: _, round: _, request: Request::Store { record, .. } } => {
@@ -414,7 +416,9 @@ impl<'a> Turn<'a> {
             }
             Message::Answer { answer: Answer::Clock(clock), .. } => {
                 if clock.epoch > epoch_durable {
-                    self.is_wrong(Defect::Durable(format!("clock {clock} was shown, epoch {epoch_durable} is durable")));
+                    self.is_wrong(Defect::Durable(format!(
+                        "clock {clock} was shown, epoch {epoch_durable} is durable"
+                    )));
                 }
                 if *clock < self.machine.acknowledged {
                     let acknowledged = self.machine.acknowledged;
@@ -441,10 +445,7 @@ impl<'a> Turn<'a> {
             Message::Answer { operation, round, answer: Answer::Refused(_) } => {
                 self.answers_store(to, to_life, *operation, *round);
             }
-            Message::Hello(_)
-            | Message::Welcome(_)
-            | Message::HelloRefused { .. }
-            | Message::Request { .. } => {}
+            Message::Hello(_) | Message::Welcome(_) | Message::HelloRefused { .. } | Message::Request { .. } => {}
         }
     }
 

@@ -33,10 +33,16 @@ fn models() -> Vec<World> {
         World::new("h w0r2 c111", vec![vec![w(0, 1), r(2)]]).with(re([1, 1, 1], 1)),
         World::new("h w0r2 c111x2", vec![vec![w(0, 1), r(2)]]).with(re([1, 1, 1], 2)),
         World::new("h w0|r2 c111", vec![vec![w(0, 1)], vec![r(2)]]).with(re([1, 1, 1], 1)),
-        World::new("i w0|r1r2 loads,land", vec![vec![w(0, 1)], vec![r(1), r(2)]])
-            .grained(Grain { loads: true, landing: true, ..Grain::default() }),
-        World::new("i w0|w1 loads,land", vec![vec![w(0, 1)], vec![w(1,2)]])
-            .grained(Grain { loads: true, landing: true, ..Grain::default() }),
+        World::new("i w0|r1r2 loads,land", vec![vec![w(0, 1)], vec![r(1), r(2)]]).grained(Grain {
+            loads: true,
+            landing: true,
+            ..Grain::default()
+        }),
+        World::new("i w0|w1 loads,land", vec![vec![w(0, 1)], vec![w(1, 2)]]).grained(Grain {
+            loads: true,
+            landing: true,
+            ..Grain::default()
+        }),
         World::new("j w0w1r2 fail", vec![vec![w(0, 1), w(1, 2), r(2)]]).with(Faults { failures: 1, ..none }),
         World::new("j w0|r1r2 fail", vec![vec![w(0, 1)], vec![r(1), r(2)]]).with(Faults { failures: 1, ..none }),
         World::new("k w0w0r1 part", vec![vec![w(0, 1), w(0, 2), r(1)]]).with(Faults { partings: 1, ..none }),
@@ -44,9 +50,19 @@ fn models() -> Vec<World> {
         World::new("l hs0", vec![]).grained(hs).unmet(),
         World::new("l hs0 c0", vec![]).grained(hs).unmet().with(re([1, 0, 0], 1)),
         World::new("m met hs0 c0", vec![]).grained(hs).with(re([2, 0, 0], 2)),
-        World::new("m met hs0 loss", vec![vec![w(0, 1), r(2)]]).grained(hs).with(Faults{restarts: [1,0,0], restarts_of_all: 1, losses: 1, ..none}),
-        World::new("n met loss", vec![vec![w(0, 1), r(2)]]).with(Faults{losses: 1, ..none}),
-        World::new("n met copy", vec![vec![w(0, 1), r(2)]]).with(Faults{restarts: [1,0,0], restarts_of_all: 1, losses: 1, ..none}),
+        World::new("m met hs0 loss", vec![vec![w(0, 1), r(2)]]).grained(hs).with(Faults {
+            restarts: [1, 0, 0],
+            restarts_of_all: 1,
+            losses: 1,
+            ..none
+        }),
+        World::new("n met loss", vec![vec![w(0, 1), r(2)]]).with(Faults { losses: 1, ..none }),
+        World::new("n met copy", vec![vec![w(0, 1), r(2)]]).with(Faults {
+            restarts: [1, 0, 0],
+            restarts_of_all: 1,
+            losses: 1,
+            ..none
+        }),
     ]
 }
 
@@ -55,12 +71,21 @@ fn models() -> Vec<World> {
 fn mutant() {
     for world in models() {
         let name = world.name;
-        let checker =
-            world.checker().threads(1).finish_when(HasDiscoveries::AnyFailures).target_state_count(1_000_000).spawn_bfs().join();
+        let checker = world
+            .checker()
+            .threads(1)
+            .finish_when(HasDiscoveries::AnyFailures)
+            .target_state_count(1_000_000)
+            .spawn_bfs()
+            .join();
         let discoveries = checker.discoveries();
         let failed: Vec<_> = discoveries.keys().filter(|k| !k.starts_with("a read")).collect();
         if !failed.is_empty() {
-            println!("mutant {:?} found by {name} after {} {failed:?}", std::env::var("QM"), checker.unique_state_count());
+            println!(
+                "mutant {:?} found by {name} after {} {failed:?}",
+                std::env::var("QM"),
+                checker.unique_state_count()
+            );
             return;
         }
     }

@@ -228,9 +228,11 @@ impl World {
             return;
         };
         if let Ending::Value(Some(value)) = ending
-            && self.clients.iter().zip(&state.clients).any(|(operations, writer)| {
-                writer.waits && operations[writer.next].1 == Operation::Write(value)
-            })
+            && self
+                .clients
+                .iter()
+                .zip(&state.clients)
+                .any(|(operations, writer)| writer.waits && operations[writer.next].1 == Operation::Write(value))
         {
             state.marks |= marks::READ_UNFINISHED;
         }
@@ -283,9 +285,8 @@ impl World {
     fn forget_what_is_dead(&self, state: &mut State) {
         let State { network, machines, .. } = state;
         let reads_change_nothing = !self.grain.landing && self.faults.failures == 0;
-        let outcome = |envelope: &Shared<Envelope>| {
-            self.step(&machines[envelope.to.index()], Event::Arrives(envelope.clone()))
-        };
+        let outcome =
+            |envelope: &Shared<Envelope>| self.step(&machines[envelope.to.index()], Event::Arrives(envelope.clone()));
         let is_ignored = |envelope: &Shared<Envelope>| {
             let Outcome { machine, sent, defect, .. } = &*outcome(envelope);
             *machine == machines[envelope.to.index()] && sent.is_empty() && defect.is_none()
