@@ -484,6 +484,7 @@ fn mark_of(note: &Note) -> Marks {
         | Note::PeerRefused { .. }
         | Note::RefusedByPeer { .. }
         | Note::StampConflict { .. }
+        | Note::Swamped
         | Note::ClockJump { .. }
         | Note::StragglersDropped { .. } => 0,
     }

@@ -23,6 +23,7 @@ const LOOKED_BACK: u64 = 300_000;
 pub struct Finding {
     seed: u64,
     plan: String,
+    #[cfg_attr(not(feature = "mutants"), allow(dead_code, reason = "the table of mutants asks for it"))]
     pub found_by: FoundBy,
     what: String,
     /// The shortest part of the history that shows it.

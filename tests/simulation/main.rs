@@ -9,6 +9,15 @@
 //! QUORATE_SIMULATION_SECONDS=600 cargo test --release --test simulation     # fresh ones, for so long
 //! ```
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::maybe_infinite_iter,
+    clippy::needless_pass_by_value,
+    clippy::struct_field_names,
+    clippy::type_complexity,
+    reason = "small numbers drawn here, endless seeds that a time ends, and results that are handed over"
+)]
+
 mod clients;
 mod counters;
 mod disk;

@@ -67,7 +67,7 @@ fn diagram(trace: &Trace, title: &str, key: Option<&str>, (from, to): (u64, u64)
     for arrow in arrows {
         let (x1, y1) = (lane(arrow.from.0), row(arrow.at));
         let (x2, y2) =
-            arrow.arrives.map_or(((x1 + lane(arrow.to.0)) / 2, y1 + ROW / 2), |at| (lane(arrow.to.0), row(at)));
+            arrow.arrives.map_or((u64::midpoint(x1, lane(arrow.to.0)), y1 + ROW / 2), |at| (lane(arrow.to.0), row(at)));
         let (colour, tip) = if arrow.arrives.is_some() { ("#036", "url(#tip)") } else { ("#c00", "none") };
         let lost = if arrow.arrives.is_some() { "" } else { " (lost)" };
         // At its tip: what one node sends at once to several would lie on top of each other at its origin.

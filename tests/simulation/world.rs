@@ -529,7 +529,7 @@ impl World {
                 }
             }
             Note::StampConflict { key, stamp } => {
-                self.is_wrong(format!("{host:?} met two records of {stamp} of {key}"))
+                self.is_wrong(format!("{host:?} met two records of {stamp} of {key}"));
             }
             Note::ClockJump { seen } => self.is_wrong(format!("{host:?} found {seen} too far ahead")),
             Note::Formed if self.phase == Phase::Faults && self.counters.get("faults") > 0 => {
