@@ -2,10 +2,13 @@
 # test, lint and bench, and survives a fresh clone.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/quorate/target
 
+# How long `make faults` and each half of `make soak` run.
+SECONDS ?= 60
+
 # Where the programs are that only the tests need.
 CLIENTS := $(HOME)/.cache/quorate/bin
 
-.PHONY: help setup build run test clients verify fmt lint clean
+.PHONY: help setup build run test faults soak clients verify fmt lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -24,6 +27,13 @@ test: setup clients ## Run every test, with the real grpcurl and ghz where Go ca
 	PATH="$(CLIENTS):$$PATH" cargo test --release --all-targets
 	cargo test --release --doc
 	cargo check --release --no-default-features --lib
+
+faults: setup ## Check real processes under real faults, for SECONDS
+	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture
+
+soak: setup ## Simulate fresh seeds for SECONDS, then check real processes under faults for SECONDS
+	QUORATE_SIMULATION_SECONDS=$(SECONDS) cargo test --release --test simulation -- --nocapture
+	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture
 
 clients:
 	@./tools/clients "$(CLIENTS)"

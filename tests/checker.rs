@@ -128,11 +128,11 @@ fn touching_operations_are_concurrent() {
 #[test]
 fn used_up_steps_give_no_verdict() {
     let history: Vec<Operation> = (0..20).map(|n| delete(n, UNKNOWN)).chain([read(None, 30, until(31))]).collect();
-    assert_eq!(check(&history, 0), Verdict::Undecided);
+    assert_eq!(check(&history, 0), Verdict::NoVerdict);
     let mut hopeless: Vec<Operation> = (0..18).map(|n| delete(n, UNKNOWN)).collect();
     hopeless.extend((0..16).map(|n| write(n, 0, until(100))));
     hopeless.extend([read(3, 101, until(102)), read(4, 103, until(104))]);
-    assert_eq!(check(&hopeless, 1_000), Verdict::Undecided);
+    assert_eq!(check(&hopeless, 1_000), Verdict::NoVerdict);
 }
 
 #[test]

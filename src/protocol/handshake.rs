@@ -208,6 +208,13 @@ impl Handshake {
         let my_id = self.parameters.id(self.me);
         let Some(peer) = self.peers.get_mut(&from) else { return Verdict::Refuse(HelloRefusal::WrongNode) };
         let seen = Acquaintance { identity: hello.identity, life: hello.life };
+        // A greater epoch alone shows nothing: an older copy gets there by starting often enough.
+        let remembers = |known: Life| {
+            hello.earlier_lives.contains(&known)
+                || mutants::is_on(Mutant::AnyIdentityIsAccepted)
+                || mutants::is_on(Mutant::AnyLifeIsAccepted)
+                || (mutants::is_on(Mutant::GreaterEpochIsAccepted) && seen.life.epoch > known.epoch)
+        };
         let verdict = if hello.protocol != PROTOCOL_VERSION {
             Verdict::Refuse(HelloRefusal::Protocol)
         } else if hello.parameters != self.parameters {
@@ -220,14 +227,7 @@ impl Handshake {
                     Verdict::Refuse(HelloRefusal::Identity)
                 }
                 Some(known) if known.life == seen.life && peer.recorded == Some(known) => Verdict::Known,
-                // A greater epoch alone shows nothing: an older copy gets there by starting often enough.
-                Some(known)
-                    if known.life != seen.life
-                        && !hello.earlier_lives.contains(&known.life)
-                        && !is_excused(known.life, seen.life) =>
-                {
-                    Verdict::Refuse(HelloRefusal::Life)
-                }
+                Some(known) if known.life != seen.life && !remembers(known.life) => Verdict::Refuse(HelloRefusal::Life),
                 _ => {
                     peer.recording = Some(seen);
                     Verdict::Record(seen)
@@ -355,13 +355,6 @@ impl Peer {
     fn is_talking(&self) -> bool {
         self.welcomed_by.is_some() && self.welcomed_by == self.recorded.map(|recorded| recorded.life)
     }
-}
-
-/// Whether a rule that would refuse this life is broken.
-fn is_excused(known: Life, seen: Life) -> bool {
-    mutants::is_on(Mutant::AnyIdentityIsAccepted)
-        || mutants::is_on(Mutant::AnyLifeIsAccepted)
-        || (mutants::is_on(Mutant::GreaterEpochIsAccepted) && seen.epoch > known.epoch)
 }
 
 fn backoff(unanswered: u32) -> std::time::Duration {

@@ -131,7 +131,7 @@ fn judge(world: &World) -> Option<(FoundBy, String, usize, Vec<&Done>)> {
         let operations: Vec<Operation> = history.iter().map(|done| done.operation).collect();
         match check(&operations, STEPS_MAX) {
             Verdict::Linearizable => {}
-            Verdict::Undecided => {
+            Verdict::NoVerdict => {
                 return Some((FoundBy::History, format!("no verdict about key-{key}"), key, Vec::new()));
             }
             Verdict::NotLinearizable => {

@@ -50,6 +50,7 @@ pub struct Operation {
 }
 
 /// What the checker says.
+#[allow(clippy::enum_variant_names, reason = "no verdict is what it says")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// There is an order of the operations that explains every result.
@@ -57,7 +58,7 @@ pub enum Verdict {
     /// There is none.
     NotLinearizable,
     /// The steps were used up; counts as a failure.
-    Undecided,
+    NoVerdict,
 }
 
 /// Whether the history of one key is linearizable; the key has no value at its beginning.
@@ -258,7 +259,7 @@ impl<'a> Search<'a> {
                 }
             }
         }
-        Verdict::Undecided
+        Verdict::NoVerdict
     }
 
     /// What may stand next, the most promising last.
