@@ -291,6 +291,7 @@ impl Shell {
                 "clock": stamp(2),
                 "diskBytes": null,
                 "peers": null,
+                "serves": true,
             })
         );
     }
