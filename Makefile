@@ -8,7 +8,7 @@ SECONDS ?= 60
 # Where the programs are that only the tests need.
 CLIENTS := $(HOME)/.cache/quorate/bin
 
-.PHONY: help setup build run test faults soak clients verify fmt lint clean
+.PHONY: help setup build run test simulate mutants faults soak clients verify fmt lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -27,6 +27,12 @@ test: setup clients ## Run every test, with the real grpcurl and ghz where Go ca
 	PATH="$(CLIENTS):$$PATH" cargo test --release --all-targets
 	cargo test --release --doc
 	cargo check --release --no-default-features --lib
+
+simulate: setup ## Simulate clusters from the fixed seeds, or from SEEDS=7..8
+	$(if $(SEEDS),QUORATE_SIMULATION_SEEDS=$(SEEDS)) cargo test --release --test simulation -- --nocapture
+
+mutants: setup ## Break each rule of the protocol in turn, and show which seed finds it
+	cargo test --release --features mutants --test simulation -- --nocapture every_broken
 
 faults: setup ## Check real processes under real faults, for SECONDS
 	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture
