@@ -73,7 +73,7 @@ pub enum DataFolderError {
     /// It belongs to another node.
     #[error(
         "data folder {path} belongs to node {folder} and this is node {configured}: correct node.id or \
-         node.data_dir in the configuration"
+         node.data_dir in its node file"
     )]
     NodeIdDiffers {
         /// The folder.
