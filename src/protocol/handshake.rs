@@ -15,6 +15,7 @@ use crate::types::{Acquaintance, ClusterParameters, Identity, Life, Member, Node
 
 use super::Time;
 use super::message::{Hello, Message, PROTOCOL_VERSION};
+use super::mutants::{self, Mutant};
 
 /// Which rule a hello breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,7 +156,8 @@ impl Handshake {
     /// Whether it is time to record that the cluster has formed: everyone has recorded this node, and it everyone.
     #[must_use]
     pub fn may_form(&self) -> bool {
-        !self.formed && self.peers.values().all(Peer::is_talking)
+        let met_one = || mutants::is_on(Mutant::FormsEarly) && self.peers.values().any(Peer::is_talking);
+        !self.formed && (self.peers.values().all(Peer::is_talking) || met_one())
     }
 
     /// The link to `peer` is up or down.
@@ -206,6 +208,13 @@ impl Handshake {
         let my_id = self.parameters.id(self.me);
         let Some(peer) = self.peers.get_mut(&from) else { return Verdict::Refuse(HelloRefusal::WrongNode) };
         let seen = Acquaintance { identity: hello.identity, life: hello.life };
+        // A greater epoch alone shows nothing: an older copy gets there by starting often enough.
+        let remembers = |known: Life| {
+            hello.earlier_lives.contains(&known)
+                || mutants::is_on(Mutant::AnyIdentityIsAccepted)
+                || mutants::is_on(Mutant::AnyLifeIsAccepted)
+                || (mutants::is_on(Mutant::GreaterEpochIsAccepted) && seen.life.epoch > known.epoch)
+        };
         let verdict = if hello.protocol != PROTOCOL_VERSION {
             Verdict::Refuse(HelloRefusal::Protocol)
         } else if hello.parameters != self.parameters {
@@ -214,12 +223,11 @@ impl Handshake {
             Verdict::Refuse(HelloRefusal::WrongNode)
         } else {
             match peer.recording.or(peer.recorded) {
-                Some(known) if known.identity != seen.identity => Verdict::Refuse(HelloRefusal::Identity),
-                Some(known) if known.life == seen.life && peer.recorded == Some(known) => Verdict::Known,
-                // A greater epoch alone shows nothing: an older copy gets there by starting often enough.
-                Some(known) if known.life != seen.life && !hello.earlier_lives.contains(&known.life) => {
-                    Verdict::Refuse(HelloRefusal::Life)
+                Some(known) if known.identity != seen.identity && !mutants::is_on(Mutant::AnyIdentityIsAccepted) => {
+                    Verdict::Refuse(HelloRefusal::Identity)
                 }
+                Some(known) if known.life == seen.life && peer.recorded == Some(known) => Verdict::Known,
+                Some(known) if known.life != seen.life && !remembers(known.life) => Verdict::Refuse(HelloRefusal::Life),
                 _ => {
                     peer.recording = Some(seen);
                     Verdict::Record(seen)
@@ -228,7 +236,7 @@ impl Handshake {
         };
         match verdict {
             // A late hello of an earlier run, or of another folder, says nothing about the run that is talked with.
-            Verdict::Refuse(_) if peer.is_talking() => {}
+            Verdict::Refuse(_) if peer.is_talking() && !mutants::is_on(Mutant::LateHelloCounts) => {}
             Verdict::Refuse(refusal) => peer.refused_here = Some(refusal),
             Verdict::Record(_) | Verdict::Known => peer.refused_here = None,
         }
@@ -291,6 +299,9 @@ impl Handshake {
     #[must_use]
     pub fn counts(&self, from: Member, from_life: Life, to_life: Option<Life>) -> bool {
         let recorded = self.peers.get(&from).and_then(|peer| peer.recorded);
+        if mutants::is_on(Mutant::EarlierLivesCount) {
+            return to_life.is_some();
+        }
         to_life == Some(self.life) && recorded.is_some_and(|recorded| recorded.life == from_life)
     }
 
@@ -305,10 +316,12 @@ impl Handshake {
     pub fn view(&self, peer: Member) -> PeerView {
         let Some(peer) = self.peers.get(&peer) else { return PeerView::Unreachable };
         match peer.refused_here.or(peer.refused_there) {
-            // What is refused then is someone else under its name.
+            // Who is refused while this one talks is someone else under its name.
+            Some(refusal) if !peer.is_talking() || mutants::is_on(Mutant::LateHelloCounts) => {
+                PeerView::Refused(refusal)
+            }
             _ if peer.is_talking() => PeerView::Talking,
-            Some(refusal) => PeerView::Refused(refusal),
-            None => PeerView::Unreachable,
+            _ => PeerView::Unreachable,
         }
     }
 
@@ -332,7 +345,8 @@ impl Handshake {
 impl Peer {
     /// Where it restarted behind a link that was not seen to break, its new run does not know this node yet.
     fn meet_anew(&mut self) {
-        if self.linked && !self.is_talking() && self.hello_at.is_none() {
+        if self.linked && !self.is_talking() && self.hello_at.is_none() && !mutants::is_on(Mutant::QuietRestartIsMissed)
+        {
             self.hello_at = Some(Time::default());
             self.hellos_unanswered = 0;
         }

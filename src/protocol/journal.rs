@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use super::mutants::{self, Mutant};
 use crate::types::{Acquaintance, Batch, Key, Life, Mark, NodeId, Record, Slot};
 
 /// Gathers batches; `O` is what may be owed.
@@ -78,6 +79,12 @@ impl<O> Journal<O> {
         self.gathering.records.get(key).map(|(_, record)| record.mark())
     }
 
+    /// The record of `key` that is not durable yet.
+    pub(super) fn on_its_way(&self, key: &Key) -> Option<Record> {
+        let at_disk = self.at_disk.as_ref().and_then(|at_disk| at_disk.batch.records.get(key));
+        self.gathering.records.get(key).or(at_disk).map(|(_, record)| record.clone())
+    }
+
     /// Adds a record; it replaces one of the same key that gathers, which the caller has found to be smaller. Whoever
     /// waits for that one waits for this one: the record that beat it.
     pub fn add_record(&mut self, slot: Slot, key: Key, record: Record) {
@@ -92,6 +99,7 @@ impl<O> Journal<O> {
     pub fn add_epoch(&mut self, epoch: u64) {
         self.check();
         let at_disk = self.at_disk.as_ref().and_then(|at_disk| at_disk.batch.epoch);
+        let at_disk = at_disk.filter(|_| !mutants::is_on(Mutant::EpochMayFall));
         self.gathering.epoch = self.gathering.epoch.max(at_disk).max(Some(epoch));
     }
 

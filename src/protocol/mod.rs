@@ -18,10 +18,12 @@
 //! | `write`, `read` | one coordinator's operation each |
 //! | `straggler` | copies for those who had not acknowledged when the client was answered |
 //! | `node` | all of it put together |
+//! | `mutants` | rules to be broken by tests |
 
 pub mod handshake;
 pub mod journal;
 pub mod message;
+pub mod mutants;
 pub mod node;
 pub mod read;
 pub mod replica;

@@ -4,6 +4,7 @@
 //! Here is only how the parts are put together: which part an input is for, and what one part's answer means to the
 //! next. An answer of the own replica takes the same way as a peer's, without a message.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::types::{Acquaintance, Clock, Held, Identity, Key, Life, Member, Meta,
 use super::handshake::{Handshake, Known, PeerView, Verdict};
 use super::journal::{Journal, Settled, Waits};
 use super::message::{Answer, Hello, Message, OperationId, Refusal, Request};
+use super::mutants::{self, Mutant};
 use super::read::{self, Read};
 use super::replica::{Outcome, Owed, Replica, Surroundings, Target};
 use super::straggler::{Copy, Stragglers};
@@ -135,7 +137,7 @@ impl Node {
             identity: meta.identity,
             handshake: Handshake::new(me, parameters, meta.identity, life, &known),
             placement,
-            started: false,
+            started: mutants::is_on(Mutant::ServesBeforeStarted),
             draining: false,
             clock: QuorumClock::start(life.epoch),
             journal,
@@ -264,15 +266,21 @@ impl Node {
         match command {
             Command::Get { key } => {
                 let slot = self.placement.slot(&key);
-                let read = Read::new(id, slot, self.placement.replicas(slot), key);
+                let read = Read::new(id, slot, &self.voters(slot), key);
                 let operation = self.begin(now, deadline, Kind::Read(read));
                 self.ask_what_is_held(operation, effects);
                 self.fail_if_impossible(operation, effects);
             }
             Command::Put { key, content, checksum } => {
                 let slot = self.placement.slot(&key);
-                let write = Write::new(id, slot, self.placement.replicas(slot), key, content, checksum);
+                let write = Write::new(id, slot, &self.voters(slot), key, content, checksum);
                 let operation = self.begin(now, deadline, Kind::Write(write));
+                if mutants::is_on(Mutant::NoClockRound) {
+                    return self.draw_stamp(operation, Clock::default(), effects);
+                }
+                if mutants::is_on(Mutant::OlderClockRound) {
+                    self.join_older_round(operation);
+                }
                 self.awaiting_round.push(operation);
                 self.fail_if_impossible(operation, effects);
             }
@@ -298,9 +306,26 @@ impl Node {
         }
     }
 
+    /// Whose answers count.
+    fn voters(&self, slot: Slot) -> Cow<'_, [Member]> {
+        let mut voters = Cow::Borrowed(self.placement.replicas(slot));
+        if mutants::is_on(Mutant::StandInsCount) {
+            let at_hand = |member: &Member| *member == self.me || self.handshake.talking_to(*member).is_some();
+            let mut others = self.placement.parameters().members().filter(at_hand);
+            for place in 0..voters.len() {
+                if !at_hand(&voters[place])
+                    && let Some(other) = others.find(|other| !voters.contains(other))
+                {
+                    voters.to_mut()[place] = other;
+                }
+            }
+        }
+        voters
+    }
+
     fn own_slot(&self, key: &Key) -> Result<Slot, Failure> {
         let slot = self.placement.slot(key);
-        if self.placement.holds(self.me, slot) {
+        if mutants::is_on(Mutant::StandInsCount) || self.placement.holds(self.me, slot) {
             return Ok(slot);
         }
         let replicas = self.placement.replicas(slot).iter().map(|member| self.id(*member)).collect();
@@ -391,7 +416,11 @@ impl Node {
     /// invoked, which is what makes its answers count for all of them.
     fn begin_clock_round(&mut self, effects: &mut Vec<Effect>) {
         let mut writes = std::mem::take(&mut self.awaiting_round);
-        writes.retain(|id| self.operations.contains_key(id));
+        // One that asked again may have had its answers since, and be storing by now.
+        writes.retain(|id| {
+            let operation = self.operations.get(id);
+            operation.is_some_and(|operation| matches!(&operation.kind, Kind::Write(write) if write.awaits_clocks()))
+        });
         writes.sort_unstable();
         writes.dedup();
         if writes.is_empty() {
@@ -416,6 +445,16 @@ impl Node {
                 Ok(clock) => self.clock_answered(self.me, round, clock, effects),
                 Err(refusal) => self.clock_refused(self.me, round, refusal, effects),
             }
+        }
+    }
+
+    fn join_older_round(&mut self, id: OperationId) {
+        if let Some((round, writes)) =
+            self.clock_rounds.last_key_value().map(|(round, writes)| (*round, writes.clone()))
+            && let Some(Operation { kind: Kind::Write(write), .. }) = self.operations.get_mut(&id)
+        {
+            write.joins(round);
+            self.clock_rounds.insert(round, writes.into_iter().chain([id]).collect());
         }
     }
 
@@ -484,9 +523,18 @@ impl Node {
     fn draw_stamp(&mut self, id: OperationId, floor: Clock, effects: &mut Vec<Effect>) {
         let Some(Operation { kind: Kind::Write(write), .. }) = self.operations.get_mut(&id) else { return };
         let rounds = write.clock_rounds().to_vec();
-        match self.clock.issue(floor) {
+        if mutants::is_on(Mutant::EpochUsedBeforeDurable) {
+            self.clock.epoch_is_durable(floor.epoch);
+        }
+        let issued = if mutants::is_on(Mutant::SecondIssuer) {
+            self.clock.clone().issue(floor)
+        } else {
+            self.clock.issue(floor)
+        };
+        match issued {
             Ok(clock) => {
-                let writer = self.placement.parameters().id(self.me).clone();
+                let writer = if mutants::is_on(Mutant::StampWithoutWriter) { Member(0) } else { self.me };
+                let writer = self.placement.parameters().id(writer).clone();
                 write.drawn(Stamp { clock, writer });
                 self.leave_clock_rounds(id, &rounds);
                 self.ask_to_store(id, effects);
@@ -562,6 +610,13 @@ impl Node {
     fn ask_again(&mut self, id: OperationId, effects: &mut Vec<Effect>) {
         let Some(operation) = self.operations.get_mut(&id) else { return };
         effects.push(Effect::Note(Note::Resent));
+        if mutants::is_on(Mutant::NewStampOnResend)
+            && let Kind::Write(write) = &mut operation.kind
+            && let Some(record) = write.record()
+            && let Ok(clock) = self.clock.issue(Clock::default())
+        {
+            write.restamp(Stamp { clock, writer: record.stamp.writer.clone() });
+        }
         match &mut operation.kind {
             kind if kind.storing().is_some() => self.ask_to_store(id, effects),
             Kind::Read(read) => {
@@ -610,7 +665,9 @@ impl Node {
         let report = self.report(&operation);
         let (request, failure) = match &operation.kind {
             Kind::Read(read) => (read.request, Failure::NoQuorum(report)),
-            Kind::Write(write) if write.record().is_some() => (write.request, Failure::OutcomeUnknown(report)),
+            Kind::Write(write) if write.record().is_some() && !mutants::is_on(Mutant::UnknownSaidNotApplied) => {
+                (write.request, Failure::OutcomeUnknown(report))
+            }
             Kind::Write(write) => (write.request, Failure::NotApplied(report)),
         };
         effects.push(Effect::Reply { id: request, reply: Reply::Failed(failure) });
@@ -782,6 +839,10 @@ impl Node {
         match request {
             Request::Clock => self.serve_clock(target, effects),
             Request::Get { key, want } => match self.own_slot(&key) {
+                Ok(_) if mutants::is_on(Mutant::ReadsWhatIsNotDurable) && self.journal.on_its_way(&key).is_some() => {
+                    let held = self.journal.on_its_way(&key).map_or(Held::Nothing, Held::Record);
+                    self.answers.push((target, Outcome::Held(key, held)));
+                }
                 Ok(slot) => self.replica.get(slot, key, want, target, effects),
                 Err(_) => self.answers.push((target, Outcome::Refused(Refusal::NotReplica))),
             },
@@ -853,6 +914,12 @@ impl Node {
             return;
         }
         operation.refusals.insert(from, refusal);
+        if mutants::is_on(Mutant::RefusalCountsAsNothing)
+            && let Kind::Read(read) = &mut operation.kind
+        {
+            let step = read.held_by(from, Held::Nothing);
+            return self.read_step(id, step, effects);
+        }
         if !refusal.is_for_good() {
             return;
         }
@@ -888,7 +955,9 @@ impl Node {
                     effects.push(Effect::Note(Note::Formed));
                 }
                 for (key, (_, record)) in &batch.records {
-                    self.clock.observe(record.stamp.clock);
+                    if !mutants::is_on(Mutant::ClockBelowRecords) {
+                        self.clock.observe(record.stamp.clock);
+                    }
                     self.replica.became_durable(key, record.mark(), &self.journal);
                 }
                 for due in due {
@@ -897,7 +966,15 @@ impl Node {
                 self.epoch_is_durable(effects);
                 self.form_if_met();
             }
+            Some(Settled::Failed(due)) if mutants::is_on(Mutant::AcknowledgedAfterFailure) => {
+                for due in due {
+                    self.pay(due, effects);
+                }
+            }
             Some(Settled::Failed(due)) => {
+                if mutants::is_on(Mutant::FailureIsForgotten) {
+                    self.journal.reopened();
+                }
                 self.replica.batch_failed();
                 self.handshake.recording_failed();
                 for due in &due {

@@ -12,6 +12,7 @@ use crate::quorum::{Standing, Tally};
 use crate::types::{Held, Key, Mark, Member, Record, Slot};
 
 use super::RequestId;
+use super::mutants::{self, Mutant};
 
 /// A read that is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -87,7 +88,7 @@ impl Read {
     /// have died since: a read that insisted on their content would stall although a majority is well. What was seen of
     /// them binds nobody, because nothing was answered yet.
     pub fn asks_again(&mut self) {
-        if self.phase == Phase::Fetch {
+        if self.phase == Phase::Fetch && !mutants::is_on(Mutant::InsistsOnHolder) {
             self.start_over();
         }
     }
@@ -157,7 +158,7 @@ impl Read {
             }
             return Step::Fetch;
         };
-        if agreeing.len() >= self.tally.needed() {
+        if agreeing.len() >= self.tally.needed() || mutants::is_on(Mutant::NoWriteBack) {
             return Step::Done(Some(record));
         }
         self.begin(Phase::WriteBack { record });

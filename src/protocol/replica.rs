@@ -13,6 +13,7 @@ use crate::types::{Held, Key, Life, Mark, Member, Record, Slot, Stamp, Want};
 
 use super::journal::{Journal, Waits};
 use super::message::{OperationId, Refusal};
+use super::mutants::{self, Mutant};
 use super::{Effect, LoadId, Note};
 
 /// Who waits for a replica's answer.
@@ -164,7 +165,9 @@ impl Replica {
     /// that was thought lost. Whatever is answered from it, the clock must not be below it: else the next write could
     /// draw a smaller stamp than one that was read, and be lost. Its epoch went to disk with it, or before.
     pub fn loaded<O: From<Owed>>(&mut self, load: LoadId, held: Option<Held>, around: &mut Surroundings<'_, O>) {
-        if let Some(mark) = held.as_ref().and_then(Held::mark) {
+        if let Some(mark) = held.as_ref().and_then(Held::mark)
+            && !mutants::is_on(Mutant::ClockBelowLoads)
+        {
             around.clock.epoch_is_durable(mark.stamp.clock.epoch);
             around.clock.observe(mark.stamp.clock);
         }
@@ -244,7 +247,9 @@ fn compare_and_store<O: From<Owed>>(
     // The first that is at least as great: once it is durable, this record is beaten for good. Only its stamp is told,
     // because a later one may still be lost.
     let beaten_by = held.iter().position(|held| held.is_some_and(|held| held.stamp >= mark.stamp));
-    if let Some(place) = beaten_by {
+    if let Some(place) = beaten_by
+        && !mutants::is_on(Mutant::SmallerStampOverwrites)
+    {
         let outcome = Outcome::Superseded { held: held[place].expect("this place was found").stamp.clone() };
         match place {
             0 => around.answers.push((target, outcome)),
@@ -258,7 +263,12 @@ fn compare_and_store<O: From<Owed>>(
         around.journal.add_epoch(epoch);
     }
     around.journal.add_record(slot, key, record);
-    around.journal.owe(Owed { target, outcome: Outcome::Stored(mark.stamp) }.into(), Waits::ForTheNext);
+    let owed = Owed { target, outcome: Outcome::Stored(mark.stamp) };
+    if mutants::is_on(Mutant::AcknowledgedBeforeDurable) {
+        around.answers.push((owed.target, owed.outcome));
+        return;
+    }
+    around.journal.owe(owed.into(), Waits::ForTheNext);
 }
 
 #[cfg(test)]

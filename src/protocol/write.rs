@@ -77,6 +77,12 @@ impl Write {
         }
     }
 
+    /// Whether it waits for clocks, of rounds that began or of one that is to begin.
+    #[must_use]
+    pub fn awaits_clocks(&self) -> bool {
+        matches!(self.phase, Phase::Clock { .. })
+    }
+
     /// The clock rounds that it waits for.
     #[must_use]
     pub fn clock_rounds(&self) -> &[OperationId] {
@@ -111,6 +117,11 @@ impl Write {
         self.phase = Phase::Store { record: record.clone() };
         self.tally.restart();
         record
+    }
+
+    /// What must never be done.
+    pub(super) fn restamp(&mut self, stamp: Stamp) {
+        self.phase = Phase::Store { record: Record { stamp, content: self.content.clone(), checksum: self.checksum } };
     }
 
     /// The record, once it has its stamp.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Each must have happened in the fixed set of seeds: a simulation that reaches none of it shows nothing.
-pub const SOMETIMES: [&str; 29] = [
+pub const SOMETIMES: [&str; 30] = [
     "a batch failed and was on disk all the same",
     "a batch failed and was not on disk",
     "a batch in flight was lost in a crash",
@@ -13,6 +13,7 @@ pub const SOMETIMES: [&str; 29] = [
     "a coordinator died between clock and store",
     "a coordinator died with a store on its way",
     "a delete was seen",
+    "a load failed",
     "a message was late by more than a resend",
     "a message was lost",
     "a message was repeated",

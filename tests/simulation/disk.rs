@@ -36,6 +36,7 @@ pub struct Disk {
     pub broken: bool,
     pub health: Health,
     pub slow_until: u64,
+    pub unreadable_until: u64,
     /// Taken while the node was dead.
     pub copy: Option<Folder>,
 }
@@ -49,6 +50,7 @@ impl Disk {
             broken: false,
             health: Health::Well,
             slow_until: 0,
+            unreadable_until: 0,
             copy: None,
         }
     }

@@ -65,6 +65,7 @@ impl World {
             Fault::SlowDisk => self.host(host).disk.slow_until = self.now + lasts,
             Fault::DiskFails => self.host(host).disk.health = Health::FailsOnce,
             Fault::DiskFull => self.host(host).disk.health = Health::FailsUntil(self.now + lasts),
+            Fault::DiskUnreadable => self.host(host).disk.unreadable_until = self.now + lasts,
             Fault::Pause => self.host(host).paused_until = self.now + lasts,
             Fault::LoseFolder => return self.lose_folder(host),
             Fault::RestoreCopy => return self.restore_copy(host),

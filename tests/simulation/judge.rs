@@ -13,21 +13,37 @@ use crate::counters::Counters;
 use crate::plan::Plan;
 use crate::support::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
 use crate::trace::Trace;
-use crate::world::World;
+use crate::world::{FoundBy, World};
+
+/// What happened so long before something went wrong may have to do with it, in microseconds.
+const LOOKED_BACK: u64 = 300_000;
 
 /// A seed that failed.
 #[derive(Debug)]
 pub struct Finding {
     seed: u64,
     plan: String,
+    #[cfg_attr(not(feature = "mutants"), allow(dead_code, reason = "the table of mutants asks for it"))]
+    pub found_by: FoundBy,
     what: String,
     /// The shortest part of the history that shows it.
     history: Vec<String>,
+    key: Option<String>,
+    /// When it happened.
+    from: u64,
+    to: u64,
+}
+
+impl Finding {
+    /// Leaves what people need who look for the cause.
+    pub fn write_down(&self) {
+        crate::report::write(self.seed, &self.what, self.key.as_deref(), (self.from, self.to));
+    }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, plan, what, history } = self;
+        let Self { seed, plan, what, history, .. } = self;
         writeln!(f, "seed {seed} failed: {what}")?;
         writeln!(f, "  {plan}")?;
         for line in history {
@@ -43,23 +59,47 @@ impl fmt::Display for Finding {
 
 /// Runs one seed.
 pub fn run_seed(seed: u64) -> (Counters, Option<Finding>) {
+    judge_run(world(seed, Trace::default()))
+}
+
+/// Runs one seed, and judges only what clients saw.
+#[cfg(feature = "mutants")]
+pub fn run_seed_unwatched(seed: u64) -> Option<Finding> {
     let mut world = world(seed, Trace::default());
-    let plan = format!("{:?}", world.plan);
-    let finding = |what, history| Some(Finding { seed, plan, what, history });
+    world.is_watched = false;
+    judge_run(world).1
+}
+
+fn judge_run(mut world: World) -> (Counters, Option<Finding>) {
+    let (seed, plan) = (world.plan.seed, format!("{:?}", world.plan));
+    let at_once = |found_by, what, at: u64| {
+        let from = at.saturating_sub(LOOKED_BACK);
+        Finding { seed, plan: plan.clone(), found_by, what, history: Vec::new(), key: None, from, to: at }
+    };
     // An assertion of the protocol's own is a finding like any other.
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
         let what = panic.downcast_ref::<String>().cloned();
         let what = what.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        return (world.counters, finding(what.unwrap_or_else(|| "it panicked".to_owned()), Vec::new()));
+        let finding = at_once(FoundBy::Assertion, what.unwrap_or_else(|| "it panicked".to_owned()), world.now);
+        return (world.counters, Some(finding));
     }
-    let wrong = judge(&world)
-        .or_else(|| world.defect.take().map(|defect| (format!("{} us: {}", defect.at, defect.what), Vec::new())));
+    let wrong = judge(&world).map(|(found_by, what, key, history)| Finding {
+        seed,
+        plan: plan.clone(),
+        found_by,
+        what,
+        from: history.iter().map(|done| done.began_at).min().unwrap_or_default(),
+        to: history.iter().map(|done| done.ended_at.unwrap_or(done.began_at)).max().unwrap_or(u64::MAX),
+        history: history.into_iter().map(explain).collect(),
+        key: Some(format!("key-{key}")),
+    });
+    let wrong = wrong.or_else(|| {
+        let defect = world.defect.take()?;
+        Some(at_once(defect.found_by, format!("{} us: {}", defect.at, defect.what), defect.at))
+    });
     let mut counters = world.counters;
     counters.add("histories", world.clients.histories().len() as u64);
-    match wrong {
-        Some((what, history)) => (counters, finding(what, history)),
-        None => (counters, None),
-    }
+    (counters, wrong)
 }
 
 /// Every event of a seed's run, as far as it gets.
@@ -86,25 +126,27 @@ fn placement(nodes: usize, replica_count: usize) -> Arc<Placement> {
     Arc::clone(table)
 }
 
-/// What is wrong with the histories, if anything.
-fn judge(world: &World) -> Option<(String, Vec<String>)> {
+/// What is wrong with the histories, if anything: of which key, and in which of its operations.
+fn judge(world: &World) -> Option<(FoundBy, String, usize, Vec<&Done>)> {
     for (key, history) in world.clients.histories() {
         let operations: Vec<Operation> = history.iter().map(|done| done.operation).collect();
         match check(&operations, STEPS_MAX) {
             Verdict::Linearizable => {}
-            Verdict::NoVerdict => return Some((format!("no verdict about key-{key}"), Vec::new())),
+            Verdict::NoVerdict => {
+                return Some((FoundBy::History, format!("no verdict about key-{key}"), key, Vec::new()));
+            }
             Verdict::NotLinearizable => {
                 let short = shorten(&operations, STEPS_MAX);
-                let shown = short.iter().map(|operation| {
-                    let done = history.iter().find(|done| done.operation.invoked == operation.invoked);
-                    done.map_or_else(|| describe(operation), |done| explain(done))
-                });
-                return Some((format!("the history of key-{key} is not linearizable"), shown.collect()));
+                let is_kept = |done: &&Done| short.iter().any(|kept| kept.invoked == done.operation.invoked);
+                let what = format!("the history of key-{key} is not linearizable");
+                return Some((FoundBy::History, what, key, history.into_iter().filter(is_kept).collect()));
             }
         }
-        if let Some((earlier, later)) = out_of_order(&history) {
-            let shown = vec![explain(earlier), explain(later)];
-            return Some((format!("key-{key}: stamps do not rise with real time"), shown));
+        if let Some((earlier, later)) = out_of_order(&history)
+            && world.is_watched
+        {
+            let what = format!("key-{key}: stamps do not rise with real time");
+            return Some((FoundBy::Order, what, key, vec![earlier, later]));
         }
     }
     None

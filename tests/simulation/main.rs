@@ -9,12 +9,23 @@
 //! QUORATE_SIMULATION_SECONDS=600 cargo test --release --test simulation     # fresh ones, for so long
 //! ```
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::maybe_infinite_iter,
+    clippy::needless_pass_by_value,
+    clippy::struct_field_names,
+    clippy::type_complexity,
+    reason = "small numbers drawn here, endless seeds that a time ends, and results that are handed over"
+)]
+
 mod clients;
 mod counters;
 mod disk;
 mod faults;
 mod judge;
 mod links;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod plan;
 mod random;
 mod report;
@@ -33,13 +44,19 @@ use judge::{Finding, run_seed};
 use world::seconds;
 
 /// Enough for everything that must happen sometimes to happen often.
-const FIXED_SEEDS: Range<u64> = 0..400;
+const FIXED_SEEDS: Range<u64> = 0..4_000;
 
-/// Seeds that failed once, and what they found.
-const REGRESSIONS: [u64; 0] = [];
+/// Seeds outside the fixed set that failed once, and what they found. What was found by a seed that the simulator has
+/// since drawn anew is kept away by a mutant, or by a unit test of the part that was wrong.
+const REGRESSIONS: [u64; 1] = [
+    // A write that had its clocks was listed in a clock round that then stayed for ever.
+    4_377,
+];
 
 #[test]
 fn every_history_is_linearizable_under_faults() {
+    #[cfg(feature = "mutants")]
+    mutants::turn_on_what_is_asked_for();
     let mut total = Total::new();
     let fixed =
         std::env::var("QUORATE_SIMULATION_SEEDS").is_err() && std::env::var("QUORATE_SIMULATION_SECONDS").is_err();
@@ -98,7 +115,7 @@ impl Total {
         self.counters.merge(&counters);
         if let Some(finding) = finding {
             println!("{finding}");
-            report::write(seed);
+            finding.write_down();
             self.findings.push(finding);
         }
     }

@@ -35,6 +35,8 @@ pub enum Fault {
     DiskFails,
     /// Every batch of one node fails for a while.
     DiskFull,
+    /// One node's disk cannot be read for a while.
+    DiskUnreadable,
     /// A node stands still, and wakes with old messages in hand.
     Pause,
     /// A node comes back with an empty folder.
@@ -44,7 +46,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Crash,
         Self::CrashWithinTurn,
         Self::CrashMany,
@@ -59,6 +61,7 @@ impl Fault {
         Self::SlowDisk,
         Self::DiskFails,
         Self::DiskFull,
+        Self::DiskUnreadable,
         Self::Pause,
         Self::LoseFolder,
         Self::RestoreCopy,
@@ -80,6 +83,7 @@ impl Fault {
             Self::SlowDisk => "slow disk",
             Self::DiskFails => "failed batch",
             Self::DiskFull => "full disk",
+            Self::DiskUnreadable => "unreadable disk",
             Self::Pause => "pause",
             Self::LoseFolder => "lost folder",
             Self::RestoreCopy => "restored older folder",

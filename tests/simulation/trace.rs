@@ -23,6 +23,8 @@ pub struct Arrow {
     pub at: u64,
     pub arrives: Option<u64>,
     pub key: Option<Key>,
+    /// It is part of a clock round, which writes of all keys share.
+    pub is_about_clocks: bool,
     pub label: String,
 }
 
@@ -49,7 +51,12 @@ impl Trace {
         if self.keeps {
             let Sent { from, to, at, arrives, message } = sent;
             let (key, label) = describe(message);
-            self.arrows.push(Arrow { from, to, at, arrives, key: key.cloned(), label });
+            let is_about_clocks = matches!(
+                message,
+                Message::Request { request: Request::Clock, .. }
+                    | Message::Answer { answer: Answer::Clock(_) | Answer::Stored | Answer::Refused(_), .. }
+            );
+            self.arrows.push(Arrow { from, to, at, arrives, key: key.cloned(), is_about_clocks, label });
         }
     }
 }

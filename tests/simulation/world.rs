@@ -33,7 +33,23 @@ const PROMPT_OPERATIONS: usize = 3;
 #[derive(Clone, Debug)]
 pub struct Defect {
     pub at: u64,
+    pub found_by: FoundBy,
     pub what: String,
+}
+
+/// What shows that a run is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundBy {
+    /// A history that no order explains.
+    History,
+    /// Stamps that do not rise with real time.
+    Order,
+    /// What must hold at every moment does not.
+    Watch,
+    /// What must succeed does not.
+    Progress,
+    /// The protocol's own assertion.
+    Assertion,
 }
 
 /// What happens.
@@ -149,6 +165,8 @@ pub struct World {
     pub links: Links,
     pub clients: Clients,
     watch: Watch,
+    /// Without it, only histories and progress are judged.
+    pub is_watched: bool,
     pub counters: Counters,
     pub trace: Trace,
     pub defect: Option<Defect>,
@@ -185,6 +203,7 @@ impl World {
             links: Links::new(plan.nodes),
             clients: Clients::new(plan.clients),
             watch: Watch::new(Arc::clone(&placement)),
+            is_watched: true,
             counters: Counters::default(),
             trace,
             defect: None,
@@ -236,7 +255,13 @@ impl World {
     }
 
     fn is_wrong(&mut self, what: String) {
-        self.defect.get_or_insert(Defect { at: self.now, what });
+        if self.is_watched {
+            self.defect.get_or_insert(Defect { at: self.now, found_by: FoundBy::Watch, what });
+        }
+    }
+
+    fn is_stuck(&mut self, what: String) {
+        self.defect.get_or_insert(Defect { at: self.now, found_by: FoundBy::Progress, what });
     }
 
     fn check(&mut self, result: Result<(), String>) {
@@ -277,7 +302,10 @@ impl World {
             Event::Load { host, run, load, key, want } => {
                 let Host { run: present, disk, .. } = &self.hosts[host.index()];
                 if *present == run {
-                    let held = Some(disk.load(&key, want));
+                    let held = (disk.unreadable_until <= self.now).then(|| disk.load(&key, want));
+                    if held.is_none() {
+                        self.counters.count("a load failed");
+                    }
                     let wait = if self.random.permille(800) { 0 } else { self.within(self.plan.load) };
                     self.plan_in(wait, Event::Input { host, run, input: Input::Loaded { load, held } });
                 }
@@ -501,7 +529,7 @@ impl World {
                 }
             }
             Note::StampConflict { key, stamp } => {
-                self.is_wrong(format!("{host:?} met two records of {stamp} of {key}"))
+                self.is_wrong(format!("{host:?} met two records of {stamp} of {key}"));
             }
             Note::ClockJump { seen } => self.is_wrong(format!("{host:?} found {seen} too far ahead")),
             Note::Formed if self.phase == Phase::Faults && self.counters.get("faults") > 0 => {
@@ -748,7 +776,7 @@ impl World {
             Ok(result) => {
                 if result.is_err() && self.clients.operations[index].must_succeed {
                     let done = &self.clients.operations[index];
-                    self.is_wrong(format!("{:?}: {done:?} failed with {reply:?}", self.phase));
+                    self.is_stuck(format!("{:?}: {done:?} failed with {reply:?}", self.phase));
                 }
                 self.ends(index, result);
             }
@@ -761,7 +789,7 @@ impl World {
             self.counters.count("a client went on without an answer");
             if self.clients.operations[index].must_succeed {
                 let done = &self.clients.operations[index];
-                self.is_wrong(format!("{:?}: {done:?} was not answered", self.phase));
+                self.is_stuck(format!("{:?}: {done:?} was not answered", self.phase));
             }
             self.ends(index, Err(Ending::Unknown));
         }
@@ -806,6 +834,7 @@ impl World {
             machine.paused_until = 0;
             machine.disk.health = Health::Well;
             machine.disk.slow_until = 0;
+            machine.disk.unreadable_until = 0;
             if machine.node.is_none() {
                 self.plan_in(0, Event::Start { host });
             } else {
@@ -830,12 +859,12 @@ impl World {
                 .as_ref()
                 .map_or_else(|| Some("dead".to_owned()), |node| node.unready().map(|unready| format!("{unready:?}")));
             if machine.node.as_ref().is_some_and(|node| !node.is_idle()) {
-                self.is_wrong(format!("{host:?} is busy with operations that nobody waits for"));
+                self.is_stuck(format!("{host:?} is busy with operations that nobody waits for"));
                 return;
             }
             match (machine.is_forgetful, unready) {
                 (false, Some(unready)) => {
-                    self.is_wrong(format!("{host:?} does not recover once all faults have stopped: {unready}"));
+                    self.is_stuck(format!("{host:?} does not recover once all faults have stopped: {unready}"));
                 }
                 (true, None) => self.is_wrong(format!("{host:?} has forgotten what it acknowledged, and is ready")),
                 _ => {}

@@ -1,0 +1,77 @@
+//! What one key is to its clients, if everything happened one after the other: a register that can be emptied.
+
+use bytes::Bytes;
+
+use quorate::protocol::{Failure, Reply};
+use quorate::types::{Content, Record, Value};
+use stateright::semantics::SequentialSpec;
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    Write(u8),
+    Delete,
+    Read,
+}
+
+/// What it is told. A client that is told nothing, or that its write's outcome is unknown, has no ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ending {
+    Written,
+    Value(Option<u8>),
+    /// It certainly had no effect.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Register(Option<u8>);
+
+impl SequentialSpec for Register {
+    type Op = Operation;
+    type Ret = Ending;
+
+    fn invoke(&mut self, operation: &Operation) -> Ending {
+        match operation {
+            Operation::Write(value) => self.0 = Some(*value),
+            Operation::Delete => self.0 = None,
+            Operation::Read => return Ending::Value(self.0),
+        }
+        Ending::Written
+    }
+
+    fn is_valid_step(&mut self, operation: &Operation, ending: &Ending) -> bool {
+        // What was said not to have happened leaves no trace: a value of it that is read has no place in any order.
+        *ending == Ending::Failed || self.invoke(operation) == *ending
+    }
+}
+
+impl Operation {
+    /// What it leaves under the key, if it is a write.
+    pub fn content(self) -> Option<Content> {
+        match self {
+            Self::Write(value) => Some(Content::Value(Value::Binary(Bytes::from(vec![value])))),
+            Self::Delete => Some(Content::Tombstone),
+            Self::Read => None,
+        }
+    }
+}
+
+impl Ending {
+    /// What a reply says to a client; `None` where it leaves the outcome open.
+    pub fn of(reply: &Reply) -> Option<Self> {
+        match reply {
+            Reply::Record(record) => Some(Self::Value(record.as_ref().and_then(value))),
+            Reply::Written(_) => Some(Self::Written),
+            Reply::Failed(Failure::OutcomeUnknown(_)) => None,
+            Reply::Failed(_) => Some(Self::Failed),
+            Reply::Clock(_) => unreachable!("nobody asked for a clock"),
+        }
+    }
+}
+
+fn value(record: &Record) -> Option<u8> {
+    match &record.content {
+        Content::Value(value) => Some(value.bytes()[0]),
+        Content::Tombstone => None,
+    }
+}

@@ -1,0 +1,612 @@
+//! A cluster, its clients and its network, as one state, and every step that can follow it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex};
+
+use quorate::placement::Placement;
+use quorate::protocol::{Command, Message, Reply, Request, RequestId};
+use quorate::types::{Checksum, ClusterParameters, Member, NodeId, Stamp};
+use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
+use stateright::{Model, Property};
+
+use crate::machine::{Defect, Envelope, Event, Machine, Outcome, Shell, key};
+use crate::marks::{self, Marks};
+use crate::register::{Ending, Operation, Register};
+use crate::shared::Shared;
+
+/// How many nodes there are, each a replica of the one key.
+pub const NODES: usize = 3;
+
+/// A client, and after each operation that was left open, a new one in its place.
+type Thread = (usize, u8);
+
+/// What may go wrong, and how often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Faults {
+    /// How often each node may restart.
+    pub restarts: [u8; NODES],
+    /// How many restarts there may be of all of them together.
+    pub restarts_of_all: u8,
+    /// How often a message may arrive and stay on its way.
+    pub repeats: u8,
+    /// How often an alarm may ring.
+    pub alarms: u8,
+    /// How often a client may leave an operation open and go on.
+    pub partings: u8,
+    /// How often a batch may fail.
+    pub failures: u8,
+    /// How many folders may be lost or put back from a copy.
+    pub losses: u8,
+}
+
+/// What of the shell is a step of its own. All of it is in the server; what is not a step happens at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Grain {
+    /// Reads of the store.
+    pub loads: bool,
+    /// A batch becoming durable, before its node is told.
+    pub landing: bool,
+    /// Each message of the handshake from or to this node.
+    pub handshake_of: Option<Member>,
+}
+
+/// One model.
+pub struct World {
+    pub name: &'static str,
+    /// What each client does, one after the other, and through which node.
+    pub clients: Vec<Vec<(usize, Operation)>>,
+    pub faults: Faults,
+    pub grain: Grain,
+    /// The cluster has not met yet when the model begins.
+    pub unmet: bool,
+    /// What must be reached.
+    pub sometimes: Marks,
+    shell: Shell,
+    steps: Mutex<HashMap<(u64, Event), Arc<Outcome>>>,
+}
+
+/// A state of all of it.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub machines: [Shared<Machine>; NODES],
+    /// What is on its way, in the order of hashes, so that the order of sending tells no states apart.
+    pub network: Vec<Shared<Envelope>>,
+    clients: Vec<Client>,
+    history: Shared<History>,
+    /// What each stamp names that was ever sent or given to a disk.
+    named: Shared<BTreeMap<Stamp, Checksum>>,
+    left: Faults,
+    pub defect: Option<Defect>,
+    /// What the step did that led here first.
+    pub marks: Marks,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Client {
+    next: usize,
+    waits: bool,
+    open: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct History {
+    tester: LinearizabilityTester<Thread, Register>,
+    linearizable: bool,
+}
+
+/// A step.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Action {
+    /// A client begins its next operation.
+    Begins(usize),
+    /// A client leaves its operation open.
+    Parts(usize),
+    Arrives(Shared<Envelope>),
+    /// A message arrives and stays on its way.
+    ArrivesAndStays(Shared<Envelope>),
+    Happens(Member, Event),
+}
+
+impl World {
+    pub fn new(name: &'static str, clients: Vec<Vec<(usize, Operation)>>) -> Self {
+        let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).expect("this is an id")).to_vec();
+        let placement = Arc::new(Placement::new(ClusterParameters { seed: 0, replica_count: NODES, node_ids }));
+        Self {
+            name,
+            clients,
+            faults: Faults::default(),
+            grain: Grain::default(),
+            unmet: false,
+            sometimes: 0,
+            shell: Shell { placement, loads_wait: false, copies: false },
+            steps: Mutex::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn with(mut self, faults: Faults) -> Self {
+        self.shell.copies = faults.losses > 0;
+        self.faults = faults;
+        self
+    }
+
+    #[must_use]
+    pub fn grained(mut self, grain: Grain) -> Self {
+        self.shell.loads_wait = grain.loads;
+        self.grain = grain;
+        self
+    }
+
+    #[must_use]
+    pub fn reaching(mut self, sometimes: Marks) -> Self {
+        self.sometimes = sometimes;
+        self
+    }
+
+    /// A model of how the cluster comes to be.
+    #[must_use]
+    pub fn unmet(mut self) -> Self {
+        self.unmet = true;
+        self
+    }
+
+    fn step(&self, machine: &Shared<Machine>, event: Event) -> Arc<Outcome> {
+        let at = (machine.number(), event);
+        let mut steps = self.steps.lock().expect("no step panics");
+        if let Some(outcome) = steps.get(&at) {
+            return Arc::clone(outcome);
+        }
+        let outcome = Arc::new(machine.step(&at.1, &self.shell));
+        steps.insert(at, Arc::clone(&outcome));
+        outcome
+    }
+
+    /// Something happens to a machine, and with it what follows at once.
+    fn happens(&self, state: &mut State, member: Member, event: Event) {
+        let mut at_once = VecDeque::from([(member, event)]);
+        while let Some((member, event)) = at_once.pop_front() {
+            let place = &mut state.machines[member.index()];
+            let outcome = self.step(place, event);
+            let has_started = place.is_starting() && !outcome.machine.is_starting();
+            *place = outcome.machine.clone();
+            state.marks |= outcome.marks;
+            state.defect = state.defect.take().or_else(|| outcome.defect.clone());
+            state.name(&outcome);
+            for (id, reply) in &outcome.replies {
+                self.replied(state, *id, reply);
+            }
+            if has_started {
+                // The peers' links to it come up; its own did when it started.
+                at_once.extend(others(member).map(|peer| (peer, Event::Linked(member))));
+            }
+            for envelope in &outcome.sent {
+                let is_step = self.grain.handshake_of.is_some_and(|of| of == envelope.from || of == envelope.to);
+                if is_handshake(&envelope.message) && !is_step {
+                    at_once.push_back((envelope.to, Event::Arrives(envelope.clone())));
+                } else {
+                    state.send(envelope.clone());
+                }
+            }
+        }
+    }
+
+    /// A process dies and starts again; its links come up, and its clients' connections break.
+    fn restarts(&self, state: &mut State, member: Member, event: Event) {
+        for client in 0..self.clients.len() {
+            if state.clients[client].waits && self.clients[client][state.clients[client].next].0 == member.index() {
+                if let Some(content) = self.clients[client][state.clients[client].next].1.content() {
+                    let checksum = Checksum::of(&key(), &content);
+                    let stamped = state.named.values().any(|named| *named == checksum);
+                    let stored = state.machines.iter().any(|machine| {
+                        machine.folder.record.as_ref().is_some_and(|record| record.checksum == checksum)
+                    });
+                    if !stamped {
+                        state.marks |= marks::RESTARTED_IN_CLOCK_ROUND;
+                    } else if !stored {
+                        state.marks |= marks::RESTARTED_BEFORE_STORE;
+                    }
+                }
+                state.clients[client].goes_on();
+            }
+        }
+        self.happens(state, member, event);
+        for peer in others(member) {
+            self.happens(state, member, Event::Linked(peer));
+        }
+    }
+
+    fn replied(&self, state: &mut State, id: RequestId, reply: &Reply) {
+        let (client, number) = named_by(id);
+        let Client { next, waits, open } = state.clients[client];
+        if !waits || number != next {
+            return;
+        }
+        let Some(ending) = Ending::of(reply) else {
+            state.clients[client].goes_on();
+            return;
+        };
+        if let Ending::Value(Some(value)) = ending
+            && self
+                .clients
+                .iter()
+                .zip(&state.clients)
+                .any(|(operations, writer)| writer.waits && operations[writer.next].1 == Operation::Write(value))
+        {
+            state.marks |= marks::READ_UNFINISHED;
+        }
+        let mut tester = state.history.tester.clone();
+        tester.on_return((client, open), ending).expect("one operation at a time returns");
+        let linearizable = tester.is_consistent();
+        state.history = Shared::new(History { tester, linearizable });
+        state.clients[client].next += 1;
+        state.clients[client].waits = false;
+        if self.is_over(state) {
+            state.marks |= marks::ALL_DONE;
+        }
+    }
+
+    fn begins(&self, state: &mut State, client: usize) {
+        let Client { next, waits, open } = &mut state.clients[client];
+        *waits = true;
+        let (node, operation) = self.clients[client][*next];
+        let mut tester = state.history.tester.clone();
+        tester.on_invoke((client, *open), operation).expect("a thread has one operation at a time");
+        let linearizable = state.history.linearizable;
+        state.history = Shared::new(History { tester, linearizable });
+        let key = key();
+        let command = match operation.content() {
+            None => Command::Get { key },
+            Some(content) => {
+                let checksum = Checksum::of(&key, &content);
+                Command::Put { key, content, checksum }
+            }
+        };
+        let id = RequestId((client * 100 + *next) as u64);
+        self.happens(state, member(node), Event::Request { id, command });
+    }
+
+    /// No client waits or will ask again: nothing that still happens can be seen.
+    fn is_over(&self, state: &State) -> bool {
+        let mut clients = self.clients.iter().zip(&state.clients);
+        !self.clients.is_empty() && clients.all(|(operations, client)| !client.waits && client.next == operations.len())
+    }
+
+    /// Forgets messages that need not arrive any more, because nothing can follow from them that does not follow when they
+    /// are lost. Each is one that its receiver ignores for good, or one that leads to such a one alone:
+    ///
+    /// - A request or an answer that its receiver ignores now: its operation, its round or a life at one of its ends is
+    ///   over, and none of them comes back.
+    /// - An answer to a node that has no operation under way. It could at most let go a copy for a straggler; that copy,
+    ///   if it is sent again, may be lost.
+    /// - A question whose answer would be ignored now. Being asked for the clock changes nothing; being asked for the
+    ///   record neither, unless the store may show one that its node does not know to be durable.
+    fn forget_what_is_dead(&self, state: &mut State) {
+        let State { network, machines, .. } = state;
+        let reads_change_nothing = !self.grain.landing && self.faults.failures == 0;
+        let outcome =
+            |envelope: &Shared<Envelope>| self.step(&machines[envelope.to.index()], Event::Arrives(envelope.clone()));
+        let is_ignored = |envelope: &Shared<Envelope>| {
+            let Outcome { machine, sent, defect, .. } = &*outcome(envelope);
+            *machine == machines[envelope.to.index()] && sent.is_empty() && defect.is_none()
+        };
+        let is_answered_in_vain = |envelope: &Shared<Envelope>| {
+            let Outcome { sent, defect, .. } = &*outcome(envelope);
+            defect.is_none() && !sent.is_empty() && sent.iter().all(&is_ignored)
+        };
+        network.retain(|envelope| {
+            let receiver = &machines[envelope.to.index()].node;
+            match &envelope.message {
+                Message::Request { request: Request::Clock, .. } => {
+                    !is_ignored(envelope) && !is_answered_in_vain(envelope)
+                }
+                Message::Request { request: Request::Get { .. }, .. } => {
+                    !is_ignored(envelope) && !(reads_change_nothing && is_answered_in_vain(envelope))
+                }
+                Message::Request { request: Request::Store { .. }, .. } => !is_ignored(envelope),
+                Message::Answer { .. } => !receiver.is_idle() && !is_ignored(envelope),
+                Message::Hello(_) => true,
+                Message::Welcome(_) => envelope.to_life == Some(receiver.life()),
+                Message::HelloRefused { life, .. } => *life == receiver.life(),
+            }
+        });
+    }
+
+    /// A cluster whose nodes have met, found by letting everything happen in the order in which it was sent.
+    fn meet(&self, state: &mut State) {
+        for member in members() {
+            for peer in others(member) {
+                self.happens(state, member, Event::Linked(peer));
+            }
+        }
+        if self.unmet {
+            return;
+        }
+        loop {
+            if let Some(member) = members().find(|member| state.machines[member.index()].at_disk.is_some()) {
+                self.happens(state, member, Event::Persisted);
+            } else if let Some(envelope) = state.network.pop() {
+                self.happens(state, envelope.to, Event::Arrives(envelope));
+            } else {
+                break;
+            }
+        }
+        assert!(state.machines.iter().all(|machine| machine.node.unready().is_none()), "the cluster has formed");
+    }
+
+    /// Whether an older copy of a node's folder is known to be older by all of its peers. Where one of them missed the
+    /// present life, nobody can tell the copy from the folder: that is not promised.
+    fn copy_is_known_to_be_older(&self, state: &State, member: Member) -> bool {
+        let machine = &state.machines[member.index()];
+        let parameters = self.shell.placement.parameters();
+        machine.copy.as_ref().is_some_and(|copy| {
+            others(member).all(|peer| {
+                let known = state.machines[peer.index()].folder.meta.peers.get(parameters.id(member));
+                known.is_some_and(|known| !copy.meta.lives.contains(&known.life))
+            })
+        })
+    }
+
+    /// Whether every peer has durably recorded the identity of a node.
+    fn identity_is_known(&self, state: &State, member: Member) -> bool {
+        let identity = state.machines[member.index()].folder.meta.identity;
+        let id = self.shell.placement.parameters().id(member);
+        others(member).all(|peer| {
+            let known = state.machines[peer.index()].folder.meta.peers.get(id);
+            known.is_some_and(|known| known.identity == identity)
+        })
+    }
+}
+
+impl Model for World {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let machines = [0, 1, 2].map(|n| Machine::fresh(member(n), &self.shell));
+        let tester = LinearizabilityTester::new(Register::default());
+        let mut state = State {
+            machines,
+            network: Vec::new(),
+            clients: vec![Client { next: 0, waits: false, open: 0 }; self.clients.len()],
+            history: Shared::new(History { tester, linearizable: true }),
+            named: Shared::new(BTreeMap::new()),
+            left: self.faults,
+            defect: None,
+            marks: 0,
+        };
+        self.meet(&mut state);
+        state.marks = 0;
+        vec![state]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.defect.is_some() || !state.history.linearizable || self.is_over(state) {
+            return;
+        }
+        for (number, (client, operations)) in state.clients.iter().zip(&self.clients).enumerate() {
+            if client.waits {
+                if state.left.partings > 0 && client.next + 1 < operations.len() {
+                    actions.push(Action::Parts(number));
+                }
+            } else if let Some((node, _)) = operations.get(client.next)
+                && state.machines[*node].node.unready().is_none()
+            {
+                actions.push(Action::Begins(number));
+            }
+        }
+        for (n, envelope) in state.network.iter().enumerate() {
+            // Of equal messages one is enough.
+            if n == 0 || state.network[n - 1] != *envelope {
+                actions.push(Action::Arrives(envelope.clone()));
+                if state.left.repeats > 0 {
+                    actions.push(Action::ArrivesAndStays(envelope.clone()));
+                }
+            }
+        }
+        for (member, machine) in members().zip(&state.machines) {
+            let mut may = |event| actions.push(Action::Happens(member, event));
+            if machine.at_disk.is_some() {
+                may(Event::Persisted);
+                if self.grain.landing && !machine.landed {
+                    may(Event::Lands);
+                }
+                if state.left.failures > 0 && !machine.landed {
+                    may(Event::Fails { all_the_same: false });
+                    may(Event::Fails { all_the_same: true });
+                }
+            }
+            if machine.node.store_has_failed() {
+                may(Event::Reopened);
+            }
+            if !machine.loads.is_empty() {
+                may(Event::Loaded);
+            }
+            if state.left.alarms > 0 && machine.node.next_wake().is_some() {
+                may(Event::Wakes);
+            }
+            if state.left.restarts[member.index()] > 0 && state.left.restarts_of_all > 0 {
+                may(Event::Restarts { kept: false });
+                if machine.at_disk.is_some() && !machine.landed {
+                    may(Event::Restarts { kept: true });
+                }
+            }
+            if state.left.losses > 0 {
+                // What nobody knows yet has promised nothing, and may be replaced.
+                if self.identity_is_known(state, member) {
+                    may(Event::LosesItsDisk);
+                }
+                if self.copy_is_known_to_be_older(state, member) {
+                    may(Event::ReturnsToTheCopy);
+                }
+            }
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let mut next = state.clone();
+        next.marks = 0;
+        match action {
+            Action::Begins(client) => self.begins(&mut next, client),
+            Action::Parts(client) => {
+                next.left.partings -= 1;
+                next.marks |= marks::GAVE_UP;
+                next.clients[client].goes_on();
+            }
+            Action::Arrives(envelope) => {
+                let place = next.network.binary_search_by_key(&envelope.number(), Shared::number).ok()?;
+                next.network.remove(place);
+                self.arrives(&mut next, envelope);
+            }
+            Action::ArrivesAndStays(envelope) => {
+                next.left.repeats -= 1;
+                next.marks |= marks::REPEATED;
+                self.arrives(&mut next, envelope);
+            }
+            Action::Happens(member, event) => match event {
+                Event::Restarts { .. } => {
+                    next.left.restarts[member.index()] -= 1;
+                    next.left.restarts_of_all -= 1;
+                    self.restarts(&mut next, member, event);
+                }
+                Event::LosesItsDisk | Event::ReturnsToTheCopy => {
+                    next.left.losses -= 1;
+                    self.restarts(&mut next, member, event);
+                }
+                _ => {
+                    match event {
+                        Event::Fails { .. } => next.left.failures -= 1,
+                        Event::Wakes => next.left.alarms -= 1,
+                        _ => {}
+                    }
+                    self.happens(&mut next, member, event);
+                }
+            },
+        }
+        self.forget_what_is_dead(&mut next);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut properties = vec![
+            Property::always("every history is linearizable", |_, state: &State| state.history.linearizable),
+            Property::always("one stamp names one record", |_, state: &State| {
+                !matches!(state.defect, Some(Defect::Stamp(_)))
+            }),
+            Property::always("no clock is below what its node acknowledged", |_, state: &State| {
+                !matches!(state.defect, Some(Defect::Clock(_)))
+            }),
+            Property::always("what is said is durable", |_, state: &State| {
+                !matches!(state.defect, Some(Defect::Durable(_)))
+            }),
+            Property::always("who forgot takes no part", |_, state: &State| {
+                !matches!(state.defect, Some(Defect::Silence(_)))
+            }),
+        ];
+        properties.extend(marks::properties(self.sometimes));
+        properties
+    }
+}
+
+impl World {
+    fn arrives(&self, state: &mut State, envelope: Shared<Envelope>) {
+        let from_earlier_life = envelope.from_life != state.machines[envelope.from.index()].node.life();
+        if from_earlier_life && !is_handshake(&envelope.message) {
+            state.marks |= marks::EARLIER_LIFE;
+        }
+        self.happens(state, envelope.to, Event::Arrives(envelope));
+    }
+}
+
+impl State {
+    fn send(&mut self, envelope: Shared<Envelope>) {
+        let place = self.network.partition_point(|other| other.number() < envelope.number());
+        self.network.insert(place, envelope);
+    }
+
+    /// One stamp names one record.
+    fn name(&mut self, outcome: &Outcome) {
+        for (stamp, checksum) in &outcome.named {
+            match self.named.get(stamp) {
+                None => {
+                    let mut named = BTreeMap::clone(&self.named);
+                    named.insert(stamp.clone(), *checksum);
+                    self.named = Shared::new(named);
+                }
+                Some(known) if known == checksum => {}
+                Some(_) => self.defect = Some(Defect::Stamp(format!("{stamp} names two records"))),
+            }
+        }
+    }
+}
+
+/// Marks apart: they say how a state was reached, not what it is.
+impl Hash for State {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.machines.hash(hasher);
+        self.network.hash(hasher);
+        self.clients.hash(hasher);
+        self.history.hash(hasher);
+        self.named.hash(hasher);
+        self.left.hash(hasher);
+        self.defect.hash(hasher);
+    }
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.machines == other.machines
+            && self.network == other.network
+            && self.clients == other.clients
+            && self.history == other.history
+            && self.named == other.named
+            && self.left == other.left
+            && self.defect == other.defect
+    }
+}
+
+impl Client {
+    /// It leaves its operation open; its next one is another thread's.
+    fn goes_on(&mut self) {
+        self.next += 1;
+        self.waits = false;
+        self.open += 1;
+    }
+}
+
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Begins(client) => write!(f, "client {client} begins its next operation"),
+            Self::Parts(client) => write!(f, "client {client} leaves its operation open"),
+            Self::Arrives(envelope) => write!(f, "arrives: {envelope:?}"),
+            Self::ArrivesAndStays(envelope) => write!(f, "arrives, and will again: {envelope:?}"),
+            Self::Happens(member, event) => write!(f, "node {}: {event:?}", member.0 + 1),
+        }
+    }
+}
+
+fn member(index: usize) -> Member {
+    Member(u16::try_from(index).expect("there are few nodes"))
+}
+
+fn members() -> impl Iterator<Item = Member> {
+    (0..NODES).map(member)
+}
+
+fn others(me: Member) -> impl Iterator<Item = Member> {
+    members().filter(move |member| *member != me)
+}
+
+fn is_handshake(message: &Message) -> bool {
+    match message {
+        Message::Hello(_) | Message::Welcome(_) | Message::HelloRefused { .. } => true,
+        Message::Request { .. } | Message::Answer { .. } => false,
+    }
+}
+
+fn named_by(id: RequestId) -> (usize, usize) {
+    let id = usize::try_from(id.0).expect("ids are small");
+    (id / 100, id % 100)
+}
