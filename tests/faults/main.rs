@@ -2,8 +2,10 @@
 //!
 //! Nodes are killed, paused, cut off, slowed down and filled up, lose their folders and find older ones, while clients
 //! read, write and delete a few keys through all of them. After each round all faults stop, every operation must succeed
-//! again, and the history of each key is checked. Faults are drawn from a seed; what the system makes of them is not, so
-//! that a seed repeats the faults and not the run.
+//! again, and the history of each key is checked. Links are cut and slowed as streams of bytes: packets are never lost,
+//! which TCP would hide, but for the time that it takes.
+//!
+//! Faults are drawn from a seed; what the system makes of them is not, so that a seed repeats the faults and not the run.
 //!
 //! ```text
 //! cargo test --release --test faults -- --nocapture                           # about a minute

@@ -91,24 +91,19 @@ pub(crate) struct Deck {
 impl Deck {
     /// What the next round is made of: some kinds that go together, or one that goes alone.
     pub(crate) fn deal(&mut self, random: &mut StdRng) -> Vec<Kind> {
-        let mut hand = Vec::new();
-        let size = random.random_range(FAULTS_OF_ROUND);
-        while hand.len() < size {
-            let Some(next) = self.left.pop() else {
-                self.dealt_out += u64::from(!hand.is_empty());
-                self.left = Kind::ALL.to_vec();
-                self.left.shuffle(random);
-                continue;
-            };
-            match (next.is_alone(), hand.is_empty()) {
-                (false, _) => hand.push(next),
-                (true, true) => return vec![next],
-                (true, false) => {
-                    self.left.push(next);
-                    break;
-                }
-            }
+        if self.left.is_empty() {
+            self.left = Kind::ALL.to_vec();
+            self.left.shuffle(random);
         }
+        let first = self.left.pop().expect("there are kinds");
+        let mut hand = vec![first];
+        let size = if first.is_alone() { 1 } else { random.random_range(FAULTS_OF_ROUND) };
+        while hand.len() < size
+            && let Some(next) = self.left.iter().rposition(|kind| !kind.is_alone())
+        {
+            hand.push(self.left.remove(next));
+        }
+        self.dealt_out += u64::from(self.left.is_empty());
         hand
     }
 }

@@ -355,7 +355,9 @@ impl Run {
 
     /// Ends every fault.
     fn heal(&mut self) {
-        self.apply(&Action::Resume(self.paused.iter().copied().collect()));
+        if !self.paused.is_empty() {
+            self.apply(&Action::Resume(self.paused.iter().copied().collect()));
+        }
         for at in self.full.clone() {
             self.make_room(at);
         }
