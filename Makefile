@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/quorate/target
 # Where the programs are that only the tests need.
 CLIENTS := $(HOME)/.cache/quorate/bin
 
-.PHONY: help setup build run test clients verify fmt lint clean
+.PHONY: help setup build run test model clients verify fmt lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -24,6 +24,9 @@ test: setup clients ## Run every test, with the real grpcurl and ghz where Go ca
 	PATH="$(CLIENTS):$$PATH" cargo test --release --all-targets
 	cargo test --release --doc
 	cargo check --release --no-default-features --lib
+
+model: setup ## Try every run of small clusters (QUORATE_MODEL=large for larger ones), and print the table
+	cargo test --release --test model -- --nocapture
 
 clients:
 	@./tools/clients "$(CLIENTS)"

@@ -4,6 +4,7 @@
 //! looked up ever after: the many states of a whole cluster are combinations of few states of its nodes.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use quorate::placement::Placement;
@@ -11,9 +12,7 @@ use quorate::protocol::{
     Answer, Command, Effect, HelloRefusal, Input, LoadId, Message, Node, Note, OperationId, Reply, Request, RequestId,
     Setup, Time, Unready,
 };
-use quorate::types::{
-    Batch, Checksum, Clock, Content, Held, Identity, Key, Life, Member, Meta, Record, Stamp, Want,
-};
+use quorate::types::{Batch, Checksum, Clock, Content, Held, Identity, Key, Life, Member, Meta, Record, Stamp, Want};
 
 use crate::marks::{self, Marks};
 use crate::shared::Shared;
@@ -42,13 +41,18 @@ pub struct Envelope {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     Arrives(Shared<Envelope>),
-    Request { id: RequestId, command: Command },
+    Request {
+        id: RequestId,
+        command: Command,
+    },
     /// The batch at the disk is durable, and the node is told so.
     Persisted,
     /// The batch at the disk is durable and can be read; the node is not told yet.
     Lands,
     /// The batch at the disk fails; it is on the disk all the same, or it is not.
-    Fails { all_the_same: bool },
+    Fails {
+        all_the_same: bool,
+    },
     /// The store is opened again after a failure.
     Reopened,
     /// The first read of the store that waits is answered.
@@ -57,7 +61,9 @@ pub enum Event {
     Wakes,
     Linked(Member),
     /// The process dies and starts again; the batch at the disk, if there is one, became durable or did not.
-    Restarts { kept: bool },
+    Restarts {
+        kept: bool,
+    },
     /// It dies, and starts again with an empty folder.
     LosesItsDisk,
     /// It dies, and starts again with the copy of its folder that was taken before its present life.
@@ -75,6 +81,8 @@ pub enum Defect {
     Durable(String),
     /// A node that forgot what it acknowledged takes part.
     Silence(String),
+    /// The node itself found that something is wrong with it.
+    Panic(String),
 }
 
 /// What a step changes.
@@ -158,9 +166,19 @@ impl Machine {
     }
 
     pub fn step(&self, event: &Event, shell: &Shell) -> Outcome {
-        let mut turn = Turn::new(self.clone(), shell);
-        turn.happens(event);
-        turn.done()
+        let step = || {
+            let mut turn = Turn::new(self.clone(), shell);
+            turn.happens(event);
+            turn.done()
+        };
+        // An assertion that fails is a defect like any other, and has a trace that leads to it.
+        catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|panic| {
+            let what = panic.downcast_ref::<String>().map(String::as_str);
+            let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+            let mut turn = Turn::new(self.clone(), shell);
+            turn.is_wrong(Defect::Panic(what.to_owned()));
+            turn.done()
+        })
     }
 }
 
@@ -277,8 +295,7 @@ impl<'a> Turn<'a> {
             self.machine.asked.sort();
         }
         let (before, sent) = (self.machine.node.clone(), self.sent.len());
-        let input =
-            Input::Peer { from: *from, from_life: *from_life, to_life: *to_life, message: message.clone() };
+        let input = Input::Peer { from: *from, from_life: *from_life, to_life: *to_life, message: message.clone() };
         self.input(NOW, input);
         let counted = self.machine.node != before || self.sent.len() > sent;
         if !counted && let Message::Request { operation, round, request: Request::Store { .. } } = message {
@@ -397,9 +414,7 @@ impl<'a> Turn<'a> {
     fn says(&mut self, to: Member, to_life: Option<Life>, message: &Message) {
         let epoch_durable = self.machine.folder.meta.epoch;
         match message {
-            Message::Answer { answer, .. }
-                if self.machine.is_forgetful && !matches!(answer, Answer::Refused(_)) =>
-            {
+            Message::Answer { answer, .. } if self.machine.is_forgetful && !matches!(answer, Answer::Refused(_)) => {
                 self.is_wrong(Defect::Silence(format!("a peer was told {answer:?}")));
             }
             Message::Request { operation: _, round: _, request: Request::Store { record, .. } } => {
@@ -414,7 +429,9 @@ impl<'a> Turn<'a> {
             }
             Message::Answer { answer: Answer::Clock(clock), .. } => {
                 if clock.epoch > epoch_durable {
-                    self.is_wrong(Defect::Durable(format!("clock {clock} was shown, epoch {epoch_durable} is durable")));
+                    self.is_wrong(Defect::Durable(format!(
+                        "clock {clock} was shown, epoch {epoch_durable} is durable"
+                    )));
                 }
                 if *clock < self.machine.acknowledged {
                     let acknowledged = self.machine.acknowledged;
@@ -441,10 +458,7 @@ impl<'a> Turn<'a> {
             Message::Answer { operation, round, answer: Answer::Refused(_) } => {
                 self.answers_store(to, to_life, *operation, *round);
             }
-            Message::Hello(_)
-            | Message::Welcome(_)
-            | Message::HelloRefused { .. }
-            | Message::Request { .. } => {}
+            Message::Hello(_) | Message::Welcome(_) | Message::HelloRefused { .. } | Message::Request { .. } => {}
         }
     }
 
@@ -478,12 +492,6 @@ fn mark_of(note: &Note) -> Marks {
         Note::Formed => marks::FORMED,
         Note::RefusedByPeer { refusal: HelloRefusal::Identity, .. } => marks::REFUSED_IDENTITY,
         Note::RefusedByPeer { refusal: HelloRefusal::Life, .. } => marks::REFUSED_LIFE,
-        Note::ClockRound { .. }
-        | Note::PeerMet(_)
-        | Note::PeerRefused { .. }
-        | Note::RefusedByPeer { .. }
-        | Note::StampConflict { .. }
-        | Note::ClockJump { .. }
-        | Note::StragglersDropped { .. } => 0,
+        _ => 0,
     }
 }

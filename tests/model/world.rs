@@ -63,6 +63,9 @@ pub struct World {
     pub unmet: bool,
     /// What must be reached.
     pub sometimes: Marks,
+    /// The rule that is broken.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<quorate::protocol::mutants::Mutant>,
     shell: Shell,
     steps: Mutex<HashMap<(u64, Event), Arc<Outcome>>>,
 }
@@ -74,7 +77,7 @@ pub struct State {
     /// What is on its way, in the order of hashes, so that the order of sending tells no states apart.
     pub network: Vec<Shared<Envelope>>,
     clients: Vec<Client>,
-    history: Shared<History>,
+    pub history: Shared<History>,
     /// What each stamp names that was ever sent or given to a disk.
     named: Shared<BTreeMap<Stamp, Checksum>>,
     left: Faults,
@@ -91,7 +94,7 @@ struct Client {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct History {
+pub struct History {
     tester: LinearizabilityTester<Thread, Register>,
     linearizable: bool,
 }
@@ -120,6 +123,8 @@ impl World {
             grain: Grain::default(),
             unmet: false,
             sometimes: 0,
+            #[cfg(feature = "mutants")]
+            mutant: None,
             shell: Shell { placement, loads_wait: false, copies: false },
             steps: Mutex::default(),
         }
@@ -158,6 +163,8 @@ impl World {
         if let Some(outcome) = steps.get(&at) {
             return Arc::clone(outcome);
         }
+        #[cfg(feature = "mutants")]
+        quorate::protocol::mutants::turn_on(self.mutant);
         let outcome = Arc::new(machine.step(&at.1, &self.shell));
         steps.insert(at, Arc::clone(&outcome));
         outcome
@@ -228,9 +235,11 @@ impl World {
             return;
         };
         if let Ending::Value(Some(value)) = ending
-            && self.clients.iter().zip(&state.clients).any(|(operations, writer)| {
-                writer.waits && operations[writer.next].1 == Operation::Write(value)
-            })
+            && self
+                .clients
+                .iter()
+                .zip(&state.clients)
+                .any(|(operations, writer)| writer.waits && operations[writer.next].1 == Operation::Write(value))
         {
             state.marks |= marks::READ_UNFINISHED;
         }
@@ -283,9 +292,8 @@ impl World {
     fn forget_what_is_dead(&self, state: &mut State) {
         let State { network, machines, .. } = state;
         let reads_change_nothing = !self.grain.landing && self.faults.failures == 0;
-        let outcome = |envelope: &Shared<Envelope>| {
-            self.step(&machines[envelope.to.index()], Event::Arrives(envelope.clone()))
-        };
+        let outcome =
+            |envelope: &Shared<Envelope>| self.step(&machines[envelope.to.index()], Event::Arrives(envelope.clone()));
         let is_ignored = |envelope: &Shared<Envelope>| {
             let Outcome { machine, sent, defect, .. } = &*outcome(envelope);
             *machine == machines[envelope.to.index()] && sent.is_empty() && defect.is_none()
@@ -322,7 +330,7 @@ impl World {
         if self.unmet {
             return;
         }
-        loop {
+        while state.defect.is_none() {
             if let Some(member) = members().find(|member| state.machines[member.index()].at_disk.is_some()) {
                 self.happens(state, member, Event::Persisted);
             } else if let Some(envelope) = state.network.pop() {
@@ -331,7 +339,8 @@ impl World {
                 break;
             }
         }
-        assert!(state.machines.iter().all(|machine| machine.node.unready().is_none()), "the cluster has formed");
+        let formed = state.machines.iter().all(|machine| machine.node.unready().is_none());
+        assert!(formed || state.defect.is_some(), "the cluster has formed");
     }
 
     /// Whether an older copy of a node's folder is known to be older by all of its peers. Where one of them missed the
@@ -498,6 +507,9 @@ impl Model for World {
             }),
             Property::always("what is said is durable", |_, state: &State| {
                 !matches!(state.defect, Some(Defect::Durable(_)))
+            }),
+            Property::always("no assertion of the protocol fails", |_, state: &State| {
+                !matches!(state.defect, Some(Defect::Panic(_)))
             }),
             Property::always("who forgot takes no part", |_, state: &State| {
                 !matches!(state.defect, Some(Defect::Silence(_)))

@@ -1,0 +1,53 @@
+//! The test of the models: breaks one rule of the protocol after the other, and says which model finds it.
+
+use quorate::protocol::mutants::Mutant;
+use stateright::{Checker, HasDiscoveries, Model};
+
+use crate::{failures, models};
+
+/// How many states of one model are tried for one broken rule.
+const STATES_MAX: usize = 1_000_000;
+
+/// What no model can find: some nodes must not be replicas, or it harms nobody's data but stalls a client. The simulator
+/// finds these.
+const OUT_OF_REACH: [Mutant; 4] =
+    [Mutant::StandInsCount, Mutant::InsistsOnHolder, Mutant::LateHelloCounts, Mutant::QuietRestartIsMissed];
+
+#[test]
+fn broken_rules_are_found() {
+    // Assertions of the protocol itself find some: what they print would bury the table.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut missed = Vec::new();
+    println!("| rule | mutant | found by the model | as | after states |");
+    println!("|---|---|---|---|---|");
+    for (mutant, rule) in Mutant::ALL {
+        if OUT_OF_REACH.contains(&mutant) {
+            continue;
+        }
+        let mut tried = 0;
+        let found = models::pinned().into_iter().find_map(|mut bounded| {
+            bounded.world.mutant = Some(mutant);
+            let name = bounded.world.name;
+            let checker = bounded
+                .world
+                .checker()
+                .threads(1)
+                .finish_when(HasDiscoveries::AnyFailures)
+                .target_state_count(STATES_MAX)
+                .spawn_bfs()
+                .join();
+            tried += checker.unique_state_count();
+            let failures = failures(&checker);
+            (!failures.is_empty()).then(|| (name, failures.join("; "), checker.unique_state_count()))
+        });
+        match found {
+            Some((name, failures, states)) => println!("| {rule} | {mutant:?} | {name} | {failures} | {states} |"),
+            None => {
+                println!("| {rule} | {mutant:?} | nothing | - | {tried} |");
+                missed.push(mutant);
+            }
+        }
+    }
+    println!("not looked for: {OUT_OF_REACH:?}");
+    assert!(missed.is_empty(), "no model finds {missed:?}");
+}
