@@ -120,7 +120,7 @@ pub fn pinned() -> Vec<Bounded> {
                 .reaching(marks::OVERWROTE | marks::BEATEN | marks::ALL_DONE),
         ),
         pin(
-            0,
+            53_690,
             World::new("slow loads and fsyncs: a write, read", vec![vec![write(0, 1)], vec![read(1)]])
                 .grained(Grain { loads: true, landing: true, ..COARSE })
                 .reaching(marks::LOADED_EARLY | marks::WROTE_BACK | marks::ALL_DONE),
