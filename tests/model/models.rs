@@ -36,7 +36,17 @@ fn restarts(of_each: [u8; 3], of_all: u8) -> Faults {
 
 /// Those that every run of the tests explores.
 pub fn pinned() -> Vec<Bounded> {
-    let pin = |states, world| Bounded { world, states: Some(states) };
+    [clients_in_each_others_way(), a_bad_network(), restarting_nodes(), bad_disks(), meeting()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn pin(states: usize, world: World) -> Bounded {
+    Bounded { world, states: Some(states) }
+}
+
+fn clients_in_each_others_way() -> Vec<Bounded> {
     vec![
         pin(
             43_706,
@@ -58,6 +68,11 @@ pub fn pinned() -> Vec<Bounded> {
             World::new("a write and a delete, read", vec![vec![write(0, 1), delete(1)], vec![read(2)]])
                 .reaching(marks::READ_TOMBSTONE | marks::OVERWROTE | marks::READ_UNFINISHED | marks::ALL_DONE),
         ),
+    ]
+}
+
+fn a_bad_network() -> Vec<Bounded> {
+    vec![
         pin(
             385_972,
             World::new("repeats: a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
@@ -82,6 +97,11 @@ pub fn pinned() -> Vec<Bounded> {
                 .with(Faults { partings: 1, ..FEW_FAULTS })
                 .reaching(marks::GAVE_UP | marks::OVERWROTE | marks::BEATEN | marks::WROTE_BACK),
         ),
+    ]
+}
+
+fn restarting_nodes() -> Vec<Bounded> {
+    vec![
         pin(
             213_826,
             World::new("restarts: a coordinator, twice", vec![vec![write(0, 1), write(0, 2)]])
@@ -113,6 +133,11 @@ pub fn pinned() -> Vec<Bounded> {
                 .with(restarts([1, 1, 1], 1))
                 .reaching(marks::RESTARTED_AND_KEPT | marks::RESTARTED_AND_LOST | marks::WROTE_BACK | marks::ALL_DONE),
         ),
+    ]
+}
+
+fn bad_disks() -> Vec<Bounded> {
+    vec![
         pin(
             210_687,
             World::new("slow loads and fsyncs: two writers", vec![vec![write(0, 1)], vec![write(1, 2)]])
@@ -132,11 +157,22 @@ pub fn pinned() -> Vec<Bounded> {
                 .reaching(marks::FAILED_AND_KEPT | marks::FAILED_AND_LOST | marks::OVERWROTE | marks::ALL_DONE),
         ),
         pin(
+            13_158,
+            World::new("two failed fsyncs: a write, then a read", vec![vec![write(0, 1), read(1)]])
+                .with(Faults { failures: 2, ..FEW_FAULTS })
+                .reaching(marks::FAILED_AND_KEPT | marks::FAILED_AND_LOST | marks::OUTCOME_UNKNOWN),
+        ),
+        pin(
             317_160,
             World::new("a failed fsync: a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .with(Faults { failures: 1, ..FEW_FAULTS })
                 .reaching(marks::FAILED_AND_KEPT | marks::FAILED_AND_LOST | marks::WROTE_BACK | marks::ALL_DONE),
         ),
+    ]
+}
+
+fn meeting() -> Vec<Bounded> {
+    vec![
         pin(
             584_464,
             World::new("meeting: a cluster forms", vec![])

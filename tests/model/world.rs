@@ -231,6 +231,7 @@ impl World {
             return;
         }
         let Some(ending) = Ending::of(reply) else {
+            state.marks |= marks::OUTCOME_UNKNOWN;
             state.clients[client].goes_on();
             return;
         };
@@ -306,10 +307,10 @@ impl World {
             let receiver = &machines[envelope.to.index()].node;
             match &envelope.message {
                 Message::Request { request: Request::Clock, .. } => {
-                    !is_ignored(envelope) && !is_answered_in_vain(envelope)
+                    !(is_ignored(envelope) || is_answered_in_vain(envelope))
                 }
                 Message::Request { request: Request::Get { .. }, .. } => {
-                    !is_ignored(envelope) && !(reads_change_nothing && is_answered_in_vain(envelope))
+                    !(is_ignored(envelope) || reads_change_nothing && is_answered_in_vain(envelope))
                 }
                 Message::Request { request: Request::Store { .. }, .. } => !is_ignored(envelope),
                 Message::Answer { .. } => !receiver.is_idle() && !is_ignored(envelope),
