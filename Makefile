@@ -2,10 +2,13 @@
 # test, lint and bench, and survives a fresh clone.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/quorate/target
 
+# How long `make faults` and each half of `make soak` run.
+SECONDS ?= 60
+
 # Where the programs are that only the tests need.
 CLIENTS := $(HOME)/.cache/quorate/bin
 
-.PHONY: help setup build run test model clients verify fmt lint clean
+.PHONY: help setup build run test model simulate mutants faults soak clients verify fmt lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -27,6 +30,20 @@ test: setup clients ## Run every test, with the real grpcurl and ghz where Go ca
 
 model: setup ## Try every run of small clusters (QUORATE_MODEL=large for larger ones), and print the table
 	cargo test --release --test model -- --nocapture
+
+simulate: setup ## Simulate clusters from the fixed seeds, or from SEEDS=7..8
+	$(if $(SEEDS),QUORATE_SIMULATION_SEEDS=$(SEEDS)) cargo test --release --test simulation -- --nocapture
+
+mutants: setup ## Break each rule of the protocol in turn, and show which seed and which model finds it
+	cargo test --release --features mutants --test simulation -- --nocapture every_broken
+	cargo test --release --features mutants --test model -- --nocapture broken_rules
+
+faults: setup ## Check real processes under real faults, for SECONDS
+	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture
+
+soak: setup ## Simulate fresh seeds for SECONDS, then check real processes under faults for SECONDS
+	QUORATE_SIMULATION_SECONDS=$(SECONDS) cargo test --release --test simulation -- --nocapture
+	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture
 
 clients:
 	@./tools/clients "$(CLIENTS)"

@@ -64,7 +64,7 @@ pub enum DataFolderError {
     /// Another process holds the folder.
     #[error(
         "data folder {path} is in use by another process: end that one, or give this node a folder of its own \
-         in `data_folder`"
+         in node.data_dir"
     )]
     InUse {
         /// The folder.
@@ -72,8 +72,8 @@ pub enum DataFolderError {
     },
     /// It belongs to another node.
     #[error(
-        "data folder {path} belongs to node {folder} and this is node {configured}: correct `node_id` or \
-         `data_folder` in the configuration"
+        "data folder {path} belongs to node {folder} and this is node {configured}: correct node.id or \
+         node.data_dir in its node file"
     )]
     NodeIdDiffers {
         /// The folder.

@@ -70,7 +70,10 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
 
 /// How long connections may take to close once all requests are answered: a stream that its client keeps open for good
 /// (a health watch) must not keep a node from ending.
-pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
+pub const CLOSE_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// How many clients may list a node's keys at once: each holds a page or two and, now and then, a thread that reads.
+pub const SCANS_MAX: usize = 16;
 
 /// How many entries one step of a scan of keys looks at before it comes up for air: about 10 ms of reading.
 pub const SCAN_ENTRIES_MAX: usize = 50_000;

@@ -118,9 +118,13 @@ impl Server {
         let gateway = tokio::spawn(grpc::serve(listener, handle.clone(), closing.clone()));
         let admin = admin_listener.map(|listener| tokio::spawn(admin::serve(listener, handle, closing.clone())));
         info!(node = %config.node.id, address = %local_address, "listening");
-        if !config.node.local_address.is_loopback() {
+        let metrics_address = config.node.local_metrics_address.as_ref();
+        for address in std::iter::once(&config.node.local_address).chain(metrics_address) {
+            if address.is_loopback() {
+                continue;
+            }
             warn!(
-                address = %config.node.local_address,
+                %address,
                 "this listener is reachable from other machines, and traffic is neither encrypted nor authenticated \
                  yet: keep it within a network that you trust"
             );

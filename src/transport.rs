@@ -1,7 +1,7 @@
 //! Links to peers: one gRPC stream each way, on which whatever waits goes into one message.
 //!
-//! Contract: best effort. What is sent arrives once and in order while a link holds; when it breaks, or when too much
-//! waits, messages are lost, as the protocol expects. Nobody who sends ever waits.
+//! Contract: best effort. What is sent on a link arrives once, in the order in which it was sent, while the link holds;
+//! when it breaks, or when too much waits, messages are lost, as the protocol expects. Nobody who sends ever waits.
 //!
 //! Each node opens a link to each other node. On it, its requests go up and the peer's answers come down; the peer's own
 //! requests come on the link that the peer opened. So a link that is cut in one direction loses that direction alone.

@@ -73,9 +73,11 @@ impl Dev {
     }
 
     fn explain(&self, error: ServerError) -> CliError {
+        let taken = matches!(error, ServerError::Listen { .. });
         let mut error = CliError::from(error);
-        error.exit = Exit::NotDone;
-        error.message = format!("{}; --port takes another first port than {}", error.message, self.port);
+        if taken {
+            error.message = format!("{}; --port takes another first port than {}", error.message, self.port);
+        }
         error
     }
 

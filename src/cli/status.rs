@@ -54,9 +54,9 @@ struct Row {
 }
 
 impl Row {
-    /// Whether it can be counted on for any of its slots.
-    fn is_online(&self) -> bool {
-        self.health.as_ref().is_ok_and(|health| health.status() == api::Health::Online)
+    /// Whether it can be counted on for its slots. A node that is degraded because others are away can.
+    fn serves(&self) -> bool {
+        self.health.as_ref().is_ok_and(|health| health.serves)
     }
 
     fn state(&self) -> &'static str {
@@ -111,11 +111,8 @@ struct Report {
 impl Report {
     fn new(placement: &Placement, rows: Vec<Row>) -> Self {
         let parameters = placement.parameters();
-        let online: Vec<bool> = parameters
-            .node_ids
-            .iter()
-            .map(|id| rows.iter().any(|row| row.id == id.as_str() && row.is_online()))
-            .collect();
+        let online: Vec<bool> =
+            parameters.node_ids.iter().map(|id| rows.iter().any(|row| row.id == id.as_str() && row.serves())).collect();
         let needed = majority(parameters.replica_count);
         let mut online_least = parameters.replica_count;
         let mut slots_lost = 0;
@@ -158,7 +155,7 @@ impl Report {
     }
 
     fn verdict(&self) -> String {
-        let away: Vec<&str> = self.rows.iter().filter(|row| !row.is_online()).map(|row| row.id.as_str()).collect();
+        let away: Vec<&str> = self.rows.iter().filter(|row| !row.serves()).map(|row| row.id.as_str()).collect();
         let away = away.join(", ");
         if self.slots_lost > 0 {
             return format!(
@@ -256,6 +253,7 @@ mod tests {
                 clock: Some(api::ClockValue { epoch: 2, clock: 40, node: id.to_string() }),
                 keys_estimate: 12,
                 disk_bytes: 1_536,
+                serves: status == api::Health::Online,
                 ..Default::default()
             }),
         };

@@ -462,7 +462,7 @@ impl Client {
                     return;
                 }
                 let health = node.health(Instant::now() + REVIVAL_INTERVAL).await;
-                if health.is_ok_and(|health| health.status() == api::Health::Online) {
+                if health.is_ok_and(|health| health.serves) {
                     node.heard();
                     return;
                 }

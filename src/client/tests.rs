@@ -109,7 +109,7 @@ impl api::node_server::Node for Served {
     async fn health(&self, _: Request<api::HealthRequest>) -> Result<Response<api::HealthResponse>, Status> {
         let draining = matches!(*self.0.behaviour.lock().unwrap(), Behaviour::Draining);
         let status = if draining { api::Health::Draining } else { api::Health::Online };
-        Ok(Response::new(api::HealthResponse { status: status.into(), ..Default::default() }))
+        Ok(Response::new(api::HealthResponse { status: status.into(), serves: !draining, ..Default::default() }))
     }
 
     async fn info(&self, _: Request<api::InfoRequest>) -> Result<Response<Pages>, Status> {

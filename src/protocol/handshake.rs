@@ -208,6 +208,13 @@ impl Handshake {
         let my_id = self.parameters.id(self.me);
         let Some(peer) = self.peers.get_mut(&from) else { return Verdict::Refuse(HelloRefusal::WrongNode) };
         let seen = Acquaintance { identity: hello.identity, life: hello.life };
+        // A greater epoch alone shows nothing: an older copy gets there by starting often enough.
+        let remembers = |known: Life| {
+            hello.earlier_lives.contains(&known)
+                || mutants::is_on(Mutant::AnyIdentityIsAccepted)
+                || mutants::is_on(Mutant::AnyLifeIsAccepted)
+                || (mutants::is_on(Mutant::GreaterEpochIsAccepted) && seen.life.epoch > known.epoch)
+        };
         let verdict = if hello.protocol != PROTOCOL_VERSION {
             Verdict::Refuse(HelloRefusal::Protocol)
         } else if hello.parameters != self.parameters {
@@ -220,16 +227,7 @@ impl Handshake {
                     Verdict::Refuse(HelloRefusal::Identity)
                 }
                 Some(known) if known.life == seen.life && peer.recorded == Some(known) => Verdict::Known,
-                // A greater epoch alone shows nothing: an older copy gets there by starting often enough.
-                Some(known)
-                    if known.life != seen.life
-                        && !hello.earlier_lives.contains(&known.life)
-                        && !mutants::is_on(Mutant::AnyIdentityIsAccepted)
-                        && !mutants::is_on(Mutant::AnyLifeIsAccepted)
-                        && !(mutants::is_on(Mutant::GreaterEpochIsAccepted) && seen.life.epoch > known.life.epoch) =>
-                {
-                    Verdict::Refuse(HelloRefusal::Life)
-                }
+                Some(known) if known.life != seen.life && !remembers(known.life) => Verdict::Refuse(HelloRefusal::Life),
                 _ => {
                     peer.recording = Some(seen);
                     Verdict::Record(seen)
@@ -318,10 +316,12 @@ impl Handshake {
     pub fn view(&self, peer: Member) -> PeerView {
         let Some(peer) = self.peers.get(&peer) else { return PeerView::Unreachable };
         match peer.refused_here.or(peer.refused_there) {
-            // What is refused then is someone else under its name.
+            // Who is refused while this one talks is someone else under its name.
+            Some(refusal) if !peer.is_talking() || mutants::is_on(Mutant::LateHelloCounts) => {
+                PeerView::Refused(refusal)
+            }
             _ if peer.is_talking() => PeerView::Talking,
-            Some(refusal) => PeerView::Refused(refusal),
-            None => PeerView::Unreachable,
+            _ => PeerView::Unreachable,
         }
     }
 

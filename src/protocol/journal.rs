@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use super::mutants::{self, Mutant};
 use crate::types::{Acquaintance, Batch, Key, Life, Mark, NodeId, Record, Slot};
 
 /// Gathers batches; `O` is what may be owed.
@@ -98,6 +99,7 @@ impl<O> Journal<O> {
     pub fn add_epoch(&mut self, epoch: u64) {
         self.check();
         let at_disk = self.at_disk.as_ref().and_then(|at_disk| at_disk.batch.epoch);
+        let at_disk = at_disk.filter(|_| !mutants::is_on(Mutant::EpochMayFall));
         self.gathering.epoch = self.gathering.epoch.max(at_disk).max(Some(epoch));
     }
 

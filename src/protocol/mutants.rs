@@ -17,6 +17,8 @@ pub enum Mutant {
     ReadsWhatIsNotDurable,
     /// A new epoch is used while it is on its way to the disk.
     EpochUsedBeforeDurable,
+    /// A batch puts a smaller epoch in the place of a greater one that was at the disk.
+    EpochMayFall,
     /// A node serves before the epoch of its run is durable.
     ServesBeforeStarted,
     /// A write draws its stamp above the own clock alone.
@@ -61,13 +63,14 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them, with the rule that each breaks.
-    pub const ALL: [(Self, &'static str); 26] = [
+    pub const ALL: [(Self, &'static str); 27] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back what it did not find at a majority"),
         (Self::AcknowledgedBeforeDurable, "durable before acknowledged"),
         (Self::ReadsWhatIsNotDurable, "no reply reveals what a crash can take back"),
         (Self::EpochUsedBeforeDurable, "an epoch is durable before it is used"),
+        (Self::EpochMayFall, "an epoch is durable before it is used"),
         (Self::ServesBeforeStarted, "an epoch is durable before it is used"),
         (Self::NoClockRound, "the clock round follows the invocation"),
         (Self::OlderClockRound, "the clock round follows the invocation"),

@@ -143,7 +143,7 @@ fn reopening_keeps_all_and_may_be_repeated() {
 }
 
 #[test]
-fn failed_reopening_leaves_it_closed_until_one_succeeds() {
+fn reopening_without_room_leaves_it_readable() {
     let fixture = Fixture::new();
     let store = fixture.create();
     let a = key("a");
@@ -153,12 +153,29 @@ fn failed_reopening_leaves_it_closed_until_one_succeeds() {
     fs::rename(&fixture.path, &aside).expect("moved away");
     assert!(store.reopen().is_err());
     assert_eq!(store.persist(&batch), Err(StoreError::Suspended));
+    assert_eq!(held(&store, 1, &a, Want::Record), Held::Record(text(&a, 1, "v")));
+    fs::rename(&aside, &fixture.path).expect("moved back");
+    store.reopen().expect("reopened");
+    store.persist(&batch).expect("persisted");
+}
+
+#[test]
+fn failed_reopening_leaves_it_closed_until_one_succeeds() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let a = key("a");
+    let batch = batch_of(1, [(a.clone(), text(&a, 1, "v"))]);
+    store.persist(&batch).expect("persisted");
+    let current = fixture.path.join("CURRENT");
+    let before = fs::read(&current).expect("RocksDB names its manifest there");
+    fs::write(&current, "damaged").expect("written");
+    assert!(store.reopen().is_err());
+    assert_eq!(store.persist(&batch), Err(StoreError::Suspended));
     for patience in [Patience::MemoryOnly, Patience::MayWait] {
         assert_eq!(store.load(Slot(1), &a, Want::Mark, patience).err(), Some(StoreError::Closed));
     }
     assert_eq!(store.meta(), Err(StoreError::Closed));
-    fs::remove_dir_all(&fixture.path).expect("what the attempt left");
-    fs::rename(&aside, &fixture.path).expect("moved back");
+    fs::write(&current, before).expect("put back");
     store.reopen().expect("reopened");
     store.persist(&batch).expect("persisted");
     assert_eq!(held(&store, 1, &a, Want::Record), Held::Record(text(&a, 1, "v")));
@@ -315,11 +332,9 @@ fn store_at_a_file_limit() {
     assert_eq!(held(&store, 1, &b, Want::Record), Held::Nothing);
     assert_eq!(held(&store, 1, &a, Want::Record), Held::Record(text(&a, 1, "one")));
 
-    // Reopened at the limit it takes what fits, and fails again at what does not.
-    store.reopen().expect("reopened");
-    store.persist(&kept).expect("persisted");
-    assert!(matches!(store.persist(&too_large), Err(StoreError::NoSpace { .. })));
-    assert_eq!(store.persist(&kept), Err(StoreError::Suspended));
+    // At the limit it is not even closed to be opened anew, so that it still serves reads.
+    assert!(matches!(store.reopen(), Err(StoreError::NoSpace { .. })));
+    assert_eq!(held(&store, 1, &a, Want::Record), Held::Record(text(&a, 1, "one")));
 
     setrlimit(Resource::RLIMIT_FSIZE, soft, hard).expect("the limit is lifted");
     assert_eq!(store.persist(&kept), Err(StoreError::Suspended));

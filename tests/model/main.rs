@@ -29,13 +29,13 @@
 //!
 //! **What is not modelled.** More than one key, more than three nodes, nodes that are no replicas, time (alarms ring when
 //! the checker says so, nothing ends for lack of time), progress (these are properties of what happens, not of what must
-//! happen at last), damaged data, several inputs to one turn of a node, operators' tools. The simulator (tests/simulation)
+//! happen at last), reads of the store that fail, damaged data, several inputs to one turn of a node, operators' tools. The simulator (tests/simulation)
 //! has these. Where a process dies it starts again in the same step: being dead is the same as hearing nothing.
 //!
 //! **What keeps the number of states small**, and why it hides nothing: replies reach clients, and requests their node, at
 //! once, which asks the most of real-time order; a run ends with its last client; reads of the store are answered at once
-//! except in one model; handshakes take no time except in the models of meeting, while recording a peer still waits for
-//! the disk; messages from which nothing can follow are forgotten (`World::forget_what_is_dead` says which). States are
+//! except in the models of slow loads; handshakes take no time except in the models of meeting, where those of one node
+//! do, while recording a peer always waits for the disk; messages from which nothing can follow are forgotten (`World::forget_what_is_dead` says which). States are
 //! told apart by 64-bit hashes.
 #![allow(unreachable_pub, reason = "a program's parts, of which nothing is public outside")]
 

@@ -33,7 +33,7 @@ pub struct Client {
 
 /// All clients and what they did.
 pub struct Clients {
-    pub clients: Vec<Client>,
+    pub all: Vec<Client>,
     pub operations: Vec<Done>,
     /// Counts what clients do: the time of histories, without ties.
     tick: u64,
@@ -41,13 +41,14 @@ pub struct Clients {
 
 impl Clients {
     pub fn new(clients: usize) -> Self {
-        Self { clients: vec![Client::default(); clients], operations: Vec::new(), tick: 0 }
+        Self { all: vec![Client::default(); clients], operations: Vec::new(), tick: 0 }
     }
 
     /// Begins an operation; its index is its name.
     pub fn begin(&mut self, client: usize, key: usize, node: Member, action: Action, now: u64) -> usize {
         self.tick += 1;
-        let operation = Operation { client: client as u32, invoked: self.tick, action, ending: Ending::Unknown };
+        let name = u32::try_from(client).expect("there are few clients");
+        let operation = Operation { client: name, invoked: self.tick, action, ending: Ending::Unknown };
         let index = self.operations.len();
         self.operations.push(Done {
             operation,
@@ -58,18 +59,18 @@ impl Clients {
             stamp: None,
             must_succeed: false,
         });
-        self.clients[client].waits_for = Some(index);
+        self.all[client].waits_for = Some(index);
         index
     }
 
     /// Whether somebody waits for it.
     pub fn is_awaited(&self, index: usize) -> bool {
         let client = self.operations[index].operation.client as usize;
-        self.clients[client].waits_for == Some(index)
+        self.all[client].waits_for == Some(index)
     }
 
     /// It ended like this.
-    pub fn end(&mut self, index: usize, result: &Result<(Option<u64>, Option<Stamp>), Ending>, now: u64) {
+    pub fn end(&mut self, index: usize, result: &Result<Success, Ending>, now: u64) {
         self.tick += 1;
         let done = &mut self.operations[index];
         done.ended_at = Some(now);
@@ -83,7 +84,7 @@ impl Clients {
                 *saw = *value;
             }
         }
-        self.clients[done.operation.client as usize].waits_for = None;
+        self.all[done.operation.client as usize].waits_for = None;
     }
 
     /// The history of each key.
@@ -118,8 +119,11 @@ pub fn value_of(content: &Content) -> Result<Option<u64>, String> {
     }
 }
 
+/// What an operation that succeeded gave: the value that it saw, and its place among all.
+pub type Success = (Option<u64>, Option<Stamp>);
+
 /// What a reply means to a client: what it saw and under which stamp, or how it failed.
-pub fn understand(reply: &Reply, action: Action) -> Result<Result<(Option<u64>, Option<Stamp>), Ending>, String> {
+pub fn understand(reply: &Reply, action: Action) -> Result<Result<Success, Ending>, String> {
     match (reply, action) {
         (Reply::Record(None), Action::Read { .. }) => Ok(Ok((None, None))),
         (Reply::Record(Some(record)), Action::Read { .. }) => {

@@ -50,7 +50,7 @@ impl World {
             Fault::Bridge => self.cut_for(both_ways(few, &many[1..]), lasts),
             Fault::Flap => {
                 let others: Vec<Member> = members.into_iter().filter(|other| *other != host).collect();
-                let again = self.random.between(2, 8) as u32;
+                let again = u32::try_from(self.random.between(2, 8)).expect("it is at most 8");
                 self.cut(both_ways(&[host], &others), again);
             }
             Fault::Relink => {

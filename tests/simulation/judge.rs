@@ -42,8 +42,8 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, plan, what, history, .. } = self;
-        writeln!(f, "seed {seed} failed: {what}")?;
+        let Self { seed, plan, found_by, what, history, .. } = self;
+        writeln!(f, "seed {seed} failed, found by {found_by:?}: {what}")?;
         writeln!(f, "  {plan}")?;
         for line in history {
             writeln!(f, "  {line}")?;

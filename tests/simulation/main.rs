@@ -12,14 +12,19 @@
 mod clients;
 mod counters;
 mod disk;
+mod disks;
 mod faults;
 mod judge;
 mod links;
+mod messages;
 #[cfg(feature = "mutants")]
 mod mutants;
+mod phases;
 mod plan;
 mod random;
 mod report;
+mod sessions;
+mod shell;
 mod trace;
 mod watch;
 mod world;
@@ -37,8 +42,12 @@ use world::seconds;
 /// Enough for everything that must happen sometimes to happen often.
 const FIXED_SEEDS: Range<u64> = 0..4_000;
 
-/// Seeds that failed once, and what they found.
-const REGRESSIONS: [u64; 0] = [];
+/// Seeds outside the fixed set that failed once, and what they found. What was found by a seed that the simulator has
+/// since drawn anew is kept away by a mutant, or by a unit test of the part that was wrong.
+const REGRESSIONS: [u64; 1] = [
+    // A write that had its clocks was listed in a clock round that then stayed for ever.
+    4_377,
+];
 
 #[test]
 fn every_history_is_linearizable_under_faults() {
@@ -55,8 +64,11 @@ fn every_history_is_linearizable_under_faults() {
         let limit = Duration::from_secs(limit.parse().expect("QUORATE_SIMULATION_SECONDS is a number"));
         // Fresh ones: nobody has seen the seeds that begin with this second.
         let epoch = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs();
-        let began = total.began;
-        (epoch << 24..).take_while(|_| began.elapsed() < limit).for_each(|seed| total.run(seed));
+        let mut seed = epoch << 24;
+        while total.began.elapsed() < limit {
+            total.run(seed);
+            seed += 1;
+        }
     } else {
         FIXED_SEEDS.chain(REGRESSIONS).for_each(|seed| total.run(seed));
     }

@@ -149,7 +149,7 @@ impl Plan {
         random.shuffle(&mut faults);
         faults.truncate(match random.below(8) {
             0 => 0,
-            1..=5 => random.between(1, 6) as usize,
+            1..=5 => random.count(1, 6),
             _ => Fault::ALL.len(),
         });
         let often = random.pick(&[20_000, 60_000, 200_000, 500_000]);
@@ -157,9 +157,9 @@ impl Plan {
             seed,
             nodes,
             replica_count,
-            keys: random.between(1, 5) as usize,
-            clients: random.between(3, 10) as usize,
-            operations_max: random.between(100, 900) as usize,
+            keys: random.count(1, 5),
+            clients: random.count(3, 10),
+            operations_max: random.count(100, 900),
             calm_at: random.between(1_000_000, 6_000_000),
             latency: *random.pick(&[(100, 300), (100, 2_000), (1_000, 20_000)]),
             late_permille: *random.pick(&[0, 5, 50, 200]),

@@ -31,7 +31,12 @@ impl Random {
 
     /// A number below `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
-        self.between(0, bound as u64 - 1) as usize
+        self.count(0, bound - 1)
+    }
+
+    /// A count from `low` to `high`, both included.
+    pub fn count(&mut self, low: usize, high: usize) -> usize {
+        usize::try_from(self.between(low as u64, high as u64)).expect("it is at most `high`")
     }
 
     /// A number from `low` to `high`, both included. Its bias is one in 2^64 over the width, which nobody sees.

@@ -67,16 +67,16 @@ fn diagram(trace: &Trace, title: &str, key: Option<&str>, (from, to): (u64, u64)
     for arrow in arrows {
         let (x1, y1) = (lane(arrow.from.0), row(arrow.at));
         let (x2, y2) =
-            arrow.arrives.map_or(((x1 + lane(arrow.to.0)) / 2, y1 + ROW / 2), |at| (lane(arrow.to.0), row(at)));
+            arrow.arrives.map_or((u64::midpoint(x1, lane(arrow.to.0)), y1 + ROW / 2), |at| (lane(arrow.to.0), row(at)));
         let (colour, tip) = if arrow.arrives.is_some() { ("#036", "url(#tip)") } else { ("#c00", "none") };
         let lost = if arrow.arrives.is_some() { "" } else { " (lost)" };
+        // At its tip: what one node sends at once to several would lie on top of each other at its origin.
+        let (x, anchor) = if x2 > x1 { (x2 - 8, "end") } else { (x2 + 8, "start") };
         let _ = writeln!(
             svg,
             "<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\" stroke=\"{colour}\" marker-end=\"{tip}\"/>\n\
-             <text x=\"{}\" y=\"{}\" text-anchor=\"{}\" fill=\"{colour}\">{}{lost}</text>",
-            if x2 > x1 { x1 + 6 } else { x1 - 6 },
-            y1 - 3,
-            if x2 > x1 { "start" } else { "end" },
+             <text x=\"{x}\" y=\"{}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{}{lost}</text>",
+            y2 - 4,
             escaped(&arrow.label)
         );
     }

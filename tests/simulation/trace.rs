@@ -47,9 +47,9 @@ impl Trace {
         }
     }
 
-    pub fn sent(&mut self, sent: Sent<'_>) {
+    pub fn sent(&mut self, sent: &Sent<'_>) {
         if self.keeps {
-            let Sent { from, to, at, arrives, message } = sent;
+            let Sent { from, to, at, arrives, message } = *sent;
             let (key, label) = describe(message);
             let is_about_clocks = matches!(
                 message,

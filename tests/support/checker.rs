@@ -50,6 +50,7 @@ pub struct Operation {
 }
 
 /// What the checker says.
+#[allow(clippy::enum_variant_names, reason = "no verdict is what it says")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// There is an order of the operations that explains every result.

@@ -4,11 +4,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::{Stream, stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
 use crate::api;
 use crate::gateway::health::{Assessor, peer_state};
-use crate::limits::KEY_BYTES_MAX;
+use crate::limits::{KEY_BYTES_MAX, SCANS_MAX};
 use crate::node::NodeHandle;
 use crate::protocol::{Command, Reply};
 use crate::storage::{Cursor, StoreStatistics};
@@ -25,11 +26,12 @@ const PAGE_KEYS_MAX: usize = 65_536;
 pub(super) struct NodeService {
     asker: Asker,
     assessor: Arc<Assessor>,
+    scans: Arc<Semaphore>,
 }
 
 impl NodeService {
     pub(super) fn new(asker: Asker, assessor: Arc<Assessor>) -> Self {
-        Self { asker, assessor }
+        Self { asker, assessor, scans: Arc::new(Semaphore::new(SCANS_MAX)) }
     }
 }
 
@@ -57,6 +59,7 @@ impl api::node_server::Node for NodeService {
             keys_estimate: statistics.keys_estimate,
             disk_bytes: statistics.disk_bytes,
             peers: peers.collect(),
+            serves: status.unready.is_none() && !status.store_failed,
         }))
     }
 
@@ -69,8 +72,14 @@ impl api::node_server::Node for NodeService {
             let source = crate::types::KeyError::TooLong { bytes: prefix.len() };
             return Err(invalid(&WireError::Key { field: "prefix", source }));
         }
+        let Ok(permit) = Arc::clone(&self.scans).try_acquire_owned() else {
+            return Err(Status::resource_exhausted(format!(
+                "this node lists its keys to {SCANS_MAX} clients already: ask again later"
+            )));
+        };
         let left = if limit == 0 { u64::MAX } else { limit };
-        let scan = Scan { node: self.asker.node().clone(), prefix, left, after: None, pages: 0, ended: false };
+        let node = self.asker.node().clone();
+        let scan = Scan { node, prefix, left, after: None, pages: 0, ended: false, _permit: permit };
         // The next page is read when the one before has gone to the transport: one client holds one page or two, however
         // many keys there are, and one that hangs up ends the scan.
         Ok(Response::new(Box::pin(stream::unfold(scan, Scan::next))))
@@ -123,6 +132,7 @@ struct Scan {
     after: Option<Cursor>,
     pages: usize,
     ended: bool,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Scan {

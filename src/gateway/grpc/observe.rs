@@ -16,7 +16,7 @@ use crate::node::NodeHandle;
 
 use super::transit::Share;
 
-/// How many failures that are the node's or its cluster's are logged in one second. When a majority is gone, every
+/// How many failures that are not the client's are logged in one second. When a majority is gone, every
 /// request fails alike; thousands of lines a second would say no more and fill the disk.
 const FAILURE_LINES_PER_SECOND: u32 = 20;
 
@@ -134,7 +134,12 @@ impl Observation {
                 }
                 None => {}
             },
-            Severity::Defect => error!(method, code = code_name, took_ms, "request failed: {message}"),
+            // Bounded too: a message that does not decode ends in one, and a client may send many.
+            Severity::Defect => {
+                if let Some(left_out) = self.observatory.may_write(Instant::now()) {
+                    error!(method, code = code_name, took_ms, left_out, "request failed: {message}");
+                }
+            }
         }
     }
 }

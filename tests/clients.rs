@@ -1,0 +1,348 @@
+//! What the README promises to a person with grpcurl and ghz, with the real programs against real nodes.
+//!
+//! Both are looked for on PATH and in ~/.cache/quorate/bin. Without them the tests skip themselves, unless
+//! QUORATE_REQUIRE_CLIENTS=1.
+
+#![cfg(feature = "server")]
+
+#[path = "support/cluster.rs"]
+mod cluster;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use cluster::{Cluster, NodeFiles, Plan, TestNode, ports};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const GET_B: &str = r#"grpcurl -plaintext -d '{"key": "b"}' -proto api/api.proto localhost:8001 api.Cluster/Get"#;
+const SET_B: &str = r#"grpcurl -plaintext -d '{"entry": {"key": "b", "value": "b-value"}}' -proto api/api.proto localhost:8001 api.Cluster/Set"#;
+const INFO: &str = r"grpcurl -plaintext -d '{}' -proto api/api.proto localhost:8001 api.Node/Info";
+const HEALTH: &str = r"grpcurl -plaintext -d '{}' -proto api/api.proto localhost:8001 api.Node/Health";
+const NODE_GET_A: &str = r#"grpcurl -plaintext -d '{"key": "a"}' -proto api/api.proto localhost:8001 api.Node/Get"#;
+const NODE_SET_A: &str = r#"grpcurl -plaintext -d '{"entry": {"key": "a", "value": "a-value"}}' -proto api/api.proto localhost:8001 api.Node/Set"#;
+const GHZ: &str = r#"ghz --rps=250 --duration 15s --skipFirst 1000 --insecure --connections 5 --proto ./api/api.proto --call api.Cluster/Set -d '{"entry": {"key": "{{.UUID}}", "value": "{{randomString 1024}}"}}' --lb-strategy=round_robin dns:///localhost:8001"#;
+
+/// How many requests ghz has in flight at most, where `--concurrency` is not given: what it can cut off at the end.
+const GHZ_CONCURRENCY: u64 = 50;
+
+/// The commands against nodes on other ports, with ghz waiting for the requests that it sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn seven_commands_are_answered() {
+    let Some(tools) = Tools::find(&["grpcurl", "ghz"]) else { return };
+    let cluster = operators_cluster().await;
+    let shell = Shell { tools, port: cluster.nodes[0].port };
+    shell.run_six_commands();
+    let report = shell.ghz(&GHZ.replace("--duration 15s", "--duration 6s --duration-stop wait"));
+    assert_no_errors(&report, "ghz --duration-stop wait");
+}
+
+/// The commands as they are written, against the example that they are written for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn example_of_three_local_nodes_answers_the_commands_verbatim() {
+    let Some(tools) = Tools::find(&["grpcurl", "ghz"]) else { return };
+    let taken: Vec<u16> =
+        [8001, 8002, 8003, 9001, 9002, 9003].into_iter().filter(|port| !ports::is_free(*port)).collect();
+    if !taken.is_empty() {
+        println!("SKIPPED: the example's ports {taken:?} are taken by another process of this machine");
+        return;
+    }
+    let dir = TempDir::with_prefix("quorate-test-").expect("a temporary folder can be made");
+    let example = PathBuf::from("examples/3-local-nodes");
+    let node = |(id, port): (&str, u16)| {
+        let files = NodeFiles {
+            node_file: example.join(format!("node-{id}.yml")),
+            cluster_file: example.join("cluster.yml"),
+            data_dir: dir.path().join(id),
+        };
+        let data_dir = files.data_dir.clone().into_os_string();
+        let mut node = TestNode::new(id, port, port + 1_000, files, dir.path());
+        node.environment.push(("QUORATE_NODE_DATA_DIR".to_owned(), data_dir));
+        node
+    };
+    let nodes = [("1", 8001), ("2", 8002), ("3", 8003)].map(node).into();
+    let mut cluster = Cluster::of(nodes, dir);
+    cluster.start_all();
+    cluster.wait_all_linked().await;
+
+    let shell = Shell { tools, port: 8001 };
+    shell.run_six_commands();
+    // At the end ghz closes its connections and counts what it cut off itself.
+    let report = shell.ghz(GHZ);
+    let errors = errors(&report);
+    let count: u64 = errors.iter().map(|(_, count)| count).sum();
+    println!("ghz, verbatim: {}; cut off by itself: {errors:?}", figures(&report));
+    assert!(count <= GHZ_CONCURRENCY, "more errors than requests in flight: {errors:?}");
+    for (error, _) in &errors {
+        assert!(is_cut_off_by_ghz(error), "an error that ghz did not make itself: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reflection_lists_describes_and_calls() {
+    let Some(tools) = Tools::find(&["grpcurl", "ghz"]) else { return };
+    let cluster = operators_cluster().await;
+    let shell = Shell { tools, port: cluster.nodes[0].port };
+
+    let listed = shell.text("grpcurl -plaintext localhost:8001 list");
+    for service in [
+        "api.Clock",
+        "api.Cluster",
+        "api.Node",
+        "api.Peer",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+    ] {
+        assert!(listed.lines().any(|line| line == service), "no {service} in:\n{listed}");
+    }
+    let methods = shell.text("grpcurl -plaintext localhost:8001 list api.Cluster");
+    assert_eq!(
+        methods.split_whitespace().collect::<Vec<_>>(),
+        ["api.Cluster.Delete", "api.Cluster.Get", "api.Cluster.Info", "api.Cluster.Set"]
+    );
+    for (symbol, parts) in [
+        (
+            "api.Cluster",
+            vec!["// Reads and writes of the whole cluster", "// The latest value of a key.", "rpc Delete"],
+        ),
+        ("api.Node", vec!["// One node alone", "returns ( stream .api.InfoResponse )"]),
+        (
+            "api.Entry",
+            vec!["// 1 to 4,096 bytes of UTF-8.", "// A value of any bytes (base64 in JSON).", "oneof content"],
+        ),
+        ("api.ClockValue", vec!["// A stamp: the place of a write", "uint64 epoch = 1;", "// The node that stamped"]),
+        ("api.Health", vec!["// How a node is.", "ONLINE = 1;", "// Serves requests."]),
+        ("api.GetRequest.key", vec!["// 1 to 4,096 bytes of UTF-8.", "string key = 1;"]),
+        ("grpc.health.v1.Health", vec!["rpc Check"]),
+    ] {
+        let described = shell.text(&format!("grpcurl -plaintext localhost:8001 describe {symbol}"));
+        for part in parts {
+            assert!(described.contains(part), "no {part:?} in the description of {symbol}:\n{described}");
+        }
+    }
+
+    // Without -proto, the schema comes from the node.
+    shell.run_six_commands_as(|command| command.replace("-proto api/api.proto ", ""));
+    let binary =
+        r#"grpcurl -plaintext -d '{"entry": {"key": "bin", "binary": "AAH/"}}' localhost:8001 api.Cluster/Set"#;
+    assert!(shell.json(binary)["clock"].is_object());
+    let read = shell.json(r#"grpcurl -plaintext -d '{"key": "bin"}' localhost:8001 api.Cluster/Get"#);
+    assert_eq!(read["entry"], json!({ "key": "bin", "binary": "AAH/" }), "the arm that was written is the arm read");
+    let deleted = shell.json(r#"grpcurl -plaintext -d '{"key": "bin"}' localhost:8001 api.Cluster/Delete"#);
+    assert!(deleted["clock"].is_object());
+    let read = shell.json(r#"grpcurl -plaintext -d '{"key": "bin"}' localhost:8001 api.Cluster/Get"#);
+    assert_eq!(read, json!({ "clock": deleted["clock"] }), "a deletion leaves its stamp and no entry");
+
+    for service in ["", "api.Cluster", "api.Node", "api.Clock"] {
+        let check = format!(
+            "grpcurl -plaintext -d '{{\"service\": \"{service}\"}}' localhost:8001 grpc.health.v1.Health/Check"
+        );
+        assert_eq!(shell.json(&check), json!({ "status": "SERVING" }), "{service:?}");
+    }
+
+    let info = shell.json("grpcurl -plaintext localhost:8001 api.Cluster/Info");
+    assert_eq!(info["replicationLevel"], "3");
+    let ids: Vec<&Value> = info["storageNodes"].as_array().unwrap().iter().map(|node| &node["id"]).collect();
+    assert_eq!(ids, ["1", "2", "3"]);
+    assert_eq!(info["storageNodes"][1]["address"], cluster.nodes[1].address());
+    assert_eq!(info["storageNodes"][1]["slots"], 65_536);
+
+    let ghz = GHZ.replace("--proto ./api/api.proto ", "");
+    let ghz = ghz.replace("--duration 15s --skipFirst 1000", "--duration 3s --duration-stop wait");
+    assert_no_errors(&shell.ghz(&ghz), "ghz by reflection, no request skipped");
+}
+
+/// grpcurl takes the newest version of reflection that it gets; older clients know v1alpha alone. So that is asked as
+/// what it is: a service.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reflection_answers_in_both_versions() {
+    let Some(tools) = Tools::find(&["grpcurl"]) else { return };
+    let cluster = operators_cluster().await;
+    let shell = Shell { tools, port: cluster.nodes[0].port };
+    for version in ["v1", "v1alpha"] {
+        let proto = format!(
+            "syntax = \"proto3\";\npackage grpc.reflection.{version};\n\
+             service ServerReflection {{ rpc ServerReflectionInfo(stream Request) returns (stream Response); }}\n\
+             message Request {{ oneof request {{ string file_containing_symbol = 4; string list_services = 7; }} }}\n\
+             message Response {{ oneof response {{ Files files = 4; Services services = 6; }} }}\n\
+             message Files {{ repeated bytes file = 1; }}\n\
+             message Services {{ repeated Service service = 1; }}\n\
+             message Service {{ string name = 1; }}\n"
+        );
+        let file = cluster.dir().join(format!("{version}.proto"));
+        cluster::write(&file, &proto);
+        let call = |request: &str| {
+            shell.json(&format!(
+                "grpcurl -plaintext -import-path {} -proto {version}.proto -d '{request}' localhost:8001 \
+                 grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+                cluster.dir().display()
+            ))
+        };
+        let listed = call(r#"{"list_services": ""}"#);
+        let names: Vec<&str> =
+            listed["services"]["service"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+        assert!(names.contains(&"api.Cluster") && names.contains(&"api.Node"), "{version}: {names:?}");
+        let files = call(r#"{"file_containing_symbol": "api.Cluster"}"#);
+        assert!(!files["files"]["file"].as_array().unwrap().is_empty(), "{version}: {files}");
+    }
+}
+
+/// As the example: an operator may write to one node.
+async fn operators_cluster() -> Cluster {
+    Cluster::start_as(&Plan { operator_writes: true, ..Plan::default() }).await
+}
+
+/// The folders in which programs are looked for, as a PATH.
+struct Tools(OsString);
+
+impl Tools {
+    /// `None`, and said, where one of `names` is nowhere.
+    fn find(names: &[&str]) -> Option<Self> {
+        let cache = std::env::home_dir().unwrap_or_default().join(".cache/quorate/bin");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders: Vec<PathBuf> = std::env::split_paths(&path).chain([cache]).collect();
+        let is_missing = |name: &&&str| !folders.iter().any(|folder| folder.join(name).is_file());
+        let missing: Vec<&&str> = names.iter().filter(is_missing).collect();
+        if missing.is_empty() {
+            return Some(Self(std::env::join_paths(folders).expect("they were in PATH")));
+        }
+        assert!(
+            std::env::var_os("QUORATE_REQUIRE_CLIENTS").is_none_or(|value| value != "1"),
+            "{missing:?} is missing and QUORATE_REQUIRE_CLIENTS=1: `make clients` installs it"
+        );
+        println!("SKIPPED: {missing:?} is neither on PATH nor in ~/.cache/quorate/bin; `make clients` installs it");
+        None
+    }
+}
+
+/// Runs commands from the top of the repository, with the node's port in place of 8001.
+struct Shell {
+    tools: Tools,
+    port: u16,
+}
+
+impl Shell {
+    fn output(&self, command: &str) -> Output {
+        let command = command.replace("localhost:8001", &format!("localhost:{}", self.port));
+        Command::new("bash")
+            .args(["-c", &command])
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+            .env("PATH", &self.tools.0)
+            .output()
+            .expect("bash runs")
+    }
+
+    fn text(&self, command: &str) -> String {
+        let output = self.output(command);
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}\nended with {}:\n{stdout}\n{stderr}", output.status);
+        stdout
+    }
+
+    fn json(&self, command: &str) -> Value {
+        let text = self.text(command);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{command}\nanswered no JSON ({error}):\n{text}"))
+    }
+
+    fn run_six_commands(&self) {
+        self.run_six_commands_as(str::to_owned);
+    }
+
+    /// The first six commands on a cluster without keys, each changed by `change`.
+    fn run_six_commands_as(&self, change: impl Fn(&str) -> String) {
+        let run = |command: &str| self.json(&change(command));
+        let stamp = |clock: u64| json!({ "epoch": "1", "clock": clock.to_string(), "node": "1" });
+
+        assert_eq!(run(GET_B), json!({}), "a key that was never written");
+        assert_eq!(run(SET_B), json!({ "clock": stamp(1) }), "the first write of the first epoch");
+        let entry = json!({ "key": "b", "value": "b-value" });
+        assert_eq!(run(GET_B), json!({ "entry": entry, "clock": stamp(1) }));
+
+        assert_eq!(run(NODE_GET_A), json!({}));
+        assert_eq!(run(NODE_SET_A), json!({ "clock": stamp(2) }));
+        let entry = json!({ "key": "a", "value": "a-value" });
+        assert_eq!(run(NODE_GET_A), json!({ "clockedEntry": { "entry": entry, "clock": stamp(2) } }));
+
+        let mut info = run(INFO);
+        assert_is_duration(&info["uptime"].take());
+        // By slot: b is in 31384, a in 34133.
+        assert_eq!(info, json!({ "nodeId": "1", "uptime": null, "keys": ["b", "a"] }));
+
+        let mut health = run(HEALTH);
+        assert_is_duration(&health["uptime"].take());
+        let disk_bytes = health["diskBytes"].take();
+        assert!(disk_bytes.as_str().is_some_and(|bytes| bytes.parse::<u64>().is_ok()), "{disk_bytes}");
+        // An estimate, up to a second old; zero is left out.
+        let keys_estimate = health.as_object_mut().unwrap().remove("keysEstimate").unwrap_or(json!("0"));
+        assert!(["0", "1", "2"].iter().any(|estimate| keys_estimate == *estimate), "{keys_estimate}");
+        let peer = |id: &str, state: &str| json!({ "nodeId": id, "state": state });
+        let mut peers = health["peers"].take();
+        peers.as_array_mut().unwrap().retain(|peer| peer["state"] != "PEER_SELF");
+        assert_eq!(peers, json!([peer("2", "PEER_LINKED"), peer("3", "PEER_LINKED")]));
+        assert_eq!(
+            health,
+            json!({
+                "nodeId": "1",
+                "status": "ONLINE",
+                "uptime": null,
+                "version": env!("CARGO_PKG_VERSION"),
+                "clock": stamp(2),
+                "diskBytes": null,
+                "peers": null,
+                "serves": true,
+            })
+        );
+    }
+
+    /// ghz's own report of one run.
+    fn ghz(&self, command: &str) -> Value {
+        self.json(&format!("{command} -O json"))
+    }
+}
+
+fn assert_is_duration(value: &Value) {
+    let seconds = value.as_str().and_then(|text| text.strip_suffix('s')).and_then(|text| text.parse::<f64>().ok());
+    assert!(seconds.is_some_and(|seconds| (0.0..600.0).contains(&seconds)), "{value} is no uptime");
+}
+
+/// Each kind of error that ghz met, and how often.
+fn errors(report: &Value) -> Vec<(String, u64)> {
+    let kinds = report["errorDistribution"].as_object();
+    kinds.into_iter().flatten().map(|(kind, count)| (kind.clone(), count.as_u64().unwrap_or(u64::MAX))).collect()
+}
+
+/// What grpc-go answers once its own side has closed the connection. A node that closes it is said to otherwise.
+fn is_cut_off_by_ghz(error: &str) -> bool {
+    const WORDS: [&str; 4] = [
+        "the client connection is closing",
+        "transport is closing",
+        "use of closed network connection",
+        "code = Canceled",
+    ];
+    WORDS.iter().any(|words| error.contains(words))
+}
+
+fn assert_no_errors(report: &Value, what: &str) {
+    println!("{what}: {}", figures(report));
+    assert_eq!(errors(report), [], "{what}");
+    let statuses = report["statusCodeDistribution"].as_object().expect("ghz counts status codes");
+    assert_eq!(statuses.keys().collect::<Vec<_>>(), ["OK"], "{what}");
+}
+
+fn figures(report: &Value) -> String {
+    let ms = |nanos: &Value| nanos.as_f64().unwrap_or(f64::NAN) / 1e6;
+    let percentile = |of: u64| {
+        let all = report["latencyDistribution"].as_array().into_iter().flatten();
+        all.filter(|entry| entry["percentage"] == of).map(|entry| ms(&entry["latency"])).next().unwrap_or(f64::NAN)
+    };
+    format!(
+        "{} requests, {:.0} a second, p50 {:.2} ms, p99 {:.2} ms, slowest {:.2} ms",
+        report["count"],
+        report["rps"].as_f64().unwrap_or(f64::NAN),
+        percentile(50),
+        percentile(99),
+        ms(&report["slowest"])
+    )
+}

@@ -1,0 +1,220 @@
+//! What was acknowledged is there after SIGKILL: of one node after the other, and of all at once.
+//!
+//! Each client has keys of its own, so that the last acknowledged state of each key is known without a checker. An
+//! operation of unknown outcome may take effect now or later: from then on, its key may hold either.
+
+#![cfg(feature = "server")]
+
+#[path = "support/cluster.rs"]
+mod cluster;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cluster::{Cluster, TestNode, percentiles_ms, poll};
+use quorate::types::{Stamp, Value};
+use quorate::{Client, ClientError};
+use tokio::task::JoinSet;
+
+const CLIENTS: usize = 16;
+const KEYS_PER_CLIENT: usize = 60;
+/// Acknowledged writes and deletes before the last fault and the end.
+const ACKNOWLEDGED_MIN: u64 = 20_000;
+/// After how many acknowledgements the next node is killed: so that faults fall into the load, however fast it is.
+const ACKNOWLEDGED_PER_FAULT: u64 = 1_800;
+/// How long a killed node stays away.
+const AWAY: Duration = Duration::from_millis(300);
+/// The whole test: beyond it something hangs.
+const TEST_TIME_MAX: Duration = Duration::from_secs(90);
+/// Long enough to outlive the time when all nodes are down, so that what did not happen is tried again by the client.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What a key may hold: `None` is no value.
+type State = Option<String>;
+
+/// One key, as the client that owns it knows it.
+struct Known {
+    key: String,
+    acknowledged: State,
+    /// Of operations of unknown outcome.
+    perhaps: Vec<State>,
+}
+
+/// What all clients count together.
+#[derive(Default)]
+struct Counts {
+    acknowledged: AtomicU64,
+    unknown: AtomicU64,
+    /// What was said of operations of unknown outcome, and how often.
+    why_unknown: Mutex<BTreeMap<String, u64>>,
+    not_applied: AtomicU64,
+    faults_over: AtomicBool,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_nodes_are_killed() {
+    tokio::time::timeout(TEST_TIME_MAX, kill_and_compare()).await.expect("it ends in time");
+}
+
+async fn kill_and_compare() {
+    let mut cluster = Cluster::start().await;
+    let began = Instant::now();
+    let counts = Arc::new(Counts::default());
+    let mut writers = JoinSet::new();
+    for owner in 0..CLIENTS {
+        let client = cluster.client().with_deadline(DEADLINE);
+        writers.spawn(write_until_over(owner, client, Arc::clone(&counts)));
+    }
+    let kills = kill_in_turn(&mut cluster, &counts).await;
+    let mut known = Vec::new();
+    let mut latencies = Vec::new();
+    while let Some(written) = writers.join_next().await {
+        let (keys, took) = written.expect("a writer does not panic");
+        known.extend(keys);
+        latencies.extend(took);
+    }
+    let loaded_for = began.elapsed();
+    let acknowledged = counts.acknowledged.load(Ordering::Relaxed);
+    let (p50, p99) = percentiles_ms(&mut latencies);
+    let uncertain = known.iter().filter(|known| !known.perhaps.is_empty()).count();
+    println!(
+        "{acknowledged} writes and deletes acknowledged to {CLIENTS} clients in {loaded_for:.1?} (p50 {p50:.1} ms, p99 \
+         {p99:.1} ms) over {kills} SIGKILLs; outcome unknown: {}, certainly not applied: {}; {uncertain} of {} keys \
+         have had an operation of unknown outcome",
+        counts.unknown.load(Ordering::Relaxed),
+        counts.not_applied.load(Ordering::Relaxed),
+        known.len()
+    );
+    println!("outcome unknown, by what was said: {:?}", counts.why_unknown.lock().unwrap());
+    assert!(acknowledged >= ACKNOWLEDGED_MIN);
+
+    cluster.wait_all_linked().await;
+    let began = Instant::now();
+    let known = Arc::new(known);
+    let mut stamps: Vec<Option<Stamp>> = vec![None; known.len()];
+    for node in &cluster.nodes {
+        let read = read_all(node, &known).await;
+        for (index, (state, stamp)) in read.into_iter().enumerate() {
+            let of = &known[index];
+            assert!(
+                state == of.acknowledged || of.perhaps.contains(&state),
+                "key {} read through node {} holds {state:?}; acknowledged last: {:?}, perhaps: {:?}",
+                of.key,
+                node.id,
+                of.acknowledged,
+                of.perhaps
+            );
+            // One read after the other: what the second sees is never older than what the first saw.
+            if let Some(stamp) = stamp {
+                let before = stamps[index].replace(stamp.clone());
+                assert!(before.as_ref().is_none_or(|before| *before <= stamp), "{}: {before:?}, then {stamp}", of.key);
+            }
+        }
+    }
+    println!("{} keys read through each of 3 nodes in {:.1?}: all as acknowledged", known.len(), began.elapsed());
+}
+
+/// Kills one node after the other, all of them at once in the middle, and one after the other again. How many kills.
+async fn kill_in_turn(cluster: &mut Cluster, counts: &Counts) -> usize {
+    let faults: [&[usize]; 11] = [&[0], &[1], &[2], &[0], &[1], &[0, 1, 2], &[2], &[0], &[1], &[2], &[0, 1, 2]];
+    let mut kills = 0;
+    for (number, victims) in std::iter::zip(1.., faults) {
+        let due = number * ACKNOWLEDGED_PER_FAULT;
+        poll(&format!("{due} acknowledgements"), TEST_TIME_MAX, async || {
+            let acknowledged = counts.acknowledged.load(Ordering::Relaxed);
+            if acknowledged >= due { Ok(()) } else { Err(format!("{acknowledged}")) }
+        })
+        .await;
+        for victim in victims {
+            cluster.nodes[*victim].kill();
+            kills += 1;
+        }
+        tokio::time::sleep(AWAY).await;
+        for victim in victims {
+            cluster.nodes[*victim].start();
+        }
+        // A second failure would be a majority's.
+        cluster.wait_all_linked().await;
+    }
+    counts.faults_over.store(true, Ordering::Relaxed);
+    kills
+}
+
+/// Writes and deletes its own keys until enough is acknowledged and all faults are over.
+async fn write_until_over(owner: usize, client: Client, counts: Arc<Counts>) -> (Vec<Known>, Vec<Duration>) {
+    let known = |number| Known { key: format!("client-{owner}/key-{number}"), acknowledged: None, perhaps: Vec::new() };
+    let mut keys: Vec<Known> = (0..KEYS_PER_CLIENT).map(known).collect();
+    let mut latencies = Vec::new();
+    let is_over = || {
+        counts.faults_over.load(Ordering::Relaxed) && counts.acknowledged.load(Ordering::Relaxed) >= ACKNOWLEDGED_MIN
+    };
+    for operation in 0_usize.. {
+        if is_over() {
+            break;
+        }
+        // Not in turn alone: a key should be written again soon and late.
+        let index = (operation * 7 + operation / KEYS_PER_CLIENT) % KEYS_PER_CLIENT;
+        let known = &mut keys[index];
+        let state = (operation % 5 != 4).then(|| value_of(owner, operation));
+        let began = Instant::now();
+        let result = match &state {
+            Some(value) => client.set(&known.key, value.as_str()).await,
+            None => client.delete(&known.key).await,
+        };
+        match result {
+            Ok(_) => {
+                latencies.push(began.elapsed());
+                known.acknowledged = state;
+                counts.acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(ClientError::OutcomeUnknown { node }) => {
+                known.perhaps.push(state);
+                *counts.why_unknown.lock().unwrap().entry(node.message).or_default() += 1;
+                counts.unknown.fetch_add(1, Ordering::Relaxed);
+            }
+            // Not applied is a promise: the state stays out of `perhaps`.
+            Err(ClientError::NotApplied { .. }) => {
+                counts.not_applied.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => panic!("{}: {error}", known.key),
+        }
+    }
+    (keys, latencies)
+}
+
+/// Unique; now and then large enough to be kept apart from its stamp.
+fn value_of(owner: usize, operation: usize) -> String {
+    let padding = if operation % 50 == 7 { 20_000 } else { 100 };
+    format!("client-{owner}/operation-{operation}/{}", "x".repeat(padding))
+}
+
+/// What each key holds, read through `node`.
+async fn read_all(node: &TestNode, known: &Arc<Vec<Known>>) -> Vec<(State, Option<Stamp>)> {
+    let mut readers = JoinSet::new();
+    for reader in 0..CLIENTS {
+        let (client, known, id) = (node.client(), Arc::clone(known), node.id.clone());
+        readers.spawn(async move {
+            let mut read = Vec::new();
+            for index in (reader..known.len()).step_by(CLIENTS) {
+                let key = &known[index].key;
+                let found = client.get(key).await.unwrap_or_else(|error| panic!("{key} through node {id}: {error}"));
+                let stamp = found.as_ref().map(|found| found.stamp.clone());
+                read.push((index, found.map(|found| text(&found.value)), stamp));
+            }
+            read
+        });
+    }
+    let mut all = vec![(None, None); known.len()];
+    while let Some(read) = readers.join_next().await {
+        for (index, state, stamp) in read.expect("a reader does not panic") {
+            all[index] = (state, stamp);
+        }
+    }
+    all
+}
+
+fn text(value: &Value) -> String {
+    String::from_utf8(value.bytes().to_vec()).expect("text was written")
+}

@@ -1,0 +1,261 @@
+//! Clients that read, write and delete a few keys through all nodes, and write down what they saw.
+//!
+//! Contract: one operation is one request to one node. A write counts as failed only where a node said that it was not
+//! applied, or where nobody listened; anything else that is not OK may have happened.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use quorate::api;
+use quorate::api::cluster_client::ClusterClient;
+use quorate::wire::failure::{Failure, FailureReason};
+use rand::RngExt as _;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use crate::support::checker::{Action, Ending, Operation};
+
+/// How many keys are in use at one time.
+const KEYS: usize = 8;
+/// How long keys are in use: short histories are checked fast, and few operations of unknown outcome are open in one.
+const KEYS_LAST: Duration = Duration::from_secs(3);
+/// How long an operation may take.
+const DEADLINE_MS: std::ops::Range<u64> = 1_000..2_000;
+/// How long an answer may be late. A client that waits for one that never comes would end the history for itself.
+const DEADLINE_SLACK: Duration = Duration::from_millis(500);
+/// How long a client waits after an operation,
+const THINK_MS: std::ops::Range<u64> = 0..10;
+/// and after one that failed: nodes that are down refuse fast.
+const THINK_AFTER_FAILURE_MS: std::ops::Range<u64> = 20..100;
+/// One value in so many is large.
+const LARGE_ONE_IN: u64 = 16;
+/// How large they are at most.
+const LARGE_BYTES: u64 = 16_384;
+
+/// What the clients of one round share.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    /// What its keys begin with.
+    pub(crate) name: String,
+    /// What all times count from.
+    pub(crate) origin: Instant,
+    /// When it began.
+    pub(crate) began: Instant,
+    /// The last value that was written, over all rounds.
+    pub(crate) values: Arc<AtomicU64>,
+    /// Set when it is over.
+    pub(crate) over: AtomicBool,
+}
+
+/// What one client did.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    /// By key.
+    pub(crate) histories: BTreeMap<usize, Vec<Operation>>,
+    /// Operations by outcome.
+    pub(crate) outcomes: BTreeMap<&'static str, u64>,
+    /// What no node may ever answer.
+    pub(crate) defects: Vec<String>,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Read,
+    Write(u64),
+    Delete,
+}
+
+/// Why it was not done.
+#[derive(Clone, Debug)]
+pub(crate) enum Miss {
+    /// It certainly did not happen.
+    Failed(String),
+    /// It may have.
+    Unknown(String),
+    /// The answer is one that no node may give.
+    Defect(String),
+}
+
+impl fmt::Display for Miss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(why) => write!(f, "certainly not done: {why}"),
+            Self::Unknown(why) => write!(f, "no answer that counts: {why}"),
+            Self::Defect(why) => write!(f, "an answer that no node may give: {why}"),
+        }
+    }
+}
+
+impl Workload {
+    /// Now, in microseconds.
+    pub(crate) fn now(&self) -> u64 {
+        micros(self.origin.elapsed())
+    }
+
+    /// A value that nobody has written.
+    pub(crate) fn fresh_value(&self) -> u64 {
+        self.values.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The key of this number.
+    pub(crate) fn key(&self, number: usize) -> String {
+        format!("{}-{number}", self.name)
+    }
+
+    /// What the client of number `client` does until it is over, through all `nodes`.
+    pub(crate) async fn run(&self, client: u32, seed: u64, nodes: Vec<Channel>) -> Account {
+        let mut random = StdRng::seed_from_u64(seed ^ u64::from(client) << 32);
+        let mut account = Account::default();
+        while !self.over.load(Ordering::Relaxed) {
+            let epoch = self.began.elapsed().as_millis() / KEYS_LAST.as_millis();
+            let epoch = usize::try_from(epoch).expect("a round is short");
+            let number = epoch * KEYS + random.random_range(0..KEYS);
+            let wish = match random.random_range(0..100) {
+                0..50 => Wish::Read,
+                50..88 => Wish::Write(self.fresh_value()),
+                _ => Wish::Delete,
+            };
+            let node = &nodes[random.random_range(0..nodes.len())];
+            let deadline = Duration::from_millis(random.random_range(DEADLINE_MS));
+            let done = self.operate(client, number, wish, node, deadline, &mut account).await.is_ok();
+            let think = if done { THINK_MS } else { THINK_AFTER_FAILURE_MS };
+            tokio::time::sleep(Duration::from_millis(random.random_range(think))).await;
+        }
+        account
+    }
+
+    /// One operation, from its request to its entry in the account.
+    pub(crate) async fn operate(
+        &self,
+        client: u32,
+        number: usize,
+        wish: Wish,
+        node: &Channel,
+        deadline: Duration,
+        account: &mut Account,
+    ) -> Result<(), Miss> {
+        let key = self.key(number);
+        let invoked = self.now();
+        let answer = ask(node, &key, wish, deadline).await;
+        let returned = self.now();
+        let saw = answer.as_ref().map_or(None, |saw| *saw);
+        let (action, name) = match wish {
+            Wish::Read => (Action::Read { saw }, "read"),
+            Wish::Write(value) => (Action::Write { value }, "write"),
+            Wish::Delete => (Action::Delete, "delete"),
+        };
+        let (ending, outcome) = match (&answer, name) {
+            (Ok(_), "read") => (Ending::Returned(returned), "reads that returned"),
+            (Ok(_), "write") => (Ending::Returned(returned), "writes acknowledged"),
+            (Ok(_), _) => (Ending::Returned(returned), "deletes acknowledged"),
+            (Err(_), "read") => (Ending::Failed, "reads that failed"),
+            (Err(Miss::Failed(_)), _) => (Ending::Failed, "writes and deletes certainly not applied"),
+            (Err(_), _) => (Ending::Unknown, "writes and deletes of unknown outcome"),
+        };
+        *account.outcomes.entry(outcome).or_default() += 1;
+        if let Err(Miss::Defect(what)) = &answer {
+            account.defects.push(format!("at {returned}, {name} of {key}: {what}"));
+        }
+        account.histories.entry(number).or_default().push(Operation { client, invoked, action, ending });
+        answer.map(drop)
+    }
+}
+
+impl Account {
+    /// Takes in what another client did.
+    pub(crate) fn merge(&mut self, other: Self) {
+        for (key, operations) in other.histories {
+            self.histories.entry(key).or_default().extend(operations);
+        }
+        for (outcome, count) in other.outcomes {
+            *self.outcomes.entry(outcome).or_default() += count;
+        }
+        self.defects.extend(other.defects);
+    }
+}
+
+/// Asks `node` once. A read returns what it saw.
+pub(crate) async fn ask(node: &Channel, key: &str, wish: Wish, deadline: Duration) -> Result<Option<u64>, Miss> {
+    let mut node = ClusterClient::new(node.clone());
+    let key = key.to_owned();
+    let asked = async {
+        match wish {
+            Wish::Read => Ok(node.get(within(api::GetRequest { key }, deadline)).await?.into_inner().entry),
+            Wish::Write(value) => {
+                let entry = Some(api::Entry { key, content: Some(content(value)) });
+                node.set(within(api::SetRequest { entry }, deadline)).await.map(|_| None)
+            }
+            Wish::Delete => node.delete(within(api::DeleteRequest { key }, deadline)).await.map(|_| None),
+        }
+    };
+    match tokio::time::timeout(deadline + DEADLINE_SLACK, asked).await {
+        Ok(Ok(Some(entry))) => value(&entry).map(Some),
+        Ok(Ok(None)) => Ok(None),
+        Ok(Err(status)) => Err(miss(&status)),
+        Err(_) => Err(Miss::Unknown(format!("no answer within {:?}", deadline + DEADLINE_SLACK))),
+    }
+}
+
+fn within<T>(message: T, deadline: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(deadline);
+    request
+}
+
+fn miss(status: &Status) -> Miss {
+    let text = format!("{:?}: {}", status.code(), status.message());
+    match Failure::from_status(status).map(|failure| failure.reason) {
+        Some(FailureReason::NotApplied) => Miss::Failed(text),
+        Some(FailureReason::Damaged | FailureReason::InvalidArgument) => Miss::Defect(text),
+        _ if never_left(status) => Miss::Failed(text),
+        _ => Miss::Unknown(text),
+    }
+}
+
+/// Whether nobody listened where the request was to be sent.
+fn never_left(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// A value as it is written: its number, and for some a long tail, in both forms that a value has.
+fn content(value: u64) -> api::entry::Content {
+    let tail_bytes = if value.is_multiple_of(LARGE_ONE_IN) { value * 7_919 % LARGE_BYTES } else { 0 };
+    let tail = "-".repeat(usize::try_from(tail_bytes).expect("it is small"));
+    let text = format!("{value} {tail}");
+    if value.is_multiple_of(5) { api::entry::Content::Binary(text.into()) } else { api::entry::Content::Value(text) }
+}
+
+/// The number of a value that was read, if every byte of it is as it was written.
+fn value(entry: &api::Entry) -> Result<u64, Miss> {
+    let bytes: &[u8] = match &entry.content {
+        Some(api::entry::Content::Value(text)) => text.as_bytes(),
+        Some(api::entry::Content::Binary(bytes)) => bytes,
+        None => &[],
+    };
+    let text = String::from_utf8_lossy(bytes);
+    let number = text.split(' ').next().and_then(|number| number.parse().ok());
+    match number {
+        Some(number) if entry.content == Some(content(number)) => Ok(number),
+        _ => Err(Miss::Defect(format!("read what nobody wrote: {entry:?}"))),
+    }
+}
+
+/// In microseconds.
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).expect("a run is shorter than five hundred thousand years")
+}

@@ -1,0 +1,581 @@
+//! One cluster of real processes, and what is done to it, round by round.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use quorate::api::{Health, HealthResponse, PeerState};
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::clients::{Account, Miss, Wish, Workload, ask, micros};
+use crate::cluster::process::{read, tail};
+use crate::cluster::{NodeFiles, TestNode, cluster_yml, copy_folder, node_yml, ports, write};
+use crate::counters::Counters;
+use crate::means::{Means, Mount, limit_files};
+use crate::plan::{Action, Kind, ON_SMALL_FILE_SYSTEM, Step, Wires, steps};
+use crate::proxy::{Network, Wire};
+use crate::support::checker::{Operation, STEPS_MAX, Verdict, check, describe, shorten};
+
+/// Once all faults have stopped, every operation must succeed again within this time. A link that was cut is noticed
+/// after 6 seconds, and opened again within 2.
+const RECOVERY_TIME_MAX: Duration = Duration::from_secs(20);
+/// How long the first start may take, on a machine that compiles meanwhile.
+const START_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long an operation may take where no fault is an excuse.
+const CALM_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a round goes on after the cluster has recovered.
+const CALM_TIME: Duration = Duration::from_millis(500);
+/// How long one round may take in all, pauses and recovery included.
+const ROUND_TIME_MAX: Duration = Duration::from_mins(3);
+/// Connections to each node: clients share them, so that one that hangs hangs some of them.
+const CONNECTIONS: usize = 4;
+/// How much of a log is shown.
+const LOG_LINES_SHOWN: usize = 20;
+
+/// A cluster under test.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// What its keys begin with.
+    name: String,
+    /// What all times count from.
+    origin: Instant,
+    nodes: Vec<TestNode>,
+    network: Network,
+    /// By connection, then by node.
+    channels: Vec<Vec<Channel>>,
+    means: Means,
+    link_faults: BTreeMap<usize, Wires>,
+    paused: BTreeSet<usize>,
+    full: BTreeSet<usize>,
+    /// What [`ON_SMALL_FILE_SYSTEM`] is on, where that is possible.
+    mount: Option<Mount>,
+    /// What was done, and when.
+    events: Vec<String>,
+    values: Arc<AtomicU64>,
+    rounds: usize,
+    pub(crate) counters: Counters,
+    dir: TempDir,
+}
+
+impl Run {
+    /// A cluster of `count` nodes, all of them linked.
+    pub(crate) async fn start(
+        name: String,
+        (count, replica_count): (usize, usize),
+        origin: Instant,
+        values: Arc<AtomicU64>,
+    ) -> Result<Self, String> {
+        let dir = TempDir::with_prefix("quorate-faults-").expect("a temporary folder can be made");
+        let means = Means::find(dir.path());
+        let mount = if means.mounts { Mount::new(&disk(dir.path(), ON_SMALL_FILE_SYSTEM)) } else { None };
+        let node_ports: Vec<u16> = std::iter::repeat_with(ports::free_port).take(count).collect();
+        let network = Network::new(&node_ports).await;
+        let node = |at| node(at, &node_ports, replica_count, &network, &means, dir.path());
+        let nodes: Vec<TestNode> = (0..count).map(node).collect();
+        let channel = |node: &TestNode| {
+            let endpoint = Endpoint::from_shared(format!("http://{}", node.address())).expect("it is well formed");
+            endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy()
+        };
+        let channels = (0..CONNECTIONS).map(|_| nodes.iter().map(channel).collect()).collect();
+        let mut run = Self {
+            name,
+            origin,
+            nodes,
+            network,
+            channels,
+            means,
+            link_faults: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            full: BTreeSet::new(),
+            mount,
+            events: Vec::new(),
+            values,
+            rounds: 0,
+            counters: Counters::default(),
+            dir,
+        };
+        run.say(&format!("{count} nodes, {replica_count} replicas of each key"));
+        run.apply(&Action::Start((0..count).collect(), 0));
+        run.wait_linked(START_TIME_MAX).await?;
+        Ok(run)
+    }
+
+    /// One round: faults of these kinds while clients work, then none, and then everything must work and have worked.
+    pub(crate) async fn round(&mut self, kinds: &[Kind], is_long: bool, random: &mut StdRng) -> Result<(), String> {
+        self.rounds += 1;
+        self.say(&format!("round {}: {kinds:?}", self.rounds));
+        let steps = steps(kinds, self.nodes.len(), is_long, random);
+        let workload = Arc::new(Workload {
+            name: format!("{}-{}", self.name, self.rounds),
+            origin: self.origin,
+            began: Instant::now(),
+            values: Arc::clone(&self.values),
+            over: AtomicBool::new(false),
+        });
+        let mut clients = JoinSet::new();
+        for client in 0..random.random_range(12..=24) {
+            let workload = Arc::clone(&workload);
+            let nodes = self.channels[client as usize % CONNECTIONS].clone();
+            let seed = random.random();
+            clients.spawn(async move { workload.run(client, seed, nodes).await });
+        }
+        let work = async {
+            self.follow(&steps).await?;
+            self.heal();
+            self.recover(&workload).await
+        };
+        let worked = tokio::time::timeout(ROUND_TIME_MAX, work).await;
+        let worked = worked.unwrap_or_else(|_| Err(format!("the round is not over after {ROUND_TIME_MAX:?}")));
+        workload.over.store(true, Ordering::Relaxed);
+        let mut account = Account::default();
+        while let Some(done) = clients.join_next().await {
+            account.merge(done.expect("a client does not panic"));
+        }
+        // A history that is wrong says more than a cluster that did not recover.
+        let read = match &worked {
+            Ok(()) => self.read_all(&workload, &mut account).await,
+            Err(_) => Ok(()),
+        };
+        let explored = {
+            let operations: usize = account.histories.values().map(Vec::len).sum();
+            format!("{} histories of {operations} operations", account.histories.len())
+        };
+        self.judge(&workload, account).await?;
+        worked.and(read)?;
+        self.look_into_logs()?;
+        println!("{}: {explored}: {kinds:?}", workload.name);
+        Ok(())
+    }
+
+    /// Ends it; says where it is kept if that is wanted.
+    pub(crate) fn end(self, keep: bool) -> Option<PathBuf> {
+        drop(self.nodes);
+        if self.mount.is_some() && keep {
+            let disk = disk(self.dir.path(), ON_SMALL_FILE_SYSTEM);
+            copy_folder(&disk, &disk.with_file_name("disk-kept"));
+        }
+        drop(self.mount);
+        keep.then(|| self.dir.keep())
+    }
+
+    /// Everything that was done to it.
+    pub(crate) fn events(&self) -> &[String] {
+        &self.events
+    }
+
+    // -------------------------------------------------------------------------------------------- faults
+
+    async fn follow(&mut self, steps: &[Step]) -> Result<(), String> {
+        let began = tokio::time::Instant::now();
+        for step in steps {
+            tokio::time::sleep_until(began + step.at).await;
+            self.look_who_ended()?;
+            match &step.action {
+                Action::LoseFolder(node) => self.lose_folder(*node).await?,
+                Action::AgeFolder(node) => self.age_folder(*node).await?,
+                Action::Free(node) => self.free(*node).await,
+                action => self.apply(action),
+            }
+        }
+        self.look_who_ended()
+    }
+
+    /// What is done at once.
+    fn apply(&mut self, action: &Action) {
+        self.say(&format!("{action:?}"));
+        match action {
+            Action::Kill(nodes) => {
+                let running: Vec<usize> =
+                    nodes.iter().copied().filter(|at| self.nodes[*at].process.is_some()).collect();
+                for at in &running {
+                    self.nodes[*at].process().signal(Signal::SIGKILL);
+                }
+                for at in &running {
+                    self.nodes[*at].kill();
+                    self.paused.remove(at);
+                    self.make_room(*at);
+                }
+                self.counters.add("kills", running.len());
+                self.counters.add("kills of all nodes at once", usize::from(running.len() == self.nodes.len()));
+                self.counters.add("kills of a majority at once", usize::from(running.len() > self.nodes.len() / 2));
+            }
+            Action::Start(nodes, shift) => {
+                for at in nodes.iter().copied() {
+                    let node = &mut self.nodes[at];
+                    if node.process.is_none() {
+                        let environment = self.means.shifted(*shift);
+                        let moved = *shift != 0 && environment.is_some();
+                        node.environment = environment.unwrap_or_default();
+                        node.start();
+                        self.counters.add("starts with the wall clock an hour off", usize::from(moved));
+                    }
+                }
+            }
+            Action::Pause(nodes) => {
+                for at in nodes.iter().copied() {
+                    if self.nodes[at].process.is_some() && self.paused.insert(at) {
+                        self.nodes[at].pause();
+                        self.counters.add("pauses", 1);
+                    }
+                }
+            }
+            Action::Resume(nodes) => {
+                for at in nodes {
+                    if self.paused.remove(at) {
+                        self.nodes[*at].resume();
+                    }
+                }
+            }
+            Action::Link(fault, wires) => {
+                self.count_wires(wires);
+                self.link_faults.insert(*fault, wires.clone());
+                self.set_wires();
+            }
+            Action::Fill(at, room) => {
+                if self.nodes[*at].process.is_some() && !self.full.contains(at) {
+                    self.fill(*at, *room);
+                }
+            }
+            Action::Free(_) | Action::LoseFolder(_) | Action::AgeFolder(_) => unreachable!("these take their time"),
+        }
+    }
+
+    async fn free(&mut self, at: usize) {
+        if !self.full.contains(&at) {
+            return;
+        }
+        let health = self.nodes[at].health().await;
+        let says_so = health.is_ok_and(|health| health.detail.contains("its disk takes no writes"));
+        self.counters.add("full disks that the node's health told of", usize::from(says_so));
+        self.say(&format!("Free({at}), whose health told of its disk: {says_so}"));
+        self.make_room(at);
+    }
+
+    fn fill(&mut self, at: usize, room: u64) {
+        match self.mount_of(at) {
+            Some(mount) => {
+                mount.fill(room);
+                self.counters.add("full file systems", 1);
+            }
+            None if self.means.limits_files => {
+                let bytes = log_bytes(&self.nodes[at].files.data_dir) + room;
+                limit_files(self.nodes[at].process_id(), Some(bytes));
+                self.counters.add("full disks (files limited)", 1);
+            }
+            None => return,
+        }
+        self.full.insert(at);
+    }
+
+    fn make_room(&mut self, at: usize) {
+        if !self.full.remove(&at) {
+            return;
+        }
+        match self.mount_of(at) {
+            Some(mount) => mount.free(),
+            // A process that was killed has left its limit behind.
+            None if self.nodes[at].process.is_none() => {}
+            None => limit_files(self.nodes[at].process_id(), None),
+        }
+    }
+
+    fn mount_of(&self, at: usize) -> Option<&Mount> {
+        self.mount.as_ref().filter(|_| at == ON_SMALL_FILE_SYSTEM)
+    }
+
+    /// The node comes back with nothing, as after a lost disk, and must be refused; then with what it had.
+    async fn lose_folder(&mut self, at: usize) -> Result<(), String> {
+        let (folder, kept) = (self.nodes[at].files.data_dir.clone(), disk(self.dir.path(), at).join("kept"));
+        self.apply(&Action::Kill(vec![at]));
+        rename(&folder, &kept);
+        self.say(&format!("folder of {at} lost"));
+        self.apply(&Action::Start(vec![at], 0));
+        self.refused(at).await?;
+        self.counters.add("refusals of an empty folder", 1);
+        self.apply(&Action::Kill(vec![at]));
+        self.put_back(at, &kept);
+        Ok(())
+    }
+
+    /// The node comes back with an older copy of its folder, and must be refused; then with the latest.
+    async fn age_folder(&mut self, at: usize) -> Result<(), String> {
+        let folder = self.nodes[at].files.data_dir.clone();
+        let disk = disk(self.dir.path(), at);
+        let (older, latest) = (disk.join("older"), disk.join("kept"));
+        self.apply(&Action::Kill(vec![at]));
+        copy_folder(&folder, &older);
+        self.apply(&Action::Start(vec![at], 0));
+        self.wait_linked(RECOVERY_TIME_MAX).await?;
+        tokio::time::sleep(CALM_TIME).await;
+        self.apply(&Action::Kill(vec![at]));
+        rename(&folder, &latest);
+        rename(&older, &folder);
+        self.say(&format!("folder of {at} replaced by an older copy"));
+        self.apply(&Action::Start(vec![at], 0));
+        self.refused(at).await?;
+        self.counters.add("refusals of an older copy", 1);
+        self.apply(&Action::Kill(vec![at]));
+        self.put_back(at, &latest);
+        Ok(())
+    }
+
+    fn put_back(&mut self, at: usize, kept: &Path) {
+        let folder = self.nodes[at].files.data_dir.clone();
+        fs::remove_dir_all(&folder).expect("a folder can be removed");
+        rename(kept, &folder);
+        self.say(&format!("folder of {at} put back"));
+        self.apply(&Action::Start(vec![at], 0));
+    }
+
+    /// Waits until the node is refused, and asks it: it must do nothing.
+    async fn refused(&mut self, at: usize) -> Result<(), String> {
+        let is_refused = |health: &HealthResponse| health.status() == Health::Refused;
+        self.wait_health(at, "refused", RECOVERY_TIME_MAX, is_refused).await?;
+        let key = format!("{}-{}-refused", self.name, self.rounds);
+        for wish in [Wish::Read, Wish::Write(0), Wish::Delete] {
+            match ask(&self.channels[0][at], &key, wish, Duration::from_secs(2)).await {
+                Err(Miss::Failed(_)) => {}
+                Err(Miss::Unknown(_)) if wish == Wish::Read => {}
+                answer => {
+                    return Err(format!("node {at} is refused by its peers and answers {wish:?} with {answer:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends every fault.
+    fn heal(&mut self) {
+        self.apply(&Action::Resume(self.paused.iter().copied().collect()));
+        for at in self.full.clone() {
+            self.make_room(at);
+        }
+        self.link_faults.clear();
+        self.set_wires();
+        self.apply(&Action::Start((0..self.nodes.len()).collect(), 0));
+        self.say("all faults have ended");
+    }
+
+    fn set_wires(&self) {
+        for from in 0..self.nodes.len() {
+            for to in 0..self.nodes.len() {
+                let faults = self.link_faults.values().flatten();
+                let here = faults.filter(|(sender, receiver, _)| (*sender, *receiver) == (from, to));
+                self.network.set(from, to, here.fold(Wire::default(), |all, (_, _, wire)| all.worst(*wire)));
+            }
+        }
+    }
+
+    fn count_wires(&mut self, wires: &Wires) {
+        for (_, _, Wire { flow, delay, bytes_per_second }) in wires {
+            self.counters.add("directions cut", usize::from(*flow != crate::proxy::Flow::Open));
+            self.counters.add("directions delayed", usize::from(!delay.is_zero()));
+            self.counters.add("directions throttled", usize::from(bytes_per_second.is_some()));
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------- recovery
+
+    /// Waits until every operation succeeds through every node, and then sees that each one does.
+    async fn recover(&mut self, workload: &Workload) -> Result<(), String> {
+        let began = Instant::now();
+        self.wait_linked(RECOVERY_TIME_MAX).await?;
+        while let Err(missed) = self.try_all(workload).await {
+            self.look_who_ended()?;
+            if began.elapsed() > RECOVERY_TIME_MAX {
+                return Err(format!(
+                    "not every operation succeeds {:?} after the last fault: {missed}",
+                    began.elapsed()
+                ));
+            }
+        }
+        let took = usize::try_from(began.elapsed().as_millis()).expect("it is short");
+        self.counters.at_least("milliseconds of the longest recovery", took);
+        self.say(&format!("every operation succeeds after {took} ms"));
+        tokio::time::sleep(CALM_TIME).await;
+        self.try_all(workload).await.map_err(|missed| format!("an operation failed without a fault: {missed}"))
+    }
+
+    async fn try_all(&self, workload: &Workload) -> Result<(), String> {
+        for (at, node) in self.channels[0].iter().enumerate() {
+            let key = format!("{}-{}-calm-{at}", self.name, self.rounds);
+            let value = workload.fresh_value();
+            for (wish, expected) in
+                [(Wish::Write(value), None), (Wish::Read, Some(value)), (Wish::Delete, None), (Wish::Read, None)]
+            {
+                let answer = ask(node, &key, wish, CALM_DEADLINE).await;
+                let answer = answer.map_err(|miss| format!("{wish:?} through node {at}: {miss}"))?;
+                if answer != expected {
+                    return Err(format!("{wish:?} of {key} through node {at} returned {answer:?}, not {expected:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads every key of the round through every node: what is acknowledged must be there to the end.
+    async fn read_all(&self, workload: &Workload, account: &mut Account) -> Result<(), String> {
+        let keys: Vec<usize> = account.histories.keys().copied().collect();
+        for number in keys {
+            for (at, node) in self.channels[1].iter().enumerate() {
+                let read = workload.operate(u32::MAX, number, Wish::Read, node, CALM_DEADLINE, account).await;
+                read.map_err(|miss| {
+                    format!("reading {} through node {at} after all faults: {miss}", workload.key(number))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn wait_linked(&mut self, limit: Duration) -> Result<(), String> {
+        let began = Instant::now();
+        for at in 0..self.nodes.len() {
+            let is_linked = |health: &HealthResponse| {
+                let states = health.peers.iter().map(quorate::api::PeerHealth::state);
+                health.status() == Health::Online
+                    && states.into_iter().all(|state| matches!(state, PeerState::PeerLinked | PeerState::PeerSelf))
+            };
+            self.wait_health(at, "linked to all others", limit.saturating_sub(began.elapsed()), is_linked).await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_health(
+        &mut self,
+        at: usize,
+        what: &str,
+        limit: Duration,
+        is_so: impl Fn(&HealthResponse) -> bool,
+    ) -> Result<(), String> {
+        let began = Instant::now();
+        loop {
+            self.look_who_ended()?;
+            let seen = self.nodes[at].health().await;
+            if seen.as_ref().is_ok_and(&is_so) {
+                return Ok(());
+            }
+            if began.elapsed() > limit {
+                return Err(format!("node {at} is not {what} after {limit:?}: {seen:?}"));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// A node that nobody killed must run.
+    fn look_who_ended(&mut self) -> Result<(), String> {
+        for (at, node) in self.nodes.iter_mut().enumerate() {
+            if let Some(status) = node.process.as_mut().and_then(crate::cluster::process::Process::ended) {
+                let log = tail(&node.log, LOG_LINES_SHOWN);
+                node.process = None;
+                return Err(format!("node {at} has ended by itself with {status}; the end of its log:\n{log}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn look_into_logs(&self) -> Result<(), String> {
+        for (at, node) in self.nodes.iter().enumerate() {
+            let log = read(&node.log);
+            if let Some(line) = log.lines().find(|line| line.contains("panicked at") || line.contains("defect")) {
+                return Err(format!("the log of node {at} tells of a defect: {line}"));
+            }
+        }
+        Ok(())
+    }
+
+    // -------------------------------------------------------------------------------------------- judgement
+
+    /// Checks the history of each key.
+    async fn judge(&mut self, workload: &Workload, account: Account) -> Result<(), String> {
+        for (outcome, count) in account.outcomes {
+            self.counters.add(outcome, usize::try_from(count).expect("it is small"));
+        }
+        if let Some(defect) = account.defects.first() {
+            return Err(format!("{} answers that no node may give; the first: {defect}", account.defects.len()));
+        }
+        for (number, history) in account.histories {
+            self.counters.add("histories", 1);
+            self.counters.at_least("operations of the longest history", history.len());
+            let checked = tokio::task::spawn_blocking(move || (check(&history, STEPS_MAX), history));
+            let (verdict, history) = checked.await.expect("the checker does not panic");
+            if verdict != Verdict::Linearizable {
+                let shorter = tokio::task::spawn_blocking(move || (shorten(&history, STEPS_MAX), history));
+                let (shorter, history) = shorter.await.expect("the checker does not panic");
+                return Err(self.complain(&workload.key(number), verdict, shorter, history));
+            }
+        }
+        Ok(())
+    }
+
+    fn complain(
+        &self,
+        key: &str,
+        verdict: Verdict,
+        mut shorter: Vec<Operation>,
+        mut history: Vec<Operation>,
+    ) -> String {
+        let by_time = |operation: &Operation| operation.invoked;
+        shorter.sort_by_key(by_time);
+        history.sort_by_key(by_time);
+        let whole: Vec<String> = history.iter().map(describe).collect();
+        let file = self.dir.path().join(format!("history-{key}.txt"));
+        write(&file, &whole.join("\n"));
+        let mut text = format!("the history of {key} is {verdict:?}; all of it is in {}", file.display());
+        if verdict == Verdict::NotLinearizable {
+            text.push_str("; shortened, in microseconds:");
+            for operation in &shorter {
+                write!(text, "\n  {}", describe(operation)).expect("a string takes text");
+            }
+        }
+        text
+    }
+
+    fn say(&mut self, what: &str) {
+        self.events.push(format!("{:>12} us  {what}", micros(self.origin.elapsed())));
+    }
+}
+
+fn node(at: usize, node_ports: &[u16], replica_count: usize, network: &Network, means: &Means, dir: &Path) -> TestNode {
+    // Ids are the numbers that faults are told by.
+    let ids: Vec<String> = (0..node_ports.len()).map(|at| at.to_string()).collect();
+    let address = |to: usize| (ids[to].as_str(), if to == at { node_ports[at] } else { network.port(at, to) });
+    let addresses: Vec<(&str, u16)> = (0..node_ports.len()).map(address).collect();
+    let home = dir.join(format!("node-{at}"));
+    fs::create_dir_all(&home).expect("a folder can be made");
+    let files = NodeFiles {
+        node_file: home.join("node.yml"),
+        cluster_file: home.join("cluster.yml"),
+        data_dir: disk(dir, at).join("data"),
+    };
+    let metrics_port = ports::free_port();
+    write(&files.node_file, &node_yml(&ids[at], node_ports[at], metrics_port, &files.data_dir, false));
+    write(&files.cluster_file, &cluster_yml(0, replica_count, &addresses));
+    let mut node = TestNode::new(&ids[at], node_ports[at], metrics_port, files, &home);
+    node.wrapper.clone_from(&means.wrapper);
+    node
+}
+
+/// What holds the folder of a node, and copies of it.
+fn disk(dir: &Path, at: usize) -> PathBuf {
+    dir.join(format!("node-{at}/disk"))
+}
+
+fn rename(from: &Path, to: &Path) {
+    fs::rename(from, to).unwrap_or_else(|error| panic!("cannot rename {}: {error}", from.display()));
+}
+
+/// The size of the log that the store writes to.
+fn log_bytes(data_dir: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(data_dir.join("store")) else { return 0 };
+    let logs = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"));
+    logs.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).max().unwrap_or(0)
+}

@@ -1,0 +1,157 @@
+//! Node/Info lists the keys of a large replica in pages, in bounded memory.
+//!
+//! The keys are written into a data folder through the library, and then a real node is started on it. How many: 200,000,
+//! or with QUORATE_PAGES_SECONDS as many as are written in so many seconds.
+
+#![cfg(feature = "server")]
+
+#[path = "support/cluster.rs"]
+mod cluster;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use cluster::{Cluster, Plan, TestNode, process};
+use prost::Message as _;
+use quorate::api::InfoRequest;
+use quorate::data_folder;
+use quorate::placement::Placement;
+use quorate::storage::Store as _;
+use quorate::storage::rocks::RocksOptions;
+use quorate::types::{
+    Batch, Checksum, Clock, ClusterParameters, Content, Durability, Key, NodeId, Record, Slot, Stamp, Value,
+};
+
+const KEYS_DEFAULT: u64 = 200_000;
+const KEYS_PER_BATCH: u64 = 20_000;
+/// gRPC's default limit: a client that sets none must be able to read each page.
+const PAGE_BYTES_LIMIT: usize = 4 << 20;
+/// How much the node may grow while it lists: some pages, and the blocks of the tables that it reads. It must not depend
+/// on how many keys there are.
+const GROWTH_BYTES_MAX: u64 = 64 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_keys_are_listed_once_in_order_and_in_bounded_memory() {
+    let seconds = std::env::var("QUORATE_PAGES_SECONDS").ok().map(|text| text.parse().expect("a number of seconds"));
+    let limit = seconds.map(Duration::from_secs);
+    let mut cluster = Cluster::prepare(&Plan { ids: vec!["1"], replica_count: 1, ..Plan::default() });
+    let node_id = NodeId::new("1").expect("it is well formed");
+    let parameters = ClusterParameters { seed: 0, replica_count: 1, node_ids: vec![node_id.clone()] };
+    let placement = Placement::new(parameters.clone());
+
+    let began = Instant::now();
+    let folder = cluster.nodes[0].files.data_dir.clone();
+    let (loaded, expected) = load(&folder, &node_id, &placement, limit);
+    println!("{loaded} keys written in {:.1?}", began.elapsed());
+
+    let node = &mut cluster.nodes[0];
+    node.start();
+    node.wait_online().await;
+    let before = memory(node, "VmRSS");
+    let began = Instant::now();
+    let listed = list(node, &placement).await;
+    let seconds = began.elapsed().as_secs_f64();
+    let (after, most) = (memory(node, "VmRSS"), memory(node, "VmHWM"));
+    println!(
+        "{} keys in {} pages, the largest of {} bytes, in {seconds:.2} s ({:.0} keys a second); memory before {:.1} MiB, \
+         after {:.1} MiB, most in its life {:.1} MiB",
+        listed.keys,
+        listed.pages,
+        listed.page_bytes_max,
+        listed.keys as f64 / seconds,
+        mib(before),
+        mib(after),
+        mib(most)
+    );
+    assert_eq!((listed.keys, listed.sum), (loaded, expected), "each key once");
+    assert!(listed.page_bytes_max < PAGE_BYTES_LIMIT, "a page of {} bytes", listed.page_bytes_max);
+    // Without /proc there is nothing to compare.
+    assert!(most <= before + GROWTH_BYTES_MAX, "memory grew from {before} to {most} bytes");
+
+    let mut few = node.node_client().info(InfoRequest { prefix: String::new(), limit: 10 }).await.unwrap().into_inner();
+    assert_eq!(few.message().await.unwrap().unwrap().keys.len(), 10);
+    assert!(few.message().await.unwrap().is_none(), "a limit ends the stream");
+    let one = key_of(7);
+    let request = InfoRequest { prefix: one.as_str().to_owned(), limit: 0 };
+    let mut found = node.node_client().info(request).await.unwrap().into_inner();
+    assert_eq!(found.message().await.unwrap().unwrap().keys, [one.as_str()]);
+}
+
+/// Writes keys into a new data folder, as the node itself would; how many, and the sum of their checksums.
+fn load(folder: &Path, node_id: &NodeId, placement: &Placement, limit: Option<Duration>) -> (u64, u64) {
+    // What is lost with the power is of no interest here, so that loading is not a test of the disk.
+    let settings = RocksOptions { durability: Durability::Os, ..RocksOptions::default() };
+    let opened = data_folder::open(folder, node_id, placement.parameters(), &settings);
+    let (data_folder, store) = opened.expect("a new folder can be made");
+    let content = Content::Value(Value::Text("v".into()));
+    let (mut count, mut sum) = (0, 0_u64);
+    let began = Instant::now();
+    while limit.map_or(count < KEYS_DEFAULT, |limit| began.elapsed() < limit) {
+        let mut batch = Batch { epoch: (count == 0).then_some(1), ..Batch::default() };
+        for number in count..count + KEYS_PER_BATCH {
+            let key = key_of(number);
+            let clock = Clock { epoch: 1, counter: number + 1 };
+            let record = Record {
+                stamp: Stamp { clock, writer: node_id.clone() },
+                checksum: Checksum::of(&key, &content),
+                content: content.clone(),
+            };
+            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_64(key.as_bytes()));
+            batch.records.insert(key.clone(), (placement.slot(&key), record));
+        }
+        store.persist(&batch).expect("the disk has room");
+        count += KEYS_PER_BATCH;
+    }
+    store.flush().expect("the disk has room");
+    drop(store);
+    drop(data_folder);
+    (count, sum)
+}
+
+fn key_of(number: u64) -> Key {
+    Key::new(format!("a/key/of/usual/length/{number:012}")).expect("it is well formed")
+}
+
+struct Listed {
+    keys: u64,
+    sum: u64,
+    pages: u64,
+    page_bytes_max: usize,
+}
+
+/// Reads all pages; each key must be above the one before, by slot, then by key.
+async fn list(node: &TestNode, placement: &Placement) -> Listed {
+    let mut listed = Listed { keys: 0, sum: 0, pages: 0, page_bytes_max: 0 };
+    let mut last: Option<(Slot, String)> = None;
+    let mut pages = node.node_client().info(InfoRequest::default()).await.expect("the node is online").into_inner();
+    while let Some(page) = pages.message().await.expect("the stream does not break") {
+        listed.pages += 1;
+        listed.page_bytes_max = listed.page_bytes_max.max(page.encoded_len());
+        if listed.pages == 2 {
+            // A client that reads slowly must not make pages pile up in the node.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        for text in page.keys {
+            let key = Key::new(text.clone()).expect("it is well formed");
+            let place = (placement.slot(&key), text);
+            assert!(last.as_ref().is_none_or(|last| *last < place), "{last:?}, then {place:?}");
+            listed.keys += 1;
+            listed.sum = listed.sum.wrapping_add(xxhash_rust::xxh3::xxh3_64(key.as_bytes()));
+            last = Some(place);
+        }
+    }
+    listed
+}
+
+/// A line of the process's status, in bytes; 0 where the system has no such thing.
+fn memory(node: &TestNode, name: &str) -> u64 {
+    let status = process::read(Path::new(&format!("/proc/{}/status", node.process_id())));
+    let line = status.lines().find(|line| line.starts_with(name));
+    line.and_then(|line| line.split_whitespace().nth(1))
+        .and_then(|text| text.parse().ok())
+        .map_or(0, |kib: u64| kib << 10)
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

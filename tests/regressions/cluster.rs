@@ -1,0 +1,427 @@
+//! A cluster of real protocol nodes that does only what a test tells it to: nothing is delivered, lost, made durable or
+//! woken by itself, so that the very schedule that broke another system can be played step by step.
+//!
+//! Every operation is written down with its place in the play, and [`Cluster::assert_linearizable`] gives the whole to
+//! the checker that the simulation uses.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate::placement::Placement;
+use quorate::protocol::{
+    Answer, Command, Effect, Failure, Input, Message, Node, Note, Reply, Request, RequestId, Setup, Time,
+    message::OperationId,
+};
+use quorate::types::{
+    Batch, Checksum, ClusterParameters, Content, Held, Identity, Key, Life, Member, Meta, NodeId, Record, Stamp, Value,
+    Want,
+};
+
+use crate::support::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
+
+pub const N1: Member = Member(0);
+pub const N2: Member = Member(1);
+pub const N3: Member = Member(2);
+
+/// How long each operation is given.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+
+/// One message that was sent.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub from: Member,
+    pub to: Member,
+    pub message: Message,
+    from_life: Life,
+    to_life: Option<Life>,
+}
+
+impl Sent {
+    /// The record that it asks to store.
+    pub fn stores(&self) -> Option<&Record> {
+        match &self.message {
+            Message::Request { request: Request::Store { record, .. }, .. } => Some(record),
+            _ => None,
+        }
+    }
+
+    /// The operation that it belongs to.
+    pub fn operation(&self) -> Option<OperationId> {
+        match &self.message {
+            Message::Request { operation, .. } | Message::Answer { operation, .. } => Some(*operation),
+            _ => None,
+        }
+    }
+
+    pub fn is_answer(&self) -> bool {
+        matches!(self.message, Message::Answer { .. })
+    }
+
+    fn belongs_to_a_clock_round(&self) -> bool {
+        matches!(
+            self.message,
+            Message::Request { request: Request::Clock, .. } | Message::Answer { answer: Answer::Clock(_), .. }
+        )
+    }
+}
+
+/// What becomes of a batch that was not durable yet when its node died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsynced {
+    Lost,
+    Kept,
+}
+
+struct Host {
+    node: Option<Node>,
+    meta: Meta,
+    records: BTreeMap<Key, Record>,
+    /// Batches wait for [`Cluster::let_disk_go`].
+    disk_is_held: bool,
+    at_disk: Option<Arc<Batch>>,
+}
+
+pub struct Cluster {
+    placement: Arc<Placement>,
+    key: Key,
+    now: Time,
+    hosts: Vec<Host>,
+    /// What was sent and neither delivered nor lost, in the order of sending.
+    network: Vec<Sent>,
+    /// Every record that anybody ever asked anybody to store.
+    stores: Vec<Sent>,
+    notes: Vec<(Member, Note)>,
+    /// The history; a request's number is its index.
+    operations: Vec<Operation>,
+    replies: BTreeMap<usize, Reply>,
+    /// Counts what clients do: the time of the history.
+    tick: u64,
+    runs: u64,
+}
+
+impl Cluster {
+    /// Nodes 1 to `count`, each a replica of everything, that have all met.
+    pub fn formed(count: u16) -> Self {
+        let node_ids = (1..=count).map(|n| NodeId::new(&n.to_string()).unwrap()).collect();
+        let parameters = ClusterParameters { seed: 0, replica_count: usize::from(count), node_ids };
+        let host = |n: u16| Host {
+            node: None,
+            meta: Meta::fresh(Identity(u128::from(n) + 1)),
+            records: BTreeMap::new(),
+            disk_is_held: false,
+            at_disk: None,
+        };
+        let mut cluster = Self {
+            hosts: (0..count).map(host).collect(),
+            placement: Arc::new(Placement::new(parameters)),
+            key: Key::new("k").unwrap(),
+            now: Time(1_000_000),
+            network: Vec::new(),
+            stores: Vec::new(),
+            notes: Vec::new(),
+            operations: Vec::new(),
+            replies: BTreeMap::new(),
+            tick: 0,
+            runs: 0,
+        };
+        let all = cluster.members();
+        for member in &all {
+            cluster.start(*member);
+        }
+        cluster.run(&all);
+        for member in all {
+            assert_eq!(cluster.node(member).unready(), None, "all have met");
+        }
+        cluster
+    }
+
+    pub fn members(&self) -> Vec<Member> {
+        self.placement.parameters().members().collect()
+    }
+
+    pub fn node(&self, member: Member) -> &Node {
+        self.hosts[member.index()].node.as_ref().expect("this node runs")
+    }
+
+    // Clients.
+
+    /// Begins a write of `value`; nothing but what the node does by itself happens yet.
+    pub fn write(&mut self, at: Member, value: u64) -> usize {
+        let content = Content::Value(Value::Text(value.to_string().into()));
+        let checksum = Checksum::of(&self.key, &content);
+        self.begin(at, Action::Write { value }, Command::Put { key: self.key.clone(), content, checksum })
+    }
+
+    pub fn delete(&mut self, at: Member) -> usize {
+        let checksum = Checksum::of(&self.key, &Content::Tombstone);
+        let command = Command::Put { key: self.key.clone(), content: Content::Tombstone, checksum };
+        self.begin(at, Action::Delete, command)
+    }
+
+    pub fn read(&mut self, at: Member) -> usize {
+        self.begin(at, Action::Read { saw: None }, Command::Get { key: self.key.clone() })
+    }
+
+    /// Writes `value`, with the help of these nodes alone.
+    pub fn write_among(&mut self, at: Member, among: &[Member], value: u64) -> Stamp {
+        let write = self.write(at, value);
+        self.run(among);
+        self.stamp_of(write)
+    }
+
+    /// Reads, with the help of these nodes alone.
+    pub fn read_among(&mut self, at: Member, among: &[Member]) -> Option<u64> {
+        let read = self.read(at);
+        self.run(among);
+        self.seen_by(read)
+    }
+
+    pub fn reply_to(&self, operation: usize) -> Option<&Reply> {
+        self.replies.get(&operation)
+    }
+
+    pub fn failure_of(&self, operation: usize) -> Option<&Failure> {
+        match self.replies.get(&operation) {
+            Some(Reply::Failed(failure)) => Some(failure),
+            _ => None,
+        }
+    }
+
+    #[track_caller]
+    pub fn stamp_of(&self, write: usize) -> Stamp {
+        match self.replies.get(&write) {
+            Some(Reply::Written(stamp)) => stamp.clone(),
+            other => panic!("the write is not acknowledged: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn seen_by(&self, read: usize) -> Option<u64> {
+        match self.replies.get(&read) {
+            Some(Reply::Record(record)) => record.as_ref().and_then(|record| value_of(&record.content)),
+            other => panic!("the read is not answered: {other:?}"),
+        }
+    }
+
+    /// Everything that clients did and saw so far has an order that explains it.
+    #[track_caller]
+    pub fn assert_linearizable(&self) {
+        let verdict = check(&self.operations, STEPS_MAX);
+        let short = || shorten(&self.operations, STEPS_MAX).iter().map(describe).collect::<Vec<_>>();
+        assert_eq!(verdict, Verdict::Linearizable, "{:#?}", short());
+    }
+
+    // What became of it.
+
+    /// What is durable on a node's disk.
+    pub fn on_disk(&self, host: Member) -> Option<&Record> {
+        self.hosts[host.index()].records.get(&self.key)
+    }
+
+    pub fn value_on_disk(&self, host: Member) -> Option<u64> {
+        self.on_disk(host).and_then(|record| value_of(&record.content))
+    }
+
+    /// Every message that ever asked to store this value.
+    pub fn stores_of(&self, value: u64) -> Vec<&Sent> {
+        let stores_it = |sent: &&Sent| sent.stores().is_some_and(|record| value_of(&record.content) == Some(value));
+        self.stores.iter().filter(stores_it).collect()
+    }
+
+    pub fn wrote_back(&self, host: Member) -> bool {
+        self.notes.contains(&(host, Note::ReadWroteBack))
+    }
+
+    // The network.
+
+    /// Delivers what is on the way among these nodes, and what follows from it, until nothing is left. Those that are
+    /// not named might as well be cut off or paused.
+    pub fn run(&mut self, among: &[Member]) {
+        self.deliver(|sent| among.contains(&sent.from) && among.contains(&sent.to));
+    }
+
+    /// Finishes clock rounds, and leaves what follows on the way.
+    pub fn run_clock_rounds(&mut self) {
+        self.deliver(Sent::belongs_to_a_clock_round);
+    }
+
+    /// Delivers all messages of this kind, in the order of sending, and those that they lead to.
+    pub fn deliver(&mut self, is_meant: impl Fn(&Sent) -> bool) {
+        let next = |cluster: &Self| {
+            cluster.network.iter().position(|sent| cluster.hosts[sent.to.index()].node.is_some() && is_meant(sent))
+        };
+        while let Some(place) = next(self) {
+            let sent = self.network.remove(place);
+            self.arrives(sent);
+        }
+    }
+
+    /// Takes messages out of the network: they are lost, unless they [`Cluster::arrives`] later.
+    pub fn take(&mut self, is_meant: impl Fn(&Sent) -> bool) -> Vec<Sent> {
+        self.network.extract_if(.., |sent| is_meant(sent)).collect()
+    }
+
+    /// A message arrives, late or once more.
+    pub fn arrives(&mut self, sent: Sent) {
+        let Sent { from, to, message, from_life, to_life } = sent;
+        self.input(to, Some(Input::Peer { from, from_life, to_life, message }));
+    }
+
+    // Time.
+
+    /// Time passes, and these nodes notice it.
+    pub fn pass(&mut self, span: Duration, who_wakes: &[Member]) {
+        self.now = self.now.after(span);
+        for host in who_wakes {
+            if self.node(*host).next_wake().is_some_and(|at| at <= self.now) {
+                self.input(*host, Some(Input::Wake));
+            }
+        }
+    }
+
+    // Disks and processes.
+
+    /// From now on batches wait at this disk.
+    pub fn hold_disk(&mut self, host: Member) {
+        self.hosts[host.index()].disk_is_held = true;
+    }
+
+    /// What waits at this disk, and what follows, becomes durable.
+    pub fn let_disk_go(&mut self, host: Member) {
+        self.hosts[host.index()].disk_is_held = false;
+        if let Some(batch) = self.hosts[host.index()].at_disk.take() {
+            self.hosts[host.index()].apply(&batch);
+            self.input(host, Some(Input::Persisted { durable: true }));
+        }
+    }
+
+    pub fn waits_at_disk(&self, host: Member) -> bool {
+        self.hosts[host.index()].at_disk.is_some()
+    }
+
+    /// A process dies, or its machine loses power.
+    pub fn crash(&mut self, member: Member, unsynced: Unsynced) {
+        let host = &mut self.hosts[member.index()];
+        host.node = None;
+        if let Some(batch) = host.at_disk.take()
+            && unsynced == Unsynced::Kept
+        {
+            host.apply(&batch);
+        }
+        host.disk_is_held = false;
+    }
+
+    /// A process starts on the folder that is there; its peers see its links break and come back.
+    pub fn start(&mut self, member: Member) {
+        self.runs += 1;
+        let placement = Arc::clone(&self.placement);
+        let host = &mut self.hosts[member.index()];
+        assert!(host.node.is_none(), "a folder is in use once");
+        host.node = Some(Node::start(Setup { me: member, placement, meta: host.meta.clone(), nonce: self.runs }));
+        self.input(member, None);
+        for peer in self.members() {
+            if peer != member && self.hosts[peer.index()].node.is_some() {
+                self.input(peer, Some(Input::Unlinked(member)));
+                self.input(peer, Some(Input::Linked(member)));
+                self.input(member, Some(Input::Linked(peer)));
+            }
+        }
+    }
+
+    fn begin(&mut self, at: Member, action: Action, command: Command) -> usize {
+        self.tick += 1;
+        let index = self.operations.len();
+        let client = u32::try_from(index).unwrap();
+        self.operations.push(Operation { client, invoked: self.tick, action, ending: Ending::Unknown });
+        let id = RequestId(u64::from(client));
+        self.input(at, Some(Input::Request { id, deadline: self.now.after(DEADLINE), command }));
+        index
+    }
+
+    fn ends(&mut self, RequestId(id): RequestId, reply: Reply) {
+        self.tick += 1;
+        let index = usize::try_from(id).unwrap();
+        let operation = &mut self.operations[index];
+        operation.ending = match &reply {
+            Reply::Written(_) | Reply::Record(_) => Ending::Returned(self.tick),
+            Reply::Failed(Failure::OutcomeUnknown(_)) => Ending::Unknown,
+            Reply::Failed(_) => Ending::Failed,
+            Reply::Clock(_) => unreachable!("no test asks for a clock"),
+        };
+        if let (Action::Read { saw }, Reply::Record(record)) = (&mut operation.action, &reply) {
+            *saw = record.as_ref().and_then(|record| value_of(&record.content));
+        }
+        assert!(self.replies.insert(index, reply).is_none(), "an operation is answered once");
+    }
+
+    /// One turn of a node, and those that its disk's prompt answers lead to; `None` is a turn without an input.
+    fn input(&mut self, member: Member, input: Option<Input>) {
+        let mut inbox = VecDeque::from([input]);
+        while let Some(input) = inbox.pop_front() {
+            let Some(node) = &mut self.hosts[member.index()].node else { return };
+            let from_life = node.life();
+            let mut effects = Vec::new();
+            if let Some(input) = input {
+                node.handle(self.now, input, &mut effects);
+            }
+            node.flush(self.now, &mut effects);
+            for effect in effects {
+                match effect {
+                    Effect::Persist(batch) => {
+                        let host = &mut self.hosts[member.index()];
+                        if host.disk_is_held {
+                            host.at_disk = Some(batch);
+                        } else {
+                            host.apply(&batch);
+                            inbox.push_back(Some(Input::Persisted { durable: true }));
+                        }
+                    }
+                    Effect::Load { load, key, want, .. } => {
+                        let held = Some(self.hosts[member.index()].load(&key, want));
+                        inbox.push_back(Some(Input::Loaded { load, held }));
+                    }
+                    Effect::Send { to, to_life, message } => {
+                        let sent = Sent { from: member, to, message, from_life, to_life };
+                        if sent.stores().is_some() {
+                            self.stores.push(sent.clone());
+                        }
+                        self.network.push(sent);
+                    }
+                    Effect::Reply { id, reply } => self.ends(id, reply),
+                    Effect::Note(noted) => {
+                        let cannot_be = matches!(noted, Note::StampConflict { .. } | Note::ClockJump { .. });
+                        assert!(!cannot_be, "{member:?} met what cannot be: {noted:?}");
+                        self.notes.push((member, noted));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Host {
+    fn apply(&mut self, batch: &Batch) {
+        let Batch { epoch, life, peers, formed, records } = batch;
+        self.meta.epoch = self.meta.epoch.max(epoch.unwrap_or(0));
+        self.meta.lives.extend(life);
+        self.meta.peers.extend(peers.iter().map(|(id, known)| (id.clone(), *known)));
+        self.meta.formed |= formed;
+        self.records.extend(records.iter().map(|(key, (_, record))| (key.clone(), record.clone())));
+    }
+
+    fn load(&self, key: &Key, want: Want) -> Held {
+        match (self.records.get(key), want) {
+            (None, _) => Held::Nothing,
+            (Some(record), Want::Mark) => Held::Mark(record.mark()),
+            (Some(record), Want::Record) => Held::Record(record.clone()),
+        }
+    }
+}
+
+fn value_of(content: &Content) -> Option<u64> {
+    match content {
+        Content::Tombstone => None,
+        Content::Value(value) => Some(std::str::from_utf8(value.bytes()).unwrap().parse().unwrap()),
+    }
+}

@@ -1,0 +1,93 @@
+//! Messages between nodes, and what transports are told of their links.
+
+use quorate::protocol::{Input, Message, Node, Request};
+use quorate::types::{Life, Member};
+
+use crate::trace::Sent;
+use crate::watch::Speaker;
+use crate::world::{Event, Host, Phase, World};
+
+impl World {
+    pub fn send(&mut self, from: Member, to: Member, to_life: Option<Life>, message: Message) {
+        let Host { node: Some(node), disk, is_forgetful, .. } = &self.hosts[from.index()] else { return };
+        let from_life = node.life();
+        let speaker = Speaker { me: from, node, disk, is_forgetful: *is_forgetful };
+        let result = self.watch.says(&speaker, to, to_life, &message, &mut self.counters);
+        self.check(result);
+        if let Message::Request { request: Request::Store { record, .. }, .. } = &message {
+            self.is_stored(from, record);
+        }
+        self.counters.count("messages");
+        let loss = self.plan.loss_permille + if self.links.loss_until > self.now { 300 } else { 0 };
+        if !self.links.passes(from, to) || self.random.permille(if self.phase == Phase::Faults { loss } else { 0 }) {
+            self.counters.count("a message was lost");
+            self.trace.sent(&Sent { from, to, at: self.now, arrives: None, message: &message });
+            return;
+        }
+        let wait = self.latency(from);
+        self.trace.sent(&Sent { from, to, at: self.now, arrives: Some(self.now + wait), message: &message });
+        if self.phase == Phase::Faults && self.random.permille(self.plan.repeat_permille) {
+            self.counters.count("a message was repeated");
+            let wait = self.latency(from);
+            let message = message.clone();
+            self.plan_in(wait, Event::Arrives { from, from_life, to, to_life, message, sent_at: self.now });
+        }
+        self.plan_in(wait, Event::Arrives { from, from_life, to, to_life, message, sent_at: self.now });
+    }
+
+    pub fn latency(&mut self, from: Member) -> u64 {
+        let in_faults = self.phase == Phase::Faults;
+        let slow = self.links.slow_until[from.index()] > self.now;
+        let late = in_faults && (slow || self.random.permille(self.plan.late_permille));
+        let most = if slow { 400_000 } else { self.plan.late };
+        let wait = if late { self.within((0, most)) } else { self.within(self.plan.latency) };
+        if wait > 250_000 {
+            self.counters.count("a message was late by more than a resend");
+        }
+        wait
+    }
+
+    pub fn arrives(
+        &mut self,
+        from: Member,
+        from_life: Life,
+        to: Member,
+        to_life: Option<Life>,
+        message: Message,
+        sent_at: u64,
+    ) {
+        if self.links.lost_since(from, to, sent_at) {
+            self.counters.count("a message was lost");
+            return;
+        }
+        let life = |host: Member| self.hosts[host.index()].node.as_ref().map(Node::life);
+        if life(from) != Some(from_life) || to_life.is_some_and(|to_life| life(to) != Some(to_life)) {
+            self.counters.count("a message to or from a dead run arrived");
+        }
+        let run = self.hosts[to.index()].run;
+        self.input(to, run, Input::Peer { from, from_life, to_life, message });
+    }
+
+    /// Links what lives and can hear each other, and breaks it before where it `broke`.
+    pub fn relink_if(&mut self, host: Member, peer: Member, broke: bool) {
+        let lives = |host: Member| self.hosts[host.index()].node.is_some();
+        if lives(host) && lives(peer) && self.links.passes(host, peer) && (broke || !self.links.is_linked(host, peer)) {
+            self.relink(host, peer);
+        }
+    }
+
+    /// The transport of `host` is told that its link to `peer` broke, and that it is back.
+    pub fn relink(&mut self, host: Member, peer: Member) {
+        let wait = self.within((0, 2_000));
+        if self.links.is_linked(host, peer) {
+            self.tell(host, peer, false, wait);
+        }
+        let wait = wait + self.within((0, 5_000));
+        self.tell(host, peer, true, wait);
+    }
+
+    pub fn tell(&mut self, host: Member, peer: Member, up: bool, wait: u64) {
+        let at = self.links.tell(host, peer, up, self.now + wait);
+        self.plan_at(at, Event::Tell { host, peer, up });
+    }
+}

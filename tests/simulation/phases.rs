@@ -1,0 +1,90 @@
+//! From faults to calm, and what must work then.
+
+use crate::disk::Health;
+use crate::world::{Event, Phase, World};
+
+/// How long the world gets to recover once all faults have stopped: the slowest of the protocol's repetitions, some times.
+const RECOVERY: u64 = 12_000_000;
+/// How many operations each client does when nothing, or only a dead minority, is in its way.
+const PROMPT_OPERATIONS: usize = 3;
+
+impl World {
+    pub fn calm(&mut self) {
+        self.phase = Phase::Recovery;
+        self.links.heal_all();
+        for host in self.members() {
+            let machine = self.host(host);
+            machine.dies_after = None;
+            machine.paused_until = 0;
+            machine.disk.health = Health::Well;
+            machine.disk.slow_until = 0;
+            machine.disk.unreadable_until = 0;
+            if machine.node.is_none() {
+                self.plan_in(0, Event::Start { host });
+            } else {
+                // A turn that was put off by a pause comes now.
+                self.host(host).turn_planned = false;
+                self.plan_turn(host);
+            }
+            for peer in self.members() {
+                if peer != host {
+                    self.relink_if(host, peer, false);
+                }
+            }
+        }
+        self.plan_in(RECOVERY, Event::AllWell);
+    }
+
+    pub fn all_well(&mut self) {
+        for host in self.members() {
+            let machine = &self.hosts[host.index()];
+            let unready = machine
+                .node
+                .as_ref()
+                .map_or_else(|| Some("dead".to_owned()), |node| node.unready().map(|unready| format!("{unready:?}")));
+            if machine.node.as_ref().is_some_and(|node| !node.is_idle()) {
+                self.is_stuck(format!("{host:?} is busy with operations that nobody waits for"));
+                return;
+            }
+            match (machine.is_forgetful, unready) {
+                (false, Some(unready)) => {
+                    self.is_stuck(format!("{host:?} does not recover once all faults have stopped: {unready}"));
+                }
+                (true, None) => self.is_wrong(format!("{host:?} has forgotten what it acknowledged, and is ready")),
+                _ => {}
+            }
+        }
+        self.asked.retain(|host| !self.hosts[host.index()].is_forgetful);
+        self.begin_phase(Phase::AllWell);
+    }
+
+    pub fn next_phase_if_done(&mut self) {
+        let idle = self.clients.all.iter().all(|client| client.waits_for.is_none() && client.quota == 0);
+        match self.phase {
+            Phase::AllWell if idle => {
+                let lost = self.hosts.iter().filter(|host| host.is_forgetful).count();
+                let mut victims = self.asked.clone();
+                self.random.shuffle(&mut victims);
+                victims.truncate(self.plan.losses_max - lost);
+                if victims.is_empty() {
+                    self.phase = Phase::Over;
+                    return;
+                }
+                self.asked.retain(|host| !victims.contains(host));
+                let wait = self.within((0, 20_000));
+                self.plan_in(wait, Event::MinorityDies { victims });
+                self.begin_phase(Phase::MinorityDead);
+            }
+            Phase::MinorityDead if idle => self.phase = Phase::Over,
+            _ => {}
+        }
+    }
+
+    pub fn begin_phase(&mut self, phase: Phase) {
+        self.phase = phase;
+        for client in 0..self.clients.all.len() {
+            self.clients.all[client].quota = PROMPT_OPERATIONS;
+            self.plan_in(0, Event::Begin { client });
+        }
+    }
+}

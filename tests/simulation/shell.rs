@@ -1,0 +1,212 @@
+//! The shell around each node: starts and deaths, turns, and what is done with effects.
+
+use std::sync::Arc;
+
+use quorate::protocol::{Effect, HelloRefusal, Input, Node, Note, Reply, RequestId, Setup, Time};
+use quorate::types::Member;
+
+use crate::support::checker::Action;
+use crate::world::{Event, Host, Phase, World, index_of};
+
+impl World {
+    pub fn start(&mut self, host: Member) {
+        let nonce = self.random.next();
+        let placement = Arc::clone(&self.placement);
+        let machine = &mut self.hosts[host.index()];
+        if machine.node.is_some() {
+            return;
+        }
+        let meta = machine.disk.folder.meta.clone();
+        machine.node = Some(Node::start(Setup { me: host, placement, meta, nonce }));
+        self.counters.count("starts");
+        self.plan_turn(host);
+        let noticed = self.phase != Phase::Faults || !self.random.permille(self.plan.unnoticed_permille);
+        if !noticed {
+            self.counters.count("a restarted node was not noticed");
+        }
+        for peer in self.members() {
+            if peer != host {
+                self.relink_if(host, peer, true);
+                self.relink_if(peer, host, noticed);
+            }
+        }
+    }
+
+    /// A process dies. Its folder stays, and what was on its way to it, or not.
+    pub fn crash(&mut self, host: Member, comes_back: bool) {
+        let machine = &mut self.hosts[host.index()];
+        let Some(_) = machine.node.take() else { return };
+        machine.run += 1;
+        machine.inbox.clear();
+        machine.turn_planned = false;
+        machine.wake_planned = None;
+        machine.paused_until = 0;
+        machine.dies_after = None;
+        machine.disk.broken = false;
+        self.links.forget(host);
+        let machine = &mut self.hosts[host.index()];
+        let taken = std::mem::take(&mut machine.taken);
+        let in_flight = machine.disk.in_flight.take();
+        let hidden = machine.disk.hidden.take();
+        if let Some(batch) = in_flight {
+            if self.random.permille(500) {
+                self.counters.count("a batch in flight survived a crash");
+                self.apply(host, &batch);
+            } else {
+                self.counters.count("a batch in flight was lost in a crash");
+            }
+        }
+        if let Some(batch) = hidden {
+            self.apply(host, &batch);
+        }
+        for (index, was_stored) in taken {
+            if matches!(self.clients.operations[index].operation.action, Action::Read { .. }) {
+                continue;
+            }
+            self.counters.count(if was_stored {
+                "a coordinator died with a store on its way"
+            } else {
+                "a coordinator died between clock and store"
+            });
+            if self.random.permille(500) {
+                let wait = self.within(self.plan.latency);
+                self.plan_in(wait, Event::Reply { index, reply: None });
+            }
+        }
+        for peer in self.members() {
+            if peer != host && self.links.is_linked(peer, host) && !self.random.permille(self.plan.unnoticed_permille) {
+                let wait = self.within((0, 50_000));
+                self.tell(peer, host, false, wait);
+            }
+        }
+        if comes_back {
+            let wait = *self.random.pick(&[1_000, 20_000, 300_000, 1_500_000]);
+            let wait = self.within((wait / 2, wait));
+            self.plan_in(wait, Event::Start { host });
+        }
+    }
+
+    pub fn plan_turn(&mut self, host: Member) {
+        let Host { node, run, turn_planned, paused_until, .. } = &mut self.hosts[host.index()];
+        if node.is_none() || *turn_planned {
+            return;
+        }
+        *turn_planned = true;
+        let (run, paused_until) = (*run, *paused_until);
+        let wait = if self.random.permille(700) { 0 } else { self.within((1, 200)) };
+        self.plan_at((self.now + wait).max(paused_until), Event::Turn { host, run });
+    }
+
+    pub fn input(&mut self, host: Member, run: u64, input: Input) {
+        let machine = &mut self.hosts[host.index()];
+        if machine.node.is_some() && machine.run == run {
+            machine.inbox.push(input);
+            if machine.paused_until > self.now {
+                self.counters.count("a node was paused with messages in hand");
+            }
+            self.plan_turn(host);
+        }
+    }
+
+    pub fn turn(&mut self, host: Member, run: u64) {
+        let now = Time(self.now);
+        let machine = &mut self.hosts[host.index()];
+        if machine.run != run {
+            return;
+        }
+        if machine.paused_until > self.now {
+            let until = machine.paused_until;
+            self.plan_at(until, Event::Turn { host, run });
+            return;
+        }
+        machine.turn_planned = false;
+        let Some(node) = machine.node.as_mut() else { return };
+        let mut effects = std::mem::take(&mut self.effects);
+        let mut inbox = std::mem::take(&mut machine.inbox);
+        for input in inbox.drain(..) {
+            node.handle(now, input, &mut effects);
+        }
+        if node.next_wake().is_some_and(|at| at <= now) {
+            node.handle(now, Input::Wake, &mut effects);
+        }
+        node.flush(now, &mut effects);
+        machine.inbox = inbox;
+        let dies_after = machine.dies_after.take();
+
+        // The protocol promises to need no order among effects for safety; what a crash cuts off shows whether it does.
+        let mut carried_out = 0;
+        for effect in effects.drain(..) {
+            if dies_after == Some(carried_out) || self.defect.is_some() {
+                break;
+            }
+            carried_out += usize::from(!matches!(effect, Effect::Note(_)));
+            self.carry_out(host, run, effect);
+        }
+        self.effects = effects;
+        if dies_after.is_some() {
+            self.counters.count("crashes within a turn");
+            self.crash(host, true);
+            return;
+        }
+        self.plan_wake(host, run);
+    }
+
+    pub fn plan_wake(&mut self, host: Member, run: u64) {
+        let machine = &mut self.hosts[host.index()];
+        let Some(Time(at)) = machine.node.as_ref().and_then(Node::next_wake) else { return };
+        if machine.wake_planned.is_none_or(|planned| at < planned) {
+            machine.wake_planned = Some(at);
+            self.plan_at(at.max(self.now + 1), Event::Wake { host, run });
+        }
+    }
+
+    pub fn carry_out(&mut self, host: Member, run: u64, effect: Effect) {
+        match effect {
+            Effect::Persist(batch) => self.persist(host, run, batch),
+            Effect::Load { load, key, want, .. } => {
+                let wait = self.within(self.plan.load);
+                self.plan_in(wait, Event::Load { host, run, load, key, want });
+            }
+            Effect::Send { to, to_life, message } => self.send(host, to, to_life, message),
+            Effect::Reply { id: RequestId(index), reply } => {
+                let index = index_of(index);
+                self.host(host).taken.remove(&index);
+                if let Reply::Written(stamp) = &reply {
+                    let result = self.watch.told(stamp);
+                    self.check(result);
+                }
+                if self.hosts[host.index()].is_forgetful && matches!(reply, Reply::Written(_) | Reply::Record(_)) {
+                    self.is_wrong(format!("{host:?} has forgotten what it acknowledged, and answered a client"));
+                }
+                let wait = self.within((50, 300));
+                self.plan_in(wait, Event::Reply { index, reply: Some(reply) });
+            }
+            Effect::Note(note) => self.note(host, &note),
+        }
+    }
+
+    pub fn note(&mut self, host: Member, note: &Note) {
+        match note {
+            Note::ReadWroteBack => self.counters.count("a read wrote back"),
+            Note::ClockRound { writes: 2.. } => self.counters.count("a clock round served several writes"),
+            Note::Resent => self.counters.count("a request was asked again"),
+            Note::RefusedByPeer { refusal: HelloRefusal::Identity, .. } => {
+                self.counters.count("an identity was refused");
+            }
+            Note::RefusedByPeer { refusal: HelloRefusal::Life, .. } => {
+                self.counters.count("an older life was refused");
+                if !self.hosts[host.index()].is_forgetful {
+                    self.is_wrong(format!("{host:?} was refused, although it has forgotten nothing"));
+                }
+            }
+            Note::StampConflict { key, stamp } => {
+                self.is_wrong(format!("{host:?} met two records of {stamp} of {key}"));
+            }
+            Note::ClockJump { seen } => self.is_wrong(format!("{host:?} found {seen} too far ahead")),
+            Note::Formed if self.phase == Phase::Faults && self.counters.get("faults") > 0 => {
+                self.counters.count("the cluster formed under faults");
+            }
+            _ => {}
+        }
+    }
+}

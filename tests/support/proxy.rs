@@ -1,0 +1,256 @@
+//! The network between nodes: TCP connections through this process, so that each direction between two nodes can be cut,
+//! delayed and throttled by itself, without any right to do so to the system.
+//!
+//! Contract: every ordered pair of nodes has a port of its own, which the first one is told to reach the second one at.
+//! A connection carries bytes in both directions, and each is subject to the [`Wire`] of its direction, whoever opened
+//! the connection. As on a real network, what arrives is a beginning of what was sent, in its order: bytes that were
+//! lost are never followed by later ones, and the end of a stream waits behind a cut like everything else.
+//!
+//! Caveat: packets are not visible here, so that a connection to a node that is cut off is accepted, and says nothing.
+
+#![allow(unreachable_pub, reason = "each test program has it as a module of its own")]
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// What is read at once: small enough that a throttled wire dribbles.
+const CHUNK_BYTES: usize = 16 << 10;
+/// How many chunks wait on a wire before its sender has to, as at a full socket buffer: 4 MiB at most.
+const CHUNKS_WAITING_MAX: usize = 256;
+
+/// What becomes of the bytes of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flow {
+    /// They arrive.
+    #[default]
+    Open,
+    /// They arrive once the wire is open again, as retransmissions do.
+    Held,
+    /// They are lost, and with them all that follows on the same connection, once the wire is open again too. Nobody is
+    /// told: the connection is reset only after the sender has given it up.
+    Lost,
+    /// Every connection that uses the wire is reset at once, and so is every new one.
+    Reset,
+}
+
+/// One direction between two nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wire {
+    /// Whether bytes pass.
+    pub flow: Flow,
+    /// How long each byte is on its way; half as much again at random.
+    pub delay: Duration,
+    /// How many bytes pass in a second, on each connection.
+    pub bytes_per_second: Option<u32>,
+}
+
+impl Wire {
+    /// Both at once: the worse of each.
+    pub fn worst(self, other: Self) -> Self {
+        let rates = [self.bytes_per_second, other.bytes_per_second];
+        Self {
+            flow: self.flow.max(other.flow),
+            delay: self.delay.max(other.delay),
+            bytes_per_second: rates.into_iter().flatten().min(),
+        }
+    }
+}
+
+/// The wires between some nodes, until it is dropped.
+#[derive(Debug)]
+pub struct Network {
+    nodes: usize,
+    ports: Vec<u16>,
+    wires: Vec<watch::Sender<Wire>>,
+    _listeners: JoinSet<Infallible>,
+}
+
+impl Network {
+    /// Open wires between nodes that listen on these ports of loopback, now or later.
+    pub async fn new(node_ports: &[u16]) -> Self {
+        let nodes = node_ports.len();
+        let wires: Vec<watch::Sender<Wire>> =
+            std::iter::repeat_with(|| watch::Sender::new(Wire::default())).take(nodes * nodes).collect();
+        let mut listeners = JoinSet::new();
+        let mut ports = Vec::new();
+        for from in 0..nodes {
+            for to in 0..nodes {
+                let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has a free port");
+                ports.push(listener.local_addr().expect("it is bound").port());
+                let (there, back) = (wires[from * nodes + to].subscribe(), wires[to * nodes + from].subscribe());
+                listeners.spawn(listen(listener, node_ports[to], there, back));
+            }
+        }
+        Self { nodes, ports, wires, _listeners: listeners }
+    }
+
+    /// Where `from` reaches `to`.
+    pub fn port(&self, from: usize, to: usize) -> u16 {
+        self.ports[from * self.nodes + to]
+    }
+
+    /// Makes the direction between two nodes so.
+    pub fn set(&self, from: usize, to: usize, wire: Wire) {
+        self.wires[from * self.nodes + to].send_replace(wire);
+    }
+}
+
+async fn listen(
+    listener: TcpListener,
+    target: u16,
+    there: watch::Receiver<Wire>,
+    back: watch::Receiver<Wire>,
+) -> Infallible {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((opened, _)) => {
+                    connections.spawn(connect(opened, target, there.clone(), back.clone()));
+                }
+                // Out of descriptors, for a moment.
+                Err(_) => sleep(Duration::from_millis(50)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Joins `opened` to whoever listens on `target`.
+async fn connect(opened: TcpStream, target: u16, there: watch::Receiver<Wire>, mut back: watch::Receiver<Wire>) {
+    if let Ok(reached) = TcpStream::connect(("127.0.0.1", target)).await {
+        join(opened, reached, there, back).await;
+    } else {
+        // The refusal comes the way that an answer would.
+        passes(&mut back).await;
+        reset(&opened);
+    }
+}
+
+/// Carries bytes in both directions until both have ended, or a reset.
+async fn join(
+    mut opened: TcpStream,
+    mut reached: TcpStream,
+    there: watch::Receiver<Wire>,
+    back: watch::Receiver<Wire>,
+) {
+    // Bytes wait where a wire says so, and nowhere else.
+    if opened.set_nodelay(true).and_then(|()| reached.set_nodelay(true)).is_err() {
+        return;
+    }
+    let (mut there_resets, mut back_resets) = (there.clone(), back.clone());
+    let ended_well = {
+        let (opened_read, opened_write) = opened.split();
+        let (reached_read, reached_write) = reached.split();
+        let carried = async {
+            tokio::try_join!(carry(opened_read, reached_write, there), carry(reached_read, opened_write, back))
+        };
+        tokio::select! {
+            carried = carried => carried.is_ok(),
+            () = resets(&mut there_resets) => false,
+            () = resets(&mut back_resets) => false,
+        }
+    };
+    if !ended_well {
+        reset(&opened);
+        reset(&reached);
+    }
+}
+
+/// Bytes of the connection were lost.
+struct Broken;
+
+/// Bytes on their way.
+struct Chunk {
+    due: Instant,
+    bytes: Vec<u8>,
+}
+
+/// Carries the bytes of one direction, and then its end.
+async fn carry(
+    from: impl AsyncRead + Unpin,
+    to: impl AsyncWrite + Unpin,
+    wire: watch::Receiver<Wire>,
+) -> Result<(), Broken> {
+    let (queue, waiting) = mpsc::channel(CHUNKS_WAITING_MAX);
+    let ((), delivered) = tokio::join!(take(from, queue, wire.clone()), deliver(to, waiting, wire));
+    delivered
+}
+
+async fn take(mut from: impl AsyncRead + Unpin, queue: mpsc::Sender<Chunk>, wire: watch::Receiver<Wire>) {
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut due = Instant::now();
+    // Whoever is killed ends its stream with an error; it arrives as any end does.
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let delay = wire.borrow().delay;
+        let jittered = if delay.is_zero() { delay } else { delay.mul_f64(rand::rng().random_range(1.0..1.5)) };
+        due = due.max(Instant::now() + jittered);
+        if queue.send(Chunk { due, bytes: buffer[..count].to_vec() }).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn deliver(
+    mut to: impl AsyncWrite + Unpin,
+    mut waiting: mpsc::Receiver<Chunk>,
+    mut wire: watch::Receiver<Wire>,
+) -> Result<(), Broken> {
+    let mut is_broken = false;
+    while let Some(Chunk { due, bytes }) = waiting.recv().await {
+        sleep_until(due).await;
+        if passes(&mut wire).await == Passage::Lost {
+            while waiting.recv().await.is_some() {}
+            is_broken = true;
+            break;
+        }
+        if to.write_all(&bytes).await.is_err() {
+            // The receiver is gone. That news travels on the other wire; here the rest falls on the floor.
+            while waiting.recv().await.is_some() {}
+            return Ok(());
+        }
+        let rate = wire.borrow().bytes_per_second;
+        if let Some(rate) = rate {
+            sleep(Duration::from_secs_f64(bytes.len() as f64 / f64::from(rate))).await;
+        }
+    }
+    if is_broken || passes(&mut wire).await == Passage::Lost {
+        drop(wire.wait_for(|wire| wire.flow == Flow::Open).await);
+        return Err(Broken);
+    }
+    // One who is gone needs no end.
+    drop(to.shutdown().await);
+    Ok(())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passage {
+    Free,
+    Lost,
+}
+
+/// Waits until the wire carries or loses what waits on it.
+async fn passes(wire: &mut watch::Receiver<Wire>) -> Passage {
+    match wire.wait_for(|wire| wire.flow != Flow::Held).await.map(|wire| wire.flow) {
+        Ok(Flow::Lost) => Passage::Lost,
+        _ => Passage::Free,
+    }
+}
+
+/// Waits until the wire resets its connections.
+async fn resets(wire: &mut watch::Receiver<Wire>) {
+    drop(wire.wait_for(|wire| wire.flow == Flow::Reset).await);
+}
+
+/// Lets the connection end with a reset when it is dropped.
+fn reset(stream: &TcpStream) {
+    // One that has ended already cannot be reset, and need not be.
+    drop(stream.set_zero_linger());
+}
