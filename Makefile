@@ -8,7 +8,7 @@ SECONDS ?= 60
 # Where the programs are that only the tests need.
 CLIENTS := $(HOME)/.cache/quorate/bin
 
-.PHONY: help setup build run test simulate mutants faults soak clients verify fmt lint clean
+.PHONY: help setup build run test model simulate mutants faults soak clients verify fmt lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -28,11 +28,15 @@ test: setup clients ## Run every test, with the real grpcurl and ghz where Go ca
 	cargo test --release --doc
 	cargo check --release --no-default-features --lib
 
+model: setup ## Try every run of small clusters (QUORATE_MODEL=large for larger ones), and print the table
+	cargo test --release --test model -- --nocapture
+
 simulate: setup ## Simulate clusters from the fixed seeds, or from SEEDS=7..8
 	$(if $(SEEDS),QUORATE_SIMULATION_SEEDS=$(SEEDS)) cargo test --release --test simulation -- --nocapture
 
-mutants: setup ## Break each rule of the protocol in turn, and show which seed finds it
+mutants: setup ## Break each rule of the protocol in turn, and show which seed and which model finds it
 	cargo test --release --features mutants --test simulation -- --nocapture every_broken
+	cargo test --release --features mutants --test model -- --nocapture broken_rules
 
 faults: setup ## Check real processes under real faults, for SECONDS
 	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture

@@ -4,6 +4,7 @@
 //! looked up ever after: the many states of a whole cluster are combinations of few states of its nodes.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use quorate::placement::Placement;
@@ -80,6 +81,8 @@ pub enum Defect {
     Durable(String),
     /// A node that forgot what it acknowledged takes part.
     Silence(String),
+    /// The node itself found that something is wrong with it.
+    Panic(String),
 }
 
 /// What a step changes.
@@ -163,9 +166,19 @@ impl Machine {
     }
 
     pub fn step(&self, event: &Event, shell: &Shell) -> Outcome {
-        let mut turn = Turn::new(self.clone(), shell);
-        turn.happens(event);
-        turn.done()
+        let step = || {
+            let mut turn = Turn::new(self.clone(), shell);
+            turn.happens(event);
+            turn.done()
+        };
+        // An assertion that fails is a defect like any other, and has a trace that leads to it.
+        catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|panic| {
+            let what = panic.downcast_ref::<String>().map(String::as_str);
+            let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+            let mut turn = Turn::new(self.clone(), shell);
+            turn.is_wrong(Defect::Panic(what.to_owned()));
+            turn.done()
+        })
     }
 }
 
@@ -479,13 +492,6 @@ fn mark_of(note: &Note) -> Marks {
         Note::Formed => marks::FORMED,
         Note::RefusedByPeer { refusal: HelloRefusal::Identity, .. } => marks::REFUSED_IDENTITY,
         Note::RefusedByPeer { refusal: HelloRefusal::Life, .. } => marks::REFUSED_LIFE,
-        Note::ClockRound { .. }
-        | Note::PeerMet(_)
-        | Note::PeerRefused { .. }
-        | Note::RefusedByPeer { .. }
-        | Note::StampConflict { .. }
-        | Note::Swamped
-        | Note::ClockJump { .. }
-        | Note::StragglersDropped { .. } => 0,
+        _ => 0,
     }
 }

@@ -43,5 +43,6 @@ marks! {
     FORMED = 18, "a node formed";
     REFUSED_IDENTITY = 19, "an identity was refused";
     REFUSED_LIFE = 20, "an older life was refused";
+    OUTCOME_UNKNOWN = 22, "a client was told that its write's outcome is unknown";
     ALL_DONE = 21, "every client was answered";
 }

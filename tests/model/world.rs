@@ -63,6 +63,9 @@ pub struct World {
     pub unmet: bool,
     /// What must be reached.
     pub sometimes: Marks,
+    /// The rule that is broken.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<quorate::protocol::mutants::Mutant>,
     shell: Shell,
     steps: Mutex<HashMap<(u64, Event), Arc<Outcome>>>,
 }
@@ -74,7 +77,7 @@ pub struct State {
     /// What is on its way, in the order of hashes, so that the order of sending tells no states apart.
     pub network: Vec<Shared<Envelope>>,
     clients: Vec<Client>,
-    history: Shared<History>,
+    pub history: Shared<History>,
     /// What each stamp names that was ever sent or given to a disk.
     named: Shared<BTreeMap<Stamp, Checksum>>,
     left: Faults,
@@ -91,7 +94,7 @@ struct Client {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct History {
+pub struct History {
     tester: LinearizabilityTester<Thread, Register>,
     linearizable: bool,
 }
@@ -120,6 +123,8 @@ impl World {
             grain: Grain::default(),
             unmet: false,
             sometimes: 0,
+            #[cfg(feature = "mutants")]
+            mutant: None,
             shell: Shell { placement, loads_wait: false, copies: false },
             steps: Mutex::default(),
         }
@@ -158,6 +163,8 @@ impl World {
         if let Some(outcome) = steps.get(&at) {
             return Arc::clone(outcome);
         }
+        #[cfg(feature = "mutants")]
+        quorate::protocol::mutants::turn_on(self.mutant);
         let outcome = Arc::new(machine.step(&at.1, &self.shell));
         steps.insert(at, Arc::clone(&outcome));
         outcome
@@ -224,6 +231,7 @@ impl World {
             return;
         }
         let Some(ending) = Ending::of(reply) else {
+            state.marks |= marks::OUTCOME_UNKNOWN;
             state.clients[client].goes_on();
             return;
         };
@@ -299,10 +307,10 @@ impl World {
             let receiver = &machines[envelope.to.index()].node;
             match &envelope.message {
                 Message::Request { request: Request::Clock, .. } => {
-                    !is_ignored(envelope) && !is_answered_in_vain(envelope)
+                    !(is_ignored(envelope) || is_answered_in_vain(envelope))
                 }
                 Message::Request { request: Request::Get { .. }, .. } => {
-                    !is_ignored(envelope) && !(reads_change_nothing && is_answered_in_vain(envelope))
+                    !(is_ignored(envelope) || reads_change_nothing && is_answered_in_vain(envelope))
                 }
                 Message::Request { request: Request::Store { .. }, .. } => !is_ignored(envelope),
                 Message::Answer { .. } => !receiver.is_idle() && !is_ignored(envelope),
@@ -323,7 +331,7 @@ impl World {
         if self.unmet {
             return;
         }
-        loop {
+        while state.defect.is_none() {
             if let Some(member) = members().find(|member| state.machines[member.index()].at_disk.is_some()) {
                 self.happens(state, member, Event::Persisted);
             } else if let Some(envelope) = state.network.pop() {
@@ -332,7 +340,8 @@ impl World {
                 break;
             }
         }
-        assert!(state.machines.iter().all(|machine| machine.node.unready().is_none()), "the cluster has formed");
+        let formed = state.machines.iter().all(|machine| machine.node.unready().is_none());
+        assert!(formed || state.defect.is_some(), "the cluster has formed");
     }
 
     /// Whether an older copy of a node's folder is known to be older by all of its peers. Where one of them missed the
@@ -499,6 +508,9 @@ impl Model for World {
             }),
             Property::always("what is said is durable", |_, state: &State| {
                 !matches!(state.defect, Some(Defect::Durable(_)))
+            }),
+            Property::always("no assertion of the protocol fails", |_, state: &State| {
+                !matches!(state.defect, Some(Defect::Panic(_)))
             }),
             Property::always("who forgot takes no part", |_, state: &State| {
                 !matches!(state.defect, Some(Defect::Silence(_)))

@@ -1,0 +1,256 @@
+//! The models: what the clients do, what goes wrong, and how many states that has.
+
+use quorate::types::Member;
+
+use crate::marks;
+use crate::register::Operation::{self, Delete, Read, Write};
+use crate::world::{Faults, Grain, World};
+
+/// A model and the number of its states, where that is pinned.
+pub struct Bounded {
+    pub world: World,
+    pub states: Option<usize>,
+}
+
+const FEW_FAULTS: Faults =
+    Faults { restarts: [0; 3], restarts_of_all: 0, repeats: 0, alarms: 0, partings: 0, failures: 0, losses: 0 };
+const COARSE: Grain = Grain { loads: false, landing: false, handshake_of: None };
+const ALL_MESSAGES_OF_NODE_1: Grain = Grain { handshake_of: Some(Member(0)), ..COARSE };
+
+/// A client that writes through a node, counted from 0; each value is written once, so that a read tells whose it is.
+fn write(node: usize, value: u8) -> (usize, Operation) {
+    (node, Write(value))
+}
+
+fn delete(node: usize) -> (usize, Operation) {
+    (node, Delete)
+}
+
+fn read(node: usize) -> (usize, Operation) {
+    (node, Read)
+}
+
+fn restarts(of_each: [u8; 3], of_all: u8) -> Faults {
+    Faults { restarts: of_each, restarts_of_all: of_all, ..FEW_FAULTS }
+}
+
+/// Those that every run of the tests explores.
+pub fn pinned() -> Vec<Bounded> {
+    [clients_in_each_others_way(), a_bad_network(), restarting_nodes(), bad_disks(), meeting()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn pin(states: usize, world: World) -> Bounded {
+    Bounded { world, states: Some(states) }
+}
+
+fn clients_in_each_others_way() -> Vec<Bounded> {
+    vec![
+        pin(
+            43_706,
+            World::new("a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
+                .reaching(marks::WROTE_BACK | marks::FETCHED | marks::READ_UNFINISHED | marks::ALL_DONE),
+        ),
+        pin(
+            268_946,
+            World::new("a write, two readers", vec![vec![write(0, 1)], vec![read(1)], vec![read(2)]])
+                .reaching(marks::WROTE_BACK | marks::READ_UNFINISHED | marks::ALL_DONE),
+        ),
+        pin(
+            234_023,
+            World::new("two writers, one reads", vec![vec![write(0, 1)], vec![write(1, 2), read(2)]])
+                .reaching(marks::OVERWROTE | marks::BEATEN | marks::WROTE_BACK | marks::ALL_DONE),
+        ),
+        pin(
+            113_153,
+            World::new("a write and a delete, read", vec![vec![write(0, 1), delete(1)], vec![read(2)]])
+                .reaching(marks::READ_TOMBSTONE | marks::OVERWROTE | marks::READ_UNFINISHED | marks::ALL_DONE),
+        ),
+    ]
+}
+
+fn a_bad_network() -> Vec<Bounded> {
+    vec![
+        pin(
+            385_972,
+            World::new("repeats: a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
+                .with(Faults { repeats: 1, ..FEW_FAULTS })
+                .reaching(marks::REPEATED | marks::WROTE_BACK),
+        ),
+        pin(
+            169_825,
+            World::new("repeats: two writers", vec![vec![write(0, 1)], vec![write(1, 2)]])
+                .with(Faults { repeats: 1, ..FEW_FAULTS })
+                .reaching(marks::REPEATED | marks::OVERWROTE | marks::BEATEN),
+        ),
+        pin(
+            322_229,
+            World::new("resends: a write, read", vec![vec![write(0, 1)], vec![read(1)]])
+                .with(Faults { alarms: 2, ..FEW_FAULTS })
+                .reaching(marks::RESENT | marks::WROTE_BACK),
+        ),
+        pin(
+            183_908,
+            World::new("a client gives up", vec![vec![write(0, 1), write(0, 2), read(1)]])
+                .with(Faults { partings: 1, ..FEW_FAULTS })
+                .reaching(marks::GAVE_UP | marks::OVERWROTE | marks::BEATEN | marks::WROTE_BACK),
+        ),
+    ]
+}
+
+fn restarting_nodes() -> Vec<Bounded> {
+    vec![
+        pin(
+            213_826,
+            World::new("restarts: a coordinator, twice", vec![vec![write(0, 1), write(0, 2)]])
+                .with(restarts([2, 0, 0], 2))
+                .reaching(
+                    marks::RESTARTED_IN_CLOCK_ROUND
+                        | marks::RESTARTED_BEFORE_STORE
+                        | marks::RESTARTED_AND_KEPT
+                        | marks::RESTARTED_AND_LOST
+                        | marks::EPOCH_WITH_RECORD
+                        | marks::EARLIER_LIFE,
+                ),
+        ),
+        pin(
+            229_289,
+            World::new("restarts: a coordinator, read", vec![vec![write(0, 1), write(0, 2), read(1)]])
+                .with(restarts([1, 0, 0], 1))
+                .reaching(
+                    marks::RESTARTED_IN_CLOCK_ROUND
+                        | marks::RESTARTED_BEFORE_STORE
+                        | marks::EARLIER_LIFE
+                        | marks::WROTE_BACK
+                        | marks::ALL_DONE,
+                ),
+        ),
+        pin(
+            368_113,
+            World::new("restarts: any of all", vec![vec![write(0, 1)], vec![read(2)]])
+                .with(restarts([1, 1, 1], 1))
+                .reaching(marks::RESTARTED_AND_KEPT | marks::RESTARTED_AND_LOST | marks::WROTE_BACK | marks::ALL_DONE),
+        ),
+    ]
+}
+
+fn bad_disks() -> Vec<Bounded> {
+    vec![
+        pin(
+            210_687,
+            World::new("slow loads and fsyncs: two writers", vec![vec![write(0, 1)], vec![write(1, 2)]])
+                .grained(Grain { loads: true, landing: true, ..COARSE })
+                .reaching(marks::OVERWROTE | marks::BEATEN | marks::ALL_DONE),
+        ),
+        pin(
+            53_690,
+            World::new("slow loads and fsyncs: a write, read", vec![vec![write(0, 1)], vec![read(1)]])
+                .grained(Grain { loads: true, landing: true, ..COARSE })
+                .reaching(marks::LOADED_EARLY | marks::WROTE_BACK | marks::ALL_DONE),
+        ),
+        pin(
+            16_031,
+            World::new("a failed fsync: writes, then a read", vec![vec![write(0, 1), write(1, 2), read(2)]])
+                .with(Faults { failures: 1, ..FEW_FAULTS })
+                .reaching(marks::FAILED_AND_KEPT | marks::FAILED_AND_LOST | marks::OVERWROTE | marks::ALL_DONE),
+        ),
+        pin(
+            13_158,
+            World::new("two failed fsyncs: a write, then a read", vec![vec![write(0, 1), read(1)]])
+                .with(Faults { failures: 2, ..FEW_FAULTS })
+                .reaching(marks::FAILED_AND_KEPT | marks::FAILED_AND_LOST | marks::OUTCOME_UNKNOWN),
+        ),
+        pin(
+            317_160,
+            World::new("a failed fsync: a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
+                .with(Faults { failures: 1, ..FEW_FAULTS })
+                .reaching(marks::FAILED_AND_KEPT | marks::FAILED_AND_LOST | marks::WROTE_BACK | marks::ALL_DONE),
+        ),
+    ]
+}
+
+fn meeting() -> Vec<Bounded> {
+    vec![
+        pin(
+            584_464,
+            World::new("meeting: a cluster forms", vec![])
+                .grained(ALL_MESSAGES_OF_NODE_1)
+                .unmet()
+                .reaching(marks::FORMED),
+        ),
+        pin(
+            157_008,
+            World::new("meeting: a node restarts twice", vec![])
+                .grained(ALL_MESSAGES_OF_NODE_1)
+                .with(restarts([2, 0, 0], 2)),
+        ),
+        pin(
+            3_829,
+            World::new("a lost disk", vec![vec![write(0, 1), read(2)]])
+                .with(Faults { losses: 1, ..FEW_FAULTS })
+                .reaching(marks::REFUSED_IDENTITY | marks::ALL_DONE),
+        ),
+        pin(
+            10_246,
+            World::new("an older copy, started twice", vec![vec![read(1)]])
+                .with(Faults { losses: 1, ..restarts([2, 0, 0], 2) })
+                .reaching(marks::REFUSED_LIFE | marks::REFUSED_IDENTITY | marks::ALL_DONE),
+        ),
+        pin(
+            166_830,
+            World::new("an older copy", vec![vec![write(0, 1), read(2)]])
+                .with(Faults { losses: 1, ..restarts([1, 0, 0], 1) })
+                .reaching(marks::REFUSED_LIFE | marks::REFUSED_IDENTITY | marks::ALL_DONE),
+        ),
+    ]
+}
+
+/// Larger ones, for an hour and a machine with memory to spare.
+pub fn large() -> Vec<Bounded> {
+    let free = |world| Bounded { world, states: None };
+    vec![
+        free(
+            World::new("two writers and a reader", vec![vec![write(0, 1)], vec![delete(1)], vec![read(2)]])
+                .reaching(marks::OVERWROTE | marks::WROTE_BACK | marks::READ_TOMBSTONE | marks::ALL_DONE),
+        ),
+        free(
+            World::new("two clients of one node", vec![vec![write(0, 1)], vec![write(1, 3), write(0, 2), read(1)]])
+                .reaching(marks::OVERWROTE | marks::ALL_DONE),
+        ),
+        free(
+            World::new("two clients give up", vec![vec![write(0, 1), write(1, 2), read(2), read(0)]])
+                .with(Faults { partings: 2, ..FEW_FAULTS })
+                .reaching(marks::GAVE_UP | marks::WROTE_BACK),
+        ),
+        free(
+            World::new("repeats: a write, read, twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
+                .with(Faults { repeats: 2, ..FEW_FAULTS })
+                .reaching(marks::REPEATED | marks::WROTE_BACK),
+        ),
+        free(
+            World::new("restarts: two of all", vec![vec![write(0, 1), read(2)]])
+                .with(restarts([1, 1, 1], 2))
+                .reaching(marks::RESTARTED_AND_KEPT | marks::RESTARTED_AND_LOST),
+        ),
+        free(
+            World::new("slow loads and fsyncs, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
+                .grained(Grain { loads: true, landing: true, ..COARSE })
+                .reaching(marks::LOADED_EARLY | marks::WROTE_BACK),
+        ),
+        free(
+            World::new("meeting: a restart while it forms", vec![])
+                .grained(ALL_MESSAGES_OF_NODE_1)
+                .unmet()
+                .with(restarts([1, 0, 0], 1))
+                .reaching(marks::FORMED),
+        ),
+        free(
+            World::new("meeting: a lost disk or an older copy", vec![vec![write(0, 1), read(2)]])
+                .grained(ALL_MESSAGES_OF_NODE_1)
+                .with(Faults { losses: 1, ..restarts([1, 0, 0], 1) })
+                .reaching(marks::REFUSED_IDENTITY | marks::REFUSED_LIFE),
+        ),
+    ]
+}
