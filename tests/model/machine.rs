@@ -1,7 +1,7 @@
 //! One node's machine: the real [`Node`], its disk, and the shell between the two, as one step at a time.
 //!
-//! A step is a function of the machine and of what happens to it, and of nothing else. It is therefore computed once and
-//! looked up ever after: the many states of a whole cluster are combinations of few states of its nodes.
+//! A step is a function of the machine and of what happens to it, and of nothing else. It is therefore computed once
+//! and looked up ever after: the many states of a whole cluster are combinations of few states of its nodes.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -7,36 +7,37 @@
 //! cargo test --release --features mutants --test model -- --nocapture broken_rules
 //! ```
 //!
-//! **What is run.** The very `protocol::Node` that the server runs, three of them, each with a disk, replicas of one key.
-//! Nothing of the protocol is written again here. The clients' operations are fixed for each model; when they begin, when
-//! each message arrives, when each batch becomes durable and when a node dies is up to the checker, which tries everything
-//! to the end (stateright, breadth first). The number of states of each model is pinned: when it changes, somebody has to
-//! have meant it.
+//! **What is run.** The very `protocol::Node` that the server runs, three of them, each with a disk, replicas of one
+//! key. Nothing of the protocol is written again here. The clients' operations are fixed for each model; when they
+//! begin, when each message arrives, when each batch becomes durable and when a node dies is up to the checker, which
+//! tries everything to the end (stateright, breadth first). The number of states of each model is pinned: when it
+//! changes, somebody has to have meant it.
 //!
-//! **What may happen.** A message arrives at any later time, in any order; it is lost, which is the same as arriving never,
-//! and all runs of a model that ends before it arrives are tried; it arrives again (counted); a request is sent again
-//! (counted). A batch at the disk becomes durable at any later time, and a node may die before that, after it, and between
-//! its becoming durable and the node's learning of it. A node that dies starts again on what was durable, in a new life
-//! with a raised epoch, and meets its peers anew; messages of the earlier life still arrive. A batch fails and is on disk
-//! or is not. A client leaves an operation open and goes on, always when its node dies. A folder is lost, or replaced by
-//! the copy that was made before its last life.
+//! **What may happen.** A message arrives at any later time, in any order; it is lost, which is the same as arriving
+//! never, and all runs of a model that ends before it arrives are tried; it arrives again (counted); a request is
+//! sent again (counted). A batch at the disk becomes durable at any later time, and a node may die before that, after
+//! it, and between its becoming durable and the node's learning of it. A node that dies starts again on what was
+//! durable, in a new life with a raised epoch, and meets its peers anew; messages of the earlier life still arrive. A
+//! batch fails and is on disk or is not. A client leaves an operation open and goes on, always when its node dies. A
+//! folder is lost, or replaced by the copy that was made before its last life.
 //!
-//! **What must hold, always.** Every history of the clients is linearizable, with deletes, with operations that stay open,
-//! and with such as were said not to have happened; one stamp names one record; no clock is below what its node
-//! acknowledged, over restarts too; what is said to a peer is durable; no assertion of the protocol fails; a node that
-//! forgot what it acknowledged takes no part. **And sometimes:** each model names what it must reach, such as a read that
-//! writes back or a restart between the two rounds of a write; one that explores nothing fails.
+//! **What must hold, always.** Every history of the clients is linearizable, with deletes, with operations that stay
+//! open, and with such as were said not to have happened; one stamp names one record; no clock is below what its node
+//! acknowledged, over restarts too; what is said to a peer is durable; no assertion of the protocol fails; a node
+//! that forgot what it acknowledged takes no part. **And sometimes:** each model names what it must reach, such as a
+//! read that writes back or a restart between the two rounds of a write; one that explores nothing fails.
 //!
-//! **What is not modelled.** More than one key, more than three nodes, nodes that are no replicas, time (alarms ring when
-//! the checker says so, nothing ends for lack of time), progress (these are properties of what happens, not of what must
-//! happen at last), reads of the store that fail, damaged data, several inputs to one turn of a node, operators' tools. The simulator (tests/simulation)
-//! has these. Where a process dies it starts again in the same step: being dead is the same as hearing nothing.
+//! **What is not modelled.** More than one key, more than three nodes, nodes that are no replicas, time (alarms ring
+//! when the checker says so, nothing ends for lack of time), progress (these are properties of what happens, not of
+//! what must happen at last), reads of the store that fail, damaged data, several inputs to one turn of a node,
+//! operators' tools. The simulator (tests/simulation) has these. Where a process dies it starts again in the same
+//! step: being dead is the same as hearing nothing.
 //!
-//! **What keeps the number of states small**, and why it hides nothing: replies reach clients, and requests their node, at
-//! once, which asks the most of real-time order; a run ends with its last client; reads of the store are answered at once
-//! except in the models of slow loads; handshakes take no time except in the models of meeting, where those of one node
-//! do, while recording a peer always waits for the disk; messages from which nothing can follow are forgotten (`World::forget_what_is_dead` says which). States are
-//! told apart by 64-bit hashes.
+//! **What keeps the number of states small**, and why it hides nothing: replies reach clients, and requests their
+//! node, at once, which asks the most of real-time order; a run ends with its last client; reads of the store are
+//! answered at once except in the models of slow loads; handshakes take no time except in the models of meeting,
+//! where those of one node do, while recording a peer always waits for the disk; messages from which nothing can
+//! follow are forgotten (`World::forget_what_is_dead` says which). States are told apart by 64-bit hashes.
 #![allow(unreachable_pub, reason = "a program's parts, of which nothing is public outside")]
 
 mod machine;
