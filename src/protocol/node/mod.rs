@@ -1,0 +1,334 @@
+//! A node: coordinator of its clients' operations and replica of its slots, with one clock, one journal and one
+//! handshake with each peer.
+//!
+//! Here is only how the parts are put together: which part an input is for, and what one part's answer means to the
+//! next. An answer of the own replica takes the same way as a peer's, without a message.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `clients` | what clients and operators ask |
+//! | `operations` | the operations under way: clock rounds, stamps, questions, alarms, endings |
+//! | `peers` | what peers say and are answered |
+//! | `disk` | what follows when a batch is durable, or may not be |
+
+mod clients;
+mod disk;
+mod operations;
+mod peers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::clock::QuorumClock;
+use crate::placement::Placement;
+use crate::types::{Acquaintance, Clock, Held, Identity, Key, Life, Member, Meta, NodeId, Record, Slot};
+
+use crate::protocol::handshake::{Handshake, Known, PeerView};
+use crate::protocol::journal::Journal;
+use crate::protocol::message::{Answer, Message, OperationId, Refusal, Request};
+use crate::protocol::mutants::{self, Mutant};
+use crate::protocol::read::Read;
+use crate::protocol::replica::{Outcome, Owed, Replica, Surroundings, Target};
+use crate::protocol::straggler::Stragglers;
+use crate::protocol::write::Write;
+use crate::protocol::{Effect, Failure, Input, Reply, RequestId, Time, Unready};
+
+/// Who a node is, given once at its start.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// This node.
+    pub me: Member,
+    /// Who holds what.
+    pub placement: Arc<Placement>,
+    /// What its folder remembers.
+    pub meta: Meta,
+    /// Random, drawn for this run.
+    pub nonce: u64,
+}
+
+/// One node's whole protocol state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Node {
+    me: Member,
+    placement: Arc<Placement>,
+    identity: Identity,
+    /// The epoch of this run is durable.
+    started: bool,
+    draining: bool,
+    clock: QuorumClock,
+    journal: Journal<Due>,
+    handshake: Handshake,
+    replica: Replica,
+    operations: BTreeMap<OperationId, Operation>,
+    /// Operators' requests that wait for the own replica, and until when.
+    local: BTreeMap<OperationId, (RequestId, Time)>,
+    operation_next: u64,
+    /// Writes that wait for the next clock round to begin.
+    awaiting_round: Vec<OperationId>,
+    /// Clock rounds that are under way, and the writes that take part.
+    clock_rounds: BTreeMap<OperationId, Vec<OperationId>>,
+    /// Writes that wait until an epoch is durable.
+    awaiting_epoch: Vec<OperationId>,
+    alarms: BTreeSet<(Time, OperationId)>,
+    stragglers: Stragglers,
+    /// Answers of the own replica that are still to be passed on.
+    answers: Vec<(Target, Outcome)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Operation {
+    deadline: Time,
+    /// When to ask again, and how long to wait the time after.
+    alarm: Time,
+    asks: u32,
+    /// The last refusal of each replica that has refused.
+    refusals: BTreeMap<Member, Refusal>,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Write(Write),
+    Read(Read),
+}
+
+/// What is owed once a batch is durable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Due {
+    Replica(Owed),
+    /// This peer is recorded. Its hello is answered; its welcome counts.
+    Recorded {
+        peer: Member,
+        acquaintance: Acquaintance,
+        introduced_by: Introduction,
+    },
+    ClockRaised {
+        operation: OperationId,
+        to: Clock,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Introduction {
+    Hello,
+    Welcome,
+}
+
+impl From<Owed> for Due {
+    fn from(owed: Owed) -> Self {
+        Self::Replica(owed)
+    }
+}
+
+impl Node {
+    /// A new run of a node. It says nothing and serves nobody before the epoch of this run is durable, which
+    /// [`Node::flush`] asks for.
+    ///
+    /// # Panics
+    /// When the epochs are used up, which takes 2^64 starts.
+    #[must_use]
+    pub fn start(setup: Setup) -> Self {
+        let Setup { me, placement, meta, nonce } = setup;
+        let life = Life { epoch: meta.epoch.checked_add(1).expect("epochs do not run out"), nonce };
+        let parameters = placement.parameters().clone();
+        let mut journal = Journal::default();
+        journal.add_life(life);
+        let known = Known { lives: &meta.lives, formed: meta.formed, peers: &meta.peers };
+        Self {
+            me,
+            identity: meta.identity,
+            handshake: Handshake::new(me, parameters, meta.identity, life, &known),
+            placement,
+            started: mutants::is_on(Mutant::ServesBeforeStarted),
+            draining: false,
+            clock: QuorumClock::start(life.epoch),
+            journal,
+            replica: Replica::default(),
+            operations: BTreeMap::new(),
+            local: BTreeMap::new(),
+            operation_next: 0,
+            awaiting_round: Vec::new(),
+            clock_rounds: BTreeMap::new(),
+            awaiting_epoch: Vec::new(),
+            alarms: BTreeSet::new(),
+            stragglers: Stragglers::default(),
+            answers: Vec::new(),
+        }
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Request { id, deadline, command } => self.request(now, id, deadline, command, effects),
+            Input::Peer { from, from_life, to_life, message } => {
+                self.peer(from, from_life, to_life, message, effects);
+            }
+            Input::Linked(peer) => self.handshake.linked(peer, true, now),
+            Input::Unlinked(peer) => self.handshake.linked(peer, false, now),
+            Input::Loaded { load, held } => {
+                let (replica, mut around) = self.replica_and_surroundings(effects);
+                replica.loaded(load, held, &mut around);
+            }
+            Input::Persisted { durable } => self.persisted(durable, effects),
+            Input::StoreReopened(meta) => self.store_reopened(&meta, effects),
+            Input::Wake => self.wake(now, effects),
+            Input::Drain => self.draining = true,
+        }
+        self.pass_answers_on(effects);
+    }
+
+    /// Begins what all inputs handled so far may share: one clock round for all writes that wait for one, and one batch
+    /// for everything that waits for the disk.
+    pub fn flush(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        self.begin_clock_round(effects);
+        self.pass_answers_on(effects);
+        if self.started {
+            for (to, message) in self.handshake.hellos(now) {
+                effects.push(Effect::Send { to, to_life: None, message });
+            }
+        }
+        if let Some(batch) = self.journal.begin() {
+            effects.push(Effect::Persist(batch));
+        }
+    }
+
+    /// When [`Input::Wake`] is wanted next.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Time> {
+        let alarm = self.alarms.first().map(|(time, _)| *time);
+        let hello = self.handshake.next_hello().filter(|_| self.started);
+        alarm.into_iter().chain(hello).min()
+    }
+
+    /// Why it takes no requests, where it does not.
+    #[must_use]
+    pub fn unready(&self) -> Option<Unready> {
+        if let Some((by, refusal)) = self.handshake.refused_as_a_whole() {
+            return Some(Unready::Refused { by: by.into_iter().map(|peer| self.id(peer)).collect(), refusal });
+        }
+        if !self.started {
+            return Some(Unready::Starting);
+        }
+        if !self.handshake.is_formed() {
+            return Some(Unready::Forming { missing: self.handshake.not_met().map(|peer| self.id(peer)).collect() });
+        }
+        self.draining.then_some(Unready::Draining)
+    }
+
+    /// How `peer` stands to this node.
+    #[must_use]
+    pub fn peer_view(&self, peer: Member) -> PeerView {
+        self.handshake.view(peer)
+    }
+
+    /// Whether the store has failed and was not reopened since.
+    #[must_use]
+    pub fn store_has_failed(&self) -> bool {
+        self.journal.has_failed()
+    }
+
+    /// The clock now.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock.now()
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn me(&self) -> Member {
+        self.me
+    }
+
+    /// Who holds what.
+    #[must_use]
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Whether no operation is under way, nor anything that one left behind.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.operations.is_empty() && self.clock_rounds.is_empty()
+    }
+
+    /// This run.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        self.handshake.life()
+    }
+
+    // The own replica.
+
+    fn own_store(&mut self, slot: Slot, key: Key, record: Record, target: Target, effects: &mut Vec<Effect>) {
+        let (replica, mut around) = self.replica_and_surroundings(effects);
+        replica.store(slot, key, record, target, &mut around);
+    }
+
+    fn replica_and_surroundings<'a>(
+        &'a mut self,
+        effects: &'a mut Vec<Effect>,
+    ) -> (&'a mut Replica, Surroundings<'a, Due>) {
+        let Self { replica, clock, journal, answers, .. } = self;
+        (replica, Surroundings { clock, journal, effects, answers })
+    }
+
+    fn pass_answers_on(&mut self, effects: &mut Vec<Effect>) {
+        while !self.answers.is_empty() {
+            for (target, outcome) in std::mem::take(&mut self.answers) {
+                self.pass_on(target, outcome, effects);
+            }
+        }
+    }
+
+    fn pass_on(&mut self, target: Target, outcome: Outcome, effects: &mut Vec<Effect>) {
+        match target {
+            Target::Peer { member, life, operation, round } => {
+                let message = Message::Answer { operation, round, answer: outcome.into() };
+                effects.push(Effect::Send { to: member, to_life: Some(life), message });
+            }
+            Target::Own { operation, round } => {
+                self.answered(self.me, operation, round, outcome.into(), effects);
+            }
+            Target::Operator(id) => {
+                let reply = match outcome {
+                    Outcome::Held(_, Held::Record(record)) => Reply::Record(Some(record)),
+                    Outcome::Held(_, Held::Nothing | Held::Mark(_)) => Reply::Record(None),
+                    Outcome::Stored(stamp) => Reply::Written(stamp),
+                    Outcome::Superseded { held } => Reply::Failed(Failure::NotGreater { held }),
+                    Outcome::Refused(Refusal::StampConflict) => Reply::Failed(Failure::StampConflict),
+                    Outcome::Refused(_) => Reply::Failed(Failure::StoreFailed),
+                };
+                self.end_local(id, reply, effects);
+            }
+        }
+    }
+
+    fn send_request(
+        &self,
+        to: Member,
+        operation: OperationId,
+        round: u32,
+        request: Request,
+        effects: &mut Vec<Effect>,
+    ) {
+        // Those that cannot be reached now are asked when they can: see catch_up.
+        if let Some(life) = self.handshake.talking_to(to) {
+            let message = Message::Request { operation, round, request };
+            effects.push(Effect::Send { to, to_life: Some(life), message });
+        }
+    }
+
+    fn id(&self, member: Member) -> NodeId {
+        self.placement.parameters().id(member).clone()
+    }
+}
+
+impl From<Outcome> for Answer {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Held(key, held) => Self::Held { key, held },
+            Outcome::Stored(_) | Outcome::Superseded { .. } => Self::Stored,
+            Outcome::Refused(refusal) => Self::Refused(refusal),
+        }
+    }
+}

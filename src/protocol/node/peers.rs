@@ -1,0 +1,272 @@
+//! What peers say, what they are answered, and what their answers mean to the operations under way.
+
+use crate::limits::{REPLICA_BACKLOG_BYTES_MAX, REPLICA_LOADS_MAX};
+use crate::protocol::handshake::{PeerView, Verdict};
+use crate::protocol::journal::Waits;
+use crate::protocol::message::{Answer, Hello, Message, OperationId, Refusal, Request};
+use crate::protocol::mutants::{self, Mutant};
+use crate::protocol::replica::{Outcome, Target};
+use crate::protocol::straggler::Copy;
+use crate::protocol::{Effect, Note, Unready};
+use crate::types::{Held, Key, Life, Member};
+
+use super::{Due, Introduction, Kind, Node, Operation};
+
+impl Node {
+    pub(super) fn peer(
+        &mut self,
+        from: Member,
+        from_life: Life,
+        to_life: Option<Life>,
+        message: Message,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.started || from == self.me {
+            return;
+        }
+        match message {
+            Message::Hello(hello) => self.introduced(from, &hello, Introduction::Hello, effects),
+            Message::Welcome(hello) if to_life == Some(self.life()) => {
+                self.introduced(from, &hello, Introduction::Welcome, effects);
+            }
+            Message::HelloRefused { life, refusal } => {
+                if self.handshake.refused(from, life, refusal) {
+                    effects.push(Effect::Note(Note::RefusedByPeer { peer: from, refusal }));
+                    self.counts_on_no_more(from, effects);
+                }
+            }
+            Message::Request { operation, round, request } if self.handshake.counts(from, from_life, to_life) => {
+                let target = Target::Peer { member: from, life: from_life, operation, round };
+                self.serve(target, request, effects);
+            }
+            Message::Answer { operation, round, answer } if self.handshake.counts(from, from_life, to_life) => {
+                self.answered(from, operation, round, answer, effects);
+            }
+            // From or for another life: it counts for nothing.
+            Message::Welcome(_) | Message::Request { .. } | Message::Answer { .. } => {}
+        }
+    }
+
+    pub(super) fn introduced(
+        &mut self,
+        from: Member,
+        hello: &Hello,
+        introduced_by: Introduction,
+        effects: &mut Vec<Effect>,
+    ) {
+        match self.handshake.judge(from, hello) {
+            Verdict::Refuse(refusal) => {
+                effects.push(Effect::Note(Note::PeerRefused { peer: from, refusal }));
+                let message = Message::HelloRefused { life: hello.life, refusal };
+                effects.push(Effect::Send { to: from, to_life: Some(hello.life), message });
+                self.counts_on_no_more(from, effects);
+            }
+            Verdict::Known => self.acquainted(from, hello.life, introduced_by, effects),
+            // A store that fails cannot record anybody; the peer introduces itself again.
+            Verdict::Record(_) if self.journal.has_failed() => self.handshake.recording_failed(),
+            Verdict::Record(acquaintance) => {
+                self.journal.add_peer(self.id(from), acquaintance);
+                let due = Due::Recorded { peer: from, acquaintance, introduced_by };
+                self.journal.owe(due, Waits::ForTheNext);
+            }
+        }
+    }
+
+    /// Operations under way do not wait for `peer` any longer, if it and this node refuse to talk.
+    pub(super) fn counts_on_no_more(&mut self, peer: Member, effects: &mut Vec<Effect>) {
+        if !matches!(self.handshake.view(peer), PeerView::Refused(_)) {
+            return;
+        }
+        let under_way: Vec<OperationId> = self.operations.keys().copied().collect();
+        for id in under_way {
+            self.refused_for_good(peer, id, effects);
+        }
+    }
+
+    /// `peer` is durably recorded here in its run `life`.
+    pub(super) fn acquainted(
+        &mut self,
+        peer: Member,
+        life: Life,
+        introduced_by: Introduction,
+        effects: &mut Vec<Effect>,
+    ) {
+        match introduced_by {
+            Introduction::Hello => {
+                let message = Message::Welcome(self.handshake.hello_to(peer));
+                effects.push(Effect::Send { to: peer, to_life: Some(life), message });
+            }
+            Introduction::Welcome => self.handshake.welcomed(peer, life),
+        }
+        if self.handshake.talking_to(peer) != Some(life) {
+            return;
+        }
+        if introduced_by == Introduction::Welcome {
+            effects.push(Effect::Note(Note::PeerMet(peer)));
+            self.catch_up(peer, effects);
+        }
+        self.form_if_met();
+    }
+
+    /// Sends `peer`, which can be reached again, what it has missed.
+    pub(super) fn catch_up(&mut self, peer: Member, effects: &mut Vec<Effect>) {
+        let copies: Vec<_> = self.stragglers.of(peer).map(|(id, copy)| (id, copy.clone())).collect();
+        for (id, Copy { round, key, record }) in copies {
+            self.send_request(peer, id, round, Request::Store { key, record }, effects);
+        }
+        let waiting: Vec<OperationId> = self
+            .operations
+            .iter()
+            .filter(|(_, operation)| operation.kind.tally().missing().any(|missing| missing == peer))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            self.ask_again(id, effects);
+        }
+    }
+
+    /// Why this node's replica answers nobody, where it does not.
+    pub(super) fn replica_refusal(&self) -> Option<Refusal> {
+        match self.unready()? {
+            Unready::Refused { .. } => Some(Refusal::Identity),
+            Unready::Starting | Unready::Forming { .. } => Some(Refusal::NotFormed),
+            // It still serves its peers, so that what is in flight elsewhere ends well.
+            Unready::Draining => None,
+        }
+    }
+
+    pub(super) fn serve(&mut self, target: Target, request: Request, effects: &mut Vec<Effect>) {
+        if let Some(refusal) = self.replica_refusal() {
+            self.answers.push((target, Outcome::Refused(refusal)));
+            return;
+        }
+        if self.is_swamped() {
+            effects.push(Effect::Note(Note::Swamped));
+            return;
+        }
+        match request {
+            Request::Clock => self.serve_clock(target, effects),
+            Request::Get { key, want } => match self.own_slot(&key) {
+                Ok(_) if mutants::is_on(Mutant::ReadsWhatIsNotDurable) && self.journal.on_its_way(&key).is_some() => {
+                    let held = self.journal.on_its_way(&key).map_or(Held::Nothing, Held::Record);
+                    self.answers.push((target, Outcome::Held(key, held)));
+                }
+                Ok(slot) => self.replica.get(slot, key, want, target, effects),
+                Err(_) => self.answers.push((target, Outcome::Refused(Refusal::NotReplica))),
+            },
+            Request::Store { key, record } => match self.own_slot(&key) {
+                Ok(slot) => self.own_store(slot, key, record, target, effects),
+                Err(_) => self.answers.push((target, Outcome::Refused(Refusal::NotReplica))),
+            },
+        }
+    }
+
+    /// Whether so much waits for the disk that what peers ask is dropped, as a network would: they ask again, or go on
+    /// without this replica, and reads repair it. A clock is not given either, so that their writes are known not to have
+    /// happened where a majority is swamped.
+    pub(super) fn is_swamped(&self) -> bool {
+        self.replica.loads() >= REPLICA_LOADS_MAX
+            || self.journal.gathering_bytes() + self.replica.waiting_bytes() >= REPLICA_BACKLOG_BYTES_MAX
+    }
+
+    pub(super) fn serve_clock(&mut self, target: Target, effects: &mut Vec<Effect>) {
+        let Target::Peer { member, life, operation, round } = target else { return };
+        let answer = self.own_clock().map_or_else(Answer::Refused, Answer::Clock);
+        let message = Message::Answer { operation, round, answer };
+        effects.push(Effect::Send { to: member, to_life: Some(life), message });
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        from: Member,
+        id: OperationId,
+        round: u32,
+        answer: Answer,
+        effects: &mut Vec<Effect>,
+    ) {
+        match answer {
+            Answer::Clock(clock) => self.clock_answered(from, id, clock, effects),
+            Answer::Held { key, held } => self.held(from, id, round, &key, held, effects),
+            Answer::Stored => self.stored(from, id, round, effects),
+            Answer::Refused(refusal) if self.clock_rounds.contains_key(&id) => {
+                self.clock_refused(from, id, refusal, effects);
+            }
+            Answer::Refused(refusal) => self.refused(from, id, round, refusal, effects),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "an answer is matched by all of them")]
+    pub(super) fn held(
+        &mut self,
+        from: Member,
+        id: OperationId,
+        round: u32,
+        key: &Key,
+        held: Held,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(Operation { kind: Kind::Read(read), .. }) = self.operations.get_mut(&id)
+            && read.round == round
+            && read.key == *key
+        {
+            let step = read.held_by(from, held);
+            self.read_step(id, step, effects);
+        }
+    }
+
+    pub(super) fn stored(&mut self, from: Member, id: OperationId, round: u32, effects: &mut Vec<Effect>) {
+        match self.operations.get_mut(&id).filter(|operation| operation.kind.round() == round).map(|o| &mut o.kind) {
+            Some(Kind::Write(write)) => {
+                let step = write.stored_by(from);
+                self.write_step(id, step, effects);
+            }
+            Some(Kind::Read(read)) => {
+                let step = read.stored_by(from);
+                self.read_step(id, step, effects);
+            }
+            None => self.stragglers.settled(from, id),
+        }
+    }
+
+    pub(super) fn refused(
+        &mut self,
+        from: Member,
+        id: OperationId,
+        round: u32,
+        refusal: Refusal,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(operation) = self.operations.get_mut(&id) else {
+            self.stragglers.settled(from, id);
+            return;
+        };
+        if operation.kind.round() != round {
+            return;
+        }
+        operation.refusals.insert(from, refusal);
+        if mutants::is_on(Mutant::RefusalCountsAsNothing)
+            && let Kind::Read(read) = &mut operation.kind
+        {
+            let step = read.held_by(from, Held::Nothing);
+            return self.read_step(id, step, effects);
+        }
+        if !refusal.is_for_good() {
+            return;
+        }
+        self.refused_for_good(from, id, effects);
+    }
+
+    pub(super) fn refused_for_good(&mut self, from: Member, id: OperationId, effects: &mut Vec<Effect>) {
+        match self.operations.get_mut(&id).map(|operation| &mut operation.kind) {
+            Some(Kind::Write(write)) => {
+                let step = write.refused_by(from);
+                self.write_step(id, step, effects);
+            }
+            Some(Kind::Read(read)) => {
+                let step = read.refused_by(from);
+                self.read_step(id, step, effects);
+            }
+            None => {}
+        }
+    }
+}
