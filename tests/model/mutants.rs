@@ -10,8 +10,7 @@ const STATES_MAX: usize = 700_000;
 
 /// What no model finds: it takes four writes, epochs of two peers on their way to one disk and a restart between them, a
 /// store whose reads fail, a disk that is lost while the cluster forms, a second failure of one disk, or nodes that are
-/// no replicas; the last three harm nobody's data but stall a client. The
-/// simulator finds all of these.
+/// no replicas; the last three harm nobody's data but stall a client. The simulator finds all of these.
 const OUT_OF_REACH: [Mutant; 9] = [
     Mutant::OlderClockRound,
     Mutant::EpochMayFall,
