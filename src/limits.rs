@@ -106,6 +106,16 @@ pub const REPLICA_LOADS_MAX: usize = 8_192;
 /// The oldest go first; reads repair what is dropped.
 pub const STRAGGLER_BYTES_MAX: usize = 16 * MIB;
 
+/// An operation asks a majority first, and the others when one is later than it usually is, but no sooner than this:
+/// sooner would be answered by a machine's own hiccups.
+pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(1);
+/// See [`HEDGE_AFTER_MIN`]; no later than this, whatever is usual.
+pub const HEDGE_AFTER_MAX: Duration = Duration::from_millis(50);
+
+/// How long a peer that was late or refused is not among those asked first. Each time that it is tried again and is
+/// still late, the operations of one [`HEDGE_AFTER_MIN`] or so wait for it.
+pub const LATE_FOR: Duration = Duration::from_millis(250);
+
 /// When an operation asks again those that have not answered; doubled each time, up to [`RESEND_AFTER_MAX`]. A link is a
 /// reliable stream, so that a message is only lost where a link or a peer was.
 pub const RESEND_AFTER: Duration = Duration::from_millis(250);
@@ -141,6 +151,10 @@ pub const BLOCK_CACHE_BYTES_DEFAULT: usize = 256 * MIB;
 /// The most bytes of RocksDB's write buffers, by default, those being flushed included: two of the largest values, so
 /// that one can be flushed while the next is taken.
 pub const WRITE_BUFFER_BYTES_DEFAULT: usize = 128 * MIB;
+
+/// The most bytes of marks of the records written last that a store keeps at hand: about 200,000 of them. Each write
+/// compares with one, and each read of a replica that is asked for its mark alone is answered with one.
+pub const RECENT_MARKS_BYTES_DEFAULT: usize = 32 * MIB;
 
 /// The largest node.yml or cluster.yml: [`NODES_MAX`] nodes take about 350 bytes each at most, and comments the rest.
 pub const CONFIG_BYTES_MAX: usize = MIB;

@@ -47,6 +47,8 @@ pub struct Metrics {
     pub clock_round_writes: Counter,
     /// Reads that found no majority in agreement and wrote back.
     pub read_write_backs: Counter,
+    /// Operations that asked others too, because someone asked first was late.
+    pub hedges: Counter,
     /// Operations that asked again those that had not answered.
     pub resends: Counter,
     /// Requests of peers that were dropped because the disk had too much waiting.
@@ -91,6 +93,7 @@ impl Default for Metrics {
             clock_rounds: Counter::default(),
             clock_round_writes: Counter::default(),
             read_write_backs: Counter::default(),
+            hedges: Counter::default(),
             resends: Counter::default(),
             swamped: Counter::default(),
             stragglers_dropped: Counter::default(),
@@ -121,6 +124,8 @@ impl Metrics {
         registry.register("clock_round_writes", "Writes that clock rounds served", self.clock_round_writes.clone());
         let help = "Reads that found no majority in agreement and wrote back";
         registry.register("read_write_backs", help, self.read_write_backs.clone());
+        let help = "Operations that asked others too, because someone asked first was late";
+        registry.register("hedges", help, self.hedges.clone());
         let help = "Operations that asked again those that had not answered";
         registry.register("resends", help, self.resends.clone());
         let help = "Requests of peers dropped because the disk had too much waiting";

@@ -31,6 +31,8 @@ pub struct Tally {
     counted: u64,
     /// Bit i: the i-th replica has refused for good.
     refused: u64,
+    /// Bit i: the i-th replica was asked in this round.
+    asked: u64,
 }
 
 impl Tally {
@@ -41,7 +43,7 @@ impl Tally {
     #[must_use]
     pub fn new(replicas: &[Member]) -> Self {
         assert!((1..=REPLICA_COUNT_MAX).contains(&replicas.len()), "a slot has 1 to {REPLICA_COUNT_MAX} replicas");
-        Self { replicas: replicas.into(), counted: 0, refused: 0 }
+        Self { replicas: replicas.into(), counted: 0, refused: 0, asked: 0 }
     }
 
     /// Whose answers count.
@@ -74,6 +76,18 @@ impl Tally {
     /// Forgets who has answered, for the next round; who has refused for good still has.
     pub fn restart(&mut self) {
         self.counted = 0;
+        self.asked = 0;
+    }
+
+    /// Notes that `member` is asked.
+    pub fn ask(&mut self, member: Member) {
+        self.asked |= self.bit(member).unwrap_or_default();
+    }
+
+    /// Whether `member` was asked in this round.
+    #[must_use]
+    pub fn is_asked(&self, member: Member) -> bool {
+        self.bit(member).is_some_and(|bit| self.asked & bit != 0)
     }
 
     /// Whether the answer of `member` was counted.
@@ -90,13 +104,12 @@ impl Tally {
 
     /// The replicas that have neither answered nor refused for good.
     pub fn missing(&self) -> impl Iterator<Item = Member> + '_ {
-        let settled = self.counted | self.refused;
-        self.replicas.iter().enumerate().filter(move |(i, _)| settled & (1 << i) == 0).map(|(_, member)| *member)
+        self.select(!(self.counted | self.refused))
     }
 
     /// The replicas whose answer was not counted, refused or not.
     pub fn uncounted(&self) -> impl Iterator<Item = Member> + '_ {
-        self.replicas.iter().enumerate().filter(|(i, _)| self.counted & (1 << i) == 0).map(|(_, member)| *member)
+        self.select(!self.counted)
     }
 
     /// How it stands.
@@ -109,6 +122,10 @@ impl Tally {
         } else {
             Standing::Pending
         }
+    }
+
+    fn select(&self, bits: u64) -> impl Iterator<Item = Member> + '_ {
+        self.replicas.iter().enumerate().filter(move |(i, _)| bits & (1 << i) != 0).map(|(_, member)| *member)
     }
 
     fn bit(&self, member: Member) -> Option<u64> {
@@ -163,5 +180,16 @@ mod tests {
         tally.refuse(Member(0));
         tally.restart();
         assert_eq!(tally.missing().collect::<Vec<_>>(), [Member(4), Member(2)]);
+    }
+
+    #[test]
+    fn nobody_is_asked_when_a_round_begins() {
+        let mut tally = Tally::new(&REPLICAS);
+        tally.ask(Member(4));
+        tally.ask(Member(9));
+        assert!(tally.is_asked(Member(4)));
+        assert!(!tally.is_asked(Member(2)) && !tally.is_asked(Member(9)));
+        tally.restart();
+        assert!(!tally.is_asked(Member(4)));
     }
 }

@@ -16,11 +16,13 @@
 //! | `journal` | what must become durable, and what is owed once it is |
 //! | `replica` | one node's records: compare-and-store, and reads of what is durable |
 //! | `write`, `read` | one coordinator's operation each |
+//! | `hedge` | whom to ask first, and when to ask the others |
 //! | `straggler` | copies for those who had not acknowledged when the client was answered |
 //! | `node` | all of it put together |
 //! | `mutants` | rules to be broken by tests |
 
 pub mod handshake;
+pub mod hedge;
 pub mod journal;
 pub mod message;
 pub mod mutants;
@@ -48,6 +50,12 @@ impl Time {
     #[must_use]
     pub fn after(self, span: std::time::Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long this time is after `earlier`; nothing where it is not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> std::time::Duration {
+        std::time::Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 }
 
@@ -290,6 +298,8 @@ pub enum Note {
         /// How many.
         writes: usize,
     },
+    /// A read or write asked others too, because someone it asked first was late.
+    Hedged,
     /// A read or write asked again those that had not answered.
     Resent,
     /// What a peer asked was dropped: the disk has too much waiting.

@@ -84,6 +84,12 @@ impl Read {
         matches!(self.phase, Phase::AskWhole | Phase::Fetch)
     }
 
+    /// Whether a record has arrived with its content, or the word of one asked for it that there is none.
+    #[must_use]
+    pub fn has_one_in_hand(&self) -> bool {
+        self.in_hand.is_some() && self.phase == Phase::Ask
+    }
+
     /// It is about to ask again, because too few answered in time. The few who were seen to hold the greatest record may
     /// have died since: a read that insisted on their content would stall although a majority is well. What was seen of
     /// them binds nobody, because nothing was answered yet.

@@ -10,6 +10,7 @@ pub mod codec;
 mod log_check;
 pub mod memory;
 mod page;
+mod recent;
 pub mod rocks;
 
 use crate::types::{Batch, Held, Key, Meta, Slot, Want};

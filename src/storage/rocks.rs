@@ -35,8 +35,9 @@ use rocksdb::{
 use super::codec::{self, DecodeError, FORMAT, MetaEntry};
 use super::log_check::check_logs;
 use super::page::PageBudget;
+use super::recent::RecentMarks;
 use super::{Cursor, KeysPage, Loaded, PageBounds, Patience, Store, StoreError, StoreStatistics};
-use crate::limits::{BLOCK_CACHE_BYTES_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT};
+use crate::limits::{BLOCK_CACHE_BYTES_DEFAULT, RECENT_MARKS_BYTES_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT};
 use crate::types::{Batch, Durability, Held, Identity, Key, Meta, Slot, Want};
 
 const KIB: usize = 1 << 10;
@@ -65,6 +66,8 @@ pub struct RocksOptions {
     /// Write buffers of all families together, in bytes of memory. RocksDB begins to flush when they are used up, and
     /// goes over it by what arrives while it flushes.
     pub write_buffer_bytes: usize,
+    /// Marks of the records written last, in bytes of memory.
+    pub recent_marks_bytes: usize,
     /// At most so many table and blob files are kept open.
     pub open_files_max: u16,
     /// The log is cut by flushing when it gets this long. It bounds how long a start reads it: a second for 256 MiB or
@@ -81,6 +84,7 @@ impl Default for RocksOptions {
             durability: Durability::Fsync,
             block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
+            recent_marks_bytes: RECENT_MARKS_BYTES_DEFAULT,
             open_files_max: 512,
             log_bytes_max: 128 * MIB as u64,
             background_jobs_max: 2,
@@ -102,6 +106,7 @@ pub struct RocksStore {
     from_disk: ReadOptions,
     /// `None` while it is being reopened, and after that failed.
     database: RwLock<Option<DB>>,
+    recent: RecentMarks,
     /// The greatest epoch that was found or written: it never falls.
     epoch: AtomicU64,
     /// An earlier write failed.
@@ -199,6 +204,7 @@ impl RocksStore {
             from_memory,
             from_disk: ReadOptions::default(),
             database: RwLock::new(Some(database)),
+            recent: RecentMarks::new(settings.recent_marks_bytes),
             epoch: AtomicU64::new(epoch),
             suspended: AtomicBool::new(false),
             reopening: Mutex::new(()),
@@ -222,6 +228,11 @@ impl Store for RocksStore {
     }
 
     fn load(&self, slot: Slot, key: &Key, want: Want, patience: Patience) -> Result<Loaded, StoreError> {
+        if want == Want::Mark
+            && let Some(mark) = self.recent.get(key)
+        {
+            return Ok(Loaded::Held(Held::Mark(mark)));
+        }
         let (guard, options) = match patience {
             Patience::MayWait => (self.database(), &self.from_disk),
             // A reopening waits here for the loads that are under way.
@@ -292,7 +303,11 @@ impl Store for RocksStore {
         database.write_opt(writes, &write_options(sync)).map_err(|error| {
             self.suspended.store(true, Ordering::SeqCst);
             failure(&error)
-        })
+        })?;
+        for (key, (_, record)) in &batch.records {
+            self.recent.put(key, record.mark());
+        }
+        Ok(())
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
@@ -319,6 +334,7 @@ impl Store for RocksStore {
         database
             .put_cf_opt(family(&database, META), name, value, &write_options(true))
             .map_err(|error| failure(&error))?;
+        self.recent.clear();
         self.replace(Some(database));
         self.suspended.store(false, Ordering::SeqCst);
         Ok(())

@@ -38,7 +38,7 @@ impl Node {
                 let slot = self.placement.slot(&key);
                 let read = Read::new(id, slot, &self.voters(slot), key);
                 let operation = self.begin(now, deadline, Kind::Read(read));
-                self.ask_what_is_held(operation, effects);
+                self.ask_a_majority(now, operation, effects);
                 self.fail_if_impossible(operation, effects);
             }
             Command::Put { key, content, checksum } => {

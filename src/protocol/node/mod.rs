@@ -24,6 +24,7 @@ use crate::placement::Placement;
 use crate::types::{Acquaintance, Clock, Held, Identity, Key, Life, Member, Meta, NodeId, Record, Slot};
 
 use crate::protocol::handshake::{Handshake, Known, PeerView};
+use crate::protocol::hedge::Promptness;
 use crate::protocol::journal::Journal;
 use crate::protocol::message::{Answer, Message, OperationId, Refusal, Request};
 use crate::protocol::mutants::{self, Mutant};
@@ -65,11 +66,12 @@ pub struct Node {
     operation_next: u64,
     /// Writes that wait for the next clock round to begin.
     awaiting_round: Vec<OperationId>,
-    /// Clock rounds that are under way, and the writes that take part.
-    clock_rounds: BTreeMap<OperationId, Vec<OperationId>>,
+    /// Clock rounds that are under way.
+    clock_rounds: BTreeMap<OperationId, ClockRound>,
     /// Writes that wait until an epoch is durable.
     awaiting_epoch: Vec<OperationId>,
     alarms: BTreeSet<(Time, OperationId)>,
+    promptness: Promptness,
     stragglers: Stragglers,
     /// Answers of the own replica that are still to be passed on.
     answers: Vec<(Target, Outcome)>,
@@ -77,13 +79,22 @@ pub struct Node {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Operation {
+    began: Time,
     deadline: Time,
-    /// When to ask again, and how long to wait the time after.
+    /// When to ask others, or to ask again.
     alarm: Time,
+    /// How many times everyone was asked: not once while a majority may do.
     asks: u32,
     /// The last refusal of each replica that has refused.
     refusals: BTreeMap<Member, Refusal>,
     kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ClockRound {
+    began: Time,
+    /// The writes that take part.
+    writes: Vec<OperationId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -151,6 +162,7 @@ impl Node {
             clock_rounds: BTreeMap::new(),
             awaiting_epoch: Vec::new(),
             alarms: BTreeSet::new(),
+            promptness: Promptness::default(),
             stragglers: Stragglers::default(),
             answers: Vec::new(),
         }
@@ -161,7 +173,7 @@ impl Node {
         match input {
             Input::Request { id, deadline, command } => self.request(now, id, deadline, command, effects),
             Input::Peer { from, from_life, to_life, message } => {
-                self.peer(from, from_life, to_life, message, effects);
+                self.peer(now, from, from_life, to_life, message, effects);
             }
             Input::Linked(peer) => self.handshake.linked(peer, true, now),
             Input::Unlinked(peer) => self.handshake.linked(peer, false, now),
@@ -174,14 +186,14 @@ impl Node {
             Input::Wake => self.wake(now, effects),
             Input::Drain => self.draining = true,
         }
-        self.pass_answers_on(effects);
+        self.pass_answers_on(now, effects);
     }
 
     /// Begins what all inputs handled so far may share: one clock round for all writes that wait for one, and one batch
     /// for everything that waits for the disk.
     pub fn flush(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        self.begin_clock_round(effects);
-        self.pass_answers_on(effects);
+        self.begin_clock_round(now, effects);
+        self.pass_answers_on(now, effects);
         if self.started {
             for (to, message) in self.handshake.hellos(now) {
                 effects.push(Effect::Send { to, to_life: None, message });
@@ -272,22 +284,22 @@ impl Node {
         (replica, Surroundings { clock, journal, effects, answers })
     }
 
-    fn pass_answers_on(&mut self, effects: &mut Vec<Effect>) {
+    fn pass_answers_on(&mut self, now: Time, effects: &mut Vec<Effect>) {
         while !self.answers.is_empty() {
             for (target, outcome) in std::mem::take(&mut self.answers) {
-                self.pass_on(target, outcome, effects);
+                self.pass_on(now, target, outcome, effects);
             }
         }
     }
 
-    fn pass_on(&mut self, target: Target, outcome: Outcome, effects: &mut Vec<Effect>) {
+    fn pass_on(&mut self, now: Time, target: Target, outcome: Outcome, effects: &mut Vec<Effect>) {
         match target {
             Target::Peer { member, life, operation, round } => {
                 let message = Message::Answer { operation, round, answer: outcome.into() };
                 effects.push(Effect::Send { to: member, to_life: Some(life), message });
             }
             Target::Own { operation, round } => {
-                self.answered(self.me, operation, round, outcome.into(), effects);
+                self.answered(now, self.me, operation, round, outcome.into(), effects);
             }
             Target::Operator(id) => {
                 let reply = match outcome {

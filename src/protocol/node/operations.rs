@@ -15,7 +15,10 @@ use crate::protocol::{Effect, Failure, Note, QuorumReport, Reply, Said, Time};
 use crate::quorum::{Standing, Tally};
 use crate::types::{Clock, Key, Member, Record, Slot, Stamp, Want};
 
-use super::{Kind, Node, Operation};
+use super::{ClockRound, Kind, Node, Operation};
+
+/// How many operations in a row turn to the same peers first.
+const FIRST_ASKED_FOR: u64 = 64;
 
 impl Node {
     pub(super) fn begin(&mut self, now: Time, deadline: Time, mut kind: Kind) -> OperationId {
@@ -29,8 +32,41 @@ impl Node {
         }
         let alarm = now.after(RESEND_AFTER).min(deadline);
         self.alarms.insert((alarm, id));
-        self.operations.insert(id, Operation { deadline, alarm, asks: 1, refusals: BTreeMap::new(), kind });
+        let operation = Operation { began: now, deadline, alarm, asks: 1, refusals: BTreeMap::new(), kind };
+        self.operations.insert(id, operation);
         id
+    }
+
+    /// Chooses whom the first round of an operation asks: a majority of those that can be asked, of whom this node is
+    /// one where it holds the slot. Where others are left over, they are asked when the alarm rings.
+    fn choose_majority(&mut self, now: Time, id: OperationId) -> Vec<Member> {
+        let Some(operation) = self.operations.get_mut(&id) else { return Vec::new() };
+        let tally = operation.kind.tally();
+        // All operations of one turn of the loop, and of some more, turn to the same peers, so that their questions share
+        // messages; over time each peer has its turn.
+        let rotation = usize::try_from(id.0 / FIRST_ASKED_FOR).unwrap_or(0) % tally.replicas().len();
+        let place = |peer: &Member| {
+            let position = tally.replicas().iter().position(|replica| replica == peer).unwrap_or(0);
+            (position + rotation) % tally.replicas().len()
+        };
+        let can_be_asked = |peer: &Member| *peer == self.me || self.handshake.talking_to(*peer).is_some();
+        let mut candidates: Vec<Member> = tally.missing().filter(can_be_asked).collect();
+        candidates.sort_by_key(|peer| (*peer != self.me, self.promptness.is_late(*peer, now), place(peer)));
+        let needed = tally.needed();
+        if candidates.len() > needed {
+            candidates.truncate(needed);
+            self.alarms.remove(&(operation.alarm, id));
+            operation.alarm = now.after(self.promptness.patience(candidates.iter().copied())).min(operation.deadline);
+            operation.asks = 0;
+            self.alarms.insert((operation.alarm, id));
+        }
+        candidates
+    }
+
+    /// Begins a read: asks no more than a majority.
+    pub(super) fn ask_a_majority(&mut self, now: Time, id: OperationId, effects: &mut Vec<Effect>) {
+        let chosen = self.choose_majority(now, id);
+        self.ask_these(id, chosen, effects);
     }
 
     /// Nobody waits for replicas that are known from the start to refuse for good.
@@ -48,7 +84,7 @@ impl Node {
 
     /// Begins one clock round for all writes that wait for one. Its requests leave after each of these writes was
     /// invoked, which is what makes its answers count for all of them.
-    pub(super) fn begin_clock_round(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn begin_clock_round(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let mut writes = std::mem::take(&mut self.awaiting_round);
         // One that asked again may have had its answers since, and be storing by now.
         writes.retain(|id| {
@@ -64,31 +100,36 @@ impl Node {
         effects.push(Effect::Note(Note::ClockRound { writes: writes.len() }));
         let mut asked = BTreeSet::new();
         for id in &writes {
+            let is_first = self.operations.get(id).is_some_and(|operation| operation.kind.is_unasked());
+            let chosen = if is_first { self.choose_majority(now, *id) } else { Vec::new() };
             if let Some(Operation { kind: Kind::Write(write), .. }) = self.operations.get_mut(id) {
                 write.joins(round);
-                asked.extend(write.tally.missing());
+                let chosen = if is_first { chosen } else { write.tally.missing().collect() };
+                for replica in chosen {
+                    write.tally.ask(replica);
+                    asked.insert(replica);
+                }
             }
         }
         let me_asked = asked.remove(&self.me);
         for peer in asked {
             self.send_request(peer, round, 0, Request::Clock, effects);
         }
-        self.clock_rounds.insert(round, writes);
+        self.clock_rounds.insert(round, ClockRound { began: now, writes });
         if me_asked {
             match self.own_clock() {
-                Ok(clock) => self.clock_answered(self.me, round, clock, effects),
+                Ok(clock) => self.clock_answered(now, self.me, round, clock, effects),
                 Err(refusal) => self.clock_refused(self.me, round, refusal, effects),
             }
         }
     }
 
     pub(super) fn join_older_round(&mut self, id: OperationId) {
-        if let Some((round, writes)) =
-            self.clock_rounds.last_key_value().map(|(round, writes)| (*round, writes.clone()))
+        if let Some(mut round) = self.clock_rounds.last_entry()
             && let Some(Operation { kind: Kind::Write(write), .. }) = self.operations.get_mut(&id)
         {
-            write.joins(round);
-            self.clock_rounds.insert(round, writes.into_iter().chain([id]).collect());
+            write.joins(*round.key());
+            round.get_mut().writes.push(id);
         }
     }
 
@@ -98,11 +139,23 @@ impl Node {
         if self.journal.has_failed() { Err(Refusal::StoreFailed) } else { Ok(self.clock.now()) }
     }
 
-    pub(super) fn clock_answered(&mut self, from: Member, round: OperationId, clock: Clock, effects: &mut Vec<Effect>) {
+    pub(super) fn clock_answered(
+        &mut self,
+        now: Time,
+        from: Member,
+        round: OperationId,
+        clock: Clock,
+        effects: &mut Vec<Effect>,
+    ) {
         if self.clock.check_jump(clock, PEER_JUMP).is_err() {
             effects.push(Effect::Note(Note::ClockJump { seen: clock }));
             self.clock_refused(from, round, Refusal::ClockJump, effects);
             return;
+        }
+        if from != self.me
+            && let Some(ClockRound { began, .. }) = self.clock_rounds.get(&round)
+        {
+            self.promptness.answered(from, now.since(*began));
         }
         self.for_each_of_round(round, effects, |write| write.clock_is(from, clock));
     }
@@ -114,7 +167,7 @@ impl Node {
         refusal: Refusal,
         effects: &mut Vec<Effect>,
     ) {
-        for id in self.clock_rounds.get(&round).into_iter().flatten() {
+        for id in self.clock_rounds.get(&round).iter().flat_map(|round| &round.writes) {
             if let Some(operation) = self.operations.get_mut(id) {
                 operation.refusals.insert(from, refusal);
             }
@@ -130,7 +183,7 @@ impl Node {
         effects: &mut Vec<Effect>,
         answer: impl Fn(&mut Write) -> write::Step,
     ) {
-        let Some(writes) = self.clock_rounds.remove(&round) else { return };
+        let Some(ClockRound { began, writes }) = self.clock_rounds.remove(&round) else { return };
         let mut waiting = Vec::with_capacity(writes.len());
         for id in writes {
             let Some(Operation { kind: Kind::Write(write), .. }) = self.operations.get_mut(&id) else { continue };
@@ -143,7 +196,7 @@ impl Node {
             }
         }
         if !waiting.is_empty() {
-            self.clock_rounds.insert(round, waiting);
+            self.clock_rounds.insert(round, ClockRound { began, writes: waiting });
         }
     }
 
@@ -209,18 +262,28 @@ impl Node {
         }
     }
 
-    /// Asks the replicas that have not answered what they hold: one of them for the record, the others for its mark.
+    /// Asks all replicas that have not answered what they hold.
     pub(super) fn ask_what_is_held(&mut self, id: OperationId, effects: &mut Vec<Effect>) {
-        let Some(Operation { kind: Kind::Read(read), .. }) = self.operations.get(&id) else { return };
+        let Some(Operation { kind, .. }) = self.operations.get(&id) else { return };
+        let missing = kind.tally().missing().collect();
+        self.ask_these(id, missing, effects);
+    }
+
+    /// Asks `members` what they hold: one of them for the record, unless it has arrived, the others for its mark.
+    fn ask_these(&mut self, id: OperationId, members: Vec<Member>, effects: &mut Vec<Effect>) {
+        let Some(Operation { kind: Kind::Read(read), .. }) = self.operations.get_mut(&id) else { return };
         let (slot, key, round) = (read.slot, read.key.clone(), read.round);
-        let missing: Vec<Member> = read.tally.missing().collect();
         let all_whole = read.asks_for_all_of_it();
-        let one_whole = if missing.contains(&self.me) {
+        let one_whole = if members.contains(&self.me) {
             Some(self.me)
         } else {
-            missing.iter().copied().find(|peer| self.handshake.talking_to(*peer).is_some())
+            members.iter().copied().find(|peer| self.handshake.talking_to(*peer).is_some())
         };
-        for member in missing {
+        let one_whole = one_whole.filter(|_| !read.has_one_in_hand());
+        for member in &members {
+            read.tally.ask(*member);
+        }
+        for member in members {
             let want = if all_whole || Some(member) == one_whole { Want::Record } else { Want::Mark };
             let key = key.clone();
             if member == self.me {
@@ -268,6 +331,32 @@ impl Node {
         }
     }
 
+    /// A majority was asked, and has not answered in the time that it usually takes: asks the others too.
+    fn ask_the_others(&mut self, now: Time, id: OperationId, effects: &mut Vec<Effect>) {
+        let Some(operation) = self.operations.get(&id) else { return };
+        // A record is sent to all from the start, and its content is asked for wherever it was seen.
+        if operation.kind.storing().is_some() {
+            return;
+        }
+        let tally = operation.kind.tally();
+        let (late, others): (Vec<Member>, Vec<Member>) = tally.missing().partition(|member| tally.is_asked(*member));
+        for peer in late.iter().filter(|peer| **peer != self.me) {
+            self.promptness.was_late(*peer, now);
+        }
+        match &operation.kind {
+            Kind::Read(read) if read.asks_for_all_of_it() => {}
+            Kind::Read(_) => {
+                effects.push(Effect::Note(Note::Hedged));
+                self.ask_these(id, others, effects);
+            }
+            Kind::Write(write) if write.clock_rounds().is_empty() => {}
+            Kind::Write(_) => {
+                effects.push(Effect::Note(Note::Hedged));
+                self.awaiting_round.push(id);
+            }
+        }
+    }
+
     pub(super) fn keep_for_stragglers(&mut self, id: OperationId, write: &Write, effects: &mut Vec<Effect>) {
         let Some(record) = write.record() else { return };
         for peer in write.tally.uncounted().filter(|peer| *peer != self.me) {
@@ -291,7 +380,7 @@ impl Node {
     /// A round that no write waits for any more is forgotten: its answers may never come.
     pub(super) fn leave_clock_rounds(&mut self, id: OperationId, rounds: &[OperationId]) {
         for round in rounds {
-            if let Some(writes) = self.clock_rounds.get_mut(round) {
+            if let Some(ClockRound { writes, .. }) = self.clock_rounds.get_mut(round) {
                 writes.retain(|write| *write != id);
                 if writes.is_empty() {
                     self.clock_rounds.remove(round);
@@ -347,6 +436,13 @@ impl Node {
                 self.fail(id, effects);
                 continue;
             }
+            if operation.asks == 0 {
+                operation.asks = 1;
+                operation.alarm = now.after(RESEND_AFTER).min(operation.deadline);
+                self.alarms.insert((operation.alarm, id));
+                self.ask_the_others(now, id, effects);
+                continue;
+            }
             let wait = (RESEND_AFTER * 2_u32.pow(operation.asks.min(8))).min(RESEND_AFTER_MAX);
             operation.asks += 1;
             operation.alarm = now.after(wait).min(operation.deadline);
@@ -369,6 +465,12 @@ impl Kind {
             Self::Write(write) => &mut write.tally,
             Self::Read(read) => &mut read.tally,
         }
+    }
+
+    /// Whether nobody was asked yet in the present round.
+    fn is_unasked(&self) -> bool {
+        let tally = self.tally();
+        tally.replicas().iter().all(|replica| !tally.is_asked(*replica))
     }
 
     pub(super) fn slot(&self) -> Slot {

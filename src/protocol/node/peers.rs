@@ -7,7 +7,7 @@ use crate::protocol::message::{Answer, Hello, Message, OperationId, Refusal, Req
 use crate::protocol::mutants::{self, Mutant};
 use crate::protocol::replica::{Outcome, Target};
 use crate::protocol::straggler::Copy;
-use crate::protocol::{Effect, Note, Unready};
+use crate::protocol::{Effect, Note, Time, Unready};
 use crate::types::{Held, Key, Life, Member};
 
 use super::{Due, Introduction, Kind, Node, Operation};
@@ -15,6 +15,7 @@ use super::{Due, Introduction, Kind, Node, Operation};
 impl Node {
     pub(super) fn peer(
         &mut self,
+        now: Time,
         from: Member,
         from_life: Life,
         to_life: Option<Life>,
@@ -40,7 +41,7 @@ impl Node {
                 self.serve(target, request, effects);
             }
             Message::Answer { operation, round, answer } if self.handshake.counts(from, from_life, to_life) => {
-                self.answered(from, operation, round, answer, effects);
+                self.answered(now, from, operation, round, answer, effects);
             }
             // From or for another life: it counts for nothing.
             Message::Welcome(_) | Message::Request { .. } | Message::Answer { .. } => {}
@@ -178,6 +179,7 @@ impl Node {
 
     pub(super) fn answered(
         &mut self,
+        now: Time,
         from: Member,
         id: OperationId,
         round: u32,
@@ -185,19 +187,24 @@ impl Node {
         effects: &mut Vec<Effect>,
     ) {
         match answer {
-            Answer::Clock(clock) => self.clock_answered(from, id, clock, effects),
-            Answer::Held { key, held } => self.held(from, id, round, &key, held, effects),
+            Answer::Clock(clock) => self.clock_answered(now, from, id, clock, effects),
+            Answer::Held { key, held } => self.held(now, from, id, round, &key, held, effects),
             Answer::Stored => self.stored(from, id, round, effects),
-            Answer::Refused(refusal) if self.clock_rounds.contains_key(&id) => {
-                self.clock_refused(from, id, refusal, effects);
+            Answer::Refused(refusal) => {
+                self.promptness.was_late(from, now);
+                if self.clock_rounds.contains_key(&id) {
+                    self.clock_refused(from, id, refusal, effects);
+                } else {
+                    self.refused(from, id, round, refusal, effects);
+                }
             }
-            Answer::Refused(refusal) => self.refused(from, id, round, refusal, effects),
         }
     }
 
     #[allow(clippy::too_many_arguments, reason = "an answer is matched by all of them")]
     pub(super) fn held(
         &mut self,
+        now: Time,
         from: Member,
         id: OperationId,
         round: u32,
@@ -205,10 +212,13 @@ impl Node {
         held: Held,
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(Operation { kind: Kind::Read(read), .. }) = self.operations.get_mut(&id)
+        if let Some(Operation { kind: Kind::Read(read), began, .. }) = self.operations.get_mut(&id)
             && read.round == round
             && read.key == *key
         {
+            if round == 0 && from != self.me {
+                self.promptness.answered(from, now.since(*began));
+            }
             let step = read.held_by(from, held);
             self.read_step(id, step, effects);
         }
