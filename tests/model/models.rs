@@ -193,13 +193,13 @@ fn meeting() -> Vec<Bounded> {
                 .reaching(marks::REFUSED_IDENTITY | marks::ALL_DONE),
         ),
         pin(
-            10_246,
+            10_629,
             World::new("an older copy, started twice", vec![vec![read(1)]])
                 .with(Faults { losses: 1, ..restarts([2, 0, 0], 2) })
                 .reaching(marks::REFUSED_LIFE | marks::REFUSED_IDENTITY | marks::ALL_DONE),
         ),
         pin(
-            166_830,
+            172_838,
             World::new("an older copy", vec![vec![write(0, 1), read(2)]])
                 .with(Faults { losses: 1, ..restarts([1, 0, 0], 1) })
                 .reaching(marks::REFUSED_LIFE | marks::REFUSED_IDENTITY | marks::ALL_DONE),

@@ -515,6 +515,9 @@ impl Model for World {
             Property::always("who forgot takes no part", |_, state: &State| {
                 !matches!(state.defect, Some(Defect::Silence(_)))
             }),
+            Property::always("nobody gives up untold", |_, state: &State| {
+                !matches!(state.defect, Some(Defect::GivingUp(_)))
+            }),
         ];
         properties.extend(marks::properties(self.sometimes));
         properties

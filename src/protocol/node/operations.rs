@@ -319,10 +319,13 @@ impl Node {
             if tally.has_counted(member) {
                 return Said::Answered;
             }
-            if let Some(refusal) = operation.refusals.get(&member) {
-                return Said::Refused(*refusal);
+            let view = self.handshake.view(member);
+            // What it said in passing, before the two stopped talking, is not why it is not counted on.
+            let still_counts = |refusal: &Refusal| refusal.is_for_good() || !matches!(view, PeerView::Refused(_));
+            if let Some(refusal) = operation.refusals.get(&member).copied().filter(still_counts) {
+                return Said::Refused(refusal);
             }
-            match self.handshake.view(member) {
+            match view {
                 _ if member == self.me && self.journal.has_failed() => Said::Refused(Refusal::StoreFailed),
                 _ if member == self.me => Said::Nothing,
                 PeerView::Talking => Said::Nothing,

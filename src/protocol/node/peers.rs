@@ -54,7 +54,9 @@ impl Node {
         introduced_by: Introduction,
         effects: &mut Vec<Effect>,
     ) {
-        match self.handshake.judge(from, hello) {
+        let verdict = self.handshake.judge(from, hello);
+        self.counts_on_again(from);
+        match verdict {
             Verdict::Refuse(refusal) => {
                 effects.push(Effect::Note(Note::PeerRefused { peer: from, refusal }));
                 let message = Message::HelloRefused { life: hello.life, refusal };
@@ -83,6 +85,23 @@ impl Node {
         }
     }
 
+    /// Operations under way count on `peer` again, if it and this node refuse each other no longer: a late hello of an
+    /// earlier run may be refused while the present one is being met. What it refused itself stays refused.
+    pub(super) fn counts_on_again(&mut self, peer: Member) {
+        if matches!(self.handshake.view(peer), PeerView::Refused(_)) {
+            return;
+        }
+        for operation in self.operations.values_mut() {
+            if operation.refusals.get(&peer).is_some_and(|refusal| refusal.is_for_good()) {
+                continue;
+            }
+            match &mut operation.kind {
+                Kind::Write(write) => write.tally.reconsider(peer),
+                Kind::Read(read) => read.counts_on(peer),
+            }
+        }
+    }
+
     /// `peer` is durably recorded here in its run `life`.
     pub(super) fn acquainted(
         &mut self,
@@ -98,6 +117,7 @@ impl Node {
             }
             Introduction::Welcome => self.handshake.welcomed(peer, life),
         }
+        self.counts_on_again(peer);
         if self.handshake.talking_to(peer) != Some(life) {
             return;
         }
@@ -215,7 +235,12 @@ impl Node {
     }
 
     pub(super) fn stored(&mut self, from: Member, id: OperationId, round: u32, effects: &mut Vec<Effect>) {
-        match self.operations.get_mut(&id).filter(|operation| operation.kind.round() == round).map(|o| &mut o.kind) {
+        match self
+            .operations
+            .get_mut(&id)
+            .filter(|operation| operation.kind.round() == round)
+            .map(|o| &mut o.kind)
+        {
             Some(Kind::Write(write)) => {
                 let step = write.stored_by(from);
                 self.write_step(id, step, effects);
