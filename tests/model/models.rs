@@ -68,6 +68,11 @@ fn clients_in_each_others_way() -> Vec<Bounded> {
             World::new("a write and a delete, read", vec![vec![write(0, 1), delete(1)], vec![read(2)]])
                 .reaching(marks::READ_TOMBSTONE | marks::OVERWROTE | marks::READ_UNFINISHED | marks::ALL_DONE),
         ),
+        pin(
+            51_596,
+            World::new("three writes in turn, read", vec![vec![write(0, 1), write(1, 2), write(0, 3), read(1)]])
+                .reaching(marks::OVERWROTE | marks::BEATEN | marks::ALL_DONE),
+        ),
     ]
 }
 

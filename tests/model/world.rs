@@ -313,6 +313,8 @@ impl World {
                     !(is_ignored(envelope) || reads_change_nothing && is_answered_in_vain(envelope))
                 }
                 Message::Request { request: Request::Store { .. }, .. } => !is_ignored(envelope),
+                #[cfg(feature = "mutants")]
+                Message::Answer { answer, .. } if crate::mutants::may_still_count(self.mutant, answer) => true,
                 Message::Answer { .. } => !receiver.is_idle() && !is_ignored(envelope),
                 Message::Hello(_) => true,
                 Message::Welcome(_) => envelope.to_life == Some(receiver.life()),

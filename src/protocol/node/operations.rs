@@ -104,7 +104,23 @@ impl Node {
             self.clock_refused(from, round, Refusal::ClockJump, effects);
             return;
         }
+        if mutants::is_on(Mutant::ClockOfEarlierRoundCounts) {
+            return self.clock_of_any_round(from, clock, effects);
+        }
         self.for_each_of_round(round, effects, |write| write.clock_is(from, clock));
+    }
+
+    /// What must never be done.
+    fn clock_of_any_round(&mut self, from: Member, clock: Clock, effects: &mut Vec<Effect>) {
+        let under_way: Vec<OperationId> = self.operations.keys().copied().collect();
+        for id in under_way {
+            if let Some(Operation { kind: Kind::Write(write), .. }) = self.operations.get_mut(&id)
+                && write.awaits_clocks()
+            {
+                let step = write.clock_is(from, clock);
+                self.write_step(id, step, effects);
+            }
+        }
     }
 
     pub(super) fn clock_refused(

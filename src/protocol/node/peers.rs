@@ -226,7 +226,7 @@ impl Node {
         effects: &mut Vec<Effect>,
     ) {
         if let Some(Operation { kind: Kind::Read(read), .. }) = self.operations.get_mut(&id)
-            && read.round == round
+            && counts_in(read.round, round)
             && read.key == *key
         {
             let step = read.held_by(from, held);
@@ -238,7 +238,7 @@ impl Node {
         match self
             .operations
             .get_mut(&id)
-            .filter(|operation| operation.kind.round() == round)
+            .filter(|operation| counts_in(operation.kind.round(), round))
             .map(|o| &mut o.kind)
         {
             Some(Kind::Write(write)) => {
@@ -265,7 +265,7 @@ impl Node {
             self.stragglers.settled(from, id);
             return;
         };
-        if operation.kind.round() != round {
+        if !counts_in(operation.kind.round(), round) {
             return;
         }
         operation.refusals.insert(from, refusal);
@@ -294,4 +294,9 @@ impl Node {
             None => {}
         }
     }
+}
+
+/// Whether an answer to what was asked in one round counts in the present one.
+fn counts_in(present: u32, asked_in: u32) -> bool {
+    present == asked_in || mutants::is_on(Mutant::AnswerOfEarlierRoundCounts)
 }
