@@ -62,12 +62,11 @@ fn broken_rules_are_found() {
             let failures = failures(&checker);
             (!failures.is_empty()).then(|| (name, failures.join("; "), checker.unique_state_count()))
         });
-        match found {
-            Some((name, failures, states)) => println!("| {rule} | {mutant:?} | {name} | {failures} | {states} |"),
-            None => {
-                println!("| {rule} | {mutant:?} | nothing | - | {tried} |");
-                missed.push(mutant);
-            }
+        if let Some((name, failures, states)) = found {
+            println!("| {rule} | {mutant:?} | {name} | {failures} | {states} |");
+        } else {
+            println!("| {rule} | {mutant:?} | nothing | - | {tried} |");
+            missed.push(mutant);
         }
     }
     println!("not looked for: {OUT_OF_REACH:?}");
