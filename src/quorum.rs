@@ -73,6 +73,13 @@ impl Tally {
         }
     }
 
+    /// Notes that `member` may answer after all.
+    pub fn reconsider(&mut self, member: Member) {
+        if let Some(bit) = self.bit(member) {
+            self.refused &= !bit;
+        }
+    }
+
     /// Forgets who has answered, for the next round; who has refused for good still has.
     pub fn restart(&mut self) {
         self.counted = 0;
@@ -171,6 +178,16 @@ mod tests {
         tally.refuse(Member(0));
         tally.count(Member(2));
         assert_eq!(tally.standing(), Standing::Reached, "a later refusal takes no answer back");
+    }
+
+    #[test]
+    fn member_that_may_answer_after_all_is_missing_again() {
+        let mut tally = Tally::new(&REPLICAS);
+        tally.refuse(Member(4));
+        tally.refuse(Member(0));
+        tally.reconsider(Member(4));
+        assert_eq!(tally.standing(), Standing::Pending);
+        assert_eq!(tally.missing().collect::<Vec<_>>(), [Member(4), Member(2)]);
     }
 
     #[test]

@@ -41,6 +41,12 @@ pub enum Mutant {
     FormsEarly,
     /// Answers to an earlier life count.
     EarlierLivesCount,
+    /// A clock that was asked for in whatever round counts for every write that waits for clocks.
+    ClockOfEarlierRoundCounts,
+    /// What a replica says in an earlier round of an operation counts in the present one.
+    AnswerOfEarlierRoundCounts,
+    /// Two records of one stamp pass for the same.
+    SameStampIsMerged,
     /// Stamps are drawn from a copy of the clock.
     SecondIssuer,
     /// What waits for a batch that failed is acknowledged.
@@ -63,7 +69,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them, with the rule that each breaks.
-    pub const ALL: [(Self, &'static str); 27] = [
+    pub const ALL: [(Self, &'static str); 30] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back what it did not find at a majority"),
@@ -82,6 +88,9 @@ impl Mutant {
         (Self::GreaterEpochIsAccepted, "no answer from an older folder"),
         (Self::FormsEarly, "a cluster forms once, when all have met"),
         (Self::EarlierLivesCount, "replies are matched by life"),
+        (Self::ClockOfEarlierRoundCounts, "replies are matched by round"),
+        (Self::AnswerOfEarlierRoundCounts, "replies are matched by round"),
+        (Self::SameStampIsMerged, "one stamp with two contents is never merged"),
         (Self::SecondIssuer, "one issuer for each node"),
         (Self::AcknowledgedAfterFailure, "nothing is acknowledged after a failed fsync"),
         (Self::FailureIsForgotten, "nothing is acknowledged after a failed fsync"),

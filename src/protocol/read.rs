@@ -136,6 +136,14 @@ impl Read {
         self.advance()
     }
 
+    /// `member` was refused and is not any longer. While the content is fetched, who was not seen to hold it stays out:
+    /// it cannot serve it.
+    pub fn counts_on(&mut self, member: Member) {
+        if self.phase != Phase::Fetch {
+            self.tally.reconsider(member);
+        }
+    }
+
     fn advance(&mut self) -> Step {
         match (&self.phase, self.tally.standing()) {
             (Phase::WriteBack { record }, Standing::Reached) => Step::Done(Some(record.clone())),

@@ -239,7 +239,9 @@ fn compare_and_store<O: From<Owed>>(
     let gathering = around.journal.gathering(&key);
     let held = [durable, at_disk.as_ref(), gathering.as_ref()];
 
-    if held.iter().flatten().any(|held| held.stamp == mark.stamp && held.checksum != mark.checksum) {
+    if held.iter().flatten().any(|held| held.stamp == mark.stamp && held.checksum != mark.checksum)
+        && !mutants::is_on(Mutant::SameStampIsMerged)
+    {
         around.effects.push(Effect::Note(Note::StampConflict { key, stamp: mark.stamp }));
         around.answers.push((target, Outcome::Refused(Refusal::StampConflict)));
         return;

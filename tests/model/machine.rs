@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use quorate::placement::Placement;
 use quorate::protocol::{
-    Answer, Command, Effect, HelloRefusal, Input, LoadId, Message, Node, Note, OperationId, Reply, Request, RequestId,
-    Setup, Time, Unready,
+    Answer, Command, Effect, Failure, HelloRefusal, Input, LoadId, Message, Node, Note, OperationId, Reply, Request,
+    RequestId, Setup, Time, Unready,
 };
 use quorate::types::{Batch, Checksum, Clock, Content, Held, Identity, Key, Life, Member, Meta, Record, Stamp, Want};
 
+use crate::giving_up::{Coordinator, may_give_up};
 use crate::marks::{self, Marks};
 use crate::shared::Shared;
 
@@ -81,6 +82,8 @@ pub enum Defect {
     Durable(String),
     /// A node that forgot what it acknowledged takes part.
     Silence(String),
+    /// An operation is given up early, and too few replicas have refused for good.
+    GivingUp(String),
     /// The node itself found that something is wrong with it.
     Panic(String),
 }
@@ -334,6 +337,9 @@ impl<'a> Turn<'a> {
                     if self.machine.is_forgetful && !matches!(reply, Reply::Failed(_)) {
                         self.is_wrong(Defect::Silence(format!("a client was told {reply:?}")));
                     }
+                    if let Reply::Failed(failure) = &reply {
+                        self.gives_up(failure);
+                    }
                     if matches!(&reply, Reply::Record(Some(record)) if record.content == Content::Tombstone) {
                         self.marks |= marks::READ_TOMBSTONE;
                     }
@@ -341,6 +347,16 @@ impl<'a> Turn<'a> {
                 }
                 Effect::Note(note) => self.marks |= mark_of(&note),
             }
+        }
+    }
+
+    /// No operation here ever ends for lack of time.
+    fn gives_up(&mut self, failure: &Failure) {
+        let node = &self.machine.node;
+        let id = node.placement().parameters().id(node.me());
+        let coordinator = Coordinator { id, store_has_failed: node.store_has_failed() };
+        if let Err(what) = may_give_up(&coordinator, failure, |_| true) {
+            self.is_wrong(Defect::GivingUp(what));
         }
     }
 

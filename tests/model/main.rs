@@ -24,7 +24,8 @@
 //! **What must hold, always.** Every history of the clients is linearizable, with deletes, with operations that stay
 //! open, and with such as were said not to have happened; one stamp names one record; no clock is below what its node
 //! acknowledged, over restarts too; what is said to a peer is durable; no assertion of the protocol fails; a node
-//! that forgot what it acknowledged takes no part. **And sometimes:** each model names what it must reach, such as a
+//! that forgot what it acknowledged takes no part; an operation that is given up has been refused for good by so many
+//! replicas that no majority is left. **And sometimes:** each model names what it must reach, such as a
 //! read that writes back or a restart between the two rounds of a write; one that explores nothing fails.
 //!
 //! **What is not modelled.** More than one key, more than three nodes, nodes that are no replicas, time (alarms ring
@@ -48,6 +49,9 @@ mod mutants;
 mod register;
 mod shared;
 mod world;
+
+#[path = "../support/giving_up.rs"]
+mod giving_up;
 
 use std::time::Instant;
 

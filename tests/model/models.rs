@@ -68,6 +68,11 @@ fn clients_in_each_others_way() -> Vec<Bounded> {
             World::new("a write and a delete, read", vec![vec![write(0, 1), delete(1)], vec![read(2)]])
                 .reaching(marks::READ_TOMBSTONE | marks::OVERWROTE | marks::READ_UNFINISHED | marks::ALL_DONE),
         ),
+        pin(
+            51_596,
+            World::new("three writes in turn, read", vec![vec![write(0, 1), write(1, 2), write(0, 3), read(1)]])
+                .reaching(marks::OVERWROTE | marks::BEATEN | marks::ALL_DONE),
+        ),
     ]
 }
 
@@ -193,13 +198,13 @@ fn meeting() -> Vec<Bounded> {
                 .reaching(marks::REFUSED_IDENTITY | marks::ALL_DONE),
         ),
         pin(
-            10_246,
+            10_629,
             World::new("an older copy, started twice", vec![vec![read(1)]])
                 .with(Faults { losses: 1, ..restarts([2, 0, 0], 2) })
                 .reaching(marks::REFUSED_LIFE | marks::REFUSED_IDENTITY | marks::ALL_DONE),
         ),
         pin(
-            166_830,
+            172_838,
             World::new("an older copy", vec![vec![write(0, 1), read(2)]])
                 .with(Faults { losses: 1, ..restarts([1, 0, 0], 1) })
                 .reaching(marks::REFUSED_LIFE | marks::REFUSED_IDENTITY | marks::ALL_DONE),

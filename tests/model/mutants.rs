@@ -1,5 +1,6 @@
 //! The test of the models: breaks one rule of the protocol after the other, and says which model finds it.
 
+use quorate::protocol::Answer;
 use quorate::protocol::mutants::Mutant;
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -9,19 +10,30 @@ use crate::{failures, models};
 const STATES_MAX: usize = 700_000;
 
 /// What no model finds: it takes four writes, epochs of two peers on their way to one disk and a restart between them, a
-/// store whose reads fail, a disk that is lost while the cluster forms, a second failure of one disk, or nodes that are
-/// no replicas; the last three harm nobody's data but stall a client. The simulator finds all of these.
-const OUT_OF_REACH: [Mutant; 9] = [
+/// store whose reads fail, a disk that is lost while the cluster forms, a second failure of one disk, nodes that are no
+/// replicas, or an operator who gives stamps by hand; the last three listed harm nobody's data but stall a client. The
+/// simulator finds all of these but the operator's, which the regressions play.
+const OUT_OF_REACH: [Mutant; 10] = [
     Mutant::OlderClockRound,
     Mutant::EpochMayFall,
     Mutant::RefusalCountsAsNothing,
     Mutant::FormsEarly,
     Mutant::FailureIsForgotten,
     Mutant::StandInsCount,
+    Mutant::SameStampIsMerged,
     Mutant::InsistsOnHolder,
     Mutant::LateHelloCounts,
     Mutant::QuietRestartIsMissed,
 ];
+
+/// Where rounds are not told apart, an answer to an earlier one is no message from which nothing can follow.
+pub fn may_still_count(mutant: Option<Mutant>, answer: &Answer) -> bool {
+    match mutant {
+        Some(Mutant::ClockOfEarlierRoundCounts) => matches!(answer, Answer::Clock(_)),
+        Some(Mutant::AnswerOfEarlierRoundCounts) => matches!(answer, Answer::Held { .. }),
+        _ => false,
+    }
+}
 
 #[test]
 fn broken_rules_are_found() {
@@ -50,12 +62,11 @@ fn broken_rules_are_found() {
             let failures = failures(&checker);
             (!failures.is_empty()).then(|| (name, failures.join("; "), checker.unique_state_count()))
         });
-        match found {
-            Some((name, failures, states)) => println!("| {rule} | {mutant:?} | {name} | {failures} | {states} |"),
-            None => {
-                println!("| {rule} | {mutant:?} | nothing | - | {tried} |");
-                missed.push(mutant);
-            }
+        if let Some((name, failures, states)) = found {
+            println!("| {rule} | {mutant:?} | {name} | {failures} | {states} |");
+        } else {
+            println!("| {rule} | {mutant:?} | nothing | - | {tried} |");
+            missed.push(mutant);
         }
     }
     println!("not looked for: {OUT_OF_REACH:?}");

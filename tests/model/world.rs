@@ -313,6 +313,8 @@ impl World {
                     !(is_ignored(envelope) || reads_change_nothing && is_answered_in_vain(envelope))
                 }
                 Message::Request { request: Request::Store { .. }, .. } => !is_ignored(envelope),
+                #[cfg(feature = "mutants")]
+                Message::Answer { answer, .. } if crate::mutants::may_still_count(self.mutant, answer) => true,
                 Message::Answer { .. } => !receiver.is_idle() && !is_ignored(envelope),
                 Message::Hello(_) => true,
                 Message::Welcome(_) => envelope.to_life == Some(receiver.life()),
@@ -514,6 +516,9 @@ impl Model for World {
             }),
             Property::always("who forgot takes no part", |_, state: &State| {
                 !matches!(state.defect, Some(Defect::Silence(_)))
+            }),
+            Property::always("nobody gives up untold", |_, state: &State| {
+                !matches!(state.defect, Some(Defect::GivingUp(_)))
             }),
         ];
         properties.extend(marks::properties(self.sometimes));

@@ -16,6 +16,8 @@ pub struct Done {
     pub node: Member,
     pub began_at: u64,
     pub ended_at: Option<u64>,
+    /// Until when its node may try.
+    pub deadline: u64,
     /// The place that the protocol gave it, or `None` before all writes.
     pub stamp: Option<Stamp>,
     /// It was begun when nothing was in its way.
@@ -56,6 +58,7 @@ impl Clients {
             node,
             began_at: now,
             ended_at: None,
+            deadline: u64::MAX,
             stamp: None,
             must_succeed: false,
         });

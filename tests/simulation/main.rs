@@ -29,6 +29,8 @@ mod trace;
 mod watch;
 mod world;
 
+#[path = "../support/giving_up.rs"]
+mod giving_up;
 #[path = "../support/mod.rs"]
 mod support;
 

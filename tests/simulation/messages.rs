@@ -11,7 +11,7 @@ impl World {
     pub fn send(&mut self, from: Member, to: Member, to_life: Option<Life>, message: Message) {
         let Host { node: Some(node), disk, is_forgetful, .. } = &self.hosts[from.index()] else { return };
         let from_life = node.life();
-        let speaker = Speaker { me: from, node, disk, is_forgetful: *is_forgetful };
+        let speaker = Speaker { me: from, node, disk, is_forgetful: *is_forgetful, now: self.now };
         let result = self.watch.says(&speaker, to, to_life, &message, &mut self.counters);
         self.check(result);
         if let Message::Request { request: Request::Store { record, .. }, .. } = &message {

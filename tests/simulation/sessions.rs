@@ -37,6 +37,7 @@ impl World {
             self.clients.operations[index].must_succeed = true;
             self.now + PROMPT
         };
+        self.clients.operations[index].deadline = deadline;
         self.counters.count("operations");
         let wait = self.within((50, 300));
         self.plan_in(wait, Event::Request { index, deadline });

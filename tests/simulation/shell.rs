@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use quorate::protocol::{Effect, HelloRefusal, Input, Node, Note, Reply, RequestId, Setup, Time};
+use quorate::protocol::{Effect, Failure, HelloRefusal, Input, Node, Note, Reply, RequestId, Setup, Time};
 use quorate::types::Member;
 
+use crate::clients::Done;
+use crate::giving_up::{self, Coordinator};
 use crate::support::checker::Action;
 use crate::world::{Event, Host, Phase, World, index_of};
 
@@ -175,6 +177,9 @@ impl World {
                     let result = self.watch.told(stamp);
                     self.check(result);
                 }
+                if let Reply::Failed(failure) = &reply {
+                    self.gives_up(host, index, failure);
+                }
                 if self.hosts[host.index()].is_forgetful && matches!(reply, Reply::Written(_) | Reply::Record(_)) {
                     self.is_wrong(format!("{host:?} has forgotten what it acknowledged, and answered a client"));
                 }
@@ -183,6 +188,22 @@ impl World {
             }
             Effect::Note(note) => self.note(host, &note),
         }
+    }
+
+    /// Nobody gives up before the deadline without having been told to.
+    fn gives_up(&mut self, host: Member, index: usize, failure: &Failure) {
+        let Done { began_at, deadline, .. } = self.clients.operations[index];
+        let Host { node: Some(node), .. } = &self.hosts[host.index()] else { return };
+        if self.now >= deadline || giving_up::report_of(failure).is_none() {
+            return;
+        }
+        let (parameters, life) = (self.placement.parameters(), node.life());
+        let coordinator = Coordinator { id: parameters.id(host), store_has_failed: node.store_has_failed() };
+        let result = giving_up::may_give_up(&coordinator, failure, |replica| {
+            parameters.member(replica).is_some_and(|replica| self.watch.has_refused(replica, host, life, began_at))
+        });
+        self.counters.count("an operation was given up early");
+        self.check(result);
     }
 
     pub fn note(&mut self, host: Member, note: &Note) {

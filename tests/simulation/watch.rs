@@ -17,6 +17,7 @@ pub struct Speaker<'a> {
     pub disk: &'a Disk,
     /// It came back without what it had acknowledged: it must keep silent.
     pub is_forgetful: bool,
+    pub now: u64,
 }
 
 /// Watches one run.
@@ -30,6 +31,8 @@ pub struct Watch {
     told: BTreeSet<(Clock, Member)>,
     /// The greatest clock that each node has acknowledged or revealed, over all of its runs.
     acknowledged: Vec<Clock>,
+    /// When each node last refused something for good to a run of another one.
+    refused: BTreeMap<(Member, Member, Life), u64>,
 }
 
 impl Watch {
@@ -41,6 +44,7 @@ impl Watch {
             asked: BTreeMap::new(),
             told: BTreeSet::new(),
             acknowledged: vec![Clock::default(); nodes],
+            refused: BTreeMap::new(),
         }
     }
 
@@ -53,6 +57,11 @@ impl Watch {
 
     pub fn was_told(&self, stamp: &Stamp) -> bool {
         self.name(stamp).is_ok_and(|name| self.told.contains(&name))
+    }
+
+    /// Whether `replica` has refused something for good to this run of `to` since then.
+    pub fn has_refused(&self, replica: Member, to: Member, life: Life, since: u64) -> bool {
+        self.refused.get(&(replica, to, life)).is_some_and(|at| *at >= since)
     }
 
     /// A batch goes to a disk.
@@ -75,7 +84,7 @@ impl Watch {
         message: &Message,
         counters: &mut Counters,
     ) -> Result<(), String> {
-        let Speaker { me, node, disk, is_forgetful } = *speaker;
+        let Speaker { me, node, disk, is_forgetful, now } = *speaker;
         let epoch_durable = disk.folder.meta.epoch;
         match message {
             Message::Request { operation, round, request: Request::Store { key, record } } => {
@@ -98,6 +107,9 @@ impl Watch {
                 if is_forgetful && !matches!(message, Message::Answer { answer: Answer::Refused(_), .. }) =>
             {
                 return Err(format!("{me:?} has forgotten what it acknowledged, and answered {message:?}"));
+            }
+            Message::Answer { answer: Answer::Refused(refusal), .. } if refusal.is_for_good() => {
+                self.refused.extend(to_life.map(|life| ((me, to, life), now)));
             }
             Message::Answer { answer: Answer::Clock(clock), .. } => {
                 if clock.epoch > epoch_durable {

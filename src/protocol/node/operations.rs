@@ -157,7 +157,23 @@ impl Node {
         {
             self.promptness.answered(from, now.since(*began));
         }
+        if mutants::is_on(Mutant::ClockOfEarlierRoundCounts) {
+            return self.clock_of_any_round(from, clock, effects);
+        }
         self.for_each_of_round(round, effects, |write| write.clock_is(from, clock));
+    }
+
+    /// What must never be done.
+    fn clock_of_any_round(&mut self, from: Member, clock: Clock, effects: &mut Vec<Effect>) {
+        let under_way: Vec<OperationId> = self.operations.keys().copied().collect();
+        for id in under_way {
+            if let Some(Operation { kind: Kind::Write(write), .. }) = self.operations.get_mut(&id)
+                && write.awaits_clocks()
+            {
+                let step = write.clock_is(from, clock);
+                self.write_step(id, step, effects);
+            }
+        }
     }
 
     pub(super) fn clock_refused(
@@ -408,10 +424,13 @@ impl Node {
             if tally.has_counted(member) {
                 return Said::Answered;
             }
-            if let Some(refusal) = operation.refusals.get(&member) {
-                return Said::Refused(*refusal);
+            let view = self.handshake.view(member);
+            // What it said in passing, before the two stopped talking, is not why it is not counted on.
+            let still_counts = |refusal: &Refusal| refusal.is_for_good() || !matches!(view, PeerView::Refused(_));
+            if let Some(refusal) = operation.refusals.get(&member).copied().filter(still_counts) {
+                return Said::Refused(refusal);
             }
-            match self.handshake.view(member) {
+            match view {
                 _ if member == self.me && self.journal.has_failed() => Said::Refused(Refusal::StoreFailed),
                 _ if member == self.me => Said::Nothing,
                 PeerView::Talking => Said::Nothing,

@@ -55,7 +55,9 @@ impl Node {
         introduced_by: Introduction,
         effects: &mut Vec<Effect>,
     ) {
-        match self.handshake.judge(from, hello) {
+        let verdict = self.handshake.judge(from, hello);
+        self.counts_on_again(from);
+        match verdict {
             Verdict::Refuse(refusal) => {
                 effects.push(Effect::Note(Note::PeerRefused { peer: from, refusal }));
                 let message = Message::HelloRefused { life: hello.life, refusal };
@@ -84,6 +86,23 @@ impl Node {
         }
     }
 
+    /// Operations under way count on `peer` again, if it and this node refuse each other no longer: a late hello of an
+    /// earlier run may be refused while the present one is being met. What it refused itself stays refused.
+    pub(super) fn counts_on_again(&mut self, peer: Member) {
+        if matches!(self.handshake.view(peer), PeerView::Refused(_)) {
+            return;
+        }
+        for operation in self.operations.values_mut() {
+            if operation.refusals.get(&peer).is_some_and(|refusal| refusal.is_for_good()) {
+                continue;
+            }
+            match &mut operation.kind {
+                Kind::Write(write) => write.tally.reconsider(peer),
+                Kind::Read(read) => read.counts_on(peer),
+            }
+        }
+    }
+
     /// `peer` is durably recorded here in its run `life`.
     pub(super) fn acquainted(
         &mut self,
@@ -99,6 +118,7 @@ impl Node {
             }
             Introduction::Welcome => self.handshake.welcomed(peer, life),
         }
+        self.counts_on_again(peer);
         if self.handshake.talking_to(peer) != Some(life) {
             return;
         }
@@ -213,7 +233,7 @@ impl Node {
         effects: &mut Vec<Effect>,
     ) {
         if let Some(Operation { kind: Kind::Read(read), began, .. }) = self.operations.get_mut(&id)
-            && read.round == round
+            && counts_in(read.round, round)
             && read.key == *key
         {
             if round == 0 && from != self.me {
@@ -225,7 +245,12 @@ impl Node {
     }
 
     pub(super) fn stored(&mut self, from: Member, id: OperationId, round: u32, effects: &mut Vec<Effect>) {
-        match self.operations.get_mut(&id).filter(|operation| operation.kind.round() == round).map(|o| &mut o.kind) {
+        match self
+            .operations
+            .get_mut(&id)
+            .filter(|operation| counts_in(operation.kind.round(), round))
+            .map(|o| &mut o.kind)
+        {
             Some(Kind::Write(write)) => {
                 let step = write.stored_by(from);
                 self.write_step(id, step, effects);
@@ -250,7 +275,7 @@ impl Node {
             self.stragglers.settled(from, id);
             return;
         };
-        if operation.kind.round() != round {
+        if !counts_in(operation.kind.round(), round) {
             return;
         }
         operation.refusals.insert(from, refusal);
@@ -279,4 +304,9 @@ impl Node {
             None => {}
         }
     }
+}
+
+/// Whether an answer to what was asked in one round counts in the present one.
+fn counts_in(present: u32, asked_in: u32) -> bool {
+    present == asked_in || mutants::is_on(Mutant::AnswerOfEarlierRoundCounts)
 }
