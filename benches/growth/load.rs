@@ -30,7 +30,6 @@ use tonic::{Request, Status};
 use crate::cluster::{self, Cluster, TestNode};
 use crate::leave;
 use crate::nodes::NodeSample;
-use crate::picture::short;
 use crate::summary;
 use crate::support::{key_text, value};
 use crate::tally::{Failures, Latencies, Recorder};
@@ -45,7 +44,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(20);
 const READS_WAITING_MAX: usize = 1_024;
 /// The load ends before the disk is full: others live on it.
 const ROOM_BYTES_MIN: u64 = 4 << 30;
-const GIB: f64 = (1_u64 << 30) as f64;
+pub const MIB: f64 = (1 << 20) as f64;
+pub const GIB: f64 = (1 << 30) as f64;
 
 /// Fill one cluster of three nodes, and read from it
 #[derive(Clone, Debug, Args)]
@@ -174,16 +174,17 @@ impl Sample {
             self.nodes.iter().filter_map(|node| node.told).map(|told| told.compaction_pending_bytes).sum();
         let resident = self.nodes.iter().filter_map(|node| node.resident_bytes).max();
         format!(
-            "{:6.0} s  {:>6} keys  {:>6} writes/s {}  {:>5} reads/s {}  disk {:.2} GiB, {:.2} to compact  memory up to {:.0} MiB  failures {}",
+            "{:5.0} s  {:9} keys  {:6.0} writes/s {}  {:5.0} reads/s {}  disk {:.2} GiB, {:.2} to compact  \
+             memory up to {:.0} MiB  failures {}",
             self.seconds,
-            short(self.keys as f64),
-            self.rate(&self.writes).round(),
+            self.keys,
+            self.rate(&self.writes),
             ms(&self.writes),
-            self.rate(&self.reads).round(),
+            self.rate(&self.reads),
             ms(&self.reads),
             self.disk_bytes() as f64 / GIB,
             pending / GIB,
-            resident.unwrap_or(0) as f64 / f64::from(1 << 20),
+            resident.unwrap_or(0) as f64 / MIB,
             self.failures,
         )
     }

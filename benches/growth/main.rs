@@ -61,6 +61,12 @@ fn main() -> ExitCode {
     }
 }
 
+/// Draws panels one below the other, and says where they are.
+fn draw(path: &Path, panels: &[picture::Panel]) {
+    picture::draw(path, 1, panels).unwrap_or_else(|error| panic!("cannot draw {}: {error}", path.display()));
+    println!("{}", path.display());
+}
+
 /// Writes a file of results, and says where it is.
 fn leave(path: &Path, text: &str) {
     cluster::write(path, text);

@@ -1,210 +1,264 @@
-//! Pictures of lines, one panel below the other, as SVG.
-//!
-//! The legend of a panel stands above its plot, so that it hides nothing.
+//! Pictures of figures: lines over an axis, as SVG. The text in them is drawn by whoever shows them, in a font of theirs.
 
-use std::fmt::Display;
+use std::error::Error;
 use std::path::Path;
 
-use plotters::chart::ChartBuilder;
-use plotters::coord::Shift;
-use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::*;
 
-/// What tells lines apart, for colour-blind eyes too (Okabe and Ito).
-pub const COLOURS: [RGBColor; 6] = [
+/// A line.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// As the legend names it.
+    pub name: String,
+    /// From left to right.
+    pub points: Vec<(f64, f64)>,
+}
+
+impl Series {
+    /// A line through `points`.
+    pub fn new(name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        Self { name: name.into(), points: points.into_iter().collect() }
+    }
+}
+
+/// One of the two directions.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    label: String,
+    is_log: bool,
+    from_zero: bool,
+    /// Where it has a mark; none given: at round numbers.
+    ticks: Vec<f64>,
+}
+
+impl Axis {
+    /// Even distances, marks at round numbers.
+    pub fn linear(label: &str) -> Self {
+        Self { label: label.into(), is_log: false, from_zero: true, ticks: Vec::new() }
+    }
+
+    /// Even distances from 0 to `greatest` at least, so that several panels have the same axis.
+    pub fn up_to(label: &str, greatest: f64) -> Self {
+        Self { from_zero: true, ..Self::at(label, linear_ticks(greatest)) }
+    }
+
+    /// Even distances, marks at `ticks`.
+    pub fn at(label: &str, ticks: Vec<f64>) -> Self {
+        Self { from_zero: false, ticks, ..Self::linear(label) }
+    }
+
+    /// Even ratios.
+    pub fn log(label: &str, ticks: Vec<f64>) -> Self {
+        Self { is_log: true, from_zero: false, ticks, ..Self::linear(label) }
+    }
+
+    /// The axis for `values`, as the drawing library wants it.
+    fn scale(&self, values: impl Iterator<Item = f64>) -> Scale {
+        let values: Vec<f64> = values.filter(|value| value.is_finite() && (!self.is_log || *value > 0.0)).collect();
+        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        // Without values any axis will do.
+        let (least, greatest) = if values.is_empty() { (1.0, 10.0) } else { (least, greatest) };
+        let mut ticks = self.ticks.clone();
+        if ticks.is_empty() {
+            ticks = if self.is_log { log_ticks(least, greatest) } else { linear_ticks(greatest) };
+        }
+        let (least, greatest) =
+            (least.min(*ticks.first().unwrap_or(&least)), greatest.max(*ticks.last().unwrap_or(&greatest)));
+        let least = if self.from_zero { 0.0 } else { least };
+        let (from, to) = (self.place(least), self.place(greatest));
+        // So that no point lies on the frame, and no range is empty.
+        let margin = ((to - from) * 0.04).max(1e-3);
+        let from = if self.from_zero { from } else { from - margin };
+        Scale { from, to: to + margin, ticks: ticks.iter().map(|tick| self.place(*tick)).collect() }
+    }
+
+    /// Where a value is.
+    fn place(&self, value: f64) -> f64 {
+        if self.is_log { value.log10() } else { value }
+    }
+
+    /// What is written at a place.
+    fn text(&self, place: f64) -> String {
+        let value = if self.is_log { 10_f64.powf(place) } else { place };
+        // What a logarithm has blurred.
+        let value = if value >= 1.0 { (value * 100.0).round() / 100.0 } else { value };
+        if value >= 1_000.0 { thousands(value) } else { format!("{}", (value * 1e4).round() / 1e4) }
+    }
+}
+
+/// 12,345.
+fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Round numbers from 0 to beyond `greatest`, about five.
+fn linear_ticks(greatest: f64) -> Vec<f64> {
+    // Where nothing rises above 0, any axis will do.
+    let greatest = if greatest > 0.0 { greatest } else { 1.0 };
+    let rough = greatest / 5.0;
+    let unit = 10_f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|times| times * unit).into_iter().find(|step| *step >= rough);
+    let step = step.unwrap_or(unit);
+    (0_u8..8).map(|times| f64::from(times) * step).take_while(|tick| *tick < greatest + step).collect()
+}
+
+/// 1, 2, 5, 10 and so on, or powers of ten alone where there would be many.
+fn log_ticks(least: f64, greatest: f64) -> Vec<f64> {
+    const MANY: usize = 9;
+    let decades = || -> std::ops::RangeInclusive<i16> {
+        #[allow(clippy::cast_possible_truncation)]
+        let decade = |value: f64| value.log10().floor() as i16;
+        decade(least)..=decade(greatest) + 1
+    };
+    let fits = |tick: &f64| (least / 2.5..=greatest * 2.5).contains(tick);
+    let fine: Vec<f64> = decades()
+        .flat_map(|decade| [1.0, 2.0, 5.0].map(|times| times * 10_f64.powi(decade.into())))
+        .filter(fits)
+        .collect();
+    if fine.len() <= MANY {
+        return fine;
+    }
+    decades().map(|decade| 10_f64.powi(decade.into())).collect()
+}
+
+/// A range with marks.
+struct Scale {
+    from: f64,
+    to: f64,
+    ticks: Vec<f64>,
+}
+
+impl Ranged for Scale {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        let part = (value - self.from) / (self.to - self.from);
+        #[allow(clippy::cast_possible_truncation)]
+        let pixels = (f64::from(limit.1 - limit.0) * part).round() as i32;
+        limit.0 + pixels
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
+        self.ticks.clone()
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        self.from..self.to
+    }
+}
+
+/// A diagram.
+#[derive(Clone, Debug)]
+pub struct Panel {
+    /// Above it.
+    pub title: String,
+    /// To the right.
+    pub x: Axis,
+    /// Upwards.
+    pub y: Axis,
+    /// What it shows.
+    pub series: Vec<Series>,
+}
+
+/// The size of one panel.
+const WIDTH: u32 = 960;
+const HEIGHT: u32 = 380;
+/// What its title and its legend take of it.
+const HEAD_HEIGHT: u32 = 64;
+/// How wide a letter of the legend is, about: there is no font to measure it by.
+const LETTER_WIDTH: usize = 8;
+/// A line with more points than this is drawn without marks at them.
+const MARKED_POINTS_MAX: usize = 20;
+/// Colours that are told apart by those who do not see all, and in print (Okabe and Ito).
+const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(230, 159, 0),
-    RGBColor(60, 60, 60),
 ];
+const GRID: RGBColor = RGBColor(225, 225, 225);
+const TEXT: RGBColor = RGBColor(40, 40, 40);
 
-const WIDTH: u32 = 960;
-const PANEL_HEIGHT: u32 = 320;
-const TITLE_HEIGHT: u32 = 44;
-const LEGEND_HEIGHT: i32 = 46;
-/// How wide a letter of the legend is, about: there are no fonts to measure it by.
-const LETTER_WIDTH: usize = 7;
-/// How much of a plot stays empty above its highest line.
-const HEADROOM: f64 = 1.05;
-
-/// How a line is drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// From point to point.
-    Line,
-    /// The points alone.
-    Dots,
-}
-
-/// One line of a panel.
-#[derive(Debug)]
-pub struct Line {
-    /// What it is called in the legend.
-    pub label: String,
-    /// Its points, from left to right.
-    pub points: Vec<(f64, f64)>,
-    /// How it is drawn.
-    pub style: Style,
-}
-
-impl Line {
-    /// A line from point to point.
-    pub fn new(label: impl Display, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
-        Self { label: label.to_string(), points: points.into_iter().collect(), style: Style::Line }
+/// Draws panels in rows of so many.
+pub fn draw(path: &Path, columns: usize, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
+    let rows = panels.len().div_ceil(columns);
+    let size = (WIDTH * u32::try_from(columns)?, HEIGHT * u32::try_from(rows)?);
+    let root = SVGBackend::new(path, size).into_drawing_area();
+    root.fill(&WHITE)?;
+    for (area, panel) in std::iter::zip(root.split_evenly((rows, columns)), panels) {
+        let (head, plot) = area.split_vertically(HEAD_HEIGHT);
+        draw_head(&head, panel)?;
+        draw_plot(&plot, panel)?;
     }
-}
-
-/// One axis.
-#[derive(Clone, Debug)]
-pub struct Axis {
-    /// What it shows, with its unit.
-    pub label: &'static str,
-    /// Where it begins and ends; where that is left open, it begins at 0 and ends above the largest value.
-    pub range: Option<(f64, f64)>,
-    /// Whether each step is ten times the one before.
-    pub is_logarithmic: bool,
-}
-
-impl Axis {
-    /// From 0 to what there is.
-    pub fn linear(label: &'static str) -> Self {
-        Self { label, range: None, is_logarithmic: false }
-    }
-
-    /// From the smallest to the largest.
-    pub fn logarithmic(label: &'static str) -> Self {
-        Self { label, range: None, is_logarithmic: true }
-    }
-
-    fn range_of(&self, values: impl Iterator<Item = f64>) -> (f64, f64) {
-        if let Some(range) = self.range {
-            return range;
-        }
-        let drawn = values.filter(|value| value.is_finite() && (!self.is_logarithmic || *value > 0.0));
-        let (least, greatest) =
-            drawn.fold((f64::MAX, 0.0_f64), |(least, most), value| (least.min(value), most.max(value)));
-        match (self.is_logarithmic, greatest > 0.0) {
-            (_, false) => (if self.is_logarithmic { 0.1 } else { 0.0 }, 1.0),
-            (false, true) => (0.0, greatest * HEADROOM),
-            // Whole decades, so that the axis begins and ends at a number that is named.
-            (true, true) => (10_f64.powf(least.log10().floor()), 10_f64.powf((greatest * HEADROOM).log10().ceil())),
-        }
-    }
-}
-
-/// One plot.
-#[derive(Debug)]
-pub struct Panel {
-    /// What it shows.
-    pub title: &'static str,
-    /// To the right.
-    pub x: Axis,
-    /// Upwards.
-    pub y: Axis,
-    /// What is drawn.
-    pub lines: Vec<Line>,
-}
-
-/// Draws `panels` under `title` into the file at `path`.
-pub fn draw(path: &Path, title: &str, panels: &[Panel]) {
-    let count = u32::try_from(panels.len()).expect("a picture has a few panels");
-    let canvas = SVGBackend::new(path, (WIDTH, TITLE_HEIGHT + count * PANEL_HEIGHT)).into_drawing_area();
-    draw_on(&canvas, title, panels).unwrap_or_else(|error| panic!("cannot draw {}: {error}", path.display()));
-    println!("{}", path.display());
-}
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = Result<(), Box<dyn std::error::Error>>;
-
-fn draw_on(canvas: &Area<'_>, title: &str, panels: &[Panel]) -> Drawn {
-    canvas.fill(&WHITE)?;
-    let (head, body) = canvas.split_vertically(TITLE_HEIGHT);
-    head.draw_text(title, &text(20), (16, 14))?;
-    for (area, panel) in body.split_evenly((panels.len(), 1)).iter().zip(panels) {
-        let (legend, plot) = area.split_vertically(LEGEND_HEIGHT);
-        draw_legend(&legend, panel)?;
-        let all = || panel.lines.iter().flat_map(|line| &line.points);
-        let (x, y) = (panel.x.range_of(all().map(|point| point.0)), panel.y.range_of(all().map(|point| point.1)));
-        let (x_line, y_line) = (x.0..x.1, y.0..y.1);
-        match (panel.x.is_logarithmic, panel.y.is_logarithmic) {
-            (false, false) => draw_plot(&plot, panel, x_line, y_line)?,
-            (false, true) => draw_plot(&plot, panel, x_line, y_line.log_scale())?,
-            (true, false) => draw_plot(&plot, panel, x_line.log_scale(), y_line)?,
-            (true, true) => draw_plot(&plot, panel, x_line.log_scale(), y_line.log_scale())?,
-        }
-    }
-    canvas.present()?;
+    root.present()?;
     Ok(())
 }
 
-/// The panel's title, and below it a stroke and a name for each line.
-fn draw_legend(area: &Area<'_>, panel: &Panel) -> Drawn {
-    area.draw_text(panel.title, &text(16), (16, 4))?;
-    let mut left = 72;
-    for (line, colour) in panel.lines.iter().zip(COLOURS.iter().cycle()) {
-        area.draw(&Rectangle::new([(left, 32), (left + 16, 36)], colour.filled()))?;
-        area.draw_text(&line.label, &text(13), (left + 22, 27))?;
-        left += i32::try_from(46 + line.label.chars().count() * LETTER_WIDTH)?;
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+fn font(size: i32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&TEXT)
+}
+
+/// The title, and below it the legend: above the plot it hides nothing.
+fn draw_head(area: &Area<'_>, panel: &Panel) -> Result<(), Box<dyn Error>> {
+    area.draw_text(&panel.title, &font(19), (16, 14))?;
+    let mut left = 98;
+    for (line, colour) in std::iter::zip(&panel.series, COLOURS.into_iter().cycle()) {
+        area.draw(&PathElement::new([(left, 52), (left + 22, 52)], colour.stroke_width(3)))?;
+        area.draw_text(&line.name, &font(14), (left + 30, 45))?;
+        left += i32::try_from(60 + line.name.chars().count() * LETTER_WIDTH)?;
     }
     Ok(())
 }
 
-fn draw_plot<X, Y>(area: &Area<'_>, panel: &Panel, x: X, y: Y) -> Drawn
-where
-    X: AsRangedCoord<Value = f64>,
-    Y: AsRangedCoord<Value = f64>,
-    X::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
-    Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
-{
+fn draw_plot(area: &Area<'_>, panel: &Panel) -> Result<(), Box<dyn Error>> {
+    let Panel { x, y, series, .. } = panel;
+    let points = || series.iter().flat_map(|line| &line.points);
+    let horizontal = x.scale(points().map(|(x, _)| *x));
+    let vertical = y.scale(points().map(|(_, y)| *y));
     let mut chart = ChartBuilder::on(area)
-        .x_label_area_size(44)
-        .y_label_area_size(72)
-        .margin_right(24)
-        .margin_top(8)
-        .build_cartesian_2d(x, y)?;
+        .margin(14)
+        .margin_right(30)
+        .margin_top(6)
+        .x_label_area_size(46)
+        .y_label_area_size(84)
+        .build_cartesian_2d(horizontal, vertical)?;
     chart
         .configure_mesh()
+        .x_desc(&x.label)
+        .y_desc(&y.label)
+        .x_label_formatter(&|place| x.text(*place))
+        .y_label_formatter(&|place| y.text(*place))
+        .label_style(font(14))
+        .axis_desc_style(font(15))
+        .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
-        .bold_line_style(RGBColor(225, 225, 225))
-        .x_desc(panel.x.label)
-        .y_desc(panel.y.label)
-        .label_style(text(12))
-        .axis_desc_style(text(13))
-        .x_label_formatter(&|value| short(*value))
-        .y_label_formatter(&|value| short(*value))
+        .axis_style(TEXT)
         .draw()?;
-    for (line, colour) in panel.lines.iter().zip(COLOURS.iter().cycle()) {
-        // What cannot stand on a logarithmic axis is not drawn.
-        let is_drawn =
-            |(x, y): &&(f64, f64)| (*x > 0.0 || !panel.x.is_logarithmic) && (*y > 0.0 || !panel.y.is_logarithmic);
-        let points = line.points.iter().filter(is_drawn).copied();
-        match line.style {
-            Style::Line => {
-                chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
-            }
-            Style::Dots => {
-                chart.draw_series(points.map(|point| Circle::new(point, 5, colour.filled())))?;
-            }
+    for (line, colour) in std::iter::zip(series, COLOURS.into_iter().cycle()) {
+        let places: Vec<(f64, f64)> = line
+            .points
+            .iter()
+            .filter(|(_, value)| !y.is_log || *value > 0.0)
+            .map(|(left, up)| (x.place(*left), y.place(*up)))
+            .collect();
+        chart.draw_series(LineSeries::new(places.clone(), colour.stroke_width(2)))?;
+        if places.len() <= MARKED_POINTS_MAX {
+            chart.draw_series(places.into_iter().map(|place| Circle::new(place, 4, colour.filled())))?;
         }
     }
     Ok(())
-}
-
-fn text(size: u32) -> TextStyle<'static> {
-    ("sans-serif", size).into_font().color(&BLACK)
-}
-
-/// A number as short as it can be read: 0.25, 40, 12k, 1.5M.
-pub fn short(value: f64) -> String {
-    let (scaled, unit) = match value.abs() {
-        1e9.. => (value / 1e9, "G"),
-        1e6.. => (value / 1e6, "M"),
-        1e4.. => (value / 1e3, "k"),
-        _ => (value, ""),
-    };
-    let digits = if scaled.abs() < 10.0 { 3 } else { 1 };
-    let fixed = format!("{scaled:.digits$}");
-    format!("{}{unit}", fixed.trim_end_matches('0').trim_end_matches('.'))
 }

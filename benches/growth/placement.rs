@@ -10,9 +10,9 @@ use quorate::placement::Placement;
 use quorate::types::{NodeId, Slot};
 use serde_json::{Value as Json, json};
 
-use crate::leave;
-use crate::picture::{Axis, Line, Panel, Style, draw, short};
+use crate::picture::{Axis, Panel, Series};
 use crate::support::{node_id, parameters};
+use crate::{draw, leave};
 
 /// Share of slots, and slots that move, for clusters of several sizes
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ pub fn run(plan: &Plan, output: &Path) -> ExitCode {
         "clusters": found.iter().map(Found::json).collect::<Vec<_>>(),
     });
     leave(&output.join("placement.json"), &format!("{json:#}\n"));
-    draw_all(&found, plan, &output.join("placement.svg"));
+    draw_all(&found, &output.join("placement.svg"));
     ExitCode::SUCCESS
 }
 
@@ -173,52 +173,40 @@ fn table(found: &[Found]) -> Table {
     table
 }
 
-fn draw_all(found: &[Found], plan: &Plan, path: &Path) {
+fn draw_all(found: &[Found], path: &Path) {
     let shares = found.iter().filter(|found| found.nodes > 1).map(|found| {
         let last = (found.nodes - 1) as f64;
         let points = found.shares.iter().enumerate().map(|(rank, share)| (100.0 * rank as f64 / last, *share));
-        Line::new(format!("{} nodes", found.nodes), points)
+        Series::new(format!("{} nodes", found.nodes), points)
     });
-    let (least, most) = found
-        .iter()
-        .fold((1.0_f64, 1.0_f64), |(least, most), found| (least.min(found.emptiest), most.max(found.fullest)));
-    let moved = |label, of: fn(&Found) -> Option<&Moves>| {
-        let points = found.iter().filter_map(|found| Some((found.nodes as f64, of(found)?.moved)));
-        Line { style: Style::Dots, ..Line::new(label, points) }
+    let moved = |name: &str, of: fn(&Found) -> Option<&Moves>| {
+        let part = |found: &Found| of(found).map(|moves| (found.nodes as f64, moves.moved / moves.fair));
+        Series::new(name, found.iter().filter_map(part))
     };
-    let fair = found.iter().map(|found| (found.nodes as f64, found.joins.fair));
-    let sizes = (found.iter().map(|found| found.nodes).min(), found.iter().map(|found| found.nodes).max());
-    let sizes = Option::zip(sizes.0, sizes.1).map(|(least, most)| (least as f64 / 1.5, most as f64 * 1.5));
     let builds = found.iter().map(|found| (found.nodes as f64, found.build_time.as_secs_f64() * 1e3));
-    let nodes = Axis { range: sizes, ..Axis::logarithmic("nodes before the change") };
+    let nodes = Axis::log("nodes", found.iter().map(|found| found.nodes as f64).collect());
     let panels = [
         Panel {
-            title: "How evenly nodes share the slots: every node's share, from the emptiest to the fullest",
-            x: Axis { range: Some((0.0, 100.0)), ..Axis::linear("nodes, from the emptiest to the fullest (%)") },
-            y: Axis { range: Some((least - 0.02, most + 0.02)), ..Axis::linear("share / fair share") },
-            lines: shares.collect(),
+            title: "What each node holds: 1 is its fair share of the slots (seed 0)".to_owned(),
+            x: Axis::up_to("nodes, from the emptiest to the fullest (%)", 100.0),
+            y: Axis::linear("share / fair share"),
+            series: shares.collect(),
         },
         Panel {
-            title: "Replica places that move when one node joins or leaves (the least that can)",
+            title: "Replica places that move when one node joins or leaves: 1 is one fair share".to_owned(),
             x: nodes.clone(),
-            y: Axis::logarithmic("places"),
-            lines: vec![
-                Line::new("one fair share of the cluster after a join", fair),
-                moved("moved by a join", |found| Some(&found.joins)),
-                moved("moved by a leave", |found| found.leaves.as_ref()),
+            y: Axis::linear("places moved / fair share"),
+            series: vec![
+                moved("one joins", |found| Some(&found.joins)),
+                moved("one leaves", |found| found.leaves.as_ref()),
             ],
         },
         Panel {
-            title: "Time to compute the table, once at each start",
-            x: Axis { label: "nodes", ..nodes },
-            y: Axis::logarithmic("ms"),
-            lines: vec![Line::new("one processor", builds)],
+            title: "Time to compute the table, once at each start, on one processor".to_owned(),
+            x: nodes,
+            y: Axis::log("ms", Vec::new()),
+            series: vec![Series::new("shortest of all seeds", builds)],
         },
     ];
-    let places = short((Slot::COUNT * plan.replica_count) as f64);
-    draw(
-        path,
-        &format!("Placement: {} slots, {} replicas of each, {places} places", Slot::COUNT, plan.replica_count),
-        &panels,
-    );
+    draw(path, &panels);
 }

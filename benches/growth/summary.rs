@@ -4,13 +4,11 @@ use std::path::Path;
 
 use comfy_table::{Table, presets};
 
-use crate::load::{Phase, Plan, Run, Sample};
+use crate::draw;
+use crate::load::{GIB, MIB, Phase, Plan, Run, Sample};
 use crate::nodes::{NodeSample, Told};
-use crate::picture::{Axis, Line, Panel, draw, short};
+use crate::picture::{Axis, Panel, Series};
 use crate::tally::Latencies;
-
-const MIB: f64 = (1 << 20) as f64;
-const GIB: f64 = (1_u64 << 30) as f64;
 
 /// Names and values, in the order of the story.
 pub fn rows(plan: &Plan, run: &Run) -> Vec<(String, String)> {
@@ -37,7 +35,7 @@ pub fn rows(plan: &Plan, run: &Run) -> Vec<(String, String)> {
     }
     if let Some((loads_from_disk, loads)) = loads_of(&read) {
         let part = 100.0 * loads_from_disk / loads.max(1.0);
-        row("loads that waited for the disk, reads after", format!("{part:.1} % of {}", short(loads)));
+        row("loads that waited for the disk, reads after", format!("{part:.1} % of {loads:.0}"));
     }
     let stored = plan.stored_bytes(last.keys);
     row("keys and values", format!("{:.2} GiB, on each of three nodes", stored as f64 / GIB));
@@ -75,60 +73,43 @@ pub fn table(rows: &[(String, String)]) -> Table {
 
 /// The load and what it costs, and how long requests take, over time.
 pub fn draw_all(plan: &Plan, run: &Run, output: &Path) {
-    let title = format!(
-        "Filling three nodes: keys of 16 bytes, values of {} bytes, fsync, {} writes in flight",
-        plan.value_bytes, plan.writers
-    );
-    let load = || of_phase(run, Phase::Load);
-    let rate = load().map(|sample| (minutes(sample), sample.rate(&sample.writes)));
-    let told = |of: fn(Told) -> f64| each_node(run, move |node| Some(of(node.told?) / GIB));
+    let end = run.samples.last().map_or(0.0, minutes);
+    let panel = |title: String, unit: &str, series| Panel {
+        title,
+        x: Axis::up_to("minutes", end),
+        y: Axis::linear(unit),
+        series,
+    };
+    let rate = of_phase(run, Phase::Load).map(|sample| (minutes(sample), sample.rate(&sample.writes)));
+    let title =
+        format!("Load rate: keys of 16 bytes, values of {}, {} writes in flight", plan.value_bytes, plan.writers);
+    let pending = each_node(run, |node| Some(node.told?.compaction_pending_bytes / GIB));
+    let stored = run.samples.iter().map(|sample| (minutes(sample), plan.stored_bytes(sample.keys) as f64 / GIB));
+    let mut disk = each_node(run, |node| Some(node.disk_bytes as f64 / GIB));
+    disk.push(Series::new("keys and values", stored));
+    let resident = each_node(run, |node| Some(node.resident_bytes? as f64 / MIB));
     let panels = [
-        Panel {
-            title: "Load rate",
-            x: Axis::linear("minutes"),
-            y: Axis::linear("keys a second"),
-            lines: vec![Line::new("acknowledged writes", rate)],
-        },
-        Panel {
-            title: "What compaction still has to rewrite",
-            x: Axis::linear("minutes"),
-            y: Axis::linear("GiB"),
-            lines: told(|told| told.compaction_pending_bytes),
-        },
-        Panel {
-            title: "Disk",
-            x: Axis::linear("minutes"),
-            y: Axis::linear("GiB"),
-            lines: std::iter::once(Line::new(
-                "keys and values",
-                run.samples.iter().map(|sample| (minutes(sample), plan.stored_bytes(sample.keys) as f64 / GIB)),
-            ))
-            .chain(each_node(run, |node| Some(node.disk_bytes as f64 / GIB)))
-            .collect(),
-        },
-        Panel {
-            title: "Resident memory",
-            x: Axis::linear("minutes"),
-            y: Axis::linear("MiB"),
-            lines: each_node(run, |node| Some(node.resident_bytes? as f64 / MIB)),
-        },
+        panel(title, "keys a second", vec![Series::new("acknowledged writes", rate)]),
+        panel("What compaction still has to rewrite".to_owned(), "GiB", pending),
+        panel("Disk".to_owned(), "GiB", disk),
+        panel("Resident memory".to_owned(), "MiB", resident),
     ];
-    draw(&output.join("load.svg"), &title, &panels);
+    draw(&output.join("load.svg"), &panels);
 
     let percentile = |phase, part: f64, of: fn(&Sample) -> &Latencies| {
         of_phase(run, phase).filter_map(move |sample| Some((minutes(sample), of(sample).ms(part)?)))
     };
-    let lines = |part| {
-        vec![
-            Line::new("writes", percentile(Phase::Load, part, |sample| &sample.writes)),
-            Line::new("reads beside the load", percentile(Phase::Load, part, |sample| &sample.reads)),
-            Line::new("reads alone, afterwards", percentile(Phase::Read, part, |sample| &sample.reads)),
-        ]
+    let panel = |title: &str, part| Panel {
+        title: title.to_owned(),
+        x: Axis::up_to("minutes", end),
+        y: Axis::log("ms", Vec::new()),
+        series: vec![
+            Series::new("writes", percentile(Phase::Load, part, |sample| &sample.writes)),
+            Series::new("reads beside the load", percentile(Phase::Load, part, |sample| &sample.reads)),
+            Series::new("reads alone, afterwards", percentile(Phase::Read, part, |sample| &sample.reads)),
+        ],
     };
-    let panel =
-        |title, part| Panel { title, x: Axis::linear("minutes"), y: Axis::logarithmic("ms"), lines: lines(part) };
-    let panels = [panel("Latency, 99th percentile", 0.99), panel("Latency, median", 0.5)];
-    draw(&output.join("latency.svg"), &title, &panels);
+    draw(&output.join("latency.svg"), &[panel("Latency, 99th percentile", 0.99), panel("Latency, median", 0.5)]);
 }
 
 fn of_phase(run: &Run, phase: Phase) -> impl Iterator<Item = &Sample> {
@@ -140,12 +121,12 @@ fn minutes(sample: &Sample) -> f64 {
 }
 
 /// A line for each node.
-fn each_node(run: &Run, of: impl Fn(&NodeSample) -> Option<f64>) -> Vec<Line> {
+fn each_node(run: &Run, of: impl Fn(&NodeSample) -> Option<f64>) -> Vec<Series> {
     let ids = run.samples.first().map(|sample| sample.nodes.iter().map(|node| node.id.clone())).into_iter().flatten();
     ids.enumerate()
         .map(|(place, id)| {
             let points = run.samples.iter().filter_map(|sample| Some((minutes(sample), of(&sample.nodes[place])?)));
-            Line::new(format!("node {id}"), points)
+            Series::new(format!("node {id}"), points)
         })
         .collect()
 }
