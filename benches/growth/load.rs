@@ -190,13 +190,41 @@ impl Sample {
     }
 }
 
+/// What ended a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It has taken as long as it may.
+    Time,
+    /// All keys are written.
+    Keys,
+    /// The nodes take as much of the disk as they may.
+    Disk,
+    /// Others need what is left of the disk.
+    Room,
+    /// Ctrl-C. The nodes have heard it too, and end.
+    Interrupted,
+}
+
+impl End {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Time => "the time is over",
+            Self::Keys => "all keys are written",
+            Self::Disk => "the nodes take as much of the disk as they may",
+            Self::Room => "the disk is almost full",
+            Self::Interrupted => "it was interrupted",
+        }
+    }
+}
+
 /// Everything that was seen.
 #[derive(Debug)]
 pub struct Run {
     /// In the order of time.
     pub samples: Vec<Sample>,
     /// Why the load ended.
-    pub ended_by: &'static str,
+    pub ended_by: End,
     /// Each write of the load.
     pub writes: Latencies,
     /// Each read beside it.
@@ -219,7 +247,7 @@ pub fn run(plan: &Plan, output: &Path) -> ExitCode {
     let rows = rows.into_iter().map(|(name, value)| (name, Json::from(value))).collect::<serde_json::Map<_, _>>();
     let json = json!({
         "plan": plan.json(),
-        "ended_by": run.ended_by,
+        "ended_by": run.ended_by.as_str(),
         "writes": run.writes.json(),
         "reads_beside_the_load": run.reads_beside.json(),
         "reads_after_the_load": run.reads_after.json(),
@@ -244,7 +272,7 @@ async fn measure(plan: &Plan) -> Run {
     }
     cluster.start_all();
     cluster.wait_all_linked().await;
-    println!("three nodes with their data in {}; Ctrl-C ends the phase that runs", cluster.dir().display());
+    println!("three nodes with their data in {}; Ctrl-C ends it early", cluster.dir().display());
 
     let clients = Arc::new(Clients::new(plan, &cluster.nodes));
     let began = Instant::now();
@@ -258,12 +286,13 @@ async fn measure(plan: &Plan) -> Run {
     writers.join_all().await;
     beside.join_all().await;
 
-    clients.stop.store(false, Ordering::Relaxed);
-    let mut readers: JoinSet<()> = (0..plan.readers).map(|reader| Arc::clone(&clients).read_on(reader)).collect();
-    let read_time = Duration::from_secs_f64(plan.read_seconds);
-    watch.look_on(Phase::Read, read_time, &mut readers).await;
-    clients.stop.store(true, Ordering::Relaxed);
-    readers.join_all().await;
+    if ended_by != End::Interrupted {
+        clients.stop.store(false, Ordering::Relaxed);
+        let mut readers: JoinSet<()> = (0..plan.readers).map(|_| Arc::clone(&clients).read_on()).collect();
+        watch.look_on(Phase::Read, Duration::from_secs_f64(plan.read_seconds), &mut readers).await;
+        clients.stop.store(true, Ordering::Relaxed);
+        readers.join_all().await;
+    }
     let samples = watch.samples;
     Run {
         samples,
@@ -287,38 +316,38 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Looks on for `time`, or until something else ends the phase: what, is the answer.
-    async fn look_on(&mut self, phase: Phase, time: Duration, workers: &mut JoinSet<()>) -> &'static str {
+    /// Looks on for `time`, or until something else ends the phase.
+    async fn look_on(&mut self, phase: Phase, time: Duration, workers: &mut JoinSet<()>) -> End {
         let phase_began = Instant::now();
         self.looked = phase_began;
         let interrupted = tokio::signal::ctrl_c();
         tokio::pin!(interrupted);
         loop {
             let left = time.saturating_sub(phase_began.elapsed());
-            let mut ended_by = None;
+            let mut have_ended = false;
             tokio::select! {
                 () = tokio::time::sleep(left.min(Duration::from_secs_f64(self.plan.look_seconds))) => {}
                 result = &mut interrupted => {
                     result.expect("signals can be waited for");
-                    ended_by = Some("Ctrl-C");
+                    return End::Interrupted;
                 }
-                () = all_ended(workers) => ended_by = Some("all keys are written"),
+                () = all_ended(workers) => have_ended = true,
             }
             let sample = self.look(phase).await;
             println!("{}", sample.line());
             let disk_bytes = sample.disk_bytes() as f64;
             self.samples.push(sample);
+            if have_ended {
+                return End::Keys;
+            }
             if phase_began.elapsed() >= time {
-                ended_by = ended_by.or(Some("the time is over"));
+                return End::Time;
             }
             if phase == Phase::Load && disk_bytes >= self.plan.gib * GIB {
-                ended_by = ended_by.or(Some("the disk that it may take is taken"));
+                return End::Disk;
             }
             if phase == Phase::Load && room_bytes(self.cluster.dir()) < ROOM_BYTES_MIN {
-                ended_by = ended_by.or(Some("the disk is almost full"));
-            }
-            if let Some(ended_by) = ended_by {
-                return ended_by;
+                return End::Room;
             }
         }
     }
@@ -454,7 +483,7 @@ impl Clients {
     }
 
     /// One reader: the next read when the last has ended.
-    async fn read_on(self: Arc<Self>, _reader: usize) {
+    async fn read_on(self: Arc<Self>) {
         while !self.is_stopped() {
             let Some(number) = self.draw() else { return };
             let began = Instant::now();

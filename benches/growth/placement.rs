@@ -189,7 +189,7 @@ fn draw_all(found: &[Found], path: &Path) {
         Panel {
             title: "What each node holds: 1 is its fair share of the slots (seed 0)".to_owned(),
             x: Axis::up_to("nodes, from the emptiest to the fullest (%)", 100.0),
-            y: Axis::linear("share / fair share"),
+            y: Axis::at("share / fair share", tenths(found)),
             series: shares.collect(),
         },
         Panel {
@@ -209,4 +209,12 @@ fn draw_all(found: &[Found], path: &Path) {
         },
     ];
     draw(path, &panels);
+}
+
+/// Marks at every tenth that any node's share is between.
+fn tenths(found: &[Found]) -> Vec<f64> {
+    let least = found.iter().map(|found| found.emptiest).fold(1.0, f64::min);
+    let greatest = found.iter().map(|found| found.fullest).fold(1.0, f64::max);
+    let marks = (0_u32..).map(|mark| f64::from(mark) / 10.0).skip_while(|mark| mark + 0.1 <= least);
+    marks.take_while(|mark| mark - 0.1 < greatest).collect()
 }

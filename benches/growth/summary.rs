@@ -17,7 +17,7 @@ pub fn rows(plan: &Plan, run: &Run) -> Vec<(String, String)> {
     let mut rows = Vec::new();
     let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
     let (Some(first), Some(last)) = (load.first(), load.last()) else { return rows };
-    row("load ended because", run.ended_by.to_owned());
+    row("load ended because", run.ended_by.as_str().to_owned());
     row("keys loaded", format!("{} in {:.0} s", last.keys, last.seconds));
     row("load rate, whole run", per_second(last.keys as f64 / last.seconds));
     let tenth = (load.len() / 10).max(1);
@@ -82,7 +82,7 @@ pub fn draw_all(plan: &Plan, run: &Run, output: &Path) {
     };
     let rate = of_phase(run, Phase::Load).map(|sample| (minutes(sample), sample.rate(&sample.writes)));
     let title =
-        format!("Load rate: keys of 16 bytes, values of {}, {} writes in flight", plan.value_bytes, plan.writers);
+        format!("Load rate: values of {} bytes under keys of 16, {} writes in flight", plan.value_bytes, plan.writers);
     let pending = each_node(run, |node| Some(node.told?.compaction_pending_bytes / GIB));
     let stored = run.samples.iter().map(|sample| (minutes(sample), plan.stored_bytes(sample.keys) as f64 / GIB));
     let mut disk = each_node(run, |node| Some(node.disk_bytes as f64 / GIB));
