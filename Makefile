@@ -8,7 +8,7 @@ SECONDS ?= 60
 # Where the programs are that only the tests need.
 CLIENTS := $(HOME)/.cache/quorate/bin
 
-.PHONY: help setup build run test model simulate mutants faults soak clients verify fmt lint clean
+.PHONY: help setup build run test model simulate mutants faults soak micro growth clients verify fmt lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -45,6 +45,14 @@ faults: setup ## Check real processes under real faults, for SECONDS
 soak: setup ## Simulate fresh seeds for SECONDS, then check real processes under faults for SECONDS
 	QUORATE_SIMULATION_SECONDS=$(SECONDS) cargo test --release --test simulation -- --nocapture
 	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture
+
+micro: setup ## Time the small parts alone: placement, clock, codec, protocol, store; ONLY=protocol for one of them
+	cargo bench --profile release $(foreach part,$(or $(ONLY),placement clock codec protocol storage),--bench $(part))
+
+growth: setup ## Measure placement on up to 1,000 nodes, and a cluster that fills: MINUTES=20 GIB=40 KEYS=100000000
+	cargo bench --profile release --bench growth -- placement
+	cargo bench --profile release --bench growth -- load \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(GIB),--gib $(GIB)) $(if $(KEYS),--keys $(KEYS))
 
 clients:
 	@./tools/clients "$(CLIENTS)"

@@ -330,6 +330,12 @@ impl TestNode {
 
     /// What it counts under `name`, a metric without labels.
     pub async fn metric(&self, name: &str) -> Result<f64, String> {
+        let [value] = self.metrics([name]).await?;
+        Ok(value)
+    }
+
+    /// What it counts under each of `names`, at one moment.
+    pub async fn metrics<const N: usize>(&self, names: [&str; N]) -> Result<[f64; N], String> {
         let ask = async {
             let mut connection = TcpStream::connect(("127.0.0.1", self.metrics_port)).await?;
             connection.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
@@ -339,9 +345,13 @@ impl TestNode {
         };
         let answer = tokio::time::timeout(HEALTH_TIME_MAX, ask).await;
         let answer = answer.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        let value = value.ok_or_else(|| format!("no {name} in {answer}"))?;
-        value.parse().map_err(|_| format!("{name} is {value:?}"))
+        let mut values = [0.0; N];
+        for (value, name) in std::iter::zip(&mut values, names) {
+            let text = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            let text = text.ok_or_else(|| format!("no {name} in {answer}"))?;
+            *value = text.parse().map_err(|_| format!("{name} is {text:?}"))?;
+        }
+        Ok(values)
     }
 
     /// Waits until its health is as `is_so` wants it.

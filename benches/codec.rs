@@ -1,0 +1,88 @@
+//! How long it takes to turn marks, records and messages into bytes and back. Decoding includes the check of the
+//! checksum, as it does in a node.
+
+mod support;
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use prost::Message as _;
+use quorate::api;
+use quorate::protocol::{Message, OperationId, Request};
+use quorate::storage::codec::{decode_mark, decode_record, encode_mark, encode_record};
+use support::{VALUE_BYTES, key, record};
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    marks(&mut criterion);
+    records(&mut criterion);
+    messages(&mut criterion);
+    criterion.final_summary();
+}
+
+/// A mark is as long for a large value as for a small one.
+fn marks(criterion: &mut Criterion) {
+    let record = record(1, VALUE_BYTES[0], 1);
+    let mut encoded = Vec::new();
+    encode_mark(&record, &mut encoded);
+    let mut group = criterion.benchmark_group("codec/mark");
+    group.bench_function("encode", |bencher| {
+        let mut out = Vec::new();
+        bencher.iter(|| {
+            out.clear();
+            encode_mark(black_box(&record), &mut out);
+        });
+    });
+    group.bench_function("decode", |bencher| bencher.iter(|| decode_mark(black_box(&encoded))));
+    group.finish();
+}
+
+fn records(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("codec/record");
+    let key = key(1);
+    for bytes in VALUE_BYTES {
+        let record = record(1, bytes, 1);
+        let mut encoded = Vec::new();
+        encode_record(&record, &mut encoded);
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_function(BenchmarkId::new("encode", bytes), |bencher| {
+            let mut out = Vec::new();
+            bencher.iter(|| {
+                out.clear();
+                encode_record(black_box(&record), &mut out);
+            });
+        });
+        group.bench_function(BenchmarkId::new("decode", bytes), |bencher| {
+            bencher.iter(|| decode_record(&key, black_box(&encoded)));
+        });
+    }
+    group.finish();
+}
+
+/// The largest messages between nodes: those that carry a record.
+fn messages(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("codec/peer message");
+    for bytes in VALUE_BYTES {
+        let request = Request::Store { key: key(1), record: record(1, bytes, 1) };
+        let message = Message::Request { operation: OperationId(1), round: 1, request };
+        let encoded = api::PeerMessage::from(message.clone()).encode_to_vec();
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_function(BenchmarkId::new("encode", bytes), |bencher| {
+            let mut out = Vec::new();
+            bencher.iter(|| {
+                out.clear();
+                // A copy shares the value's bytes, as those do that a coordinator sends to several replicas.
+                let message = api::PeerMessage::from(black_box(&message).clone());
+                message.encode(&mut out).expect("a vector grows");
+            });
+        });
+        let encoded = bytes::Bytes::from(encoded);
+        group.bench_function(BenchmarkId::new("decode", bytes), |bencher| {
+            bencher.iter(|| {
+                let message = api::PeerMessage::decode(black_box(&encoded).clone()).expect("it was just encoded");
+                Message::try_from(message)
+            });
+        });
+    }
+    group.finish();
+}

@@ -1,0 +1,264 @@
+//! Pictures of figures: lines over an axis, as SVG. The text in them is drawn by whoever shows them, in a font of theirs.
+
+use std::error::Error;
+use std::path::Path;
+
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
+use plotters::prelude::*;
+
+/// A line.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// As the legend names it.
+    pub name: String,
+    /// From left to right.
+    pub points: Vec<(f64, f64)>,
+}
+
+impl Series {
+    /// A line through `points`.
+    pub fn new(name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        Self { name: name.into(), points: points.into_iter().collect() }
+    }
+}
+
+/// One of the two directions.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    label: String,
+    is_log: bool,
+    from_zero: bool,
+    /// Where it has a mark; none given: at round numbers.
+    ticks: Vec<f64>,
+}
+
+impl Axis {
+    /// Even distances, marks at round numbers.
+    pub fn linear(label: &str) -> Self {
+        Self { label: label.into(), is_log: false, from_zero: true, ticks: Vec::new() }
+    }
+
+    /// Even distances from 0 to `greatest` at least, so that several panels have the same axis.
+    pub fn up_to(label: &str, greatest: f64) -> Self {
+        Self { from_zero: true, ..Self::at(label, linear_ticks(greatest)) }
+    }
+
+    /// Even distances, marks at `ticks`.
+    pub fn at(label: &str, ticks: Vec<f64>) -> Self {
+        Self { from_zero: false, ticks, ..Self::linear(label) }
+    }
+
+    /// Even ratios.
+    pub fn log(label: &str, ticks: Vec<f64>) -> Self {
+        Self { is_log: true, from_zero: false, ticks, ..Self::linear(label) }
+    }
+
+    /// The axis for `values`, as the drawing library wants it.
+    fn scale(&self, values: impl Iterator<Item = f64>) -> Scale {
+        let values: Vec<f64> = values.filter(|value| value.is_finite() && (!self.is_log || *value > 0.0)).collect();
+        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        // Without values any axis will do.
+        let (least, greatest) = if values.is_empty() { (1.0, 10.0) } else { (least, greatest) };
+        let mut ticks = self.ticks.clone();
+        if ticks.is_empty() {
+            ticks = if self.is_log { log_ticks(least, greatest) } else { linear_ticks(greatest) };
+        }
+        let (least, greatest) =
+            (least.min(*ticks.first().unwrap_or(&least)), greatest.max(*ticks.last().unwrap_or(&greatest)));
+        let least = if self.from_zero { 0.0 } else { least };
+        let (from, to) = (self.place(least), self.place(greatest));
+        // So that no point lies on the frame, and no range is empty.
+        let margin = ((to - from) * 0.04).max(1e-3);
+        let from = if self.from_zero { from } else { from - margin };
+        Scale { from, to: to + margin, ticks: ticks.iter().map(|tick| self.place(*tick)).collect() }
+    }
+
+    /// Where a value is.
+    fn place(&self, value: f64) -> f64 {
+        if self.is_log { value.log10() } else { value }
+    }
+
+    /// What is written at a place.
+    fn text(&self, place: f64) -> String {
+        let value = if self.is_log { 10_f64.powf(place) } else { place };
+        // What a logarithm has blurred.
+        let value = if value >= 1.0 { (value * 100.0).round() / 100.0 } else { value };
+        if value >= 1_000.0 { thousands(value) } else { format!("{}", (value * 1e4).round() / 1e4) }
+    }
+}
+
+/// 12,345.
+fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Round numbers from 0 to beyond `greatest`, about five.
+fn linear_ticks(greatest: f64) -> Vec<f64> {
+    // Where nothing rises above 0, any axis will do.
+    let greatest = if greatest > 0.0 { greatest } else { 1.0 };
+    let rough = greatest / 5.0;
+    let unit = 10_f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|times| times * unit).into_iter().find(|step| *step >= rough);
+    let step = step.unwrap_or(unit);
+    (0_u8..8).map(|times| f64::from(times) * step).take_while(|tick| *tick < greatest + step).collect()
+}
+
+/// 1, 2, 5, 10 and so on, or powers of ten alone where there would be many.
+fn log_ticks(least: f64, greatest: f64) -> Vec<f64> {
+    const MANY: usize = 9;
+    let decades = || -> std::ops::RangeInclusive<i16> {
+        #[allow(clippy::cast_possible_truncation)]
+        let decade = |value: f64| value.log10().floor() as i16;
+        decade(least)..=decade(greatest) + 1
+    };
+    let fits = |tick: &f64| (least / 2.5..=greatest * 2.5).contains(tick);
+    let fine: Vec<f64> = decades()
+        .flat_map(|decade| [1.0, 2.0, 5.0].map(|times| times * 10_f64.powi(decade.into())))
+        .filter(fits)
+        .collect();
+    if fine.len() <= MANY {
+        return fine;
+    }
+    decades().map(|decade| 10_f64.powi(decade.into())).collect()
+}
+
+/// A range with marks.
+struct Scale {
+    from: f64,
+    to: f64,
+    ticks: Vec<f64>,
+}
+
+impl Ranged for Scale {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        let part = (value - self.from) / (self.to - self.from);
+        #[allow(clippy::cast_possible_truncation)]
+        let pixels = (f64::from(limit.1 - limit.0) * part).round() as i32;
+        limit.0 + pixels
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
+        self.ticks.clone()
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        self.from..self.to
+    }
+}
+
+/// A diagram.
+#[derive(Clone, Debug)]
+pub struct Panel {
+    /// Above it.
+    pub title: String,
+    /// To the right.
+    pub x: Axis,
+    /// Upwards.
+    pub y: Axis,
+    /// What it shows.
+    pub series: Vec<Series>,
+}
+
+/// The size of one panel.
+const WIDTH: u32 = 960;
+const HEIGHT: u32 = 380;
+/// What its title and its legend take of it.
+const HEAD_HEIGHT: u32 = 64;
+/// How wide a letter of the legend is, about: there is no font to measure it by.
+const LETTER_WIDTH: usize = 8;
+/// A line with more points than this is drawn without marks at them.
+const MARKED_POINTS_MAX: usize = 20;
+/// Colours that are told apart by those who do not see all, and in print (Okabe and Ito).
+const COLOURS: [RGBColor; 5] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+];
+const GRID: RGBColor = RGBColor(225, 225, 225);
+const TEXT: RGBColor = RGBColor(40, 40, 40);
+
+/// Draws panels in rows of so many.
+pub fn draw(path: &Path, columns: usize, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
+    let rows = panels.len().div_ceil(columns);
+    let size = (WIDTH * u32::try_from(columns)?, HEIGHT * u32::try_from(rows)?);
+    let root = SVGBackend::new(path, size).into_drawing_area();
+    root.fill(&WHITE)?;
+    for (area, panel) in std::iter::zip(root.split_evenly((rows, columns)), panels) {
+        let (head, plot) = area.split_vertically(HEAD_HEIGHT);
+        draw_head(&head, panel)?;
+        draw_plot(&plot, panel)?;
+    }
+    root.present()?;
+    Ok(())
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+fn font(size: i32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&TEXT)
+}
+
+/// The title, and below it the legend: above the plot it hides nothing.
+fn draw_head(area: &Area<'_>, panel: &Panel) -> Result<(), Box<dyn Error>> {
+    area.draw_text(&panel.title, &font(19), (16, 14))?;
+    let mut left = 98;
+    for (line, colour) in std::iter::zip(&panel.series, COLOURS.into_iter().cycle()) {
+        area.draw(&PathElement::new([(left, 52), (left + 22, 52)], colour.stroke_width(3)))?;
+        area.draw_text(&line.name, &font(14), (left + 30, 45))?;
+        left += i32::try_from(60 + line.name.chars().count() * LETTER_WIDTH)?;
+    }
+    Ok(())
+}
+
+fn draw_plot(area: &Area<'_>, panel: &Panel) -> Result<(), Box<dyn Error>> {
+    let Panel { x, y, series, .. } = panel;
+    let points = || series.iter().flat_map(|line| &line.points);
+    let horizontal = x.scale(points().map(|(x, _)| *x));
+    let vertical = y.scale(points().map(|(_, y)| *y));
+    let mut chart = ChartBuilder::on(area)
+        .margin(14)
+        .margin_right(30)
+        .margin_top(6)
+        .x_label_area_size(46)
+        .y_label_area_size(84)
+        .build_cartesian_2d(horizontal, vertical)?;
+    chart
+        .configure_mesh()
+        .x_desc(&x.label)
+        .y_desc(&y.label)
+        .x_label_formatter(&|place| x.text(*place))
+        .y_label_formatter(&|place| y.text(*place))
+        .label_style(font(14))
+        .axis_desc_style(font(15))
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .axis_style(TEXT)
+        .draw()?;
+    for (line, colour) in std::iter::zip(series, COLOURS.into_iter().cycle()) {
+        let places: Vec<(f64, f64)> = line
+            .points
+            .iter()
+            .filter(|(_, value)| !y.is_log || *value > 0.0)
+            .map(|(left, up)| (x.place(*left), y.place(*up)))
+            .collect();
+        chart.draw_series(LineSeries::new(places.clone(), colour.stroke_width(2)))?;
+        if places.len() <= MARKED_POINTS_MAX {
+            chart.draw_series(places.into_iter().map(|place| Circle::new(place, 4, colour.filled())))?;
+        }
+    }
+    Ok(())
+}

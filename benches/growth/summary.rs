@@ -1,0 +1,164 @@
+//! What a load comes to: a table and pictures.
+
+use std::path::Path;
+
+use comfy_table::{Table, presets};
+
+use crate::draw;
+use crate::load::{GIB, MIB, Phase, Plan, Run, Sample};
+use crate::nodes::{NodeSample, Told};
+use crate::picture::{Axis, Panel, Series};
+use crate::tally::Latencies;
+
+/// Names and values, in the order of the story.
+pub fn rows(plan: &Plan, run: &Run) -> Vec<(String, String)> {
+    let load: Vec<&Sample> = of_phase(run, Phase::Load).collect();
+    let read: Vec<&Sample> = of_phase(run, Phase::Read).collect();
+    let mut rows = Vec::new();
+    let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
+    let (Some(first), Some(last)) = (load.first(), load.last()) else { return rows };
+    row("load ended because", run.ended_by.as_str().to_owned());
+    row("keys loaded", format!("{} in {:.0} s", last.keys, last.seconds));
+    row("load rate, whole run", per_second(last.keys as f64 / last.seconds));
+    let tenth = (load.len() / 10).max(1);
+    row("load rate, first tenth", per_second(rate_of(&load[..tenth])));
+    row("load rate, last tenth", per_second(rate_of(&load[load.len() - tenth..])));
+    let slowest = load.iter().map(|sample| sample.rate(&sample.writes)).fold(f64::MAX, f64::min);
+    row(&format!("load rate, slowest {:.0} s", first.span), per_second(slowest));
+    row(&format!("writes, {} in flight", plan.writers), latencies(&run.writes));
+    row(&format!("reads beside, {} a second", plan.reads_per_second), latencies(&run.reads_beside));
+    let reads = read.iter().map(|sample| sample.reads.count()).sum::<u64>() as f64;
+    let span: f64 = read.iter().map(|sample| sample.span).sum();
+    row(&format!("reads after, {} in flight", plan.readers), latencies(&run.reads_after));
+    if span > 0.0 {
+        row("read rate after", per_second(reads / span));
+    }
+    if let Some((loads_from_disk, loads)) = loads_of(&read) {
+        let part = 100.0 * loads_from_disk / loads.max(1.0);
+        row("loads that waited for the disk, reads after", format!("{part:.1} % of {loads:.0}"));
+    }
+    let stored = plan.stored_bytes(last.keys);
+    row("keys and values", format!("{:.2} GiB, on each of three nodes", stored as f64 / GIB));
+    for node in &last.nodes {
+        let (disk, part) = (node.disk_bytes as f64 / GIB, node.disk_bytes as f64 / stored.max(1) as f64);
+        row(&format!("disk of node {} after the load", node.id), format!("{disk:.2} GiB, {part:.2} per stored byte"));
+    }
+    let most = |of: fn(&NodeSample) -> Option<f64>| {
+        run.samples.iter().flat_map(|sample| &sample.nodes).filter_map(of).fold(0.0, f64::max)
+    };
+    row("most resident memory of a node", format!("{:.0} MiB", most(|node| Some(node.resident_bytes? as f64)) / MIB));
+    let pending = most(|node| Some(node.told?.compaction_pending_bytes));
+    row("most that one node had to compact", format!("{:.2} GiB", pending / GIB));
+    let stalled = most(|node| Some(node.told?.stalled_seconds));
+    row("longest that a store made writers wait, in all", format!("{stalled:.1} s"));
+    if run.failures.is_empty() {
+        row("failures", "none".to_owned());
+    }
+    for (kind, count) in &run.failures {
+        row(&format!("failures: {kind}"), count.to_string());
+    }
+    row("acknowledged writes that a read did not find", run.wrong.to_string());
+    rows
+}
+
+/// The same, for people.
+pub fn table(rows: &[(String, String)]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    for (name, value) in rows {
+        table.add_row([name, value]);
+    }
+    table
+}
+
+/// The load and what it costs, and how long requests take, over time.
+pub fn draw_all(plan: &Plan, run: &Run, output: &Path) {
+    let end = run.samples.last().map_or(0.0, minutes);
+    let panel = |title: String, unit: &str, series| Panel {
+        title,
+        x: Axis::up_to("minutes", end),
+        y: Axis::linear(unit),
+        series,
+    };
+    let rate = of_phase(run, Phase::Load).map(|sample| (minutes(sample), sample.rate(&sample.writes)));
+    let title =
+        format!("Load rate: values of {} bytes under keys of 16, {} writes in flight", plan.value_bytes, plan.writers);
+    let pending = each_node(run, |node| Some(node.told?.compaction_pending_bytes / GIB));
+    let stored = run.samples.iter().map(|sample| (minutes(sample), plan.stored_bytes(sample.keys) as f64 / GIB));
+    let mut disk = each_node(run, |node| Some(node.disk_bytes as f64 / GIB));
+    disk.push(Series::new("keys and values", stored));
+    let resident = each_node(run, |node| Some(node.resident_bytes? as f64 / MIB));
+    let panels = [
+        panel(title, "keys a second", vec![Series::new("acknowledged writes", rate)]),
+        panel("What compaction still has to rewrite".to_owned(), "GiB", pending),
+        panel("Disk".to_owned(), "GiB", disk),
+        panel("Resident memory".to_owned(), "MiB", resident),
+    ];
+    draw(&output.join("load.svg"), &panels);
+
+    let percentile = |phase, part: f64, of: fn(&Sample) -> &Latencies| {
+        of_phase(run, phase).filter_map(move |sample| Some((minutes(sample), of(sample).ms(part)?)))
+    };
+    let panel = |title: &str, part| Panel {
+        title: title.to_owned(),
+        x: Axis::up_to("minutes", end),
+        y: Axis::log("ms", Vec::new()),
+        series: vec![
+            Series::new("writes", percentile(Phase::Load, part, |sample| &sample.writes)),
+            Series::new("reads beside the load", percentile(Phase::Load, part, |sample| &sample.reads)),
+            Series::new("reads alone, afterwards", percentile(Phase::Read, part, |sample| &sample.reads)),
+        ],
+    };
+    draw(&output.join("latency.svg"), &[panel("Latency, 99th percentile", 0.99), panel("Latency, median", 0.5)]);
+}
+
+fn of_phase(run: &Run, phase: Phase) -> impl Iterator<Item = &Sample> {
+    run.samples.iter().filter(move |sample| sample.phase == phase)
+}
+
+fn minutes(sample: &Sample) -> f64 {
+    sample.seconds / 60.0
+}
+
+/// A line for each node.
+fn each_node(run: &Run, of: impl Fn(&NodeSample) -> Option<f64>) -> Vec<Series> {
+    let ids = run.samples.first().map(|sample| sample.nodes.iter().map(|node| node.id.clone())).into_iter().flatten();
+    ids.enumerate()
+        .map(|(place, id)| {
+            let points = run.samples.iter().filter_map(|sample| Some((minutes(sample), of(&sample.nodes[place])?)));
+            Series::new(format!("node {id}"), points)
+        })
+        .collect()
+}
+
+/// Loads of all nodes between the first and the last of `samples`: those that waited for the disk, and all.
+fn loads_of(samples: &[&Sample]) -> Option<(f64, f64)> {
+    let sum = |sample: &Sample| {
+        let told = sample.nodes.iter().map(|node| node.told).collect::<Option<Vec<Told>>>()?;
+        let from_disk: f64 = told.iter().map(|told| told.loads_from_disk).sum();
+        Some((from_disk, from_disk + told.iter().map(|told| told.loads_from_memory).sum::<f64>()))
+    };
+    let (first, last) = (sum(samples.first()?)?, sum(samples.last()?)?);
+    Some((last.0 - first.0, last.1 - first.1))
+}
+
+fn rate_of(samples: &[&Sample]) -> f64 {
+    let writes = samples.iter().map(|sample| sample.writes.count()).sum::<u64>() as f64;
+    writes / samples.iter().map(|sample| sample.span).sum::<f64>()
+}
+
+fn per_second(rate: f64) -> String {
+    format!("{rate:.0} a second")
+}
+
+fn latencies(latencies: &Latencies) -> String {
+    let shown = |part| latencies.ms(part).map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"));
+    format!(
+        "p50 {}, p99 {}, p99.9 {}, longest {} ms ({})",
+        shown(0.5),
+        shown(0.99),
+        shown(0.999),
+        shown(1.0),
+        latencies.count()
+    )
+}

@@ -1,0 +1,50 @@
+//! How long it takes to find a key's replicas, and to compute the table that they are found in.
+
+mod support;
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion};
+use quorate::placement::Placement;
+use support::{key, parameters};
+
+/// Few and as many as a cluster may have, about.
+const NODES: [usize; 3] = [3, 100, 1_000];
+/// More keys than the processor's nearest cache holds the slots of.
+const KEYS: u64 = 1 << 14;
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    lookup(&mut criterion);
+    build(&mut criterion);
+    criterion.final_summary();
+}
+
+fn lookup(criterion: &mut Criterion) {
+    let placement = Placement::new(parameters(100, 3, 0));
+    let mut keys = (0..KEYS).map(key).collect::<Vec<_>>().into_iter().cycle();
+    let mut group = criterion.benchmark_group("placement/lookup");
+    group.bench_function("slot of a key of 16 bytes", |bencher| {
+        let mut next = || keys.next().expect("a cycle has no end");
+        bencher.iter_batched_ref(&mut next, |key| placement.slot(key), criterion::BatchSize::SmallInput);
+    });
+    let slots: Vec<_> = (0..KEYS).map(|number| placement.slot(&key(number))).collect();
+    let mut slots = slots.iter().cycle();
+    group.bench_function("replicas of a slot", |bencher| {
+        bencher.iter(|| placement.replicas(*slots.next().expect("a cycle has no end"))[0]);
+    });
+    group.finish();
+}
+
+fn build(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("placement/build");
+    // A table of a thousand nodes takes part of a second.
+    group.sample_size(10);
+    for nodes in NODES {
+        let parameters = parameters(nodes, 3, 0);
+        group.bench_function(BenchmarkId::from_parameter(format!("{nodes} nodes")), |bencher| {
+            bencher.iter(|| Placement::new(black_box(parameters.clone())));
+        });
+    }
+    group.finish();
+}

@@ -1,0 +1,165 @@
+//! How long the protocol alone takes for a whole operation of a client: three nodes, joined in memory, whose disks answer
+//! at once. What is measured is the time of all three together, on one processor.
+//!
+//! The nodes take turns as in a real process: a turn handles all that waits, lets what it can share be shared, and then
+//! carries the effects out. So 64 operations at once share a clock round and a batch, and cost less each than one alone.
+
+mod support;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion};
+use quorate::placement::Placement;
+use quorate::protocol::{Command, Effect, Input, Node, Reply, RequestId, Setup, Time};
+use quorate::types::{Held, Identity, Key, Member, Meta, Record, Want};
+use support::{key, parameters, record};
+
+/// Operations that are under way at a time.
+const AT_ONCE: [u64; 2] = [1, 64];
+/// How many keys are written and read in turn.
+const KEYS: u64 = 10_000;
+/// The size of each value. The protocol shares values and never copies one.
+const BYTES: usize = 1 << 10;
+/// Far more than an operation takes, so that no alarm rings.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut group = criterion.benchmark_group("protocol/time per operation");
+    let mut cluster = Cluster::formed();
+    let commands: Vec<(Command, Command)> = (0..KEYS)
+        .map(|number| {
+            let (key, record) = (key(number), record(number, BYTES, 1));
+            let get = Command::Get { key: key.clone() };
+            (Command::Put { key, content: record.content, checksum: record.checksum }, get)
+        })
+        .collect();
+    let sets: Vec<Command> = commands.iter().map(|(set, _)| set.clone()).collect();
+    let gets: Vec<Command> = commands.into_iter().map(|(_, get)| get).collect();
+    // Every key has a value before the first is read, also where only the reads are measured.
+    cluster.run(&sets);
+    for (name, commands) in [("Set", &sets), ("Get", &gets)] {
+        for at_once in AT_ONCE {
+            let mut next = commands.iter().cycle();
+            group.bench_function(BenchmarkId::new(name, format!("{at_once} at once")), |bencher| {
+                bencher.iter_custom(|operations| {
+                    let rounds = operations.div_ceil(at_once);
+                    let mut taken = Duration::ZERO;
+                    for _ in 0..rounds {
+                        let batch: Vec<Command> = (0..at_once).filter_map(|_| next.next().cloned()).collect();
+                        let began = Instant::now();
+                        cluster.run(&batch);
+                        taken += began.elapsed();
+                    }
+                    // Whole rounds were run, and perhaps some operations more than were asked for.
+                    taken.mul_f64(operations as f64 / (rounds * at_once) as f64)
+                });
+            });
+        }
+    }
+    group.finish();
+    criterion.final_summary();
+}
+
+struct Cluster {
+    now: Time,
+    hosts: Vec<Host>,
+    /// Requests are given to the nodes in turn.
+    requests: u64,
+}
+
+struct Host {
+    node: Node,
+    inbox: VecDeque<Input>,
+    records: HashMap<Key, Record>,
+}
+
+impl Cluster {
+    fn formed() -> Self {
+        let placement = Arc::new(Placement::new(parameters(3, 3, 0)));
+        let members: Vec<Member> = placement.parameters().members().collect();
+        let host = |me: Member| {
+            let meta = Meta::fresh(Identity(u128::from(me.0) + 1));
+            let setup = Setup { me, placement: Arc::clone(&placement), meta, nonce: u64::from(me.0) };
+            let peers = members.iter().filter(|peer| **peer != me);
+            Host {
+                node: Node::start(setup),
+                inbox: peers.map(|peer| Input::Linked(*peer)).collect(),
+                records: HashMap::new(),
+            }
+        };
+        let hosts = members.iter().map(|member| host(*member)).collect();
+        let mut cluster = Self { now: Time(1_000_000), hosts, requests: 0 };
+        cluster.run_until_quiet();
+        assert!(cluster.hosts.iter().all(|host| host.node.unready().is_none()), "all have met");
+        cluster
+    }
+
+    /// Runs `commands` at once, to their ends.
+    fn run(&mut self, commands: &[Command]) {
+        for command in commands {
+            self.requests += 1;
+            let host = usize::try_from(self.requests).expect("64 bits") % self.hosts.len();
+            let (id, deadline) = (RequestId(self.requests), self.now.after(DEADLINE));
+            self.hosts[host].inbox.push_back(Input::Request { id, deadline, command: command.clone() });
+        }
+        let replies = self.run_until_quiet();
+        assert_eq!(replies, commands.len(), "every operation is answered");
+    }
+
+    /// Lets the nodes take turns until nothing is left to do; says how many clients were answered.
+    fn run_until_quiet(&mut self) -> usize {
+        let mut replies = 0;
+        let mut effects = Vec::new();
+        let mut is_new = true;
+        while is_new || self.hosts.iter().any(|host| !host.inbox.is_empty()) {
+            is_new = false;
+            for place in 0..self.hosts.len() {
+                let host = &mut self.hosts[place];
+                while let Some(input) = host.inbox.pop_front() {
+                    host.node.handle(self.now, input, &mut effects);
+                }
+                host.node.flush(self.now, &mut effects);
+                let (from, from_life) = (host.node.me(), host.node.life());
+                for effect in effects.drain(..) {
+                    match effect {
+                        Effect::Send { to, to_life, message } => {
+                            let input = Input::Peer { from, from_life, to_life, message };
+                            self.hosts[to.index()].inbox.push_back(input);
+                        }
+                        Effect::Reply { reply, .. } => {
+                            assert!(matches!(reply, Reply::Written(_) | Reply::Record(Some(_))), "{reply:?}");
+                            replies += 1;
+                        }
+                        effect => self.hosts[place].carry_out(effect),
+                    }
+                }
+            }
+        }
+        replies
+    }
+}
+
+impl Host {
+    /// What a node wants of its disk.
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist(batch) => {
+                let records = batch.records.iter().map(|(key, (_, record))| (key.clone(), record.clone()));
+                self.records.extend(records);
+                self.inbox.push_back(Input::Persisted { durable: true });
+            }
+            Effect::Load { load, key, want, .. } => {
+                let held = match (self.records.get(&key), want) {
+                    (None, _) => Held::Nothing,
+                    (Some(record), Want::Mark) => Held::Mark(record.mark()),
+                    (Some(record), Want::Record) => Held::Record(record.clone()),
+                };
+                self.inbox.push_back(Input::Loaded { load, held: Some(held) });
+            }
+            Effect::Note(_) | Effect::Send { .. } | Effect::Reply { .. } => {}
+        }
+    }
+}

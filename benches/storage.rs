@@ -1,0 +1,112 @@
+//! How long RocksDB takes behind the store's contract: batches made durable, and loads from memory.
+//!
+//! The folder is a temporary one (TMPDIR). What fsync costs there is what is measured: on a file system in memory it is
+//! nothing.
+
+mod support;
+
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use quorate::placement::Placement;
+use quorate::storage::rocks::{RocksOptions, RocksStore};
+use quorate::storage::{Loaded, Patience, Store as _};
+use quorate::types::{Batch, Durability, Held, Identity, Key, Record, Slot, Want};
+use support::{key, parameters, record};
+use tempfile::TempDir;
+
+/// How many records one batch holds.
+const RECORDS: [u64; 3] = [1, 16, 64];
+/// How large each value is: below and above what goes into a blob file.
+const BYTES: [usize; 2] = [1 << 10, 10 << 10];
+/// How many keys are written and read in turn; with values of 1 KiB they fit into the block cache many times.
+const KEYS: u64 = 10_000;
+/// A batch of the largest kind is 640 KiB: longer measurements would fill the disk and tell no more.
+const MEASUREMENT: Duration = Duration::from_secs(2);
+const WARM_UP: Duration = Duration::from_millis(500);
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let placement = Placement::new(parameters(3, 3, 0));
+    let places = |numbers: std::ops::Range<u64>| -> Vec<(Key, Slot)> {
+        let keys = numbers.map(key);
+        keys.map(|key| (key.clone(), placement.slot(&key))).collect()
+    };
+    let (written, never_seen) = (places(0..KEYS), places(KEYS..2 * KEYS));
+    persists(&mut criterion, &written);
+    loads(&mut criterion, &written, &never_seen);
+    criterion.final_summary();
+}
+
+/// An empty store, and its folder: gone when it is dropped.
+fn store(durability: Durability) -> (RocksStore, TempDir) {
+    let folder = TempDir::with_prefix("quorate-bench-").expect("a temporary folder can be made");
+    let options = RocksOptions { durability, ..RocksOptions::default() };
+    let store = RocksStore::create(&folder.path().join("store"), &options, Identity(1)).expect("the disk has room");
+    (store, folder)
+}
+
+fn batch(places: &[(Key, Slot)], records: &[Record]) -> Batch {
+    let records = std::iter::zip(places, records).map(|((key, slot), record)| (key.clone(), (*slot, record.clone())));
+    Batch { records: records.collect(), ..Batch::default() }
+}
+
+fn persists(criterion: &mut Criterion, places: &[(Key, Slot)]) {
+    for durability in [Durability::Fsync, Durability::Os] {
+        let mut group = criterion.benchmark_group(format!("storage/persist with {durability}"));
+        group.measurement_time(MEASUREMENT).warm_up_time(WARM_UP);
+        for bytes in BYTES {
+            let values: Vec<Record> = (0..KEYS).map(|number| record(number, bytes, number)).collect();
+            for count in RECORDS {
+                let (store, _folder) = store(durability);
+                let count_of_batch = usize::try_from(count).expect("64 bits");
+                let batches: Vec<Batch> = std::iter::zip(places.chunks(count_of_batch), values.chunks(count_of_batch))
+                    .map(|(places, records)| batch(places, records))
+                    .collect();
+                let mut next = batches.iter().cycle();
+                group.throughput(Throughput::Elements(count));
+                group.bench_function(BenchmarkId::new(format!("{count} records"), format!("{bytes} B")), |bencher| {
+                    bencher
+                        .iter(|| store.persist(next.next().expect("a cycle has no end")).expect("the disk has room"));
+                });
+            }
+        }
+        group.finish();
+    }
+}
+
+fn loads(criterion: &mut Criterion, written: &[(Key, Slot)], never_seen: &[(Key, Slot)]) {
+    let (store, _folder) = store(Durability::Os);
+    let values: Vec<Record> = (0..KEYS).map(|number| record(number, BYTES[0], number)).collect();
+    store.persist(&batch(written, &values)).expect("the disk has room");
+
+    let mut group = criterion.benchmark_group("storage/load");
+    group.measurement_time(MEASUREMENT).warm_up_time(WARM_UP);
+    for place in ["write buffer", "block cache"] {
+        if place == "block cache" {
+            store.flush().expect("the disk has room");
+            for (key, slot) in written.iter().chain(never_seen) {
+                for want in [Want::Mark, Want::Record] {
+                    store.load(*slot, key, want, Patience::MayWait).expect("it was just written");
+                }
+            }
+        }
+        for (what, places, want) in [
+            ("mark", written, Want::Mark),
+            ("record", written, Want::Record),
+            ("key never seen", never_seen, Want::Mark),
+        ] {
+            let mut next = places.iter().cycle();
+            group.bench_function(BenchmarkId::new(what, place), |bencher| {
+                bencher.iter(|| {
+                    let (key, slot) = next.next().expect("a cycle has no end");
+                    let loaded = store.load(*slot, key, want, Patience::MemoryOnly).expect("it was just written");
+                    let Loaded::Held(held) = loaded else { panic!("{key} is not in memory") };
+                    assert_eq!(held == Held::Nothing, what == "key never seen", "{key}");
+                    held
+                });
+            });
+        }
+    }
+    group.finish();
+}
