@@ -146,15 +146,18 @@ pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// The most bytes of RocksDB's cache of uncompressed blocks, by default. Indexes and filters are in it too: at 10 bits
 /// a key, 10 million keys have 12 MiB of filters, which leaves most of it to data.
-pub const BLOCK_CACHE_BYTES_DEFAULT: usize = 256 * MIB;
+pub const BLOCK_CACHE_BYTES_DEFAULT: usize = 128 * MIB;
 
 /// The most bytes of RocksDB's write buffers, by default, those being flushed included: two of the largest values, so
 /// that one can be flushed while the next is taken.
 pub const WRITE_BUFFER_BYTES_DEFAULT: usize = 128 * MIB;
 
-/// The most bytes of marks of the records written last that a store keeps at hand: about 200,000 of them. Each write
-/// compares with one, and each read of a replica that is asked for its mark alone is answered with one.
-pub const RECENT_MARKS_BYTES_DEFAULT: usize = 32 * MIB;
+/// The most bytes of the records written or read last that a store keeps at hand, by default: 100,000 of a kibibyte.
+/// Every write compares with one at each replica, and every read asks for one.
+pub const RECORD_CACHE_BYTES_DEFAULT: usize = 128 * MIB;
+
+/// Of a larger record the mark alone is kept at hand: copying the value would cost more than finding it again.
+pub const RECENT_RECORD_BYTES_MAX: usize = 32 << 10;
 
 /// The largest node.yml or cluster.yml: [`NODES_MAX`] nodes take about 350 bytes each at most, and comments the rest.
 pub const CONFIG_BYTES_MAX: usize = MIB;

@@ -196,6 +196,7 @@ async fn open_store(config: &Config, storage: Storage) -> Result<(Option<DataFol
     let node = &config.node;
     let settings = RocksOptions {
         durability: node.durability,
+        record_cache_bytes: node.record_cache_bytes,
         block_cache_bytes: node.block_cache_bytes,
         write_buffer_bytes: node.write_buffer_bytes,
         ..RocksOptions::default()

@@ -3,8 +3,9 @@
 //! Contract: best effort. What is sent on a link arrives once, in the order in which it was sent, while the link holds;
 //! when it breaks, or when too much waits, messages are lost, as the protocol expects. Nobody who sends ever waits.
 //!
-//! Each node opens a link to each other node. On it, its requests go up and the peer's answers come down; the peer's own
-//! requests come on the link that the peer opened. So a link that is cut in one direction loses that direction alone.
+//! Each node opens a link to each other node, and says on it all that it has to say to that node: its requests and its
+//! answers, in one message where both wait. What the peer says comes on the link that the peer opened. A link answers its
+//! opener only until the two have met: with a welcome, or a refusal.
 //!
 //! Batching needs no timer: a stream asks its [`Outbox`] for the next message when it can write one, and takes
 //! everything that waits by then. An idle link adds no delay, and a busy one packs its messages fuller.

@@ -9,8 +9,8 @@ use super::error::{ConfigError, Place, Problem};
 use super::fields::{Given, Mapping, nearest};
 use super::{File, yaml};
 use crate::limits::{
-    BLOCK_CACHE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, NODE_ID_BYTES_MAX, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
-    REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
+    BLOCK_CACHE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, NODE_ID_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT,
+    REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
 use crate::types::{Durability, NodeId};
 
@@ -38,6 +38,8 @@ pub struct NodeConfig {
     /// How many bytes of keys and values client requests may hold at once: from [`MESSAGE_BYTES_MAX`], so that the
     /// largest request can ever be admitted, to 1 TiB.
     pub request_bytes_in_flight_max: usize,
+    /// The most bytes of the records written or read last that are kept at hand: 1 MiB to 1 TiB.
+    pub record_cache_bytes: usize,
     /// The most bytes of RocksDB's block cache: 1 MiB to 1 TiB.
     pub block_cache_bytes: usize,
     /// The most bytes of RocksDB's write buffers: 1 MiB to 1 TiB.
@@ -57,6 +59,7 @@ impl NodeConfig {
             operator_writes: false,
             requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX_DEFAULT,
             request_bytes_in_flight_max: REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
+            record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
         }
@@ -116,6 +119,11 @@ pub(super) fn parse_with_place(
             (MESSAGE_BYTES_MAX, BYTES_LARGEST),
             REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
         )?,
+        record_cache_bytes: raw.number(
+            "record_cache_bytes",
+            (BYTES_SMALLEST, BYTES_LARGEST),
+            RECORD_CACHE_BYTES_DEFAULT,
+        )?,
         block_cache_bytes: raw.number(
             "block_cache_bytes",
             (BYTES_SMALLEST, BYTES_LARGEST),
@@ -136,7 +144,7 @@ pub(super) fn parse_with_place(
 }
 
 /// Every key below `node`, in the order of the examples.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "id",
     "local_address",
     "local_metrics_address",
@@ -145,6 +153,7 @@ const KEYS: [&str; 10] = [
     "operator_writes",
     "requests_in_flight_max",
     "request_bytes_in_flight_max",
+    "record_cache_bytes",
     "block_cache_bytes",
     "write_buffer_bytes",
 ];

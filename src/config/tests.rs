@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::{ClusterConfig, yaml};
 use super::{Config, ConfigError, DevPlan, DevPlanError, File, LocalAddress, NodeConfig, RemoteAddress, check, dev};
 use crate::limits::{
-    BLOCK_CACHE_BYTES_DEFAULT, CONFIG_BYTES_MAX, NODES_MAX, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
-    REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
+    BLOCK_CACHE_BYTES_DEFAULT, CONFIG_BYTES_MAX, NODES_MAX, RECORD_CACHE_BYTES_DEFAULT,
+    REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
 use crate::types::{Durability, NodeId};
 
@@ -67,6 +67,7 @@ fn smallest_node_file_gets_the_defaults() {
             operator_writes: false,
             requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX_DEFAULT,
             request_bytes_in_flight_max: REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
+            record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
         }
@@ -79,7 +80,7 @@ fn full_node_file_is_taken_as_it_is() {
     let config = node(
         "node:\n  id: a.b\n  local_address: \"[::1]:1\"\n  local_metrics_address: :65535\n  data_dir: /var/lib/q\n  \
          durability: os\n  operator_writes: true\n  requests_in_flight_max: 1\n  request_bytes_in_flight_max: 67108864\n  \
-         block_cache_bytes: 1048576\n  write_buffer_bytes: 1099511627776\n",
+         record_cache_bytes: 2097152\n  block_cache_bytes: 1048576\n  write_buffer_bytes: 1099511627776\n",
     )
     .unwrap();
     assert_eq!(config.id, id("a.b"));
@@ -91,6 +92,7 @@ fn full_node_file_is_taken_as_it_is() {
     assert!(config.operator_writes);
     assert_eq!(config.requests_in_flight_max, 1);
     assert_eq!(config.request_bytes_in_flight_max, 64 << 20);
+    assert_eq!(config.record_cache_bytes, 2 << 20);
     assert_eq!(config.block_cache_bytes, 1 << 20);
     assert_eq!(config.write_buffer_bytes, 1 << 40);
 }
@@ -141,7 +143,8 @@ fn bad_node_files_are_refused_with_one_line() {
     let with = |line: &str| format!("{NODE}  {line}\n");
     let without = |start: &str| NODE.lines().filter(|line| !line.contains(start)).collect::<Vec<_>>().join("\n");
     let keys = "id, local_address, local_metrics_address, data_dir, durability, operator_writes, \
-                requests_in_flight_max, request_bytes_in_flight_max, block_cache_bytes, write_buffer_bytes";
+                requests_in_flight_max, request_bytes_in_flight_max, record_cache_bytes, block_cache_bytes, \
+                write_buffer_bytes";
     let cases: Vec<(String, String)> = vec![
         (String::new(), "etc/n.yml: the file is empty: accepted is one mapping with the key node".into()),
         ("# nothing\n".into(), "etc/n.yml: the file is empty: accepted is one mapping with the key node".into()),

@@ -44,8 +44,8 @@ pub enum Event {
         /// The link's share of what may wait for the loop, given back once this is handled.
         _share: OwnedSemaphorePermit,
     },
-    /// A load that waited for the disk is answered.
-    Loaded(LoadId, Option<Held>),
+    /// Loads that waited for the disk are answered.
+    Loaded(Vec<(LoadId, Option<Held>)>),
     /// The batch at the disk is settled.
     Persisted(bool),
     /// The store was reopened after a failure.

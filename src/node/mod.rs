@@ -39,6 +39,9 @@ pub use handle::{NodeHandle, PeerStatus, Rejected, Status};
 /// How many events one turn of the loop takes at most: enough to share a round and a batch, few enough that the first
 /// is not kept waiting for the last.
 const EVENTS_PER_TURN: usize = 1_024;
+/// How many loads that wait for the disk share a thread: starting one costs as much as a load from the system's cache
+/// of the disk, and the last of them waits for the others.
+const LOADS_PER_THREAD: usize = 4;
 /// How many runs of one peer are answered at once: the present one, the one before it, whose link may end late, and two
 /// that only claim to be.
 const ANSWERED_RUNS_MAX: usize = 4;
@@ -254,7 +257,7 @@ struct Waiting {
 /// What the shell knows of a member.
 struct Peer {
     id: NodeId,
-    /// On the link that this node opened.
+    /// On the link that this node opened: its requests, and its answers to the run that it has met there.
     requests: Arc<Outbox>,
     /// On the links that were opened in the peer's name, by run: whoever claims another run of it takes no answers away.
     answers: VecDeque<(Life, Arc<Outbox>)>,
@@ -376,7 +379,11 @@ impl Turns {
                     self.input(Input::Peer { from, from_life, to_life, message });
                 }
             }
-            Event::Loaded(load, held) => self.input(Input::Loaded { load, held }),
+            Event::Loaded(loads) => {
+                for (load, held) in loads {
+                    self.input(Input::Loaded { load, held });
+                }
+            }
             Event::Persisted(durable) => {
                 self.input(Input::Persisted { durable });
                 if !durable {
@@ -397,6 +404,7 @@ impl Turns {
     /// Answers all loads that memory can answer, and sends the others to threads that may wait. Whether there were any.
     fn load(&mut self) -> bool {
         let mut any = false;
+        let mut from_disk = Vec::new();
         let mut from = 0;
         while from < self.effects.len() {
             if !matches!(self.effects[from], Effect::Load { .. }) {
@@ -412,31 +420,39 @@ impl Turns {
                     self.metrics.loads_from_memory.inc();
                     self.input(Input::Loaded { load, held: Some(held) });
                 }
-                Ok(Loaded::WouldWait) => self.load_from_disk(load, slot, key, want),
+                Ok(Loaded::WouldWait) => from_disk.push((load, slot, key, want)),
                 Err(error) => {
                     report_failed_load(&error, &key);
                     self.input(Input::Loaded { load, held: None });
                 }
             }
         }
+        self.load_from_disk(from_disk);
         any
     }
 
-    fn load_from_disk(&self, load: LoadId, slot: Slot, key: Key, want: Want) {
-        self.metrics.loads_from_disk.inc();
-        let (store, events) = (Arc::clone(&self.store), self.events.clone());
-        tokio::task::spawn_blocking(move || {
-            let held = match store.load(slot, &key, want, Patience::MayWait) {
-                Ok(Loaded::Held(held)) => Some(held),
-                Ok(Loaded::WouldWait) => None,
-                Err(error) => {
-                    report_failed_load(&error, &key);
-                    None
-                }
-            };
-            // It fails only where the node has ended.
-            let _ = events.blocking_send(Event::Loaded(load, held));
-        });
+    fn load_from_disk(&self, mut loads: Vec<(LoadId, Slot, Key, Want)>) {
+        self.metrics.loads_from_disk.inc_by(loads.len() as u64);
+        while !loads.is_empty() {
+            let part = loads.split_off(loads.len().saturating_sub(LOADS_PER_THREAD));
+            let (store, events) = (Arc::clone(&self.store), self.events.clone());
+            tokio::task::spawn_blocking(move || {
+                let load = |(load, slot, key, want): (LoadId, Slot, Key, Want)| {
+                    let held = match store.load(slot, &key, want, Patience::MayWait) {
+                        Ok(Loaded::Held(held)) => Some(held),
+                        Ok(Loaded::WouldWait) => None,
+                        Err(error) => {
+                            report_failed_load(&error, &key);
+                            None
+                        }
+                    };
+                    (load, held)
+                };
+                let loaded = part.into_iter().map(load).collect();
+                // It fails only where the node has ended.
+                let _ = events.blocking_send(Event::Loaded(loaded));
+            });
+        }
     }
 
     fn reopen_store(&self) {
@@ -498,6 +514,9 @@ impl Turns {
         let peer = &self.peers[to.index()];
         let outbox = match &message {
             Message::Hello(_) | Message::Request { .. } => Some(&peer.requests),
+            // On the link that this node opened they share a message with its own requests. A run that it has not met on
+            // that link is answered on the link that it opened itself.
+            Message::Answer { .. } if self.node.talking_to(to) == to_life => Some(&peer.requests),
             Message::Welcome(_) | Message::HelloRefused { .. } | Message::Answer { .. } => {
                 peer.answers.iter().find(|(life, _)| Some(*life) == to_life).map(|(_, outbox)| outbox)
             }

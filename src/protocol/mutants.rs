@@ -47,6 +47,8 @@ pub enum Mutant {
     AnswerOfEarlierRoundCounts,
     /// Two records of one stamp pass for the same.
     SameStampIsMerged,
+    /// A store remembers what a load found although a persist ran beside it.
+    LoadIsRememberedBesidePersist,
     /// Stamps are drawn from a copy of the clock.
     SecondIssuer,
     /// What waits for a batch that failed is acknowledged.
@@ -69,7 +71,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them, with the rule that each breaks.
-    pub const ALL: [(Self, &'static str); 30] = [
+    pub const ALL: [(Self, &'static str); 31] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back what it did not find at a majority"),
@@ -90,6 +92,7 @@ impl Mutant {
         (Self::EarlierLivesCount, "replies are matched by life"),
         (Self::ClockOfEarlierRoundCounts, "replies are matched by round"),
         (Self::AnswerOfEarlierRoundCounts, "replies are matched by round"),
+        (Self::LoadIsRememberedBesidePersist, "what is cached is what is held"),
         (Self::SameStampIsMerged, "one stamp with two contents is never merged"),
         (Self::SecondIssuer, "one issuer for each node"),
         (Self::AcknowledgedAfterFailure, "nothing is acknowledged after a failed fsync"),

@@ -1,52 +1,199 @@
-//! The marks of the records written last, so that comparing with one costs a look into memory instead of a search in
-//! RocksDB.
+//! The records written or read last, so that comparing with one, or reading it, costs a look into memory instead of a
+//! search in RocksDB.
 //!
-//! Contract: a mark is found here only if it is that of the record which the store holds, or held when the last persist
-//! returned. Only a persist that succeeded adds one; a load never does, because what it found may have been replaced
-//! meanwhile. A store that is reopened forgets them all: a batch that failed may be on disk after all.
+//! Contract: what is found here is what the store holds, or held when the last persist returned. A persist puts its
+//! records here once it has succeeded. A load may have found what a persist has replaced meanwhile, so that it puts
+//! nothing here unless no persist ran beside it. A store that is reopened forgets everything: a batch that failed may be
+//! on disk after all.
 //!
-//! Bounded in bytes; which marks are kept is a matter of how often and how lately they were of use (S3-FIFO, Yang et
-//! al., SOSP 2023).
+//! Bounded in bytes. What stays is decided by how often and how lately it was of use (S3-FIFO, Yang et al., SOSP 2023).
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::types::{Key, Mark};
+use crate::limits::RECENT_RECORD_BYTES_MAX;
+use crate::protocol::mutants::{self, Mutant};
+use crate::types::{Content, Held, Key, Record, Value, Want};
 
-/// Marks at hand, by key.
-pub(super) struct RecentMarks(Cache<Box<[u8]>, Mark, Bytes>);
+/// Records at hand, by key; of large ones the mark alone.
+pub(super) struct Recent {
+    cache: Cache<Box<[u8]>, Held, Weight>,
+    /// Rises when a persist begins and when it has ended: odd while one runs.
+    persists: AtomicU64,
+    /// Held while something is put here, so that a persist's records come last.
+    putting: Mutex<()>,
+}
+
+/// When a load began, as far as persists go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment(u64);
 
 #[derive(Clone)]
-struct Bytes;
+struct Weight;
 
-impl Weighter<Box<[u8]>, Mark> for Bytes {
-    fn weight(&self, key: &Box<[u8]>, _: &Mark) -> u64 {
-        // The mark, its writer's id, and a place in the cache.
-        const OVERHEAD: usize = 144;
-        (OVERHEAD + key.len()) as u64
+impl Weighter<Box<[u8]>, Held> for Weight {
+    fn weight(&self, key: &Box<[u8]>, held: &Held) -> u64 {
+        // The stamp, its writer's id, and a place in the cache.
+        const OVERHEAD: usize = 200;
+        let value_bytes = match held {
+            Held::Record(record) => record.content.value_bytes(),
+            Held::Mark(_) | Held::Nothing => 0,
+        };
+        (OVERHEAD + key.len() + value_bytes) as u64
     }
 }
 
-impl RecentMarks {
-    /// Room for marks of so many bytes.
+impl Recent {
+    /// Room for so many bytes of records.
     pub(super) fn new(bytes_max: usize) -> Self {
-        const MARK_BYTES_ABOUT: usize = 160;
-        Self(Cache::with_weighter(bytes_max / MARK_BYTES_ABOUT, bytes_max as u64, Bytes))
+        const RECORD_BYTES_ABOUT: usize = 1_024;
+        let cache = Cache::with_weighter(bytes_max / RECORD_BYTES_ABOUT, bytes_max as u64, Weight);
+        Self { cache, persists: AtomicU64::new(0), putting: Mutex::new(()) }
     }
 
-    /// The mark of `key`, if it is at hand.
-    pub(super) fn get(&self, key: &Key) -> Option<Mark> {
-        self.0.get(key.as_bytes())
+    /// What is held of `key`, if as much of it as is wanted is at hand.
+    pub(super) fn get(&self, key: &Key, want: Want) -> Option<Held> {
+        let held = self.cache.get(key.as_bytes())?;
+        match (want, held) {
+            (Want::Mark, held) => held.mark().map(Held::Mark),
+            (Want::Record, Held::Record(record)) => Some(Held::Record(record)),
+            (Want::Record, Held::Mark(_) | Held::Nothing) => None,
+        }
     }
 
-    /// The record of `key` that is now held has this mark.
-    pub(super) fn put(&self, key: &Key, mark: Mark) {
-        // A copy: the key shares a buffer with the message that it came in.
-        self.0.insert(key.as_bytes().into(), mark);
+    /// To be asked before a load, for [`Recent::put_loaded`].
+    pub(super) fn moment(&self) -> Moment {
+        Moment(self.persists.load(Ordering::SeqCst))
     }
 
-    /// Forgets all of them.
+    /// A load that began at `since` has found `record`.
+    pub(super) fn put_loaded(&self, since: Moment, key: &Key, record: &Record) {
+        if record.content.value_bytes() > RECENT_RECORD_BYTES_MAX {
+            return;
+        }
+        let _alone = self.putting.lock().unwrap_or_else(PoisonError::into_inner);
+        let none_ran = since.0.is_multiple_of(2) && self.moment() == since;
+        if none_ran || mutants::is_on(Mutant::LoadIsRememberedBesidePersist) {
+            self.put(key, record);
+        }
+    }
+
+    /// A persist begins.
+    pub(super) fn persist_begins(&self) {
+        self.persists.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The persist has ended, and these records are now held; none where it failed.
+    pub(super) fn persist_ends<'a>(&self, records: impl Iterator<Item = (&'a Key, &'a Record)>) {
+        let _alone = self.putting.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, record) in records {
+            self.put(key, record);
+        }
+        self.persists.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Forgets all of them. No persist may run.
     pub(super) fn clear(&self) {
-        self.0.clear();
+        let _alone = self.putting.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever loads now may have looked at the store before it was opened anew.
+        self.persists.fetch_add(2, Ordering::SeqCst);
+        self.cache.clear();
+    }
+
+    fn put(&self, key: &Key, record: &Record) {
+        let held = match &record.content {
+            _ if record.content.value_bytes() > RECENT_RECORD_BYTES_MAX => Held::Mark(record.mark()),
+            // Copies: keys and values share their buffers with the messages that they came in.
+            Content::Value(Value::Text(bytes)) => {
+                own(record, Content::Value(Value::Text(Bytes::copy_from_slice(bytes))))
+            }
+            Content::Value(Value::Binary(bytes)) => {
+                own(record, Content::Value(Value::Binary(Bytes::copy_from_slice(bytes))))
+            }
+            Content::Tombstone => own(record, Content::Tombstone),
+        };
+        self.cache.insert(key.as_bytes().into(), held);
+    }
+}
+
+fn own(record: &Record, content: Content) -> Held {
+    Held::Record(Record { stamp: record.stamp.clone(), content, checksum: record.checksum })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Checksum, Clock, NodeId, Stamp};
+
+    fn key() -> Key {
+        Key::new("k").unwrap()
+    }
+
+    fn record(counter: u64, value_bytes: usize) -> Record {
+        let stamp = Stamp { clock: Clock { epoch: 1, counter }, writer: NodeId::new("1").unwrap() };
+        let content = Content::Value(Value::Binary(Bytes::from(vec![7; value_bytes])));
+        Record { stamp, checksum: Checksum::of(&key(), &content), content }
+    }
+
+    fn persist(recent: &Recent, record: &Record) {
+        recent.persist_begins();
+        recent.persist_ends([(&key(), record)].into_iter());
+    }
+
+    #[test]
+    fn what_was_persisted_last_is_found_whole_and_by_its_mark() {
+        let recent = Recent::new(1 << 20);
+        assert_eq!(recent.get(&key(), Want::Mark), None);
+        persist(&recent, &record(1, 10));
+        persist(&recent, &record(2, 10));
+        assert_eq!(recent.get(&key(), Want::Record), Some(Held::Record(record(2, 10))));
+        assert_eq!(recent.get(&key(), Want::Mark), Some(Held::Mark(record(2, 10).mark())));
+        recent.clear();
+        assert_eq!(recent.get(&key(), Want::Mark), None);
+    }
+
+    #[test]
+    fn large_record_is_known_by_its_mark_alone() {
+        let recent = Recent::new(1 << 20);
+        let large = record(3, RECENT_RECORD_BYTES_MAX + 1);
+        persist(&recent, &large);
+        assert_eq!(recent.get(&key(), Want::Mark), Some(Held::Mark(large.mark())));
+        assert_eq!(recent.get(&key(), Want::Record), None);
+    }
+
+    /// A load finds record 1, a persist replaces it by record 2, and only then is the load's word put here.
+    fn late_word_of_a_load() -> Option<Held> {
+        let recent = Recent::new(1 << 20);
+        let before = recent.moment();
+        persist(&recent, &record(2, 10));
+        recent.cache.clear();
+        recent.put_loaded(before, &key(), &record(1, 10));
+        recent.get(&key(), Want::Record)
+    }
+
+    #[test]
+    fn load_beside_a_persist_is_not_remembered() {
+        assert_eq!(late_word_of_a_load(), None);
+        let recent = Recent::new(1 << 20);
+        recent.persist_begins();
+        let during = recent.moment();
+        recent.put_loaded(during, &key(), &record(1, 10));
+        assert_eq!(recent.get(&key(), Want::Record), None, "the persist may replace it yet");
+        recent.persist_ends(std::iter::empty());
+        recent.put_loaded(recent.moment(), &key(), &record(1, 10));
+        assert_eq!(recent.get(&key(), Want::Record), Some(Held::Record(record(1, 10))));
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn remembering_a_load_beside_a_persist_brings_a_replaced_record_back() {
+        mutants::turn_on(Some(Mutant::LoadIsRememberedBesidePersist));
+        let found = late_word_of_a_load();
+        mutants::turn_on(None);
+        assert_eq!(found, Some(Held::Record(record(1, 10))), "which is what the test above would notice");
     }
 }

@@ -35,9 +35,9 @@ use rocksdb::{
 use super::codec::{self, DecodeError, FORMAT, MetaEntry};
 use super::log_check::check_logs;
 use super::page::PageBudget;
-use super::recent::RecentMarks;
+use super::recent::Recent;
 use super::{Cursor, KeysPage, Loaded, PageBounds, Patience, Store, StoreError, StoreStatistics};
-use crate::limits::{BLOCK_CACHE_BYTES_DEFAULT, RECENT_MARKS_BYTES_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT};
+use crate::limits::{BLOCK_CACHE_BYTES_DEFAULT, RECORD_CACHE_BYTES_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT};
 use crate::types::{Batch, Durability, Held, Identity, Key, Meta, Slot, Want};
 
 const KIB: usize = 1 << 10;
@@ -66,8 +66,8 @@ pub struct RocksOptions {
     /// Write buffers of all families together, in bytes of memory. RocksDB begins to flush when they are used up, and
     /// goes over it by what arrives while it flushes.
     pub write_buffer_bytes: usize,
-    /// Marks of the records written last, in bytes of memory.
-    pub recent_marks_bytes: usize,
+    /// Records written or read last, in bytes of memory.
+    pub record_cache_bytes: usize,
     /// At most so many table and blob files are kept open.
     pub open_files_max: u16,
     /// The log is cut by flushing when it gets this long. It bounds how long a start reads it: a second for 256 MiB or
@@ -84,7 +84,7 @@ impl Default for RocksOptions {
             durability: Durability::Fsync,
             block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
-            recent_marks_bytes: RECENT_MARKS_BYTES_DEFAULT,
+            record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             open_files_max: 512,
             log_bytes_max: 128 * MIB as u64,
             background_jobs_max: 2,
@@ -106,7 +106,7 @@ pub struct RocksStore {
     from_disk: ReadOptions,
     /// `None` while it is being reopened, and after that failed.
     database: RwLock<Option<DB>>,
-    recent: RecentMarks,
+    recent: Recent,
     /// The greatest epoch that was found or written: it never falls.
     epoch: AtomicU64,
     /// An earlier write failed.
@@ -204,7 +204,7 @@ impl RocksStore {
             from_memory,
             from_disk: ReadOptions::default(),
             database: RwLock::new(Some(database)),
-            recent: RecentMarks::new(settings.recent_marks_bytes),
+            recent: Recent::new(settings.record_cache_bytes),
             epoch: AtomicU64::new(epoch),
             suspended: AtomicBool::new(false),
             reopening: Mutex::new(()),
@@ -228,11 +228,10 @@ impl Store for RocksStore {
     }
 
     fn load(&self, slot: Slot, key: &Key, want: Want, patience: Patience) -> Result<Loaded, StoreError> {
-        if want == Want::Mark
-            && let Some(mark) = self.recent.get(key)
-        {
-            return Ok(Loaded::Held(Held::Mark(mark)));
+        if let Some(held) = self.recent.get(key, want) {
+            return Ok(Loaded::Held(held));
         }
+        let moment = self.recent.moment();
         let (guard, options) = match patience {
             Patience::MayWait => (self.database(), &self.from_disk),
             // A reopening waits here for the loads that are under way.
@@ -260,6 +259,9 @@ impl Store for RocksStore {
             Want::Mark => codec::decode_mark(&found).map(|entry| Held::Mark(entry.mark)),
             Want::Record => codec::decode_record(key, &found).map(Held::Record),
         };
+        if let Ok(Held::Record(record)) = &held {
+            self.recent.put_loaded(moment, key, record);
+        }
         held.map(Loaded::Held).map_err(|error| damaged(name, &format!("key {key:?} of slot {slot}"), &error))
     }
 
@@ -300,14 +302,14 @@ impl Store for RocksStore {
             writes.put_cf(records, &place, &encoded);
         }
         let sync = self.durability == Durability::Fsync || batch.bears_promises();
-        database.write_opt(writes, &write_options(sync)).map_err(|error| {
+        self.recent.persist_begins();
+        let written = database.write_opt(writes, &write_options(sync)).map_err(|error| {
             self.suspended.store(true, Ordering::SeqCst);
             failure(&error)
-        })?;
-        for (key, (_, record)) in &batch.records {
-            self.recent.put(key, record.mark());
-        }
-        Ok(())
+        });
+        let held = batch.records.iter().filter(|_| written.is_ok());
+        self.recent.persist_ends(held.map(|(key, (_, record))| (key, record)));
+        written
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
@@ -475,6 +477,9 @@ impl Families {
         small.set_max_write_buffer_number(4);
         // Memory is taken in blocks of this size, by each family.
         small.set_arena_block_size(256 * KIB);
+        // A filter over each buffer in memory too: a key that is not in it, as most are not, is not searched for there.
+        small.set_memtable_prefix_bloom_ratio(0.02);
+        small.set_memtable_whole_key_filtering(true);
         // Filters stay well below a shard of the cache: 16 MiB of stamps are about 200,000, and 250 KiB of filter.
         small.set_target_file_size_base(16 * MIB as u64);
 

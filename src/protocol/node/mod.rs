@@ -233,6 +233,12 @@ impl Node {
         self.handshake.view(peer)
     }
 
+    /// The run of `peer` that requests are sent to, where they are.
+    #[must_use]
+    pub fn talking_to(&self, peer: Member) -> Option<Life> {
+        self.handshake.talking_to(peer)
+    }
+
     /// Whether the store has failed and was not reopened since.
     #[must_use]
     pub fn store_has_failed(&self) -> bool {
