@@ -2,7 +2,7 @@
 //! at once. What is measured is the time of all three together, on one processor.
 //!
 //! The nodes take turns as in a real process: a turn handles all that waits, lets what it can share be shared, and then
-//! carries the effects out. So 64 operations at once share a clock round and a batch, and cost less each than one alone.
+//! carries the effects out. So 64 operations at once share clock rounds and batches, as they would there.
 
 mod support;
 

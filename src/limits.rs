@@ -24,7 +24,7 @@ pub const PAGE_BYTES_MAX: usize = 3 * MIB;
 pub const NODE_ID_BYTES_MAX: usize = 64;
 
 /// The most nodes of one cluster. The placement table scores each node for each slot: at 1,024 nodes that is 67 million
-/// scores at start, a quarter of a second; [`crate::types::Member`] could count further.
+/// scores at start, a third of a second; [`crate::types::Member`] could count further.
 pub const NODES_MAX: usize = 1_024;
 
 /// The most replicas of one slot: a tally is a set of bits in a `u64`.

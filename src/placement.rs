@@ -20,7 +20,7 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Computes the table: nodes times 65,536 scores, 2 ms for three nodes and a quarter of a second for a thousand.
+    /// Computes the table: nodes times 65,536 scores, 2 ms for three nodes and a third of a second for a thousand.
     ///
     /// # Panics
     /// When `parameters` are not what config.rs lets through: ids ascending and distinct, `replica_count` between 1 and

@@ -33,22 +33,22 @@ pub fn rows(plan: &Plan, run: &Run) -> Vec<(String, String)> {
     if span > 0.0 {
         row("read rate after", per_second(reads / span));
     }
-    if let Some((loads_from_disk, loads)) = loads_of(&read) {
+    if let Some((loads_from_disk, loads)) = loads_between(last, read.last().unwrap_or(last)) {
         let part = 100.0 * loads_from_disk / loads.max(1.0);
         row("loads that waited for the disk, reads after", format!("{part:.1} % of {loads:.0}"));
     }
     let stored = plan.stored_bytes(last.keys);
-    row("keys and values", format!("{:.2} GiB, on each of three nodes", stored as f64 / GIB));
+    row("keys and values", format!("{}, on each of three nodes", size(stored as f64)));
     for node in &last.nodes {
-        let (disk, part) = (node.disk_bytes as f64 / GIB, node.disk_bytes as f64 / stored.max(1) as f64);
-        row(&format!("disk of node {} after the load", node.id), format!("{disk:.2} GiB, {part:.2} per stored byte"));
+        let (disk, part) = (size(node.disk_bytes as f64), node.disk_bytes as f64 / stored.max(1) as f64);
+        row(&format!("disk of node {} after the load", node.id), format!("{disk}, {part:.2} per stored byte"));
     }
     let most = |of: fn(&NodeSample) -> Option<f64>| {
         run.samples.iter().flat_map(|sample| &sample.nodes).filter_map(of).fold(0.0, f64::max)
     };
-    row("most resident memory of a node", format!("{:.0} MiB", most(|node| Some(node.resident_bytes? as f64)) / MIB));
+    row("most resident memory of a node", size(most(|node| Some(node.resident_bytes? as f64))));
     let pending = most(|node| Some(node.told?.compaction_pending_bytes));
-    row("most that one node had to compact", format!("{:.2} GiB", pending / GIB));
+    row("most that one node had to compact", size(pending));
     let stalled = most(|node| Some(node.told?.stalled_seconds));
     row("longest that a store made writers wait, in all", format!("{stalled:.1} s"));
     if run.failures.is_empty() {
@@ -131,20 +131,24 @@ fn each_node(run: &Run, of: impl Fn(&NodeSample) -> Option<f64>) -> Vec<Series> 
         .collect()
 }
 
-/// Loads of all nodes between the first and the last of `samples`: those that waited for the disk, and all.
-fn loads_of(samples: &[&Sample]) -> Option<(f64, f64)> {
+/// Loads of all nodes between two looks: those that waited for the disk, and all.
+fn loads_between(before: &Sample, after: &Sample) -> Option<(f64, f64)> {
     let sum = |sample: &Sample| {
         let told = sample.nodes.iter().map(|node| node.told).collect::<Option<Vec<Told>>>()?;
         let from_disk: f64 = told.iter().map(|told| told.loads_from_disk).sum();
         Some((from_disk, from_disk + told.iter().map(|told| told.loads_from_memory).sum::<f64>()))
     };
-    let (first, last) = (sum(samples.first()?)?, sum(samples.last()?)?);
-    Some((last.0 - first.0, last.1 - first.1))
+    let (before, after) = (sum(before)?, sum(after)?);
+    Some((after.0 - before.0, after.1 - before.1))
 }
 
 fn rate_of(samples: &[&Sample]) -> f64 {
     let writes = samples.iter().map(|sample| sample.writes.count()).sum::<u64>() as f64;
     writes / samples.iter().map(|sample| sample.span).sum::<f64>()
+}
+
+fn size(bytes: f64) -> String {
+    if bytes < GIB { format!("{:.1} MiB", bytes / MIB) } else { format!("{:.2} GiB", bytes / GIB) }
 }
 
 fn per_second(rate: f64) -> String {
