@@ -333,3 +333,65 @@ fn span(text: &str, min: Duration) -> Result<Duration, String> {
     let span = Duration::try_from_secs_f64(seconds).map_err(|_| accepted())?;
     if (min..=DURATION_MAX).contains(&span) { Ok(span) } else { Err(accepted()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn parse(options: &str) -> Result<Bench, String> {
+        let line = ["quorate", "bench"].into_iter().chain(options.split_whitespace());
+        match Cli::try_parse_from(line).map_err(|error| error.to_string())?.command {
+            Command::Bench(bench) => bench.check().map(|()| bench).map_err(|error| error.message),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn bad_options_are_named_with_what_is_accepted() {
+        for (options, option, part) in [
+            ("--in-flight 0", "--in-flight", "1.."),
+            ("--rate 0", "--rate", "such as 1000"),
+            ("--rate fast", "--rate", "such as 1000"),
+            ("--duration 0s", "--duration", "100ms to 1h"),
+            ("--duration 2h", "--duration", "100ms to 1h"),
+            ("--warm-up 1d", "--warm-up", "0ms to 1h"),
+            ("--mix put=1", "--mix", "get, set and delete"),
+            ("--value-bytes 1KiB", "--value-bytes", "a range such as"),
+            ("--keys 0", "--keys", "1.."),
+            ("--zipf-exponent 11", "--zipf-exponent", "such as 0.99"),
+            ("--zipf-exponent 1", "--zipf-exponent", "--distribution zipf"),
+            ("--distribution even", "--distribution", "uniform"),
+            ("--connections 0", "--connections", "1.."),
+            ("--target disk", "--target", "noop"),
+        ] {
+            let error = parse(options).unwrap_err();
+            assert!(error.contains(option) && error.contains(part), "{options}: {error}");
+        }
+        let error = parse(&format!("--key-prefix {}", "k".repeat(5_000))).unwrap_err();
+        assert!(error.contains("--key-prefix") && error.contains("shorten it to 4091"), "{error}");
+    }
+
+    #[test]
+    fn spans_have_units() {
+        for (text, millis) in [("500ms", 500), ("10s", 10_000), ("2", 2_000), ("1.5m", 90_000), ("1h", 3_600_000)] {
+            assert_eq!(measured_span(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        assert_eq!(warm_up_span("0s"), Ok(Duration::ZERO));
+        for text in ["", "s", "-1s", "1d", "nan", "inf", "1e400", "99ms"] {
+            assert!(measured_span(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn open_loop_may_have_more_in_flight() {
+        let global = |options: &str| {
+            Cli::try_parse_from(["quorate", "bench"].into_iter().chain(options.split_whitespace())).unwrap().global
+        };
+        for (options, in_flight) in [("", 64), ("--rate 10", 4_096), ("--rate 10 --in-flight 5", 5)] {
+            assert_eq!(parse(options).unwrap().settings(&global(options), None).in_flight, in_flight, "{options}");
+        }
+    }
+}

@@ -259,3 +259,105 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Counting does not panic halfway.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn done() -> Outcome {
+        Outcome::Done { found: true, bytes: 10 }
+    }
+
+    /// A tally of the two seconds that began `ago`.
+    fn tally(ago: Duration, counts_by_due_time: bool) -> (Tally, Instant) {
+        let from = Instant::now().checked_sub(ago).expect("the machine has run for some seconds");
+        (Tally::new(from, from + 2 * SECOND, counts_by_due_time), from)
+    }
+
+    #[test]
+    fn closed_loop_counts_what_ends_in_the_window() {
+        let (tally, from) = tally(Duration::from_millis(500), false);
+        tally.record(0, Kind::Get, from - SECOND, done());
+        assert_eq!(tally.totals().of(Kind::Get).latencies.len(), 1);
+        let (tally, from) = self::tally(3 * SECOND, false);
+        tally.record(0, Kind::Get, from + SECOND, done());
+        assert!(tally.totals().of(Kind::Get).latencies.is_empty());
+        assert_eq!(tally.answered(), 1);
+    }
+
+    #[test]
+    fn open_loop_counts_what_was_due_in_the_window() {
+        let (tally, from) = tally(3 * SECOND, true);
+        tally.record(0, Kind::Set, from.checked_sub(SECOND).unwrap(), done());
+        tally.record(1, Kind::Set, from + SECOND, done());
+        tally.record(2, Kind::Set, from + 2 * SECOND, done());
+        tally.record_late(0, from + SECOND);
+        tally.record_late(1, from + 2 * SECOND);
+        let totals = tally.totals();
+        assert_eq!((totals.of(Kind::Set).latencies.len(), totals.late), (1, 1));
+        // It ended two seconds after it was due, and is seen in the second in which it was due.
+        assert!(totals.of(Kind::Set).latencies.min() >= 1_999_000);
+        let seconds = tally.seconds(from + 2 * SECOND);
+        assert_eq!(seconds.iter().map(|second| second.operations).collect::<Vec<_>>(), [0, 1]);
+        assert!(seconds[1].p99_us >= 1_980_000, "{seconds:?}");
+    }
+
+    #[test]
+    fn seconds_end_with_the_measured_time() {
+        let (tally, from) = tally(SECOND, false);
+        assert_eq!(tally.seconds(from + 5 * SECOND).len(), 2);
+        assert_eq!(tally.seconds(from + Duration::from_millis(300)).len(), 1);
+        assert_eq!(tally.seconds(from).len(), 0);
+    }
+
+    #[test]
+    fn long_latencies_are_not_cut() {
+        let mut totals = Totals::new();
+        for took in [1, 60, 7_200] {
+            totals.record(Kind::Get, took * SECOND, done());
+        }
+        let latencies = &totals.of(Kind::Get).latencies;
+        assert_eq!(latencies.len(), 3);
+        assert!(latencies.equivalent(latencies.max(), 7_200_000_000));
+        assert!(latencies.equivalent(latencies.value_at_quantile(0.5), 60_000_000));
+    }
+
+    #[test]
+    fn failures_are_counted_by_kind_and_those_refused_at_once_are_known() {
+        let refused = Failure::new(FailureReason::NotApplied).to_status(Code::ResourceExhausted, "full");
+        let no_quorum = Failure::new(FailureReason::NoQuorum).to_status(Code::Unavailable, "too few");
+        let mut one = Totals::new();
+        one.record(Kind::Set, SECOND, Outcome::Failed(refused.clone()));
+        one.record(Kind::Get, SECOND, Outcome::Failed(Status::unavailable("connection refused")));
+        let mut other = Totals::new();
+        other.record(Kind::Set, SECOND, Outcome::Failed(refused));
+        other.record(Kind::Get, SECOND, Outcome::Failed(no_quorum));
+        one.add(&other);
+        let seen: Vec<_> = one
+            .failures
+            .iter()
+            .map(|(kind, failures)| {
+                (
+                    kind.kind,
+                    kind.code,
+                    kind.reason,
+                    failures.count,
+                    failures.example.as_str(),
+                    kind.is_refused_at_once(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (Kind::Get, "UNAVAILABLE", None, 1, "connection refused", false),
+                (Kind::Get, "UNAVAILABLE", Some("NO_QUORUM"), 1, "too few", false),
+                (Kind::Set, "RESOURCE_EXHAUSTED", Some("NOT_APPLIED"), 2, "full", true),
+            ]
+        );
+        assert_eq!(one.failed_latencies.len(), 4);
+        assert!(one.of(Kind::Set).latencies.is_empty());
+    }
+}
