@@ -41,7 +41,8 @@ fn page(port: u16) -> std::io::Result<String> {
     Ok(page)
 }
 
-fn parse(page: &str) -> BTreeMap<String, f64> {
+/// All counters of a page, labels summed up.
+pub fn parse(page: &str) -> BTreeMap<String, f64> {
     let mut counters = BTreeMap::new();
     for line in page.lines().filter(|line| !line.starts_with('#')) {
         let Some((series, value)) = line.rsplit_once(' ') else { continue };

@@ -48,12 +48,12 @@ impl Axis {
     }
 
     /// Begins at 0.
-    pub fn from_zero(self) -> Self {
+    pub fn begun_at_zero(self) -> Self {
         Self { from_zero: true, ..self }
     }
 
     /// The axis for `values`, as the drawing library wants it.
-    fn scale(&self, values: impl Iterator<Item = f64>) -> Scale {
+    pub fn scale(&self, values: impl Iterator<Item = f64>) -> Scale {
         let values: Vec<f64> = values.filter(|value| value.is_finite() && (!self.is_log || *value > 0.0)).collect();
         let least = values.iter().copied().fold(f64::INFINITY, f64::min);
         let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -79,7 +79,7 @@ impl Axis {
     }
 
     /// What is written at a place.
-    fn text(&self, place: f64) -> String {
+    pub fn text(&self, place: f64) -> String {
         let value = if self.is_log { 10_f64.powf(place) } else { place };
         // What a logarithm has blurred.
         let value = if value >= 1.0 { (value * 100.0).round() / 100.0 } else { value };
@@ -135,10 +135,11 @@ fn log_ticks(least: f64, greatest: f64) -> Vec<f64> {
 }
 
 /// A range with marks.
-struct Scale {
+pub struct Scale {
     from: f64,
     to: f64,
-    ticks: Vec<f64>,
+    /// Where the marks are.
+    pub ticks: Vec<f64>,
 }
 
 impl Ranged for Scale {

@@ -20,7 +20,7 @@ const IN_FLIGHT: u32 = 64;
 /// A point of a sweep is warmed up for this long: connections are new at each.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// The most bytes of values that a sweep of sizes writes beforehand.
-const SIZE_SWEEP_BYTES: usize = 64 << 20;
+const SIZE_SWEEP_BYTES: u64 = 64 << 20;
 /// Past saturation, throughput is to stay within this part of its peak.
 const GOODPUT_PART: f64 = 0.9;
 
@@ -170,8 +170,7 @@ pub async fn value_size(effort: &Effort, report: &mut Report) {
     );
     let mut lines = KINDS.map(|(name, _)| Series { name: name.into(), points: Vec::new() });
     for size in sizes {
-        let most = effort.sweep_keys as usize;
-        let keys = (SIZE_SWEEP_BYTES / size).clamp(IN_FLIGHT as usize, most.max(IN_FLIGHT as usize)) as u64;
+        let keys = (SIZE_SWEEP_BYTES / *size as u64).clamp(u64::from(IN_FLIGHT), effort.sweep_keys);
         for ((name, mix), line) in std::iter::zip(KINDS, &mut lines) {
             let load = Load { mix, value_bytes: *size, pace: Pace::InFlight(IN_FLIGHT), keys };
             if name == "Get" {
@@ -212,7 +211,7 @@ pub async fn nodes(effort: &Effort, report: &mut Report) {
     let panel = |title: &str, y: &str| Panel {
         title: title.to_owned(),
         x: Axis::at("nodes", counts.iter().map(|count| *count as f64).collect()),
-        y: Axis::linear(y).from_zero(),
+        y: Axis::linear(y).begun_at_zero(),
         series: KINDS.map(|(name, _)| Series { name: name.into(), points: Vec::new() }).into(),
     };
     let mut cpu = panel("CPU time of all nodes per operation", "µs per operation");

@@ -71,10 +71,10 @@ EXAMPLES:
   quorate --address n1:8001,n2:8001,n3:8001 bench --connections 4 --in-flight 1024 --json")]
 pub(super) struct Bench {
     /// How many requests are under way at once [default: 64; with --rate: at most 4096]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=IN_FLIGHT_MAX))]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=IN_FLIGHT_MAX))]
     in_flight: Option<u32>,
     /// Open loop: how many requests are due each second
-    #[arg(long, value_name = "OPS", value_parser = rate)]
+    #[arg(long, allow_negative_numbers = true, value_name = "OPS", value_parser = rate)]
     rate: Option<f64>,
     /// How long to measure, such as 500ms, 10s, 5m or 1h
     #[arg(long, value_name = "DURATION", value_parser = measured_span, default_value = "10s")]
@@ -89,7 +89,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "BYTES", default_value = "1024")]
     value_bytes: ValueBytes,
     /// How many keys there are
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=KEYS_MAX))]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=KEYS_MAX))]
     keys: u64,
     /// What their names begin with
     #[arg(long, value_name = "TEXT", default_value = "bench-")]
@@ -98,13 +98,13 @@ pub(super) struct Bench {
     #[arg(long, value_enum, default_value_t = Distribution::Uniform)]
     distribution: Distribution,
     /// How uneven zipf is: 0 is uniform, 2 gives the first key six in ten [default: 0.99]
-    #[arg(long, value_name = "EXPONENT", value_parser = zipf_exponent)]
+    #[arg(long, allow_negative_numbers = true, value_name = "EXPONENT", value_parser = zipf_exponent)]
     zipf_exponent: Option<f64>,
     /// Write every key once before
     #[arg(long)]
     load: bool,
     /// How many connections to each address
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
     connections: u32,
     /// How long one that failed waits in a closed loop before the next; 0s: not at all
     #[arg(long, value_name = "DURATION", value_parser = warm_up_span, default_value = "10ms")]
@@ -113,7 +113,7 @@ pub(super) struct Bench {
     #[arg(long, value_enum, default_value_t = Target::Cluster)]
     target: Target,
     /// What keys, values and operations are drawn from: the same seed draws the same ones
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Be the server of --target noop
     #[arg(long, hide = true)]
@@ -353,6 +353,8 @@ mod tests {
     fn bad_options_are_named_with_what_is_accepted() {
         for (options, option, part) in [
             ("--in-flight 0", "--in-flight", "1.."),
+            ("--in-flight -1", "--in-flight", "1.."),
+            ("--rate -5", "--rate", "such as 1000"),
             ("--rate 0", "--rate", "such as 1000"),
             ("--rate fast", "--rate", "such as 1000"),
             ("--duration 0s", "--duration", "100ms to 1h"),

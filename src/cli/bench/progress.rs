@@ -32,7 +32,7 @@ impl Progress {
     /// Returns when it is time to draw; never where nobody looks.
     pub(super) async fn tick(&self) {
         if self.bar.is_hidden() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         } else {
             tokio::time::sleep(DRAW_AFTER).await;
         }
@@ -48,8 +48,10 @@ impl Progress {
     pub(super) fn running(&self, answered: u64, elapsed: Duration, length: Duration) {
         let seconds = elapsed.as_secs_f64();
         self.bar.set_prefix("run");
-        self.bar.set_length(length.as_millis() as u64);
-        self.bar.set_position((elapsed.as_millis() as u64).min(length.as_millis() as u64));
+        // An hour is the most, and far from the limits.
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        self.bar.set_length(millis(length));
+        self.bar.set_position(millis(elapsed.min(length)));
         self.bar.set_message(format!(
             "{seconds:.0} of {:.0} s, {:.0}/s",
             length.as_secs_f64(),
