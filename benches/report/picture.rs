@@ -178,6 +178,9 @@ pub struct Panel {
 /// The size of one panel.
 const WIDTH: u32 = 760;
 const HEIGHT: u32 = 440;
+/// How much of a panel's height the legend takes: its frame, and each line's name.
+const LEGEND_PART: f64 = 0.06;
+const LEGEND_PART_PER_LINE: f64 = 0.06;
 /// Colours that are told apart by those who do not see all, and in print (Okabe and Ito).
 const COLOURS: [RGBColor; 4] =
     [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
@@ -200,7 +203,9 @@ fn draw_panel(area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>, panel:
     let Panel { title, x, y, series } = panel;
     let points = || series.iter().flat_map(|line| &line.points);
     let horizontal = x.scale(points().map(|(x, _)| *x));
-    let vertical = y.scale(points().map(|(_, y)| *y));
+    let mut vertical = y.scale(points().map(|(_, y)| *y));
+    // Room for the legend above every line.
+    vertical.to += (vertical.to - vertical.from) * (LEGEND_PART + LEGEND_PART_PER_LINE * series.len() as f64);
     let font = |size: i32| ("sans-serif", size).into_font().color(&TEXT);
     let mut chart = ChartBuilder::on(area)
         .caption(title, font(19))

@@ -19,6 +19,8 @@ const KINDS: [(&str, &str); 2] = [("Set", "set=1"), ("Get", "get=1")];
 const IN_FLIGHT: u32 = 64;
 /// A point of a sweep is warmed up for this long: connections are new at each.
 const WARM_UP: Duration = Duration::from_millis(500);
+/// The longest warm-up, where many requests are under way.
+const SETTLE_MAX: Duration = Duration::from_secs(6);
 /// The most bytes of values that a sweep of sizes writes beforehand.
 const SIZE_SWEEP_BYTES: u64 = 64 << 20;
 /// Past saturation, throughput is to stay within this part of its peak.
@@ -46,9 +48,13 @@ pub async fn in_flight(effort: &Effort, report: &mut Report) {
     for (name, mix) in KINDS {
         let load = |in_flight| Load { mix, value_bytes: KIB, pace: Pace::InFlight(in_flight), keys: effort.sweep_keys };
         load(IN_FLIGHT).write_all_keys(&cluster.addresses());
-        let mut points = Vec::new();
+        let mut points: Vec<(f64, f64)> = Vec::new();
         for in_flight in all {
-            let run = point(&cluster, &load(*in_flight), effort);
+            // Every request that is sent at once at the beginning must have had its answer before it is measured.
+            let best = points.iter().map(|(_, rate)| *rate).fold(1.0, f64::max);
+            let settled = Duration::from_secs_f64(2.0 * f64::from(*in_flight) / best);
+            let warm_up = settled.clamp(WARM_UP, SETTLE_MAX);
+            let run = load(*in_flight).run(Target::Cluster(&cluster.addresses()), warm_up, effort.point);
             let refused = run.refused_at_once();
             let otherwise = run.failed() - refused;
             let said = if otherwise > 0 { format!("{otherwise}: {}", run.failures()) } else { "0".into() };

@@ -54,12 +54,14 @@ const ZIPF_EXPONENT_DEFAULT: f64 = 0.99;
 ///
 /// Closed loop (--in-flight): so many requests are always under way; shows how much the cluster can do. Open loop
 /// (--rate): requests are due at fixed times, whatever became of those before, and latencies count from then; shows what
-/// users wait at that rate. Keys are named KEY_PREFIX and a number; their values are OVERWRITTEN or deleted, and stay.
+/// users wait at that rate. Requests go to all addresses in turn, also to one that is down, and none is sent again. Keys
+/// are named KEY_PREFIX and a number; their values are OVERWRITTEN or deleted, and stay.
 ///
 /// --json prints one object: settings, operations, operations_per_second, mib_per_second, latency_us (mean, p50, p90,
-/// p99, p99_9, max; null where nothing was answered), the same for each of get, set and delete, failed (count, and kinds
-/// with code, reason and an example), unfinished, late, missed, cpu and each_second (operations, p99_us). Ends with code
-/// 3 if no operation was answered.
+/// p99, p99_9, max; null where nothing was answered), the same for each of get, set and delete, failed (count, latency_us
+/// and kinds with code, reason and an example), unfinished (under way at the end), late and missed (open loop: sent more
+/// than 1 ms after they were due, and never sent), cpu and each_second (operations, p99_us). In a closed loop what ends
+/// in the measured time is counted, in an open loop what was due in it. Ends with code 3 if no operation was answered.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -70,8 +72,13 @@ EXAMPLES:
   quorate bench --target noop --mix get=100                what gRPC and this machine allow, without a store
   quorate --address n1:8001,n2:8001,n3:8001 bench --connections 4 --in-flight 1024 --json")]
 pub(super) struct Bench {
-    /// How many requests are under way at once [default: 64; with --rate: at most 4096]
-    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=IN_FLIGHT_MAX))]
+    /// How many requests are under way at once, or with --rate at most [default: 64, or 4096 with --rate]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=IN_FLIGHT_MAX),
+    )]
     in_flight: Option<u32>,
     /// Open loop: how many requests are due each second
     #[arg(long, allow_negative_numbers = true, value_name = "OPS", value_parser = rate)]
@@ -89,7 +96,13 @@ pub(super) struct Bench {
     #[arg(long, value_name = "BYTES", default_value = "1024")]
     value_bytes: ValueBytes,
     /// How many keys there are
-    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=KEYS_MAX))]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "N",
+        default_value_t = 100_000,
+        value_parser = clap::value_parser!(u64).range(1..=KEYS_MAX),
+    )]
     keys: u64,
     /// What their names begin with
     #[arg(long, value_name = "TEXT", default_value = "bench-")]
@@ -104,7 +117,13 @@ pub(super) struct Bench {
     #[arg(long)]
     load: bool,
     /// How many connections to each address
-    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX),
+    )]
     connections: u32,
     /// How long one that failed waits in a closed loop before the next; 0s: not at all
     #[arg(long, value_name = "DURATION", value_parser = warm_up_span, default_value = "10ms")]
