@@ -1,4 +1,5 @@
-//! The parts of `make bench` that can be tested without measuring anything. Benchmarks have no test harness of their own.
+//! The parts of `make bench` that can be tested without measuring anything. Benchmarks have no test harness of their
+//! own.
 
 #![cfg(feature = "server")]
 #![allow(dead_code, reason = "the report uses the rest")]

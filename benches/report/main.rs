@@ -2,7 +2,8 @@
 //!
 //! Contract: every number is measured in this run, on this machine, with `quorate serve` processes in their default
 //! configuration and durability fsync, and with `quorate bench` as the generator, in a process of its own. What depends
-//! on the machine is quoted as a part of what a server reaches that does nothing, measured right before and right after.
+//! on the machine is quoted as a part of what a server reaches that does nothing, measured right before and right
+//! after.
 //!
 //! Caveat: nodes, generator and no-op server share one machine here. On one with few cores the generator's part of the
 //! CPU time is not the nodes', so it is shown beside theirs.

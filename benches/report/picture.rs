@@ -1,4 +1,5 @@
-//! Pictures of figures: lines over an axis, as SVG. The text in them is drawn by whoever shows them, in a font of theirs.
+//! Pictures of figures: lines over an axis, as SVG. The text in them is drawn by whoever shows them, in a font of
+//! theirs.
 
 use std::error::Error;
 use std::path::Path;

@@ -310,8 +310,8 @@ impl Sender {
     }
 }
 
-/// Opens `connections` connections to each of `endpoints`, the addresses in turn. Those that cannot be made now are made
-/// when they are used: a load may be put on a cluster of which a node is down.
+/// Opens `connections` connections to each of `endpoints`, the addresses in turn. Those that cannot be made now are
+/// made when they are used: a load may be put on a cluster of which a node is down.
 ///
 /// # Errors
 /// When not one can be made: with what the last one said.

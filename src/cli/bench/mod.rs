@@ -1,8 +1,8 @@
 //! `quorate bench`: a load, and what became of it.
 //!
 //! Contract: a latency is that of an answer, from the moment the request was sent (closed loop) or was due (open loop).
-//! Nothing is left out silently: what failed is counted by kind, what was late, never sent or still under way at the end
-//! is said. Ctrl-C ends it early, and what was measured until then is reported.
+//! Nothing is left out silently: what failed is counted by kind, what was late, never sent or still under way at the
+//! end is said. Ctrl-C ends it early, and what was measured until then is reported.
 
 mod cpu;
 mod keys;
@@ -53,15 +53,16 @@ const ZIPF_EXPONENT_DEFAULT: f64 = 0.99;
 /// Put a load on a cluster and measure it
 ///
 /// Closed loop (--in-flight): so many requests are always under way; shows how much the cluster can do. Open loop
-/// (--rate): requests are due at fixed times, whatever became of those before, and latencies count from then; shows what
-/// users wait at that rate. Requests go to all addresses in turn, also to one that is down, and none is sent again. Keys
-/// are named KEY_PREFIX and a number; their values are OVERWRITTEN or deleted, and stay.
+/// (--rate): requests are due at fixed times, whatever became of those before, and latencies count from then; shows
+/// what users wait at that rate. Requests go to all addresses in turn, also to one that is down, and none is sent
+/// again. Keys are named KEY_PREFIX and a number; their values are OVERWRITTEN or deleted, and stay.
 ///
 /// --json prints one object: settings, operations, operations_per_second, mib_per_second, latency_us (mean, p50, p90,
-/// p99, p99_9, max; null where nothing was answered), the same for each of get, set and delete, failed (count, latency_us
-/// and kinds with code, reason and an example), unfinished (under way at the end), late and missed (open loop: sent more
-/// than 1 ms after they were due, and never sent), cpu and each_second (operations, p99_us). In a closed loop what ends
-/// in the measured time is counted, in an open loop what was due in it. Ends with code 3 if no operation was answered.
+/// p99, p99_9, max; null where nothing was answered), the same for each of get, set and delete, failed (count,
+/// latency_us, and kinds with code, reason and an example), unfinished (under way at the end), late and missed (open
+/// loop: sent more than 1 ms after they were due, and never sent), cpu and each_second (operations, p99_us). In a
+/// closed loop what ends in the measured time is counted, in an open loop what was due in it. Ends with code 3 if no
+/// operation was answered.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:

@@ -1,8 +1,8 @@
 //! What a load counts while it runs.
 //!
-//! Contract: recording is cheap and never waits for long: totals are split among a few locks, and the seconds of the run
-//! have a lock each. An operation belongs to the measured window if the moment that decides does: in a closed loop its
-//! end, so that the rate is that of the answers; in an open loop the moment it was due, so that none is left out.
+//! Contract: recording is cheap and never waits for long: totals are split among a few locks, and the seconds of the
+//! run have a lock each. An operation belongs to the measured window if the moment that decides does: in a closed loop
+//! its end, so that the rate is that of the answers; in an open loop the moment it was due, so that none is left out.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
