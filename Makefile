@@ -2,13 +2,13 @@
 # test, lint and bench, and survives a fresh clone.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/quorate/target
 
-# How long `make faults` and each half of `make soak` run.
+# How long `make faults` and each half of `make soak` run. A row of `make bench` is shorter, unless this is given.
 SECONDS ?= 60
 
 # Where the programs are that only the tests need.
 CLIENTS := $(HOME)/.cache/quorate/bin
 
-.PHONY: help setup build run test model simulate mutants faults soak micro growth clients verify fmt lint clean
+.PHONY: help setup build run test model simulate mutants faults soak bench micro growth clients verify fmt lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -45,6 +45,10 @@ faults: setup ## Check real processes under real faults, for SECONDS
 soak: setup ## Simulate fresh seeds for SECONDS, then check real processes under faults for SECONDS
 	QUORATE_SIMULATION_SECONDS=$(SECONDS) cargo test --release --test simulation -- --nocapture
 	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture
+
+bench: setup ## Measure clusters of real nodes, and write target/bench/report.md: 12 minutes, or 2 with QUICK=1
+	$(if $(filter-out file,$(origin SECONDS)),QUORATE_BENCH_SECONDS=$(SECONDS)) QUORATE_BENCH_QUICK=$(QUICK) \
+		cargo bench --profile release --bench report
 
 micro: setup ## Time the small parts alone: placement, clock, codec, protocol, store; ONLY=protocol for one of them
 	cargo bench --profile release $(foreach part,$(or $(ONLY),placement clock codec protocol storage),--bench $(part))

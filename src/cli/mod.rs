@@ -4,6 +4,7 @@
 //! where, and what to do. The process ends through [`ExitCode`], with one of the codes of [`Exit`] and no other. What
 //! is printed is made by pure functions, so that tests can hold it still.
 
+mod bench;
 mod completions;
 mod config_check;
 mod delete;
@@ -89,6 +90,7 @@ enum Command {
     Delete(delete::Delete),
     Status(status::Status),
     Locate(locate::Locate),
+    Bench(bench::Bench),
     /// Look at configuration files
     #[command(subcommand)]
     Config(Config),
@@ -208,6 +210,7 @@ async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
         Command::Delete(delete) => delete.run(&global).await,
         Command::Status(status) => status.run(&global).await,
         Command::Locate(locate) => locate.run(&global).await,
+        Command::Bench(bench) => bench.run(&global).await,
         Command::Config(Config::Check(check)) => check.run(&global),
         Command::Completions(completions) => completions.run(),
     }

@@ -41,6 +41,8 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 pub use error::{ClientError, InputProblem, NodeFailure};
+#[cfg(feature = "server")]
+pub(crate) use node::endpoint;
 use node::{Node, SendFailure, by, within};
 
 use crate::api;

@@ -53,31 +53,7 @@ pub(super) struct SendFailure {
 
 impl Node {
     pub(super) fn new(address: &str) -> Result<Self, InputProblem> {
-        let problem = |problem| InputProblem::Address { address: address.to_owned(), problem };
-        let authority = match address.split_once("://") {
-            None => address,
-            Some(("http", authority)) => authority.trim_end_matches('/'),
-            Some(_) => return Err(problem("only http is spoken, without encryption")),
-        };
-        let uri: Uri = format!("http://{authority}/").parse().map_err(|_| problem("it does not parse"))?;
-        if uri.path() != "/" || uri.query().is_some() {
-            return Err(problem("a path is not accepted"));
-        }
-        if uri.host().is_none_or(str::is_empty) {
-            return Err(problem("the host is missing"));
-        }
-        if uri.port_u16().is_none() {
-            return Err(problem("the port is missing"));
-        }
-        let endpoint = Endpoint::from(uri)
-            .connect_timeout(CONNECT_TIME_MAX)
-            .tcp_nodelay(true)
-            // At HTTP/2's default of 64 KiB a large value would cost a round trip for each.
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIME_MAX)
-            .keep_alive_while_idle(true);
+        let endpoint = endpoint(address)?;
         Ok(Self {
             address: address.to_owned(),
             endpoint,
@@ -154,6 +130,36 @@ impl Node {
         // Each change is one assignment, so that a panic elsewhere cannot leave it half done.
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How the node at `address`, a host and a port, is connected to.
+pub(crate) fn endpoint(address: &str) -> Result<Endpoint, InputProblem> {
+    let problem = |problem| InputProblem::Address { address: address.to_owned(), problem };
+    let authority = match address.split_once("://") {
+        None => address,
+        Some(("http", authority)) => authority.trim_end_matches('/'),
+        Some(_) => return Err(problem("only http is spoken, without encryption")),
+    };
+    let uri: Uri = format!("http://{authority}/").parse().map_err(|_| problem("it does not parse"))?;
+    if uri.path() != "/" || uri.query().is_some() {
+        return Err(problem("a path is not accepted"));
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(problem("the host is missing"));
+    }
+    if uri.port_u16().is_none() {
+        return Err(problem("the port is missing"));
+    }
+    let endpoint = Endpoint::from(uri)
+        .connect_timeout(CONNECT_TIME_MAX)
+        .tcp_nodelay(true)
+        // At HTTP/2's default of 64 KiB a large value would cost a round trip for each.
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIME_MAX)
+        .keep_alive_while_idle(true);
+    Ok(endpoint)
 }
 
 /// A request that tells the node how long it may take.

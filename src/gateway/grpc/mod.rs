@@ -80,13 +80,7 @@ pub async fn serve(
     health::report(&reporter, false).await;
     let front = Front::new(&node, vec![route(health_server)]);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let serving = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_AFTER))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIME_MAX))
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .serve_with_incoming_shutdown(front, incoming, shutdown.clone().cancelled_owned());
+    let serving = server().serve_with_incoming_shutdown(front, incoming, shutdown.clone().cancelled_owned());
     let closed_by_force = async {
         shutdown.cancelled().await;
         tokio::time::sleep(CLOSE_TIME_MAX).await;
@@ -100,6 +94,16 @@ pub async fn serve(
         () = closed_by_force => Ok(()),
         never = following => match never {},
     }
+}
+
+/// The transport as a node serves it. Also for a server that is compared with a node.
+pub(crate) fn server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_AFTER))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIME_MAX))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
 }
 
 /// Asks the node on behalf of a service.

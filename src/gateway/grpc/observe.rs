@@ -13,6 +13,7 @@ use tracing::{debug, error, warn};
 
 use crate::metrics::{MethodLabels, RequestLabels};
 use crate::node::NodeHandle;
+use crate::wire::failure::code_name;
 
 use super::transit::Share;
 
@@ -116,7 +117,7 @@ impl Observation {
         let method = self.method;
         let took = self.began.elapsed();
         metrics.requests_in_flight.dec();
-        metrics.requests.get_or_create(&RequestLabels { method, code: name(code) }).inc();
+        metrics.requests.get_or_create(&RequestLabels { method, code: code_name(code) }).inc();
         metrics.request_seconds.get_or_create(&MethodLabels { method }).observe(took.as_secs_f64());
         if code != Code::Ok {
             self.log(code, message, took.as_millis());
@@ -124,7 +125,7 @@ impl Observation {
     }
 
     fn log(&self, code: Code, message: &str, took_ms: u128) {
-        let (method, code_name) = (self.method, name(code));
+        let (method, code_name) = (self.method, code_name(code));
         match severity(code) {
             Severity::Client => debug!(method, code = code_name, took_ms, "request failed: {message}"),
             Severity::Cluster => match self.observatory.may_write(Instant::now()) {
@@ -175,29 +176,6 @@ fn severity(code: Code) -> Severity {
         | Code::Unauthenticated => Severity::Client,
         Code::DeadlineExceeded | Code::ResourceExhausted | Code::Aborted | Code::Unavailable => Severity::Cluster,
         Code::Unknown | Code::Internal | Code::DataLoss => Severity::Defect,
-    }
-}
-
-/// A code as the gRPC specification writes it.
-fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 
@@ -272,7 +250,7 @@ mod tests {
 
     #[test]
     fn every_code_has_its_own_name() {
-        let names: std::collections::BTreeSet<&str> = (0..=16).map(|code| name(Code::from(code))).collect();
+        let names: std::collections::BTreeSet<&str> = (0..=16).map(|code| code_name(Code::from(code))).collect();
         assert_eq!(names.len(), 17);
     }
 

@@ -1,0 +1,148 @@
+//! `quorate bench` as a process of its own: what it is told, and what it reports.
+
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use crate::support::process::command;
+
+/// A load.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// As `--mix` takes it.
+    pub mix: &'static str,
+    /// The size of values.
+    pub value_bytes: usize,
+    /// How many requests are under way.
+    pub pace: Pace,
+    /// How many keys there are.
+    pub keys: u64,
+}
+
+/// When requests are sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Pace {
+    /// So many are always under way.
+    InFlight(u32),
+    /// So many are due a second.
+    Rate(f64),
+}
+
+/// What a load is put on.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// The nodes at these addresses.
+    Cluster(&'a str),
+    /// A server that does nothing, over so many connections.
+    Noop(usize),
+}
+
+/// What a run reported.
+#[derive(Clone, Debug)]
+pub struct Run {
+    json: Json,
+}
+
+impl Load {
+    /// Runs the load and returns what was measured.
+    ///
+    /// # Panics
+    /// When the generator does not report: then there is nothing to go on with.
+    pub fn run(&self, target: Target<'_>, warm_up: Duration, duration: Duration) -> Run {
+        self.run_with(target, warm_up, duration, &[])
+    }
+
+    /// Writes every key once.
+    pub fn write_all_keys(&self, addresses: &str) {
+        let moment = Duration::from_millis(100);
+        self.run_with(Target::Cluster(addresses), Duration::ZERO, moment, &["--load"]);
+    }
+
+    fn run_with(&self, target: Target<'_>, warm_up: Duration, duration: Duration, more: &[&str]) -> Run {
+        let mut bench = command();
+        bench.args(["bench", "--json", "--mix", self.mix]).args(more);
+        bench.args(["--value-bytes", &self.value_bytes.to_string(), "--keys", &self.keys.to_string()]);
+        // Values of one size must not be found by reads of another.
+        bench.args(["--key-prefix", &format!("{}-", self.value_bytes)]);
+        bench.arg("--warm-up").arg(format!("{}ms", warm_up.as_millis()));
+        bench.arg("--duration").arg(format!("{}ms", duration.as_millis()));
+        match self.pace {
+            Pace::InFlight(in_flight) => bench.args(["--in-flight", &in_flight.to_string()]),
+            Pace::Rate(rate) => bench.args(["--rate", &rate.to_string()]),
+        };
+        match target {
+            Target::Cluster(addresses) => bench.args(["--address", addresses]),
+            Target::Noop(connections) => bench.args(["--target", "noop", "--connections", &connections.to_string()]),
+        };
+        let output = bench.output().expect("the generator can be started");
+        // A run in which nothing succeeded ends with a code of failure and reports all the same.
+        let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!("{bench:?} reports nothing: {error}\n{}", String::from_utf8_lossy(&output.stderr))
+        });
+        Run { json }
+    }
+}
+
+impl Run {
+    /// A number of the report, by its JSON pointer; 0 where there is none, as for the latency of nothing.
+    pub fn number(&self, pointer: &str) -> f64 {
+        self.json.pointer(pointer).and_then(Json::as_f64).unwrap_or_default()
+    }
+
+    fn count(&self, pointer: &str) -> u64 {
+        self.json.pointer(pointer).and_then(Json::as_u64).unwrap_or_default()
+    }
+
+    /// Operations that were answered.
+    pub fn operations(&self) -> u64 {
+        self.count("/operations")
+    }
+
+    /// All that the nodes had to do with, answered or not.
+    pub fn attempts(&self) -> u64 {
+        self.operations() + self.failed() + self.count("/unfinished")
+    }
+
+    /// Operations that failed.
+    pub fn failed(&self) -> u64 {
+        self.count("/failed/count")
+    }
+
+    /// Requests of an open loop that were never sent.
+    pub fn missed(&self) -> u64 {
+        self.count("/missed")
+    }
+
+    /// Those that nodes refused at once.
+    pub fn refused_at_once(&self) -> u64 {
+        self.kinds().filter(|kind| kind["refused_at_once"] == true).filter_map(|kind| kind["count"].as_u64()).sum()
+    }
+
+    /// Failures by kind, in words; empty where there were none.
+    pub fn failures(&self) -> String {
+        let kind = |kind: &Json| {
+            let reason = kind["reason"].as_str().unwrap_or("no reason");
+            format!("{} {} {reason}", kind["count"], kind["code"].as_str().unwrap_or_default())
+        };
+        self.kinds().map(kind).collect::<Vec<_>>().join(", ")
+    }
+
+    fn kinds(&self) -> impl Iterator<Item = &Json> {
+        self.json.pointer("/failed/kinds").and_then(Json::as_array).into_iter().flatten()
+    }
+
+    /// Answers a second.
+    pub fn per_second(&self) -> f64 {
+        self.number("/operations_per_second")
+    }
+
+    /// A latency in microseconds: `p50`, `p99`, `p99_9`, `mean`, `max`.
+    pub fn latency_us(&self, which: &str) -> f64 {
+        self.number(&format!("/latency_us/{which}"))
+    }
+
+    /// CPU time that the generator itself has used.
+    pub fn generator_cpu(&self) -> Duration {
+        Duration::from_secs_f64(self.number("/cpu/generator_seconds"))
+    }
+}

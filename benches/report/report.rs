@@ -1,0 +1,269 @@
+//! The report: what was measured, printed as it comes and written as Markdown with pictures beside it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::Effort;
+use crate::picture::{self, Panel};
+
+/// A figure that has a goal.
+#[derive(Debug)]
+pub struct Row {
+    /// What was measured.
+    pub what: String,
+    /// What came out.
+    pub figure: String,
+    /// The no-op server's figure, where there is one to compare with.
+    pub noop: String,
+    /// The cluster's part of it.
+    pub ratio: String,
+    /// What was to be reached.
+    pub goal: Goal,
+}
+
+/// What was to be reached, and whether it was.
+#[derive(Debug)]
+pub struct Goal {
+    text: String,
+    reached: bool,
+}
+
+impl Goal {
+    /// Reached by what is not smaller.
+    pub fn at_least(text: &str, limit: f64, seen: f64) -> Self {
+        Self { text: format!("≥ {text}"), reached: seen >= limit }
+    }
+
+    /// Reached by what is not greater.
+    pub fn at_most(text: &str, limit: f64, seen: f64) -> Self {
+        Self { text: format!("≤ {text}"), reached: seen <= limit }
+    }
+
+    fn verdict(&self) -> &'static str {
+        if self.reached { "reached" } else { "not reached" }
+    }
+}
+
+/// What one operation cost, on average.
+#[derive(Debug)]
+pub struct Cost {
+    /// Which load.
+    pub what: String,
+    /// How many were answered.
+    pub operations: u64,
+    /// CPU time of all nodes, in microseconds.
+    pub cpu_us: f64,
+    /// CPU time of the generator.
+    pub generator_cpu_us: f64,
+    /// Protocol messages between nodes.
+    pub messages: f64,
+    /// gRPC messages that these went in.
+    pub link_batches: f64,
+    /// Syncs of a log, over all nodes.
+    pub fsyncs: f64,
+    /// How many records one batch of the store had.
+    pub records_per_batch: f64,
+    /// How many writes shared a clock round.
+    pub writes_per_clock_round: f64,
+}
+
+/// A table of a sweep.
+#[derive(Debug)]
+pub struct Table {
+    title: String,
+    about: String,
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+    said: Vec<String>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new(title: &str, about: &str, header: &[&str]) -> Self {
+        println!("\n{title}: {}", header.join(" | "));
+        let header = header.iter().map(|cell| (*cell).to_owned()).collect();
+        Self { title: title.into(), about: about.into(), header, rows: Vec::new(), said: Vec::new() }
+    }
+
+    /// Adds a row, and prints it.
+    pub fn add<const N: usize>(&mut self, row: [String; N]) {
+        assert_eq!(N, self.header.len(), "a row of {} has as many cells as its header", self.title);
+        println!("  {}", row.join(" | "));
+        self.rows.push(row.into());
+    }
+
+    /// Adds a sentence below the table, and prints it.
+    pub fn say(&mut self, sentence: &str) {
+        println!("  {sentence}");
+        self.said.push(sentence.into());
+    }
+}
+
+/// All that was measured.
+#[derive(Debug)]
+pub struct Report {
+    machine: Vec<(&'static str, String)>,
+    effort: Effort,
+    rows: Vec<Row>,
+    costs: Vec<Cost>,
+    tables: Vec<Table>,
+    pictures: Vec<(&'static str, Vec<Panel>)>,
+    peaks: BTreeMap<&'static str, f64>,
+}
+
+/// What a smoke run is for.
+const SMOKE: &str = "SMOKE RUN (QUICK=1): it shows that the report can be made; its figures are too short to quote.";
+
+impl Report {
+    /// A report without figures. Prints what it is about to be.
+    pub fn new(machine: Vec<(&'static str, String)>, effort: Effort) -> Self {
+        if effort.quick {
+            println!("{SMOKE}");
+        }
+        for (name, value) in &machine {
+            println!("{name}: {value}");
+        }
+        println!();
+        let (rows, costs, tables) = (Vec::new(), Vec::new(), Vec::new());
+        Self { machine, effort, rows, costs, tables, pictures: Vec::new(), peaks: BTreeMap::new() }
+    }
+
+    /// Adds a figure, and prints it.
+    pub fn add_row(&mut self, row: Row) {
+        let noop =
+            if row.noop.is_empty() { String::new() } else { format!("; no-op {}, ratio {}", row.noop, row.ratio) };
+        println!("{}: {}{noop}; goal {}: {}", row.what, row.figure, row.goal.text, row.goal.verdict());
+        self.rows.push(row);
+    }
+
+    /// Adds what an operation cost, and prints it.
+    pub fn add_cost(&mut self, cost: Cost) {
+        println!(
+            "  per operation: {:.0} µs of the nodes' CPU time, {:.0} µs of the generator's, {:.2} messages, {:.3} fsyncs",
+            cost.cpu_us, cost.generator_cpu_us, cost.messages, cost.fsyncs
+        );
+        self.costs.push(cost);
+    }
+
+    /// Adds a table.
+    pub fn add_table(&mut self, table: Table) {
+        self.tables.push(table);
+    }
+
+    /// Adds a picture of one or more panels.
+    pub fn add_picture(&mut self, name: &'static str, panels: Vec<Panel>) {
+        self.pictures.push((name, panels));
+    }
+
+    /// Keeps the most operations a second that were seen.
+    pub fn set_peak(&mut self, kind: &'static str, per_second: f64) {
+        self.peaks.insert(kind, per_second);
+    }
+
+    /// The most operations a second that were seen.
+    pub fn peak(&self, kind: &str) -> f64 {
+        self.peaks.get(kind).copied().unwrap_or_default()
+    }
+
+    /// Writes it to `target/bench` of the repository.
+    pub fn write(&self, took: Duration) -> Result<PathBuf, Box<dyn std::error::Error>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
+        fs::create_dir_all(&folder)?;
+        for (name, panels) in &self.pictures {
+            picture::draw(&folder.join(format!("{name}.svg")), panels)?;
+        }
+        fs::write(folder.join("report.md"), self.as_markdown(took))?;
+        Ok(folder)
+    }
+
+    fn as_markdown(&self, took: Duration) -> String {
+        let mut text = String::from("# How fast Quorate is here\n\n");
+        let Effort { row, long_row, yardstick, point, keys, quick, .. } = &self.effort;
+        if *quick {
+            let _ = writeln!(text, "**{SMOKE}**\n");
+        }
+        for (name, value) in &self.machine {
+            let _ = writeln!(text, "- {name}: {value}");
+        }
+        let _ = writeln!(
+            text,
+            "\nMade by `make bench` in {} s. Nodes are `quorate serve` processes in their default configuration with \
+             durability fsync, three replicas of each key; they, the generator (`quorate bench`) and the server that does \
+             nothing share this machine. Rows measure {} s each ({} s with five nodes), after a warm-up; the server that \
+             does nothing (`quorate bench --target noop`) gets the same load for {} s before and after, over as many \
+             connections, and its figure is the mean of the two. Keys are drawn evenly from {keys}. Points of sweeps \
+             measure {} s each.\n",
+            took.as_secs(),
+            row.as_secs(),
+            long_row.as_secs(),
+            yardstick.as_secs(),
+            point.as_secs(),
+        );
+        if long_row.as_secs() < 60 {
+            let _ =
+                writeln!(text, "The row with five nodes is meant to measure 60 s; SECONDS or QUICK made it shorter.\n");
+        }
+        text.push_str("## Goals\n\n");
+        let cells = |row: &Row| {
+            let Row { what, figure, noop, ratio, goal } = row;
+            vec![what.clone(), figure.clone(), noop.clone(), ratio.clone(), goal.text.clone(), goal.verdict().into()]
+        };
+        let header = ["what", "figure", "server that does nothing", "ratio", "goal", ""];
+        add_table(&mut text, &header, self.rows.iter().map(cells));
+        text.push_str("\n## What an operation costs\n\nOver all nodes together.\n\n");
+        let number = |number: f64, digits: usize| {
+            if number.is_finite() { format!("{number:.digits$}") } else { String::new() }
+        };
+        let cells = |cost: &Cost| {
+            vec![
+                cost.what.clone(),
+                cost.operations.to_string(),
+                number(cost.cpu_us, 0),
+                number(cost.generator_cpu_us, 0),
+                number(cost.messages, 2),
+                number(cost.link_batches, 2),
+                number(cost.fsyncs, 3),
+                number(cost.records_per_batch, 1),
+                number(cost.writes_per_clock_round, 1),
+            ]
+        };
+        let header = [
+            "load",
+            "operations",
+            "CPU µs of the nodes",
+            "CPU µs of the generator",
+            "messages",
+            "gRPC messages",
+            "fsyncs",
+            "records per batch on disk",
+            "writes per clock round",
+        ];
+        add_table(&mut text, &header, self.costs.iter().map(cells));
+        for table in &self.tables {
+            let _ = writeln!(text, "\n## {}\n\n{}\n", table.title, table.about);
+            let header: Vec<&str> = table.header.iter().map(String::as_str).collect();
+            add_table(&mut text, &header, table.rows.iter().cloned());
+            for sentence in &table.said {
+                let _ = writeln!(text, "\n{sentence}");
+            }
+        }
+        text.push_str("\n## Pictures\n\n");
+        for (name, panels) in &self.pictures {
+            let _ = writeln!(text, "![{}]({name}.svg)\n", panels.first().map_or("", |panel| &panel.title));
+        }
+        text
+    }
+}
+
+fn add_table(text: &mut String, header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let header: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
+    text.push_str(&line(&header));
+    text.push_str(&line(&vec!["---".to_owned(); header.len()]));
+    for row in rows {
+        text.push_str(&line(&row));
+    }
+}

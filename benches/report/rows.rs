@@ -1,0 +1,207 @@
+//! The figures that have a goal.
+
+use std::time::{Duration, Instant};
+
+use quorate::api::cluster_client::ClusterClient;
+use quorate::api::{Entry, SetRequest, entry};
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+use crate::Effort;
+use crate::cluster::{Cluster, Usage};
+use crate::generator::{Load, Pace, Run};
+use crate::metrics;
+use crate::report::{Cost, Goal, Report, Row};
+use crate::support::ports::is_free;
+use crate::support::process::{Process, command};
+use crate::yardstick::{Compared, measured};
+
+const KIB: usize = 1 << 10;
+
+/// How long a cluster that has just started may take to come to rest before it is watched idle.
+const REST: Duration = Duration::from_secs(2);
+/// How long `quorate dev` may take before it counts as failed.
+const DEV_TIME_MAX: Duration = Duration::from_secs(30);
+/// How often it is tried meanwhile.
+const DEV_LOOK_AFTER: Duration = Duration::from_millis(5);
+
+/// How a row is judged against the no-op server.
+enum Judged {
+    /// At least this part of its throughput.
+    Throughput(f64),
+    /// At most so many times its median latency.
+    Median(f64),
+}
+
+/// Measures every row.
+pub async fn measure(effort: &Effort, report: &mut Report) {
+    let cluster = Cluster::start(3).await;
+    idle(&cluster, effort, report).await;
+    compared(&cluster, effort, report);
+    drop(cluster);
+    five_nodes(effort, report).await;
+    dev(report).await;
+}
+
+/// What three nodes need that have nothing to do, before they hold data.
+async fn idle(cluster: &Cluster, effort: &Effort, report: &mut Report) {
+    tokio::time::sleep(REST).await;
+    let (began, before) = (Instant::now(), cluster.cpu_of_each());
+    tokio::time::sleep(effort.idle).await;
+    let elapsed = began.elapsed().as_secs_f64();
+    let used = std::iter::zip(cluster.cpu_of_each(), before).map(|(now, before)| now.saturating_sub(before));
+    let percent = used.map(|used| used.as_secs_f64() / elapsed * 100.0).fold(0.0, f64::max);
+    report.add_row(Row {
+        what: format!("idle node, three of them, the busiest, over {elapsed:.0} s"),
+        figure: format!("{percent:.2} % of a core"),
+        noop: String::new(),
+        ratio: String::new(),
+        goal: Goal::at_most("0.3 %", 0.3, percent),
+    });
+    let mib = cluster.resident_bytes_of_each().into_iter().max().unwrap_or_default() as f64 / f64::from(1 << 20);
+    report.add_row(Row {
+        what: "idle node before data, the largest".into(),
+        figure: format!("{mib:.1} MiB resident"),
+        noop: String::new(),
+        ratio: String::new(),
+        goal: Goal::at_most("60 MiB", 60.0, mib),
+    });
+}
+
+/// The rows that are quoted as a part of what the no-op server does.
+fn compared(cluster: &Cluster, effort: &Effort, report: &mut Report) {
+    let load = |mix, kib: usize, in_flight| Load {
+        mix,
+        value_bytes: kib * KIB,
+        pace: Pace::InFlight(in_flight),
+        keys: effort.keys,
+    };
+    let rows = [
+        ("Set 1 KiB, 64 in flight", load("set=1", 1, 64), Judged::Throughput(0.30)),
+        ("Get 1 KiB, 64 in flight, every key there", load("get=1", 1, 64), Judged::Throughput(0.50)),
+        ("Set 10 KiB, 64 in flight", load("set=1", 10, 64), Judged::Throughput(0.12)),
+        ("Get and Set 1 KiB by halves, 256 in flight", load("get=50,set=50", 1, 256), Judged::Throughput(0.35)),
+        ("Set 1 KiB, one in flight, median latency", load("set=1", 1, 1), Judged::Median(4.0)),
+    ];
+    for (what, load, judged) in rows {
+        if load.mix.contains("get") {
+            load.write_all_keys(&cluster.addresses());
+        }
+        let seen = Compared::measure(cluster, &load, effort.row, effort);
+        report.add_cost(cost(what.into(), &seen.run, &seen.usage));
+        report.add_row(row(what, &seen, &judged));
+    }
+}
+
+fn row(what: &str, seen: &Compared, judged: &Judged) -> Row {
+    let Compared { before, run, after, .. } = seen;
+    let (figure, noop, ratio, goal) = match judged {
+        Judged::Throughput(at_least) => {
+            let rate = |run: &Run| format!("{:.0}", run.per_second());
+            let ratio = seen.throughput_ratio();
+            (
+                format!("{}/s, p50 {}, p99 {}", rate(run), millis(run, "p50"), millis(run, "p99")),
+                format!("{:.0}/s (before {}, after {})", seen.noop(Run::per_second), rate(before), rate(after)),
+                ratio,
+                Goal::at_least(&format!("{at_least:.2}"), *at_least, ratio),
+            )
+        }
+        Judged::Median(at_most) => {
+            let median = |run: &Run| run.latency_us("p50");
+            let ratio = seen.median_ratio();
+            (
+                format!("{:.0} µs (p99 {})", median(run), millis(run, "p99")),
+                format!("{:.0} µs (before {:.0}, after {:.0})", seen.noop(median), median(before), median(after)),
+                ratio,
+                Goal::at_most(&format!("{at_most:.0} times"), *at_most, ratio),
+            )
+        }
+    };
+    let failures = if run.failed() > 0 { format!("; failed: {}", run.failures()) } else { String::new() };
+    Row { what: what.into(), figure: figure + &failures, noop, ratio: format!("{ratio:.2}"), goal }
+}
+
+fn millis(run: &Run, which: &str) -> String {
+    format!("{:.1} ms", run.latency_us(which) / 1e3)
+}
+
+/// What an operation cost the nodes.
+pub fn cost(what: String, run: &Run, usage: &Usage) -> Cost {
+    let count = run.attempts();
+    Cost {
+        what,
+        operations: run.operations(),
+        cpu_us: usage.cpu_us_per(count),
+        generator_cpu_us: run.generator_cpu().as_secs_f64() * 1e6 / run.operations() as f64,
+        messages: usage.counter_per(metrics::MESSAGES, count),
+        link_batches: usage.counter_per(metrics::LINK_BATCHES, count),
+        fsyncs: usage.counter_per(metrics::LOG_SYNCS, count),
+        records_per_batch: usage.counter(metrics::STORE_BATCH_RECORDS) / usage.counter(metrics::STORE_BATCHES),
+        writes_per_clock_round: usage.counter(metrics::CLOCK_ROUND_WRITES) / usage.counter(metrics::CLOCK_ROUNDS),
+    }
+}
+
+/// Five nodes under a load that is far from what they can do: what users wait then.
+async fn five_nodes(effort: &Effort, report: &mut Report) {
+    let cluster = Cluster::start(5).await;
+    let load = Load { mix: "set=1", value_bytes: 10 * KIB, pace: Pace::Rate(1_000.0), keys: effort.keys };
+    let (run, usage) = measured(&cluster, &load, effort.row.min(Duration::from_secs(5)), effort.long_row);
+    let what = format!("five nodes, 1,000 Set/s of 10 KiB, open loop, {} s: p99", effort.long_row.as_secs());
+    report.add_cost(cost("five nodes, 1,000 Set/s of 10 KiB, open loop".into(), &run, &usage));
+    let p99 = run.latency_us("p99") / 1e3;
+    let errors = run.failed() + run.missed();
+    let said = if run.failed() > 0 { format!(" ({})", run.failures()) } else { String::new() };
+    let unfit = if errors > 0 || run.operations() == 0 { f64::INFINITY } else { p99 };
+    report.add_row(Row {
+        what,
+        figure: format!(
+            "p99 {p99:.1} ms, p50 {}, p99.9 {}, max {}; {} answered, {} failed{said}, {} never sent",
+            millis(&run, "p50"),
+            millis(&run, "p99_9"),
+            millis(&run, "max"),
+            run.operations(),
+            run.failed(),
+            run.missed(),
+        ),
+        noop: String::new(),
+        ratio: String::new(),
+        goal: Goal::at_most("10 ms and no error", 10.0, unfit),
+    });
+}
+
+/// From exec to the first Set that is answered.
+async fn dev(report: &mut Report) {
+    let folder = TempDir::with_prefix("quorate-bench-dev-").expect("a temporary folder can be made");
+    let port = free_ports_for_dev();
+    let mut dev = command();
+    dev.args(["dev", "--nodes", "3", "--port", &port.to_string()]).arg("--data-dir").arg(folder.path().join("data"));
+    let began = Instant::now();
+    let process = Process::spawn(&mut dev, &folder.path().join("log"));
+    while !set_is_answered(port).await && began.elapsed() < DEV_TIME_MAX {
+        tokio::time::sleep(DEV_LOOK_AFTER).await;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    drop(process);
+    report.add_row(Row {
+        what: "quorate dev --nodes 3, from exec to the first answered Set".into(),
+        figure: format!("{seconds:.2} s"),
+        noop: String::new(),
+        ratio: String::new(),
+        goal: Goal::at_most("1 s", 1.0, seconds),
+    });
+}
+
+async fn set_is_answered(port: u16) -> bool {
+    let Ok(mut client) = ClusterClient::<Channel>::connect(format!("http://127.0.0.1:{port}")).await else {
+        return false;
+    };
+    let entry = Entry { key: "first".into(), content: Some(entry::Content::Value("set".into())) };
+    client.set(SetRequest { entry: Some(entry) }).await.is_ok()
+}
+
+/// The first of three free ports in a row, with those of the metrics a thousand above.
+fn free_ports_for_dev() -> u16 {
+    let candidates = (20_000..30_000).step_by(10);
+    let fits = |port: &u16| (0..3).all(|more| is_free(port + more) && is_free(port + more + 1_000));
+    candidates.into_iter().find(fits).expect("a machine has some free ports")
+}

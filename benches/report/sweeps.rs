@@ -1,0 +1,255 @@
+//! How figures change with the load, the size of values and the number of nodes.
+
+use std::time::Duration;
+
+use crate::Effort;
+use crate::cluster::Cluster;
+use crate::generator::{Load, Pace, Run, Target};
+use crate::metrics;
+use crate::picture::{Axis, Panel, Series};
+use crate::report::{Report, Table};
+use crate::rows::cost;
+use crate::yardstick::measured;
+
+const KIB: usize = 1 << 10;
+
+/// Reads and writes, as they are called and as `--mix` takes them.
+const KINDS: [(&str, &str); 2] = [("Set", "set=1"), ("Get", "get=1")];
+/// How many requests are under way where that is not what changes.
+const IN_FLIGHT: u32 = 64;
+/// A point of a sweep is warmed up for this long: connections are new at each.
+const WARM_UP: Duration = Duration::from_millis(500);
+/// The longest warm-up, where many requests are under way.
+const SETTLE_MAX: Duration = Duration::from_secs(6);
+/// The most bytes of values that a sweep of sizes writes beforehand.
+const SIZE_SWEEP_BYTES: u64 = 64 << 20;
+/// Past saturation, throughput is to stay within this part of its peak.
+const GOODPUT_PART: f64 = 0.9;
+
+/// More and more requests under way: what is the most, and what becomes of it past that?
+pub async fn in_flight(effort: &Effort, report: &mut Report) {
+    let cluster = Cluster::start(3).await;
+    let all: &[u32] = if effort.quick { &[1, 64, 16_384] } else { &[1, 4, 16, 64, 256, 1_024, 4_096, 16_384] };
+    let mut table = Table::new(
+        "In flight",
+        "Values of 1 KiB, three nodes; refused at once is what nodes turn away because they have enough to do.",
+        &[
+            "",
+            "in flight",
+            "answered/s",
+            "p50 ms",
+            "p99 ms",
+            "refused at once/s",
+            "failed otherwise",
+            "resident MiB, largest node",
+        ],
+    );
+    let mut lines = Vec::new();
+    for (name, mix) in KINDS {
+        let load = |in_flight| Load { mix, value_bytes: KIB, pace: Pace::InFlight(in_flight), keys: effort.sweep_keys };
+        load(IN_FLIGHT).write_all_keys(&cluster.addresses());
+        let mut points: Vec<(f64, f64)> = Vec::new();
+        for in_flight in all {
+            // Every request that is sent at once at the beginning must have had its answer before it is measured.
+            let best = points.iter().map(|(_, rate)| *rate).fold(1.0, f64::max);
+            let settled = Duration::from_secs_f64(2.0 * f64::from(*in_flight) / best);
+            let warm_up = settled.clamp(WARM_UP, SETTLE_MAX);
+            let run = load(*in_flight).run(Target::Cluster(&cluster.addresses()), warm_up, effort.point);
+            let refused = run.refused_at_once();
+            let otherwise = run.failed() - refused;
+            let said = if otherwise > 0 { format!("{otherwise}: {}", run.failures()) } else { "0".into() };
+            let resident = cluster.resident_bytes_of_each().into_iter().max().unwrap_or_default();
+            table.add([
+                name.into(),
+                in_flight.to_string(),
+                format!("{:.0}", run.per_second()),
+                millis(&run, "p50"),
+                millis(&run, "p99"),
+                format!("{:.0}", refused as f64 / run.number("/seconds")),
+                said,
+                format!("{:.0}", resident as f64 / f64::from(1 << 20)),
+            ]);
+            points.push((f64::from(*in_flight), run.per_second()));
+        }
+        table.say(&past_saturation(name, &points));
+        report.set_peak(name, points.iter().map(|(_, rate)| *rate).fold(0.0, f64::max));
+        lines.push(Series { name: name.into(), points });
+    }
+    report.add_table(table);
+    let ticks = all.iter().map(|in_flight| f64::from(*in_flight)).collect();
+    let panel = Panel {
+        title: "Throughput against requests in flight (1 KiB, three nodes)".into(),
+        x: Axis::log("requests in flight", ticks),
+        y: Axis::linear("answered operations a second"),
+        series: lines,
+    };
+    report.add_picture("throughput-in-flight", vec![panel]);
+}
+
+/// Whether throughput holds once there is more to do than can be done.
+fn past_saturation(name: &str, points: &[(f64, f64)]) -> String {
+    let (peak_at, peak) =
+        points.iter().copied().fold((0.0, 0.0), |best, next| if next.1 > best.1 { next } else { best });
+    let (worst_at, worst) = points
+        .iter()
+        .copied()
+        .filter(|(in_flight, _)| *in_flight >= peak_at)
+        .fold((peak_at, peak), |worst, next| if next.1 < worst.1 { next } else { worst });
+    let part = worst / peak;
+    let verdict = if part >= GOODPUT_PART { "holds" } else { "does not hold" };
+    format!(
+        "{name}: the peak is {peak:.0}/s at {peak_at:.0} in flight; past it the least is {worst:.0}/s at {worst_at:.0}, \
+         {:.0} % of the peak: goodput within 10 % of its peak **{verdict}**.",
+        part * 100.0
+    )
+}
+
+/// Requests at fixed times, up to what the cluster can do: what do users wait?
+pub async fn rate(effort: &Effort, report: &mut Report) {
+    let cluster = Cluster::start(3).await;
+    let parts: &[f64] = if effort.quick { &[0.2, 0.8] } else { &[0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 1.0] };
+    let mut table = Table::new(
+        "Rate",
+        "Open loop, values of 1 KiB, three nodes; rates are parts of the peak above. Latencies count from when a request \
+         was due; late is sent more than 1 ms after that, for want of CPU time or of a free hand in the generator.",
+        &[
+            "",
+            "due/s",
+            "part of the peak",
+            "answered/s",
+            "p50 ms",
+            "p99 ms",
+            "p99.9 ms",
+            "failed",
+            "late",
+            "never sent",
+        ],
+    );
+    let mut panels = Vec::new();
+    for (name, mix) in KINDS {
+        let load = |pace| Load { mix, value_bytes: KIB, pace, keys: effort.sweep_keys };
+        load(Pace::InFlight(IN_FLIGHT)).write_all_keys(&cluster.addresses());
+        let percentiles = [("p50", "p50"), ("p99", "p99"), ("p99.9", "p99_9")];
+        let mut lines = percentiles.map(|(shown, _)| Series { name: shown.into(), points: Vec::new() });
+        for part in parts {
+            let rate = (report.peak(name) * part).round().max(1.0);
+            let run = point(&cluster, &load(Pace::Rate(rate)), effort);
+            table.add([
+                name.into(),
+                format!("{rate:.0}"),
+                format!("{part}"),
+                format!("{:.0}", run.per_second()),
+                millis(&run, "p50"),
+                millis(&run, "p99"),
+                millis(&run, "p99_9"),
+                run.failed().to_string(),
+                format!("{:.0}", run.number("/late")),
+                run.missed().to_string(),
+            ]);
+            for (line, (_, which)) in std::iter::zip(&mut lines, percentiles) {
+                line.points.push((rate, run.latency_us(which) / 1e3));
+            }
+        }
+        panels.push(Panel {
+            title: format!("{name}: latency against rate (1 KiB, three nodes)"),
+            x: Axis::linear(&format!("{name} due a second")),
+            y: Axis::log("milliseconds", Vec::new()),
+            series: lines.into(),
+        });
+    }
+    report.add_table(table);
+    report.add_picture("latency-rate", panels);
+}
+
+/// Larger and larger values.
+pub async fn value_size(effort: &Effort, report: &mut Report) {
+    let cluster = Cluster::start(3).await;
+    let sizes: &[usize] = if effort.quick {
+        &[64, 16 * KIB, 1_024 * KIB]
+    } else {
+        &[64, 256, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, 1_024 * KIB]
+    };
+    let mut table = Table::new(
+        "Size of values",
+        "64 in flight, three nodes.",
+        &["", "bytes", "answered/s", "MiB/s", "p50 ms", "p99 ms", "failed"],
+    );
+    let mut lines = KINDS.map(|(name, _)| Series { name: name.into(), points: Vec::new() });
+    for size in sizes {
+        let keys = (SIZE_SWEEP_BYTES / *size as u64).clamp(u64::from(IN_FLIGHT), effort.sweep_keys);
+        for ((name, mix), line) in std::iter::zip(KINDS, &mut lines) {
+            let load = Load { mix, value_bytes: *size, pace: Pace::InFlight(IN_FLIGHT), keys };
+            if name == "Get" {
+                load.write_all_keys(&cluster.addresses());
+            }
+            let run = point(&cluster, &load, effort);
+            table.add([
+                name.into(),
+                size.to_string(),
+                format!("{:.0}", run.per_second()),
+                format!("{:.1}", run.number("/mib_per_second")),
+                millis(&run, "p50"),
+                millis(&run, "p99"),
+                run.failures(),
+            ]);
+            line.points.push((*size as f64, run.per_second()));
+        }
+    }
+    report.add_table(table);
+    let panel = Panel {
+        title: "Throughput against size of values (64 in flight, three nodes)".into(),
+        x: Axis::log_bytes("size of a value", sizes.iter().map(|size| *size as f64).collect()),
+        y: Axis::log("answered operations a second", Vec::new()),
+        series: lines.into(),
+    };
+    report.add_picture("throughput-value-size", vec![panel]);
+}
+
+/// More and more nodes, each key on three of them: does an operation cost the same?
+pub async fn nodes(effort: &Effort, report: &mut Report) {
+    let counts: &[usize] = if effort.quick { &[3, 5] } else { &[3, 5, 7, 9] };
+    let mut table = Table::new(
+        "Number of nodes",
+        "Values of 1 KiB, 64 in flight, each key on three nodes; all nodes share this machine, so that what grows with \
+         it is not the throughput but, if anything, the cost.",
+        &["", "nodes", "answered/s", "answered per core second of nodes", "node CPU µs/op", "messages/op", "fsyncs/op"],
+    );
+    let panel = |title: &str, y: &str| Panel {
+        title: title.to_owned(),
+        x: Axis::at("nodes", counts.iter().map(|count| *count as f64).collect()),
+        y: Axis::linear(y).begun_at_zero(),
+        series: KINDS.map(|(name, _)| Series { name: name.into(), points: Vec::new() }).into(),
+    };
+    let mut cpu = panel("CPU time of all nodes per operation", "µs per operation");
+    let mut messages = panel("Messages between nodes per operation", "messages per operation");
+    for count in counts {
+        let cluster = Cluster::start(*count).await;
+        for (index, (name, mix)) in KINDS.into_iter().enumerate() {
+            let load = Load { mix, value_bytes: KIB, pace: Pace::InFlight(IN_FLIGHT), keys: effort.sweep_keys };
+            load.write_all_keys(&cluster.addresses());
+            let (run, usage) = measured(&cluster, &load, 2 * WARM_UP, effort.point);
+            let cost = cost(String::new(), &run, &usage);
+            table.add([
+                name.into(),
+                count.to_string(),
+                format!("{:.0}", run.per_second()),
+                format!("{:.0}", run.attempts() as f64 / usage.cpu.as_secs_f64()),
+                format!("{:.0}", cost.cpu_us),
+                format!("{:.2}", usage.counter_per(metrics::MESSAGES, run.attempts())),
+                format!("{:.3}", cost.fsyncs),
+            ]);
+            cpu.series[index].points.push((*count as f64, cost.cpu_us));
+            messages.series[index].points.push((*count as f64, cost.messages));
+        }
+    }
+    report.add_table(table);
+    report.add_picture("cost-nodes", vec![cpu, messages]);
+}
+
+fn point(cluster: &Cluster, load: &Load, effort: &Effort) -> Run {
+    load.run(Target::Cluster(&cluster.addresses()), WARM_UP, effort.point)
+}
+
+fn millis(run: &Run, which: &str) -> String {
+    format!("{:.2}", run.latency_us(which) / 1e3)
+}

@@ -1,0 +1,119 @@
+//! Which keys a load is about, and which of them it is about how often.
+
+use clap::ValueEnum;
+use rand::{Rng, RngExt as _};
+use rand_distr::Zipf;
+
+/// The most keys: names of ten digits at most, and what a machine can hold.
+pub(super) const KEYS_MAX: u64 = 10_000_000_000;
+
+/// How keys are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Distribution {
+    /// Each key as often as any other
+    Uniform,
+    /// The key of rank r as often as 1 / r^EXPONENT: few keys get most of the load
+    Zipf,
+}
+
+/// A set of keys, numbered from 0, and how they are drawn from it. Under Zipf the rank is the number.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    prefix: String,
+    count: u64,
+    digits: usize,
+    zipf: Option<Zipf<f64>>,
+}
+
+impl Keys {
+    /// `zipf_exponent` is `None` for a uniform distribution.
+    pub(super) fn new(prefix: String, count: u64, zipf_exponent: Option<f64>) -> Self {
+        assert!((1..=KEYS_MAX).contains(&count), "the command line has checked the number of keys");
+        let zipf = zipf_exponent
+            .map(|exponent| Zipf::new(count as f64, exponent).expect("the command line has checked the exponent"));
+        Self { prefix, count, digits: (count - 1).to_string().len(), zipf }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The key of that number. All names are of one length, so that no key is cheaper than another.
+    pub(super) fn name(&self, number: u64) -> String {
+        format!("{}{number:0digits$}", self.prefix, digits = self.digits)
+    }
+
+    /// The number of a key, drawn.
+    pub(super) fn draw(&self, random: &mut impl Rng) -> u64 {
+        match &self.zipf {
+            None => random.random_range(0..self.count),
+            Some(zipf) => {
+                // Ranks are whole numbers from 1. Rounding must not lead out of the set.
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                let rank = random.sample(zipf) as u64;
+                rank.clamp(1, self.count) - 1
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rand::SeedableRng as _;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+
+    const DRAWS: u32 = 200_000;
+
+    fn drawn(keys: &Keys) -> BTreeMap<u64, u32> {
+        let mut random = SmallRng::seed_from_u64(7);
+        let mut drawn = BTreeMap::new();
+        for _ in 0..DRAWS {
+            *drawn.entry(keys.draw(&mut random)).or_default() += 1;
+        }
+        drawn
+    }
+
+    #[test]
+    fn names_are_of_one_length() {
+        let keys = Keys::new("bench-".into(), 1_000, None);
+        assert_eq!((keys.name(0), keys.name(999)), ("bench-000".into(), "bench-999".into()));
+        assert_eq!(Keys::new(String::new(), 1, None).name(0), "0");
+    }
+
+    #[test]
+    fn uniform_draws_every_key_about_as_often() {
+        let drawn = drawn(&Keys::new(String::new(), 100, None));
+        assert_eq!(drawn.len(), 100);
+        // 2,000 times each; five standard deviations are 223.
+        assert!(drawn.values().all(|times| times.abs_diff(DRAWS / 100) < 223), "{drawn:?}");
+    }
+
+    #[test]
+    fn zipf_draws_keys_by_the_power_of_their_rank() {
+        for exponent in [0.5, 0.99, 1.0, 1.5] {
+            let count = 1_000_u32;
+            let drawn = drawn(&Keys::new(String::new(), count.into(), Some(exponent)));
+            let weight = |rank: u32| f64::from(rank).powf(-exponent);
+            let total: f64 = (1..=count).map(weight).sum();
+            for rank in [1_u32, 2, 3, 10, 100] {
+                let expected = f64::from(DRAWS) * weight(rank) / total;
+                let seen = f64::from(drawn.get(&u64::from(rank - 1)).copied().unwrap_or(0));
+                assert!((seen - expected).abs() < 5.0 * expected.sqrt(), "{exponent} {rank}: {seen} not {expected}");
+            }
+            assert!(drawn.keys().all(|number| *number < count.into()));
+        }
+    }
+
+    #[test]
+    fn one_key_is_drawn_by_either() {
+        let mut random = SmallRng::seed_from_u64(1);
+        for exponent in [None, Some(0.0), Some(1.0), Some(10.0)] {
+            assert_eq!(Keys::new(String::new(), 1, exponent).draw(&mut random), 0);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The yardstick: a server that does nothing, in a process of its own, as a node has.
+//!
+//! It answers with the transport of a node, in the same settings, and does nothing else: what a load reaches with it is
+//! what gRPC and this machine allow, and what a cluster reaches can be told as a part of it.
+//!
+//! The two processes talk over the child's stdin and stdout: the child prints its address, and its CPU time whenever it
+//! reads a line. When its stdin ends it ends: so it never outlives its parent, however that ends.
+
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+use super::cpu;
+use super::values::{ValueBytes, Values};
+use crate::api;
+use crate::api::cluster_server::{Cluster, ClusterServer};
+use crate::api::entry::Content;
+use crate::cli::{CliError, Exit};
+use crate::gateway::grpc;
+use crate::limits::MESSAGE_BYTES_MAX;
+
+/// The child process, from the outside.
+#[derive(Debug)]
+pub(super) struct NoopServer {
+    child: Child,
+    /// Dropped first, so that the child ends.
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+    pub(super) address: String,
+}
+
+impl NoopServer {
+    /// Starts one that answers gets with values of the mean of `sizes`.
+    pub(super) fn start(sizes: ValueBytes) -> Result<Self, CliError> {
+        let failed = |error| CliError::not_done(format!("the no-op server cannot be started: {error}"));
+        let mut child = Command::new(std::env::current_exe().map_err(failed)?)
+            .args(["bench", "--serve-noop", "--value-bytes", &sizes.to_string()])
+            // Ctrl-C at the terminal is for the generator, which asks for the child's CPU time before it ends.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let stdin = child.stdin.take();
+        let stdout = BufReader::new(child.stdout.take().expect("it was asked for"));
+        let mut server = Self { child, stdin, stdout, address: String::new() };
+        server.address = server.line().map_err(failed)?;
+        Ok(server)
+    }
+
+    /// The CPU time that it has used; `None` where it does not say.
+    pub(super) fn cpu_used(&mut self) -> Option<Duration> {
+        self.stdin.as_mut()?.write_all(b"\n").ok()?;
+        self.line().ok()?.parse().ok().map(Duration::from_micros)
+    }
+
+    fn line(&mut self) -> std::io::Result<String> {
+        let mut line = String::new();
+        match self.stdout.read_line(&mut line)? {
+            0 => Err(std::io::Error::new(ErrorKind::UnexpectedEof, "it ended without a word")),
+            _ => Ok(line.trim_end().to_owned()),
+        }
+    }
+}
+
+impl Drop for NoopServer {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        // It would end by itself; so it does not matter if it cannot be killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Is the child process.
+pub(super) async fn serve(sizes: ValueBytes) -> Result<Exit, CliError> {
+    let failed = |error| CliError::not_done(format!("the no-op server cannot listen: {error}"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
+    println!("{}", listener.local_addr().map_err(failed)?);
+    let (ended, parent_has_ended) = tokio::sync::oneshot::channel::<()>();
+    // A thread of its own, because reading stdin cannot be interrupted.
+    std::thread::spawn(move || {
+        for _ in std::io::stdin().lines().map_while(Result::ok) {
+            println!("{}", cpu::used().as_micros());
+        }
+        drop(ended);
+    });
+    let same_size = ValueBytes { min: sizes.mean(), max: sizes.mean() };
+    let value = Values::new(same_size, 0).draw(&mut rand::rng());
+    let service = ClusterServer::new(Noop { value })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    tokio::select! {
+        served = grpc::server().serve_with_incoming(service, incoming) => {
+            served.map_err(|error| CliError::not_done(format!("the no-op server has failed: {error}")))?;
+        }
+        _ = parent_has_ended => {}
+    }
+    Ok(Exit::Done)
+}
+
+struct Noop {
+    value: Bytes,
+}
+
+#[tonic::async_trait]
+impl Cluster for Noop {
+    async fn info(&self, _: Request<api::ClusterInfoRequest>) -> Result<Response<api::ClusterInfoResponse>, Status> {
+        Err(Status::unimplemented("this server does nothing"))
+    }
+
+    async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
+        let content = Some(Content::Binary(self.value.clone()));
+        let entry = Some(api::Entry { key: request.into_inner().key, content });
+        Ok(Response::new(api::GetResponse { entry, clock: Some(api::ClockValue::default()) }))
+    }
+
+    async fn set(&self, _: Request<api::SetRequest>) -> Result<Response<api::SetResponse>, Status> {
+        Ok(Response::new(api::SetResponse { clock: Some(api::ClockValue::default()) }))
+    }
+
+    async fn delete(&self, _: Request<api::DeleteRequest>) -> Result<Response<api::DeleteResponse>, Status> {
+        Ok(Response::new(api::DeleteResponse { clock: Some(api::ClockValue::default()) }))
+    }
+}
