@@ -185,7 +185,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { Exit::BadInput.into() } else { Exit::Done.into() };
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("quorate: the system gives no threads or timers: {error}; raise its limits (ulimit -u, -n)");
@@ -199,6 +199,12 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             error.exit.into()
         }
     }
+}
+
+/// How many threads work on requests: one processor is left to the thread that writes to the disk and to compaction. On a
+/// machine of two, two workers would wake each other for every request, which costs more than they gain.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get().saturating_sub(1).max(1))
 }
 
 async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
