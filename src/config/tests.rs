@@ -322,6 +322,7 @@ fn variables_stand_above_the_file() {
             operator_writes: true,
             requests_in_flight_max: 5,
             request_bytes_in_flight_max: (64 << 20) + 1,
+            record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: (1 << 20) + 1,
             write_buffer_bytes: (1 << 20) + 2,
         }
