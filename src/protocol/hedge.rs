@@ -7,7 +7,6 @@
 //!
 //! Nothing here decides what is true: whoever is asked, any majority's answers count, and nobody else's.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::limits::{HEDGE_AFTER_MAX, HEDGE_AFTER_MIN, LATE_FOR};
@@ -15,10 +14,10 @@ use crate::types::Member;
 
 use super::Time;
 
-/// How promptly each peer answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+/// How promptly each member answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Promptness {
-    peers: BTreeMap<Member, Peer>,
+    peers: Box<[Peer]>,
 }
 
 /// Times in microseconds, smoothed as TCP does for its retransmissions (RFC 6298).
@@ -30,10 +29,16 @@ struct Peer {
 }
 
 impl Promptness {
+    /// Of so many members nothing is known yet.
+    #[must_use]
+    pub fn new(members: usize) -> Self {
+        Self { peers: vec![Peer::default(); members].into() }
+    }
+
     /// `peer` answered in time, after so long.
     pub fn answered(&mut self, peer: Member, took: Duration) {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(1 << 32);
-        let peer = self.peers.entry(peer).or_default();
+        let peer = &mut self.peers[peer.index()];
         // An eighth of the way to what was seen now, and a quarter for the deviation: integers, so that runs replay.
         peer.deviation = (3 * peer.deviation + took.abs_diff(peer.usual)).div_ceil(4);
         peer.usual = (7 * peer.usual + took).div_ceil(8);
@@ -41,18 +46,18 @@ impl Promptness {
 
     /// `peer` has not answered in time, or has refused.
     pub fn was_late(&mut self, peer: Member, now: Time) {
-        self.peers.entry(peer).or_default().late_until = now.after(LATE_FOR);
+        self.peers[peer.index()].late_until = now.after(LATE_FOR);
     }
 
     /// Whether `peer` was late lately.
     #[must_use]
     pub fn is_late(&self, peer: Member, now: Time) -> bool {
-        self.peers.get(&peer).is_some_and(|peer| peer.late_until > now)
+        self.peers[peer.index()].late_until > now
     }
 
     /// How long to wait for these before others are asked too.
     pub fn patience(&self, asked: impl Iterator<Item = Member>) -> Duration {
-        let longest = asked.filter_map(|peer| self.peers.get(&peer)).map(|peer| peer.usual + 4 * peer.deviation).max();
+        let longest = asked.map(|peer| &self.peers[peer.index()]).map(|peer| peer.usual + 4 * peer.deviation).max();
         Duration::from_micros(longest.unwrap_or_default()).clamp(HEDGE_AFTER_MIN, HEDGE_AFTER_MAX)
     }
 }
@@ -65,7 +70,7 @@ mod tests {
 
     #[test]
     fn patience_follows_what_a_peer_usually_takes() {
-        let mut promptness = Promptness::default();
+        let mut promptness = Promptness::new(3);
         assert_eq!(promptness.patience([PEER].into_iter()), HEDGE_AFTER_MIN, "nothing is known of it");
         for _ in 0..100 {
             promptness.answered(PEER, Duration::from_millis(8));
@@ -84,7 +89,7 @@ mod tests {
 
     #[test]
     fn who_was_late_is_so_for_a_while() {
-        let mut promptness = Promptness::default();
+        let mut promptness = Promptness::new(3);
         promptness.was_late(PEER, Time(5));
         assert!(promptness.is_late(PEER, Time(6)));
         assert!(!promptness.is_late(Member(2), Time(6)));
