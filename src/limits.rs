@@ -111,7 +111,7 @@ pub const STRAGGLER_BYTES_MAX: usize = 16 * MIB;
 pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(1);
 /// See [`HEDGE_AFTER_MIN`]; no later than this, whatever is usual: where everyone is as slow, asking more of them would
 /// make them slower.
-pub const HEDGE_AFTER_MAX: Duration = Duration::from_millis(250);
+pub const HEDGE_AFTER_MAX: Duration = Duration::from_millis(100);
 
 /// How long a peer that was late or refused is not among those asked first. Each time that it is tried again and is
 /// still late, the operations of one [`HEDGE_AFTER_MIN`] or so wait for it.

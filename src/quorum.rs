@@ -4,6 +4,7 @@
 //! waits for a majority asks a [`Tally`] and never compares numbers itself.
 
 use crate::limits::REPLICA_COUNT_MAX;
+use crate::protocol::mutants::{self, Mutant};
 use crate::types::Member;
 
 /// The number of replicas that any two of their majorities have one in common.
@@ -97,6 +98,12 @@ impl Tally {
         self.bit(member).is_some_and(|bit| self.asked & bit != 0)
     }
 
+    /// Whether nobody was asked in this round.
+    #[must_use]
+    pub fn is_unasked(&self) -> bool {
+        self.asked == 0
+    }
+
     /// Whether the answer of `member` was counted.
     #[must_use]
     pub fn has_counted(&self, member: Member) -> bool {
@@ -122,7 +129,9 @@ impl Tally {
     /// How it stands.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        if self.counted.count_ones() as usize >= self.needed() {
+        let among_asked = mutants::is_on(Mutant::MajorityOfAsked) && !self.is_unasked();
+        let needed = if among_asked { majority(self.asked.count_ones() as usize) } else { self.needed() };
+        if self.counted.count_ones() as usize >= needed {
             Standing::Reached
         } else if self.replicas.len() - (self.refused.count_ones() as usize) < self.needed() {
             Standing::Impossible
@@ -207,6 +216,6 @@ mod tests {
         assert!(tally.is_asked(Member(4)));
         assert!(!tally.is_asked(Member(2)) && !tally.is_asked(Member(9)));
         tally.restart();
-        assert!(!tally.is_asked(Member(4)));
+        assert!(tally.is_unasked());
     }
 }

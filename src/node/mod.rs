@@ -559,7 +559,7 @@ impl Turns {
                 metrics.clock_rounds.inc();
                 metrics.clock_round_writes.inc_by(writes as u64);
             }
-            Note::Hedged => {
+            Note::Hedged { .. } => {
                 metrics.hedges.inc();
             }
             Note::Resent => {

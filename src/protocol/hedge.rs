@@ -7,7 +7,6 @@
 //!
 //! Nothing here decides what is true: whoever is asked, any majority's answers count, and nobody else's.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::limits::{HEDGE_AFTER_MAX, HEDGE_AFTER_MIN, LATE_FOR, RESEND_AFTER, RESEND_AFTER_MAX};
@@ -15,10 +14,10 @@ use crate::types::Member;
 
 use super::Time;
 
-/// How promptly each peer answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+/// How promptly each member answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Promptness {
-    peers: BTreeMap<Member, Peer>,
+    peers: Box<[Peer]>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -51,37 +50,44 @@ impl Usual {
 }
 
 impl Promptness {
+    /// Of so many members nothing is known yet.
+    #[must_use]
+    pub fn new(members: usize) -> Self {
+        Self { peers: vec![Peer::default(); members].into() }
+    }
+
     /// `peer` answered a question in time, after so long.
     pub fn answered(&mut self, peer: Member, took: Duration) {
-        self.peers.entry(peer).or_default().answer.took(took);
+        self.peers[peer.index()].answer.took(took);
     }
 
     /// `peer` has stored a write that began so long ago.
     pub fn stored(&mut self, peer: Member, took: Duration) {
-        self.peers.entry(peer).or_default().write.took(took);
+        self.peers[peer.index()].write.took(took);
     }
 
     /// `peer` has not answered in time, or has refused.
     pub fn was_late(&mut self, peer: Member, now: Time) {
-        self.peers.entry(peer).or_default().late_until = now.after(LATE_FOR);
+        self.peers[peer.index()].late_until = now.after(LATE_FOR);
     }
 
     /// Whether `peer` was late lately.
     #[must_use]
     pub fn is_late(&self, peer: Member, now: Time) -> bool {
-        self.peers.get(&peer).is_some_and(|peer| peer.late_until > now)
+        self.peers[peer.index()].late_until > now
     }
 
     /// How long to wait for these before others are asked too.
     pub fn patience(&self, asked: impl Iterator<Item = Member>) -> Duration {
-        let longest = asked.filter_map(|peer| self.peers.get(&peer)).map(|peer| peer.answer.at_most()).max();
+        let longest = asked.map(|peer| self.peers[peer.index()].answer.at_most()).max();
         Duration::from_micros(longest.unwrap_or_default()).clamp(HEDGE_AFTER_MIN, HEDGE_AFTER_MAX)
     }
 
     /// How long to wait before the same is asked again of the same peers. A link is a reliable stream, so that this helps
     /// only where a peer has dropped it; where all are merely slow, it would make them slower.
+    #[must_use]
     pub fn resend_after(&self) -> Duration {
-        let longest = self.peers.values().map(|peer| peer.answer.at_most().max(peer.write.at_most())).max();
+        let longest = self.peers.iter().map(|peer| peer.answer.at_most().max(peer.write.at_most())).max();
         Duration::from_micros(longest.unwrap_or_default()).clamp(RESEND_AFTER, RESEND_AFTER_MAX)
     }
 }
@@ -94,7 +100,7 @@ mod tests {
 
     #[test]
     fn patience_follows_what_a_peer_usually_takes() {
-        let mut promptness = Promptness::default();
+        let mut promptness = Promptness::new(3);
         assert_eq!(promptness.patience([PEER].into_iter()), HEDGE_AFTER_MIN, "nothing is known of it");
         for _ in 0..100 {
             promptness.answered(PEER, Duration::from_millis(8));
@@ -119,7 +125,7 @@ mod tests {
 
     #[test]
     fn who_was_late_is_so_for_a_while() {
-        let mut promptness = Promptness::default();
+        let mut promptness = Promptness::new(3);
         promptness.was_late(PEER, Time(5));
         assert!(promptness.is_late(PEER, Time(6)));
         assert!(!promptness.is_late(Member(2), Time(6)));

@@ -298,8 +298,11 @@ pub enum Note {
         /// How many.
         writes: usize,
     },
-    /// A read or write asked others too, because someone it asked first was late.
-    Hedged,
+    /// An operation asked others too, because someone it asked first was late or refused.
+    Hedged {
+        /// Whether it is a write.
+        write: bool,
+    },
     /// A read or write asked again those that had not answered.
     Resent,
     /// What a peer asked was dropped: the disk has too much waiting.

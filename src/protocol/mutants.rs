@@ -45,6 +45,12 @@ pub enum Mutant {
     ClockOfEarlierRoundCounts,
     /// What a replica says in an earlier round of an operation counts in the present one.
     AnswerOfEarlierRoundCounts,
+    /// A majority of those that were asked passes for a majority of the slot's replicas.
+    MajorityOfAsked,
+    /// Nobody but those asked first is ever asked.
+    NobodyElseIsAsked,
+    /// A read answers with the content at hand, whichever stamp it settled on.
+    ContentOfAnotherStamp,
     /// Two records of one stamp pass for the same.
     SameStampIsMerged,
     /// A store remembers what a load found although a persist ran beside it.
@@ -71,7 +77,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them, with the rule that each breaks.
-    pub const ALL: [(Self, &'static str); 31] = [
+    pub const ALL: [(Self, &'static str); 34] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back what it did not find at a majority"),
@@ -92,6 +98,9 @@ impl Mutant {
         (Self::EarlierLivesCount, "replies are matched by life"),
         (Self::ClockOfEarlierRoundCounts, "replies are matched by round"),
         (Self::AnswerOfEarlierRoundCounts, "replies are matched by round"),
+        (Self::MajorityOfAsked, "only a majority of R(slot) counts, whoever is asked"),
+        (Self::NobodyElseIsAsked, "no minority stalls a client"),
+        (Self::ContentOfAnotherStamp, "the value comes with the very stamp settled on"),
         (Self::LoadIsRememberedBesidePersist, "what is cached is what is held"),
         (Self::SameStampIsMerged, "one stamp with two contents is never merged"),
         (Self::SecondIssuer, "one issuer for each node"),

@@ -84,7 +84,7 @@ impl Read {
         matches!(self.phase, Phase::AskWhole | Phase::Fetch)
     }
 
-    /// Whether a record has arrived with its content, or the word of one asked for it that there is none.
+    /// Whether a record has arrived with its content.
     #[must_use]
     pub fn has_one_in_hand(&self) -> bool {
         self.in_hand.is_some() && self.phase == Phase::Ask
@@ -163,7 +163,8 @@ impl Read {
     fn settle(&mut self) -> Step {
         let Some(greatest) = self.seen.values().flatten().max().cloned() else { return Step::Done(None) };
         let agreeing = holders(&self.seen, |mark| *mark == greatest);
-        let Some(record) = self.in_hand.clone().filter(|record| record.mark() == greatest) else {
+        let is_of_it = |record: &Record| record.mark() == greatest || mutants::is_on(Mutant::ContentOfAnotherStamp);
+        let Some(record) = self.in_hand.clone().filter(is_of_it) else {
             self.begin(Phase::Fetch);
             // Those who were not seen to hold it cannot serve it.
             let others: Vec<Member> = self.tally.replicas().iter().filter(|m| !agreeing.contains(m)).copied().collect();

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use quorate::limits::HEDGE_AFTER_MAX;
 use quorate::placement::Placement;
 use quorate::protocol::{
     Answer, Command, Effect, Failure, HelloRefusal, Input, LoadId, Message, Node, Note, OperationId, Reply, Request,
@@ -161,6 +162,12 @@ impl Machine {
         let mut turn = Turn::new(machine, shell);
         turn.flush(NOW);
         turn.done().machine
+    }
+
+    /// Whether the next alarm is that of an operation which has asked a majority alone. Time stands still, so that all of
+    /// these ring before any that asks again.
+    pub fn may_ask_others(&self) -> bool {
+        self.node.next_wake().is_some_and(|at| at <= NOW.after(HEDGE_AFTER_MAX))
     }
 
     /// Whether the epoch of its present life is not durable yet.
@@ -505,6 +512,7 @@ fn mark_of(note: &Note) -> Marks {
     match note {
         Note::ReadWroteBack => marks::WROTE_BACK,
         Note::Resent => marks::RESENT,
+        Note::Hedged { .. } => marks::HEDGED,
         Note::Formed => marks::FORMED,
         Note::RefusedByPeer { refusal: HelloRefusal::Identity, .. } => marks::REFUSED_IDENTITY,
         Note::RefusedByPeer { refusal: HelloRefusal::Life, .. } => marks::REFUSED_LIFE,

@@ -44,5 +44,6 @@ marks! {
     REFUSED_IDENTITY = 19, "an identity was refused";
     REFUSED_LIFE = 20, "an older life was refused";
     OUTCOME_UNKNOWN = 22, "a client was told that its write's outcome is unknown";
+    HEDGED = 23, "others were asked when the first were late";
     ALL_DONE = 21, "every client was answered";
 }

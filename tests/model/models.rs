@@ -49,27 +49,27 @@ fn pin(states: usize, world: World) -> Bounded {
 fn clients_in_each_others_way() -> Vec<Bounded> {
     vec![
         pin(
-            43_706,
+            149_049,
             World::new("a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .reaching(marks::WROTE_BACK | marks::FETCHED | marks::READ_UNFINISHED | marks::ALL_DONE),
         ),
         pin(
-            268_946,
+            977_961,
             World::new("a write, two readers", vec![vec![write(0, 1)], vec![read(1)], vec![read(2)]])
-                .reaching(marks::WROTE_BACK | marks::READ_UNFINISHED | marks::ALL_DONE),
+                .reaching(marks::HEDGED | marks::WROTE_BACK | marks::READ_UNFINISHED | marks::ALL_DONE),
         ),
         pin(
-            234_023,
+            1_142_803,
             World::new("two writers, one reads", vec![vec![write(0, 1)], vec![write(1, 2), read(2)]])
-                .reaching(marks::OVERWROTE | marks::BEATEN | marks::WROTE_BACK | marks::ALL_DONE),
+                .reaching(marks::HEDGED | marks::OVERWROTE | marks::BEATEN | marks::WROTE_BACK | marks::ALL_DONE),
         ),
         pin(
-            113_153,
+            658_571,
             World::new("a write and a delete, read", vec![vec![write(0, 1), delete(1)], vec![read(2)]])
                 .reaching(marks::READ_TOMBSTONE | marks::OVERWROTE | marks::READ_UNFINISHED | marks::ALL_DONE),
         ),
         pin(
-            51_596,
+            481_151,
             World::new("three writes in turn, read", vec![vec![write(0, 1), write(1, 2), write(0, 3), read(1)]])
                 .reaching(marks::OVERWROTE | marks::BEATEN | marks::ALL_DONE),
         ),
@@ -79,25 +79,25 @@ fn clients_in_each_others_way() -> Vec<Bounded> {
 fn a_bad_network() -> Vec<Bounded> {
     vec![
         pin(
-            385_972,
+            1_353_421,
             World::new("repeats: a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .with(Faults { repeats: 1, ..FEW_FAULTS })
                 .reaching(marks::REPEATED | marks::WROTE_BACK),
         ),
         pin(
-            169_825,
+            585_821,
             World::new("repeats: two writers", vec![vec![write(0, 1)], vec![write(1, 2)]])
                 .with(Faults { repeats: 1, ..FEW_FAULTS })
                 .reaching(marks::REPEATED | marks::OVERWROTE | marks::BEATEN),
         ),
         pin(
-            322_229,
+            650_545,
             World::new("resends: a write, read", vec![vec![write(0, 1)], vec![read(1)]])
                 .with(Faults { alarms: 2, ..FEW_FAULTS })
-                .reaching(marks::RESENT | marks::WROTE_BACK),
+                .reaching(marks::HEDGED | marks::RESENT | marks::WROTE_BACK),
         ),
         pin(
-            183_908,
+            1_108_724,
             World::new("a client gives up", vec![vec![write(0, 1), write(0, 2), read(1)]])
                 .with(Faults { partings: 1, ..FEW_FAULTS })
                 .reaching(marks::GAVE_UP | marks::OVERWROTE | marks::BEATEN | marks::WROTE_BACK),
@@ -108,7 +108,7 @@ fn a_bad_network() -> Vec<Bounded> {
 fn restarting_nodes() -> Vec<Bounded> {
     vec![
         pin(
-            213_826,
+            274_219,
             World::new("restarts: a coordinator, twice", vec![vec![write(0, 1), write(0, 2)]])
                 .with(restarts([2, 0, 0], 2))
                 .reaching(
@@ -121,7 +121,7 @@ fn restarting_nodes() -> Vec<Bounded> {
                 ),
         ),
         pin(
-            229_289,
+            596_613,
             World::new("restarts: a coordinator, read", vec![vec![write(0, 1), write(0, 2), read(1)]])
                 .with(restarts([1, 0, 0], 1))
                 .reaching(
@@ -133,10 +133,16 @@ fn restarting_nodes() -> Vec<Bounded> {
                 ),
         ),
         pin(
-            368_113,
+            1_078_536,
             World::new("restarts: any of all", vec![vec![write(0, 1)], vec![read(2)]])
                 .with(restarts([1, 1, 1], 1))
-                .reaching(marks::RESTARTED_AND_KEPT | marks::RESTARTED_AND_LOST | marks::WROTE_BACK | marks::ALL_DONE),
+                .reaching(
+                    marks::HEDGED
+                        | marks::RESTARTED_AND_KEPT
+                        | marks::RESTARTED_AND_LOST
+                        | marks::WROTE_BACK
+                        | marks::ALL_DONE,
+                ),
         ),
     ]
 }
@@ -144,31 +150,31 @@ fn restarting_nodes() -> Vec<Bounded> {
 fn bad_disks() -> Vec<Bounded> {
     vec![
         pin(
-            210_687,
+            657_657,
             World::new("slow loads and fsyncs: two writers", vec![vec![write(0, 1)], vec![write(1, 2)]])
                 .grained(Grain { loads: true, landing: true, ..COARSE })
                 .reaching(marks::OVERWROTE | marks::BEATEN | marks::ALL_DONE),
         ),
         pin(
-            53_690,
+            161_413,
             World::new("slow loads and fsyncs: a write, read", vec![vec![write(0, 1)], vec![read(1)]])
                 .grained(Grain { loads: true, landing: true, ..COARSE })
-                .reaching(marks::LOADED_EARLY | marks::WROTE_BACK | marks::ALL_DONE),
+                .reaching(marks::HEDGED | marks::LOADED_EARLY | marks::WROTE_BACK | marks::ALL_DONE),
         ),
         pin(
-            16_031,
+            101_197,
             World::new("a failed fsync: writes, then a read", vec![vec![write(0, 1), write(1, 2), read(2)]])
                 .with(Faults { failures: 1, ..FEW_FAULTS })
                 .reaching(marks::FAILED_AND_KEPT | marks::FAILED_AND_LOST | marks::OVERWROTE | marks::ALL_DONE),
         ),
         pin(
-            13_158,
+            28_322,
             World::new("two failed fsyncs: a write, then a read", vec![vec![write(0, 1), read(1)]])
                 .with(Faults { failures: 2, ..FEW_FAULTS })
                 .reaching(marks::FAILED_AND_KEPT | marks::FAILED_AND_LOST | marks::OUTCOME_UNKNOWN),
         ),
         pin(
-            317_160,
+            1_296_661,
             World::new("a failed fsync: a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .with(Faults { failures: 1, ..FEW_FAULTS })
                 .reaching(marks::FAILED_AND_KEPT | marks::FAILED_AND_LOST | marks::WROTE_BACK | marks::ALL_DONE),
@@ -192,19 +198,19 @@ fn meeting() -> Vec<Bounded> {
                 .with(restarts([2, 0, 0], 2)),
         ),
         pin(
-            3_829,
+            9_346,
             World::new("a lost disk", vec![vec![write(0, 1), read(2)]])
                 .with(Faults { losses: 1, ..FEW_FAULTS })
                 .reaching(marks::REFUSED_IDENTITY | marks::ALL_DONE),
         ),
         pin(
-            10_629,
+            21_970,
             World::new("an older copy, started twice", vec![vec![read(1)]])
                 .with(Faults { losses: 1, ..restarts([2, 0, 0], 2) })
                 .reaching(marks::REFUSED_LIFE | marks::REFUSED_IDENTITY | marks::ALL_DONE),
         ),
         pin(
-            172_838,
+            338_928,
             World::new("an older copy", vec![vec![write(0, 1), read(2)]])
                 .with(Faults { losses: 1, ..restarts([1, 0, 0], 1) })
                 .reaching(marks::REFUSED_LIFE | marks::REFUSED_IDENTITY | marks::ALL_DONE),

@@ -9,11 +9,16 @@ use crate::{failures, models};
 /// How many states of one model are tried for one broken rule.
 const STATES_MAX: usize = 700_000;
 
-/// What no model finds: it takes four writes, epochs of two peers on their way to one disk and a restart between them, a
-/// store whose reads fail, a disk that is lost while the cluster forms, a second failure of one disk, nodes that are no
-/// replicas, or an operator who gives stamps by hand; the last three listed harm nobody's data but stall a client. The
-/// simulator finds all of these but the operator's, which the regressions play.
-const OUT_OF_REACH: [Mutant; 10] = [
+/// What no model finds. The first breaks a cache that is no part of a node's state machine; a test beside it finds that.
+/// The second takes more than three replicas: of two that are asked, a majority is both. The third and the last three
+/// harm nobody's data but stall a client. The others take four writes, epochs of two peers on their way to one disk and
+/// a restart between them, a store whose reads fail, a disk that is lost while the cluster forms, a second failure of one
+/// disk, nodes that are no replicas, or an operator who gives stamps by hand. The simulator finds all of these but the
+/// cache's and the operator's; the regressions play the latter.
+const OUT_OF_REACH: [Mutant; 13] = [
+    Mutant::LoadIsRememberedBesidePersist,
+    Mutant::MajorityOfAsked,
+    Mutant::NobodyElseIsAsked,
     Mutant::OlderClockRound,
     Mutant::EpochMayFall,
     Mutant::RefusalCountsAsNothing,
@@ -47,7 +52,10 @@ fn broken_rules_are_found() {
             continue;
         }
         let mut tried = 0;
-        let found = models::pinned().into_iter().find_map(|mut bounded| {
+        let mut models = models::pinned();
+        // The quickest first.
+        models.sort_by_key(|bounded| bounded.states);
+        let found = models.into_iter().find_map(|mut bounded| {
             bounded.world.mutant = Some(mutant);
             let name = bounded.world.name;
             let checker = bounded

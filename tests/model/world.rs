@@ -31,7 +31,7 @@ pub struct Faults {
     pub restarts_of_all: u8,
     /// How often a message may arrive and stay on its way.
     pub repeats: u8,
-    /// How often an alarm may ring.
+    /// How often an operation may ask again. That it asks others too, once, costs nothing.
     pub alarms: u8,
     /// How often a client may leave an operation open and go on.
     pub partings: u8,
@@ -286,8 +286,8 @@ impl World {
     ///
     /// - A request or an answer that its receiver ignores now: its operation, its round or a life at one of its ends is
     ///   over, and none of them comes back.
-    /// - An answer to a node that has no operation under way. It could at most let go a copy for a straggler; that copy,
-    ///   if it is sent again, may be lost.
+    /// - An answer to a node that has no operation under way. It could at most let go a copy for a straggler, which may be
+    ///   lost if it is sent again, or have a peer that refuses passed over, which one that is late is too.
     /// - A question whose answer would be ignored now. Being asked for the clock changes nothing; being asked for the
     ///   record neither, unless the store may show one that its node does not know to be durable.
     fn forget_what_is_dead(&self, state: &mut State) {
@@ -434,7 +434,7 @@ impl Model for World {
             if !machine.loads.is_empty() {
                 may(Event::Loaded);
             }
-            if state.left.alarms > 0 && machine.node.next_wake().is_some() {
+            if machine.may_ask_others() || state.left.alarms > 0 && machine.node.next_wake().is_some() {
                 may(Event::Wakes);
             }
             if state.left.restarts[member.index()] > 0 && state.left.restarts_of_all > 0 {
@@ -488,7 +488,7 @@ impl Model for World {
                 _ => {
                     match event {
                         Event::Fails { .. } => next.left.failures -= 1,
-                        Event::Wakes => next.left.alarms -= 1,
+                        Event::Wakes if !state.machines[member.index()].may_ask_others() => next.left.alarms -= 1,
                         _ => {}
                     }
                     self.happens(&mut next, member, event);

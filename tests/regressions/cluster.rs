@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate::limits::HEDGE_AFTER_MAX;
 use quorate::placement::Placement;
 use quorate::protocol::{
     Answer, Command, Effect, Failure, Input, Message, Node, Note, Reply, Request, RequestId, Setup, Time,
@@ -24,7 +25,7 @@ pub const N1: Member = Member(0);
 pub const N2: Member = Member(1);
 pub const N3: Member = Member(2);
 
-/// How long each operation is given.
+/// How long each operation is given, where the test does not say.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
 /// What operators ask for is numbered from here: it is no part of the history.
@@ -114,6 +115,10 @@ pub struct Cluster {
     /// Counts what clients do: the time of the history.
     tick: u64,
     runs: u64,
+    /// How long each operation is given.
+    pub deadline: Duration,
+    /// Operations ask a majority until time passes, as they do in earnest; else all are asked from the beginning.
+    pub majority_is_asked_first: bool,
     /// An operator gives stamps by hand, so that two records may have one.
     stamps_are_given: bool,
 }
@@ -143,6 +148,8 @@ impl Cluster {
             replies: BTreeMap::new(),
             tick: 0,
             runs: 0,
+            deadline: DEADLINE,
+            majority_is_asked_first: false,
             stamps_are_given: false,
         };
         let all = cluster.members();
@@ -317,6 +324,10 @@ impl Cluster {
 
     // Time.
 
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
     /// Time passes, and these nodes notice it.
     pub fn pass(&mut self, span: Duration, who_wakes: &[Member]) {
         self.now = self.now.after(span);
@@ -386,8 +397,22 @@ impl Cluster {
         let client = u32::try_from(index).unwrap();
         self.operations.push(Operation { client, invoked: self.tick, action, ending: Ending::Unknown });
         let id = RequestId(u64::from(client));
-        self.input(at, Some(Input::Request { id, deadline: self.now.after(DEADLINE), command }));
+        self.input(at, Some(Input::Request { id, deadline: self.now.after(self.deadline), command }));
+        if !self.majority_is_asked_first {
+            self.ask_the_others(at);
+        }
         index
+    }
+
+    /// Rings the alarm of an operation that has asked a majority, so that everybody is asked: whose answers arrive is up
+    /// to the test.
+    fn ask_the_others(&mut self, at: Member) {
+        if let Some(alarm) = self.node(at).next_wake()
+            && alarm <= self.now.after(HEDGE_AFTER_MAX)
+        {
+            self.now = self.now.max(alarm);
+            self.input(at, Some(Input::Wake));
+        }
     }
 
     fn ends(&mut self, RequestId(id): RequestId, reply: Reply) {

@@ -5,6 +5,7 @@
 //! repaired what is told of here, or document it: it is a list of what is easy to get wrong, not of who is to blame.
 
 mod cluster;
+mod hedging;
 mod rounds;
 
 #[allow(clippy::enum_variant_names, reason = "the checker's words are its own")]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Each must have happened in the fixed set of seeds: a simulation that reaches none of it shows nothing.
-pub const SOMETIMES: [&str; 31] = [
+pub const SOMETIMES: [&str; 35] = [
     "a batch failed and was on disk all the same",
     "a batch failed and was not on disk",
     "a batch in flight was lost in a crash",
@@ -13,12 +13,15 @@ pub const SOMETIMES: [&str; 31] = [
     "a coordinator died between clock and store",
     "a coordinator died with a store on its way",
     "a delete was seen",
+    "a late peer was passed over",
     "a load failed",
     "a message was late by more than a resend",
     "a message was lost",
     "a message was repeated",
     "a message to or from a dead run arrived",
     "a node was paused with messages in hand",
+    "a read asked others too",
+    "a read ended with the answer of one asked later",
     "a read fetched the content in a further round",
     "a read returned what was never acknowledged",
     "a read wrote back",
@@ -28,6 +31,7 @@ pub const SOMETIMES: [&str; 31] = [
     "a restarted node was not noticed",
     "a store was superseded",
     "a straggler was sent its copy",
+    "a write asked others too",
     "a write failed for certain",
     "a write of unknown outcome",
     "an identity was refused",

@@ -18,8 +18,9 @@ const SEEDS_MAX: u64 = 4_000;
 /// How long what clients see is looked at for a sign of it.
 const UNWATCHED_SEEDS_MAX: u64 = 1_000;
 
-/// What no seed finds, because no honest node gives one stamp to two records: a test plays an operator who does.
-const OUT_OF_REACH: [Mutant; 1] = [Mutant::SameStampIsMerged];
+/// What no seed finds: no honest node gives one stamp to two records, and a test plays an operator who does; the cache of
+/// records is no part of what is simulated, and a test of its own in src/storage/recent.rs finds what breaks it.
+const OUT_OF_REACH: [Mutant; 2] = [Mutant::SameStampIsMerged, Mutant::LoadIsRememberedBesidePersist];
 
 /// Breaks the rule that the environment names.
 pub fn turn_on_what_is_asked_for() {

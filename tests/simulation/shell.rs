@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use quorate::protocol::{Effect, Failure, HelloRefusal, Input, Node, Note, Reply, RequestId, Setup, Time};
-use quorate::types::Member;
+use quorate::protocol::{
+    Effect, Failure, HelloRefusal, Input, Message, Node, Note, Reply, Request, RequestId, Setup, Time,
+};
+use quorate::types::{Key, Member};
 
 use crate::clients::Done;
 use crate::giving_up::{self, Coordinator};
@@ -126,7 +128,16 @@ impl World {
         let mut effects = std::mem::take(&mut self.effects);
         let mut inbox = std::mem::take(&mut machine.inbox);
         for input in inbox.drain(..) {
+            let (before, answers_late) = (effects.len(), self.watch.answers_late_question(host, node.life(), &input));
+            let is_request = matches!(input, Input::Request { .. });
             node.handle(now, input, &mut effects);
+            let what_follows = &effects[before..];
+            if answers_late && what_follows.iter().any(|effect| matches!(effect, Effect::Reply { .. })) {
+                self.counters.count("a read ended with the answer of one asked later");
+            }
+            if is_request && passes_over_one(node, now, what_follows) {
+                self.counters.count("a late peer was passed over");
+            }
         }
         if node.next_wake().is_some_and(|at| at <= now) {
             node.handle(now, Input::Wake, &mut effects);
@@ -210,6 +221,8 @@ impl World {
         match note {
             Note::ReadWroteBack => self.counters.count("a read wrote back"),
             Note::ClockRound { writes: 2.. } => self.counters.count("a clock round served several writes"),
+            Note::Hedged { write: true } => self.counters.count("a write asked others too"),
+            Note::Hedged { write: false } => self.counters.count("a read asked others too"),
             Note::Resent => self.counters.count("a request was asked again"),
             Note::RefusedByPeer { refusal: HelloRefusal::Identity, .. } => {
                 self.counters.count("an identity was refused");
@@ -230,4 +243,24 @@ impl World {
             _ => {}
         }
     }
+}
+
+/// Whether a read has just asked peers other than one that it could have asked, had that not been late.
+fn passes_over_one(node: &Node, now: Time, effects: &[Effect]) -> bool {
+    let asked: Vec<(Member, &Key)> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Send { to, message: Message::Request { request: Request::Get { key, .. }, .. }, .. } => {
+                Some((*to, key))
+            }
+            _ => None,
+        })
+        .collect();
+    let Some((_, key)) = asked.first() else { return false };
+    let replicas = node.placement().replicas(node.placement().slot(key));
+    replicas.iter().any(|replica| {
+        node.talking_to(*replica).is_some()
+            && node.passes_over(*replica, now)
+            && asked.iter().all(|(to, _)| to != replica && !node.passes_over(*to, now))
+    })
 }

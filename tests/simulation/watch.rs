@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quorate::placement::Placement;
-use quorate::protocol::{Answer, Message, Node, OperationId, Request};
+use quorate::protocol::{Answer, Input, Message, Node, OperationId, Request};
 use quorate::types::{Batch, Checksum, Clock, Held, Key, Life, Member, Record, Stamp};
 
 use crate::counters::Counters;
@@ -31,6 +31,8 @@ pub struct Watch {
     told: BTreeSet<(Clock, Member)>,
     /// The greatest clock that each node has acknowledged or revealed, over all of its runs.
     acknowledged: Vec<Clock>,
+    /// Whom each read of each node asked, and when first.
+    reads: BTreeMap<(Member, Life, OperationId), BTreeMap<Member, u64>>,
     /// When each node last refused something for good to a run of another one.
     refused: BTreeMap<(Member, Member, Life), u64>,
 }
@@ -44,8 +46,18 @@ impl Watch {
             asked: BTreeMap::new(),
             told: BTreeSet::new(),
             acknowledged: vec![Clock::default(); nodes],
+            reads: BTreeMap::new(),
             refused: BTreeMap::new(),
         }
+    }
+
+    /// Whether `input` is the answer of a peer that its read asked later than others.
+    pub fn answers_late_question(&self, host: Member, life: Life, input: &Input) -> bool {
+        let Input::Peer { from, message: Message::Answer { operation, round: 0, .. }, .. } = input else {
+            return false;
+        };
+        let Some(asked) = self.reads.get(&(host, life, *operation)) else { return false };
+        asked.get(from).is_some_and(|at| asked.values().any(|other| other < at))
     }
 
     /// A client was told of this stamp.
@@ -97,6 +109,9 @@ impl Watch {
                     counters.count("a straggler was sent its copy");
                 }
                 self.asked.insert((me, node.life(), *operation, *round), (key.clone(), record.stamp.clone()));
+            }
+            Message::Request { operation, round: 0, request: Request::Get { .. } } => {
+                self.reads.entry((me, node.life(), *operation)).or_default().entry(to).or_insert(now);
             }
             Message::Request { request: Request::Get { want: quorate::types::Want::Record, .. }, round, .. }
                 if *round > 0 =>

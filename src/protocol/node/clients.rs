@@ -13,7 +13,7 @@ use crate::protocol::write::Write;
 use crate::protocol::{Command, Effect, Failure, Reply, RequestId, Time};
 use crate::types::{Clock, Key, Member, Record, Slot, Stamp, Want};
 
-use super::{Due, Kind, Node};
+use super::{Due, Kind, Node, Whom};
 
 /// What an operator may raise the clock by at once.
 const OPERATOR_JUMP: JumpBounds =
@@ -51,7 +51,7 @@ impl Node {
                 if mutants::is_on(Mutant::OlderClockRound) {
                     self.join_older_round(operation);
                 }
-                self.awaiting_round.push(operation);
+                self.awaiting_round.push((operation, Whom::Majority));
                 self.fail_if_impossible(operation, effects);
             }
             Command::NodeGet { key } => match self.own_slot(&key) {

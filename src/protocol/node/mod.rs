@@ -64,8 +64,8 @@ pub struct Node {
     /// Operators' requests that wait for the own replica, and until when.
     local: BTreeMap<OperationId, (RequestId, Time)>,
     operation_next: u64,
-    /// Writes that wait for the next clock round to begin.
-    awaiting_round: Vec<OperationId>,
+    /// Writes that wait for the next clock round to begin, and whom it is to ask for them.
+    awaiting_round: Vec<(OperationId, Whom)>,
     /// Clock rounds that are under way.
     clock_rounds: BTreeMap<OperationId, ClockRound>,
     /// Writes that wait until an epoch is durable.
@@ -83,11 +83,22 @@ struct Operation {
     deadline: Time,
     /// When to ask others, or to ask again.
     alarm: Time,
-    /// How many times everyone was asked: not once while a majority may do.
+    /// How many times everyone was asked: not once while a majority was, and may do.
     asks: u32,
     /// The last refusal of each replica that has refused.
     refusals: BTreeMap<Member, Refusal>,
     kind: Kind,
+}
+
+/// Whom a clock round asks for a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Whom {
+    /// A majority, because nobody was asked yet.
+    Majority,
+    /// Those who were not asked yet.
+    Others,
+    /// All who have not answered.
+    All,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -144,6 +155,7 @@ impl Node {
         let parameters = placement.parameters().clone();
         let mut journal = Journal::default();
         journal.add_life(life);
+        let promptness = Promptness::new(parameters.node_ids.len());
         let known = Known { lives: &meta.lives, formed: meta.formed, peers: &meta.peers };
         Self {
             me,
@@ -162,7 +174,7 @@ impl Node {
             clock_rounds: BTreeMap::new(),
             awaiting_epoch: Vec::new(),
             alarms: BTreeSet::new(),
-            promptness: Promptness::default(),
+            promptness,
             stragglers: Stragglers::default(),
             answers: Vec::new(),
         }
@@ -237,6 +249,12 @@ impl Node {
     #[must_use]
     pub fn talking_to(&self, peer: Member) -> Option<Life> {
         self.handshake.talking_to(peer)
+    }
+
+    /// Whether others are asked before `peer`, because it was late or refused lately.
+    #[must_use]
+    pub fn passes_over(&self, peer: Member, now: Time) -> bool {
+        self.promptness.is_late(peer, now)
     }
 
     /// Whether the store has failed and was not reopened since.

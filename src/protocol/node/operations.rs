@@ -1,5 +1,6 @@
 //! The operations that a node coordinates: shared clock rounds, stamps, rounds of questions, alarms, and how they end.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::{EpochNeeded, PEER_JUMP};
@@ -15,7 +16,7 @@ use crate::protocol::{Effect, Failure, Note, QuorumReport, Reply, Said, Time};
 use crate::quorum::{Standing, Tally};
 use crate::types::{Clock, Key, Member, Record, Slot, Stamp, Want};
 
-use super::{ClockRound, Kind, Node, Operation};
+use super::{ClockRound, Kind, Node, Operation, Whom};
 
 /// How many operations in a row turn to the same peers first.
 const FIRST_ASKED_FOR: u64 = 64;
@@ -56,7 +57,9 @@ impl Node {
         if candidates.len() > needed {
             candidates.truncate(needed);
             self.alarms.remove(&(operation.alarm, id));
-            operation.alarm = now.after(self.promptness.patience(candidates.iter().copied())).min(operation.deadline);
+            let patience = self.promptness.patience(candidates.iter().copied());
+            // The others need some of the time that the client gives, too.
+            operation.alarm = now.after(patience.min(operation.deadline.since(now) / 2));
             operation.asks = 0;
             self.alarms.insert((operation.alarm, id));
         }
@@ -87,30 +90,35 @@ impl Node {
     pub(super) fn begin_clock_round(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let mut writes = std::mem::take(&mut self.awaiting_round);
         // One that asked again may have had its answers since, and be storing by now.
-        writes.retain(|id| {
+        writes.retain(|(id, _)| {
             let operation = self.operations.get(id);
             operation.is_some_and(|operation| matches!(&operation.kind, Kind::Write(write) if write.awaits_clocks()))
         });
-        writes.sort_unstable();
-        writes.dedup();
+        // Of two wishes for one write the last is the greater.
+        writes.sort_unstable_by_key(|(id, whom)| (*id, Reverse(*whom)));
+        writes.dedup_by_key(|(id, _)| *id);
         if writes.is_empty() {
             return;
         }
         let round = self.next_operation();
         effects.push(Effect::Note(Note::ClockRound { writes: writes.len() }));
         let mut asked = BTreeSet::new();
-        for id in &writes {
-            let is_first = self.operations.get(id).is_some_and(|operation| operation.kind.is_unasked());
-            let chosen = if is_first { self.choose_majority(now, *id) } else { Vec::new() };
+        for (id, whom) in &writes {
+            let Some(Operation { kind, .. }) = self.operations.get(id) else { continue };
+            let chosen = match whom {
+                _ if kind.tally().is_unasked() => self.choose_majority(now, *id),
+                Whom::Majority | Whom::Others => not_asked(kind.tally()),
+                Whom::All => to_ask_again(kind.tally()),
+            };
             if let Some(Operation { kind: Kind::Write(write), .. }) = self.operations.get_mut(id) {
                 write.joins(round);
-                let chosen = if is_first { chosen } else { write.tally.missing().collect() };
                 for replica in chosen {
                     write.tally.ask(replica);
                     asked.insert(replica);
                 }
             }
         }
+        let writes = writes.into_iter().map(|(id, _)| id).collect();
         let me_asked = asked.remove(&self.me);
         for peer in asked {
             self.send_request(peer, round, 0, Request::Clock, effects);
@@ -183,10 +191,12 @@ impl Node {
         refusal: Refusal,
         effects: &mut Vec<Effect>,
     ) {
-        for id in self.clock_rounds.get(&round).iter().flat_map(|round| &round.writes) {
-            if let Some(operation) = self.operations.get_mut(id) {
+        let writes = self.clock_rounds.get(&round).map(|round| round.writes.clone()).unwrap_or_default();
+        for id in writes {
+            if let Some(operation) = self.operations.get_mut(&id) {
                 operation.refusals.insert(from, refusal);
             }
+            self.hurry(from, id);
         }
         if refusal.is_for_good() {
             self.for_each_of_round(round, effects, |write| write.refused_by(from));
@@ -278,11 +288,10 @@ impl Node {
         }
     }
 
-    /// Asks all replicas that have not answered what they hold.
+    /// Asks replicas that have not answered what they hold.
     pub(super) fn ask_what_is_held(&mut self, id: OperationId, effects: &mut Vec<Effect>) {
         let Some(Operation { kind, .. }) = self.operations.get(&id) else { return };
-        let missing = kind.tally().missing().collect();
-        self.ask_these(id, missing, effects);
+        self.ask_these(id, to_ask_again(kind.tally()), effects);
     }
 
     /// Asks `members` what they hold: one of them for the record, unless it has arrived, the others for its mark.
@@ -343,33 +352,36 @@ impl Node {
                 self.ask_what_is_held(id, effects);
             }
             Kind::Write(write) if write.clock_rounds().is_empty() => {}
-            Kind::Write(_) => self.awaiting_round.push(id),
+            Kind::Write(_) => self.awaiting_round.push((id, Whom::All)),
         }
     }
 
-    /// A majority was asked, and has not answered in the time that it usually takes: asks the others too.
-    fn ask_the_others(&mut self, now: Time, id: OperationId, effects: &mut Vec<Effect>) {
+    /// Somebody who was asked will not answer: if others were not asked yet, their alarm rings at once.
+    pub(super) fn hurry(&mut self, refused_by: Member, id: OperationId) {
+        if let Some(operation) = self.operations.get_mut(&id)
+            && operation.asks_a_majority()
+            && operation.kind.tally().is_asked(refused_by)
+        {
+            self.alarms.remove(&(operation.alarm, id));
+            operation.alarm = operation.began;
+            self.alarms.insert((operation.alarm, id));
+        }
+    }
+
+    /// A majority was asked, and some of it refused or has not answered in the time that it usually takes: asks the
+    /// others too.
+    fn ask_the_others(&mut self, id: OperationId, effects: &mut Vec<Effect>) {
         let Some(operation) = self.operations.get(&id) else { return };
-        // A record is sent to all from the start, and its content is asked for wherever it was seen.
-        if operation.kind.storing().is_some() {
+        let others = not_asked(operation.kind.tally());
+        if others.is_empty() || mutants::is_on(Mutant::NobodyElseIsAsked) {
             return;
         }
-        let tally = operation.kind.tally();
-        let (late, others): (Vec<Member>, Vec<Member>) = tally.missing().partition(|member| tally.is_asked(*member));
-        for peer in late.iter().filter(|peer| **peer != self.me) {
-            self.promptness.was_late(*peer, now);
-        }
-        match &operation.kind {
-            Kind::Read(read) if read.asks_for_all_of_it() => {}
-            Kind::Read(_) => {
-                effects.push(Effect::Note(Note::Hedged));
-                self.ask_these(id, others, effects);
-            }
-            Kind::Write(write) if write.clock_rounds().is_empty() => {}
-            Kind::Write(_) => {
-                effects.push(Effect::Note(Note::Hedged));
-                self.awaiting_round.push(id);
-            }
+        let write = matches!(operation.kind, Kind::Write(_));
+        effects.push(Effect::Note(Note::Hedged { write }));
+        if write {
+            self.awaiting_round.push((id, Whom::Others));
+        } else {
+            self.ask_these(id, others, effects);
         }
     }
 
@@ -456,10 +468,17 @@ impl Node {
                 continue;
             }
             if operation.asks == 0 {
+                let has_hurried = operation.alarm == operation.began;
                 operation.asks = 1;
                 operation.alarm = now.after(self.promptness.resend_after()).min(operation.deadline);
                 self.alarms.insert((operation.alarm, id));
-                self.ask_the_others(now, id, effects);
+                // Later rounds ask all who can answer from their beginning.
+                if operation.kind.is_in_first_round() {
+                    let tally = operation.kind.tally();
+                    let late = tally.missing().filter(|peer| tally.is_asked(*peer) && *peer != self.me && !has_hurried);
+                    late.for_each(|peer| self.promptness.was_late(peer, now));
+                    self.ask_the_others(id, effects);
+                }
                 continue;
             }
             let wait = (self.promptness.resend_after() * 2_u32.pow(operation.asks.min(8))).min(RESEND_AFTER_MAX);
@@ -468,6 +487,20 @@ impl Node {
             self.alarms.insert((operation.alarm, id));
             self.ask_again(id, effects);
         }
+    }
+}
+
+impl Operation {
+    /// Whether a majority alone was asked, and the others are not yet.
+    fn asks_a_majority(&self) -> bool {
+        self.asks == 0 && self.kind.is_in_first_round()
+    }
+
+    /// Whether what `peer` was asked is worth asking again, because it may be lost.
+    pub(super) fn waits_for(&self, peer: Member) -> bool {
+        let tally = self.kind.tally();
+        let may_yet_be_asked = self.asks_a_majority() && !tally.is_asked(peer);
+        tally.missing().any(|missing| missing == peer) && !may_yet_be_asked
     }
 }
 
@@ -486,10 +519,12 @@ impl Kind {
         }
     }
 
-    /// Whether nobody was asked yet in the present round.
-    fn is_unasked(&self) -> bool {
-        let tally = self.tally();
-        tally.replicas().iter().all(|replica| !tally.is_asked(*replica))
+    /// Whether it waits for the answers of a majority to its first questions.
+    fn is_in_first_round(&self) -> bool {
+        match self {
+            Self::Write(write) => !write.clock_rounds().is_empty(),
+            Self::Read(read) => read.round == 0,
+        }
     }
 
     pub(super) fn slot(&self) -> Slot {
@@ -514,4 +549,13 @@ impl Kind {
             Self::Read(read) => read.writing_back().map(|record| (read.slot, &read.key, record, read.round)),
         }
     }
+}
+
+fn not_asked(tally: &Tally) -> Vec<Member> {
+    tally.missing().filter(|member| !tally.is_asked(*member)).collect()
+}
+
+fn to_ask_again(tally: &Tally) -> Vec<Member> {
+    let only_the_first = mutants::is_on(Mutant::NobodyElseIsAsked) && !tally.is_unasked();
+    tally.missing().filter(|member| !only_the_first || tally.is_asked(*member)).collect()
 }

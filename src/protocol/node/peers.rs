@@ -82,6 +82,7 @@ impl Node {
         }
         let under_way: Vec<OperationId> = self.operations.keys().copied().collect();
         for id in under_way {
+            self.hurry(peer, id);
             self.refused_for_good(peer, id, effects);
         }
     }
@@ -135,12 +136,8 @@ impl Node {
         for (id, Copy { round, key, record }) in copies {
             self.send_request(peer, id, round, Request::Store { key, record }, effects);
         }
-        let waiting: Vec<OperationId> = self
-            .operations
-            .iter()
-            .filter(|(_, operation)| operation.kind.tally().missing().any(|missing| missing == peer))
-            .map(|(id, _)| *id)
-            .collect();
+        let waiting: Vec<OperationId> =
+            self.operations.iter().filter(|(_, operation)| operation.waits_for(peer)).map(|(id, _)| *id).collect();
         for id in waiting {
             self.ask_again(id, effects);
         }
@@ -284,8 +281,9 @@ impl Node {
             return;
         }
         operation.refusals.insert(from, refusal);
+        self.hurry(from, id);
         if mutants::is_on(Mutant::RefusalCountsAsNothing)
-            && let Kind::Read(read) = &mut operation.kind
+            && let Some(Operation { kind: Kind::Read(read), .. }) = self.operations.get_mut(&id)
         {
             let step = read.held_by(from, Held::Nothing);
             return self.read_step(id, step, effects);

@@ -1,0 +1,136 @@
+//! Who is asked first, and who when: a majority, and the others once one of it is late or refuses.
+
+use std::time::Duration;
+
+use crate::cluster::{Cluster, N1, N2, N3, Sent, Unsynced};
+use quorate::limits::{HEDGE_AFTER_MAX, HEDGE_AFTER_MIN, LATE_FOR, RESEND_AFTER};
+use quorate::types::Member;
+
+const ALL: [Member; 3] = [N1, N2, N3];
+
+fn formed() -> Cluster {
+    let mut cluster = Cluster::formed(3);
+    cluster.write_among(N1, &ALL, 1);
+    cluster.majority_is_asked_first = true;
+    // Who was late when everybody was asked is so no longer.
+    cluster.pass(LATE_FOR, &ALL);
+    cluster
+}
+
+fn is_question(sent: &Sent) -> bool {
+    sent.from == N1 && !sent.is_answer() && !sent.is_hello() && sent.stores().is_none()
+}
+
+/// Whom node 1 has asked, apart from itself; what it asked them is lost.
+fn asked(cluster: &mut Cluster) -> Vec<Member> {
+    cluster.take(is_question).into_iter().map(|sent| sent.to).collect()
+}
+
+/// Whom node 1 asks first, and the other peer.
+fn first_and_other(cluster: &mut Cluster) -> (Member, Member) {
+    let to: Vec<Member> = cluster.take(is_question).iter().map(|sent| sent.to).collect();
+    let [first] = to[..] else { panic!("with its own replica one peer is a majority: {to:?}") };
+    (first, if first == N2 { N3 } else { N2 })
+}
+
+#[test]
+fn silent_peer_is_passed_over_after_one_short_wait() {
+    for write in [false, true] {
+        let mut cluster = formed();
+        let invoke = |cluster: &mut Cluster| if write { cluster.write(N1, 2) } else { cluster.read(N1) };
+        let began = cluster.now();
+        let operation = invoke(&mut cluster);
+        let (silent, other) = first_and_other(&mut cluster);
+        cluster.pass(HEDGE_AFTER_MIN / 2, &[N1]);
+        assert_eq!(cluster.count(is_question), 0, "it may be about to answer");
+        cluster.pass(HEDGE_AFTER_MAX, &[N1]);
+        cluster.take(|sent| sent.to == silent);
+        cluster.run(&[N1, other]);
+        assert!(cluster.reply_to(operation).is_some(), "a majority of the replicas is well");
+        assert!(cluster.now().since(began) < RESEND_AFTER, "long before anything is asked again");
+
+        assert!(
+            cluster.node(N1).passes_over(silent, cluster.now()) && !cluster.node(N1).passes_over(other, cluster.now())
+        );
+        let next = invoke(&mut cluster);
+        assert_eq!(cluster.count(|sent| is_question(sent) && sent.to == other), 1, "the other one is asked first");
+        cluster.run(&[N1, other]);
+        assert!(cluster.reply_to(next).is_some(), "and nobody waits for the silent one");
+
+        cluster.pass(LATE_FOR, &[N1]);
+        invoke(&mut cluster);
+        assert_eq!(asked(&mut cluster), [silent], "it is given another chance");
+    }
+}
+
+#[test]
+fn refusal_is_no_reason_to_wait() {
+    let mut cluster = formed();
+    let began = cluster.now();
+    cluster.read(N1);
+    let (refusing, other) = first_and_other(&mut cluster);
+    cluster.set_readable(refusing, false);
+    let read = cluster.read(N1);
+    cluster.run(&[N1, refusing]);
+    assert_eq!(cluster.reply_to(read), None, "it was refused");
+    cluster.pass(Duration::ZERO, &[N1]);
+    cluster.run(&[N1, other]);
+    assert_eq!((cluster.seen_by(read), cluster.now()), (Some(1), began), "the other is asked at once");
+
+    assert!(cluster.node(N1).passes_over(refusing, cluster.now()));
+    cluster.read(N1);
+    assert_eq!(asked(&mut cluster), [other]);
+}
+
+#[test]
+fn refusal_of_the_own_replica_is_no_reason_to_wait() {
+    let mut cluster = formed();
+    cluster.set_readable(N1, false);
+    let began = cluster.now();
+    let read = cluster.read(N1);
+    cluster.pass(Duration::ZERO, &[N1]);
+    cluster.run(&ALL);
+    assert_eq!((cluster.seen_by(read), cluster.now()), (Some(1), began));
+}
+
+#[test]
+fn peer_that_comes_back_is_asked_what_was_lost_and_no_more() {
+    let mut cluster = formed();
+    let read = cluster.read(N1);
+    let (first, other) = first_and_other(&mut cluster);
+    cluster.relink(N1, other);
+    cluster.run(&[N1, other]);
+    assert_eq!(cluster.reply_to(read), None, "who was not asked yet need not be asked again");
+    cluster.crash(first, Unsynced::Lost);
+    cluster.start(first);
+    cluster.run(&[N1, first]);
+    assert_eq!(cluster.seen_by(read), Some(1), "what it was asked died with its process");
+}
+
+#[test]
+fn wait_leaves_time_for_the_others_to_answer() {
+    let mut cluster = formed();
+    for _ in 0..20 {
+        cluster.read(N1);
+        cluster.pass(Duration::from_millis(40), &[]);
+        cluster.run(&ALL);
+    }
+    cluster.deadline = Duration::from_millis(30);
+    let read = cluster.read(N1);
+    let (_silent, other) = first_and_other(&mut cluster);
+    cluster.pass(cluster.deadline / 2, &[N1]);
+    cluster.run(&[N1, other]);
+    assert_eq!(cluster.seen_by(read), Some(1), "its client would not wait as long as peers usually take");
+}
+
+#[test]
+fn operations_turn_to_each_peer_in_time() {
+    let mut cluster = formed();
+    let mut first = std::collections::BTreeSet::new();
+    for _ in 0..200 {
+        let read = cluster.read(N1);
+        first.extend(cluster.take(is_question).iter().map(|sent| sent.to));
+        assert_eq!(cluster.reply_to(read), None);
+    }
+    assert_eq!(first.into_iter().collect::<Vec<_>>(), [N2, N3]);
+}
