@@ -5,14 +5,18 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/quorate/target
 # How long `make faults` and each half of `make soak` run. A row of `make bench` is shorter, unless this is given.
 SECONDS ?= 60
 
+# What `make flamegraph` measures: set or get.
+OP ?= set
+
 # Where the programs are that only the tests need.
 CLIENTS := $(HOME)/.cache/quorate/bin
 
-.PHONY: help setup build run test model simulate mutants faults soak bench micro growth clients verify fmt lint clean
+.PHONY: help setup build run test model simulate mutants faults soak bench micro growth flamegraph clients verify \
+	fmt lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Check what a build needs; install what is missing, or name the command that does
 	@./tools/setup
@@ -58,6 +62,10 @@ growth: setup ## Measure placement on up to 1,000 nodes, and a cluster that fill
 	cargo bench --profile release --bench growth -- placement
 	cargo bench --profile release --bench growth -- load \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(GIB),--gib $(GIB)) $(if $(KEYS),--keys $(KEYS))
+
+flamegraph: build ## Draw where three nodes spend their CPU time under a load (Linux, perf): OP=set or OP=get
+	@mkdir -p "$(CARGO_TARGET_DIR)/flamegraph"
+	@./tools/flamegraph "$(OP)" "$(CARGO_TARGET_DIR)/flamegraph/$(OP).svg"
 
 clients:
 	@./tools/clients "$(CLIENTS)"

@@ -43,8 +43,8 @@ pub const DEADLINE_MARGIN_MIN: Duration = Duration::from_millis(2);
 pub const DEADLINE_MARGIN_MAX: Duration = Duration::from_millis(100);
 
 /// How many client requests one node works on at once, by default. Each holds a few hundred bytes beside its value; by
-/// Little's law 4,096 in flight at 20,000 a second is a fifth of a second of waiting, and more would only wait longer.
-pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 4_096;
+/// Little's law 1,024 in flight at 10,000 a second is a tenth of a second of waiting, and more would only wait longer.
+pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 1_024;
 
 /// How many bytes of keys and values client requests may hold in one node at once, by default: four of the largest.
 pub const REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT: usize = 256 * MIB;
@@ -58,7 +58,7 @@ pub const TRANSIT_BYTES_MAX: usize = 512 * MIB;
 
 /// How many requests one connection may have under way: twice what a node works on by default, so that a client meets
 /// the node's refusal, which says why, before its connection makes it wait.
-pub const STREAMS_PER_CONNECTION_MAX: u32 = 8_192;
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 2_048;
 
 /// What a client may send on one stream before it is read. gRPC's default of 64 KiB would cost a large value a round
 /// trip per 64 KiB; four MiB fill a link of 10 Gbit/s at 3 ms.
@@ -109,14 +109,16 @@ pub const STRAGGLER_BYTES_MAX: usize = 16 * MIB;
 /// An operation asks a majority first, and the others when one is later than it usually is, but no sooner than this:
 /// sooner would be answered by a machine's own hiccups.
 pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(1);
-/// See [`HEDGE_AFTER_MIN`]; no later than this, whatever is usual.
-pub const HEDGE_AFTER_MAX: Duration = Duration::from_millis(50);
+/// See [`HEDGE_AFTER_MIN`]; no later than this, whatever is usual: where everyone is as slow, asking more of them would
+/// make them slower.
+pub const HEDGE_AFTER_MAX: Duration = Duration::from_millis(100);
 
 /// How long a peer that was late or refused is not among those asked first. Each time that it is tried again and is
 /// still late, the operations of one [`HEDGE_AFTER_MIN`] or so wait for it.
 pub const LATE_FOR: Duration = Duration::from_millis(250);
 
-/// When an operation asks again those that have not answered; doubled each time, up to [`RESEND_AFTER_MAX`]. A link is a
+/// When an operation asks again those that have not answered, at the earliest: later where that is how long operations
+/// take; doubled each time, up to [`RESEND_AFTER_MAX`]. A link is a
 /// reliable stream, so that a message is only lost where a link or a peer was.
 pub const RESEND_AFTER: Duration = Duration::from_millis(250);
 /// See [`RESEND_AFTER`].

@@ -143,13 +143,9 @@ async fn list(node: &TestNode, placement: &Placement) -> Listed {
     listed
 }
 
-/// A line of the process's status, in bytes; 0 where the system has no such thing.
-fn memory(node: &TestNode, name: &str) -> u64 {
-    let status = process::read(Path::new(&format!("/proc/{}/status", node.process_id())));
-    let line = status.lines().find(|line| line.starts_with(name));
-    line.and_then(|line| line.split_whitespace().nth(1))
-        .and_then(|text| text.parse().ok())
-        .map_or(0, |kib: u64| kib << 10)
+/// A line of what the system says of the node's memory; 0 where it says nothing.
+fn memory(node: &TestNode, line: &str) -> u64 {
+    process::memory_bytes(node.process_id(), line).unwrap_or_default()
 }
 
 fn mib(bytes: u64) -> f64 {

@@ -6,7 +6,7 @@
 
 #[path = "../benches/report/metrics.rs"]
 mod metrics;
-#[path = "../benches/report/picture.rs"]
+#[path = "../benches/support/picture.rs"]
 mod picture;
 
 use picture::{Axis, Panel, Series};
@@ -29,9 +29,9 @@ fn marks_are_few_and_round() {
 fn picture_without_values_can_be_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("empty.svg");
-    let series = vec![Series { name: "Set".into(), points: Vec::new() }];
+    let series = vec![Series::new("Set", [])];
     let panel = Panel { title: "none".into(), x: Axis::linear("x"), y: Axis::log("y", vec![]), series };
-    picture::draw(&path, &[panel]).unwrap();
+    picture::draw(&path, 1, &[panel]).unwrap();
     assert!(std::fs::read_to_string(&path).unwrap().contains("none"));
 }
 
@@ -39,14 +39,14 @@ fn picture_without_values_can_be_drawn() {
 fn picture_bears_its_labels_and_legend() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lines.svg");
-    let line = |name: &str| Series { name: name.into(), points: vec![(1.0, 10.0), (64.0, 0.0), (256.0, 700.0)] };
+    let line = |name: &str| Series::new(name, [(1.0, 10.0), (64.0, 0.0), (256.0, 700.0)]);
     let panel = Panel {
         title: "a title".into(),
         x: Axis::log("in flight", vec![1.0, 64.0, 256.0]),
         y: Axis::log("a second", vec![]),
         series: vec![line("Set"), line("Get")],
     };
-    picture::draw(&path, &[panel.clone(), panel]).unwrap();
+    picture::draw(&path, 2, &[panel.clone(), panel]).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     for part in ["a title", "in flight", "a second", "Set", "Get", "256", "1,000"] {
         assert!(text.contains(part), "no {part:?}");
@@ -59,7 +59,7 @@ fn counters_are_summed_over_labels_and_gauges_left_out() {
                 quorate_requests_total{method=\"Cluster/Get\",code=\"OK\"} 3\n\
                 quorate_requests_total{method=\"Cluster/Set\",code=\"OK\"} 4\n\
                 quorate_link_messages_total 12.5\nquorate_requests_in_flight 7\n# EOF\n";
-    let counters = metrics::parse(page);
+    let counters = metrics::counters(page);
     assert_eq!(counters.len(), 2);
     assert_eq!((counters["quorate_requests_total"], counters[metrics::MESSAGES]), (7.0, 12.5));
 }

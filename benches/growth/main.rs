@@ -10,13 +10,14 @@
 
 mod load;
 mod nodes;
-mod picture;
 mod placement;
 mod summary;
 mod tally;
 
 #[path = "../../tests/support/cluster.rs"]
 mod cluster;
+#[path = "../support/picture.rs"]
+mod picture;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value as Json, json};
 
 use crate::cluster::TestNode;
+use crate::cluster::process::memory_bytes;
 
 /// One look at one node. What could not be seen is none.
 #[derive(Clone, Debug)]
@@ -61,7 +62,7 @@ impl NodeSample {
         let sample = Self {
             id: node.id.clone(),
             disk_bytes: folder_bytes(&node.files.data_dir),
-            resident_bytes: resident_bytes(node.process_id()),
+            resident_bytes: memory_bytes(node.process_id(), "VmRSS"),
             told,
         };
         (sample, problem)
@@ -93,11 +94,4 @@ fn folder_bytes(folder: &Path) -> u64 {
         Err(_) => 0,
     });
     bytes.sum()
-}
-
-/// As Linux tells it; other systems tell it otherwise, and it is left out there.
-fn resident_bytes(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))?;
-    Some(kibibytes.trim().parse::<u64>().ok()? << 10)
 }

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::ops::Sub;
 use std::time::Duration;
 
-use crate::machine::{cpu_used, resident_bytes};
+use crate::machine::cpu_used;
 use crate::metrics;
+use crate::support::process::memory_bytes;
 use crate::support::{self, Plan};
 
 /// The most nodes that are measured.
 const IDS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
 /// How many nodes hold each key, however many there are.
 const REPLICA_COUNT: usize = 3;
+/// How long a node may take to say what it counts, under the heaviest load.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Some nodes, all of them linked, without data.
 pub struct Cluster {
@@ -45,11 +48,16 @@ impl Cluster {
     }
 
     /// What they have used until now.
-    pub fn usage(&self) -> Usage {
+    ///
+    /// # Panics
+    /// When a node does not answer: nothing that is measured without it would be true.
+    pub async fn usage(&self) -> Usage {
         let mut usage = Usage::default();
         for node in &self.cluster.nodes {
             usage.cpu += cpu_used(node.process_id());
-            for (name, value) in metrics::counters(node.metrics_port) {
+            let page = node.metrics_page(ANSWER_TIME_MAX).await;
+            let page = page.unwrap_or_else(|problem| panic!("no metrics of node {}: {problem}", node.id));
+            for (name, value) in metrics::counters(&page) {
                 *usage.counters.entry(name).or_default() += value;
             }
         }
@@ -63,7 +71,8 @@ impl Cluster {
 
     /// The resident memory of each node, in bytes.
     pub fn resident_bytes_of_each(&self) -> Vec<u64> {
-        self.cluster.nodes.iter().map(|node| resident_bytes(node.process_id())).collect()
+        let resident = |process_id| memory_bytes(process_id, "VmRSS").expect("Linux says it of each process");
+        self.cluster.nodes.iter().map(|node| resident(node.process_id())).collect()
     }
 }
 

@@ -11,23 +11,12 @@ const AUXILIARY_TICKS: u64 = 17;
 
 /// User and system time of a process, all its threads, in ticks of the kernel: 10 ms as a rule.
 pub fn cpu_used(process_id: u32) -> Duration {
-    let stat = proc_file(process_id, "stat");
+    let path = format!("/proc/{process_id}/stat");
+    let stat = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}; this report needs Linux"));
     // The name, in parentheses, may hold anything; after it the fields are numbers.
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
     let ticks = |index: usize| -> u64 { fields[index].parse().expect("utime and stime are numbers") };
     Duration::from_secs_f64((ticks(11) + ticks(12)) as f64 / ticks_per_second())
-}
-
-/// The resident memory of a process.
-pub fn resident_bytes(process_id: u32) -> u64 {
-    let status = proc_file(process_id, "status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has resident memory");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB") * 1_024
-}
-
-fn proc_file(process_id: u32, name: &str) -> String {
-    let path = format!("/proc/{process_id}/{name}");
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}; this report needs Linux"))
 }
 
 fn ticks_per_second() -> f64 {

@@ -12,6 +12,7 @@ mod cluster;
 mod generator;
 mod machine;
 mod metrics;
+#[path = "../support/picture.rs"]
 mod picture;
 mod report;
 mod rows;

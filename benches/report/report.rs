@@ -153,7 +153,7 @@ impl Report {
         self.tables.push(table);
     }
 
-    /// Adds a picture of one or more panels.
+    /// Adds a picture of one or more panels, side by side.
     pub fn add_picture(&mut self, name: &'static str, panels: Vec<Panel>) {
         self.pictures.push((name, panels));
     }
@@ -173,7 +173,7 @@ impl Report {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
         fs::create_dir_all(&folder)?;
         for (name, panels) in &self.pictures {
-            picture::draw(&folder.join(format!("{name}.svg")), panels)?;
+            picture::draw(&folder.join(format!("{name}.svg")), panels.len(), panels)?;
         }
         fs::write(folder.join("report.md"), self.as_markdown(took))?;
         Ok(folder)

@@ -37,7 +37,7 @@ enum Judged {
 pub async fn measure(effort: &Effort, report: &mut Report) {
     let cluster = Cluster::start(3).await;
     idle(&cluster, effort, report).await;
-    compared(&cluster, effort, report);
+    compared(&cluster, effort, report).await;
     drop(cluster);
     five_nodes(effort, report).await;
     dev(report).await;
@@ -69,7 +69,7 @@ async fn idle(cluster: &Cluster, effort: &Effort, report: &mut Report) {
 }
 
 /// The rows that are quoted as a part of what the no-op server does.
-fn compared(cluster: &Cluster, effort: &Effort, report: &mut Report) {
+async fn compared(cluster: &Cluster, effort: &Effort, report: &mut Report) {
     let load = |mix, kib: usize, in_flight| Load {
         mix,
         value_bytes: kib * KIB,
@@ -87,7 +87,7 @@ fn compared(cluster: &Cluster, effort: &Effort, report: &mut Report) {
         if load.mix.contains("get") {
             load.write_all_keys(&cluster.addresses());
         }
-        let seen = Compared::measure(cluster, &load, effort.row, effort);
+        let seen = Compared::measure(cluster, &load, effort.row, effort).await;
         report.add_cost(cost(what.into(), &seen.run, &seen.usage));
         report.add_row(row(what, &seen, &judged));
     }
@@ -145,7 +145,7 @@ pub fn cost(what: String, run: &Run, usage: &Usage) -> Cost {
 async fn five_nodes(effort: &Effort, report: &mut Report) {
     let cluster = Cluster::start(5).await;
     let load = Load { mix: "set=1", value_bytes: 10 * KIB, pace: Pace::Rate(1_000.0), keys: effort.keys };
-    let (run, usage) = measured(&cluster, &load, effort.row.min(Duration::from_secs(5)), effort.long_row);
+    let (run, usage) = measured(&cluster, &load, effort.row.min(Duration::from_secs(5)), effort.long_row).await;
     let what = format!("five nodes, 1,000 Set/s of 10 KiB, open loop, {} s: p99", effort.long_row.as_secs());
     report.add_cost(cost("five nodes, 1,000 Set/s of 10 KiB, open loop".into(), &run, &usage));
     let p99 = run.latency_us("p99") / 1e3;

@@ -73,7 +73,7 @@ pub async fn in_flight(effort: &Effort, report: &mut Report) {
         }
         table.say(&past_saturation(name, &points));
         report.set_peak(name, points.iter().map(|(_, rate)| *rate).fold(0.0, f64::max));
-        lines.push(Series { name: name.into(), points });
+        lines.push(Series::new(name, points));
     }
     report.add_table(table);
     let ticks = all.iter().map(|in_flight| f64::from(*in_flight)).collect();
@@ -130,7 +130,7 @@ pub async fn rate(effort: &Effort, report: &mut Report) {
         let load = |pace| Load { mix, value_bytes: KIB, pace, keys: effort.sweep_keys };
         load(Pace::InFlight(IN_FLIGHT)).write_all_keys(&cluster.addresses());
         let percentiles = [("p50", "p50"), ("p99", "p99"), ("p99.9", "p99_9")];
-        let mut lines = percentiles.map(|(shown, _)| Series { name: shown.into(), points: Vec::new() });
+        let mut lines = percentiles.map(|(shown, _)| Series::new(shown, []));
         for part in parts {
             let rate = (report.peak(name) * part).round().max(1.0);
             let run = point(&cluster, &load(Pace::Rate(rate)), effort);
@@ -174,7 +174,7 @@ pub async fn value_size(effort: &Effort, report: &mut Report) {
         "64 in flight, three nodes.",
         &["", "bytes", "answered/s", "MiB/s", "p50 ms", "p99 ms", "failed"],
     );
-    let mut lines = KINDS.map(|(name, _)| Series { name: name.into(), points: Vec::new() });
+    let mut lines = KINDS.map(|(name, _)| Series::new(name, []));
     for size in sizes {
         let keys = (SIZE_SWEEP_BYTES / *size as u64).clamp(u64::from(IN_FLIGHT), effort.sweep_keys);
         for ((name, mix), line) in std::iter::zip(KINDS, &mut lines) {
@@ -217,8 +217,8 @@ pub async fn nodes(effort: &Effort, report: &mut Report) {
     let panel = |title: &str, y: &str| Panel {
         title: title.to_owned(),
         x: Axis::at("nodes", counts.iter().map(|count| *count as f64).collect()),
-        y: Axis::linear(y).begun_at_zero(),
-        series: KINDS.map(|(name, _)| Series { name: name.into(), points: Vec::new() }).into(),
+        y: Axis::linear(y),
+        series: KINDS.map(|(name, _)| Series::new(name, [])).into(),
     };
     let mut cpu = panel("CPU time of all nodes per operation", "µs per operation");
     let mut messages = panel("Messages between nodes per operation", "messages per operation");
@@ -227,7 +227,7 @@ pub async fn nodes(effort: &Effort, report: &mut Report) {
         for (index, (name, mix)) in KINDS.into_iter().enumerate() {
             let load = Load { mix, value_bytes: KIB, pace: Pace::InFlight(IN_FLIGHT), keys: effort.sweep_keys };
             load.write_all_keys(&cluster.addresses());
-            let (run, usage) = measured(&cluster, &load, 2 * WARM_UP, effort.point);
+            let (run, usage) = measured(&cluster, &load, 2 * WARM_UP, effort.point).await;
             let cost = cost(String::new(), &run, &usage);
             table.add([
                 name.into(),

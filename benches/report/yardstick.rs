@@ -24,10 +24,10 @@ pub struct Compared {
 
 impl Compared {
     /// Measures `load` on the cluster for `duration`, and on the no-op server before and after.
-    pub fn measure(cluster: &Cluster, load: &Load, duration: Duration, effort: &Effort) -> Self {
+    pub async fn measure(cluster: &Cluster, load: &Load, duration: Duration, effort: &Effort) -> Self {
         let noop = || load.run(Target::Noop(cluster.connections()), WARM_UP, effort.yardstick);
         let before = noop();
-        let (run, usage) = measured(cluster, load, effort.yardstick.min(Duration::from_secs(2)), duration);
+        let (run, usage) = measured(cluster, load, effort.yardstick.min(Duration::from_secs(2)), duration).await;
         Self { before, run, usage, after: noop() }
     }
 
@@ -49,11 +49,11 @@ impl Compared {
 
 /// Warms up, and then measures in a run of its own, so that what the nodes count between the two moments is what the
 /// measured operations cost.
-pub fn measured(cluster: &Cluster, load: &Load, warm_up: Duration, duration: Duration) -> (Run, Usage) {
+pub async fn measured(cluster: &Cluster, load: &Load, warm_up: Duration, duration: Duration) -> (Run, Usage) {
     let addresses = cluster.addresses();
     let target = Target::Cluster(&addresses);
     load.run(target, Duration::ZERO, warm_up);
-    let before = cluster.usage();
+    let before = cluster.usage().await;
     let run = load.run(target, Duration::ZERO, duration);
-    (run, &cluster.usage() - &before)
+    (run, &cluster.usage().await - &before)
 }

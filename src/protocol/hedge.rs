@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{HEDGE_AFTER_MAX, HEDGE_AFTER_MIN, LATE_FOR};
+use crate::limits::{HEDGE_AFTER_MAX, HEDGE_AFTER_MIN, LATE_FOR, RESEND_AFTER, RESEND_AFTER_MAX};
 use crate::types::Member;
 
 use super::Time;
@@ -20,12 +20,33 @@ pub struct Promptness {
     peers: Box<[Peer]>,
 }
 
-/// Times in microseconds, smoothed as TCP does for its retransmissions (RFC 6298).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Peer {
-    usual: u64,
-    deviation: u64,
+    /// To a question: it does not wait for a disk that writes.
+    answer: Usual,
+    /// To a write as a whole, whose last answer waits for an fsync.
+    write: Usual,
     late_until: Time,
+}
+
+/// How long something usually takes, in microseconds, smoothed as TCP does for its retransmissions (RFC 6298).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Usual {
+    mean: u64,
+    deviation: u64,
+}
+
+impl Usual {
+    fn took(&mut self, time: Duration) {
+        let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(1 << 32);
+        // An eighth of the way to what was seen now, and a quarter for the deviation: integers, so that runs replay.
+        self.deviation = (3 * self.deviation + time.abs_diff(self.mean)).div_ceil(4);
+        self.mean = (7 * self.mean + time).div_ceil(8);
+    }
+
+    fn at_most(&self) -> u64 {
+        self.mean + 4 * self.deviation
+    }
 }
 
 impl Promptness {
@@ -35,13 +56,14 @@ impl Promptness {
         Self { peers: vec![Peer::default(); members].into() }
     }
 
-    /// `peer` answered in time, after so long.
+    /// `peer` answered a question in time, after so long.
     pub fn answered(&mut self, peer: Member, took: Duration) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(1 << 32);
-        let peer = &mut self.peers[peer.index()];
-        // An eighth of the way to what was seen now, and a quarter for the deviation: integers, so that runs replay.
-        peer.deviation = (3 * peer.deviation + took.abs_diff(peer.usual)).div_ceil(4);
-        peer.usual = (7 * peer.usual + took).div_ceil(8);
+        self.peers[peer.index()].answer.took(took);
+    }
+
+    /// `peer` has stored a write that began so long ago.
+    pub fn stored(&mut self, peer: Member, took: Duration) {
+        self.peers[peer.index()].write.took(took);
     }
 
     /// `peer` has not answered in time, or has refused.
@@ -57,8 +79,16 @@ impl Promptness {
 
     /// How long to wait for these before others are asked too.
     pub fn patience(&self, asked: impl Iterator<Item = Member>) -> Duration {
-        let longest = asked.map(|peer| &self.peers[peer.index()]).map(|peer| peer.usual + 4 * peer.deviation).max();
+        let longest = asked.map(|peer| self.peers[peer.index()].answer.at_most()).max();
         Duration::from_micros(longest.unwrap_or_default()).clamp(HEDGE_AFTER_MIN, HEDGE_AFTER_MAX)
+    }
+
+    /// How long to wait before the same is asked again of the same peers. A link is a reliable stream, so that this helps
+    /// only where a peer has dropped it; where all are merely slow, it would make them slower.
+    #[must_use]
+    pub fn resend_after(&self) -> Duration {
+        let longest = self.peers.iter().map(|peer| peer.answer.at_most().max(peer.write.at_most())).max();
+        Duration::from_micros(longest.unwrap_or_default()).clamp(RESEND_AFTER, RESEND_AFTER_MAX)
     }
 }
 
@@ -77,6 +107,12 @@ mod tests {
         }
         let steady = promptness.patience([PEER].into_iter());
         assert!((Duration::from_millis(8)..Duration::from_millis(9)).contains(&steady), "{steady:?}");
+        assert_eq!(promptness.resend_after(), RESEND_AFTER);
+        for _ in 0..100 {
+            promptness.stored(PEER, Duration::from_millis(600));
+        }
+        assert!(promptness.resend_after() > Duration::from_millis(599), "writes take long here");
+        assert_eq!(promptness.patience([PEER].into_iter()), steady, "and questions do not");
         promptness.answered(PEER, Duration::from_millis(16));
         assert!(promptness.patience([PEER].into_iter()) > Duration::from_millis(15), "one surprise makes it wary");
         promptness.answered(PEER, Duration::from_secs(1_000_000));

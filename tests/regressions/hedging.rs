@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster::{Cluster, N1, N2, N3, Sent, Unsynced};
-use quorate::limits::{HEDGE_AFTER_MAX, HEDGE_AFTER_MIN, LATE_FOR, RESEND_AFTER};
+use quorate::limits::{HEDGE_AFTER_MIN, LATE_FOR, RESEND_AFTER};
 use quorate::types::Member;
 
 const ALL: [Member; 3] = [N1, N2, N3];
@@ -37,13 +37,13 @@ fn first_and_other(cluster: &mut Cluster) -> (Member, Member) {
 fn silent_peer_is_passed_over_after_one_short_wait() {
     for write in [false, true] {
         let mut cluster = formed();
-        let begin = |cluster: &mut Cluster| if write { cluster.write(N1, 2) } else { cluster.read(N1) };
+        let invoke = |cluster: &mut Cluster| if write { cluster.write(N1, 2) } else { cluster.read(N1) };
         let began = cluster.now();
-        let operation = begin(&mut cluster);
+        let operation = invoke(&mut cluster);
         let (silent, other) = first_and_other(&mut cluster);
         cluster.pass(HEDGE_AFTER_MIN / 2, &[N1]);
         assert_eq!(cluster.count(is_question), 0, "it may be about to answer");
-        cluster.pass(HEDGE_AFTER_MAX, &[N1]);
+        cluster.pass(HEDGE_AFTER_MIN, &[N1]);
         cluster.take(|sent| sent.to == silent);
         cluster.run(&[N1, other]);
         assert!(cluster.reply_to(operation).is_some(), "a majority of the replicas is well");
@@ -52,13 +52,13 @@ fn silent_peer_is_passed_over_after_one_short_wait() {
         assert!(
             cluster.node(N1).passes_over(silent, cluster.now()) && !cluster.node(N1).passes_over(other, cluster.now())
         );
-        let next = begin(&mut cluster);
+        let next = invoke(&mut cluster);
         assert_eq!(cluster.count(|sent| is_question(sent) && sent.to == other), 1, "the other one is asked first");
         cluster.run(&[N1, other]);
         assert!(cluster.reply_to(next).is_some(), "and nobody waits for the silent one");
 
         cluster.pass(LATE_FOR, &[N1]);
-        begin(&mut cluster);
+        invoke(&mut cluster);
         assert_eq!(asked(&mut cluster), [silent], "it is given another chance");
     }
 }

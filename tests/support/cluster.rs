@@ -336,6 +336,18 @@ impl TestNode {
 
     /// What it counts under each of `names`, at one moment.
     pub async fn metrics<const N: usize>(&self, names: [&str; N]) -> Result<[f64; N], String> {
+        let page = self.metrics_page(HEALTH_TIME_MAX).await?;
+        let mut values = [0.0; N];
+        for (value, name) in std::iter::zip(&mut values, names) {
+            let text = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            let text = text.ok_or_else(|| format!("no {name} in {page}"))?;
+            *value = text.parse().map_err(|_| format!("{name} is {text:?}"))?;
+        }
+        Ok(values)
+    }
+
+    /// All that it counts, as `/metrics` has it, headers before it.
+    pub async fn metrics_page(&self, time_max: Duration) -> Result<String, String> {
         let ask = async {
             let mut connection = TcpStream::connect(("127.0.0.1", self.metrics_port)).await?;
             connection.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
@@ -343,15 +355,8 @@ impl TestNode {
             connection.read_to_string(&mut answer).await?;
             std::io::Result::Ok(answer)
         };
-        let answer = tokio::time::timeout(HEALTH_TIME_MAX, ask).await;
-        let answer = answer.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        let mut values = [0.0; N];
-        for (value, name) in std::iter::zip(&mut values, names) {
-            let text = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            let text = text.ok_or_else(|| format!("no {name} in {answer}"))?;
-            *value = text.parse().map_err(|_| format!("{name} is {text:?}"))?;
-        }
-        Ok(values)
+        let answer = tokio::time::timeout(time_max, ask).await;
+        answer.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
     /// Waits until its health is as `is_so` wants it.

@@ -100,6 +100,13 @@ pub fn read(path: &Path) -> String {
     fs::read(path).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// A line of what Linux says of a process's memory, such as `VmRSS`, in bytes; none where the system says nothing.
+pub fn memory_bytes(process_id: u32, line: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process_id}/status")).ok()?;
+    let kibibytes = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':')?.strip_suffix(" kB"))?;
+    Some(kibibytes.trim().parse::<u64>().ok()? << 10)
+}
+
 /// The program under test.
 pub fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_quorate"))

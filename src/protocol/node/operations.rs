@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::{EpochNeeded, PEER_JUMP};
-use crate::limits::{RESEND_AFTER, RESEND_AFTER_MAX};
+use crate::limits::RESEND_AFTER_MAX;
 use crate::protocol::handshake::PeerView;
 use crate::protocol::message::{OperationId, Refusal, Request};
 use crate::protocol::mutants::{self, Mutant};
@@ -31,7 +31,7 @@ impl Node {
                 kind.tally_mut().refuse(replica);
             }
         }
-        let alarm = now.after(RESEND_AFTER).min(deadline);
+        let alarm = now.after(self.promptness.resend_after()).min(deadline);
         self.alarms.insert((alarm, id));
         let operation = Operation { began: now, deadline, alarm, asks: 1, refusals: BTreeMap::new(), kind };
         self.operations.insert(id, operation);
@@ -470,7 +470,7 @@ impl Node {
             if operation.asks == 0 {
                 let has_hurried = operation.alarm == operation.began;
                 operation.asks = 1;
-                operation.alarm = now.after(RESEND_AFTER).min(operation.deadline);
+                operation.alarm = now.after(self.promptness.resend_after()).min(operation.deadline);
                 self.alarms.insert((operation.alarm, id));
                 // Later rounds ask all who can answer from their beginning.
                 if operation.kind.is_in_first_round() {
@@ -481,7 +481,7 @@ impl Node {
                 }
                 continue;
             }
-            let wait = (RESEND_AFTER * 2_u32.pow(operation.asks.min(8))).min(RESEND_AFTER_MAX);
+            let wait = (self.promptness.resend_after() * 2_u32.pow(operation.asks.min(8))).min(RESEND_AFTER_MAX);
             operation.asks += 1;
             operation.alarm = now.after(wait).min(operation.deadline);
             self.alarms.insert((operation.alarm, id));

@@ -206,7 +206,7 @@ impl Node {
         match answer {
             Answer::Clock(clock) => self.clock_answered(now, from, id, clock, effects),
             Answer::Held { key, held } => self.held(now, from, id, round, &key, held, effects),
-            Answer::Stored => self.stored(from, id, round, effects),
+            Answer::Stored => self.stored(now, from, id, round, effects),
             Answer::Refused(refusal) => {
                 self.promptness.was_late(from, now);
                 if self.clock_rounds.contains_key(&id) {
@@ -241,7 +241,12 @@ impl Node {
         }
     }
 
-    pub(super) fn stored(&mut self, from: Member, id: OperationId, round: u32, effects: &mut Vec<Effect>) {
+    pub(super) fn stored(&mut self, now: Time, from: Member, id: OperationId, round: u32, effects: &mut Vec<Effect>) {
+        if from != self.me
+            && let Some(operation) = self.operations.get(&id)
+        {
+            self.promptness.stored(from, now.since(operation.began));
+        }
         match self
             .operations
             .get_mut(&id)

@@ -1,5 +1,6 @@
-//! Pictures of figures: lines over an axis, as SVG. The text in them is drawn by whoever shows them, in a font of
-//! theirs.
+//! Pictures of figures: lines over an axis, as SVG. The text in them is drawn by whoever shows them, in a font of theirs.
+
+#![allow(dead_code, unreachable_pub, reason = "each measurement has it as a module of its own, and uses a part of it")]
 
 use std::error::Error;
 use std::path::Path;
@@ -14,6 +15,13 @@ pub struct Series {
     pub name: String,
     /// From left to right.
     pub points: Vec<(f64, f64)>,
+}
+
+impl Series {
+    /// A line through `points`.
+    pub fn new(name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        Self { name: name.into(), points: points.into_iter().collect() }
+    }
 }
 
 /// One of the two directions.
@@ -33,6 +41,11 @@ impl Axis {
         Self { label: label.into(), is_log: false, is_bytes: false, from_zero: true, ticks: Vec::new() }
     }
 
+    /// Even distances from 0 to `greatest` at least, so that several panels have the same axis.
+    pub fn up_to(label: &str, greatest: f64) -> Self {
+        Self { from_zero: true, ..Self::at(label, linear_ticks(greatest)) }
+    }
+
     /// Even distances, marks at `ticks`.
     pub fn at(label: &str, ticks: Vec<f64>) -> Self {
         Self { from_zero: false, ticks, ..Self::linear(label) }
@@ -46,11 +59,6 @@ impl Axis {
     /// Even ratios, marks at numbers of bytes.
     pub fn log_bytes(label: &str, ticks: Vec<f64>) -> Self {
         Self { is_bytes: true, ..Self::log(label, ticks) }
-    }
-
-    /// Begins at 0.
-    pub fn begun_at_zero(self) -> Self {
-        Self { from_zero: true, ..self }
     }
 
     /// The axis for `values`, as the drawing library wants it.
@@ -109,6 +117,8 @@ fn thousands(value: f64) -> String {
 
 /// Round numbers from 0 to beyond `greatest`, about five.
 fn linear_ticks(greatest: f64) -> Vec<f64> {
+    // Where nothing rises above 0, any axis will do.
+    let greatest = if greatest > 0.0 { greatest } else { 1.0 };
     let rough = greatest / 5.0;
     let unit = 10_f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|times| times * unit).into_iter().find(|step| *step >= rough);
@@ -177,42 +187,68 @@ pub struct Panel {
 }
 
 /// The size of one panel.
-const WIDTH: u32 = 760;
-const HEIGHT: u32 = 440;
-/// How much of a panel's height the legend takes: its frame, and each line's name.
-const LEGEND_PART: f64 = 0.06;
-const LEGEND_PART_PER_LINE: f64 = 0.06;
+const WIDTH: u32 = 800;
+const HEIGHT: u32 = 400;
+/// What its title and its legend take of it.
+const HEAD_HEIGHT: u32 = 64;
+/// How wide a letter of the legend is, about: there is no font to measure it by.
+const LETTER_WIDTH: usize = 8;
+/// A line with more points than this is drawn without marks at them.
+const MARKED_POINTS_MAX: usize = 20;
 /// Colours that are told apart by those who do not see all, and in print (Okabe and Ito).
-const COLOURS: [RGBColor; 4] =
-    [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
+const COLOURS: [RGBColor; 5] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+];
 const GRID: RGBColor = RGBColor(225, 225, 225);
 const TEXT: RGBColor = RGBColor(40, 40, 40);
 
-/// Draws panels side by side.
-pub fn draw(path: &Path, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
-    let count = u32::try_from(panels.len())?;
-    let root = SVGBackend::new(path, (WIDTH * count, HEIGHT)).into_drawing_area();
+/// Draws panels in rows of so many.
+pub fn draw(path: &Path, columns: usize, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
+    let rows = panels.len().div_ceil(columns);
+    let size = (WIDTH * u32::try_from(columns)?, HEIGHT * u32::try_from(rows)?);
+    let root = SVGBackend::new(path, size).into_drawing_area();
     root.fill(&WHITE)?;
-    for (area, panel) in std::iter::zip(root.split_evenly((1, panels.len())), panels) {
-        draw_panel(&area, panel)?;
+    for (area, panel) in std::iter::zip(root.split_evenly((rows, columns)), panels) {
+        let (head, plot) = area.split_vertically(HEAD_HEIGHT);
+        draw_head(&head, panel)?;
+        draw_plot(&plot, panel)?;
     }
     root.present()?;
     Ok(())
 }
 
-fn draw_panel(area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>, panel: &Panel) -> Result<(), Box<dyn Error>> {
-    let Panel { title, x, y, series } = panel;
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+fn font(size: i32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&TEXT)
+}
+
+/// The title, and below it the legend: above the plot it hides nothing.
+fn draw_head(area: &Area<'_>, panel: &Panel) -> Result<(), Box<dyn Error>> {
+    area.draw_text(&panel.title, &font(19), (16, 14))?;
+    let mut left = 98;
+    for (line, colour) in std::iter::zip(&panel.series, COLOURS.into_iter().cycle()) {
+        area.draw(&PathElement::new([(left, 52), (left + 22, 52)], colour.stroke_width(3)))?;
+        area.draw_text(&line.name, &font(14), (left + 30, 45))?;
+        left += i32::try_from(60 + line.name.chars().count() * LETTER_WIDTH)?;
+    }
+    Ok(())
+}
+
+fn draw_plot(area: &Area<'_>, panel: &Panel) -> Result<(), Box<dyn Error>> {
+    let Panel { x, y, series, .. } = panel;
     let points = || series.iter().flat_map(|line| &line.points);
     let horizontal = x.scale(points().map(|(x, _)| *x));
-    let mut vertical = y.scale(points().map(|(_, y)| *y));
-    // Room for the legend above every line.
-    vertical.to += (vertical.to - vertical.from) * (LEGEND_PART + LEGEND_PART_PER_LINE * series.len() as f64);
-    let font = |size: i32| ("sans-serif", size).into_font().color(&TEXT);
+    let vertical = y.scale(points().map(|(_, y)| *y));
     let mut chart = ChartBuilder::on(area)
-        .caption(title, font(19))
         .margin(14)
         .margin_right(30)
-        .x_label_area_size(52)
+        .margin_top(6)
+        .x_label_area_size(46)
         .y_label_area_size(84)
         .build_cartesian_2d(horizontal, vertical)?;
     chart
@@ -234,21 +270,10 @@ fn draw_panel(area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>, panel:
             .filter(|(_, value)| !y.is_log || *value > 0.0)
             .map(|(left, up)| (x.place(*left), y.place(*up)))
             .collect();
-        chart
-            .draw_series(LineSeries::new(places.clone(), colour.stroke_width(2)))?
-            .label(&line.name)
-            .legend(move |(left, up)| PathElement::new([(left, up), (left + 22, up)], colour.stroke_width(2)));
-        chart.draw_series(PointSeries::of_element(places, 4, colour.filled(), &|place, size, style| {
-            Circle::new(place, size, style)
-        }))?;
+        chart.draw_series(LineSeries::new(places.clone(), colour.stroke_width(2)))?;
+        if places.len() <= MARKED_POINTS_MAX {
+            chart.draw_series(places.into_iter().map(|place| Circle::new(place, 4, colour.filled())))?;
+        }
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .margin(12)
-        .background_style(WHITE.mix(0.85))
-        .border_style(GRID)
-        .label_font(font(14))
-        .draw()?;
     Ok(())
 }
