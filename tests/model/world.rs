@@ -489,7 +489,7 @@ impl Model for World {
                     match event {
                         Event::Fails { .. } => next.left.failures -= 1,
                         Event::Wakes if !state.machines[member.index()].node.may_ask_others_next() => {
-                            next.left.alarms -= 1
+                            next.left.alarms -= 1;
                         }
                         _ => {}
                     }
