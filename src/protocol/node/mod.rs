@@ -85,7 +85,7 @@ struct Operation {
     alarm: Time,
     /// How many times everyone was asked: not once while a majority was, and may do.
     asks: u32,
-    /// The last refusal of each replica that has refused.
+    /// The last refusal of each replica that has refused, or one for good.
     refusals: BTreeMap<Member, Refusal>,
     kind: Kind,
 }

@@ -194,7 +194,7 @@ impl Node {
         let writes = self.clock_rounds.get(&round).map(|round| round.writes.clone()).unwrap_or_default();
         for id in writes {
             if let Some(operation) = self.operations.get_mut(&id) {
-                operation.refusals.insert(from, refusal);
+                operation.note_refusal(from, refusal);
             }
             self.hurry(from, id);
         }
@@ -494,6 +494,14 @@ impl Operation {
     /// Whether a majority alone was asked, and the others are not yet.
     fn asks_a_majority(&self) -> bool {
         self.asks == 0 && self.kind.is_in_first_round()
+    }
+
+    /// Notes why `peer` refuses. One for good stays: answers to several clock rounds may arrive in any order.
+    pub(super) fn note_refusal(&mut self, peer: Member, refusal: Refusal) {
+        let noted = self.refusals.entry(peer).or_insert(refusal);
+        if !noted.is_for_good() {
+            *noted = refusal;
+        }
     }
 
     /// Whether what `peer` was asked is worth asking again, because it may be lost.

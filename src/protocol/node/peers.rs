@@ -280,7 +280,7 @@ impl Node {
         if !counts_in(operation.kind.round(), round) {
             return;
         }
-        operation.refusals.insert(from, refusal);
+        operation.note_refusal(from, refusal);
         self.hurry(from, id);
         if mutants::is_on(Mutant::RefusalCountsAsNothing)
             && let Some(Operation { kind: Kind::Read(read), .. }) = self.operations.get_mut(&id)
