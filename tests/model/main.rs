@@ -15,7 +15,8 @@
 //!
 //! **What may happen.** A message arrives at any later time, in any order; it is lost, which is the same as arriving
 //! never, and all runs of a model that ends before it arrives are tried; it arrives again (counted); a request is
-//! sent again (counted). Those that were not asked first are asked at any later time, as if one that was had been late. A batch at the disk becomes durable at any later time, and a node may die before that, after
+//! sent again (counted). Those that were not asked first are asked at any later time, as if one that was had been
+//! late. A batch at the disk becomes durable at any later time, and a node may die before that, after
 //! it, and between its becoming durable and the node's learning of it. A node that dies starts again on what was
 //! durable, in a new life with a raised epoch, and meets its peers anew; messages of the earlier life still arrive. A
 //! batch fails and is on disk or is not. A client leaves an operation open and goes on, always when its node dies. A
