@@ -7,7 +7,6 @@ use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use quorate::limits::HEDGE_AFTER_MAX;
 use quorate::placement::Placement;
 use quorate::protocol::{
     Answer, Command, Effect, Failure, HelloRefusal, Input, LoadId, Message, Node, Note, OperationId, Reply, Request,
@@ -162,12 +161,6 @@ impl Machine {
         let mut turn = Turn::new(machine, shell);
         turn.flush(NOW);
         turn.done().machine
-    }
-
-    /// Whether the next alarm is that of an operation which has asked a majority alone. Time stands still, so that all of
-    /// these ring before any that asks again.
-    pub fn may_ask_others(&self) -> bool {
-        self.node.next_wake().is_some_and(|at| at <= NOW.after(HEDGE_AFTER_MAX))
     }
 
     /// Whether the epoch of its present life is not durable yet.

@@ -434,7 +434,7 @@ impl Model for World {
             if !machine.loads.is_empty() {
                 may(Event::Loaded);
             }
-            if machine.may_ask_others() || state.left.alarms > 0 && machine.node.next_wake().is_some() {
+            if machine.node.may_ask_others_next() || state.left.alarms > 0 && machine.node.next_wake().is_some() {
                 may(Event::Wakes);
             }
             if state.left.restarts[member.index()] > 0 && state.left.restarts_of_all > 0 {
@@ -488,7 +488,9 @@ impl Model for World {
                 _ => {
                     match event {
                         Event::Fails { .. } => next.left.failures -= 1,
-                        Event::Wakes if !state.machines[member.index()].may_ask_others() => next.left.alarms -= 1,
+                        Event::Wakes if !state.machines[member.index()].node.may_ask_others_next() => {
+                            next.left.alarms -= 1;
+                        }
                         _ => {}
                     }
                     self.happens(&mut next, member, event);

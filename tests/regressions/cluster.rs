@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate::limits::HEDGE_AFTER_MAX;
 use quorate::placement::Placement;
 use quorate::protocol::{
     Answer, Command, Effect, Failure, Input, Message, Node, Note, Reply, Request, RequestId, Setup, Time,
@@ -408,7 +407,7 @@ impl Cluster {
     /// to the test.
     fn ask_the_others(&mut self, at: Member) {
         if let Some(alarm) = self.node(at).next_wake()
-            && alarm <= self.now.after(HEDGE_AFTER_MAX)
+            && self.node(at).may_ask_others_next()
         {
             self.now = self.now.max(alarm);
             self.input(at, Some(Input::Wake));

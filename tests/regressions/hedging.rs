@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster::{Cluster, N1, N2, N3, Sent, Unsynced};
-use quorate::limits::{HEDGE_AFTER_MAX, HEDGE_AFTER_MIN, LATE_FOR, RESEND_AFTER};
+use quorate::limits::{HEDGE_AFTER_MIN, LATE_FOR, RESEND_AFTER};
 use quorate::types::Member;
 
 const ALL: [Member; 3] = [N1, N2, N3];
@@ -43,7 +43,7 @@ fn silent_peer_is_passed_over_after_one_short_wait() {
         let (silent, other) = first_and_other(&mut cluster);
         cluster.pass(HEDGE_AFTER_MIN / 2, &[N1]);
         assert_eq!(cluster.count(is_question), 0, "it may be about to answer");
-        cluster.pass(HEDGE_AFTER_MAX, &[N1]);
+        cluster.pass(HEDGE_AFTER_MIN, &[N1]);
         cluster.take(|sent| sent.to == silent);
         cluster.run(&[N1, other]);
         assert!(cluster.reply_to(operation).is_some(), "a majority of the replicas is well");

@@ -257,6 +257,14 @@ impl Node {
         self.promptness.is_late(peer, now)
     }
 
+    /// Whether the alarm that rings next is of an operation that has asked a majority first: it asks others where that is
+    /// still of use, and does not ask again yet.
+    #[must_use]
+    pub fn may_ask_others_next(&self) -> bool {
+        let next = self.alarms.first().and_then(|(_, id)| self.operations.get(id));
+        next.is_some_and(|operation| operation.asks == 0)
+    }
+
     /// Whether the store has failed and was not reopened since.
     #[must_use]
     pub fn store_has_failed(&self) -> bool {
