@@ -19,7 +19,7 @@ use crate::limits::RECENT_RECORD_BYTES_MAX;
 use crate::protocol::mutants::{self, Mutant};
 use crate::types::{Content, Held, Key, Record, Value, Want};
 
-/// Records at hand, by key; of large ones the mark alone.
+/// Records at hand, by their places ([`super::codec::entry_key`]); of large ones the mark alone.
 pub(super) struct Recent {
     cache: Cache<Box<[u8]>, Held, Weight>,
     /// Rises when a persist begins and when it has ended: odd while one runs.
@@ -36,14 +36,14 @@ pub(super) struct Moment(u64);
 struct Weight;
 
 impl Weighter<Box<[u8]>, Held> for Weight {
-    fn weight(&self, key: &Box<[u8]>, held: &Held) -> u64 {
+    fn weight(&self, place: &Box<[u8]>, held: &Held) -> u64 {
         // The stamp, its writer's id, and a place in the cache.
         const OVERHEAD: usize = 200;
         let value_bytes = match held {
             Held::Record(record) => record.content.value_bytes(),
             Held::Mark(_) | Held::Nothing => 0,
         };
-        (OVERHEAD + key.len() + value_bytes) as u64
+        (OVERHEAD + place.len() + value_bytes) as u64
     }
 }
 
@@ -55,12 +55,13 @@ impl Recent {
         Self { cache, persists: AtomicU64::new(0), putting: Mutex::new(()) }
     }
 
-    /// What is held of `key`, if as much of it as is wanted is at hand.
-    pub(super) fn get(&self, key: &Key, want: Want) -> Option<Held> {
-        let held = self.cache.get(key.as_bytes())?;
+    /// What is held of `key` at this place, if as much of it as is wanted is at hand, and whole.
+    pub(super) fn get(&self, place: &[u8], key: &Key, want: Want) -> Option<Held> {
+        let held = self.cache.get(place)?;
         match (want, held) {
             (Want::Mark, held) => held.mark().map(Held::Mark),
-            (Want::Record, Held::Record(record)) => Some(Held::Record(record)),
+            // A load verifies what it gives out: memory can be damaged as a disk can.
+            (Want::Record, Held::Record(record)) => record.is_intact(key).then_some(Held::Record(record)),
             (Want::Record, Held::Mark(_) | Held::Nothing) => None,
         }
     }
@@ -70,15 +71,15 @@ impl Recent {
         Moment(self.persists.load(Ordering::SeqCst))
     }
 
-    /// A load that began at `since` has found `record`.
-    pub(super) fn put_loaded(&self, since: Moment, key: &Key, record: &Record) {
+    /// A load that began at `since` has found `record` at this place.
+    pub(super) fn put_loaded(&self, since: Moment, place: Vec<u8>, record: &Record) {
         if record.content.value_bytes() > RECENT_RECORD_BYTES_MAX {
             return;
         }
         let _alone = self.putting.lock().unwrap_or_else(PoisonError::into_inner);
         let none_ran = since.0.is_multiple_of(2) && self.moment() == since;
         if none_ran || mutants::is_on(Mutant::LoadIsRememberedBesidePersist) {
-            self.put(key, record);
+            self.put(place, record);
         }
     }
 
@@ -87,11 +88,11 @@ impl Recent {
         self.persists.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The persist has ended, and these records are now held; none where it failed.
-    pub(super) fn persist_ends<'a>(&self, records: impl Iterator<Item = (&'a Key, &'a Record)>) {
+    /// The persist has ended, and these records are now held at these places; none where it failed.
+    pub(super) fn persist_ends<'a>(&self, records: impl Iterator<Item = (Vec<u8>, &'a Record)>) {
         let _alone = self.putting.lock().unwrap_or_else(PoisonError::into_inner);
-        for (key, record) in records {
-            self.put(key, record);
+        for (place, record) in records {
+            self.put(place, record);
         }
         self.persists.fetch_add(1, Ordering::SeqCst);
     }
@@ -104,10 +105,10 @@ impl Recent {
         self.cache.clear();
     }
 
-    fn put(&self, key: &Key, record: &Record) {
+    fn put(&self, place: Vec<u8>, record: &Record) {
         let held = match &record.content {
             _ if record.content.value_bytes() > RECENT_RECORD_BYTES_MAX => Held::Mark(record.mark()),
-            // Copies: keys and values share their buffers with the messages that they came in.
+            // Copies: a value shares its buffer with the message that it came in.
             Content::Value(Value::Text(bytes)) => {
                 own(record, Content::Value(Value::Text(Bytes::copy_from_slice(bytes))))
             }
@@ -116,7 +117,7 @@ impl Recent {
             }
             Content::Tombstone => own(record, Content::Tombstone),
         };
-        self.cache.insert(key.as_bytes().into(), held);
+        self.cache.insert(place.into(), held);
     }
 }
 
@@ -133,6 +134,14 @@ mod tests {
         Key::new("k").unwrap()
     }
 
+    fn place() -> Vec<u8> {
+        b"..k".to_vec()
+    }
+
+    fn get(recent: &Recent, want: Want) -> Option<Held> {
+        recent.get(&place(), &key(), want)
+    }
+
     fn record(counter: u64, value_bytes: usize) -> Record {
         let stamp = Stamp { clock: Clock { epoch: 1, counter }, writer: NodeId::new("1").unwrap() };
         let content = Content::Value(Value::Binary(Bytes::from(vec![7; value_bytes])));
@@ -141,19 +150,19 @@ mod tests {
 
     fn persist(recent: &Recent, record: &Record) {
         recent.persist_begins();
-        recent.persist_ends([(&key(), record)].into_iter());
+        recent.persist_ends([(place(), record)].into_iter());
     }
 
     #[test]
     fn what_was_persisted_last_is_found_whole_and_by_its_mark() {
         let recent = Recent::new(1 << 20);
-        assert_eq!(recent.get(&key(), Want::Mark), None);
+        assert_eq!(get(&recent, Want::Mark), None);
         persist(&recent, &record(1, 10));
         persist(&recent, &record(2, 10));
-        assert_eq!(recent.get(&key(), Want::Record), Some(Held::Record(record(2, 10))));
-        assert_eq!(recent.get(&key(), Want::Mark), Some(Held::Mark(record(2, 10).mark())));
+        assert_eq!(get(&recent, Want::Record), Some(Held::Record(record(2, 10))));
+        assert_eq!(get(&recent, Want::Mark), Some(Held::Mark(record(2, 10).mark())));
         recent.clear();
-        assert_eq!(recent.get(&key(), Want::Mark), None);
+        assert_eq!(get(&recent, Want::Mark), None);
     }
 
     #[test]
@@ -161,8 +170,8 @@ mod tests {
         let recent = Recent::new(1 << 20);
         let large = record(3, RECENT_RECORD_BYTES_MAX + 1);
         persist(&recent, &large);
-        assert_eq!(recent.get(&key(), Want::Mark), Some(Held::Mark(large.mark())));
-        assert_eq!(recent.get(&key(), Want::Record), None);
+        assert_eq!(get(&recent, Want::Mark), Some(Held::Mark(large.mark())));
+        assert_eq!(get(&recent, Want::Record), None);
     }
 
     /// A load finds record 1, a persist replaces it by record 2, and only then is the load's word put here.
@@ -171,8 +180,8 @@ mod tests {
         let before = recent.moment();
         persist(&recent, &record(2, 10));
         recent.cache.clear();
-        recent.put_loaded(before, &key(), &record(1, 10));
-        recent.get(&key(), Want::Record)
+        recent.put_loaded(before, place(), &record(1, 10));
+        get(&recent, Want::Record)
     }
 
     #[test]
@@ -181,11 +190,11 @@ mod tests {
         let recent = Recent::new(1 << 20);
         recent.persist_begins();
         let during = recent.moment();
-        recent.put_loaded(during, &key(), &record(1, 10));
-        assert_eq!(recent.get(&key(), Want::Record), None, "the persist may replace it yet");
+        recent.put_loaded(during, place(), &record(1, 10));
+        assert_eq!(get(&recent, Want::Record), None, "the persist may replace it yet");
         recent.persist_ends(std::iter::empty());
-        recent.put_loaded(recent.moment(), &key(), &record(1, 10));
-        assert_eq!(recent.get(&key(), Want::Record), Some(Held::Record(record(1, 10))));
+        recent.put_loaded(recent.moment(), place(), &record(1, 10));
+        assert_eq!(get(&recent, Want::Record), Some(Held::Record(record(1, 10))));
     }
 
     #[cfg(feature = "mutants")]

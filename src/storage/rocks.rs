@@ -228,10 +228,6 @@ impl Store for RocksStore {
     }
 
     fn load(&self, slot: Slot, key: &Key, want: Want, patience: Patience) -> Result<Loaded, StoreError> {
-        if let Some(held) = self.recent.get(key, want) {
-            return Ok(Loaded::Held(held));
-        }
-        let moment = self.recent.moment();
         let (guard, options) = match patience {
             Patience::MayWait => (self.database(), &self.from_disk),
             // A reopening waits here for the loads that are under way.
@@ -243,6 +239,10 @@ impl Store for RocksStore {
         };
         let database = guard.as_ref().ok_or(StoreError::Closed)?;
         let place = codec::entry_key(slot, key.as_bytes());
+        if let Some(held) = self.recent.get(&place, key, want) {
+            return Ok(Loaded::Held(held));
+        }
+        let moment = self.recent.moment();
         let name = match want {
             Want::Mark => STAMPS,
             Want::Record => RECORDS,
@@ -260,7 +260,7 @@ impl Store for RocksStore {
             Want::Record => codec::decode_record(key, &found).map(Held::Record),
         };
         if let Ok(Held::Record(record)) = &held {
-            self.recent.put_loaded(moment, key, record);
+            self.recent.put_loaded(moment, place, record);
         }
         held.map(Loaded::Held).map_err(|error| damaged(name, &format!("key {key:?} of slot {slot}"), &error))
     }
@@ -308,7 +308,7 @@ impl Store for RocksStore {
             failure(&error)
         });
         let held = batch.records.iter().filter(|_| written.is_ok());
-        self.recent.persist_ends(held.map(|(key, (_, record))| (key, record)));
+        self.recent.persist_ends(held.map(|(key, (slot, record))| (codec::entry_key(*slot, key.as_bytes()), record)));
         written
     }
 
