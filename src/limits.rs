@@ -106,8 +106,8 @@ pub const REPLICA_LOADS_MAX: usize = 8_192;
 /// The oldest go first; reads repair what is dropped.
 pub const STRAGGLER_BYTES_MAX: usize = 16 * MIB;
 
-/// An operation asks a majority first, and the others when one is later than it usually is, but no sooner than this:
-/// sooner would be answered by a machine's own hiccups.
+/// An operation asks a majority first, and the others when one is later than it usually is, but no sooner than this: a
+/// machine's own hiccups would set it off.
 pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(1);
 /// See [`HEDGE_AFTER_MIN`]; no later than this, whatever is usual: where everyone is as slow, asking more of them would
 /// make them slower.
@@ -118,8 +118,8 @@ pub const HEDGE_AFTER_MAX: Duration = Duration::from_millis(100);
 pub const LATE_FOR: Duration = Duration::from_millis(250);
 
 /// When an operation asks again those that have not answered, at the earliest: later where that is how long operations
-/// take; doubled each time, up to [`RESEND_AFTER_MAX`]. A link is a
-/// reliable stream, so that a message is only lost where a link or a peer was.
+/// take; doubled each time, up to [`RESEND_AFTER_MAX`]. A link is a reliable stream, so that a message is only lost where
+/// a link or a peer was.
 pub const RESEND_AFTER: Duration = Duration::from_millis(250);
 /// See [`RESEND_AFTER`].
 pub const RESEND_AFTER_MAX: Duration = Duration::from_secs(2);

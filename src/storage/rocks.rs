@@ -292,6 +292,7 @@ impl Store for RocksStore {
         }
         let (stamps, records) = (family(database, STAMPS), family(database, RECORDS));
         let mut encoded = Vec::new();
+        let mut held = Vec::with_capacity(batch.records.len());
         for (key, (slot, record)) in &batch.records {
             let place = codec::entry_key(*slot, key.as_bytes());
             encoded.clear();
@@ -300,15 +301,15 @@ impl Store for RocksStore {
             encoded.clear();
             codec::encode_record(record, &mut encoded);
             writes.put_cf(records, &place, &encoded);
+            held.push((place, record));
         }
         let sync = self.durability == Durability::Fsync || batch.bears_promises();
-        self.recent.persist_begins();
+        self.recent.persist_begins(held.iter().map(|(place, _)| place.as_slice()));
         let written = database.write_opt(writes, &write_options(sync)).map_err(|error| {
             self.suspended.store(true, Ordering::SeqCst);
             failure(&error)
         });
-        let held = batch.records.iter().filter(|_| written.is_ok());
-        self.recent.persist_ends(held.map(|(key, (slot, record))| (codec::entry_key(*slot, key.as_bytes()), record)));
+        self.recent.persist_ends(held.into_iter().filter(|_| written.is_ok()));
         written
     }
 

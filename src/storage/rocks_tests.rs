@@ -159,6 +159,23 @@ fn reopening_without_room_leaves_it_readable() {
     store.persist(&batch).expect("persisted");
 }
 
+/// A batch that failed may be on disk after all, or not: what is at hand may be either.
+#[test]
+fn reopening_shows_what_is_on_disk_and_not_what_was_at_hand() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let a = key("a");
+    let on_disk = text(&a, 1, "v");
+    store.persist(&batch_of(1, [(a.clone(), on_disk.clone())])).expect("persisted");
+    let place = codec::entry_key(Slot(1), a.as_bytes());
+    store.recent.persist_ends([(place, &text(&a, 2, "w"))].into_iter());
+    store.reopen().expect("reopened");
+    for want in [Want::Mark, Want::Record] {
+        let expected = if want == Want::Mark { Held::Mark(on_disk.mark()) } else { Held::Record(on_disk.clone()) };
+        assert_eq!(held(&store, 1, &a, want), expected);
+    }
+}
+
 #[test]
 fn failed_reopening_leaves_it_closed_until_one_succeeds() {
     let fixture = Fixture::new();

@@ -59,7 +59,8 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(20);
 /// How long it may take to answer that.
 const KEEPALIVE_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Values up to this size are not counted while they are sent: 4,096 of them are 64 MiB, and most answers are smaller.
+/// Values up to this size are not counted while they are sent: as many of them as a node works on by default are 16 MiB,
+/// and most answers are smaller.
 const UNCOUNTED_VALUE_BYTES: usize = 16 << 10;
 
 /// Serves `node` to clients, operators and peers on `listener` until `shutdown` is cancelled. Then it takes no more
