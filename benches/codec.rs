@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use prost::Message as _;
 use quorate::api;
 use quorate::protocol::{Message, OperationId, Request};
-use quorate::storage::codec::{decode_mark, decode_record, encode_mark, encode_record};
+use quorate::storage::codec::{decode_head, decode_record, encode_apart, encode_record};
 use support::{VALUE_BYTES, key, record};
 
 fn main() {
@@ -20,20 +20,20 @@ fn main() {
     criterion.final_summary();
 }
 
-/// A mark is as long for a large value as for a small one.
+/// What is kept of a large record beside its value, and what a comparison reads of any.
 fn marks(criterion: &mut Criterion) {
     let record = record(1, VALUE_BYTES[0], 1);
     let mut encoded = Vec::new();
-    encode_mark(&record, &mut encoded);
+    encode_apart(&record, &mut encoded);
     let mut group = criterion.benchmark_group("codec/mark");
     group.bench_function("encode", |bencher| {
         let mut out = Vec::new();
         bencher.iter(|| {
             out.clear();
-            encode_mark(black_box(&record), &mut out);
+            encode_apart(black_box(&record), &mut out);
         });
     });
-    group.bench_function("decode", |bencher| bencher.iter(|| decode_mark(black_box(&encoded))));
+    group.bench_function("decode", |bencher| bencher.iter(|| decode_head(black_box(&encoded))));
     group.finish();
 }
 

@@ -75,7 +75,8 @@ pub const CLOSE_TIME_MAX: Duration = Duration::from_millis(500);
 /// How many clients may list a node's keys at once: each holds a page or two and, now and then, a thread that reads.
 pub const SCANS_MAX: usize = 16;
 
-/// How many entries one step of a scan of keys looks at before it comes up for air: about 10 ms of reading.
+/// How many entries one step of a scan of keys looks at before it comes up for air: 10 to 100 ms of reading, as values
+/// of up to 4 KiB are read along.
 pub const SCAN_ENTRIES_MAX: usize = 50_000;
 
 /// How many events may wait for a node's loop; whoever brings more waits, and with it the link that it reads.

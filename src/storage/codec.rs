@@ -7,8 +7,8 @@
 //! | family | key | value |
 //! |---|---|---|
 //! | `meta` | a name, `life/` and an epoch for runs, `peer/` and a node id for peers | version, fields, XXH3 of name and fields |
-//! | `stamps` | slot (2), the key's bytes | version, kind, epoch (8), counter (8), writer length (1), writer, checksum (8) |
-//! | `records` | as in `stamps` | as in `stamps`, then the value's bytes |
+//! | `records` | slot (2), the key's bytes | version, kind, epoch (8), counter (8), writer length (1), writer, checksum (8), then the value's bytes unless it is large |
+//! | `large` | as in `records` | as in `records`, with the value's bytes |
 //!
 //! Caveat: a record's checksum covers its key and content. Its stamp is guarded by the checksums that RocksDB keeps of
 //! its blocks and of its log.
@@ -23,7 +23,7 @@ use crate::types::{
 
 /// The layout of the column families as a whole, kept under `format` in `meta`. It rises when an earlier program could
 /// not make sense of a store any more.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The layout of one mark or record.
 pub const RECORD_VERSION: u8 = 1;
@@ -31,12 +31,18 @@ pub const RECORD_VERSION: u8 = 1;
 /// The layout of one entry of `meta`.
 pub const META_VERSION: u8 = 1;
 
+/// From so many bytes on a value is large: it is kept apart from its mark, so that whoever compares stamps or lists keys
+/// does not read it. A smaller one would cost more in being kept twice than in being read along.
+pub const LARGE_VALUE_BYTES_MIN: usize = 4 << 10;
+
 /// How many bytes an encoded mark has beside its writer's id.
 const MARK_BYTES: usize = 1 + 1 + 8 + 8 + 1 + 8;
 
 const KIND_TOMBSTONE: u8 = 0;
 const KIND_TEXT: u8 = 1;
 const KIND_BINARY: u8 = 2;
+const KIND_TEXT_APART: u8 = 3;
+const KIND_BINARY_APART: u8 = 4;
 
 const META_FORMAT: &[u8] = b"format";
 const META_IDENTITY: &[u8] = b"identity";
@@ -72,8 +78,8 @@ pub enum DecodeError {
         /// The one version that is known.
         known: u8,
     },
-    /// Neither a tombstone, nor text, nor binary.
-    #[error("its kind {found} is none of tombstone (0), text (1) and binary (2)")]
+    /// Neither a tombstone, nor text, nor binary, nor one of these whose value is kept apart where that may be.
+    #[error("its kind {found} is not known here: tombstones have 0, text 1 or 3, binary 2 or 4")]
     Kind {
         /// The kind that was found.
         found: u8,
@@ -84,6 +90,9 @@ pub enum DecodeError {
         /// How many bytes it carries.
         bytes: usize,
     },
+    /// A value that is kept apart is nowhere.
+    #[error("its value, which is kept apart, is missing or an earlier one")]
+    ValueMissing,
     /// The writer is not a node id.
     #[error("its node id is not valid: {0}")]
     NodeId(#[from] NodeIdError),
@@ -103,13 +112,22 @@ pub enum DecodeError {
     },
 }
 
-/// What the `stamps` family holds of a key.
+/// The beginning of what the `records` family holds of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StampEntry {
+pub struct Head {
     /// The record's mark.
     pub mark: Mark,
     /// Whether the record is a value; `false` for a tombstone.
     pub is_value: bool,
+}
+
+/// What the `records` family holds of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// All of it.
+    Whole(Record),
+    /// Its mark: the value is large, and the `large` family has all of it.
+    Apart(Mark),
 }
 
 /// One entry of the `meta` family.
@@ -129,7 +147,7 @@ pub enum MetaEntry {
     Peer(NodeId, Acquaintance),
 }
 
-/// The key of `key` in the `stamps` and `records` families: a slot is one contiguous range, to be scanned and dropped
+/// The key of `key` in the `records` and `large` families: a slot is one contiguous range, to be scanned and dropped
 /// whole.
 #[must_use]
 pub fn entry_key(slot: Slot, key: &[u8]) -> Vec<u8> {
@@ -149,16 +167,41 @@ pub fn split_entry_key(bytes: &[u8]) -> Result<(Slot, &[u8]), DecodeError> {
     Ok((slot, input.0))
 }
 
-/// Appends what the `stamps` family holds of `record`. A record begins with the very same bytes.
-pub fn encode_mark(record: &Record, out: &mut Vec<u8>) {
+/// Whether `record`'s value is kept apart from its mark.
+#[must_use]
+pub fn is_large(record: &Record) -> bool {
+    record.content.value_bytes() >= LARGE_VALUE_BYTES_MIN
+}
+
+/// Appends `record` with its value: what the `large` family holds, and the `records` family of one that is not large.
+pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
+    out.reserve(MARK_BYTES + record.stamp.writer.as_str().len() + record.content.value_bytes());
+    match &record.content {
+        Content::Tombstone => encode_head(KIND_TOMBSTONE, record, out),
+        Content::Value(Value::Text(_)) => encode_head(KIND_TEXT, record, out),
+        Content::Value(Value::Binary(_)) => encode_head(KIND_BINARY, record, out),
+    }
+    if let Content::Value(value) = &record.content {
+        out.extend_from_slice(value.bytes());
+    }
+}
+
+/// Appends what the `records` family holds of a `record` that is large.
+///
+/// # Panics
+/// When it is a tombstone, which has nothing to be kept apart.
+pub fn encode_apart(record: &Record, out: &mut Vec<u8>) {
     let kind = match &record.content {
-        Content::Tombstone => KIND_TOMBSTONE,
-        Content::Value(Value::Text(_)) => KIND_TEXT,
-        Content::Value(Value::Binary(_)) => KIND_BINARY,
+        Content::Tombstone => unreachable!("a tombstone has no value to keep apart"),
+        Content::Value(Value::Text(_)) => KIND_TEXT_APART,
+        Content::Value(Value::Binary(_)) => KIND_BINARY_APART,
     };
+    encode_head(kind, record, out);
+}
+
+fn encode_head(kind: u8, record: &Record, out: &mut Vec<u8>) {
     let writer = record.stamp.writer.as_str().as_bytes();
     let writer_bytes = u8::try_from(writer.len()).expect("NODE_ID_BYTES_MAX keeps a node id's length within a byte");
-    out.reserve(MARK_BYTES + writer.len());
     out.push(RECORD_VERSION);
     out.push(kind);
     out.extend_from_slice(&record.stamp.clock.epoch.to_be_bytes());
@@ -168,24 +211,28 @@ pub fn encode_mark(record: &Record, out: &mut Vec<u8>) {
     out.extend_from_slice(&record.checksum.0.to_be_bytes());
 }
 
-/// Reads what [`encode_mark`] wrote.
+/// Reads the beginning of what the `records` or the `large` family holds of a key. A value that follows is not looked
+/// at.
 ///
 /// # Errors
 /// When it is anything else.
-pub fn decode_mark(bytes: &[u8]) -> Result<StampEntry, DecodeError> {
-    let mut input = Input(bytes);
-    let (kind, mark) = head(&mut input)?;
-    input.end()?;
-    Ok(StampEntry { mark, is_value: kind != KIND_TOMBSTONE })
+pub fn decode_head(bytes: &[u8]) -> Result<Head, DecodeError> {
+    let (kind, mark) = head(&mut Input(bytes))?;
+    Ok(Head { mark, is_value: kind != KIND_TOMBSTONE })
 }
 
-/// Appends what the `records` family holds of `record`.
-pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
-    out.reserve(MARK_BYTES + record.stamp.writer.as_str().len() + record.content.value_bytes());
-    encode_mark(record, out);
-    if let Content::Value(value) = &record.content {
-        out.extend_from_slice(value.bytes());
+/// Reads what the `records` family holds of `key`, and verifies a content that is there. The value is copied once.
+///
+/// # Errors
+/// When it is anything else, or fails the check.
+pub fn decode_entry(key: &Key, bytes: &[u8]) -> Result<Entry, DecodeError> {
+    let mut input = Input(bytes);
+    let (kind, mark) = head(&mut input)?;
+    if kind == KIND_TEXT_APART || kind == KIND_BINARY_APART {
+        input.end()?;
+        return Ok(Entry::Apart(mark));
     }
+    whole(key, kind, mark, &input).map(Entry::Whole)
 }
 
 /// Reads what [`encode_record`] wrote for `key`, and verifies that the content is still what was written under it. The
@@ -196,11 +243,17 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
 pub fn decode_record(key: &Key, bytes: &[u8]) -> Result<Record, DecodeError> {
     let mut input = Input(bytes);
     let (kind, mark) = head(&mut input)?;
+    whole(key, kind, mark, &input)
+}
+
+/// A record whose value is what is left to be read.
+fn whole(key: &Key, kind: u8, mark: Mark, input: &Input<'_>) -> Result<Record, DecodeError> {
     let content = match kind {
+        KIND_TOMBSTONE if input.0.is_empty() => Content::Tombstone,
+        KIND_TOMBSTONE => return Err(DecodeError::TombstoneWithValue { bytes: input.0.len() }),
         KIND_TEXT => Content::Value(Value::Text(Bytes::copy_from_slice(input.0))),
         KIND_BINARY => Content::Value(Value::Binary(Bytes::copy_from_slice(input.0))),
-        _ if input.0.is_empty() => Content::Tombstone,
-        _ => return Err(DecodeError::TombstoneWithValue { bytes: input.0.len() }),
+        _ => return Err(DecodeError::Kind { found: kind }),
     };
     // This also stands for a look at whether text is UTF-8: it was when the checksum was made.
     let found = Checksum::of(key, &content);
@@ -289,14 +342,14 @@ impl MetaEntry {
     }
 }
 
-/// What a mark and a record have in common: all but the value.
+/// The kind and the mark.
 fn head(input: &mut Input<'_>) -> Result<(u8, Mark), DecodeError> {
     let version = input.take_u8("version")?;
     if version != RECORD_VERSION {
         return Err(DecodeError::Version { found: version, known: RECORD_VERSION });
     }
     let kind = input.take_u8("kind")?;
-    if kind > KIND_BINARY {
+    if kind > KIND_BINARY_APART {
         return Err(DecodeError::Kind { found: kind });
     }
     let clock = Clock { epoch: input.take_u64("epoch")?, counter: input.take_u64("counter")? };

@@ -73,15 +73,17 @@ impl Recent {
         Moment(self.persists.load(Ordering::SeqCst))
     }
 
-    /// A load that began at `since` has found `record` at this place.
-    pub(super) fn put_loaded(&self, since: Moment, place: Vec<u8>, record: &Record) {
-        if record.content.value_bytes() > RECENT_RECORD_BYTES_MAX {
-            return;
-        }
+    /// A load that began at `since` has found this at this place.
+    pub(super) fn put_loaded(&self, since: Moment, place: Vec<u8>, held: &Held) {
+        let held = match held {
+            Held::Record(record) if is_large(record) => Held::Mark(record.mark()),
+            Held::Record(_) | Held::Mark(_) => held.clone(),
+            Held::Nothing => return,
+        };
         let Ok(_alone) = self.putting.try_lock() else { return };
         let none_ran = since.0.is_multiple_of(2) && self.moment() == since;
         if none_ran || mutants::is_on(Mutant::LoadIsRememberedBesidePersist) {
-            self.put(place, record);
+            self.cache.insert(place.into(), held);
         }
     }
 
@@ -98,7 +100,7 @@ impl Recent {
     pub(super) fn persist_ends<'a>(&self, records: impl Iterator<Item = (Vec<u8>, &'a Record)>) {
         let _alone = self.putting.lock().unwrap_or_else(PoisonError::into_inner);
         for (place, record) in records {
-            self.put(place, record);
+            self.cache.insert(place.into(), copy(record));
         }
         self.persists.fetch_add(1, Ordering::SeqCst);
     }
@@ -110,24 +112,22 @@ impl Recent {
         self.persists.fetch_add(2, Ordering::SeqCst);
         self.cache.clear();
     }
-
-    fn put(&self, place: Vec<u8>, record: &Record) {
-        let held = match &record.content {
-            _ if record.content.value_bytes() > RECENT_RECORD_BYTES_MAX => Held::Mark(record.mark()),
-            // Copies: a value shares its buffer with the message that it came in.
-            Content::Value(Value::Text(bytes)) => {
-                own(record, Content::Value(Value::Text(Bytes::copy_from_slice(bytes))))
-            }
-            Content::Value(Value::Binary(bytes)) => {
-                own(record, Content::Value(Value::Binary(Bytes::copy_from_slice(bytes))))
-            }
-            Content::Tombstone => own(record, Content::Tombstone),
-        };
-        self.cache.insert(place.into(), held);
-    }
 }
 
-fn own(record: &Record, content: Content) -> Held {
+fn is_large(record: &Record) -> bool {
+    record.content.value_bytes() > RECENT_RECORD_BYTES_MAX
+}
+
+/// A value that was written shares its buffer with the whole message that it came in.
+fn copy(record: &Record) -> Held {
+    if is_large(record) {
+        return Held::Mark(record.mark());
+    }
+    let content = match &record.content {
+        Content::Value(Value::Text(bytes)) => Content::Value(Value::Text(Bytes::copy_from_slice(bytes))),
+        Content::Value(Value::Binary(bytes)) => Content::Value(Value::Binary(Bytes::copy_from_slice(bytes))),
+        Content::Tombstone => Content::Tombstone,
+    };
     Held::Record(Record { stamp: record.stamp.clone(), content, checksum: record.checksum })
 }
 
@@ -159,24 +159,52 @@ mod tests {
         recent.persist_ends([(place(), record)].into_iter());
     }
 
+    fn load(recent: &Recent, record: &Record) {
+        recent.put_loaded(recent.moment(), place(), &Held::Record(record.clone()));
+    }
+
     #[test]
     fn what_was_persisted_last_is_found_whole_and_by_its_mark() {
         let recent = Recent::new(1 << 20);
         assert_eq!(get(&recent, Want::Mark), None);
-        persist(&recent, &record(1, 10));
-        persist(&recent, &record(2, 10));
-        assert_eq!(get(&recent, Want::Record), Some(Held::Record(record(2, 10))));
-        assert_eq!(get(&recent, Want::Mark), Some(Held::Mark(record(2, 10).mark())));
+        for counter in [1, 2] {
+            persist(&recent, &record(counter, 10));
+            assert_eq!(get(&recent, Want::Record), Some(Held::Record(record(counter, 10))));
+            assert_eq!(get(&recent, Want::Mark), Some(Held::Mark(record(counter, 10).mark())));
+        }
         recent.clear();
         assert_eq!(get(&recent, Want::Mark), None);
     }
 
     #[test]
-    fn large_record_is_known_by_its_mark_alone() {
+    fn what_was_loaded_is_found_as_far_as_it_was() {
         let recent = Recent::new(1 << 20);
+        recent.put_loaded(recent.moment(), place(), &Held::Nothing);
+        assert_eq!(get(&recent, Want::Mark), None);
+        recent.put_loaded(recent.moment(), place(), &Held::Mark(record(1, 10).mark()));
+        assert_eq!(get(&recent, Want::Mark), Some(Held::Mark(record(1, 10).mark())));
+        assert_eq!(get(&recent, Want::Record), None);
+        load(&recent, &record(1, 10));
+        assert_eq!(get(&recent, Want::Record), Some(Held::Record(record(1, 10))));
+    }
+
+    #[test]
+    fn large_record_is_known_by_its_mark_alone() {
         let large = record(3, RECENT_RECORD_BYTES_MAX + 1);
-        persist(&recent, &large);
-        assert_eq!(get(&recent, Want::Mark), Some(Held::Mark(large.mark())));
+        for keep in [persist, load] {
+            let recent = Recent::new(1 << 20);
+            keep(&recent, &large);
+            assert_eq!(get(&recent, Want::Mark), Some(Held::Mark(large.mark())));
+            assert_eq!(get(&recent, Want::Record), None);
+        }
+    }
+
+    #[test]
+    fn damaged_record_is_not_given_out() {
+        let recent = Recent::new(1 << 20);
+        let mut damaged = record(1, 10);
+        damaged.checksum.0 ^= 1;
+        load(&recent, &damaged);
         assert_eq!(get(&recent, Want::Record), None);
     }
 
@@ -185,7 +213,7 @@ mod tests {
     fn record_that_is_being_replaced_is_not_found() {
         let recent = Recent::new(1 << 20);
         for value_bytes in [10, RECENT_RECORD_BYTES_MAX + 1] {
-            persist(&recent, &record(1, value_bytes));
+            load(&recent, &record(1, value_bytes));
             recent.persist_begins([&*place()].into_iter());
             for want in [Want::Mark, Want::Record] {
                 assert_eq!(get(&recent, want), None);
@@ -201,22 +229,24 @@ mod tests {
         let recent = Recent::new(1 << 20);
         let before = recent.moment();
         persist(&recent, &record(2, 10));
-        recent.cache.clear();
-        recent.put_loaded(before, place(), &record(1, 10));
-        get(&recent, Want::Record)
+        recent.put_loaded(before, place(), &Held::Record(record(1, 10)));
+        get(&recent, Want::Mark)
     }
 
     #[test]
     fn load_beside_a_persist_is_not_remembered() {
-        assert_eq!(late_word_of_a_load(), None);
+        assert_eq!(late_word_of_a_load(), Some(Held::Mark(record(2, 10).mark())));
         let recent = Recent::new(1 << 20);
         recent.persist_begins([&*place()].into_iter());
         let during = recent.moment();
-        recent.put_loaded(during, place(), &record(1, 10));
+        let loaded = Held::Record(record(1, 10));
+        recent.put_loaded(during, place(), &loaded);
         assert_eq!(get(&recent, Want::Record), None, "the persist may replace it yet");
         recent.persist_ends(std::iter::empty());
-        recent.put_loaded(recent.moment(), place(), &record(1, 10));
-        assert_eq!(get(&recent, Want::Record), Some(Held::Record(record(1, 10))));
+        recent.put_loaded(during, place(), &loaded);
+        assert_eq!(get(&recent, Want::Record), None, "the load may have looked while it was replaced");
+        recent.put_loaded(recent.moment(), place(), &loaded);
+        assert_eq!(get(&recent, Want::Record), Some(loaded));
     }
 
     #[cfg(feature = "mutants")]
@@ -225,6 +255,6 @@ mod tests {
         mutants::turn_on(Some(Mutant::LoadIsRememberedBesidePersist));
         let found = late_word_of_a_load();
         mutants::turn_on(None);
-        assert_eq!(found, Some(Held::Record(record(1, 10))), "which is what the test above would notice");
+        assert_eq!(found, Some(Held::Mark(record(1, 10).mark())), "which is what the test above would notice");
     }
 }

@@ -1,10 +1,12 @@
-//! The store of real nodes: one RocksDB with a column family each for promises, stamps and records.
+//! The store of real nodes: one RocksDB with a column family each for promises, records and large values.
 //!
 //! Contract: that of [`Store`]. A batch is one write to RocksDB's log over all families, with one fsync, so that a
 //! stamp never lands without its record. What bears promises (epochs, peers) is fsynced in either durability mode.
 //!
-//! Stamps are kept twice, alone and within the record: comparing, which every write and most reads do at every replica,
-//! then never touches a value's block or blob file; and a record read on its own is whole.
+//! A record is one entry, found by one search, unless its value is large: then the value, with another copy of the stamp,
+//! lives in a family of its own, in blob files. Comparing, which every write and most reads do at every replica, and
+//! listing keys never touch a blob; and a record read from either family is whole. What a large value leaves behind when
+//! a small one or a tombstone replaces it is deleted in the same write.
 //!
 //! A failed write: RocksDB writes and syncs its log before the memtable, so that what failed is not shown. Whether it
 //! is on disk nobody knows. Nothing more is written until [`Store::reopen`] has run recovery, which reads the log,
@@ -25,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
+use rand::RngExt as _;
 use rocksdb::statistics::{Histogram, StatsLevel, Ticker};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind,
@@ -32,7 +35,7 @@ use rocksdb::{
     properties,
 };
 
-use super::codec::{self, DecodeError, FORMAT, MetaEntry};
+use super::codec::{self, DecodeError, Entry, FORMAT, MetaEntry};
 use super::log_check::check_logs;
 use super::page::PageBudget;
 use super::recent::Recent;
@@ -46,12 +49,8 @@ const MIB: usize = 1 << 20;
 /// RocksDB insists on a family of this name. Nothing is kept in it.
 const DEFAULT: &str = "default";
 const META: &str = "meta";
-const STAMPS: &str = "stamps";
 const RECORDS: &str = "records";
-
-/// From this size on a value lives in a blob file, where compaction leaves it alone. Smaller ones would cost more in
-/// references to blobs than in being rewritten.
-const BLOB_BYTES_MIN: u64 = 4 * KIB as u64;
+const LARGE: &str = "large";
 
 /// What opening a store writes beside what was in its buffers, at most: a manifest, a log's first blocks, table ends.
 const ROOM_TO_OPEN_BYTES: usize = 2 * MIB;
@@ -122,7 +121,7 @@ impl RocksStore {
     /// When there is one already, or the disk fails.
     pub fn create(path: &Path, settings: &RocksOptions, identity: Identity) -> Result<Self, StoreError> {
         let families = Families::new(settings);
-        let mut options = database_options(settings);
+        let mut options = database_options(path, settings);
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_error_if_exists(true);
@@ -147,7 +146,7 @@ impl RocksStore {
     /// fails.
     pub fn open(path: &Path, settings: &RocksOptions) -> Result<Self, StoreError> {
         let families = Families::new(settings);
-        let options = database_options(settings);
+        let options = database_options(path, settings);
         let database = families.open(&options, path)?;
         let meta = read_meta(&database)?;
         Ok(Self::new(path, settings, (meta.identity, meta.epoch), options, families, database))
@@ -243,26 +242,20 @@ impl Store for RocksStore {
             return Ok(Loaded::Held(held));
         }
         let moment = self.recent.moment();
-        let name = match want {
-            Want::Mark => STAMPS,
-            Want::Record => RECORDS,
+        let found = match want {
+            Want::Mark => find_mark(database, &place, options),
+            Want::Record => find_record(database, key, &place, options),
         };
-        let found = match database.get_pinned_cf_opt(family(database, name), &place, options) {
-            Ok(Some(found)) => found,
-            Ok(None) => return Ok(Loaded::Held(Held::Nothing)),
-            Err(error) if patience == Patience::MemoryOnly && error.kind() == ErrorKind::Incomplete => {
-                return Ok(Loaded::WouldWait);
+        let held = match found {
+            Ok(held) => held,
+            Err(Unfound::WouldWait) => return Ok(Loaded::WouldWait),
+            Err(Unfound::Damaged(family, error)) => {
+                return Err(damaged(family, &format!("key {key:?} of slot {slot}"), &error));
             }
-            Err(error) => return Err(failure(&error)),
+            Err(Unfound::Failed(error)) => return Err(failure(&error)),
         };
-        let held = match want {
-            Want::Mark => codec::decode_mark(&found).map(|entry| Held::Mark(entry.mark)),
-            Want::Record => codec::decode_record(key, &found).map(Held::Record),
-        };
-        if let Ok(Held::Record(record)) = &held {
-            self.recent.put_loaded(moment, place, record);
-        }
-        held.map(Loaded::Held).map_err(|error| damaged(name, &format!("key {key:?} of slot {slot}"), &error))
+        self.recent.put_loaded(moment, place, &held);
+        Ok(Loaded::Held(held))
     }
 
     fn persist(&self, batch: &Batch) -> Result<(), StoreError> {
@@ -290,17 +283,25 @@ impl Store for RocksStore {
             let (name, value) = entry.encode();
             writes.put_cf(family(database, META), name, value);
         }
-        let (stamps, records) = (family(database, STAMPS), family(database, RECORDS));
-        let mut encoded = Vec::new();
+        let (records, large) = (family(database, RECORDS), family(database, LARGE));
+        let (mut whole, mut apart) = (Vec::new(), Vec::new());
         let mut held = Vec::with_capacity(batch.records.len());
         for (key, (slot, record)) in &batch.records {
             let place = codec::entry_key(*slot, key.as_bytes());
-            encoded.clear();
-            codec::encode_mark(record, &mut encoded);
-            writes.put_cf(stamps, &place, &encoded);
-            encoded.clear();
-            codec::encode_record(record, &mut encoded);
-            writes.put_cf(records, &place, &encoded);
+            whole.clear();
+            codec::encode_record(record, &mut whole);
+            if codec::is_large(record) {
+                apart.clear();
+                codec::encode_apart(record, &mut apart);
+                writes.put_cf(records, &place, &apart);
+                writes.put_cf(large, &place, &whole);
+            } else {
+                writes.put_cf(records, &place, &whole);
+                // Answered by filters in memory, and by nothing at all where no value was ever large.
+                if database.key_may_exist_cf(large, &place) {
+                    writes.delete_cf(large, &place);
+                }
+            }
             held.push((place, record));
         }
         let sync = self.durability == Durability::Fsync || batch.bears_promises();
@@ -350,7 +351,7 @@ impl Store for RocksStore {
         let mut options = ReadOptions::default();
         // A scan reads each block once, and would push out of the cache what is read often.
         options.fill_cache(false);
-        let mut entries = database.raw_iterator_cf_opt(family(database, STAMPS), options);
+        let mut entries = database.raw_iterator_cf_opt(family(database, RECORDS), options);
         entries.seek(match after {
             // The least key above the cursor's.
             Some(cursor) => [&codec::entry_key(cursor.slot, cursor.key.as_bytes())[..], &[0]].concat(),
@@ -363,7 +364,7 @@ impl Store for RocksStore {
         while let Some((place, value)) = entries.item() {
             let (slot, bytes) = codec::split_entry_key(place).map_err(|error| damaged_place(place, &error))?;
             let matches = bytes.starts_with(prefix);
-            let listed = matches && codec::decode_mark(value).map_err(|error| damaged_place(place, &error))?.is_value;
+            let listed = matches && codec::decode_head(value).map_err(|error| damaged_place(place, &error))?.is_value;
             if !budget.look() || (listed && !budget.take(bytes.len())) {
                 let (slot, bytes) = codec::split_entry_key(&last).map_err(|error| damaged_place(&last, &error))?;
                 page.next = Some(Cursor { slot, key: key_of(bytes)? });
@@ -408,8 +409,8 @@ impl Store for RocksStore {
         let number = |name, property| number(database, name, property);
         let sum = |property| sum_over_families(database, property);
         let live_tables: u64 = sum(properties::LIVE_SST_FILES_SIZE.as_c_str());
-        statistics.keys_estimate = number(STAMPS, properties::ESTIMATE_NUM_KEYS.as_c_str());
-        statistics.live_bytes = live_tables + number(RECORDS, c"rocksdb.live-blob-file-size");
+        statistics.keys_estimate = number(RECORDS, properties::ESTIMATE_NUM_KEYS.as_c_str());
+        statistics.live_bytes = live_tables + number(LARGE, c"rocksdb.live-blob-file-size");
         statistics.compaction_pending_bytes = sum(properties::ESTIMATE_PENDING_COMPACTION_BYTES.as_c_str());
         statistics.write_buffer_bytes = sum(properties::SIZE_ALL_MEM_TABLES.as_c_str());
         statistics.write_stopped = number(RECORDS, properties::IS_WRITE_STOPPED.as_c_str());
@@ -419,7 +420,7 @@ impl Store for RocksStore {
     fn flush(&self) -> Result<(), StoreError> {
         let guard = self.database();
         let database = guard.as_ref().ok_or(StoreError::Closed)?;
-        let families = [META, STAMPS, RECORDS].map(|name| family(database, name));
+        let families = [META, RECORDS, LARGE].map(|name| family(database, name));
         database.flush_cfs_opt(&families, &FlushOptions::default()).map_err(|error| failure(&error))
     }
 }
@@ -430,7 +431,7 @@ fn number(database: &DB, name: &str, property: &CStr) -> u64 {
 }
 
 fn sum_over_families(database: &DB, property: &CStr) -> u64 {
-    [META, STAMPS, RECORDS].iter().map(|name| number(database, name, property)).sum()
+    [META, RECORDS, LARGE].iter().map(|name| number(database, name, property)).sum()
 }
 
 impl Drop for RocksStore {
@@ -448,8 +449,8 @@ impl Drop for RocksStore {
 struct Families {
     cache: Cache,
     small: Options,
-    stamps: Options,
     records: Options,
+    large: Options,
 }
 
 impl Families {
@@ -481,40 +482,53 @@ impl Families {
         // A filter over each buffer in memory too: a key that is not in it, as most are not, is not searched for there.
         small.set_memtable_prefix_bloom_ratio(0.02);
         small.set_memtable_whole_key_filtering(true);
-        // Filters stay well below a shard of the cache: 16 MiB of stamps are about 200,000, and 250 KiB of filter.
-        small.set_target_file_size_base(16 * MIB as u64);
 
-        let mut stamps = small.clone();
-        // LZ4 costs next to nothing; zstd where data comes to rest and is seldom rewritten.
-        stamps.set_compression_type(DBCompressionType::Lz4);
-        stamps.set_bottommost_compression_type(DBCompressionType::Zstd);
-
-        let mut records = stamps.clone();
-        records.set_write_buffer_size((settings.write_buffer_bytes / 2).max(64 * KIB));
+        let mut records = small.clone();
+        records.set_write_buffer_size(uneven(settings.write_buffer_bytes / 2));
+        // Filters stay well below a shard of the cache: 32 MiB of values of 100 bytes are about 250,000, with 300 KiB of
+        // filter.
         records.set_target_file_size_base(32 * MIB as u64);
-        records.set_enable_blob_files(true);
-        records.set_min_blob_size(BLOB_BYTES_MIN);
-        records.set_blob_file_size(64 * MIB as u64);
-        records.set_blob_compression_type(DBCompressionType::Lz4);
+        // A buffer is written out as it is, because it is soon rewritten, and requests want the processors meanwhile. LZ4
+        // costs little; zstd where data comes to rest and is seldom rewritten.
+        records.set_compression_per_level(&[DBCompressionType::None, DBCompressionType::Lz4]);
+        records.set_bottommost_compression_type(DBCompressionType::Zstd);
+
+        let mut large = records.clone();
+        // Less than for records: blobs are not merged once they are written, so that small buffers cost little, and the
+        // logs that are deleted with them are as small. Deleting a long one holds up the fsyncs of that moment where the
+        // file system tells the disk of what is free again (ext4's `discard`: a millisecond for each MiB).
+        large.set_write_buffer_size(uneven(settings.write_buffer_bytes / 8));
+        // All values in this family are in blob files, where compaction leaves them alone.
+        large.set_enable_blob_files(true);
+        large.set_min_blob_size(0);
+        large.set_blob_file_size(64 * MIB as u64);
+        large.set_blob_compression_type(DBCompressionType::Lz4);
         // Without a cache blobs could never be answered from memory, however often they are read.
-        records.set_blob_cache(&cache);
+        large.set_blob_cache(&cache);
         // Overwritten blobs leave their files when compaction meets the older quarter of them, and no later than when
         // half of what those hold is garbage.
-        records.set_enable_blob_gc(true);
-        records.set_blob_gc_age_cutoff(0.25);
-        records.set_blob_gc_force_threshold(0.5);
-        Self { cache, small, stamps, records }
+        large.set_enable_blob_gc(true);
+        large.set_blob_gc_age_cutoff(0.25);
+        large.set_blob_gc_force_threshold(0.5);
+        Self { cache, small, records, large }
     }
 
     fn open(&self, options: &Options, path: &Path) -> Result<DB, StoreError> {
-        let families = [(DEFAULT, &self.small), (META, &self.small), (STAMPS, &self.stamps), (RECORDS, &self.records)];
+        let families = [(DEFAULT, &self.small), (META, &self.small), (RECORDS, &self.records), (LARGE, &self.large)];
         let families = families.map(|(name, options)| ColumnFamilyDescriptor::new(name, options.clone()));
         check_logs(path)?;
         DB::open_cf_descriptors(options, path, families).map_err(|error| failure_of_open(&error))
     }
 }
 
-fn database_options(settings: &RocksOptions) -> Options {
+/// Somewhat less than `bytes`, at random. Replicas take the same load: with buffers and logs of the same size they would
+/// write them out and delete them in the same second, and a quorum would have to wait for that. As it is, one does while
+/// the others answer.
+fn uneven(bytes: usize) -> usize {
+    rand::rng().random_range(bytes / 4 * 3..=bytes).max(64 * KIB)
+}
+
+fn database_options(path: &Path, settings: &RocksOptions) -> Options {
     let mut options = Options::default();
 
     // Damage is met with an error, never passed over.
@@ -532,10 +546,17 @@ fn database_options(settings: &RocksOptions) -> Options {
     options.set_db_write_buffer_size(settings.write_buffer_bytes);
     options.set_max_open_files(i32::from(settings.open_files_max));
 
-    // Disk. One family that is seldom written would otherwise keep every log since.
-    options.set_max_total_wal_size(settings.log_bytes_max);
-    // Tables, and the log where it is not fsynced, reach the disk as they are written: not all at once at the end,
-    // where an fsync of the log would wait behind them.
+    // Disk. All families are written out together: one that is seldom written would otherwise keep every log since, and
+    // these would then be deleted all at once.
+    options.set_atomic_flush(true);
+    options.set_max_total_wal_size(uneven(usize::try_from(settings.log_bytes_max).unwrap_or(usize::MAX)) as u64);
+    // Tables and blobs go to the disk past the system's cache: they are not soon read, filling that cache costs processor
+    // time that requests want, and pushes out what they read. In small pieces, because an fsync of the log waits for
+    // those that are under way.
+    options.set_use_direct_io_for_flush_and_compaction(takes_direct_writes(path));
+    options.set_writable_file_max_buffer_size(128 * KIB as u64);
+    // Where there is no such way past the cache, tables reach the disk as they are written, and so does the log where it
+    // is not fsynced: not all at once at the end, where an fsync of the log would wait behind them.
     options.set_bytes_per_sync(MIB as u64);
     options.set_wal_bytes_per_sync(MIB as u64);
 
@@ -564,6 +585,29 @@ fn database_options(settings: &RocksOptions) -> Options {
     options.set_max_log_file_size(4 * MIB);
     options.set_keep_log_file_num(4);
     options
+}
+
+/// Whether the file system that `path` is on, or is going to be, takes writes past the system's cache. Some do not, and
+/// RocksDB would only find out when a buffer is to be written.
+#[cfg(target_os = "linux")]
+fn takes_direct_writes(path: &Path) -> bool {
+    use nix::fcntl::OFlag;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    /// Aligned as any disk wants it.
+    #[repr(align(4096))]
+    struct Block([u8; 4096]);
+
+    let Some(folder) = path.ancestors().find(|folder| folder.is_dir()) else { return false };
+    // A file without a name: nothing is left behind, whatever happens.
+    let flags = (OFlag::O_TMPFILE | OFlag::O_DIRECT).bits();
+    let file = std::fs::OpenOptions::new().write(true).custom_flags(flags).open(folder);
+    file.is_ok_and(|mut file| file.write_all(&Block([0; 4096]).0).is_ok())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn takes_direct_writes(_: &Path) -> bool {
+    false
 }
 
 fn write_options(sync: bool) -> WriteOptions {
@@ -614,12 +658,62 @@ fn read_meta(database: &DB) -> Result<Meta, StoreError> {
     Ok(meta)
 }
 
+/// Why a record was not found.
+enum Unfound {
+    /// It is not in memory.
+    WouldWait,
+    /// What this family holds of it is damaged.
+    Damaged(&'static str, DecodeError),
+    /// The disk failed.
+    Failed(rocksdb::Error),
+}
+
+impl From<rocksdb::Error> for Unfound {
+    fn from(error: rocksdb::Error) -> Self {
+        // What is asked of memory alone and is not there.
+        if error.kind() == ErrorKind::Incomplete { Self::WouldWait } else { Self::Failed(error) }
+    }
+}
+
+fn find_mark(database: &DB, place: &[u8], options: &ReadOptions) -> Result<Held, Unfound> {
+    let Some(found) = database.get_pinned_cf_opt(family(database, RECORDS), place, options)? else {
+        return Ok(Held::Nothing);
+    };
+    codec::decode_head(&found).map(|head| Held::Mark(head.mark)).map_err(|error| Unfound::Damaged(RECORDS, error))
+}
+
+fn find_record(database: &DB, key: &Key, place: &[u8], options: &ReadOptions) -> Result<Held, Unfound> {
+    let mut before = None;
+    loop {
+        let Some(found) = database.get_pinned_cf_opt(family(database, RECORDS), place, options)? else {
+            return Ok(Held::Nothing);
+        };
+        let entry = codec::decode_entry(key, &found).map_err(|error| Unfound::Damaged(RECORDS, error))?;
+        let mark = match entry {
+            Entry::Whole(record) => return Ok(Held::Record(record)),
+            Entry::Apart(mark) => mark,
+        };
+        if let Some(found) = database.get_pinned_cf_opt(family(database, LARGE), place, options)? {
+            let record = codec::decode_record(key, &found).map_err(|error| Unfound::Damaged(LARGE, error))?;
+            // A greater one has replaced it meanwhile, and is as good.
+            if record.stamp >= mark.stamp {
+                return Ok(Held::Record(record));
+            }
+        }
+        // A small one has replaced it since it was looked at here, unless nothing has changed.
+        if before.as_ref() == Some(&mark) {
+            return Err(Unfound::Damaged(LARGE, DecodeError::ValueMissing));
+        }
+        before = Some(mark);
+    }
+}
+
 fn key_of(bytes: &[u8]) -> Result<Key, StoreError> {
     Key::new(bytes.to_vec()).map_err(|error| damaged_place(bytes, &error.into()))
 }
 
 fn damaged_place(place: &[u8], error: &DecodeError) -> StoreError {
-    damaged(STAMPS, &format!("the entry at {:?}", String::from_utf8_lossy(place)), error)
+    damaged(RECORDS, &format!("the entry at {:?}", String::from_utf8_lossy(place)), error)
 }
 
 fn damaged(family: &str, entry: &str, error: &DecodeError) -> StoreError {

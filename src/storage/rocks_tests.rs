@@ -120,8 +120,9 @@ fn impatient_load_would_wait_until_the_blocks_are_in_memory() {
     for (key, record) in &records {
         for want in [Want::Mark, Want::Record] {
             let first = ask(&store, key, want);
-            // What a first key's load brought into memory may answer for the second.
-            assert!(key == &large || matches!(first, Loaded::WouldWait), "{first:?}");
+            // What brings one key's mark into memory brings all that is beside it: not a large value.
+            let is_beside = (key, want) != (&records[0].0, Want::Mark) && (key, want) != (&large, Want::Record);
+            assert!(is_beside || matches!(first, Loaded::WouldWait), "{first:?}");
             let patient = held(&store, 9, key, want);
             assert_eq!(patient.mark(), Some(record.mark()));
             assert!(matches!(ask(&store, key, want), Loaded::Held(again) if again == patient));
@@ -157,6 +158,129 @@ fn reopening_without_room_leaves_it_readable() {
     fs::rename(&aside, &fixture.path).expect("moved back");
     store.reopen().expect("reopened");
     store.persist(&batch).expect("persisted");
+}
+
+#[test]
+fn folder_that_is_not_there_yet_is_judged_by_the_one_above_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let expected = takes_direct_writes(folder.path());
+    assert_eq!(takes_direct_writes(&folder.path().join("not/there/yet")), expected);
+    assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 0, "and nothing is left in it");
+}
+
+/// Memory is a file system that need not take direct writes.
+#[cfg(target_os = "linux")]
+#[test]
+fn buffers_are_written_out_on_a_file_system_in_memory() {
+    let Ok(folder) = tempfile::tempdir_in("/dev/shm") else {
+        println!("SKIPPED: there is no file system in memory at /dev/shm");
+        return;
+    };
+    let path = folder.path().join("store");
+    let a = key("a");
+    let records = [text(&a, 1, "one"), large_record(&a, 2, 50_000)];
+    let store = RocksStore::create(&path, &RocksOptions::default(), IDENTITY).expect("a fresh store");
+    for record in &records {
+        store.persist(&batch_of(1, [(a.clone(), record.clone())])).expect("persisted");
+        store.flush().expect("flushed");
+    }
+    drop(store);
+    let store = RocksStore::open(&path, &RocksOptions::default()).expect("opened again");
+    assert_eq!(held(&store, 1, &a, Want::Record), Held::Record(records[1].clone()));
+}
+
+/// What the `large` family holds of `key` in slot 1.
+fn kept_apart(store: &RocksStore, key: &Key) -> Option<Vec<u8>> {
+    let guard = store.database();
+    let database = guard.as_ref().expect("it is open");
+    database.get_cf(family(database, LARGE), codec::entry_key(Slot(1), key.as_bytes())).expect("it can be read")
+}
+
+#[test]
+fn large_value_leaves_nothing_behind_when_it_is_replaced() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let a = key("a");
+    let is_flushed = [false, true];
+    for (counter, flush) in (1..).step_by(3).zip(is_flushed) {
+        let small = [text(&a, counter + 1, "small"), record(&a, counter + 1, Content::Tombstone)];
+        for small in small {
+            let large = large_record(&a, counter, codec::LARGE_VALUE_BYTES_MIN);
+            store.persist(&batch_of(1, [(a.clone(), large.clone())])).expect("persisted");
+            if flush {
+                store.flush().expect("flushed");
+            }
+            assert!(kept_apart(&store, &a).is_some());
+            assert_eq!(held(&store, 1, &a, Want::Record), Held::Record(large));
+            store.persist(&batch_of(1, [(a.clone(), small.clone())])).expect("persisted");
+            assert_eq!(held(&store, 1, &a, Want::Record), Held::Record(small.clone()));
+            assert_eq!(kept_apart(&store, &a), None);
+            let reopened = fixture.crashed().open().expect("opened");
+            assert_eq!(held(&reopened, 1, &a, Want::Record), Held::Record(small));
+            assert_eq!(kept_apart(&reopened, &a), None);
+        }
+    }
+}
+
+#[test]
+fn value_that_is_missing_is_said_and_not_taken_for_none() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let a = key("a");
+    let (earlier, large) = (large_record(&a, 1, 5_000), large_record(&a, 2, 5_000));
+    store.persist(&batch_of(1, [(a.clone(), large.clone())])).expect("persisted");
+    let place = codec::entry_key(Slot(1), a.as_bytes());
+    let mut bytes = Vec::new();
+    codec::encode_record(&earlier, &mut bytes);
+    let put_apart = |bytes: Option<&[u8]>| {
+        let guard = store.database();
+        let database = guard.as_ref().expect("it is open");
+        match bytes {
+            Some(bytes) => database.put_cf(family(database, LARGE), &place, bytes),
+            None => database.delete_cf(family(database, LARGE), &place),
+        }
+        .expect("written");
+    };
+    for left in [Some(&bytes[..]), None] {
+        put_apart(left);
+        store.recent.clear();
+        let found = store.load(Slot(1), &a, Want::Record, Patience::MayWait);
+        let Err(StoreError::Damaged { message }) = found else { panic!("{found:?}") };
+        assert!(message.contains("\"a\" of slot 1 in large: its value, which is kept apart, is missing"), "{message}");
+    }
+    assert_eq!(held(&store, 1, &a, Want::Mark), Held::Mark(large.mark()), "which is held still");
+}
+
+/// A load looks into two families one after the other, while a persist changes both at once.
+#[test]
+fn loads_beside_persists_never_go_back() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let a = key("a");
+    let sizes = [10, codec::LARGE_VALUE_BYTES_MIN, 10, 10, 6_000, 6_000];
+    store.persist(&batch_of(1, [(a.clone(), large_record(&a, 1, 6_000))])).expect("persisted");
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for mark_first in [false, true] {
+            let (store, a, ended) = (&store, &a, &ended);
+            scope.spawn(move || {
+                let mut last = 0;
+                let mut want = if mark_first { Want::Mark } else { Want::Record };
+                while !ended.load(Ordering::Relaxed) {
+                    let mark = held(store, 1, a, want).mark().expect("it is there from the beginning");
+                    let counter = mark.stamp.clock.counter;
+                    assert!(counter >= last, "{counter} after {last}");
+                    last = counter;
+                    want = if want == Want::Mark { Want::Record } else { Want::Mark };
+                }
+            });
+        }
+        for (counter, bytes) in (2..600).zip(sizes.into_iter().cycle()) {
+            let record = large_record(&a, counter, bytes);
+            store.persist(&batch_of(1, [(a.clone(), record)])).expect("persisted");
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
 }
 
 /// A batch that failed may be on disk after all, or not: what is at hand may be either.
