@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cluster::{Cluster, TestNode, percentiles_ms, poll};
+use cluster::{Cluster, Plan, TestNode, percentiles_ms, poll};
 use quorate::types::{Stamp, Value};
 use quorate::{Client, ClientError};
 use tokio::task::JoinSet;
@@ -59,7 +59,7 @@ async fn nothing_acknowledged_is_lost_when_nodes_are_killed() {
 }
 
 async fn kill_and_compare() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::start_as(&Plan { smallest_store: true, ..Plan::default() }).await;
     let began = Instant::now();
     let counts = Arc::new(Counts::default());
     let mut writers = JoinSet::new();

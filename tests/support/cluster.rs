@@ -50,11 +50,25 @@ pub struct Plan {
     pub operator_writes: bool,
     /// `--storage memory`.
     pub memory: bool,
+    /// Whether [`SMALLEST_STORE`] is part of each node.yml.
+    pub smallest_store: bool,
 }
+
+/// For the end of a node.yml: buffers and caches as small as they may be, so that a short test writes buffers out, merges
+/// them, deletes logs and reads from disk as a long run does.
+pub const SMALLEST_STORE: &str =
+    "  write_buffer_bytes: 1048576\n  block_cache_bytes: 1048576\n  record_cache_bytes: 1048576\n";
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { ids: vec!["1", "2", "3"], seed: 0, replica_count: 3, operator_writes: false, memory: false }
+        Self {
+            ids: vec!["1", "2", "3"],
+            seed: 0,
+            replica_count: 3,
+            operator_writes: false,
+            memory: false,
+            smallest_store: false,
+        }
     }
 }
 
@@ -94,7 +108,11 @@ impl Cluster {
                 cluster_file: cluster_file.clone(),
                 data_dir: dir.path().join("data").join(id),
             };
-            write(&files.node_file, &node_yml(id, *port, *metrics_port, &files.data_dir, plan.operator_writes));
+            let mut text = node_yml(id, *port, *metrics_port, &files.data_dir, plan.operator_writes);
+            if plan.smallest_store {
+                text.push_str(SMALLEST_STORE);
+            }
+            write(&files.node_file, &text);
             let mut node = TestNode::new(id, *port, *metrics_port, files, dir.path());
             if plan.memory {
                 node.arguments.extend(["--storage".into(), "memory".into()]);
