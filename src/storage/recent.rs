@@ -76,7 +76,7 @@ impl Recent {
     /// A load that began at `since` has found this at this place.
     pub(super) fn put_loaded(&self, since: Moment, place: Vec<u8>, held: &Held) {
         let held = match held {
-            Held::Record(record) if is_large(record) => Held::Mark(record.mark()),
+            Held::Record(record) if is_too_large(record) => Held::Mark(record.mark()),
             Held::Record(_) | Held::Mark(_) => held.clone(),
             Held::Nothing => return,
         };
@@ -114,13 +114,13 @@ impl Recent {
     }
 }
 
-fn is_large(record: &Record) -> bool {
+fn is_too_large(record: &Record) -> bool {
     record.content.value_bytes() > RECENT_RECORD_BYTES_MAX
 }
 
 /// A value that was written shares its buffer with the whole message that it came in.
 fn copy(record: &Record) -> Held {
-    if is_large(record) {
+    if is_too_large(record) {
         return Held::Mark(record.mark());
     }
     let content = match &record.content {

@@ -18,7 +18,8 @@
 //! `log_check`, as RocksDB takes some of it for a torn end.
 //!
 //! Caveat: a last record that is there at full length and fails its checksum is refused like any other damage: nothing
-//! tells it from damage to what was acknowledged.
+//! tells it from damage to what was acknowledged. So is one of several blocks of which a loss of power kept a later one and
+//! not an earlier one.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -493,11 +494,18 @@ impl Families {
         records.set_compression_per_level(&[DBCompressionType::None, DBCompressionType::Lz4]);
         records.set_bottommost_compression_type(DBCompressionType::Zstd);
 
+        // Tables that hold little wait for more of their kind before they are merged with all that is below them; those of
+        // full buffers do not, as their size counts too.
+        records.set_level_zero_file_num_compaction_trigger(16);
+        records.set_level_zero_slowdown_writes_trigger(32);
+        records.set_level_zero_stop_writes_trigger(48);
+
         let mut large = records.clone();
-        // Less than for records: blobs are not merged once they are written, so that small buffers cost little, and the
-        // logs that are deleted with them are as small. Deleting a long one holds up the fsyncs of that moment where the
-        // file system tells the disk of what is free again (ext4's `discard`: a millisecond for each MiB).
+        // Less than for records: blobs are not merged with others, so that small buffers cost little, and the logs that
+        // are deleted with them are as small. Deleting a long one holds up the fsyncs of that moment where the file system
+        // tells the disk of what is free again (ext4's `discard`: a millisecond for each MiB).
         large.set_write_buffer_size(uneven(settings.write_buffer_bytes / 8));
+        large.set_max_write_buffer_number(8);
         // All values in this family are in blob files, where compaction leaves them alone.
         large.set_enable_blob_files(true);
         large.set_min_blob_size(0);
@@ -505,10 +513,11 @@ impl Families {
         large.set_blob_compression_type(DBCompressionType::Lz4);
         // Without a cache blobs could never be answered from memory, however often they are read.
         large.set_blob_cache(&cache);
-        // Overwritten blobs leave their files when compaction meets the older quarter of them, and no later than when
-        // half of what those hold is garbage.
+        // A compaction moves what is still of use out of the oldest files and drops them, garbage or not: few of them, so
+        // that it moves about as much as was written since the one before. It comes no later than when half of what those
+        // files hold is garbage.
         large.set_enable_blob_gc(true);
-        large.set_blob_gc_age_cutoff(0.25);
+        large.set_blob_gc_age_cutoff(0.05);
         large.set_blob_gc_force_threshold(0.5);
         Self { cache, small, records, large }
     }
@@ -550,9 +559,9 @@ fn database_options(path: &Path, settings: &RocksOptions) -> Options {
     // these would then be deleted all at once.
     options.set_atomic_flush(true);
     options.set_max_total_wal_size(uneven(usize::try_from(settings.log_bytes_max).unwrap_or(usize::MAX)) as u64);
-    // Tables and blobs go to the disk past the system's cache: they are not soon read, filling that cache costs processor
-    // time that requests want, and pushes out what they read. In small pieces, because an fsync of the log waits for
-    // those that are under way.
+    // Tables and blobs go to the disk past the system's cache: filling that costs processor time that requests want, and
+    // pushes out what they read; what a merge reads back soon, it reads once. In small pieces, because an fsync of the log
+    // waits for those that are under way.
     options.set_use_direct_io_for_flush_and_compaction(takes_direct_writes(path));
     options.set_writable_file_max_buffer_size(128 * KIB as u64);
     // Where there is no such way past the cache, tables reach the disk as they are written, and so does the log where it
@@ -602,7 +611,11 @@ fn takes_direct_writes(path: &Path) -> bool {
     // A file without a name: nothing is left behind, whatever happens.
     let flags = (OFlag::O_TMPFILE | OFlag::O_DIRECT).bits();
     let file = std::fs::OpenOptions::new().write(true).custom_flags(flags).open(folder);
-    file.is_ok_and(|mut file| file.write_all(&Block([0; 4096]).0).is_ok())
+    let taken = file.and_then(|mut file| file.write_all(&Block([0; 4096]).0));
+    if let Err(error) = &taken {
+        tracing::debug!(folder = %folder.display(), %error, "the file system takes no direct writes");
+    }
+    taken.is_ok()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -745,7 +758,15 @@ fn failure_of_open(error: &rocksdb::Error) -> StoreError {
     let is_locked = ["While lock file", "lock hold by current process"];
     // A folder without RocksDB's root file, or one where a family is missing: what was there is gone.
     let is_gone = ["does not exist (create_if_missing is false)", "Column family not found"];
+    // A family that this program does not have: RocksDB looks before the format can be read.
+    let is_other = "Column families not opened";
     match error.kind() {
+        ErrorKind::InvalidArgument if message.contains(is_other) => StoreError::Damaged {
+            message: format!(
+                "the store has another format than {FORMAT}, which this program reads: start it with the Quorate that \
+                 wrote it ({message})"
+            ),
+        },
         ErrorKind::IOError if is_locked.iter().any(|text| message.contains(text)) => StoreError::InUse { message },
         ErrorKind::InvalidArgument if is_gone.iter().any(|text| message.contains(text)) => {
             StoreError::Damaged { message }

@@ -161,6 +161,19 @@ fn reopening_without_room_leaves_it_readable() {
 }
 
 #[test]
+fn store_of_an_earlier_format_is_named_as_such() {
+    let fixture = Fixture::new();
+    drop(fixture.create());
+    let names = DB::list_cf(&Options::default(), &fixture.path).expect("its families");
+    let mut database = DB::open_cf(&Options::default(), &fixture.path, &names).expect("it is a RocksDB");
+    // As format 1 had it.
+    database.create_cf("stamps", &Options::default()).expect("created");
+    drop(database);
+    let Err(StoreError::Damaged { message }) = fixture.open() else { panic!("it was opened") };
+    assert!(message.contains("another format than 2") && message.contains("the Quorate that wrote it"), "{message}");
+}
+
+#[test]
 fn folder_that_is_not_there_yet_is_judged_by_the_one_above_it() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let expected = takes_direct_writes(folder.path());
