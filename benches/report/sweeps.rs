@@ -32,11 +32,13 @@ pub async fn in_flight(effort: &Effort, report: &mut Report) {
     let all: &[u32] = if effort.quick { &[1, 64, 16_384] } else { &[1, 4, 16, 64, 256, 1_024, 4_096, 16_384] };
     let mut table = Table::new(
         "In flight",
-        "Values of 1 KiB, three nodes; refused at once is what nodes turn away because they have enough to do.",
+        "Values of 1 KiB, three nodes; refused at once is what nodes turn away because they have enough to do. The server \
+         that does nothing gets the same load: what it loses with more requests in flight, the generator and gRPC lose.",
         &[
             "",
             "in flight",
             "answered/s",
+            "server that does nothing/s",
             "p50 ms",
             "p99 ms",
             "refused at once/s",
@@ -49,12 +51,14 @@ pub async fn in_flight(effort: &Effort, report: &mut Report) {
         let load = |in_flight| Load { mix, value_bytes: KIB, pace: Pace::InFlight(in_flight), keys: effort.sweep_keys };
         load(IN_FLIGHT).write_all_keys(&cluster.addresses());
         let mut points: Vec<(f64, f64)> = Vec::new();
+        let mut noop_points = Vec::new();
         for in_flight in all {
             // Every request that is sent at once at the beginning must have had its answer before it is measured.
             let best = points.iter().map(|(_, rate)| *rate).fold(1.0, f64::max);
             let settled = Duration::from_secs_f64(2.0 * f64::from(*in_flight) / best);
             let warm_up = settled.clamp(WARM_UP, SETTLE_MAX);
             let run = load(*in_flight).run(Target::Cluster(&cluster.addresses()), warm_up, effort.point);
+            let noop = load(*in_flight).run(Target::Noop(cluster.connections()), WARM_UP, effort.point);
             let refused = run.refused_at_once();
             let otherwise = run.failed() - refused;
             let said = if otherwise > 0 { format!("{otherwise}: {}", run.failures()) } else { "0".into() };
@@ -63,6 +67,7 @@ pub async fn in_flight(effort: &Effort, report: &mut Report) {
                 name.into(),
                 in_flight.to_string(),
                 format!("{:.0}", run.per_second()),
+                format!("{:.0}", noop.per_second()),
                 millis(&run, "p50"),
                 millis(&run, "p99"),
                 format!("{:.0}", refused as f64 / run.number("/seconds")),
@@ -70,8 +75,9 @@ pub async fn in_flight(effort: &Effort, report: &mut Report) {
                 format!("{:.0}", resident as f64 / f64::from(1 << 20)),
             ]);
             points.push((f64::from(*in_flight), run.per_second()));
+            noop_points.push(noop.per_second());
         }
-        table.say(&past_saturation(name, &points));
+        table.say(&past_saturation(name, &points, &noop_points));
         report.set_peak(name, points.iter().map(|(_, rate)| *rate).fold(0.0, f64::max));
         lines.push(Series::new(name, points));
     }
@@ -86,21 +92,21 @@ pub async fn in_flight(effort: &Effort, report: &mut Report) {
     report.add_picture("throughput-in-flight", vec![panel]);
 }
 
-/// Whether throughput holds once there is more to do than can be done.
-fn past_saturation(name: &str, points: &[(f64, f64)]) -> String {
-    let (peak_at, peak) =
-        points.iter().copied().fold((0.0, 0.0), |best, next| if next.1 > best.1 { next } else { best });
-    let (worst_at, worst) = points
-        .iter()
-        .copied()
-        .filter(|(in_flight, _)| *in_flight >= peak_at)
-        .fold((peak_at, peak), |worst, next| if next.1 < worst.1 { next } else { worst });
+/// Whether throughput holds once there is more to do than can be done; `noop` is what the server that does nothing
+/// answers at the same points.
+fn past_saturation(name: &str, points: &[(f64, f64)], noop: &[f64]) -> String {
+    let rate = |point: &usize| points[*point].1;
+    let most = (0..points.len()).max_by(|a, b| rate(a).total_cmp(&rate(b))).expect("a sweep has points");
+    let least = (most..points.len()).min_by(|a, b| rate(a).total_cmp(&rate(b))).expect("the peak is one of them");
+    let ((peak_at, peak), (worst_at, worst)) = (points[most], points[least]);
     let part = worst / peak;
     let verdict = if part >= GOODPUT_PART { "holds" } else { "does not hold" };
     format!(
         "{name}: the peak is {peak:.0}/s at {peak_at:.0} in flight; past it the least is {worst:.0}/s at {worst_at:.0}, \
-         {:.0} % of the peak: goodput within 10 % of its peak **{verdict}**.",
-        part * 100.0
+         {:.0} % of the peak: goodput within 10 % of its peak **{verdict}**. From the one to the other the server that does \
+         nothing keeps {:.0} %.",
+        part * 100.0,
+        noop[least] / noop[most] * 100.0
     )
 }
 
