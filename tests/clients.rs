@@ -11,8 +11,9 @@ mod cluster;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use cluster::{Cluster, NodeFiles, Plan, TestNode, ports};
+use cluster::{Cluster, NodeFiles, Plan, TestNode, poll, ports};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -26,6 +27,9 @@ const GHZ: &str = r#"ghz --rps=250 --duration 15s --skipFirst 1000 --insecure --
 
 /// How many requests ghz has in flight at most, where `--concurrency` is not given: what it can cut off at the end.
 const GHZ_CONCURRENCY: u64 = 50;
+
+/// How long a node may take to say that it serves.
+const HEALTH_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The commands against nodes on other ports, with ghz waiting for the requests that it sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,7 +142,13 @@ async fn reflection_lists_describes_and_calls() {
         let check = format!(
             "grpcurl -plaintext -d '{{\"service\": \"{service}\"}}' localhost:8001 grpc.health.v1.Health/Check"
         );
-        assert_eq!(shell.json(&check), json!({ "status": "SERVING" }), "{service:?}");
+        // A node looks at itself twice a second, and was alone until a moment ago.
+        let what = format!("{service:?} to be served");
+        poll(&what, HEALTH_TIME_MAX, async || {
+            let seen = shell.json(&check);
+            if seen == json!({ "status": "SERVING" }) { Ok(()) } else { Err(seen.to_string()) }
+        })
+        .await;
     }
 
     let info = shell.json("grpcurl -plaintext localhost:8001 api.Cluster/Info");
