@@ -1,7 +1,7 @@
 //! The machine that is measured on, and its processes.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -73,8 +73,13 @@ fn file_system(folder: &Path) -> String {
         .map_or_else(|| "?".into(), |(_, text)| text)
 }
 
+/// The checkout that is measured. Not the one that this was compiled in, where several share a target folder.
+pub fn checkout() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
 fn commit() -> String {
-    let git = |arguments: &[&str]| said_by(Command::new("git").current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments));
+    let git = |arguments: &[&str]| said_by(Command::new("git").current_dir(checkout()).args(arguments));
     let changed = if git(&["status", "--porcelain"]).is_empty() { "" } else { ", with changes" };
     format!("{}{changed}", git(&["rev-parse", "--short", "HEAD"]))
 }

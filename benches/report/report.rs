@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Effort;
+use crate::machine::checkout;
 use crate::picture::{self, Panel};
 
 /// A figure that has a goal.
@@ -170,7 +171,7 @@ impl Report {
 
     /// Writes it to `target/bench` of the repository.
     pub fn write(&self, took: Duration) -> Result<PathBuf, Box<dyn std::error::Error>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
+        let folder = checkout().join("target/bench");
         fs::create_dir_all(&folder)?;
         for (name, panels) in &self.pictures {
             picture::draw(&folder.join(format!("{name}.svg")), panels.len(), panels)?;
