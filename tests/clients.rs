@@ -9,7 +9,7 @@
 mod cluster;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -235,12 +235,7 @@ struct Shell {
 impl Shell {
     fn output(&self, command: &str) -> Output {
         let command = command.replace("localhost:8001", &format!("localhost:{}", self.port));
-        Command::new("bash")
-            .args(["-c", &command])
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
-            .env("PATH", &self.tools.0)
-            .output()
-            .expect("bash runs")
+        Command::new("bash").args(["-c", &command]).env("PATH", &self.tools.0).output().expect("bash runs")
     }
 
     fn text(&self, command: &str) -> String {

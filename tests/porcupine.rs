@@ -64,9 +64,10 @@ fn verdicts_are_those_of_porcupine() {
 
 /// Builds porcupine's program, or says why that cannot be. An error in the program itself fails.
 fn build() -> Result<PathBuf, String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/porcupine");
+    // Cargo starts tests in the folder of the package.
+    let folder = Path::new("tests/porcupine");
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("quorate-porcupine");
-    let go = |arguments: &[&str]| Command::new("go").args(arguments).current_dir(&folder).output();
+    let go = |arguments: &[&str]| Command::new("go").args(arguments).current_dir(folder).output();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
 
     let download = go(&["mod", "download"]).map_err(|error| format!("Go could not be run: {error}"))?;

@@ -64,14 +64,15 @@ pub struct RocksOptions {
     /// Cached blocks, blobs, indexes and filters, in bytes of memory.
     pub block_cache_bytes: usize,
     /// Write buffers of all families together, in bytes of memory. RocksDB begins to flush when they are used up, and
-    /// goes over it by what arrives while it flushes.
+    /// goes over it by what arrives while it flushes. One family may use half of it, the large values an eighth for each
+    /// buffer, or up to a quarter less, for the same reason as with the log.
     pub write_buffer_bytes: usize,
     /// Records written or read last, in bytes of memory.
     pub record_cache_bytes: usize,
     /// At most so many table and blob files are kept open.
     pub open_files_max: u16,
-    /// The log is cut by flushing when it gets this long. It bounds how long a start reads it: a second for 256 MiB or
-    /// so.
+    /// The log is cut by flushing when it gets this long, or up to a quarter earlier: replicas should not all do it in
+    /// the same second. It bounds how long a start reads it: a second for 256 MiB or so.
     pub log_bytes_max: u64,
     /// Threads that flush and compact.
     pub background_jobs_max: u8,
@@ -506,16 +507,16 @@ impl Families {
         // tells the disk of what is free again (ext4's `discard`: a millisecond for each MiB).
         large.set_write_buffer_size(uneven(settings.write_buffer_bytes / 8));
         large.set_max_write_buffer_number(8);
-        // All values in this family are in blob files, where compaction leaves them alone.
+        // All values of this family are in blob files: merging tables does not rewrite them.
         large.set_enable_blob_files(true);
         large.set_min_blob_size(0);
         large.set_blob_file_size(64 * MIB as u64);
         large.set_blob_compression_type(DBCompressionType::Lz4);
         // Without a cache blobs could never be answered from memory, however often they are read.
         large.set_blob_cache(&cache);
-        // A compaction moves what is still of use out of the oldest files and drops them, garbage or not: few of them, so
-        // that it moves about as much as was written since the one before. It comes no later than when half of what those
-        // files hold is garbage.
+        // A compaction moves what is still of use out of the oldest files and drops them, garbage or not: a twentieth of
+        // all, so that it moves about as much as was written since the one before. It comes no later than when half of
+        // what those files hold is garbage. Of fewer than 20 files a twentieth is none: these may be garbage and stay.
         large.set_enable_blob_gc(true);
         large.set_blob_gc_age_cutoff(0.05);
         large.set_blob_gc_force_threshold(0.5);

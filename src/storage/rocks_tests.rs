@@ -272,27 +272,24 @@ fn loads_beside_persists_never_go_back() {
     let a = key("a");
     let sizes = [10, codec::LARGE_VALUE_BYTES_MIN, 10, 10, 6_000, 6_000];
     store.persist(&batch_of(1, [(a.clone(), large_record(&a, 1, 6_000))])).expect("persisted");
-    let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for mark_first in [false, true] {
-            let (store, a, ended) = (&store, &a, &ended);
-            scope.spawn(move || {
-                let mut last = 0;
-                let mut want = if mark_first { Want::Mark } else { Want::Record };
-                while !ended.load(Ordering::Relaxed) {
-                    let mark = held(store, 1, a, want).mark().expect("it is there from the beginning");
-                    let counter = mark.stamp.clock.counter;
-                    assert!(counter >= last, "{counter} after {last}");
-                    last = counter;
-                    want = if want == Want::Mark { Want::Record } else { Want::Mark };
-                }
-            });
+        let writer = scope.spawn(|| {
+            for (counter, bytes) in (2..600).zip(sizes.into_iter().cycle()) {
+                let record = large_record(&a, counter, bytes);
+                store.persist(&batch_of(1, [(a.clone(), record)])).expect("persisted");
+            }
+        });
+        let mut last = 0;
+        for want in [Want::Record, Want::Mark].into_iter().cycle() {
+            let ended = writer.is_finished();
+            let mark = held(&store, 1, &a, want).mark().expect("it is there from the beginning");
+            let counter = mark.stamp.clock.counter;
+            assert!(counter >= last, "{counter} after {last}");
+            last = counter;
+            if ended {
+                break;
+            }
         }
-        for (counter, bytes) in (2..600).zip(sizes.into_iter().cycle()) {
-            let record = large_record(&a, counter, bytes);
-            store.persist(&batch_of(1, [(a.clone(), record)])).expect("persisted");
-        }
-        ended.store(true, Ordering::Relaxed);
     });
 }
 

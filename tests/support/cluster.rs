@@ -251,10 +251,8 @@ impl TestNode {
                 outer
             }
         };
-        // The examples' paths are relative to the repository.
-        started
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        // The examples' paths are relative to the folder of the package, in which Cargo starts tests.
+        started.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::spawn(&mut started, &self.log));
     }
 
