@@ -82,7 +82,7 @@ pub const SCAN_ENTRIES_MAX: usize = 50_000;
 /// How many events may wait for a node's loop; whoever brings more waits, and with it the link that it reads.
 pub const EVENTS_WAITING_MAX: usize = 8_192;
 
-/// How many messages of one link may wait for a node's loop, each of [`LINK_BATCH_BYTES`] or one large value; the link is
+/// How many messages of one link may wait for a node's loop, each of [`LINK_BATCH_BYTES`] and one large value; the link is
 /// not read on meanwhile. Enough to keep the loop busy while the next are decoded.
 pub const LINK_BATCHES_WAITING_MAX: usize = 8;
 
@@ -93,6 +93,15 @@ pub const LINK_QUEUE_BYTES_MAX: usize = 128 * MIB;
 /// What is packed into one message to a peer before the next one is begun. Large enough that framing and system calls
 /// cost nothing, small enough that one takes about a millisecond to encode.
 pub const LINK_BATCH_BYTES: usize = MIB;
+
+/// A message to a peer whose value is larger goes in pieces of this size, and small ones go between them instead of
+/// behind it: the largest takes half a second of a link of 1 Gbit/s. A piece costs about as much to copy as to send.
+pub const LINK_PIECE_BYTES: usize = 128 << 10;
+
+/// How many pieces may be on their way to a peer that has not said yet that it took them. What is small waits for these
+/// at most, wherever they are: in the buffers of gRPC, of the two systems or of the network between them. 512 KiB take
+/// 4 ms at 1 Gbit/s, and fill a link of 10 Gbit/s whose round trip takes 0.4 ms.
+pub const LINK_PIECES_UNDER_WAY_MAX: u32 = 4;
 
 /// What a replica's disk may have waiting, in bytes of records and of what is owed for them. A coordinator ends its
 /// operation once a majority has answered, so that its own bounds do not hold back a replica whose disk is slow: beyond

@@ -8,7 +8,7 @@ use crate::types::{Clock, ClusterParameters, Held, Identity, Key, Life, NodeId, 
 use super::handshake::HelloRefusal;
 
 /// The version of all that is said between nodes. Raised when an older node would misunderstand a newer one.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// One operation or clock round of one run of a node: never used twice in that run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

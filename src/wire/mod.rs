@@ -6,6 +6,8 @@
 pub mod failure;
 #[cfg(feature = "server")]
 pub mod peer;
+#[cfg(feature = "server")]
+pub mod pieces;
 mod public;
 
 pub use public::{NodeSet, WireError};

@@ -38,11 +38,11 @@ pub enum PeerWireError {
     },
 }
 
-fn missing(field: &'static str) -> PeerWireError {
+pub(super) fn missing(field: &'static str) -> PeerWireError {
     PeerWireError::Missing { field }
 }
 
-fn invalid(field: &'static str, problem: &dyn ToString) -> PeerWireError {
+pub(super) fn invalid(field: &'static str, problem: &dyn ToString) -> PeerWireError {
     PeerWireError::Invalid { field, problem: problem.to_string() }
 }
 

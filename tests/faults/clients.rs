@@ -36,8 +36,8 @@ const THINK_MS: std::ops::Range<u64> = 0..10;
 const THINK_AFTER_FAILURE_MS: std::ops::Range<u64> = 20..100;
 /// One value in so many is large.
 const LARGE_ONE_IN: u64 = 16;
-/// How large they are at most.
-const LARGE_BYTES: u64 = 16_384;
+/// How large they are at most: some are stored apart, and some go to peers in pieces.
+const LARGE_BYTES: u64 = 400_000;
 
 /// What the clients of one round share.
 #[derive(Debug)]

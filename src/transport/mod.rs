@@ -1,7 +1,8 @@
 //! Links to peers: one gRPC stream each way, on which whatever waits goes into one message.
 //!
-//! Contract: best effort. What is sent on a link arrives once, in the order in which it was sent, while the link holds;
-//! when it breaks, or when too much waits, messages are lost, as the protocol expects. Nobody who sends ever waits.
+//! Contract: best effort. What is sent on a link arrives once while the link holds, in the order in which it was sent, except
+//! that large values are overtaken; when it breaks, or when too much waits, messages are lost. The protocol expects all of
+//! that. Nobody who sends ever waits.
 //!
 //! Each node opens a link to each other node, and says on it all that it has to say to that node: its requests and its
 //! answers, in one message where both wait. What the peer says comes on the link that the peer opened. A link answers its
@@ -10,15 +11,16 @@
 //! Batching needs no timer: a stream asks its [`Outbox`] for the next message when it can write one, and takes
 //! everything that waits by then. An idle link adds no delay, and a busy one packs its messages fuller.
 
-use std::collections::VecDeque;
+mod inbox;
+mod outbox;
+
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use rand::RngExt;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
@@ -27,11 +29,13 @@ use tracing::{debug, info, warn};
 use crate::api;
 use crate::api::peer_client::PeerClient;
 use crate::api::peer_server::{Peer, PeerServer};
-use crate::limits::{LINK_BATCH_BYTES, LINK_BATCHES_WAITING_MAX, LINK_QUEUE_BYTES_MAX, MESSAGE_BYTES_MAX};
-use crate::metrics::Metrics;
+use crate::limits::{LINK_BATCH_BYTES, LINK_PIECE_BYTES};
 use crate::node::{Event, NodeHandle};
 use crate::protocol::{HelloRefusal, Message};
 use crate::types::{ClusterParameters, Life, Member, NodeId};
+
+use inbox::Inbox;
+pub use outbox::{Outbox, OutboxStream, Sent};
 
 /// How long connecting to a peer may take.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
@@ -47,169 +51,9 @@ const KEEPALIVE_TIME_MAX: Duration = Duration::from_secs(4);
 /// Flow-control windows of a link: what may be on its way unread. A large value is several of gRPC's 64 KiB default
 /// windows, and each would cost a round trip.
 const WINDOW_BYTES: u32 = 8 << 20;
-
-/// What waits to be sent on one stream.
-///
-/// Bounded in bytes: beyond [`LINK_QUEUE_BYTES_MAX`] messages are dropped, as a network would.
-#[derive(Debug)]
-pub struct Outbox {
-    from: Life,
-    metrics: Arc<Metrics>,
-    queue: Mutex<Queue>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    messages: VecDeque<(Option<Life>, Message)>,
-    bytes: usize,
-    /// Nobody reads any more, or not yet: what is sent is dropped.
-    closed: bool,
-    /// Which stream reads: one that was opened earlier ends, however late it is asked.
-    stream: u64,
-    reader: Option<Waker>,
-}
-
-/// What became of a message that was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// It waits for the stream.
-    Queued,
-    /// The stream is closed.
-    Closed,
-    /// Too much waits already.
-    Full,
-}
-
-impl Outbox {
-    /// An outbox for messages of this run, that nobody reads yet.
-    #[must_use]
-    pub fn new(from: Life, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { from, metrics, queue: Mutex::new(Queue { closed: true, ..Queue::default() }) })
-    }
-
-    /// Sends `message` to the run `to`. Never waits.
-    pub fn send(&self, to: Option<Life>, message: Message) -> Sent {
-        let bytes = bytes_of(&message);
-        let reader = {
-            let mut queue = self.lock();
-            if queue.closed {
-                return Sent::Closed;
-            }
-            // One message always fits: the largest is half of what may wait.
-            if queue.bytes + bytes > LINK_QUEUE_BYTES_MAX {
-                return Sent::Full;
-            }
-            queue.bytes += bytes;
-            queue.messages.push_back((to, message));
-            queue.reader.take()
-        };
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-        Sent::Queued
-    }
-
-    /// What waits, in bytes, about.
-    #[must_use]
-    pub fn queued_bytes(&self) -> usize {
-        self.lock().bytes
-    }
-
-    /// Begins a stream of what is sent from now on. An earlier stream of this outbox ends.
-    pub fn open(self: &Arc<Self>) -> OutboxStream {
-        self.close();
-        let mut queue = self.lock();
-        queue.closed = false;
-        queue.stream += 1;
-        OutboxStream { outbox: Arc::clone(self), number: queue.stream }
-    }
-
-    /// Ends the stream; what waits is dropped.
-    pub fn close(&self) {
-        let reader = {
-            let mut queue = self.lock();
-            let reader = queue.reader.take();
-            *queue = Queue { closed: true, stream: queue.stream, ..Queue::default() };
-            reader
-        };
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
-        // A panic in between leaves a queue that is merely short of a message.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The messages of an [`Outbox`], as many in each batch as wait when it is asked for.
-#[derive(Debug)]
-pub struct OutboxStream {
-    outbox: Arc<Outbox>,
-    number: u64,
-}
-
-impl Stream for OutboxStream {
-    type Item = api::PeerBatch;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<api::PeerBatch>> {
-        let taken = {
-            let mut queue = self.outbox.lock();
-            if queue.closed || queue.stream != self.number {
-                return Poll::Ready(None);
-            }
-            if queue.messages.is_empty() {
-                queue.reader = Some(context.waker().clone());
-                return Poll::Pending;
-            }
-            take_batch(&mut queue)
-        };
-        // Encoded outside the lock: whoever sends meanwhile does not wait for it.
-        let (to, messages) = taken;
-        self.outbox.metrics.link_batches.inc();
-        self.outbox.metrics.link_messages.inc_by(messages.len() as u64);
-        Poll::Ready(Some(api::PeerBatch {
-            from: Some(self.outbox.from.into()),
-            to: to.map(Into::into),
-            messages: messages.into_iter().map(Into::into).collect(),
-        }))
-    }
-}
-
-/// Takes the messages for the first one's receiver, up to about [`LINK_BATCH_BYTES`].
-fn take_batch(queue: &mut Queue) -> (Option<Life>, Vec<Message>) {
-    let to = queue.messages.front().and_then(|(to, _)| *to);
-    let mut bytes = 0;
-    let mut messages = Vec::new();
-    while let Some((next_to, next)) = queue.messages.front()
-        && *next_to == to
-        && (messages.is_empty() || bytes + bytes_of(next) <= LINK_BATCH_BYTES)
-    {
-        bytes += bytes_of(next);
-        messages.extend(queue.messages.pop_front().map(|(_, message)| message));
-    }
-    queue.bytes -= bytes;
-    (to, messages)
-}
-
-fn bytes_of(message: &Message) -> usize {
-    use crate::protocol::{Answer, Request};
-    use crate::types::Held;
-    // Ids, stamps and framing.
-    const OVERHEAD: usize = 100;
-    OVERHEAD
-        + match message {
-            Message::Request { request: Request::Store { key, record }, .. }
-            | Message::Answer { answer: Answer::Held { key, held: Held::Record(record) }, .. } => {
-                key.as_bytes().len() + record.content.value_bytes()
-            }
-            Message::Request { request: Request::Get { key, .. }, .. }
-            | Message::Answer { answer: Answer::Held { key, .. }, .. } => key.as_bytes().len(),
-            Message::Hello(hello) | Message::Welcome(hello) => hello.parameters.node_ids.len() * 16,
-            Message::HelloRefused { .. } | Message::Request { .. } | Message::Answer { .. } => 0,
-        }
-}
+/// The largest batch, with room to spare for what is only estimated when it is packed: ids, framing, and a first message
+/// of any size, which is a hello in a cluster of very many nodes.
+const BATCH_BYTES_MAX: usize = 2 * LINK_BATCH_BYTES + LINK_PIECE_BYTES;
 
 /// A link that this node opens.
 pub struct Link {
@@ -282,8 +126,8 @@ impl Link {
         let open = async {
             let channel: Channel = endpoint.connect().await.map_err(|error| chain(&error))?;
             let mut client = PeerClient::new(channel)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX + LINK_BATCH_BYTES)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX + LINK_BATCH_BYTES);
+                .max_decoding_message_size(BATCH_BYTES_MAX)
+                .max_encoding_message_size(BATCH_BYTES_MAX);
             let answers = client.link(self.outbox.open()).await.map_err(|status| chain(&status))?;
             Ok(answers.into_inner())
         };
@@ -295,7 +139,7 @@ impl Link {
     }
 
     async fn receive(&self, mut answers: Streaming<api::PeerBatch>) -> String {
-        let inbox = Inbox::new(self.peer, self.id.clone(), self.events.clone());
+        let mut inbox = Inbox::new(self.peer, self.id.clone(), self.events.clone(), Arc::clone(&self.outbox));
         loop {
             match answers.message().await {
                 Ok(Some(batch)) => {
@@ -310,49 +154,12 @@ impl Link {
     }
 }
 
-/// Where what a link receives goes.
-struct Inbox {
-    from: Member,
-    id: NodeId,
-    events: mpsc::Sender<Event>,
-    /// Bounds what waits for the loop: a link that is not read makes its sender wait, and in the end drop.
-    shares: Arc<Semaphore>,
-}
-
-impl Inbox {
-    fn new(from: Member, id: NodeId, events: mpsc::Sender<Event>) -> Self {
-        Self { from, id, events, shares: Arc::new(Semaphore::new(LINK_BATCHES_WAITING_MAX)) }
-    }
-
-    /// Decodes a batch and hands it to the node. `false` where the node has ended.
-    async fn deliver(&self, batch: api::PeerBatch) -> bool {
-        let (from, id) = (self.from, &self.id);
-        let Some(from_life) = batch.from.map(Life::from) else {
-            warn!(peer = %id, "dropped a message without its sender's run");
-            return true;
-        };
-        let to_life = batch.to.map(Life::from);
-        let mut messages = Vec::with_capacity(batch.messages.len());
-        for message in batch.messages {
-            match Message::try_from(message) {
-                Ok(message) => messages.push(message),
-                Err(error) => warn!(peer = %id, %error, "dropped a message"),
-            }
-        }
-        if messages.is_empty() {
-            return true;
-        }
-        let Ok(share) = Arc::clone(&self.shares).acquire_owned().await else { return false };
-        self.events.send(Event::Peer { from, from_life, to_life, messages, _share: share }).await.is_ok()
-    }
-}
-
 /// The gRPC service that peers open their links to.
 #[must_use]
 pub fn peer_service(node: NodeHandle) -> PeerServer<PeerService> {
     PeerServer::new(PeerService { node })
-        .max_decoding_message_size(MESSAGE_BYTES_MAX + LINK_BATCH_BYTES)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX + LINK_BATCH_BYTES)
+        .max_decoding_message_size(BATCH_BYTES_MAX)
+        .max_encoding_message_size(BATCH_BYTES_MAX)
 }
 
 /// Serves the links that peers open.
@@ -405,7 +212,7 @@ impl ServedLink {
         if self.events.send(Event::Served(peer, life, Arc::clone(&self.outbox))).await.is_err() {
             return;
         }
-        let inbox = Inbox::new(peer, id, self.events);
+        let mut inbox = Inbox::new(peer, id, self.events, self.outbox);
         let mut batch = first;
         loop {
             if !inbox.deliver(batch).await {

@@ -1,0 +1,74 @@
+//! What arrives on one stream, on its way to the node's loop.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc};
+use tracing::warn;
+
+use crate::api;
+use crate::limits::LINK_BATCHES_WAITING_MAX;
+use crate::node::Event;
+use crate::protocol::Message;
+use crate::types::{Life, Member, NodeId};
+use crate::wire::pieces::Assembly;
+
+use super::Outbox;
+
+/// Where what a link receives goes.
+pub(super) struct Inbox {
+    from: Member,
+    pub(super) id: NodeId,
+    events: mpsc::Sender<Event>,
+    /// Bounds what waits for the loop: a link that is not read makes its sender wait, and in the end drop.
+    shares: Arc<Semaphore>,
+    assembly: Assembly,
+    /// What this node says on the same link.
+    outbox: Arc<Outbox>,
+}
+
+impl Inbox {
+    pub(super) fn new(from: Member, id: NodeId, events: mpsc::Sender<Event>, outbox: Arc<Outbox>) -> Self {
+        Self {
+            from,
+            id,
+            events,
+            shares: Arc::new(Semaphore::new(LINK_BATCHES_WAITING_MAX)),
+            assembly: Assembly::default(),
+            outbox,
+        }
+    }
+
+    /// Decodes a batch and hands it to the node. `false` where the node has ended.
+    pub(super) async fn deliver(&mut self, batch: api::PeerBatch) -> bool {
+        self.outbox.pieces_taken(batch.pieces_taken);
+        let has_piece = batch.piece.is_some();
+        let goes_on = self.hand_over(batch).await;
+        if has_piece {
+            // Not before: a node that falls behind should not be sent more.
+            self.outbox.acknowledge_piece();
+        }
+        goes_on
+    }
+
+    async fn hand_over(&mut self, batch: api::PeerBatch) -> bool {
+        let (from, id) = (self.from, &self.id);
+        let Some(from_life) = batch.from.map(Life::from) else {
+            warn!(peer = %id, "dropped a message without its sender's run");
+            return true;
+        };
+        let to_life = batch.to.map(Life::from);
+        let mut messages = Vec::with_capacity(batch.messages.len());
+        let completed = batch.piece.and_then(|piece| self.assembly.take(piece).transpose());
+        for message in batch.messages.into_iter().map(Ok).chain(completed) {
+            match message.and_then(Message::try_from) {
+                Ok(message) => messages.push(message),
+                Err(error) => warn!(peer = %id, %error, "dropped a message"),
+            }
+        }
+        if messages.is_empty() {
+            return true;
+        }
+        let Ok(share) = Arc::clone(&self.shares).acquire_owned().await else { return false };
+        self.events.send(Event::Peer { from, from_life, to_life, messages, _share: share }).await.is_ok()
+    }
+}

@@ -1,0 +1,405 @@
+//! What waits to be sent on one stream, and how it is packed.
+//!
+//! A message with a large value is sent a piece at a time, one piece after each batch of what else waits: so nobody waits
+//! for all of another's value. Large ones follow each other in the order in which they were sent, and so do the others.
+//!
+//! Only a few pieces are sent ahead of what the peer says it has taken: gRPC and the system would buffer megabytes of
+//! them, and what comes after would wait behind these.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures_util::Stream;
+
+use crate::api;
+use crate::limits::{LINK_BATCH_BYTES, LINK_PIECE_BYTES, LINK_PIECES_UNDER_WAY_MAX, LINK_QUEUE_BYTES_MAX};
+use crate::metrics::Metrics;
+use crate::protocol::{Answer, Message, Request};
+use crate::types::{Held, Life};
+use crate::wire::pieces::Pieces;
+
+/// What waits to be sent on one stream.
+///
+/// Bounded in bytes: beyond [`LINK_QUEUE_BYTES_MAX`] messages are dropped, as a network would.
+#[derive(Debug)]
+pub struct Outbox {
+    from: Life,
+    metrics: Arc<Metrics>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    small: VecDeque<(Option<Life>, Message)>,
+    large: VecDeque<(Option<Life>, Message)>,
+    /// What is left of the large message that is under way.
+    pieces: Option<(Option<Life>, Pieces)>,
+    /// Pieces that were sent and that the peer has not taken yet, as far as is known.
+    under_way: u32,
+    /// Pieces of the peer that it is yet to be told of.
+    taken: u32,
+    /// Of all of them, about.
+    bytes: usize,
+    /// Nobody reads any more, or not yet: what is sent is dropped.
+    closed: bool,
+    /// Which stream reads: one that was opened earlier ends, however late it is asked.
+    stream: u64,
+    reader: Option<Waker>,
+}
+
+/// What became of a message that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It waits for the stream.
+    Queued,
+    /// The stream is closed.
+    Closed,
+    /// Too much waits already.
+    Full,
+}
+
+impl Outbox {
+    /// An outbox for messages of this run, that nobody reads yet.
+    #[must_use]
+    pub fn new(from: Life, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { from, metrics, queue: Mutex::new(Queue { closed: true, ..Queue::default() }) })
+    }
+
+    /// Sends `message` to the run `to`. Never waits.
+    pub fn send(&self, to: Option<Life>, message: Message) -> Sent {
+        let bytes = bytes_of(&message);
+        let reader = {
+            let mut queue = self.lock();
+            if queue.closed {
+                return Sent::Closed;
+            }
+            // One message always fits: the largest is half of what may wait.
+            if queue.bytes + bytes > LINK_QUEUE_BYTES_MAX {
+                return Sent::Full;
+            }
+            queue.bytes += bytes;
+            let line = if value_bytes(&message) > LINK_PIECE_BYTES { &mut queue.large } else { &mut queue.small };
+            line.push_back((to, message));
+            queue.reader.take()
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        Sent::Queued
+    }
+
+    /// This node has taken a piece that came on this stream's link: tells the peer.
+    pub fn acknowledge_piece(&self) {
+        let reader = {
+            let mut queue = self.lock();
+            queue.taken += 1;
+            queue.reader.take()
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// The peer has taken so many pieces.
+    pub fn pieces_taken(&self, count: u32) {
+        if count == 0 {
+            return;
+        }
+        let reader = {
+            let mut queue = self.lock();
+            queue.under_way = queue.under_way.saturating_sub(count);
+            queue.reader.take()
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// What waits, in bytes, about.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Begins a stream of what is sent from now on. An earlier stream of this outbox ends.
+    pub fn open(self: &Arc<Self>) -> OutboxStream {
+        self.close();
+        let mut queue = self.lock();
+        queue.closed = false;
+        queue.stream += 1;
+        OutboxStream { outbox: Arc::clone(self), number: queue.stream }
+    }
+
+    /// Ends the stream; what waits is dropped.
+    pub fn close(&self) {
+        let reader = {
+            let mut queue = self.lock();
+            let reader = queue.reader.take();
+            *queue = Queue { closed: true, stream: queue.stream, ..Queue::default() };
+            reader
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // A panic in between leaves a queue that is merely short of a message.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The messages of an [`Outbox`], as many in each batch as wait when it is asked for.
+#[derive(Debug)]
+pub struct OutboxStream {
+    outbox: Arc<Outbox>,
+    number: u64,
+}
+
+impl Stream for OutboxStream {
+    type Item = api::PeerBatch;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<api::PeerBatch>> {
+        let taken = {
+            let mut queue = self.outbox.lock();
+            if queue.closed || queue.stream != self.number {
+                return Poll::Ready(None);
+            }
+            let Some(taken) = queue.take() else {
+                queue.reader = Some(context.waker().clone());
+                return Poll::Pending;
+            };
+            taken
+        };
+        // Encoded outside the lock: whoever sends meanwhile does not wait for it.
+        let Contents { to, messages, piece, pieces_taken } = taken;
+        let metrics = &self.outbox.metrics;
+        metrics.link_batches.inc();
+        let begins = piece.as_ref().is_some_and(|piece| piece.message.is_some());
+        metrics.link_messages.inc_by(messages.len() as u64 + u64::from(begins));
+        Poll::Ready(Some(api::PeerBatch {
+            from: Some(self.outbox.from.into()),
+            to: to.map(Into::into),
+            messages: messages.into_iter().map(Into::into).collect(),
+            piece,
+            pieces_taken,
+        }))
+    }
+}
+
+/// What goes into one batch.
+struct Contents {
+    to: Option<Life>,
+    messages: Vec<Message>,
+    piece: Option<api::PeerPiece>,
+    pieces_taken: u32,
+}
+
+impl Queue {
+    /// Takes the small messages for the first one's receiver, up to about [`LINK_BATCH_BYTES`], and a piece for it too.
+    /// `None` where there is nothing that may be sent.
+    fn take(&mut self) -> Option<Contents> {
+        if self.pieces.is_none()
+            && let Some((to, message)) = self.large.pop_front()
+        {
+            self.bytes -= bytes_of(&message) - value_bytes(&message);
+            self.pieces = Some((to, Pieces::of(message)));
+        }
+        let may_send = self.under_way < LINK_PIECES_UNDER_WAY_MAX;
+        let piece_to = self.pieces.as_ref().filter(|_| may_send).map(|(to, _)| *to);
+        let to = match self.small.front().map(|(to, _)| *to).or(piece_to) {
+            Some(to) => to,
+            // Means the link, whichever run the peer has.
+            None if self.taken > 0 => None,
+            None => return None,
+        };
+        let (mut bytes, mut messages) = (0, Vec::new());
+        while let Some((next_to, next)) = self.small.front()
+            && *next_to == to
+            && (messages.is_empty() || bytes + bytes_of(next) <= LINK_BATCH_BYTES)
+        {
+            bytes += bytes_of(next);
+            messages.extend(self.small.pop_front().map(|(_, message)| message));
+        }
+        self.bytes -= bytes;
+        // One for another run waits until nothing is left for this one: a peer has one run at a time, so that what is
+        // meant for another is of no use.
+        let piece = if piece_to == Some(to) { self.take_piece() } else { None };
+        Some(Contents { to, messages, piece, pieces_taken: std::mem::take(&mut self.taken) })
+    }
+
+    fn take_piece(&mut self) -> Option<api::PeerPiece> {
+        let (_, pieces) = self.pieces.as_mut()?;
+        let piece = pieces.next()?;
+        self.bytes -= piece.part.len();
+        self.under_way += 1;
+        if pieces.is_empty() {
+            self.pieces = None;
+        }
+        Some(piece)
+    }
+}
+
+/// What a message takes, in bytes, about.
+fn bytes_of(message: &Message) -> usize {
+    // Ids, stamps and framing.
+    const OVERHEAD: usize = 100;
+    let rest = match message {
+        Message::Request { request: Request::Store { key, .. } | Request::Get { key, .. }, .. }
+        | Message::Answer { answer: Answer::Held { key, .. }, .. } => key.as_bytes().len(),
+        Message::Hello(hello) | Message::Welcome(hello) => hello.parameters.node_ids.len() * 16,
+        Message::HelloRefused { .. } | Message::Request { .. } | Message::Answer { .. } => 0,
+    };
+    OVERHEAD + rest + value_bytes(message)
+}
+
+fn value_bytes(message: &Message) -> usize {
+    match message {
+        Message::Request { request: Request::Store { record, .. }, .. }
+        | Message::Answer { answer: Answer::Held { held: Held::Record(record), .. }, .. } => {
+            record.content.value_bytes()
+        }
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt as _, StreamExt as _};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::OperationId;
+    use crate::types::{Checksum, Clock, Content, Key, NodeId, Record, Stamp, Value};
+    use crate::wire::pieces::Assembly;
+
+    const ME: Life = Life { epoch: 1, nonce: 1 };
+    const PEER: Life = Life { epoch: 1, nonce: 2 };
+
+    fn store(operation: u64, bytes: usize) -> Message {
+        let (key, content) = (Key::new("k").unwrap(), Content::Value(Value::Binary(vec![7; bytes].into())));
+        let stamp = Stamp { clock: Clock { epoch: 1, counter: operation }, writer: NodeId::new("1").unwrap() };
+        let record = Record { stamp, checksum: Checksum::of(&key, &content), content };
+        Message::Request { operation: OperationId(operation), round: 1, request: Request::Store { key, record } }
+    }
+
+    /// The next batch, if one waits.
+    fn next(stream: &mut OutboxStream) -> Option<api::PeerBatch> {
+        stream.next().now_or_never().map(|batch| batch.expect("it is open"))
+    }
+
+    /// The messages that a batch completes for its receiver, which acknowledges the piece.
+    fn completed(outbox: &Outbox, assembly: &mut Assembly, batch: api::PeerBatch) -> Vec<Message> {
+        outbox.pieces_taken(u32::from(batch.piece.is_some()));
+        let piece = batch.piece.and_then(|piece| assembly.take(piece).expect("it is the next one"));
+        batch.messages.into_iter().chain(piece).map(|message| Message::try_from(message).expect("valid")).collect()
+    }
+
+    #[test]
+    fn small_messages_overtake_a_large_value() {
+        let outbox = Outbox::new(ME, Arc::default());
+        let (mut stream, mut assembly) = (outbox.open(), Assembly::default());
+        let large = store(0, 20 * LINK_PIECE_BYTES);
+        assert_eq!(outbox.send(Some(PEER), large.clone()), Sent::Queued);
+        for operation in 1..20 {
+            let small = store(operation, 10);
+            outbox.send(Some(PEER), small.clone());
+            let batch = next(&mut stream).expect("one waits");
+            assert_eq!(completed(&outbox, &mut assembly, batch), [small], "it waits for one piece at most");
+        }
+        assert_eq!(completed(&outbox, &mut assembly, next(&mut stream).expect("the last piece")), [large]);
+        assert_eq!(next(&mut stream), None);
+        assert_eq!(outbox.queued_bytes(), 0);
+    }
+
+    #[test]
+    fn few_pieces_are_under_way_that_were_not_taken() {
+        let outbox = Outbox::new(ME, Arc::default());
+        let mut stream = outbox.open();
+        let large = LINK_PIECES_UNDER_WAY_MAX as usize + 3;
+        outbox.send(Some(PEER), store(1, large * LINK_PIECE_BYTES));
+        let pieces = |stream: &mut OutboxStream| std::iter::from_fn(|| next(stream)).count();
+        assert_eq!(pieces(&mut stream), LINK_PIECES_UNDER_WAY_MAX as usize);
+        outbox.send(Some(PEER), store(2, 10));
+        let batch = next(&mut stream).expect("what is small does not wait");
+        assert_eq!((batch.messages.len(), batch.piece), (1, None));
+        outbox.pieces_taken(2);
+        assert_eq!(pieces(&mut stream), 2);
+        outbox.pieces_taken(u32::MAX);
+        assert_eq!(pieces(&mut stream), 1);
+    }
+
+    #[test]
+    fn peer_is_told_of_the_pieces_that_were_taken() {
+        let outbox = Outbox::new(ME, Arc::default());
+        let mut stream = outbox.open();
+        outbox.acknowledge_piece();
+        outbox.acknowledge_piece();
+        let batch = next(&mut stream).expect("it is told at once");
+        assert_eq!((batch.to, batch.pieces_taken), (None, 2));
+        outbox.acknowledge_piece();
+        outbox.send(Some(PEER), store(1, 10));
+        let batch = next(&mut stream).expect("it is told with what else is said");
+        assert_eq!((batch.to.map(Life::from), batch.messages.len(), batch.pieces_taken), (Some(PEER), 1, 1));
+        assert_eq!(next(&mut stream), None);
+    }
+
+    #[test]
+    fn each_run_of_a_peer_gets_its_own_batches() {
+        let outbox = Outbox::new(ME, Arc::default());
+        let (mut stream, mut assembly) = (outbox.open(), Assembly::default());
+        let earlier = Life { epoch: 1, nonce: 1 };
+        let (large, small) = (store(1, 2 * LINK_PIECE_BYTES), store(2, 10));
+        outbox.send(Some(earlier), large.clone());
+        outbox.send(Some(PEER), small.clone());
+        let batch = next(&mut stream).expect("one waits");
+        assert_eq!(batch.to.map(Life::from), Some(PEER));
+        assert_eq!(completed(&outbox, &mut assembly, batch), [small]);
+        for expected in [vec![], vec![large]] {
+            let batch = next(&mut stream).expect("one waits");
+            assert_eq!(batch.to.map(Life::from), Some(earlier));
+            assert_eq!(completed(&outbox, &mut assembly, batch), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_value_goes_with_its_stream() {
+        let outbox = Outbox::new(ME, Arc::default());
+        let mut stream = outbox.open();
+        outbox.send(Some(PEER), store(1, 3 * LINK_PIECE_BYTES));
+        assert!(next(&mut stream).is_some());
+        let mut anew = outbox.open();
+        assert!(stream.next().now_or_never().expect("it has ended").is_none());
+        assert_eq!((next(&mut anew), outbox.queued_bytes()), (None, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn all_messages_arrive_and_those_of_a_kind_in_order(
+            // A size in sixteenths of a piece, and how many batches are taken before the next message is sent.
+            sent in prop::collection::vec((0..48_usize, 0..3), 0..30),
+        ) {
+            let outbox = Outbox::new(ME, Arc::default());
+            let (mut stream, mut assembly) = (outbox.open(), Assembly::default());
+            let (mut small, mut large, mut arrived) = (Vec::new(), Vec::new(), Vec::new());
+            for (operation, (sixteenths, batches)) in (0..).zip(sent) {
+                let bytes = sixteenths * LINK_PIECE_BYTES / 16;
+                let message = store(operation, bytes);
+                outbox.send(Some(PEER), message.clone());
+                if bytes > LINK_PIECE_BYTES { large.push(message) } else { small.push(message) }
+                for _ in 0..batches {
+                    arrived.extend(next(&mut stream).map(|batch| completed(&outbox, &mut assembly, batch)));
+                }
+            }
+            while let Some(batch) = next(&mut stream) {
+                arrived.push(completed(&outbox, &mut assembly, batch));
+            }
+            let (arrived_large, arrived_small): (Vec<_>, Vec<_>) =
+                arrived.into_iter().flatten().partition(|message| value_bytes(message) > LINK_PIECE_BYTES);
+            prop_assert_eq!((arrived_small, arrived_large), (small, large));
+            prop_assert_eq!(outbox.queued_bytes(), 0);
+        }
+    }
+}
