@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Sub;
 use std::time::Duration;
 
+use tokio::runtime::{self, Runtime};
+
 use crate::machine::cpu_used;
 use crate::metrics;
+use crate::proxy::{Network, Wire};
 use crate::support::process::memory_bytes;
-use crate::support::{self, Plan};
+use crate::support::{self, Plan, cluster_yml, write};
 
 /// The most nodes that are measured.
 const IDS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
@@ -19,6 +22,23 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 /// Some nodes, all of them linked, without data.
 pub struct Cluster {
     cluster: support::Cluster,
+    _network: Option<SlowNetwork>,
+}
+
+/// Wires between nodes, on a thread of their own: measuring takes this one's.
+struct SlowNetwork {
+    network: Option<Network>,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for SlowNetwork {
+    fn drop(&mut self) {
+        self.network = None;
+        // Waiting for it is not allowed where other tasks wait.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// What all nodes have used and counted since they started, or between two moments.
@@ -34,7 +54,30 @@ impl Cluster {
     /// Starts `nodes` nodes.
     pub async fn start(nodes: usize) -> Self {
         let plan = Plan { ids: IDS[..nodes].to_vec(), replica_count: REPLICA_COUNT, ..Plan::default() };
-        Self { cluster: support::Cluster::start_as(&plan).await }
+        Self { cluster: support::Cluster::start_as(&plan).await, _network: None }
+    }
+
+    /// Starts `nodes` nodes that reach each other over wires of so many bytes a second in each direction, at most.
+    pub async fn start_over(nodes: usize, bytes_per_second: u32) -> Self {
+        let plan = Plan { ids: IDS[..nodes].to_vec(), replica_count: REPLICA_COUNT, ..Plan::default() };
+        let mut cluster = support::Cluster::prepare(&plan);
+        let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a thread can be started");
+        let node_ports = ports.clone();
+        let network = runtime.spawn(async move { Network::new(&node_ports).await }).await.expect("ports can be opened");
+        for (from, node) in cluster.nodes.iter_mut().enumerate() {
+            let port = |to: usize| if to == from { ports[to] } else { network.port(from, to) };
+            let addresses: Vec<(&str, u16)> = (0..nodes).map(|to| (IDS[to], port(to))).collect();
+            node.files.cluster_file.set_file_name(format!("cluster-{}.yml", node.id));
+            write(&node.files.cluster_file, &cluster_yml(plan.seed, plan.replica_count, &addresses));
+            for to in 0..nodes {
+                network.set(from, to, Wire { bytes_per_second: Some(bytes_per_second), ..Wire::default() });
+            }
+        }
+        cluster.start_all();
+        cluster.wait_all_linked().await;
+        Self { cluster, _network: Some(SlowNetwork { network: Some(network), runtime: Some(runtime) }) }
     }
 
     /// Where they are reached, as `--address` takes it.

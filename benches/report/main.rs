@@ -14,6 +14,8 @@ mod machine;
 mod metrics;
 #[path = "../support/picture.rs"]
 mod picture;
+#[path = "../../tests/support/proxy.rs"]
+mod proxy;
 mod report;
 mod rows;
 #[path = "../../tests/support/cluster.rs"]
@@ -99,6 +101,7 @@ async fn main() -> ExitCode {
     sweeps::in_flight(&effort, &mut report).await;
     sweeps::rate(&effort, &mut report).await;
     sweeps::value_size(&effort, &mut report).await;
+    sweeps::beside_large(&effort, &mut report).await;
     sweeps::nodes(&effort, &mut report).await;
     match report.write(began.elapsed()) {
         Ok(folder) => {

@@ -23,6 +23,8 @@ const WARM_UP: Duration = Duration::from_millis(500);
 const SETTLE_MAX: Duration = Duration::from_secs(6);
 /// The most bytes of values that a sweep of sizes writes beforehand.
 const SIZE_SWEEP_BYTES: u64 = 64 << 20;
+/// A network on which a large value takes long enough to be waited for: 100 Mbit/s.
+const SLOW_BYTES_PER_SECOND: u32 = 12_500_000;
 /// Past saturation, throughput is to stay within this part of its peak.
 const GOODPUT_PART: f64 = 0.9;
 
@@ -209,6 +211,43 @@ pub async fn value_size(effort: &Effort, report: &mut Report) {
         series: lines.into(),
     };
     report.add_picture("throughput-value-size", vec![panel]);
+}
+
+/// Small values beside large ones, over a slow network: does one wait for the other?
+pub async fn beside_large(effort: &Effort, report: &mut Report) {
+    let cluster = Cluster::start_over(3, SLOW_BYTES_PER_SECOND).await;
+    let addresses = cluster.addresses();
+    let mut table = Table::new(
+        "Small values beside large ones",
+        "Three nodes that reach each other at 100 Mbit/s at most; clients reach them at once. 200 operations a second on \
+         values of 100 bytes, latencies of these, alone and beside one Set of a large value a second.",
+        &["", "beside it", "p50 ms", "p90 ms", "p99 ms", "failed", "the large one, p50 ms", "failed"],
+    );
+    let duration = 2 * effort.point;
+    for (name, mix) in KINDS {
+        let small = Load { mix, value_bytes: 100, pace: Pace::Rate(200.0), keys: 1_000 };
+        small.write_all_keys(&addresses);
+        for large_bytes in [0, 1 << 20, 4 << 20] {
+            let large = Load { mix: "set=1", value_bytes: large_bytes, pace: Pace::Rate(1.0), keys: 16 };
+            let run = |load: &Load| load.run(Target::Cluster(&addresses), 2 * WARM_UP, duration);
+            let (seen, beside) = std::thread::scope(|scope| {
+                let beside = (large_bytes > 0).then(|| scope.spawn(|| run(&large)));
+                let seen = run(&small);
+                (seen, beside.map(|thread| thread.join().expect("the generator reports")))
+            });
+            table.add([
+                name.into(),
+                beside.as_ref().map_or("nothing".into(), |_| format!("{} MiB", large_bytes >> 20)),
+                millis(&seen, "p50"),
+                millis(&seen, "p90"),
+                millis(&seen, "p99"),
+                seen.failures(),
+                beside.as_ref().map_or(String::new(), |run| millis(run, "p50")),
+                beside.as_ref().map_or(String::new(), Run::failures),
+            ]);
+        }
+    }
+    report.add_table(table);
 }
 
 /// More and more nodes, each key on three of them: does an operation cost the same?

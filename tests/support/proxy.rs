@@ -8,7 +8,7 @@
 //!
 //! Caveat: packets are not visible here, so that a connection to a node that is cut off is accepted, and says nothing.
 
-#![allow(unreachable_pub, reason = "each test program has it as a module of its own")]
+#![allow(dead_code, unreachable_pub, reason = "each program has it as a module of its own, and uses a part of it")]
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -24,6 +24,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 const CHUNK_BYTES: usize = 16 << 10;
 /// How many chunks wait on a wire before its sender has to, as at a full socket buffer: 4 MiB at most.
 const CHUNKS_WAITING_MAX: usize = 256;
+/// By how much a timer may ring late, and a throttled wire catch up: one chunk may take less than a timer's tick.
+const TIMER_LATE_MAX: Duration = Duration::from_millis(5);
 
 /// What becomes of the bytes of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -204,6 +206,7 @@ async fn deliver(
     mut wire: watch::Receiver<Wire>,
 ) -> Result<(), Broken> {
     let mut is_broken = false;
+    let mut free_at = Instant::now();
     while let Some(Chunk { due, bytes }) = waiting.recv().await {
         sleep_until(due).await;
         if passes(&mut wire).await == Passage::Lost {
@@ -218,7 +221,9 @@ async fn deliver(
         }
         let rate = wire.borrow().bytes_per_second;
         if let Some(rate) = rate {
-            sleep(Duration::from_secs_f64(bytes.len() as f64 / f64::from(rate))).await;
+            let takes = Duration::from_secs_f64(bytes.len() as f64 / f64::from(rate));
+            free_at = free_at.max(Instant::now() - TIMER_LATE_MAX) + takes;
+            sleep_until(free_at).await;
         }
     }
     if is_broken || passes(&mut wire).await == Passage::Lost {
