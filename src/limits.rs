@@ -14,7 +14,7 @@ pub const KEY_BYTES_MAX: usize = 4 * KIB;
 /// The largest value: what fits into [`MESSAGE_BYTES_MAX`] with a key, a stamp and their framing, and room to spare.
 pub const VALUE_BYTES_MAX: usize = 60 * MIB;
 
-/// The largest gRPC message that is read or written, by clients and peers alike.
+/// The largest gRPC message between clients and nodes.
 pub const MESSAGE_BYTES_MAX: usize = 64 * MIB;
 
 /// gRPC's default limit of many clients. Pages of a stream stay under it, with a quarter to spare for framing.
@@ -87,21 +87,31 @@ pub const EVENTS_WAITING_MAX: usize = 8_192;
 pub const LINK_BATCHES_WAITING_MAX: usize = 8;
 
 /// The most bytes that wait to be sent to one peer; beyond it messages are dropped, as a network would, and sent anew
-/// or repaired by reads. Two of the largest messages, so that one never blocks the next.
-pub const LINK_QUEUE_BYTES_MAX: usize = 128 * MIB;
+/// or repaired by reads. Two of the largest messages, so that one never blocks the next, and [`LINK_RESERVE_BYTES`].
+pub const LINK_QUEUE_BYTES_MAX: usize = 136 * MIB;
+
+/// The part of [`LINK_QUEUE_BYTES_MAX`] that large values leave to small messages, which a backlog of values must not drown.
+pub const LINK_RESERVE_BYTES: usize = 8 * MIB;
 
 /// What is packed into one message to a peer before the next one is begun. Large enough that framing and system calls
 /// cost nothing, small enough that one takes about a millisecond to encode.
 pub const LINK_BATCH_BYTES: usize = MIB;
 
-/// A message to a peer whose value is larger goes in pieces of this size, and small ones go between them instead of
-/// behind it: the largest takes half a second of a link of 1 Gbit/s. A piece costs about as much to copy as to send.
-pub const LINK_PIECE_BYTES: usize = 128 << 10;
+/// A message to a peer with a larger value goes in pieces of this size, and small messages go between them: the largest
+/// value takes half a second of a link of 1 Gbit/s, a piece a millisecond.
+pub const LINK_PIECE_BYTES: usize = 128 * KIB;
 
-/// How many pieces may be on their way to a peer that has not said yet that it took them. What is small waits for these
-/// at most, wherever they are: in the buffers of gRPC, of the two systems or of the network between them. 512 KiB take
-/// 4 ms at 1 Gbit/s, and fill a link of 10 Gbit/s whose round trip takes 0.4 ms.
-pub const LINK_PIECES_UNDER_WAY_MAX: u32 = 4;
+/// So many pieces may always be on their way to a peer that has not said yet that it took them. Small messages wait for
+/// these, wherever they are: in the buffers of gRPC, of the two systems or of the network between them. 512 KiB take 4 ms
+/// at 1 Gbit/s, and fill a link of 10 Gbit/s whose round trip takes 0.4 ms.
+pub const LINK_PIECES_UNDER_WAY_MIN: usize = 4;
+/// See [`LINK_PIECES_UNDER_WAY_MIN`]; so many where pieces do not queue. 8 MiB fill a link of 1 Gbit/s whose round trip
+/// takes 64 ms.
+pub const LINK_PIECES_UNDER_WAY_MAX: usize = 64;
+
+/// The largest gRPC message between nodes: what is packed into one, twice, as ids and framing are only estimated, or a
+/// hello that names [`NODES_MAX`] nodes and 65,536 runs, and a piece.
+pub const LINK_MESSAGE_BYTES_MAX: usize = 2 * LINK_BATCH_BYTES + LINK_PIECE_BYTES;
 
 /// What a replica's disk may have waiting, in bytes of records and of what is owed for them. A coordinator ends its
 /// operation once a majority has answered, so that its own bounds do not hold back a replica whose disk is slow: beyond

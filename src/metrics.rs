@@ -71,7 +71,7 @@ pub struct Metrics {
     pub loads_from_memory: Counter,
     /// Loads that waited for the disk.
     pub loads_from_disk: Counter,
-    /// gRPC messages sent to peers, each of many operations.
+    /// gRPC messages sent to peers: of many operations each, pieces of large values, and what was taken of those.
     pub link_batches: Counter,
     /// Protocol messages in them.
     pub link_messages: Counter,
@@ -142,7 +142,7 @@ impl Metrics {
         registry.register("store_batch_failures", "Batches that failed", self.batch_failures.clone());
         registry.register("loads_from_memory", "Loads that memory answered", self.loads_from_memory.clone());
         registry.register("loads_from_disk", "Loads that waited for the disk", self.loads_from_disk.clone());
-        let help = "gRPC messages sent to peers, each of many operations";
+        let help = "gRPC messages sent to peers, of many operations each, or with pieces of large values";
         registry.register("link_batches", help, self.link_batches.clone());
         registry.register("link_messages", "Protocol messages sent to peers", self.link_messages.clone());
         let help = "Protocol messages dropped because the queue to a peer was full";

@@ -280,7 +280,9 @@ impl Store for RocksStore {
             batch.formed.then_some(MetaEntry::Formed),
         ];
         let peers = batch.peers.iter().map(|(id, known)| MetaEntry::Peer(id.clone(), *known));
-        let mut writes = WriteBatch::default();
+        // As large as it gets: each time that it grows, all of it is copied.
+        let mut writes =
+            WriteBatch::with_capacity_bytes(batch.records.iter().map(|(key, (_, record))| record.bytes(key)).sum());
         for entry in promises.into_iter().flatten().chain(peers) {
             let (name, value) = entry.encode();
             writes.put_cf(family(database, META), name, value);
@@ -300,7 +302,7 @@ impl Store for RocksStore {
             } else {
                 writes.put_cf(records, &place, &whole);
                 // Answered by filters in memory, and by nothing at all where no value was ever large.
-                if database.key_may_exist_cf(large, &place) {
+                if database.key_may_exist_cf_opt(large, &place, &self.from_memory) {
                     writes.delete_cf(large, &place);
                 }
             }

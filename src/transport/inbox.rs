@@ -72,3 +72,37 @@ impl Inbox {
         self.events.send(Event::Peer { from, from_life, to_life, messages, _share: share }).await.is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt as _, StreamExt as _};
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::protocol::{OperationId, Request};
+
+    #[tokio::test]
+    async fn piece_is_acknowledged_once_the_node_has_taken_what_came_with_it() {
+        let life = Life { epoch: 1, nonce: 1 };
+        let outbox = Outbox::new(life, Arc::new(Metrics::default()));
+        let mut said = outbox.open();
+        let (events, mut taken) = mpsc::channel(1);
+        events.send(Event::Drain).await.expect("there is room for one");
+        let mut inbox = Inbox::new(Member(1), NodeId::new("2").unwrap(), events, outbox);
+        let clock = Message::Request { operation: OperationId(1), round: 1, request: Request::Clock };
+        let piece = api::PeerPiece { message: Some(clock.clone().into()), value_bytes: 1, part: bytes::Bytes::new() };
+        let batch = api::PeerBatch {
+            from: Some(life.into()),
+            messages: vec![clock.into()],
+            piece: Some(piece),
+            ..api::PeerBatch::default()
+        };
+        let delivery = tokio::spawn(async move { inbox.deliver(batch).await });
+        tokio::task::yield_now().await;
+        assert!(said.next().now_or_never().is_none(), "the node has taken nothing yet");
+        assert!(matches!(taken.recv().await, Some(Event::Drain)));
+        assert!(matches!(taken.recv().await, Some(Event::Peer { .. })));
+        assert!(delivery.await.expect("no panic"));
+        assert_eq!(said.next().await.expect("it is open").pieces_taken, 1);
+    }
+}

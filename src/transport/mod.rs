@@ -11,6 +11,7 @@
 //! Batching needs no timer: a stream asks its [`Outbox`] for the next message when it can write one, and takes
 //! everything that waits by then. An idle link adds no delay, and a busy one packs its messages fuller.
 
+mod credit;
 mod inbox;
 mod outbox;
 
@@ -29,7 +30,7 @@ use tracing::{debug, info, warn};
 use crate::api;
 use crate::api::peer_client::PeerClient;
 use crate::api::peer_server::{Peer, PeerServer};
-use crate::limits::{LINK_BATCH_BYTES, LINK_PIECE_BYTES};
+use crate::limits::LINK_MESSAGE_BYTES_MAX;
 use crate::node::{Event, NodeHandle};
 use crate::protocol::{HelloRefusal, Message};
 use crate::types::{ClusterParameters, Life, Member, NodeId};
@@ -48,12 +49,9 @@ const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(1);
 /// finds cuts that TCP does not report, and must outlast a busy machine's hiccups.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(2);
 const KEEPALIVE_TIME_MAX: Duration = Duration::from_secs(4);
-/// Flow-control windows of a link: what may be on its way unread. A large value is several of gRPC's 64 KiB default
-/// windows, and each would cost a round trip.
+/// Flow-control windows of a link: what may be on its way unread. Each of gRPC's default windows of 64 KiB would cost a
+/// round trip, and busy links send megabytes of small values. Pieces of large ones have a bound of their own.
 const WINDOW_BYTES: u32 = 8 << 20;
-/// The largest batch, with room to spare for what is only estimated when it is packed: ids, framing, and a first message
-/// of any size, which is a hello in a cluster of very many nodes.
-const BATCH_BYTES_MAX: usize = 2 * LINK_BATCH_BYTES + LINK_PIECE_BYTES;
 
 /// A link that this node opens.
 pub struct Link {
@@ -126,8 +124,8 @@ impl Link {
         let open = async {
             let channel: Channel = endpoint.connect().await.map_err(|error| chain(&error))?;
             let mut client = PeerClient::new(channel)
-                .max_decoding_message_size(BATCH_BYTES_MAX)
-                .max_encoding_message_size(BATCH_BYTES_MAX);
+                .max_decoding_message_size(LINK_MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(LINK_MESSAGE_BYTES_MAX);
             let answers = client.link(self.outbox.open()).await.map_err(|status| chain(&status))?;
             Ok(answers.into_inner())
         };
@@ -158,8 +156,8 @@ impl Link {
 #[must_use]
 pub fn peer_service(node: NodeHandle) -> PeerServer<PeerService> {
     PeerServer::new(PeerService { node })
-        .max_decoding_message_size(BATCH_BYTES_MAX)
-        .max_encoding_message_size(BATCH_BYTES_MAX)
+        .max_decoding_message_size(LINK_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(LINK_MESSAGE_BYTES_MAX)
 }
 
 /// Serves the links that peers open.

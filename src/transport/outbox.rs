@@ -1,24 +1,27 @@
 //! What waits to be sent on one stream, and how it is packed.
 //!
-//! A message with a large value is sent a piece at a time, one piece after each batch of what else waits: so nobody waits
-//! for all of another's value. Large ones follow each other in the order in which they were sent, and so do the others.
+//! A message with a large value is sent a piece at a time, one piece after each batch of what else waits: so small messages
+//! do not wait for all of it. Large ones follow each other in the order in which they were sent, and so do the small ones.
 //!
-//! Only a few pieces are sent ahead of what the peer says it has taken: gRPC and the system would buffer megabytes of
-//! them, and what comes after would wait behind these.
+//! Only a few pieces are sent ahead of what the peer says it has taken ([`Credit`]): gRPC and the system would buffer
+//! megabytes of them, and what comes after would wait behind these.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use futures_util::Stream;
 
 use crate::api;
-use crate::limits::{LINK_BATCH_BYTES, LINK_PIECE_BYTES, LINK_PIECES_UNDER_WAY_MAX, LINK_QUEUE_BYTES_MAX};
+use crate::limits::{LINK_BATCH_BYTES, LINK_PIECE_BYTES, LINK_QUEUE_BYTES_MAX, LINK_RESERVE_BYTES};
 use crate::metrics::Metrics;
 use crate::protocol::{Answer, Message, Request};
 use crate::types::{Held, Life};
 use crate::wire::pieces::Pieces;
+
+use super::credit::Credit;
 
 /// What waits to be sent on one stream.
 ///
@@ -36,8 +39,7 @@ struct Queue {
     large: VecDeque<(Option<Life>, Message)>,
     /// What is left of the large message that is under way.
     pieces: Option<(Option<Life>, Pieces)>,
-    /// Pieces that were sent and that the peer has not taken yet, as far as is known.
-    under_way: u32,
+    credit: Credit,
     /// Pieces of the peer that it is yet to be told of.
     taken: u32,
     /// Of all of them, about.
@@ -75,12 +77,14 @@ impl Outbox {
             if queue.closed {
                 return Sent::Closed;
             }
-            // One message always fits: the largest is half of what may wait.
-            if queue.bytes + bytes > LINK_QUEUE_BYTES_MAX {
+            let is_large = value_bytes(&message) > LINK_PIECE_BYTES;
+            // One message always fits: the largest is less than half of what may wait.
+            let reserve = if is_large { LINK_RESERVE_BYTES } else { 0 };
+            if queue.bytes + bytes + reserve > LINK_QUEUE_BYTES_MAX {
                 return Sent::Full;
             }
             queue.bytes += bytes;
-            let line = if value_bytes(&message) > LINK_PIECE_BYTES { &mut queue.large } else { &mut queue.small };
+            let line = if is_large { &mut queue.large } else { &mut queue.small };
             line.push_back((to, message));
             queue.reader.take()
         };
@@ -94,7 +98,7 @@ impl Outbox {
     pub fn acknowledge_piece(&self) {
         let reader = {
             let mut queue = self.lock();
-            queue.taken += 1;
+            queue.taken = queue.taken.saturating_add(1);
             queue.reader.take()
         };
         if let Some(reader) = reader {
@@ -109,7 +113,7 @@ impl Outbox {
         }
         let reader = {
             let mut queue = self.lock();
-            queue.under_way = queue.under_way.saturating_sub(count);
+            queue.credit.taken(count, Instant::now());
             queue.reader.take()
         };
         if let Some(reader) = reader {
@@ -207,8 +211,7 @@ impl Queue {
             self.bytes -= bytes_of(&message) - value_bytes(&message);
             self.pieces = Some((to, Pieces::of(message)));
         }
-        let may_send = self.under_way < LINK_PIECES_UNDER_WAY_MAX;
-        let piece_to = self.pieces.as_ref().filter(|_| may_send).map(|(to, _)| *to);
+        let piece_to = self.pieces.as_ref().filter(|_| self.credit.is_left()).map(|(to, _)| *to);
         let to = match self.small.front().map(|(to, _)| *to).or(piece_to) {
             Some(to) => to,
             // Means the link, whichever run the peer has.
@@ -234,7 +237,7 @@ impl Queue {
         let (_, pieces) = self.pieces.as_mut()?;
         let piece = pieces.next()?;
         self.bytes -= piece.part.len();
-        self.under_way += 1;
+        self.credit.sent(Instant::now());
         if pieces.is_empty() {
             self.pieces = None;
         }
@@ -246,10 +249,15 @@ impl Queue {
 fn bytes_of(message: &Message) -> usize {
     // Ids, stamps and framing.
     const OVERHEAD: usize = 100;
+    // Of a run that a hello names.
+    const LIFE: usize = 22;
     let rest = match message {
         Message::Request { request: Request::Store { key, .. } | Request::Get { key, .. }, .. }
         | Message::Answer { answer: Answer::Held { key, .. }, .. } => key.as_bytes().len(),
-        Message::Hello(hello) | Message::Welcome(hello) => hello.parameters.node_ids.len() * 16,
+        Message::Hello(hello) | Message::Welcome(hello) => {
+            let ids = hello.parameters.node_ids.iter().map(|id| id.as_str().len() + 2);
+            ids.sum::<usize>() + hello.earlier_lives.len() * LIFE
+        }
         Message::HelloRefused { .. } | Message::Request { .. } | Message::Answer { .. } => 0,
     };
     OVERHEAD + rest + value_bytes(message)
@@ -270,9 +278,17 @@ mod tests {
     use futures_util::{FutureExt as _, StreamExt as _};
     use proptest::prelude::*;
 
+    use prost::Message as _;
+
     use super::*;
-    use crate::protocol::OperationId;
-    use crate::types::{Checksum, Clock, Content, Key, NodeId, Record, Stamp, Value};
+    use crate::limits::{
+        KEY_BYTES_MAX, LINK_MESSAGE_BYTES_MAX, LINK_PIECES_UNDER_WAY_MIN, LIVES_NAMED_MAX, NODE_ID_BYTES_MAX,
+        NODES_MAX, REPLICA_COUNT_MAX, VALUE_BYTES_MAX,
+    };
+    use crate::protocol::{Hello, OperationId};
+    use crate::types::{
+        Checksum, Clock, ClusterParameters, Content, Identity, Key, Mark, NodeId, Record, Stamp, Value, Want,
+    };
     use crate::wire::pieces::Assembly;
 
     const ME: Life = Life { epoch: 1, nonce: 1 };
@@ -318,17 +334,89 @@ mod tests {
     fn few_pieces_are_under_way_that_were_not_taken() {
         let outbox = Outbox::new(ME, Arc::default());
         let mut stream = outbox.open();
-        let large = LINK_PIECES_UNDER_WAY_MAX as usize + 3;
-        outbox.send(Some(PEER), store(1, large * LINK_PIECE_BYTES));
+        outbox.send(Some(PEER), store(1, (LINK_PIECES_UNDER_WAY_MIN + 1) * LINK_PIECE_BYTES));
         let pieces = |stream: &mut OutboxStream| std::iter::from_fn(|| next(stream)).count();
-        assert_eq!(pieces(&mut stream), LINK_PIECES_UNDER_WAY_MAX as usize);
+        assert_eq!(pieces(&mut stream), LINK_PIECES_UNDER_WAY_MIN);
         outbox.send(Some(PEER), store(2, 10));
         let batch = next(&mut stream).expect("what is small does not wait");
         assert_eq!((batch.messages.len(), batch.piece), (1, None));
-        outbox.pieces_taken(2);
-        assert_eq!(pieces(&mut stream), 2);
-        outbox.pieces_taken(u32::MAX);
+        outbox.pieces_taken(1);
         assert_eq!(pieces(&mut stream), 1);
+    }
+
+    #[tokio::test]
+    async fn stream_that_waits_is_woken_by_all_that_lets_it_go_on() {
+        let wakers: [fn(&Outbox); 3] = [
+            |outbox| assert_eq!(outbox.send(Some(PEER), store(2, 10)), Sent::Queued),
+            |outbox| outbox.pieces_taken(1),
+            Outbox::acknowledge_piece,
+        ];
+        for wake in wakers {
+            let outbox = Outbox::new(ME, Arc::default());
+            let mut stream = outbox.open();
+            outbox.send(Some(PEER), store(1, (LINK_PIECES_UNDER_WAY_MIN + 1) * LINK_PIECE_BYTES));
+            while next(&mut stream).is_some() {}
+            let waiting = tokio::spawn(async move { stream.next().await });
+            tokio::task::yield_now().await;
+            wake(&outbox);
+            assert!(waiting.await.expect("no panic").is_some());
+        }
+    }
+
+    #[test]
+    fn backlog_of_large_values_leaves_room_for_small_messages() {
+        let outbox = Outbox::new(ME, Arc::default());
+        let _stream = outbox.open();
+        let largest = store(0, VALUE_BYTES_MAX);
+        let fit = (0..9).take_while(|_| outbox.send(Some(PEER), largest.clone()) == Sent::Queued).count();
+        assert_eq!(fit, 2);
+        assert_eq!(outbox.send(Some(PEER), store(1, LINK_PIECE_BYTES)), Sent::Queued);
+        assert!(outbox.queued_bytes() <= LINK_QUEUE_BYTES_MAX);
+    }
+
+    #[test]
+    fn no_batch_is_larger_than_a_link_takes() {
+        let id = |n: usize| NodeId::new(&format!("{n:0>NODE_ID_BYTES_MAX$}")).unwrap();
+        let node_ids: Vec<NodeId> = (0..NODES_MAX).map(id).collect();
+        let life = Life { epoch: u64::MAX, nonce: u64::MAX };
+        let hello = Hello {
+            protocol: u32::MAX,
+            node_id: node_ids[0].clone(),
+            to_node_id: node_ids[1].clone(),
+            parameters: ClusterParameters { seed: u32::MAX, replica_count: REPLICA_COUNT_MAX, node_ids },
+            identity: Identity(u128::MAX),
+            life,
+            earlier_lives: vec![life; LIVES_NAMED_MAX].into(),
+        };
+        let key = || Key::new("k".repeat(KEY_BYTES_MAX)).unwrap();
+        let clock = Clock { epoch: u64::MAX, counter: u64::MAX };
+        let mark = |_| {
+            let mark = Mark { stamp: Stamp { clock, writer: id(0) }, checksum: Checksum(u64::MAX) };
+            let answer = Answer::Held { key: Key::new("k").unwrap(), held: Held::Mark(mark) };
+            Message::Answer { operation: OperationId(u64::MAX), round: u32::MAX, answer }
+        };
+        let get = |_| {
+            let request = Request::Get { key: key(), want: Want::Mark };
+            Message::Request { operation: OperationId(u64::MAX), round: u32::MAX, request }
+        };
+        let worst: [Vec<Message>; 4] = [
+            (0..20_000).map(mark).collect(),
+            (0..1_000).map(get).collect(),
+            (0..3).map(|_| Message::Welcome(hello.clone())).chain((0..100).map(mark)).collect(),
+            (0..100).map(|operation| store(operation, LINK_PIECE_BYTES)).collect(),
+        ];
+        for messages in worst {
+            let outbox = Outbox::new(ME, Arc::default());
+            let mut stream = outbox.open();
+            outbox.send(Some(PEER), store(1, 4 * LINK_PIECE_BYTES));
+            for message in messages {
+                assert_eq!(outbox.send(Some(PEER), message), Sent::Queued);
+            }
+            while let Some(batch) = next(&mut stream) {
+                let bytes = batch.encoded_len();
+                assert!(bytes <= LINK_MESSAGE_BYTES_MAX, "{bytes} bytes in {} messages", batch.messages.len());
+            }
+        }
     }
 
     #[test]

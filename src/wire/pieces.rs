@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::peer::{PeerWireError, invalid, missing};
 use crate::api;
-use crate::limits::{LINK_PIECE_BYTES, MESSAGE_BYTES_MAX};
+use crate::limits::{LINK_PIECE_BYTES, VALUE_BYTES_MAX};
 use crate::protocol::Message;
 
 /// What is left to send of a message. Its value is shared, not copied.
@@ -51,9 +51,15 @@ pub struct Assembly {
     message: Option<api::PeerMessage>,
     value: BytesMut,
     value_bytes: usize,
+    /// The last message was refused: what follows of it is dropped without saying so again.
+    refuses: bool,
 }
 
 impl Assembly {
+    fn refused() -> Self {
+        Self { refuses: true, ..Self::default() }
+    }
+
     /// Takes the next piece. Gives the message that it completes, if it does.
     ///
     /// # Errors
@@ -62,19 +68,22 @@ impl Assembly {
         if let Some(message) = piece.message {
             // One that was begun and not finished is dropped: its sender does that only where it gave it up.
             let value_bytes = usize::try_from(piece.value_bytes).unwrap_or(usize::MAX);
-            if value_bytes > MESSAGE_BYTES_MAX {
-                *self = Self::default();
-                return Err(invalid("piece.value_bytes", &format!("{value_bytes} are more than {MESSAGE_BYTES_MAX}")));
+            if value_bytes > VALUE_BYTES_MAX {
+                *self = Self::refused();
+                return Err(invalid("piece.value_bytes", &format!("{value_bytes} are more than {VALUE_BYTES_MAX}")));
             }
-            *self = Self { message: Some(message), value: BytesMut::with_capacity(value_bytes), value_bytes };
+            let value = BytesMut::with_capacity(value_bytes);
+            *self = Self { message: Some(message), value, value_bytes, refuses: false };
         }
-        let Some(mut message) = self.message.take() else { return Err(missing("piece.message")) };
+        let Some(mut message) = self.message.take() else {
+            return if self.refuses { Ok(None) } else { Err(missing("piece.message")) };
+        };
         if self.value.len() + piece.part.len() > self.value_bytes {
-            let expected = self.value_bytes;
-            *self = Self::default();
+            let announced = self.value_bytes;
+            *self = Self::refused();
             return Err(invalid(
                 "piece.part",
-                &format!("there are more than the {expected} bytes that were announced"),
+                &format!("there are more than the {announced} bytes that were announced"),
             ));
         }
         self.value.extend_from_slice(&piece.part);
@@ -164,7 +173,7 @@ mod tests {
         let too_short = pieces().next().map(|first| api::PeerPiece { value_bytes: 1, ..first }).unwrap();
         let error = assembly.take(too_short).unwrap_err();
         assert!(error.to_string().contains("piece.part"), "{error}");
-        assert_eq!(assembly.take(pieces().nth(1).unwrap()).unwrap_err(), missing("piece.message"), "it was dropped");
+        assert_eq!(assembly.take(pieces().nth(1).unwrap()), Ok(None), "said once");
 
         assert_eq!(assembly.take(pieces().next().unwrap()), Ok(None), "begun, and then given up");
         let whole = store(value(3 * LINK_PIECE_BYTES));

@@ -37,7 +37,7 @@ const THINK_AFTER_FAILURE_MS: std::ops::Range<u64> = 20..100;
 /// One value in so many is large.
 const LARGE_ONE_IN: u64 = 16;
 /// How large they are at most: some are stored apart, and some go to peers in pieces.
-const LARGE_BYTES: u64 = 400_000;
+const LARGE_BYTES: u64 = 1_000_000;
 
 /// What the clients of one round share.
 #[derive(Debug)]
