@@ -110,7 +110,7 @@ pub const LINK_PIECES_UNDER_WAY_MIN: usize = 4;
 pub const LINK_PIECES_UNDER_WAY_MAX: usize = 64;
 
 /// The largest gRPC message between nodes: what is packed into one, twice, as ids and framing are only estimated, or a
-/// hello that names [`NODES_MAX`] nodes and 65,536 runs, and a piece.
+/// hello that names [`NODES_MAX`] nodes and [`LIVES_NAMED_MAX`] runs, and a piece.
 pub const LINK_MESSAGE_BYTES_MAX: usize = 2 * LINK_BATCH_BYTES + LINK_PIECE_BYTES;
 
 /// What a replica's disk may have waiting, in bytes of records and of what is owed for them. A coordinator ends its

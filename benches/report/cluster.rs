@@ -27,13 +27,12 @@ pub struct Cluster {
 
 /// Wires between nodes, on a thread of their own: measuring takes this one's.
 struct SlowNetwork {
-    network: Option<Network>,
+    _network: Network,
     runtime: Option<Runtime>,
 }
 
 impl Drop for SlowNetwork {
     fn drop(&mut self) {
-        self.network = None;
         // Waiting for it is not allowed where other tasks wait.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -53,13 +52,12 @@ pub struct Usage {
 impl Cluster {
     /// Starts `nodes` nodes.
     pub async fn start(nodes: usize) -> Self {
-        let plan = Plan { ids: IDS[..nodes].to_vec(), replica_count: REPLICA_COUNT, ..Plan::default() };
-        Self { cluster: support::Cluster::start_as(&plan).await, _network: None }
+        Self { cluster: support::Cluster::start_as(&plan(nodes)).await, _network: None }
     }
 
     /// Starts `nodes` nodes that reach each other over wires of so many bytes a second in each direction, at most.
     pub async fn start_over(nodes: usize, bytes_per_second: u32) -> Self {
-        let plan = Plan { ids: IDS[..nodes].to_vec(), replica_count: REPLICA_COUNT, ..Plan::default() };
+        let plan = plan(nodes);
         let mut cluster = support::Cluster::prepare(&plan);
         let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -77,7 +75,7 @@ impl Cluster {
         }
         cluster.start_all();
         cluster.wait_all_linked().await;
-        Self { cluster, _network: Some(SlowNetwork { network: Some(network), runtime: Some(runtime) }) }
+        Self { cluster, _network: Some(SlowNetwork { _network: network, runtime: Some(runtime) }) }
     }
 
     /// Where they are reached, as `--address` takes it.
@@ -117,6 +115,10 @@ impl Cluster {
         let resident = |process_id| memory_bytes(process_id, "VmRSS").expect("Linux says it of each process");
         self.cluster.nodes.iter().map(|node| resident(node.process_id())).collect()
     }
+}
+
+fn plan(nodes: usize) -> Plan {
+    Plan { ids: IDS[..nodes].to_vec(), replica_count: REPLICA_COUNT, ..Plan::default() }
 }
 
 impl Usage {

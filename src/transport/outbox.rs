@@ -72,38 +72,28 @@ impl Outbox {
     /// Sends `message` to the run `to`. Never waits.
     pub fn send(&self, to: Option<Life>, message: Message) -> Sent {
         let bytes = bytes_of(&message);
-        let reader = {
-            let mut queue = self.lock();
-            if queue.closed {
-                return Sent::Closed;
-            }
-            let is_large = value_bytes(&message) > LINK_PIECE_BYTES;
-            // One message always fits: the largest is less than half of what may wait.
-            let reserve = if is_large { LINK_RESERVE_BYTES } else { 0 };
-            if queue.bytes + bytes + reserve > LINK_QUEUE_BYTES_MAX {
-                return Sent::Full;
-            }
-            queue.bytes += bytes;
-            let line = if is_large { &mut queue.large } else { &mut queue.small };
-            line.push_back((to, message));
-            queue.reader.take()
-        };
-        if let Some(reader) = reader {
-            reader.wake();
+        let is_large = value_bytes(&message) > LINK_PIECE_BYTES;
+        // One message always fits: the largest is less than half of what may wait.
+        let reserve = if is_large { LINK_RESERVE_BYTES } else { 0 };
+        let mut queue = self.lock();
+        if queue.closed {
+            return Sent::Closed;
         }
+        if queue.bytes + bytes + reserve > LINK_QUEUE_BYTES_MAX {
+            return Sent::Full;
+        }
+        queue.bytes += bytes;
+        let line = if is_large { &mut queue.large } else { &mut queue.small };
+        line.push_back((to, message));
+        wake_reader(queue);
         Sent::Queued
     }
 
     /// This node has taken a piece that came on this stream's link: tells the peer.
     pub fn acknowledge_piece(&self) {
-        let reader = {
-            let mut queue = self.lock();
-            queue.taken = queue.taken.saturating_add(1);
-            queue.reader.take()
-        };
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        let mut queue = self.lock();
+        queue.taken = queue.taken.saturating_add(1);
+        wake_reader(queue);
     }
 
     /// The peer has taken so many pieces.
@@ -111,14 +101,9 @@ impl Outbox {
         if count == 0 {
             return;
         }
-        let reader = {
-            let mut queue = self.lock();
-            queue.credit.taken(count, Instant::now());
-            queue.reader.take()
-        };
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        let mut queue = self.lock();
+        queue.credit.taken(count, Instant::now());
+        wake_reader(queue);
     }
 
     /// What waits, in bytes, about.
@@ -138,20 +123,23 @@ impl Outbox {
 
     /// Ends the stream; what waits is dropped.
     pub fn close(&self) {
-        let reader = {
-            let mut queue = self.lock();
-            let reader = queue.reader.take();
-            *queue = Queue { closed: true, stream: queue.stream, ..Queue::default() };
-            reader
-        };
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        let mut queue = self.lock();
+        *queue = Queue { closed: true, stream: queue.stream, reader: queue.reader.take(), ..Queue::default() };
+        wake_reader(queue);
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // A panic in between leaves a queue that is merely short of a message.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets the stream look again, outside the lock: it takes it at once.
+fn wake_reader(mut queue: MutexGuard<'_, Queue>) {
+    let reader = queue.reader.take();
+    drop(queue);
+    if let Some(reader) = reader {
+        reader.wake();
     }
 }
 
@@ -166,19 +154,19 @@ impl Stream for OutboxStream {
     type Item = api::PeerBatch;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<api::PeerBatch>> {
-        let taken = {
+        let contents = {
             let mut queue = self.outbox.lock();
             if queue.closed || queue.stream != self.number {
                 return Poll::Ready(None);
             }
-            let Some(taken) = queue.take() else {
+            let Some(contents) = queue.take() else {
                 queue.reader = Some(context.waker().clone());
                 return Poll::Pending;
             };
-            taken
+            contents
         };
         // Encoded outside the lock: whoever sends meanwhile does not wait for it.
-        let Contents { to, messages, piece, pieces_taken } = taken;
+        let Contents { to, messages, piece, pieces_taken } = contents;
         let metrics = &self.outbox.metrics;
         metrics.link_batches.inc();
         let begins = piece.as_ref().is_some_and(|piece| piece.message.is_some());

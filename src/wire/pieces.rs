@@ -185,6 +185,18 @@ mod tests {
         assert_eq!(assembly.take(of_no_value).unwrap_err(), missing("piece.message.content"));
     }
 
+    #[test]
+    fn value_that_was_damaged_in_one_piece_is_refused() {
+        let mut pieces: Vec<_> = Pieces::of(store(value(3 * LINK_PIECE_BYTES))).collect();
+        let mut part = pieces[1].part.to_vec();
+        part[7] ^= 1;
+        pieces[1].part = part.into();
+        let mut assembly = Assembly::default();
+        let completed = pieces.into_iter().find_map(|piece| assembly.take(piece).expect("it is the next one"));
+        let message = Message::try_from(completed.expect("it is whole"));
+        assert!(matches!(message, Err(PeerWireError::Damaged { .. })), "{message:?}");
+    }
+
     proptest! {
         #[test]
         fn no_pieces_make_it_panic(pieces in prop::collection::vec((any::<bool>(), 0..9_u64, 0..9_usize), 0..20)) {
