@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::Criterion;
-use quorate::clock::{PEER_JUMP, QuorumClock};
+use quorate::protocol::clock::{PEER_JUMP, QuorumClock};
 use quorate::types::Clock;
 
 fn main() {

@@ -1,4 +1,4 @@
-//! How long it takes to turn marks, records and messages into bytes and back. Decoding includes the check of the
+//! How long it takes to turn digests, records and messages into bytes and back. Decoding includes the check of the
 //! checksum, as it does in a node.
 
 mod support;
@@ -14,18 +14,18 @@ use support::{VALUE_BYTES, key, record};
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    marks(&mut criterion);
+    digests(&mut criterion);
     records(&mut criterion);
     messages(&mut criterion);
     criterion.final_summary();
 }
 
 /// What is kept of a large record beside its value, and what a comparison reads of any.
-fn marks(criterion: &mut Criterion) {
+fn digests(criterion: &mut Criterion) {
     let record = record(1, VALUE_BYTES[0], 1);
     let mut encoded = Vec::new();
     encode_apart(&record, &mut encoded);
-    let mut group = criterion.benchmark_group("codec/mark");
+    let mut group = criterion.benchmark_group("codec/digest");
     group.bench_function("encode", |bencher| {
         let mut out = Vec::new();
         bencher.iter(|| {

@@ -5,7 +5,7 @@ mod support;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion};
-use quorate::placement::Placement;
+use quorate::protocol::placement::Placement;
 use support::{key, parameters};
 
 /// Few and as many as a cluster may have, about.

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion};
-use quorate::placement::Placement;
+use quorate::protocol::placement::Placement;
 use quorate::protocol::{Command, Effect, Input, Node, Reply, RequestId, Setup, Time};
-use quorate::types::{Held, Identity, Key, Member, Meta, Record, Want};
+use quorate::types::{Key, Lookup, Meta, NodeIndex, ReadKind, Record, StoreId};
 use support::{key, parameters, record};
 
 /// Operations that are under way at a time.
@@ -33,7 +33,7 @@ fn main() {
         .map(|number| {
             let (key, record) = (key(number), record(number, BYTES, 1));
             let get = Command::Get { key: key.clone() };
-            (Command::Put { key, content: record.content, checksum: record.checksum }, get)
+            (Command::Set { key, content: record.content, checksum: record.checksum }, get)
         })
         .collect();
     let sets: Vec<Command> = commands.iter().map(|(set, _)| set.clone()).collect();
@@ -79,9 +79,9 @@ struct Host {
 impl Cluster {
     fn formed() -> Self {
         let placement = Arc::new(Placement::new(parameters(3, 3, 0)));
-        let members: Vec<Member> = placement.parameters().members().collect();
-        let host = |me: Member| {
-            let meta = Meta::fresh(Identity(u128::from(me.0) + 1));
+        let members: Vec<NodeIndex> = placement.parameters().members().collect();
+        let host = |me: NodeIndex| {
+            let meta = Meta::fresh(StoreId(u128::from(me.0) + 1));
             let setup = Setup { me, placement: Arc::clone(&placement), meta, nonce: u64::from(me.0) };
             let peers = members.iter().filter(|peer| **peer != me);
             Host {
@@ -122,15 +122,15 @@ impl Cluster {
                     host.node.handle(self.now, input, &mut effects);
                 }
                 host.node.flush(self.now, &mut effects);
-                let (from, from_life) = (host.node.me(), host.node.life());
+                let (from, from_incarnation) = (host.node.me(), host.node.incarnation());
                 for effect in effects.drain(..) {
                     match effect {
-                        Effect::Send { to, to_life, message } => {
-                            let input = Input::Peer { from, from_life, to_life, message };
+                        Effect::Send { to, to_incarnation, message } => {
+                            let input = Input::Peer { from, from_incarnation, to_incarnation, message };
                             self.hosts[to.index()].inbox.push_back(input);
                         }
                         Effect::Reply { reply, .. } => {
-                            assert!(matches!(reply, Reply::Written(_) | Reply::Record(Some(_))), "{reply:?}");
+                            assert!(matches!(reply, Reply::Set(_) | Reply::Record(Some(_))), "{reply:?}");
                             replies += 1;
                         }
                         effect => self.hosts[place].carry_out(effect),
@@ -151,15 +151,15 @@ impl Host {
                 self.records.extend(records);
                 self.inbox.push_back(Input::Persisted { durable: true });
             }
-            Effect::Load { load, key, want, .. } => {
-                let held = match (self.records.get(&key), want) {
-                    (None, _) => Held::Nothing,
-                    (Some(record), Want::Mark) => Held::Mark(record.mark()),
-                    (Some(record), Want::Record) => Held::Record(record.clone()),
+            Effect::Read { read: load, key, kind: read_kind, .. } => {
+                let held = match (self.records.get(&key), read_kind) {
+                    (None, _) => Lookup::Absent,
+                    (Some(record), ReadKind::Digest) => Lookup::Digest(record.digest()),
+                    (Some(record), ReadKind::Data) => Lookup::Record(record.clone()),
                 };
-                self.inbox.push_back(Input::Loaded { load, held: Some(held) });
+                self.inbox.push_back(Input::ReadDone { read: load, lookup: Some(held) });
             }
-            Effect::Note(_) | Effect::Send { .. } | Effect::Reply { .. } => {}
+            Effect::ProtocolEvent(_) | Effect::Send { .. } | Effect::Reply { .. } => {}
         }
     }
 }

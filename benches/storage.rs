@@ -8,10 +8,10 @@ mod support;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use quorate::placement::Placement;
+use quorate::protocol::placement::Placement;
 use quorate::storage::rocks::{RocksOptions, RocksStore};
-use quorate::storage::{Loaded, Patience, Store as _};
-use quorate::types::{Batch, Durability, Held, Identity, Key, Record, Slot, Want};
+use quorate::storage::{ReadOutcome, ReadTier, Store as _};
+use quorate::types::{Batch, Durability, Key, Lookup, ReadKind, Record, Slot, StoreId};
 use support::{key, parameters, record};
 use tempfile::TempDir;
 
@@ -42,7 +42,7 @@ fn main() {
 fn store(durability: Durability) -> (RocksStore, TempDir) {
     let folder = TempDir::with_prefix("quorate-bench-").expect("a temporary folder can be made");
     let options = RocksOptions { durability, ..RocksOptions::default() };
-    let store = RocksStore::create(&folder.path().join("store"), &options, Identity(1)).expect("the disk has room");
+    let store = RocksStore::create(&folder.path().join("store"), &options, StoreId(1)).expect("the disk has room");
     (store, folder)
 }
 
@@ -86,23 +86,23 @@ fn loads(criterion: &mut Criterion, written: &[(Key, Slot)], never_seen: &[(Key,
         if place == "block cache" {
             store.flush().expect("the disk has room");
             for (key, slot) in written.iter().chain(never_seen) {
-                for want in [Want::Mark, Want::Record] {
-                    store.load(*slot, key, want, Patience::MayWait).expect("it was just written");
+                for read_kind in [ReadKind::Digest, ReadKind::Data] {
+                    store.read(*slot, key, read_kind, ReadTier::Disk).expect("it was just written");
                 }
             }
         }
-        for (what, places, want) in [
-            ("mark", written, Want::Mark),
-            ("record", written, Want::Record),
-            ("key never seen", never_seen, Want::Mark),
+        for (what, places, read_kind) in [
+            ("digest", written, ReadKind::Digest),
+            ("record", written, ReadKind::Data),
+            ("key never seen", never_seen, ReadKind::Digest),
         ] {
             let mut next = places.iter().cycle();
             group.bench_function(BenchmarkId::new(what, place), |bencher| {
                 bencher.iter(|| {
                     let (key, slot) = next.next().expect("a cycle has no end");
-                    let loaded = store.load(*slot, key, want, Patience::MemoryOnly).expect("it was just written");
-                    let Loaded::Held(held) = loaded else { panic!("{key} is not in memory") };
-                    assert_eq!(held == Held::Nothing, what == "key never seen", "{key}");
+                    let loaded = store.read(*slot, key, read_kind, ReadTier::Memory).expect("it was just written");
+                    let ReadOutcome::Done(held) = loaded else { panic!("{key} is not in memory") };
+                    assert_eq!(held == Lookup::Absent, what == "key never seen", "{key}");
                     held
                 });
             });

@@ -24,7 +24,7 @@ pub const PAGE_BYTES_MAX: usize = 3 * MIB;
 pub const NODE_ID_BYTES_MAX: usize = 64;
 
 /// The most nodes of one cluster. The placement table scores each node for each slot: at 1,024 nodes that is 67 million
-/// scores at start, a third of a second; [`crate::types::Member`] could count further.
+/// scores at start, a third of a second; [`crate::types::NodeIndex`] could count further.
 pub const NODES_MAX: usize = 1_024;
 
 /// The most replicas of one slot: a tally is a set of bits in a `u64`.
@@ -110,7 +110,7 @@ pub const LINK_PIECES_UNDER_WAY_MIN: usize = 4;
 pub const LINK_PIECES_UNDER_WAY_MAX: usize = 64;
 
 /// The largest gRPC message between nodes: what is packed into one, twice, as ids and framing are only estimated, or a
-/// hello that names [`NODES_MAX`] nodes and [`LIVES_NAMED_MAX`] runs, and a piece.
+/// hello that names [`NODES_MAX`] nodes and [`INCARNATIONS_NAMED_MAX`] runs, and a piece.
 pub const LINK_MESSAGE_BYTES_MAX: usize = 2 * LINK_BATCH_BYTES + LINK_PIECE_BYTES;
 
 /// What a replica's disk may have waiting, in bytes of records and of what is owed for them. A coordinator ends its
@@ -120,7 +120,7 @@ pub const REPLICA_BACKLOG_BYTES_MAX: usize = 256 * MIB;
 
 /// How many loads a replica may have waiting for its disk; beyond it what peers ask is dropped. 8,192 cold reads are about
 /// a second of a fast disk.
-pub const REPLICA_LOADS_MAX: usize = 8_192;
+pub const REPLICA_READS_MAX: usize = 8_192;
 
 /// The most bytes of records that are kept for one peer that did not acknowledge them before the write was answered.
 /// The oldest go first; reads repair what is dropped.
@@ -178,7 +178,7 @@ pub const WRITE_BUFFER_BYTES_DEFAULT: usize = 128 * MIB;
 /// Every write compares with one at each replica, and every read asks for one.
 pub const RECORD_CACHE_BYTES_DEFAULT: usize = 128 * MIB;
 
-/// Of a larger record the mark alone is kept at hand: copying the value would cost more than finding it again.
+/// Of a larger record the digest alone is kept at hand: copying the value would cost more than finding it again.
 pub const RECENT_RECORD_BYTES_MAX: usize = 32 << 10;
 
 /// The largest node.yml or cluster.yml: [`NODES_MAX`] nodes take about 350 bytes each at most, and comments the rest.
@@ -196,4 +196,4 @@ pub const DEV_METRICS_PORT_DISTANCE: u16 = 1_000;
 
 /// How many of its latest runs a node names when it introduces itself: 16 bytes each, a megabyte in all. A peer that was
 /// away for more of them does not recognise the folder; that takes a node that restarts every second for 18 hours.
-pub const LIVES_NAMED_MAX: usize = 1 << 16;
+pub const INCARNATIONS_NAMED_MAX: usize = 1 << 16;

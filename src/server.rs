@@ -14,16 +14,17 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::admin;
 use crate::config::{Config, LocalAddress};
-use crate::data_folder::{self, DataFolder, DataFolderError};
-use crate::gateway::{admin, grpc};
+use crate::gateway::grpc;
 use crate::limits::DRAIN_TIME_MAX;
-use crate::node::{self, NodeHandle, RunningNode};
-use crate::placement::Placement;
+use crate::protocol::placement::Placement;
+use crate::runtime::{self, NodeHandle, RunningNode};
+use crate::storage::folder::{self, DataFolder, DataFolderError};
 use crate::storage::memory::MemoryStore;
 use crate::storage::rocks::RocksOptions;
 use crate::storage::{Store, StoreError};
-use crate::types::Identity;
+use crate::types::StoreId;
 
 /// What keeps a node's records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,7 +101,7 @@ impl Server {
         let (folder, store) = open_store(config, storage).await?;
         let parameters = config.cluster.parameters.clone();
         let placement = Arc::new(Placement::new(parameters));
-        let options = node::Options {
+        let options = runtime::Options {
             me: config.member(),
             placement,
             addresses: config.cluster.addresses.iter().map(ToString::to_string).collect(),
@@ -110,7 +111,7 @@ impl Server {
             request_bytes_in_flight_max: config.node.request_bytes_in_flight_max,
         };
         let path = config.node.data_dir.clone();
-        let node = node::start(options).map_err(|error| ServerError::Store { path, error })?;
+        let node = runtime::start(options).map_err(|error| ServerError::Store { path, error })?;
 
         let local_address = listener.local_addr().map_err(|error| ServerError::Ended(error.to_string()))?;
         let closing = CancellationToken::new();
@@ -191,7 +192,7 @@ async fn listen(key: &'static str, address: &LocalAddress) -> Result<TcpListener
 async fn open_store(config: &Config, storage: Storage) -> Result<(Option<DataFolder>, Arc<dyn Store>), ServerError> {
     if storage == Storage::Memory {
         warn!("records are kept in memory alone: when this node ends, it has lost its disk");
-        return Ok((None, Arc::new(MemoryStore::new(Identity(rand::random())))));
+        return Ok((None, Arc::new(MemoryStore::new(StoreId(rand::random())))));
     }
     let node = &config.node;
     let settings = RocksOptions {
@@ -205,7 +206,7 @@ async fn open_store(config: &Config, storage: Storage) -> Result<(Option<DataFol
         warn!("durability is os: a loss of power takes acknowledged writes back");
     }
     let (path, id, parameters) = (node.data_dir.clone(), node.id.clone(), config.cluster.parameters.clone());
-    let opened = tokio::task::spawn_blocking(move || data_folder::open(&path, &id, &parameters, &settings)).await;
+    let opened = tokio::task::spawn_blocking(move || folder::open(&path, &id, &parameters, &settings)).await;
     let (folder, store) = opened.map_err(|error| ServerError::Ended(error.to_string()))??;
     Ok((Some(folder), Arc::new(store)))
 }

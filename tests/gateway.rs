@@ -10,13 +10,13 @@ use quorate::api::entry::Content as Arm;
 use quorate::api::node_client::NodeClient;
 use quorate::gateway::{admin, grpc};
 use quorate::limits::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_BYTES_MAX};
-use quorate::node::{self, NodeHandle, Options, RunningNode};
-use quorate::placement::Placement;
+use quorate::protocol::placement::Placement;
+use quorate::runtime::{self, NodeHandle, Options, RunningNode};
 use quorate::storage::memory::MemoryStore;
-use quorate::storage::{Cursor, KeysPage, Loaded, PageBounds, Patience, Store, StoreError, StoreStatistics};
+use quorate::storage::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use quorate::types::{
-    Batch, Checksum, Clock, ClusterParameters, Content, Held, Identity, Key, Member, Meta, NodeId, Record, Slot, Stamp,
-    Value, Want,
+    Batch, Checksum, Clock, ClusterParameters, Content, Key, Lookup, Meta, NodeId, NodeIndex, ReadKind, Record, Slot,
+    Stamp, StoreId, Value,
 };
 use quorate::wire::failure::{Failure, FailureReason};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -46,7 +46,7 @@ impl Default for Plan {
             replica_count: 1,
             operator_writes: true,
             requests_in_flight_max: 1_000,
-            store: |n| Arc::new(MemoryStore::new(Identity(u128::from(n)))),
+            store: |n| Arc::new(MemoryStore::new(StoreId(u128::from(n)))),
         }
     }
 }
@@ -119,7 +119,7 @@ async fn start_some(plan: Plan, started: usize) -> Vec<Served> {
     let mut served = Vec::new();
     for (n, listener) in (0..plan.nodes).zip(listeners).take(started) {
         let options = Options {
-            me: Member(n),
+            me: NodeIndex(n),
             placement: Arc::clone(&placement),
             addresses: addresses.clone(),
             store: (plan.store)(n),
@@ -324,7 +324,7 @@ async fn key_of_others_is_served_by_the_cluster_and_refused_by_the_node() {
     let placement = nodes[0].handle().placement();
     let elsewhere = (0..100)
         .map(|n| format!("key-{n}"))
-        .find(|key| !placement.holds(Member(0), placement.slot(&Key::new(key.clone()).unwrap())))
+        .find(|key| !placement.holds(NodeIndex(0), placement.slot(&Key::new(key.clone()).unwrap())))
         .unwrap();
     nodes[0].cluster().await.set(set(&elsewhere, "v")).await.unwrap();
     let got = nodes[0].cluster().await.get(get(&elsewhere)).await.unwrap().into_inner();
@@ -458,7 +458,7 @@ async fn node_with_as_much_to_do_as_it_may_says_so_at_once() {
 
 /// A store that was filled with `count` keys before it served, half of them under another prefix.
 fn filled(_: u16) -> Arc<dyn Store> {
-    let store = MemoryStore::new(Identity(1));
+    let store = MemoryStore::new(StoreId(1));
     let node_ids = vec![NodeId::new("1").unwrap()];
     let placement = Placement::new(ClusterParameters { seed: 0, replica_count: 1, node_ids });
     let mut batch = Batch::default();
@@ -513,11 +513,11 @@ impl Store for Lying {
         self.0.meta()
     }
 
-    fn load(&self, slot: Slot, key: &Key, want: Want, patience: Patience) -> Result<Loaded, StoreError> {
-        Ok(match self.0.load(slot, key, want, patience)? {
-            Loaded::Held(Held::Record(record)) => {
+    fn read(&self, slot: Slot, key: &Key, read_kind: ReadKind, tier: ReadTier) -> Result<ReadOutcome, StoreError> {
+        Ok(match self.0.read(slot, key, read_kind, patience)? {
+            ReadOutcome::Done(Lookup::Record(record)) => {
                 let content = Content::Value(Value::Text("something else".into()));
-                Loaded::Held(Held::Record(Record { content, ..record }))
+                ReadOutcome::Done(Lookup::Record(Record { content, ..record }))
             }
             other => other,
         })
@@ -546,7 +546,7 @@ impl Store for Lying {
 
 #[tokio::test]
 async fn record_that_is_not_what_was_written_does_not_leave() {
-    let plan = Plan { store: |_| Arc::new(Lying(MemoryStore::new(Identity(1)))), ..Plan::default() };
+    let plan = Plan { store: |_| Arc::new(Lying(MemoryStore::new(StoreId(1)))), ..Plan::default() };
     let served = start(plan).await.remove(0);
     let (mut cluster, mut node) = (served.cluster().await, served.node().await);
     cluster.set(set("a", "v")).await.unwrap();

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quorate::node::{self, NodeHandle, Options, RunningNode};
-use quorate::placement::Placement;
+use quorate::peer::peer_service;
+use quorate::protocol::placement::Placement;
 use quorate::protocol::{Command, Reply};
+use quorate::runtime::{self, NodeHandle, Options, RunningNode};
 use quorate::storage::Store;
 use quorate::storage::memory::MemoryStore;
-use quorate::transport::peer_service;
-use quorate::types::{Checksum, ClusterParameters, Content, Identity, Key, Member, NodeId, Value};
+use quorate::types::{Checksum, ClusterParameters, Content, Key, NodeId, NodeIndex, StoreId, Value};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -31,9 +31,9 @@ impl Cluster {
         let addresses: Vec<String> = listeners.iter().map(|l| l.local_addr().unwrap().to_string()).collect();
         let mut nodes = Vec::new();
         for (n, listener) in (0..count).zip(listeners) {
-            let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Identity(u128::from(n))));
-            let running = node::start(Options {
-                me: Member(n),
+            let store: Arc<dyn Store> = Arc::new(MemoryStore::new(StoreId(u128::from(n))));
+            let running = runtime::start(Options {
+                me: NodeIndex(n),
                 placement: Arc::clone(&placement),
                 addresses: addresses.clone(),
                 store,
@@ -76,7 +76,7 @@ fn key(text: &str) -> Key {
 
 async fn put(node: &NodeHandle, key: &Key, content: Content) -> Reply {
     let checksum = Checksum::of(key, &content);
-    let command = Command::Put { key: key.clone(), content, checksum };
+    let command = Command::Set { key: key.clone(), content, checksum };
     node.run(command, Instant::now() + Duration::from_secs(5)).await.unwrap()
 }
 
@@ -101,7 +101,7 @@ async fn what_one_node_writes_every_other_reads() {
             let key = key(&format!("key-{n}"));
             let content = text(&format!("value-{n}"));
             let reply = put(cluster.handle(n % usize::from(count)), &key, content.clone()).await;
-            assert!(matches!(reply, Reply::Written(_)), "{reply:?}");
+            assert!(matches!(reply, Reply::Set(_)), "{reply:?}");
             expected.insert(key, content);
         }
         for node in &cluster.nodes {
@@ -133,7 +133,7 @@ async fn many_clients_of_few_keys_all_succeed() {
                 let key = key(&format!("key-{}", n % 16));
                 if (client + n) % 2 == 0 {
                     let reply = put(&node, &key, text(&format!("{client}-{n}"))).await;
-                    assert!(matches!(reply, Reply::Written(_)), "{reply:?}");
+                    assert!(matches!(reply, Reply::Set(_)), "{reply:?}");
                 } else {
                     get(&node, &key).await;
                 }
@@ -162,6 +162,6 @@ async fn minority_that_is_gone_costs_no_operation() {
     for n in 0..20 {
         assert_eq!(get(cluster.handle(n % 2), &key("k")).await, Some(text("before")));
         let reply = put(cluster.handle(n % 2), &key(&format!("k-{n}")), text("after")).await;
-        assert!(matches!(reply, Reply::Written(_)), "{reply:?}");
+        assert!(matches!(reply, Reply::Set(_)), "{reply:?}");
     }
 }

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use cluster::{Cluster, Plan, TestNode, process};
 use prost::Message as _;
 use quorate::api::InfoRequest;
-use quorate::data_folder;
-use quorate::placement::Placement;
+use quorate::protocol::placement::Placement;
 use quorate::storage::Store as _;
+use quorate::storage::folder;
 use quorate::storage::rocks::RocksOptions;
 use quorate::types::{
     Batch, Checksum, Clock, ClusterParameters, Content, Durability, Key, NodeId, Record, Slot, Stamp, Value,
@@ -54,7 +54,7 @@ async fn all_keys_are_listed_once_in_order_and_in_bounded_memory() {
     let (after, most) = (memory(node, "VmRSS"), memory(node, "VmHWM"));
     println!(
         "{} keys in {} pages, the largest of {} bytes, in {seconds:.2} s ({:.0} keys a second); memory before {:.1} MiB, \
-         after {:.1} MiB, most in its life {:.1} MiB",
+         after {:.1} MiB, most in its incarnation {:.1} MiB",
         listed.keys,
         listed.pages,
         listed.page_bytes_max,
@@ -81,7 +81,7 @@ async fn all_keys_are_listed_once_in_order_and_in_bounded_memory() {
 fn load(folder: &Path, node_id: &NodeId, placement: &Placement, limit: Option<Duration>) -> (u64, u64) {
     // What is lost with the power is of no interest here, so that loading is not a test of the disk.
     let settings = RocksOptions { durability: Durability::Os, ..RocksOptions::default() };
-    let opened = data_folder::open(folder, node_id, placement.parameters(), &settings);
+    let opened = folder::open(folder, node_id, placement.parameters(), &settings);
     let (data_folder, store) = opened.expect("a new folder can be made");
     let content = Content::Value(Value::Text("v".into()));
     let (mut count, mut sum) = (0, 0_u64);

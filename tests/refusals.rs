@@ -15,8 +15,8 @@ use cluster::{Cluster, NodeFiles, Plan, START_TIME_MAX, TestNode, cluster_yml, c
 use prost::Message as _;
 use quorate::api::{self, Health, HealthResponse, PeerState};
 use quorate::limits::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_BYTES_MAX};
-use quorate::placement::Placement;
-use quorate::types::{ClusterParameters, Key, Member, NodeId};
+use quorate::protocol::placement::Placement;
+use quorate::types::{ClusterParameters, Key, NodeId, NodeIndex};
 use quorate::wire::failure::{Failure, FailureReason};
 use tempfile::TempDir;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -176,7 +176,7 @@ async fn folder_that_is_not_this_nodes_is_refused_and_left_alone() {
 }
 
 fn with_other_identity(line: &str) -> String {
-    if line.starts_with("identity: ") { format!("identity: \"{:032x}\"\n", 1) } else { format!("{line}\n") }
+    if line.starts_with("store_id: ") { format!("store_id: \"{:032x}\"\n", 1) } else { format!("{line}\n") }
 }
 
 async fn assert_refuses_folder(node: &mut TestNode, what: &str, parts: &[&str]) {
@@ -532,7 +532,7 @@ fn keys_of_node_1() -> (String, String) {
         let mut keys = (0..).map(|number| format!("key-{number}"));
         let is_so = |key: &String| {
             let key = Key::new(key.clone()).expect("it is well formed");
-            placement.holds(Member(0), placement.slot(&key)) == holds
+            placement.holds(NodeIndex(0), placement.slot(&key)) == holds
         };
         keys.find(is_so).expect("a third of all keys is held by each")
     };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use comfy_table::{Table, presets};
-use quorate::placement::Placement;
+use quorate::protocol::placement::Placement;
 use quorate::types::{NodeId, Slot};
 use serde_json::{Value as Json, json};
 
@@ -119,7 +119,7 @@ impl Moves {
         for slot in (0..=u16::MAX).map(Slot) {
             let before: Vec<&NodeId> =
                 smaller.replicas(slot).iter().map(|member| smaller.parameters().id(*member)).collect();
-            let gains = |member: &&quorate::types::Member| !before.contains(&larger.parameters().id(**member));
+            let gains = |member: &&quorate::types::NodeIndex| !before.contains(&larger.parameters().id(**member));
             moved += larger.replicas(slot).iter().filter(gains).count();
         }
         self.moved += part * moved as f64;
@@ -215,6 +215,6 @@ fn draw_all(found: &[Found], path: &Path) {
 fn tenths(found: &[Found]) -> Vec<f64> {
     let least = found.iter().map(|found| found.emptiest).fold(1.0, f64::min);
     let greatest = found.iter().map(|found| found.fullest).fold(1.0, f64::max);
-    let marks = (0_u32..).map(|mark| f64::from(mark) / 10.0).skip_while(|mark| mark + 0.1 <= least);
-    marks.take_while(|mark| mark - 0.1 < greatest).collect()
+    let digests = (0_u32..).map(|digest| f64::from(digest) / 10.0).skip_while(|digest| digest + 0.1 <= least);
+    digests.take_while(|digest| digest - 0.1 < greatest).collect()
 }

@@ -119,7 +119,7 @@ pub async fn rate(effort: &Effort, report: &mut Report) {
     let mut table = Table::new(
         "Rate",
         "Open loop, values of 1 KiB, three nodes; rates are parts of the peak above. Latencies count from when a request \
-         was due; late is sent more than 1 ms after that, for want of CPU time or of a free hand in the generator.",
+         was due; late is sent more than 1 ms after that, for read_kind of CPU time or of a free hand in the generator.",
         &[
             "",
             "due/s",

@@ -31,12 +31,12 @@ pub struct Axis {
     is_log: bool,
     is_bytes: bool,
     from_zero: bool,
-    /// Where it has a mark; none given: at round numbers.
+    /// Where it has a digest; none given: at round numbers.
     ticks: Vec<f64>,
 }
 
 impl Axis {
-    /// Even distances, marks at round numbers.
+    /// Even distances, digests at round numbers.
     pub fn linear(label: &str) -> Self {
         Self { label: label.into(), is_log: false, is_bytes: false, from_zero: true, ticks: Vec::new() }
     }
@@ -46,7 +46,7 @@ impl Axis {
         Self { from_zero: true, ..Self::at(label, linear_ticks(greatest)) }
     }
 
-    /// Even distances, marks at `ticks`.
+    /// Even distances, digests at `ticks`.
     pub fn at(label: &str, ticks: Vec<f64>) -> Self {
         Self { from_zero: false, ticks, ..Self::linear(label) }
     }
@@ -56,7 +56,7 @@ impl Axis {
         Self { is_log: true, from_zero: false, ticks, ..Self::linear(label) }
     }
 
-    /// Even ratios, marks at numbers of bytes.
+    /// Even ratios, digests at numbers of bytes.
     pub fn log_bytes(label: &str, ticks: Vec<f64>) -> Self {
         Self { is_bytes: true, ..Self::log(label, ticks) }
     }
@@ -145,11 +145,11 @@ fn log_ticks(least: f64, greatest: f64) -> Vec<f64> {
     decades().map(|decade| 10_f64.powi(decade.into())).collect()
 }
 
-/// A range with marks.
+/// A range with digests.
 pub struct Scale {
     from: f64,
     to: f64,
-    /// Where the marks are.
+    /// Where the digests are.
     pub ticks: Vec<f64>,
 }
 
@@ -193,7 +193,7 @@ const HEIGHT: u32 = 400;
 const HEAD_HEIGHT: u32 = 64;
 /// How wide a letter of the legend is, about: there is no font to measure it by.
 const LETTER_WIDTH: usize = 8;
-/// A line with more points than this is drawn without marks at them.
+/// A line with more points than this is drawn without digests at them.
 const MARKED_POINTS_MAX: usize = 20;
 /// Colours that are told apart by those who do not see all, and in print (Okabe and Ito).
 const COLOURS: [RGBColor; 5] = [

@@ -11,7 +11,7 @@ use super::{CliError, Exit, Global};
 use crate::api;
 use crate::config::{ClusterConfig, File};
 use crate::limits::{NODES_MAX, REPLICA_COUNT_MAX};
-use crate::placement::Placement;
+use crate::protocol::placement::Placement;
 use crate::types::{ClusterParameters, Key, NodeId};
 
 /// Print which nodes hold keys

@@ -13,8 +13,8 @@ use super::output::{print, print_json};
 use super::{CliError, Exit, Global};
 use crate::api;
 use crate::client::Client;
-use crate::placement::Placement;
-use crate::quorum::majority;
+use crate::protocol::placement::Placement;
+use crate::protocol::quorum::majority;
 use crate::types::{Clock, Slot};
 
 /// A node that is well answers in a millisecond; a person who asks how a sick cluster is should not wait for long.

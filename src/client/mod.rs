@@ -67,7 +67,7 @@ const IMPATIENCE_MAX: Duration = Duration::from_secs(1);
 
 /// A client of one cluster. Cheap to clone; clones share connections.
 ///
-/// Operations must run in a tokio runtime, the same one for all of a client's life.
+/// Operations must run in a tokio runtime, the same one for all of a client's incarnation.
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,

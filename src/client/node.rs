@@ -22,7 +22,7 @@ use crate::limits::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BY
 
 /// How long a connection may take to be made: a few round trips around the world.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
-/// A connection that is silent for so long is asked for a sign of life,
+/// A connection that is silent for so long is asked for a sign of incarnation,
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// and closed if there is none for so long.
 const KEEPALIVE_TIME_MAX: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@ use super::error::{ConfigError, Problem};
 use super::fields::Mapping;
 use super::{File, yaml};
 use crate::limits::{NODES_MAX, REPLICA_COUNT_MAX};
-use crate::types::{ClusterParameters, Member, NodeId};
+use crate::types::{ClusterParameters, NodeId, NodeIndex};
 
 /// A cluster's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl ClusterConfig {
 
     /// Where `member` is reached.
     #[must_use]
-    pub fn address(&self, member: Member) -> &RemoteAddress {
+    pub fn address(&self, member: NodeIndex) -> &RemoteAddress {
         &self.addresses[member.index()]
     }
 }

@@ -29,7 +29,7 @@ pub use dev::{DevPlan, DevPlanError, dev};
 pub use error::{ConfigError, Place, Problem};
 pub use node::{NodeConfig, VARIABLE_PREFIX};
 
-use crate::types::{ClusterParameters, Member, NodeId};
+use crate::types::{ClusterParameters, NodeId, NodeIndex};
 
 /// A file that someone else has read.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +71,7 @@ impl Config {
     /// # Panics
     /// When the two were put together by hand and the node is not in the cluster.
     #[must_use]
-    pub fn member(&self) -> Member {
+    pub fn member(&self) -> NodeIndex {
         self.cluster.parameters.member(&self.node.id).expect("a node that was parsed is one of its cluster")
     }
 }

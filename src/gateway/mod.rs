@@ -3,6 +3,4 @@
 //! Contract: decode, ask the node's handle, encode. Nothing here decides what is true; it decides how long a request may
 //! take, how much it may hold in memory on its way in and out, and in which words it is answered.
 
-pub mod admin;
 pub mod grpc;
-mod health;

@@ -3,9 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::types::{Clock, ClusterParameters, Held, Identity, Key, Life, NodeId, Record, Want};
-
-use super::handshake::HelloRefusal;
+use crate::types::{Clock, ClusterParameters, Incarnation, Key, Lookup, NodeId, ReadKind, Record, StoreId};
 
 /// The version of all that is said between nodes. Raised when an older node would misunderstand a newer one.
 pub const PROTOCOL_VERSION: u32 = 2;
@@ -24,7 +22,7 @@ pub enum Message {
     /// The sender refuses this run of the receiver.
     HelloRefused {
         /// The run.
-        life: Life,
+        incarnation: Incarnation,
         /// Why.
         refusal: HelloRefusal,
     },
@@ -60,11 +58,49 @@ pub struct Hello {
     /// Whom it means to reach.
     pub to_node_id: NodeId,
     /// The sender's data folder.
-    pub identity: Identity,
+    pub store_id: StoreId,
     /// The sender's run.
-    pub life: Life,
+    pub incarnation: Incarnation,
     /// The latest runs before it on the sender's data folder.
-    pub earlier_lives: Arc<[Life]>,
+    pub earlier_incarnations: Arc<[Incarnation]>,
+}
+
+/// Which rule a hello breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HelloRefusal {
+    /// It speaks another version of the protocol.
+    Protocol,
+    /// Its cluster file has another seed, `replica_count` or set of ids.
+    Cluster,
+    /// It was meant for another node.
+    WrongNode,
+    /// Its id is known by another data folder.
+    StoreId,
+    /// A run of its data folder is known that the folder does not remember.
+    Incarnation,
+}
+
+impl fmt::Display for HelloRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Protocol => {
+                "the two run versions of Quorate that do not understand each other: upgrade the older one"
+            }
+            Self::Cluster => {
+                "their cluster files differ in seed, replica_count or node ids: give all nodes the same cluster file"
+            }
+            Self::WrongNode => "the address led to another node: correct its remote_address in the cluster file",
+            Self::StoreId => {
+                "its id is known by another data folder, so this one may have forgotten what it acknowledged: \
+                 restore the original folder (replacing a node is not in this version)"
+            }
+            Self::Incarnation => {
+                "a run of its data folder is known that the folder does not remember, so this is an older copy or it is \
+                 in use twice: \
+                 restore the latest folder, and run it once"
+            }
+        })
+    }
 }
 
 /// What a coordinator asks of a replica.
@@ -77,7 +113,7 @@ pub enum Request {
         /// The key.
         key: Key,
         /// How much of it.
-        want: Want,
+        read_kind: ReadKind,
     },
     /// Keep this record unless a greater one is held.
     Store {
@@ -94,11 +130,11 @@ pub enum Answer {
     /// The clock.
     Clock(Clock),
     /// What is held, of this key.
-    Held {
+    Lookup {
         /// The key that was asked for.
         key: Key,
         /// What is held.
-        held: Held,
+        held: Lookup,
     },
     /// The record, or a greater one, is durable.
     Stored,
@@ -122,7 +158,7 @@ pub enum Refusal {
     /// It holds the stamp with another content.
     StampConflict,
     /// It is itself refused by its peers.
-    Identity,
+    RefusedByPeers,
 }
 
 impl Refusal {
@@ -142,7 +178,7 @@ impl fmt::Display for Refusal {
             Self::ReadFailed => "could not read its record",
             Self::ClockJump => "the clock is further ahead than any honest node's",
             Self::StampConflict => "holds the same stamp with another content",
-            Self::Identity => "is refused by its peers",
+            Self::RefusedByPeers => "is refused by its peers",
         })
     }
 }

@@ -8,13 +8,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::clock::{PEER_JUMP, QuorumClock};
-use crate::types::{Held, Key, Life, Mark, Member, Record, Slot, Stamp, Want};
+use crate::protocol::clock::{PEER_JUMP, QuorumClock};
+use crate::types::{Digest, Incarnation, Key, Lookup, NodeIndex, ReadKind, Record, Slot, Stamp};
 
-use super::journal::{Journal, Waits};
+use super::group_commit::{Journal, Waits};
 use super::message::{OperationId, Refusal};
-use super::mutants::{self, Mutant};
-use super::{Effect, LoadId, Note};
+use super::{Effect, ProtocolEvent, ReadId};
+use crate::mutants::{self, Mutant};
 
 /// Who waits for a replica's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,9 +22,9 @@ pub enum Target {
     /// A coordinator on another node.
     Peer {
         /// Which.
-        member: Member,
+        member: NodeIndex,
         /// Its run.
-        life: Life,
+        incarnation: Incarnation,
         /// Its operation.
         operation: OperationId,
         /// The round of it.
@@ -45,7 +45,7 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// To a read.
-    Held(Key, Held),
+    Lookup(Key, Lookup),
     /// The record is durable.
     Stored(Stamp),
     /// A record that is at least as great was held before; it is durable.
@@ -70,8 +70,8 @@ pub struct Owed {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Replica {
     keys: BTreeMap<Key, KeyState>,
-    loads: BTreeMap<LoadId, LoadFor>,
-    load_next: u64,
+    loads: BTreeMap<ReadId, ReadFor>,
+    read_next: u64,
     /// What stores that wait for a load hold.
     waiting_bytes: usize,
 }
@@ -81,11 +81,11 @@ enum KeyState {
     /// What is durable is being loaded; these stores wait for it, in the order in which they came.
     Loading(Vec<(Record, Target)>),
     /// What is durable is known, and a greater record is on its way.
-    Known { slot: Slot, durable: Option<Mark> },
+    Known { slot: Slot, durable: Option<Digest> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum LoadFor {
+enum ReadFor {
     /// To compare stores with.
     Store { slot: Slot, key: Key },
     /// To answer a read.
@@ -118,9 +118,9 @@ impl Replica {
     }
 
     /// Reads what is durable.
-    pub fn get(&mut self, slot: Slot, key: Key, want: Want, target: Target, effects: &mut Vec<Effect>) {
-        let load = self.load(LoadFor::Read { key: key.clone(), target });
-        effects.push(Effect::Load { load, slot, key, want });
+    pub fn get(&mut self, slot: Slot, key: Key, read_kind: ReadKind, target: Target, effects: &mut Vec<Effect>) {
+        let load = self.load(ReadFor::Read { key: key.clone(), target });
+        effects.push(Effect::Read { read: load, slot, key, kind: read_kind });
     }
 
     /// Keeps `record` if it is greater than what is held, and answers once it, or what beat it, is durable.
@@ -137,7 +137,7 @@ impl Replica {
             return;
         }
         if around.clock.check_jump(record.stamp.clock, PEER_JUMP).is_err() {
-            around.effects.push(Effect::Note(Note::ClockJump { seen: record.stamp.clock }));
+            around.effects.push(Effect::ProtocolEvent(ProtocolEvent::ClockJump { seen: record.stamp.clock }));
             around.answers.push((target, Outcome::Refused(Refusal::ClockJump)));
             return;
         }
@@ -153,8 +153,8 @@ impl Replica {
             None => {
                 self.waiting_bytes += record.bytes(&key);
                 self.keys.insert(key.clone(), KeyState::Loading(vec![(record, target)]));
-                let load = self.load(LoadFor::Store { slot, key: key.clone() });
-                around.effects.push(Effect::Load { load, slot, key, want: Want::Mark });
+                let load = self.load(ReadFor::Store { slot, key: key.clone() });
+                around.effects.push(Effect::Read { read: load, slot, key, kind: ReadKind::Digest });
             }
         }
     }
@@ -164,19 +164,19 @@ impl Replica {
     /// A store may show a record before its node is told that the batch is durable, and after a failure it may show one
     /// that was thought lost. Whatever is answered from it, the clock must not be below it: else the next write could
     /// draw a smaller stamp than one that was read, and be lost. Its epoch went to disk with it, or before.
-    pub fn loaded<O: From<Owed>>(&mut self, load: LoadId, held: Option<Held>, around: &mut Surroundings<'_, O>) {
-        if let Some(mark) = held.as_ref().and_then(Held::mark)
-            && !mutants::is_on(Mutant::ClockBelowLoads)
+    pub fn loaded<O: From<Owed>>(&mut self, load: ReadId, held: Option<Lookup>, around: &mut Surroundings<'_, O>) {
+        if let Some(digest) = held.as_ref().and_then(Lookup::digest)
+            && !mutants::is_on(Mutant::ClockBelowReads)
         {
-            around.clock.epoch_is_durable(mark.stamp.clock.epoch);
-            around.clock.observe(mark.stamp.clock);
+            around.clock.epoch_is_durable(digest.stamp.clock.epoch);
+            around.clock.observe(digest.stamp.clock);
         }
         match self.loads.remove(&load) {
-            Some(LoadFor::Read { key, target }) => {
-                let outcome = held.map_or(Outcome::Refused(Refusal::ReadFailed), |held| Outcome::Held(key, held));
+            Some(ReadFor::Read { key, target }) => {
+                let outcome = held.map_or(Outcome::Refused(Refusal::ReadFailed), |held| Outcome::Lookup(key, held));
                 around.answers.push((target, outcome));
             }
-            Some(LoadFor::Store { slot, key }) => {
+            Some(ReadFor::Store { slot, key }) => {
                 let Some(KeyState::Loading(waiting)) = self.keys.remove(&key) else {
                     unreachable!("a key stays in loading until its load is answered");
                 };
@@ -190,7 +190,7 @@ impl Replica {
                     around.answers.extend(waiting.into_iter().map(|(_, target)| (target, Outcome::Refused(refusal))));
                     return;
                 }
-                let durable = held.and_then(|held| held.mark());
+                let durable = held.and_then(|held| held.digest());
                 for (record, target) in waiting {
                     compare_and_store(slot, key.clone(), durable.as_ref(), record, target, around);
                 }
@@ -202,12 +202,12 @@ impl Replica {
         }
     }
 
-    /// The record of `key` with this mark became durable.
-    pub fn became_durable<O>(&mut self, key: &Key, mark: Mark, journal: &Journal<O>) {
+    /// The record of `key` with this digest became durable.
+    pub fn became_durable<O>(&mut self, key: &Key, digest: Digest, journal: &Journal<O>) {
         if journal.gathering(key).is_none() {
             self.keys.remove(key);
         } else if let Some(KeyState::Known { durable, .. }) = self.keys.get_mut(key) {
-            *durable = Some(mark);
+            *durable = Some(digest);
         }
     }
 
@@ -217,38 +217,38 @@ impl Replica {
         self.keys.retain(|_, state| matches!(state, KeyState::Loading(_)));
     }
 
-    fn load(&mut self, what_for: LoadFor) -> LoadId {
-        let load = LoadId(self.load_next);
-        self.load_next += 1;
+    fn load(&mut self, what_for: ReadFor) -> ReadId {
+        let load = ReadId(self.read_next);
+        self.read_next += 1;
         self.loads.insert(load, what_for);
         load
     }
 }
 
-/// Decides about one record, given what is durable, at the disk and gathering: three marks that rise in this order.
+/// Decides about one record, given what is durable, at the disk and gathering: three digests that rise in this order.
 fn compare_and_store<O: From<Owed>>(
     slot: Slot,
     key: Key,
-    durable: Option<&Mark>,
+    durable: Option<&Digest>,
     record: Record,
     target: Target,
     around: &mut Surroundings<'_, O>,
 ) {
-    let mark = record.mark();
+    let digest = record.digest();
     let at_disk = around.journal.at_disk(&key);
     let gathering = around.journal.gathering(&key);
     let held = [durable, at_disk.as_ref(), gathering.as_ref()];
 
-    if held.iter().flatten().any(|held| held.stamp == mark.stamp && held.checksum != mark.checksum)
+    if held.iter().flatten().any(|held| held.stamp == digest.stamp && held.checksum != digest.checksum)
         && !mutants::is_on(Mutant::SameStampIsMerged)
     {
-        around.effects.push(Effect::Note(Note::StampConflict { key, stamp: mark.stamp }));
+        around.effects.push(Effect::ProtocolEvent(ProtocolEvent::StampConflict { key, stamp: digest.stamp }));
         around.answers.push((target, Outcome::Refused(Refusal::StampConflict)));
         return;
     }
     // The first that is at least as great: once it is durable, this record is beaten for good. Only its stamp is told,
     // because a later one may still be lost.
-    let beaten_by = held.iter().position(|held| held.is_some_and(|held| held.stamp >= mark.stamp));
+    let beaten_by = held.iter().position(|held| held.is_some_and(|held| held.stamp >= digest.stamp));
     if let Some(place) = beaten_by
         && !mutants::is_on(Mutant::SmallerStampOverwrites)
     {
@@ -260,12 +260,12 @@ fn compare_and_store<O: From<Owed>>(
         }
         return;
     }
-    let epoch = mark.stamp.clock.epoch;
+    let epoch = digest.stamp.clock.epoch;
     if !around.clock.is_durable(epoch) {
         around.journal.add_epoch(epoch);
     }
     around.journal.add_record(slot, key, record);
-    let owed = Owed { target, outcome: Outcome::Stored(mark.stamp) };
+    let owed = Owed { target, outcome: Outcome::Stored(digest.stamp) };
     if mutants::is_on(Mutant::AcknowledgedBeforeDurable) {
         around.answers.push((owed.target, owed.outcome));
         return;
@@ -282,15 +282,15 @@ mod tests {
     fn record_that_a_load_shows_raises_the_clock() {
         let key = Key::new("k").unwrap();
         let stamp = Stamp { clock: Clock { epoch: 7, counter: 3 }, writer: NodeId::new("2").unwrap() };
-        let mark = Mark { stamp, checksum: Checksum::of(&key, &Content::Tombstone) };
+        let digest = Digest { stamp, checksum: Checksum::of(&key, &Content::Tombstone) };
         let mut clock = QuorumClock::start(5);
         let mut journal: Journal<Owed> = Journal::default();
         let (mut effects, mut answers) = (Vec::new(), Vec::new());
         let mut replica = Replica::default();
-        replica.get(Slot(0), key, Want::Mark, Target::Operator(OperationId(1)), &mut effects);
+        replica.get(Slot(0), key, ReadKind::Digest, Target::Operator(OperationId(1)), &mut effects);
         let mut around =
             Surroundings { clock: &mut clock, journal: &mut journal, effects: &mut effects, answers: &mut answers };
-        replica.loaded(LoadId(0), Some(Held::Mark(mark)), &mut around);
+        replica.loaded(ReadId(0), Some(Lookup::Digest(digest)), &mut around);
         assert_eq!(clock.now(), Clock { epoch: 7, counter: 3 });
     }
 }

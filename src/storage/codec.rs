@@ -6,7 +6,7 @@
 //!
 //! | family | key | value |
 //! |---|---|---|
-//! | `meta` | a name, `life/` and an epoch for runs, `peer/` and a node id for peers | version, fields, XXH3 of name and fields |
+//! | `meta` | a name, `incarnation/` and an epoch for runs, `peer/` and a node id for peers | version, fields, XXH3 of name and fields |
 //! | `records` | slot (2), the key's bytes | version, kind, epoch (8), counter (8), writer length (1), writer, checksum (8), then the value's bytes unless it is large |
 //! | `large` | as in `records` | as in `records`, with the value's bytes |
 //!
@@ -17,25 +17,25 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::types::{
-    Acquaintance, Checksum, Clock, Content, Identity, Key, KeyError, Life, Mark, NodeId, NodeIdError, Record, Slot,
-    Stamp, Value,
+    Checksum, Clock, Content, Digest, Incarnation, Key, KeyError, NodeId, NodeIdError, PeerRecord, Record, Slot, Stamp,
+    StoreId, Value,
 };
 
 /// The layout of the column families as a whole, kept under `format` in `meta`. It rises when an earlier program could
 /// not make sense of a store any more.
 pub const FORMAT: u32 = 2;
 
-/// The layout of one mark or record.
+/// The layout of one digest or record.
 pub const RECORD_VERSION: u8 = 1;
 
 /// The layout of one entry of `meta`.
 pub const META_VERSION: u8 = 1;
 
-/// From so many bytes on a value is large: it is kept apart from its mark, so that whoever compares stamps or lists keys
+/// From so many bytes on a value is large: it is kept apart from its digest, so that whoever compares stamps or lists keys
 /// does not read it. A smaller one would cost more in being kept twice than in being read along.
 pub const LARGE_VALUE_BYTES_MIN: usize = 4 << 10;
 
-/// How many bytes an encoded mark has beside its writer's id.
+/// How many bytes an encoded digest has beside its writer's id.
 const MARK_BYTES: usize = 1 + 1 + 8 + 8 + 1 + 8;
 
 const KIND_TOMBSTONE: u8 = 0;
@@ -45,10 +45,10 @@ const KIND_TEXT_APART: u8 = 3;
 const KIND_BINARY_APART: u8 = 4;
 
 const META_FORMAT: &[u8] = b"format";
-const META_IDENTITY: &[u8] = b"identity";
+const META_IDENTITY: &[u8] = b"store_id";
 const META_EPOCH: &[u8] = b"epoch";
 const META_FORMED: &[u8] = b"formed";
-const META_LIFE: &[u8] = b"life/";
+const META_LIFE: &[u8] = b"incarnation/";
 const META_PEER: &[u8] = b"peer/";
 
 /// Why some bytes are not what they should be.
@@ -115,8 +115,8 @@ pub enum DecodeError {
 /// The beginning of what the `records` family holds of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// The record's mark.
-    pub mark: Mark,
+    /// The record's digest.
+    pub digest: Digest,
     /// Whether the record is a value; `false` for a tombstone.
     pub is_value: bool,
 }
@@ -126,8 +126,8 @@ pub struct Head {
 pub enum Entry {
     /// All of it.
     Whole(Record),
-    /// Its mark: the value is large, and the `large` family has all of it.
-    Apart(Mark),
+    /// Its digest: the value is large, and the `large` family has all of it.
+    Apart(Digest),
 }
 
 /// One entry of the `meta` family.
@@ -136,15 +136,15 @@ pub enum MetaEntry {
     /// The layout of the whole store.
     Format(u32),
     /// The data folder's random name.
-    Identity(Identity),
+    StoreId(StoreId),
     /// The greatest durable epoch.
     Epoch(u64),
     /// A run that began.
-    Life(Life),
+    Incarnation(Incarnation),
     /// Every other member has recorded this node.
     Formed,
     /// What is known of a peer.
-    Peer(NodeId, Acquaintance),
+    Peer(NodeId, PeerRecord),
 }
 
 /// The key of `key` in the `records` and `large` families: a slot is one contiguous range, to be scanned and dropped
@@ -167,7 +167,7 @@ pub fn split_entry_key(bytes: &[u8]) -> Result<(Slot, &[u8]), DecodeError> {
     Ok((slot, input.0))
 }
 
-/// Whether `record`'s value is kept apart from its mark.
+/// Whether `record`'s value is kept apart from its digest.
 #[must_use]
 pub fn is_large(record: &Record) -> bool {
     record.content.value_bytes() >= LARGE_VALUE_BYTES_MIN
@@ -217,8 +217,8 @@ fn encode_head(kind: u8, record: &Record, out: &mut Vec<u8>) {
 /// # Errors
 /// When it is anything else.
 pub fn decode_head(bytes: &[u8]) -> Result<Head, DecodeError> {
-    let (kind, mark) = head(&mut Input(bytes))?;
-    Ok(Head { mark, is_value: kind != KIND_TOMBSTONE })
+    let (kind, digest) = head(&mut Input(bytes))?;
+    Ok(Head { digest, is_value: kind != KIND_TOMBSTONE })
 }
 
 /// Reads what the `records` family holds of `key`, and verifies a content that is there. The value is copied once.
@@ -227,12 +227,12 @@ pub fn decode_head(bytes: &[u8]) -> Result<Head, DecodeError> {
 /// When it is anything else, or fails the check.
 pub fn decode_entry(key: &Key, bytes: &[u8]) -> Result<Entry, DecodeError> {
     let mut input = Input(bytes);
-    let (kind, mark) = head(&mut input)?;
+    let (kind, digest) = head(&mut input)?;
     if kind == KIND_TEXT_APART || kind == KIND_BINARY_APART {
         input.end()?;
-        return Ok(Entry::Apart(mark));
+        return Ok(Entry::Apart(digest));
     }
-    whole(key, kind, mark, &input).map(Entry::Whole)
+    whole(key, kind, digest, &input).map(Entry::Whole)
 }
 
 /// Reads what [`encode_record`] wrote for `key`, and verifies that the content is still what was written under it. The
@@ -242,12 +242,12 @@ pub fn decode_entry(key: &Key, bytes: &[u8]) -> Result<Entry, DecodeError> {
 /// When it is anything else, or fails the check.
 pub fn decode_record(key: &Key, bytes: &[u8]) -> Result<Record, DecodeError> {
     let mut input = Input(bytes);
-    let (kind, mark) = head(&mut input)?;
-    whole(key, kind, mark, &input)
+    let (kind, digest) = head(&mut input)?;
+    whole(key, kind, digest, &input)
 }
 
 /// A record whose value is what is left to be read.
-fn whole(key: &Key, kind: u8, mark: Mark, input: &Input<'_>) -> Result<Record, DecodeError> {
+fn whole(key: &Key, kind: u8, digest: Digest, input: &Input<'_>) -> Result<Record, DecodeError> {
     let content = match kind {
         KIND_TOMBSTONE if input.0.is_empty() => Content::Tombstone,
         KIND_TOMBSTONE => return Err(DecodeError::TombstoneWithValue { bytes: input.0.len() }),
@@ -257,10 +257,10 @@ fn whole(key: &Key, kind: u8, mark: Mark, input: &Input<'_>) -> Result<Record, D
     };
     // This also stands for a look at whether text is UTF-8: it was when the checksum was made.
     let found = Checksum::of(key, &content);
-    if found != mark.checksum {
-        return Err(DecodeError::Checksum { found: found.0, expected: mark.checksum.0 });
+    if found != digest.checksum {
+        return Err(DecodeError::Checksum { found: found.0, expected: digest.checksum.0 });
     }
-    Ok(Record { stamp: mark.stamp, content, checksum: mark.checksum })
+    Ok(Record { stamp: digest.stamp, content, checksum: digest.checksum })
 }
 
 impl MetaEntry {
@@ -269,15 +269,17 @@ impl MetaEntry {
     pub fn encode(&self) -> (Vec<u8>, Vec<u8>) {
         let (name, fields) = match self {
             Self::Format(format) => (META_FORMAT.to_vec(), format.to_be_bytes().to_vec()),
-            Self::Identity(identity) => (META_IDENTITY.to_vec(), identity.0.to_be_bytes().to_vec()),
+            Self::StoreId(store_id) => (META_IDENTITY.to_vec(), store_id.0.to_be_bytes().to_vec()),
             Self::Epoch(epoch) => (META_EPOCH.to_vec(), epoch.to_be_bytes().to_vec()),
             // Big-endian: in the order of keys they ascend.
-            Self::Life(life) => ([META_LIFE, &life.epoch.to_be_bytes()].concat(), life.nonce.to_be_bytes().to_vec()),
+            Self::Incarnation(incarnation) => {
+                ([META_LIFE, &incarnation.epoch.to_be_bytes()].concat(), incarnation.nonce.to_be_bytes().to_vec())
+            }
             Self::Formed => (META_FORMED.to_vec(), Vec::new()),
             Self::Peer(id, known) => {
-                let mut fields = known.identity.0.to_be_bytes().to_vec();
-                fields.extend_from_slice(&known.life.epoch.to_be_bytes());
-                fields.extend_from_slice(&known.life.nonce.to_be_bytes());
+                let mut fields = known.store_id.0.to_be_bytes().to_vec();
+                fields.extend_from_slice(&known.incarnation.epoch.to_be_bytes());
+                fields.extend_from_slice(&known.incarnation.nonce.to_be_bytes());
                 ([META_PEER, id.as_str().as_bytes()].concat(), fields)
             }
         };
@@ -303,9 +305,9 @@ impl MetaEntry {
             }
             META_IDENTITY => {
                 let mut fields = meta_fields(name, value)?;
-                let identity = Identity(u128::from_be_bytes(fields.take("identity")?));
+                let store_id = StoreId(u128::from_be_bytes(fields.take("store_id")?));
                 fields.end()?;
-                Self::Identity(identity)
+                Self::StoreId(store_id)
             }
             META_EPOCH => {
                 let mut fields = meta_fields(name, value)?;
@@ -324,7 +326,7 @@ impl MetaEntry {
                 let mut fields = meta_fields(name, value)?;
                 let nonce = fields.take_u64("nonce")?;
                 fields.end()?;
-                Self::Life(Life { epoch, nonce })
+                Self::Incarnation(Incarnation { epoch, nonce })
             }
             _ => {
                 let Some(id) = name.strip_prefix(META_PEER) else {
@@ -332,18 +334,18 @@ impl MetaEntry {
                 };
                 let id = node_id(id)?;
                 let mut fields = meta_fields(name, value)?;
-                let identity = Identity(u128::from_be_bytes(fields.take("identity")?));
-                let life = Life { epoch: fields.take_u64("epoch")?, nonce: fields.take_u64("nonce")? };
+                let store_id = StoreId(u128::from_be_bytes(fields.take("store_id")?));
+                let incarnation = Incarnation { epoch: fields.take_u64("epoch")?, nonce: fields.take_u64("nonce")? };
                 fields.end()?;
-                Self::Peer(id, Acquaintance { identity, life })
+                Self::Peer(id, PeerRecord { store_id, incarnation })
             }
         };
         Ok(Some(entry))
     }
 }
 
-/// The kind and the mark.
-fn head(input: &mut Input<'_>) -> Result<(u8, Mark), DecodeError> {
+/// The kind and the digest.
+fn head(input: &mut Input<'_>) -> Result<(u8, Digest), DecodeError> {
     let version = input.take_u8("version")?;
     if version != RECORD_VERSION {
         return Err(DecodeError::Version { found: version, known: RECORD_VERSION });
@@ -356,7 +358,7 @@ fn head(input: &mut Input<'_>) -> Result<(u8, Mark), DecodeError> {
     let writer_bytes = usize::from(input.take_u8("writer's length")?);
     let writer = node_id(input.take_slice(writer_bytes, "writer")?)?;
     let checksum = Checksum(input.take_u64("checksum")?);
-    Ok((kind, Mark { stamp: Stamp { clock, writer }, checksum }))
+    Ok((kind, Digest { stamp: Stamp { clock, writer }, checksum }))
 }
 
 fn node_id(bytes: &[u8]) -> Result<NodeId, DecodeError> {

@@ -36,12 +36,12 @@ prop_compose! {
 fn some_meta_entry() -> impl Strategy<Value = MetaEntry> {
     prop_oneof![
         any::<u32>().prop_map(MetaEntry::Format),
-        any::<u128>().prop_map(|name| MetaEntry::Identity(Identity(name))),
+        any::<u128>().prop_map(|name| MetaEntry::StoreId(StoreId(name))),
         any::<u64>().prop_map(MetaEntry::Epoch),
-        (any::<u64>(), any::<u64>()).prop_map(|(epoch, nonce)| MetaEntry::Life(Life { epoch, nonce })),
+        (any::<u64>(), any::<u64>()).prop_map(|(epoch, nonce)| MetaEntry::Incarnation(Incarnation { epoch, nonce })),
         Just(MetaEntry::Formed),
         (some_node_id(), any::<u128>(), any::<u64>(), any::<u64>()).prop_map(|(id, name, epoch, nonce)| {
-            MetaEntry::Peer(id, Acquaintance { identity: Identity(name), life: Life { epoch, nonce } })
+            MetaEntry::Peer(id, PeerRecord { store_id: StoreId(name), incarnation: Incarnation { epoch, nonce } })
         }),
     ]
 }
@@ -64,14 +64,14 @@ proptest! {
     fn encoded_record_decodes_to_itself((key, record) in some_record()) {
         let mut bytes = Vec::new();
         encode_record(&record, &mut bytes);
-        let head = Head { mark: record.mark(), is_value: record.content != Content::Tombstone };
+        let head = Head { digest: record.digest(), is_value: record.content != Content::Tombstone };
         prop_assert_eq!(decode_record(&key, &bytes), Ok(record.clone()));
         prop_assert_eq!(decode_entry(&key, &bytes), Ok(Entry::Whole(record.clone())));
         prop_assert_eq!(decode_head(&bytes), Ok(head.clone()));
         if head.is_value {
             bytes.clear();
             encode_apart(&record, &mut bytes);
-            prop_assert_eq!(decode_entry(&key, &bytes), Ok(Entry::Apart(record.mark())));
+            prop_assert_eq!(decode_entry(&key, &bytes), Ok(Entry::Apart(record.digest())));
             prop_assert_eq!(decode_record(&key, &bytes), Err(DecodeError::Kind { found: bytes[1] }));
             prop_assert_eq!(decode_head(&bytes), Ok(head));
             bytes.push(0);

@@ -1,15 +1,15 @@
 //! A store in memory: for tests and for throw-away clusters.
 //!
 //! Contract: that of [`Store`], where durable means until the process ends. A node on it returns from a restart with
-//! nothing: no record, no promise, and another identity, so that its peers refuse it.
+//! nothing: no record, no promise, and another store id, so that its peers refuse it.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::page::PageBudget;
-use super::{Cursor, KeysPage, Loaded, PageBounds, Patience, Store, StoreError, StoreStatistics};
-use crate::types::{Batch, Content, Held, Identity, Key, Meta, Record, Slot, Want};
+use super::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
+use crate::types::{Batch, Content, Key, Lookup, Meta, ReadKind, Record, Slot, StoreId};
 
 /// Records and promises in memory.
 #[derive(Debug)]
@@ -24,10 +24,10 @@ struct State {
 }
 
 impl MemoryStore {
-    /// An empty store of this identity. Each run of a node takes a new, random one: it remembers nothing of the last.
+    /// An empty store of this store id. Each run of a node takes a new, random one: it remembers nothing of the last.
     #[must_use]
-    pub fn new(identity: Identity) -> Self {
-        Self { state: RwLock::new(State { meta: Meta::fresh(identity), records: BTreeMap::new() }) }
+    pub fn new(store_id: StoreId) -> Self {
+        Self { state: RwLock::new(State { meta: Meta::fresh(store_id), records: BTreeMap::new() }) }
     }
 
     // A panic elsewhere cannot leave a batch half applied: nothing below panics between two of its entries.
@@ -45,15 +45,15 @@ impl Store for MemoryStore {
         Ok(self.read().meta.clone())
     }
 
-    fn load(&self, slot: Slot, key: &Key, want: Want, _patience: Patience) -> Result<Loaded, StoreError> {
+    fn read(&self, slot: Slot, key: &Key, read_kind: ReadKind, _patience: ReadTier) -> Result<ReadOutcome, StoreError> {
         let state = self.read();
         let Some(record) = state.records.get(&(slot, key.clone())) else {
-            return Ok(Loaded::Held(Held::Nothing));
+            return Ok(ReadOutcome::Done(Lookup::Absent));
         };
-        Ok(Loaded::Held(match want {
-            Want::Mark => Held::Mark(record.mark()),
-            Want::Record if record.is_intact(key) => Held::Record(record.clone()),
-            Want::Record => {
+        Ok(ReadOutcome::Done(match read_kind {
+            ReadKind::Digest => Lookup::Digest(record.digest()),
+            ReadKind::Data if record.is_intact(key) => Lookup::Record(record.clone()),
+            ReadKind::Data => {
                 let message = format!("the record of key {key:?} at {} fails its checksum", record.stamp);
                 return Err(StoreError::Damaged { message });
             }
@@ -66,10 +66,10 @@ impl Store for MemoryStore {
             assert!(epoch >= state.meta.epoch, "a durable epoch falls from {} to {epoch}", state.meta.epoch);
             state.meta.epoch = epoch;
         }
-        if let Some(life) = batch.life
-            && state.meta.lives.last() != Some(&life)
+        if let Some(incarnation) = batch.incarnation
+            && state.meta.incarnations.last() != Some(&incarnation)
         {
-            state.meta.lives.push(life);
+            state.meta.incarnations.push(incarnation);
         }
         state.meta.formed |= batch.formed;
         for (id, known) in &batch.peers {

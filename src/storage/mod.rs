@@ -7,30 +7,31 @@
 //! a failed fsync leaves nobody knowing what is on disk.
 
 pub mod codec;
+pub mod folder;
 mod log_check;
 pub mod memory;
 mod page;
-mod recent;
+mod record_cache;
 pub mod rocks;
 
-use crate::types::{Batch, Held, Key, Meta, Slot, Want};
+use crate::types::{Batch, Key, Lookup, Meta, ReadKind, Slot};
 
 /// Whether a load may wait for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+pub enum ReadTier {
     /// Answer from memory or say that it would wait: for callers that serve other keys meanwhile.
-    MemoryOnly,
+    Memory,
     /// Wait for the disk.
-    MayWait,
+    Disk,
 }
 
 /// The answer to a load.
 #[derive(Debug)]
-pub enum Loaded {
+pub enum ReadOutcome {
     /// What is held.
-    Held(Held),
-    /// Not in memory; ask again with [`Patience::MayWait`] from a thread that may.
-    WouldWait,
+    Done(Lookup),
+    /// Not in memory; ask again with [`ReadTier::Disk`] from a thread that may.
+    WouldBlock,
 }
 
 /// Why a store could not do what it was asked to.
@@ -138,7 +139,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the disk fails, or what it gives is damaged (a record's checksum is verified here).
-    fn load(&self, slot: Slot, key: &Key, want: Want, patience: Patience) -> Result<Loaded, StoreError>;
+    fn read(&self, slot: Slot, key: &Key, read_kind: ReadKind, tier: ReadTier) -> Result<ReadOutcome, StoreError>;
 
     /// Makes `batch` durable, whole or not at all. Waits for the disk.
     ///

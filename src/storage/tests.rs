@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::memory::MemoryStore;
 use super::rocks::{RocksOptions, RocksStore};
 use super::*;
-use crate::types::{Acquaintance, Checksum, Clock, Content, Identity, Life, NodeId, Record, Stamp, Value};
+use crate::types::{Checksum, Clock, Content, Incarnation, NodeId, PeerRecord, Record, Stamp, StoreId, Value};
 
-pub(super) const IDENTITY: Identity = Identity(0xfeed);
+pub(super) const STORE_ID: StoreId = StoreId(0xfeed);
 
 pub(super) fn key(text: &str) -> Key {
     Key::new(text.to_owned()).expect("tests use valid keys")
@@ -27,18 +27,18 @@ pub(super) fn batch_of(slot: u16, records: impl IntoIterator<Item = (Key, Record
     Batch { records, ..Batch::default() }
 }
 
-pub(super) fn held(store: &dyn Store, slot: u16, key: &Key, want: Want) -> Held {
-    match store.load(Slot(slot), key, want, Patience::MayWait).expect("the store can be read") {
-        Loaded::Held(held) => held,
-        Loaded::WouldWait => panic!("a load that may wait did not"),
+pub(super) fn held(store: &dyn Store, slot: u16, key: &Key, read_kind: ReadKind) -> Lookup {
+    match store.read(Slot(slot), key, read_kind, ReadTier::Disk).expect("the store can be read") {
+        ReadOutcome::Done(held) => held,
+        ReadOutcome::WouldBlock => panic!("a load that may wait did not"),
     }
 }
 
 fn every_store(test: impl Fn(&dyn Store)) {
-    test(&MemoryStore::new(IDENTITY));
+    test(&MemoryStore::new(STORE_ID));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("store");
-    test(&RocksStore::create(&path, &RocksOptions::default(), IDENTITY).expect("a fresh store"));
+    test(&RocksStore::create(&path, &RocksOptions::default(), STORE_ID).expect("a fresh store"));
 }
 
 #[test]
@@ -53,32 +53,32 @@ fn persisted_records_are_held_by_slot_and_key() {
         ];
         store.persist(&batch_of(7, records.clone())).expect("persisted");
         for (key, record) in records {
-            assert_eq!(held(store, 7, &key, Want::Record), Held::Record(record.clone()));
-            assert_eq!(held(store, 7, &key, Want::Mark), Held::Mark(record.mark()));
-            assert_eq!(held(store, 8, &key, Want::Record), Held::Nothing);
+            assert_eq!(held(store, 7, &key, ReadKind::Data), Lookup::Record(record.clone()));
+            assert_eq!(held(store, 7, &key, ReadKind::Digest), Lookup::Digest(record.digest()));
+            assert_eq!(held(store, 8, &key, ReadKind::Data), Lookup::Absent);
         }
         let newer = text(&a, 9, "two");
         store.persist(&batch_of(7, [(a.clone(), newer.clone())])).expect("persisted");
-        assert_eq!(held(store, 7, &a, Want::Record), Held::Record(newer));
+        assert_eq!(held(store, 7, &a, ReadKind::Data), Lookup::Record(newer));
     });
 }
 
 #[test]
 fn promises_are_kept_and_only_what_a_batch_names_changes() {
     every_store(|store| {
-        assert_eq!(store.meta(), Ok(Meta::fresh(IDENTITY)));
+        assert_eq!(store.meta(), Ok(Meta::fresh(STORE_ID)));
         let peer = NodeId::new("peer:1").expect("a node id");
-        let known = Acquaintance { identity: Identity(5), life: Life { epoch: 3, nonce: 8 } };
+        let known = PeerRecord { store_id: StoreId(5), incarnation: Incarnation { epoch: 3, nonce: 8 } };
         let peers = BTreeMap::from([(peer.clone(), known)]);
-        let lives = vec![Life { epoch: 3, nonce: 9 }, Life { epoch: 4, nonce: 1 }];
-        for life in &lives {
-            let (epoch, life) = (Some(life.epoch), Some(*life));
-            store.persist(&Batch { epoch, life, ..Batch::default() }).expect("persisted");
+        let incarnations = vec![Incarnation { epoch: 3, nonce: 9 }, Incarnation { epoch: 4, nonce: 1 }];
+        for incarnation in &incarnations {
+            let (epoch, incarnation) = (Some(incarnation.epoch), Some(*incarnation));
+            store.persist(&Batch { epoch, incarnation, ..Batch::default() }).expect("persisted");
         }
         store.persist(&Batch { peers: peers.clone(), ..Batch::default() }).expect("persisted");
         store.persist(&Batch { formed: true, ..Batch::default() }).expect("persisted");
         store.persist(&batch_of(0, [])).expect("an empty batch is nothing to write");
-        let expected = Meta { identity: IDENTITY, epoch: 4, lives, formed: true, peers };
+        let expected = Meta { store_id: STORE_ID, epoch: 4, incarnations, formed: true, peers };
         assert_eq!(store.meta(), Ok(expected.clone()));
         store.reopen().expect("reopened");
         assert_eq!(store.meta(), Ok(expected));
@@ -152,11 +152,11 @@ fn cursor_at_a_key_that_is_gone_goes_on_after_it() {
 
 #[test]
 fn damaged_content_in_memory_is_found() {
-    let store = MemoryStore::new(IDENTITY);
+    let store = MemoryStore::new(STORE_ID);
     let a = key("a");
     let mut record = text(&a, 1, "one");
     record.checksum.0 ^= 1;
     store.persist(&batch_of(1, [(a.clone(), record)])).expect("persisted");
-    let answer = store.load(Slot(1), &a, Want::Record, Patience::MayWait);
+    let answer = store.read(Slot(1), &a, ReadKind::Data, ReadTier::Disk);
     assert!(matches!(answer, Err(StoreError::Damaged { .. })), "{answer:?}");
 }

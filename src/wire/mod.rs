@@ -3,11 +3,11 @@
 //! Contract: what comes out of a decoder is valid, and downstream nobody checks it again; no input makes one panic. An
 //! error names the field, what is wrong with it and what is accepted, because it is sent back to whoever wrote it.
 
+#[cfg(feature = "server")]
+pub mod chunks;
 pub mod failure;
 #[cfg(feature = "server")]
 pub mod peer;
-#[cfg(feature = "server")]
-pub mod pieces;
 mod public;
 
 pub use public::{NodeSet, WireError};

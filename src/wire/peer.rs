@@ -8,7 +8,8 @@ use bytes::Bytes;
 use crate::api;
 use crate::protocol::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request};
 use crate::types::{
-    Checksum, Clock, ClusterParameters, Content, Held, Identity, Key, Life, Mark, NodeId, Record, Stamp, Value, Want,
+    Checksum, Clock, ClusterParameters, Content, Digest, Incarnation, Key, Lookup, NodeId, ReadKind, Record, Stamp,
+    StoreId, Value,
 };
 
 /// Why a peer's message cannot be taken. It is dropped, and its sender asks again or gives up.
@@ -46,15 +47,15 @@ pub(super) fn invalid(field: &'static str, problem: &dyn ToString) -> PeerWireEr
     PeerWireError::Invalid { field, problem: problem.to_string() }
 }
 
-impl From<Life> for api::PeerLife {
-    fn from(life: Life) -> Self {
-        Self { epoch: life.epoch, nonce: life.nonce }
+impl From<Incarnation> for api::PeerIncarnation {
+    fn from(incarnation: Incarnation) -> Self {
+        Self { epoch: incarnation.epoch, nonce: incarnation.nonce }
     }
 }
 
-impl From<api::PeerLife> for Life {
-    fn from(life: api::PeerLife) -> Self {
-        Self { epoch: life.epoch, nonce: life.nonce }
+impl From<api::PeerIncarnation> for Incarnation {
+    fn from(incarnation: api::PeerIncarnation) -> Self {
+        Self { epoch: incarnation.epoch, nonce: incarnation.nonce }
     }
 }
 
@@ -65,12 +66,14 @@ impl From<Message> for api::PeerMessage {
         match message {
             Message::Hello(hello) => introduction(Body::Hello(hello.into())),
             Message::Welcome(hello) => introduction(Body::Welcome(hello.into())),
-            Message::HelloRefused { life, refusal } => introduction(Body::HelloRefused(refused_hello(life, refusal))),
+            Message::HelloRefused { incarnation, refusal } => {
+                introduction(Body::HelloRefused(refused_hello(incarnation, refusal)))
+            }
             Message::Request { operation, round, request } => {
                 let body = match request {
                     Request::Clock => Body::ClockRequest(api::PeerClockRequest {}),
-                    Request::Get { key, want } => {
-                        Body::Get(api::PeerGet { key: key.into_bytes(), mark_only: want == Want::Mark })
+                    Request::Get { key, read_kind } => {
+                        Body::Get(api::PeerGet { key: key.into_bytes(), digest_only: read_kind == ReadKind::Digest })
                     }
                     Request::Store { key, record } => Body::Store(api::PeerStore {
                         key: key.into_bytes(),
@@ -84,7 +87,7 @@ impl From<Message> for api::PeerMessage {
             Message::Answer { operation, round, answer } => {
                 let body = match answer {
                     Answer::Clock(Clock { epoch, counter }) => Body::Clock(api::PeerClock { epoch, counter }),
-                    Answer::Held { key, held } => Body::Held(encode_held(key, held)),
+                    Answer::Lookup { key, held } => Body::Lookup(encode_held(key, held)),
                     Answer::Stored => Body::Stored(api::PeerStored {}),
                     Answer::Refused(refusal) => {
                         Body::Refused(api::PeerRefused { reason: encode_refusal(refusal).into() })
@@ -96,15 +99,15 @@ impl From<Message> for api::PeerMessage {
     }
 }
 
-fn refused_hello(life: Life, refusal: HelloRefusal) -> api::PeerHelloRefused {
+fn refused_hello(incarnation: Incarnation, refusal: HelloRefusal) -> api::PeerHelloRefused {
     let reason = match refusal {
         HelloRefusal::Protocol => api::PeerHelloRefusal::HelloRefusalProtocol,
         HelloRefusal::Cluster => api::PeerHelloRefusal::HelloRefusalCluster,
         HelloRefusal::WrongNode => api::PeerHelloRefusal::HelloRefusalWrongNode,
-        HelloRefusal::Identity => api::PeerHelloRefusal::HelloRefusalIdentity,
-        HelloRefusal::Life => api::PeerHelloRefusal::HelloRefusalLife,
+        HelloRefusal::StoreId => api::PeerHelloRefusal::HelloRefusalStoreId,
+        HelloRefusal::Incarnation => api::PeerHelloRefusal::HelloRefusalIncarnation,
     };
-    api::PeerHelloRefused { life: Some(life.into()), reason: reason.into(), detail: refusal.to_string() }
+    api::PeerHelloRefused { incarnation: Some(incarnation.into()), reason: reason.into(), detail: refusal.to_string() }
 }
 
 impl TryFrom<api::PeerMessage> for Message {
@@ -120,13 +123,13 @@ impl TryFrom<api::PeerMessage> for Message {
             Body::Welcome(hello) => Ok(Self::Welcome(hello.try_into()?)),
             Body::HelloRefused(refused) => {
                 let refusal = decode_hello_refusal(refused.reason()).ok_or(missing("hello_refused.reason"))?;
-                let life = refused.life.ok_or(missing("hello_refused.life"))?.into();
-                Ok(Self::HelloRefused { life, refusal })
+                let incarnation = refused.incarnation.ok_or(missing("hello_refused.incarnation"))?.into();
+                Ok(Self::HelloRefused { incarnation, refusal })
             }
             Body::ClockRequest(api::PeerClockRequest {}) => request(Request::Clock),
             Body::Get(get) => {
-                let want = if get.mark_only { Want::Mark } else { Want::Record };
-                request(Request::Get { key: key("get.key", get.key)?, want })
+                let read_kind = if get.digest_only { ReadKind::Digest } else { ReadKind::Data };
+                request(Request::Get { key: key("get.key", get.key)?, read_kind })
             }
             Body::Store(store) => {
                 let key = key("store.key", store.key)?;
@@ -135,9 +138,9 @@ impl TryFrom<api::PeerMessage> for Message {
                 request(Request::Store { key, record })
             }
             Body::Clock(api::PeerClock { epoch, counter }) => answer(Answer::Clock(Clock { epoch, counter })),
-            Body::Held(held) => {
+            Body::Lookup(held) => {
                 let (key, held) = decode_held(held)?;
-                answer(Answer::Held { key, held })
+                answer(Answer::Lookup { key, held })
             }
             Body::Stored(api::PeerStored {}) => answer(Answer::Stored),
             Body::Refused(refused) => {
@@ -149,14 +152,14 @@ impl TryFrom<api::PeerMessage> for Message {
 
 impl From<Hello> for api::PeerHello {
     fn from(hello: Hello) -> Self {
-        let Hello { protocol, parameters, node_id, to_node_id, identity, life, earlier_lives } = hello;
+        let Hello { protocol, parameters, node_id, to_node_id, store_id, incarnation, earlier_incarnations } = hello;
         Self {
             protocol,
             node_id: node_id.to_string(),
             to_node_id: to_node_id.to_string(),
-            identity: Bytes::copy_from_slice(&identity.0.to_be_bytes()),
-            life: Some(life.into()),
-            earlier_lives: earlier_lives.iter().map(|life| (*life).into()).collect(),
+            store_id: Bytes::copy_from_slice(&store_id.0.to_be_bytes()),
+            incarnation: Some(incarnation.into()),
+            earlier_incarnations: earlier_incarnations.iter().map(|incarnation| (*incarnation).into()).collect(),
             seed: parameters.seed,
             replica_count: u32::try_from(parameters.replica_count).expect("REPLICA_COUNT_MAX keeps it within a u32"),
             node_ids: parameters.node_ids.iter().map(ToString::to_string).collect(),
@@ -168,8 +171,8 @@ impl TryFrom<api::PeerHello> for Hello {
     type Error = PeerWireError;
 
     fn try_from(hello: api::PeerHello) -> Result<Self, PeerWireError> {
-        let identity: [u8; 16] =
-            hello.identity.as_ref().try_into().map_err(|_| invalid("hello.identity", &"16 bytes are expected"))?;
+        let store_id: [u8; 16] =
+            hello.store_id.as_ref().try_into().map_err(|_| invalid("hello.store_id", &"16 bytes are expected"))?;
         let node_ids: Result<_, _> = hello.node_ids.iter().map(|id| node_id("hello.node_ids", id)).collect();
         Ok(Self {
             protocol: hello.protocol,
@@ -180,20 +183,20 @@ impl TryFrom<api::PeerHello> for Hello {
             },
             node_id: node_id("hello.node_id", &hello.node_id)?,
             to_node_id: node_id("hello.to_node_id", &hello.to_node_id)?,
-            identity: Identity(u128::from_be_bytes(identity)),
-            life: hello.life.ok_or(missing("hello.life"))?.into(),
-            earlier_lives: hello.earlier_lives.into_iter().map(Into::into).collect(),
+            store_id: StoreId(u128::from_be_bytes(store_id)),
+            incarnation: hello.incarnation.ok_or(missing("hello.incarnation"))?.into(),
+            earlier_incarnations: hello.earlier_incarnations.into_iter().map(Into::into).collect(),
         })
     }
 }
 
-fn encode_held(key: Key, held: Held) -> api::PeerHeld {
+fn encode_held(key: Key, held: Lookup) -> api::PeerLookup {
     match held {
-        Held::Nothing => api::PeerHeld { key: key.into_bytes(), ..api::PeerHeld::default() },
-        Held::Mark(Mark { stamp, checksum }) => {
-            api::PeerHeld { stamp: Some(stamp.into()), checksum: checksum.0, content: None, key: key.into_bytes() }
+        Lookup::Absent => api::PeerLookup { key: key.into_bytes(), ..api::PeerLookup::default() },
+        Lookup::Digest(Digest { stamp, checksum }) => {
+            api::PeerLookup { stamp: Some(stamp.into()), checksum: checksum.0, content: None, key: key.into_bytes() }
         }
-        Held::Record(Record { stamp, content, checksum }) => api::PeerHeld {
+        Lookup::Record(Record { stamp, content, checksum }) => api::PeerLookup {
             stamp: Some(stamp.into()),
             checksum: checksum.0,
             content: Some(content.into()),
@@ -202,13 +205,13 @@ fn encode_held(key: Key, held: Held) -> api::PeerHeld {
     }
 }
 
-fn decode_held(held: api::PeerHeld) -> Result<(Key, Held), PeerWireError> {
+fn decode_held(held: api::PeerLookup) -> Result<(Key, Lookup), PeerWireError> {
     let key = key("held.key", held.key)?;
     let decoded = match (held.stamp, held.content) {
-        (None, None) => Held::Nothing,
+        (None, None) => Lookup::Absent,
         (None, Some(_)) => return Err(missing("held.stamp")),
-        (Some(value), None) => Held::Mark(Mark { stamp: stamp(&value)?, checksum: Checksum(held.checksum) }),
-        (Some(value), Some(content)) => Held::Record(record(&key, stamp(&value)?, held.checksum, content)?),
+        (Some(value), None) => Lookup::Digest(Digest { stamp: stamp(&value)?, checksum: Checksum(held.checksum) }),
+        (Some(value), Some(content)) => Lookup::Record(record(&key, stamp(&value)?, held.checksum, content)?),
     };
     Ok((key, decoded))
 }
@@ -261,7 +264,7 @@ fn encode_refusal(refusal: Refusal) -> api::PeerRefusal {
         Refusal::ReadFailed => api::PeerRefusal::RefusalReadFailed,
         Refusal::ClockJump => api::PeerRefusal::RefusalClockJump,
         Refusal::StampConflict => api::PeerRefusal::RefusalStampConflict,
-        Refusal::Identity => api::PeerRefusal::RefusalIdentity,
+        Refusal::RefusedByPeers => api::PeerRefusal::RefusalRefusedByPeers,
     }
 }
 
@@ -274,7 +277,7 @@ fn decode_refusal(refusal: api::PeerRefusal) -> Option<Refusal> {
         api::PeerRefusal::RefusalReadFailed => Refusal::ReadFailed,
         api::PeerRefusal::RefusalClockJump => Refusal::ClockJump,
         api::PeerRefusal::RefusalStampConflict => Refusal::StampConflict,
-        api::PeerRefusal::RefusalIdentity => Refusal::Identity,
+        api::PeerRefusal::RefusalRefusedByPeers => Refusal::RefusedByPeers,
     })
 }
 
@@ -284,8 +287,8 @@ fn decode_hello_refusal(refusal: api::PeerHelloRefusal) -> Option<HelloRefusal> 
         api::PeerHelloRefusal::HelloRefusalProtocol => HelloRefusal::Protocol,
         api::PeerHelloRefusal::HelloRefusalCluster => HelloRefusal::Cluster,
         api::PeerHelloRefusal::HelloRefusalWrongNode => HelloRefusal::WrongNode,
-        api::PeerHelloRefusal::HelloRefusalIdentity => HelloRefusal::Identity,
-        api::PeerHelloRefusal::HelloRefusalLife => HelloRefusal::Life,
+        api::PeerHelloRefusal::HelloRefusalStoreId => HelloRefusal::StoreId,
+        api::PeerHelloRefusal::HelloRefusalIncarnation => HelloRefusal::Incarnation,
     })
 }
 
@@ -322,14 +325,14 @@ mod tests {
         })
     }
 
-    fn any_life() -> impl Strategy<Value = Life> {
-        (any::<u64>(), any::<u64>()).prop_map(|(epoch, nonce)| Life { epoch, nonce })
+    fn any_life() -> impl Strategy<Value = Incarnation> {
+        (any::<u64>(), any::<u64>()).prop_map(|(epoch, nonce)| Incarnation { epoch, nonce })
     }
 
     fn any_hello() -> impl Strategy<Value = Hello> {
-        let earlier_lives = proptest::collection::vec(any_life(), 0..3);
-        (any::<u32>(), any::<u32>(), any::<u128>(), any_life(), earlier_lives).prop_map(
-            |(protocol, seed, identity, life, earlier_lives)| {
+        let earlier_incarnations = proptest::collection::vec(any_life(), 0..3);
+        (any::<u32>(), any::<u32>(), any::<u128>(), any_life(), earlier_incarnations).prop_map(
+            |(protocol, seed, store_id, incarnation, earlier_incarnations)| {
                 let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
                 let (node_id, to_node_id) = (node_ids[0].clone(), node_ids[1].clone());
                 let parameters = ClusterParameters { seed, replica_count: 3, node_ids };
@@ -338,9 +341,9 @@ mod tests {
                     parameters,
                     node_id,
                     to_node_id,
-                    identity: Identity(identity),
-                    life,
-                    earlier_lives: earlier_lives.into(),
+                    store_id: StoreId(store_id),
+                    incarnation,
+                    earlier_incarnations: earlier_incarnations.into(),
                 }
             },
         )
@@ -354,28 +357,28 @@ mod tests {
             Refusal::ReadFailed,
             Refusal::ClockJump,
             Refusal::StampConflict,
-            Refusal::Identity,
+            Refusal::RefusedByPeers,
         ];
         let hello_refusals = [
             HelloRefusal::Protocol,
             HelloRefusal::Cluster,
             HelloRefusal::WrongNode,
-            HelloRefusal::Identity,
-            HelloRefusal::Life,
+            HelloRefusal::StoreId,
+            HelloRefusal::Incarnation,
         ];
-        let wants = prop::sample::select(vec![Want::Mark, Want::Record]);
+        let wants = prop::sample::select(vec![ReadKind::Digest, ReadKind::Data]);
         let request = prop_oneof![
             Just(Request::Clock),
-            (any_key(), wants).prop_map(|(key, want)| Request::Get { key, want }),
+            (any_key(), wants).prop_map(|(key, read_kind)| Request::Get { key, read_kind }),
             any_keyed_record().prop_map(|(key, record)| Request::Store { key, record }),
         ];
         let held = (any_keyed_record(), 0..3).prop_map(|((key, record), form)| {
             let held = match form {
-                0 => Held::Nothing,
-                1 => Held::Mark(record.mark()),
-                _ => Held::Record(record),
+                0 => Lookup::Absent,
+                1 => Lookup::Digest(record.digest()),
+                _ => Lookup::Record(record),
             };
-            Answer::Held { key, held }
+            Answer::Lookup { key, held }
         });
         let answer = prop_oneof![
             (any::<u64>(), any::<u64>()).prop_map(|(epoch, counter)| Answer::Clock(Clock { epoch, counter })),
@@ -387,7 +390,7 @@ mod tests {
             any_hello().prop_map(Message::Hello),
             any_hello().prop_map(Message::Welcome),
             (any_life(), prop::sample::select(hello_refusals.to_vec()))
-                .prop_map(|(life, refusal)| Message::HelloRefused { life, refusal }),
+                .prop_map(|(incarnation, refusal)| Message::HelloRefused { incarnation, refusal }),
             (any::<u64>(), any::<u32>(), request).prop_map(|(operation, round, request)| Message::Request {
                 operation: OperationId(operation),
                 round,

@@ -315,7 +315,7 @@ impl Draw<'_> {
     }
 
     fn cut(&mut self) -> Wire {
-        let flow = [Flow::Held, Flow::Lost, Flow::Reset][self.random.random_range(0..3)];
+        let flow = [Flow::Lookup, Flow::Lost, Flow::Reset][self.random.random_range(0..3)];
         Wire { flow, ..Wire::default() }
     }
 

@@ -7,15 +7,17 @@ use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use quorate::placement::Placement;
+use quorate::protocol::placement::Placement;
 use quorate::protocol::{
-    Answer, Command, Effect, Failure, HelloRefusal, Input, LoadId, Message, Node, Note, OperationId, Reply, Request,
-    RequestId, Setup, Time, Unready,
+    Answer, Command, Effect, Failure, HelloRefusal, Input, Message, Node, OperationId, ProtocolEvent, ReadId, Reply,
+    Request, RequestId, Setup, Time, Unready,
 };
-use quorate::types::{Batch, Checksum, Clock, Content, Held, Identity, Key, Life, Member, Meta, Record, Stamp, Want};
+use quorate::types::{
+    Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, Meta, NodeIndex, ReadKind, Record, Stamp, StoreId,
+};
 
+use crate::digests::{self, Marks};
 use crate::giving_up::{Coordinator, may_give_up};
-use crate::marks::{self, Marks};
 use crate::shared::Shared;
 
 /// Time stands still, apart from alarms that are made to ring.
@@ -31,10 +33,10 @@ pub fn key() -> Key {
 /// A message on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Envelope {
-    pub from: Member,
-    pub from_life: Life,
-    pub to: Member,
-    pub to_life: Option<Life>,
+    pub from: NodeIndex,
+    pub from_incarnation: Incarnation,
+    pub to: NodeIndex,
+    pub to_incarnation: Option<Incarnation>,
     pub message: Message,
 }
 
@@ -57,17 +59,17 @@ pub enum Event {
     /// The store is opened again after a failure.
     Reopened,
     /// The first read of the store that waits is answered.
-    Loaded,
+    ReadsDone,
     /// The next alarm rings.
     Wakes,
-    Linked(Member),
+    Linked(NodeIndex),
     /// The process dies and starts again; the batch at the disk, if there is one, became durable or did not.
     Restarts {
         kept: bool,
     },
     /// It dies, and starts again with an empty folder.
     LosesItsDisk,
-    /// It dies, and starts again with the copy of its folder that was taken before its present life.
+    /// It dies, and starts again with the copy of its folder that was taken before its present incarnation.
     ReturnsToTheCopy,
 }
 
@@ -96,7 +98,7 @@ pub struct Outcome {
     pub replies: Vec<(RequestId, Reply)>,
     /// Records that were sent or given to the disk.
     pub named: BTreeSet<(Stamp, Checksum)>,
-    pub marks: Marks,
+    pub digests: Marks,
     pub defect: Option<Defect>,
 }
 
@@ -118,16 +120,16 @@ pub struct Machine {
     /// A batch that failed and is on the disk all the same, to be seen once the store is reopened.
     hidden: Option<Arc<Batch>>,
     /// Reads of the store that wait.
-    pub loads: VecDeque<(LoadId, Want)>,
-    lives: u64,
-    /// The folder as it was when the present life began.
+    pub loads: VecDeque<(ReadId, ReadKind)>,
+    incarnations: u64,
+    /// The folder as it was when the present incarnation began.
     pub copy: Option<Arc<Folder>>,
     /// It came back without what it had acknowledged.
     pub is_forgetful: bool,
     /// The greatest clock that it has acknowledged or shown, over all of its lives.
     acknowledged: Clock,
-    /// Stores that it was asked for in this life and has not answered.
-    asked: Vec<(Member, Life, OperationId, u32, Stamp)>,
+    /// Stores that it was asked for in this incarnation and has not answered.
+    asked: Vec<(NodeIndex, Incarnation, OperationId, u32, Stamp)>,
 }
 
 /// How machines are modelled.
@@ -142,8 +144,8 @@ pub struct Shell {
 
 impl Machine {
     /// A machine with an empty folder, at its first start.
-    pub fn fresh(me: Member, shell: &Shell) -> Shared<Self> {
-        let folder = Folder { meta: Meta::fresh(Identity(u128::from(me.0) + 1)), record: None };
+    pub fn fresh(me: NodeIndex, shell: &Shell) -> Shared<Self> {
+        let folder = Folder { meta: Meta::fresh(StoreId(u128::from(me.0) + 1)), record: None };
         let setup = Setup { me, placement: Arc::clone(&shell.placement), meta: folder.meta.clone(), nonce: 1 };
         let machine = Self {
             node: Node::start(setup),
@@ -152,7 +154,7 @@ impl Machine {
             landed: false,
             hidden: None,
             loads: VecDeque::new(),
-            lives: 1,
+            incarnations: 1,
             copy: None,
             is_forgetful: false,
             acknowledged: Clock::default(),
@@ -163,7 +165,7 @@ impl Machine {
         turn.done().machine
     }
 
-    /// Whether the epoch of its present life is not durable yet.
+    /// Whether the epoch of its present incarnation is not durable yet.
     pub fn is_starting(&self) -> bool {
         self.node.unready() == Some(Unready::Starting)
     }
@@ -192,19 +194,19 @@ struct Turn<'a> {
     sent: Vec<Shared<Envelope>>,
     replies: Vec<(RequestId, Reply)>,
     named: BTreeSet<(Stamp, Checksum)>,
-    marks: Marks,
+    digests: Marks,
     defect: Option<Defect>,
 }
 
 impl<'a> Turn<'a> {
     fn new(machine: Machine, shell: &'a Shell) -> Self {
         let (sent, replies) = (Vec::new(), Vec::new());
-        Self { machine, shell, sent, replies, named: BTreeSet::new(), marks: 0, defect: None }
+        Self { machine, shell, sent, replies, named: BTreeSet::new(), digests: 0, defect: None }
     }
 
     fn done(self) -> Outcome {
-        let Self { machine, sent, replies, named, marks, defect, .. } = self;
-        Outcome { machine: Shared::new(machine), sent, replies, named, marks, defect }
+        let Self { machine, sent, replies, named, digests, defect, .. } = self;
+        Outcome { machine: Shared::new(machine), sent, replies, named, digests, defect }
     }
 
     fn is_wrong(&mut self, defect: Defect) {
@@ -231,17 +233,17 @@ impl<'a> Turn<'a> {
                 let batch = self.machine.at_disk.take();
                 self.machine.landed = false;
                 self.machine.hidden = batch.filter(|_| *all_the_same);
-                self.marks |= if *all_the_same { marks::FAILED_AND_KEPT } else { marks::FAILED_AND_LOST };
+                self.digests |= if *all_the_same { digests::FAILED_AND_KEPT } else { digests::FAILED_AND_LOST };
                 self.input(NOW, Input::Persisted { durable: false });
             }
             Event::Reopened => {
                 self.hidden_shows();
                 self.input(NOW, Input::StoreReopened(self.machine.folder.meta.clone()));
             }
-            Event::Loaded => {
-                if let Some((load, want)) = self.machine.loads.pop_front() {
-                    let held = Some(self.load(want));
-                    self.input(NOW, Input::Loaded { load, held });
+            Event::ReadsDone => {
+                if let Some((load, read_kind)) = self.machine.loads.pop_front() {
+                    let held = Some(self.load(read_kind));
+                    self.input(NOW, Input::ReadDone { read: load, lookup: held });
                 }
             }
             Event::Wakes => {
@@ -252,7 +254,7 @@ impl<'a> Turn<'a> {
             Event::Linked(peer) => self.input(NOW, Input::Linked(*peer)),
             Event::Restarts { kept } => {
                 if self.machine.at_disk.as_ref().is_some_and(|batch| !batch.records.is_empty()) {
-                    self.marks |= if *kept { marks::RESTARTED_AND_KEPT } else { marks::RESTARTED_AND_LOST };
+                    self.digests |= if *kept { digests::RESTARTED_AND_KEPT } else { digests::RESTARTED_AND_LOST };
                 }
                 if *kept {
                     self.lands();
@@ -262,9 +264,9 @@ impl<'a> Turn<'a> {
                 self.starts(folder);
             }
             Event::LosesItsDisk => {
-                let identity = Identity(self.machine.folder.meta.identity.0 + 100);
+                let store_id = StoreId(self.machine.folder.meta.store_id.0 + 100);
                 self.machine.is_forgetful = true;
-                self.starts(Folder { meta: Meta::fresh(identity), record: None });
+                self.starts(Folder { meta: Meta::fresh(store_id), record: None });
             }
             Event::ReturnsToTheCopy => {
                 if let Some(copy) = self.machine.copy.take() {
@@ -275,13 +277,13 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// A new life on `folder`; all that was in memory is gone.
+    /// A new incarnation on `folder`; all that was in memory is gone.
     fn starts(&mut self, folder: Folder) {
         let machine = &mut self.machine;
         let (me, placement) = (machine.node.me(), Arc::clone(&self.shell.placement));
         machine.copy = self.shell.copies.then(|| Arc::new(folder.clone()));
-        machine.lives += 1;
-        machine.node = Node::start(Setup { me, placement, meta: folder.meta.clone(), nonce: machine.lives });
+        machine.incarnations += 1;
+        machine.node = Node::start(Setup { me, placement, meta: folder.meta.clone(), nonce: machine.incarnations });
         machine.folder = folder;
         machine.at_disk = None;
         machine.landed = false;
@@ -292,17 +294,22 @@ impl<'a> Turn<'a> {
     }
 
     fn arrives(&mut self, envelope: &Envelope) {
-        let Envelope { from, from_life, to_life, message, .. } = envelope;
+        let Envelope { from, from_incarnation, to_incarnation, message, .. } = envelope;
         if let Message::Request { operation, round, request: Request::Store { record, .. } } = message {
-            self.machine.asked.push((*from, *from_life, *operation, *round, record.stamp.clone()));
+            self.machine.asked.push((*from, *from_incarnation, *operation, *round, record.stamp.clone()));
             self.machine.asked.sort();
         }
         let (before, sent) = (self.machine.node.clone(), self.sent.len());
-        let input = Input::Peer { from: *from, from_life: *from_life, to_life: *to_life, message: message.clone() };
+        let input = Input::Peer {
+            from: *from,
+            from_incarnation: *from_incarnation,
+            to_incarnation: *to_incarnation,
+            message: message.clone(),
+        };
         self.input(NOW, input);
         let counted = self.machine.node != before || self.sent.len() > sent;
         if !counted && let Message::Request { operation, round, request: Request::Store { .. } } = message {
-            self.answers_store(*from, Some(*from_life), *operation, *round);
+            self.answers_store(*from, Some(*from_incarnation), *operation, *round);
         }
     }
 
@@ -323,15 +330,17 @@ impl<'a> Turn<'a> {
         for effect in effects {
             match effect {
                 Effect::Persist(batch) => self.persists(batch),
-                Effect::Load { load, want, .. } if self.shell.loads_wait => self.machine.loads.push_back((load, want)),
-                Effect::Load { load, want, .. } => {
-                    let held = Some(self.load(want));
-                    self.input(now, Input::Loaded { load, held });
+                Effect::Read { read: load, kind: read_kind, .. } if self.shell.loads_wait => {
+                    self.machine.loads.push_back((load, read_kind))
                 }
-                Effect::Send { to, to_life, message } => {
-                    self.says(to, to_life, &message);
-                    let (from, from_life) = (self.machine.node.me(), self.machine.node.life());
-                    self.sent.push(Shared::new(Envelope { from, from_life, to, to_life, message }));
+                Effect::Read { read: load, kind: read_kind, .. } => {
+                    let held = Some(self.load(read_kind));
+                    self.input(now, Input::ReadDone { read: load, lookup: held });
+                }
+                Effect::Send { to, to_incarnation, message } => {
+                    self.says(to, to_incarnation, &message);
+                    let (from, from_incarnation) = (self.machine.node.me(), self.machine.node.incarnation());
+                    self.sent.push(Shared::new(Envelope { from, from_incarnation, to, to_incarnation, message }));
                 }
                 Effect::Reply { id, reply } => {
                     if self.machine.is_forgetful && !matches!(reply, Reply::Failed(_)) {
@@ -341,11 +350,11 @@ impl<'a> Turn<'a> {
                         self.gives_up(failure);
                     }
                     if matches!(&reply, Reply::Record(Some(record)) if record.content == Content::Tombstone) {
-                        self.marks |= marks::READ_TOMBSTONE;
+                        self.digests |= digests::READ_TOMBSTONE;
                     }
                     self.replies.push((id, reply));
                 }
-                Effect::Note(note) => self.marks |= mark_of(&note),
+                Effect::ProtocolEvent(note) => self.digests |= mark_of(&note),
             }
         }
     }
@@ -360,14 +369,14 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn load(&mut self, want: Want) -> Held {
+    fn load(&mut self, read_kind: ReadKind) -> Lookup {
         if self.machine.landed {
-            self.marks |= marks::LOADED_EARLY;
+            self.digests |= digests::LOADED_EARLY;
         }
-        match (&self.machine.folder.record, want) {
-            (None, _) => Held::Nothing,
-            (Some(record), Want::Mark) => Held::Mark(record.mark()),
-            (Some(record), Want::Record) => Held::Record(record.clone()),
+        match (&self.machine.folder.record, read_kind) {
+            (None, _) => Lookup::Absent,
+            (Some(record), ReadKind::Digest) => Lookup::Digest(record.digest()),
+            (Some(record), ReadKind::Data) => Lookup::Record(record.clone()),
         }
     }
 
@@ -375,7 +384,7 @@ impl<'a> Turn<'a> {
 
     fn persists(&mut self, batch: Arc<Batch>) {
         if batch.epoch.is_some() && !batch.records.is_empty() {
-            self.marks |= marks::EPOCH_WITH_RECORD;
+            self.digests |= digests::EPOCH_WITH_RECORD;
         }
         self.named.extend(batch.records.values().map(|(_, record)| (record.stamp.clone(), record.checksum)));
         assert!(self.machine.at_disk.is_none(), "one batch is at the disk at a time");
@@ -399,14 +408,14 @@ impl<'a> Turn<'a> {
     fn apply(&mut self, batch: &Batch) {
         let Folder { meta, record: held } = &mut self.machine.folder;
         meta.epoch = meta.epoch.max(batch.epoch.unwrap_or_default());
-        meta.lives.extend(batch.life.filter(|life| meta.lives.last() != Some(life)));
+        meta.incarnations.extend(batch.incarnation.filter(|incarnation| meta.incarnations.last() != Some(incarnation)));
         meta.formed |= batch.formed;
         let mut defect = None;
-        for (peer, acquaintance) in &batch.peers {
-            if let Some(known) = meta.peers.insert(peer.clone(), *acquaintance)
-                && (known.identity != acquaintance.identity || known.life.epoch > acquaintance.life.epoch)
+        for (peer, peer_record) in &batch.peers {
+            if let Some(known) = meta.peers.insert(peer.clone(), *peer_record)
+                && (known.store_id != peer_record.store_id || known.incarnation.epoch > peer_record.incarnation.epoch)
             {
-                defect = Some(format!("what is known of {peer} went from {known:?} back to {acquaintance:?}"));
+                defect = Some(format!("what is known of {peer} went from {known:?} back to {peer_record:?}"));
             }
         }
         for (_, record) in batch.records.values() {
@@ -417,7 +426,7 @@ impl<'a> Turn<'a> {
                 if old.stamp > record.stamp {
                     defect = Some(format!("{} was replaced by {}", old.stamp, record.stamp));
                 }
-                self.marks |= marks::OVERWROTE;
+                self.digests |= digests::OVERWROTE;
             }
         }
         if let Some(defect) = defect {
@@ -427,7 +436,7 @@ impl<'a> Turn<'a> {
 
     // What must hold of all that a node says.
 
-    fn says(&mut self, to: Member, to_life: Option<Life>, message: &Message) {
+    fn says(&mut self, to: NodeIndex, to_incarnation: Option<Incarnation>, message: &Message) {
         let epoch_durable = self.machine.folder.meta.epoch;
         match message {
             Message::Answer { answer, .. } if self.machine.is_forgetful && !matches!(answer, Answer::Refused(_)) => {
@@ -440,8 +449,8 @@ impl<'a> Turn<'a> {
                     self.is_wrong(Defect::Durable(format!("{} was sent before its epoch was durable", record.stamp)));
                 }
             }
-            Message::Request { round, request: Request::Get { want: Want::Record, .. }, .. } if *round > 0 => {
-                self.marks |= marks::FETCHED;
+            Message::Request { round, request: Request::Get { read_kind: ReadKind::Data, .. }, .. } if *round > 0 => {
+                self.digests |= digests::FETCHED;
             }
             Message::Answer { answer: Answer::Clock(clock), .. } => {
                 if clock.epoch > epoch_durable {
@@ -455,16 +464,16 @@ impl<'a> Turn<'a> {
                 }
                 self.machine.acknowledged = self.machine.acknowledged.max(*clock);
             }
-            Message::Answer { answer: Answer::Held { held, .. }, .. } => {
-                if let Some(mark) = held.mark() {
-                    self.acknowledges(&mark.stamp);
+            Message::Answer { answer: Answer::Lookup { held, .. }, .. } => {
+                if let Some(digest) = held.digest() {
+                    self.acknowledges(&digest.stamp);
                 }
             }
             Message::Answer { operation, round, answer: Answer::Stored } => {
-                match self.answers_store(to, to_life, *operation, *round) {
+                match self.answers_store(to, to_incarnation, *operation, *round) {
                     Some(stamp) => {
                         if self.machine.folder.record.as_ref().is_some_and(|record| record.stamp > stamp) {
-                            self.marks |= marks::BEATEN;
+                            self.digests |= digests::BEATEN;
                         }
                         self.acknowledges(&stamp);
                     }
@@ -472,16 +481,22 @@ impl<'a> Turn<'a> {
                 }
             }
             Message::Answer { operation, round, answer: Answer::Refused(_) } => {
-                self.answers_store(to, to_life, *operation, *round);
+                self.answers_store(to, to_incarnation, *operation, *round);
             }
             Message::Hello(_) | Message::Welcome(_) | Message::HelloRefused { .. } | Message::Request { .. } => {}
         }
     }
 
-    fn answers_store(&mut self, to: Member, life: Option<Life>, operation: OperationId, round: u32) -> Option<Stamp> {
+    fn answers_store(
+        &mut self,
+        to: NodeIndex,
+        incarnation: Option<Incarnation>,
+        operation: OperationId,
+        round: u32,
+    ) -> Option<Stamp> {
         let asked = &mut self.machine.asked;
         let place = asked.iter().position(|(member, its_life, its_operation, its_round, _)| {
-            (*member, Some(*its_life), *its_operation, *its_round) == (to, life, operation, round)
+            (*member, Some(*its_life), *its_operation, *its_round) == (to, incarnation, operation, round)
         })?;
         Some(asked.remove(place).4)
     }
@@ -501,14 +516,14 @@ impl<'a> Turn<'a> {
     }
 }
 
-fn mark_of(note: &Note) -> Marks {
+fn mark_of(note: &ProtocolEvent) -> Marks {
     match note {
-        Note::ReadWroteBack => marks::WROTE_BACK,
-        Note::Resent => marks::RESENT,
-        Note::Hedged { .. } => marks::HEDGED,
-        Note::Formed => marks::FORMED,
-        Note::RefusedByPeer { refusal: HelloRefusal::Identity, .. } => marks::REFUSED_IDENTITY,
-        Note::RefusedByPeer { refusal: HelloRefusal::Life, .. } => marks::REFUSED_LIFE,
+        ProtocolEvent::ReadWroteBack => digests::WROTE_BACK,
+        ProtocolEvent::Resent => digests::RESENT,
+        ProtocolEvent::Hedged { .. } => digests::HEDGED,
+        ProtocolEvent::Formed => digests::FORMED,
+        ProtocolEvent::RefusedByPeer { refusal: HelloRefusal::StoreId, .. } => digests::REFUSED_IDENTITY,
+        ProtocolEvent::RefusedByPeer { refusal: HelloRefusal::Incarnation, .. } => digests::REFUSED_LIFE,
         _ => 0,
     }
 }

@@ -18,9 +18,9 @@
 //! sent again (counted). Those that were not asked first are asked at any later time, as if one that was had been
 //! late. A batch at the disk becomes durable at any later time, and a node may die before that, after
 //! it, and between its becoming durable and the node's learning of it. A node that dies starts again on what was
-//! durable, in a new life with a raised epoch, and meets its peers anew; messages of the earlier life still arrive. A
+//! durable, in a new incarnation with a raised epoch, and meets its peers anew; messages of the earlier incarnation still arrive. A
 //! batch fails and is on disk or is not. A client leaves an operation open and goes on, always when its node dies. A
-//! folder is lost, or replaced by the copy that was made before its last life.
+//! folder is lost, or replaced by the copy that was made before its last incarnation.
 //!
 //! **What must hold, always.** Every history of the clients is linearizable, with deletes, with operations that stay
 //! open, and with such as were said not to have happened; one stamp names one record; no clock is below what its node
@@ -42,8 +42,8 @@
 //! follow are forgotten (`World::forget_what_is_dead` says which). States are told apart by 64-bit hashes.
 #![allow(unreachable_pub, reason = "a program's parts, of which nothing is public outside")]
 
+mod digests;
 mod machine;
-mod marks;
 mod models;
 #[cfg(feature = "mutants")]
 mod mutants;

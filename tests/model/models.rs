@@ -1,8 +1,8 @@
 //! The models: what the clients do, what goes wrong, and how many states that has.
 
-use quorate::types::Member;
+use quorate::types::NodeIndex;
 
-use crate::marks;
+use crate::digests;
 use crate::register::Operation::{self, Delete, Read, Write};
 use crate::world::{Faults, Grain, World};
 
@@ -15,7 +15,7 @@ pub struct Bounded {
 const FEW_FAULTS: Faults =
     Faults { restarts: [0; 3], restarts_of_all: 0, repeats: 0, alarms: 0, partings: 0, failures: 0, losses: 0 };
 const COARSE: Grain = Grain { loads: false, landing: false, handshake_of: None };
-const ALL_MESSAGES_OF_NODE_1: Grain = Grain { handshake_of: Some(Member(0)), ..COARSE };
+const ALL_MESSAGES_OF_NODE_1: Grain = Grain { handshake_of: Some(NodeIndex(0)), ..COARSE };
 
 /// A client that writes through a node, counted from 0; each value is written once, so that a read tells whose it is.
 fn write(node: usize, value: u8) -> (usize, Operation) {
@@ -51,27 +51,28 @@ fn clients_in_each_others_way() -> Vec<Bounded> {
         pin(
             149_049,
             World::new("a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
-                .reaching(marks::WROTE_BACK | marks::FETCHED | marks::READ_UNFINISHED | marks::ALL_DONE),
+                .reaching(digests::WROTE_BACK | digests::FETCHED | digests::READ_UNFINISHED | digests::ALL_DONE),
         ),
         pin(
             977_961,
             World::new("a write, two readers", vec![vec![write(0, 1)], vec![read(1)], vec![read(2)]])
-                .reaching(marks::HEDGED | marks::WROTE_BACK | marks::READ_UNFINISHED | marks::ALL_DONE),
+                .reaching(digests::HEDGED | digests::WROTE_BACK | digests::READ_UNFINISHED | digests::ALL_DONE),
         ),
         pin(
             1_142_803,
-            World::new("two writers, one reads", vec![vec![write(0, 1)], vec![write(1, 2), read(2)]])
-                .reaching(marks::HEDGED | marks::OVERWROTE | marks::BEATEN | marks::WROTE_BACK | marks::ALL_DONE),
+            World::new("two writers, one reads", vec![vec![write(0, 1)], vec![write(1, 2), read(2)]]).reaching(
+                digests::HEDGED | digests::OVERWROTE | digests::BEATEN | digests::WROTE_BACK | digests::ALL_DONE,
+            ),
         ),
         pin(
             658_571,
             World::new("a write and a delete, read", vec![vec![write(0, 1), delete(1)], vec![read(2)]])
-                .reaching(marks::READ_TOMBSTONE | marks::OVERWROTE | marks::READ_UNFINISHED | marks::ALL_DONE),
+                .reaching(digests::READ_TOMBSTONE | digests::OVERWROTE | digests::READ_UNFINISHED | digests::ALL_DONE),
         ),
         pin(
             481_151,
             World::new("three writes in turn, read", vec![vec![write(0, 1), write(1, 2), write(0, 3), read(1)]])
-                .reaching(marks::OVERWROTE | marks::BEATEN | marks::ALL_DONE),
+                .reaching(digests::OVERWROTE | digests::BEATEN | digests::ALL_DONE),
         ),
     ]
 }
@@ -82,25 +83,25 @@ fn a_bad_network() -> Vec<Bounded> {
             1_353_421,
             World::new("repeats: a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .with(Faults { repeats: 1, ..FEW_FAULTS })
-                .reaching(marks::REPEATED | marks::WROTE_BACK),
+                .reaching(digests::REPEATED | digests::WROTE_BACK),
         ),
         pin(
             585_821,
             World::new("repeats: two writers", vec![vec![write(0, 1)], vec![write(1, 2)]])
                 .with(Faults { repeats: 1, ..FEW_FAULTS })
-                .reaching(marks::REPEATED | marks::OVERWROTE | marks::BEATEN),
+                .reaching(digests::REPEATED | digests::OVERWROTE | digests::BEATEN),
         ),
         pin(
             650_545,
             World::new("resends: a write, read", vec![vec![write(0, 1)], vec![read(1)]])
                 .with(Faults { alarms: 2, ..FEW_FAULTS })
-                .reaching(marks::HEDGED | marks::RESENT | marks::WROTE_BACK),
+                .reaching(digests::HEDGED | digests::RESENT | digests::WROTE_BACK),
         ),
         pin(
             1_108_724,
             World::new("a client gives up", vec![vec![write(0, 1), write(0, 2), read(1)]])
                 .with(Faults { partings: 1, ..FEW_FAULTS })
-                .reaching(marks::GAVE_UP | marks::OVERWROTE | marks::BEATEN | marks::WROTE_BACK),
+                .reaching(digests::GAVE_UP | digests::OVERWROTE | digests::BEATEN | digests::WROTE_BACK),
         ),
     ]
 }
@@ -112,12 +113,12 @@ fn restarting_nodes() -> Vec<Bounded> {
             World::new("restarts: a coordinator, twice", vec![vec![write(0, 1), write(0, 2)]])
                 .with(restarts([2, 0, 0], 2))
                 .reaching(
-                    marks::RESTARTED_IN_CLOCK_ROUND
-                        | marks::RESTARTED_BEFORE_STORE
-                        | marks::RESTARTED_AND_KEPT
-                        | marks::RESTARTED_AND_LOST
-                        | marks::EPOCH_WITH_RECORD
-                        | marks::EARLIER_LIFE,
+                    digests::RESTARTED_IN_CLOCK_ROUND
+                        | digests::RESTARTED_BEFORE_STORE
+                        | digests::RESTARTED_AND_KEPT
+                        | digests::RESTARTED_AND_LOST
+                        | digests::EPOCH_WITH_RECORD
+                        | digests::EARLIER_LIFE,
                 ),
         ),
         pin(
@@ -125,11 +126,11 @@ fn restarting_nodes() -> Vec<Bounded> {
             World::new("restarts: a coordinator, read", vec![vec![write(0, 1), write(0, 2), read(1)]])
                 .with(restarts([1, 0, 0], 1))
                 .reaching(
-                    marks::RESTARTED_IN_CLOCK_ROUND
-                        | marks::RESTARTED_BEFORE_STORE
-                        | marks::EARLIER_LIFE
-                        | marks::WROTE_BACK
-                        | marks::ALL_DONE,
+                    digests::RESTARTED_IN_CLOCK_ROUND
+                        | digests::RESTARTED_BEFORE_STORE
+                        | digests::EARLIER_LIFE
+                        | digests::WROTE_BACK
+                        | digests::ALL_DONE,
                 ),
         ),
         pin(
@@ -137,11 +138,11 @@ fn restarting_nodes() -> Vec<Bounded> {
             World::new("restarts: any of all", vec![vec![write(0, 1)], vec![read(2)]])
                 .with(restarts([1, 1, 1], 1))
                 .reaching(
-                    marks::HEDGED
-                        | marks::RESTARTED_AND_KEPT
-                        | marks::RESTARTED_AND_LOST
-                        | marks::WROTE_BACK
-                        | marks::ALL_DONE,
+                    digests::HEDGED
+                        | digests::RESTARTED_AND_KEPT
+                        | digests::RESTARTED_AND_LOST
+                        | digests::WROTE_BACK
+                        | digests::ALL_DONE,
                 ),
         ),
     ]
@@ -153,31 +154,33 @@ fn bad_disks() -> Vec<Bounded> {
             657_657,
             World::new("slow loads and fsyncs: two writers", vec![vec![write(0, 1)], vec![write(1, 2)]])
                 .grained(Grain { loads: true, landing: true, ..COARSE })
-                .reaching(marks::OVERWROTE | marks::BEATEN | marks::ALL_DONE),
+                .reaching(digests::OVERWROTE | digests::BEATEN | digests::ALL_DONE),
         ),
         pin(
             161_413,
             World::new("slow loads and fsyncs: a write, read", vec![vec![write(0, 1)], vec![read(1)]])
                 .grained(Grain { loads: true, landing: true, ..COARSE })
-                .reaching(marks::HEDGED | marks::LOADED_EARLY | marks::WROTE_BACK | marks::ALL_DONE),
+                .reaching(digests::HEDGED | digests::LOADED_EARLY | digests::WROTE_BACK | digests::ALL_DONE),
         ),
         pin(
             101_197,
             World::new("a failed fsync: writes, then a read", vec![vec![write(0, 1), write(1, 2), read(2)]])
                 .with(Faults { failures: 1, ..FEW_FAULTS })
-                .reaching(marks::FAILED_AND_KEPT | marks::FAILED_AND_LOST | marks::OVERWROTE | marks::ALL_DONE),
+                .reaching(digests::FAILED_AND_KEPT | digests::FAILED_AND_LOST | digests::OVERWROTE | digests::ALL_DONE),
         ),
         pin(
             28_322,
             World::new("two failed fsyncs: a write, then a read", vec![vec![write(0, 1), read(1)]])
                 .with(Faults { failures: 2, ..FEW_FAULTS })
-                .reaching(marks::FAILED_AND_KEPT | marks::FAILED_AND_LOST | marks::OUTCOME_UNKNOWN),
+                .reaching(digests::FAILED_AND_KEPT | digests::FAILED_AND_LOST | digests::OUTCOME_UNKNOWN),
         ),
         pin(
             1_296_661,
             World::new("a failed fsync: a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .with(Faults { failures: 1, ..FEW_FAULTS })
-                .reaching(marks::FAILED_AND_KEPT | marks::FAILED_AND_LOST | marks::WROTE_BACK | marks::ALL_DONE),
+                .reaching(
+                    digests::FAILED_AND_KEPT | digests::FAILED_AND_LOST | digests::WROTE_BACK | digests::ALL_DONE,
+                ),
         ),
     ]
 }
@@ -189,7 +192,7 @@ fn meeting() -> Vec<Bounded> {
             World::new("meeting: a cluster forms", vec![])
                 .grained(ALL_MESSAGES_OF_NODE_1)
                 .unmet()
-                .reaching(marks::FORMED),
+                .reaching(digests::FORMED),
         ),
         pin(
             157_008,
@@ -201,19 +204,19 @@ fn meeting() -> Vec<Bounded> {
             9_346,
             World::new("a lost disk", vec![vec![write(0, 1), read(2)]])
                 .with(Faults { losses: 1, ..FEW_FAULTS })
-                .reaching(marks::REFUSED_IDENTITY | marks::ALL_DONE),
+                .reaching(digests::REFUSED_IDENTITY | digests::ALL_DONE),
         ),
         pin(
             21_970,
             World::new("an older copy, started twice", vec![vec![read(1)]])
                 .with(Faults { losses: 1, ..restarts([2, 0, 0], 2) })
-                .reaching(marks::REFUSED_LIFE | marks::REFUSED_IDENTITY | marks::ALL_DONE),
+                .reaching(digests::REFUSED_LIFE | digests::REFUSED_IDENTITY | digests::ALL_DONE),
         ),
         pin(
             338_928,
             World::new("an older copy", vec![vec![write(0, 1), read(2)]])
                 .with(Faults { losses: 1, ..restarts([1, 0, 0], 1) })
-                .reaching(marks::REFUSED_LIFE | marks::REFUSED_IDENTITY | marks::ALL_DONE),
+                .reaching(digests::REFUSED_LIFE | digests::REFUSED_IDENTITY | digests::ALL_DONE),
         ),
     ]
 }
@@ -224,44 +227,44 @@ pub fn large() -> Vec<Bounded> {
     vec![
         free(
             World::new("two writers and a reader", vec![vec![write(0, 1)], vec![delete(1)], vec![read(2)]])
-                .reaching(marks::OVERWROTE | marks::WROTE_BACK | marks::READ_TOMBSTONE | marks::ALL_DONE),
+                .reaching(digests::OVERWROTE | digests::WROTE_BACK | digests::READ_TOMBSTONE | digests::ALL_DONE),
         ),
         free(
             World::new("two clients of one node", vec![vec![write(0, 1)], vec![write(1, 3), write(0, 2), read(1)]])
-                .reaching(marks::OVERWROTE | marks::ALL_DONE),
+                .reaching(digests::OVERWROTE | digests::ALL_DONE),
         ),
         free(
             World::new("two clients give up", vec![vec![write(0, 1), write(1, 2), read(2), read(0)]])
                 .with(Faults { partings: 2, ..FEW_FAULTS })
-                .reaching(marks::GAVE_UP | marks::WROTE_BACK),
+                .reaching(digests::GAVE_UP | digests::WROTE_BACK),
         ),
         free(
             World::new("repeats: a write, read, twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .with(Faults { repeats: 2, ..FEW_FAULTS })
-                .reaching(marks::REPEATED | marks::WROTE_BACK),
+                .reaching(digests::REPEATED | digests::WROTE_BACK),
         ),
         free(
             World::new("restarts: two of all", vec![vec![write(0, 1), read(2)]])
                 .with(restarts([1, 1, 1], 2))
-                .reaching(marks::RESTARTED_AND_KEPT | marks::RESTARTED_AND_LOST),
+                .reaching(digests::RESTARTED_AND_KEPT | digests::RESTARTED_AND_LOST),
         ),
         free(
             World::new("slow loads and fsyncs, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .grained(Grain { loads: true, landing: true, ..COARSE })
-                .reaching(marks::LOADED_EARLY | marks::WROTE_BACK),
+                .reaching(digests::LOADED_EARLY | digests::WROTE_BACK),
         ),
         free(
             World::new("meeting: a restart while it forms", vec![])
                 .grained(ALL_MESSAGES_OF_NODE_1)
                 .unmet()
                 .with(restarts([1, 0, 0], 1))
-                .reaching(marks::FORMED),
+                .reaching(digests::FORMED),
         ),
         free(
             World::new("meeting: a lost disk or an older copy", vec![vec![write(0, 1), read(2)]])
                 .grained(ALL_MESSAGES_OF_NODE_1)
                 .with(Faults { losses: 1, ..restarts([1, 0, 0], 1) })
-                .reaching(marks::REFUSED_IDENTITY | marks::REFUSED_LIFE),
+                .reaching(digests::REFUSED_IDENTITY | digests::REFUSED_LIFE),
         ),
     ]
 }

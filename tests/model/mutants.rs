@@ -1,7 +1,7 @@
 //! The test of the models: breaks one rule of the protocol after the other, and says which model finds it.
 
+use quorate::mutants::Mutant;
 use quorate::protocol::Answer;
-use quorate::protocol::mutants::Mutant;
 use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::{failures, models};
@@ -16,7 +16,7 @@ const STATES_MAX: usize = 700_000;
 /// disk, nodes that are no replicas, or an operator who gives stamps by hand. The simulator finds all of these but the
 /// cache's and the operator's; the regressions play the latter.
 const OUT_OF_REACH: [Mutant; 13] = [
-    Mutant::LoadIsRememberedBesidePersist,
+    Mutant::ReadIsCachedBesidePersist,
     Mutant::MajorityOfAsked,
     Mutant::NobodyElseIsAsked,
     Mutant::OlderClockRound,
@@ -35,7 +35,7 @@ const OUT_OF_REACH: [Mutant; 13] = [
 pub fn may_still_count(mutant: Option<Mutant>, answer: &Answer) -> bool {
     match mutant {
         Some(Mutant::ClockOfEarlierRoundCounts) => matches!(answer, Answer::Clock(_)),
-        Some(Mutant::AnswerOfEarlierRoundCounts) => matches!(answer, Answer::Held { .. }),
+        Some(Mutant::AnswerOfEarlierRoundCounts) => matches!(answer, Answer::Lookup { .. }),
         _ => false,
     }
 }

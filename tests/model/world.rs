@@ -5,14 +5,14 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
-use quorate::placement::Placement;
+use quorate::protocol::placement::Placement;
 use quorate::protocol::{Command, Message, Reply, Request, RequestId};
-use quorate::types::{Checksum, ClusterParameters, Member, NodeId, Stamp};
+use quorate::types::{Checksum, ClusterParameters, NodeId, NodeIndex, Stamp};
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
 use stateright::{Model, Property};
 
+use crate::digests::{self, Marks};
 use crate::machine::{Defect, Envelope, Event, Machine, Outcome, Shell, key};
-use crate::marks::{self, Marks};
 use crate::register::{Ending, Operation, Register};
 use crate::shared::Shared;
 
@@ -49,7 +49,7 @@ pub struct Grain {
     /// A batch becoming durable, before its node is told.
     pub landing: bool,
     /// Each message of the handshake from or to this node.
-    pub handshake_of: Option<Member>,
+    pub handshake_of: Option<NodeIndex>,
 }
 
 /// One model.
@@ -65,7 +65,7 @@ pub struct World {
     pub sometimes: Marks,
     /// The rule that is broken.
     #[cfg(feature = "mutants")]
-    pub mutant: Option<quorate::protocol::mutants::Mutant>,
+    pub mutant: Option<quorate::mutants::Mutant>,
     shell: Shell,
     steps: Mutex<HashMap<(u64, Event), Arc<Outcome>>>,
 }
@@ -83,7 +83,7 @@ pub struct State {
     left: Faults,
     pub defect: Option<Defect>,
     /// What the step did that led here first.
-    pub marks: Marks,
+    pub digests: Marks,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -109,7 +109,7 @@ pub enum Action {
     Arrives(Shared<Envelope>),
     /// A message arrives and stays on its way.
     ArrivesAndStays(Shared<Envelope>),
-    Happens(Member, Event),
+    Happens(NodeIndex, Event),
 }
 
 impl World {
@@ -164,21 +164,21 @@ impl World {
             return Arc::clone(outcome);
         }
         #[cfg(feature = "mutants")]
-        quorate::protocol::mutants::turn_on(self.mutant);
+        quorate::mutants::turn_on(self.mutant);
         let outcome = Arc::new(machine.step(&at.1, &self.shell));
         steps.insert(at, Arc::clone(&outcome));
         outcome
     }
 
     /// Something happens to a machine, and with it what follows at once.
-    fn happens(&self, state: &mut State, member: Member, event: Event) {
+    fn happens(&self, state: &mut State, member: NodeIndex, event: Event) {
         let mut at_once = VecDeque::from([(member, event)]);
         while let Some((member, event)) = at_once.pop_front() {
             let place = &mut state.machines[member.index()];
             let outcome = self.step(place, event);
             let has_started = place.is_starting() && !outcome.machine.is_starting();
             *place = outcome.machine.clone();
-            state.marks |= outcome.marks;
+            state.digests |= outcome.digests;
             state.defect = state.defect.take().or_else(|| outcome.defect.clone());
             state.name(&outcome);
             for (id, reply) in &outcome.replies {
@@ -200,7 +200,7 @@ impl World {
     }
 
     /// A process dies and starts again; its links come up, and its clients' connections break.
-    fn restarts(&self, state: &mut State, member: Member, event: Event) {
+    fn restarts(&self, state: &mut State, member: NodeIndex, event: Event) {
         for client in 0..self.clients.len() {
             if state.clients[client].waits && self.clients[client][state.clients[client].next].0 == member.index() {
                 if let Some(content) = self.clients[client][state.clients[client].next].1.content() {
@@ -210,9 +210,9 @@ impl World {
                         machine.folder.record.as_ref().is_some_and(|record| record.checksum == checksum)
                     });
                     if !stamped {
-                        state.marks |= marks::RESTARTED_IN_CLOCK_ROUND;
+                        state.digests |= digests::RESTARTED_IN_CLOCK_ROUND;
                     } else if !stored {
-                        state.marks |= marks::RESTARTED_BEFORE_STORE;
+                        state.digests |= digests::RESTARTED_BEFORE_STORE;
                     }
                 }
                 state.clients[client].goes_on();
@@ -231,7 +231,7 @@ impl World {
             return;
         }
         let Some(ending) = Ending::of(reply) else {
-            state.marks |= marks::OUTCOME_UNKNOWN;
+            state.digests |= digests::OUTCOME_UNKNOWN;
             state.clients[client].goes_on();
             return;
         };
@@ -242,7 +242,7 @@ impl World {
                 .zip(&state.clients)
                 .any(|(operations, writer)| writer.waits && operations[writer.next].1 == Operation::Write(value))
         {
-            state.marks |= marks::READ_UNFINISHED;
+            state.digests |= digests::READ_UNFINISHED;
         }
         let mut tester = state.history.tester.clone();
         tester.on_return((client, open), ending).expect("one operation at a time returns");
@@ -251,7 +251,7 @@ impl World {
         state.clients[client].next += 1;
         state.clients[client].waits = false;
         if self.is_over(state) {
-            state.marks |= marks::ALL_DONE;
+            state.digests |= digests::ALL_DONE;
         }
     }
 
@@ -268,7 +268,7 @@ impl World {
             None => Command::Get { key },
             Some(content) => {
                 let checksum = Checksum::of(&key, &content);
-                Command::Put { key, content, checksum }
+                Command::Set { key, content, checksum }
             }
         };
         let id = RequestId((client * 100 + *next) as u64);
@@ -284,7 +284,7 @@ impl World {
     /// Forgets messages that need not arrive any more, because nothing can follow from them that does not follow when they
     /// are lost. Each is one that its receiver ignores for good, or one that leads to such a one alone:
     ///
-    /// - A request or an answer that its receiver ignores now: its operation, its round or a life at one of its ends is
+    /// - A request or an answer that its receiver ignores now: its operation, its round or a incarnation at one of its ends is
     ///   over, and none of them comes back.
     /// - An answer to a node that has no operation under way. It could at most let go a copy for a straggler, which may be
     ///   lost if it is sent again, or have a peer that refuses passed over, which one that is late is too.
@@ -317,8 +317,8 @@ impl World {
                 Message::Answer { answer, .. } if crate::mutants::may_still_count(self.mutant, answer) => true,
                 Message::Answer { .. } => !receiver.is_idle() && !is_ignored(envelope),
                 Message::Hello(_) => true,
-                Message::Welcome(_) => envelope.to_life == Some(receiver.life()),
-                Message::HelloRefused { life, .. } => *life == receiver.life(),
+                Message::Welcome(_) => envelope.to_incarnation == Some(receiver.incarnation()),
+                Message::HelloRefused { incarnation, .. } => *incarnation == receiver.incarnation(),
             }
         });
     }
@@ -347,25 +347,25 @@ impl World {
     }
 
     /// Whether an older copy of a node's folder is known to be older by all of its peers. Where one of them missed the
-    /// present life, nobody can tell the copy from the folder: that is not promised.
-    fn copy_is_known_to_be_older(&self, state: &State, member: Member) -> bool {
+    /// present incarnation, nobody can tell the copy from the folder: that is not promised.
+    fn copy_is_known_to_be_older(&self, state: &State, member: NodeIndex) -> bool {
         let machine = &state.machines[member.index()];
         let parameters = self.shell.placement.parameters();
         machine.copy.as_ref().is_some_and(|copy| {
             others(member).all(|peer| {
                 let known = state.machines[peer.index()].folder.meta.peers.get(parameters.id(member));
-                known.is_some_and(|known| !copy.meta.lives.contains(&known.life))
+                known.is_some_and(|known| !copy.meta.incarnations.contains(&known.incarnation))
             })
         })
     }
 
-    /// Whether every peer has durably recorded the identity of a node.
-    fn identity_is_known(&self, state: &State, member: Member) -> bool {
-        let identity = state.machines[member.index()].folder.meta.identity;
+    /// Whether every peer has durably recorded the store id of a node.
+    fn identity_is_known(&self, state: &State, member: NodeIndex) -> bool {
+        let store_id = state.machines[member.index()].folder.meta.store_id;
         let id = self.shell.placement.parameters().id(member);
         others(member).all(|peer| {
             let known = state.machines[peer.index()].folder.meta.peers.get(id);
-            known.is_some_and(|known| known.identity == identity)
+            known.is_some_and(|known| known.store_id == store_id)
         })
     }
 }
@@ -385,10 +385,10 @@ impl Model for World {
             named: Shared::new(BTreeMap::new()),
             left: self.faults,
             defect: None,
-            marks: 0,
+            digests: 0,
         };
         self.meet(&mut state);
-        state.marks = 0;
+        state.digests = 0;
         vec![state]
     }
 
@@ -432,7 +432,7 @@ impl Model for World {
                 may(Event::Reopened);
             }
             if !machine.loads.is_empty() {
-                may(Event::Loaded);
+                may(Event::ReadsDone);
             }
             if machine.node.may_ask_others_next() || state.left.alarms > 0 && machine.node.next_wake().is_some() {
                 may(Event::Wakes);
@@ -457,12 +457,12 @@ impl Model for World {
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let mut next = state.clone();
-        next.marks = 0;
+        next.digests = 0;
         match action {
             Action::Begins(client) => self.begins(&mut next, client),
             Action::Parts(client) => {
                 next.left.partings -= 1;
-                next.marks |= marks::GAVE_UP;
+                next.digests |= digests::GAVE_UP;
                 next.clients[client].goes_on();
             }
             Action::Arrives(envelope) => {
@@ -472,7 +472,7 @@ impl Model for World {
             }
             Action::ArrivesAndStays(envelope) => {
                 next.left.repeats -= 1;
-                next.marks |= marks::REPEATED;
+                next.digests |= digests::REPEATED;
                 self.arrives(&mut next, envelope);
             }
             Action::Happens(member, event) => match event {
@@ -523,16 +523,16 @@ impl Model for World {
                 !matches!(state.defect, Some(Defect::GivingUp(_)))
             }),
         ];
-        properties.extend(marks::properties(self.sometimes));
+        properties.extend(digests::properties(self.sometimes));
         properties
     }
 }
 
 impl World {
     fn arrives(&self, state: &mut State, envelope: Shared<Envelope>) {
-        let from_earlier_life = envelope.from_life != state.machines[envelope.from.index()].node.life();
+        let from_earlier_life = envelope.from_incarnation != state.machines[envelope.from.index()].node.incarnation();
         if from_earlier_life && !is_handshake(&envelope.message) {
-            state.marks |= marks::EARLIER_LIFE;
+            state.digests |= digests::EARLIER_LIFE;
         }
         self.happens(state, envelope.to, Event::Arrives(envelope));
     }
@@ -606,15 +606,15 @@ impl fmt::Debug for Action {
     }
 }
 
-fn member(index: usize) -> Member {
-    Member(u16::try_from(index).expect("there are few nodes"))
+fn member(index: usize) -> NodeIndex {
+    NodeIndex(u16::try_from(index).expect("there are few nodes"))
 }
 
-fn members() -> impl Iterator<Item = Member> {
+fn members() -> impl Iterator<Item = NodeIndex> {
     (0..NODES).map(member)
 }
 
-fn others(me: Member) -> impl Iterator<Item = Member> {
+fn others(me: NodeIndex) -> impl Iterator<Item = NodeIndex> {
     members().filter(move |member| *member != me)
 }
 

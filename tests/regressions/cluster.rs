@@ -8,21 +8,21 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate::placement::Placement;
+use quorate::protocol::placement::Placement;
 use quorate::protocol::{
-    Answer, Command, Effect, Failure, Input, Message, Node, Note, Reply, Request, RequestId, Setup, Time,
+    Answer, Command, Effect, Failure, Input, Message, Node, ProtocolEvent, Reply, Request, RequestId, Setup, Time,
     message::OperationId,
 };
 use quorate::types::{
-    Batch, Checksum, ClusterParameters, Content, Held, Identity, Key, Life, Member, Meta, NodeId, Record, Stamp, Value,
-    Want,
+    Batch, Checksum, ClusterParameters, Content, Incarnation, Key, Lookup, Meta, NodeId, NodeIndex, ReadKind, Record,
+    Stamp, StoreId, Value,
 };
 
 use crate::support::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
 
-pub const N1: Member = Member(0);
-pub const N2: Member = Member(1);
-pub const N3: Member = Member(2);
+pub const N1: NodeIndex = NodeIndex(0);
+pub const N2: NodeIndex = NodeIndex(1);
+pub const N3: NodeIndex = NodeIndex(2);
 
 /// How long each operation is given, where the test does not say.
 pub const DEADLINE: Duration = Duration::from_secs(5);
@@ -33,11 +33,11 @@ const OPERATORS_FROM: usize = 1_000_000;
 /// One message that was sent.
 #[derive(Clone, Debug)]
 pub struct Sent {
-    pub from: Member,
-    pub to: Member,
+    pub from: NodeIndex,
+    pub to: NodeIndex,
     pub message: Message,
-    from_life: Life,
-    to_life: Option<Life>,
+    from_incarnation: Incarnation,
+    to_incarnation: Option<Incarnation>,
 }
 
 impl Sent {
@@ -107,7 +107,7 @@ pub struct Cluster {
     network: Vec<Sent>,
     /// Every record that anybody ever asked anybody to store.
     stores: Vec<Sent>,
-    notes: Vec<(Member, Note)>,
+    notes: Vec<(NodeIndex, ProtocolEvent)>,
     /// The history; a request's number is its index.
     operations: Vec<Operation>,
     replies: BTreeMap<usize, Reply>,
@@ -129,7 +129,7 @@ impl Cluster {
         let parameters = ClusterParameters { seed: 0, replica_count: usize::from(count), node_ids };
         let host = |n: u16| Host {
             node: None,
-            meta: Meta::fresh(Identity(u128::from(n) + 1)),
+            meta: Meta::fresh(StoreId(u128::from(n) + 1)),
             records: BTreeMap::new(),
             disk_is_held: false,
             is_readable: true,
@@ -162,54 +162,54 @@ impl Cluster {
         cluster
     }
 
-    pub fn members(&self) -> Vec<Member> {
+    pub fn members(&self) -> Vec<NodeIndex> {
         self.placement.parameters().members().collect()
     }
 
-    pub fn node(&self, member: Member) -> &Node {
+    pub fn node(&self, member: NodeIndex) -> &Node {
         self.hosts[member.index()].node.as_ref().expect("this node runs")
     }
 
     // Clients.
 
     /// Begins a write of `value`; nothing but what the node does by itself happens yet.
-    pub fn write(&mut self, at: Member, value: u64) -> usize {
+    pub fn write(&mut self, at: NodeIndex, value: u64) -> usize {
         let content = Content::Value(Value::Text(value.to_string().into()));
         let checksum = Checksum::of(&self.key, &content);
-        self.begin(at, Action::Write { value }, Command::Put { key: self.key.clone(), content, checksum })
+        self.begin(at, Action::Write { value }, Command::Set { key: self.key.clone(), content, checksum })
     }
 
-    pub fn delete(&mut self, at: Member) -> usize {
+    pub fn delete(&mut self, at: NodeIndex) -> usize {
         let checksum = Checksum::of(&self.key, &Content::Tombstone);
-        let command = Command::Put { key: self.key.clone(), content: Content::Tombstone, checksum };
+        let command = Command::Set { key: self.key.clone(), content: Content::Tombstone, checksum };
         self.begin(at, Action::Delete, command)
     }
 
-    pub fn read(&mut self, at: Member) -> usize {
+    pub fn read(&mut self, at: NodeIndex) -> usize {
         self.begin(at, Action::Read { saw: None }, Command::Get { key: self.key.clone() })
     }
 
     /// An operator stores `value` on this replica alone, under a stamp of his own: no part of the history.
-    pub fn store_on(&mut self, at: Member, value: u64, stamp: &Stamp) -> usize {
+    pub fn store_on(&mut self, at: NodeIndex, value: u64, stamp: &Stamp) -> usize {
         self.stamps_are_given = true;
         let id = OPERATORS_FROM + self.replies.len();
         let content = Content::Value(Value::Text(value.to_string().into()));
         let (key, checksum) = (self.key.clone(), Checksum::of(&self.key, &content));
-        let command = Command::NodePut { key, content, checksum, stamp: Some(stamp.clone()) };
+        let command = Command::NodeSet { key, content, checksum, stamp: Some(stamp.clone()) };
         let deadline = self.now.after(DEADLINE);
         self.input(at, Some(Input::Request { id: RequestId(id as u64), deadline, command }));
         id
     }
 
     /// Writes `value`, with the help of these nodes alone.
-    pub fn write_among(&mut self, at: Member, among: &[Member], value: u64) -> Stamp {
+    pub fn write_among(&mut self, at: NodeIndex, among: &[NodeIndex], value: u64) -> Stamp {
         let write = self.write(at, value);
         self.run(among);
         self.stamp_of(write)
     }
 
     /// Reads, with the help of these nodes alone.
-    pub fn read_among(&mut self, at: Member, among: &[Member]) -> Option<u64> {
+    pub fn read_among(&mut self, at: NodeIndex, among: &[NodeIndex]) -> Option<u64> {
         let read = self.read(at);
         self.run(among);
         self.seen_by(read)
@@ -229,7 +229,7 @@ impl Cluster {
     #[track_caller]
     pub fn stamp_of(&self, write: usize) -> Stamp {
         match self.replies.get(&write) {
-            Some(Reply::Written(stamp)) => stamp.clone(),
+            Some(Reply::Set(stamp)) => stamp.clone(),
             other => panic!("the write is not acknowledged: {other:?}"),
         }
     }
@@ -253,11 +253,11 @@ impl Cluster {
     // What became of it.
 
     /// What is durable on a node's disk.
-    pub fn on_disk(&self, host: Member) -> Option<&Record> {
+    pub fn on_disk(&self, host: NodeIndex) -> Option<&Record> {
         self.hosts[host.index()].records.get(&self.key)
     }
 
-    pub fn value_on_disk(&self, host: Member) -> Option<u64> {
+    pub fn value_on_disk(&self, host: NodeIndex) -> Option<u64> {
         self.on_disk(host).and_then(|record| value_of(&record.content))
     }
 
@@ -267,12 +267,12 @@ impl Cluster {
         self.stores.iter().filter(stores_it).collect()
     }
 
-    pub fn wrote_back(&self, host: Member) -> bool {
-        self.notes.contains(&(host, Note::ReadWroteBack))
+    pub fn wrote_back(&self, host: NodeIndex) -> bool {
+        self.notes.contains(&(host, ProtocolEvent::ReadWroteBack))
     }
 
-    pub fn met_a_stamp_conflict(&self, host: Member) -> bool {
-        self.notes.iter().any(|(at, note)| *at == host && matches!(note, Note::StampConflict { .. }))
+    pub fn met_a_stamp_conflict(&self, host: NodeIndex) -> bool {
+        self.notes.iter().any(|(at, note)| *at == host && matches!(note, ProtocolEvent::StampConflict { .. }))
     }
 
     // The network.
@@ -283,14 +283,14 @@ impl Cluster {
     }
 
     /// The link of `host` to `peer` breaks and comes back: it introduces itself anew.
-    pub fn relink(&mut self, host: Member, peer: Member) {
+    pub fn relink(&mut self, host: NodeIndex, peer: NodeIndex) {
         self.input(host, Some(Input::Unlinked(peer)));
         self.input(host, Some(Input::Linked(peer)));
     }
 
     /// Delivers what is on the way among these nodes, and what follows from it, until nothing is left. Those that are
     /// not named might as well be cut off or paused.
-    pub fn run(&mut self, among: &[Member]) {
+    pub fn run(&mut self, among: &[NodeIndex]) {
         self.deliver(|sent| among.contains(&sent.from) && among.contains(&sent.to));
     }
 
@@ -317,8 +317,8 @@ impl Cluster {
 
     /// A message arrives, late or once more.
     pub fn arrives(&mut self, sent: Sent) {
-        let Sent { from, to, message, from_life, to_life } = sent;
-        self.input(to, Some(Input::Peer { from, from_life, to_life, message }));
+        let Sent { from, to, message, from_incarnation, to_incarnation } = sent;
+        self.input(to, Some(Input::Peer { from, from_incarnation, to_incarnation, message }));
     }
 
     // Time.
@@ -328,7 +328,7 @@ impl Cluster {
     }
 
     /// Time passes, and these nodes notice it.
-    pub fn pass(&mut self, span: Duration, who_wakes: &[Member]) {
+    pub fn pass(&mut self, span: Duration, who_wakes: &[NodeIndex]) {
         self.now = self.now.after(span);
         for host in who_wakes {
             if self.node(*host).next_wake().is_some_and(|at| at <= self.now) {
@@ -340,12 +340,12 @@ impl Cluster {
     // Disks and processes.
 
     /// From now on batches wait at this disk.
-    pub fn hold_disk(&mut self, host: Member) {
+    pub fn hold_disk(&mut self, host: NodeIndex) {
         self.hosts[host.index()].disk_is_held = true;
     }
 
     /// What waits at this disk, and what follows, becomes durable.
-    pub fn let_disk_go(&mut self, host: Member) {
+    pub fn let_disk_go(&mut self, host: NodeIndex) {
         self.hosts[host.index()].disk_is_held = false;
         if let Some(batch) = self.hosts[host.index()].at_disk.take() {
             self.hosts[host.index()].apply(&batch);
@@ -354,16 +354,16 @@ impl Cluster {
     }
 
     /// From now on this disk can be read, or cannot.
-    pub fn set_readable(&mut self, host: Member, is_readable: bool) {
+    pub fn set_readable(&mut self, host: NodeIndex, is_readable: bool) {
         self.hosts[host.index()].is_readable = is_readable;
     }
 
-    pub fn waits_at_disk(&self, host: Member) -> bool {
+    pub fn waits_at_disk(&self, host: NodeIndex) -> bool {
         self.hosts[host.index()].at_disk.is_some()
     }
 
     /// A process dies, or its machine loses power.
-    pub fn crash(&mut self, member: Member, unsynced: Unsynced) {
+    pub fn crash(&mut self, member: NodeIndex, unsynced: Unsynced) {
         let host = &mut self.hosts[member.index()];
         host.node = None;
         if let Some(batch) = host.at_disk.take()
@@ -375,7 +375,7 @@ impl Cluster {
     }
 
     /// A process starts on the folder that is there; its peers see its links break and come back.
-    pub fn start(&mut self, member: Member) {
+    pub fn start(&mut self, member: NodeIndex) {
         self.runs += 1;
         let placement = Arc::clone(&self.placement);
         let host = &mut self.hosts[member.index()];
@@ -390,7 +390,7 @@ impl Cluster {
         }
     }
 
-    fn begin(&mut self, at: Member, action: Action, command: Command) -> usize {
+    fn begin(&mut self, at: NodeIndex, action: Action, command: Command) -> usize {
         self.tick += 1;
         let index = self.operations.len();
         let client = u32::try_from(index).unwrap();
@@ -405,7 +405,7 @@ impl Cluster {
 
     /// Rings the alarm of an operation that has asked a majority, so that everybody is asked: whose answers arrive is up
     /// to the test.
-    fn ask_the_others(&mut self, at: Member) {
+    fn ask_the_others(&mut self, at: NodeIndex) {
         if let Some(alarm) = self.node(at).next_wake()
             && self.node(at).may_ask_others_next()
         {
@@ -423,7 +423,7 @@ impl Cluster {
         self.tick += 1;
         let operation = &mut self.operations[index];
         operation.ending = match &reply {
-            Reply::Written(_) | Reply::Record(_) => Ending::Returned(self.tick),
+            Reply::Set(_) | Reply::Record(_) => Ending::Returned(self.tick),
             Reply::Failed(Failure::OutcomeUnknown(_)) => Ending::Unknown,
             Reply::Failed(_) => Ending::Failed,
             Reply::Clock(_) => unreachable!("no test asks for a clock"),
@@ -435,11 +435,11 @@ impl Cluster {
     }
 
     /// One turn of a node, and those that its disk's prompt answers lead to; `None` is a turn without an input.
-    fn input(&mut self, member: Member, input: Option<Input>) {
+    fn input(&mut self, member: NodeIndex, input: Option<Input>) {
         let mut inbox = VecDeque::from([input]);
         while let Some(input) = inbox.pop_front() {
             let Some(node) = &mut self.hosts[member.index()].node else { return };
-            let from_life = node.life();
+            let from_incarnation = node.incarnation();
             let mut effects = Vec::new();
             if let Some(input) = input {
                 node.handle(self.now, input, &mut effects);
@@ -456,22 +456,22 @@ impl Cluster {
                             inbox.push_back(Some(Input::Persisted { durable: true }));
                         }
                     }
-                    Effect::Load { load, key, want, .. } => {
+                    Effect::Read { read: load, key, kind: read_kind, .. } => {
                         let host = &self.hosts[member.index()];
-                        let held = host.is_readable.then(|| host.load(&key, want));
-                        inbox.push_back(Some(Input::Loaded { load, held }));
+                        let held = host.is_readable.then(|| host.load(&key, read_kind));
+                        inbox.push_back(Some(Input::ReadDone { read: load, lookup: held }));
                     }
-                    Effect::Send { to, to_life, message } => {
-                        let sent = Sent { from: member, to, message, from_life, to_life };
+                    Effect::Send { to, to_incarnation, message } => {
+                        let sent = Sent { from: member, to, message, from_incarnation, to_incarnation };
                         if sent.stores().is_some() {
                             self.stores.push(sent.clone());
                         }
                         self.network.push(sent);
                     }
                     Effect::Reply { id, reply } => self.ends(id, reply),
-                    Effect::Note(noted) => {
-                        let cannot_be = matches!(noted, Note::StampConflict { .. } if !self.stamps_are_given)
-                            || matches!(noted, Note::ClockJump { .. });
+                    Effect::ProtocolEvent(noted) => {
+                        let cannot_be = matches!(noted, ProtocolEvent::StampConflict { .. } if !self.stamps_are_given)
+                            || matches!(noted, ProtocolEvent::ClockJump { .. });
                         assert!(!cannot_be, "{member:?} met what cannot be: {noted:?}");
                         self.notes.push((member, noted));
                     }
@@ -483,19 +483,19 @@ impl Cluster {
 
 impl Host {
     fn apply(&mut self, batch: &Batch) {
-        let Batch { epoch, life, peers, formed, records } = batch;
+        let Batch { epoch, incarnation, peers, formed, records } = batch;
         self.meta.epoch = self.meta.epoch.max(epoch.unwrap_or(0));
-        self.meta.lives.extend(life);
+        self.meta.incarnations.extend(incarnation);
         self.meta.peers.extend(peers.iter().map(|(id, known)| (id.clone(), *known)));
         self.meta.formed |= formed;
         self.records.extend(records.iter().map(|(key, (_, record))| (key.clone(), record.clone())));
     }
 
-    fn load(&self, key: &Key, want: Want) -> Held {
-        match (self.records.get(key), want) {
-            (None, _) => Held::Nothing,
-            (Some(record), Want::Mark) => Held::Mark(record.mark()),
-            (Some(record), Want::Record) => Held::Record(record.clone()),
+    fn load(&self, key: &Key, read_kind: ReadKind) -> Lookup {
+        match (self.records.get(key), read_kind) {
+            (None, _) => Lookup::Absent,
+            (Some(record), ReadKind::Digest) => Lookup::Digest(record.digest()),
+            (Some(record), ReadKind::Data) => Lookup::Record(record.clone()),
         }
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, N1, N2, N3, Sent, Unsynced};
 use quorate::limits::{HEDGE_AFTER_MIN, LATE_FOR, RESEND_AFTER};
-use quorate::types::Member;
+use quorate::types::NodeIndex;
 
-const ALL: [Member; 3] = [N1, N2, N3];
+const ALL: [NodeIndex; 3] = [N1, N2, N3];
 
 fn formed() -> Cluster {
     let mut cluster = Cluster::formed(3);
@@ -22,13 +22,13 @@ fn is_question(sent: &Sent) -> bool {
 }
 
 /// Whom node 1 has asked, apart from itself; what it asked them is lost.
-fn asked(cluster: &mut Cluster) -> Vec<Member> {
+fn asked(cluster: &mut Cluster) -> Vec<NodeIndex> {
     cluster.take(is_question).into_iter().map(|sent| sent.to).collect()
 }
 
 /// Whom node 1 asks first, and the other peer.
-fn first_and_other(cluster: &mut Cluster) -> (Member, Member) {
-    let to: Vec<Member> = cluster.take(is_question).iter().map(|sent| sent.to).collect();
+fn first_and_other(cluster: &mut Cluster) -> (NodeIndex, NodeIndex) {
+    let to: Vec<NodeIndex> = cluster.take(is_question).iter().map(|sent| sent.to).collect();
     let [first] = to[..] else { panic!("with its own replica one peer is a majority: {to:?}") };
     (first, if first == N2 { N3 } else { N2 })
 }

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use cluster::{Cluster, DEADLINE, N1, N2, N3, Sent, Unsynced};
 use quorate::protocol::{Failure, PeerView};
-use quorate::types::{Content, Member};
+use quorate::types::{Content, NodeIndex};
 
-const ALL: [Member; 3] = [N1, N2, N3];
+const ALL: [NodeIndex; 3] = [N1, N2, N3];
 
 /// Cassandra, 2013: two writes of one timestamp are decided column by column, for the greater value. Timestamps turned
 /// out to tick in milliseconds, and one row of 250 was corrupted (<https://aphyr.com/posts/294-jepsen-cassandra>).
@@ -194,7 +194,7 @@ fn read_after_a_pause_is_not_stale_etcd_20418() {
 }
 
 /// The same across a restart, where the later read has the very number of the earlier one: answers are matched by the
-/// life of the process too.
+/// incarnation of the process too.
 #[test]
 fn read_after_a_restart_is_not_stale_etcd_20418() {
     old_answers_count_for_nothing(true);
@@ -223,7 +223,7 @@ fn old_answers_count_for_nothing(restart: bool) {
     let later = cluster.read(N1);
     let requests = cluster.take(|sent| sent.from == N1 && sent.operation().is_some());
     assert_eq!(requests.len(), 2, "both peers are asked again");
-    assert_eq!(requests[0].operation() == earlier_number, restart, "a new life counts its operations anew");
+    assert_eq!(requests[0].operation() == earlier_number, restart, "a new incarnation counts its operations anew");
     assert_eq!(cluster.value_on_disk(N1), Some(1), "with these answers it would be a majority for the old value");
     for answer in old_answers {
         cluster.arrives(answer);

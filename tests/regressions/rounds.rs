@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, N1, N2, N3, Sent, Unsynced};
 use quorate::protocol::{Failure, PeerView, Reply};
-use quorate::types::{Clock, Member, Stamp};
+use quorate::types::{Clock, NodeIndex, Stamp};
 
-const ALL: [Member; 3] = [N1, N2, N3];
+const ALL: [NodeIndex; 3] = [N1, N2, N3];
 /// Enough for an operation to ask again.
 const A_RESEND: Duration = Duration::from_secs(1);
 
@@ -40,7 +40,7 @@ fn clock_of_an_earlier_round_counts_for_no_later_write() {
     cluster.assert_linearizable();
 }
 
-/// A read that asks anew wants whole records, and holds it against a replica that shows a mark without one. Marks that
+/// A read that asks anew wants whole records, and holds it against a replica that shows a digest without one. Marks that
 /// were asked for in its first round are no such thing.
 #[test]
 fn late_marks_of_an_earlier_round_end_no_read() {
@@ -50,19 +50,19 @@ fn late_marks_of_an_earlier_round_end_no_read() {
     cluster.take(|sent| sent.stores().is_some());
     let read = cluster.read(N2);
     let asked = cluster.take(|sent| sent.from == N2);
-    assert_eq!(asked.len(), 2, "two peers are asked for their marks");
+    assert_eq!(asked.len(), 2, "two peers are asked for their digests");
     for request in asked.iter().chain(asked.iter().filter(|sent| sent.to == N1)) {
         cluster.arrives(request.clone());
     }
-    let mut marks = cluster.take(Sent::is_answer);
-    assert_eq!(marks.len(), 3, "one of them is asked twice");
-    let first = marks.remove(marks.iter().position(|sent| sent.from == N1).expect("it answered"));
+    let mut digests = cluster.take(Sent::is_answer);
+    assert_eq!(digests.len(), 3, "one of them is asked twice");
+    let first = digests.remove(digests.iter().position(|sent| sent.from == N1).expect("it answered"));
     cluster.arrives(first);
     assert_eq!(cluster.take(|sent| sent.to == N1).len(), 1, "the content is asked for, in vain");
     cluster.pass(A_RESEND, &[N2]);
     assert_eq!(cluster.count(|sent| sent.from == N2), 2, "everyone is asked anew");
-    for mark in marks {
-        cluster.arrives(mark);
+    for digest in digests {
+        cluster.arrives(digest);
     }
     assert_eq!(cluster.reply_to(read), None, "all three replicas are well");
 
@@ -112,7 +112,7 @@ fn records_of_one_stamp_are_never_merged() {
     let stamp = Stamp { clock, ..before };
     for (node, value) in [(N1, 5), (N2, 7)] {
         let store = cluster.store_on(node, value, &stamp);
-        assert_eq!(cluster.reply_to(store), Some(&Reply::Written(stamp.clone())));
+        assert_eq!(cluster.reply_to(store), Some(&Reply::Set(stamp.clone())));
     }
     let again = cluster.store_on(N1, 7, &stamp);
     assert_eq!(cluster.failure_of(again), Some(&Failure::StampConflict));
@@ -154,7 +154,7 @@ fn peer_that_was_refused_while_it_restarted_is_counted_on_again() {
 #[cfg(feature = "mutants")]
 #[test]
 fn each_fails_where_its_rule_is_broken() {
-    use quorate::protocol::mutants::{Mutant, turn_on};
+    use quorate::mutants::{Mutant, turn_on};
 
     let tests: [(Mutant, &str, fn()); 4] = [
         (

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use quorate::protocol::{Command, Failure, Reply};
-use quorate::types::{Checksum, Content, Key, Member, Stamp, Value};
+use quorate::types::{Checksum, Content, Key, NodeIndex, Stamp, Value};
 
 use crate::support::checker::{Action, Ending, Operation};
 
@@ -13,7 +13,7 @@ use crate::support::checker::{Action, Ending, Operation};
 pub struct Done {
     pub operation: Operation,
     pub key: usize,
-    pub node: Member,
+    pub node: NodeIndex,
     pub began_at: u64,
     pub ended_at: Option<u64>,
     /// Until when its node may try.
@@ -47,7 +47,7 @@ impl Clients {
     }
 
     /// Begins an operation; its index is its name.
-    pub fn begin(&mut self, client: usize, key: usize, node: Member, action: Action, now: u64) -> usize {
+    pub fn begin(&mut self, client: usize, key: usize, node: NodeIndex, action: Action, now: u64) -> usize {
         self.tick += 1;
         let name = u32::try_from(client).expect("there are few clients");
         let operation = Operation { client: name, invoked: self.tick, action, ending: Ending::Unknown };
@@ -108,7 +108,7 @@ pub fn command(key: Key, action: Action) -> Command {
         Action::Delete => Content::Tombstone,
     };
     let checksum = Checksum::of(&key, &content);
-    Command::Put { key, content, checksum }
+    Command::Set { key, content, checksum }
 }
 
 /// The value written, as it is named in histories.
@@ -132,7 +132,7 @@ pub fn understand(reply: &Reply, action: Action) -> Result<Result<Success, Endin
         (Reply::Record(Some(record)), Action::Read { .. }) => {
             Ok(Ok((value_of(&record.content)?, Some(record.stamp.clone()))))
         }
-        (Reply::Written(stamp), Action::Write { .. } | Action::Delete) => Ok(Ok((None, Some(stamp.clone())))),
+        (Reply::Set(stamp), Action::Write { .. } | Action::Delete) => Ok(Ok((None, Some(stamp.clone())))),
         (Reply::Failed(Failure::Unready(_)), _)
         | (Reply::Failed(Failure::NoQuorum(_)), Action::Read { .. })
         | (Reply::Failed(Failure::NotApplied(_)), Action::Write { .. } | Action::Delete) => Ok(Err(Ending::Failed)),

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate::types::{Batch, ClusterParameters, Held, Identity, Key, Member, Meta, Record, Want};
+use quorate::types::{Batch, ClusterParameters, Key, Lookup, Meta, NodeIndex, ReadKind, Record, StoreId};
 
 /// All that a node has when it starts.
 #[derive(Clone, Debug)]
@@ -42,9 +42,9 @@ pub struct Disk {
 }
 
 impl Disk {
-    pub fn empty(identity: Identity) -> Self {
+    pub fn empty(store_id: StoreId) -> Self {
         Self {
-            folder: Folder { meta: Meta::fresh(identity), records: BTreeMap::new() },
+            folder: Folder { meta: Meta::fresh(store_id), records: BTreeMap::new() },
             in_flight: None,
             hidden: None,
             broken: false,
@@ -64,12 +64,12 @@ impl Disk {
             }
             meta.epoch = epoch;
         }
-        meta.lives.extend(batch.life.filter(|life| meta.lives.last() != Some(life)));
-        for (peer, acquaintance) in &batch.peers {
-            if let Some(known) = meta.peers.insert(peer.clone(), *acquaintance)
-                && (known.identity != acquaintance.identity || known.life.epoch > acquaintance.life.epoch)
+        meta.incarnations.extend(batch.incarnation.filter(|incarnation| meta.incarnations.last() != Some(incarnation)));
+        for (peer, peer_record) in &batch.peers {
+            if let Some(known) = meta.peers.insert(peer.clone(), *peer_record)
+                && (known.store_id != peer_record.store_id || known.incarnation.epoch > peer_record.incarnation.epoch)
             {
-                return Err(format!("what is known of peer {peer} went from {known:?} back to {acquaintance:?}"));
+                return Err(format!("what is known of peer {peer} went from {known:?} back to {peer_record:?}"));
             }
         }
         meta.formed |= batch.formed;
@@ -87,16 +87,16 @@ impl Disk {
     }
 
     /// What is durable of `key`.
-    pub fn load(&self, key: &Key, want: Want) -> Held {
-        match (self.folder.records.get(key), want) {
-            (None, _) => Held::Nothing,
-            (Some(record), Want::Mark) => Held::Mark(record.mark()),
-            (Some(record), Want::Record) => Held::Record(record.clone()),
+    pub fn load(&self, key: &Key, read_kind: ReadKind) -> Lookup {
+        match (self.folder.records.get(key), read_kind) {
+            (None, _) => Lookup::Absent,
+            (Some(record), ReadKind::Digest) => Lookup::Digest(record.digest()),
+            (Some(record), ReadKind::Data) => Lookup::Record(record.clone()),
         }
     }
 
     /// Whether this folder has recorded a run of `peer` that began with `epoch` or later.
-    pub fn knows_of(&self, parameters: &ClusterParameters, peer: Member, epoch: u64) -> bool {
-        self.folder.meta.peers.get(parameters.id(peer)).is_some_and(|known| known.life.epoch >= epoch)
+    pub fn knows_of(&self, parameters: &ClusterParameters, peer: NodeIndex, epoch: u64) -> bool {
+        self.folder.meta.peers.get(parameters.id(peer)).is_some_and(|known| known.incarnation.epoch >= epoch)
     }
 }

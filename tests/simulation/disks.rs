@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use quorate::protocol::Input;
-use quorate::types::{Batch, Member, Record};
+use quorate::types::{Batch, NodeIndex, Record};
 
 use crate::clients::value_of;
 use crate::disk::Health;
 use crate::world::{Event, World, index_of};
 
 impl World {
-    pub fn persist(&mut self, host: Member, run: u64, batch: Arc<Batch>) {
+    pub fn persist(&mut self, host: NodeIndex, run: u64, batch: Arc<Batch>) {
         let result = self.watch.persists(&batch, &mut self.counters);
         self.check(result);
         for (_, record) in batch.records.values() {
@@ -26,7 +26,7 @@ impl World {
         self.plan_in(wait, Event::Persisted { host, run });
     }
 
-    pub fn persisted(&mut self, host: Member, run: u64) {
+    pub fn persisted(&mut self, host: NodeIndex, run: u64) {
         let now = self.now;
         let machine = &mut self.hosts[host.index()];
         if machine.run != run {
@@ -68,7 +68,7 @@ impl World {
         self.plan_in(reopen, Event::Reopen { host, run });
     }
 
-    pub fn reopen(&mut self, host: Member, run: u64) {
+    pub fn reopen(&mut self, host: NodeIndex, run: u64) {
         if self.hosts[host.index()].run != run {
             return;
         }
@@ -81,13 +81,13 @@ impl World {
         self.input(host, run, input);
     }
 
-    pub fn apply(&mut self, host: Member, batch: &Batch) {
+    pub fn apply(&mut self, host: NodeIndex, batch: &Batch) {
         let result = self.hosts[host.index()].disk.apply(batch);
         self.check(result.map_err(|what| format!("{host:?}: {what}")));
     }
 
     /// A record that a client wrote through `host` leaves the hands of its coordinator.
-    pub fn is_stored(&mut self, host: Member, record: &Record) {
+    pub fn is_stored(&mut self, host: NodeIndex, record: &Record) {
         if record.stamp.writer != *self.placement.parameters().id(host) {
             return;
         }

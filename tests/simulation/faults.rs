@@ -1,6 +1,6 @@
 //! What goes wrong, and when: the next fault is drawn from those that the plan allows.
 
-use quorate::types::Member;
+use quorate::types::NodeIndex;
 
 use crate::disk::{Disk, Health};
 use crate::plan::Fault;
@@ -43,13 +43,13 @@ impl World {
             }
             Fault::Split => self.cut_for(both_ways(few, many), lasts),
             Fault::Isolate => {
-                let others: Vec<Member> = members.into_iter().filter(|other| *other != host).collect();
+                let others: Vec<NodeIndex> = members.into_iter().filter(|other| *other != host).collect();
                 self.cut_for(both_ways(&[host], &others), lasts);
             }
             Fault::OneWay => self.cut_for(vec![(mixed[0], mixed[1])], lasts),
             Fault::Bridge => self.cut_for(both_ways(few, &many[1..]), lasts),
             Fault::Flap => {
-                let others: Vec<Member> = members.into_iter().filter(|other| *other != host).collect();
+                let others: Vec<NodeIndex> = members.into_iter().filter(|other| *other != host).collect();
                 let again = u32::try_from(self.random.between(2, 8)).expect("it is at most 8");
                 self.cut(both_ways(&[host], &others), again);
             }
@@ -74,7 +74,7 @@ impl World {
     }
 
     /// Dies, to come back; while it is dead, its folder may be copied.
-    fn die(&mut self, host: Member) -> bool {
+    fn die(&mut self, host: NodeIndex) -> bool {
         if self.hosts[host.index()].node.is_none() {
             return false;
         }
@@ -87,27 +87,27 @@ impl World {
     }
 
     /// A node that never formed has acknowledged nothing, and others that never formed would wait for it for ever.
-    fn may_lose(&self, host: Member) -> bool {
+    fn may_lose(&self, host: NodeIndex) -> bool {
         let lost = self.hosts.iter().filter(|host| host.is_forgetful).count();
         lost < self.plan.losses_max
             && !self.hosts[host.index()].is_forgetful
             && self.hosts.iter().all(|host| host.disk.folder.meta.formed)
     }
 
-    fn lose_folder(&mut self, host: Member) -> bool {
+    fn lose_folder(&mut self, host: NodeIndex) -> bool {
         if !self.may_lose(host) || !self.die(host) {
             return false;
         }
-        let identity = random_identity(&mut self.random);
+        let store_id = random_identity(&mut self.random);
         let machine = self.host(host);
-        machine.disk = Disk::empty(identity);
+        machine.disk = Disk::empty(store_id);
         machine.is_forgetful = true;
         true
     }
 
-    /// An older copy is recognised by those who met a later life of it; nobody can recognise what nobody met, and that
+    /// An older copy is recognised by those who met a later incarnation of it; nobody can recognise what nobody met, and that
     /// is not promised.
-    fn restore_copy(&mut self, host: Member) -> bool {
+    fn restore_copy(&mut self, host: NodeIndex) -> bool {
         let Some(copy) = self.hosts[host.index()].disk.copy.clone() else {
             // Without one there is something to wait for: a death, during which it may be taken.
             self.die(host);
@@ -128,13 +128,13 @@ impl World {
         true
     }
 
-    fn cut_for(&mut self, pairs: Vec<(Member, Member)>, lasts: u64) {
+    fn cut_for(&mut self, pairs: Vec<(NodeIndex, NodeIndex)>, lasts: u64) {
         self.cut_now(&pairs);
         self.plan_in(lasts, Event::Heal { pairs, again: 0 });
     }
 
     /// Cuts, to heal soon and come back so many times.
-    pub fn cut(&mut self, pairs: Vec<(Member, Member)>, again: u32) {
+    pub fn cut(&mut self, pairs: Vec<(NodeIndex, NodeIndex)>, again: u32) {
         if self.phase != Phase::Faults {
             return;
         }
@@ -143,7 +143,7 @@ impl World {
         self.plan_in(lasts, Event::Heal { pairs, again });
     }
 
-    fn cut_now(&mut self, pairs: &[(Member, Member)]) {
+    fn cut_now(&mut self, pairs: &[(NodeIndex, NodeIndex)]) {
         for (from, to) in pairs.iter().copied() {
             self.links.cut(from, to);
             let unnoticed = self.random.permille(300 + self.plan.unnoticed_permille);
@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    pub fn heal(&mut self, pairs: Vec<(Member, Member)>, again: u32) {
+    pub fn heal(&mut self, pairs: Vec<(NodeIndex, NodeIndex)>, again: u32) {
         if self.phase != Phase::Faults {
             return;
         }
@@ -171,6 +171,6 @@ impl World {
     }
 }
 
-fn both_ways(some: &[Member], others: &[Member]) -> Vec<(Member, Member)> {
+fn both_ways(some: &[NodeIndex], others: &[NodeIndex]) -> Vec<(NodeIndex, NodeIndex)> {
     some.iter().flat_map(|one| others.iter().flat_map(|other| [(*one, *other), (*other, *one)])).collect()
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use quorate::placement::Placement;
+use quorate::protocol::placement::Placement;
 use quorate::types::{ClusterParameters, NodeId, Stamp};
 
 use crate::clients::Done;

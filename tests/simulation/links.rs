@@ -1,6 +1,6 @@
 //! Which node hears which, and what each node's transport was told of its links.
 
-use quorate::types::Member;
+use quorate::types::NodeIndex;
 
 /// The links of all ordered pairs of nodes.
 pub struct Links {
@@ -33,12 +33,12 @@ impl Links {
         }
     }
 
-    pub fn cut(&mut self, from: Member, to: Member) {
+    pub fn cut(&mut self, from: NodeIndex, to: NodeIndex) {
         let pair = self.pair(from, to);
         self.cuts[pair] += 1;
     }
 
-    pub fn heal(&mut self, from: Member, to: Member) {
+    pub fn heal(&mut self, from: NodeIndex, to: NodeIndex) {
         let pair = self.pair(from, to);
         self.cuts[pair] = self.cuts[pair].saturating_sub(1);
     }
@@ -49,16 +49,16 @@ impl Links {
         self.loss_until = 0;
     }
 
-    pub fn passes(&self, from: Member, to: Member) -> bool {
+    pub fn passes(&self, from: NodeIndex, to: NodeIndex) -> bool {
         self.cuts[self.pair(from, to)] == 0
     }
 
-    pub fn is_linked(&self, from: Member, to: Member) -> bool {
+    pub fn is_linked(&self, from: NodeIndex, to: NodeIndex) -> bool {
         self.linked[self.pair(from, to)]
     }
 
     /// The transport of `from` is to be told that its link to `to` is up or down, not before `at`: says when.
-    pub fn tell(&mut self, from: Member, to: Member, up: bool, at: u64) -> u64 {
+    pub fn tell(&mut self, from: NodeIndex, to: NodeIndex, up: bool, at: u64) -> u64 {
         let pair = self.pair(from, to);
         self.linked[pair] = up;
         self.told_at[pair] = at.max(self.told_at[pair] + 1);
@@ -66,22 +66,22 @@ impl Links {
     }
 
     /// `host` died, and with it what its transport was told.
-    pub fn forget(&mut self, host: Member) {
+    pub fn forget(&mut self, host: NodeIndex) {
         let first = host.index() * self.nodes;
         self.linked[first..first + self.nodes].fill(false);
     }
 
-    pub fn break_now(&mut self, from: Member, to: Member, now: u64) {
+    pub fn break_now(&mut self, from: NodeIndex, to: NodeIndex, now: u64) {
         let pair = self.pair(from, to);
         self.broke_at[pair] = now;
     }
 
     /// Whether what was sent at `sent_at` was lost with the link.
-    pub fn lost_since(&self, from: Member, to: Member, sent_at: u64) -> bool {
+    pub fn lost_since(&self, from: NodeIndex, to: NodeIndex, sent_at: u64) -> bool {
         sent_at < self.broke_at[self.pair(from, to)]
     }
 
-    fn pair(&self, from: Member, to: Member) -> usize {
+    fn pair(&self, from: NodeIndex, to: NodeIndex) -> usize {
         from.index() * self.nodes + to.index()
     }
 }

@@ -1,18 +1,18 @@
 //! Messages between nodes, and what transports are told of their links.
 
 use quorate::protocol::{Input, Message, Node, Request};
-use quorate::types::{Life, Member};
+use quorate::types::{Incarnation, NodeIndex};
 
 use crate::trace::Sent;
 use crate::watch::Speaker;
 use crate::world::{Event, Host, Phase, World};
 
 impl World {
-    pub fn send(&mut self, from: Member, to: Member, to_life: Option<Life>, message: Message) {
+    pub fn send(&mut self, from: NodeIndex, to: NodeIndex, to_incarnation: Option<Incarnation>, message: Message) {
         let Host { node: Some(node), disk, is_forgetful, .. } = &self.hosts[from.index()] else { return };
-        let from_life = node.life();
+        let from_incarnation = node.incarnation();
         let speaker = Speaker { me: from, node, disk, is_forgetful: *is_forgetful, now: self.now };
-        let result = self.watch.says(&speaker, to, to_life, &message, &mut self.counters);
+        let result = self.watch.says(&speaker, to, to_incarnation, &message, &mut self.counters);
         self.check(result);
         if let Message::Request { request: Request::Store { record, .. }, .. } = &message {
             self.is_stored(from, record);
@@ -30,12 +30,15 @@ impl World {
             self.counters.count("a message was repeated");
             let wait = self.latency(from);
             let message = message.clone();
-            self.plan_in(wait, Event::Arrives { from, from_life, to, to_life, message, sent_at: self.now });
+            self.plan_in(
+                wait,
+                Event::Arrives { from, from_incarnation, to, to_incarnation, message, sent_at: self.now },
+            );
         }
-        self.plan_in(wait, Event::Arrives { from, from_life, to, to_life, message, sent_at: self.now });
+        self.plan_in(wait, Event::Arrives { from, from_incarnation, to, to_incarnation, message, sent_at: self.now });
     }
 
-    pub fn latency(&mut self, from: Member) -> u64 {
+    pub fn latency(&mut self, from: NodeIndex) -> u64 {
         let in_faults = self.phase == Phase::Faults;
         let slow = self.links.slow_until[from.index()] > self.now;
         let late = in_faults && (slow || self.random.permille(self.plan.late_permille));
@@ -49,10 +52,10 @@ impl World {
 
     pub fn arrives(
         &mut self,
-        from: Member,
-        from_life: Life,
-        to: Member,
-        to_life: Option<Life>,
+        from: NodeIndex,
+        from_incarnation: Incarnation,
+        to: NodeIndex,
+        to_incarnation: Option<Incarnation>,
         message: Message,
         sent_at: u64,
     ) {
@@ -60,24 +63,26 @@ impl World {
             self.counters.count("a message was lost");
             return;
         }
-        let life = |host: Member| self.hosts[host.index()].node.as_ref().map(Node::life);
-        if life(from) != Some(from_life) || to_life.is_some_and(|to_life| life(to) != Some(to_life)) {
+        let incarnation = |host: NodeIndex| self.hosts[host.index()].node.as_ref().map(Node::incarnation);
+        if incarnation(from) != Some(from_incarnation)
+            || to_incarnation.is_some_and(|to_incarnation| incarnation(to) != Some(to_incarnation))
+        {
             self.counters.count("a message to or from a dead run arrived");
         }
         let run = self.hosts[to.index()].run;
-        self.input(to, run, Input::Peer { from, from_life, to_life, message });
+        self.input(to, run, Input::Peer { from, from_incarnation, to_incarnation, message });
     }
 
     /// Links what lives and can hear each other, and breaks it before where it `broke`.
-    pub fn relink_if(&mut self, host: Member, peer: Member, broke: bool) {
-        let lives = |host: Member| self.hosts[host.index()].node.is_some();
+    pub fn relink_if(&mut self, host: NodeIndex, peer: NodeIndex, broke: bool) {
+        let incarnations = |host: NodeIndex| self.hosts[host.index()].node.is_some();
         if lives(host) && lives(peer) && self.links.passes(host, peer) && (broke || !self.links.is_linked(host, peer)) {
             self.relink(host, peer);
         }
     }
 
     /// The transport of `host` is told that its link to `peer` broke, and that it is back.
-    pub fn relink(&mut self, host: Member, peer: Member) {
+    pub fn relink(&mut self, host: NodeIndex, peer: NodeIndex) {
         let wait = self.within((0, 2_000));
         if self.links.is_linked(host, peer) {
             self.tell(host, peer, false, wait);
@@ -86,7 +91,7 @@ impl World {
         self.tell(host, peer, true, wait);
     }
 
-    pub fn tell(&mut self, host: Member, peer: Member, up: bool, wait: u64) {
+    pub fn tell(&mut self, host: NodeIndex, peer: NodeIndex, up: bool, wait: u64) {
         let at = self.links.tell(host, peer, up, self.now + wait);
         self.plan_at(at, Event::Tell { host, peer, up });
     }

@@ -8,7 +8,7 @@
 //!
 //! The second shows what a failed seed leaves behind.
 
-use quorate::protocol::mutants::{Mutant, turn_on};
+use quorate::mutants::{Mutant, turn_on};
 
 use crate::judge::{run_seed, run_seed_unwatched};
 use crate::world::FoundBy;
@@ -20,7 +20,7 @@ const UNWATCHED_SEEDS_MAX: u64 = 1_000;
 
 /// What no seed finds: no honest node gives one stamp to two records, and a test plays an operator who does; the cache of
 /// records is no part of what is simulated, and a test of its own in src/storage/recent.rs finds what breaks it.
-const OUT_OF_REACH: [Mutant; 2] = [Mutant::SameStampIsMerged, Mutant::LoadIsRememberedBesidePersist];
+const OUT_OF_REACH: [Mutant; 2] = [Mutant::SameStampIsMerged, Mutant::ReadIsCachedBesidePersist];
 
 /// Breaks the rule that the environment names.
 pub fn turn_on_what_is_asked_for() {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use quorate::protocol::{
-    Effect, Failure, HelloRefusal, Input, Message, Node, Note, Reply, Request, RequestId, Setup, Time,
+    Effect, Failure, HelloRefusal, Input, Message, Node, ProtocolEvent, Reply, Request, RequestId, Setup, Time,
 };
-use quorate::types::{Key, Member};
+use quorate::types::{Key, NodeIndex};
 
 use crate::clients::Done;
 use crate::giving_up::{self, Coordinator};
@@ -13,7 +13,7 @@ use crate::support::checker::Action;
 use crate::world::{Event, Host, Phase, World, index_of};
 
 impl World {
-    pub fn start(&mut self, host: Member) {
+    pub fn start(&mut self, host: NodeIndex) {
         let nonce = self.random.next();
         let placement = Arc::clone(&self.placement);
         let machine = &mut self.hosts[host.index()];
@@ -37,7 +37,7 @@ impl World {
     }
 
     /// A process dies. Its folder stays, and what was on its way to it, or not.
-    pub fn crash(&mut self, host: Member, comes_back: bool) {
+    pub fn crash(&mut self, host: NodeIndex, comes_back: bool) {
         let machine = &mut self.hosts[host.index()];
         let Some(_) = machine.node.take() else { return };
         machine.run += 1;
@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    pub fn plan_turn(&mut self, host: Member) {
+    pub fn plan_turn(&mut self, host: NodeIndex) {
         let Host { node, run, turn_planned, paused_until, .. } = &mut self.hosts[host.index()];
         if node.is_none() || *turn_planned {
             return;
@@ -101,7 +101,7 @@ impl World {
         self.plan_at((self.now + wait).max(paused_until), Event::Turn { host, run });
     }
 
-    pub fn input(&mut self, host: Member, run: u64, input: Input) {
+    pub fn input(&mut self, host: NodeIndex, run: u64, input: Input) {
         let machine = &mut self.hosts[host.index()];
         if machine.node.is_some() && machine.run == run {
             machine.inbox.push(input);
@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    pub fn turn(&mut self, host: Member, run: u64) {
+    pub fn turn(&mut self, host: NodeIndex, run: u64) {
         let now = Time(self.now);
         let machine = &mut self.hosts[host.index()];
         if machine.run != run {
@@ -128,7 +128,8 @@ impl World {
         let mut effects = std::mem::take(&mut self.effects);
         let mut inbox = std::mem::take(&mut machine.inbox);
         for input in inbox.drain(..) {
-            let (before, answers_late) = (effects.len(), self.watch.answers_late_question(host, node.life(), &input));
+            let (before, answers_late) =
+                (effects.len(), self.watch.answers_late_question(host, node.incarnation(), &input));
             let is_request = matches!(input, Input::Request { .. });
             node.handle(now, input, &mut effects);
             let what_follows = &effects[before..];
@@ -152,7 +153,7 @@ impl World {
             if dies_after == Some(carried_out) || self.defect.is_some() {
                 break;
             }
-            carried_out += usize::from(!matches!(effect, Effect::Note(_)));
+            carried_out += usize::from(!matches!(effect, Effect::ProtocolEvent(_)));
             self.carry_out(host, run, effect);
         }
         self.effects = effects;
@@ -164,7 +165,7 @@ impl World {
         self.plan_wake(host, run);
     }
 
-    pub fn plan_wake(&mut self, host: Member, run: u64) {
+    pub fn plan_wake(&mut self, host: NodeIndex, run: u64) {
         let machine = &mut self.hosts[host.index()];
         let Some(Time(at)) = machine.node.as_ref().and_then(Node::next_wake) else { return };
         if machine.wake_planned.is_none_or(|planned| at < planned) {
@@ -173,71 +174,73 @@ impl World {
         }
     }
 
-    pub fn carry_out(&mut self, host: Member, run: u64, effect: Effect) {
+    pub fn carry_out(&mut self, host: NodeIndex, run: u64, effect: Effect) {
         match effect {
             Effect::Persist(batch) => self.persist(host, run, batch),
-            Effect::Load { load, key, want, .. } => {
+            Effect::Read { read: load, key, kind: read_kind, .. } => {
                 let wait = self.within(self.plan.load);
-                self.plan_in(wait, Event::Load { host, run, load, key, want });
+                self.plan_in(wait, Event::Load { host, run, load, key, read_kind });
             }
-            Effect::Send { to, to_life, message } => self.send(host, to, to_life, message),
+            Effect::Send { to, to_incarnation, message } => self.send(host, to, to_incarnation, message),
             Effect::Reply { id: RequestId(index), reply } => {
                 let index = index_of(index);
                 self.host(host).taken.remove(&index);
-                if let Reply::Written(stamp) = &reply {
+                if let Reply::Set(stamp) = &reply {
                     let result = self.watch.told(stamp);
                     self.check(result);
                 }
                 if let Reply::Failed(failure) = &reply {
                     self.gives_up(host, index, failure);
                 }
-                if self.hosts[host.index()].is_forgetful && matches!(reply, Reply::Written(_) | Reply::Record(_)) {
+                if self.hosts[host.index()].is_forgetful && matches!(reply, Reply::Set(_) | Reply::Record(_)) {
                     self.is_wrong(format!("{host:?} has forgotten what it acknowledged, and answered a client"));
                 }
                 let wait = self.within((50, 300));
                 self.plan_in(wait, Event::Reply { index, reply: Some(reply) });
             }
-            Effect::Note(note) => self.note(host, &note),
+            Effect::ProtocolEvent(note) => self.note(host, &note),
         }
     }
 
     /// Nobody gives up before the deadline without having been told to.
-    fn gives_up(&mut self, host: Member, index: usize, failure: &Failure) {
+    fn gives_up(&mut self, host: NodeIndex, index: usize, failure: &Failure) {
         let Done { began_at, deadline, .. } = self.clients.operations[index];
         let Host { node: Some(node), .. } = &self.hosts[host.index()] else { return };
         if self.now >= deadline || giving_up::report_of(failure).is_none() {
             return;
         }
-        let (parameters, life) = (self.placement.parameters(), node.life());
+        let (parameters, incarnation) = (self.placement.parameters(), node.incarnation());
         let coordinator = Coordinator { id: parameters.id(host), store_has_failed: node.store_has_failed() };
         let result = giving_up::may_give_up(&coordinator, failure, |replica| {
-            parameters.member(replica).is_some_and(|replica| self.watch.has_refused(replica, host, life, began_at))
+            parameters
+                .member(replica)
+                .is_some_and(|replica| self.watch.has_refused(replica, host, incarnation, began_at))
         });
         self.counters.count("an operation was given up early");
         self.check(result);
     }
 
-    pub fn note(&mut self, host: Member, note: &Note) {
+    pub fn note(&mut self, host: NodeIndex, note: &ProtocolEvent) {
         match note {
-            Note::ReadWroteBack => self.counters.count("a read wrote back"),
-            Note::ClockRound { writes: 2.. } => self.counters.count("a clock round served several writes"),
-            Note::Hedged { write: true } => self.counters.count("a write asked others too"),
-            Note::Hedged { write: false } => self.counters.count("a read asked others too"),
-            Note::Resent => self.counters.count("a request was asked again"),
-            Note::RefusedByPeer { refusal: HelloRefusal::Identity, .. } => {
-                self.counters.count("an identity was refused");
+            ProtocolEvent::ReadWroteBack => self.counters.count("a read wrote back"),
+            ProtocolEvent::ClockRound { writes: 2.. } => self.counters.count("a clock round served several writes"),
+            ProtocolEvent::Hedged { write: true } => self.counters.count("a write asked others too"),
+            ProtocolEvent::Hedged { write: false } => self.counters.count("a read asked others too"),
+            ProtocolEvent::Resent => self.counters.count("a request was asked again"),
+            ProtocolEvent::RefusedByPeer { refusal: HelloRefusal::StoreId, .. } => {
+                self.counters.count("an store_id was refused");
             }
-            Note::RefusedByPeer { refusal: HelloRefusal::Life, .. } => {
-                self.counters.count("an older life was refused");
+            ProtocolEvent::RefusedByPeer { refusal: HelloRefusal::Incarnation, .. } => {
+                self.counters.count("an older incarnation was refused");
                 if !self.hosts[host.index()].is_forgetful {
                     self.is_wrong(format!("{host:?} was refused, although it has forgotten nothing"));
                 }
             }
-            Note::StampConflict { key, stamp } => {
+            ProtocolEvent::StampConflict { key, stamp } => {
                 self.is_wrong(format!("{host:?} met two records of {stamp} of {key}"));
             }
-            Note::ClockJump { seen } => self.is_wrong(format!("{host:?} found {seen} too far ahead")),
-            Note::Formed if self.phase == Phase::Faults && self.counters.get("faults") > 0 => {
+            ProtocolEvent::ClockJump { seen } => self.is_wrong(format!("{host:?} found {seen} too far ahead")),
+            ProtocolEvent::Formed if self.phase == Phase::Faults && self.counters.get("faults") > 0 => {
                 self.counters.count("the cluster formed under faults");
             }
             _ => {}
@@ -247,7 +250,7 @@ impl World {
 
 /// Whether a read has just asked peers other than one that it could have asked, had that not been late.
 fn passes_over_one(node: &Node, now: Time, effects: &[Effect]) -> bool {
-    let asked: Vec<(Member, &Key)> = effects
+    let asked: Vec<(NodeIndex, &Key)> = effects
         .iter()
         .filter_map(|effect| match effect {
             Effect::Send { to, message: Message::Request { request: Request::Get { key, .. }, .. }, .. } => {

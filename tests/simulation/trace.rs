@@ -1,14 +1,14 @@
 //! What happened, for people and for comparing two runs of one seed.
 
 use quorate::protocol::{Answer, Message, Request};
-use quorate::types::{Held, Key, Member, Record};
+use quorate::types::{Key, Lookup, NodeIndex, Record};
 
 use crate::world::Event;
 
 /// A message, as it leaves.
 pub struct Sent<'a> {
-    pub from: Member,
-    pub to: Member,
+    pub from: NodeIndex,
+    pub to: NodeIndex,
     pub at: u64,
     /// Absent where it is lost.
     pub arrives: Option<u64>,
@@ -18,8 +18,8 @@ pub struct Sent<'a> {
 /// An arrow of the diagram.
 #[derive(Clone, Debug)]
 pub struct Arrow {
-    pub from: Member,
-    pub to: Member,
+    pub from: NodeIndex,
+    pub to: NodeIndex,
     pub at: u64,
     pub arrives: Option<u64>,
     pub key: Option<Key>,
@@ -68,21 +68,21 @@ fn describe(message: &Message) -> (Option<&Key>, String) {
         Err(what) => what,
     };
     match message {
-        Message::Hello(hello) => (None, format!("hello, life {}", hello.life.epoch)),
-        Message::Welcome(hello) => (None, format!("welcome, life {}", hello.life.epoch)),
+        Message::Hello(hello) => (None, format!("hello, incarnation {}", hello.incarnation.epoch)),
+        Message::Welcome(hello) => (None, format!("welcome, incarnation {}", hello.incarnation.epoch)),
         Message::HelloRefused { refusal, .. } => (None, format!("no: {refusal:?}")),
         Message::Request { operation, request, .. } => match request {
             Request::Clock => (None, format!("#{} clock?", operation.0)),
-            Request::Get { key, want } => (Some(key), format!("#{} get {want:?}", operation.0)),
+            Request::Get { key, read_kind } => (Some(key), format!("#{} get {read_kind:?}", operation.0)),
             Request::Store { key, record } => (Some(key), format!("#{} store {}", operation.0, shown(record))),
         },
         Message::Answer { operation, answer, .. } => match answer {
             Answer::Clock(clock) => (None, format!("#{} clock {clock}", operation.0)),
-            Answer::Held { key, held } => {
+            Answer::Lookup { key, held } => {
                 let held = match held {
-                    Held::Nothing => "nothing".to_owned(),
-                    Held::Mark(mark) => mark.stamp.to_string(),
-                    Held::Record(record) => shown(record),
+                    Lookup::Absent => "nothing".to_owned(),
+                    Lookup::Digest(digest) => digest.stamp.to_string(),
+                    Lookup::Record(record) => shown(record),
                 };
                 (Some(key), format!("#{} holds {held}", operation.0))
             }

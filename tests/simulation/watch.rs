@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use quorate::placement::Placement;
+use quorate::protocol::placement::Placement;
 use quorate::protocol::{Answer, Input, Message, Node, OperationId, Request};
-use quorate::types::{Batch, Checksum, Clock, Held, Key, Life, Member, Record, Stamp};
+use quorate::types::{Batch, Checksum, Clock, Incarnation, Key, Lookup, NodeIndex, Record, Stamp};
 
 use crate::counters::Counters;
 use crate::disk::Disk;
 
 /// What one node may be asked about, at the moment of a send.
 pub struct Speaker<'a> {
-    pub me: Member,
+    pub me: NodeIndex,
     pub node: &'a Node,
     pub disk: &'a Disk,
     /// It came back without what it had acknowledged: it must keep silent.
@@ -24,17 +24,17 @@ pub struct Speaker<'a> {
 pub struct Watch {
     placement: Arc<Placement>,
     /// What each stamp names.
-    named: BTreeMap<(Clock, Member), (Key, Checksum)>,
+    named: BTreeMap<(Clock, NodeIndex), (Key, Checksum)>,
     /// What each store that was sent asks to keep.
-    asked: BTreeMap<(Member, Life, OperationId, u32), (Key, Stamp)>,
+    asked: BTreeMap<(NodeIndex, Incarnation, OperationId, u32), (Key, Stamp)>,
     /// Stamps that clients were told of.
-    told: BTreeSet<(Clock, Member)>,
+    told: BTreeSet<(Clock, NodeIndex)>,
     /// The greatest clock that each node has acknowledged or revealed, over all of its runs.
     acknowledged: Vec<Clock>,
     /// Whom each read of each node asked, and when first.
-    reads: BTreeMap<(Member, Life, OperationId), BTreeMap<Member, u64>>,
+    reads: BTreeMap<(NodeIndex, Incarnation, OperationId), BTreeMap<NodeIndex, u64>>,
     /// When each node last refused something for good to a run of another one.
-    refused: BTreeMap<(Member, Member, Life), u64>,
+    refused: BTreeMap<(NodeIndex, NodeIndex, Incarnation), u64>,
 }
 
 impl Watch {
@@ -52,11 +52,11 @@ impl Watch {
     }
 
     /// Whether `input` is the answer of a peer that its read asked later than others.
-    pub fn answers_late_question(&self, host: Member, life: Life, input: &Input) -> bool {
+    pub fn answers_late_question(&self, host: NodeIndex, incarnation: Incarnation, input: &Input) -> bool {
         let Input::Peer { from, message: Message::Answer { operation, round: 0, .. }, .. } = input else {
             return false;
         };
-        let Some(asked) = self.reads.get(&(host, life, *operation)) else { return false };
+        let Some(asked) = self.reads.get(&(host, incarnation, *operation)) else { return false };
         asked.get(from).is_some_and(|at| asked.values().any(|other| other < at))
     }
 
@@ -72,8 +72,8 @@ impl Watch {
     }
 
     /// Whether `replica` has refused something for good to this run of `to` since then.
-    pub fn has_refused(&self, replica: Member, to: Member, life: Life, since: u64) -> bool {
-        self.refused.get(&(replica, to, life)).is_some_and(|at| *at >= since)
+    pub fn has_refused(&self, replica: NodeIndex, to: NodeIndex, incarnation: Incarnation, since: u64) -> bool {
+        self.refused.get(&(replica, to, incarnation)).is_some_and(|at| *at >= since)
     }
 
     /// A batch goes to a disk.
@@ -91,8 +91,8 @@ impl Watch {
     pub fn says(
         &mut self,
         speaker: &Speaker<'_>,
-        to: Member,
-        to_life: Option<Life>,
+        to: NodeIndex,
+        to_incarnation: Option<Incarnation>,
         message: &Message,
         counters: &mut Counters,
     ) -> Result<(), String> {
@@ -108,14 +108,14 @@ impl Watch {
                 if issued_here && *round == 1 && self.was_told(&record.stamp) {
                     counters.count("a straggler was sent its copy");
                 }
-                self.asked.insert((me, node.life(), *operation, *round), (key.clone(), record.stamp.clone()));
+                self.asked.insert((me, node.incarnation(), *operation, *round), (key.clone(), record.stamp.clone()));
             }
             Message::Request { operation, round: 0, request: Request::Get { .. } } => {
-                self.reads.entry((me, node.life(), *operation)).or_default().entry(to).or_insert(now);
+                self.reads.entry((me, node.incarnation(), *operation)).or_default().entry(to).or_insert(now);
             }
-            Message::Request { request: Request::Get { want: quorate::types::Want::Record, .. }, round, .. }
-                if *round > 0 =>
-            {
+            Message::Request {
+                request: Request::Get { read_kind: quorate::types::ReadKind::Data, .. }, round, ..
+            } if *round > 0 => {
                 counters.count("a read fetched the content in a further round");
             }
             Message::Answer { .. }
@@ -124,7 +124,7 @@ impl Watch {
                 return Err(format!("{me:?} has forgotten what it acknowledged, and answered {message:?}"));
             }
             Message::Answer { answer: Answer::Refused(refusal), .. } if refusal.is_for_good() => {
-                self.refused.extend(to_life.map(|life| ((me, to, life), now)));
+                self.refused.extend(to_incarnation.map(|incarnation| ((me, to, incarnation), now)));
             }
             Message::Answer { answer: Answer::Clock(clock), .. } => {
                 if clock.epoch > epoch_durable {
@@ -135,16 +135,17 @@ impl Watch {
                     return Err(format!("{me:?} showed clock {clock} after it had acknowledged {floor}"));
                 }
             }
-            Message::Answer { answer: Answer::Held { key, held }, .. } => {
-                if let Held::Record(record) = held {
+            Message::Answer { answer: Answer::Lookup { key, held }, .. } => {
+                if let Lookup::Record(record) = held {
                     self.see(key, record)?;
                 }
-                if let Some(mark) = held.mark() {
-                    self.acknowledges(speaker, key, &mark.stamp)?;
+                if let Some(digest) = held.digest() {
+                    self.acknowledges(speaker, key, &digest.stamp)?;
                 }
             }
             Message::Answer { operation, round, answer: Answer::Stored } => {
-                let asked = to_life.and_then(|life| self.asked.get(&(to, life, *operation, *round)).cloned());
+                let asked = to_incarnation
+                    .and_then(|incarnation| self.asked.get(&(to, incarnation, *operation, *round)).cloned());
                 let Some((key, stamp)) = asked else {
                     return Err(format!("{me:?} acknowledged to {to:?} what was never asked: {message:?}"));
                 };
@@ -183,7 +184,7 @@ impl Watch {
         Ok(())
     }
 
-    fn name(&self, stamp: &Stamp) -> Result<(Clock, Member), String> {
+    fn name(&self, stamp: &Stamp) -> Result<(Clock, NodeIndex), String> {
         let member = self.placement.parameters().member(&stamp.writer);
         member.map(|member| (stamp.clock, member)).ok_or_else(|| format!("nobody is called {}", stamp.writer))
     }

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate::placement::Placement;
-use quorate::protocol::{Effect, Input, LoadId, Message, Node, Reply};
-use quorate::types::{Identity, Key, Life, Member, Want};
+use quorate::protocol::placement::Placement;
+use quorate::protocol::{Effect, Input, Message, Node, ReadId, Reply};
+use quorate::types::{Incarnation, Key, NodeIndex, ReadKind, StoreId};
 
 use crate::clients::Clients;
 use crate::counters::Counters;
@@ -48,19 +48,26 @@ pub enum FoundBy {
 #[derive(Debug)]
 pub enum Event {
     /// A message arrives.
-    Arrives { from: Member, from_life: Life, to: Member, to_life: Option<Life>, message: Message, sent_at: u64 },
+    Arrives {
+        from: NodeIndex,
+        from_incarnation: Incarnation,
+        to: NodeIndex,
+        to_incarnation: Option<Incarnation>,
+        message: Message,
+        sent_at: u64,
+    },
     /// A shell gets an input, if it is still the run that it is meant for.
-    Input { host: Member, run: u64, input: Input },
+    Input { host: NodeIndex, run: u64, input: Input },
     /// A shell handles what has arrived.
-    Turn { host: Member, run: u64 },
+    Turn { host: NodeIndex, run: u64 },
     /// A shell was asked to wake its node.
-    Wake { host: Member, run: u64 },
+    Wake { host: NodeIndex, run: u64 },
     /// A store reads.
-    Load { host: Member, run: u64, load: LoadId, key: Key, want: Want },
+    Load { host: NodeIndex, run: u64, load: ReadId, key: Key, read_kind: ReadKind },
     /// A disk is done with the batch in flight.
-    Persisted { host: Member, run: u64 },
+    Persisted { host: NodeIndex, run: u64 },
     /// A store is opened again.
-    Reopen { host: Member, run: u64 },
+    Reopen { host: NodeIndex, run: u64 },
     /// A request reaches a node.
     Request { index: usize, deadline: u64 },
     /// An answer reaches a client; without one its connection broke.
@@ -70,21 +77,21 @@ pub enum Event {
     /// A client may begin.
     Begin { client: usize },
     /// A dead node starts.
-    Start { host: Member },
+    Start { host: NodeIndex },
     /// A link is told to be up or down.
-    Tell { host: Member, peer: Member, up: bool },
+    Tell { host: NodeIndex, peer: NodeIndex, up: bool },
     /// The next fault.
     Fault,
     /// A cut heals; how often it is to come back, and after how long.
-    Heal { pairs: Vec<(Member, Member)>, again: u32 },
+    Heal { pairs: Vec<(NodeIndex, NodeIndex)>, again: u32 },
     /// It comes back.
-    Cut { pairs: Vec<(Member, Member)>, again: u32 },
+    Cut { pairs: Vec<(NodeIndex, NodeIndex)>, again: u32 },
     /// All faults stop.
     Calm,
     /// Everything must work by now.
     AllWell,
     /// A minority dies for good, while operations go on.
-    MinorityDies { victims: Vec<Member> },
+    MinorityDies { victims: Vec<NodeIndex> },
 }
 
 struct Planned {
@@ -163,7 +170,7 @@ pub struct World {
     pub trace: Trace,
     pub defect: Option<Defect>,
     /// Nodes that clients may ask.
-    pub asked: Vec<Member>,
+    pub asked: Vec<NodeIndex>,
     pub effects: Vec<Effect>,
 }
 
@@ -225,11 +232,11 @@ impl World {
         &self.placement
     }
 
-    pub fn members(&self) -> Vec<Member> {
+    pub fn members(&self) -> Vec<NodeIndex> {
         self.placement.parameters().members().collect()
     }
 
-    pub fn host(&mut self, host: Member) -> &mut Host {
+    pub fn host(&mut self, host: NodeIndex) -> &mut Host {
         &mut self.hosts[host.index()]
     }
 
@@ -280,8 +287,8 @@ impl World {
 
     fn happens(&mut self, event: Event) {
         match event {
-            Event::Arrives { from, from_life, to, to_life, message, sent_at } => {
-                self.arrives(from, from_life, to, to_life, message, sent_at);
+            Event::Arrives { from, from_incarnation, to, to_incarnation, message, sent_at } => {
+                self.arrives(from, from_incarnation, to, to_incarnation, message, sent_at);
             }
             Event::Input { host, run, input } => self.input(host, run, input),
             Event::Turn { host, run } => self.turn(host, run),
@@ -291,15 +298,15 @@ impl World {
                     self.plan_turn(host);
                 }
             }
-            Event::Load { host, run, load, key, want } => {
+            Event::Load { host, run, load, key, read_kind } => {
                 let Host { run: present, disk, .. } = &self.hosts[host.index()];
                 if *present == run {
-                    let held = (disk.unreadable_until <= self.now).then(|| disk.load(&key, want));
+                    let held = (disk.unreadable_until <= self.now).then(|| disk.load(&key, read_kind));
                     if held.is_none() {
                         self.counters.count("a load failed");
                     }
                     let wait = if self.random.permille(800) { 0 } else { self.within(self.plan.load) };
-                    self.plan_in(wait, Event::Input { host, run, input: Input::Loaded { load, held } });
+                    self.plan_in(wait, Event::Input { host, run, input: Input::ReadDone { read: load, lookup: held } });
                 }
             }
             Event::Persisted { host, run } => self.persisted(host, run),
@@ -334,8 +341,8 @@ pub fn index_of(name: u64) -> usize {
 }
 
 /// A fresh folder's random name.
-pub fn random_identity(random: &mut Random) -> Identity {
-    Identity(u128::from(random.next()) << 64 | u128::from(random.next()))
+pub fn random_identity(random: &mut Random) -> StoreId {
+    StoreId(u128::from(random.next()) << 64 | u128::from(random.next()))
 }
 
 /// A span of simulated time, for people.

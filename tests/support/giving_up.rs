@@ -1,7 +1,7 @@
 //! When an operation may be given up before its deadline: only when so many of its replicas have refused for good that no
 //! majority is left, or when its own node can draw no stamp.
 
-use quorate::protocol::{Failure, QuorumReport, Said};
+use quorate::protocol::{Failure, QuorumReport, ReplicaStatus};
 use quorate::types::NodeId;
 
 /// The coordinator of an operation that failed.
@@ -26,14 +26,15 @@ pub fn may_give_up(
     has_refused: impl Fn(&NodeId) -> bool,
 ) -> Result<(), String> {
     let Some(report) = report_of(failure) else { return Ok(()) };
-    let count =
-        |is_so: &dyn Fn(&NodeId, &Said) -> bool| report.replicas.iter().filter(|(id, said)| is_so(id, said)).count();
+    let count = |is_so: &dyn Fn(&NodeId, &ReplicaStatus) -> bool| {
+        report.replicas.iter().filter(|(id, said)| is_so(id, said)).count()
+    };
     let refused = count(&|id, said| match said {
-        Said::Refused(refusal) => refusal.is_for_good() && (id == coordinator.id || has_refused(id)),
-        Said::NotTalking(_) => true,
-        Said::Answered | Said::Nothing | Said::Unreachable => false,
+        ReplicaStatus::Refused(refusal) => refusal.is_for_good() && (id == coordinator.id || has_refused(id)),
+        ReplicaStatus::NotTalking(_) => true,
+        ReplicaStatus::Answered | ReplicaStatus::Nothing | ReplicaStatus::Unreachable => false,
     });
-    let answered = count(&|_, said| *said == Said::Answered);
+    let answered = count(&|_, said| *said == ReplicaStatus::Answered);
     // It has its clocks, and needs an epoch that its own disk does not take.
     let has_no_stamp =
         matches!(failure, Failure::NotApplied(_)) && coordinator.store_has_failed && answered >= report.needed;

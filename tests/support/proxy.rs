@@ -34,7 +34,7 @@ pub enum Flow {
     #[default]
     Open,
     /// They arrive once the wire is open again, as retransmissions do.
-    Held,
+    Lookup,
     /// They are lost, and with them all that follows on the same connection, once the wire is open again too. Nobody is
     /// told: the connection is reset only after the sender has given it up.
     Lost,
@@ -243,7 +243,7 @@ enum Passage {
 
 /// Waits until the wire carries or loses what waits on it.
 async fn passes(wire: &mut watch::Receiver<Wire>) -> Passage {
-    match wire.wait_for(|wire| wire.flow != Flow::Held).await.map(|wire| wire.flow) {
+    match wire.wait_for(|wire| wire.flow != Flow::Lookup).await.map(|wire| wire.flow) {
         Ok(Flow::Lost) => Passage::Lost,
         _ => Passage::Free,
     }

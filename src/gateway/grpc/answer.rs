@@ -5,10 +5,10 @@
 
 use tonic::{Code, Status};
 
-use crate::gateway::health::{ids, nodes, raise_text, unready_text};
-use crate::node::Rejected;
-use crate::placement::Placement;
-use crate::protocol::{Failure, QuorumReport, Said};
+use crate::protocol::placement::Placement;
+use crate::protocol::{Failure, QuorumReport, ReplicaStatus};
+use crate::runtime::Rejected;
+use crate::service::health::{ids, nodes, raise_text, unready_text};
 use crate::storage::StoreError;
 use crate::types::{Key, Record};
 use crate::wire::WireError;
@@ -166,7 +166,7 @@ pub(super) fn misplaced() -> Status {
 
 fn of_report(reason: FailureReason, text: &str, report: QuorumReport) -> Status {
     let QuorumReport { slot, needed, replicas } = report;
-    let answered = replicas.iter().filter(|(_, said)| *said == Said::Answered).count();
+    let answered = replicas.iter().filter(|(_, said)| *said == ReplicaStatus::Answered).count();
     let count = replicas.len();
     let replicas: Vec<ReplicaAnswer> =
         replicas.into_iter().map(|(node, said)| ReplicaAnswer { node, said: Some(said_text(&said)) }).collect();
@@ -182,13 +182,13 @@ fn of_report(reason: FailureReason, text: &str, report: QuorumReport) -> Status 
 }
 
 /// What a replica said, as the end of a sentence that begins with its id.
-fn said_text(said: &Said) -> String {
+fn said_text(said: &ReplicaStatus) -> String {
     match said {
-        Said::Answered => "answered".to_owned(),
-        Said::Refused(refusal) => format!("refused: {refusal}"),
-        Said::Nothing => "has not answered".to_owned(),
-        Said::Unreachable => "is not reachable".to_owned(),
-        Said::NotTalking(refusal) => format!("does not talk to this node: {refusal}"),
+        ReplicaStatus::Answered => "answered".to_owned(),
+        ReplicaStatus::Refused(refusal) => format!("refused: {refusal}"),
+        ReplicaStatus::Nothing => "has not answered".to_owned(),
+        ReplicaStatus::Unreachable => "is not reachable".to_owned(),
+        ReplicaStatus::NotTalking(refusal) => format!("does not talk to this node: {refusal}"),
     }
 }
 
@@ -207,9 +207,9 @@ mod tests {
             slot: Slot(31_384),
             needed: 2,
             replicas: vec![
-                (id("3"), Said::Answered),
-                (id("2"), Said::Unreachable),
-                (id("4"), Said::NotTalking(HelloRefusal::Cluster)),
+                (id("3"), ReplicaStatus::Answered),
+                (id("2"), ReplicaStatus::Unreachable),
+                (id("4"), ReplicaStatus::NotTalking(HelloRefusal::Cluster)),
             ],
         }
     }
@@ -315,11 +315,11 @@ mod tests {
     #[test]
     fn everything_a_replica_can_say_reads_after_its_id() {
         for said in [
-            Said::Answered,
-            Said::Nothing,
-            Said::Unreachable,
-            Said::Refused(Refusal::StoreFailed),
-            Said::NotTalking(HelloRefusal::Life),
+            ReplicaStatus::Answered,
+            ReplicaStatus::Nothing,
+            ReplicaStatus::Unreachable,
+            ReplicaStatus::Refused(Refusal::StoreFailed),
+            ReplicaStatus::NotTalking(HelloRefusal::Incarnation),
         ] {
             let text = said_text(&said);
             assert!(text.starts_with(char::is_lowercase) && !text.ends_with('.'), "{text}");

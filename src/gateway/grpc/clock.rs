@@ -27,7 +27,7 @@ impl ClockService {
     ) -> Result<Option<api::ClockValue>, Status> {
         match self.asker.ask(purpose, None, command, deadline_of(request)).await? {
             Reply::Clock(clock) => Ok(Some(Stamp { clock, writer: self.asker.node().id().clone() }.into())),
-            Reply::Record(_) | Reply::Written(_) | Reply::Failed(_) => Err(misplaced()),
+            Reply::Record(_) | Reply::Set(_) | Reply::Failed(_) => Err(misplaced()),
         }
     }
 }

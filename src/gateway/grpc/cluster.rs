@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use crate::api;
-use crate::gateway::health::peer_state;
 use crate::protocol::{Command, Reply};
+use crate::service::health::peer_state;
 use crate::types::{Checksum, Content, Key, Value};
 
 use super::answer::{Purpose, invalid, misplaced};
@@ -26,9 +26,9 @@ impl ClusterService {
 
     async fn put<T>(&self, request: &Request<T>, key: Key, content: Content) -> Result<api::ClockValue, Status> {
         let checksum = Checksum::of(&key, &content);
-        let command = Command::Put { key: key.clone(), content, checksum };
+        let command = Command::Set { key: key.clone(), content, checksum };
         match self.asker.ask(Purpose::Write, Some(&key), command, deadline_of(request)).await? {
-            Reply::Written(stamp) => Ok(stamp.into()),
+            Reply::Set(stamp) => Ok(stamp.into()),
             Reply::Record(_) | Reply::Clock(_) | Reply::Failed(_) => Err(misplaced()),
         }
     }

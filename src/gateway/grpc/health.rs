@@ -10,7 +10,7 @@ use tonic_health::server::HealthReporter;
 use crate::api::clock_server::ClockServer;
 use crate::api::cluster_server::ClusterServer;
 use crate::api::node_server::NodeServer;
-use crate::node::NodeHandle;
+use crate::runtime::NodeHandle;
 
 use super::clock::ClockService;
 use super::cluster::ClusterService;

@@ -35,13 +35,13 @@ use crate::api;
 use crate::api::clock_server::ClockServer;
 use crate::api::cluster_server::ClusterServer;
 use crate::api::node_server::NodeServer;
-use crate::gateway::health::Assessor;
 use crate::limits::{
     CLOSE_TIME_MAX, CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
-use crate::node::{NodeHandle, Status as NodeStatus};
+use crate::peer;
 use crate::protocol::{Command, Reply};
-use crate::transport;
+use crate::runtime::{NodeHandle, Status as NodeStatus};
+use crate::service::health::Assessor;
 use crate::types::{Key, Record};
 use crate::wire::failure::FailureReason;
 
@@ -235,7 +235,7 @@ impl Front {
         // Each service has its own limits; gRPC's default is 4 MiB.
         let mut routes = vec![
             route(cluster.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)),
-            route(transport::peer_service(node.clone())),
+            route(peer::peer_service(node.clone())),
             route(
                 node_server.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX),
             ),

@@ -8,10 +8,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
 use crate::api;
-use crate::gateway::health::{Assessor, peer_state};
 use crate::limits::{KEY_BYTES_MAX, SCANS_MAX};
-use crate::node::NodeHandle;
 use crate::protocol::{Command, Reply};
+use crate::runtime::NodeHandle;
+use crate::service::health::{Assessor, peer_state};
 use crate::storage::{Cursor, StoreStatistics};
 use crate::types::{Checksum, Content, Key, Stamp};
 use crate::wire::{NodeSet, WireError};
@@ -115,9 +115,9 @@ impl api::node_server::Node for NodeService {
                     (key, content, checksum, None)
                 }
             };
-        let command = Command::NodePut { key: key.clone(), content, checksum, stamp };
+        let command = Command::NodeSet { key: key.clone(), content, checksum, stamp };
         match self.asker.ask(Purpose::Write, Some(&key), command, deadline).await? {
-            Reply::Written(stamp) => Ok(Response::new(api::SetResponse { clock: Some(stamp.into()) })),
+            Reply::Set(stamp) => Ok(Response::new(api::SetResponse { clock: Some(stamp.into()) })),
             Reply::Record(_) | Reply::Clock(_) | Reply::Failed(_) => Err(misplaced()),
         }
     }

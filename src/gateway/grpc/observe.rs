@@ -12,7 +12,7 @@ use tonic::{Code, Status, body};
 use tracing::{debug, error, warn};
 
 use crate::metrics::{MethodLabels, RequestLabels};
-use crate::node::NodeHandle;
+use crate::runtime::NodeHandle;
 use crate::wire::failure::code_name;
 
 use super::transit::Share;

@@ -2,16 +2,16 @@
 
 use std::borrow::Cow;
 
-use crate::clock::{EpochNeeded, JumpBounds};
 use crate::limits::{OPERATOR_COUNTER_RAISE_MAX, OPERATOR_EPOCH_RAISE_MAX};
-use crate::protocol::journal::Waits;
+use crate::mutants::{self, Mutant};
+use crate::protocol::clock::{EpochNeeded, JumpBounds};
+use crate::protocol::coordinator::ops::get::Read;
+use crate::protocol::coordinator::ops::set::Write;
+use crate::protocol::group_commit::Waits;
 use crate::protocol::message::OperationId;
-use crate::protocol::mutants::{self, Mutant};
-use crate::protocol::read::Read;
 use crate::protocol::replica::Target;
-use crate::protocol::write::Write;
 use crate::protocol::{Command, Effect, Failure, Reply, RequestId, Time};
-use crate::types::{Clock, Key, Member, Record, Slot, Stamp, Want};
+use crate::types::{Clock, Key, NodeIndex, ReadKind, Record, Slot, Stamp};
 
 use super::{Due, Kind, Node, Whom};
 
@@ -41,7 +41,7 @@ impl Node {
                 self.ask_a_majority(now, operation, effects);
                 self.fail_if_impossible(operation, effects);
             }
-            Command::Put { key, content, checksum } => {
+            Command::Set { key, content, checksum } => {
                 let slot = self.placement.slot(&key);
                 let write = Write::new(id, slot, &self.voters(slot), key, content, checksum);
                 let operation = self.begin(now, deadline, Kind::Write(write));
@@ -57,11 +57,11 @@ impl Node {
             Command::NodeGet { key } => match self.own_slot(&key) {
                 Ok(slot) => {
                     let target = Target::Operator(self.begin_local(id, deadline));
-                    self.replica.get(slot, key, Want::Record, target, effects);
+                    self.replica.get(slot, key, ReadKind::Data, target, effects);
                 }
                 Err(failure) => effects.push(Effect::Reply { id, reply: Reply::Failed(failure) }),
             },
-            Command::NodePut { key, content, checksum, stamp } => {
+            Command::NodeSet { key, content, checksum, stamp } => {
                 let record = |stamp| Record { stamp, content, checksum };
                 match self.own_slot(&key).and_then(|slot| Ok((slot, record(self.operator_stamp(stamp)?)))) {
                     Ok((slot, record)) => {
@@ -77,10 +77,10 @@ impl Node {
     }
 
     /// Whose answers count.
-    pub(super) fn voters(&self, slot: Slot) -> Cow<'_, [Member]> {
+    pub(super) fn voters(&self, slot: Slot) -> Cow<'_, [NodeIndex]> {
         let mut voters = Cow::Borrowed(self.placement.replicas(slot));
         if mutants::is_on(Mutant::StandInsCount) {
-            let at_hand = |member: &Member| *member == self.me || self.handshake.talking_to(*member).is_some();
+            let at_hand = |member: &NodeIndex| *member == self.me || self.handshake.talking_to(*member).is_some();
             let mut others = self.placement.parameters().members().filter(at_hand);
             for place in 0..voters.len() {
                 if !at_hand(&voters[place])

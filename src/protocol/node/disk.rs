@@ -1,11 +1,11 @@
 //! What follows when a batch is durable, or may not be.
 
-use crate::protocol::journal::Settled;
+use crate::mutants::{self, Mutant};
+use crate::protocol::coordinator::ops::set;
+use crate::protocol::group_commit::Settled;
 use crate::protocol::message::Refusal;
-use crate::protocol::mutants::{self, Mutant};
 use crate::protocol::replica::{Outcome, Owed};
-use crate::protocol::write;
-use crate::protocol::{Effect, Failure, Note, Reply};
+use crate::protocol::{Effect, Failure, ProtocolEvent, Reply};
 use crate::types::Meta;
 
 use super::{Due, Kind, Node, Operation};
@@ -21,13 +21,13 @@ impl Node {
                 }
                 if batch.formed {
                     self.handshake.formed();
-                    effects.push(Effect::Note(Note::Formed));
+                    effects.push(Effect::ProtocolEvent(ProtocolEvent::Formed));
                 }
                 for (key, (_, record)) in &batch.records {
                     if !mutants::is_on(Mutant::ClockBelowRecords) {
                         self.clock.observe(record.stamp.clock);
                     }
-                    self.replica.became_durable(key, record.mark(), &self.journal);
+                    self.replica.became_durable(key, record.digest(), &self.journal);
                 }
                 for due in due {
                     self.pay(due, effects);
@@ -59,9 +59,9 @@ impl Node {
     pub(super) fn pay(&mut self, due: Due, effects: &mut Vec<Effect>) {
         match due {
             Due::Replica(Owed { target, outcome }) => self.answers.push((target, outcome)),
-            Due::Recorded { peer, acquaintance, introduced_by } => {
-                self.handshake.recorded(peer, acquaintance);
-                self.acquainted(peer, acquaintance.life, introduced_by, effects);
+            Due::Recorded { peer, peer_record, introduced_by } => {
+                self.handshake.recorded(peer, peer_record);
+                self.acquainted(peer, peer_record.incarnation, introduced_by, effects);
             }
             Due::ClockRaised { operation, to } => {
                 self.clock.observe(to);
@@ -87,7 +87,7 @@ impl Node {
     pub(super) fn epoch_is_durable(&mut self, effects: &mut Vec<Effect>) {
         for id in std::mem::take(&mut self.awaiting_epoch) {
             if let Some(Operation { kind: Kind::Write(write), .. }) = self.operations.get(&id)
-                && let write::Step::Draw(floor) = write.step()
+                && let set::Step::Draw(floor) = write.step()
             {
                 self.draw_stamp(id, floor, effects);
             }
@@ -108,7 +108,7 @@ impl Node {
         self.clock.epoch_is_durable(meta.epoch);
         self.handshake.store_reopened(meta.formed, &meta.peers);
         if !self.started {
-            self.journal.add_life(self.life());
+            self.journal.add_incarnation(self.incarnation());
         }
         self.epoch_is_durable(effects);
         self.form_if_met();

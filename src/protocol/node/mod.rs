@@ -19,26 +19,26 @@ mod peers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::clock::QuorumClock;
-use crate::placement::Placement;
-use crate::types::{Acquaintance, Clock, Held, Identity, Key, Life, Member, Meta, NodeId, Record, Slot};
+use crate::protocol::clock::QuorumClock;
+use crate::protocol::placement::Placement;
+use crate::types::{Clock, Incarnation, Key, Lookup, Meta, NodeId, NodeIndex, PeerRecord, Record, Slot, StoreId};
 
-use crate::protocol::handshake::{Handshake, Known, PeerView};
-use crate::protocol::hedge::Promptness;
-use crate::protocol::journal::Journal;
+use crate::mutants::{self, Mutant};
+use crate::protocol::coordinator::latency::Promptness;
+use crate::protocol::coordinator::ops::get::Read;
+use crate::protocol::coordinator::ops::set::Write;
+use crate::protocol::group_commit::Journal;
+use crate::protocol::hints::Stragglers;
+use crate::protocol::membership::{Handshake, Known, PeerView};
 use crate::protocol::message::{Answer, Message, OperationId, Refusal, Request};
-use crate::protocol::mutants::{self, Mutant};
-use crate::protocol::read::Read;
 use crate::protocol::replica::{Outcome, Owed, Replica, Surroundings, Target};
-use crate::protocol::straggler::Stragglers;
-use crate::protocol::write::Write;
 use crate::protocol::{Effect, Failure, Input, Reply, RequestId, Time, Unready};
 
 /// Who a node is, given once at its start.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// This node.
-    pub me: Member,
+    pub me: NodeIndex,
     /// Who holds what.
     pub placement: Arc<Placement>,
     /// What its folder remembers.
@@ -50,9 +50,9 @@ pub struct Setup {
 /// One node's whole protocol state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
-    me: Member,
+    me: NodeIndex,
     placement: Arc<Placement>,
-    identity: Identity,
+    store_id: StoreId,
     /// The epoch of this run is durable.
     started: bool,
     draining: bool,
@@ -86,7 +86,7 @@ struct Operation {
     /// How many times everyone was asked: not once while a majority was, and may do.
     asks: u32,
     /// The last refusal of each replica that has refused, or one for good.
-    refusals: BTreeMap<Member, Refusal>,
+    refusals: BTreeMap<NodeIndex, Refusal>,
     kind: Kind,
 }
 
@@ -120,8 +120,8 @@ enum Due {
     Replica(Owed),
     /// This peer is recorded. Its hello is answered; its welcome counts.
     Recorded {
-        peer: Member,
-        acquaintance: Acquaintance,
+        peer: NodeIndex,
+        peer_record: PeerRecord,
         introduced_by: Introduction,
     },
     ClockRaised {
@@ -151,20 +151,20 @@ impl Node {
     #[must_use]
     pub fn start(setup: Setup) -> Self {
         let Setup { me, placement, meta, nonce } = setup;
-        let life = Life { epoch: meta.epoch.checked_add(1).expect("epochs do not run out"), nonce };
+        let incarnation = Incarnation { epoch: meta.epoch.checked_add(1).expect("epochs do not run out"), nonce };
         let parameters = placement.parameters().clone();
         let mut journal = Journal::default();
-        journal.add_life(life);
+        journal.add_incarnation(incarnation);
         let promptness = Promptness::new(parameters.node_ids.len());
-        let known = Known { lives: &meta.lives, formed: meta.formed, peers: &meta.peers };
+        let known = Known { incarnations: &meta.incarnations, formed: meta.formed, peers: &meta.peers };
         Self {
             me,
-            identity: meta.identity,
-            handshake: Handshake::new(me, parameters, meta.identity, life, &known),
+            store_id: meta.store_id,
+            handshake: Handshake::new(me, parameters, meta.store_id, incarnation, &known),
             placement,
             started: mutants::is_on(Mutant::ServesBeforeStarted),
             draining: false,
-            clock: QuorumClock::start(life.epoch),
+            clock: QuorumClock::start(incarnation.epoch),
             journal,
             replica: Replica::default(),
             operations: BTreeMap::new(),
@@ -184,12 +184,12 @@ impl Node {
     pub fn handle(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
         match input {
             Input::Request { id, deadline, command } => self.request(now, id, deadline, command, effects),
-            Input::Peer { from, from_life, to_life, message } => {
-                self.peer(now, from, from_life, to_life, message, effects);
+            Input::Peer { from, from_incarnation, to_incarnation, message } => {
+                self.peer(now, from, from_incarnation, to_incarnation, message, effects);
             }
             Input::Linked(peer) => self.handshake.linked(peer, true, now),
             Input::Unlinked(peer) => self.handshake.linked(peer, false, now),
-            Input::Loaded { load, held } => {
+            Input::ReadDone { read: load, lookup: held } => {
                 let (replica, mut around) = self.replica_and_surroundings(effects);
                 replica.loaded(load, held, &mut around);
             }
@@ -208,7 +208,7 @@ impl Node {
         self.pass_answers_on(now, effects);
         if self.started {
             for (to, message) in self.handshake.hellos(now) {
-                effects.push(Effect::Send { to, to_life: None, message });
+                effects.push(Effect::Send { to, to_incarnation: None, message });
             }
         }
         if let Some(batch) = self.journal.begin() {
@@ -241,19 +241,19 @@ impl Node {
 
     /// How `peer` stands to this node.
     #[must_use]
-    pub fn peer_view(&self, peer: Member) -> PeerView {
+    pub fn peer_view(&self, peer: NodeIndex) -> PeerView {
         self.handshake.view(peer)
     }
 
     /// The run of `peer` that requests are sent to, where they are.
     #[must_use]
-    pub fn talking_to(&self, peer: Member) -> Option<Life> {
+    pub fn talking_to(&self, peer: NodeIndex) -> Option<Incarnation> {
         self.handshake.talking_to(peer)
     }
 
     /// Whether others are asked before `peer`, because it was late or refused lately.
     #[must_use]
-    pub fn passes_over(&self, peer: Member, now: Time) -> bool {
+    pub fn passes_over(&self, peer: NodeIndex, now: Time) -> bool {
         self.promptness.is_late(peer, now)
     }
 
@@ -279,7 +279,7 @@ impl Node {
 
     /// This node.
     #[must_use]
-    pub fn me(&self) -> Member {
+    pub fn me(&self) -> NodeIndex {
         self.me
     }
 
@@ -297,8 +297,8 @@ impl Node {
 
     /// This run.
     #[must_use]
-    pub fn life(&self) -> Life {
-        self.handshake.life()
+    pub fn incarnation(&self) -> Incarnation {
+        self.handshake.incarnation()
     }
 
     // The own replica.
@@ -326,18 +326,18 @@ impl Node {
 
     fn pass_on(&mut self, now: Time, target: Target, outcome: Outcome, effects: &mut Vec<Effect>) {
         match target {
-            Target::Peer { member, life, operation, round } => {
+            Target::Peer { member, incarnation, operation, round } => {
                 let message = Message::Answer { operation, round, answer: outcome.into() };
-                effects.push(Effect::Send { to: member, to_life: Some(life), message });
+                effects.push(Effect::Send { to: member, to_incarnation: Some(incarnation), message });
             }
             Target::Own { operation, round } => {
                 self.answered(now, self.me, operation, round, outcome.into(), effects);
             }
             Target::Operator(id) => {
                 let reply = match outcome {
-                    Outcome::Held(_, Held::Record(record)) => Reply::Record(Some(record)),
-                    Outcome::Held(_, Held::Nothing | Held::Mark(_)) => Reply::Record(None),
-                    Outcome::Stored(stamp) => Reply::Written(stamp),
+                    Outcome::Lookup(_, Lookup::Record(record)) => Reply::Record(Some(record)),
+                    Outcome::Lookup(_, Lookup::Absent | Lookup::Digest(_)) => Reply::Record(None),
+                    Outcome::Stored(stamp) => Reply::Set(stamp),
                     Outcome::Superseded { held } => Reply::Failed(Failure::NotGreater { held }),
                     Outcome::Refused(Refusal::StampConflict) => Reply::Failed(Failure::StampConflict),
                     Outcome::Refused(_) => Reply::Failed(Failure::StoreFailed),
@@ -349,20 +349,20 @@ impl Node {
 
     fn send_request(
         &self,
-        to: Member,
+        to: NodeIndex,
         operation: OperationId,
         round: u32,
         request: Request,
         effects: &mut Vec<Effect>,
     ) {
         // Those that cannot be reached now are asked when they can: see catch_up.
-        if let Some(life) = self.handshake.talking_to(to) {
+        if let Some(incarnation) = self.handshake.talking_to(to) {
             let message = Message::Request { operation, round, request };
-            effects.push(Effect::Send { to, to_life: Some(life), message });
+            effects.push(Effect::Send { to, to_incarnation: Some(incarnation), message });
         }
     }
 
-    fn id(&self, member: Member) -> NodeId {
+    fn id(&self, member: NodeIndex) -> NodeId {
         self.placement.parameters().id(member).clone()
     }
 }
@@ -370,7 +370,7 @@ impl Node {
 impl From<Outcome> for Answer {
     fn from(outcome: Outcome) -> Self {
         match outcome {
-            Outcome::Held(key, held) => Self::Held { key, held },
+            Outcome::Lookup(key, held) => Self::Lookup { key, held },
             Outcome::Stored(_) | Outcome::Superseded { .. } => Self::Stored,
             Outcome::Refused(refusal) => Self::Refused(refusal),
         }

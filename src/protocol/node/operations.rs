@@ -3,18 +3,18 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::clock::{EpochNeeded, PEER_JUMP};
 use crate::limits::RESEND_AFTER_MAX;
-use crate::protocol::handshake::PeerView;
+use crate::mutants::{self, Mutant};
+use crate::protocol::clock::{EpochNeeded, PEER_JUMP};
+use crate::protocol::coordinator::ops::get;
+use crate::protocol::coordinator::ops::set::{self, STORE_ROUND, Write};
+use crate::protocol::hints::Copy;
+use crate::protocol::membership::PeerView;
 use crate::protocol::message::{OperationId, Refusal, Request};
-use crate::protocol::mutants::{self, Mutant};
-use crate::protocol::read;
+use crate::protocol::quorum::{Standing, Tally};
 use crate::protocol::replica::Target;
-use crate::protocol::straggler::Copy;
-use crate::protocol::write::{self, STORE_ROUND, Write};
-use crate::protocol::{Effect, Failure, Note, QuorumReport, Reply, Said, Time};
-use crate::quorum::{Standing, Tally};
-use crate::types::{Clock, Key, Member, Record, Slot, Stamp, Want};
+use crate::protocol::{Effect, Failure, ProtocolEvent, QuorumReport, ReplicaStatus, Reply, Time};
+use crate::types::{Clock, Key, NodeIndex, ReadKind, Record, Slot, Stamp};
 
 use super::{ClockRound, Kind, Node, Operation, Whom};
 
@@ -40,18 +40,18 @@ impl Node {
 
     /// Chooses whom the first round of an operation asks: a majority of those that can be asked, of whom this node is
     /// one where it holds the slot. Where others are left over, they are asked when the alarm rings.
-    fn choose_majority(&mut self, now: Time, id: OperationId) -> Vec<Member> {
+    fn choose_majority(&mut self, now: Time, id: OperationId) -> Vec<NodeIndex> {
         let Some(operation) = self.operations.get_mut(&id) else { return Vec::new() };
         let tally = operation.kind.tally();
         // All operations of one turn of the loop, and of some more, turn to the same peers, so that their questions share
         // messages; over time each peer has its turn.
         let rotation = usize::try_from(id.0 / FIRST_ASKED_FOR).unwrap_or(0) % tally.replicas().len();
-        let place = |peer: &Member| {
+        let place = |peer: &NodeIndex| {
             let position = tally.replicas().iter().position(|replica| replica == peer).unwrap_or(0);
             (position + rotation) % tally.replicas().len()
         };
-        let can_be_asked = |peer: &Member| *peer == self.me || self.handshake.talking_to(*peer).is_some();
-        let mut candidates: Vec<Member> = tally.missing().filter(can_be_asked).collect();
+        let can_be_asked = |peer: &NodeIndex| *peer == self.me || self.handshake.talking_to(*peer).is_some();
+        let mut candidates: Vec<NodeIndex> = tally.missing().filter(can_be_asked).collect();
         candidates.sort_by_key(|peer| (*peer != self.me, self.promptness.is_late(*peer, now), place(peer)));
         let needed = tally.needed();
         if candidates.len() > needed {
@@ -101,7 +101,7 @@ impl Node {
             return;
         }
         let round = self.next_operation();
-        effects.push(Effect::Note(Note::ClockRound { writes: writes.len() }));
+        effects.push(Effect::ProtocolEvent(ProtocolEvent::ClockRound { writes: writes.len() }));
         let mut asked = BTreeSet::new();
         for (id, whom) in &writes {
             let Some(Operation { kind, .. }) = self.operations.get(id) else { continue };
@@ -150,13 +150,13 @@ impl Node {
     pub(super) fn clock_answered(
         &mut self,
         now: Time,
-        from: Member,
+        from: NodeIndex,
         round: OperationId,
         clock: Clock,
         effects: &mut Vec<Effect>,
     ) {
         if self.clock.check_jump(clock, PEER_JUMP).is_err() {
-            effects.push(Effect::Note(Note::ClockJump { seen: clock }));
+            effects.push(Effect::ProtocolEvent(ProtocolEvent::ClockJump { seen: clock }));
             self.clock_refused(from, round, Refusal::ClockJump, effects);
             return;
         }
@@ -172,7 +172,7 @@ impl Node {
     }
 
     /// What must never be done.
-    fn clock_of_any_round(&mut self, from: Member, clock: Clock, effects: &mut Vec<Effect>) {
+    fn clock_of_any_round(&mut self, from: NodeIndex, clock: Clock, effects: &mut Vec<Effect>) {
         let under_way: Vec<OperationId> = self.operations.keys().copied().collect();
         for id in under_way {
             if let Some(Operation { kind: Kind::Write(write), .. }) = self.operations.get_mut(&id)
@@ -186,7 +186,7 @@ impl Node {
 
     pub(super) fn clock_refused(
         &mut self,
-        from: Member,
+        from: NodeIndex,
         round: OperationId,
         refusal: Refusal,
         effects: &mut Vec<Effect>,
@@ -207,7 +207,7 @@ impl Node {
         &mut self,
         round: OperationId,
         effects: &mut Vec<Effect>,
-        answer: impl Fn(&mut Write) -> write::Step,
+        answer: impl Fn(&mut Write) -> set::Step,
     ) {
         let Some(ClockRound { began, writes }) = self.clock_rounds.remove(&round) else { return };
         let mut waiting = Vec::with_capacity(writes.len());
@@ -217,7 +217,7 @@ impl Node {
                 continue;
             }
             match answer(write) {
-                write::Step::Wait => waiting.push(id),
+                set::Step::Wait => waiting.push(id),
                 step => self.write_step(id, step, effects),
             }
         }
@@ -226,16 +226,16 @@ impl Node {
         }
     }
 
-    pub(super) fn write_step(&mut self, id: OperationId, step: write::Step, effects: &mut Vec<Effect>) {
+    pub(super) fn write_step(&mut self, id: OperationId, step: set::Step, effects: &mut Vec<Effect>) {
         match step {
-            write::Step::Wait => {}
-            write::Step::Draw(floor) => self.draw_stamp(id, floor, effects),
-            write::Step::Done(stamp) => {
+            set::Step::Wait => {}
+            set::Step::Draw(floor) => self.draw_stamp(id, floor, effects),
+            set::Step::Done(stamp) => {
                 let Some(Operation { kind: Kind::Write(write), .. }) = self.end(id) else { return };
-                effects.push(Effect::Reply { id: write.request, reply: Reply::Written(stamp) });
+                effects.push(Effect::Reply { id: write.request, reply: Reply::Set(stamp) });
                 self.keep_for_stragglers(id, &write, effects);
             }
-            write::Step::Failed => self.fail(id, effects),
+            set::Step::Failed => self.fail(id, effects),
         }
     }
 
@@ -252,7 +252,7 @@ impl Node {
         };
         match issued {
             Ok(clock) => {
-                let writer = if mutants::is_on(Mutant::StampWithoutWriter) { Member(0) } else { self.me };
+                let writer = if mutants::is_on(Mutant::StampWithoutWriter) { NodeIndex(0) } else { self.me };
                 let writer = self.placement.parameters().id(writer).clone();
                 write.drawn(Stamp { clock, writer });
                 self.leave_clock_rounds(id, &rounds);
@@ -272,19 +272,19 @@ impl Node {
         }
     }
 
-    pub(super) fn read_step(&mut self, id: OperationId, step: read::Step, effects: &mut Vec<Effect>) {
+    pub(super) fn read_step(&mut self, id: OperationId, step: get::Step, effects: &mut Vec<Effect>) {
         match step {
-            read::Step::Wait => {}
-            read::Step::Fetch => self.ask_what_is_held(id, effects),
-            read::Step::WriteBack => {
-                effects.push(Effect::Note(Note::ReadWroteBack));
+            get::Step::Wait => {}
+            get::Step::Fetch => self.ask_what_is_held(id, effects),
+            get::Step::WriteBack => {
+                effects.push(Effect::ProtocolEvent(ProtocolEvent::ReadWroteBack));
                 self.ask_to_store(id, effects);
             }
-            read::Step::Done(record) => {
+            get::Step::Done(record) => {
                 let Some(Operation { kind: Kind::Read(read), .. }) = self.end(id) else { return };
                 effects.push(Effect::Reply { id: read.request, reply: Reply::Record(record) });
             }
-            read::Step::Failed => self.fail(id, effects),
+            get::Step::Failed => self.fail(id, effects),
         }
     }
 
@@ -294,8 +294,8 @@ impl Node {
         self.ask_these(id, to_ask_again(kind.tally()), effects);
     }
 
-    /// Asks `members` what they hold: one of them for the record, unless it has arrived, the others for its mark.
-    fn ask_these(&mut self, id: OperationId, members: Vec<Member>, effects: &mut Vec<Effect>) {
+    /// Asks `members` what they hold: one of them for the record, unless it has arrived, the others for its digest.
+    fn ask_these(&mut self, id: OperationId, members: Vec<NodeIndex>, effects: &mut Vec<Effect>) {
         let Some(Operation { kind: Kind::Read(read), .. }) = self.operations.get_mut(&id) else { return };
         let (slot, key, round) = (read.slot, read.key.clone(), read.round);
         let all_whole = read.asks_for_all_of_it();
@@ -309,12 +309,12 @@ impl Node {
             read.tally.ask(*member);
         }
         for member in members {
-            let want = if all_whole || Some(member) == one_whole { Want::Record } else { Want::Mark };
+            let read_kind = if all_whole || Some(member) == one_whole { ReadKind::Data } else { ReadKind::Digest };
             let key = key.clone();
             if member == self.me {
-                self.replica.get(slot, key, want, Target::Own { operation: id, round }, effects);
+                self.replica.get(slot, key, read_kind, Target::Own { operation: id, round }, effects);
             } else {
-                self.send_request(member, id, round, Request::Get { key, want }, effects);
+                self.send_request(member, id, round, Request::Get { key, read_kind }, effects);
             }
         }
     }
@@ -324,7 +324,7 @@ impl Node {
         let Some(operation) = self.operations.get(&id) else { return };
         let Some((slot, key, record, round)) = operation.kind.storing() else { return };
         let (key, record) = (key.clone(), record.clone());
-        let missing: Vec<Member> = operation.kind.tally().missing().collect();
+        let missing: Vec<NodeIndex> = operation.kind.tally().missing().collect();
         for member in missing {
             let (key, record) = (key.clone(), record.clone());
             if member == self.me {
@@ -337,7 +337,7 @@ impl Node {
 
     pub(super) fn ask_again(&mut self, id: OperationId, effects: &mut Vec<Effect>) {
         let Some(operation) = self.operations.get_mut(&id) else { return };
-        effects.push(Effect::Note(Note::Resent));
+        effects.push(Effect::ProtocolEvent(ProtocolEvent::Resent));
         if mutants::is_on(Mutant::NewStampOnResend)
             && let Kind::Write(write) = &mut operation.kind
             && let Some(record) = write.record()
@@ -357,7 +357,7 @@ impl Node {
     }
 
     /// Somebody who was asked will not answer: if others were not asked yet, their alarm rings at once.
-    pub(super) fn hurry(&mut self, refused_by: Member, id: OperationId) {
+    pub(super) fn hurry(&mut self, refused_by: NodeIndex, id: OperationId) {
         if let Some(operation) = self.operations.get_mut(&id)
             && operation.asks_a_majority()
             && operation.kind.tally().is_asked(refused_by)
@@ -377,7 +377,7 @@ impl Node {
             return;
         }
         let write = matches!(operation.kind, Kind::Write(_));
-        effects.push(Effect::Note(Note::Hedged { write }));
+        effects.push(Effect::ProtocolEvent(ProtocolEvent::Hedged { write }));
         if write {
             self.awaiting_round.push((id, Whom::Others));
         } else {
@@ -391,7 +391,7 @@ impl Node {
             let copy = Copy { round: STORE_ROUND, key: write.key.clone(), record: record.clone() };
             let copies = self.stragglers.keep(peer, id, copy);
             if copies > 0 {
-                effects.push(Effect::Note(Note::StragglersDropped { peer, copies }));
+                effects.push(Effect::ProtocolEvent(ProtocolEvent::StragglersDropped { peer, copies }));
             }
         }
     }
@@ -432,22 +432,22 @@ impl Node {
 
     pub(super) fn report(&self, operation: &Operation) -> QuorumReport {
         let tally = operation.kind.tally();
-        let said = |member: Member| {
+        let said = |member: NodeIndex| {
             if tally.has_counted(member) {
-                return Said::Answered;
+                return ReplicaStatus::Answered;
             }
             let view = self.handshake.view(member);
             // What it said in passing, before the two stopped talking, is not why it is not counted on.
             let still_counts = |refusal: &Refusal| refusal.is_for_good() || !matches!(view, PeerView::Refused(_));
             if let Some(refusal) = operation.refusals.get(&member).copied().filter(still_counts) {
-                return Said::Refused(refusal);
+                return ReplicaStatus::Refused(refusal);
             }
             match view {
-                _ if member == self.me && self.journal.has_failed() => Said::Refused(Refusal::StoreFailed),
-                _ if member == self.me => Said::Nothing,
-                PeerView::Talking => Said::Nothing,
-                PeerView::Unreachable => Said::Unreachable,
-                PeerView::Refused(refusal) => Said::NotTalking(refusal),
+                _ if member == self.me && self.journal.has_failed() => ReplicaStatus::Refused(Refusal::StoreFailed),
+                _ if member == self.me => ReplicaStatus::Nothing,
+                PeerView::Talking => ReplicaStatus::Nothing,
+                PeerView::Unreachable => ReplicaStatus::Unreachable,
+                PeerView::Refused(refusal) => ReplicaStatus::NotTalking(refusal),
             }
         };
         let replicas = tally.replicas().iter().map(|member| (self.id(*member), said(*member))).collect();
@@ -497,7 +497,7 @@ impl Operation {
     }
 
     /// Notes why `peer` refuses. One for good stays: answers to several clock rounds may arrive in any order.
-    pub(super) fn note_refusal(&mut self, peer: Member, refusal: Refusal) {
+    pub(super) fn note_refusal(&mut self, peer: NodeIndex, refusal: Refusal) {
         let noted = self.refusals.entry(peer).or_insert(refusal);
         if !noted.is_for_good() {
             *noted = refusal;
@@ -505,7 +505,7 @@ impl Operation {
     }
 
     /// Whether what `peer` was asked is worth asking again, because it may be lost.
-    pub(super) fn waits_for(&self, peer: Member) -> bool {
+    pub(super) fn waits_for(&self, peer: NodeIndex) -> bool {
         let tally = self.kind.tally();
         let may_yet_be_asked = self.asks_a_majority() && !tally.is_asked(peer);
         tally.missing().any(|missing| missing == peer) && !may_yet_be_asked
@@ -559,11 +559,11 @@ impl Kind {
     }
 }
 
-fn not_asked(tally: &Tally) -> Vec<Member> {
+fn not_asked(tally: &Tally) -> Vec<NodeIndex> {
     tally.missing().filter(|member| !tally.is_asked(*member)).collect()
 }
 
-fn to_ask_again(tally: &Tally) -> Vec<Member> {
+fn to_ask_again(tally: &Tally) -> Vec<NodeIndex> {
     let only_the_first = mutants::is_on(Mutant::NobodyElseIsAsked) && !tally.is_unasked();
     tally.missing().filter(|member| !only_the_first || tally.is_asked(*member)).collect()
 }

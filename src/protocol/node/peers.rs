@@ -1,14 +1,14 @@
 //! What peers say, what they are answered, and what their answers mean to the operations under way.
 
-use crate::limits::{REPLICA_BACKLOG_BYTES_MAX, REPLICA_LOADS_MAX};
-use crate::protocol::handshake::{PeerView, Verdict};
-use crate::protocol::journal::Waits;
+use crate::limits::{REPLICA_BACKLOG_BYTES_MAX, REPLICA_READS_MAX};
+use crate::mutants::{self, Mutant};
+use crate::protocol::group_commit::Waits;
+use crate::protocol::hints::Copy;
+use crate::protocol::membership::{PeerView, Verdict};
 use crate::protocol::message::{Answer, Hello, Message, OperationId, Refusal, Request};
-use crate::protocol::mutants::{self, Mutant};
 use crate::protocol::replica::{Outcome, Target};
-use crate::protocol::straggler::Copy;
-use crate::protocol::{Effect, Note, Time, Unready};
-use crate::types::{Held, Key, Life, Member};
+use crate::protocol::{Effect, ProtocolEvent, Time, Unready};
+use crate::types::{Incarnation, Key, Lookup, NodeIndex};
 
 use super::{Due, Introduction, Kind, Node, Operation};
 
@@ -16,9 +16,9 @@ impl Node {
     pub(super) fn peer(
         &mut self,
         now: Time,
-        from: Member,
-        from_life: Life,
-        to_life: Option<Life>,
+        from: NodeIndex,
+        from_incarnation: Incarnation,
+        to_incarnation: Option<Incarnation>,
         message: Message,
         effects: &mut Vec<Effect>,
     ) {
@@ -27,30 +27,34 @@ impl Node {
         }
         match message {
             Message::Hello(hello) => self.introduced(from, &hello, Introduction::Hello, effects),
-            Message::Welcome(hello) if to_life == Some(self.life()) => {
+            Message::Welcome(hello) if to_incarnation == Some(self.incarnation()) => {
                 self.introduced(from, &hello, Introduction::Welcome, effects);
             }
-            Message::HelloRefused { life, refusal } => {
-                if self.handshake.refused(from, life, refusal) {
-                    effects.push(Effect::Note(Note::RefusedByPeer { peer: from, refusal }));
+            Message::HelloRefused { incarnation, refusal } => {
+                if self.handshake.refused(from, incarnation, refusal) {
+                    effects.push(Effect::ProtocolEvent(ProtocolEvent::RefusedByPeer { peer: from, refusal }));
                     self.counts_on_no_more(from, effects);
                 }
             }
-            Message::Request { operation, round, request } if self.handshake.counts(from, from_life, to_life) => {
-                let target = Target::Peer { member: from, life: from_life, operation, round };
+            Message::Request { operation, round, request }
+                if self.handshake.counts(from, from_incarnation, to_incarnation) =>
+            {
+                let target = Target::Peer { member: from, incarnation: from_incarnation, operation, round };
                 self.serve(target, request, effects);
             }
-            Message::Answer { operation, round, answer } if self.handshake.counts(from, from_life, to_life) => {
+            Message::Answer { operation, round, answer }
+                if self.handshake.counts(from, from_incarnation, to_incarnation) =>
+            {
                 self.answered(now, from, operation, round, answer, effects);
             }
-            // From or for another life: it counts for nothing.
+            // From or for another incarnation: it counts for nothing.
             Message::Welcome(_) | Message::Request { .. } | Message::Answer { .. } => {}
         }
     }
 
     pub(super) fn introduced(
         &mut self,
-        from: Member,
+        from: NodeIndex,
         hello: &Hello,
         introduced_by: Introduction,
         effects: &mut Vec<Effect>,
@@ -59,24 +63,24 @@ impl Node {
         self.counts_on_again(from);
         match verdict {
             Verdict::Refuse(refusal) => {
-                effects.push(Effect::Note(Note::PeerRefused { peer: from, refusal }));
-                let message = Message::HelloRefused { life: hello.life, refusal };
-                effects.push(Effect::Send { to: from, to_life: Some(hello.life), message });
+                effects.push(Effect::ProtocolEvent(ProtocolEvent::PeerRefused { peer: from, refusal }));
+                let message = Message::HelloRefused { incarnation: hello.incarnation, refusal };
+                effects.push(Effect::Send { to: from, to_incarnation: Some(hello.incarnation), message });
                 self.counts_on_no_more(from, effects);
             }
-            Verdict::Known => self.acquainted(from, hello.life, introduced_by, effects),
+            Verdict::Known => self.acquainted(from, hello.incarnation, introduced_by, effects),
             // A store that fails cannot record anybody; the peer introduces itself again.
             Verdict::Record(_) if self.journal.has_failed() => self.handshake.recording_failed(),
-            Verdict::Record(acquaintance) => {
-                self.journal.add_peer(self.id(from), acquaintance);
-                let due = Due::Recorded { peer: from, acquaintance, introduced_by };
+            Verdict::Record(peer_record) => {
+                self.journal.add_peer(self.id(from), peer_record);
+                let due = Due::Recorded { peer: from, peer_record, introduced_by };
                 self.journal.owe(due, Waits::ForTheNext);
             }
         }
     }
 
     /// Operations under way do not wait for `peer` any longer, if it and this node refuse to talk.
-    pub(super) fn counts_on_no_more(&mut self, peer: Member, effects: &mut Vec<Effect>) {
+    pub(super) fn counts_on_no_more(&mut self, peer: NodeIndex, effects: &mut Vec<Effect>) {
         if !matches!(self.handshake.view(peer), PeerView::Refused(_)) {
             return;
         }
@@ -89,7 +93,7 @@ impl Node {
 
     /// Operations under way count on `peer` again, if it and this node refuse each other no longer: a late hello of an
     /// earlier run may be refused while the present one is being met. What it refused itself stays refused.
-    pub(super) fn counts_on_again(&mut self, peer: Member) {
+    pub(super) fn counts_on_again(&mut self, peer: NodeIndex) {
         if matches!(self.handshake.view(peer), PeerView::Refused(_)) {
             return;
         }
@@ -104,34 +108,34 @@ impl Node {
         }
     }
 
-    /// `peer` is durably recorded here in its run `life`.
+    /// `peer` is durably recorded here in its run `incarnation`.
     pub(super) fn acquainted(
         &mut self,
-        peer: Member,
-        life: Life,
+        peer: NodeIndex,
+        incarnation: Incarnation,
         introduced_by: Introduction,
         effects: &mut Vec<Effect>,
     ) {
         match introduced_by {
             Introduction::Hello => {
                 let message = Message::Welcome(self.handshake.hello_to(peer));
-                effects.push(Effect::Send { to: peer, to_life: Some(life), message });
+                effects.push(Effect::Send { to: peer, to_incarnation: Some(incarnation), message });
             }
-            Introduction::Welcome => self.handshake.welcomed(peer, life),
+            Introduction::Welcome => self.handshake.welcomed(peer, incarnation),
         }
         self.counts_on_again(peer);
-        if self.handshake.talking_to(peer) != Some(life) {
+        if self.handshake.talking_to(peer) != Some(incarnation) {
             return;
         }
         if introduced_by == Introduction::Welcome {
-            effects.push(Effect::Note(Note::PeerMet(peer)));
+            effects.push(Effect::ProtocolEvent(ProtocolEvent::PeerMet(peer)));
             self.catch_up(peer, effects);
         }
         self.form_if_met();
     }
 
     /// Sends `peer`, which can be reached again, what it has missed.
-    pub(super) fn catch_up(&mut self, peer: Member, effects: &mut Vec<Effect>) {
+    pub(super) fn catch_up(&mut self, peer: NodeIndex, effects: &mut Vec<Effect>) {
         let copies: Vec<_> = self.stragglers.of(peer).map(|(id, copy)| (id, copy.clone())).collect();
         for (id, Copy { round, key, record }) in copies {
             self.send_request(peer, id, round, Request::Store { key, record }, effects);
@@ -146,7 +150,7 @@ impl Node {
     /// Why this node's replica answers nobody, where it does not.
     pub(super) fn replica_refusal(&self) -> Option<Refusal> {
         match self.unready()? {
-            Unready::Refused { .. } => Some(Refusal::Identity),
+            Unready::Refused { .. } => Some(Refusal::RefusedByPeers),
             Unready::Starting | Unready::Forming { .. } => Some(Refusal::NotFormed),
             // It still serves its peers, so that what is in flight elsewhere ends well.
             Unready::Draining => None,
@@ -159,17 +163,17 @@ impl Node {
             return;
         }
         if self.is_swamped() {
-            effects.push(Effect::Note(Note::Swamped));
+            effects.push(Effect::ProtocolEvent(ProtocolEvent::Swamped));
             return;
         }
         match request {
             Request::Clock => self.serve_clock(target, effects),
-            Request::Get { key, want } => match self.own_slot(&key) {
+            Request::Get { key, read_kind } => match self.own_slot(&key) {
                 Ok(_) if mutants::is_on(Mutant::ReadsWhatIsNotDurable) && self.journal.on_its_way(&key).is_some() => {
-                    let held = self.journal.on_its_way(&key).map_or(Held::Nothing, Held::Record);
-                    self.answers.push((target, Outcome::Held(key, held)));
+                    let held = self.journal.on_its_way(&key).map_or(Lookup::Absent, Lookup::Record);
+                    self.answers.push((target, Outcome::Lookup(key, held)));
                 }
-                Ok(slot) => self.replica.get(slot, key, want, target, effects),
+                Ok(slot) => self.replica.get(slot, key, read_kind, target, effects),
                 Err(_) => self.answers.push((target, Outcome::Refused(Refusal::NotReplica))),
             },
             Request::Store { key, record } => match self.own_slot(&key) {
@@ -183,21 +187,21 @@ impl Node {
     /// without this replica, and reads repair it. A clock is not given either, so that their writes are known not to have
     /// happened where a majority is swamped.
     pub(super) fn is_swamped(&self) -> bool {
-        self.replica.loads() >= REPLICA_LOADS_MAX
+        self.replica.loads() >= REPLICA_READS_MAX
             || self.journal.gathering_bytes() + self.replica.waiting_bytes() >= REPLICA_BACKLOG_BYTES_MAX
     }
 
     pub(super) fn serve_clock(&mut self, target: Target, effects: &mut Vec<Effect>) {
-        let Target::Peer { member, life, operation, round } = target else { return };
+        let Target::Peer { member, incarnation, operation, round } = target else { return };
         let answer = self.own_clock().map_or_else(Answer::Refused, Answer::Clock);
         let message = Message::Answer { operation, round, answer };
-        effects.push(Effect::Send { to: member, to_life: Some(life), message });
+        effects.push(Effect::Send { to: member, to_incarnation: Some(incarnation), message });
     }
 
     pub(super) fn answered(
         &mut self,
         now: Time,
-        from: Member,
+        from: NodeIndex,
         id: OperationId,
         round: u32,
         answer: Answer,
@@ -205,7 +209,7 @@ impl Node {
     ) {
         match answer {
             Answer::Clock(clock) => self.clock_answered(now, from, id, clock, effects),
-            Answer::Held { key, held } => self.held(now, from, id, round, &key, held, effects),
+            Answer::Lookup { key, held } => self.held(now, from, id, round, &key, held, effects),
             Answer::Stored => self.stored(now, from, id, round, effects),
             Answer::Refused(refusal) => {
                 self.promptness.was_late(from, now);
@@ -222,11 +226,11 @@ impl Node {
     pub(super) fn held(
         &mut self,
         now: Time,
-        from: Member,
+        from: NodeIndex,
         id: OperationId,
         round: u32,
         key: &Key,
-        held: Held,
+        held: Lookup,
         effects: &mut Vec<Effect>,
     ) {
         if let Some(Operation { kind: Kind::Read(read), began, .. }) = self.operations.get_mut(&id)
@@ -241,7 +245,14 @@ impl Node {
         }
     }
 
-    pub(super) fn stored(&mut self, now: Time, from: Member, id: OperationId, round: u32, effects: &mut Vec<Effect>) {
+    pub(super) fn stored(
+        &mut self,
+        now: Time,
+        from: NodeIndex,
+        id: OperationId,
+        round: u32,
+        effects: &mut Vec<Effect>,
+    ) {
         if from != self.me
             && let Some(operation) = self.operations.get(&id)
         {
@@ -267,7 +278,7 @@ impl Node {
 
     pub(super) fn refused(
         &mut self,
-        from: Member,
+        from: NodeIndex,
         id: OperationId,
         round: u32,
         refusal: Refusal,
@@ -285,7 +296,7 @@ impl Node {
         if mutants::is_on(Mutant::RefusalCountsAsNothing)
             && let Some(Operation { kind: Kind::Read(read), .. }) = self.operations.get_mut(&id)
         {
-            let step = read.held_by(from, Held::Nothing);
+            let step = read.held_by(from, Lookup::Absent);
             return self.read_step(id, step, effects);
         }
         if !refusal.is_for_good() {
@@ -294,7 +305,7 @@ impl Node {
         self.refused_for_good(from, id, effects);
     }
 
-    pub(super) fn refused_for_good(&mut self, from: Member, id: OperationId, effects: &mut Vec<Effect>) {
+    pub(super) fn refused_for_good(&mut self, from: NodeIndex, id: OperationId, effects: &mut Vec<Effect>) {
         match self.operations.get_mut(&id).map(|operation| &mut operation.kind) {
             Some(Kind::Write(write)) => {
                 let step = write.refused_by(from);

@@ -1,0 +1,141 @@
+//! Switches that break one rule of the protocol each, to see that the tests notice.
+//!
+//! Without the cargo feature `mutants` every question is answered "no" at compile time, and nothing of this is left.
+
+/// A rule, broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mutant {
+    /// All nodes sign their stamps with one name.
+    StampWithoutWriter,
+    /// A smaller stamp replaces a greater one.
+    SmallerStampOverwrites,
+    /// A read answers what less than a majority holds.
+    NoWriteBack,
+    /// A store is acknowledged when it arrives.
+    AcknowledgedBeforeDurable,
+    /// A read sees what is still on its way to the disk.
+    ReadsWhatIsNotDurable,
+    /// A new epoch is used while it is on its way to the disk.
+    EpochUsedBeforeDurable,
+    /// A batch puts a smaller epoch in the place of a greater one that was at the disk.
+    EpochMayFall,
+    /// A node serves before the epoch of its run is durable.
+    ServesBeforeStarted,
+    /// A write draws its stamp above the own clock alone.
+    NoClockRound,
+    /// A write joins a clock round that began before it.
+    OlderClockRound,
+    /// A write that is resent draws a new stamp.
+    NewStampOnResend,
+    /// Who is at hand stands in for a replica that is not.
+    StandInsCount,
+    /// A refusal counts as "holds nothing".
+    RefusalCountsAsNothing,
+    /// A known id is accepted under another store id.
+    AnyStoreIsAccepted,
+    /// A known folder is accepted in whatever incarnation.
+    AnyIncarnationIsAccepted,
+    /// A known folder is accepted when its epoch is greater, although it does not remember the incarnation recorded.
+    GreaterEpochIsAccepted,
+    /// A cluster forms for a node as soon as it has met one other.
+    FormsEarly,
+    /// Answers to an earlier incarnation count.
+    EarlierIncarnationsCount,
+    /// A clock that was asked for in whatever round counts for every write that waits for clocks.
+    ClockOfEarlierRoundCounts,
+    /// What a replica says in an earlier round of an operation counts in the present one.
+    AnswerOfEarlierRoundCounts,
+    /// A majority of those that were asked passes for a majority of the slot's replicas.
+    MajorityOfAsked,
+    /// Nobody but those asked first is ever asked.
+    NobodyElseIsAsked,
+    /// A read answers with the content at hand, whichever stamp it settled on.
+    ContentOfAnotherStamp,
+    /// Two records of one stamp pass for the same.
+    SameStampIsMerged,
+    /// A store remembers what a load found although a persist ran beside it.
+    ReadIsCachedBesidePersist,
+    /// Stamps are drawn from a copy of the clock.
+    SecondIssuer,
+    /// What waits for a batch that failed is acknowledged.
+    AcknowledgedAfterFailure,
+    /// A node goes on with a store that failed as if it had not.
+    FailureIsForgotten,
+    /// A record becomes durable without raising the clock.
+    ClockBelowRecords,
+    /// A load that shows a record does not raise the clock.
+    ClockBelowReads,
+    /// A write that was sent to replicas is said not to have happened.
+    UnknownSaidNotApplied,
+    /// A read insists on the content of a holder that may be dead.
+    InsistsOnHolder,
+    /// A late hello of an earlier run is held against the present one.
+    LateHelloCounts,
+    /// A peer that restarts behind a link that holds is not met anew.
+    QuietRestartIsMissed,
+}
+
+impl Mutant {
+    /// All of them, with the rule that each breaks.
+    pub const ALL: [(Self, &'static str); 34] = [
+        (Self::StampWithoutWriter, "the writer is part of the stamp"),
+        (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
+        (Self::NoWriteBack, "a read writes back what it did not find at a majority"),
+        (Self::AcknowledgedBeforeDurable, "durable before acknowledged"),
+        (Self::ReadsWhatIsNotDurable, "no reply reveals what a crash can take back"),
+        (Self::EpochUsedBeforeDurable, "an epoch is durable before it is used"),
+        (Self::EpochMayFall, "an epoch is durable before it is used"),
+        (Self::ServesBeforeStarted, "an epoch is durable before it is used"),
+        (Self::NoClockRound, "the clock round follows the invocation"),
+        (Self::OlderClockRound, "the clock round follows the invocation"),
+        (Self::NewStampOnResend, "a write is resent under its stamp"),
+        (Self::StandInsCount, "only R(slot) counts"),
+        (Self::RefusalCountsAsNothing, "nothing is an answer, a refusal is not"),
+        (Self::AnyStoreIsAccepted, "no answer after losing the disk"),
+        (Self::AnyIncarnationIsAccepted, "no answer from an older folder"),
+        (Self::GreaterEpochIsAccepted, "no answer from an older folder"),
+        (Self::FormsEarly, "a cluster forms once, when all have met"),
+        (Self::EarlierIncarnationsCount, "replies are matched by incarnation"),
+        (Self::ClockOfEarlierRoundCounts, "replies are matched by round"),
+        (Self::AnswerOfEarlierRoundCounts, "replies are matched by round"),
+        (Self::MajorityOfAsked, "only a majority of R(slot) counts, whoever is asked"),
+        (Self::NobodyElseIsAsked, "no minority stalls a client"),
+        (Self::ContentOfAnotherStamp, "the value comes with the very stamp settled on"),
+        (Self::ReadIsCachedBesidePersist, "what is cached is what is held"),
+        (Self::SameStampIsMerged, "one stamp with two contents is never merged"),
+        (Self::SecondIssuer, "one issuer for each node"),
+        (Self::AcknowledgedAfterFailure, "nothing is acknowledged after a failed fsync"),
+        (Self::FailureIsForgotten, "nothing is acknowledged after a failed fsync"),
+        (Self::ClockBelowRecords, "the clock is never below what was acknowledged"),
+        (Self::ClockBelowReads, "the clock is never below what was acknowledged"),
+        (Self::UnknownSaidNotApplied, "a client is told which failure it is"),
+        (Self::InsistsOnHolder, "no minority stalls a client"),
+        (Self::LateHelloCounts, "no minority stalls a client"),
+        (Self::QuietRestartIsMissed, "after a failure nobody has to act"),
+    ];
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static ON: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Breaks this rule, and no other, on this thread.
+#[cfg(feature = "mutants")]
+pub fn turn_on(mutant: Option<Mutant>) {
+    ON.set(mutant);
+}
+
+/// Whether this rule is broken.
+#[cfg(feature = "mutants")]
+#[must_use]
+pub fn is_on(mutant: Mutant) -> bool {
+    ON.get() == Some(mutant)
+}
+
+/// Whether this rule is broken: never.
+#[cfg(not(feature = "mutants"))]
+#[must_use]
+pub const fn is_on(_: Mutant) -> bool {
+    false
+}

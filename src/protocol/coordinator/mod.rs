@@ -1,0 +1,4 @@
+//! The coordinator: operations on behalf of clients.
+
+pub mod latency;
+pub mod ops;

@@ -1,0 +1,4 @@
+//! One file for each operation.
+
+pub mod get;
+pub mod set;

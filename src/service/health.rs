@@ -1,0 +1,262 @@
+//! How a node is, in one word and a sentence that says what to do: for Node/Health, for readiness and for metrics.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::api;
+use crate::limits::{OPERATOR_COUNTER_RAISE_MAX, OPERATOR_EPOCH_RAISE_MAX};
+use crate::protocol::placement::Placement;
+use crate::protocol::quorum::majority;
+use crate::protocol::{PeerView, Unready};
+use crate::runtime::{NodeHandle, PeerStatus, Rejected, Status};
+use crate::storage::StoreStatistics;
+use crate::types::{Clock, NodeId, NodeIndex, Slot};
+
+/// How old statistics of the store may be: to have them asks the file system.
+const STATISTICS_AGE_MAX: Duration = Duration::from_secs(1);
+/// How long they may take.
+const STATISTICS_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// How a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Assessment {
+    /// In one word.
+    pub(crate) health: api::Health,
+    /// Why, and what to do; empty when all is well.
+    pub(crate) detail: String,
+}
+
+impl Assessment {
+    /// Adds a trouble that keeps the node from serving fully.
+    pub(crate) fn worsen(&mut self, trouble: &str) {
+        if self.health == api::Health::Online {
+            self.health = api::Health::Degraded;
+        }
+        if !self.detail.is_empty() {
+            self.detail.push_str("; ");
+        }
+        self.detail.push_str(trouble);
+    }
+}
+
+/// Assesses one node, and remembers what is costly to find out.
+pub(crate) struct Assessor {
+    node: NodeHandle,
+    coverage: Mutex<Option<Coverage>>,
+    statistics: AsyncMutex<Option<(Instant, StoreStatistics)>>,
+}
+
+/// How many slots lack a majority while these members are linked.
+struct Coverage {
+    linked: Vec<bool>,
+    slots_short: usize,
+}
+
+impl Assessor {
+    pub(crate) fn new(node: NodeHandle) -> Self {
+        Self { node, coverage: Mutex::new(None), statistics: AsyncMutex::new(None) }
+    }
+
+    /// The node that it assesses.
+    pub(crate) fn node(&self) -> &NodeHandle {
+        &self.node
+    }
+
+    /// How the node is, given its status.
+    pub(crate) fn assess(&self, status: &Status) -> Assessment {
+        assess(status, self.node.placement(), self.slots_short(&status.peers))
+    }
+
+    /// What the store says of itself, at most a second old; `None` where it does not answer soon, as on a disk that
+    /// hangs: how a node is must be known then above all.
+    pub(crate) async fn statistics_soon(&self) -> Option<StoreStatistics> {
+        tokio::time::timeout(STATISTICS_TIME_MAX, self.statistics()).await.ok().and_then(Result::ok)
+    }
+
+    async fn statistics(&self) -> Result<StoreStatistics, Rejected> {
+        // Lookup while it is asked, so that many who want to know ask once.
+        let mut latest = self.statistics.lock().await;
+        if let Some((asked_at, statistics)) = &*latest
+            && asked_at.elapsed() < STATISTICS_AGE_MAX
+        {
+            return Ok(statistics.clone());
+        }
+        let statistics = self.node.store_statistics().await?;
+        *latest = Some((Instant::now(), statistics.clone()));
+        Ok(statistics)
+    }
+
+    fn slots_short(&self, peers: &[PeerStatus]) -> usize {
+        let placement = self.node.placement();
+        let mut linked = vec![false; placement.parameters().node_ids.len()];
+        linked[self.node.member().index()] = true;
+        for peer in peers {
+            linked[peer.member.index()] = peer.view == PeerView::Talking;
+        }
+        let mut coverage = self.coverage.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*coverage {
+            Some(known) if known.linked == linked => known.slots_short,
+            _ => {
+                let slots_short = count_slots_short(placement, &linked);
+                *coverage = Some(Coverage { linked, slots_short });
+                slots_short
+            }
+        }
+    }
+}
+
+/// How many slots have no majority among the `linked` members: 65,536 times `replica_count` look-ups, below a
+/// millisecond for three.
+fn count_slots_short(placement: &Placement, linked: &[bool]) -> usize {
+    let needed = majority(placement.parameters().replica_count);
+    let linked_replicas = |slot| placement.replicas(slot).iter().filter(|member| linked[member.index()]).count();
+    (0..=u16::MAX).map(Slot).filter(|slot| linked_replicas(*slot) < needed).count()
+}
+
+fn assess(status: &Status, placement: &Placement, slots_short: usize) -> Assessment {
+    if let Some(unready) = &status.unready {
+        let health = match unready {
+            Unready::Starting | Unready::Forming { .. } => api::Health::Starting,
+            Unready::Refused { .. } => api::Health::Refused,
+            Unready::Draining => api::Health::Draining,
+        };
+        return Assessment { health, detail: unready_text(unready) };
+    }
+    let mut assessment = Assessment { health: api::Health::Online, detail: String::new() };
+    if status.store_failed {
+        assessment.worsen(
+            "its disk takes no writes, and it acknowledges none until it does: free space or mend the disk (the log \
+             says what failed)",
+        );
+    }
+    if slots_short > 0 {
+        let replica_count = placement.parameters().replica_count;
+        let needed = majority(replica_count);
+        let away = status.peers.iter().filter(|peer| peer.view != PeerView::Talking).map(|peer| &peer.id);
+        assessment.worsen(&format!(
+            "{slots_short} of {} slots have fewer than {needed} of their {replica_count} replicas linked, and requests \
+             for their keys fail: start {}, or mend the network to them",
+            Slot::COUNT,
+            nodes(away),
+        ));
+    }
+    assessment
+}
+
+/// Why a node takes no requests, and what to do.
+pub(crate) fn unready_text(unready: &Unready) -> String {
+    match unready {
+        Unready::Starting => "the node is starting: the epoch of this run is not on its disk yet".to_owned(),
+        Unready::Forming { missing } => format!(
+            "the cluster has not formed: this node has yet to meet {} (a cluster forms when all its members have met \
+             once: start them)",
+            nodes(missing)
+        ),
+        Unready::Refused { by, refusal } => format!("this node is refused by {}: {refusal}", nodes(by)),
+        Unready::Draining => "the node was told to end: ask another one".to_owned(),
+    }
+}
+
+/// How this node is linked to a peer, and why it is not where it is not.
+pub(crate) fn peer_state(node: &NodeHandle, peer: &PeerStatus) -> (api::PeerState, String) {
+    match peer.view {
+        PeerView::Talking => (api::PeerState::PeerLinked, String::new()),
+        PeerView::Unreachable => {
+            let detail = format!("not reachable at {}; it is tried again and again", node.address(peer.member));
+            (api::PeerState::PeerUnreachable, detail)
+        }
+        PeerView::Refused(refusal) => {
+            (api::PeerState::PeerRefused, format!("one of the two refuses the other: {refusal}"))
+        }
+    }
+}
+
+/// How far an operator may raise a clock.
+pub(crate) fn raise_text(given: Clock, now: Clock) -> String {
+    format!(
+        "clock {given} is too far above this node's {now}: an operator may raise it by {OPERATOR_EPOCH_RAISE_MAX} epochs \
+         or by {OPERATOR_COUNTER_RAISE_MAX} within an epoch at once"
+    )
+}
+
+/// "node 1" or "nodes 1, 2".
+pub(crate) fn nodes<'a>(ids: impl IntoIterator<Item = &'a NodeId>) -> String {
+    let ids: Vec<&str> = ids.into_iter().map(NodeId::as_str).collect();
+    let word = if ids.len() == 1 { "node" } else { "nodes" };
+    format!("{word} {}", ids.join(", "))
+}
+
+/// The ids of `members`.
+pub(crate) fn ids<'a>(placement: &'a Placement, members: &'a [NodeIndex]) -> impl Iterator<Item = &'a NodeId> {
+    members.iter().map(|member| placement.parameters().id(*member))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::HelloRefusal;
+    use crate::types::ClusterParameters;
+
+    fn id(text: &str) -> NodeId {
+        NodeId::new(text).unwrap()
+    }
+
+    fn placement(nodes: usize, replica_count: usize) -> Placement {
+        let node_ids = (1..=nodes).map(|n| id(&n.to_string())).collect();
+        Placement::new(ClusterParameters { seed: 0, replica_count, node_ids })
+    }
+
+    fn status(unready: Option<Unready>, store_failed: bool, away: &[u16]) -> Status {
+        let peers = (1..3).map(|index| PeerStatus {
+            member: NodeIndex(index),
+            id: id(&(index + 1).to_string()),
+            view: if away.contains(&index) { PeerView::Unreachable } else { PeerView::Talking },
+            last_seen: None,
+            queued_bytes: 0,
+        });
+        Status { unready, store_failed, clock: Clock::default(), requests: 0, peers: peers.collect() }
+    }
+
+    #[test]
+    fn each_state_has_its_word_and_says_what_to_do() {
+        let placement = placement(3, 3);
+        let forming = Unready::Forming { missing: vec![id("2"), id("3")] };
+        let refused = Unready::Refused { by: vec![id("2")], refusal: HelloRefusal::StoreId };
+        for (status, slots_short, health, parts) in [
+            (status(None, false, &[]), 0, api::Health::Online, &[][..]),
+            (status(None, false, &[1]), 0, api::Health::Online, &[]),
+            (status(Some(Unready::Starting), false, &[]), 0, api::Health::Starting, &["starting"]),
+            (status(Some(forming), false, &[1, 2]), 65_536, api::Health::Starting, &["nodes 2, 3", "start them"]),
+            (status(Some(refused), true, &[]), 0, api::Health::Refused, &["by node 2", "restore the original folder"]),
+            (status(Some(Unready::Draining), false, &[]), 0, api::Health::Draining, &["told to end"]),
+            (status(None, true, &[]), 0, api::Health::Degraded, &["free space"]),
+            (
+                status(None, false, &[1, 2]),
+                65_536,
+                api::Health::Degraded,
+                &["65536 of 65536 slots", "2 of their 3", "start nodes 2, 3"],
+            ),
+            (status(None, true, &[1, 2]), 65_536, api::Health::Degraded, &["free space", "; 65536 of"]),
+        ] {
+            let assessment = assess(&status, &placement, slots_short);
+            assert_eq!(assessment.health, health, "{}", assessment.detail);
+            assert!(parts.iter().all(|part| assessment.detail.contains(part)), "{}", assessment.detail);
+            assert_eq!(assessment.detail.is_empty(), health == api::Health::Online, "{}", assessment.detail);
+        }
+    }
+
+    #[test]
+    fn slots_are_short_where_a_majority_of_their_replicas_is_away() {
+        let three = placement(3, 3);
+        assert_eq!(count_slots_short(&three, &[true, true, false]), 0);
+        assert_eq!(count_slots_short(&three, &[true, false, false]), Slot::COUNT);
+        let nine = placement(9, 3);
+        let two_away: Vec<bool> = (0..9).map(|index| index >= 2).collect();
+        let short = count_slots_short(&nine, &two_away);
+        // Both of the two are among the three of nine: 7 of 84 choices.
+        let expected = Slot::COUNT * 7 / 84;
+        assert!(short.abs_diff(expected) < expected / 10, "{short} of about {expected}");
+    }
+}

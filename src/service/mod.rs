@@ -1,0 +1,3 @@
+//! The protocol-neutral service between gateways and the node.
+
+pub(crate) mod health;

@@ -1,0 +1,196 @@
+use super::*;
+use crate::storage::Store;
+use crate::types::Batch;
+
+struct Fixture {
+    temporary: tempfile::TempDir,
+    node_id: NodeId,
+    parameters: ClusterParameters,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let ids = ["\"quoted\"", "n#1:{", "n2"].map(id);
+        Self {
+            temporary: tempfile::tempdir().expect("a temporary folder"),
+            node_id: ids[1].clone(),
+            parameters: ClusterParameters { seed: 7, replica_count: 3, node_ids: ids.to_vec() },
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.temporary.path().join("above/data")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    fn open(&self) -> Result<(DataFolder, RocksStore), DataFolderError> {
+        open(&self.path(), &self.node_id, &self.parameters, &RocksOptions::default())
+    }
+
+    fn store_id(&self) -> StoreId {
+        self.open().expect("the folder opens").0.store_id()
+    }
+
+    fn refusal(&self) -> DataFolderError {
+        let error = self.open().map(|(folder, _)| folder).expect_err("the folder is refused");
+        assert!(error.to_string().contains(&self.path().display().to_string()), "the message says where: {error}");
+        error
+    }
+
+    fn edit(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.file(ACCOUNT)).expect("folder.yml");
+        assert!(text.contains(from), "{from:?} is not in {text}");
+        fs::write(self.file(ACCOUNT), text.replacen(from, to, 1)).expect("folder.yml");
+    }
+}
+
+fn id(text: &str) -> NodeId {
+    NodeId::new(text).expect("a node id")
+}
+
+#[test]
+fn fresh_folder_gets_an_identity_and_keeps_it() {
+    let fixture = Fixture::new();
+    let first = fixture.store_id();
+    assert_eq!(fixture.store_id(), first);
+    assert_ne!(Fixture::new().store_id(), first);
+    assert!(!fixture.file(STORE_NEW).exists() && !fixture.file(ACCOUNT_NEW).exists());
+}
+
+#[test]
+fn second_opening_at_once_is_refused() {
+    let fixture = Fixture::new();
+    let held = fixture.open().expect("the folder opens");
+    assert!(matches!(fixture.refusal(), DataFolderError::InUse { .. }));
+    drop(held);
+    fixture.open().expect("it opens again");
+}
+
+#[test]
+fn each_other_parameter_is_refused_with_both_values() {
+    let fixture = Fixture::new();
+    fixture.store_id();
+    let refused = |change: &dyn Fn(&mut Fixture)| {
+        let mut other = Fixture { temporary: tempfile::tempdir().expect("a folder"), ..Fixture::new() };
+        change(&mut other);
+        let result = open(&fixture.path(), &other.node_id, &other.parameters, &RocksOptions::default());
+        result.map(|(folder, _)| folder).expect_err("the folder is refused")
+    };
+    let error = refused(&|other| other.node_id = id("n2"));
+    assert!(matches!(error, DataFolderError::NodeIdDiffers { .. }), "{error}");
+    assert!(error.to_string().contains("n#1:{") && error.to_string().contains("n2"), "{error}");
+
+    let error = refused(&|other| other.parameters.seed = 8);
+    assert!(matches!(error, DataFolderError::SeedDiffers { folder: 7, configured: 8, .. }), "{error}");
+
+    let error = refused(&|other| other.parameters.replica_count = 1);
+    assert!(matches!(error, DataFolderError::ReplicaCountDiffers { folder: 3, configured: 1, .. }), "{error}");
+
+    let error = refused(&|other| other.parameters.node_ids.push(id("n3")));
+    assert!(matches!(error, DataFolderError::NodeIdsDiffer { .. }), "{error}");
+    assert!(error.to_string().contains("\"quoted\",n#1:{,n2,n3"), "{error}");
+    fixture.open().expect("the refusals left it as it was");
+}
+
+#[test]
+fn newer_format_is_refused_as_such() {
+    let fixture = Fixture::new();
+    fixture.store_id();
+    fixture.edit("format: 1", "format: 2\nsomething: \"new\"");
+    assert!(matches!(fixture.refusal(), DataFolderError::FormatUnknown { found: 2, .. }));
+}
+
+#[test]
+fn damaged_account_is_refused_with_the_reason() {
+    let fixture = Fixture::new();
+    fixture.store_id();
+    let whole = fs::read_to_string(fixture.file(ACCOUNT)).expect("folder.yml");
+    let changes = [
+        ("format: 1", "format: 0", "`format`"),
+        ("state: \"ready\"", "state: \"sleepy\"", "sleepy"),
+        ("seed: 7\n", "", "`seed` is missing"),
+        ("seed: 7", "seed: -7", "`seed` cannot be -7"),
+        ("seed: 7", "seed: 7\nseed: 7", "twice"),
+        ("seed: 7", "seed 7", "line 6"),
+        ("seed: 7", "speed: 7\nseed: 7", "`speed`"),
+        ("store_id: \"", "store_id: \"+", "hexadecimal"),
+        ("[\"", "[\" ", "node id"),
+        ("]", "", "does not parse"),
+    ];
+    for (from, to, reason) in changes {
+        fixture.edit(from, to);
+        let error = fixture.refusal();
+        assert!(matches!(error, DataFolderError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains(reason), "{reason} is not in: {error}");
+        fs::write(fixture.file(ACCOUNT), &whole).expect("folder.yml");
+    }
+    fs::write(fixture.file(ACCOUNT), [0xff, 0xfe]).expect("folder.yml");
+    assert!(matches!(fixture.refusal(), DataFolderError::Damaged { .. }));
+    fs::write(fixture.file(ACCOUNT), "").expect("folder.yml");
+    assert!(matches!(fixture.refusal(), DataFolderError::Damaged { .. }));
+}
+
+#[test]
+fn half_a_folder_is_refused() {
+    let fixture = Fixture::new();
+    fixture.store_id();
+    let aside = fixture.file("aside");
+    fs::rename(fixture.file(STORE), &aside).expect("the store is moved away");
+    assert!(matches!(fixture.refusal(), DataFolderError::StoreMissing { .. }));
+    fs::create_dir(fixture.file(STORE)).expect("an empty store");
+    assert!(matches!(fixture.refusal(), DataFolderError::Store { error: StoreError::Damaged { .. }, .. }));
+    fs::remove_dir_all(fixture.file(STORE)).expect("what is there of a store");
+    fs::rename(&aside, fixture.file(STORE)).expect("the store is back");
+    fs::rename(fixture.file(ACCOUNT), &aside).expect("folder.yml is moved away");
+    assert!(matches!(fixture.refusal(), DataFolderError::AccountMissing { .. }));
+    fs::rename(&aside, fixture.file(ACCOUNT)).expect("folder.yml is back");
+    fixture.open().expect("the folder is whole again");
+}
+
+#[test]
+fn store_of_another_folder_is_refused() {
+    let (one, other) = (Fixture::new(), Fixture::new());
+    one.store_id();
+    other.store_id();
+    fs::remove_dir_all(one.file(STORE)).expect("a store is removed");
+    fs::rename(other.file(STORE), one.file(STORE)).expect("a store is moved");
+    assert!(matches!(one.refusal(), DataFolderError::IdentityDiffers { .. }));
+}
+
+/// Each state that a crash can leave of a first start.
+#[test]
+fn crash_at_any_point_of_the_first_start_is_recovered_from() {
+    let fixture = Fixture::new();
+    let store_id = fixture.store_id();
+    let unfinish = || fixture.edit("\"ready\"", "\"creating\"");
+
+    // After the store was renamed.
+    unfinish();
+    assert_eq!(fixture.store_id(), store_id);
+    // While the store was made.
+    unfinish();
+    fs::rename(fixture.file(STORE), fixture.file(STORE_NEW)).expect("as before the renaming");
+    fs::remove_file(fixture.file(STORE_NEW).join("CURRENT")).expect("half a store");
+    assert_eq!(fixture.store_id(), store_id);
+    // Before the store was begun.
+    unfinish();
+    fs::remove_dir_all(fixture.file(STORE)).expect("as before the store");
+    assert_eq!(fixture.store_id(), store_id);
+    // Before folder.yml was renamed.
+    fs::rename(fixture.file(ACCOUNT), fixture.file(ACCOUNT_NEW)).expect("as before the renaming");
+    fs::remove_dir_all(fixture.file(STORE)).expect("as before the store");
+    assert_ne!(fixture.store_id(), store_id);
+}
+
+#[test]
+fn old_account_beside_a_used_store_is_refused() {
+    let fixture = Fixture::new();
+    let (folder, store) = fixture.open().expect("the folder opens");
+    store.persist(&Batch { epoch: Some(1), ..Batch::default() }).expect("persisted");
+    drop((store, folder));
+    fixture.edit("\"ready\"", "\"creating\"");
+    assert!(matches!(fixture.refusal(), DataFolderError::NotFresh { epoch: 1, .. }));
+}

@@ -1,0 +1,505 @@
+use std::fs;
+use std::process::Command;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+
+use super::super::tests::{STORE_ID, batch_of, held, key, record, text};
+use super::*;
+use crate::types::{Content, Record, Value};
+
+struct Fixture {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("store");
+        Self { _folder: folder, path }
+    }
+
+    fn create(&self) -> RocksStore {
+        RocksStore::create(&self.path, &RocksOptions::default(), STORE_ID).expect("a fresh store")
+    }
+
+    fn open(&self) -> Result<RocksStore, StoreError> {
+        RocksStore::open(&self.path, &RocksOptions::default())
+    }
+
+    /// A copy of the folder as a crash would leave it: without the closing.
+    fn crashed(&self) -> Self {
+        let copy = Self::new();
+        fs::create_dir(&copy.path).expect("a folder");
+        for file in fs::read_dir(&self.path).expect("the store's folder") {
+            let file = file.expect("a file");
+            fs::copy(file.path(), copy.path.join(file.file_name())).expect("a copy");
+        }
+        copy
+    }
+
+    /// The log with data in it.
+    fn log(&self) -> PathBuf {
+        let files = fs::read_dir(&self.path).expect("the store's folder").map(|file| file.expect("a file").path());
+        files
+            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .max_by_key(|path| fs::metadata(path).expect("a file").len())
+            .expect("a log")
+    }
+}
+
+fn large_record(key: &Key, counter: u64, bytes: usize) -> Record {
+    let bytes: Vec<u8> = (0..bytes).map(|index| u8::try_from(index * 31 % 251).expect("a byte")).collect();
+    record(key, counter, Content::Value(Value::Binary(bytes.into())))
+}
+
+#[test]
+fn all_is_kept_over_a_crash_and_over_closing() {
+    let (a, large) = (key("a"), key("large"));
+    let records = [(a.clone(), text(&a, 1, "one")), (large.clone(), large_record(&large, 2, 50_000))];
+    for is_flushed in [false, true] {
+        let first = Fixture::new();
+        let store = first.create();
+        store.persist(&Batch { epoch: Some(3), ..batch_of(9, records.clone()) }).expect("persisted");
+        if is_flushed {
+            store.flush().expect("flushed");
+        }
+        let crashed = first.crashed();
+        drop(store);
+        for fixture in [first, crashed] {
+            let store = fixture.open().expect("opened again");
+            assert_eq!(store.store_id(), STORE_ID);
+            assert_eq!(store.meta().expect("promises").epoch, 3);
+            for (key, record) in &records {
+                assert_eq!(held(&store, 9, key, ReadKind::Data), Lookup::Record(record.clone()));
+                assert_eq!(held(&store, 9, key, ReadKind::Digest), Lookup::Digest(record.digest()));
+            }
+        }
+    }
+}
+
+#[test]
+fn second_open_is_refused_as_in_use() {
+    let fixture = Fixture::new();
+    let _store = fixture.create();
+    let second = fixture.open().err();
+    assert!(matches!(second, Some(StoreError::InUse { .. })), "{second:?}");
+}
+
+#[test]
+fn folder_without_store_is_not_opened_as_an_empty_one() {
+    let fixture = Fixture::new();
+    let refused = fixture.open().err();
+    assert!(matches!(refused, Some(StoreError::Damaged { .. })), "{refused:?}");
+}
+
+#[test]
+fn store_is_not_created_over_another() {
+    let fixture = Fixture::new();
+    drop(fixture.create());
+    assert!(RocksStore::create(&fixture.path, &RocksOptions::default(), StoreId(1)).is_err());
+    assert_eq!(fixture.open().expect("the first store").store_id(), STORE_ID);
+}
+
+#[test]
+fn impatient_load_would_wait_until_the_blocks_are_in_memory() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let (small, large) = (key("small"), key("large"));
+    let records = [(small.clone(), text(&small, 1, "one")), (large.clone(), large_record(&large, 2, 50_000))];
+    store.persist(&batch_of(9, records.clone())).expect("persisted");
+    let ask = |store: &RocksStore, key: &Key, read_kind| {
+        store.read(Slot(9), key, read_kind, ReadTier::Memory).expect("an answer")
+    };
+    for (key, _) in &records {
+        assert!(
+            matches!(ask(&store, key, ReadKind::Data), ReadOutcome::Done(Lookup::Record(_))),
+            "it is in the write buffer"
+        );
+    }
+    store.flush().expect("flushed");
+    drop(store);
+    let store = fixture.open().expect("opened again");
+    for (key, record) in &records {
+        for read_kind in [ReadKind::Digest, ReadKind::Data] {
+            let first = ask(&store, key, read_kind);
+            // What brings one key's digest into memory brings all that is beside it: not a large value.
+            let is_beside =
+                (key, read_kind) != (&records[0].0, ReadKind::Digest) && (key, read_kind) != (&large, ReadKind::Data);
+            assert!(is_beside || matches!(first, ReadOutcome::WouldBlock), "{first:?}");
+            let patient = held(&store, 9, key, read_kind);
+            assert_eq!(patient.digest(), Some(record.digest()));
+            assert!(matches!(ask(&store, key, read_kind), ReadOutcome::Done(again) if again == patient));
+        }
+    }
+}
+
+#[test]
+fn reopening_keeps_all_and_may_be_repeated() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let a = key("a");
+    for counter in 1..4 {
+        store.persist(&batch_of(1, [(a.clone(), text(&a, counter, "v"))])).expect("persisted");
+        store.reopen().expect("reopened");
+        assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, counter, "v")));
+    }
+    assert!(store.statistics().log_syncs >= 6, "statistics go on over a reopening");
+}
+
+#[test]
+fn reopening_without_room_leaves_it_readable() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let a = key("a");
+    let batch = batch_of(1, [(a.clone(), text(&a, 1, "v"))]);
+    store.persist(&batch).expect("persisted");
+    let aside = fixture.path.with_extension("aside");
+    fs::rename(&fixture.path, &aside).expect("moved away");
+    assert!(store.reopen().is_err());
+    assert_eq!(store.persist(&batch), Err(StoreError::Suspended));
+    assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, 1, "v")));
+    fs::rename(&aside, &fixture.path).expect("moved back");
+    store.reopen().expect("reopened");
+    store.persist(&batch).expect("persisted");
+}
+
+#[test]
+fn store_of_an_earlier_format_is_named_as_such() {
+    let fixture = Fixture::new();
+    drop(fixture.create());
+    let names = DB::list_cf(&Options::default(), &fixture.path).expect("its families");
+    let mut database = DB::open_cf(&Options::default(), &fixture.path, &names).expect("it is a RocksDB");
+    // As format 1 had it.
+    database.create_cf("stamps", &Options::default()).expect("created");
+    drop(database);
+    let Err(StoreError::Damaged { message }) = fixture.open() else { panic!("it was opened") };
+    assert!(message.contains("another format than 2") && message.contains("the Quorate that wrote it"), "{message}");
+}
+
+#[test]
+fn folder_that_is_not_there_yet_is_judged_by_the_one_above_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let expected = takes_direct_writes(folder.path());
+    assert_eq!(takes_direct_writes(&folder.path().join("not/there/yet")), expected);
+    assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 0, "and nothing is left in it");
+}
+
+/// Memory is a file system that need not take direct writes.
+#[cfg(target_os = "linux")]
+#[test]
+fn buffers_are_written_out_on_a_file_system_in_memory() {
+    let Ok(folder) = tempfile::tempdir_in("/dev/shm") else {
+        println!("SKIPPED: there is no file system in memory at /dev/shm");
+        return;
+    };
+    let path = folder.path().join("store");
+    let a = key("a");
+    let records = [text(&a, 1, "one"), large_record(&a, 2, 50_000)];
+    let store = RocksStore::create(&path, &RocksOptions::default(), STORE_ID).expect("a fresh store");
+    for record in &records {
+        store.persist(&batch_of(1, [(a.clone(), record.clone())])).expect("persisted");
+        store.flush().expect("flushed");
+    }
+    drop(store);
+    let store = RocksStore::open(&path, &RocksOptions::default()).expect("opened again");
+    assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(records[1].clone()));
+}
+
+/// What the `large` family holds of `key` in slot 1.
+fn kept_apart(store: &RocksStore, key: &Key) -> Option<Vec<u8>> {
+    let guard = store.database();
+    let database = guard.as_ref().expect("it is open");
+    database.get_cf(family(database, LARGE), codec::entry_key(Slot(1), key.as_bytes())).expect("it can be read")
+}
+
+#[test]
+fn large_value_leaves_nothing_behind_when_it_is_replaced() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let a = key("a");
+    let is_flushed = [false, true];
+    for (counter, flush) in (1..).step_by(3).zip(is_flushed) {
+        let small = [text(&a, counter + 1, "small"), record(&a, counter + 1, Content::Tombstone)];
+        for small in small {
+            let large = large_record(&a, counter, codec::LARGE_VALUE_BYTES_MIN);
+            store.persist(&batch_of(1, [(a.clone(), large.clone())])).expect("persisted");
+            if flush {
+                store.flush().expect("flushed");
+            }
+            assert!(kept_apart(&store, &a).is_some());
+            assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(large));
+            store.persist(&batch_of(1, [(a.clone(), small.clone())])).expect("persisted");
+            assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(small.clone()));
+            assert_eq!(kept_apart(&store, &a), None);
+            let reopened = fixture.crashed().open().expect("opened");
+            assert_eq!(held(&reopened, 1, &a, ReadKind::Data), Lookup::Record(small));
+            assert_eq!(kept_apart(&reopened, &a), None);
+        }
+    }
+}
+
+#[test]
+fn value_that_is_missing_is_said_and_not_taken_for_none() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let a = key("a");
+    let (earlier, large) = (large_record(&a, 1, 5_000), large_record(&a, 2, 5_000));
+    store.persist(&batch_of(1, [(a.clone(), large.clone())])).expect("persisted");
+    let place = codec::entry_key(Slot(1), a.as_bytes());
+    let mut bytes = Vec::new();
+    codec::encode_record(&earlier, &mut bytes);
+    let put_apart = |bytes: Option<&[u8]>| {
+        let guard = store.database();
+        let database = guard.as_ref().expect("it is open");
+        match bytes {
+            Some(bytes) => database.put_cf(family(database, LARGE), &place, bytes),
+            None => database.delete_cf(family(database, LARGE), &place),
+        }
+        .expect("written");
+    };
+    for left in [Some(&bytes[..]), None] {
+        put_apart(left);
+        store.recent.clear();
+        let found = store.read(Slot(1), &a, ReadKind::Data, ReadTier::Disk);
+        let Err(StoreError::Damaged { message }) = found else { panic!("{found:?}") };
+        assert!(message.contains("\"a\" of slot 1 in large: its value, which is kept apart, is missing"), "{message}");
+    }
+    assert_eq!(held(&store, 1, &a, ReadKind::Digest), Lookup::Digest(large.digest()), "which is held still");
+}
+
+/// A load looks into two families one after the other, while a persist changes both at once.
+#[test]
+fn loads_beside_persists_never_go_back() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let a = key("a");
+    let sizes = [10, codec::LARGE_VALUE_BYTES_MIN, 10, 10, 6_000, 6_000];
+    store.persist(&batch_of(1, [(a.clone(), large_record(&a, 1, 6_000))])).expect("persisted");
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for (counter, bytes) in (2..600).zip(sizes.into_iter().cycle()) {
+                let record = large_record(&a, counter, bytes);
+                store.persist(&batch_of(1, [(a.clone(), record)])).expect("persisted");
+            }
+        });
+        let mut last = 0;
+        for read_kind in [ReadKind::Data, ReadKind::Digest].into_iter().cycle() {
+            let ended = writer.is_finished();
+            let digest = held(&store, 1, &a, read_kind).digest().expect("it is there from the beginning");
+            let counter = digest.stamp.clock.counter;
+            assert!(counter >= last, "{counter} after {last}");
+            last = counter;
+            if ended {
+                break;
+            }
+        }
+    });
+}
+
+/// A batch that failed may be on disk after all, or not: what is at hand may be either.
+#[test]
+fn reopening_shows_what_is_on_disk_and_not_what_was_at_hand() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let a = key("a");
+    let on_disk = text(&a, 1, "v");
+    store.persist(&batch_of(1, [(a.clone(), on_disk.clone())])).expect("persisted");
+    let place = codec::entry_key(Slot(1), a.as_bytes());
+    store.recent.persist_ends([(place, &text(&a, 2, "w"))].into_iter());
+    store.reopen().expect("reopened");
+    for read_kind in [ReadKind::Digest, ReadKind::Data] {
+        let expected = if read_kind == ReadKind::Digest {
+            Lookup::Digest(on_disk.digest())
+        } else {
+            Lookup::Record(on_disk.clone())
+        };
+        assert_eq!(held(&store, 1, &a, read_kind), expected);
+    }
+}
+
+#[test]
+fn failed_reopening_leaves_it_closed_until_one_succeeds() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let a = key("a");
+    let batch = batch_of(1, [(a.clone(), text(&a, 1, "v"))]);
+    store.persist(&batch).expect("persisted");
+    let current = fixture.path.join("CURRENT");
+    let before = fs::read(&current).expect("RocksDB names its manifest there");
+    fs::write(&current, "damaged").expect("written");
+    assert!(store.reopen().is_err());
+    assert_eq!(store.persist(&batch), Err(StoreError::Suspended));
+    for patience in [ReadTier::Memory, ReadTier::Disk] {
+        assert_eq!(store.read(Slot(1), &a, ReadKind::Digest, patience).err(), Some(StoreError::Closed));
+    }
+    assert_eq!(store.meta(), Err(StoreError::Closed));
+    fs::write(&current, before).expect("put back");
+    store.reopen().expect("reopened");
+    store.persist(&batch).expect("persisted");
+    assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, 1, "v")));
+}
+
+#[test]
+fn statistics_tell_of_what_was_written() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let large = key("large");
+    store.persist(&batch_of(1, [(large.clone(), large_record(&large, 1, 1_000_000))])).expect("persisted");
+    let before = store.statistics();
+    assert!(before.write_buffer_bytes >= 1_000_000, "{before:?}");
+    assert!(before.log_syncs >= 2 && before.log_sync_micros_p99 > 0.0, "{before:?}");
+    store.flush().expect("flushed");
+    let after = store.statistics();
+    assert!(after.live_bytes > 0 && after.disk_bytes >= after.live_bytes, "{after:?}");
+    assert_eq!((after.keys_estimate, after.write_stopped), (1, 0), "{after:?}");
+}
+
+/// What a test does to a file's bytes.
+type Hurt = Box<dyn Fn(&mut [u8])>;
+
+/// Ten records, each fsynced on its own.
+fn ten_records(store: &RocksStore) -> Vec<(Key, Record)> {
+    let records = (0..10).map(|index| {
+        let key = key(&format!("key-{index}"));
+        let record = large_record(&key, index, 1_000);
+        store.persist(&batch_of(1, [(key.clone(), record.clone())])).expect("persisted");
+        (key, record)
+    });
+    records.collect()
+}
+
+#[test]
+fn damage_in_the_middle_of_the_log_is_refused() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    ten_records(&store);
+    let whole = fs::read(fixture.log()).expect("the log");
+    let mut headers = Vec::new();
+    let mut at = 0;
+    while at < whole.len() {
+        headers.push(at);
+        at += 7 + usize::from(u16::from_le_bytes([whole[at + 4], whole[at + 5]]));
+    }
+    let middle = headers[headers.len() - 5];
+    let flip = |at: usize, bits: u8| Box::new(move |bytes: &mut [u8]| bytes[at] ^= bits);
+    let hurts: [Hurt; 5] = [
+        // The checksum; the length, which then reaches past the log's end as a torn record's does; the type, as of a
+        // recycled log; the payload; a page of zeros.
+        flip(middle, 1),
+        flip(middle + 5, 0x40),
+        flip(middle + 6, 4),
+        flip(middle + 100, 1),
+        Box::new(move |bytes| bytes[middle..].iter_mut().take(4_096).for_each(|byte| *byte = 0)),
+    ];
+    for (index, hurt) in hurts.iter().enumerate() {
+        let crashed = fixture.crashed();
+        let mut bytes = whole.clone();
+        hurt(&mut bytes);
+        fs::write(crashed.log(), bytes).expect("the log");
+        let refused = crashed.open().err();
+        assert!(matches!(refused, Some(StoreError::Damaged { .. })), "hurt {index}: {refused:?}");
+    }
+}
+
+#[test]
+fn damage_in_the_middle_of_the_manifest_is_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.create());
+    let files = fs::read_dir(&fixture.path).expect("the store's folder").map(|file| file.expect("a file").path());
+    let manifest = files.filter(|path| path.to_string_lossy().contains("MANIFEST-")).max().expect("a manifest");
+    let mut bytes = fs::read(&manifest).expect("the manifest");
+    // The high byte of the first record's length.
+    bytes[5] ^= 0x40;
+    fs::write(&manifest, bytes).expect("the manifest");
+    let refused = fixture.open().err();
+    assert!(matches!(refused, Some(StoreError::Damaged { .. })), "{refused:?}");
+}
+
+#[test]
+fn torn_end_of_the_log_is_cut_off() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let records = ten_records(&store);
+    let crashed = fixture.crashed();
+    let log = crashed.log();
+    let bytes = fs::read(&log).expect("the log");
+    fs::write(&log, &bytes[..bytes.len() - 500]).expect("the log");
+    let store = crashed.open().expect("opened without what was torn");
+    for (key, record) in &records[..9] {
+        assert_eq!(held(&store, 1, key, ReadKind::Data), Lookup::Record(record.clone()));
+    }
+    // The stamp lies before the tear and is gone too: a batch is kept whole or not at all.
+    for read_kind in [ReadKind::Digest, ReadKind::Data] {
+        assert_eq!(held(&store, 1, &records[9].0, read_kind), Lookup::Absent);
+    }
+}
+
+#[test]
+fn damaged_value_in_the_store_is_found_by_the_load() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let a = key("a");
+    let mut wrong = text(&a, 1, "one");
+    wrong.checksum.0 ^= 1;
+    store.persist(&batch_of(1, [(a.clone(), wrong.clone())])).expect("persisted");
+    assert_eq!(held(&store, 1, &a, ReadKind::Digest), Lookup::Digest(wrong.digest()));
+    let answer = store.read(Slot(1), &a, ReadKind::Data, ReadTier::Disk);
+    let Err(StoreError::Damaged { message }) = answer else { panic!("{answer:?}") };
+    assert!(message.contains("key \"a\" of slot 1"), "{message}");
+}
+
+/// Set in the process in which files may not grow.
+const CHILD: &str = "QUORATE_TEST_STORE_AT_FILE_LIMIT";
+
+/// The limit is one of the whole process, so that the test runs in a process of its own.
+#[test]
+fn store_at_a_file_limit_takes_nothing_until_reopened() {
+    if std::env::var_os(CHILD).is_some() {
+        return store_at_a_file_limit();
+    }
+    let name = "storage::rocks::tests::store_at_a_file_limit_takes_nothing_until_reopened";
+    let child = Command::new(std::env::current_exe().expect("this test's program"))
+        .args(["--exact", name, "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .expect("the child ran");
+    let output = [child.stdout, child.stderr].concat();
+    let output = String::from_utf8_lossy(&output);
+    assert!(child.status.success() && output.contains("1 passed"), "{output}");
+}
+
+fn store_at_a_file_limit() {
+    // Blocked before RocksDB starts its threads, which inherit it: a write at the limit then gives an error, instead of
+    // ending the process.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    signals.thread_block().expect("a signal can be blocked");
+
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let (a, b) = (key("a"), key("b"));
+    let kept = batch_of(1, [(a.clone(), text(&a, 1, "one"))]);
+    store.persist(&kept).expect("persisted");
+
+    let (soft, hard) = getrlimit(Resource::RLIMIT_FSIZE).expect("the limit");
+    setrlimit(Resource::RLIMIT_FSIZE, 256 * 1024, hard).expect("a limit");
+    let too_large = batch_of(1, [(b.clone(), large_record(&b, 2, 1_000_000))]);
+    let failed = store.persist(&too_large);
+    assert!(matches!(failed, Err(StoreError::NoSpace { .. })), "{failed:?}");
+    assert_eq!(store.persist(&kept), Err(StoreError::Suspended));
+    assert_eq!(held(&store, 1, &b, ReadKind::Data), Lookup::Absent);
+    assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, 1, "one")));
+
+    // At the limit it is not even closed to be opened anew, so that it still serves reads.
+    assert!(matches!(store.reopen(), Err(StoreError::NoSpace { .. })));
+    assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, 1, "one")));
+
+    setrlimit(Resource::RLIMIT_FSIZE, soft, hard).expect("the limit is lifted");
+    assert_eq!(store.persist(&kept), Err(StoreError::Suspended));
+    store.reopen().expect("reopened");
+    assert_eq!(held(&store, 1, &b, ReadKind::Digest), Lookup::Absent);
+    store.persist(&too_large).expect("persisted");
+    assert_eq!(held(&store, 1, &b, ReadKind::Data), Lookup::Record(large_record(&b, 2, 1_000_000)));
+}
