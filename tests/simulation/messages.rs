@@ -75,8 +75,8 @@ impl World {
 
     /// Links what lives and can hear each other, and breaks it before where it `broke`.
     pub fn relink_if(&mut self, host: NodeIndex, peer: NodeIndex, broke: bool) {
-        let incarnations = |host: NodeIndex| self.hosts[host.index()].node.is_some();
-        if lives(host) && lives(peer) && self.links.passes(host, peer) && (broke || !self.links.is_linked(host, peer)) {
+        let runs = |host: NodeIndex| self.hosts[host.index()].node.is_some();
+        if runs(host) && runs(peer) && self.links.passes(host, peer) && (broke || !self.links.is_linked(host, peer)) {
             self.relink(host, peer);
         }
     }
