@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use quorate::admin;
 use quorate::api;
 use quorate::api::clock_client::ClockClient;
 use quorate::api::cluster_client::ClusterClient;
 use quorate::api::entry::Content as Arm;
 use quorate::api::node_client::NodeClient;
-use quorate::gateway::{admin, grpc};
+use quorate::gateway::grpc;
 use quorate::limits::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_BYTES_MAX};
 use quorate::protocol::placement::Placement;
 use quorate::runtime::{self, NodeHandle, Options, RunningNode};
@@ -127,7 +128,7 @@ async fn start_some(plan: Plan, started: usize) -> Vec<Served> {
             requests_in_flight_max: plan.requests_in_flight_max,
             request_bytes_in_flight_max: 256 << 20,
         };
-        let node = node::start(options).unwrap();
+        let node = runtime::start(options).unwrap();
         let shutdown = CancellationToken::new();
         let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin_address = admin_listener.local_addr().unwrap().to_string();
@@ -514,7 +515,7 @@ impl Store for Lying {
     }
 
     fn read(&self, slot: Slot, key: &Key, read_kind: ReadKind, tier: ReadTier) -> Result<ReadOutcome, StoreError> {
-        Ok(match self.0.read(slot, key, read_kind, patience)? {
+        Ok(match self.0.read(slot, key, read_kind, tier)? {
             ReadOutcome::Done(Lookup::Record(record)) => {
                 let content = Content::Value(Value::Text("something else".into()));
                 ReadOutcome::Done(Lookup::Record(Record { content, ..record }))
