@@ -42,7 +42,7 @@ impl Cluster {
                 request_bytes_in_flight_max: 1 << 26,
             })
             .unwrap();
-            let service = peer_service(running.handle().clone());
+            let service = peer_service(running.handle().link_acceptor());
             tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
             nodes.push(running);
         }

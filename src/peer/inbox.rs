@@ -8,31 +8,30 @@ use tracing::warn;
 use crate::api;
 use crate::limits::LINK_BATCHES_WAITING_MAX;
 use crate::protocol::Message;
-use crate::runtime::Event;
 use crate::types::{Incarnation, NodeId, NodeIndex};
 use crate::wire::chunks::Assembly;
 
-use super::Outbox;
+use super::{LinkEvent, Outbox};
 
 /// Where what a link receives goes.
-pub(super) struct Inbox {
+pub(super) struct Inbox<E> {
     from: NodeIndex,
     pub(super) id: NodeId,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<E>,
     /// Bounds what waits for the loop: a link that is not read makes its sender wait, and in the end drop.
-    shares: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     assembly: Assembly,
     /// What this node says on the same link.
     outbox: Arc<Outbox>,
 }
 
-impl Inbox {
-    pub(super) fn new(from: NodeIndex, id: NodeId, events: mpsc::Sender<Event>, outbox: Arc<Outbox>) -> Self {
+impl<E: From<LinkEvent>> Inbox<E> {
+    pub(super) fn new(from: NodeIndex, id: NodeId, events: mpsc::Sender<E>, outbox: Arc<Outbox>) -> Self {
         Self {
             from,
             id,
             events,
-            shares: Arc::new(Semaphore::new(LINK_BATCHES_WAITING_MAX)),
+            permits: Arc::new(Semaphore::new(LINK_BATCHES_WAITING_MAX)),
             assembly: Assembly::default(),
             outbox,
         }
@@ -68,8 +67,9 @@ impl Inbox {
         if messages.is_empty() {
             return true;
         }
-        let Ok(share) = Arc::clone(&self.shares).acquire_owned().await else { return false };
-        self.events.send(Event::Peer { from, from_incarnation, to_incarnation, messages, _share: share }).await.is_ok()
+        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return false };
+        let received = LinkEvent::Received { from, from_incarnation, to_incarnation, messages, permit };
+        self.events.send(received.into()).await.is_ok()
     }
 }
 
@@ -86,8 +86,8 @@ mod tests {
         let incarnation = Incarnation { epoch: 1, nonce: 1 };
         let outbox = Outbox::new(incarnation, Arc::new(Metrics::default()));
         let mut said = outbox.open();
-        let (events, mut taken) = mpsc::channel(1);
-        events.send(Event::Drain).await.expect("there is room for one");
+        let (events, mut taken) = mpsc::channel::<LinkEvent>(1);
+        events.send(LinkEvent::Up(NodeIndex(1))).await.expect("there is room for one");
         let mut inbox = Inbox::new(NodeIndex(1), NodeId::new("2").unwrap(), events, outbox);
         let clock = Message::Request { operation: OperationId(1), round: 1, request: Request::Clock };
         let piece = api::PeerPiece { message: Some(clock.clone().into()), value_bytes: 1, part: bytes::Bytes::new() };
@@ -100,8 +100,8 @@ mod tests {
         let delivery = tokio::spawn(async move { inbox.deliver(batch).await });
         tokio::task::yield_now().await;
         assert!(said.next().now_or_never().is_none(), "the node has taken nothing yet");
-        assert!(matches!(taken.recv().await, Some(Event::Drain)));
-        assert!(matches!(taken.recv().await, Some(Event::Peer { .. })));
+        assert!(matches!(taken.recv().await, Some(LinkEvent::Up(_))));
+        assert!(matches!(taken.recv().await, Some(LinkEvent::Received { .. })));
         assert!(delivery.await.expect("no panic"));
         assert_eq!(said.next().await.expect("it is open").pieces_taken, 1);
     }

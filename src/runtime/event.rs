@@ -1,13 +1,12 @@
 //! What reaches a node's loop.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
-use crate::peer::Outbox;
-use crate::protocol::{Command, Message, ReadId, Reply};
-use crate::types::{Incarnation, Lookup, Meta, NodeIndex};
+use crate::peer::LinkEvent;
+use crate::protocol::{Command, ReadId, Reply};
+use crate::types::{Lookup, Meta};
 
 use super::handle::{Permit, Status};
 
@@ -25,25 +24,8 @@ pub enum Event {
     Request(Pending),
     /// Someone wants to know how the node is.
     Status(oneshot::Sender<Status>),
-    /// Someone has opened a link as this peer, in this run; answers for that run go here.
-    Served(NodeIndex, Incarnation, Arc<Outbox>),
-    /// This node's link to a peer is up.
-    Linked(NodeIndex),
-    /// This node's link to a peer is down.
-    Unlinked(NodeIndex),
-    /// A peer says something.
-    Peer {
-        /// Who.
-        from: NodeIndex,
-        /// Its run.
-        from_incarnation: Incarnation,
-        /// The run of this node that it is meant for.
-        to_incarnation: Option<Incarnation>,
-        /// What it says.
-        messages: Vec<Message>,
-        /// The link's share of what may wait for the loop, given back once this is handled.
-        _share: OwnedSemaphorePermit,
-    },
+    /// A link to a peer has gone up or down, or has brought messages.
+    Link(LinkEvent),
     /// Loads that waited for the disk are answered.
     ReadsDone(Vec<(ReadId, Option<Lookup>)>),
     /// The batch at the disk is settled.
@@ -52,4 +34,10 @@ pub enum Event {
     Reopened(Meta),
     /// The node is to end.
     Drain,
+}
+
+impl From<LinkEvent> for Event {
+    fn from(event: LinkEvent) -> Self {
+        Self::Link(event)
+    }
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::{REQUEST_OVERHEAD_BYTES, SCAN_ENTRIES_MAX};
 use crate::metrics::Metrics;
+use crate::peer::Acceptor;
 use crate::protocol::placement::Placement;
 use crate::protocol::{Command, PeerView, Reply, Unready};
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
@@ -163,14 +164,16 @@ impl NodeHandle {
         tokio::task::spawn_blocking(move || store.statistics()).await.map_err(|_| Rejected::Ended)
     }
 
-    /// What a link needs that a peer opens: this run, where its messages go, and when it must end.
-    pub(crate) fn link_ends(&self) -> (Incarnation, mpsc::Sender<Event>, CancellationToken) {
-        (self.inner.incarnation, self.inner.events.clone(), self.inner.links_end.clone())
-    }
-
-    /// What the node counts, to be counted on by its links.
-    pub(crate) fn shared_metrics(&self) -> Arc<Metrics> {
-        Arc::clone(&self.inner.metrics)
+    /// What [`crate::peer::peer_service`] needs to accept links for this node.
+    #[must_use]
+    pub fn link_acceptor(&self) -> Acceptor<Event> {
+        Acceptor {
+            incarnation: self.inner.incarnation,
+            events: self.inner.events.clone(),
+            ended: self.inner.links_end.clone(),
+            metrics: Arc::clone(&self.inner.metrics),
+            parameters: self.placement().parameters().clone(),
+        }
     }
 
     /// This node's id.

@@ -23,7 +23,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::limits::{DRAIN_TIME_MAX, EVENTS_WAITING_MAX};
 use crate::metrics::{Metrics, PeerLabels};
-use crate::peer::{Link, Outbox, Sent};
+use crate::peer::{Link, LinkEvent, Outbox, Sent};
 use crate::protocol::placement::Placement;
 use crate::protocol::{
     self, Effect, HelloRefusal, Input, Message, ProtocolEvent, ReadId, Reply, RequestId, Setup, Time, Unready,
@@ -370,15 +370,7 @@ impl Turns {
                 // One who no longer waits needs no answer.
                 let _ = reply.send(self.status());
             }
-            Event::Served(peer, incarnation, outbox) => self.peers[peer.index()].serves(incarnation, outbox),
-            Event::Linked(peer) => self.input(Input::Linked(peer)),
-            Event::Unlinked(peer) => self.input(Input::Unlinked(peer)),
-            Event::Peer { from, from_incarnation, to_incarnation, messages, _share } => {
-                self.peers[from.index()].last_seen = Some(Instant::now());
-                for message in messages {
-                    self.input(Input::Peer { from, from_incarnation, to_incarnation, message });
-                }
-            }
+            Event::Link(event) => self.on_link_event(event),
             Event::ReadsDone(loads) => {
                 for (load, held) in loads {
                     self.input(Input::ReadDone { read: load, lookup: held });
@@ -397,6 +389,21 @@ impl Turns {
             Event::Drain => {
                 info!("draining: new requests are refused, those in flight are finished");
                 self.input(Input::Drain);
+            }
+        }
+    }
+
+    fn on_link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up(peer) => self.input(Input::Linked(peer)),
+            LinkEvent::Down(peer) => self.input(Input::Unlinked(peer)),
+            LinkEvent::Accepted { peer, incarnation, outbox } => self.peers[peer.index()].serves(incarnation, outbox),
+            LinkEvent::Received { from, from_incarnation, to_incarnation, messages, permit } => {
+                self.peers[from.index()].last_seen = Some(Instant::now());
+                for message in messages {
+                    self.input(Input::Peer { from, from_incarnation, to_incarnation, message });
+                }
+                drop(permit);
             }
         }
     }

@@ -235,7 +235,7 @@ impl Front {
         // Each service has its own limits; gRPC's default is 4 MiB.
         let mut routes = vec![
             route(cluster.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)),
-            route(peer::peer_service(node.clone())),
+            route(peer::peer_service(node.link_acceptor())),
             route(
                 node_server.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX),
             ),

@@ -1,0 +1,153 @@
+//! Links that peers open to this node.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, warn};
+
+use crate::api;
+use crate::api::peer_server::{Peer, PeerServer};
+use crate::limits::LINK_MESSAGE_BYTES_MAX;
+use crate::metrics::Metrics;
+use crate::protocol::{HelloRefusal, Message};
+use crate::types::{ClusterParameters, Incarnation, NodeId, NodeIndex};
+
+use super::inbox::Inbox;
+use super::{LinkEvent, Outbox, chain};
+
+/// The longest time from the opening of a link to its hello. A silent link would be held for good.
+const HELLO_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a refused link stays open, so that the refusal arrives before the stream ends.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// What links need to know of the node that accepts them.
+#[derive(Debug)]
+pub struct Acceptor<E> {
+    /// The incarnation of the node.
+    pub incarnation: Incarnation,
+    /// Takes the links' events.
+    pub events: mpsc::Sender<E>,
+    /// Ends all links.
+    pub ended: CancellationToken,
+    /// Counts the batches and messages that are sent.
+    pub metrics: Arc<Metrics>,
+    /// The cluster whose members may open a link.
+    pub parameters: ClusterParameters,
+}
+
+// Derived, it would ask for `E: Clone`, which a sender does not need.
+impl<E> Clone for Acceptor<E> {
+    fn clone(&self) -> Self {
+        Self {
+            incarnation: self.incarnation,
+            events: self.events.clone(),
+            ended: self.ended.clone(),
+            metrics: Arc::clone(&self.metrics),
+            parameters: self.parameters.clone(),
+        }
+    }
+}
+
+/// The gRPC service that accepts links.
+#[must_use]
+pub fn peer_service<E: From<LinkEvent> + Send + 'static>(acceptor: Acceptor<E>) -> PeerServer<PeerService<E>> {
+    PeerServer::new(PeerService { acceptor })
+        .max_decoding_message_size(LINK_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(LINK_MESSAGE_BYTES_MAX)
+}
+
+/// Accepts links for one node.
+#[derive(Debug)]
+pub struct PeerService<E> {
+    acceptor: Acceptor<E>,
+}
+
+#[tonic::async_trait]
+impl<E: From<LinkEvent> + Send + 'static> Peer for PeerService<E> {
+    type LinkStream = Pin<Box<dyn Stream<Item = Result<api::PeerBatch, Status>> + Send>>;
+
+    async fn link(&self, request: Request<Streaming<api::PeerBatch>>) -> Result<Response<Self::LinkStream>, Status> {
+        let Acceptor { incarnation, events, ended, metrics, parameters } = self.acceptor.clone();
+        let outbox = Outbox::new(incarnation, metrics);
+        let answers = outbox.open();
+        let link = AcceptedLink { requests: request.into_inner(), outbox: Arc::clone(&outbox), events, parameters };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = link.run() => {}
+                () = ended.cancelled() => {}
+            }
+            outbox.close();
+        });
+        Ok(Response::new(Box::pin(answers.map(Ok))))
+    }
+}
+
+/// A link that a peer opened.
+struct AcceptedLink<E> {
+    requests: Streaming<api::PeerBatch>,
+    outbox: Arc<Outbox>,
+    events: mpsc::Sender<E>,
+    parameters: ClusterParameters,
+}
+
+impl<E: From<LinkEvent>> AcceptedLink<E> {
+    async fn run(mut self) {
+        let first = match tokio::time::timeout(HELLO_TIME_MAX, self.requests.message()).await {
+            Ok(Ok(Some(batch))) => batch,
+            Ok(Ok(None)) | Err(_) => return,
+            Ok(Err(status)) => {
+                debug!(%status, "a link ended before its hello");
+                return;
+            }
+        };
+        let Some((peer, id)) = self.introduced(&first).await else { return };
+        let Some(incarnation) = first.from.map(Incarnation::from) else { return };
+        let accepted = LinkEvent::Accepted { peer, incarnation, outbox: Arc::clone(&self.outbox) };
+        if self.events.send(accepted.into()).await.is_err() {
+            return;
+        }
+        let mut inbox = Inbox::new(peer, id, self.events, self.outbox);
+        let mut batch = first;
+        loop {
+            if !inbox.deliver(batch).await {
+                return;
+            }
+            batch = match self.requests.message().await {
+                Ok(Some(batch)) => batch,
+                Ok(None) => return,
+                Err(status) => {
+                    debug!(peer = %inbox.id, status = %chain(&status), "a link that a peer opened ended");
+                    return;
+                }
+            };
+        }
+    }
+
+    /// The node that opened the link. A node that is no member is refused here, since the protocol knows members alone.
+    async fn introduced(&self, first: &api::PeerBatch) -> Option<(NodeIndex, NodeId)> {
+        let hello = first.messages.iter().find_map(|message| match &message.body {
+            Some(api::peer_message::Body::Hello(hello)) => Some(hello),
+            _ => None,
+        });
+        let Some(hello) = hello else {
+            warn!("refused a link that does not begin with a hello");
+            return None;
+        };
+        let member = NodeId::new(&hello.node_id).ok().and_then(|id| Some((self.parameters.member(&id)?, id)));
+        if member.is_none() {
+            warn!(
+                peer = ?hello.node_id,
+                "refused a node that is not in this node's cluster file: give all nodes the same one"
+            );
+            let incarnation = first.from.map(Incarnation::from)?;
+            self.outbox.send(Some(incarnation), Message::HelloRefused { incarnation, refusal: HelloRefusal::Cluster });
+            tokio::time::sleep(REFUSAL_TIME).await;
+        }
+        member
+    }
+}

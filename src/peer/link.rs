@@ -1,0 +1,132 @@
+//! A link that this node opens, and keeps open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+use tracing::{debug, info, warn};
+
+use crate::api;
+use crate::api::peer_client::PeerClient;
+use crate::limits::LINK_MESSAGE_BYTES_MAX;
+use crate::types::{NodeId, NodeIndex};
+
+use super::inbox::Inbox;
+use super::{LinkEvent, Outbox, chain};
+
+/// The longest time that connecting to a peer may take.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
+/// The delay before the next attempt to connect: the first value, doubled after each failure up to the second.
+const RECONNECT_AFTER: Duration = Duration::from_millis(50);
+const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(1);
+/// A link that was silent for this long is sent a ping; without an answer within the second value, it is opened anew. This
+/// finds cuts that TCP does not report. The times must outlast the hiccups of a busy machine.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(2);
+const KEEPALIVE_TIME_MAX: Duration = Duration::from_secs(4);
+/// The flow-control window of a link: the bytes that may be under way unread. Each of gRPC's default windows of 64 KiB would
+/// cost a round trip, and busy links send megabytes of small values. Chunks of large values have a window of their own.
+const WINDOW_BYTES: u32 = 8 << 20;
+
+/// A link that this node opens.
+#[derive(Debug)]
+pub struct Link<E> {
+    /// The peer at its other end.
+    pub peer: NodeIndex,
+    /// The peer's id, for the log.
+    pub id: NodeId,
+    /// The peer's host and port.
+    pub address: String,
+    /// Takes the messages to the peer.
+    pub outbox: Arc<Outbox>,
+    /// Takes the link's events.
+    pub events: mpsc::Sender<E>,
+}
+
+impl<E: From<LinkEvent>> Link<E> {
+    /// Keeps the link up, over any number of failures, until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = self.keep_up() => {}
+            () = shutdown.cancelled() => {}
+        }
+        self.outbox.close();
+    }
+
+    async fn keep_up(&self) {
+        let mut wait = RECONNECT_AFTER;
+        let mut said_unreachable = false;
+        loop {
+            match self.connect().await {
+                Ok(answers) => {
+                    info!(peer = %self.id, address = %self.address, "linked");
+                    (wait, said_unreachable) = (RECONNECT_AFTER, false);
+                    if self.events.send(LinkEvent::Up(self.peer).into()).await.is_err() {
+                        return;
+                    }
+                    let ended = self.receive(answers).await;
+                    self.outbox.close();
+                    info!(peer = %self.id, address = %self.address, reason = %ended, "link lost");
+                    if self.events.send(LinkEvent::Down(self.peer).into()).await.is_err() {
+                        return;
+                    }
+                }
+                // One warning for each outage, and none while the nodes of a cluster start one after the other.
+                Err(error) if !said_unreachable && wait >= RECONNECT_AFTER_MAX => {
+                    said_unreachable = true;
+                    warn!(peer = %self.id, address = %self.address, %error, "cannot reach peer; trying on");
+                }
+                Err(error) => debug!(peer = %self.id, %error, "cannot reach peer"),
+            }
+            // No stream reads the outbox now. The protocol repeats what is dropped, once the link is up.
+            self.outbox.close();
+            // Jitter keeps nodes that lost each other from coming back in the same instant.
+            let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
+            tokio::time::sleep(jittered).await;
+            wait = (wait * 2).min(RECONNECT_AFTER_MAX);
+        }
+    }
+
+    async fn connect(&self) -> Result<Streaming<api::PeerBatch>, String> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address))
+            .map_err(|error| format!("{} is not an address: {error}", self.address))?
+            .connect_timeout(CONNECT_TIME_MAX)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE_AFTER)
+            .keep_alive_timeout(KEEPALIVE_TIME_MAX)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(2 * WINDOW_BYTES);
+        let open = async {
+            let channel: Channel = endpoint.connect().await.map_err(|error| chain(&error))?;
+            let mut client = PeerClient::new(channel)
+                .max_decoding_message_size(LINK_MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(LINK_MESSAGE_BYTES_MAX);
+            let answers = client.link(self.outbox.open()).await.map_err(|status| chain(&status))?;
+            Ok(answers.into_inner())
+        };
+        // The kernel still accepts connections for a process that is stopped.
+        match tokio::time::timeout(2 * CONNECT_TIME_MAX, open).await {
+            Ok(opened) => opened,
+            Err(_) => Err(format!("no answer within {} s", 2 * CONNECT_TIME_MAX.as_secs())),
+        }
+    }
+
+    async fn receive(&self, mut answers: Streaming<api::PeerBatch>) -> String {
+        let mut inbox = Inbox::new(self.peer, self.id.clone(), self.events.clone(), Arc::clone(&self.outbox));
+        loop {
+            match answers.message().await {
+                Ok(Some(batch)) => {
+                    if !inbox.deliver(batch).await {
+                        return "this node has ended".to_owned();
+                    }
+                }
+                Ok(None) => return "closed by the peer".to_owned(),
+                Err(status) => return chain(&status),
+            }
+        }
+    }
+}
