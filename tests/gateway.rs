@@ -10,14 +10,14 @@ use quorate::api::cluster_client::ClusterClient;
 use quorate::api::entry::Content as Arm;
 use quorate::api::node_client::NodeClient;
 use quorate::gateway::grpc;
-use quorate::limits::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_BYTES_MAX};
+use quorate::limits::{MESSAGE_BYTES_MAX, VALUE_BYTES_MAX};
 use quorate::protocol::placement::Placement;
 use quorate::runtime::{self, NodeHandle, Options, RunningNode};
 use quorate::storage::memory::MemoryStore;
 use quorate::storage::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use quorate::types::{
-    Batch, Checksum, Clock, ClusterParameters, Content, Key, Lookup, Meta, NodeId, NodeIndex, ReadKind, Record, Slot,
-    Stamp, StoreId, Value,
+    Batch, Checksum, Clock, ClusterParameters, Content, KEY_BYTES_MAX, Key, Lookup, Meta, NodeId, NodeIndex, ReadKind,
+    Record, Slot, Stamp, StoreId, Value,
 };
 use quorate::wire::failure::{Failure, FailureReason};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -12,7 +12,8 @@ use tonic::transport::Server;
 use tonic::{Request, Response};
 
 use super::*;
-use crate::limits::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::MESSAGE_BYTES_MAX;
+use crate::types::KEY_BYTES_MAX;
 
 /// What a fake node does with a request.
 #[derive(Clone)]

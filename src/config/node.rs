@@ -9,10 +9,10 @@ use super::error::{ConfigError, Place, Problem};
 use super::fields::{Given, Mapping, nearest};
 use super::{File, yaml};
 use crate::limits::{
-    BLOCK_CACHE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, NODE_ID_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT,
-    REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
+    BLOCK_CACHE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
+    REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
-use crate::types::{Durability, NodeId};
+use crate::types::{Durability, NODE_ID_BYTES_MAX, NodeId};
 
 /// What the environment variables of node.yml's keys begin with.
 pub const VARIABLE_PREFIX: &str = "QUORATE_NODE_";

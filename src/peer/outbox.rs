@@ -270,12 +270,13 @@ mod tests {
 
     use super::*;
     use crate::limits::{
-        INCARNATIONS_NAMED_MAX, KEY_BYTES_MAX, LINK_MESSAGE_BYTES_MAX, LINK_PIECES_UNDER_WAY_MIN, NODE_ID_BYTES_MAX,
-        NODES_MAX, REPLICA_COUNT_MAX, VALUE_BYTES_MAX,
+        INCARNATIONS_NAMED_MAX, LINK_MESSAGE_BYTES_MAX, LINK_PIECES_UNDER_WAY_MIN, NODES_MAX, REPLICA_COUNT_MAX,
+        VALUE_BYTES_MAX,
     };
     use crate::protocol::{Hello, OperationId};
     use crate::types::{
-        Checksum, Clock, ClusterParameters, Content, Digest, Key, NodeId, ReadKind, Record, Stamp, StoreId, Value,
+        Checksum, Clock, ClusterParameters, Content, Digest, KEY_BYTES_MAX, Key, NODE_ID_BYTES_MAX, NodeId, ReadKind,
+        Record, Stamp, StoreId, Value,
     };
     use crate::wire::chunks::Assembly;
 

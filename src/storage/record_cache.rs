@@ -16,7 +16,7 @@ use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::limits::RECENT_RECORD_BYTES_MAX;
+use crate::limits::CACHED_VALUE_BYTES_MAX;
 use crate::mutants::{self, Mutant};
 use crate::types::{Content, Key, Lookup, ReadKind, Record, Value};
 
@@ -115,7 +115,7 @@ impl RecordCache {
 }
 
 fn is_too_large(record: &Record) -> bool {
-    record.content.value_bytes() > RECENT_RECORD_BYTES_MAX
+    record.content.value_bytes() > CACHED_VALUE_BYTES_MAX
 }
 
 /// A value that was written shares its buffer with the whole message that it came in.
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn large_record_is_known_by_its_mark_alone() {
-        let large = record(3, RECENT_RECORD_BYTES_MAX + 1);
+        let large = record(3, CACHED_VALUE_BYTES_MAX + 1);
         for keep in [persist, load] {
             let recent = RecordCache::new(1 << 20);
             keep(&recent, &large);
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn record_that_is_being_replaced_is_not_found() {
         let recent = RecordCache::new(1 << 20);
-        for value_bytes in [10, RECENT_RECORD_BYTES_MAX + 1] {
+        for value_bytes in [10, CACHED_VALUE_BYTES_MAX + 1] {
             load(&recent, &record(1, value_bytes));
             recent.persist_begins([&*place()].into_iter());
             for read_kind in [ReadKind::Digest, ReadKind::Data] {

@@ -207,7 +207,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::limits::KEY_BYTES_MAX;
+    use crate::types::KEY_BYTES_MAX;
 
     fn entry(key: &str, content: Option<Arm>) -> api::Entry {
         api::Entry { key: key.into(), content }

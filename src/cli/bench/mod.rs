@@ -24,7 +24,7 @@ use super::output::{print, print_json};
 use super::serve::shutdown_on_signal;
 use super::{CliError, Exit, Global};
 use crate::client::{ClientError, endpoint};
-use crate::limits::KEY_BYTES_MAX;
+use crate::types::KEY_BYTES_MAX;
 use keys::{Distribution, KEYS_MAX, Keys};
 use load::{Load, Observer, Pace};
 use mix::Mix;

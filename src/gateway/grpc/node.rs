@@ -8,12 +8,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
 use crate::api;
-use crate::limits::{KEY_BYTES_MAX, SCANS_MAX};
+use crate::limits::SCANS_MAX;
 use crate::protocol::{Command, Reply};
 use crate::runtime::NodeHandle;
 use crate::service::health::{Assessor, peer_state};
 use crate::storage::{Cursor, StoreStatistics};
-use crate::types::{Checksum, Content, Key, Stamp};
+use crate::types::{Checksum, Content, KEY_BYTES_MAX, Key, Stamp};
 use crate::wire::{NodeSet, WireError};
 
 use super::answer::{Purpose, invalid, misplaced, scan_failed};

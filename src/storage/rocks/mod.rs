@@ -307,7 +307,7 @@ impl Store for RocksStore {
             }
             held.push((place, record));
         }
-        let sync = self.durability == Durability::Fsync || batch.bears_promises();
+        let sync = self.durability == Durability::Fsync || batch.has_metadata();
         self.recent.persist_begins(held.iter().map(|(place, _)| place.as_slice()));
         let written = database.write_opt(writes, &write_options(sync)).map_err(|error| {
             self.suspended.store(true, Ordering::SeqCst);

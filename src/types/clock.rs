@@ -1,0 +1,40 @@
+//! Logical time: the quorum clock and the stamps drawn from it.
+//!
+//! Source: Lamport, "Time, Clocks, and the Ordering of Events in a Distributed System" (1978). Lynch and Shvartsman (1997)
+//! call a stamp a tag.
+
+use std::fmt;
+
+use super::NodeId;
+
+/// A value of the quorum clock, ordered by epoch, then by counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Clock {
+    /// The durable part. A node raises it at every start, and to the epoch of any peer that is ahead.
+    pub epoch: u64,
+    /// The volatile part. It counts the stamps of one epoch.
+    pub counter: u64,
+}
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.counter)
+    }
+}
+
+/// A logical timestamp: a record's position in the one order of all writes.
+///
+/// Stamps are unique: a node never issues the same clock value twice, and its id is part of the stamp.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp {
+    /// The clock value that the coordinator drew for this write.
+    pub clock: Clock,
+    /// The coordinator that drew it. It separates two coordinators that drew the same clock value at once.
+    pub writer: NodeId,
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.clock, self.writer)
+    }
+}

@@ -1,0 +1,89 @@
+//! The contract between the protocol and a store: what is written, how durably, and what a read asks for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::{Digest, Incarnation, Key, NodeId, PeerRecord, Record, Slot};
+
+/// Changes that become durable together, in one atomic write with one fsync.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Batch {
+    /// The node's new epoch, when it rises.
+    pub epoch: Option<u64>,
+    /// The incarnation that begins, at a start.
+    pub incarnation: Option<Incarnation>,
+    /// Peers to record, new ones and changed ones.
+    pub peers: BTreeMap<NodeId, PeerRecord>,
+    /// Set once every other node has recorded this node's store id.
+    pub formed: bool,
+    /// New records by key. Each replaces the record that the store holds.
+    pub records: BTreeMap<Key, (Slot, Record)>,
+}
+
+impl Batch {
+    /// Whether the batch changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.has_metadata() && self.records.is_empty()
+    }
+
+    /// Whether the batch changes metadata: the epoch, incarnations or peers. Metadata is fsynced in every durability mode:
+    /// peers rely on it, so it must outlive even a crash that may lose records.
+    #[must_use]
+    pub fn has_metadata(&self) -> bool {
+        self.epoch.is_some() || self.incarnation.is_some() || self.formed || !self.peers.is_empty()
+    }
+}
+
+/// When a replica may acknowledge a record. Metadata (epochs, incarnations, peers) is fsynced in either mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Durability {
+    /// After the fsync: the record outlives a crash of the process or of the system, and a loss of power.
+    #[default]
+    Fsync,
+    /// After the write to the operating system: the record outlives a crash of the process alone. **A loss of power or a
+    /// crash of the system can take acknowledged writes back.** If it hits a majority of a key's replicas at once, those
+    /// writes are lost.
+    Os,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fsync => "fsync",
+            Self::Os => "os",
+        })
+    }
+}
+
+/// How much of a record a read asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReadKind {
+    /// The stamp and the checksum: enough to compare records.
+    Digest,
+    /// The whole record, with its content.
+    Data,
+}
+
+/// A store's answer to a read of one key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Lookup {
+    /// The store holds no record of the key, not even a tombstone.
+    Absent,
+    /// The digest, as [`ReadKind::Digest`] asked for.
+    Digest(Digest),
+    /// The whole record, as [`ReadKind::Data`] asked for.
+    Record(Record),
+}
+
+impl Lookup {
+    /// The digest of the record that was found; `None` when there is none.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Absent => None,
+            Self::Digest(digest) => Some(digest.clone()),
+            Self::Record(record) => Some(record.digest()),
+        }
+    }
+}
