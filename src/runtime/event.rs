@@ -1,4 +1,4 @@
-//! What reaches a node's loop.
+//! All that reaches a node's event loop.
 
 use std::time::Instant;
 
@@ -10,29 +10,29 @@ use crate::types::{Lookup, Meta};
 
 use super::handle::{Permit, Status};
 
-/// A client's request and where its reply goes.
-pub struct Pending {
+/// A client's request, and the way back for its reply.
+pub struct ClientRequest {
     pub(super) command: Command,
     pub(super) deadline: Instant,
     pub(super) reply: oneshot::Sender<Reply>,
     pub(super) permit: Permit,
 }
 
-/// What reaches a node's loop.
+/// All that reaches a node's event loop.
 pub enum Event {
-    /// A client asks.
-    Request(Pending),
-    /// Someone wants to know how the node is.
+    /// A client's request.
+    Request(ClientRequest),
+    /// A question for the node's status.
     Status(oneshot::Sender<Status>),
     /// A link to a peer has gone up or down, or has brought messages.
     Link(LinkEvent),
-    /// Loads that waited for the disk are answered.
+    /// Answers of reads that waited for the disk; `None` where the disk could not be read.
     ReadsDone(Vec<(ReadId, Option<Lookup>)>),
-    /// The batch at the disk is settled.
+    /// The batch at the disk is durable, or may not be.
     Persisted(bool),
-    /// The store was reopened after a failure.
+    /// The store was reopened after a failure, and remembers this.
     Reopened(Meta),
-    /// The node is to end.
+    /// The node is to end: it takes no new requests.
     Drain,
 }
 

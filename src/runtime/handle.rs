@@ -15,7 +15,7 @@ use crate::protocol::{Command, PeerView, Reply, Unready};
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
 use crate::types::{Clock, Incarnation, NodeId, NodeIndex};
 
-use super::event::{Event, Pending};
+use super::event::{ClientRequest, Event};
 
 /// A handle to a running node. Clones ask the same node.
 #[derive(Clone)]
@@ -129,8 +129,8 @@ impl NodeHandle {
     pub async fn run(&self, command: Command, deadline: Instant) -> Result<Reply, Rejected> {
         let permit = self.inner.admission.admit(&command)?;
         let (reply, replied) = oneshot::channel();
-        let pending = Pending { command, deadline, reply, permit };
-        self.inner.events.send(Event::Request(pending)).await.map_err(|_| Rejected::Ended)?;
+        let request = ClientRequest { command, deadline, reply, permit };
+        self.inner.events.send(Event::Request(request)).await.map_err(|_| Rejected::Ended)?;
         replied.await.map_err(|_| Rejected::Abandoned)
     }
 
