@@ -9,44 +9,44 @@ use crate::limits::VALUE_BYTES_MAX;
 use crate::types::KeyError;
 use crate::wire::failure::Failure;
 
-/// Why an operation did not end well.
+/// Why an operation failed. The variants are sorted by what the caller does next.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Fix the input. Nothing was sent.
+    /// The input is not accepted, and nothing was sent. Fix the input.
     #[error("{problem}")]
     InvalidInput {
-        /// What is wrong with it, and what is accepted.
+        /// What is wrong with the input, and what is accepted.
         problem: InputProblem,
     },
-    /// A write that certainly did not happen, and will not. Send it again when you like; it was tried until the
-    /// deadline.
+    /// The write certainly did not happen, and will not happen. It was tried until the deadline, and may be sent again at
+    /// any time.
     #[error("not written, certainly: {last} (tried for {tried_for:.1?}; safe to send again)")]
     NotApplied {
-        /// What the node that was tried last said.
+        /// The failure at the node that was tried last.
         last: NodeFailure,
-        /// How long it was tried.
+        /// How long the operation was tried.
         tried_for: Duration,
     },
-    /// A write that may have happened, or may still happen. Read the key to find out; sending the same write again is
-    /// right only if it does no harm to write it twice.
+    /// The write may have happened, or may still happen. Read the key to find out. Send the same write again only if
+    /// writing it twice does no harm.
     #[error("may or may not be written: {node} (read the key to find out)")]
     OutcomeUnknown {
-        /// What the node that it was sent to said, or why it said nothing.
+        /// The failure at the node that the write was sent to.
         node: NodeFailure,
     },
-    /// A read that no node answered before the deadline. Read again when you like.
+    /// No node answered the read before the deadline. It may be tried again at any time.
     #[error("not answered: {last} (tried for {tried_for:.1?}; safe to ask again)")]
     Unavailable {
-        /// What the node that was tried last said.
+        /// The failure at the node that was tried last.
         last: NodeFailure,
-        /// How long it was tried.
+        /// How long the operation was tried.
         tried_for: Duration,
     },
-    /// The node will not do this however often it is asked. Nothing was written. Fix the request or the configuration.
+    /// The node refuses the request, and would refuse it again. Nothing was written. Fix the request or the configuration.
     #[error("refused: {node}")]
     Refused {
-        /// What the node said.
+        /// The node's refusal.
         node: NodeFailure,
     },
 }
@@ -55,16 +55,16 @@ pub enum ClientError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputProblem {
-    /// A key that is none.
+    /// The key is empty, or longer than a key may be.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// A value beyond [`VALUE_BYTES_MAX`].
+    /// The value is larger than [`VALUE_BYTES_MAX`].
     #[error("the value has {bytes} bytes: at most {VALUE_BYTES_MAX} are accepted")]
     ValueTooLarge {
-        /// How many bytes it has.
+        /// The size of the value.
         bytes: usize,
     },
-    /// An address that is none.
+    /// The address does not name a host and a port.
     #[error("address {address:?}: {problem}; host:port is accepted, such as 127.0.0.1:8001")]
     Address {
         /// The address as it was given.
@@ -72,22 +72,22 @@ pub enum InputProblem {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// No address at all.
+    /// The client was given no address.
     #[error("no address is given: name at least one node as host:port")]
     NoAddress,
 }
 
-/// What one node said, or why it said nothing.
+/// The failure of a request at one node: the node's answer, or the reason why there was none.
 #[derive(Clone, Debug)]
 pub struct NodeFailure {
     /// The node's address, as it was given to the client.
     pub address: String,
-    /// What went wrong there, for a person.
+    /// What went wrong, for a person.
     pub message: String,
-    /// The gRPC status code; `Unknown` where the node answered nonsense.
+    /// The gRPC status code. `Unknown` if the answer made no sense.
     pub code: Code,
-    /// What the node said in Quorate's own words: the reason, the key's slot, its replicas and what each of them said.
-    /// Boxed, because an error is moved about far more often than it is looked into.
+    /// The node's own account: the reason, the key's slot, its replicas and the state of each. `None` if the failure
+    /// comes from the connection. Boxed, because errors are moved far more often than they are examined.
     pub failure: Option<Box<Failure>>,
 }
 
@@ -98,7 +98,7 @@ impl NodeFailure {
 
     pub(super) fn from_status(address: &str, status: &Status) -> Self {
         let failure = Failure::from_status(status).map(Box::new);
-        // A status of our own says all of it; one that tonic made of a broken connection says it in its sources.
+        // The text of a status of our own is complete. A status that tonic makes of a broken connection has it in its sources.
         let message = if failure.is_some() { status.message().to_owned() } else { root_message(status) };
         Self { address: address.to_owned(), message, code: status.code(), failure }
     }
@@ -110,7 +110,7 @@ impl fmt::Display for NodeFailure {
     }
 }
 
-/// The innermost cause, which is the one that says something ("transport error" does not).
+/// The text of the innermost cause. The outer ones say only "transport error".
 fn root_message(status: &Status) -> String {
     let mut message = status.message().to_owned();
     let mut source = std::error::Error::source(status);

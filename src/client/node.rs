@@ -1,7 +1,7 @@
-//! One node as the client sees it: its connection, and whether it answered lately.
+//! One node as the client sees it: its connection, and whether it answered recently.
 //!
-//! The connection is made on first use and made anew whenever it breaks. `Standing` is a hint for choosing among
-//! nodes, never a reason to refuse an operation: where all nodes are set aside, all are tried.
+//! The connection is made on first use, and again whenever it breaks. `Responsiveness` is only a hint for choosing among
+//! nodes: if all nodes are avoided, all of them are tried.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -20,34 +20,34 @@ use crate::api::cluster_client::ClusterClient;
 use crate::api::node_client::NodeClient;
 use crate::limits::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
 
-/// How long a connection may take to be made: a few round trips around the world.
+/// How long making a connection may take, the look-up of the name included: a few round trips around the world.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
-/// A connection that is silent for so long is asked for a sign of incarnation,
+/// A connection that is silent for this long is pinged,
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// and closed if there is none for so long.
+/// and closed if the ping is not answered within this time.
 const KEEPALIVE_TIME_MAX: Duration = Duration::from_secs(2);
-/// How long an answer counts as recent. A write goes without a question to a node that answered this recently.
-const RECENTLY: Duration = Duration::from_secs(1);
+/// How long an answer counts as recent. A write goes without a health check to a node that answered recently.
+const RECENT_TIME_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) address: String,
     endpoint: Endpoint,
     channel: OnceLock<Channel>,
-    standing: Mutex<Standing>,
+    responsiveness: Mutex<Responsiveness>,
 }
 
 #[derive(Debug, Default)]
-struct Standing {
-    heard_at: Option<Instant>,
-    aside: bool,
+struct Responsiveness {
+    answered_at: Option<Instant>,
+    is_avoided: bool,
 }
 
-/// How sending a write came out, where it did not come out well.
+/// Why a write was not acknowledged.
 #[derive(Debug)]
 pub(super) struct SendFailure {
     pub(super) status: Status,
-    /// The message certainly never left.
+    /// Whether the message certainly never left this process.
     pub(super) unsent: bool,
 }
 
@@ -58,11 +58,11 @@ impl Node {
             address: address.to_owned(),
             endpoint,
             channel: OnceLock::new(),
-            standing: Mutex::new(Standing::default()),
+            responsiveness: Mutex::new(Responsiveness::default()),
         })
     }
 
-    /// Only ever called within the runtime: making a channel spawns its worker there.
+    /// Must be called within the runtime: making a channel spawns its worker there.
     fn channel(&self) -> Channel {
         self.channel.get_or_init(|| self.endpoint.connect_lazy()).clone()
     }
@@ -73,13 +73,13 @@ impl Node {
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// Its health, by `deadline`.
+    /// Asks for the node's health.
     pub(super) async fn health(&self, deadline: Instant) -> Result<api::HealthResponse, Status> {
         let call = async { NodeClient::new(self.channel()).health(by(api::HealthRequest {}, deadline)).await };
         Ok(within(deadline, call).await?.into_inner())
     }
 
-    /// Sends `message` once, and says of a failure whether it certainly never left.
+    /// Sends `message` once. A failure says whether the message certainly never left this process.
     pub(super) async fn send_once<M, A>(
         &self,
         path: &'static str,
@@ -97,7 +97,7 @@ impl Node {
         let call = async {
             grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
             let codec = ProstCodec::<M, A>::default();
-            // A unary call is on the wire a stream of one message; only as a stream can it be guarded.
+            // On the wire a unary call is a stream of one message. Only a stream can be guarded by a permit.
             grpc.client_streaming(by(message, deadline), PathAndQuery::from_static(path), codec).await
         };
         match within(deadline, call).await {
@@ -106,39 +106,39 @@ impl Node {
         }
     }
 
-    /// It answered.
-    pub(super) fn heard(&self) {
-        *self.standing() = Standing { heard_at: Some(Instant::now()), aside: false };
+    /// Records that the node answered: it is avoided no longer.
+    pub(super) fn record_answer(&self) {
+        *self.responsiveness() = Responsiveness { answered_at: Some(Instant::now()), is_avoided: false };
     }
 
-    /// It failed, or has not answered for a while. True where that is news.
-    pub(super) fn set_aside(&self) -> bool {
-        let before = std::mem::replace(&mut *self.standing(), Standing { heard_at: None, aside: true });
-        !before.aside
+    /// Records that the node failed, or has not answered for a while. Returns whether it was not avoided before.
+    pub(super) fn avoid(&self) -> bool {
+        let now = Responsiveness { answered_at: None, is_avoided: true };
+        !std::mem::replace(&mut *self.responsiveness(), now).is_avoided
     }
 
-    pub(super) fn is_aside(&self) -> bool {
-        self.standing().aside
+    pub(super) fn is_avoided(&self) -> bool {
+        self.responsiveness().is_avoided
     }
 
     pub(super) fn answered_recently(&self) -> bool {
-        let standing = self.standing();
-        !standing.aside && standing.heard_at.is_some_and(|at| at.elapsed() < RECENTLY)
+        let state = self.responsiveness();
+        !state.is_avoided && state.answered_at.is_some_and(|at| at.elapsed() < RECENT_TIME_MAX)
     }
 
-    fn standing(&self) -> std::sync::MutexGuard<'_, Standing> {
-        // Each change is one assignment, so that a panic elsewhere cannot leave it half done.
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn responsiveness(&self) -> std::sync::MutexGuard<'_, Responsiveness> {
+        // Each change is one assignment, so a panic elsewhere cannot leave it half done.
+        self.responsiveness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How the node at `address`, a host and a port, is connected to.
+/// How to connect to the node at `address`, a host and a port.
 pub(crate) fn endpoint(address: &str) -> Result<Endpoint, InputProblem> {
     let problem = |problem| InputProblem::Address { address: address.to_owned(), problem };
     let authority = match address.split_once("://") {
         None => address,
         Some(("http", authority)) => authority.trim_end_matches('/'),
-        Some(_) => return Err(problem("only http is spoken, without encryption")),
+        Some(_) => return Err(problem("only http is supported, without encryption")),
     };
     let uri: Uri = format!("http://{authority}/").parse().map_err(|_| problem("it does not parse"))?;
     if uri.path() != "/" || uri.query().is_some() {
@@ -153,7 +153,7 @@ pub(crate) fn endpoint(address: &str) -> Result<Endpoint, InputProblem> {
     let endpoint = Endpoint::from(uri)
         .connect_timeout(CONNECT_TIME_MAX)
         .tcp_nodelay(true)
-        // At HTTP/2's default of 64 KiB a large value would cost a round trip for each.
+        // With HTTP/2's default window a large value would cost a round trip for every 64 KiB.
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -162,14 +162,14 @@ pub(crate) fn endpoint(address: &str) -> Result<Endpoint, InputProblem> {
     Ok(endpoint)
 }
 
-/// A request that tells the node how long it may take.
+/// A request that carries the time left until `deadline` to the node.
 pub(super) fn by<M>(message: M, deadline: Instant) -> Request<M> {
     let mut request = Request::new(message);
     request.set_timeout(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
     request
 }
 
-/// `call`, or a status once the deadline has passed.
+/// The result of `call`, or DEADLINE_EXCEEDED once the deadline has passed.
 pub(super) async fn within<T>(deadline: Instant, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     match tokio::time::timeout_at(deadline, call).await {
         Ok(result) => result,

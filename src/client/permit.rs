@@ -1,11 +1,11 @@
-//! The one place that knows whether a request may have left this process.
+//! Proof that a request never left this process.
 //!
-//! A node acts on a request once it has the request's message, and the connection takes the message out of a
-//! [`GuardedMessage`] before it writes any of it. Until then the [`Permit`] can be revoked, and after that the message
-//! cannot be taken any more. So a revoked permit is proof that no node will ever see the message, whatever the
-//! connection was doing and whatever its error says; no list of error kinds has to be kept complete for it.
+//! A node can act on a request only once it has the request's message. The connection takes the message out of a
+//! [`GuardedMessage`] before it writes any of it. Until then the [`Permit`] can be revoked, and the message can then
+//! never be taken. A revoked permit therefore proves that no node will see the message, whatever state the connection is
+//! in and whatever its error says. No list of error kinds has to be kept complete for this.
 //!
-//! Caveat: a message that was taken may still not have been written. That case counts as sent, which is the safe side.
+//! Caveat: a message that was taken may still not have been written. It counts as sent, which is the safe side.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,18 +18,18 @@ const WAITING: u8 = 0;
 const TAKEN: u8 = 1;
 const REVOKED: u8 = 2;
 
-/// The right to send one message, as long as it is not revoked.
+/// The right to send one message, until it is revoked.
 #[derive(Debug)]
 pub(super) struct Permit(Arc<AtomicU8>);
 
 impl Permit {
-    /// A permit, and the message that needs it.
+    /// Makes a permit, and the message that can be sent only under it.
     pub(super) fn guard<M>(message: M) -> (Self, GuardedMessage<M>) {
         let state = Arc::new(AtomicU8::new(WAITING));
         (Self(Arc::clone(&state)), GuardedMessage { message: Some(message), state })
     }
 
-    /// Takes the permit back. True: the message was not sent and never will be. False: it may have been.
+    /// Revokes the permit. Returns true if the message was not sent and never will be, false if it may have been sent.
     pub(super) fn revoke(&self) -> bool {
         match self.0.compare_exchange(WAITING, REVOKED, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => true,
@@ -38,7 +38,7 @@ impl Permit {
     }
 }
 
-/// A request's body: one message, or none if its permit was revoked before the connection came for it.
+/// The body of a request: one message, or none if the permit was revoked before the connection took it.
 #[derive(Debug)]
 pub(super) struct GuardedMessage<M> {
     message: Option<M>,

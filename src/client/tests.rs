@@ -2,18 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
-use tonic::{Request, Response};
+use tonic::{Request, Response, Status};
 
 use super::*;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::types::KEY_BYTES_MAX;
+use crate::wire::failure::{Failure, FailureReason};
 
 /// What a fake node does with a request.
 #[derive(Clone)]
@@ -184,7 +189,7 @@ async fn proxy(to: String, cut: Arc<Notify>) -> String {
 /// A client that begins with the first address.
 fn client<const N: usize>(addresses: [&str; N], deadline: Duration) -> Client {
     let client = addresses.into_iter().fold(Client::builder(), Builder::address).deadline(deadline).build().unwrap();
-    client.shared.turn.store(0, Ordering::Relaxed);
+    client.pool.turn.store(0, Ordering::Relaxed);
     client
 }
 
@@ -280,8 +285,8 @@ async fn write_that_never_left_goes_to_the_next_node() {
     // The client's end of the connection sees the end of it no later than this one sees that nobody listens; give the
     // task that watches it a turn.
     tokio::time::sleep(Duration::from_millis(50)).await;
-    client.shared.turn.store(0, Ordering::Relaxed);
-    assert!(client.shared.nodes[0].answered_recently(), "it is not even asked how it is");
+    client.pool.turn.store(0, Ordering::Relaxed);
+    assert!(client.pool.nodes[0].answered_recently(), "it is not even asked how it is");
     client.set("k", "v").await.unwrap();
     assert_eq!((one.writes(), other.writes()), (1, 1));
 }

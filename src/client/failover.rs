@@ -1,0 +1,296 @@
+//! The nodes of one cluster, and the rules by which an operation moves from one of them to the next.
+//!
+//! Contract: a read goes to one node after the other. A node that fails, or has not answered after the hedge delay, is
+//! avoided, and the next one is asked too. The first answer counts. A write is sent to one node at a time, and to the
+//! next only while it certainly did not happen (see `verdict` and `permit`).
+//!
+//! A paused node accepts a request as readily as a live one. Therefore a write goes without a question only to a node
+//! that answered during the last second. Any other node is first asked for its health.
+//!
+//! Source: Dean and Barroso, "The Tail at Scale" (2013), on hedged requests.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::backoff::{Backoff, jittered, random};
+use super::error::{ClientError, NodeFailure};
+use super::node::Node;
+use super::verdict::{Verdict, judge_read, judge_write};
+use crate::api;
+
+/// How often an avoided node is asked for its health.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// The hedge delay is this part of the operation's deadline,
+const HEDGE_DELAY_PART: u32 = 10;
+/// but at least this: a loaded node may need as long for its disk,
+const HEDGE_DELAY_MIN: Duration = Duration::from_millis(5);
+/// and at most this.
+const HEDGE_DELAY_MAX: Duration = Duration::from_secs(1);
+/// Before a write, a node's health is waited for this many hedge delays.
+const HEALTH_HEDGE_DELAYS: u32 = 3;
+
+/// The nodes of a client. Clones of the client share it.
+#[derive(Debug)]
+pub(super) struct NodePool {
+    pub(super) nodes: Vec<Arc<Node>>,
+    /// Counts operations, so that nodes take turns. It starts at a random number, so that many short-lived clients spread
+    /// over the nodes too.
+    pub(super) turn: AtomicUsize,
+    /// One task for each avoided node. It ends when the node answers, and with the client.
+    probes: Mutex<JoinSet<()>>,
+}
+
+/// The times of one operation.
+#[derive(Clone, Copy)]
+pub(super) struct Operation {
+    began: Instant,
+    deadline: Instant,
+    /// How long a node may take before the next one is asked too.
+    hedge_delay: Duration,
+}
+
+impl Operation {
+    /// An operation that begins now and may take `time_max`, all attempts together.
+    pub(super) fn begin(time_max: Duration) -> Self {
+        let began = Instant::now();
+        let hedge_delay = (time_max / HEDGE_DELAY_PART).clamp(HEDGE_DELAY_MIN, HEDGE_DELAY_MAX);
+        Self { began, deadline: began + time_max, hedge_delay }
+    }
+}
+
+impl NodePool {
+    /// A pool of at least one node.
+    pub(super) fn new(nodes: Vec<Arc<Node>>) -> Self {
+        Self { nodes, turn: AtomicUsize::new(usize::from(random())), probes: Mutex::default() }
+    }
+
+    /// Reads until a node answers or the deadline has passed.
+    pub(super) async fn read<T, F>(
+        &self,
+        operation: Operation,
+        ask: impl Fn(Arc<Node>, Instant) -> F,
+    ) -> Result<T, ClientError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Verdict>> + Send + 'static,
+    {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.race(self.nodes_in_turn(), operation, &ask).await {
+                Ok((_, answer)) => return Ok(answer),
+                Err(Verdict::Final(error)) => return Err(error),
+                Err(Verdict::TryNext(last)) => {
+                    if !backoff.wait(operation.deadline).await {
+                        return Err(ClientError::Unavailable { last, tried_for: operation.began.elapsed() });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes until a node answers, the outcome is unknown, or the deadline has passed. Returns the node that answered.
+    pub(super) async fn write<M, A>(
+        &self,
+        operation: Operation,
+        path: &'static str,
+        message: M,
+    ) -> Result<(Arc<Node>, A), ClientError>
+    where
+        M: prost::Message + Clone + Unpin + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let mut backoff = Backoff::new();
+        loop {
+            let mut last = None;
+            for _ in &self.nodes {
+                let node = match self.live_node(operation).await {
+                    Ok(node) => node,
+                    Err(Verdict::Final(error)) => return Err(error),
+                    Err(Verdict::TryNext(failure)) => {
+                        last = Some(failure);
+                        break;
+                    }
+                };
+                match self.send(operation, &node, path, message.clone()).await {
+                    Ok(answer) => return Ok((node, answer)),
+                    Err(Verdict::Final(error)) => return Err(error),
+                    Err(Verdict::TryNext(failure)) => last = Some(failure),
+                }
+                if Instant::now() >= operation.deadline {
+                    break;
+                }
+            }
+            if !backoff.wait(operation.deadline).await {
+                let last = last.expect("a client has at least one node, and it failed");
+                return Err(ClientError::NotApplied { last, tried_for: operation.began.elapsed() });
+            }
+        }
+    }
+
+    /// Sends a write to `node`, once. The verdict is `TryNext` only if the write certainly did not happen.
+    async fn send<M, A>(
+        &self,
+        operation: Operation,
+        node: &Arc<Node>,
+        path: &'static str,
+        message: M,
+    ) -> Result<A, Verdict>
+    where
+        M: prost::Message + Unpin + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let sending = node.send_once(path, message, operation.deadline);
+        tokio::pin!(sending);
+        let sent = tokio::select! {
+            sent = &mut sending => sent,
+            () = tokio::time::sleep(operation.hedge_delay) => {
+                // This write can now only wait for its answer. Later writes need not wait behind it.
+                self.avoid(node);
+                sending.await
+            }
+        };
+        match sent {
+            Ok(answer) => {
+                node.record_answer();
+                Ok(answer)
+            }
+            Err(failure) => {
+                let verdict = judge_write(node, &failure);
+                if !matches!(verdict, Verdict::Final(ClientError::Refused { .. })) {
+                    self.avoid(node);
+                }
+                Err(verdict)
+            }
+        }
+    }
+
+    /// The node for a write: the next in turn if it answered recently, else the first whose health is good.
+    async fn live_node(&self, operation: Operation) -> Result<Arc<Node>, Verdict> {
+        let nodes = self.nodes_in_turn();
+        if nodes[0].answered_recently() {
+            return Ok(Arc::clone(&nodes[0]));
+        }
+        // A single node has no substitute, so its health may take until the deadline.
+        let health_deadline = if self.nodes.len() == 1 {
+            operation.deadline
+        } else {
+            operation.deadline.min(Instant::now() + HEALTH_HEDGE_DELAYS * operation.hedge_delay)
+        };
+        let degraded = Arc::new(Mutex::new(None));
+        let seen = Arc::clone(&degraded);
+        let found = self
+            .race(nodes, operation, move |node, _| {
+                let degraded = Arc::clone(&degraded);
+                async move {
+                    let health = node.health(health_deadline).await.map_err(|status| judge_read(&node, &status))?;
+                    let problem = match health.status() {
+                        api::Health::Online | api::Health::Default => return Ok(()),
+                        api::Health::Degraded => {
+                            degraded.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Arc::clone(&node));
+                            "the node is degraded"
+                        }
+                        api::Health::Starting => "the node is starting, or waits for the other nodes",
+                        api::Health::Draining => "the node is ending",
+                        api::Health::Refused => "the node is refused by its peers",
+                    };
+                    let message = format!("{problem}: {}", health.detail);
+                    Err(Verdict::TryNext(NodeFailure::new(&node.address, message.trim_end_matches(": "))))
+                }
+            })
+            .await;
+        match found {
+            Ok((node, ())) => Ok(node),
+            // A degraded node is better than none: with a full disk of its own it still coordinates writes to others.
+            Err(verdict) => seen.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(verdict),
+        }
+    }
+
+    /// Asks `nodes` in their order until one answers or all have failed. The next node is asked when the one before fails
+    /// or the hedge delay has passed. Only for requests without an effect: several nodes may execute them.
+    async fn race<T, F>(
+        &self,
+        nodes: Vec<Arc<Node>>,
+        operation: Operation,
+        ask: impl Fn(Arc<Node>, Instant) -> F,
+    ) -> Result<(Arc<Node>, T), Verdict>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Verdict>> + Send + 'static,
+    {
+        let mut waiting = nodes.into_iter();
+        let mut running = JoinSet::new();
+        let mut asked: Option<Arc<Node>> = None;
+        let mut last = None;
+        loop {
+            let next = waiting.next();
+            if let Some(node) = &next {
+                let asking = ask(Arc::clone(node), operation.deadline);
+                let node = Arc::clone(node);
+                asked = Some(Arc::clone(&node));
+                running.spawn(async move { (node, asking.await) });
+            } else if running.is_empty() {
+                let failure = last.expect("a client has at least one node, and all were asked");
+                return Err(Verdict::TryNext(failure));
+            }
+            let ended = tokio::select! {
+                ended = running.join_next() => ended,
+                () = tokio::time::sleep(operation.hedge_delay), if next.is_some() => {
+                    if let Some(node) = &asked {
+                        self.avoid(node);
+                    }
+                    continue;
+                }
+            };
+            match ended {
+                Some(Ok((node, Ok(answer)))) => {
+                    node.record_answer();
+                    return Ok((node, answer));
+                }
+                Some(Ok((_, Err(Verdict::Final(error))))) => return Err(Verdict::Final(error)),
+                Some(Ok((node, Err(Verdict::TryNext(failure))))) => {
+                    self.avoid(&node);
+                    last = Some(failure);
+                }
+                // The task panicked, which is our own defect, or the runtime is ending.
+                Some(Err(error)) => last = Some(NodeFailure::new("client", error.to_string())),
+                None => {}
+            }
+        }
+    }
+
+    /// All nodes: in turn, avoided ones last.
+    fn nodes_in_turn(&self) -> Vec<Arc<Node>> {
+        let mut nodes = self.nodes.clone();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % nodes.len();
+        nodes.rotate_left(turn);
+        nodes.sort_by_key(|node| node.is_avoided());
+        nodes
+    }
+
+    /// Makes other operations prefer other nodes, until `node` says that it serves.
+    fn avoid(&self, node: &Arc<Node>) {
+        if !node.avoid() {
+            return;
+        }
+        let node = Arc::clone(node);
+        let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        while probes.try_join_next().is_some() {}
+        probes.spawn(async move {
+            loop {
+                tokio::time::sleep(jittered(PROBE_INTERVAL)).await;
+                if !node.is_avoided() {
+                    return;
+                }
+                let health = node.health(Instant::now() + PROBE_INTERVAL).await;
+                if health.is_ok_and(|health| health.serves) {
+                    node.record_answer();
+                    return;
+                }
+            }
+        });
+    }
+}

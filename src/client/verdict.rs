@@ -1,0 +1,61 @@
+//! What a failed attempt means for its operation: try another node, or end.
+//!
+//! Invariant: a write is tried again only if it never left this process, or a node said that it was not applied. Every
+//! other failure of a write ends the operation with an unknown outcome.
+
+use tonic::{Code, Status};
+
+use super::error::{ClientError, NodeFailure};
+use super::node::{Node, SendFailure};
+use crate::wire::failure::{Failure, FailureReason};
+
+/// What to do after a failure.
+pub(super) enum Verdict {
+    /// Another node may be tried: the failed attempt had no effect.
+    TryNext(NodeFailure),
+    /// The operation ends with this error and must not be tried again.
+    Final(ClientError),
+}
+
+/// Judges a failed read. A read has no effect, so another node may be tried unless the request itself was refused.
+pub(super) fn judge_read(node: &Node, status: &Status) -> Verdict {
+    let failure = NodeFailure::from_status(&node.address, status);
+    if is_refusal(status) {
+        return Verdict::Final(ClientError::Refused { node: failure });
+    }
+    Verdict::TryNext(failure)
+}
+
+/// Judges a failed write. Another node may be tried only if the write certainly did not happen.
+pub(super) fn judge_write(node: &Node, failure: &SendFailure) -> Verdict {
+    let said = NodeFailure::from_status(&node.address, &failure.status);
+    let not_applied = |said: &Failure| matches!(said.reason, FailureReason::NotApplied | FailureReason::NotReady);
+    if failure.unsent || said.failure.as_deref().is_some_and(not_applied) {
+        return Verdict::TryNext(said);
+    }
+    if is_refusal(&failure.status) {
+        return Verdict::Final(ClientError::Refused { node: said });
+    }
+    Verdict::Final(ClientError::OutcomeUnknown { node: said })
+}
+
+/// Whether the node examined the request and refused it before it did anything. Without Quorate's own reason, this trusts
+/// only status codes that neither a broken connection nor a proxy produces.
+fn is_refusal(status: &Status) -> bool {
+    use FailureReason::{ClockRaiseTooFar, InvalidArgument, NotReplica, OperatorWritesOff, StampNotGreater};
+    match Failure::from_status(status) {
+        // Each reason is named, so that a reason added later is not taken for a refusal by accident.
+        Some(failure) => matches!(
+            failure.reason,
+            InvalidArgument | NotReplica | StampNotGreater | OperatorWritesOff | ClockRaiseTooFar
+        ),
+        None => matches!(
+            status.code(),
+            Code::InvalidArgument
+                | Code::FailedPrecondition
+                | Code::Unimplemented
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+        ),
+    }
+}
