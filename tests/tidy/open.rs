@@ -1,0 +1,118 @@
+//! Exceptions that are still open, by rule. Each entry must be needed: the tests fail over one that is not.
+
+/// Imports between layers: `file: module`.
+pub const IMPORTS: &[&str] = &[];
+
+/// Crates in pure modules: `file: crate`.
+pub const CRATES: &[&str] = &[];
+
+/// Imports inside protocol: `file: module`, `cycle: modules`.
+pub const PROTOCOL: &[&str] = &[
+    "src/protocol/coordinator/latency.rs: protocol",
+    "src/protocol/coordinator/ops/get.rs: protocol",
+    "src/protocol/coordinator/ops/set.rs: protocol",
+    "src/protocol/membership/mod.rs: protocol",
+    "src/protocol/node/clients.rs: protocol",
+    "src/protocol/node/clients.rs: protocol::node",
+    "src/protocol/node/disk.rs: protocol",
+    "src/protocol/node/disk.rs: protocol::node",
+    "src/protocol/node/mod.rs: protocol",
+    "src/protocol/node/operations.rs: protocol",
+    "src/protocol/node/operations.rs: protocol::node",
+    "src/protocol/node/peers.rs: protocol",
+    "src/protocol/node/peers.rs: protocol::node",
+    "src/protocol/replica.rs: protocol",
+];
+
+/// Files that are too long.
+pub const FILES: &[&str] = &[];
+
+/// Retired words that are still in use.
+pub const WORDS: &[&str] = &[
+    "Asker",
+    "Assembly",
+    "Due",
+    "ForTheNext",
+    "Front",
+    "Journal",
+    "Observatory",
+    "Owed",
+    "Promptness",
+    "Purpose",
+    "Share",
+    "Stragglers",
+    "Subject",
+    "Surroundings",
+    "Swamped",
+    "Transit",
+    "Usual",
+    "Whom",
+    "Written",
+    "acquainted",
+    "ask_the_others",
+    "ask_these",
+    "carry_out",
+    "counts_on_again",
+    "counts_on_no_more",
+    "credit",
+    "data_folder",
+    "floor",
+    "floors",
+    "form_if_met",
+    "formed",
+    "forming",
+    "handshake",
+    "house",
+    "hurry",
+    "introduced",
+    "journal",
+    "meet_anew",
+    "misplaced",
+    "owe",
+    "pass_answers_on",
+    "patience",
+    "pay",
+    "promptness",
+    "putting",
+    "refuse_to_pay",
+    "straggler",
+    "stragglers",
+    "swamped",
+    "uneven",
+    "was_late",
+    "yardstick",
+];
+
+/// Modules reached by `#[path]`: `file: line`.
+pub const PATHS: &[&str] = &[
+    "benches/growth/main.rs: #[path = \"../../tests/support/cluster.rs\"]",
+    "benches/growth/main.rs: #[path = \"../support/picture.rs\"]",
+    "benches/growth/main.rs: #[path = \"../support/mod.rs\"]",
+    "benches/report/main.rs: #[path = \"../support/picture.rs\"]",
+    "benches/report/main.rs: #[path = \"../../tests/support/proxy.rs\"]",
+    "benches/report/main.rs: #[path = \"../../tests/support/cluster.rs\"]",
+    "src/storage/codec.rs: #[path = \"codec_tests.rs\"]",
+    "tests/availability.rs: #[path = \"support/cluster.rs\"]",
+    "tests/bench.rs: #[path = \"support/cluster.rs\"]",
+    "tests/clients.rs: #[path = \"support/cluster.rs\"]",
+    "tests/durability.rs: #[path = \"support/cluster.rs\"]",
+    "tests/faults/main.rs: #[path = \"../support/cluster.rs\"]",
+    "tests/faults/main.rs: #[path = \"../support/proxy.rs\"]",
+    "tests/faults/main.rs: #[path = \"../support/mod.rs\"]",
+    "tests/full_disk.rs: #[path = \"support/cluster.rs\"]",
+    "tests/model/main.rs: #[path = \"../support/giving_up.rs\"]",
+    "tests/pages.rs: #[path = \"support/cluster.rs\"]",
+    "tests/porcupine.rs: #[path = \"simulation/random.rs\"]",
+    "tests/refusals.rs: #[path = \"support/cluster.rs\"]",
+    "tests/regressions/main.rs: #[path = \"../support/mod.rs\"]",
+    "tests/report.rs: #[path = \"../benches/report/metrics.rs\"]",
+    "tests/report.rs: #[path = \"../benches/support/picture.rs\"]",
+    "tests/simulation/main.rs: #[path = \"../support/giving_up.rs\"]",
+    "tests/simulation/main.rs: #[path = \"../support/mod.rs\"]",
+];
+
+/// Modules that docs/architecture.md does not show on their layer.
+pub const DOCUMENTED: &[&str] = &[
+    "mutants", "protocol", "api", "wire", "config", "client", "storage", "peer", "runtime", "service", "gateway",
+    "admin", "server", "cli", "main",
+];
