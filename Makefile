@@ -70,8 +70,9 @@ flamegraph: build ## Draw where three nodes spend their CPU time under a load (L
 clients:
 	@./tools/clients "$(CLIENTS)"
 
-verify: setup ## Check format, lints and the fast tests: seconds when warm
+verify: setup ## Check format, rules of the source tree, lints and the fast tests: seconds when warm
 	cargo fmt --check
+	cargo test --release --test tidy
 	cargo clippy --release --all-targets -- -D warnings
 	cargo test --release --lib
 

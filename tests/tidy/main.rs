@@ -53,14 +53,18 @@ fn files(paths: &[&str]) -> Vec<PathBuf> {
     fn collect(path: PathBuf, found: &mut Vec<PathBuf>) {
         if path.is_dir() {
             let entries = fs::read_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            entries.for_each(|entry| collect(entry.expect("a folder can be listed").path(), found));
+            for entry in entries {
+                collect(entry.expect("a folder can be listed").path(), found);
+            }
         } else if path.exists() {
             found.push(path);
         }
     }
     // Cargo starts tests in the folder of the package.
     let mut found = Vec::new();
-    paths.iter().for_each(|path| collect(path.into(), &mut found));
+    for path in paths {
+        collect(path.into(), &mut found);
+    }
     found.sort();
     found
 }

@@ -93,7 +93,8 @@ impl Reader<'_> {
                 }
                 Token::Mark('{') => self.braces.push(false),
                 Token::Mark('}') => {
-                    if self.braces.pop() == Some(true) {
+                    let closes_a_module = self.braces.pop() == Some(true);
+                    if closes_a_module {
                         self.module.pop();
                     }
                 }
