@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use quorate::peer::peer_service;
 use quorate::protocol::placement::Placement;
-use quorate::protocol::{Command, Reply};
 use quorate::runtime::{self, NodeHandle, Options, RunningNode};
 use quorate::storage::Store;
 use quorate::storage::memory::MemoryStore;
-use quorate::types::{Checksum, ClusterParameters, Content, Key, NodeId, NodeIndex, StoreId, Value};
+use quorate::types::{ClusterParameters, Content, Key, NodeId, NodeIndex, Stamp, StoreId, Value};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -74,18 +73,13 @@ fn key(text: &str) -> Key {
     Key::new(text.to_owned()).unwrap()
 }
 
-async fn put(node: &NodeHandle, key: &Key, content: Content) -> Reply {
-    let checksum = Checksum::of(key, &content);
-    let command = Command::Set { key: key.clone(), content, checksum };
-    node.run(command, Instant::now() + Duration::from_secs(5)).await.unwrap()
+async fn put(node: &NodeHandle, key: &Key, content: Content) -> Stamp {
+    node.set(key.clone(), content, Instant::now() + Duration::from_secs(5)).await.unwrap()
 }
 
 async fn get(node: &NodeHandle, key: &Key) -> Option<Content> {
-    let command = Command::Get { key: key.clone() };
-    match node.run(command, Instant::now() + Duration::from_secs(5)).await.unwrap() {
-        Reply::Record(record) => record.map(|record| record.content),
-        other => panic!("{other:?}"),
-    }
+    let record = node.get(key.clone(), Instant::now() + Duration::from_secs(5)).await.unwrap();
+    record.map(|record| record.content)
 }
 
 fn text(value: &str) -> Content {
@@ -100,8 +94,7 @@ async fn what_one_node_writes_every_other_reads() {
         for n in 0..40 {
             let key = key(&format!("key-{n}"));
             let content = text(&format!("value-{n}"));
-            let reply = put(cluster.handle(n % usize::from(count)), &key, content.clone()).await;
-            assert!(matches!(reply, Reply::Set(_)), "{reply:?}");
+            put(cluster.handle(n % usize::from(count)), &key, content.clone()).await;
             expected.insert(key, content);
         }
         for node in &cluster.nodes {
@@ -132,8 +125,7 @@ async fn many_clients_of_few_keys_all_succeed() {
             for n in 0..300 {
                 let key = key(&format!("key-{}", n % 16));
                 if (client + n) % 2 == 0 {
-                    let reply = put(&node, &key, text(&format!("{client}-{n}"))).await;
-                    assert!(matches!(reply, Reply::Set(_)), "{reply:?}");
+                    put(&node, &key, text(&format!("{client}-{n}"))).await;
                 } else {
                     get(&node, &key).await;
                 }
@@ -161,7 +153,6 @@ async fn minority_that_is_gone_costs_no_operation() {
     cluster.nodes.remove(2).stop().await;
     for n in 0..20 {
         assert_eq!(get(cluster.handle(n % 2), &key("k")).await, Some(text("before")));
-        let reply = put(cluster.handle(n % 2), &key(&format!("k-{n}")), text("after")).await;
-        assert!(matches!(reply, Reply::Set(_)), "{reply:?}");
+        put(cluster.handle(n % 2), &key(&format!("k-{n}")), text("after")).await;
     }
 }

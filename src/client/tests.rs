@@ -79,10 +79,6 @@ struct Served(Arc<Fake>);
 
 #[tonic::async_trait]
 impl api::cluster_server::Cluster for Served {
-    async fn info(&self, _: Request<api::ClusterInfoRequest>) -> Result<Response<api::ClusterInfoResponse>, Status> {
-        Err(Status::unimplemented("no test asks"))
-    }
-
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
         self.0.reads.fetch_add(1, Ordering::SeqCst);
         let request = self.0.act(request).await?;
@@ -106,28 +102,12 @@ impl api::cluster_server::Cluster for Served {
     }
 }
 
-type Pages = tokio_stream::Empty<Result<api::InfoResponse, Status>>;
-
 #[tonic::async_trait]
 impl api::node_server::Node for Served {
-    type InfoStream = Pages;
-
     async fn health(&self, _: Request<api::HealthRequest>) -> Result<Response<api::HealthResponse>, Status> {
         let draining = matches!(*self.0.behaviour.lock().unwrap(), Behaviour::Draining);
         let status = if draining { api::Health::Draining } else { api::Health::Online };
         Ok(Response::new(api::HealthResponse { status: status.into(), serves: !draining, ..Default::default() }))
-    }
-
-    async fn info(&self, _: Request<api::InfoRequest>) -> Result<Response<Pages>, Status> {
-        Err(Status::unimplemented("no test asks"))
-    }
-
-    async fn get(&self, _: Request<api::GetRequest>) -> Result<Response<api::NodeGetResponse>, Status> {
-        Err(Status::unimplemented("no test asks"))
-    }
-
-    async fn set(&self, _: Request<api::NodeSetRequest>) -> Result<Response<api::SetResponse>, Status> {
-        Err(Status::unimplemented("no test asks"))
     }
 }
 

@@ -1,12 +1,12 @@
 //! Links that peers open to this node.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, warn};
 
@@ -69,9 +69,10 @@ pub struct PeerService<E> {
 
 #[tonic::async_trait]
 impl<E: From<LinkEvent> + Send + 'static> Peer for PeerService<E> {
-    type LinkStream = Pin<Box<dyn Stream<Item = Result<api::PeerBatch, Status>> + Send>>;
-
-    async fn link(&self, request: Request<Streaming<api::PeerBatch>>) -> Result<Response<Self::LinkStream>, Status> {
+    async fn link(
+        &self,
+        request: Request<Streaming<api::PeerBatch>>,
+    ) -> Result<Response<BoxStream<api::PeerBatch>>, Status> {
         let Acceptor { incarnation, events, ended, metrics, parameters } = self.acceptor.clone();
         let outbox = Outbox::new(incarnation, metrics);
         let answers = outbox.open();

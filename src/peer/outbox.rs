@@ -17,8 +17,8 @@ use futures_util::Stream;
 use crate::api;
 use crate::limits::{LINK_BATCH_BYTES, LINK_PIECE_BYTES, LINK_QUEUE_BYTES_MAX, LINK_RESERVE_BYTES};
 use crate::metrics::Metrics;
-use crate::protocol::{Answer, Message, Request};
-use crate::types::{Incarnation, Lookup};
+use crate::protocol::Message;
+use crate::types::Incarnation;
 use crate::wire::chunks::Pieces;
 
 use super::send_window::SendWindow;
@@ -239,26 +239,18 @@ fn bytes_of(message: &Message) -> usize {
     const OVERHEAD: usize = 100;
     // Of a run that a hello names.
     const LIFE: usize = 22;
-    let rest = match message {
-        Message::Request { request: Request::Store { key, .. } | Request::Get { key, .. }, .. }
-        | Message::Answer { answer: Answer::Lookup { key, .. }, .. } => key.as_bytes().len(),
+    let introduction = match message {
         Message::Hello(hello) | Message::Welcome(hello) => {
             let ids = hello.parameters.node_ids.iter().map(|id| id.as_str().len() + 2);
             ids.sum::<usize>() + hello.earlier_incarnations.len() * LIFE
         }
         Message::HelloRefused { .. } | Message::Request { .. } | Message::Answer { .. } => 0,
     };
-    OVERHEAD + rest + value_bytes(message)
+    OVERHEAD + introduction + message.size()
 }
 
 fn value_bytes(message: &Message) -> usize {
-    match message {
-        Message::Request { request: Request::Store { record, .. }, .. }
-        | Message::Answer { answer: Answer::Lookup { held: Lookup::Record(record), .. }, .. } => {
-            record.content.value_bytes()
-        }
-        _ => 0,
-    }
+    message.payload().map_or(0, |record| record.content.value_bytes())
 }
 
 #[cfg(test)]
@@ -273,10 +265,10 @@ mod tests {
         INCARNATIONS_NAMED_MAX, LINK_MESSAGE_BYTES_MAX, LINK_PIECES_UNDER_WAY_MIN, NODES_MAX, REPLICA_COUNT_MAX,
         VALUE_BYTES_MAX,
     };
-    use crate::protocol::{Hello, OperationId};
+    use crate::protocol::{Answer, Hello, OperationId, Request};
     use crate::types::{
-        Checksum, Clock, ClusterParameters, Content, Digest, KEY_BYTES_MAX, Key, NODE_ID_BYTES_MAX, NodeId, ReadKind,
-        Record, Stamp, StoreId, Value,
+        Checksum, Clock, ClusterParameters, Content, Digest, KEY_BYTES_MAX, Key, Lookup, NODE_ID_BYTES_MAX, NodeId,
+        ReadKind, Record, Stamp, StoreId, Value,
     };
     use crate::wire::chunks::Assembly;
 

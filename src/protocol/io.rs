@@ -77,6 +77,27 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The key that it is about; a question about the clock has none.
+    #[must_use]
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Get { key } | Self::Set { key, .. } | Self::NodeGet { key } | Self::NodeSet { key, .. } => Some(key),
+            Self::ClockGet | Self::ClockRaise { .. } => None,
+        }
+    }
+
+    /// The bytes of its key and its value.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let value_bytes = match self {
+            Self::Set { content, .. } | Self::NodeSet { content, .. } => content.value_bytes(),
+            Self::Get { .. } | Self::NodeGet { .. } | Self::ClockGet | Self::ClockRaise { .. } => 0,
+        };
+        self.key().map_or(0, |key| key.as_bytes().len()) + value_bytes
+    }
+}
+
 /// What happens to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {

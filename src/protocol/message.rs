@@ -142,6 +142,75 @@ pub enum Answer {
     Refused(Refusal),
 }
 
+impl Message {
+    /// The key that it is about; introductions and clocks have none.
+    #[must_use]
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Request { request, .. } => request.key(),
+            Self::Answer { answer, .. } => answer.key(),
+            Self::Hello(_) | Self::Welcome(_) | Self::HelloRefused { .. } => None,
+        }
+    }
+
+    /// The record that it carries.
+    #[must_use]
+    pub fn payload(&self) -> Option<&Record> {
+        match self {
+            Self::Request { request, .. } => request.payload(),
+            Self::Answer { answer, .. } => answer.payload(),
+            Self::Hello(_) | Self::Welcome(_) | Self::HelloRefused { .. } => None,
+        }
+    }
+
+    /// The bytes of its key and its value. Ids, stamps and framing come on top.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let value_bytes = self.payload().map_or(0, |record| record.content.value_bytes());
+        self.key().map_or(0, |key| key.as_bytes().len()) + value_bytes
+    }
+}
+
+impl Request {
+    /// The key that it is about; a question about the clock has none.
+    #[must_use]
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Get { key, .. } | Self::Store { key, .. } => Some(key),
+            Self::Clock => None,
+        }
+    }
+
+    /// The record that it carries.
+    #[must_use]
+    pub fn payload(&self) -> Option<&Record> {
+        match self {
+            Self::Store { record, .. } => Some(record),
+            Self::Get { .. } | Self::Clock => None,
+        }
+    }
+}
+
+impl Answer {
+    /// The key that it is about, where it names one.
+    #[must_use]
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Lookup { key, .. } => Some(key),
+            Self::Clock(_) | Self::Stored | Self::Refused(_) => None,
+        }
+    }
+
+    /// The record that it carries.
+    #[must_use]
+    pub fn payload(&self) -> Option<&Record> {
+        match self {
+            Self::Lookup { held: Lookup::Record(record), .. } => Some(record),
+            Self::Lookup { .. } | Self::Clock(_) | Self::Stored | Self::Refused(_) => None,
+        }
+    }
+}
+
 /// Why a replica did not do what it was asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Refusal {

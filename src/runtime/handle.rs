@@ -1,19 +1,25 @@
-//! What the gateway holds of a node: a cheap handle to ask it with.
+//! A cheap, typed handle to a running node: one method for each operation.
+//!
+//! Contract: an operation is admitted, or refused at once, before it reaches the node's loop. Once admitted it runs to
+//! its end or its deadline, even if the caller stops waiting, because replicas may already hold parts of a write.
+//!
+//! Invariant: the protocol answers each command with the reply of its kind. Another kind is a defect of ours, and the
+//! waiting task panics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::{REQUEST_OVERHEAD_BYTES, SCAN_ENTRIES_MAX};
 use crate::metrics::Metrics;
 use crate::peer::Acceptor;
 use crate::protocol::placement::Placement;
-use crate::protocol::{Command, PeerView, Reply, Unready};
+use crate::protocol::{Command, Failure, PeerView, Reply, Unready};
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
-use crate::types::{Clock, Incarnation, NodeId, NodeIndex};
+use crate::types::{Checksum, Clock, Content, Incarnation, Key, NodeId, NodeIndex, Record, Stamp};
 
 use super::event::{ClientRequest, Event};
 
@@ -37,7 +43,7 @@ pub(super) struct Inner {
     pub(super) started_at: Instant,
 }
 
-/// Bounds what client requests hold at once.
+/// Bounds how many client requests the node works on at once, and the bytes of their keys and values.
 pub(super) struct Admission {
     requests: Arc<Semaphore>,
     bytes: Arc<AtomicUsize>,
@@ -45,39 +51,55 @@ pub(super) struct Admission {
     requests_max: usize,
 }
 
-/// A request's share of the bounds, given back when it is dropped: when the request has ended, not when its client
-/// hangs up, since a write goes on.
+/// A request's part of the bounds. The node drops it when the operation ends, not when the client hangs up, because a
+/// write goes on without its client.
 pub(super) struct Permit {
-    _request: tokio::sync::OwnedSemaphorePermit,
+    _request: OwnedSemaphorePermit,
     bytes: usize,
     held: Arc<AtomicUsize>,
+}
+
+/// Why an operation gave no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestError {
+    /// The protocol ended it.
+    Failed(Failure),
+    /// It has no reply.
+    Rejected(Rejected),
+}
+
+impl From<Rejected> for RequestError {
+    fn from(rejected: Rejected) -> Self {
+        Self::Rejected(rejected)
+    }
 }
 
 /// Why a request has no reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// The node works on as many requests as it may. Nothing was done.
+    /// The node already works on as many requests as its configuration allows. Nothing was done.
     #[error(
         "the node works on {requests_max} requests already: send fewer at once, spread them over the nodes, or raise \
          node.requests_in_flight_max"
     )]
     TooManyRequests {
-        /// The bound.
+        /// `node.requests_in_flight_max`.
         requests_max: usize,
     },
-    /// The requests that the node works on hold as many bytes as they may. Nothing was done.
+    /// The requests in flight already hold as many bytes as the configuration allows. Nothing was done.
     #[error(
         "requests in flight hold {bytes_max} bytes already: send fewer at once, spread them over the nodes, or raise \
          node.request_bytes_in_flight_max"
     )]
     TooManyBytes {
-        /// The bound.
+        /// `node.request_bytes_in_flight_max`.
         bytes_max: usize,
     },
     /// The node has ended. Nothing was done.
     #[error("the node has ended: ask another one")]
     Ended,
-    /// The node ended while it worked on the request. A write may have happened, or may yet: others may have its copies.
+    /// The node ended while it worked on the request. A write may have happened, or may still happen, because other
+    /// replicas may hold it.
     #[error("the node ended before the request did")]
     Abandoned,
 }
@@ -121,17 +143,74 @@ pub struct PeerStatus {
 }
 
 impl NodeHandle {
-    /// Runs `command` and answers what became of it, at `deadline` at the latest. It goes on if the caller does not
-    /// wait.
+    /// The latest record of `key` in the cluster, linearizable; a deleted key has a tombstone, a key that was never
+    /// written has `None`. Answered by `deadline`.
     ///
     /// # Errors
-    /// When it was not begun, or the node ended meanwhile.
-    pub async fn run(&self, command: Command, deadline: Instant) -> Result<Reply, Rejected> {
+    /// [`RequestError`]: the node refused the request, too few replicas answered in time, or the node ended.
+    pub async fn get(&self, key: Key, deadline: Instant) -> Result<Option<Record>, RequestError> {
+        self.run(Command::Get { key }, deadline).await.map(record)
+    }
+
+    /// Writes `content`, a value or a tombstone, and returns the stamp of the write. By then a majority of the key's
+    /// replicas has it on disk.
+    ///
+    /// # Errors
+    /// [`RequestError`]: it says whether the write certainly did not happen or may have happened.
+    pub async fn set(&self, key: Key, content: Content, deadline: Instant) -> Result<Stamp, RequestError> {
+        let checksum = Checksum::of(&key, &content);
+        self.run(Command::Set { key, content, checksum }, deadline).await.map(stamp)
+    }
+
+    /// The record that this node's replica holds on disk, perhaps not the latest of the cluster.
+    ///
+    /// # Errors
+    /// [`RequestError`]: this node does not hold the key's slot, or its disk cannot be read.
+    pub async fn node_get(&self, key: Key, deadline: Instant) -> Result<Option<Record>, RequestError> {
+        self.run(Command::NodeGet { key }, deadline).await.map(record)
+    }
+
+    /// Stores `content` on this replica alone, under `stamp`, or under a new stamp above all that it holds.
+    ///
+    /// # Errors
+    /// [`RequestError`]: the replica holds a stamp that is not below `stamp`, or as for the other operations.
+    pub async fn node_set(
+        &self,
+        key: Key,
+        content: Content,
+        stamp: Option<Stamp>,
+        deadline: Instant,
+    ) -> Result<Stamp, RequestError> {
+        let checksum = Checksum::of(&key, &content);
+        self.run(Command::NodeSet { key, content, checksum, stamp }, deadline).await.map(self::stamp)
+    }
+
+    /// This node's clock.
+    ///
+    /// # Errors
+    /// [`RequestError`]: the node refused the request, or ended.
+    pub async fn clock(&self, deadline: Instant) -> Result<Clock, RequestError> {
+        self.run(Command::ClockGet, deadline).await.map(clock)
+    }
+
+    /// Raises this node's clock to at least `to`, and returns the clock afterwards.
+    ///
+    /// # Errors
+    /// [`RequestError`]: `to` is further ahead than an operator may raise the clock at once, or as for the others.
+    pub async fn raise_clock(&self, to: Clock, deadline: Instant) -> Result<Clock, RequestError> {
+        self.run(Command::ClockRaise { to }, deadline).await.map(clock)
+    }
+
+    async fn run(&self, command: Command, deadline: Instant) -> Result<Reply, RequestError> {
         let permit = self.inner.admission.admit(&command)?;
         let (reply, replied) = oneshot::channel();
         let request = ClientRequest { command, deadline, reply, permit };
         self.inner.events.send(Event::Request(request)).await.map_err(|_| Rejected::Ended)?;
-        replied.await.map_err(|_| Rejected::Abandoned)
+        match replied.await {
+            Ok(Reply::Failed(failure)) => Err(RequestError::Failed(failure)),
+            Ok(reply) => Ok(reply),
+            Err(_) => Err(Rejected::Abandoned.into()),
+        }
     }
 
     /// How the node is now.
@@ -233,7 +312,7 @@ impl Admission {
         let request = Arc::clone(&self.requests)
             .try_acquire_owned()
             .map_err(|_| Rejected::TooManyRequests { requests_max: self.requests_max })?;
-        let bytes = bytes_of(command);
+        let bytes = REQUEST_OVERHEAD_BYTES + command.size();
         let grow = |held: usize| held.checked_add(bytes).filter(|held| *held <= self.bytes_max);
         self.bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow)
@@ -248,11 +327,23 @@ impl Drop for Permit {
     }
 }
 
-fn bytes_of(command: &Command) -> usize {
-    let (key, value_bytes) = match command {
-        Command::Get { key } | Command::NodeGet { key } => (Some(key), 0),
-        Command::Set { key, content, .. } | Command::NodeSet { key, content, .. } => (Some(key), content.value_bytes()),
-        Command::ClockGet | Command::ClockRaise { .. } => (None, 0),
-    };
-    REQUEST_OVERHEAD_BYTES + key.map_or(0, |key| key.as_bytes().len()) + value_bytes
+fn record(reply: Reply) -> Option<Record> {
+    match reply {
+        Reply::Record(record) => record,
+        Reply::Set(_) | Reply::Clock(_) | Reply::Failed(_) => unreachable!("a read is answered with a record"),
+    }
+}
+
+fn stamp(reply: Reply) -> Stamp {
+    match reply {
+        Reply::Set(stamp) => stamp,
+        Reply::Record(_) | Reply::Clock(_) | Reply::Failed(_) => unreachable!("a write is answered with its stamp"),
+    }
+}
+
+fn clock(reply: Reply) -> Clock {
+    match reply {
+        Reply::Clock(clock) => clock,
+        Reply::Record(_) | Reply::Set(_) | Reply::Failed(_) => unreachable!("a clock request is answered with a clock"),
+    }
 }

@@ -112,10 +112,6 @@ struct Noop {
 
 #[tonic::async_trait]
 impl Cluster for Noop {
-    async fn info(&self, _: Request<api::ClusterInfoRequest>) -> Result<Response<api::ClusterInfoResponse>, Status> {
-        Err(Status::unimplemented("this server does nothing"))
-    }
-
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
         let content = Some(Content::Binary(self.value.clone()));
         let entry = Some(api::Entry { key: request.into_inner().key, content });

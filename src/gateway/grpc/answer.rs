@@ -159,11 +159,6 @@ pub(super) fn scan_failed(error: &StoreError) -> Status {
     refused(reason, &format!("the keys could not be read: {error}"))
 }
 
-/// The status of a reply that does not fit its request: a defect of ours.
-pub(super) fn misplaced() -> Status {
-    Status::internal("the node gave a reply of another kind than was asked for: a defect, please report it")
-}
-
 fn of_report(reason: FailureReason, text: &str, report: QuorumReport) -> Status {
     let QuorumReport { slot, needed, replicas } = report;
     let answered = replicas.iter().filter(|(_, said)| *said == ReplicaStatus::Answered).count();

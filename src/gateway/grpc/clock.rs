@@ -3,11 +3,10 @@
 use tonic::{Request, Response, Status};
 
 use crate::api;
-use crate::protocol::{Command, Reply};
 use crate::types::{Clock, Stamp};
 use crate::wire::WireError;
 
-use super::answer::{Purpose, invalid, misplaced};
+use super::answer::{Purpose, invalid};
 use super::{Asker, deadline_of};
 
 pub(super) struct ClockService {
@@ -19,24 +18,18 @@ impl ClockService {
         Self { asker }
     }
 
-    async fn ask<T>(
-        &self,
-        request: &Request<T>,
-        purpose: Purpose,
-        command: Command,
-    ) -> Result<Option<api::ClockValue>, Status> {
-        match self.asker.ask(purpose, None, command, deadline_of(request)).await? {
-            Reply::Clock(clock) => Ok(Some(Stamp { clock, writer: self.asker.node().id().clone() }.into())),
-            Reply::Record(_) | Reply::Set(_) | Reply::Failed(_) => Err(misplaced()),
-        }
+    fn stamped(&self, clock: Clock) -> Option<api::ClockValue> {
+        Some(Stamp { clock, writer: self.asker.node().id().clone() }.into())
     }
 }
 
 #[tonic::async_trait]
 impl api::clock_server::Clock for ClockService {
     async fn get(&self, request: Request<api::ClockGetRequest>) -> Result<Response<api::ClockGetResponse>, Status> {
-        let clock = self.ask(&request, Purpose::Read, Command::ClockGet).await?;
-        Ok(Response::new(api::ClockGetResponse { clock }))
+        let deadline = deadline_of(&request);
+        let operation = self.asker.node().clock(deadline.answer_at);
+        let clock = self.asker.ask(Purpose::Read, None, operation, deadline).await?;
+        Ok(Response::new(api::ClockGetResponse { clock: self.stamped(clock) }))
     }
 
     async fn set(&self, request: Request<api::ClockSetRequest>) -> Result<Response<api::ClockSetResponse>, Status> {
@@ -44,7 +37,9 @@ impl api::clock_server::Clock for ClockService {
         let given = request.get_ref().clock.clone();
         let to: Clock =
             given.ok_or_else(|| invalid(&WireError::Missing { field: "clock", accepted: "epoch and clock" }))?.into();
-        let clock = self.ask(&request, Purpose::Write, Command::ClockRaise { to }).await?;
-        Ok(Response::new(api::ClockSetResponse { clock }))
+        let deadline = deadline_of(&request);
+        let operation = self.asker.node().raise_clock(to, deadline.answer_at);
+        let clock = self.asker.ask(Purpose::Write, None, operation, deadline).await?;
+        Ok(Response::new(api::ClockSetResponse { clock: self.stamped(clock) }))
     }
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use crate::api;
-use crate::protocol::{Command, Reply};
 use crate::service::health::peer_state;
-use crate::types::{Checksum, Content, Key, Value};
+use crate::types::{Content, Key, Value};
 
-use super::answer::{Purpose, invalid, misplaced};
+use super::answer::{Purpose, invalid};
 use super::{Asker, deadline_of, duration};
 
 pub(super) struct ClusterService {
@@ -25,12 +24,9 @@ impl ClusterService {
     }
 
     async fn put<T>(&self, request: &Request<T>, key: Key, content: Content) -> Result<api::ClockValue, Status> {
-        let checksum = Checksum::of(&key, &content);
-        let command = Command::Set { key: key.clone(), content, checksum };
-        match self.asker.ask(Purpose::Write, Some(&key), command, deadline_of(request)).await? {
-            Reply::Set(stamp) => Ok(stamp.into()),
-            Reply::Record(_) | Reply::Clock(_) | Reply::Failed(_) => Err(misplaced()),
-        }
+        let deadline = deadline_of(request);
+        let operation = self.asker.node().set(key.clone(), content, deadline.answer_at);
+        self.asker.ask(Purpose::Write, Some(&key), operation, deadline).await.map(Into::into)
     }
 }
 
@@ -72,11 +68,8 @@ impl api::cluster_server::Cluster for ClusterService {
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
         let deadline = deadline_of(&request);
         let key = Key::try_from(request.into_inner()).map_err(|error| invalid(&error))?;
-        let command = Command::Get { key: key.clone() };
-        let Reply::Record(record) = self.asker.ask(Purpose::Read, Some(&key), command, deadline).await? else {
-            return Err(misplaced());
-        };
-        let Some(record) = record else {
+        let operation = self.asker.node().get(key.clone(), deadline.answer_at);
+        let Some(record) = self.asker.ask(Purpose::Read, Some(&key), operation, deadline).await? else {
             return Ok(Response::new(api::GetResponse { entry: None, clock: None }));
         };
         let share = self.asker.release(&key, &record)?;

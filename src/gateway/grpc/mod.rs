@@ -39,8 +39,7 @@ use crate::limits::{
     CLOSE_TIME_MAX, CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::peer;
-use crate::protocol::{Command, Reply};
-use crate::runtime::{NodeHandle, Status as NodeStatus};
+use crate::runtime::{NodeHandle, RequestError, Status as NodeStatus};
 use crate::service::health::Assessor;
 use crate::types::{Key, Record};
 use crate::wire::failure::FailureReason;
@@ -119,20 +118,19 @@ impl Asker {
         &self.node
     }
 
-    /// Runs a command, which is about `key` if it is about one.
-    async fn ask(
+    /// Waits for an operation of the node, which is about `key` if it is about one.
+    async fn ask<T>(
         &self,
         purpose: Purpose,
         key: Option<&Key>,
-        command: Command,
+        operation: impl Future<Output = Result<T, RequestError>>,
         deadline: Deadline,
-    ) -> Result<Reply, Status> {
-        let run = self.node.run(command, deadline.answer_at);
+    ) -> Result<T, Status> {
         let subject = Subject { purpose, key, placement: self.node.placement() };
-        match tokio::time::timeout_at(deadline.give_up_at.into(), run).await {
-            Ok(Ok(Reply::Failed(failure))) => Err(subject.failed(failure)),
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(rejected)) => Err(subject.rejected(&rejected)),
+        match tokio::time::timeout_at(deadline.give_up_at.into(), operation).await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(RequestError::Failed(failure))) => Err(subject.failed(failure)),
+            Ok(Err(RequestError::Rejected(rejected))) => Err(subject.rejected(&rejected)),
             Err(_) => Err(subject.unanswered("the node did not answer in time")),
         }
     }

@@ -1,22 +1,21 @@
 //! `api.Node`: one node and its own replica, for operators and tools.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::{Stream, stream};
+use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use crate::api;
 use crate::limits::SCANS_MAX;
-use crate::protocol::{Command, Reply};
 use crate::runtime::NodeHandle;
 use crate::service::health::{Assessor, peer_state};
 use crate::storage::{Cursor, StoreStatistics};
-use crate::types::{Checksum, Content, KEY_BYTES_MAX, Key, Stamp};
+use crate::types::{Content, KEY_BYTES_MAX, Key, Stamp};
 use crate::wire::{NodeSet, WireError};
 
-use super::answer::{Purpose, invalid, misplaced, scan_failed};
+use super::answer::{Purpose, invalid, scan_failed};
 use super::{Asker, deadline_of, duration};
 
 /// The most keys of one page. Each costs up to three bytes of framing beside its own: 65,536 of them are 192 KiB, which
@@ -63,9 +62,7 @@ impl api::node_server::Node for NodeService {
         }))
     }
 
-    type InfoStream = Pin<Box<dyn Stream<Item = Result<api::InfoResponse, Status>> + Send>>;
-
-    async fn info(&self, request: Request<api::InfoRequest>) -> Result<Response<Self::InfoStream>, Status> {
+    async fn info(&self, request: Request<api::InfoRequest>) -> Result<Response<BoxStream<api::InfoResponse>>, Status> {
         let api::InfoRequest { prefix, limit } = request.into_inner();
         // No key is longer, so that no key begins with it; it would be scanned for in vain, key by key.
         if prefix.len() > KEY_BYTES_MAX {
@@ -88,11 +85,8 @@ impl api::node_server::Node for NodeService {
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::NodeGetResponse>, Status> {
         let deadline = deadline_of(&request);
         let key = Key::try_from(request.into_inner()).map_err(|error| invalid(&error))?;
-        let command = Command::NodeGet { key: key.clone() };
-        let Reply::Record(record) = self.asker.ask(Purpose::Read, Some(&key), command, deadline).await? else {
-            return Err(misplaced());
-        };
-        let Some(record) = record else {
+        let operation = self.asker.node().node_get(key.clone(), deadline.answer_at);
+        let Some(record) = self.asker.ask(Purpose::Read, Some(&key), operation, deadline).await? else {
             return Ok(Response::new(api::NodeGetResponse { clocked_entry: None }));
         };
         let share = self.asker.release(&key, &record)?;
@@ -106,20 +100,13 @@ impl api::node_server::Node for NodeService {
     async fn set(&self, request: Request<api::NodeSetRequest>) -> Result<Response<api::SetResponse>, Status> {
         self.asker.operator_writes_allowed()?;
         let deadline = deadline_of(&request);
-        let (key, content, checksum, stamp) =
-            match NodeSet::try_from(request.into_inner()).map_err(|error| invalid(&error))? {
-                NodeSet::Record(key, record) => (key, record.content, record.checksum, Some(record.stamp)),
-                NodeSet::Entry(key, value) => {
-                    let content = Content::Value(value);
-                    let checksum = Checksum::of(&key, &content);
-                    (key, content, checksum, None)
-                }
-            };
-        let command = Command::NodeSet { key: key.clone(), content, checksum, stamp };
-        match self.asker.ask(Purpose::Write, Some(&key), command, deadline).await? {
-            Reply::Set(stamp) => Ok(Response::new(api::SetResponse { clock: Some(stamp.into()) })),
-            Reply::Record(_) | Reply::Clock(_) | Reply::Failed(_) => Err(misplaced()),
-        }
+        let (key, content, stamp) = match NodeSet::try_from(request.into_inner()).map_err(|error| invalid(&error))? {
+            NodeSet::Record(key, record) => (key, record.content, Some(record.stamp)),
+            NodeSet::Entry(key, value) => (key, Content::Value(value), None),
+        };
+        let operation = self.asker.node().node_set(key.clone(), content, stamp, deadline.answer_at);
+        let stamp = self.asker.ask(Purpose::Write, Some(&key), operation, deadline).await?;
+        Ok(Response::new(api::SetResponse { clock: Some(stamp.into()) }))
     }
 }
 
