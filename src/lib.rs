@@ -18,6 +18,7 @@ pub mod mutants;
 pub mod peer;
 #[cfg(feature = "server")]
 pub mod protocol;
+pub mod resolve;
 #[cfg(feature = "server")]
 pub mod runtime;
 #[cfg(feature = "server")]

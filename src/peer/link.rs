@@ -7,12 +7,13 @@ use rand::RngExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tracing::{debug, info, warn};
 
 use crate::api;
 use crate::api::peer_client::PeerClient;
 use crate::limits::LINK_MESSAGE_BYTES_MAX;
+use crate::resolve;
 use crate::types::{NodeId, NodeIndex};
 
 use super::inbox::Inbox;
@@ -93,15 +94,13 @@ impl<E: From<LinkEvent>> Link<E> {
     async fn connect(&self) -> Result<Streaming<api::PeerBatch>, String> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address))
             .map_err(|error| format!("{} is not an address: {error}", self.address))?
-            .connect_timeout(CONNECT_TIME_MAX)
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE_AFTER)
             .keep_alive_timeout(KEEPALIVE_TIME_MAX)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(2 * WINDOW_BYTES);
         let open = async {
-            let channel: Channel = endpoint.connect().await.map_err(|error| chain(&error))?;
+            let channel = resolve::connect(endpoint, CONNECT_TIME_MAX).await.map_err(|error| chain(&error))?;
             let mut client = PeerClient::new(channel)
                 .max_decoding_message_size(LINK_MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(LINK_MESSAGE_BYTES_MAX);
