@@ -47,6 +47,15 @@ pub struct Server {
     _folder: Option<DataFolder>,
 }
 
+/// A node that holds its ports and its store, and does not serve yet.
+pub struct PreparedServer {
+    config: Config,
+    listener: TcpListener,
+    admin_listener: Option<TcpListener>,
+    folder: Option<DataFolder>,
+    store: Arc<dyn Store>,
+}
+
 /// Why a node cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -86,12 +95,21 @@ fn advice(error: &std::io::Error) -> &'static str {
 }
 
 impl Server {
-    /// Starts the node that `config` describes. It listens when this returns; whether it takes requests is another
-    /// matter: a cluster forms when all its members have met.
+    /// Starts the node that `config` describes. It listens when this returns. It takes requests later, once all members of
+    /// the cluster have met.
     ///
     /// # Errors
     /// When an address cannot be listened on or the data folder cannot be used. Nothing then runs.
     pub async fn start(config: &Config, storage: Storage) -> Result<Self, ServerError> {
+        Self::prepare(config, storage).await?.start()
+    }
+
+    /// Binds the node's ports and opens its store, the slow parts of a start. Connections wait until the node is started.
+    /// The nodes of one process are all prepared before the first one starts, so that each finds the others' ports bound.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn prepare(config: &Config, storage: Storage) -> Result<PreparedServer, ServerError> {
         // The ports first: a folder is not made for a node that cannot serve.
         let listener = listen("node.local_address", &config.node.local_address).await?;
         let admin_listener = match &config.node.local_metrics_address {
@@ -99,38 +117,7 @@ impl Server {
             None => None,
         };
         let (folder, store) = open_store(config, storage).await?;
-        let parameters = config.cluster.parameters.clone();
-        let placement = Arc::new(Placement::new(parameters));
-        let options = runtime::Options {
-            me: config.member(),
-            placement,
-            addresses: config.cluster.addresses.iter().map(ToString::to_string).collect(),
-            store,
-            operator_writes: config.node.operator_writes,
-            requests_in_flight_max: config.node.requests_in_flight_max,
-            request_bytes_in_flight_max: config.node.request_bytes_in_flight_max,
-        };
-        let path = config.node.data_dir.clone();
-        let node = runtime::start(options).map_err(|error| ServerError::Store { path, error })?;
-
-        let local_address = listener.local_addr().map_err(|error| ServerError::Ended(error.to_string()))?;
-        let closing = CancellationToken::new();
-        let handle = node.handle().clone();
-        let gateway = tokio::spawn(grpc::serve(listener, handle.clone(), closing.clone()));
-        let admin = admin_listener.map(|listener| tokio::spawn(admin::serve(listener, handle, closing.clone())));
-        info!(node = %config.node.id, address = %local_address, "listening");
-        let metrics_address = config.node.local_metrics_address.as_ref();
-        for address in std::iter::once(&config.node.local_address).chain(metrics_address) {
-            if address.is_loopback() {
-                continue;
-            }
-            warn!(
-                %address,
-                "this listener is reachable from other machines, and traffic is neither encrypted nor authenticated \
-                 yet: keep it within a network that you trust"
-            );
-        }
-        Ok(Self { node, local_address, gateway, admin, closing, _folder: folder })
+        Ok(PreparedServer { config: config.clone(), listener, admin_listener, folder, store })
     }
 
     /// A handle to its node.
@@ -169,6 +156,48 @@ impl Server {
         self.node.stop().await;
         info!("ended");
         by_itself.map_or(Ok(()), |why| Err(ServerError::Ended(why)))
+    }
+}
+
+impl PreparedServer {
+    /// Starts the node.
+    ///
+    /// # Errors
+    /// When its store cannot be read. Nothing then runs.
+    pub fn start(self) -> Result<Server, ServerError> {
+        let Self { config, listener, admin_listener, folder, store } = self;
+        let parameters = config.cluster.parameters.clone();
+        let placement = Arc::new(Placement::new(parameters));
+        let options = runtime::Options {
+            me: config.member(),
+            placement,
+            addresses: config.cluster.addresses.iter().map(ToString::to_string).collect(),
+            store,
+            operator_writes: config.node.operator_writes,
+            requests_in_flight_max: config.node.requests_in_flight_max,
+            request_bytes_in_flight_max: config.node.request_bytes_in_flight_max,
+        };
+        let path = config.node.data_dir.clone();
+        let node = runtime::start(options).map_err(|error| ServerError::Store { path, error })?;
+
+        let local_address = listener.local_addr().map_err(|error| ServerError::Ended(error.to_string()))?;
+        let closing = CancellationToken::new();
+        let handle = node.handle().clone();
+        let gateway = tokio::spawn(grpc::serve(listener, handle.clone(), closing.clone()));
+        let admin = admin_listener.map(|listener| tokio::spawn(admin::serve(listener, handle, closing.clone())));
+        info!(node = %config.node.id, address = %local_address, "listening");
+        let metrics_address = config.node.local_metrics_address.as_ref();
+        for address in std::iter::once(&config.node.local_address).chain(metrics_address) {
+            if address.is_loopback() {
+                continue;
+            }
+            warn!(
+                %address,
+                "this listener is reachable from other machines, and traffic is neither encrypted nor authenticated \
+                 yet: keep it within a network that you trust"
+            );
+        }
+        Ok(Server { node, local_address, gateway, admin, closing, _folder: folder })
     }
 }
 
