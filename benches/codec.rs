@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use prost::Message as _;
 use quorate::api;
 use quorate::protocol::{Message, OperationId, Request};
-use quorate::storage::codec::{decode_head, decode_record, encode_apart, encode_record};
+use quorate::storage::codec::{decode_head, decode_record, encode_record, encode_separated};
 use support::{VALUE_BYTES, key, record};
 
 fn main() {
@@ -24,13 +24,13 @@ fn main() {
 fn digests(criterion: &mut Criterion) {
     let record = record(1, VALUE_BYTES[0], 1);
     let mut encoded = Vec::new();
-    encode_apart(&record, &mut encoded);
+    encode_separated(&record, &mut encoded);
     let mut group = criterion.benchmark_group("codec/digest");
     group.bench_function("encode", |bencher| {
         let mut out = Vec::new();
         bencher.iter(|| {
             out.clear();
-            encode_apart(black_box(&record), &mut out);
+            encode_separated(black_box(&record), &mut out);
         });
     });
     group.bench_function("decode", |bencher| bencher.iter(|| decode_head(black_box(&encoded))));

@@ -1,17 +1,17 @@
-//! A look at RocksDB's logs before RocksDB opens them: whether damage in one would pass for a torn end. They are the
-//! log of writes and the manifest, which is a log of which tables there are.
+//! A check of RocksDB's logs before RocksDB opens them: it finds damage that RocksDB would take for a torn end. The logs are
+//! the log of writes and the manifest, which is the log of the tables in use.
 //!
-//! Contract: a log in which anything that was written whole follows after damage is refused; a log that merely ends in
-//! the middle of a record is not. RocksDB itself refuses a wrong checksum, but takes a record whose length reaches past
-//! the end of the file for a torn one, skips a block from a header of zeros on, and never returns from a header that
-//! claims to be of a recycled log: each drops, or hangs on, up to 32 KiB of acknowledged writes for one damaged header.
+//! Contract: a log is refused if a whole record follows after damage. A log that only ends in the middle of a record is
+//! accepted. RocksDB itself refuses a wrong checksum. But it takes a record whose length exceeds the file for a torn one,
+//! it skips the rest of a block after a header of zeros, and it never returns from a header that claims a recycled log. For
+//! one damaged header it would drop up to 32 KiB of acknowledged writes, or hang.
 //!
-//! Source: `db/log_format.h` and `db/log_reader.cc` of RocksDB 11.8. A log is blocks of 32 KiB; a block is records of
-//! checksum (4, masked CRC32C of type and payload), length (2), type (1) and payload, and up to 6 bytes of padding. All
-//! little-endian.
+//! Source: `db/log_format.h` and `db/log_reader.cc` of RocksDB 11.8. A log is a sequence of blocks of 32 KiB. A block is a
+//! sequence of records and up to 6 bytes of padding. A record is a checksum (4, masked CRC32C of type and payload), a
+//! length (2), a type (1) and the payload. Numbers are little-endian.
 //!
-//! Caveats: a last record that was acknowledged and lost its end looks like a torn one. A torn record whose value holds
-//! a copy of a log looks like damage.
+//! Caveats: an acknowledged last record that lost its end looks like a torn one. A torn record whose value holds a copy of
+//! a log looks like damage.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -22,12 +22,12 @@ use super::StoreError;
 const BLOCK_BYTES: usize = 32 << 10;
 const HEADER_BYTES: usize = 7;
 
-/// CRC32C of each byte, reflected.
+/// The reflected CRC32C of each byte.
 const CRC_TABLE: [u32; 256] = {
     let mut table = [0_u32; 256];
     let mut index = 0;
     while index < 256 {
-        #[expect(clippy::cast_possible_truncation, reason = "there are 256, and `try_from` is not const")]
+        #[expect(clippy::cast_possible_truncation, reason = "the index is below 256, and `try_from` is not const")]
         let mut crc = index as u32;
         let mut bit = 0;
         while bit < 8 {
@@ -40,16 +40,16 @@ const CRC_TABLE: [u32; 256] = {
     table
 };
 
-/// Looks through all logs in a store's folder.
+/// Checks all logs in a store's folder.
 ///
 /// # Errors
-/// When one is damaged or cannot be read.
+/// When a log is damaged or cannot be read.
 pub(super) fn check_logs(store: &Path) -> Result<(), StoreError> {
     let failed =
         |path: &Path, error: &io::Error| StoreError::Failed { message: format!("{}: {error}", path.display()) };
     let files = match fs::read_dir(store) {
         Ok(files) => files,
-        // RocksDB says it better.
+        // RocksDB's own error for a missing folder is clearer.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(store, &error)),
     };
@@ -63,8 +63,8 @@ pub(super) fn check_logs(store: &Path) -> Result<(), StoreError> {
         let damage = File::open(&path).and_then(find_damage).map_err(|error| failed(&path, &error))?;
         if let Some(Damage { at, followed_by }) = damage {
             let message = format!(
-                "{} is damaged at byte {at}, and it goes on at byte {followed_by}: this is no torn end, and without \
-                 what is damaged this node would forget what it acknowledged",
+                "{} is damaged at byte {at}, and whole records follow from byte {followed_by} on: this is not a torn \
+                 end, and without the damaged part this node would forget acknowledged writes",
                 path.display()
             );
             return Err(StoreError::Damaged { message });
@@ -73,12 +73,12 @@ pub(super) fn check_logs(store: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Damage that is not at the end.
+/// Damage with a whole record after it.
 #[derive(Debug, PartialEq, Eq)]
 struct Damage {
-    /// The first record that is not whole.
+    /// The offset of the first record that is not whole.
     at: u64,
-    /// A later one that is.
+    /// The offset of a later record that is whole.
     followed_by: u64,
 }
 
@@ -100,7 +100,7 @@ fn find_damage(mut log: impl Read) -> io::Result<Option<Damage>> {
             }
         }
         if let Some(damaged_at) = damaged_at {
-            // Its length cannot be trusted, so that the next one may be anywhere.
+            // The damaged length cannot be trusted, so the next record may begin anywhere.
             if let Some(next) = (at..block.len()).find(|next| whole_record(&block[*next..]).is_some()) {
                 return Ok(Some(Damage { at: damaged_at, followed_by: start + next as u64 }));
             }
@@ -109,13 +109,13 @@ fn find_damage(mut log: impl Read) -> io::Result<Option<Damage>> {
     }
 }
 
-/// The length of the record that `bytes` begin with, when it is whole.
+/// The length of the record at the start of `bytes`; `None` when that record is not whole.
 fn whole_record(bytes: &[u8]) -> Option<usize> {
     let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>()?;
     let [c0, c1, c2, c3, l0, l1, kind] = *header;
     let payload = rest.get(..usize::from(u16::from_le_bytes([l0, l1])))?;
-    // Whole, first, middle and last part. Other kinds are written where logs are compressed, recycled or chained, which
-    // are all off.
+    // Types 1 to 4: a whole record, or its first, middle or last part. Other types belong to compressed, recycled or
+    // chained logs, which are all off.
     let is_known = (1..=4).contains(&kind);
     (is_known && masked_crc(kind, payload) == u32::from_le_bytes([c0, c1, c2, c3]))
         .then(|| HEADER_BYTES + payload.len())
@@ -131,7 +131,7 @@ fn masked_crc(kind: u8, payload: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// A log of records of these sizes, all in one part each.
+    /// A log of records of these sizes, each in one part.
     fn log(sizes: &[usize]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (index, size) in sizes.iter().enumerate() {
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn crc_is_that_of_its_standard() {
-        // The masking undone; 0xe3069283 is CRC32C's check value.
+        // Without the mask this is CRC32C's check value, 0xe3069283.
         let unmasked = masked_crc(b'1', b"23456789").wrapping_sub(0xa282_ead8).rotate_left(15);
         assert_eq!(unmasked, 0xe306_9283);
     }

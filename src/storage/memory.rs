@@ -1,7 +1,7 @@
-//! A store in memory: for tests and for throw-away clusters.
+//! A store in memory: for tests and temporary clusters.
 //!
-//! Contract: that of [`Store`], where durable means until the process ends. A node on it returns from a restart with
-//! nothing: no record, no promise, and another store id, so that its peers refuse it.
+//! Contract: that of [`Store`], where durable means until the process ends. After a restart the node has no records, no
+//! metadata and another store id, so that its peers refuse it.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,7 +11,7 @@ use super::page::PageBudget;
 use super::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use crate::types::{Batch, Content, Key, Lookup, Meta, ReadKind, Record, Slot, StoreId};
 
-/// Records and promises in memory.
+/// Records and metadata in memory.
 #[derive(Debug)]
 pub struct MemoryStore {
     state: RwLock<State>,
@@ -24,13 +24,13 @@ struct State {
 }
 
 impl MemoryStore {
-    /// An empty store of this store id. Each run of a node takes a new, random one: it remembers nothing of the last.
+    /// An empty store with this store id. Each start of a node takes a new random id, because the store keeps nothing.
     #[must_use]
     pub fn new(store_id: StoreId) -> Self {
         Self { state: RwLock::new(State { meta: Meta::fresh(store_id), records: BTreeMap::new() }) }
     }
 
-    // A panic elsewhere cannot leave a batch half applied: nothing below panics between two of its entries.
+    // A poisoned lock can be used as it is: nothing panics while part of a batch is applied.
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -45,7 +45,7 @@ impl Store for MemoryStore {
         Ok(self.read().meta.clone())
     }
 
-    fn read(&self, slot: Slot, key: &Key, read_kind: ReadKind, _patience: ReadTier) -> Result<ReadOutcome, StoreError> {
+    fn read(&self, slot: Slot, key: &Key, read_kind: ReadKind, _tier: ReadTier) -> Result<ReadOutcome, StoreError> {
         let state = self.read();
         let Some(record) = state.records.get(&(slot, key.clone())) else {
             return Ok(ReadOutcome::Done(Lookup::Absent));
@@ -72,8 +72,8 @@ impl Store for MemoryStore {
             state.meta.incarnations.push(incarnation);
         }
         state.meta.formed |= batch.formed;
-        for (id, known) in &batch.peers {
-            state.meta.peers.insert(id.clone(), *known);
+        for (id, peer) in &batch.peers {
+            state.meta.peers.insert(id.clone(), *peer);
         }
         for (key, (slot, record)) in &batch.records {
             state.records.insert((*slot, key.clone()), record.clone());
@@ -91,8 +91,8 @@ impl Store for MemoryStore {
         let mut budget = PageBudget::new(bounds);
         let mut page = KeysPage { keys: Vec::new(), next: None };
         let mut last = None;
-        for (place, record) in state.records.range((start, Bound::Unbounded)) {
-            let (_, key) = place;
+        for (position, record) in state.records.range((start, Bound::Unbounded)) {
+            let (_, key) = position;
             let listed = record.content != Content::Tombstone && key.as_bytes().starts_with(prefix.as_bytes());
             if !budget.look() || (listed && !budget.take(key.as_bytes().len())) {
                 page.next = last.map(|(slot, key): &(Slot, Key)| Cursor { slot: *slot, key: key.clone() });
@@ -101,7 +101,7 @@ impl Store for MemoryStore {
             if listed {
                 page.keys.push(key.clone());
             }
-            last = Some(place);
+            last = Some(position);
         }
         Ok(page)
     }

@@ -1,10 +1,10 @@
-//! What keeps records: a trait, RocksDB behind it for real nodes ([`rocks`]) and memory for tests and throw-away
-//! clusters ([`memory`]). The bytes on disk are in [`codec`].
+//! Stores of records and metadata: a trait, RocksDB for real nodes ([`rocks`]), and memory for tests and temporary
+//! clusters ([`memory`]). [`codec`] defines the bytes on disk, and [`folder`] the data folder around the store.
 //!
-//! Contract: [`Store::persist`] is atomic and, once it returned `Ok`, durable as far as the durability mode goes; a load
-//! sees all persists that returned before it began and never half of one, nor anything of one that failed until
-//! [`Store::reopen`] has made what it found durable. After one failed persist every further one fails until then:
-//! a failed fsync leaves nobody knowing what is on disk.
+//! Contract: [`Store::persist`] is atomic, and durable in the chosen mode when it returns `Ok`. A read sees every batch
+//! whose write returned before the read began, and never part of a batch. It sees a failed batch only if
+//! [`Store::reopen`] found that batch on disk and made it durable. After a failed write all further writes fail until
+//! `reopen` succeeds: after a failed fsync nobody knows what is on disk.
 
 pub mod codec;
 pub mod folder;
@@ -16,109 +16,108 @@ pub mod rocks;
 
 use crate::types::{Batch, Key, Lookup, Meta, ReadKind, Slot};
 
-/// Whether a load may wait for the disk.
+/// Whether a read may wait for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadTier {
-    /// Answer from memory or say that it would wait: for callers that serve other keys meanwhile.
+    /// The read answers from memory, or says that it would have to wait: for threads that serve other keys meanwhile.
     Memory,
-    /// Wait for the disk.
+    /// The read waits for the disk.
     Disk,
 }
 
-/// The answer to a load.
+/// The outcome of a read.
 #[derive(Debug)]
 pub enum ReadOutcome {
-    /// What is held.
+    /// The answer.
     Done(Lookup),
-    /// Not in memory; ask again with [`ReadTier::Disk`] from a thread that may.
+    /// The answer is not in memory. Read again with [`ReadTier::Disk`], from a thread that may wait.
     WouldBlock,
 }
 
-/// Why a store could not do what it was asked to.
+/// Why a call to a store failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The disk is full, or a limit on a file's size was met.
+    /// The disk is full, or a file reached a limit on its size.
     #[error("no space left for the store: {message}")]
     NoSpace {
-        /// What the store said.
+        /// RocksDB's own words.
         message: String,
     },
-    /// What was read is not what was written.
+    /// Data on disk or in memory is not what was written.
     #[error("damaged: {message}")]
     Damaged {
-        /// What is damaged.
+        /// The damaged entry or file, and what is wrong with it.
         message: String,
     },
     /// Another process has the store open.
     #[error("the store is in use by another process: {message}")]
     InUse {
-        /// What the store said.
+        /// RocksDB's own words.
         message: String,
     },
     /// Any other failure of the store or the disk.
     #[error("the store failed: {message}")]
     Failed {
-        /// What the store said.
+        /// RocksDB's own words.
         message: String,
     },
-    /// An earlier write failed, and the store was not reopened since.
-    #[error("the store takes no writes since an earlier one failed")]
+    /// An earlier write failed, and the store has not been reopened yet.
+    #[error("the store accepts no writes because an earlier write failed")]
     Suspended,
-    /// It is being reopened, or that failed.
-    #[error("the store is closed since an earlier write failed, until it could be reopened")]
+    /// The store is being reopened, or a reopening failed.
+    #[error("the store is closed until it can be reopened, because an earlier write failed")]
     Closed,
 }
 
-/// Where a scan of keys goes on: after this key of this slot.
+/// Where a scan of keys continues: after this key of this slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// The slot of the last key looked at.
+    /// The slot of the last key that was scanned.
     pub slot: Slot,
-    /// The last key looked at.
+    /// The last key that was scanned. It need not exist any more.
     pub key: Key,
 }
 
-/// A part of a scan of keys.
+/// One page of a scan of keys.
 #[derive(Debug, PartialEq, Eq)]
 pub struct KeysPage {
-    /// Keys that have a value (no tombstones), by slot, then by key.
+    /// Keys with a value (no tombstones), in the order of slots, then of keys.
     pub keys: Vec<Key>,
-    /// Where to go on; `None` at the end.
+    /// Where the next page begins; `None` after the last page.
     pub next: Option<Cursor>,
 }
 
-/// Bounds of one step of a scan of keys.
+/// Bounds of one page of a scan of keys.
 #[derive(Clone, Copy, Debug)]
 pub struct PageBounds {
-    /// At most so many keys are returned.
+    /// The most keys in the page.
     pub keys_max: usize,
-    /// At most so many bytes of keys are returned; a page holds one key at least where there is one.
+    /// The most bytes of keys in the page. A single longer key still makes a page.
     pub bytes_max: usize,
-    /// At most so many entries are looked at, so that a scan for a rare prefix comes up for air.
+    /// The most entries that are scanned, so that a scan for a rare prefix yields in time.
     pub looked_at_max: usize,
 }
 
-/// What a store says of itself, for status and metrics. Numbers of bytes and entries; estimates where exact ones would
-/// cost a scan.
+/// Numbers about a store, for status and metrics. Some are estimates, because exact numbers would cost a scan.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoreStatistics {
-    /// About how many keys are held, tombstones included.
+    /// The estimated number of keys, tombstones included.
     pub keys_estimate: u64,
-    /// What the data takes on disk: tables, blob files and log.
+    /// Bytes on disk: tables, blob files and log.
     pub disk_bytes: u64,
-    /// Tables and blob files, without the log.
+    /// Bytes of tables and blob files in use, without the log.
     pub live_bytes: u64,
-    /// What compaction still has to rewrite.
+    /// Estimated bytes that compaction still has to rewrite.
     pub compaction_pending_bytes: u64,
-    /// Write buffers in memory.
+    /// Bytes of write buffers in memory.
     pub write_buffer_bytes: u64,
-    /// Cached blocks in memory.
+    /// Bytes of cached blocks in memory.
     pub block_cache_bytes: u64,
-    /// 1 where writes are stopped by the store because flushes or compactions lag.
+    /// 1 while the store stops writes, because flushes or compactions lag or the store is closed; else 0.
     pub write_stopped: u64,
-    /// How long writers were stalled by the store since start, in microseconds.
+    /// How long the store stalled writers since the process started, in microseconds.
     pub stall_micros: u64,
-    /// How many times the log was synced since start.
+    /// How many times the log was synced since the process started.
     pub log_syncs: u64,
     /// The median time of a log sync, in microseconds.
     pub log_sync_micros_p50: f64,
@@ -126,44 +125,45 @@ pub struct StoreStatistics {
     pub log_sync_micros_p99: f64,
 }
 
-/// What keeps a node's records and promises. All calls may be made from any thread at once; `persist` is called by one
-/// at a time.
+/// A node's records and metadata. Any threads may call any method at the same time, except that `persist` is called by one
+/// thread at a time.
 pub trait Store: Send + Sync + 'static {
-    /// What the folder remembers beside its records.
+    /// The metadata beside the records. Waits for the disk.
     ///
     /// # Errors
-    /// When it cannot be read or decoded.
+    /// When the metadata cannot be read or decoded.
     fn meta(&self) -> Result<Meta, StoreError>;
 
-    /// What is held of `key`.
+    /// Reads the record of `key`, or its digest.
     ///
     /// # Errors
-    /// When the disk fails, or what it gives is damaged (a record's checksum is verified here).
+    /// When the disk fails, or the data is damaged: a full read verifies the record's checksum.
     fn read(&self, slot: Slot, key: &Key, read_kind: ReadKind, tier: ReadTier) -> Result<ReadOutcome, StoreError>;
 
-    /// Makes `batch` durable, whole or not at all. Waits for the disk.
+    /// Makes the whole of `batch` durable, or nothing of it. Waits for the disk.
     ///
     /// # Errors
-    /// When it may not have become durable; every later call then fails with [`StoreError::Suspended`] until
-    /// [`Store::reopen`].
+    /// When the batch may not be durable. Every later call then fails with [`StoreError::Suspended`], until
+    /// [`Store::reopen`] succeeds.
     fn persist(&self, batch: &Batch) -> Result<(), StoreError>;
 
-    /// Closes what failed and opens it anew; what is then found is made durable before it is shown. Waits for the disk.
+    /// Closes the store and opens it again, after a failed write. Everything that it then shows is durable. Waits for the
+    /// disk; reads may fail meanwhile.
     ///
     /// # Errors
-    /// When it still cannot be written or is damaged. It may be called again; loads may fail meanwhile.
+    /// When the store still cannot be written, or is damaged. It is safe to call this again.
     fn reopen(&self) -> Result<(), StoreError>;
 
-    /// Keys that begin with `prefix` and have a value, from `after` on. Waits for the disk.
+    /// One page of the keys that begin with `prefix` and have a value, after `after`. Waits for the disk.
     ///
     /// # Errors
     /// When the disk fails.
     fn keys(&self, after: Option<&Cursor>, prefix: &str, bounds: PageBounds) -> Result<KeysPage, StoreError>;
 
-    /// Numbers about itself.
+    /// Numbers about the store. Waits for the disk.
     fn statistics(&self) -> StoreStatistics;
 
-    /// Writes out what is only in the log, so that the next start is quick. Losing it loses nothing.
+    /// Writes into tables what is only in the log, so that the next start is quick. Durability does not depend on it.
     ///
     /// # Errors
     /// When the disk fails.

@@ -1,8 +1,8 @@
-//! What is left of a page of keys while a scan fills it: one way to count for every store.
+//! The budget of a page of keys while a scan fills it. All stores count with it.
 
 use super::PageBounds;
 
-/// The rest of [`PageBounds`].
+/// The unused rest of [`PageBounds`].
 pub(super) struct PageBudget {
     keys: usize,
     bytes: usize,
@@ -12,18 +12,18 @@ pub(super) struct PageBudget {
 
 impl PageBudget {
     pub(super) fn new(bounds: PageBounds) -> Self {
-        // A bound of nothing would give pages that never come to an end.
+        // With a bound of 0 a scan would never end.
         Self { keys: bounds.keys_max.max(1), bytes: bounds.bytes_max, looks: bounds.looked_at_max.max(1), empty: true }
     }
 
-    /// Whether one more entry may be looked at, which is then counted.
+    /// Counts one more scanned entry; `false` when the page may scan no more.
     pub(super) fn look(&mut self) -> bool {
         let may = self.looks > 0;
         self.looks = self.looks.saturating_sub(1);
         may
     }
 
-    /// Whether a key of `bytes` still goes into the page, where it is then counted. The first one always does.
+    /// Counts one more key of `bytes` bytes; `false` when it does not fit. The first key always fits.
     pub(super) fn take(&mut self, bytes: usize) -> bool {
         let fits = self.keys > 0 && (bytes <= self.bytes || self.empty);
         if fits {

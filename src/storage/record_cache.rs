@@ -1,13 +1,12 @@
-//! The records written or read last, so that comparing with one, or reading it, costs a look into memory instead of a
-//! search in RocksDB.
+//! The records that were written or read last, so that comparing with a record, or reading it, needs no lookup in RocksDB.
 //!
-//! Contract: what is found here is what RocksDB would show, so that no load shows less than one before it did. RocksDB
-//! shows the records of a persist some time before that returns: while it runs, nothing is found here of its keys, and
-//! one that asks for digests sees as much as one that asks for records. They are put here once it has succeeded. A load may
-//! have found what a persist has replaced meanwhile, so that it puts nothing here unless no persist ran beside it. A
-//! store that is reopened forgets everything: a batch that failed may be on disk after all.
+//! Contract: the cache shows what RocksDB would show, so that no read shows an older record than the read before it.
+//! RocksDB may show a batch before its write returns. While a batch is being written, its keys are not in the cache: every
+//! read of them goes to RocksDB, so a digest read and a full read see the same record. After the write has succeeded, the
+//! cache holds its records. A read fills the cache only if no write overlapped, because the write may have replaced the
+//! record that the read found. Reopening the store clears the cache: a failed batch may be on disk after all.
 //!
-//! Bounded in bytes. What stays is decided by how often and how lately it was of use (S3-FIFO, Yang et al., SOSP 2023).
+//! The cache is bounded in bytes. It keeps the entries that were used often and recently (S3-FIFO, Yang et al., SOSP 2023).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -20,17 +19,17 @@ use crate::limits::CACHED_VALUE_BYTES_MAX;
 use crate::mutants::{self, Mutant};
 use crate::types::{Content, Key, Lookup, ReadKind, Record, Value};
 
-/// Records at hand, by their places ([`super::codec::entry_key`]); of large ones the digest alone.
+/// Records by their entry keys ([`super::codec::entry_key`]); of large records the digest alone.
 pub(super) struct RecordCache {
     cache: Cache<Box<[u8]>, Lookup, Weight>,
-    /// Rises when a persist begins and when it has ended: odd while one runs.
-    persists: AtomicU64,
-    /// Lookup while something is put here or taken away, so that what a persist does to its keys comes last. No load ever
-    /// waits for it: a persist may have many records to copy.
-    putting: Mutex<()>,
+    /// Rises when a write begins and when it ends: odd while a write runs.
+    version: AtomicU64,
+    /// Held while entries are inserted or removed, so that a write's changes come last. Reads only try it and never wait: a
+    /// write may have many records to copy.
+    insert_lock: Mutex<()>,
 }
 
-/// When a load began, as far as persists go.
+/// A count of the writes that began or ended before a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CacheVersion(u64);
 
@@ -38,78 +37,80 @@ pub(super) struct CacheVersion(u64);
 struct Weight;
 
 impl Weighter<Box<[u8]>, Lookup> for Weight {
-    fn weight(&self, place: &Box<[u8]>, held: &Lookup) -> u64 {
-        // The stamp, its writer's id, and a place in the cache.
+    fn weight(&self, entry_key: &Box<[u8]>, found: &Lookup) -> u64 {
+        // The stamp, its writer's id, and the cache's own entry.
         const OVERHEAD: usize = 200;
-        let value_bytes = match held {
+        let value_bytes = match found {
             Lookup::Record(record) => record.content.value_bytes(),
             Lookup::Digest(_) | Lookup::Absent => 0,
         };
-        (OVERHEAD + place.len() + value_bytes) as u64
+        (OVERHEAD + entry_key.len() + value_bytes) as u64
     }
 }
 
 impl RecordCache {
-    /// Room for so many bytes of records.
+    /// An empty cache of at most `bytes_max` bytes.
     pub(super) fn new(bytes_max: usize) -> Self {
-        const RECORD_BYTES_ABOUT: usize = 1_024;
-        let cache = Cache::with_weighter(bytes_max / RECORD_BYTES_ABOUT, bytes_max as u64, Weight);
-        Self { cache, persists: AtomicU64::new(0), putting: Mutex::new(()) }
+        /// The library sizes its tables for this many bytes in each entry.
+        const RECORD_BYTES_TYPICAL: usize = 1_024;
+        let cache = Cache::with_weighter(bytes_max / RECORD_BYTES_TYPICAL, bytes_max as u64, Weight);
+        Self { cache, version: AtomicU64::new(0), insert_lock: Mutex::new(()) }
     }
 
-    /// What is held of `key` at this place, if as much of it as is wanted is at hand, and whole.
-    pub(super) fn get(&self, place: &[u8], key: &Key, read_kind: ReadKind) -> Option<Lookup> {
-        let held = self.cache.get(place)?;
-        match (read_kind, held) {
-            (ReadKind::Digest, held) => held.digest().map(Lookup::Digest),
-            // A load verifies what it gives out: memory can be damaged as a disk can.
+    /// The answer to a read of `key`; `None` when the cache does not hold as much as `read_kind` asks for, or the record is
+    /// damaged.
+    pub(super) fn get(&self, entry_key: &[u8], key: &Key, read_kind: ReadKind) -> Option<Lookup> {
+        let found = self.cache.get(entry_key)?;
+        match (read_kind, found) {
+            (ReadKind::Digest, found) => found.digest().map(Lookup::Digest),
+            // Every read verifies the checksum: memory can be damaged as a disk can.
             (ReadKind::Data, Lookup::Record(record)) => record.is_intact(key).then_some(Lookup::Record(record)),
             (ReadKind::Data, Lookup::Digest(_) | Lookup::Absent) => None,
         }
     }
 
-    /// To be asked before a load, for [`RecordCache::put_loaded`].
-    pub(super) fn moment(&self) -> CacheVersion {
-        CacheVersion(self.persists.load(Ordering::SeqCst))
+    /// The present version, to be taken before RocksDB is read, for [`RecordCache::insert_read`].
+    pub(super) fn version(&self) -> CacheVersion {
+        CacheVersion(self.version.load(Ordering::SeqCst))
     }
 
-    /// A load that began at `since` has found this at this place.
-    pub(super) fn put_loaded(&self, since: CacheVersion, place: Vec<u8>, held: &Lookup) {
-        let held = match held {
+    /// Inserts the result of a read that began at version `since`, if no write overlapped with the read.
+    pub(super) fn insert_read(&self, since: CacheVersion, entry_key: Vec<u8>, found: &Lookup) {
+        let found = match found {
             Lookup::Record(record) if is_too_large(record) => Lookup::Digest(record.digest()),
-            Lookup::Record(_) | Lookup::Digest(_) => held.clone(),
+            Lookup::Record(_) | Lookup::Digest(_) => found.clone(),
             Lookup::Absent => return,
         };
-        let Ok(_alone) = self.putting.try_lock() else { return };
-        let none_ran = since.0.is_multiple_of(2) && self.moment() == since;
+        let Ok(_alone) = self.insert_lock.try_lock() else { return };
+        let none_ran = since.0.is_multiple_of(2) && self.version() == since;
         if none_ran || mutants::is_on(Mutant::ReadIsCachedBesidePersist) {
-            self.cache.insert(place.into(), held);
+            self.cache.insert(entry_key.into(), found);
         }
     }
 
-    /// A persist of these places begins.
-    pub(super) fn persist_begins<'a>(&self, places: impl Iterator<Item = &'a [u8]>) {
-        let _alone = self.putting.lock().unwrap_or_else(PoisonError::into_inner);
-        self.persists.fetch_add(1, Ordering::SeqCst);
-        for place in places {
-            self.cache.remove(place);
+    /// Removes the entries that a write is about to change. Call it before the write.
+    pub(super) fn begin_write<'a>(&self, entry_keys: impl Iterator<Item = &'a [u8]>) {
+        let _alone = self.insert_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.version.fetch_add(1, Ordering::SeqCst);
+        for entry_key in entry_keys {
+            self.cache.remove(entry_key);
         }
     }
 
-    /// The persist has ended, and these records are now held at these places; none where it failed.
-    pub(super) fn persist_ends<'a>(&self, records: impl Iterator<Item = (Vec<u8>, &'a Record)>) {
-        let _alone = self.putting.lock().unwrap_or_else(PoisonError::into_inner);
-        for (place, record) in records {
-            self.cache.insert(place.into(), copy(record));
+    /// Inserts the records of a write that has ended; give none after a failed write.
+    pub(super) fn end_write<'a>(&self, records: impl Iterator<Item = (Vec<u8>, &'a Record)>) {
+        let _alone = self.insert_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        for (entry_key, record) in records {
+            self.cache.insert(entry_key.into(), copy(record));
         }
-        self.persists.fetch_add(1, Ordering::SeqCst);
+        self.version.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Forgets all of them. No persist may run.
+    /// Removes all entries. No write may run meanwhile.
     pub(super) fn clear(&self) {
-        let _alone = self.putting.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever loads now may have looked at the store before it was opened anew.
-        self.persists.fetch_add(2, Ordering::SeqCst);
+        let _alone = self.insert_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // Reads that are under way may have read the database before it was reopened.
+        self.version.fetch_add(2, Ordering::SeqCst);
         self.cache.clear();
     }
 }
@@ -118,7 +119,7 @@ fn is_too_large(record: &Record) -> bool {
     record.content.value_bytes() > CACHED_VALUE_BYTES_MAX
 }
 
-/// A value that was written shares its buffer with the whole message that it came in.
+/// The cache's own copy of a written record: the value shares its buffer with the whole message that it arrived in.
 fn copy(record: &Record) -> Lookup {
     if is_too_large(record) {
         return Lookup::Digest(record.digest());
@@ -140,12 +141,12 @@ mod tests {
         Key::new("k").unwrap()
     }
 
-    fn place() -> Vec<u8> {
+    fn entry_key() -> Vec<u8> {
         b"..k".to_vec()
     }
 
-    fn get(recent: &RecordCache, read_kind: ReadKind) -> Option<Lookup> {
-        recent.get(&place(), &key(), read_kind)
+    fn get(cache: &RecordCache, read_kind: ReadKind) -> Option<Lookup> {
+        cache.get(&entry_key(), &key(), read_kind)
     }
 
     fn record(counter: u64, value_bytes: usize) -> Record {
@@ -154,107 +155,107 @@ mod tests {
         Record { stamp, checksum: Checksum::of(&key(), &content), content }
     }
 
-    fn persist(recent: &RecordCache, record: &Record) {
-        recent.persist_begins([&*place()].into_iter());
-        recent.persist_ends([(place(), record)].into_iter());
+    fn write(cache: &RecordCache, record: &Record) {
+        cache.begin_write([&*entry_key()].into_iter());
+        cache.end_write([(entry_key(), record)].into_iter());
     }
 
-    fn load(recent: &RecordCache, record: &Record) {
-        recent.put_loaded(recent.moment(), place(), &Lookup::Record(record.clone()));
+    fn read(cache: &RecordCache, record: &Record) {
+        cache.insert_read(cache.version(), entry_key(), &Lookup::Record(record.clone()));
     }
 
     #[test]
-    fn what_was_persisted_last_is_found_whole_and_by_its_mark() {
-        let recent = RecordCache::new(1 << 20);
-        assert_eq!(get(&recent, ReadKind::Digest), None);
+    fn last_written_record_is_found_whole_and_as_digest() {
+        let cache = RecordCache::new(1 << 20);
+        assert_eq!(get(&cache, ReadKind::Digest), None);
         for counter in [1, 2] {
-            persist(&recent, &record(counter, 10));
-            assert_eq!(get(&recent, ReadKind::Data), Some(Lookup::Record(record(counter, 10))));
-            assert_eq!(get(&recent, ReadKind::Digest), Some(Lookup::Digest(record(counter, 10).digest())));
+            write(&cache, &record(counter, 10));
+            assert_eq!(get(&cache, ReadKind::Data), Some(Lookup::Record(record(counter, 10))));
+            assert_eq!(get(&cache, ReadKind::Digest), Some(Lookup::Digest(record(counter, 10).digest())));
         }
-        recent.clear();
-        assert_eq!(get(&recent, ReadKind::Digest), None);
+        cache.clear();
+        assert_eq!(get(&cache, ReadKind::Digest), None);
     }
 
     #[test]
-    fn what_was_loaded_is_found_as_far_as_it_was() {
-        let recent = RecordCache::new(1 << 20);
-        recent.put_loaded(recent.moment(), place(), &Lookup::Absent);
-        assert_eq!(get(&recent, ReadKind::Digest), None);
-        recent.put_loaded(recent.moment(), place(), &Lookup::Digest(record(1, 10).digest()));
-        assert_eq!(get(&recent, ReadKind::Digest), Some(Lookup::Digest(record(1, 10).digest())));
-        assert_eq!(get(&recent, ReadKind::Data), None);
-        load(&recent, &record(1, 10));
-        assert_eq!(get(&recent, ReadKind::Data), Some(Lookup::Record(record(1, 10))));
+    fn read_result_is_found_to_the_extent_it_was_read() {
+        let cache = RecordCache::new(1 << 20);
+        cache.insert_read(cache.version(), entry_key(), &Lookup::Absent);
+        assert_eq!(get(&cache, ReadKind::Digest), None);
+        cache.insert_read(cache.version(), entry_key(), &Lookup::Digest(record(1, 10).digest()));
+        assert_eq!(get(&cache, ReadKind::Digest), Some(Lookup::Digest(record(1, 10).digest())));
+        assert_eq!(get(&cache, ReadKind::Data), None);
+        read(&cache, &record(1, 10));
+        assert_eq!(get(&cache, ReadKind::Data), Some(Lookup::Record(record(1, 10))));
     }
 
     #[test]
-    fn large_record_is_known_by_its_mark_alone() {
+    fn large_record_is_cached_as_digest_alone() {
         let large = record(3, CACHED_VALUE_BYTES_MAX + 1);
-        for keep in [persist, load] {
-            let recent = RecordCache::new(1 << 20);
-            keep(&recent, &large);
-            assert_eq!(get(&recent, ReadKind::Digest), Some(Lookup::Digest(large.digest())));
-            assert_eq!(get(&recent, ReadKind::Data), None);
+        for keep in [write, read] {
+            let cache = RecordCache::new(1 << 20);
+            keep(&cache, &large);
+            assert_eq!(get(&cache, ReadKind::Digest), Some(Lookup::Digest(large.digest())));
+            assert_eq!(get(&cache, ReadKind::Data), None);
         }
     }
 
     #[test]
-    fn damaged_record_is_not_given_out() {
-        let recent = RecordCache::new(1 << 20);
+    fn damaged_record_is_not_found() {
+        let cache = RecordCache::new(1 << 20);
         let mut damaged = record(1, 10);
         damaged.checksum.0 ^= 1;
-        load(&recent, &damaged);
-        assert_eq!(get(&recent, ReadKind::Data), None);
+        read(&cache, &damaged);
+        assert_eq!(get(&cache, ReadKind::Data), None);
     }
 
-    /// RocksDB may show the new one to a load of the whole record already: one of the digest alone must not show less.
+    /// RocksDB may already show the new record to a full read; a digest read must not show an older one.
     #[test]
     fn record_that_is_being_replaced_is_not_found() {
-        let recent = RecordCache::new(1 << 20);
+        let cache = RecordCache::new(1 << 20);
         for value_bytes in [10, CACHED_VALUE_BYTES_MAX + 1] {
-            load(&recent, &record(1, value_bytes));
-            recent.persist_begins([&*place()].into_iter());
+            read(&cache, &record(1, value_bytes));
+            cache.begin_write([&*entry_key()].into_iter());
             for read_kind in [ReadKind::Digest, ReadKind::Data] {
-                assert_eq!(get(&recent, read_kind), None);
+                assert_eq!(get(&cache, read_kind), None);
             }
-            // It fails: what is held may be either.
-            recent.persist_ends(std::iter::empty());
-            assert_eq!(get(&recent, ReadKind::Digest), None);
+            // The write fails: RocksDB may hold the old record or the new one.
+            cache.end_write(std::iter::empty());
+            assert_eq!(get(&cache, ReadKind::Digest), None);
         }
     }
 
-    /// A load finds record 1, a persist replaces it by record 2, and only then is the load's word put here.
-    fn late_word_of_a_load() -> Option<Lookup> {
-        let recent = RecordCache::new(1 << 20);
-        let before = recent.moment();
-        persist(&recent, &record(2, 10));
-        recent.put_loaded(before, place(), &Lookup::Record(record(1, 10)));
-        get(&recent, ReadKind::Digest)
+    /// A read finds record 1, a write replaces it by record 2, and then the read inserts its result.
+    fn late_result_of_a_read() -> Option<Lookup> {
+        let cache = RecordCache::new(1 << 20);
+        let before = cache.version();
+        write(&cache, &record(2, 10));
+        cache.insert_read(before, entry_key(), &Lookup::Record(record(1, 10)));
+        get(&cache, ReadKind::Digest)
     }
 
     #[test]
-    fn load_beside_a_persist_is_not_remembered() {
-        assert_eq!(late_word_of_a_load(), Some(Lookup::Digest(record(2, 10).digest())));
-        let recent = RecordCache::new(1 << 20);
-        recent.persist_begins([&*place()].into_iter());
-        let during = recent.moment();
-        let loaded = Lookup::Record(record(1, 10));
-        recent.put_loaded(during, place(), &loaded);
-        assert_eq!(get(&recent, ReadKind::Data), None, "the persist may replace it yet");
-        recent.persist_ends(std::iter::empty());
-        recent.put_loaded(during, place(), &loaded);
-        assert_eq!(get(&recent, ReadKind::Data), None, "the load may have looked while it was replaced");
-        recent.put_loaded(recent.moment(), place(), &loaded);
-        assert_eq!(get(&recent, ReadKind::Data), Some(loaded));
+    fn read_that_overlaps_a_write_is_not_cached() {
+        assert_eq!(late_result_of_a_read(), Some(Lookup::Digest(record(2, 10).digest())));
+        let cache = RecordCache::new(1 << 20);
+        cache.begin_write([&*entry_key()].into_iter());
+        let during = cache.version();
+        let found = Lookup::Record(record(1, 10));
+        cache.insert_read(during, entry_key(), &found);
+        assert_eq!(get(&cache, ReadKind::Data), None, "the write may still replace it");
+        cache.end_write(std::iter::empty());
+        cache.insert_read(during, entry_key(), &found);
+        assert_eq!(get(&cache, ReadKind::Data), None, "the read may have run during the write");
+        cache.insert_read(cache.version(), entry_key(), &found);
+        assert_eq!(get(&cache, ReadKind::Data), Some(found));
     }
 
     #[cfg(feature = "mutants")]
     #[test]
-    fn remembering_a_load_beside_a_persist_brings_a_replaced_record_back() {
+    fn caching_a_read_that_overlaps_a_write_brings_a_replaced_record_back() {
         mutants::turn_on(Some(Mutant::ReadIsCachedBesidePersist));
-        let found = late_word_of_a_load();
+        let found = late_result_of_a_read();
         mutants::turn_on(None);
-        assert_eq!(found, Some(Lookup::Digest(record(1, 10).digest())), "which is what the test above would notice");
+        assert_eq!(found, Some(Lookup::Digest(record(1, 10).digest())), "the test above would notice this");
     }
 }

@@ -1,4 +1,4 @@
-//! What every store must do, and what the tests of this module share.
+//! The contract of every store, and helpers for the tests of this module.
 
 use std::collections::BTreeMap;
 
@@ -27,10 +27,10 @@ pub(super) fn batch_of(slot: u16, records: impl IntoIterator<Item = (Key, Record
     Batch { records, ..Batch::default() }
 }
 
-pub(super) fn held(store: &dyn Store, slot: u16, key: &Key, read_kind: ReadKind) -> Lookup {
+pub(super) fn read(store: &dyn Store, slot: u16, key: &Key, read_kind: ReadKind) -> Lookup {
     match store.read(Slot(slot), key, read_kind, ReadTier::Disk).expect("the store can be read") {
-        ReadOutcome::Done(held) => held,
-        ReadOutcome::WouldBlock => panic!("a load that may wait did not"),
+        ReadOutcome::Done(found) => found,
+        ReadOutcome::WouldBlock => panic!("a read that may wait for the disk did not"),
     }
 }
 
@@ -42,7 +42,7 @@ fn every_store(test: impl Fn(&dyn Store)) {
 }
 
 #[test]
-fn persisted_records_are_held_by_slot_and_key() {
+fn persisted_records_are_found_by_slot_and_key() {
     every_store(|store| {
         let (a, b, large) = (key("a"), key("b"), key("large"));
         let bytes: Vec<u8> = (0..100_000_u32).flat_map(u32::to_be_bytes).collect();
@@ -53,23 +53,23 @@ fn persisted_records_are_held_by_slot_and_key() {
         ];
         store.persist(&batch_of(7, records.clone())).expect("persisted");
         for (key, record) in records {
-            assert_eq!(held(store, 7, &key, ReadKind::Data), Lookup::Record(record.clone()));
-            assert_eq!(held(store, 7, &key, ReadKind::Digest), Lookup::Digest(record.digest()));
-            assert_eq!(held(store, 8, &key, ReadKind::Data), Lookup::Absent);
+            assert_eq!(read(store, 7, &key, ReadKind::Data), Lookup::Record(record.clone()));
+            assert_eq!(read(store, 7, &key, ReadKind::Digest), Lookup::Digest(record.digest()));
+            assert_eq!(read(store, 8, &key, ReadKind::Data), Lookup::Absent);
         }
         let newer = text(&a, 9, "two");
         store.persist(&batch_of(7, [(a.clone(), newer.clone())])).expect("persisted");
-        assert_eq!(held(store, 7, &a, ReadKind::Data), Lookup::Record(newer));
+        assert_eq!(read(store, 7, &a, ReadKind::Data), Lookup::Record(newer));
     });
 }
 
 #[test]
-fn promises_are_kept_and_only_what_a_batch_names_changes() {
+fn metadata_is_kept_and_a_batch_changes_only_its_own_part() {
     every_store(|store| {
         assert_eq!(store.meta(), Ok(Meta::fresh(STORE_ID)));
         let peer = NodeId::new("peer:1").expect("a node id");
-        let known = PeerRecord { store_id: StoreId(5), incarnation: Incarnation { epoch: 3, nonce: 8 } };
-        let peers = BTreeMap::from([(peer.clone(), known)]);
+        let record = PeerRecord { store_id: StoreId(5), incarnation: Incarnation { epoch: 3, nonce: 8 } };
+        let peers = BTreeMap::from([(peer.clone(), record)]);
         let incarnations = vec![Incarnation { epoch: 3, nonce: 9 }, Incarnation { epoch: 4, nonce: 1 }];
         for incarnation in &incarnations {
             let (epoch, incarnation) = (Some(incarnation.epoch), Some(*incarnation));
@@ -77,7 +77,7 @@ fn promises_are_kept_and_only_what_a_batch_names_changes() {
         }
         store.persist(&Batch { peers: peers.clone(), ..Batch::default() }).expect("persisted");
         store.persist(&Batch { formed: true, ..Batch::default() }).expect("persisted");
-        store.persist(&batch_of(0, [])).expect("an empty batch is nothing to write");
+        store.persist(&batch_of(0, [])).expect("an empty batch changes nothing");
         let expected = Meta { store_id: STORE_ID, epoch: 4, incarnations, formed: true, peers };
         assert_eq!(store.meta(), Ok(expected.clone()));
         store.reopen().expect("reopened");
@@ -85,7 +85,7 @@ fn promises_are_kept_and_only_what_a_batch_names_changes() {
     });
 }
 
-/// Walks all pages.
+/// The keys of all pages.
 fn walk(store: &dyn Store, prefix: &str, bounds: PageBounds) -> Vec<String> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
@@ -97,7 +97,7 @@ fn walk(store: &dyn Store, prefix: &str, bounds: PageBounds) -> Vec<String> {
         match page.next {
             None => return all,
             next => {
-                assert_ne!(next, after, "a page must get ahead");
+                assert_ne!(next, after, "each page must advance");
                 after = next;
             }
         }
@@ -139,7 +139,7 @@ fn key_pages_walk_all_values_once_and_skip_tombstones() {
 }
 
 #[test]
-fn cursor_at_a_key_that_is_gone_goes_on_after_it() {
+fn cursor_at_a_missing_key_continues_after_it() {
     every_store(|store| {
         let (a, c) = (key("a"), key("c"));
         store.persist(&batch_of(1, [(a.clone(), text(&a, 1, "")), (c.clone(), text(&c, 1, ""))])).expect("persisted");

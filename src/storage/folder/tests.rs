@@ -1,5 +1,5 @@
 use super::*;
-use crate::storage::Store;
+use crate::storage::StoreError;
 use crate::types::Batch;
 
 struct Fixture {
@@ -36,14 +36,14 @@ impl Fixture {
 
     fn refusal(&self) -> DataFolderError {
         let error = self.open().map(|(folder, _)| folder).expect_err("the folder is refused");
-        assert!(error.to_string().contains(&self.path().display().to_string()), "the message says where: {error}");
+        assert!(error.to_string().contains(&self.path().display().to_string()), "the message has no path: {error}");
         error
     }
 
     fn edit(&self, from: &str, to: &str) {
-        let text = fs::read_to_string(self.file(ACCOUNT)).expect("folder.yml");
+        let text = fs::read_to_string(self.file(DESCRIPTOR)).expect("folder.yml");
         assert!(text.contains(from), "{from:?} is not in {text}");
-        fs::write(self.file(ACCOUNT), text.replacen(from, to, 1)).expect("folder.yml");
+        fs::write(self.file(DESCRIPTOR), text.replacen(from, to, 1)).expect("folder.yml");
     }
 }
 
@@ -52,25 +52,25 @@ fn id(text: &str) -> NodeId {
 }
 
 #[test]
-fn fresh_folder_gets_an_identity_and_keeps_it() {
+fn fresh_folder_gets_a_store_id_and_keeps_it() {
     let fixture = Fixture::new();
     let first = fixture.store_id();
     assert_eq!(fixture.store_id(), first);
     assert_ne!(Fixture::new().store_id(), first);
-    assert!(!fixture.file(STORE_NEW).exists() && !fixture.file(ACCOUNT_NEW).exists());
+    assert!(!fixture.file(STORE_NEW).exists() && !fixture.file(DESCRIPTOR_NEW).exists());
 }
 
 #[test]
 fn second_opening_at_once_is_refused() {
     let fixture = Fixture::new();
-    let held = fixture.open().expect("the folder opens");
+    let first = fixture.open().expect("the folder opens");
     assert!(matches!(fixture.refusal(), DataFolderError::InUse { .. }));
-    drop(held);
+    drop(first);
     fixture.open().expect("it opens again");
 }
 
 #[test]
-fn each_other_parameter_is_refused_with_both_values() {
+fn different_parameters_are_refused_with_both_values() {
     let fixture = Fixture::new();
     fixture.store_id();
     let refused = |change: &dyn Fn(&mut Fixture)| {
@@ -92,24 +92,44 @@ fn each_other_parameter_is_refused_with_both_values() {
     let error = refused(&|other| other.parameters.node_ids.push(id("n3")));
     assert!(matches!(error, DataFolderError::NodeIdsDiffer { .. }), "{error}");
     assert!(error.to_string().contains("\"quoted\",n#1:{,n2,n3"), "{error}");
-    fixture.open().expect("the refusals left it as it was");
+    fixture.open().expect("the refusals changed nothing");
 }
 
 #[test]
 fn newer_format_is_refused_as_such() {
     let fixture = Fixture::new();
     fixture.store_id();
-    fixture.edit("format: 1", "format: 2\nsomething: \"new\"");
-    assert!(matches!(fixture.refusal(), DataFolderError::FormatUnknown { found: 2, .. }));
+    fixture.edit("format: 2", "format: 3\nsomething: \"new\"");
+    let error = fixture.refusal();
+    assert!(matches!(error, DataFolderError::FormatNewer { found: 3, .. }), "{error}");
+    assert!(error.to_string().ends_with("start the newer Quorate that wrote it"), "{error}");
 }
 
 #[test]
-fn damaged_account_is_refused_with_the_reason() {
+fn older_format_is_refused_as_such_and_left_unchanged() {
     let fixture = Fixture::new();
     fixture.store_id();
-    let whole = fs::read_to_string(fixture.file(ACCOUNT)).expect("folder.yml");
+    fixture.edit("format: 2", "format: 1");
+    let before = fs::read(fixture.file(DESCRIPTOR)).expect("folder.yml");
+    let error = fixture.refusal();
+    assert!(matches!(error, DataFolderError::FormatOlder { found: 1, .. }), "{error}");
+    let path = fixture.file(DESCRIPTOR);
+    let expected = format!(
+        "{} has format 1, which this program no longer reads (it reads format 2): start the older Quorate that wrote \
+         it, or start the whole cluster anew with empty data folders",
+        path.display()
+    );
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(fs::read(path).expect("folder.yml"), before);
+}
+
+#[test]
+fn damaged_descriptor_is_refused_with_the_reason() {
+    let fixture = Fixture::new();
+    fixture.store_id();
+    let whole = fs::read_to_string(fixture.file(DESCRIPTOR)).expect("folder.yml");
     let changes = [
-        ("format: 1", "format: 0", "`format`"),
+        ("format: 2", "format: 0", "`format`"),
         ("state: \"ready\"", "state: \"sleepy\"", "sleepy"),
         ("seed: 7\n", "", "`seed` is missing"),
         ("seed: 7", "seed: -7", "`seed` cannot be -7"),
@@ -125,16 +145,16 @@ fn damaged_account_is_refused_with_the_reason() {
         let error = fixture.refusal();
         assert!(matches!(error, DataFolderError::Damaged { .. }), "{error}");
         assert!(error.to_string().contains(reason), "{reason} is not in: {error}");
-        fs::write(fixture.file(ACCOUNT), &whole).expect("folder.yml");
+        fs::write(fixture.file(DESCRIPTOR), &whole).expect("folder.yml");
     }
-    fs::write(fixture.file(ACCOUNT), [0xff, 0xfe]).expect("folder.yml");
+    fs::write(fixture.file(DESCRIPTOR), [0xff, 0xfe]).expect("folder.yml");
     assert!(matches!(fixture.refusal(), DataFolderError::Damaged { .. }));
-    fs::write(fixture.file(ACCOUNT), "").expect("folder.yml");
+    fs::write(fixture.file(DESCRIPTOR), "").expect("folder.yml");
     assert!(matches!(fixture.refusal(), DataFolderError::Damaged { .. }));
 }
 
 #[test]
-fn half_a_folder_is_refused() {
+fn incomplete_folder_is_refused() {
     let fixture = Fixture::new();
     fixture.store_id();
     let aside = fixture.file("aside");
@@ -142,11 +162,11 @@ fn half_a_folder_is_refused() {
     assert!(matches!(fixture.refusal(), DataFolderError::StoreMissing { .. }));
     fs::create_dir(fixture.file(STORE)).expect("an empty store");
     assert!(matches!(fixture.refusal(), DataFolderError::Store { error: StoreError::Damaged { .. }, .. }));
-    fs::remove_dir_all(fixture.file(STORE)).expect("what is there of a store");
+    fs::remove_dir_all(fixture.file(STORE)).expect("the rest of a store");
     fs::rename(&aside, fixture.file(STORE)).expect("the store is back");
-    fs::rename(fixture.file(ACCOUNT), &aside).expect("folder.yml is moved away");
-    assert!(matches!(fixture.refusal(), DataFolderError::AccountMissing { .. }));
-    fs::rename(&aside, fixture.file(ACCOUNT)).expect("folder.yml is back");
+    fs::rename(fixture.file(DESCRIPTOR), &aside).expect("folder.yml is moved away");
+    assert!(matches!(fixture.refusal(), DataFolderError::DescriptorMissing { .. }));
+    fs::rename(&aside, fixture.file(DESCRIPTOR)).expect("folder.yml is back");
     fixture.open().expect("the folder is whole again");
 }
 
@@ -157,10 +177,10 @@ fn store_of_another_folder_is_refused() {
     other.store_id();
     fs::remove_dir_all(one.file(STORE)).expect("a store is removed");
     fs::rename(other.file(STORE), one.file(STORE)).expect("a store is moved");
-    assert!(matches!(one.refusal(), DataFolderError::IdentityDiffers { .. }));
+    assert!(matches!(one.refusal(), DataFolderError::StoreIdDiffers { .. }));
 }
 
-/// Each state that a crash can leave of a first start.
+/// Every state that a crash can leave during a first start.
 #[test]
 fn crash_at_any_point_of_the_first_start_is_recovered_from() {
     let fixture = Fixture::new();
@@ -180,13 +200,13 @@ fn crash_at_any_point_of_the_first_start_is_recovered_from() {
     fs::remove_dir_all(fixture.file(STORE)).expect("as before the store");
     assert_eq!(fixture.store_id(), store_id);
     // Before folder.yml was renamed.
-    fs::rename(fixture.file(ACCOUNT), fixture.file(ACCOUNT_NEW)).expect("as before the renaming");
+    fs::rename(fixture.file(DESCRIPTOR), fixture.file(DESCRIPTOR_NEW)).expect("as before the renaming");
     fs::remove_dir_all(fixture.file(STORE)).expect("as before the store");
     assert_ne!(fixture.store_id(), store_id);
 }
 
 #[test]
-fn old_account_beside_a_used_store_is_refused() {
+fn descriptor_older_than_its_store_is_refused() {
     let fixture = Fixture::new();
     let (folder, store) = fixture.open().expect("the folder opens");
     store.persist(&Batch { epoch: Some(1), ..Batch::default() }).expect("persisted");

@@ -4,7 +4,11 @@ use std::process::Command;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
-use super::super::tests::{STORE_ID, batch_of, held, key, record, text};
+use rocksdb::Options;
+
+use super::super::tests::{STORE_ID, batch_of, key, read, record, text};
+use super::options::BLOBS;
+use super::probe::takes_direct_writes;
 use super::*;
 use crate::types::{Content, Record, Value};
 
@@ -28,7 +32,7 @@ impl Fixture {
         RocksStore::open(&self.path, &RocksOptions::default())
     }
 
-    /// A copy of the folder as a crash would leave it: without the closing.
+    /// A copy of the folder as a crash would leave it.
     fn crashed(&self) -> Self {
         let copy = Self::new();
         fs::create_dir(&copy.path).expect("a folder");
@@ -39,7 +43,7 @@ impl Fixture {
         copy
     }
 
-    /// The log with data in it.
+    /// The log file that holds data.
     fn log(&self) -> PathBuf {
         let files = fs::read_dir(&self.path).expect("the store's folder").map(|file| file.expect("a file").path());
         files
@@ -55,7 +59,7 @@ fn large_record(key: &Key, counter: u64, bytes: usize) -> Record {
 }
 
 #[test]
-fn all_is_kept_over_a_crash_and_over_closing() {
+fn everything_is_kept_over_a_crash_and_over_closing() {
     let (a, large) = (key("a"), key("large"));
     let records = [(a.clone(), text(&a, 1, "one")), (large.clone(), large_record(&large, 2, 50_000))];
     for is_flushed in [false, true] {
@@ -70,10 +74,10 @@ fn all_is_kept_over_a_crash_and_over_closing() {
         for fixture in [first, crashed] {
             let store = fixture.open().expect("opened again");
             assert_eq!(store.store_id(), STORE_ID);
-            assert_eq!(store.meta().expect("promises").epoch, 3);
+            assert_eq!(store.meta().expect("metadata").epoch, 3);
             for (key, record) in &records {
-                assert_eq!(held(&store, 9, key, ReadKind::Data), Lookup::Record(record.clone()));
-                assert_eq!(held(&store, 9, key, ReadKind::Digest), Lookup::Digest(record.digest()));
+                assert_eq!(read(&store, 9, key, ReadKind::Data), Lookup::Record(record.clone()));
+                assert_eq!(read(&store, 9, key, ReadKind::Digest), Lookup::Digest(record.digest()));
             }
         }
     }
@@ -103,7 +107,7 @@ fn store_is_not_created_over_another() {
 }
 
 #[test]
-fn impatient_load_would_wait_until_the_blocks_are_in_memory() {
+fn read_from_memory_would_block_until_the_blocks_are_cached() {
     let fixture = Fixture::new();
     let store = fixture.create();
     let (small, large) = (key("small"), key("large"));
@@ -124,32 +128,32 @@ fn impatient_load_would_wait_until_the_blocks_are_in_memory() {
     for (key, record) in &records {
         for read_kind in [ReadKind::Digest, ReadKind::Data] {
             let first = ask(&store, key, read_kind);
-            // What brings one key's digest into memory brings all that is beside it: not a large value.
-            let is_beside =
+            // Reading one key's digest caches the whole block: the other digests, but not the large value.
+            let is_cached =
                 (key, read_kind) != (&records[0].0, ReadKind::Digest) && (key, read_kind) != (&large, ReadKind::Data);
-            assert!(is_beside || matches!(first, ReadOutcome::WouldBlock), "{first:?}");
-            let patient = held(&store, 9, key, read_kind);
-            assert_eq!(patient.digest(), Some(record.digest()));
-            assert!(matches!(ask(&store, key, read_kind), ReadOutcome::Done(again) if again == patient));
+            assert!(is_cached || matches!(first, ReadOutcome::WouldBlock), "{first:?}");
+            let from_disk = read(&store, 9, key, read_kind);
+            assert_eq!(from_disk.digest(), Some(record.digest()));
+            assert!(matches!(ask(&store, key, read_kind), ReadOutcome::Done(again) if again == from_disk));
         }
     }
 }
 
 #[test]
-fn reopening_keeps_all_and_may_be_repeated() {
+fn reopening_keeps_everything_and_may_be_repeated() {
     let fixture = Fixture::new();
     let store = fixture.create();
     let a = key("a");
     for counter in 1..4 {
         store.persist(&batch_of(1, [(a.clone(), text(&a, counter, "v"))])).expect("persisted");
         store.reopen().expect("reopened");
-        assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, counter, "v")));
+        assert_eq!(read(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, counter, "v")));
     }
-    assert!(store.statistics().log_syncs >= 6, "statistics go on over a reopening");
+    assert!(store.statistics().log_syncs >= 6, "statistics continue over a reopening");
 }
 
 #[test]
-fn reopening_without_room_leaves_it_readable() {
+fn reopening_without_space_leaves_the_store_readable() {
     let fixture = Fixture::new();
     let store = fixture.create();
     let a = key("a");
@@ -159,7 +163,7 @@ fn reopening_without_room_leaves_it_readable() {
     fs::rename(&fixture.path, &aside).expect("moved away");
     assert!(store.reopen().is_err());
     assert_eq!(store.persist(&batch), Err(StoreError::Suspended));
-    assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, 1, "v")));
+    assert_eq!(read(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, 1, "v")));
     fs::rename(&aside, &fixture.path).expect("moved back");
     store.reopen().expect("reopened");
     store.persist(&batch).expect("persisted");
@@ -171,25 +175,25 @@ fn store_of_an_earlier_format_is_named_as_such() {
     drop(fixture.create());
     let names = DB::list_cf(&Options::default(), &fixture.path).expect("its families");
     let mut database = DB::open_cf(&Options::default(), &fixture.path, &names).expect("it is a RocksDB");
-    // As format 1 had it.
+    // A column family of format 1.
     database.create_cf("stamps", &Options::default()).expect("created");
     drop(database);
     let Err(StoreError::Damaged { message }) = fixture.open() else { panic!("it was opened") };
-    assert!(message.contains("another format than 2") && message.contains("the Quorate that wrote it"), "{message}");
+    assert!(message.contains("another format than 3") && message.contains("the Quorate that wrote it"), "{message}");
 }
 
 #[test]
-fn folder_that_is_not_there_yet_is_judged_by_the_one_above_it() {
+fn missing_folder_is_probed_through_its_parent() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let expected = takes_direct_writes(folder.path());
     assert_eq!(takes_direct_writes(&folder.path().join("not/there/yet")), expected);
-    assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 0, "and nothing is left in it");
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder exists").count(), 0, "the probe leaves nothing behind");
 }
 
-/// Memory is a file system that need not take direct writes.
+/// File systems in memory need not take direct writes.
 #[cfg(target_os = "linux")]
 #[test]
-fn buffers_are_written_out_on_a_file_system_in_memory() {
+fn buffers_are_flushed_on_a_file_system_in_memory() {
     let Ok(folder) = tempfile::tempdir_in("/dev/shm") else {
         println!("SKIPPED: there is no file system in memory at /dev/shm");
         return;
@@ -204,14 +208,14 @@ fn buffers_are_written_out_on_a_file_system_in_memory() {
     }
     drop(store);
     let store = RocksStore::open(&path, &RocksOptions::default()).expect("opened again");
-    assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(records[1].clone()));
+    assert_eq!(read(&store, 1, &a, ReadKind::Data), Lookup::Record(records[1].clone()));
 }
 
-/// What the `large` family holds of `key` in slot 1.
-fn kept_apart(store: &RocksStore, key: &Key) -> Option<Vec<u8>> {
+/// The entry of `key` in slot 1 in the `blobs` family.
+fn blob(store: &RocksStore, key: &Key) -> Option<Vec<u8>> {
     let guard = store.database();
     let database = guard.as_ref().expect("it is open");
-    database.get_cf(family(database, LARGE), codec::entry_key(Slot(1), key.as_bytes())).expect("it can be read")
+    database.get_cf(family(database, BLOBS), codec::entry_key(Slot(1), key.as_bytes())).expect("it can be read")
 }
 
 #[test]
@@ -228,50 +232,53 @@ fn large_value_leaves_nothing_behind_when_it_is_replaced() {
             if flush {
                 store.flush().expect("flushed");
             }
-            assert!(kept_apart(&store, &a).is_some());
-            assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(large));
+            assert!(blob(&store, &a).is_some());
+            assert_eq!(read(&store, 1, &a, ReadKind::Data), Lookup::Record(large));
             store.persist(&batch_of(1, [(a.clone(), small.clone())])).expect("persisted");
-            assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(small.clone()));
-            assert_eq!(kept_apart(&store, &a), None);
+            assert_eq!(read(&store, 1, &a, ReadKind::Data), Lookup::Record(small.clone()));
+            assert_eq!(blob(&store, &a), None);
             let reopened = fixture.crashed().open().expect("opened");
-            assert_eq!(held(&reopened, 1, &a, ReadKind::Data), Lookup::Record(small));
-            assert_eq!(kept_apart(&reopened, &a), None);
+            assert_eq!(read(&reopened, 1, &a, ReadKind::Data), Lookup::Record(small));
+            assert_eq!(blob(&reopened, &a), None);
         }
     }
 }
 
 #[test]
-fn value_that_is_missing_is_said_and_not_taken_for_none() {
+fn missing_blob_is_an_error_and_not_an_absent_record() {
     let fixture = Fixture::new();
     let store = fixture.create();
     let a = key("a");
     let (earlier, large) = (large_record(&a, 1, 5_000), large_record(&a, 2, 5_000));
     store.persist(&batch_of(1, [(a.clone(), large.clone())])).expect("persisted");
-    let place = codec::entry_key(Slot(1), a.as_bytes());
+    let entry_key = codec::entry_key(Slot(1), a.as_bytes());
     let mut bytes = Vec::new();
     codec::encode_record(&earlier, &mut bytes);
-    let put_apart = |bytes: Option<&[u8]>| {
+    let put_blob = |bytes: Option<&[u8]>| {
         let guard = store.database();
         let database = guard.as_ref().expect("it is open");
         match bytes {
-            Some(bytes) => database.put_cf(family(database, LARGE), &place, bytes),
-            None => database.delete_cf(family(database, LARGE), &place),
+            Some(bytes) => database.put_cf(family(database, BLOBS), &entry_key, bytes),
+            None => database.delete_cf(family(database, BLOBS), &entry_key),
         }
         .expect("written");
     };
     for left in [Some(&bytes[..]), None] {
-        put_apart(left);
-        store.recent.clear();
+        put_blob(left);
+        store.cache.clear();
         let found = store.read(Slot(1), &a, ReadKind::Data, ReadTier::Disk);
         let Err(StoreError::Damaged { message }) = found else { panic!("{found:?}") };
-        assert!(message.contains("\"a\" of slot 1 in large: its value, which is kept apart, is missing"), "{message}");
+        assert!(
+            message.contains("\"a\" of slot 1 in blobs: its value, which is stored separately, is missing"),
+            "{message}"
+        );
     }
-    assert_eq!(held(&store, 1, &a, ReadKind::Digest), Lookup::Digest(large.digest()), "which is held still");
+    assert_eq!(read(&store, 1, &a, ReadKind::Digest), Lookup::Digest(large.digest()), "the digest is still there");
 }
 
-/// A load looks into two families one after the other, while a persist changes both at once.
+/// A read looks into two families one after the other, while a write changes both at once.
 #[test]
-fn loads_beside_persists_never_go_back() {
+fn reads_beside_writes_never_go_back() {
     let fixture = Fixture::new();
     let store = fixture.create();
     let a = key("a");
@@ -287,7 +294,7 @@ fn loads_beside_persists_never_go_back() {
         let mut last = 0;
         for read_kind in [ReadKind::Data, ReadKind::Digest].into_iter().cycle() {
             let ended = writer.is_finished();
-            let digest = held(&store, 1, &a, read_kind).digest().expect("it is there from the beginning");
+            let digest = read(&store, 1, &a, read_kind).digest().expect("the record exists from the start");
             let counter = digest.stamp.clock.counter;
             assert!(counter >= last, "{counter} after {last}");
             last = counter;
@@ -298,16 +305,16 @@ fn loads_beside_persists_never_go_back() {
     });
 }
 
-/// A batch that failed may be on disk after all, or not: what is at hand may be either.
+/// A failed batch may or may not be on disk, so the cache may differ from the disk.
 #[test]
-fn reopening_shows_what_is_on_disk_and_not_what_was_at_hand() {
+fn reopening_shows_the_disk_and_not_the_cache() {
     let fixture = Fixture::new();
     let store = fixture.create();
     let a = key("a");
     let on_disk = text(&a, 1, "v");
     store.persist(&batch_of(1, [(a.clone(), on_disk.clone())])).expect("persisted");
-    let place = codec::entry_key(Slot(1), a.as_bytes());
-    store.recent.persist_ends([(place, &text(&a, 2, "w"))].into_iter());
+    let entry_key = codec::entry_key(Slot(1), a.as_bytes());
+    store.cache.end_write([(entry_key, &text(&a, 2, "w"))].into_iter());
     store.reopen().expect("reopened");
     for read_kind in [ReadKind::Digest, ReadKind::Data] {
         let expected = if read_kind == ReadKind::Digest {
@@ -315,12 +322,12 @@ fn reopening_shows_what_is_on_disk_and_not_what_was_at_hand() {
         } else {
             Lookup::Record(on_disk.clone())
         };
-        assert_eq!(held(&store, 1, &a, read_kind), expected);
+        assert_eq!(read(&store, 1, &a, read_kind), expected);
     }
 }
 
 #[test]
-fn failed_reopening_leaves_it_closed_until_one_succeeds() {
+fn failed_reopening_leaves_the_store_closed_until_one_succeeds() {
     let fixture = Fixture::new();
     let store = fixture.create();
     let a = key("a");
@@ -331,18 +338,18 @@ fn failed_reopening_leaves_it_closed_until_one_succeeds() {
     fs::write(&current, "damaged").expect("written");
     assert!(store.reopen().is_err());
     assert_eq!(store.persist(&batch), Err(StoreError::Suspended));
-    for patience in [ReadTier::Memory, ReadTier::Disk] {
-        assert_eq!(store.read(Slot(1), &a, ReadKind::Digest, patience).err(), Some(StoreError::Closed));
+    for tier in [ReadTier::Memory, ReadTier::Disk] {
+        assert_eq!(store.read(Slot(1), &a, ReadKind::Digest, tier).err(), Some(StoreError::Closed));
     }
     assert_eq!(store.meta(), Err(StoreError::Closed));
     fs::write(&current, before).expect("put back");
     store.reopen().expect("reopened");
     store.persist(&batch).expect("persisted");
-    assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, 1, "v")));
+    assert_eq!(read(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, 1, "v")));
 }
 
 #[test]
-fn statistics_tell_of_what_was_written() {
+fn statistics_count_the_written_data() {
     let fixture = Fixture::new();
     let store = fixture.create();
     let large = key("large");
@@ -356,8 +363,8 @@ fn statistics_tell_of_what_was_written() {
     assert_eq!((after.keys_estimate, after.write_stopped), (1, 0), "{after:?}");
 }
 
-/// What a test does to a file's bytes.
-type Hurt = Box<dyn Fn(&mut [u8])>;
+/// Damage that a test does to a file's bytes.
+type Damage = Box<dyn Fn(&mut [u8])>;
 
 /// Ten records, each fsynced on its own.
 fn ten_records(store: &RocksStore) -> Vec<(Key, Record)> {
@@ -384,22 +391,22 @@ fn damage_in_the_middle_of_the_log_is_refused() {
     }
     let middle = headers[headers.len() - 5];
     let flip = |at: usize, bits: u8| Box::new(move |bytes: &mut [u8]| bytes[at] ^= bits);
-    let hurts: [Hurt; 5] = [
-        // The checksum; the length, which then reaches past the log's end as a torn record's does; the type, as of a
-        // recycled log; the payload; a page of zeros.
+    let damages: [Damage; 5] = [
+        // The checksum; the length, which then exceeds the log as that of a torn record does; the type, as in a recycled
+        // log; the payload; a page of zeros.
         flip(middle, 1),
         flip(middle + 5, 0x40),
         flip(middle + 6, 4),
         flip(middle + 100, 1),
         Box::new(move |bytes| bytes[middle..].iter_mut().take(4_096).for_each(|byte| *byte = 0)),
     ];
-    for (index, hurt) in hurts.iter().enumerate() {
+    for (index, damage) in damages.iter().enumerate() {
         let crashed = fixture.crashed();
         let mut bytes = whole.clone();
-        hurt(&mut bytes);
+        damage(&mut bytes);
         fs::write(crashed.log(), bytes).expect("the log");
         let refused = crashed.open().err();
-        assert!(matches!(refused, Some(StoreError::Damaged { .. })), "hurt {index}: {refused:?}");
+        assert!(matches!(refused, Some(StoreError::Damaged { .. })), "damage {index}: {refused:?}");
     }
 }
 
@@ -426,40 +433,40 @@ fn torn_end_of_the_log_is_cut_off() {
     let log = crashed.log();
     let bytes = fs::read(&log).expect("the log");
     fs::write(&log, &bytes[..bytes.len() - 500]).expect("the log");
-    let store = crashed.open().expect("opened without what was torn");
+    let store = crashed.open().expect("opened without the torn record");
     for (key, record) in &records[..9] {
-        assert_eq!(held(&store, 1, key, ReadKind::Data), Lookup::Record(record.clone()));
+        assert_eq!(read(&store, 1, key, ReadKind::Data), Lookup::Record(record.clone()));
     }
-    // The stamp lies before the tear and is gone too: a batch is kept whole or not at all.
+    // The stamp lies before the tear, but a batch is kept whole or not at all.
     for read_kind in [ReadKind::Digest, ReadKind::Data] {
-        assert_eq!(held(&store, 1, &records[9].0, read_kind), Lookup::Absent);
+        assert_eq!(read(&store, 1, &records[9].0, read_kind), Lookup::Absent);
     }
 }
 
 #[test]
-fn damaged_value_in_the_store_is_found_by_the_load() {
+fn damaged_value_is_detected_by_the_read() {
     let fixture = Fixture::new();
     let store = fixture.create();
     let a = key("a");
     let mut wrong = text(&a, 1, "one");
     wrong.checksum.0 ^= 1;
     store.persist(&batch_of(1, [(a.clone(), wrong.clone())])).expect("persisted");
-    assert_eq!(held(&store, 1, &a, ReadKind::Digest), Lookup::Digest(wrong.digest()));
+    assert_eq!(read(&store, 1, &a, ReadKind::Digest), Lookup::Digest(wrong.digest()));
     let answer = store.read(Slot(1), &a, ReadKind::Data, ReadTier::Disk);
     let Err(StoreError::Damaged { message }) = answer else { panic!("{answer:?}") };
     assert!(message.contains("key \"a\" of slot 1"), "{message}");
 }
 
-/// Set in the process in which files may not grow.
+/// An environment variable that is set in the process whose files may not grow.
 const CHILD: &str = "QUORATE_TEST_STORE_AT_FILE_LIMIT";
 
-/// The limit is one of the whole process, so that the test runs in a process of its own.
+/// The limit holds for the whole process, so the test runs in a process of its own.
 #[test]
-fn store_at_a_file_limit_takes_nothing_until_reopened() {
+fn store_at_a_file_limit_refuses_writes_until_reopened() {
     if std::env::var_os(CHILD).is_some() {
         return store_at_a_file_limit();
     }
-    let name = "storage::rocks::tests::store_at_a_file_limit_takes_nothing_until_reopened";
+    let name = "storage::rocks::tests::store_at_a_file_limit_refuses_writes_until_reopened";
     let child = Command::new(std::env::current_exe().expect("this test's program"))
         .args(["--exact", name, "--nocapture"])
         .env(CHILD, "1")
@@ -471,8 +478,8 @@ fn store_at_a_file_limit_takes_nothing_until_reopened() {
 }
 
 fn store_at_a_file_limit() {
-    // Blocked before RocksDB starts its threads, which inherit it: a write at the limit then gives an error, instead of
-    // ending the process.
+    // RocksDB's threads inherit the blocked signal. A write at the limit then gives an error instead of ending the
+    // process.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGXFSZ);
     signals.thread_block().expect("a signal can be blocked");
@@ -489,17 +496,17 @@ fn store_at_a_file_limit() {
     let failed = store.persist(&too_large);
     assert!(matches!(failed, Err(StoreError::NoSpace { .. })), "{failed:?}");
     assert_eq!(store.persist(&kept), Err(StoreError::Suspended));
-    assert_eq!(held(&store, 1, &b, ReadKind::Data), Lookup::Absent);
-    assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, 1, "one")));
+    assert_eq!(read(&store, 1, &b, ReadKind::Data), Lookup::Absent);
+    assert_eq!(read(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, 1, "one")));
 
-    // At the limit it is not even closed to be opened anew, so that it still serves reads.
+    // Without space the store is not closed for a reopening, so it still serves reads.
     assert!(matches!(store.reopen(), Err(StoreError::NoSpace { .. })));
-    assert_eq!(held(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, 1, "one")));
+    assert_eq!(read(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, 1, "one")));
 
     setrlimit(Resource::RLIMIT_FSIZE, soft, hard).expect("the limit is lifted");
     assert_eq!(store.persist(&kept), Err(StoreError::Suspended));
     store.reopen().expect("reopened");
-    assert_eq!(held(&store, 1, &b, ReadKind::Digest), Lookup::Absent);
+    assert_eq!(read(&store, 1, &b, ReadKind::Digest), Lookup::Absent);
     store.persist(&too_large).expect("persisted");
-    assert_eq!(held(&store, 1, &b, ReadKind::Data), Lookup::Record(large_record(&b, 2, 1_000_000)));
+    assert_eq!(read(&store, 1, &b, ReadKind::Data), Lookup::Record(large_record(&b, 2, 1_000_000)));
 }

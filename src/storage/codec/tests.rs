@@ -46,8 +46,8 @@ fn some_meta_entry() -> impl Strategy<Value = MetaEntry> {
     ]
 }
 
-/// What disks and memory do to bytes: one is changed, or the end is lost.
-fn hurt(mut bytes: Vec<u8>, at: prop::sample::Index, bits: u8, cut: bool) -> Vec<u8> {
+/// Damage as disks and memory cause it: one byte is changed, or the end is lost.
+fn damage(mut bytes: Vec<u8>, at: prop::sample::Index, bits: u8, cut: bool) -> Vec<u8> {
     let at = at.index(bytes.len());
     if cut {
         bytes.truncate(at);
@@ -70,9 +70,9 @@ proptest! {
         prop_assert_eq!(decode_head(&bytes), Ok(head.clone()));
         if head.is_value {
             bytes.clear();
-            encode_apart(&record, &mut bytes);
-            prop_assert_eq!(decode_entry(&key, &bytes), Ok(Entry::Apart(record.digest())));
-            prop_assert_eq!(decode_record(&key, &bytes), Err(DecodeError::Kind { found: bytes[1] }));
+            encode_separated(&record, &mut bytes);
+            prop_assert_eq!(decode_entry(&key, &bytes), Ok(Entry::Separated(record.digest())));
+            prop_assert_eq!(decode_record(&key, &bytes), Err(DecodeError::Flags { found: bytes[1] }));
             prop_assert_eq!(decode_head(&bytes), Ok(head));
             bytes.push(0);
             prop_assert_eq!(decode_entry(&key, &bytes), Err(DecodeError::Trailing { bytes: 1 }));
@@ -97,16 +97,16 @@ proptest! {
     ) {
         let _ = split_entry_key(&bytes);
         for known in [false, true] {
-            // Bytes that begin as they should get further into the decoders.
+            // Bytes with a valid beginning get further into the decoders.
             if known && bytes.len() > 18 {
                 bytes[0] = RECORD_VERSION;
-                bytes[1] %= 5;
+                bytes[1] %= 8;
                 bytes[18] %= 80;
             }
             let _ = decode_head(&bytes);
             let _ = decode_entry(&key, &bytes);
             let _ = decode_record(&key, &bytes);
-            for name in [&name[..], META_FORMAT, META_IDENTITY, META_EPOCH, META_FORMED, b"peer/", b"peer/n1"] {
+            for name in [&name[..], META_FORMAT, META_STORE_ID, META_EPOCH, META_FORMED, b"peer/", b"peer/n1"] {
                 let _ = MetaEntry::decode(name, &bytes);
             }
         }
@@ -118,11 +118,11 @@ proptest! {
     ) {
         let mut bytes = Vec::new();
         encode_record(&record, &mut bytes);
-        let bytes = hurt(bytes, at, bits, cut);
+        let bytes = damage(bytes, at, bits, cut);
         for read in [decode_record(&key, &bytes), decode_entry(&key, &bytes).map(|entry| match entry {
             Entry::Whole(record) => record,
-            // It leads to what the other family holds, which is verified.
-            Entry::Apart(_) => record.clone(),
+            // The reader goes on to the other family, whose record is verified.
+            Entry::Separated(_) => record.clone(),
         })].into_iter().flatten() {
             prop_assert_eq!(read.content, record.content.clone());
         }
@@ -133,7 +133,7 @@ proptest! {
         entry in some_meta_entry(), at in any::<prop::sample::Index>(), bits in 1_u8.., cut in any::<bool>()
     ) {
         let (name, value) = entry.encode();
-        prop_assert!(MetaEntry::decode(&name, &hurt(value, at, bits, cut)).is_err());
+        prop_assert!(MetaEntry::decode(&name, &damage(value, at, bits, cut)).is_err());
     }
 }
 
@@ -146,26 +146,46 @@ fn record_bytes_are_as_documented() {
     let record = Record { stamp: Stamp { clock, writer: NodeId::new("n1").expect("a node id") }, content, checksum };
     let mut bytes = Vec::new();
     encode_record(&record, &mut bytes);
-    let mut expected = vec![1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 2, b'n', b'1'];
+    let mut expected = vec![2, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 2, b'n', b'1'];
     expected.extend_from_slice(&checksum.0.to_be_bytes());
     expected.push(b'v');
     assert_eq!(bytes, expected);
     bytes.clear();
-    encode_apart(&record, &mut bytes);
+    encode_separated(&record, &mut bytes);
     expected.pop();
-    expected[1] = 3;
+    expected[1] = 7;
     assert_eq!(bytes, expected);
 }
 
 #[test]
 fn newer_version_is_named_as_such() {
     let key = Key::new("k").expect("a key");
-    let bytes = [2; 60];
-    let expected = DecodeError::Version { found: 2, known: 1 };
+    let bytes = [RECORD_VERSION + 1; 60];
+    let expected = DecodeError::Version { found: RECORD_VERSION + 1, known: RECORD_VERSION };
     assert_eq!(decode_record(&key, &bytes), Err(expected.clone()));
     assert_eq!(decode_head(&bytes), Err(expected.clone()));
-    assert_eq!(decode_entry(&key, &bytes), Err(expected.clone()));
+    assert_eq!(decode_entry(&key, &bytes), Err(expected));
+    let bytes = [META_VERSION + 1; 60];
+    let expected = DecodeError::Version { found: META_VERSION + 1, known: META_VERSION };
     assert_eq!(MetaEntry::decode(META_EPOCH, &bytes), Err(expected));
+}
+
+#[test]
+fn unknown_flags_are_refused() {
+    let key = Key::new("k").expect("a key");
+    let content = Content::Value(Value::Binary("v".into()));
+    let checksum = Checksum::of(&key, &content);
+    let stamp = Stamp { clock: Clock::default(), writer: NodeId::new("n1").expect("a node id") };
+    let mut bytes = Vec::new();
+    encode_record(&Record { stamp, content, checksum }, &mut bytes);
+    // Text or a separate value without a value, and a flag of a later program.
+    for found in [2, 4, 6, 8, 9, 0x81] {
+        bytes[1] = found;
+        let expected = DecodeError::Flags { found };
+        assert_eq!(decode_head(&bytes), Err(expected.clone()));
+        assert_eq!(decode_entry(&key, &bytes), Err(expected.clone()));
+        assert_eq!(decode_record(&key, &bytes), Err(expected));
+    }
 }
 
 #[test]

@@ -1,17 +1,20 @@
 //! The bytes on disk: keys and values of the column families, encoded and decoded by pure functions.
 //!
-//! Contract: what is encoded decodes to the same; any other bytes decode to an error or to what they say, never to a
-//! panic. Every value begins with a version, so that a later program can add fields and an earlier one refuses them
-//! instead of misreading them. Numbers are big-endian, so that keys sort as numbers do.
+//! Contract: encoded data decodes to the same data. Arbitrary bytes decode to an error or to valid data, and never cause a
+//! panic. Every value begins with a version: a later program can add fields, and an earlier one refuses them instead of
+//! misreading them. Numbers are big-endian, so that keys sort as numbers do.
 //!
-//! | family | key | value |
+//! | column family | key | value |
 //! |---|---|---|
-//! | `meta` | a name, `incarnation/` and an epoch for runs, `peer/` and a node id for peers | version, fields, XXH3 of name and fields |
-//! | `records` | slot (2), the key's bytes | version, kind, epoch (8), counter (8), writer length (1), writer, checksum (8), then the value's bytes unless it is large |
-//! | `large` | as in `records` | as in `records`, with the value's bytes |
+//! | `meta` | a name; `incarnation/` and an epoch; `peer/` and a node id | version, fields, XXH3 of name and fields |
+//! | `records` | slot (2), the key's bytes | version, flags, epoch (8), counter (8), writer length (1), writer, checksum (8), then the value's bytes unless the value is large |
+//! | `blobs` | as in `records` | as in `records`, with the value's bytes |
 //!
-//! Caveat: a record's checksum covers its key and content. Its stamp is guarded by the checksums that RocksDB keeps of
-//! its blocks and of its log.
+//! The flags of a record are 1 for a value (a tombstone has none), 2 for text, 4 for a value that is in `blobs`. An unknown
+//! flag is refused.
+//!
+//! Caveat: a record's checksum covers its key and content. The checksums that RocksDB keeps of its blocks and its log guard
+//! the stamp.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -21,134 +24,134 @@ use crate::types::{
     StoreId, Value,
 };
 
-/// The layout of the column families as a whole, kept under `format` in `meta`. It rises when an earlier program could
-/// not make sense of a store any more.
-pub const FORMAT: u32 = 2;
+/// The layout of the column families as a whole, kept under `format` in `meta`. It rises when earlier programs could no
+/// longer read a store.
+pub const FORMAT: u32 = 3;
 
 /// The layout of one digest or record.
-pub const RECORD_VERSION: u8 = 1;
+pub const RECORD_VERSION: u8 = 2;
 
 /// The layout of one entry of `meta`.
 pub const META_VERSION: u8 = 1;
 
-/// From so many bytes on a value is large: it is kept apart from its digest, so that whoever compares stamps or lists keys
-/// does not read it. A smaller one would cost more in being kept twice than in being read along.
+/// The least size of a large value, in bytes. A large value is stored separately from its digest, so that comparing stamps
+/// and listing keys do not read it. For smaller values a second entry would cost more than reading them along.
 pub const LARGE_VALUE_BYTES_MIN: usize = 4 << 10;
 
-/// How many bytes an encoded digest has beside its writer's id.
-const MARK_BYTES: usize = 1 + 1 + 8 + 8 + 1 + 8;
+/// The length of an encoded digest without its writer's id, in bytes.
+const DIGEST_BYTES: usize = 1 + 1 + 8 + 8 + 1 + 8;
 
-const KIND_TOMBSTONE: u8 = 0;
-const KIND_TEXT: u8 = 1;
-const KIND_BINARY: u8 = 2;
-const KIND_TEXT_APART: u8 = 3;
-const KIND_BINARY_APART: u8 = 4;
+/// The record has a value; without this flag it is a tombstone and has no other flag.
+const FLAG_VALUE: u8 = 1;
+/// The value was written as text.
+const FLAG_TEXT: u8 = 1 << 1;
+/// The value is in the `blobs` family.
+const FLAG_SEPARATED: u8 = 1 << 2;
 
 const META_FORMAT: &[u8] = b"format";
-const META_IDENTITY: &[u8] = b"store_id";
+const META_STORE_ID: &[u8] = b"store_id";
 const META_EPOCH: &[u8] = b"epoch";
 const META_FORMED: &[u8] = b"formed";
-const META_LIFE: &[u8] = b"incarnation/";
+const META_INCARNATION: &[u8] = b"incarnation/";
 const META_PEER: &[u8] = b"peer/";
 
-/// Why some bytes are not what they should be.
+/// Why some bytes cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// It ends too early.
+    /// The bytes end too early.
     #[error("it ends within its {field}: {missing} more bytes were expected")]
     Truncated {
-        /// Which field is cut.
+        /// The field that is incomplete.
         field: &'static str,
-        /// How many bytes are missing.
+        /// The number of missing bytes.
         missing: usize,
     },
-    /// Bytes are left over.
+    /// Bytes follow the last field.
     #[error("{bytes} bytes follow its end")]
     Trailing {
-        /// How many.
+        /// The number of such bytes.
         bytes: usize,
     },
-    /// A layout that this program does not know.
+    /// The layout is not known to this program.
     #[error(
         "it has version {found} and this program reads version {known}: it is damaged, or a newer Quorate wrote it"
     )]
     Version {
-        /// The version that was found.
+        /// The version in the bytes.
         found: u8,
-        /// The one version that is known.
+        /// The version that this program reads.
         known: u8,
     },
-    /// Neither a tombstone, nor text, nor binary, nor one of these whose value is kept apart where that may be.
-    #[error("its kind {found} is not known here: tombstones have 0, text 1 or 3, binary 2 or 4")]
-    Kind {
-        /// The kind that was found.
+    /// The flags are not a valid combination in this place.
+    #[error("its flags {found:#04x} are not valid here: tombstones have 0, binary values 1 or 5, texts 3 or 7")]
+    Flags {
+        /// The flags in the bytes.
         found: u8,
     },
-    /// A tombstone that carries bytes.
+    /// A tombstone has a value.
     #[error("it is a tombstone and has a value of {bytes} bytes")]
     TombstoneWithValue {
-        /// How many bytes it carries.
+        /// The length of that value.
         bytes: usize,
     },
-    /// A value that is kept apart is nowhere.
-    #[error("its value, which is kept apart, is missing or an earlier one")]
+    /// The digest says that the value is in the `blobs` family, and it is not there.
+    #[error("its value, which is stored separately, is missing or is an earlier one")]
     ValueMissing,
-    /// The writer is not a node id.
+    /// A node id is text that is not accepted as an id.
     #[error("its node id is not valid: {0}")]
     NodeId(#[from] NodeIdError),
-    /// A node id that is not even text.
+    /// A node id is not UTF-8.
     #[error("its node id is not text")]
     NodeIdNotText,
-    /// The key is not a key.
+    /// The key is empty, too long, or not UTF-8.
     #[error("its key is not valid: {0}")]
     Key(#[from] KeyError),
-    /// The content is not what was written.
+    /// The checksum of the bytes is not the stored one.
     #[error("its checksum is {found:016x} and should be {expected:016x}")]
     Checksum {
-        /// Computed from what was read.
+        /// The checksum of the bytes that were read.
         found: u64,
-        /// Stored beside it.
+        /// The checksum that is stored beside them.
         expected: u64,
     },
 }
 
-/// The beginning of what the `records` family holds of a key.
+/// The first fields of a key's entry in the `records` family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The record's digest.
     pub digest: Digest,
-    /// Whether the record is a value; `false` for a tombstone.
+    /// Whether the record has a value; `false` for a tombstone.
     pub is_value: bool,
 }
 
-/// What the `records` family holds of a key.
+/// A key's entry in the `records` family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// All of it.
+    /// The whole record.
     Whole(Record),
-    /// Its digest: the value is large, and the `large` family has all of it.
-    Apart(Digest),
+    /// The digest of a record with a large value. The `blobs` family has the whole record.
+    Separated(Digest),
 }
 
 /// One entry of the `meta` family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetaEntry {
-    /// The layout of the whole store.
+    /// The layout of the whole store: [`FORMAT`].
     Format(u32),
-    /// The data folder's random name.
+    /// The data folder's identity.
     StoreId(StoreId),
-    /// The greatest durable epoch.
+    /// The greatest durable epoch of the node.
     Epoch(u64),
-    /// A run that began.
+    /// An incarnation that began on this folder.
     Incarnation(Incarnation),
-    /// Every other member has recorded this node.
+    /// Every other node has recorded this node's store id.
     Formed,
-    /// What is known of a peer.
+    /// The record of one peer.
     Peer(NodeId, PeerRecord),
 }
 
-/// The key of `key` in the `records` and `large` families: a slot is one contiguous range, to be scanned and dropped
-/// whole.
+/// The key of `key`'s entry in the `records` and `blobs` families. The entries of one slot are one contiguous range.
 #[must_use]
 pub fn entry_key(slot: Slot, key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(2 + key.len());
@@ -157,53 +160,54 @@ pub fn entry_key(slot: Slot, key: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Takes an [`entry_key`] apart. The key's bytes are not looked at.
+/// Splits an [`entry_key`] into slot and key. The key's bytes are not validated.
 ///
 /// # Errors
-/// When there is not even a slot.
+/// When the bytes are too short for a slot.
 pub fn split_entry_key(bytes: &[u8]) -> Result<(Slot, &[u8]), DecodeError> {
     let mut input = Input(bytes);
     let slot = Slot(u16::from_be_bytes(input.take("slot")?));
     Ok((slot, input.0))
 }
 
-/// Whether `record`'s value is kept apart from its digest.
+/// Whether `record`'s value is stored separately from its digest.
 #[must_use]
 pub fn is_large(record: &Record) -> bool {
     record.content.value_bytes() >= LARGE_VALUE_BYTES_MIN
 }
 
-/// Appends `record` with its value: what the `large` family holds, and the `records` family of one that is not large.
+/// Appends `record` with its value: the entry of the `blobs` family, or of the `records` family if the value is not large.
 pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
-    out.reserve(MARK_BYTES + record.stamp.writer.as_str().len() + record.content.value_bytes());
-    match &record.content {
-        Content::Tombstone => encode_head(KIND_TOMBSTONE, record, out),
-        Content::Value(Value::Text(_)) => encode_head(KIND_TEXT, record, out),
-        Content::Value(Value::Binary(_)) => encode_head(KIND_BINARY, record, out),
-    }
+    out.reserve(DIGEST_BYTES + record.stamp.writer.as_str().len() + record.content.value_bytes());
+    encode_head(flags(&record.content), record, out);
     if let Content::Value(value) = &record.content {
         out.extend_from_slice(value.bytes());
     }
 }
 
-/// Appends what the `records` family holds of a `record` that is large.
+/// Appends the digest of a `record` whose value is large: its entry in the `records` family.
 ///
 /// # Panics
-/// When it is a tombstone, which has nothing to be kept apart.
-pub fn encode_apart(record: &Record, out: &mut Vec<u8>) {
-    let kind = match &record.content {
-        Content::Tombstone => unreachable!("a tombstone has no value to keep apart"),
-        Content::Value(Value::Text(_)) => KIND_TEXT_APART,
-        Content::Value(Value::Binary(_)) => KIND_BINARY_APART,
-    };
-    encode_head(kind, record, out);
+/// When `record` is a tombstone, which has no value to store separately.
+pub fn encode_separated(record: &Record, out: &mut Vec<u8>) {
+    assert_ne!(record.content, Content::Tombstone, "a tombstone has no value to store separately");
+    encode_head(flags(&record.content) | FLAG_SEPARATED, record, out);
 }
 
-fn encode_head(kind: u8, record: &Record, out: &mut Vec<u8>) {
+/// The flags of a record that is stored whole.
+fn flags(content: &Content) -> u8 {
+    match content {
+        Content::Tombstone => 0,
+        Content::Value(Value::Text(_)) => FLAG_VALUE | FLAG_TEXT,
+        Content::Value(Value::Binary(_)) => FLAG_VALUE,
+    }
+}
+
+fn encode_head(flags: u8, record: &Record, out: &mut Vec<u8>) {
     let writer = record.stamp.writer.as_str().as_bytes();
     let writer_bytes = u8::try_from(writer.len()).expect("NODE_ID_BYTES_MAX keeps a node id's length within a byte");
     out.push(RECORD_VERSION);
-    out.push(kind);
+    out.push(flags);
     out.extend_from_slice(&record.stamp.clock.epoch.to_be_bytes());
     out.extend_from_slice(&record.stamp.clock.counter.to_be_bytes());
     out.push(writer_bytes);
@@ -211,51 +215,51 @@ fn encode_head(kind: u8, record: &Record, out: &mut Vec<u8>) {
     out.extend_from_slice(&record.checksum.0.to_be_bytes());
 }
 
-/// Reads the beginning of what the `records` or the `large` family holds of a key. A value that follows is not looked
-/// at.
+/// Reads the first fields of an entry of the `records` or the `blobs` family. The value is not read.
 ///
 /// # Errors
-/// When it is anything else.
+/// When the bytes are not such an entry.
 pub fn decode_head(bytes: &[u8]) -> Result<Head, DecodeError> {
-    let (kind, digest) = head(&mut Input(bytes))?;
-    Ok(Head { digest, is_value: kind != KIND_TOMBSTONE })
+    let (flags, digest) = head(&mut Input(bytes))?;
+    Ok(Head { digest, is_value: flags & FLAG_VALUE != 0 })
 }
 
-/// Reads what the `records` family holds of `key`, and verifies a content that is there. The value is copied once.
+/// Reads `key`'s entry of the `records` family, and verifies the checksum of a whole record. The value is copied once.
 ///
 /// # Errors
-/// When it is anything else, or fails the check.
+/// When the bytes are not such an entry, or the checksum is wrong.
 pub fn decode_entry(key: &Key, bytes: &[u8]) -> Result<Entry, DecodeError> {
     let mut input = Input(bytes);
-    let (kind, digest) = head(&mut input)?;
-    if kind == KIND_TEXT_APART || kind == KIND_BINARY_APART {
+    let (flags, digest) = head(&mut input)?;
+    if flags & FLAG_SEPARATED != 0 {
         input.end()?;
-        return Ok(Entry::Apart(digest));
+        return Ok(Entry::Separated(digest));
     }
-    whole(key, kind, digest, &input).map(Entry::Whole)
+    whole(key, flags, digest, &input).map(Entry::Whole)
 }
 
-/// Reads what [`encode_record`] wrote for `key`, and verifies that the content is still what was written under it. The
-/// value is copied once.
+/// Reads the record that [`encode_record`] wrote for `key`, and verifies its checksum. The value is copied once.
 ///
 /// # Errors
-/// When it is anything else, or fails the check.
+/// When the bytes are not such a record, or the checksum is wrong.
 pub fn decode_record(key: &Key, bytes: &[u8]) -> Result<Record, DecodeError> {
     let mut input = Input(bytes);
-    let (kind, digest) = head(&mut input)?;
-    whole(key, kind, digest, &input)
+    let (flags, digest) = head(&mut input)?;
+    whole(key, flags, digest, &input)
 }
 
-/// A record whose value is what is left to be read.
-fn whole(key: &Key, kind: u8, digest: Digest, input: &Input<'_>) -> Result<Record, DecodeError> {
-    let content = match kind {
-        KIND_TOMBSTONE if input.0.is_empty() => Content::Tombstone,
-        KIND_TOMBSTONE => return Err(DecodeError::TombstoneWithValue { bytes: input.0.len() }),
-        KIND_TEXT => Content::Value(Value::Text(Bytes::copy_from_slice(input.0))),
-        KIND_BINARY => Content::Value(Value::Binary(Bytes::copy_from_slice(input.0))),
-        _ => return Err(DecodeError::Kind { found: kind }),
+/// The record of `digest` whose value is the rest of `input`.
+fn whole(key: &Key, flags: u8, digest: Digest, input: &Input<'_>) -> Result<Record, DecodeError> {
+    const BINARY: u8 = FLAG_VALUE;
+    const TEXT: u8 = FLAG_VALUE | FLAG_TEXT;
+    let content = match flags {
+        0 if input.0.is_empty() => Content::Tombstone,
+        0 => return Err(DecodeError::TombstoneWithValue { bytes: input.0.len() }),
+        TEXT => Content::Value(Value::Text(Bytes::copy_from_slice(input.0))),
+        BINARY => Content::Value(Value::Binary(Bytes::copy_from_slice(input.0))),
+        _ => return Err(DecodeError::Flags { found: flags }),
     };
-    // This also stands for a look at whether text is UTF-8: it was when the checksum was made.
+    // The checksum was computed from valid UTF-8, so it also shows that a text is still UTF-8.
     let found = Checksum::of(key, &content);
     if found != digest.checksum {
         return Err(DecodeError::Checksum { found: found.0, expected: digest.checksum.0 });
@@ -269,12 +273,13 @@ impl MetaEntry {
     pub fn encode(&self) -> (Vec<u8>, Vec<u8>) {
         let (name, fields) = match self {
             Self::Format(format) => (META_FORMAT.to_vec(), format.to_be_bytes().to_vec()),
-            Self::StoreId(store_id) => (META_IDENTITY.to_vec(), store_id.0.to_be_bytes().to_vec()),
+            Self::StoreId(store_id) => (META_STORE_ID.to_vec(), store_id.0.to_be_bytes().to_vec()),
             Self::Epoch(epoch) => (META_EPOCH.to_vec(), epoch.to_be_bytes().to_vec()),
-            // Big-endian: in the order of keys they ascend.
-            Self::Incarnation(incarnation) => {
-                ([META_LIFE, &incarnation.epoch.to_be_bytes()].concat(), incarnation.nonce.to_be_bytes().to_vec())
-            }
+            // Big-endian epochs: RocksDB gives incarnations in ascending order.
+            Self::Incarnation(incarnation) => (
+                [META_INCARNATION, &incarnation.epoch.to_be_bytes()].concat(),
+                incarnation.nonce.to_be_bytes().to_vec(),
+            ),
             Self::Formed => (META_FORMED.to_vec(), Vec::new()),
             Self::Peer(id, known) => {
                 let mut fields = known.store_id.0.to_be_bytes().to_vec();
@@ -290,11 +295,11 @@ impl MetaEntry {
         (name, value)
     }
 
-    /// Reads an entry of the `meta` family; `None` for a name that is not known. Such a one can be passed over: a
-    /// program that writes what others must not miss raises [`FORMAT`].
+    /// Reads an entry of the `meta` family; `None` for an unknown name. It is safe to ignore such an entry: a program whose
+    /// entries others must not miss raises [`FORMAT`].
     ///
     /// # Errors
-    /// When a known name has any other value than [`MetaEntry::encode`] gives it.
+    /// When a known name has a value that [`MetaEntry::encode`] does not give.
     pub fn decode(name: &[u8], value: &[u8]) -> Result<Option<Self>, DecodeError> {
         let entry = match name {
             META_FORMAT => {
@@ -303,7 +308,7 @@ impl MetaEntry {
                 fields.end()?;
                 Self::Format(format)
             }
-            META_IDENTITY => {
+            META_STORE_ID => {
                 let mut fields = meta_fields(name, value)?;
                 let store_id = StoreId(u128::from_be_bytes(fields.take("store_id")?));
                 fields.end()?;
@@ -319,10 +324,10 @@ impl MetaEntry {
                 meta_fields(name, value)?.end()?;
                 Self::Formed
             }
-            _ if name.starts_with(META_LIFE) => {
-                let mut place = Input(&name[META_LIFE.len()..]);
-                let epoch = place.take_u64("epoch")?;
-                place.end()?;
+            _ if name.starts_with(META_INCARNATION) => {
+                let mut rest = Input(&name[META_INCARNATION.len()..]);
+                let epoch = rest.take_u64("epoch")?;
+                rest.end()?;
                 let mut fields = meta_fields(name, value)?;
                 let nonce = fields.take_u64("nonce")?;
                 fields.end()?;
@@ -344,21 +349,22 @@ impl MetaEntry {
     }
 }
 
-/// The kind and the digest.
+/// Reads the flags and the digest.
 fn head(input: &mut Input<'_>) -> Result<(u8, Digest), DecodeError> {
     let version = input.take_u8("version")?;
     if version != RECORD_VERSION {
         return Err(DecodeError::Version { found: version, known: RECORD_VERSION });
     }
-    let kind = input.take_u8("kind")?;
-    if kind > KIND_BINARY_APART {
-        return Err(DecodeError::Kind { found: kind });
+    let flags = input.take_u8("flags")?;
+    let is_known = flags & !(FLAG_VALUE | FLAG_TEXT | FLAG_SEPARATED) == 0;
+    if !is_known || (flags & FLAG_VALUE == 0 && flags != 0) {
+        return Err(DecodeError::Flags { found: flags });
     }
     let clock = Clock { epoch: input.take_u64("epoch")?, counter: input.take_u64("counter")? };
     let writer_bytes = usize::from(input.take_u8("writer's length")?);
     let writer = node_id(input.take_slice(writer_bytes, "writer")?)?;
     let checksum = Checksum(input.take_u64("checksum")?);
-    Ok((kind, Digest { stamp: Stamp { clock, writer }, checksum }))
+    Ok((flags, Digest { stamp: Stamp { clock, writer }, checksum }))
 }
 
 fn node_id(bytes: &[u8]) -> Result<NodeId, DecodeError> {
@@ -366,7 +372,7 @@ fn node_id(bytes: &[u8]) -> Result<NodeId, DecodeError> {
     Ok(NodeId::new(text)?)
 }
 
-/// The fields of an entry of `meta`, once its version and checksum were looked at.
+/// The fields of an entry of `meta`, after a check of its version and checksum.
 fn meta_fields<'a>(name: &[u8], value: &'a [u8]) -> Result<Input<'a>, DecodeError> {
     let mut input = Input(value);
     let version = input.take_u8("version")?;
@@ -383,12 +389,12 @@ fn meta_fields<'a>(name: &[u8], value: &'a [u8]) -> Result<Input<'a>, DecodeErro
     Ok(Input(fields))
 }
 
-/// Seeded with the name's sum, so that a value under another entry's name is found too.
+/// The name's sum seeds that of the fields, so that a value under another entry's name is detected too.
 fn meta_checksum(name: &[u8], fields: &[u8]) -> u64 {
     xxh3_64_with_seed(fields, xxh3_64(name))
 }
 
-/// Bytes that are still to be read.
+/// The bytes that are not read yet.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -422,5 +428,4 @@ impl<'a> Input<'a> {
 }
 
 #[cfg(test)]
-#[path = "codec_tests.rs"]
 mod tests;
