@@ -31,3 +31,10 @@ pub mod types;
 pub mod wire;
 
 pub use client::{Client, ClientError};
+
+/// The examples of the documents, compiled as tests.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+}
