@@ -11,6 +11,9 @@ OP ?= set
 # Where the programs are that only the tests need.
 CLIENTS := $(HOME)/.cache/quorate/bin
 
+# The program that measures clusters: tools/measure.
+MEASURE := cargo run --release --example measure --
+
 .PHONY: help setup build run test model simulate mutants faults soak bench micro growth flamegraph clients verify \
 	fmt lint clean
 .DEFAULT_GOAL := help
@@ -51,16 +54,16 @@ soak: setup ## Simulate fresh seeds for SECONDS, then check real processes under
 	QUORATE_SIMULATION_SECONDS=$(SECONDS) cargo test --release --test simulation -- --nocapture
 	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture
 
-bench: setup ## Measure clusters of real nodes, and write target/bench/report.md: 12 minutes, or 2 with QUICK=1
-	$(if $(filter-out file,$(origin SECONDS)),QUORATE_BENCH_SECONDS=$(SECONDS)) QUORATE_BENCH_QUICK=$(QUICK) \
-		cargo bench --profile release --bench report
+bench: build ## Measure clusters of real nodes, and write target/bench/report.md: 12 minutes, or 2 with QUICK=1
+	QUORATE_PROGRAM="$(CARGO_TARGET_DIR)/release/quorate" $(MEASURE) report \
+		$(if $(filter-out file,$(origin SECONDS)),--seconds $(SECONDS)) $(if $(QUICK),--quick)
 
 micro: setup ## Time the small parts alone: placement, clock, codec, protocol, store; ONLY=protocol for one of them
 	cargo bench --profile release $(foreach part,$(or $(ONLY),placement clock codec protocol storage),--bench $(part))
 
-growth: setup ## Measure placement on up to 1,000 nodes, and a cluster that fills: MINUTES=20 GIB=40 KEYS=100000000
-	cargo bench --profile release --bench growth -- placement
-	cargo bench --profile release --bench growth -- load \
+growth: build ## Measure placement on up to 1,000 nodes, and a cluster that fills: MINUTES=20 GIB=40 KEYS=100000000
+	$(MEASURE) placement
+	QUORATE_PROGRAM="$(CARGO_TARGET_DIR)/release/quorate" $(MEASURE) fill \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(GIB),--gib $(GIB)) $(if $(KEYS),--keys $(KEYS))
 
 flamegraph: build ## Draw where three nodes spend their CPU time under a load (Linux, perf): OP=set or OP=get

@@ -1,7 +1,8 @@
 //! How long it takes to turn digests, records and messages into bytes and back. Decoding includes the check of the
 //! checksum, as it does in a node.
 
-mod support;
+#[path = "../tests/testkit/mod.rs"]
+mod testkit;
 
 use std::hint::black_box;
 
@@ -10,7 +11,7 @@ use prost::Message as _;
 use quorate::api;
 use quorate::protocol::{Message, OperationId, Request};
 use quorate::storage::codec::{decode_head, decode_record, encode_record, encode_separated};
-use support::{VALUE_BYTES, key, record};
+use testkit::data::{VALUE_BYTES, key, record};
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();

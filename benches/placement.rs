@@ -1,12 +1,13 @@
 //! How long it takes to find a key's replicas, and to compute the table that they are found in.
 
-mod support;
+#[path = "../tests/testkit/mod.rs"]
+mod testkit;
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion};
 use quorate::protocol::placement::Placement;
-use support::{key, parameters};
+use testkit::data::{key, parameters};
 
 /// Few and as many as a cluster may have, about.
 const NODES: [usize; 3] = [3, 100, 1_000];

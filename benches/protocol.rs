@@ -4,7 +4,8 @@
 //! The nodes take turns as in a real process: a turn handles all that waits, lets what it can share be shared, and then
 //! carries the effects out. So 64 operations at once share clock rounds and batches, as they would there.
 
-mod support;
+#[path = "../tests/testkit/mod.rs"]
+mod testkit;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use criterion::{BenchmarkId, Criterion};
 use quorate::protocol::placement::Placement;
 use quorate::protocol::{Command, Effect, Input, Node, Reply, RequestId, Setup, Time};
 use quorate::types::{Key, Lookup, Meta, NodeIndex, ReadKind, Record, StoreId};
-use support::{key, parameters, record};
+use testkit::data::{key, parameters, record};
 
 /// Operations that are under way at a time.
 const AT_ONCE: [u64; 2] = [1, 64];

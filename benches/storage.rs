@@ -3,7 +3,8 @@
 //! The folder is a temporary one (TMPDIR). What fsync costs there is what is measured: on a file system in memory it is
 //! nothing.
 
-mod support;
+#[path = "../tests/testkit/mod.rs"]
+mod testkit;
 
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use quorate::protocol::placement::Placement;
 use quorate::storage::rocks::{RocksOptions, RocksStore};
 use quorate::storage::{ReadOutcome, ReadTier, Store as _};
 use quorate::types::{Batch, Durability, Key, Lookup, ReadKind, Record, Slot, StoreId};
-use support::{key, parameters, record};
 use tempfile::TempDir;
+use testkit::data::{key, parameters, record};
 
 /// How many records one batch holds.
 const RECORDS: [u64; 3] = [1, 16, 64];

@@ -4,19 +4,18 @@
 
 #![cfg(feature = "server")]
 
-#[path = "support/cluster.rs"]
-mod cluster;
+mod testkit;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cluster::{Cluster, END_TIME_MAX, START_TIME_MAX, TestNode, percentiles_ms, poll};
 use nix::sys::signal::Signal;
 use quorate::Client;
 use quorate::api::cluster_client::ClusterClient;
 use quorate::api::{DeleteRequest, Entry, GetRequest, Health, SetRequest, entry};
 use quorate::wire::failure::{Failure, FailureReason};
+use testkit::cluster::{Cluster, END_TIME_MAX, START_TIME_MAX, TestNode, percentiles_ms, poll};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;

@@ -2,19 +2,18 @@
 
 #![cfg(feature = "server")]
 
-#[path = "support/cluster.rs"]
-mod cluster;
+mod testkit;
 
 use std::fs;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use cluster::process::command;
-use cluster::{Cluster, Plan, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value as Json;
+use testkit::cluster::{Cluster, Plan, poll};
+use testkit::process::command;
 
 /// Short, and long enough for some operations on a busy machine.
 const SHORT: [&str; 4] = ["--duration", "1s", "--warm-up", "100ms"];

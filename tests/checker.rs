@@ -1,10 +1,12 @@
 //! The linearizability checker against histories that are known to be good and bad, and against all orders of small
 //! random ones.
 
-mod support;
+#![cfg(feature = "server")]
+
+mod testkit;
 
 use proptest::prelude::*;
-use support::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
+use testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
 
 const UNKNOWN: Ending = Ending::Unknown;
 const FAILED: Ending = Ending::Failed;

@@ -5,17 +5,17 @@
 
 #![cfg(feature = "server")]
 
-#[path = "support/cluster.rs"]
-mod cluster;
+mod testkit;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use cluster::{Cluster, NodeFiles, Plan, TestNode, poll, ports};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::cluster::{Cluster, NodeFiles, Plan, TestNode, poll};
+use testkit::ports;
 
 const GET_B: &str = r#"grpcurl -plaintext -d '{"key": "b"}' -proto api/api.proto localhost:8001 api.Cluster/Get"#;
 const SET_B: &str = r#"grpcurl -plaintext -d '{"entry": {"key": "b", "value": "b-value"}}' -proto api/api.proto localhost:8001 api.Cluster/Set"#;
@@ -181,7 +181,7 @@ async fn reflection_answers_in_both_versions() {
              message Service {{ string name = 1; }}\n"
         );
         let file = cluster.dir().join(format!("{version}.proto"));
-        cluster::write(&file, &proto);
+        testkit::cluster::write(&file, &proto);
         let call = |request: &str| {
             shell.json(&format!(
                 "grpcurl -plaintext -import-path {} -proto {version}.proto -d '{request}' localhost:8001 \

@@ -5,17 +5,16 @@
 
 #![cfg(feature = "server")]
 
-#[path = "support/cluster.rs"]
-mod cluster;
+mod testkit;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cluster::{Cluster, Plan, TestNode, percentiles_ms, poll};
 use quorate::types::{Stamp, Value};
 use quorate::{Client, ClientError};
+use testkit::cluster::{Cluster, Plan, TestNode, percentiles_ms, poll};
 use tokio::task::JoinSet;
 
 const CLIENTS: usize = 16;

@@ -5,8 +5,7 @@
 
 #![cfg(feature = "server")]
 
-#[path = "support/cluster.rs"]
-mod cluster;
+mod testkit;
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
@@ -17,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use cluster::{Cluster, Plan, TestNode};
 use quorate::api::{self, Health, PeerState};
+use testkit::cluster::{Cluster, Plan, TestNode};
 use tonic::{Request, Status};
 
 const KEYS: usize = 50;

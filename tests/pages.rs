@@ -5,13 +5,11 @@
 
 #![cfg(feature = "server")]
 
-#[path = "support/cluster.rs"]
-mod cluster;
+mod testkit;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cluster::{Cluster, Plan, TestNode, process};
 use prost::Message as _;
 use quorate::api::InfoRequest;
 use quorate::protocol::placement::Placement;
@@ -21,6 +19,8 @@ use quorate::storage::rocks::RocksOptions;
 use quorate::types::{
     Batch, Checksum, Clock, ClusterParameters, Content, Durability, Key, NodeId, Record, Slot, Stamp, Value,
 };
+use testkit::cluster::{Cluster, Plan, TestNode};
+use testkit::process;
 
 const KEYS_DEFAULT: u64 = 200_000;
 const KEYS_PER_BATCH: u64 = 20_000;

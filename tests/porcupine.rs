@@ -4,20 +4,17 @@
 //! Porcupine is a Go program; where Go or its module is not to be had this is skipped, unless
 //! `QUORATE_REQUIRE_CLIENTS=1` wants it. `QUORATE_PORCUPINE_SEED` draws other histories.
 
-#[allow(dead_code, clippy::cast_possible_truncation, reason = "it is shared with the simulation, which draws more")]
-#[path = "simulation/random.rs"]
-mod random;
+#![cfg(feature = "server")]
 
-#[allow(dead_code, clippy::enum_variant_names, reason = "it is shared with tests that shorten histories")]
-mod support;
+mod testkit;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use random::Random;
 use serde_json::json;
-use support::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe};
+use testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe};
+use testkit::random::Random;
 
 const HISTORIES: usize = 1_000;
 const SEED: u64 = 2017;

@@ -3,15 +3,13 @@
 
 #![cfg(feature = "server")]
 
-#[path = "support/cluster.rs"]
-mod cluster;
+mod testkit;
 
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cluster::{Cluster, NodeFiles, Plan, START_TIME_MAX, TestNode, cluster_yml, copy_folder, ports, write};
 use prost::Message as _;
 use quorate::api::{self, Health, HealthResponse, PeerState};
 use quorate::limits::{MESSAGE_BYTES_MAX, VALUE_BYTES_MAX};
@@ -19,6 +17,8 @@ use quorate::protocol::placement::Placement;
 use quorate::types::{ClusterParameters, KEY_BYTES_MAX, Key, NodeId, NodeIndex};
 use quorate::wire::failure::{Failure, FailureReason};
 use tempfile::TempDir;
+use testkit::cluster::{Cluster, NodeFiles, Plan, START_TIME_MAX, TestNode, cluster_yml, copy_folder, write};
+use testkit::ports;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request, Status};

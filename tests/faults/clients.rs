@@ -20,7 +20,7 @@ use rand::rngs::StdRng;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use crate::support::checker::{Action, Ending, Operation};
+use crate::testkit::checker::{Action, Ending, Operation};
 
 /// How many keys are in use at one time.
 const KEYS: usize = 8;

@@ -21,12 +21,8 @@ mod means;
 mod plan;
 mod run;
 
-#[path = "../support/cluster.rs"]
-mod cluster;
-#[path = "../support/proxy.rs"]
-mod proxy;
-#[path = "../support/mod.rs"]
-mod support;
+#[path = "../testkit/mod.rs"]
+mod testkit;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

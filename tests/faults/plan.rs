@@ -9,7 +9,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 
-use crate::proxy::{Flow, Wire};
+use crate::testkit::proxy::{Flow, Wire};
 
 /// How many faults overlap in one round.
 const FAULTS_OF_ROUND: std::ops::RangeInclusive<usize> = 3..=5;

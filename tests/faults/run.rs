@@ -17,13 +17,14 @@ use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::clients::{Account, Miss, Wish, Workload, ask, micros};
-use crate::cluster::process::{read, tail};
-use crate::cluster::{NodeFiles, SMALLEST_STORE, TestNode, cluster_yml, copy_folder, node_yml, ports, write};
 use crate::counters::Counters;
 use crate::means::{Means, Mount, limit_files};
 use crate::plan::{Action, Kind, ON_SMALL_FILE_SYSTEM, Step, Wires, steps};
-use crate::proxy::{Network, Wire};
-use crate::support::checker::{Operation, STEPS_MAX, Verdict, check, describe, shorten};
+use crate::testkit::checker::{Operation, STEPS_MAX, Verdict, check, describe, shorten};
+use crate::testkit::cluster::{NodeFiles, SMALLEST_STORE, TestNode, cluster_yml, copy_folder, node_yml, write};
+use crate::testkit::ports;
+use crate::testkit::process::{read, tail};
+use crate::testkit::proxy::{Network, Wire};
 
 /// Once all faults have stopped, every operation must succeed again within this time. A link that was cut is noticed
 /// after 6 seconds, and opened again within 2.
@@ -379,7 +380,7 @@ impl Run {
 
     fn count_wires(&mut self, wires: &Wires) {
         for (_, _, Wire { flow, delay, bytes_per_second }) in wires {
-            self.counters.add("directions cut", usize::from(*flow != crate::proxy::Flow::Open));
+            self.counters.add("directions cut", usize::from(*flow != crate::testkit::proxy::Flow::Open));
             self.counters.add("directions delayed", usize::from(!delay.is_zero()));
             self.counters.add("directions throttled", usize::from(bytes_per_second.is_some()));
         }
@@ -475,7 +476,7 @@ impl Run {
     /// A node that nobody killed must run.
     fn look_who_ended(&mut self) -> Result<(), String> {
         for (at, node) in self.nodes.iter_mut().enumerate() {
-            if let Some(status) = node.process.as_mut().and_then(crate::cluster::process::Process::ended) {
+            if let Some(status) = node.process.as_mut().and_then(crate::testkit::process::Process::ended) {
                 let log = tail(&node.log, LOG_LINES_SHOWN);
                 node.process = None;
                 return Err(format!("node {at} has ended by itself with {status}; the end of its log:\n{log}"));

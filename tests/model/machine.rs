@@ -17,8 +17,8 @@ use quorate::types::{
 };
 
 use crate::digests::{self, Marks};
-use crate::giving_up::{Coordinator, may_give_up};
 use crate::shared::Shared;
+use crate::testkit::giving_up::{Coordinator, may_give_up};
 
 /// Time stands still, apart from alarms that are made to ring.
 const NOW: Time = Time(0);

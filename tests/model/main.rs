@@ -51,8 +51,8 @@ mod register;
 mod shared;
 mod world;
 
-#[path = "../support/giving_up.rs"]
-mod giving_up;
+#[path = "../testkit/mod.rs"]
+mod testkit;
 
 use std::time::Instant;
 

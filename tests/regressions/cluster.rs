@@ -18,7 +18,7 @@ use quorate::types::{
     Stamp, StoreId, Value,
 };
 
-use crate::support::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
+use crate::testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
 
 pub const N1: NodeIndex = NodeIndex(0);
 pub const N2: NodeIndex = NodeIndex(1);

@@ -8,9 +8,8 @@ mod cluster;
 mod hedging;
 mod rounds;
 
-#[allow(clippy::enum_variant_names, reason = "the checker's words are its own")]
-#[path = "../support/mod.rs"]
-mod support;
+#[path = "../testkit/mod.rs"]
+mod testkit;
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use quorate::protocol::{Command, Failure, Reply};
 use quorate::types::{Checksum, Content, Key, NodeIndex, Stamp, Value};
 
-use crate::support::checker::{Action, Ending, Operation};
+use crate::testkit::checker::{Action, Ending, Operation};
 
 /// One operation, with what only the simulation knows of it.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use quorate::types::{ClusterParameters, NodeId, Stamp};
 use crate::clients::Done;
 use crate::counters::Counters;
 use crate::plan::Plan;
-use crate::support::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
+use crate::testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
 use crate::trace::Trace;
 use crate::world::{FoundBy, World};
 

@@ -21,7 +21,6 @@ mod messages;
 mod mutants;
 mod phases;
 mod plan;
-mod random;
 mod report;
 mod sessions;
 mod shell;
@@ -29,10 +28,8 @@ mod trace;
 mod watch;
 mod world;
 
-#[path = "../support/giving_up.rs"]
-mod giving_up;
-#[path = "../support/mod.rs"]
-mod support;
+#[path = "../testkit/mod.rs"]
+mod testkit;
 
 use std::ops::Range;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 //!
 //! Not every run has every fault: a run with few of them gets further, and finds what a storm hides.
 
-use crate::random::Random;
+use crate::testkit::random::Random;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

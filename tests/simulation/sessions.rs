@@ -3,7 +3,7 @@
 use quorate::protocol::{Input, Reply, RequestId, Time};
 
 use crate::clients::{Done, Success, command, understand};
-use crate::support::checker::{Action, Ending};
+use crate::testkit::checker::{Action, Ending};
 use crate::world::{Event, Host, Phase, World};
 
 /// What an operation may take when nothing, or only a dead minority, is in its way.

@@ -8,8 +8,8 @@ use quorate::protocol::{
 use quorate::types::{Key, NodeIndex};
 
 use crate::clients::Done;
-use crate::giving_up::{self, Coordinator};
-use crate::support::checker::Action;
+use crate::testkit::checker::Action;
+use crate::testkit::giving_up::{self, Coordinator};
 use crate::world::{Event, Host, Phase, World, index_of};
 
 impl World {

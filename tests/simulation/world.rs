@@ -17,7 +17,7 @@ use crate::counters::Counters;
 use crate::disk::Disk;
 use crate::links::Links;
 use crate::plan::{Plan, Span};
-use crate::random::Random;
+use crate::testkit::random::Random;
 use crate::trace::Trace;
 use crate::watch::Watch;
 

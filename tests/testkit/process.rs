@@ -107,9 +107,17 @@ pub fn memory_bytes(process_id: u32, line: &str) -> Option<u64> {
     Some(kibibytes.trim().parse::<u64>().ok()? << 10)
 }
 
-/// The program under test.
+/// The program under test: `QUORATE_PROGRAM` where that is set, so that an optimized build can be measured. Else the one
+/// that Cargo built for this test, or the one in the folder above this example.
 pub fn program() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_quorate"))
+    if let Some(path) = std::env::var_os("QUORATE_PROGRAM") {
+        return path.into();
+    }
+    let beside = || {
+        let own = std::env::current_exe().expect("a process knows its own program");
+        own.ancestors().nth(2).expect("an example lies two folders deep").join("quorate")
+    };
+    option_env!("CARGO_BIN_EXE_quorate").map_or_else(beside, PathBuf::from)
 }
 
 /// The program, with nothing of this process's environment that configures a node.

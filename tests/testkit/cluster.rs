@@ -2,11 +2,6 @@
 //!
 //! Contract: nobody outlives its [`Cluster`], and a test that fails prints the end of each node's log.
 
-#![allow(dead_code, unreachable_pub, reason = "each test program has it as a module of its own, and uses a part of it")]
-
-pub mod ports;
-pub mod process;
-
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
@@ -25,8 +20,9 @@ use tokio::net::TcpStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-pub use process::poll;
-use process::{Process, command, read, tail};
+use super::ports;
+pub use super::process::poll;
+use super::process::{Process, command, read, tail};
 
 /// How long nodes may take to serve: far more than they need, on a machine that compiles meanwhile.
 pub const START_TIME_MAX: Duration = Duration::from_secs(30);

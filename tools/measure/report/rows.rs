@@ -7,14 +7,14 @@ use quorate::api::{Entry, SetRequest, entry};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
-use crate::Effort;
-use crate::cluster::{Cluster, Usage};
-use crate::generator::{Load, Pace, Run};
-use crate::metrics;
-use crate::report::{Cost, Goal, Report, Row};
-use crate::support::ports::is_free;
-use crate::support::process::{Process, command};
-use crate::yardstick::{Compared, measured};
+use super::Effort;
+use super::baseline::{Compared, measured};
+use super::cluster::{Cluster, Usage};
+use super::generator::{Load, Pace, Run};
+use super::metrics;
+use super::page::{Cost, Goal, Report, Row};
+use crate::testkit::ports::is_free;
+use crate::testkit::process::{Process, command};
 
 const KIB: usize = 1 << 10;
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
-use crate::cluster::TestNode;
-use crate::cluster::process::memory_bytes;
+use crate::testkit::cluster::TestNode;
+use crate::testkit::process::memory_bytes;
 
 /// One look at one node. What could not be seen is none.
 #[derive(Clone, Debug)]

@@ -1,6 +1,4 @@
-//! What the measurements share: nodes, keys and values that are the same in every run.
-
-#![allow(dead_code, unreachable_pub, reason = "each measurement has it as a module of its own, and uses a part of it")]
+//! Nodes, keys and values that are the same in every run.
 
 use quorate::types::{Checksum, Clock, ClusterParameters, Content, Key, NodeId, Record, Stamp, Value};
 

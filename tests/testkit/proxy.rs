@@ -8,8 +8,6 @@
 //!
 //! Caveat: packets are not visible here, so that a connection to a node that is cut off is accepted, and says nothing.
 
-#![allow(dead_code, unreachable_pub, reason = "each program has it as a module of its own, and uses a part of it")]
-
 use std::convert::Infallible;
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use crate::support::process::command;
+use crate::testkit::process::command;
 
 /// A load.
 #[derive(Clone, Debug)]

@@ -29,3 +29,19 @@ pub fn counters(page: &str) -> BTreeMap<String, f64> {
     }
     counters
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{MESSAGES, counters};
+
+    #[test]
+    fn counters_are_summed_over_labels_and_gauges_left_out() {
+        let page = "HTTP/1.1 200 OK\r\n\r\n# HELP quorate_requests Requests.\n# TYPE quorate_requests counter\n\
+                    quorate_requests_total{method=\"Cluster/Get\",code=\"OK\"} 3\n\
+                    quorate_requests_total{method=\"Cluster/Set\",code=\"OK\"} 4\n\
+                    quorate_link_messages_total 12.5\nquorate_requests_in_flight 7\n# EOF\n";
+        let counters = counters(page);
+        assert_eq!(counters.len(), 2);
+        assert_eq!((counters["quorate_requests_total"], counters[MESSAGES]), (7.0, 12.5));
+    }
+}

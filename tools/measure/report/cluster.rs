@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::runtime::{self, Runtime};
 
-use crate::machine::cpu_used;
-use crate::metrics;
-use crate::proxy::{Network, Wire};
-use crate::support::process::memory_bytes;
-use crate::support::{self, Plan, cluster_yml, write};
+use super::machine::cpu_used;
+use super::metrics;
+use crate::testkit::cluster::{self, Plan, cluster_yml, write};
+use crate::testkit::process::memory_bytes;
+use crate::testkit::proxy::{Network, Wire};
 
 /// The most nodes that are measured.
 const IDS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
@@ -21,7 +21,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Some nodes, all of them linked, without data.
 pub struct Cluster {
-    cluster: support::Cluster,
+    cluster: cluster::Cluster,
     _network: Option<SlowNetwork>,
 }
 
@@ -52,13 +52,13 @@ pub struct Usage {
 impl Cluster {
     /// Starts `nodes` nodes.
     pub async fn start(nodes: usize) -> Self {
-        Self { cluster: support::Cluster::start_as(&plan(nodes)).await, _network: None }
+        Self { cluster: cluster::Cluster::start_as(&plan(nodes)).await, _network: None }
     }
 
     /// Starts `nodes` nodes that reach each other over wires of so many bytes a second in each direction, at most.
     pub async fn start_over(nodes: usize, bytes_per_second: u32) -> Self {
         let plan = plan(nodes);
-        let mut cluster = support::Cluster::prepare(&plan);
+        let mut cluster = cluster::Cluster::prepare(&plan);
         let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a thread can be started");

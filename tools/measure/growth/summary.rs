@@ -4,11 +4,11 @@ use std::path::Path;
 
 use comfy_table::{Table, presets};
 
+use super::nodes::{NodeSample, Told};
+use super::run::{GIB, MIB, Phase, Plan, Run, Sample};
+use super::tally::Latencies;
 use crate::draw;
-use crate::load::{GIB, MIB, Phase, Plan, Run, Sample};
-use crate::nodes::{NodeSample, Told};
 use crate::picture::{Axis, Panel, Series};
-use crate::tally::Latencies;
 
 /// Names and values, in the order of the story.
 pub fn rows(plan: &Plan, run: &Run) -> Vec<(String, String)> {

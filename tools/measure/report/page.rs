@@ -1,13 +1,13 @@
 //! The report: what was measured, printed as it comes and written as Markdown with pictures beside it.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::Effort;
-use crate::machine::checkout;
+use super::Effort;
 use crate::picture::{self, Panel};
 
 /// A figure that has a goal.
@@ -169,20 +169,19 @@ impl Report {
         self.peaks.get(kind).copied().unwrap_or_default()
     }
 
-    /// Writes it to `target/bench` of the repository.
-    pub fn write(&self, took: Duration) -> Result<PathBuf, Box<dyn std::error::Error>> {
-        let folder = checkout().join("target/bench");
-        fs::create_dir_all(&folder)?;
+    /// Writes it and its pictures into `folder`. Returns the page's path.
+    pub fn write(&self, folder: &Path, took: Duration) -> Result<PathBuf, Box<dyn Error>> {
         for (name, panels) in &self.pictures {
             picture::draw(&folder.join(format!("{name}.svg")), panels.len(), panels)?;
         }
-        fs::write(folder.join("report.md"), self.as_markdown(took))?;
-        Ok(folder)
+        let page = folder.join("report.md");
+        fs::write(&page, self.as_markdown(took))?;
+        Ok(page)
     }
 
     fn as_markdown(&self, took: Duration) -> String {
         let mut text = String::from("# How fast Quorate is here\n\n");
-        let Effort { row, long_row, yardstick, point, keys, quick, .. } = &self.effort;
+        let Effort { row, long_row, baseline, point, keys, quick, .. } = &self.effort;
         if *quick {
             let _ = writeln!(text, "**{SMOKE}**\n");
         }
@@ -200,7 +199,7 @@ impl Report {
             took.as_secs(),
             row.as_secs(),
             long_row.as_secs(),
-            yardstick.as_secs(),
+            baseline.as_secs(),
             point.as_secs(),
         );
         if long_row.as_secs() < 60 {

@@ -1,7 +1,5 @@
 //! Pictures of figures: lines over an axis, as SVG. The text in them is drawn by whoever shows them, in a font of theirs.
 
-#![allow(dead_code, unreachable_pub, reason = "each measurement has it as a module of its own, and uses a part of it")]
-
 use std::error::Error;
 use std::path::Path;
 
@@ -276,4 +274,51 @@ fn draw_plot(area: &Area<'_>, panel: &Panel) -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Axis, Panel, Series, draw};
+
+    fn texts(axis: &Axis, values: &[f64]) -> Vec<String> {
+        axis.scale(values.iter().copied()).ticks.into_iter().map(|place| axis.text(place)).collect()
+    }
+
+    #[test]
+    fn marks_are_few_and_round() {
+        assert_eq!(texts(&Axis::linear(""), &[120.0, 9_300.0]), ["0", "2,000", "4,000", "6,000", "8,000", "10,000"]);
+        assert_eq!(texts(&Axis::linear(""), &[0.3]), ["0", "0.1", "0.2", "0.3"]);
+        assert_eq!(texts(&Axis::log("", vec![]), &[0.8, 12.0]), ["0.5", "1", "2", "5", "10", "20"]);
+        assert_eq!(texts(&Axis::log("", vec![]), &[3.0, 12_000.0]), ["1", "10", "100", "1,000", "10,000", "100,000"]);
+        let sizes = vec![64.0, 1_024.0, f64::from(1 << 20)];
+        assert_eq!(texts(&Axis::log_bytes("", sizes.clone()), &sizes), ["64 B", "1 KiB", "1 MiB"]);
+    }
+
+    #[test]
+    fn picture_without_values_can_be_drawn() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("empty.svg");
+        let series = vec![Series::new("Set", [])];
+        let panel = Panel { title: "none".into(), x: Axis::linear("x"), y: Axis::log("y", vec![]), series };
+        draw(&path, 1, &[panel]).unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().contains("none"));
+    }
+
+    #[test]
+    fn picture_bears_its_labels_and_legend() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines.svg");
+        let line = |name: &str| Series::new(name, [(1.0, 10.0), (64.0, 0.0), (256.0, 700.0)]);
+        let panel = Panel {
+            title: "a title".into(),
+            x: Axis::log("in flight", vec![1.0, 64.0, 256.0]),
+            y: Axis::log("a second", vec![]),
+            series: vec![line("Set"), line("Get")],
+        };
+        draw(&path, 2, &[panel.clone(), panel]).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for part in ["a title", "in flight", "a second", "Set", "Get", "256", "1,000"] {
+            assert!(text.contains(part), "no {part:?}");
+        }
+    }
 }

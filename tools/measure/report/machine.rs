@@ -1,10 +1,12 @@
 //! The machine that is measured on, and its processes.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
+
+use crate::checkout;
 
 /// `AT_CLKTCK` of the auxiliary vector: the ticks a second in which the kernel tells CPU time.
 const AUXILIARY_TICKS: u64 = 17;
@@ -71,11 +73,6 @@ fn file_system(folder: &Path) -> String {
         })
         .max()
         .map_or_else(|| "?".into(), |(_, text)| text)
-}
-
-/// The checkout that is measured. Not the one that this was compiled in, where several share a target folder.
-pub fn checkout() -> PathBuf {
-    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
 fn commit() -> String {

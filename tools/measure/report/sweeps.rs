@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::Effort;
-use crate::cluster::Cluster;
-use crate::generator::{Load, Pace, Run, Target};
-use crate::metrics;
+use super::Effort;
+use super::baseline::measured;
+use super::cluster::Cluster;
+use super::generator::{Load, Pace, Run, Target};
+use super::metrics;
+use super::page::{Report, Table};
+use super::rows::cost;
 use crate::picture::{Axis, Panel, Series};
-use crate::report::{Report, Table};
-use crate::rows::cost;
-use crate::yardstick::measured;
 
 const KIB: usize = 1 << 10;
 

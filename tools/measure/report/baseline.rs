@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::Effort;
-use crate::cluster::{Cluster, Usage};
-use crate::generator::{Load, Run, Target};
+use super::Effort;
+use super::cluster::{Cluster, Usage};
+use super::generator::{Load, Run, Target};
 
 /// How long the no-op server is warmed up: connections, and the allocator.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -25,9 +25,9 @@ pub struct Compared {
 impl Compared {
     /// Measures `load` on the cluster for `duration`, and on the no-op server before and after.
     pub async fn measure(cluster: &Cluster, load: &Load, duration: Duration, effort: &Effort) -> Self {
-        let noop = || load.run(Target::Noop(cluster.connections()), WARM_UP, effort.yardstick);
+        let noop = || load.run(Target::Noop(cluster.connections()), WARM_UP, effort.baseline);
         let before = noop();
-        let (run, usage) = measured(cluster, load, effort.yardstick.min(Duration::from_secs(2)), duration).await;
+        let (run, usage) = measured(cluster, load, effort.baseline.min(Duration::from_secs(2)), duration).await;
         Self { before, run, usage, after: noop() }
     }
 

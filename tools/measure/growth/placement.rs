@@ -11,7 +11,7 @@ use quorate::types::{NodeId, Slot};
 use serde_json::{Value as Json, json};
 
 use crate::picture::{Axis, Panel, Series};
-use crate::support::{node_id, parameters};
+use crate::testkit::data::{node_id, parameters};
 use crate::{draw, leave};
 
 /// Share of slots, and slots that move, for clusters of several sizes

@@ -1,0 +1,27 @@
+//! What test programs and measurements share, written once.
+//!
+//! A program in `tests/` has it as `mod testkit;`. A program in a folder of its own names this file by `#[path]`;
+//! tests/tidy allows that attribute for nothing else.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `checker` | the linearizability checker, and what shortens a history that it refuses |
+//! | `cluster` | real nodes as processes, with their files |
+//! | `data` | keys, values and records that are the same in every run |
+//! | `giving_up` | when an operation may fail before its deadline |
+//! | `ports`, `process` | free ports; one process, and what it says |
+//! | `proxy` | a network between nodes that can be cut, delayed and throttled |
+//! | `random` | random numbers from a seed |
+
+#![allow(dead_code, unreachable_pub, reason = "each program has it as a module of its own, and uses a part of it")]
+#![allow(clippy::enum_variant_names, reason = "the checker's verdicts are the words of its literature")]
+#![allow(clippy::cast_possible_truncation, reason = "random numbers are cut to what their callers ask for")]
+
+pub mod checker;
+pub mod cluster;
+pub mod data;
+pub mod giving_up;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod random;
