@@ -1,7 +1,7 @@
 //! Exceptions that are still open, by rule. Each entry must be needed: the tests fail over one that is not.
 
 /// Imports between layers: `file: module`.
-pub const IMPORTS: &[&str] = &[];
+pub const IMPORTS: &[&str] = &["src/peer/link.rs: resolve", "src/resolve.rs"];
 
 /// Crates in pure modules: `file: crate`.
 pub const CRATES: &[&str] = &[];
@@ -35,6 +35,7 @@ pub const WORDS: &[&str] = &[
     "ForTheNext",
     "Front",
     "Journal",
+    "Mark",
     "Observatory",
     "Owed",
     "Promptness",
@@ -72,18 +73,16 @@ pub const WORDS: &[&str] = &[
     "patience",
     "pay",
     "promptness",
-    "putting",
     "refuse_to_pay",
     "straggler",
     "stragglers",
     "swamped",
-    "uneven",
     "was_late",
     "yardstick",
 ];
 
 /// Modules reached by `#[path]`: `file: line`.
-pub const PATHS: &[&str] = &["src/storage/codec.rs: #[path = \"codec_tests.rs\"]"];
+pub const PATHS: &[&str] = &[];
 
 /// Modules that docs/architecture.md does not show on their layer.
 pub const DOCUMENTED: &[&str] = &[
