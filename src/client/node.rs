@@ -18,7 +18,7 @@ use super::permit::Permit;
 use crate::api;
 use crate::api::cluster_client::ClusterClient;
 use crate::api::node_client::NodeClient;
-use crate::limits::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
+use crate::limits::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 
 /// How long making a connection may take, the look-up of the name included: a few round trips around the world.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
@@ -68,9 +68,7 @@ impl Node {
     }
 
     pub(super) fn cluster(&self) -> ClusterClient<Channel> {
-        ClusterClient::new(self.channel())
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        api::sized!(ClusterClient::new(self.channel()))
     }
 
     /// Asks for the node's health.
@@ -91,9 +89,7 @@ impl Node {
         A: prost::Message + Default + 'static,
     {
         let (permit, message) = Permit::guard(message);
-        let mut grpc = Grpc::new(self.channel())
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let mut grpc = api::sized!(Grpc::new(self.channel()));
         let call = async {
             grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
             let codec = ProstCodec::<M, A>::default();

@@ -16,7 +16,6 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
 use super::*;
-use crate::limits::MESSAGE_BYTES_MAX;
 use crate::types::KEY_BYTES_MAX;
 use crate::wire::failure::{Failure, FailureReason};
 
@@ -127,9 +126,7 @@ fn serve(listener: TcpListener, behaviour: Behaviour) -> Arc<Fake> {
         write_came: Notify::new(),
         timeout_header: Mutex::default(),
     });
-    let cluster = api::cluster_server::ClusterServer::new(Served(Arc::clone(&fake)))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let cluster = api::sized!(api::cluster_server::ClusterServer::new(Served(Arc::clone(&fake))));
     let node = api::node_server::NodeServer::new(Served(Arc::clone(&fake)));
     let server = Server::builder().add_service(cluster).add_service(node);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));

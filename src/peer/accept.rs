@@ -56,9 +56,7 @@ impl<E> Clone for Acceptor<E> {
 /// The gRPC service that accepts links.
 #[must_use]
 pub fn peer_service<E: From<LinkEvent> + Send + 'static>(acceptor: Acceptor<E>) -> PeerServer<PeerService<E>> {
-    PeerServer::new(PeerService { acceptor })
-        .max_decoding_message_size(LINK_MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(LINK_MESSAGE_BYTES_MAX)
+    api::sized!(PeerServer::new(PeerService { acceptor }), LINK_MESSAGE_BYTES_MAX)
 }
 
 /// Accepts links for one node.

@@ -101,9 +101,7 @@ impl<E: From<LinkEvent>> Link<E> {
             .initial_connection_window_size(2 * WINDOW_BYTES);
         let open = async {
             let channel = resolve::connect(endpoint, CONNECT_TIME_MAX).await.map_err(|error| chain(&error))?;
-            let mut client = PeerClient::new(channel)
-                .max_decoding_message_size(LINK_MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(LINK_MESSAGE_BYTES_MAX);
+            let mut client = api::sized!(PeerClient::new(channel), LINK_MESSAGE_BYTES_MAX);
             let answers = client.link(self.outbox.open()).await.map_err(|status| chain(&status))?;
             Ok(answers.into_inner())
         };

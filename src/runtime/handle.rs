@@ -190,7 +190,7 @@ impl NodeHandle {
     /// # Errors
     /// [`RequestError`]: the node refused the request, or ended.
     pub async fn clock(&self, deadline: Instant) -> Result<Clock, RequestError> {
-        self.run(Command::ClockGet, deadline).await.map(clock)
+        self.run(Command::ClockGet, deadline).await.map(|reply| clock(&reply))
     }
 
     /// Raises this node's clock to at least `to`, and returns the clock afterwards.
@@ -198,7 +198,7 @@ impl NodeHandle {
     /// # Errors
     /// [`RequestError`]: `to` is further ahead than an operator may raise the clock at once, or as for the others.
     pub async fn raise_clock(&self, to: Clock, deadline: Instant) -> Result<Clock, RequestError> {
-        self.run(Command::ClockRaise { to }, deadline).await.map(clock)
+        self.run(Command::ClockRaise { to }, deadline).await.map(|reply| clock(&reply))
     }
 
     async fn run(&self, command: Command, deadline: Instant) -> Result<Reply, RequestError> {
@@ -341,9 +341,9 @@ fn stamp(reply: Reply) -> Stamp {
     }
 }
 
-fn clock(reply: Reply) -> Clock {
+fn clock(reply: &Reply) -> Clock {
     match reply {
-        Reply::Clock(clock) => clock,
+        Reply::Clock(clock) => *clock,
         Reply::Record(_) | Reply::Set(_) | Reply::Failed(_) => unreachable!("a clock request is answered with a clock"),
     }
 }

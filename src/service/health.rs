@@ -1,11 +1,10 @@
-//! How a node is, in one word and a sentence that says what to do: for Node/Health, for readiness and for metrics.
+//! The health of a node, in one word and a sentence that says what to do: for Node/Health, for readiness and for metrics.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::api;
 use crate::limits::{OPERATOR_COUNTER_RAISE_MAX, OPERATOR_EPOCH_RAISE_MAX};
 use crate::protocol::placement::Placement;
 use crate::protocol::quorum::majority;
@@ -14,25 +13,52 @@ use crate::runtime::{NodeHandle, PeerStatus, Rejected, Status};
 use crate::storage::StoreStatistics;
 use crate::types::{Clock, NodeId, NodeIndex, Slot};
 
-/// How old statistics of the store may be: to have them asks the file system.
+/// How old statistics of the store may be. Making them asks the file system.
 const STATISTICS_AGE_MAX: Duration = Duration::from_secs(1);
-/// How long they may take.
+/// How long the store may take to make them.
 const STATISTICS_TIME_MAX: Duration = Duration::from_millis(500);
 
-/// How a node is.
+/// The state of a node, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// It serves requests.
+    Online,
+    /// It starts, or waits to meet every other member for the first time.
+    Starting,
+    /// It serves, but not fully: its disk refuses writes, or some slots have no majority linked.
+    Degraded,
+    /// It was told to end: it refuses new requests and finishes those in flight.
+    Draining,
+    /// Its peers refuse it, because it may have forgotten acknowledged writes.
+    Refused,
+}
+
+/// The state of the link between this node and a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkState {
+    /// Linked, and each has recorded the other.
+    Linked,
+    /// Not reachable now. This node keeps trying.
+    Unreachable,
+    /// One of the two refuses the other until an operator acts.
+    Refused,
+    /// The member is this node.
+    Itself,
+}
+
+/// The state of a node, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Assessment {
-    /// In one word.
-    pub(crate) health: api::Health,
-    /// Why, and what to do; empty when all is well.
+    pub(crate) health: Health,
+    /// The reason, and what to do; empty if all is well.
     pub(crate) detail: String,
 }
 
 impl Assessment {
     /// Adds a trouble that keeps the node from serving fully.
     pub(crate) fn worsen(&mut self, trouble: &str) {
-        if self.health == api::Health::Online {
-            self.health = api::Health::Degraded;
+        if self.health == Health::Online {
+            self.health = Health::Degraded;
         }
         if !self.detail.is_empty() {
             self.detail.push_str("; ");
@@ -41,14 +67,14 @@ impl Assessment {
     }
 }
 
-/// Assesses one node, and remembers what is costly to find out.
+/// Assesses one node, and caches what is costly to find out.
 pub(crate) struct Assessor {
     node: NodeHandle,
     coverage: Mutex<Option<Coverage>>,
     statistics: AsyncMutex<Option<(Instant, StoreStatistics)>>,
 }
 
-/// How many slots lack a majority while these members are linked.
+/// The number of slots without a majority while these members are linked.
 struct Coverage {
     linked: Vec<bool>,
     slots_short: usize,
@@ -64,19 +90,19 @@ impl Assessor {
         &self.node
     }
 
-    /// How the node is, given its status.
+    /// The health of the node with this status.
     pub(crate) fn assess(&self, status: &Status) -> Assessment {
         assess(status, self.node.placement(), self.slots_short(&status.peers))
     }
 
-    /// What the store says of itself, at most a second old; `None` where it does not answer soon, as on a disk that
-    /// hangs: how a node is must be known then above all.
+    /// Statistics of the store, at most a second old; `None` if it does not answer soon, as on a disk that hangs. The
+    /// health of a node must be known then above all.
     pub(crate) async fn statistics_soon(&self) -> Option<StoreStatistics> {
         tokio::time::timeout(STATISTICS_TIME_MAX, self.statistics()).await.ok().and_then(Result::ok)
     }
 
     async fn statistics(&self) -> Result<StoreStatistics, Rejected> {
-        // Lookup while it is asked, so that many who want to know ask once.
+        // Locked while the store answers, so that many callers at once make one question of it.
         let mut latest = self.statistics.lock().await;
         if let Some((asked_at, statistics)) = &*latest
             && asked_at.elapsed() < STATISTICS_AGE_MAX
@@ -107,7 +133,7 @@ impl Assessor {
     }
 }
 
-/// How many slots have no majority among the `linked` members: 65,536 times `replica_count` look-ups, below a
+/// The number of slots without a majority among the `linked` members: 65,536 times `replica_count` look-ups, below a
 /// millisecond for three.
 fn count_slots_short(placement: &Placement, linked: &[bool]) -> usize {
     let needed = majority(placement.parameters().replica_count);
@@ -118,13 +144,13 @@ fn count_slots_short(placement: &Placement, linked: &[bool]) -> usize {
 fn assess(status: &Status, placement: &Placement, slots_short: usize) -> Assessment {
     if let Some(unready) = &status.unready {
         let health = match unready {
-            Unready::Starting | Unready::Forming { .. } => api::Health::Starting,
-            Unready::Refused { .. } => api::Health::Refused,
-            Unready::Draining => api::Health::Draining,
+            Unready::Starting | Unready::Forming { .. } => Health::Starting,
+            Unready::Refused { .. } => Health::Refused,
+            Unready::Draining => Health::Draining,
         };
         return Assessment { health, detail: unready_text(unready) };
     }
-    let mut assessment = Assessment { health: api::Health::Online, detail: String::new() };
+    let mut assessment = Assessment { health: Health::Online, detail: String::new() };
     if status.store_failed {
         assessment.worsen(
             "its disk takes no writes, and it acknowledges none until it does: free space or mend the disk (the log \
@@ -145,7 +171,7 @@ fn assess(status: &Status, placement: &Placement, slots_short: usize) -> Assessm
     assessment
 }
 
-/// Why a node takes no requests, and what to do.
+/// Why a node takes no requests, and what to do about it.
 pub(crate) fn unready_text(unready: &Unready) -> String {
     match unready {
         Unready::Starting => "the node is starting: the epoch of this run is not on its disk yet".to_owned(),
@@ -159,21 +185,19 @@ pub(crate) fn unready_text(unready: &Unready) -> String {
     }
 }
 
-/// How this node is linked to a peer, and why it is not where it is not.
-pub(crate) fn peer_state(node: &NodeHandle, peer: &PeerStatus) -> (api::PeerState, String) {
+/// The state of the link to a peer, and why it is not linked if it is not.
+pub(crate) fn link_state(node: &NodeHandle, peer: &PeerStatus) -> (LinkState, String) {
     match peer.view {
-        PeerView::Talking => (api::PeerState::PeerLinked, String::new()),
+        PeerView::Talking => (LinkState::Linked, String::new()),
         PeerView::Unreachable => {
-            let detail = format!("not reachable at {}; it is tried again and again", node.address(peer.member));
-            (api::PeerState::PeerUnreachable, detail)
+            let detail = format!("not reachable at {}; this node keeps trying", node.address(peer.member));
+            (LinkState::Unreachable, detail)
         }
-        PeerView::Refused(refusal) => {
-            (api::PeerState::PeerRefused, format!("one of the two refuses the other: {refusal}"))
-        }
+        PeerView::Refused(refusal) => (LinkState::Refused, format!("one of the two refuses the other: {refusal}")),
     }
 }
 
-/// How far an operator may raise a clock.
+/// The words for a clock that an operator may not raise so far.
 pub(crate) fn raise_text(given: Clock, now: Clock) -> String {
     format!(
         "clock {given} is too far above this node's {now}: an operator may raise it by {OPERATOR_EPOCH_RAISE_MAX} epochs \
@@ -225,25 +249,25 @@ mod tests {
         let forming = Unready::Forming { missing: vec![id("2"), id("3")] };
         let refused = Unready::Refused { by: vec![id("2")], refusal: HelloRefusal::StoreId };
         for (status, slots_short, health, parts) in [
-            (status(None, false, &[]), 0, api::Health::Online, &[][..]),
-            (status(None, false, &[1]), 0, api::Health::Online, &[]),
-            (status(Some(Unready::Starting), false, &[]), 0, api::Health::Starting, &["starting"]),
-            (status(Some(forming), false, &[1, 2]), 65_536, api::Health::Starting, &["nodes 2, 3", "start them"]),
-            (status(Some(refused), true, &[]), 0, api::Health::Refused, &["by node 2", "restore the original folder"]),
-            (status(Some(Unready::Draining), false, &[]), 0, api::Health::Draining, &["told to end"]),
-            (status(None, true, &[]), 0, api::Health::Degraded, &["free space"]),
+            (status(None, false, &[]), 0, Health::Online, &[][..]),
+            (status(None, false, &[1]), 0, Health::Online, &[]),
+            (status(Some(Unready::Starting), false, &[]), 0, Health::Starting, &["starting"]),
+            (status(Some(forming), false, &[1, 2]), 65_536, Health::Starting, &["nodes 2, 3", "start them"]),
+            (status(Some(refused), true, &[]), 0, Health::Refused, &["by node 2", "restore the original folder"]),
+            (status(Some(Unready::Draining), false, &[]), 0, Health::Draining, &["told to end"]),
+            (status(None, true, &[]), 0, Health::Degraded, &["free space"]),
             (
                 status(None, false, &[1, 2]),
                 65_536,
-                api::Health::Degraded,
+                Health::Degraded,
                 &["65536 of 65536 slots", "2 of their 3", "start nodes 2, 3"],
             ),
-            (status(None, true, &[1, 2]), 65_536, api::Health::Degraded, &["free space", "; 65536 of"]),
+            (status(None, true, &[1, 2]), 65_536, Health::Degraded, &["free space", "; 65536 of"]),
         ] {
             let assessment = assess(&status, &placement, slots_short);
             assert_eq!(assessment.health, health, "{}", assessment.detail);
             assert!(parts.iter().all(|part| assessment.detail.contains(part)), "{}", assessment.detail);
-            assert_eq!(assessment.detail.is_empty(), health == api::Health::Online, "{}", assessment.detail);
+            assert_eq!(assessment.detail.is_empty(), health == Health::Online, "{}", assessment.detail);
         }
     }
 

@@ -1,3 +1,282 @@
-//! The protocol-neutral service between gateways and the node.
+//! What a node does for its callers, whatever protocol they speak: one method for each operation.
+//!
+//! Contract: a gateway parses a request, calls one method here, and prints the result. Everything that holds for a
+//! request at every door is here, once: its deadline, its admission, the bound on what it holds in memory, its metrics
+//! and its log line. A failure is a [`ServiceError`], which says what the caller should do next; each gateway has its own
+//! words for that.
+//!
+//! Invariant: every operation is answered by [`Deadline::give_up_at`], even if the node's loop is stuck.
+//!
+//! Caveat: an operation that the node has begun goes on when its caller hangs up. Only the waiting ends.
 
+pub(crate) mod buffer_budget;
+pub(crate) mod deadline;
+pub(crate) mod error;
 pub(crate) mod health;
+pub(crate) mod key_scan;
+pub(crate) mod request_metrics;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tracing::error;
+
+use crate::limits::SCANS_MAX;
+use crate::runtime::{NodeHandle, RequestError, Status};
+use crate::storage::StoreStatistics;
+use crate::types::{Clock, Content, Key, KeyError, NodeId, Record, Stamp};
+use crate::wire::failure::FailureReason;
+use crate::wire::method::{Access, Method};
+
+use buffer_budget::{BudgetGuard, BufferBudget};
+use deadline::Deadline;
+use error::{ErrorContext, ServiceError};
+use health::{Assessor, Health, LinkState};
+use key_scan::KeyScan;
+use request_metrics::{Observation, RequestMetrics};
+
+/// Smaller values are not counted against the buffer budget while they are sent: as many of them as a node works on by
+/// default hold 16 MiB, and most answers are smaller.
+const UNCOUNTED_VALUE_BYTES: usize = 16 << 10;
+
+/// The operations of one node.
+pub(crate) struct Service {
+    node: NodeHandle,
+    assessor: Assessor,
+    buffers: Arc<BufferBudget>,
+    metrics: Arc<RequestMetrics>,
+    scans: Arc<Semaphore>,
+    /// The number of slots that each member holds; the configuration determines it.
+    slots_held: Vec<u32>,
+}
+
+/// A record on its way to a caller.
+pub(crate) struct Answer {
+    pub(crate) record: Record,
+    /// What the answer holds of the buffer budget. The gateway drops it once the caller has the answer.
+    pub(crate) guard: Option<BudgetGuard>,
+}
+
+/// The cluster as this node sees it.
+pub(crate) struct ClusterView {
+    pub(crate) node: NodeId,
+    pub(crate) uptime: Duration,
+    pub(crate) seed: u32,
+    pub(crate) replica_count: usize,
+    /// All members, ordered by id.
+    pub(crate) members: Vec<MemberView>,
+}
+
+/// One member of the cluster as this node sees it.
+pub(crate) struct MemberView {
+    pub(crate) id: NodeId,
+    pub(crate) address: String,
+    pub(crate) state: LinkState,
+    /// Why it is not linked; empty if it is.
+    pub(crate) detail: String,
+    pub(crate) slots: u32,
+    /// The time since its last message; `None` if this node has had none since it started.
+    pub(crate) last_seen: Option<Duration>,
+}
+
+/// The health of this node.
+pub(crate) struct HealthReport {
+    pub(crate) node: NodeId,
+    pub(crate) health: Health,
+    /// The reason, and what to do; empty if all is well.
+    pub(crate) detail: String,
+    pub(crate) uptime: Duration,
+    pub(crate) clock: Stamp,
+    pub(crate) statistics: StoreStatistics,
+    /// Whether it takes requests and its disk takes writes.
+    pub(crate) serves: bool,
+    /// The other members, ordered by id: id, state of the link, and why it is not linked.
+    pub(crate) peers: Vec<(NodeId, LinkState, String)>,
+}
+
+impl Service {
+    pub(crate) fn new(node: NodeHandle) -> Arc<Self> {
+        Arc::new(Self {
+            assessor: Assessor::new(node.clone()),
+            buffers: Arc::default(),
+            metrics: RequestMetrics::new(node.clone()),
+            scans: Arc::new(Semaphore::new(SCANS_MAX)),
+            slots_held: node.placement().slots_held(),
+            node,
+        })
+    }
+
+    /// Begins to observe a request; `None` is a method that does not exist. The gateway ends the observation when the
+    /// last byte of the answer has left.
+    pub(crate) fn observe(&self, method: Option<&Method>, began: Instant) -> Observation {
+        // One name for all unknown methods: labels that callers choose would grow without bound.
+        self.metrics.begin(method.map_or("unknown", Method::name), began)
+    }
+
+    /// The bound on requests that arrive and answers that leave.
+    pub(crate) fn buffers(&self) -> &Arc<BufferBudget> {
+        &self.buffers
+    }
+
+    /// Reads the latest record of a key, linearizably.
+    pub(crate) async fn get(&self, key: &Key, deadline: Deadline) -> Result<Option<Answer>, ServiceError> {
+        let read = self.node.get(key.clone(), deadline.answer_at);
+        let record = self.wait(Access::Read, Some(key), read, deadline).await?;
+        record.map(|record| self.release(key, record)).transpose()
+    }
+
+    /// Writes a value or a tombstone.
+    pub(crate) async fn set(&self, key: Key, content: Content, deadline: Deadline) -> Result<Stamp, ServiceError> {
+        let write = self.node.set(key.clone(), content, deadline.answer_at);
+        self.wait(Access::Write, Some(&key), write, deadline).await
+    }
+
+    /// Reads the record that this node's replica holds.
+    pub(crate) async fn node_get(&self, key: &Key, deadline: Deadline) -> Result<Option<Answer>, ServiceError> {
+        let read = self.node.node_get(key.clone(), deadline.answer_at);
+        let record = self.wait(Access::Read, Some(key), read, deadline).await?;
+        record.map(|record| self.release(key, record)).transpose()
+    }
+
+    /// Stores on this node's replica alone. Ask [`Self::allow_operator_writes`] before the request is parsed.
+    pub(crate) async fn node_set(
+        &self,
+        key: Key,
+        content: Content,
+        stamp: Option<Stamp>,
+        deadline: Deadline,
+    ) -> Result<Stamp, ServiceError> {
+        self.allow_operator_writes()?;
+        let write = self.node.node_set(key.clone(), content, stamp, deadline.answer_at);
+        self.wait(Access::Write, Some(&key), write, deadline).await
+    }
+
+    /// This node's clock.
+    pub(crate) async fn clock(&self, deadline: Deadline) -> Result<Stamp, ServiceError> {
+        let clock = self.wait(Access::Read, None, self.node.clock(deadline.answer_at), deadline).await?;
+        Ok(self.stamped(clock))
+    }
+
+    /// Raises this node's clock. Ask [`Self::allow_operator_writes`] before the request is parsed.
+    pub(crate) async fn raise_clock(&self, to: Clock, deadline: Deadline) -> Result<Stamp, ServiceError> {
+        self.allow_operator_writes()?;
+        let raise = self.node.raise_clock(to, deadline.answer_at);
+        Ok(self.stamped(self.wait(Access::Write, None, raise, deadline).await?))
+    }
+
+    /// Whether the configuration allows writes to one replica or clock.
+    pub(crate) fn allow_operator_writes(&self) -> Result<(), ServiceError> {
+        if self.node.operator_writes() {
+            return Ok(());
+        }
+        let message = "this node's configuration does not allow Node/Set and Clock/Set, which write past the quorum: to \
+                       allow them, set node.operator_writes: true in node.yml and restart the node (for ordinary writes \
+                       use Cluster/Set)";
+        Err(ServiceError::new(FailureReason::OperatorWritesOff, message))
+    }
+
+    /// The keys that have a value on this node's replica, in pages; at most `limit` keys, or all if it is 0.
+    pub(crate) fn keys(&self, prefix: String, limit: u64) -> Result<KeyScan, ServiceError> {
+        // No key is longer, so that no key begins with the prefix; the scan would look at every key in vain.
+        if prefix.len() > crate::types::KEY_BYTES_MAX {
+            return Err(ServiceError::invalid(&format!("prefix: {}", KeyError::TooLong { bytes: prefix.len() })));
+        }
+        let Ok(permit) = Arc::clone(&self.scans).try_acquire_owned() else {
+            let message = format!("this node lists its keys to {SCANS_MAX} clients already: ask again later");
+            return Err(ServiceError::new(FailureReason::NotReady, &message).overloaded());
+        };
+        Ok(KeyScan::new(self.node.clone(), prefix, limit, permit))
+    }
+
+    /// The cluster as this node sees it.
+    pub(crate) async fn cluster(&self, deadline: Deadline) -> Result<ClusterView, ServiceError> {
+        let status = self.status(deadline).await?;
+        let node = &self.node;
+        let parameters = node.placement().parameters();
+        let members = parameters.members().map(|member| {
+            let peer = status.peers.iter().find(|peer| peer.member == member);
+            let (state, detail) =
+                peer.map_or_else(|| (LinkState::Itself, String::new()), |peer| health::link_state(node, peer));
+            MemberView {
+                id: parameters.id(member).clone(),
+                address: node.address(member).to_owned(),
+                state,
+                detail,
+                slots: self.slots_held[member.index()],
+                last_seen: peer.map_or(Some(Duration::ZERO), |peer| peer.last_seen),
+            }
+        });
+        Ok(ClusterView {
+            node: node.id().clone(),
+            uptime: node.uptime(),
+            seed: parameters.seed,
+            replica_count: parameters.replica_count,
+            members: members.collect(),
+        })
+    }
+
+    /// The health of this node.
+    pub(crate) async fn health(&self, deadline: Deadline) -> Result<HealthReport, ServiceError> {
+        let status = self.status(deadline).await?;
+        let mut assessment = self.assessor.assess(&status);
+        let statistics = self.assessor.statistics_soon().await.unwrap_or_else(|| {
+            assessment.worsen("its store has not answered: its number of keys and its size on disk are not known");
+            StoreStatistics::default()
+        });
+        let peers = status.peers.iter().map(|peer| {
+            let (state, detail) = health::link_state(&self.node, peer);
+            (peer.id.clone(), state, detail)
+        });
+        Ok(HealthReport {
+            node: self.node.id().clone(),
+            health: assessment.health,
+            detail: assessment.detail,
+            uptime: self.node.uptime(),
+            clock: self.stamped(status.clock),
+            statistics,
+            serves: status.unready.is_none() && !status.store_failed,
+            peers: peers.collect(),
+        })
+    }
+
+    async fn status(&self, deadline: Deadline) -> Result<Status, ServiceError> {
+        let status = async { self.node.status().await.map_err(RequestError::Rejected) };
+        self.wait(Access::Read, None, status, deadline).await
+    }
+
+    /// Waits for an operation, which is about `key` if it is about one, until the deadline has passed.
+    async fn wait<T>(
+        &self,
+        access: Access,
+        key: Option<&Key>,
+        operation: impl Future<Output = Result<T, RequestError>>,
+        deadline: Deadline,
+    ) -> Result<T, ServiceError> {
+        let context = ErrorContext { access, key, placement: self.node.placement() };
+        match tokio::time::timeout_at(deadline.give_up_at.into(), operation).await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(error)) => Err(context.request_failed(error)),
+            Err(_) => Err(context.unanswered("the node did not answer in time")),
+        }
+    }
+
+    /// Lets a record out to a caller: checks that it is what was written, and that the buffer budget has room for it.
+    fn release(&self, key: &Key, record: Record) -> Result<Answer, ServiceError> {
+        let context = ErrorContext { access: Access::Read, key: Some(key), placement: self.node.placement() };
+        if !record.is_intact(key) {
+            error!(%key, stamp = %record.stamp, "a record's checksum does not match its content; it was not given out");
+            return Err(context.damaged(&record));
+        }
+        let bytes = record.content.value_bytes();
+        if bytes <= UNCOUNTED_VALUE_BYTES {
+            return Ok(Answer { record, guard: None });
+        }
+        let mut guard = self.buffers.guard();
+        if guard.grow(bytes) { Ok(Answer { record, guard: Some(guard) }) } else { Err(context.no_room()) }
+    }
+
+    fn stamped(&self, clock: Clock) -> Stamp {
+        Stamp { clock, writer: self.node.id().clone() }
+    }
+}

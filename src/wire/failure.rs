@@ -99,8 +99,7 @@ impl FailureReason {
         Self::ALL.into_iter().find(|reason| reason.as_str() == text)
     }
 
-    /// The status code that goes with it, unless there is a better one (a node that is full refuses with
-    /// `RESOURCE_EXHAUSTED` what others refuse with `UNAVAILABLE`).
+    /// gRPC's status code for it. An overloaded node refuses with `RESOURCE_EXHAUSTED` instead.
     #[must_use]
     pub fn code(self) -> Code {
         match self {

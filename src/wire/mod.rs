@@ -7,6 +7,8 @@
 pub mod chunks;
 pub mod failure;
 #[cfg(feature = "server")]
+pub mod method;
+#[cfg(feature = "server")]
 pub mod peer;
 mod public;
 

@@ -25,7 +25,6 @@ use super::values::Values;
 use crate::api;
 use crate::api::cluster_client::ClusterClient;
 use crate::api::entry::Content;
-use crate::limits::MESSAGE_BYTES_MAX;
 
 /// How many keys are written at once before the load.
 const FILL_IN_FLIGHT: usize = 256;
@@ -337,8 +336,7 @@ pub(super) async fn connect(
                 endpoint.connect_lazy()
             }
         };
-        let client = ClusterClient::new(channel);
-        clients.push(client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX));
+        clients.push(crate::api::sized!(ClusterClient::new(channel)));
     }
     match last_problem {
         Some(problem) if !connected => Err(problem),

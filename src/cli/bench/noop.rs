@@ -23,7 +23,6 @@ use crate::api::cluster_server::{Cluster, ClusterServer};
 use crate::api::entry::Content;
 use crate::cli::{CliError, Exit};
 use crate::gateway::grpc;
-use crate::limits::MESSAGE_BYTES_MAX;
 
 /// The child process, from the outside.
 #[derive(Debug)]
@@ -93,9 +92,7 @@ pub(super) async fn serve(sizes: ValueBytes) -> Result<Exit, CliError> {
     });
     let same_size = ValueBytes { min: sizes.mean(), max: sizes.mean() };
     let value = Values::new(same_size, 0).draw(&mut rand::rng());
-    let service = ClusterServer::new(Noop { value })
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let service = api::sized!(ClusterServer::new(Noop { value }));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     tokio::select! {
         served = grpc::server().serve_with_incoming(service, incoming) => {

@@ -1,45 +1,32 @@
-//! `api.Clock`: one node's quorum clock, for operators.
+//! `api.Clock`: one node's logical clock, for operators.
+
+use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
 use crate::api;
-use crate::types::{Clock, Stamp};
+use crate::service::Service;
+use crate::types::Clock;
 use crate::wire::WireError;
 
-use super::answer::{Purpose, invalid};
-use super::{Asker, deadline_of};
+use super::deadline_of;
+use super::status::rejected;
 
-pub(super) struct ClockService {
-    asker: Asker,
-}
-
-impl ClockService {
-    pub(super) fn new(asker: Asker) -> Self {
-        Self { asker }
-    }
-
-    fn stamped(&self, clock: Clock) -> Option<api::ClockValue> {
-        Some(Stamp { clock, writer: self.asker.node().id().clone() }.into())
-    }
-}
+pub(super) struct ClockService(pub(super) Arc<Service>);
 
 #[tonic::async_trait]
 impl api::clock_server::Clock for ClockService {
     async fn get(&self, request: Request<api::ClockGetRequest>) -> Result<Response<api::ClockGetResponse>, Status> {
-        let deadline = deadline_of(&request);
-        let operation = self.asker.node().clock(deadline.answer_at);
-        let clock = self.asker.ask(Purpose::Read, None, operation, deadline).await?;
-        Ok(Response::new(api::ClockGetResponse { clock: self.stamped(clock) }))
+        let clock = self.0.clock(deadline_of(&request)).await?;
+        Ok(Response::new(api::ClockGetResponse { clock: Some(clock.into()) }))
     }
 
     async fn set(&self, request: Request<api::ClockSetRequest>) -> Result<Response<api::ClockSetResponse>, Status> {
-        self.asker.operator_writes_allowed()?;
-        let given = request.get_ref().clock.clone();
-        let to: Clock =
-            given.ok_or_else(|| invalid(&WireError::Missing { field: "clock", accepted: "epoch and clock" }))?.into();
+        self.0.allow_operator_writes()?;
         let deadline = deadline_of(&request);
-        let operation = self.asker.node().raise_clock(to, deadline.answer_at);
-        let clock = self.asker.ask(Purpose::Write, None, operation, deadline).await?;
-        Ok(Response::new(api::ClockSetResponse { clock: self.stamped(clock) }))
+        let missing = WireError::Missing { field: "clock", accepted: "epoch and clock" };
+        let to: Clock = request.into_inner().clock.ok_or(missing).map_err(rejected)?.into();
+        let clock = self.0.raise_clock(to, deadline).await?;
+        Ok(Response::new(api::ClockSetResponse { clock: Some(clock.into()) }))
     }
 }

@@ -1,0 +1,161 @@
+//! The bodies of requests and responses as they pass: requests are counted against the buffer budget, and responses end
+//! the observation of their request.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tonic::codegen::http::{self, HeaderMap};
+use tonic::{Code, Status, body};
+
+use crate::service::buffer_budget::BudgetGuard;
+use crate::service::error::no_room;
+use crate::service::request_metrics::{Fault, Observation, Outcome};
+use crate::wire::failure::code_name;
+use crate::wire::method::Access;
+
+/// A request's body, counted while it is read.
+pub(super) struct Counted {
+    body: body::Body,
+    access: Access,
+    guard: BudgetGuard,
+}
+
+impl Counted {
+    pub(super) fn new(body: body::Body, access: Access, guard: BudgetGuard) -> Self {
+        Self { body, access, guard }
+    }
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+            && !self.guard.grow(data.len())
+        {
+            return Poll::Ready(Some(Err(no_room(self.access).into())));
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A response's body, observed to its end.
+pub(crate) struct Observed {
+    body: body::Body,
+    observation: Option<Observation>,
+    /// What the answer holds of the buffer budget until it is sent.
+    _guard: Option<Arc<BudgetGuard>>,
+}
+
+/// Observes `response` until its last byte is handed to the transport.
+pub(super) fn observed(
+    mut response: http::Response<body::Body>,
+    mut observation: Option<Observation>,
+) -> http::Response<Observed> {
+    // A failure without a body has its status in the head.
+    if let Some(observation) = &mut observation
+        && response.headers().contains_key("grpc-status")
+    {
+        end_with(observation, response.headers());
+    }
+    let guard = response.extensions_mut().remove::<Arc<BudgetGuard>>();
+    response.map(|body| Observed { body, observation, _guard: guard })
+}
+
+impl http_body::Body for Observed {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let (Poll::Ready(Some(polled)), Some(observation)) = (&polled, &mut self.observation) {
+            match polled {
+                Ok(frame) => {
+                    if let Some(trailers) = frame.trailers_ref() {
+                        end_with(observation, trailers);
+                    }
+                }
+                Err(status) => observation.end(outcome(status.code(), status.message())),
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Ends an observation with the status in `headers`: those of a response without a body, or trailers.
+fn end_with(observation: &mut Observation, headers: &HeaderMap) {
+    let code = headers.get("grpc-status").map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()));
+    let status = if code == Code::Ok { None } else { Status::from_header_map(headers) };
+    observation.end(outcome(code, status.as_ref().map_or("", Status::message)));
+}
+
+fn outcome(code: Code, message: &str) -> Outcome<'_> {
+    Outcome { code: code_name(code), fault: fault(code), message }
+}
+
+fn fault(code: Code) -> Option<Fault> {
+    match code {
+        Code::Ok => None,
+        Code::Cancelled
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Unauthenticated => Some(Fault::Caller),
+        Code::DeadlineExceeded | Code::ResourceExhausted | Code::Aborted | Code::Unavailable => Some(Fault::Cluster),
+        Code::Unknown | Code::Internal | Code::DataLoss => Some(Fault::Node),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_own_name() {
+        let names: std::collections::BTreeSet<&str> = (0..=16).map(|code| code_name(Code::from(code))).collect();
+        assert_eq!(names.len(), 17);
+    }
+
+    #[test]
+    fn client_mistakes_are_quieter_than_outages_and_outages_than_defects() {
+        for (code, expected) in [
+            (Code::Ok, None),
+            (Code::InvalidArgument, Some(Fault::Caller)),
+            (Code::FailedPrecondition, Some(Fault::Caller)),
+            (Code::Cancelled, Some(Fault::Caller)),
+            (Code::Unavailable, Some(Fault::Cluster)),
+            (Code::DeadlineExceeded, Some(Fault::Cluster)),
+            (Code::ResourceExhausted, Some(Fault::Cluster)),
+            (Code::DataLoss, Some(Fault::Node)),
+            (Code::Internal, Some(Fault::Node)),
+        ] {
+            assert_eq!(fault(code), expected, "{code:?}");
+        }
+    }
+}

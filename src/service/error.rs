@@ -1,0 +1,319 @@
+//! Why an operation failed, sorted by what its caller does next.
+//!
+//! Contract: a write is told whether it certainly did not happen, so that it can be sent again, or may have happened, so
+//! that its key must be read. Nothing is claimed that is not known. No protocol's codes are here: each gateway translates
+//! the reason into its own.
+
+use crate::limits::TRANSIT_BYTES_MAX;
+use crate::protocol::placement::Placement;
+use crate::protocol::{Failure, QuorumReport, ReplicaStatus};
+use crate::runtime::{Rejected, RequestError};
+use crate::types::{Key, Record};
+use crate::wire::WireError;
+use crate::wire::failure::{self, FailureReason, ReplicaAnswer};
+use crate::wire::method::Access;
+
+use super::health::{ids, nodes, raise_text, unready_text};
+
+/// A failed operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServiceError {
+    /// The reason, and the replicas that had a part in it.
+    pub(crate) failure: failure::Failure,
+    /// Whether the node refused because it had too much to do, and not for what the request is.
+    pub(crate) overloaded: bool,
+    /// What happened, where, and what to do.
+    pub(crate) message: String,
+}
+
+impl ServiceError {
+    /// A failure that has no more to it than its reason.
+    pub(crate) fn new(reason: FailureReason, message: &str) -> Self {
+        Self { failure: failure::Failure::new(reason), overloaded: false, message: message.to_owned() }
+    }
+
+    /// A request that is not valid.
+    pub(crate) fn invalid(message: &str) -> Self {
+        Self::new(FailureReason::InvalidArgument, message)
+    }
+
+    /// The same failure, because the node has too much to do.
+    pub(crate) fn overloaded(self) -> Self {
+        Self { overloaded: true, ..self }
+    }
+}
+
+impl From<WireError> for ServiceError {
+    fn from(error: WireError) -> Self {
+        Self::invalid(&error.to_string())
+    }
+}
+
+/// The reason of a request that was refused before anything was done.
+pub(crate) fn nothing_done(access: Access) -> FailureReason {
+    match access {
+        Access::Read => FailureReason::NotReady,
+        Access::Write => FailureReason::NotApplied,
+    }
+}
+
+/// A request that would exceed [`TRANSIT_BYTES_MAX`]. Nothing was done.
+pub(crate) fn no_room(access: Access) -> ServiceError {
+    let message = format!(
+        "nothing was done: requests and answers on their way through this node hold {TRANSIT_BYTES_MAX} bytes already: \
+         send fewer at once, or spread them over the nodes"
+    );
+    ServiceError::new(nothing_done(access), &message).overloaded()
+}
+
+/// What an error depends on beside its cause: the kind of request, and its key if it has one.
+pub(super) struct ErrorContext<'a> {
+    pub(super) access: Access,
+    pub(super) key: Option<&'a Key>,
+    pub(super) placement: &'a Placement,
+}
+
+impl ErrorContext<'_> {
+    /// An operation that gave no result.
+    pub(super) fn request_failed(&self, error: RequestError) -> ServiceError {
+        match error {
+            RequestError::Failed(failure) => self.failed(failure),
+            RequestError::Rejected(rejected) => self.rejected(&rejected),
+        }
+    }
+
+    /// An operation that the protocol ended.
+    fn failed(&self, failure: Failure) -> ServiceError {
+        match failure {
+            Failure::Unready(unready) => self.not_begun(&unready_text(&unready)),
+            Failure::NotApplied(report) => {
+                let text = "not written, certainly, and safe to send again";
+                of_report(FailureReason::NotApplied, text, report)
+            }
+            Failure::OutcomeUnknown(report) => {
+                let text = "may or may not be written: read the key to find out";
+                of_report(FailureReason::OutcomeUnknown, text, report)
+            }
+            Failure::NoQuorum(report) => of_report(FailureReason::NoQuorum, "not read, safe to ask again", report),
+            Failure::NotReplica { slot, replicas } => {
+                let message =
+                    format!("this node does not hold slot {slot} of the key: ask {}, its replicas", nodes(&replicas));
+                let replicas = replicas.into_iter().map(|node| ReplicaAnswer { node, said: None }).collect();
+                let reason = FailureReason::NotReplica;
+                let failure = failure::Failure { reason, slot: Some(slot), needed: None, replicas };
+                ServiceError { failure, overloaded: false, message }
+            }
+            Failure::NotGreater { held } => self.error(
+                FailureReason::StampNotGreater,
+                &format!("not stored: stamp {held} is held, which is not below the one given"),
+            ),
+            Failure::RaiseTooFar { given, now } => self.error(FailureReason::ClockRaiseTooFar, &raise_text(given, now)),
+            Failure::StampConflict => self.error(
+                FailureReason::Damaged,
+                "not stored: a record of this very stamp is held with another content. A stamp is given once: give \
+                 another one, and where nobody gave this one by hand, report it as a defect",
+            ),
+            Failure::StoreFailed => {
+                let text = match self.access {
+                    Access::Read => "this node's disk could not be read",
+                    Access::Write => "this node's disk takes no writes; whether this one is kept shows when it does",
+                };
+                self.error(FailureReason::StoreFailed, &format!("{text} (the node's log says what failed)"))
+            }
+        }
+    }
+
+    /// An operation that has no reply.
+    fn rejected(&self, rejected: &Rejected) -> ServiceError {
+        match rejected {
+            Rejected::TooManyRequests { .. } | Rejected::TooManyBytes { .. } => {
+                self.not_begun(&rejected.to_string()).overloaded()
+            }
+            Rejected::Ended => self.not_begun(&rejected.to_string()),
+            Rejected::Abandoned => self.unanswered(&rejected.to_string()),
+        }
+    }
+
+    /// An operation that the node has not answered in time.
+    pub(super) fn unanswered(&self, why: &str) -> ServiceError {
+        match self.access {
+            Access::Read => self.error(FailureReason::NotReady, &format!("{why}: ask another node")),
+            Access::Write => self.error(
+                FailureReason::OutcomeUnknown,
+                &format!("may or may not be written, for {why}: read the key to find out"),
+            ),
+        }
+    }
+
+    /// A record that is not what was written.
+    pub(super) fn damaged(&self, record: &Record) -> ServiceError {
+        let message = format!(
+            "the record of stamp {} is damaged: its checksum does not match its content. Read it through another node, \
+             and check this one's memory and disk",
+            record.stamp
+        );
+        self.error(FailureReason::Damaged, &message)
+    }
+
+    /// An answer that the buffer budget has no room for.
+    pub(super) fn no_room(&self) -> ServiceError {
+        no_room(self.access)
+    }
+
+    fn not_begun(&self, why: &str) -> ServiceError {
+        let text = match self.access {
+            _ if self.key.is_none() => "not done",
+            Access::Read => "not read",
+            Access::Write => "not written",
+        };
+        self.error(nothing_done(self.access), &format!("{text}: {why}"))
+    }
+
+    fn error(&self, reason: FailureReason, message: &str) -> ServiceError {
+        ServiceError { failure: self.failure(reason), overloaded: false, message: message.to_owned() }
+    }
+
+    fn failure(&self, reason: FailureReason) -> failure::Failure {
+        let Some(key) = self.key else { return failure::Failure::new(reason) };
+        let slot = self.placement.slot(key);
+        let replicas = ids(self.placement, self.placement.replicas(slot))
+            .map(|node| ReplicaAnswer { node: node.clone(), said: None })
+            .collect();
+        failure::Failure { reason, slot: Some(slot), needed: None, replicas }
+    }
+}
+
+fn of_report(reason: FailureReason, text: &str, report: QuorumReport) -> ServiceError {
+    let QuorumReport { slot, needed, replicas } = report;
+    let answered = replicas.iter().filter(|(_, said)| *said == ReplicaStatus::Answered).count();
+    let count = replicas.len();
+    let replicas: Vec<ReplicaAnswer> =
+        replicas.into_iter().map(|(node, said)| ReplicaAnswer { node, said: Some(said_text(&said)) }).collect();
+    let each: Vec<String> = replicas
+        .iter()
+        .map(|replica| format!("{} {}", replica.node, replica.said.as_deref().unwrap_or_default()))
+        .collect();
+    let message = format!(
+        "{text}. {needed} of the {count} replicas of slot {slot} had to answer, {answered} did: {}",
+        each.join("; ")
+    );
+    ServiceError {
+        failure: failure::Failure { reason, slot: Some(slot), needed: Some(needed), replicas },
+        overloaded: false,
+        message,
+    }
+}
+
+/// The last answer of a replica, as the end of a sentence that begins with its id.
+fn said_text(said: &ReplicaStatus) -> String {
+    match said {
+        ReplicaStatus::Answered => "answered".to_owned(),
+        ReplicaStatus::Refused(refusal) => format!("refused: {refusal}"),
+        ReplicaStatus::Nothing => "has not answered".to_owned(),
+        ReplicaStatus::Unreachable => "is not reachable".to_owned(),
+        ReplicaStatus::NotTalking(refusal) => format!("does not talk to this node: {refusal}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{HelloRefusal, Refusal, Unready};
+    use crate::types::{Clock, ClusterParameters, NodeId, Slot, Stamp};
+
+    fn id(text: &str) -> NodeId {
+        NodeId::new(text).unwrap()
+    }
+
+    fn report() -> QuorumReport {
+        QuorumReport {
+            slot: Slot(31_384),
+            needed: 2,
+            replicas: vec![
+                (id("3"), ReplicaStatus::Answered),
+                (id("2"), ReplicaStatus::Unreachable),
+                (id("4"), ReplicaStatus::NotTalking(HelloRefusal::Cluster)),
+            ],
+        }
+    }
+
+    fn placement() -> Placement {
+        let node_ids = ["1", "2", "3", "4", "5"].map(id).to_vec();
+        Placement::new(ClusterParameters { seed: 0, replica_count: 3, node_ids })
+    }
+
+    #[test]
+    fn each_failure_has_its_reason_and_says_what_to_do() {
+        let placement = placement();
+        let key = Key::new("b").unwrap();
+        let stamp = Stamp { clock: Clock { epoch: 3, counter: 9 }, writer: id("2") };
+        let forming = || Failure::Unready(Unready::Forming { missing: vec![id("4")] });
+        let too_far = Failure::RaiseTooFar { given: Clock { epoch: 9_999, counter: 0 }, now: stamp.clock };
+        let elsewhere = Failure::NotReplica { slot: Slot(31_384), replicas: vec![id("3"), id("2"), id("4")] };
+        for (access, failure, reason, parts) in [
+            (
+                Access::Write,
+                Failure::NotApplied(report()),
+                FailureReason::NotApplied,
+                &["certainly", "2 of the 3 replicas", "slot 31384", "1 did", "3 answered", "2 is not reachable"][..],
+            ),
+            (
+                Access::Write,
+                Failure::OutcomeUnknown(report()),
+                FailureReason::OutcomeUnknown,
+                &["may or may not", "same cluster file"],
+            ),
+            (Access::Read, Failure::NoQuorum(report()), FailureReason::NoQuorum, &["not read", "safe to ask again"]),
+            (Access::Write, forming(), FailureReason::NotApplied, &["not written", "node 4"]),
+            (Access::Read, forming(), FailureReason::NotReady, &["not read", "node 4"]),
+            (Access::Write, Failure::Unready(Unready::Draining), FailureReason::NotApplied, &["ask another one"]),
+            (Access::Read, elsewhere, FailureReason::NotReplica, &["slot 31384", "nodes 3, 2, 4"]),
+            (Access::Write, Failure::NotGreater { held: stamp }, FailureReason::StampNotGreater, &["3.9@2"]),
+            (Access::Write, too_far, FailureReason::ClockRaiseTooFar, &["9999.0", "3.9"]),
+            (Access::Write, Failure::StampConflict, FailureReason::Damaged, &["another content"]),
+            (Access::Write, Failure::StoreFailed, FailureReason::StoreFailed, &["no writes"]),
+            (Access::Read, Failure::StoreFailed, FailureReason::StoreFailed, &["be read"]),
+        ] {
+            let context = ErrorContext { access, key: Some(&key), placement: &placement };
+            let error = context.failed(failure.clone());
+            let info = &error.failure;
+            assert!(!error.overloaded, "{failure:?}");
+            assert_eq!(info.reason, reason, "{failure:?}");
+            assert_eq!(info.slot, Some(Slot(31_384)), "{failure:?}");
+            assert_eq!(info.replicas.iter().map(|replica| replica.node.as_str()).collect::<Vec<_>>(), ["3", "2", "4"]);
+            assert!(parts.iter().all(|part| error.message.contains(part)), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn request_without_a_reply_claims_no_more_than_is_known() {
+        let placement = placement();
+        let key = Key::new("b").unwrap();
+        let full = Rejected::TooManyRequests { requests_max: 7 };
+        for (access, rejected, overloaded, reason) in [
+            (Access::Write, full.clone(), true, FailureReason::NotApplied),
+            (Access::Read, full, true, FailureReason::NotReady),
+            (Access::Write, Rejected::TooManyBytes { bytes_max: 7 }, true, FailureReason::NotApplied),
+            (Access::Write, Rejected::Ended, false, FailureReason::NotApplied),
+            (Access::Write, Rejected::Abandoned, false, FailureReason::OutcomeUnknown),
+            (Access::Read, Rejected::Abandoned, false, FailureReason::NotReady),
+        ] {
+            let error = ErrorContext { access, key: Some(&key), placement: &placement }.rejected(&rejected);
+            assert_eq!((error.failure.reason, error.overloaded), (reason, overloaded), "{rejected:?}");
+        }
+    }
+
+    #[test]
+    fn each_replica_status_reads_after_its_id() {
+        for said in [
+            ReplicaStatus::Answered,
+            ReplicaStatus::Nothing,
+            ReplicaStatus::Unreachable,
+            ReplicaStatus::Refused(Refusal::StoreFailed),
+            ReplicaStatus::NotTalking(HelloRefusal::Incarnation),
+        ] {
+            let text = said_text(&said);
+            assert!(text.starts_with(char::is_lowercase) && !text.ends_with('.'), "{text}");
+        }
+    }
+}

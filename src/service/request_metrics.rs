@@ -1,0 +1,151 @@
+//! Counts, times and logs every request once, whatever ends it: the operation, the decoder before it, or a client that
+//! hangs up.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tracing::{debug, error, warn};
+
+use crate::metrics::{MethodLabels, RequestLabels};
+use crate::runtime::NodeHandle;
+
+/// The most log lines in one second about failures that are not the caller's fault. Without a majority every request
+/// fails alike; thousands of lines a second would say no more and fill the disk.
+const FAILURE_LINES_PER_SECOND: u32 = 20;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outcome<'a> {
+    /// The code in metrics and logs, one of the names of gRPC's status codes.
+    pub(crate) code: &'static str,
+    /// Whose fault it is; `None` if it succeeded.
+    pub(crate) fault: Option<Fault>,
+    /// What the caller was told.
+    pub(crate) message: &'a str,
+}
+
+/// Whose fault a failure is. It decides how loudly the log names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The caller's. It was told, and an operator need not know.
+    Caller,
+    /// The cluster's: a node is down or overloaded.
+    Cluster,
+    /// This node's, or its disk's: it should not happen.
+    Node,
+}
+
+/// Counts, times and logs the requests of one node.
+pub(crate) struct RequestMetrics {
+    node: NodeHandle,
+    lines: Mutex<Lines>,
+}
+
+/// The log lines of the current second.
+struct Lines {
+    second_began: Instant,
+    written: u32,
+    left_out: u64,
+}
+
+/// One request that is under way. Dropped without an end, it counts as cancelled.
+pub(crate) struct Observation {
+    metrics: Arc<RequestMetrics>,
+    method: &'static str,
+    began: Instant,
+    ended: bool,
+}
+
+impl RequestMetrics {
+    pub(crate) fn new(node: NodeHandle) -> Arc<Self> {
+        let lines = Lines { second_began: Instant::now(), written: 0, left_out: 0 };
+        Arc::new(Self { node, lines: Mutex::new(lines) })
+    }
+
+    /// Begins to observe a request.
+    pub(crate) fn begin(self: &Arc<Self>, method: &'static str, began: Instant) -> Observation {
+        self.node.metrics().requests_in_flight.inc();
+        Observation { metrics: Arc::clone(self), method, began, ended: false }
+    }
+
+    /// Whether one more line may be written now, and how many were left out since the last one.
+    fn may_write(&self, now: Instant) -> Option<u64> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).next(now)
+    }
+}
+
+impl Lines {
+    fn next(&mut self, now: Instant) -> Option<u64> {
+        if now.saturating_duration_since(self.second_began).as_secs() >= 1 {
+            (self.second_began, self.written) = (now, 0);
+        }
+        if self.written >= FAILURE_LINES_PER_SECOND {
+            self.left_out += 1;
+            return None;
+        }
+        self.written += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+impl Observation {
+    /// Ends it. Only the first end counts.
+    pub(crate) fn end(&mut self, outcome: Outcome<'_>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let metrics = self.metrics.node.metrics();
+        let method = self.method;
+        let took = self.began.elapsed();
+        metrics.requests_in_flight.dec();
+        metrics.requests.get_or_create(&RequestLabels { method, code: outcome.code }).inc();
+        metrics.request_seconds.get_or_create(&MethodLabels { method }).observe(took.as_secs_f64());
+        if let Some(fault) = outcome.fault {
+            self.log(outcome.code, fault, outcome.message, took.as_millis());
+        }
+    }
+
+    fn log(&self, code: &str, fault: Fault, message: &str, took_ms: u128) {
+        let method = self.method;
+        match fault {
+            Fault::Caller => debug!(method, code, took_ms, "request failed: {message}"),
+            Fault::Cluster => match self.metrics.may_write(Instant::now()) {
+                Some(0) => warn!(method, code, took_ms, "request failed: {message}"),
+                Some(left_out) => {
+                    warn!(method, code, took_ms, left_out, "request failed, as did others: {message}");
+                }
+                None => {}
+            },
+            // Bounded too: a damaged disk fails every read.
+            Fault::Node => {
+                if let Some(left_out) = self.metrics.may_write(Instant::now()) {
+                    error!(method, code, took_ms, left_out, "request failed: {message}");
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        let message = "the client hung up, or its deadline ran out, before it was answered";
+        self.end(Outcome { code: "CANCELLED", fault: Some(Fault::Caller), message });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn flood_of_failures_is_summed_up() {
+        let began = Instant::now();
+        let mut lines = Lines { second_began: began, written: 0, left_out: 0 };
+        let written = (0..100).filter(|_| lines.next(began).is_some()).count();
+        assert_eq!(written, FAILURE_LINES_PER_SECOND as usize);
+        assert_eq!(lines.next(began + Duration::from_secs(1)), Some(80), "and the next second says how many");
+        assert_eq!(lines.next(began + Duration::from_secs(1)), Some(0));
+    }
+}
