@@ -130,9 +130,9 @@ async fn folder_that_is_not_this_nodes_is_refused_and_left_alone() {
     let ids = ["1", "2", "3"];
     for (what, id, text, parts) in [
         ("another node", "2", cluster_of(0, 3, &ids), vec!["belongs to node 1", "this is node 2", "node.data_dir"]),
-        ("another seed", "1", cluster_of(7, 3, &ids), vec!["seed 0", "says 7", "put the seed back"]),
-        ("another replica_count", "1", cluster_of(0, 1, &ids), vec!["replica_count 3", "says 1", "put it back"]),
-        ("other ids", "1", cluster_of(0, 3, &["1", "2", "4"]), vec!["1,2,3", "1,2,4", "put the nodes back"]),
+        ("another seed", "1", cluster_of(7, 3, &ids), vec!["seed 0", "says 7", "restore the seed"]),
+        ("another replica_count", "1", cluster_of(0, 1, &ids), vec!["replica_count 3", "says 1", "restore the number"]),
+        ("other ids", "1", cluster_of(0, 3, &["1", "2", "4"]), vec!["1,2,3", "1,2,4", "restore cluster.nodes"]),
     ] {
         node.files.cluster_file = dir.join("other.yml");
         write(&node.files.cluster_file, &text);
@@ -141,15 +141,15 @@ async fn folder_that_is_not_this_nodes_is_refused_and_left_alone() {
         (node.files.cluster_file, node.environment) = original.clone();
     }
 
-    let account = folder.join("folder.yml");
-    let account_text = fs::read_to_string(&account).expect("the folder has an account of itself");
+    let descriptor = folder.join("folder.yml");
+    let descriptor_text = fs::read_to_string(&descriptor).expect("the folder has a descriptor");
     for (what, from, to, parts) in [
         ("lost store", folder.join("store"), dir.join("store.away"), vec!["store", "is missing", "has lost its data"]),
         (
             "lost folder.yml",
-            account.clone(),
-            dir.join("account.away"),
-            vec!["folder.yml", "is missing", "bring the file back"],
+            descriptor.clone(),
+            dir.join("descriptor.away"),
+            vec!["folder.yml", "is missing", "Restore the file"],
         ),
     ] {
         fs::rename(&from, &to).expect("it can be moved");
@@ -157,25 +157,30 @@ async fn folder_that_is_not_this_nodes_is_refused_and_left_alone() {
         fs::rename(&to, &from).expect("it can be moved");
     }
     for (what, text, parts) in [
-        ("newer format", account_text.replace("format: 1", "format: 99"), vec!["format 99", "newer"]),
-        ("damaged account", account_text.replace("seed: 0", "seed: what"), vec!["folder.yml", "damaged"]),
         (
-            "account of another store",
-            account_text.lines().map(with_other_identity).collect(),
+            "older format",
+            descriptor_text.replace("format: 2", "format: 1"),
+            vec!["format 1", "older", "empty data folders"],
+        ),
+        ("newer format", descriptor_text.replace("format: 2", "format: 99"), vec!["format 99", "newer"]),
+        ("damaged descriptor", descriptor_text.replace("seed: 0", "seed: what"), vec!["folder.yml", "damaged"]),
+        (
+            "descriptor of another store",
+            descriptor_text.lines().map(with_other_store_id).collect(),
             vec!["one of the two was exchanged"],
         ),
     ] {
-        write(&account, &text);
+        write(&descriptor, &text);
         assert_refuses_folder(node, what, &parts).await;
     }
-    write(&account, &account_text);
+    write(&descriptor, &descriptor_text);
 
     node.start();
     node.wait_health("started again", |health| health.status() == Health::Starting).await;
     println!("the folder, put together again, is taken");
 }
 
-fn with_other_identity(line: &str) -> String {
+fn with_other_store_id(line: &str) -> String {
     if line.starts_with("store_id: ") { format!("store_id: \"{:032x}\"\n", 1) } else { format!("{line}\n") }
 }
 
