@@ -21,6 +21,9 @@
 //! | `node` | all of it put together |
 //! | `mutants` | rules to be broken by tests |
 
+// No clock, random number, thread, lock or channel: clippy.toml has the list, with reasons.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod clock;
 pub mod coordinator;
 pub mod group_commit;

@@ -246,7 +246,7 @@ mod tests {
     }
 
     fn colliding_ids() -> (String, String) {
-        let mut seen = std::collections::HashMap::new();
+        let mut seen = std::collections::BTreeMap::new();
         for n in 0_u32.. {
             let id = format!("n{n}");
             if let Some(other) = seen.insert(hash_32(id.as_bytes(), 0), id.clone()) {

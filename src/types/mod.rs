@@ -4,6 +4,9 @@
 //! ordered or hashable, so that a protocol state can be compared, hashed and replayed. Cloning is cheap: clones share
 //! bytes and ids.
 
+// No clock, random number, thread, lock or channel: clippy.toml has the list, with reasons.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod clock;
 mod cluster;
 mod key;
