@@ -12,6 +12,8 @@ pub const LAYERS: &[(&str, usize)] = &[
     ("api", 1),
     ("wire", 1),
     ("config", 1),
+    // Addresses of a name, within a limit: the client and the links between nodes both look names up.
+    ("resolve", 1),
     // The client library, the store, the links between nodes.
     ("client", 2),
     ("storage", 2),

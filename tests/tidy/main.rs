@@ -125,13 +125,15 @@ fn modules_import_only_lower_layers() {
 
 #[test]
 fn pure_modules_use_no_other_crate() {
+    let dependencies = dependencies();
     let mut breaches = Vec::new();
     for source in sources() {
         let pure = layers::PURE.iter().find(|(module, _)| source.module.first().is_some_and(|first| first == module));
         let Some((module, crates)) = pure else { continue };
-        for Import { path, line, .. } in source.imports.iter().filter(|import| import.root == Root::Other) {
+        for Import { path, line, is_use, .. } in source.imports.iter().filter(|import| import.root == Root::Other) {
             let name = path[0].as_str();
-            if crates.contains(&name) || name.starts_with(char::is_uppercase) {
+            let is_a_crate = *is_use && !name.starts_with(char::is_uppercase) || dependencies.contains(name);
+            if !is_a_crate || crates.contains(&name) {
                 continue;
             }
             let file = source.path.display();
@@ -147,6 +149,16 @@ fn pure_modules_use_no_other_crate() {
         }
     }
     assert_none("crates in pure modules", &breaches, open::CRATES);
+}
+
+/// The names of all dependencies, as code writes them.
+fn dependencies() -> BTreeSet<String> {
+    let manifest = read(Path::new("Cargo.toml"));
+    let of_dependencies =
+        |section: &&str| section.starts_with("dependencies]") || section.starts_with("dev-dependencies]");
+    let sections = manifest.split("\n[").filter(of_dependencies);
+    let names = sections.flat_map(str::lines).filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
+    names.map(|name| name.replace('-', "_")).collect()
 }
 
 #[test]

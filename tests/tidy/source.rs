@@ -1,7 +1,7 @@
 //! What a Rust file imports and names, read from its text.
 //!
-//! Caveat: this knows Rust's tokens, not its grammar. It finds `use` trees and paths that begin with `crate`, `self`,
-//! `super` or `quorate`; a path that a macro puts together stays unseen.
+//! Caveat: this knows Rust's tokens, not its grammar. It finds `use` trees and the paths in the code; a path that a macro
+//! puts together stays unseen.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ pub struct Import {
     pub path: Vec<String>,
     /// Whether it stands in a module of tests, which no other module can import.
     pub in_tests: bool,
+    /// Whether it stands in a `use` item. A path in the code may also begin at a name that the file imports.
+    pub is_use: bool,
 }
 
 /// What a path begins at.
@@ -109,14 +111,16 @@ impl Reader<'_> {
                     self.tree(&mut Vec::new(), line, &mut paths);
                     imports.extend(paths.into_iter().map(|(line, path)| self.import(line, path)));
                 }
-                Token::Word(word) if is_root(&word) && self.is_path() => {
+                Token::Word(word) if self.is_path() && !self.continues_a_path() => {
                     let mut path = vec![word];
                     while self.is_path() {
                         self.at += 2;
                         path.extend(self.word());
                         self.at += 1;
                     }
-                    imports.push(self.import(line, path));
+                    // Other paths may begin at a name that the file imports, which was seen where it was imported.
+                    let import = self.import(line, path);
+                    imports.push(Import { is_use: false, ..import });
                 }
                 _ => {}
             }
@@ -165,7 +169,7 @@ impl Reader<'_> {
                 let mut child = self.module.clone();
                 child.push(first.to_owned());
                 if !self.modules.contains(&child) {
-                    return Import { line, root: Root::Other, path: written, in_tests };
+                    return Import { line, root: Root::Other, path: written, in_tests, is_use: true };
                 }
                 self.module.clone()
             }
@@ -177,13 +181,18 @@ impl Reader<'_> {
                 _ => base.push(part),
             }
         }
-        Import { line, root: Root::Crate, path: base, in_tests }
+        Import { line, root: Root::Crate, path: base, in_tests, is_use: true }
     }
 
     /// Whether `::` and a word follow.
     fn is_path(&self) -> bool {
         let is_word = |token: &(usize, Token)| matches!(token.1, Token::Word(_));
         self.mark(0) == Some(':') && self.mark(1) == Some(':') && self.tokens.get(self.at + 2).is_some_and(is_word)
+    }
+
+    /// Whether `::` stands before the last token that was taken.
+    fn continues_a_path(&self) -> bool {
+        self.at >= 2 && self.tokens[self.at - 2].1 == Token::Mark(':')
     }
 
     fn word(&self) -> Option<String> {
@@ -199,10 +208,6 @@ impl Reader<'_> {
             _ => None,
         }
     }
-}
-
-fn is_root(word: &str) -> bool {
-    matches!(word, "crate" | "self" | "super" | "quorate")
 }
 
 /// The tokens of `text` with their lines.
