@@ -1,5 +1,5 @@
-# Everything is built in one profile into one folder outside of the checkout, so that RocksDB is compiled once for run,
-# test, lint and bench, and survives a fresh clone.
+# Everything is built into one folder outside of the checkout, so that RocksDB is compiled once and survives a fresh
+# clone.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/quorate/target
 
 # How long `make faults` and each half of `make soak` run. A row of `make bench` is shorter, unless this is given.
@@ -14,8 +14,11 @@ CLIENTS := $(HOME)/.cache/quorate/bin
 # The program that measures clusters: tools/measure.
 MEASURE := cargo run --release --example measure --
 
-.PHONY: help setup build run test model simulate mutants faults soak bench micro growth flamegraph clients verify \
-	fmt lint clean
+# Where `make install` puts the program: PREFIX/bin. Cargo's own folder is on most PATHs of people who have Cargo.
+PREFIX ?= $(or $(CARGO_INSTALL_ROOT),$(CARGO_HOME),$(HOME)/.cargo)
+
+.PHONY: help setup build dist install run test model simulate mutants faults soak bench micro growth flamegraph \
+	clients verify fmt lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -26,6 +29,12 @@ setup: ## Check what a build needs; install what is missing, or name the command
 
 build: setup ## Build the program
 	cargo build --release --bins
+
+dist: setup ## Build the program optimized across crates, for installing and packages: minutes of linking
+	@./tools/dist
+
+install: dist ## Put `quorate` into cargo's bin folder, or into PREFIX/bin, and say where it is
+	@./tools/install "$(CARGO_TARGET_DIR)/dist/quorate" "$(PREFIX)/bin"
 
 run: build ## Build, and run a throw-away cluster of three nodes on 127.0.0.1:8001 to 8003 until Ctrl-C
 	@exec "$(CARGO_TARGET_DIR)/release/quorate" dev --nodes 3
@@ -54,16 +63,16 @@ soak: setup ## Simulate fresh seeds for SECONDS, then check real processes under
 	QUORATE_SIMULATION_SECONDS=$(SECONDS) cargo test --release --test simulation -- --nocapture
 	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture
 
-bench: build ## Measure clusters of real nodes, and write target/bench/report.md: 12 minutes, or 2 with QUICK=1
-	QUORATE_PROGRAM="$(CARGO_TARGET_DIR)/release/quorate" $(MEASURE) report \
+bench: dist ## Measure clusters of real nodes, and write target/bench/report.md: 12 minutes, or 2 with QUICK=1
+	QUORATE_PROGRAM="$(CARGO_TARGET_DIR)/dist/quorate" $(MEASURE) report \
 		$(if $(filter-out file,$(origin SECONDS)),--seconds $(SECONDS)) $(if $(QUICK),--quick)
 
 micro: setup ## Time the small parts alone: placement, clock, codec, protocol, store; ONLY=protocol for one of them
 	cargo bench --profile release $(foreach part,$(or $(ONLY),placement clock codec protocol storage),--bench $(part))
 
-growth: build ## Measure placement on up to 1,000 nodes, and a cluster that fills: MINUTES=20 GIB=40 KEYS=100000000
+growth: dist ## Measure placement on up to 1,000 nodes, and a cluster that fills: MINUTES=20 GIB=40 KEYS=100000000
 	$(MEASURE) placement
-	QUORATE_PROGRAM="$(CARGO_TARGET_DIR)/release/quorate" $(MEASURE) fill \
+	QUORATE_PROGRAM="$(CARGO_TARGET_DIR)/dist/quorate" $(MEASURE) fill \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(GIB),--gib $(GIB)) $(if $(KEYS),--keys $(KEYS))
 
 flamegraph: build ## Draw where three nodes spend their CPU time under a load (Linux, perf): OP=set or OP=get
@@ -88,3 +97,4 @@ lint: setup ## Check lints, warnings denied
 
 clean: ## Remove what was built of Quorate itself; RocksDB and the other crates stay compiled
 	cargo clean --release -p quorate
+	cargo clean --profile dist -p quorate
