@@ -3,12 +3,14 @@
 //! Answers came over the network, so each of them is checked before it is believed.
 
 use bytes::Bytes;
+use tonic::Code;
 
 use super::Versioned;
 use super::error::{ClientError, InputProblem, NodeFailure};
 use super::node::Node;
 use crate::api;
 use crate::types::{Key, Stamp, Value};
+use crate::wire::failure::{Failure, FailureReason};
 
 /// The value in a node's answer about `key`; `None` where the key has none. The error says what is wrong with the answer.
 pub(super) fn versioned(key: &Key, answer: api::GetResponse) -> Result<Option<Versioned>, String> {
@@ -20,6 +22,28 @@ pub(super) fn versioned(key: &Key, answer: api::GetResponse) -> Result<Option<Ve
     let clock = answer.clock.ok_or("bad answer: a value without its stamp")?;
     let stamp = clock.try_into().map_err(|error| format!("bad answer: {error}"))?;
     Ok(Some(Versioned { value, stamp }))
+}
+
+/// The results of a batch, in the order of `keys`. The error says what is wrong with the answer.
+pub(super) fn batch(
+    address: &str,
+    keys: &[Key],
+    answer: api::BatchGetResponse,
+) -> Result<Vec<Result<Option<Versioned>, NodeFailure>>, String> {
+    if answer.results.len() != keys.len() {
+        return Err(format!("bad answer: {} results for {} keys", answer.results.len(), keys.len()));
+    }
+    let results = keys.iter().zip(answer.results);
+    let result = |(key, result): (&Key, api::BatchGetResult)| match result.error {
+        Some(error) => Ok(Err(NodeFailure {
+            address: address.to_owned(),
+            message: error.message,
+            code: Code::from(error.code),
+            failure: FailureReason::parse(&error.reason).map(|reason| Box::new(Failure::new(reason))),
+        })),
+        None => versioned(key, api::GetResponse { entry: result.entry, clock: result.clock }).map(Ok),
+    };
+    results.map(result).collect()
 }
 
 /// The stamp of an acknowledged write. A write whose stamp cannot be read has an unknown outcome.

@@ -41,8 +41,8 @@ pub(crate) use node::endpoint;
 
 use crate::api;
 use crate::limits::{DEADLINE_DEFAULT, DEADLINE_MAX, VALUE_BYTES_MAX};
-use crate::types::{Stamp, Value};
-use conversions::{key_of, stamp_of_write, versioned};
+use crate::types::{Key, Stamp, Value};
+use conversions::{batch, key_of, stamp_of_write, versioned};
 use failover::{NodePool, Operation};
 use node::{Node, by, within};
 use verdict::{Verdict, judge_read};
@@ -159,6 +159,42 @@ impl Client {
                     let request = by(api::GetRequest { key: key.as_str().to_owned() }, deadline);
                     let answer = within(deadline, async { node.cluster().get(request).await }).await;
                     versioned(&key, answer.map_err(|status| judge_read(&node, &status))?.into_inner())
+                        .map_err(|problem| Verdict::TryNext(NodeFailure::new(&node.address, problem)))
+                }
+            })
+            .await
+    }
+
+    /// Reads the latest values of 1 to 1,000 keys, each linearizably and on its own. The results have the order of the
+    /// keys: a value, `None` if the key has none, or the reason why this key was not read.
+    ///
+    /// # Errors
+    /// As [`Client::get`], if no key was read.
+    ///
+    /// ```no_run
+    /// # async fn example(client: quorate::Client) -> Result<(), quorate::ClientError> {
+    /// for found in client.batch_get(["a", "b"]).await? {
+    ///     match found {
+    ///         Ok(found) => println!("{found:?}"),
+    ///         Err(failure) => println!("not read: {failure}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn batch_get(
+        &self,
+        keys: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Vec<Result<Option<Versioned>, NodeFailure>>, ClientError> {
+        let keys: Vec<Key> = keys.into_iter().map(|key| key_of(key.as_ref())).collect::<Result<_, _>>()?;
+        self.pool
+            .read(Operation::begin(self.deadline), move |node, deadline| {
+                let keys = keys.clone();
+                async move {
+                    let names = keys.iter().map(|key| key.as_str().to_owned()).collect();
+                    let request = by(api::BatchGetRequest { keys: names }, deadline);
+                    let answer = within(deadline, async { node.cluster().batch_get(request).await }).await;
+                    batch(&node.address, &keys, answer.map_err(|status| judge_read(&node, &status))?.into_inner())
                         .map_err(|problem| Verdict::TryNext(NodeFailure::new(&node.address, problem)))
                 }
             })

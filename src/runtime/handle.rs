@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::Stream;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +56,7 @@ pub(super) struct Admission {
 /// A request's part of the bounds. The node drops it when the operation ends, not when the client hangs up, because a
 /// write goes on without its client.
 pub(super) struct Permit {
-    _request: OwnedSemaphorePermit,
+    _request: Arc<OwnedSemaphorePermit>,
     bytes: usize,
     held: Arc<AtomicUsize>,
 }
@@ -152,6 +154,30 @@ impl NodeHandle {
         self.run(Command::Get { key }, deadline).await.map(record)
     }
 
+    /// Reads each of `keys` as [`Self::get`] does, and gives each result with its key's index once it is there.
+    ///
+    /// All reads reach the node's loop together, so that they share its turns and the messages to peers. They count as
+    /// one request in flight, and with the bytes of each of them.
+    ///
+    /// # Errors
+    /// [`Rejected`]: no read was begun.
+    pub async fn batch_get(
+        &self,
+        keys: &[Key],
+        deadline: Instant,
+    ) -> Result<impl Stream<Item = (usize, Result<Option<Record>, RequestError>)> + use<>, Rejected> {
+        let commands: Vec<Command> = keys.iter().map(|key| Command::Get { key: key.clone() }).collect();
+        let permits = self.inner.admission.admit_together(&commands)?;
+        let places = self.inner.events.reserve_many(commands.len()).await.map_err(|_| Rejected::Ended)?;
+        let replies = FuturesUnordered::new();
+        for (index, ((command, permit), place)) in commands.into_iter().zip(permits).zip(places).enumerate() {
+            let (reply, replied) = oneshot::channel();
+            place.send(Event::Request(ClientRequest { command, deadline, reply, permit }));
+            replies.push(async move { (index, outcome(replied.await).map(record)) });
+        }
+        Ok(replies)
+    }
+
     /// Writes `content`, a value or a tombstone, and returns the stamp of the write. By then a majority of the key's
     /// replicas has it on disk.
     ///
@@ -206,11 +232,7 @@ impl NodeHandle {
         let (reply, replied) = oneshot::channel();
         let request = ClientRequest { command, deadline, reply, permit };
         self.inner.events.send(Event::Request(request)).await.map_err(|_| Rejected::Ended)?;
-        match replied.await {
-            Ok(Reply::Failed(failure)) => Err(RequestError::Failed(failure)),
-            Ok(reply) => Ok(reply),
-            Err(_) => Err(Rejected::Abandoned.into()),
-        }
+        outcome(replied.await)
     }
 
     /// How the node is now.
@@ -309,21 +331,41 @@ impl Admission {
     }
 
     fn admit(&self, command: &Command) -> Result<Permit, Rejected> {
+        self.admit_together(std::slice::from_ref(command)).map(|mut permits| permits.remove(0))
+    }
+
+    /// Admits `commands` as one request, or none of them.
+    fn admit_together(&self, commands: &[Command]) -> Result<Vec<Permit>, Rejected> {
         let request = Arc::clone(&self.requests)
             .try_acquire_owned()
             .map_err(|_| Rejected::TooManyRequests { requests_max: self.requests_max })?;
-        let bytes = REQUEST_OVERHEAD_BYTES + command.size();
+        let request = Arc::new(request);
+        let bytes_of = |command: &Command| REQUEST_OVERHEAD_BYTES + command.size();
+        let bytes: usize = commands.iter().map(bytes_of).sum();
         let grow = |held: usize| held.checked_add(bytes).filter(|held| *held <= self.bytes_max);
         self.bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow)
             .map_err(|_| Rejected::TooManyBytes { bytes_max: self.bytes_max })?;
-        Ok(Permit { _request: request, bytes, held: Arc::clone(&self.bytes) })
+        let permit = |command| Permit {
+            _request: Arc::clone(&request),
+            bytes: bytes_of(command),
+            held: Arc::clone(&self.bytes),
+        };
+        Ok(commands.iter().map(permit).collect())
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+fn outcome(replied: Result<Reply, oneshot::error::RecvError>) -> Result<Reply, RequestError> {
+    match replied {
+        Ok(Reply::Failed(failure)) => Err(RequestError::Failed(failure)),
+        Ok(reply) => Ok(reply),
+        Err(_) => Err(Rejected::Abandoned.into()),
     }
 }
 

@@ -9,6 +9,7 @@
 //!
 //! Caveat: an operation that the node has begun goes on when its caller hangs up. Only the waiting ends.
 
+pub(crate) mod batch_get;
 pub(crate) mod buffer_budget;
 pub(crate) mod deadline;
 pub(crate) mod error;
@@ -261,19 +262,29 @@ impl Service {
         }
     }
 
-    /// Lets a record out to a caller: checks that it is what was written, and that the buffer budget has room for it.
-    fn release(&self, key: &Key, record: Record) -> Result<Answer, ServiceError> {
-        let context = ErrorContext { access: Access::Read, key: Some(key), placement: self.node.placement() };
-        if !record.is_intact(key) {
-            error!(%key, stamp = %record.stamp, "a record's checksum does not match its content; it was not given out");
-            return Err(context.damaged(&record));
+    /// Checks that a record is what was written.
+    fn check(&self, key: &Key, record: &Record) -> Result<(), ServiceError> {
+        if record.is_intact(key) {
+            return Ok(());
         }
+        error!(%key, stamp = %record.stamp, "a record's checksum does not match its content; it was not given out");
+        Err(self.context(key).damaged(record))
+    }
+
+    /// Lets a record out to a caller, if it is intact and the buffer budget has room for it.
+    fn release(&self, key: &Key, record: Record) -> Result<Answer, ServiceError> {
+        self.check(key, &record)?;
         let bytes = record.content.value_bytes();
         if bytes <= UNCOUNTED_VALUE_BYTES {
             return Ok(Answer { record, guard: None });
         }
         let mut guard = self.buffers.guard();
-        if guard.grow(bytes) { Ok(Answer { record, guard: Some(guard) }) } else { Err(context.no_room()) }
+        if guard.grow(bytes) { Ok(Answer { record, guard: Some(guard) }) } else { Err(self.context(key).no_room()) }
+    }
+
+    /// The context of a read of `key`.
+    fn context<'a>(&'a self, key: &'a Key) -> ErrorContext<'a> {
+        ErrorContext { access: Access::Read, key: Some(key), placement: self.node.placement() }
     }
 
     fn stamped(&self, clock: Clock) -> Stamp {

@@ -21,9 +21,10 @@ pub struct Method {
 }
 
 /// All methods that a client or an operator may call.
-pub const METHODS: [Method; 10] = [
+pub const METHODS: [Method; 11] = [
     Method::read("/api.Cluster/Info"),
     Method::read("/api.Cluster/Get"),
+    Method::read("/api.Cluster/BatchGet"),
     Method::write("/api.Cluster/Set"),
     Method::write("/api.Cluster/Delete"),
     Method::read("/api.Node/Health"),

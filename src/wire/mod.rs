@@ -12,4 +12,4 @@ pub mod method;
 pub mod peer;
 mod public;
 
-pub use public::{NodeSet, WireError};
+pub use public::{BATCH_KEYS_MAX, NodeSet, WireError};

@@ -29,6 +29,20 @@ pub enum WireError {
         /// What is wrong with it.
         source: KeyError,
     },
+    /// One of several keys that is none.
+    #[error("keys[{index}]: {source}")]
+    OneKey {
+        /// Its place among the keys, from 0.
+        index: usize,
+        /// What is wrong with it.
+        source: KeyError,
+    },
+    /// A batch of no keys, or of more than [`BATCH_KEYS_MAX`].
+    #[error("keys: {count} keys are given: 1 to {BATCH_KEYS_MAX} are accepted")]
+    KeyCount {
+        /// How many keys it has.
+        count: usize,
+    },
     /// A value beyond [`VALUE_BYTES_MAX`].
     #[error("{field}: the value has {bytes} bytes: at most {VALUE_BYTES_MAX} are accepted")]
     ValueTooLarge {
@@ -66,6 +80,22 @@ impl TryFrom<api::GetRequest> for Key {
 
     fn try_from(request: api::GetRequest) -> Result<Self, WireError> {
         key("key", request.key)
+    }
+}
+
+/// The most keys of one batch. A thousand reads take one turn of the loop and fill one message to each peer.
+pub const BATCH_KEYS_MAX: usize = 1_000;
+
+impl TryFrom<api::BatchGetRequest> for Vec<Key> {
+    type Error = WireError;
+
+    fn try_from(request: api::BatchGetRequest) -> Result<Self, WireError> {
+        let count = request.keys.len();
+        if !(1..=BATCH_KEYS_MAX).contains(&count) {
+            return Err(WireError::KeyCount { count });
+        }
+        let keys = request.keys.into_iter().enumerate();
+        keys.map(|(index, text)| Key::new(text).map_err(|source| WireError::OneKey { index, source })).collect()
     }
 }
 

@@ -9,9 +9,13 @@ use crate::wire::WireError;
 
 impl From<ServiceError> for Status {
     fn from(error: ServiceError) -> Self {
-        let code = if error.overloaded { Code::ResourceExhausted } else { error.failure.reason.code() };
-        error.failure.to_status(code, &error.message)
+        error.failure.to_status(code(&error), &error.message)
     }
+}
+
+/// The status code of an error.
+pub(super) fn code(error: &ServiceError) -> Code {
+    if error.overloaded { Code::ResourceExhausted } else { error.failure.reason.code() }
 }
 
 /// The status of a message that is not valid.
