@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion};
 use quorate::protocol::placement::Placement;
-use quorate::protocol::{Command, Effect, Input, Node, Reply, RequestId, Setup, Time};
+use quorate::protocol::turn::{MemoryRead, Output, Turn};
+use quorate::protocol::{Command, Input, Node, Reply, RequestId, Setup, Time};
 use quorate::types::{Key, Lookup, Meta, NodeIndex, ReadKind, Record, StoreId};
 use testkit::data::{key, parameters, record};
 
@@ -113,54 +114,45 @@ impl Cluster {
     /// Lets the nodes take turns until nothing is left to do; says how many clients were answered.
     fn run_until_quiet(&mut self) -> usize {
         let mut replies = 0;
-        let mut effects = Vec::new();
         let mut is_new = true;
         while is_new || self.hosts.iter().any(|host| !host.inbox.is_empty()) {
             is_new = false;
-            for place in 0..self.hosts.len() {
-                let host = &mut self.hosts[place];
-                while let Some(input) = host.inbox.pop_front() {
-                    host.node.handle(self.now, input, &mut effects);
+            for index in 0..self.hosts.len() {
+                let Host { node, inbox, records } = &mut self.hosts[index];
+                let (from, from_incarnation) = (node.me(), node.incarnation());
+                let mut turn = Turn::new(node);
+                for input in inbox.drain(..) {
+                    turn.input(self.now, input);
                 }
-                host.node.flush(self.now, &mut effects);
-                let (from, from_incarnation) = (host.node.me(), host.node.incarnation());
-                for effect in effects.drain(..) {
-                    match effect {
-                        Effect::Send { to, to_incarnation, message } => {
+                let outputs = turn.end(self.now, |_, key, kind| {
+                    MemoryRead::Done(match (records.get(key), kind) {
+                        (None, _) => Lookup::Absent,
+                        (Some(record), ReadKind::Digest) => Lookup::Digest(record.digest()),
+                        (Some(record), ReadKind::Data) => Lookup::Record(record.clone()),
+                    })
+                });
+                for output in outputs {
+                    match output {
+                        Output::Send { to, to_incarnation, message, .. } => {
                             let input = Input::Peer { from, from_incarnation, to_incarnation, message };
                             self.hosts[to.index()].inbox.push_back(input);
                         }
-                        Effect::Reply { reply, .. } => {
+                        Output::Reply { reply, .. } => {
                             assert!(matches!(reply, Reply::Set(_) | Reply::Record(Some(_))), "{reply:?}");
                             replies += 1;
                         }
-                        effect => self.hosts[place].carry_out(effect),
+                        Output::Persist(batch) => {
+                            let host = &mut self.hosts[index];
+                            let records = batch.records.iter();
+                            host.records.extend(records.map(|(key, (_, record))| (key.clone(), record.clone())));
+                            host.inbox.push_back(Input::Persisted { durable: true });
+                        }
+                        Output::Read { .. } => unreachable!("memory answers every read"),
+                        Output::Event(_) => {}
                     }
                 }
             }
         }
         replies
-    }
-}
-
-impl Host {
-    /// What a node wants of its disk.
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::Persist(batch) => {
-                let records = batch.records.iter().map(|(key, (_, record))| (key.clone(), record.clone()));
-                self.records.extend(records);
-                self.inbox.push_back(Input::Persisted { durable: true });
-            }
-            Effect::Read { read: load, key, kind: read_kind, .. } => {
-                let held = match (self.records.get(&key), read_kind) {
-                    (None, _) => Lookup::Absent,
-                    (Some(record), ReadKind::Digest) => Lookup::Digest(record.digest()),
-                    (Some(record), ReadKind::Data) => Lookup::Record(record.clone()),
-                };
-                self.inbox.push_back(Input::ReadDone { read: load, lookup: Some(held) });
-            }
-            Effect::ProtocolEvent(_) | Effect::Send { .. } | Effect::Reply { .. } => {}
-        }
     }
 }

@@ -4,10 +4,8 @@
 //! number; time and randomness come with the inputs, and all maps are ordered, so that a run can be replayed and a state
 //! compared. The server, the simulator and the model checker run this very code.
 //!
-//! The shell around it ([`crate::runtime`]) handles all inputs that wait, lets [`Node::flush`] begin what they may share (a
-//! clock round, a batch for the disk), and then carries the effects out: persist, then send, then reply. The protocol
-//! does not depend on that order for safety: whatever must be durable before it is said is said only in answer to
-//! [`Input::Persisted`].
+//! The owner of a node ([`crate::runtime`]) takes turns ([`turn::Turn`]): all inputs that wait go in, and outputs come out in
+//! the order in which they are to be applied: persist, then send, then reply.
 //!
 //! | file | holds |
 //! |---|---|
@@ -35,6 +33,7 @@ pub mod node;
 pub mod placement;
 pub mod quorum;
 pub mod replica;
+pub mod turn;
 
 pub use io::{
     Command, Effect, Failure, Input, ProtocolEvent, QuorumReport, ReadId, ReplicaStatus, Reply, RequestId, Time,

@@ -18,14 +18,15 @@ use tracing::info;
 
 use crate::metrics::{Metrics, PeerLabels};
 use crate::peer::{LinkEvent, Outbox, Sent};
-use crate::protocol::{self, Effect, Input, Message, Reply, RequestId, Time};
+use crate::protocol::turn::{Link, Output, Turn};
+use crate::protocol::{self, Input, Message, Reply, RequestId, Time};
 use crate::storage::Store;
 use crate::types::{Incarnation, NodeId, NodeIndex};
 
 use super::commit_thread::{self, CommitThread};
 use super::event::{ClientRequest, Event};
 use super::handle::{PeerStatus, Permit, Status};
-use super::reads::{FromMemory, Reads, StoreRead};
+use super::reads::{Reads, StoreRead};
 use super::telemetry::Telemetry;
 
 /// How many events one turn takes at most: enough to share a clock round and a batch, few enough that the first event
@@ -48,7 +49,10 @@ pub(super) struct EventLoop {
     /// Client requests that are under way; a request's id is its index.
     in_flight: Slab<InFlight>,
     peers: Vec<Peer>,
-    effects: Vec<Effect>,
+    /// Callers that wait for the node's status after this turn.
+    status_waiters: Vec<oneshot::Sender<Status>>,
+    /// Empty between turns.
+    inputs: Vec<(Time, Input)>,
 }
 
 /// The parts that an [`EventLoop`] is started with.
@@ -72,27 +76,27 @@ struct InFlight {
 /// A member's links.
 struct Peer {
     id: NodeId,
-    /// The link that this node opened. It carries requests, and answers to the incarnation that was met on it.
-    requests: Arc<Outbox>,
+    /// The link that this node opened.
+    opened: Arc<Outbox>,
     /// The links that were opened in the peer's name, by incarnation. A false claim of another incarnation takes no
     /// answers away from the true one.
-    answers: VecDeque<(Incarnation, Arc<Outbox>)>,
+    accepted: VecDeque<(Incarnation, Arc<Outbox>)>,
     last_seen: Option<Instant>,
 }
 
 impl Peer {
     /// Answers for `incarnation` go to `outbox` from now on.
-    fn accepted(&mut self, incarnation: Incarnation, outbox: Arc<Outbox>) {
-        self.answers.retain(|(other, earlier)| {
+    fn accept(&mut self, incarnation: Incarnation, outbox: Arc<Outbox>) {
+        self.accepted.retain(|(other, earlier)| {
             let stays = *other != incarnation;
             if !stays {
                 earlier.close();
             }
             stays
         });
-        self.answers.push_back((incarnation, outbox));
-        if self.answers.len() > ANSWERED_INCARNATIONS_MAX
-            && let Some((_, oldest)) = self.answers.pop_front()
+        self.accepted.push_back((incarnation, outbox));
+        if self.accepted.len() > ANSWERED_INCARNATIONS_MAX
+            && let Some((_, oldest)) = self.accepted.pop_front()
         {
             oldest.close();
         }
@@ -104,7 +108,7 @@ impl EventLoop {
         let Parts { node, started_at, store, commit_thread, metrics, events, outboxes } = parts;
         let parameters = node.placement().parameters();
         let ids = || parameters.members().map(|member| parameters.id(member).clone());
-        let peer = |(id, requests)| Peer { id, requests, answers: VecDeque::new(), last_seen: None };
+        let peer = |(id, opened)| Peer { id, opened, accepted: VecDeque::new(), last_seen: None };
         let peers = ids().zip(outboxes).map(peer).collect();
         let telemetry = Telemetry::new(Arc::clone(&metrics), ids());
         let reads = Reads::new(Arc::clone(&store), Arc::clone(&metrics), events.clone());
@@ -119,7 +123,8 @@ impl EventLoop {
             events,
             in_flight: Slab::new(),
             peers,
-            effects: Vec::new(),
+            status_waiters: Vec::new(),
+            inputs: Vec::new(),
         }
     }
 
@@ -162,146 +167,96 @@ impl EventLoop {
 
     /// Handles the events that wait, then persists, sends and replies.
     fn turn(&mut self, batch: &mut Vec<Event>) {
+        let mut inputs = std::mem::take(&mut self.inputs);
         for event in batch.drain(..) {
-            self.on_event(event);
+            self.on_event(event, &mut inputs);
         }
-        let now = self.now();
-        if self.node.next_wake().is_some_and(|wake| wake <= now) {
-            self.input(Input::Wake);
+        let mut turn = Turn::new(&mut self.node);
+        for (time, input) in inputs.drain(..) {
+            turn.input(time, input);
         }
-        self.read();
-        self.node.flush(now, &mut self.effects);
-        // A flush may begin reads too: the own replica compares before it stores.
-        while self.read() {
-            self.node.flush(now, &mut self.effects);
+        self.inputs = inputs;
+        let outputs = turn
+            .end(time_at(self.started_at, Instant::now()), |slot, key, kind| self.reads.from_memory(slot, key, kind));
+        let mut from_disk = Vec::new();
+        for output in outputs {
+            self.apply(output, &mut from_disk);
         }
-        self.apply();
+        self.reads.from_disk(from_disk);
+        for reply in std::mem::take(&mut self.status_waiters) {
+            // A caller that no longer waits needs no answer.
+            let _ = reply.send(self.status());
+        }
         self.telemetry.log_not_ready(|| self.node.unready());
     }
 
-    fn now(&self) -> Time {
-        self.time(Instant::now())
-    }
-
-    fn time(&self, instant: Instant) -> Time {
-        Time::default().after(instant.saturating_duration_since(self.started_at))
-    }
-
-    fn input(&mut self, input: Input) {
-        self.node.handle(self.now(), input, &mut self.effects);
-    }
-
-    fn on_event(&mut self, event: Event) {
+    /// Takes one event, and adds the inputs that it means.
+    fn on_event(&mut self, event: Event, inputs: &mut Vec<(Time, Input)>) {
+        let now = time_at(self.started_at, Instant::now());
         match event {
             Event::Request(ClientRequest { command, deadline, reply, permit }) => {
                 let id = self.in_flight.insert(InFlight { reply, _permit: permit });
-                let deadline = self.time(deadline);
-                self.input(Input::Request { id: RequestId(id as u64), deadline, command });
+                let deadline = time_at(self.started_at, deadline);
+                inputs.push((now, Input::Request { id: RequestId(id as u64), deadline, command }));
             }
-            Event::Status(reply) => {
-                // A caller that no longer waits needs no answer.
-                let _ = reply.send(self.status());
-            }
-            Event::Link(event) => self.on_link_event(event),
+            Event::Status(reply) => self.status_waiters.push(reply),
+            Event::Link(event) => self.on_link_event(now, event, inputs),
             Event::ReadsDone(reads) => {
-                for (read, lookup) in reads {
-                    self.input(Input::ReadDone { read, lookup });
-                }
+                inputs.extend(reads.into_iter().map(|(read, lookup)| (now, Input::ReadDone { read, lookup })));
             }
             Event::Persisted(durable) => {
-                self.input(Input::Persisted { durable });
+                inputs.push((now, Input::Persisted { durable }));
                 if !durable {
                     commit_thread::reopen(Arc::clone(&self.store), self.events.clone());
                 }
             }
             Event::Reopened(meta) => {
                 info!("the disk takes writes again");
-                self.input(Input::StoreReopened(meta));
+                inputs.push((now, Input::StoreReopened(meta)));
             }
             Event::Drain => {
                 info!("draining: new requests are refused, those in flight are finished");
-                self.input(Input::Drain);
+                inputs.push((now, Input::Drain));
             }
         }
     }
 
-    fn on_link_event(&mut self, event: LinkEvent) {
+    fn on_link_event(&mut self, now: Time, event: LinkEvent, inputs: &mut Vec<(Time, Input)>) {
         match event {
-            LinkEvent::Up(peer) => self.input(Input::Linked(peer)),
-            LinkEvent::Down(peer) => self.input(Input::Unlinked(peer)),
-            LinkEvent::Accepted { peer, incarnation, outbox } => self.peers[peer.index()].accepted(incarnation, outbox),
+            LinkEvent::Up(peer) => inputs.push((now, Input::Linked(peer))),
+            LinkEvent::Down(peer) => inputs.push((now, Input::Unlinked(peer))),
+            LinkEvent::Accepted { peer, incarnation, outbox } => self.peers[peer.index()].accept(incarnation, outbox),
             LinkEvent::Received { from, from_incarnation, to_incarnation, messages, permit } => {
                 self.peers[from.index()].last_seen = Some(Instant::now());
-                for message in messages {
-                    self.input(Input::Peer { from, from_incarnation, to_incarnation, message });
-                }
+                let input = |message| (now, Input::Peer { from, from_incarnation, to_incarnation, message });
+                inputs.extend(messages.into_iter().map(input));
                 drop(permit);
             }
         }
     }
 
-    /// Answers all reads that memory can answer, and sends the others to the disk. Says whether there were any.
-    fn read(&mut self) -> bool {
-        let mut any = false;
-        let mut from_disk = Vec::new();
-        let mut from = 0;
-        while from < self.effects.len() {
-            if !matches!(self.effects[from], Effect::Read { .. }) {
-                from += 1;
-                continue;
-            }
-            let Effect::Read { read, slot, key, kind } = self.effects.swap_remove(from) else {
-                unreachable!("the effect was looked at")
-            };
-            any = true;
-            match self.reads.from_memory(StoreRead { read, slot, key, kind }) {
-                FromMemory::Done(lookup) => self.input(Input::ReadDone { read, lookup: Some(lookup) }),
-                FromMemory::Failed => self.input(Input::ReadDone { read, lookup: None }),
-                FromMemory::WouldBlock(read) => from_disk.push(read),
+    /// Applies one output. Reads are collected, so that several share a thread.
+    fn apply(&mut self, output: Output, from_disk: &mut Vec<StoreRead>) {
+        match output {
+            Output::Persist(batch) => self.commit_thread.persist(batch),
+            Output::Read { read, slot, key, kind } => from_disk.push(StoreRead { read, slot, key, kind }),
+            Output::Send { to, link, to_incarnation, message } => self.send(to, link, to_incarnation, message),
+            Output::Event(event) => self.telemetry.record(event),
+            Output::Reply { id, reply } => {
+                let id = usize::try_from(id.0).expect("ids are indexes of the slab");
+                // A client that no longer waits needs no answer.
+                let _ = self.in_flight.remove(id).reply.send(reply);
             }
         }
-        self.reads.from_disk(from_disk);
-        any
     }
 
-    /// Persists, then sends, then replies.
-    fn apply(&mut self) {
-        let mut effects = std::mem::take(&mut self.effects);
-        for effect in &effects {
-            if let Effect::Persist(batch) = effect {
-                self.commit_thread.persist(Arc::clone(batch));
-            }
-        }
-        let mut replies = Vec::new();
-        for effect in effects.drain(..) {
-            match effect {
-                Effect::Send { to, to_incarnation, message } => self.send(to, to_incarnation, message),
-                Effect::Reply { id, reply } => replies.push((id, reply)),
-                Effect::ProtocolEvent(event) => self.telemetry.record(event),
-                Effect::Persist(_) => {}
-                Effect::Read { .. } => unreachable!("reads are answered before anything is applied"),
-            }
-        }
-        for (id, reply) in replies {
-            let id = usize::try_from(id.0).expect("ids are indexes of the slab");
-            // A client that no longer waits needs no answer.
-            let _ = self.in_flight.remove(id).reply.send(reply);
-        }
-        self.effects = effects;
-    }
-
-    fn send(&mut self, to: NodeIndex, to_incarnation: Option<Incarnation>, message: Message) {
+    fn send(&mut self, to: NodeIndex, link: Link, to_incarnation: Option<Incarnation>, message: Message) {
         let peer = &self.peers[to.index()];
-        let outbox = match &message {
-            Message::Hello(_) | Message::Request { .. } => Some(&peer.requests),
-            // On the link that this node opened, answers share a batch with its own requests. An incarnation that this
-            // node has not met there is answered on the link that it opened itself.
-            Message::Answer { .. } if self.node.talking_to(to) == to_incarnation => Some(&peer.requests),
-            Message::Welcome(_) | Message::HelloRefused { .. } | Message::Answer { .. } => peer
-                .answers
-                .iter()
-                .find(|(incarnation, _)| Some(*incarnation) == to_incarnation)
-                .map(|(_, outbox)| outbox),
+        let outbox = match link {
+            Link::Opened => Some(&peer.opened),
+            Link::Accepted(incarnation) => {
+                peer.accepted.iter().find(|(other, _)| *other == incarnation).map(|(_, outbox)| outbox)
+            }
         };
         let sent = outbox.map_or(Sent::Closed, |outbox| outbox.send(to_incarnation, message));
         if sent == Sent::Full {
@@ -313,13 +268,13 @@ impl EventLoop {
         let parameters = self.node.placement().parameters();
         let peers = parameters.members().filter(|member| *member != self.node.me()).map(|member| {
             let peer = &self.peers[member.index()];
-            let answers: usize = peer.answers.iter().map(|(_, outbox)| outbox.queued_bytes()).sum();
+            let answers: usize = peer.accepted.iter().map(|(_, outbox)| outbox.queued_bytes()).sum();
             PeerStatus {
                 member,
                 id: peer.id.clone(),
                 view: self.node.peer_view(member),
                 last_seen: peer.last_seen.map(|seen| seen.elapsed()),
-                queued_bytes: peer.requests.queued_bytes() + answers,
+                queued_bytes: peer.opened.queued_bytes() + answers,
             }
         });
         Status {
@@ -330,4 +285,9 @@ impl EventLoop {
             peers: peers.collect(),
         }
     }
+}
+
+/// The protocol's time at `instant`: since the node's start.
+fn time_at(started_at: Instant, instant: Instant) -> Time {
+    Time::default().after(instant.saturating_duration_since(started_at))
 }

@@ -7,6 +7,7 @@ use tracing::{debug, error};
 
 use crate::metrics::Metrics;
 use crate::protocol::ReadId;
+use crate::protocol::turn::MemoryRead;
 use crate::storage::{ReadOutcome, ReadTier, Store, StoreError};
 use crate::types::{Key, Lookup, ReadKind, Slot};
 
@@ -31,30 +32,22 @@ pub(super) struct Reads {
     events: mpsc::Sender<Event>,
 }
 
-/// The answer of memory.
-pub(super) enum FromMemory {
-    Done(Lookup),
-    Failed,
-    /// The read must go to the disk.
-    WouldBlock(StoreRead),
-}
-
 impl Reads {
     pub(super) fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>, events: mpsc::Sender<Event>) -> Self {
         Self { store, metrics, events }
     }
 
     /// Reads without waiting.
-    pub(super) fn from_memory(&self, read: StoreRead) -> FromMemory {
-        match self.store.read(read.slot, &read.key, read.kind, ReadTier::Memory) {
+    pub(super) fn from_memory(&self, slot: Slot, key: &Key, kind: ReadKind) -> MemoryRead {
+        match self.store.read(slot, key, kind, ReadTier::Memory) {
             Ok(ReadOutcome::Done(lookup)) => {
                 self.metrics.loads_from_memory.inc();
-                FromMemory::Done(lookup)
+                MemoryRead::Done(lookup)
             }
-            Ok(ReadOutcome::WouldBlock) => FromMemory::WouldBlock(read),
+            Ok(ReadOutcome::WouldBlock) => MemoryRead::WouldBlock,
             Err(error) => {
-                log_failed_read(&error, &read.key);
-                FromMemory::Failed
+                log_failed_read(&error, key);
+                MemoryRead::Failed
             }
         }
     }

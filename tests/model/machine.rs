@@ -8,9 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use quorate::protocol::placement::Placement;
+use quorate::protocol::turn::{Link, MemoryRead, Output, Turn};
 use quorate::protocol::{
-    Answer, Command, Effect, Failure, HelloRefusal, Input, Message, Node, OperationId, ProtocolEvent, ReadId, Reply,
-    Request, RequestId, Setup, Time, Unready,
+    Answer, Command, Failure, HelloRefusal, Input, Message, Node, OperationId, ProtocolEvent, ReadId, Reply, Request,
+    RequestId, Setup, Time, Unready,
 };
 use quorate::types::{
     Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, Meta, NodeIndex, ReadKind, Record, Stamp, StoreId,
@@ -84,6 +85,8 @@ pub enum Defect {
     Durable(String),
     /// A node that forgot what it acknowledged takes part.
     Silence(String),
+    /// An answer leaves on a link that does not lead to the incarnation that asked.
+    Link(String),
     /// An operation is given up early, and too few replicas have refused for good.
     GivingUp(String),
     /// The node itself found that something is wrong with it.
@@ -107,6 +110,16 @@ pub struct Outcome {
 pub struct Folder {
     pub meta: Meta,
     pub record: Option<Record>,
+}
+
+impl Folder {
+    fn read(&self, kind: ReadKind) -> Lookup {
+        match (&self.record, kind) {
+            (None, _) => Lookup::Absent,
+            (Some(record), ReadKind::Digest) => Lookup::Digest(record.digest()),
+            (Some(record), ReadKind::Data) => Lookup::Record(record.clone()),
+        }
+    }
 }
 
 /// One node's whole machine.
@@ -160,9 +173,9 @@ impl Machine {
             acknowledged: Clock::default(),
             asked: Vec::new(),
         };
-        let mut turn = Turn::new(machine, shell);
-        turn.flush(NOW);
-        turn.done().machine
+        let mut step = Step::new(machine, shell);
+        step.turn(NOW, None);
+        step.done().machine
     }
 
     /// Whether the epoch of its present incarnation is not durable yet.
@@ -172,23 +185,23 @@ impl Machine {
 
     pub fn step(&self, event: &Event, shell: &Shell) -> Outcome {
         let step = || {
-            let mut turn = Turn::new(self.clone(), shell);
-            turn.happens(event);
-            turn.done()
+            let mut step = Step::new(self.clone(), shell);
+            step.happens(event);
+            step.done()
         };
         // An assertion that fails is a defect like any other, and has a trace that leads to it.
         catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|panic| {
             let what = panic.downcast_ref::<String>().map(String::as_str);
             let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-            let mut turn = Turn::new(self.clone(), shell);
-            turn.is_wrong(Defect::Panic(what.to_owned()));
-            turn.done()
+            let mut step = Step::new(self.clone(), shell);
+            step.is_wrong(Defect::Panic(what.to_owned()));
+            step.done()
         })
     }
 }
 
 /// One step in the making.
-struct Turn<'a> {
+struct Step<'a> {
     machine: Machine,
     shell: &'a Shell,
     sent: Vec<Shared<Envelope>>,
@@ -198,7 +211,7 @@ struct Turn<'a> {
     defect: Option<Defect>,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> Step<'a> {
     fn new(machine: Machine, shell: &'a Shell) -> Self {
         let (sent, replies) = (Vec::new(), Vec::new());
         Self { machine, shell, sent, replies, named: BTreeSet::new(), digests: 0, defect: None }
@@ -241,14 +254,17 @@ impl<'a> Turn<'a> {
                 self.input(NOW, Input::StoreReopened(self.machine.folder.meta.clone()));
             }
             Event::ReadsDone => {
-                if let Some((load, read_kind)) = self.machine.loads.pop_front() {
-                    let held = Some(self.load(read_kind));
-                    self.input(NOW, Input::ReadDone { read: load, lookup: held });
+                if let Some((read, kind)) = self.machine.loads.pop_front() {
+                    if self.machine.landed {
+                        self.digests |= digests::LOADED_EARLY;
+                    }
+                    let lookup = Some(self.machine.folder.read(kind));
+                    self.input(NOW, Input::ReadDone { read, lookup });
                 }
             }
             Event::Wakes => {
                 if let Some(time) = self.machine.node.next_wake() {
-                    self.input(time, Input::Wake);
+                    self.turn(time, None);
                 }
             }
             Event::Linked(peer) => self.input(NOW, Input::Linked(*peer)),
@@ -290,7 +306,7 @@ impl<'a> Turn<'a> {
         machine.hidden = None;
         machine.loads.clear();
         machine.asked.clear();
-        self.flush(NOW);
+        self.turn(NOW, None);
     }
 
     fn arrives(&mut self, envelope: &Envelope) {
@@ -313,36 +329,38 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// A turn with one input. The grain of the model is the finest that the server has: its turns may take many.
     fn input(&mut self, now: Time, input: Input) {
-        let mut effects = Vec::new();
-        self.machine.node.handle(now, input, &mut effects);
-        self.machine.node.flush(now, &mut effects);
-        self.carry_out(now, effects);
+        self.turn(now, Some(input));
     }
 
-    fn flush(&mut self, now: Time) {
-        let mut effects = Vec::new();
-        self.machine.node.flush(now, &mut effects);
-        self.carry_out(now, effects);
-    }
-
-    fn carry_out(&mut self, now: Time, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Persist(batch) => self.persists(batch),
-                Effect::Read { read: load, kind: read_kind, .. } if self.shell.loads_wait => {
-                    self.machine.loads.push_back((load, read_kind))
-                }
-                Effect::Read { read: load, kind: read_kind, .. } => {
-                    let held = Some(self.load(read_kind));
-                    self.input(now, Input::ReadDone { read: load, lookup: held });
-                }
-                Effect::Send { to, to_incarnation, message } => {
+    /// A turn, in which alarms that are due ring.
+    fn turn(&mut self, now: Time, input: Option<Input>) {
+        let Machine { node, folder, landed, .. } = &mut self.machine;
+        let mut turn = Turn::new(node);
+        if let Some(input) = input {
+            turn.input(now, input);
+        }
+        let outputs = turn.end(now, |_, _, kind| {
+            if self.shell.loads_wait {
+                return MemoryRead::WouldBlock;
+            }
+            if *landed {
+                self.digests |= digests::LOADED_EARLY;
+            }
+            MemoryRead::Done(folder.read(kind))
+        });
+        for output in outputs {
+            match output {
+                Output::Persist(batch) => self.persists(batch),
+                Output::Read { read, kind, .. } => self.machine.loads.push_back((read, kind)),
+                Output::Send { to, link, to_incarnation, message } => {
+                    self.leads_to(link, to, to_incarnation, &message);
                     self.says(to, to_incarnation, &message);
                     let (from, from_incarnation) = (self.machine.node.me(), self.machine.node.incarnation());
                     self.sent.push(Shared::new(Envelope { from, from_incarnation, to, to_incarnation, message }));
                 }
-                Effect::Reply { id, reply } => {
+                Output::Reply { id, reply } => {
                     if self.machine.is_forgetful && !matches!(reply, Reply::Failed(_)) {
                         self.is_wrong(Defect::Silence(format!("a client was told {reply:?}")));
                     }
@@ -354,7 +372,7 @@ impl<'a> Turn<'a> {
                     }
                     self.replies.push((id, reply));
                 }
-                Effect::ProtocolEvent(note) => self.digests |= mark_of(&note),
+                Output::Event(event) => self.digests |= mark_of(&event),
             }
         }
     }
@@ -366,17 +384,6 @@ impl<'a> Turn<'a> {
         let coordinator = Coordinator { id, store_has_failed: node.store_has_failed() };
         if let Err(what) = may_give_up(&coordinator, failure, |_| true) {
             self.is_wrong(Defect::GivingUp(what));
-        }
-    }
-
-    fn load(&mut self, read_kind: ReadKind) -> Lookup {
-        if self.machine.landed {
-            self.digests |= digests::LOADED_EARLY;
-        }
-        match (&self.machine.folder.record, read_kind) {
-            (None, _) => Lookup::Absent,
-            (Some(record), ReadKind::Digest) => Lookup::Digest(record.digest()),
-            (Some(record), ReadKind::Data) => Lookup::Record(record.clone()),
         }
     }
 
@@ -435,6 +442,19 @@ impl<'a> Turn<'a> {
     }
 
     // What must hold of all that a node says.
+
+    /// An answer leaves on a link that leads to the incarnation that asked.
+    fn leads_to(&mut self, link: Link, to: NodeIndex, to_incarnation: Option<Incarnation>, message: &Message) {
+        let leads_to_it = match (link, message) {
+            (Link::Accepted(incarnation), _) => to_incarnation == Some(incarnation),
+            (Link::Opened, Message::Hello(_) | Message::Request { .. }) => true,
+            (Link::Opened, Message::Answer { .. }) => self.machine.node.talking_to(to) == to_incarnation,
+            (Link::Opened, Message::Welcome(_) | Message::HelloRefused { .. }) => false,
+        };
+        if !leads_to_it {
+            self.is_wrong(Defect::Link(format!("{message:?} for {to_incarnation:?} left on {link:?}")));
+        }
+    }
 
     fn says(&mut self, to: NodeIndex, to_incarnation: Option<Incarnation>, message: &Message) {
         let epoch_durable = self.machine.folder.meta.epoch;
@@ -516,8 +536,8 @@ impl<'a> Turn<'a> {
     }
 }
 
-fn mark_of(note: &ProtocolEvent) -> Marks {
-    match note {
+fn mark_of(event: &ProtocolEvent) -> Marks {
+    match event {
         ProtocolEvent::ReadWroteBack => digests::WROTE_BACK,
         ProtocolEvent::Resent => digests::RESENT,
         ProtocolEvent::Hedged { .. } => digests::HEDGED,

@@ -519,6 +519,9 @@ impl Model for World {
             Property::always("who forgot takes no part", |_, state: &State| {
                 !matches!(state.defect, Some(Defect::Silence(_)))
             }),
+            Property::always("answers leave on links that lead to who asked", |_, state: &State| {
+                !matches!(state.defect, Some(Defect::Link(_)))
+            }),
             Property::always("nobody gives up untold", |_, state: &State| {
                 !matches!(state.defect, Some(Defect::GivingUp(_)))
             }),

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate::protocol::placement::Placement;
+use quorate::protocol::turn::{MemoryRead, Output, Turn};
 use quorate::protocol::{
-    Answer, Command, Effect, Failure, Input, Message, Node, ProtocolEvent, Reply, Request, RequestId, Setup, Time,
+    Answer, Command, Failure, Input, Message, Node, ProtocolEvent, Reply, Request, RequestId, Setup, Time,
     message::OperationId,
 };
 use quorate::types::{
@@ -438,16 +439,21 @@ impl Cluster {
     fn input(&mut self, member: NodeIndex, input: Option<Input>) {
         let mut inbox = VecDeque::from([input]);
         while let Some(input) = inbox.pop_front() {
-            let Some(node) = &mut self.hosts[member.index()].node else { return };
+            let Host { node: Some(node), records, is_readable, .. } = &mut self.hosts[member.index()] else { return };
             let from_incarnation = node.incarnation();
-            let mut effects = Vec::new();
+            let mut turn = Turn::new(node);
             if let Some(input) = input {
-                node.handle(self.now, input, &mut effects);
+                turn.input(self.now, input);
             }
-            node.flush(self.now, &mut effects);
-            for effect in effects {
-                match effect {
-                    Effect::Persist(batch) => {
+            let outputs = turn.end(self.now, |_, key, kind| match (*is_readable, records.get(key), kind) {
+                (false, _, _) => MemoryRead::Failed,
+                (true, None, _) => MemoryRead::Done(Lookup::Absent),
+                (true, Some(record), ReadKind::Digest) => MemoryRead::Done(Lookup::Digest(record.digest())),
+                (true, Some(record), ReadKind::Data) => MemoryRead::Done(Lookup::Record(record.clone())),
+            });
+            for output in outputs {
+                match output {
+                    Output::Persist(batch) => {
                         let host = &mut self.hosts[member.index()];
                         if host.disk_is_held {
                             host.at_disk = Some(batch);
@@ -456,20 +462,16 @@ impl Cluster {
                             inbox.push_back(Some(Input::Persisted { durable: true }));
                         }
                     }
-                    Effect::Read { read: load, key, kind: read_kind, .. } => {
-                        let host = &self.hosts[member.index()];
-                        let held = host.is_readable.then(|| host.load(&key, read_kind));
-                        inbox.push_back(Some(Input::ReadDone { read: load, lookup: held }));
-                    }
-                    Effect::Send { to, to_incarnation, message } => {
+                    Output::Read { .. } => unreachable!("memory answers every read"),
+                    Output::Send { to, to_incarnation, message, .. } => {
                         let sent = Sent { from: member, to, message, from_incarnation, to_incarnation };
                         if sent.stores().is_some() {
                             self.stores.push(sent.clone());
                         }
                         self.network.push(sent);
                     }
-                    Effect::Reply { id, reply } => self.ends(id, reply),
-                    Effect::ProtocolEvent(noted) => {
+                    Output::Reply { id, reply } => self.ends(id, reply),
+                    Output::Event(noted) => {
                         let cannot_be = matches!(noted, ProtocolEvent::StampConflict { .. } if !self.stamps_are_given)
                             || matches!(noted, ProtocolEvent::ClockJump { .. });
                         assert!(!cannot_be, "{member:?} met what cannot be: {noted:?}");
@@ -489,14 +491,6 @@ impl Host {
         self.meta.peers.extend(peers.iter().map(|(id, known)| (id.clone(), *known)));
         self.meta.formed |= formed;
         self.records.extend(records.iter().map(|(key, (_, record))| (key.clone(), record.clone())));
-    }
-
-    fn load(&self, key: &Key, read_kind: ReadKind) -> Lookup {
-        match (self.records.get(key), read_kind) {
-            (None, _) => Lookup::Absent,
-            (Some(record), ReadKind::Digest) => Lookup::Digest(record.digest()),
-            (Some(record), ReadKind::Data) => Lookup::Record(record.clone()),
-        }
     }
 }
 

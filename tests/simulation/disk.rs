@@ -86,9 +86,9 @@ impl Disk {
         Ok(())
     }
 
-    /// What is durable of `key`.
-    pub fn load(&self, key: &Key, read_kind: ReadKind) -> Lookup {
-        match (self.folder.records.get(key), read_kind) {
+    /// The durable record of `key`.
+    pub fn read(&self, key: &Key, kind: ReadKind) -> Lookup {
+        match (self.folder.records.get(key), kind) {
             (None, _) => Lookup::Absent,
             (Some(record), ReadKind::Digest) => Lookup::Digest(record.digest()),
             (Some(record), ReadKind::Data) => Lookup::Record(record.clone()),

@@ -1,5 +1,6 @@
 //! Messages between nodes, and what transports are told of their links.
 
+use quorate::protocol::turn::Link;
 use quorate::protocol::{Input, Message, Node, Request};
 use quorate::types::{Incarnation, NodeIndex};
 
@@ -8,7 +9,14 @@ use crate::watch::Speaker;
 use crate::world::{Event, Host, Phase, World};
 
 impl World {
-    pub fn send(&mut self, from: NodeIndex, to: NodeIndex, to_incarnation: Option<Incarnation>, message: Message) {
+    pub fn send(
+        &mut self,
+        from: NodeIndex,
+        to: NodeIndex,
+        link: Link,
+        to_incarnation: Option<Incarnation>,
+        message: Message,
+    ) {
         let Host { node: Some(node), disk, is_forgetful, .. } = &self.hosts[from.index()] else { return };
         let from_incarnation = node.incarnation();
         let speaker = Speaker { me: from, node, disk, is_forgetful: *is_forgetful, now: self.now };
@@ -18,8 +26,15 @@ impl World {
             self.is_stored(from, record);
         }
         self.counters.count("messages");
+        let has_link = self.has_link(from, to, link);
+        if !has_link && matches!(link, Link::Accepted(_)) {
+            self.counters.count("a message was lost with the link that it was an answer on");
+        }
         let loss = self.plan.loss_permille + if self.links.loss_until > self.now { 300 } else { 0 };
-        if !self.links.passes(from, to) || self.random.permille(if self.phase == Phase::Faults { loss } else { 0 }) {
+        if !has_link
+            || !self.links.passes(from, to)
+            || self.random.permille(if self.phase == Phase::Faults { loss } else { 0 })
+        {
             self.counters.count("a message was lost");
             self.trace.sent(&Sent { from, to, at: self.now, arrives: None, message: &message });
             return;
@@ -36,6 +51,17 @@ impl World {
             );
         }
         self.plan_in(wait, Event::Arrives { from, from_incarnation, to, to_incarnation, message, sent_at: self.now });
+    }
+
+    /// Whether the link that a message leaves on is open. An accepted link is open while the peer's end of it is.
+    fn has_link(&self, from: NodeIndex, to: NodeIndex, link: Link) -> bool {
+        match link {
+            Link::Opened => self.links.is_linked(from, to),
+            Link::Accepted(incarnation) => {
+                let opener = self.hosts[to.index()].node.as_ref().map(Node::incarnation);
+                opener == Some(incarnation) && self.links.is_linked(to, from)
+            }
+        }
     }
 
     pub fn latency(&mut self, from: NodeIndex) -> u64 {

@@ -115,7 +115,9 @@ pub struct Plan {
     pub disk: Span,
     /// How long until the node hears that its batch is durable.
     pub disk_answer: Span,
-    pub load: Span,
+    pub read: Span,
+    /// How many in a thousand reads memory answers within the turn.
+    pub memory_permille: u64,
     pub think: Span,
     pub read_permille: u64,
     pub delete_permille: u64,
@@ -168,7 +170,7 @@ impl Plan {
             repeat_permille: *random.pick(&[0, 5, 50, 200]),
             disk: *random.pick(&[(10, 50), (200, 2_000), (1_000, 30_000)]),
             disk_answer: *random.pick(&[(0, 0), (0, 300), (0, 10_000)]),
-            load: *random.pick(&[(1, 20), (10, 500), (100, 10_000)]),
+            read: *random.pick(&[(1, 20), (10, 500), (100, 10_000)]),
             think: *random.pick(&[(0, 100), (0, 5_000), (1_000, 40_000)]),
             read_permille: *random.pick(&[200, 500, 800]),
             delete_permille: *random.pick(&[0, 50, 250]),
@@ -176,6 +178,8 @@ impl Plan {
             fault_every: (often / 2, often * 3 / 2),
             unnoticed_permille: *random.pick(&[0, 100, 500]),
             losses_max: (replica_count - 1) / 2,
+            // Drawn last, so that the rest of each seed's plan is what it was.
+            memory_permille: *random.pick(&[0, 500, 950]),
         }
     }
 }

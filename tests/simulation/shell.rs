@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use quorate::protocol::turn::{MemoryRead, Output, Turn};
 use quorate::protocol::{
     Effect, Failure, HelloRefusal, Input, Message, Node, ProtocolEvent, Reply, Request, RequestId, Setup, Time,
 };
@@ -124,15 +125,15 @@ impl World {
             return;
         }
         machine.turn_planned = false;
-        let Some(node) = machine.node.as_mut() else { return };
-        let mut effects = std::mem::take(&mut self.effects);
-        let mut inbox = std::mem::take(&mut machine.inbox);
+        let Some(incarnation) = machine.node.as_ref().map(Node::incarnation) else { return };
+        let Host { node: Some(node), inbox, disk, dies_after, .. } = machine else { return };
+        let dies_after = dies_after.take();
+        let mut inbox = std::mem::take(inbox);
+        let mut turn = Turn::new(node);
         for input in inbox.drain(..) {
-            let (before, answers_late) =
-                (effects.len(), self.watch.answers_late_question(host, node.incarnation(), &input));
             let is_request = matches!(input, Input::Request { .. });
-            node.handle(now, input, &mut effects);
-            let what_follows = &effects[before..];
+            let answers_late = self.watch.answers_late_question(host, incarnation, &input);
+            let (node, what_follows) = turn.input(now, input);
             if answers_late && what_follows.iter().any(|effect| matches!(effect, Effect::Reply { .. })) {
                 self.counters.count("a read ended with the answer of one asked later");
             }
@@ -140,23 +141,34 @@ impl World {
                 self.counters.count("a late peer was passed over");
             }
         }
-        if node.next_wake().is_some_and(|at| at <= now) {
-            node.handle(now, Input::Wake, &mut effects);
-        }
-        node.flush(now, &mut effects);
-        machine.inbox = inbox;
-        let dies_after = machine.dies_after.take();
+        let is_unreadable = disk.unreadable_until > self.now;
+        let mut outputs = turn.end(now, |_, key, kind| {
+            // A store that is closed says so at once.
+            if is_unreadable && self.random.permille(500) {
+                self.counters.count("a read of memory failed");
+                MemoryRead::Failed
+            } else if self.random.permille(self.plan.memory_permille) {
+                self.counters.count("a read was answered by memory");
+                MemoryRead::Done(disk.read(key, kind))
+            } else {
+                MemoryRead::WouldBlock
+            }
+        });
+        self.hosts[host.index()].inbox = inbox;
 
-        // The protocol promises to need no order among effects for safety; what a crash cuts off shows whether it does.
-        let mut carried_out = 0;
-        for effect in effects.drain(..) {
-            if dies_after == Some(carried_out) || self.defect.is_some() {
+        // The protocol promises to need no order among outputs for safety. A crash shows whether it does: what it leaves
+        // undone is drawn.
+        if dies_after.is_some() {
+            self.random.shuffle(&mut outputs);
+        }
+        let mut applied = 0;
+        for output in outputs {
+            if dies_after == Some(applied) || self.defect.is_some() {
                 break;
             }
-            carried_out += usize::from(!matches!(effect, Effect::ProtocolEvent(_)));
-            self.carry_out(host, run, effect);
+            applied += usize::from(!matches!(output, Output::Event(_)));
+            self.apply_output(host, run, output);
         }
-        self.effects = effects;
         if dies_after.is_some() {
             self.counters.count("crashes within a turn");
             self.crash(host, true);
@@ -174,15 +186,15 @@ impl World {
         }
     }
 
-    pub fn carry_out(&mut self, host: NodeIndex, run: u64, effect: Effect) {
-        match effect {
-            Effect::Persist(batch) => self.persist(host, run, batch),
-            Effect::Read { read: load, key, kind: read_kind, .. } => {
-                let wait = self.within(self.plan.load);
-                self.plan_in(wait, Event::Load { host, run, load, key, read_kind });
+    fn apply_output(&mut self, host: NodeIndex, run: u64, output: Output) {
+        match output {
+            Output::Persist(batch) => self.persist(host, run, batch),
+            Output::Read { read, key, kind, .. } => {
+                let wait = self.within(self.plan.read);
+                self.plan_in(wait, Event::Read { host, run, read, key, kind });
             }
-            Effect::Send { to, to_incarnation, message } => self.send(host, to, to_incarnation, message),
-            Effect::Reply { id: RequestId(index), reply } => {
+            Output::Send { to, link, to_incarnation, message } => self.send(host, to, link, to_incarnation, message),
+            Output::Reply { id: RequestId(index), reply } => {
                 let index = index_of(index);
                 self.host(host).taken.remove(&index);
                 if let Reply::Set(stamp) = &reply {
@@ -198,7 +210,7 @@ impl World {
                 let wait = self.within((50, 300));
                 self.plan_in(wait, Event::Reply { index, reply: Some(reply) });
             }
-            Effect::ProtocolEvent(note) => self.note(host, &note),
+            Output::Event(event) => self.note(host, &event),
         }
     }
 
@@ -220,8 +232,8 @@ impl World {
         self.check(result);
     }
 
-    pub fn note(&mut self, host: NodeIndex, note: &ProtocolEvent) {
-        match note {
+    fn note(&mut self, host: NodeIndex, event: &ProtocolEvent) {
+        match event {
             ProtocolEvent::ReadWroteBack => self.counters.count("a read wrote back"),
             ProtocolEvent::ClockRound { writes: 2.. } => self.counters.count("a clock round served several writes"),
             ProtocolEvent::Hedged { write: true } => self.counters.count("a write asked others too"),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate::protocol::placement::Placement;
-use quorate::protocol::{Effect, Input, Message, Node, ReadId, Reply};
+use quorate::protocol::{Input, Message, Node, ReadId, Reply};
 use quorate::types::{Incarnation, Key, NodeIndex, ReadKind, StoreId};
 
 use crate::clients::Clients;
@@ -62,8 +62,8 @@ pub enum Event {
     Turn { host: NodeIndex, run: u64 },
     /// A shell was asked to wake its node.
     Wake { host: NodeIndex, run: u64 },
-    /// A store reads.
-    Load { host: NodeIndex, run: u64, load: ReadId, key: Key, read_kind: ReadKind },
+    /// A disk is read.
+    Read { host: NodeIndex, run: u64, read: ReadId, key: Key, kind: ReadKind },
     /// A disk is done with the batch in flight.
     Persisted { host: NodeIndex, run: u64 },
     /// A store is opened again.
@@ -171,7 +171,6 @@ pub struct World {
     pub defect: Option<Defect>,
     /// Nodes that clients may ask.
     pub asked: Vec<NodeIndex>,
-    pub effects: Vec<Effect>,
 }
 
 impl World {
@@ -207,7 +206,6 @@ impl World {
             trace,
             defect: None,
             asked: placement.parameters().members().collect(),
-            effects: Vec::new(),
             placement,
             plan,
         };
@@ -298,15 +296,15 @@ impl World {
                     self.plan_turn(host);
                 }
             }
-            Event::Load { host, run, load, key, read_kind } => {
+            Event::Read { host, run, read, key, kind } => {
                 let Host { run: present, disk, .. } = &self.hosts[host.index()];
                 if *present == run {
-                    let held = (disk.unreadable_until <= self.now).then(|| disk.load(&key, read_kind));
-                    if held.is_none() {
-                        self.counters.count("a load failed");
+                    let lookup = (disk.unreadable_until <= self.now).then(|| disk.read(&key, kind));
+                    if lookup.is_none() {
+                        self.counters.count("a read of the disk failed");
                     }
-                    let wait = if self.random.permille(800) { 0 } else { self.within(self.plan.load) };
-                    self.plan_in(wait, Event::Input { host, run, input: Input::ReadDone { read: load, lookup: held } });
+                    let wait = if self.random.permille(800) { 0 } else { self.within(self.plan.read) };
+                    self.plan_in(wait, Event::Input { host, run, input: Input::ReadDone { read, lookup } });
                 }
             }
             Event::Persisted { host, run } => self.persisted(host, run),
