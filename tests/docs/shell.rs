@@ -50,7 +50,7 @@ until [[ $(quorate status 2>&1) == *"tolerates 1 more failure"* ]]; do sleep 0.1
 
 /// Waits, for a while, until nodes that were started in the background have formed a cluster.
 const FORMED: &str = r#"for _ in {1..150}; do
-    [[ $(quorate status 2>&1) == *"more failure"* ]] && break
+    [[ $(quorate status 2>&1) =~ tolerates\ [0-9] ]] && break
     sleep 0.1
 done
 "#;
@@ -208,10 +208,6 @@ impl Sandbox {
                 println!("SKIPPED: {}:{}: {tool} is missing", page.name, block.line);
                 continue;
             }
-            if mark.mode == Mode::Background {
-                let port = self.first_port;
-                let _ = writeln!(script, "while (: </dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.05; done");
-            }
             let mut commands = block.commands();
             commands.retain(|(command, _)| !mark.but_not.contains(command));
             let starts_nodes = commands.iter().any(|(command, _)| command.starts_with("quorate serve"));
@@ -227,6 +223,10 @@ impl Sandbox {
                     let _ = writeln!(script, "{typed}");
                 }
                 let _ = writeln!(script, "code=$?; printf '\\n{MARK}%s %s\\n' {number} $code; (exit $code)");
+                // Until it has ended, its ports are taken.
+                if let Some(job) = typed.strip_prefix("kill ").and_then(|rest| rest.split_whitespace().last()) {
+                    let _ = writeln!(script, "wait {job} 2>/dev/null; jobs >/dev/null 2>&1");
+                }
                 expected.push(Expected {
                     line: block.line,
                     command,
