@@ -54,7 +54,7 @@ const CAPITALS: [&str; 12] = [
     "TTL",
 ];
 /// Names of other systems, which the pages compare with.
-const OF_OTHERS: [&str; 3] = ["metadata_fsync", "data_fsync", "commit_unknown_result"];
+const OF_OTHERS: [&str; 4] = ["grpc_status", "metadata_fsync", "data_fsync", "commit_unknown_result"];
 /// Files that the program or a user makes, and that are not in the repository.
 const MADE: [&str; 2] = ["target/", "data/"];
 
@@ -112,7 +112,7 @@ impl Program {
                 let line = block.line + 1 + distance;
                 let typed = text.trim_start().trim_start_matches("$ ");
                 problems.extend(self.problem_of_command(typed).map(|problem| (line, problem)));
-                let metrics = words(text).filter(|word| word.starts_with("quorate_"));
+                let metrics = words(text).filter(|word| word.starts_with("quorate_") && !word.ends_with('_'));
                 problems.extend(metrics.filter_map(|word| self.problem_of_metric(word)).map(|problem| (line, problem)));
             }
         }
@@ -234,9 +234,10 @@ fn metrics(sandbox: &Sandbox) -> BTreeSet<String> {
     let _node = Group(node);
     let began = Instant::now();
     loop {
+        // Some metrics have no sample before the first request.
+        let _ = sandbox.bash("quorate status").output().expect("bash can be run");
         if let Some(page) = get(sandbox.first_port() + 1_000, "/metrics").filter(|page| page.contains("quorate_peer")) {
             let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-            // Some metrics have no sample before something happened, and are registered all the same.
             let mut names: BTreeSet<String> = types.map(str::to_owned).collect();
             names.extend(registered());
             return names;
