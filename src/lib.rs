@@ -11,6 +11,8 @@ pub mod config;
 pub mod gateway;
 pub mod limits;
 #[cfg(feature = "server")]
+pub mod log_limit;
+#[cfg(feature = "server")]
 pub mod metrics;
 #[cfg(feature = "server")]
 pub mod mutants;

@@ -61,6 +61,9 @@ fn connector() -> HttpConnector<Resolver> {
 /// The addresses of a name, or the error of the look-up in words.
 type Outcome = Result<Arc<[SocketAddr]>, Arc<str>>;
 
+/// Blocks until the addresses of a name are known.
+type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
 /// Looks names up. Clones share threads and results.
 #[derive(Clone)]
 struct Resolver {
@@ -68,7 +71,7 @@ struct Resolver {
 }
 
 struct Shared {
-    look_up: Box<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>,
+    look_up: Box<LookUp>,
     state: Mutex<State>,
 }
 

@@ -1,7 +1,7 @@
 //! Links that peers open to this node.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
@@ -13,9 +13,11 @@ use tracing::{debug, warn};
 use crate::api;
 use crate::api::peer_server::{Peer, PeerServer};
 use crate::limits::LINK_MESSAGE_BYTES_MAX;
+use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
-use crate::protocol::{HelloRefusal, Message};
+use crate::protocol::Message;
 use crate::types::{ClusterParameters, Incarnation, NodeId, NodeIndex};
+use crate::wire::batch::Batch;
 
 use super::inbox::Inbox;
 use super::{LinkEvent, Outbox, chain};
@@ -24,6 +26,11 @@ use super::{LinkEvent, Outbox, chain};
 const HELLO_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a refused link stays open, so that the refusal arrives before the stream ends.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// The lines about links without a hello, and about hellos of strangers: one in each interval, since anybody who reaches this
+/// node's port can repeat them.
+static NO_HELLO_LINES: LogLimit = LogLimit::new(1, Duration::from_secs(10));
+static STRANGER_LINES: LogLimit = LogLimit::new(1, Duration::from_secs(10));
 
 /// What links need to know of the node that accepts them.
 #[derive(Debug)]
@@ -104,19 +111,17 @@ impl<E: From<LinkEvent>> AcceptedLink<E> {
                 return;
             }
         };
-        let Some((peer, id)) = self.introduced(&first).await else { return };
-        let Some(incarnation) = first.from.map(Incarnation::from) else { return };
-        let accepted = LinkEvent::Accepted { peer, incarnation, outbox: Arc::clone(&self.outbox) };
+        let Some((first, peer, id)) = self.introduce(first).await else { return };
+        let accepted = LinkEvent::Accepted { peer, incarnation: first.from, outbox: Arc::clone(&self.outbox) };
         if self.events.send(accepted.into()).await.is_err() {
             return;
         }
         let mut inbox = Inbox::new(peer, id, self.events, self.outbox);
-        let mut batch = first;
+        if !inbox.deliver(first).await {
+            return;
+        }
         loop {
-            if !inbox.deliver(batch).await {
-                return;
-            }
-            batch = match self.requests.message().await {
+            let batch = match self.requests.message().await {
                 Ok(Some(batch)) => batch,
                 Ok(None) => return,
                 Err(status) => {
@@ -124,29 +129,39 @@ impl<E: From<LinkEvent>> AcceptedLink<E> {
                     return;
                 }
             };
+            if !inbox.deliver_encoded(batch).await {
+                return;
+            }
         }
     }
 
-    /// The node that opened the link. A node that is no member is refused here, since the protocol knows members alone.
-    async fn introduced(&self, first: &api::PeerBatch) -> Option<(NodeIndex, NodeId)> {
-        let hello = first.messages.iter().find_map(|message| match &message.body {
-            Some(api::peer_message::Body::Hello(hello)) => Some(hello),
-            _ => None,
-        });
-        let Some(hello) = hello else {
-            warn!("refused a link that does not begin with a hello");
+    /// The link's first batch, and the member that its hello names. The protocol decides which refusal a stranger gets; it
+    /// is sent here, because the protocol keeps no state for strangers.
+    async fn introduce(&self, first: api::PeerBatch) -> Option<(Batch, NodeIndex, NodeId)> {
+        let mut problem = None;
+        let first = Batch::decode(first, |error| problem = Some(error));
+        let hello = first.as_ref().ok().and_then(|batch| batch.messages.iter().find_map(Message::hello));
+        let (Ok(batch), Some(hello)) = (&first, hello) else {
+            let problem = first.err().or(problem).map(|error| error.to_string()).unwrap_or_default();
+            if let Some(left_out) = NO_HELLO_LINES.pass(Instant::now()) {
+                warn!(problem, left_out, "refused a link that does not begin with a hello");
+            }
             return None;
         };
-        let member = NodeId::new(&hello.node_id).ok().and_then(|id| Some((self.parameters.member(&id)?, id)));
-        if member.is_none() {
-            warn!(
-                peer = ?hello.node_id,
-                "refused a node that is not in this node's cluster file: give all nodes the same one"
-            );
-            let incarnation = first.from.map(Incarnation::from)?;
-            self.outbox.send(Some(incarnation), Message::HelloRefused { incarnation, refusal: HelloRefusal::Cluster });
-            tokio::time::sleep(REFUSAL_TIME).await;
+        match hello.sender_in(&self.parameters) {
+            Ok(peer) => {
+                let id = hello.node_id.clone();
+                Some((first.ok()?, peer, id))
+            }
+            Err(refusal) => {
+                if let Some(left_out) = STRANGER_LINES.pass(Instant::now()) {
+                    warn!(peer = %hello.node_id, left_out, "refused a node that is no member: {refusal}");
+                }
+                let incarnation = batch.from;
+                self.outbox.send(Some(incarnation), Message::HelloRefused { incarnation, refusal });
+                tokio::time::sleep(REFUSAL_TIME).await;
+                None
+            }
         }
-        member
     }
 }

@@ -1,28 +1,35 @@
-//! What arrives on one stream, on its way to the node's loop.
+//! Received batches on their way to the node.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
 use tracing::warn;
 
 use crate::api;
 use crate::limits::LINK_BATCHES_WAITING_MAX;
-use crate::protocol::Message;
-use crate::types::{Incarnation, NodeId, NodeIndex};
-use crate::wire::chunks::Assembly;
+use crate::log_limit::LogLimit;
+use crate::types::{NodeId, NodeIndex};
+use crate::wire::batch::Batch;
+use crate::wire::chunks::Reassembler;
 
 use super::{LinkEvent, Outbox};
 
-/// Where what a link receives goes.
+/// The interval in which a link logs one message that it dropped, and counts the others.
+const DROPPED_LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Takes the batches of one link, and reports their messages.
 pub(super) struct Inbox<E> {
     from: NodeIndex,
     pub(super) id: NodeId,
     events: mpsc::Sender<E>,
-    /// Bounds what waits for the loop: a link that is not read makes its sender wait, and in the end drop.
+    /// Bounds the batches that wait for the node. At the bound the link is not read, so that its sender waits and at last
+    /// drops messages.
     permits: Arc<Semaphore>,
-    assembly: Assembly,
-    /// What this node says on the same link.
+    reassembler: Reassembler,
+    /// Sends acknowledgements of chunks, on the same link.
     outbox: Arc<Outbox>,
+    dropped_lines: LogLimit,
 }
 
 impl<E: From<LinkEvent>> Inbox<E> {
@@ -32,44 +39,55 @@ impl<E: From<LinkEvent>> Inbox<E> {
             id,
             events,
             permits: Arc::new(Semaphore::new(LINK_BATCHES_WAITING_MAX)),
-            assembly: Assembly::default(),
+            reassembler: Reassembler::default(),
             outbox,
+            dropped_lines: LogLimit::new(1, DROPPED_LINE_INTERVAL),
         }
     }
 
-    /// Decodes a batch and hands it to the node. `false` where the node has ended.
-    pub(super) async fn deliver(&mut self, batch: api::PeerBatch) -> bool {
-        self.outbox.pieces_taken(batch.pieces_taken);
-        let has_piece = batch.piece.is_some();
-        let goes_on = self.hand_over(batch).await;
-        if has_piece {
-            // Not before: a node that falls behind should not be sent more.
-            self.outbox.acknowledge_piece();
+    /// Decodes a batch and hands its messages to the node. `false` once the node has ended.
+    pub(super) async fn deliver_encoded(&mut self, batch: api::PeerBatch) -> bool {
+        match Batch::decode(batch, |error| self.log_dropped(&error)) {
+            Ok(batch) => self.deliver(batch).await,
+            Err(error) => {
+                self.log_dropped(&error);
+                true
+            }
+        }
+    }
+
+    /// Hands the messages of a batch to the node. `false` once the node has ended.
+    pub(super) async fn deliver(&mut self, batch: Batch) -> bool {
+        self.outbox.chunks_taken(batch.chunks_taken);
+        let has_chunk = batch.chunk.is_some();
+        let goes_on = self.report(batch).await;
+        if has_chunk {
+            // Only now: a node that falls behind must not be sent more.
+            self.outbox.acknowledge_chunk();
         }
         goes_on
     }
 
-    async fn hand_over(&mut self, batch: api::PeerBatch) -> bool {
-        let (from, id) = (self.from, &self.id);
-        let Some(from_incarnation) = batch.from.map(Incarnation::from) else {
-            warn!(peer = %id, "dropped a message without its sender's run");
-            return true;
-        };
-        let to_incarnation = batch.to.map(Incarnation::from);
-        let mut messages = Vec::with_capacity(batch.messages.len());
-        let completed = batch.piece.and_then(|piece| self.assembly.take(piece).transpose());
-        for message in batch.messages.into_iter().map(Ok).chain(completed) {
-            match message.and_then(Message::try_from) {
-                Ok(message) => messages.push(message),
-                Err(error) => warn!(peer = %id, %error, "dropped a message"),
-            }
+    async fn report(&mut self, batch: Batch) -> bool {
+        let Batch { from: from_incarnation, to: to_incarnation, mut messages, chunk, .. } = batch;
+        match chunk.map(|chunk| self.reassembler.take(chunk)) {
+            Some(Ok(completed)) => messages.extend(completed),
+            Some(Err(error)) => self.log_dropped(&error),
+            None => {}
         }
         if messages.is_empty() {
             return true;
         }
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return false };
-        let received = LinkEvent::Received { from, from_incarnation, to_incarnation, messages, permit };
+        let received = LinkEvent::Received { from: self.from, from_incarnation, to_incarnation, messages, permit };
         self.events.send(received.into()).await.is_ok()
+    }
+
+    /// Logs that a message of the peer was dropped.
+    fn log_dropped(&self, error: &dyn std::error::Error) {
+        if let Some(left_out) = self.dropped_lines.pass(Instant::now()) {
+            warn!(peer = %self.id, %error, left_out, "dropped a message from a peer");
+        }
     }
 }
 
@@ -79,30 +97,27 @@ mod tests {
 
     use super::*;
     use crate::metrics::Metrics;
-    use crate::protocol::{OperationId, Request};
+    use crate::protocol::{Message, OperationId, Request};
+    use crate::types::Incarnation;
+    use crate::wire::chunks::Chunks;
 
     #[tokio::test]
-    async fn piece_is_acknowledged_once_the_node_has_taken_what_came_with_it() {
+    async fn chunk_is_acknowledged_once_the_node_has_taken_its_batch() {
         let incarnation = Incarnation { epoch: 1, nonce: 1 };
         let outbox = Outbox::new(incarnation, Arc::new(Metrics::default()));
-        let mut said = outbox.open();
-        let (events, mut taken) = mpsc::channel::<LinkEvent>(1);
+        let mut sent = outbox.open();
+        let (events, mut reported) = mpsc::channel::<LinkEvent>(1);
         events.send(LinkEvent::Up(NodeIndex(1))).await.expect("there is room for one");
         let mut inbox = Inbox::new(NodeIndex(1), NodeId::new("2").unwrap(), events, outbox);
         let clock = Message::Request { operation: OperationId(1), round: 1, request: Request::Clock };
-        let piece = api::PeerPiece { message: Some(clock.clone().into()), value_bytes: 1, part: bytes::Bytes::new() };
-        let batch = api::PeerBatch {
-            from: Some(incarnation.into()),
-            messages: vec![clock.into()],
-            piece: Some(piece),
-            ..api::PeerBatch::default()
-        };
+        let chunk = Chunks::of(clock.clone()).next();
+        let batch = Batch { from: incarnation, to: None, messages: vec![clock], chunk, chunks_taken: 0 };
         let delivery = tokio::spawn(async move { inbox.deliver(batch).await });
         tokio::task::yield_now().await;
-        assert!(said.next().now_or_never().is_none(), "the node has taken nothing yet");
-        assert!(matches!(taken.recv().await, Some(LinkEvent::Up(_))));
-        assert!(matches!(taken.recv().await, Some(LinkEvent::Received { .. })));
+        assert!(sent.next().now_or_never().is_none(), "the node has taken nothing yet");
+        assert!(matches!(reported.recv().await, Some(LinkEvent::Up(_))));
+        assert!(matches!(reported.recv().await, Some(LinkEvent::Received { .. })));
         assert!(delivery.await.expect("no panic"));
-        assert_eq!(said.next().await.expect("it is open").pieces_taken, 1);
+        assert_eq!(sent.next().await.expect("it is open").chunks_taken, 1);
     }
 }

@@ -1,7 +1,7 @@
 //! A link that this node opens, and keeps open.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use tokio::sync::mpsc;
@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 use crate::api;
 use crate::api::peer_client::PeerClient;
 use crate::limits::LINK_MESSAGE_BYTES_MAX;
+use crate::log_limit::LogLimit;
 use crate::resolve;
 use crate::types::{NodeId, NodeIndex};
 
@@ -24,6 +25,8 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 /// The delay before the next attempt to connect: the first value, doubled after each failure up to the second.
 const RECONNECT_AFTER: Duration = Duration::from_millis(50);
 const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(1);
+/// A link that was up for this long is steady: the delay begins anew.
+const STEADY_AFTER: Duration = Duration::from_secs(5);
 /// A link that was silent for this long is sent a ping; without an answer within the second value, it is opened anew. This
 /// finds cuts that TCP does not report. The times must outlast the hiccups of a busy machine.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(2);
@@ -31,6 +34,18 @@ const KEEPALIVE_TIME_MAX: Duration = Duration::from_secs(4);
 /// The flow-control window of a link: the bytes that may be under way unread. Each of gRPC's default windows of 64 KiB would
 /// cost a round trip, and busy links send megabytes of small values. Chunks of large values have a window of their own.
 const WINDOW_BYTES: u32 = 8 << 20;
+
+/// How long a peer is tried before a warning says that it cannot be reached.
+const UNREACHABLE_AFTER: Duration = Duration::from_secs(10);
+/// The most connections of one link that are logged in one interval. Lines about further ones are counted.
+const LINES_MAX: u32 = 6;
+const LINES_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The time since which a peer cannot be reached, and whether the log says so.
+struct Outage {
+    since: Instant,
+    logged: bool,
+}
 
 /// A link that this node opens.
 #[derive(Debug)]
@@ -58,29 +73,44 @@ impl<E: From<LinkEvent>> Link<E> {
     }
 
     async fn keep_up(&self) {
+        let up_lines = LogLimit::new(LINES_MAX, LINES_INTERVAL);
         let mut wait = RECONNECT_AFTER;
-        let mut said_unreachable = false;
+        let mut down = Outage { since: Instant::now(), logged: false };
         loop {
             match self.connect().await {
                 Ok(answers) => {
-                    info!(peer = %self.id, address = %self.address, "linked");
-                    (wait, said_unreachable) = (RECONNECT_AFTER, false);
+                    // Both lines of one connection, or neither.
+                    let left_out = up_lines.pass(Instant::now());
+                    if let Some(left_out) = left_out {
+                        info!(peer = %self.id, address = %self.address, left_out, "linked");
+                    }
                     if self.events.send(LinkEvent::Up(self.peer).into()).await.is_err() {
                         return;
                     }
-                    let ended = self.receive(answers).await;
+                    let began = Instant::now();
+                    let reason = self.receive(answers).await;
                     self.outbox.close();
-                    info!(peer = %self.id, address = %self.address, reason = %ended, "link lost");
+                    if left_out.is_some() {
+                        info!(peer = %self.id, address = %self.address, %reason, "link lost");
+                    }
                     if self.events.send(LinkEvent::Down(self.peer).into()).await.is_err() {
                         return;
                     }
+                    down = Outage { since: Instant::now(), logged: false };
+                    // A peer that accepts links and ends them at once is tried as rarely as one that cannot be reached.
+                    if began.elapsed() >= STEADY_AFTER {
+                        wait = RECONNECT_AFTER;
+                    }
                 }
                 // One warning for each outage, and none while the nodes of a cluster start one after the other.
-                Err(error) if !said_unreachable && wait >= RECONNECT_AFTER_MAX => {
-                    said_unreachable = true;
-                    warn!(peer = %self.id, address = %self.address, %error, "cannot reach peer; trying on");
+                Err(error) if !down.logged && down.since.elapsed() >= UNREACHABLE_AFTER => {
+                    down.logged = true;
+                    warn!(
+                        peer = %self.id, address = %self.address, %error,
+                        "cannot reach a peer for {} s; this node keeps trying", UNREACHABLE_AFTER.as_secs()
+                    );
                 }
-                Err(error) => debug!(peer = %self.id, %error, "cannot reach peer"),
+                Err(error) => debug!(peer = %self.id, %error, "cannot reach a peer"),
             }
             // No stream reads the outbox now. The protocol repeats what is dropped, once the link is up.
             self.outbox.close();
@@ -102,7 +132,7 @@ impl<E: From<LinkEvent>> Link<E> {
         let open = async {
             let channel = resolve::connect(endpoint, CONNECT_TIME_MAX).await.map_err(|error| chain(&error))?;
             let mut client = api::sized!(PeerClient::new(channel), LINK_MESSAGE_BYTES_MAX);
-            let answers = client.link(self.outbox.open()).await.map_err(|status| chain(&status))?;
+            let answers = client.link(self.outbox.open_with_hello()).await.map_err(|status| chain(&status))?;
             Ok(answers.into_inner())
         };
         // The kernel still accepts connections for a process that is stopped.
@@ -117,7 +147,7 @@ impl<E: From<LinkEvent>> Link<E> {
         loop {
             match answers.message().await {
                 Ok(Some(batch)) => {
-                    if !inbox.deliver(batch).await {
+                    if !inbox.deliver_encoded(batch).await {
                         return "this node has ended".to_owned();
                     }
                 }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::types::{Clock, ClusterParameters, Incarnation, Key, Lookup, NodeId, ReadKind, Record, StoreId};
+use crate::types::{Clock, ClusterParameters, Incarnation, Key, Lookup, NodeId, NodeIndex, ReadKind, Record, StoreId};
 
 /// The version of all that is said between nodes. Raised when an older node would misunderstand a newer one.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// One operation or clock round of one run of a node: never used twice in that run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,7 +142,30 @@ pub enum Answer {
     Refused(Refusal),
 }
 
+impl Hello {
+    /// The member of the cluster that sent this hello. A sender that is no member is refused before it has any state.
+    ///
+    /// # Errors
+    /// The refusal that a stranger is sent.
+    pub fn sender_in(&self, parameters: &ClusterParameters) -> Result<NodeIndex, HelloRefusal> {
+        match parameters.member(&self.node_id) {
+            Some(sender) => Ok(sender),
+            None if self.protocol != PROTOCOL_VERSION => Err(HelloRefusal::Protocol),
+            None => Err(HelloRefusal::Cluster),
+        }
+    }
+}
+
 impl Message {
+    /// The hello, if this is one.
+    #[must_use]
+    pub fn hello(&self) -> Option<&Hello> {
+        match self {
+            Self::Hello(hello) => Some(hello),
+            Self::Welcome(_) | Self::HelloRefused { .. } | Self::Request { .. } | Self::Answer { .. } => None,
+        }
+    }
+
     /// The key that it is about; introductions and clocks have none.
     #[must_use]
     pub fn key(&self) -> Option<&Key> {
@@ -163,11 +186,29 @@ impl Message {
         }
     }
 
-    /// The bytes of its key and its value. Ids, stamps and framing come on top.
+    /// The bytes of the value that it carries.
     #[must_use]
-    pub fn size(&self) -> usize {
-        let value_bytes = self.payload().map_or(0, |record| record.content.value_bytes());
-        self.key().map_or(0, |key| key.as_bytes().len()) + value_bytes
+    pub fn value_bytes(&self) -> usize {
+        self.payload().map_or(0, |record| record.content.value_bytes())
+    }
+
+    /// About how many bytes it has between nodes: its value, its key, ids, stamps and framing.
+    #[must_use]
+    pub fn encoded_bytes(&self) -> usize {
+        /// Ids, stamps and framing.
+        const OVERHEAD: usize = 100;
+        /// One incarnation in a hello.
+        const INCARNATION: usize = 22;
+        /// The framing of one node id in a hello.
+        const ID_FRAMING: usize = 2;
+        let introduction = match self {
+            Self::Hello(hello) | Self::Welcome(hello) => {
+                let ids = hello.parameters.node_ids.iter().map(|id| id.as_str().len() + ID_FRAMING);
+                ids.sum::<usize>() + hello.earlier_incarnations.len() * INCARNATION
+            }
+            Self::HelloRefused { .. } | Self::Request { .. } | Self::Answer { .. } => 0,
+        };
+        OVERHEAD + introduction + self.key().map_or(0, |key| key.as_bytes().len()) + self.value_bytes()
     }
 }
 
@@ -249,5 +290,31 @@ impl fmt::Display for Refusal {
             Self::StampConflict => "holds the same stamp with another content",
             Self::RefusedByPeers => "is refused by its peers",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stranger_of_another_version_is_told_to_upgrade() {
+        let ids = ["1", "2"].map(|id| NodeId::new(id).unwrap());
+        let parameters = ClusterParameters { seed: 0, replica_count: 2, node_ids: ids.to_vec() };
+        let hello = |id: &str, protocol| Hello {
+            protocol,
+            parameters: parameters.clone(),
+            node_id: NodeId::new(id).unwrap(),
+            to_node_id: ids[0].clone(),
+            store_id: StoreId(1),
+            incarnation: Incarnation { epoch: 1, nonce: 1 },
+            earlier_incarnations: [].into(),
+        };
+        assert_eq!(hello("2", PROTOCOL_VERSION).sender_in(&parameters), Ok(NodeIndex(1)));
+        assert_eq!(hello("3", PROTOCOL_VERSION).sender_in(&parameters), Err(HelloRefusal::Cluster));
+        let older = hello("3", PROTOCOL_VERSION - 1).sender_in(&parameters).unwrap_err();
+        assert!(older.to_string().contains("upgrade the older one"), "{older}");
+        // Members are judged with all that is known of them.
+        assert_eq!(hello("2", PROTOCOL_VERSION - 1).sender_in(&parameters), Ok(NodeIndex(1)));
     }
 }

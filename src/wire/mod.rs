@@ -4,6 +4,8 @@
 //! error names the field, what is wrong with it and what is accepted, because it is sent back to whoever wrote it.
 
 #[cfg(feature = "server")]
+pub mod batch;
+#[cfg(feature = "server")]
 pub mod chunks;
 pub mod failure;
 #[cfg(feature = "server")]

@@ -99,6 +99,23 @@ impl From<Message> for api::PeerMessage {
     }
 }
 
+impl api::PeerMessage {
+    /// The value that the message carries. Chunks carry it on its own.
+    pub(super) fn value_mut(&mut self) -> Option<&mut Bytes> {
+        use api::peer_content::Content;
+        use api::peer_message::Body;
+        let content = match self.body.as_mut()? {
+            Body::Store(store) => store.content.as_mut(),
+            Body::Lookup(lookup) => lookup.content.as_mut(),
+            _ => None,
+        };
+        match content?.content.as_mut()? {
+            Content::Text(value) | Content::Binary(value) => Some(value),
+            Content::Tombstone(_) => None,
+        }
+    }
+}
+
 fn refused_hello(incarnation: Incarnation, refusal: HelloRefusal) -> api::PeerHelloRefused {
     let reason = match refusal {
         HelloRefusal::Protocol => api::PeerHelloRefusal::HelloRefusalProtocol,

@@ -5,12 +5,14 @@ pub const LAYERS: &[(&str, usize)] = &[
     // Words that all share, and the bounds that nodes agree on.
     ("types", 0),
     ("limits", 0),
+    ("log_limit", 0),
     ("metrics", 0),
     ("mutants", 0),
     // The protocol as pure state machines; generated code and its conversions; files of configuration.
     ("protocol", 1),
     ("api", 1),
     ("wire", 1),
+    ("resolve", 1),
     ("config", 1),
     // Addresses of a name, within a limit: the client and the links between nodes both look names up.
     ("resolve", 1),

@@ -406,8 +406,10 @@ mod tests {
         let hello = node(1, 20, 1).hello_to(NodeIndex(0));
         let other_seed = Hello { parameters: ClusterParameters { seed: 1, ..parameters() }, ..hello.clone() };
         assert_eq!(one.judge(NodeIndex(1), &other_seed), Verdict::Refuse(HelloRefusal::Cluster));
-        let other_version = Hello { protocol: PROTOCOL_VERSION + 1, ..hello.clone() };
-        assert_eq!(one.judge(NodeIndex(1), &other_version), Verdict::Refuse(HelloRefusal::Protocol));
+        for protocol in [PROTOCOL_VERSION - 1, PROTOCOL_VERSION + 1] {
+            let other_version = Hello { protocol, ..hello.clone() };
+            assert_eq!(one.judge(NodeIndex(1), &other_version), Verdict::Refuse(HelloRefusal::Protocol));
+        }
         let misled = Hello { to_node_id: NodeId::new("3").unwrap(), ..hello };
         assert_eq!(one.judge(NodeIndex(1), &misled), Verdict::Refuse(HelloRefusal::WrongNode));
     }
