@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn credit_that_is_not_used_does_not_grow() {
+    fn window_that_is_not_filled_does_not_grow() {
         let (mut window, now) = (SendWindow::default(), Instant::now());
         for _ in 0..100 {
             window.sent(now);
