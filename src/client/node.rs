@@ -19,6 +19,7 @@ use crate::api;
 use crate::api::cluster_client::ClusterClient;
 use crate::api::node_client::NodeClient;
 use crate::limits::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::resolve;
 
 /// How long making a connection may take, the look-up of the name included: a few round trips around the world.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
@@ -64,7 +65,8 @@ impl Node {
 
     /// Must be called within the runtime: making a channel spawns its worker there.
     fn channel(&self) -> Channel {
-        self.channel.get_or_init(|| self.endpoint.connect_lazy()).clone()
+        let connect = || resolve::connect_lazily(self.endpoint.clone(), CONNECT_TIME_MAX);
+        self.channel.get_or_init(connect).clone()
     }
 
     pub(super) fn cluster(&self) -> ClusterClient<Channel> {
