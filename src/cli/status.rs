@@ -1,5 +1,10 @@
-//! `quorate status`: how each node is, and how much more the cluster bears.
+//! `quorate status`: show the state of each node, and how many more failures the cluster tolerates.
+//!
+//! Invariant: a node counts as serving if it says so, or if it cannot be reached from here and a node that serves is linked
+//! to it. The nodes see each other over the network that matters to clients' requests. The way from here to a node, by the
+//! address that the nodes use among themselves, may be closed although the cluster is well.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -12,18 +17,20 @@ use super::locate::parameters;
 use super::output::{print, print_json};
 use super::{CliError, Exit, Global};
 use crate::api;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::protocol::placement::Placement;
 use crate::protocol::quorum::majority;
 use crate::types::{Clock, Slot};
 
-/// A node that is well answers in a millisecond; a person who asks how a sick cluster is should not wait for long.
+/// The longest wait for one node's health. A node that is well answers in a millisecond, and a person who asks for the
+/// state of a sick cluster should not wait for long.
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Show how each node is, and how many more failures the cluster bears
+/// Show the state of each node, and how many more failures the cluster tolerates
 ///
-/// Asks one node which others there are, and then every node how it is, at the address by which the nodes reach each
-/// other. Ends with code 3 if some keys can be neither read nor written now.
+/// Asks one node for the list of nodes, and then each node for its health: at the addresses given here, and at the
+/// addresses by which the nodes reach each other. A node that is not reachable from here is shown as the other nodes see
+/// it. Ends with code 3 if some keys can be neither read nor written now.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -36,7 +43,8 @@ impl Status {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let info = global.client()?.cluster_info().await?;
         let placement = Placement::new(parameters(&info)?);
-        let report = Report::new(&placement, rows(&info, global.timeout.min(HEALTH_TIME_MAX)).await);
+        let answers = ask_all(&info, &global.addresses()?, global.timeout.min(HEALTH_TIME_MAX)).await;
+        let report = Report::new(&placement, rows(&info, &answers));
         if global.json {
             print_json(&report.as_json())?;
         } else {
@@ -46,83 +54,175 @@ impl Status {
     }
 }
 
-/// One node: what the cluster says of it, and what it says itself.
-struct Row {
-    id: String,
-    address: String,
-    health: Result<api::HealthResponse, String>,
-}
+/// The answer at each address to the question for health. An error is the reason why there is none.
+type Answers = BTreeMap<String, Result<api::HealthResponse, String>>;
 
-impl Row {
-    /// Whether it can be counted on for its slots. A node that is degraded because others are away can.
-    fn serves(&self) -> bool {
-        self.health.as_ref().is_ok_and(|health| health.serves)
-    }
-
-    fn state(&self) -> &'static str {
-        match self.health.as_ref().map(api::HealthResponse::status) {
-            Err(_) => "no answer",
-            Ok(api::Health::Default) => "unknown",
-            Ok(api::Health::Online) => "online",
-            Ok(api::Health::Starting) => "starting",
-            Ok(api::Health::Degraded) => "degraded",
-            Ok(api::Health::Draining) => "draining",
-            Ok(api::Health::Refused) => "refused",
-        }
-    }
-
-    fn detail(&self) -> &str {
-        self.health.as_ref().map_or_else(String::as_str, |health| &health.detail)
-    }
-}
-
-async fn rows(info: &api::ClusterInfoResponse, patience: Duration) -> Vec<Row> {
+/// Asks for the health at each address that was `given`, and at each address of the cluster.
+async fn ask_all(info: &api::ClusterInfoResponse, given: &[&str], time_max: Duration) -> Answers {
+    let of_cluster = info.storage_nodes.iter().map(|node| node.address.as_str());
+    let addresses: BTreeSet<&str> = of_cluster.chain(given.iter().copied()).collect();
     let mut asking = JoinSet::new();
-    for node in &info.storage_nodes {
-        let api::StorageNode { id, address, .. } = node.clone();
+    for address in addresses {
+        let address = address.to_owned();
         asking.spawn(async move {
-            let client = Client::builder().address(&address).deadline(patience).build();
-            let health = match client {
+            let health = match Client::builder().address(&address).deadline(time_max).build() {
                 Ok(client) => client.health().await,
                 Err(error) => Err(error),
             };
-            let health = match health {
-                Ok(health) if health.node_id != id => Err(format!("node {:?} answers there", health.node_id)),
-                other => other.map_err(|error| error.to_string()),
-            };
-            Row { id, address, health }
+            (address, health.map_err(|error| reason(&error)))
         });
     }
-    let mut rows = asking.join_all().await;
+    asking.join_all().await.into_iter().collect()
+}
+
+/// The reason alone: the address is shown beside it.
+fn reason(error: &ClientError) -> String {
+    match error {
+        ClientError::Unavailable { last, .. } => last.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// One node: its entry in the cluster's list, and its state.
+struct Row {
+    id: String,
+    address: String,
+    view: View,
+}
+
+/// How a node is seen.
+enum View {
+    /// The node's own answer.
+    Answer(api::HealthResponse),
+    /// The node is not reachable from here.
+    Unreachable {
+        /// Why not.
+        reason: String,
+        /// The nodes that serve and are linked to it.
+        linked_by: Vec<String>,
+        /// What one of the nodes that are not linked to it says about it.
+        detail: String,
+    },
+}
+
+impl Row {
+    /// Whether the node can be counted on for its slots. That includes a node that is degraded only because others are away.
+    fn serves(&self) -> bool {
+        match &self.view {
+            View::Answer(health) => health.serves,
+            View::Unreachable { linked_by, .. } => !linked_by.is_empty(),
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        match &self.view {
+            View::Unreachable { linked_by, .. } if linked_by.is_empty() => "no answer",
+            View::Unreachable { .. } => "linked",
+            View::Answer(health) => match health.status() {
+                api::Health::Default => "unknown",
+                api::Health::Online => "online",
+                api::Health::Starting => "starting",
+                api::Health::Degraded => "degraded",
+                api::Health::Draining => "draining",
+                api::Health::Refused => "refused",
+            },
+        }
+    }
+
+    /// What a person should know beside the state; empty if all is well.
+    fn detail(&self) -> String {
+        match &self.view {
+            View::Answer(health) => health.detail.clone(),
+            View::Unreachable { reason, linked_by, detail } => {
+                let linked = match &linked_by[..] {
+                    [] if detail.is_empty() => "no node that answers is linked to it".to_owned(),
+                    [] => format!("no node that answers is linked to it: {detail}"),
+                    [one] => format!("node {one} is linked to it"),
+                    all => format!("nodes {} are linked to it", all.join(", ")),
+                };
+                format!("not reachable from here ({reason}); {linked}")
+            }
+        }
+    }
+}
+
+/// One row for each node of the cluster, by id.
+fn rows(info: &api::ClusterInfoResponse, answers: &Answers) -> Vec<Row> {
+    let healths: BTreeMap<&str, &api::HealthResponse> =
+        answers.values().filter_map(|answer| answer.as_ref().ok()).map(|it| (it.node_id.as_str(), it)).collect();
+    let row = |node: &api::StorageNode| {
+        let api::StorageNode { id, address, .. } = node.clone();
+        let view = if let Some(health) = healths.get(id.as_str()) {
+            View::Answer((*health).clone())
+        } else {
+            let reason = match answers.get(&address) {
+                Some(Ok(other)) => format!("node {:?} answers at {address}", other.node_id),
+                Some(Err(error)) => error.clone(),
+                None => "it was not asked".to_owned(),
+            };
+            unreachable(info, node, &healths, reason)
+        };
+        Row { id, address, view }
+    };
+    let mut rows: Vec<Row> = info.storage_nodes.iter().map(row).collect();
     rows.sort_by(|a, b| a.id.cmp(&b.id));
     rows
 }
 
-/// What `status` shows.
+/// A node that did not answer, as the other nodes see it: those that answer here, and the one that listed the nodes.
+fn unreachable(
+    info: &api::ClusterInfoResponse,
+    node: &api::StorageNode,
+    healths: &BTreeMap<&str, &api::HealthResponse>,
+    reason: String,
+) -> View {
+    let mut linked_by: BTreeSet<&str> = BTreeSet::new();
+    let mut details = Vec::new();
+    for (id, health) in healths {
+        for peer in health.peers.iter().filter(|peer| peer.node_id == node.id) {
+            if peer.state() != api::PeerState::PeerLinked {
+                details.push(peer.detail.clone());
+            } else if health.serves {
+                linked_by.insert(id);
+            }
+        }
+    }
+    if !healths.contains_key(info.node_id.as_str()) {
+        if node.state() == api::PeerState::PeerLinked {
+            linked_by.insert(&info.node_id);
+        } else {
+            details.push(node.detail.clone());
+        }
+    }
+    let detail = details.into_iter().find(|detail| !detail.is_empty()).unwrap_or_default();
+    View::Unreachable { reason, linked_by: linked_by.into_iter().map(str::to_owned).collect(), detail }
+}
+
+/// The content of `status`.
 struct Report {
     rows: Vec<Row>,
     replica_count: usize,
     /// How many more nodes may fail, whichever they are, before some key can be neither read nor written.
     failures_tolerated: usize,
-    /// How many slots have no majority of their replicas online.
+    /// How many slots lack a majority of replicas that serve.
     slots_lost: usize,
 }
 
 impl Report {
     fn new(placement: &Placement, rows: Vec<Row>) -> Self {
         let parameters = placement.parameters();
-        let online: Vec<bool> =
+        let serving: Vec<bool> =
             parameters.node_ids.iter().map(|id| rows.iter().any(|row| row.id == id.as_str() && row.serves())).collect();
         let needed = majority(parameters.replica_count);
-        let mut online_least = parameters.replica_count;
+        let mut serving_least = parameters.replica_count;
         let mut slots_lost = 0;
         for slot in 0..=u16::MAX {
             let replicas = placement.replicas(Slot(slot));
-            let count = replicas.iter().filter(|member| online[member.index()]).count();
-            online_least = online_least.min(count);
+            let count = replicas.iter().filter(|member| serving[member.index()]).count();
+            serving_least = serving_least.min(count);
             slots_lost += usize::from(count < needed);
         }
-        let failures_tolerated = online_least.saturating_sub(needed);
+        let failures_tolerated = serving_least.saturating_sub(needed);
         Self { rows, replica_count: parameters.replica_count, failures_tolerated, slots_lost }
     }
 
@@ -132,9 +232,9 @@ impl Report {
         table.set_header(["ID", "ADDRESS", "STATE", "UPTIME", "VERSION", "KEYS", "DISK", "CLOCK"]);
         for row in &self.rows {
             let mut cells = vec![row.id.clone(), row.address.clone(), row.state().to_owned()];
-            match &row.health {
-                Err(_) => cells.extend(["-", "-", "-", "-", "-"].map(str::to_owned)),
-                Ok(health) => cells.extend([
+            match &row.view {
+                View::Unreachable { .. } => cells.extend(["-", "-", "-", "-", "-"].map(str::to_owned)),
+                View::Answer(health) => cells.extend([
                     health.uptime.as_ref().map_or_else(|| "-".to_owned(), |uptime| uptime_text(uptime.seconds)),
                     health.version.clone(),
                     format!("~{}", health.keys_estimate),
@@ -148,8 +248,10 @@ impl Report {
         for line in table.lines() {
             let _ = writeln!(text, "{}", line.trim_end());
         }
-        for row in self.rows.iter().filter(|row| !row.detail().is_empty()) {
-            let _ = writeln!(text, "node {}: {}", row.id, row.detail());
+        for (row, detail) in self.rows.iter().map(|row| (row, row.detail())) {
+            if !detail.is_empty() {
+                let _ = writeln!(text, "node {}: {detail}", row.id);
+            }
         }
         text + &self.verdict() + "\n"
     }
@@ -168,7 +270,7 @@ impl Report {
         }
         match self.failures_tolerated {
             0 if away.is_empty() => format!(
-                "tolerates no failure: with {} a slot, all replicas it needs are in use; a larger replica_count bears \
+                "tolerates no failure: with {} for each slot, all replicas are needed; a larger replica_count tolerates \
                  more",
                 if self.replica_count == 1 {
                     "1 replica".to_owned()
@@ -188,9 +290,16 @@ impl Report {
             .iter()
             .map(|row| {
                 let mut json = json!({
-                    "id": row.id, "address": row.address, "state": row.state(), "detail": row.detail(),
+                    "id": row.id,
+                    "address": row.address,
+                    "state": row.state(),
+                    "detail": row.detail(),
+                    "reachable_from_here": matches!(row.view, View::Answer(_)),
                 });
-                if let Ok(health) = &row.health {
+                if let View::Unreachable { linked_by, .. } = &row.view {
+                    json["linked_by"] = json!(linked_by);
+                }
+                if let View::Answer(health) = &row.view {
                     let clock = health.clock.clone().map(Clock::from).unwrap_or_default();
                     json["uptime_seconds"] = json!(health.uptime.as_ref().map(|uptime| uptime.seconds));
                     json["version"] = json!(health.version);
@@ -220,7 +329,7 @@ fn uptime_text(seconds: i64) -> String {
     }
 }
 
-/// `bytes` in the unit that leaves one to four digits before the point.
+/// `bytes` in the unit that gives one to four digits before the point.
 fn bytes_text(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let unit = UNITS.len().min(1 + bytes.checked_ilog(1_024).unwrap_or(0) as usize) - 1;
@@ -242,22 +351,30 @@ mod tests {
         Placement::new(ClusterParameters { seed: 0, replica_count, node_ids })
     }
 
+    fn health(id: usize, status: api::Health) -> api::HealthResponse {
+        api::HealthResponse {
+            node_id: id.to_string(),
+            status: status.into(),
+            uptime: Some(prost_types::Duration { seconds: 3_700, nanos: 0 }),
+            version: "0.1.0".into(),
+            clock: Some(api::ClockValue { epoch: 2, clock: 40, node: id.to_string() }),
+            keys_estimate: 12,
+            disk_bytes: 1_536,
+            serves: status == api::Health::Online,
+            ..Default::default()
+        }
+    }
+
     fn row(id: usize, status: Option<api::Health>) -> Row {
-        let health = match status {
-            None => Err("connection refused".to_owned()),
-            Some(status) => Ok(api::HealthResponse {
-                node_id: id.to_string(),
-                status: status.into(),
-                uptime: Some(prost_types::Duration { seconds: 3_700, nanos: 0 }),
-                version: "0.1.0".into(),
-                clock: Some(api::ClockValue { epoch: 2, clock: 40, node: id.to_string() }),
-                keys_estimate: 12,
-                disk_bytes: 1_536,
-                serves: status == api::Health::Online,
-                ..Default::default()
-            }),
+        let view = match status {
+            None => View::Unreachable {
+                reason: "connection refused".to_owned(),
+                linked_by: Vec::new(),
+                detail: String::new(),
+            },
+            Some(status) => View::Answer(health(id, status)),
         };
-        Row { id: id.to_string(), address: format!("127.0.0.1:{}", 8_000 + id), health }
+        Row { id: id.to_string(), address: format!("127.0.0.1:{}", 8_000 + id), view }
     }
 
     /// A report on `nodes` nodes of which the first `away` do not answer.
@@ -310,8 +427,69 @@ mod tests {
         assert_eq!(lines[0], ["ID", "ADDRESS", "STATE", "UPTIME", "VERSION", "KEYS", "DISK", "CLOCK"]);
         assert_eq!(lines[1], ["1", "127.0.0.1:8001", "no", "answer", "-", "-", "-", "-", "-"]);
         assert_eq!(lines[2], ["2", "127.0.0.1:8002", "online", "1h1m", "0.1.0", "~12", "1.5", "KiB", "2.40"]);
-        assert_eq!(lines[4].join(" "), "node 1: connection refused");
+        let expected = "node 1: not reachable from here (connection refused); no node that answers is linked to it";
+        assert_eq!(lines[4].join(" "), expected);
         assert_eq!(lines.len(), 6, "{text}");
+    }
+
+    /// What three nodes are, of which only node 1 can be reached, at an address that the nodes do not use. Node 1 is linked
+    /// to the nodes in `linked`.
+    fn seen_through_node_1(linked: &[usize]) -> Report {
+        let state =
+            |id| if linked.contains(&id) { api::PeerState::PeerLinked } else { api::PeerState::PeerUnreachable };
+        let mut node_1 = health(1, api::Health::Online);
+        node_1.peers = [2, 3]
+            .map(|id: usize| api::PeerHealth {
+                node_id: id.to_string(),
+                state: state(id).into(),
+                detail: if linked.contains(&id) { String::new() } else { "it is tried again and again".to_owned() },
+            })
+            .into();
+        let storage_nodes = (1..=3)
+            .map(|id| api::StorageNode {
+                id: id.to_string(),
+                address: format!("quorate-{id}:8001"),
+                ..Default::default()
+            })
+            .collect();
+        let info = api::ClusterInfoResponse { node_id: "1".into(), storage_nodes, ..Default::default() };
+        let mut answers: Answers =
+            (1..=3).map(|id| (format!("quorate-{id}:8001"), Err("no such host".to_owned()))).collect();
+        answers.insert("127.0.0.1:18001".to_owned(), Ok(node_1));
+        Report::new(&placement(3, 3), rows(&info, &answers))
+    }
+
+    #[test]
+    fn node_out_of_reach_is_counted_as_the_nodes_see_it() {
+        let report = seen_through_node_1(&[2, 3]);
+        assert_eq!((report.slots_lost, report.failures_tolerated), (0, 1));
+        let text = report.as_text();
+        assert!(text.contains("node 2: not reachable from here (no such host); node 1 is linked to it\n"), "{text}");
+        assert!(text.ends_with("tolerates 1 more failure\n"), "{text}");
+        let json = report.as_json();
+        assert_eq!(json["nodes"][0]["reachable_from_here"], true);
+        assert_eq!(json["nodes"][1]["reachable_from_here"], false);
+        assert_eq!((&json["nodes"][1]["state"], &json["nodes"][1]["linked_by"]), (&json!("linked"), &json!(["1"])));
+
+        let report = seen_through_node_1(&[2]);
+        assert_eq!((report.slots_lost, report.failures_tolerated), (0, 0));
+        let text = report.as_text();
+        assert!(text.contains("no node that answers is linked to it: it is tried again and again"), "{text}");
+        assert!(text.ends_with("tolerates no more failures: bring these nodes back: 3\n"), "{text}");
+        assert_eq!(seen_through_node_1(&[]).slots_lost, Slot::COUNT);
+    }
+
+    #[test]
+    fn other_node_at_an_address_is_named() {
+        let answers = Answers::from([("a:1".to_owned(), Ok(health(2, api::Health::Online)))]);
+        let node =
+            |id: &str, address: &str| api::StorageNode { id: id.into(), address: address.into(), ..Default::default() };
+        let storage_nodes = vec![node("1", "a:1"), node("2", "a:2")];
+        let info = api::ClusterInfoResponse { node_id: "2".into(), storage_nodes, ..Default::default() };
+        let rows = rows(&info, &answers);
+        assert_eq!(rows[0].state(), "no answer");
+        assert!(rows[0].detail().contains("node \"2\" answers at a:1"), "{}", rows[0].detail());
+        assert_eq!(rows[1].state(), "online");
     }
 
     #[test]
