@@ -1,4 +1,9 @@
 //! Quorate: a leaderless key-value store in which every key is linearizable.
+#![cfg_attr(
+    not(test),
+    deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic when nobody reads; see src/cli/output.rs")
+)]
+
 #[cfg(feature = "server")]
 pub mod admin;
 pub mod api;

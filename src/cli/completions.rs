@@ -1,4 +1,4 @@
-//! `quorate completions`.
+//! `quorate completions`: a script that completes commands in a shell.
 
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use super::output::print;
 use super::{Cli, CliError, Exit};
 
-/// Print the completions of a shell
+/// Print a script that makes a shell complete quorate's commands
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -14,7 +14,7 @@ EXAMPLES:
   quorate completions zsh > \"${fpath[1]}/_quorate\"
   quorate completions fish > ~/.config/fish/completions/quorate.fish")]
 pub(super) struct Completions {
-    /// The shell
+    /// The shell that runs the script
     shell: Shell,
 }
 

@@ -1,4 +1,4 @@
-//! `quorate config check`.
+//! `quorate config check`: check configuration files before a node reads them.
 
 use std::path::{Path, PathBuf};
 
@@ -11,15 +11,16 @@ use crate::config::{self, File, FileReport};
 
 /// Check node.yml and cluster.yml files
 ///
-/// Each file is checked alone, and each node against the clusters that are named with it. Ends with code 2 if anything
-/// is not accepted, after one line for each such file. Environment variables are not looked at.
+/// Checks each file by itself, and each node file against each cluster file. Prints one line for each file. Ends with code
+/// 2 if a file is not accepted. Environment variables are ignored.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
   quorate config check node-1.yml cluster.yml
-  quorate config check examples/3-local-nodes/*.yml")]
+  quorate config check examples/3-local-nodes/*.yml
+  quorate config check --json *.yml | jq '.[] | select(.ok | not)'")]
 pub(super) struct Check {
-    /// The files
+    /// Node files and cluster files, in any order
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
@@ -41,7 +42,7 @@ impl Check {
     }
 }
 
-/// The text of a configuration file.
+/// Reads a configuration file.
 pub(super) fn read(file: &Path) -> Result<String, CliError> {
     std::fs::read_to_string(file)
         .map_err(|error| CliError::bad_input(format!("{}: cannot be read: {error}", file.display())))

@@ -1,14 +1,15 @@
-//! `quorate delete`.
+//! `quorate delete`: remove the value of a key.
 
 use clap::Args;
 
-use super::output::print_write;
+use super::output::report_write;
 use super::{CliError, Exit, Global};
 
 /// Remove the value of a key
 ///
-/// Prints the stamp that the deletion was given. Removing what is not there is no error. Ends with code 3 if it certainly
-/// was not removed, with 4 if that is not known.
+/// Prints the stamp of the deletion. Deleting a key without a value is no error.
+///
+/// Exit code 3: certainly not deleted. Exit code 4: perhaps deleted; read the key to find out.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -22,7 +23,7 @@ pub(super) struct Delete {
 impl Delete {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let stamp = global.client()?.delete(&self.key).await?;
-        print_write(&self.key, &stamp, global.json)?;
+        report_write(&self.key, &stamp, global.json);
         Ok(Exit::Done)
     }
 }

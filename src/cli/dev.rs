@@ -1,5 +1,11 @@
-//! `quorate dev`: a cluster on this machine.
+//! `quorate dev`: run a cluster on this machine.
+//!
+//! Contract: without `--data-dir` the data is in a new folder with a random name that only this user can enter. The folder
+//! is removed at the end, however the command ends, unless the process is killed. Nothing else is removed.
 
+use std::fs::{DirBuilder, Metadata};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,15 +15,20 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, LogFormat, LogLevel};
+use super::output::{say, write};
 use super::serve::{self, StorageKind};
 use super::{CliError, Exit, Global};
 use crate::config::{self, Config, DevPlan};
-use crate::server::{Server, ServerError};
+use crate::server::{PreparedServer, Server, ServerError};
 use crate::types::Durability;
+
+/// A taken name of 64 random bits is no accident.
+const FOLDER_TRIES_MAX: usize = 8;
 
 /// Run a throw-away cluster on this machine
 ///
-/// Listens on loopback alone. Ctrl-C ends it and drops its data, unless --data-dir keeps it.
+/// Listens on loopback alone, and prints commands to paste. Ctrl-C ends the cluster and drops its data, unless --data-dir
+/// keeps the data. With --json it prints the nodes' addresses.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -25,16 +36,16 @@ EXAMPLES:
   quorate dev --nodes 5 --port 9101
   quorate dev --data-dir ./data")]
 pub(super) struct Dev {
-    /// How many nodes
+    /// The number of nodes
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     nodes: u16,
-    /// The first node's port; the others take those after it
+    /// The first node's port; the others take the ports after it, and metrics are served 1000 above
     #[arg(long, value_name = "PORT", default_value_t = 8001, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
-    /// Keep the data in this folder
+    /// Keep the data, in this folder
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Where records are kept
+    /// Where records are stored
     #[arg(long, value_enum, default_value_t = StorageKind::Rocks)]
     storage: StorageKind,
 }
@@ -52,24 +63,43 @@ impl Dev {
             durability: Durability::Fsync,
         };
         let configs = config::dev(&plan).map_err(|error| CliError::bad_input(error.to_string()))?;
-        let mut servers = Vec::with_capacity(configs.len());
-        for config in &configs {
-            let server = Server::start(config, self.storage.into()).await.map_err(|error| self.explain(error))?;
-            servers.push(server);
-        }
-        formed(&servers, &shutdown).await;
+        let servers = self.start(&configs).await?;
+        wait_until_formed(&servers, &shutdown).await;
+        let mut failure = None;
         if !shutdown.is_cancelled() {
             let shown = if global.json { described(&configs, &folder) } else { self.lines_to_paste(&configs, &folder) };
-            println!("{shown}");
+            if let Err(error) = write(format!("{shown}\n").as_bytes()) {
+                // Nobody will read where the nodes are. A cluster that nobody knows of must not stay behind.
+                if error.kind() != ErrorKind::BrokenPipe {
+                    failure = Some(CliError::not_done(format!("stdout cannot be written: {error}")));
+                }
+                shutdown.cancel();
+            }
         }
         let mut running = JoinSet::new();
         for server in servers {
             running.spawn(server.run(shutdown.clone()));
         }
         while let Some(ended) = running.join_next().await {
-            ended.map_err(|error| CliError::not_done(error.to_string()))??;
+            let ended = ended.map_err(|error| CliError::not_done(error.to_string()));
+            if let Err(error) = ended.and_then(|ended| ended.map_err(CliError::from)) {
+                // One node that fails ends all, each in order.
+                shutdown.cancel();
+                failure.get_or_insert(error);
+            }
         }
-        Ok(Exit::Done)
+        failure.map_or(Ok(Exit::Done), Err)
+    }
+
+    /// Starts all nodes. Every port is bound before the first node looks for the others, so that none of them logs that
+    /// another one cannot be reached.
+    async fn start(&self, configs: &[Config]) -> Result<Vec<Server>, CliError> {
+        let mut prepared = Vec::with_capacity(configs.len());
+        for config in configs {
+            prepared.push(Server::prepare(config, self.storage.into()).await.map_err(|error| self.explain(error))?);
+        }
+        let started: Result<Vec<Server>, ServerError> = prepared.into_iter().map(PreparedServer::start).collect();
+        started.map_err(|error| self.explain(error))
     }
 
     fn explain(&self, error: ServerError) -> CliError {
@@ -88,9 +118,9 @@ impl Dev {
         let addresses = addresses.join(",");
         let metrics = configs.first().and_then(|config| config.node.local_metrics_address.as_ref());
         let metrics = metrics.map_or_else(String::new, |address| format!("\n  curl -s http://{address}/metrics"));
-        let fate = if folder.throw_away { "drops its data" } else { "keeps its data" };
+        let data_fate = if folder.throw_away.is_some() { "drops its data" } else { "keeps its data" };
         format!(
-            "{nodes} nodes on 127.0.0.1:{first} to {last}, data in {path}. Ctrl-C ends them and {fate}.\n\n\
+            "{nodes} nodes on 127.0.0.1:{first} to {last}, data in {path}. Ctrl-C ends them and {data_fate}.\n\n\
              Paste into another terminal:\n  \
              export QUORATE_ADDRESS={addresses}\n  \
              {quorate} set greeting hello\n  \
@@ -105,7 +135,7 @@ impl Dev {
     }
 }
 
-/// The cluster for a script, in one line.
+/// The cluster as one line of JSON.
 fn described(configs: &[Config], folder: &Folder) -> String {
     let nodes: Vec<_> = configs
         .iter()
@@ -115,11 +145,11 @@ fn described(configs: &[Config], folder: &Folder) -> String {
             json!({ "id": config.node.id.as_str(), "address": address, "metrics_address": metrics })
         })
         .collect();
-    json!({ "nodes": nodes, "data_dir": folder.path, "kept": !folder.throw_away }).to_string()
+    json!({ "nodes": nodes, "data_dir": folder.path, "kept": folder.throw_away.is_none() }).to_string()
 }
 
-/// Waits until all nodes take requests, or the user has lost patience.
-async fn formed(servers: &[Server], shutdown: &CancellationToken) {
+/// Waits until all nodes take requests, or `shutdown` is cancelled.
+async fn wait_until_formed(servers: &[Server], shutdown: &CancellationToken) {
     for server in servers {
         while !shutdown.is_cancelled()
             && server.handle().status().await.is_ok_and(|status| status.unready.is_some() || !status.all_talk())
@@ -129,28 +159,99 @@ async fn formed(servers: &[Server], shutdown: &CancellationToken) {
     }
 }
 
-/// Where the data is; a throw-away folder is removed when this is dropped.
+/// The folder of the data. A throw-away folder is removed when this is dropped.
 struct Folder {
     path: PathBuf,
-    throw_away: bool,
+    throw_away: Option<FileId>,
+}
+
+/// What tells one folder from another that took its name later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
 }
 
 impl Folder {
     fn new(keep_in: Option<PathBuf>) -> Result<Self, CliError> {
-        let throw_away = keep_in.is_none();
-        let path = keep_in.unwrap_or_else(|| std::env::temp_dir().join(format!("quorate-dev-{}", std::process::id())));
-        std::fs::create_dir_all(&path)
-            .map_err(|error| CliError::bad_input(format!("cannot make folder {}: {error}", path.display())))?;
-        Ok(Self { path, throw_away })
+        let cannot_make = |path: &std::path::Path, error| {
+            CliError::bad_input(format!("cannot make folder {}: {error}", path.display()))
+        };
+        if let Some(path) = keep_in {
+            std::fs::create_dir_all(&path).map_err(|error| cannot_make(&path, error))?;
+            return Ok(Self { path, throw_away: None });
+        }
+        let mut tries = 0;
+        loop {
+            // Others may write to this place too. So the name cannot be guessed, and what has it already is left alone.
+            let path = std::env::temp_dir().join(format!("quorate-dev-{:016x}", rand::random::<u64>()));
+            let made = DirBuilder::new().mode(0o700).create(&path).and_then(|()| std::fs::symlink_metadata(&path));
+            tries += 1;
+            match made {
+                Ok(metadata) => return Ok(Self { path, throw_away: Some(FileId::of(&metadata)) }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < FOLDER_TRIES_MAX => {}
+                Err(error) => return Err(cannot_make(&path, error)),
+            }
+        }
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if self.throw_away
-            && let Err(error) = std::fs::remove_dir_all(&self.path)
-        {
-            eprintln!("quorate: could not remove {}: {error}", self.path.display());
+        let Some(made) = self.throw_away else { return };
+        let removed = match std::fs::symlink_metadata(&self.path) {
+            Ok(metadata) if FileId::of(&metadata) == made => std::fs::remove_dir_all(&self.path),
+            Ok(_) => Err(std::io::Error::other("something else has its name now")),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            say(&format!("could not remove {}: {error}", self.path.display()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn throw_away_folder_is_new_private_and_removed_with_what_is_in_it() {
+        let (one, other) = (Folder::new(None).unwrap(), Folder::new(None).unwrap());
+        assert_ne!(one.path, other.path);
+        let mode = std::fs::metadata(&one.path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        std::fs::create_dir(one.path.join("1")).unwrap();
+        let path = one.path.clone();
+        drop(one);
+        assert!(!path.exists() && other.path.exists());
+    }
+
+    #[test]
+    fn folder_that_took_its_place_is_left_alone() {
+        let folder = Folder::new(None).unwrap();
+        let path = folder.path.clone();
+        let away = path.with_extension("away");
+        std::fs::rename(&path, &away).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        drop(folder);
+        assert!(path.exists(), "it was not made by this folder");
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::remove_dir(&away).unwrap();
+    }
+
+    #[test]
+    fn folder_that_keeps_its_data_stays() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("kept");
+        drop(Folder::new(Some(path.clone())).unwrap());
+        assert!(path.exists());
     }
 }

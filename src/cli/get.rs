@@ -1,54 +1,64 @@
-//! `quorate get`: the value alone.
+//! `quorate get`: print the value of a key.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value as Json, json};
 
-use super::output::{base64, print, print_json, stamp_json};
+use super::output::{base64, print, print_json, report, say, stamp_json};
 use super::{CliError, Exit, Global};
 use crate::client::Versioned;
 use crate::types::Value;
 
 /// Read the value of a key
 ///
-/// Prints the value and nothing else: its bytes as they are, so that pipes and files get exactly what was written. Only
-/// on a terminal a line end is added. A key without a value prints nothing and ends with code 1.
+/// Prints the value and nothing else, so that pipes and files get exactly the bytes that were written. Only on a terminal
+/// a line end is added. A key without a value prints nothing and ends with code 1.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
   quorate get greeting
   quorate get logo --output logo.png
+  quorate get logo --output - | file -
   quorate get greeting --json | jq .clock
   quorate get greeting || echo 'there is none'")]
 pub(super) struct Get {
-    /// 1 to 4,096 bytes of UTF-8
+    /// The key: 1 to 4,096 bytes of UTF-8
     key: String,
-    /// Write the value to this file
+    /// Write the value to this file; - is stdout, and gets the bytes alone even if it is a terminal
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 impl Get {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        let to_stdout = self.output.as_deref() == Some(Path::new("-"));
+        if to_stdout && global.json {
+            return Err(CliError::bad_input("--json and --output - both write to stdout: give one of the two"));
+        }
         let Some(found) = global.client()?.get(&self.key).await? else {
-            eprintln!("quorate: key {:?} has no value", self.key);
+            say(&format!("key {:?} has no value", self.key));
             return Ok(Exit::NotFound);
         };
-        if let Some(file) = &self.output {
-            std::fs::write(file, found.value.bytes())
-                .map_err(|error| CliError::bad_input(format!("{}: cannot be written: {error}", file.display())))?;
-        }
-        if global.json {
-            print_json(&as_json(&self.key, &found, self.output.is_none()))?;
-        } else if self.output.is_none() {
-            print(&as_text(&found.value, std::io::stdout().is_terminal())?)?;
+        match &self.output {
+            Some(_) if to_stdout => print(found.value.bytes())?,
+            Some(file) => {
+                std::fs::write(file, found.value.bytes())
+                    .map_err(|error| CliError::bad_input(format!("{}: cannot be written: {error}", file.display())))?;
+                if global.json {
+                    let done = format!("the value is in {}", file.display());
+                    report(&format!("{}\n", as_json(&self.key, &found, false)), &done);
+                }
+            }
+            None if global.json => print_json(&as_json(&self.key, &found, true))?,
+            None => print(&as_text(&found.value, std::io::stdout().is_terminal())?)?,
         }
         Ok(Exit::Done)
     }
 }
 
+/// The bytes to print. On a terminal they end with a line end, and control characters, which could garble it, are refused.
 fn as_text(value: &Value, on_terminal: bool) -> Result<Vec<u8>, CliError> {
     let mut bytes = value.bytes().to_vec();
     if !on_terminal {
@@ -56,7 +66,7 @@ fn as_text(value: &Value, on_terminal: bool) -> Result<Vec<u8>, CliError> {
     }
     let printable = |text: &str| text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace());
     if !std::str::from_utf8(&bytes).is_ok_and(printable) {
-        let problem = format!("the value has {} bytes that a terminal cannot show", bytes.len());
+        let problem = format!("a terminal cannot show all of the value's {} bytes", bytes.len());
         return Err(CliError::bad_input(format!("{problem}: use --output FILE, --json or a pipe")));
     }
     if bytes.last().is_some_and(|last| *last != b'\n') {

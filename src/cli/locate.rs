@@ -1,4 +1,4 @@
-//! `quorate locate`: where keys are.
+//! `quorate locate`: print the replicas of keys.
 
 use std::path::PathBuf;
 
@@ -16,8 +16,8 @@ use crate::types::{ClusterParameters, Key, NodeId};
 
 /// Print which nodes hold keys
 ///
-/// One line for each key: KEY, SLOT and the ids of its replicas in the order of preference, separated by tabs and the
-/// ids by commas. A node is asked for the cluster's parameters, unless a cluster file gives them.
+/// Prints one line for each key: the key, its slot and the ids of its replicas in the order of preference. Tabs separate
+/// the three, commas the ids. The cluster's parameters come from a node, or from a cluster file with --cluster.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -25,10 +25,10 @@ EXAMPLES:
   quorate locate a b c --cluster examples/3-local-nodes/cluster.yml     without a connection
   quorate locate greeting | cut -f3")]
 pub(super) struct Locate {
-    /// 1 to 4,096 bytes of UTF-8 each
+    /// The keys: 1 to 4,096 bytes of UTF-8 each
     #[arg(required = true, value_name = "KEY")]
     keys: Vec<String>,
-    /// Compute it from this cluster.yml, without a connection
+    /// Take the cluster's parameters from this cluster.yml, without a connection
     #[arg(long, value_name = "FILE")]
     cluster: Option<PathBuf>,
 }
@@ -59,10 +59,10 @@ impl Locate {
     }
 }
 
-/// What placement follows from, as a node told it. Checked, because it came over the network.
+/// The parameters of the placement, as a node reported them. They are checked, because they came over the network.
 pub(super) fn parameters(info: &api::ClusterInfoResponse) -> Result<ClusterParameters, CliError> {
     let bad = |problem: String| {
-        CliError::not_done(format!("node {:?} describes its cluster in a way that cannot be: {problem}", info.node_id))
+        CliError::not_done(format!("node {:?} describes an impossible cluster: {problem}", info.node_id))
     };
     let mut node_ids = info
         .storage_nodes
@@ -71,7 +71,7 @@ pub(super) fn parameters(info: &api::ClusterInfoResponse) -> Result<ClusterParam
         .collect::<Result<Vec<_>, _>>()?;
     node_ids.sort();
     if let Some((twice, _)) = std::iter::zip(&node_ids, &node_ids[1.min(node_ids.len())..]).find(|(a, b)| a == b) {
-        return Err(bad(format!("node {twice} is there twice")));
+        return Err(bad(format!("node {twice} is listed twice")));
     }
     if node_ids.len() > NODES_MAX {
         return Err(bad(format!("{} nodes; at most {NODES_MAX} are possible", node_ids.len())));

@@ -1,12 +1,12 @@
 //! Where logs go: to stderr, so that stdout carries answers alone.
 
-use std::io::IsTerminal as _;
-
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
+
+use super::output::stderr_has_colours;
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -50,9 +50,7 @@ pub fn init(format: LogFormat, level: LogLevel) -> Result<(), TryInitError> {
     // Lossy: a directive that does not parse is reported on stderr and passed over, rather than keeping a node down.
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let layer = match format {
-        LogFormat::Human => {
-            fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).boxed()
-        }
+        LogFormat::Human => fmt::layer().with_writer(std::io::stderr).with_ansi(stderr_has_colours()).boxed(),
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
         LogFormat::Logfmt => tracing_logfmt::builder().layer().with_writer(std::io::stderr).boxed(),
     };

@@ -1,8 +1,10 @@
-//! The command line: what is typed, what is printed, and the code that a script sees.
+//! The command line: commands, output and exit codes.
 //!
-//! Contract: stdout carries the answer alone, stderr carries what went wrong, in one line where possible: what happened,
-//! where, and what to do. The process ends through [`ExitCode`], with one of the codes of [`Exit`] and no other. What
-//! is printed is made by pure functions, so that tests can hold it still.
+//! Contract: stdout carries the answer alone. stderr carries errors, in one line where possible: what happened, where, and
+//! what to do. The process ends with one of the codes of [`Exit`] and no other, whatever becomes of its output (see
+//! `output`). It ends without waiting for threads that the system holds, such as reads of a disk that hangs.
+//!
+//! Texts are made by pure functions, so that tests can compare them.
 
 mod bench;
 mod completions;
@@ -21,12 +23,17 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tonic::Code;
 
-use crate::client::{Client, ClientError};
+use crate::client::{Builder, Client, ClientError, endpoint};
 use crate::limits::DEADLINE_MAX;
 use crate::wire::failure::FailureReason;
+use output::say;
+
+/// How long the process waits, at its end, for threads that the system holds.
+const THREADS_END_TIME_MAX: Duration = Duration::from_millis(200);
 
 /// A leaderless key-value store in which every key is linearizable.
 #[derive(Debug, Parser)]
@@ -40,22 +47,23 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 EXAMPLES:
-  quorate dev                                 three nodes on this machine, to try things out
-  quorate set greeting hello                  write
-  quorate get greeting                        read
-  quorate --address n1:8001,n2:8001 status    how the nodes of a cluster are
+  quorate dev                                 run three nodes on this machine, to try things out
+  quorate set greeting hello                  write a value
+  quorate get greeting                        read it
+  quorate --address n1:8001,n2:8001 status    show the nodes of another cluster
+  quorate help set                            explain a command
 
 EXIT CODES:
   0  done
   1  the key has no value
   2  the command line, a file or a value is not accepted
-  3  not done, certainly: no node answered, or too few replicas; safe to try again
+  3  certainly not done: no node answered, or too few replicas; safe to try again
   4  a write that may or may not have happened: read the key to find out";
 
-/// What every command takes.
+/// The options of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// A node to ask; repeat it, or separate several by commas: those that are down are passed over
+    /// A node to ask; repeat the option, or separate nodes by commas: nodes that are down are passed over
     #[arg(
         long,
         global = true,
@@ -65,19 +73,57 @@ pub struct Global {
         default_value = "127.0.0.1:8001"
     )]
     pub address: Vec<String>,
-    /// Print JSON
+    /// Print JSON, for scripts
     #[arg(long, global = true)]
     pub json: bool,
-    /// How long to try, such as 500ms or 5s
+    /// How long to try, all attempts together, such as 500ms or 5s; at most 60s
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     pub timeout: Duration,
+    /// Where the addresses come from, for errors.
+    #[arg(skip)]
+    pub address_origin: AddressOrigin,
+}
+
+/// Where the addresses of the nodes come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressOrigin {
+    /// The option `--address`, or its default.
+    #[default]
+    Option,
+    /// The variable `QUORATE_ADDRESS`.
+    Variable,
 }
 
 impl Global {
-    /// A client as the command line wants it.
+    /// A client for these options.
     fn client(&self) -> Result<Client, CliError> {
-        let builder = self.address.iter().fold(Client::builder(), |builder, address| builder.address(address.trim()));
+        let addresses = self.addresses()?;
+        let builder = addresses.into_iter().fold(Client::builder(), Builder::address);
         Ok(builder.deadline(self.timeout).build()?)
+    }
+
+    /// The addresses of the nodes, each of which is well formed. An error names the option or the variable that gave it.
+    fn addresses(&self) -> Result<Vec<&str>, CliError> {
+        let origin = match self.address_origin {
+            AddressOrigin::Option => "--address",
+            AddressOrigin::Variable => "QUORATE_ADDRESS",
+        };
+        let given = self.address.join(",");
+        if given.trim().is_empty() {
+            let cure = match self.address_origin {
+                AddressOrigin::Option => "give it HOST:PORT, such as 127.0.0.1:8001",
+                AddressOrigin::Variable => "unset it, or set it to HOST:PORT, such as 127.0.0.1:8001",
+            };
+            return Err(CliError::bad_input(format!("{origin} is empty: {cure}")));
+        }
+        let addresses: Vec<&str> = self.address.iter().map(|address| address.trim()).collect();
+        for address in &addresses {
+            if address.is_empty() {
+                return Err(CliError::bad_input(format!("{origin}: an address in {given:?} is empty: remove a comma")));
+            }
+            endpoint(address).map_err(|problem| CliError::bad_input(format!("{origin}: {problem}")))?;
+        }
+        Ok(addresses)
     }
 }
 
@@ -102,7 +148,7 @@ enum Config {
     Check(config_check::Check),
 }
 
-/// How a command ended, as the shell sees it.
+/// The exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -124,11 +170,11 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command failed: the code that the shell sees, and the line that a person sees.
+/// Why a command failed: the exit code, and a line for stderr.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct CliError {
-    /// The code.
+    /// The exit code.
     pub exit: Exit,
     /// What happened, where, and what to do.
     pub message: String,
@@ -149,13 +195,13 @@ impl CliError {
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         let message = error.to_string();
-        let no_node_said_a_word = "\nis a node running there? `quorate dev` starts some; --address or QUORATE_ADDRESS \
+        let no_node_answered = "\nis a node running there? `quorate dev` starts some; --address or QUORATE_ADDRESS \
                                    names others";
         match error {
             ClientError::InvalidInput { .. } => Self::bad_input(message),
             ClientError::OutcomeUnknown { .. } => Self { exit: Exit::OutcomeUnknown, message },
             ClientError::NotApplied { last, .. } | ClientError::Unavailable { last, .. } => {
-                let hint = if last.failure.is_none() { no_node_said_a_word } else { "" };
+                let hint = if last.failure.is_none() { no_node_answered } else { "" };
                 Self::not_done(message + hint)
             }
             ClientError::Refused { node } => {
@@ -177,10 +223,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are answers, and clap sends them to stdout. Where even that fails nobody listens.
+            // Help and version are answers, and clap sends them to stdout. If that fails, nobody is left to tell.
             let _ = error.print();
             return if error.use_stderr() { Exit::BadInput.into() } else { Exit::Done.into() };
         }
@@ -188,21 +234,34 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("quorate: the system gives no threads or timers: {error}; raise its limits (ulimit -u, -n)");
+            say(&format!("the system gives no threads or timers: {error}; raise its limits (ulimit -u, -n)"));
             return Exit::NotDone.into();
         }
     };
-    match runtime.block_on(dispatch(cli)) {
-        Ok(exit) => exit.into(),
+    let exit = match runtime.block_on(dispatch(cli)) {
+        Ok(exit) => exit,
         Err(error) => {
-            eprintln!("quorate: {error}");
-            error.exit.into()
+            say(&error.message);
+            error.exit
         }
-    }
+    };
+    runtime.shutdown_timeout(THREADS_END_TIME_MAX);
+    exit.into()
 }
 
-/// How many threads work on requests: one processor is left to the thread that writes to the disk and to compaction. On a
-/// machine of two, two workers would wake each other for every request, which costs more than they gain.
+/// The command line, and the origin of what is not typed.
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches_from(arguments)?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
+    if matches.value_source("address") == Some(ValueSource::EnvVariable) {
+        cli.global.address_origin = AddressOrigin::Variable;
+    }
+    Ok(cli)
+}
+
+/// The number of threads that work on requests. One processor is left to the thread that writes to the disk, and to
+/// compaction. With two workers on two processors, they would wake each other for every request, which costs more than it
+/// gains.
 fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| processors.get().saturating_sub(1).max(1))
 }
@@ -273,9 +332,25 @@ mod tests {
 
     #[test]
     fn addresses_come_from_repeats_and_commas() {
-        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).unwrap().global.address;
+        let parse = |line: &str| parse(line.split(' ').map(OsString::from)).unwrap().global.address;
         assert_eq!(parse("quorate --address a:1 --address b:2,c:3 status"), ["a:1", "b:2", "c:3"]);
         assert_eq!(parse("quorate get k --address a:1"), ["a:1"]);
+    }
+
+    #[test]
+    fn bad_address_names_its_origin() {
+        for (given, origin, parts) in [
+            (&["a:1", ""][..], AddressOrigin::Variable, ["QUORATE_ADDRESS", "remove a comma"]),
+            (&[""], AddressOrigin::Variable, ["QUORATE_ADDRESS is empty", "unset it"]),
+            (&[" "], AddressOrigin::Option, ["--address is empty", "HOST:PORT"]),
+            (&["a:1", "b"], AddressOrigin::Option, ["--address: address \"b\"", "port is missing"]),
+        ] {
+            let address = given.iter().map(|address| (*address).to_owned()).collect();
+            let global = Global { address, json: false, timeout: Duration::from_secs(1), address_origin: origin };
+            let error = global.addresses().unwrap_err();
+            assert_eq!(error.exit, Exit::BadInput);
+            assert!(parts.iter().all(|part| error.message.contains(part)), "{error}");
+        }
     }
 
     #[test]

@@ -1,16 +1,25 @@
-//! What commands print has in common.
+//! The one place where commands print.
+//!
+//! Invariant: no print panics, and no failed print changes what a command says it did. A full disk or a closed pipe behind
+//! stdout ends a command that only prints with [`Exit::NotDone`](super::Exit). After a write it is a line on stderr: the
+//! write is done, and stays done. A failed write to stderr is ignored, because nobody is left to tell.
+//!
+//! The lints `print_stdout` and `print_stderr` keep the standard library's macros, which panic, out of the rest.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
 use serde_json::{Value as Json, json};
 
 use super::CliError;
 use crate::types::Stamp;
 
-/// Writes `bytes` to stdout. A reader that has seen enough and closed the pipe, as `head` does, is no error.
+/// Writes `bytes` to stdout, for a command whose purpose is to print them. A reader that has seen enough and closed the
+/// pipe, as `head` does, is no error.
+///
+/// # Errors
+/// When stdout cannot be written.
 pub(super) fn print(bytes: &[u8]) -> Result<(), CliError> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    match write(bytes) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(CliError::not_done(format!("stdout cannot be written: {error}")))
         }
@@ -18,17 +27,51 @@ pub(super) fn print(bytes: &[u8]) -> Result<(), CliError> {
     }
 }
 
+/// Writes `bytes` to stdout at once.
+///
+/// # Errors
+/// When stdout cannot be written, a closed pipe included.
+pub(super) fn write(bytes: &[u8]) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
 /// Prints `json` on a line of its own.
+///
+/// # Errors
+/// As [`print`].
 pub(super) fn print_json(json: &Json) -> Result<(), CliError> {
     print(format!("{json}\n").as_bytes())
 }
 
-/// What a write prints: its stamp.
-pub(super) fn print_write(key: &str, stamp: &Stamp, as_json: bool) -> Result<(), CliError> {
-    if as_json {
-        return print_json(&json!({ "key": key, "clock": stamp_json(stamp) }));
+/// Prints the report of something that is done, such as a write. It cannot fail: what is done does not become undone when
+/// its report is lost. `done` says on stderr what was done.
+pub(super) fn report(text: &str, done: &str) {
+    match write(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            say(&format!("{done}; only the report of it is lost: stdout cannot be written: {error}"));
+        }
+        _ => {}
     }
-    print(format!("{stamp}\n").as_bytes())
+}
+
+/// Prints the report of a write: its stamp.
+pub(super) fn report_write(key: &str, stamp: &Stamp, as_json: bool) {
+    let text = if as_json { json!({ "key": key, "clock": stamp_json(stamp) }).to_string() } else { stamp.to_string() };
+    report(&format!("{text}\n"), &format!("done, with stamp {stamp}"));
+}
+
+/// Says something on stderr, in a line that begins with the program's name.
+pub(super) fn say(message: &str) {
+    // One write, so that lines of several processes do not mix. Nobody can be told that it failed.
+    let _ = std::io::stderr().lock().write_all(format!("quorate: {message}\n").as_bytes());
+}
+
+/// Whether lines on stderr may be coloured: it is a terminal, and neither `NO_COLOR` (no-color.org) nor `TERM=dumb` is set.
+pub(super) fn stderr_has_colours() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// A stamp, with the names that api.proto gives its parts.

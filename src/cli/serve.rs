@@ -1,10 +1,11 @@
-//! `quorate serve`: one node, in the foreground.
+//! `quorate serve`: run one node, in the foreground.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::config_check::read;
 use super::logging::{self, LogFormat, LogLevel};
@@ -14,37 +15,40 @@ use crate::server::{Server, ServerError, Storage};
 
 /// Run one node, in the foreground
 ///
-/// SIGTERM or Ctrl-C ends it within 5 seconds, after what is in flight. Values of the node file can be overridden by
-/// environment variables: QUORATE_NODE_ID, QUORATE_NODE_LOCAL_ADDRESS and so on.
+/// SIGTERM or Ctrl-C ends the node within 5 seconds: it finishes the requests in flight first. SIGHUP is ignored, since
+/// nothing can be reloaded without a restart. Variables override the values of the node file: QUORATE_NODE_ID,
+/// QUORATE_NODE_LOCAL_ADDRESS and so on.
+///
+/// The log goes to stderr.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
   quorate serve examples/3-local-nodes/node-1.yml examples/3-local-nodes/cluster.yml
   RUST_LOG=quorate=debug quorate serve node.yml cluster.yml --log-format logfmt")]
 pub(super) struct Serve {
-    /// What this node alone is told
+    /// The configuration of this node
     #[arg(value_name = "NODE_FILE")]
     node_file: PathBuf,
-    /// What all nodes of the cluster are told
+    /// The configuration of the cluster, the same for all of its nodes
     #[arg(value_name = "CLUSTER_FILE")]
     cluster_file: PathBuf,
-    /// Where records are kept; all nodes of a cluster alike
+    /// Where records are stored; the same for all nodes of a cluster
     #[arg(long, value_enum, default_value_t = StorageKind::Rocks)]
     storage: StorageKind,
-    /// How log lines look
+    /// The form of log lines
     #[arg(long, value_enum, default_value_t = LogFormat::Human)]
     log_format: LogFormat,
-    /// How much is logged; RUST_LOG overrides it
+    /// The least severe level that is logged; the variable RUST_LOG overrides it
     #[arg(long, value_enum, default_value_t = LogLevel::Info)]
     log_level: LogLevel,
 }
 
-/// Where records are kept.
+/// Where records are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum StorageKind {
-    /// On disk, by RocksDB.
+    /// On disk, in RocksDB
     Rocks,
-    /// In memory: for tests and throw-away clusters. A restart is a lost disk.
+    /// In memory, for tests and throw-away clusters: a restart is a lost disk
     Memory,
 }
 
@@ -66,7 +70,7 @@ impl Serve {
         let config = Config::parse(node, cluster, std::env::vars_os())
             .map_err(|error| CliError::bad_input(error.to_string()))?;
         end_process_on_panic();
-        let shutdown = shutdown_on_signal()?;
+        let shutdown = shutdown_on_signals(Hangup::Ignored)?;
         Server::start(&config, self.storage.into()).await?.run(shutdown).await?;
         Ok(Exit::Done)
     }
@@ -83,8 +87,8 @@ impl From<ServerError> for CliError {
     }
 }
 
-/// A node whose state may be half changed must not go on: its peers go on without it, and its next start finds what is
-/// durable.
+/// Makes a panic end the process. A node whose state may be half changed must not go on: its peers go on without it, and
+/// its next start finds everything that is durable.
 pub(super) fn end_process_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -93,24 +97,60 @@ pub(super) fn end_process_on_panic() {
     }));
 }
 
-/// Cancelled by SIGTERM or Ctrl-C. A second one ends the process at once.
+/// The effect of SIGHUP. Without a handler it would end the process at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hangup {
+    /// A line in the log, and nothing else: a node outlives its terminal.
+    Ignored,
+    /// An end in order, unless the process was started to ignore SIGHUP, as by `nohup`.
+    Ends,
+}
+
+/// A token that Ctrl-C, SIGTERM or SIGHUP cancels.
 pub(super) fn shutdown_on_signal() -> Result<CancellationToken, CliError> {
+    shutdown_on_signals(Hangup::Ends)
+}
+
+/// A token that SIGTERM and Ctrl-C cancel, and SIGHUP as `hangup` says. A second SIGTERM or Ctrl-C ends the process at
+/// once.
+pub(super) fn shutdown_on_signals(hangup: Hangup) -> Result<CancellationToken, CliError> {
+    let hangup_ends = hangup == Hangup::Ends && !starts_with_hangup_ignored();
     let listen = |kind| signal(kind).map_err(|error| CliError::not_done(format!("cannot listen for signals: {error}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let mut hung_up = listen(SignalKind::hangup())?;
     let shutdown = CancellationToken::new();
     let asked = shutdown.clone();
     tokio::spawn(async move {
+        let mut was_told_to_end = false;
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hung_up.recv() => {
+                    // A terminal that closes may send it several times, so that a repeated one does not end at once.
+                    if hangup_ends {
+                        asked.cancel();
+                    } else {
+                        warn!("SIGHUP is ignored: nothing can be reloaded without a restart");
+                    }
+                    continue;
+                }
             }
-            if asked.is_cancelled() {
-                // What is durable is durable; the next start finds it.
+            if was_told_to_end {
+                // What is durable stays durable. The next start finds it.
                 std::process::exit(Exit::NotDone as i32);
             }
+            was_told_to_end = true;
             asked.cancel();
         }
     });
     Ok(shutdown)
+}
+
+/// Whether this process was started with SIGHUP ignored. Linux says so in /proc; elsewhere the answer is no.
+fn starts_with_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // A bit for each signal, the lowest for signal 1, which is SIGHUP.
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }

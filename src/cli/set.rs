@@ -5,32 +5,37 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::output::print_write;
+use super::output::report_write;
 use super::{CliError, Exit, Global};
 use crate::limits::VALUE_BYTES_MAX;
 use crate::types::Value;
 
 /// Write the value of a key
 ///
-/// The value is the argument, or what a file or stdin holds, up to 60 MiB. It is written as text if it is UTF-8, else as
-/// binary. Prints the stamp that the write was given: once that is there, a majority of the key's replicas has the value
-/// on disk. Ends with code 3 if it certainly was not written, with 4 if that is not known.
+/// Takes the value from the command line, from a file or from stdin: up to 60 MiB. Bytes that are UTF-8 are written as
+/// text, others as binary. Prints the stamp of the write: a majority of the key's replicas then has the value on disk.
+///
+/// An empty stdin is refused, because it is most often a value that was forgotten. Give '' or --file - to write an empty
+/// value.
+///
+/// Exit code 3: certainly not written. Exit code 4: perhaps written; read the key to find out.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
   quorate set greeting hello
   quorate set logo --file logo.png
   date | quorate set now                      from stdin, the line end included
+  quorate set flag ''                         an empty value
   quorate set offset -- -5                    a value that begins with a hyphen")]
 pub(super) struct Set {
-    /// 1 to 4,096 bytes of UTF-8
+    /// The key: 1 to 4,096 bytes of UTF-8
     key: String,
-    /// The value; left out, it is read from stdin
+    /// The value; without it, stdin is read
     value: Option<String>,
     /// Read the value from this file; - is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "value")]
     file: Option<PathBuf>,
-    /// Write it as binary even if it is UTF-8
+    /// Write the value as binary even if it is UTF-8
     #[arg(long)]
     binary: bool,
 }
@@ -47,15 +52,25 @@ impl Set {
             (None, None) if std::io::stdin().is_terminal() => {
                 return Err(CliError::bad_input("no value is given: add it, or name a --file, or pipe it in"));
             }
-            (None, _) => read_value(std::io::stdin().lock(), "stdin")?,
+            (None, file) => {
+                let bytes = read_value(std::io::stdin().lock(), "stdin")?;
+                if bytes.is_empty() && file.is_none() {
+                    return Err(CliError::bad_input(format!(
+                        "no value is given for key {:?}, and stdin is empty; nothing was written (to write an empty \
+                         value, give '' or --file -)",
+                        self.key
+                    )));
+                }
+                bytes
+            }
         };
         let stamp = global.client()?.set(&self.key, as_value(bytes, self.binary)).await?;
-        print_write(&self.key, &stamp, global.json)?;
+        report_write(&self.key, &stamp, global.json);
         Ok(Exit::Done)
     }
 }
 
-/// All of `source`, unless it is more than a value may have: an endless pipe must not fill the memory.
+/// Reads all of `source`, but at most what a value may have: an endless pipe must not fill the memory.
 fn read_value(source: impl Read, name: &str) -> Result<Vec<u8>, CliError> {
     let mut bytes = Vec::new();
     source
@@ -63,7 +78,7 @@ fn read_value(source: impl Read, name: &str) -> Result<Vec<u8>, CliError> {
         .read_to_end(&mut bytes)
         .map_err(|error| CliError::bad_input(format!("{name}: cannot be read: {error}")))?;
     if bytes.len() > VALUE_BYTES_MAX {
-        let problem = format!("{name}: more than {VALUE_BYTES_MAX} bytes, which is the most that a value may have");
+        let problem = format!("{name}: more than {VALUE_BYTES_MAX} bytes; a value may have at most that many");
         return Err(CliError::bad_input(problem));
     }
     Ok(bytes)

@@ -166,7 +166,10 @@ impl Bench {
         self.check()?;
         let shutdown = shutdown_on_signal()?;
         let mut server = match self.target {
-            Target::Cluster => None,
+            Target::Cluster => {
+                global.addresses()?;
+                None
+            }
             Target::Noop => Some(NoopServer::start(self.value_bytes)?),
         };
         let settings = self.settings(global, server.as_ref());

@@ -21,6 +21,7 @@ use super::values::{ValueBytes, Values};
 use crate::api;
 use crate::api::cluster_server::{Cluster, ClusterServer};
 use crate::api::entry::Content;
+use crate::cli::output::print;
 use crate::cli::{CliError, Exit};
 use crate::gateway::grpc;
 
@@ -81,12 +82,14 @@ impl Drop for NoopServer {
 pub(super) async fn serve(sizes: ValueBytes) -> Result<Exit, CliError> {
     let failed = |error| CliError::not_done(format!("the no-op server cannot listen: {error}"));
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
-    println!("{}", listener.local_addr().map_err(failed)?);
+    print(format!("{}\n", listener.local_addr().map_err(failed)?).as_bytes())?;
     let (ended, parent_has_ended) = tokio::sync::oneshot::channel::<()>();
     // A thread of its own, because reading stdin cannot be interrupted.
     std::thread::spawn(move || {
         for _ in std::io::stdin().lines().map_while(Result::ok) {
-            println!("{}", cpu::used().as_micros());
+            if print(format!("{}\n", cpu::used().as_micros()).as_bytes()).is_err() {
+                break;
+            }
         }
         drop(ended);
     });
