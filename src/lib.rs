@@ -44,4 +44,6 @@ pub use client::{Client, ClientError};
 mod documents {
     #[doc = include_str!("../README.md")]
     struct Readme;
+    #[doc = include_str!("../docs/api.md")]
+    struct Api;
 }
