@@ -11,8 +11,9 @@ use crate::config::{self, File, FileReport};
 
 /// Check node.yml and cluster.yml files
 ///
-/// Checks each file by itself, and each node file against each cluster file. Prints one line for each file. Ends with code
-/// 2 if a file is not accepted. Environment variables are ignored.
+/// Checks each file by itself, and each node file against each cluster file. Prints one line for each file, and a remark
+/// about accepted values that are probably mistakes. Ends with code 2 if a file is not accepted. Environment variables are
+/// ignored.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -50,13 +51,17 @@ pub(super) fn read(file: &Path) -> Result<String, CliError> {
 
 fn as_line(report: &FileReport) -> Option<String> {
     let checked = report.outcome.as_ref().ok()?;
-    Some(format!("{}: ok ({checked})\n", report.file.display()))
+    let remarks = report.remarks.iter().map(|remark| format!("{remark}\n"));
+    Some(format!("{}: ok ({checked})\n{}", report.file.display(), remarks.collect::<String>()))
 }
 
 fn as_json(report: &FileReport) -> serde_json::Value {
     let file = report.file.display().to_string();
     match &report.outcome {
-        Ok(checked) => json!({ "file": file, "ok": true, "holds": checked.to_string() }),
+        Ok(checked) => {
+            let remarks: Vec<String> = report.remarks.iter().map(ToString::to_string).collect();
+            json!({ "file": file, "ok": true, "holds": checked.to_string(), "remarks": remarks })
+        }
         Err(error) => json!({ "file": file, "ok": false, "error": error.to_string() }),
     }
 }
@@ -70,8 +75,8 @@ mod tests {
     #[test]
     fn file_in_order_says_what_it_holds() {
         let outcome = Ok(Checked::Node { id: NodeId::new("1").unwrap() });
-        let report = FileReport { file: "n.yml".into(), outcome };
+        let report = FileReport { file: "n.yml".into(), outcome, remarks: Vec::new() };
         assert_eq!(as_line(&report).unwrap(), "n.yml: ok (node 1)\n");
-        assert_eq!(as_json(&report).to_string(), r#"{"file":"n.yml","holds":"node 1","ok":true}"#);
+        assert_eq!(as_json(&report).to_string(), r#"{"file":"n.yml","holds":"node 1","ok":true,"remarks":[]}"#);
     }
 }

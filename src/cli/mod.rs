@@ -9,6 +9,7 @@
 mod bench;
 mod completions;
 mod config_check;
+mod config_reference;
 mod delete;
 mod dev;
 mod get;
@@ -137,7 +138,7 @@ enum Command {
     Status(status::Status),
     Locate(locate::Locate),
     Bench(bench::Bench),
-    /// Look at configuration files
+    /// Check configuration files, or print the reference of their keys
     #[command(subcommand)]
     Config(Config),
     Completions(completions::Completions),
@@ -146,6 +147,8 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum Config {
     Check(config_check::Check),
+    /// Print the reference of all keys of node.yml and cluster.yml, as Markdown
+    Reference,
 }
 
 /// The exit codes.
@@ -277,6 +280,7 @@ async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
         Command::Locate(locate) => locate.run(&global).await,
         Command::Bench(bench) => bench.run(&global).await,
         Command::Config(Config::Check(check)) => check.run(&global),
+        Command::Config(Config::Reference) => config_reference::run(),
         Command::Completions(completions) => completions.run(),
     }
 }

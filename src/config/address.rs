@@ -1,32 +1,32 @@
-//! The two kinds of address: where a node listens, and where others reach it.
+//! The two kinds of address: the one on which a node listens, and the one at which others reach it.
 //!
-//! Contract: a value that was parsed names a port from 1 to 65535. Port 0 is refused in files and variables: a port that
-//! the system picks is one that nobody else's cluster.yml can name.
+//! Contract: a parsed address has a port from 1 to 65535. Files and variables may not give port 0: no other node's
+//! cluster.yml could name a port that the system picks.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What is accepted as a [`LocalAddress`], as an error says it.
+/// The accepted values of a [`LocalAddress`], as an error says it.
 pub(super) const LOCAL_ACCEPTED: &str =
     "IP:PORT or :PORT (every interface) with a port from 1 to 65535, such as 127.0.0.1:8001 or \":8001\"";
 
-/// What is accepted as a [`RemoteAddress`], as an error says it.
+/// The accepted values of a [`RemoteAddress`], as an error says it.
 pub(super) const REMOTE_ACCEPTED: &str = "HOST:PORT with a port from 1 to 65535, such as 10.0.0.1:8001 or \
                                           quorate-1:8001, where the other nodes reach this one";
 
-/// The longest host name that DNS knows.
+/// The longest host name in DNS, in bytes.
 const HOST_BYTES_MAX: usize = 253;
 
-/// Where a node listens: one interface or every one, and a port.
+/// The address on which a node listens: one interface or every interface, and a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LocalAddress {
-    /// The interface; `None` for every one.
+    /// The interface's address; `None` for every interface.
     ip: Option<IpAddr>,
     port: u16,
 }
 
 impl LocalAddress {
-    /// A port of 127.0.0.1. Port 0, which no file can give, lets the system pick one.
+    /// This port of 127.0.0.1. With port 0, which no file can give, the system picks a port.
     #[must_use]
     pub fn loopback(port: u16) -> Self {
         Self { ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port }
@@ -42,8 +42,8 @@ impl LocalAddress {
         Some(Self { ip: Some(address.ip()), port })
     }
 
-    /// The socket addresses to bind, in this order, until one succeeds. Every interface is `[::]`, which takes IPv4 too,
-    /// and 0.0.0.0 on machines without IPv6.
+    /// The socket addresses to try to bind, in this order. Every interface is `[::]`, which accepts IPv4 too, and 0.0.0.0 on
+    /// machines without IPv6.
     #[must_use]
     pub fn bind_candidates(&self) -> Vec<SocketAddr> {
         let every = [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
@@ -53,16 +53,28 @@ impl LocalAddress {
         }
     }
 
-    /// Whether only this machine can connect to it.
+    /// Whether only this machine can connect to the address.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.ip.is_some_and(|ip| ip.to_canonical().is_loopback())
     }
 
-    /// The port.
+    /// The port, from 1 to 65535; 0 only from [`LocalAddress::loopback`].
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether a node that listens here may be reached at `remote` without a proxy or an address translation. Names are not
+    /// looked up: apart from `localhost` a name may stand for every address but a loopback address.
+    pub(super) fn may_be(&self, remote: &RemoteAddress) -> bool {
+        let ip = self.ip.map(|ip| ip.to_canonical()).filter(|ip| !ip.is_unspecified());
+        let same_host = match (ip, remote.host.parse::<IpAddr>()) {
+            (None, _) => true,
+            (Some(local), Ok(remote)) => local == remote.to_canonical(),
+            (Some(local), Err(_)) => local.is_loopback() == (remote.host.trim_end_matches('.') == "localhost"),
+        };
+        same_host && self.port == remote.port
     }
 }
 
@@ -75,9 +87,9 @@ impl fmt::Display for LocalAddress {
     }
 }
 
-/// Where the other nodes, and clients, reach a node: a host name or an IP address, and a port.
+/// The address at which other nodes and clients reach a node: a host name or an IP address, and a port.
 ///
-/// Host names are kept in lower case, so that one address is not taken for two.
+/// Host names are in lower case, so that equal addresses compare equal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RemoteAddress {
     /// An IPv6 address without its brackets.
@@ -86,7 +98,7 @@ pub struct RemoteAddress {
 }
 
 impl RemoteAddress {
-    /// A port of 127.0.0.1.
+    /// This port of 127.0.0.1.
     #[must_use]
     pub fn loopback(port: u16) -> Self {
         Self { host: Ipv4Addr::LOCALHOST.to_string(), port }
@@ -100,7 +112,7 @@ impl RemoteAddress {
             None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
         };
         let host = match ip {
-            // Nobody reaches "every interface" of another machine.
+            // "Every interface" is no address of another machine.
             Some(ip) if ip.is_unspecified() => return None,
             Some(ip) => ip.to_string(),
             None if is_host_name(host) => host.to_ascii_lowercase(),
@@ -115,14 +127,14 @@ impl RemoteAddress {
         &self.host
     }
 
-    /// The port.
+    /// The port, from 1 to 65535.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 }
 
-/// As URLs want it: HOST:PORT, an IPv6 address in brackets.
+/// HOST:PORT as in a URL, with an IPv6 address in brackets.
 impl fmt::Display for RemoteAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -133,7 +145,7 @@ impl fmt::Display for RemoteAddress {
     }
 }
 
-/// Digits alone: `u16::from_str` would take a plus sign too.
+/// A port in digits: `u16::from_str` would also accept a plus sign.
 fn parse_port(text: &str) -> Option<u16> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -141,8 +153,8 @@ fn parse_port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| *port != 0)
 }
 
-/// Labels of letters, digits, hyphens and underscores (container networks use them), joined by dots. A name whose last
-/// label is a number is a mistyped IPv4 address.
+/// Whether `text` is labels of letters, digits, hyphens and underscores (which container networks use), joined by dots. A
+/// name whose last label is a number is refused: it is a mistyped IPv4 address.
 fn is_host_name(text: &str) -> bool {
     let is_label = |label: &str| {
         let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');

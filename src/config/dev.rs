@@ -1,4 +1,4 @@
-//! Configurations for a throw-away cluster on this machine, made in memory.
+//! Configurations of a temporary cluster on this machine (`quorate dev`), made in memory.
 
 use std::path::PathBuf;
 
@@ -9,49 +9,49 @@ use super::node::NodeConfig;
 use crate::limits::{DEV_METRICS_PORT_DISTANCE, DEV_NODES_MAX};
 use crate::types::{ClusterParameters, Durability, NodeId};
 
-/// What a throw-away cluster shall be.
+/// The plan of a temporary cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DevPlan {
-    /// How many nodes: 1 to [`DEV_NODES_MAX`].
+    /// The number of nodes: 1 to [`DEV_NODES_MAX`].
     pub nodes: usize,
-    /// The first node's port; the others take those that follow. Each node serves metrics
-    /// [`DEV_METRICS_PORT_DISTANCE`] above its port.
+    /// The first node's port; the other nodes have the ports after it. Each node serves metrics on the port
+    /// [`DEV_METRICS_PORT_DISTANCE`] above its own.
     pub port: u16,
-    /// The folder in which each node has one of its own, named by its id.
+    /// The folder that holds one data folder for each node, named by the node's id.
     pub data_dir: PathBuf,
-    /// When a write counts as kept.
+    /// When the nodes acknowledge a write.
     pub durability: Durability,
 }
 
-/// Why a plan cannot be carried out.
+/// Why a plan is not possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DevPlanError {
-    /// No nodes, or too many for one machine.
+    /// There are no nodes, or too many for one machine.
     #[error("{nodes} nodes are not accepted: give 1 to {DEV_NODES_MAX}")]
     Nodes {
-        /// How many were wanted.
+        /// The number of nodes in the plan.
         nodes: usize,
     },
-    /// Ports that do not exist.
+    /// Some of the ports would not exist.
     #[error(
         "port {port} is not accepted for {nodes} nodes: give 1 to {max}, since node N takes port {port} + N - 1 and \
              serves metrics {DEV_METRICS_PORT_DISTANCE} above it"
     )]
     Port {
-        /// The first port that was wanted.
+        /// The first port in the plan.
         port: u16,
-        /// The greatest first port that so many nodes can have.
+        /// The greatest first port for this number of nodes.
         max: u16,
-        /// How many nodes were wanted.
+        /// The number of nodes in the plan.
         nodes: usize,
     },
 }
 
-/// The configurations of a throw-away cluster's nodes, in the order of their ports: ids 1 to N, loopback addresses, up
-/// to three replicas, operator writes allowed.
+/// The configurations of a temporary cluster's nodes, in the order of their ports. The nodes have the ids 1 to N, loopback
+/// addresses, up to three replicas of each key, and operator writes.
 ///
 /// # Errors
-/// When there would be no nodes or too many, or their ports would not exist.
+/// When the plan has no nodes or too many, or some of their ports would not exist.
 pub fn dev(plan: &DevPlan) -> Result<Vec<Config>, DevPlanError> {
     let nodes = plan.nodes;
     if !(1..=DEV_NODES_MAX).contains(&nodes) {
@@ -66,7 +66,7 @@ pub fn dev(plan: &DevPlan) -> Result<Vec<Config>, DevPlanError> {
         .map(|index| (NodeId::new(&(index + 1).to_string()).expect("a number is an id"), plan.port + index))
         .collect();
     let node_configs: Vec<NodeConfig> = members.iter().map(|(id, port)| node(plan, id, *port)).collect();
-    // Members are in the order of their ids, where 10 comes before 2.
+    // Node ids are ordered as texts: 10 comes before 2.
     members.sort();
     let addresses = members.iter().map(|(_, port)| RemoteAddress::loopback(*port)).collect();
     let node_ids = members.into_iter().map(|(id, _)| id).collect();

@@ -1,6 +1,6 @@
-//! What is wrong with a configuration, as one line: where it is, what was found, what is accepted.
+//! Errors of a configuration: the place, the value found, the values accepted.
 //!
-//! Contract: `Display` of a [`ConfigError`] is one line, whatever bytes the configuration holds.
+//! Contract: `Display` of a [`ConfigError`] is one line, for any bytes in the configuration.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,31 +8,31 @@ use std::path::PathBuf;
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX, NODES_MAX};
 use crate::types::{NodeId, NodeIdError};
 
-/// Something in a configuration that is not accepted.
+/// An error in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct ConfigError {
-    /// Where it is.
+    /// The place of the error.
     pub place: Place,
-    /// What is wrong there.
+    /// The error itself.
     pub problem: Problem,
 }
 
-/// Where a value was given, or is missing.
+/// The place of a value, or of a missing value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In a file.
+    /// A place in a file.
     File {
-        /// The file's name, as it was passed in.
+        /// The file's name, as the caller gave it.
         file: PathBuf,
-        /// The line, from 1; `None` where there is none to blame, as in an empty file.
+        /// The line, counted from 1; `None` for an error of the file as a whole.
         line: Option<usize>,
-        /// The keys that lead there, joined by dots; empty for the file as a whole.
+        /// The keys down to the value, joined by dots; empty for the file as a whole.
         path: String,
     },
-    /// In an environment variable.
+    /// An environment variable.
     Variable {
-        /// Its name.
+        /// The variable's name.
         name: String,
     },
 }
@@ -55,142 +55,142 @@ impl fmt::Display for Place {
     }
 }
 
-/// What is wrong with a value, a key or a file.
+/// An error of a value, a key or a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// The text is not YAML.
     #[error("not valid YAML: {}", detail.escape_debug())]
     Syntax {
-        /// What the parser says.
+        /// The parser's reason.
         detail: String,
     },
     /// The file holds no value.
     #[error("the file is empty: accepted is one mapping with the key {accepted}")]
     Empty {
-        /// The top-level key it should have.
+        /// The top-level key that the file should have.
         accepted: &'static str,
     },
     /// The file holds more than one document.
     #[error("a second document begins here: one document per file is accepted")]
     SecondDocument,
-    /// The file is larger than any that is needed.
+    /// The file is too large.
     #[error("the file has {bytes} bytes: at most {CONFIG_BYTES_MAX} are accepted")]
     TooLarge {
-        /// How many bytes it has.
+        /// The file's size in bytes.
         bytes: usize,
     },
-    /// Mappings or sequences within one another, without end in sight.
+    /// Mappings or sequences are nested too deeply.
     #[error("nested too deeply: at most {CONFIG_DEPTH_MAX} levels are accepted")]
     TooDeep,
-    /// YAML that would give one value several meanings or places.
+    /// An anchor, an alias or a tag, which could give one value several meanings or places.
     #[error("{found} is not accepted: write the value itself")]
     Construct {
-        /// Which construct.
+        /// The construct's name.
         found: &'static str,
     },
-    /// A key that is a sequence or a mapping.
+    /// A key is a sequence, a mapping or an alias.
     #[error("{found} is not accepted as a key: a plain text is")]
     KeyNotText {
-        /// What was found in its place.
+        /// The kind of the key.
         found: &'static str,
     },
-    /// A value of another shape.
+    /// The value has the wrong kind, such as a sequence for a single value.
     #[error("{found} is not accepted here: {accepted}")]
     Shape {
-        /// What was found.
+        /// The kind of the value.
         found: &'static str,
-        /// What is accepted.
+        /// The accepted values.
         accepted: String,
     },
-    /// A key that means nothing here.
+    /// The key is unknown.
     #[error("unknown key{}: accepted {}", guess(*nearest), listed(accepted))]
     UnknownKey {
-        /// The accepted key that looks most like it, where one does.
+        /// The accepted key that it probably misspells, if any.
         nearest: Option<&'static str>,
-        /// The keys that are accepted.
+        /// The accepted keys.
         accepted: Vec<&'static str>,
     },
-    /// The other kind of file.
+    /// The file is of the other kind.
     #[error("this is a {found} file where a {expected} file is expected: give node.yml first, cluster.yml second")]
     OtherKind {
-        /// The top-level key it should have.
+        /// The top-level key that the file should have.
         expected: &'static str,
-        /// The top-level key it has.
+        /// The top-level key that the file has.
         found: &'static str,
     },
-    /// An environment variable that looks like ours and means nothing.
+    /// An environment variable has Quorate's prefix and is unknown.
     #[error("unknown variable{}: accepted {}", guess(nearest.as_deref()), listed(accepted))]
     UnknownVariable {
-        /// The known variable that looks most like it, where one does.
+        /// The known variable that it probably misspells, if any.
         nearest: Option<String>,
-        /// The variables that are known.
+        /// The known variables.
         accepted: Vec<String>,
     },
-    /// An environment variable whose value is not UTF-8.
+    /// The value of an environment variable is not UTF-8.
     #[error("the value is not UTF-8: accepted is {accepted}")]
     NotUtf8 {
-        /// What is accepted.
+        /// The accepted values.
         accepted: String,
     },
-    /// A key that must be there and is not.
+    /// A required key is missing.
     #[error("missing: give {accepted}{}", variable.as_ref().map(|name| format!(" (or set {name})")).unwrap_or_default())]
     MissingKey {
-        /// What is accepted as its value.
+        /// The accepted values.
         accepted: String,
-        /// The environment variable that can stand in for it.
+        /// The environment variable that can replace it, if any.
         variable: Option<String>,
     },
-    /// A key that was there before. YAML readers often keep the last one and say nothing.
+    /// A key is given twice. Many YAML readers silently keep the last one.
     #[error("given twice, first on line {first_line}: each key is accepted once")]
     DuplicateKey {
-        /// The line of the first one.
+        /// The line of the first.
         first_line: usize,
     },
-    /// A key without a value.
+    /// A key has no value.
     #[error("no value is given: accepted is {accepted}")]
     NoValue {
-        /// What is accepted.
+        /// The accepted values.
         accepted: String,
     },
-    /// A value out of bounds, or of another kind.
+    /// The value is out of range, or not a value of the key.
     #[error("{} is not accepted: give {accepted}", shown(found))]
     Value {
-        /// What was found.
+        /// The value.
         found: String,
-        /// What is accepted.
+        /// The accepted values.
         accepted: String,
     },
-    /// A text that is no node id.
+    /// The text is not a node id.
     #[error("{0}")]
     NodeId(NodeIdError),
-    /// A cluster without nodes.
+    /// The cluster has no nodes.
     #[error("no nodes: give 1 to {NODES_MAX}, each as ID: {{ remote_address: HOST:PORT }}")]
     NoNodes,
-    /// A cluster with more nodes than are supported.
+    /// The cluster has too many nodes.
     #[error("{nodes} nodes: at most {NODES_MAX} are accepted")]
     TooManyNodes {
-        /// How many there are.
+        /// The number of nodes.
         nodes: usize,
     },
-    /// One address for two purposes.
+    /// The address is given twice, for two nodes or two purposes.
     #[error("{} is already the address of {owner}: give one of its own", shown(address))]
     AddressTaken {
         /// The address.
         address: String,
-        /// What has it already.
+        /// The node or key that has it already.
         owner: String,
     },
-    /// A node that is not of the cluster.
+    /// The cluster has no node with this id.
     #[error("node {id} is not in {}: accepted {}", cluster.display(), listed(accepted))]
     NotInCluster {
         /// The node's id.
         id: NodeId,
         /// The cluster's file.
         cluster: PathBuf,
-        /// The cluster's ids.
+        /// The ids in the cluster's file.
         accepted: Vec<NodeId>,
     },
-    /// Two node files of one id, checked together.
+    /// Two node files that are checked together have the same id.
     #[error("node {id} is also described by {}: give each node an id of its own", other.display())]
     IdTaken {
         /// The id.
@@ -200,10 +200,10 @@ pub enum Problem {
     },
 }
 
-/// How many accepted names an error lists before it only counts them.
+/// The most accepted names in an error; of more it gives the number.
 const LISTED_MAX: usize = 16;
 
-/// How many characters of a refused value an error shows.
+/// The most characters of a refused value in an error.
 const SHOWN_CHARACTERS_MAX: usize = 80;
 
 fn listed<T: ToString>(accepted: &[T]) -> String {
@@ -219,7 +219,7 @@ fn guess(nearest: Option<&str>) -> String {
     nearest.map(|nearest| format!(" (did you mean {nearest}?)")).unwrap_or_default()
 }
 
-/// `text` in quotes, escaped, and cut where it is long.
+/// `text` in quotes, escaped and cut to [`SHOWN_CHARACTERS_MAX`].
 fn shown(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARACTERS_MAX) {
         None => format!("{text:?}"),

@@ -1,11 +1,12 @@
-//! Mappings whose keys are known beforehand, and the values under them with the places that errors name.
+//! Mappings with known keys, and their values with the places that errors name.
 
 use std::path::Path;
 
 use super::error::{ConfigError, Place, Problem};
+use super::keys::Key;
 use super::yaml::{self, Entry, Node, Value};
 
-/// A text that was given somewhere, not yet judged.
+/// A value from a file or a variable, not validated yet.
 #[derive(Clone, Debug)]
 pub(super) struct Given {
     pub(super) text: String,
@@ -13,7 +14,7 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// The error that the text is not what is `accepted`.
+    /// The error that the text is not one of the `accepted` values.
     pub(super) fn refused(&self, accepted: impl Into<String>) -> ConfigError {
         self.error(Problem::Value { found: self.text.clone(), accepted: accepted.into() })
     }
@@ -22,10 +23,15 @@ impl Given {
         ConfigError { place: self.place.clone(), problem }
     }
 
-    /// The text as a whole number in decimal digits.
-    pub(super) fn whole_number(&self, min: u64, max: u64, accepted: impl Into<String>) -> Result<u64, ConfigError> {
+    /// The text as a whole number from `min` to `max` in decimal digits.
+    pub(super) fn whole_number(
+        &self,
+        min: usize,
+        max: usize,
+        accepted: impl Into<String>,
+    ) -> Result<usize, ConfigError> {
         let digits = self.text.bytes().all(|byte| byte.is_ascii_digit());
-        // A leading zero is octal to some readers of YAML and decimal to others.
+        // Some readers of YAML take a leading zero for octal, others for decimal.
         let ambiguous = self.text.len() > 1 && self.text.starts_with('0');
         match self.text.parse() {
             Ok(number) if digits && !ambiguous && (min..=max).contains(&number) => Ok(number),
@@ -34,18 +40,17 @@ impl Given {
     }
 }
 
-/// A mapping of a file, and the keys that lead to it.
+/// A mapping of a file, and the keys above it.
 pub(super) struct Mapping<'a> {
     pub(super) file: &'a Path,
     pub(super) path: Vec<&'a str>,
-    /// Where it begins, for errors about what it lacks.
+    /// The mapping's first line, for errors about missing keys.
     pub(super) line: usize,
     pub(super) entries: &'a [Entry],
 }
 
 impl<'a> Mapping<'a> {
-    /// The mapping under the top-level key `kind`, which is the only one. `other` is the top-level key of the other kind
-    /// of file.
+    /// The mapping below `kind`, the only top-level key. `other` is the top-level key of the other kind of file.
     pub(super) fn top(
         file: &'a Path,
         root: &'a Node,
@@ -70,7 +75,7 @@ impl<'a> Mapping<'a> {
         Self::of(file, Vec::new(), root.line, root, accepted)
     }
 
-    /// The mapping under `entry`, which is one of this mapping's.
+    /// The mapping below `entry`, an entry of this mapping.
     pub(super) fn below(&self, entry: &'a Entry, accepted: &str) -> Result<Mapping<'a>, ConfigError> {
         let mut path = self.path.clone();
         path.push(&entry.key);
@@ -94,7 +99,7 @@ impl<'a> Mapping<'a> {
         }
     }
 
-    /// The entry of `key`.
+    /// The entry of `key`; `None` when the file has none.
     pub(super) fn entry(&self, key: &str) -> Option<&'a Entry> {
         self.entries.iter().find(|entry| entry.key == key)
     }
@@ -109,7 +114,7 @@ impl<'a> Mapping<'a> {
         Err(ConfigError { place, problem: Problem::UnknownKey { nearest, accepted: accepted.to_vec() } })
     }
 
-    /// The single value under `entry`, which is one of this mapping's.
+    /// The single value of `entry`, an entry of this mapping.
     pub(super) fn given(&self, entry: &Entry, accepted: &str) -> Result<Given, ConfigError> {
         let place = self.place(Some(entry.line), Some(&entry.key));
         match &entry.value.value {
@@ -122,7 +127,7 @@ impl<'a> Mapping<'a> {
         }
     }
 
-    /// The single value under `key`, which must be there.
+    /// The single value of `key`, which must be given.
     pub(super) fn required(&self, key: &str, accepted: &str) -> Result<Given, ConfigError> {
         match self.entry(key) {
             Some(entry) => self.given(entry, accepted),
@@ -130,22 +135,27 @@ impl<'a> Mapping<'a> {
         }
     }
 
-    /// The error that `key` is not there.
+    /// The error that `key` is missing.
     pub(super) fn missing(&self, key: &str, accepted: &str, variable: Option<String>) -> ConfigError {
         let place = self.place(Some(self.line), Some(key));
         ConfigError { place, problem: Problem::MissingKey { accepted: accepted.to_owned(), variable } }
     }
 
-    /// A place in this mapping, or the mapping itself.
+    /// The place of `key` in this mapping, or of the mapping itself.
     pub(super) fn place(&self, line: Option<usize>, key: Option<&str>) -> Place {
         let keys: Vec<&str> = self.path.iter().copied().chain(key).collect();
         Place::File { file: self.file.to_owned(), line, path: yaml::path_of(&keys) }
     }
 }
 
-/// The one of `names` that `text` is most likely a slip of, if any is near enough: a third of its letters wrong at most.
+/// The names of `keys`.
+pub(super) fn names(keys: &[&Key]) -> Vec<&'static str> {
+    keys.iter().map(|key| key.name).collect()
+}
+
+/// The name that `text` most likely misspells; `None` when more than a third of each name's letters would be wrong.
 pub(super) fn nearest<N: AsRef<str>>(text: &str, names: impl Iterator<Item = N>) -> Option<N> {
-    // The distance costs the product of both lengths, and no slip is that long.
+    // Computing the distance takes the product of both lengths, and no misspelt key is that long.
     if text.len() > 64 {
         return None;
     }

@@ -1,8 +1,8 @@
-//! YAML text → a tree of scalars and mappings that remembers lines.
+//! From YAML text to a tree of scalars and mappings with their lines.
 //!
-//! Contract: scalars are texts as they were written (`01` is not 1, `1.0` is not 1), so that nothing changes its value
-//! on the way; a key that is given twice, anchors, aliases, tags and a second document are refused; any input gives a
-//! tree or an error, within [`CONFIG_DEPTH_MAX`] calls of stack.
+//! Contract: scalars are texts as they were written (`01` is not 1, and `1.0` is not 1), so that no value changes on the
+//! way. Keys that are given twice, anchors, aliases, tags and second documents are refused. Any input gives a tree or an
+//! error. The reader calls itself at most [`CONFIG_DEPTH_MAX`] times.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, StrInput};
 use super::error::{ConfigError, Place, Problem};
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX};
 
-/// A value, and the line where it begins, from 1.
+/// A value, and its first line, counted from 1.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) line: usize,
@@ -21,17 +21,17 @@ pub(super) struct Node {
 
 #[derive(Debug)]
 pub(super) enum Value {
-    /// A text, unquoted.
+    /// A text without its quotes.
     Scalar(String),
-    /// A bare nothing: an empty place, `~` or `null`.
+    /// No value: nothing, `~` or `null` without quotes.
     Null,
-    /// No configuration holds one: its elements are read for their errors alone.
+    /// A sequence. No key accepts one, so its elements are only checked.
     Sequence,
     Mapping(Vec<Entry>),
 }
 
 impl Value {
-    /// What to call it in an error.
+    /// The value's name in errors.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Scalar(_) => "a single value",
@@ -42,16 +42,16 @@ impl Value {
     }
 }
 
-/// A key of a mapping with its value.
+/// A key of a mapping, and its value.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: String,
-    /// The key's line, from 1.
+    /// The key's line, counted from 1.
     pub(super) line: usize,
     pub(super) value: Node,
 }
 
-/// Reads `text` as one document. `accepted` is the top-level key that an error about an empty file names.
+/// Reads `text` as one document. `accepted` is the top-level key for the error about an empty file.
 pub(super) fn parse(file: &Path, text: &str, accepted: &'static str) -> Result<Node, ConfigError> {
     let mut reader = Reader { file, parser: Parser::new_from_str(text), path: Vec::new() };
     if text.len() > CONFIG_BYTES_MAX {
@@ -80,7 +80,7 @@ pub(super) fn parse(file: &Path, text: &str, accepted: &'static str) -> Result<N
     Ok(root)
 }
 
-/// The keys that lead to a value, as an error shows them. Keys that are not plain words are quoted and escaped.
+/// The keys above a value and its own, as an error shows them. Keys that are not plain words are quoted and escaped.
 pub(super) fn path_of(keys: &[&str]) -> String {
     let plain = |key: &str| !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
     let shown = keys.iter().map(|key| if plain(key) { (*key).to_owned() } else { format!("{key:?}") });
@@ -90,7 +90,7 @@ pub(super) fn path_of(keys: &[&str]) -> String {
 struct Reader<'a> {
     file: &'a Path,
     parser: Parser<'a, StrInput<'a>>,
-    /// The keys of the mappings that are being read; an empty one for each sequence.
+    /// The keys of the mappings that are being read, and an empty key for each sequence.
     path: Vec<String>,
 }
 

@@ -1,11 +1,16 @@
+//! What the parser accepts and refuses, with the text of every error.
+
+mod any_text;
+mod check;
+mod dev;
+mod reference;
+mod variables;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use proptest::prelude::*;
-
-use super::{ClusterConfig, yaml};
-use super::{Config, ConfigError, DevPlan, DevPlanError, File, LocalAddress, NodeConfig, RemoteAddress, check, dev};
+use super::{ClusterConfig, Config, ConfigError, File, LocalAddress, NodeConfig, RemoteAddress};
 use crate::limits::{
     BLOCK_CACHE_BYTES_DEFAULT, CONFIG_BYTES_MAX, NODES_MAX, RECORD_CACHE_BYTES_DEFAULT,
     REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
@@ -252,7 +257,7 @@ fn bad_node_files_are_refused_with_one_line() {
         (
             NODE.replace("./data/1", "~/data"),
             "etc/n.yml:4: node.data_dir: \"~/data\" is not accepted: give the path of a folder, absolute or relative to \
-             this file, such as ./data/1 (~ is not expanded)"
+             this file, such as ./data/1 (~ is not expanded: write the path itself)"
                 .into(),
         ),
         (with("durability: &a os"), "etc/n.yml:5: node.durability: an anchor (&) is not accepted: write the value itself".into()),
@@ -289,105 +294,6 @@ fn boundless_text_is_refused() {
     assert!(node(&deeper).is_err(), "the parser has a limit of its own, and no stack overflows");
     let long = node(&NODE.replace("127.0.0.1:8001", &"é".repeat(1000))).unwrap_err().to_string();
     assert!(long.chars().count() < 300, "{long}");
-}
-
-#[test]
-fn variables_stand_above_the_file() {
-    let config = node_with(
-        &NODE.replace("127.0.0.1:8001", "broken"),
-        &[
-            ("QUORATE_NODE_ID", "2"),
-            ("QUORATE_NODE_LOCAL_ADDRESS", ":8002"),
-            ("QUORATE_NODE_LOCAL_METRICS_ADDRESS", "127.0.0.1:9002"),
-            ("QUORATE_NODE_DATA_DIR", "./data/2"),
-            ("QUORATE_NODE_DURABILITY", "os"),
-            ("QUORATE_NODE_OPERATOR_WRITES", "true"),
-            ("QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX", "5"),
-            ("QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX", "67108865"),
-            ("QUORATE_NODE_BLOCK_CACHE_BYTES", "1048577"),
-            ("QUORATE_NODE_WRITE_BUFFER_BYTES", "1048578"),
-            ("QUORATE_ADDRESS", "is another matter"),
-            ("PATH", "/bin"),
-        ],
-    )
-    .unwrap();
-    assert_eq!(
-        config,
-        NodeConfig {
-            id: id("2"),
-            local_address: LocalAddress::parse(":8002").unwrap(),
-            local_metrics_address: Some(LocalAddress::loopback(9002)),
-            data_dir: PathBuf::from("data/2"),
-            durability: Durability::Os,
-            operator_writes: true,
-            requests_in_flight_max: 5,
-            request_bytes_in_flight_max: (64 << 20) + 1,
-            record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
-            block_cache_bytes: (1 << 20) + 1,
-            write_buffer_bytes: (1 << 20) + 2,
-        }
-    );
-}
-
-#[test]
-fn variables_fill_in_what_the_file_lacks() {
-    let text = "node:\n  local_address: 127.0.0.1:8001\n  local_metrics_address: 127.0.0.1:9001\n";
-    let pairs = [("QUORATE_NODE_ID", "2"), ("QUORATE_NODE_DATA_DIR", "/d"), ("QUORATE_NODE_LOCAL_METRICS_ADDRESS", "")];
-    let config = node_with(text, &pairs).unwrap();
-    assert_eq!((config.id, config.data_dir), (id("2"), PathBuf::from("/d")));
-    let here = node_with(text, &[("QUORATE_NODE_ID", "2"), ("QUORATE_NODE_DATA_DIR", "./")]).unwrap();
-    assert_eq!(here.data_dir, Path::new("."));
-    assert_eq!(config.local_metrics_address, None);
-}
-
-#[test]
-fn bad_variables_are_refused_by_name() {
-    let names = "QUORATE_NODE_ID, QUORATE_NODE_LOCAL_ADDRESS, QUORATE_NODE_LOCAL_METRICS_ADDRESS, \
-                 QUORATE_NODE_DATA_DIR, QUORATE_NODE_DURABILITY, QUORATE_NODE_OPERATOR_WRITES, \
-                 QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX, QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX, \
-                 QUORATE_NODE_RECORD_CACHE_BYTES, QUORATE_NODE_BLOCK_CACHE_BYTES, QUORATE_NODE_WRITE_BUFFER_BYTES";
-    let cases = [
-        (
-            ("QUORATE_NODE_DURABILITY", "disk"),
-            "environment variable QUORATE_NODE_DURABILITY: \"disk\" is not accepted: give fsync or os".to_owned(),
-        ),
-        (
-            ("QUORATE_NODE_ID", "a,b"),
-            "environment variable QUORATE_NODE_ID: node id \"a,b\" holds ',': printable ASCII without spaces and commas \
-             is accepted"
-                .to_owned(),
-        ),
-        (
-            ("QUORATE_NODE_DATA_DIR", ""),
-            "environment variable QUORATE_NODE_DATA_DIR: \"\" is not accepted: give the path of a folder, absolute or \
-             relative to the working directory (~ is not expanded)"
-                .to_owned(),
-        ),
-        (
-            ("QUORATE_NODE_DURABILTY", "os"),
-            format!(
-                "environment variable QUORATE_NODE_DURABILTY: unknown variable (did you mean \
-                 QUORATE_NODE_DURABILITY?): accepted are {names}"
-            ),
-        ),
-        (
-            ("QUORATE_NODE_", "os"),
-            format!("environment variable QUORATE_NODE_: unknown variable: accepted are {names}"),
-        ),
-    ];
-    for (pair, message) in cases {
-        assert_eq!(node_with(NODE, &[pair]).unwrap_err().to_string(), message);
-    }
-}
-
-#[cfg(unix)]
-#[test]
-fn variable_that_is_not_utf8_is_refused_by_name() {
-    use std::os::unix::ffi::OsStringExt;
-    let pair = (OsString::from("QUORATE_NODE_DURABILITY"), OsString::from_vec(vec![0xff]));
-    let error = NodeConfig::parse(file("n.yml", NODE), [pair]).unwrap_err();
-    let message = "environment variable QUORATE_NODE_DURABILITY: the value is not UTF-8: accepted is fsync or os";
-    assert_eq!(error.to_string(), message);
 }
 
 #[test]
@@ -572,215 +478,4 @@ fn node_that_is_not_in_the_cluster_is_refused_where_its_id_was_given() {
     let large = large_cluster(40, 1);
     let error = Config::parse(file("n.yml", NODE), file("c.yml", &large), []).unwrap_err().to_string();
     assert!(error.ends_with(", … (40 in all)"), "{error}");
-}
-
-#[test]
-fn check_tells_kinds_apart_and_compares_them() {
-    let second = NODE.replace("\"1\"", "2");
-    let stranger = NODE.replace("\"1\"", "9");
-    let files = [
-        file("n1.yml", NODE),
-        file("c.yml", CLUSTER),
-        file("n2.yml", &second),
-        file("again.yml", NODE),
-        file("n9.yml", &stranger),
-        file("broken.yml", "node: {"),
-        file("other.yml", "clusters: {}"),
-        file("empty.yml", ""),
-        file("none.yml", "{}"),
-    ];
-    let shown: Vec<String> = check(&files)
-        .into_iter()
-        .map(|report| match report.outcome {
-            Ok(checked) => format!("{}: {checked}", report.file.display()),
-            Err(error) => error.to_string(),
-        })
-        .collect();
-    assert_eq!(shown[0], "n1.yml: node 1");
-    assert_eq!(shown[1], "c.yml: cluster of 3 nodes, 3 replicas");
-    assert_eq!(shown[2], "n2.yml: node 2");
-    assert_eq!(shown[3], "again.yml:2: node.id: node 1 is also described by n1.yml: give each node an id of its own");
-    assert_eq!(shown[4], "n9.yml:2: node.id: node 9 is not in c.yml: accepted are 1, 2, 3");
-    assert!(shown[5].contains("not valid YAML"), "{}", shown[5]);
-    assert_eq!(shown[6], "other.yml:1: clusters: unknown key (did you mean cluster?): accepted are node, cluster");
-    assert_eq!(shown[7], "empty.yml: the file is empty: accepted is one mapping with the key node or cluster");
-    assert_eq!(shown[8], "none.yml:1: node: missing: give the key node or the key cluster");
-    assert!(check(&[file("n9.yml", &stranger)])[0].outcome.is_ok(), "alone, it has no cluster to be missing from");
-}
-
-#[test]
-fn dev_cluster_is_what_its_plan_says() {
-    let plan = DevPlan { nodes: 11, port: 8001, data_dir: PathBuf::from("/tmp/d"), durability: Durability::Os };
-    let configs = dev(&plan).unwrap();
-    assert_eq!(configs.len(), 11);
-    for (index, config) in (1_u16..).zip(&configs) {
-        assert_eq!(config.node.id, id(&index.to_string()));
-        assert_eq!(config.node.local_address, LocalAddress::loopback(8000 + index));
-        assert_eq!(config.node.local_metrics_address, Some(LocalAddress::loopback(9000 + index)));
-        assert_eq!(config.node.data_dir, Path::new("/tmp/d").join(index.to_string()));
-        assert_eq!(config.node.durability, Durability::Os);
-        assert!(config.node.operator_writes);
-        assert_eq!(config.cluster.address(config.member()), &RemoteAddress::loopback(8000 + index));
-        assert!(config.cluster.parameters.node_ids.is_sorted());
-        assert_eq!(config.cluster.parameters.replica_count, 3);
-    }
-    let two = dev(&DevPlan { nodes: 2, ..plan.clone() }).unwrap();
-    assert_eq!(two[0].cluster.parameters.replica_count, 2);
-
-    for nodes in [0, 101, usize::MAX] {
-        assert_eq!(dev(&DevPlan { nodes, ..plan.clone() }), Err(DevPlanError::Nodes { nodes }));
-    }
-    let error = DevPlanError::Port { port: 64_526, max: 64_525, nodes: 11 };
-    assert_eq!(dev(&DevPlan { port: 64_526, ..plan.clone() }), Err(error));
-    assert_eq!(
-        error.to_string(),
-        "port 64526 is not accepted for 11 nodes: give 1 to 64525, since node N takes port 64526 + N - 1 and serves \
-         metrics 1000 above it"
-    );
-    assert!(dev(&DevPlan { port: 64_525, ..plan.clone() }).is_ok());
-    assert!(dev(&DevPlan { port: 0, ..plan }).is_err());
-}
-
-macro_rules! example {
-    ($folder:literal, [$($number:literal),*]) => {
-        (
-            $folder,
-            include_str!(concat!("../../examples/", $folder, "/cluster.yml")),
-            vec![$(include_str!(concat!("../../examples/", $folder, "/node-", $number, ".yml"))),*],
-        )
-    };
-}
-
-#[test]
-fn shipped_examples_are_accepted() {
-    let examples = [
-        example!("3-local-nodes", ["1", "2", "3"]),
-        example!("5-nodes", ["1", "2", "3", "4", "5"]),
-        example!("9-local-nodes", ["1", "2", "3", "4", "5", "6", "7", "8", "9"]),
-    ];
-    for (folder, cluster, nodes) in examples {
-        let is_local = folder.contains("local");
-        for (index, node) in (1_u16..).zip(&nodes) {
-            let name = format!("{folder}/node-{index}.yml");
-            let config = Config::parse(file(&name, node), file("cluster.yml", cluster), []).unwrap();
-            assert_eq!(config.node.id, id(&index.to_string()));
-            assert_eq!(config.cluster.addresses.len(), nodes.len());
-            assert_eq!(config.cluster.parameters.replica_count, 3);
-            assert_eq!(config.node.durability, Durability::Fsync);
-            assert_eq!(config.node.operator_writes, is_local);
-            assert_eq!(config.node.local_address.is_loopback(), is_local);
-            if is_local {
-                let address = config.cluster.address(config.member());
-                assert_eq!(config.node.local_address.to_string(), address.to_string());
-                assert_eq!(config.node.local_metrics_address, Some(LocalAddress::loopback(9000 + index)));
-                assert_eq!(config.node.data_dir, Path::new(folder).join("data").join(index.to_string()));
-            }
-        }
-    }
-}
-
-/// Texts near to YAML: its characters, our words, and anything else, so that some get far into the parser.
-fn near_yaml() -> impl Strategy<Value = String> {
-    let word = prop_oneof![
-        Just("node:"),
-        Just("cluster:"),
-        Just("  id: "),
-        Just("  nodes:"),
-        Just("  seed: 0"),
-        Just("remote_address: "),
-        Just("  local_address: "),
-        Just("  replica_count: "),
-        Just("127.0.0.1:8001"),
-        Just("\n"),
-        Just("\n    "),
-        Just("---"),
-        Just("..."),
-        Just("{"),
-        Just("}"),
-        Just("["),
-        Just("]"),
-        Just(", "),
-        Just("- "),
-        Just("? "),
-        Just(": "),
-        Just("&a "),
-        Just("*a"),
-        Just("!!str "),
-        Just("!<"),
-        Just("%TAG ! "),
-        Just("|\n"),
-        Just(">-2\n"),
-        Just("\""),
-        Just("'"),
-        Just("\\x"),
-        Just("\\u00"),
-        Just("#"),
-        Just("\t"),
-        Just("\r"),
-        Just("\u{feff}"),
-        Just("\u{0}"),
-        Just("\u{85}"),
-        Just("é"),
-        Just("1"),
-        Just("~"),
-        Just("<<: "),
-    ];
-    let words = prop::collection::vec(word, 0..40).prop_map(|words| words.concat());
-    prop_oneof![words, any::<String>(), "\\PC{0,80}"]
-}
-
-/// A valid file with a few characters replaced.
-fn damaged(text: &'static str) -> impl Strategy<Value = String> {
-    prop::collection::vec((0..text.len(), any::<prop::sample::Index>()), 1..5).prop_map(move |changes| {
-        const CHARACTERS: &[u8] = b"\n \t:{}[]\"'#&*!|>%@`-?,0a~\\\0";
-        let mut bytes = text.as_bytes().to_vec();
-        for (at, index) in changes {
-            bytes[at] = CHARACTERS[index.index(CHARACTERS.len())];
-        }
-        String::from_utf8(bytes).expect("the file and the characters are ASCII")
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_text_gives_a_tree_or_one_line(text in near_yaml()) {
-        if let Err(error) = yaml::parse(Path::new("x.yml"), &text, "node") {
-            prop_assert!(!error.to_string().contains(['\n', '\r']), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn any_node_file_gives_a_config_or_one_line(text in prop_oneof![damaged(NODE), near_yaml()]) {
-        if let Err(error) = node(&text) {
-            prop_assert!(!error.to_string().contains(['\n', '\r']), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn any_cluster_file_gives_a_config_or_one_line(text in prop_oneof![damaged(CLUSTER), near_yaml()]) {
-        match cluster(&text) {
-            Ok(config) => prop_assert!((1..=config.addresses.len()).contains(&config.parameters.replica_count)),
-            Err(error) => prop_assert!(!error.to_string().contains(['\n', '\r']), "{error:?}"),
-        }
-    }
-
-    #[test]
-    fn any_variables_give_a_config_or_one_line(name in "QUORATE_NODE_(ID|DATA_DIR|DURABILITY|\\PC{0,12})", value: String) {
-        if let Err(error) = node_with(NODE, &[(&name, &value)]) {
-            prop_assert!(!error.to_string().contains(['\n', '\r']), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn any_address_that_is_accepted_is_shown_as_it_is_read(text in "[a-z0-9.:\\[\\]_-]{1,12}:[0-9]{1,6}|\\PC{0,20}") {
-        if let Some(address) = RemoteAddress::parse(&text) {
-            prop_assert_eq!(RemoteAddress::parse(&address.to_string()), Some(address));
-        }
-        if let Some(address) = LocalAddress::parse(&text) {
-            prop_assert_eq!(LocalAddress::parse(&address.to_string()), Some(address));
-            prop_assert!(address.port() > 0);
-        }
-    }
 }

@@ -1,0 +1,260 @@
+//! Every key of node.yml and cluster.yml, in one table. The parser takes names, defaults and bounds from it, and
+//! `quorate config reference` prints it, so that the page says what the parser does.
+
+use std::borrow::Cow;
+
+use super::address::{LOCAL_ACCEPTED, REMOTE_ACCEPTED};
+use crate::limits::{
+    BLOCK_CACHE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT, REPLICA_COUNT_MAX,
+    REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
+};
+use crate::types::NODE_ID_BYTES_MAX;
+
+/// The first part of the environment variables that override keys of node.yml.
+pub const VARIABLE_PREFIX: &str = "QUORATE_NODE_";
+
+/// More requests would only wait for each other. The bound catches a number of bytes in the place of a number of requests.
+const REQUESTS_MAX: usize = 1 << 20;
+/// A cache or buffer below one MiB cannot hold one block of each kind.
+const MEMORY_BYTES_MIN: usize = 1 << 20;
+/// No known machine has more memory. The bound catches typing errors.
+const MEMORY_BYTES_MAX: usize = 1 << 40;
+
+/// A key of node.yml or cluster.yml.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// The key's own name, without those above it.
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) default: Fallback,
+    pub(super) change: Change,
+    /// A paragraph for the reference.
+    pub(super) about: &'static str,
+}
+
+/// The type and range of a key's value.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    NodeId,
+    LocalAddress,
+    RemoteAddress,
+    /// A path.
+    Folder,
+    /// One of these texts.
+    Choice(&'static [&'static str]),
+    /// A whole number of things.
+    Count {
+        min: usize,
+        max: usize,
+    },
+    /// A whole number of bytes.
+    Bytes {
+        min: usize,
+        max: usize,
+    },
+    /// A mapping of node ids to mappings of keys.
+    Nodes,
+}
+
+/// The value of a key that is not given.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fallback {
+    /// The key must be given.
+    Required,
+    /// No value; the text says what follows from it.
+    None(&'static str),
+    /// This text, as if it stood in the file.
+    Text(&'static str),
+    /// This number, as if it stood in the file.
+    Number(usize),
+}
+
+/// When a changed value takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// When the node starts again.
+    Restart,
+    /// When every node starts again with the same changed file.
+    RestartAll,
+    /// Never: the data folder remembers the value, and a node with another value is refused.
+    Fixed,
+}
+
+impl Kind {
+    /// The accepted values, as an error says it.
+    pub(super) fn accepted(self) -> Cow<'static, str> {
+        match self {
+            Self::NodeId => {
+                format!("1 to {NODE_ID_BYTES_MAX} printable ASCII characters without spaces and commas, such as \"1\"")
+                    .into()
+            }
+            Self::LocalAddress => LOCAL_ACCEPTED.into(),
+            Self::RemoteAddress => REMOTE_ACCEPTED.into(),
+            Self::Folder => "the path of a folder, absolute or relative to this file, such as ./data/1".into(),
+            Self::Choice(values) => values.join(" or ").into(),
+            Self::Count { min, max } | Self::Bytes { min, max } => format!("a whole number from {min} to {max}").into(),
+            Self::Nodes => "a mapping of node ids, each as ID: { remote_address: HOST:PORT }".into(),
+        }
+    }
+}
+
+impl Key {
+    /// The environment variable that overrides this key of node.yml.
+    pub(super) fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}", self.name.to_ascii_uppercase())
+    }
+}
+
+pub(super) const ID: Key = Key {
+    name: "id",
+    kind: Kind::NodeId,
+    default: Fallback::Required,
+    change: Change::Fixed,
+    about: "The node's id: one of the ids in cluster.yml. It is a text: `1` and `01` are two ids.",
+};
+
+pub(super) const LOCAL_ADDRESS: Key = Key {
+    name: "local_address",
+    kind: Kind::LocalAddress,
+    default: Fallback::Required,
+    change: Change::Restart,
+    about: "The address on which the node listens for clients and for the other nodes. Connections are neither \
+            encrypted nor authenticated, so let only trusted machines reach this port.",
+};
+
+pub(super) const LOCAL_METRICS_ADDRESS: Key = Key {
+    name: "local_metrics_address",
+    kind: Kind::LocalAddress,
+    default: Fallback::None("no metrics and no probes"),
+    change: Change::Restart,
+    about: "The address on which the node serves `/metrics`, `/livez` and `/readyz` over HTTP. It must differ from \
+            `local_address`. An empty environment variable turns metrics off.",
+};
+
+pub(super) const DATA_DIR: Key = Key {
+    name: "data_dir",
+    kind: Kind::Folder,
+    default: Fallback::Required,
+    change: Change::Restart,
+    about: "The node's data folder. The node creates it at its first start. A relative path in the file is relative to \
+            the file's folder; in the variable, to the working directory. Neither `~` nor `$` is expanded. To move the \
+            folder, stop the node, move the whole folder, and change this key: a node that starts on an empty folder is \
+            refused by its peers.",
+};
+
+pub(super) const DURABILITY: Key = Key {
+    name: "durability",
+    kind: Kind::Choice(&["fsync", "os"]),
+    default: Fallback::Text("fsync"),
+    change: Change::Restart,
+    about: "When the node acknowledges a write. With `fsync` it does so after the disk has the write, which then \
+            outlives a loss of power. With `os` it does so after the operating system has the write, which outlives a \
+            crash of the process alone. **With `os`, a loss of power on a majority of a key's replicas loses \
+            acknowledged writes.**",
+};
+
+pub(super) const OPERATOR_WRITES: Key = Key {
+    name: "operator_writes",
+    kind: Kind::Choice(&["true", "false"]),
+    default: Fallback::Text("false"),
+    change: Change::Restart,
+    about: "Whether the node accepts `Node/Set` and `Clock/Set`. These methods write to this node alone and bypass the \
+            quorum: they are for experiments.",
+};
+
+pub(super) const REQUESTS_IN_FLIGHT_MAX: Key = Key {
+    name: "requests_in_flight_max",
+    kind: Kind::Count { min: 1, max: REQUESTS_MAX },
+    default: Fallback::Number(REQUESTS_IN_FLIGHT_MAX_DEFAULT),
+    change: Change::Restart,
+    about: "The most client requests that the node works on at once. It refuses further ones with RESOURCE_EXHAUSTED.",
+};
+
+pub(super) const REQUEST_BYTES_IN_FLIGHT_MAX: Key = Key {
+    name: "request_bytes_in_flight_max",
+    // At least one message of the largest size, so that every request can be admitted.
+    kind: Kind::Bytes { min: MESSAGE_BYTES_MAX, max: MEMORY_BYTES_MAX },
+    default: Fallback::Number(REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT),
+    change: Change::Restart,
+    about: "The most bytes of keys and values that client requests hold in the node at once. It refuses further requests \
+            with RESOURCE_EXHAUSTED.",
+};
+
+pub(super) const RECORD_CACHE_BYTES: Key = Key {
+    name: "record_cache_bytes",
+    kind: Kind::Bytes { min: MEMORY_BYTES_MIN, max: MEMORY_BYTES_MAX },
+    default: Fallback::Number(RECORD_CACHE_BYTES_DEFAULT),
+    change: Change::Restart,
+    about: "The memory for records that were written or read last.",
+};
+
+pub(super) const BLOCK_CACHE_BYTES: Key = Key {
+    name: "block_cache_bytes",
+    kind: Kind::Bytes { min: MEMORY_BYTES_MIN, max: MEMORY_BYTES_MAX },
+    default: Fallback::Number(BLOCK_CACHE_BYTES_DEFAULT),
+    change: Change::Restart,
+    about: "The memory for RocksDB's cache of uncompressed blocks, which includes indexes and filters.",
+};
+
+pub(super) const WRITE_BUFFER_BYTES: Key = Key {
+    name: "write_buffer_bytes",
+    kind: Kind::Bytes { min: MEMORY_BYTES_MIN, max: MEMORY_BYTES_MAX },
+    default: Fallback::Number(WRITE_BUFFER_BYTES_DEFAULT),
+    change: Change::Restart,
+    about: "The memory for RocksDB's write buffers. RocksDB flushes them to disk when they are full.",
+};
+
+/// Every key below `node` in node.yml, in the order of the examples.
+pub(super) const NODE_KEYS: [&Key; 11] = [
+    &ID,
+    &LOCAL_ADDRESS,
+    &LOCAL_METRICS_ADDRESS,
+    &DATA_DIR,
+    &DURABILITY,
+    &OPERATOR_WRITES,
+    &REQUESTS_IN_FLIGHT_MAX,
+    &REQUEST_BYTES_IN_FLIGHT_MAX,
+    &RECORD_CACHE_BYTES,
+    &BLOCK_CACHE_BYTES,
+    &WRITE_BUFFER_BYTES,
+];
+
+pub(super) const SEED: Key = Key {
+    name: "seed",
+    kind: Kind::Count { min: 0, max: u32::MAX as usize },
+    default: Fallback::Required,
+    change: Change::Fixed,
+    about: "The seed of every hash that decides which nodes hold a key. Any number will do.",
+};
+
+pub(super) const REPLICA_COUNT: Key = Key {
+    name: "replica_count",
+    kind: Kind::Count { min: 1, max: REPLICA_COUNT_MAX },
+    default: Fallback::Required,
+    change: Change::Fixed,
+    about: "The number of nodes that hold each key, at most the number of nodes. A majority of them must answer: with 3 \
+            one of them may be down, with 5 two.",
+};
+
+pub(super) const NODES: Key = Key {
+    name: "nodes",
+    kind: Kind::Nodes,
+    default: Fallback::Required,
+    change: Change::Fixed,
+    about: "Every node of the cluster by its id: 1 to 1,024 nodes.",
+};
+
+/// Every key below `cluster` in cluster.yml, in the order of the examples.
+pub(super) const CLUSTER_KEYS: [&Key; 3] = [&SEED, &REPLICA_COUNT, &NODES];
+
+pub(super) const REMOTE_ADDRESS: Key = Key {
+    name: "remote_address",
+    kind: Kind::RemoteAddress,
+    default: Fallback::Required,
+    change: Change::RestartAll,
+    about: "The address at which the other nodes reach the node. No two nodes may have the same address. The address of \
+            a node may differ between the files of two nodes, for example behind proxies.",
+};
+
+/// Every key of one node below `nodes` in cluster.yml.
+pub(super) const CLUSTER_NODE_KEYS: [&Key; 1] = [&REMOTE_ADDRESS];

@@ -1,0 +1,118 @@
+//! Several files checked together, and the shipped examples.
+
+use std::path::Path;
+
+use super::{CLUSTER, NODE, file, id};
+use crate::config::{Config, LocalAddress, check};
+use crate::types::Durability;
+
+#[test]
+fn check_tells_kinds_apart_and_compares_them() {
+    let second = NODE.replace("\"1\"", "2");
+    let stranger = NODE.replace("\"1\"", "9");
+    let files = [
+        file("n1.yml", NODE),
+        file("c.yml", CLUSTER),
+        file("n2.yml", &second),
+        file("again.yml", NODE),
+        file("n9.yml", &stranger),
+        file("broken.yml", "node: {"),
+        file("other.yml", "clusters: {}"),
+        file("empty.yml", ""),
+        file("none.yml", "{}"),
+    ];
+    let shown: Vec<String> = check(&files)
+        .into_iter()
+        .map(|report| match report.outcome {
+            Ok(checked) => format!("{}: {checked}", report.file.display()),
+            Err(error) => error.to_string(),
+        })
+        .collect();
+    assert_eq!(shown[0], "n1.yml: node 1");
+    assert_eq!(shown[1], "c.yml: cluster of 3 nodes, 3 replicas");
+    assert_eq!(shown[2], "n2.yml: node 2");
+    assert_eq!(shown[3], "again.yml:2: node.id: node 1 is also described by n1.yml: give each node an id of its own");
+    assert_eq!(shown[4], "n9.yml:2: node.id: node 9 is not in c.yml: accepted are 1, 2, 3");
+    assert!(shown[5].contains("not valid YAML"), "{}", shown[5]);
+    assert_eq!(shown[6], "other.yml:1: clusters: unknown key (did you mean cluster?): accepted are node, cluster");
+    assert_eq!(shown[7], "empty.yml: the file is empty: accepted is one mapping with the key node or cluster");
+    assert_eq!(shown[8], "none.yml:1: node: missing: give the key node or the key cluster");
+    assert!(check(&[file("n9.yml", &stranger)])[0].outcome.is_ok(), "there is no cluster to compare it with");
+}
+
+#[test]
+fn check_remarks_on_addresses_that_cannot_be_the_same() {
+    let remarks = |local: &str, remote: &str| -> Vec<String> {
+        let node = NODE.replace("127.0.0.1:8001", &format!("\"{local}\""));
+        let cluster = CLUSTER.replace("127.0.0.1:8001", remote);
+        let reports = check(&[file("n.yml", &node), file("c.yml", &cluster)]);
+        assert!(reports.iter().all(|report| report.outcome.is_ok()), "{reports:?}");
+        reports.iter().flat_map(|report| &report.remarks).map(ToString::to_string).collect()
+    };
+    for (local, remote) in [
+        ("127.0.0.1:8001", "10.0.0.1:8001"),
+        ("127.0.0.1:8001", "quorate-1:8001"),
+        ("[::1]:8001", "127.0.0.1:8001"),
+        ("10.0.0.2:8001", "10.0.0.1:8001"),
+        ("10.0.0.2:8001", "localhost:8001"),
+        (":8001", "quorate-1:8101"),
+    ] {
+        let expected = format!(
+            "n.yml:3: node.local_address: remark: node 1 listens on {local}, but c.yml says that others reach it at {remote}: \
+             correct one of the two, unless a proxy or an address translation is in between"
+        );
+        assert_eq!(remarks(local, remote), [expected]);
+    }
+    for (local, remote) in [
+        (":8001", "10.0.0.1:8001"),
+        (":8001", "quorate-1:8001"),
+        ("[::]:8001", "10.0.0.1:8001"),
+        ("0.0.0.0:8001", "10.0.0.1:8001"),
+        ("10.0.0.1:8001", "10.0.0.1:8001"),
+        ("10.0.0.1:8001", "quorate-1:8001"),
+        ("127.0.0.1:8001", "localhost:8001"),
+        ("[::ffff:10.0.0.1]:8001", "10.0.0.1:8001"),
+    ] {
+        assert_eq!(remarks(local, remote), Vec::<String>::new(), "{local} {remote}");
+    }
+}
+
+macro_rules! example {
+    ($folder:literal, [$($number:literal),*]) => {
+        (
+            $folder,
+            include_str!(concat!("../../../examples/", $folder, "/cluster.yml")),
+            vec![$(include_str!(concat!("../../../examples/", $folder, "/node-", $number, ".yml"))),*],
+        )
+    };
+}
+
+#[test]
+fn shipped_examples_are_accepted() {
+    let examples = [
+        example!("3-local-nodes", ["1", "2", "3"]),
+        example!("5-nodes", ["1", "2", "3", "4", "5"]),
+        example!("9-local-nodes", ["1", "2", "3", "4", "5", "6", "7", "8", "9"]),
+    ];
+    for (folder, cluster, nodes) in examples {
+        let is_local = folder.contains("local");
+        for (index, node) in (1_u16..).zip(&nodes) {
+            let name = format!("{folder}/node-{index}.yml");
+            let config = Config::parse(file(&name, node), file("cluster.yml", cluster), []).unwrap();
+            assert_eq!(config.node.id, id(&index.to_string()));
+            assert_eq!(config.cluster.addresses.len(), nodes.len());
+            assert_eq!(config.cluster.parameters.replica_count, 3);
+            assert_eq!(config.node.durability, Durability::Fsync);
+            assert_eq!(config.node.operator_writes, is_local);
+            assert_eq!(config.node.local_address.is_loopback(), is_local);
+            let reports = check(&[file(&name, node), file("cluster.yml", cluster)]);
+            assert!(reports.iter().all(|report| report.remarks.is_empty()), "{reports:?}");
+            if is_local {
+                let address = config.cluster.address(config.member());
+                assert_eq!(config.node.local_address.to_string(), address.to_string());
+                assert_eq!(config.node.local_metrics_address, Some(LocalAddress::loopback(9000 + index)));
+                assert_eq!(config.node.data_dir, Path::new(folder).join("data").join(index.to_string()));
+            }
+        }
+    }
+}
