@@ -1,4 +1,4 @@
-//! Pictures of figures: lines over an axis, as SVG. The text in them is drawn by whoever shows them, in a font of theirs.
+//! Line charts as SVG. Their text is left to the font of the program that shows them.
 
 use std::error::Error;
 use std::path::Path;
@@ -9,9 +9,9 @@ use plotters::prelude::*;
 /// A line.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// As the legend names it.
+    /// The name in the legend.
     pub name: String,
-    /// From left to right.
+    /// The points, from left to right.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -22,49 +22,49 @@ impl Series {
     }
 }
 
-/// One of the two directions.
+/// The horizontal or the vertical axis.
 #[derive(Clone, Debug)]
 pub struct Axis {
     label: String,
     is_log: bool,
     is_bytes: bool,
     from_zero: bool,
-    /// Where it has a digest; none given: at round numbers.
+    /// The values with a tick; empty: round numbers.
     ticks: Vec<f64>,
 }
 
 impl Axis {
-    /// Even distances, digests at round numbers.
+    /// A linear scale from 0, with ticks at round numbers.
     pub fn linear(label: &str) -> Self {
         Self { label: label.into(), is_log: false, is_bytes: false, from_zero: true, ticks: Vec::new() }
     }
 
-    /// Even distances from 0 to `greatest` at least, so that several panels have the same axis.
+    /// A linear scale from 0 to `greatest` at least, so that several panels have the same axis.
     pub fn up_to(label: &str, greatest: f64) -> Self {
         Self { from_zero: true, ..Self::at(label, linear_ticks(greatest)) }
     }
 
-    /// Even distances, digests at `ticks`.
+    /// A linear scale with these ticks.
     pub fn at(label: &str, ticks: Vec<f64>) -> Self {
         Self { from_zero: false, ticks, ..Self::linear(label) }
     }
 
-    /// Even ratios.
+    /// A logarithmic scale. Without ticks it gets round numbers.
     pub fn log(label: &str, ticks: Vec<f64>) -> Self {
         Self { is_log: true, from_zero: false, ticks, ..Self::linear(label) }
     }
 
-    /// Even ratios, digests at numbers of bytes.
+    /// A logarithmic scale of numbers of bytes.
     pub fn log_bytes(label: &str, ticks: Vec<f64>) -> Self {
         Self { is_bytes: true, ..Self::log(label, ticks) }
     }
 
-    /// The axis for `values`, as the drawing library wants it.
+    /// The axis for these values, as the drawing library takes it.
     pub fn scale(&self, values: impl Iterator<Item = f64>) -> Scale {
         let values: Vec<f64> = values.filter(|value| value.is_finite() && (!self.is_log || *value > 0.0)).collect();
         let least = values.iter().copied().fold(f64::INFINITY, f64::min);
         let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        // Without values any axis will do.
+        // Without values any range will do.
         let (least, greatest) = if values.is_empty() { (1.0, 10.0) } else { (least, greatest) };
         let mut ticks = self.ticks.clone();
         if ticks.is_empty() {
@@ -73,22 +73,22 @@ impl Axis {
         let (least, greatest) =
             (least.min(*ticks.first().unwrap_or(&least)), greatest.max(*ticks.last().unwrap_or(&greatest)));
         let least = if self.from_zero { 0.0 } else { least };
-        let (from, to) = (self.place(least), self.place(greatest));
-        // So that no point lies on the frame, and no range is empty.
+        let (from, to) = (self.position(least), self.position(greatest));
+        // No point may lie on the frame, and no range may be empty.
         let margin = ((to - from) * 0.04).max(1e-3);
         let from = if self.from_zero { from } else { from - margin };
-        Scale { from, to: to + margin, ticks: ticks.iter().map(|tick| self.place(*tick)).collect() }
+        Scale { from, to: to + margin, ticks: ticks.iter().map(|tick| self.position(*tick)).collect() }
     }
 
-    /// Where a value is.
-    fn place(&self, value: f64) -> f64 {
+    /// The position of a value on the scale.
+    fn position(&self, value: f64) -> f64 {
         if self.is_log { value.log10() } else { value }
     }
 
-    /// What is written at a place.
-    pub fn text(&self, place: f64) -> String {
-        let value = if self.is_log { 10_f64.powf(place) } else { place };
-        // What a logarithm has blurred.
+    /// The text of the tick at a position.
+    pub fn text(&self, position: f64) -> String {
+        let value = if self.is_log { 10_f64.powf(position) } else { position };
+        // A logarithm and its inverse lose the last digits.
         let value = if value >= 1.0 { (value * 100.0).round() / 100.0 } else { value };
         match (self.is_bytes, value) {
             (true, value) if value >= f64::from(1 << 20) => format!("{:.0} MiB", value / f64::from(1 << 20)),
@@ -100,7 +100,7 @@ impl Axis {
     }
 }
 
-/// 12,345.
+/// A number with commas: 12,345.
 fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
@@ -113,9 +113,9 @@ fn thousands(value: f64) -> String {
     text
 }
 
-/// Round numbers from 0 to beyond `greatest`, about five.
+/// About five round numbers, from 0 to beyond `greatest`.
 fn linear_ticks(greatest: f64) -> Vec<f64> {
-    // Where nothing rises above 0, any axis will do.
+    // Without a value above 0 any range will do.
     let greatest = if greatest > 0.0 { greatest } else { 1.0 };
     let rough = greatest / 5.0;
     let unit = 10_f64.powf(rough.log10().floor());
@@ -124,7 +124,7 @@ fn linear_ticks(greatest: f64) -> Vec<f64> {
     (0_u8..8).map(|times| f64::from(times) * step).take_while(|tick| *tick < greatest + step).collect()
 }
 
-/// 1, 2, 5, 10 and so on, or powers of ten alone where there would be many.
+/// 1, 2, 5, 10 and so on; powers of ten alone where these are too many.
 fn log_ticks(least: f64, greatest: f64) -> Vec<f64> {
     const MANY: usize = 9;
     let decades = || -> std::ops::RangeInclusive<i16> {
@@ -143,11 +143,11 @@ fn log_ticks(least: f64, greatest: f64) -> Vec<f64> {
     decades().map(|decade| 10_f64.powi(decade.into())).collect()
 }
 
-/// A range with digests.
+/// A range with its ticks, in positions.
 pub struct Scale {
     from: f64,
     to: f64,
-    /// Where the digests are.
+    /// The positions of the ticks.
     pub ticks: Vec<f64>,
 }
 
@@ -171,29 +171,29 @@ impl Ranged for Scale {
     }
 }
 
-/// A diagram.
+/// One chart.
 #[derive(Clone, Debug)]
 pub struct Panel {
-    /// Above it.
+    /// The title.
     pub title: String,
-    /// To the right.
+    /// The horizontal axis.
     pub x: Axis,
-    /// Upwards.
+    /// The vertical axis.
     pub y: Axis,
-    /// What it shows.
+    /// The lines.
     pub series: Vec<Series>,
 }
 
-/// The size of one panel.
+/// The size of one panel, in pixels.
 const WIDTH: u32 = 800;
 const HEIGHT: u32 = 400;
-/// What its title and its legend take of it.
+/// The height of title and legend.
 const HEAD_HEIGHT: u32 = 64;
-/// How wide a letter of the legend is, about: there is no font to measure it by.
+/// The width of a letter in the legend, estimated: the font is not known here.
 const LETTER_WIDTH: usize = 8;
-/// A line with more points than this is drawn without digests at them.
-const MARKED_POINTS_MAX: usize = 20;
-/// Colours that are told apart by those who do not see all, and in print (Okabe and Ito).
+/// The most points of a line that are drawn as dots, too.
+const DOTTED_POINTS_MAX: usize = 20;
+/// Colours that differ for colour-blind readers and in print (Okabe and Ito).
 const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -204,7 +204,7 @@ const COLOURS: [RGBColor; 5] = [
 const GRID: RGBColor = RGBColor(225, 225, 225);
 const TEXT: RGBColor = RGBColor(40, 40, 40);
 
-/// Draws panels in rows of so many.
+/// Draws the panels in rows of `columns`.
 pub fn draw(path: &Path, columns: usize, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
     let rows = panels.len().div_ceil(columns);
     let size = (WIDTH * u32::try_from(columns)?, HEIGHT * u32::try_from(rows)?);
@@ -225,7 +225,7 @@ fn font(size: i32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&TEXT)
 }
 
-/// The title, and below it the legend: above the plot it hides nothing.
+/// Draws the title and, below it, the legend. Above the plot it hides no line.
 fn draw_head(area: &Area<'_>, panel: &Panel) -> Result<(), Box<dyn Error>> {
     area.draw_text(&panel.title, &font(19), (16, 14))?;
     let mut left = 98;
@@ -253,8 +253,8 @@ fn draw_plot(area: &Area<'_>, panel: &Panel) -> Result<(), Box<dyn Error>> {
         .configure_mesh()
         .x_desc(&x.label)
         .y_desc(&y.label)
-        .x_label_formatter(&|place| x.text(*place))
-        .y_label_formatter(&|place| y.text(*place))
+        .x_label_formatter(&|position| x.text(*position))
+        .y_label_formatter(&|position| y.text(*position))
         .label_style(font(14))
         .axis_desc_style(font(15))
         .bold_line_style(GRID)
@@ -262,15 +262,15 @@ fn draw_plot(area: &Area<'_>, panel: &Panel) -> Result<(), Box<dyn Error>> {
         .axis_style(TEXT)
         .draw()?;
     for (line, colour) in std::iter::zip(series, COLOURS.into_iter().cycle()) {
-        let places: Vec<(f64, f64)> = line
+        let dots: Vec<(f64, f64)> = line
             .points
             .iter()
             .filter(|(_, value)| !y.is_log || *value > 0.0)
-            .map(|(left, up)| (x.place(*left), y.place(*up)))
+            .map(|(left, up)| (x.position(*left), y.position(*up)))
             .collect();
-        chart.draw_series(LineSeries::new(places.clone(), colour.stroke_width(2)))?;
-        if places.len() <= MARKED_POINTS_MAX {
-            chart.draw_series(places.into_iter().map(|place| Circle::new(place, 4, colour.filled())))?;
+        chart.draw_series(LineSeries::new(dots.clone(), colour.stroke_width(2)))?;
+        if dots.len() <= DOTTED_POINTS_MAX {
+            chart.draw_series(dots.into_iter().map(|dot| Circle::new(dot, 4, colour.filled())))?;
         }
     }
     Ok(())
@@ -281,11 +281,11 @@ mod tests {
     use super::{Axis, Panel, Series, draw};
 
     fn texts(axis: &Axis, values: &[f64]) -> Vec<String> {
-        axis.scale(values.iter().copied()).ticks.into_iter().map(|place| axis.text(place)).collect()
+        axis.scale(values.iter().copied()).ticks.into_iter().map(|position| axis.text(position)).collect()
     }
 
     #[test]
-    fn marks_are_few_and_round() {
+    fn ticks_are_few_and_round() {
         assert_eq!(texts(&Axis::linear(""), &[120.0, 9_300.0]), ["0", "2,000", "4,000", "6,000", "8,000", "10,000"]);
         assert_eq!(texts(&Axis::linear(""), &[0.3]), ["0", "0.1", "0.2", "0.3"]);
         assert_eq!(texts(&Axis::log("", vec![]), &[0.8, 12.0]), ["0.5", "1", "2", "5", "10", "20"]);

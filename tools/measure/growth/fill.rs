@@ -1,12 +1,13 @@
 //! Fills one cluster of real processes, and shows how it behaves as it fills.
 //!
-//! Writers keep a fixed number of requests in flight and write each key once; beside them, a few reads a second of keys
-//! drawn evenly from all that were acknowledged. Afterwards readers alone. Every read is checked: a key that was
-//! acknowledged and is gone, or another value than was written, fails the whole run.
+//! Writers keep a fixed number of requests in flight and write each key once. Beside them, a few reads a second draw
+//! evenly from all acknowledged keys. Afterwards readers run alone. Every read is checked: an acknowledged key that is
+//! gone, or a wrong value, fails the whole run.
 //!
-//! A read beside the load counts from the moment it was due, so that a cluster that stands still is seen to. The load
-//! itself waits for answers, and slows down with the cluster: its latencies are those of a system at its limit. The
-//! clients share the processors with the nodes.
+//! The latency of a read beside the writers counts from the moment when it was due, so that a stall of the cluster
+//! shows. Writers wait for answers and slow down with the cluster: their latencies are those of a system at its limit.
+//!
+//! Caveat: the clients share the processors with the nodes.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,20 +34,20 @@ use crate::leave;
 use crate::testkit::cluster::{self, Cluster, TestNode};
 use crate::testkit::data::{key_text, value};
 
-/// How long one request may take.
+/// The deadline of one request.
 const TIME_MAX: Duration = Duration::from_secs(10);
-/// How long a writer waits before it sends again what failed.
+/// The pause of a client after a failed request.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
-/// So many reads beside the load may wait; more are not sent, and counted as failures.
+/// The most reads beside the writers that may be in flight. Further ones are not sent, and count as failures.
 const READS_WAITING_MAX: usize = 1_024;
-/// The load ends before the disk is full: others live on it.
-const ROOM_BYTES_MIN: u64 = 4 << 30;
+/// Writing ends while so much of the disk is free: other programs need it.
+const FREE_BYTES_MIN: u64 = 4 << 30;
 
 pub fn run(plan: &Plan, output: &Path) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
     let run = runtime.block_on(measure(plan));
     let lines: Vec<String> = run.samples.iter().map(|sample| sample.json(plan).to_string()).collect();
-    leave(&output.join("load.jsonl"), &(lines.join("\n") + "\n"));
+    leave(&output.join("fill.jsonl"), &(lines.join("\n") + "\n"));
     let rows = summary::rows(plan, &run);
     println!("{}", summary::table(&rows));
     let rows = rows.into_iter().map(|(name, value)| (name, Json::from(value))).collect::<serde_json::Map<_, _>>();
@@ -54,13 +55,13 @@ pub fn run(plan: &Plan, output: &Path) -> ExitCode {
         "plan": plan.json(),
         "ended_by": run.ended_by.as_str(),
         "writes": run.writes.json(),
-        "reads_beside_the_load": run.reads_beside.json(),
-        "reads_after_the_load": run.reads_after.json(),
+        "reads_beside_the_writers": run.reads_beside.json(),
+        "reads_afterwards": run.reads_after.json(),
         "failures": run.failures,
         "wrong": run.wrong,
         "summary": rows,
     });
-    leave(&output.join("load.json"), &format!("{json:#}\n"));
+    leave(&output.join("fill.json"), &format!("{json:#}\n"));
     summary::draw_all(plan, &run, output);
     if run.wrong > 0 {
         eprintln!("{} reads did not find what was acknowledged: see the failures above", run.wrong);
@@ -81,12 +82,12 @@ async fn measure(plan: &Plan) -> Run {
 
     let clients = Arc::new(Clients::new(plan, &cluster.nodes));
     let began = Instant::now();
-    let mut watch = Watch { plan, cluster: &cluster, clients: &clients, began, looked: began, samples: Vec::new() };
+    let mut watch = Watch { plan, cluster: &cluster, clients: &clients, began, sampled: began, samples: Vec::new() };
     let mut writers: JoinSet<()> = (0..plan.writers).map(|writer| Arc::clone(&clients).write_share(writer)).collect();
     let mut beside = JoinSet::new();
     beside.spawn(Arc::clone(&clients).read_at_times());
-    let load_time = Duration::from_secs_f64(plan.minutes * 60.0);
-    let ended_by = watch.look_on(Phase::Load, load_time, &mut writers).await;
+    let fill_time = Duration::from_secs_f64(plan.minutes * 60.0);
+    let ended_by = watch.sample_for(Phase::Fill, fill_time, &mut writers).await;
     clients.stop.store(true, Ordering::Relaxed);
     writers.join_all().await;
     beside.join_all().await;
@@ -94,7 +95,7 @@ async fn measure(plan: &Plan) -> Run {
     if ended_by != End::Interrupted {
         clients.stop.store(false, Ordering::Relaxed);
         let mut readers: JoinSet<()> = (0..plan.readers).map(|_| Arc::clone(&clients).read_on()).collect();
-        watch.look_on(Phase::Read, Duration::from_secs_f64(plan.read_seconds), &mut readers).await;
+        watch.sample_for(Phase::Read, Duration::from_secs_f64(plan.read_seconds), &mut readers).await;
         clients.stop.store(true, Ordering::Relaxed);
         readers.join_all().await;
     }
@@ -110,35 +111,35 @@ async fn measure(plan: &Plan) -> Run {
     }
 }
 
-/// Looks at everything, again and again.
+/// Samples clients and nodes at fixed times.
 struct Watch<'a> {
     plan: &'a Plan,
     cluster: &'a Cluster,
     clients: &'a Clients,
     began: Instant,
-    looked: Instant,
+    sampled: Instant,
     samples: Vec<Sample>,
 }
 
 impl Watch<'_> {
-    /// Looks on for `time`, or until something else ends the phase.
-    async fn look_on(&mut self, phase: Phase, time: Duration, workers: &mut JoinSet<()>) -> End {
+    /// Samples for `time`, or until another bound ends the phase.
+    async fn sample_for(&mut self, phase: Phase, time: Duration, workers: &mut JoinSet<()>) -> End {
         let phase_began = Instant::now();
-        self.looked = phase_began;
+        self.sampled = phase_began;
         let interrupted = tokio::signal::ctrl_c();
         tokio::pin!(interrupted);
         loop {
             let left = time.saturating_sub(phase_began.elapsed());
             let mut have_ended = false;
             tokio::select! {
-                () = tokio::time::sleep(left.min(Duration::from_secs_f64(self.plan.look_seconds))) => {}
+                () = tokio::time::sleep(left.min(Duration::from_secs_f64(self.plan.sample_seconds))) => {}
                 result = &mut interrupted => {
                     result.expect("signals can be waited for");
                     return End::Interrupted;
                 }
                 () = all_ended(workers) => have_ended = true,
             }
-            let sample = self.look(phase).await;
+            let sample = self.sample(phase).await;
             println!("{}", sample.line());
             let disk_bytes = sample.disk_bytes() as f64;
             self.samples.push(sample);
@@ -148,32 +149,32 @@ impl Watch<'_> {
             if phase_began.elapsed() >= time {
                 return End::Time;
             }
-            if phase == Phase::Load && disk_bytes >= self.plan.gib * GIB {
+            if phase == Phase::Fill && disk_bytes >= self.plan.gib * GIB {
                 return End::Disk;
             }
-            if phase == Phase::Load && room_bytes(self.cluster.dir()) < ROOM_BYTES_MIN {
-                return End::Room;
+            if phase == Phase::Fill && free_bytes(self.cluster.dir()) < FREE_BYTES_MIN {
+                return End::FullDisk;
             }
         }
     }
 
-    async fn look(&mut self, phase: Phase) -> Sample {
-        let span = self.looked.elapsed();
-        self.looked += span;
-        let reads = if phase == Phase::Load { &self.clients.reads_beside } else { &self.clients.reads_after };
-        let (writes, reads) = (self.clients.writes.look(), reads.look());
+    async fn sample(&mut self, phase: Phase) -> Sample {
+        let span = self.sampled.elapsed();
+        self.sampled += span;
+        let reads = if phase == Phase::Fill { &self.clients.reads_beside } else { &self.clients.reads_after };
+        let (writes, reads) = (self.clients.writes.take_recent(), reads.take_recent());
         let keys = self.clients.acknowledged();
-        // They may take a while to answer.
+        // A node under load may answer late.
         let mut nodes = Vec::new();
         for node in &self.cluster.nodes {
-            let (sample, problem) = NodeSample::look(node).await;
+            let (sample, problem) = NodeSample::take(node).await;
             if problem.is_some() {
                 self.clients.failures.count(format_args!("metrics of node {}: no answer", node.id));
             }
             nodes.push(sample);
         }
         Sample {
-            seconds: (self.looked - self.began).as_secs_f64(),
+            seconds: (self.sampled - self.began).as_secs_f64(),
             phase,
             keys,
             span: span.as_secs_f64(),
@@ -185,24 +186,23 @@ impl Watch<'_> {
     }
 }
 
-/// Waits until every one of `workers` has ended by itself.
+/// Waits until every worker has ended by itself.
 async fn all_ended(workers: &mut JoinSet<()>) {
     while let Some(ended) = workers.join_next().await {
         ended.expect("a client does not panic");
     }
 }
 
-fn room_bytes(folder: &Path) -> u64 {
-    let room = statvfs(folder).expect("the folder is there");
-    room.blocks_available() as u64 * room.fragment_size() as u64
+fn free_bytes(folder: &Path) -> u64 {
+    let disk = statvfs(folder).expect("the folder is there");
+    disk.blocks_available() as u64 * disk.fragment_size() as u64
 }
 
-/// All clients, in one process.
+/// All clients: tasks of this process.
 struct Clients {
     plan: Plan,
     nodes: Vec<ClusterClient<Channel>>,
-    /// How many keys each writer has written: its first is of the number that it has itself, and from one to the next
-    /// it is as many as there are writers.
+    /// How many keys each writer has written. Writer `w` of `n` writes the keys `w`, `w + n`, `w + 2n` and so on.
     written: Vec<AtomicU64>,
     stop: AtomicBool,
     writes: Recorder,
@@ -235,12 +235,12 @@ impl Clients {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// The node that the request of this number is sent to.
+    /// A client of the node that request `number` goes to.
     fn node(&self, number: u64) -> ClusterClient<Channel> {
         self.nodes[usize::try_from(number % self.nodes.len() as u64).expect("it is below their number")].clone()
     }
 
-    /// One writer: writes its share of all keys, each until it is acknowledged.
+    /// One writer: sends each key of its share until the write is acknowledged.
     async fn write_share(self: Arc<Self>, writer: u64) {
         let written = &self.written[usize::try_from(writer).expect("it is below their number")];
         let mut number = writer;
@@ -262,15 +262,15 @@ impl Clients {
         }
     }
 
-    /// A few reads a second, sent when they are due whether or not the ones before have ended.
+    /// Reads at a fixed rate (an open loop): each is sent when it is due, however long earlier ones take.
     async fn read_at_times(self: Arc<Self>) {
-        let places = Arc::new(Semaphore::new(READS_WAITING_MAX));
+        let permits = Arc::new(Semaphore::new(READS_WAITING_MAX));
         let mut reads = JoinSet::new();
         let mut times = tokio::time::interval(Duration::from_secs_f64(1.0 / self.plan.reads_per_second));
         while !self.is_stopped() {
-            let due = times.tick().await.into_std();
+            let due_at = times.tick().await.into_std();
             while reads.try_join_next().is_some() {}
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
                 self.failures.count(format_args!("Get not sent: {READS_WAITING_MAX} wait already"));
                 continue;
             };
@@ -279,15 +279,15 @@ impl Clients {
                 if let Some(number) = clients.draw()
                     && clients.read(number).await
                 {
-                    clients.reads_beside.record(due.elapsed());
+                    clients.reads_beside.record(due_at.elapsed());
                 }
-                drop(place);
+                drop(permit);
             });
         }
         reads.join_all().await;
     }
 
-    /// One reader: the next read when the last has ended.
+    /// One reader (a closed loop): sends the next read when the last one has ended.
     async fn read_on(self: Arc<Self>) {
         while !self.is_stopped() {
             let Some(number) = self.draw() else { return };
@@ -300,26 +300,26 @@ impl Clients {
         }
     }
 
-    /// The number of a key that was acknowledged; each is as likely as any other.
+    /// The number of an acknowledged key, drawn evenly.
     fn draw(&self) -> Option<u64> {
         let written = |writer: u64| {
             let writer = usize::try_from(writer).expect("it is below their number");
             self.written[writer].load(Ordering::Relaxed)
         };
-        // Writers progress alike: a number below the greatest of them is seldom drawn in vain.
+        // Writers progress alike, so that few draws below the greatest count fall outside of a smaller one.
         let most = (0..self.plan.writers).map(written).max().filter(|most| *most > 0)?;
         loop {
-            let (writer, place) = (rand::random_range(0..self.plan.writers), rand::random_range(0..most));
-            if place < written(writer) {
-                return Some(writer + place * self.plan.writers);
+            let (writer, index) = (rand::random_range(0..self.plan.writers), rand::random_range(0..most));
+            if index < written(writer) {
+                return Some(writer + index * self.plan.writers);
             }
         }
     }
 
-    /// Reads a key, and checks what it finds. False where it was not answered.
+    /// Reads a key and checks the value. Returns false where the read failed.
     async fn read(&self, number: u64) -> bool {
         let request = GetRequest { key: key_text(number) };
-        // Another node than wrote it is asked as often as the same one.
+        // Any node, so that most reads go to another node than the write did.
         let found = match self.node(rand::random()).get(within_time(request)).await {
             Ok(answer) => answer.into_inner().entry.and_then(|entry| entry.content),
             Err(status) => {
@@ -328,9 +328,9 @@ impl Clients {
             }
         };
         if found != Some(Content::Binary(value(number, self.plan.value_bytes).into())) {
-            let what =
+            let fault =
                 if found.is_none() { "an acknowledged key has no value" } else { "another value than was written" };
-            self.failures.count(format_args!("Get: {what}"));
+            self.failures.count(format_args!("Get: {fault}"));
             self.wrong.fetch_add(1, Ordering::Relaxed);
         }
         true
@@ -343,7 +343,7 @@ fn within_time<M>(message: M) -> Request<M> {
     request
 }
 
-/// How failures are told apart: by method, gRPC code, and what Quorate says became of the request.
+/// The kind of a failure: method, gRPC code and Quorate's reason.
 fn kind(method: &str, status: &Status) -> String {
     let reason = Failure::from_status(status).map_or("no reason", |failure| failure.reason.as_str());
     format!("{method}: {:?} ({reason})", status.code())

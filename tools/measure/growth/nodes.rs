@@ -1,4 +1,4 @@
-//! What can be seen of a node from outside: its metrics, its files, its memory.
+//! One node seen from outside: its metrics, its files, its memory.
 
 use std::fs;
 use std::path::Path;
@@ -8,27 +8,27 @@ use serde_json::{Value as Json, json};
 use crate::testkit::cluster::TestNode;
 use crate::testkit::process::memory_bytes;
 
-/// One look at one node. What could not be seen is none.
+/// One sample of one node. A figure that could not be had is none.
 #[derive(Clone, Debug)]
 pub struct NodeSample {
-    /// Which node.
+    /// The node's id.
     pub id: String,
-    /// All files of its data folder.
+    /// The size of all files of its data folder.
     pub disk_bytes: u64,
-    /// Its process's memory.
+    /// The resident memory of its process.
     pub resident_bytes: Option<u64>,
-    /// What it says of itself.
-    pub told: Option<Told>,
+    /// Its metrics.
+    pub reported: Option<Reported>,
 }
 
-/// From `/metrics`.
+/// Figures of the node's `/metrics` page.
 #[derive(Clone, Copy, Debug)]
-pub struct Told {
-    /// What compaction still has to rewrite.
+pub struct Reported {
+    /// Bytes that compaction still has to rewrite.
     pub compaction_pending_bytes: f64,
-    /// Cached blocks in memory.
+    /// Bytes of the cached blocks.
     pub block_cache_bytes: f64,
-    /// How long the store made writers wait since the start.
+    /// Seconds for which the store made writers wait, since the node's start.
     pub stalled_seconds: f64,
     /// Loads that memory answered.
     pub loads_from_memory: f64,
@@ -37,8 +37,8 @@ pub struct Told {
 }
 
 impl NodeSample {
-    /// Looks at `node`. A node that cannot be asked has a reason, which is the error.
-    pub async fn look(node: &TestNode) -> (Self, Option<String>) {
+    /// Samples `node`. The second is the reason why its metrics could not be read.
+    pub async fn take(node: &TestNode) -> (Self, Option<String>) {
         let names = [
             "quorate_store_compaction_pending_bytes",
             "quorate_store_block_cache_bytes",
@@ -46,16 +46,16 @@ impl NodeSample {
             "quorate_loads_from_memory_total",
             "quorate_loads_from_disk_total",
         ];
-        let (told, problem) = match node.metrics(names).await {
+        let (reported, problem) = match node.metrics(names).await {
             Ok([compaction_pending_bytes, block_cache_bytes, stalled_seconds, loads_from_memory, loads_from_disk]) => {
-                let told = Told {
+                let reported = Reported {
                     compaction_pending_bytes,
                     block_cache_bytes,
                     stalled_seconds,
                     loads_from_memory,
                     loads_from_disk,
                 };
-                (Some(told), None)
+                (Some(reported), None)
             }
             Err(problem) => (None, Some(problem)),
         };
@@ -63,29 +63,29 @@ impl NodeSample {
             id: node.id.clone(),
             disk_bytes: folder_bytes(&node.files.data_dir),
             resident_bytes: memory_bytes(node.process_id(), "VmRSS"),
-            told,
+            reported,
         };
         (sample, problem)
     }
 
-    /// As a part of a line of results; `stored_bytes` is what clients gave it to keep.
+    /// The sample as a part of a line of results. Clients have stored `stored_bytes` bytes of keys and values.
     pub fn json(&self, stored_bytes: u64) -> Json {
-        let told = |of: fn(Told) -> f64| self.told.map(of);
+        let reported = |of: fn(Reported) -> f64| self.reported.map(of);
         json!({
             "id": self.id,
             "disk_bytes": self.disk_bytes,
             "disk_bytes_per_stored_byte": (stored_bytes > 0).then(|| self.disk_bytes as f64 / stored_bytes as f64),
             "resident_bytes": self.resident_bytes,
-            "compaction_pending_bytes": told(|told| told.compaction_pending_bytes),
-            "block_cache_bytes": told(|told| told.block_cache_bytes),
-            "stalled_seconds": told(|told| told.stalled_seconds),
-            "loads_from_memory": told(|told| told.loads_from_memory),
-            "loads_from_disk": told(|told| told.loads_from_disk),
+            "compaction_pending_bytes": reported(|reported| reported.compaction_pending_bytes),
+            "block_cache_bytes": reported(|reported| reported.block_cache_bytes),
+            "stalled_seconds": reported(|reported| reported.stalled_seconds),
+            "loads_from_memory": reported(|reported| reported.loads_from_memory),
+            "loads_from_disk": reported(|reported| reported.loads_from_disk),
         })
     }
 }
 
-/// The sizes of all files below `folder`. One that comes or goes meanwhile counts as nothing.
+/// The size of all files below `folder`. A file that appears or vanishes meanwhile counts as nothing.
 fn folder_bytes(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     let bytes = entries.flatten().map(|entry| match entry.metadata() {

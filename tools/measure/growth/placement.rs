@@ -1,4 +1,4 @@
-//! How evenly slots are shared among few and many nodes, and what moves when one joins or leaves.
+//! How evenly nodes share the slots, and how many replicas move when a node joins or leaves.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,29 +28,29 @@ pub struct Plan {
     seeds: u32,
 }
 
-/// What was found of one number of nodes, over all seeds.
+/// The results for one number of nodes, over all seeds.
 struct Found {
     nodes: usize,
-    /// The shortest: what it takes on a machine that does nothing else.
+    /// The shortest of all seeds: other work of the machine only lengthens it.
     build_time: Duration,
     table_bytes: usize,
-    /// The places that each node holds, as a part of its fair share, ascending. Of the first seed.
+    /// The replicas that each node holds, as a part of its fair share, ascending. Of the first seed.
     shares: Vec<f64>,
-    /// Of all seeds.
+    /// The greatest and the least share of all seeds.
     fullest: f64,
     emptiest: f64,
     joins: Moves,
-    /// None where no further node can be missing.
+    /// None for the smallest cluster: one node fewer could not hold all replicas.
     leaves: Option<Moves>,
 }
 
-/// Replica places that move, the mean of all seeds.
+/// Replicas that move, the mean of all seeds.
 #[derive(Default)]
 struct Moves {
     moved: f64,
-    /// What the node that joins comes to hold, or the one that leaves has held: fewer cannot move.
+    /// The least that must move: all replicas of the node that joins or leaves.
     least: f64,
-    /// What a node of the larger cluster would hold if all held as many.
+    /// The fair share of a node of the larger cluster.
     fair: f64,
 }
 
@@ -105,14 +105,14 @@ fn find(nodes: usize, plan: &Plan) -> Found {
     found
 }
 
-/// The node by which a cluster of so many differs from one of one fewer.
+/// The node that a cluster of `nodes` has and a cluster of one fewer has not.
 fn newest(nodes: usize) -> NodeId {
     node_id(&format!("node-{nodes}"))
 }
 
 impl Moves {
-    /// Counts what differs between two tables, whichever was there first: each place that one node has in one and
-    /// another in the other has moved.
+    /// Counts the replicas that differ between the tables of two clusters: each of them moves in a change from one to
+    /// the other.
     fn add(&mut self, part: f64, smaller: &Placement, larger: &Placement, newest: &NodeId, fair: f64) {
         let newest = larger.parameters().member(newest).expect("it is in the larger cluster alone");
         let mut moved = 0;
@@ -155,7 +155,7 @@ fn table(found: &[Found]) -> Table {
         "table",
         "emptiest node",
         "fullest node",
-        "places moved by a join (least)",
+        "replicas moved by a join (least)",
         "by a leave (least)",
     ]);
     for found in found {
@@ -193,9 +193,9 @@ fn draw_all(found: &[Found], path: &Path) {
             series: shares.collect(),
         },
         Panel {
-            title: "Replica places that move when one node joins or leaves: 1 is one fair share".to_owned(),
+            title: "Replicas that move when one node joins or leaves: 1 is one fair share".to_owned(),
             x: nodes.clone(),
-            y: Axis::linear("places moved / fair share"),
+            y: Axis::linear("replicas moved / fair share"),
             series: vec![
                 moved("one joins", |found| Some(&found.joins)),
                 moved("one leaves", |found| found.leaves.as_ref()),
@@ -211,10 +211,10 @@ fn draw_all(found: &[Found], path: &Path) {
     draw(path, &panels);
 }
 
-/// Marks at every tenth that any node's share is between.
+/// Ticks at every tenth, from the least share to the greatest.
 fn tenths(found: &[Found]) -> Vec<f64> {
     let least = found.iter().map(|found| found.emptiest).fold(1.0, f64::min);
     let greatest = found.iter().map(|found| found.fullest).fold(1.0, f64::max);
-    let digests = (0_u32..).map(|digest| f64::from(digest) / 10.0).skip_while(|digest| digest + 0.1 <= least);
-    digests.take_while(|digest| digest - 0.1 < greatest).collect()
+    let ticks = (0_u32..).map(|tick| f64::from(tick) / 10.0).skip_while(|tick| tick + 0.1 <= least);
+    ticks.take_while(|tick| tick - 0.1 < greatest).collect()
 }

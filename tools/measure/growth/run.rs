@@ -1,4 +1,4 @@
-//! One run that fills a cluster: what was planned, and what was seen.
+//! One run that fills a cluster: its plan, and its results.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ pub const GIB: f64 = (1 << 30) as f64;
 /// Fill one cluster of three nodes, and read from it
 #[derive(Clone, Debug, Args)]
 pub struct Plan {
-    /// Load for so many minutes at most
+    /// Write for so many minutes at most
     #[arg(long, default_value_t = 20.0)]
     pub minutes: f64,
-    /// Load until all nodes together take so many GiB of disk, at most
+    /// Write until all nodes together take so many GiB of disk, at most
     #[arg(long, default_value_t = 40.0)]
     pub gib: f64,
-    /// Load so many keys at most
+    /// Write so many keys at most
     #[arg(long, default_value_t = 100_000_000)]
     pub keys: u64,
     /// The size of each value
@@ -31,7 +31,7 @@ pub struct Plan {
     /// Writes in flight
     #[arg(long, default_value_t = 512)]
     pub writers: u64,
-    /// Reads a second beside the load
+    /// Reads a second beside the writers
     #[arg(long, default_value_t = 50.0)]
     pub reads_per_second: f64,
     /// How long to read afterwards
@@ -40,21 +40,21 @@ pub struct Plan {
     /// Reads in flight afterwards
     #[arg(long, default_value_t = 64)]
     pub readers: usize,
-    /// Seconds between two looks
+    /// Seconds between two samples
     #[arg(long, default_value_t = 5.0)]
-    pub look_seconds: f64,
+    pub sample_seconds: f64,
     /// Each node's block cache (block_cache_bytes in node.yml): small, so that the data soon is larger
     #[arg(long, default_value_t = 64 << 20)]
     pub block_cache_bytes: u64,
 }
 
 impl Plan {
-    /// What clients gave the cluster to keep, with so many keys.
+    /// The bytes of keys and values that clients have stored with so many keys.
     pub fn stored_bytes(&self, keys: u64) -> u64 {
         keys * (KEY_BYTES + self.value_bytes as u64)
     }
 
-    /// The plan as it is left in load.json.
+    /// The plan as it is left in fill.json.
     pub fn json(&self) -> Json {
         json!({
             "minutes": self.minutes,
@@ -66,7 +66,7 @@ impl Plan {
             "reads_per_second": self.reads_per_second,
             "read_seconds": self.read_seconds,
             "readers": self.readers,
-            "look_seconds": self.look_seconds,
+            "sample_seconds": self.sample_seconds,
             "block_cache_bytes": self.block_cache_bytes,
             "nodes": 3,
             "replica_count": 3,
@@ -76,53 +76,53 @@ impl Plan {
     }
 }
 
-/// What the clients are doing.
+/// The two phases of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Writers, and a few reads beside them.
-    Load,
+    Fill,
     /// Readers alone.
     Read,
 }
 
-/// One look at everything.
+/// One sample of clients and nodes.
 #[derive(Debug)]
 pub struct Sample {
-    /// Since the load began.
+    /// Seconds since writing began.
     pub seconds: f64,
-    /// What the clients did.
+    /// The phase that the clients were in.
     pub phase: Phase,
-    /// Acknowledged so far.
+    /// Keys acknowledged so far.
     pub keys: u64,
-    /// How long it is since the last look.
+    /// Seconds since the last sample.
     pub span: f64,
-    /// Writes since then.
+    /// Writes since the last sample.
     pub writes: Latencies,
-    /// Reads since then.
+    /// Reads since the last sample.
     pub reads: Latencies,
-    /// How the nodes are.
+    /// The nodes, in their order.
     pub nodes: Vec<NodeSample>,
     /// Failed requests so far.
     pub failures: u64,
 }
 
 impl Sample {
-    /// How many of `latencies` there were in a second.
+    /// How many of `latencies` there were a second.
     pub fn rate(&self, latencies: &Latencies) -> f64 {
         latencies.count() as f64 / self.span
     }
 
-    /// What all nodes take of the disk.
+    /// The bytes that all nodes take on disk.
     pub fn disk_bytes(&self) -> u64 {
         self.nodes.iter().map(|node| node.disk_bytes).sum()
     }
 
-    /// The sample as it is left in load.jsonl.
+    /// The sample as it is left in fill.jsonl.
     pub fn json(&self, plan: &Plan) -> Json {
         let stored_bytes = plan.stored_bytes(self.keys);
         json!({
             "seconds": self.seconds,
-            "phase": if self.phase == Phase::Load { "load" } else { "read" },
+            "phase": if self.phase == Phase::Fill { "fill" } else { "read" },
             "keys": self.keys,
             "writes_per_second": self.rate(&self.writes),
             "writes": self.writes.json(),
@@ -140,7 +140,7 @@ impl Sample {
             _ => "none".to_owned(),
         };
         let pending: f64 =
-            self.nodes.iter().filter_map(|node| node.told).map(|told| told.compaction_pending_bytes).sum();
+            self.nodes.iter().filter_map(|node| node.reported).map(|reported| reported.compaction_pending_bytes).sum();
         let resident = self.nodes.iter().filter_map(|node| node.resident_bytes).max();
         format!(
             "{:5.0} s  {:9} keys  {:6.0} writes/s {}  {:5.0} reads/s {}  disk {:.2} GiB, {:.2} to compact  \
@@ -159,49 +159,49 @@ impl Sample {
     }
 }
 
-/// What ended a phase.
+/// The reason why a phase ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It has taken as long as it may.
+    /// Its time was over.
     Time,
     /// All keys are written.
     Keys,
-    /// The nodes take as much of the disk as they may.
+    /// The nodes take as much disk as the plan allows.
     Disk,
-    /// Others need what is left of the disk.
-    Room,
-    /// Ctrl-C. The nodes have heard it too, and end.
+    /// The disk is almost full, and other programs need the rest.
+    FullDisk,
+    /// Ctrl-C. The nodes have received it too, and end.
     Interrupted,
 }
 
 impl End {
-    /// In words.
+    /// The reason in words.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Time => "the time is over",
-            Self::Keys => "all keys are written",
-            Self::Disk => "the nodes take as much of the disk as they may",
-            Self::Room => "the disk is almost full",
+            Self::Time => "the time was over",
+            Self::Keys => "all keys were written",
+            Self::Disk => "the nodes took as much disk as the plan allows",
+            Self::FullDisk => "the disk was almost full",
             Self::Interrupted => "it was interrupted",
         }
     }
 }
 
-/// Everything that was seen.
+/// The results of a run.
 #[derive(Debug)]
 pub struct Run {
-    /// In the order of time.
+    /// All samples, in the order of time.
     pub samples: Vec<Sample>,
-    /// Why the load ended.
+    /// Why writing ended.
     pub ended_by: End,
-    /// Each write of the load.
+    /// Latencies of all writes.
     pub writes: Latencies,
-    /// Each read beside it.
+    /// Latencies of the reads beside the writers.
     pub reads_beside: Latencies,
-    /// Each read afterwards.
+    /// Latencies of the reads afterwards.
     pub reads_after: Latencies,
-    /// What failed, by kind.
+    /// Failures, by kind.
     pub failures: BTreeMap<String, u64>,
-    /// Acknowledged keys that were gone or had another value.
+    /// Acknowledged keys that were gone or had a wrong value.
     pub wrong: u64,
 }

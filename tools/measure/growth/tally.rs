@@ -1,4 +1,4 @@
-//! What the clients of a load count: latencies since the last look, latencies of the whole run, and failures by kind.
+//! Counts of the clients: latencies since the last sample, latencies of the whole run, and failures by kind.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -8,10 +8,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Value as Json, json};
 
-/// Three significant digits: a latency is known to a thousandth.
+/// Significant decimal digits: latencies are exact to a thousandth.
 const DIGITS: u8 = 3;
 
-/// Latencies, in microseconds.
+/// A histogram of latencies, in microseconds.
 #[derive(Clone, Debug)]
 pub struct Latencies(Histogram<u64>);
 
@@ -31,17 +31,17 @@ impl Latencies {
         self.0.add(&others.0).expect("it grows as it must");
     }
 
-    /// How many.
+    /// How many there are.
     pub fn count(&self) -> u64 {
         self.0.len()
     }
 
-    /// Below which this part of them is, in milliseconds; none where there are none.
+    /// The quantile `part` (0 to 1) in milliseconds, or none where nothing was recorded.
     pub fn ms(&self, part: f64) -> Option<f64> {
         (!self.0.is_empty()).then(|| self.0.value_at_quantile(part) as f64 / 1e3)
     }
 
-    /// The numbers that are reported.
+    /// Count and quantiles for a file of results.
     pub fn json(&self) -> Json {
         json!({
             "count": self.count(),
@@ -60,18 +60,18 @@ pub struct Recorder(Mutex<Recorded>);
 #[derive(Debug, Default)]
 struct Recorded {
     recent: Latencies,
-    /// Before the last look.
+    /// Those before the last sample.
     earlier: Latencies,
 }
 
 impl Recorder {
-    /// One was answered.
+    /// Adds the latency of one answered request.
     pub fn record(&self, latency: Duration) {
         lock(&self.0).recent.record(latency);
     }
 
-    /// Those since the last look.
-    pub fn look(&self) -> Latencies {
+    /// Takes those since the last sample.
+    pub fn take_recent(&self) -> Latencies {
         let mut recorded = lock(&self.0);
         let recent = std::mem::take(&mut recorded.recent);
         recorded.earlier.add(&recent);
@@ -92,7 +92,7 @@ impl Recorder {
 pub struct Failures(Mutex<BTreeMap<String, u64>>);
 
 impl Failures {
-    /// One more of this kind.
+    /// Adds one failure of this kind.
     pub fn count(&self, kind: impl Display) {
         *lock(&self.0).entry(kind.to_string()).or_default() += 1;
     }
@@ -103,7 +103,7 @@ impl Failures {
     }
 }
 
-/// Nothing that panics while it holds one leaves what it guards half changed.
+/// A poisoned lock is taken all the same: no holder leaves its data half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! A cluster of real nodes, and what it has used.
+//! A cluster of real nodes, and the resources that it has used.
 
 use std::collections::BTreeMap;
 use std::ops::Sub;
@@ -12,20 +12,20 @@ use crate::testkit::cluster::{self, Plan, cluster_yml, write};
 use crate::testkit::process::memory_bytes;
 use crate::testkit::proxy::{Network, Wire};
 
-/// The most nodes that are measured.
+/// The nodes' ids: at most nine nodes are measured.
 const IDS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
-/// How many nodes hold each key, however many there are.
+/// How many nodes hold each key.
 const REPLICA_COUNT: usize = 3;
-/// How long a node may take to say what it counts, under the heaviest load.
+/// How long a node may take to answer with its metrics, under the heaviest load.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Some nodes, all of them linked, without data.
+/// Nodes that are all linked and hold no data.
 pub struct Cluster {
     cluster: cluster::Cluster,
     _network: Option<SlowNetwork>,
 }
 
-/// Wires between nodes, on a thread of their own: measuring takes this one's.
+/// Wires between nodes, on a thread of their own: this one waits for the generator.
 struct SlowNetwork {
     _network: Network,
     runtime: Option<Runtime>,
@@ -33,19 +33,19 @@ struct SlowNetwork {
 
 impl Drop for SlowNetwork {
     fn drop(&mut self) {
-        // Waiting for it is not allowed where other tasks wait.
+        // A runtime may not block on the end of another.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// What all nodes have used and counted since they started, or between two moments.
+/// CPU time and counters of all nodes since they started, or between two moments.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
     /// User and system time.
     pub cpu: Duration,
-    /// What their metrics pages count, summed over nodes and labels.
+    /// The counters of their metrics pages, summed over nodes and labels.
     pub counters: BTreeMap<String, f64>,
 }
 
@@ -55,7 +55,7 @@ impl Cluster {
         Self { cluster: cluster::Cluster::start_as(&plan(nodes)).await, _network: None }
     }
 
-    /// Starts `nodes` nodes that reach each other over wires of so many bytes a second in each direction, at most.
+    /// Starts `nodes` nodes. Each direction between two of them carries `bytes_per_second` at most.
     pub async fn start_over(nodes: usize, bytes_per_second: u32) -> Self {
         let plan = plan(nodes);
         let mut cluster = cluster::Cluster::prepare(&plan);
@@ -78,20 +78,20 @@ impl Cluster {
         Self { cluster, _network: Some(SlowNetwork { _network: network, runtime: Some(runtime) }) }
     }
 
-    /// Where they are reached, as `--address` takes it.
+    /// The nodes' addresses, as `--address` takes them.
     pub fn addresses(&self) -> String {
         self.cluster.addresses().join(",")
     }
 
-    /// How many there are: as many connections has a generator with one to each.
+    /// How many connections a generator opens: one to each node.
     pub fn connections(&self) -> usize {
         self.cluster.nodes.len()
     }
 
-    /// What they have used until now.
+    /// What all nodes have used until now.
     ///
     /// # Panics
-    /// When a node does not answer: nothing that is measured without it would be true.
+    /// When a node does not answer: figures without it would be wrong.
     pub async fn usage(&self) -> Usage {
         let mut usage = Usage::default();
         for node in &self.cluster.nodes {

@@ -1,4 +1,4 @@
-//! `quorate bench` as a process of its own: what it is told, and what it reports.
+//! `quorate bench` as a process of its own: its arguments, and its report.
 
 use std::time::Duration;
 
@@ -6,48 +6,48 @@ use serde_json::Value as Json;
 
 use crate::testkit::process::command;
 
-/// A load.
+/// A workload.
 #[derive(Clone, Debug)]
-pub struct Load {
-    /// As `--mix` takes it.
+pub struct Workload {
+    /// The argument of `--mix`.
     pub mix: &'static str,
-    /// The size of values.
+    /// The size of each value, in bytes.
     pub value_bytes: usize,
-    /// How many requests are under way.
+    /// When requests are sent.
     pub pace: Pace,
-    /// How many keys there are.
+    /// How many keys it draws from.
     pub keys: u64,
 }
 
 /// When requests are sent.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
-    /// So many are always under way.
+    /// A closed loop: so many are always in flight.
     InFlight(u32),
-    /// So many are due a second.
+    /// An open loop: so many are due a second.
     Rate(f64),
 }
 
-/// What a load is put on.
+/// The servers that get the requests.
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
     /// The nodes at these addresses.
     Cluster(&'a str),
-    /// A server that does nothing, over so many connections.
+    /// The no-op server, over so many connections.
     Noop(usize),
 }
 
-/// What a run reported.
+/// The report of a run.
 #[derive(Clone, Debug)]
 pub struct Run {
     json: Json,
 }
 
-impl Load {
-    /// Runs the load and returns what was measured.
+impl Workload {
+    /// Runs the workload for `duration`.
     ///
     /// # Panics
-    /// When the generator does not report: then there is nothing to go on with.
+    /// When the generator does not report.
     pub fn run(&self, target: Target<'_>, warm_up: Duration, duration: Duration) -> Run {
         self.run_with(target, warm_up, duration, &[])
     }
@@ -62,7 +62,7 @@ impl Load {
         let mut bench = command();
         bench.args(["bench", "--json", "--mix", self.mix]).args(more);
         bench.args(["--value-bytes", &self.value_bytes.to_string(), "--keys", &self.keys.to_string()]);
-        // Values of one size must not be found by reads of another.
+        // Reads of one size must not find values of another.
         bench.args(["--key-prefix", &format!("{}-", self.value_bytes)]);
         bench.arg("--warm-up").arg(format!("{}ms", warm_up.as_millis()));
         bench.arg("--duration").arg(format!("{}ms", duration.as_millis()));
@@ -75,7 +75,7 @@ impl Load {
             Target::Noop(connections) => bench.args(["--target", "noop", "--connections", &connections.to_string()]),
         };
         let output = bench.output().expect("the generator can be started");
-        // A run in which nothing succeeded ends with a code of failure and reports all the same.
+        // A run in which every operation failed ends with a code of failure, and reports all the same.
         let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
             panic!("{bench:?} reports nothing: {error}\n{}", String::from_utf8_lossy(&output.stderr))
         });
@@ -84,7 +84,7 @@ impl Load {
 }
 
 impl Run {
-    /// A number of the report, by its JSON pointer; 0 where there is none, as for the latency of nothing.
+    /// A number of the report, by its JSON pointer; 0 where it is missing, as is the latency of no operation.
     pub fn number(&self, pointer: &str) -> f64 {
         self.json.pointer(pointer).and_then(Json::as_f64).unwrap_or_default()
     }
@@ -93,32 +93,32 @@ impl Run {
         self.json.pointer(pointer).and_then(Json::as_u64).unwrap_or_default()
     }
 
-    /// Operations that were answered.
+    /// How many operations were answered.
     pub fn operations(&self) -> u64 {
         self.count("/operations")
     }
 
-    /// All that the nodes had to do with, answered or not.
+    /// How many operations reached the nodes, answered or not.
     pub fn attempts(&self) -> u64 {
         self.operations() + self.failed() + self.count("/unfinished")
     }
 
-    /// Operations that failed.
+    /// How many operations failed.
     pub fn failed(&self) -> u64 {
         self.count("/failed/count")
     }
 
-    /// Requests of an open loop that were never sent.
+    /// How many requests of an open loop were never sent.
     pub fn missed(&self) -> u64 {
         self.count("/missed")
     }
 
-    /// Those that nodes refused at once.
+    /// How many operations nodes refused at once.
     pub fn refused_at_once(&self) -> u64 {
         self.kinds().filter(|kind| kind["refused_at_once"] == true).filter_map(|kind| kind["count"].as_u64()).sum()
     }
 
-    /// Failures by kind, in words; empty where there were none.
+    /// Failures by kind, in words; empty without failures.
     pub fn failures(&self) -> String {
         let kind = |kind: &Json| {
             let reason = kind["reason"].as_str().unwrap_or("no reason");
@@ -131,7 +131,7 @@ impl Run {
         self.json.pointer("/failed/kinds").and_then(Json::as_array).into_iter().flatten()
     }
 
-    /// Answers a second.
+    /// Answered operations a second.
     pub fn per_second(&self) -> f64 {
         self.number("/operations_per_second")
     }
@@ -141,7 +141,7 @@ impl Run {
         self.number(&format!("/latency_us/{which}"))
     }
 
-    /// CPU time that the generator itself has used.
+    /// CPU time of the generator.
     pub fn generator_cpu(&self) -> Duration {
         Duration::from_secs_f64(self.number("/cpu/generator_seconds"))
     }

@@ -1,4 +1,4 @@
-//! The machine that is measured on, and its processes.
+//! The machine and its processes.
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use crate::checkout;
 
-/// `AT_CLKTCK` of the auxiliary vector: the ticks a second in which the kernel tells CPU time.
+/// `AT_CLKTCK` of the auxiliary vector: how many ticks a second the kernel counts CPU time in.
 const AUXILIARY_TICKS: u64 = 17;
 
-/// User and system time of a process, all its threads, in ticks of the kernel: 10 ms as a rule.
+/// User and system time of all threads of a process. Its resolution is a tick of the kernel, 10 ms as a rule.
 pub fn cpu_used(process_id: u32) -> Duration {
     let path = format!("/proc/{process_id}/stat");
     let stat = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}; this report needs Linux"));
-    // The name, in parentheses, may hold anything; after it the fields are numbers.
+    // The name, in parentheses, may hold any character. The fields after it are numbers.
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
     let ticks = |index: usize| -> u64 { fields[index].parse().expect("utime and stime are numbers") };
     Duration::from_secs_f64((ticks(11) + ticks(12)) as f64 / ticks_per_second())
@@ -35,7 +35,7 @@ fn ticks_per_second() -> f64 {
     })
 }
 
-/// What a reader must know of the machine to compare numbers: name and value.
+/// Name and value of all that a reader needs to know to compare figures of two machines.
 pub fn describe() -> Vec<(&'static str, String)> {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, model)| model);
@@ -60,7 +60,7 @@ pub fn describe() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The file system that a folder is on: that of the longest mount point above it.
+/// The file system of a folder: that of the longest mount point above it.
 fn file_system(folder: &Path) -> String {
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();

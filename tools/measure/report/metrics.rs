@@ -1,4 +1,4 @@
-//! What nodes count: their `/metrics` pages.
+//! The counters of a node's `/metrics` page.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ pub const MESSAGES: &str = "quorate_link_messages_total";
 pub const LINK_BATCHES: &str = "quorate_link_batches_total";
 /// Batches that were made durable, each with one fsync.
 pub const STORE_BATCHES: &str = "quorate_store_batches_total";
-/// Records in these.
+/// Records in these batches.
 pub const STORE_BATCH_RECORDS: &str = "quorate_store_batch_records_total";
 /// How often the log was synced.
 pub const LOG_SYNCS: &str = "quorate_store_log_syncs_total";
 /// Clock rounds.
 pub const CLOCK_ROUNDS: &str = "quorate_clock_rounds_total";
-/// Writes that these served.
+/// Writes that these rounds served.
 pub const CLOCK_ROUND_WRITES: &str = "quorate_clock_round_writes_total";
 
-/// All counters of a page, labels summed up.
+/// All counters of a page, summed over labels.
 pub fn counters(page: &str) -> BTreeMap<String, f64> {
     let mut counters = BTreeMap::new();
     for line in page.lines().filter(|line| !line.starts_with('#')) {

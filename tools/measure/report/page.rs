@@ -1,4 +1,4 @@
-//! The report: what was measured, printed as it comes and written as Markdown with pictures beside it.
+//! The report: printed line by line, and written as Markdown with pictures beside it.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,19 +13,19 @@ use crate::picture::{self, Panel};
 /// A figure that has a goal.
 #[derive(Debug)]
 pub struct Row {
-    /// What was measured.
+    /// The workload and what is measured of it.
     pub what: String,
-    /// What came out.
+    /// The figure that was measured.
     pub figure: String,
-    /// The no-op server's figure, where there is one to compare with.
+    /// The no-op server's figure; empty where nothing is compared.
     pub noop: String,
-    /// The cluster's part of it.
+    /// The cluster's figure as a part or multiple of it.
     pub ratio: String,
-    /// What was to be reached.
+    /// The goal.
     pub goal: Goal,
 }
 
-/// What was to be reached, and whether it was.
+/// A goal, and whether it was reached.
 #[derive(Debug)]
 pub struct Goal {
     text: String,
@@ -33,12 +33,12 @@ pub struct Goal {
 }
 
 impl Goal {
-    /// Reached by what is not smaller.
+    /// Reached where `seen` is not below `limit`.
     pub fn at_least(text: &str, limit: f64, seen: f64) -> Self {
         Self { text: format!("≥ {text}"), reached: seen >= limit }
     }
 
-    /// Reached by what is not greater.
+    /// Reached where `seen` is not above `limit`.
     pub fn at_most(text: &str, limit: f64, seen: f64) -> Self {
         Self { text: format!("≤ {text}"), reached: seen <= limit }
     }
@@ -48,26 +48,26 @@ impl Goal {
     }
 }
 
-/// What one operation cost, on average.
+/// The mean cost of one operation.
 #[derive(Debug)]
 pub struct Cost {
-    /// Which load.
+    /// The workload.
     pub what: String,
-    /// How many were answered.
+    /// How many operations were answered.
     pub operations: u64,
     /// CPU time of all nodes, in microseconds.
     pub cpu_us: f64,
-    /// CPU time of the generator.
+    /// CPU time of the generator, in microseconds.
     pub generator_cpu_us: f64,
     /// Protocol messages between nodes.
     pub messages: f64,
-    /// gRPC messages that these went in.
+    /// gRPC messages that carried these.
     pub link_batches: f64,
     /// Syncs of a log, over all nodes.
     pub fsyncs: f64,
-    /// How many records one batch of the store had.
+    /// Records in one batch of the store.
     pub records_per_batch: f64,
-    /// How many writes shared a clock round.
+    /// Writes that shared one clock round.
     pub writes_per_clock_round: f64,
 }
 
@@ -103,7 +103,7 @@ impl Table {
     }
 }
 
-/// All that was measured.
+/// Everything that was measured.
 #[derive(Debug)]
 pub struct Report {
     machine: Vec<(&'static str, String)>,
@@ -115,11 +115,11 @@ pub struct Report {
     peaks: BTreeMap<&'static str, f64>,
 }
 
-/// What a smoke run is for.
-const SMOKE: &str = "SMOKE RUN (QUICK=1): it shows that the report can be made; its figures are too short to quote.";
+/// The warning on a quick run.
+const SMOKE: &str = "SMOKE RUN (QUICK=1): this shows that the report can be made. Its rows are too short to quote.";
 
 impl Report {
-    /// A report without figures. Prints what it is about to be.
+    /// A report without figures. Prints the machine.
     pub fn new(machine: Vec<(&'static str, String)>, effort: Effort) -> Self {
         if effort.quick {
             println!("{SMOKE}");
@@ -140,7 +140,7 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Adds what an operation cost, and prints it.
+    /// Adds the cost of an operation, and prints it.
     pub fn add_cost(&mut self, cost: Cost) {
         println!(
             "  per operation: {:.0} µs of the nodes' CPU time, {:.0} µs of the generator's, {:.2} messages, {:.3} fsyncs",
@@ -159,12 +159,12 @@ impl Report {
         self.pictures.push((name, panels));
     }
 
-    /// Keeps the most operations a second that were seen.
+    /// Keeps the greatest throughput of a kind of operation.
     pub fn set_peak(&mut self, kind: &'static str, per_second: f64) {
         self.peaks.insert(kind, per_second);
     }
 
-    /// The most operations a second that were seen.
+    /// The greatest throughput of a kind of operation.
     pub fn peak(&self, kind: &str) -> f64 {
         self.peaks.get(kind).copied().unwrap_or_default()
     }
@@ -191,11 +191,10 @@ impl Report {
         let _ = writeln!(
             text,
             "\nMade by `make bench` in {} s. Nodes are `quorate serve` processes in their default configuration with \
-             durability fsync, three replicas of each key; they, the generator (`quorate bench`) and the server that does \
-             nothing share this machine. Rows measure {} s each ({} s with five nodes), after a warm-up; the server that \
-             does nothing (`quorate bench --target noop`) gets the same load for {} s before and after, over as many \
-             connections, and its figure is the mean of the two. Keys are drawn evenly from {keys}. Points of sweeps \
-             measure {} s each.\n",
+             durability fsync, with three replicas of each key. Nodes, generator (`quorate bench`) and no-op server share \
+             this machine. Each row measures {} s ({} s with five nodes) after a warm-up. The no-op server (`quorate bench \
+             --target noop`) gets the same workload over as many connections, for {} s before and after; its figure is \
+             the mean of both. Keys are drawn evenly from {keys}. Each point of a sweep measures {} s.\n",
             took.as_secs(),
             row.as_secs(),
             long_row.as_secs(),
@@ -211,7 +210,7 @@ impl Report {
             let Row { what, figure, noop, ratio, goal } = row;
             vec![what.clone(), figure.clone(), noop.clone(), ratio.clone(), goal.text.clone(), goal.verdict().into()]
         };
-        let header = ["what", "figure", "server that does nothing", "ratio", "goal", ""];
+        let header = ["what", "figure", "no-op server", "ratio", "goal", ""];
         add_table(&mut text, &header, self.rows.iter().map(cells));
         text.push_str("\n## What an operation costs\n\nOver all nodes together.\n\n");
         let number = |number: f64, digits: usize| {
@@ -231,7 +230,7 @@ impl Report {
             ]
         };
         let header = [
-            "load",
+            "workload",
             "operations",
             "CPU µs of the nodes",
             "CPU µs of the generator",

@@ -1,4 +1,4 @@
-//! The figures that have a goal.
+//! The rows of the report: figures with a goal.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 use super::Effort;
 use super::baseline::{Compared, measured};
 use super::cluster::{Cluster, Usage};
-use super::generator::{Load, Pace, Run};
+use super::generator::{Pace, Run, Workload};
 use super::metrics;
 use super::page::{Cost, Goal, Report, Row};
 use crate::testkit::ports::is_free;
@@ -18,18 +18,18 @@ use crate::testkit::process::{Process, command};
 
 const KIB: usize = 1 << 10;
 
-/// How long a cluster that has just started may take to come to rest before it is watched idle.
+/// The pause between a cluster's start and the measurement of idle nodes.
 const REST: Duration = Duration::from_secs(2);
 /// How long `quorate dev` may take before it counts as failed.
 const DEV_TIME_MAX: Duration = Duration::from_secs(30);
-/// How often it is tried meanwhile.
+/// The pause between two tries meanwhile.
 const DEV_LOOK_AFTER: Duration = Duration::from_millis(5);
 
-/// How a row is judged against the no-op server.
+/// The goal of a row, against the no-op server.
 enum Judged {
-    /// At least this part of its throughput.
+    /// At least this part of the no-op server's throughput.
     Throughput(f64),
-    /// At most so many times its median latency.
+    /// At most so many times the no-op server's median latency.
     Median(f64),
 }
 
@@ -43,7 +43,7 @@ pub async fn measure(effort: &Effort, report: &mut Report) {
     dev(report).await;
 }
 
-/// What three nodes need that have nothing to do, before they hold data.
+/// CPU time and memory of three idle nodes without data.
 async fn idle(cluster: &Cluster, effort: &Effort, report: &mut Report) {
     tokio::time::sleep(REST).await;
     let (began, before) = (Instant::now(), cluster.cpu_of_each());
@@ -68,26 +68,26 @@ async fn idle(cluster: &Cluster, effort: &Effort, report: &mut Report) {
     });
 }
 
-/// The rows that are quoted as a part of what the no-op server does.
+/// The rows that are compared with the no-op server.
 async fn compared(cluster: &Cluster, effort: &Effort, report: &mut Report) {
-    let load = |mix, kib: usize, in_flight| Load {
+    let workload = |mix, kib: usize, in_flight| Workload {
         mix,
         value_bytes: kib * KIB,
         pace: Pace::InFlight(in_flight),
         keys: effort.keys,
     };
     let rows = [
-        ("Set 1 KiB, 64 in flight", load("set=1", 1, 64), Judged::Throughput(0.30)),
-        ("Get 1 KiB, 64 in flight, every key there", load("get=1", 1, 64), Judged::Throughput(0.50)),
-        ("Set 10 KiB, 64 in flight", load("set=1", 10, 64), Judged::Throughput(0.12)),
-        ("Get and Set 1 KiB by halves, 256 in flight", load("get=50,set=50", 1, 256), Judged::Throughput(0.35)),
-        ("Set 1 KiB, one in flight, median latency", load("set=1", 1, 1), Judged::Median(4.0)),
+        ("Set 1 KiB, 64 in flight", workload("set=1", 1, 64), Judged::Throughput(0.30)),
+        ("Get 1 KiB, 64 in flight, every key there", workload("get=1", 1, 64), Judged::Throughput(0.50)),
+        ("Set 10 KiB, 64 in flight", workload("set=1", 10, 64), Judged::Throughput(0.12)),
+        ("Get and Set 1 KiB by halves, 256 in flight", workload("get=50,set=50", 1, 256), Judged::Throughput(0.35)),
+        ("Set 1 KiB, one in flight, median latency", workload("set=1", 1, 1), Judged::Median(4.0)),
     ];
-    for (what, load, judged) in rows {
-        if load.mix.contains("get") {
-            load.write_all_keys(&cluster.addresses());
+    for (what, workload, judged) in rows {
+        if workload.mix.contains("get") {
+            workload.write_all_keys(&cluster.addresses());
         }
-        let seen = Compared::measure(cluster, &load, effort.row, effort).await;
+        let seen = Compared::measure(cluster, &workload, effort.row, effort).await;
         report.add_cost(cost(what.into(), &seen.run, &seen.usage));
         report.add_row(row(what, &seen, &judged));
     }
@@ -125,7 +125,7 @@ fn millis(run: &Run, which: &str) -> String {
     format!("{:.1} ms", run.latency_us(which) / 1e3)
 }
 
-/// What an operation cost the nodes.
+/// The cost of an operation.
 pub fn cost(what: String, run: &Run, usage: &Usage) -> Cost {
     let count = run.attempts();
     Cost {
@@ -141,12 +141,11 @@ pub fn cost(what: String, run: &Run, usage: &Usage) -> Cost {
     }
 }
 
-/// Five nodes under a load that is far from what they can do: what users wait then, once the nodes have taken the memory
-/// that they are allowed to take.
+/// Five nodes far below their limit: the latency that users see. The warm-up is long enough to fill caches and buffers.
 async fn five_nodes(effort: &Effort, report: &mut Report) {
     let cluster = Cluster::start(5).await;
-    let load = Load { mix: "set=1", value_bytes: 10 * KIB, pace: Pace::Rate(1_000.0), keys: effort.keys };
-    let (run, usage) = measured(&cluster, &load, 2 * effort.row, effort.long_row).await;
+    let workload = Workload { mix: "set=1", value_bytes: 10 * KIB, pace: Pace::Rate(1_000.0), keys: effort.keys };
+    let (run, usage) = measured(&cluster, &workload, 2 * effort.row, effort.long_row).await;
     let what = format!("five nodes, 1,000 Set/s of 10 KiB, open loop, {} s: p99", effort.long_row.as_secs());
     report.add_cost(cost("five nodes, 1,000 Set/s of 10 KiB, open loop".into(), &run, &usage));
     let p99 = run.latency_us("p99") / 1e3;
@@ -170,7 +169,7 @@ async fn five_nodes(effort: &Effort, report: &mut Report) {
     });
 }
 
-/// From exec to the first Set that is answered.
+/// `quorate dev`: the time from exec to the first answered Set.
 async fn dev(report: &mut Report) {
     let folder = TempDir::with_prefix("quorate-bench-dev-").expect("a temporary folder can be made");
     let port = free_ports_for_dev();
@@ -200,7 +199,7 @@ async fn set_is_answered(port: u16) -> bool {
     client.set(SetRequest { entry: Some(entry) }).await.is_ok()
 }
 
-/// The first of three free ports in a row, with those of the metrics a thousand above.
+/// The first of three free ports in a row. The ports of metrics, a thousand above, are free too.
 fn free_ports_for_dev() -> u16 {
     let candidates = (20_000..30_000).step_by(10);
     let fits = |port: &u16| (0..3).all(|more| is_free(port + more) && is_free(port + more + 1_000));

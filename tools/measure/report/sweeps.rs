@@ -1,11 +1,11 @@
-//! How figures change with the load, the size of values and the number of nodes.
+//! How figures change with requests in flight, rate, size of values and number of nodes.
 
 use std::time::Duration;
 
 use super::Effort;
 use super::baseline::measured;
 use super::cluster::Cluster;
-use super::generator::{Load, Pace, Run, Target};
+use super::generator::{Pace, Run, Target, Workload};
 use super::metrics;
 use super::page::{Report, Table};
 use super::rows::cost;
@@ -13,34 +13,34 @@ use crate::picture::{Axis, Panel, Series};
 
 const KIB: usize = 1 << 10;
 
-/// Reads and writes, as they are called and as `--mix` takes them.
+/// Writes and reads: the name, and the argument of `--mix`.
 const KINDS: [(&str, &str); 2] = [("Set", "set=1"), ("Get", "get=1")];
-/// How many requests are under way where that is not what changes.
+/// Requests in flight in the sweeps of another quantity.
 const IN_FLIGHT: u32 = 64;
-/// A point of a sweep is warmed up for this long: connections are new at each.
+/// The warm-up of each point: its connections are new.
 const WARM_UP: Duration = Duration::from_millis(500);
-/// The longest warm-up, where many requests are under way.
+/// The longest warm-up, with many requests in flight.
 const SETTLE_MAX: Duration = Duration::from_secs(6);
-/// The most bytes of values that a sweep of sizes writes beforehand.
+/// The most bytes of values that the sweep of sizes writes beforehand.
 const SIZE_SWEEP_BYTES: u64 = 64 << 20;
-/// A network on which a large value takes long enough to be waited for: 100 Mbit/s.
+/// A network on which a large value takes noticeable time: 100 Mbit/s.
 const SLOW_BYTES_PER_SECOND: u32 = 12_500_000;
-/// Past saturation, throughput is to stay within this part of its peak.
+/// The part of its peak that throughput is to keep past saturation.
 const GOODPUT_PART: f64 = 0.9;
 
-/// More and more requests under way: what is the most, and what becomes of it past that?
+/// More and more requests in flight: where is the peak, and how much of it remains past that?
 pub async fn in_flight(effort: &Effort, report: &mut Report) {
     let cluster = Cluster::start(3).await;
     let all: &[u32] = if effort.quick { &[1, 64, 16_384] } else { &[1, 4, 16, 64, 256, 1_024, 4_096, 16_384] };
     let mut table = Table::new(
         "In flight",
-        "Values of 1 KiB, three nodes; refused at once is what nodes turn away because they have enough to do. The server \
-         that does nothing gets the same load: what it loses with more requests in flight, the generator and gRPC lose.",
+        "Values of 1 KiB, three nodes. Nodes refuse at once what exceeds their admission limits. The no-op server gets \
+         the same workload: its loss with more requests in flight is that of the generator and of gRPC.",
         &[
             "",
             "in flight",
             "answered/s",
-            "server that does nothing/s",
+            "no-op server/s",
             "p50 ms",
             "p99 ms",
             "refused at once/s",
@@ -50,17 +50,18 @@ pub async fn in_flight(effort: &Effort, report: &mut Report) {
     );
     let mut lines = Vec::new();
     for (name, mix) in KINDS {
-        let load = |in_flight| Load { mix, value_bytes: KIB, pace: Pace::InFlight(in_flight), keys: effort.sweep_keys };
-        load(IN_FLIGHT).write_all_keys(&cluster.addresses());
+        let workload =
+            |in_flight| Workload { mix, value_bytes: KIB, pace: Pace::InFlight(in_flight), keys: effort.sweep_keys };
+        workload(IN_FLIGHT).write_all_keys(&cluster.addresses());
         let mut points: Vec<(f64, f64)> = Vec::new();
         let mut noop_points = Vec::new();
         for in_flight in all {
-            // Every request that is sent at once at the beginning must have had its answer before it is measured.
+            // All requests are sent at once at the beginning. They must be answered before the measurement begins.
             let best = points.iter().map(|(_, rate)| *rate).fold(1.0, f64::max);
             let settled = Duration::from_secs_f64(2.0 * f64::from(*in_flight) / best);
             let warm_up = settled.clamp(WARM_UP, SETTLE_MAX);
-            let run = load(*in_flight).run(Target::Cluster(&cluster.addresses()), warm_up, effort.point);
-            let noop = load(*in_flight).run(Target::Noop(cluster.connections()), WARM_UP, effort.point);
+            let run = workload(*in_flight).run(Target::Cluster(&cluster.addresses()), warm_up, effort.point);
+            let noop = workload(*in_flight).run(Target::Noop(cluster.connections()), WARM_UP, effort.point);
             let refused = run.refused_at_once();
             let otherwise = run.failed() - refused;
             let said = if otherwise > 0 { format!("{otherwise}: {}", run.failures()) } else { "0".into() };
@@ -94,8 +95,7 @@ pub async fn in_flight(effort: &Effort, report: &mut Report) {
     report.add_picture("throughput-in-flight", vec![panel]);
 }
 
-/// Whether throughput holds once there is more to do than can be done; `noop` is what the server that does nothing
-/// answers at the same points.
+/// Whether throughput holds past saturation. `noop` is the throughput of the no-op server at the same points.
 fn past_saturation(name: &str, points: &[(f64, f64)], noop: &[f64]) -> String {
     let rate = |point: &usize| points[*point].1;
     let most = (0..points.len()).max_by(|a, b| rate(a).total_cmp(&rate(b))).expect("a sweep has points");
@@ -105,21 +105,21 @@ fn past_saturation(name: &str, points: &[(f64, f64)], noop: &[f64]) -> String {
     let verdict = if part >= GOODPUT_PART { "holds" } else { "does not hold" };
     format!(
         "{name}: the peak is {peak:.0}/s at {peak_at:.0} in flight; past it the least is {worst:.0}/s at {worst_at:.0}, \
-         {:.0} % of the peak: goodput within 10 % of its peak **{verdict}**. From the one to the other the server that does \
-         nothing keeps {:.0} %.",
+         {:.0} % of the peak: goodput within 10 % of its peak **{verdict}**. Between these two points the no-op server keeps \
+         {:.0} %.",
         part * 100.0,
         noop[least] / noop[most] * 100.0
     )
 }
 
-/// Requests at fixed times, up to what the cluster can do: what do users wait?
+/// Requests at fixed times, up to the peak: how long do users wait?
 pub async fn rate(effort: &Effort, report: &mut Report) {
     let cluster = Cluster::start(3).await;
     let parts: &[f64] = if effort.quick { &[0.2, 0.8] } else { &[0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 1.0] };
     let mut table = Table::new(
         "Rate",
         "Open loop, values of 1 KiB, three nodes; rates are parts of the peak above. Latencies count from when a request \
-         was due; late is sent more than 1 ms after that, for read_kind of CPU time or of a free hand in the generator.",
+         was due; a late request was sent more than 1 ms after that, because the generator had no CPU time or no free connection.",
         &[
             "",
             "due/s",
@@ -135,13 +135,13 @@ pub async fn rate(effort: &Effort, report: &mut Report) {
     );
     let mut panels = Vec::new();
     for (name, mix) in KINDS {
-        let load = |pace| Load { mix, value_bytes: KIB, pace, keys: effort.sweep_keys };
-        load(Pace::InFlight(IN_FLIGHT)).write_all_keys(&cluster.addresses());
+        let workload = |pace| Workload { mix, value_bytes: KIB, pace, keys: effort.sweep_keys };
+        workload(Pace::InFlight(IN_FLIGHT)).write_all_keys(&cluster.addresses());
         let percentiles = [("p50", "p50"), ("p99", "p99"), ("p99.9", "p99_9")];
         let mut lines = percentiles.map(|(shown, _)| Series::new(shown, []));
         for part in parts {
             let rate = (report.peak(name) * part).round().max(1.0);
-            let run = point(&cluster, &load(Pace::Rate(rate)), effort);
+            let run = point(&cluster, &workload(Pace::Rate(rate)), effort);
             table.add([
                 name.into(),
                 format!("{rate:.0}"),
@@ -186,11 +186,11 @@ pub async fn value_size(effort: &Effort, report: &mut Report) {
     for size in sizes {
         let keys = (SIZE_SWEEP_BYTES / *size as u64).clamp(u64::from(IN_FLIGHT), effort.sweep_keys);
         for ((name, mix), line) in std::iter::zip(KINDS, &mut lines) {
-            let load = Load { mix, value_bytes: *size, pace: Pace::InFlight(IN_FLIGHT), keys };
+            let workload = Workload { mix, value_bytes: *size, pace: Pace::InFlight(IN_FLIGHT), keys };
             if name == "Get" {
-                load.write_all_keys(&cluster.addresses());
+                workload.write_all_keys(&cluster.addresses());
             }
-            let run = point(&cluster, &load, effort);
+            let run = point(&cluster, &workload, effort);
             table.add([
                 name.into(),
                 size.to_string(),
@@ -213,23 +213,23 @@ pub async fn value_size(effort: &Effort, report: &mut Report) {
     report.add_picture("throughput-value-size", vec![panel]);
 }
 
-/// Small values beside large ones, over a slow network: does one wait for the other?
+/// Small values beside large ones, over a slow network: does the small one wait for the large one?
 pub async fn beside_large(effort: &Effort, report: &mut Report) {
     let cluster = Cluster::start_over(3, SLOW_BYTES_PER_SECOND).await;
     let addresses = cluster.addresses();
     let mut table = Table::new(
         "Small values beside large ones",
-        "Three nodes that reach each other at 100 Mbit/s at most; clients reach them at once. 200 operations a second on \
-         values of 100 bytes, latencies of these, alone and beside one Set of a large value a second.",
+        "Three nodes that reach each other at 100 Mbit/s at most; clients reach them without delay. 200 operations a second on \
+         values of 100 bytes, alone and beside one Set of a large value a second. The latencies are those of the small values.",
         &["", "beside it", "p50 ms", "p90 ms", "p99 ms", "failed", "the large one, p50 ms", "failed"],
     );
     let duration = 2 * effort.point;
     for (name, mix) in KINDS {
-        let small = Load { mix, value_bytes: 100, pace: Pace::Rate(200.0), keys: 1_000 };
+        let small = Workload { mix, value_bytes: 100, pace: Pace::Rate(200.0), keys: 1_000 };
         small.write_all_keys(&addresses);
         for large_bytes in [0, 1 << 20, 4 << 20] {
-            let large = Load { mix: "set=1", value_bytes: large_bytes, pace: Pace::Rate(1.0), keys: 16 };
-            let run = |load: &Load| load.run(Target::Cluster(&addresses), 2 * WARM_UP, duration);
+            let large = Workload { mix: "set=1", value_bytes: large_bytes, pace: Pace::Rate(1.0), keys: 16 };
+            let run = |workload: &Workload| workload.run(Target::Cluster(&addresses), 2 * WARM_UP, duration);
             let (seen, beside) = std::thread::scope(|scope| {
                 let beside = (large_bytes > 0).then(|| scope.spawn(|| run(&large)));
                 let seen = run(&small);
@@ -255,8 +255,8 @@ pub async fn nodes(effort: &Effort, report: &mut Report) {
     let counts: &[usize] = if effort.quick { &[3, 5] } else { &[3, 5, 7, 9] };
     let mut table = Table::new(
         "Number of nodes",
-        "Values of 1 KiB, 64 in flight, each key on three nodes; all nodes share this machine, so that what grows with \
-         it is not the throughput but, if anything, the cost.",
+        "Values of 1 KiB, 64 in flight, each key on three nodes; all nodes share this machine, so that more of them \
+         raise the cost rather than the throughput.",
         &["", "nodes", "answered/s", "answered per core second of nodes", "node CPU µs/op", "messages/op", "fsyncs/op"],
     );
     let panel = |title: &str, y: &str| Panel {
@@ -270,9 +270,9 @@ pub async fn nodes(effort: &Effort, report: &mut Report) {
     for count in counts {
         let cluster = Cluster::start(*count).await;
         for (index, (name, mix)) in KINDS.into_iter().enumerate() {
-            let load = Load { mix, value_bytes: KIB, pace: Pace::InFlight(IN_FLIGHT), keys: effort.sweep_keys };
-            load.write_all_keys(&cluster.addresses());
-            let (run, usage) = measured(&cluster, &load, 2 * WARM_UP, effort.point).await;
+            let workload = Workload { mix, value_bytes: KIB, pace: Pace::InFlight(IN_FLIGHT), keys: effort.sweep_keys };
+            workload.write_all_keys(&cluster.addresses());
+            let (run, usage) = measured(&cluster, &workload, 2 * WARM_UP, effort.point).await;
             let cost = cost(String::new(), &run, &usage);
             table.add([
                 name.into(),
@@ -291,8 +291,8 @@ pub async fn nodes(effort: &Effort, report: &mut Report) {
     report.add_picture("cost-nodes", vec![cpu, messages]);
 }
 
-fn point(cluster: &Cluster, load: &Load, effort: &Effort) -> Run {
-    load.run(Target::Cluster(&cluster.addresses()), WARM_UP, effort.point)
+fn point(cluster: &Cluster, workload: &Workload, effort: &Effort) -> Run {
+    workload.run(Target::Cluster(&cluster.addresses()), WARM_UP, effort.point)
 }
 
 fn millis(run: &Run, which: &str) -> String {
