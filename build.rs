@@ -1,7 +1,7 @@
-//! Compiles api/api.proto to Rust, and to the descriptor set that server reflection answers from.
+//! Compiles api/api.proto to Rust, and to the descriptor set of server reflection.
 //!
-//! protox compiles it in Rust: nobody needs a protoc on the machine. Source info is kept, because grpcurl's `describe`
-//! shows the comments from it.
+//! protox is a compiler in Rust: a build needs no protoc. The descriptor set keeps the comments, which `grpcurl describe`
+//! shows.
 
 use std::error::Error;
 use std::path::PathBuf;

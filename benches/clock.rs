@@ -1,4 +1,4 @@
-//! How long the quorum clock takes to issue a stamp's value, to follow another clock, and to refuse one.
+//! The time that the quorum clock takes to issue a clock value, to follow another clock, and to refuse one.
 
 use std::hint::black_box;
 

@@ -1,5 +1,4 @@
-//! How long it takes to turn digests, records and messages into bytes and back. Decoding includes the check of the
-//! checksum, as it does in a node.
+//! The time to encode and decode digests, records and messages. Decoding verifies the checksum, as it does in a node.
 
 #[path = "../tests/testkit/mod.rs"]
 mod testkit;
@@ -21,7 +20,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// What is kept of a large record beside its value, and what a comparison reads of any.
+/// The head of a large record, which is stored apart from its value, and the digest that a comparison reads.
 fn digests(criterion: &mut Criterion) {
     let record = record(1, VALUE_BYTES[0], 1);
     let mut encoded = Vec::new();
@@ -60,7 +59,7 @@ fn records(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The largest messages between nodes: those that carry a record.
+/// Messages that carry a record: the largest ones between nodes.
 fn messages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("codec/peer message");
     for bytes in VALUE_BYTES {
@@ -72,7 +71,7 @@ fn messages(criterion: &mut Criterion) {
             let mut out = Vec::new();
             bencher.iter(|| {
                 out.clear();
-                // A copy shares the value's bytes, as those do that a coordinator sends to several replicas.
+                // A clone shares the bytes of the value, as the messages to several replicas do.
                 let message = api::PeerMessage::from(black_box(&message).clone());
                 message.encode(&mut out).expect("a vector grows");
             });

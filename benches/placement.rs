@@ -1,4 +1,4 @@
-//! How long it takes to find a key's replicas, and to compute the table that they are found in.
+//! The time to look up a key's replicas, and to compute the table of all slots.
 
 #[path = "../tests/testkit/mod.rs"]
 mod testkit;
@@ -9,9 +9,9 @@ use criterion::{BenchmarkId, Criterion};
 use quorate::protocol::placement::Placement;
 use testkit::data::{key, parameters};
 
-/// Few and as many as a cluster may have, about.
+/// The number of nodes: a small cluster, and about the largest one.
 const NODES: [usize; 3] = [3, 100, 1_000];
-/// More keys than the processor's nearest cache holds the slots of.
+/// So many keys that their slots do not fit into the processor's first cache.
 const KEYS: u64 = 1 << 14;
 
 fn main() {

@@ -1,5 +1,7 @@
-//! The one source of chance: xoshiro256**, seeded by splitmix64 (Blackman and Vigna, 2018). Small and ours, because a
-//! seed must give the same run under every version of every library.
+//! Random numbers from a seed: xoshiro256**, seeded by splitmix64 (Blackman and Vigna, 2018).
+//!
+//! A library may change its numbers from one version to the next, and a seed must give the same run for good. So the
+//! generator is written out here.
 
 /// A seeded generator.
 pub struct Random([u64; 4]);
@@ -39,13 +41,13 @@ impl Random {
         usize::try_from(self.between(low as u64, high as u64)).expect("it is at most `high`")
     }
 
-    /// A number from `low` to `high`, both included. Its bias is one in 2^64 over the width, which nobody sees.
+    /// A number from `low` to `high`, both included. Its bias is `width / 2^64`, far below what a test could notice.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         let width = u128::from(high - low) + 1;
         low + ((u128::from(self.next()) * width) >> 64) as u64
     }
 
-    /// True so many times in a thousand.
+    /// True with a probability of so many thousandths.
     pub fn permille(&mut self, chance: u64) -> bool {
         chance > 0 && self.between(0, 999) < chance
     }

@@ -1,12 +1,8 @@
-//! The linearizability checker against histories that are known to be good and bad, and against all orders of small
-//! random ones.
+//! The checker against histories that are known to be good or bad, and against a search of all orders of small random
+//! ones.
 
-#![cfg(feature = "server")]
-
-mod testkit;
-
+use crate::testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
 use proptest::prelude::*;
-use testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
 
 const UNKNOWN: Ending = Ending::Unknown;
 const FAILED: Ending = Ending::Failed;
@@ -149,7 +145,7 @@ fn shortened_history_keeps_only_what_is_wrong() {
     assert_eq!(short.len(), 3, "a write, a later one, and a read of the first: {shown:#?}");
 }
 
-/// Tries all orders: slow and plainly right.
+/// Tries all orders: slow, and simple enough to be trusted.
 fn check_by_force(history: &[Operation]) -> bool {
     fn place(left: &[Operation], value: Option<u64>) -> bool {
         let ends = |op: &Operation| if let Ending::Returned(at) = op.ending { at } else { u64::MAX };

@@ -1,25 +1,21 @@
-//! The linearizability checker against porcupine, which shares no code with it: a thousand random histories, good and
-//! bad ones, get the same verdict of both.
+//! The checker against porcupine, which shares no code with it: both give the same verdict on a thousand random
+//! histories, good and bad ones.
 //!
-//! Porcupine is a Go program; where Go or its module is not to be had this is skipped, unless
-//! `QUORATE_REQUIRE_CLIENTS=1` wants it. `QUORATE_PORCUPINE_SEED` draws other histories.
-
-#![cfg(feature = "server")]
-
-mod testkit;
+//! Porcupine is a Go program. Without Go or its module the test skips itself; with `QUORATE_REQUIRE_CLIENTS=1` it fails.
+//! `QUORATE_PORCUPINE_SEED` draws other histories.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe};
+use crate::testkit::random::Random;
 use serde_json::json;
-use testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe};
-use testkit::random::Random;
 
 const HISTORIES: usize = 1_000;
 const SEED: u64 = 2017;
 
-/// At least so many of each verdict, or the two agree about little.
+/// The least histories of each verdict: agreement on one verdict alone would show little.
 const EACH_VERDICT_MIN: usize = 200;
 
 #[test]
@@ -59,10 +55,10 @@ fn verdicts_are_those_of_porcupine() {
     assert!(unknown >= HISTORIES, "few outcomes are unknown: {unknown}");
 }
 
-/// Builds porcupine's program, or says why that cannot be. An error in the program itself fails.
+/// Builds porcupine's program. The error says what is missing; an error in the program itself fails the test.
 fn build() -> Result<PathBuf, String> {
     // Cargo starts tests in the folder of the package.
-    let folder = Path::new("tests/porcupine");
+    let folder = Path::new("tests/checker/go");
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("quorate-porcupine");
     let go = |arguments: &[&str]| Command::new("go").args(arguments).current_dir(folder).output();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
@@ -71,7 +67,7 @@ fn build() -> Result<PathBuf, String> {
     if !download.status.success() {
         return Err(format!("Go could not download it: {}", text(&download.stderr)));
     }
-    // No version stamp: it wants a version control that a copy of the sources need not have.
+    // No version stamp: Go would look for a version control system, which a copy of the sources need not have.
     let built = go(&["build", "-buildvcs=false", "-o", program.to_str().expect("the folder's name is UTF-8"), "."])
         .expect("Go was run before");
     assert!(built.status.success(), "{}", text(&built.stderr));
@@ -82,7 +78,7 @@ fn judge(porcupine: &Path, histories: &[Vec<Operation>]) -> Vec<Verdict> {
     let lines: String = histories.iter().map(|history| as_json(history) + "\n").collect();
     let mut child = Command::new(porcupine).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
-    // Beside the reading: the program answers while it reads, and a full pipe would stop both.
+    // On a thread of its own: the program answers while it reads, and a full pipe would stop both sides.
     let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap().unwrap();
@@ -116,19 +112,19 @@ fn as_json(history: &[Operation]) -> String {
     json!(history.iter().map(operation).collect::<Vec<_>>()).to_string()
 }
 
-/// Some clients of a register that is linearizable, with something put wrong in most histories. Two of three stay good
-/// all the same.
+/// Draws a history of a linearizable register, and damages three of four. About two of three stay linearizable all the
+/// same.
 fn any_history(random: &mut Random) -> Vec<Operation> {
     let mut history = good_history(random);
     if random.permille(750) {
         for _ in 0..random.between(1, 3) {
-            put_something_wrong(&mut history, random);
+            damage(&mut history, random);
         }
     }
     history
 }
 
-/// When an operation takes effect, which its client cannot see.
+/// The moment when an operation takes effect. Its client cannot see it.
 struct Planned {
     at: u64,
     index: usize,
@@ -138,7 +134,7 @@ fn good_history(random: &mut Random) -> Vec<Operation> {
     let mut history = Vec::new();
     let mut effects = Vec::new();
     let (clients, each) = (random.between(2, 5), random.between(2, 8));
-    // Many at once, or almost one after the other.
+    // Short operations hardly overlap; long ones overlap with many.
     let longest = *random.pick(&[2, 8, 30]);
     for client in 0..clients {
         let mut now = random.between(0, longest);
@@ -160,7 +156,7 @@ fn good_history(random: &mut Random) -> Vec<Operation> {
             history.push(Operation { client, invoked: now, action, ending });
             match ending {
                 Ending::Returned(_) => effects.push(Planned { at, index }),
-                // Later than its client waits, or never.
+                // It takes effect after its client gave up, or never.
                 Ending::Unknown if random.permille(600) => {
                     effects.push(Planned { at: at + random.between(0, 5 * longest), index });
                 }
@@ -181,14 +177,14 @@ fn good_history(random: &mut Random) -> Vec<Operation> {
     history
 }
 
-/// What a defect might look like to clients; it need not be one in the end.
-fn put_something_wrong(history: &mut [Operation], random: &mut Random) {
+/// Changes one operation as a defect might. The history may stay linearizable.
+fn damage(history: &mut [Operation], random: &mut Random) {
     let any = random.below(history.len());
     let other = history[random.below(history.len())].action;
     let longest = history.len() as u64;
     let Operation { invoked, action, ending, .. } = &mut history[any];
     match (&mut *action, &mut *ending) {
-        // It saw something older or newer, or nothing, or what nobody wrote.
+        // The read saw an older or newer value, none, or one that was never written.
         (Action::Read { saw }, Ending::Returned(_)) => {
             *saw = match other {
                 Action::Write { value } => Some(value),
@@ -197,14 +193,14 @@ fn put_something_wrong(history: &mut [Operation], random: &mut Random) {
                 Action::Delete => None,
             };
         }
-        // It was said to have failed and had happened, or was said to be done and is lost.
+        // The write was reported as failed and took effect, or was acknowledged and is lost.
         (Action::Write { .. } | Action::Delete, Ending::Returned(_)) if random.permille(500) => {
             *ending = Ending::Failed;
         }
         (Action::Write { .. } | Action::Delete, Ending::Failed | Ending::Unknown) => {
             *ending = Ending::Returned(*invoked + random.between(0, longest));
         }
-        // It was done later, or sooner, than was said.
+        // The operation took longer, or began at another time, than the history says.
         (_, Ending::Returned(at)) => {
             let took = *at - *invoked;
             *invoked = random.between(invoked.saturating_sub(longest), *invoked + longest);

@@ -1,5 +1,5 @@
 // Judges histories of one key with porcupine, a linearizability checker that shares no code and no author with
-// Quorate's own: a history per line of standard input as JSON, a verdict per line of standard output.
+// Quorate's own. Standard input has a history in each line, as JSON; standard output gets a verdict in each line.
 package main
 
 import (
@@ -14,22 +14,22 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// The longest that one history may take: seconds are plenty for those of the tests.
+// The time limit for one history. Those of the tests take far less.
 const timeout = time.Minute
 
-// One operation, as Quorate's tests write it down.
+// One operation, as Quorate's tests write it.
 type operation struct {
 	Client  int    `json:"client"`
 	Invoked int64  `json:"invoked"`
 	Action  string `json:"action"` // read, write, delete
-	// What a write wrote or a read saw; absent for nothing.
+	// The value that a write wrote or a read saw; absent for no value.
 	Value  *uint64 `json:"value"`
 	Ending string  `json:"ending"` // returned, failed, unknown
-	// Where it returned.
+	// The time of its return, where it returned.
 	Returned int64 `json:"returned"`
 }
 
-// What the register holds: a value, or nothing.
+// The state of the register: a value, or none.
 type register struct {
 	present bool
 	value   uint64
@@ -65,13 +65,13 @@ func judge(history []operation) string {
 		switch op.Ending {
 		case "returned":
 		case "failed":
-			// A read says nothing, and the others certainly did not happen.
+			// A failed read tells nothing, and a failed write had no effect.
 			continue
 		case "unknown":
 			if op.Action == "read" {
 				continue
 			}
-			// It may take effect at any later time. That it never does is the same as that it does so after everything else.
+			// It may take effect at any later time. To take effect after all others is the same as never.
 			returned = math.MaxInt64
 		default:
 			panic("unknown ending " + op.Ending)

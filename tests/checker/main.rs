@@ -1,0 +1,8 @@
+//! Tests of the linearizability checker that other tests judge histories by: `testkit::checker`.
+
+#![cfg(feature = "server")]
+
+mod histories;
+mod porcupine;
+#[path = "../testkit/mod.rs"]
+mod testkit;
