@@ -1,6 +1,6 @@
-//! What clients notice of a node that is paused, dead, told to end or restarted, and of a lost majority.
+//! Clients go on while one node is paused, dead, ending or restarting. Without a majority they are told in time.
 //!
-//! Latencies are printed, not asserted: the machine may be busy with other things.
+//! Latencies are printed and not asserted, because the machine may be busy with other things.
 
 #![cfg(feature = "server")]
 
@@ -21,18 +21,18 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-/// Latencies are measured one test at a time.
+/// Held by each test, so that latencies are measured one test at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 const OPERATIONS: usize = 5_000;
 const CALLERS: usize = 8;
 
-/// Each operation is one call to one node that lives, tried once: nothing here hides a failure.
+/// Each operation is one call to one live node, tried once: no retry hides a failure.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_operation_fails_while_one_node_is_paused_or_dead() {
     let _alone = ALONE.lock().await;
     let mut cluster = Cluster::start().await;
-    // Connections and caches warm up.
+    // Warm up connections and caches.
     run_operations(&cluster.nodes[..2], "warm").await;
     let healthy = run_operations(&cluster.nodes[..2], "healthy").await;
 
@@ -86,7 +86,7 @@ async fn run_operations(nodes: &[TestNode], what: &'static str) -> f64 {
     p99
 }
 
-/// Once with both others dead, and once with both paused: a node that takes requests and answers nothing.
+/// Once with both other nodes dead, and once with both paused. A paused node takes requests and answers none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_majority_operations_end_in_time_and_say_why() {
     let _alone = ALONE.lock().await;
@@ -124,7 +124,8 @@ async fn without_a_majority_operations_end_in_time_and_say_why() {
     }
 }
 
-/// The replicas, what each said, and how many were needed: in the details for programs, in the message for people.
+/// The failure names the replicas, the state of each, and the number needed: in the details for programs, and in the message
+/// for people.
 fn assert_says_all(status: &Status, reason: FailureReason) {
     let failure = Failure::from_status(status).unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
     assert_eq!(failure.reason, reason, "{status:?}");
@@ -135,7 +136,7 @@ fn assert_says_all(status: &Status, reason: FailureReason) {
     assert_eq!(ids, ["1", "2", "3"], "{status:?}");
     for replica in &failure.replicas {
         let said = replica.said.as_deref().unwrap_or_default();
-        assert!(!said.is_empty(), "what replica {} said is missing: {status:?}", replica.node);
+        assert!(!said.is_empty(), "the state of replica {} is missing: {status:?}", replica.node);
         assert!(status.message().contains(said), "the message leaves out {said:?}: {status:?}");
     }
     assert!(status.message().contains('2'), "the message leaves out how many were needed: {status:?}");
@@ -174,7 +175,7 @@ async fn rolling_restart_costs_a_client_that_fails_over_no_error() {
     assert!(operations > 1_000, "there was no load");
 }
 
-/// How many operations, which failed, and how long the slowest took.
+/// Returns the number of operations, the errors, and the time of the slowest operation.
 async fn call_until(over: Arc<AtomicBool>, client: Client, caller: usize) -> (usize, Vec<String>, Duration) {
     let (mut count, mut errors, mut slowest) = (0, Vec::new(), Duration::ZERO);
     while !over.load(Ordering::Relaxed) {
@@ -196,7 +197,7 @@ async fn call_until(over: Arc<AtomicBool>, client: Client, caller: usize) -> (us
 async fn idle_node_that_is_told_to_end_ends_well_at_once() {
     let _alone = ALONE.lock().await;
     let mut cluster = Cluster::start().await;
-    // An idle connection, as of a client's pool, must not hold it up.
+    // An idle connection, as in a client's pool, must not delay the end.
     let idle: Vec<Client> = cluster.nodes.iter().map(TestNode::client).collect();
     for client in &idle {
         client.health().await.expect("all are online");
@@ -208,13 +209,13 @@ async fn idle_node_that_is_told_to_end_ends_well_at_once() {
         assert!(status.success(), "{signal}: {status}");
         assert!(took < Duration::from_secs(2), "{signal}: {took:?}");
     }
-    // Without a majority there is nothing to wait for either.
+    // Without a majority the node has nothing to wait for either.
     let took = three.terminate().await;
     println!("idle node without a majority, SIGTERM: after {took:.2?}");
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
-/// A request that cannot end, as no majority is there, must not hold the end up beyond its limit.
+/// A request that cannot end, for want of a majority, must not delay the node's end beyond its limit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_with_requests_that_cannot_end_ends_in_time() {
     let _alone = ALONE.lock().await;
@@ -246,8 +247,8 @@ async fn node_with_requests_that_cannot_end_ends_in_time() {
         status.code(),
         status.message()
     );
-    let failure =
-        Failure::from_status(&status).unwrap_or_else(|| panic!("it was not told what became of it: {status:?}"));
+    let failure = Failure::from_status(&status)
+        .unwrap_or_else(|| panic!("the status does not say whether it was applied: {status:?}"));
     assert!(matches!(failure.reason, FailureReason::OutcomeUnknown | FailureReason::NotApplied), "{failure:?}");
 }
 

@@ -1,6 +1,6 @@
-//! What the README promises to a person with grpcurl and ghz, with the real programs against real nodes.
+//! The commands of README for grpcurl and ghz, run by the real programs against real nodes.
 //!
-//! Both are looked for on PATH and in ~/.cache/quorate/bin. Without them the tests skip themselves, unless
+//! The programs are looked for on PATH and in ~/.cache/quorate/bin. Without them the tests skip themselves, unless
 //! QUORATE_REQUIRE_CLIENTS=1.
 
 #![cfg(feature = "server")]
@@ -25,15 +25,15 @@ const NODE_GET_A: &str = r#"grpcurl -plaintext -d '{"key": "a"}' -proto api/api.
 const NODE_SET_A: &str = r#"grpcurl -plaintext -d '{"entry": {"key": "a", "value": "a-value"}}' -proto api/api.proto localhost:8001 api.Node/Set"#;
 const GHZ: &str = r#"ghz --rps=250 --duration 15s --skipFirst 1000 --insecure --connections 5 --proto ./api/api.proto --call api.Cluster/Set -d '{"entry": {"key": "{{.UUID}}", "value": "{{randomString 1024}}"}}' --lb-strategy=round_robin dns:///localhost:8001"#;
 
-/// How many requests ghz has in flight at most, where `--concurrency` is not given: what it can cut off at the end.
+/// The most requests that ghz has in flight without `--concurrency`. It can cut off that many at its end.
 const GHZ_CONCURRENCY: u64 = 50;
 
-/// How long a node may take to say that it serves.
+/// The longest time until a node says that it serves.
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// The commands against nodes on other ports, with ghz waiting for the requests that it sent.
+/// The commands against nodes on other ports. ghz waits for the answers to all requests that it sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn seven_commands_are_answered() {
+async fn documented_commands_are_answered() {
     let Some(tools) = Tools::find(&["grpcurl", "ghz"]) else { return };
     let cluster = operators_cluster().await;
     let shell = Shell { tools, port: cluster.nodes[0].port };
@@ -42,7 +42,7 @@ async fn seven_commands_are_answered() {
     assert_no_errors(&report, "ghz --duration-stop wait");
 }
 
-/// The commands as they are written, against the example that they are written for.
+/// The commands as README has them, against the example that README starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn example_of_three_local_nodes_answers_the_commands_verbatim() {
     let Some(tools) = Tools::find(&["grpcurl", "ghz"]) else { return };
@@ -72,7 +72,7 @@ async fn example_of_three_local_nodes_answers_the_commands_verbatim() {
 
     let shell = Shell { tools, port: 8001 };
     shell.run_six_commands();
-    // At the end ghz closes its connections and counts what it cut off itself.
+    // At its end ghz closes its connections, and counts as errors the requests that it cut off.
     let report = shell.ghz(GHZ);
     let errors = errors(&report);
     let count: u64 = errors.iter().map(|(_, count)| count).sum();
@@ -142,7 +142,7 @@ async fn reflection_lists_describes_and_calls() {
         let check = format!(
             "grpcurl -plaintext -d '{{\"service\": \"{service}\"}}' localhost:8001 grpc.health.v1.Health/Check"
         );
-        // A node looks at itself twice a second, and was alone until a moment ago.
+        // A node assesses itself twice a second, and had no peers until a moment ago.
         let what = format!("{service:?} to be served");
         poll(&what, HEALTH_TIME_MAX, async || {
             let seen = shell.json(&check);
@@ -163,42 +163,7 @@ async fn reflection_lists_describes_and_calls() {
     assert_no_errors(&shell.ghz(&ghz), "ghz by reflection, no request skipped");
 }
 
-/// grpcurl takes the newest version of reflection that it gets; older clients know v1alpha alone. So that is asked as
-/// what it is: a service.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reflection_answers_in_both_versions() {
-    let Some(tools) = Tools::find(&["grpcurl"]) else { return };
-    let cluster = operators_cluster().await;
-    let shell = Shell { tools, port: cluster.nodes[0].port };
-    for version in ["v1", "v1alpha"] {
-        let proto = format!(
-            "syntax = \"proto3\";\npackage grpc.reflection.{version};\n\
-             service ServerReflection {{ rpc ServerReflectionInfo(stream Request) returns (stream Response); }}\n\
-             message Request {{ oneof request {{ string file_containing_symbol = 4; string list_services = 7; }} }}\n\
-             message Response {{ oneof response {{ Files files = 4; Services services = 6; }} }}\n\
-             message Files {{ repeated bytes file = 1; }}\n\
-             message Services {{ repeated Service service = 1; }}\n\
-             message Service {{ string name = 1; }}\n"
-        );
-        let file = cluster.dir().join(format!("{version}.proto"));
-        testkit::cluster::write(&file, &proto);
-        let call = |request: &str| {
-            shell.json(&format!(
-                "grpcurl -plaintext -import-path {} -proto {version}.proto -d '{request}' localhost:8001 \
-                 grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
-                cluster.dir().display()
-            ))
-        };
-        let listed = call(r#"{"list_services": ""}"#);
-        let names: Vec<&str> =
-            listed["services"]["service"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
-        assert!(names.contains(&"api.Cluster") && names.contains(&"api.Node"), "{version}: {names:?}");
-        let files = call(r#"{"file_containing_symbol": "api.Cluster"}"#);
-        assert!(!files["files"]["file"].as_array().unwrap().is_empty(), "{version}: {files}");
-    }
-}
-
-/// As the example: an operator may write to one node.
+/// A cluster like the example's: operators may write to single nodes.
 async fn operators_cluster() -> Cluster {
     Cluster::start_as(&Plan { operator_writes: true, ..Plan::default() }).await
 }
@@ -207,7 +172,7 @@ async fn operators_cluster() -> Cluster {
 struct Tools(OsString);
 
 impl Tools {
-    /// `None`, and said, where one of `names` is nowhere.
+    /// Finds all programs in `names`. Where one is missing, says so and returns `None`.
     fn find(names: &[&str]) -> Option<Self> {
         let cache = std::env::home_dir().unwrap_or_default().join(".cache/quorate/bin");
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -301,7 +266,7 @@ impl Shell {
         );
     }
 
-    /// ghz's own report of one run.
+    /// The report that ghz prints of one run.
     fn ghz(&self, command: &str) -> Value {
         self.json(&format!("{command} -O json"))
     }
@@ -312,13 +277,13 @@ fn assert_is_duration(value: &Value) {
     assert!(seconds.is_some_and(|seconds| (0.0..600.0).contains(&seconds)), "{value} is no uptime");
 }
 
-/// Each kind of error that ghz met, and how often.
+/// The kinds of error in ghz's report, and the count of each.
 fn errors(report: &Value) -> Vec<(String, u64)> {
     let kinds = report["errorDistribution"].as_object();
     kinds.into_iter().flatten().map(|(kind, count)| (kind.clone(), count.as_u64().unwrap_or(u64::MAX))).collect()
 }
 
-/// What grpc-go answers once its own side has closed the connection. A node that closes it is said to otherwise.
+/// Whether the error is grpc-go's for a connection that its own side closed. It has other words for a node that closes it.
 fn is_cut_off_by_ghz(error: &str) -> bool {
     const WORDS: [&str; 4] = [
         "the client connection is closing",

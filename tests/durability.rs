@@ -1,7 +1,7 @@
-//! What was acknowledged is there after SIGKILL: of one node after the other, and of all at once.
+//! Acknowledged writes survive SIGKILL of one node after the other, and of all nodes at once.
 //!
 //! Each client has keys of its own, so that the last acknowledged state of each key is known without a checker. An
-//! operation of unknown outcome may take effect now or later: from then on, its key may hold either.
+//! operation of unknown outcome may take effect now or later. From then on, its key may hold the old or the new value.
 
 #![cfg(feature = "server")]
 
@@ -19,34 +19,34 @@ use tokio::task::JoinSet;
 
 const CLIENTS: usize = 16;
 const KEYS_PER_CLIENT: usize = 60;
-/// Acknowledged writes and deletes before the last fault and the end.
+/// The least number of acknowledged writes and deletes in the whole test.
 const ACKNOWLEDGED_MIN: u64 = 20_000;
-/// After how many acknowledgements the next node is killed: so that faults fall into the load, however fast it is.
+/// The next node is killed after this many acknowledgements, so that faults happen under load on every machine.
 const ACKNOWLEDGED_PER_FAULT: u64 = 1_800;
-/// How long a killed node stays away.
+/// The time for which a killed node stays down.
 const AWAY: Duration = Duration::from_millis(300);
-/// The whole test: beyond it something hangs.
+/// The longest time of the whole test. Beyond it something hangs.
 const TEST_TIME_MAX: Duration = Duration::from_secs(90);
-/// Long enough to outlive the time when all nodes are down, so that what did not happen is tried again by the client.
+/// Longer than all nodes are ever down, so that the client itself retries what was not applied.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What a key may hold: `None` is no value.
+/// The state of a key: its value, or `None`.
 type State = Option<String>;
 
-/// One key, as the client that owns it knows it.
+/// One key, and the states that its owner can expect.
 struct Known {
     key: String,
     acknowledged: State,
-    /// Of operations of unknown outcome.
+    /// The states from operations of unknown outcome.
     perhaps: Vec<State>,
 }
 
-/// What all clients count together.
+/// The counters of all clients.
 #[derive(Default)]
 struct Counts {
     acknowledged: AtomicU64,
     unknown: AtomicU64,
-    /// What was said of operations of unknown outcome, and how often.
+    /// The messages of operations of unknown outcome, and the count of each.
     why_unknown: Mutex<BTreeMap<String, u64>>,
     not_applied: AtomicU64,
     faults_over: AtomicBool,
@@ -86,7 +86,7 @@ async fn kill_and_compare() {
         counts.not_applied.load(Ordering::Relaxed),
         known.len()
     );
-    println!("outcome unknown, by what was said: {:?}", counts.why_unknown.lock().unwrap());
+    println!("outcome unknown, by message: {:?}", counts.why_unknown.lock().unwrap());
     assert!(acknowledged >= ACKNOWLEDGED_MIN);
 
     cluster.wait_all_linked().await;
@@ -105,7 +105,7 @@ async fn kill_and_compare() {
                 of.acknowledged,
                 of.perhaps
             );
-            // One read after the other: what the second sees is never older than what the first saw.
+            // The reads follow one another, so a later read never returns an older record.
             if let Some(stamp) = stamp {
                 let before = stamps[index].replace(stamp.clone());
                 assert!(before.as_ref().is_none_or(|before| *before <= stamp), "{}: {before:?}, then {stamp}", of.key);
@@ -115,7 +115,8 @@ async fn kill_and_compare() {
     println!("{} keys read through each of 3 nodes in {:.1?}: all as acknowledged", known.len(), began.elapsed());
 }
 
-/// Kills one node after the other, all of them at once in the middle, and one after the other again. How many kills.
+/// Kills one node after the other, all of them at once in the middle, and one after the other again. Returns the number of
+/// kills.
 async fn kill_in_turn(cluster: &mut Cluster, counts: &Counts) -> usize {
     let faults: [&[usize]; 11] = [&[0], &[1], &[2], &[0], &[1], &[0, 1, 2], &[2], &[0], &[1], &[2], &[0, 1, 2]];
     let mut kills = 0;
@@ -134,14 +135,14 @@ async fn kill_in_turn(cluster: &mut Cluster, counts: &Counts) -> usize {
         for victim in victims {
             cluster.nodes[*victim].start();
         }
-        // A second failure would be a majority's.
+        // A second failure at the same time would take the majority away.
         cluster.wait_all_linked().await;
     }
     counts.faults_over.store(true, Ordering::Relaxed);
     kills
 }
 
-/// Writes and deletes its own keys until enough is acknowledged and all faults are over.
+/// Writes and deletes the owner's keys until enough is acknowledged and all faults are over.
 async fn write_until_over(owner: usize, client: Client, counts: Arc<Counts>) -> (Vec<Known>, Vec<Duration>) {
     let known = |number| Known { key: format!("client-{owner}/key-{number}"), acknowledged: None, perhaps: Vec::new() };
     let mut keys: Vec<Known> = (0..KEYS_PER_CLIENT).map(known).collect();
@@ -153,7 +154,7 @@ async fn write_until_over(owner: usize, client: Client, counts: Arc<Counts>) -> 
         if is_over() {
             break;
         }
-        // Not in turn alone: a key should be written again soon and late.
+        // This order writes some keys again soon and others late.
         let index = (operation * 7 + operation / KEYS_PER_CLIENT) % KEYS_PER_CLIENT;
         let known = &mut keys[index];
         let state = (operation % 5 != 4).then(|| value_of(owner, operation));
@@ -173,7 +174,7 @@ async fn write_until_over(owner: usize, client: Client, counts: Arc<Counts>) -> 
                 *counts.why_unknown.lock().unwrap().entry(node.message).or_default() += 1;
                 counts.unknown.fetch_add(1, Ordering::Relaxed);
             }
-            // Not applied is a promise: the state stays out of `perhaps`.
+            // A write that was not applied never takes effect, so its state stays out of `perhaps`.
             Err(ClientError::NotApplied { .. }) => {
                 counts.not_applied.fetch_add(1, Ordering::Relaxed);
             }
@@ -183,13 +184,13 @@ async fn write_until_over(owner: usize, client: Client, counts: Arc<Counts>) -> 
     (keys, latencies)
 }
 
-/// Unique; now and then large enough to be kept apart from its stamp.
+/// A unique value. One in fifty is so large that the store keeps it separate from its stamp.
 fn value_of(owner: usize, operation: usize) -> String {
     let padding = if operation % 50 == 7 { 20_000 } else { 100 };
     format!("client-{owner}/operation-{operation}/{}", "x".repeat(padding))
 }
 
-/// What each key holds, read through `node`.
+/// Reads each key through `node`.
 async fn read_all(node: &TestNode, known: &Arc<Vec<Known>>) -> Vec<(State, Option<Stamp>)> {
     let mut readers = JoinSet::new();
     for reader in 0..CLIENTS {

@@ -1,7 +1,7 @@
-//! A node whose disk is full: it acknowledges nothing, says so, and takes writes again by itself once there is space.
+//! A node with a full disk acknowledges no write, says so, and takes writes again by itself once there is space.
 //!
-//! Two ways to fill a disk: a limit on the size of files, which any user may set on a process (`prlimit`), and a small
-//! file system, where this process may mount one. With the first, the node's own log is full as well.
+//! The disk is filled in two ways. `prlimit` limits the size of a process's files, which any user may do; the node's log is
+//! then full as well. A small file system is filled where this process may mount one.
 
 #![cfg(feature = "server")]
 
@@ -21,7 +21,7 @@ use testkit::cluster::{Cluster, Plan, TestNode};
 use tonic::{Request, Status};
 
 const KEYS: usize = 50;
-/// Large enough that a few writes need new pages of the disk.
+/// So large that a few writes need new pages of the disk.
 const VALUE_BYTES: usize = 4_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,7 +47,7 @@ async fn node_on_a_full_file_system_recovers_once_there_is_space() {
         println!("SKIPPED: this user cannot mount a small file system");
         return;
     };
-    // Inside of the mount, so that what fills it is not in the node's folder.
+    // A folder inside the mount, so that the filler is not in the node's folder.
     cluster.nodes[2].environment.push(("QUORATE_NODE_DATA_DIR".to_owned(), folder.join("data").into()));
     cluster.start_all();
     cluster.wait_all_linked().await;
@@ -85,12 +85,12 @@ async fn fill_and_free(cluster: &mut Cluster, mut fault: Fault) {
     through.expect("the others' disks are a majority");
     let own = api::NodeSetRequest { entry: Some(entry("own")), ..Default::default() };
     let status =
-        cluster.nodes[2].node_client().set(own).await.expect_err("it acknowledges nothing that it cannot keep");
+        cluster.nodes[2].node_client().set(own).await.expect_err("it acknowledges nothing that it cannot store");
     println!("Node/Set on the full node: {:?}: {}", status.code(), status.message());
     let own = cluster.nodes[2].node_client().get(api::GetRequest { key: "before-0".to_owned() }).await;
     println!("Node/Get on the full node: {:?}", own.map(|found| found.into_inner().clocked_entry.is_some()));
 
-    // Only node 2 can keep anything now: nobody may say that something was kept.
+    // Only node 2 can store anything now, so no write may be acknowledged.
     cluster.nodes[0].kill();
     let mut keys: Vec<String> =
         ["before", "during"].iter().flat_map(|when| (0..KEYS).map(move |number| format!("{when}-{number}"))).collect();
@@ -100,7 +100,7 @@ async fn fill_and_free(cluster: &mut Cluster, mut fault: Fault) {
         println!("a write with one disk left, through node {}: {result:?}", node.id);
         match result {
             Err(_) => {}
-            // Reopening a store may free some space, and a write may get there before the filler.
+            // Reopening a store may free some space, and a write may take it before the filler does.
             Ok(()) if matches!(fault, Fault::Filler { .. }) => keys.push(key),
             Ok(()) => panic!("one disk is no majority"),
         }
@@ -124,7 +124,7 @@ async fn fill_and_free(cluster: &mut Cluster, mut fault: Fault) {
     }
     assert_all_there(&cluster.nodes[1..], &keys).await;
 
-    // What it has acknowledged since outlives its process.
+    // The writes that node 3 has acknowledged since then survive its process.
     cluster.nodes[2].kill();
     cluster.nodes[2].start();
     cluster.nodes[0].start();
@@ -166,7 +166,7 @@ async fn get(node: &TestNode, key: &str) -> Result<bool, Status> {
 }
 
 fn entry(key: &str) -> api::Entry {
-    // Not compressible, or a full disk would have room for a long time yet.
+    // The value does not compress. Otherwise a full disk would have space for much longer.
     let mut seed = xxhash_rust::xxh3::xxh3_64(key.as_bytes());
     let mut next = || {
         seed = xxhash_rust::xxh3::xxh3_64(&seed.to_le_bytes());
@@ -258,7 +258,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Lazily: a test that fails still has a process there for a moment.
+        // Unmount lazily, because a failed test still has a process there for a moment.
         if !runs("umount", &["-l", &self.at.display().to_string()]) {
             eprintln!("could not unmount {}", self.at.display());
         }

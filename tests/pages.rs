@@ -1,7 +1,7 @@
 //! Node/Info lists the keys of a large replica in pages, in bounded memory.
 //!
-//! The keys are written into a data folder through the library, and then a real node is started on it. How many: 200,000,
-//! or with QUORATE_PAGES_SECONDS as many as are written in so many seconds.
+//! The library writes the keys into a data folder, and a real node is then started on it. There are 200,000 keys, or as many
+//! as are written in QUORATE_PAGES_SECONDS seconds.
 
 #![cfg(feature = "server")]
 
@@ -24,10 +24,10 @@ use testkit::process;
 
 const KEYS_DEFAULT: u64 = 200_000;
 const KEYS_PER_BATCH: u64 = 20_000;
-/// gRPC's default limit: a client that sets none must be able to read each page.
+/// gRPC's default limit. A client that sets no limit must be able to read each page.
 const PAGE_BYTES_LIMIT: usize = 4 << 20;
-/// How much the node may grow while it lists: some pages, and the blocks of the tables that it reads. It must not depend
-/// on how many keys there are.
+/// The most memory by which the node may grow while it lists: some pages, and the blocks of the tables that it reads. It
+/// must not depend on the number of keys.
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,8 +41,8 @@ async fn all_keys_are_listed_once_in_order_and_in_bounded_memory() {
 
     let began = Instant::now();
     let folder = cluster.nodes[0].files.data_dir.clone();
-    let (loaded, expected) = load(&folder, &node_id, &placement, limit);
-    println!("{loaded} keys written in {:.1?}", began.elapsed());
+    let (written, expected) = fill(&folder, &node_id, &placement, limit);
+    println!("{written} keys written in {:.1?}", began.elapsed());
 
     let node = &mut cluster.nodes[0];
     node.start();
@@ -54,7 +54,7 @@ async fn all_keys_are_listed_once_in_order_and_in_bounded_memory() {
     let (after, most) = (memory(node, "VmRSS"), memory(node, "VmHWM"));
     println!(
         "{} keys in {} pages, the largest of {} bytes, in {seconds:.2} s ({:.0} keys a second); memory before {:.1} MiB, \
-         after {:.1} MiB, most in its incarnation {:.1} MiB",
+         after {:.1} MiB, at most {:.1} MiB",
         listed.keys,
         listed.pages,
         listed.page_bytes_max,
@@ -63,7 +63,7 @@ async fn all_keys_are_listed_once_in_order_and_in_bounded_memory() {
         mib(after),
         mib(most)
     );
-    assert_eq!((listed.keys, listed.sum), (loaded, expected), "each key once");
+    assert_eq!((listed.keys, listed.sum), (written, expected), "each key once");
     assert!(listed.page_bytes_max < PAGE_BYTES_LIMIT, "a page of {} bytes", listed.page_bytes_max);
     // Without /proc there is nothing to compare.
     assert!(most <= before + GROWTH_BYTES_MAX, "memory grew from {before} to {most} bytes");
@@ -77,9 +77,9 @@ async fn all_keys_are_listed_once_in_order_and_in_bounded_memory() {
     assert_eq!(found.message().await.unwrap().unwrap().keys, [one.as_str()]);
 }
 
-/// Writes keys into a new data folder, as the node itself would; how many, and the sum of their checksums.
-fn load(folder: &Path, node_id: &NodeId, placement: &Placement, limit: Option<Duration>) -> (u64, u64) {
-    // What is lost with the power is of no interest here, so that loading is not a test of the disk.
+/// Writes keys into a new data folder, as the node itself would. Returns their number and the sum of their hashes.
+fn fill(folder: &Path, node_id: &NodeId, placement: &Placement, limit: Option<Duration>) -> (u64, u64) {
+    // Durability does not matter here, and fsync would make the test one of the disk.
     let settings = RocksOptions { durability: Durability::Os, ..RocksOptions::default() };
     let opened = folder::open(folder, node_id, placement.parameters(), &settings);
     let (data_folder, store) = opened.expect("a new folder can be made");
@@ -119,7 +119,7 @@ struct Listed {
     page_bytes_max: usize,
 }
 
-/// Reads all pages; each key must be above the one before, by slot, then by key.
+/// Reads all pages. The keys must ascend, by slot and then by key.
 async fn list(node: &TestNode, placement: &Placement) -> Listed {
     let mut listed = Listed { keys: 0, sum: 0, pages: 0, page_bytes_max: 0 };
     let mut last: Option<(Slot, String)> = None;
@@ -128,22 +128,22 @@ async fn list(node: &TestNode, placement: &Placement) -> Listed {
         listed.pages += 1;
         listed.page_bytes_max = listed.page_bytes_max.max(page.encoded_len());
         if listed.pages == 2 {
-            // A client that reads slowly must not make pages pile up in the node.
+            // Pages must not pile up in the node while a client reads slowly.
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         for text in page.keys {
             let key = Key::new(text.clone()).expect("it is well formed");
-            let place = (placement.slot(&key), text);
-            assert!(last.as_ref().is_none_or(|last| *last < place), "{last:?}, then {place:?}");
+            let position = (placement.slot(&key), text);
+            assert!(last.as_ref().is_none_or(|last| *last < position), "{last:?}, then {position:?}");
             listed.keys += 1;
             listed.sum = listed.sum.wrapping_add(xxhash_rust::xxh3::xxh3_64(key.as_bytes()));
-            last = Some(place);
+            last = Some(position);
         }
     }
     listed
 }
 
-/// A line of what the system says of the node's memory; 0 where it says nothing.
+/// A line of the system's account of the node's memory, in bytes; 0 where there is none.
 fn memory(node: &TestNode, line: &str) -> u64 {
     process::memory_bytes(node.process_id(), line).unwrap_or_default()
 }

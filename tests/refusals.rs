@@ -1,5 +1,5 @@
-//! What a node refuses, and how it says so: configurations, ports, data folders, peers of other clusters, peers that
-//! may have forgotten something, and messages.
+//! A node refuses bad configurations, taken ports, foreign data folders, peers of other clusters, peers that may have
+//! forgotten writes, and bad messages. Each refusal says what happened, where, and what to do.
 
 #![cfg(feature = "server")]
 
@@ -282,7 +282,7 @@ async fn node_that_comes_back_with_an_older_copy_is_refused_until_the_latest_is_
     fs::rename(&folder, &latest).expect("a folder can be moved");
     fs::rename(&older, &folder).expect("a folder can be moved");
 
-    // Each start raises the copy's epoch, at last above the one that its peers have seen: it stays an older copy.
+    // Each start raises the copy's epoch, at last above the epoch that its peers have seen. It is still an older copy.
     for _ in 0..4 {
         cluster.nodes[2].clear_log();
         cluster.nodes[2].start();
@@ -298,7 +298,7 @@ async fn node_that_comes_back_with_an_older_copy_is_refused_until_the_latest_is_
     assert!(read.is_some());
 }
 
-/// On both sides, in health and log, with what to do; and the others go on.
+/// Both sides say so in health and log, with what to do, and the other nodes go on.
 async fn assert_node_3_is_refused(cluster: &mut Cluster, why: &str, advice: &str) {
     let health = cluster.nodes[2].wait_health("refused", |health| health.status() == Health::Refused).await;
     println!("node 3, {:?}: {}", health.status(), health.detail);
@@ -345,7 +345,7 @@ async fn memory_serves_where_all_nodes_use_it_and_a_restart_is_a_lost_disk() {
 
 // ------------------------------------------------------------------------------------------------ messages
 
-/// One request that is refused.
+/// One request, and its refusal.
 struct Row {
     what: &'static str,
     method: &'static str,
@@ -529,7 +529,7 @@ fn rows(held: &str, foreign: &str, stamp: &api::ClockValue) -> Vec<Row> {
     rows
 }
 
-/// A key that node 1 of three holds alone, and one that it does not hold.
+/// A key that only node 1 of three holds, and a key that it does not hold.
 fn keys_of_node_1() -> (String, String) {
     let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).expect("it is well formed")).into();
     let placement = Placement::new(ClusterParameters { seed: 0, replica_count: 1, node_ids });
@@ -552,7 +552,7 @@ fn clock(epoch: u64, clock: u64, node: &str) -> api::ClockValue {
     api::ClockValue { epoch, clock, node: node.to_owned() }
 }
 
-/// Sends bytes as they are, well formed or not.
+/// Sends `message` unchanged, whether it is well formed or not.
 async fn call(node: &TestNode, method: &str, message: Vec<u8>) -> Result<(), Status> {
     let mut grpc = tonic::client::Grpc::new(node.channel()).max_encoding_message_size(usize::MAX);
     grpc.ready().await.expect("the node is there");
@@ -564,7 +564,7 @@ async fn call(node: &TestNode, method: &str, message: Vec<u8>) -> Result<(), Sta
     answers.into_inner().message().await.map(drop)
 }
 
-/// Messages that are not looked into.
+/// A codec that does not look into messages.
 struct Bytes;
 
 impl Codec for Bytes {

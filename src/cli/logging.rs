@@ -1,4 +1,4 @@
-//! Where logs go: to stderr, so that stdout carries answers alone.
+//! Logs go to stderr, so that stdout carries answers alone.
 
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
@@ -8,37 +8,37 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
 
 use super::output::stderr_has_colours;
 
-/// How a log line looks.
+/// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people, coloured on a terminal
     Human,
-    /// One JSON object a line.
+    /// One JSON object on each line
     Json,
-    /// key=value pairs.
+    /// Pairs of key=value
     Logfmt,
 }
 
-/// How much is logged.
+/// The least severe level that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
-    /// What needs a person.
+    /// Failures that need a person
     Error,
-    /// And what may come to need one.
+    /// Also conditions that may come to need a person
     Warn,
-    /// And what a person wants to have read once.
+    /// Also events such as starts, links and ends
     Info,
-    /// And what helps to find a defect.
+    /// Also details that help to find a defect
     Debug,
-    /// And everything.
+    /// Everything
     Trace,
 }
 
-/// Sends the process's logs to stderr, in `format`, from `level` up; the variable `RUST_LOG` overrides `level`, by
-/// module if need be.
+/// Sends the process's logs to stderr, in `format`, from `level` up. The variable `RUST_LOG` overrides `level`, for all
+/// modules or for some.
 ///
 /// # Errors
-/// When the process logs already.
+/// When the process has a log already.
 pub fn init(format: LogFormat, level: LogLevel) -> Result<(), TryInitError> {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -47,7 +47,7 @@ pub fn init(format: LogFormat, level: LogLevel) -> Result<(), TryInitError> {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    // Lossy: a directive that does not parse is reported on stderr and passed over, rather than keeping a node down.
+    // Lossy: a directive that does not parse is reported on stderr and ignored. It must not keep a node from starting.
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let layer = match format {
         LogFormat::Human => fmt::layer().with_writer(std::io::stderr).with_ansi(stderr_has_colours()).boxed(),

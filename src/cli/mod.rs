@@ -148,6 +148,9 @@ enum Command {
 enum Config {
     Check(config_check::Check),
     /// Print the reference of all keys of node.yml and cluster.yml, as Markdown
+    #[command(after_help = "\
+EXAMPLES:
+  quorate config reference | less")]
     Reference,
 }
 

@@ -1,4 +1,4 @@
-//! The client against servers in this process that answer, refuse, stay silent and hang up as each test wants.
+//! The client against servers in this process. Each test decides whether they answer, refuse, stay silent or hang up.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,18 +19,18 @@ use super::*;
 use crate::types::KEY_BYTES_MAX;
 use crate::wire::failure::{Failure, FailureReason};
 
-/// What a fake node does with a request.
+/// How a fake node handles requests.
 #[derive(Clone)]
 enum Behaviour {
-    /// As a node should.
+    /// Serves every request.
     Serve,
-    /// Answers each read and write with this.
-    Say(Status),
+    /// Answers each read and write with this status.
+    Fail(Status),
     /// Never answers.
     Silent,
-    /// Says in its health that it drains, and serves nevertheless.
+    /// Reports in its health that it is draining, and serves nevertheless.
     Draining,
-    /// Answers, a little late.
+    /// Serves after this delay.
     Slow(Duration),
 }
 
@@ -50,7 +50,7 @@ impl Fake {
         let behaviour = self.behaviour.lock().unwrap().clone();
         match behaviour {
             Behaviour::Serve | Behaviour::Draining => {}
-            Behaviour::Say(status) => return Err(status),
+            Behaviour::Fail(status) => return Err(status),
             Behaviour::Silent => std::future::pending().await,
             Behaviour::Slow(time) => tokio::time::sleep(time).await,
         }
@@ -65,7 +65,7 @@ impl Fake {
         self.reads.load(Ordering::SeqCst)
     }
 
-    fn becomes(&self, behaviour: Behaviour) {
+    fn set_behaviour(&self, behaviour: Behaviour) {
         *self.behaviour.lock().unwrap() = behaviour;
     }
 }
@@ -110,7 +110,7 @@ impl api::node_server::Node for Served {
     }
 }
 
-/// A fake node on a port of its own.
+/// Starts a fake node on a free port.
 async fn fake(behaviour: Behaviour) -> (Arc<Fake>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -133,19 +133,19 @@ fn serve(listener: TcpListener, behaviour: Behaviour) -> Arc<Fake> {
     fake
 }
 
-/// An address where nobody listens.
+/// An address on which no process listens.
 async fn dead() -> String {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
 }
 
-/// An address that takes connections and never answers, as a paused process does.
+/// An address that accepts connections and never answers, like a paused process.
 async fn paused() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     (listener, address)
 }
 
-/// Hands each connection on to `to`, until `cut` is told to break them; then nobody listens there any more.
+/// Forwards each connection to `to` until `cut` is notified. Then all connections break, and none is accepted any more.
 async fn proxy(to: String, cut: Arc<Notify>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -163,22 +163,22 @@ async fn proxy(to: String, cut: Arc<Notify>) -> String {
     address
 }
 
-/// A client that begins with the first address.
+/// A client whose first operation goes to the first address.
 fn client<const N: usize>(addresses: [&str; N], deadline: Duration) -> Client {
     let client = addresses.into_iter().fold(Client::builder(), Builder::address).deadline(deadline).build().unwrap();
     client.pool.turn.store(0, Ordering::Relaxed);
     client
 }
 
-fn said(reason: FailureReason) -> Status {
-    Failure::new(reason).to_status(reason.code(), "as the test wants")
+fn failure(reason: FailureReason) -> Status {
+    Failure::new(reason).to_status(reason.code(), "made by the test")
 }
 
 const AMPLE: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(400);
 
 #[tokio::test]
-async fn value_reads_back_in_the_arm_in_which_it_was_written() {
+async fn value_reads_back_as_text_or_binary_as_it_was_written() {
     let (_, address) = fake(Behaviour::Serve).await;
     let client = client([&address], AMPLE);
     assert_eq!(client.get("k").await.unwrap(), None);
@@ -194,7 +194,7 @@ async fn value_reads_back_in_the_arm_in_which_it_was_written() {
 #[tokio::test]
 async fn write_that_was_not_applied_goes_to_the_next_node() {
     for reason in [FailureReason::NotApplied, FailureReason::NotReady] {
-        let (refuses, a) = fake(Behaviour::Say(said(reason))).await;
+        let (refuses, a) = fake(Behaviour::Fail(failure(reason))).await;
         let (serves, b) = fake(Behaviour::Serve).await;
         let client = client([&a, &b], AMPLE);
         for _ in 0..5 {
@@ -208,11 +208,11 @@ async fn write_that_was_not_applied_goes_to_the_next_node() {
 #[tokio::test]
 async fn write_of_unknown_outcome_is_never_sent_again() {
     for status in [
-        said(FailureReason::OutcomeUnknown),
-        // Nothing below says in Quorate's words what became of the write: the worst is assumed.
-        said(FailureReason::NoQuorum),
-        said(FailureReason::StoreFailed),
-        said(FailureReason::Damaged),
+        failure(FailureReason::OutcomeUnknown),
+        // None of these statuses says whether the write was applied, so the outcome counts as unknown.
+        failure(FailureReason::NoQuorum),
+        failure(FailureReason::StoreFailed),
+        failure(FailureReason::Damaged),
         Status::unavailable(""),
         Status::deadline_exceeded(""),
         Status::cancelled(""),
@@ -223,7 +223,7 @@ async fn write_of_unknown_outcome_is_never_sent_again() {
         Status::out_of_range(""),
         Status::data_loss(""),
     ] {
-        let (one, a) = fake(Behaviour::Say(status.clone())).await;
+        let (one, a) = fake(Behaviour::Fail(status.clone())).await;
         let (other, b) = fake(Behaviour::Serve).await;
         let client = client([&a, &b], AMPLE);
         let error = client.set("k", "v").await.unwrap_err();
@@ -259,11 +259,10 @@ async fn write_that_never_left_goes_to_the_next_node() {
     while TcpStream::connect(&a).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // The client's end of the connection sees the end of it no later than this one sees that nobody listens; give the
-    // task that watches it a turn.
+    // By now the client's connection is closed too. Give the task that watches it time to notice.
     tokio::time::sleep(Duration::from_millis(50)).await;
     client.pool.turn.store(0, Ordering::Relaxed);
-    assert!(client.pool.nodes[0].answered_recently(), "it is not even asked how it is");
+    assert!(client.pool.nodes[0].answered_recently(), "the write goes without a health check");
     client.set("k", "v").await.unwrap();
     assert_eq!((one.writes(), other.writes()), (1, 1));
 }
@@ -271,12 +270,12 @@ async fn write_that_never_left_goes_to_the_next_node() {
 #[tokio::test]
 async fn refused_request_is_not_asked_again() {
     for status in [
-        said(FailureReason::InvalidArgument),
+        failure(FailureReason::InvalidArgument),
         Status::invalid_argument("bad"),
         Status::unimplemented("not here"),
         Status::permission_denied("no"),
     ] {
-        let (one, a) = fake(Behaviour::Say(status)).await;
+        let (one, a) = fake(Behaviour::Fail(status)).await;
         let (other, b) = fake(Behaviour::Serve).await;
         let write = client([&a, &b], AMPLE).set("k", "v").await;
         let read = client([&a, &b], AMPLE).get("k").await;
@@ -328,7 +327,7 @@ async fn read_does_not_wait_for_a_silent_node() {
 async fn read_that_a_node_could_not_answer_is_asked_of_the_next() {
     use FailureReason::{Damaged, NoQuorum, NotApplied, NotReady, StoreFailed};
     for reason in [NoQuorum, NotApplied, NotReady, StoreFailed, Damaged] {
-        let (_, a) = fake(Behaviour::Say(said(reason))).await;
+        let (_, a) = fake(Behaviour::Fail(failure(reason))).await;
         let (_, b) = fake(Behaviour::Serve).await;
         assert_eq!(client([&a, &b], AMPLE).get("k").await.unwrap(), None, "{reason}");
     }
@@ -363,17 +362,21 @@ async fn write_avoids_a_node_that_drains_but_a_lone_slow_one_is_waited_for() {
 }
 
 #[tokio::test]
-async fn deadline_is_told_and_kept() {
+async fn deadline_is_sent_to_the_node_and_kept() {
     let (silent, a) = fake(Behaviour::Silent).await;
     let client = client([&a], AMPLE).with_deadline(SHORT);
-    for (what, error) in [("set", client.set("k", "v").await.unwrap_err()), ("get", client.get("k").await.unwrap_err())]
+    for (method, error) in
+        [("set", client.set("k", "v").await.unwrap_err()), ("get", client.get("k").await.unwrap_err())]
     {
         let unknown = matches!(error, ClientError::OutcomeUnknown { .. });
-        assert!(unknown == (what == "set") && (unknown || matches!(error, ClientError::Unavailable { .. })), "{error}");
-        let told = silent.timeout_header.lock().unwrap().clone().unwrap();
-        let (number, unit) = told.split_at(told.len() - 1);
-        let told = number.parse::<u64>().unwrap() * if unit == "u" { 1_000 } else { 1 };
-        assert!(matches!(unit, "u" | "n") && told <= 400_000_000, "{what}: {told}");
+        assert!(
+            unknown == (method == "set") && (unknown || matches!(error, ClientError::Unavailable { .. })),
+            "{error}"
+        );
+        let header = silent.timeout_header.lock().unwrap().clone().unwrap();
+        let (number, unit) = header.split_at(header.len() - 1);
+        let nanos = number.parse::<u64>().unwrap() * if unit == "u" { 1_000 } else { 1 };
+        assert!(matches!(unit, "u" | "n") && nanos <= 400_000_000, "{method}: {header}");
     }
     let began = Instant::now();
     client.get("k").await.unwrap_err();
@@ -386,11 +389,11 @@ async fn deadline_is_told_and_kept() {
 
 #[tokio::test]
 async fn node_that_comes_back_is_used_again() {
-    let (first, a) = fake(Behaviour::Say(said(FailureReason::NotApplied))).await;
+    let (first, a) = fake(Behaviour::Fail(failure(FailureReason::NotApplied))).await;
     let (_, b) = fake(Behaviour::Serve).await;
     let client = client([&a, &b], AMPLE);
     client.set("k", "v").await.unwrap();
-    first.becomes(Behaviour::Serve);
+    first.set_behaviour(Behaviour::Serve);
     let refused = first.writes();
     let waiting = Instant::now();
     while first.writes() == refused {
@@ -401,7 +404,7 @@ async fn node_that_comes_back_is_used_again() {
 }
 
 #[tokio::test]
-async fn bad_input_is_told_and_not_sent() {
+async fn bad_input_is_refused_and_not_sent() {
     let (fake, a) = fake(Behaviour::Serve).await;
     let client = client([&a], AMPLE);
     for error in [
