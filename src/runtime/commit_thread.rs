@@ -60,13 +60,13 @@ fn commit(store: &dyn Store, metrics: &Metrics, batch: &Batch) -> bool {
     let began = Instant::now();
     match store.persist(batch) {
         Ok(()) => {
-            metrics.batch_seconds.observe(began.elapsed().as_secs_f64());
-            metrics.batches.inc();
-            metrics.batch_records.inc_by(batch.records.len() as u64);
+            metrics.store_batch_duration.observe(began.elapsed().as_secs_f64());
+            metrics.store_batches.inc();
+            metrics.store_batch_records.inc_by(batch.records.len() as u64);
             true
         }
         Err(error) => {
-            metrics.batch_failures.inc();
+            metrics.store_batch_failures.inc();
             error!(%error, "the disk takes no writes; nothing is acknowledged until it does");
             false
         }

@@ -260,7 +260,7 @@ impl EventLoop {
         };
         let sent = outbox.map_or(Sent::Closed, |outbox| outbox.send(to_incarnation, message));
         if sent == Sent::Full {
-            self.metrics.link_dropped.get_or_create(&PeerLabels { peer: peer.id.to_string() }).inc();
+            self.metrics.link_messages_dropped.get_or_create(&PeerLabels { peer: peer.id.to_string() }).inc();
         }
     }
 

@@ -41,7 +41,7 @@ impl Reads {
     pub(super) fn from_memory(&self, slot: Slot, key: &Key, kind: ReadKind) -> MemoryRead {
         match self.store.read(slot, key, kind, ReadTier::Memory) {
             Ok(ReadOutcome::Done(lookup)) => {
-                self.metrics.loads_from_memory.inc();
+                self.metrics.store_reads_from_memory.inc();
                 MemoryRead::Done(lookup)
             }
             Ok(ReadOutcome::WouldBlock) => MemoryRead::WouldBlock,
@@ -54,7 +54,7 @@ impl Reads {
 
     /// Reads on threads that may wait for the disk. The event loop is told with [`Event::ReadsDone`].
     pub(super) fn from_disk(&self, mut reads: Vec<StoreRead>) {
-        self.metrics.loads_from_disk.inc_by(reads.len() as u64);
+        self.metrics.store_reads_from_disk.inc_by(reads.len() as u64);
         while !reads.is_empty() {
             let part = reads.split_off(reads.len().saturating_sub(READS_PER_THREAD));
             let (store, events) = (Arc::clone(&self.store), self.events.clone());

@@ -81,7 +81,7 @@ impl Telemetry {
                 metrics.resends.inc();
             }
             ProtocolEvent::Swamped => {
-                metrics.swamped.inc();
+                metrics.peer_requests_dropped.inc();
             }
             ProtocolEvent::PeerMet(peer) => {
                 let peer = &mut self.peers[peer.index()];
@@ -109,7 +109,7 @@ impl Telemetry {
                 }
             }
             ProtocolEvent::StragglersDropped { peer, copies } => {
-                metrics.stragglers_dropped.inc_by(copies as u64);
+                metrics.hints_dropped.inc_by(copies as u64);
                 debug!(peer = %self.peers[peer.index()].id, copies, "dropped copies for a slow peer; reads repair them");
             }
         }

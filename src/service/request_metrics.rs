@@ -99,7 +99,7 @@ impl Observation {
         let took = self.began.elapsed();
         metrics.requests_in_flight.dec();
         metrics.requests.get_or_create(&RequestLabels { method, code: outcome.code }).inc();
-        metrics.request_seconds.get_or_create(&MethodLabels { method }).observe(took.as_secs_f64());
+        metrics.request_duration.get_or_create(&MethodLabels { method }).observe(took.as_secs_f64());
         if let Some(fault) = outcome.fault {
             self.log(outcome.code, fault, outcome.message, took.as_millis());
         }

@@ -245,7 +245,7 @@ fn metrics(sandbox: &Sandbox) -> BTreeSet<String> {
 
 /// Metrics that have a sample only once something happened.
 fn registered() -> Vec<String> {
-    vec!["quorate_link_dropped".to_owned()]
+    vec!["quorate_link_messages_dropped".to_owned()]
 }
 
 fn get(port: u16, path: &str) -> Option<String> {

@@ -43,8 +43,8 @@ impl NodeSample {
             "quorate_store_compaction_pending_bytes",
             "quorate_store_block_cache_bytes",
             "quorate_store_stalled_seconds_total",
-            "quorate_loads_from_memory_total",
-            "quorate_loads_from_disk_total",
+            "quorate_store_reads_from_memory_total",
+            "quorate_store_reads_from_disk_total",
         ];
         let (reported, problem) = match node.metrics(names).await {
             Ok([compaction_pending_bytes, block_cache_bytes, stalled_seconds, loads_from_memory, loads_from_disk]) => {
