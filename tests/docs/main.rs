@@ -8,12 +8,14 @@
 //! | `<!-- test: cluster -->` | the same, beside three nodes of `examples/3-local-nodes` that run from the page's start |
 //! | `<!-- test: background -->` | starts each command of the block, and ends it with the page |
 //! | `<!-- test: skip, REASON -->` | leaves the block out |
+//! | `<!-- test: output of COMMAND -->` | a `text` block: what COMMAND of the block before it prints |
 //!
 //! Options follow after a comma: `exit 1` (the code of the last command; else each ends with 0), `exact` (digits are
 //! compared too), `but not: COMMAND` (leaves one command out).
 //!
 //! In a `console` block a line that begins with `$ ` is a command, and the lines after it are what it prints. A number
-//! stands for any number, `...` for anything, and a line of `...` for any number of lines. A `sh` block shows no output.
+//! stands for any number, `...` for anything, and a line of `...` for any number of lines. A `sh` block shows no output, so
+//! that it can be pasted whole. It has no comments, because zsh takes them for commands.
 //! The ports 8001 to 8009 and 9001 to 9009 stand for ports that are free. YAML blocks go through `quorate config check`.
 
 #![cfg(feature = "server")]
@@ -25,7 +27,7 @@ mod shell;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use page::{Mode, Page};
+use page::{Mark, Mode, Page};
 use shell::Sandbox;
 
 /// Languages of blocks that are shown and not run.
@@ -42,7 +44,10 @@ fn each_block_names_its_language_and_how_it_is_tested() {
                     problems.push(format!("{at}: commands without a comment <!-- test: ... --> before them"))
                 }
                 (true, Some(Err(problem))) => problems.push(format!("{at}: {problem}")),
-                (false, Some(_)) => problems.push(format!("{at}: only sh and console blocks have a test comment")),
+                (false, Some(mark)) if !(block.language == "text" && mark.as_ref().is_ok_and(Mark::is_output)) => {
+                    problems
+                        .push(format!("{at}: only sh and console blocks have a test comment, and text with an output"));
+                }
                 (false, None) if !SHOWN.contains(&block.language.as_str()) => {
                     problems.push(format!(
                         "{at}: language {:?} is none of sh, console, {}",
@@ -50,7 +55,11 @@ fn each_block_names_its_language_and_how_it_is_tested() {
                         SHOWN.join(", ")
                     ));
                 }
-                (true, Some(Ok(_))) | (false, None) => {}
+                (true, Some(Ok(mark))) if mark.is_output() => problems.push(format!("{at}: an output is a text block")),
+                (true, Some(Ok(_))) if block.language == "sh" && block.lines.iter().any(|line| has_comment(line)) => {
+                    problems.push(format!("{at}: a comment in a block of commands, which zsh takes for a command"));
+                }
+                (_, Some(Ok(_))) | (false, _) => {}
             }
         }
     }
@@ -130,6 +139,11 @@ fn each_command_does_what_its_page_says() {
 /// The repository's top folder, where tests run.
 fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Whether a line of a block that is pasted has a comment.
+fn has_comment(line: &str) -> bool {
+    line.trim_start().starts_with('#') || line.contains("  # ")
 }
 
 /// Whether `page` shows commands that are to be run.

@@ -40,6 +40,8 @@ pub struct Mark {
     pub exact: bool,
     /// Commands that are left out.
     pub but_not: Vec<String>,
+    /// The command that prints the block.
+    pub of: String,
 }
 
 /// Whether and where a block runs.
@@ -53,10 +55,24 @@ pub enum Mode {
     Background,
     /// Not at all.
     Skip,
+    /// It is what a command of the block before it prints.
+    Output,
 }
 
 impl Mark {
+    fn new(mode: Mode) -> Self {
+        Self { mode, exit: 0, exact: false, but_not: Vec::new(), of: String::new() }
+    }
+
+    /// Whether the block is what a command prints.
+    pub fn is_output(&self) -> bool {
+        self.mode == Mode::Output
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
+        if let Some(command) = text.strip_prefix("output of ") {
+            return Ok(Self { of: command.to_owned(), ..Self::new(Mode::Output) });
+        }
         let mut parts = text.split(',').map(str::trim);
         let mode = match parts.next().unwrap_or("") {
             "run" => Mode::Run,
@@ -64,16 +80,15 @@ impl Mark {
             "background" => Mode::Background,
             "skip" => {
                 let reason = text.split_once(',').map_or("", |(_, reason)| reason.trim());
-                let mark = Self { mode: Mode::Skip, exit: 0, exact: false, but_not: Vec::new() };
                 return if reason.len() < 10 {
                     Err("a block that is skipped needs a reason".to_owned())
                 } else {
-                    Ok(mark)
+                    Ok(Self::new(Mode::Skip))
                 };
             }
             other => return Err(format!("{other:?} is none of run, cluster, background, skip")),
         };
-        let mut mark = Self { mode, exit: 0, exact: false, but_not: Vec::new() };
+        let mut mark = Self::new(mode);
         for part in parts {
             if part == "exact" {
                 mark.exact = true;
@@ -260,7 +275,7 @@ fn page_is_read_as_it_is_shown() {
                 [x](../y.md#z) `code`\n";
     let page = Page::parse("docs/page.md".to_owned(), text);
     let block = &page.blocks[0];
-    let mark = Mark { mode: Mode::Run, exit: 1, exact: false, but_not: vec!["make install".to_owned()] };
+    let mark = Mark { exit: 1, but_not: vec!["make install".to_owned()], ..Mark::new(Mode::Run) };
     assert_eq!(block.mark, Some(Ok(mark)));
     assert_eq!(block.commands(), [("a \\\nb".to_owned(), vec!["out".to_owned()])]);
     assert_eq!(page.links(), [(8, "../y.md#z".to_owned())]);

@@ -197,6 +197,12 @@ impl Sandbox {
         }
         let mut logs = 0;
         for (block, mark) in marked().filter(|(_, mark)| mark.mode != Mode::Skip) {
+            if mark.is_output() {
+                let printed = expected.iter_mut().rev().find(|expected: &&mut Expected| expected.command == mark.of);
+                let problem = || format!("line {}: no command before it is {:?}", block.line, mark.of);
+                printed.ok_or_else(problem)?.output = Some(block.lines.clone());
+                continue;
+            }
             let missing = TOOLS.iter().find(|tool| block.text().contains(**tool) && !self.has(tool));
             if let Some(tool) = missing {
                 if std::env::var("QUORATE_REQUIRE_CLIENTS").is_ok_and(|value| value == "1") {
