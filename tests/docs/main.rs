@@ -24,7 +24,9 @@ mod names;
 mod page;
 mod shell;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::fs;
 use std::path::Path;
 
 use page::{Mark, Mode, Page};
@@ -98,6 +100,19 @@ fn each_name_is_one_of_the_program() {
     let program = names::Program::ask();
     let problems: Vec<String> = page::all().iter().flat_map(|page| program.problems(page)).collect();
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+/// docs/architecture.md says where things are and why each dependency is there: none may be missing.
+#[test]
+fn each_module_and_dependency_is_explained() {
+    let page = fs::read_to_string(top().join("docs/architecture.md")).expect("the page can be read");
+    let named: BTreeSet<&str> = page.split(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '_' | '.'))).collect();
+    let missing: Vec<String> = names::modules()
+        .into_iter()
+        .chain(names::dependencies())
+        .filter(|name| !named.contains(name.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "docs/architecture.md does not name {}", missing.join(", "));
 }
 
 #[test]

@@ -206,6 +206,28 @@ fn commands_of(help: &str) -> Vec<String> {
     list.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
+/// The modules below the crate's root, as files are named: `client` for a folder, `limits.rs` for a file.
+pub fn modules() -> Vec<String> {
+    let entries = fs::read_dir(super::top().join("src")).expect("the sources can be listed");
+    let names = entries.map(|entry| entry.expect("an entry can be read").file_name().to_string_lossy().into_owned());
+    names.filter(|name| name != "lib.rs").collect()
+}
+
+/// The crates that Cargo.toml names.
+pub fn dependencies() -> Vec<String> {
+    let manifest = fs::read_to_string(super::top().join("Cargo.toml")).expect("the manifest can be read");
+    let mut names = Vec::new();
+    let mut is_list = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            is_list = line.ends_with("dependencies]");
+        } else if is_list && let Some((name, _)) = line.split_once(" = ") {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
 fn methods() -> BTreeSet<String> {
     let api = fs::read_to_string(super::top().join("api/api.proto")).expect("the API can be read");
     let methods = api.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next());
