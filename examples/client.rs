@@ -1,4 +1,4 @@
-//! Writes, reads and deletes through a cluster, and goes on while nodes of it are down.
+//! Writes, reads and deletes a key, and goes on while some nodes of the cluster are down.
 //!
 //! Start a cluster with `make run`, then:
 //!
@@ -6,7 +6,7 @@
 //! cargo run --release --no-default-features --example client
 //! ```
 //!
-//! Kill one of its nodes while this runs: no line will say that anything failed.
+//! Kill one of the nodes while this runs: no line reports a failure.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use quorate::{Client, ClientError};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), ClientError> {
-    // Name several nodes: any of them answers for all keys, and those that are down are passed over.
+    // Name several nodes. Every node answers for every key, and the client passes over nodes that are down.
     let client = Client::builder()
         .address("127.0.0.1:8001")
         .address("127.0.0.1:8002")
@@ -25,9 +25,9 @@ async fn main() -> Result<(), ClientError> {
     for round in 1..=30 {
         match client.set("greeting", format!("hello {round}")).await {
             Ok(stamp) => println!("{round}: written as {stamp}"),
-            // Certainly not written: the client has tried until the deadline, and so may we.
+            // Certainly not written, although the client tried until the deadline. It is safe to try again.
             Err(ClientError::NotApplied { last, .. }) => println!("{round}: not written: {last}"),
-            // Perhaps written: what the key holds now tells.
+            // Perhaps written. Read the key to find out.
             Err(ClientError::OutcomeUnknown { node }) => println!("{round}: perhaps written: {node}"),
             Err(error) => return Err(error),
         }

@@ -498,6 +498,45 @@ async fn silent_name_server_holds_nothing_up() {
     }
 }
 
+/// Nineteen peers that nobody can look up: each attempt to connect to one of them needs a look-up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_whose_peers_cannot_be_looked_up_has_few_threads_and_ends_at_once() {
+    let mut cluster = Cluster::prepare(&plan(&["1"]));
+    if !can_replace_files(cluster.dir()) {
+        return;
+    }
+    let Ok(_name_server) = std::net::UdpSocket::bind("127.0.0.78:53") else {
+        println!("SKIPPED: port 53 of 127.0.0.78 cannot be taken");
+        return;
+    };
+    let resolv_conf = cluster.dir().join("resolv.conf");
+    write(&resolv_conf, "nameserver 127.0.0.78\n");
+    let own = cluster.nodes[0].port;
+    let ids: Vec<String> = (1..=20).map(|id| format!("{id:02}")).collect();
+    let nodes: Vec<(&str, u16)> = ids.iter().map(|id| (id.as_str(), own)).collect();
+    let mut file = cluster_yml(0, 3, &nodes);
+    for id in &ids[1..] {
+        let (loopback, name) = (format!("\"{id}\": {{ remote_address: \"127.0.0.1"), format!("n{id}.quorate.test"));
+        file = file.replace(&loopback, &format!("\"{id}\": {{ remote_address: \"{name}"));
+    }
+    let node = &mut cluster.nodes[0];
+    write(&node.files.cluster_file, &file);
+    node.environment.push(("QUORATE_NODE_ID".to_owned(), "01".into()));
+    let script = format!("mount --bind {} /etc/resolv.conf; exec \"$@\"", resolv_conf.display());
+    let wrapper = ["unshare", "--map-root-user", "--mount", "sh", "-c", &script, "sh"];
+    node.wrapper = wrapper.map(Into::into).into();
+    node.start();
+    node.wait_log(&["listening"]).await;
+    // Several attempts to connect to each peer.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let status = fs::read_to_string(format!("/proc/{}/status", node.process_id())).unwrap_or_default();
+    let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse::<usize>().ok());
+    let took = node.terminate().await;
+    println!("{threads:?} threads; ended {took:.2?} after SIGTERM");
+    assert!(threads.is_none_or(|threads| threads < 50), "{threads:?} threads");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
 // --------------------------------------------------------------------------------------------------- status, signals
 
 /// The nodes know each other by names that only they can resolve, as containers do. Their ports are reached from outside.

@@ -16,7 +16,7 @@ EXAMPLES:
   quorate delete greeting
   quorate delete greeting --json")]
 pub(super) struct Delete {
-    /// 1 to 4,096 bytes of UTF-8
+    /// The key: 1 to 4,096 bytes of UTF-8
     key: String,
 }
 

@@ -1,7 +1,7 @@
 //! `quorate dev`: run a cluster on this machine.
 //!
 //! Contract: without `--data-dir` the data is in a new folder with a random name that only this user can enter. The folder
-//! is removed at the end, however the command ends, unless the process is killed. Nothing else is removed.
+//! is removed at the end, unless the process is killed or told twice to end. Nothing else is removed.
 
 use std::fs::{DirBuilder, Metadata};
 use std::io::ErrorKind;
@@ -67,7 +67,7 @@ impl Dev {
         wait_until_formed(&servers, &shutdown).await;
         let mut failure = None;
         if !shutdown.is_cancelled() {
-            let shown = if global.json { described(&configs, &folder) } else { self.lines_to_paste(&configs, &folder) };
+            let shown = if global.json { as_json(&configs, &folder) } else { self.lines_to_paste(&configs, &folder) };
             if let Err(error) = write(format!("{shown}\n").as_bytes()) {
                 // Nobody will read where the nodes are. A cluster that nobody knows of must not stay behind.
                 if error.kind() != ErrorKind::BrokenPipe {
@@ -96,13 +96,14 @@ impl Dev {
     async fn start(&self, configs: &[Config]) -> Result<Vec<Server>, CliError> {
         let mut prepared = Vec::with_capacity(configs.len());
         for config in configs {
-            prepared.push(Server::prepare(config, self.storage.into()).await.map_err(|error| self.explain(error))?);
+            prepared
+                .push(Server::prepare(config, self.storage.into()).await.map_err(|error| self.with_port_hint(error))?);
         }
         let started: Result<Vec<Server>, ServerError> = prepared.into_iter().map(PreparedServer::start).collect();
-        started.map_err(|error| self.explain(error))
+        started.map_err(|error| self.with_port_hint(error))
     }
 
-    fn explain(&self, error: ServerError) -> CliError {
+    fn with_port_hint(&self, error: ServerError) -> CliError {
         let taken = matches!(error, ServerError::Listen { .. });
         let mut error = CliError::from(error);
         if taken {
@@ -136,7 +137,7 @@ impl Dev {
 }
 
 /// The cluster as one line of JSON.
-fn described(configs: &[Config], folder: &Folder) -> String {
+fn as_json(configs: &[Config], folder: &Folder) -> String {
     let nodes: Vec<_> = configs
         .iter()
         .map(|config| {

@@ -61,7 +61,10 @@ EXIT CODES:
   3  certainly not done: no node answered, or too few replicas; safe to try again
   4  a write that may or may not have happened: read the key to find out";
 
-/// The options of every command.
+/// The heading of the options that say which nodes are asked, and for how long.
+const ASKING: &str = "Options of commands that ask a node";
+
+/// Options that every command accepts. Commands that ask no node ignore the addresses and the time.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
     /// A node to ask; repeat the option, or separate nodes by commas: nodes that are down are passed over
@@ -71,14 +74,15 @@ pub struct Global {
         env = "QUORATE_ADDRESS",
         value_name = "HOST:PORT",
         value_delimiter = ',',
-        default_value = "127.0.0.1:8001"
+        default_value = "127.0.0.1:8001",
+        help_heading = ASKING
     )]
     pub address: Vec<String>,
     /// Print JSON, for scripts
     #[arg(long, global = true)]
     pub json: bool,
     /// How long to try, all attempts together, such as 500ms or 5s; at most 60s
-    #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "5s", help_heading = ASKING)]
     pub timeout: Duration,
     /// Where the addresses come from, for errors.
     #[arg(skip)]
