@@ -12,7 +12,6 @@ pub const LAYERS: &[(&str, usize)] = &[
     ("protocol", 1),
     ("api", 1),
     ("wire", 1),
-    ("resolve", 1),
     ("config", 1),
     // Addresses of a name, within a limit: the client and the links between nodes both look names up.
     ("resolve", 1),

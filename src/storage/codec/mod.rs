@@ -51,7 +51,7 @@ const FLAG_SEPARATED: u8 = 1 << 2;
 const META_FORMAT: &[u8] = b"format";
 const META_STORE_ID: &[u8] = b"store_id";
 const META_EPOCH: &[u8] = b"epoch";
-const META_FORMED: &[u8] = b"formed";
+const META_BOOTSTRAPPED: &[u8] = b"bootstrapped";
 const META_INCARNATION: &[u8] = b"incarnation/";
 const META_PEER: &[u8] = b"peer/";
 
@@ -146,7 +146,7 @@ pub enum MetaEntry {
     /// An incarnation that began on this folder.
     Incarnation(Incarnation),
     /// Every other node has recorded this node's store id.
-    Formed,
+    Bootstrapped,
     /// The record of one peer.
     Peer(NodeId, PeerRecord),
 }
@@ -280,7 +280,7 @@ impl MetaEntry {
                 [META_INCARNATION, &incarnation.epoch.to_be_bytes()].concat(),
                 incarnation.nonce.to_be_bytes().to_vec(),
             ),
-            Self::Formed => (META_FORMED.to_vec(), Vec::new()),
+            Self::Bootstrapped => (META_BOOTSTRAPPED.to_vec(), Vec::new()),
             Self::Peer(id, known) => {
                 let mut fields = known.store_id.0.to_be_bytes().to_vec();
                 fields.extend_from_slice(&known.incarnation.epoch.to_be_bytes());
@@ -320,9 +320,9 @@ impl MetaEntry {
                 fields.end()?;
                 Self::Epoch(epoch)
             }
-            META_FORMED => {
+            META_BOOTSTRAPPED => {
                 meta_fields(name, value)?.end()?;
-                Self::Formed
+                Self::Bootstrapped
             }
             _ if name.starts_with(META_INCARNATION) => {
                 let mut rest = Input(&name[META_INCARNATION.len()..]);

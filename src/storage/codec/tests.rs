@@ -39,7 +39,7 @@ fn some_meta_entry() -> impl Strategy<Value = MetaEntry> {
         any::<u128>().prop_map(|name| MetaEntry::StoreId(StoreId(name))),
         any::<u64>().prop_map(MetaEntry::Epoch),
         (any::<u64>(), any::<u64>()).prop_map(|(epoch, nonce)| MetaEntry::Incarnation(Incarnation { epoch, nonce })),
-        Just(MetaEntry::Formed),
+        Just(MetaEntry::Bootstrapped),
         (some_node_id(), any::<u128>(), any::<u64>(), any::<u64>()).prop_map(|(id, name, epoch, nonce)| {
             MetaEntry::Peer(id, PeerRecord { store_id: StoreId(name), incarnation: Incarnation { epoch, nonce } })
         }),
@@ -106,7 +106,7 @@ proptest! {
             let _ = decode_head(&bytes);
             let _ = decode_entry(&key, &bytes);
             let _ = decode_record(&key, &bytes);
-            for name in [&name[..], META_FORMAT, META_STORE_ID, META_EPOCH, META_FORMED, b"peer/", b"peer/n1"] {
+            for name in [&name[..], META_FORMAT, META_STORE_ID, META_EPOCH, META_BOOTSTRAPPED, b"peer/", b"peer/n1"] {
                 let _ = MetaEntry::decode(name, &bytes);
             }
         }
