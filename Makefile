@@ -2,19 +2,19 @@
 # clone.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/quorate/target
 
-# How long `make faults` and each half of `make soak` run. A row of `make bench` is shorter, unless this is given.
+# How long `make faults` and each half of `make soak` run. A row of `make bench` takes 10 s, unless this is given.
 SECONDS ?= 60
 
-# What `make flamegraph` measures: set or get.
+# The operation that `make flamegraph` measures: set or get.
 OP ?= set
 
-# Where the programs are that only the tests need.
+# The folder of programs that only tests need.
 CLIENTS := $(HOME)/.cache/quorate/bin
 
 # The program that measures clusters: tools/measure.
 MEASURE := cargo run --release --example measure --
 
-# Where `make install` puts the program: PREFIX/bin. Cargo's own folder is on most PATHs of people who have Cargo.
+# `make install` puts the program into PREFIX/bin. By default that is cargo's own folder, which is on most PATHs.
 PREFIX ?= $(or $(CARGO_INSTALL_ROOT),$(CARGO_HOME),$(HOME)/.cargo)
 
 .PHONY: help setup build dist install run test model simulate mutants faults soak bench micro growth flamegraph \
