@@ -17,7 +17,7 @@ pub enum Operation {
 /// What it is told. A client that is told nothing, or that its write's outcome is unknown, has no ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ending {
-    Written,
+    Acknowledged,
     Value(Option<u8>),
     /// It certainly had no effect.
     Failed,
@@ -36,7 +36,7 @@ impl SequentialSpec for Register {
             Operation::Delete => self.0 = None,
             Operation::Read => return Ending::Value(self.0),
         }
-        Ending::Written
+        Ending::Acknowledged
     }
 
     fn is_valid_step(&mut self, operation: &Operation, ending: &Ending) -> bool {
@@ -61,7 +61,7 @@ impl Ending {
     pub fn of(reply: &Reply) -> Option<Self> {
         match reply {
             Reply::Record(record) => Some(Self::Value(record.as_ref().and_then(value))),
-            Reply::Set(_) => Some(Self::Written),
+            Reply::Set(_) => Some(Self::Acknowledged),
             Reply::Failed(Failure::OutcomeUnknown(_)) => None,
             Reply::Failed(_) => Some(Self::Failed),
             Reply::Clock(_) => unreachable!("nobody asked for a clock"),

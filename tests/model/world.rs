@@ -286,8 +286,8 @@ impl World {
     ///
     /// - A request or an answer that its receiver ignores now: its operation, its round or a incarnation at one of its ends is
     ///   over, and none of them comes back.
-    /// - An answer to a node that has no operation under way. It could at most let go a copy for a straggler, which may be
-    ///   lost if it is sent again, or have a peer that refuses passed over, which one that is late is too.
+    /// - An answer to a node that has no operation under way. It could at most release a hint, which may be lost
+    ///   if it is sent again, or exclude a peer that refuses, as a late peer is excluded too.
     /// - A question whose answer would be ignored now. Being asked for the clock changes nothing; being asked for the
     ///   record neither, unless the store may show one that its node does not know to be durable.
     fn forget_what_is_dead(&self, state: &mut State) {

@@ -33,7 +33,7 @@ pub const SOMETIMES: [&str; 38] = [
     "a request was asked again",
     "a restarted node was not noticed",
     "a store was superseded",
-    "a straggler was sent its copy",
+    "a hint was sent",
     "a write asked others too",
     "a write failed for certain",
     "a write of unknown outcome",

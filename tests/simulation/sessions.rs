@@ -112,8 +112,8 @@ impl World {
         self.clients.end(index, result, self.now);
         let client = self.clients.operations[index].operation.client as usize;
         // Who fails at once would otherwise spend the run's operations while nothing can succeed.
-        let patience = if failed { self.within((1_000, 60_000)) } else { 0 };
-        let wait = patience + self.within(self.plan.think);
+        let pause = if failed { self.within((1_000, 60_000)) } else { 0 };
+        let wait = pause + self.within(self.plan.think);
         self.plan_in(wait, Event::Begin { client });
         self.next_phase_if_done();
     }

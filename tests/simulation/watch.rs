@@ -106,7 +106,7 @@ impl Watch {
                     return Err(format!("{me:?} sent {} before its epoch was durable", record.stamp));
                 }
                 if issued_here && *round == 1 && self.was_told(&record.stamp) {
-                    counters.count("a straggler was sent its copy");
+                    counters.count("a hint was sent");
                 }
                 self.asked.insert((me, node.incarnation(), *operation, *round), (key.clone(), record.stamp.clone()));
             }

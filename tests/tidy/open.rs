@@ -26,14 +26,13 @@ pub const PROTOCOL: &[&str] = &[
 ];
 
 /// Files that are too long.
-pub const FILES: &[&str] = &[];
+pub const FILES: &[&str] = &["tests/gateway.rs"];
 
 /// Retired words that are still in use.
 pub const WORDS: &[&str] = &[
     "Due",
     "ForTheNext",
     "Journal",
-    "Mark",
     "Owed",
     "Promptness",
     "Stragglers",
@@ -41,13 +40,11 @@ pub const WORDS: &[&str] = &[
     "Swamped",
     "Usual",
     "Whom",
-    "Written",
     "acquainted",
     "ask_the_others",
     "ask_these",
     "counts_on_again",
     "counts_on_no_more",
-    "data_folder",
     "form_if_met",
     "formed",
     "forming",
@@ -64,13 +61,11 @@ pub const WORDS: &[&str] = &[
     "refuse_to_pay",
     "straggler",
     "stragglers",
-    "swamped",
     "was_late",
-    "yardstick",
 ];
 
 /// Modules reached by `#[path]`: `file: line`.
 pub const PATHS: &[&str] = &[];
 
 /// Modules that docs/architecture.md does not show on their layer.
-pub const DOCUMENTED: &[&str] = &["log_limit"];
+pub const DOCUMENTED: &[&str] = &[];

@@ -25,7 +25,6 @@ pub const EVERYWHERE: &[(&str, &str)] = &[
     ("yardsticks", "baselines"),
     ("Yardstick", "Baseline"),
     ("bears_promises", "has_metadata"),
-    ("data_folder", "storage::folder"),
 ];
 
 /// Retired in pages for people: metaphors that a term replaces.
@@ -44,7 +43,6 @@ pub const NAMES: &[(&str, &str)] = &[
     ("ForTheNext", "Batch::Next"),
     ("Held", "Lookup"),
     ("Want", "ReadKind"),
-    ("Mark", "Digest"),
     ("Life", "Incarnation"),
     ("Member", "NodeIndex"),
     ("Said", "ReplicaStatus"),

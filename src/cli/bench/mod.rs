@@ -145,7 +145,7 @@ pub(super) struct Bench {
 enum Target {
     /// The cluster at --address
     Cluster,
-    /// A server that does nothing, which is started for it: the yardstick
+    /// A no-op server, which is started for the run: the baseline
     Noop,
 }
 

@@ -1,4 +1,4 @@
-//! The yardstick: a server that does nothing, in a process of its own, as a node has.
+//! The baseline: a no-op server in a process of its own, as a node has.
 //!
 //! It answers with the transport of a node, in the same settings, and does nothing else: what a load reaches with it is
 //! what gRPC and this machine allow, and what a cluster reaches can be told as a part of it.
