@@ -103,20 +103,24 @@ async fn reflection_lists_describes_and_calls() {
     let methods = shell.text("grpcurl -plaintext localhost:8001 list api.Cluster");
     assert_eq!(
         methods.split_whitespace().collect::<Vec<_>>(),
-        ["api.Cluster.Delete", "api.Cluster.Get", "api.Cluster.Info", "api.Cluster.Set"]
+        ["api.Cluster.BatchGet", "api.Cluster.Delete", "api.Cluster.Get", "api.Cluster.Info", "api.Cluster.Set"]
     );
     for (symbol, parts) in [
         (
             "api.Cluster",
-            vec!["// Reads and writes of the whole cluster", "// The latest value of a key.", "rpc Delete"],
+            vec!["// Reads and writes of the whole cluster", "// Reads the latest value of a key.", "rpc Delete"],
         ),
         ("api.Node", vec!["// One node alone", "returns ( stream .api.InfoResponse )"]),
+        ("api.Entry", vec!["// 1 to 4,096 bytes of UTF-8.", "// Any bytes (base64 in JSON).", "oneof content"]),
         (
-            "api.Entry",
-            vec!["// 1 to 4,096 bytes of UTF-8.", "// A value of any bytes (base64 in JSON).", "oneof content"],
+            "api.ClockValue",
+            vec![
+                "// A stamp: the logical timestamp of a write",
+                "uint64 epoch = 1;",
+                "// The id of the node that stamped",
+            ],
         ),
-        ("api.ClockValue", vec!["// A stamp: the place of a write", "uint64 epoch = 1;", "// The node that stamped"]),
-        ("api.Health", vec!["// How a node is.", "ONLINE = 1;", "// Serves requests."]),
+        ("api.Health", vec!["// The state of a node.", "ONLINE = 1;", "// Serves requests."]),
         ("api.GetRequest.key", vec!["// 1 to 4,096 bytes of UTF-8.", "string key = 1;"]),
         ("grpc.health.v1.Health", vec!["rpc Check"]),
     ] {
@@ -133,6 +137,15 @@ async fn reflection_lists_describes_and_calls() {
     assert!(shell.json(binary)["clock"].is_object());
     let read = shell.json(r#"grpcurl -plaintext -d '{"key": "bin"}' localhost:8001 api.Cluster/Get"#);
     assert_eq!(read["entry"], json!({ "key": "bin", "binary": "AAH/" }), "the arm that was written is the arm read");
+    let batch = r#"grpcurl -plaintext -d '{"keys": ["b", "nokey", "bin"]}' localhost:8001 api.Cluster/BatchGet"#;
+    let keys: Vec<(Value, Value)> = shell.json(batch)["results"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|result| (result["key"].clone(), result["entry"]["key"].clone()))
+        .collect();
+    let expected = [("b", json!("b")), ("nokey", Value::Null), ("bin", json!("bin"))];
+    assert_eq!(keys, expected.map(|(key, found)| (json!(key), found)), "each key in its place");
     let deleted = shell.json(r#"grpcurl -plaintext -d '{"key": "bin"}' localhost:8001 api.Cluster/Delete"#);
     assert!(deleted["clock"].is_object());
     let read = shell.json(r#"grpcurl -plaintext -d '{"key": "bin"}' localhost:8001 api.Cluster/Get"#);

@@ -18,6 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use testkit::cluster::{Cluster, END_TIME_MAX, Plan, START_TIME_MAX, cluster_yml, poll, write};
+use testkit::names::{SILENT, silent_name_server};
 use testkit::{ports, process};
 
 /// The codes that the help documents.
@@ -466,18 +467,8 @@ fn can_replace_files(dir: &Path) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_name_server_holds_nothing_up() {
     let cluster = Cluster::start_as(&plan(&["1"])).await;
-    if !can_replace_files(cluster.dir()) {
-        return;
-    }
-    // It takes questions and never answers.
-    let Ok(_name_server) = std::net::UdpSocket::bind("127.0.0.77:53") else {
-        println!("SKIPPED: port 53 of 127.0.0.77 cannot be taken");
-        return;
-    };
-    let resolv_conf = cluster.dir().join("resolv.conf");
-    write(&resolv_conf, "nameserver 127.0.0.77\n");
-    let files = [(&resolv_conf as &Path, "/etc/resolv.conf")];
-    let silent = "n1.quorate.test:8001";
+    let Some((name, value)) = silent_name_server(cluster.dir()) else { return };
+    let silent = &format!("n1{SILENT}:8001");
     let healthy = cluster.addresses().remove(0);
     let both = format!("{silent},{healthy}");
     for (addresses, arguments, code) in [
@@ -488,53 +479,14 @@ async fn silent_name_server_holds_nothing_up() {
         (&both, &["status"], 0),
     ] {
         let mut command = process::command();
-        command.env("QUORATE_ADDRESS", addresses).args(arguments);
+        command.env("QUORATE_ADDRESS", addresses).env(&name, &value).args(arguments);
         let began = Instant::now();
-        let output = with_files(&command, &files).output().unwrap();
+        let output = command.output().unwrap();
         let took = began.elapsed();
         println!("{arguments:?} at {addresses}: after {took:.2?}: {}", text(&output.stderr).trim_end());
         assert_eq!(output.status.code(), Some(code), "{arguments:?} at {addresses}: {}", text(&output.stderr));
         assert!(took < Duration::from_secs(3), "{arguments:?} at {addresses}: {took:?}");
     }
-}
-
-/// Nineteen peers that nobody can look up: each attempt to connect to one of them needs a look-up.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn node_whose_peers_cannot_be_looked_up_has_few_threads_and_ends_at_once() {
-    let mut cluster = Cluster::prepare(&plan(&["1"]));
-    if !can_replace_files(cluster.dir()) {
-        return;
-    }
-    let Ok(_name_server) = std::net::UdpSocket::bind("127.0.0.78:53") else {
-        println!("SKIPPED: port 53 of 127.0.0.78 cannot be taken");
-        return;
-    };
-    let resolv_conf = cluster.dir().join("resolv.conf");
-    write(&resolv_conf, "nameserver 127.0.0.78\n");
-    let own = cluster.nodes[0].port;
-    let ids: Vec<String> = (1..=20).map(|id| format!("{id:02}")).collect();
-    let nodes: Vec<(&str, u16)> = ids.iter().map(|id| (id.as_str(), own)).collect();
-    let mut file = cluster_yml(0, 3, &nodes);
-    for id in &ids[1..] {
-        let (loopback, name) = (format!("\"{id}\": {{ remote_address: \"127.0.0.1"), format!("n{id}.quorate.test"));
-        file = file.replace(&loopback, &format!("\"{id}\": {{ remote_address: \"{name}"));
-    }
-    let node = &mut cluster.nodes[0];
-    write(&node.files.cluster_file, &file);
-    node.environment.push(("QUORATE_NODE_ID".to_owned(), "01".into()));
-    let script = format!("mount --bind {} /etc/resolv.conf; exec \"$@\"", resolv_conf.display());
-    let wrapper = ["unshare", "--map-root-user", "--mount", "sh", "-c", &script, "sh"];
-    node.wrapper = wrapper.map(Into::into).into();
-    node.start();
-    node.wait_log(&["listening"]).await;
-    // Several attempts to connect to each peer.
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    let status = fs::read_to_string(format!("/proc/{}/status", node.process_id())).unwrap_or_default();
-    let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse::<usize>().ok());
-    let took = node.terminate().await;
-    println!("{threads:?} threads; ended {took:.2?} after SIGTERM");
-    assert!(threads.is_none_or(|threads| threads < 50), "{threads:?} threads");
-    assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
 // --------------------------------------------------------------------------------------------------- status, signals
