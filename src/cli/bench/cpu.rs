@@ -1,10 +1,10 @@
-//! What CPU time this process has used.
+//! The CPU time of this process.
 
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-/// User and system time of all threads since the process began. Zero where the system does not say.
+/// The user and system time of all threads since the process began. Zero if the system does not report it.
 pub(super) fn used() -> Duration {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
     [usage.user_time(), usage.system_time()]

@@ -1,10 +1,10 @@
-//! Which keys a load is about, and which of them it is about how often.
+//! The keys of a workload, and how often each is drawn.
 
 use clap::ValueEnum;
 use rand::{Rng, RngExt as _};
 use rand_distr::Zipf;
 
-/// The most keys: names of ten digits at most, and what a machine can hold.
+/// The most keys: ten digits in a name, and as many as a machine can hold.
 pub(super) const KEYS_MAX: u64 = 10_000_000_000;
 
 /// How keys are drawn.
@@ -12,11 +12,11 @@ pub(super) const KEYS_MAX: u64 = 10_000_000_000;
 pub(super) enum Distribution {
     /// Each key as often as any other
     Uniform,
-    /// The key of rank r as often as 1 / r^EXPONENT: few keys get most of the load
+    /// The key of rank r in proportion to 1 / r^EXPONENT: few keys get most requests
     Zipf,
 }
 
-/// A set of keys, numbered from 0, and how they are drawn from it. Under Zipf the rank is the number.
+/// A set of keys, numbered from 0, and their distribution. Under Zipf the number is the rank less one.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: String,
@@ -34,22 +34,22 @@ impl Keys {
         Self { prefix, count, digits: (count - 1).to_string().len(), zipf }
     }
 
-    /// How many there are.
+    /// The number of keys.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// The key of that number. All names are of one length, so that no key is cheaper than another.
+    /// The key of this number. All keys have the same length, so that none is cheaper than another.
     pub(super) fn name(&self, number: u64) -> String {
         format!("{}{number:0digits$}", self.prefix, digits = self.digits)
     }
 
-    /// The number of a key, drawn.
+    /// Draws the number of a key.
     pub(super) fn draw(&self, random: &mut impl Rng) -> u64 {
         match &self.zipf {
             None => random.random_range(0..self.count),
             Some(zipf) => {
-                // Ranks are whole numbers from 1. Rounding must not lead out of the set.
+                // Ranks are whole numbers from 1. Rounding must not exceed the set.
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                 let rank = random.sample(zipf) as u64;
                 rank.clamp(1, self.count) - 1
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn one_key_is_drawn_by_either() {
+    fn single_key_is_always_drawn() {
         let mut random = SmallRng::seed_from_u64(1);
         for exponent in [None, Some(0.0), Some(1.0), Some(10.0)] {
             assert_eq!(Keys::new(String::new(), 1, exponent).draw(&mut random), 0);

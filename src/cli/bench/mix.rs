@@ -1,4 +1,4 @@
-//! Which operations a load is made of.
+//! The shares of the operations in a workload.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,10 +26,10 @@ impl Kind {
     }
 }
 
-/// The largest weight: any ratio that can be measured, and their sum cannot overflow.
+/// The largest weight. It allows any ratio that can be measured, and the sum of weights cannot overflow.
 const WEIGHT_MAX: u32 = 1_000_000;
 
-/// How often each operation is drawn: weights, which need not add up to 100.
+/// The weights of the operations. They need not add up to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mix {
     weights: [u32; Kind::ALL.len()],
@@ -66,24 +66,24 @@ impl FromStr for Mix {
         for part in text.split(',') {
             let part = part.trim();
             let (name, weight) =
-                part.split_once('=').ok_or_else(|| format!("{part:?} is no OPERATION=WEIGHT, {example}"))?;
+                part.split_once('=').ok_or_else(|| format!("{part:?} is not OPERATION=WEIGHT, {example}"))?;
             let kind = Kind::ALL
                 .into_iter()
                 .find(|kind| kind.name() == name.trim())
-                .ok_or_else(|| format!("{name:?} is no operation: get, set and delete are, {example}"))?;
+                .ok_or_else(|| format!("{name:?} is not an operation: get, set and delete are, {example}"))?;
             let weight = weight
                 .trim()
                 .parse()
                 .ok()
                 .filter(|weight| *weight <= WEIGHT_MAX)
-                .ok_or_else(|| format!("{weight:?} is no weight: 0 to {WEIGHT_MAX} is accepted, {example}"))?;
+                .ok_or_else(|| format!("{weight:?} is not a weight: 0 to {WEIGHT_MAX} is accepted, {example}"))?;
             if weights[kind as usize].replace(weight).is_some() {
-                return Err(format!("{} is there twice", kind.name()));
+                return Err(format!("{} is given twice", kind.name()));
             }
         }
         let weights = weights.map(Option::unwrap_or_default);
         if weights == [0; Kind::ALL.len()] {
-            return Err(format!("all weights are 0: give one operation at least some, {example}"));
+            return Err(format!("all weights are 0: give at least one operation a weight, {example}"));
         }
         Ok(Self { weights })
     }
@@ -139,14 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_accepted_names_the_part_and_an_example() {
+    fn bad_mix_is_refused_with_the_part_and_an_example() {
         for (text, part) in [
             ("", "OPERATION=WEIGHT"),
             ("get", "OPERATION=WEIGHT"),
             ("put=1", "get, set and delete are"),
-            ("get=-1", "no weight"),
-            ("get=1000001", "no weight"),
-            ("get=half", "no weight"),
+            ("get=-1", "not a weight"),
+            ("get=1000001", "not a weight"),
+            ("get=half", "not a weight"),
             ("get=1,get=2", "twice"),
             ("get=0,set=0", "all weights are 0"),
         ] {

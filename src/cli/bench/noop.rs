@@ -1,10 +1,10 @@
-//! The baseline: a no-op server in a process of its own, as a node has.
+//! The baseline: a no-op server in a process of its own.
 //!
-//! It answers with the transport of a node, in the same settings, and does nothing else: what a load reaches with it is
-//! what gRPC and this machine allow, and what a cluster reaches can be told as a part of it.
+//! It uses a node's transport with the same settings, answers every request, and stores nothing. Its rate shows how much gRPC
+//! and this machine allow. The rate of a cluster can be stated as a part of that.
 //!
-//! The two processes talk over the child's stdin and stdout: the child prints its address, and its CPU time whenever it
-//! reads a line. When its stdin ends it ends: so it never outlives its parent, however that ends.
+//! The two processes talk over the child's stdin and stdout. The child prints its address first, and its CPU time for each
+//! line that it reads. It ends when its stdin ends, so that it never outlives its parent.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -25,18 +25,18 @@ use crate::cli::output::print;
 use crate::cli::{CliError, Exit};
 use crate::gateway::grpc;
 
-/// The child process, from the outside.
+/// The child process, as its parent sees it.
 #[derive(Debug)]
 pub(super) struct NoopServer {
     child: Child,
-    /// Dropped first, so that the child ends.
+    /// Closed before the child is awaited, so that it ends.
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
     pub(super) address: String,
 }
 
 impl NoopServer {
-    /// Starts one that answers gets with values of the mean of `sizes`.
+    /// Starts a server that answers each get with a value of the mean size.
     pub(super) fn start(sizes: ValueBytes) -> Result<Self, CliError> {
         let failed = |error| CliError::not_done(format!("the no-op server cannot be started: {error}"));
         let mut child = Command::new(std::env::current_exe().map_err(failed)?)
@@ -54,7 +54,7 @@ impl NoopServer {
         Ok(server)
     }
 
-    /// The CPU time that it has used; `None` where it does not say.
+    /// The CPU time of the child. `None` if it does not answer.
     pub(super) fn cpu_used(&mut self) -> Option<Duration> {
         self.stdin.as_mut()?.write_all(b"\n").ok()?;
         self.line().ok()?.parse().ok().map(Duration::from_micros)
@@ -63,7 +63,7 @@ impl NoopServer {
     fn line(&mut self) -> std::io::Result<String> {
         let mut line = String::new();
         match self.stdout.read_line(&mut line)? {
-            0 => Err(std::io::Error::new(ErrorKind::UnexpectedEof, "it ended without a word")),
+            0 => Err(std::io::Error::new(ErrorKind::UnexpectedEof, "it ended without an answer")),
             _ => Ok(line.trim_end().to_owned()),
         }
     }
@@ -72,19 +72,19 @@ impl NoopServer {
 impl Drop for NoopServer {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        // It would end by itself; so it does not matter if it cannot be killed.
+        // Without its stdin it ends by itself, so that a failed kill does no harm.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Is the child process.
+/// Runs the child process.
 pub(super) async fn serve(sizes: ValueBytes) -> Result<Exit, CliError> {
     let failed = |error| CliError::not_done(format!("the no-op server cannot listen: {error}"));
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
     print(format!("{}\n", listener.local_addr().map_err(failed)?).as_bytes())?;
     let (ended, parent_has_ended) = tokio::sync::oneshot::channel::<()>();
-    // A thread of its own, because reading stdin cannot be interrupted.
+    // A thread of its own, because a read of stdin cannot be cancelled.
     std::thread::spawn(move || {
         for _ in std::io::stdin().lines().map_while(Result::ok) {
             if print(format!("{}\n", cpu::used().as_micros()).as_bytes()).is_err() {

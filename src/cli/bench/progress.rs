@@ -1,14 +1,14 @@
-//! What somebody who waits at a terminal sees.
+//! The progress of a run, shown at a terminal.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How often it is drawn.
+/// The interval between two drawings.
 const DRAW_AFTER: Duration = Duration::from_millis(200);
 
-/// A bar on stderr, or nothing where nobody looks.
+/// A bar on stderr. Hidden if stderr is no terminal.
 #[derive(Debug)]
 pub(super) struct Progress {
     bar: ProgressBar,
@@ -29,7 +29,7 @@ impl Progress {
         Self { bar }
     }
 
-    /// Returns when it is time to draw; never where nobody looks.
+    /// Returns when it is time to draw. Never returns while the bar is hidden.
     pub(super) async fn tick(&self) {
         if self.bar.is_hidden() {
             std::future::pending::<()>().await;
@@ -38,7 +38,7 @@ impl Progress {
         }
     }
 
-    pub(super) fn filled(&self, written: u64, count: u64) {
+    pub(super) fn preloaded(&self, written: u64, count: u64) {
         self.bar.set_prefix("load");
         self.bar.set_length(count);
         self.bar.set_position(written);
@@ -48,7 +48,7 @@ impl Progress {
     pub(super) fn running(&self, answered: u64, elapsed: Duration, length: Duration) {
         let seconds = elapsed.as_secs_f64();
         self.bar.set_prefix("run");
-        // An hour is the most, and far from the limits.
+        // A run takes an hour at most, far from the limit of the type.
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         self.bar.set_length(millis(length));
         self.bar.set_position(millis(elapsed.min(length)));

@@ -1,8 +1,8 @@
-//! When the requests of an open loop are due.
+//! The due times of the requests of an open loop.
 //!
-//! Contract: request number n is due at n / rate seconds after the beginning, whatever became of those before it. Its
-//! latency counts from there, so that a server that stalls cannot hide its stall by holding back the generator. What
-//! nobody had a free hand for is counted, not forgotten.
+//! Contract: request n is due n / rate seconds after the beginning, whether earlier requests were answered or not. Its latency
+//! counts from then, so that a server cannot hide a stall by holding back the generator (coordinated omission). Requests for
+//! which no worker was free are counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-/// A request that is sent so much after it was due counts as late: more than timers and threads need.
+/// A request that is sent this long after it was due counts as late. Timers and threads need less.
 pub(super) const LATE_AFTER: Duration = Duration::from_millis(1);
-/// The shortest sleep between two looks at the clock. At high rates several requests are due at one look.
+/// The shortest sleep of the releasing thread. At high rates several requests are due after one sleep.
 const LOOK_AFTER_MIN: Duration = Duration::from_micros(100);
-/// The longest, so that a schedule that nobody needs any more ends soon.
+/// The longest sleep of the releasing thread, so that it ends soon after the run.
 const LOOK_AFTER_MAX: Duration = Duration::from_millis(100);
-/// How long the last request may wait for a free hand.
+/// How long the last requests may wait for a free worker.
 const LAST_CHANCE: Duration = Duration::from_millis(10);
 
 /// The due times of one run.
@@ -25,15 +25,15 @@ const LAST_CHANCE: Duration = Duration::from_millis(10);
 pub(super) struct Schedule {
     begin: Instant,
     rate: f64,
-    /// How many are due before the end.
+    /// The number of requests due before the end.
     count: u64,
     taken: AtomicU64,
     due: Semaphore,
 }
 
 impl Schedule {
-    /// `rate` requests a second from `begin` on for `length`. They are released by a thread of their own: the runtime's
-    /// timers are a millisecond coarse.
+    /// `rate` requests a second from `begin` on for `length`. A thread of its own releases them, because the runtime's timers
+    /// have a resolution of a millisecond.
     pub(super) fn start(begin: Instant, rate: f64, length: Duration) -> Arc<Self> {
         let schedule = Arc::new(Self::new(begin, rate, length));
         let releasing = Arc::clone(&schedule);
@@ -46,18 +46,18 @@ impl Schedule {
         Self { begin, rate, count, taken: AtomicU64::new(0), due: Semaphore::new(0) }
     }
 
-    /// Waits until the next request is due; when it was due. `None` once there are no more.
+    /// Waits until the next request is due, and returns its due time. `None` after the last one.
     pub(super) async fn next(&self) -> Option<Instant> {
         self.due.acquire().await.ok()?.forget();
         Some(self.begin + due_at(self.rate, self.taken.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// Ends it: what is due and was not taken never will be.
+    /// Ends the schedule: no further request is handed out.
     pub(super) fn end(&self) {
         self.due.close();
     }
 
-    /// How many requests were due from `from` to `until`, both since the beginning, and were never sent.
+    /// The number of requests that were due between `from` and `until`, both since the beginning, and were never sent.
     pub(super) fn missed(&self, from: Duration, until: Duration) -> u64 {
         let (first, end) = (due_within(self.rate, from), due_within(self.rate, until).min(self.count));
         end.saturating_sub(self.taken.load(Ordering::Relaxed).max(first))
@@ -79,17 +79,17 @@ impl Schedule {
     }
 }
 
-/// When request `number`, counted from 0, is due.
+/// The due time of request `number`, counted from 0.
 fn due_at(rate: f64, number: u64) -> Duration {
     Duration::from_secs_f64(number as f64 / rate)
 }
 
-/// How many are due once `elapsed` is over, the one that is due at that moment included.
+/// The number of requests due at `elapsed` or before.
 fn due_by(rate: f64, elapsed: Duration) -> u64 {
     whole(elapsed.as_secs_f64() * rate) + 1
 }
 
-/// How many are due before `length` is over.
+/// The number of requests due before `length`.
 fn due_within(rate: f64, length: Duration) -> u64 {
     whole((length.as_secs_f64() * rate).ceil())
 }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_counts_from_the_first_at_zero() {
+    fn first_request_is_due_at_once() {
         assert_eq!(due_by(4.0, Duration::ZERO), 1);
         assert_eq!(due_by(4.0, Duration::from_millis(249)), 1);
         assert_eq!(due_by(4.0, Duration::from_millis(250)), 2);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_takes_is_missed() {
+    async fn requests_that_are_not_taken_are_missed() {
         let schedule = Schedule::new(Instant::now(), 10.0, SECOND);
         schedule.due.add_permits(10);
         for _ in 0..3 {

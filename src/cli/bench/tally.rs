@@ -1,8 +1,8 @@
-//! What a load counts while it runs.
+//! The counts of a running workload.
 //!
-//! Contract: recording is cheap and never waits for long: totals are split among a few locks, and the seconds of the
-//! run have a lock each. An operation belongs to the measured window if the moment that decides does: in a closed loop
-//! its end, so that the rate is that of the answers; in an open loop the moment it was due, so that none is left out.
+//! Contract: recording is cheap and never blocks for long, because totals are split among a few locks and each second of the
+//! run has a lock of its own. A closed loop counts an operation that ends in the measured time, so that the rate is that of
+//! the answers. An open loop counts an operation that is due in it, so that none is left out.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,19 +15,19 @@ use tonic::{Code, Status};
 use super::mix::Kind;
 use crate::wire::failure::{Failure, FailureReason};
 
-/// Three significant digits: a latency is known to a thousandth.
+/// The significant digits of latencies: three, an error of a thousandth.
 const DIGITS: u8 = 3;
-/// Two in the seconds of a run, which are many.
+/// The same for each second of a run. There are many of them, so that two digits must do.
 const DIGITS_OF_SECOND: u8 = 2;
-/// As many threads record at once; more only cost memory.
+/// The most locks for totals. More than the threads that record at once would only take memory.
 const SHARDS_MAX: usize = 8;
 
 /// How an operation ended.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Answered.
+    /// The request was answered.
     Done {
-        /// Whether the key had a value; only of interest for a get.
+        /// For a get: whether the key had a value.
         found: bool,
         /// The size of the value that was written or read.
         bytes: usize,
@@ -35,13 +35,13 @@ pub(super) enum Outcome {
     Failed(Status),
 }
 
-/// How failures are told apart.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FailureKind {
     pub(super) kind: Kind,
-    /// As gRPC names it.
+    /// The name of the gRPC code.
     pub(super) code: &'static str,
-    /// As Quorate names it; `None` where the answer was not Quorate's.
+    /// The reason of Quorate. `None` if the answer was not Quorate's.
     pub(super) reason: Option<&'static str>,
 }
 
@@ -51,7 +51,7 @@ impl FailureKind {
         Self { kind, code: crate::wire::failure::code_name(status.code()), reason }
     }
 
-    /// Whether a node turned the request away because it had enough to do, before it did anything.
+    /// Whether an overloaded node refused the request before it did anything.
     pub(super) fn is_refused_at_once(&self) -> bool {
         let untouched = [FailureReason::NotApplied, FailureReason::NotReady].map(FailureReason::as_str);
         self.code == crate::wire::failure::code_name(Code::ResourceExhausted)
@@ -59,30 +59,30 @@ impl FailureKind {
     }
 }
 
-/// Failures that are alike.
+/// The failures of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failures {
     pub(super) count: u64,
-    /// What the first of them said.
+    /// The text of the first one.
     pub(super) example: String,
 }
 
-/// What is known of the operations of one kind.
+/// The answered operations of one kind.
 #[derive(Clone, Debug)]
 pub(super) struct OfKind {
-    /// Of those that were answered, in microseconds.
+    /// In microseconds.
     pub(super) latencies: Histogram<u64>,
     pub(super) found: u64,
     pub(super) bytes: u64,
 }
 
-/// All that was counted.
+/// The counts of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Totals {
     /// In the order of [`Kind::ALL`].
     pub(super) kinds: [OfKind; Kind::ALL.len()],
     pub(super) failures: BTreeMap<FailureKind, Failures>,
-    /// Of those that failed, in microseconds.
+    /// The latencies of failures, in microseconds.
     pub(super) failed_latencies: Histogram<u64>,
     /// Requests of an open loop that were sent late.
     pub(super) late: u64,
@@ -124,7 +124,7 @@ impl Totals {
             Outcome::Failed(status) => {
                 record(&mut self.failed_latencies, micros);
                 let failures = self.failures.entry(FailureKind::of(kind, &status));
-                failures.or_insert_with(|| Failures { count: 0, example: said(&status) }).count += 1;
+                failures.or_insert_with(|| Failures { count: 0, example: text_of(&status) }).count += 1;
             }
         }
     }
@@ -137,7 +137,7 @@ pub(super) struct Second {
     pub(super) p99_us: u64,
 }
 
-/// Where all workers count.
+/// The counts that all workers share.
 #[derive(Debug)]
 pub(super) struct Tally {
     from: Instant,
@@ -149,7 +149,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Counts what belongs to the time from `from` to `until`.
+    /// Counts operations of the time from `from` to `until`.
     pub(super) fn new(from: Instant, until: Instant, counts_by_due_time: bool) -> Self {
         let shards = std::thread::available_parallelism().map_or(1, usize::from).min(SHARDS_MAX);
         let seconds = usize::try_from((until - from).as_millis().div_ceil(1_000)).expect("at most an hour is measured");
@@ -163,12 +163,12 @@ impl Tally {
         }
     }
 
-    /// How many operations were answered by now, those of the warm-up included.
+    /// The number of operations answered so far, the warm-up included.
     pub(super) fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// Counts an operation that began, or was due, at `began` and has ended now.
+    /// Counts an operation that ends now. `began` is the time when it was sent, or was due.
     pub(super) fn record(&self, worker: usize, kind: Kind, began: Instant, outcome: Outcome) {
         let ended = Instant::now();
         let took = ended - began;
@@ -193,7 +193,7 @@ impl Tally {
         }
     }
 
-    /// All that was counted.
+    /// The sum of all counts.
     pub(super) fn totals(&self) -> Totals {
         let mut totals = Totals::new();
         for shard in &self.shards {
@@ -224,8 +224,8 @@ impl Tally {
     }
 }
 
-/// What a failure said of itself, and why, in one line.
-fn said(status: &Status) -> String {
+/// The text of a failure and its causes in one line.
+fn text_of(status: &Status) -> String {
     let mut text = status.message().to_owned();
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
@@ -256,7 +256,7 @@ fn add(sum: &mut Histogram<u64>, part: &Histogram<u64>) {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Counting does not panic halfway.
+    // No count can panic half-way.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn closed_loop_counts_what_ends_in_the_window() {
+    fn closed_loop_counts_operations_that_end_in_the_window() {
         let (tally, from) = tally(Duration::from_millis(500), false);
         tally.record(0, Kind::Get, from.checked_sub(SECOND).unwrap(), done());
         assert_eq!(tally.totals().of(Kind::Get).latencies.len(), 1);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn open_loop_counts_what_was_due_in_the_window() {
+    fn open_loop_counts_operations_that_are_due_in_the_window() {
         let (tally, from) = tally(3 * SECOND, true);
         tally.record(0, Kind::Set, from.checked_sub(SECOND).unwrap(), done());
         tally.record(1, Kind::Set, from + SECOND, done());

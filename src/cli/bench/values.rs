@@ -1,4 +1,4 @@
-//! What is written: bytes that do not compress, cut from one buffer that all share.
+//! The values of a workload: incompressible bytes, sliced from one shared buffer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,10 +8,10 @@ use rand::{Rng, RngExt as _, SeedableRng as _};
 
 use crate::limits::VALUE_BYTES_MAX;
 
-/// How much longer the buffer is than the longest value, so that values differ: each begins elsewhere in it.
+/// The length of the buffer beyond the longest value. Each value begins at another place, so that values differ.
 const SLACK_BYTES: usize = 64 << 10;
 
-/// How large values are: of one size, or of sizes drawn evenly between two.
+/// The size of values: one size, or a range from which sizes are drawn uniformly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ValueBytes {
     pub(super) min: usize,
@@ -19,7 +19,7 @@ pub(super) struct ValueBytes {
 }
 
 impl ValueBytes {
-    /// The size in the middle.
+    /// The mean size.
     pub(super) fn mean(self) -> usize {
         self.min.midpoint(self.max)
     }
@@ -31,7 +31,7 @@ impl FromStr for ValueBytes {
     fn from_str(text: &str) -> Result<Self, String> {
         let bytes = |text: &str| {
             text.trim().parse::<usize>().ok().filter(|bytes| *bytes <= VALUE_BYTES_MAX).ok_or_else(|| {
-                format!("{text:?} is no size: 0 to {VALUE_BYTES_MAX} is accepted, or a range such as 100..10000")
+                format!("{text:?} is not a size: 0 to {VALUE_BYTES_MAX} is accepted, or a range such as 100..10000")
             })
         };
         let (min, max) = match text.split_once("..") {
@@ -51,7 +51,7 @@ impl fmt::Display for ValueBytes {
     }
 }
 
-/// Where values come from.
+/// Draws values.
 #[derive(Clone, Debug)]
 pub(super) struct Values {
     sizes: ValueBytes,
@@ -65,7 +65,7 @@ impl Values {
         Self { sizes, buffer: buffer.into() }
     }
 
-    /// A value, drawn: a part of the buffer, without a copy.
+    /// Draws a value: a slice of the buffer, not a copy.
     pub(super) fn draw(&self, random: &mut impl Rng) -> Bytes {
         let length = random.random_range(self.sizes.min..=self.sizes.max);
         let start = random.random_range(0..=self.buffer.len() - length);

@@ -1,0 +1,149 @@
+//! One worker's requests: drawn at random, sent to the nodes in turn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use super::mix::Kind;
+use super::tally::Outcome;
+use super::workload::{PRELOAD_IN_FLIGHT, Workload};
+use crate::api;
+use crate::api::cluster_client::ClusterClient;
+use crate::api::entry::Content;
+use crate::resolve;
+
+/// The attempts to write a key that is preloaded.
+const PRELOAD_TRIES: u32 = 10;
+/// The delay before the second attempt. It doubles with each further one.
+const PRELOAD_RETRY_AFTER: Duration = Duration::from_millis(20);
+/// How long making a connection may take, the look-up of the name included.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Draws requests, and sends them to the nodes in turn.
+pub(super) struct Sender {
+    workload: Arc<Workload>,
+    clients: Vec<ClusterClient<Channel>>,
+    turn: usize,
+    random: SmallRng,
+    /// The header `grpc-timeout`, made once.
+    deadline: MetadataValue<Ascii>,
+}
+
+impl Sender {
+    pub(super) fn new(workload: &Arc<Workload>, number: usize) -> Self {
+        // Workers must not draw alike. Any odd factor serves.
+        let seed = workload.seed.wrapping_add((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let deadline = format!("{}u", workload.timeout.as_micros()).parse().expect("a number and a letter are ASCII");
+        let clients = workload.clients.clone();
+        let random = SmallRng::seed_from_u64(seed);
+        Self { workload: Arc::clone(workload), turn: number % clients.len(), clients, random, deadline }
+    }
+
+    pub(super) async fn send_drawn(&mut self) -> (Kind, Outcome) {
+        let kind = self.workload.mix.pick(&mut self.random);
+        let number = self.workload.keys.draw(&mut self.random);
+        (kind, self.send(kind, number).await.unwrap_or_else(Outcome::Failed))
+    }
+
+    async fn send(&mut self, kind: Kind, number: u64) -> Result<Outcome, Status> {
+        let key = self.workload.keys.name(number);
+        self.turn = (self.turn + 1) % self.clients.len();
+        match kind {
+            Kind::Get => {
+                let request = self.request(api::GetRequest { key });
+                let answer = self.clients[self.turn].get(request).await?.into_inner();
+                let found = answer.entry.is_some();
+                let bytes = match answer.entry.and_then(|entry| entry.content) {
+                    Some(Content::Binary(value)) => value.len(),
+                    Some(Content::Value(text)) => text.len(),
+                    None => 0,
+                };
+                Ok(Outcome::Done { found, bytes })
+            }
+            Kind::Set => {
+                let value = self.workload.values.draw(&mut self.random);
+                let bytes = value.len();
+                let entry = Some(api::Entry { key, content: Some(Content::Binary(value)) });
+                let request = self.request(api::SetRequest { entry });
+                self.clients[self.turn].set(request).await?;
+                Ok(Outcome::Done { found: false, bytes })
+            }
+            Kind::Delete => {
+                let request = self.request(api::DeleteRequest { key });
+                self.clients[self.turn].delete(request).await?;
+                Ok(Outcome::Done { found: false, bytes: 0 })
+            }
+        }
+    }
+
+    /// Writes a key, with repeated attempts: writing it twice does no harm here.
+    pub(super) async fn write_with_retries(&mut self, number: u64) -> Result<(), String> {
+        let mut retry_after = PRELOAD_RETRY_AFTER;
+        let mut tries = 1;
+        loop {
+            match self.send(Kind::Set, number).await {
+                Ok(_) => return Ok(()),
+                Err(status) if tries == PRELOAD_TRIES => {
+                    let name = self.workload.keys.name(number);
+                    return Err(format!("key {name} could not be written in {tries} tries: {}", status.message()));
+                }
+                Err(_) => {
+                    tokio::time::sleep(retry_after).await;
+                    retry_after *= 2;
+                    tries += 1;
+                }
+            }
+        }
+    }
+
+    fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("grpc-timeout", self.deadline.clone());
+        request
+    }
+}
+
+/// Opens `connections` connections to each of `endpoints`, in turn. A connection that fails now is made when it is used, since
+/// a workload may run against a cluster of which a node is down.
+///
+/// # Errors
+/// When no connection can be made: the last error.
+pub(super) async fn connect(
+    endpoints: &[tonic::transport::Endpoint],
+    connections: usize,
+    in_flight: usize,
+) -> Result<Vec<ClusterClient<Channel>>, String> {
+    let mut clients = Vec::with_capacity(connections * endpoints.len());
+    let mut last_problem = None;
+    let mut connected = false;
+    for endpoint in std::iter::repeat_n(endpoints, connections).flatten() {
+        // A request must not wait for room in the connection's queue: that would be a latency of the generator.
+        let endpoint = endpoint.clone().buffer_size(in_flight.max(PRELOAD_IN_FLIGHT));
+        let channel = match resolve::connect(endpoint.clone(), CONNECT_TIME_MAX).await {
+            Ok(channel) => {
+                connected = true;
+                channel
+            }
+            Err(error) => {
+                last_problem =
+                    Some(format!("{}: {}", endpoint.uri().authority().map_or("", |it| it.as_str()), chain(&error)));
+                resolve::connect_lazily(endpoint, CONNECT_TIME_MAX)
+            }
+        };
+        clients.push(crate::api::sized!(ClusterClient::new(channel)));
+    }
+    match last_problem {
+        Some(problem) if !connected => Err(problem),
+        _ => Ok(clients),
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
