@@ -115,7 +115,7 @@ async fn noop_is_measured_in_a_process_of_its_own() {
 
     let output = bench(&[&["--target", "noop"][..], &SHORT].concat());
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("P99.9") && text.contains("a server that does nothing"), "{text}");
+    assert!(text.contains("P99.9") && text.contains("a no-op server"), "{text}");
 }
 
 /// The processes that `parent` has started.

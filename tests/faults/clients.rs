@@ -1,7 +1,7 @@
-//! Clients that read, write and delete a few keys through all nodes, and write down what they saw.
+//! Clients that read, write and delete a few keys through all nodes, and record the history.
 //!
-//! Contract: one operation is one request to one node. A write counts as failed only where a node said that it was not
-//! applied, or where nobody listened; anything else that is not OK may have happened.
+//! Contract: one operation is one request to one node. A write counts as failed only if a node answered that it was not applied,
+//! or if no process listened. After any other error it may have happened.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -22,50 +22,50 @@ use tonic::{Request, Status};
 
 use crate::testkit::checker::{Action, Ending, Operation};
 
-/// How many keys are in use at one time.
+/// The keys in use at one time.
 const KEYS: usize = 8;
-/// How long keys are in use: short histories are checked fast, and few operations of unknown outcome are open in one.
+/// How long a set of keys is in use. Short histories are checked fast, and few of their operations have an unknown outcome.
 const KEYS_LAST: Duration = Duration::from_secs(3);
-/// How long an operation may take.
+/// The deadline of an operation.
 const DEADLINE_MS: std::ops::Range<u64> = 1_000..2_000;
-/// How long an answer may be late. A client that waits for one that never comes would end the history for itself.
+/// How long a client waits for an answer beyond the deadline. A client that waited for good would add nothing to the history.
 const DEADLINE_SLACK: Duration = Duration::from_millis(500);
-/// How long a client waits after an operation,
+/// The pause of a client after an operation.
 const THINK_MS: std::ops::Range<u64> = 0..10;
-/// and after one that failed: nodes that are down refuse fast.
+/// The pause after a failed operation: nodes that are down refuse fast.
 const THINK_AFTER_FAILURE_MS: std::ops::Range<u64> = 20..100;
-/// One value in so many is large.
+/// One value in this many is large.
 const LARGE_ONE_IN: u64 = 16;
-/// How large they are at most: some are stored apart, and some go to peers in pieces.
+/// The most bytes of a large value. Some are stored in blob files, and some go to peers in chunks.
 const LARGE_BYTES: u64 = 1_000_000;
 
-/// What the clients of one round share.
+/// The state that the clients of one round share.
 #[derive(Debug)]
 pub(crate) struct Workload {
-    /// What its keys begin with.
+    /// The first part of its keys.
     pub(crate) name: String,
-    /// What all times count from.
+    /// The origin of all times.
     pub(crate) origin: Instant,
-    /// When it began.
+    /// The beginning of the round.
     pub(crate) began: Instant,
-    /// The last value that was written, over all rounds.
+    /// The last value written, over all rounds.
     pub(crate) values: Arc<AtomicU64>,
-    /// Set when it is over.
+    /// Set when the round is over.
     pub(crate) over: AtomicBool,
 }
 
-/// What one client did.
+/// The record of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     /// By key.
     pub(crate) histories: BTreeMap<usize, Vec<Operation>>,
-    /// Operations by outcome.
+    /// The number of operations by outcome.
     pub(crate) outcomes: BTreeMap<&'static str, u64>,
-    /// What no node may ever answer.
+    /// Answers that no node may give.
     pub(crate) defects: Vec<String>,
 }
 
-/// What is asked for.
+/// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
     Read,
@@ -73,12 +73,12 @@ pub(crate) enum Wish {
     Delete,
 }
 
-/// Why it was not done.
+/// The failure of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Miss {
     /// It certainly did not happen.
     Failed(String),
-    /// It may have.
+    /// It may have happened.
     Unknown(String),
     /// The answer is one that no node may give.
     Defect(String),
@@ -100,7 +100,7 @@ impl Workload {
         micros(self.origin.elapsed())
     }
 
-    /// A value that nobody has written.
+    /// A value that was never written.
     pub(crate) fn fresh_value(&self) -> u64 {
         self.values.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -110,7 +110,7 @@ impl Workload {
         format!("{}-{number}", self.name)
     }
 
-    /// What the client of number `client` does until it is over, through all `nodes`.
+    /// Runs the client of number `client` until the round is over, through all `nodes`.
     pub(crate) async fn run(&self, client: u32, seed: u64, nodes: Vec<Channel>) -> Account {
         let mut random = StdRng::seed_from_u64(seed ^ u64::from(client) << 32);
         let mut account = Account::default();
@@ -132,7 +132,7 @@ impl Workload {
         account
     }
 
-    /// One operation, from its request to its entry in the account.
+    /// Does one operation, and records it in the account.
     pub(crate) async fn operate(
         &self,
         client: u32,
@@ -170,7 +170,7 @@ impl Workload {
 }
 
 impl Account {
-    /// Takes in what another client did.
+    /// Adds the record of another client.
     pub(crate) fn merge(&mut self, other: Self) {
         for (key, operations) in other.histories {
             self.histories.entry(key).or_default().extend(operations);
@@ -182,7 +182,7 @@ impl Account {
     }
 }
 
-/// Asks `node` once. A read returns what it saw.
+/// Sends one request to `node`. A read returns the value.
 pub(crate) async fn ask(node: &Channel, key: &str, wish: Wish, deadline: Duration) -> Result<Option<u64>, Miss> {
     let mut node = ClusterClient::new(node.clone());
     let key = key.to_owned();
@@ -220,7 +220,7 @@ fn miss(status: &Status) -> Miss {
     }
 }
 
-/// Whether nobody listened where the request was to be sent.
+/// Whether no process listened at the node's port.
 fn never_left(status: &Status) -> bool {
     let mut cause = status.source();
     while let Some(error) = cause {
@@ -232,7 +232,7 @@ fn never_left(status: &Status) -> bool {
     false
 }
 
-/// A value as it is written: its number, and for some a long tail, in both forms that a value has.
+/// The content of a value: its number, and for some a long tail, as text or as binary.
 fn content(value: u64) -> api::entry::Content {
     let tail_bytes = if value.is_multiple_of(LARGE_ONE_IN) { value * 7_919 % LARGE_BYTES } else { 0 };
     let tail = "-".repeat(usize::try_from(tail_bytes).expect("it is small"));
@@ -240,7 +240,7 @@ fn content(value: u64) -> api::entry::Content {
     if value.is_multiple_of(5) { api::entry::Content::Binary(text.into()) } else { api::entry::Content::Value(text) }
 }
 
-/// The number of a value that was read, if every byte of it is as it was written.
+/// The number of a value that was read, if every byte is as it was written.
 fn value(entry: &api::Entry) -> Result<u64, Miss> {
     let bytes: &[u8] = match &entry.content {
         Some(api::entry::Content::Value(text)) => text.as_bytes(),

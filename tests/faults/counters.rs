@@ -1,4 +1,4 @@
-//! What a run explored, in numbers.
+//! Numbers that describe what a run explored.
 
 use std::collections::BTreeMap;
 
@@ -21,12 +21,12 @@ impl Counters {
         *maximum = value.max(*maximum);
     }
 
-    /// A sum, 0 where nothing was added.
+    /// A sum. 0 if nothing was added.
     pub(crate) fn get(&self, name: &str) -> usize {
         self.sums.get(name).copied().unwrap_or(0)
     }
 
-    /// Takes in another run's numbers.
+    /// Adds another run's numbers.
     pub(crate) fn merge(&mut self, other: &Self) {
         for (name, count) in &other.sums {
             self.add(name, *count);
@@ -36,7 +36,7 @@ impl Counters {
         }
     }
 
-    /// All of them, by name.
+    /// All numbers by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, usize)> {
         self.sums.iter().chain(&self.maxima).map(|(name, value)| (*name, *value))
     }

@@ -1,11 +1,11 @@
-//! Real processes on real disks under real faults, and a check that every history is linearizable.
+//! Real processes on real disks under real faults: every history must be linearizable.
 //!
-//! Nodes are killed, paused, cut off, slowed down and filled up, lose their folders and find older ones, while clients
-//! read, write and delete a few keys through all of them. After each round all faults stop, every operation must succeed
-//! again, and the history of each key is checked. Links are cut and slowed as streams of bytes: packets are never lost,
-//! which TCP would hide, but for the time that it takes.
+//! Nodes are killed, paused, cut off, slowed down, and lose disk space and folders, while clients read, write and delete a few
+//! keys through all nodes. After each round all faults end, every operation must succeed again, and the history of each key is
+//! checked. Links are cut and slowed as streams of bytes. No packet is lost, because TCP would hide the loss except for its
+//! delay.
 //!
-//! Faults are drawn from a seed; what the system makes of them is not, so that a seed repeats the faults and not the run.
+//! Faults are drawn from a seed. The scheduling of the system is not, so that a seed repeats the faults and not the run.
 //!
 //! ```text
 //! cargo test --release --test faults -- --nocapture                           # about a minute
@@ -34,16 +34,16 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use run::Run;
 
-/// How long it runs where nobody says.
+/// How long it runs by default.
 const SECONDS_DEFAULT: u64 = 60;
-/// From here on it is a long run: pauses may be long, and clusters live longer.
+/// A run of at least this time is long: pauses may be long, and a cluster has more rounds.
 const LONG_RUN: Duration = Duration::from_mins(5);
-/// How many rounds one cluster goes through in a short run,
+/// The rounds of one cluster in a short run.
 const ROUNDS: usize = 3;
-/// and in a long one.
+/// The rounds of one cluster in a long run.
 const ROUNDS_OF_LONG_RUN: usize = 8;
 
-/// What must happen in every run in which each kind of fault came.
+/// Events that must happen in every run that dealt each kind of fault.
 const SOMETIMES: [&str; 13] = [
     "deletes acknowledged",
     "directions cut",
@@ -85,7 +85,7 @@ async fn every_history_of_real_processes_is_linearizable_under_faults() {
             }
             let kinds = deck.deal(&mut random);
             if let Err(problem) = run.round(&kinds, is_long, &mut random).await {
-                println!("what was done to cluster {number}, whose nodes are 0 to {}:", nodes - 1);
+                println!("the faults of cluster {number}, whose nodes are 0 to {}:", nodes - 1);
                 run.events().iter().for_each(|event| println!("{event}"));
                 let kept = run.end(true).expect("it is kept");
                 panic!(
@@ -112,7 +112,7 @@ async fn every_history_of_real_processes_is_linearizable_under_faults() {
     );
     if deck.dealt_out > 0 {
         let never: Vec<&str> = SOMETIMES.iter().copied().filter(|name| counters.get(name) == 0).collect();
-        assert!(never.is_empty(), "these never happened, so that nothing is known about them: {never:#?}");
+        assert!(never.is_empty(), "these never happened, so that the run shows nothing about them: {never:#?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What this machine lets a test do to a process, found out once: what is not possible is said, not passed over.
+//! The faults that this machine allows, found out once. A fault that is not possible is reported, not passed over.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-/// Set for a node, it moves the node's wall clock.
+/// The variable that moves a node's wall clock.
 const SHIFT_VARIABLE: &str = "CLOCK_SHIFT_SECONDS";
-/// Large enough for a folder and two copies of it; a node's log alone is 75 MB of address space, and little of it used.
+/// Large enough for a folder and two copies of it. A node's log alone has 75 MB of address space, of which little is used.
 const MOUNT_OPTIONS: &str = "size=128m";
-/// How far `date` may be from where it was moved to.
+/// How far the time of `date` may be from the one that was set.
 const SHIFT_ERROR_MAX: Duration = Duration::from_mins(1);
 
-/// How faults are done here.
+/// The ways to make faults on this machine.
 #[derive(Debug)]
 pub(crate) struct Means {
-    /// What starts a node in its own place, so that it ends with the thread that started it, and outlives a full disk.
+    /// A program that replaces itself by a node, so that the node ends with the thread that started it, and survives SIGXFSZ.
     pub(crate) wrapper: Vec<OsString>,
     /// Whether the size of a process's files can be limited.
     pub(crate) limits_files: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Means {
 }
 
 impl Means {
-    /// What is possible here. What has to be built is built in `dir`.
+    /// Finds out what is possible. Libraries are built in `dir`.
     pub(crate) fn find(dir: &Path) -> Self {
         let mut wrapper: Vec<OsString> = Vec::new();
         if runs("setpriv", &["--pdeathsig", "KILL", "true"]) {
@@ -38,8 +38,8 @@ impl Means {
         }
         let limits_files = runs("prlimit", &["--version"]) && runs("bash", &["--version"]);
         if limits_files {
-            // Beyond the limit the system sends SIGXFSZ, which ends a process that does not ignore it. A full disk sends
-            // nothing.
+            // Beyond the limit the system sends SIGXFSZ, which ends a process that does not ignore it. A full disk sends no
+            // signal.
             wrapper.extend(["bash", "-c", "trap '' XFSZ; exec \"$@\"", "bash"].map(Into::into));
         } else {
             println!("SKIPPED: full disks: prlimit and bash are needed to limit a process");
@@ -57,7 +57,7 @@ impl Means {
         Self { wrapper, limits_files, mounts, clock }
     }
 
-    /// The environment of a process whose wall clock is `seconds` off; `None` where that is not possible here.
+    /// The environment of a process whose wall clock is `seconds` off. `None` if that is not possible here.
     pub(crate) fn shifted(&self, seconds: i64) -> Option<Vec<(String, OsString)>> {
         if seconds == 0 {
             return Some(Vec::new());
@@ -67,14 +67,14 @@ impl Means {
     }
 }
 
-/// A small file system, until it is dropped.
+/// A small file system. It is unmounted when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Mount {
     at: PathBuf,
 }
 
 impl Mount {
-    /// Mounts one, if this user may.
+    /// Mounts one, if this user may do so.
     pub(crate) fn new(at: &Path) -> Option<Self> {
         fs::create_dir_all(at).expect("a folder can be made");
         let path = at.display().to_string();
@@ -97,7 +97,7 @@ impl Mount {
         file.set_len(bytes.saturating_sub(room)).expect("a file can be shortened");
     }
 
-    /// Frees what [`fill`](Self::fill) took.
+    /// Frees the space that [`fill`](Self::fill) took.
     pub(crate) fn free(&self) {
         fs::remove_file(self.filler()).expect("the filler can be removed");
     }
@@ -109,21 +109,21 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Lazily: a run that fails still has a process there for a moment.
+        // Lazily, because after a failed run a process may still use it for a moment.
         if !runs("umount", &["-l", &self.at.display().to_string()]) {
             eprintln!("could not unmount {}", self.at.display());
         }
     }
 }
 
-/// Limits the size of the files that a process writes to from now on.
+/// Limits the size of the files that a process writes.
 pub(crate) fn limit_files(process: u32, bytes_max: Option<u64>) {
     let limit = bytes_max.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
     let arguments = ["--pid", &process.to_string(), &format!("--fsize={limit}:unlimited")];
     assert!(runs("prlimit", &arguments), "prlimit {arguments:?} failed");
 }
 
-/// Builds what moves a clock, and sees whether it does.
+/// Builds the library that moves a clock, and tries it.
 fn clock(dir: &Path) -> Option<PathBuf> {
     // Cargo starts tests in the folder of the package.
     let source = "tests/faults/clock_shift.c";

@@ -1,6 +1,6 @@
-//! Which faults come when: drawn from a seed, and told to the nodes by somebody else.
+//! A schedule of faults, drawn from a seed. `run` carries it out.
 //!
-//! Kinds are dealt like cards, so that a short run sees each of them once before it sees any of them twice.
+//! Kinds are dealt like cards: each comes once before any comes twice, so that a short run has seen all of them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use rand::seq::SliceRandom as _;
 
 use crate::testkit::proxy::{Flow, Wire};
 
-/// How many faults overlap in one round.
+/// The number of faults in one round.
 const FAULTS_OF_ROUND: std::ops::RangeInclusive<usize> = 3..=5;
-/// When the last of them begins.
+/// The latest beginning of a fault.
 const BEGIN_MS_MAX: u64 = 2_500;
-/// How long the others last.
+/// How long a fault lasts, unless it is a pause.
 const LASTS_MS: std::ops::Range<u64> = 500..3_000;
-/// How long a pause lasts,
+/// How long a pause lasts.
 const PAUSE_MS: std::ops::Range<u64> = 1_000..5_000;
-/// and how long it may in a long run, once in a while.
+/// How long a long pause lasts, in a long run.
 const LONG_PAUSE_MS: std::ops::Range<u64> = 5_000..30_000;
-/// One pause in so many is a long one.
+/// In a long run, one pause in this many is long.
 const LONG_PAUSE_ONE_IN: u32 = 5;
-/// An hour of wall clock, forth or back.
+/// The shift of a wall clock, forth or back.
 const HOUR_SECONDS: i64 = 3_600;
 
 /// The node whose folder is on a small file system of its own, where that is possible.
@@ -74,22 +74,22 @@ impl Kind {
         Self::MovedClock,
     ];
 
-    /// Whether it has a round of its own: whether a folder is refused can only be said where its peers are there.
+    /// Whether it needs a round of its own: peers must be reachable to refuse a folder.
     fn is_alone(self) -> bool {
         matches!(self, Self::LostFolder | Self::OlderFolder)
     }
 }
 
-/// Kinds in random order, and again once all were dealt.
+/// Deals the kinds in random order, and shuffles again when all were dealt.
 #[derive(Debug, Default)]
 pub(crate) struct Deck {
     left: Vec<Kind>,
-    /// How often all were dealt.
+    /// How many times all kinds were dealt.
     pub(crate) dealt_out: u64,
 }
 
 impl Deck {
-    /// What the next round is made of: some kinds that go together, or one that goes alone.
+    /// The kinds of the next round: several that go together, or one that needs a round of its own.
     pub(crate) fn deal(&mut self, random: &mut StdRng) -> Vec<Kind> {
         if self.left.is_empty() {
             self.left = Kind::ALL.to_vec();
@@ -108,40 +108,40 @@ impl Deck {
     }
 }
 
-/// Wires that a fault holds, by sender and receiver.
+/// The wires that a fault sets, by sender and receiver.
 pub(crate) type Wires = Vec<(usize, usize, Wire)>;
 
-/// One thing that is done to the cluster.
+/// One action on the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
-    /// SIGKILL, to all of them at once.
+    /// SIGKILL to all of these at once.
     Kill(Vec<usize>),
-    /// Those that are down, with a wall clock that is so many seconds off.
+    /// Starts those that are down, with a wall clock that is this many seconds off.
     Start(Vec<usize>, i64),
     /// SIGSTOP.
     Pause(Vec<usize>),
     /// SIGCONT.
     Resume(Vec<usize>),
-    /// The fault of this number has these wires; with none of them it has ended.
+    /// The fault of this number sets these wires. Without wires it has ended.
     Link(usize, Wires),
-    /// Its disk is full, but for so many bytes.
+    /// Fills the node's disk except for this many bytes.
     Fill(usize, u64),
-    /// Its disk has space again.
+    /// Frees the node's disk.
     Free(usize),
-    /// It comes back with an empty folder, then with its own.
+    /// Starts the node with an empty folder, then with its own.
     LoseFolder(usize),
-    /// It comes back with an older copy of its folder, then with its own.
+    /// Starts the node with an older copy of its folder, then with its own.
     AgeFolder(usize),
 }
 
-/// An action, and when it is done, counted from the beginning of the round.
+/// An action and its time, counted from the beginning of the round.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Step {
     pub(crate) at: Duration,
     pub(crate) action: Action,
 }
 
-/// What is done in one round, in the order of time.
+/// The actions of one round, in the order of time.
 pub(crate) fn steps(kinds: &[Kind], nodes: usize, is_long: bool, random: &mut StdRng) -> Vec<Step> {
     let mut draw = Draw { nodes, is_long, random, steps: Vec::new() };
     for (number, kind) in kinds.iter().enumerate() {
@@ -213,7 +213,7 @@ impl Draw<'_> {
     fn kill(&mut self, count: usize, from: u64, to: u64) {
         let nodes = self.some(count);
         self.step(from, Action::Kill(nodes.clone()));
-        // Together, or one after the other.
+        // They start together, or one after the other.
         let step_ms = if self.random.random_bool(0.5) { 0 } else { self.random.random_range(50..800) };
         for (i, node) in (0..).zip(nodes) {
             self.step(to + i * step_ms, Action::Start(vec![node], 0));
@@ -225,7 +225,7 @@ impl Draw<'_> {
         for _ in 0..self.random.random_range(3..7) {
             self.step(at, Action::Kill(nodes.clone()));
             self.step(at + 20, Action::Start(nodes.clone(), 0));
-            // In the midst of its start, of its greetings, or of its work.
+            // The kill may hit its start, its introductions or its work.
             at += self.random.random_range(30..700);
         }
     }
@@ -239,7 +239,7 @@ impl Draw<'_> {
     }
 
     fn fill_disk(&mut self, node: usize, from: u64, to: u64) {
-        // Some bytes of room tear the record that comes last.
+        // A few free bytes tear the last record.
         let room = self.random.random_range(0..20_000);
         self.step(from, Action::Fill(node, room));
         if self.random.random_bool(0.3) {
@@ -257,7 +257,7 @@ impl Draw<'_> {
             self.step(from + 50 * i, Action::Kill(vec![node]));
             self.step(from + 50 * i + 20, Action::Start(vec![node], shift));
         }
-        // And some of them back, or the other way.
+        // One node goes back, or the other way.
         for node in self.some(1) {
             let other = if self.random.random_bool(0.5) { 0 } else { -shift };
             self.step(to + 1_000, Action::Kill(vec![node]));
@@ -282,7 +282,7 @@ impl Draw<'_> {
         self.wires(|from, to| (apart.contains(&from) != apart.contains(&to)).then_some(cut))
     }
 
-    /// What one node says, or what it hears, or one direction of one pair.
+    /// All that one node sends, all that it receives, or one direction of one pair.
     fn cut_one_way(&mut self) -> Wires {
         let pair = self.some(2);
         let cut = self.cut();
@@ -293,7 +293,7 @@ impl Draw<'_> {
         }
     }
 
-    /// Two halves that do not hear each other, and one node that hears and is heard by all.
+    /// Two halves that cannot reach each other, and one node that reaches both.
     fn bridge(&mut self) -> Wires {
         let order = self.some(self.nodes);
         let bridge = order[0];
@@ -315,7 +315,7 @@ impl Draw<'_> {
     }
 
     fn cut(&mut self) -> Wire {
-        let flow = [Flow::Lookup, Flow::Lost, Flow::Reset][self.random.random_range(0..3)];
+        let flow = [Flow::Stalled, Flow::Lost, Flow::Reset][self.random.random_range(0..3)];
         Wire { flow, ..Wire::default() }
     }
 

@@ -1,4 +1,4 @@
-//! One cluster of real processes, and what is done to it, round by round.
+//! One cluster of real processes and its rounds of faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -26,28 +26,28 @@ use crate::testkit::ports;
 use crate::testkit::process::{read, tail};
 use crate::testkit::proxy::{Network, Wire};
 
-/// Once all faults have stopped, every operation must succeed again within this time. A link that was cut is noticed
-/// after 6 seconds, and opened again within 2.
+/// After the last fault, every operation must succeed again within this time. A cut link is noticed after 6 seconds, and opened
+/// again within 2.
 const RECOVERY_TIME_MAX: Duration = Duration::from_secs(20);
-/// How long the first start may take, on a machine that compiles meanwhile.
+/// How long the first start may take: far more than it needs, for a machine that compiles meanwhile.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long an operation may take where no fault is an excuse.
+/// The deadline of an operation without faults.
 const CALM_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a round goes on after the cluster has recovered.
+/// How long a round continues after the cluster has recovered.
 const CALM_TIME: Duration = Duration::from_millis(500);
-/// How long one round may take in all, pauses and recovery included.
+/// How long one round may take, pauses and recovery included.
 const ROUND_TIME_MAX: Duration = Duration::from_mins(3);
-/// Connections to each node: clients share them, so that one that hangs hangs some of them.
+/// Connections to each node. Clients share them, so that one stalled connection stalls some clients only.
 const CONNECTIONS: usize = 4;
-/// How much of a log is shown.
+/// The lines of a log that are shown.
 const LOG_LINES_SHOWN: usize = 20;
 
 /// A cluster under test.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// What its keys begin with.
+    /// The first part of its keys.
     name: String,
-    /// What all times count from.
+    /// The origin of all times.
     origin: Instant,
     nodes: Vec<TestNode>,
     network: Network,
@@ -57,9 +57,9 @@ pub(crate) struct Run {
     link_faults: BTreeMap<usize, Wires>,
     paused: BTreeSet<usize>,
     full: BTreeSet<usize>,
-    /// What [`ON_SMALL_FILE_SYSTEM`] is on, where that is possible.
+    /// The file system of node [`ON_SMALL_FILE_SYSTEM`], if one could be mounted.
     mount: Option<Mount>,
-    /// What was done, and when.
+    /// The actions so far, with their times.
     events: Vec<String>,
     values: Arc<AtomicU64>,
     rounds: usize,
@@ -68,7 +68,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// A cluster of `count` nodes, all of them linked.
+    /// Starts a cluster of `count` nodes, and waits until all are linked.
     pub(crate) async fn start(
         name: String,
         (count, replica_count): (usize, usize),
@@ -110,7 +110,7 @@ impl Run {
         Ok(run)
     }
 
-    /// One round: faults of these kinds while clients work, then none, and then everything must work and have worked.
+    /// Runs one round: faults of these kinds while clients work, then recovery, then the check of all histories.
     pub(crate) async fn round(&mut self, kinds: &[Kind], is_long: bool, random: &mut StdRng) -> Result<(), String> {
         self.rounds += 1;
         self.say(&format!("round {}: {kinds:?}", self.rounds));
@@ -141,7 +141,7 @@ impl Run {
         while let Some(done) = clients.join_next().await {
             account.merge(done.expect("a client does not panic"));
         }
-        // A history that is wrong says more than a cluster that did not recover.
+        // A wrong history is a better report than a cluster that did not recover.
         let read = match &worked {
             Ok(()) => self.read_all(&workload, &mut account).await,
             Err(_) => Ok(()),
@@ -152,12 +152,12 @@ impl Run {
         };
         self.judge(&workload, account).await?;
         worked.and(read)?;
-        self.look_into_logs()?;
+        self.check_logs()?;
         println!("{}: {explored}: {kinds:?}", workload.name);
         Ok(())
     }
 
-    /// Ends it; says where it is kept if that is wanted.
+    /// Ends it. With `keep`, returns the folder that is kept.
     pub(crate) fn end(self, keep: bool) -> Option<PathBuf> {
         drop(self.nodes);
         if self.mount.is_some() && keep {
@@ -168,7 +168,7 @@ impl Run {
         keep.then(|| self.dir.keep())
     }
 
-    /// Everything that was done to it.
+    /// All actions so far.
     pub(crate) fn events(&self) -> &[String] {
         &self.events
     }
@@ -179,7 +179,7 @@ impl Run {
         let began = tokio::time::Instant::now();
         for step in steps {
             tokio::time::sleep_until(began + step.at).await;
-            self.look_who_ended()?;
+            self.check_processes()?;
             match &step.action {
                 Action::LoseFolder(node) => self.lose_folder(*node).await?,
                 Action::AgeFolder(node) => self.age_folder(*node).await?,
@@ -187,10 +187,10 @@ impl Run {
                 action => self.apply(action),
             }
         }
-        self.look_who_ended()
+        self.check_processes()
     }
 
-    /// What is done at once.
+    /// Applies an action that takes no time.
     fn apply(&mut self, action: &Action) {
         self.say(&format!("{action:?}"));
         match action {
@@ -246,7 +246,7 @@ impl Run {
                     self.fill(*at, *room);
                 }
             }
-            Action::Free(_) | Action::LoseFolder(_) | Action::AgeFolder(_) => unreachable!("these take their time"),
+            Action::Free(_) | Action::LoseFolder(_) | Action::AgeFolder(_) => unreachable!("these take time"),
         }
     }
 
@@ -256,8 +256,8 @@ impl Run {
         }
         let health = self.nodes[at].health().await;
         let says_so = health.is_ok_and(|health| health.detail.contains("its disk takes no writes"));
-        self.counters.add("full disks that the node's health told of", usize::from(says_so));
-        self.say(&format!("Free({at}), whose health told of its disk: {says_so}"));
+        self.counters.add("full disks that the node's health reported", usize::from(says_so));
+        self.say(&format!("Free({at}), whose health reported its disk: {says_so}"));
         self.make_room(at);
     }
 
@@ -283,7 +283,7 @@ impl Run {
         }
         match self.mount_of(at) {
             Some(mount) => mount.free(),
-            // A process that was killed has left its limit behind.
+            // The limit has ended with the process.
             None if self.nodes[at].process.is_none() => {}
             None => limit_files(self.nodes[at].process_id(), None),
         }
@@ -293,7 +293,7 @@ impl Run {
         self.mount.as_ref().filter(|_| at == ON_SMALL_FILE_SYSTEM)
     }
 
-    /// The node comes back with nothing, as after a lost disk, and must be refused; then with what it had.
+    /// Starts the node with an empty folder, as after the loss of a disk: it must be refused. Then restores its folder.
     async fn lose_folder(&mut self, at: usize) -> Result<(), String> {
         let (folder, kept) = (self.nodes[at].files.data_dir.clone(), disk(self.dir.path(), at).join("kept"));
         self.apply(&Action::Kill(vec![at]));
@@ -307,7 +307,7 @@ impl Run {
         Ok(())
     }
 
-    /// The node comes back with an older copy of its folder, and must be refused; then with the latest.
+    /// Starts the node with an older copy of its folder: it must be refused. Then restores the latest one.
     async fn age_folder(&mut self, at: usize) -> Result<(), String> {
         let folder = self.nodes[at].files.data_dir.clone();
         let disk = disk(self.dir.path(), at);
@@ -337,7 +337,7 @@ impl Run {
         self.apply(&Action::Start(vec![at], 0));
     }
 
-    /// Waits until the node is refused, and asks it: it must do nothing.
+    /// Waits until the node is refused. It must answer no request.
     async fn refused(&mut self, at: usize) -> Result<(), String> {
         let is_refused = |health: &HealthResponse| health.status() == Health::Refused;
         self.wait_health(at, "refused", RECOVERY_TIME_MAX, is_refused).await?;
@@ -388,12 +388,12 @@ impl Run {
 
     // -------------------------------------------------------------------------------------------- recovery
 
-    /// Waits until every operation succeeds through every node, and then sees that each one does.
+    /// Waits until every operation succeeds through every node, and then requires that each succeeds at once.
     async fn recover(&mut self, workload: &Workload) -> Result<(), String> {
         let began = Instant::now();
         self.wait_linked(RECOVERY_TIME_MAX).await?;
         while let Err(missed) = self.try_all(workload).await {
-            self.look_who_ended()?;
+            self.check_processes()?;
             if began.elapsed() > RECOVERY_TIME_MAX {
                 return Err(format!(
                     "not every operation succeeds {:?} after the last fault: {missed}",
@@ -425,7 +425,7 @@ impl Run {
         Ok(())
     }
 
-    /// Reads every key of the round through every node: what is acknowledged must be there to the end.
+    /// Reads every key of the round through every node: no acknowledged write may be missing.
     async fn read_all(&self, workload: &Workload, account: &mut Account) -> Result<(), String> {
         let keys: Vec<usize> = account.histories.keys().copied().collect();
         for number in keys {
@@ -461,7 +461,7 @@ impl Run {
     ) -> Result<(), String> {
         let began = Instant::now();
         loop {
-            self.look_who_ended()?;
+            self.check_processes()?;
             let seen = self.nodes[at].health().await;
             if seen.as_ref().is_ok_and(&is_so) {
                 return Ok(());
@@ -473,8 +473,8 @@ impl Run {
         }
     }
 
-    /// A node that nobody killed must run.
-    fn look_who_ended(&mut self) -> Result<(), String> {
+    /// Requires that every node runs that was not killed.
+    fn check_processes(&mut self) -> Result<(), String> {
         for (at, node) in self.nodes.iter_mut().enumerate() {
             if let Some(status) = node.process.as_mut().and_then(crate::testkit::process::Process::ended) {
                 let log = tail(&node.log, LOG_LINES_SHOWN);
@@ -485,7 +485,7 @@ impl Run {
         Ok(())
     }
 
-    fn look_into_logs(&self) -> Result<(), String> {
+    fn check_logs(&self) -> Result<(), String> {
         for (at, node) in self.nodes.iter().enumerate() {
             let log = read(&node.log);
             if let Some(line) = log.lines().find(|line| line.contains("panicked at") || line.contains("defect")) {
@@ -548,7 +548,7 @@ impl Run {
 }
 
 fn node(at: usize, node_ports: &[u16], replica_count: usize, network: &Network, means: &Means, dir: &Path) -> TestNode {
-    // Ids are the numbers that faults are told by.
+    // The ids are the numbers that the schedule uses.
     let ids: Vec<String> = (0..node_ports.len()).map(|at| at.to_string()).collect();
     let address = |to: usize| (ids[to].as_str(), if to == at { node_ports[at] } else { network.port(at, to) });
     let addresses: Vec<(&str, u16)> = (0..node_ports.len()).map(address).collect();
@@ -561,7 +561,7 @@ fn node(at: usize, node_ports: &[u16], replica_count: usize, network: &Network, 
     };
     let metrics_port = ports::free_port();
     let mut text = node_yml(&ids[at], node_ports[at], metrics_port, &files.data_dir, false);
-    // One answers from memory alone, the others are busy with their disks.
+    // The first node answers from memory, the others must read their disks.
     if at > 0 {
         text.push_str(SMALLEST_STORE);
     }
@@ -572,7 +572,7 @@ fn node(at: usize, node_ports: &[u16], replica_count: usize, network: &Network, 
     node
 }
 
-/// What holds the folder of a node, and copies of it.
+/// The folder that holds the data folder of a node and its copies.
 fn disk(dir: &Path, at: usize) -> PathBuf {
     dir.join(format!("node-{at}/disk"))
 }
@@ -581,7 +581,7 @@ fn rename(from: &Path, to: &Path) {
     fs::rename(from, to).unwrap_or_else(|error| panic!("cannot rename {}: {error}", from.display()));
 }
 
-/// The size of the log that the store writes to.
+/// The size of the store's present log file.
 fn log_bytes(data_dir: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(data_dir.join("store")) else { return 0 };
     let logs = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"));

@@ -1,67 +1,67 @@
 //! A linearizability checker for one key: a register with read, write and delete.
 //!
-//! Contract: every written value is unique within the history. An operation whose outcome is unknown may have taken
-//! effect at any time after its invocation, or never; one that certainly failed never did; a read that failed says
-//! nothing. Times are any numbers that rise with real time; operations that touch at one number are concurrent.
+//! Contract: every written value is unique within the history. An operation of unknown outcome may have taken effect at any
+//! time after its invocation, or never. An operation that certainly failed never took effect. A failed read constrains
+//! nothing. Times are any numbers that rise with real time; operations that share a number are concurrent.
 //!
-//! The search is that of Wing and Gong (1993) with Lowe's memo of configurations (2017). Two facts about registers keep
-//! it short. A read that may stand next and sees the present value may as well stand next. And because values are
-//! unique, a write of unknown outcome whose value nobody saw can be left out, while one whose value somebody saw stands
-//! before that read ends. Only deletes of unknown outcome stay open to the end.
+//! The search is that of Wing and Gong (1993) with Lowe's memo of configurations (2017). Two facts about registers keep it
+//! short. If a read that may come next sees the present value, it can come next. And since values are unique, a write of
+//! unknown outcome can be left out if no read saw its value; otherwise it took effect before that read ended. Only deletes of
+//! unknown outcome stay open to the end.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// How many steps [`check`] takes before it gives up, by default: some seconds.
+/// The steps after which [`check`] gives up, by default: some seconds.
 pub const STEPS_MAX: u64 = 5_000_000;
 
-/// What a client asked for.
+/// The request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A read, and what it saw if it returned.
+    /// A read. `saw` is its result, if it returned.
     Read { saw: Option<u64> },
-    /// A write of this value, which no other write of the history writes.
+    /// A write of this value. No other write of the history has the same value.
     Write { value: u64 },
     /// A delete.
     Delete,
 }
 
-/// How it ended for the client.
+/// The outcome as the client saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// It succeeded at this time.
     Returned(u64),
-    /// A read: it failed. A write or delete: it certainly did not happen.
+    /// A read failed, or a write or delete certainly did not happen.
     Failed,
-    /// It may have happened, or may yet.
+    /// It may have happened, or may still happen.
     Unknown,
 }
 
 /// One operation of one client on the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// Who.
+    /// The client's number.
     pub client: u32,
-    /// When it began.
+    /// The time of its invocation.
     pub invoked: u64,
-    /// What.
+    /// The request.
     pub action: Action,
-    /// With which result.
+    /// The outcome.
     pub ending: Ending,
 }
 
-/// What the checker says.
+/// The result of a check.
 #[allow(clippy::enum_variant_names, reason = "no verdict is what it says")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// There is an order of the operations that explains every result.
+    /// Some order of the operations explains every result.
     Linearizable,
-    /// There is none.
+    /// No order does.
     NotLinearizable,
-    /// The steps were used up; counts as a failure.
+    /// The search used up its steps. This counts as a failure.
     NoVerdict,
 }
 
-/// Whether the history of one key is linearizable; the key has no value at its beginning.
+/// Checks whether the history of one key is linearizable. At its beginning the key has no value.
 #[must_use]
 pub fn check(history: &[Operation], steps_max: u64) -> Verdict {
     match prepare(history) {
@@ -72,13 +72,13 @@ pub fn check(history: &[Operation], steps_max: u64) -> Verdict {
 
 /// A smaller part of a history that is not linearizable, which is not linearizable either.
 ///
-/// What is left out never makes what is left look worse: a write leaves together with the reads of its value.
+/// Leaving operations out never breaks the others: a write is left out together with the reads of its value.
 #[must_use]
 pub fn shorten(history: &[Operation], steps_max: u64) -> Vec<Operation> {
     let fails = |part: &[Operation]| check(part, steps_max) == Verdict::NotLinearizable;
     let mut ends: Vec<u64> = history.iter().filter_map(returned).collect();
     ends.sort_unstable();
-    // Every beginning of a linearizable history is linearizable, so that the shortest bad beginning can be bisected.
+    // Every prefix of a linearizable history is linearizable, so that the shortest bad prefix can be bisected.
     let first_bad = ends.partition_point(|end| !fails(&beginning(history, *end)));
     let mut kept = ends.get(first_bad).map_or_else(|| history.to_vec(), |end| beginning(history, *end));
     loop {
@@ -94,7 +94,7 @@ pub fn shorten(history: &[Operation], steps_max: u64) -> Vec<Operation> {
     }
 }
 
-/// One operation in words, for people who look at a failed run.
+/// One operation in words, for the report of a failed run.
 #[must_use]
 pub fn describe(operation: &Operation) -> String {
     let Operation { client, invoked, action, ending } = operation;
@@ -120,7 +120,7 @@ fn returned(operation: &Operation) -> Option<u64> {
     }
 }
 
-/// What could be known of the history at the time `end`.
+/// The history as it was known at the time `end`.
 fn beginning(history: &[Operation], end: u64) -> Vec<Operation> {
     let cut = |operation: &Operation| match operation.ending {
         Ending::Returned(at) if at > end => Operation { ending: Ending::Unknown, ..*operation },
@@ -146,7 +146,7 @@ fn groups(history: &[Operation]) -> Vec<BTreeSet<usize>> {
                 }
                 groups.push(BTreeSet::from([i]));
             }
-            // A later read of nothing may owe it to this delete.
+            // A later read of nothing may be the effect of this delete.
             Action::Delete if last_nothing.is_some_and(|end| end >= operation.invoked) => {}
             Action::Delete => groups.push(BTreeSet::from([i])),
         }
@@ -155,11 +155,11 @@ fn groups(history: &[Operation]) -> Vec<BTreeSet<usize>> {
     groups
 }
 
-/// An operation as the search sees it.
+/// An operation in the form that the search uses.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     from: u64,
-    /// `u64::MAX` where it may also never take effect.
+    /// `u64::MAX` if it may never take effect.
     to: u64,
     does: Does,
 }
@@ -172,7 +172,8 @@ enum Does {
 
 const NEVER: u64 = u64::MAX;
 
-/// Leaves out what says nothing, and closes what can be closed. `None` where a read saw what nobody can have written.
+/// Drops operations without constraints, and bounds those that can be bounded. `None` if a read saw a value that no write can
+/// have written before.
 fn prepare(history: &[Operation]) -> Option<Vec<Step>> {
     let mut first_seen: BTreeMap<u64, u64> = BTreeMap::new();
     for operation in history {
@@ -201,7 +202,7 @@ fn prepare(history: &[Operation]) -> Option<Vec<Step>> {
             }
         };
         if to < invoked {
-            // It was seen before it began.
+            // A read saw the value before the write began.
             return None;
         }
         steps.push(Step { from: invoked, to, does });
@@ -217,12 +218,12 @@ fn prepare(history: &[Operation]) -> Option<Vec<Step>> {
 struct Search<'a> {
     steps: &'a [Step],
     placed: Vec<u64>,
-    /// All before this index are placed.
+    /// All steps before this index are placed.
     low: usize,
-    /// How many that must be placed are not.
+    /// The number of steps that must still be placed.
     left: usize,
     value: Option<u64>,
-    /// The way here, to go back.
+    /// The steps placed so far, for backtracking.
     path: Vec<Placed>,
     seen: HashSet<(Vec<u64>, Option<u64>)>,
 }
@@ -231,7 +232,7 @@ struct Placed {
     step: usize,
     value_before: Option<u64>,
     low_before: usize,
-    /// The other steps that could have been taken here.
+    /// The alternatives at this point.
     others: Vec<usize>,
 }
 
@@ -253,7 +254,7 @@ impl<'a> Search<'a> {
                 let new = self.seen.insert((self.placed.clone(), self.value));
                 candidates = if new { self.candidates() } else { Vec::new() };
             } else {
-                match self.take_back() {
+                match self.backtrack() {
                     Some(others) => candidates = others,
                     None => return Verdict::NotLinearizable,
                 }
@@ -262,7 +263,7 @@ impl<'a> Search<'a> {
         Verdict::NoVerdict
     }
 
-    /// What may stand next, the most promising last.
+    /// The steps that may come next, the most promising last.
     fn candidates(&self) -> Vec<usize> {
         let mut first_end = NEVER;
         let mut may_stand = Vec::new();
@@ -279,8 +280,8 @@ impl<'a> Search<'a> {
             return vec![*read];
         }
         let sees_nothing = may_stand.iter().any(|i| self.steps[*i].does == Does::See(None));
-        // Deletes that may also never take effect are of use only directly before a read of nothing, and the earliest
-        // of them serves as well as any other.
+        // A delete that may never take effect is of use only directly before a read of nothing. The earliest one serves as
+        // well as any other.
         let mut open_deletes = usize::from(sees_nothing);
         may_stand.retain(|i| match self.steps[*i] {
             Step { does: Does::See(_), .. } => false,
@@ -303,7 +304,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn take_back(&mut self) -> Option<Vec<usize>> {
+    fn backtrack(&mut self) -> Option<Vec<usize>> {
         let Placed { step, value_before, low_before, others } = self.path.pop()?;
         self.placed[step / 64] &= !(1 << (step % 64));
         self.left += usize::from(self.steps[step].to != NEVER);

@@ -1,6 +1,6 @@
-//! Real nodes: `quorate serve` processes on loopback, with files and data of their own, to be killed and paused.
+//! Real nodes: `quorate serve` processes on loopback with files and data of their own. Tests may kill and pause them.
 //!
-//! Contract: nobody outlives its [`Cluster`], and a test that fails prints the end of each node's log.
+//! Contract: no process outlives its [`Cluster`], and a test that fails prints the end of each node's log.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -24,16 +24,16 @@ use super::ports;
 pub use super::process::poll;
 use super::process::{Process, command, read, tail};
 
-/// How long nodes may take to serve: far more than they need, on a machine that compiles meanwhile.
+/// How long nodes may take until they serve: far more than they need, for a machine that compiles meanwhile.
 pub const START_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long a node that was told to end may take.
+/// How long a node may take to end after SIGTERM.
 pub const END_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long one question about a node's health may take.
+/// How long one health request may take.
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
-/// How much of each log a failed test prints.
+/// The lines of each log that a failed test prints.
 const LOG_LINES_SHOWN: usize = 40;
 
-/// What a cluster is made of.
+/// The nodes of a cluster and their settings.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The nodes' ids.
@@ -50,8 +50,8 @@ pub struct Plan {
     pub smallest_store: bool,
 }
 
-/// For the end of a node.yml: buffers and caches as small as they may be, so that a short test writes buffers out, merges
-/// them, deletes logs and reads from disk as a long run does.
+/// The last lines of a node.yml with the smallest buffers and caches. A short test then flushes, merges, deletes logs and reads
+/// from disk as a long run does.
 pub const SMALLEST_STORE: &str =
     "  write_buffer_bytes: 1048576\n  block_cache_bytes: 1048576\n  record_cache_bytes: 1048576\n";
 
@@ -68,7 +68,7 @@ impl Default for Plan {
     }
 }
 
-/// Some nodes and the folder that all they have is in.
+/// Some nodes, and the folder that holds their files.
 #[derive(Debug)]
 pub struct Cluster {
     /// The nodes, in the order of the plan.
@@ -119,12 +119,12 @@ impl Cluster {
         Self { nodes, dir }
     }
 
-    /// A cluster of nodes that the test describes itself.
+    /// A cluster of nodes that the test has made itself.
     pub fn of(nodes: Vec<TestNode>, dir: TempDir) -> Self {
         Self { nodes, dir }
     }
 
-    /// The folder that all is in.
+    /// The folder that holds all files.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -195,15 +195,15 @@ pub struct TestNode {
     pub metrics_port: u16,
     /// Its files.
     pub files: NodeFiles,
-    /// Where what it prints is appended.
+    /// Its output is appended here.
     pub log: PathBuf,
-    /// What follows `serve NODE_FILE CLUSTER_FILE`.
+    /// The arguments after `serve NODE_FILE CLUSTER_FILE`.
     pub arguments: Vec<OsString>,
-    /// What it finds in its environment.
+    /// Variables for its environment.
     pub environment: Vec<(String, OsString)>,
-    /// A program and its arguments that starts the node in its own place (`exec`).
+    /// A program and its arguments that replaces itself by the node (`exec`).
     pub wrapper: Vec<OsString>,
-    /// The process, while it runs and after it was waited for.
+    /// The process, from its start until it is awaited.
     pub process: Option<Process>,
 }
 
@@ -268,7 +268,7 @@ impl TestNode {
         self.process = None;
     }
 
-    /// SIGSTOP: it stays reachable and answers nothing.
+    /// SIGSTOP: it stays reachable, but does not answer.
     pub fn pause(&mut self) {
         self.process().signal(Signal::SIGSTOP);
     }
@@ -278,14 +278,14 @@ impl TestNode {
         self.process().signal(Signal::SIGCONT);
     }
 
-    /// Sends `signal`, and waits until it has ended; also says how long that took.
+    /// Sends `signal`, and waits until the process has ended. Returns its status and the time that took.
     ///
     /// # Panics
-    /// When it takes longer than it may.
+    /// When it takes longer than [`END_TIME_MAX`].
     pub async fn end_by(&mut self, signal: Signal) -> (ExitStatus, Duration) {
         let began = Instant::now();
         self.process().signal(signal);
-        // Noticing takes time as well.
+        // The test needs time to notice.
         let limit = END_TIME_MAX + Duration::from_millis(500);
         let status = self.process().end_within(limit).await;
         let status = status.unwrap_or_else(|| panic!("node {} still runs {limit:?} after {signal}", self.id));
@@ -293,14 +293,14 @@ impl TestNode {
         (status, began.elapsed())
     }
 
-    /// SIGTERM; it must end well.
+    /// Sends SIGTERM. The node must end with success.
     pub async fn terminate(&mut self) -> Duration {
         let (status, took) = self.end_by(Signal::SIGTERM).await;
         assert!(status.success(), "node {} ended with {status}", self.id);
         took
     }
 
-    /// Waits for it to end by itself within [`START_TIME_MAX`], as a node does that refuses to start.
+    /// Waits until it ends by itself, within [`START_TIME_MAX`], as a node that refuses to start does.
     pub async fn refusal(&mut self) -> ExitStatus {
         let status = self.process().end_within(START_TIME_MAX).await;
         let status = status.unwrap_or_else(|| panic!("node {} was to end by itself and still runs", self.id));
@@ -308,7 +308,7 @@ impl TestNode {
         status
     }
 
-    /// A connection to it, made when it is used.
+    /// A connection to it, made on first use.
     pub fn channel(&self) -> Channel {
         self.endpoint().connect_lazy()
     }
@@ -323,12 +323,12 @@ impl TestNode {
         NodeClient::new(self.channel())
     }
 
-    /// The Cluster service as it serves it.
+    /// Its Cluster service.
     pub fn cluster_client(&self) -> ClusterClient<Channel> {
         ClusterClient::new(self.channel())
     }
 
-    /// A client that knows no other node.
+    /// A client of this node alone.
     pub fn client(&self) -> Client {
         Client::new([self.address()]).expect("the address is well formed")
     }
@@ -340,13 +340,13 @@ impl TestNode {
         Ok(NodeClient::new(channel).health(HealthRequest {}).await?.into_inner())
     }
 
-    /// What it counts under `name`, a metric without labels.
+    /// The value of the metric `name`, which has no labels.
     pub async fn metric(&self, name: &str) -> Result<f64, String> {
         let [value] = self.metrics([name]).await?;
         Ok(value)
     }
 
-    /// What it counts under each of `names`, at one moment.
+    /// The values of the metrics `names` at one moment.
     pub async fn metrics<const N: usize>(&self, names: [&str; N]) -> Result<[f64; N], String> {
         let page = self.metrics_page(HEALTH_TIME_MAX).await?;
         let mut values = [0.0; N];
@@ -358,7 +358,7 @@ impl TestNode {
         Ok(values)
     }
 
-    /// All that it counts, as `/metrics` has it, headers before it.
+    /// The answer to `GET /metrics`, with its headers.
     pub async fn metrics_page(&self, time_max: Duration) -> Result<String, String> {
         let ask = async {
             let mut connection = TcpStream::connect(("127.0.0.1", self.metrics_port)).await?;
@@ -371,7 +371,7 @@ impl TestNode {
         answer.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
-    /// Waits until its health is as `is_so` wants it.
+    /// Waits until `is_so` holds for its health.
     pub async fn wait_health(&mut self, what: &str, is_so: impl Fn(&HealthResponse) -> bool) -> HealthResponse {
         let what = format!("node {} to be {what}", self.id);
         poll(&what, START_TIME_MAX, async || {
@@ -401,7 +401,7 @@ impl TestNode {
         .await;
     }
 
-    /// Waits until its log has every one of `parts`.
+    /// Waits until its log contains all of `parts`.
     pub async fn wait_log(&self, parts: &[&str]) {
         poll(&format!("the log of node {} to say {parts:?}", self.id), START_TIME_MAX, async || {
             let log = read(&self.log);
@@ -413,18 +413,18 @@ impl TestNode {
         .await;
     }
 
-    /// All that it printed.
+    /// Its output so far.
     pub fn log_text(&self) -> String {
         read(&self.log)
     }
 
-    /// Forgets what it printed. Only while it is down.
+    /// Clears its log. Only while it is down.
     pub fn clear_log(&self) {
         write(&self.log, "");
     }
 }
 
-/// Writes a file that is needed.
+/// Writes a file. Panics if that fails.
 pub fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
 }
@@ -447,7 +447,7 @@ pub fn node_yml(id: &str, port: u16, metrics_port: u16, data_dir: &Path, operato
     )
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder with its contents.
 pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder can be made");
     for entry in fs::read_dir(from).expect("a folder can be read") {
@@ -461,7 +461,7 @@ pub fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// Percentiles of `durations`, in milliseconds: of 50 and of 99.
+/// The 50th and the 99th percentile of `durations`, in milliseconds.
 pub fn percentiles_ms(durations: &mut [Duration]) -> (f64, f64) {
     durations.sort_unstable();
     let at = |part: usize| durations[(durations.len() - 1) * part / 100].as_secs_f64() * 1e3;

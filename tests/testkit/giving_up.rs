@@ -1,5 +1,5 @@
-//! When an operation may be given up before its deadline: only when so many of its replicas have refused for good that no
-//! majority is left, or when its own node can draw no stamp.
+//! When an operation may fail before its deadline: only if so many replicas refused permanently that no majority is left, or
+//! if its own node cannot draw a stamp.
 
 use quorate::protocol::{Failure, QuorumReport, ReplicaStatus};
 use quorate::types::NodeId;
@@ -10,7 +10,7 @@ pub struct Coordinator<'a> {
     pub store_has_failed: bool,
 }
 
-/// Whether `failure` says that too few replicas answered.
+/// The report of a failure for which too few replicas answered.
 pub fn report_of(failure: &Failure) -> Option<&QuorumReport> {
     match failure {
         Failure::NoQuorum(report) | Failure::NotApplied(report) | Failure::OutcomeUnknown(report) => Some(report),
@@ -18,8 +18,11 @@ pub fn report_of(failure: &Failure) -> Option<&QuorumReport> {
     }
 }
 
-/// What is wrong with giving up so early, if anything. `has_refused` says whether a peer did refuse for good since the
-/// operation began: what the report says of it must have happened.
+/// Checks that an operation may fail as early as this one did. `has_refused` tells whether a peer refused permanently since the
+/// operation began: a refusal in the report must have happened.
+///
+/// # Errors
+/// The reason why it may not.
 pub fn may_give_up(
     coordinator: &Coordinator<'_>,
     failure: &Failure,
@@ -35,7 +38,7 @@ pub fn may_give_up(
         ReplicaStatus::Answered | ReplicaStatus::Nothing | ReplicaStatus::Unreachable => false,
     });
     let answered = count(&|_, said| *said == ReplicaStatus::Answered);
-    // It has its clocks, and needs an epoch that its own disk does not take.
+    // A majority has answered with its clocks, but the stamp needs a new epoch, which the own disk does not take.
     let has_no_stamp =
         matches!(failure, Failure::NotApplied(_)) && coordinator.store_has_failed && answered >= report.needed;
     if has_no_stamp || report.replicas.len() - refused < report.needed {

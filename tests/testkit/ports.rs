@@ -1,20 +1,20 @@
-//! Ports that nobody listens on.
+//! Free ports of loopback.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::sync::{Mutex, PoisonError};
 
-/// Below what Linux (32768) and others (49152) give to outgoing connections. While a node is down, a port of that range
-/// could go to somebody's connection, and the node could not come back; a peer that tries again and again to reach it
-/// could even be connected to itself.
+/// Below the ports that Linux (from 32768) and others (from 49152) give to outgoing connections. While a node is down, such a
+/// connection could take its port, so that the node could not come back. A peer that tries to reach it could even connect to
+/// itself.
 const CANDIDATES: std::ops::Range<u16> = 10_000..32_000;
-/// So many in a row that are taken are no accident.
+/// The most candidates that are tried. So many taken ports in a row are no accident.
 const TRIES_MAX: usize = 1_000;
 
-/// What this process has given out: tests run side by side.
+/// The ports that this process has handed out: its tests run side by side.
 static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// A port of loopback that was free a moment ago, and is given to nobody else of this process.
+/// A port of loopback that is free now, and that no other test of this process gets.
 pub fn free_port() -> u16 {
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..TRIES_MAX {
@@ -26,7 +26,7 @@ pub fn free_port() -> u16 {
     panic!("no free port in {TRIES_MAX} tries")
 }
 
-/// Whether nobody listens on `port` of loopback now.
+/// Whether `port` of loopback is free now.
 pub fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }

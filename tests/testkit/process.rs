@@ -1,6 +1,6 @@
-//! One process under test, and what it says.
+//! One process under test, and its output.
 //!
-//! Contract: whatever becomes of the test, the process is killed, by its id, and reaped.
+//! Contract: the process is killed by its id and reaped, however the test ends.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// How often something that is waited for is looked at.
+/// The interval between two looks at a state that a test waits for.
 pub const LOOK_AFTER: Duration = Duration::from_millis(20);
 
 /// A process that runs, or has run.
@@ -20,7 +20,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`; what it prints is appended to `log`.
+    /// Starts `command`. Its output is appended to `log`.
     pub fn spawn(command: &mut Command, log: &Path) -> Self {
         let log = File::options().create(true).append(true).open(log).expect("a log file can be opened");
         let second = log.try_clone().expect("a file can be cloned");
@@ -33,18 +33,18 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends it `signal`. Until it is reaped its id is nobody else's.
+    /// Sends it `signal`. No other process has its id before it is reaped.
     pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).expect("a process id is an i32");
         kill(Pid::from_raw(id), signal).expect("a child can be signalled until it is reaped");
     }
 
-    /// How it has ended, if it has.
+    /// Its exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child can be waited for")
     }
 
-    /// Waits until it has ended; `None` where it has not within `limit`.
+    /// Waits until it has ended. `None` if it still runs after `limit`.
     pub async fn end_within(&mut self, limit: Duration) -> Option<ExitStatus> {
         let began = Instant::now();
         loop {
@@ -58,7 +58,7 @@ impl Process {
         }
     }
 
-    /// Kills it as a loss of power would, and waits until it is gone.
+    /// Kills it with SIGKILL, and waits until it is gone.
     pub fn kill(&mut self) {
         if self.ended().is_none() {
             self.signal(Signal::SIGKILL);
@@ -73,10 +73,10 @@ impl Drop for Process {
     }
 }
 
-/// Looks until `look` finds what is waited for; its error is what was seen instead.
+/// Calls `look` until it returns `Ok`. Its error describes the state that it found instead.
 ///
 /// # Panics
-/// With `what` and the last of what was seen, when `limit` is over.
+/// After `limit`, with `what` and the last state.
 pub async fn poll<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
     let began = Instant::now();
     loop {

@@ -1,12 +1,12 @@
 //! The network between nodes: TCP connections through this process, so that each direction between two nodes can be cut,
-//! delayed and throttled by itself, without any right to do so to the system.
+//! delayed and throttled on its own, without privileges.
 //!
-//! Contract: every ordered pair of nodes has a port of its own, which the first one is told to reach the second one at.
-//! A connection carries bytes in both directions, and each is subject to the [`Wire`] of its direction, whoever opened
-//! the connection. As on a real network, what arrives is a beginning of what was sent, in its order: bytes that were
-//! lost are never followed by later ones, and the end of a stream waits behind a cut like everything else.
+//! Contract: every ordered pair of nodes has a port of its own, at which the first node reaches the second. A connection
+//! carries bytes in both directions. Each direction obeys its own [`Wire`], whichever node opened the connection. As with real
+//! TCP, a receiver gets a prefix of the bytes that were sent: no bytes follow lost ones, and the end of a stream waits behind
+//! a cut as bytes do.
 //!
-//! Caveat: packets are not visible here, so that a connection to a node that is cut off is accepted, and says nothing.
+//! Caveat: the proxy sees no packets. A connection to a node that is cut off is accepted, and then silent.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -18,25 +18,25 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// What is read at once: small enough that a throttled wire dribbles.
+/// The most bytes of one read: few, so that a throttled wire carries a slow stream and no bursts.
 const CHUNK_BYTES: usize = 16 << 10;
-/// How many chunks wait on a wire before its sender has to, as at a full socket buffer: 4 MiB at most.
+/// The most chunks that wait on a wire, 4 MiB in all. Beyond it the sender waits, as at a full socket buffer.
 const CHUNKS_WAITING_MAX: usize = 256;
-/// By how much a timer may ring late, and a throttled wire catch up: one chunk may take less than a timer's tick.
+/// How late a timer may fire, and how far a throttled wire may catch up: one chunk may take less than a tick of the timer.
 const TIMER_LATE_MAX: Duration = Duration::from_millis(5);
 
-/// What becomes of the bytes of one direction.
+/// What happens to the bytes of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flow {
     /// They arrive.
     #[default]
     Open,
     /// They arrive once the wire is open again, as retransmissions do.
-    Lookup,
-    /// They are lost, and with them all that follows on the same connection, once the wire is open again too. Nobody is
-    /// told: the connection is reset only after the sender has given it up.
+    Stalled,
+    /// They are lost, and so are later bytes of the same connection, even once the wire is open again. Neither side is told:
+    /// the connection is reset only after its sender has given it up.
     Lost,
-    /// Every connection that uses the wire is reset at once, and so is every new one.
+    /// Every connection over the wire is reset at once, and so is every new one.
     Reset,
 }
 
@@ -45,14 +45,14 @@ pub enum Flow {
 pub struct Wire {
     /// Whether bytes pass.
     pub flow: Flow,
-    /// How long each byte is on its way; half as much again at random.
+    /// The delay of each byte, and up to half as much again at random.
     pub delay: Duration,
-    /// How many bytes pass in a second, on each connection.
+    /// The bytes that pass in a second, on each connection.
     pub bytes_per_second: Option<u32>,
 }
 
 impl Wire {
-    /// Both at once: the worse of each.
+    /// A wire with the faults of both.
     pub fn worst(self, other: Self) -> Self {
         let rates = [self.bytes_per_second, other.bytes_per_second];
         Self {
@@ -63,7 +63,7 @@ impl Wire {
     }
 }
 
-/// The wires between some nodes, until it is dropped.
+/// The wires between some nodes. They close when it is dropped.
 #[derive(Debug)]
 pub struct Network {
     nodes: usize,
@@ -73,7 +73,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Open wires between nodes that listen on these ports of loopback, now or later.
+    /// Opens wires between nodes that listen on these ports of loopback, now or later.
     pub async fn new(node_ports: &[u16]) -> Self {
         let nodes = node_ports.len();
         let wires: Vec<watch::Sender<Wire>> =
@@ -91,12 +91,12 @@ impl Network {
         Self { nodes, ports, wires, _listeners: listeners }
     }
 
-    /// Where `from` reaches `to`.
+    /// The port at which `from` reaches `to`.
     pub fn port(&self, from: usize, to: usize) -> u16 {
         self.ports[from * self.nodes + to]
     }
 
-    /// Makes the direction between two nodes so.
+    /// Sets the wire from one node to another.
     pub fn set(&self, from: usize, to: usize, wire: Wire) {
         self.wires[from * self.nodes + to].send_replace(wire);
     }
@@ -115,7 +115,7 @@ async fn listen(
                 Ok((opened, _)) => {
                     connections.spawn(connect(opened, target, there.clone(), back.clone()));
                 }
-                // Out of descriptors, for a moment.
+                // The process has no descriptor left at the moment.
                 Err(_) => sleep(Duration::from_millis(50)).await,
             },
             Some(_) = connections.join_next() => {}
@@ -123,12 +123,12 @@ async fn listen(
     }
 }
 
-/// Joins `opened` to whoever listens on `target`.
+/// Joins `opened` to the listener on `target`.
 async fn connect(opened: TcpStream, target: u16, there: watch::Receiver<Wire>, mut back: watch::Receiver<Wire>) {
     if let Ok(reached) = TcpStream::connect(("127.0.0.1", target)).await {
         join(opened, reached, there, back).await;
     } else {
-        // The refusal comes the way that an answer would.
+        // A refusal travels on the wire of the answers.
         passes(&mut back).await;
         reset(&opened);
     }
@@ -141,7 +141,7 @@ async fn join(
     there: watch::Receiver<Wire>,
     back: watch::Receiver<Wire>,
 ) {
-    // Bytes wait where a wire says so, and nowhere else.
+    // Only wires may delay bytes.
     if opened.set_nodelay(true).and_then(|()| reached.set_nodelay(true)).is_err() {
         return;
     }
@@ -187,7 +187,7 @@ async fn carry(
 async fn take(mut from: impl AsyncRead + Unpin, queue: mpsc::Sender<Chunk>, wire: watch::Receiver<Wire>) {
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut due = Instant::now();
-    // Whoever is killed ends its stream with an error; it arrives as any end does.
+    // The stream of a killed process ends with an error. It is passed on as a normal end.
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let delay = wire.borrow().delay;
         let jittered = if delay.is_zero() { delay } else { delay.mul_f64(rand::rng().random_range(1.0..1.5)) };
@@ -213,7 +213,7 @@ async fn deliver(
             break;
         }
         if to.write_all(&bytes).await.is_err() {
-            // The receiver is gone. That news travels on the other wire; here the rest falls on the floor.
+            // The receiver is gone. Its sender learns that on the other wire, and further bytes are dropped here.
             while waiting.recv().await.is_some() {}
             return Ok(());
         }
@@ -228,7 +228,7 @@ async fn deliver(
         drop(wire.wait_for(|wire| wire.flow == Flow::Open).await);
         return Err(Broken);
     }
-    // One who is gone needs no end.
+    // A receiver that is gone needs no end.
     drop(to.shutdown().await);
     Ok(())
 }
@@ -239,9 +239,9 @@ enum Passage {
     Lost,
 }
 
-/// Waits until the wire carries or loses what waits on it.
+/// Waits until the wire carries or loses bytes.
 async fn passes(wire: &mut watch::Receiver<Wire>) -> Passage {
-    match wire.wait_for(|wire| wire.flow != Flow::Lookup).await.map(|wire| wire.flow) {
+    match wire.wait_for(|wire| wire.flow != Flow::Stalled).await.map(|wire| wire.flow) {
         Ok(Flow::Lost) => Passage::Lost,
         _ => Passage::Free,
     }
@@ -254,6 +254,6 @@ async fn resets(wire: &mut watch::Receiver<Wire>) {
 
 /// Lets the connection end with a reset when it is dropped.
 fn reset(stream: &TcpStream) {
-    // One that has ended already cannot be reset, and need not be.
+    // A connection that has ended cannot be reset, and needs no reset.
     drop(stream.set_zero_linger());
 }

@@ -1,7 +1,7 @@
 //! Random numbers from a seed: xoshiro256**, seeded by splitmix64 (Blackman and Vigna, 2018).
 //!
-//! A library may change its numbers from one version to the next, and a seed must give the same run for good. So the
-//! generator is written out here.
+//! A seed must give the same run for good, and a library may change its generator in any version. Therefore this generator is
+//! written out here.
 
 /// A seeded generator.
 pub struct Random([u64; 4]);
@@ -41,13 +41,13 @@ impl Random {
         usize::try_from(self.between(low as u64, high as u64)).expect("it is at most `high`")
     }
 
-    /// A number from `low` to `high`, both included. Its bias is `width / 2^64`, far below what a test could notice.
+    /// A number from `low` to `high`, both included. Its bias is `width / 2^64`, too small for any test to notice.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         let width = u128::from(high - low) + 1;
         low + ((u128::from(self.next()) * width) >> 64) as u64
     }
 
-    /// True with a probability of so many thousandths.
+    /// True with a probability of `chance` thousandths.
     pub fn permille(&mut self, chance: u64) -> bool {
         chance > 0 && self.between(0, 999) < chance
     }
