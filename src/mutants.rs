@@ -1,8 +1,9 @@
-//! Switches that break one rule of the protocol each, to see that the tests notice.
+//! Rules of the protocol, stated where the code keeps them, and switches that break one of them each.
 //!
-//! Without the cargo feature `mutants` every question is answered "no" at compile time, and nothing of this is left.
+//! [`rule!`] and [`must!`] name a rule by the [`Mutant`] that breaks it. Without the cargo feature `mutants` they compile to
+//! the right code alone. With the feature, a test turns one mutant on and must then find the fault.
 
-/// A rule, broken.
+/// One way to break a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mutant {
     /// All nodes sign their stamps with one name.
@@ -115,6 +116,49 @@ impl Mutant {
     ];
 }
 
+/// A condition, or another value, that the protocol is right with.
+///
+/// - `rule!(Name, condition)`: the code goes on only where `condition` holds. The mutant takes it to hold.
+/// - `rule!(Name, right, not wrong)`: the value is `right`. The mutant takes `wrong`.
+#[cfg(not(feature = "mutants"))]
+macro_rules! rule {
+    ($mutant:ident, $condition:expr) => {
+        $condition
+    };
+    ($mutant:ident, $right:expr, not $wrong:expr) => {
+        $right
+    };
+}
+
+/// An action that the protocol must take: `must!(Name, action)`. The mutant leaves it out.
+#[cfg(not(feature = "mutants"))]
+macro_rules! must {
+    ($mutant:ident, $action:expr) => {
+        $action
+    };
+}
+
+#[cfg(feature = "mutants")]
+macro_rules! rule {
+    ($mutant:ident, $condition:expr) => {
+        $crate::mutants::is_on($crate::mutants::Mutant::$mutant) || $condition
+    };
+    ($mutant:ident, $right:expr, not $wrong:expr) => {
+        if $crate::mutants::is_on($crate::mutants::Mutant::$mutant) { $wrong } else { $right }
+    };
+}
+
+#[cfg(feature = "mutants")]
+macro_rules! must {
+    ($mutant:ident, $action:expr) => {
+        if !$crate::mutants::is_on($crate::mutants::Mutant::$mutant) {
+            $action;
+        }
+    };
+}
+
+pub(crate) use {must, rule};
+
 #[cfg(feature = "mutants")]
 thread_local! {
     static ON: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
@@ -131,11 +175,4 @@ pub fn turn_on(mutant: Option<Mutant>) {
 #[must_use]
 pub fn is_on(mutant: Mutant) -> bool {
     ON.get() == Some(mutant)
-}
-
-/// Whether this rule is broken: never.
-#[cfg(not(feature = "mutants"))]
-#[must_use]
-pub const fn is_on(_: Mutant) -> bool {
-    false
 }

@@ -7,6 +7,7 @@
 //! Source: the timestamps of Lynch and Shvartsman (FTCS 1997) with the epoch in place of durable counters.
 
 use crate::limits::{COUNTER_JUMP_MAX, COUNTER_MAX, EPOCH_JUMP_MAX};
+use crate::mutants::must;
 use crate::types::Clock;
 
 /// A node's clock: at least as great as every stamp that the node has issued or acknowledged.
@@ -103,7 +104,7 @@ impl QuorumClock {
         if !self.is_durable(next.epoch) {
             return Err(EpochNeeded(next.epoch));
         }
-        self.now = next;
+        must!(SecondIssuer, self.now = next);
         Ok(next)
     }
 }

@@ -1,170 +1,172 @@
-//! What must become durable, and what is owed to whom once it is.
+//! Group commit: one batch is written at a time, and everything that arrives meanwhile shares the next one and its fsync.
 //!
-//! Invariants: one batch is at the disk at a time, and everything that arrives meanwhile gathers for the next, so that
-//! all who wait share one fsync. What is owed for a batch is paid only when that batch is durable. When one fails,
-//! nobody who waits for it or for the next is acknowledged, and nothing more is taken until the store was reopened:
-//! after a failed fsync nobody knows what is on disk (Rebello et al., "Can Applications Recover from fsync Failures?",
-//! ATC 2020).
+//! Invariants: an acknowledgement is given only once the batch that it waits for is durable. When a batch fails, nobody who
+//! waits for it or for the next one is acknowledged, and nothing more is added until the store was reopened: after a
+//! failed fsync nobody knows what is on disk (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020).
 //!
-//! A batch is bounded by its node, which takes nothing from peers while too much gathers behind a slow disk.
+//! A batch is bounded by its node, which drops the requests of peers while too much waits for a slow disk.
 
 use std::sync::Arc;
 
-use crate::mutants::{self, Mutant};
+use crate::mutants::{must, rule};
 use crate::types::{Batch, Digest, Incarnation, Key, NodeId, PeerRecord, Record, Slot};
 
-/// Gathers batches; `O` is what may be owed.
+/// Gathers batches. `A` is an acknowledgement that waits for one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Journal<O> {
-    at_disk: Option<AtDisk<O>>,
-    gathering: Batch,
-    /// What gathers, in bytes, about; a record that was replaced still counts.
-    gathering_bytes: usize,
-    owed: Vec<O>,
+pub struct GroupCommit<A> {
+    in_flight: Option<InFlight<A>>,
+    next: Batch,
+    /// The size of the next batch in bytes, about. A record that was replaced still counts.
+    next_bytes: usize,
+    next_acks: Vec<A>,
     failed: bool,
 }
 
+/// The batch that is being written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct AtDisk<O> {
+struct InFlight<A> {
     batch: Arc<Batch>,
-    owed: Vec<O>,
+    acks: Vec<A>,
 }
 
-/// Which batch something waits for.
+/// The batch that an acknowledgement waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waits {
-    /// The one at the disk.
-    ForTheDisk,
-    /// The one that gathers.
-    ForTheNext,
+pub enum AckAfter {
+    /// The one that is being written.
+    InFlight,
+    /// The one after it.
+    Next,
 }
 
-/// What became of the batch at the disk.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Settled<O> {
-    /// It is durable, and so much is owed for it.
-    Durable(Arc<Batch>, Vec<O>),
-    /// It may not be; nothing of this may be paid, for it or for the batch that gathered behind it.
-    Failed(Vec<O>),
-}
-
-impl<O> Default for Journal<O> {
+impl<A> Default for GroupCommit<A> {
     fn default() -> Self {
-        Self { at_disk: None, gathering: Batch::default(), gathering_bytes: 0, owed: Vec::new(), failed: false }
+        Self { in_flight: None, next: Batch::default(), next_bytes: 0, next_acks: Vec::new(), failed: false }
     }
 }
 
-impl<O> Journal<O> {
+impl<A> GroupCommit<A> {
     /// Whether a batch failed and the store was not reopened since. Nothing may be added then.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.failed
     }
 
-    /// What gathers while a batch is at the disk, in bytes, about.
+    /// The size of the next batch in bytes, about.
     #[must_use]
-    pub fn gathering_bytes(&self) -> usize {
-        self.gathering_bytes
+    pub fn next_bytes(&self) -> usize {
+        self.next_bytes
     }
 
-    /// The digest of `key` in the batch at the disk.
+    /// The digest of `key` in the batch that is being written.
     #[must_use]
-    pub fn at_disk(&self, key: &Key) -> Option<Digest> {
-        self.at_disk.as_ref()?.batch.records.get(key).map(|(_, record)| record.digest())
+    pub fn in_flight(&self, key: &Key) -> Option<Digest> {
+        self.in_flight.as_ref()?.batch.records.get(key).map(|(_, record)| record.digest())
     }
 
-    /// The digest of `key` in the batch that gathers.
+    /// The digest of `key` in the next batch.
     #[must_use]
-    pub fn gathering(&self, key: &Key) -> Option<Digest> {
-        self.gathering.records.get(key).map(|(_, record)| record.digest())
+    pub fn next(&self, key: &Key) -> Option<Digest> {
+        self.next.records.get(key).map(|(_, record)| record.digest())
     }
 
-    /// The record of `key` that is not durable yet.
-    pub(super) fn on_its_way(&self, key: &Key) -> Option<Record> {
-        let at_disk = self.at_disk.as_ref().and_then(|at_disk| at_disk.batch.records.get(key));
-        self.gathering.records.get(key).or(at_disk).map(|(_, record)| record.clone())
+    /// Whether the next batch has a record of `key`.
+    #[must_use]
+    pub fn is_in_next(&self, key: &Key) -> bool {
+        self.next.records.contains_key(key)
     }
 
-    /// Adds a record; it replaces one of the same key that gathers, which the caller has found to be smaller. Whoever
-    /// waits for that one waits for this one: the record that beat it.
+    /// Adds a record to the next batch. It replaces one of the same key there, which the caller has found to be smaller:
+    /// those who wait for the smaller record then wait for the one that superseded it.
     pub fn add_record(&mut self, slot: Slot, key: Key, record: Record) {
         self.check();
-        self.gathering_bytes += record.bytes(&key);
-        self.gathering.records.insert(key, (slot, record));
+        self.next_bytes += record.bytes(&key);
+        self.next.records.insert(key, (slot, record));
     }
 
-    /// Adds an epoch. What becomes durable never falls: a greater one may be at the disk already, and batches are
-    /// written in order, so that without it a later batch would put a smaller epoch in its place. A restart would then
-    /// begin an epoch in which stamps were issued and acknowledged.
+    /// Adds an epoch to the next batch. A durable epoch never falls: a greater one may be in flight, and batches are
+    /// written in order, so that a smaller epoch in the next batch would replace it. After a restart, the node would begin
+    /// an epoch in which it has already issued stamps.
     pub fn add_epoch(&mut self, epoch: u64) {
         self.check();
-        let at_disk = self.at_disk.as_ref().and_then(|at_disk| at_disk.batch.epoch);
-        let at_disk = at_disk.filter(|_| !mutants::is_on(Mutant::EpochMayFall));
-        self.gathering.epoch = self.gathering.epoch.max(at_disk).max(Some(epoch));
+        let in_flight = self.in_flight.as_ref().and_then(|in_flight| in_flight.batch.epoch);
+        let in_flight = rule!(EpochMayFall, in_flight, not None);
+        self.next.epoch = self.next.epoch.max(in_flight).max(Some(epoch));
     }
 
-    /// Adds the run that begins, and its epoch.
+    /// Adds the incarnation that begins, and its epoch.
     pub fn add_incarnation(&mut self, incarnation: Incarnation) {
         self.add_epoch(incarnation.epoch);
-        self.gathering.incarnation = Some(incarnation);
+        self.next.incarnation = Some(incarnation);
     }
 
-    /// Adds what is known of a peer.
+    /// Adds the store id and incarnation of a peer.
     pub fn add_peer(&mut self, peer: NodeId, peer_record: PeerRecord) {
         self.check();
-        self.gathering.peers.insert(peer, peer_record);
+        self.next.peers.insert(peer, peer_record);
     }
 
-    /// Adds that every other member has recorded this node.
-    pub fn add_formed(&mut self) {
+    /// Adds that the cluster is bootstrapped: every other node has recorded this one.
+    pub fn add_bootstrapped(&mut self) {
         self.check();
-        self.gathering.formed = true;
+        self.next.formed = true;
     }
 
-    /// Owes `what` for a batch.
-    pub fn owe(&mut self, what: O, waits: Waits) {
-        match waits {
-            Waits::ForTheDisk => {
-                self.at_disk.as_mut().expect("only a batch at the disk is waited for").owed.push(what);
-            }
-            Waits::ForTheNext => {
-                self.gathering_bytes += size_of::<O>();
-                self.owed.push(what);
+    /// Keeps `ack` until a batch is durable or has failed.
+    ///
+    /// # Panics
+    /// When it is to wait for a batch in flight and there is none.
+    pub fn ack_after(&mut self, after: AckAfter, ack: A) {
+        match after {
+            AckAfter::InFlight => self.in_flight.as_mut().expect("a batch is in flight").acks.push(ack),
+            AckAfter::Next => {
+                self.next_bytes += size_of::<A>();
+                self.next_acks.push(ack);
             }
         }
     }
 
-    /// Hands out the batch that gathered, if the disk is free and there is one.
+    /// Takes the next batch to write, unless one is in flight or there is nothing to write.
     pub fn begin(&mut self) -> Option<Arc<Batch>> {
-        if self.failed || self.at_disk.is_some() || self.gathering.is_empty() {
+        if self.failed || self.in_flight.is_some() || self.next.is_empty() {
             return None;
         }
-        let batch = Arc::new(std::mem::take(&mut self.gathering));
-        self.gathering_bytes = 0;
-        self.at_disk = Some(AtDisk { batch: Arc::clone(&batch), owed: std::mem::take(&mut self.owed) });
+        let batch = Arc::new(std::mem::take(&mut self.next));
+        self.next_bytes = 0;
+        self.in_flight = Some(InFlight { batch: Arc::clone(&batch), acks: std::mem::take(&mut self.next_acks) });
         Some(batch)
     }
 
-    /// The batch at the disk is durable, or may not be. `None` where there is none: an answer from before a failure.
-    pub fn settle(&mut self, durable: bool) -> Option<Settled<O>> {
-        let AtDisk { batch, mut owed } = self.at_disk.take()?;
-        if durable {
-            return Some(Settled::Durable(batch, owed));
-        }
-        self.failed = true;
-        self.gathering = Batch::default();
-        self.gathering_bytes = 0;
-        owed.append(&mut self.owed);
-        Some(Settled::Failed(owed))
+    /// The batch in flight is durable: takes it, and the acknowledgements to give now. `None` where no batch is in flight:
+    /// that is the answer to a batch from before a failure.
+    pub fn complete(&mut self) -> Option<(Arc<Batch>, Vec<A>)> {
+        self.in_flight.take().map(|InFlight { batch, acks }| (batch, acks))
     }
 
-    /// The store was reopened.
+    /// The batch in flight failed: takes all acknowledgements, which must be refused, and drops the next batch too.
+    /// `None` where no batch is in flight.
+    pub fn abort(&mut self) -> Option<Vec<A>> {
+        let InFlight { mut acks, .. } = self.in_flight.take()?;
+        must!(FailureIsForgotten, self.failed = true);
+        self.next = Batch::default();
+        self.next_bytes = 0;
+        acks.append(&mut self.next_acks);
+        Some(acks)
+    }
+
+    /// The store was reopened after a failure.
     pub fn reopened(&mut self) {
         self.failed = false;
     }
 
     fn check(&self) {
-        assert!(!self.failed, "nothing is added to a journal that has failed");
+        assert!(!self.failed, "nothing is added after a failure");
+    }
+
+    /// The record of `key` that is not durable yet: no read may show it.
+    #[cfg(feature = "mutants")]
+    pub(super) fn not_durable(&self, key: &Key) -> Option<Record> {
+        let in_flight = self.in_flight.as_ref().and_then(|in_flight| in_flight.batch.records.get(key));
+        self.next.records.get(key).or(in_flight).map(|(_, record)| record.clone())
     }
 }
 
@@ -173,43 +175,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_arrives_during_a_persist_waits_for_the_next() {
-        let mut journal = Journal::default();
-        journal.add_epoch(4);
-        journal.owe("first", Waits::ForTheNext);
-        assert_eq!(journal.begin().unwrap().epoch, Some(4));
-        journal.add_epoch(6);
-        journal.add_epoch(5);
-        journal.owe("second", Waits::ForTheNext);
-        journal.owe("first too", Waits::ForTheDisk);
-        assert_eq!(journal.begin(), None, "the disk is busy");
-        let Some(Settled::Durable(_, owed)) = journal.settle(true) else { panic!("the batch is durable") };
-        assert_eq!(owed, ["first", "first too"]);
-        assert_eq!(journal.begin().unwrap().epoch, Some(6));
+    fn additions_during_a_write_wait_for_the_next_batch() {
+        let mut commit = GroupCommit::default();
+        commit.add_epoch(4);
+        commit.ack_after(AckAfter::Next, "first");
+        assert_eq!(commit.begin().unwrap().epoch, Some(4));
+        commit.add_epoch(6);
+        commit.add_epoch(5);
+        commit.ack_after(AckAfter::Next, "second");
+        commit.ack_after(AckAfter::InFlight, "first too");
+        assert_eq!(commit.begin(), None, "a batch is in flight");
+        let (_, acks) = commit.complete().unwrap();
+        assert_eq!(acks, ["first", "first too"]);
+        assert_eq!(commit.begin().unwrap().epoch, Some(6));
     }
 
     #[test]
-    fn epoch_does_not_fall_behind_the_batch_at_the_disk() {
-        let mut journal = Journal::<()>::default();
-        journal.add_epoch(10);
-        journal.begin();
-        journal.add_epoch(8);
-        journal.settle(true);
-        assert_eq!(journal.begin().unwrap().epoch, Some(10));
+    fn epoch_does_not_fall_behind_the_batch_in_flight() {
+        let mut commit = GroupCommit::<()>::default();
+        commit.add_epoch(10);
+        commit.begin();
+        commit.add_epoch(8);
+        commit.complete();
+        assert_eq!(commit.begin().unwrap().epoch, Some(10));
     }
 
     #[test]
-    fn failed_batch_pays_nobody_and_stops_the_journal() {
-        let mut journal = Journal::default();
-        journal.add_epoch(1);
-        journal.owe("first", Waits::ForTheNext);
-        journal.begin();
-        journal.add_epoch(2);
-        journal.owe("second", Waits::ForTheNext);
-        assert_eq!(journal.settle(false), Some(Settled::Failed(vec!["first", "second"])));
-        assert!(journal.has_failed());
-        assert_eq!(journal.begin(), None);
-        journal.reopened();
-        assert_eq!(journal.begin(), None, "what gathered before the failure is gone");
+    fn failed_batch_takes_the_next_one_with_it() {
+        let mut commit = GroupCommit::default();
+        commit.add_epoch(1);
+        commit.ack_after(AckAfter::Next, "first");
+        commit.begin();
+        commit.add_epoch(2);
+        commit.ack_after(AckAfter::Next, "second");
+        assert_eq!(commit.abort(), Some(vec!["first", "second"]));
+        assert!(commit.has_failed());
+        assert_eq!((commit.begin(), commit.abort()), (None, None));
+        commit.reopened();
+        assert_eq!(commit.begin(), None, "the additions from before the failure are gone");
     }
 }

@@ -1,8 +1,8 @@
-//! Copies for peers that had not acknowledged a write when its client was answered.
+//! Hints: records for peers that had not acknowledged a write when its client was answered (hinted handoff, as in Dynamo).
 //!
-//! They were sent their copy with everyone else; it is kept here until they acknowledge, and sent again when the link to
-//! them comes back. Bounded in bytes for each peer: the oldest copies are dropped, and reads repair them. Nothing here
-//! counts towards any quorum.
+//! Each such peer was sent the record with the others. The record is kept here until the peer acknowledges it, and is sent
+//! again when the peer can be reached again. Bounded in bytes for each peer: the oldest hints are dropped, and reads repair
+//! the loss. A hint never counts towards a quorum.
 
 use std::collections::BTreeMap;
 
@@ -11,64 +11,64 @@ use crate::types::{Key, NodeIndex, Record};
 
 use super::message::OperationId;
 
-/// The copies that peers still owe an acknowledgement for.
+/// The hints for all peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Stragglers {
-    peers: BTreeMap<NodeIndex, Copies>,
+pub struct HintQueue {
+    peers: BTreeMap<NodeIndex, PeerHints>,
 }
 
-/// One peer's copies; operations are numbered in the order in which they began, so that the first is the oldest.
+/// The hints for one peer. Operations are numbered in the order in which they began, so that the first is the oldest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Copies {
+struct PeerHints {
     bytes: usize,
-    by_operation: BTreeMap<OperationId, Copy>,
+    by_operation: BTreeMap<OperationId, Hint>,
 }
 
-/// What a peer has not acknowledged.
+/// A record that a peer has not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Copy {
-    /// The round that it was sent in.
+pub struct Hint {
+    /// The round in which the record was sent.
     pub round: u32,
-    /// The key.
+    /// The record's key.
     pub key: Key,
     /// The record.
     pub record: Record,
 }
 
-impl Copy {
+impl Hint {
     fn bytes(&self) -> usize {
         self.record.bytes(&self.key)
     }
 }
 
-impl Stragglers {
-    /// Keeps a copy for `peer`; says how many older ones had to go.
-    pub fn keep(&mut self, peer: NodeIndex, operation: OperationId, copy: Copy) -> usize {
-        let copies = self.peers.entry(peer).or_default();
-        copies.bytes += copy.bytes();
-        copies.by_operation.insert(operation, copy);
+impl HintQueue {
+    /// Keeps a hint for `peer`. Returns how many older hints were dropped to make room.
+    pub fn add(&mut self, peer: NodeIndex, operation: OperationId, hint: Hint) -> usize {
+        let hints = self.peers.entry(peer).or_default();
+        hints.bytes += hint.bytes();
+        hints.by_operation.insert(operation, hint);
         let mut dropped = 0;
-        while copies.bytes > STRAGGLER_BYTES_MAX
-            && let Some((_, oldest)) = copies.by_operation.pop_first()
+        while hints.bytes > STRAGGLER_BYTES_MAX
+            && let Some((_, oldest)) = hints.by_operation.pop_first()
         {
-            copies.bytes -= oldest.bytes();
+            hints.bytes -= oldest.bytes();
             dropped += 1;
         }
         dropped
     }
 
-    /// `peer` has acknowledged, or refused, the copy of `operation`.
-    pub fn settled(&mut self, peer: NodeIndex, operation: OperationId) {
-        if let Some(copies) = self.peers.get_mut(&peer)
-            && let Some(copy) = copies.by_operation.remove(&operation)
+    /// `peer` has acknowledged or refused the record of `operation`.
+    pub fn acknowledged(&mut self, peer: NodeIndex, operation: OperationId) {
+        if let Some(hints) = self.peers.get_mut(&peer)
+            && let Some(hint) = hints.by_operation.remove(&operation)
         {
-            copies.bytes -= copy.bytes();
+            hints.bytes -= hint.bytes();
         }
     }
 
-    /// What `peer` has not acknowledged, oldest first.
-    pub fn of(&self, peer: NodeIndex) -> impl Iterator<Item = (OperationId, &Copy)> {
-        self.peers.get(&peer).into_iter().flat_map(|copies| copies.by_operation.iter().map(|(id, copy)| (*id, copy)))
+    /// The hints for `peer`, oldest first.
+    pub fn of(&self, peer: NodeIndex) -> impl Iterator<Item = (OperationId, &Hint)> {
+        self.peers.get(&peer).into_iter().flat_map(|hints| hints.by_operation.iter().map(|(id, hint)| (*id, hint)))
     }
 }
 
@@ -79,36 +79,36 @@ mod tests {
     use super::*;
     use crate::types::{Checksum, Clock, Content, NodeId, Stamp, Value};
 
-    fn copy(key: &str, value_bytes: usize) -> Copy {
+    fn hint(key: &str, value_bytes: usize) -> Hint {
         let key = Key::new(key.to_owned()).unwrap();
         let content = Content::Value(Value::Binary(Bytes::from(vec![0; value_bytes])));
         let stamp = Stamp { clock: Clock::default(), writer: NodeId::new("1").unwrap() };
         let record = Record { stamp, checksum: Checksum::of(&key, &content), content };
-        Copy { round: 1, key, record }
+        Hint { round: 1, key, record }
     }
 
-    fn kept(stragglers: &Stragglers) -> Vec<u64> {
-        stragglers.of(NodeIndex(1)).map(|(operation, _)| operation.0).collect()
+    fn kept(hints: &HintQueue) -> Vec<u64> {
+        hints.of(NodeIndex(1)).map(|(operation, _)| operation.0).collect()
     }
 
     #[test]
-    fn acknowledged_copy_is_let_go() {
-        let mut stragglers = Stragglers::default();
+    fn acknowledged_hint_is_removed() {
+        let mut hints = HintQueue::default();
         for n in 0..3 {
-            assert_eq!(stragglers.keep(NodeIndex(1), OperationId(n), copy("k", 10)), 0);
+            assert_eq!(hints.add(NodeIndex(1), OperationId(n), hint("k", 10)), 0);
         }
-        stragglers.settled(NodeIndex(2), OperationId(0));
-        stragglers.settled(NodeIndex(1), OperationId(1));
-        assert_eq!(kept(&stragglers), [0, 2]);
+        hints.acknowledged(NodeIndex(2), OperationId(0));
+        hints.acknowledged(NodeIndex(1), OperationId(1));
+        assert_eq!(kept(&hints), [0, 2]);
     }
 
     #[test]
-    fn oldest_copies_make_room_for_new_ones() {
-        let mut stragglers = Stragglers::default();
+    fn oldest_hints_make_room_for_new_ones() {
+        let mut hints = HintQueue::default();
         let third = STRAGGLER_BYTES_MAX / 3;
-        let dropped: usize = (0..5).map(|n| stragglers.keep(NodeIndex(1), OperationId(n), copy("k", third))).sum();
-        assert_eq!((dropped, kept(&stragglers)), (3, vec![3, 4]));
-        assert_eq!(stragglers.keep(NodeIndex(1), OperationId(5), copy("k", 4 * third)), 3, "too large even alone");
-        assert!(kept(&stragglers).is_empty());
+        let dropped: usize = (0..5).map(|n| hints.add(NodeIndex(1), OperationId(n), hint("k", third))).sum();
+        assert_eq!((dropped, kept(&hints)), (3, vec![3, 4]));
+        assert_eq!(hints.add(NodeIndex(1), OperationId(5), hint("k", 4 * third)), 3, "too large even alone");
+        assert!(kept(&hints).is_empty());
     }
 }

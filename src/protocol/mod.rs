@@ -10,19 +10,25 @@
 //! | file | holds |
 //! |---|---|
 //! | `message` | what nodes say to each other |
-//! | `handshake` | who may talk to whom: store ids, lives, forming |
-//! | `journal` | what must become durable, and what is owed once it is |
-//! | `replica` | one node's records: compare-and-store, and reads of what is durable |
-//! | `write`, `read` | one coordinator's operation each |
-//! | `hedge` | whom to ask first, and when to ask the others |
-//! | `straggler` | copies for those who had not acknowledged when the client was answered |
+//! | `io` | inputs, effects and replies: what a node says to its shell |
+//! | `clock` | the quorum clock, which issues stamps |
+//! | `placement` | the replicas of each slot |
+//! | `quorum` | majorities, of one replica set or of two, and the tally of answers |
+//! | `group_commit` | one batch at the disk, and the acknowledgements that wait for it |
+//! | `hints` | records for peers that had not acknowledged a write when its client was answered |
+//! | `context` | what the parts of a node see of each other |
+//! | `membership` | which nodes may talk to each other: store ids, incarnations, bootstrap |
+//! | `replica` | one node's records: compare-and-store, and reads of durable records |
+//! | `coordinator` | the operations of clients: rounds, clock rounds, an operation in each file of `ops` |
+//! | `operators` | operators' requests to one replica or clock |
 //! | `node` | all of it put together |
-//! | `mutants` | rules to be broken by tests |
+//! | `turn` | one turn of a node's event loop, which every driver calls |
 
 // No clock, random number, thread, lock or channel: clippy.toml has the list, with reasons.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod clock;
+pub mod context;
 pub mod coordinator;
 pub mod group_commit;
 pub mod hints;
@@ -30,6 +36,7 @@ pub mod io;
 pub mod membership;
 pub mod message;
 pub mod node;
+pub mod operators;
 pub mod placement;
 pub mod quorum;
 pub mod replica;

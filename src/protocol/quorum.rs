@@ -1,10 +1,13 @@
-//! Majorities of a slot's replicas, and the tally of who has answered.
+//! Quorums of a slot's replicas, and the tally of the replicas that have answered.
 //!
-//! Contract: only members of the slot's replica set count, each once; "none" is an answer, an error is not. Whoever
-//! waits for a majority asks a [`Tally`] and never compares numbers itself.
+//! Contract: only members of the replica set count, each once. "Nothing is held" is an answer; an error is not. Code that
+//! waits for a quorum asks a [`Tally`] and never compares numbers itself.
+//!
+//! A quorum is a rule and not a number, so that operations need not change when a slot's replicas do: see [`Quorum::Joint`]
+//! (joint consensus: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", ATC 2014).
 
 use crate::limits::REPLICA_COUNT_MAX;
-use crate::mutants::{self, Mutant};
+use crate::mutants::rule;
 use crate::types::NodeIndex;
 
 /// The number of replicas that any two of their majorities have one in common.
@@ -13,140 +16,304 @@ pub fn majority(replica_count: usize) -> usize {
     replica_count / 2 + 1
 }
 
+/// Some of the members of a [`Tally`]: bit i stands for its i-th member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MemberSet(u128);
+
+impl MemberSet {
+    /// How many members are in the set.
+    #[must_use]
+    pub fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// Whether no member is in the set.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The members that are in both sets.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The members that are in either set.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The members of this set that are not in `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+/// Which members make a quorum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Quorum {
+    /// A majority of one replica set.
+    Single(MemberSet),
+    /// A majority of the old replica set and a majority of the new one, while a slot moves from one to the other. A member
+    /// of both sets counts in both. Nothing makes one yet: live changes of the replica set are planned.
+    Joint(MemberSet, MemberSet),
+}
+
+impl Quorum {
+    /// Whether `members` hold a quorum.
+    #[must_use]
+    pub fn is_reached_by(self, members: MemberSet) -> bool {
+        match self {
+            Self::Single(set) => has_majority(set, members),
+            Self::Joint(old, new) => has_majority(old, members) && has_majority(new, members),
+        }
+    }
+
+    /// Whether `member` brings `members` nearer to a quorum.
+    fn wants(self, members: MemberSet, member: MemberSet) -> bool {
+        let wants = |set: MemberSet| !set.and(member).is_empty() && !has_majority(set, members);
+        match self {
+            Self::Single(set) => wants(set),
+            Self::Joint(old, new) => wants(old) || wants(new),
+        }
+    }
+
+    /// The fewest answers that can make a quorum.
+    fn answers_min(self) -> usize {
+        match self {
+            Self::Single(set) => majority(set.len()),
+            Self::Joint(old, new) => majority(old.len()).max(majority(new.len())),
+        }
+    }
+
+    /// The rule that a majority of those asked is enough: wrong.
+    #[cfg(feature = "mutants")]
+    fn among(self, asked: MemberSet) -> Self {
+        if asked.is_empty() { self } else { Self::Single(asked) }
+    }
+}
+
+fn has_majority(set: MemberSet, members: MemberSet) -> bool {
+    set.and(members).len() >= majority(set.len())
+}
+
 /// How a tally stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Too few have answered, and enough still may.
     Pending,
-    /// A majority has answered.
+    /// A quorum has answered.
     Reached,
-    /// So many have refused for good that no majority can answer.
+    /// So many have permanently refused that no quorum can answer.
     Impossible,
 }
 
-/// Who of a slot's replicas has answered, and who never will.
+/// Which replicas of a slot have answered a round, and which never will.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tally {
-    replicas: Box<[NodeIndex]>,
-    /// Bit i: the i-th replica has answered.
-    counted: u64,
-    /// Bit i: the i-th replica has refused for good.
-    refused: u64,
-    /// Bit i: the i-th replica was asked in this round.
-    asked: u64,
+    members: Box<[NodeIndex]>,
+    quorum: Quorum,
+    counted: MemberSet,
+    /// Has permanently refused, or is not wanted.
+    refused: MemberSet,
+    /// Was asked in this round, where a quorum is asked first.
+    asked: MemberSet,
 }
 
 impl Tally {
-    /// A tally of `replicas`, of whom nobody has answered.
+    /// A tally of one replica set. Nobody has answered.
     ///
     /// # Panics
-    /// When there are none of them or more than [`REPLICA_COUNT_MAX`].
+    /// When it has no members or more than [`REPLICA_COUNT_MAX`].
     #[must_use]
-    pub fn new(replicas: &[NodeIndex]) -> Self {
-        assert!((1..=REPLICA_COUNT_MAX).contains(&replicas.len()), "a slot has 1 to {REPLICA_COUNT_MAX} replicas");
-        Self { replicas: replicas.into(), counted: 0, refused: 0, asked: 0 }
+    pub fn single(replicas: &[NodeIndex]) -> Self {
+        check_size(replicas);
+        Self::with(replicas.into(), |tally| Quorum::Single(tally.set_of(replicas.iter().copied())))
     }
 
-    /// Whose answers count.
+    /// A tally of an old and a new replica set. Nobody has answered.
+    ///
+    /// # Panics
+    /// When one of them has no members or more than [`REPLICA_COUNT_MAX`].
     #[must_use]
-    pub fn replicas(&self) -> &[NodeIndex] {
-        &self.replicas
+    pub fn joint(old: &[NodeIndex], new: &[NodeIndex]) -> Self {
+        check_size(old);
+        check_size(new);
+        let members = old.iter().chain(new.iter().filter(|member| !old.contains(member))).copied().collect();
+        Self::with(members, |tally| Quorum::Joint(tally.set_of(old.iter().copied()), tally.set_of(new.iter().copied())))
     }
 
-    /// How many answers make a majority.
-    #[must_use]
-    pub fn needed(&self) -> usize {
-        majority(self.replicas.len())
+    fn with(members: Box<[NodeIndex]>, quorum: impl Fn(&Self) -> Quorum) -> Self {
+        let none = MemberSet::default();
+        let mut tally = Self { members, quorum: Quorum::Single(none), counted: none, refused: none, asked: none };
+        tally.quorum = quorum(&tally);
+        tally
     }
 
-    /// Counts the answer of `member`; of a stranger or for a second time it counts for nothing.
+    /// The replicas whose answers count.
+    #[must_use]
+    pub fn members(&self) -> &[NodeIndex] {
+        &self.members
+    }
+
+    /// Those of `nodes` that are members.
+    #[must_use]
+    pub fn set_of(&self, nodes: impl IntoIterator<Item = NodeIndex>) -> MemberSet {
+        nodes.into_iter().fold(MemberSet::default(), |set, node| set.or(self.bit(node)))
+    }
+
+    /// The members that are not in `members`.
+    #[must_use]
+    pub fn set_without(&self, members: MemberSet) -> MemberSet {
+        self.all().without(members)
+    }
+
+    /// Whether `members` hold a quorum.
+    #[must_use]
+    pub fn is_quorum(&self, members: MemberSet) -> bool {
+        self.quorum.is_reached_by(members)
+    }
+
+    /// The fewest answers that can make a quorum.
+    #[must_use]
+    pub fn answers_min(&self) -> usize {
+        self.quorum.answers_min()
+    }
+
+    /// Shortens `nodes` to the first of them that make a quorum, where they do. Says whether any were left out.
+    pub fn keep_quorum(&self, nodes: &mut Vec<NodeIndex>) -> bool {
+        let (mut kept, count) = (MemberSet::default(), nodes.len());
+        nodes.retain(|node| {
+            let node = self.bit(*node);
+            let wanted = self.quorum.wants(kept, node);
+            if wanted {
+                kept = kept.or(node);
+            }
+            wanted
+        });
+        nodes.len() < count
+    }
+
+    /// Counts the answer of `member`. The answer of another node, and a second answer, count for nothing.
     pub fn count(&mut self, member: NodeIndex) {
-        if let Some(bit) = self.bit(member) {
-            self.counted |= bit;
-            self.refused &= !bit;
-        }
+        let bit = self.bit(member);
+        self.counted = self.counted.or(bit);
+        self.refused = self.refused.without(bit);
     }
 
     /// Notes that `member` will not answer, unless it has.
     pub fn refuse(&mut self, member: NodeIndex) {
-        if let Some(bit) = self.bit(member) {
-            self.refused |= bit & !self.counted;
-        }
+        self.refused = self.refused.or(self.bit(member).without(self.counted));
     }
 
     /// Notes that `member` may answer after all.
     pub fn reconsider(&mut self, member: NodeIndex) {
-        if let Some(bit) = self.bit(member) {
-            self.refused &= !bit;
-        }
+        self.refused = self.refused.without(self.bit(member));
     }
 
-    /// Forgets who has answered, for the next round; who has refused for good still has.
+    /// Begins the next round: nobody has answered. Permanent refusals stay.
     pub fn restart(&mut self) {
-        self.counted = 0;
-        self.asked = 0;
+        self.counted = MemberSet::default();
+        self.asked = MemberSet::default();
+    }
+
+    /// Begins a round of another question: nobody has answered or refused.
+    pub fn reset(&mut self) {
+        self.restart();
+        self.refused = MemberSet::default();
+    }
+
+    /// Counts `counted`, whose answer is known already, and wants none from `unwanted`.
+    pub fn preset(&mut self, counted: MemberSet, unwanted: MemberSet) {
+        self.counted = self.counted.or(counted);
+        self.refused = self.refused.or(unwanted).without(self.counted);
     }
 
     /// Notes that `member` is asked.
     pub fn ask(&mut self, member: NodeIndex) {
-        self.asked |= self.bit(member).unwrap_or_default();
+        self.asked = self.asked.or(self.bit(member));
+    }
+
+    /// Notes that all missing members are asked.
+    pub fn ask_missing(&mut self) {
+        self.asked = self.asked.or(self.all().without(self.counted).without(self.refused));
     }
 
     /// Whether `member` was asked in this round.
     #[must_use]
     pub fn is_asked(&self, member: NodeIndex) -> bool {
-        self.bit(member).is_some_and(|bit| self.asked & bit != 0)
+        !self.asked.and(self.bit(member)).is_empty()
     }
 
     /// Whether nobody was asked in this round.
     #[must_use]
     pub fn is_unasked(&self) -> bool {
-        self.asked == 0
+        self.asked.is_empty()
     }
 
     /// Whether the answer of `member` was counted.
     #[must_use]
     pub fn has_counted(&self, member: NodeIndex) -> bool {
-        self.bit(member).is_some_and(|bit| self.counted & bit != 0)
+        !self.counted.and(self.bit(member)).is_empty()
     }
 
-    /// Whether anybody's answer was counted.
+    /// Whether any answer was counted.
     #[must_use]
     pub fn has_counted_any(&self) -> bool {
-        self.counted != 0
+        !self.counted.is_empty()
     }
 
-    /// The replicas that have neither answered nor refused for good.
-    pub fn missing(&self) -> impl Iterator<Item = NodeIndex> + '_ {
-        self.select(!(self.counted | self.refused))
+    /// Whether `member` has neither answered nor permanently refused.
+    #[must_use]
+    pub fn is_missing(&self, member: NodeIndex) -> bool {
+        !self.bit(member).without(self.counted).without(self.refused).is_empty()
+    }
+
+    /// The replicas that have neither answered nor permanently refused.
+    pub fn missing(&self) -> impl Iterator<Item = NodeIndex> + Clone + '_ {
+        self.outside(self.counted.or(self.refused))
     }
 
     /// The replicas whose answer was not counted, refused or not.
     pub fn uncounted(&self) -> impl Iterator<Item = NodeIndex> + '_ {
-        self.select(!self.counted)
+        self.outside(self.counted)
     }
 
     /// How it stands.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        let among_asked = mutants::is_on(Mutant::MajorityOfAsked) && !self.is_unasked();
-        let needed = if among_asked { majority(self.asked.count_ones() as usize) } else { self.needed() };
-        if self.counted.count_ones() as usize >= needed {
+        let quorum = rule!(MajorityOfAsked, self.quorum, not self.quorum.among(self.asked));
+        if quorum.is_reached_by(self.counted) {
             Standing::Reached
-        } else if self.replicas.len() - (self.refused.count_ones() as usize) < self.needed() {
-            Standing::Impossible
-        } else {
+        } else if self.quorum.is_reached_by(MemberSet(!self.refused.0)) {
             Standing::Pending
+        } else {
+            Standing::Impossible
         }
     }
 
-    fn select(&self, bits: u64) -> impl Iterator<Item = NodeIndex> + '_ {
-        self.replicas.iter().enumerate().filter(move |(i, _)| bits & (1 << i) != 0).map(|(_, member)| *member)
+    fn all(&self) -> MemberSet {
+        match self.quorum {
+            Quorum::Single(all) => all,
+            Quorum::Joint(old, new) => old.or(new),
+        }
     }
 
-    fn bit(&self, member: NodeIndex) -> Option<u64> {
-        self.replicas.iter().position(|replica| *replica == member).map(|i| 1 << i)
+    fn outside(&self, set: MemberSet) -> impl Iterator<Item = NodeIndex> + Clone + '_ {
+        self.members.iter().enumerate().filter(move |(i, _)| set.0 & (1 << i) == 0).map(|(_, member)| *member)
     }
+
+    /// The set of `node` alone; empty where it is no member.
+    fn bit(&self, node: NodeIndex) -> MemberSet {
+        self.members.iter().position(|member| *member == node).map_or(MemberSet::default(), |i| MemberSet(1 << i))
+    }
+}
+
+fn check_size(replicas: &[NodeIndex]) {
+    assert!((1..=REPLICA_COUNT_MAX).contains(&replicas.len()), "a slot has 1 to {REPLICA_COUNT_MAX} replicas");
 }
 
 #[cfg(test)]
@@ -165,7 +332,7 @@ mod tests {
 
     #[test]
     fn majority_of_distinct_replicas_reaches() {
-        let mut tally = Tally::new(&REPLICAS);
+        let mut tally = Tally::single(&REPLICAS);
         tally.count(NodeIndex(4));
         tally.count(NodeIndex(4));
         tally.count(NodeIndex(9));
@@ -177,7 +344,7 @@ mod tests {
 
     #[test]
     fn majority_of_refusals_makes_it_impossible() {
-        let mut tally = Tally::new(&REPLICAS);
+        let mut tally = Tally::single(&REPLICAS);
         tally.refuse(NodeIndex(4));
         assert_eq!(tally.standing(), Standing::Pending);
         tally.refuse(NodeIndex(0));
@@ -191,7 +358,7 @@ mod tests {
 
     #[test]
     fn member_that_may_answer_after_all_is_missing_again() {
-        let mut tally = Tally::new(&REPLICAS);
+        let mut tally = Tally::single(&REPLICAS);
         tally.refuse(NodeIndex(4));
         tally.refuse(NodeIndex(0));
         tally.reconsider(NodeIndex(4));
@@ -201,7 +368,7 @@ mod tests {
 
     #[test]
     fn next_round_counts_anew_but_remembers_refusals() {
-        let mut tally = Tally::new(&REPLICAS);
+        let mut tally = Tally::single(&REPLICAS);
         tally.count(NodeIndex(4));
         tally.refuse(NodeIndex(0));
         tally.restart();
@@ -210,12 +377,96 @@ mod tests {
 
     #[test]
     fn nobody_is_asked_when_a_round_begins() {
-        let mut tally = Tally::new(&REPLICAS);
+        let mut tally = Tally::single(&REPLICAS);
         tally.ask(NodeIndex(4));
         tally.ask(NodeIndex(9));
         assert!(tally.is_asked(NodeIndex(4)));
         assert!(!tally.is_asked(NodeIndex(2)) && !tally.is_asked(NodeIndex(9)));
         tally.restart();
         assert!(tally.is_unasked());
+    }
+
+    /// Replicas 0, 1, 2 hand over to 2, 3, 4.
+    fn joint() -> Tally {
+        Tally::joint(&[NodeIndex(0), NodeIndex(1), NodeIndex(2)], &[NodeIndex(2), NodeIndex(3), NodeIndex(4)])
+    }
+
+    #[test]
+    fn joint_quorum_takes_a_majority_of_both_sets() {
+        let mut tally = joint();
+        assert_eq!(tally.members(), [0, 1, 2, 3, 4].map(NodeIndex));
+        tally.count(NodeIndex(0));
+        tally.count(NodeIndex(1));
+        assert_eq!(tally.standing(), Standing::Pending, "no majority of the new set");
+        tally.count(NodeIndex(3));
+        assert_eq!(tally.standing(), Standing::Pending, "one of the new set is too few");
+        tally.count(NodeIndex(4));
+        assert_eq!(tally.standing(), Standing::Reached);
+    }
+
+    #[test]
+    fn member_of_both_sets_counts_in_both() {
+        let mut tally = joint();
+        for member in [2, 0, 4] {
+            assert_eq!(tally.standing(), Standing::Pending);
+            tally.count(NodeIndex(member));
+        }
+        assert_eq!(tally.standing(), Standing::Reached, "three answers make a majority of each");
+        assert_eq!(tally.answers_min(), 2);
+    }
+
+    #[test]
+    fn joint_quorum_is_impossible_once_it_is_in_either_set() {
+        for set in [[0, 1], [3, 4]] {
+            let mut tally = joint();
+            tally.refuse(NodeIndex(set[0]));
+            assert_eq!(tally.standing(), Standing::Pending);
+            tally.refuse(NodeIndex(set[1]));
+            assert_eq!(tally.standing(), Standing::Impossible);
+        }
+        let mut tally = joint();
+        tally.refuse(NodeIndex(0));
+        tally.refuse(NodeIndex(4));
+        assert_eq!(tally.standing(), Standing::Pending, "each set has lost one of three");
+        tally.refuse(NodeIndex(2));
+        assert_eq!(tally.standing(), Standing::Impossible, "a member of both is lost to both");
+    }
+
+    #[test]
+    fn joint_quorums_meet_every_quorum_of_either_set() {
+        let tally = joint();
+        let sets = |bits: u8| tally.set_of((0..5).filter(|i| bits & (1 << i) != 0).map(NodeIndex));
+        let (old, new) = (Tally::single(&[0, 1, 2].map(NodeIndex)), Tally::single(&[2, 3, 4].map(NodeIndex)));
+        let has =
+            |of: &Tally, bits: u8| of.is_quorum(of.set_of((0..5).filter(|i| bits & (1 << i) != 0).map(NodeIndex)));
+        for bits in 0..32 {
+            assert_eq!(tally.is_quorum(sets(bits)), has(&old, bits) && has(&new, bits));
+            for others in 0..32_u8 {
+                let single = has(&old, others) || has(&new, others);
+                assert!(!tally.is_quorum(sets(bits)) || !single || bits & others != 0, "{bits:b} and {others:b}");
+            }
+        }
+    }
+
+    #[test]
+    fn those_asked_first_are_no_more_than_a_quorum() {
+        let mut nodes = [9, 2, 4, 0].map(NodeIndex).to_vec();
+        assert!(Tally::single(&REPLICAS).keep_quorum(&mut nodes));
+        assert_eq!(nodes, [2, 4].map(NodeIndex));
+        assert!(!Tally::single(&REPLICAS).keep_quorum(&mut nodes), "all of them are needed");
+        let mut nodes = [0, 1, 2, 3, 4].map(NodeIndex).to_vec();
+        assert!(joint().keep_quorum(&mut nodes));
+        assert_eq!(nodes, [0, 1, 2, 3].map(NodeIndex), "node 2 is still needed of the new set");
+    }
+
+    #[test]
+    fn next_question_forgets_refusals() {
+        let mut tally = Tally::single(&REPLICAS);
+        tally.count(NodeIndex(4));
+        tally.refuse(NodeIndex(0));
+        tally.reset();
+        assert_eq!(tally.missing().count(), 3);
+        tally.preset(tally.set_of([NodeIndex(4)]), tally.set_of([NodeIndex(0)]));
+        assert_eq!(tally.missing().collect::<Vec<_>>(), [NodeIndex(2)]);
     }
 }

@@ -16,7 +16,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::limits::CACHED_VALUE_BYTES_MAX;
-use crate::mutants::{self, Mutant};
+use crate::mutants::rule;
 use crate::types::{Content, Key, Lookup, ReadKind, Record, Value};
 
 /// Records by their entry keys ([`super::codec::entry_key`]); of large records the digest alone.
@@ -83,7 +83,7 @@ impl RecordCache {
         };
         let Ok(_alone) = self.insert_lock.try_lock() else { return };
         let none_ran = since.0.is_multiple_of(2) && self.version() == since;
-        if none_ran || mutants::is_on(Mutant::ReadIsCachedBesidePersist) {
+        if rule!(ReadIsCachedBesidePersist, none_ran) {
             self.cache.insert(entry_key.into(), found);
         }
     }
@@ -253,9 +253,9 @@ mod tests {
     #[cfg(feature = "mutants")]
     #[test]
     fn caching_a_read_that_overlaps_a_write_brings_a_replaced_record_back() {
-        mutants::turn_on(Some(Mutant::ReadIsCachedBesidePersist));
+        crate::mutants::turn_on(Some(crate::mutants::Mutant::ReadIsCachedBesidePersist));
         let found = late_result_of_a_read();
-        mutants::turn_on(None);
+        crate::mutants::turn_on(None);
         assert_eq!(found, Some(Lookup::Digest(record(1, 10).digest())), "the test above would notice this");
     }
 }

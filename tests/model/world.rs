@@ -315,7 +315,7 @@ impl World {
                 Message::Request { request: Request::Store { .. }, .. } => !is_ignored(envelope),
                 #[cfg(feature = "mutants")]
                 Message::Answer { answer, .. } if crate::mutants::may_still_count(self.mutant, answer) => true,
-                Message::Answer { .. } => !receiver.is_idle() && !is_ignored(envelope),
+                Message::Answer { .. } => !receiver.inspect().is_idle() && !is_ignored(envelope),
                 Message::Hello(_) => true,
                 Message::Welcome(_) => envelope.to_incarnation == Some(receiver.incarnation()),
                 Message::HelloRefused { incarnation, .. } => *incarnation == receiver.incarnation(),
@@ -434,7 +434,8 @@ impl Model for World {
             if !machine.loads.is_empty() {
                 may(Event::ReadsDone);
             }
-            if machine.node.may_ask_others_next() || state.left.alarms > 0 && machine.node.next_wake().is_some() {
+            if machine.node.inspect().next_timer_hedges() || state.left.alarms > 0 && machine.node.next_wake().is_some()
+            {
                 may(Event::Wakes);
             }
             if state.left.restarts[member.index()] > 0 && state.left.restarts_of_all > 0 {
@@ -488,7 +489,7 @@ impl Model for World {
                 _ => {
                     match event {
                         Event::Fails { .. } => next.left.failures -= 1,
-                        Event::Wakes if !state.machines[member.index()].node.may_ask_others_next() => {
+                        Event::Wakes if !state.machines[member.index()].node.inspect().next_timer_hedges() => {
                             next.left.alarms -= 1;
                         }
                         _ => {}

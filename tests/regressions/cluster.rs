@@ -408,7 +408,7 @@ impl Cluster {
     /// to the test.
     fn ask_the_others(&mut self, at: NodeIndex) {
         if let Some(alarm) = self.node(at).next_wake()
-            && self.node(at).may_ask_others_next()
+            && self.node(at).inspect().next_timer_hedges()
         {
             self.now = self.now.max(alarm);
             self.input(at, Some(Input::Wake));

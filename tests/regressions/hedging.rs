@@ -50,7 +50,8 @@ fn silent_peer_is_passed_over_after_one_short_wait() {
         assert!(cluster.now().since(began) < RESEND_AFTER, "long before anything is asked again");
 
         assert!(
-            cluster.node(N1).passes_over(silent, cluster.now()) && !cluster.node(N1).passes_over(other, cluster.now())
+            cluster.node(N1).inspect().is_slow(silent, cluster.now())
+                && !cluster.node(N1).inspect().is_slow(other, cluster.now())
         );
         let next = invoke(&mut cluster);
         assert_eq!(cluster.count(|sent| is_question(sent) && sent.to == other), 1, "the other one is asked first");
@@ -77,7 +78,7 @@ fn refusal_is_no_reason_to_wait() {
     cluster.run(&[N1, other]);
     assert_eq!((cluster.seen_by(read), cluster.now()), (Some(1), began), "the other is asked at once");
 
-    assert!(cluster.node(N1).passes_over(refusing, cluster.now()));
+    assert!(cluster.node(N1).inspect().is_slow(refusing, cluster.now()));
     cluster.read(N1);
     assert_eq!(asked(&mut cluster), [other]);
 }

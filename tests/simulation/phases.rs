@@ -42,7 +42,7 @@ impl World {
                 .node
                 .as_ref()
                 .map_or_else(|| Some("dead".to_owned()), |node| node.unready().map(|unready| format!("{unready:?}")));
-            if machine.node.as_ref().is_some_and(|node| !node.is_idle()) {
+            if machine.node.as_ref().is_some_and(|node| !node.inspect().is_idle()) {
                 self.is_stuck(format!("{host:?} is busy with operations that nobody waits for"));
                 return;
             }

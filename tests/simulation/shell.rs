@@ -275,7 +275,7 @@ fn passes_over_one(node: &Node, now: Time, effects: &[Effect]) -> bool {
     let replicas = node.placement().replicas(node.placement().slot(key));
     replicas.iter().any(|replica| {
         node.talking_to(*replica).is_some()
-            && node.passes_over(*replica, now)
-            && asked.iter().all(|(to, _)| to != replica && !node.passes_over(*to, now))
+            && node.inspect().is_slow(*replica, now)
+            && asked.iter().all(|(to, _)| to != replica && !node.inspect().is_slow(*to, now))
     })
 }

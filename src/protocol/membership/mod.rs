@@ -1,173 +1,335 @@
-//! Who may talk to whom: store ids, lives, and the forming of a cluster.
+//! Membership: which nodes may talk to each other, and whether this node may serve.
 //!
-//! Invariants: what a peer says counts only after its data folder and its run were durably recorded here, and what this
-//! node sends it counts there only after that peer recorded this node. A known id under another store id, or whose folder
-//! does not remember the run recorded here, is refused: it may have forgotten what it acknowledged. A fresh node is not
-//! part of any quorum until every other member has recorded it, so that no member can be replaced unnoticed.
+//! Invariants: a peer's messages count only after its store id and incarnation were durably recorded here, and this node's
+//! messages count there only after that peer recorded this node. A known node id under another store id is refused, and so
+//! is a data folder that does not remember the incarnation recorded here: it may have forgotten what it acknowledged. A
+//! fresh node is part of no quorum until every other node has recorded it, so that no node can be replaced unnoticed.
+//!
+//! Whether this node is ready, and when the next hello is due, are derived from the state of all peers. Both are cached and
+//! computed anew only when a hello, a link or a batch changes that state, so that no request scans all peers.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod peer;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::limits::{INCARNATIONS_NAMED_MAX, RESEND_AFTER, RESEND_AFTER_MAX};
-use crate::protocol::quorum::majority;
-use crate::types::{ClusterParameters, Incarnation, NodeId, NodeIndex, PeerRecord, StoreId};
+use crate::limits::INCARNATIONS_NAMED_MAX;
+use crate::mutants::rule;
+use crate::types::{ClusterParameters, Incarnation, Meta, NodeIndex, PeerRecord, StoreId};
 
-use crate::mutants::{self, Mutant};
-use crate::protocol::Time;
-use crate::protocol::message::{Hello, HelloRefusal, Message, PROTOCOL_VERSION};
+use self::peer::{Peer, hello_backoff};
+use super::context::{Greeting, NodeCtx, PendingAck};
+use super::group_commit::AckAfter;
+use super::message::{Hello, HelloRefusal, Message, PROTOCOL_VERSION, Refusal};
+use super::quorum::majority;
+use super::{ProtocolEvent, Time, Unready};
 
 /// How a peer stands to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerView {
     /// Each has recorded the other; messages count.
     Talking,
-    /// The link is down, or the two are about to be introduced.
+    /// The link is down, or the two have not recorded each other yet.
     Unreachable,
     /// One of the two refuses the other.
     Refused(HelloRefusal),
 }
 
-/// What follows from a hello or a welcome.
+/// What a greeting, or its record on disk, changes for the operations in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerChange {
+    /// Nothing.
+    None,
+    /// The peer and this node refuse to talk: operations must not wait for it.
+    Excluded,
+    /// The two do not refuse each other (any longer): the peer may answer.
+    Admitted,
+    /// The two have recorded each other now: the peer lacks what it missed.
+    Met,
+}
+
+/// Which rule of membership a hello breaks, or what it says that is new.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+enum Verdict {
     /// The peer breaks a rule.
     Refuse(HelloRefusal),
-    /// It is to be recorded durably; then [`Handshake::recorded`].
+    /// The peer's store id and incarnation are to be recorded durably.
     Record(PeerRecord),
-    /// It is durably recorded already.
+    /// Both are durably recorded already.
     Known,
 }
 
-/// Who this node is, and how it stands to its peers.
+/// Whether this node may serve. In the order of what is reported where several hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Readiness {
+    /// Its peers refuse the node as a whole.
+    Refused(HelloRefusal),
+    /// The epoch of this incarnation is not durable yet.
+    Starting,
+    /// Some node has not recorded this one yet.
+    Bootstrapping,
+    /// It was told to end.
+    Draining,
+    Ready,
+}
+
+/// This node's identity, and how it stands to its peers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Handshake {
+pub struct Membership {
     me: NodeIndex,
     parameters: ClusterParameters,
     store_id: StoreId,
     incarnation: Incarnation,
     earlier_incarnations: Arc<[Incarnation]>,
-    formed: bool,
+    /// The epoch of this incarnation is durable.
+    started: bool,
+    /// Every other node has recorded this one: durable.
+    bootstrapped: bool,
+    draining: bool,
     peers: BTreeMap<NodeIndex, Peer>,
+    /// Derived from the fields above.
+    readiness: Readiness,
+    /// Derived from the peers: the time of the next hello.
+    next_hello: Option<Time>,
 }
 
-/// What a folder remembers, of what matters here.
-#[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
-    /// The runs begun on it, ascending.
-    pub incarnations: &'a [Incarnation],
-    /// Whether every other member has recorded this node.
-    pub formed: bool,
-    /// The peers met.
-    pub peers: &'a BTreeMap<NodeId, PeerRecord>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Peer {
-    linked: bool,
-    /// What is durably known of it.
-    recorded: Option<PeerRecord>,
-    /// What is on its way to the disk.
-    recording: Option<PeerRecord>,
-    /// The run of it that has recorded this run of this node.
-    welcomed_by: Option<Incarnation>,
-    refused_here: Option<HelloRefusal>,
-    refused_there: Option<HelloRefusal>,
-    hello_at: Option<Time>,
-    hellos_unanswered: u32,
-}
-
-impl Handshake {
-    /// A node that knows `peers` and has talked to none of them in this run.
+impl Membership {
+    /// A new incarnation of the node whose data folder remembers `meta`. It has talked to no peer yet.
     #[must_use]
-    pub fn new(
-        me: NodeIndex,
-        parameters: ClusterParameters,
-        store_id: StoreId,
-        incarnation: Incarnation,
-        known: &Known<'_>,
-    ) -> Self {
-        let earlier_incarnations =
-            &known.incarnations[known.incarnations.len().saturating_sub(INCARNATIONS_NAMED_MAX)..];
+    pub fn new(me: NodeIndex, parameters: ClusterParameters, incarnation: Incarnation, meta: &Meta) -> Self {
+        let named = meta.incarnations.len().saturating_sub(INCARNATIONS_NAMED_MAX);
         let peers = parameters
             .members()
             .filter(|member| *member != me)
-            .map(|member| {
-                let recorded = known.peers.get(parameters.id(member)).copied();
-                (member, Peer { recorded, ..Peer::default() })
-            })
+            .map(|member| (member, Peer::new(meta.peers.get(parameters.id(member)).copied())))
             .collect();
-        Self {
+        let mut membership = Self {
             me,
             parameters,
-            store_id,
+            store_id: meta.store_id,
             incarnation,
-            earlier_incarnations: earlier_incarnations.into(),
-            formed: known.formed,
+            earlier_incarnations: meta.incarnations[named..].into(),
+            started: rule!(ServesBeforeStarted, false),
+            bootstrapped: meta.formed,
+            draining: false,
             peers,
-        }
+            readiness: Readiness::Starting,
+            next_hello: None,
+        };
+        membership.refresh();
+        membership
     }
 
-    /// This run.
+    /// This incarnation.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
     }
 
-    /// Whether every other member has recorded this node, in this run or an earlier one.
+    /// Whether the epoch of this incarnation is durable. Before that, the node neither speaks nor listens.
     #[must_use]
-    pub fn is_formed(&self) -> bool {
-        self.formed
+    pub fn is_started(&self) -> bool {
+        self.started
     }
 
-    /// The members that have not recorded this node yet in this run.
-    pub fn not_met(&self) -> impl Iterator<Item = NodeIndex> + '_ {
-        self.peers.iter().filter(|(_, peer)| peer.welcomed_by.is_none()).map(|(member, _)| *member)
+    /// The epoch of this incarnation is durable.
+    pub fn on_started(&mut self) {
+        self.started = true;
+        self.refresh();
     }
 
-    /// That every other member has recorded this node is durable.
-    pub fn formed(&mut self) {
-        self.formed = true;
+    /// The node is to end.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        self.refresh();
     }
 
-    /// Whether it is time to record that the cluster has formed: everyone has recorded this node, and it everyone.
+    /// Why this node takes no requests of clients, where it does not.
     #[must_use]
-    pub fn may_form(&self) -> bool {
-        let met_one = || mutants::is_on(Mutant::FormsEarly) && self.peers.values().any(Peer::is_talking);
-        !self.formed && (self.peers.values().all(Peer::is_talking) || met_one())
+    pub fn unready(&self) -> Option<Unready> {
+        let ids_of = |wanted: &dyn Fn(&Peer) -> bool| {
+            let peers = self.peers.iter().filter(|(_, peer)| wanted(peer));
+            peers.map(|(member, _)| self.parameters.id(*member).clone()).collect()
+        };
+        Some(match self.readiness {
+            Readiness::Ready => return None,
+            Readiness::Starting => Unready::Starting,
+            Readiness::Draining => Unready::Draining,
+            Readiness::Refused(refusal) => {
+                Unready::Refused { by: ids_of(&|peer| peer.refused_there == Some(refusal)), refusal }
+            }
+            Readiness::Bootstrapping => Unready::Forming { missing: ids_of(&|peer| peer.welcomed_by.is_none()) },
+        })
+    }
+
+    /// Why this node's replica answers nobody, where it does not. A node that drains still serves its peers, so that their
+    /// operations in flight end well.
+    #[must_use]
+    pub fn replica_refusal(&self) -> Option<Refusal> {
+        match self.readiness {
+            Readiness::Refused(_) => Some(Refusal::RefusedByPeers),
+            Readiness::Starting | Readiness::Bootstrapping => Some(Refusal::NotFormed),
+            Readiness::Draining | Readiness::Ready => None,
+        }
+    }
+
+    /// How `peer` stands to this node.
+    #[must_use]
+    pub fn view(&self, peer: NodeIndex) -> PeerView {
+        self.peers.get(&peer).map_or(PeerView::Unreachable, Peer::view)
+    }
+
+    /// The incarnation of `peer` that requests are sent to: it has recorded this node, and is recorded here.
+    #[must_use]
+    pub fn talking_to(&self, peer: NodeIndex) -> Option<Incarnation> {
+        self.peers.get(&peer).filter(|peer| peer.is_talking()).and_then(|peer| peer.welcomed_by)
+    }
+
+    /// Whether a message from incarnation `from_incarnation` of `from` for incarnation `to_incarnation` of this node counts:
+    /// both must be the ones known, so that messages from or for an earlier incarnation do not count.
+    #[must_use]
+    pub fn counts(&self, from: NodeIndex, from_incarnation: Incarnation, to_incarnation: Option<Incarnation>) -> bool {
+        let recorded = || self.peers.get(&from).and_then(|peer| peer.recorded);
+        let are_known = to_incarnation == Some(self.incarnation)
+            && recorded().is_some_and(|recorded| recorded.incarnation == from_incarnation);
+        rule!(EarlierIncarnationsCount, are_known, not to_incarnation.is_some())
     }
 
     /// The link to `peer` is up or down.
-    pub fn linked(&mut self, peer: NodeIndex, up: bool, now: Time) {
+    pub fn on_link(&mut self, peer: NodeIndex, up: bool, now: Time) {
         if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.linked = up;
-            peer.welcomed_by = None;
-            peer.hello_at = up.then_some(now);
-            peer.hellos_unanswered = 0;
+            peer.on_link(up, now);
+        }
+        self.refresh();
+    }
+
+    /// `from` introduces itself.
+    pub fn on_hello(
+        &mut self,
+        from: NodeIndex,
+        hello: &Hello,
+        greeting: Greeting,
+        ctx: &mut NodeCtx<'_>,
+    ) -> PeerChange {
+        match self.judge(from, hello) {
+            Verdict::Refuse(refusal) => {
+                ctx.report(ProtocolEvent::PeerRefused { peer: from, refusal });
+                let message = Message::HelloRefused { incarnation: hello.incarnation, refusal };
+                ctx.send(from, Some(hello.incarnation), message);
+                match self.view(from) {
+                    PeerView::Refused(_) => PeerChange::Excluded,
+                    PeerView::Talking | PeerView::Unreachable => PeerChange::Admitted,
+                }
+            }
+            Verdict::Known => self.on_known(from, hello.incarnation, greeting, ctx),
+            // A store that has failed cannot record a peer. The peer introduces itself again.
+            Verdict::Record(_) if ctx.group_commit.has_failed() => {
+                self.on_batch_failed();
+                self.admitted(from)
+            }
+            Verdict::Record(peer_record) => {
+                ctx.group_commit.add_peer(self.parameters.id(from).clone(), peer_record);
+                let ack = PendingAck::PeerRecorded { peer: from, peer_record, greeting };
+                ctx.group_commit.ack_after(AckAfter::Next, ack);
+                self.admitted(from)
+            }
+        }
+    }
+
+    /// `from` refuses incarnation `incarnation` of this node.
+    pub fn on_hello_refused(
+        &mut self,
+        from: NodeIndex,
+        incarnation: Incarnation,
+        refusal: HelloRefusal,
+        ctx: &mut NodeCtx<'_>,
+    ) -> PeerChange {
+        if !self.refused(from, incarnation, refusal) {
+            return PeerChange::None;
+        }
+        ctx.report(ProtocolEvent::RefusedByPeer { peer: from, refusal });
+        match self.view(from) {
+            PeerView::Refused(_) => PeerChange::Excluded,
+            PeerView::Talking | PeerView::Unreachable => PeerChange::None,
+        }
+    }
+
+    /// The record of `peer` is durable.
+    pub fn on_recorded(
+        &mut self,
+        peer: NodeIndex,
+        peer_record: PeerRecord,
+        greeting: Greeting,
+        ctx: &mut NodeCtx<'_>,
+    ) -> PeerChange {
+        self.recorded(peer, peer_record);
+        self.on_known(peer, peer_record.incarnation, greeting, ctx)
+    }
+
+    /// A batch failed: the peer records in it may not be durable. Hellos are sent again.
+    pub fn on_batch_failed(&mut self) {
+        for peer in self.peers.values_mut() {
+            peer.recording = None;
+        }
+    }
+
+    /// The store was reopened after a failure, and this is what it remembers. A peer that is recorded must not be recorded
+    /// again in an earlier incarnation, and a bootstrapped node need not meet everyone again.
+    pub fn on_store_reopened(&mut self, meta: &Meta) {
+        self.bootstrapped |= meta.formed;
+        for (member, peer) in &mut self.peers {
+            peer.on_recorded(meta.peers.get(self.parameters.id(*member)).copied());
+        }
+        self.refresh();
+    }
+
+    /// It is durable that every other node has recorded this one.
+    pub fn on_bootstrapped(&mut self) {
+        self.bootstrapped = true;
+        self.refresh();
+    }
+
+    /// Records that the cluster is bootstrapped, once this node and every other one have recorded each other. A node that is
+    /// alone has none to meet.
+    pub fn bootstrap_if_met(&self, ctx: &mut NodeCtx<'_>) {
+        if self.started && self.may_bootstrap() && !ctx.group_commit.has_failed() {
+            ctx.group_commit.add_bootstrapped();
         }
     }
 
     /// When the next hello is due.
     #[must_use]
     pub fn next_hello(&self) -> Option<Time> {
-        self.peers.values().filter_map(|peer| peer.hello_at).min()
+        self.next_hello.filter(|_| self.started)
     }
 
-    /// The hellos that are due.
-    pub fn hellos(&mut self, now: Time) -> Vec<(NodeIndex, Message)> {
+    /// Sends the hellos that are due.
+    pub fn send_hellos(&mut self, ctx: &mut NodeCtx<'_>) {
+        if self.next_hello().is_none_or(|due| due > ctx.now) {
+            return;
+        }
+        for member in self.take_due_hellos(ctx.now) {
+            ctx.send(member, None, Message::Hello(self.hello_to(member)));
+        }
+    }
+
+    fn take_due_hellos(&mut self, now: Time) -> Vec<NodeIndex> {
         let mut due = Vec::new();
         for (member, peer) in &mut self.peers {
             if peer.hello_at.is_some_and(|at| at <= now) {
-                peer.hello_at = Some(now.after(backoff(peer.hellos_unanswered)));
+                peer.hello_at = Some(now.after(hello_backoff(peer.hellos_unanswered)));
                 peer.hellos_unanswered = peer.hellos_unanswered.saturating_add(1);
                 due.push(*member);
             }
         }
-        due.into_iter().map(|member| (member, Message::Hello(self.hello_to(member)))).collect()
+        self.refresh();
+        due
     }
 
     /// How this node introduces itself to `peer`.
-    #[must_use]
-    pub fn hello_to(&self, peer: NodeIndex) -> Hello {
+    fn hello_to(&self, peer: NodeIndex) -> Hello {
         Hello {
             protocol: PROTOCOL_VERSION,
             parameters: self.parameters.clone(),
@@ -180,322 +342,146 @@ impl Handshake {
     }
 
     /// Judges how `from` introduces itself.
-    pub fn judge(&mut self, from: NodeIndex, hello: &Hello) -> Verdict {
-        let my_id = self.parameters.id(self.me);
-        let Some(peer) = self.peers.get_mut(&from) else { return Verdict::Refuse(HelloRefusal::WrongNode) };
-        let seen = PeerRecord { store_id: hello.store_id, incarnation: hello.incarnation };
-        // A greater epoch alone shows nothing: an older copy gets there by starting often enough.
-        let remembers = |known: Incarnation| {
-            hello.earlier_incarnations.contains(&known)
-                || mutants::is_on(Mutant::AnyStoreIsAccepted)
-                || mutants::is_on(Mutant::AnyIncarnationIsAccepted)
-                || (mutants::is_on(Mutant::GreaterEpochIsAccepted) && seen.incarnation.epoch > known.epoch)
-        };
-        let verdict = if hello.protocol != PROTOCOL_VERSION {
-            Verdict::Refuse(HelloRefusal::Protocol)
-        } else if hello.parameters != self.parameters {
-            Verdict::Refuse(HelloRefusal::Cluster)
-        } else if hello.to_node_id != *my_id || hello.node_id != *self.parameters.id(from) {
-            Verdict::Refuse(HelloRefusal::WrongNode)
-        } else {
-            match peer.recording.or(peer.recorded) {
-                Some(known) if known.store_id != seen.store_id && !mutants::is_on(Mutant::AnyStoreIsAccepted) => {
-                    Verdict::Refuse(HelloRefusal::StoreId)
+    fn judge(&mut self, from: NodeIndex, hello: &Hello) -> Verdict {
+        let verdict = self.check(from, hello);
+        if let Some(peer) = self.peers.get_mut(&from) {
+            match &verdict {
+                // A late hello of an earlier incarnation, or of another data folder, says nothing about the incarnation
+                // that this node talks to.
+                Verdict::Refuse(refusal) if rule!(LateHelloCounts, !peer.is_talking()) => {
+                    peer.refused_here = Some(*refusal);
                 }
-                Some(known) if known.incarnation == seen.incarnation && peer.recorded == Some(known) => Verdict::Known,
-                Some(known) if known.incarnation != seen.incarnation && !remembers(known.incarnation) => {
-                    Verdict::Refuse(HelloRefusal::Incarnation)
+                Verdict::Refuse(_) => {}
+                Verdict::Record(peer_record) => {
+                    peer.recording = Some(*peer_record);
+                    peer.refused_here = None;
                 }
-                _ => {
-                    peer.recording = Some(seen);
-                    Verdict::Record(seen)
-                }
+                Verdict::Known => peer.refused_here = None,
             }
-        };
-        match verdict {
-            // A late hello of an earlier run, or of another folder, says nothing about the run that is talked with.
-            Verdict::Refuse(_) if peer.is_talking() && !mutants::is_on(Mutant::LateHelloCounts) => {}
-            Verdict::Refuse(refusal) => peer.refused_here = Some(refusal),
-            Verdict::Record(_) | Verdict::Known => peer.refused_here = None,
+            self.refresh();
         }
         verdict
     }
 
-    /// What is known of `peer` is durable.
-    pub fn recorded(&mut self, peer: NodeIndex, peer_record: PeerRecord) {
+    fn check(&self, from: NodeIndex, hello: &Hello) -> Verdict {
+        let Some(peer) = self.peers.get(&from) else { return Verdict::Refuse(HelloRefusal::WrongNode) };
+        if hello.protocol != PROTOCOL_VERSION {
+            return Verdict::Refuse(HelloRefusal::Protocol);
+        }
+        if hello.parameters != self.parameters {
+            return Verdict::Refuse(HelloRefusal::Cluster);
+        }
+        if hello.to_node_id != *self.parameters.id(self.me) || hello.node_id != *self.parameters.id(from) {
+            return Verdict::Refuse(HelloRefusal::WrongNode);
+        }
+        let seen = PeerRecord { store_id: hello.store_id, incarnation: hello.incarnation };
+        let Some(known) = peer.recording.or(peer.recorded) else { return Verdict::Record(seen) };
+        if !rule!(AnyStoreIsAccepted, seen.store_id == known.store_id) {
+            return Verdict::Refuse(HelloRefusal::StoreId);
+        }
+        if seen.incarnation == known.incarnation {
+            return if peer.recorded == Some(known) { Verdict::Known } else { Verdict::Record(seen) };
+        }
+        // A greater epoch alone shows nothing: an older copy of the folder gets there by starting often enough.
+        let is_remembered = hello.earlier_incarnations.contains(&known.incarnation);
+        let is_later = rule!(
+            GreaterEpochIsAccepted,
+            is_remembered,
+            not is_remembered || seen.incarnation.epoch > known.incarnation.epoch
+        );
+        if rule!(AnyStoreIsAccepted, rule!(AnyIncarnationIsAccepted, is_later)) {
+            Verdict::Record(seen)
+        } else {
+            Verdict::Refuse(HelloRefusal::Incarnation)
+        }
+    }
+
+    /// `peer` is durably recorded here in its incarnation `incarnation`.
+    fn on_known(
+        &mut self,
+        peer: NodeIndex,
+        incarnation: Incarnation,
+        greeting: Greeting,
+        ctx: &mut NodeCtx<'_>,
+    ) -> PeerChange {
+        match greeting {
+            Greeting::Hello => ctx.send(peer, Some(incarnation), Message::Welcome(self.hello_to(peer))),
+            Greeting::Welcome => self.welcomed(peer, incarnation),
+        }
+        if self.talking_to(peer) != Some(incarnation) {
+            return self.admitted(peer);
+        }
+        self.bootstrap_if_met(ctx);
+        if greeting == Greeting::Welcome {
+            ctx.report(ProtocolEvent::PeerMet(peer));
+            return PeerChange::Met;
+        }
+        PeerChange::Admitted
+    }
+
+    fn admitted(&self, peer: NodeIndex) -> PeerChange {
+        match self.view(peer) {
+            PeerView::Refused(_) => PeerChange::None,
+            PeerView::Talking | PeerView::Unreachable => PeerChange::Admitted,
+        }
+    }
+
+    fn recorded(&mut self, peer: NodeIndex, peer_record: PeerRecord) {
         if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.recorded = Some(peer_record);
             if peer.recording == Some(peer_record) {
                 peer.recording = None;
             }
-            peer.meet_anew();
+            peer.on_recorded(Some(peer_record));
         }
+        self.refresh();
     }
 
-    /// The store was reopened after a failure, and this is what it has recorded.
-    pub fn store_reopened(&mut self, formed: bool, known: &BTreeMap<NodeId, PeerRecord>) {
-        self.formed |= formed;
-        for (member, peer) in &mut self.peers {
-            peer.recorded = known.get(self.parameters.id(*member)).copied();
-            peer.meet_anew();
-        }
-    }
-
-    /// A batch failed: what was on its way to the disk is not known to be there. Hellos are sent again.
-    pub fn recording_failed(&mut self) {
-        for peer in self.peers.values_mut() {
-            peer.recording = None;
-        }
-    }
-
-    /// `peer`, in its run `incarnation`, has recorded this run of this node; it is recorded here too.
-    pub fn welcomed(&mut self, peer: NodeIndex, incarnation: Incarnation) {
+    /// `peer`, in its incarnation `incarnation`, has recorded this incarnation of this node, and is recorded here.
+    fn welcomed(&mut self, peer: NodeIndex, incarnation: Incarnation) {
         if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.welcomed_by = Some(incarnation);
-            peer.refused_there = None;
-            if peer.is_talking() {
-                // Another run may have been refused while this one was being recorded.
-                peer.refused_here = None;
-                peer.hello_at = None;
-                peer.hellos_unanswered = 0;
-            }
+            peer.on_welcome(incarnation);
         }
+        self.refresh();
     }
 
-    /// `peer` refuses this node's run `incarnation`. Whether that is this run, and so counts.
-    pub fn refused(&mut self, peer: NodeIndex, incarnation: Incarnation, refusal: HelloRefusal) -> bool {
+    /// `peer` refuses incarnation `incarnation` of this node. Returns whether that is this incarnation, so that it counts.
+    fn refused(&mut self, peer: NodeIndex, incarnation: Incarnation, refusal: HelloRefusal) -> bool {
         let counts = incarnation == self.incarnation;
         if counts && let Some(peer) = self.peers.get_mut(&peer) {
             peer.refused_there = Some(refusal);
             peer.welcomed_by = None;
+            self.refresh();
         }
         counts
     }
 
-    /// Whether a message that `from` sent in `from_incarnation` for `to_incarnation` counts: both runs are the ones known, so that
-    /// nothing from or for an earlier incarnation does.
-    #[must_use]
-    pub fn counts(&self, from: NodeIndex, from_incarnation: Incarnation, to_incarnation: Option<Incarnation>) -> bool {
-        let recorded = self.peers.get(&from).and_then(|peer| peer.recorded);
-        if mutants::is_on(Mutant::EarlierIncarnationsCount) {
-            return to_incarnation.is_some();
-        }
-        to_incarnation == Some(self.incarnation)
-            && recorded.is_some_and(|recorded| recorded.incarnation == from_incarnation)
+    /// Whether every peer and this node have recorded each other, and that is not recorded yet.
+    fn may_bootstrap(&self) -> bool {
+        let all = || self.peers.values().all(Peer::is_talking);
+        !self.bootstrapped && rule!(FormsEarly, all(), not all() || self.peers.values().any(Peer::is_talking))
     }
 
-    /// The run of `peer` that a request may be sent to: it has recorded this node, and is recorded here.
-    #[must_use]
-    pub fn talking_to(&self, peer: NodeIndex) -> Option<Incarnation> {
-        self.peers.get(&peer).filter(|peer| peer.is_talking()).and_then(|peer| peer.welcomed_by)
-    }
-
-    /// How `peer` stands to this node.
-    #[must_use]
-    pub fn view(&self, peer: NodeIndex) -> PeerView {
-        let Some(peer) = self.peers.get(&peer) else { return PeerView::Unreachable };
-        match peer.refused_here.or(peer.refused_there) {
-            // Who is refused while this one talks is someone else under its name.
-            Some(refusal) if !peer.is_talking() || mutants::is_on(Mutant::LateHelloCounts) => {
-                PeerView::Refused(refusal)
-            }
-            _ if peer.is_talking() => PeerView::Talking,
-            _ => PeerView::Unreachable,
-        }
-    }
-
-    /// Why this node as a whole may serve nobody, and who says so: one peer has recorded a later incarnation of it, which no
-    /// peer can be wrong about; or it is fresh, or in a minority, and known by another store id.
-    #[must_use]
-    pub fn refused_as_a_whole(&self) -> Option<(BTreeSet<NodeIndex>, HelloRefusal)> {
-        let by = |refusal| -> BTreeSet<NodeIndex> {
-            self.peers.iter().filter(|(_, p)| p.refused_there == Some(refusal)).map(|(member, _)| *member).collect()
+    /// Computes the cached fields anew. Called wherever one of the fields changes that they are derived from.
+    fn refresh(&mut self) {
+        self.next_hello = self.peers.values().filter_map(|peer| peer.hello_at).min();
+        self.readiness = match self.refused_as_a_whole() {
+            Some(refusal) => Readiness::Refused(refusal),
+            None if !self.started => Readiness::Starting,
+            None if !self.bootstrapped => Readiness::Bootstrapping,
+            None if self.draining => Readiness::Draining,
+            None => Readiness::Ready,
         };
-        let older = by(HelloRefusal::Incarnation);
-        if !older.is_empty() {
-            return Some((older, HelloRefusal::Incarnation));
+    }
+
+    /// Why this node as a whole may not serve: one peer has recorded a later incarnation of it, and a peer cannot be wrong
+    /// about that; or its store id is not the one that its peers know. One peer is enough where this node is fresh. Else a
+    /// majority is needed, because a single peer may be the one that lost its disk.
+    fn refused_as_a_whole(&self) -> Option<HelloRefusal> {
+        let count = |refusal| self.peers.values().filter(|peer| peer.refused_there == Some(refusal)).count();
+        if count(HelloRefusal::Incarnation) > 0 {
+            return Some(HelloRefusal::Incarnation);
         }
-        let stranger = by(HelloRefusal::StoreId);
-        let many = stranger.len() >= majority(self.peers.len().max(1));
-        (many || (!self.formed && !stranger.is_empty())).then_some((stranger, HelloRefusal::StoreId))
-    }
-}
-
-impl Peer {
-    /// Where it restarted behind a link that was not seen to break, its new run does not know this node yet.
-    fn meet_anew(&mut self) {
-        if self.linked && !self.is_talking() && self.hello_at.is_none() && !mutants::is_on(Mutant::QuietRestartIsMissed)
-        {
-            self.hello_at = Some(Time::default());
-            self.hellos_unanswered = 0;
-        }
-    }
-
-    fn is_talking(&self) -> bool {
-        self.welcomed_by.is_some() && self.welcomed_by == self.recorded.map(|recorded| recorded.incarnation)
-    }
-}
-
-fn backoff(unanswered: u32) -> std::time::Duration {
-    (RESEND_AFTER * 2_u32.pow(unanswered.min(8))).min(RESEND_AFTER_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parameters() -> ClusterParameters {
-        let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
-        ClusterParameters { seed: 0, replica_count: 3, node_ids }
-    }
-
-    fn node(me: u16, store_id: u128, epoch: u64) -> Handshake {
-        let incarnation = Incarnation { epoch, nonce: u64::try_from(store_id).unwrap() };
-        let known = Known { incarnations: &[], formed: false, peers: &BTreeMap::new() };
-        Handshake::new(NodeIndex(me), parameters(), StoreId(store_id), incarnation, &known)
-    }
-
-    /// Begins the next run on the folder of `node`.
-    fn restart(node: &mut Handshake, epoch: u64, nonce: u64) {
-        node.earlier_incarnations = node.earlier_incarnations.iter().copied().chain([node.incarnation]).collect();
-        node.incarnation = Incarnation { epoch, nonce };
-    }
-
-    /// Lets `here` record the run of `there`.
-    fn meet(here: &mut Handshake, there: &Handshake) {
-        let from = there.me;
-        let Verdict::Record(peer_record) = here.judge(from, &there.hello_to(here.me)) else {
-            panic!("a new run is recorded")
-        };
-        here.recorded(from, peer_record);
-    }
-
-    #[test]
-    fn known_id_under_another_identity_is_refused() {
-        let mut one = node(0, 10, 1);
-        meet(&mut one, &node(1, 20, 1));
-        let hello = node(1, 21, 9).hello_to(NodeIndex(0));
-        assert_eq!(one.judge(NodeIndex(1), &hello), Verdict::Refuse(HelloRefusal::StoreId));
-        assert_eq!(one.view(NodeIndex(1)), PeerView::Refused(HelloRefusal::StoreId));
-    }
-
-    #[test]
-    fn only_a_later_run_of_a_known_folder_is_accepted() {
-        let mut one = node(0, 10, 1);
-        let mut two = node(1, 20, 5);
-        meet(&mut one, &two);
-        assert_eq!(one.judge(NodeIndex(1), &two.hello_to(NodeIndex(0))), Verdict::Known, "the same run again");
-        let refused = Verdict::Refuse(HelloRefusal::Incarnation);
-        let mut twin = two.clone();
-        twin.incarnation.nonce += 1;
-        assert_eq!(one.judge(NodeIndex(1), &twin.hello_to(NodeIndex(0))), refused);
-        let mut older = node(1, 20, 3);
-        restart(&mut older, 4, 1);
-        assert_eq!(one.judge(NodeIndex(1), &older.hello_to(NodeIndex(0))), refused);
-        restart(&mut older, 5, 2);
-        restart(&mut older, 6, 3);
-        assert_eq!(one.judge(NodeIndex(1), &older.hello_to(NodeIndex(0))), refused, "however often it starts");
-        restart(&mut two, 6, 4);
-        restart(&mut two, 9, 5);
-        assert!(matches!(one.judge(NodeIndex(1), &two.hello_to(NodeIndex(0))), Verdict::Record(_)), "a run was missed");
-    }
-
-    #[test]
-    fn nodes_of_other_clusters_are_refused() {
-        let mut one = node(0, 10, 1);
-        let hello = node(1, 20, 1).hello_to(NodeIndex(0));
-        let other_seed = Hello { parameters: ClusterParameters { seed: 1, ..parameters() }, ..hello.clone() };
-        assert_eq!(one.judge(NodeIndex(1), &other_seed), Verdict::Refuse(HelloRefusal::Cluster));
-        for protocol in [PROTOCOL_VERSION - 1, PROTOCOL_VERSION + 1] {
-            let other_version = Hello { protocol, ..hello.clone() };
-            assert_eq!(one.judge(NodeIndex(1), &other_version), Verdict::Refuse(HelloRefusal::Protocol));
-        }
-        let misled = Hello { to_node_id: NodeId::new("3").unwrap(), ..hello };
-        assert_eq!(one.judge(NodeIndex(1), &misled), Verdict::Refuse(HelloRefusal::WrongNode));
-    }
-
-    #[test]
-    fn cluster_forms_once_everyone_has_met() {
-        let (mut one, two, three) = (node(0, 10, 1), node(1, 20, 1), node(2, 30, 1));
-        meet(&mut one, &two);
-        one.welcomed(NodeIndex(1), two.incarnation);
-        meet(&mut one, &three);
-        assert!(!one.may_form(), "node 3 has not recorded node 1");
-        assert_eq!(one.not_met().collect::<Vec<_>>(), [NodeIndex(2)]);
-        one.welcomed(NodeIndex(2), three.incarnation);
-        assert!(one.may_form());
-    }
-
-    #[test]
-    fn peer_that_restarts_behind_a_link_that_holds_is_met_anew() {
-        let (mut one, mut two) = (node(0, 10, 1), node(1, 20, 1));
-        one.linked(NodeIndex(1), true, Time(5));
-        meet(&mut one, &two);
-        one.welcomed(NodeIndex(1), two.incarnation);
-        assert_eq!(one.next_hello(), None, "they talk");
-        restart(&mut two, 2, 7);
-        meet(&mut one, &two);
-        assert_eq!(one.hellos(Time(9)).len(), 1, "the new run has yet to record this node");
-        one.welcomed(NodeIndex(1), two.incarnation);
-        assert_eq!((one.talking_to(NodeIndex(1)), one.next_hello()), (Some(two.incarnation), None));
-    }
-
-    #[test]
-    fn late_hello_of_an_earlier_run_does_not_harm_the_present_one() {
-        let (mut one, mut two) = (node(0, 10, 1), node(1, 20, 1));
-        let late = two.hello_to(NodeIndex(0));
-        restart(&mut two, 2, 7);
-        meet(&mut one, &two);
-        assert_eq!(one.judge(NodeIndex(1), &late), Verdict::Refuse(HelloRefusal::Incarnation));
-        one.welcomed(NodeIndex(1), two.incarnation);
-        assert_eq!(one.view(NodeIndex(1)), PeerView::Talking, "refused while it was being met");
-        assert_eq!(one.judge(NodeIndex(1), &late), Verdict::Refuse(HelloRefusal::Incarnation));
-        assert_eq!(one.view(NodeIndex(1)), PeerView::Talking, "refused while it was talked with");
-    }
-
-    #[test]
-    fn run_that_was_recorded_by_a_batch_that_failed_is_known_once_the_store_is_reopened() {
-        let (mut one, mut two) = (node(0, 10, 1), node(1, 20, 5));
-        meet(&mut one, &two);
-        let late = two.hello_to(NodeIndex(0));
-        restart(&mut two, 7, 7);
-        let Verdict::Record(later) = one.judge(NodeIndex(1), &two.hello_to(NodeIndex(0))) else { panic!("a new run") };
-        one.recording_failed();
-        one.store_reopened(false, &BTreeMap::from([(NodeId::new("2").unwrap(), later)]));
-        assert_eq!(one.judge(NodeIndex(1), &late), Verdict::Refuse(HelloRefusal::Incarnation));
-    }
-
-    #[test]
-    fn messages_of_other_lives_do_not_count() {
-        let (mut one, two) = (node(0, 10, 3), node(1, 20, 5));
-        meet(&mut one, &two);
-        let earlier = |incarnation: Incarnation| Incarnation { epoch: incarnation.epoch - 1, ..incarnation };
-        assert!(one.counts(NodeIndex(1), two.incarnation, Some(one.incarnation)));
-        assert!(!one.counts(NodeIndex(1), earlier(two.incarnation), Some(one.incarnation)));
-        assert!(!one.counts(NodeIndex(1), two.incarnation, Some(earlier(one.incarnation))));
-        assert!(!one.counts(NodeIndex(1), two.incarnation, None));
-        assert!(!one.counts(NodeIndex(2), two.incarnation, Some(one.incarnation)), "a node never met");
-    }
-
-    #[test]
-    fn one_peer_that_knows_a_later_run_stops_the_whole_node() {
-        let mut one = node(0, 10, 3);
-        one.formed();
-        let earlier = Incarnation { epoch: 2, nonce: 10 };
-        assert!(!one.refused(NodeIndex(1), earlier, HelloRefusal::Incarnation), "that was an earlier incarnation");
-        assert_eq!(one.refused_as_a_whole(), None);
-        assert!(one.refused(NodeIndex(1), one.incarnation, HelloRefusal::Incarnation));
-        assert_eq!(one.refused_as_a_whole(), Some(([NodeIndex(1)].into(), HelloRefusal::Incarnation)));
-    }
-
-    #[test]
-    fn one_peer_that_knows_another_identity_stops_a_fresh_node_but_not_a_formed_one() {
-        let mut one = node(0, 10, 3);
-        one.refused(NodeIndex(1), one.incarnation, HelloRefusal::StoreId);
-        assert!(one.refused_as_a_whole().is_some());
-        one.formed();
-        assert!(one.refused_as_a_whole().is_none(), "that peer may be the one that lost its disk");
-        one.refused(NodeIndex(2), one.incarnation, HelloRefusal::StoreId);
-        assert!(one.refused_as_a_whole().is_some());
+        let needed = if self.bootstrapped { majority(self.peers.len().max(1)) } else { 1 };
+        (count(HelloRefusal::StoreId) >= needed).then_some(HelloRefusal::StoreId)
     }
 }

@@ -1,32 +1,24 @@
-//! One coordinator's read: asks a majority, and answers only what a majority holds.
+//! A read: asks a majority, and answers only a record that a majority holds.
 //!
-//! Invariants: a record is returned only once a majority is known to hold exactly it, or it was stored at a majority
-//! first (the write-back: without it a later read could miss what this one returned). Where stamps alone were asked
-//! for, the value returned is the one that came with the very stamp settled on.
+//! Invariants: a record is returned only once a majority is known to hold exactly it, or it was stored at a majority first
+//! (the write-back: without it a later read could miss what this one returned). Where replicas were asked for digests, the
+//! value returned is the one that came with the very stamp settled on.
 //!
 //! Source: Attiya, Bar-Noy and Dolev, "Sharing memory robustly in message-passing systems" (JACM 1995).
 
 use std::collections::BTreeMap;
 
-use crate::protocol::quorum::{Standing, Tally};
-use crate::types::{Digest, Key, Lookup, NodeIndex, Record, Slot};
+use crate::mutants::rule;
+use crate::protocol::message::{Answer, Request};
+use crate::protocol::quorum::Tally;
+use crate::protocol::{Failure, ProtocolEvent, QuorumReport, Reply};
+use crate::types::{Digest, Key, Lookup, NodeIndex, ReadKind, Record, Stamp};
 
-use crate::mutants::{self, Mutant};
-use crate::protocol::RequestId;
+use super::{Enough, Fanout, Heard, Operation, Round, Step};
 
-/// A read that is under way.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Read {
-    /// Who asked for it.
-    pub request: RequestId,
-    /// The key.
-    pub key: Key,
-    /// The key's slot.
-    pub slot: Slot,
-    /// Who has answered the present round.
-    pub tally: Tally,
-    /// Rises with each phase, so that late answers to an earlier one count for nothing.
-    pub round: u32,
+/// A read that is in flight.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Get {
     /// What each replica was seen to hold.
     seen: BTreeMap<NodeIndex, Option<Digest>>,
     /// The greatest record whose content arrived.
@@ -34,178 +26,128 @@ pub struct Read {
     phase: Phase,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 enum Phase {
-    /// Asks what the replicas hold; of all but one of them for the digest alone.
-    Ask,
-    /// Asks anew, and everyone for the whole record: those who could serve the content were not to be had.
-    AskWhole,
-    /// Has settled on a digest and needs the content that goes with it, from one that holds it.
+    /// Asks what the replicas hold: one of them for the record, the others for its digest.
+    #[default]
+    Digests,
+    /// Asks anew, and every replica for the record, because the holders of the greatest one did not send it.
+    Records,
+    /// Has settled on a digest, and needs the content from a replica that holds it.
     Fetch,
-    /// Stores what it settled on at a majority.
-    WriteBack { record: Record },
+    /// Stores the record that it settled on at a majority.
+    WriteBack(Record),
 }
 
-/// What a read does next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Wait for more answers.
-    Wait,
-    /// Ask those that are missing for the whole record, in the round that begins now.
-    Fetch,
-    /// Store [`Read::writing_back`] at those that are missing, in the round that begins now.
-    WriteBack,
-    /// It is done.
-    Done(Option<Record>),
-    /// No majority can answer any more.
-    Failed,
-}
-
-impl Read {
-    /// A read of a slot with these replicas.
-    #[must_use]
-    pub fn new(request: RequestId, slot: Slot, replicas: &[NodeIndex], key: Key) -> Self {
-        let tally = Tally::new(replicas);
-        Self { request, key, slot, tally, round: 0, seen: BTreeMap::new(), in_hand: None, phase: Phase::Ask }
-    }
-
-    /// The record that is being written back.
-    #[must_use]
-    pub fn writing_back(&self) -> Option<&Record> {
-        match &self.phase {
-            Phase::WriteBack { record } => Some(record),
-            Phase::Ask | Phase::AskWhole | Phase::Fetch => None,
-        }
-    }
-
-    /// Whether it needs a whole record from those that it asks.
-    #[must_use]
-    pub fn asks_for_all_of_it(&self) -> bool {
-        matches!(self.phase, Phase::AskWhole | Phase::Fetch)
-    }
-
-    /// Whether a record has arrived with its content.
-    #[must_use]
-    pub fn has_one_in_hand(&self) -> bool {
-        self.in_hand.is_some() && self.phase == Phase::Ask
-    }
-
-    /// It is about to ask again, because too few answered in time. The few who were seen to hold the greatest record may
-    /// have died since: a read that insisted on their content would stall although a majority is well. What was seen of
-    /// them binds nobody, because nothing was answered yet.
-    pub fn asks_again(&mut self) {
-        if self.phase == Phase::Fetch && !mutants::is_on(Mutant::InsistsOnHolder) {
-            self.start_over();
-        }
-    }
-
-    /// `member` holds this, in answer to the present round.
-    pub fn held_by(&mut self, member: NodeIndex, held: Lookup) -> Step {
-        if self.writing_back().is_some() || !self.tally.replicas().contains(&member) {
-            return Step::Wait;
-        }
-        // A store that shows a digest and then not its record is damaged. Asking it again and again would lead nowhere.
-        if self.asks_for_all_of_it() && matches!(held, Lookup::Digest(_))
-            || self.phase == Phase::Fetch && held.digest() < self.seen.get(&member).cloned().flatten()
+impl Get {
+    fn lookup(&mut self, from: NodeIndex, held: Lookup) -> Heard {
+        let wants_record = matches!(self.phase, Phase::Records | Phase::Fetch);
+        let digest = held.digest();
+        // A store that shows a digest and then not its record is damaged. To ask it again and again would lead nowhere.
+        if wants_record && matches!(held, Lookup::Digest(_))
+            || self.phase == Phase::Fetch && digest.as_ref() < self.seen.get(&from).and_then(Option::as_ref)
         {
-            return self.refused_by(member);
+            return Heard::Refuses;
         }
-        // A repeated request may be answered twice, and the older answer arrive last.
-        let seen = self.seen.entry(member).or_default();
-        *seen = held.digest().max(seen.take());
         if let Lookup::Record(record) = held
             && self.in_hand.as_ref().is_none_or(|in_hand| in_hand.digest() < record.digest())
         {
             self.in_hand = Some(record);
         }
-        self.tally.count(member);
-        self.advance()
+        // A repeated request may be answered twice, and the older answer arrive last.
+        let seen = self.seen.entry(from).or_default();
+        *seen = digest.max(seen.take());
+        Heard::Counts
     }
 
-    /// `member` has what is written back, or a greater record, durably; in answer to the present round.
-    pub fn stored_by(&mut self, member: NodeIndex) -> Step {
-        if self.writing_back().is_some() {
-            self.tally.count(member);
-        }
-        self.advance()
-    }
-
-    /// `member` refuses for good.
-    pub fn refused_by(&mut self, member: NodeIndex) -> Step {
-        self.tally.refuse(member);
-        self.advance()
-    }
-
-    /// `member` was refused and is not any longer. While the content is fetched, who was not seen to hold it stays out:
-    /// it cannot serve it.
-    pub fn counts_on(&mut self, member: NodeIndex) {
-        if self.phase != Phase::Fetch {
-            self.tally.reconsider(member);
-        }
-    }
-
-    fn advance(&mut self) -> Step {
-        match (&self.phase, self.tally.standing()) {
-            (Phase::WriteBack { record }, Standing::Reached) => Step::Done(Some(record.clone())),
-            (Phase::Ask | Phase::AskWhole, Standing::Reached) => self.settle(),
-            // One answer is enough here: what it holds is in hand, or a greater record is.
-            (Phase::Fetch, _) if self.tally.has_counted_any() => self.settle(),
-            (Phase::Fetch, _) if self.tally.missing().next().is_none() => {
-                self.start_over();
-                Step::Fetch
-            }
-            (Phase::Fetch, _) | (_, Standing::Pending) => Step::Wait,
-            (_, Standing::Impossible) => Step::Failed,
-        }
-    }
-
-    /// A majority has been seen: settles on the greatest record seen.
-    fn settle(&mut self) -> Step {
-        let Some(greatest) = self.seen.values().flatten().max().cloned() else { return Step::Done(None) };
-        let agreeing = holders(&self.seen, |digest| *digest == greatest);
-        let is_of_it = |record: &Record| record.digest() == greatest || mutants::is_on(Mutant::ContentOfAnotherStamp);
-        let Some(record) = self.in_hand.clone().filter(is_of_it) else {
-            self.begin(Phase::Fetch);
-            // Those who were not seen to hold it cannot serve it.
-            let others: Vec<NodeIndex> =
-                self.tally.replicas().iter().filter(|m| !agreeing.contains(m)).copied().collect();
-            for other in others {
-                self.tally.refuse(other);
-            }
-            return Step::Fetch;
+    /// Settles on the greatest record seen, of those that a majority holds.
+    fn settle(&mut self, tally: &Tally) -> Step {
+        let Some(greatest) = self.seen.values().flatten().max().cloned() else {
+            return Step::Done(Reply::Record(None));
         };
-        if agreeing.len() >= self.tally.needed() || mutants::is_on(Mutant::NoWriteBack) {
-            return Step::Done(Some(record));
+        let holders = self.seen.iter().filter(|(_, digest)| digest.as_ref() == Some(&greatest));
+        let holders = tally.set_of(holders.map(|(member, _)| *member));
+        let has_content = |record: &Record| rule!(ContentOfAnotherStamp, record.digest() == greatest);
+        let Some(record) = self.in_hand.clone().filter(has_content) else {
+            self.phase = Phase::Fetch;
+            // One answer is enough: it brings the content settled on, or a greater record. Only holders can give it.
+            let unwanted = tally.set_without(holders);
+            return Step::Ask(Round { enough: Enough::One, unwanted, ..Round::to_all() });
+        };
+        if rule!(NoWriteBack, tally.is_quorum(holders)) {
+            return Step::Done(Reply::Record(Some(record)));
         }
-        self.begin(Phase::WriteBack { record });
-        // Durable there, or beaten by what is.
-        for holder in holders(&self.seen, |digest| *digest >= greatest) {
-            self.tally.count(holder);
-        }
-        Step::WriteBack
+        self.phase = Phase::WriteBack(record);
+        // The record is durable at its holders.
+        Step::Ask(Round { counted: holders, event: Some(ProtocolEvent::ReadWroteBack), ..Round::to_all() })
     }
 
-    fn start_over(&mut self) {
-        self.begin(Phase::AskWhole);
-        self.seen.clear();
-        self.in_hand = None;
+    /// Asks every replica for its record. What was seen before binds nobody, because nothing was answered yet.
+    fn start_over(&mut self) -> Step {
+        *self = Self { phase: Phase::Records, ..Self::default() };
+        Step::Ask(Round::to_all())
     }
 
-    fn begin(&mut self, phase: Phase) {
-        self.phase = phase;
-        self.round += 1;
-        self.tally = Tally::new(self.tally.replicas());
+    /// A refusal taken for "nothing is held": wrong.
+    #[cfg(feature = "mutants")]
+    pub(in crate::protocol) fn take_refusal_for_nothing(&mut self, from: NodeIndex) -> Heard {
+        if matches!(self.phase, Phase::WriteBack(_)) { Heard::Nothing } else { self.lookup(from, Lookup::Absent) }
     }
 }
 
-fn holders(seen: &BTreeMap<NodeIndex, Option<Digest>>, is_it: impl Fn(&Digest) -> bool) -> Vec<NodeIndex> {
-    seen.iter().filter(|(_, digest)| digest.as_ref().is_some_and(&is_it)).map(|(member, _)| *member).collect()
+impl Operation for Get {
+    fn start(&mut self) -> Step {
+        Step::Ask(Round { fanout: Fanout::Majority, ..Round::to_all() })
+    }
+
+    fn request(&self, key: &Key, leads: bool) -> Request {
+        let key = key.clone();
+        match &self.phase {
+            Phase::Digests if leads && self.in_hand.is_none() => Request::Get { key, read_kind: ReadKind::Data },
+            Phase::Digests => Request::Get { key, read_kind: ReadKind::Digest },
+            Phase::Records | Phase::Fetch => Request::Get { key, read_kind: ReadKind::Data },
+            Phase::WriteBack(record) => Request::Store { key, record: record.clone() },
+        }
+    }
+
+    fn on_stamp(&mut self, _: Stamp) -> Step {
+        unreachable!("a read draws no stamp")
+    }
+
+    fn on_answer(&mut self, from: NodeIndex, answer: Answer) -> Heard {
+        match (answer, &self.phase) {
+            (Answer::Stored, Phase::WriteBack(_)) => Heard::Counts,
+            (Answer::Lookup { held, .. }, Phase::Digests | Phase::Records | Phase::Fetch) => self.lookup(from, held),
+            _ => Heard::Nothing,
+        }
+    }
+
+    fn on_enough(&mut self, tally: &Tally) -> Step {
+        match &self.phase {
+            Phase::WriteBack(record) => Step::Done(Reply::Record(Some(record.clone()))),
+            Phase::Digests | Phase::Records | Phase::Fetch => self.settle(tally),
+        }
+    }
+
+    fn on_impossible(&mut self) -> Step {
+        if self.phase == Phase::Fetch { self.start_over() } else { Step::Failed }
+    }
+
+    /// The few holders of the greatest record may have died since they were seen: a read that insisted on their content
+    /// would stall although a majority is well.
+    fn on_late(&mut self) -> Step {
+        if rule!(InsistsOnHolder, self.phase != Phase::Fetch) { Step::Wait } else { self.start_over() }
+    }
+
+    fn failure(&self, report: QuorumReport) -> Failure {
+        Failure::NoQuorum(report)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Checksum, Clock, Content, NodeId, Stamp};
+    use crate::types::{Checksum, Clock, Content, NodeId};
 
     const REPLICAS: [NodeIndex; 3] = [NodeIndex(0), NodeIndex(1), NodeIndex(2)];
 
@@ -218,52 +160,82 @@ mod tests {
         Record { stamp, content: Content::Tombstone, checksum: Checksum::of(&key(), &Content::Tombstone) }
     }
 
-    fn whole(counter: u64) -> Lookup {
-        Lookup::Record(record(counter))
+    fn whole(counter: u64) -> Answer {
+        Answer::Lookup { key: key(), held: Lookup::Record(record(counter)) }
     }
 
-    fn digest(counter: u64) -> Lookup {
-        Lookup::Digest(record(counter).digest())
+    fn digest(counter: u64) -> Answer {
+        Answer::Lookup { key: key(), held: Lookup::Digest(record(counter).digest()) }
     }
 
-    /// Has seen record 1 whole, and of record 2 the digest alone, at member 1.
-    fn fetching() -> Read {
-        let mut read = Read::new(RequestId(1), Slot(0), &REPLICAS, key());
-        assert_eq!(read.held_by(NodeIndex(0), whole(1)), Step::Wait);
-        assert_eq!(read.held_by(NodeIndex(1), digest(2)), Step::Fetch);
-        assert_eq!(read.tally.missing().collect::<Vec<_>>(), [NodeIndex(1)], "nobody else was seen to hold it");
-        read
+    /// A read that two replicas have answered, and its next step.
+    fn answered(answers: [(u16, Answer); 2]) -> (Get, Tally, Step) {
+        let (mut read, mut tally) = (Get::default(), Tally::single(&REPLICAS));
+        for (from, answer) in answers {
+            assert_eq!(read.on_answer(NodeIndex(from), answer), Heard::Counts);
+            tally.count(NodeIndex(from));
+        }
+        let step = read.on_enough(&tally);
+        (read, tally, step)
+    }
+
+    fn is_written_back(step: &Step, by: u16, tally: &Tally) -> bool {
+        matches!(step, Step::Ask(Round { enough: Enough::Quorum, counted, event: Some(ProtocolEvent::ReadWroteBack), .. })
+            if *counted == tally.set_of([NodeIndex(by)]))
     }
 
     #[test]
-    fn content_is_fetched_from_who_holds_it_and_written_back() {
-        let mut read = fetching();
-        assert_eq!(read.held_by(NodeIndex(1), whole(2)), Step::WriteBack);
-        assert_eq!(read.stored_by(NodeIndex(2)), Step::Done(Some(record(2))));
+    fn content_is_fetched_from_its_holder_and_written_back() {
+        let (mut read, mut tally, step) = answered([(0, whole(1)), (1, digest(2))]);
+        let Step::Ask(Round { enough: Enough::One, unwanted, .. }) = step else {
+            panic!("the content is wanted: {step:?}")
+        };
+        assert_eq!(unwanted, tally.set_of([NodeIndex(0), NodeIndex(2)]), "nobody else was seen to hold it");
+        assert_eq!(read.request(&key(), false), Request::Get { key: key(), read_kind: ReadKind::Data });
+        tally.reset();
+        assert_eq!(read.on_answer(NodeIndex(1), whole(2)), Heard::Counts);
+        let step = read.on_enough(&tally);
+        assert!(is_written_back(&step, 1, &tally), "{step:?}");
+        assert_eq!(read.request(&key(), false), Request::Store { key: key(), record: record(2) });
+        assert_eq!(read.on_answer(NodeIndex(2), Answer::Stored), Heard::Counts);
+        assert_eq!(read.on_enough(&tally), Step::Done(Reply::Record(Some(record(2)))));
     }
 
     #[test]
-    fn read_goes_on_without_the_one_that_held_the_greatest_record() {
+    fn read_goes_on_without_the_holder_of_the_greatest_record() {
         for silent in [true, false] {
-            let mut read = fetching();
-            if silent {
-                read.asks_again();
-            } else {
-                assert_eq!(read.refused_by(NodeIndex(1)), Step::Fetch, "all are asked instead");
+            let (mut read, mut tally, _) = answered([(0, whole(1)), (1, digest(2))]);
+            assert_eq!(read.on_answer(NodeIndex(1), digest(2)), Heard::Refuses, "its record is wanted, not its digest");
+            let step = if silent { read.on_late() } else { read.on_impossible() };
+            assert_eq!(step, Step::Ask(Round::to_all()), "all are asked instead");
+            tally.reset();
+            for member in [0, 2] {
+                assert_eq!(read.on_answer(NodeIndex(member), whole(1)), Heard::Counts);
+                tally.count(NodeIndex(member));
             }
-            assert!(read.asks_for_all_of_it());
-            assert_eq!(read.tally.missing().count(), 3);
-            assert_eq!(read.held_by(NodeIndex(0), whole(1)), Step::Wait);
-            assert_eq!(read.held_by(NodeIndex(2), whole(1)), Step::Done(Some(record(1))));
+            assert_eq!(read.on_enough(&tally), Step::Done(Reply::Record(Some(record(1)))));
         }
     }
 
     #[test]
     fn older_answer_that_arrives_last_takes_nothing_back() {
-        let mut read = Read::new(RequestId(1), Slot(0), &REPLICAS, key());
-        assert_eq!(read.held_by(NodeIndex(1), whole(2)), Step::Wait);
-        assert_eq!(read.held_by(NodeIndex(1), digest(1)), Step::Wait);
-        assert_eq!(read.held_by(NodeIndex(0), digest(1)), Step::WriteBack);
-        assert_eq!(read.writing_back(), Some(&record(2)));
+        let (mut read, mut tally) = (Get::default(), Tally::single(&REPLICAS));
+        for (from, answer) in [(1, whole(2)), (1, digest(1)), (0, digest(1))] {
+            assert_eq!(read.on_answer(NodeIndex(from), answer), Heard::Counts);
+            tally.count(NodeIndex(from));
+        }
+        let step = read.on_enough(&tally);
+        assert!(is_written_back(&step, 1, &tally), "{step:?}");
+    }
+
+    #[test]
+    fn data_is_asked_of_one_replica_until_it_has_arrived() {
+        let (mut read, kind) = (Get::default(), |read: &Get, leads| match read.request(&key(), leads) {
+            Request::Get { read_kind, .. } => read_kind,
+            other => panic!("a read begins with a get, not {other:?}"),
+        });
+        assert_eq!((kind(&read, true), kind(&read, false)), (ReadKind::Data, ReadKind::Digest));
+        read.on_answer(NodeIndex(0), whole(1));
+        assert_eq!(kind(&read, true), ReadKind::Digest);
     }
 }

@@ -1,0 +1,185 @@
+//! The context in which the parts of a node work: the clock, the group commit and the outgoing effects are common to all,
+//! everything else belongs to one part.
+
+use std::collections::VecDeque;
+
+use crate::types::{Clock, Incarnation, NodeId, NodeIndex, PeerRecord};
+
+use super::clock::QuorumClock;
+use super::group_commit::{AckAfter, GroupCommit};
+use super::message::{Answer, Message, OperationId, Refusal};
+use super::placement::Placement;
+use super::{Effect, Failure, ProtocolEvent, Reply, RequestId, Time};
+
+/// What each part of a node may use of the rest.
+#[derive(Debug)]
+pub struct NodeCtx<'a> {
+    /// The time of this input.
+    pub now: Time,
+    /// This node.
+    pub me: NodeIndex,
+    /// The replicas of each slot.
+    pub placement: &'a Placement,
+    /// The node's clock.
+    pub clock: &'a mut QuorumClock,
+    /// The batches for the disk.
+    pub group_commit: &'a mut GroupCommit<PendingAck>,
+    /// The effects of this input.
+    pub effects: &'a mut Vec<Effect>,
+    /// The answers of this node's replica, which the node delivers before the input ends.
+    pub deliveries: &'a mut VecDeque<Delivery>,
+}
+
+/// The coordinator's question that an answer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The node that coordinates the operation: this one or a peer.
+    pub node: NodeIndex,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// The operation, or clock round.
+    pub operation: OperationId,
+    /// The operation's round.
+    pub round: u32,
+}
+
+/// The sender of a request to this node's replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Requester {
+    /// A coordinator, on this node or on a peer.
+    Coordinator(Origin),
+    /// An operator, who asks this replica alone.
+    Operator(RequestId),
+}
+
+/// An answer of this node's replica, on its way to the requester. A coordinator on this node gets the same answer as one on
+/// a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// To a coordinator.
+    Answer(Origin, Answer),
+    /// To an operator.
+    Reply(RequestId, Reply),
+}
+
+/// An acknowledgement that waits until a batch is durable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PendingAck {
+    /// A record was stored, or a greater one was.
+    Stored(Delivery),
+    /// A peer is recorded: its hello is answered, or its welcome counts.
+    PeerRecorded {
+        /// The peer.
+        peer: NodeIndex,
+        /// Its store id and incarnation.
+        peer_record: PeerRecord,
+        /// The message that introduced it.
+        greeting: Greeting,
+    },
+    /// An operator raises the clock to an epoch.
+    ClockRaised {
+        /// The operator's request.
+        request: RequestId,
+        /// The clock to raise to.
+        to: Clock,
+    },
+}
+
+/// The two messages that introduce a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Greeting {
+    /// The peer wants to be recorded.
+    Hello,
+    /// The peer has recorded this node.
+    Welcome,
+}
+
+/// When a replica's answer may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerWhen {
+    /// At once: it reveals only what is durable.
+    Now,
+    /// Once this batch is durable.
+    Durable(AckAfter),
+}
+
+impl NodeCtx<'_> {
+    /// The same context, for a shorter time.
+    pub fn reborrow(&mut self) -> NodeCtx<'_> {
+        NodeCtx {
+            now: self.now,
+            me: self.me,
+            placement: self.placement,
+            clock: self.clock,
+            group_commit: self.group_commit,
+            effects: self.effects,
+            deliveries: self.deliveries,
+        }
+    }
+
+    /// The id of `member`.
+    #[must_use]
+    pub fn id(&self, member: NodeIndex) -> NodeId {
+        self.placement.parameters().id(member).clone()
+    }
+
+    /// Sends `message` to the incarnation `to_incarnation` of `to`, or to any in a hello.
+    pub fn send(&mut self, to: NodeIndex, to_incarnation: Option<Incarnation>, message: Message) {
+        self.effects.push(Effect::Send { to, to_incarnation, message });
+    }
+
+    /// Answers the client or operator that sent `request`.
+    pub fn reply(&mut self, id: RequestId, reply: Reply) {
+        self.effects.push(Effect::Reply { id, reply });
+    }
+
+    /// Reports `event` to the shell.
+    pub fn report(&mut self, event: ProtocolEvent) {
+        self.effects.push(Effect::ProtocolEvent(event));
+    }
+
+    /// Delivers an answer to a coordinator.
+    pub fn answer(&mut self, to: Origin, answer: Answer) {
+        self.deliveries.push_back(Delivery::Answer(to, answer));
+    }
+
+    /// Refuses a request to this node's replica.
+    pub fn refuse(&mut self, to: Requester, refusal: Refusal) {
+        self.deliveries.push_back(match to {
+            Requester::Coordinator(origin) => Delivery::Answer(origin, Answer::Refused(refusal)),
+            Requester::Operator(request) => Delivery::Reply(request, Reply::Failed(refusal.into())),
+        });
+    }
+
+    /// Acknowledges a store: an operator gets `reply`, a coordinator learns that the record, or a greater one, is durable.
+    pub fn acknowledge(&mut self, to: Requester, when: AnswerWhen, reply: impl FnOnce() -> Reply) {
+        let delivery = match to {
+            Requester::Coordinator(origin) => Delivery::Answer(origin, Answer::Stored),
+            Requester::Operator(request) => Delivery::Reply(request, reply()),
+        };
+        match when {
+            AnswerWhen::Now => self.deliveries.push_back(delivery),
+            AnswerWhen::Durable(after) => self.group_commit.ack_after(after, PendingAck::Stored(delivery)),
+        }
+    }
+}
+
+impl Delivery {
+    /// The batch that it waited for has failed: it becomes a refusal.
+    pub fn store_failed(&mut self) {
+        match self {
+            Self::Answer(_, answer) => *answer = Answer::Refused(Refusal::StoreFailed),
+            Self::Reply(_, reply) => *reply = Reply::Failed(Failure::StoreFailed),
+        }
+    }
+}
+
+/// An operator's view of a refusal by this node's replica.
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::StampConflict => Self::StampConflict,
+            _ => Self::StoreFailed,
+        }
+    }
+}

@@ -1,0 +1,623 @@
+//! The engine of rounds: which replicas are asked, and when they are asked again, for all operations alike.
+//!
+//! An operation says what it wants next ([`Step`]). The engine asks a majority or all replicas, counts their answers,
+//! hedges, resends, and answers the client at the end, at its deadline at the latest.
+
+use std::collections::BTreeMap;
+
+use crate::limits::RESEND_AFTER_MAX;
+use crate::mutants::{must, rule};
+use crate::protocol::clock::EpochNeeded;
+use crate::protocol::hints::Hint;
+use crate::protocol::membership::PeerView;
+use crate::protocol::message::{Answer, OperationId, Refusal, Request};
+use crate::protocol::quorum::{Standing, Tally};
+use crate::protocol::{Failure, ProtocolEvent, Reply, RequestId, Time};
+use crate::types::{Clock, Key, NodeIndex, Slot, Stamp};
+
+#[cfg(feature = "mutants")]
+use super::broken;
+use super::ops::{Enough, Fanout, Heard, OperationState, Round, Step};
+use super::{Coordinator, CoordinatorCtx};
+
+/// So many operations in a row ask the same peers first.
+const SAME_PEERS_FOR: u64 = 64;
+
+/// An operation in flight.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct InFlight {
+    /// The client's request.
+    request: RequestId,
+    key: Key,
+    pub(super) slot: Slot,
+    began: Time,
+    deadline: Time,
+    /// When its timer fires.
+    alarm: Time,
+    pub(super) pace: Pace,
+    /// The last refusal of each replica that has refused, or a permanent one.
+    pub(super) refusals: BTreeMap<NodeIndex, Refusal>,
+    /// The number of the present stage. Answers to an earlier one do not count.
+    round: u32,
+    pub(super) stage: Stage,
+    pub(super) tally: Tally,
+    pub(super) operation: OperationState,
+}
+
+/// What an operation's timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Pace {
+    /// A majority was asked. When the timer fires, its silent members are slow, and the others are asked too.
+    Hedge,
+    /// A majority was asked, and one of it has refused. The timer fires at once.
+    HedgeNow,
+    /// All were asked, so many times. When the timer fires, those that have not answered are asked again.
+    Resend { times: u32 },
+}
+
+impl Pace {
+    pub(super) fn is_hedging(self) -> bool {
+        matches!(self, Self::Hedge | Self::HedgeNow)
+    }
+}
+
+/// What an operation waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Stage {
+    /// Its first step.
+    Start,
+    /// The clocks of a quorum.
+    Clock {
+        /// The greatest clock so far.
+        floor: Clock,
+        /// The clock rounds that it takes part in.
+        rounds: Vec<OperationId>,
+    },
+    /// That an epoch is durable here, so that its stamp can be drawn above `floor`.
+    Epoch { floor: Clock },
+    /// The answers to a round of its own.
+    Ask { fanout: Fanout, enough: Enough },
+}
+
+impl Stage {
+    /// Whether a majority is asked first, and the others when it is late.
+    fn is_hedged(&self) -> bool {
+        match self {
+            Self::Clock { rounds, .. } => !rounds.is_empty(),
+            Self::Ask { fanout, .. } => *fanout == Fanout::Majority,
+            Self::Start | Self::Epoch { .. } => false,
+        }
+    }
+}
+
+impl Coordinator {
+    /// Starts an operation on `key` for a client, who gets its reply at `deadline` at the latest.
+    pub fn start(
+        &mut self,
+        request: RequestId,
+        deadline: Time,
+        key: Key,
+        mut operation: OperationState,
+        ctx: &mut CoordinatorCtx<'_>,
+    ) {
+        let (now, placement) = (ctx.node.now, ctx.node.placement);
+        let slot = placement.slot(&key);
+        let replicas = placement.replicas(slot);
+        #[cfg(feature = "mutants")]
+        let voters = broken::voters(replicas, ctx);
+        #[cfg(feature = "mutants")]
+        let replicas = &*voters;
+        let mut tally = Tally::single(replicas);
+        for replica in replicas {
+            if *replica != ctx.node.me && matches!(ctx.membership.view(*replica), PeerView::Refused(_)) {
+                tally.refuse(*replica);
+            }
+        }
+        let step = operation.start();
+        let id = self.next_id();
+        let alarm = now.after(self.latency.resend_delay()).min(deadline);
+        self.timers.insert((alarm, id));
+        let in_flight = InFlight {
+            request,
+            key,
+            slot,
+            began: now,
+            deadline,
+            alarm,
+            pace: Pace::Resend { times: 1 },
+            refusals: BTreeMap::new(),
+            round: 0,
+            stage: Stage::Start,
+            tally,
+            operation,
+        };
+        self.operations.insert(id, in_flight);
+        self.perform(id, step, ctx);
+        // No operation waits for replicas that are known from the start to refuse.
+        self.advance(id, ctx);
+    }
+
+    pub(super) fn next_id(&mut self) -> OperationId {
+        self.last_id += 1;
+        OperationId(self.last_id)
+    }
+
+    /// Takes the operation's next step, if its answers so far allow one.
+    pub(super) fn advance(&mut self, id: OperationId, ctx: &mut CoordinatorCtx<'_>) {
+        let Some(InFlight { stage, tally, operation, .. }) = self.operations.get_mut(&id) else { return };
+        let standing = tally.standing();
+        let step = match stage {
+            Stage::Clock { floor, .. } if rule!(NoClockRound, standing == Standing::Reached) => {
+                let floor = *floor;
+                return self.draw_stamp(id, floor, ctx);
+            }
+            Stage::Clock { .. } if standing == Standing::Impossible => Step::Failed,
+            Stage::Start | Stage::Clock { .. } | Stage::Epoch { .. } => Step::Wait,
+            Stage::Ask { enough: Enough::Quorum, .. } => match standing {
+                Standing::Reached => operation.on_enough(tally),
+                Standing::Impossible => operation.on_impossible(),
+                Standing::Pending => Step::Wait,
+            },
+            Stage::Ask { enough: Enough::One, .. } if tally.has_counted_any() => operation.on_enough(tally),
+            Stage::Ask { enough: Enough::One, .. } if tally.missing().next().is_none() => operation.on_impossible(),
+            Stage::Ask { enough: Enough::One, .. } => Step::Wait,
+        };
+        self.perform(id, step, ctx);
+    }
+
+    fn perform(&mut self, id: OperationId, step: Step, ctx: &mut CoordinatorCtx<'_>) {
+        match step {
+            Step::Wait => {}
+            Step::NeedStamp => {
+                let Some(operation) = self.operations.get_mut(&id) else { return };
+                operation.begin(Stage::Clock { floor: Clock::default(), rounds: Vec::new() });
+                #[cfg(feature = "mutants")]
+                self.join_older_clock_round(id);
+                self.clock_rounds.wait(id, Fanout::Majority);
+            }
+            Step::Ask(round) => self.begin_round(id, round, ctx),
+            Step::Done(reply) => self.finish(id, reply, ctx),
+            Step::Failed => self.fail(id, ctx),
+        }
+    }
+
+    // Rounds.
+
+    fn begin_round(&mut self, id: OperationId, round: Round, ctx: &mut CoordinatorCtx<'_>) {
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        let Round { fanout, enough, counted, unwanted, event } = round;
+        if let Some(event) = event {
+            ctx.node.report(event);
+        }
+        operation.begin(Stage::Ask { fanout, enough });
+        operation.tally.preset(counted, unwanted);
+        if fanout == Fanout::Majority {
+            let first = self.choose_majority(id, ctx);
+            self.ask_these(id, &first, ctx);
+        } else {
+            operation.ask_missing(id, ctx);
+        }
+    }
+
+    /// Chooses the replicas that are asked first: a quorum of those that can be reached, with this node among them where it
+    /// is a replica. Where others are left, they are asked when the timer fires.
+    pub(super) fn choose_majority(&mut self, id: OperationId, ctx: &CoordinatorCtx<'_>) -> Vec<NodeIndex> {
+        let Some(operation) = self.operations.get_mut(&id) else { return Vec::new() };
+        let (tally, now) = (&operation.tally, ctx.node.now);
+        // All operations of one turn, and of some more, ask the same peers first, so that their requests share messages.
+        // Over time each peer is asked first as often as any other.
+        let replicas = tally.members();
+        let rotation = usize::try_from(id.0 / SAME_PEERS_FOR).unwrap_or(0) % replicas.len();
+        let turn = |peer: &NodeIndex| {
+            let position = replicas.iter().position(|replica| replica == peer).unwrap_or(0);
+            (position + rotation) % replicas.len()
+        };
+        let mut chosen: Vec<NodeIndex> = tally.missing().filter(|peer| ctx.reaches(*peer).is_some()).collect();
+        chosen.sort_by_key(|peer| (*peer != ctx.node.me, self.latency.is_slow(*peer, now), turn(peer)));
+        if tally.keep_quorum(&mut chosen) {
+            let delay = self.latency.hedge_delay(chosen.iter().copied());
+            // The others need some of the time that the client gives, too.
+            let alarm = now.after(delay.min(operation.deadline.since(now) / 2));
+            operation.pace = Pace::Hedge;
+            operation.set_alarm(id, alarm, &mut self.timers);
+        }
+        chosen
+    }
+
+    /// Asks `members` in a round that is hedged.
+    fn ask_these(&mut self, id: OperationId, members: &[NodeIndex], ctx: &mut CoordinatorCtx<'_>) {
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        members.iter().for_each(|member| operation.tally.ask(*member));
+        operation.send(id, members.iter().copied(), ctx);
+    }
+
+    /// A majority was asked, and one of it has refused or has not answered in its usual time: asks the others too.
+    fn hedge(&mut self, id: OperationId, ctx: &mut CoordinatorCtx<'_>) {
+        let Some(operation) = self.operations.get(&id) else { return };
+        let others: Vec<NodeIndex> = rule!(NobodyElseIsAsked, operation.not_asked().collect(), not Vec::new());
+        if others.is_empty() {
+            return;
+        }
+        let write = operation.awaits_clocks();
+        ctx.node.report(ProtocolEvent::Hedged { write });
+        if write {
+            self.clock_rounds.wait(id, Fanout::Remaining);
+        } else {
+            self.ask_these(id, &others, ctx);
+        }
+    }
+
+    /// `refused_by` will not answer: if it is one of a majority that was asked first, the others are asked at once.
+    pub(super) fn hedge_now(&mut self, id: OperationId, refused_by: NodeIndex) {
+        if let Some(operation) = self.operations.get_mut(&id)
+            && operation.may_hedge()
+            && operation.tally.is_asked(refused_by)
+        {
+            operation.pace = Pace::HedgeNow;
+            operation.set_alarm(id, operation.began, &mut self.timers);
+        }
+    }
+
+    /// Asks those again that have not answered.
+    fn resend(&mut self, id: OperationId, ctx: &mut CoordinatorCtx<'_>) {
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        ctx.node.report(ProtocolEvent::Resent);
+        #[cfg(feature = "mutants")]
+        operation.restamp(ctx);
+        match &operation.stage {
+            Stage::Clock { rounds, .. } if !rounds.is_empty() => self.clock_rounds.wait(id, Fanout::All),
+            Stage::Start | Stage::Clock { .. } | Stage::Epoch { .. } => {}
+            Stage::Ask { .. } => match operation.operation.on_late() {
+                Step::Wait => operation.ask_missing(id, ctx),
+                step => self.perform(id, step, ctx),
+            },
+        }
+    }
+
+    // Stamps.
+
+    fn draw_stamp(&mut self, id: OperationId, floor: Clock, ctx: &mut CoordinatorCtx<'_>) {
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        if let Stage::Clock { rounds, .. } = &mut operation.stage {
+            self.clock_rounds.leave(id, &std::mem::take(rounds));
+        }
+        #[cfg(feature = "mutants")]
+        broken::use_epoch_before_durable(floor, ctx);
+        match ctx.node.clock.issue(floor) {
+            Ok(clock) => {
+                let writer = rule!(StampWithoutWriter, ctx.node.me, not NodeIndex(0));
+                let step = operation.operation.on_stamp(Stamp { clock, writer: ctx.node.id(writer) });
+                self.perform(id, step, ctx);
+            }
+            // It has no stamp and never gets one: certainly not applied.
+            Err(EpochNeeded(_)) if ctx.node.group_commit.has_failed() => self.fail(id, ctx),
+            Err(EpochNeeded(epoch)) => {
+                operation.stage = Stage::Epoch { floor };
+                self.awaiting_epoch.push(id);
+                ctx.node.group_commit.add_epoch(epoch);
+            }
+        }
+    }
+
+    /// An epoch is durable: the operations that waited for it draw their stamps.
+    pub fn on_epoch_durable(&mut self, ctx: &mut CoordinatorCtx<'_>) {
+        for id in std::mem::take(&mut self.awaiting_epoch) {
+            if let Some(InFlight { stage: Stage::Epoch { floor }, .. }) = self.operations.get(&id) {
+                let floor = *floor;
+                self.draw_stamp(id, floor, ctx);
+            }
+        }
+    }
+
+    /// A batch failed: no epoch becomes durable, and operations without a stamp never get one.
+    pub fn on_batch_failed(&mut self, ctx: &mut CoordinatorCtx<'_>) {
+        for id in std::mem::take(&mut self.awaiting_epoch) {
+            self.fail(id, ctx);
+        }
+    }
+
+    // Answers.
+
+    /// A replica, of this node or a peer, answers round `round` of an operation or clock round.
+    pub fn on_answer(
+        &mut self,
+        from: NodeIndex,
+        id: OperationId,
+        round: u32,
+        answer: Answer,
+        ctx: &mut CoordinatorCtx<'_>,
+    ) {
+        match answer {
+            Answer::Clock(clock) => self.on_clock(from, id, clock, ctx),
+            Answer::Lookup { .. } | Answer::Stored => self.on_answer_to_round(from, id, round, answer, ctx),
+            Answer::Refused(refusal) => {
+                if from != ctx.node.me {
+                    self.latency.mark_slow(from, ctx.node.now);
+                }
+                if self.clock_rounds.is_in_flight(id) {
+                    self.on_clock_refused(from, id, refusal, ctx);
+                } else {
+                    self.on_refused(from, id, round, refusal, ctx);
+                }
+            }
+        }
+    }
+
+    fn on_answer_to_round(
+        &mut self,
+        from: NodeIndex,
+        id: OperationId,
+        round: u32,
+        answer: Answer,
+        ctx: &mut CoordinatorCtx<'_>,
+    ) {
+        let Some(operation) = self.operations.get_mut(&id) else {
+            if answer == Answer::Stored {
+                self.hints.acknowledged(from, id);
+            }
+            return;
+        };
+        let (is_peer, took) = (from != ctx.node.me, ctx.node.now.since(operation.began));
+        if is_peer && answer == Answer::Stored {
+            self.latency.stored(from, took);
+        }
+        let is_of_other_key = matches!(&answer, Answer::Lookup { key, .. } if *key != operation.key);
+        if !operation.counts(round) || is_of_other_key || !operation.tally.members().contains(&from) {
+            return;
+        }
+        if is_peer && round == 0 {
+            self.latency.answered(from, took);
+        }
+        match operation.operation.on_answer(from, answer) {
+            Heard::Nothing => return,
+            Heard::Counts => operation.tally.count(from),
+            Heard::Refuses => operation.tally.refuse(from),
+        }
+        self.advance(id, ctx);
+    }
+
+    fn on_refused(
+        &mut self,
+        from: NodeIndex,
+        id: OperationId,
+        round: u32,
+        refusal: Refusal,
+        ctx: &mut CoordinatorCtx<'_>,
+    ) {
+        let Some(operation) = self.operations.get_mut(&id) else {
+            return self.hints.acknowledged(from, id);
+        };
+        if !operation.counts(round) {
+            return;
+        }
+        operation.note_refusal(from, refusal);
+        self.hedge_now(id, from);
+        #[cfg(feature = "mutants")]
+        if self.takes_refusal_for_nothing(from, id, ctx) {
+            return;
+        }
+        if refusal.is_for_good() {
+            self.refuse(from, id, ctx);
+        }
+    }
+
+    /// `from` will not answer the present round.
+    fn refuse(&mut self, from: NodeIndex, id: OperationId, ctx: &mut CoordinatorCtx<'_>) {
+        if let Some(operation) = self.operations.get_mut(&id) {
+            operation.tally.refuse(from);
+            self.advance(id, ctx);
+        }
+    }
+
+    // Peers.
+
+    /// `peer` and this node refuse to talk: no operation in flight waits for it any longer.
+    pub fn exclude(&mut self, peer: NodeIndex, ctx: &mut CoordinatorCtx<'_>) {
+        let in_flight: Vec<OperationId> = self.operations.keys().copied().collect();
+        for id in in_flight {
+            self.hedge_now(id, peer);
+            self.refuse(peer, id, ctx);
+        }
+    }
+
+    /// `peer` and this node do not refuse each other any longer: operations in flight wait for it again. A late hello of an
+    /// earlier incarnation may be refused while the present one is being recorded. Requests that the peer refused itself
+    /// stay refused.
+    pub fn readmit(&mut self, peer: NodeIndex) {
+        for operation in self.operations.values_mut() {
+            let has_refused = operation.refusals.get(&peer).is_some_and(|refusal| refusal.is_for_good());
+            // Where one answer is enough, those that cannot give it stay out.
+            if !has_refused && !matches!(operation.stage, Stage::Ask { enough: Enough::One, .. }) {
+                operation.tally.reconsider(peer);
+            }
+        }
+    }
+
+    /// Sends `peer`, which can be reached again, what it has missed: hints, and the requests that may be lost.
+    pub fn catch_up(&mut self, peer: NodeIndex, ctx: &mut CoordinatorCtx<'_>) {
+        if let Some(incarnation) = ctx.reaches(peer) {
+            for (id, Hint { round, key, record }) in self.hints.of(peer) {
+                let request = Request::Store { key: key.clone(), record: record.clone() };
+                ctx.ask(peer, incarnation, id, *round, request);
+            }
+        }
+        let waiting = self.operations.iter().filter(|(_, operation)| operation.waits_for(peer));
+        let waiting: Vec<OperationId> = waiting.map(|(id, _)| *id).collect();
+        for id in waiting {
+            self.resend(id, ctx);
+        }
+    }
+
+    // Time.
+
+    /// When [`Coordinator::on_wake`] is wanted next.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Time> {
+        self.timers.first().map(|(time, _)| *time)
+    }
+
+    /// Hedges, resends or gives up every operation whose timer has fired.
+    pub fn on_wake(&mut self, ctx: &mut CoordinatorCtx<'_>) {
+        let now = ctx.node.now;
+        while let Some((time, id)) = self.timers.first().copied()
+            && time <= now
+        {
+            self.timers.pop_first();
+            let Some(operation) = self.operations.get_mut(&id) else { continue };
+            if operation.deadline <= now {
+                self.fail(id, ctx);
+                continue;
+            }
+            let (pace, delay) = (operation.pace, self.latency.resend_delay());
+            let (times, wait) = match pace {
+                Pace::Hedge | Pace::HedgeNow => (1, delay),
+                Pace::Resend { times } => (times + 1, (delay * 2_u32.pow(times.min(8))).min(RESEND_AFTER_MAX)),
+            };
+            operation.pace = Pace::Resend { times };
+            operation.alarm = now.after(wait).min(operation.deadline);
+            self.timers.insert((operation.alarm, id));
+            if !pace.is_hedging() {
+                self.resend(id, ctx);
+            } else if operation.stage.is_hedged() {
+                if pace == Pace::Hedge {
+                    let (tally, me) = (&operation.tally, ctx.node.me);
+                    let late = tally.missing().filter(|peer| tally.is_asked(*peer) && *peer != me);
+                    late.for_each(|peer| self.latency.mark_slow(peer, now));
+                }
+                self.hedge(id, ctx);
+            }
+        }
+    }
+
+    // Ends.
+
+    fn finish(&mut self, id: OperationId, reply: Reply, ctx: &mut CoordinatorCtx<'_>) {
+        let Some(operation) = self.end(id) else { return };
+        let me = ctx.node.me;
+        ctx.node.reply(operation.request, reply);
+        let Some(record) = operation.operation.hint() else { return };
+        for peer in operation.tally.uncounted().filter(|peer| *peer != me) {
+            let hint = Hint { round: operation.round, key: operation.key.clone(), record: record.clone() };
+            let copies = self.hints.add(peer, id, hint);
+            if copies > 0 {
+                ctx.node.report(ProtocolEvent::StragglersDropped { peer, copies });
+            }
+        }
+    }
+
+    fn fail(&mut self, id: OperationId, ctx: &mut CoordinatorCtx<'_>) {
+        let Some(operation) = self.end(id) else { return };
+        let failure: Failure = operation.operation.failure(operation.report(ctx));
+        ctx.node.reply(operation.request, Reply::Failed(failure));
+    }
+
+    fn end(&mut self, id: OperationId) -> Option<InFlight> {
+        let operation = self.operations.remove(&id)?;
+        self.timers.remove(&(operation.alarm, id));
+        if let Stage::Clock { rounds, .. } = &operation.stage {
+            self.clock_rounds.leave(id, rounds);
+        }
+        Some(operation)
+    }
+}
+
+impl InFlight {
+    /// Begins the next stage. The refusals of a clock round stay for the round after it; another question is asked of
+    /// everyone anew.
+    fn begin(&mut self, stage: Stage) {
+        match std::mem::replace(&mut self.stage, stage) {
+            Stage::Start => return,
+            Stage::Clock { .. } | Stage::Epoch { .. } => self.tally.restart(),
+            Stage::Ask { .. } => self.tally.reset(),
+        }
+        self.round += 1;
+    }
+
+    /// Whether it waits for clocks, of rounds in flight or of the next one.
+    pub(super) fn awaits_clocks(&self) -> bool {
+        matches!(self.stage, Stage::Clock { .. })
+    }
+
+    pub(super) fn is_in_clock_round(&self, round: OperationId) -> bool {
+        matches!(&self.stage, Stage::Clock { rounds, .. } if rounds.contains(&round))
+    }
+
+    /// The clock of `member`, read after this operation was invoked.
+    pub(super) fn on_clock(&mut self, member: NodeIndex, clock: Clock) {
+        if let Stage::Clock { floor, .. } = &mut self.stage
+            && self.tally.members().contains(&member)
+        {
+            *floor = clock.max(*floor);
+            self.tally.count(member);
+        }
+    }
+
+    /// Whether an answer to what was asked in `round` counts now.
+    fn counts(&self, round: u32) -> bool {
+        rule!(AnswerOfEarlierRoundCounts, round == self.round)
+    }
+
+    /// Notes why `peer` refuses. A permanent refusal stays: answers to several clock rounds may arrive in any order.
+    pub(super) fn note_refusal(&mut self, peer: NodeIndex, refusal: Refusal) {
+        let noted = self.refusals.entry(peer).or_insert(refusal);
+        if !noted.is_for_good() {
+            *noted = refusal;
+        }
+    }
+
+    /// Whether a majority alone was asked.
+    fn may_hedge(&self) -> bool {
+        self.pace.is_hedging() && self.stage.is_hedged()
+    }
+
+    /// Whether what `peer` was asked is worth asking again, because it may be lost.
+    fn waits_for(&self, peer: NodeIndex) -> bool {
+        let is_yet_to_be_asked = self.may_hedge() && !self.tally.is_asked(peer);
+        self.tally.is_missing(peer) && !is_yet_to_be_asked
+    }
+
+    pub(super) fn not_asked(&self) -> impl Iterator<Item = NodeIndex> + '_ {
+        self.tally.missing().filter(|member| !self.tally.is_asked(*member))
+    }
+
+    /// The replicas to ask again where a majority was asked first: by now, all that have not answered.
+    pub(super) fn to_ask_again(&mut self) -> impl Iterator<Item = NodeIndex> + Clone + '_ {
+        must!(NobodyElseIsAsked, self.tally.ask_missing());
+        self.tally.missing().filter(|member| self.tally.is_asked(*member))
+    }
+
+    /// Asks all that have not answered the present round.
+    fn ask_missing(&mut self, id: OperationId, ctx: &mut CoordinatorCtx<'_>) {
+        if self.stage.is_hedged() {
+            must!(NobodyElseIsAsked, self.tally.ask_missing());
+            self.send(id, self.tally.missing().filter(|member| self.tally.is_asked(*member)), ctx);
+        } else {
+            self.send(id, self.tally.missing(), ctx);
+        }
+    }
+
+    /// Sends the request of the present round to those of `members` that can be reached. The others are asked when they can
+    /// be: see [`Coordinator::catch_up`].
+    fn send(&self, id: OperationId, members: impl Iterator<Item = NodeIndex> + Clone, ctx: &mut CoordinatorCtx<'_>) {
+        let me = ctx.node.me;
+        let mut reached = members.clone().filter(|member| ctx.reaches(*member).is_some());
+        let lead = if members.clone().any(|member| member == me) { Some(me) } else { reached.next() };
+        for member in members {
+            if let Some(incarnation) = ctx.reaches(member) {
+                let request = self.operation.request(&self.key, Some(member) == lead);
+                ctx.ask(member, incarnation, id, self.round, request);
+            }
+        }
+    }
+
+    fn set_alarm(
+        &mut self,
+        id: OperationId,
+        alarm: Time,
+        timers: &mut std::collections::BTreeSet<(Time, OperationId)>,
+    ) {
+        timers.remove(&(self.alarm, id));
+        self.alarm = alarm;
+        timers.insert((alarm, id));
+    }
+}

@@ -1,0 +1,32 @@
+//! What tests may see of a coordinator, and the product does not need.
+
+use crate::protocol::Time;
+use crate::types::NodeIndex;
+
+use super::Coordinator;
+
+/// A view of a coordinator for tests and simulations.
+#[derive(Clone, Copy, Debug)]
+pub struct Inspect<'a>(pub(super) &'a Coordinator);
+
+impl Inspect<'_> {
+    /// Whether no operation is in flight, nor anything that one left behind.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.0.operations.is_empty() && !self.0.clock_rounds.any_in_flight()
+    }
+
+    /// Whether the next timer is that of an operation that has asked a majority first: it asks the others where that still
+    /// helps, and does not ask again yet.
+    #[must_use]
+    pub fn next_timer_hedges(&self) -> bool {
+        let next = self.0.timers.first().and_then(|(_, id)| self.0.operations.get(id));
+        next.is_some_and(|operation| operation.pace.is_hedging())
+    }
+
+    /// Whether others are asked before `peer`, because it was late or refused a short while ago.
+    #[must_use]
+    pub fn is_slow(&self, peer: NodeIndex, now: Time) -> bool {
+        self.0.latency.is_slow(peer, now)
+    }
+}

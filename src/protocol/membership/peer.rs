@@ -1,0 +1,85 @@
+//! How one peer stands to this node.
+
+use std::time::Duration;
+
+use crate::limits::{RESEND_AFTER, RESEND_AFTER_MAX};
+use crate::mutants::{must, rule};
+use crate::protocol::Time;
+use crate::protocol::message::HelloRefusal;
+use crate::types::{Incarnation, PeerRecord};
+
+use super::PeerView;
+
+/// The state of a peer, as far as this node knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Peer {
+    linked: bool,
+    /// Its store id and incarnation, as durably recorded here.
+    pub(super) recorded: Option<PeerRecord>,
+    /// A record that is on its way to the disk.
+    pub(super) recording: Option<PeerRecord>,
+    /// The incarnation of the peer that has recorded this incarnation of this node.
+    pub(super) welcomed_by: Option<Incarnation>,
+    /// Why this node refuses the peer.
+    pub(super) refused_here: Option<HelloRefusal>,
+    /// Why the peer refuses this node.
+    pub(super) refused_there: Option<HelloRefusal>,
+    /// When the next hello is due.
+    pub(super) hello_at: Option<Time>,
+    pub(super) hellos_unanswered: u32,
+}
+
+impl Peer {
+    /// A peer that was not heard in this incarnation yet.
+    pub(super) fn new(recorded: Option<PeerRecord>) -> Self {
+        Self { recorded, ..Self::default() }
+    }
+
+    /// Whether each has recorded the other.
+    pub(super) fn is_talking(&self) -> bool {
+        self.welcomed_by.is_some() && self.welcomed_by == self.recorded.map(|recorded| recorded.incarnation)
+    }
+
+    pub(super) fn view(&self) -> PeerView {
+        match self.refused_here.or(self.refused_there) {
+            // A hello that is refused while the peer is talking comes from another process under its name.
+            Some(refusal) if rule!(LateHelloCounts, !self.is_talking()) => PeerView::Refused(refusal),
+            _ if self.is_talking() => PeerView::Talking,
+            _ => PeerView::Unreachable,
+        }
+    }
+
+    pub(super) fn on_link(&mut self, up: bool, now: Time) {
+        self.linked = up;
+        self.welcomed_by = None;
+        self.hello_at = up.then_some(now);
+        self.hellos_unanswered = 0;
+    }
+
+    /// The peer has recorded this node, and is recorded here.
+    pub(super) fn on_welcome(&mut self, incarnation: Incarnation) {
+        self.welcomed_by = Some(incarnation);
+        self.refused_there = None;
+        if self.is_talking() {
+            // Another incarnation may have been refused while this one was being recorded.
+            self.refused_here = None;
+            self.hello_at = None;
+            self.hellos_unanswered = 0;
+        }
+    }
+
+    /// The record of the peer is durable. Where the peer restarted behind a link that was not seen to break, its new
+    /// incarnation does not know this node yet: another hello is due at once.
+    pub(super) fn on_recorded(&mut self, recorded: Option<PeerRecord>) {
+        self.recorded = recorded;
+        if self.linked && !self.is_talking() && self.hello_at.is_none() {
+            must!(QuietRestartIsMissed, self.hello_at = Some(Time::default()));
+            must!(QuietRestartIsMissed, self.hellos_unanswered = 0);
+        }
+    }
+}
+
+/// How long to wait for an answer to a hello after so many that had none.
+pub(super) fn hello_backoff(unanswered: u32) -> Duration {
+    (RESEND_AFTER * 2_u32.pow(unanswered.min(8))).min(RESEND_AFTER_MAX)
+}

@@ -1,0 +1,163 @@
+//! Rules of membership, two nodes at a time.
+
+use super::*;
+use crate::types::NodeId;
+
+fn parameters() -> ClusterParameters {
+    let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
+    ClusterParameters { seed: 0, replica_count: 3, node_ids }
+}
+
+fn node(me: u16, store_id: u128, epoch: u64) -> Membership {
+    let incarnation = Incarnation { epoch, nonce: u64::try_from(store_id).unwrap() };
+    let mut node = Membership::new(NodeIndex(me), parameters(), incarnation, &Meta::fresh(StoreId(store_id)));
+    node.on_started();
+    node
+}
+
+/// Begins the next run on the folder of `node`.
+fn restart(node: &mut Membership, epoch: u64, nonce: u64) {
+    node.earlier_incarnations = node.earlier_incarnations.iter().copied().chain([node.incarnation]).collect();
+    node.incarnation = Incarnation { epoch, nonce };
+}
+
+/// Lets `here` record the run of `there`.
+fn meet(here: &mut Membership, there: &Membership) {
+    let from = there.me;
+    let Verdict::Record(peer_record) = here.judge(from, &there.hello_to(here.me)) else {
+        panic!("a new run is recorded")
+    };
+    here.recorded(from, peer_record);
+}
+
+#[test]
+fn known_id_under_another_store_id_is_refused() {
+    let mut one = node(0, 10, 1);
+    meet(&mut one, &node(1, 20, 1));
+    let hello = node(1, 21, 9).hello_to(NodeIndex(0));
+    assert_eq!(one.judge(NodeIndex(1), &hello), Verdict::Refuse(HelloRefusal::StoreId));
+    assert_eq!(one.view(NodeIndex(1)), PeerView::Refused(HelloRefusal::StoreId));
+}
+
+#[test]
+fn only_a_later_incarnation_of_a_known_folder_is_accepted() {
+    let mut one = node(0, 10, 1);
+    let mut two = node(1, 20, 5);
+    meet(&mut one, &two);
+    assert_eq!(one.judge(NodeIndex(1), &two.hello_to(NodeIndex(0))), Verdict::Known, "the same run again");
+    let refused = Verdict::Refuse(HelloRefusal::Incarnation);
+    let mut twin = two.clone();
+    twin.incarnation.nonce += 1;
+    assert_eq!(one.judge(NodeIndex(1), &twin.hello_to(NodeIndex(0))), refused);
+    let mut older = node(1, 20, 3);
+    restart(&mut older, 4, 1);
+    assert_eq!(one.judge(NodeIndex(1), &older.hello_to(NodeIndex(0))), refused);
+    restart(&mut older, 5, 2);
+    restart(&mut older, 6, 3);
+    assert_eq!(one.judge(NodeIndex(1), &older.hello_to(NodeIndex(0))), refused, "however often it starts");
+    restart(&mut two, 6, 4);
+    restart(&mut two, 9, 5);
+    assert!(matches!(one.judge(NodeIndex(1), &two.hello_to(NodeIndex(0))), Verdict::Record(_)), "a run was missed");
+}
+
+#[test]
+fn nodes_of_other_clusters_are_refused() {
+    let mut one = node(0, 10, 1);
+    let hello = node(1, 20, 1).hello_to(NodeIndex(0));
+    let other_seed = Hello { parameters: ClusterParameters { seed: 1, ..parameters() }, ..hello.clone() };
+    assert_eq!(one.judge(NodeIndex(1), &other_seed), Verdict::Refuse(HelloRefusal::Cluster));
+    for protocol in [PROTOCOL_VERSION - 1, PROTOCOL_VERSION + 1] {
+        let other_version = Hello { protocol, ..hello.clone() };
+        assert_eq!(one.judge(NodeIndex(1), &other_version), Verdict::Refuse(HelloRefusal::Protocol));
+    }
+    let misled = Hello { to_node_id: NodeId::new("3").unwrap(), ..hello };
+    assert_eq!(one.judge(NodeIndex(1), &misled), Verdict::Refuse(HelloRefusal::WrongNode));
+}
+
+#[test]
+fn cluster_is_bootstrapped_once_everyone_has_met() {
+    let (mut one, two, three) = (node(0, 10, 1), node(1, 20, 1), node(2, 30, 1));
+    meet(&mut one, &two);
+    one.welcomed(NodeIndex(1), two.incarnation);
+    meet(&mut one, &three);
+    assert!(!one.may_bootstrap(), "node 3 has not recorded node 1");
+    assert_eq!(one.unready(), Some(Unready::Forming { missing: vec![NodeId::new("3").unwrap()] }));
+    one.welcomed(NodeIndex(2), three.incarnation);
+    assert!(one.may_bootstrap());
+}
+
+#[test]
+fn peer_that_restarts_behind_a_link_that_holds_is_met_anew() {
+    let (mut one, mut two) = (node(0, 10, 1), node(1, 20, 1));
+    one.on_link(NodeIndex(1), true, Time(5));
+    meet(&mut one, &two);
+    one.welcomed(NodeIndex(1), two.incarnation);
+    assert_eq!(one.next_hello(), None, "they talk");
+    restart(&mut two, 2, 7);
+    meet(&mut one, &two);
+    assert_eq!(one.take_due_hellos(Time(9)).len(), 1, "the new run has yet to record this node");
+    one.welcomed(NodeIndex(1), two.incarnation);
+    assert_eq!((one.talking_to(NodeIndex(1)), one.next_hello()), (Some(two.incarnation), None));
+}
+
+#[test]
+fn late_hello_of_an_earlier_incarnation_does_not_harm_the_present_one() {
+    let (mut one, mut two) = (node(0, 10, 1), node(1, 20, 1));
+    let late = two.hello_to(NodeIndex(0));
+    restart(&mut two, 2, 7);
+    meet(&mut one, &two);
+    assert_eq!(one.judge(NodeIndex(1), &late), Verdict::Refuse(HelloRefusal::Incarnation));
+    one.welcomed(NodeIndex(1), two.incarnation);
+    assert_eq!(one.view(NodeIndex(1)), PeerView::Talking, "refused while it was being met");
+    assert_eq!(one.judge(NodeIndex(1), &late), Verdict::Refuse(HelloRefusal::Incarnation));
+    assert_eq!(one.view(NodeIndex(1)), PeerView::Talking, "refused while it was talked with");
+}
+
+#[test]
+fn incarnation_that_was_recorded_by_a_batch_that_failed_is_known_once_the_store_is_reopened() {
+    let (mut one, mut two) = (node(0, 10, 1), node(1, 20, 5));
+    meet(&mut one, &two);
+    let late = two.hello_to(NodeIndex(0));
+    restart(&mut two, 7, 7);
+    let Verdict::Record(later) = one.judge(NodeIndex(1), &two.hello_to(NodeIndex(0))) else { panic!("a new run") };
+    one.on_batch_failed();
+    let peers = BTreeMap::from([(NodeId::new("2").unwrap(), later)]);
+    one.on_store_reopened(&Meta { peers, ..Meta::fresh(StoreId(10)) });
+    assert_eq!(one.judge(NodeIndex(1), &late), Verdict::Refuse(HelloRefusal::Incarnation));
+}
+
+#[test]
+fn messages_of_other_incarnations_do_not_count() {
+    let (mut one, two) = (node(0, 10, 3), node(1, 20, 5));
+    meet(&mut one, &two);
+    let earlier = |incarnation: Incarnation| Incarnation { epoch: incarnation.epoch - 1, ..incarnation };
+    assert!(one.counts(NodeIndex(1), two.incarnation, Some(one.incarnation)));
+    assert!(!one.counts(NodeIndex(1), earlier(two.incarnation), Some(one.incarnation)));
+    assert!(!one.counts(NodeIndex(1), two.incarnation, Some(earlier(one.incarnation))));
+    assert!(!one.counts(NodeIndex(1), two.incarnation, None));
+    assert!(!one.counts(NodeIndex(2), two.incarnation, Some(one.incarnation)), "a node never met");
+}
+
+#[test]
+fn one_peer_that_knows_a_later_incarnation_stops_the_whole_node() {
+    let mut one = node(0, 10, 3);
+    one.on_bootstrapped();
+    let earlier = Incarnation { epoch: 2, nonce: 10 };
+    assert!(!one.refused(NodeIndex(1), earlier, HelloRefusal::Incarnation), "that was an earlier incarnation");
+    assert_eq!(one.refused_as_a_whole(), None);
+    assert!(one.refused(NodeIndex(1), one.incarnation, HelloRefusal::Incarnation));
+    let by = vec![NodeId::new("2").unwrap()];
+    assert_eq!(one.unready(), Some(Unready::Refused { by, refusal: HelloRefusal::Incarnation }));
+    assert_eq!(one.replica_refusal(), Some(Refusal::RefusedByPeers));
+}
+
+#[test]
+fn one_peer_that_knows_another_store_id_stops_a_fresh_node_but_not_a_bootstrapped_one() {
+    let mut one = node(0, 10, 3);
+    one.refused(NodeIndex(1), one.incarnation, HelloRefusal::StoreId);
+    assert!(one.refused_as_a_whole().is_some());
+    one.on_bootstrapped();
+    assert!(one.refused_as_a_whole().is_none(), "that peer may be the one that lost its disk");
+    one.refused(NodeIndex(2), one.incarnation, HelloRefusal::StoreId);
+    assert!(one.refused_as_a_whole().is_some());
+}

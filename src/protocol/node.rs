@@ -1,0 +1,377 @@
+//! A node: membership, a coordinator of its clients' operations and a replica of its slots, around one clock and one group
+//! commit.
+//!
+//! This file only puts the parts together: it decides which part an input is for, and brings the answers of one part to the
+//! next. An answer of the node's own replica takes the same way as a peer's, without a message.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::mutants::must;
+use crate::types::{Clock, Incarnation, Meta, NodeIndex, ReadKind, Record};
+
+use super::clock::QuorumClock;
+use super::context::{Delivery, Greeting, NodeCtx, Origin, PendingAck, Requester};
+use super::coordinator::ops::{Get, OperationState, Set};
+use super::coordinator::{Coordinator, CoordinatorCtx, Inspect};
+use super::group_commit::GroupCommit;
+use super::membership::{Membership, PeerChange, PeerView};
+use super::message::{Message, Request};
+use super::operators::{self, Operators};
+use super::placement::Placement;
+use super::replica::Replica;
+use super::{Command, Effect, Failure, Input, ProtocolEvent, Reply, RequestId, Time, Unready};
+
+/// What a node is, given once at its start.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// This node.
+    pub me: NodeIndex,
+    /// The replicas of each slot.
+    pub placement: Arc<Placement>,
+    /// What its data folder remembers.
+    pub meta: Meta,
+    /// Random, drawn for this incarnation.
+    pub nonce: u64,
+}
+
+/// One node's whole protocol state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Node {
+    me: NodeIndex,
+    placement: Arc<Placement>,
+    clock: QuorumClock,
+    group_commit: GroupCommit<PendingAck>,
+    membership: Membership,
+    coordinator: Coordinator,
+    replica: Replica,
+    operators: Operators,
+    /// Answers of the replica that are still to be delivered; empty between two inputs.
+    deliveries: VecDeque<Delivery>,
+}
+
+/// A node's parts, borrowed one by one, so that each can work with the others.
+struct Parts<'a> {
+    membership: &'a mut Membership,
+    coordinator: &'a mut Coordinator,
+    replica: &'a mut Replica,
+    operators: &'a mut Operators,
+    ctx: NodeCtx<'a>,
+}
+
+impl Node {
+    /// A new incarnation of a node. It neither speaks nor serves before the epoch of this incarnation is durable, which
+    /// [`Node::flush`] asks for.
+    ///
+    /// # Panics
+    /// When the epochs are used up, which takes 2^64 starts.
+    #[must_use]
+    pub fn start(setup: Setup) -> Self {
+        let Setup { me, placement, meta, nonce } = setup;
+        let incarnation = Incarnation { epoch: meta.epoch.checked_add(1).expect("epochs do not run out"), nonce };
+        let parameters = placement.parameters().clone();
+        let mut group_commit = GroupCommit::default();
+        group_commit.add_incarnation(incarnation);
+        Self {
+            me,
+            clock: QuorumClock::start(incarnation.epoch),
+            group_commit,
+            coordinator: Coordinator::new(parameters.node_ids.len()),
+            membership: Membership::new(me, parameters, incarnation, &meta),
+            replica: Replica::default(),
+            operators: Operators::default(),
+            deliveries: VecDeque::new(),
+            placement,
+        }
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+        let mut parts = self.parts(now, effects);
+        match input {
+            Input::Request { id, deadline, command } => parts.on_command(id, deadline, command),
+            Input::Peer { from, from_incarnation, to_incarnation, message } => {
+                if parts.membership.is_started() && from != parts.ctx.me {
+                    parts.on_message(from, from_incarnation, to_incarnation, message);
+                }
+            }
+            Input::Linked(peer) => parts.membership.on_link(peer, true, now),
+            Input::Unlinked(peer) => parts.membership.on_link(peer, false, now),
+            Input::ReadDone { read, lookup } => parts.replica.on_read_done(read, lookup, &mut parts.ctx),
+            Input::Persisted { durable: true } => parts.on_durable(),
+            Input::Persisted { durable: false } => parts.on_batch_failed(),
+            Input::StoreReopened(meta) => parts.on_store_reopened(&meta),
+            Input::Wake => {
+                parts.coordinate(Coordinator::on_wake);
+                parts.operators.on_wake(&mut parts.ctx);
+            }
+            Input::Drain => parts.membership.drain(),
+        }
+        parts.deliver();
+    }
+
+    /// Begins what all inputs handled so far may share: one clock round for all writes that wait for one, and one batch for
+    /// everything that waits for the disk.
+    pub fn flush(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let mut parts = self.parts(now, effects);
+        parts.coordinate(Coordinator::begin_clock_round);
+        parts.deliver();
+        parts.membership.send_hellos(&mut parts.ctx);
+        if let Some(batch) = self.group_commit.begin() {
+            effects.push(Effect::Persist(batch));
+        }
+    }
+
+    /// When [`Input::Wake`] is wanted next.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Time> {
+        let wakes = [self.coordinator.next_wake(), self.operators.next_wake(), self.membership.next_hello()];
+        wakes.into_iter().flatten().min()
+    }
+
+    /// Why it takes no requests, where it does not.
+    #[must_use]
+    pub fn unready(&self) -> Option<Unready> {
+        self.membership.unready()
+    }
+
+    /// How `peer` stands to this node.
+    #[must_use]
+    pub fn peer_view(&self, peer: NodeIndex) -> PeerView {
+        self.membership.view(peer)
+    }
+
+    /// The incarnation of `peer` that requests are sent to, where they are.
+    #[must_use]
+    pub fn talking_to(&self, peer: NodeIndex) -> Option<Incarnation> {
+        self.membership.talking_to(peer)
+    }
+
+    /// Whether the store has failed and was not reopened since.
+    #[must_use]
+    pub fn store_has_failed(&self) -> bool {
+        self.group_commit.has_failed()
+    }
+
+    /// The clock now.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock.now()
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn me(&self) -> NodeIndex {
+        self.me
+    }
+
+    /// The replicas of each slot.
+    #[must_use]
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// This incarnation.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.membership.incarnation()
+    }
+
+    /// What tests may see of its operations.
+    #[must_use]
+    pub fn inspect(&self) -> Inspect<'_> {
+        self.coordinator.inspect()
+    }
+
+    fn parts<'a>(&'a mut self, now: Time, effects: &'a mut Vec<Effect>) -> Parts<'a> {
+        let Self { me, placement, clock, group_commit, membership, coordinator, replica, operators, deliveries } = self;
+        let ctx = NodeCtx { now, me: *me, placement, clock, group_commit, effects, deliveries };
+        Parts { membership, coordinator, replica, operators, ctx }
+    }
+}
+
+impl Parts<'_> {
+    /// Lets the coordinator work.
+    fn coordinate(&mut self, work: impl FnOnce(&mut Coordinator, &mut CoordinatorCtx<'_>)) {
+        work(
+            self.coordinator,
+            &mut CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica },
+        );
+    }
+
+    /// A client or an operator asks.
+    fn on_command(&mut self, id: RequestId, deadline: Time, command: Command) {
+        if let Some(unready) = self.membership.unready() {
+            return self.ctx.reply(id, Reply::Failed(Failure::Unready(unready)));
+        }
+        match command {
+            Command::Get { key } => self.coordinate(|coordinator, ctx| {
+                coordinator.start(id, deadline, key, OperationState::Get(Get::default()), ctx);
+            }),
+            Command::Set { key, content, checksum } => self.coordinate(|coordinator, ctx| {
+                coordinator.start(id, deadline, key, OperationState::Set(Set::new(content, checksum)), ctx);
+            }),
+            Command::NodeGet { key } => match operators::check_replica(&key, &self.ctx) {
+                Ok(()) => {
+                    self.operators.wait(id, deadline);
+                    self.replica.get(key, ReadKind::Data, Requester::Operator(id), &mut self.ctx);
+                }
+                Err(failure) => self.ctx.reply(id, Reply::Failed(failure)),
+            },
+            Command::NodeSet { key, content, checksum, stamp } => {
+                let checked = operators::check_replica(&key, &self.ctx);
+                match checked.and_then(|()| operators::stamp(stamp, &mut self.ctx)) {
+                    Ok(stamp) => {
+                        self.operators.wait(id, deadline);
+                        let record = Record { stamp, content, checksum };
+                        self.replica.store(key, record, Requester::Operator(id), &mut self.ctx);
+                    }
+                    Err(failure) => self.ctx.reply(id, Reply::Failed(failure)),
+                }
+            }
+            Command::ClockGet => self.ctx.reply(id, Reply::Clock(self.ctx.clock.now())),
+            Command::ClockRaise { to } => self.operators.raise_clock(id, deadline, to, &mut self.ctx),
+        }
+    }
+
+    /// A peer says something. Requests and answers from or for another incarnation do not count.
+    fn on_message(
+        &mut self,
+        from: NodeIndex,
+        from_incarnation: Incarnation,
+        to_incarnation: Option<Incarnation>,
+        message: Message,
+    ) {
+        let Self { membership, ctx, .. } = self;
+        match message {
+            Message::Hello(hello) => {
+                let change = membership.on_hello(from, &hello, Greeting::Hello, ctx);
+                self.on_peer_change(from, change);
+            }
+            Message::Welcome(hello) => {
+                if to_incarnation == Some(membership.incarnation()) {
+                    let change = membership.on_hello(from, &hello, Greeting::Welcome, ctx);
+                    self.on_peer_change(from, change);
+                }
+            }
+            Message::HelloRefused { incarnation, refusal } => {
+                let change = membership.on_hello_refused(from, incarnation, refusal, ctx);
+                self.on_peer_change(from, change);
+            }
+            Message::Request { operation, round, request } => {
+                if membership.counts(from, from_incarnation, to_incarnation) {
+                    self.serve(Origin { node: from, incarnation: from_incarnation, operation, round }, request);
+                }
+            }
+            Message::Answer { operation, round, answer } => {
+                if membership.counts(from, from_incarnation, to_incarnation) {
+                    self.coordinate(|coordinator, ctx| coordinator.on_answer(from, operation, round, answer, ctx));
+                }
+            }
+        }
+    }
+
+    /// Serves a peer's request, unless this node may not or cannot.
+    fn serve(&mut self, from: Origin, request: Request) {
+        if let Some(refusal) = self.membership.replica_refusal() {
+            self.ctx.refuse(Requester::Coordinator(from), refusal);
+        } else if self.replica.is_overloaded(self.ctx.group_commit.next_bytes()) {
+            self.ctx.report(ProtocolEvent::Swamped);
+        } else {
+            self.replica.on_request(from, request, &mut self.ctx);
+        }
+    }
+
+    fn on_peer_change(&mut self, peer: NodeIndex, change: PeerChange) {
+        match change {
+            PeerChange::None => {}
+            PeerChange::Excluded => self.coordinate(|coordinator, ctx| coordinator.exclude(peer, ctx)),
+            PeerChange::Admitted => self.coordinator.readmit(peer),
+            PeerChange::Met => self.coordinate(|coordinator, ctx| {
+                coordinator.readmit(peer);
+                coordinator.catch_up(peer, ctx);
+            }),
+        }
+    }
+
+    /// The batch that was in flight is durable.
+    fn on_durable(&mut self) {
+        let Some((batch, acks)) = self.ctx.group_commit.complete() else { return };
+        if let Some(epoch) = batch.epoch {
+            self.ctx.clock.epoch_is_durable(epoch);
+            self.membership.on_started();
+        }
+        if batch.formed {
+            self.membership.on_bootstrapped();
+            self.ctx.report(ProtocolEvent::Formed);
+        }
+        for (key, (_, record)) in &batch.records {
+            must!(ClockBelowRecords, self.ctx.clock.observe(record.stamp.clock));
+            self.replica.on_durable(key, record, self.ctx.group_commit);
+        }
+        for ack in acks {
+            match ack {
+                PendingAck::Stored(delivery) => self.ctx.deliveries.push_back(delivery),
+                PendingAck::PeerRecorded { peer, peer_record, greeting } => {
+                    let change = self.membership.on_recorded(peer, peer_record, greeting, &mut self.ctx);
+                    self.on_peer_change(peer, change);
+                }
+                PendingAck::ClockRaised { request, to } => {
+                    self.ctx.clock.observe(to);
+                    let now = self.ctx.clock.now();
+                    self.operators.reply(request, Reply::Clock(now), &mut self.ctx);
+                }
+            }
+        }
+        self.coordinate(Coordinator::on_epoch_durable);
+        self.membership.bootstrap_if_met(&mut self.ctx);
+    }
+
+    /// The batch that was in flight may or may not be durable: nobody who waits for it is acknowledged.
+    fn on_batch_failed(&mut self) {
+        let Some(acks) = self.ctx.group_commit.abort() else { return };
+        self.replica.on_batch_failed();
+        self.membership.on_batch_failed();
+        for ack in acks {
+            match ack {
+                PendingAck::Stored(mut delivery) => {
+                    must!(AcknowledgedAfterFailure, delivery.store_failed());
+                    self.ctx.deliveries.push_back(delivery);
+                }
+                // The peer introduces itself again.
+                PendingAck::PeerRecorded { .. } => {}
+                PendingAck::ClockRaised { request, .. } => {
+                    self.operators.reply(request, Reply::Failed(Failure::StoreFailed), &mut self.ctx);
+                }
+            }
+        }
+        self.coordinate(Coordinator::on_batch_failed);
+    }
+
+    /// The store was reopened. What failed may have become durable after all, which is as good as if it had not failed.
+    fn on_store_reopened(&mut self, meta: &Meta) {
+        self.ctx.group_commit.reopened();
+        self.ctx.clock.epoch_is_durable(meta.epoch);
+        self.membership.on_store_reopened(meta);
+        if !self.membership.is_started() {
+            self.ctx.group_commit.add_incarnation(self.membership.incarnation());
+        }
+        self.coordinate(Coordinator::on_epoch_durable);
+        self.membership.bootstrap_if_met(&mut self.ctx);
+    }
+
+    /// Delivers the answers of this node's replica, and those that follow from them.
+    fn deliver(&mut self) {
+        while let Some(delivery) = self.ctx.deliveries.pop_front() {
+            match delivery {
+                Delivery::Answer(Origin { node, operation, round, .. }, answer) if node == self.ctx.me => {
+                    self.coordinate(|coordinator, ctx| coordinator.on_answer(node, operation, round, answer, ctx));
+                }
+                Delivery::Answer(Origin { node, incarnation, operation, round }, answer) => {
+                    self.ctx.send(node, Some(incarnation), Message::Answer { operation, round, answer });
+                }
+                Delivery::Reply(request, reply) => self.operators.reply(request, reply, &mut self.ctx),
+            }
+        }
+    }
+}

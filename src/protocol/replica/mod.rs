@@ -1,0 +1,272 @@
+//! One node's records: compare-and-store, and reads of durable records.
+//!
+//! Invariants: a record is only ever replaced by one with a greater stamp. A store is acknowledged once the batch is durable
+//! that holds its record, or the record that superseded it. Reads go to the store, which shows only durable records, so that
+//! no answer reveals a record that a crash can still take back.
+//!
+//! A key has state here only while one of its records is on its way to the disk, or while a store waits for a read of the
+//! durable record.
+
+use std::collections::BTreeMap;
+
+use crate::limits::{REPLICA_BACKLOG_BYTES_MAX, REPLICA_READS_MAX};
+use crate::mutants::{must, rule};
+use crate::types::{Digest, Key, Lookup, ReadKind, Record, Slot};
+
+use super::clock::PEER_JUMP;
+use super::context::{AnswerWhen, Delivery, NodeCtx, Origin, Requester};
+use super::group_commit::{AckAfter, GroupCommit};
+use super::message::{Answer, Refusal, Request};
+use super::{Effect, Failure, ProtocolEvent, ReadId, Reply};
+
+/// One node's replica of the slots that it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Replica {
+    keys: BTreeMap<Key, KeyState>,
+    reads: BTreeMap<ReadId, ReadFor>,
+    read_next: u64,
+    /// The size of the stores that wait for a read, in bytes, about.
+    waiting_bytes: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum KeyState {
+    /// The digest of the durable record is being read. These stores wait for it, in order of arrival.
+    Reading(Vec<(Record, Requester)>),
+    /// The digest of the durable record is known, and a greater record is on its way to the disk.
+    Known { slot: Slot, durable: Option<Digest> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum ReadFor {
+    /// To compare stores with the durable record.
+    Store { slot: Slot, key: Key },
+    /// To answer a read.
+    Get { key: Key, requester: Requester },
+}
+
+impl Replica {
+    /// Whether so much waits for the disk that requests of peers are dropped, as a network would drop them. Peers ask
+    /// again or go on without this replica, and reads repair it. Requests for the clock are dropped as well, so that a
+    /// write is certainly not applied where a majority is overloaded.
+    #[must_use]
+    pub fn is_overloaded(&self, group_commit_bytes: usize) -> bool {
+        self.reads.len() >= REPLICA_READS_MAX || group_commit_bytes + self.waiting_bytes >= REPLICA_BACKLOG_BYTES_MAX
+    }
+
+    /// Answers a request of a coordinator on this node or on a peer.
+    pub fn on_request(&mut self, from: Origin, request: Request, ctx: &mut NodeCtx<'_>) {
+        let requester = Requester::Coordinator(from);
+        match request {
+            // A node whose disk takes no writes would refuse the record too. Refused here, the write is known not to have
+            // happened; refused there, it is not.
+            Request::Clock if ctx.group_commit.has_failed() => ctx.refuse(requester, Refusal::StoreFailed),
+            Request::Clock => {
+                let now = ctx.clock.now();
+                ctx.answer(from, Answer::Clock(now));
+            }
+            Request::Get { key, read_kind } => self.get(key, read_kind, requester, ctx),
+            Request::Store { key, record } => self.store(key, record, requester, ctx),
+        }
+    }
+
+    /// Reads the durable record of `key`.
+    pub fn get(&mut self, key: Key, read_kind: ReadKind, requester: Requester, ctx: &mut NodeCtx<'_>) {
+        let Some(slot) = held_slot(&key, ctx) else { return ctx.refuse(requester, Refusal::NotReplica) };
+        #[cfg(feature = "mutants")]
+        if let Some(held) = read_before_durable(&key, requester, ctx) {
+            return answer_get(key, held, requester, ctx);
+        }
+        let read = self.read(ReadFor::Get { key: key.clone(), requester });
+        ctx.effects.push(Effect::Read { read, slot, key, kind: read_kind });
+    }
+
+    /// Stores `record` if it is greater than the record held. Answers once it, or the record that superseded it, is
+    /// durable.
+    pub fn store(&mut self, key: Key, record: Record, requester: Requester, ctx: &mut NodeCtx<'_>) {
+        let Some(slot) = held_slot(&key, ctx) else { return ctx.refuse(requester, Refusal::NotReplica) };
+        if ctx.group_commit.has_failed() {
+            return ctx.refuse(requester, Refusal::StoreFailed);
+        }
+        if ctx.clock.check_jump(record.stamp.clock, PEER_JUMP).is_err() {
+            ctx.report(ProtocolEvent::ClockJump { seen: record.stamp.clock });
+            return ctx.refuse(requester, Refusal::ClockJump);
+        }
+        match self.keys.get_mut(&key) {
+            Some(KeyState::Reading(waiting)) => {
+                self.waiting_bytes += record.bytes(&key);
+                waiting.push((record, requester));
+            }
+            Some(KeyState::Known { durable, .. }) => {
+                compare_and_store(slot, key, durable.as_ref(), record, requester, ctx);
+            }
+            None => {
+                self.waiting_bytes += record.bytes(&key);
+                self.keys.insert(key.clone(), KeyState::Reading(vec![(record, requester)]));
+                let read = self.read(ReadFor::Store { slot, key: key.clone() });
+                ctx.effects.push(Effect::Read { read, slot, key, kind: ReadKind::Digest });
+            }
+        }
+    }
+
+    /// The store has answered a read; `None` where it could not.
+    ///
+    /// The store may show a record before the node learns that its batch is durable. After a failure it may show a record
+    /// of the failed batch. The clock must not be below any record that is answered: the next write could otherwise draw a
+    /// smaller stamp than a record that was read, and be lost. The record's epoch became durable with it, or before it.
+    pub fn on_read_done(&mut self, read: ReadId, held: Option<Lookup>, ctx: &mut NodeCtx<'_>) {
+        if let Some(digest) = held.as_ref().and_then(Lookup::digest) {
+            let shown = digest.stamp.clock;
+            must!(ClockBelowReads, ctx.clock.epoch_is_durable(shown.epoch));
+            must!(ClockBelowReads, ctx.clock.observe(shown));
+        }
+        match self.reads.remove(&read) {
+            Some(ReadFor::Get { key, requester }) => match held {
+                Some(held) => answer_get(key, held, requester, ctx),
+                None => ctx.refuse(requester, Refusal::ReadFailed),
+            },
+            Some(ReadFor::Store { slot, key }) => self.compare_waiting(slot, key, held, ctx),
+            None => {}
+        }
+    }
+
+    /// Decides about the stores that waited for a read of the durable record.
+    fn compare_waiting(&mut self, slot: Slot, key: Key, held: Option<Lookup>, ctx: &mut NodeCtx<'_>) {
+        let Some(KeyState::Reading(waiting)) = self.keys.remove(&key) else {
+            unreachable!("a key is in this state until its read is answered");
+        };
+        self.waiting_bytes -= waiting.iter().map(|(record, _)| record.bytes(&key)).sum::<usize>();
+        let refusal = match &held {
+            None => Some(Refusal::ReadFailed),
+            Some(_) if ctx.group_commit.has_failed() => Some(Refusal::StoreFailed),
+            Some(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            return waiting.into_iter().for_each(|(_, requester)| ctx.refuse(requester, refusal));
+        }
+        let durable = held.and_then(|held| held.digest());
+        for (record, requester) in waiting {
+            compare_and_store(slot, key.clone(), durable.as_ref(), record, requester, ctx);
+        }
+        if ctx.group_commit.is_in_next(&key) {
+            self.keys.insert(key, KeyState::Known { slot, durable });
+        }
+    }
+
+    /// `record` of `key` became durable.
+    pub fn on_durable<A>(&mut self, key: &Key, record: &Record, group_commit: &GroupCommit<A>) {
+        if !group_commit.is_in_next(key) {
+            self.keys.remove(key);
+        } else if let Some(KeyState::Known { durable, .. }) = self.keys.get_mut(key) {
+            *durable = Some(record.digest());
+        }
+    }
+
+    /// A batch failed: the durable records of its keys are unknown again. Stores that wait for a read are refused when it
+    /// is answered.
+    pub fn on_batch_failed(&mut self) {
+        self.keys.retain(|_, state| matches!(state, KeyState::Reading(_)));
+    }
+
+    fn read(&mut self, read_for: ReadFor) -> ReadId {
+        let read = ReadId(self.read_next);
+        self.read_next += 1;
+        self.reads.insert(read, read_for);
+        read
+    }
+}
+
+/// The slot of `key`, if this node holds it.
+fn held_slot(key: &Key, ctx: &NodeCtx<'_>) -> Option<Slot> {
+    let slot = ctx.placement.slot(key);
+    rule!(StandInsCount, ctx.placement.holds(ctx.me, slot)).then_some(slot)
+}
+
+fn answer_get(key: Key, held: Lookup, requester: Requester, ctx: &mut NodeCtx<'_>) {
+    ctx.deliveries.push_back(match (requester, held) {
+        (Requester::Coordinator(origin), held) => Delivery::Answer(origin, Answer::Lookup { key, held }),
+        (Requester::Operator(request), Lookup::Record(record)) => Delivery::Reply(request, Reply::Record(Some(record))),
+        (Requester::Operator(request), _) => Delivery::Reply(request, Reply::Record(None)),
+    });
+}
+
+/// Decides about one record, given the digests of the durable record, of the record in flight and of the one in the next
+/// batch: three digests that rise in this order.
+fn compare_and_store(
+    slot: Slot,
+    key: Key,
+    durable: Option<&Digest>,
+    record: Record,
+    requester: Requester,
+    ctx: &mut NodeCtx<'_>,
+) {
+    let digest = record.digest();
+    let (in_flight, next) = (ctx.group_commit.in_flight(&key), ctx.group_commit.next(&key));
+    let held = [
+        (durable, AnswerWhen::Now),
+        (in_flight.as_ref(), AnswerWhen::Durable(AckAfter::InFlight)),
+        (next.as_ref(), AnswerWhen::Durable(AckAfter::Next)),
+    ];
+    let held = || held.iter().filter_map(|(held, when)| held.map(|held| (held, *when)));
+
+    let agrees = |held: &Digest| held.stamp != digest.stamp || held.checksum == digest.checksum;
+    if !rule!(SameStampIsMerged, held().all(|(held, _)| agrees(held))) {
+        ctx.report(ProtocolEvent::StampConflict { key, stamp: digest.stamp });
+        return ctx.refuse(requester, Refusal::StampConflict);
+    }
+    // The first record that is at least as great: once it is durable, this record is superseded permanently. Only the stamp
+    // of that record is told, because a later one may still be lost.
+    let greater = held().find(|(held, _)| held.stamp >= digest.stamp);
+    if let Some((greater, when)) = rule!(SmallerStampOverwrites, greater, not None) {
+        let reply = || Reply::Failed(Failure::NotGreater { held: greater.stamp.clone() });
+        return ctx.acknowledge(requester, when, reply);
+    }
+    let epoch = digest.stamp.clock.epoch;
+    if !ctx.clock.is_durable(epoch) {
+        ctx.group_commit.add_epoch(epoch);
+    }
+    ctx.group_commit.add_record(slot, key, record);
+    let when = rule!(AcknowledgedBeforeDurable, AnswerWhen::Durable(AckAfter::Next), not AnswerWhen::Now);
+    ctx.acknowledge(requester, when, || Reply::Set(digest.stamp));
+}
+
+/// A record that is still on its way to the disk passes for durable: wrong.
+#[cfg(feature = "mutants")]
+fn read_before_durable(key: &Key, requester: Requester, ctx: &NodeCtx<'_>) -> Option<Lookup> {
+    let is_peer = matches!(requester, Requester::Coordinator(origin) if origin.node != ctx.me);
+    let is_broken = is_peer && crate::mutants::is_on(crate::mutants::Mutant::ReadsWhatIsNotDurable);
+    ctx.group_commit.not_durable(key).filter(|_| is_broken).map(Lookup::Record)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::protocol::clock::QuorumClock;
+    use crate::protocol::placement::Placement;
+    use crate::protocol::{RequestId, Time};
+    use crate::types::{Checksum, Clock, ClusterParameters, Content, NodeId, NodeIndex, Stamp};
+
+    #[test]
+    fn record_that_a_read_shows_raises_the_clock() {
+        let key = Key::new("k").unwrap();
+        let stamp = Stamp { clock: Clock { epoch: 7, counter: 3 }, writer: NodeId::new("2").unwrap() };
+        let digest = Digest { stamp, checksum: Checksum::of(&key, &Content::Tombstone) };
+        let node_ids = vec![NodeId::new("1").unwrap()];
+        let placement = Placement::new(ClusterParameters { seed: 0, replica_count: 1, node_ids });
+        let mut ctx = NodeCtx {
+            now: Time(0),
+            me: NodeIndex(0),
+            placement: &placement,
+            clock: &mut QuorumClock::start(5),
+            group_commit: &mut GroupCommit::default(),
+            effects: &mut Vec::new(),
+            deliveries: &mut VecDeque::new(),
+        };
+        let mut replica = Replica::default();
+        replica.get(key, ReadKind::Digest, Requester::Operator(RequestId(1)), &mut ctx);
+        replica.on_read_done(ReadId(0), Some(Lookup::Digest(digest)), &mut ctx);
+        assert_eq!(ctx.clock.now(), Clock { epoch: 7, counter: 3 });
+    }
+}
