@@ -6,7 +6,7 @@ use crate::mutants::{Mutant, is_on};
 use crate::protocol::message::OperationId;
 use crate::types::{Clock, NodeIndex};
 
-use super::engine::{InFlight, Stage};
+use super::in_flight::{InFlight, Stage};
 use super::ops::{Heard, OperationState};
 use super::{Coordinator, CoordinatorCtx};
 

@@ -12,7 +12,7 @@ use crate::protocol::quorum::Standing;
 use crate::protocol::{ProtocolEvent, Time};
 use crate::types::{Clock, NodeIndex};
 
-use super::engine::{InFlight, Stage};
+use super::in_flight::{InFlight, Stage};
 use super::ops::Fanout;
 use super::{Coordinator, CoordinatorCtx};
 

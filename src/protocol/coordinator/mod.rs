@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `engine` | rounds: which replicas are asked, hedging, resending, deadlines, tallies; knows no operation |
+//! | `in_flight` | the state of one operation, whichever it is |
 //! | `clock_round` | one query of clocks for all writes that wait for a stamp |
 //! | `latency` | how fast peers answer |
 //! | `report` | what a client is told of an operation that failed |
@@ -14,6 +15,7 @@
 mod broken;
 mod clock_round;
 mod engine;
+mod in_flight;
 mod inspect;
 pub mod latency;
 pub mod ops;
@@ -24,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::types::{Incarnation, NodeIndex};
 
 use self::clock_round::ClockRounds;
-use self::engine::InFlight;
+use self::in_flight::InFlight;
 pub use self::inspect::Inspect;
 use self::latency::LatencyTracker;
 use super::Time;

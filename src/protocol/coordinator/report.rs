@@ -6,7 +6,7 @@ use crate::protocol::{QuorumReport, ReplicaStatus};
 use crate::types::NodeIndex;
 
 use super::CoordinatorCtx;
-use super::engine::InFlight;
+use super::in_flight::InFlight;
 
 impl InFlight {
     /// Who has answered, and what the others said.
