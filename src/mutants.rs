@@ -6,84 +6,84 @@
 /// One way to break a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mutant {
-    /// All nodes sign their stamps with one name.
+    /// All nodes put one writer into their stamps.
     StampWithoutWriter,
     /// A smaller stamp replaces a greater one.
     SmallerStampOverwrites,
-    /// A read answers what less than a majority holds.
+    /// A read answers a record that less than a majority holds.
     NoWriteBack,
     /// A store is acknowledged when it arrives.
     AcknowledgedBeforeDurable,
-    /// A read sees what is still on its way to the disk.
+    /// A read sees a record that is still on its way to the disk.
     ReadsWhatIsNotDurable,
     /// A new epoch is used while it is on its way to the disk.
     EpochUsedBeforeDurable,
-    /// A batch puts a smaller epoch in the place of a greater one that was at the disk.
+    /// A batch replaces a greater epoch that was in flight by a smaller one.
     EpochMayFall,
-    /// A node serves before the epoch of its run is durable.
+    /// A node serves before the epoch of its incarnation is durable.
     ServesBeforeStarted,
-    /// A write draws its stamp above the own clock alone.
+    /// A write draws its stamp above its own node's clock alone.
     NoClockRound,
     /// A write joins a clock round that began before it.
     OlderClockRound,
     /// A write that is resent draws a new stamp.
     NewStampOnResend,
-    /// Who is at hand stands in for a replica that is not.
+    /// A node that can be reached stands in for a replica that cannot.
     StandInsCount,
-    /// A refusal counts as "holds nothing".
+    /// A refusal counts as "nothing is held".
     RefusalCountsAsNothing,
     /// A known id is accepted under another store id.
     AnyStoreIsAccepted,
-    /// A known folder is accepted in whatever incarnation.
+    /// A known data folder is accepted in any incarnation.
     AnyIncarnationIsAccepted,
-    /// A known folder is accepted when its epoch is greater, although it does not remember the incarnation recorded.
+    /// A known data folder is accepted when its epoch is greater, although it does not remember the incarnation recorded.
     GreaterEpochIsAccepted,
-    /// A cluster forms for a node as soon as it has met one other.
+    /// A node takes the cluster for bootstrapped as soon as it has met one peer.
     FormsEarly,
     /// Answers to an earlier incarnation count.
     EarlierIncarnationsCount,
-    /// A clock that was asked for in whatever round counts for every write that waits for clocks.
+    /// A clock of any clock round counts for every write that waits for clocks.
     ClockOfEarlierRoundCounts,
-    /// What a replica says in an earlier round of an operation counts in the present one.
+    /// An answer to an earlier round of an operation counts in the present one.
     AnswerOfEarlierRoundCounts,
-    /// A majority of those that were asked passes for a majority of the slot's replicas.
+    /// A majority of the replicas that were asked passes for a majority of the slot's replicas.
     MajorityOfAsked,
-    /// Nobody but those asked first is ever asked.
+    /// Only the replicas that were asked first are ever asked.
     NobodyElseIsAsked,
-    /// A read answers with the content at hand, whichever stamp it settled on.
+    /// A read answers with the content that it has, whichever stamp it settled on.
     ContentOfAnotherStamp,
     /// Two records of one stamp pass for the same.
     SameStampIsMerged,
-    /// A store remembers what a load found although a persist ran beside it.
+    /// The record cache keeps the result of a read although a write overlapped with it.
     ReadIsCachedBesidePersist,
     /// Stamps are drawn from a copy of the clock.
     SecondIssuer,
-    /// What waits for a batch that failed is acknowledged.
+    /// Stores that wait for a batch are acknowledged when it fails.
     AcknowledgedAfterFailure,
     /// A node goes on with a store that failed as if it had not.
     FailureIsForgotten,
     /// A record becomes durable without raising the clock.
     ClockBelowRecords,
-    /// A load that shows a record does not raise the clock.
+    /// A read that shows a record does not raise the clock.
     ClockBelowReads,
-    /// A write that was sent to replicas is said not to have happened.
+    /// A client is told that a write did not happen although it was sent to replicas.
     UnknownSaidNotApplied,
     /// A read insists on the content of a holder that may be dead.
     InsistsOnHolder,
-    /// A late hello of an earlier run is held against the present one.
+    /// A late hello of an earlier incarnation counts against the present one.
     LateHelloCounts,
-    /// A peer that restarts behind a link that holds is not met anew.
+    /// A peer that restarts behind a link that does not break is not greeted again.
     QuietRestartIsMissed,
 }
 
 impl Mutant {
-    /// All of them, with the rule that each breaks.
+    /// All mutants, each with the rule that it breaks.
     pub const ALL: [(Self, &'static str); 34] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
-        (Self::NoWriteBack, "a read writes back what it did not find at a majority"),
+        (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
         (Self::AcknowledgedBeforeDurable, "durable before acknowledged"),
-        (Self::ReadsWhatIsNotDurable, "no reply reveals what a crash can take back"),
+        (Self::ReadsWhatIsNotDurable, "no reply reveals a record that a crash can take back"),
         (Self::EpochUsedBeforeDurable, "an epoch is durable before it is used"),
         (Self::EpochMayFall, "an epoch is durable before it is used"),
         (Self::ServesBeforeStarted, "an epoch is durable before it is used"),
@@ -95,20 +95,20 @@ impl Mutant {
         (Self::AnyStoreIsAccepted, "no answer after losing the disk"),
         (Self::AnyIncarnationIsAccepted, "no answer from an older folder"),
         (Self::GreaterEpochIsAccepted, "no answer from an older folder"),
-        (Self::FormsEarly, "a cluster forms once, when all have met"),
+        (Self::FormsEarly, "a cluster is bootstrapped once, when all nodes have met"),
         (Self::EarlierIncarnationsCount, "replies are matched by incarnation"),
         (Self::ClockOfEarlierRoundCounts, "replies are matched by round"),
         (Self::AnswerOfEarlierRoundCounts, "replies are matched by round"),
         (Self::MajorityOfAsked, "only a majority of R(slot) counts, whoever is asked"),
         (Self::NobodyElseIsAsked, "no minority stalls a client"),
         (Self::ContentOfAnotherStamp, "the value comes with the very stamp settled on"),
-        (Self::ReadIsCachedBesidePersist, "what is cached is what is held"),
+        (Self::ReadIsCachedBesidePersist, "the cache holds what the store holds"),
         (Self::SameStampIsMerged, "one stamp with two contents is never merged"),
         (Self::SecondIssuer, "one issuer for each node"),
         (Self::AcknowledgedAfterFailure, "nothing is acknowledged after a failed fsync"),
         (Self::FailureIsForgotten, "nothing is acknowledged after a failed fsync"),
-        (Self::ClockBelowRecords, "the clock is never below what was acknowledged"),
-        (Self::ClockBelowReads, "the clock is never below what was acknowledged"),
+        (Self::ClockBelowRecords, "the clock is never below an acknowledged record"),
+        (Self::ClockBelowReads, "the clock is never below an acknowledged record"),
         (Self::UnknownSaidNotApplied, "a client is told which failure it is"),
         (Self::InsistsOnHolder, "no minority stalls a client"),
         (Self::LateHelloCounts, "no minority stalls a client"),

@@ -8,77 +8,77 @@ use crate::types::{
 
 use super::message::{HelloRefusal, Message, Refusal};
 
-/// A reading of the shell's monotonic clock, in microseconds since any fixed moment. It decides when to ask again and
-/// when to give up, never what is true.
+/// A reading of the shell's monotonic clock, in microseconds since any fixed moment. It decides when the node asks again and
+/// when it gives up, never what is true.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub u64);
 
 impl Time {
-    /// This time and `span` more.
+    /// The time `span` later; the latest possible time where that is out of range.
     #[must_use]
     pub fn after(self, span: std::time::Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)))
     }
 
-    /// How long this time is after `earlier`; nothing where it is not.
+    /// How long this time is after `earlier`; zero where it is not after it.
     #[must_use]
     pub fn since(self, earlier: Self) -> std::time::Duration {
         std::time::Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// A client's request, named by the shell; its reply bears the same name.
+/// The shell's name for a request of a client or an operator. The reply bears the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// A load from the store, named by the protocol.
+/// The protocol's name for a read from the store. Its answer bears the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(pub u64);
 
-/// What a client or an operator asks a node to do.
+/// A request of a client or an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Reads a key, linearizably.
     Get {
-        /// The key.
+        /// The key to read.
         key: Key,
     },
     /// Writes or deletes a key, linearizably.
     Set {
-        /// The key.
+        /// The key to write.
         key: Key,
-        /// The value, or a tombstone.
+        /// The value, or a tombstone to delete it.
         content: Content,
-        /// Of both.
+        /// The checksum of key and content, computed where they entered the cluster.
         checksum: Checksum,
     },
-    /// Reads what this replica holds.
+    /// Reads the record that this node's replica holds, for an operator. Not linearizable.
     NodeGet {
-        /// The key.
+        /// The key to read.
         key: Key,
     },
-    /// Stores on this replica alone.
+    /// Stores a record on this node's replica alone, for an operator. Not linearizable.
     NodeSet {
-        /// The key.
+        /// The key to write.
         key: Key,
-        /// The value, or a tombstone.
+        /// The value, or a tombstone to delete it.
         content: Content,
-        /// Of both.
+        /// The checksum of key and content.
         checksum: Checksum,
-        /// The stamp; without one this node draws it.
+        /// The record's stamp. Without one, this node draws it from its clock.
         stamp: Option<Stamp>,
     },
     /// Reads this node's clock.
     ClockGet,
-    /// Raises this node's clock.
+    /// Raises this node's clock, for an operator.
     ClockRaise {
-        /// To at least this.
+        /// The least clock afterwards.
         to: Clock,
     },
 }
 
 impl Command {
-    /// The key that it is about; a question about the clock has none.
+    /// The key of the command; commands about the clock have none.
     #[must_use]
     pub fn key(&self) -> Option<&Key> {
         match self {
@@ -87,7 +87,7 @@ impl Command {
         }
     }
 
-    /// The bytes of its key and its value.
+    /// The size of its key and its value, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         let value_bytes = match self {
@@ -98,46 +98,46 @@ impl Command {
     }
 }
 
-/// What happens to a node.
+/// An event that a node takes: a request, a message, the answer to an effect, or the time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
-    /// A client asks.
+    /// A client or an operator sends a request.
     Request {
-        /// Names the reply.
+        /// The name that the reply bears.
         id: RequestId,
-        /// When the client must have its answer.
+        /// When the reply is due at the latest.
         deadline: Time,
-        /// What it asks for.
+        /// The request.
         command: Command,
     },
-    /// A peer says something.
+    /// A message of a peer has arrived.
     Peer {
-        /// Who.
+        /// The sender.
         from: NodeIndex,
-        /// Its run.
+        /// The sender's incarnation.
         from_incarnation: Incarnation,
-        /// The run of this node that it is meant for; absent in a hello.
+        /// The incarnation of this node that the message is for; absent in a hello.
         to_incarnation: Option<Incarnation>,
-        /// What it says.
+        /// The message.
         message: Message,
     },
-    /// The link to a peer is up: what is sent may arrive.
+    /// The link to a peer is up: messages may arrive there.
     Linked(NodeIndex),
     /// The link to a peer is down.
     Unlinked(NodeIndex),
     /// The answer to [`Effect::Read`]; `None` where the store could not read it.
     ReadDone {
-        /// Which load.
+        /// The read.
         read: ReadId,
-        /// What is held.
+        /// What the store holds.
         lookup: Option<Lookup>,
     },
-    /// The answer to [`Effect::Persist`]: the batch is durable, or may not be.
+    /// The answer to [`Effect::Persist`].
     Persisted {
-        /// Whether it is.
+        /// Whether the batch is durable. After a failure it may be durable all the same.
         durable: bool,
     },
-    /// The store was reopened after a failure and found whole; it remembers this.
+    /// The store was reopened after a failure and is intact; this is what it remembers beside its records.
     StoreReopened(Meta),
     /// The time that [`super::Node::next_wake`] named has come.
     Wake,
@@ -145,83 +145,83 @@ pub enum Input {
     Drain,
 }
 
-/// What a node wants done.
+/// A task for the shell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// Make this durable, and answer with [`Input::Persisted`]. There is one at a time.
+    /// Makes a batch durable; the answer is [`Input::Persisted`]. There is one batch at a time.
     Persist(Arc<Batch>),
-    /// Read this, and answer with [`Input::ReadDone`].
+    /// Reads the durable record of a key; the answer is [`Input::ReadDone`].
     Read {
-        /// Names the answer.
+        /// The name that the answer bears.
         read: ReadId,
-        /// Where the key is.
+        /// The key's slot.
         slot: Slot,
-        /// The key.
+        /// The key to read.
         key: Key,
-        /// How much of it.
+        /// Whether the digest is enough.
         kind: ReadKind,
     },
-    /// Send this. It may be lost, repeated or late.
+    /// Sends a message to a peer. It may be lost, repeated or late.
     Send {
-        /// To whom.
+        /// The receiver.
         to: NodeIndex,
-        /// For which run of it; absent in a hello.
+        /// The incarnation of the receiver that the message is for; absent in a hello.
         to_incarnation: Option<Incarnation>,
-        /// What.
+        /// The message.
         message: Message,
     },
-    /// Answer a client.
+    /// Answers a client or an operator.
     Reply {
-        /// Whom.
+        /// The request.
         id: RequestId,
-        /// With what.
+        /// The answer.
         reply: Reply,
     },
-    /// Something worth a log line or a count.
+    /// Reports an event for the log and the metrics.
     ProtocolEvent(ProtocolEvent),
 }
 
-/// The answer to a client.
+/// The answer to a request of a client or an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reply {
-    /// The latest record of a key, or none; for `Get` and `NodeGet`.
+    /// The record of a key, or none if it was never written; for `Get` and `NodeGet`.
     Record(Option<Record>),
-    /// A write is done, under this stamp.
+    /// A write is done, and its record has this stamp; for `Set` and `NodeSet`.
     Set(Stamp),
-    /// The clock.
+    /// This node's clock; for `ClockGet` and `ClockRaise`.
     Clock(Clock),
-    /// It failed.
+    /// The request failed.
     Failed(Failure),
 }
 
 /// Why a request failed, sorted by what its sender does next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// The node takes no requests now; nothing was done. Ask another one.
+    /// This node takes no requests now. Nothing was done: ask another node.
     Unready(Unready),
-    /// A write that certainly did not happen.
+    /// A write certainly did not happen.
     NotApplied(QuorumReport),
-    /// A write that may have happened, or may yet.
+    /// A write may have happened, or may happen yet.
     OutcomeUnknown(QuorumReport),
-    /// A read that too few replicas answered.
+    /// Too few replicas answered a read.
     NoQuorum(QuorumReport),
     /// This node is no replica of the key.
     NotReplica {
         /// The key's slot.
         slot: Slot,
-        /// Who is.
+        /// The slot's replicas.
         replicas: Vec<NodeId>,
     },
     /// The record held has this stamp, which is not below the one given.
     NotGreater {
-        /// The stamp held.
+        /// The stamp of the record held.
         held: Stamp,
     },
     /// The clock or stamp given is further ahead than an operator may raise the clock at once.
     RaiseTooFar {
-        /// What was given.
+        /// The clock, or the stamp's clock, that was given.
         given: Clock,
-        /// The clock now.
+        /// This node's clock.
         now: Clock,
     },
     /// The record held has the stamp given and another content.
@@ -235,66 +235,66 @@ pub enum Failure {
 pub enum Unready {
     /// Its epoch is not durable yet.
     Starting,
-    /// These members have not met it yet.
+    /// Some nodes have not recorded it yet.
     Forming {
-        /// Who is missing.
+        /// Those nodes.
         missing: Vec<NodeId>,
     },
-    /// Its peers refuse it.
+    /// Its peers refuse it as a whole.
     Refused {
-        /// Which of them.
+        /// The peers that do.
         by: Vec<NodeId>,
-        /// Why.
+        /// The rule that it breaks.
         refusal: HelloRefusal,
     },
     /// It was told to end.
     Draining,
 }
 
-/// Who answered an operation that failed, and what the others said.
+/// Which replicas answered an operation that failed, and what the others said.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct QuorumReport {
     /// The key's slot.
     pub slot: Slot,
-    /// How many answers were needed.
+    /// The fewest answers that make a quorum.
     pub needed: usize,
-    /// Each replica and the last it said.
+    /// Each replica and its last word.
     pub replicas: Vec<(NodeId, ReplicaStatus)>,
 }
 
-/// The last that a replica said about an operation.
+/// The last word of a replica about an operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ReplicaStatus {
-    /// What was asked.
+    /// It has answered.
     Answered,
-    /// No, and why.
+    /// It has refused.
     Refused(Refusal),
-    /// Nothing yet.
+    /// It is linked and has not answered.
     Nothing,
     /// It is not linked.
     Unreachable,
-    /// It and this node do not talk.
+    /// It and this node refuse to talk.
     NotTalking(HelloRefusal),
 }
 
-/// Something worth a log line or a count.
+/// An event for the log and the metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ProtocolEvent {
-    /// A read found no majority in agreement and wrote back.
+    /// A read found no majority that holds one record, and writes the greatest back.
     ReadWroteBack,
-    /// A clock round began, for so many writes.
+    /// A clock round began.
     ClockRound {
-        /// How many.
+        /// How many writes share it.
         writes: usize,
     },
-    /// An operation asked others too, because someone it asked first was late or refused.
+    /// An operation asks the remaining replicas, because one of those asked first was late or refused.
     Hedged {
         /// Whether it is a write.
         write: bool,
     },
-    /// A read or write asked again those that had not answered.
+    /// An operation asks those replicas again that have not answered.
     Resent,
-    /// What a peer asked was dropped: the disk has too much waiting.
+    /// A peer's request was dropped, because too much waits for this node's disk.
     Swamped,
     /// This node and a peer have recorded each other.
     PeerMet(NodeIndex),
@@ -302,35 +302,35 @@ pub enum ProtocolEvent {
     PeerRefused {
         /// The peer.
         peer: NodeIndex,
-        /// Why.
+        /// The rule that the peer breaks.
         refusal: HelloRefusal,
     },
     /// A peer refuses this node.
     RefusedByPeer {
         /// The peer.
         peer: NodeIndex,
-        /// Why.
+        /// The rule that this node breaks.
         refusal: HelloRefusal,
     },
-    /// Every other member has recorded this node.
+    /// Every other node has recorded this one, and this is durable.
     Formed,
-    /// Two records of one stamp differ: a defect, of ours or of a disk.
+    /// Two records of one stamp differ: a defect of the program or of a disk.
     StampConflict {
-        /// The key.
+        /// The key of both.
         key: Key,
-        /// The stamp.
+        /// The stamp of both.
         stamp: Stamp,
     },
-    /// A peer's clock or stamp is further ahead than an honest one's can be.
+    /// The clock or stamp of a peer is further ahead than that of any honest node.
     ClockJump {
-        /// What it showed.
+        /// The peer's clock, or the clock of its stamp.
         seen: Clock,
     },
-    /// Copies for a peer that did not acknowledge were dropped for lack of room; reads repair them.
+    /// Hints for a peer were dropped for lack of room. Reads repair the loss.
     StragglersDropped {
-        /// For whom.
+        /// The peer.
         peer: NodeIndex,
-        /// How many.
+        /// How many hints.
         copies: usize,
     },
 }

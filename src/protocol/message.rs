@@ -1,14 +1,14 @@
-//! What nodes say to each other.
+//! The messages between nodes.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::types::{Clock, ClusterParameters, Incarnation, Key, Lookup, NodeId, NodeIndex, ReadKind, Record, StoreId};
 
-/// The version of all that is said between nodes. Raised when an older node would misunderstand a newer one.
+/// The version of the messages between nodes. Raised when an older node would misunderstand a newer one.
 pub const PROTOCOL_VERSION: u32 = 3;
 
-/// One operation or clock round of one run of a node: never used twice in that run.
+/// The id of an operation or clock round, unique within one incarnation of its coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(pub u64);
 
@@ -19,64 +19,64 @@ pub enum Message {
     Hello(Hello),
     /// Introduces the sender, and says that it has durably recorded the receiver.
     Welcome(Hello),
-    /// The sender refuses this run of the receiver.
+    /// The sender refuses one incarnation of the receiver.
     HelloRefused {
-        /// The run.
+        /// That incarnation.
         incarnation: Incarnation,
-        /// Why.
+        /// The rule that the receiver's hello breaks.
         refusal: HelloRefusal,
     },
-    /// Asks a replica.
+    /// A coordinator asks a replica.
     Request {
-        /// Echoed in the answer.
+        /// Repeated in the answer.
         operation: OperationId,
-        /// Echoed in the answer: an answer to an earlier round counts for nothing in a later one.
+        /// Repeated in the answer: an answer to an earlier round does not count in a later one.
         round: u32,
-        /// For what.
+        /// The question.
         request: Request,
     },
     /// A replica answers.
     Answer {
-        /// Of the request.
+        /// The operation of the request.
         operation: OperationId,
-        /// Of the request.
+        /// The round of the request.
         round: u32,
-        /// With what.
+        /// The answer.
         answer: Answer,
     },
 }
 
-/// Who a node is.
+/// How a node introduces itself to a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hello {
     /// [`PROTOCOL_VERSION`] of the sender.
     pub protocol: u32,
-    /// The sender's cluster.
+    /// The sender's cluster. Nodes talk only where all of it is equal.
     pub parameters: ClusterParameters,
-    /// The sender.
+    /// The sender's id.
     pub node_id: NodeId,
-    /// Whom it means to reach.
+    /// The id of the node that the sender means to reach.
     pub to_node_id: NodeId,
-    /// The sender's data folder.
+    /// The store id of the sender's data folder.
     pub store_id: StoreId,
-    /// The sender's run.
+    /// The sender's incarnation.
     pub incarnation: Incarnation,
-    /// The latest runs before it on the sender's data folder.
+    /// The latest incarnations before it on the sender's data folder, ascending.
     pub earlier_incarnations: Arc<[Incarnation]>,
 }
 
-/// Which rule a hello breaks.
+/// The rule that a hello breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HelloRefusal {
-    /// It speaks another version of the protocol.
+    /// The sender speaks another version of the protocol.
     Protocol,
-    /// Its cluster file has another seed, `replica_count` or set of ids.
+    /// The sender's cluster file has another seed, `replica_count` or set of ids.
     Cluster,
     /// It was meant for another node.
     WrongNode,
-    /// Its id is known by another data folder.
+    /// The sender's id is recorded with another store id.
     StoreId,
-    /// A run of its data folder is known that the folder does not remember.
+    /// An incarnation of the sender's data folder is recorded that the folder does not remember.
     Incarnation,
 }
 
@@ -91,59 +91,58 @@ impl fmt::Display for HelloRefusal {
             }
             Self::WrongNode => "the address led to another node: correct its remote_address in the cluster file",
             Self::StoreId => {
-                "its id is known by another data folder, so this one may have forgotten what it acknowledged: \
+                "its id is recorded with another data folder, so this one may lack writes that it acknowledged: \
                  restore the original folder (replacing a node is not in this version)"
             }
             Self::Incarnation => {
-                "a run of its data folder is known that the folder does not remember, so this is an older copy or it is \
-                 in use twice: \
+                "its data folder does not remember an incarnation that is recorded, so it is an older copy or in use twice: \
                  restore the latest folder, and run it once"
             }
         })
     }
 }
 
-/// What a coordinator asks of a replica.
+/// A coordinator's question to a replica.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
-    /// The clock, as it is after this request has arrived.
+    /// The replica's clock, read after this request has arrived.
     Clock,
-    /// What is held of a key, and durable.
+    /// The durable record of a key.
     Get {
-        /// The key.
+        /// The key to read.
         key: Key,
-        /// How much of it.
+        /// Whether the digest is enough.
         read_kind: ReadKind,
     },
-    /// Keep this record unless a greater one is held.
+    /// Stores a record, unless the replica holds a greater one.
     Store {
-        /// The key.
+        /// The record's key.
         key: Key,
-        /// The record.
+        /// The record to store.
         record: Record,
     },
 }
 
-/// What a replica answers.
+/// A replica's answer to a [`Request`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
-    /// The clock.
+    /// The replica's clock.
     Clock(Clock),
-    /// What is held, of this key.
+    /// The durable record of a key, or its digest.
     Lookup {
         /// The key that was asked for.
         key: Key,
-        /// What is held.
+        /// What the replica holds.
         held: Lookup,
     },
     /// The record, or a greater one, is durable.
     Stored,
-    /// Not done.
+    /// The replica did not do it.
     Refused(Refusal),
 }
 
 impl Hello {
-    /// The member of the cluster that sent this hello. A sender that is no member is refused before it has any state.
+    /// The node of the cluster that sent this hello. A stranger is refused before it has any state here.
     ///
     /// # Errors
     /// The refusal that a stranger is sent.
@@ -157,7 +156,7 @@ impl Hello {
 }
 
 impl Message {
-    /// The hello, if this is one.
+    /// The hello, where this is one.
     #[must_use]
     pub fn hello(&self) -> Option<&Hello> {
         match self {
@@ -166,7 +165,7 @@ impl Message {
         }
     }
 
-    /// The key that it is about; introductions and clocks have none.
+    /// The key of the message; introductions and clocks have none.
     #[must_use]
     pub fn key(&self) -> Option<&Key> {
         match self {
@@ -176,7 +175,7 @@ impl Message {
         }
     }
 
-    /// The record that it carries.
+    /// The record in the message.
     #[must_use]
     pub fn payload(&self) -> Option<&Record> {
         match self {
@@ -186,13 +185,13 @@ impl Message {
         }
     }
 
-    /// The bytes of the value that it carries.
+    /// The size of its value, in bytes.
     #[must_use]
     pub fn value_bytes(&self) -> usize {
         self.payload().map_or(0, |record| record.content.value_bytes())
     }
 
-    /// About how many bytes it has between nodes: its value, its key, ids, stamps and framing.
+    /// Its size between nodes in bytes, about: its value, its key, ids, stamps and framing.
     #[must_use]
     pub fn encoded_bytes(&self) -> usize {
         /// Ids, stamps and framing.
@@ -213,7 +212,7 @@ impl Message {
 }
 
 impl Request {
-    /// The key that it is about; a question about the clock has none.
+    /// The key of the question; a question for the clock has none.
     #[must_use]
     pub fn key(&self) -> Option<&Key> {
         match self {
@@ -222,7 +221,7 @@ impl Request {
         }
     }
 
-    /// The record that it carries.
+    /// The record to store.
     #[must_use]
     pub fn payload(&self) -> Option<&Record> {
         match self {
@@ -233,7 +232,7 @@ impl Request {
 }
 
 impl Answer {
-    /// The key that it is about, where it names one.
+    /// The key of the answer, where it names one.
     #[must_use]
     pub fn key(&self) -> Option<&Key> {
         match self {
@@ -242,7 +241,7 @@ impl Answer {
         }
     }
 
-    /// The record that it carries.
+    /// The record in the answer.
     #[must_use]
     pub fn payload(&self) -> Option<&Record> {
         match self {
@@ -252,27 +251,27 @@ impl Answer {
     }
 }
 
-/// Why a replica did not do what it was asked to.
+/// Why a replica refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Refusal {
     /// It does not hold the slot.
     NotReplica,
-    /// It is starting, or has not met every other member yet.
+    /// It is starting, or some node has not recorded it yet.
     NotFormed,
-    /// Its disk takes no writes.
+    /// Its disk takes no writes until its store was reopened.
     StoreFailed,
-    /// It could not read the record, or what it read was damaged.
+    /// It could not read the record, or the record was damaged.
     ReadFailed,
-    /// The stamp or clock is further ahead than any honest node's.
+    /// The stamp or clock is further ahead than that of any honest node.
     ClockJump,
     /// It holds the stamp with another content.
     StampConflict,
-    /// It is itself refused by its peers.
+    /// Its peers refuse it.
     RefusedByPeers,
 }
 
 impl Refusal {
-    /// Whether asking again within one operation's time is pointless.
+    /// Whether the replica will refuse for as long as one operation takes, so that asking it again is pointless.
     #[must_use]
     pub fn is_for_good(self) -> bool {
         self != Self::NotFormed
@@ -283,11 +282,11 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotReplica => "does not hold the slot (do the cluster files agree?)",
-            Self::NotFormed => "has not met every other member yet",
+            Self::NotFormed => "has not met every other node yet",
             Self::StoreFailed => "its disk takes no writes",
             Self::ReadFailed => "could not read its record",
             Self::ClockJump => "the clock is further ahead than any honest node's",
-            Self::StampConflict => "holds the same stamp with another content",
+            Self::StampConflict => "holds another content under the same stamp",
             Self::RefusedByPeers => "is refused by its peers",
         })
     }
