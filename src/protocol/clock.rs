@@ -1,8 +1,8 @@
 //! The quorum clock: the one issuer of a node's stamps.
 //!
-//! Contract: a clock never shows, and never issues, an epoch that has not been made durable; whoever needs a greater one
-//! is told so, makes it durable, and says so with [`QuorumClock::epoch_is_durable`]. Since every start begins a new
-//! durable epoch, stamps stay unique although the counter is only in memory.
+//! Contract: a clock neither shows nor issues an epoch that is not durable. A caller that needs a greater epoch gets
+//! [`EpochNeeded`], makes the epoch durable, and then calls [`QuorumClock::epoch_is_durable`]. Every start begins a new durable
+//! epoch, so that stamps stay unique although the counter is only in memory.
 //!
 //! Source: the timestamps of Lynch and Shvartsman (FTCS 1997) with the epoch in place of durable counters.
 
@@ -21,11 +21,11 @@ pub struct QuorumClock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochNeeded(pub u64);
 
-/// A clock that no honest peer can show: so far ahead that following it would use up the clock's range.
+/// A clock that no honest peer can show: it is so far ahead that following it would use up the clock's range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("clock {seen} is further ahead of {now} than any honest node's can be")]
 pub struct ClockJump {
-    /// What was seen.
+    /// The clock that was seen.
     pub seen: Clock,
     /// This node's clock.
     pub now: Clock,
@@ -34,36 +34,36 @@ pub struct ClockJump {
 /// How far a clock may jump ahead of this node's.
 #[derive(Clone, Copy, Debug)]
 pub struct JumpBounds {
-    /// In epochs.
+    /// The most epochs.
     pub epochs_max: u64,
-    /// In counts of one epoch.
+    /// The most counts within one epoch.
     pub counts_max: u64,
 }
 
-/// What an honest peer may be ahead.
+/// How far the clock of an honest peer may be ahead.
 pub const PEER_JUMP: JumpBounds = JumpBounds { epochs_max: EPOCH_JUMP_MAX, counts_max: COUNTER_JUMP_MAX };
 
 impl QuorumClock {
-    /// The clock of a run that begins with `epoch`, which the caller has made durable.
+    /// The clock of an incarnation that begins with `epoch`. The caller shows nothing of it before that epoch is durable.
     #[must_use]
     pub fn start(epoch: u64) -> Self {
         Self { epoch_durable: epoch, now: Clock { epoch, counter: 0 } }
     }
 
-    /// The clock now, for an answer to a request that has arrived.
+    /// The clock now. As an answer it must be read after the request arrived.
     #[must_use]
     pub fn now(&self) -> Clock {
         self.now
     }
 
-    /// Whether `epoch` may be shown.
+    /// Whether `epoch` is durable, so that it may be shown.
     #[must_use]
     pub fn is_durable(&self, epoch: u64) -> bool {
         epoch <= self.epoch_durable
     }
 
-    /// Refuses what is further ahead than `bounds`: following a damaged or hostile clock to the end of its range would
-    /// leave no stamp for anyone.
+    /// Checks that `seen` is ahead by no more than `bounds`: if a node followed a damaged or hostile clock to the end of the
+    /// range, no stamp would be left for any node.
     ///
     /// # Errors
     /// When `seen` is too far ahead.
@@ -72,11 +72,11 @@ impl QuorumClock {
         let too_far = seen.epoch.saturating_sub(self.now.epoch) > bounds.epochs_max
             || seen.counter.saturating_sub(counter_from) > bounds.counts_max
             || seen.counter > COUNTER_MAX;
-        // What is not ahead cannot push the clock, wherever it came from.
+        // A clock that is not ahead raises nothing, wherever it came from.
         if seen > self.now && too_far { Err(ClockJump { seen, now: self.now }) } else { Ok(()) }
     }
 
-    /// The caller has made `epoch` durable.
+    /// `epoch` is durable.
     pub fn epoch_is_durable(&mut self, epoch: u64) {
         self.epoch_durable = self.epoch_durable.max(epoch);
     }
@@ -84,7 +84,7 @@ impl QuorumClock {
     /// Raises the clock to at least `seen`.
     ///
     /// # Panics
-    /// When the epoch of `seen` is not durable here: showing it could let a later run issue the same stamp again.
+    /// When the epoch of `seen` is not durable here: a later incarnation could issue the same stamp again.
     pub fn observe(&mut self, seen: Clock) {
         assert!(self.is_durable(seen.epoch), "epoch {} is observed before it is durable", seen.epoch);
         self.now = self.now.max(seen);
@@ -93,7 +93,7 @@ impl QuorumClock {
     /// Draws the next clock value, above `floor` and everything seen or issued.
     ///
     /// # Errors
-    /// When that value's epoch has to be made durable first; draw again afterwards.
+    /// When that value's epoch must become durable first. The caller draws again afterwards.
     pub fn issue(&mut self, floor: Clock) -> Result<Clock, EpochNeeded> {
         let below = self.now.max(floor);
         let next = if below.counter >= COUNTER_MAX {
@@ -153,7 +153,7 @@ mod tests {
         assert!(here.check_jump(clock(10 + EPOCH_JUMP_MAX, 0), PEER_JUMP).is_ok());
         assert!(here.check_jump(clock(11 + EPOCH_JUMP_MAX, 0), PEER_JUMP).is_err());
         assert!(here.check_jump(clock(u64::MAX, u64::MAX), PEER_JUMP).is_err());
-        assert!(here.check_jump(clock(9, u64::MAX), PEER_JUMP).is_ok(), "what is behind pushes nothing");
+        assert!(here.check_jump(clock(9, u64::MAX), PEER_JUMP).is_ok(), "a clock that is behind raises nothing");
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl fmt::Display for HelloRefusal {
             }
             Self::WrongNode => "the address led to another node: correct its remote_address in the cluster file",
             Self::StoreId => {
-                "its id is recorded with another data folder, so this one may lack writes that it acknowledged: \
+                "its id is known by another data folder, so this one may lack writes that it acknowledged: \
                  restore the original folder (replacing a node is not in this version)"
             }
             Self::Incarnation => {

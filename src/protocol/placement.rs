@@ -1,8 +1,8 @@
 //! Which nodes hold a key: rendezvous hashing (Thaler and Ravishankar, 1998) of 65,536 slots with MurmurHash3.
 //!
-//! Contract: every node that is given the same [`ClusterParameters`] computes the same table, on any machine and in any
-//! language (the formulas are in docs/protocol.md). The table is computed once; a request only looks it up. When a node
-//! joins, only slots that gain it change; when one leaves, only slots that lose it.
+//! Contract: all nodes with the same [`ClusterParameters`] compute the same table, on any machine and in any language (the
+//! formulas are in docs/protocol.md). The table is computed once; a request only looks a slot up. When a node joins, only
+//! slots that gain it change. When a node leaves, only slots that lose it change.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -23,8 +23,8 @@ impl Placement {
     /// Computes the table: nodes times 65,536 scores, 2 ms for three nodes and a third of a second for a thousand.
     ///
     /// # Panics
-    /// When `parameters` are not what config.rs lets through: ids ascending and distinct, `replica_count` between 1 and
-    /// the number of nodes.
+    /// When `parameters` break a rule that the configuration checks: ids ascend and are distinct, and `replica_count` is
+    /// between 1 and the number of nodes.
     #[must_use]
     pub fn new(parameters: ClusterParameters) -> Self {
         let ids = &parameters.node_ids;
@@ -38,10 +38,10 @@ impl Placement {
             let mixed = mixed_slot(slot);
             best.clear();
             for (member, seed) in parameters.members().zip(&node_seeds) {
-                // By score, then by id. Two ids may share a seed and thus every score; the id still orders them, so that
+                // By score, then by id. Two ids may share a seed and thus every score. The id still orders them, so that
                 // replicas are distinct.
                 let scored = (score(mixed, *seed), member);
-                // Of many nodes few are ever among the best: to sort them all would take longer than to score them.
+                // Few of many nodes are ever among the best. Sorting all would take longer than scoring them.
                 if best.len() < parameters.replica_count || scored > best[parameters.replica_count - 1] {
                     best.insert(best.partition_point(|better| *better > scored), scored);
                     best.truncate(parameters.replica_count);
@@ -52,7 +52,7 @@ impl Placement {
         Self { parameters, replicas }
     }
 
-    /// What the table was computed from.
+    /// The parameters that the table was computed from.
     #[must_use]
     pub fn parameters(&self) -> &ClusterParameters {
         &self.parameters
@@ -78,7 +78,7 @@ impl Placement {
         self.replicas(slot).contains(&member)
     }
 
-    /// How many slots each member holds, in the order of members.
+    /// The number of slots that each node holds, in the order of nodes.
     #[must_use]
     pub fn slots_held(&self) -> Vec<u32> {
         let mut held = vec![0; self.parameters.node_ids.len()];
@@ -89,7 +89,7 @@ impl Placement {
     }
 }
 
-/// The table follows from the parameters; hashing 65,536 slots for each state of a model checker would say no more.
+/// Hashes the parameters alone: the table follows from them, and a model checker hashes every state.
 impl Hash for Placement {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.parameters.hash(state);
@@ -108,7 +108,7 @@ fn hash_64(mut bytes: &[u8], seed: u32) -> u64 {
     u64::try_from(both & u128::from(u64::MAX)).expect("64 bits are left of 128")
 }
 
-/// What the score of a slot owes to the slot alone.
+/// The part of a score that depends on the slot alone.
 fn mixed_slot(slot: Slot) -> u64 {
     u64::from(u16::from_le_bytes(slot.0.to_be_bytes()))
         .wrapping_mul(0x87C3_7B91_1142_53D5)
@@ -116,8 +116,8 @@ fn mixed_slot(slot: Slot) -> u64 {
         .wrapping_mul(0x4CF5_AD43_2745_937F)
 }
 
-/// [`hash_64`] of a slot's two bytes. Their number is known and there is no whole block of 16 among them, so that little
-/// is left of MurmurHash3; a table takes a score of each node for each slot.
+/// [`hash_64`] of a slot's two bytes. Because two bytes are less than one block of 16, little of MurmurHash3 is left. That
+/// matters: a table needs a score of each node for each slot.
 fn score(mixed_slot: u64, node_seed: u32) -> u64 {
     const SLOT_BYTES: u64 = 2;
     let seeded = u64::from(node_seed) ^ SLOT_BYTES;

@@ -1,45 +1,42 @@
-//! Every run of small clusters of the real protocol: a model checker tries all that may happen, in every order.
+//! Every run of small clusters of the real protocol: a model checker tries all events in every order.
 //!
 //! ```text
 //! make model                                                        # the table of pinned models
-//! QUORATE_MODEL=large make model                                    # larger ones too; bring memory and hours
-//! QUORATE_MODEL_NAME=restarts make model                            # those whose name has this in it
+//! QUORATE_MODEL=large make model                                    # larger ones too: hours, and much memory
+//! QUORATE_MODEL_NAME=restarts make model                            # the models with this in their name
 //! cargo test --release --features mutants --test model -- --nocapture broken_rules
 //! ```
 //!
-//! **What is run.** The very `protocol::Node` that the server runs, three of them, each with a disk, replicas of one
-//! key. Nothing of the protocol is written again here. The clients' operations are fixed for each model; when they
-//! begin, when each message arrives, when each batch becomes durable and when a node dies is up to the checker, which
-//! tries everything to the end (stateright, breadth first). The number of states of each model is pinned: when it
-//! changes, somebody has to have meant it.
+//! **What runs.** Three nodes, each with a disk, all replicas of one key. Each is the same `protocol::Node` that the server
+//! runs; nothing of the protocol is written again here. Each model fixes the clients' operations. The checker tries every
+//! order of their beginnings, of messages, of batches that become durable and of crashes (stateright, breadth first). The
+//! number of states of each model is pinned: it changes only on purpose.
 //!
-//! **What may happen.** A message arrives at any later time, in any order; it is lost, which is the same as arriving
-//! never, and all runs of a model that ends before it arrives are tried; it arrives again (counted); a request is
-//! sent again (counted). Those that were not asked first are asked at any later time, as if one that was had been
-//! late. A batch at the disk becomes durable at any later time, and a node may die before that, after
-//! it, and between its becoming durable and the node's learning of it. A node that dies starts again on what was
-//! durable, in a new incarnation with a raised epoch, and meets its peers anew; messages of the earlier incarnation still arrive. A
-//! batch fails and is on disk or is not. A client leaves an operation open and goes on, always when its node dies. A
-//! folder is lost, or replaced by the copy that was made before its last incarnation.
+//! **What may happen.** A message arrives at any later time, in any order. A message that arrives after the end of a run is
+//! as good as lost. Messages are repeated and requests resent (both counted). The remaining replicas are asked at any later
+//! time, as if one of those asked first had been late. A batch in flight becomes durable at any later time. A node may crash
+//! before that, after it, and before it learns of it. It starts again from its durable state, in a new incarnation with
+//! a raised epoch, and greets its peers again. Messages of the earlier incarnation still arrive. A batch fails, and is on
+//! disk or not. A client leaves an operation open and goes on, always when its node crashes. A data folder is lost, or
+//! replaced by the copy that was made before its last incarnation.
 //!
-//! **What must hold, always.** Every history of the clients is linearizable, with deletes, with operations that stay
-//! open, and with such as were said not to have happened; one stamp names one record; no clock is below what its node
-//! acknowledged, over restarts too; what is said to a peer is durable; no assertion of the protocol fails; a node
-//! that forgot what it acknowledged takes no part; an operation that is given up has been refused for good by so many
-//! replicas that no majority is left. **And sometimes:** each model names what it must reach, such as a
-//! read that writes back or a restart between the two rounds of a write; one that explores nothing fails.
+//! **What must always hold.** Every history of the clients is linearizable, with deletes, with operations that stay open, and
+//! with operations that were reported as not applied. One stamp names one record. No clock is below a record that its node
+//! acknowledged, across restarts too. A node tells its peers only of durable records. No assertion of the protocol
+//! fails. A node that lost acknowledged records takes no part. An operation fails only if so many replicas permanently
+//! refused that no majority is left. **What must sometimes be reached:** each model names events, such as a read that writes
+//! back or a restart between the two rounds of a write. A model that reaches nothing fails.
 //!
-//! **What is not modelled.** More than one key, more than three nodes, nodes that are no replicas, time (alarms ring
-//! when the checker says so, nothing ends for lack of time), progress (these are properties of what happens, not of
-//! what must happen at last), reads of the store that fail, damaged data, several inputs to one turn of a node,
-//! operators' tools. The simulator (tests/simulation) has these. Where a process dies it starts again in the same
-//! step: being dead is the same as hearing nothing.
+//! **What is not modelled.** More than one key, more than three nodes, nodes that are no replicas, time (timers fire when the
+//! checker decides, and no deadline passes), progress (the properties are safety properties), reads of the store that fail,
+//! damaged data, several inputs to one turn of a node, and operators' tools. The simulator (tests/simulation) has these. A
+//! process that crashes starts again in the same step: a crashed process is like one that no message reaches.
 //!
-//! **What keeps the number of states small**, and why it hides nothing: replies reach clients, and requests their
-//! node, at once, which asks the most of real-time order; a run ends with its last client; reads of the store are
-//! answered at once except in the models of slow loads; handshakes take no time except in the models of meeting,
-//! where those of one node do, while recording a peer always waits for the disk; messages from which nothing can
-//! follow are forgotten (`World::forget_what_is_dead` says which). States are told apart by 64-bit hashes.
+//! **What keeps the number of states small**, and why it hides nothing. Replies reach clients, and requests their node, at
+//! once, which is the hardest case for real-time order. A run ends with its last client. Reads of the store are answered at
+//! once, except in the models of slow reads. Greetings take no time, except those of one node in the models of meeting;
+//! recording a peer always waits for the disk. Messages that can have no effect are dropped
+//! (`World::forget_what_is_dead` says which). States are told apart by 64-bit hashes.
 #![allow(unreachable_pub, reason = "a program's parts, of which nothing is public outside")]
 
 mod digests;
@@ -75,7 +72,7 @@ fn every_run_of_every_model_is_linearizable() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// Tries all of a model, prints its row, and says what is wrong.
+/// Explores a whole model, prints its row, and returns what is wrong.
 fn explore(Bounded { world, states: pinned }: Bounded) -> Vec<String> {
     let began = Instant::now();
     let name = world.name;
@@ -111,7 +108,7 @@ fn explore(Bounded { world, states: pinned }: Bounded) -> Vec<String> {
     wrong.into_iter().map(|what| format!("{name}: {what}")).collect()
 }
 
-/// The properties that do not hold.
+/// The properties that were found not to hold.
 fn failures(checker: &impl Checker<World>) -> Vec<String> {
     let discoveries = checker.discoveries();
     let properties = checker.model().properties();

@@ -1,4 +1,4 @@
-//! The models: what the clients do, what goes wrong, and how many states that has.
+//! The models: the operations of the clients, the faults, and the number of states.
 
 use quorate::types::NodeIndex;
 
@@ -6,7 +6,7 @@ use crate::digests;
 use crate::register::Operation::{self, Delete, Read, Write};
 use crate::world::{Faults, Grain, World};
 
-/// A model and the number of its states, where that is pinned.
+/// A model, and the number of its states if it is pinned.
 pub struct Bounded {
     pub world: World,
     pub states: Option<usize>,
@@ -17,7 +17,7 @@ const FEW_FAULTS: Faults =
 const COARSE: Grain = Grain { loads: false, landing: false, handshake_of: None };
 const ALL_MESSAGES_OF_NODE_1: Grain = Grain { handshake_of: Some(NodeIndex(0)), ..COARSE };
 
-/// A client that writes through a node, counted from 0; each value is written once, so that a read tells whose it is.
+/// A write through a node, counted from 0. Each value is written once, so that a read shows which write it saw.
 fn write(node: usize, value: u8) -> (usize, Operation) {
     (node, Write(value))
 }
@@ -34,7 +34,7 @@ fn restarts(of_each: [u8; 3], of_all: u8) -> Faults {
     Faults { restarts: of_each, restarts_of_all: of_all, ..FEW_FAULTS }
 }
 
-/// Those that every run of the tests explores.
+/// The models that every run of the tests explores.
 pub fn pinned() -> Vec<Bounded> {
     [clients_in_each_others_way(), a_bad_network(), restarting_nodes(), bad_disks(), meeting()]
         .into_iter()
@@ -152,13 +152,13 @@ fn bad_disks() -> Vec<Bounded> {
     vec![
         pin(
             657_657,
-            World::new("slow loads and fsyncs: two writers", vec![vec![write(0, 1)], vec![write(1, 2)]])
+            World::new("slow reads and fsyncs: two writers", vec![vec![write(0, 1)], vec![write(1, 2)]])
                 .grained(Grain { loads: true, landing: true, ..COARSE })
                 .reaching(digests::OVERWROTE | digests::BEATEN | digests::ALL_DONE),
         ),
         pin(
             161_413,
-            World::new("slow loads and fsyncs: a write, read", vec![vec![write(0, 1)], vec![read(1)]])
+            World::new("slow reads and fsyncs: a write, read", vec![vec![write(0, 1)], vec![read(1)]])
                 .grained(Grain { loads: true, landing: true, ..COARSE })
                 .reaching(digests::HEDGED | digests::LOADED_EARLY | digests::WROTE_BACK | digests::ALL_DONE),
         ),
@@ -221,7 +221,7 @@ fn meeting() -> Vec<Bounded> {
     ]
 }
 
-/// Larger ones, for an hour and a machine with memory to spare.
+/// Larger models, for an hour and a machine with much memory.
 pub fn large() -> Vec<Bounded> {
     let free = |world| Bounded { world, states: None };
     vec![
@@ -249,7 +249,7 @@ pub fn large() -> Vec<Bounded> {
                 .reaching(digests::RESTARTED_AND_KEPT | digests::RESTARTED_AND_LOST),
         ),
         free(
-            World::new("slow loads and fsyncs, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
+            World::new("slow reads and fsyncs, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .grained(Grain { loads: true, landing: true, ..COARSE })
                 .reaching(digests::LOADED_EARLY | digests::WROTE_BACK),
         ),

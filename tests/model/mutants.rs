@@ -1,4 +1,4 @@
-//! The test of the models: breaks one rule of the protocol after the other, and says which model finds it.
+//! The test of the models: breaks one rule of the protocol after the other, and prints which model finds it.
 
 use quorate::mutants::Mutant;
 use quorate::protocol::Answer;
@@ -6,15 +6,15 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::{failures, models};
 
-/// How many states of one model are tried for one broken rule.
+/// The most states of one model that are explored for one broken rule.
 const STATES_MAX: usize = 700_000;
 
-/// What no model finds. The first breaks a cache that is no part of a node's state machine; a test beside it finds that.
-/// The second takes more than three replicas: of two that are asked, a majority is both. The third and the last three
-/// harm nobody's data but stall a client. The others take four writes, epochs of two peers on their way to one disk and
-/// a restart between them, a store whose reads fail, a disk that is lost while the cluster forms, a second failure of one
-/// disk, nodes that are no replicas, or an operator who gives stamps by hand. The simulator finds all of these but the
-/// cache's and the operator's; the regressions play the latter.
+/// The mutants that no model finds. The first breaks a cache that is no part of a node's state machine; a test beside the
+/// cache finds it. The second needs more than three replicas: a majority of two replicas is both of them. The third and the
+/// last three harm no data but stall a client. The others need one of these: four writes; epochs of two peers in flight to
+/// one disk and a restart between them; a store whose reads fail; a disk that is lost during bootstrap; a second failure of
+/// one disk; nodes that are no replicas; an operator who gives stamps by hand. The simulator finds all of these but those of
+/// the cache and of the operator. The regressions find the latter.
 const OUT_OF_REACH: [Mutant; 13] = [
     Mutant::ReadIsCachedBesidePersist,
     Mutant::MajorityOfAsked,
@@ -31,7 +31,7 @@ const OUT_OF_REACH: [Mutant; 13] = [
     Mutant::QuietRestartIsMissed,
 ];
 
-/// Where rounds are not told apart, an answer to an earlier one is no message from which nothing can follow.
+/// Whether an answer to an earlier round can still have an effect: where the mutant does not tell rounds apart.
 pub fn may_still_count(mutant: Option<Mutant>, answer: &Answer) -> bool {
     match mutant {
         Some(Mutant::ClockOfEarlierRoundCounts) => matches!(answer, Answer::Clock(_)),
@@ -42,7 +42,7 @@ pub fn may_still_count(mutant: Option<Mutant>, answer: &Answer) -> bool {
 
 #[test]
 fn broken_rules_are_found() {
-    // Assertions of the protocol itself find some: what they print would bury the table.
+    // Assertions of the protocol itself find some mutants. Their output would bury the table.
     std::panic::set_hook(Box::new(|_| {}));
     let mut missed = Vec::new();
     println!("| rule | mutant | found by the model | as | after states |");

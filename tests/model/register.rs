@@ -1,4 +1,4 @@
-//! What one key is to its clients, if everything happened one after the other: a register that can be emptied.
+//! The sequential specification of one key: a register that can be emptied.
 
 use bytes::Bytes;
 
@@ -6,7 +6,7 @@ use quorate::protocol::{Failure, Reply};
 use quorate::types::{Content, Record, Value};
 use stateright::semantics::SequentialSpec;
 
-/// What a client asks for.
+/// A client's operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     Write(u8),
@@ -14,7 +14,7 @@ pub enum Operation {
     Read,
 }
 
-/// What it is told. A client that is told nothing, or that its write's outcome is unknown, has no ending.
+/// The result that a client sees. An operation without a reply, or whose outcome is unknown, has no ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ending {
     Acknowledged,
@@ -40,13 +40,13 @@ impl SequentialSpec for Register {
     }
 
     fn is_valid_step(&mut self, operation: &Operation, ending: &Ending) -> bool {
-        // What was said not to have happened leaves no trace: a value of it that is read has no place in any order.
+        // A write that was reported as not applied leaves no trace: a read of its value fits into no order.
         *ending == Ending::Failed || self.invoke(operation) == *ending
     }
 }
 
 impl Operation {
-    /// What it leaves under the key, if it is a write.
+    /// The content that it leaves under the key, if it is a write.
     pub fn content(self) -> Option<Content> {
         match self {
             Self::Write(value) => Some(Content::Value(Value::Binary(Bytes::from(vec![value])))),
@@ -57,7 +57,7 @@ impl Operation {
 }
 
 impl Ending {
-    /// What a reply says to a client; `None` where it leaves the outcome open.
+    /// The result in a reply; `None` where the reply leaves the outcome open.
     pub fn of(reply: &Reply) -> Option<Self> {
         match reply {
             Reply::Record(record) => Some(Self::Value(record.as_ref().and_then(value))),

@@ -1,8 +1,8 @@
 //! A value that many states share, with its hash computed once.
 //!
-//! Two states next to each other differ in one node and a few messages. Sharing the rest makes a state a few hundred
-//! bytes, and knowing the hashes of its parts makes comparing and hashing it a matter of nanoseconds. Equality is that of
-//! the 64-bit hashes: the checker itself tells states apart by no more.
+//! A state and its successor differ in one node and a few messages. Because they share the rest, a state takes a few hundred
+//! bytes, and because the parts know their hashes, it is compared and hashed in nanoseconds. Values are equal if their
+//! 64-bit hashes are: the checker itself compares no more.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,7 +13,7 @@ pub struct Shared<T>(Arc<(u64, T)>);
 
 impl<T: Hash> Shared<T> {
     pub fn new(value: T) -> Self {
-        // Its keys are fixed, so that every run sees the same order and counts the same states.
+        // The hasher's keys are fixed, so that every run sees the same order and counts the same states.
         let mut hasher = DefaultHasher::new();
         value.hash(&mut hasher);
         Self(Arc::new((hasher.finish(), value)))

@@ -1,4 +1,4 @@
-//! Who is asked first, and who when: a majority, and the others once one of it is late or refuses.
+//! Hedging: a majority is asked first, and the remaining replicas once one of it is late or refuses.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn formed() -> Cluster {
     let mut cluster = Cluster::formed(3);
     cluster.write_among(N1, &ALL, 1);
     cluster.majority_is_asked_first = true;
-    // Who was late when everybody was asked is so no longer.
+    // No peer counts as slow any longer.
     cluster.pass(LATE_FOR, &ALL);
     cluster
 }
@@ -21,20 +21,20 @@ fn is_question(sent: &Sent) -> bool {
     sent.from == N1 && !sent.is_answer() && !sent.is_hello() && sent.stores().is_none()
 }
 
-/// Whom node 1 has asked, apart from itself; what it asked them is lost.
+/// The peers that node 1 has asked. The requests are lost.
 fn asked(cluster: &mut Cluster) -> Vec<NodeIndex> {
     cluster.take(is_question).into_iter().map(|sent| sent.to).collect()
 }
 
-/// Whom node 1 asks first, and the other peer.
+/// The peer that node 1 asks first, and the other one.
 fn first_and_other(cluster: &mut Cluster) -> (NodeIndex, NodeIndex) {
     let to: Vec<NodeIndex> = cluster.take(is_question).iter().map(|sent| sent.to).collect();
-    let [first] = to[..] else { panic!("with its own replica one peer is a majority: {to:?}") };
+    let [first] = to[..] else { panic!("one peer and its own replica are a majority: {to:?}") };
     (first, if first == N2 { N3 } else { N2 })
 }
 
 #[test]
-fn silent_peer_is_passed_over_after_one_short_wait() {
+fn silent_peer_is_avoided_after_one_short_wait() {
     for write in [false, true] {
         let mut cluster = formed();
         let invoke = |cluster: &mut Cluster| if write { cluster.write(N1, 2) } else { cluster.read(N1) };
@@ -42,12 +42,12 @@ fn silent_peer_is_passed_over_after_one_short_wait() {
         let operation = invoke(&mut cluster);
         let (silent, other) = first_and_other(&mut cluster);
         cluster.pass(HEDGE_AFTER_MIN / 2, &[N1]);
-        assert_eq!(cluster.count(is_question), 0, "it may be about to answer");
+        assert_eq!(cluster.count(is_question), 0, "the peer may be about to answer");
         cluster.pass(HEDGE_AFTER_MIN, &[N1]);
         cluster.take(|sent| sent.to == silent);
         cluster.run(&[N1, other]);
         assert!(cluster.reply_to(operation).is_some(), "a majority of the replicas is well");
-        assert!(cluster.now().since(began) < RESEND_AFTER, "long before anything is asked again");
+        assert!(cluster.now().since(began) < RESEND_AFTER, "long before a request is resent");
 
         assert!(
             cluster.node(N1).inspect().is_slow(silent, cluster.now())
@@ -56,11 +56,11 @@ fn silent_peer_is_passed_over_after_one_short_wait() {
         let next = invoke(&mut cluster);
         assert_eq!(cluster.count(|sent| is_question(sent) && sent.to == other), 1, "the other one is asked first");
         cluster.run(&[N1, other]);
-        assert!(cluster.reply_to(next).is_some(), "and nobody waits for the silent one");
+        assert!(cluster.reply_to(next).is_some(), "and nothing waits for the silent one");
 
         cluster.pass(LATE_FOR, &[N1]);
         invoke(&mut cluster);
-        assert_eq!(asked(&mut cluster), [silent], "it is given another chance");
+        assert_eq!(asked(&mut cluster), [silent], "the peer is asked first again");
     }
 }
 
@@ -73,7 +73,7 @@ fn refusal_is_no_reason_to_wait() {
     cluster.set_readable(refusing, false);
     let read = cluster.read(N1);
     cluster.run(&[N1, refusing]);
-    assert_eq!(cluster.reply_to(read), None, "it was refused");
+    assert_eq!(cluster.reply_to(read), None, "one replica has refused");
     cluster.pass(Duration::ZERO, &[N1]);
     cluster.run(&[N1, other]);
     assert_eq!((cluster.seen_by(read), cluster.now()), (Some(1), began), "the other is asked at once");
@@ -101,15 +101,15 @@ fn peer_that_comes_back_is_asked_what_was_lost_and_no_more() {
     let (first, other) = first_and_other(&mut cluster);
     cluster.relink(N1, other);
     cluster.run(&[N1, other]);
-    assert_eq!(cluster.reply_to(read), None, "who was not asked yet need not be asked again");
+    assert_eq!(cluster.reply_to(read), None, "a peer that was not asked yet is not asked again");
     cluster.crash(first, Unsynced::Lost);
     cluster.start(first);
     cluster.run(&[N1, first]);
-    assert_eq!(cluster.seen_by(read), Some(1), "what it was asked died with its process");
+    assert_eq!(cluster.seen_by(read), Some(1), "the request is sent again, because it died with the process");
 }
 
 #[test]
-fn wait_leaves_time_for_the_others_to_answer() {
+fn hedge_delay_leaves_time_for_the_others_to_answer() {
     let mut cluster = formed();
     for _ in 0..20 {
         cluster.read(N1);
@@ -125,7 +125,7 @@ fn wait_leaves_time_for_the_others_to_answer() {
 }
 
 #[test]
-fn operations_turn_to_each_peer_in_time() {
+fn each_peer_is_asked_first_in_turn() {
     let mut cluster = formed();
     let mut first = std::collections::BTreeSet::new();
     for _ in 0..200 {

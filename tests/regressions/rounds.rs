@@ -1,6 +1,6 @@
-//! Late answers: each test lets an answer arrive that was meant for an earlier round, and sees that it counts for nothing.
+//! Late answers: in each test an answer to an earlier round arrives, and must not count.
 //!
-//! With the cargo feature `mutants` the same schedules are played with the rule broken, where each must fail.
+//! With the cargo feature `mutants` the same schedules are played with the rule broken, and each test must fail.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use quorate::protocol::{Failure, PeerView, Reply};
 use quorate::types::{Clock, NodeIndex, Stamp};
 
 const ALL: [NodeIndex; 3] = [N1, N2, N3];
-/// Enough for an operation to ask again.
+/// Longer than the time after which an operation asks again.
 const A_RESEND: Duration = Duration::from_secs(1);
 
-/// A clock that was read before the write began may be below a write that ended since: the stamp drawn above it would be
-/// too small, and the write lost although it is acknowledged.
+/// A clock that was read before a write began may be below another write that ended since. A stamp drawn above that clock
+/// could be too small, and the write could be lost although it is acknowledged.
 #[test]
 fn clock_of_an_earlier_round_counts_for_no_later_write() {
     let mut cluster = Cluster::formed(3);
     let first = cluster.write(N1, 1);
     cluster.deliver(|sent| sent.to == N3);
     let late = cluster.take(|sent| sent.from == N3 && sent.is_answer());
-    assert_eq!(late.len(), 1, "the third node's clock, as it is now");
+    assert_eq!(late.len(), 1, "the clock of node 3 at this moment");
     cluster.run(&[N1, N2]);
     cluster.stamp_of(first);
     let second = cluster.write_among(N2, &[N2, N3], 2);
@@ -40,10 +40,10 @@ fn clock_of_an_earlier_round_counts_for_no_later_write() {
     cluster.assert_linearizable();
 }
 
-/// A read that asks anew wants whole records, and holds it against a replica that shows a digest without one. Marks that
-/// were asked for in its first round are no such thing.
+/// A read that asks anew wants records, and takes a digest without a record for damage. A late digest that was asked for in
+/// its first round is no damage.
 #[test]
-fn late_marks_of_an_earlier_round_end_no_read() {
+fn late_digests_of_an_earlier_round_end_no_read() {
     let mut cluster = Cluster::formed(3);
     cluster.write_among(N1, &ALL, 1);
     cluster.write_among(N1, &[N1, N3], 2);
@@ -71,8 +71,8 @@ fn late_marks_of_an_earlier_round_end_no_read() {
     cluster.assert_linearizable();
 }
 
-/// A refusal that was meant for an earlier round, of a disk that has been read since, does not add up with that of another
-/// disk now: at each moment a majority is well.
+/// A late refusal of an earlier round, by a disk that can be read again, and a present refusal by another disk do not make
+/// the read fail: at each moment a majority is well.
 #[test]
 fn late_refusal_of_an_earlier_round_ends_no_read() {
     let mut cluster = Cluster::formed(3);
@@ -86,7 +86,7 @@ fn late_refusal_of_an_earlier_round_ends_no_read() {
     cluster.deliver(|sent| sent.to == N3);
     cluster.set_readable(N3, true);
     let late = cluster.take(|sent| sent.from == N3 && sent.is_answer());
-    assert_eq!(late.len(), 1, "it could not be read for a moment");
+    assert_eq!(late.len(), 1, "its disk could not be read for a moment");
     cluster.deliver(|sent| sent.to == N1 || sent.from == N1 && sent.is_answer() && sent.asked_in_round() == Some(0));
     assert_eq!(cluster.take(|sent| sent.is_answer() && sent.to == N2).len(), 1, "the content is lost on its way");
     cluster.pass(A_RESEND, &[N2]);
@@ -102,8 +102,8 @@ fn late_refusal_of_an_earlier_round_ends_no_read() {
     cluster.assert_linearizable();
 }
 
-/// An operator gives one stamp to two values, each on a replica of its own, which no node would do. What was read once
-/// stays: a replica that has the one value does not stand for the other.
+/// An operator gives one stamp to two values on two replicas, which no node would do. A value that was read stays: a replica
+/// that has one of the values does not count for the other.
 #[test]
 fn records_of_one_stamp_are_never_merged() {
     let mut cluster = Cluster::formed(3);
@@ -120,7 +120,7 @@ fn records_of_one_stamp_are_never_merged() {
 
     let read = cluster.read(N2);
     cluster.run(&[N1, N2]);
-    assert!(cluster.reply_to(read).is_none(), "neither is held by a majority, and neither takes the other's place");
+    assert!(cluster.reply_to(read).is_none(), "no majority holds either value, and neither replaces the other");
     assert!(cluster.met_a_stamp_conflict(N1) || cluster.met_a_stamp_conflict(N2), "it is reported");
     cluster.run(&ALL);
     let seen = cluster.seen_by(read);
@@ -130,17 +130,17 @@ fn records_of_one_stamp_are_never_merged() {
     }
 }
 
-/// A peer is refused while it restarts, because a late hello of its earlier run arrives at a bad moment. Once it is met,
-/// operations that were under way count on it again.
+/// A late hello of a peer's earlier incarnation arrives while the present one is being recorded, so that the peer is refused.
+/// Once the two nodes talk, operations in flight wait for the peer again.
 #[test]
-fn peer_that_was_refused_while_it_restarted_is_counted_on_again() {
+fn peer_that_was_refused_while_it_restarted_is_readmitted() {
     let mut cluster = Cluster::formed(3);
     cluster.write_among(N1, &ALL, 1);
     cluster.relink(N2, N1);
-    let late = cluster.take(Sent::is_hello).pop().expect("it introduces itself anew");
+    let late = cluster.take(Sent::is_hello).pop().expect("it introduces itself again");
     cluster.crash(N2, Unsynced::Lost);
     cluster.start(N2);
-    // Its new run is recorded here, and has yet to say that it has recorded this one.
+    // Its new incarnation is recorded here, and has not said yet that it has recorded this node.
     cluster.deliver(|sent| sent.is_hello() && sent.from == N2 && sent.to == N1);
     let read = cluster.read(N1);
     cluster.arrives(late);
@@ -150,7 +150,7 @@ fn peer_that_was_refused_while_it_restarted_is_counted_on_again() {
     assert_eq!(cluster.seen_by(read), Some(1), "two of three replicas are well");
 }
 
-/// The test of these tests.
+/// Each of these tests finds the mutant that it is for.
 #[cfg(feature = "mutants")]
 #[test]
 fn each_fails_where_its_rule_is_broken() {
@@ -164,8 +164,8 @@ fn each_fails_where_its_rule_is_broken() {
         ),
         (
             Mutant::AnswerOfEarlierRoundCounts,
-            "late_marks_of_an_earlier_round_end_no_read",
-            late_marks_of_an_earlier_round_end_no_read,
+            "late_digests_of_an_earlier_round_end_no_read",
+            late_digests_of_an_earlier_round_end_no_read,
         ),
         (
             Mutant::AnswerOfEarlierRoundCounts,

@@ -15,17 +15,17 @@ fn node(me: u16, store_id: u128, epoch: u64) -> Membership {
     node
 }
 
-/// Begins the next run on the folder of `node`.
+/// Begins the next incarnation on the data folder of `node`.
 fn restart(node: &mut Membership, epoch: u64, nonce: u64) {
     node.earlier_incarnations = node.earlier_incarnations.iter().copied().chain([node.incarnation]).collect();
     node.incarnation = Incarnation { epoch, nonce };
 }
 
-/// Lets `here` record the run of `there`.
+/// Lets `here` record the incarnation of `there`.
 fn meet(here: &mut Membership, there: &Membership) {
     let from = there.me;
     let Verdict::Record(peer_record) = here.judge(from, &there.hello_to(here.me)) else {
-        panic!("a new run is recorded")
+        panic!("a new incarnation is recorded")
     };
     here.recorded(from, peer_record);
 }
@@ -44,7 +44,7 @@ fn only_a_later_incarnation_of_a_known_folder_is_accepted() {
     let mut one = node(0, 10, 1);
     let mut two = node(1, 20, 5);
     meet(&mut one, &two);
-    assert_eq!(one.judge(NodeIndex(1), &two.hello_to(NodeIndex(0))), Verdict::Known, "the same run again");
+    assert_eq!(one.judge(NodeIndex(1), &two.hello_to(NodeIndex(0))), Verdict::Known, "the same incarnation again");
     let refused = Verdict::Refuse(HelloRefusal::Incarnation);
     let mut twin = two.clone();
     twin.incarnation.nonce += 1;
@@ -57,7 +57,10 @@ fn only_a_later_incarnation_of_a_known_folder_is_accepted() {
     assert_eq!(one.judge(NodeIndex(1), &older.hello_to(NodeIndex(0))), refused, "however often it starts");
     restart(&mut two, 6, 4);
     restart(&mut two, 9, 5);
-    assert!(matches!(one.judge(NodeIndex(1), &two.hello_to(NodeIndex(0))), Verdict::Record(_)), "a run was missed");
+    assert!(
+        matches!(one.judge(NodeIndex(1), &two.hello_to(NodeIndex(0))), Verdict::Record(_)),
+        "one incarnation was missed"
+    );
 }
 
 #[test]
@@ -87,7 +90,7 @@ fn cluster_is_bootstrapped_once_everyone_has_met() {
 }
 
 #[test]
-fn peer_that_restarts_behind_a_link_that_holds_is_met_anew() {
+fn peer_that_restarts_behind_a_link_that_holds_is_greeted_again() {
     let (mut one, mut two) = (node(0, 10, 1), node(1, 20, 1));
     one.on_link(NodeIndex(1), true, Time(5));
     meet(&mut one, &two);
@@ -95,7 +98,7 @@ fn peer_that_restarts_behind_a_link_that_holds_is_met_anew() {
     assert_eq!(one.next_hello(), None, "they talk");
     restart(&mut two, 2, 7);
     meet(&mut one, &two);
-    assert_eq!(one.take_due_hellos(Time(9)).len(), 1, "the new run has yet to record this node");
+    assert_eq!(one.take_due_hellos(Time(9)).len(), 1, "the new incarnation has yet to record this node");
     one.welcomed(NodeIndex(1), two.incarnation);
     assert_eq!((one.talking_to(NodeIndex(1)), one.next_hello()), (Some(two.incarnation), None));
 }
@@ -108,9 +111,9 @@ fn late_hello_of_an_earlier_incarnation_does_not_harm_the_present_one() {
     meet(&mut one, &two);
     assert_eq!(one.judge(NodeIndex(1), &late), Verdict::Refuse(HelloRefusal::Incarnation));
     one.welcomed(NodeIndex(1), two.incarnation);
-    assert_eq!(one.view(NodeIndex(1)), PeerView::Talking, "refused while it was being met");
+    assert_eq!(one.view(NodeIndex(1)), PeerView::Talking, "refused while it was being recorded");
     assert_eq!(one.judge(NodeIndex(1), &late), Verdict::Refuse(HelloRefusal::Incarnation));
-    assert_eq!(one.view(NodeIndex(1)), PeerView::Talking, "refused while it was talked with");
+    assert_eq!(one.view(NodeIndex(1)), PeerView::Talking, "refused while it was talking");
 }
 
 #[test]
@@ -119,7 +122,9 @@ fn incarnation_that_was_recorded_by_a_batch_that_failed_is_known_once_the_store_
     meet(&mut one, &two);
     let late = two.hello_to(NodeIndex(0));
     restart(&mut two, 7, 7);
-    let Verdict::Record(later) = one.judge(NodeIndex(1), &two.hello_to(NodeIndex(0))) else { panic!("a new run") };
+    let Verdict::Record(later) = one.judge(NodeIndex(1), &two.hello_to(NodeIndex(0))) else {
+        panic!("a new incarnation")
+    };
     one.on_batch_failed();
     let peers = BTreeMap::from([(NodeId::new("2").unwrap(), later)]);
     one.on_store_reopened(&Meta { peers, ..Meta::fresh(StoreId(10)) });
