@@ -127,7 +127,7 @@ pub const REPLICA_READS_MAX: usize = 8_192;
 
 /// The most bytes of hints for one peer: records that it had not acknowledged when the write was answered. The oldest are
 /// dropped first; reads repair the replica.
-pub const STRAGGLER_BYTES_MAX: usize = 16 * MIB;
+pub const HINT_BYTES_MAX: usize = 16 * MIB;
 
 /// The shortest hedge delay. An operation asks a majority first, and the other replicas when an answer takes longer than it
 /// usually does. Shorter delays would react to pauses of this node's own machine.
@@ -137,7 +137,7 @@ pub const HEDGE_AFTER_MAX: Duration = Duration::from_millis(100);
 
 /// How long a peer that was late or refused is not asked first. When it is tried again and is still late, the operations of
 /// about one [`HEDGE_AFTER_MIN`] wait for it.
-pub const LATE_FOR: Duration = Duration::from_millis(250);
+pub const SLOW_FOR: Duration = Duration::from_millis(250);
 
 /// The shortest time after which an operation asks silent replicas again. It is longer where operations usually take longer,
 /// and doubles each time up to [`RESEND_AFTER_MAX`]. A link is a reliable stream: a message is lost only with a link or a

@@ -108,7 +108,7 @@ impl<A> GroupCommit<A> {
     /// Adds that the cluster is bootstrapped: every other node has recorded this one.
     pub fn add_bootstrapped(&mut self) {
         self.check();
-        self.next.formed = true;
+        self.next.bootstrapped = true;
     }
 
     /// Keeps `ack` until a batch is durable or has failed.

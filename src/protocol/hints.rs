@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::limits::STRAGGLER_BYTES_MAX;
+use crate::limits::HINT_BYTES_MAX;
 use crate::types::{Key, NodeIndex, Record};
 
 use super::message::OperationId;
@@ -48,7 +48,7 @@ impl HintQueue {
         hints.bytes += hint.bytes();
         hints.by_operation.insert(operation, hint);
         let mut dropped = 0;
-        while hints.bytes > STRAGGLER_BYTES_MAX
+        while hints.bytes > HINT_BYTES_MAX
             && let Some((_, oldest)) = hints.by_operation.pop_first()
         {
             hints.bytes -= oldest.bytes();
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn oldest_hints_make_room_for_new_ones() {
         let mut hints = HintQueue::default();
-        let third = STRAGGLER_BYTES_MAX / 3;
+        let third = HINT_BYTES_MAX / 3;
         let dropped: usize = (0..5).map(|n| hints.add(NodeIndex(1), OperationId(n), hint("k", third))).sum();
         assert_eq!((dropped, kept(&hints)), (3, vec![3, 4]));
         assert_eq!(hints.add(NodeIndex(1), OperationId(5), hint("k", 4 * third)), 3, "too large even alone");

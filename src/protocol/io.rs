@@ -236,7 +236,7 @@ pub enum Unready {
     /// Its epoch is not durable yet.
     Starting,
     /// Some nodes have not recorded it yet.
-    Forming {
+    Bootstrapping {
         /// Those nodes.
         missing: Vec<NodeId>,
     },
@@ -295,7 +295,7 @@ pub enum ProtocolEvent {
     /// An operation asks those replicas again that have not answered.
     Resent,
     /// A peer's request was dropped, because too much waits for this node's disk.
-    Swamped,
+    Overloaded,
     /// This node and a peer have recorded each other.
     PeerMet(NodeIndex),
     /// This node refuses a peer.
@@ -313,7 +313,7 @@ pub enum ProtocolEvent {
         refusal: HelloRefusal,
     },
     /// Every other node has recorded this one, and this is durable.
-    Formed,
+    Bootstrapped,
     /// Two records of one stamp differ: a defect of the program or of a disk.
     StampConflict {
         /// The key of both.
@@ -327,10 +327,10 @@ pub enum ProtocolEvent {
         seen: Clock,
     },
     /// Hints for a peer were dropped for lack of room. Reads repair the loss.
-    StragglersDropped {
+    HintsDropped {
         /// The peer.
         peer: NodeIndex,
         /// How many hints.
-        copies: usize,
+        hints: usize,
     },
 }

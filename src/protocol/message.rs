@@ -257,7 +257,7 @@ pub enum Refusal {
     /// It does not hold the slot.
     NotReplica,
     /// It is starting, or some node has not recorded it yet.
-    NotFormed,
+    NotBootstrapped,
     /// Its disk takes no writes until its store was reopened.
     StoreFailed,
     /// It could not read the record, or the record was damaged.
@@ -273,8 +273,8 @@ pub enum Refusal {
 impl Refusal {
     /// Whether the replica will refuse for as long as one operation takes, so that asking it again is pointless.
     #[must_use]
-    pub fn is_for_good(self) -> bool {
-        self != Self::NotFormed
+    pub fn is_permanent(self) -> bool {
+        self != Self::NotBootstrapped
     }
 }
 
@@ -282,7 +282,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotReplica => "does not hold the slot (do the cluster files agree?)",
-            Self::NotFormed => "has not met every other node yet",
+            Self::NotBootstrapped => "has not met every other node yet",
             Self::StoreFailed => "its disk takes no writes",
             Self::ReadFailed => "could not read its record",
             Self::ClockJump => "the clock is further ahead than any honest node's",

@@ -276,7 +276,7 @@ impl Parts<'_> {
         if let Some(refusal) = self.membership.replica_refusal() {
             self.ctx.refuse(Requester::Coordinator(from), refusal);
         } else if self.replica.is_overloaded(self.ctx.group_commit.next_bytes()) {
-            self.ctx.report(ProtocolEvent::Swamped);
+            self.ctx.report(ProtocolEvent::Overloaded);
         } else {
             self.replica.on_request(from, request, &mut self.ctx);
         }
@@ -301,9 +301,9 @@ impl Parts<'_> {
             self.ctx.clock.epoch_is_durable(epoch);
             self.membership.on_started();
         }
-        if batch.formed {
+        if batch.bootstrapped {
             self.membership.on_bootstrapped();
-            self.ctx.report(ProtocolEvent::Formed);
+            self.ctx.report(ProtocolEvent::Bootstrapped);
         }
         for (key, (_, record)) in &batch.records {
             must!(ClockBelowRecords, self.ctx.clock.observe(record.stamp.clock));

@@ -80,7 +80,7 @@ impl Telemetry {
             ProtocolEvent::Resent => {
                 metrics.resends.inc();
             }
-            ProtocolEvent::Swamped => {
+            ProtocolEvent::Overloaded => {
                 metrics.peer_requests_dropped.inc();
             }
             ProtocolEvent::PeerMet(peer) => {
@@ -94,7 +94,7 @@ impl Telemetry {
             ProtocolEvent::RefusedByPeer { peer, refusal } => {
                 self.log_refusal(peer, 1, refusal, "the peer refuses this node");
             }
-            ProtocolEvent::Formed => info!("the cluster has formed: every member has met every other"),
+            ProtocolEvent::Bootstrapped => info!("the cluster has formed: every member has met every other"),
             ProtocolEvent::StampConflict { key, stamp } => {
                 metrics.stamp_conflicts.inc();
                 if let Some(held_back) = self.stamp_conflicts.pass(Instant::now()) {
@@ -108,9 +108,9 @@ impl Telemetry {
                     error!(%seen, held_back, "{what}");
                 }
             }
-            ProtocolEvent::StragglersDropped { peer, copies } => {
-                metrics.hints_dropped.inc_by(copies as u64);
-                debug!(peer = %self.peers[peer.index()].id, copies, "dropped copies for a slow peer; reads repair them");
+            ProtocolEvent::HintsDropped { peer, hints } => {
+                metrics.hints_dropped.inc_by(hints as u64);
+                debug!(peer = %self.peers[peer.index()].id, hints, "dropped hints for a slow peer; reads repair them");
             }
         }
     }
@@ -131,7 +131,7 @@ impl Telemetry {
         }
         self.not_ready_at = now + NOT_READY_EVERY;
         match unready() {
-            Some(Unready::Forming { missing }) => {
+            Some(Unready::Bootstrapping { missing }) => {
                 warn!(?missing, "taking no requests: a cluster forms when all its members have met once");
             }
             Some(Unready::Refused { by, refusal }) => error!(?by, "taking no requests: {refusal}"),

@@ -247,7 +247,7 @@ mod tests {
         let placement = placement();
         let key = Key::new("b").unwrap();
         let stamp = Stamp { clock: Clock { epoch: 3, counter: 9 }, writer: id("2") };
-        let forming = || Failure::Unready(Unready::Forming { missing: vec![id("4")] });
+        let forming = || Failure::Unready(Unready::Bootstrapping { missing: vec![id("4")] });
         let too_far = Failure::RaiseTooFar { given: Clock { epoch: 9_999, counter: 0 }, now: stamp.clock };
         let elsewhere = Failure::NotReplica { slot: Slot(31_384), replicas: vec![id("3"), id("2"), id("4")] };
         for (access, failure, reason, parts) in [

@@ -144,7 +144,7 @@ fn count_slots_short(placement: &Placement, linked: &[bool]) -> usize {
 fn assess(status: &Status, placement: &Placement, slots_short: usize) -> Assessment {
     if let Some(unready) = &status.unready {
         let health = match unready {
-            Unready::Starting | Unready::Forming { .. } => Health::Starting,
+            Unready::Starting | Unready::Bootstrapping { .. } => Health::Starting,
             Unready::Refused { .. } => Health::Refused,
             Unready::Draining => Health::Draining,
         };
@@ -175,7 +175,7 @@ fn assess(status: &Status, placement: &Placement, slots_short: usize) -> Assessm
 pub(crate) fn unready_text(unready: &Unready) -> String {
     match unready {
         Unready::Starting => "the node is starting: the epoch of this run is not on its disk yet".to_owned(),
-        Unready::Forming { missing } => format!(
+        Unready::Bootstrapping { missing } => format!(
             "the cluster has not formed: this node has yet to meet {} (a cluster forms when all its members have met \
              once: start them)",
             nodes(missing)
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn each_state_has_its_word_and_says_what_to_do() {
         let placement = placement(3, 3);
-        let forming = Unready::Forming { missing: vec![id("2"), id("3")] };
+        let forming = Unready::Bootstrapping { missing: vec![id("2"), id("3")] };
         let refused = Unready::Refused { by: vec![id("2")], refusal: HelloRefusal::StoreId };
         for (status, slots_short, health, parts) in [
             (status(None, false, &[]), 0, Health::Online, &[][..]),

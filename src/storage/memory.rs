@@ -71,7 +71,7 @@ impl Store for MemoryStore {
         {
             state.meta.incarnations.push(incarnation);
         }
-        state.meta.formed |= batch.formed;
+        state.meta.bootstrapped |= batch.bootstrapped;
         for (id, peer) in &batch.peers {
             state.meta.peers.insert(id.clone(), *peer);
         }

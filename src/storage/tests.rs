@@ -76,9 +76,9 @@ fn metadata_is_kept_and_a_batch_changes_only_its_own_part() {
             store.persist(&Batch { epoch, incarnation, ..Batch::default() }).expect("persisted");
         }
         store.persist(&Batch { peers: peers.clone(), ..Batch::default() }).expect("persisted");
-        store.persist(&Batch { formed: true, ..Batch::default() }).expect("persisted");
+        store.persist(&Batch { bootstrapped: true, ..Batch::default() }).expect("persisted");
         store.persist(&batch_of(0, [])).expect("an empty batch changes nothing");
-        let expected = Meta { store_id: STORE_ID, epoch: 4, incarnations, formed: true, peers };
+        let expected = Meta { store_id: STORE_ID, epoch: 4, incarnations, bootstrapped: true, peers };
         assert_eq!(store.meta(), Ok(expected.clone()));
         store.reopen().expect("reopened");
         assert_eq!(store.meta(), Ok(expected));

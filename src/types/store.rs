@@ -15,7 +15,7 @@ pub struct Batch {
     /// Peers to record, new ones and changed ones.
     pub peers: BTreeMap<NodeId, PeerRecord>,
     /// Set once every other node has recorded this node's store id.
-    pub formed: bool,
+    pub bootstrapped: bool,
     /// New records by key. Each replaces the record that the store holds.
     pub records: BTreeMap<Key, (Slot, Record)>,
 }
@@ -31,7 +31,7 @@ impl Batch {
     /// peers rely on it, so it must outlive even a crash that may lose records.
     #[must_use]
     pub fn has_metadata(&self) -> bool {
-        self.epoch.is_some() || self.incarnation.is_some() || self.formed || !self.peers.is_empty()
+        self.epoch.is_some() || self.incarnation.is_some() || self.bootstrapped || !self.peers.is_empty()
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Meta {
     /// copy of it.
     pub incarnations: Vec<Incarnation>,
     /// Whether every other node has recorded this store id. A cluster is bootstrapped once.
-    pub formed: bool,
+    pub bootstrapped: bool,
     /// The peers that this node has recorded.
     pub peers: BTreeMap<NodeId, PeerRecord>,
 }
@@ -61,6 +61,6 @@ impl Meta {
     /// The metadata of a fresh folder: its identity alone.
     #[must_use]
     pub fn fresh(store_id: StoreId) -> Self {
-        Self { store_id, epoch: 0, incarnations: Vec::new(), formed: false, peers: BTreeMap::new() }
+        Self { store_id, epoch: 0, incarnations: Vec::new(), bootstrapped: false, peers: BTreeMap::new() }
     }
 }

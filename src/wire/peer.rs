@@ -276,7 +276,7 @@ fn stamp(value: &api::ClockValue) -> Result<Stamp, PeerWireError> {
 fn encode_refusal(refusal: Refusal) -> api::PeerRefusal {
     match refusal {
         Refusal::NotReplica => api::PeerRefusal::RefusalNotReplica,
-        Refusal::NotFormed => api::PeerRefusal::RefusalNotFormed,
+        Refusal::NotBootstrapped => api::PeerRefusal::RefusalNotFormed,
         Refusal::StoreFailed => api::PeerRefusal::RefusalStoreFailed,
         Refusal::ReadFailed => api::PeerRefusal::RefusalReadFailed,
         Refusal::ClockJump => api::PeerRefusal::RefusalClockJump,
@@ -289,7 +289,7 @@ fn decode_refusal(refusal: api::PeerRefusal) -> Option<Refusal> {
     Some(match refusal {
         api::PeerRefusal::RefusalUnknown => return None,
         api::PeerRefusal::RefusalNotReplica => Refusal::NotReplica,
-        api::PeerRefusal::RefusalNotFormed => Refusal::NotFormed,
+        api::PeerRefusal::RefusalNotFormed => Refusal::NotBootstrapped,
         api::PeerRefusal::RefusalStoreFailed => Refusal::StoreFailed,
         api::PeerRefusal::RefusalReadFailed => Refusal::ReadFailed,
         api::PeerRefusal::RefusalClockJump => Refusal::ClockJump,
@@ -369,7 +369,7 @@ mod tests {
     fn any_message() -> impl Strategy<Value = Message> {
         let refusals = [
             Refusal::NotReplica,
-            Refusal::NotFormed,
+            Refusal::NotBootstrapped,
             Refusal::StoreFailed,
             Refusal::ReadFailed,
             Refusal::ClockJump,

@@ -17,7 +17,7 @@ use quorate::types::{
     Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, Meta, NodeIndex, ReadKind, Record, Stamp, StoreId,
 };
 
-use crate::digests::{self, Marks};
+use crate::milestones::{self, Milestones};
 use crate::shared::Shared;
 use crate::testkit::giving_up::{Coordinator, may_give_up};
 
@@ -101,7 +101,7 @@ pub struct Outcome {
     pub replies: Vec<(RequestId, Reply)>,
     /// Records that were sent or given to the disk.
     pub named: BTreeSet<(Stamp, Checksum)>,
-    pub digests: Marks,
+    pub milestones: Milestones,
     pub defect: Option<Defect>,
 }
 
@@ -207,19 +207,19 @@ struct Step<'a> {
     sent: Vec<Shared<Envelope>>,
     replies: Vec<(RequestId, Reply)>,
     named: BTreeSet<(Stamp, Checksum)>,
-    digests: Marks,
+    milestones: Milestones,
     defect: Option<Defect>,
 }
 
 impl<'a> Step<'a> {
     fn new(machine: Machine, shell: &'a Shell) -> Self {
         let (sent, replies) = (Vec::new(), Vec::new());
-        Self { machine, shell, sent, replies, named: BTreeSet::new(), digests: 0, defect: None }
+        Self { machine, shell, sent, replies, named: BTreeSet::new(), milestones: 0, defect: None }
     }
 
     fn done(self) -> Outcome {
-        let Self { machine, sent, replies, named, digests, defect, .. } = self;
-        Outcome { machine: Shared::new(machine), sent, replies, named, digests, defect }
+        let Self { machine, sent, replies, named, milestones, defect, .. } = self;
+        Outcome { machine: Shared::new(machine), sent, replies, named, milestones, defect }
     }
 
     fn is_wrong(&mut self, defect: Defect) {
@@ -246,7 +246,8 @@ impl<'a> Step<'a> {
                 let batch = self.machine.at_disk.take();
                 self.machine.landed = false;
                 self.machine.hidden = batch.filter(|_| *all_the_same);
-                self.digests |= if *all_the_same { digests::FAILED_AND_KEPT } else { digests::FAILED_AND_LOST };
+                self.milestones |=
+                    if *all_the_same { milestones::FAILED_AND_KEPT } else { milestones::FAILED_AND_LOST };
                 self.input(NOW, Input::Persisted { durable: false });
             }
             Event::Reopened => {
@@ -256,7 +257,7 @@ impl<'a> Step<'a> {
             Event::ReadsDone => {
                 if let Some((read, kind)) = self.machine.loads.pop_front() {
                     if self.machine.landed {
-                        self.digests |= digests::LOADED_EARLY;
+                        self.milestones |= milestones::READ_EARLY;
                     }
                     let lookup = Some(self.machine.folder.read(kind));
                     self.input(NOW, Input::ReadDone { read, lookup });
@@ -270,7 +271,8 @@ impl<'a> Step<'a> {
             Event::Linked(peer) => self.input(NOW, Input::Linked(*peer)),
             Event::Restarts { kept } => {
                 if self.machine.at_disk.as_ref().is_some_and(|batch| !batch.records.is_empty()) {
-                    self.digests |= if *kept { digests::RESTARTED_AND_KEPT } else { digests::RESTARTED_AND_LOST };
+                    self.milestones |=
+                        if *kept { milestones::RESTARTED_AND_KEPT } else { milestones::RESTARTED_AND_LOST };
                 }
                 if *kept {
                     self.lands();
@@ -346,7 +348,7 @@ impl<'a> Step<'a> {
                 return MemoryRead::WouldBlock;
             }
             if *landed {
-                self.digests |= digests::LOADED_EARLY;
+                self.milestones |= milestones::READ_EARLY;
             }
             MemoryRead::Done(folder.read(kind))
         });
@@ -368,11 +370,11 @@ impl<'a> Step<'a> {
                         self.gives_up(failure);
                     }
                     if matches!(&reply, Reply::Record(Some(record)) if record.content == Content::Tombstone) {
-                        self.digests |= digests::READ_TOMBSTONE;
+                        self.milestones |= milestones::READ_TOMBSTONE;
                     }
                     self.replies.push((id, reply));
                 }
-                Output::Event(event) => self.digests |= mark_of(&event),
+                Output::Event(event) => self.milestones |= milestone_of(&event),
             }
         }
     }
@@ -391,7 +393,7 @@ impl<'a> Step<'a> {
 
     fn persists(&mut self, batch: Arc<Batch>) {
         if batch.epoch.is_some() && !batch.records.is_empty() {
-            self.digests |= digests::EPOCH_WITH_RECORD;
+            self.milestones |= milestones::EPOCH_WITH_RECORD;
         }
         self.named.extend(batch.records.values().map(|(_, record)| (record.stamp.clone(), record.checksum)));
         assert!(self.machine.at_disk.is_none(), "one batch is at the disk at a time");
@@ -416,7 +418,7 @@ impl<'a> Step<'a> {
         let Folder { meta, record: held } = &mut self.machine.folder;
         meta.epoch = meta.epoch.max(batch.epoch.unwrap_or_default());
         meta.incarnations.extend(batch.incarnation.filter(|incarnation| meta.incarnations.last() != Some(incarnation)));
-        meta.formed |= batch.formed;
+        meta.bootstrapped |= batch.bootstrapped;
         let mut defect = None;
         for (peer, peer_record) in &batch.peers {
             if let Some(known) = meta.peers.insert(peer.clone(), *peer_record)
@@ -433,7 +435,7 @@ impl<'a> Step<'a> {
                 if old.stamp > record.stamp {
                     defect = Some(format!("{} was replaced by {}", old.stamp, record.stamp));
                 }
-                self.digests |= digests::OVERWROTE;
+                self.milestones |= milestones::OVERWROTE;
             }
         }
         if let Some(defect) = defect {
@@ -470,7 +472,7 @@ impl<'a> Step<'a> {
                 }
             }
             Message::Request { round, request: Request::Get { read_kind: ReadKind::Data, .. }, .. } if *round > 0 => {
-                self.digests |= digests::FETCHED;
+                self.milestones |= milestones::FETCHED;
             }
             Message::Answer { answer: Answer::Clock(clock), .. } => {
                 if clock.epoch > epoch_durable {
@@ -493,7 +495,7 @@ impl<'a> Step<'a> {
                 match self.answers_store(to, to_incarnation, *operation, *round) {
                     Some(stamp) => {
                         if self.machine.folder.record.as_ref().is_some_and(|record| record.stamp > stamp) {
-                            self.digests |= digests::BEATEN;
+                            self.milestones |= milestones::BEATEN;
                         }
                         self.acknowledges(&stamp);
                     }
@@ -536,14 +538,14 @@ impl<'a> Step<'a> {
     }
 }
 
-fn mark_of(event: &ProtocolEvent) -> Marks {
+fn milestone_of(event: &ProtocolEvent) -> Milestones {
     match event {
-        ProtocolEvent::ReadWroteBack => digests::WROTE_BACK,
-        ProtocolEvent::Resent => digests::RESENT,
-        ProtocolEvent::Hedged { .. } => digests::HEDGED,
-        ProtocolEvent::Formed => digests::FORMED,
-        ProtocolEvent::RefusedByPeer { refusal: HelloRefusal::StoreId, .. } => digests::REFUSED_IDENTITY,
-        ProtocolEvent::RefusedByPeer { refusal: HelloRefusal::Incarnation, .. } => digests::REFUSED_LIFE,
+        ProtocolEvent::ReadWroteBack => milestones::WROTE_BACK,
+        ProtocolEvent::Resent => milestones::RESENT,
+        ProtocolEvent::Hedged { .. } => milestones::HEDGED,
+        ProtocolEvent::Bootstrapped => milestones::BOOTSTRAPPED,
+        ProtocolEvent::RefusedByPeer { refusal: HelloRefusal::StoreId, .. } => milestones::REFUSED_STORE_ID,
+        ProtocolEvent::RefusedByPeer { refusal: HelloRefusal::Incarnation, .. } => milestones::REFUSED_INCARNATION,
         _ => 0,
     }
 }

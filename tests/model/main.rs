@@ -39,8 +39,8 @@
 //! (`World::forget_what_is_dead` says which). States are told apart by 64-bit hashes.
 #![allow(unreachable_pub, reason = "a program's parts, of which nothing is public outside")]
 
-mod digests;
 mod machine;
+mod milestones;
 mod models;
 #[cfg(feature = "mutants")]
 mod mutants;

@@ -2,7 +2,7 @@
 
 use quorate::types::NodeIndex;
 
-use crate::digests;
+use crate::milestones;
 use crate::register::Operation::{self, Delete, Read, Write};
 use crate::world::{Faults, Grain, World};
 
@@ -50,29 +50,36 @@ fn clients_in_each_others_way() -> Vec<Bounded> {
     vec![
         pin(
             149_049,
-            World::new("a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
-                .reaching(digests::WROTE_BACK | digests::FETCHED | digests::READ_UNFINISHED | digests::ALL_DONE),
+            World::new("a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]]).reaching(
+                milestones::WROTE_BACK | milestones::FETCHED | milestones::READ_UNFINISHED | milestones::ALL_DONE,
+            ),
         ),
         pin(
             977_961,
-            World::new("a write, two readers", vec![vec![write(0, 1)], vec![read(1)], vec![read(2)]])
-                .reaching(digests::HEDGED | digests::WROTE_BACK | digests::READ_UNFINISHED | digests::ALL_DONE),
+            World::new("a write, two readers", vec![vec![write(0, 1)], vec![read(1)], vec![read(2)]]).reaching(
+                milestones::HEDGED | milestones::WROTE_BACK | milestones::READ_UNFINISHED | milestones::ALL_DONE,
+            ),
         ),
         pin(
             1_142_803,
             World::new("two writers, one reads", vec![vec![write(0, 1)], vec![write(1, 2), read(2)]]).reaching(
-                digests::HEDGED | digests::OVERWROTE | digests::BEATEN | digests::WROTE_BACK | digests::ALL_DONE,
+                milestones::HEDGED
+                    | milestones::OVERWROTE
+                    | milestones::BEATEN
+                    | milestones::WROTE_BACK
+                    | milestones::ALL_DONE,
             ),
         ),
         pin(
             658_571,
-            World::new("a write and a delete, read", vec![vec![write(0, 1), delete(1)], vec![read(2)]])
-                .reaching(digests::READ_TOMBSTONE | digests::OVERWROTE | digests::READ_UNFINISHED | digests::ALL_DONE),
+            World::new("a write and a delete, read", vec![vec![write(0, 1), delete(1)], vec![read(2)]]).reaching(
+                milestones::READ_TOMBSTONE | milestones::OVERWROTE | milestones::READ_UNFINISHED | milestones::ALL_DONE,
+            ),
         ),
         pin(
             481_151,
             World::new("three writes in turn, read", vec![vec![write(0, 1), write(1, 2), write(0, 3), read(1)]])
-                .reaching(digests::OVERWROTE | digests::BEATEN | digests::ALL_DONE),
+                .reaching(milestones::OVERWROTE | milestones::BEATEN | milestones::ALL_DONE),
         ),
     ]
 }
@@ -83,25 +90,25 @@ fn a_bad_network() -> Vec<Bounded> {
             1_353_421,
             World::new("repeats: a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .with(Faults { repeats: 1, ..FEW_FAULTS })
-                .reaching(digests::REPEATED | digests::WROTE_BACK),
+                .reaching(milestones::REPEATED | milestones::WROTE_BACK),
         ),
         pin(
             585_821,
             World::new("repeats: two writers", vec![vec![write(0, 1)], vec![write(1, 2)]])
                 .with(Faults { repeats: 1, ..FEW_FAULTS })
-                .reaching(digests::REPEATED | digests::OVERWROTE | digests::BEATEN),
+                .reaching(milestones::REPEATED | milestones::OVERWROTE | milestones::BEATEN),
         ),
         pin(
             650_545,
             World::new("resends: a write, read", vec![vec![write(0, 1)], vec![read(1)]])
                 .with(Faults { alarms: 2, ..FEW_FAULTS })
-                .reaching(digests::HEDGED | digests::RESENT | digests::WROTE_BACK),
+                .reaching(milestones::HEDGED | milestones::RESENT | milestones::WROTE_BACK),
         ),
         pin(
             1_108_724,
             World::new("a client gives up", vec![vec![write(0, 1), write(0, 2), read(1)]])
                 .with(Faults { partings: 1, ..FEW_FAULTS })
-                .reaching(digests::GAVE_UP | digests::OVERWROTE | digests::BEATEN | digests::WROTE_BACK),
+                .reaching(milestones::GAVE_UP | milestones::OVERWROTE | milestones::BEATEN | milestones::WROTE_BACK),
         ),
     ]
 }
@@ -113,12 +120,12 @@ fn restarting_nodes() -> Vec<Bounded> {
             World::new("restarts: a coordinator, twice", vec![vec![write(0, 1), write(0, 2)]])
                 .with(restarts([2, 0, 0], 2))
                 .reaching(
-                    digests::RESTARTED_IN_CLOCK_ROUND
-                        | digests::RESTARTED_BEFORE_STORE
-                        | digests::RESTARTED_AND_KEPT
-                        | digests::RESTARTED_AND_LOST
-                        | digests::EPOCH_WITH_RECORD
-                        | digests::EARLIER_LIFE,
+                    milestones::RESTARTED_IN_CLOCK_ROUND
+                        | milestones::RESTARTED_BEFORE_STORE
+                        | milestones::RESTARTED_AND_KEPT
+                        | milestones::RESTARTED_AND_LOST
+                        | milestones::EPOCH_WITH_RECORD
+                        | milestones::EARLIER_INCARNATION,
                 ),
         ),
         pin(
@@ -126,11 +133,11 @@ fn restarting_nodes() -> Vec<Bounded> {
             World::new("restarts: a coordinator, read", vec![vec![write(0, 1), write(0, 2), read(1)]])
                 .with(restarts([1, 0, 0], 1))
                 .reaching(
-                    digests::RESTARTED_IN_CLOCK_ROUND
-                        | digests::RESTARTED_BEFORE_STORE
-                        | digests::EARLIER_LIFE
-                        | digests::WROTE_BACK
-                        | digests::ALL_DONE,
+                    milestones::RESTARTED_IN_CLOCK_ROUND
+                        | milestones::RESTARTED_BEFORE_STORE
+                        | milestones::EARLIER_INCARNATION
+                        | milestones::WROTE_BACK
+                        | milestones::ALL_DONE,
                 ),
         ),
         pin(
@@ -138,11 +145,11 @@ fn restarting_nodes() -> Vec<Bounded> {
             World::new("restarts: any of all", vec![vec![write(0, 1)], vec![read(2)]])
                 .with(restarts([1, 1, 1], 1))
                 .reaching(
-                    digests::HEDGED
-                        | digests::RESTARTED_AND_KEPT
-                        | digests::RESTARTED_AND_LOST
-                        | digests::WROTE_BACK
-                        | digests::ALL_DONE,
+                    milestones::HEDGED
+                        | milestones::RESTARTED_AND_KEPT
+                        | milestones::RESTARTED_AND_LOST
+                        | milestones::WROTE_BACK
+                        | milestones::ALL_DONE,
                 ),
         ),
     ]
@@ -154,32 +161,40 @@ fn bad_disks() -> Vec<Bounded> {
             657_657,
             World::new("slow reads and fsyncs: two writers", vec![vec![write(0, 1)], vec![write(1, 2)]])
                 .grained(Grain { loads: true, landing: true, ..COARSE })
-                .reaching(digests::OVERWROTE | digests::BEATEN | digests::ALL_DONE),
+                .reaching(milestones::OVERWROTE | milestones::BEATEN | milestones::ALL_DONE),
         ),
         pin(
             161_413,
             World::new("slow reads and fsyncs: a write, read", vec![vec![write(0, 1)], vec![read(1)]])
                 .grained(Grain { loads: true, landing: true, ..COARSE })
-                .reaching(digests::HEDGED | digests::LOADED_EARLY | digests::WROTE_BACK | digests::ALL_DONE),
+                .reaching(milestones::HEDGED | milestones::READ_EARLY | milestones::WROTE_BACK | milestones::ALL_DONE),
         ),
         pin(
-            101_125,
+            99_627,
             World::new("a failed fsync: writes, then a read", vec![vec![write(0, 1), write(1, 2), read(2)]])
                 .with(Faults { failures: 1, ..FEW_FAULTS })
-                .reaching(digests::FAILED_AND_KEPT | digests::FAILED_AND_LOST | digests::OVERWROTE | digests::ALL_DONE),
+                .reaching(
+                    milestones::FAILED_AND_KEPT
+                        | milestones::FAILED_AND_LOST
+                        | milestones::OVERWROTE
+                        | milestones::ALL_DONE,
+                ),
         ),
         pin(
             28_322,
             World::new("two failed fsyncs: a write, then a read", vec![vec![write(0, 1), read(1)]])
                 .with(Faults { failures: 2, ..FEW_FAULTS })
-                .reaching(digests::FAILED_AND_KEPT | digests::FAILED_AND_LOST | digests::OUTCOME_UNKNOWN),
+                .reaching(milestones::FAILED_AND_KEPT | milestones::FAILED_AND_LOST | milestones::OUTCOME_UNKNOWN),
         ),
         pin(
-            1_296_661,
+            1_288_500,
             World::new("a failed fsync: a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .with(Faults { failures: 1, ..FEW_FAULTS })
                 .reaching(
-                    digests::FAILED_AND_KEPT | digests::FAILED_AND_LOST | digests::WROTE_BACK | digests::ALL_DONE,
+                    milestones::FAILED_AND_KEPT
+                        | milestones::FAILED_AND_LOST
+                        | milestones::WROTE_BACK
+                        | milestones::ALL_DONE,
                 ),
         ),
     ]
@@ -192,7 +207,7 @@ fn meeting() -> Vec<Bounded> {
             World::new("meeting: a cluster forms", vec![])
                 .grained(ALL_MESSAGES_OF_NODE_1)
                 .unmet()
-                .reaching(digests::FORMED),
+                .reaching(milestones::BOOTSTRAPPED),
         ),
         pin(
             157_008,
@@ -204,19 +219,19 @@ fn meeting() -> Vec<Bounded> {
             9_057,
             World::new("a lost disk", vec![vec![write(0, 1), read(2)]])
                 .with(Faults { losses: 1, ..FEW_FAULTS })
-                .reaching(digests::REFUSED_IDENTITY | digests::ALL_DONE),
+                .reaching(milestones::REFUSED_STORE_ID | milestones::ALL_DONE),
         ),
         pin(
             21_474,
             World::new("an older copy, started twice", vec![vec![read(1)]])
                 .with(Faults { losses: 1, ..restarts([2, 0, 0], 2) })
-                .reaching(digests::REFUSED_LIFE | digests::REFUSED_IDENTITY | digests::ALL_DONE),
+                .reaching(milestones::REFUSED_INCARNATION | milestones::REFUSED_STORE_ID | milestones::ALL_DONE),
         ),
         pin(
             334_486,
             World::new("an older copy", vec![vec![write(0, 1), read(2)]])
                 .with(Faults { losses: 1, ..restarts([1, 0, 0], 1) })
-                .reaching(digests::REFUSED_LIFE | digests::REFUSED_IDENTITY | digests::ALL_DONE),
+                .reaching(milestones::REFUSED_INCARNATION | milestones::REFUSED_STORE_ID | milestones::ALL_DONE),
         ),
     ]
 }
@@ -225,46 +240,45 @@ fn meeting() -> Vec<Bounded> {
 pub fn large() -> Vec<Bounded> {
     let free = |world| Bounded { world, states: None };
     vec![
-        free(
-            World::new("two writers and a reader", vec![vec![write(0, 1)], vec![delete(1)], vec![read(2)]])
-                .reaching(digests::OVERWROTE | digests::WROTE_BACK | digests::READ_TOMBSTONE | digests::ALL_DONE),
-        ),
+        free(World::new("two writers and a reader", vec![vec![write(0, 1)], vec![delete(1)], vec![read(2)]]).reaching(
+            milestones::OVERWROTE | milestones::WROTE_BACK | milestones::READ_TOMBSTONE | milestones::ALL_DONE,
+        )),
         free(
             World::new("two clients of one node", vec![vec![write(0, 1)], vec![write(1, 3), write(0, 2), read(1)]])
-                .reaching(digests::OVERWROTE | digests::ALL_DONE),
+                .reaching(milestones::OVERWROTE | milestones::ALL_DONE),
         ),
         free(
             World::new("two clients give up", vec![vec![write(0, 1), write(1, 2), read(2), read(0)]])
                 .with(Faults { partings: 2, ..FEW_FAULTS })
-                .reaching(digests::GAVE_UP | digests::WROTE_BACK),
+                .reaching(milestones::GAVE_UP | milestones::WROTE_BACK),
         ),
         free(
             World::new("repeats: a write, read, twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .with(Faults { repeats: 2, ..FEW_FAULTS })
-                .reaching(digests::REPEATED | digests::WROTE_BACK),
+                .reaching(milestones::REPEATED | milestones::WROTE_BACK),
         ),
         free(
             World::new("restarts: two of all", vec![vec![write(0, 1), read(2)]])
                 .with(restarts([1, 1, 1], 2))
-                .reaching(digests::RESTARTED_AND_KEPT | digests::RESTARTED_AND_LOST),
+                .reaching(milestones::RESTARTED_AND_KEPT | milestones::RESTARTED_AND_LOST),
         ),
         free(
             World::new("slow reads and fsyncs, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .grained(Grain { loads: true, landing: true, ..COARSE })
-                .reaching(digests::LOADED_EARLY | digests::WROTE_BACK),
+                .reaching(milestones::READ_EARLY | milestones::WROTE_BACK),
         ),
         free(
             World::new("meeting: a restart while it forms", vec![])
                 .grained(ALL_MESSAGES_OF_NODE_1)
                 .unmet()
                 .with(restarts([1, 0, 0], 1))
-                .reaching(digests::FORMED),
+                .reaching(milestones::BOOTSTRAPPED),
         ),
         free(
             World::new("meeting: a lost disk or an older copy", vec![vec![write(0, 1), read(2)]])
                 .grained(ALL_MESSAGES_OF_NODE_1)
                 .with(Faults { losses: 1, ..restarts([1, 0, 0], 1) })
-                .reaching(digests::REFUSED_IDENTITY | digests::REFUSED_LIFE),
+                .reaching(milestones::REFUSED_STORE_ID | milestones::REFUSED_INCARNATION),
         ),
     ]
 }

@@ -11,8 +11,8 @@ use quorate::types::{Checksum, ClusterParameters, NodeId, NodeIndex, Stamp};
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
 use stateright::{Model, Property};
 
-use crate::digests::{self, Marks};
 use crate::machine::{Defect, Envelope, Event, Machine, Outcome, Shell, key};
+use crate::milestones::{self, Milestones};
 use crate::register::{Ending, Operation, Register};
 use crate::shared::Shared;
 
@@ -62,7 +62,7 @@ pub struct World {
     /// The cluster has not met yet when the model begins.
     pub unmet: bool,
     /// What must be reached.
-    pub sometimes: Marks,
+    pub sometimes: Milestones,
     /// The rule that is broken.
     #[cfg(feature = "mutants")]
     pub mutant: Option<quorate::mutants::Mutant>,
@@ -83,7 +83,7 @@ pub struct State {
     left: Faults,
     pub defect: Option<Defect>,
     /// What the step did that led here first.
-    pub digests: Marks,
+    pub milestones: Milestones,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -145,7 +145,7 @@ impl World {
     }
 
     #[must_use]
-    pub fn reaching(mut self, sometimes: Marks) -> Self {
+    pub fn reaching(mut self, sometimes: Milestones) -> Self {
         self.sometimes = sometimes;
         self
     }
@@ -178,7 +178,7 @@ impl World {
             let outcome = self.step(place, event);
             let has_started = place.is_starting() && !outcome.machine.is_starting();
             *place = outcome.machine.clone();
-            state.digests |= outcome.digests;
+            state.milestones |= outcome.milestones;
             state.defect = state.defect.take().or_else(|| outcome.defect.clone());
             state.name(&outcome);
             for (id, reply) in &outcome.replies {
@@ -210,9 +210,9 @@ impl World {
                         machine.folder.record.as_ref().is_some_and(|record| record.checksum == checksum)
                     });
                     if !stamped {
-                        state.digests |= digests::RESTARTED_IN_CLOCK_ROUND;
+                        state.milestones |= milestones::RESTARTED_IN_CLOCK_ROUND;
                     } else if !stored {
-                        state.digests |= digests::RESTARTED_BEFORE_STORE;
+                        state.milestones |= milestones::RESTARTED_BEFORE_STORE;
                     }
                 }
                 state.clients[client].goes_on();
@@ -231,7 +231,7 @@ impl World {
             return;
         }
         let Some(ending) = Ending::of(reply) else {
-            state.digests |= digests::OUTCOME_UNKNOWN;
+            state.milestones |= milestones::OUTCOME_UNKNOWN;
             state.clients[client].goes_on();
             return;
         };
@@ -242,7 +242,7 @@ impl World {
                 .zip(&state.clients)
                 .any(|(operations, writer)| writer.waits && operations[writer.next].1 == Operation::Write(value))
         {
-            state.digests |= digests::READ_UNFINISHED;
+            state.milestones |= milestones::READ_UNFINISHED;
         }
         let mut tester = state.history.tester.clone();
         tester.on_return((client, open), ending).expect("one operation at a time returns");
@@ -251,7 +251,7 @@ impl World {
         state.clients[client].next += 1;
         state.clients[client].waits = false;
         if self.is_over(state) {
-            state.digests |= digests::ALL_DONE;
+            state.milestones |= milestones::ALL_DONE;
         }
     }
 
@@ -385,10 +385,10 @@ impl Model for World {
             named: Shared::new(BTreeMap::new()),
             left: self.faults,
             defect: None,
-            digests: 0,
+            milestones: 0,
         };
         self.meet(&mut state);
-        state.digests = 0;
+        state.milestones = 0;
         vec![state]
     }
 
@@ -458,12 +458,12 @@ impl Model for World {
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let mut next = state.clone();
-        next.digests = 0;
+        next.milestones = 0;
         match action {
             Action::Begins(client) => self.begins(&mut next, client),
             Action::Parts(client) => {
                 next.left.partings -= 1;
-                next.digests |= digests::GAVE_UP;
+                next.milestones |= milestones::GAVE_UP;
                 next.clients[client].goes_on();
             }
             Action::Arrives(envelope) => {
@@ -473,7 +473,7 @@ impl Model for World {
             }
             Action::ArrivesAndStays(envelope) => {
                 next.left.repeats -= 1;
-                next.digests |= digests::REPEATED;
+                next.milestones |= milestones::REPEATED;
                 self.arrives(&mut next, envelope);
             }
             Action::Happens(member, event) => match event {
@@ -527,7 +527,7 @@ impl Model for World {
                 !matches!(state.defect, Some(Defect::GivingUp(_)))
             }),
         ];
-        properties.extend(digests::properties(self.sometimes));
+        properties.extend(milestones::properties(self.sometimes));
         properties
     }
 }
@@ -536,7 +536,7 @@ impl World {
     fn arrives(&self, state: &mut State, envelope: Shared<Envelope>) {
         let from_earlier_life = envelope.from_incarnation != state.machines[envelope.from.index()].node.incarnation();
         if from_earlier_life && !is_handshake(&envelope.message) {
-            state.digests |= digests::EARLIER_LIFE;
+            state.milestones |= milestones::EARLIER_INCARNATION;
         }
         self.happens(state, envelope.to, Event::Arrives(envelope));
     }
@@ -564,7 +564,7 @@ impl State {
     }
 }
 
-/// Marks apart: they say how a state was reached, not what it is.
+/// Milestones apart: they say how a state was reached, not what it is.
 impl Hash for State {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         self.machines.hash(hasher);

@@ -485,11 +485,11 @@ impl Cluster {
 
 impl Host {
     fn apply(&mut self, batch: &Batch) {
-        let Batch { epoch, incarnation, peers, formed, records } = batch;
+        let Batch { epoch, incarnation, peers, bootstrapped, records } = batch;
         self.meta.epoch = self.meta.epoch.max(epoch.unwrap_or(0));
         self.meta.incarnations.extend(incarnation);
         self.meta.peers.extend(peers.iter().map(|(id, known)| (id.clone(), *known)));
-        self.meta.formed |= formed;
+        self.meta.bootstrapped |= bootstrapped;
         self.records.extend(records.iter().map(|(key, (_, record))| (key.clone(), record.clone())));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster::{Cluster, N1, N2, N3, Sent, Unsynced};
-use quorate::limits::{HEDGE_AFTER_MIN, LATE_FOR, RESEND_AFTER};
+use quorate::limits::{HEDGE_AFTER_MIN, RESEND_AFTER, SLOW_FOR};
 use quorate::types::NodeIndex;
 
 const ALL: [NodeIndex; 3] = [N1, N2, N3];
@@ -13,7 +13,7 @@ fn formed() -> Cluster {
     cluster.write_among(N1, &ALL, 1);
     cluster.majority_is_asked_first = true;
     // No peer counts as slow any longer.
-    cluster.pass(LATE_FOR, &ALL);
+    cluster.pass(SLOW_FOR, &ALL);
     cluster
 }
 
@@ -58,7 +58,7 @@ fn silent_peer_is_avoided_after_one_short_wait() {
         cluster.run(&[N1, other]);
         assert!(cluster.reply_to(next).is_some(), "and nothing waits for the silent one");
 
-        cluster.pass(LATE_FOR, &[N1]);
+        cluster.pass(SLOW_FOR, &[N1]);
         invoke(&mut cluster);
         assert_eq!(asked(&mut cluster), [silent], "the peer is asked first again");
     }

@@ -72,7 +72,7 @@ impl Disk {
                 return Err(format!("what is known of peer {peer} went from {known:?} back to {peer_record:?}"));
             }
         }
-        meta.formed |= batch.formed;
+        meta.bootstrapped |= batch.bootstrapped;
         for (key, (_, record)) in &batch.records {
             if record.stamp.clock.epoch > meta.epoch {
                 return Err(format!("{} of {key} is durable before its epoch", record.stamp));

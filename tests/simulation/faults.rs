@@ -91,7 +91,7 @@ impl World {
         let lost = self.hosts.iter().filter(|host| host.is_forgetful).count();
         lost < self.plan.losses_max
             && !self.hosts[host.index()].is_forgetful
-            && self.hosts.iter().all(|host| host.disk.folder.meta.formed)
+            && self.hosts.iter().all(|host| host.disk.folder.meta.bootstrapped)
     }
 
     fn lose_folder(&mut self, host: NodeIndex) -> bool {
@@ -119,7 +119,7 @@ impl World {
             .members()
             .filter(|other| *other != host)
             .all(|other| self.hosts[other.index()].disk.knows_of(parameters, host, next_epoch));
-        if !all_others_know || !copy.meta.formed || !self.may_lose(host) || !self.die(host) {
+        if !all_others_know || !copy.meta.bootstrapped || !self.may_lose(host) || !self.die(host) {
             return false;
         }
         let machine = self.host(host);

@@ -252,7 +252,7 @@ impl World {
                 self.is_wrong(format!("{host:?} met two records of {stamp} of {key}"));
             }
             ProtocolEvent::ClockJump { seen } => self.is_wrong(format!("{host:?} found {seen} too far ahead")),
-            ProtocolEvent::Formed if self.phase == Phase::Faults && self.counters.get("faults") > 0 => {
+            ProtocolEvent::Bootstrapped if self.phase == Phase::Faults && self.counters.get("faults") > 0 => {
                 self.counters.count("the cluster formed under faults");
             }
             _ => {}

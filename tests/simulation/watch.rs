@@ -123,7 +123,7 @@ impl Watch {
             {
                 return Err(format!("{me:?} has forgotten what it acknowledged, and answered {message:?}"));
             }
-            Message::Answer { answer: Answer::Refused(refusal), .. } if refusal.is_for_good() => {
+            Message::Answer { answer: Answer::Refused(refusal), .. } if refusal.is_permanent() => {
                 self.refused.extend(to_incarnation.map(|incarnation| ((me, to, incarnation), now)));
             }
             Message::Answer { answer: Answer::Clock(clock), .. } => {

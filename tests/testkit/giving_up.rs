@@ -33,7 +33,7 @@ pub fn may_give_up(
         report.replicas.iter().filter(|(id, said)| is_so(id, said)).count()
     };
     let refused = count(&|id, said| match said {
-        ReplicaStatus::Refused(refusal) => refusal.is_for_good() && (id == coordinator.id || has_refused(id)),
+        ReplicaStatus::Refused(refusal) => refusal.is_permanent() && (id == coordinator.id || has_refused(id)),
         ReplicaStatus::NotTalking(_) => true,
         ReplicaStatus::Answered | ReplicaStatus::Nothing | ReplicaStatus::Unreachable => false,
     });

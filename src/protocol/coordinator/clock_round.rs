@@ -159,7 +159,7 @@ impl Coordinator {
             }
             self.hedge_now(id, from);
         }
-        if refusal.is_for_good() {
+        if refusal.is_permanent() {
             self.for_each_of_round(round, ctx, |operation| operation.tally.refuse(from));
         }
     }

@@ -330,7 +330,7 @@ impl Coordinator {
         if self.takes_refusal_for_nothing(from, id, ctx) {
             return;
         }
-        if refusal.is_for_good() {
+        if refusal.is_permanent() {
             self.refuse(from, id, ctx);
         }
     }
@@ -359,7 +359,7 @@ impl Coordinator {
     /// stay refused.
     pub fn readmit(&mut self, peer: NodeIndex) {
         for operation in self.operations.values_mut() {
-            let has_refused = operation.refusals.get(&peer).is_some_and(|refusal| refusal.is_for_good());
+            let has_refused = operation.refusals.get(&peer).is_some_and(|refusal| refusal.is_permanent());
             // Where one answer is enough, those that cannot give it stay out.
             if !has_refused && !matches!(operation.stage, Stage::Ask { enough: Enough::One, .. }) {
                 operation.tally.reconsider(peer);
@@ -432,9 +432,9 @@ impl Coordinator {
         let Some(record) = operation.operation.hint() else { return };
         for peer in operation.tally.uncounted().filter(|peer| *peer != me) {
             let hint = Hint { round: operation.round, key: operation.key.clone(), record: record.clone() };
-            let copies = self.hints.add(peer, id, hint);
-            if copies > 0 {
-                ctx.node.report(ProtocolEvent::StragglersDropped { peer, copies });
+            let hints = self.hints.add(peer, id, hint);
+            if hints > 0 {
+                ctx.node.report(ProtocolEvent::HintsDropped { peer, hints });
             }
         }
     }

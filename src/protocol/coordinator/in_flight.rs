@@ -117,7 +117,7 @@ impl InFlight {
     /// Notes why `peer` refuses. A permanent refusal stays: answers to several clock rounds may arrive in any order.
     pub(super) fn note_refusal(&mut self, peer: NodeIndex, refusal: Refusal) {
         let noted = self.refusals.entry(peer).or_insert(refusal);
-        if !noted.is_for_good() {
+        if !noted.is_permanent() {
             *noted = refusal;
         }
     }

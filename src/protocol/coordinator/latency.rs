@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{HEDGE_AFTER_MAX, HEDGE_AFTER_MIN, LATE_FOR, RESEND_AFTER, RESEND_AFTER_MAX};
+use crate::limits::{HEDGE_AFTER_MAX, HEDGE_AFTER_MIN, RESEND_AFTER, RESEND_AFTER_MAX, SLOW_FOR};
 use crate::protocol::Time;
 use crate::types::NodeIndex;
 
@@ -79,7 +79,7 @@ impl LatencyTracker {
 
     /// `peer` has not answered in its usual time, or has refused.
     pub fn mark_slow(&mut self, peer: NodeIndex, now: Time) {
-        self.peers[peer.index()].slow_until = now.after(LATE_FOR);
+        self.peers[peer.index()].slow_until = now.after(SLOW_FOR);
     }
 
     /// Whether `peer` was late or refused a short while ago.
@@ -167,6 +167,6 @@ mod tests {
         latency.mark_slow(PEER, Time(5));
         assert!(latency.is_slow(PEER, Time(6)));
         assert!(!latency.is_slow(NodeIndex(2), Time(6)));
-        assert!(!latency.is_slow(PEER, Time(5).after(LATE_FOR)));
+        assert!(!latency.is_slow(PEER, Time(5).after(SLOW_FOR)));
     }
 }

@@ -21,7 +21,7 @@ impl InFlight {
         }
         let view = ctx.membership.view(member);
         // A transient refusal from before the two stopped talking is not why the replica is not counted on.
-        let still_counts = |refusal: &Refusal| refusal.is_for_good() || !matches!(view, PeerView::Refused(_));
+        let still_counts = |refusal: &Refusal| refusal.is_permanent() || !matches!(view, PeerView::Refused(_));
         if let Some(refusal) = self.refusals.get(&member).copied().filter(still_counts) {
             return ReplicaStatus::Refused(refusal);
         }

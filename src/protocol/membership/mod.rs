@@ -112,7 +112,7 @@ impl Membership {
             incarnation,
             earlier_incarnations: meta.incarnations[named..].into(),
             started: rule!(ServesBeforeStarted, false),
-            bootstrapped: meta.formed,
+            bootstrapped: meta.bootstrapped,
             draining: false,
             peers,
             readiness: Readiness::Starting,
@@ -160,7 +160,7 @@ impl Membership {
             Readiness::Refused(refusal) => {
                 Unready::Refused { by: ids_of(&|peer| peer.refused_there == Some(refusal)), refusal }
             }
-            Readiness::Bootstrapping => Unready::Forming { missing: ids_of(&|peer| peer.welcomed_by.is_none()) },
+            Readiness::Bootstrapping => Unready::Bootstrapping { missing: ids_of(&|peer| peer.welcomed_by.is_none()) },
         })
     }
 
@@ -170,7 +170,7 @@ impl Membership {
     pub fn replica_refusal(&self) -> Option<Refusal> {
         match self.readiness {
             Readiness::Refused(_) => Some(Refusal::RefusedByPeers),
-            Readiness::Starting | Readiness::Bootstrapping => Some(Refusal::NotFormed),
+            Readiness::Starting | Readiness::Bootstrapping => Some(Refusal::NotBootstrapped),
             Readiness::Draining | Readiness::Ready => None,
         }
     }
@@ -278,7 +278,7 @@ impl Membership {
     /// The store was reopened after a failure, and this is what it remembers. A peer that is recorded must not be recorded
     /// again in an earlier incarnation, and a bootstrapped node need not meet everyone again.
     pub fn on_store_reopened(&mut self, meta: &Meta) {
-        self.bootstrapped |= meta.formed;
+        self.bootstrapped |= meta.bootstrapped;
         for (member, peer) in &mut self.peers {
             peer.on_recorded(meta.peers.get(self.parameters.id(*member)).copied());
         }

@@ -84,7 +84,7 @@ fn cluster_is_bootstrapped_once_everyone_has_met() {
     one.welcomed(NodeIndex(1), two.incarnation);
     meet(&mut one, &three);
     assert!(!one.may_bootstrap(), "node 3 has not recorded node 1");
-    assert_eq!(one.unready(), Some(Unready::Forming { missing: vec![NodeId::new("3").unwrap()] }));
+    assert_eq!(one.unready(), Some(Unready::Bootstrapping { missing: vec![NodeId::new("3").unwrap()] }));
     one.welcomed(NodeIndex(2), three.incarnation);
     assert!(one.may_bootstrap());
 }

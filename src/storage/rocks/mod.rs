@@ -214,7 +214,7 @@ impl Store for RocksStore {
         let metadata = [
             batch.epoch.map(MetaEntry::Epoch),
             batch.incarnation.map(MetaEntry::Incarnation),
-            batch.formed.then_some(MetaEntry::Bootstrapped),
+            batch.bootstrapped.then_some(MetaEntry::Bootstrapped),
         ];
         let peers = batch.peers.iter().map(|(id, peer)| MetaEntry::Peer(id.clone(), *peer));
         // With its full capacity from the start: each growth would copy everything.
@@ -418,7 +418,7 @@ fn read_meta(database: &DB) -> Result<Meta, StoreError> {
         match entry {
             MetaEntry::Epoch(epoch) => meta.epoch = epoch,
             MetaEntry::Incarnation(incarnation) => meta.incarnations.push(incarnation),
-            MetaEntry::Bootstrapped => meta.formed = true,
+            MetaEntry::Bootstrapped => meta.bootstrapped = true,
             MetaEntry::Peer(id, peer) => {
                 meta.peers.insert(id, peer);
             }
