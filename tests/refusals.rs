@@ -55,6 +55,12 @@ async fn bad_configuration_is_refused_in_one_line_with_exit_code_2() {
         ("not a member", node(""), cluster("1", two), vec!["node.yml", "node.id", "cluster.yml"]),
         ("remote address", node(""), cluster("1", "    1: { remote_address: \":1\" }\n"), vec!["remote_address"]),
         ("not YAML", "node: [".to_owned(), good_cluster.clone(), vec!["node.yml"]),
+        (
+            "unexpanded variable",
+            node("").replace("./d", "$HOME/d"),
+            good_cluster.clone(),
+            vec!["node.data_dir", "$HOME is not expanded"],
+        ),
     ];
     let dir = TempDir::with_prefix("quorate-test-").expect("a temporary folder can be made");
     for (what, node_text, cluster_text, parts) in rows {
@@ -88,6 +94,26 @@ fn assert_parts(what: &str, said: &str, parts: &[&str]) {
     for part in parts {
         assert!(said.contains(part), "{what}: no {part:?} in {said}");
     }
+}
+
+/// Kubernetes sets these in every container of a namespace that has a Service called quorate-node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn service_links_of_kubernetes_are_ignored_and_logged() {
+    let mut cluster = Cluster::prepare(&Plan { ids: vec!["1"], replica_count: 1, ..Plan::default() });
+    let node = &mut cluster.nodes[0];
+    let links = [("QUORATE_NODE_SERVICE_HOST", "10.96.3.4"), ("QUORATE_NODE_PORT", "tcp://10.96.3.4:8001")];
+    node.environment.extend(links.map(|(name, value)| (name.to_owned(), value.into())));
+    node.start();
+    node.wait_online().await;
+    assert_parts("log", &node.log_text(), &["ignored", "QUORATE_NODE_SERVICE_HOST", "QUORATE_NODE_PORT"]);
+    node.terminate().await;
+
+    node.clear_log();
+    node.environment.push(("QUORATE_NODE_DURABILTY".to_owned(), "os".into()));
+    node.start();
+    let status = node.refusal().await;
+    assert_eq!(status.code(), Some(2), "{}", node.log_text());
+    assert_parts("misspelt", &node.log_text(), &["QUORATE_NODE_DURABILTY", "did you mean QUORATE_NODE_DURABILITY?"]);
 }
 
 // ------------------------------------------------------------------------------------------------ ports and folders

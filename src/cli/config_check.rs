@@ -73,6 +73,25 @@ mod tests {
     use crate::types::NodeId;
 
     #[test]
+    fn remark_follows_the_line_of_its_file() {
+        let node = "node:\n  id: 1\n  local_address: 127.0.0.1:8001\n  data_dir: d\n";
+        let cluster =
+            "cluster:\n  seed: 0\n  replica_count: 1\n  nodes: { 1: { remote_address: \"10.0.0.1:8001\" } }\n";
+        let file = |name: &'static str, text| File { name: Path::new(name), text };
+        let reports = config::check(&[file("n.yml", node), file("c.yml", cluster)]);
+        let lines: String = reports.iter().filter_map(as_line).collect();
+        let lines: Vec<&str> = lines.lines().collect();
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert_eq!(lines[0], "n.yml: ok (node 1)");
+        assert!(
+            lines[1].starts_with("n.yml:3: node.local_address: remark: node 1 listens on 127.0.0.1:8001"),
+            "{lines:?}"
+        );
+        assert_eq!(lines[2], "c.yml: ok (cluster of 1 node, 1 replica)");
+        assert_eq!(as_json(&reports[0])["remarks"], json!([lines[1]]));
+    }
+
+    #[test]
     fn file_in_order_says_what_it_holds() {
         let outcome = Ok(Checked::Node { id: NodeId::new("1").unwrap() });
         let report = FileReport { file: "n.yml".into(), outcome, remarks: Vec::new() };
