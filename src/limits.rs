@@ -56,6 +56,21 @@ pub const REQUEST_OVERHEAD_BYTES: usize = 512;
 /// node works on in between.
 pub const TRANSIT_BYTES_MAX: usize = 512 * MIB;
 
+/// The most connections of clients and peers that a process keeps. An idle one takes about 20 KiB of memory: 320 MiB for
+/// all. The limit of open files may leave room for fewer.
+pub const CONNECTIONS_MAX: usize = 16_384;
+
+/// How many requests of one connection a client may take back before the node has looked at them. HTTP/2 libraries close
+/// the connection, with all its other requests, after 20 by default. Four times as many as may be under way, each of a few
+/// hundred bytes.
+pub const RESETS_PER_CONNECTION_MAX: usize = 8_192;
+
+/// The largest metadata of a call, names and values. gRPC's own default in many languages is 8 or 16 KiB.
+pub const METADATA_BYTES_MAX: usize = 32 * KIB;
+
+/// The largest metadata that the transport reads, so that a call beyond [`METADATA_BYTES_MAX`] is refused in words.
+pub const METADATA_READ_BYTES_MAX: u32 = 256 << 10;
+
 /// How many requests one connection may have under way: twice as many as a node works on by default. So a client gets the
 /// node's refusal, which gives the reason, before HTTP/2 makes it wait.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 2_048;

@@ -98,6 +98,7 @@ metrics! {
     link_messages: Counter = Counter::default(), "Protocol messages sent to peers";
     link_messages_dropped: Family<PeerLabels, Counter> = Family::default(),
         "Protocol messages dropped because the queue to a peer was full, by peer";
+    connections_refused: Counter = Counter::default(), "Connections closed at once because too many were open";
 }
 
 /// 50 µs to 13 s, each bucket twice the one before.

@@ -1,8 +1,8 @@
 //! A whole node, put together from its configuration and ended in order: data folder, store, node, gateway.
 //!
-//! Contract of the end: first new requests are refused, as not applied, and those in flight are finished; then the links
-//! to peers and the connections of clients are closed, each told beforehand; then the loop stops and the store is
-//! flushed. A client that fails over sees no error.
+//! Contract of the end: the node first refuses new requests as not applied, and finishes those in flight. It then closes
+//! the links to peers and the connections of clients, and tells each of them beforehand. At last the loop stops and the
+//! store is flushed. A client that fails over sees no error.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,19 +20,20 @@ use crate::gateway::grpc;
 use crate::limits::DRAIN_TIME_MAX;
 use crate::protocol::placement::Placement;
 use crate::runtime::{self, NodeHandle, RunningNode};
+use crate::service::descriptors;
 use crate::storage::folder::{self, DataFolder, DataFolderError};
 use crate::storage::memory::MemoryStore;
 use crate::storage::rocks::RocksOptions;
 use crate::storage::{Store, StoreError};
 use crate::types::StoreId;
 
-/// What keeps a node's records.
+/// Where a node keeps its records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Storage {
     /// RocksDB in the data folder.
     #[default]
     Rocks,
-    /// Memory: a restart is a lost disk, so that all nodes of a cluster use it, or none.
+    /// Memory. A restart loses the disk, so all nodes of a cluster use memory, or none does.
     Memory,
 }
 
@@ -64,20 +65,20 @@ pub enum ServerError {
     Listen {
         /// The configuration's key.
         key: &'static str,
-        /// What it says.
+        /// The key's value.
         address: LocalAddress,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
     /// Its data folder cannot be used.
     #[error(transparent)]
     Folder(#[from] DataFolderError),
-    /// Its store cannot say what it remembers.
+    /// The metadata of its store cannot be read.
     #[error("data folder {path}: {error}")]
     Store {
         /// The folder.
         path: PathBuf,
-        /// What the store said.
+        /// The store's error.
         error: StoreError,
     },
     /// Serving ended by itself.
@@ -110,13 +111,15 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub async fn prepare(config: &Config, storage: Storage) -> Result<PreparedServer, ServerError> {
-        // The ports first: a folder is not made for a node that cannot serve.
+        // First of all, because what is opened below counts against the limit of open files.
+        let descriptors = descriptors::of_process();
+        // The ports before the folder: none is made for a node that cannot serve.
         let listener = listen("node.local_address", &config.node.local_address).await?;
         let admin_listener = match &config.node.local_metrics_address {
             Some(address) => Some(listen("node.local_metrics_address", address).await?),
             None => None,
         };
-        let (folder, store) = open_store(config, storage).await?;
+        let (folder, store) = open_store(config, storage, descriptors.store_files_max).await?;
         Ok(PreparedServer { config: config.clone(), listener, admin_listener, folder, store })
     }
 
@@ -149,7 +152,7 @@ impl Server {
             self.gateway.abort();
         }
         if let Some(admin) = &self.admin {
-            // A scraper's idle connection is no reason to wait.
+            // An idle connection of a scraper is no reason to wait.
             tokio::time::sleep(Duration::from_millis(1)).await;
             admin.abort();
         }
@@ -218,7 +221,11 @@ async fn listen(key: &'static str, address: &LocalAddress) -> Result<TcpListener
     })
 }
 
-async fn open_store(config: &Config, storage: Storage) -> Result<(Option<DataFolder>, Arc<dyn Store>), ServerError> {
+async fn open_store(
+    config: &Config,
+    storage: Storage,
+    open_files_max: u16,
+) -> Result<(Option<DataFolder>, Arc<dyn Store>), ServerError> {
     if storage == Storage::Memory {
         warn!("records are kept in memory alone: when this node ends, it has lost its disk");
         return Ok((None, Arc::new(MemoryStore::new(StoreId(rand::random())))));
@@ -229,6 +236,7 @@ async fn open_store(config: &Config, storage: Storage) -> Result<(Option<DataFol
         record_cache_bytes: node.record_cache_bytes,
         block_cache_bytes: node.block_cache_bytes,
         write_buffer_bytes: node.write_buffer_bytes,
+        open_files_max,
         ..RocksOptions::default()
     };
     if node.durability == crate::types::Durability::Os {

@@ -15,7 +15,7 @@ use quorate::Client;
 use quorate::api::cluster_client::ClusterClient;
 use quorate::api::{DeleteRequest, Entry, GetRequest, Health, SetRequest, entry};
 use quorate::wire::failure::{Failure, FailureReason};
-use testkit::cluster::{Cluster, END_TIME_MAX, START_TIME_MAX, TestNode, percentiles_ms, poll};
+use testkit::cluster::{Cluster, END_TIME_MAX, Plan, START_TIME_MAX, TestNode, percentiles_ms, poll};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
@@ -250,6 +250,40 @@ async fn node_with_requests_that_cannot_end_ends_in_time() {
     let failure = Failure::from_status(&status)
         .unwrap_or_else(|| panic!("the status does not say whether it was applied: {status:?}"));
     assert!(matches!(failure.reason, FailureReason::OutcomeUnknown | FailureReason::NotApplied), "{failure:?}");
+}
+
+/// More connections than the process may have files open are held, and most of them never speak.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flood_of_idle_connections_starves_neither_clients_nor_the_store_nor_probes() {
+    let _alone = ALONE.lock().await;
+    let mut cluster = Cluster::prepare(&Plan { ids: vec!["1"], replica_count: 1, ..Plan::default() });
+    let limited = ["sh", "-c", r#"ulimit -n 120 && exec "$0" "$@""#];
+    cluster.nodes[0].wrapper = limited.map(Into::into).to_vec();
+    cluster.start_all();
+    cluster.wait_all_online().await;
+    let node = &mut cluster.nodes[0];
+    let early = node.client();
+    early.set("early", "v").await.expect("it serves");
+    let mut idle = Vec::new();
+    for _ in 0..150 {
+        // Beyond the bound a connection is closed, before or after it was made.
+        if let Ok(stream) = tokio::net::TcpStream::connect(node.address()).await {
+            idle.push(stream);
+        }
+    }
+    for n in 0..50 {
+        early.set(format!("during-{n}"), vec![n; 100_000]).await.expect("a client that was there first is served");
+    }
+    node.metrics_page(Duration::from_secs(1)).await.expect("probes and metrics are answered meanwhile");
+    assert!(node.metric("quorate_connections_refused_total").await.unwrap() > 50.0);
+    assert!((node.metric("quorate_store_failed").await.unwrap()).abs() < 0.5);
+    poll("a new client to be served once silent connections are closed", Duration::from_secs(10), async || {
+        node.client().with_deadline(Duration::from_secs(1)).set("late", "v").await.map(drop).map_err(|e| e.to_string())
+    })
+    .await;
+    node.wait_log(&["closed a connection at once", "120"]).await;
+    assert!(!node.log_text().contains("os error 24"), "it never runs out of files: {}", node.log_text());
+    drop(idle);
 }
 
 async fn get(client: &mut ClusterClient<Channel>, key: &str, deadline: Option<Duration>) -> Result<(), Status> {

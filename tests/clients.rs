@@ -151,6 +151,11 @@ async fn reflection_lists_describes_and_calls() {
     let read = shell.json(r#"grpcurl -plaintext -d '{"key": "bin"}' localhost:8001 api.Cluster/Get"#);
     assert_eq!(read, json!({ "clock": deleted["clock"] }), "a deletion leaves its stamp and no entry");
 
+    shell.text(r#"grpcurl -plaintext -d '{"entry": {"key": "b1", "value": "v"}}' localhost:8001 api.Cluster/Set"#);
+    let batch = shell.json(r#"grpcurl -plaintext -d '{"keys": ["b1", "none"]}' localhost:8001 api.Cluster/BatchGet"#);
+    assert_eq!(batch["results"][0]["entry"], json!({ "key": "b1", "value": "v" }));
+    assert_eq!(batch["results"][1], json!({ "key": "none" }));
+
     for service in ["", "api.Cluster", "api.Node", "api.Clock"] {
         let check = format!(
             "grpcurl -plaintext -d '{{\"service\": \"{service}\"}}' localhost:8001 grpc.health.v1.Health/Check"
@@ -175,6 +180,40 @@ async fn reflection_lists_describes_and_calls() {
     let ghz = ghz.replace("--duration 15s --skipFirst 1000", "--duration 3s --duration-stop wait");
     assert_no_errors(&shell.ghz(&ghz), "ghz by reflection, no request skipped");
 }
+
+/// gRPC's C core (C++, Python, Ruby, PHP, C#'s old library) sends the whole list of a target with several addresses as
+/// the authority, which the HTTP/2 library of a node refuses. The option that docs/api.md names mends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpc_core_reaches_several_addresses_with_the_option_that_the_docs_name() {
+    let grpcio = Command::new("python3").args(["-c", "import grpc; print(grpc.__version__)"]).output();
+    let Some(version) = grpcio.ok().filter(|output| output.status.success()) else {
+        println!("SKIPPED: python3 has no grpcio; `pip install grpcio` installs it");
+        return;
+    };
+    let documented = include_str!("../docs/api.md");
+    assert!(documented.contains(r#"("grpc.default_authority", "quorate")"#), "docs/api.md names the option");
+    let cluster = Cluster::start().await;
+    cluster.client().set("b", "b-value").await.expect("a cluster takes a write");
+    let script = format!(
+        "import grpc\n\
+         target = 'ipv4:{}'\n\
+         {GRPC_CORE_CHANNEL}\n\
+         get = channel.unary_unary('/api.Cluster/Get')\n\
+         for _ in range(20):\n    \
+             answer = get(b'\\x0a\\x01b', timeout=5)\n    \
+             assert b'b-value' in answer, answer\n\
+         print('all answered')\n",
+        cluster.addresses().join(",")
+    );
+    let output = Command::new("python3").args(["-c", &script]).output().expect("python3 was just run");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(printed.contains("all answered"), "grpcio {}: {errors}", String::from_utf8_lossy(&version.stdout).trim());
+}
+
+/// The line of docs/api.md for Python.
+const GRPC_CORE_CHANNEL: &str = "channel = grpc.insecure_channel(target, options=[('grpc.default_authority', 'quorate'), \
+     ('grpc.lb_policy_name', 'round_robin')])";
 
 /// A cluster like the example's: operators may write to single nodes.
 async fn operators_cluster() -> Cluster {

@@ -469,7 +469,7 @@ fn rows(held: &str, foreign: &str, stamp: &api::ClockValue) -> Vec<Row> {
             "Node/Set",
             &clocked(Some(entry(held, "v")), Some(clock(1, 9, "1")), true),
             invalid,
-            ["tombstone bears no value"],
+            ["tombstone has no value"],
         ),
         row(
             "writer that is no node id",
@@ -531,26 +531,41 @@ fn rows(held: &str, foreign: &str, stamp: &api::ClockValue) -> Vec<Row> {
         ),
     ];
     // What never becomes a request is refused by the transport, in its words.
-    let transport = |what, method, message, code, parts: &[&str]| Row {
+    let transport = |what, method, message, code, reason, parts: &[&str]| Row {
         what,
         method,
         message,
         code,
-        reason: None,
+        reason: Some(reason),
         parts: parts.iter().map(|part| (*part).to_owned()).collect(),
     };
     rows.extend([
-        transport("key of no text", "Cluster/Get", vec![10, 2, 0xff, 0xfe], Code::Internal, &["key", "UTF-8"]),
-        transport("no protobuf", "Cluster/Get", vec![0xff], Code::Internal, &["failed to decode"]),
+        transport(
+            "key of no text",
+            "Cluster/Get",
+            vec![10, 2, 0xff, 0xfe],
+            Code::InvalidArgument,
+            FailureReason::InvalidArgument,
+            &["nothing was done", "key", "UTF-8"],
+        ),
+        transport(
+            "no protobuf",
+            "Cluster/Set",
+            vec![0xff],
+            Code::InvalidArgument,
+            FailureReason::NotApplied,
+            &["nothing was done", "failed to decode"],
+        ),
         transport(
             "message too large",
             "Cluster/Set",
             large(MESSAGE_BYTES_MAX).encode_to_vec(),
             Code::OutOfRange,
-            &["too large"],
+            FailureReason::NotApplied,
+            &["nothing was done", "too large"],
         ),
-        transport("unknown method", "Cluster/Steal", Vec::new(), Code::Unimplemented, &[]),
-        transport("unknown service", "Nobody/Get", Vec::new(), Code::Unimplemented, &[]),
+        transport("unknown method", "Cluster/Steal", Vec::new(), Code::Unimplemented, FailureReason::NotApplied, &[]),
+        transport("unknown service", "Nobody/Get", Vec::new(), Code::Unimplemented, FailureReason::NotApplied, &[]),
     ]);
     rows
 }

@@ -5,6 +5,7 @@
 
 mod format;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::metrics::{PREFIX, PeerLabels};
 use crate::protocol::PeerView;
 use crate::runtime::{NodeHandle, Status};
 use crate::service::health::{Assessor, unready_text};
+use crate::service::listener::{Connection, Listener};
 use crate::storage::StoreStatistics;
 
 use format::Format;
@@ -43,7 +45,9 @@ const INDEX: &str = "Quorate: one node's administration\n\
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, node: NodeHandle, shutdown: CancellationToken) -> std::io::Result<()> {
-    axum::serve(listener, router(node)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    axum::serve(Listener::for_monitoring(listener, &node), router(node))
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
 }
 
 fn router(node: NodeHandle) -> Router {
@@ -54,6 +58,19 @@ fn router(node: NodeHandle) -> Router {
         .route("/readyz", get(readyz))
         .fallback(async || (StatusCode::NOT_FOUND, INDEX))
         .with_state(Arc::new(Assessor::new(node)))
+}
+
+impl axum::serve::Listener for Listener {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        self.accept().await
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.local_addr()
+    }
 }
 
 type Watched = State<Arc<Assessor>>;
@@ -124,7 +141,7 @@ fn add_status(registry: &mut Registry, status: &Status) {
     registry.register("ready", "1 while the node takes requests", flag(status.unready.is_none()));
     registry.register("store_failed", "1 while the disk takes no writes", flag(status.store_failed));
     registry.register("clock_epoch", "The epoch of this node's clock", ConstGauge::new(status.clock.epoch));
-    registry.register("clock_count", "The counter of this node's clock", ConstGauge::new(status.clock.counter));
+    registry.register("clock_value", "The counter of this node's clock", ConstGauge::new(status.clock.counter));
     let help = "Operations of clients that the node works on";
     registry.register("operations_in_flight", help, ConstGauge::new(status.requests));
 

@@ -18,7 +18,7 @@ use super::permit::Permit;
 use crate::api;
 use crate::api::cluster_client::ClusterClient;
 use crate::api::node_client::NodeClient;
-use crate::limits::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::limits::{CONNECTION_WINDOW_BYTES, RESETS_PER_CONNECTION_MAX, STREAM_WINDOW_BYTES};
 use crate::resolve;
 
 /// How long making a connection may take, the look-up of the name included: a few round trips around the world.
@@ -156,7 +156,10 @@ pub(crate) fn endpoint(address: &str) -> Result<Endpoint, InputProblem> {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIME_MAX)
-        .keep_alive_while_idle(true);
+        .keep_alive_while_idle(true)
+        // A read that was given up is remembered, so that its late answer is not taken for an error of the connection.
+        .http2_max_concurrent_reset_streams(RESETS_PER_CONNECTION_MAX)
+        .http2_max_local_error_reset_streams(None);
     Ok(endpoint)
 }
 

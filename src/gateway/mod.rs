@@ -1,6 +1,6 @@
-//! How a node is asked from outside: gRPC for clients, peers and operators, and HTTP for whoever watches it.
+//! The protocols in which clients reach a node.
 //!
-//! Contract: decode, ask the node's handle, encode. Nothing here decides what is true; it decides how long a request may
-//! take, how much it may hold in memory on its way in and out, and in which words it is answered.
+//! Contract: a gateway parses a request, calls the service, and prints the result in its protocol's words. It decides
+//! nothing: what holds for every request is in `service`.
 
 pub mod grpc;

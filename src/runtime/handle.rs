@@ -169,13 +169,13 @@ impl NodeHandle {
         let commands: Vec<Command> = keys.iter().map(|key| Command::Get { key: key.clone() }).collect();
         let permits = self.inner.admission.admit_together(&commands)?;
         let places = self.inner.events.reserve_many(commands.len()).await.map_err(|_| Rejected::Ended)?;
-        let replies = FuturesUnordered::new();
+        let reads = FuturesUnordered::new();
         for (index, ((command, permit), place)) in commands.into_iter().zip(permits).zip(places).enumerate() {
             let (reply, replied) = oneshot::channel();
             place.send(Event::Request(ClientRequest { command, deadline, reply, permit }));
-            replies.push(async move { (index, outcome(replied.await).map(record)) });
+            reads.push(async move { (index, outcome(replied.await).map(record)) });
         }
-        Ok(replies)
+        Ok(reads)
     }
 
     /// Writes `content`, a value or a tombstone, and returns the stamp of the write. By then a majority of the key's
@@ -275,6 +275,11 @@ impl NodeHandle {
             metrics: Arc::clone(&self.inner.metrics),
             parameters: self.placement().parameters().clone(),
         }
+    }
+
+    /// What the node counts, for those who count with it.
+    pub(crate) fn shared_metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.inner.metrics)
     }
 
     /// This node's id.

@@ -55,15 +55,15 @@ pub(crate) struct Assessment {
 }
 
 impl Assessment {
-    /// Adds a trouble that keeps the node from serving fully.
-    pub(crate) fn worsen(&mut self, trouble: &str) {
+    /// Adds a problem that keeps the node from serving fully.
+    pub(crate) fn worsen(&mut self, problem: &str) {
         if self.health == Health::Online {
             self.health = Health::Degraded;
         }
         if !self.detail.is_empty() {
             self.detail.push_str("; ");
         }
-        self.detail.push_str(trouble);
+        self.detail.push_str(problem);
     }
 }
 
@@ -153,8 +153,8 @@ fn assess(status: &Status, placement: &Placement, slots_short: usize) -> Assessm
     let mut assessment = Assessment { health: Health::Online, detail: String::new() };
     if status.store_failed {
         assessment.worsen(
-            "its disk takes no writes, and it acknowledges none until it does: free space or mend the disk (the log \
-             says what failed)",
+            "its disk takes no writes, and it acknowledges none until it does: free space, mend the \
+             disk or allow more open files, as the log says",
         );
     }
     if slots_short > 0 {

@@ -12,9 +12,11 @@
 pub(crate) mod batch_get;
 pub(crate) mod buffer_budget;
 pub(crate) mod deadline;
+pub(crate) mod descriptors;
 pub(crate) mod error;
 pub(crate) mod health;
 pub(crate) mod key_scan;
+pub(crate) mod listener;
 pub(crate) mod request_metrics;
 
 use std::sync::Arc;

@@ -35,7 +35,7 @@ pub(crate) enum Fault {
     Node,
 }
 
-/// Counts, times and logs the requests of one node.
+/// The metrics and log lines of one node's requests.
 pub(crate) struct RequestMetrics {
     node: NodeHandle,
     lines: Mutex<Lines>,
@@ -68,7 +68,7 @@ impl RequestMetrics {
         Observation { metrics: Arc::clone(self), method, began, ended: false }
     }
 
-    /// Whether one more line may be written now, and how many were left out since the last one.
+    /// Whether a line may be written now; if so, how many were left out since the last one.
     fn may_write(&self, now: Instant) -> Option<u64> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).next(now)
     }

@@ -1,8 +1,9 @@
-//! What a failed call says of itself: a `google.rpc.ErrorInfo` in the status details, the same for server and client.
+//! The account that a failed call gives of itself: a `google.rpc.ErrorInfo` in the status details, for server and client
+//! alike.
 //!
-//! Contract: a status without one, or with one of another domain or an unknown reason, reads as `None`, and whoever
-//! reads it must then assume the worst. Everything here is bounded, because a status travels in HTTP/2 trailers, which
-//! clients refuse beyond 16 KiB: a failure that could not be read would leave a client without its reason.
+//! Contract: a status without an `ErrorInfo`, or with one of another domain or an unknown reason, reads as `None`. A client
+//! must then assume the worst. Everything here is bounded, because a status travels in HTTP/2 trailers, and clients refuse
+//! trailers beyond 16 KiB: a client that could not read a failure would not know its reason.
 
 use std::fmt;
 
@@ -20,43 +21,43 @@ pub const SLOT: &str = "slot";
 pub const REPLICAS: &str = "replicas";
 /// Metadata key: how many of the replicas had to answer, a decimal number.
 pub const NEEDED: &str = "needed";
-/// Prefix of a metadata key: what the replica of the id that follows has said.
+/// Prefix of a metadata key: the last answer of the replica whose id follows.
 pub const REPLICA_PREFIX: &str = "replica.";
 
-/// The most bytes of what one replica said.
+/// The most bytes of one replica's answer.
 const SAID_BYTES_MAX: usize = 160;
-/// The most bytes of what all replicas said. With 63 replicas of the longest id (4 KiB more, and as keys once more)
-/// the details stay under 9 KiB, that is 12 KiB in base64.
+/// The most bytes of all replicas' answers. With 63 replicas of the longest id (4 KiB more, and as keys once more) the
+/// details stay under 9 KiB, that is 12 KiB in base64.
 const SAID_BYTES_TOTAL_MAX: usize = 2 << 10;
-/// The most bytes of a status message: up to three times as many once percent-encoded.
+/// The most bytes of a status message. Percent-encoding makes up to three times as many of them.
 const MESSAGE_BYTES_MAX: usize = 1 << 10;
 
 /// Why a call failed, sorted by what its caller does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FailureReason {
-    /// A write that certainly did not happen, and will not: safe to send again.
+    /// The write certainly did not happen, and will not. It is safe to send again, unless the request itself was at fault.
     NotApplied,
-    /// A write that may have happened, or may still happen: read to find out.
+    /// The write may have happened, or may still happen. Read the key to find out.
     OutcomeUnknown,
-    /// A read that too few replicas answered: safe to send again.
+    /// Too few replicas answered the read. It is safe to send again.
     NoQuorum,
-    /// The node does not take the request now, or could not finish it: it starts, ends, is refused by its peers or has
-    /// as much to do as it may. Nothing was written: ask another node, or again later.
+    /// The node does not take the request now, or could not finish it: it starts, ends, is refused by its peers or has too
+    /// much to do. Nothing was written. Ask another node, or again later.
     NotReady,
-    /// What the replica asked for is on a disk that cannot be read or written now. An operator's write may have happened.
+    /// The replica's disk cannot be read or written now. An operator's write may have happened.
     StoreFailed,
-    /// A record is not what was written: its checksum is wrong, or two contents bear one stamp.
+    /// A record is not what was written: its checksum is wrong, or two contents have one stamp.
     Damaged,
-    /// The request is not valid: fix it.
+    /// The request is not valid, and nothing was done. Correct it.
     InvalidArgument,
-    /// The node that was asked is not a replica of the key: ask one of those named.
+    /// The node is not a replica of the key. Ask one of the nodes that are named.
     NotReplica,
-    /// A Node/Set whose stamp is not above the one held.
+    /// The stamp of a Node/Set is not above the stamp held.
     StampNotGreater,
     /// The node's configuration does not allow Node/Set and Clock/Set.
     OperatorWritesOff,
-    /// A Clock/Set or Node/Set that would raise the clock too far.
+    /// A Clock/Set or Node/Set would raise the clock too far.
     ClockRaiseTooFar,
 }
 
@@ -75,7 +76,7 @@ impl FailureReason {
         Self::ClockRaiseTooFar,
     ];
 
-    /// The reason as `ErrorInfo` bears it.
+    /// The reason as it stands in an `ErrorInfo`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -93,7 +94,7 @@ impl FailureReason {
         }
     }
 
-    /// The reason that `text` names, if it is one of ours.
+    /// The reason that `text` names, if there is such a reason.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == text)
@@ -120,30 +121,30 @@ impl fmt::Display for FailureReason {
     }
 }
 
-/// One replica of a slot, and what it said.
+/// One replica of a slot, and its last answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaAnswer {
     /// The replica.
     pub node: NodeId,
-    /// What it said, or why it said nothing; `None` where that is not known. Cut after 160 bytes.
+    /// Its answer, or why there is none; `None` if that is not known. Cut after 160 bytes.
     pub said: Option<String>,
 }
 
-/// Why a call failed, and who had a part in it.
+/// Why a call failed, and the replicas that had a part in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What the caller should do next.
+    /// The reason, which decides what the caller does next.
     pub reason: FailureReason,
-    /// The slot of the key.
+    /// The slot of the key, if the call has a key.
     pub slot: Option<Slot>,
-    /// How many of the replicas had to answer.
+    /// The number of replicas that had to answer.
     pub needed: Option<usize>,
     /// The slot's replicas, in the order of preference.
     pub replicas: Vec<ReplicaAnswer>,
 }
 
 impl Failure {
-    /// A failure that says no more than its reason.
+    /// A failure that has no more to it than its reason.
     #[must_use]
     pub fn new(reason: FailureReason) -> Self {
         Self { reason, slot: None, needed: None, replicas: Vec::new() }
@@ -175,7 +176,7 @@ impl Failure {
         Status::with_error_details(code, cut(message, MESSAGE_BYTES_MAX), details)
     }
 
-    /// What a status says of the failure; `None` where it does not say it in Quorate's words.
+    /// The failure in a status; `None` if the status has no `ErrorInfo` of Quorate.
     #[must_use]
     pub fn from_status(status: &Status) -> Option<Self> {
         let info = status.get_details_error_info()?;
@@ -225,7 +226,7 @@ pub fn code_name(code: Code) -> &'static str {
     }
 }
 
-/// The first `bytes_max` bytes of `text`, less what would split a character.
+/// The first `bytes_max` bytes of `text`, or a little less so that no character is split.
 fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }

@@ -1,7 +1,7 @@
-//! The only place that knows both the messages of api/api.proto and our own types.
+//! Conversions between the messages of api/api.proto and the types of the program.
 //!
-//! Contract: what comes out of a decoder is valid, and downstream nobody checks it again; no input makes one panic. An
-//! error names the field, what is wrong with it and what is accepted, because it is sent back to whoever wrote it.
+//! Contract: a decoder's result is valid, so that no caller checks it again, and no input makes a decoder panic. An error
+//! names the field, its fault and what is accepted, because it goes back to the author of the message.
 
 #[cfg(feature = "server")]
 pub mod batch;

@@ -10,10 +10,10 @@ use crate::api::entry::Content as Arm;
 use crate::limits::VALUE_BYTES_MAX;
 use crate::types::{Checksum, Clock, Content, Key, KeyError, NodeId, NodeIdError, Record, Stamp, Value};
 
-/// Why a message cannot be taken: which field, what is wrong with it, what is accepted.
+/// Why a message is not valid: the field, its fault, and what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// A field that must be there is not.
+    /// A required field is missing.
     #[error("{field} is missing: give {accepted}")]
     Missing {
         /// The field's path in the message.
@@ -21,26 +21,26 @@ pub enum WireError {
         /// What is accepted.
         accepted: &'static str,
     },
-    /// A key that is none.
+    /// A key that is not valid.
     #[error("{field}: {source}")]
     Key {
         /// The field's path in the message.
         field: &'static str,
-        /// What is wrong with it.
+        /// The fault, and what is accepted.
         source: KeyError,
     },
-    /// One of several keys that is none.
+    /// One of several keys that is not valid.
     #[error("keys[{index}]: {source}")]
     OneKey {
         /// Its place among the keys, from 0.
         index: usize,
-        /// What is wrong with it.
+        /// The fault, and what is accepted.
         source: KeyError,
     },
     /// A batch of no keys, or of more than [`BATCH_KEYS_MAX`].
     #[error("keys: {count} keys are given: 1 to {BATCH_KEYS_MAX} are accepted")]
     KeyCount {
-        /// How many keys it has.
+        /// The number of keys.
         count: usize,
     },
     /// A value beyond [`VALUE_BYTES_MAX`].
@@ -48,7 +48,7 @@ pub enum WireError {
     ValueTooLarge {
         /// The field's path in the message.
         field: &'static str,
-        /// How many bytes it has.
+        /// The size of the value.
         bytes: usize,
     },
     /// A stamp whose writer is not a node id.
@@ -56,11 +56,11 @@ pub enum WireError {
     Writer {
         /// The field's path in the message.
         field: &'static str,
-        /// What is wrong with it.
+        /// The fault, and what is accepted.
         source: NodeIdError,
     },
-    /// A deletion that bears a value.
-    #[error("{field}: a tombstone bears no value: leave out value and binary, or set tombstone to false")]
+    /// A deletion that has a value.
+    #[error("{field}: a tombstone has no value: leave out value and binary, or set tombstone to false")]
     TombstoneWithValue {
         /// The field's path in the message.
         field: &'static str,
@@ -68,9 +68,9 @@ pub enum WireError {
     /// Two fields of which only one may be given.
     #[error("{first} and {second} are both given: give one of the two")]
     Both {
-        /// The one.
+        /// The field's path in the message.
         first: &'static str,
-        /// The other.
+        /// The path of the other field.
         second: &'static str,
     },
 }
@@ -116,12 +116,12 @@ impl TryFrom<api::SetRequest> for (Key, Value) {
     }
 }
 
-/// What a Node/Set asks for.
+/// The request of a Node/Set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeSet {
-    /// To keep this record, if its stamp is greater than what is held.
+    /// Store this record, if its stamp is greater than the stamp held.
     Record(Key, Record),
-    /// To stamp this value and keep it.
+    /// Stamp this value and store it.
     Entry(Key, Value),
 }
 
@@ -157,7 +157,7 @@ impl TryFrom<api::Entry> for (Key, Value) {
 }
 
 impl From<(Key, Value)> for api::Entry {
-    /// A text that is not UTF-8 goes out through the binary arm: protobuf has no other place for it.
+    /// A text that is not UTF-8 leaves through the binary arm, because protobuf's strings are UTF-8.
     fn from((key, value): (Key, Value)) -> Self {
         let arm = match value {
             Value::Binary(bytes) => Arm::Binary(bytes),
@@ -186,7 +186,7 @@ impl From<Stamp> for api::ClockValue {
 }
 
 impl From<api::ClockValue> for Clock {
-    /// The clock alone, as Clock/Set takes it: whoever wrote it does not matter.
+    /// The clock alone, for Clock/Set, which ignores the node.
     fn from(value: api::ClockValue) -> Self {
         Self { epoch: value.epoch, counter: value.clock }
     }

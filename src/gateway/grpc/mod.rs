@@ -10,6 +10,7 @@ mod clock;
 mod cluster;
 mod health;
 mod node;
+mod refusal;
 mod status;
 mod timeout;
 
@@ -19,25 +20,31 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_util::stream;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::codegen::{BoxFuture, http};
 use tonic::server::NamedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
 
 use crate::api;
 use crate::api::clock_server::ClockServer;
 use crate::api::cluster_server::ClusterServer;
 use crate::api::node_server::NodeServer;
-use crate::limits::{CLOSE_TIME_MAX, CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX};
+use crate::limits::{
+    CLOSE_TIME_MAX, CONNECTION_WINDOW_BYTES, METADATA_READ_BYTES_MAX, RESETS_PER_CONNECTION_MAX, STREAM_WINDOW_BYTES,
+    STREAMS_PER_CONNECTION_MAX,
+};
 use crate::peer;
 use crate::runtime::NodeHandle;
 use crate::service::Service;
 use crate::service::buffer_budget::BudgetGuard;
 use crate::service::deadline::Deadline;
+use crate::service::listener::{Connection, Listener};
 use crate::wire::method::{Access, Method};
 
 use body::{Counted, Observed, observed};
@@ -69,7 +76,11 @@ pub async fn serve(
     let (reporter, health_server) = tonic_health::server::health_reporter();
     health::report(&reporter, false).await;
     let frontend = Frontend::new(&node, vec![route(health_server)]);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let listener = Listener::for_clients(listener, &node);
+    let incoming = stream::unfold(listener, async |mut listener| {
+        let (connection, _) = listener.accept().await;
+        Some((Ok::<Connection, Infallible>(connection), listener))
+    });
     let serving = server().serve_with_incoming_shutdown(frontend, incoming, shutdown.clone().cancelled_owned());
     let closed_by_force = async {
         shutdown.cancelled().await;
@@ -94,6 +105,8 @@ pub(crate) fn server() -> Server {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_PER_CONNECTION_MAX))
+        .http2_max_header_list_size(METADATA_READ_BYTES_MAX)
 }
 
 /// The deadline that [`Frontend`] has given a request.
@@ -143,6 +156,13 @@ fn route<S: Route + NamedService + 'static>(service: S) -> Named {
     (S::NAME, Box::new(service))
 }
 
+/// A service for clients: with the limits of the public API, and for requests that may be compressed.
+macro_rules! public {
+    ($service:expr) => {
+        route(api::sized!($service).accept_compressed(CompressionEncoding::Gzip))
+    };
+}
+
 /// Passes every request on to its service. Before that it gives the request a deadline, counts its bytes, and begins to
 /// observe it.
 #[derive(Clone)]
@@ -155,10 +175,10 @@ impl Frontend {
     fn new(node: &NodeHandle, more: Vec<Named>) -> Self {
         let service = Service::new(node.clone());
         let mut routes = vec![
-            route(api::sized!(ClusterServer::new(ClusterService(Arc::clone(&service))))),
+            public!(ClusterServer::new(ClusterService(Arc::clone(&service)))),
             route(peer::peer_service(node.link_acceptor())),
-            route(api::sized!(NodeServer::new(NodeService(Arc::clone(&service))))),
-            route(api::sized!(ClockServer::new(ClockService(Arc::clone(&service))))),
+            public!(NodeServer::new(NodeService(Arc::clone(&service)))),
+            public!(ClockServer::new(ClockService(Arc::clone(&service)))),
         ];
         routes.extend(more);
         let reflected = || {
@@ -170,6 +190,17 @@ impl Frontend {
         routes.push(route(reflected().build_v1().expect(compiled_in)));
         routes.push(route(reflected().build_v1alpha().expect(compiled_in)));
         Self { routes: routes.into(), service }
+    }
+
+    fn route(&self, request: http::Request<Body>) -> BoxFuture<http::Response<Body>, Infallible> {
+        if let Some(route) = self.find(request.uri().path()) {
+            return route.answer(request);
+        }
+        let message = format!(
+            "there is no service at {}: api.Cluster, api.Node and api.Clock are served (reflection lists them)",
+            request.uri().path()
+        );
+        Box::pin(async { Ok(Status::unimplemented(message).into_http()) })
     }
 
     fn find(&self, path: &str) -> Option<&dyn Route> {
@@ -190,31 +221,31 @@ impl tonic::codegen::Service<http::Request<Body>> for Frontend {
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let now = Instant::now();
         let path = request.uri().path();
-        let observation = (!is_of_tools(path)).then(|| {
-            let method = Method::find(path);
-            let observation = self.service.observe(method, now);
-            let access = method.map_or(Access::Write, Method::access);
-            (access, observation)
-        });
-        let observation = observation.map(|(access, observation)| {
-            let deadline = Deadline::new(timeout(request.headers()), now);
-            request.extensions_mut().insert(deadline);
-            let guard = self.service.buffers().guard();
-            let body = std::mem::take(request.body_mut());
-            *request.body_mut() = Body::new(Counted::new(body, access, guard));
-            observation
-        });
-        let answered = if let Some(route) = self.find(request.uri().path()) {
-            route.answer(request)
-        } else {
-            let message = format!(
-                "there is no service at {}: api.Cluster, api.Node and api.Clock are served (reflection lists them)",
-                request.uri().path()
-            );
-            Box::pin(async { Ok(Status::unimplemented(message).into_http()) })
-        };
-        Box::pin(async move { answered.await.map(|response| observed(response, observation)) })
+        if is_of_tools(path) {
+            let answered = self.route(request);
+            return Box::pin(async move { answered.await.map(|response| observed(response, None)) });
+        }
+        let method = Method::find(path);
+        let observation = self.service.observe(method, now);
+        // An unknown method may have been meant to write.
+        let access = method.map_or(Access::Write, Method::access);
+        if let Some(status) = refusal::of_metadata(request.headers(), access) {
+            return Box::pin(async { Ok(observed(status.into_http(), Some(observation))) });
+        }
+        let deadline = Deadline::new(timeout(request.headers()), now);
+        request.extensions_mut().insert(deadline);
+        let guard = self.service.buffers().guard();
+        let answered = self.route(request.map(|body| Body::new(Counted::new(body, access, guard))));
+        Box::pin(async move {
+            answered.await.map(|response| observed(refusal::explained(response, access), Some(observation)))
+        })
     }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
 }
 
 /// Whether a call is no request to Quorate: links of peers, reflection and health checks.

@@ -37,6 +37,10 @@ pub(super) fn damaged(family: &str, entry: &str, error: &DecodeError) -> StoreEr
 /// Sorts a failed call by what the operator has to do. RocksDB's bindings keep only an error's kind and text.
 pub(super) fn failure(error: &rocksdb::Error) -> StoreError {
     let message = error.to_string();
+    if message.contains("Too many open files") {
+        let advice = "raise ulimit -n, or LimitNOFILE= of the systemd unit; the disk is not at fault";
+        return StoreError::Failed { message: format!("{message} ({advice})") };
+    }
     let is_full = ["No space left on device", "File too large", "Disk quota exceeded"];
     match error.kind() {
         ErrorKind::Corruption => StoreError::Damaged { message },

@@ -1,0 +1,215 @@
+//! Accepts the connections of clients, peers and probes, within bounds.
+//!
+//! Contract: a connection beyond the bound is closed at once, so that its client turns to another node instead of waiting.
+//! A connection that does not send its greeting within [`GREETING_TIME_MAX`] is closed. When the system has no descriptor
+//! left, accepting pauses for [`PAUSE`], and the log names the cause.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+use tracing::{error, warn};
+
+use crate::metrics::Metrics;
+use crate::runtime::NodeHandle;
+
+use super::descriptors;
+
+/// The longest time from the start of a connection to the end of its greeting. A client greets in its first packet.
+const GREETING_TIME_MAX: Duration = Duration::from_secs(5);
+/// The pause after the system refused to accept a connection.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The shortest time between two log lines about connections.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+/// The greeting of HTTP/2.
+const HTTP2_GREETING_BYTES: usize = 24;
+/// The shortest request of HTTP/1: `GET / HTTP/1.1` and a line end.
+const HTTP1_GREETING_BYTES: usize = 16;
+
+/// A port that accepts connections.
+pub(crate) struct Listener {
+    listener: TcpListener,
+    /// Whose connections they are, in a word for the log.
+    kind: &'static str,
+    places: Arc<Semaphore>,
+    greeting_bytes: usize,
+    metrics: Arc<Metrics>,
+    lines: Lines,
+}
+
+/// An accepted connection. It holds its place among the connections until it is dropped.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    greeting: Option<Greeting>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// A greeting that is not complete yet.
+struct Greeting {
+    bytes_left: usize,
+    ends_at: Pin<Box<Sleep>>,
+}
+
+impl Listener {
+    /// The port of clients and peers.
+    pub(crate) fn for_clients(listener: TcpListener, node: &NodeHandle) -> Self {
+        let places = Arc::clone(&descriptors::of_process().connections);
+        Self::new(listener, "client", places, HTTP2_GREETING_BYTES, node)
+    }
+
+    /// The port of metrics and probes.
+    pub(crate) fn for_monitoring(listener: TcpListener, node: &NodeHandle) -> Self {
+        let places = Arc::clone(&descriptors::of_process().monitoring);
+        Self::new(listener, "monitoring", places, HTTP1_GREETING_BYTES, node)
+    }
+
+    fn new(
+        listener: TcpListener,
+        kind: &'static str,
+        places: Arc<Semaphore>,
+        greeting_bytes: usize,
+        node: &NodeHandle,
+    ) -> Self {
+        Self { listener, kind, places, greeting_bytes, metrics: node.shared_metrics(), lines: Lines::default() }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The next connection, once there is one.
+    pub(crate) async fn accept(&mut self) -> (Connection, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, address)) => {
+                    if let Some(connection) = self.admit(stream) {
+                        return (connection, address);
+                    }
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    if let Some(left_out) = self.lines.next(Instant::now()) {
+                        let limit = descriptors::of_process().limit;
+                        error!(
+                            %error, limit, left_out,
+                            "cannot accept connections for now; if too many files are open, raise ulimit -n, or \
+                             LimitNOFILE= of the systemd unit"
+                        );
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: TcpStream) -> Option<Connection> {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            self.metrics.connections_refused.inc();
+            if let Some(left_out) = self.lines.next(Instant::now()) {
+                let (kind, limit) = (self.kind, descriptors::of_process().limit);
+                warn!(
+                    kind,
+                    limit,
+                    left_out,
+                    "closed a connection at once: as many are open as the limit of open files leaves room for"
+                );
+            }
+            return None;
+        };
+        // An answer is small, and must not wait for the one after it. Without this it would only be slower.
+        let _ = stream.set_nodelay(true);
+        let ends_at = Box::pin(tokio::time::sleep(GREETING_TIME_MAX));
+        let greeting = Some(Greeting { bytes_left: self.greeting_bytes, ends_at });
+        Some(Connection { stream, greeting, _place: place })
+    }
+}
+
+/// Whether an error of accepting concerns one connection alone, which then was never there.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::Interrupted
+    )
+}
+
+/// Bounds log lines: one in [`LINE_EVERY`].
+#[derive(Debug, Default)]
+struct Lines {
+    written_at: Option<Instant>,
+    left_out: u64,
+}
+
+impl Lines {
+    /// Whether a line may be written at `now`; if so, how many were left out since the last one.
+    fn next(&mut self, now: Instant) -> Option<u64> {
+        if self.written_at.is_some_and(|written| now.saturating_duration_since(written) < LINE_EVERY) {
+            self.left_out += 1;
+            return None;
+        }
+        self.written_at = Some(now);
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let Some(greeting) = &mut self.greeting else { return polled };
+        match &polled {
+            Poll::Ready(Ok(())) => {
+                greeting.bytes_left = greeting.bytes_left.saturating_sub(buffer.filled().len() - before);
+                if greeting.bytes_left == 0 {
+                    self.greeting = None;
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                if greeting.ends_at.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client has not greeted in time")));
+                }
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
