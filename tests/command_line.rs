@@ -36,7 +36,7 @@ fn quorate(cluster: &Cluster, arguments: &[&str]) -> Command {
     command
 }
 
-/// What the program says, with `input` on stdin.
+/// The output of the program, with `input` on stdin.
 fn with_input(mut command: Command, input: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -129,7 +129,7 @@ async fn lost_report_of_a_write_leaves_it_done() {
         let output = quorate(&cluster, arguments).stdout(closed_pipe()).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
     }
-    // A value that is in its file is there, whatever becomes of the report. A value that nobody got is not.
+    // A value that is in its file was read, although the report is lost. A value that could not be printed was not.
     cluster.client().set("k", "v").await.unwrap();
     let file = cluster.dir().join("value");
     let file_text = file.display().to_string();
@@ -162,7 +162,7 @@ async fn each_command_ends_with_a_documented_code_whatever_its_output_is() {
         (&["config", "check", "nowhere.yml"], 2),
         (&["serve", "nowhere.yml", cluster_file], 2),
     ];
-    // Only the code of what has to print depends on whether it could.
+    // The exit code of these commands depends on whether they could print.
     let printing: &[&[&str]] = &[
         &["status"],
         &["status", "--json"],
@@ -290,7 +290,7 @@ async fn dev_whose_output_nobody_reads_ends_in_order() {
     }
 }
 
-/// Its process id can be guessed; in a container it is always the same.
+/// A process id can be guessed, and is always the same in a container.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dev_takes_no_name_on_trust() {
     let dir = TempDir::with_prefix("quorate-test-").unwrap();
@@ -358,7 +358,7 @@ async fn empty_stdin_replaces_no_value_unless_it_is_asked_for() {
     }
 }
 
-/// What a terminal shows of a shell's `line`, in which the program is "$PROGRAM".
+/// The output of a shell's `line` on a terminal. In the line, the program is "$PROGRAM".
 fn on_terminal(cluster: &Cluster, line: &str) -> String {
     let command = quorate(cluster, &[]);
     let mut outer = Command::new("script");
@@ -427,7 +427,7 @@ fn bad_address_in_the_environment_is_said_to_come_from_there() {
             assert!(parts.iter().all(|part| said.contains(part)), "{given:?} {command:?}: {said}");
         }
     }
-    // It is of no interest to a command that asks no node.
+    // A command that asks no node ignores the variable.
     let arguments = ["locate", "a", "--cluster", "examples/3-local-nodes/cluster.yml"];
     let output = process::command().args(arguments).env("QUORATE_ADDRESS", "").output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -491,7 +491,7 @@ async fn silent_name_server_holds_nothing_up() {
 
 // --------------------------------------------------------------------------------------------------- status, signals
 
-/// The nodes know each other by names that only they can resolve, as containers do. Their ports are reached from outside.
+/// The nodes know each other by names that only they can resolve, as containers do. Their ports are open to the outside.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_shows_a_node_out_of_reach_as_the_other_nodes_see_it() {
     let mut cluster = Cluster::prepare(&plan(&["1", "2", "3"]));
@@ -558,7 +558,7 @@ async fn hangup_does_not_end_a_node() {
     cluster.nodes[0].terminate().await;
 }
 
-/// Links are followed where a person names them.
+/// A link that a person names is followed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dev_keeps_the_data_in_the_folder_that_is_named() {
     let dir = TempDir::with_prefix("quorate-test-").unwrap();

@@ -69,7 +69,7 @@ impl Dev {
         if !shutdown.is_cancelled() {
             let shown = if global.json { as_json(&configs, &folder) } else { self.lines_to_paste(&configs, &folder) };
             if let Err(error) = write(format!("{shown}\n").as_bytes()) {
-                // Nobody will read where the nodes are. A cluster that nobody knows of must not stay behind.
+                // Nobody learns the addresses of the nodes, and a cluster that nobody knows of must not stay behind.
                 if error.kind() != ErrorKind::BrokenPipe {
                     failure = Some(CliError::not_done(format!("stdout cannot be written: {error}")));
                 }
@@ -166,7 +166,7 @@ struct Folder {
     throw_away: Option<FileId>,
 }
 
-/// What tells one folder from another that took its name later.
+/// The identity of a folder. A folder that takes the name later has another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId {
     device: u64,
@@ -190,7 +190,7 @@ impl Folder {
         }
         let mut tries = 0;
         loop {
-            // Others may write to this place too. So the name cannot be guessed, and what has it already is left alone.
+            // Other users may write to this place too. A random name cannot be guessed, and a taken name is left alone.
             let path = std::env::temp_dir().join(format!("quorate-dev-{:016x}", rand::random::<u64>()));
             let made = DirBuilder::new().mode(0o700).create(&path).and_then(|()| std::fs::symlink_metadata(&path));
             tries += 1;

@@ -45,8 +45,8 @@ pub(super) fn print_json(json: &Json) -> Result<(), CliError> {
     print(format!("{json}\n").as_bytes())
 }
 
-/// Prints the report of something that is done, such as a write. It cannot fail: what is done does not become undone when
-/// its report is lost. `done` says on stderr what was done.
+/// Prints the report of an effect that is done, such as a write. It cannot fail, because a lost report does not undo the
+/// effect. If stdout cannot be written, `done` says on stderr that the effect is done.
 pub(super) fn report(text: &str, done: &str) {
     match write(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

@@ -137,7 +137,7 @@ pub(super) fn shutdown_on_signals(hangup: Hangup) -> Result<CancellationToken, C
                 }
             }
             if was_told_to_end {
-                // What is durable stays durable. The next start finds it.
+                // Durable records stay durable, and the next start finds them.
                 std::process::exit(Exit::NotDone as i32);
             }
             was_told_to_end = true;
@@ -151,6 +151,6 @@ pub(super) fn shutdown_on_signals(hangup: Hangup) -> Result<CancellationToken, C
 fn starts_with_hangup_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    // A bit for each signal, the lowest for signal 1, which is SIGHUP.
+    // The mask has a bit for each signal. The lowest is that of signal 1, SIGHUP.
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }

@@ -100,7 +100,7 @@ enum View {
         reason: String,
         /// The nodes that serve and are linked to it.
         linked_by: Vec<String>,
-        /// What one of the nodes that are not linked to it says about it.
+        /// The detail from a node that is not linked to it; empty if there is none.
         detail: String,
     },
 }
@@ -129,7 +129,7 @@ impl Row {
         }
     }
 
-    /// What a person should know beside the state; empty if all is well.
+    /// The text beside the state: the cause and the cure; empty if all is well.
     fn detail(&self) -> String {
         match &self.view {
             View::Answer(health) => health.detail.clone(),
@@ -169,7 +169,7 @@ fn rows(info: &api::ClusterInfoResponse, answers: &Answers) -> Vec<Row> {
     rows
 }
 
-/// A node that did not answer, as the other nodes see it: those that answer here, and the one that listed the nodes.
+/// The view of a node that did not answer. It comes from the nodes that answer here, and from the node that listed all nodes.
 fn unreachable(
     info: &api::ClusterInfoResponse,
     node: &api::StorageNode,
@@ -432,8 +432,8 @@ mod tests {
         assert_eq!(lines.len(), 6, "{text}");
     }
 
-    /// What three nodes are, of which only node 1 can be reached, at an address that the nodes do not use. Node 1 is linked
-    /// to the nodes in `linked`.
+    /// The report on three nodes. Only node 1 can be reached, at an address that the nodes do not use. It is linked to the nodes
+    /// in `linked`.
     fn seen_through_node_1(linked: &[usize]) -> Report {
         let state =
             |id| if linked.contains(&id) { api::PeerState::PeerLinked } else { api::PeerState::PeerUnreachable };
