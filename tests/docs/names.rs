@@ -54,7 +54,7 @@ const CAPITALS: [&str; 12] = [
     "TTL",
 ];
 /// Names of other systems, which the pages compare with.
-const OF_OTHERS: [&str; 4] = ["grpc_status", "metadata_fsync", "data_fsync", "commit_unknown_result"];
+const OF_OTHERS: [&str; 5] = ["StateDirectory", "grpc_status", "metadata_fsync", "data_fsync", "commit_unknown_result"];
 /// Files that the program or a user makes, and that are not in the repository.
 const MADE: [&str; 2] = ["target/", "data/"];
 
@@ -160,6 +160,12 @@ impl Program {
             return (!known).then(|| format!("the program knows no {code}"));
         }
         if is(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') && code.contains('_') {
+            let known = OF_OTHERS.contains(&code) || self.is_word(code);
+            return (!known).then(|| format!("nothing is called {code}"));
+        }
+        let is_camel =
+            code.chars().skip(1).any(|c| c.is_ascii_uppercase()) && code.starts_with(|c: char| c.is_ascii_uppercase());
+        if is_camel && is(|c| c.is_ascii_alphanumeric()) {
             let known = OF_OTHERS.contains(&code) || self.is_word(code);
             return (!known).then(|| format!("nothing is called {code}"));
         }
