@@ -54,7 +54,8 @@ const CAPITALS: [&str; 12] = [
     "TTL",
 ];
 /// Names of other systems, which the pages compare with.
-const OF_OTHERS: [&str; 5] = ["StateDirectory", "grpc_status", "metadata_fsync", "data_fsync", "commit_unknown_result"];
+const OF_OTHERS: [&str; 6] =
+    ["LimitNOFILE", "StateDirectory", "grpc_status", "metadata_fsync", "data_fsync", "commit_unknown_result"];
 /// Files that the program or a user makes, and that are not in the repository.
 const MADE: [&str; 2] = ["target/", "data/"];
 
