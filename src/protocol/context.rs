@@ -7,9 +7,9 @@ use crate::types::{Clock, Incarnation, NodeId, NodeIndex, PeerRecord};
 
 use super::clock::QuorumClock;
 use super::group_commit::{AckAfter, GroupCommit};
+use super::io::{Effect, Failure, ProtocolEvent, Reply, RequestId, Time};
 use super::message::{Answer, Message, OperationId, Refusal};
 use super::placement::Placement;
-use super::{Effect, Failure, ProtocolEvent, Reply, RequestId, Time};
 
 /// What each part of a node may use of the rest.
 #[derive(Debug)]

@@ -15,12 +15,12 @@ use super::context::{Delivery, Greeting, NodeCtx, Origin, PendingAck, Requester}
 use super::coordinator::ops::{Get, OperationState, Set};
 use super::coordinator::{Coordinator, CoordinatorCtx, Inspect};
 use super::group_commit::GroupCommit;
+use super::io::{Command, Effect, Failure, Input, ProtocolEvent, Reply, RequestId, Time, Unready};
 use super::membership::{Membership, PeerChange, PeerView};
 use super::message::{Message, Request};
 use super::operators::{self, Operators};
 use super::placement::Placement;
 use super::replica::Replica;
-use super::{Command, Effect, Failure, Input, ProtocolEvent, Reply, RequestId, Time, Unready};
 
 /// What a node is, given once at its start.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use crate::types::{Clock, Key, NodeId, Stamp};
 use super::clock::{EpochNeeded, JumpBounds};
 use super::context::{NodeCtx, PendingAck};
 use super::group_commit::AckAfter;
-use super::{Failure, Reply, RequestId, Time};
+use super::io::{Failure, Reply, RequestId, Time};
 
 /// What an operator may raise the clock by at once.
 const OPERATOR_JUMP: JumpBounds =

@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use crate::types::{Batch, Incarnation, Key, Lookup, NodeIndex, ReadKind, Slot};
 
-use super::{Effect, Input, Message, Node, ProtocolEvent, ReadId, Reply, RequestId, Time};
+use super::io::{Effect, Input, ProtocolEvent, ReadId, Reply, RequestId, Time};
+use super::message::Message;
+use super::node::Node;
 
 /// The link between two nodes that a message leaves on. Each of the two opens one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

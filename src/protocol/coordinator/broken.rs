@@ -6,31 +6,34 @@ use crate::mutants::{Mutant, is_on};
 use crate::protocol::message::OperationId;
 use crate::types::{Clock, NodeIndex};
 
+use super::context::CoordinatorCtx;
+use super::engine::Coordinator;
 use super::in_flight::{InFlight, Stage};
 use super::ops::{Heard, OperationState};
-use super::{Coordinator, CoordinatorCtx};
 
-/// The replicas whose answers count: nodes at hand stand in for replicas that cannot be reached.
-pub(super) fn voters<'a>(replicas: &'a [NodeIndex], ctx: &CoordinatorCtx<'_>) -> Cow<'a, [NodeIndex]> {
-    let mut voters = Cow::Borrowed(replicas);
-    if is_on(Mutant::StandInsCount) {
-        let at_hand = |member: &NodeIndex| ctx.reaches(*member).is_some();
-        let mut others = ctx.node.placement.parameters().members().filter(at_hand);
-        for i in 0..voters.len() {
-            if !at_hand(&voters[i])
-                && let Some(other) = others.find(|other| !voters.contains(other))
-            {
-                voters.to_mut()[i] = other;
+impl CoordinatorCtx<'_> {
+    /// The replicas whose answers count: nodes at hand stand in for replicas that cannot be reached.
+    pub(super) fn voters<'a>(&self, replicas: &'a [NodeIndex]) -> Cow<'a, [NodeIndex]> {
+        let mut voters = Cow::Borrowed(replicas);
+        if is_on(Mutant::StandInsCount) {
+            let at_hand = |member: &NodeIndex| self.reaches(*member).is_some();
+            let mut others = self.node.placement.parameters().members().filter(at_hand);
+            for i in 0..voters.len() {
+                if !at_hand(&voters[i])
+                    && let Some(other) = others.find(|other| !voters.contains(other))
+                {
+                    voters.to_mut()[i] = other;
+                }
             }
         }
+        voters
     }
-    voters
-}
 
-/// The epoch of `floor` passes for durable.
-pub(super) fn use_epoch_before_durable(floor: Clock, ctx: &mut CoordinatorCtx<'_>) {
-    if is_on(Mutant::EpochUsedBeforeDurable) {
-        ctx.node.clock.epoch_is_durable(floor.epoch);
+    /// The epoch of `floor` passes for durable.
+    pub(super) fn use_epoch_before_durable(&mut self, floor: Clock) {
+        if is_on(Mutant::EpochUsedBeforeDurable) {
+            self.node.clock.epoch_is_durable(floor.epoch);
+        }
     }
 }
 

@@ -3,28 +3,57 @@
 //! An operation says what it wants next ([`Step`]). The engine asks a majority or all replicas, counts their answers,
 //! hedges, resends, and answers the client at the end, at its deadline at the latest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::RESEND_AFTER_MAX;
 use crate::mutants::rule;
 use crate::protocol::clock::EpochNeeded;
-use crate::protocol::hints::Hint;
+use crate::protocol::hints::{Hint, HintQueue};
+use crate::protocol::io::{Failure, ProtocolEvent, Reply, RequestId, Time};
 use crate::protocol::membership::PeerView;
 use crate::protocol::message::{Answer, OperationId, Refusal, Request};
 use crate::protocol::quorum::{Standing, Tally};
-use crate::protocol::{Failure, ProtocolEvent, Reply, RequestId, Time};
 use crate::types::{Clock, Key, NodeIndex, Stamp};
 
-#[cfg(feature = "mutants")]
-use super::broken;
+use super::clock_rounds::ClockRounds;
+use super::context::CoordinatorCtx;
 use super::in_flight::{InFlight, Pace, Stage};
+use super::latency::LatencyTracker;
 use super::ops::{Enough, Fanout, Heard, OperationState, Round, Step};
-use super::{Coordinator, CoordinatorCtx};
 
 /// So many operations in a row ask the same peers first.
 const SAME_PEERS_FOR: u64 = 64;
 
+/// All operations that this node coordinates.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Coordinator {
+    pub(super) operations: BTreeMap<OperationId, InFlight>,
+    /// The last id given to an operation or clock round.
+    last_id: u64,
+    pub(super) clock_rounds: ClockRounds,
+    /// Operations that wait until an epoch is durable.
+    awaiting_epoch: Vec<OperationId>,
+    /// One for each operation: when to hedge, resend or give up.
+    pub(super) timers: BTreeSet<(Time, OperationId)>,
+    pub(super) latency: LatencyTracker,
+    hints: HintQueue,
+}
+
 impl Coordinator {
+    /// A coordinator in a cluster of so many nodes.
+    #[must_use]
+    pub fn new(nodes: usize) -> Self {
+        Self {
+            operations: BTreeMap::new(),
+            last_id: 0,
+            clock_rounds: ClockRounds::default(),
+            awaiting_epoch: Vec::new(),
+            timers: BTreeSet::new(),
+            latency: LatencyTracker::new(nodes),
+            hints: HintQueue::default(),
+        }
+    }
+
     /// Starts an operation on `key` for a client, who gets its reply at `deadline` at the latest.
     pub fn start(
         &mut self,
@@ -38,7 +67,7 @@ impl Coordinator {
         let slot = placement.slot(&key);
         let replicas = placement.replicas(slot);
         #[cfg(feature = "mutants")]
-        let voters = broken::voters(replicas, ctx);
+        let voters = ctx.voters(replicas);
         #[cfg(feature = "mutants")]
         let replicas = &*voters;
         let mut tally = Tally::single(replicas);
@@ -127,7 +156,7 @@ impl Coordinator {
         operation.tally.preset(counted, unwanted);
         if fanout == Fanout::Majority {
             let first = self.choose_majority(id, ctx);
-            self.ask_these(id, &first, ctx);
+            self.ask_hedged(id, &first, ctx);
         } else {
             operation.ask_missing(id, ctx);
         }
@@ -159,7 +188,7 @@ impl Coordinator {
     }
 
     /// Asks `members` in a round that is hedged.
-    fn ask_these(&mut self, id: OperationId, members: &[NodeIndex], ctx: &mut CoordinatorCtx<'_>) {
+    fn ask_hedged(&mut self, id: OperationId, members: &[NodeIndex], ctx: &mut CoordinatorCtx<'_>) {
         let Some(operation) = self.operations.get_mut(&id) else { return };
         members.iter().for_each(|member| operation.tally.ask(*member));
         operation.send(id, members.iter().copied(), ctx);
@@ -177,7 +206,7 @@ impl Coordinator {
         if write {
             self.clock_rounds.wait(id, Fanout::Remaining);
         } else {
-            self.ask_these(id, &others, ctx);
+            self.ask_hedged(id, &others, ctx);
         }
     }
 
@@ -216,7 +245,7 @@ impl Coordinator {
             self.clock_rounds.leave(id, &std::mem::take(rounds));
         }
         #[cfg(feature = "mutants")]
-        broken::use_epoch_before_durable(floor, ctx);
+        ctx.use_epoch_before_durable(floor);
         match ctx.node.clock.issue(floor) {
             Ok(clock) => {
                 let writer = rule!(StampWithoutWriter, ctx.node.me, not NodeIndex(0));

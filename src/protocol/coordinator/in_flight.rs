@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mutants::{must, rule};
+use crate::protocol::io::{RequestId, Time};
 use crate::protocol::message::{OperationId, Refusal};
 use crate::protocol::quorum::Tally;
-use crate::protocol::{RequestId, Time};
 use crate::types::{Clock, Key, NodeIndex, Slot};
 
-use super::CoordinatorCtx;
+use super::context::CoordinatorCtx;
 use super::ops::{Enough, Fanout, OperationState};
 
 /// An operation in flight.
@@ -154,7 +154,7 @@ impl InFlight {
     }
 
     /// Sends the request of the present round to those of `members` that can be reached. The others are asked when they can
-    /// be: see [`Coordinator::catch_up`].
+    /// be: see `Coordinator::catch_up`.
     pub(super) fn send(
         &self,
         id: OperationId,

@@ -1,13 +1,21 @@
 //! What tests may see of a coordinator, and the product does not need.
 
-use crate::protocol::Time;
+use crate::protocol::io::Time;
 use crate::types::NodeIndex;
 
-use super::Coordinator;
+use super::engine::Coordinator;
 
 /// A view of a coordinator for tests and simulations.
 #[derive(Clone, Copy, Debug)]
-pub struct Inspect<'a>(pub(super) &'a Coordinator);
+pub struct Inspect<'a>(&'a Coordinator);
+
+impl Coordinator {
+    /// What tests may see of it.
+    #[must_use]
+    pub fn inspect(&self) -> Inspect<'_> {
+        Inspect(self)
+    }
+}
 
 impl Inspect<'_> {
     /// Whether no operation is in flight, nor anything that one left behind.

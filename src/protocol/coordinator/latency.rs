@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::limits::{HEDGE_AFTER_MAX, HEDGE_AFTER_MIN, RESEND_AFTER, RESEND_AFTER_MAX, SLOW_FOR};
-use crate::protocol::Time;
+use crate::protocol::io::Time;
 use crate::types::NodeIndex;
 
 /// [`RESEND_AFTER`] in microseconds: nothing depends on usual times below it.

@@ -1,11 +1,11 @@
 //! What a client is told of an operation that failed: each replica's last word.
 
+use crate::protocol::io::{QuorumReport, ReplicaStatus};
 use crate::protocol::membership::PeerView;
 use crate::protocol::message::Refusal;
-use crate::protocol::{QuorumReport, ReplicaStatus};
 use crate::types::NodeIndex;
 
-use super::CoordinatorCtx;
+use super::context::CoordinatorCtx;
 use super::in_flight::InFlight;
 
 impl InFlight {

@@ -19,23 +19,13 @@ use crate::limits::INCARNATIONS_NAMED_MAX;
 use crate::mutants::rule;
 use crate::types::{ClusterParameters, Incarnation, Meta, NodeIndex, PeerRecord, StoreId};
 
+pub use self::peer::PeerView;
 use self::peer::{Peer, hello_backoff};
 use super::context::{Greeting, NodeCtx, PendingAck};
 use super::group_commit::AckAfter;
+use super::io::{ProtocolEvent, Time, Unready};
 use super::message::{Hello, HelloRefusal, Message, PROTOCOL_VERSION, Refusal};
 use super::quorum::majority;
-use super::{ProtocolEvent, Time, Unready};
-
-/// How a peer stands to this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PeerView {
-    /// Each has recorded the other; messages count.
-    Talking,
-    /// The link is down, or the two have not recorded each other yet.
-    Unreachable,
-    /// One of the two refuses the other.
-    Refused(HelloRefusal),
-}
 
 /// What a greeting, or its record on disk, changes for the operations in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

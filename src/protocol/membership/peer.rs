@@ -4,11 +4,20 @@ use std::time::Duration;
 
 use crate::limits::{RESEND_AFTER, RESEND_AFTER_MAX};
 use crate::mutants::{must, rule};
-use crate::protocol::Time;
+use crate::protocol::io::Time;
 use crate::protocol::message::HelloRefusal;
 use crate::types::{Incarnation, PeerRecord};
 
-use super::PeerView;
+/// How a peer stands to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PeerView {
+    /// Each has recorded the other; messages count.
+    Talking,
+    /// The link is down, or the two have not recorded each other yet.
+    Unreachable,
+    /// One of the two refuses the other.
+    Refused(HelloRefusal),
+}
 
 /// The state of a peer, as far as this node knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

@@ -16,8 +16,8 @@ use crate::types::{Digest, Key, Lookup, ReadKind, Record, Slot};
 use super::clock::PEER_JUMP;
 use super::context::{AnswerWhen, Delivery, NodeCtx, Origin, Requester};
 use super::group_commit::{AckAfter, GroupCommit};
+use super::io::{Effect, Failure, ProtocolEvent, ReadId, Reply};
 use super::message::{Answer, Refusal, Request};
-use super::{Effect, Failure, ProtocolEvent, ReadId, Reply};
 
 /// One node's replica of the slots that it holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -244,8 +244,8 @@ mod tests {
 
     use super::*;
     use crate::protocol::clock::QuorumClock;
+    use crate::protocol::io::{RequestId, Time};
     use crate::protocol::placement::Placement;
-    use crate::protocol::{RequestId, Time};
     use crate::types::{Checksum, Clock, ClusterParameters, Content, NodeId, NodeIndex, Stamp};
 
     #[test]

@@ -9,12 +9,12 @@
 use std::collections::BTreeMap;
 
 use crate::mutants::rule;
+use crate::protocol::io::{Failure, ProtocolEvent, QuorumReport, Reply};
 use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::Tally;
-use crate::protocol::{Failure, ProtocolEvent, QuorumReport, Reply};
 use crate::types::{Digest, Key, Lookup, NodeIndex, ReadKind, Record, Stamp};
 
-use super::{Enough, Fanout, Heard, Operation, Round, Step};
+use super::operation::{Enough, Fanout, Heard, Operation, Round, Step};
 
 /// A read that is in flight.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

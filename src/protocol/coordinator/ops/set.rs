@@ -8,12 +8,12 @@
 //! crash-tolerant register (arXiv 2001.07855).
 
 use crate::mutants::rule;
+use crate::protocol::io::{Failure, QuorumReport, Reply};
 use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::Tally;
-use crate::protocol::{Failure, QuorumReport, Reply};
 use crate::types::{Checksum, Content, Key, NodeIndex, Record, Stamp};
 
-use super::{Heard, Operation, Round, Step};
+use super::operation::{Heard, Operation, Round, Step};
 
 /// A write that is in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,0 +1,42 @@
+//! What the coordinator uses of its node.
+
+use crate::protocol::context::{NodeCtx, Origin};
+use crate::protocol::membership::Membership;
+use crate::protocol::message::{Message, OperationId, Request};
+use crate::protocol::replica::Replica;
+use crate::types::{Incarnation, NodeIndex};
+
+/// What the coordinator uses of its node: the peers, and the own replica, which it asks like a peer.
+#[derive(Debug)]
+pub struct CoordinatorCtx<'a> {
+    /// What is common to all parts of the node.
+    pub node: NodeCtx<'a>,
+    /// Which peers can be asked.
+    pub membership: &'a Membership,
+    /// This node's replica.
+    pub replica: &'a mut Replica,
+}
+
+impl CoordinatorCtx<'_> {
+    /// The incarnation of `member` to send requests to, if it can be reached. This node always can.
+    pub(super) fn reaches(&self, member: NodeIndex) -> Option<Incarnation> {
+        if member == self.node.me { Some(self.membership.incarnation()) } else { self.membership.talking_to(member) }
+    }
+
+    /// Asks incarnation `incarnation` of `to`: over its link, or directly where it is this node.
+    pub(super) fn ask(
+        &mut self,
+        to: NodeIndex,
+        incarnation: Incarnation,
+        operation: OperationId,
+        round: u32,
+        request: Request,
+    ) {
+        if to == self.node.me {
+            let from = Origin { node: to, incarnation, operation, round };
+            self.replica.on_request(from, request, &mut self.node);
+        } else {
+            self.node.send(to, Some(incarnation), Message::Request { operation, round, request });
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What an operation may want of the engine, and what the engine tells it.
+
+use crate::protocol::io::{Failure, ProtocolEvent, QuorumReport, Reply};
+use crate::protocol::message::{Answer, Request};
+use crate::protocol::quorum::{MemberSet, Tally};
+use crate::types::{Key, NodeIndex, Record, Stamp};
+
+/// What an operation wants next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// More answers to the present round.
+    Wait,
+    /// A stamp above the clocks of a quorum, each read after this operation began: [`Operation::on_stamp`] gets it.
+    NeedStamp,
+    /// The answers of replicas to a new round of [`Operation::request`].
+    Ask(Round),
+    /// To answer its client.
+    Done(Reply),
+    /// To end: no quorum can answer any more.
+    Failed,
+}
+
+/// A round of questions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// The replicas that are asked at first.
+    pub fanout: Fanout,
+    /// How many answers complete the round.
+    pub enough: Enough,
+    /// The replicas whose answer is known already.
+    pub counted: MemberSet,
+    /// The replicas that cannot help in this round.
+    pub unwanted: MemberSet,
+    /// What the shell is told of it.
+    pub event: Option<ProtocolEvent>,
+}
+
+impl Round {
+    /// A round that asks all replicas and needs the answers of a quorum.
+    #[must_use]
+    pub fn to_all() -> Self {
+        let none = MemberSet::default();
+        Self { fanout: Fanout::All, enough: Enough::Quorum, counted: none, unwanted: none, event: None }
+    }
+}
+
+/// The replicas that a round, or a clock round for a write, asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fanout {
+    /// The nearest majority: nobody was asked yet. The remaining replicas are asked when one of it is late or refuses.
+    Majority,
+    /// The replicas that were not asked yet.
+    Remaining,
+    /// All that have not answered.
+    All,
+}
+
+/// How many answers complete a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Enough {
+    /// Those of a quorum.
+    Quorum,
+    /// One.
+    One,
+}
+
+/// What an answer means to an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It counts towards the round.
+    Counts,
+    /// It is no answer to what this round asks.
+    Nothing,
+    /// The replica cannot answer this round.
+    Refuses,
+}
+
+/// An operation on one key: a script of rounds.
+pub trait Operation {
+    /// The first step.
+    fn start(&mut self) -> Step;
+
+    /// The request of the present round. Only the replica that leads a round need be asked for data: it is this node, or
+    /// the first that can be reached.
+    fn request(&self, key: &Key, leads: bool) -> Request;
+
+    /// The stamp that [`Step::NeedStamp`] asked for.
+    fn on_stamp(&mut self, stamp: Stamp) -> Step;
+
+    /// `from` answers the present round. Refusals do not come here.
+    fn on_answer(&mut self, from: NodeIndex, answer: Answer) -> Heard;
+
+    /// Enough replicas have answered the present round, as `tally` shows.
+    fn on_enough(&mut self, tally: &Tally) -> Step;
+
+    /// So many replicas have refused that the present round cannot be completed.
+    fn on_impossible(&mut self) -> Step {
+        Step::Failed
+    }
+
+    /// The present round is late. Those that have not answered are asked again, unless another step is wanted.
+    fn on_late(&mut self) -> Step {
+        Step::Wait
+    }
+
+    /// The record that replicas lack which had not answered when the operation was done.
+    fn hint(&self) -> Option<Record> {
+        None
+    }
+
+    /// Why the operation failed, for its client.
+    fn failure(&self, report: QuorumReport) -> Failure;
+}
