@@ -54,7 +54,25 @@ pub const REQUEST_OVERHEAD_BYTES: usize = 512;
 /// The most bytes that one node holds for requests that still arrive and for responses that are still being sent, over
 /// all connections: eight of the largest messages. [`REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT`] bounds the requests that the
 /// node works on in between.
-pub const TRANSIT_BYTES_MAX: usize = 512 * MIB;
+pub const BUFFERED_BYTES_MAX: usize = 512 * MIB;
+
+/// When HTTP/2 pings a silent connection, and how long it waits for the answer before it closes the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepAlive {
+    /// The silence before a ping.
+    pub interval: Duration,
+    /// The longest wait for its answer.
+    pub timeout: Duration,
+}
+
+/// A client turns to another node within seconds of a cut that TCP does not report.
+pub const CLIENT_KEEP_ALIVE: KeepAlive =
+    KeepAlive { interval: Duration::from_secs(5), timeout: Duration::from_secs(2) };
+/// A link finds such a cut sooner, because operations wait for it, and must outlast the hiccups of a busy machine.
+pub const LINK_KEEP_ALIVE: KeepAlive = KeepAlive { interval: Duration::from_secs(2), timeout: Duration::from_secs(4) };
+/// A node only has to find clients that are gone, which would hold their buffers for good.
+pub const SERVER_KEEP_ALIVE: KeepAlive =
+    KeepAlive { interval: Duration::from_secs(20), timeout: Duration::from_secs(10) };
 
 /// The most connections of clients and peers that a process keeps. An idle one takes about 20 KiB of memory: 320 MiB for
 /// all. The limit of open files may leave room for fewer.

@@ -18,15 +18,11 @@ use super::permit::Permit;
 use crate::api;
 use crate::api::cluster_client::ClusterClient;
 use crate::api::node_client::NodeClient;
-use crate::limits::{CONNECTION_WINDOW_BYTES, RESETS_PER_CONNECTION_MAX, STREAM_WINDOW_BYTES};
+use crate::limits::{CLIENT_KEEP_ALIVE, CONNECTION_WINDOW_BYTES, RESETS_PER_CONNECTION_MAX, STREAM_WINDOW_BYTES};
 use crate::resolve;
 
 /// How long making a connection may take, the look-up of the name included: a few round trips around the world.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
-/// A connection that is silent for this long is pinged,
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// and closed if the ping is not answered within this time.
-const KEEPALIVE_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long an answer counts as recent. A write goes without a health check to a node that answered recently.
 const RECENT_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -154,8 +150,8 @@ pub(crate) fn endpoint(address: &str) -> Result<Endpoint, InputProblem> {
         // With HTTP/2's default window a large value would cost a round trip for every 64 KiB.
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIME_MAX)
+        .http2_keep_alive_interval(CLIENT_KEEP_ALIVE.interval)
+        .keep_alive_timeout(CLIENT_KEEP_ALIVE.timeout)
         .keep_alive_while_idle(true)
         // A read that was given up is remembered, so that its late answer is not taken for an error of the connection.
         .http2_max_concurrent_reset_streams(RESETS_PER_CONNECTION_MAX)

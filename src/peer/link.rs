@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use crate::api;
 use crate::api::peer_client::PeerClient;
-use crate::limits::LINK_MESSAGE_BYTES_MAX;
+use crate::limits::{LINK_KEEP_ALIVE, LINK_MESSAGE_BYTES_MAX};
 use crate::log_limit::LogLimit;
 use crate::resolve;
 use crate::types::{NodeId, NodeIndex};
@@ -27,10 +27,6 @@ const RECONNECT_AFTER: Duration = Duration::from_millis(50);
 const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(1);
 /// A link that was up for this long is steady: the delay begins anew.
 const STEADY_AFTER: Duration = Duration::from_secs(5);
-/// A link that was silent for this long is sent a ping; without an answer within the second value, it is opened anew. This
-/// finds cuts that TCP does not report. The times must outlast the hiccups of a busy machine.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(2);
-const KEEPALIVE_TIME_MAX: Duration = Duration::from_secs(4);
 /// The flow-control window of a link: the bytes that may be under way unread. Each of gRPC's default windows of 64 KiB would
 /// cost a round trip, and busy links send megabytes of small values. Chunks of large values have a window of their own.
 const WINDOW_BYTES: u32 = 8 << 20;
@@ -124,8 +120,8 @@ impl<E: From<LinkEvent>> Link<E> {
     async fn connect(&self) -> Result<Streaming<api::PeerBatch>, String> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address))
             .map_err(|error| format!("{} is not an address: {error}", self.address))?
-            .http2_keep_alive_interval(KEEPALIVE_AFTER)
-            .keep_alive_timeout(KEEPALIVE_TIME_MAX)
+            .http2_keep_alive_interval(LINK_KEEP_ALIVE.interval)
+            .keep_alive_timeout(LINK_KEEP_ALIVE.timeout)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(2 * WINDOW_BYTES);

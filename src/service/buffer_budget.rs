@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::limits::TRANSIT_BYTES_MAX;
+use crate::limits::BUFFERED_BYTES_MAX;
 
-/// The bytes that all requests and answers on their way through one node hold, [`TRANSIT_BYTES_MAX`] at most.
+/// The bytes that all requests and answers on their way through one node hold, [`BUFFERED_BYTES_MAX`] at most.
 #[derive(Debug, Default)]
 pub(crate) struct BufferBudget {
     bytes: AtomicUsize,
@@ -30,9 +30,9 @@ impl BufferBudget {
 
 impl BudgetGuard {
     /// Adds `bytes` to the guard. It is `false`, and adds none, if the node would then hold more than
-    /// [`TRANSIT_BYTES_MAX`].
+    /// [`BUFFERED_BYTES_MAX`].
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
-        let grow = |held: usize| held.checked_add(bytes).filter(|held| *held <= TRANSIT_BYTES_MAX);
+        let grow = |held: usize| held.checked_add(bytes).filter(|held| *held <= BUFFERED_BYTES_MAX);
         let grown = self.budget.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok();
         if grown {
             self.bytes += bytes;
@@ -55,7 +55,7 @@ mod tests {
     fn bytes_beyond_the_bound_are_refused_until_some_are_given_back() {
         let budget = Arc::new(BufferBudget::default());
         let (mut one, mut other) = (budget.guard(), budget.guard());
-        assert!(one.grow(TRANSIT_BYTES_MAX - 10));
+        assert!(one.grow(BUFFERED_BYTES_MAX - 10));
         assert!(other.grow(10));
         assert!(!other.grow(1));
         assert!(!other.grow(usize::MAX));

@@ -4,7 +4,7 @@
 //! that its key must be read. Nothing is claimed that is not known. No protocol's codes are here: each gateway translates
 //! the reason into its own.
 
-use crate::limits::TRANSIT_BYTES_MAX;
+use crate::limits::BUFFERED_BYTES_MAX;
 use crate::protocol::placement::Placement;
 use crate::protocol::{Failure, QuorumReport, ReplicaStatus};
 use crate::runtime::{Rejected, RequestError};
@@ -57,10 +57,10 @@ pub(crate) fn nothing_done(access: Access) -> FailureReason {
     }
 }
 
-/// A request that would exceed [`TRANSIT_BYTES_MAX`]. Nothing was done.
+/// A request that would exceed [`BUFFERED_BYTES_MAX`]. Nothing was done.
 pub(crate) fn no_room(access: Access) -> ServiceError {
     let message = format!(
-        "nothing was done: requests and answers on their way through this node hold {TRANSIT_BYTES_MAX} bytes already: \
+        "nothing was done: requests and answers on their way through this node hold {BUFFERED_BYTES_MAX} bytes already: \
          send fewer at once, or spread them over the nodes"
     );
     ServiceError::new(nothing_done(access), &message).overloaded()

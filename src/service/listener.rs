@@ -35,7 +35,7 @@ const HTTP1_GREETING_BYTES: usize = 16;
 
 /// A port that accepts connections.
 pub(crate) struct Listener {
-    listener: TcpListener,
+    socket: TcpListener,
     /// Whose connections they are, in a word for the log.
     kind: &'static str,
     places: Arc<Semaphore>,
@@ -59,35 +59,35 @@ struct Greeting {
 
 impl Listener {
     /// The port of clients and peers.
-    pub(crate) fn for_clients(listener: TcpListener, node: &NodeHandle) -> Self {
+    pub(crate) fn for_clients(socket: TcpListener, node: &NodeHandle) -> Self {
         let places = Arc::clone(&descriptors::of_process().connections);
-        Self::new(listener, "client", places, HTTP2_GREETING_BYTES, node)
+        Self::new(socket, "client", places, HTTP2_GREETING_BYTES, node)
     }
 
     /// The port of metrics and probes.
-    pub(crate) fn for_monitoring(listener: TcpListener, node: &NodeHandle) -> Self {
+    pub(crate) fn for_monitoring(socket: TcpListener, node: &NodeHandle) -> Self {
         let places = Arc::clone(&descriptors::of_process().monitoring);
-        Self::new(listener, "monitoring", places, HTTP1_GREETING_BYTES, node)
+        Self::new(socket, "monitoring", places, HTTP1_GREETING_BYTES, node)
     }
 
     fn new(
-        listener: TcpListener,
+        socket: TcpListener,
         kind: &'static str,
         places: Arc<Semaphore>,
         greeting_bytes: usize,
         node: &NodeHandle,
     ) -> Self {
-        Self { listener, kind, places, greeting_bytes, metrics: node.shared_metrics(), lines: Lines::default() }
+        Self { socket, kind, places, greeting_bytes, metrics: node.shared_metrics(), lines: Lines::default() }
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.socket.local_addr()
     }
 
     /// The next connection, once there is one.
     pub(crate) async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
-            match self.listener.accept().await {
+            match self.socket.accept().await {
                 Ok((stream, address)) => {
                     if let Some(connection) = self.admit(stream) {
                         return (connection, address);

@@ -36,8 +36,8 @@ use crate::api::clock_server::ClockServer;
 use crate::api::cluster_server::ClusterServer;
 use crate::api::node_server::NodeServer;
 use crate::limits::{
-    CLOSE_TIME_MAX, CONNECTION_WINDOW_BYTES, METADATA_READ_BYTES_MAX, RESETS_PER_CONNECTION_MAX, STREAM_WINDOW_BYTES,
-    STREAMS_PER_CONNECTION_MAX,
+    CLOSE_TIME_MAX, CONNECTION_WINDOW_BYTES, METADATA_READ_BYTES_MAX, RESETS_PER_CONNECTION_MAX, SERVER_KEEP_ALIVE,
+    STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::peer;
 use crate::runtime::NodeHandle;
@@ -53,14 +53,8 @@ use cluster::ClusterService;
 use node::NodeService;
 use timeout::timeout;
 
-/// A connection that has said nothing for so long is asked whether it still is; one whose client is gone without a word
-/// would hold its buffers for good.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(20);
-/// How long it may take to answer that.
-const KEEPALIVE_TIME_MAX: Duration = Duration::from_secs(10);
-
 /// Serves `node` to clients, operators and peers on `listener` until `shutdown` is cancelled. Then it takes no more
-/// connections, tells those that are open, answers what is under way, and returns once all are closed, or after
+/// connections, tells the open ones, answers the requests under way, and returns once all connections are closed, or after
 /// [`CLOSE_TIME_MAX`].
 ///
 /// Drain the node first: requests that arrive while it drains are refused as not applied, so that clients turn to
@@ -97,11 +91,11 @@ pub async fn serve(
     }
 }
 
-/// The transport as a node serves it. Also for a server that is compared with a node.
+/// The transport of a node. The no-op server of the benchmark has the same.
 pub(crate) fn server() -> Server {
     Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_AFTER))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIME_MAX))
+        .http2_keepalive_interval(Some(SERVER_KEEP_ALIVE.interval))
+        .http2_keepalive_timeout(Some(SERVER_KEEP_ALIVE.timeout))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
