@@ -132,20 +132,20 @@ pub const LINK_RESERVE_BYTES: usize = 8 * MIB;
 /// and system calls cheap, and small enough to be encoded in about a millisecond.
 pub const LINK_BATCH_BYTES: usize = MIB;
 
-/// The size of the pieces in which a large value is sent to a peer; small messages go between them. On a link of 1 Gbit/s
-/// the largest value takes half a second, and a piece takes a millisecond.
+/// The size of the chunks in which a large value is sent to a peer; small messages go between them. On a link of 1 Gbit/s
+/// the largest value takes half a second, and a chunk takes a millisecond.
 pub const LINK_CHUNK_BYTES: usize = 128 * KIB;
 
-/// The smallest send window of a link, in pieces that the peer has not acknowledged. Small messages wait behind these
-/// pieces, in the buffers of gRPC, of both systems and of the network. 512 KiB take 4 ms at 1 Gbit/s, and fill a link of
+/// The smallest send window of a link, in chunks that the peer has not acknowledged. Small messages wait behind these
+/// chunks, in the buffers of gRPC, of both systems and of the network. 512 KiB take 4 ms at 1 Gbit/s, and fill a link of
 /// 10 Gbit/s whose round trip takes 0.4 ms.
 pub const LINK_CHUNKS_IN_FLIGHT_MIN: usize = 4;
-/// The largest send window of a link, in pieces; it applies when pieces do not queue. 8 MiB fill a link of 1 Gbit/s whose
+/// The largest send window of a link, in chunks; it applies when chunks do not queue. 8 MiB fill a link of 1 Gbit/s whose
 /// round trip takes 64 ms.
 pub const LINK_CHUNKS_IN_FLIGHT_MAX: usize = 64;
 
 /// The largest gRPC message between nodes: twice [`LINK_BATCH_BYTES`], because ids and framing are only estimated, and one
-/// piece. A hello that names [`NODES_MAX`] nodes and [`INCARNATIONS_NAMED_MAX`] incarnations fits as well.
+/// chunk. A hello that names [`NODES_MAX`] nodes and [`INCARNATIONS_NAMED_MAX`] incarnations fits as well.
 pub const LINK_MESSAGE_BYTES_MAX: usize = 2 * LINK_BATCH_BYTES + LINK_CHUNK_BYTES;
 
 /// How many bytes of records and of pending acknowledgements may wait for a replica's disk. A coordinator ends its
