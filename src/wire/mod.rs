@@ -1,7 +1,10 @@
-//! Conversions between the messages of api/api.proto and the types of the program.
+//! Conversions between the messages of api/api.proto and the types of this crate.
 //!
-//! Contract: a decoder's result is valid, so that no caller checks it again, and no input makes a decoder panic. An error
-//! names the field, its fault and what is accepted, because it goes back to the author of the message.
+//! Only this module knows how keys, values, records, stamps, failures and the messages between nodes are encoded. client,
+//! gateway and cli also use generated requests and responses. peer passes a batch on as a whole.
+//!
+//! Contract: a decoded value is valid, so that no caller checks it again. No input makes a decoder panic. An error names the
+//! field, the problem and the accepted values, because the sender reads it.
 
 #[cfg(feature = "server")]
 pub mod batch;

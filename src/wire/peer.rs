@@ -1,7 +1,7 @@
-//! The peer half: what nodes say to each other.
+//! Conversions of the messages between nodes.
 //!
-//! Damaged records do not come through: a record's checksum is verified here, where it arrives, so that neither a bad
-//! network card nor a bad disk on another node can put its damage into this node's store or into a client's hands.
+//! Contract: the checksum of every record is verified on arrival. Damage by a network card or by another node's disk reaches
+//! neither this node's store nor a client.
 
 use bytes::Bytes;
 
@@ -12,29 +12,31 @@ use crate::types::{
     StoreId, Value,
 };
 
-/// Why a peer's message cannot be taken. It is dropped, and its sender asks again or gives up.
+/// The reason why a peer's message does not decode. The message is dropped, and its sender repeats the request or gives up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerWireError {
-    /// A field that must be there is not, or this version does not know what it holds.
+    /// A field is missing, or its value is not known to this version.
     #[error("{field} is missing or not known")]
     Missing {
-        /// The field.
+        /// The path of the field in api.proto.
         field: &'static str,
     },
-    /// A field holds what it cannot.
+    /// The value of a field is not valid.
     #[error("{field}: {problem}")]
     Invalid {
-        /// The field.
+        /// The path of the field in api.proto.
         field: &'static str,
-        /// What is wrong with it.
+        /// The reason, with the accepted values.
         problem: String,
     },
-    /// The checksum of a record is not that of its key and content.
-    #[error("the record of key {key:?} under stamp {stamp} was damaged on its way")]
+    /// The checksum of a record does not match its key and content.
+    #[error(
+        "the record of key {key:?} with stamp {stamp} was damaged on its way: check the network and the peer's disk"
+    )]
     Damaged {
-        /// The key.
+        /// The key as it arrived.
         key: Key,
-        /// The record's stamp.
+        /// The record's stamp as it arrived.
         stamp: Stamp,
     },
 }
@@ -87,7 +89,7 @@ impl From<Message> for api::PeerMessage {
             Message::Answer { operation, round, answer } => {
                 let body = match answer {
                     Answer::Clock(Clock { epoch, counter }) => Body::Clock(api::PeerClock { epoch, counter }),
-                    Answer::Lookup { key, held } => Body::Lookup(encode_held(key, held)),
+                    Answer::Lookup { key, held } => Body::Lookup(encode_lookup(key, held)),
                     Answer::Stored => Body::Stored(api::PeerStored {}),
                     Answer::Refused(refusal) => {
                         Body::Refused(api::PeerRefused { reason: encode_refusal(refusal).into() })
@@ -155,8 +157,8 @@ impl TryFrom<api::PeerMessage> for Message {
                 request(Request::Store { key, record })
             }
             Body::Clock(api::PeerClock { epoch, counter }) => answer(Answer::Clock(Clock { epoch, counter })),
-            Body::Lookup(held) => {
-                let (key, held) = decode_held(held)?;
+            Body::Lookup(lookup) => {
+                let (key, held) = decode_lookup(lookup)?;
                 answer(Answer::Lookup { key, held })
             }
             Body::Stored(api::PeerStored {}) => answer(Answer::Stored),
@@ -189,7 +191,7 @@ impl TryFrom<api::PeerHello> for Hello {
 
     fn try_from(hello: api::PeerHello) -> Result<Self, PeerWireError> {
         let store_id: [u8; 16] =
-            hello.store_id.as_ref().try_into().map_err(|_| invalid("hello.store_id", &"16 bytes are expected"))?;
+            hello.store_id.as_ref().try_into().map_err(|_| invalid("hello.store_id", &"16 bytes are accepted"))?;
         let node_ids: Result<_, _> = hello.node_ids.iter().map(|id| node_id("hello.node_ids", id)).collect();
         Ok(Self {
             protocol: hello.protocol,
@@ -207,8 +209,8 @@ impl TryFrom<api::PeerHello> for Hello {
     }
 }
 
-fn encode_held(key: Key, held: Lookup) -> api::PeerLookup {
-    match held {
+fn encode_lookup(key: Key, lookup: Lookup) -> api::PeerLookup {
+    match lookup {
         Lookup::Absent => api::PeerLookup { key: key.into_bytes(), ..api::PeerLookup::default() },
         Lookup::Digest(Digest { stamp, checksum }) => {
             api::PeerLookup { stamp: Some(stamp.into()), checksum: checksum.0, content: None, key: key.into_bytes() }
@@ -222,13 +224,13 @@ fn encode_held(key: Key, held: Lookup) -> api::PeerLookup {
     }
 }
 
-fn decode_held(held: api::PeerLookup) -> Result<(Key, Lookup), PeerWireError> {
-    let key = key("held.key", held.key)?;
-    let decoded = match (held.stamp, held.content) {
+fn decode_lookup(lookup: api::PeerLookup) -> Result<(Key, Lookup), PeerWireError> {
+    let key = key("lookup.key", lookup.key)?;
+    let decoded = match (lookup.stamp, lookup.content) {
         (None, None) => Lookup::Absent,
-        (None, Some(_)) => return Err(missing("held.stamp")),
-        (Some(value), None) => Lookup::Digest(Digest { stamp: stamp(&value)?, checksum: Checksum(held.checksum) }),
-        (Some(value), Some(content)) => Lookup::Record(record(&key, stamp(&value)?, held.checksum, content)?),
+        (None, Some(_)) => return Err(missing("lookup.stamp")),
+        (Some(value), None) => Lookup::Digest(Digest { stamp: stamp(&value)?, checksum: Checksum(lookup.checksum) }),
+        (Some(value), Some(content)) => Lookup::Record(record(&key, stamp(&value)?, lookup.checksum, content)?),
     };
     Ok((key, decoded))
 }
@@ -342,13 +344,13 @@ mod tests {
         })
     }
 
-    fn any_life() -> impl Strategy<Value = Incarnation> {
+    fn any_incarnation() -> impl Strategy<Value = Incarnation> {
         (any::<u64>(), any::<u64>()).prop_map(|(epoch, nonce)| Incarnation { epoch, nonce })
     }
 
     fn any_hello() -> impl Strategy<Value = Hello> {
-        let earlier_incarnations = proptest::collection::vec(any_life(), 0..3);
-        (any::<u32>(), any::<u32>(), any::<u128>(), any_life(), earlier_incarnations).prop_map(
+        let earlier_incarnations = proptest::collection::vec(any_incarnation(), 0..3);
+        (any::<u32>(), any::<u32>(), any::<u128>(), any_incarnation(), earlier_incarnations).prop_map(
             |(protocol, seed, store_id, incarnation, earlier_incarnations)| {
                 let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
                 let (node_id, to_node_id) = (node_ids[0].clone(), node_ids[1].clone());
@@ -383,10 +385,10 @@ mod tests {
             HelloRefusal::StoreId,
             HelloRefusal::Incarnation,
         ];
-        let wants = prop::sample::select(vec![ReadKind::Digest, ReadKind::Data]);
+        let read_kinds = prop::sample::select(vec![ReadKind::Digest, ReadKind::Data]);
         let request = prop_oneof![
             Just(Request::Clock),
-            (any_key(), wants).prop_map(|(key, read_kind)| Request::Get { key, read_kind }),
+            (any_key(), read_kinds).prop_map(|(key, read_kind)| Request::Get { key, read_kind }),
             any_keyed_record().prop_map(|(key, record)| Request::Store { key, record }),
         ];
         let held = (any_keyed_record(), 0..3).prop_map(|((key, record), form)| {
@@ -406,7 +408,7 @@ mod tests {
         prop_oneof![
             any_hello().prop_map(Message::Hello),
             any_hello().prop_map(Message::Welcome),
-            (any_life(), prop::sample::select(hello_refusals.to_vec()))
+            (any_incarnation(), prop::sample::select(hello_refusals.to_vec()))
                 .prop_map(|(incarnation, refusal)| Message::HelloRefused { incarnation, refusal }),
             (any::<u64>(), any::<u32>(), request).prop_map(|(operation, round, request)| Message::Request {
                 operation: OperationId(operation),
@@ -432,10 +434,10 @@ mod tests {
         }
 
         #[test]
-        fn damaged_message_is_refused_or_harmless(message in any_message(), place in any::<prop::sample::Index>(), bit in 0..8_u8) {
+        fn damaged_message_is_refused_or_harmless(message in any_message(), index in any::<prop::sample::Index>(), bit in 0..8_u8) {
             let mut bytes = api::PeerMessage::from(message).encode_to_vec();
-            let place = place.index(bytes.len());
-            bytes[place] ^= 1 << bit;
+            let index = index.index(bytes.len());
+            bytes[index] ^= 1 << bit;
             if let Ok(decoded) = api::PeerMessage::decode(bytes.as_slice()) {
                 let _ = Message::try_from(decoded);
             }
