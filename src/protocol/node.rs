@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::mutants::must;
-use crate::types::{Clock, Incarnation, Meta, NodeIndex, ReadKind, Record};
+use crate::types::{Clock, Incarnation, Key, Meta, NodeIndex, Record};
 
 use super::clock::QuorumClock;
 use super::context::{Delivery, Greeting, NodeCtx, Origin, PendingAck, Requester};
@@ -205,26 +205,14 @@ impl Parts<'_> {
             return self.ctx.reply(id, Reply::Failed(Failure::Unready(unready)));
         }
         match command {
-            Command::Get { key } => self.coordinate(|coordinator, ctx| {
-                coordinator.start(id, deadline, key, OperationState::Get(Get::default()), ctx);
-            }),
-            Command::Set { key, content, checksum } => self.coordinate(|coordinator, ctx| {
-                coordinator.start(id, deadline, key, OperationState::Set(Set::new(content, checksum)), ctx);
-            }),
-            Command::NodeGet { key } => match operators::check_replica(&key, &self.ctx) {
-                Ok(()) => {
-                    self.operators.wait(id, deadline);
-                    self.replica.get(key, ReadKind::Data, Requester::Operator(id), &mut self.ctx);
-                }
-                Err(failure) => self.ctx.reply(id, Reply::Failed(failure)),
-            },
+            Command::Get { key } => self.start(id, deadline, key, Get::default()),
+            Command::Set { key, content, checksum } => self.start(id, deadline, key, Set::new(content, checksum)),
+            Command::NodeGet { key } => self.operators.get(id, deadline, key, self.replica, &mut self.ctx),
             Command::NodeSet { key, content, checksum, stamp } => {
-                let checked = operators::check_replica(&key, &self.ctx);
-                match checked.and_then(|()| operators::stamp(stamp, &mut self.ctx)) {
+                match operators::stamp_for(&key, stamp, &mut self.ctx) {
                     Ok(stamp) => {
-                        self.operators.wait(id, deadline);
                         let record = Record { stamp, content, checksum };
-                        self.replica.store(key, record, Requester::Operator(id), &mut self.ctx);
+                        self.operators.set(id, deadline, key, record, self.replica, &mut self.ctx);
                     }
                     Err(failure) => self.ctx.reply(id, Reply::Failed(failure)),
                 }
@@ -232,6 +220,11 @@ impl Parts<'_> {
             Command::ClockGet => self.ctx.reply(id, Reply::Clock(self.ctx.clock.now())),
             Command::ClockRaise { to } => self.operators.raise_clock(id, deadline, to, &mut self.ctx),
         }
+    }
+
+    /// Starts an operation of a client.
+    fn start(&mut self, id: RequestId, deadline: Time, key: Key, operation: impl Into<OperationState>) {
+        self.coordinate(|coordinator, ctx| coordinator.start(id, deadline, key, operation.into(), ctx));
     }
 
     /// A peer says something. Requests and answers from or for another incarnation do not count.

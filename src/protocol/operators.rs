@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::{OPERATOR_COUNTER_RAISE_MAX, OPERATOR_EPOCH_RAISE_MAX};
 use crate::mutants::rule;
-use crate::types::{Clock, Key, NodeId, Stamp};
+use crate::types::{Clock, Key, NodeId, ReadKind, Record, Stamp};
 
 use super::clock::{EpochNeeded, JumpBounds};
-use super::context::{NodeCtx, PendingAck};
+use super::context::{NodeCtx, PendingAck, Requester};
 use super::group_commit::AckAfter;
 use super::io::{Failure, Reply, RequestId, Time};
+use super::replica::Replica;
 
 /// What an operator may raise the clock by at once.
 const OPERATOR_JUMP: JumpBounds =
@@ -23,12 +24,6 @@ pub struct Operators {
 }
 
 impl Operators {
-    /// `request` waits for the disk: until `deadline`, because a disk may hang.
-    pub fn wait(&mut self, request: RequestId, deadline: Time) {
-        self.deadlines.insert(request, deadline);
-        self.timers.insert((deadline, request));
-    }
-
     /// Answers `request`, unless its deadline has passed.
     pub fn reply(&mut self, request: RequestId, reply: Reply, ctx: &mut NodeCtx<'_>) {
         if let Some(deadline) = self.deadlines.remove(&request) {
@@ -52,6 +47,31 @@ impl Operators {
         }
     }
 
+    /// Reads the record that this node's replica holds.
+    pub fn get(&mut self, request: RequestId, deadline: Time, key: Key, replica: &mut Replica, ctx: &mut NodeCtx<'_>) {
+        match check_replica(&key, ctx) {
+            Ok(()) => {
+                self.wait(request, deadline);
+                replica.get(key, ReadKind::Data, Requester::Operator(request), ctx);
+            }
+            Err(failure) => ctx.reply(request, Reply::Failed(failure)),
+        }
+    }
+
+    /// Stores `record` on this node's replica alone. Its stamp is that of [`stamp_for`].
+    pub fn set(
+        &mut self,
+        request: RequestId,
+        deadline: Time,
+        key: Key,
+        record: Record,
+        replica: &mut Replica,
+        ctx: &mut NodeCtx<'_>,
+    ) {
+        self.wait(request, deadline);
+        replica.store(key, record, Requester::Operator(request), ctx);
+    }
+
     /// Raises the clock, once its epoch is durable.
     pub fn raise_clock(&mut self, request: RequestId, deadline: Time, to: Clock, ctx: &mut NodeCtx<'_>) {
         if let Err(jump) = ctx.clock.check_jump(to, OPERATOR_JUMP) {
@@ -68,13 +88,16 @@ impl Operators {
             ctx.group_commit.ack_after(AckAfter::Next, PendingAck::ClockRaised { request, to });
         }
     }
+
+    /// `request` waits for the disk: until `deadline`, because a disk may hang.
+    fn wait(&mut self, request: RequestId, deadline: Time) {
+        self.deadlines.insert(request, deadline);
+        self.timers.insert((deadline, request));
+    }
 }
 
 /// Checks that this node holds a replica of `key`.
-///
-/// # Errors
-/// When it holds none.
-pub fn check_replica(key: &Key, ctx: &NodeCtx<'_>) -> Result<(), Failure> {
+fn check_replica(key: &Key, ctx: &NodeCtx<'_>) -> Result<(), Failure> {
     let slot = ctx.placement.slot(key);
     if rule!(StandInsCount, ctx.placement.holds(ctx.me, slot)) {
         return Ok(());
@@ -83,11 +106,13 @@ pub fn check_replica(key: &Key, ctx: &NodeCtx<'_>) -> Result<(), Failure> {
     Err(Failure::NotReplica { slot, replicas })
 }
 
-/// The stamp of an operator's store: the one given, or the next of this node's clock.
+/// The stamp of an operator's store to `key`: the one given, or the next of this node's clock.
 ///
 /// # Errors
-/// When the stamp given is too far ahead, or a greater epoch must become durable first.
-pub fn stamp(given: Option<Stamp>, ctx: &mut NodeCtx<'_>) -> Result<Stamp, Failure> {
+/// When this node holds no replica of the key, when the stamp given is too far ahead, or when a greater epoch must become
+/// durable first.
+pub fn stamp_for(key: &Key, given: Option<Stamp>, ctx: &mut NodeCtx<'_>) -> Result<Stamp, Failure> {
+    check_replica(key, ctx)?;
     match given {
         Some(stamp) => match ctx.clock.check_jump(stamp.clock, OPERATOR_JUMP) {
             Ok(()) => Ok(stamp),

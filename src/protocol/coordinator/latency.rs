@@ -14,7 +14,7 @@ use crate::protocol::io::Time;
 use crate::types::NodeIndex;
 
 /// [`RESEND_AFTER`] in microseconds: nothing depends on usual times below it.
-const RESEND_MIN: u64 = RESEND_AFTER.as_micros() as u64;
+const RESEND_MIN: u64 = 1_000_000 * RESEND_AFTER.as_secs() + RESEND_AFTER.subsec_micros() as u64;
 
 /// How fast each node answers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,8 +1,8 @@
 //! The operations of clients, a file for each. An operation says what it wants next; the engine asks, waits, hedges, resends
 //! and gives up for all of them alike.
 //!
-//! To add one: a file here that implements [`Operation`], a variant in [`OperationState`], and a line for its command in
-//! [`crate::protocol::Node`].
+//! To add one: a file here that implements [`Operation`], a line in `state`, and a line for its command in
+//! [`crate::protocol::node`].
 //!
 //! | file | holds |
 //! |---|---|

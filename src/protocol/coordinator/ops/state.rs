@@ -6,31 +6,43 @@ use super::get::Get;
 use super::operation::Operation;
 use super::set::Set;
 
-/// The state of any operation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum OperationState {
+macro_rules! operations {
+    ($($(#[$doc:meta])* $operation:ident,)*) => {
+        /// The state of any operation.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub enum OperationState {
+            $($(#[$doc])* $operation($operation),)*
+        }
+
+        impl Deref for OperationState {
+            type Target = dyn Operation;
+
+            fn deref(&self) -> &Self::Target {
+                match self {
+                    $(Self::$operation(operation) => operation,)*
+                }
+            }
+        }
+
+        impl DerefMut for OperationState {
+            fn deref_mut(&mut self) -> &mut Self::Target {
+                match self {
+                    $(Self::$operation(operation) => operation,)*
+                }
+            }
+        }
+
+        $(impl From<$operation> for OperationState {
+            fn from(operation: $operation) -> Self {
+                Self::$operation(operation)
+            }
+        })*
+    };
+}
+
+operations! {
     /// A linearizable read.
-    Get(Get),
+    Get,
     /// A linearizable write or delete.
-    Set(Set),
-}
-
-impl Deref for OperationState {
-    type Target = dyn Operation;
-
-    fn deref(&self) -> &Self::Target {
-        match self {
-            Self::Get(get) => get,
-            Self::Set(set) => set,
-        }
-    }
-}
-
-impl DerefMut for OperationState {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        match self {
-            Self::Get(get) => get,
-            Self::Set(set) => set,
-        }
-    }
+    Set,
 }
