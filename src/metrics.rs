@@ -43,7 +43,7 @@ type Durations = Family<MethodLabels, Histogram, fn() -> Histogram>;
 
 macro_rules! metrics {
     ($($name:ident: $kind:ty = $new:expr, $help:literal $(, $unit:ident)?;)*) => {
-        /// Everything that a node counts while it runs. What the store or the protocol can be asked for is not here.
+        /// Everything that a node counts while it runs. Values that the store or the protocol can be asked for are not here.
         #[derive(Debug)]
         pub struct Metrics {
             $(#[doc = $help] pub $name: $kind,)*

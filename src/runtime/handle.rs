@@ -106,18 +106,18 @@ pub enum Rejected {
     Abandoned,
 }
 
-/// How a node is at one moment.
+/// The state of a node at one moment.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Why it takes no requests, where it does not.
+    /// Why it takes no requests; `None` if it takes them.
     pub unready: Option<Unready>,
-    /// Whether its disk takes no writes.
+    /// Whether its disk refuses writes.
     pub store_failed: bool,
-    /// Its clock.
+    /// The greatest clock that it has seen.
     pub clock: Clock,
-    /// Client requests that are under way.
+    /// The number of client operations under way.
     pub requests: usize,
-    /// All members but this one, in order.
+    /// All members but this one, ordered by id.
     pub peers: Vec<PeerStatus>,
 }
 
@@ -129,18 +129,18 @@ impl Status {
     }
 }
 
-/// How a node sees a peer.
+/// A peer as the node sees it.
 #[derive(Clone, Debug)]
 pub struct PeerStatus {
-    /// Which.
+    /// The peer's index among the members.
     pub member: NodeIndex,
-    /// Its id.
+    /// The peer's id.
     pub id: NodeId,
-    /// How it stands.
+    /// Whether messages pass between the two.
     pub view: PeerView,
-    /// How long ago it was last heard from; `None` where never in this run.
+    /// The time since its last message; `None` if it has sent none since this node started.
     pub last_seen: Option<Duration>,
-    /// What waits to be sent to it, in bytes.
+    /// The size of the messages that wait to be sent to it, in bytes.
     pub queued_bytes: usize,
 }
 
@@ -245,7 +245,7 @@ impl NodeHandle {
         replied.await.map_err(|_| Rejected::Ended)
     }
 
-    /// A part of this replica's keys that have a value; see [`Store::keys`].
+    /// A page of the keys that have a value on this replica; see [`Store::keys`].
     ///
     /// # Errors
     /// When the disk fails.
@@ -256,7 +256,7 @@ impl NodeHandle {
         scan.await.unwrap_or_else(|error| Err(StoreError::Failed { message: error.to_string() }))
     }
 
-    /// What the store says of itself. It asks the file system; not for every request.
+    /// Statistics of the store. They cost questions to the file system, so do not ask for each request.
     ///
     /// # Errors
     /// When the node ends meanwhile.
@@ -265,7 +265,7 @@ impl NodeHandle {
         tokio::task::spawn_blocking(move || store.statistics()).await.map_err(|_| Rejected::Ended)
     }
 
-    /// What [`crate::peer::peer_service`] needs to accept links for this node.
+    /// The parts of this node that [`crate::peer::peer_service`] needs to accept links.
     #[must_use]
     pub fn link_acceptor(&self) -> Acceptor<Event> {
         Acceptor {
@@ -277,7 +277,7 @@ impl NodeHandle {
         }
     }
 
-    /// What the node counts, for those who count with it.
+    /// The node's metrics, for a part of the program that counts in them.
     pub(crate) fn shared_metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.inner.metrics)
     }
@@ -288,19 +288,19 @@ impl NodeHandle {
         self.inner.placement.parameters().id(self.inner.me)
     }
 
-    /// This node.
+    /// This node's index among the members.
     #[must_use]
     pub fn member(&self) -> NodeIndex {
         self.inner.me
     }
 
-    /// Who holds what.
+    /// The placement of slots on members.
     #[must_use]
     pub fn placement(&self) -> &Placement {
         &self.inner.placement
     }
 
-    /// Where `member` is reached, as this node's cluster file says.
+    /// The host and port of `member` in this node's cluster file.
     #[must_use]
     pub fn address(&self, member: NodeIndex) -> &str {
         &self.inner.addresses[member.index()]
@@ -312,13 +312,13 @@ impl NodeHandle {
         self.inner.operator_writes
     }
 
-    /// How long the node has run.
+    /// The time since the node started.
     #[must_use]
     pub fn uptime(&self) -> Duration {
         self.inner.started_at.elapsed()
     }
 
-    /// What the node counts.
+    /// The node's metrics.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics

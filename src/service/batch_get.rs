@@ -32,7 +32,7 @@ pub(crate) type KeyResult = Result<Option<Record>, ServiceError>;
 pub(crate) struct BatchAnswer {
     /// One result for each key of the request, in its order.
     pub(crate) results: Vec<(Key, KeyResult)>,
-    /// What the values hold of the buffer budget.
+    /// The values' part of the buffer budget.
     pub(crate) guard: BudgetGuard,
 }
 

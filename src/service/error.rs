@@ -20,7 +20,7 @@ use super::health::{ids, nodes, raise_text, unready_text};
 pub(crate) struct ServiceError {
     /// The reason, and the replicas that had a part in it.
     pub(crate) failure: failure::Failure,
-    /// Whether the node refused because it had too much to do, and not for what the request is.
+    /// Whether the node refused because it had too much to do, and not because of the request itself.
     pub(crate) overloaded: bool,
     /// What happened, where, and what to do.
     pub(crate) message: String,
@@ -66,7 +66,7 @@ pub(crate) fn no_room(access: Access) -> ServiceError {
     ServiceError::new(nothing_done(access), &message).overloaded()
 }
 
-/// What an error depends on beside its cause: the kind of request, and its key if it has one.
+/// The request that an error belongs to: its kind, and its key if it has one.
 pub(super) struct ErrorContext<'a> {
     pub(super) access: Access,
     pub(super) key: Option<&'a Key>,

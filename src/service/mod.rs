@@ -1,4 +1,4 @@
-//! What a node does for its callers, whatever protocol they speak: one method for each operation.
+//! The operations of a node, for callers of any protocol: one method for each operation.
 //!
 //! Contract: a gateway parses a request, calls one method here, and prints the result. Everything that holds for a
 //! request at every door is here, once: its deadline, its admission, the bound on what it holds in memory, its metrics
@@ -57,7 +57,7 @@ pub(crate) struct Service {
 /// A record on its way to a caller.
 pub(crate) struct Answer {
     pub(crate) record: Record,
-    /// What the answer holds of the buffer budget. The gateway drops it once the caller has the answer.
+    /// The answer's part of the buffer budget. The gateway drops it once the caller has the answer.
     pub(crate) guard: Option<BudgetGuard>,
 }
 

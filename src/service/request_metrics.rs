@@ -20,7 +20,7 @@ pub(crate) struct Outcome<'a> {
     pub(crate) code: &'static str,
     /// Whose fault it is; `None` if it succeeded.
     pub(crate) fault: Option<Fault>,
-    /// What the caller was told.
+    /// The message that the caller got.
     pub(crate) message: &'a str,
 }
 

@@ -1,7 +1,7 @@
 //! The table of methods that clients and operators may call, beside the descriptors that api/api.proto compiles to.
 //!
 //! Invariant: the table has every method of every service but Peer, and no other (a test compares it with the
-//! descriptors). What holds for a method as such is a column here: whether it writes.
+//! descriptors). A property of a method as such is a column here: whether it writes.
 
 /// Whether a call may change data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

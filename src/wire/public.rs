@@ -1,4 +1,4 @@
-//! The public half: what people, tools and clients send to Cluster, Node and Clock.
+//! Conversions for Cluster, Node and Clock, the public services.
 //!
 //! The arm of `Entry.content` that was written is kept; a message with neither arm is an empty text, because that is
 //! how a proto3 client sends one. A record's checksum is made here, where its value enters.

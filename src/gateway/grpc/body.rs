@@ -57,7 +57,7 @@ impl http_body::Body for Counted {
 pub(crate) struct Observed {
     body: body::Body,
     observation: Option<Observation>,
-    /// What the answer holds of the buffer budget until it is sent.
+    /// The answer's part of the buffer budget, until it is sent.
     _guard: Option<Arc<BudgetGuard>>,
 }
 

@@ -1,4 +1,4 @@
-//! `api.Cluster`: what applications use.
+//! `api.Cluster`, for applications.
 
 use std::sync::Arc;
 
