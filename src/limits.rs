@@ -51,6 +51,11 @@ pub const REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT: usize = 256 * MIB;
 /// About how many bytes a request takes beside its key and value: its stamp, and its entries in maps and queues.
 pub const REQUEST_OVERHEAD_BYTES: usize = 512;
 
+/// Values above this count while they are in memory because a read loaded them or a peer sent them: those that are loaded
+/// against as many bytes as requests in flight may hold, and those of peers against as many again. Smaller values are
+/// bounded by their number: [`REPLICA_READS_MAX`] of them take 512 MiB at most, and a store of usual values far less.
+pub const UNCOUNTED_VALUE_BYTES_MAX: usize = 64 * KIB;
+
 /// The most bytes that one node holds for requests that still arrive and for responses that are still being sent, over
 /// all connections: eight of the largest messages. [`REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT`] bounds the requests that the
 /// node works on in between.

@@ -650,8 +650,15 @@ impl Store for Lying {
         self.0.meta()
     }
 
-    fn read(&self, slot: Slot, key: &Key, read_kind: ReadKind, tier: ReadTier) -> Result<ReadOutcome, StoreError> {
-        Ok(match self.0.read(slot, key, read_kind, tier)? {
+    fn read_up_to(
+        &self,
+        slot: Slot,
+        key: &Key,
+        read_kind: ReadKind,
+        tier: ReadTier,
+        value_bytes_max: usize,
+    ) -> Result<ReadOutcome, StoreError> {
+        Ok(match self.0.read_up_to(slot, key, read_kind, tier, value_bytes_max)? {
             ReadOutcome::Done(Lookup::Record(record)) => {
                 let content = Content::Value(Value::Text("something else".into()));
                 ReadOutcome::Done(Lookup::Record(Record { content, ..record }))

@@ -52,7 +52,7 @@ pub(super) struct Dev {
 
 impl Dev {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        logging::init(LogFormat::Human, LogLevel::Warn).map_err(|error| CliError::not_done(error.to_string()))?;
+        let _log = logging::init(LogFormat::Human, LogLevel::Warn)?;
         serve::end_process_on_panic();
         let shutdown = serve::shutdown_on_signal()?;
         let folder = Folder::new(self.data_dir.clone())?;

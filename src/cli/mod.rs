@@ -14,6 +14,7 @@ mod delete;
 mod dev;
 mod get;
 mod locate;
+mod log_queue;
 pub mod logging;
 mod output;
 mod serve;

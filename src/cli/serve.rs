@@ -1,6 +1,7 @@
 //! `quorate serve`: run one node, in the foreground.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
@@ -63,7 +64,7 @@ impl From<StorageKind> for Storage {
 
 impl Serve {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
-        logging::init(self.log_format, self.log_level).map_err(|error| CliError::not_done(error.to_string()))?;
+        let _log = logging::init(self.log_format, self.log_level)?;
         let (node, cluster) = (read(&self.node_file)?, read(&self.cluster_file)?);
         let node = File { name: &self.node_file, text: &node };
         let cluster = File { name: &self.cluster_file, text: &cluster };
@@ -87,11 +88,19 @@ impl From<ServerError> for CliError {
     }
 }
 
+/// How long a panic may take to write its report before the process ends.
+const PANIC_REPORT_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// Makes a panic end the process. A node whose state may be half changed must not go on: its peers go on without it, and
 /// its next start finds everything that is durable.
 pub(super) fn end_process_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        // The report goes to stderr, which perhaps nobody reads.
+        std::thread::spawn(|| {
+            std::thread::sleep(PANIC_REPORT_TIME_MAX);
+            std::process::abort();
+        });
         report(panic);
         std::process::abort();
     }));

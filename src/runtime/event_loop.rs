@@ -60,6 +60,8 @@ pub(super) struct Parts {
     pub(super) node: protocol::Node,
     pub(super) started_at: Instant,
     pub(super) store: Arc<dyn Store>,
+    /// How many bytes large values may hold that reads have loaded, and as many those that peers have sent.
+    pub(super) value_bytes_max: usize,
     pub(super) commit_thread: CommitThread,
     pub(super) metrics: Arc<Metrics>,
     pub(super) events: mpsc::Sender<Event>,
@@ -105,13 +107,13 @@ impl Peer {
 
 impl EventLoop {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { node, started_at, store, commit_thread, metrics, events, outboxes } = parts;
+        let Parts { node, started_at, store, value_bytes_max, commit_thread, metrics, events, outboxes } = parts;
         let parameters = node.placement().parameters();
         let ids = || parameters.members().map(|member| parameters.id(member).clone());
         let peer = |(id, opened)| Peer { id, opened, accepted: VecDeque::new(), last_seen: None };
         let peers = ids().zip(outboxes).map(peer).collect();
         let telemetry = Telemetry::new(Arc::clone(&metrics), ids());
-        let reads = Reads::new(Arc::clone(&store), Arc::clone(&metrics), events.clone());
+        let reads = Reads::new(Arc::clone(&store), Arc::clone(&metrics), events.clone(), value_bytes_max);
         Self {
             node,
             started_at,
@@ -228,8 +230,11 @@ impl EventLoop {
             LinkEvent::Accepted { peer, incarnation, outbox } => self.peers[peer.index()].accept(incarnation, outbox),
             LinkEvent::Received { from, from_incarnation, to_incarnation, messages, permit } => {
                 self.peers[from.index()].last_seen = Some(Instant::now());
+                let messages = messages
+                    .into_iter()
+                    .filter_map(|mut message| self.reads.admit_received(&mut message).then_some(message));
                 let input = |message| (now, Input::Peer { from, from_incarnation, to_incarnation, message });
-                inputs.extend(messages.into_iter().map(input));
+                inputs.extend(messages.map(input));
                 drop(permit);
             }
         }

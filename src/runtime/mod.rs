@@ -53,7 +53,8 @@ pub struct Options {
     pub operator_writes: bool,
     /// How many client requests may be in flight at once.
     pub requests_in_flight_max: usize,
-    /// How many bytes of keys and values client requests in flight may hold.
+    /// How many bytes of keys and values client requests in flight may hold. Large values that reads have loaded may hold as
+    /// many, and so may those that peers have sent in answers.
     pub request_bytes_in_flight_max: usize,
 }
 
@@ -112,7 +113,16 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
 
     let started_at = handle.inner.started_at;
     let (commit_thread, thread) = CommitThread::start(Arc::clone(&store), Arc::clone(&metrics), events.clone());
-    let event_loop = EventLoop::new(Parts { node, started_at, store, commit_thread, metrics, events, outboxes });
+    let event_loop = EventLoop::new(Parts {
+        node,
+        started_at,
+        store,
+        value_bytes_max: options.request_bytes_in_flight_max,
+        commit_thread,
+        metrics,
+        events,
+        outboxes,
+    });
     let event_loop = tokio::spawn(event_loop.run(events_received, event_loop_end.clone()));
     Ok(RunningNode { handle, links, links_end, event_loop, event_loop_end, commit_thread: thread })
 }

@@ -1,12 +1,13 @@
 //! The protocol's events as metrics and log lines, and a reminder in the log while the node takes no requests.
 //!
-//! Lines that a peer, a client or a disk can repeat are bounded: see [`LineLimit`].
+//! Lines that a peer, a client or a disk can repeat are bounded: see [`LogLimit`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info, warn};
 
+use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::protocol::{HelloRefusal, ProtocolEvent, Unready};
 use crate::types::{NodeId, NodeIndex};
@@ -14,14 +15,14 @@ use crate::types::{NodeId, NodeIndex};
 /// The time between two reminders that the node takes no requests.
 const NOT_READY_EVERY: Duration = Duration::from_secs(10);
 /// The time between two log lines of one kind.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+pub(super) const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Turns events into counts and log lines.
 pub(super) struct Telemetry {
     metrics: Arc<Metrics>,
     peers: Vec<PeerLog>,
-    stamp_conflicts: LineLimit,
-    clock_jumps: LineLimit,
+    stamp_conflicts: LogLimit,
+    clock_jumps: LogLimit,
     not_ready_at: Instant,
 }
 
@@ -32,33 +33,14 @@ struct PeerLog {
     refusals: [Option<HelloRefusal>; 2],
 }
 
-/// Lets one line of a kind pass in [`LINE_EVERY`], and counts the lines that it holds back.
-#[derive(Debug, Default)]
-pub(super) struct LineLimit {
-    passed_at: Option<Instant>,
-    held_back: u64,
-}
-
-impl LineLimit {
-    /// Whether a line may be written at `now`; if so, how many lines of its kind were held back since the last one.
-    pub(super) fn pass(&mut self, now: Instant) -> Option<u64> {
-        if self.passed_at.is_some_and(|passed| now.saturating_duration_since(passed) < LINE_EVERY) {
-            self.held_back += 1;
-            return None;
-        }
-        self.passed_at = Some(now);
-        Some(std::mem::take(&mut self.held_back))
-    }
-}
-
 impl Telemetry {
     /// For a node whose cluster has these members, in their order.
     pub(super) fn new(metrics: Arc<Metrics>, ids: impl Iterator<Item = NodeId>) -> Self {
         Self {
             metrics,
             peers: ids.map(|id| PeerLog { id, refusals: [None; 2] }).collect(),
-            stamp_conflicts: LineLimit::default(),
-            clock_jumps: LineLimit::default(),
+            stamp_conflicts: LogLimit::new(1, LINE_EVERY),
+            clock_jumps: LogLimit::new(1, LINE_EVERY),
             not_ready_at: Instant::now() + NOT_READY_EVERY,
         }
     }
@@ -97,15 +79,15 @@ impl Telemetry {
             ProtocolEvent::Bootstrapped => info!("the cluster has formed: every member has met every other"),
             ProtocolEvent::StampConflict { key, stamp } => {
                 metrics.stamp_conflicts.inc();
-                if let Some(held_back) = self.stamp_conflicts.pass(Instant::now()) {
-                    error!(%key, %stamp, held_back, "two records of one stamp differ; the second was refused");
+                if let Some(left_out) = self.stamp_conflicts.pass(Instant::now()) {
+                    error!(%key, %stamp, left_out, "two records of one stamp differ; the second was refused");
                 }
             }
             ProtocolEvent::ClockJump { seen } => {
                 metrics.clock_jumps.inc();
-                if let Some(held_back) = self.clock_jumps.pass(Instant::now()) {
+                if let Some(left_out) = self.clock_jumps.pass(Instant::now()) {
                     let what = "refused a clock that is further ahead than any honest node's can be";
-                    error!(%seen, held_back, "{what}");
+                    error!(%seen, left_out, "{what}");
                 }
             }
             ProtocolEvent::HintsDropped { peer, hints } => {
@@ -138,21 +120,5 @@ impl Telemetry {
             Some(Unready::Starting) => warn!("taking no requests: this incarnation's epoch is not on disk yet"),
             Some(Unready::Draining) | None => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn line_that_repeats_passes_once_and_says_how_many_were_held_back() {
-        let (mut limit, now) = (LineLimit::default(), Instant::now());
-        assert_eq!(limit.pass(now), Some(0));
-        assert_eq!(limit.pass(now), None);
-        assert_eq!(limit.pass(now + LINE_EVERY / 2), None);
-        assert_eq!(limit.pass(now + LINE_EVERY), Some(2));
-        assert_eq!(limit.pass(now + LINE_EVERY), None);
-        assert_eq!(limit.pass(now + 3 * LINE_EVERY), Some(1));
     }
 }

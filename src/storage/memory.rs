@@ -45,7 +45,14 @@ impl Store for MemoryStore {
         Ok(self.read().meta.clone())
     }
 
-    fn read(&self, slot: Slot, key: &Key, read_kind: ReadKind, _tier: ReadTier) -> Result<ReadOutcome, StoreError> {
+    fn read_up_to(
+        &self,
+        slot: Slot,
+        key: &Key,
+        read_kind: ReadKind,
+        _tier: ReadTier,
+        _value_bytes_max: usize,
+    ) -> Result<ReadOutcome, StoreError> {
         let state = self.read();
         let Some(record) = state.records.get(&(slot, key.clone())) else {
             return Ok(ReadOutcome::Done(Lookup::Absent));

@@ -32,6 +32,11 @@ pub enum ReadOutcome {
     Done(Lookup),
     /// The answer is not in memory. Read again with [`ReadTier::Disk`], from a thread that may wait.
     WouldBlock,
+    /// The value is larger than the caller allowed, and was not loaded.
+    TooLarge {
+        /// The length of the value.
+        value_bytes: usize,
+    },
 }
 
 /// Why a call to a store failed.
@@ -138,7 +143,23 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the disk fails, or the data is damaged: a full read verifies the record's checksum.
-    fn read(&self, slot: Slot, key: &Key, read_kind: ReadKind, tier: ReadTier) -> Result<ReadOutcome, StoreError>;
+    fn read(&self, slot: Slot, key: &Key, read_kind: ReadKind, tier: ReadTier) -> Result<ReadOutcome, StoreError> {
+        self.read_up_to(slot, key, read_kind, tier, usize::MAX)
+    }
+
+    /// As [`Store::read`], but loads no value of more than `value_bytes_max` bytes. A store that holds its values in memory
+    /// shares them, and need not heed the bound.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    fn read_up_to(
+        &self,
+        slot: Slot,
+        key: &Key,
+        read_kind: ReadKind,
+        tier: ReadTier,
+        value_bytes_max: usize,
+    ) -> Result<ReadOutcome, StoreError>;
 
     /// Makes the whole of `batch` durable, or nothing of it. Waits for the disk.
     ///

@@ -30,6 +30,7 @@ pub(super) fn batch_of(slot: u16, records: impl IntoIterator<Item = (Key, Record
 pub(super) fn read(store: &dyn Store, slot: u16, key: &Key, read_kind: ReadKind) -> Lookup {
     match store.read(Slot(slot), key, read_kind, ReadTier::Disk).expect("the store can be read") {
         ReadOutcome::Done(found) => found,
+        ReadOutcome::TooLarge { .. } => panic!("a read without a bound refused a large value"),
         ReadOutcome::WouldBlock => panic!("a read that may wait for the disk did not"),
     }
 }

@@ -7,7 +7,7 @@
 //! | column family | key | value |
 //! |---|---|---|
 //! | `meta` | a name; `incarnation/` and an epoch; `peer/` and a node id | version, fields, XXH3 of name and fields |
-//! | `records` | slot (2), the key's bytes | version, flags, epoch (8), counter (8), writer length (1), writer, checksum (8), then the value's bytes unless the value is large |
+//! | `records` | slot (2), the key's bytes | version, flags, epoch (8), counter (8), writer length (1), writer, checksum (8), then the value's bytes, or the length (4) of a large value |
 //! | `blobs` | as in `records` | as in `records`, with the value's bytes |
 //!
 //! The flags of a record are 1 for a value (a tombstone has none), 2 for text, 4 for a value that is in `blobs`. An unknown
@@ -130,8 +130,13 @@ pub struct Head {
 pub enum Entry {
     /// The whole record.
     Whole(Record),
-    /// The digest of a record with a large value. The `blobs` family has the whole record.
-    Separated(Digest),
+    /// A record with a large value. The `blobs` family has the whole record.
+    Separated {
+        /// The record's digest.
+        digest: Digest,
+        /// The length of its value in bytes. No checksum covers it: it decides about memory, not about the answer.
+        value_bytes: usize,
+    },
 }
 
 /// One entry of the `meta` family.
@@ -185,13 +190,16 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the digest of a `record` whose value is large: its entry in the `records` family.
+/// Appends the digest of a `record` whose value is large, and the value's length: its entry in the `records` family.
 ///
 /// # Panics
 /// When `record` is a tombstone, which has no value to store separately.
 pub fn encode_separated(record: &Record, out: &mut Vec<u8>) {
     assert_ne!(record.content, Content::Tombstone, "a tombstone has no value to store separately");
     encode_head(flags(&record.content) | FLAG_SEPARATED, record, out);
+    let value_bytes =
+        u32::try_from(record.content.value_bytes()).expect("VALUE_BYTES_MAX keeps a length within 4 bytes");
+    out.extend_from_slice(&value_bytes.to_be_bytes());
 }
 
 /// The flags of a record that is stored whole.
@@ -232,8 +240,9 @@ pub fn decode_entry(key: &Key, bytes: &[u8]) -> Result<Entry, DecodeError> {
     let mut input = Input(bytes);
     let (flags, digest) = head(&mut input)?;
     if flags & FLAG_SEPARATED != 0 {
+        let value_bytes = u32::from_be_bytes(input.take("value length")?) as usize;
         input.end()?;
-        return Ok(Entry::Separated(digest));
+        return Ok(Entry::Separated { digest, value_bytes });
     }
     whole(key, flags, digest, &input).map(Entry::Whole)
 }

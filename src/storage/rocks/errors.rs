@@ -11,6 +11,8 @@ use super::options::RECORDS;
 pub(super) enum LookupError {
     /// The answer is not in memory, and the lookup must not wait for the disk.
     WouldBlock,
+    /// The value has this many bytes, more than the caller allowed.
+    TooLarge(usize),
     /// The entry in this column family is damaged.
     Damaged(&'static str, DecodeError),
     /// The disk failed.

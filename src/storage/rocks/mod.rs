@@ -165,7 +165,14 @@ impl Store for RocksStore {
         read_meta(self.database().as_ref().ok_or(StoreError::Closed)?)
     }
 
-    fn read(&self, slot: Slot, key: &Key, read_kind: ReadKind, tier: ReadTier) -> Result<ReadOutcome, StoreError> {
+    fn read_up_to(
+        &self,
+        slot: Slot,
+        key: &Key,
+        read_kind: ReadKind,
+        tier: ReadTier,
+        value_bytes_max: usize,
+    ) -> Result<ReadOutcome, StoreError> {
         let (guard, options) = match tier {
             ReadTier::Disk => (self.database(), &self.from_disk),
             // The lock may be held for long: a reopening takes it after the reads that are under way.
@@ -183,11 +190,12 @@ impl Store for RocksStore {
         let version = self.cache.version();
         let found = match read_kind {
             ReadKind::Digest => find_digest(database, &entry_key, options),
-            ReadKind::Data => find_record(database, key, &entry_key, options),
+            ReadKind::Data => find_record(database, key, &entry_key, options, value_bytes_max),
         };
         let found = match found {
             Ok(found) => found,
             Err(LookupError::WouldBlock) => return Ok(ReadOutcome::WouldBlock),
+            Err(LookupError::TooLarge(value_bytes)) => return Ok(ReadOutcome::TooLarge { value_bytes }),
             Err(LookupError::Damaged(family, error)) => {
                 return Err(damaged(family, &format!("key {key:?} of slot {slot}"), &error));
             }
@@ -437,7 +445,13 @@ fn find_digest(database: &DB, entry_key: &[u8], options: &ReadOptions) -> Result
         .map_err(|error| LookupError::Damaged(RECORDS, error))
 }
 
-fn find_record(database: &DB, key: &Key, entry_key: &[u8], options: &ReadOptions) -> Result<Lookup, LookupError> {
+fn find_record(
+    database: &DB,
+    key: &Key,
+    entry_key: &[u8],
+    options: &ReadOptions,
+    value_bytes_max: usize,
+) -> Result<Lookup, LookupError> {
     let mut before = None;
     loop {
         let Some(found) = database.get_pinned_cf_opt(family(database, RECORDS), entry_key, options)? else {
@@ -446,12 +460,19 @@ fn find_record(database: &DB, key: &Key, entry_key: &[u8], options: &ReadOptions
         let entry = codec::decode_entry(key, &found).map_err(|error| LookupError::Damaged(RECORDS, error))?;
         let digest = match entry {
             Entry::Whole(record) => return Ok(Lookup::Record(record)),
-            Entry::Separated(digest) => digest,
+            Entry::Separated { value_bytes, .. } if value_bytes > value_bytes_max => {
+                return Err(LookupError::TooLarge(value_bytes));
+            }
+            Entry::Separated { digest, .. } => digest,
         };
         if let Some(found) = database.get_pinned_cf_opt(family(database, BLOBS), entry_key, options)? {
             let record = codec::decode_record(key, &found).map_err(|error| LookupError::Damaged(BLOBS, error))?;
             // A greater record may have replaced it between the two lookups. It is as good an answer.
             if record.stamp >= digest.stamp {
+                let value_bytes = record.content.value_bytes();
+                if value_bytes > value_bytes_max {
+                    return Err(LookupError::TooLarge(value_bytes));
+                }
                 return Ok(Lookup::Record(record));
             }
         }
