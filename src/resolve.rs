@@ -41,20 +41,24 @@ static RESOLVER: LazyLock<Resolver> =
 /// # Errors
 /// When the host has no address, or does not take the connection in time.
 pub async fn connect(endpoint: Endpoint, connect_time_max: Duration) -> Result<Channel, tonic::transport::Error> {
-    endpoint.connect_timeout(connect_time_max).connect_with_connector(connector()).await
+    let connector = connector(RESOLVER.clone(), connect_time_max);
+    endpoint.connect_timeout(connect_time_max).connect_with_connector(connector).await
 }
 
 /// A channel that connects to `endpoint` on first use, and anew whenever its connection breaks. `connect_time_max` covers
 /// the look-up and the connection.
 #[must_use]
 pub fn connect_lazily(endpoint: Endpoint, connect_time_max: Duration) -> Channel {
-    endpoint.connect_timeout(connect_time_max).connect_with_connector_lazy(connector())
+    let connector = connector(RESOLVER.clone(), connect_time_max);
+    endpoint.connect_timeout(connect_time_max).connect_with_connector_lazy(connector)
 }
 
-fn connector() -> HttpConnector<Resolver> {
-    let mut connector = HttpConnector::new_with_resolver(RESOLVER.clone());
+fn connector(resolver: Resolver, connect_time_max: Duration) -> HttpConnector<Resolver> {
+    let mut connector = HttpConnector::new_with_resolver(resolver);
     connector.enforce_http(false);
     connector.set_nodelay(true);
+    // It is divided among the addresses of a name, so that each is tried. The rest is for the look-up.
+    connector.set_connect_timeout(Some(connect_time_max * 3 / 4));
     connector
 }
 
@@ -260,5 +264,31 @@ mod tests {
         let error = resolver.resolve("n1").await.expect_err("it is not known yet");
         assert_eq!(error.to_string(), "cannot look up n1: no such host");
         assert_eq!(*resolver.resolve("n1").await.expect("it is known now"), [address(2)]);
+    }
+
+    #[tokio::test]
+    async fn second_address_is_tried_where_the_first_one_is_silent() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        // A listener whose queue is full drops further attempts to connect.
+        let full = tokio::net::TcpSocket::new_v4().expect("a socket can be made");
+        let Ok(()) = full.bind(SocketAddr::from(([127, 0, 0, 2], port))) else {
+            println!("SKIPPED: this system has no second address on loopback");
+            return;
+        };
+        let full = full.listen(1).expect("it can listen");
+        let mut queued = Vec::new();
+        while let Ok(Ok(stream)) =
+            tokio::time::timeout(Duration::from_millis(200), tokio::net::TcpStream::connect(full.local_addr().unwrap()))
+                .await
+        {
+            queued.push(stream);
+        }
+
+        let resolver = Resolver::new(|_| Ok(vec![address(2), address(1)]));
+        let uri = format!("http://n1:{port}/").parse().expect("it is a URI");
+        let connected =
+            connector(resolver, Duration::from_secs(1)).call(uri).await.expect("the second address answers");
+        assert_eq!(connected.inner().peer_addr().expect("it is connected").ip().to_string(), "127.0.0.1");
     }
 }
