@@ -88,8 +88,8 @@ impl<A> GroupCommit<A> {
     /// an epoch in which it has already issued stamps.
     pub fn add_epoch(&mut self, epoch: u64) {
         self.check();
-        let in_flight = self.in_flight.as_ref().and_then(|in_flight| in_flight.batch.epoch);
-        let in_flight = rule!(EpochMayFall, in_flight, not None);
+        let of_batch = self.in_flight.as_ref().and_then(|in_flight| in_flight.batch.epoch);
+        let in_flight = rule!(EpochMayFall, of_batch, not None);
         self.next.epoch = self.next.epoch.max(in_flight).max(Some(epoch));
     }
 

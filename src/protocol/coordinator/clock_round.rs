@@ -65,7 +65,7 @@ impl Coordinator {
         match fanout {
             _ if is_unasked => asked.extend(first),
             Fanout::Majority | Fanout::Remaining => asked.extend(operation.not_asked()),
-            Fanout::All => asked.extend(operation.to_ask_again()),
+            Fanout::All => asked.extend(operation.asked_again()),
         }
         for member in &asked[from..] {
             operation.tally.ask(*member);

@@ -190,7 +190,9 @@ impl Coordinator {
     /// Asks `members` in a round that is hedged.
     fn ask_hedged(&mut self, id: OperationId, members: &[NodeIndex], ctx: &mut CoordinatorCtx<'_>) {
         let Some(operation) = self.operations.get_mut(&id) else { return };
-        members.iter().for_each(|member| operation.tally.ask(*member));
+        for member in members {
+            operation.tally.ask(*member);
+        }
         operation.send(id, members.iter().copied(), ctx);
     }
 

@@ -138,7 +138,7 @@ impl InFlight {
     }
 
     /// The replicas to ask again where a majority was asked first: by now, all that have not answered.
-    pub(super) fn to_ask_again(&mut self) -> impl Iterator<Item = NodeIndex> + Clone + '_ {
+    pub(super) fn asked_again(&mut self) -> impl Iterator<Item = NodeIndex> + Clone + '_ {
         must!(NobodyElseIsAsked, self.tally.ask_missing());
         self.tally.missing().filter(|member| self.tally.is_asked(*member))
     }
