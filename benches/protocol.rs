@@ -30,7 +30,7 @@ const DEADLINE: Duration = Duration::from_mins(1);
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("protocol/time per operation");
-    let mut cluster = Cluster::formed();
+    let mut cluster = Cluster::bootstrapped();
     let commands: Vec<(Command, Command)> = (0..KEYS)
         .map(|number| {
             let (key, record) = (key(number), record(number, BYTES, 1));
@@ -79,7 +79,7 @@ struct Host {
 }
 
 impl Cluster {
-    fn formed() -> Self {
+    fn bootstrapped() -> Self {
         let placement = Arc::new(Placement::new(parameters(3, 3, 0)));
         let members: Vec<NodeIndex> = placement.parameters().members().collect();
         let host = |me: NodeIndex| {

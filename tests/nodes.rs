@@ -46,11 +46,11 @@ impl Cluster {
             nodes.push(running);
         }
         let cluster = Self { nodes };
-        cluster.formed().await;
+        cluster.bootstrapped().await;
         cluster
     }
 
-    async fn formed(&self) {
+    async fn bootstrapped(&self) {
         let deadline = Instant::now() + Duration::from_secs(10);
         for node in &self.nodes {
             loop {
@@ -58,7 +58,7 @@ impl Cluster {
                 if status.unready.is_none() && status.all_talk() {
                     break;
                 }
-                assert!(Instant::now() < deadline, "not formed: {status:?}");
+                assert!(Instant::now() < deadline, "not bootstrapped: {status:?}");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }

@@ -247,7 +247,7 @@ mod tests {
         let placement = placement();
         let key = Key::new("b").unwrap();
         let stamp = Stamp { clock: Clock { epoch: 3, counter: 9 }, writer: id("2") };
-        let forming = || Failure::Unready(Unready::Bootstrapping { missing: vec![id("4")] });
+        let bootstrapping = || Failure::Unready(Unready::Bootstrapping { missing: vec![id("4")] });
         let too_far = Failure::RaiseTooFar { given: Clock { epoch: 9_999, counter: 0 }, now: stamp.clock };
         let elsewhere = Failure::NotReplica { slot: Slot(31_384), replicas: vec![id("3"), id("2"), id("4")] };
         for (access, failure, reason, parts) in [
@@ -264,8 +264,8 @@ mod tests {
                 &["may or may not", "same cluster file"],
             ),
             (Access::Read, Failure::NoQuorum(report()), FailureReason::NoQuorum, &["not read", "safe to ask again"]),
-            (Access::Write, forming(), FailureReason::NotApplied, &["not written", "node 4"]),
-            (Access::Read, forming(), FailureReason::NotReady, &["not read", "node 4"]),
+            (Access::Write, bootstrapping(), FailureReason::NotApplied, &["not written", "node 4"]),
+            (Access::Read, bootstrapping(), FailureReason::NotReady, &["not read", "node 4"]),
             (Access::Write, Failure::Unready(Unready::Draining), FailureReason::NotApplied, &["ask another one"]),
             (Access::Read, elsewhere, FailureReason::NotReplica, &["slot 31384", "nodes 3, 2, 4"]),
             (Access::Write, Failure::NotGreater { held: stamp }, FailureReason::StampNotGreater, &["3.9@2"]),

@@ -246,13 +246,13 @@ mod tests {
     #[test]
     fn each_state_has_its_word_and_says_what_to_do() {
         let placement = placement(3, 3);
-        let forming = Unready::Bootstrapping { missing: vec![id("2"), id("3")] };
+        let bootstrapping = Unready::Bootstrapping { missing: vec![id("2"), id("3")] };
         let refused = Unready::Refused { by: vec![id("2")], refusal: HelloRefusal::StoreId };
         for (status, slots_short, health, parts) in [
             (status(None, false, &[]), 0, Health::Online, &[][..]),
             (status(None, false, &[1]), 0, Health::Online, &[]),
             (status(Some(Unready::Starting), false, &[]), 0, Health::Starting, &["starting"]),
-            (status(Some(forming), false, &[1, 2]), 65_536, Health::Starting, &["nodes 2, 3", "start them"]),
+            (status(Some(bootstrapping), false, &[1, 2]), 65_536, Health::Starting, &["nodes 2, 3", "start them"]),
             (status(Some(refused), true, &[]), 0, Health::Refused, &["by node 2", "restore the original folder"]),
             (status(Some(Unready::Draining), false, &[]), 0, Health::Draining, &["told to end"]),
             (status(None, true, &[]), 0, Health::Degraded, &["free space"]),

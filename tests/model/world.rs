@@ -342,8 +342,8 @@ impl World {
                 break;
             }
         }
-        let formed = state.machines.iter().all(|machine| machine.node.unready().is_none());
-        assert!(formed || state.defect.is_some(), "the cluster has formed");
+        let bootstrapped = state.machines.iter().all(|machine| machine.node.unready().is_none());
+        assert!(bootstrapped || state.defect.is_some(), "the cluster has bootstrapped");
     }
 
     /// Whether an older copy of a node's folder is known to be older by all of its peers. Where one of them missed the

@@ -125,7 +125,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Nodes 1 to `count`, each a replica of everything, that have all met.
-    pub fn formed(count: u16) -> Self {
+    pub fn bootstrapped(count: u16) -> Self {
         let node_ids = (1..=count).map(|n| NodeId::new(&n.to_string()).unwrap()).collect();
         let parameters = ClusterParameters { seed: 0, replica_count: usize::from(count), node_ids };
         let host = |n: u16| Host {
@@ -399,14 +399,14 @@ impl Cluster {
         let id = RequestId(u64::from(client));
         self.input(at, Some(Input::Request { id, deadline: self.now.after(self.deadline), command }));
         if !self.majority_is_asked_first {
-            self.ask_the_others(at);
+            self.hedge(at);
         }
         index
     }
 
     /// Rings the alarm of an operation that has asked a majority, so that everybody is asked: whose answers arrive is up
     /// to the test.
-    fn ask_the_others(&mut self, at: NodeIndex) {
+    fn hedge(&mut self, at: NodeIndex) {
         if let Some(alarm) = self.node(at).next_wake()
             && self.node(at).inspect().next_timer_hedges()
         {

@@ -8,8 +8,8 @@ use quorate::types::NodeIndex;
 
 const ALL: [NodeIndex; 3] = [N1, N2, N3];
 
-fn formed() -> Cluster {
-    let mut cluster = Cluster::formed(3);
+fn bootstrapped() -> Cluster {
+    let mut cluster = Cluster::bootstrapped(3);
     cluster.write_among(N1, &ALL, 1);
     cluster.majority_is_asked_first = true;
     // No peer counts as slow any longer.
@@ -36,7 +36,7 @@ fn first_and_other(cluster: &mut Cluster) -> (NodeIndex, NodeIndex) {
 #[test]
 fn silent_peer_is_avoided_after_one_short_wait() {
     for write in [false, true] {
-        let mut cluster = formed();
+        let mut cluster = bootstrapped();
         let invoke = |cluster: &mut Cluster| if write { cluster.write(N1, 2) } else { cluster.read(N1) };
         let began = cluster.now();
         let operation = invoke(&mut cluster);
@@ -66,7 +66,7 @@ fn silent_peer_is_avoided_after_one_short_wait() {
 
 #[test]
 fn refusal_is_no_reason_to_wait() {
-    let mut cluster = formed();
+    let mut cluster = bootstrapped();
     let began = cluster.now();
     cluster.read(N1);
     let (refusing, other) = first_and_other(&mut cluster);
@@ -85,7 +85,7 @@ fn refusal_is_no_reason_to_wait() {
 
 #[test]
 fn refusal_of_the_own_replica_is_no_reason_to_wait() {
-    let mut cluster = formed();
+    let mut cluster = bootstrapped();
     cluster.set_readable(N1, false);
     let began = cluster.now();
     let read = cluster.read(N1);
@@ -96,7 +96,7 @@ fn refusal_of_the_own_replica_is_no_reason_to_wait() {
 
 #[test]
 fn peer_that_comes_back_is_asked_what_was_lost_and_no_more() {
-    let mut cluster = formed();
+    let mut cluster = bootstrapped();
     let read = cluster.read(N1);
     let (first, other) = first_and_other(&mut cluster);
     cluster.relink(N1, other);
@@ -110,7 +110,7 @@ fn peer_that_comes_back_is_asked_what_was_lost_and_no_more() {
 
 #[test]
 fn hedge_delay_leaves_time_for_the_others_to_answer() {
-    let mut cluster = formed();
+    let mut cluster = bootstrapped();
     for _ in 0..20 {
         cluster.read(N1);
         cluster.pass(Duration::from_millis(40), &[]);
@@ -126,7 +126,7 @@ fn hedge_delay_leaves_time_for_the_others_to_answer() {
 
 #[test]
 fn each_peer_is_asked_first_in_turn() {
-    let mut cluster = formed();
+    let mut cluster = bootstrapped();
     let mut first = std::collections::BTreeSet::new();
     for _ in 0..200 {
         let read = cluster.read(N1);

@@ -26,7 +26,7 @@ const ALL: [NodeIndex; 3] = [N1, N2, N3];
 /// of the stamp, so that every replica puts the two records in the same order and keeps one of them whole.
 #[test]
 fn timestamp_tie_does_not_diverge_cassandra_2013() {
-    let mut cluster = Cluster::formed(3);
+    let mut cluster = Cluster::bootstrapped(3);
     // If the value decided, the first would win.
     let (first, second) = (cluster.write(N1, 9), cluster.write(N2, 1));
     cluster.run_clock_rounds();
@@ -54,7 +54,7 @@ fn timestamp_tie_does_not_diverge_cassandra_2013() {
 /// stamp, so that the stamp is above every write that has ended.
 #[test]
 fn acknowledged_write_is_not_lost_to_an_older_one_riak_2013() {
-    let mut cluster = Cluster::formed(3);
+    let mut cluster = Cluster::bootstrapped(3);
     let mut before = cluster.write_among(N1, &[N1, N2], 1);
     for value in 2..10 {
         before = cluster.write_among(N1, &[N1, N2], value);
@@ -80,7 +80,7 @@ fn acknowledged_write_is_not_lost_to_an_older_one_riak_2013() {
 /// acknowledged. No decision depends on time: the records keep their stamps, and lose to greater ones.
 #[test]
 fn long_pause_takes_no_commit_back_aerospike_3_99() {
-    let mut cluster = Cluster::formed(3);
+    let mut cluster = Cluster::bootstrapped(3);
     // The client waits for longer than the pause. Otherwise the first turn after the pause would end the write.
     cluster.deadline = Duration::from_hours(2);
     let paused = cluster.write(N1, 1);
@@ -117,7 +117,7 @@ fn long_pause_takes_no_commit_back_aerospike_3_99() {
 /// count.
 #[test]
 fn write_that_failed_never_shows_aerospike_3_99() {
-    let mut cluster = Cluster::formed(3);
+    let mut cluster = Cluster::bootstrapped(3);
     let failed = cluster.write(N1, 1);
     cluster.pass(DEADLINE, &[N1]);
     assert!(matches!(cluster.failure_of(failed), Some(Failure::NotApplied(_))), "{:?}", cluster.reply_to(failed));
@@ -145,7 +145,7 @@ fn write_that_failed_never_shows_aerospike_3_99() {
 /// does not see the write; the second does, and so does every later one.
 #[test]
 fn write_that_may_show_later_is_never_called_failed_aerospike_3_99() {
-    let mut cluster = Cluster::formed(3);
+    let mut cluster = Cluster::bootstrapped(3);
     let unknown = cluster.write(N1, 1);
     cluster.run_clock_rounds();
     assert_eq!(cluster.take(|sent| sent.stores().is_some()).len(), 2, "both copies are lost");
@@ -166,7 +166,7 @@ fn write_that_may_show_later_is_never_called_failed_aerospike_3_99() {
 /// Here a node that is cut off has a durable record, and does not answer with it: no read ends without a majority.
 #[test]
 fn isolated_node_serves_no_stale_read_etcd_2014() {
-    let mut cluster = Cluster::formed(3);
+    let mut cluster = Cluster::bootstrapped(3);
     cluster.write_among(N1, &ALL, 1);
     cluster.write_among(N2, &[N2, N3], 2);
     assert_eq!(cluster.value_on_disk(N1), Some(1), "the node that is cut off holds the old value");
@@ -203,7 +203,7 @@ fn read_after_a_restart_is_not_stale_etcd_20418() {
 }
 
 fn old_answers_count_for_nothing(restart: bool) {
-    let mut cluster = Cluster::formed(3);
+    let mut cluster = Cluster::bootstrapped(3);
     cluster.write_among(N2, &ALL, 1);
     let earlier = cluster.read(N1);
     cluster.deliver(|sent| !sent.is_answer());
@@ -247,7 +247,7 @@ fn old_answers_count_for_nothing(restart: bool) {
 /// write is acknowledged or shown before its batch is durable.
 #[test]
 fn acknowledged_write_outlives_a_crash_etcd_14370() {
-    let mut cluster = Cluster::formed(1);
+    let mut cluster = Cluster::bootstrapped(1);
     cluster.hold_disk(N1);
     let lost = cluster.write(N1, 1);
     assert!(cluster.waits_at_disk(N1), "its batch is being written");
@@ -284,7 +284,7 @@ fn acknowledged_write_outlives_a_crash_etcd_14370() {
 /// has not acknowledged, so that no majority has.
 #[test]
 fn lazy_disks_lose_nothing_acknowledged_nats_2_12_1() {
-    let mut cluster = Cluster::formed(3);
+    let mut cluster = Cluster::bootstrapped(3);
     cluster.hold_disk(N2);
     cluster.hold_disk(N3);
     let write = cluster.write(N1, 1);
@@ -330,7 +330,7 @@ fn lazy_disks_lose_nothing_acknowledged_nats_2_12_1() {
 /// resent under its one stamp, so that it cannot replace a later write.
 #[test]
 fn server_that_retries_applies_once_tidb_2_1_7() {
-    let mut cluster = Cluster::formed(3);
+    let mut cluster = Cluster::bootstrapped(3);
     let retried = cluster.write(N1, 1);
     cluster.run_clock_rounds();
     let lose_copies = |cluster: &mut Cluster| cluster.take(|sent| sent.stores().is_some()).len();
@@ -367,7 +367,7 @@ fn server_that_retries_applies_once_tidb_2_1_7() {
 /// tombstone, and its stamp is above that of the value.
 #[test]
 fn deleted_value_does_not_return() {
-    let mut cluster = Cluster::formed(3);
+    let mut cluster = Cluster::bootstrapped(3);
     cluster.write_among(N1, &ALL, 1);
     let delete = cluster.delete(N1);
     cluster.run(&[N1, N2]);

@@ -16,7 +16,7 @@ const A_RESEND: Duration = Duration::from_secs(1);
 /// could be too small, and the write could be lost although it is acknowledged.
 #[test]
 fn clock_of_an_earlier_round_counts_for_no_later_write() {
-    let mut cluster = Cluster::formed(3);
+    let mut cluster = Cluster::bootstrapped(3);
     let first = cluster.write(N1, 1);
     cluster.deliver(|sent| sent.to == N3);
     let late = cluster.take(|sent| sent.from == N3 && sent.is_answer());
@@ -44,7 +44,7 @@ fn clock_of_an_earlier_round_counts_for_no_later_write() {
 /// its first round is no damage.
 #[test]
 fn late_digests_of_an_earlier_round_end_no_read() {
-    let mut cluster = Cluster::formed(3);
+    let mut cluster = Cluster::bootstrapped(3);
     cluster.write_among(N1, &ALL, 1);
     cluster.write_among(N1, &[N1, N3], 2);
     cluster.take(|sent| sent.stores().is_some());
@@ -75,7 +75,7 @@ fn late_digests_of_an_earlier_round_end_no_read() {
 /// the read fail: at each moment a majority is well.
 #[test]
 fn late_refusal_of_an_earlier_round_ends_no_read() {
-    let mut cluster = Cluster::formed(3);
+    let mut cluster = Cluster::bootstrapped(3);
     cluster.write_among(N1, &ALL, 1);
     let unfinished = cluster.write(N1, 2);
     cluster.run_clock_rounds();
@@ -106,7 +106,7 @@ fn late_refusal_of_an_earlier_round_ends_no_read() {
 /// that has one of the values does not count for the other.
 #[test]
 fn records_of_one_stamp_are_never_merged() {
-    let mut cluster = Cluster::formed(3);
+    let mut cluster = Cluster::bootstrapped(3);
     let before = cluster.write_among(N1, &ALL, 1);
     let clock = Clock { counter: before.clock.counter + 1, ..before.clock };
     let stamp = Stamp { clock, ..before };
@@ -134,7 +134,7 @@ fn records_of_one_stamp_are_never_merged() {
 /// Once the two nodes talk, operations in flight wait for the peer again.
 #[test]
 fn peer_that_was_refused_while_it_restarted_is_readmitted() {
-    let mut cluster = Cluster::formed(3);
+    let mut cluster = Cluster::bootstrapped(3);
     cluster.write_among(N1, &ALL, 1);
     cluster.relink(N2, N1);
     let late = cluster.take(Sent::is_hello).pop().expect("it introduces itself again");

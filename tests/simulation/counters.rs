@@ -41,7 +41,7 @@ pub const SOMETIMES: [&str; 38] = [
     "an older incarnation was refused",
     "an operation was given up early",
     "operations with a minority dead",
-    "the cluster formed under faults",
+    "the cluster bootstrapped under faults",
 ];
 
 /// Counts by name, in the order of names.

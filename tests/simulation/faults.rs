@@ -86,7 +86,7 @@ impl World {
         true
     }
 
-    /// A node that never formed has acknowledged nothing, and others that never formed would wait for it for ever.
+    /// A node that never bootstrapped has acknowledged nothing, and others that never bootstrapped would wait for it for ever.
     fn may_lose(&self, host: NodeIndex) -> bool {
         let lost = self.hosts.iter().filter(|host| host.is_forgetful).count();
         lost < self.plan.losses_max

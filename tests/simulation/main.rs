@@ -46,7 +46,7 @@ const FIXED_SEEDS: Range<u64> = 0..4_000;
 const REGRESSIONS: [u64; 2] = [
     // A write that had its clocks was listed in a clock round that then stayed for ever.
     4_377,
-    // A late "not formed" took the place of a refusal for good, so that a write that was given up said the wrong reason.
+    // A late "not bootstrapped" took the place of a refusal for good, so that a write that was given up said the wrong reason.
     106_491,
 ];
 

@@ -253,7 +253,7 @@ impl World {
             }
             ProtocolEvent::ClockJump { seen } => self.is_wrong(format!("{host:?} found {seen} too far ahead")),
             ProtocolEvent::Bootstrapped if self.phase == Phase::Faults && self.counters.get("faults") > 0 => {
-                self.counters.count("the cluster formed under faults");
+                self.counters.count("the cluster bootstrapped under faults");
             }
             _ => {}
         }

@@ -56,7 +56,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("hurry", "hedge_now"),
     ("counts_on_no_more", "exclude"),
     ("counts_on_again", "readmit"),
-    ("ask_these", "send_reads"),
+    ("ask_these", "send_to"),
     ("ask_the_others", "hedge"),
     ("pass_answers_on", "deliver_local"),
     ("introduced", "on_hello"),
