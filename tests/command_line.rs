@@ -73,6 +73,12 @@ fn closed_pipe() -> Stdio {
     writer.into()
 }
 
+/// Makes an output of a process.
+type MakeOutput = fn() -> Stdio;
+
+/// The outputs that nobody can read.
+const UNREADABLE: [(&str, MakeOutput); 2] = [("full", || full().into()), ("closed", closed_pipe)];
+
 /// Whether a program of the system is there and works as `probe` calls it.
 fn has(program: &str, probe: &[&str]) -> bool {
     let works = Command::new(program).args(probe).output().is_ok_and(|output| output.status.success());
@@ -172,8 +178,7 @@ async fn each_command_ends_with_a_documented_code_whatever_its_output_is() {
         &["bench", "--duration", "200ms", "--in-flight", "1"],
         &["help", "set"],
     ];
-    let outputs: [(&str, fn() -> Stdio); 2] = [("full", || full().into()), ("closed", closed_pipe)];
-    for (what, output) in outputs {
+    for (what, output) in UNREADABLE {
         for (arguments, code) in commands {
             let status = quorate(&cluster, arguments).stdout(output()).stderr(output()).status().unwrap();
             assert_eq!(status.code(), Some(*code), "{arguments:?} with {what} output");
@@ -191,8 +196,7 @@ async fn node_serves_although_nobody_can_read_its_log() {
     if !has_full_device() {
         return;
     }
-    let outputs: [(&str, fn() -> Stdio); 2] = [("full", || full().into()), ("closed", closed_pipe)];
-    for (what, output) in outputs {
+    for (what, output) in UNREADABLE {
         let cluster = Cluster::prepare(&plan(&["1"]));
         let files = &cluster.nodes[0].files;
         let mut command = process::command();
@@ -306,7 +310,7 @@ async fn dev_takes_no_name_on_trust() {
         running.signal(Signal::SIGINT);
         assert_eq!(running.end_within(END_TIME_MAX).await.code(), Some(0), "{what}");
         assert_eq!(entries(dir.path()).len(), before + 1, "{what}: what was there is there");
-        assert_eq!(entries(foreign.path()), [precious.clone()], "{what}: the link was not followed");
+        assert_eq!(entries(foreign.path()), std::slice::from_ref(&precious), "{what}: the link was not followed");
     }
 }
 
@@ -435,11 +439,8 @@ fn bad_address_in_the_environment_is_said_to_come_from_there() {
 
 /// Runs `command` with other files in the place of some of the system's, as `mount --bind` puts them there.
 fn with_files(command: &Command, files: &[(&Path, &str)]) -> Command {
-    let mut script = String::from("set -e; ");
-    for (file, place) in files {
-        script += &format!("mount --bind {} {place}; ", file.display());
-    }
-    script += "exec \"$@\"";
+    let mounts = files.iter().map(|(file, place)| format!("mount --bind {} {place} && ", file.display()));
+    let script = format!("{} exec \"$@\"", mounts.collect::<String>());
     let mut outer = Command::new("unshare");
     outer.args(["--map-root-user", "--mount", "sh", "-c", &script, "sh"]);
     outer.arg(command.get_program()).args(command.get_args());
