@@ -162,8 +162,8 @@ mod tests {
             writeln!(queue, "line {number}").unwrap();
         }
         // `writeln!` may write a line in parts, of which each is an entry.
-        let dropped = queue.dropped.load(Ordering::Relaxed) as usize;
-        assert!(dropped >= 2 * LINES_MAX - 1, "{dropped} were dropped");
+        let dropped = queue.dropped.load(Ordering::Relaxed);
+        assert!(dropped >= 2 * LINES_MAX as u64 - 1, "{dropped} were dropped");
         let began = Instant::now();
         drop(queue.flush_on_drop());
         assert!(began.elapsed() < 4 * FLUSH_TIME_MAX, "the end does not wait for it for good");

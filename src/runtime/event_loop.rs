@@ -179,12 +179,12 @@ impl EventLoop {
         }
         self.inputs = inputs;
         let outputs = turn
-            .end(time_at(self.started_at, Instant::now()), |slot, key, kind| self.reads.from_memory(slot, key, kind));
+            .end(time_at(self.started_at, Instant::now()), |slot, key, kind| self.reads.read_memory(slot, key, kind));
         let mut from_disk = Vec::new();
         for output in outputs {
             self.apply(output, &mut from_disk);
         }
-        self.reads.from_disk(from_disk);
+        self.reads.read_disk(from_disk);
         for reply in std::mem::take(&mut self.status_waiters) {
             // A caller that no longer waits needs no answer.
             let _ = reply.send(self.status());

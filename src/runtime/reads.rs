@@ -143,7 +143,7 @@ impl Reads {
     }
 
     /// Reads without waiting. Large values are read from the disk, where they count.
-    pub(super) fn from_memory(&self, slot: Slot, key: &Key, kind: ReadKind) -> MemoryRead {
+    pub(super) fn read_memory(&self, slot: Slot, key: &Key, kind: ReadKind) -> MemoryRead {
         let Disk { store, metrics, .. } = &*self.disk;
         match store.read_up_to(slot, key, kind, ReadTier::Memory, UNCOUNTED_VALUE_BYTES_MAX) {
             Ok(ReadOutcome::Done(lookup)) => {
@@ -159,7 +159,7 @@ impl Reads {
     }
 
     /// Reads on threads that may wait for the disk. The event loop is told with [`Event::ReadsDone`].
-    pub(super) fn from_disk(&self, mut reads: Vec<StoreRead>) {
+    pub(super) fn read_disk(&self, mut reads: Vec<StoreRead>) {
         self.disk.metrics.store_reads_from_disk.inc_by(reads.len() as u64);
         while !reads.is_empty() {
             let part = reads.split_off(reads.len().saturating_sub(READS_PER_THREAD));
@@ -240,15 +240,12 @@ impl Disk {
             let permit = disk.part_while_wanted(slot, &key, value_bytes).await;
             // From here on, reads of this key wait for a load of their own: this one may show less than they must see.
             let reads = disk.waiting().remove(&(slot, key.clone())).map_or_else(Vec::new, |waiting| waiting.reads);
-            match permit {
-                Some(permit) => {
-                    disk.tasks.clone().spawn_blocking(move || disk.load(slot, key, reads, value_bytes, permit));
-                }
-                None => {
-                    let unread = reads.into_iter().map(|read| (read, None)).collect();
-                    // It fails only if the event loop has ended.
-                    let _ = disk.events.send(Event::ReadsDone(unread)).await;
-                }
+            if let Some(permit) = permit {
+                disk.tasks.clone().spawn_blocking(move || disk.load(slot, key, reads, value_bytes, permit));
+            } else {
+                let unread = reads.into_iter().map(|read| (read, None)).collect();
+                // It fails only if the event loop has ended.
+                let _ = disk.events.send(Event::ReadsDone(unread)).await;
             }
         });
     }

@@ -153,9 +153,9 @@ mod tests {
             let peer = NodeIndex(u16::try_from(n % 3).unwrap());
             let took = Duration::from_millis(n * 7_919 % (1_500 - n));
             if n % 2 == 0 {
-                latency.answered(peer, took)
+                latency.answered(peer, took);
             } else {
-                latency.stored(peer, took)
+                latency.stored(peer, took);
             }
             assert_eq!(latency.longest, latency.peers.iter().map(PeerLatency::usual_max).fold(RESEND_MIN, u64::max));
         }

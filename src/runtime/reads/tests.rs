@@ -106,7 +106,7 @@ impl Setting {
 
     fn ask(&self, read: u64, name: &str, value_bytes: usize) {
         let key = Key::new(format!("{name}-{value_bytes}")).unwrap();
-        self.reads.from_disk(vec![StoreRead { read: ReadId(read), slot: Slot(0), key, kind: ReadKind::Data }]);
+        self.reads.read_disk(vec![StoreRead { read: ReadId(read), slot: Slot(0), key, kind: ReadKind::Data }]);
     }
 
     async fn answers(&mut self) -> Vec<(ReadId, Option<Lookup>)> {
