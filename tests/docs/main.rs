@@ -43,7 +43,7 @@ fn each_block_names_its_language_and_how_it_is_tested() {
             let at = format!("{}:{}", page.name, block.line);
             match (block.is_commands(), &block.mark) {
                 (true, None) => {
-                    problems.push(format!("{at}: commands without a comment <!-- test: ... --> before them"))
+                    problems.push(format!("{at}: commands without a comment <!-- test: ... --> before them"));
                 }
                 (true, Some(Err(problem))) => problems.push(format!("{at}: {problem}")),
                 (false, Some(mark)) if !(block.language == "text" && mark.as_ref().is_ok_and(Mark::is_output)) => {

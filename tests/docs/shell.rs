@@ -21,7 +21,7 @@ use super::page::{Mode, Page};
 /// What precedes the number of a command in what the page's bash prints.
 const MARK: char = '\u{1e}';
 /// How long the commands of one page may take.
-const PAGE_TIME_MAX: Duration = Duration::from_secs(180);
+const PAGE_TIME_MAX: Duration = Duration::from_mins(3);
 /// Programs that a machine may lack. Blocks that use one are skipped without it.
 const TOOLS: [&str; 3] = ["grpcurl", "ghz", "curl"];
 /// The ports that pages name begin here, nodes' and metrics'; there are nine of each.
@@ -49,11 +49,11 @@ until [[ $(quorate status 2>&1) == *"tolerates 1 more failure"* ]]; do sleep 0.1
 "#;
 
 /// Waits, for a while, until nodes that were started in the background have formed a cluster.
-const FORMED: &str = r#"for _ in {1..150}; do
+const FORMED: &str = r"for _ in {1..150}; do
     [[ $(quorate status 2>&1) =~ tolerates\ [0-9] ]] && break
     sleep 0.1
 done
-"#;
+";
 
 /// Ports that are given to one page.
 static GIVEN: Mutex<u16> = Mutex::new(CANDIDATES.start);
