@@ -49,7 +49,7 @@ const SOMETIMES: [&str; 13] = [
     "directions cut",
     "directions delayed",
     "directions throttled",
-    "kills of all nodes at once",
+    "kills that left no node running",
     "pauses",
     "reads that failed",
     "refusals of an empty folder",

@@ -206,7 +206,9 @@ impl Run {
                     self.make_room(*at);
                 }
                 self.counters.add("kills", running.len());
-                self.counters.add("kills of all nodes at once", usize::from(running.len() == self.nodes.len()));
+                // Another fault of the round may have killed one of them before.
+                let all_dead = self.nodes.iter().all(|node| node.process.is_none());
+                self.counters.add("kills that left no node running", usize::from(all_dead && !running.is_empty()));
                 self.counters.add("kills of a majority at once", usize::from(running.len() > self.nodes.len() / 2));
             }
             Action::Start(nodes, shift) => {
