@@ -111,12 +111,17 @@ async fn metadata_is_taken_up_to_a_limit_and_refused_in_words_beyond() {
     }
 }
 
+/// The client's window for a connection, in bytes. The client's HTTP/2 library closes a connection itself after too many
+/// small answers that were dropped unread; its budget for them is half of this window.
+const CLIENT_WINDOW_BYTES: u32 = 128 << 20;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn impatient_calls_do_not_harm_patient_ones_on_their_connection() {
     let served = start_one().await;
     // As the Rust client does: otherwise the client's own library closes the connection after 1,024 late answers.
     let endpoint = Endpoint::from_shared(format!("http://{}", served.address)).unwrap();
     let endpoint = endpoint.http2_max_concurrent_reset_streams(8_192).http2_max_local_error_reset_streams(None);
+    let endpoint = endpoint.initial_connection_window_size(CLIENT_WINDOW_BYTES);
     let cluster = ClusterClient::new(endpoint.connect().await.unwrap());
     let until = Instant::now() + Duration::from_secs(2);
     let mut patient = Vec::new();
