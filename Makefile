@@ -54,7 +54,7 @@ mutants: setup ## Break each rule of the protocol in turn, and show which seed, 
 	cargo test --release --features mutants --test simulation -- --nocapture every_broken
 	cargo test --release --features mutants --test model -- --nocapture broken_rules
 	cargo test --release --features mutants --test regressions -- --nocapture rule_is_broken
-	cargo test --release --features mutants --lib -- recent
+	cargo test --release --features mutants --lib -- record_cache
 
 faults: setup ## Check real processes under real faults, for SECONDS
 	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture
