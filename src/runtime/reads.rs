@@ -284,7 +284,10 @@ impl Disk {
                 if let Some(Lookup::Record(record)) = &mut lookup {
                     counted(record, permit);
                 }
-                self.done(reads.into_iter().map(|read| (read, lookup.clone())).collect());
+                let done = reads.into_iter().map(|read| (read, lookup.clone())).collect();
+                // The answers alone hold the value from here on: its bytes are given back with the last of them.
+                drop(lookup);
+                self.done(done);
             }
             // A larger value has replaced it meanwhile.
             Err(TooLarge { value_bytes }) => {
