@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use prost::Message as _;
 use quorate::api;
 use quorate::protocol::{Message, OperationId, Request};
-use quorate::storage::codec::{decode_head, decode_record, encode_record, encode_separated};
+use quorate::storage::codec::{decode_digest, decode_record, encode_record, encode_separated};
 use testkit::data::{VALUE_BYTES, key, record};
 
 fn main() {
@@ -33,7 +33,7 @@ fn digests(criterion: &mut Criterion) {
             encode_separated(black_box(&record), &mut out);
         });
     });
-    group.bench_function("decode", |bencher| bencher.iter(|| decode_head(black_box(&encoded))));
+    group.bench_function("decode", |bencher| bencher.iter(|| decode_digest(black_box(&encoded))));
     group.finish();
 }
 

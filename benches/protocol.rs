@@ -35,7 +35,7 @@ fn main() {
         .map(|number| {
             let (key, record) = (key(number), record(number, BYTES, 1));
             let get = Command::Get { key: key.clone() };
-            (Command::Set { key, content: record.content, checksum: record.checksum }, get)
+            (Command::Set { key, content: record.content, ttl: None, checksum: record.checksum }, get)
         })
         .collect();
     let sets: Vec<Command> = commands.iter().map(|(set, _)| set.clone()).collect();

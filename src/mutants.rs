@@ -72,13 +72,43 @@ pub enum Mutant {
     InsistsOnHolder,
     /// A late hello of an earlier incarnation counts against the present one.
     LateHelloCounts,
+    /// A conditional write is a plain write with a fresh stamp.
+    ConditionalTakesFreshStamp,
+    /// A conditional write builds on a plain record that a minority holds.
+    BaseNotSettled,
+    /// A condition fails on a record that a minority holds.
+    FailsUnsettled,
+    /// A request that is sent again is not looked for in the record's history.
+    RecentIsIgnored,
+    /// A request runs although the history no longer reaches back to what its client has seen.
+    RecentFloorIgnored,
+    /// A request that was attempted runs again on any later record.
+    RunsAgainOnNewBase,
+    /// A request that may have taken effect is called failed.
+    ResendSaysFailed,
+    /// A read stores the record of a conditional write that may never be chosen.
+    StoresUnchosen,
+    /// Settling gives a record a new version.
+    SettlingChangesVersion,
+    /// A replica accepts below its promise.
+    AcceptUnchecked,
+    /// A replica that restarted accepts the ballots of earlier incarnations.
+    EpochFloorIsForgotten,
+    /// A replica promises a ballot whose epoch is not durable.
+    PromiseBeforeEpoch,
+    /// A promise does not show a record that is on its way to the disk.
+    PromiseOvertakesBatch,
+    /// A chosen record is stored without raising the promise.
+    StorePromisesNothing,
+    /// A read of one replica answers a record below the version that its client has seen.
+    OneReadIsCalledCurrent,
     /// A peer that restarts behind a link that does not break is not greeted again.
     QuietRestartIsMissed,
 }
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 34] = [
+    pub const ALL: [(Self, &'static str); 49] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -112,6 +142,21 @@ impl Mutant {
         (Self::UnknownSaidNotApplied, "a client is told which failure it is"),
         (Self::InsistsOnHolder, "no minority stalls a client"),
         (Self::LateHelloCounts, "no minority stalls a client"),
+        (Self::ConditionalTakesFreshStamp, "a conditional write stands right above its base"),
+        (Self::BaseNotSettled, "nothing is built on a record that may not be chosen"),
+        (Self::FailsUnsettled, "a failure is true of a settled record"),
+        (Self::RecentIsIgnored, "each request takes effect once"),
+        (Self::RecentFloorIgnored, "each request takes effect once"),
+        (Self::RunsAgainOnNewBase, "each request takes effect once"),
+        (Self::ResendSaysFailed, "a client is told which failure it is"),
+        (Self::StoresUnchosen, "only chosen records are stored"),
+        (Self::SettlingChangesVersion, "a version is given once"),
+        (Self::AcceptUnchecked, "a promise is kept"),
+        (Self::EpochFloorIsForgotten, "a promise is kept"),
+        (Self::PromiseBeforeEpoch, "a promise is kept"),
+        (Self::PromiseOvertakesBatch, "a promise shows all that was accepted"),
+        (Self::StorePromisesNothing, "a promise is kept"),
+        (Self::OneReadIsCalledCurrent, "a client never goes backwards"),
         (Self::QuietRestartIsMissed, "after a failure nobody has to act"),
     ];
 }

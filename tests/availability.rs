@@ -287,17 +287,17 @@ async fn flood_of_idle_connections_starves_neither_clients_nor_the_store_nor_pro
 }
 
 async fn get(client: &mut ClusterClient<Channel>, key: &str, deadline: Option<Duration>) -> Result<(), Status> {
-    client.get(request(GetRequest { key: key.to_owned() }, deadline)).await.map(drop)
+    client.get(request(GetRequest { key: key.to_owned(), ..Default::default() }, deadline)).await.map(drop)
 }
 
 async fn set(client: &mut ClusterClient<Channel>, key: &str, deadline: Option<Duration>) -> Result<(), Status> {
     let content = entry::Content::Value(format!("value of {key}"));
     let entry = Entry { key: key.to_owned(), content: Some(content) };
-    client.set(request(SetRequest { entry: Some(entry) }, deadline)).await.map(drop)
+    client.set(request(SetRequest { entry: Some(entry), ..Default::default() }, deadline)).await.map(drop)
 }
 
 async fn delete(client: &mut ClusterClient<Channel>, key: &str, deadline: Option<Duration>) -> Result<(), Status> {
-    client.delete(request(DeleteRequest { key: key.to_owned() }, deadline)).await.map(drop)
+    client.delete(request(DeleteRequest { key: key.to_owned(), ..Default::default() }, deadline)).await.map(drop)
 }
 
 fn request<M>(message: M, deadline: Option<Duration>) -> Request<M> {

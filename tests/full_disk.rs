@@ -87,7 +87,8 @@ async fn fill_and_free(cluster: &mut Cluster, mut fault: Fault) {
     let status =
         cluster.nodes[2].node_client().set(own).await.expect_err("it acknowledges nothing that it cannot store");
     println!("Node/Set on the full node: {:?}: {}", status.code(), status.message());
-    let own = cluster.nodes[2].node_client().get(api::GetRequest { key: "before-0".to_owned() }).await;
+    let own =
+        cluster.nodes[2].node_client().get(api::GetRequest { key: "before-0".to_owned(), ..Default::default() }).await;
     println!("Node/Get on the full node: {:?}", own.map(|found| found.into_inner().clocked_entry.is_some()));
 
     // Only node 2 can store anything now, so no write may be acknowledged.
@@ -154,14 +155,15 @@ async fn set(node: &TestNode, key: &str) -> Result<(), Status> {
 }
 
 async fn set_within(node: &TestNode, key: &str, deadline: Duration) -> Result<(), Status> {
-    let mut request = Request::new(api::SetRequest { entry: Some(entry(key)) });
+    let mut request = Request::new(api::SetRequest { entry: Some(entry(key)), ..Default::default() });
     request.set_timeout(deadline);
     node.cluster_client().set(request).await.map(drop)
 }
 
 /// Whether `key` has its value.
 async fn get(node: &TestNode, key: &str) -> Result<bool, Status> {
-    let found = node.cluster_client().get(api::GetRequest { key: key.to_owned() }).await?.into_inner();
+    let found =
+        node.cluster_client().get(api::GetRequest { key: key.to_owned(), ..Default::default() }).await?.into_inner();
     Ok(found.entry == Some(entry(key)))
 }
 

@@ -74,7 +74,7 @@ fn key(text: &str) -> Key {
 }
 
 async fn put(node: &NodeHandle, key: &Key, content: Content) -> Stamp {
-    node.set(key.clone(), content, Instant::now() + Duration::from_secs(5)).await.unwrap()
+    node.set(key.clone(), content, None, Instant::now() + Duration::from_secs(5)).await.unwrap().stamp
 }
 
 async fn get(node: &NodeHandle, key: &Key) -> Option<Content> {

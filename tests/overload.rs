@@ -33,7 +33,7 @@ async fn node_works_and_ends_while_nobody_reads_its_log() {
     node.wait_online().await;
     let mut client = node.cluster_client();
     for number in 0..REQUESTS {
-        let mut request = Request::new(GetRequest { key: format!("key-{number}") });
+        let mut request = Request::new(GetRequest { key: format!("key-{number}"), ..Default::default() });
         request.set_timeout(Duration::from_secs(5));
         let answer = tokio::time::timeout(Duration::from_secs(10), client.get(request)).await;
         answer.unwrap_or_else(|_| panic!("request {number} has no answer")).expect("the node answers");
@@ -70,7 +70,7 @@ async fn memory_stays_bounded_while_many_read_large_values() {
 /// Whether the node answered with a value. The client refuses it at its first bytes, because it has no memory for all of
 /// them.
 async fn read(client: ClusterClient<tonic::transport::Channel>, number: usize) -> bool {
-    let mut request = Request::new(GetRequest { key: format!("key-{number}") });
+    let mut request = Request::new(GetRequest { key: format!("key-{number}"), ..Default::default() });
     request.set_timeout(Duration::from_secs(20));
     let status = client.max_decoding_message_size(1 << 10).get(request).await.expect_err("the value is too large");
     status.code() == Code::OutOfRange
@@ -78,7 +78,7 @@ async fn read(client: ClusterClient<tonic::transport::Channel>, number: usize) -
 
 fn set_request(number: usize, value: Vec<u8>) -> Request<SetRequest> {
     let entry = Entry { key: format!("key-{number}"), content: Some(entry::Content::Binary(value.into())) };
-    let mut request = Request::new(SetRequest { entry: Some(entry) });
+    let mut request = Request::new(SetRequest { entry: Some(entry), ..Default::default() });
     request.set_timeout(Duration::from_secs(50));
     request
 }

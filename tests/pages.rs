@@ -91,11 +91,8 @@ fn fill(folder: &Path, node_id: &NodeId, placement: &Placement, limit: Option<Du
         for number in count..count + KEYS_PER_BATCH {
             let key = key_of(number);
             let clock = Clock { epoch: 1, counter: number + 1 };
-            let record = Record {
-                stamp: Stamp { clock, writer: node_id.clone() },
-                checksum: Checksum::of(&key, &content),
-                content: content.clone(),
-            };
+            let stamp = Stamp { clock, writer: node_id.clone() };
+            let record = Record::plain(stamp, content.clone(), Checksum::of(&key, &content));
             sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_64(key.as_bytes()));
             batch.records.insert(key.clone(), (placement.slot(&key), record));
         }

@@ -266,7 +266,11 @@ async fn nodes_whose_cluster_files_differ_refuse_each_other_and_both_say_so() {
             node.wait_log(&["cluster files differ in seed, replica_count or node ids", advice]).await;
             println!("{what}: node {} of node {there}: {}", node.id, peer.detail);
         }
-        let status = cluster.nodes[0].cluster_client().get(api::GetRequest { key: "k".to_owned() }).await.unwrap_err();
+        let status = cluster.nodes[0]
+            .cluster_client()
+            .get(api::GetRequest { key: "k".to_owned(), ..Default::default() })
+            .await
+            .unwrap_err();
         assert_eq!(status.code(), Code::Unavailable);
         assert_parts(what, status.message(), &["has not formed", "3", "start them"]);
     }
@@ -341,7 +345,11 @@ async fn assert_node_3_is_refused(cluster: &mut Cluster, why: &str, advice: &str
         assert!(client.get("before").await.expect("two of three go on").is_some());
     }
     let began = Instant::now();
-    let status = cluster.nodes[2].cluster_client().get(api::GetRequest { key: "before".to_owned() }).await.unwrap_err();
+    let status = cluster.nodes[2]
+        .cluster_client()
+        .get(api::GetRequest { key: "before".to_owned(), ..Default::default() })
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert_parts("a request to node 3", status.message(), &["refused by", advice]);
     assert!(began.elapsed() < Duration::from_secs(2), "it is known at once: {:?}", began.elapsed());
@@ -434,7 +442,7 @@ fn rows(held: &str, foreign: &str, stamp: &api::ClockValue) -> Vec<Row> {
     let too_far = (Code::FailedPrecondition, FailureReason::ClockRaiseTooFar);
     let not_greater = (Code::FailedPrecondition, FailureReason::StampNotGreater);
     let held_stamp = format!("{}.{}@{}", stamp.epoch, stamp.clock, stamp.node);
-    let get = |key: &str| api::GetRequest { key: key.to_owned() };
+    let get = |key: &str| api::GetRequest { key: key.to_owned(), ..Default::default() };
     let long = "x".repeat(KEY_BYTES_MAX + 1);
     let clocked = |entry: Option<api::Entry>, clock: Option<api::ClockValue>, tombstone| api::NodeSetRequest {
         clocked_entry: Some(api::ClockedEntry { entry, clock, tombstone }),
@@ -445,14 +453,27 @@ fn rows(held: &str, foreign: &str, stamp: &api::ClockValue) -> Vec<Row> {
             key: "k".to_owned(),
             content: Some(api::entry::Content::Binary(vec![0; bytes].into())),
         }),
+        ..Default::default()
     };
     let mut rows = vec![
         row("empty key", "Cluster/Get", &get(""), invalid, ["key", "empty", "1 to 4096 bytes"]),
         row("long key", "Cluster/Get", &get(&long), invalid, ["4097 bytes", "at most 4096"]),
         row("empty key", "Node/Get", &get(""), invalid, ["empty"]),
         row("empty key", "Cluster/Delete", &get(""), invalid, ["empty"]),
-        row("no entry", "Cluster/Set", &api::SetRequest { entry: None }, invalid, ["entry is missing"]),
-        row("no key", "Cluster/Set", &api::SetRequest { entry: Some(entry("", "v")) }, invalid, ["entry.key", "empty"]),
+        row(
+            "no entry",
+            "Cluster/Set",
+            &api::SetRequest { entry: None, ..Default::default() },
+            invalid,
+            ["entry is missing"],
+        ),
+        row(
+            "no key",
+            "Cluster/Set",
+            &api::SetRequest { entry: Some(entry("", "v")), ..Default::default() },
+            invalid,
+            ["entry.key", "empty"],
+        ),
         row("large value", "Cluster/Set", &large(VALUE_BYTES_MAX + 1), invalid, ["62914561 bytes", "at most 62914560"]),
         row("neither", "Node/Set", &api::NodeSetRequest::default(), invalid, ["clocked_entry", "entry", "missing"]),
         row(

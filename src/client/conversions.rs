@@ -41,7 +41,9 @@ pub(super) fn batch(
             code: Code::from(error.code),
             failure: FailureReason::parse(&error.reason).map(|reason| Box::new(Failure::new(reason))),
         })),
-        None => versioned(key, api::GetResponse { entry: result.entry, clock: result.clock }).map(Ok),
+        None => {
+            versioned(key, api::GetResponse { entry: result.entry, clock: result.clock, ..Default::default() }).map(Ok)
+        }
     };
     results.map(result).collect()
 }

@@ -156,7 +156,7 @@ impl Client {
             .read(operation, move |node, deadline| {
                 let key = key.clone();
                 async move {
-                    let request = by(api::GetRequest { key: key.as_str().to_owned() }, deadline);
+                    let request = by(api::GetRequest { key: key.as_str().to_owned(), ..Default::default() }, deadline);
                     let answer = within(deadline, async { node.cluster().get(request).await }).await;
                     versioned(&key, answer.map_err(|status| judge_read(&node, &status))?.into_inner())
                         .map_err(|problem| Verdict::TryNext(NodeFailure::new(&node.address, problem)))
@@ -229,7 +229,7 @@ impl Client {
         if bytes > VALUE_BYTES_MAX {
             return Err(InputProblem::ValueTooLarge { bytes }.into());
         }
-        let request = api::SetRequest { entry: Some((key, value).into()) };
+        let request = api::SetRequest { entry: Some((key, value).into()), ..Default::default() };
         let (node, answer): (_, api::SetResponse) = self.write("/api.Cluster/Set", request).await?;
         stamp_of_write(&node, answer.clock)
     }
@@ -240,7 +240,7 @@ impl Client {
     /// # Errors
     /// As [`Client::set`].
     pub async fn delete(&self, key: impl AsRef<str>) -> Result<Stamp, ClientError> {
-        let request = api::DeleteRequest { key: key_of(key.as_ref())?.as_str().to_owned() };
+        let request = api::DeleteRequest { key: key_of(key.as_ref())?.as_str().to_owned(), ..Default::default() };
         let (node, answer): (_, api::DeleteResponse) = self.write("/api.Cluster/Delete", request).await?;
         stamp_of_write(&node, answer.clock)
     }

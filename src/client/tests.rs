@@ -82,7 +82,7 @@ impl api::cluster_server::Cluster for Served {
         self.0.reads.fetch_add(1, Ordering::SeqCst);
         let request = self.0.act(request).await?;
         let entry = self.0.values.lock().unwrap().get(&request.key).cloned();
-        Ok(Response::new(api::GetResponse { entry, clock: Some(clock()) }))
+        Ok(Response::new(api::GetResponse { entry, clock: Some(clock()), ..Default::default() }))
     }
 
     async fn set(&self, request: Request<api::SetRequest>) -> Result<Response<api::SetResponse>, Status> {
@@ -90,14 +90,14 @@ impl api::cluster_server::Cluster for Served {
         self.0.write_came.notify_one();
         let entry = self.0.act(request).await?.entry.unwrap();
         self.0.values.lock().unwrap().insert(entry.key.clone(), entry);
-        Ok(Response::new(api::SetResponse { clock: Some(clock()) }))
+        Ok(Response::new(api::SetResponse { clock: Some(clock()), ..Default::default() }))
     }
 
     async fn delete(&self, request: Request<api::DeleteRequest>) -> Result<Response<api::DeleteResponse>, Status> {
         self.0.writes.fetch_add(1, Ordering::SeqCst);
         let request = self.0.act(request).await?;
         self.0.values.lock().unwrap().remove(&request.key);
-        Ok(Response::new(api::DeleteResponse { clock: Some(clock()) }))
+        Ok(Response::new(api::DeleteResponse { clock: Some(clock()), ..Default::default() }))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::types::{Clock, Incarnation, NodeId, NodeIndex, PeerRecord};
 use super::clock::QuorumClock;
 use super::group_commit::{AckAfter, GroupCommit};
 use super::io::{Effect, Failure, ProtocolEvent, Reply, RequestId, Time};
-use super::message::{Answer, Message, OperationId, Refusal};
+use super::message::{Answer, Message, OperationId, Refusal, Request};
 use super::placement::Placement;
 
 /// What each part of a node may use of the rest.
@@ -67,6 +67,10 @@ pub enum Delivery {
 pub enum PendingAck {
     /// A record was stored, or a greater one was.
     Stored(Delivery),
+    /// A record of a conditional write was beaten: the clock is not below its ballot before that is acknowledged.
+    Observed(Clock),
+    /// The request waits for a batch, and is judged then.
+    Judged(Origin, Request),
     /// A peer is recorded: its hello is answered, or its welcome counts.
     PeerRecorded {
         /// The peer.

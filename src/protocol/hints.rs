@@ -83,7 +83,8 @@ mod tests {
         let key = Key::new(key.to_owned()).unwrap();
         let content = Content::Value(Value::Binary(Bytes::from(vec![0; value_bytes])));
         let stamp = Stamp { clock: Clock::default(), writer: NodeId::new("1").unwrap() };
-        let record = Record { stamp, checksum: Checksum::of(&key, &content), content };
+        let checksum = Checksum::of(&key, &content);
+        let record = Record::plain(stamp, content, checksum);
         Hint { round: 1, key, record }
     }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::types::{
-    Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, Meta, NodeId, NodeIndex, ReadKind, Record, Slot, Stamp,
+    Batch, ChangeRequest, Checksum, Clock, Content, Incarnation, Key, Lookup, Meta, NodeId, NodeIndex, ReadKind,
+    Record, Slot, Stamp, Ttl, Version,
 };
 
 use super::message::{HelloRefusal, Message, Refusal};
@@ -43,14 +44,30 @@ pub enum Command {
         /// The key to read.
         key: Key,
     },
+    /// Reads a key from one replica. The record may be old, and may be a conditional write whose outcome is open.
+    GetOne {
+        /// The key to read.
+        key: Key,
+        /// A replica without a record of at least this version does not do: the read is linearizable then.
+        at_least: Option<Version>,
+    },
     /// Writes or deletes a key, linearizably.
     Set {
         /// The key to write.
         key: Key,
         /// The value, or a tombstone to delete it.
         content: Content,
-        /// The checksum of key and content, computed where they entered the cluster.
+        /// The time to live of the value.
+        ttl: Option<Ttl>,
+        /// The checksum of key, content and time to live, computed where they entered the cluster.
         checksum: Checksum,
+    },
+    /// Writes a key depending on the record that is there, linearizably.
+    Change {
+        /// The key to write.
+        key: Key,
+        /// The conditional write.
+        request: ChangeRequest,
     },
     /// Reads the record that this node's replica holds, for an operator. Not linearizable.
     NodeGet {
@@ -82,7 +99,12 @@ impl Command {
     #[must_use]
     pub fn key(&self) -> Option<&Key> {
         match self {
-            Self::Get { key } | Self::Set { key, .. } | Self::NodeGet { key } | Self::NodeSet { key, .. } => Some(key),
+            Self::Get { key }
+            | Self::GetOne { key, .. }
+            | Self::Set { key, .. }
+            | Self::Change { key, .. }
+            | Self::NodeGet { key }
+            | Self::NodeSet { key, .. } => Some(key),
             Self::ClockGet | Self::ClockRaise { .. } => None,
         }
     }
@@ -92,7 +114,12 @@ impl Command {
     pub fn size(&self) -> usize {
         let value_bytes = match self {
             Self::Set { content, .. } | Self::NodeSet { content, .. } => content.value_bytes(),
-            Self::Get { .. } | Self::NodeGet { .. } | Self::ClockGet | Self::ClockRaise { .. } => 0,
+            Self::Change { request, .. } => request.change.value_bytes(),
+            Self::Get { .. }
+            | Self::GetOne { .. }
+            | Self::NodeGet { .. }
+            | Self::ClockGet
+            | Self::ClockRaise { .. } => 0,
         };
         self.key().map_or(0, |key| key.as_bytes().len()) + value_bytes
     }
@@ -184,10 +211,17 @@ pub enum Effect {
 /// The answer to a request of a client or an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reply {
-    /// The record of a key, or none if it was never written; for `Get` and `NodeGet`.
+    /// The record of a key, or none if it was never written; for `Get`, `GetOne` and `NodeGet`.
     Record(Option<Record>),
-    /// A write is done, and its record has this stamp; for `Set` and `NodeSet`.
-    Set(Stamp),
+    /// A write is done, and its record has this version; for `Set`, `Change` and `NodeSet`.
+    Set(Version),
+    /// An addition is done; for `Change`.
+    Added {
+        /// The sum.
+        sum: i64,
+        /// The version of the record with the sum.
+        version: Version,
+    },
     /// This node's clock; for `ClockGet` and `ClockRaise`.
     Clock(Clock),
     /// The request failed.
@@ -205,6 +239,18 @@ pub enum Failure {
     OutcomeUnknown(QuorumReport),
     /// Too few replicas answered a read.
     NoQuorum(QuorumReport),
+    /// The condition of a conditional write does not hold, and the write never takes effect.
+    ConditionFailed {
+        /// The key's present version.
+        version: Version,
+        /// Whether the key has a value.
+        has_value: bool,
+    },
+    /// An addition found a value that is no number, or the sum is out of 64 bits.
+    NotANumber {
+        /// The key's present version.
+        version: Version,
+    },
     /// This node is no replica of the key.
     NotReplica {
         /// The key's slot.

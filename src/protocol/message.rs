@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::types::{Clock, ClusterParameters, Incarnation, Key, Lookup, NodeId, NodeIndex, ReadKind, Record, StoreId};
+use crate::types::{
+    Ballot, Clock, ClusterParameters, Incarnation, Key, Lookup, NodeId, NodeIndex, ReadKind, Record, StoreId,
+};
 
 /// The version of the messages between nodes. Raised when an older node would misunderstand a newer one.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The id of an operation or clock round, unique within one incarnation of its coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,8 +116,24 @@ pub enum Request {
         /// Whether the digest is enough.
         read_kind: ReadKind,
     },
-    /// Stores a record, unless the replica holds a greater one.
+    /// Stores a record, unless the replica holds a greater one. The record of a conditional write is known to be chosen.
     Store {
+        /// The record's key.
+        key: Key,
+        /// The record to store.
+        record: Record,
+    },
+    /// Asks for the durable record of a key, and for the promise to accept nothing below a ballot (Paxos, phase 1).
+    Prepare {
+        /// The key to change.
+        key: Key,
+        /// The ballot.
+        ballot: Ballot,
+        /// Whether the digest is enough.
+        read_kind: ReadKind,
+    },
+    /// Stores the record of a conditional write, unless a greater ballot was promised (Paxos, phase 2).
+    Accept {
         /// The record's key.
         key: Key,
         /// The record to store.
@@ -137,6 +155,18 @@ pub enum Answer {
     },
     /// The record, or a greater one, is durable.
     Stored,
+    /// The replica accepts nothing below the ballot any more. This is the durable record of the key, or its digest.
+    Promised {
+        /// The key that was asked for.
+        key: Key,
+        /// What the replica holds.
+        held: Lookup,
+    },
+    /// The replica has promised a greater ballot.
+    Preempted {
+        /// The clock that the ballot must be above.
+        floor: Clock,
+    },
     /// The replica did not do it.
     Refused(Refusal),
 }
@@ -198,6 +228,10 @@ impl Message {
         const OVERHEAD: usize = 100;
         /// One incarnation in a hello.
         const INCARNATION: usize = 22;
+        /// The ballot and the two versions of a proposal.
+        const PROPOSAL: usize = 200;
+        /// One conditional write in the history of a proposal.
+        const APPLIED: usize = 120;
         /// The framing of one node id in a hello.
         const ID_FRAMING: usize = 2;
         let introduction = match self {
@@ -207,7 +241,9 @@ impl Message {
             }
             Self::HelloRefused { .. } | Self::Request { .. } | Self::Answer { .. } => 0,
         };
-        OVERHEAD + introduction + self.key().map_or(0, |key| key.as_bytes().len()) + self.value_bytes()
+        let history = self.payload().and_then(|record| record.proposal.as_ref());
+        let history = history.map_or(0, |proposal| PROPOSAL + proposal.recent.len() * APPLIED);
+        OVERHEAD + introduction + self.key().map_or(0, |key| key.as_bytes().len()) + history + self.value_bytes()
     }
 }
 
@@ -216,7 +252,9 @@ impl Request {
     #[must_use]
     pub fn key(&self) -> Option<&Key> {
         match self {
-            Self::Get { key, .. } | Self::Store { key, .. } => Some(key),
+            Self::Get { key, .. } | Self::Store { key, .. } | Self::Prepare { key, .. } | Self::Accept { key, .. } => {
+                Some(key)
+            }
             Self::Clock => None,
         }
     }
@@ -225,8 +263,8 @@ impl Request {
     #[must_use]
     pub fn payload(&self) -> Option<&Record> {
         match self {
-            Self::Store { record, .. } => Some(record),
-            Self::Get { .. } | Self::Clock => None,
+            Self::Store { record, .. } | Self::Accept { record, .. } => Some(record),
+            Self::Get { .. } | Self::Prepare { .. } | Self::Clock => None,
         }
     }
 }
@@ -236,8 +274,8 @@ impl Answer {
     #[must_use]
     pub fn key(&self) -> Option<&Key> {
         match self {
-            Self::Lookup { key, .. } => Some(key),
-            Self::Clock(_) | Self::Stored | Self::Refused(_) => None,
+            Self::Lookup { key, .. } | Self::Promised { key, .. } => Some(key),
+            Self::Clock(_) | Self::Stored | Self::Preempted { .. } | Self::Refused(_) => None,
         }
     }
 
@@ -245,8 +283,15 @@ impl Answer {
     #[must_use]
     pub fn payload(&self) -> Option<&Record> {
         match self {
-            Self::Lookup { held: Lookup::Record(record), .. } => Some(record),
-            Self::Lookup { .. } | Self::Clock(_) | Self::Stored | Self::Refused(_) => None,
+            Self::Lookup { held: Lookup::Record(record), .. } | Self::Promised { held: Lookup::Record(record), .. } => {
+                Some(record)
+            }
+            Self::Lookup { .. }
+            | Self::Promised { .. }
+            | Self::Clock(_)
+            | Self::Stored
+            | Self::Preempted { .. }
+            | Self::Refused(_) => None,
         }
     }
 }

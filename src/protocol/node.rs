@@ -12,12 +12,12 @@ use crate::types::{Clock, Incarnation, Key, Meta, NodeIndex, Record};
 
 use super::clock::QuorumClock;
 use super::context::{Delivery, Greeting, NodeCtx, Origin, PendingAck, Requester};
-use super::coordinator::ops::{Get, OperationState, Set};
+use super::coordinator::ops::{Cas, Get, GetOne, OperationState, Set};
 use super::coordinator::{Coordinator, CoordinatorCtx, Inspect};
 use super::group_commit::GroupCommit;
 use super::io::{Command, Effect, Failure, Input, ProtocolEvent, Reply, RequestId, Time, Unready};
 use super::membership::{Membership, PeerChange, PeerView};
-use super::message::{Message, Request};
+use super::message::{Message, Refusal, Request};
 use super::operators::{self, Operators};
 use super::placement::Placement;
 use super::replica::Replica;
@@ -78,7 +78,7 @@ impl Node {
             group_commit,
             coordinator: Coordinator::new(parameters.node_ids.len()),
             membership: Membership::new(me, parameters, incarnation, &meta),
-            replica: Replica::default(),
+            replica: Replica::start(incarnation.epoch),
             operators: Operators::default(),
             deliveries: VecDeque::new(),
             placement,
@@ -206,12 +206,19 @@ impl Parts<'_> {
         }
         match command {
             Command::Get { key } => self.start(id, deadline, key, Get::default()),
-            Command::Set { key, content, checksum } => self.start(id, deadline, key, Set::new(content, checksum)),
+            Command::GetOne { key, at_least } => self.start(id, deadline, key, GetOne::new(at_least)),
+            Command::Set { key, content, ttl, checksum } => {
+                self.start(id, deadline, key, Set::new(content, ttl, checksum));
+            }
+            Command::Change { key, request } => {
+                let operation = Cas::new(key.clone(), request);
+                self.start(id, deadline, key, operation);
+            }
             Command::NodeGet { key } => self.operators.get(id, deadline, key, self.replica, &mut self.ctx),
             Command::NodeSet { key, content, checksum, stamp } => {
                 match operators::stamp_for(&key, stamp, &mut self.ctx) {
                     Ok(stamp) => {
-                        let record = Record { stamp, content, checksum };
+                        let record = Record::plain(stamp, content, checksum);
                         self.operators.set(id, deadline, key, record, self.replica, &mut self.ctx);
                     }
                     Err(failure) => self.ctx.reply(id, Reply::Failed(failure)),
@@ -299,12 +306,14 @@ impl Parts<'_> {
             self.ctx.report(ProtocolEvent::Bootstrapped);
         }
         for (key, (_, record)) in &batch.records {
-            must!(ClockBelowRecords, self.ctx.clock.observe(record.stamp.clock));
+            must!(ClockBelowRecords, self.ctx.clock.observe(record.tag().clock()));
             self.replica.on_durable(key, record, self.ctx.group_commit);
         }
         for ack in acks {
             match ack {
                 PendingAck::Stored(delivery) => self.ctx.deliveries.push_back(delivery),
+                PendingAck::Observed(clock) => self.ctx.clock.observe(clock),
+                PendingAck::Judged(from, request) => self.replica.on_request(from, request, &mut self.ctx),
                 PendingAck::PeerRecorded { peer, peer_record, greeting } => {
                     let change = self.membership.on_recorded(peer, peer_record, greeting, &mut self.ctx);
                     self.on_peer_change(peer, change);
@@ -330,6 +339,10 @@ impl Parts<'_> {
                 PendingAck::Stored(mut delivery) => {
                     must!(AcknowledgedAfterFailure, delivery.store_failed());
                     self.ctx.deliveries.push_back(delivery);
+                }
+                PendingAck::Observed(_) => {}
+                PendingAck::Judged(from, _) => {
+                    self.ctx.refuse(Requester::Coordinator(from), Refusal::StoreFailed);
                 }
                 // The peer introduces itself again.
                 PendingAck::PeerRecorded { .. } => {}

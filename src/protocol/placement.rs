@@ -61,8 +61,13 @@ impl Placement {
     /// The slot of `key`.
     #[must_use]
     pub fn slot(&self, key: &Key) -> Slot {
-        let top = hash_64(key.as_bytes(), self.parameters.seed) >> 48;
-        Slot(u16::try_from(top).expect("16 bits are left of 64"))
+        Slot(u16::try_from(self.hash(key) >> 48).expect("16 bits are left of 64"))
+    }
+
+    /// The hash of `key`, whose leading 16 bits are its slot.
+    #[must_use]
+    pub fn hash(&self, key: &Key) -> u64 {
+        hash_64(key.as_bytes(), self.parameters.seed)
     }
 
     /// The replicas of `slot`, best score first.

@@ -21,7 +21,9 @@ use crate::peer::Acceptor;
 use crate::protocol::placement::Placement;
 use crate::protocol::{Command, Failure, PeerView, Reply, Unready};
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
-use crate::types::{Checksum, Clock, Content, Incarnation, Key, NodeId, NodeIndex, Record, Stamp};
+use crate::types::{
+    ChangeRequest, Checksum, Clock, Content, Incarnation, Key, NodeId, NodeIndex, Record, Stamp, Ttl, Version,
+};
 
 use super::event::{ClientRequest, Event};
 
@@ -106,6 +108,15 @@ pub enum Rejected {
     Abandoned,
 }
 
+/// A write that took effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The version that it made.
+    pub version: Version,
+    /// The sum, where it was an addition.
+    pub sum: Option<i64>,
+}
+
 /// The state of a node at one moment.
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -178,14 +189,42 @@ impl NodeHandle {
         Ok(reads)
     }
 
-    /// Writes `content`, a value or a tombstone, and returns the stamp of the write. By then a majority of the key's
+    /// The record of `key` on one replica, of at least version `at_least`: otherwise the latest one. Answered by
+    /// `deadline`.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn get_one(
+        &self,
+        key: Key,
+        at_least: Option<Version>,
+        deadline: Instant,
+    ) -> Result<Option<Record>, RequestError> {
+        self.run(Command::GetOne { key, at_least }, deadline).await.map(record)
+    }
+
+    /// Writes `content`, a value or a tombstone, and returns the version of the record. By then a majority of the key's
     /// replicas has it on disk.
     ///
     /// # Errors
     /// [`RequestError`]: it says whether the write certainly did not happen or may have happened.
-    pub async fn set(&self, key: Key, content: Content, deadline: Instant) -> Result<Stamp, RequestError> {
-        let checksum = Checksum::of(&key, &content);
-        self.run(Command::Set { key, content, checksum }, deadline).await.map(stamp)
+    pub async fn set(
+        &self,
+        key: Key,
+        content: Content,
+        ttl: Option<Ttl>,
+        deadline: Instant,
+    ) -> Result<Version, RequestError> {
+        let checksum = Checksum::of(&key, &content).and_ttl(ttl);
+        Ok(self.run(Command::Set { key, content, ttl, checksum }, deadline).await.map(written)?.version)
+    }
+
+    /// Writes `key` depending on the record that is there.
+    ///
+    /// # Errors
+    /// [`RequestError`]: the condition does not hold, or as for [`Self::set`].
+    pub async fn change(&self, key: Key, request: ChangeRequest, deadline: Instant) -> Result<Written, RequestError> {
+        self.run(Command::Change { key, request }, deadline).await.map(written)
     }
 
     /// The record that this node's replica holds on disk, perhaps not the latest of the cluster.
@@ -206,9 +245,9 @@ impl NodeHandle {
         content: Content,
         stamp: Option<Stamp>,
         deadline: Instant,
-    ) -> Result<Stamp, RequestError> {
+    ) -> Result<Version, RequestError> {
         let checksum = Checksum::of(&key, &content);
-        self.run(Command::NodeSet { key, content, checksum, stamp }, deadline).await.map(self::stamp)
+        Ok(self.run(Command::NodeSet { key, content, checksum, stamp }, deadline).await.map(written)?.version)
     }
 
     /// This node's clock.
@@ -377,20 +416,21 @@ fn outcome(replied: Result<Reply, oneshot::error::RecvError>) -> Result<Reply, R
 fn record(reply: Reply) -> Option<Record> {
     match reply {
         Reply::Record(record) => record,
-        Reply::Set(_) | Reply::Clock(_) | Reply::Failed(_) => unreachable!("a read is answered with a record"),
+        other => unreachable!("a read is answered with a record, not {other:?}"),
     }
 }
 
-fn stamp(reply: Reply) -> Stamp {
+fn written(reply: Reply) -> Written {
     match reply {
-        Reply::Set(stamp) => stamp,
-        Reply::Record(_) | Reply::Clock(_) | Reply::Failed(_) => unreachable!("a write is answered with its stamp"),
+        Reply::Set(version) => Written { version, sum: None },
+        Reply::Added { sum, version } => Written { version, sum: Some(sum) },
+        other => unreachable!("a write is answered with its version, not {other:?}"),
     }
 }
 
 fn clock(reply: &Reply) -> Clock {
     match reply {
         Reply::Clock(clock) => *clock,
-        Reply::Record(_) | Reply::Set(_) | Reply::Failed(_) => unreachable!("a clock request is answered with a clock"),
+        other => unreachable!("a clock request is answered with a clock, not {other:?}"),
     }
 }

@@ -8,10 +8,11 @@ use crate::limits::BUFFERED_BYTES_MAX;
 use crate::protocol::placement::Placement;
 use crate::protocol::{Failure, QuorumReport, ReplicaStatus};
 use crate::runtime::{Rejected, RequestError};
-use crate::types::{Key, Record};
+use crate::types::{Key, Record, Version};
 use crate::wire::WireError;
 use crate::wire::failure::{self, FailureReason, ReplicaAnswer};
 use crate::wire::method::Access;
+use crate::wire::version::VersionText;
 
 use super::health::{ids, nodes, raise_text, unready_text};
 
@@ -22,6 +23,8 @@ pub(crate) struct ServiceError {
     pub(crate) failure: failure::Failure,
     /// Whether the node refused because it had too much to do, and not because of the request itself.
     pub(crate) overloaded: bool,
+    /// Whether the request was refused, and is one that may have been sent before.
+    pub(crate) is_resend: bool,
     /// What happened, where, and what to do.
     pub(crate) message: String,
 }
@@ -29,12 +32,27 @@ pub(crate) struct ServiceError {
 impl ServiceError {
     /// A failure that has no more to it than its reason.
     pub(crate) fn new(reason: FailureReason, message: &str) -> Self {
-        Self { failure: failure::Failure::new(reason), overloaded: false, message: message.to_owned() }
+        Self {
+            failure: failure::Failure::new(reason),
+            overloaded: false,
+            is_resend: false,
+            message: message.to_owned(),
+        }
     }
 
     /// A request that is not valid.
     pub(crate) fn invalid(message: &str) -> Self {
         Self::new(FailureReason::InvalidArgument, message)
+    }
+
+    /// The failure of a request that its client may have sent before. That nothing was done now says nothing about the
+    /// earlier tries.
+    pub(crate) fn of_resend(mut self, is_resend: bool) -> Self {
+        if is_resend && self.failure.reason == FailureReason::NotApplied {
+            self.failure.reason = FailureReason::OutcomeUnknown;
+            self.is_resend = true;
+        }
+        self
     }
 
     /// The same failure, because the node has too much to do.
@@ -100,8 +118,17 @@ impl ErrorContext<'_> {
                     format!("this node does not hold slot {slot} of the key: ask {}, its replicas", nodes(&replicas));
                 let replicas = replicas.into_iter().map(|node| ReplicaAnswer { node, said: None }).collect();
                 let reason = FailureReason::NotReplica;
-                let failure = failure::Failure { reason, slot: Some(slot), needed: None, replicas };
-                ServiceError { failure, overloaded: false, message }
+                let failure = failure::Failure { slot: Some(slot), replicas, ..failure::Failure::new(reason) };
+                ServiceError { failure, overloaded: false, is_resend: false, message }
+            }
+            Failure::ConditionFailed { version, has_value } => {
+                let text = "not written, and never will be: the condition does not hold";
+                self.condition_failed(FailureReason::ConditionFailed, text, &version, has_value)
+            }
+            Failure::NotANumber { version } => {
+                let text =
+                    "not added, and never will be: the value is no number in decimal, or the sum is out of 64 bits";
+                self.condition_failed(FailureReason::NotANumber, text, &version, true)
             }
             Failure::NotGreater { held } => self.error(
                 FailureReason::StampNotGreater,
@@ -121,6 +148,15 @@ impl ErrorContext<'_> {
                 self.error(FailureReason::StoreFailed, &format!("{text} (the node's log says what failed)"))
             }
         }
+    }
+
+    /// A conditional write that does not take effect.
+    fn condition_failed(&self, reason: FailureReason, text: &str, version: &Version, has_value: bool) -> ServiceError {
+        let version = VersionText::of_cluster(self.placement.parameters().seed).encode(version);
+        let value = if has_value { "a value" } else { "no value" };
+        let mut error = self.error(reason, &format!("{text}. The key has {value} and version {version}"));
+        error.failure.current = Some(failure::Current { version, has_value });
+        error
     }
 
     /// An operation that has no reply.
@@ -170,7 +206,7 @@ impl ErrorContext<'_> {
     }
 
     fn error(&self, reason: FailureReason, message: &str) -> ServiceError {
-        ServiceError { failure: self.failure(reason), overloaded: false, message: message.to_owned() }
+        ServiceError { failure: self.failure(reason), overloaded: false, is_resend: false, message: message.to_owned() }
     }
 
     fn failure(&self, reason: FailureReason) -> failure::Failure {
@@ -179,7 +215,7 @@ impl ErrorContext<'_> {
         let replicas = ids(self.placement, self.placement.replicas(slot))
             .map(|node| ReplicaAnswer { node: node.clone(), said: None })
             .collect();
-        failure::Failure { reason, slot: Some(slot), needed: None, replicas }
+        failure::Failure { slot: Some(slot), replicas, ..failure::Failure::new(reason) }
     }
 }
 
@@ -198,8 +234,9 @@ fn of_report(reason: FailureReason, text: &str, report: QuorumReport) -> Service
         each.join("; ")
     );
     ServiceError {
-        failure: failure::Failure { reason, slot: Some(slot), needed: Some(needed), replicas },
+        failure: failure::Failure { slot: Some(slot), needed: Some(needed), replicas, ..failure::Failure::new(reason) },
         overloaded: false,
+        is_resend: false,
         message,
     }
 }

@@ -26,11 +26,12 @@ use tokio::sync::Semaphore;
 use tracing::error;
 
 use crate::limits::SCANS_MAX;
-use crate::runtime::{NodeHandle, RequestError, Status};
+use crate::runtime::{NodeHandle, RequestError, Status, Written};
 use crate::storage::StoreStatistics;
-use crate::types::{Clock, Content, Key, KeyError, NodeId, Record, Stamp};
+use crate::types::{ChangeRequest, Clock, Content, Key, KeyError, NodeId, Record, Stamp, Ttl, Version};
 use crate::wire::failure::FailureReason;
 use crate::wire::method::{Access, Method};
+use crate::wire::version::VersionText;
 
 use buffer_budget::{BudgetGuard, BufferBudget};
 use deadline::Deadline;
@@ -129,10 +130,45 @@ impl Service {
         record.map(|record| self.release(key, record)).transpose()
     }
 
+    /// Reads the record of a key on one replica, of at least version `at_least`.
+    pub(crate) async fn get_one(
+        &self,
+        key: &Key,
+        at_least: Option<Version>,
+        deadline: Deadline,
+    ) -> Result<Option<Answer>, ServiceError> {
+        let read = self.node.get_one(key.clone(), at_least, deadline.answer_at);
+        let record = self.wait(Access::Read, Some(key), read, deadline).await?;
+        record.map(|record| self.release(key, record)).transpose()
+    }
+
     /// Writes a value or a tombstone.
-    pub(crate) async fn set(&self, key: Key, content: Content, deadline: Deadline) -> Result<Stamp, ServiceError> {
-        let write = self.node.set(key.clone(), content, deadline.answer_at);
+    pub(crate) async fn set(
+        &self,
+        key: Key,
+        content: Content,
+        ttl: Option<Ttl>,
+        deadline: Deadline,
+    ) -> Result<Version, ServiceError> {
+        let write = self.node.set(key.clone(), content, ttl, deadline.answer_at);
         self.wait(Access::Write, Some(&key), write, deadline).await
+    }
+
+    /// Writes depending on the record that is there.
+    pub(crate) async fn change(
+        &self,
+        key: Key,
+        request: ChangeRequest,
+        deadline: Deadline,
+    ) -> Result<Written, ServiceError> {
+        let is_resend = request.is_resend;
+        let write = self.node.change(key.clone(), request, deadline.answer_at);
+        self.wait(Access::Write, Some(&key), write, deadline).await.map_err(|error| error.of_resend(is_resend))
+    }
+
+    /// Writes and reads the versions of this cluster.
+    pub(crate) fn versions(&self) -> VersionText {
+        VersionText::of_cluster(self.node.placement().parameters().seed)
     }
 
     /// Reads the record that this node's replica holds.
@@ -149,7 +185,7 @@ impl Service {
         content: Content,
         stamp: Option<Stamp>,
         deadline: Deadline,
-    ) -> Result<Stamp, ServiceError> {
+    ) -> Result<Version, ServiceError> {
         self.allow_operator_writes()?;
         let write = self.node.node_set(key.clone(), content, stamp, deadline.answer_at);
         self.wait(Access::Write, Some(&key), write, deadline).await

@@ -129,7 +129,8 @@ fn copy(record: &Record) -> Lookup {
         Content::Value(Value::Binary(bytes)) => Content::Value(Value::Binary(Bytes::copy_from_slice(bytes))),
         Content::Tombstone => Content::Tombstone,
     };
-    Lookup::Record(Record { stamp: record.stamp.clone(), content, checksum: record.checksum })
+    let Record { stamp, proposal, ttl, checksum, .. } = record;
+    Lookup::Record(Record { stamp: stamp.clone(), proposal: proposal.clone(), ttl: *ttl, content, checksum: *checksum })
 }
 
 #[cfg(test)]
@@ -152,7 +153,8 @@ mod tests {
     fn record(counter: u64, value_bytes: usize) -> Record {
         let stamp = Stamp { clock: Clock { epoch: 1, counter }, writer: NodeId::new("1").unwrap() };
         let content = Content::Value(Value::Binary(Bytes::from(vec![7; value_bytes])));
-        Record { stamp, checksum: Checksum::of(&key(), &content), content }
+        let checksum = Checksum::of(&key(), &content);
+        Record::plain(stamp, content, checksum)
     }
 
     fn write(cache: &RecordCache, record: &Record) {

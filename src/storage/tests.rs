@@ -15,7 +15,8 @@ pub(super) fn key(text: &str) -> Key {
 
 pub(super) fn record(key: &Key, counter: u64, content: Content) -> Record {
     let stamp = Stamp { clock: Clock { epoch: 1, counter }, writer: NodeId::new("n1").expect("a node id") };
-    Record { stamp, checksum: Checksum::of(key, &content), content }
+    let checksum = Checksum::of(key, &content);
+    Record::plain(stamp, content, checksum)
 }
 
 pub(super) fn text(key: &Key, counter: u64, value: &str) -> Record {

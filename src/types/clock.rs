@@ -33,6 +33,20 @@ pub struct Stamp {
     pub writer: NodeId,
 }
 
+impl Stamp {
+    /// Below every stamp that a node draws: conditional writes of a key that was never written build on it.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { clock: Clock::default(), writer: NodeId::none() }
+    }
+
+    /// Whether no plain write drew it.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.writer.as_str().is_empty()
+    }
+}
+
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.clock, self.writer)

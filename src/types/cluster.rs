@@ -51,6 +51,12 @@ impl NodeId {
         Ok(Self(id.into()))
     }
 
+    /// The id of no node: below all others. It stands in stamps that no node drew.
+    #[must_use]
+    pub fn none() -> Self {
+        Self("".into())
+    }
+
     /// The id as it stands in cluster.yml, logs and tables.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -1,9 +1,14 @@
-//! What is stored under a key: values, tombstones, and the stamp and checksum beside them.
+//! What is stored under a key: values, tombstones, and their place in the order, and their checksum.
 
 use std::fmt;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::version::{Applied, Ballot, Proposal, Tag, Version};
 use super::{Key, Stamp};
 
 /// A value, and whether the client wrote it as text or as binary: a value is read through the same arm of the API's
@@ -57,9 +62,30 @@ impl Content {
     }
 }
 
-/// A checksum of a key and its content: computed where a value enters the cluster, verified where the value leaves it.
+/// How long a value is kept after it was written, in milliseconds: 1 ms to [`Ttl::MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ttl(NonZeroU64);
+
+impl Ttl {
+    /// Ten years of 365 days.
+    pub const MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+
+    /// The time to live of so many milliseconds; `None` where that is out of bounds.
+    #[must_use]
+    pub fn from_millis(millis: u64) -> Option<Self> {
+        NonZeroU64::new(millis).filter(|millis| u128::from(millis.get()) <= Self::MAX.as_millis()).map(Self)
+    }
+
+    /// In milliseconds.
+    #[must_use]
+    pub fn as_millis(self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// A checksum of a key and a record: computed where a value enters the cluster, verified where the value leaves it.
 ///
-/// XXH3 of 64 bits: it detects accidents, not attacks. It does not cover the stamp, which is drawn later.
+/// XXH3 of 64 bits: it detects accidents, not attacks. It does not cover the stamp and the ballot, which are drawn later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Checksum(pub u64);
 
@@ -73,52 +99,154 @@ impl Checksum {
             Content::Value(Value::Binary(bytes)) => (2, bytes),
         };
         // The key's sum seeds the value's, so that a value under a wrong key is detected too.
-        let key_sum = xxhash_rust::xxh3::xxh3_64_with_seed(key.as_bytes(), u64::from(arm));
-        Self(xxhash_rust::xxh3::xxh3_64_with_seed(bytes, key_sum))
+        let key_sum = xxh3_64_with_seed(key.as_bytes(), u64::from(arm));
+        Self(xxh3_64_with_seed(bytes, key_sum))
+    }
+
+    /// The checksum that covers a time to live as well.
+    #[must_use]
+    pub fn and_ttl(self, ttl: Option<Ttl>) -> Self {
+        ttl.map_or(self, |ttl| Self(xxh3_64_with_seed(&ttl.as_millis().to_be_bytes(), self.0)))
+    }
+
+    /// The checksum that covers a proposal as well, but for its ballot.
+    #[must_use]
+    pub fn and_proposal(self, proposal: Option<&Proposal>) -> Self {
+        proposal.map_or(self, |proposal| Self(xxh3_64_with_seed(&proposal.checksum_bytes(), self.0)))
     }
 }
 
-/// A replica's copy of a key: content, stamp and checksum. A key that was never written has no record, which orders below
-/// every record.
+/// A replica's copy of a key. A key that was never written has no record, which orders below every record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
-    /// The record's position in the order of all writes.
+    /// The position of the record's plain write in the order of all plain writes.
     pub stamp: Stamp,
+    /// What a conditional write has beyond a plain one.
+    pub proposal: Option<Arc<Proposal>>,
+    /// The time to live of the value. A value without one never expires.
+    pub ttl: Option<Ttl>,
     /// The value or the tombstone.
     pub content: Content,
-    /// The checksum of the key and the content.
+    /// The checksum of the key, the content, the time to live and the proposal.
     pub checksum: Checksum,
 }
 
 impl Record {
+    /// The record of a plain write that never expires.
+    #[must_use]
+    pub fn plain(stamp: Stamp, content: Content, checksum: Checksum) -> Self {
+        Self { stamp, proposal: None, ttl: None, content, checksum }
+    }
+
     /// About how many bytes of memory the record takes under `key`.
     #[must_use]
     pub fn bytes(&self, key: &Key) -> usize {
         // The stamp, the checksum and a map's entry.
         const OVERHEAD: usize = 200;
-        OVERHEAD + key.as_bytes().len() + self.content.value_bytes()
+        // An entry of a proposal's history, with its two stamps.
+        const RECENT: usize = 112;
+        let proposal = self.proposal.as_ref().map_or(0, |proposal| OVERHEAD + proposal.recent.len() * RECENT);
+        OVERHEAD + proposal + key.as_bytes().len() + self.content.value_bytes()
     }
 
     /// The record without its content.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        Digest { stamp: self.stamp.clone(), checksum: self.checksum }
+        Digest {
+            stamp: self.stamp.clone(),
+            proposal: self.proposal.clone(),
+            checksum: self.checksum,
+            ttl: self.ttl,
+            is_value: self.is_value(),
+        }
     }
 
-    /// Whether the content still matches the checksum that was computed when it was written under `key`.
+    /// The record's position in the order of all records of its key.
+    #[must_use]
+    pub fn tag(&self) -> Tag<'_> {
+        Tag { stamp: &self.stamp, ballot: self.proposal.as_ref().map(|proposal| &proposal.ballot) }
+    }
+
+    /// The record's version.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        version(&self.stamp, self.proposal.as_deref())
+    }
+
+    /// Whether the record has a value; `false` for a tombstone.
+    #[must_use]
+    pub fn is_value(&self) -> bool {
+        matches!(self.content, Content::Value(_))
+    }
+
+    /// The same record under `ballot`, so that a replica which holds the record under a smaller one takes it. Its version
+    /// stays.
+    #[must_use]
+    pub fn settled_under(&self, ballot: Ballot) -> Self {
+        let proposal = match &self.proposal {
+            Some(proposal) => Proposal { ballot, ..(**proposal).clone() },
+            None => Proposal { ballot, version: self.version(), recent: Vec::new(), recent_floor: self.version() },
+        };
+        // The checksum of a plain record does not cover a proposal yet.
+        let uncovered = self.proposal.is_none().then_some(&proposal);
+        let checksum = self.checksum.and_proposal(uncovered);
+        Self { proposal: proposal.shared(), checksum, ..self.clone() }
+    }
+
+    /// Whether the record still matches the checksum that was computed when it was written under `key`.
     #[must_use]
     pub fn is_intact(&self, key: &Key) -> bool {
-        Checksum::of(key, &self.content) == self.checksum
+        let content = Checksum::of(key, &self.content);
+        content.and_ttl(self.ttl).and_proposal(self.proposal.as_deref()) == self.checksum
     }
 }
 
-/// A record without its content: enough to compare two records.
+/// A record without its content: enough to compare two records, and to judge a condition.
 ///
-/// Digests are ordered by stamp. Two digests with the same stamp and different checksums are a defect of the cluster.
+/// Digests are ordered by tag. Two digests with the same tag that differ are a defect of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest {
     /// The stamp of the record that the digest stands for.
     pub stamp: Stamp,
-    /// The checksum of the record's key and content.
+    /// What a conditional write has beyond a plain one.
+    pub proposal: Option<Arc<Proposal>>,
+    /// The checksum of the whole record.
     pub checksum: Checksum,
+    /// The time to live of the value.
+    pub ttl: Option<Ttl>,
+    /// Whether the record has a value; `false` for a tombstone.
+    pub is_value: bool,
+}
+
+impl Digest {
+    /// The record's position in the order of all records of its key.
+    #[must_use]
+    pub fn tag(&self) -> Tag<'_> {
+        Tag { stamp: &self.stamp, ballot: self.proposal.as_ref().map(|proposal| &proposal.ballot) }
+    }
+
+    /// The record's version.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        version(&self.stamp, self.proposal.as_deref())
+    }
+
+    /// The latest conditional writes, and the version of the newest that was forgotten.
+    #[must_use]
+    pub fn history(&self) -> (Vec<Applied>, Version) {
+        match &self.proposal {
+            Some(proposal) => (proposal.recent.clone(), proposal.recent_floor.clone()),
+            None => (Vec::new(), self.version()),
+        }
+    }
+
+    /// Whether the two are of one tag and not the same.
+    #[must_use]
+    pub fn conflicts_with(&self, other: &Self) -> bool {
+        self.tag() == other.tag() && self != other
+    }
+}
+
+fn version(stamp: &Stamp, proposal: Option<&Proposal>) -> Version {
+    proposal.map_or_else(|| Version { stamp: stamp.clone(), ballot: None }, |proposal| proposal.version.clone())
 }

@@ -140,7 +140,8 @@ mod tests {
     fn store(value: Value) -> Message {
         let (key, content) = (Key::new("k").unwrap(), Content::Value(value));
         let stamp = Stamp { clock: Clock { epoch: 1, counter: 2 }, writer: NodeId::new("1").unwrap() };
-        let record = Record { stamp, checksum: Checksum::of(&key, &content), content };
+        let checksum = Checksum::of(&key, &content);
+        let record = Record::plain(stamp, content, checksum);
         Message::Request { operation: OperationId(1), round: 1, request: Request::Store { key, record } }
     }
 

@@ -21,6 +21,10 @@ pub const SLOT: &str = "slot";
 pub const REPLICAS: &str = "replicas";
 /// Metadata key: how many of the replicas had to answer, a decimal number.
 pub const NEEDED: &str = "needed";
+/// Metadata key: the key's present version, where a condition failed.
+pub const VERSION: &str = "version";
+/// Metadata key: whether the key has a value, `true` or `false`, where a condition failed.
+pub const HAS_VALUE: &str = "has_value";
 /// Prefix of a metadata key: the last answer of the replica whose id follows.
 pub const REPLICA_PREFIX: &str = "replica.";
 
@@ -57,12 +61,16 @@ pub enum FailureReason {
     StampNotGreater,
     /// The node's configuration does not allow Node/Set and Clock/Set.
     OperatorWritesOff,
+    /// The condition of a write does not hold. The write never takes effect.
+    ConditionFailed,
+    /// The value to add to is no number, or the sum is out of range. The addition never takes effect.
+    NotANumber,
     /// A Clock/Set or Node/Set would raise the clock too far.
     ClockRaiseTooFar,
 }
 
 impl FailureReason {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::NotApplied,
         Self::OutcomeUnknown,
         Self::NoQuorum,
@@ -74,6 +82,8 @@ impl FailureReason {
         Self::StampNotGreater,
         Self::OperatorWritesOff,
         Self::ClockRaiseTooFar,
+        Self::ConditionFailed,
+        Self::NotANumber,
     ];
 
     /// The reason as it stands in an `ErrorInfo`.
@@ -91,6 +101,8 @@ impl FailureReason {
             Self::StampNotGreater => "STAMP_NOT_GREATER",
             Self::OperatorWritesOff => "OPERATOR_WRITES_OFF",
             Self::ClockRaiseTooFar => "CLOCK_RAISE_TOO_FAR",
+            Self::ConditionFailed => "CONDITION_FAILED",
+            Self::NotANumber => "NOT_A_NUMBER",
         }
     }
 
@@ -108,9 +120,12 @@ impl FailureReason {
             Self::Damaged => Code::DataLoss,
             Self::OutcomeUnknown => Code::DeadlineExceeded,
             Self::InvalidArgument => Code::InvalidArgument,
-            Self::NotReplica | Self::StampNotGreater | Self::OperatorWritesOff | Self::ClockRaiseTooFar => {
-                Code::FailedPrecondition
-            }
+            Self::NotReplica
+            | Self::StampNotGreater
+            | Self::OperatorWritesOff
+            | Self::ClockRaiseTooFar
+            | Self::ConditionFailed
+            | Self::NotANumber => Code::FailedPrecondition,
         }
     }
 }
@@ -141,13 +156,24 @@ pub struct Failure {
     pub needed: Option<usize>,
     /// The slot's replicas, in the order of preference.
     pub replicas: Vec<ReplicaAnswer>,
+    /// The key's present state, where a condition failed.
+    pub current: Option<Current>,
+}
+
+/// The state of a key for which a condition failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Current {
+    /// Its version, as text.
+    pub version: String,
+    /// Whether it has a value.
+    pub has_value: bool,
 }
 
 impl Failure {
     /// A failure that has no more to it than its reason.
     #[must_use]
     pub fn new(reason: FailureReason) -> Self {
-        Self { reason, slot: None, needed: None, replicas: Vec::new() }
+        Self { reason, slot: None, needed: None, replicas: Vec::new(), current: None }
     }
 
     /// The status to answer with. `code` is [`FailureReason::code`] unless there is a better one.
@@ -159,6 +185,10 @@ impl Failure {
         }
         if let Some(needed) = self.needed {
             metadata.insert(NEEDED.to_owned(), needed.to_string());
+        }
+        if let Some(Current { version, has_value }) = &self.current {
+            metadata.insert(VERSION.to_owned(), version.clone());
+            metadata.insert(HAS_VALUE.to_owned(), has_value.to_string());
         }
         if !self.replicas.is_empty() {
             let ids: Vec<&str> = self.replicas.iter().map(|replica| replica.node.as_str()).collect();
@@ -198,6 +228,10 @@ impl Failure {
             slot: info.metadata.get(SLOT).and_then(|text| text.parse().ok()).map(Slot),
             needed: info.metadata.get(NEEDED).and_then(|text| text.parse().ok()),
             replicas,
+            current: info.metadata.get(VERSION).map(|version| Current {
+                version: version.clone(),
+                has_value: info.metadata.get(HAS_VALUE).is_some_and(|text| text == "true"),
+            }),
         })
     }
 }
@@ -245,6 +279,7 @@ mod tests {
             slot: Some(Slot(31_384)),
             needed: Some(2),
             replicas: vec![replica("3", Some("unreachable")), replica("2", Some("")), replica("4", None)],
+            current: Some(Current { version: "AAxx".into(), has_value: true }),
         }
     }
 

@@ -21,12 +21,13 @@ pub struct Method {
 }
 
 /// All methods that a client or an operator may call.
-pub const METHODS: [Method; 11] = [
+pub const METHODS: [Method; 12] = [
     Method::read("/api.Cluster/Info"),
     Method::read("/api.Cluster/Get"),
     Method::read("/api.Cluster/BatchGet"),
     Method::write("/api.Cluster/Set"),
     Method::write("/api.Cluster/Delete"),
+    Method::write("/api.Cluster/Add"),
     Method::read("/api.Node/Health"),
     Method::read("/api.Node/Info"),
     Method::read("/api.Node/Get"),

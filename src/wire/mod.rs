@@ -1,6 +1,6 @@
 //! Conversions between the messages of api/api.proto and the types of this crate.
 //!
-//! Only this module knows how keys, values, records, stamps, failures and the messages between nodes are encoded. client,
+//! Only this module knows how keys, values, records, stamps, versions, failures and the messages between nodes are encoded. client,
 //! gateway and cli also use generated requests and responses. peer passes a batch on as a whole.
 //!
 //! Contract: a decoded value is valid, so that no caller checks it again. No input makes a decoder panic. An error names the
@@ -9,6 +9,8 @@
 #[cfg(feature = "server")]
 pub mod batch;
 #[cfg(feature = "server")]
+pub mod call;
+#[cfg(feature = "server")]
 pub mod chunks;
 pub mod failure;
 #[cfg(feature = "server")]
@@ -16,5 +18,7 @@ pub mod method;
 #[cfg(feature = "server")]
 pub mod peer;
 mod public;
+#[cfg(feature = "server")]
+pub mod version;
 
 pub use public::{BATCH_KEYS_MAX, NodeSet, WireError};

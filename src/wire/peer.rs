@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::api;
 use crate::protocol::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request};
 use crate::types::{
-    Checksum, Clock, ClusterParameters, Content, Digest, Incarnation, Key, Lookup, NodeId, ReadKind, Record, Stamp,
-    StoreId, Value,
+    Applied, Checksum, Clock, ClusterParameters, Content, Digest, IdempotencyToken, Incarnation, Key, Lookup, NodeId,
+    Proposal, RECENT_MAX, ReadKind, Record, Stamp, StoreId, Ttl, Value, Version,
 };
 
 /// The reason why a peer's message does not decode. The message is dropped, and its sender repeats the request or gives up.
@@ -77,12 +77,13 @@ impl From<Message> for api::PeerMessage {
                     Request::Get { key, read_kind } => {
                         Body::Get(api::PeerGet { key: key.into_bytes(), digest_only: read_kind == ReadKind::Digest })
                     }
-                    Request::Store { key, record } => Body::Store(api::PeerStore {
+                    Request::Store { key, record } => Body::Store(encode_store(key, record)),
+                    Request::Prepare { key, ballot, read_kind } => Body::Prepare(api::PeerPrepare {
                         key: key.into_bytes(),
-                        stamp: Some(record.stamp.into()),
-                        checksum: record.checksum.0,
-                        content: Some(record.content.into()),
+                        ballot: Some(ballot.into()),
+                        digest_only: read_kind == ReadKind::Digest,
                     }),
+                    Request::Accept { key, record } => Body::Accept(encode_store(key, record)),
                 };
                 Self { operation: operation.0, round, body: Some(body) }
             }
@@ -91,6 +92,10 @@ impl From<Message> for api::PeerMessage {
                     Answer::Clock(Clock { epoch, counter }) => Body::Clock(api::PeerClock { epoch, counter }),
                     Answer::Lookup { key, held } => Body::Lookup(encode_lookup(key, held)),
                     Answer::Stored => Body::Stored(api::PeerStored {}),
+                    Answer::Promised { key, held } => Body::Promised(encode_lookup(key, held)),
+                    Answer::Preempted { floor: Clock { epoch, counter } } => {
+                        Body::Preempted(api::PeerClock { epoch, counter })
+                    }
                     Answer::Refused(refusal) => {
                         Body::Refused(api::PeerRefused { reason: encode_refusal(refusal).into() })
                     }
@@ -107,8 +112,8 @@ impl api::PeerMessage {
         use api::peer_content::Content;
         use api::peer_message::Body;
         let content = match self.body.as_mut()? {
-            Body::Store(store) => store.content.as_mut(),
-            Body::Lookup(lookup) => lookup.content.as_mut(),
+            Body::Store(store) | Body::Accept(store) => store.content.as_mut(),
+            Body::Lookup(lookup) | Body::Promised(lookup) => lookup.content.as_mut(),
             _ => None,
         };
         match content?.content.as_mut()? {
@@ -151,10 +156,20 @@ impl TryFrom<api::PeerMessage> for Message {
                 request(Request::Get { key: key("get.key", get.key)?, read_kind })
             }
             Body::Store(store) => {
-                let key = key("store.key", store.key)?;
-                let stamp = stamp(&store.stamp.ok_or(missing("store.stamp"))?)?;
-                let record = record(&key, stamp, store.checksum, store.content.ok_or(missing("store.content"))?)?;
+                let (key, record) = decode_store(store)?;
                 request(Request::Store { key, record })
+            }
+            Body::Prepare(prepare) => {
+                let read_kind = if prepare.digest_only { ReadKind::Digest } else { ReadKind::Data };
+                let ballot = stamp(&prepare.ballot.ok_or(missing("prepare.ballot"))?)?;
+                request(Request::Prepare { key: key("prepare.key", prepare.key)?, ballot, read_kind })
+            }
+            Body::Accept(accept) => {
+                let (key, record) = decode_store(accept)?;
+                if record.proposal.is_none() {
+                    return Err(missing("accept.proposal"));
+                }
+                request(Request::Accept { key, record })
             }
             Body::Clock(api::PeerClock { epoch, counter }) => answer(Answer::Clock(Clock { epoch, counter })),
             Body::Lookup(lookup) => {
@@ -162,6 +177,13 @@ impl TryFrom<api::PeerMessage> for Message {
                 answer(Answer::Lookup { key, held })
             }
             Body::Stored(api::PeerStored {}) => answer(Answer::Stored),
+            Body::Promised(promised) => {
+                let (key, held) = decode_lookup(promised)?;
+                answer(Answer::Promised { key, held })
+            }
+            Body::Preempted(api::PeerClock { epoch, counter }) => {
+                answer(Answer::Preempted { floor: Clock { epoch, counter } })
+            }
             Body::Refused(refused) => {
                 answer(Answer::Refused(decode_refusal(refused.reason()).ok_or(missing("refused.reason"))?))
             }
@@ -209,40 +231,150 @@ impl TryFrom<api::PeerHello> for Hello {
     }
 }
 
+fn encode_store(key: Key, record: Record) -> api::PeerStore {
+    let Record { stamp, proposal, ttl, content, checksum } = record;
+    api::PeerStore {
+        key: key.into_bytes(),
+        stamp: encode_stamp(stamp),
+        checksum: checksum.0,
+        content: Some(content.into()),
+        proposal: proposal.map(|proposal| encode_proposal(&proposal)),
+        ttl_ms: encode_ttl(ttl),
+        ..Default::default()
+    }
+}
+
+fn decode_store(store: api::PeerStore) -> Result<(Key, Record), PeerWireError> {
+    let key = key("store.key", store.key)?;
+    let proposal = store.proposal.map(decode_proposal).transpose()?;
+    let stamp = stamp_under(proposal.as_ref(), store.stamp.as_ref())?.ok_or(missing("store.stamp"))?;
+    let content = decode_content(store.content.ok_or(missing("store.content"))?)?;
+    let (ttl, checksum) = (decode_ttl(store.ttl_ms)?, Checksum(store.checksum));
+    let record = Record { stamp, proposal: proposal.map(Into::into), ttl, content, checksum };
+    checked(&key, record).map(|record| (key, record))
+}
+
 fn encode_lookup(key: Key, lookup: Lookup) -> api::PeerLookup {
+    let key = key.into_bytes();
     match lookup {
-        Lookup::Absent => api::PeerLookup { key: key.into_bytes(), ..api::PeerLookup::default() },
-        Lookup::Digest(Digest { stamp, checksum }) => {
-            api::PeerLookup { stamp: Some(stamp.into()), checksum: checksum.0, content: None, key: key.into_bytes() }
-        }
-        Lookup::Record(Record { stamp, content, checksum }) => api::PeerLookup {
-            stamp: Some(stamp.into()),
+        Lookup::Absent => api::PeerLookup { key, ..api::PeerLookup::default() },
+        Lookup::Digest(Digest { stamp, proposal, checksum, ttl, is_value }) => api::PeerLookup {
+            stamp: encode_stamp(stamp),
+            checksum: checksum.0,
+            content: None,
+            key,
+            proposal: proposal.map(|proposal| encode_proposal(&proposal)),
+            ttl_ms: encode_ttl(ttl),
+            is_value,
+        },
+        Lookup::Record(Record { stamp, proposal, ttl, content, checksum }) => api::PeerLookup {
+            stamp: encode_stamp(stamp),
             checksum: checksum.0,
             content: Some(content.into()),
-            key: key.into_bytes(),
+            key,
+            proposal: proposal.map(|proposal| encode_proposal(&proposal)),
+            ttl_ms: encode_ttl(ttl),
+            is_value: false,
         },
     }
 }
 
 fn decode_lookup(lookup: api::PeerLookup) -> Result<(Key, Lookup), PeerWireError> {
     let key = key("lookup.key", lookup.key)?;
-    let decoded = match (lookup.stamp, lookup.content) {
+    let proposal = lookup.proposal.map(decode_proposal).transpose()?;
+    let stamp = stamp_under(proposal.as_ref(), lookup.stamp.as_ref())?;
+    let (proposal, ttl, checksum) = (proposal.map(Into::into), decode_ttl(lookup.ttl_ms)?, Checksum(lookup.checksum));
+    let decoded = match (stamp, lookup.content) {
         (None, None) => Lookup::Absent,
         (None, Some(_)) => return Err(missing("lookup.stamp")),
-        (Some(value), None) => Lookup::Digest(Digest { stamp: stamp(&value)?, checksum: Checksum(lookup.checksum) }),
-        (Some(value), Some(content)) => Lookup::Record(record(&key, stamp(&value)?, lookup.checksum, content)?),
+        (Some(stamp), None) => Lookup::Digest(Digest { stamp, proposal, checksum, ttl, is_value: lookup.is_value }),
+        (Some(stamp), Some(content)) => {
+            let content = decode_content(content)?;
+            Lookup::Record(checked(&key, Record { stamp, proposal, ttl, content, checksum })?)
+        }
     };
     Ok((key, decoded))
 }
 
-fn record(key: &Key, stamp: Stamp, checksum: u64, content: api::PeerContent) -> Result<Record, PeerWireError> {
+fn encode_stamp(stamp: Stamp) -> Option<api::ClockValue> {
+    (!stamp.is_none()).then(|| stamp.into())
+}
+
+/// The stamp of a record. That of a conditional write which built on an absence is not sent.
+fn stamp_under(proposal: Option<&Proposal>, value: Option<&api::ClockValue>) -> Result<Option<Stamp>, PeerWireError> {
+    match (value, proposal) {
+        (Some(value), _) => stamp(value).map(Some),
+        (None, Some(_)) => Ok(Some(Stamp::none())),
+        (None, None) => Ok(None),
+    }
+}
+
+fn encode_ttl(ttl: Option<Ttl>) -> u64 {
+    ttl.map_or(0, Ttl::as_millis)
+}
+
+fn decode_ttl(millis: u64) -> Result<Option<Ttl>, PeerWireError> {
+    if millis == 0 {
+        return Ok(None);
+    }
+    Ttl::from_millis(millis).map(Some).ok_or_else(|| invalid("ttl_ms", &"at most 10 years are accepted"))
+}
+
+fn encode_proposal(proposal: &Proposal) -> api::PeerProposal {
+    let Proposal { ballot, version, recent, recent_floor } = proposal;
+    let applied = |Applied { token, version, sum }: &Applied| api::PeerApplied {
+        token: Bytes::copy_from_slice(&token.0),
+        version: Some(encode_version(version)),
+        sum: *sum,
+    };
+    api::PeerProposal {
+        ballot: Some(ballot.clone().into()),
+        version: Some(encode_version(version)),
+        recent: recent.iter().map(applied).collect(),
+        recent_floor: Some(encode_version(recent_floor)),
+    }
+}
+
+fn decode_proposal(proposal: api::PeerProposal) -> Result<Proposal, PeerWireError> {
+    let applied = |applied: api::PeerApplied| {
+        let token = applied.token.as_ref().try_into();
+        let token = IdempotencyToken(token.map_err(|_| invalid("recent.token", &"16 bytes are accepted"))?);
+        Ok(Applied { token, version: decode_version(applied.version.as_ref())?, sum: applied.sum })
+    };
+    if proposal.recent.len() > RECENT_MAX {
+        return Err(invalid("proposal.recent", &format!("at most {RECENT_MAX} are accepted")));
+    }
+    Ok(Proposal {
+        ballot: stamp(&proposal.ballot.ok_or(missing("proposal.ballot"))?)?,
+        version: decode_version(proposal.version.as_ref())?,
+        recent: proposal.recent.into_iter().map(applied).collect::<Result<_, _>>()?,
+        recent_floor: decode_version(proposal.recent_floor.as_ref())?,
+    })
+}
+
+fn encode_version(version: &Version) -> api::PeerVersion {
+    let Version { stamp, ballot } = version.clone();
+    api::PeerVersion { stamp: encode_stamp(stamp), ballot: ballot.map(Into::into) }
+}
+
+fn decode_version(version: Option<&api::PeerVersion>) -> Result<Version, PeerWireError> {
+    let version = version.ok_or(missing("version"))?;
+    Ok(Version {
+        stamp: version.stamp.as_ref().map_or_else(|| Ok(Stamp::none()), stamp)?,
+        ballot: version.ballot.as_ref().map(stamp).transpose()?,
+    })
+}
+
+fn decode_content(content: api::PeerContent) -> Result<Content, PeerWireError> {
     use api::peer_content::Content as Arm;
-    let content = match content.content.ok_or(missing("content"))? {
+    Ok(match content.content.ok_or(missing("content"))? {
         Arm::Text(bytes) => Content::Value(Value::Text(bytes)),
         Arm::Binary(bytes) => Content::Value(Value::Binary(bytes)),
         Arm::Tombstone(_) => Content::Tombstone,
-    };
-    let record = Record { stamp, content, checksum: Checksum(checksum) };
+    })
+}
+
+fn checked(key: &Key, record: Record) -> Result<Record, PeerWireError> {
     if record.is_intact(key) {
         Ok(record)
     } else {
@@ -340,7 +472,7 @@ mod tests {
     fn any_keyed_record() -> impl Strategy<Value = (Key, Record)> {
         (any_key(), any_stamp(), any_content()).prop_map(|(key, stamp, content)| {
             let checksum = Checksum::of(&key, &content);
-            (key, Record { stamp, content, checksum })
+            (key, Record::plain(stamp, content, checksum))
         })
     }
 
@@ -456,12 +588,14 @@ mod tests {
         let key = Key::new("k").unwrap();
         let content = Content::Value(Value::Text("value".into()));
         let stamp = Stamp { clock: Clock { epoch: 1, counter: 2 }, writer: NodeId::new("1").unwrap() };
-        let record = Record { stamp: stamp.clone(), checksum: Checksum::of(&key, &content), content };
+        let checksum = Checksum::of(&key, &content);
+        let record = Record::plain(stamp.clone(), content, checksum);
         let mut store = api::PeerStore {
             key: "k".into(),
             stamp: Some(stamp.clone().into()),
             checksum: record.checksum.0,
             content: Some(api::PeerContent { content: Some(api::peer_content::Content::Text("Value".into())) }),
+            ..Default::default()
         };
         let message =
             |store| api::PeerMessage { operation: 1, round: 1, body: Some(api::peer_message::Body::Store(store)) };

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::version::NotAVersion;
 use crate::api;
 use crate::api::entry::Content as Arm;
 use crate::limits::VALUE_BYTES_MAX;
@@ -65,6 +66,46 @@ pub enum WireError {
         /// The field's path in the message.
         field: &'static str,
     },
+    /// A version that is none of this cluster.
+    #[error("{field}: {source}")]
+    Version {
+        /// The field's path in the message.
+        field: &'static str,
+        /// The fault, and what is accepted.
+        source: NotAVersion,
+    },
+    /// A time to live out of bounds.
+    #[error("ttl: {given} are given: 1 ms to 3,650 days are accepted; leave it out for a value that never expires")]
+    Ttl {
+        /// The time that was given.
+        given: String,
+    },
+    /// A request id of another length.
+    #[error("request_id: {bytes} bytes are given: 16 random bytes are accepted")]
+    RequestId {
+        /// The length that was given.
+        bytes: usize,
+    },
+    /// A field that means nothing without another one.
+    #[error("{field} is given without {needed}: give both, or neither")]
+    Needs {
+        /// The field's path in the message.
+        field: &'static str,
+        /// The field that is missing.
+        needed: &'static str,
+    },
+    /// A consistency that is not known.
+    #[error("consistency: {given} is given: LINEARIZABLE (0) and ONE (1) are accepted")]
+    Consistency {
+        /// The number that was given.
+        given: i32,
+    },
+    /// A condition that is false.
+    #[error("{field} is false: give true, or another condition, or leave the condition out")]
+    False {
+        /// The field's path in the message.
+        field: &'static str,
+    },
     /// Two fields of which only one may be given.
     #[error("{first} and {second} are both given: give one of the two")]
     Both {
@@ -96,23 +137,6 @@ impl TryFrom<api::BatchGetRequest> for Vec<Key> {
         }
         let keys = request.keys.into_iter().enumerate();
         keys.map(|(index, text)| Key::new(text).map_err(|source| WireError::OneKey { index, source })).collect()
-    }
-}
-
-impl TryFrom<api::DeleteRequest> for Key {
-    type Error = WireError;
-
-    fn try_from(request: api::DeleteRequest) -> Result<Self, WireError> {
-        key("key", request.key)
-    }
-}
-
-impl TryFrom<api::SetRequest> for (Key, Value) {
-    type Error = WireError;
-
-    fn try_from(request: api::SetRequest) -> Result<Self, WireError> {
-        let accepted = "{\"key\": \"...\", \"value\": \"...\"}";
-        request.entry.ok_or(WireError::Missing { field: "entry", accepted })?.try_into()
     }
 }
 
@@ -213,7 +237,7 @@ impl TryFrom<api::ClockedEntry> for (Key, Record) {
             (key, Content::Value(value))
         };
         let checksum = Checksum::of(&key, &content);
-        Ok((key, Record { stamp, content, checksum }))
+        Ok((key, Record::plain(stamp, content, checksum)))
     }
 }
 
@@ -227,7 +251,7 @@ impl From<(Key, Record)> for api::ClockedEntry {
     }
 }
 
-fn key(field: &'static str, text: String) -> Result<Key, WireError> {
+pub(super) fn key(field: &'static str, text: String) -> Result<Key, WireError> {
     Key::new(text).map_err(|source| WireError::Key { field, source })
 }
 
@@ -264,16 +288,15 @@ mod tests {
 
     #[test]
     fn each_bad_message_says_which_field_and_what_is_accepted() {
-        let set = |entry| <(Key, Value)>::try_from(api::SetRequest { entry }).unwrap_err().to_string();
+        let set = |entry: api::Entry| <(Key, Value)>::try_from(entry).unwrap_err().to_string();
         let clocked = |entry, clock, tombstone| {
             <(Key, Record)>::try_from(api::ClockedEntry { entry, clock, tombstone }).unwrap_err().to_string()
         };
         let nowhere = api::ClockValue { node: "a,b".into(), ..stamp() };
         let a = entry("a", Some(Arm::Value("v".into())));
         for (message, parts) in [
-            (set(None), ["entry is missing", "\"key\""]),
-            (set(Some(entry("", None))), ["entry.key", "1 to 4096 bytes"]),
-            (set(Some(entry(&"k".repeat(KEY_BYTES_MAX + 1), None))), ["entry.key", "at most 4096"]),
+            (set(entry("", None)), ["entry.key", "1 to 4096 bytes"]),
+            (set(entry(&"k".repeat(KEY_BYTES_MAX + 1), None)), ["entry.key", "at most 4096"]),
             (clocked(None, Some(stamp()), false), ["clocked_entry.entry", "give the key"]),
             (clocked(Some(a.clone()), None, false), ["clocked_entry.clock", "epoch, clock and node"]),
             (clocked(Some(a.clone()), Some(nowhere), false), ["clock.node", "printable ASCII"]),
@@ -329,7 +352,7 @@ mod tests {
             |(key, content, epoch, counter, node)| {
                 let stamp = Stamp { clock: Clock { epoch, counter }, writer: NodeId::new(&node).unwrap() };
                 let checksum = Checksum::of(&key, &content);
-                (key, Record { stamp, content, checksum })
+                (key, Record::plain(stamp, content, checksum))
             },
         )
     }
@@ -372,12 +395,6 @@ mod tests {
         fn random_bytes_decode_or_err(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
             if let Ok(message) = api::GetRequest::decode(&bytes[..]) {
                 let _ = Key::try_from(message);
-            }
-            if let Ok(message) = api::DeleteRequest::decode(&bytes[..]) {
-                let _ = Key::try_from(message);
-            }
-            if let Ok(message) = api::SetRequest::decode(&bytes[..]) {
-                let _ = <(Key, Value)>::try_from(message);
             }
             if let Ok(message) = api::ClockedEntry::decode(&bytes[..]) {
                 let _ = <(Key, Record)>::try_from(message);

@@ -188,12 +188,16 @@ pub(crate) async fn ask(node: &Channel, key: &str, wish: Wish, deadline: Duratio
     let key = key.to_owned();
     let asked = async {
         match wish {
-            Wish::Read => Ok(node.get(within(api::GetRequest { key }, deadline)).await?.into_inner().entry),
+            Wish::Read => {
+                Ok(node.get(within(api::GetRequest { key, ..Default::default() }, deadline)).await?.into_inner().entry)
+            }
             Wish::Write(value) => {
                 let entry = Some(api::Entry { key, content: Some(content(value)) });
-                node.set(within(api::SetRequest { entry }, deadline)).await.map(|_| None)
+                node.set(within(api::SetRequest { entry, ..Default::default() }, deadline)).await.map(|_| None)
             }
-            Wish::Delete => node.delete(within(api::DeleteRequest { key }, deadline)).await.map(|_| None),
+            Wish::Delete => {
+                node.delete(within(api::DeleteRequest { key, ..Default::default() }, deadline)).await.map(|_| None)
+            }
         }
     };
     match tokio::time::timeout(deadline + DEADLINE_SLACK, asked).await {

@@ -12,12 +12,14 @@ async fn batch_is_answered_in_the_order_of_its_keys() {
     let mut cluster = nodes[0].cluster().await;
     let a = cluster.set(set("a", "1")).await.unwrap().into_inner().clock;
     let b = nodes[1].cluster().await.set(set("b", "2")).await.unwrap().into_inner().clock;
-    let deleted = cluster.delete(api::DeleteRequest { key: "c".into() }).await.unwrap().into_inner().clock;
+    let deleted =
+        cluster.delete(api::DeleteRequest { key: "c".into(), ..Default::default() }).await.unwrap().into_inner().clock;
     let result = |key: &str, entry, clock: &Option<_>| api::BatchGetResult {
         key: key.into(),
         entry,
         clock: clock.clone(),
         error: None,
+        ..Default::default()
     };
     let results = cluster.batch_get(batch(["b", "none", "a", "c", "b"])).await.unwrap().into_inner().results;
     let b = result("b", Some(text("b", "2")), &b);
@@ -58,7 +60,7 @@ async fn values_beyond_the_room_of_a_batch_have_an_error_of_their_own() {
     let mut cluster = served.cluster().await;
     for n in 0..4 {
         let large = entry(&format!("large-{n}"), Some(Arm::Binary(vec![n; VALUE_BYTES_MAX / 2].into())));
-        cluster.set(api::SetRequest { entry: Some(large) }).await.unwrap();
+        cluster.set(api::SetRequest { entry: Some(large), ..Default::default() }).await.unwrap();
     }
     cluster.set(set("small", "v")).await.unwrap();
     let keys = ["large-0", "large-1", "large-2", "large-3"];

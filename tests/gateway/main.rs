@@ -183,11 +183,11 @@ fn text(key: &str, value: &str) -> api::Entry {
 }
 
 fn set(key: &str, value: &str) -> api::SetRequest {
-    api::SetRequest { entry: Some(text(key, value)) }
+    api::SetRequest { entry: Some(text(key, value)), ..Default::default() }
 }
 
 fn get(key: &str) -> api::GetRequest {
-    api::GetRequest { key: key.to_owned() }
+    api::GetRequest { key: key.to_owned(), ..Default::default() }
 }
 
 fn with_timeout<T>(message: T, timeout: Duration) -> Request<T> {
@@ -214,7 +214,7 @@ async fn what_was_written_is_read_through_the_arm_it_was_written_through() {
         (Some(Arm::Binary("text".into())), Arm::Binary("text".into())),
         (None, Arm::Value(String::new())),
     ] {
-        let request = api::SetRequest { entry: Some(entry("a", given)) };
+        let request = api::SetRequest { entry: Some(entry("a", given)), ..Default::default() };
         let stamp = cluster.set(request).await.unwrap().into_inner().clock.unwrap();
         assert_eq!(stamp.node, "1");
         assert!((stamp.epoch, stamp.clock) > (last.epoch, last.clock));
@@ -224,7 +224,8 @@ async fn what_was_written_is_read_through_the_arm_it_was_written_through() {
         last = stamp;
     }
 
-    let deleted = cluster.delete(api::DeleteRequest { key: "a".into() }).await.unwrap().into_inner().clock;
+    let deleted =
+        cluster.delete(api::DeleteRequest { key: "a".into(), ..Default::default() }).await.unwrap().into_inner().clock;
     let got = cluster.get(get("a")).await.unwrap().into_inner();
     assert_eq!((got.entry, got.clock), (None, deleted), "a deletion has a stamp and no entry");
 }
@@ -235,7 +236,7 @@ async fn bad_input_says_which_field_and_what_is_accepted() {
     let (mut cluster, mut node, mut clock) = (served.cluster().await, served.node().await, served.clock().await);
     let long = "k".repeat(KEY_BYTES_MAX + 1);
     let large = vec![0_u8; VALUE_BYTES_MAX + 1];
-    let set_large = api::SetRequest { entry: Some(entry("k", Some(Arm::Binary(large.into())))) };
+    let set_large = api::SetRequest { entry: Some(entry("k", Some(Arm::Binary(large.into())))), ..Default::default() };
     let stamped = |node: &str| api::ClockedEntry {
         entry: Some(text("k", "v")),
         clock: Some(api::ClockValue { epoch: 1, clock: 1, node: node.into() }),
@@ -247,7 +248,10 @@ async fn bad_input_says_which_field_and_what_is_accepted() {
         (cluster.get(get("")).await.unwrap_err(), ["the key is empty", "1 to 4096"]),
         (cluster.get(get(&long)).await.unwrap_err(), ["4097 bytes", "at most 4096"]),
         (cluster.set(set(&long, "v")).await.unwrap_err(), ["entry.key", "at most 4096"]),
-        (cluster.set(api::SetRequest { entry: None }).await.unwrap_err(), ["entry is missing", "\"key\""]),
+        (
+            cluster.set(api::SetRequest { entry: None, ..Default::default() }).await.unwrap_err(),
+            ["entry is missing", "\"key\""],
+        ),
         (cluster.set(set_large).await.unwrap_err(), ["entry.binary", "at most 62914560"]),
         (cluster.delete(api::DeleteRequest::default()).await.unwrap_err(), ["the key is empty", "UTF-8"]),
         (node.get(get("")).await.unwrap_err(), ["the key is empty", "1 to 4096"]),
@@ -267,12 +271,12 @@ async fn largest_value_passes_and_a_larger_message_is_refused_in_words() {
     let served = start_one().await;
     let mut cluster = served.cluster().await;
     let largest = entry("k", Some(Arm::Binary(vec![7; VALUE_BYTES_MAX].into())));
-    cluster.set(api::SetRequest { entry: Some(largest.clone()) }).await.unwrap();
+    cluster.set(api::SetRequest { entry: Some(largest.clone()), ..Default::default() }).await.unwrap();
     let got = cluster.get(get("k")).await.unwrap().into_inner();
     assert!(got.entry == Some(largest), "it is read as it was written");
 
     let too_large = entry("k", Some(Arm::Binary(vec![7; MESSAGE_BYTES_MAX + 1].into())));
-    let status = cluster.set(api::SetRequest { entry: Some(too_large) }).await.unwrap_err();
+    let status = cluster.set(api::SetRequest { entry: Some(too_large), ..Default::default() }).await.unwrap_err();
     assert_eq!((status.code(), reason(&status)), (Code::OutOfRange, Some(FailureReason::NotApplied)));
     assert!(status.message().contains("the limit is: 67108864 bytes"), "{status}");
 }
@@ -479,7 +483,7 @@ fn filled(_: u16) -> Arc<dyn Store> {
         let content = Content::Value(Value::Text("v".into()));
         let checksum = Checksum::of(&key, &content);
         let clock = Clock { epoch: 0, counter: n as u64 + 1 };
-        let record = Record { stamp: Stamp { clock, writer: NodeId::new("1").unwrap() }, content, checksum };
+        let record = Record::plain(Stamp { clock, writer: NodeId::new("1").unwrap() }, content, checksum);
         batch.records.insert(key.clone(), (placement.slot(&key), record));
     }
     store.persist(&batch).unwrap();

@@ -11,7 +11,7 @@ async fn metrics_count_requests_by_method_and_code_however_they_end() {
     cluster.get(get("a")).await.unwrap();
     cluster.get(get("")).await.unwrap_err();
     let too_large = entry("k", Some(Arm::Binary(vec![7; MESSAGE_BYTES_MAX + 1].into())));
-    cluster.set(api::SetRequest { entry: Some(too_large) }).await.unwrap_err();
+    cluster.set(api::SetRequest { entry: Some(too_large), ..Default::default() }).await.unwrap_err();
     let mut pages = served.node().await.info(api::InfoRequest::default()).await.unwrap().into_inner();
     while pages.message().await.unwrap().is_some() {}
 

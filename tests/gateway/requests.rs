@@ -86,7 +86,7 @@ async fn request_may_be_compressed_with_gzip() {
     assert_eq!(got.entry, Some(text("a", &"v".repeat(100_000))));
     // A few hundred bytes that would become more than a message may have.
     let bomb = entry("k", Some(Arm::Binary(vec![0; MESSAGE_BYTES_MAX + 1].into())));
-    let status = cluster.set(api::SetRequest { entry: Some(bomb) }).await.unwrap_err();
+    let status = cluster.set(api::SetRequest { entry: Some(bomb), ..Default::default() }).await.unwrap_err();
     assert_eq!(reason(&status), Some(FailureReason::NotApplied), "{status}");
     assert!(matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted), "{status}");
 }

@@ -486,7 +486,7 @@ impl<'a> Step<'a> {
                 }
                 self.machine.acknowledged = self.machine.acknowledged.max(*clock);
             }
-            Message::Answer { answer: Answer::Lookup { held, .. }, .. } => {
+            Message::Answer { answer: Answer::Lookup { held, .. } | Answer::Promised { held, .. }, .. } => {
                 if let Some(digest) = held.digest() {
                     self.acknowledges(&digest.stamp);
                 }
@@ -502,7 +502,7 @@ impl<'a> Step<'a> {
                     None => self.is_wrong(Defect::Durable(format!("nobody asked for {message:?}"))),
                 }
             }
-            Message::Answer { operation, round, answer: Answer::Refused(_) } => {
+            Message::Answer { operation, round, answer: Answer::Refused(_) | Answer::Preempted { .. } } => {
                 self.answers_store(to, to_incarnation, *operation, *round);
             }
             Message::Hello(_) | Message::Welcome(_) | Message::HelloRefused { .. } | Message::Request { .. } => {}

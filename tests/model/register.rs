@@ -61,7 +61,7 @@ impl Ending {
     pub fn of(reply: &Reply) -> Option<Self> {
         match reply {
             Reply::Record(record) => Some(Self::Value(record.as_ref().and_then(value))),
-            Reply::Set(_) => Some(Self::Acknowledged),
+            Reply::Set(_) | Reply::Added { .. } => Some(Self::Acknowledged),
             Reply::Failed(Failure::OutcomeUnknown(_)) => None,
             Reply::Failed(_) => Some(Self::Failed),
             Reply::Clock(_) => unreachable!("nobody asked for a clock"),

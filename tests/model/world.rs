@@ -268,7 +268,7 @@ impl World {
             None => Command::Get { key },
             Some(content) => {
                 let checksum = Checksum::of(&key, &content);
-                Command::Set { key, content, checksum }
+                Command::Set { key, content, ttl: None, checksum }
             }
         };
         let id = RequestId((client * 100 + *next) as u64);
@@ -312,7 +312,10 @@ impl World {
                 Message::Request { request: Request::Get { .. }, .. } => {
                     !(is_ignored(envelope) || reads_change_nothing && is_answered_in_vain(envelope))
                 }
-                Message::Request { request: Request::Store { .. }, .. } => !is_ignored(envelope),
+                Message::Request {
+                    request: Request::Store { .. } | Request::Prepare { .. } | Request::Accept { .. },
+                    ..
+                } => !is_ignored(envelope),
                 #[cfg(feature = "mutants")]
                 Message::Answer { answer, .. } if crate::mutants::may_still_count(self.mutant, answer) => true,
                 Message::Answer { .. } => !receiver.inspect().is_idle() && !is_ignored(envelope),

@@ -177,12 +177,12 @@ impl Cluster {
     pub fn write(&mut self, at: NodeIndex, value: u64) -> usize {
         let content = Content::Value(Value::Text(value.to_string().into()));
         let checksum = Checksum::of(&self.key, &content);
-        self.begin(at, Action::Write { value }, Command::Set { key: self.key.clone(), content, checksum })
+        self.begin(at, Action::Write { value }, Command::Set { key: self.key.clone(), content, ttl: None, checksum })
     }
 
     pub fn delete(&mut self, at: NodeIndex) -> usize {
         let checksum = Checksum::of(&self.key, &Content::Tombstone);
-        let command = Command::Set { key: self.key.clone(), content: Content::Tombstone, checksum };
+        let command = Command::Set { key: self.key.clone(), content: Content::Tombstone, ttl: None, checksum };
         self.begin(at, Action::Delete, command)
     }
 
@@ -230,7 +230,7 @@ impl Cluster {
     #[track_caller]
     pub fn stamp_of(&self, write: usize) -> Stamp {
         match self.replies.get(&write) {
-            Some(Reply::Set(stamp)) => stamp.clone(),
+            Some(Reply::Set(version)) => version.stamp.clone(),
             other => panic!("the write is not acknowledged: {other:?}"),
         }
     }
@@ -424,7 +424,7 @@ impl Cluster {
         self.tick += 1;
         let operation = &mut self.operations[index];
         operation.ending = match &reply {
-            Reply::Set(_) | Reply::Record(_) => Ending::Returned(self.tick),
+            Reply::Set(_) | Reply::Added { .. } | Reply::Record(_) => Ending::Returned(self.tick),
             Reply::Failed(Failure::OutcomeUnknown(_)) => Ending::Unknown,
             Reply::Failed(_) => Ending::Failed,
             Reply::Clock(_) => unreachable!("no test asks for a clock"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, N1, N2, N3, Sent, Unsynced};
 use quorate::protocol::{Failure, PeerView, Reply};
-use quorate::types::{Clock, NodeIndex, Stamp};
+use quorate::types::{Clock, NodeIndex, Stamp, Version};
 
 const ALL: [NodeIndex; 3] = [N1, N2, N3];
 /// Longer than the time after which an operation asks again.
@@ -112,7 +112,7 @@ fn records_of_one_stamp_are_never_merged() {
     let stamp = Stamp { clock, ..before };
     for (node, value) in [(N1, 5), (N2, 7)] {
         let store = cluster.store_on(node, value, &stamp);
-        assert_eq!(cluster.reply_to(store), Some(&Reply::Set(stamp.clone())));
+        assert_eq!(cluster.reply_to(store), Some(&Reply::Set(Version { stamp: stamp.clone(), ballot: None })));
     }
     let again = cluster.store_on(N1, 7, &stamp);
     assert_eq!(cluster.failure_of(again), Some(&Failure::StampConflict));

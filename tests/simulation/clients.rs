@@ -108,7 +108,7 @@ pub fn command(key: Key, action: Action) -> Command {
         Action::Delete => Content::Tombstone,
     };
     let checksum = Checksum::of(&key, &content);
-    Command::Set { key, content, checksum }
+    Command::Set { key, content, ttl: None, checksum }
 }
 
 /// The value written, as it is named in histories.
@@ -132,7 +132,7 @@ pub fn understand(reply: &Reply, action: Action) -> Result<Result<Success, Endin
         (Reply::Record(Some(record)), Action::Read { .. }) => {
             Ok(Ok((value_of(&record.content)?, Some(record.stamp.clone()))))
         }
-        (Reply::Set(stamp), Action::Write { .. } | Action::Delete) => Ok(Ok((None, Some(stamp.clone())))),
+        (Reply::Set(version), Action::Write { .. } | Action::Delete) => Ok(Ok((None, Some(version.stamp.clone())))),
         (Reply::Failed(Failure::Unready(_)), _)
         | (Reply::Failed(Failure::NoQuorum(_)), Action::Read { .. })
         | (Reply::Failed(Failure::NotApplied(_)), Action::Write { .. } | Action::Delete) => Ok(Err(Ending::Failed)),

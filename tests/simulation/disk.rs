@@ -74,11 +74,11 @@ impl Disk {
         }
         meta.bootstrapped |= batch.bootstrapped;
         for (key, (_, record)) in &batch.records {
-            if record.stamp.clock.epoch > meta.epoch {
+            if record.tag().clock().epoch > meta.epoch {
                 return Err(format!("{} of {key} is durable before its epoch", record.stamp));
             }
             if let Some(old) = self.folder.records.insert(key.clone(), record.clone())
-                && (old.stamp > record.stamp || (old.stamp == record.stamp && old.checksum != record.checksum))
+                && (old.tag() > record.tag() || old.digest().conflicts_with(&record.digest()))
             {
                 return Err(format!("{} of {key} was replaced by {}", old.stamp, record.stamp));
             }

@@ -197,8 +197,8 @@ impl World {
             Output::Reply { id: RequestId(index), reply } => {
                 let index = index_of(index);
                 self.host(host).taken.remove(&index);
-                if let Reply::Set(stamp) = &reply {
-                    let result = self.watch.told(stamp);
+                if let Reply::Set(version) = &reply {
+                    let result = self.watch.told(&version.stamp);
                     self.check(result);
                 }
                 if let Reply::Failed(failure) = &reply {

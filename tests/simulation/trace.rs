@@ -1,7 +1,7 @@
 //! What happened, for people and for comparing two runs of one seed.
 
 use quorate::protocol::{Answer, Message, Request};
-use quorate::types::{Key, Lookup, NodeIndex, Record};
+use quorate::types::{Digest, Key, Lookup, NodeIndex, Record};
 
 use crate::world::Event;
 
@@ -63,9 +63,14 @@ impl Trace {
 
 fn describe(message: &Message) -> (Option<&Key>, String) {
     let shown = |record: &Record| match crate::clients::value_of(&record.content) {
-        Ok(Some(value)) => format!("{value} at {}", record.stamp),
-        Ok(None) => format!("tombstone at {}", record.stamp),
+        Ok(Some(value)) => format!("{value} at {}", place(&record.digest())),
+        Ok(None) => format!("tombstone at {}", place(&record.digest())),
         Err(what) => what,
+    };
+    let looked_up = |held: &Lookup| match held {
+        Lookup::Absent => "nothing".to_owned(),
+        Lookup::Digest(digest) => place(digest),
+        Lookup::Record(record) => shown(record),
     };
     match message {
         Message::Hello(hello) => (None, format!("hello, incarnation {}", hello.incarnation.epoch)),
@@ -75,19 +80,28 @@ fn describe(message: &Message) -> (Option<&Key>, String) {
             Request::Clock => (None, format!("#{} clock?", operation.0)),
             Request::Get { key, read_kind } => (Some(key), format!("#{} get {read_kind:?}", operation.0)),
             Request::Store { key, record } => (Some(key), format!("#{} store {}", operation.0, shown(record))),
+            Request::Prepare { key, ballot, .. } => (Some(key), format!("#{} prepare {ballot}", operation.0)),
+            Request::Accept { key, record } => (Some(key), format!("#{} accept {}", operation.0, shown(record))),
         },
         Message::Answer { operation, answer, .. } => match answer {
             Answer::Clock(clock) => (None, format!("#{} clock {clock}", operation.0)),
-            Answer::Lookup { key, held } => {
-                let held = match held {
-                    Lookup::Absent => "nothing".to_owned(),
-                    Lookup::Digest(digest) => digest.stamp.to_string(),
-                    Lookup::Record(record) => shown(record),
-                };
-                (Some(key), format!("#{} holds {held}", operation.0))
+            Answer::Lookup { key, held } => (Some(key), format!("#{} holds {}", operation.0, looked_up(held))),
+            Answer::Promised { key, held } => {
+                (Some(key), format!("#{} promised, holds {}", operation.0, looked_up(held)))
             }
+            Answer::Preempted { floor } => (None, format!("#{} preempted below {floor}", operation.0)),
             Answer::Stored => (None, format!("#{} stored", operation.0)),
             Answer::Refused(refusal) => (None, format!("#{} no: {refusal:?}", operation.0)),
         },
+    }
+}
+
+/// A record's place in the order of all records of its key, and its version where that is another.
+fn place(digest: &Digest) -> String {
+    let version = digest.version();
+    match digest.tag().ballot {
+        None => digest.stamp.to_string(),
+        Some(ballot) if version.tag() == digest.tag() => format!("{}+{ballot}", digest.stamp),
+        Some(ballot) => format!("{}+{ballot} (version {version})", digest.stamp),
     }
 }

@@ -44,7 +44,8 @@ pub fn content(number: u64, bytes: usize) -> Content {
 pub fn record(number: u64, bytes: usize, counter: u64) -> Record {
     let content = content(number, bytes);
     let stamp = Stamp { clock: Clock { epoch: 1, counter }, writer: node_id("node-1") };
-    Record { stamp, checksum: Checksum::of(&key(number), &content), content }
+    let checksum = Checksum::of(&key(number), &content);
+    Record::plain(stamp, content, checksum)
 }
 
 /// Mixes a number: the last step of SplitMix64. It is invertible, so that no two numbers give the same result.

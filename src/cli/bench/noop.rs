@@ -115,14 +115,14 @@ impl Cluster for Noop {
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
         let content = Some(Content::Binary(self.value.clone()));
         let entry = Some(api::Entry { key: request.into_inner().key, content });
-        Ok(Response::new(api::GetResponse { entry, clock: Some(api::ClockValue::default()) }))
+        Ok(Response::new(api::GetResponse { entry, clock: Some(api::ClockValue::default()), ..Default::default() }))
     }
 
     async fn set(&self, _: Request<api::SetRequest>) -> Result<Response<api::SetResponse>, Status> {
-        Ok(Response::new(api::SetResponse { clock: Some(api::ClockValue::default()) }))
+        Ok(Response::new(api::SetResponse { clock: Some(api::ClockValue::default()), ..Default::default() }))
     }
 
     async fn delete(&self, _: Request<api::DeleteRequest>) -> Result<Response<api::DeleteResponse>, Status> {
-        Ok(Response::new(api::DeleteResponse { clock: Some(api::ClockValue::default()) }))
+        Ok(Response::new(api::DeleteResponse { clock: Some(api::ClockValue::default()), ..Default::default() }))
     }
 }

@@ -55,7 +55,7 @@ impl Sender {
         self.turn = (self.turn + 1) % self.clients.len();
         match kind {
             Kind::Get => {
-                let request = self.request(api::GetRequest { key });
+                let request = self.request(api::GetRequest { key, ..Default::default() });
                 let answer = self.clients[self.turn].get(request).await?.into_inner();
                 let found = answer.entry.is_some();
                 let bytes = match answer.entry.and_then(|entry| entry.content) {
@@ -69,12 +69,12 @@ impl Sender {
                 let value = self.workload.values.draw(&mut self.random);
                 let bytes = value.len();
                 let entry = Some(api::Entry { key, content: Some(Content::Binary(value)) });
-                let request = self.request(api::SetRequest { entry });
+                let request = self.request(api::SetRequest { entry, ..Default::default() });
                 self.clients[self.turn].set(request).await?;
                 Ok(Outcome::Done { found: false, bytes })
             }
             Kind::Delete => {
-                let request = self.request(api::DeleteRequest { key });
+                let request = self.request(api::DeleteRequest { key, ..Default::default() });
                 self.clients[self.turn].delete(request).await?;
                 Ok(Outcome::Done { found: false, bytes: 0 })
             }

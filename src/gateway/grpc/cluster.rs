@@ -5,9 +5,12 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use crate::api;
+use crate::runtime::Written;
 use crate::service::Service;
 use crate::service::batch_get::KeyResult;
-use crate::types::{Content, Key, Record, Value};
+use crate::service::deadline::Deadline;
+use crate::types::{Content, IdempotencyToken, Key, Record, Stamp, Version};
+use crate::wire::call::{Decoder, GetCall, Write};
 
 use super::status::{code, rejected};
 use super::{deadline_of, duration, with_guard};
@@ -40,13 +43,14 @@ impl api::cluster_server::Cluster for ClusterService {
 
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
         let deadline = deadline_of(&request);
-        let key = Key::try_from(request.into_inner()).map_err(rejected)?;
-        let Some(answer) = self.0.get(&key, deadline).await? else {
-            return Ok(Response::new(api::GetResponse { entry: None, clock: None }));
+        let GetCall { key, from_one } = self.decoder().get(request.into_inner()).map_err(rejected)?;
+        let answer = match from_one {
+            None => self.0.get(&key, deadline).await?,
+            Some(at_least) => self.0.get_one(&key, at_least, deadline).await?,
         };
-        let (entry, clock) = entry_and_clock(key, answer.record);
-        let message = api::GetResponse { entry, clock };
-        Ok(with_guard(message, answer.guard))
+        let (record, guard) = answer.map_or((None, None), |answer| (Some(answer.record), answer.guard));
+        let Found { entry, clock, version, ttl } = self.found(key, record);
+        Ok(with_guard(api::GetResponse { entry, clock, version, ttl }, guard))
     }
 
     async fn batch_get(
@@ -56,53 +60,92 @@ impl api::cluster_server::Cluster for ClusterService {
         let deadline = deadline_of(&request);
         let keys = Vec::<Key>::try_from(request.into_inner()).map_err(rejected)?;
         let answer = self.0.batch_get(keys, deadline).await?;
-        let results = answer.results.into_iter().map(batch_result).collect();
+        let results = answer.results.into_iter().map(|result| self.batch_result(result)).collect();
         Ok(with_guard(api::BatchGetResponse { results }, Some(answer.guard)))
     }
 
     async fn set(&self, request: Request<api::SetRequest>) -> Result<Response<api::SetResponse>, Status> {
         let deadline = deadline_of(&request);
-        let (key, value) = <(Key, Value)>::try_from(request.into_inner()).map_err(rejected)?;
-        let stamp = self.0.set(key, Content::Value(value), deadline).await?;
-        Ok(Response::new(api::SetResponse { clock: Some(stamp.into()) }))
+        let write = self.decoder().set(request.into_inner()).map_err(rejected)?;
+        let version = self.write(write, deadline).await?;
+        let text = self.0.versions().encode(&version);
+        Ok(Response::new(api::SetResponse { clock: clock(version.stamp), version: text }))
     }
 
     async fn delete(&self, request: Request<api::DeleteRequest>) -> Result<Response<api::DeleteResponse>, Status> {
         let deadline = deadline_of(&request);
-        let key = Key::try_from(request.into_inner()).map_err(rejected)?;
-        let stamp = self.0.set(key, Content::Tombstone, deadline).await?;
-        Ok(Response::new(api::DeleteResponse { clock: Some(stamp.into()) }))
+        let write = self.decoder().delete(request.into_inner()).map_err(rejected)?;
+        let version = self.write(write, deadline).await?;
+        let text = self.0.versions().encode(&version);
+        Ok(Response::new(api::DeleteResponse { clock: clock(version.stamp), version: text }))
     }
+
+    async fn add(&self, request: Request<api::AddRequest>) -> Result<Response<api::AddResponse>, Status> {
+        let deadline = deadline_of(&request);
+        let (key, change) = self.decoder().add(request.into_inner()).map_err(rejected)?;
+        let Written { version, sum } = self.0.change(key, change, deadline).await?;
+        let value = sum.ok_or_else(|| Status::internal("an addition has no sum"))?;
+        Ok(Response::new(api::AddResponse { value, version: self.0.versions().encode(&version) }))
+    }
+}
+
+impl ClusterService {
+    fn decoder(&self) -> Decoder {
+        Decoder { versions: self.0.versions(), fresh_token: || IdempotencyToken(rand::random()) }
+    }
+
+    async fn write(&self, write: Write, deadline: Deadline) -> Result<Version, Status> {
+        Ok(match write {
+            Write::Plain { key, content, ttl } => self.0.set(key, content, ttl, deadline).await?,
+            Write::Conditional(key, change) => self.0.change(key, change, deadline).await?.version,
+        })
+    }
+
+    /// What a client is told of a key. A deleted key has a version and no entry.
+    fn found(&self, key: Key, record: Option<Record>) -> Found {
+        let version = record.as_ref().map_or_else(Version::absent, Record::version);
+        let version = self.0.versions().encode(&version);
+        let Some(record) = record else { return Found { entry: None, clock: None, version, ttl: None } };
+        let ttl = record.ttl.map(|ttl| duration(std::time::Duration::from_millis(ttl.as_millis())));
+        let entry = match record.content {
+            Content::Value(value) => Some((key, value).into()),
+            Content::Tombstone => None,
+        };
+        Found { entry, clock: clock(record.stamp), version, ttl }
+    }
+
+    fn batch_result(&self, (key, result): (Key, KeyResult)) -> api::BatchGetResult {
+        let name = key.as_str().to_owned();
+        match result {
+            Ok(record) => {
+                let Found { entry, clock, version, ttl } = self.found(key, record);
+                api::BatchGetResult { key: name, entry, clock, error: None, version, ttl }
+            }
+            Err(error) => {
+                let message = &error.message[..error.message.floor_char_boundary(ERROR_MESSAGE_BYTES_MAX)];
+                let error = api::BatchGetError {
+                    code: code(&error).into(),
+                    reason: error.failure.reason.as_str().to_owned(),
+                    message: message.to_owned(),
+                };
+                api::BatchGetResult { key: name, error: Some(error), ..Default::default() }
+            }
+        }
+    }
+}
+
+/// The answer to a read of a key.
+struct Found {
+    entry: Option<api::Entry>,
+    clock: Option<api::ClockValue>,
+    version: String,
+    ttl: Option<prost_types::Duration>,
+}
+
+/// A stamp; absent where no write without a condition drew it.
+pub(super) fn clock(stamp: Stamp) -> Option<api::ClockValue> {
+    (!stamp.is_none()).then(|| stamp.into())
 }
 
 /// The most bytes of an error's message, well under what a result may take beside its key and value.
 const ERROR_MESSAGE_BYTES_MAX: usize = 512;
-
-fn batch_result((key, result): (Key, KeyResult)) -> api::BatchGetResult {
-    let name = key.as_str().to_owned();
-    match result {
-        Ok(None) => api::BatchGetResult { key: name, ..Default::default() },
-        Ok(Some(record)) => {
-            let (entry, clock) = entry_and_clock(key, record);
-            api::BatchGetResult { key: name, entry, clock, error: None }
-        }
-        Err(error) => {
-            let message = &error.message[..error.message.floor_char_boundary(ERROR_MESSAGE_BYTES_MAX)];
-            let error = api::BatchGetError {
-                code: code(&error).into(),
-                reason: error.failure.reason.as_str().to_owned(),
-                message: message.to_owned(),
-            };
-            api::BatchGetResult { key: name, error: Some(error), ..Default::default() }
-        }
-    }
-}
-
-/// A deleted key has a clock and no entry.
-fn entry_and_clock(key: Key, record: Record) -> (Option<api::Entry>, Option<api::ClockValue>) {
-    let entry = match record.content {
-        Content::Value(value) => Some((key, value).into()),
-        Content::Tombstone => None,
-    };
-    (entry, Some(record.stamp.into()))
-}

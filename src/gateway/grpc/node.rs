@@ -63,8 +63,9 @@ impl api::node_server::Node for NodeService {
             NodeSet::Record(key, record) => (key, record.content, Some(record.stamp)),
             NodeSet::Entry(key, value) => (key, Content::Value(value), None),
         };
-        let stamp = self.0.node_set(key, content, stamp, deadline).await?;
-        Ok(Response::new(api::SetResponse { clock: Some(stamp.into()) }))
+        let version = self.0.node_set(key, content, stamp, deadline).await?;
+        let text = self.0.versions().encode(&version);
+        Ok(Response::new(api::SetResponse { clock: super::cluster::clock(version.stamp), version: text }))
     }
 }
 

@@ -15,7 +15,12 @@ impl From<ServiceError> for Status {
 
 /// The status code of an error.
 pub(super) fn code(error: &ServiceError) -> Code {
-    if error.overloaded { Code::ResourceExhausted } else { error.failure.reason.code() }
+    match error {
+        // It was not looked at: what became of the earlier tries can still be asked for.
+        ServiceError { is_resend: true, .. } => Code::Unavailable,
+        ServiceError { overloaded: true, .. } => Code::ResourceExhausted,
+        _ => error.failure.reason.code(),
+    }
 }
 
 /// The status of a message that is not valid.

@@ -9,8 +9,8 @@ use crate::limits::{
 };
 use crate::protocol::{Answer, Hello, OperationId, Request};
 use crate::types::{
-    Checksum, Clock, ClusterParameters, Content, Digest, KEY_BYTES_MAX, Key, Lookup, NODE_ID_BYTES_MAX, NodeId,
-    ReadKind, Record, Stamp, StoreId, Value,
+    Checksum, Clock, ClusterParameters, Content, KEY_BYTES_MAX, Key, Lookup, NODE_ID_BYTES_MAX, NodeId, ReadKind,
+    Record, Stamp, StoreId, Value,
 };
 use crate::wire::chunks::Reassembler;
 
@@ -20,7 +20,8 @@ const PEER: Incarnation = Incarnation { epoch: 1, nonce: 2 };
 fn store(operation: u64, bytes: usize) -> Message {
     let (key, content) = (Key::new("k").unwrap(), Content::Value(Value::Binary(vec![7; bytes].into())));
     let stamp = Stamp { clock: Clock { epoch: 1, counter: operation }, writer: NodeId::new("1").unwrap() };
-    let record = Record { stamp, checksum: Checksum::of(&key, &content), content };
+    let checksum = Checksum::of(&key, &content);
+    let record = Record::plain(stamp, content, checksum);
     Message::Request { operation: OperationId(operation), round: 1, request: Request::Store { key, record } }
 }
 
@@ -103,7 +104,8 @@ fn no_batch_is_larger_than_a_link_takes() {
     let key = || Key::new("k".repeat(KEY_BYTES_MAX)).unwrap();
     let clock = Clock { epoch: u64::MAX, counter: u64::MAX };
     let digest = |_| {
-        let digest = Digest { stamp: Stamp { clock, writer: longest_id(0) }, checksum: Checksum(u64::MAX) };
+        let stamp = Stamp { clock, writer: longest_id(0) };
+        let digest = Record::plain(stamp, Content::Tombstone, Checksum(u64::MAX)).digest();
         let answer = Answer::Lookup { key: Key::new("k").unwrap(), held: Lookup::Digest(digest) };
         Message::Answer { operation: OperationId(u64::MAX), round: u32::MAX, answer }
     };

@@ -59,12 +59,14 @@ impl Coordinator {
         ctx: &CoordinatorCtx<'_>,
     ) {
         let is_unasked = self.operations.get(&id).is_some_and(|operation| operation.tally.is_unasked());
-        let first = if is_unasked { self.choose_majority(id, ctx) } else { Vec::new() };
+        let first = if is_unasked { self.choose_first(id, Fanout::Majority, ctx) } else { Vec::new() };
         let Some(operation) = self.operations.get_mut(&id) else { return };
         let from = asked.len();
         match fanout {
             _ if is_unasked => asked.extend(first),
-            Fanout::Majority | Fanout::Remaining => asked.extend(operation.not_asked()),
+            Fanout::Nearest | Fanout::Majority | Fanout::MajorityInOrder | Fanout::Remaining => {
+                asked.extend(operation.not_asked());
+            }
             Fanout::All => asked.extend(operation.asked_again()),
         }
         for member in &asked[from..] {

@@ -3,7 +3,8 @@
 //! An operation says what it wants next ([`Step`]). The engine asks a majority or all replicas, counts their answers,
 //! hedges, resends, and answers the client at the end, at its deadline at the latest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use crate::limits::RESEND_AFTER_MAX;
 use crate::mutants::rule;
@@ -21,6 +22,10 @@ use super::in_flight::{InFlight, Pace, Stage};
 use super::latency::LatencyTracker;
 use super::ops::{Enough, Fanout, Heard, OperationState, Round, Step};
 
+/// The shortest pause of an operation that met another coordinator.
+const PAUSE: Duration = Duration::from_millis(2);
+/// A pause is at most this many times doubled: 256 ms.
+const PAUSE_DOUBLINGS_MAX: u32 = 7;
 /// So many operations in a row ask the same peers first.
 const SAME_PEERS_FOR: u64 = 64;
 
@@ -33,6 +38,8 @@ pub struct Coordinator {
     pub(super) clock_rounds: ClockRounds,
     /// Operations that wait until an epoch is durable.
     awaiting_epoch: Vec<OperationId>,
+    /// The exclusive operations of each key: the first one runs, and the others wait for it.
+    exclusive: BTreeMap<Key, VecDeque<OperationId>>,
     /// One for each operation: when to hedge, resend or give up.
     pub(super) timers: BTreeSet<(Time, OperationId)>,
     pub(super) latency: LatencyTracker,
@@ -48,6 +55,7 @@ impl Coordinator {
             last_id: 0,
             clock_rounds: ClockRounds::default(),
             awaiting_epoch: Vec::new(),
+            exclusive: BTreeMap::new(),
             timers: BTreeSet::new(),
             latency: LatencyTracker::new(nodes),
             hints: HintQueue::default(),
@@ -60,7 +68,7 @@ impl Coordinator {
         request: RequestId,
         deadline: Time,
         key: Key,
-        mut operation: OperationState,
+        operation: OperationState,
         ctx: &mut CoordinatorCtx<'_>,
     ) {
         let (now, placement) = (ctx.node.now, ctx.node.placement);
@@ -76,7 +84,6 @@ impl Coordinator {
                 tally.refuse(*replica);
             }
         }
-        let step = operation.start();
         let id = self.next_id();
         let alarm = now.after(self.latency.resend_delay()).min(deadline);
         self.timers.insert((alarm, id));
@@ -95,9 +102,44 @@ impl Coordinator {
             operation,
         };
         self.operations.insert(id, in_flight);
+        self.begin_operation(id, false, ctx);
+    }
+
+    /// Takes the first step of an operation, unless it has to wait for another one on its key.
+    fn begin_operation(&mut self, id: OperationId, is_read: bool, ctx: &mut CoordinatorCtx<'_>) {
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        if operation.operation.is_exclusive() {
+            let queue = self.exclusive.entry(operation.key.clone()).or_default();
+            if queue.front().is_some_and(|running| *running != id) {
+                operation.begin(Stage::Queued);
+                // A read goes first of those that wait.
+                let place = if is_read { 1 } else { queue.len() };
+                queue.insert(place, id);
+                return;
+            }
+            if queue.is_empty() {
+                queue.push_back(id);
+            }
+        }
+        let step = operation.operation.start();
         self.perform(id, step, ctx);
         // No operation waits for replicas that are known from the start to refuse.
         self.advance(id, ctx);
+    }
+
+    /// An exclusive operation on `key` has ended: the next one that waits begins.
+    fn leave_queue(&mut self, id: OperationId, key: &Key, ctx: &mut CoordinatorCtx<'_>) {
+        let Some(queue) = self.exclusive.get_mut(key) else { return };
+        let was_running = queue.front() == Some(&id);
+        queue.retain(|waiting| *waiting != id);
+        let next = queue.front().copied();
+        match next {
+            None => {
+                self.exclusive.remove(key);
+            }
+            Some(next) if was_running => self.begin_operation(next, false, ctx),
+            Some(_) => {}
+        }
     }
 
     pub(super) fn next_id(&mut self) -> OperationId {
@@ -115,7 +157,7 @@ impl Coordinator {
                 return self.draw_stamp(id, floor, ctx);
             }
             Stage::Clock { .. } if standing == Standing::Impossible => Step::Failed,
-            Stage::Start | Stage::Clock { .. } | Stage::Epoch { .. } => Step::Wait,
+            Stage::Start | Stage::Queued | Stage::Pause | Stage::Clock { .. } | Stage::Epoch { .. } => Step::Wait,
             Stage::Ask { enough: Enough::Quorum, .. } => match standing {
                 Standing::Reached => operation.on_enough(tally),
                 Standing::Impossible => operation.on_impossible(),
@@ -138,10 +180,34 @@ impl Coordinator {
                 self.join_older_clock_round(id);
                 self.clock_rounds.wait(id, Fanout::Majority);
             }
+            Step::NeedBallot(floor) => {
+                let Some(operation) = self.operations.get_mut(&id) else { return };
+                operation.begin(Stage::Epoch { floor });
+                self.draw_stamp(id, floor, ctx);
+            }
+            Step::Pause(tries) => self.pause(id, tries, ctx),
+            Step::Become(next) => {
+                let Some(operation) = self.operations.get_mut(&id) else { return };
+                operation.operation = *next;
+                self.begin_operation(id, true, ctx);
+            }
             Step::Ask(round) => self.begin_round(id, round, ctx),
             Step::Done(reply) => self.finish(id, reply, ctx),
             Step::Failed => self.fail(id, ctx),
         }
+    }
+
+    /// Pauses an operation that met another coordinator. Pauses grow, and differ between nodes, so that one of them gets
+    /// ahead.
+    fn pause(&mut self, id: OperationId, tries: u32, ctx: &CoordinatorCtx<'_>) {
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        let members = u32::try_from(ctx.node.placement.parameters().node_ids.len()).unwrap_or(u32::MAX);
+        let pause = PAUSE * 2_u32.pow(tries.min(PAUSE_DOUBLINGS_MAX));
+        let own_share = pause * u32::from(ctx.node.me.0) / members;
+        let alarm = ctx.node.now.after(pause + own_share).min(operation.deadline);
+        operation.begin(Stage::Pause);
+        operation.pace = Pace::Pause;
+        operation.set_alarm(id, alarm, &mut self.timers);
     }
 
     // Rounds.
@@ -154,8 +220,8 @@ impl Coordinator {
         }
         operation.begin(Stage::Ask { fanout, enough });
         operation.tally.preset(counted, unwanted);
-        if fanout == Fanout::Majority {
-            let first = self.choose_majority(id, ctx);
+        if fanout.is_hedged() {
+            let first = self.choose_first(id, fanout, ctx);
             self.ask_hedged(id, &first, ctx);
         } else {
             operation.ask_missing(id, ctx);
@@ -163,21 +229,29 @@ impl Coordinator {
     }
 
     /// Chooses the replicas that are asked first: a quorum of those that can be reached, with this node among them where it
-    /// is a replica. Where others are left, they are asked when the timer fires.
-    pub(super) fn choose_majority(&mut self, id: OperationId, ctx: &CoordinatorCtx<'_>) -> Vec<NodeIndex> {
+    /// is a replica, or as `fanout` says. Where others are left, they are asked when the timer fires.
+    pub(super) fn choose_first(&mut self, id: OperationId, fanout: Fanout, ctx: &CoordinatorCtx<'_>) -> Vec<NodeIndex> {
         let Some(operation) = self.operations.get_mut(&id) else { return Vec::new() };
         let (tally, now) = (&operation.tally, ctx.node.now);
         // All operations of one turn, and of some more, ask the same peers first, so that their requests share messages.
         // Over time each peer is asked first as often as any other.
         let replicas = tally.members();
-        let rotation = usize::try_from(id.0 / SAME_PEERS_FOR).unwrap_or(0) % replicas.len();
+        let in_order = fanout == Fanout::MajorityInOrder;
+        let rotation = if in_order { 0 } else { usize::try_from(id.0 / SAME_PEERS_FOR).unwrap_or(0) % replicas.len() };
         let turn = |peer: &NodeIndex| {
             let position = replicas.iter().position(|replica| replica == peer).unwrap_or(0);
             (position + rotation) % replicas.len()
         };
         let mut chosen: Vec<NodeIndex> = tally.missing().filter(|peer| ctx.reaches(*peer).is_some()).collect();
-        chosen.sort_by_key(|peer| (*peer != ctx.node.me, self.latency.is_slow(*peer, now), turn(peer)));
-        if tally.keep_quorum(&mut chosen) {
+        chosen.sort_by_key(|peer| (!in_order && *peer != ctx.node.me, self.latency.is_slow(*peer, now), turn(peer)));
+        let are_left = if fanout == Fanout::Nearest {
+            let reached = chosen.len();
+            chosen.truncate(1);
+            chosen.len() < reached
+        } else {
+            tally.keep_quorum(&mut chosen)
+        };
+        if are_left {
             let delay = self.latency.hedge_delay(chosen.iter().copied());
             // The others need some of the time that the client gives, too.
             let alarm = now.after(delay.min(operation.deadline.since(now) / 2));
@@ -231,7 +305,7 @@ impl Coordinator {
         operation.restamp(ctx);
         match &operation.stage {
             Stage::Clock { rounds, .. } if !rounds.is_empty() => self.clock_rounds.wait(id, Fanout::All),
-            Stage::Start | Stage::Clock { .. } | Stage::Epoch { .. } => {}
+            Stage::Start | Stage::Queued | Stage::Pause | Stage::Clock { .. } | Stage::Epoch { .. } => {}
             Stage::Ask { .. } => match operation.operation.on_late() {
                 Step::Wait => operation.ask_missing(id, ctx),
                 step => self.perform(id, step, ctx),
@@ -294,7 +368,9 @@ impl Coordinator {
     ) {
         match answer {
             Answer::Clock(clock) => self.on_clock(from, id, clock, ctx),
-            Answer::Lookup { .. } | Answer::Stored => self.on_answer_to_round(from, id, round, answer, ctx),
+            Answer::Lookup { .. } | Answer::Stored | Answer::Promised { .. } | Answer::Preempted { .. } => {
+                self.on_answer_to_round(from, id, round, answer, ctx);
+            }
             Answer::Refused(refusal) => {
                 if from != ctx.node.me {
                     self.latency.mark_slow(from, ctx.node.now);
@@ -326,7 +402,7 @@ impl Coordinator {
         if is_peer && answer == Answer::Stored {
             self.latency.stored(from, took);
         }
-        let is_of_other_key = matches!(&answer, Answer::Lookup { key, .. } if *key != operation.key);
+        let is_of_other_key = answer.key().is_some_and(|key| *key != operation.key);
         if !operation.counts(round) || is_of_other_key || !operation.tally.members().contains(&from) {
             return;
         }
@@ -336,7 +412,10 @@ impl Coordinator {
         match operation.operation.on_answer(from, answer) {
             Heard::Nothing => return,
             Heard::Counts => operation.tally.count(from),
-            Heard::Refuses => operation.tally.refuse(from),
+            Heard::Refuses => {
+                operation.tally.refuse(from);
+                self.hedge_now(id, from);
+            }
         }
         self.advance(id, ctx);
     }
@@ -433,9 +512,19 @@ impl Coordinator {
                 self.fail(id, ctx);
                 continue;
             }
+            if operation.pace == Pace::Pause {
+                let step = operation.operation.on_resumed();
+                operation.pace = Pace::Resend { times: 1 };
+                operation.alarm = now.after(self.latency.resend_delay()).min(operation.deadline);
+                self.timers.insert((operation.alarm, id));
+                self.perform(id, step, ctx);
+                continue;
+            }
             let (pace, delay) = (operation.pace, self.latency.resend_delay());
             let (times, wait) = match pace {
                 Pace::Hedge | Pace::HedgeNow => (1, delay),
+                // A pause has ended above.
+                Pace::Pause => (1, delay),
                 Pace::Resend { times } => (times + 1, (delay * 2_u32.pow(times.min(8))).min(RESEND_AFTER_MAX)),
             };
             operation.pace = Pace::Resend { times };
@@ -460,20 +549,23 @@ impl Coordinator {
         let Some(operation) = self.end(id) else { return };
         let me = ctx.node.me;
         ctx.node.reply(operation.request, reply);
-        let Some(record) = operation.operation.hint() else { return };
-        for peer in operation.tally.uncounted().filter(|peer| *peer != me) {
-            let hint = Hint { round: operation.round, key: operation.key.clone(), record: record.clone() };
-            let hints = self.hints.add(peer, id, hint);
-            if hints > 0 {
-                ctx.node.report(ProtocolEvent::HintsDropped { peer, hints });
+        if let Some(record) = operation.operation.hint() {
+            for peer in operation.tally.uncounted().filter(|peer| *peer != me) {
+                let hint = Hint { round: operation.round, key: operation.key.clone(), record: record.clone() };
+                let hints = self.hints.add(peer, id, hint);
+                if hints > 0 {
+                    ctx.node.report(ProtocolEvent::HintsDropped { peer, hints });
+                }
             }
         }
+        self.leave_queue(id, &operation.key, ctx);
     }
 
     fn fail(&mut self, id: OperationId, ctx: &mut CoordinatorCtx<'_>) {
         let Some(operation) = self.end(id) else { return };
         let failure: Failure = operation.operation.failure(operation.report(ctx));
         ctx.node.reply(operation.request, Reply::Failed(failure));
+        self.leave_queue(id, &operation.key, ctx);
     }
 
     fn end(&mut self, id: OperationId) -> Option<InFlight> {

@@ -39,6 +39,8 @@ pub(super) enum Pace {
     Hedge,
     /// A majority was asked, and one of it has refused. The timer fires at once.
     HedgeNow,
+    /// The operation pauses until the timer fires.
+    Pause,
     /// All were asked, so many times. When the timer fires, those that have not answered are asked again.
     Resend { times: u32 },
 }
@@ -54,6 +56,10 @@ impl Pace {
 pub(super) enum Stage {
     /// Its first step.
     Start,
+    /// That an exclusive operation on the same key ends, which began before it.
+    Queued,
+    /// The end of a pause.
+    Pause,
     /// The clocks of a quorum.
     Clock {
         /// The greatest clock so far.
@@ -72,8 +78,8 @@ impl Stage {
     pub(super) fn is_hedged(&self) -> bool {
         match self {
             Self::Clock { rounds, .. } => !rounds.is_empty(),
-            Self::Ask { fanout, .. } => *fanout == Fanout::Majority,
-            Self::Start | Self::Epoch { .. } => false,
+            Self::Ask { fanout, .. } => fanout.is_hedged(),
+            Self::Start | Self::Queued | Self::Pause | Self::Epoch { .. } => false,
         }
     }
 }
@@ -83,8 +89,8 @@ impl InFlight {
     /// everyone anew.
     pub(super) fn begin(&mut self, stage: Stage) {
         match std::mem::replace(&mut self.stage, stage) {
-            Stage::Start => return,
-            Stage::Clock { .. } | Stage::Epoch { .. } => self.tally.restart(),
+            Stage::Start | Stage::Queued => return,
+            Stage::Clock { .. } | Stage::Epoch { .. } | Stage::Pause => self.tally.restart(),
             Stage::Ask { .. } => self.tally.reset(),
         }
         self.round += 1;

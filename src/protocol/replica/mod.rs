@@ -1,8 +1,12 @@
 //! One node's records: compare-and-store, and reads of durable records.
 //!
-//! Invariants: a record is only ever replaced by one with a greater stamp. A store is acknowledged once the batch is durable
+//! Invariants: a record is only ever replaced by one with a greater tag. A store is acknowledged once the batch is durable
 //! that holds its record, or the record that superseded it. Reads go to the store, which shows only durable records, so that
 //! no answer reveals a record that a crash can still take back.
+//!
+//! For conditional writes a replica is an acceptor of Paxos. Its promises are in memory alone: it refuses every ballot of an
+//! epoch before its own incarnation's, and it promised none in an epoch that was not durable. So a restart forgets no
+//! promise that counts.
 //!
 //! A key has state here only while one of its records is on its way to the disk, or while a store waits for a read of the
 //! durable record.
@@ -11,17 +15,22 @@ use std::collections::BTreeMap;
 
 use crate::limits::{REPLICA_BACKLOG_BYTES_MAX, REPLICA_READS_MAX};
 use crate::mutants::{must, rule};
-use crate::types::{Digest, Key, Lookup, ReadKind, Record, Slot};
+use crate::types::{Ballot, Clock, Digest, Key, Lookup, ReadKind, Record, Slot};
 
 use super::clock::PEER_JUMP;
-use super::context::{AnswerWhen, Delivery, NodeCtx, Origin, Requester};
+use super::context::{AnswerWhen, Delivery, NodeCtx, Origin, PendingAck, Requester};
 use super::group_commit::{AckAfter, GroupCommit};
 use super::io::{Effect, Failure, ProtocolEvent, ReadId, Reply};
 use super::message::{Answer, Refusal, Request};
 
+mod promises;
+
+use promises::Promises;
+
 /// One node's replica of the slots that it holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Replica {
+    promises: Promises,
     keys: BTreeMap<Key, KeyState>,
     reads: BTreeMap<ReadId, ReadFor>,
     read_next: u64,
@@ -31,10 +40,28 @@ pub struct Replica {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum KeyState {
-    /// The digest of the durable record is being read. These stores wait for it, in order of arrival.
-    Reading(Vec<(Record, Requester)>),
+    /// The digest of the durable record is being read. These wait for it, in order of arrival.
+    Reading(Vec<Waiting>),
     /// The digest of the durable record is known, and a greater record is on its way to the disk.
     Known { slot: Slot, durable: Option<Digest> },
+}
+
+/// A request that waits for the digest of the durable record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Waiting {
+    /// To be compared with it.
+    Store(Record, Requester),
+    /// To be judged once all stores before it are durable.
+    Prepare(Origin, Request),
+}
+
+impl Waiting {
+    fn bytes(&self, key: &Key) -> usize {
+        match self {
+            Self::Store(record, _) => record.bytes(key),
+            Self::Prepare(..) => 0,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,9 +70,18 @@ enum ReadFor {
     Store { slot: Slot, key: Key },
     /// To answer a read.
     Get { key: Key, requester: Requester },
+    /// To answer with a promise that was given.
+    Prepare { key: Key, origin: Origin },
 }
 
 impl Replica {
+    /// The replica of an incarnation that begins with `epoch`.
+    #[must_use]
+    pub fn start(epoch: u64) -> Self {
+        let promises = Promises::start(epoch);
+        Self { promises, keys: BTreeMap::new(), reads: BTreeMap::new(), read_next: 0, waiting_bytes: 0 }
+    }
+
     /// Whether so much waits for the disk that requests of peers are dropped, as a network would drop them. Peers ask
     /// again or go on without this replica, and reads repair it. Requests for the clock are dropped as well, so that a
     /// write is certainly not applied where a majority is overloaded.
@@ -67,7 +103,66 @@ impl Replica {
             }
             Request::Get { key, read_kind } => self.get(key, read_kind, requester, ctx),
             Request::Store { key, record } => self.store(key, record, requester, ctx),
+            Request::Prepare { key, ballot, read_kind } => self.prepare(key, ballot, read_kind, from, ctx),
+            Request::Accept { key, record } => self.accept(key, record, from, ctx),
         }
+    }
+
+    /// Promises to accept nothing of `key` below `ballot`, unless that or more was promised already. The answer shows the
+    /// durable record.
+    fn prepare(&mut self, key: Key, ballot: Ballot, read_kind: ReadKind, from: Origin, ctx: &mut NodeCtx<'_>) {
+        let requester = Requester::Coordinator(from);
+        let Some(slot) = held_slot(&key, ctx) else { return ctx.refuse(requester, Refusal::NotReplica) };
+        if ctx.group_commit.has_failed() {
+            return ctx.refuse(requester, Refusal::StoreFailed);
+        }
+        if is_jump(ballot.clock, ctx) {
+            return ctx.refuse(requester, Refusal::ClockJump);
+        }
+        let floor = self.promises.floor(ctx.placement.hash(&key));
+        if ballot <= floor {
+            return ctx.answer(from, Answer::Preempted { floor: floor.clock });
+        }
+        let epoch = ballot.clock.epoch;
+        let wait = |after, ctx: &mut NodeCtx<'_>| {
+            let request = Request::Prepare { key: key.clone(), ballot: ballot.clone(), read_kind };
+            ctx.group_commit.ack_after(after, PendingAck::Judged(from, request));
+        };
+        if rule!(PromiseBeforeEpoch, !ctx.clock.is_durable(epoch), not false) {
+            ctx.group_commit.add_epoch(epoch);
+            return wait(AckAfter::Next, ctx);
+        }
+        // A record that is on its way to the disk may be acknowledged yet, and the promise would not show it.
+        if rule!(PromiseOvertakesBatch, true, not false) {
+            if let Some(KeyState::Reading(waiting)) = self.keys.get_mut(&key) {
+                return waiting.push(Waiting::Prepare(from, Request::Prepare { key, ballot, read_kind }));
+            }
+            if ctx.group_commit.is_in_next(&key) {
+                return wait(AckAfter::Next, ctx);
+            }
+            if ctx.group_commit.in_flight(&key).is_some() {
+                return wait(AckAfter::InFlight, ctx);
+            }
+        }
+        if ctx.clock.is_durable(epoch) {
+            ctx.clock.observe(ballot.clock);
+        }
+        self.promises.raise(ctx.placement.hash(&key), ballot);
+        let read = self.read(ReadFor::Prepare { key: key.clone(), origin: from });
+        ctx.effects.push(Effect::Read { read, slot, key, kind: read_kind });
+    }
+
+    /// Stores the record of a conditional write, unless a greater ballot was promised.
+    fn accept(&mut self, key: Key, record: Record, from: Origin, ctx: &mut NodeCtx<'_>) {
+        let hash = ctx.placement.hash(&key);
+        if let Some(proposal) = &record.proposal {
+            let floor = self.promises.floor(hash);
+            if rule!(AcceptUnchecked, proposal.ballot < floor, not false) {
+                return ctx.answer(from, Answer::Preempted { floor: floor.clock });
+            }
+            self.promises.raise(hash, proposal.ballot.clone());
+        }
+        self.store(key, record, Requester::Coordinator(from), ctx);
     }
 
     /// Reads the durable record of `key`.
@@ -88,21 +183,20 @@ impl Replica {
         if ctx.group_commit.has_failed() {
             return ctx.refuse(requester, Refusal::StoreFailed);
         }
-        if ctx.clock.check_jump(record.stamp.clock, PEER_JUMP).is_err() {
-            ctx.report(ProtocolEvent::ClockJump { seen: record.stamp.clock });
+        if is_jump(record.tag().clock(), ctx) {
             return ctx.refuse(requester, Refusal::ClockJump);
         }
         match self.keys.get_mut(&key) {
             Some(KeyState::Reading(waiting)) => {
                 self.waiting_bytes += record.bytes(&key);
-                waiting.push((record, requester));
+                waiting.push(Waiting::Store(record, requester));
             }
             Some(KeyState::Known { durable, .. }) => {
-                compare_and_store(slot, key, durable.as_ref(), record, requester, ctx);
+                compare_and_store(slot, key, durable.as_ref(), record, requester, &mut self.promises, ctx);
             }
             None => {
                 self.waiting_bytes += record.bytes(&key);
-                self.keys.insert(key.clone(), KeyState::Reading(vec![(record, requester)]));
+                self.keys.insert(key.clone(), KeyState::Reading(vec![Waiting::Store(record, requester)]));
                 let read = self.read(ReadFor::Store { slot, key: key.clone() });
                 ctx.effects.push(Effect::Read { read, slot, key, kind: ReadKind::Digest });
             }
@@ -116,7 +210,7 @@ impl Replica {
     /// smaller stamp than a record that was read, and be lost. The record's epoch became durable with it, or before it.
     pub fn on_read_done(&mut self, read: ReadId, held: Option<Lookup>, ctx: &mut NodeCtx<'_>) {
         if let Some(digest) = held.as_ref().and_then(Lookup::digest) {
-            let shown = digest.stamp.clock;
+            let shown = digest.tag().clock();
             must!(ClockBelowReads, ctx.clock.epoch_is_durable(shown.epoch));
             must!(ClockBelowReads, ctx.clock.observe(shown));
         }
@@ -124,6 +218,10 @@ impl Replica {
             Some(ReadFor::Get { key, requester }) => match held {
                 Some(held) => answer_get(key, held, requester, ctx),
                 None => ctx.refuse(requester, Refusal::ReadFailed),
+            },
+            Some(ReadFor::Prepare { key, origin }) => match held {
+                Some(held) => ctx.answer(origin, Answer::Promised { key, held }),
+                None => ctx.refuse(Requester::Coordinator(origin), Refusal::ReadFailed),
             },
             Some(ReadFor::Store { slot, key }) => self.compare_waiting(slot, key, held, ctx),
             None => {}
@@ -135,21 +233,34 @@ impl Replica {
         let Some(KeyState::Reading(waiting)) = self.keys.remove(&key) else {
             unreachable!("a key is in this state until its read is answered");
         };
-        self.waiting_bytes -= waiting.iter().map(|(record, _)| record.bytes(&key)).sum::<usize>();
+        self.waiting_bytes -= waiting.iter().map(|waiting| waiting.bytes(&key)).sum::<usize>();
         let refusal = match &held {
             None => Some(Refusal::ReadFailed),
             Some(_) if ctx.group_commit.has_failed() => Some(Refusal::StoreFailed),
             Some(_) => None,
         };
         if let Some(refusal) = refusal {
-            return waiting.into_iter().for_each(|(_, requester)| ctx.refuse(requester, refusal));
+            return waiting.into_iter().for_each(|waiting| match waiting {
+                Waiting::Store(_, requester) => ctx.refuse(requester, refusal),
+                Waiting::Prepare(from, _) => ctx.refuse(Requester::Coordinator(from), refusal),
+            });
         }
         let durable = held.and_then(|held| held.digest());
-        for (record, requester) in waiting {
-            compare_and_store(slot, key.clone(), durable.as_ref(), record, requester, ctx);
+        let mut prepares = Vec::new();
+        for waiting in waiting {
+            match waiting {
+                Waiting::Store(record, requester) => {
+                    let promises = &mut self.promises;
+                    compare_and_store(slot, key.clone(), durable.as_ref(), record, requester, promises, ctx);
+                }
+                Waiting::Prepare(from, request) => prepares.push((from, request)),
+            }
         }
         if ctx.group_commit.is_in_next(&key) {
             self.keys.insert(key, KeyState::Known { slot, durable });
+        }
+        for (from, request) in prepares {
+            self.on_request(from, request, ctx);
         }
     }
 
@@ -190,6 +301,15 @@ fn answer_get(key: Key, held: Lookup, requester: Requester, ctx: &mut NodeCtx<'_
     });
 }
 
+/// Whether `clock` is further ahead than that of any honest node.
+fn is_jump(clock: Clock, ctx: &mut NodeCtx<'_>) -> bool {
+    let is_jump = ctx.clock.check_jump(clock, PEER_JUMP).is_err();
+    if is_jump {
+        ctx.report(ProtocolEvent::ClockJump { seen: clock });
+    }
+    is_jump
+}
+
 /// Decides about one record, given the digests of the durable record, of the record in flight and of the one in the next
 /// batch: three digests that rise in this order.
 fn compare_and_store(
@@ -198,6 +318,7 @@ fn compare_and_store(
     durable: Option<&Digest>,
     record: Record,
     requester: Requester,
+    promises: &mut Promises,
     ctx: &mut NodeCtx<'_>,
 ) {
     let digest = record.digest();
@@ -209,25 +330,40 @@ fn compare_and_store(
     ];
     let held = || held.iter().filter_map(|(held, when)| held.map(|held| (held, *when)));
 
-    let agrees = |held: &Digest| held.stamp != digest.stamp || held.checksum == digest.checksum;
-    if !rule!(SameStampIsMerged, held().all(|(held, _)| agrees(held))) {
+    if !rule!(SameStampIsMerged, held().all(|(held, _)| !held.conflicts_with(&digest))) {
         ctx.report(ProtocolEvent::StampConflict { key, stamp: digest.stamp });
         return ctx.refuse(requester, Refusal::StampConflict);
     }
     // The first record that is at least as great: once it is durable, this record is superseded permanently. Only the stamp
     // of that record is told, because a later one may still be lost.
-    let greater = held().find(|(held, _)| held.stamp >= digest.stamp);
+    let greater = held().find(|(held, _)| held.tag() >= digest.tag());
+    let clock = digest.tag().clock();
     if let Some((greater, when)) = rule!(SmallerStampOverwrites, greater, not None) {
+        let when = if digest.proposal.is_some() { observe_beaten(clock, when, ctx) } else { when };
         let reply = || Reply::Failed(Failure::NotGreater { held: greater.stamp.clone() });
         return ctx.acknowledge(requester, when, reply);
     }
-    let epoch = digest.stamp.clock.epoch;
-    if !ctx.clock.is_durable(epoch) {
-        ctx.group_commit.add_epoch(epoch);
+    if let Some(proposal) = &digest.proposal {
+        must!(StorePromisesNothing, promises.raise(ctx.placement.hash(&key), proposal.ballot.clone()));
+    }
+    if !ctx.clock.is_durable(clock.epoch) {
+        ctx.group_commit.add_epoch(clock.epoch);
     }
     ctx.group_commit.add_record(slot, key, record);
     let when = rule!(AcknowledgedBeforeDurable, AnswerWhen::Durable(AckAfter::Next), not AnswerWhen::Now);
-    ctx.acknowledge(requester, when, || Reply::Set(digest.stamp));
+    ctx.acknowledge(requester, when, || Reply::Set(digest.version()));
+}
+
+/// A greater stamp may stand under a smaller ballot: the record that beats one of `clock` need not have raised the node's
+/// clock so far. Returns when the beaten record may be acknowledged.
+fn observe_beaten(clock: Clock, when: AnswerWhen, ctx: &mut NodeCtx<'_>) -> AnswerWhen {
+    if ctx.clock.is_durable(clock.epoch) {
+        ctx.clock.observe(clock);
+        return when;
+    }
+    ctx.group_commit.add_epoch(clock.epoch);
+    ctx.group_commit.ack_after(AckAfter::Next, PendingAck::Observed(clock));
+    AnswerWhen::Durable(AckAfter::Next)
 }
 
 /// A record that is still on its way to the disk passes for durable: wrong.
@@ -252,7 +388,7 @@ mod tests {
     fn record_that_a_read_shows_raises_the_clock() {
         let key = Key::new("k").unwrap();
         let stamp = Stamp { clock: Clock { epoch: 7, counter: 3 }, writer: NodeId::new("2").unwrap() };
-        let digest = Digest { stamp, checksum: Checksum::of(&key, &Content::Tombstone) };
+        let digest = Record::plain(stamp, Content::Tombstone, Checksum::of(&key, &Content::Tombstone)).digest();
         let node_ids = vec![NodeId::new("1").unwrap()];
         let placement = Placement::new(ClusterParameters { seed: 0, replica_count: 1, node_ids });
         let mut ctx = NodeCtx {
@@ -264,7 +400,7 @@ mod tests {
             effects: &mut Vec::new(),
             deliveries: &mut VecDeque::new(),
         };
-        let mut replica = Replica::default();
+        let mut replica = Replica::start(5);
         replica.get(key, ReadKind::Digest, Requester::Operator(RequestId(1)), &mut ctx);
         replica.on_read_done(ReadId(0), Some(Lookup::Digest(digest)), &mut ctx);
         assert_eq!(ctx.clock.now(), Clock { epoch: 7, counter: 3 });

@@ -86,7 +86,8 @@ impl Store for CountingStore {
 fn record(key: &Key, value: Bytes) -> Record {
     let content = Content::Value(Value::Binary(value));
     let stamp = Stamp { clock: Clock { epoch: 1, counter: 1 }, writer: NodeId::new("1").unwrap() };
-    Record { stamp, checksum: Checksum::of(key, &content), content }
+    let checksum = Checksum::of(key, &content);
+    Record::plain(stamp, content, checksum)
 }
 
 struct Setting {

@@ -7,29 +7,34 @@
 //! | column family | key | value |
 //! |---|---|---|
 //! | `meta` | a name; `incarnation/` and an epoch; `peer/` and a node id | version, fields, XXH3 of name and fields |
-//! | `records` | slot (2), the key's bytes | version, flags, epoch (8), counter (8), writer length (1), writer, checksum (8), then the value's bytes, or the length (4) of a large value |
+//! | `records` | slot (2), the key's bytes | version, flags, stamp, checksum (8), time to live (8), proposal, then the value's bytes, or the length (4) of a large value |
 //! | `blobs` | as in `records` | as in `records`, with the value's bytes |
 //!
-//! The flags of a record are 1 for a value (a tombstone has none), 2 for text, 4 for a value that is in `blobs`. An unknown
-//! flag is refused.
+//! The flags of a record are 1 for a value (a tombstone does not have it), 2 for text, 4 for a value that is in `blobs`, 8
+//! for a time to live in milliseconds, 16 for a proposal. An unknown flag is refused. A record has the fields alone that its
+//! flags name: a plain record that never expires costs nothing for the others. The `proposal` file describes a proposal.
+//!
+//! A stamp is epoch (8), counter (8), writer length (1), writer. The stamp that no node drew has no writer.
 //!
 //! Caveat: a record's checksum covers its key and content. The checksums that RocksDB keeps of its blocks and its log guard
-//! the stamp.
+//! the stamp and the ballot.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::types::{
     Checksum, Clock, Content, Digest, Incarnation, Key, KeyError, NodeId, NodeIdError, PeerRecord, Record, Slot, Stamp,
-    StoreId, Value,
+    StoreId, Ttl, Value,
 };
+
+mod proposal;
 
 /// The layout of the column families as a whole, kept under `format` in `meta`. It rises when earlier programs could no
 /// longer read a store.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// The layout of one digest or record.
-pub const RECORD_VERSION: u8 = 2;
+pub const RECORD_VERSION: u8 = 3;
 
 /// The layout of one entry of `meta`.
 pub const META_VERSION: u8 = 1;
@@ -38,15 +43,21 @@ pub const META_VERSION: u8 = 1;
 /// and listing keys do not read it. For smaller values a second entry would cost more than reading them along.
 pub const LARGE_VALUE_BYTES_MIN: usize = 4 << 10;
 
-/// The length of an encoded digest without its writer's id, in bytes.
+/// The length of the encoded digest of a plain record without its writer's id, in bytes.
 const DIGEST_BYTES: usize = 1 + 1 + 8 + 8 + 1 + 8;
 
-/// The record has a value; without this flag it is a tombstone and has no other flag.
+/// The record has a value; without this flag it is a tombstone.
 const FLAG_VALUE: u8 = 1;
 /// The value was written as text.
 const FLAG_TEXT: u8 = 1 << 1;
 /// The value is in the `blobs` family.
 const FLAG_SEPARATED: u8 = 1 << 2;
+/// The value has a time to live.
+const FLAG_TTL: u8 = 1 << 3;
+/// The record is that of a conditional write.
+const FLAG_PROPOSAL: u8 = 1 << 4;
+/// The flags of a value alone.
+const FLAGS_OF_VALUES: u8 = FLAG_TEXT | FLAG_SEPARATED | FLAG_TTL;
 
 const META_FORMAT: &[u8] = b"format";
 const META_STORE_ID: &[u8] = b"store_id";
@@ -83,7 +94,7 @@ pub enum DecodeError {
         known: u8,
     },
     /// The flags are not a valid combination in this place.
-    #[error("its flags {found:#04x} are not valid here: tombstones have 0, binary values 1 or 5, texts 3 or 7")]
+    #[error("its flags {found:#04x} are not valid here")]
     Flags {
         /// The flags in the bytes.
         found: u8,
@@ -97,6 +108,20 @@ pub enum DecodeError {
     /// The digest says that the value is in the `blobs` family, and it is not there.
     #[error("its value, which is stored separately, is missing or is an earlier one")]
     ValueMissing,
+    /// A time to live is out of its bounds.
+    #[error("its time to live of {millis} ms is out of bounds")]
+    Ttl {
+        /// The time in the bytes.
+        millis: u64,
+    },
+    /// A number has no meaning here.
+    #[error("its {field} is {found}, which has no meaning")]
+    Unknown {
+        /// The field.
+        field: &'static str,
+        /// The number in the bytes.
+        found: u8,
+    },
     /// A node id is text that is not accepted as an id.
     #[error("its node id is not valid: {0}")]
     NodeId(#[from] NodeIdError),
@@ -114,15 +139,6 @@ pub enum DecodeError {
         /// The checksum that is stored beside them.
         expected: u64,
     },
-}
-
-/// The first fields of a key's entry in the `records` family.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// The record's digest.
-    pub digest: Digest,
-    /// Whether the record has a value; `false` for a tombstone.
-    pub is_value: bool,
 }
 
 /// A key's entry in the `records` family.
@@ -184,7 +200,7 @@ pub fn is_large(record: &Record) -> bool {
 /// Appends `record` with its value: the entry of the `blobs` family, or of the `records` family if the value is not large.
 pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
     out.reserve(DIGEST_BYTES + record.stamp.writer.as_str().len() + record.content.value_bytes());
-    encode_head(flags(&record.content), record, out);
+    encode_head(flags(record), record, out);
     if let Content::Value(value) = &record.content {
         out.extend_from_slice(value.bytes());
     }
@@ -196,40 +212,52 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
 /// When `record` is a tombstone, which has no value to store separately.
 pub fn encode_separated(record: &Record, out: &mut Vec<u8>) {
     assert_ne!(record.content, Content::Tombstone, "a tombstone has no value to store separately");
-    encode_head(flags(&record.content) | FLAG_SEPARATED, record, out);
+    encode_head(flags(record) | FLAG_SEPARATED, record, out);
     let value_bytes =
         u32::try_from(record.content.value_bytes()).expect("VALUE_BYTES_MAX keeps a length within 4 bytes");
     out.extend_from_slice(&value_bytes.to_be_bytes());
 }
 
 /// The flags of a record that is stored whole.
-fn flags(content: &Content) -> u8 {
-    match content {
+fn flags(record: &Record) -> u8 {
+    let content = match record.content {
         Content::Tombstone => 0,
         Content::Value(Value::Text(_)) => FLAG_VALUE | FLAG_TEXT,
         Content::Value(Value::Binary(_)) => FLAG_VALUE,
-    }
+    };
+    let ttl = if record.ttl.is_some() { FLAG_TTL } else { 0 };
+    let proposal = if record.proposal.is_some() { FLAG_PROPOSAL } else { 0 };
+    content | ttl | proposal
 }
 
 fn encode_head(flags: u8, record: &Record, out: &mut Vec<u8>) {
-    let writer = record.stamp.writer.as_str().as_bytes();
-    let writer_bytes = u8::try_from(writer.len()).expect("NODE_ID_BYTES_MAX keeps a node id's length within a byte");
     out.push(RECORD_VERSION);
     out.push(flags);
-    out.extend_from_slice(&record.stamp.clock.epoch.to_be_bytes());
-    out.extend_from_slice(&record.stamp.clock.counter.to_be_bytes());
-    out.push(writer_bytes);
-    out.extend_from_slice(writer);
+    encode_stamp(&record.stamp, out);
     out.extend_from_slice(&record.checksum.0.to_be_bytes());
+    if let Some(ttl) = record.ttl {
+        out.extend_from_slice(&ttl.as_millis().to_be_bytes());
+    }
+    if let Some(of_record) = &record.proposal {
+        proposal::encode(of_record, &record.stamp, out);
+    }
 }
 
-/// Reads the first fields of an entry of the `records` or the `blobs` family. The value is not read.
+fn encode_stamp(stamp: &Stamp, out: &mut Vec<u8>) {
+    let writer = stamp.writer.as_str().as_bytes();
+    let writer_bytes = u8::try_from(writer.len()).expect("NODE_ID_BYTES_MAX keeps a node id's length within a byte");
+    out.extend_from_slice(&stamp.clock.epoch.to_be_bytes());
+    out.extend_from_slice(&stamp.clock.counter.to_be_bytes());
+    out.push(writer_bytes);
+    out.extend_from_slice(writer);
+}
+
+/// Reads the digest at the beginning of an entry of the `records` or the `blobs` family. The value is not read.
 ///
 /// # Errors
 /// When the bytes are not such an entry.
-pub fn decode_head(bytes: &[u8]) -> Result<Head, DecodeError> {
-    let (flags, digest) = head(&mut Input(bytes))?;
-    Ok(Head { digest, is_value: flags & FLAG_VALUE != 0 })
+pub fn decode_digest(bytes: &[u8]) -> Result<Digest, DecodeError> {
+    Ok(head(&mut Input(bytes))?.1)
 }
 
 /// Reads `key`'s entry of the `records` family, and verifies the checksum of a whole record. The value is copied once.
@@ -261,7 +289,7 @@ pub fn decode_record(key: &Key, bytes: &[u8]) -> Result<Record, DecodeError> {
 fn whole(key: &Key, flags: u8, digest: Digest, input: &Input<'_>) -> Result<Record, DecodeError> {
     const BINARY: u8 = FLAG_VALUE;
     const TEXT: u8 = FLAG_VALUE | FLAG_TEXT;
-    let content = match flags {
+    let content = match flags & !(FLAG_TTL | FLAG_PROPOSAL) {
         0 if input.0.is_empty() => Content::Tombstone,
         0 => return Err(DecodeError::TombstoneWithValue { bytes: input.0.len() }),
         TEXT => Content::Value(Value::Text(Bytes::copy_from_slice(input.0))),
@@ -269,11 +297,12 @@ fn whole(key: &Key, flags: u8, digest: Digest, input: &Input<'_>) -> Result<Reco
         _ => return Err(DecodeError::Flags { found: flags }),
     };
     // The checksum was computed from valid UTF-8, so it also shows that a text is still UTF-8.
-    let found = Checksum::of(key, &content);
+    let found = Checksum::of(key, &content).and_ttl(digest.ttl).and_proposal(digest.proposal.as_deref());
     if found != digest.checksum {
         return Err(DecodeError::Checksum { found: found.0, expected: digest.checksum.0 });
     }
-    Ok(Record { stamp: digest.stamp, content, checksum: digest.checksum })
+    let Digest { stamp, proposal, checksum, ttl, .. } = digest;
+    Ok(Record { stamp, proposal, ttl, content, checksum })
 }
 
 impl MetaEntry {
@@ -365,15 +394,31 @@ fn head(input: &mut Input<'_>) -> Result<(u8, Digest), DecodeError> {
         return Err(DecodeError::Version { found: version, known: RECORD_VERSION });
     }
     let flags = input.take_u8("flags")?;
-    let is_known = flags & !(FLAG_VALUE | FLAG_TEXT | FLAG_SEPARATED) == 0;
-    if !is_known || (flags & FLAG_VALUE == 0 && flags != 0) {
+    let is_value = flags & FLAG_VALUE != 0;
+    let is_known = flags & !(FLAG_VALUE | FLAGS_OF_VALUES | FLAG_PROPOSAL) == 0;
+    if !is_known || (!is_value && flags & FLAGS_OF_VALUES != 0) {
         return Err(DecodeError::Flags { found: flags });
     }
+    let is_conditional = flags & FLAG_PROPOSAL != 0;
+    let stamp = stamp(input, is_conditional)?;
+    let checksum = Checksum(input.take_u64("checksum")?);
+    let ttl = if flags & FLAG_TTL == 0 {
+        None
+    } else {
+        let millis = input.take_u64("time to live")?;
+        Some(Ttl::from_millis(millis).ok_or(DecodeError::Ttl { millis })?)
+    };
+    let proposal = if is_conditional { Some(proposal::decode(input, &stamp)?.into()) } else { None };
+    Ok((flags, Digest { stamp, proposal, checksum, ttl, is_value }))
+}
+
+/// Reads a stamp. The stamp that no node drew is accepted in a conditional write alone: it may build on an absence.
+fn stamp(input: &mut Input<'_>, may_be_none: bool) -> Result<Stamp, DecodeError> {
     let clock = Clock { epoch: input.take_u64("epoch")?, counter: input.take_u64("counter")? };
     let writer_bytes = usize::from(input.take_u8("writer's length")?);
-    let writer = node_id(input.take_slice(writer_bytes, "writer")?)?;
-    let checksum = Checksum(input.take_u64("checksum")?);
-    Ok((flags, Digest { stamp: Stamp { clock, writer }, checksum }))
+    let writer = input.take_slice(writer_bytes, "writer")?;
+    let writer = if writer.is_empty() && may_be_none { NodeId::none() } else { node_id(writer)? };
+    Ok(Stamp { clock, writer })
 }
 
 fn node_id(bytes: &[u8]) -> Result<NodeId, DecodeError> {

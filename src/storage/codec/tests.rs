@@ -2,6 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::types::{Applied, IdempotencyToken, Proposal, RECENT_MAX, Version};
 
 fn some_node_id() -> impl Strategy<Value = NodeId> {
     "[!-+\\--~]{1,64}".prop_map(|id| NodeId::new(&id).expect("the pattern gives node ids"))
@@ -19,18 +20,40 @@ fn some_content() -> impl Strategy<Value = Content> {
     ]
 }
 
-prop_compose! {
-    fn some_record()(
-        key in some_key(),
-        content in some_content(),
-        epoch in any::<u64>(),
-        counter in any::<u64>(),
-        writer in some_node_id(),
-    ) -> (Key, Record) {
-        let checksum = Checksum::of(&key, &content);
-        let stamp = Stamp { clock: Clock { epoch, counter }, writer };
-        (key, Record { stamp, content, checksum })
-    }
+fn some_stamp() -> impl Strategy<Value = Stamp> {
+    (any::<u64>(), any::<u64>(), some_node_id())
+        .prop_map(|(epoch, counter, writer)| Stamp { clock: Clock { epoch, counter }, writer })
+}
+
+/// A version of a record with `stamp`, or of an earlier one.
+fn some_version(stamp: Stamp) -> impl Strategy<Value = Version> {
+    let stamp = prop_oneof![Just(stamp), some_stamp(), Just(Stamp::none())];
+    (stamp, prop::option::of(some_stamp())).prop_map(|(stamp, ballot)| Version { stamp, ballot })
+}
+
+fn some_proposal(stamp: &Stamp) -> impl Strategy<Value = Proposal> + use<> {
+    let applied = (any::<[u8; 16]>(), some_version(stamp.clone()), any::<Option<i64>>())
+        .prop_map(|(token, version, sum)| Applied { token: IdempotencyToken(token), version, sum });
+    let versions = (some_version(stamp.clone()), some_version(stamp.clone()));
+    (some_stamp(), versions, vec(applied, 0..=RECENT_MAX))
+        .prop_map(|(ballot, (version, recent_floor), recent)| Proposal { ballot, version, recent, recent_floor })
+}
+
+fn some_record() -> impl Strategy<Value = (Key, Record)> {
+    let stamp = prop_oneof![4 => some_stamp(), 1 => Just(Stamp::none())];
+    let proposed = stamp.prop_flat_map(|stamp| {
+        let proposal = some_proposal(&stamp).prop_map(Some);
+        let proposal = if stamp.is_none() { proposal.boxed() } else { prop_oneof![Just(None), proposal].boxed() };
+        (Just(stamp), proposal)
+    });
+    (some_key(), some_content(), proposed, any::<Option<u32>>()).prop_map(
+        |(key, content, (stamp, proposal), millis)| {
+            let ttl =
+                millis.and_then(|millis| Ttl::from_millis(millis.into())).filter(|_| content != Content::Tombstone);
+            let checksum = Checksum::of(&key, &content).and_ttl(ttl).and_proposal(proposal.as_ref());
+            (key, Record { stamp, proposal: proposal.map(Into::into), ttl, content, checksum })
+        },
+    )
 }
 
 fn some_meta_entry() -> impl Strategy<Value = MetaEntry> {
@@ -64,11 +87,11 @@ proptest! {
     fn encoded_record_decodes_to_itself((key, record) in some_record()) {
         let mut bytes = Vec::new();
         encode_record(&record, &mut bytes);
-        let head = Head { digest: record.digest(), is_value: record.content != Content::Tombstone };
+        let digest = record.digest();
         prop_assert_eq!(decode_record(&key, &bytes), Ok(record.clone()));
         prop_assert_eq!(decode_entry(&key, &bytes), Ok(Entry::Whole(record.clone())));
-        prop_assert_eq!(decode_head(&bytes), Ok(head.clone()));
-        if head.is_value {
+        prop_assert_eq!(decode_digest(&bytes), Ok(digest.clone()));
+        if digest.is_value {
             bytes.clear();
             encode_separated(&record, &mut bytes);
             prop_assert_eq!(decode_entry(&key, &bytes), Ok(Entry::Separated {
@@ -76,7 +99,7 @@ proptest! {
                 value_bytes: record.content.value_bytes(),
             }));
             prop_assert_eq!(decode_record(&key, &bytes), Err(DecodeError::Flags { found: bytes[1] }));
-            prop_assert_eq!(decode_head(&bytes), Ok(head));
+            prop_assert_eq!(decode_digest(&bytes), Ok(digest));
             bytes.push(0);
             prop_assert_eq!(decode_entry(&key, &bytes), Err(DecodeError::Trailing { bytes: 1 }));
         }
@@ -103,10 +126,10 @@ proptest! {
             // Bytes with a valid beginning get further into the decoders.
             if known && bytes.len() > 18 {
                 bytes[0] = RECORD_VERSION;
-                bytes[1] %= 8;
+                bytes[1] %= 32;
                 bytes[18] %= 80;
             }
-            let _ = decode_head(&bytes);
+            let _ = decode_digest(&bytes);
             let _ = decode_entry(&key, &bytes);
             let _ = decode_record(&key, &bytes);
             for name in [&name[..], META_FORMAT, META_STORE_ID, META_EPOCH, META_BOOTSTRAPPED, b"peer/", b"peer/n1"] {
@@ -146,10 +169,10 @@ fn record_bytes_are_as_documented() {
     let content = Content::Value(Value::Text("v".into()));
     let checksum = Checksum::of(&key, &content);
     let clock = Clock { epoch: 1, counter: 2 };
-    let record = Record { stamp: Stamp { clock, writer: NodeId::new("n1").expect("a node id") }, content, checksum };
+    let record = Record::plain(Stamp { clock, writer: NodeId::new("n1").expect("a node id") }, content, checksum);
     let mut bytes = Vec::new();
     encode_record(&record, &mut bytes);
-    let mut expected = vec![2, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 2, b'n', b'1'];
+    let mut expected = vec![3, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 2, b'n', b'1'];
     expected.extend_from_slice(&checksum.0.to_be_bytes());
     expected.push(b'v');
     assert_eq!(bytes, expected);
@@ -167,7 +190,7 @@ fn newer_version_is_named_as_such() {
     let bytes = [RECORD_VERSION + 1; 60];
     let expected = DecodeError::Version { found: RECORD_VERSION + 1, known: RECORD_VERSION };
     assert_eq!(decode_record(&key, &bytes), Err(expected.clone()));
-    assert_eq!(decode_head(&bytes), Err(expected.clone()));
+    assert_eq!(decode_digest(&bytes), Err(expected.clone()));
     assert_eq!(decode_entry(&key, &bytes), Err(expected));
     let bytes = [META_VERSION + 1; 60];
     let expected = DecodeError::Version { found: META_VERSION + 1, known: META_VERSION };
@@ -181,12 +204,12 @@ fn unknown_flags_are_refused() {
     let checksum = Checksum::of(&key, &content);
     let stamp = Stamp { clock: Clock::default(), writer: NodeId::new("n1").expect("a node id") };
     let mut bytes = Vec::new();
-    encode_record(&Record { stamp, content, checksum }, &mut bytes);
-    // Text or a separate value without a value, and a flag of a later program.
-    for found in [2, 4, 6, 8, 9, 0x81] {
+    encode_record(&Record::plain(stamp, content, checksum), &mut bytes);
+    // Text, a separate value or a time to live without a value, and flags of a later program.
+    for found in [2, 4, 6, 8, 0x12, 0x20, 0x81] {
         bytes[1] = found;
         let expected = DecodeError::Flags { found };
-        assert_eq!(decode_head(&bytes), Err(expected.clone()));
+        assert_eq!(decode_digest(&bytes), Err(expected.clone()));
         assert_eq!(decode_entry(&key, &bytes), Err(expected.clone()));
         assert_eq!(decode_record(&key, &bytes), Err(expected));
     }
@@ -204,7 +227,7 @@ fn record_under_another_key_is_refused() {
     let checksum = Checksum::of(&key, &content);
     let stamp = Stamp { clock: Clock::default(), writer: NodeId::new("n1").expect("a node id") };
     let mut bytes = Vec::new();
-    encode_record(&Record { stamp, content, checksum }, &mut bytes);
+    encode_record(&Record::plain(stamp, content, checksum), &mut bytes);
     let other = Key::new("other").expect("a key");
     assert!(matches!(decode_record(&other, &bytes), Err(DecodeError::Checksum { .. })));
 }

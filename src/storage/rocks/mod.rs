@@ -314,7 +314,7 @@ impl Store for RocksStore {
             let (slot, bytes) = codec::split_entry_key(entry_key).map_err(|error| damaged_entry(entry_key, &error))?;
             let matches = bytes.starts_with(prefix);
             let listed =
-                matches && codec::decode_head(value).map_err(|error| damaged_entry(entry_key, &error))?.is_value;
+                matches && codec::decode_digest(value).map_err(|error| damaged_entry(entry_key, &error))?.is_value;
             if !budget.look() || (listed && !budget.take(bytes.len())) {
                 let (slot, bytes) = codec::split_entry_key(&last).map_err(|error| damaged_entry(&last, &error))?;
                 page.next = Some(Cursor { slot, key: decode_key(bytes)? });
@@ -440,9 +440,7 @@ fn find_digest(database: &DB, entry_key: &[u8], options: &ReadOptions) -> Result
     let Some(found) = database.get_pinned_cf_opt(family(database, RECORDS), entry_key, options)? else {
         return Ok(Lookup::Absent);
     };
-    codec::decode_head(&found)
-        .map(|head| Lookup::Digest(head.digest))
-        .map_err(|error| LookupError::Damaged(RECORDS, error))
+    codec::decode_digest(&found).map(Lookup::Digest).map_err(|error| LookupError::Damaged(RECORDS, error))
 }
 
 fn find_record(
@@ -468,7 +466,7 @@ fn find_record(
         if let Some(found) = database.get_pinned_cf_opt(family(database, BLOBS), entry_key, options)? {
             let record = codec::decode_record(key, &found).map_err(|error| LookupError::Damaged(BLOBS, error))?;
             // A greater record may have replaced it between the two lookups. It is as good an answer.
-            if record.stamp >= digest.stamp {
+            if record.tag() >= digest.tag() {
                 let value_bytes = record.content.value_bytes();
                 if value_bytes > value_bytes_max {
                     return Err(LookupError::TooLarge(value_bytes));

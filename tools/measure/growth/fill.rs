@@ -246,7 +246,7 @@ impl Clients {
         let mut number = writer;
         while number < self.plan.keys && !self.is_stopped() {
             let content = Some(Content::Binary(value(number, self.plan.value_bytes).into()));
-            let request = SetRequest { entry: Some(Entry { key: key_text(number), content }) };
+            let request = SetRequest { entry: Some(Entry { key: key_text(number), content }), ..Default::default() };
             let began = Instant::now();
             match self.node(number).set(within_time(request)).await {
                 Ok(_) => {
@@ -318,7 +318,7 @@ impl Clients {
 
     /// Reads a key and checks the value. Returns false where the read failed.
     async fn read(&self, number: u64) -> bool {
-        let request = GetRequest { key: key_text(number) };
+        let request = GetRequest { key: key_text(number), ..Default::default() };
         // Any node, so that most reads go to another node than the write did.
         let found = match self.node(rand::random()).get(within_time(request)).await {
             Ok(answer) => answer.into_inner().entry.and_then(|entry| entry.content),

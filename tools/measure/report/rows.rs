@@ -196,7 +196,7 @@ async fn set_is_answered(port: u16) -> bool {
         return false;
     };
     let entry = Entry { key: "first".into(), content: Some(entry::Content::Value("set".into())) };
-    client.set(SetRequest { entry: Some(entry) }).await.is_ok()
+    client.set(SetRequest { entry: Some(entry), ..Default::default() }).await.is_ok()
 }
 
 /// The first of three free ports in a row. The ports of metrics, a thousand above, are free too.

@@ -14,6 +14,7 @@ use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::Tally;
 use crate::types::{Digest, Key, Lookup, NodeIndex, ReadKind, Record, Stamp};
 
+use super::Cas;
 use super::operation::{Enough, Fanout, Heard, Operation, Round, Step};
 
 /// A read that is in flight.
@@ -67,6 +68,11 @@ impl Get {
         };
         let holders = self.seen.iter().filter(|(_, digest)| digest.as_ref() == Some(&greatest));
         let holders = tally.set_of(holders.map(|(member, _)| *member));
+        // A record of a conditional write that is not at a majority may never be chosen: it is not written back, but settled.
+        let is_chosen = greatest.proposal.is_none() || tally.is_quorum(holders);
+        if !rule!(StoresUnchosen, is_chosen) {
+            return Step::Become(Box::new(Cas::settling().into()));
+        }
         let has_content = |record: &Record| rule!(ContentOfAnotherStamp, record.digest() == greatest);
         let Some(record) = self.in_hand.clone().filter(has_content) else {
             self.phase = Phase::Fetch;
@@ -157,7 +163,7 @@ mod tests {
 
     fn record(counter: u64) -> Record {
         let stamp = Stamp { clock: Clock { epoch: 1, counter }, writer: NodeId::new("1").unwrap() };
-        Record { stamp, content: Content::Tombstone, checksum: Checksum::of(&key(), &Content::Tombstone) }
+        Record::plain(stamp, Content::Tombstone, Checksum::of(&key(), &Content::Tombstone))
     }
 
     fn whole(counter: u64) -> Answer {

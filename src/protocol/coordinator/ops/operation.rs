@@ -3,7 +3,9 @@
 use crate::protocol::io::{Failure, ProtocolEvent, QuorumReport, Reply};
 use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::{MemberSet, Tally};
-use crate::types::{Key, NodeIndex, Record, Stamp};
+use crate::types::{Clock, Key, NodeIndex, Record, Stamp};
+
+use super::OperationState;
 
 /// What an operation wants next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +14,12 @@ pub enum Step {
     Wait,
     /// A stamp above the clocks of a quorum, each read after this operation began: [`Operation::on_stamp`] gets it.
     NeedStamp,
+    /// A ballot above this node's clock and this one: [`Operation::on_stamp`] gets it.
+    NeedBallot(Clock),
+    /// To pause after so many tries: another coordinator is changing the key. [`Operation::on_resumed`] ends the pause.
+    Pause(u32),
+    /// To go on as another operation for the same client.
+    Become(Box<OperationState>),
     /// The answers of replicas to a new round of [`Operation::request`].
     Ask(Round),
     /// To answer its client.
@@ -35,6 +43,14 @@ pub struct Round {
     pub event: Option<ProtocolEvent>,
 }
 
+impl Fanout {
+    /// Whether some replicas are asked first, and the others when those are late.
+    #[must_use]
+    pub fn is_hedged(self) -> bool {
+        matches!(self, Self::Nearest | Self::Majority | Self::MajorityInOrder)
+    }
+}
+
 impl Round {
     /// A round that asks all replicas and needs the answers of a quorum.
     #[must_use]
@@ -47,8 +63,12 @@ impl Round {
 /// The replicas that a round, or a clock round for a write, asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fanout {
+    /// One replica: this node if it is one. The others are asked when it is late or refuses.
+    Nearest,
     /// The nearest majority: nobody was asked yet. The remaining replicas are asked when one of it is late or refuses.
     Majority,
+    /// A majority as well, in the order of placement: coordinators that change one key meet first at the same replica.
+    MajorityInOrder,
     /// The replicas that were not asked yet.
     Remaining,
     /// All that have not answered.
@@ -101,6 +121,16 @@ pub trait Operation {
     /// The present round is late. Those that have not answered are asked again, unless another step is wanted.
     fn on_late(&mut self) -> Step {
         Step::Wait
+    }
+
+    /// The pause that [`Step::Pause`] asked for is over.
+    fn on_resumed(&mut self) -> Step {
+        Step::Wait
+    }
+
+    /// Whether a node runs one such operation of a key at a time, while the others wait.
+    fn is_exclusive(&self) -> bool {
+        false
     }
 
     /// The record that replicas lack which had not answered when the operation was done.

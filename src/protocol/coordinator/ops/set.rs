@@ -11,7 +11,7 @@ use crate::mutants::rule;
 use crate::protocol::io::{Failure, QuorumReport, Reply};
 use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::Tally;
-use crate::types::{Checksum, Content, Key, NodeIndex, Record, Stamp};
+use crate::types::{Checksum, Content, Key, NodeIndex, Record, Stamp, Ttl, Version};
 
 use super::operation::{Heard, Operation, Round, Step};
 
@@ -19,21 +19,22 @@ use super::operation::{Heard, Operation, Round, Step};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Set {
     content: Content,
+    ttl: Option<Ttl>,
     checksum: Checksum,
     /// Drawn when the clock round is complete.
     stamp: Option<Stamp>,
 }
 
 impl Set {
-    /// A write of `content`, whose checksum is `checksum`.
+    /// A write of `content`. `checksum` covers it and `ttl`.
     #[must_use]
-    pub fn new(content: Content, checksum: Checksum) -> Self {
-        Self { content, checksum, stamp: None }
+    pub fn new(content: Content, ttl: Option<Ttl>, checksum: Checksum) -> Self {
+        Self { content, ttl, checksum, stamp: None }
     }
 
     fn record(&self) -> Option<Record> {
-        let (content, checksum) = (self.content.clone(), self.checksum);
-        self.stamp.clone().map(|stamp| Record { stamp, content, checksum })
+        let (content, ttl, checksum) = (self.content.clone(), self.ttl, self.checksum);
+        self.stamp.clone().map(|stamp| Record { ttl, ..Record::plain(stamp, content, checksum) })
     }
 
     /// Another stamp for the same write: wrong, because it gives one write two places in the order.
@@ -65,7 +66,8 @@ impl Operation for Set {
     }
 
     fn on_enough(&mut self, _: &Tally) -> Step {
-        Step::Done(Reply::Set(self.stamp.clone().expect("a stored write has its stamp")))
+        let stamp = self.stamp.clone().expect("a stored write has its stamp");
+        Step::Done(Reply::Set(Version { stamp, ballot: None }))
     }
 
     fn hint(&self) -> Option<Record> {

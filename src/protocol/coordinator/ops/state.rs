@@ -2,7 +2,9 @@
 
 use std::ops::{Deref, DerefMut};
 
+use super::cas::Cas;
 use super::get::Get;
+use super::get_one::GetOne;
 use super::operation::Operation;
 use super::set::Set;
 
@@ -43,6 +45,10 @@ macro_rules! operations {
 operations! {
     /// A linearizable read.
     Get,
+    /// A read of one replica.
+    GetOne,
     /// A linearizable write or delete.
     Set,
+    /// A linearizable conditional write.
+    Cas,
 }

@@ -1,0 +1,466 @@
+//! A conditional write: Paxos over the ballots of one stamp, for each key on its own.
+//!
+//! A ballot is prepared at a majority, which shows the greatest record. The condition is judged on it, and the new record
+//! is accepted by a majority under the same ballot. It keeps the stamp of the record that it was computed from, so that it
+//! stands above that record and below every newer plain write.
+//!
+//! Invariants: no record is built on, reported or made the reason of a failure before a majority is known to hold it
+//! ("settled"). One ballot goes with one record for ever. A write takes effect once at most: its base is a version, and
+//! versions never come back; the history in the record tells a request that is sent again what became of it.
+//!
+//! Sources: Lamport, "The Part-Time Parliament" (TOCS 1998); Rystsov, "`CASPaxos`: Replicated State Machines without logs"
+//! (2018); Lee et al., "Implementing Linearizability at Large Scale and Low Latency" (SOSP 2015) for requests that are sent
+//! again.
+
+use std::collections::BTreeMap;
+
+use crate::mutants::{must, rule};
+use crate::protocol::io::{Failure, QuorumReport, Reply};
+use crate::protocol::message::{Answer, Request};
+use crate::protocol::quorum::Tally;
+use crate::types::{
+    Applied, Ballot, Change, ChangeRequest, Checksum, Clock, Content, Digest, Key, Lookup, NodeIndex, Proposal,
+    ReadKind, Record, Stamp, Ttl, Version, content_of, number_in,
+};
+
+use super::operation::{Enough, Fanout, Heard, Operation, Round, Step};
+
+/// A conditional write that is in flight, or the settling of a record for a read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cas {
+    goal: Goal,
+    /// The version above which all conditional writes must be remembered, so that the change may run.
+    since: Option<Version>,
+    /// Whether a record with the change was sent to anybody.
+    is_attempted: bool,
+    /// Whether it cannot be known any more if the change took effect.
+    is_unknown: bool,
+    phase: Phase,
+    /// How many ballots were drawn.
+    tries: u32,
+    ballot: Ballot,
+    /// The next ballot must be above this clock.
+    floor: Clock,
+    /// Whether a replica of the present round has promised a greater ballot.
+    is_preempted: bool,
+    /// The digests that came with the promises of the present ballot.
+    promised: BTreeMap<NodeIndex, Option<Digest>>,
+    /// The greatest record whose content arrived.
+    in_hand: Option<Record>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Goal {
+    /// To change a key.
+    Change(Key, ChangeRequest),
+    /// To bring the greatest record to a majority, for a read that found it at less than that.
+    Settle,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    /// Between two ballots.
+    Idle,
+    /// Asks for promises of the ballot.
+    Prepare,
+    /// Needs the content of the greatest record, from a replica that holds it.
+    Fetch,
+    /// Stores a plain record at a majority, so that it can be built on.
+    StoreBase(Record),
+    /// Stores a record under the ballot, and then ends so.
+    Accept(Record, Ending),
+}
+
+/// What the client is told once a record is accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Ending {
+    /// The change took effect.
+    Applied(Applied),
+    /// The change never takes effect.
+    Failed(Failure),
+    /// The record.
+    Settled,
+}
+
+/// What follows from the settled record.
+enum Verdict {
+    /// The change took effect before.
+    Applied(Applied),
+    /// It cannot be known any more whether it did.
+    Unknown,
+    /// The change does not take effect.
+    Failed(Failure),
+    /// The change takes effect, with this content.
+    Write(Write),
+    /// The read is answered.
+    Settled,
+}
+
+/// A content to propose.
+struct Write {
+    content: Content,
+    ttl: Option<Ttl>,
+    /// Of the key, the content and the time to live.
+    checksum: Checksum,
+    /// The sum, where it is one.
+    sum: Option<i64>,
+}
+
+impl Cas {
+    /// A conditional write of `key`.
+    #[must_use]
+    pub fn new(key: Key, request: ChangeRequest) -> Self {
+        let since = request.change.since().cloned();
+        Self::with(Goal::Change(key, request), since)
+    }
+
+    /// Settles the greatest record of the key, for a read.
+    #[must_use]
+    pub fn settling() -> Self {
+        Self::with(Goal::Settle, None)
+    }
+
+    fn with(goal: Goal, since: Option<Version>) -> Self {
+        Self {
+            goal,
+            since,
+            is_attempted: false,
+            is_unknown: false,
+            phase: Phase::Idle,
+            tries: 0,
+            ballot: Ballot::none(),
+            floor: Clock::default(),
+            is_preempted: false,
+            promised: BTreeMap::new(),
+            in_hand: None,
+        }
+    }
+
+    fn needs_content(&self) -> bool {
+        match &self.goal {
+            Goal::Change(_, request) => request.change.needs_content(),
+            Goal::Settle => true,
+        }
+    }
+
+    /// Another ballot, after a pause.
+    fn try_again(&mut self) -> Step {
+        self.phase = Phase::Idle;
+        Step::Pause(self.tries)
+    }
+
+    fn observe(&mut self, digest: Option<&Digest>) {
+        if let Some(digest) = digest {
+            self.floor = self.floor.max(digest.tag().clock());
+        }
+    }
+
+    fn keep(&mut self, held: Lookup) {
+        if let Lookup::Record(record) = held
+            && self.in_hand.as_ref().is_none_or(|in_hand| in_hand.digest() < record.digest())
+        {
+            self.in_hand = Some(record);
+        }
+    }
+
+    /// The greatest record that the majority showed.
+    fn greatest(&self) -> Option<&Digest> {
+        self.promised.values().flatten().max()
+    }
+
+    /// Goes on once a majority has promised the ballot.
+    fn decide(&mut self, tally: &Tally, base_is_stored: bool) -> Step {
+        let greatest = self.greatest().cloned();
+        let holders = self.promised.iter().filter(|(_, digest)| **digest == greatest);
+        let holders = tally.set_of(holders.map(|(member, _)| *member));
+        let is_settled = base_is_stored || greatest.is_none() || tally.is_quorum(holders);
+        let is_plain = greatest.as_ref().is_some_and(|digest| digest.proposal.is_none());
+        if rule!(BaseNotSettled, is_plain && !is_settled, not false) {
+            return match self.content_of(greatest.as_ref(), tally) {
+                Ok(base) => {
+                    let base = base.expect("a plain record is a record");
+                    self.phase = Phase::StoreBase(base);
+                    Step::Ask(Round { counted: holders, ..Round::to_all() })
+                }
+                Err(fetch) => fetch,
+            };
+        }
+        let verdict = match self.verdict(greatest.as_ref(), tally) {
+            Ok(verdict) => verdict,
+            Err(fetch) => return fetch,
+        };
+        let ending = match verdict {
+            Verdict::Write(write) => return self.propose(greatest.as_ref(), write),
+            Verdict::Unknown => {
+                self.is_unknown = true;
+                return Step::Failed;
+            }
+            Verdict::Applied(applied) => Ending::Applied(applied),
+            // What this coordinator left at a minority is buried before the change is called failed.
+            Verdict::Failed(failure) if is_settled && !self.is_attempted => return Step::Done(Reply::Failed(failure)),
+            Verdict::Failed(failure) => rule!(FailsUnsettled, Ending::Failed(failure.clone()), not {
+                return Step::Done(Reply::Failed(failure));
+            }),
+            Verdict::Settled => Ending::Settled,
+        };
+        let must_bury = matches!(ending, Ending::Failed(_));
+        if greatest.is_none() || (!must_bury && (is_settled || (is_plain && matches!(ending, Ending::Settled)))) {
+            return match self.content_for(&ending, greatest.as_ref(), tally) {
+                Ok(record) => Step::Done(self.reply(ending, record)),
+                Err(fetch) => fetch,
+            };
+        }
+        match self.content_of(greatest.as_ref(), tally) {
+            Ok(record) => {
+                let record = record.expect("an absence is settled").settled_under(self.ballot.clone());
+                #[cfg(feature = "mutants")]
+                let record = broken::settled(record);
+                self.accept(record, ending)
+            }
+            Err(fetch) => fetch,
+        }
+    }
+
+    /// The record that an ending tells of; only a read is told the record itself.
+    fn content_for(
+        &mut self,
+        ending: &Ending,
+        greatest: Option<&Digest>,
+        tally: &Tally,
+    ) -> Result<Option<Record>, Step> {
+        if *ending == Ending::Settled { self.content_of(greatest, tally) } else { Ok(None) }
+    }
+
+    /// The record of this digest, with its content; or the step that fetches it.
+    fn content_of(&mut self, digest: Option<&Digest>, tally: &Tally) -> Result<Option<Record>, Step> {
+        let Some(digest) = digest else { return Ok(None) };
+        if let Some(record) = self.in_hand.clone().filter(|record| record.digest() == *digest) {
+            return Ok(Some(record));
+        }
+        self.phase = Phase::Fetch;
+        let holders = self.promised.iter().filter(|(_, held)| held.as_ref() == Some(digest));
+        let unwanted = tally.set_without(tally.set_of(holders.map(|(member, _)| *member)));
+        Err(Step::Ask(Round { enough: Enough::One, unwanted, ..Round::to_all() }))
+    }
+
+    /// Judges the change on the greatest record.
+    fn verdict(&mut self, greatest: Option<&Digest>, tally: &Tally) -> Result<Verdict, Step> {
+        let Goal::Change(key, request) = self.goal.clone() else { return Ok(Verdict::Settled) };
+        let (recent, recent_floor) = greatest.map_or_else(|| (Vec::new(), Version::absent()), Digest::history);
+        let version = greatest.map_or_else(Version::absent, Digest::version);
+        let has_value = greatest.is_some_and(|digest| digest.is_value);
+        let applied = recent.into_iter().find(|applied| applied.token == request.token);
+        if let Some(applied) = rule!(RecentIsIgnored, applied, not None) {
+            return Ok(Verdict::Applied(applied));
+        }
+        let is_repeated = self.is_attempted || request.is_resend;
+        let condition_failed = || Ok(Verdict::Failed(Failure::ConditionFailed { version: version.clone(), has_value }));
+        match &self.since {
+            // A condition without a version may hold again: running it once more could apply the change twice.
+            None if request.is_resend => {
+                return if rule!(ResendSaysFailed, true, not false) {
+                    Ok(Verdict::Unknown)
+                } else {
+                    condition_failed()
+                };
+            }
+            Some(since) if rule!(RecentFloorIgnored, recent_floor > *since, not false) => {
+                return if rule!(ResendSaysFailed, is_repeated, not false) {
+                    Ok(Verdict::Unknown)
+                } else {
+                    condition_failed()
+                };
+            }
+            _ => {}
+        }
+        match request.change {
+            Change::Write { condition, content, ttl, checksum } => {
+                if condition.holds(greatest) {
+                    Ok(Verdict::Write(Write { content, ttl, checksum, sum: None }))
+                } else {
+                    condition_failed()
+                }
+            }
+            Change::Add { delta, ttl, .. } => {
+                let record = self.content_of(greatest, tally)?;
+                let number = number_in(record.as_ref().map(|record| &record.content));
+                let Some(sum) = number.and_then(|number| number.checked_add(delta)) else {
+                    return Ok(Verdict::Failed(Failure::NotANumber { version }));
+                };
+                let content = content_of(sum);
+                let checksum = Checksum::of(&key, &content).and_ttl(ttl);
+                Ok(Verdict::Write(Write { content, ttl, checksum, sum: Some(sum) }))
+            }
+        }
+    }
+
+    /// Proposes a content that was computed from the greatest record.
+    fn propose(&mut self, base: Option<&Digest>, write: Write) -> Step {
+        let Goal::Change(_, request) = &self.goal else { unreachable!("a read writes nothing") };
+        let Write { content, ttl, checksum, sum } = write;
+        let stamp = base.map_or_else(Stamp::none, |base| base.stamp.clone());
+        let version = Version { stamp: stamp.clone(), ballot: Some(self.ballot.clone()) };
+        let applied = Applied { token: request.token, version, sum };
+        let proposal = Proposal::following(base, self.ballot.clone(), applied.clone());
+        let checksum_of_record = checksum.and_proposal(Some(&proposal));
+        let record = Record { stamp, proposal: proposal.shared(), ttl, content, checksum: checksum_of_record };
+        #[cfg(feature = "mutants")]
+        let (record, applied) = broken::freshly_stamped(record, applied, checksum, &self.ballot);
+        self.is_attempted = true;
+        // Whether this attempt took effect is found out from the history since its base.
+        if self.since.is_none() {
+            must!(RunsAgainOnNewBase, self.since = Some(base.map_or_else(Version::absent, Digest::version)));
+        }
+        self.accept(record, Ending::Applied(applied))
+    }
+
+    fn accept(&mut self, record: Record, ending: Ending) -> Step {
+        self.phase = Phase::Accept(record, ending);
+        Step::Ask(Round::to_all())
+    }
+
+    fn reply(&self, ending: Ending, record: Option<Record>) -> Reply {
+        match ending {
+            Ending::Applied(Applied { version, sum: Some(sum), .. }) => Reply::Added { sum, version },
+            Ending::Applied(Applied { version, sum: None, .. }) => Reply::Set(version),
+            Ending::Failed(failure) => Reply::Failed(failure),
+            Ending::Settled => Reply::Record(record),
+        }
+    }
+}
+
+impl Operation for Cas {
+    fn start(&mut self) -> Step {
+        self.on_resumed()
+    }
+
+    fn on_resumed(&mut self) -> Step {
+        self.tries += 1;
+        Step::NeedBallot(self.floor)
+    }
+
+    fn is_exclusive(&self) -> bool {
+        true
+    }
+
+    fn on_stamp(&mut self, stamp: Stamp) -> Step {
+        self.ballot = stamp;
+        self.is_preempted = false;
+        self.promised.clear();
+        self.in_hand = None;
+        self.phase = Phase::Prepare;
+        Step::Ask(Round { fanout: Fanout::MajorityInOrder, ..Round::to_all() })
+    }
+
+    fn request(&self, key: &Key, leads: bool) -> Request {
+        let key = key.clone();
+        match &self.phase {
+            Phase::Idle | Phase::Prepare => {
+                let read_kind = if leads && self.needs_content() { ReadKind::Data } else { ReadKind::Digest };
+                Request::Prepare { key, ballot: self.ballot.clone(), read_kind }
+            }
+            Phase::Fetch => Request::Get { key, read_kind: ReadKind::Data },
+            Phase::StoreBase(record) => Request::Store { key, record: record.clone() },
+            Phase::Accept(record, _) => Request::Accept { key, record: record.clone() },
+        }
+    }
+
+    fn on_answer(&mut self, from: NodeIndex, answer: Answer) -> Heard {
+        match (answer, &self.phase) {
+            (Answer::Promised { held, .. }, Phase::Prepare) => {
+                let digest = held.digest();
+                self.observe(digest.as_ref());
+                self.keep(held);
+                self.promised.insert(from, digest);
+                Heard::Counts
+            }
+            (Answer::Lookup { held, .. }, Phase::Fetch) => {
+                let digest = held.digest();
+                self.observe(digest.as_ref());
+                let is_greatest = digest.as_ref() == self.greatest();
+                if !is_greatest || !matches!(held, Lookup::Record(_)) {
+                    return Heard::Refuses;
+                }
+                self.keep(held);
+                Heard::Counts
+            }
+            (Answer::Stored, Phase::StoreBase(_) | Phase::Accept(..)) => Heard::Counts,
+            (Answer::Preempted { floor }, Phase::Prepare | Phase::Accept(..)) => {
+                self.floor = self.floor.max(floor);
+                self.is_preempted = true;
+                Heard::Refuses
+            }
+            _ => Heard::Nothing,
+        }
+    }
+
+    fn on_enough(&mut self, tally: &Tally) -> Step {
+        match self.phase.clone() {
+            Phase::Idle => Step::Wait,
+            Phase::Prepare => self.decide(tally, false),
+            // The content arrived that was missing.
+            Phase::Fetch => self.decide(tally, false),
+            Phase::StoreBase(_) => self.decide(tally, true),
+            Phase::Accept(record, ending) => Step::Done(self.reply(ending, Some(record))),
+        }
+    }
+
+    fn on_impossible(&mut self) -> Step {
+        if self.is_preempted || self.phase == Phase::Fetch { self.try_again() } else { Step::Failed }
+    }
+
+    /// A promise may be lost, and the same ballot is promised once; the holder of the content may be dead. A record that is
+    /// stored or accepted is sent again.
+    fn on_late(&mut self) -> Step {
+        if matches!(self.phase, Phase::Prepare | Phase::Fetch) { self.try_again() } else { Step::Wait }
+    }
+
+    fn hint(&self) -> Option<Record> {
+        match &self.phase {
+            // A majority has accepted it: it is chosen.
+            Phase::Accept(record, _) => Some(record.clone()),
+            _ => None,
+        }
+    }
+
+    fn failure(&self, report: QuorumReport) -> Failure {
+        match &self.goal {
+            Goal::Settle => Failure::NoQuorum(report),
+            Goal::Change(_, request) if self.is_attempted || self.is_unknown || request.is_resend => {
+                Failure::OutcomeUnknown(report)
+            }
+            Goal::Change(..) => Failure::NotApplied(report),
+        }
+    }
+}
+
+/// Wrong code for mutants.
+#[cfg(feature = "mutants")]
+mod broken {
+    use super::{Applied, Ballot, Checksum, Proposal, Record, Version};
+    use crate::mutants::{Mutant, is_on};
+
+    /// Settling gives a record a new version.
+    pub(super) fn settled(record: Record) -> Record {
+        let Some(proposal) = record.proposal.as_deref().filter(|_| is_on(Mutant::SettlingChangesVersion)) else {
+            return record;
+        };
+        let version = Version { stamp: record.stamp.clone(), ballot: Some(proposal.ballot.clone()) };
+        Record { proposal: Proposal { version, ..proposal.clone() }.shared(), ..record }
+    }
+
+    /// A conditional write is a plain write with a fresh stamp.
+    pub(super) fn freshly_stamped(
+        record: Record,
+        applied: Applied,
+        checksum: Checksum,
+        ballot: &Ballot,
+    ) -> (Record, Applied) {
+        if !is_on(Mutant::ConditionalTakesFreshStamp) {
+            return (record, applied);
+        }
+        let version = Version { stamp: ballot.clone(), ballot: None };
+        let record = Record { stamp: ballot.clone(), proposal: None, checksum, ..record };
+        (record, Applied { version, ..applied })
+    }
+}

@@ -1,0 +1,70 @@
+//! A read of one replica: fast, and with no claim about the others.
+//!
+//! The record is durable at that replica. It may be old, and may be a conditional write whose outcome is open. A client that
+//! names a version it has seen gets a record of at least that version, or a linearizable read. So it reads its own writes,
+//! and never goes backwards.
+
+use crate::mutants::rule;
+use crate::protocol::io::{Failure, QuorumReport, Reply};
+use crate::protocol::message::{Answer, Request};
+use crate::protocol::quorum::Tally;
+use crate::types::{Key, Lookup, NodeIndex, ReadKind, Record, Stamp, Version};
+
+use super::operation::{Enough, Fanout, Heard, Operation, Round, Step};
+use super::{Get, OperationState};
+
+/// A read of one replica that is in flight.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GetOne {
+    at_least: Option<Version>,
+    record: Option<Record>,
+}
+
+impl GetOne {
+    /// A read of a record whose version is not below `at_least`.
+    #[must_use]
+    pub fn new(at_least: Option<Version>) -> Self {
+        Self { at_least, record: None }
+    }
+
+    /// An absence satisfies no version: its version is not ordered among those of records.
+    fn is_recent_enough(&self) -> bool {
+        self.at_least.as_ref().is_none_or(|least| self.record.as_ref().is_some_and(|record| record.version() >= *least))
+    }
+}
+
+impl Operation for GetOne {
+    fn start(&mut self) -> Step {
+        Step::Ask(Round { fanout: Fanout::Nearest, enough: Enough::One, ..Round::to_all() })
+    }
+
+    fn request(&self, key: &Key, _: bool) -> Request {
+        Request::Get { key: key.clone(), read_kind: ReadKind::Data }
+    }
+
+    fn on_stamp(&mut self, _: Stamp) -> Step {
+        unreachable!("a read draws no stamp")
+    }
+
+    fn on_answer(&mut self, _: NodeIndex, answer: Answer) -> Heard {
+        match answer {
+            Answer::Lookup { held: Lookup::Record(record), .. } => self.record = Some(record),
+            Answer::Lookup { held: Lookup::Absent, .. } => self.record = None,
+            Answer::Lookup { held: Lookup::Digest(_), .. } => return Heard::Refuses,
+            _ => return Heard::Nothing,
+        }
+        Heard::Counts
+    }
+
+    fn on_enough(&mut self, _: &Tally) -> Step {
+        if rule!(OneReadIsCalledCurrent, self.is_recent_enough()) {
+            Step::Done(Reply::Record(self.record.take()))
+        } else {
+            Step::Become(Box::new(OperationState::from(Get::default())))
+        }
+    }
+
+    fn failure(&self, report: QuorumReport) -> Failure {
+        Failure::NoQuorum(report)
+    }
+}

@@ -1,0 +1,239 @@
+//! Conversions of the requests about one key: Get, Set, Delete and Add.
+
+use prost_types::Duration;
+
+use crate::api;
+use crate::api::condition::Condition as Arm;
+use crate::types::{Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, Ttl, Value, Version};
+
+use super::public::{WireError, key};
+use super::version::VersionText;
+
+/// A write, as its client asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// A write without a condition.
+    Plain {
+        /// The key.
+        key: Key,
+        /// The value, or a tombstone to delete it.
+        content: Content,
+        /// The time to live of the value.
+        ttl: Option<Ttl>,
+    },
+    /// A write whose effect depends on the record that is there.
+    Conditional(Key, ChangeRequest),
+}
+
+/// Reads the requests of a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Decoder {
+    /// The versions of the cluster.
+    pub versions: VersionText,
+    /// Draws a name for a request to which its client gave none.
+    pub fresh_token: fn() -> IdempotencyToken,
+}
+
+/// How a request names itself.
+struct Name {
+    token: Option<IdempotencyToken>,
+    is_resend: bool,
+}
+
+/// A read, as its client asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GetCall {
+    /// The key.
+    pub key: Key,
+    /// Whether one replica is enough, and the version that it must have at least.
+    pub from_one: Option<Option<Version>>,
+}
+
+impl Decoder {
+    /// Reads a Get.
+    ///
+    /// # Errors
+    /// The field at fault, and what is accepted.
+    pub fn get(self, request: api::GetRequest) -> Result<GetCall, WireError> {
+        let is_one = match api::Consistency::try_from(request.consistency) {
+            Ok(api::Consistency::Linearizable) => false,
+            Ok(api::Consistency::One) => true,
+            Err(_) => return Err(WireError::Consistency { given: request.consistency }),
+        };
+        let key = key("key", request.key)?;
+        let at_least = match request.at_least.as_str() {
+            "" => None,
+            _ if !is_one => return Err(WireError::Needs { field: "at_least", needed: "consistency: ONE" }),
+            text => Some(self.version("at_least", text)?),
+        };
+        Ok(GetCall { key, from_one: is_one.then_some(at_least) })
+    }
+
+    /// Reads a Set.
+    ///
+    /// # Errors
+    /// The field at fault, and what is accepted.
+    pub fn set(self, request: api::SetRequest) -> Result<Write, WireError> {
+        let accepted = "{\"key\": \"...\", \"value\": \"...\"}";
+        let entry = request.entry.ok_or(WireError::Missing { field: "entry", accepted })?;
+        let (key, value) = <(Key, Value)>::try_from(entry)?;
+        let ttl = ttl(request.ttl)?;
+        self.write(key, Content::Value(value), ttl, request.condition, &request.request_id, request.resend)
+    }
+
+    /// Reads a Delete.
+    ///
+    /// # Errors
+    /// The field at fault, and what is accepted.
+    pub fn delete(self, request: api::DeleteRequest) -> Result<Write, WireError> {
+        let key = key("key", request.key)?;
+        self.write(key, Content::Tombstone, None, request.condition, &request.request_id, request.resend)
+    }
+
+    /// Reads an Add.
+    ///
+    /// # Errors
+    /// The field at fault, and what is accepted.
+    pub fn add(self, request: api::AddRequest) -> Result<(Key, ChangeRequest), WireError> {
+        let key = key("key", request.key)?;
+        let since = if request.since.is_empty() { None } else { Some(self.version("since", &request.since)?) };
+        let change = Change::Add { delta: request.delta, since, ttl: ttl(request.ttl)? };
+        let Name { token, is_resend } = name(&request.request_id, request.resend)?;
+        Ok((key, ChangeRequest { change, token: token.unwrap_or_else(self.fresh_token), is_resend }))
+    }
+
+    /// Reads a version in `field`.
+    ///
+    /// # Errors
+    /// When it is none of this cluster.
+    pub fn version(self, field: &'static str, text: &str) -> Result<Version, WireError> {
+        self.versions.decode(text).map_err(|source| WireError::Version { field, source })
+    }
+
+    fn write(
+        self,
+        key: Key,
+        content: Content,
+        ttl: Option<Ttl>,
+        condition: Option<api::Condition>,
+        request_id: &[u8],
+        resend: bool,
+    ) -> Result<Write, WireError> {
+        let Name { token, is_resend } = name(request_id, resend)?;
+        let Some(condition) = condition else {
+            return if token.is_some() {
+                Err(WireError::Needs { field: "request_id", needed: "condition" })
+            } else {
+                Ok(Write::Plain { key, content, ttl })
+            };
+        };
+        let only_true = |given, field, condition| {
+            if given { Ok(condition) } else { Err(WireError::False { field }) }
+        };
+        let condition = match condition.condition {
+            Some(Arm::IfVersion(text)) => Condition::Version(self.version("condition.if_version", &text)?),
+            Some(Arm::IfAbsent(given)) => only_true(given, "condition.if_absent", Condition::Absent)?,
+            Some(Arm::IfPresent(given)) => only_true(given, "condition.if_present", Condition::Present)?,
+            None => {
+                let accepted = "if_version, if_absent or if_present";
+                return Err(WireError::Missing { field: "condition", accepted });
+            }
+        };
+        let checksum = Checksum::of(&key, &content).and_ttl(ttl);
+        let change = Change::Write { condition, content, ttl, checksum };
+        let request = ChangeRequest { change, token: token.unwrap_or_else(self.fresh_token), is_resend };
+        Ok(Write::Conditional(key, request))
+    }
+}
+
+fn name(request_id: &[u8], is_resend: bool) -> Result<Name, WireError> {
+    if request_id.is_empty() {
+        return if is_resend {
+            Err(WireError::Needs { field: "resend", needed: "request_id" })
+        } else {
+            Ok(Name { token: None, is_resend })
+        };
+    }
+    let token = request_id.try_into().map_err(|_| WireError::RequestId { bytes: request_id.len() })?;
+    Ok(Name { token: Some(IdempotencyToken(token)), is_resend })
+}
+
+fn ttl(given: Option<Duration>) -> Result<Option<Ttl>, WireError> {
+    let Some(given) = given else { return Ok(None) };
+    let refused = || WireError::Ttl { given: format!("{} s and {} ns", given.seconds, given.nanos) };
+    let duration = std::time::Duration::try_from(given).map_err(|_| refused())?;
+    // Part of a millisecond counts as a whole one: a value never expires before its time.
+    let millis = u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    Ttl::from_millis(millis).map(Some).ok_or_else(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: IdempotencyToken = IdempotencyToken([7; 16]);
+
+    fn decoder() -> Decoder {
+        Decoder { versions: VersionText::of_cluster(0), fresh_token: || TOKEN }
+    }
+
+    fn set(change: impl FnOnce(&mut api::SetRequest)) -> Result<Write, WireError> {
+        let entry = api::Entry { key: "k".into(), content: Some(api::entry::Content::Value("v".into())) };
+        let mut request = api::SetRequest { entry: Some(entry), ..Default::default() };
+        change(&mut request);
+        decoder().set(request)
+    }
+
+    fn condition(arm: Arm) -> Option<api::Condition> {
+        Some(api::Condition { condition: Some(arm) })
+    }
+
+    #[test]
+    fn plain_write_has_no_condition() {
+        let written = set(|request| request.ttl = Some(Duration { seconds: 2, nanos: 1 })).unwrap();
+        assert!(matches!(written, Write::Plain { ttl: Some(ttl), .. } if ttl.as_millis() == 2_001), "{written:?}");
+    }
+
+    #[test]
+    fn condition_is_read_with_its_name() {
+        let written = set(|request| request.condition = condition(Arm::IfAbsent(true))).unwrap();
+        let Write::Conditional(_, request) = written else { panic!("{written:?}") };
+        assert!(matches!(request.change, Change::Write { condition: Condition::Absent, .. }));
+        assert_eq!((request.token, request.is_resend), (TOKEN, false), "a name is drawn where none is given");
+        let named = set(|request| {
+            request.condition = condition(Arm::IfVersion(decoder().versions.encode(&Version::absent())));
+            request.request_id = vec![9; 16].into();
+            request.resend = true;
+        });
+        let Ok(Write::Conditional(_, request)) = named else { panic!("{named:?}") };
+        assert_eq!((request.token, request.is_resend), (IdempotencyToken([9; 16]), true));
+    }
+
+    #[test]
+    fn each_bad_field_is_named() {
+        let seconds = |seconds| Some(Duration { seconds, nanos: 0 });
+        for (field, result) in [
+            ("condition.if_version", set(|request| request.condition = condition(Arm::IfVersion(String::new())))),
+            ("condition.if_version", set(|request| request.condition = condition(Arm::IfVersion("nonsense".into())))),
+            ("condition.if_absent", set(|request| request.condition = condition(Arm::IfAbsent(false)))),
+            ("condition.if_present", set(|request| request.condition = condition(Arm::IfPresent(false)))),
+            ("condition is missing", set(|request| request.condition = Some(api::Condition { condition: None }))),
+            ("request_id", set(|request| request.request_id = vec![1; 16].into())),
+            ("resend", set(|request| request.resend = true)),
+            ("request_id", {
+                set(|request| {
+                    request.condition = condition(Arm::IfAbsent(true));
+                    request.request_id = vec![1; 15].into();
+                })
+            }),
+            ("ttl", set(|request| request.ttl = seconds(0))),
+            ("ttl", set(|request| request.ttl = seconds(-1))),
+            ("ttl", set(|request| request.ttl = seconds(10 * 365 * 24 * 3_600 + 1))),
+        ] {
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains(field), "{field}: {error}");
+        }
+        let since = decoder().add(api::AddRequest { key: "k".into(), since: "x".into(), ..Default::default() });
+        assert!(since.unwrap_err().to_string().contains("since"));
+    }
+}
