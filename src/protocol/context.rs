@@ -52,6 +52,19 @@ pub enum Requester {
     Operator(RequestId),
 }
 
+/// The one who asked for an operation, and gets its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Caller {
+    /// A client, by its request.
+    Client(RequestId),
+    /// A part of this node.
+    Task(Task),
+}
+
+/// The work of a part of this node that an operation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Task {}
+
 /// An answer of this node's replica, on its way to the requester. A coordinator on this node gets the same answer as one on
 /// a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +73,8 @@ pub enum Delivery {
     Answer(Origin, Answer),
     /// To an operator.
     Reply(RequestId, Reply),
+    /// To the part of this node that an operation was for.
+    Task(Task, Reply),
 }
 
 /// An acknowledgement that waits until a batch is durable.
@@ -137,6 +152,14 @@ impl NodeCtx<'_> {
         self.effects.push(Effect::Reply { id, reply });
     }
 
+    /// Gives the reply of an operation to the one who asked for it.
+    pub fn finish(&mut self, caller: Caller, reply: Reply) {
+        match caller {
+            Caller::Client(request) => self.reply(request, reply),
+            Caller::Task(task) => self.deliveries.push_back(Delivery::Task(task, reply)),
+        }
+    }
+
     /// Reports `event` to the shell.
     pub fn report(&mut self, event: ProtocolEvent) {
         self.effects.push(Effect::ProtocolEvent(event));
@@ -173,7 +196,7 @@ impl Delivery {
     pub fn store_failed(&mut self) {
         match self {
             Self::Answer(_, answer) => *answer = Answer::Refused(Refusal::StoreFailed),
-            Self::Reply(_, reply) => *reply = Reply::Failed(Failure::StoreFailed),
+            Self::Reply(_, reply) | Self::Task(_, reply) => *reply = Reply::Failed(Failure::StoreFailed),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::mutants::must;
 use crate::types::{Clock, Incarnation, Key, Meta, NodeIndex, Record};
 
 use super::clock::QuorumClock;
-use super::context::{Delivery, Greeting, NodeCtx, Origin, PendingAck, Requester};
+use super::context::{Caller, Delivery, Greeting, NodeCtx, Origin, PendingAck, Requester};
 use super::coordinator::ops::{Cas, Get, GetOne, OperationState, Set};
 use super::coordinator::{Coordinator, CoordinatorCtx, Inspect};
 use super::group_commit::GroupCommit;
@@ -231,7 +231,9 @@ impl Parts<'_> {
 
     /// Starts an operation of a client.
     fn start(&mut self, id: RequestId, deadline: Time, key: Key, operation: impl Into<OperationState>) {
-        self.coordinate(|coordinator, ctx| coordinator.start(id, deadline, key, operation.into(), ctx));
+        self.coordinate(|coordinator, ctx| {
+            coordinator.start(Caller::Client(id), deadline, key, operation.into(), ctx);
+        });
     }
 
     /// A peer says something. Requests and answers from or for another incarnation do not count.
@@ -377,6 +379,7 @@ impl Parts<'_> {
                     self.ctx.send(node, Some(incarnation), Message::Answer { operation, round, answer });
                 }
                 Delivery::Reply(request, reply) => self.operators.reply(request, reply, &mut self.ctx),
+                Delivery::Task(task, _) => match task {},
             }
         }
     }

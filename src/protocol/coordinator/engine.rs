@@ -9,8 +9,9 @@ use std::time::Duration;
 use crate::limits::RESEND_AFTER_MAX;
 use crate::mutants::rule;
 use crate::protocol::clock::EpochNeeded;
+use crate::protocol::context::Caller;
 use crate::protocol::hints::{Hint, HintQueue};
-use crate::protocol::io::{Failure, ProtocolEvent, Reply, RequestId, Time};
+use crate::protocol::io::{Failure, ProtocolEvent, Reply, Time};
 use crate::protocol::membership::PeerView;
 use crate::protocol::message::{Answer, OperationId, Refusal, Request};
 use crate::protocol::quorum::{Standing, Tally};
@@ -62,10 +63,10 @@ impl Coordinator {
         }
     }
 
-    /// Starts an operation on `key` for a client, who gets its reply at `deadline` at the latest.
+    /// Starts an operation on `key`. Its caller gets the reply at `deadline` at the latest.
     pub fn start(
         &mut self,
-        request: RequestId,
+        caller: Caller,
         deadline: Time,
         key: Key,
         operation: OperationState,
@@ -88,7 +89,7 @@ impl Coordinator {
         let alarm = now.after(self.latency.resend_delay()).min(deadline);
         self.timers.insert((alarm, id));
         let in_flight = InFlight {
-            request,
+            caller,
             key,
             slot,
             began: now,
@@ -548,7 +549,7 @@ impl Coordinator {
     fn finish(&mut self, id: OperationId, reply: Reply, ctx: &mut CoordinatorCtx<'_>) {
         let Some(operation) = self.end(id) else { return };
         let me = ctx.node.me;
-        ctx.node.reply(operation.request, reply);
+        ctx.node.finish(operation.caller, reply);
         if let Some(record) = operation.operation.hint() {
             for peer in operation.tally.uncounted().filter(|peer| *peer != me) {
                 let hint = Hint { round: operation.round, key: operation.key.clone(), record: record.clone() };
@@ -564,7 +565,7 @@ impl Coordinator {
     fn fail(&mut self, id: OperationId, ctx: &mut CoordinatorCtx<'_>) {
         let Some(operation) = self.end(id) else { return };
         let failure: Failure = operation.operation.failure(operation.report(ctx));
-        ctx.node.reply(operation.request, Reply::Failed(failure));
+        ctx.node.finish(operation.caller, Reply::Failed(failure));
         self.leave_queue(id, &operation.key, ctx);
     }
 

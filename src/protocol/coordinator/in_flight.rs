@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mutants::{must, rule};
-use crate::protocol::io::{RequestId, Time};
+use crate::protocol::context::Caller;
+use crate::protocol::io::Time;
 use crate::protocol::message::{OperationId, Refusal};
 use crate::protocol::quorum::Tally;
 use crate::types::{Clock, Key, NodeIndex, Slot};
@@ -14,8 +15,7 @@ use super::ops::{Enough, Fanout, OperationState};
 /// An operation in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct InFlight {
-    /// The client's request.
-    pub(super) request: RequestId,
+    pub(super) caller: Caller,
     pub(super) key: Key,
     pub(super) slot: Slot,
     pub(super) began: Time,
