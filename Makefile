@@ -51,10 +51,7 @@ simulate: setup ## Simulate clusters from the fixed seeds, or from SEEDS=7..8
 	$(if $(SEEDS),QUORATE_SIMULATION_SEEDS=$(SEEDS)) cargo test --release --test simulation -- --nocapture
 
 mutants: setup ## Break each rule of the protocol in turn, and show which seed, model and test finds it
-	cargo test --release --features mutants --test simulation -- --nocapture every_broken
-	cargo test --release --features mutants --test model -- --nocapture broken_rules
-	cargo test --release --features mutants --test regressions -- --nocapture rule_is_broken
-	cargo test --release --features mutants --lib -- record_cache
+	@./tools/mutants
 
 faults: setup ## Check real processes under real faults, for SECONDS
 	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture

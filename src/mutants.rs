@@ -39,7 +39,7 @@ pub enum Mutant {
     /// A known data folder is accepted when its epoch is greater, although it does not remember the incarnation recorded.
     GreaterEpochIsAccepted,
     /// A node takes the cluster for bootstrapped as soon as it has met one peer.
-    FormsEarly,
+    BootstrapsEarly,
     /// Answers to an earlier incarnation count.
     EarlierIncarnationsCount,
     /// A clock of any clock round counts for every write that waits for clocks.
@@ -125,7 +125,7 @@ impl Mutant {
         (Self::AnyStoreIsAccepted, "no answer after losing the disk"),
         (Self::AnyIncarnationIsAccepted, "no answer from an older folder"),
         (Self::GreaterEpochIsAccepted, "no answer from an older folder"),
-        (Self::FormsEarly, "a cluster is bootstrapped once, when all nodes have met"),
+        (Self::BootstrapsEarly, "a cluster is bootstrapped once, when all nodes have met"),
         (Self::EarlierIncarnationsCount, "replies are matched by incarnation"),
         (Self::ClockOfEarlierRoundCounts, "replies are matched by round"),
         (Self::AnswerOfEarlierRoundCounts, "replies are matched by round"),

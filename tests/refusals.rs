@@ -262,7 +262,7 @@ async fn nodes_whose_cluster_files_differ_refuse_each_other_and_both_say_so() {
                 .await;
             let peer = peer_of(&health, there);
             assert_parts(what, &peer.detail, &["cluster files differ", advice]);
-            assert_eq!(health.status(), Health::Starting, "{what}: no cluster has formed: {health:?}");
+            assert_eq!(health.status(), Health::Starting, "{what}: no cluster is bootstrapped: {health:?}");
             node.wait_log(&["cluster files differ in seed, replica_count or node ids", advice]).await;
             println!("{what}: node {} of node {there}: {}", node.id, peer.detail);
         }
@@ -272,7 +272,7 @@ async fn nodes_whose_cluster_files_differ_refuse_each_other_and_both_say_so() {
             .await
             .unwrap_err();
         assert_eq!(status.code(), Code::Unavailable);
-        assert_parts(what, status.message(), &["has not formed", "3", "start them"]);
+        assert_parts(what, status.message(), &["not bootstrapped", "3", "start them"]);
     }
 }
 

@@ -64,7 +64,7 @@ impl Dev {
         };
         let configs = config::dev(&plan).map_err(|error| CliError::bad_input(error.to_string()))?;
         let servers = self.start(&configs).await?;
-        wait_until_formed(&servers, &shutdown).await;
+        wait_until_bootstrapped(&servers, &shutdown).await;
         let mut failure = None;
         if !shutdown.is_cancelled() {
             let shown = if global.json { as_json(&configs, &folder) } else { self.lines_to_paste(&configs, &folder) };
@@ -150,7 +150,7 @@ fn as_json(configs: &[Config], folder: &Folder) -> String {
 }
 
 /// Waits until all nodes take requests, or `shutdown` is cancelled.
-async fn wait_until_formed(servers: &[Server], shutdown: &CancellationToken) {
+async fn wait_until_bootstrapped(servers: &[Server], shutdown: &CancellationToken) {
     for server in servers {
         while !shutdown.is_cancelled()
             && server.handle().status().await.is_ok_and(|status| status.unready.is_some() || !status.all_talk())

@@ -110,7 +110,7 @@ pub enum Rejected {
 
 /// A write that took effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct WriteResult {
     /// The version that it made.
     pub version: Version,
     /// The sum, where it was an addition.
@@ -223,7 +223,12 @@ impl NodeHandle {
     ///
     /// # Errors
     /// [`RequestError`]: the condition does not hold, or as for [`Self::set`].
-    pub async fn change(&self, key: Key, request: ChangeRequest, deadline: Instant) -> Result<Written, RequestError> {
+    pub async fn change(
+        &self,
+        key: Key,
+        request: ChangeRequest,
+        deadline: Instant,
+    ) -> Result<WriteResult, RequestError> {
         self.run(Command::Change { key, request }, deadline).await.map(written)
     }
 
@@ -420,10 +425,10 @@ fn record(reply: Reply) -> Option<Record> {
     }
 }
 
-fn written(reply: Reply) -> Written {
+fn written(reply: Reply) -> WriteResult {
     match reply {
-        Reply::Set(version) => Written { version, sum: None },
-        Reply::Added { sum, version } => Written { version, sum: Some(sum) },
+        Reply::Set(version) => WriteResult { version, sum: None },
+        Reply::Added { sum, version } => WriteResult { version, sum: Some(sum) },
         other => unreachable!("a write is answered with its version, not {other:?}"),
     }
 }

@@ -37,7 +37,7 @@ use commit_thread::CommitThread;
 pub use event::Event;
 use event_loop::{EventLoop, Parts};
 use handle::{Admission, Inner};
-pub use handle::{NodeHandle, PeerStatus, Rejected, RequestError, Status, Written};
+pub use handle::{NodeHandle, PeerStatus, Rejected, RequestError, Status, WriteResult};
 
 /// The parts and bounds that a node is started with.
 pub struct Options {

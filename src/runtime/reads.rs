@@ -65,6 +65,7 @@ struct Disk {
     waiting: Mutex<BTreeMap<(Slot, Key), Waiting>>,
     /// [`WAIT_MAX`], but in tests.
     wait_max: Duration,
+    failed_reads: LogLimit,
 }
 
 /// Reads of one large value that wait for its bytes.
@@ -138,7 +139,8 @@ impl Reads {
     ) -> Self {
         let budget = || Budget::new(value_bytes_max);
         let (tasks, waiting) = (Handle::current(), Mutex::default());
-        let disk = Disk { store, metrics, events, tasks, loaded: budget(), waiting, wait_max };
+        let failed_reads = LogLimit::new(3, LINE_EVERY);
+        let disk = Disk { store, metrics, events, tasks, loaded: budget(), waiting, wait_max, failed_reads };
         Self { disk: Arc::new(disk), received: budget(), received_dropped: LogLimit::new(1, LINE_EVERY) }
     }
 
@@ -152,7 +154,7 @@ impl Reads {
             }
             Ok(ReadOutcome::WouldBlock | ReadOutcome::TooLarge { .. }) => MemoryRead::WouldBlock,
             Err(error) => {
-                log_failed_read(&error, key);
+                self.disk.log_failed_read(&error, key);
                 MemoryRead::Failed
             }
         }
@@ -207,7 +209,7 @@ impl Disk {
             Ok(ReadOutcome::TooLarge { value_bytes }) => Err(TooLarge { value_bytes }),
             Ok(ReadOutcome::WouldBlock) => Ok(None),
             Err(error) => {
-                log_failed_read(&error, &read.key);
+                self.log_failed_read(&error, &read.key);
                 Ok(None)
             }
         }
@@ -217,6 +219,15 @@ impl Disk {
         if !done.is_empty() {
             // It fails only if the event loop has ended.
             let _ = self.events.blocking_send(Event::ReadsDone(done));
+        }
+    }
+
+    /// Logs a read that failed, a few times in each interval. A store that is closed was logged when it failed.
+    fn log_failed_read(&self, error: &StoreError, key: &Key) {
+        if matches!(error, StoreError::Closed | StoreError::Suspended) {
+            debug!(%error, %key, "could not read a record");
+        } else if let Some(left_out) = self.failed_reads.pass(Instant::now()) {
+            error!(%error, %key, left_out, "could not read a record");
         }
     }
 
@@ -311,14 +322,6 @@ fn counted(record: &mut Record, permit: OwnedSemaphorePermit) {
             *bytes = Bytes::from_owner(Counted { value, _permit: permit });
         }
         Content::Tombstone => {}
-    }
-}
-
-/// A store that is closed was logged when it failed.
-fn log_failed_read(error: &StoreError, key: &Key) {
-    match error {
-        StoreError::Closed | StoreError::Suspended => debug!(%error, %key, "could not read a record"),
-        _ => error!(%error, %key, "could not read a record"),
     }
 }
 

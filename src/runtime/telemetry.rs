@@ -76,7 +76,7 @@ impl Telemetry {
             ProtocolEvent::RefusedByPeer { peer, refusal } => {
                 self.log_refusal(peer, 1, refusal, "the peer refuses this node");
             }
-            ProtocolEvent::Bootstrapped => info!("the cluster has formed: every member has met every other"),
+            ProtocolEvent::Bootstrapped => info!("the cluster is bootstrapped: every member has met every other"),
             ProtocolEvent::StampConflict { key, stamp } => {
                 metrics.stamp_conflicts.inc();
                 if let Some(left_out) = self.stamp_conflicts.pass(Instant::now()) {
@@ -114,7 +114,7 @@ impl Telemetry {
         self.not_ready_at = now + NOT_READY_EVERY;
         match unready() {
             Some(Unready::Bootstrapping { missing }) => {
-                warn!(?missing, "taking no requests: a cluster forms when all its members have met once");
+                warn!(?missing, "taking no requests: a cluster is bootstrapped when all its members have met once");
             }
             Some(Unready::Refused { by, refusal }) => error!(?by, "taking no requests: {refusal}"),
             Some(Unready::Starting) => warn!("taking no requests: this incarnation's epoch is not on disk yet"),

@@ -176,8 +176,8 @@ pub(crate) fn unready_text(unready: &Unready) -> String {
     match unready {
         Unready::Starting => "the node is starting: the epoch of this run is not on its disk yet".to_owned(),
         Unready::Bootstrapping { missing } => format!(
-            "the cluster has not formed: this node has yet to meet {} (a cluster forms when all its members have met \
-             once: start them)",
+            "the cluster is not bootstrapped: this node has yet to meet {} (a cluster is bootstrapped once, when all its \
+             members have met: start them)",
             nodes(missing)
         ),
         Unready::Refused { by, refusal } => format!("this node is refused by {}: {refusal}", nodes(by)),

@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use tracing::error;
 
 use crate::limits::SCANS_MAX;
-use crate::runtime::{NodeHandle, RequestError, Status, Written};
+use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
 use crate::storage::StoreStatistics;
 use crate::types::{ChangeRequest, Clock, Content, Key, KeyError, NodeId, Record, Stamp, Ttl, Version};
 use crate::wire::failure::FailureReason;
@@ -160,7 +160,7 @@ impl Service {
         key: Key,
         request: ChangeRequest,
         deadline: Deadline,
-    ) -> Result<Written, ServiceError> {
+    ) -> Result<WriteResult, ServiceError> {
         let is_resend = request.is_resend;
         let write = self.node.change(key.clone(), request, deadline.answer_at);
         self.wait(Access::Write, Some(&key), write, deadline).await.map_err(|error| error.of_resend(is_resend))

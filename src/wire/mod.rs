@@ -18,7 +18,6 @@ pub mod method;
 #[cfg(feature = "server")]
 pub mod peer;
 mod public;
-#[cfg(feature = "server")]
 pub mod version;
 
 pub use public::{BATCH_KEYS_MAX, NodeSet, WireError};

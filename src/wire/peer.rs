@@ -410,7 +410,7 @@ fn stamp(value: &api::ClockValue) -> Result<Stamp, PeerWireError> {
 fn encode_refusal(refusal: Refusal) -> api::PeerRefusal {
     match refusal {
         Refusal::NotReplica => api::PeerRefusal::RefusalNotReplica,
-        Refusal::NotBootstrapped => api::PeerRefusal::RefusalNotFormed,
+        Refusal::NotBootstrapped => api::PeerRefusal::RefusalNotBootstrapped,
         Refusal::StoreFailed => api::PeerRefusal::RefusalStoreFailed,
         Refusal::ReadFailed => api::PeerRefusal::RefusalReadFailed,
         Refusal::ClockJump => api::PeerRefusal::RefusalClockJump,
@@ -423,7 +423,7 @@ fn decode_refusal(refusal: api::PeerRefusal) -> Option<Refusal> {
     Some(match refusal {
         api::PeerRefusal::RefusalUnknown => return None,
         api::PeerRefusal::RefusalNotReplica => Refusal::NotReplica,
-        api::PeerRefusal::RefusalNotFormed => Refusal::NotBootstrapped,
+        api::PeerRefusal::RefusalNotBootstrapped => Refusal::NotBootstrapped,
         api::PeerRefusal::RefusalStoreFailed => Refusal::StoreFailed,
         api::PeerRefusal::RefusalReadFailed => Refusal::ReadFailed,
         api::PeerRefusal::RefusalClockJump => Refusal::ClockJump,

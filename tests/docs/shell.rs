@@ -48,8 +48,8 @@ done
 until [[ $(quorate status 2>&1) == *"tolerates 1 more failure"* ]]; do sleep 0.1; done
 "#;
 
-/// Waits, for a while, until nodes that were started in the background have formed a cluster.
-const FORMED: &str = r"for _ in {1..150}; do
+/// Waits, for a while, until nodes that were started in the background have bootstrapped a cluster.
+const BOOTSTRAPPED: &str = r"for _ in {1..150}; do
     [[ $(quorate status 2>&1) =~ tolerates\ [0-9] ]] && break
     sleep 0.1
 done
@@ -242,7 +242,7 @@ impl Sandbox {
                 });
             }
             if mark.mode == Mode::Background && starts_nodes {
-                script.push_str(FORMED);
+                script.push_str(BOOTSTRAPPED);
             }
         }
         script.push_str("exit 0\n");

@@ -204,7 +204,7 @@ fn meeting() -> Vec<Bounded> {
     vec![
         pin(
             584_464,
-            World::new("meeting: a cluster forms", vec![])
+            World::new("meeting: a cluster is bootstrapped", vec![])
                 .grained(ALL_MESSAGES_OF_NODE_1)
                 .unmet()
                 .reaching(milestones::BOOTSTRAPPED),

@@ -22,7 +22,7 @@ const OUT_OF_REACH: [Mutant; 13] = [
     Mutant::OlderClockRound,
     Mutant::EpochMayFall,
     Mutant::RefusalCountsAsNothing,
-    Mutant::FormsEarly,
+    Mutant::BootstrapsEarly,
     Mutant::FailureIsForgotten,
     Mutant::StandInsCount,
     Mutant::SameStampIsMerged,

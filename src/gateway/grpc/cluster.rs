@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use crate::api;
-use crate::runtime::Written;
+use crate::runtime::WriteResult;
 use crate::service::Service;
 use crate::service::batch_get::KeyResult;
 use crate::service::deadline::Deadline;
@@ -83,7 +83,7 @@ impl api::cluster_server::Cluster for ClusterService {
     async fn add(&self, request: Request<api::AddRequest>) -> Result<Response<api::AddResponse>, Status> {
         let deadline = deadline_of(&request);
         let (key, change) = self.decoder().add(request.into_inner()).map_err(rejected)?;
-        let Written { version, sum } = self.0.change(key, change, deadline).await?;
+        let WriteResult { version, sum } = self.0.change(key, change, deadline).await?;
         let value = sum.ok_or_else(|| Status::internal("an addition has no sum"))?;
         Ok(Response::new(api::AddResponse { value, version: self.0.versions().encode(&version) }))
     }

@@ -189,7 +189,7 @@ impl Coordinator {
             Step::Pause(tries) => self.pause(id, tries, ctx),
             Step::Become(next) => {
                 let Some(operation) = self.operations.get_mut(&id) else { return };
-                operation.operation = *next;
+                operation.operation = next.into();
                 self.begin_operation(id, true, ctx);
             }
             Step::Ask(round) => self.begin_round(id, round, ctx),

@@ -448,7 +448,7 @@ impl Membership {
     /// Whether every peer and this node have recorded each other, and that is not recorded yet.
     fn may_bootstrap(&self) -> bool {
         let all = || self.peers.values().all(Peer::is_talking);
-        !self.bootstrapped && rule!(FormsEarly, all(), not all() || self.peers.values().any(Peer::is_talking))
+        !self.bootstrapped && rule!(BootstrapsEarly, all(), not all() || self.peers.values().any(Peer::is_talking))
     }
 
     /// Computes the cached fields anew. Called wherever one of the fields changes that they are derived from.

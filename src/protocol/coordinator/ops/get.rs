@@ -14,8 +14,7 @@ use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::Tally;
 use crate::types::{Digest, Key, Lookup, NodeIndex, ReadKind, Record, Stamp};
 
-use super::Cas;
-use super::operation::{Enough, Fanout, Heard, Operation, Round, Step};
+use super::operation::{Enough, Fanout, Heard, Next, Operation, Round, Step};
 
 /// A read that is in flight.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -71,7 +70,7 @@ impl Get {
         // A record of a conditional write that is not at a majority may never be chosen: it is not written back, but settled.
         let is_chosen = greatest.proposal.is_none() || tally.is_quorum(holders);
         if !rule!(StoresUnchosen, is_chosen) {
-            return Step::Become(Box::new(Cas::settling().into()));
+            return Step::Become(Next::Settle);
         }
         let has_content = |record: &Record| rule!(ContentOfAnotherStamp, record.digest() == greatest);
         let Some(record) = self.in_hand.clone().filter(has_content) else {

@@ -10,8 +10,7 @@ use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::Tally;
 use crate::types::{Key, Lookup, NodeIndex, ReadKind, Record, Stamp, Version};
 
-use super::operation::{Enough, Fanout, Heard, Operation, Round, Step};
-use super::{Get, OperationState};
+use super::operation::{Enough, Fanout, Heard, Next, Operation, Round, Step};
 
 /// A read of one replica that is in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +59,7 @@ impl Operation for GetOne {
         if rule!(OneReadIsCalledCurrent, self.is_recent_enough()) {
             Step::Done(Reply::Record(self.record.take()))
         } else {
-            Step::Become(Box::new(OperationState::from(Get::default())))
+            Step::Become(Next::Get)
         }
     }
 

@@ -5,8 +5,6 @@ use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::{MemberSet, Tally};
 use crate::types::{Clock, Key, NodeIndex, Record, Stamp};
 
-use super::OperationState;
-
 /// What an operation wants next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -19,13 +17,22 @@ pub enum Step {
     /// To pause after so many tries: another coordinator is changing the key. [`Operation::on_resumed`] ends the pause.
     Pause(u32),
     /// To go on as another operation for the same client.
-    Become(Box<OperationState>),
+    Become(Next),
     /// The answers of replicas to a new round of [`Operation::request`].
     Ask(Round),
     /// To answer its client.
     Done(Reply),
     /// To end: no quorum can answer any more.
     Failed,
+}
+
+/// The operation that another one goes on as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A linearizable read.
+    Get,
+    /// The settling of the greatest record of the key.
+    Settle,
 }
 
 /// A round of questions.

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use super::cas::Cas;
 use super::get::Get;
 use super::get_one::GetOne;
-use super::operation::Operation;
+use super::operation::{Next, Operation};
 use super::set::Set;
 
 macro_rules! operations {
@@ -51,4 +51,13 @@ operations! {
     Set,
     /// A linearizable conditional write.
     Cas,
+}
+
+impl From<Next> for OperationState {
+    fn from(next: Next) -> Self {
+        match next {
+            Next::Get => Get::default().into(),
+            Next::Settle => Cas::settling().into(),
+        }
+    }
 }
