@@ -68,7 +68,7 @@ pub struct Ttl(NonZeroU64);
 
 impl Ttl {
     /// Ten years of 365 days.
-    pub const MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+    pub const MAX: Duration = Duration::from_hours(10 * 365 * 24);
 
     /// The time to live of so many milliseconds; `None` where that is out of bounds.
     #[must_use]

@@ -94,7 +94,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The field at fault, and what is accepted.
-    pub fn add(self, request: api::AddRequest) -> Result<(Key, ChangeRequest), WireError> {
+    pub fn addition(self, request: api::AddRequest) -> Result<(Key, ChangeRequest), WireError> {
         let key = key("key", request.key)?;
         let since = if request.since.is_empty() { None } else { Some(self.version("since", &request.since)?) };
         let change = Change::Add { delta: request.delta, since, ttl: ttl(request.ttl)? };
@@ -184,8 +184,8 @@ mod tests {
         decoder().set(request)
     }
 
-    fn condition(arm: Arm) -> Option<api::Condition> {
-        Some(api::Condition { condition: Some(arm) })
+    fn condition(arm: Arm) -> api::Condition {
+        api::Condition { condition: Some(arm) }
     }
 
     #[test]
@@ -196,12 +196,12 @@ mod tests {
 
     #[test]
     fn condition_is_read_with_its_name() {
-        let written = set(|request| request.condition = condition(Arm::IfAbsent(true))).unwrap();
+        let written = set(|request| request.condition = Some(condition(Arm::IfAbsent(true)))).unwrap();
         let Write::Conditional(_, request) = written else { panic!("{written:?}") };
         assert!(matches!(request.change, Change::Write { condition: Condition::Absent, .. }));
         assert_eq!((request.token, request.is_resend), (TOKEN, false), "a name is drawn where none is given");
         let named = set(|request| {
-            request.condition = condition(Arm::IfVersion(decoder().versions.encode(&Version::absent())));
+            request.condition = Some(condition(Arm::IfVersion(decoder().versions.encode(&Version::absent()))));
             request.request_id = vec![9; 16].into();
             request.resend = true;
         });
@@ -213,16 +213,19 @@ mod tests {
     fn each_bad_field_is_named() {
         let seconds = |seconds| Some(Duration { seconds, nanos: 0 });
         for (field, result) in [
-            ("condition.if_version", set(|request| request.condition = condition(Arm::IfVersion(String::new())))),
-            ("condition.if_version", set(|request| request.condition = condition(Arm::IfVersion("nonsense".into())))),
-            ("condition.if_absent", set(|request| request.condition = condition(Arm::IfAbsent(false)))),
-            ("condition.if_present", set(|request| request.condition = condition(Arm::IfPresent(false)))),
+            ("condition.if_version", set(|request| request.condition = Some(condition(Arm::IfVersion(String::new()))))),
+            (
+                "condition.if_version",
+                set(|request| request.condition = Some(condition(Arm::IfVersion("nonsense".into())))),
+            ),
+            ("condition.if_absent", set(|request| request.condition = Some(condition(Arm::IfAbsent(false))))),
+            ("condition.if_present", set(|request| request.condition = Some(condition(Arm::IfPresent(false))))),
             ("condition is missing", set(|request| request.condition = Some(api::Condition { condition: None }))),
             ("request_id", set(|request| request.request_id = vec![1; 16].into())),
             ("resend", set(|request| request.resend = true)),
             ("request_id", {
                 set(|request| {
-                    request.condition = condition(Arm::IfAbsent(true));
+                    request.condition = Some(condition(Arm::IfAbsent(true)));
                     request.request_id = vec![1; 15].into();
                 })
             }),
@@ -233,7 +236,7 @@ mod tests {
             let error = result.unwrap_err().to_string();
             assert!(error.contains(field), "{field}: {error}");
         }
-        let since = decoder().add(api::AddRequest { key: "k".into(), since: "x".into(), ..Default::default() });
+        let since = decoder().addition(api::AddRequest { key: "k".into(), since: "x".into(), ..Default::default() });
         assert!(since.unwrap_err().to_string().contains("since"));
     }
 }

@@ -240,7 +240,6 @@ fn encode_store(key: Key, record: Record) -> api::PeerStore {
         content: Some(content.into()),
         proposal: proposal.map(|proposal| encode_proposal(&proposal)),
         ttl_ms: encode_ttl(ttl),
-        ..Default::default()
     }
 }
 

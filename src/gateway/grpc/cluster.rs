@@ -82,7 +82,7 @@ impl api::cluster_server::Cluster for ClusterService {
 
     async fn add(&self, request: Request<api::AddRequest>) -> Result<Response<api::AddResponse>, Status> {
         let deadline = deadline_of(&request);
-        let (key, change) = self.decoder().add(request.into_inner()).map_err(rejected)?;
+        let (key, change) = self.decoder().addition(request.into_inner()).map_err(rejected)?;
         let WriteResult { version, sum } = self.0.change(key, change, deadline).await?;
         let value = sum.ok_or_else(|| Status::internal("an addition has no sum"))?;
         Ok(Response::new(api::AddResponse { value, version: self.0.versions().encode(&version) }))

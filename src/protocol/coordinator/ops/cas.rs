@@ -206,7 +206,7 @@ impl Cas {
         let must_bury = matches!(ending, Ending::Failed(_));
         if greatest.is_none() || (!must_bury && (is_settled || (is_plain && matches!(ending, Ending::Settled)))) {
             return match self.content_for(&ending, greatest.as_ref(), tally) {
-                Ok(record) => Step::Done(self.reply(ending, record)),
+                Ok(record) => Step::Done(Self::reply(ending, record)),
                 Err(fetch) => fetch,
             };
         }
@@ -319,7 +319,7 @@ impl Cas {
         Step::Ask(Round::to_all())
     }
 
-    fn reply(&self, ending: Ending, record: Option<Record>) -> Reply {
+    fn reply(ending: Ending, record: Option<Record>) -> Reply {
         match ending {
             Ending::Applied(Applied { version, sum: Some(sum), .. }) => Reply::Added { sum, version },
             Ending::Applied(Applied { version, sum: None, .. }) => Reply::Set(version),
@@ -401,7 +401,7 @@ impl Operation for Cas {
             // The content arrived that was missing.
             Phase::Fetch => self.decide(tally, false),
             Phase::StoreBase(_) => self.decide(tally, true),
-            Phase::Accept(record, ending) => Step::Done(self.reply(ending, Some(record))),
+            Phase::Accept(record, ending) => Step::Done(Self::reply(ending, Some(record))),
         }
     }
 

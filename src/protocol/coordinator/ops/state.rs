@@ -1,5 +1,6 @@
 //! The state of an operation, whichever it is.
 
+use std::borrow::{Borrow, BorrowMut};
 use std::ops::{Deref, DerefMut};
 
 use super::cas::Cas;
@@ -9,11 +10,11 @@ use super::operation::{Next, Operation};
 use super::set::Set;
 
 macro_rules! operations {
-    ($($(#[$doc:meta])* $operation:ident,)*) => {
+    ($($(#[$doc:meta])* $operation:ident as $kept:ty,)*) => {
         /// The state of any operation.
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
         pub enum OperationState {
-            $($(#[$doc])* $operation($operation),)*
+            $($(#[$doc])* $operation($kept),)*
         }
 
         impl Deref for OperationState {
@@ -21,7 +22,7 @@ macro_rules! operations {
 
             fn deref(&self) -> &Self::Target {
                 match self {
-                    $(Self::$operation(operation) => operation,)*
+                    $(Self::$operation(operation) => Borrow::<$operation>::borrow(operation),)*
                 }
             }
         }
@@ -29,14 +30,14 @@ macro_rules! operations {
         impl DerefMut for OperationState {
             fn deref_mut(&mut self) -> &mut Self::Target {
                 match self {
-                    $(Self::$operation(operation) => operation,)*
+                    $(Self::$operation(operation) => BorrowMut::<$operation>::borrow_mut(operation),)*
                 }
             }
         }
 
         $(impl From<$operation> for OperationState {
             fn from(operation: $operation) -> Self {
-                Self::$operation(operation)
+                Self::$operation(operation.into())
             }
         })*
     };
@@ -44,13 +45,13 @@ macro_rules! operations {
 
 operations! {
     /// A linearizable read.
-    Get,
+    Get as Get,
     /// A read of one replica.
-    GetOne,
+    GetOne as GetOne,
     /// A linearizable write or delete.
-    Set,
+    Set as Set,
     /// A linearizable conditional write.
-    Cas,
+    Cas as Box<Cas>,
 }
 
 impl From<Next> for OperationState {
