@@ -61,10 +61,10 @@ impl Decoder {
             Err(_) => return Err(WireError::Consistency { given: request.consistency }),
         };
         let key = key("key", request.key)?;
-        let at_least = match request.at_least.as_str() {
-            "" => None,
-            _ if !is_one => return Err(WireError::Needs { field: "at_least", needed: "consistency: ONE" }),
-            text => Some(self.version("at_least", text)?),
+        let at_least = match request.at_least {
+            None => None,
+            Some(_) if !is_one => return Err(WireError::Needs { field: "at_least", needed: "consistency: ONE" }),
+            Some(text) => Some(self.version("at_least", &text)?),
         };
         Ok(GetCall { key, from_one: is_one.then_some(at_least) })
     }
@@ -96,7 +96,7 @@ impl Decoder {
     /// The field at fault, and what is accepted.
     pub fn addition(self, request: api::AddRequest) -> Result<(Key, ChangeRequest), WireError> {
         let key = key("key", request.key)?;
-        let since = if request.since.is_empty() { None } else { Some(self.version("since", &request.since)?) };
+        let since = request.since.map(|since| self.version("since", &since)).transpose()?;
         let change = Change::Add { delta: request.delta, since, ttl: ttl(request.ttl)? };
         let Name { token, is_resend } = name(&request.request_id, request.resend)?;
         Ok((key, ChangeRequest { change, token: token.unwrap_or_else(self.fresh_token), is_resend }))
@@ -236,7 +236,14 @@ mod tests {
             let error = result.unwrap_err().to_string();
             assert!(error.contains(field), "{field}: {error}");
         }
-        let since = decoder().addition(api::AddRequest { key: "k".into(), since: "x".into(), ..Default::default() });
-        assert!(since.unwrap_err().to_string().contains("since"));
+        for text in ["", "x"] {
+            let since = Some(text.to_owned());
+            let added = decoder().addition(api::AddRequest { key: "k".into(), since, ..Default::default() });
+            assert!(added.unwrap_err().to_string().starts_with("since: "), "{text:?}");
+            let at_least = Some(text.to_owned());
+            let consistency = api::Consistency::One.into();
+            let read = decoder().get(api::GetRequest { key: "k".into(), at_least, consistency });
+            assert!(read.unwrap_err().to_string().starts_with("at_least: "), "{text:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! A node's gateway over real connections: what clients, tools and probes are answered, when all is well and when not.
 
 mod batch;
+mod conditions;
 mod metrics;
 mod requests;
 
