@@ -1,7 +1,7 @@
 //! The checker against histories that are known to be good or bad, and against a search of all orders of small random
 //! ones.
 
-use crate::testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
+use crate::testkit::checker::{Action, Condition, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
 use proptest::prelude::*;
 
 const UNKNOWN: Ending = Ending::Unknown;
@@ -12,15 +12,15 @@ fn until(at: u64) -> Ending {
 }
 
 fn write(value: u64, invoked: u64, ending: Ending) -> Operation {
-    Operation { client: 0, invoked, action: Action::Write { value }, ending }
+    Operation { client: 0, invoked, action: Action::Write { value }, ending, version: None }
 }
 
 fn delete(invoked: u64, ending: Ending) -> Operation {
-    Operation { client: 0, invoked, action: Action::Delete, ending }
+    Operation { client: 0, invoked, action: Action::Delete, ending, version: None }
 }
 
 fn read(saw: impl Into<Option<u64>>, invoked: u64, ending: Ending) -> Operation {
-    Operation { client: 1, invoked, action: Action::Read { saw: saw.into() }, ending }
+    Operation { client: 1, invoked, action: Action::Read { saw: saw.into() }, ending, version: None }
 }
 
 #[track_caller]
@@ -145,9 +145,52 @@ fn shortened_history_keeps_only_what_is_wrong() {
     assert_eq!(short.len(), 3, "a write, a later one, and a read of the first: {shown:#?}");
 }
 
-/// Tries all orders: slow, and simple enough to be trusted.
+#[test]
+fn conditional_writes_take_effect_once_on_the_version_that_they_name() {
+    let told = |operation: Operation, version| Operation { version: Some(version), ..operation };
+    let conditional = |condition, value: u64, invoked, ending| Operation {
+        action: Action::WriteIf { condition, value: Some(value) },
+        ..write(value, invoked, ending)
+    };
+    let (first, absent) = (Condition::Version(1), Condition::Absent);
+    let begins = told(write(1, 0, until(1)), 1);
+    good(&[begins, told(conditional(first, 2, 2, until(3)), 2), told(read(2, 4, until(5)), 2)]);
+    bad(&[begins, conditional(first, 2, 2, until(3)), conditional(first, 3, 2, until(3))]);
+    good(&[begins, conditional(first, 2, 2, UNKNOWN), conditional(first, 3, 2, until(3)), read(3, 4, until(5))]);
+    bad(&[conditional(absent, 1, 0, until(1)), conditional(absent, 2, 0, until(1))]);
+    bad(&[begins, told(write(2, 2, until(3)), 2), told(read(2, 4, until(5)), 1)]);
+}
+
+#[test]
+fn failed_condition_showed_a_version_that_the_key_had_meanwhile() {
+    let look = |version, has_value, invoked, end| Operation {
+        action: Action::Look { has_value },
+        version: Some(version),
+        ..read(None, invoked, until(end))
+    };
+    let begins = Operation { version: Some(1), ..write(1, 0, until(1)) };
+    let ends = Operation { version: Some(2), ..delete(4, until(5)) };
+    good(&[begins, look(1, true, 2, 3), ends, look(2, false, 6, 7)]);
+    bad(&[begins, ends, look(1, true, 6, 7)]);
+    bad(&[begins, look(1, false, 2, 3), ends]);
+    bad(&[begins, ends, look(0, false, 6, 7)]);
+}
+
+#[test]
+fn additions_of_unknown_outcome_explain_a_sum_only_if_they_do() {
+    let add = |delta, sum: u64, invoked, ending| Operation {
+        action: Action::Add { delta, sum: Some(sum) },
+        ..read(None, invoked, ending)
+    };
+    good(&[add(1, 1, 0, until(1)), add(2, 0, 0, UNKNOWN), add(4, 0, 0, UNKNOWN), add(8, 15, 2, until(3))]);
+    bad(&[add(1, 1, 0, until(1)), add(2, 0, 0, UNKNOWN), add(4, 0, 0, UNKNOWN), add(8, 17, 2, until(3))]);
+    bad(&[add(1, 1, 0, until(1)), add(1, 1, 2, until(3))]);
+    good(&[add(1, 1, 0, until(1)), delete(0, UNKNOWN), add(1, 1, 2, until(3))]);
+}
+
+/// Tries all orders: slow, and simple enough to be trusted. `versions` are those of the effects so far, where known.
 fn check_by_force(history: &[Operation]) -> bool {
-    fn place(left: &[Operation], value: Option<u64>) -> bool {
+    fn place(left: &[Operation], value: Option<u64>, versions: &[Option<u64>]) -> bool {
         let ends = |op: &Operation| if let Ending::Returned(at) = op.ending { at } else { u64::MAX };
         if left.iter().all(|op| op.ending == Ending::Unknown) {
             return true;
@@ -155,20 +198,57 @@ fn check_by_force(history: &[Operation]) -> bool {
         let first_end = left.iter().map(ends).min().unwrap_or(u64::MAX);
         (0..left.len()).filter(|i| left[*i].invoked <= first_end).any(|i| {
             let rest: Vec<Operation> = left.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, op)| *op).collect();
+            let is_told = matches!(left[i].ending, Ending::Returned(_));
+            let version = left[i].version.filter(|_| is_told);
+            let seen = |seen: Option<u64>| with_last(versions, seen);
+            let effect = |versions: Vec<Option<u64>>, value| {
+                let versions: Vec<Option<u64>> = versions.into_iter().chain([version]).collect();
+                rise(&versions) && place(&rest, value, &versions)
+            };
             match left[i].action {
-                Action::Read { saw } => saw == value && place(&rest, value),
-                Action::Write { value } => place(&rest, Some(value)),
-                Action::Delete => place(&rest, None),
+                Action::Read { saw } => {
+                    saw == value && seen(version).is_some_and(|versions| place(&rest, value, &versions))
+                }
+                Action::Look { has_value } => {
+                    has_value == value.is_some() && seen(version).is_some_and(|versions| place(&rest, value, &versions))
+                }
+                Action::Write { value } => effect(versions.to_vec(), Some(value)),
+                Action::Delete => effect(versions.to_vec(), None),
+                Action::WriteIf { condition: Condition::Version(of), value } => {
+                    seen(Some(of)).is_some_and(|versions| effect(versions, value))
+                }
+                Action::WriteIf { condition, value: new } => {
+                    (condition == Condition::Present) == value.is_some() && effect(versions.to_vec(), new)
+                }
+                Action::Add { delta, sum } => {
+                    let is = value.unwrap_or_default().wrapping_add_signed(delta);
+                    (!is_told || sum.is_none_or(|sum| sum == is)) && effect(versions.to_vec(), Some(is))
+                }
             }
         })
     }
-    let is_read = |op: &Operation| matches!(op.action, Action::Read { .. });
+    /// The versions, once the last one is known to be `seen`.
+    fn with_last(versions: &[Option<u64>], seen: Option<u64>) -> Option<Vec<Option<u64>>> {
+        let mut versions = versions.to_vec();
+        let last = versions.last_mut()?;
+        if let Some(seen) = seen {
+            if last.is_some_and(|last| last != seen) {
+                return None;
+            }
+            *last = Some(seen);
+        }
+        rise(&versions).then_some(versions)
+    }
+    fn rise(versions: &[Option<u64>]) -> bool {
+        versions.iter().flatten().is_sorted_by(|a, b| a < b)
+    }
+    let is_read = |op: &Operation| matches!(op.action, Action::Read { .. } | Action::Look { .. });
     let counts = |op: &&Operation| match op.ending {
         Ending::Returned(_) => true,
         Ending::Unknown => !is_read(op),
         Ending::Failed => false,
     };
-    place(&history.iter().filter(counts).copied().collect::<Vec<_>>(), None)
+    place(&history.iter().filter(counts).copied().collect::<Vec<_>>(), None, &[Some(0)])
 }
 
 fn any_history() -> impl Strategy<Value = Vec<Operation>> {
@@ -190,11 +270,46 @@ fn any_history() -> impl Strategy<Value = Vec<Operation>> {
     })
 }
 
+/// Histories with conditional writes and additions, in which few values and versions meet often.
+fn any_conditional_history() -> impl Strategy<Value = Vec<Operation>> {
+    let maybe = || proptest::option::of(0..4_u64);
+    let operation = ((0..12_u64, 1..6_u64, 0..5_u8), 0..12_u8, maybe(), maybe(), 0..4_u64, any::<bool>());
+    proptest::collection::vec(operation, 0..7).prop_map(|drawn| {
+        let make = |((invoked, length, how), what, value, version, of, is_so)| {
+            let action = match what {
+                0..=1 => Action::Write { value: of },
+                2 => Action::Delete,
+                3..=5 => Action::Read { saw: value },
+                6 => Action::Look { has_value: is_so },
+                7..=8 => Action::WriteIf { condition: Condition::Version(of), value },
+                9 => Action::WriteIf { condition: if is_so { Condition::Present } else { Condition::Absent }, value },
+                _ => Action::Add { delta: 1, sum: value },
+            };
+            let ending = match how {
+                0..=1 => UNKNOWN,
+                2 if is_so => FAILED,
+                _ => until(invoked + length),
+            };
+            Operation { client: 0, invoked, action, ending, version }
+        };
+        // A history of plain writes alone needs unique values: this one is not of plain writes.
+        let look = Action::Look { has_value: true };
+        let other = Operation { client: 0, invoked: 0, action: look, ending: FAILED, version: None };
+        drawn.into_iter().map(make).chain([other]).collect()
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn verdict_is_that_of_trying_all_orders(history in any_history()) {
+        let expected = if check_by_force(&history) { Verdict::Linearizable } else { Verdict::NotLinearizable };
+        prop_assert_eq!(check(&history, STEPS_MAX), expected);
+    }
+
+    #[test]
+    fn verdict_on_conditional_writes_is_that_of_trying_all_orders(history in any_conditional_history()) {
         let expected = if check_by_force(&history) { Verdict::Linearizable } else { Verdict::NotLinearizable };
         prop_assert_eq!(check(&history, STEPS_MAX), expected);
     }

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe};
+use crate::testkit::checker::{Action, Condition, Ending, Operation, STEPS_MAX, Verdict, check, describe};
 use crate::testkit::random::Random;
 use serde_json::json;
 
@@ -93,19 +93,35 @@ fn judge(porcupine: &Path, histories: &[Vec<Operation>]) -> Vec<Verdict> {
 }
 
 fn as_json(history: &[Operation]) -> String {
-    let operation = |Operation { client, invoked, action, ending }: &Operation| {
-        let (action, value) = match action {
+    let operation = |Operation { client, invoked, action, ending, version }: &Operation| {
+        let (name, value) = match action {
             Action::Read { saw } => ("read", *saw),
             Action::Write { value } => ("write", Some(*value)),
-            Action::Delete => ("delete", None),
+            Action::Delete => ("write", None),
+            Action::WriteIf { value, .. } => ("write if", *value),
+            Action::Add { sum, .. } => ("add", *sum),
+            Action::Look { .. } => ("look", None),
         };
+        let condition = match action {
+            Action::WriteIf { condition: Condition::Absent, .. } => "absent",
+            Action::WriteIf { condition: Condition::Present, .. } => "present",
+            Action::WriteIf { condition: Condition::Version(_), .. } => "version",
+            _ => "",
+        };
+        let condition_version = match action {
+            Action::WriteIf { condition: Condition::Version(version), .. } => *version,
+            _ => 0,
+        };
+        let delta = if let Action::Add { delta, .. } = action { *delta } else { 0 };
+        let has_value = matches!(action, Action::Look { has_value: true });
         let (ending, returned) = match ending {
             Ending::Returned(at) => ("returned", *at),
             Ending::Failed => ("failed", 0),
             Ending::Unknown => ("unknown", 0),
         };
         json!({
-            "client": client, "invoked": invoked, "action": action, "value": value,
+            "client": client, "invoked": invoked, "action": name, "value": value, "version": version,
+            "condition": condition, "condition_version": condition_version, "delta": delta, "has_value": has_value,
             "ending": ending, "returned": returned,
         })
     };
@@ -136,14 +152,21 @@ fn good_history(random: &mut Random) -> Vec<Operation> {
     let (clients, each) = (random.between(2, 5), random.between(2, 8));
     // Short operations hardly overlap; long ones overlap with many.
     let longest = *random.pick(&[2, 8, 30]);
+    // Half of the histories are of plain writes alone.
+    let conditional = u64::from(random.permille(500)) * 4;
     for client in 0..clients {
         let mut now = random.between(0, longest);
         for _ in 0..each {
             let index = history.len();
-            let action = match random.between(0, 9) {
-                0..=3 => Action::Write { value: index as u64 },
+            let value = (index as u64 + 1) * 100;
+            let action = match random.between(0, 9 + conditional) {
+                0..=3 => Action::Write { value },
                 4 => Action::Delete,
-                _ => Action::Read { saw: None },
+                5..=9 => Action::Read { saw: None },
+                10 => Action::Add { delta: 1, sum: None },
+                11 => Action::WriteIf { condition: Condition::Absent, value: Some(value) },
+                12 => Action::WriteIf { condition: Condition::Present, value: Some(value).filter(|_| index % 2 == 0) },
+                _ => Action::WriteIf { condition: Condition::Version(0), value: Some(value) },
             };
             let at = now + random.between(0, longest);
             let returned = at + random.between(0, longest);
@@ -153,7 +176,7 @@ fn good_history(random: &mut Random) -> Vec<Operation> {
                 _ => Ending::Returned(returned),
             };
             let client = u32::try_from(client).expect("there are few");
-            history.push(Operation { client, invoked: now, action, ending });
+            history.push(Operation { client, invoked: now, action, ending, version: None });
             match ending {
                 Ending::Returned(_) => effects.push(Planned { at, index }),
                 // It takes effect after its client gave up, or never.
@@ -166,13 +189,39 @@ fn good_history(random: &mut Random) -> Vec<Operation> {
         }
     }
     effects.sort_by_key(|planned| (planned.at, planned.index));
-    let mut held = None;
+    let (mut held, mut version, mut effects_so_far) = (None, 0, 0);
+    // Clients are told of some versions only, and name one that was the present one not long ago.
+    let told = *random.pick(&[0, 500, 1_000]);
     for Planned { index, .. } in effects {
-        match &mut history[index].action {
+        let operation = &mut history[index];
+        if let Action::WriteIf { condition: Condition::Version(named), .. } = &mut operation.action {
+            *named = if random.permille(600) { version } else { version.saturating_sub(1) };
+        }
+        let holds = match operation.action {
+            Action::WriteIf { condition: Condition::Version(named), .. } => named == version,
+            Action::WriteIf { condition, .. } => (condition == Condition::Present) == held.is_some(),
+            _ => true,
+        };
+        if !holds {
+            operation.action = Action::Look { has_value: held.is_some() };
+        }
+        let before = held;
+        match &mut operation.action {
             Action::Read { saw } => *saw = held,
+            Action::Look { .. } => {}
             Action::Write { value } => held = Some(*value),
             Action::Delete => held = None,
+            Action::WriteIf { value, .. } => held = *value,
+            Action::Add { delta, sum } => {
+                *sum = Some(held.unwrap_or_default().wrapping_add_signed(*delta));
+                held = *sum;
+            }
         }
+        let has_effect = !matches!(operation.action, Action::Read { .. } | Action::Look { .. });
+        debug_assert!(has_effect || before == held);
+        effects_so_far += u64::from(has_effect);
+        version = effects_so_far;
+        operation.version = Some(version).filter(|_| random.permille(told));
     }
     history
 }
@@ -182,30 +231,47 @@ fn damage(history: &mut [Operation], random: &mut Random) {
     let any = random.below(history.len());
     let other = history[random.below(history.len())].action;
     let longest = history.len() as u64;
-    let Operation { invoked, action, ending, .. } = &mut history[any];
+    let Operation { invoked, action, ending, version, .. } = &mut history[any];
+    if let Some(version) = version
+        && random.permille(200)
+    {
+        *version = random.between(0, longest);
+        return;
+    }
     match (&mut *action, &mut *ending) {
         // The read saw an older or newer value, none, or one that was never written.
         (Action::Read { saw }, Ending::Returned(_)) => {
             *saw = match other {
                 Action::Write { value } => Some(value),
                 Action::Read { saw } => saw,
-                Action::Delete if random.permille(100) => Some(longest),
-                Action::Delete => None,
+                Action::WriteIf { value, .. } => value,
+                Action::Add { sum, .. } => sum,
+                Action::Delete | Action::Look { .. } if random.permille(100) => Some(longest),
+                Action::Delete | Action::Look { .. } => None,
             };
         }
-        // The write was reported as failed and took effect, or was acknowledged and is lost.
-        (Action::Write { .. } | Action::Delete, Ending::Returned(_)) if random.permille(500) => {
-            *ending = Ending::Failed;
+        // A condition that did not hold, or one that did.
+        (Action::Look { has_value }, Ending::Returned(_)) => {
+            *action = if random.permille(500) {
+                Action::Look { has_value: !*has_value }
+            } else {
+                Action::WriteIf { condition: Condition::Version(random.between(0, longest)), value: None }
+            };
         }
-        (Action::Write { .. } | Action::Delete, Ending::Failed | Ending::Unknown) => {
-            *ending = Ending::Returned(*invoked + random.between(0, longest));
+        (Action::Add { sum, .. }, Ending::Returned(_)) if random.permille(300) => {
+            *sum = sum.map(|sum| sum + random.between(0, 1));
         }
         // The operation took longer, or began at another time, than the history says.
-        (_, Ending::Returned(at)) => {
+        (Action::Write { .. } | Action::Delete | Action::WriteIf { .. } | Action::Add { .. }, Ending::Returned(at))
+            if random.permille(500) =>
+        {
             let took = *at - *invoked;
             *invoked = random.between(invoked.saturating_sub(longest), *invoked + longest);
             *at = *invoked + took;
         }
-        (Action::Read { .. }, Ending::Failed | Ending::Unknown) => {}
+        // The write was reported as failed and took effect, or was acknowledged and is lost.
+        (_, Ending::Returned(_)) => *ending = Ending::Failed,
+        (Action::Read { .. } | Action::Look { .. }, Ending::Failed | Ending::Unknown) => {}
+        (_, Ending::Failed | Ending::Unknown) => *ending = Ending::Returned(*invoked + random.between(0, longest)),
     }
 }

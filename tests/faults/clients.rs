@@ -164,7 +164,7 @@ impl Workload {
         if let Err(Miss::Defect(what)) = &answer {
             account.defects.push(format!("at {returned}, {name} of {key}: {what}"));
         }
-        account.histories.entry(number).or_default().push(Operation { client, invoked, action, ending });
+        account.histories.entry(number).or_default().push(Operation { client, invoked, action, ending, version: None });
         answer.map(drop)
     }
 }

@@ -395,7 +395,8 @@ impl Cluster {
         self.tick += 1;
         let index = self.operations.len();
         let client = u32::try_from(index).unwrap();
-        self.operations.push(Operation { client, invoked: self.tick, action, ending: Ending::Unknown });
+        let (invoked, ending) = (self.tick, Ending::Unknown);
+        self.operations.push(Operation { client, invoked, action, ending, version: None });
         let id = RequestId(u64::from(client));
         self.input(at, Some(Input::Request { id, deadline: self.now.after(self.deadline), command }));
         if !self.majority_is_asked_first {

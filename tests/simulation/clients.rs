@@ -50,7 +50,8 @@ impl Clients {
     pub fn begin(&mut self, client: usize, key: usize, node: NodeIndex, action: Action, now: u64) -> usize {
         self.tick += 1;
         let name = u32::try_from(client).expect("there are few clients");
-        let operation = Operation { client: name, invoked: self.tick, action, ending: Ending::Unknown };
+        let (invoked, ending) = (self.tick, Ending::Unknown);
+        let operation = Operation { client: name, invoked, action, ending, version: None };
         let index = self.operations.len();
         self.operations.push(Done {
             operation,
@@ -106,6 +107,7 @@ pub fn command(key: Key, action: Action) -> Command {
         Action::Read { .. } => return Command::Get { key },
         Action::Write { value } => Content::Value(Value::Binary(bytes::Bytes::copy_from_slice(&value.to_be_bytes()))),
         Action::Delete => Content::Tombstone,
+        other => unreachable!("no client does {other:?}"),
     };
     let checksum = Checksum::of(&key, &content);
     Command::Set { key, content, ttl: None, checksum }

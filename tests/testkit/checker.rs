@@ -1,13 +1,18 @@
-//! A linearizability checker for one key: a register with read, write and delete.
+//! A linearizability checker for one key: a register with reads, writes and deletes, conditional ones, and additions.
 //!
-//! Contract: every written value is unique within the history. An operation of unknown outcome may have taken effect at any
-//! time after its invocation, or never. An operation that certainly failed never took effect. A failed read constrains
-//! nothing. Times are any numbers that rise with real time; operations that share a number are concurrent.
+//! Contract: a written value is unique within a history of plain reads, writes and deletes. An operation of unknown outcome
+//! may have taken effect once, at any time after its invocation, or never. An operation that certainly failed never took
+//! effect. A failed read constrains nothing. Times are any numbers that rise with real time; operations that share a number
+//! are concurrent.
 //!
-//! The search is that of Wing and Gong (1993) with Lowe's memo of configurations (2017). Two facts about registers keep it
-//! short. If a read that may come next sees the present value, it can come next. And since values are unique, a write of
-//! unknown outcome can be left out if no read saw its value; otherwise it took effect before that read ended. Only deletes of
-//! unknown outcome stay open to the end.
+//! Versions are optional: a number for each version that clients were told, so that numbers rise as versions do, and 0 for
+//! the absence before the first write. Each effect has a version of its own, above those of all effects before it.
+//!
+//! The search is that of Wing and Gong (1993) with Lowe's memo of configurations (2017). These facts keep it short. If a read
+//! that may come next sees the present state, it can come next. An operation with the smallest version left must come before
+//! those with greater ones. An operation of unknown outcome is of use only where the next one needs its effect. And where
+//! all values are unique, a write of unknown outcome can be left out if no read saw its value; otherwise it took effect
+//! before that read ended. Only deletes, additions and conditional writes of unknown outcome stay open to the end.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -19,10 +24,27 @@ pub const STEPS_MAX: u64 = 5_000_000;
 pub enum Action {
     /// A read. `saw` is its result, if it returned.
     Read { saw: Option<u64> },
-    /// A write of this value. No other write of the history has the same value.
+    /// A write of this value.
     Write { value: u64 },
     /// A delete.
     Delete,
+    /// A write of a value, or a delete where there is none, that takes effect only where the condition holds.
+    WriteIf { condition: Condition, value: Option<u64> },
+    /// An addition to the value, where none counts as 0. `sum` is its result, if it returned.
+    Add { delta: i64, sum: Option<u64> },
+    /// The failure of a condition: it showed whether there was a value, and the version.
+    Look { has_value: bool },
+}
+
+/// What must be true of the key for a conditional write to take effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The key has this version.
+    Version(u64),
+    /// The key has no value.
+    Absent,
+    /// The key has a value.
+    Present,
 }
 
 /// The outcome as the client saw it.
@@ -47,6 +69,8 @@ pub struct Operation {
     pub action: Action,
     /// The outcome.
     pub ending: Ending,
+    /// The version that it saw or made, where its client was told.
+    pub version: Option<u64>,
 }
 
 /// The result of a check.
@@ -72,7 +96,8 @@ pub fn check(history: &[Operation], steps_max: u64) -> Verdict {
 
 /// A smaller part of a history that is not linearizable, which is not linearizable either.
 ///
-/// Leaving operations out never breaks the others: a write is left out together with the reads of its value.
+/// Leaving operations out never breaks the others: a write is left out together with the reads of its value. Conditional
+/// writes and additions depend on others, so that only reads are left out beside them.
 #[must_use]
 pub fn shorten(history: &[Operation], steps_max: u64) -> Vec<Operation> {
     let fails = |part: &[Operation]| check(part, steps_max) == Verdict::NotLinearizable;
@@ -97,20 +122,28 @@ pub fn shorten(history: &[Operation], steps_max: u64) -> Vec<Operation> {
 /// One operation in words, for the report of a failed run.
 #[must_use]
 pub fn describe(operation: &Operation) -> String {
-    let Operation { client, invoked, action, ending } = operation;
-    let value = |value: Option<u64>| value.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
+    let Operation { client, invoked, action, ending, version } = operation;
+    let value = |value: &Option<u64>| value.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
     let what = match (action, ending) {
-        (Action::Read { saw }, Ending::Returned(_)) => format!("read {}", value(*saw)),
+        (Action::Read { saw }, Ending::Returned(_)) => format!("read {}", value(saw)),
         (Action::Read { .. }, _) => "read".to_owned(),
         (Action::Write { value }, _) => format!("write {value}"),
         (Action::Delete, _) => "delete".to_owned(),
+        (Action::WriteIf { condition, value: Some(value) }, _) => format!("write {value} if {condition:?}"),
+        (Action::WriteIf { condition, value: None }, _) => format!("delete if {condition:?}"),
+        (Action::Add { delta, sum: Some(sum) }, Ending::Returned(_)) => format!("add {delta}, which gave {sum}"),
+        (Action::Add { delta, .. }, _) => format!("add {delta}"),
+        (Action::Look { has_value }, _) => {
+            format!("failed condition, which showed {}", if *has_value { "a value" } else { "no value" })
+        }
     };
     let how = match ending {
         Ending::Returned(at) => format!("to {at}"),
         Ending::Failed => "failed".to_owned(),
         Ending::Unknown => "outcome unknown".to_owned(),
     };
-    format!("client {client}: from {invoked} {how}: {what}")
+    let version = version.map_or_else(String::new, |version| format!(" at version {version}"));
+    format!("client {client}: from {invoked} {how}: {what}{version}")
 }
 
 fn returned(operation: &Operation) -> Option<u64> {
@@ -118,6 +151,11 @@ fn returned(operation: &Operation) -> Option<u64> {
         Ending::Returned(at) => Some(at),
         Ending::Failed | Ending::Unknown => None,
     }
+}
+
+/// Whether all operations are plain reads, writes and deletes.
+fn is_plain(history: &[Operation]) -> bool {
+    history.iter().all(|op| matches!(op.action, Action::Read { .. } | Action::Write { .. } | Action::Delete))
 }
 
 /// The history as it was known at the time `end`.
@@ -131,6 +169,10 @@ fn beginning(history: &[Operation], end: u64) -> Vec<Operation> {
 
 /// Sets of operations that may be left out together.
 fn groups(history: &[Operation]) -> Vec<BTreeSet<usize>> {
+    if !is_plain(history) {
+        let is_read = |op: &Operation| matches!(op.action, Action::Read { .. } | Action::Look { .. });
+        return (0..history.len()).filter(|i| is_read(&history[*i])).map(|i| BTreeSet::from([i])).collect();
+    }
     let mut values: BTreeMap<u64, BTreeSet<usize>> = BTreeMap::new();
     let mut groups = Vec::new();
     let last_nothing =
@@ -148,7 +190,9 @@ fn groups(history: &[Operation]) -> Vec<BTreeSet<usize>> {
             }
             // A later read of nothing may be the effect of this delete.
             Action::Delete if last_nothing.is_some_and(|end| end >= operation.invoked) => {}
-            Action::Delete => groups.push(BTreeSet::from([i])),
+            _ => {
+                groups.push(BTreeSet::from([i]));
+            }
         }
     }
     groups.extend(values.into_values());
@@ -162,21 +206,79 @@ struct Step {
     /// `u64::MAX` if it may never take effect.
     to: u64,
     does: Does,
+    version: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Does {
     See(Option<u64>),
+    Look(bool),
     Set(Option<u64>),
+    SetIf(Condition, Option<u64>),
+    Add(i64, Option<u64>),
 }
 
 const NEVER: u64 = u64::MAX;
 
+/// What the key has after some operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct State {
+    value: Option<u64>,
+    /// The greatest version known so far.
+    version: u64,
+    /// Whether it is that of the value. The version of an effect may be unknown until it is seen.
+    is_known: bool,
+}
+
+impl State {
+    const FIRST: Self = Self { value: None, version: 0, is_known: true };
+
+    /// The state where this version is seen of it; `None` if it has another one.
+    fn showing(self, version: Option<u64>) -> Option<Self> {
+        match version {
+            None => Some(self),
+            Some(version) if self.is_known => (version == self.version).then_some(self),
+            Some(version) => (version > self.version).then_some(Self { version, is_known: true, ..self }),
+        }
+    }
+
+    /// The state after an effect; `None` if the version does not rise.
+    fn becoming(self, value: Option<u64>, version: Option<u64>) -> Option<Self> {
+        match version {
+            None => Some(Self { value, is_known: false, ..self }),
+            Some(version) => (version > self.version).then_some(Self { value, version, is_known: true }),
+        }
+    }
+
+    /// The state after `step`; `None` if that cannot come next.
+    fn after(self, step: &Step) -> Option<Self> {
+        match step.does {
+            Does::See(value) => self.showing(step.version).filter(|_| value == self.value),
+            Does::Look(has_value) => self.showing(step.version).filter(|_| has_value == self.value.is_some()),
+            Does::Set(value) => self.becoming(value, step.version),
+            Does::SetIf(condition, value) => {
+                let base = match condition {
+                    Condition::Version(version) => self.showing(Some(version))?,
+                    Condition::Absent if self.value.is_none() => self,
+                    Condition::Present if self.value.is_some() => self,
+                    Condition::Absent | Condition::Present => return None,
+                };
+                base.becoming(value, step.version)
+            }
+            Does::Add(delta, sum) => {
+                let is = self.value.unwrap_or_default().wrapping_add_signed(delta);
+                if sum.is_some_and(|sum| sum != is) { None } else { self.becoming(Some(is), step.version) }
+            }
+        }
+    }
+}
+
 /// Drops operations without constraints, and bounds those that can be bounded. `None` if a read saw a value that no write can
 /// have written before.
 fn prepare(history: &[Operation]) -> Option<Vec<Step>> {
+    let is_plain = is_plain(history);
     let mut first_seen: BTreeMap<u64, u64> = BTreeMap::new();
-    for operation in history {
+    for operation in history.iter().filter(|_| is_plain) {
         if let (Action::Read { saw: Some(value) }, Ending::Returned(at)) = (operation.action, operation.ending) {
             let seen = first_seen.entry(value).or_insert(at);
             *seen = at.min(*seen);
@@ -184,28 +286,34 @@ fn prepare(history: &[Operation]) -> Option<Vec<Step>> {
     }
     let mut written = BTreeSet::new();
     let mut steps = Vec::with_capacity(history.len());
-    for Operation { invoked, action, ending, .. } in history.iter().copied() {
-        let (does, to) = match (action, ending) {
-            (Action::Read { .. }, Ending::Failed | Ending::Unknown) => continue,
-            (Action::Write { .. } | Action::Delete, Ending::Failed) => continue,
-            (Action::Read { saw }, Ending::Returned(at)) => (Does::See(saw), at),
-            (Action::Delete, Ending::Returned(at)) => (Does::Set(None), at),
-            (Action::Delete, Ending::Unknown) => (Does::Set(None), NEVER),
-            (Action::Write { value }, Ending::Returned(at)) => {
+    for Operation { invoked, action, ending, version, .. } in history.iter().copied() {
+        let (end, version) = match ending {
+            Ending::Returned(at) => (at, version),
+            Ending::Unknown => (NEVER, None),
+            Ending::Failed => continue,
+        };
+        let (does, to) = match action {
+            Action::Read { .. } | Action::Look { .. } if end == NEVER => continue,
+            Action::Read { saw } => (Does::See(saw), end),
+            Action::Look { has_value } => (Does::Look(has_value), end),
+            Action::Delete => (Does::Set(None), end),
+            Action::WriteIf { condition, value } => (Does::SetIf(condition, value), end),
+            Action::Add { delta, sum } => (Does::Add(delta, sum.filter(|_| end != NEVER)), end),
+            Action::Write { value } if is_plain => {
                 assert!(written.insert(value), "value {value} is written twice: values must be unique");
-                (Does::Set(Some(value)), first_seen.get(&value).map_or(at, |seen| at.min(*seen)))
+                let seen = first_seen.get(&value).copied();
+                if end == NEVER && seen.is_none() {
+                    continue;
+                }
+                (Does::Set(Some(value)), seen.map_or(end, |seen| seen.min(end)))
             }
-            (Action::Write { value }, Ending::Unknown) => {
-                assert!(written.insert(value), "value {value} is written twice: values must be unique");
-                let Some(seen) = first_seen.get(&value) else { continue };
-                (Does::Set(Some(value)), *seen)
-            }
+            Action::Write { value } => (Does::Set(Some(value)), end),
         };
         if to < invoked {
             // A read saw the value before the write began.
             return None;
         }
-        steps.push(Step { from: invoked, to, does });
+        steps.push(Step { from: invoked, to, does, version });
     }
     if first_seen.keys().any(|value| !written.contains(value)) {
         return None;
@@ -220,18 +328,23 @@ struct Search<'a> {
     placed: Vec<u64>,
     /// All steps before this index are placed.
     low: usize,
+    /// The steps that have a version, in the order of versions.
+    by_version: Vec<usize>,
+    /// All before this index into `by_version` are placed.
+    low_version: usize,
     /// The number of steps that must still be placed.
     left: usize,
-    value: Option<u64>,
+    state: State,
     /// The steps placed so far, for backtracking.
     path: Vec<Placed>,
-    seen: HashSet<(Vec<u64>, Option<u64>)>,
+    seen: HashSet<(Vec<u64>, State, bool)>,
 }
 
 struct Placed {
     step: usize,
-    value_before: Option<u64>,
+    state_before: State,
     low_before: usize,
+    low_version_before: usize,
     /// The alternatives at this point.
     others: Vec<usize>,
 }
@@ -240,7 +353,10 @@ impl<'a> Search<'a> {
     fn new(steps: &'a [Step]) -> Self {
         let left = steps.iter().filter(|step| step.to != NEVER).count();
         let placed = vec![0; steps.len().div_ceil(64)];
-        Self { steps, placed, low: 0, left, value: None, path: Vec::new(), seen: HashSet::new() }
+        let mut by_version: Vec<usize> = (0..steps.len()).filter(|i| steps[*i].version.is_some()).collect();
+        by_version.sort_by_key(|i| steps[*i].version);
+        let (path, seen) = (Vec::new(), HashSet::new());
+        Self { steps, placed, low: 0, by_version, low_version: 0, left, state: State::FIRST, path, seen }
     }
 
     fn run(mut self, steps_max: u64) -> Verdict {
@@ -251,7 +367,7 @@ impl<'a> Search<'a> {
             }
             if let Some(step) = candidates.pop() {
                 self.place(step, candidates);
-                let new = self.seen.insert((self.placed.clone(), self.value));
+                let new = self.seen.insert((self.placed.clone(), self.state, self.may_be_in_vain()));
                 candidates = if new { self.candidates() } else { Vec::new() };
             } else {
                 match self.backtrack() {
@@ -261,6 +377,11 @@ impl<'a> Search<'a> {
             }
         }
         Verdict::NoVerdict
+    }
+
+    /// Whether the last step placed may never have taken effect: it is of use only if the next one needs its effect.
+    fn may_be_in_vain(&self) -> bool {
+        self.path.last().is_some_and(|last| self.steps[last.step].to == NEVER)
     }
 
     /// The steps that may come next, the most promising last.
@@ -275,41 +396,64 @@ impl<'a> Search<'a> {
             first_end = first_end.min(step.to);
             may_stand.push(i);
         }
-        may_stand.retain(|i| self.steps[*i].from <= first_end);
-        if let Some(read) = may_stand.iter().find(|i| self.steps[**i].does == Does::See(self.value)) {
+        let least = self.by_version.get(self.low_version).and_then(|i| self.steps[*i].version);
+        may_stand.retain(|i| {
+            let step = &self.steps[*i];
+            step.from <= first_end && (step.version.is_none() || step.version == least)
+        });
+        if let Some(read) = may_stand.iter().find(|i| {
+            matches!(self.steps[**i].does, Does::See(_) | Does::Look(_))
+                && self.state.after(&self.steps[**i]) == Some(self.state)
+        }) {
             return vec![*read];
         }
-        let sees_nothing = may_stand.iter().any(|i| self.steps[*i].does == Does::See(None));
-        // A delete that may never take effect is of use only directly before a read of nothing. The earliest one serves as
-        // well as any other.
-        let mut open_deletes = usize::from(sees_nothing);
-        may_stand.retain(|i| match self.steps[*i] {
-            Step { does: Does::See(_), .. } => false,
-            Step { to: NEVER, .. } => std::mem::take(&mut open_deletes) > 0,
-            Step { .. } => true,
+        // A delete that may never take effect is of use only directly before a step that needs an absence. The earliest one
+        // serves as well as any other.
+        let needs_absence = |step: &Step| match step.does {
+            Does::See(value) => value.is_none(),
+            Does::Look(has_value) => !has_value,
+            Does::Set(_) => false,
+            Does::SetIf(..) | Does::Add(..) => true,
+        };
+        let mut open_deletes = usize::from(may_stand.iter().any(|i| needs_absence(&self.steps[*i])));
+        let in_vain = self.may_be_in_vain();
+        may_stand.retain(|i| {
+            let step = &self.steps[*i];
+            if in_vain && matches!(step.does, Does::Set(_)) || self.state.after(step).is_none() {
+                return false;
+            }
+            !matches!(step, Step { does: Does::Set(None), to: NEVER, .. }) || std::mem::take(&mut open_deletes) > 0
         });
         may_stand.sort_by_key(|i| std::cmp::Reverse(self.steps[*i].to));
         may_stand
     }
 
     fn place(&mut self, step: usize, others: Vec<usize>) {
-        self.path.push(Placed { step, value_before: self.value, low_before: self.low, others });
+        self.path.push(Placed {
+            step,
+            state_before: self.state,
+            low_before: self.low,
+            low_version_before: self.low_version,
+            others,
+        });
         self.placed[step / 64] |= 1 << (step % 64);
         self.left -= usize::from(self.steps[step].to != NEVER);
-        if let Does::Set(value) = self.steps[step].does {
-            self.value = value;
-        }
+        self.state = self.state.after(&self.steps[step]).expect("only a step that may come next is placed");
         while self.low < self.steps.len() && self.is_placed(self.low) {
             self.low += 1;
+        }
+        while self.by_version.get(self.low_version).is_some_and(|i| self.is_placed(*i)) {
+            self.low_version += 1;
         }
     }
 
     fn backtrack(&mut self) -> Option<Vec<usize>> {
-        let Placed { step, value_before, low_before, others } = self.path.pop()?;
+        let Placed { step, state_before, low_before, low_version_before, others } = self.path.pop()?;
         self.placed[step / 64] &= !(1 << (step % 64));
         self.left += usize::from(self.steps[step].to != NEVER);
-        self.value = value_before;
+        self.state = state_before;
         self.low = low_before;
+        self.low_version = low_version_before;
         Some(others)
     }
 

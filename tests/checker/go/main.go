@@ -21,40 +21,114 @@ const timeout = time.Minute
 type operation struct {
 	Client  int    `json:"client"`
 	Invoked int64  `json:"invoked"`
-	Action  string `json:"action"` // read, write, delete
-	// The value that a write wrote or a read saw; absent for no value.
-	Value  *uint64 `json:"value"`
-	Ending string  `json:"ending"` // returned, failed, unknown
+	Action  string `json:"action"` // read, write, write if, add, look
+	// The value that a write wrote, a read saw, or an addition left; absent for no value, and for a sum that nobody knows.
+	Value *uint64 `json:"value"`
+	// The version that it saw or made; absent where its client was not told.
+	Version *uint64 `json:"version"`
+	// What a conditional write needs: absent, present, version.
+	Condition        string `json:"condition"`
+	ConditionVersion uint64 `json:"condition_version"`
+	Delta            int64  `json:"delta"`
+	// Whether a failed condition showed a value.
+	HasValue bool   `json:"has_value"`
+	Ending   string `json:"ending"` // returned, failed, unknown
 	// The time of its return, where it returned.
 	Returned int64 `json:"returned"`
 }
 
-// The state of the register: a value, or none.
+// The state of the register: a value, or none, and the greatest version known, which is its own where known is true.
 type register struct {
 	present bool
 	value   uint64
+	version uint64
+	known   bool
 }
 
-func holding(value *uint64) register {
-	if value == nil {
-		return register{}
+func (state register) holds(value *uint64) bool {
+	return state.present == (value != nil) && (value == nil || *value == state.value)
+}
+
+// The state once this version of it was seen.
+func (state register) showing(version *uint64) (bool, register) {
+	switch {
+	case version == nil:
+		return true, state
+	case state.known:
+		return *version == state.version, state
+	default:
+		ok := *version > state.version
+		state.version, state.known = *version, true
+		return ok, state
 	}
-	return register{present: true, value: *value}
+}
+
+// The state after an effect.
+func (state register) becoming(value *uint64, version *uint64) (bool, register) {
+	next := register{version: state.version}
+	if value != nil {
+		next.present, next.value = true, *value
+	}
+	if version == nil {
+		return true, next
+	}
+	next.version, next.known = *version, true
+	return *version > state.version, next
+}
+
+// The state that a conditional write needs.
+func (state register) meeting(op operation) (bool, register) {
+	switch op.Condition {
+	case "absent":
+		return !state.present, state
+	case "present":
+		return state.present, state
+	case "version":
+		return state.showing(&op.ConditionVersion)
+	}
+	panic("unknown condition " + op.Condition)
+}
+
+func step(state register, op operation) (bool, register) {
+	unknown := op.Ending == "unknown"
+	version := op.Version
+	if unknown {
+		version = nil
+	}
+	switch op.Action {
+	case "read":
+		if !state.holds(op.Value) {
+			return false, state
+		}
+		return state.showing(version)
+	case "look":
+		if state.present != op.HasValue {
+			return false, state
+		}
+		return state.showing(version)
+	case "write":
+		return state.becoming(op.Value, version)
+	case "write if":
+		ok, base := state.meeting(op)
+		if !ok {
+			// Where its outcome is unknown, it may never take effect.
+			return unknown, state
+		}
+		return base.becoming(op.Value, version)
+	case "add":
+		sum := state.value + uint64(op.Delta)
+		if !unknown && op.Value != nil && *op.Value != sum {
+			return false, state
+		}
+		return state.becoming(&sum, version)
+	}
+	panic("unknown action " + op.Action)
 }
 
 var model = porcupine.Model{
-	Init: func() interface{} { return register{} },
+	Init: func() interface{} { return register{known: true} },
 	Step: func(state, input, _ interface{}) (bool, interface{}) {
-		op := input.(operation)
-		switch op.Action {
-		case "read":
-			return state == holding(op.Value), state
-		case "write":
-			return true, holding(op.Value)
-		case "delete":
-			return true, register{}
-		}
-		panic("unknown action " + op.Action)
+		return step(state.(register), input.(operation))
 	},
 }
 
@@ -68,7 +142,7 @@ func judge(history []operation) string {
 			// A failed read tells nothing, and a failed write had no effect.
 			continue
 		case "unknown":
-			if op.Action == "read" {
+			if op.Action == "read" || op.Action == "look" {
 				continue
 			}
 			// It may take effect at any later time. To take effect after all others is the same as never.
