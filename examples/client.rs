@@ -24,7 +24,7 @@ async fn main() -> Result<(), ClientError> {
 
     for round in 1..=30 {
         match client.set("greeting", format!("hello {round}")).await {
-            Ok(stamp) => println!("{round}: written as {stamp}"),
+            Ok(written) => println!("{round}: written as {written}"),
             // Certainly not written, although the client tried until the deadline. It is safe to try again.
             Err(ClientError::NotApplied { last, .. }) => println!("{round}: not written: {last}"),
             // Perhaps written. Read the key to find out.
@@ -32,7 +32,7 @@ async fn main() -> Result<(), ClientError> {
             Err(error) => return Err(error),
         }
         match client.get("greeting").await? {
-            Some(found) => println!("{round}: read {:?}, written as {}", found.value, found.stamp),
+            Some(found) => println!("{round}: read {:?} of version {}", found.value, found.version),
             None => println!("{round}: there is no greeting"),
         }
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -200,7 +200,7 @@ async fn read_all(node: &TestNode, known: &Arc<Vec<Known>>) -> Vec<(State, Optio
             for index in (reader..known.len()).step_by(CLIENTS) {
                 let key = &known[index].key;
                 let found = client.get(key).await.unwrap_or_else(|error| panic!("{key} through node {id}: {error}"));
-                let stamp = found.as_ref().map(|found| found.stamp.clone());
+                let stamp = found.as_ref().and_then(|found| found.stamp.clone());
                 read.push((index, found.map(|found| text(&found.value)), stamp));
             }
             read

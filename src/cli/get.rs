@@ -7,21 +7,24 @@ use clap::Args;
 use serde_json::{Value as Json, json};
 
 use super::output::{base64, print, print_json, report, say, stamp_json};
-use super::{CliError, Exit, Global};
-use crate::client::Versioned;
-use crate::types::Value;
+use super::{CliError, Exit, Global, version};
+use crate::client::{KeyState, Versioned};
+use crate::types::{Stamp, Value};
 
 /// Read the value of a key
 ///
 /// Prints the value and nothing else, so that pipes and files get exactly the bytes that were written. Only on a terminal
 /// a line end is added. A key without a value prints nothing and ends with code 1.
+///
+/// With --json it prints the version too, for the conditions of set and delete. An absence has a version as well.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
   quorate get greeting
   quorate get logo --output logo.png
   quorate get logo --output - | file -
-  quorate get greeting --json | jq .clock
+  quorate get greeting --json | jq -r .version
+  quorate get greeting --one                  from the nearest replica alone: fast, and perhaps old
   quorate get greeting || echo 'there is none'")]
 pub(super) struct Get {
     /// The key: 1 to 4,096 bytes of UTF-8
@@ -29,6 +32,13 @@ pub(super) struct Get {
     /// Write the value to this file; - is stdout, and gets the bytes alone even if it is a terminal
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Read what one replica holds: fast, and with no claim about the others; it may be old, and may be a write with a
+    /// condition that never succeeds
+    #[arg(long)]
+    one: bool,
+    /// As --one, if what that replica holds is of this version or later; else read the latest value
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    at_least: Option<String>,
 }
 
 impl Get {
@@ -37,7 +47,18 @@ impl Get {
         if to_stdout && global.json {
             return Err(CliError::bad_input("--json and --output - both write to stdout: give one of the two"));
         }
-        let Some(found) = global.client()?.get(&self.key).await? else {
+        let mut get = global.client()?.get(&self.key);
+        if self.one {
+            get = get.from_one_replica();
+        }
+        if let Some(version) = self.at_least {
+            get = get.at_least(version);
+        }
+        let KeyState { found, version, stamp } = get.state().await?;
+        let Some(found) = found else {
+            if global.json {
+                print_json(&absent_as_json(&self.key, &version, stamp.as_ref()))?;
+            }
             say(&format!("key {:?} has no value", self.key));
             return Ok(Exit::NotFound);
         };
@@ -75,8 +96,20 @@ fn as_text(value: &Value, on_terminal: bool) -> Result<Vec<u8>, CliError> {
     Ok(bytes)
 }
 
+fn absent_as_json(key: &str, version: &str, stamp: Option<&Stamp>) -> Json {
+    let mut json = json!({ "key": key, "version": version });
+    if let Some(stamp) = stamp {
+        json["clock"] = stamp_json(stamp);
+    }
+    json
+}
+
 fn as_json(key: &str, found: &Versioned, with_value: bool) -> Json {
-    let mut json = json!({ "key": key, "clock": stamp_json(&found.stamp) });
+    let mut json = absent_as_json(key, &found.version, found.stamp.as_ref());
+    if let Some(ttl) = found.ttl {
+        // Part of a millisecond counts as a whole one: what is written again must not expire before its time.
+        json["ttl_ms"] = json!(u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
+    }
     if with_value {
         match &found.value {
             Value::Text(bytes) => json["value"] = json!(String::from_utf8_lossy(bytes)),
@@ -88,8 +121,10 @@ fn as_json(key: &str, found: &Versioned, with_value: bool) -> Json {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::types::{Clock, NodeId, Stamp};
+    use crate::types::{Clock, NodeId};
 
     #[test]
     fn pipe_gets_the_bytes_alone_and_a_terminal_a_line_end() {
@@ -116,13 +151,15 @@ mod tests {
     }
 
     #[test]
-    fn json_keeps_the_arm_and_bears_the_stamp() {
+    fn json_keeps_the_arm_and_bears_version_and_stamp() {
         let stamp = Stamp { clock: Clock { epoch: 3, counter: 9 }, writer: NodeId::new("2").unwrap() };
-        let text = Versioned { value: Value::from("v\""), stamp: stamp.clone() };
-        let expected = r#"{"clock":{"clock":9,"epoch":3,"node":"2"},"key":"k","value":"v\""}"#;
+        let text = Versioned { value: Value::from("v\""), version: "AA".into(), ttl: None, stamp: Some(stamp) };
+        let expected = r#"{"clock":{"clock":9,"epoch":3,"node":"2"},"key":"k","value":"v\"","version":"AA"}"#;
         assert_eq!(as_json("k", &text, true).to_string(), expected);
-        let binary = Versioned { value: Value::from(vec![255]), stamp };
-        assert_eq!(as_json("k", &binary, true)["binary"], "/w==");
+        let ttl = Some(Duration::from_micros(1_001));
+        let binary = Versioned { value: Value::from(vec![255]), version: "AA".into(), ttl, stamp: None };
+        assert_eq!(as_json("k", &binary, true), json!({ "key": "k", "binary": "/w==", "version": "AA", "ttl_ms": 2 }));
         assert_eq!(as_json("k", &binary, false).get("binary"), None);
+        assert_eq!(absent_as_json("k", "AA", None), json!({ "key": "k", "version": "AA" }));
     }
 }

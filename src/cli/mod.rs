@@ -6,6 +6,7 @@
 //!
 //! Texts are made by pure functions, so that tests can compare them.
 
+mod add;
 mod bench;
 mod completions;
 mod config_check;
@@ -31,6 +32,7 @@ use tonic::Code;
 
 use crate::client::{Builder, Client, ClientError, endpoint};
 use crate::limits::DEADLINE_MAX;
+use crate::types::Ttl;
 use crate::wire::failure::FailureReason;
 use output::say;
 
@@ -52,6 +54,8 @@ EXAMPLES:
   quorate dev                                 run three nodes on this machine, to try things out
   quorate set greeting hello                  write a value
   quorate get greeting                        read it
+  quorate set lock me --if-absent --ttl 30s   write it only where there is no value, and let it expire
+  quorate add hits                            count
   quorate --address n1:8001,n2:8001 status    show the nodes of another cluster
   quorate help set                            explain a command
 
@@ -60,7 +64,8 @@ EXIT CODES:
   1  the key has no value
   2  the command line, a file or a value is not accepted
   3  certainly not done: no node answered, or too few replicas; safe to try again
-  4  a write that may or may not have happened: read the key to find out";
+  4  a write that may or may not have happened: read the key to find out
+  5  certainly not done: the condition of the write does not hold";
 
 /// The heading of the options that say which nodes are asked, and for how long.
 const ASKING: &str = "Options of commands that ask a node";
@@ -140,6 +145,7 @@ enum Command {
     Get(get::Get),
     Set(set::Set),
     Delete(delete::Delete),
+    Add(add::Add),
     Status(status::Status),
     Locate(locate::Locate),
     Bench(bench::Bench),
@@ -173,6 +179,8 @@ pub enum Exit {
     NotDone = 3,
     /// A write that may or may not have happened.
     OutcomeUnknown = 4,
+    /// Certainly not done: the condition of the write does not hold.
+    ConditionFailed = 5,
 }
 
 impl From<Exit> for ExitCode {
@@ -209,7 +217,8 @@ impl From<ClientError> for CliError {
         let no_node_answered = "\nis a node running there? `quorate dev` starts some; --address or QUORATE_ADDRESS \
                                    names others";
         match error {
-            ClientError::InvalidInput { .. } => Self::bad_input(message),
+            ClientError::InvalidInput { .. } | ClientError::NotANumber { .. } => Self::bad_input(message),
+            ClientError::ConditionFailed { .. } => Self { exit: Exit::ConditionFailed, message },
             ClientError::OutcomeUnknown { .. } => Self { exit: Exit::OutcomeUnknown, message },
             ClientError::NotApplied { last, .. } | ClientError::Unavailable { last, .. } => {
                 let hint = if last.failure.is_none() { no_node_answered } else { "" };
@@ -284,6 +293,7 @@ async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
         Command::Get(get) => get.run(&global).await,
         Command::Set(set) => set.run(&global).await,
         Command::Delete(delete) => delete.run(&global).await,
+        Command::Add(add) => add.run(&global).await,
         Command::Status(status) => status.run(&global).await,
         Command::Locate(locate) => locate.run(&global).await,
         Command::Bench(bench) => bench.run(&global).await,
@@ -291,6 +301,26 @@ async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
         Command::Config(Config::Reference) => config_reference::run(),
         Command::Completions(completions) => completions.run(),
     }
+}
+
+/// A time to live.
+fn time_to_live(text: &str) -> Result<Duration, String> {
+    let accepted = || "1ms to 3650d is accepted, such as 500ms, 30s, 15m, 12h or 7d".to_owned();
+    let (number, unit_seconds) = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0), ("d", 86_400.0)]
+        .into_iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
+        .unwrap_or((text, 1.0));
+    let seconds = number.trim().parse::<f64>().map_err(|_| accepted())? * unit_seconds;
+    let ttl = Duration::try_from_secs_f64(seconds).map_err(|_| accepted())?;
+    if (Duration::from_millis(1)..=Ttl::MAX).contains(&ttl) { Ok(ttl) } else { Err(accepted()) }
+}
+
+/// A version on the command line.
+fn version(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("it is empty: give a version as `quorate get KEY --json` prints it".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -339,6 +369,18 @@ mod tests {
         }
         for text in ["", "0", "-1s", "61s", "1h", "nan", "inf", "1e400", "ms"] {
             assert!(duration(text).unwrap_err().contains("such as 500ms"), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_to_live_are_bounded_and_in_units() {
+        for (text, millis) in
+            [("500ms", 500), ("30s", 30_000), ("2", 2_000), ("1.5m", 90_000), ("3650d", 315_360_000_000)]
+        {
+            assert_eq!(time_to_live(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "0", "0.1ms", "-1s", "3651d", "1y", "nan", "inf", "s"] {
+            assert!(time_to_live(text).unwrap_err().contains("such as 500ms"), "{text}");
         }
     }
 
@@ -392,6 +434,12 @@ mod tests {
                 Exit::NotDone,
                 "is a node running there?",
             ),
+            (
+                ClientError::ConditionFailed { version: "AAxx".into(), has_value: true },
+                Exit::ConditionFailed,
+                "the key has a value, version AAxx",
+            ),
+            (ClientError::NotANumber { version: "AAxx".into() }, Exit::BadInput, "no number in decimal"),
             (
                 ClientError::OutcomeUnknown { node: node(None, Code::Unknown) },
                 Exit::OutcomeUnknown,

@@ -11,6 +11,7 @@ use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use serde_json::{Value as Json, json};
 
 use super::CliError;
+use crate::client::{Added, ClientError, Written};
 use crate::types::Stamp;
 
 /// Writes `bytes` to stdout, for a command whose purpose is to print them. A reader that has seen enough and closed the
@@ -56,10 +57,46 @@ pub(super) fn report(text: &str, done: &str) {
     }
 }
 
-/// Prints the report of a write: its stamp.
-pub(super) fn report_write(key: &str, stamp: &Stamp, as_json: bool) {
-    let text = if as_json { json!({ "key": key, "clock": stamp_json(stamp) }).to_string() } else { stamp.to_string() };
-    report(&format!("{text}\n"), &format!("done, with stamp {stamp}"));
+/// Prints the report of a write: its stamp, or its version if it had a condition, because the next one needs that.
+pub(super) fn report_write(key: &str, written: &Written, has_condition: bool, as_json: bool) {
+    let Written { version, stamp } = written;
+    let (name, text) = match stamp {
+        Some(stamp) if !has_condition => ("stamp", stamp.to_string()),
+        _ => ("version", version.clone()),
+    };
+    let shown = if as_json {
+        let mut json = json!({ "key": key, "version": version });
+        if let Some(stamp) = stamp {
+            json["clock"] = stamp_json(stamp);
+        }
+        json.to_string()
+    } else {
+        text.clone()
+    };
+    report(&format!("{shown}\n"), &format!("done, with {name} {text}"));
+}
+
+/// Prints the report of an addition: the sum alone.
+pub(super) fn report_added(key: &str, added: &Added, as_json: bool) {
+    let Added { value, version } = added;
+    let shown =
+        if as_json { json!({ "key": key, "value": value, "version": version }).to_string() } else { value.to_string() };
+    report(&format!("{shown}\n"), &format!("done, and the sum is {value}"));
+}
+
+/// The error of a write of `key`. Where JSON is asked for, one that tells the present version is printed on stdout too.
+pub(super) fn write_failed(key: &str, error: ClientError, as_json: bool) -> CliError {
+    let json = match &error {
+        ClientError::ConditionFailed { version, has_value } => {
+            json!({ "key": key, "error": "CONDITION_FAILED", "version": version, "has_value": has_value })
+        }
+        ClientError::NotANumber { version } => json!({ "key": key, "error": "NOT_A_NUMBER", "version": version }),
+        _ => return error.into(),
+    };
+    if as_json {
+        report(&format!("{json}\n"), "certainly not done");
+    }
+    error.into()
 }
 
 /// Says something on stderr, in a line that begins with the program's name.

@@ -2,28 +2,33 @@
 
 use std::io::{IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
-use super::output::report_write;
-use super::{CliError, Exit, Global};
+use super::output::{report_write, write_failed};
+use super::{CliError, Exit, Global, time_to_live, version};
 use crate::limits::VALUE_BYTES_MAX;
 use crate::types::Value;
 
 /// Write the value of a key
 ///
 /// Takes the value from the command line, from a file or from stdin: up to 60 MiB. Bytes that are UTF-8 are written as
-/// text, others as binary. Prints the stamp of the write: a majority of the key's replicas then has the value on disk.
+/// text, others as binary. Prints the stamp of the write; with a condition, the version that it made. A majority of the
+/// key's replicas then has the value on disk.
 ///
 /// An empty stdin is refused, because it is most often a value that was forgotten. Give '' or --file - to write an empty
 /// value.
 ///
-/// Exit code 3: certainly not written. Exit code 4: perhaps written; read the key to find out.
+/// Exit code 3: certainly not written. Exit code 4: perhaps written; read the key to find out. Exit code 5: not written,
+/// because the condition does not hold; the key's present version is on stderr.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
   quorate set greeting hello
   quorate set logo --file logo.png
+  quorate set lock me --if-absent --ttl 30s   exit code 5 if another one has it
+  quorate set lock me --if-version \"$VERSION\" --ttl 30s
   date | quorate set now                      from stdin, the line end included
   quorate set flag ''                         an empty value
   quorate set offset -- -5                    a value that begins with a hyphen")]
@@ -38,6 +43,18 @@ pub(super) struct Set {
     /// Write the value as binary even if it is UTF-8
     #[arg(long)]
     binary: bool,
+    /// Write only if the key has no value
+    #[arg(long, conflicts_with_all = ["if_present", "if_version"])]
+    if_absent: bool,
+    /// Write only if the key has a value
+    #[arg(long, conflicts_with = "if_version")]
+    if_present: bool,
+    /// Write only if the key has this version, as get, set and add print it with --json
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    if_version: Option<String>,
+    /// How long the value is kept, such as 30s, 15m or 7d; without it, for ever
+    #[arg(long, value_name = "DURATION", value_parser = time_to_live)]
+    ttl: Option<Duration>,
 }
 
 impl Set {
@@ -64,8 +81,22 @@ impl Set {
                 bytes
             }
         };
-        let stamp = global.client()?.set(&self.key, as_value(bytes, self.binary)).await?;
-        report_write(&self.key, &stamp, global.json);
+        let mut set = global.client()?.set(&self.key, as_value(bytes, self.binary));
+        let has_condition = self.if_absent || self.if_present || self.if_version.is_some();
+        if self.if_absent {
+            set = set.if_absent();
+        }
+        if self.if_present {
+            set = set.if_present();
+        }
+        if let Some(version) = self.if_version {
+            set = set.if_version(version);
+        }
+        if let Some(ttl) = self.ttl {
+            set = set.ttl(ttl);
+        }
+        let written = set.await.map_err(|error| write_failed(&self.key, error, global.json))?;
+        report_write(&self.key, &written, has_condition, global.json);
         Ok(Exit::Done)
     }
 }

@@ -11,18 +11,32 @@ const BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// The longest wait.
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
+/// The first wait of a client that lost a key to another one: half of what a conditional write takes on a fast disk.
+const CONTENDER_BACKOFF_MIN: Duration = Duration::from_millis(1);
+/// The longest such wait.
+const CONTENDER_BACKOFF_MAX: Duration = Duration::from_millis(64);
+
 /// The waits of one operation.
-pub(super) struct Backoff(Duration);
+pub(super) struct Backoff {
+    next: Duration,
+    longest: Duration,
+}
 
 impl Backoff {
+    /// Between rounds in which every node failed.
     pub(super) fn new() -> Self {
-        Self(BACKOFF_MIN)
+        Self { next: BACKOFF_MIN, longest: BACKOFF_MAX }
+    }
+
+    /// Between tries that failed because another client succeeded.
+    pub(super) fn between_contenders() -> Self {
+        Self { next: CONTENDER_BACKOFF_MIN, longest: CONTENDER_BACKOFF_MAX }
     }
 
     /// Waits before the next attempt. Returns false, at once, when the wait would end after `deadline`.
     pub(super) async fn wait(&mut self, deadline: Instant) -> bool {
-        let wake_at = Instant::now() + jittered(self.0);
-        self.0 = (2 * self.0).min(BACKOFF_MAX);
+        let wake_at = Instant::now() + jittered(self.next);
+        self.next = (2 * self.next).min(self.longest);
         if wake_at >= deadline {
             return false;
         }
@@ -34,6 +48,16 @@ impl Backoff {
 /// A random time between half of `duration` and all of it.
 pub(super) fn jittered(duration: Duration) -> Duration {
     duration / 2 + duration.mul_f32(f32::from(random()) / f32::from(u16::MAX) / 2.0)
+}
+
+/// Random bytes, for the name of a request.
+pub(super) fn random_bytes() -> [u8; 16] {
+    // Each state has keys of its own, which the system's generator made for the first one of a thread.
+    let state = RandomState::new();
+    let (mut low, mut high) = (state.build_hasher(), state.build_hasher());
+    low.write_u8(0);
+    high.write_u8(1);
+    (u128::from(high.finish()) << 64 | u128::from(low.finish())).to_le_bytes()
 }
 
 /// A random number from the standard library's only source of randomness. It is good enough to spread load, and saves

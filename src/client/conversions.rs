@@ -2,26 +2,33 @@
 //!
 //! Answers came over the network, so each of them is checked before it is believed.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tonic::Code;
 
-use super::Versioned;
 use super::error::{ClientError, InputProblem, NodeFailure};
 use super::node::Node;
+use super::{Added, KeyState, Versioned, Written};
 use crate::api;
 use crate::types::{Key, Stamp, Value};
 use crate::wire::failure::{Failure, FailureReason};
 
-/// The value in a node's answer about `key`; `None` where the key has none. The error says what is wrong with the answer.
-pub(super) fn versioned(key: &Key, answer: api::GetResponse) -> Result<Option<Versioned>, String> {
-    let Some(entry) = answer.entry else { return Ok(None) };
+/// The state of `key` in a node's answer. The error says what is wrong with the answer.
+pub(super) fn key_state(key: &Key, answer: api::GetResponse) -> Result<KeyState, String> {
+    let api::GetResponse { entry, clock, version, ttl } = answer;
+    if version.is_empty() {
+        return Err("bad answer: no version".to_owned());
+    }
+    let stamp = clock.map(Stamp::try_from).transpose().map_err(|error| format!("bad answer: {error}"))?;
+    let Some(entry) = entry else { return Ok(KeyState { found: None, version, stamp }) };
     let (found, value) = <(Key, Value)>::try_from(entry).map_err(|error| format!("bad answer: {error}"))?;
     if found != *key {
         return Err(format!("bad answer: asked for key {key:?}, got {found:?}"));
     }
-    let clock = answer.clock.ok_or("bad answer: a value without its stamp")?;
-    let stamp = clock.try_into().map_err(|error| format!("bad answer: {error}"))?;
-    Ok(Some(Versioned { value, stamp }))
+    let ttl = ttl.map(Duration::try_from).transpose().map_err(|_| "bad answer: a negative time to live")?;
+    let found = Some(Versioned { value, version: version.clone(), ttl, stamp: stamp.clone() });
+    Ok(KeyState { found, version, stamp })
 }
 
 /// The results of a batch, in the order of `keys`. The error says what is wrong with the answer.
@@ -42,20 +49,30 @@ pub(super) fn batch(
             failure: FailureReason::parse(&error.reason).map(|reason| Box::new(Failure::new(reason))),
         })),
         None => {
-            versioned(key, api::GetResponse { entry: result.entry, clock: result.clock, ..Default::default() }).map(Ok)
+            let api::BatchGetResult { entry, clock, version, ttl, .. } = result;
+            key_state(key, api::GetResponse { entry, clock, version, ttl }).map(|state| Ok(state.found))
         }
     };
     results.map(result).collect()
 }
 
-/// The stamp of an acknowledged write. A write whose stamp cannot be read has an unknown outcome.
-pub(super) fn stamp_of_write(node: &Node, clock: Option<api::ClockValue>) -> Result<Stamp, ClientError> {
-    let problem = match clock.map(Stamp::try_from) {
-        Some(Ok(stamp)) => return Ok(stamp),
-        Some(Err(error)) => format!("bad answer: {error}"),
-        None => "bad answer: OK without a stamp".to_owned(),
-    };
-    Err(ClientError::OutcomeUnknown { node: NodeFailure::new(&node.address, problem) })
+/// An acknowledged write. One that cannot be read has an unknown outcome.
+pub(super) fn written(node: &Node, clock: Option<api::ClockValue>, version: String) -> Result<Written, ClientError> {
+    match clock.map(Stamp::try_from).transpose() {
+        Ok(stamp) if !version.is_empty() => Ok(Written { version, stamp }),
+        Ok(_) => Err(bad_answer(node, "OK without a version")),
+        Err(error) => Err(bad_answer(node, &error.to_string())),
+    }
+}
+
+/// An acknowledged addition.
+pub(super) fn added(node: &Node, answer: api::AddResponse) -> Result<Added, ClientError> {
+    let api::AddResponse { value, version } = answer;
+    if version.is_empty() { Err(bad_answer(node, "OK without a version")) } else { Ok(Added { value, version }) }
+}
+
+fn bad_answer(node: &Node, problem: &str) -> ClientError {
+    ClientError::OutcomeUnknown { node: NodeFailure::new(&node.address, format!("bad answer: {problem}")) }
 }
 
 /// The key, or what is wrong with it.

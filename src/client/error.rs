@@ -35,6 +35,23 @@ pub enum ClientError {
         /// The failure at the node that the write was sent to.
         node: NodeFailure,
     },
+    /// The condition does not hold, and the write never takes effect. Look at the key, and decide anew.
+    #[error(
+        "not written: the condition does not hold; the key has {}, version {version}",
+        if *has_value { "a value" } else { "no value" }
+    )]
+    ConditionFailed {
+        /// The key's version.
+        version: String,
+        /// Whether the key has a value.
+        has_value: bool,
+    },
+    /// The value to add to is no number in decimal, or the sum is out of 64 bits. The addition never takes effect.
+    #[error("not added: the value is no number in decimal, or the sum is out of 64 bits; its version is {version}")]
+    NotANumber {
+        /// The key's version.
+        version: String,
+    },
     /// No node answered the read before the deadline. It may be tried again at any time.
     #[error("not answered: {last} (tried for {tried_for:.1?}; safe to ask again)")]
     Unavailable {
@@ -64,6 +81,15 @@ pub enum InputProblem {
         /// The size of the value.
         bytes: usize,
     },
+    /// The time to live is out of bounds.
+    #[error("a time to live of {given:?} is not accepted: 1 ms to 3,650 days are; without one a value never expires")]
+    Ttl {
+        /// The time as it was given.
+        given: Duration,
+    },
+    /// The version is empty.
+    #[error("the version is empty: give one that an answer about the key had")]
+    EmptyVersion,
     /// The address does not name a host and a port.
     #[error("address {address:?}: {problem}; host:port is accepted, such as 127.0.0.1:8001")]
     Address {

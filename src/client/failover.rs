@@ -2,7 +2,8 @@
 //!
 //! Contract: a read goes to one node after the other. A node that fails, or has not answered after the hedge delay, is
 //! avoided, and the next one is asked too. The first answer counts. A write is sent to one node at a time, and to the
-//! next only while it certainly did not happen (see `verdict` and `permit`).
+//! next only while it certainly did not happen (see `verdict` and `permit`). A write that takes effect once at most, however
+//! often it is sent, moves on as a read does.
 //!
 //! A paused node accepts a request as readily as a live one. Therefore a write goes without a question only to a node
 //! that answered during the last second. Any other node is first asked for its health.
@@ -15,12 +16,14 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tonic::Code;
 
 use super::backoff::{Backoff, jittered, random};
 use super::error::{ClientError, NodeFailure};
 use super::node::Node;
 use super::verdict::{Verdict, judge_read, judge_write};
 use crate::api;
+use crate::wire::failure::{Failure, FailureReason};
 
 /// How often an avoided node is asked for its health.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -131,6 +134,91 @@ impl NodePool {
         }
     }
 
+    /// Writes until a node says what became of it, or the deadline has passed. Only for a write that takes effect once at
+    /// most, however often it is sent. `message` makes it, and is told whether an earlier try may have arrived.
+    pub(super) async fn write_until_known<M, A>(
+        self: &Arc<Self>,
+        operation: Operation,
+        path: &'static str,
+        message: impl Fn(bool) -> M,
+    ) -> Result<(Arc<Node>, A), ClientError>
+    where
+        M: prost::Message + Unpin + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let mut backoff = Backoff::new();
+        let mut tries = JoinSet::new();
+        // The tries that may have taken effect: those under way, and those whose end says nothing.
+        let mut open = 0_usize;
+        let mut failed = 0_usize;
+        let mut last = None;
+        let mut unknown = None;
+        let mut is_ending = false;
+        loop {
+            // A further try goes out when the one before has failed or the hedge delay has passed.
+            if tries.len() < self.nodes.len() && !is_ending {
+                match self.live_node(operation).await {
+                    Ok(node) => {
+                        let (pool, is_resend) = (Arc::clone(self), open > 0);
+                        let message = message(is_resend);
+                        open += 1;
+                        tries.spawn(async move {
+                            let sent = pool.send(operation, &node, path, message).await;
+                            (node, is_resend, sent)
+                        });
+                    }
+                    Err(Verdict::Final(error)) if open == 0 => return Err(error),
+                    Err(Verdict::Final(ClientError::Refused { node }) | Verdict::TryNext(node)) => {
+                        failed = self.nodes.len();
+                        last = Some(node);
+                    }
+                    Err(Verdict::Final(_)) => {}
+                }
+            }
+            let ended = tokio::select! {
+                ended = tries.join_next(), if !tries.is_empty() => ended,
+                () = tokio::time::sleep(operation.hedge_delay), if !tries.is_empty() => continue,
+                else => None,
+            };
+            match ended {
+                Some(Ok((node, _, Ok(answer)))) => return Ok((node, answer)),
+                Some(Ok((_, is_resend, Err(Verdict::Final(ClientError::OutcomeUnknown { node }))))) => {
+                    // A node that looked for an earlier try and cannot know more: nor can another one.
+                    let looked = |said: &Failure| said.reason == FailureReason::OutcomeUnknown;
+                    let is_final = node.code == Code::DeadlineExceeded && node.failure.as_deref().is_some_and(looked);
+                    if is_resend && is_final {
+                        return Err(ClientError::OutcomeUnknown { node });
+                    }
+                    failed += 1;
+                    unknown = Some(node);
+                }
+                Some(Ok((_, _, Err(Verdict::Final(error))))) => return Err(error),
+                Some(Ok((_, _, Err(Verdict::TryNext(failure))))) => {
+                    open -= 1;
+                    failed += 1;
+                    last = Some(failure);
+                }
+                // The task panicked, which is our own defect, or the runtime is ending.
+                Some(Err(error)) => unknown = Some(NodeFailure::new("client", error.to_string())),
+                None => {}
+            }
+            is_ending |= Instant::now() >= operation.deadline;
+            if !is_ending && failed >= self.nodes.len() {
+                failed = 0;
+                is_ending = !backoff.wait(operation.deadline).await;
+            }
+            if is_ending && tries.is_empty() {
+                return Err(if open == 0 {
+                    let last = last.expect("a client has at least one node, and it failed");
+                    ClientError::NotApplied { last, tried_for: operation.began.elapsed() }
+                } else {
+                    let node = unknown.or(last).expect("a try that may have taken effect has failed");
+                    ClientError::OutcomeUnknown { node }
+                });
+            }
+        }
+    }
+
     /// Sends a write to `node`, once. The verdict is `TryNext` only if the write certainly did not happen.
     async fn send<M, A>(
         &self,
@@ -160,8 +248,15 @@ impl NodePool {
             }
             Err(failure) => {
                 let verdict = judge_write(node, &failure);
-                if !matches!(verdict, Verdict::Final(ClientError::Refused { .. })) {
-                    self.avoid(node);
+                match verdict {
+                    // The node answered. That it refuses is the write's own fault.
+                    Verdict::Final(ClientError::ConditionFailed { .. } | ClientError::NotANumber { .. }) => {
+                        node.record_answer();
+                    }
+                    Verdict::Final(ClientError::Refused { .. }) => {}
+                    _ => {
+                        self.avoid(node);
+                    }
                 }
                 Err(verdict)
             }

@@ -1,9 +1,10 @@
 //! The public client: reads, writes and deletes on a cluster, through any of its nodes.
 //!
 //! Contract: an operation ends at its deadline at the latest. A write is sent again only if it certainly did not happen:
-//! it never left this process (`permit`), or a node answered that it was not applied. If a write may have happened and no
-//! node confirms it, the result is [`ClientError::OutcomeUnknown`]: the caller reads the key to find out. A read has no
-//! effect, so several nodes may be asked, and the first answer counts.
+//! it never left this process (`permit`), or a node answered that it was not applied. A write that names a version of its
+//! key takes effect once at most, so it is sent again under the same request id until a node says what became of it. If a
+//! write may have happened and no node confirms it, the result is [`ClientError::OutcomeUnknown`]: the caller reads the key
+//! to find out. A read has no effect, so several nodes may be asked, and the first answer counts.
 //!
 //! Every node answers for every key, so the client takes the nodes in turn. `failover` says which node is asked next,
 //! `verdict` what a failure means, and `backoff` how long to wait.
@@ -21,28 +22,56 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Writes may depend on what is there. Every answer about a key has a version, which no other state of the key has:
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use quorate::ClientError;
+//! # async fn example(client: quorate::Client) -> Result<(), ClientError> {
+//! match client.set("lock", "me").if_absent().ttl(Duration::from_secs(30)).await {
+//!     Ok(held) => {
+//!         // Still this very lock, and not another one of the same holder.
+//!         client.delete("lock").if_version(held.version).await?;
+//!     }
+//!     Err(ClientError::ConditionFailed { version, .. }) => println!("another one has it, as version {version}"),
+//!     Err(error) => return Err(error),
+//! }
+//! let visits = client.add("visits", 1).await?.value;
+//! client.update("names", |old| {
+//!     let names = old.map_or(String::new(), |old| String::from_utf8_lossy(old.value.bytes()).into_owned());
+//!     Some(names + " Ada")
+//! }).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod backoff;
 mod conversions;
 mod error;
 mod failover;
+mod get;
 mod node;
 mod permit;
 #[cfg(all(test, feature = "server"))]
 mod tests;
+mod update;
 mod verdict;
+mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::{ClientError, InputProblem, NodeFailure};
+pub use get::{Get, KeyState, Versioned};
 #[cfg(feature = "server")]
 pub(crate) use node::endpoint;
+pub use write::{Add, Added, Delete, Set, Written};
 
 use crate::api;
-use crate::limits::{DEADLINE_DEFAULT, DEADLINE_MAX, VALUE_BYTES_MAX};
-use crate::types::{Key, Stamp, Value};
-use conversions::{batch, key_of, stamp_of_write, versioned};
+use crate::limits::{DEADLINE_DEFAULT, DEADLINE_MAX};
+use crate::types::{Key, Value};
+use conversions::{batch, key_of};
 use failover::{NodePool, Operation};
 use node::{Node, by, within};
 use verdict::{Verdict, judge_read};
@@ -57,15 +86,6 @@ const DEADLINE_MIN: Duration = Duration::from_millis(1);
 pub struct Client {
     pool: Arc<NodePool>,
     deadline: Duration,
-}
-
-/// The value of a key, and the stamp of its write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Versioned {
-    /// The value, in the form in which it was written: text or binary.
-    pub value: Value,
-    /// The position of the write in the one order of all writes: a greater stamp is a later write.
-    pub stamp: Stamp,
 }
 
 /// Sets up a [`Client`].
@@ -145,24 +165,24 @@ impl Client {
         Self { pool: Arc::clone(&self.pool), deadline: deadline.clamp(DEADLINE_MIN, DEADLINE_MAX) }
     }
 
-    /// Reads the latest value of `key`: `None` if the key has none.
+    /// Reads the latest value of `key`: `None` if the key has none. [`Get`] says what else can be asked for.
     ///
     /// # Errors
     /// [`ClientError::InvalidInput`], [`ClientError::Unavailable`] or [`ClientError::Refused`].
-    pub async fn get(&self, key: impl AsRef<str>) -> Result<Option<Versioned>, ClientError> {
-        let key = key_of(key.as_ref())?;
-        let operation = Operation::begin(self.deadline);
-        self.pool
-            .read(operation, move |node, deadline| {
-                let key = key.clone();
-                async move {
-                    let request = by(api::GetRequest { key: key.as_str().to_owned(), ..Default::default() }, deadline);
-                    let answer = within(deadline, async { node.cluster().get(request).await }).await;
-                    versioned(&key, answer.map_err(|status| judge_read(&node, &status))?.into_inner())
-                        .map_err(|problem| Verdict::TryNext(NodeFailure::new(&node.address, problem)))
-                }
-            })
-            .await
+    ///
+    /// ```no_run
+    /// # async fn example(client: quorate::Client) -> Result<(), quorate::ClientError> {
+    /// if let Some(found) = client.get("greeting").await? {
+    ///     println!("{:?}, version {}, expires in {:?}", found.value, found.version, found.ttl);
+    /// }
+    /// // The version of an absence is a version too.
+    /// let state = client.get("nokey").state().await?;
+    /// client.set("nokey", "v").if_version(state.version).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get(&self, key: impl AsRef<str>) -> Get {
+        Get::new(self.clone(), key_of(key.as_ref()))
     }
 
     /// Reads the latest values of 1 to 1,000 keys, each linearizably and on its own. The results have the order of the
@@ -201,48 +221,86 @@ impl Client {
             .await
     }
 
-    /// Writes `value` under `key` and returns the stamp of the write. A majority of the key's replicas then has the value
-    /// on disk.
+    /// Writes `value` under `key` and returns the version that this makes. A majority of the key's replicas then has the
+    /// value on disk. [`Set`] has the conditions that it may depend on, and the time to live.
     ///
     /// `&str` and `String` are written as text; bytes, and [`Value::Binary`], as binary.
     ///
     /// # Errors
     /// [`ClientError::InvalidInput`], [`ClientError::NotApplied`], [`ClientError::OutcomeUnknown`] or
-    /// [`ClientError::Refused`].
+    /// [`ClientError::Refused`]; with a condition [`ClientError::ConditionFailed`].
     ///
     /// ```no_run
     /// use quorate::ClientError;
     ///
     /// # async fn example(client: quorate::Client) -> Result<(), ClientError> {
     /// match client.set("k", vec![0, 1, 2]).await {
-    ///     Ok(stamp) => println!("written as {stamp}"),
+    ///     Ok(written) => println!("written as version {}", written.version),
     ///     Err(ClientError::OutcomeUnknown { node }) => println!("read k to find out: {node}"),
     ///     Err(error) => return Err(error),
     /// }
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn set(&self, key: impl AsRef<str>, value: impl Into<Value>) -> Result<Stamp, ClientError> {
-        let key = key_of(key.as_ref())?;
-        let value = value.into();
-        let bytes = value.bytes().len();
-        if bytes > VALUE_BYTES_MAX {
-            return Err(InputProblem::ValueTooLarge { bytes }.into());
-        }
-        let request = api::SetRequest { entry: Some((key, value).into()), ..Default::default() };
-        let (node, answer): (_, api::SetResponse) = self.write("/api.Cluster/Set", request).await?;
-        stamp_of_write(&node, answer.clock)
+    pub fn set(&self, key: impl AsRef<str>, value: impl Into<Value>) -> Set {
+        Set::new(self.clone(), key_of(key.as_ref()), value.into())
     }
 
-    /// Removes the value of `key`, if it has one, and returns the stamp of the deletion. A majority of the key's replicas
-    /// then has the deletion on disk.
+    /// Removes the value of `key`, if it has one, and returns the version that this makes. A majority of the key's
+    /// replicas then has the deletion on disk. [`Delete`] has the conditions that it may depend on.
     ///
     /// # Errors
     /// As [`Client::set`].
-    pub async fn delete(&self, key: impl AsRef<str>) -> Result<Stamp, ClientError> {
-        let request = api::DeleteRequest { key: key_of(key.as_ref())?.as_str().to_owned(), ..Default::default() };
-        let (node, answer): (_, api::DeleteResponse) = self.write("/api.Cluster/Delete", request).await?;
-        stamp_of_write(&node, answer.clock)
+    pub fn delete(&self, key: impl AsRef<str>) -> Delete {
+        Delete::new(self.clone(), key_of(key.as_ref()))
+    }
+
+    /// Adds `delta` to the number of `key`, and returns the sum. The number is kept as decimal text; a key without a value
+    /// counts as 0. [`Add`] says how to count once for certain.
+    ///
+    /// # Errors
+    /// As [`Client::set`], and [`ClientError::NotANumber`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: quorate::Client) -> Result<(), quorate::ClientError> {
+    /// let hits = client.add("hits", 1).await?;
+    /// println!("{}", hits.value);
+    /// // A node that dies meanwhile makes no difference to this one, because it may be sent again.
+    /// let hits = client.add("hits", -5).since(hits.version).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn add(&self, key: impl AsRef<str>, delta: i64) -> Add {
+        Add::new(self.clone(), key_of(key.as_ref()), delta)
+    }
+
+    /// Changes a value depending on what it is: reads the key, asks `change` for the new value, and writes that if the key
+    /// has not changed meanwhile. If it has, all is done again, until the deadline. `None` from `change` leaves the key
+    /// alone, and the result is then `None` too.
+    ///
+    /// `change` may be called several times. The change takes effect once at most.
+    ///
+    /// # Errors
+    /// As [`Client::get`] and [`Client::set`]. [`ClientError::ConditionFailed`] if the key was changed by others each time,
+    /// until the deadline.
+    ///
+    /// ```no_run
+    /// # async fn example(client: quorate::Client) -> Result<(), quorate::ClientError> {
+    /// // Takes a seat, if one is left.
+    /// let taken = client.update("seats", |old| {
+    ///     let seats: u32 = old.map_or(Some(100), |old| std::str::from_utf8(old.value.bytes()).ok()?.parse().ok())?;
+    ///     Some(seats.checked_sub(1)?.to_string())
+    /// });
+    /// println!("{}", if taken.await?.is_some() { "a seat is yours" } else { "sold out" });
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn update<V: Into<Value>>(
+        &self,
+        key: impl AsRef<str>,
+        change: impl FnMut(Option<&Versioned>) -> Option<V>,
+    ) -> Result<Option<Written>, ClientError> {
+        update::update(self, key.as_ref(), change).await
     }
 
     /// Reads the cluster's nodes and parameters, as the first node that answers sees them.
@@ -271,13 +329,5 @@ impl Client {
                 node.health(deadline).await.map_err(|status| judge_read(&node, &status))
             })
             .await
-    }
-
-    async fn write<M, A>(&self, path: &'static str, message: M) -> Result<(Arc<Node>, A), ClientError>
-    where
-        M: prost::Message + Clone + Unpin + 'static,
-        A: prost::Message + Default + 'static,
-    {
-        self.pool.write(Operation::begin(self.deadline), path, message).await
     }
 }

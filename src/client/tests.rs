@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -13,9 +14,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::*;
+use crate::limits::VALUE_BYTES_MAX;
 use crate::types::KEY_BYTES_MAX;
 use crate::wire::failure::{Failure, FailureReason};
 
@@ -26,6 +28,8 @@ enum Behaviour {
     Serve,
     /// Answers each read and write with this status.
     Fail(Status),
+    /// Answers each write with this status, and serves reads.
+    FailWrites(Status),
     /// Never answers.
     Silent,
     /// Reports in its health that it is draining, and serves nevertheless.
@@ -41,6 +45,8 @@ struct Fake {
     reads: AtomicU32,
     write_came: Notify,
     timeout_header: Mutex<Option<String>>,
+    /// The name of each write that came, and whether it came as a resend.
+    named: Mutex<Vec<(Bytes, bool)>>,
 }
 
 impl Fake {
@@ -50,7 +56,8 @@ impl Fake {
         let behaviour = self.behaviour.lock().unwrap().clone();
         match behaviour {
             Behaviour::Serve | Behaviour::Draining => {}
-            Behaviour::Fail(status) => return Err(status),
+            Behaviour::FailWrites(_) if std::any::type_name::<T>() == std::any::type_name::<api::GetRequest>() => {}
+            Behaviour::Fail(status) | Behaviour::FailWrites(status) => return Err(status),
             Behaviour::Silent => std::future::pending().await,
             Behaviour::Slow(time) => tokio::time::sleep(time).await,
         }
@@ -70,6 +77,9 @@ impl Fake {
     }
 }
 
+/// The version in each answer.
+const VERSION: &str = "AAxx";
+
 fn clock() -> api::ClockValue {
     api::ClockValue { epoch: 1, clock: 2, node: "1".into() }
 }
@@ -82,22 +92,32 @@ impl api::cluster_server::Cluster for Served {
         self.0.reads.fetch_add(1, Ordering::SeqCst);
         let request = self.0.act(request).await?;
         let entry = self.0.values.lock().unwrap().get(&request.key).cloned();
-        Ok(Response::new(api::GetResponse { entry, clock: Some(clock()), ..Default::default() }))
+        Ok(Response::new(api::GetResponse { entry, clock: Some(clock()), version: VERSION.into(), ttl: None }))
     }
 
     async fn set(&self, request: Request<api::SetRequest>) -> Result<Response<api::SetResponse>, Status> {
         self.0.writes.fetch_add(1, Ordering::SeqCst);
         self.0.write_came.notify_one();
+        let message = request.get_ref();
+        self.0.named.lock().unwrap().push((message.request_id.clone(), message.resend));
         let entry = self.0.act(request).await?.entry.unwrap();
         self.0.values.lock().unwrap().insert(entry.key.clone(), entry);
-        Ok(Response::new(api::SetResponse { clock: Some(clock()), ..Default::default() }))
+        Ok(Response::new(api::SetResponse { clock: Some(clock()), version: VERSION.into() }))
     }
 
     async fn delete(&self, request: Request<api::DeleteRequest>) -> Result<Response<api::DeleteResponse>, Status> {
         self.0.writes.fetch_add(1, Ordering::SeqCst);
         let request = self.0.act(request).await?;
         self.0.values.lock().unwrap().remove(&request.key);
-        Ok(Response::new(api::DeleteResponse { clock: Some(clock()), ..Default::default() }))
+        Ok(Response::new(api::DeleteResponse { clock: Some(clock()), version: VERSION.into() }))
+    }
+
+    async fn add(&self, request: Request<api::AddRequest>) -> Result<Response<api::AddResponse>, Status> {
+        self.0.writes.fetch_add(1, Ordering::SeqCst);
+        let message = request.get_ref();
+        self.0.named.lock().unwrap().push((message.request_id.clone(), message.resend));
+        let value = self.0.act(request).await?.delta;
+        Ok(Response::new(api::AddResponse { value, version: VERSION.into() }))
     }
 }
 
@@ -125,6 +145,7 @@ fn serve(listener: TcpListener, behaviour: Behaviour) -> Arc<Fake> {
         reads: AtomicU32::new(0),
         write_came: Notify::new(),
         timeout_header: Mutex::default(),
+        named: Mutex::default(),
     });
     let cluster = api::sized!(api::cluster_server::ClusterServer::new(Served(Arc::clone(&fake))));
     let node = api::node_server::NodeServer::new(Served(Arc::clone(&fake)));
@@ -170,6 +191,11 @@ fn client<const N: usize>(addresses: [&str; N], deadline: Duration) -> Client {
     client
 }
 
+/// The same, where a client is named so already.
+fn client_of<const N: usize>(addresses: [&str; N], deadline: Duration) -> Client {
+    client(addresses, deadline)
+}
+
 fn failure(reason: FailureReason) -> Status {
     Failure::new(reason).to_status(reason.code(), "made by the test")
 }
@@ -183,9 +209,9 @@ async fn value_reads_back_as_text_or_binary_as_it_was_written() {
     let client = client([&address], AMPLE);
     assert_eq!(client.get("k").await.unwrap(), None);
     for value in [Value::from("text"), Value::from(""), Value::from(vec![0xff, 0]), Value::from(vec![7; 9 << 20])] {
-        let stamp = client.set("k", value.clone()).await.unwrap();
-        assert_eq!(stamp.to_string(), "1.2@1");
-        assert_eq!(client.get("k").await.unwrap(), Some(Versioned { value, stamp }));
+        let Written { version, stamp } = client.set("k", value.clone()).await.unwrap();
+        assert_eq!((version.as_str(), stamp.as_ref().unwrap().to_string().as_str()), (VERSION, "1.2@1"));
+        assert_eq!(client.get("k").await.unwrap(), Some(Versioned { value, version, ttl: None, stamp }));
     }
     client.delete("k").await.unwrap();
     assert_eq!(client.get("k").await.unwrap(), None);
@@ -230,6 +256,129 @@ async fn write_of_unknown_outcome_is_never_sent_again() {
         assert!(matches!(&error, ClientError::OutcomeUnknown { node } if node.address == a), "{status}: {error}");
         assert_eq!(one.writes() + other.writes(), 1, "{status}");
     }
+}
+
+#[tokio::test]
+async fn write_that_names_a_version_is_sent_again_until_its_outcome_is_known() {
+    for behaviour in [
+        Behaviour::Silent,
+        Behaviour::Fail(failure(FailureReason::OutcomeUnknown)),
+        Behaviour::Fail(Status::unavailable("")),
+        Behaviour::Fail(Status::internal("")),
+    ] {
+        let (one, a) = fake(behaviour).await;
+        let (other, b) = fake(Behaviour::Serve).await;
+        let client = client([&a, &b], Duration::from_secs(4));
+        client.set("k", "v").if_version(VERSION).await.unwrap();
+        let (first, again) = (one.named.lock().unwrap().remove(0), other.named.lock().unwrap().remove(0));
+        assert_eq!(first.0.len(), 16);
+        assert_eq!(
+            (first.1, again),
+            (false, (first.0.clone(), true)),
+            "the same name, and that it is not the first try"
+        );
+        client.pool.turn.store(0, Ordering::Relaxed);
+        let (one, c) = fake(Behaviour::Fail(Status::unavailable(""))).await;
+        let client = client_of([&c, &b], Duration::from_secs(4));
+        assert_eq!(client.add("n", 5).since(VERSION).await.unwrap(), Added { value: 5, version: VERSION.into() });
+        assert_ne!(one.named.lock().unwrap()[0].0, first.0, "each request has a name of its own");
+    }
+}
+
+#[tokio::test]
+async fn write_without_a_version_is_not_sent_again_where_its_outcome_is_unknown() {
+    let (one, a) = fake(Behaviour::Fail(Status::unavailable(""))).await;
+    let (other, b) = fake(Behaviour::Serve).await;
+    let client = || client([&a, &b], AMPLE);
+    for error in [
+        client().set("k", "v").if_absent().await.unwrap_err(),
+        client().set("k", "v").if_present().await.unwrap_err(),
+        client().delete("k").if_present().await.unwrap_err(),
+        client().add("n", 1).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error}");
+    }
+    assert_eq!((one.writes(), other.writes()), (4, 0));
+}
+
+#[tokio::test]
+async fn resend_ends_where_no_node_can_know_more_and_never_as_not_applied() {
+    let (one, a) = fake(Behaviour::Fail(Status::unavailable(""))).await;
+    let (other, b) = fake(Behaviour::Fail(failure(FailureReason::OutcomeUnknown))).await;
+    let client = client([&a, &b], AMPLE);
+    let began = Instant::now();
+    let error = client.set("k", "v").if_version(VERSION).await.unwrap_err();
+    assert!(matches!(&error, ClientError::OutcomeUnknown { node } if node.address == b), "{error}");
+    assert!(began.elapsed() < AMPLE / 2 && (one.writes(), other.writes()) == (1, 1));
+
+    // The first try may have been applied: that the second one was not looked at proves nothing.
+    let (_, a) = fake(Behaviour::Fail(Status::unavailable(""))).await;
+    let not_looked_at = Failure::new(FailureReason::OutcomeUnknown).to_status(Code::Unavailable, "draining");
+    for refused in [not_looked_at, failure(FailureReason::NotApplied)] {
+        let (_, b) = fake(Behaviour::Fail(refused)).await;
+        let error = client_of([&a, &b], SHORT).set("k", "v").if_version(VERSION).await.unwrap_err();
+        assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error}");
+    }
+    // Where every try was not applied, the write was not.
+    let (one, a) = fake(Behaviour::Fail(failure(FailureReason::NotApplied))).await;
+    let error = client_of([&a], SHORT).set("k", "v").if_version(VERSION).await.unwrap_err();
+    assert!(matches!(error, ClientError::NotApplied { .. }), "{error}");
+    assert!(one.named.lock().unwrap().iter().all(|(_, is_resend)| !is_resend));
+}
+
+#[tokio::test]
+async fn condition_that_does_not_hold_is_an_error_of_its_own_and_no_fault_of_the_node() {
+    let current = |reason| Failure {
+        current: Some(crate::wire::failure::Current { version: VERSION.into(), has_value: true }),
+        ..Failure::new(reason)
+    };
+    let failed = current(FailureReason::ConditionFailed).to_status(Code::FailedPrecondition, "");
+    let (one, a) = fake(Behaviour::Fail(failed)).await;
+    let (other, b) = fake(Behaviour::Serve).await;
+    let client = client([&a, &b], AMPLE);
+    for set in [client.set("k", "v").if_absent(), client.set("k", "v").if_version(VERSION)] {
+        client.pool.turn.store(0, Ordering::Relaxed);
+        let error = set.await.unwrap_err();
+        let expected =
+            matches!(&error, ClientError::ConditionFailed { version, has_value: true } if version == VERSION);
+        assert!(expected && error.to_string().contains(VERSION), "{error}");
+    }
+    assert_eq!((one.writes(), other.writes()), (2, 0));
+    assert!(!client.pool.nodes[0].is_avoided());
+    one.set_behaviour(Behaviour::Fail(current(FailureReason::NotANumber).to_status(Code::FailedPrecondition, "")));
+    client.pool.turn.store(0, Ordering::Relaxed);
+    let error = client.add("k", 1).await.unwrap_err();
+    assert!(matches!(&error, ClientError::NotANumber { version } if version == VERSION), "{error}");
+}
+
+#[tokio::test]
+async fn update_goes_round_while_the_key_changes_and_ends_at_the_deadline() {
+    let changed = Failure {
+        current: Some(crate::wire::failure::Current { version: VERSION.into(), has_value: true }),
+        ..Failure::new(FailureReason::ConditionFailed)
+    };
+    // The reads succeed and the writes fail, as where another client is always faster.
+    let (one, a) = fake(Behaviour::FailWrites(changed.to_status(Code::FailedPrecondition, ""))).await;
+    let mut calls = 0;
+    let updated = client([&a], SHORT)
+        .update("k", |old| {
+            calls += 1;
+            assert!(old.is_none());
+            Some("v")
+        })
+        .await;
+    assert!(matches!(updated, Err(ClientError::ConditionFailed { .. })), "{updated:?}");
+    assert!(calls > 3 && one.writes() == calls, "{calls}");
+    one.set_behaviour(Behaviour::Serve);
+    let client = client([&a], AMPLE);
+    assert!(client.update("k", |_| Some("v")).await.unwrap().is_some());
+    assert_eq!(client.update("k", |_| None::<&str>).await.unwrap(), None);
+    let (unknown, b) = fake(Behaviour::FailWrites(Status::unavailable(""))).await;
+    let updated = client_of([&b], SHORT).update("k", |_| Some("v")).await;
+    assert!(matches!(updated, Err(ClientError::OutcomeUnknown { .. })), "{updated:?}");
+    let names: std::collections::BTreeSet<Bytes> =
+        unknown.named.lock().unwrap().iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(names.len(), 1, "it is one write, however often it is sent");
 }
 
 #[tokio::test]
@@ -412,6 +561,13 @@ async fn bad_input_is_refused_and_not_sent() {
         client.set("k".repeat(KEY_BYTES_MAX + 1), "v").await.unwrap_err(),
         client.set("k", vec![0; VALUE_BYTES_MAX + 1]).await.unwrap_err(),
         client.delete("").await.unwrap_err(),
+        client.add("", 1).await.unwrap_err(),
+        client.set("k", "v").if_version("").await.unwrap_err(),
+        client.delete("k").if_version("").await.unwrap_err(),
+        client.add("k", 1).since("").await.unwrap_err(),
+        client.get("k").at_least("").await.unwrap_err(),
+        client.set("k", "v").ttl(Duration::ZERO).await.unwrap_err(),
+        client.add("k", 1).ttl(Duration::MAX).await.unwrap_err(),
     ] {
         assert!(matches!(error, ClientError::InvalidInput { .. }), "{error}");
     }

@@ -33,10 +33,26 @@ pub(super) fn judge_write(node: &Node, failure: &SendFailure) -> Verdict {
     if failure.unsent || said.failure.as_deref().is_some_and(not_applied) {
         return Verdict::TryNext(said);
     }
+    if let Some(error) = failed_for_good(&said) {
+        return Verdict::Final(error);
+    }
     if is_refusal(&failure.status) {
         return Verdict::Final(ClientError::Refused { node: said });
     }
     Verdict::Final(ClientError::OutcomeUnknown { node: said })
+}
+
+/// The error of a write that was looked at and never takes effect, because of what its key is.
+fn failed_for_good(said: &NodeFailure) -> Option<ClientError> {
+    let failure = said.failure.as_deref()?;
+    let current = failure.current.clone()?;
+    match failure.reason {
+        FailureReason::ConditionFailed => {
+            Some(ClientError::ConditionFailed { version: current.version, has_value: current.has_value })
+        }
+        FailureReason::NotANumber => Some(ClientError::NotANumber { version: current.version }),
+        _ => None,
+    }
 }
 
 /// Whether the node examined the request and refused it before it did anything. Without Quorate's own reason, this trusts
