@@ -1,25 +1,103 @@
-//! Clients: each does one operation after the other, gives up at its deadline, and goes on. Their history is what is
-//! judged.
+//! Clients: each does one operation after the other, gives up at its deadline or before, and goes on. A conditional write of
+//! unknown outcome may be sent again, to any node, under the same token. Their history is what is judged.
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use quorate::protocol::{Command, Failure, Reply};
-use quorate::types::{Checksum, Content, Key, NodeIndex, Stamp, Value};
+use quorate::types::{
+    Applied, Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, NodeIndex, Value, Version,
+    content_of, number_in,
+};
 
-use crate::testkit::checker::{Action, Ending, Operation};
+/// The distance between the values of two operations. Sums stay below it.
+const SPACING: u64 = 1_000_000;
+/// Of so many values, one is no number.
+const WORDS: u64 = 8;
+/// How many of the latest versions of a key a client may still name.
+const VERSIONS_KEPT: usize = 4;
 
-/// One operation, with what only the simulation knows of it.
+/// What a client asks for. The index of the first attempt names the value and the token.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// A linearizable read.
+    Get,
+    /// A read of one replica.
+    GetOne { at_least: Option<Version> },
+    /// A write.
+    Set,
+    /// A delete.
+    Delete,
+    /// A write, or a delete, that takes effect only where the condition holds.
+    SetIf { condition: Condition, deletes: bool },
+    /// An addition.
+    Add { delta: i64, since: Option<Version> },
+}
+
+impl Ask {
+    pub fn is_read(&self) -> bool {
+        matches!(self, Self::Get | Self::GetOne { .. })
+    }
+
+    /// Whether it is a conditional write, which has a token and may be sent again.
+    pub fn has_token(&self) -> bool {
+        matches!(self, Self::SetIf { .. } | Self::Add { .. })
+    }
+}
+
+/// How an attempt ended, as far as its client was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A read saw this.
+    Saw { value: Option<u64>, version: Version },
+    /// A write took effect.
+    Wrote(Version),
+    /// An addition took effect.
+    Added { sum: u64, version: Version },
+    /// A condition did not hold, or an addition found no number: the write never takes effect.
+    Declined { version: Version, has_value: bool },
+    /// A read failed, or a write certainly did not happen.
+    Failed,
+    /// A write may have happened, or may happen yet.
+    Unknown,
+}
+
+impl Outcome {
+    pub fn is_answer(&self) -> bool {
+        !matches!(self, Self::Failed | Self::Unknown)
+    }
+
+    /// The version that the client was told.
+    pub fn version(&self) -> Option<&Version> {
+        match self {
+            Self::Saw { version, .. }
+            | Self::Wrote(version)
+            | Self::Added { version, .. }
+            | Self::Declined { version, .. } => Some(version),
+            Self::Failed | Self::Unknown => None,
+        }
+    }
+}
+
+/// One attempt of an operation, with what only the simulation knows of it.
 #[derive(Clone, Debug)]
 pub struct Done {
-    pub operation: Operation,
+    pub client: usize,
     pub key: usize,
     pub node: NodeIndex,
+    pub ask: Ask,
+    /// The first attempt of the same request: this one, unless it was sent again.
+    pub first: usize,
+    /// When it began and ended, in the time of histories.
+    pub invoked: u64,
+    pub returned: Option<u64>,
+    pub outcome: Outcome,
+    /// The conditional writes that the record of a linearizable read remembers.
+    pub history: Vec<Applied>,
     pub began_at: u64,
     pub ended_at: Option<u64>,
     /// Until when its node may try.
     pub deadline: u64,
-    /// The place that the protocol gave it, or `None` before all writes.
-    pub stamp: Option<Stamp>,
     /// It was begun when nothing was in its way.
     pub must_succeed: bool,
 }
@@ -29,8 +107,12 @@ pub struct Done {
 pub struct Client {
     /// What it waits for: an index into the operations.
     pub waits_for: Option<usize>,
+    /// What it is to send again: an index into the operations.
+    pub sends_again: Option<usize>,
     /// How many operations it is still to begin while nothing is in their way.
     pub quota: usize,
+    /// The latest versions that it was told of each key, the newest last.
+    pub versions: BTreeMap<usize, Vec<Version>>,
 }
 
 /// All clients and what they did.
@@ -46,21 +128,31 @@ impl Clients {
         Self { all: vec![Client::default(); clients], operations: Vec::new(), tick: 0 }
     }
 
-    /// Begins an operation; its index is its name.
-    pub fn begin(&mut self, client: usize, key: usize, node: NodeIndex, action: Action, now: u64) -> usize {
+    /// Begins an operation, or sends one again; its index is its name.
+    pub fn begin(
+        &mut self,
+        client: usize,
+        key: usize,
+        node: NodeIndex,
+        ask: Ask,
+        first: Option<usize>,
+        now: u64,
+    ) -> usize {
         self.tick += 1;
-        let name = u32::try_from(client).expect("there are few clients");
-        let (invoked, ending) = (self.tick, Ending::Unknown);
-        let operation = Operation { client: name, invoked, action, ending, version: None };
         let index = self.operations.len();
         self.operations.push(Done {
-            operation,
+            client,
             key,
             node,
+            ask,
+            first: first.unwrap_or(index),
+            invoked: self.tick,
+            returned: None,
+            outcome: Outcome::Unknown,
+            history: Vec::new(),
             began_at: now,
             ended_at: None,
             deadline: u64::MAX,
-            stamp: None,
             must_succeed: false,
         });
         self.all[client].waits_for = Some(index);
@@ -69,26 +161,30 @@ impl Clients {
 
     /// Whether somebody waits for it.
     pub fn is_awaited(&self, index: usize) -> bool {
-        let client = self.operations[index].operation.client as usize;
-        self.all[client].waits_for == Some(index)
+        self.all[self.operations[index].client].waits_for == Some(index)
     }
 
-    /// It ended like this.
-    pub fn end(&mut self, index: usize, result: &Result<Success, Ending>, now: u64) {
+    /// It ended like this, for a client that waited for it or has given up.
+    pub fn end(&mut self, index: usize, outcome: Outcome, now: u64) {
         self.tick += 1;
         let done = &mut self.operations[index];
         done.ended_at = Some(now);
-        done.operation.ending = match result {
-            Ok(_) => Ending::Returned(self.tick),
-            Err(ending) => *ending,
-        };
-        if let Ok((value, stamp)) = result {
-            done.stamp.clone_from(stamp);
-            if let Action::Read { saw } = &mut done.operation.action {
-                *saw = *value;
+        done.returned = Some(self.tick);
+        let client = &mut self.all[done.client];
+        if let Some(version) = outcome.version()
+            && !matches!(done.ask, Ask::GetOne { .. })
+        {
+            let versions = client.versions.entry(done.key).or_default();
+            versions.retain(|known| known != version);
+            versions.push(version.clone());
+            if versions.len() > VERSIONS_KEPT {
+                versions.remove(0);
             }
         }
-        self.all[done.operation.client as usize].waits_for = None;
+        done.outcome = outcome;
+        if client.waits_for == Some(index) {
+            client.waits_for = None;
+        }
     }
 
     /// The history of each key.
@@ -99,46 +195,100 @@ impl Clients {
         }
         histories
     }
+
+    /// What a client sends.
+    pub fn command(&self, index: usize, key: Key) -> Command {
+        let Done { ask, first, .. } = &self.operations[index];
+        let written = content(value_of_operation(*first));
+        let change = match ask.clone() {
+            Ask::Get => return Command::Get { key },
+            Ask::GetOne { at_least } => return Command::GetOne { key, at_least },
+            Ask::Set | Ask::Delete => {
+                let content = if matches!(ask, Ask::Set) { written } else { Content::Tombstone };
+                let checksum = Checksum::of(&key, &content);
+                return Command::Set { key, content, ttl: None, checksum };
+            }
+            Ask::SetIf { condition, deletes } => {
+                let content = if deletes { Content::Tombstone } else { written };
+                let checksum = Checksum::of(&key, &content);
+                Change::Write { condition, content, ttl: None, checksum }
+            }
+            Ask::Add { delta, since } => Change::Add { delta, since, ttl: None },
+        };
+        let request = ChangeRequest { change, token: token(*first), is_resend: *first != index };
+        Command::Change { key, request }
+    }
 }
 
-/// What a client sends.
-pub fn command(key: Key, action: Action) -> Command {
-    let content = match action {
-        Action::Read { .. } => return Command::Get { key },
-        Action::Write { value } => Content::Value(Value::Binary(bytes::Bytes::copy_from_slice(&value.to_be_bytes()))),
-        Action::Delete => Content::Tombstone,
-        other => unreachable!("no client does {other:?}"),
-    };
-    let checksum = Checksum::of(&key, &content);
-    Command::Set { key, content, ttl: None, checksum }
+/// The value that an operation writes.
+pub fn value_of_operation(index: usize) -> u64 {
+    (index as u64 + 1) * SPACING
+}
+
+/// The operation that wrote a value, or the base of a sum. A sum without a base has none.
+pub fn operation_of_value(value: u64) -> Option<usize> {
+    crate::world::index_of(value / SPACING).checked_sub(1)
+}
+
+/// The token of an operation.
+pub fn token(first: usize) -> IdempotencyToken {
+    IdempotencyToken((first as u128).to_be_bytes())
+}
+
+/// The operation with this token, if a client has sent it.
+pub fn operation_of_token(token: IdempotencyToken) -> Option<usize> {
+    usize::try_from(u128::from_be_bytes(token.0)).ok()
+}
+
+/// Whether it stands for a number, to which may be added.
+pub fn is_number(value: u64) -> bool {
+    !value.is_multiple_of(SPACING) || !(value / SPACING).is_multiple_of(WORDS)
+}
+
+fn content(value: u64) -> Content {
+    if is_number(value) {
+        content_of(i64::try_from(value).expect("values are small"))
+    } else {
+        Content::Value(Value::Binary(Bytes::copy_from_slice(&value.to_be_bytes())))
+    }
 }
 
 /// The value written, as it is named in histories.
 pub fn value_of(content: &Content) -> Result<Option<u64>, String> {
+    let nobody = || format!("nobody wrote {content:?}");
     match content {
         Content::Tombstone => Ok(None),
-        Content::Value(value) => {
-            let bytes: [u8; 8] = value.bytes().as_ref().try_into().map_err(|_| format!("nobody wrote {value:?}"))?;
+        Content::Value(Value::Text(_)) => number_in(Some(content)).map(|n| Some(n.cast_unsigned())).ok_or_else(nobody),
+        Content::Value(Value::Binary(bytes)) => {
+            let bytes: [u8; 8] = bytes.as_ref().try_into().map_err(|_| nobody())?;
             Ok(Some(u64::from_be_bytes(bytes)))
         }
     }
 }
 
-/// What an operation that succeeded gave: the value that it saw, and its place among all.
-pub type Success = (Option<u64>, Option<Stamp>);
-
-/// What a reply means to a client: what it saw and under which stamp, or how it failed.
-pub fn understand(reply: &Reply, action: Action) -> Result<Result<Success, Ending>, String> {
-    match (reply, action) {
-        (Reply::Record(None), Action::Read { .. }) => Ok(Ok((None, None))),
-        (Reply::Record(Some(record)), Action::Read { .. }) => {
-            Ok(Ok((value_of(&record.content)?, Some(record.stamp.clone()))))
+/// What a reply means to a client.
+pub fn understand(reply: &Reply, ask: &Ask) -> Result<Outcome, String> {
+    let has_token = ask.has_token();
+    let writes = matches!(ask, Ask::Set | Ask::Delete);
+    match reply {
+        Reply::Record(None) if ask.is_read() => Ok(Outcome::Saw { value: None, version: Version::absent() }),
+        Reply::Record(Some(record)) if ask.is_read() => {
+            Ok(Outcome::Saw { value: value_of(&record.content)?, version: record.version() })
         }
-        (Reply::Set(version), Action::Write { .. } | Action::Delete) => Ok(Ok((None, Some(version.stamp.clone())))),
-        (Reply::Failed(Failure::Unready(_)), _)
-        | (Reply::Failed(Failure::NoQuorum(_)), Action::Read { .. })
-        | (Reply::Failed(Failure::NotApplied(_)), Action::Write { .. } | Action::Delete) => Ok(Err(Ending::Failed)),
-        (Reply::Failed(Failure::OutcomeUnknown(_)), Action::Write { .. } | Action::Delete) => Ok(Err(Ending::Unknown)),
-        _ => Err(format!("{action:?} was answered with {reply:?}")),
+        Reply::Set(version) if writes || matches!(ask, Ask::SetIf { .. }) => Ok(Outcome::Wrote(version.clone())),
+        Reply::Added { sum, version } if matches!(ask, Ask::Add { .. }) => {
+            Ok(Outcome::Added { sum: sum.cast_unsigned(), version: version.clone() })
+        }
+        Reply::Failed(Failure::ConditionFailed { version, has_value }) if has_token => {
+            Ok(Outcome::Declined { version: version.clone(), has_value: *has_value })
+        }
+        Reply::Failed(Failure::NotANumber { version }) if matches!(ask, Ask::Add { .. }) => {
+            Ok(Outcome::Declined { version: version.clone(), has_value: true })
+        }
+        Reply::Failed(Failure::Unready(_)) => Ok(Outcome::Failed),
+        Reply::Failed(Failure::NoQuorum(_)) if ask.is_read() => Ok(Outcome::Failed),
+        Reply::Failed(Failure::NotApplied(_)) if !ask.is_read() => Ok(Outcome::Failed),
+        Reply::Failed(Failure::OutcomeUnknown(_)) if !ask.is_read() => Ok(Outcome::Unknown),
+        _ => Err(format!("{ask:?} was answered with {reply:?}")),
     }
 }

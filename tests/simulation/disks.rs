@@ -5,9 +5,9 @@ use std::sync::Arc;
 use quorate::protocol::Input;
 use quorate::types::{Batch, NodeIndex, Record};
 
-use crate::clients::value_of;
+use crate::clients::{operation_of_token, operation_of_value, value_of};
 use crate::disk::Health;
-use crate::world::{Event, World, index_of};
+use crate::world::{Event, World};
 
 impl World {
     pub fn persist(&mut self, host: NodeIndex, run: u64, batch: Arc<Batch>) {
@@ -82,18 +82,24 @@ impl World {
     }
 
     pub fn apply(&mut self, host: NodeIndex, batch: &Batch) {
+        for (key, (_, record)) in &batch.records {
+            self.watch.is_durable(host, key, record);
+        }
         let result = self.hosts[host.index()].disk.apply(batch);
         self.check(result.map_err(|what| format!("{host:?}: {what}")));
     }
 
     /// A record that a client wrote through `host` leaves the hands of its coordinator.
     pub fn is_stored(&mut self, host: NodeIndex, record: &Record) {
-        if record.stamp.writer != *self.placement.parameters().id(host) {
+        let tag = record.tag();
+        if tag.ballot.unwrap_or(tag.stamp).writer != *self.placement.parameters().id(host) {
             return;
         }
-        if let Ok(Some(value)) = value_of(&record.content)
-            && let Some(is_stored) = self.host(host).taken.get_mut(&index_of(value))
-        {
+        let index = match record.proposal.as_deref().and_then(|proposal| proposal.recent.last()) {
+            Some(applied) => operation_of_token(applied.token),
+            None => value_of(&record.content).ok().flatten().and_then(operation_of_value),
+        };
+        if let Some(is_stored) = index.and_then(|index| self.host(host).taken.get_mut(&index)) {
             *is_stored = true;
         }
     }

@@ -1,17 +1,17 @@
 //! Runs a seed and judges what its clients saw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use quorate::protocol::placement::Placement;
-use quorate::types::{ClusterParameters, NodeId, Stamp};
+use quorate::types::{Applied, ClusterParameters, Condition, IdempotencyToken, NodeId, Version};
 
-use crate::clients::Done;
+use crate::clients::{Ask, Done, Outcome, operation_of_value, token, value_of_operation};
 use crate::counters::Counters;
 use crate::plan::Plan;
-use crate::testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
+use crate::testkit::checker::{self, Action, Ending, Operation, STEPS_MAX, Verdict, check, shorten};
 use crate::trace::Trace;
 use crate::world::{FoundBy, World};
 
@@ -128,7 +128,10 @@ fn placement(nodes: usize, replica_count: usize) -> Arc<Placement> {
 /// What is wrong with the histories, if anything: of which key, and in which of its operations.
 fn judge(world: &World) -> Option<(FoundBy, String, usize, Vec<&Done>)> {
     for (key, history) in world.clients.histories() {
-        let operations: Vec<Operation> = history.iter().map(|done| done.operation).collect();
+        let operations = match operations(&history) {
+            Ok(operations) => operations,
+            Err((what, attempts)) => return Some((FoundBy::History, format!("key-{key}: {what}"), key, attempts)),
+        };
         match check(&operations, STEPS_MAX) {
             Verdict::Linearizable => {}
             Verdict::NoVerdict => {
@@ -136,56 +139,172 @@ fn judge(world: &World) -> Option<(FoundBy, String, usize, Vec<&Done>)> {
             }
             Verdict::NotLinearizable => {
                 let short = shorten(&operations, STEPS_MAX);
-                let is_kept = |done: &&Done| short.iter().any(|kept| kept.invoked == done.operation.invoked);
+                let first = |done: &Done| world.clients.operations[done.first].invoked;
+                let is_kept =
+                    |done: &&Done| short.iter().any(|kept| kept.invoked == done.invoked || kept.invoked == first(done));
                 let what = format!("the history of key-{key} is not linearizable");
                 return Some((FoundBy::History, what, key, history.into_iter().filter(is_kept).collect()));
             }
         }
-        if let Some((earlier, later)) = out_of_order(&history)
-            && world.is_watched
-        {
-            let what = format!("key-{key}: stamps do not rise with real time");
-            return Some((FoundBy::Order, what, key, vec![earlier, later]));
+        if let Err((what, reads)) = reads_of_one(world, &history) {
+            return Some((FoundBy::History, format!("key-{key}: {what}"), key, reads));
         }
     }
     None
 }
 
-/// The protocol orders operations by stamp, so that stamps must rise with real time: stricter than what clients could
-/// see, and it finds a fault of the order before a value shows it.
-fn out_of_order<'a>(history: &[&'a Done]) -> Option<(&'a Done, &'a Done)> {
-    let mut ended: Vec<(u64, &Done)> = Vec::new();
+type Wrong<'a> = (String, Vec<&'a Done>);
+
+/// The history of one key in the checker's terms: all attempts of a request are one operation.
+fn operations<'a>(history: &[&'a Done]) -> Result<Vec<Operation>, Wrong<'a>> {
+    let ranks = ranks(history);
+    let rank = |version: &Version| ranks[version];
+    let mut applied: BTreeMap<IdempotencyToken, (&Applied, u64)> = BTreeMap::new();
     for done in history {
-        if let Ending::Returned(at) = done.operation.ending {
-            ended.push((at, done));
-        }
-    }
-    ended.sort_by_key(|(at, _)| *at);
-    let mut begun: Vec<&Done> = ended.iter().map(|(_, done)| *done).collect();
-    begun.sort_by_key(|done| done.operation.invoked);
-    let mut before = ended.into_iter().peekable();
-    let mut greatest: Option<(&Stamp, &Done)> = None;
-    for done in begun {
-        while let Some((_, earlier)) = before.next_if(|(at, _)| *at < done.operation.invoked) {
-            if let Some(stamp) = &earlier.stamp
-                && greatest.is_none_or(|(greatest, _)| greatest < stamp)
-            {
-                greatest = Some((stamp, earlier));
+        for found in &done.history {
+            let returned = done.returned.expect("it was answered");
+            let (first, until) = *applied.entry(found.token).or_insert((found, returned));
+            if first != found {
+                return Err((format!("one request took effect as {first:?} and as {found:?}"), vec![done]));
             }
-        }
-        let Some((floor, earlier)) = greatest else { continue };
-        let is_read = matches!(done.operation.action, Action::Read { .. });
-        let is_fine = done.stamp.as_ref().is_some_and(|stamp| stamp > floor || (is_read && stamp == floor));
-        if !is_fine {
-            return Some((earlier, done));
+            applied.insert(found.token, (first, until.min(returned)));
         }
     }
-    None
+    let mut requests: BTreeMap<usize, Vec<&Done>> = BTreeMap::new();
+    for done in history {
+        if !matches!(done.ask, Ask::GetOne { .. }) {
+            requests.entry(done.first).or_default().push(done);
+        }
+    }
+    let mut operations = Vec::new();
+    for (first, attempts) in requests {
+        let found = applied.get(&token(first)).filter(|_| attempts[0].ask.has_token());
+        add_request(&attempts, found, &rank, &mut operations).map_err(|what| (what, attempts))?;
+    }
+    Ok(operations)
+}
+
+/// Adds what the attempts of one request did. A record may remember that it took effect, although nobody was told.
+fn add_request(
+    attempts: &[&Done],
+    found: Option<&(&Applied, u64)>,
+    rank: &impl Fn(&Version) -> u64,
+    operations: &mut Vec<Operation>,
+) -> Result<(), String> {
+    let Done { client, invoked, ask, first, .. } = attempts[0];
+    let value = value_of_operation(*first);
+    let client = u32::try_from(*client).expect("there are few clients");
+    let mut effects: Vec<(&Version, Option<u64>, u64)> = Vec::new();
+    let mut declined: Vec<Operation> = Vec::new();
+    for done in attempts {
+        let returned = done.returned.unwrap_or(u64::MAX);
+        match &done.outcome {
+            Outcome::Saw { value, version } => {
+                let (action, version) = (Action::Read { saw: *value }, Some(rank(version)));
+                let ending = Ending::Returned(returned);
+                operations.push(Operation { client, invoked: *invoked, action, ending, version });
+                return Ok(());
+            }
+            Outcome::Wrote(version) => effects.push((version, None, returned)),
+            Outcome::Added { sum, version } => effects.push((version, Some(*sum), returned)),
+            Outcome::Declined { version, has_value } => {
+                let holds = match ask {
+                    Ask::SetIf { condition: Condition::Version(named), .. } => named == version,
+                    Ask::SetIf { condition: Condition::Absent, .. } => !has_value,
+                    Ask::SetIf { condition: Condition::Present, .. } => *has_value,
+                    _ => false,
+                };
+                if holds {
+                    return Err(format!("{ask:?} was declined where it holds, at {version}"));
+                }
+                declined.push(Operation {
+                    client,
+                    invoked: done.invoked,
+                    action: Action::Look { has_value: *has_value },
+                    ending: Ending::Returned(returned),
+                    version: Some(rank(version)),
+                });
+            }
+            Outcome::Failed | Outcome::Unknown => {}
+        }
+    }
+    effects.extend(found.map(|(applied, until)| (&applied.version, applied.sum.map(i64::cast_unsigned), *until)));
+    if let Some((version, sum, _)) = effects.first()
+        && effects.iter().any(|(other, other_sum, _)| (other, other_sum) != (version, sum))
+    {
+        return Err(format!("one request took effect as {effects:?}"));
+    }
+    if !effects.is_empty() && !declined.is_empty() {
+        return Err("a request that took effect was declined".to_owned());
+    }
+    operations.extend(&declined);
+    let all_failed = attempts.iter().all(|done| done.outcome == Outcome::Failed);
+    if all_failed && !effects.is_empty() {
+        return Err(format!("a request that was certainly not applied took effect as {effects:?}"));
+    }
+    if ask.is_read() || all_failed || !declined.is_empty() {
+        return Ok(());
+    }
+    let effect = effects.iter().min_by_key(|(.., until)| *until);
+    let sum = effect.and_then(|(_, sum, _)| *sum);
+    let action = match ask {
+        Ask::Get | Ask::GetOne { .. } => unreachable!("reads have no effect"),
+        Ask::Set => Action::Write { value },
+        Ask::Delete => Action::Delete,
+        Ask::SetIf { condition, deletes } => {
+            let condition = match condition {
+                Condition::Version(version) => checker::Condition::Version(rank(version)),
+                Condition::Absent => checker::Condition::Absent,
+                Condition::Present => checker::Condition::Present,
+            };
+            Action::WriteIf { condition, value: Some(value).filter(|_| !deletes) }
+        }
+        Ask::Add { delta, .. } => Action::Add { delta: *delta, sum },
+    };
+    let ending = effect.map_or(Ending::Unknown, |(.., until)| Ending::Returned(*until));
+    let version = effect.map(|(version, ..)| rank(version));
+    operations.push(Operation { client, invoked: *invoked, action, ending, version });
+    Ok(())
+}
+
+/// A number for each version of the history, in their order.
+fn ranks(history: &[&Done]) -> BTreeMap<Version, u64> {
+    let mut versions = BTreeSet::from([Version::absent()]);
+    for done in history {
+        versions.extend(done.outcome.version().cloned());
+        versions.extend(done.history.iter().map(|applied| applied.version.clone()));
+        if let Ask::SetIf { condition: Condition::Version(version), .. } = &done.ask {
+            versions.insert(version.clone());
+        }
+    }
+    versions.into_iter().zip(0..).collect()
+}
+
+/// A read of one replica sees a value that was written, or might have been, before it ended, and no version below that which
+/// its client has named.
+fn reads_of_one<'a>(world: &'a World, history: &[&'a Done]) -> Result<(), Wrong<'a>> {
+    for done in history {
+        let (Ask::GetOne { at_least }, Outcome::Saw { value, version }) = (&done.ask, &done.outcome) else { continue };
+        if at_least.as_ref().is_some_and(|least| version < least) {
+            return Err((format!("a read of one replica answers {version}, below the version named"), vec![done]));
+        }
+        let writer = value.and_then(operation_of_value).map(|writer| &world.clients.operations[writer]);
+        if let Some(writer) = writer
+            && (writer.key != done.key || Some(writer.invoked) > done.returned)
+        {
+            return Err((format!("a read of one replica answers {value:?}, which nobody wrote"), vec![writer, done]));
+        }
+    }
+    Ok(())
 }
 
 fn explain(done: &Done) -> String {
-    let Done { operation, node, began_at, ended_at, stamp, .. } = done;
-    let stamp = stamp.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+    let Done { client, ask, outcome, node, invoked, returned, began_at, ended_at, first, .. } = done;
+    let returned = returned.map_or_else(|| "-".to_owned(), |at| at.to_string());
     let ended_at = ended_at.map_or_else(|| "-".to_owned(), |at| at.to_string());
-    format!("{} [via {node:?}, {began_at} to {ended_at} us, stamp {stamp}]", describe(operation))
+    let value = value_of_operation(*first);
+    format!(
+        "client {client}: from {invoked} to {returned}: {ask:?} (value {value}): {outcome:?} [via {node:?}, {began_at} to \
+         {ended_at} us]"
+    )
 }

@@ -22,7 +22,9 @@ impl World {
         let speaker = Speaker { me: from, node, disk, is_forgetful: *is_forgetful, now: self.now };
         let result = self.watch.says(&speaker, to, to_incarnation, &message, &mut self.counters);
         self.check(result);
-        if let Message::Request { request: Request::Store { record, .. }, .. } = &message {
+        if let Message::Request { request: Request::Store { record, .. } | Request::Accept { record, .. }, .. } =
+            &message
+        {
             self.is_stored(from, record);
         }
         self.counters.count("messages");

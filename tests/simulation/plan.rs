@@ -118,6 +118,12 @@ pub struct Plan {
     pub read: Span,
     /// How many in a thousand reads memory answers within the turn.
     pub memory_permille: u64,
+    /// How many in a thousand operations are conditional writes.
+    pub conditional_permille: u64,
+    /// How many in a thousand conditional writes their client gives up long before their node does.
+    pub impatience_permille: u64,
+    /// How many in a thousand reads ask one replica.
+    pub one_permille: u64,
     pub think: Span,
     pub read_permille: u64,
     pub delete_permille: u64,
@@ -180,6 +186,9 @@ impl Plan {
             losses_max: (replica_count - 1) / 2,
             // Drawn last, so that the rest of each seed's plan is what it was.
             memory_permille: *random.pick(&[0, 500, 950]),
+            conditional_permille: *random.pick(&[0, 0, 0, 0]),
+            impatience_permille: *random.pick(&[0, 100, 400]),
+            one_permille: *random.pick(&[0, 100, 300]),
         }
     }
 }

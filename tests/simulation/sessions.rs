@@ -1,9 +1,10 @@
 //! Requests of clients on their way to a node, and answers on their way back.
 
 use quorate::protocol::{Input, Reply, RequestId, Time};
+use quorate::types::{Condition, Version};
 
-use crate::clients::{Done, Success, command, understand};
-use crate::testkit::checker::{Action, Ending};
+use crate::clients::{Ask, Done, Outcome, understand};
+use crate::testkit::giving_up::is_unknown_to_majority;
 use crate::world::{Event, Host, Phase, World};
 
 /// What an operation may take when nothing, or only a dead minority, is in its way.
@@ -19,18 +20,19 @@ impl World {
         if !goes_on || self.clients.all[client].waits_for.is_some() {
             return;
         }
-        let key = self.random.below(self.plan.keys);
+        let in_faults = self.phase == Phase::Faults;
+        let again = self.clients.all[client].sends_again.take().filter(|_| in_faults);
         let node = *self.random.pick(&self.asked);
-        let value = self.clients.operations.len() as u64;
-        let action = if self.random.permille(self.plan.read_permille) {
-            Action::Read { saw: None }
-        } else if self.random.permille(self.plan.delete_permille) {
-            Action::Delete
+        let index = if let Some(again) = again {
+            self.counters.count("a request was sent again");
+            let Done { key, ask, first, .. } = self.clients.operations[again].clone();
+            self.clients.begin(client, key, node, ask, Some(first), self.now)
         } else {
-            Action::Write { value }
+            let key = self.random.below(self.plan.keys);
+            let ask = self.draw_ask(client, key);
+            self.clients.begin(client, key, node, ask, None, self.now)
         };
-        let index = self.clients.begin(client, key, node, action, self.now);
-        let deadline = if self.phase == Phase::Faults {
+        let deadline = if in_faults {
             self.now + *self.random.pick(&[30_000, 300_000, 1_000_000, 3_000_000])
         } else {
             self.clients.all[client].quota -= 1;
@@ -41,16 +43,62 @@ impl World {
         self.counters.count("operations");
         let wait = self.within((50, 300));
         self.plan_in(wait, Event::Request { index, deadline });
-        self.plan_at(deadline + 20_000, Event::GiveUp { index });
+        let has_token = self.clients.operations[index].ask.has_token();
+        let patience = if in_faults && has_token && self.random.permille(self.plan.impatience_permille) {
+            self.now + self.within((500, 50_000))
+        } else {
+            deadline + 20_000
+        };
+        self.plan_at(patience, Event::GiveUp { index });
+    }
+
+    /// What a client does next with a key.
+    fn draw_ask(&mut self, client: usize, key: usize) -> Ask {
+        if self.random.permille(self.plan.conditional_permille) {
+            return self.draw_conditional(client, key);
+        }
+        if self.random.permille(self.plan.read_permille) {
+            if self.random.permille(self.plan.one_permille) {
+                let versions = self.clients.all[client].versions.get(&key);
+                let greatest = versions.and_then(|versions| versions.iter().max()).cloned();
+                let at_least = greatest.filter(|version| *version != Version::absent());
+                return Ask::GetOne { at_least: at_least.filter(|_| self.random.permille(700)) };
+            }
+            Ask::Get
+        } else if self.random.permille(self.plan.delete_permille) {
+            Ask::Delete
+        } else {
+            Ask::Set
+        }
+    }
+
+    fn draw_conditional(&mut self, client: usize, key: usize) -> Ask {
+        let versions = self.clients.all[client].versions.get(&key).cloned().unwrap_or_default();
+        let version = match versions.last() {
+            Some(last) if self.random.permille(800) => Some(last.clone()),
+            Some(_) => Some(self.random.pick(&versions).clone()),
+            None => None,
+        };
+        let delta = i64::try_from(self.clients.operations.len()).expect("there are few operations");
+        let deletes = self.random.permille(self.plan.delete_permille);
+        match (self.random.below(8), version) {
+            (0..=2, Some(version)) => Ask::SetIf { condition: Condition::Version(version), deletes },
+            (3 | 4, since @ Some(_)) => Ask::Add { delta, since },
+            (5, _) => Ask::SetIf { condition: Condition::Present, deletes },
+            (6, _) => Ask::SetIf { condition: Condition::Absent, deletes: false },
+            _ => Ask::Add { delta, since: None },
+        }
     }
 
     pub fn request(&mut self, index: usize, deadline: u64) {
-        let Done { key, node, operation, .. } = &self.clients.operations[index];
-        let (host, command) = (*node, command(self.keys[*key].clone(), operation.action));
+        let Done { key, node, .. } = &self.clients.operations[index];
+        let (host, command) = (*node, self.clients.command(index, self.keys[*key].clone()));
         let Host { node, run, taken, .. } = &mut self.hosts[host.index()];
         if node.is_none() {
             // Nobody took the connection: it certainly did not happen.
-            self.ends(index, &Err(Ending::Failed));
+            if self.clients.is_awaited(index) {
+                self.ends(index, Outcome::Failed);
+            }
             return;
         }
         taken.insert(index, false);
@@ -60,23 +108,35 @@ impl World {
     }
 
     pub fn reply(&mut self, index: usize, reply: Option<&Reply>) {
+        let outcome = match reply {
+            Some(reply) => understand(reply, &self.clients.operations[index].ask),
+            None => Ok(Outcome::Unknown),
+        };
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(what) => return self.is_wrong(what),
+        };
+        if let (Some(Reply::Record(Some(record))), Ask::Get) = (reply, &self.clients.operations[index].ask) {
+            self.clients.operations[index].history = record.digest().history().0;
+        }
         if !self.clients.is_awaited(index) {
+            // It has given up, and sent its request again perhaps. All answers to one request must agree.
+            if outcome.is_answer() {
+                self.counters.count("a client was answered after it had given up");
+                self.clients.end(index, outcome, self.now);
+            }
             return;
         }
-        let result = match reply {
-            Some(reply) => understand(reply, self.clients.operations[index].operation.action),
-            None => Ok(Err(Ending::Unknown)),
-        };
-        match result {
-            Ok(result) => {
-                if result.is_err() && self.clients.operations[index].must_succeed {
-                    let done = &self.clients.operations[index];
-                    self.is_stuck(format!("{:?}: {done:?} failed with {reply:?}", self.phase));
-                }
-                self.ends(index, &result);
-            }
-            Err(what) => self.is_wrong(what),
+        // Others may change the key between two ballots of one request, so that nothing tells what became of the first.
+        let Done { deadline, ref ask, .. } = self.clients.operations[index];
+        let is_told_unknown = ask.has_token()
+            && self.now < deadline
+            && matches!(reply, Some(Reply::Failed(failure)) if is_unknown_to_majority(failure));
+        if !outcome.is_answer() && self.clients.operations[index].must_succeed && !is_told_unknown {
+            let done = &self.clients.operations[index];
+            self.is_stuck(format!("{:?}: {done:?} failed with {reply:?}", self.phase));
         }
+        self.ends(index, outcome);
     }
 
     pub fn give_up(&mut self, index: usize) {
@@ -86,35 +146,58 @@ impl World {
                 let done = &self.clients.operations[index];
                 self.is_stuck(format!("{:?}: {done:?} was not answered", self.phase));
             }
-            self.ends(index, &Err(Ending::Unknown));
+            self.ends(index, Outcome::Unknown);
         }
     }
 
-    pub fn ends(&mut self, index: usize, result: &Result<Success, Ending>) {
-        let is_read = matches!(self.clients.operations[index].operation.action, Action::Read { .. });
-        match result {
-            Ok((None, Some(_))) if is_read => self.counters.count("a delete was seen"),
-            Ok((_, Some(stamp))) if is_read && !self.watch.was_told(stamp) => {
-                self.counters.count("a read returned what was never acknowledged");
-            }
-            Ok(_) => {}
-            Err(_) if is_read => self.counters.count("a read failed"),
-            Err(Ending::Unknown) => self.counters.count("a write of unknown outcome"),
-            Err(_) => self.counters.count("a write failed for certain"),
+    fn ends(&mut self, index: usize, outcome: Outcome) {
+        let Done { client, ask, first, .. } = self.clients.operations[index].clone();
+        self.count_outcome(&ask, first != index, &outcome);
+        let (failed, is_unknown) = (!outcome.is_answer(), outcome == Outcome::Unknown);
+        self.clients.end(index, outcome, self.now);
+        if is_unknown && ask.has_token() && self.random.permille(700) {
+            self.clients.all[client].sends_again = Some(index);
         }
-        if result.is_ok() {
-            self.counters.count("operations that succeeded");
-            if self.phase == Phase::MinorityDead {
-                self.counters.count("operations with a minority dead");
-            }
-        }
-        let failed = result.is_err();
-        self.clients.end(index, result, self.now);
-        let client = self.clients.operations[index].operation.client as usize;
         // Who fails at once would otherwise spend the run's operations while nothing can succeed.
         let pause = if failed { self.within((1_000, 60_000)) } else { 0 };
         let wait = pause + self.within(self.plan.think);
         self.plan_in(wait, Event::Begin { client });
         self.next_phase_if_done();
+    }
+
+    fn count_outcome(&mut self, ask: &Ask, is_resend: bool, outcome: &Outcome) {
+        let is_read = ask.is_read();
+        match outcome {
+            Outcome::Saw { value: None, version } if *version != Version::absent() => {
+                self.counters.count("a delete was seen");
+            }
+            Outcome::Saw { .. } if matches!(ask, Ask::GetOne { .. }) => {}
+            Outcome::Saw { version, .. } if *version != Version::absent() && !self.watch.was_told(version) => {
+                self.counters.count("a read returned what was never acknowledged");
+            }
+            Outcome::Saw { .. } => {}
+            Outcome::Wrote(_) | Outcome::Added { .. } if is_resend => {
+                self.counters.count("a request that was sent again was answered");
+            }
+            Outcome::Wrote(_) if ask.has_token() => self.counters.count("a condition held"),
+            Outcome::Added { .. } => self.counters.count("an addition was made"),
+            Outcome::Wrote(_) => {}
+            Outcome::Declined { .. } if matches!(ask, Ask::Add { .. }) => {
+                self.counters.count("an addition found no number");
+            }
+            Outcome::Declined { .. } if is_resend => {
+                self.counters.count("a condition failed for a request that was sent again");
+            }
+            Outcome::Declined { .. } => self.counters.count("a condition failed"),
+            Outcome::Failed | Outcome::Unknown if is_read => self.counters.count("a read failed"),
+            Outcome::Unknown => self.counters.count("a write of unknown outcome"),
+            Outcome::Failed => self.counters.count("a write failed for certain"),
+        }
+        if outcome.is_answer() {
+            self.counters.count("operations that succeeded");
+            if self.phase == Phase::MinorityDead {
+                self.counters.count("operations with a minority dead");
+            }
+        }
     }
 }

@@ -6,10 +6,9 @@ use quorate::protocol::turn::{MemoryRead, Output, Turn};
 use quorate::protocol::{
     Effect, Failure, HelloRefusal, Input, Message, Node, ProtocolEvent, Reply, Request, RequestId, Setup, Time,
 };
-use quorate::types::{Key, NodeIndex};
+use quorate::types::{Condition, Key, NodeIndex};
 
-use crate::clients::Done;
-use crate::testkit::checker::Action;
+use crate::clients::{Ask, Done};
 use crate::testkit::giving_up::{self, Coordinator};
 use crate::world::{Event, Host, Phase, World, index_of};
 
@@ -65,7 +64,7 @@ impl World {
             self.apply(host, &batch);
         }
         for (index, was_stored) in taken {
-            if matches!(self.clients.operations[index].operation.action, Action::Read { .. }) {
+            if self.clients.operations[index].ask.is_read() {
                 continue;
             }
             self.counters.count(if was_stored {
@@ -197,14 +196,28 @@ impl World {
             Output::Reply { id: RequestId(index), reply } => {
                 let index = index_of(index);
                 self.host(host).taken.remove(&index);
-                if let Reply::Set(version) = &reply {
-                    let result = self.watch.told(&version.stamp);
-                    self.check(result);
+                if let Reply::Set(version) | Reply::Added { version, .. } = &reply {
+                    self.watch.told(version);
+                    let Done { first, .. } = self.clients.operations[index];
+                    let drawn_by = version.ballot.as_ref().map(|ballot| &ballot.writer);
+                    if first != index && drawn_by != Some(self.placement.parameters().id(host)) {
+                        self.counters.count("a request that was sent again was found in the history");
+                    }
                 }
                 if let Reply::Failed(failure) = &reply {
                     self.gives_up(host, index, failure);
                 }
-                if self.hosts[host.index()].is_forgetful && matches!(reply, Reply::Set(_) | Reply::Record(_)) {
+                if self.hosts[host.index()].is_forgetful
+                    && !matches!(
+                        reply,
+                        Reply::Failed(
+                            Failure::Unready(_)
+                                | Failure::NoQuorum(_)
+                                | Failure::NotApplied(_)
+                                | Failure::OutcomeUnknown(_)
+                        )
+                    )
+                {
                     self.is_wrong(format!("{host:?} has forgotten what it acknowledged, and answered a client"));
                 }
                 let wait = self.within((50, 300));
@@ -216,9 +229,20 @@ impl World {
 
     /// Nobody gives up before the deadline without having been told to.
     fn gives_up(&mut self, host: NodeIndex, index: usize, failure: &Failure) {
-        let Done { began_at, deadline, .. } = self.clients.operations[index];
+        let Done { began_at, deadline, ref ask, first, .. } = self.clients.operations[index];
         let Host { node: Some(node), .. } = &self.hosts[host.index()] else { return };
         if self.now >= deadline || giving_up::report_of(failure).is_none() {
+            return;
+        }
+        // A majority has shown that the history does not reach back far enough, or that nothing tells.
+        if ask.has_token() && giving_up::is_unknown_to_majority(failure) {
+            let may_be_repeated = matches!(ask, Ask::Add { since: Some(_), .. })
+                || matches!(ask, Ask::SetIf { condition: Condition::Version(_), .. });
+            self.counters.count(match (may_be_repeated, first != index) {
+                (true, _) => "an outcome stayed unknown because the history was too short",
+                (false, true) => "an outcome stayed unknown because the request could only ask",
+                (false, false) => "an outcome stayed unknown because the base of an attempt was forgotten",
+            });
             return;
         }
         let (parameters, incarnation) = (self.placement.parameters(), node.incarnation());

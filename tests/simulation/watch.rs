@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use quorate::protocol::placement::Placement;
 use quorate::protocol::{Answer, Input, Message, Node, OperationId, Request};
-use quorate::types::{Batch, Checksum, Clock, Incarnation, Key, Lookup, NodeIndex, Record, Stamp};
+use quorate::types::{
+    Ballot, Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, NodeIndex, Record, Stamp, Version,
+};
 
 use crate::counters::Counters;
 use crate::disk::Disk;
@@ -23,12 +25,28 @@ pub struct Speaker<'a> {
 /// Watches one run.
 pub struct Watch {
     placement: Arc<Placement>,
-    /// What each stamp names.
-    named: BTreeMap<(Clock, NodeIndex), (Key, Checksum)>,
-    /// What each store that was sent asks to keep.
-    asked: BTreeMap<(NodeIndex, Incarnation, OperationId, u32), (Key, Stamp)>,
-    /// Stamps that clients were told of.
-    told: BTreeSet<(Clock, NodeIndex)>,
+    /// What each tag names.
+    named: BTreeMap<(Key, Version), Checksum>,
+    /// The content that each version names.
+    contents: BTreeMap<(Key, Version), Content>,
+    /// The key that each stamp was drawn for.
+    keys: BTreeMap<Stamp, Key>,
+    /// The tag that each store or accept that was sent asks to keep, and whether it was an accept.
+    asked: BTreeMap<(NodeIndex, Incarnation, OperationId, u32), (Key, Version, bool)>,
+    /// Versions that clients were told of.
+    told: BTreeSet<Version>,
+    /// The ballots that each replica has promised for a key, and when first.
+    promised: BTreeMap<(NodeIndex, Key), BTreeMap<Ballot, u64>>,
+    /// The replicas that have held a record durably.
+    held: BTreeMap<(Key, Version), BTreeSet<NodeIndex>>,
+    /// The greatest stamp that each replica has held durably for a key.
+    stamps: BTreeMap<(NodeIndex, Key), Stamp>,
+    /// The ballot that each prepare asks to promise.
+    ballots: BTreeMap<(NodeIndex, Incarnation, OperationId, u32), Ballot>,
+    /// The operations that have drawn a ballot.
+    has_prepared: BTreeSet<(NodeIndex, Incarnation, OperationId)>,
+    /// The reads that went on to settle a record.
+    settled: BTreeSet<(NodeIndex, Incarnation, OperationId)>,
     /// The greatest clock that each node has acknowledged or revealed, over all of its runs.
     acknowledged: Vec<Clock>,
     /// Whom each read of each node asked, and when first.
@@ -43,8 +61,16 @@ impl Watch {
         Self {
             placement,
             named: BTreeMap::new(),
+            contents: BTreeMap::new(),
+            keys: BTreeMap::new(),
             asked: BTreeMap::new(),
             told: BTreeSet::new(),
+            promised: BTreeMap::new(),
+            held: BTreeMap::new(),
+            stamps: BTreeMap::new(),
+            ballots: BTreeMap::new(),
+            has_prepared: BTreeSet::new(),
+            settled: BTreeSet::new(),
             acknowledged: vec![Clock::default(); nodes],
             reads: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -60,15 +86,13 @@ impl Watch {
         asked.get(from).is_some_and(|at| asked.values().any(|other| other < at))
     }
 
-    /// A client was told of this stamp.
-    pub fn told(&mut self, stamp: &Stamp) -> Result<(), String> {
-        let name = self.name(stamp)?;
-        self.told.insert(name);
-        Ok(())
+    /// A client was told that its write has this version.
+    pub fn told(&mut self, version: &Version) {
+        self.told.insert(version.clone());
     }
 
-    pub fn was_told(&self, stamp: &Stamp) -> bool {
-        self.name(stamp).is_ok_and(|name| self.told.contains(&name))
+    pub fn was_told(&self, version: &Version) -> bool {
+        self.told.contains(version)
     }
 
     /// Whether `replica` has refused something for good to this run of `to` since then.
@@ -101,14 +125,40 @@ impl Watch {
         match message {
             Message::Request { operation, round, request: Request::Store { key, record } } => {
                 self.see(key, record)?;
+                self.is_issued_durably(speaker, &record.stamp)?;
                 let issued_here = record.stamp.writer == *self.placement.parameters().id(me);
-                if issued_here && record.stamp.clock.epoch > epoch_durable {
-                    return Err(format!("{me:?} sent {} before its epoch was durable", record.stamp));
-                }
-                if issued_here && *round == 1 && self.was_told(&record.stamp) {
+                if issued_here && *round == 1 && self.was_told(&record.version()) {
                     counters.count("a hint was sent");
                 }
-                self.asked.insert((me, node.incarnation(), *operation, *round), (key.clone(), record.stamp.clone()));
+                if record.proposal.is_some() {
+                    self.is_chosen(key, record).map_err(|what| format!("{me:?} stores {what}"))?;
+                    counters.count("a chosen record was stored");
+                } else if self.has_prepared.contains(&(me, node.incarnation(), *operation)) {
+                    counters.count("a plain record was stored before it was built on");
+                }
+                let asked = (key.clone(), tag_of(record), false);
+                self.asked.insert((me, node.incarnation(), *operation, *round), asked);
+            }
+            Message::Request { operation, round, request: Request::Accept { key, record } } => {
+                self.see(key, record)?;
+                let Some(ballot) = record.tag().ballot else {
+                    return Err(format!("{me:?} asks to accept a record without a ballot: {record:?}"));
+                };
+                self.is_issued_durably(speaker, ballot)?;
+                if record.version().tag() != record.tag() {
+                    counters.count("a record was settled under a new ballot");
+                }
+                let asked = (key.clone(), tag_of(record), true);
+                self.asked.insert((me, node.incarnation(), *operation, *round), asked);
+            }
+            Message::Request { operation, round, request: Request::Prepare { ballot, .. } } => {
+                self.is_issued_durably(speaker, ballot)?;
+                self.ballots.insert((me, node.incarnation(), *operation, *round), ballot.clone());
+                let operation = (me, node.incarnation(), *operation);
+                if self.reads.contains_key(&operation) && self.settled.insert(operation) {
+                    counters.count("a record was settled for a read");
+                }
+                self.has_prepared.insert(operation);
             }
             Message::Request { operation, round: 0, request: Request::Get { .. } } => {
                 self.reads.entry((me, node.incarnation(), *operation)).or_default().entry(to).or_insert(now);
@@ -135,57 +185,135 @@ impl Watch {
                     return Err(format!("{me:?} showed clock {clock} after it had acknowledged {floor}"));
                 }
             }
-            Message::Answer { answer: Answer::Lookup { key, held }, .. } => {
-                if let Lookup::Record(record) = held {
-                    self.see(key, record)?;
-                }
-                if let Some(digest) = held.digest() {
-                    self.acknowledges(speaker, key, &digest.stamp)?;
-                }
+            Message::Answer { answer: Answer::Lookup { key, held }, .. } => self.shows(speaker, key, held)?,
+            Message::Answer { operation, round, answer: Answer::Promised { key, held } } => {
+                self.shows(speaker, key, held)?;
+                let ballot =
+                    to_incarnation.and_then(|incarnation| self.ballots.get(&(to, incarnation, *operation, *round)));
+                let Some(ballot) = ballot.cloned() else {
+                    return Err(format!("{me:?} promised to {to:?} what was never asked: {message:?}"));
+                };
+                self.promised.entry((me, key.clone())).or_default().entry(ballot).or_insert(now);
             }
+            Message::Answer { answer: Answer::Preempted { .. }, .. } => counters.count("a ballot was preempted"),
             Message::Answer { operation, round, answer: Answer::Stored } => {
                 let asked = to_incarnation
                     .and_then(|incarnation| self.asked.get(&(to, incarnation, *operation, *round)).cloned());
-                let Some((key, stamp)) = asked else {
+                let Some((key, tag, is_accept)) = asked else {
                     return Err(format!("{me:?} acknowledged to {to:?} what was never asked: {message:?}"));
                 };
-                if disk.folder.records.get(&key).is_some_and(|record| record.stamp > stamp) {
+                if disk.folder.records.get(&key).is_some_and(|record| record.tag() > tag.tag()) {
                     counters.count("a store was superseded");
                 }
-                self.acknowledges(speaker, &key, &stamp)?;
+                self.acknowledges(speaker, &key, &tag)?;
+                if is_accept {
+                    self.keeps_promises(speaker, &key, &tag)?;
+                }
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// Acknowledged or revealed: it must be durable, and the clock not below it.
-    fn acknowledges(&mut self, speaker: &Speaker<'_>, key: &Key, stamp: &Stamp) -> Result<(), String> {
-        let Speaker { me, node, disk, .. } = *speaker;
-        let durable = disk.folder.records.get(key).map(|record| &record.stamp);
-        if durable.is_none_or(|durable| durable < stamp) {
-            return Err(format!("{me:?} answered {stamp} of {key} while {durable:?} was durable"));
+    /// A record became durable.
+    pub fn is_durable(&mut self, host: NodeIndex, key: &Key, record: &Record) {
+        self.held.entry((key.clone(), tag_of(record))).or_default().insert(host);
+        let stamp = self.stamps.entry((host, key.clone())).or_insert_with(Stamp::none);
+        *stamp = record.stamp.clone().max(std::mem::replace(stamp, Stamp::none()));
+    }
+
+    /// A replica shows what it holds.
+    fn shows(&mut self, speaker: &Speaker<'_>, key: &Key, held: &Lookup) -> Result<(), String> {
+        if let Lookup::Record(record) = held {
+            self.see(key, record)?;
         }
-        if node.clock() < stamp.clock {
-            return Err(format!("{me:?} answered {stamp} of {key} while its clock was {}", node.clock()));
+        let Some(digest) = held.digest() else { return Ok(()) };
+        let tag = Version { stamp: digest.stamp.clone(), ballot: digest.tag().ballot.cloned() };
+        self.acknowledges(speaker, key, &tag)
+    }
+
+    /// Acknowledged or revealed: it must be durable, and the clock not below it.
+    fn acknowledges(&mut self, speaker: &Speaker<'_>, key: &Key, tag: &Version) -> Result<(), String> {
+        let Speaker { me, node, disk, .. } = *speaker;
+        let durable = disk.folder.records.get(key).map(Record::tag);
+        if durable.is_none_or(|durable| durable < tag.tag()) {
+            return Err(format!("{me:?} answered {tag} of {key} while {durable:?} was durable"));
+        }
+        let clock = tag.tag().clock();
+        if node.clock() < clock {
+            return Err(format!("{me:?} answered {tag} of {key} while its clock was {}", node.clock()));
         }
         let floor = &mut self.acknowledged[me.index()];
-        *floor = stamp.clock.max(*floor);
+        *floor = clock.max(*floor);
         Ok(())
     }
 
-    /// One stamp names one record.
-    fn see(&mut self, key: &Key, record: &Record) -> Result<(), String> {
-        let name = self.name(&record.stamp)?;
-        let (named_key, checksum) = self.named.entry(name).or_insert_with(|| (key.clone(), record.checksum));
-        if named_key != key || *checksum != record.checksum {
-            return Err(format!("{} names a record of {named_key} and another one of {key}", record.stamp));
+    /// No record is accepted below a ballot that was promised before. Promises and acknowledgements of one turn have no
+    /// order that others could see.
+    fn keeps_promises(&self, speaker: &Speaker<'_>, key: &Key, tag: &Version) -> Result<(), String> {
+        let Speaker { me, now, .. } = *speaker;
+        let Some(promised) = self.promised.get(&(me, key.clone())) else { return Ok(()) };
+        let above = promised.iter().rev().take_while(|(ballot, _)| Some(*ballot) > tag.ballot.as_ref());
+        for (ballot, at) in above {
+            if *at < now {
+                return Err(format!("{me:?} accepted {tag} of {key} although it had promised {ballot}"));
+            }
         }
         Ok(())
     }
 
-    fn name(&self, stamp: &Stamp) -> Result<(Clock, NodeIndex), String> {
-        let member = self.placement.parameters().member(&stamp.writer);
-        member.map(|member| (stamp.clock, member)).ok_or_else(|| format!("nobody is called {}", stamp.writer))
+    /// A majority has accepted the record, or has records of later plain writes.
+    fn is_chosen(&self, key: &Key, record: &Record) -> Result<(), String> {
+        let tag = tag_of(record);
+        let held = self.held.get(&(key.clone(), tag.clone()));
+        let replicas = self.placement.replicas(self.placement.slot(key));
+        let accepted = replicas.iter().filter(|replica| {
+            held.is_some_and(|held| held.contains(replica))
+                || self.stamps.get(&(**replica, key.clone())).is_some_and(|stamp| *stamp > record.stamp)
+        });
+        let accepted = accepted.count();
+        if accepted > replicas.len() / 2 {
+            return Ok(());
+        }
+        Err(format!("{tag} of {key}, which {accepted} of {} replicas have accepted", replicas.len()))
     }
+
+    /// What this node has issued, it has issued in a durable epoch.
+    fn is_issued_durably(&self, speaker: &Speaker<'_>, stamp: &Stamp) -> Result<(), String> {
+        let Speaker { me, disk, .. } = *speaker;
+        let issued_here = stamp.writer == *self.placement.parameters().id(me);
+        if issued_here && stamp.clock.epoch > disk.folder.meta.epoch {
+            return Err(format!("{me:?} sent {stamp} before its epoch was durable"));
+        }
+        Ok(())
+    }
+
+    /// One stamp belongs to one key, one tag names one record, and one version one content.
+    fn see(&mut self, key: &Key, record: &Record) -> Result<(), String> {
+        let tag = tag_of(record);
+        for stamp in [Some(&tag.stamp), tag.ballot.as_ref()].into_iter().flatten().filter(|stamp| !stamp.is_none()) {
+            if self.placement.parameters().member(&stamp.writer).is_none() {
+                return Err(format!("nobody is called {}", stamp.writer));
+            }
+            let of = self.keys.entry(stamp.clone()).or_insert_with(|| key.clone());
+            if of != key {
+                return Err(format!("{stamp} was drawn for {of} and for {key}"));
+            }
+        }
+        let checksum = self.named.entry((key.clone(), tag.clone())).or_insert(record.checksum);
+        if *checksum != record.checksum {
+            return Err(format!("{tag} names two records of {key}"));
+        }
+        let version = record.version();
+        let content = self.contents.entry((key.clone(), version.clone())).or_insert_with(|| record.content.clone());
+        if *content != record.content {
+            return Err(format!("version {version} of {key} names {content:?} and {:?}", record.content));
+        }
+        Ok(())
+    }
+}
+
+/// A record's tag.
+fn tag_of(record: &Record) -> Version {
+    Version { stamp: record.stamp.clone(), ballot: record.tag().ballot.cloned() }
 }

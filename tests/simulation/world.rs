@@ -34,8 +34,6 @@ pub struct Defect {
 pub enum FoundBy {
     /// A history that no order explains.
     History,
-    /// Stamps that do not rise with real time.
-    Order,
     /// What must hold at every moment does not.
     Watch,
     /// What must succeed does not.

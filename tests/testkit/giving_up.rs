@@ -18,6 +18,13 @@ pub fn report_of(failure: &Failure) -> Option<&QuorumReport> {
     }
 }
 
+/// Whether a majority has answered, and what it shows does not tell if a conditional write took effect: another write has
+/// replaced the record that an attempt was based on.
+pub fn is_unknown_to_majority(failure: &Failure) -> bool {
+    let Failure::OutcomeUnknown(report) = failure else { return false };
+    report.replicas.iter().filter(|(_, status)| *status == ReplicaStatus::Answered).count() >= report.needed
+}
+
 /// Checks that an operation may fail as early as this one did. `has_refused` tells whether a peer refused permanently since the
 /// operation began: a refusal in the report must have happened.
 ///
