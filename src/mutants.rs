@@ -76,6 +76,8 @@ pub enum Mutant {
     ConditionalTakesFreshStamp,
     /// A conditional write builds on a plain record that a minority holds.
     BaseNotSettled,
+    /// A conditional write builds on a record above its ballot.
+    BaseAboveBallot,
     /// A condition fails on a record that a minority holds.
     FailsUnsettled,
     /// A request that is sent again is not looked for in the record's history.
@@ -108,7 +110,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 49] = [
+    pub const ALL: [(Self, &'static str); 50] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -144,6 +146,7 @@ impl Mutant {
         (Self::LateHelloCounts, "no minority stalls a client"),
         (Self::ConditionalTakesFreshStamp, "a conditional write stands right above its base"),
         (Self::BaseNotSettled, "nothing is built on a record that may not be chosen"),
+        (Self::BaseAboveBallot, "a conditional write stands right above its base"),
         (Self::FailsUnsettled, "a failure is true of a settled record"),
         (Self::RecentIsIgnored, "each request takes effect once"),
         (Self::RecentFloorIgnored, "each request takes effect once"),

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::types::{Clock, Incarnation, NodeId, NodeIndex, PeerRecord};
+use crate::types::{Clock, Incarnation, Key, NodeId, NodeIndex, PeerRecord, ReadKind};
 
 use super::clock::QuorumClock;
 use super::group_commit::{AckAfter, GroupCommit};
@@ -84,8 +84,17 @@ pub enum PendingAck {
     Stored(Delivery),
     /// A record of a conditional write was beaten: the clock is not below its ballot before that is acknowledged.
     Observed(Clock),
-    /// The request waits for a batch, and is judged then.
+    /// The request waits for its epoch to be durable, and is judged then.
     Judged(Origin, Request),
+    /// A promise was given, and records of its key were on their way to the disk: it is answered once they are durable.
+    Promised {
+        /// The coordinator that asked for it.
+        to: Origin,
+        /// The key.
+        key: Key,
+        /// Whether the digest is enough.
+        read_kind: ReadKind,
+    },
     /// A peer is recorded: its hello is answered, or its welcome counts.
     PeerRecorded {
         /// The peer.

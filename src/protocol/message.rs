@@ -279,6 +279,21 @@ impl Answer {
         }
     }
 
+    /// The clock that the coordinator of a conditional write would draw its next ballot above.
+    #[must_use]
+    pub fn clock_of_ballots(&self) -> Option<Clock> {
+        match self {
+            Self::Preempted { floor } => Some(*floor),
+            Self::Promised { held: Lookup::Digest(digest), .. } => Some(digest.tag().clock()),
+            Self::Promised { held: Lookup::Record(record), .. } => Some(record.tag().clock()),
+            Self::Promised { held: Lookup::Absent, .. }
+            | Self::Clock(_)
+            | Self::Lookup { .. }
+            | Self::Stored
+            | Self::Refused(_) => None,
+        }
+    }
+
     /// The record in the answer.
     #[must_use]
     pub fn payload(&self) -> Option<&Record> {

@@ -316,6 +316,9 @@ impl Parts<'_> {
                 PendingAck::Stored(delivery) => self.ctx.deliveries.push_back(delivery),
                 PendingAck::Observed(clock) => self.ctx.clock.observe(clock),
                 PendingAck::Judged(from, request) => self.replica.on_request(from, request, &mut self.ctx),
+                PendingAck::Promised { to, key, read_kind } => {
+                    self.replica.on_promise_shown(to, key, read_kind, &mut self.ctx);
+                }
                 PendingAck::PeerRecorded { peer, peer_record, greeting } => {
                     let change = self.membership.on_recorded(peer, peer_record, greeting, &mut self.ctx);
                     self.on_peer_change(peer, change);
@@ -343,7 +346,7 @@ impl Parts<'_> {
                     self.ctx.deliveries.push_back(delivery);
                 }
                 PendingAck::Observed(_) => {}
-                PendingAck::Judged(from, _) => {
+                PendingAck::Judged(from, _) | PendingAck::Promised { to: from, .. } => {
                     self.ctx.refuse(Requester::Coordinator(from), Refusal::StoreFailed);
                 }
                 // The peer introduces itself again.

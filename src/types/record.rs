@@ -222,13 +222,19 @@ impl Digest {
     /// The record's position in the order of all records of its key.
     #[must_use]
     pub fn tag(&self) -> Tag<'_> {
-        Tag { stamp: &self.stamp, ballot: self.proposal.as_ref().map(|proposal| &proposal.ballot) }
+        Tag { stamp: &self.stamp, ballot: self.ballot() }
     }
 
     /// The record's version.
     #[must_use]
     pub fn version(&self) -> Version {
         version(&self.stamp, self.proposal.as_deref())
+    }
+
+    /// The ballot of a conditional write.
+    #[must_use]
+    pub fn ballot(&self) -> Option<&Ballot> {
+        self.proposal.as_ref().map(|proposal| &proposal.ballot)
     }
 
     /// The latest conditional writes, and the version of the newest that was forgotten.

@@ -15,11 +15,11 @@ use quorate::protocol::{
     message::OperationId,
 };
 use quorate::types::{
-    Batch, Checksum, ClusterParameters, Content, Incarnation, Key, Lookup, Meta, NodeId, NodeIndex, ReadKind, Record,
-    Stamp, StoreId, Value,
+    Batch, Change, ChangeRequest, Checksum, ClusterParameters, Condition, Content, IdempotencyToken, Incarnation, Key,
+    Lookup, Meta, NodeId, NodeIndex, ReadKind, Record, Stamp, StoreId, Value, Version,
 };
 
-use crate::testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
+use crate::testkit::checker::{self, Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
 
 pub const N1: NodeIndex = NodeIndex(0);
 pub const N2: NodeIndex = NodeIndex(1);
@@ -48,6 +48,22 @@ impl Sent {
             Message::Request { request: Request::Store { record, .. }, .. } => Some(record),
             _ => None,
         }
+    }
+
+    /// The record that it asks to accept.
+    pub fn accepts(&self) -> Option<&Record> {
+        match &self.message {
+            Message::Request { request: Request::Accept { record, .. }, .. } => Some(record),
+            _ => None,
+        }
+    }
+
+    pub fn prepares(&self) -> bool {
+        matches!(self.message, Message::Request { request: Request::Prepare { .. }, .. })
+    }
+
+    pub fn promises(&self) -> bool {
+        matches!(self.message, Message::Answer { answer: Answer::Promised { .. }, .. })
     }
 
     /// The operation that it belongs to.
@@ -121,6 +137,8 @@ pub struct Cluster {
     pub majority_is_asked_first: bool,
     /// An operator gives stamps by hand, so that two records may have one.
     stamps_are_given: bool,
+    /// Messages may be damaged, so that they show clocks that no node has.
+    pub messages_are_damaged: bool,
 }
 
 impl Cluster {
@@ -151,6 +169,7 @@ impl Cluster {
             deadline: DEADLINE,
             majority_is_asked_first: false,
             stamps_are_given: false,
+            messages_are_damaged: false,
         };
         let all = cluster.members();
         for member in &all {
@@ -188,6 +207,56 @@ impl Cluster {
 
     pub fn read(&mut self, at: NodeIndex) -> usize {
         self.begin(at, Action::Read { saw: None }, Command::Get { key: self.key.clone() })
+    }
+
+    /// Begins a conditional write or an addition. `name` stands for the client's name of the request.
+    pub fn change(&mut self, at: NodeIndex, change: Change, name: u8, is_resend: bool) -> usize {
+        let action = match &change {
+            Change::Write { condition: Condition::Absent, content, .. } => {
+                Action::WriteIf { condition: checker::Condition::Absent, value: value_of(content) }
+            }
+            Change::Write { condition: Condition::Present, content, .. } => {
+                Action::WriteIf { condition: checker::Condition::Present, value: value_of(content) }
+            }
+            // Versions have no numbers here.
+            Change::Write { condition: Condition::Version(_), content, .. } => {
+                value_of(content).map_or(Action::Delete, |value| Action::Write { value })
+            }
+            Change::Add { delta, .. } => Action::Add { delta: *delta, sum: None },
+        };
+        let request = ChangeRequest { change, token: IdempotencyToken([name; 16]), is_resend };
+        self.begin(at, action, Command::Change { key: self.key.clone(), request })
+    }
+
+    /// Begins a write of `value` that takes effect where the condition holds.
+    pub fn write_if(&mut self, at: NodeIndex, condition: Condition, value: u64, name: u8) -> usize {
+        let change = self.writes_if(condition, value);
+        self.change(at, change, name, false)
+    }
+
+    /// A write of `value` where the condition holds.
+    pub fn writes_if(&self, condition: Condition, value: u64) -> Change {
+        let content = Content::Value(Value::Text(value.to_string().into()));
+        let checksum = Checksum::of(&self.key, &content);
+        Change::Write { condition, content, ttl: None, checksum }
+    }
+
+    /// The version that a write has made.
+    #[track_caller]
+    pub fn version_of(&self, write: usize) -> Version {
+        match self.replies.get(&write) {
+            Some(Reply::Set(version) | Reply::Added { version, .. }) => version.clone(),
+            other => panic!("the write is not acknowledged: {other:?}"),
+        }
+    }
+
+    /// The sum that an addition has made.
+    #[track_caller]
+    pub fn sum_of(&self, add: usize) -> i64 {
+        match self.replies.get(&add) {
+            Some(Reply::Added { sum, .. }) => *sum,
+            other => panic!("the addition is not acknowledged: {other:?}"),
+        }
     }
 
     /// An operator stores `value` on this replica alone, under a stamp of his own: no part of the history.
@@ -354,6 +423,13 @@ impl Cluster {
         }
     }
 
+    /// The batch that waits at this disk becomes durable, and the next one waits.
+    pub fn flush_disk(&mut self, host: NodeIndex) {
+        let batch = self.hosts[host.index()].at_disk.take().expect("a batch waits");
+        self.hosts[host.index()].apply(&batch);
+        self.input(host, Some(Input::Persisted { durable: true }));
+    }
+
     /// From now on this disk can be read, or cannot.
     pub fn set_readable(&mut self, host: NodeIndex, is_readable: bool) {
         self.hosts[host.index()].is_readable = is_readable;
@@ -425,13 +501,22 @@ impl Cluster {
         self.tick += 1;
         let operation = &mut self.operations[index];
         operation.ending = match &reply {
-            Reply::Set(_) | Reply::Added { .. } | Reply::Record(_) => Ending::Returned(self.tick),
+            Reply::Set(_) | Reply::Added { .. } | Reply::Record(_) | Reply::Failed(Failure::ConditionFailed { .. }) => {
+                Ending::Returned(self.tick)
+            }
             Reply::Failed(Failure::OutcomeUnknown(_)) => Ending::Unknown,
             Reply::Failed(_) => Ending::Failed,
             Reply::Clock(_) => unreachable!("no test asks for a clock"),
         };
-        if let (Action::Read { saw }, Reply::Record(record)) = (&mut operation.action, &reply) {
-            *saw = record.as_ref().and_then(|record| value_of(&record.content));
+        match (&mut operation.action, &reply) {
+            (Action::Read { saw }, Reply::Record(record)) => {
+                *saw = record.as_ref().and_then(|record| value_of(&record.content));
+            }
+            (Action::Add { sum, .. }, Reply::Added { sum: made, .. }) => *sum = u64::try_from(*made).ok(),
+            (action, Reply::Failed(Failure::ConditionFailed { has_value, .. })) => {
+                *action = Action::Look { has_value: *has_value };
+            }
+            _ => {}
         }
         assert!(self.replies.insert(index, reply).is_none(), "an operation is answered once");
     }
@@ -474,7 +559,7 @@ impl Cluster {
                     Output::Reply { id, reply } => self.ends(id, reply),
                     Output::Event(noted) => {
                         let cannot_be = matches!(noted, ProtocolEvent::StampConflict { .. } if !self.stamps_are_given)
-                            || matches!(noted, ProtocolEvent::ClockJump { .. });
+                            || matches!(noted, ProtocolEvent::ClockJump { .. } if !self.messages_are_damaged);
                         assert!(!cannot_be, "{member:?} met what cannot be: {noted:?}");
                         self.notes.push((member, noted));
                     }

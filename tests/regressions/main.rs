@@ -5,7 +5,10 @@
 //! these failures, or document them: the list shows mistakes that are easy to make, and blames nobody.
 
 mod cluster;
+mod conditional;
 mod hedging;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod rounds;
 
 #[path = "../testkit/mod.rs"]

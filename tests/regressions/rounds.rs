@@ -154,43 +154,12 @@ fn peer_that_was_refused_while_it_restarted_is_readmitted() {
 #[cfg(feature = "mutants")]
 #[test]
 fn each_fails_where_its_rule_is_broken() {
-    use quorate::mutants::{Mutant, turn_on};
+    use crate::mutants::{each_is_found, tests};
 
-    let tests: [(Mutant, &str, fn()); 4] = [
-        (
-            Mutant::ClockOfEarlierRoundCounts,
-            "clock_of_an_earlier_round_counts_for_no_later_write",
-            clock_of_an_earlier_round_counts_for_no_later_write,
-        ),
-        (
-            Mutant::AnswerOfEarlierRoundCounts,
-            "late_digests_of_an_earlier_round_end_no_read",
-            late_digests_of_an_earlier_round_end_no_read,
-        ),
-        (
-            Mutant::AnswerOfEarlierRoundCounts,
-            "late_refusal_of_an_earlier_round_ends_no_read",
-            late_refusal_of_an_earlier_round_ends_no_read,
-        ),
-        (Mutant::SameStampIsMerged, "records_of_one_stamp_are_never_merged", records_of_one_stamp_are_never_merged),
-    ];
-    println!("| mutant | found by the test | as |");
-    println!("|---|---|---|");
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut missed = Vec::new();
-    for (mutant, name, test) in tests {
-        turn_on(Some(mutant));
-        let found = std::panic::catch_unwind(test);
-        turn_on(None);
-        match found {
-            Ok(()) => missed.push((mutant, name)),
-            Err(panic) => {
-                let what = panic.downcast_ref::<String>().map(String::as_str);
-                let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-                println!("| {mutant:?} | {name} | {} |", what.lines().next().unwrap_or_default());
-            }
-        }
-    }
-    let _ = std::panic::take_hook();
-    assert!(missed.is_empty(), "nothing found by {missed:?}");
+    each_is_found(tests![
+        ClockOfEarlierRoundCounts: clock_of_an_earlier_round_counts_for_no_later_write,
+        AnswerOfEarlierRoundCounts: late_digests_of_an_earlier_round_end_no_read,
+        AnswerOfEarlierRoundCounts: late_refusal_of_an_earlier_round_ends_no_read,
+        SameStampIsMerged: records_of_one_stamp_are_never_merged,
+    ]);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::limits::RESEND_AFTER_MAX;
 use crate::mutants::rule;
-use crate::protocol::clock::EpochNeeded;
+use crate::protocol::clock::{EpochNeeded, PEER_JUMP};
 use crate::protocol::context::Caller;
 use crate::protocol::hints::{Hint, HintQueue};
 use crate::protocol::io::{Failure, ProtocolEvent, Reply, Time};
@@ -19,6 +19,7 @@ use crate::types::{Clock, Key, NodeIndex, Stamp};
 
 use super::clock_rounds::ClockRounds;
 use super::context::CoordinatorCtx;
+use super::exclusive::ExclusiveQueues;
 use super::in_flight::{InFlight, Pace, Stage};
 use super::latency::LatencyTracker;
 use super::ops::{Enough, Fanout, Heard, OperationState, Round, Step};
@@ -39,8 +40,9 @@ pub struct Coordinator {
     pub(super) clock_rounds: ClockRounds,
     /// Operations that wait until an epoch is durable.
     awaiting_epoch: Vec<OperationId>,
-    /// The exclusive operations of each key: the first one runs, and the others wait for it.
-    exclusive: BTreeMap<Key, VecDeque<OperationId>>,
+    exclusive: ExclusiveQueues,
+    /// Operations whose turn in their queue has come; empty between two inputs.
+    beginning: VecDeque<OperationId>,
     /// One for each operation: when to hedge, resend or give up.
     pub(super) timers: BTreeSet<(Time, OperationId)>,
     pub(super) latency: LatencyTracker,
@@ -56,7 +58,8 @@ impl Coordinator {
             last_id: 0,
             clock_rounds: ClockRounds::default(),
             awaiting_epoch: Vec::new(),
-            exclusive: BTreeMap::new(),
+            exclusive: ExclusiveQueues::default(),
+            beginning: VecDeque::new(),
             timers: BTreeSet::new(),
             latency: LatencyTracker::new(nodes),
             hints: HintQueue::default(),
@@ -109,18 +112,8 @@ impl Coordinator {
     /// Takes the first step of an operation, unless it has to wait for another one on its key.
     fn begin_operation(&mut self, id: OperationId, is_read: bool, ctx: &mut CoordinatorCtx<'_>) {
         let Some(operation) = self.operations.get_mut(&id) else { return };
-        if operation.operation.is_exclusive() {
-            let queue = self.exclusive.entry(operation.key.clone()).or_default();
-            if queue.front().is_some_and(|running| *running != id) {
-                operation.begin(Stage::Queued);
-                // A read goes first of those that wait.
-                let place = if is_read { 1 } else { queue.len() };
-                queue.insert(place, id);
-                return;
-            }
-            if queue.is_empty() {
-                queue.push_back(id);
-            }
+        if operation.operation.is_exclusive() && !self.exclusive.join(&operation.key, id, is_read) {
+            return operation.begin(Stage::Queued);
         }
         let step = operation.operation.start();
         self.perform(id, step, ctx);
@@ -128,18 +121,22 @@ impl Coordinator {
         self.advance(id, ctx);
     }
 
-    /// An exclusive operation on `key` has ended: the next one that waits begins.
+    /// An exclusive operation on `key` has ended: the next one of its queue begins. That one may end at once,
+    /// and so may those after it: they begin one after the other, and not each within the end of the one before.
     fn leave_queue(&mut self, id: OperationId, key: &Key, ctx: &mut CoordinatorCtx<'_>) {
-        let Some(queue) = self.exclusive.get_mut(key) else { return };
-        let was_running = queue.front() == Some(&id);
-        queue.retain(|waiting| *waiting != id);
-        let next = queue.front().copied();
-        match next {
-            None => {
-                self.exclusive.remove(key);
+        let Some(next) = self.exclusive.leave(key, id) else { return };
+        self.beginning.push_back(next);
+        if self.beginning.len() > 1 {
+            return;
+        }
+        while let Some(next) = self.beginning.front().copied() {
+            if let Some(operation) = self.operations.get_mut(&next) {
+                operation.pace = Pace::Resend { times: 1 };
+                let alarm = ctx.node.now.after(self.latency.resend_delay()).min(operation.deadline);
+                operation.set_alarm(next, alarm, &mut self.timers);
             }
-            Some(next) if was_running => self.begin_operation(next, false, ctx),
-            Some(_) => {}
+            self.begin_operation(next, false, ctx);
+            self.beginning.pop_front();
         }
     }
 
@@ -400,7 +397,8 @@ impl Coordinator {
             return;
         };
         let (is_peer, took) = (from != ctx.node.me, ctx.node.now.since(operation.began));
-        if is_peer && answer == Answer::Stored {
+        // An exclusive operation may have waited and paused since it began.
+        if is_peer && answer == Answer::Stored && !operation.operation.is_exclusive() {
             self.latency.stored(from, took);
         }
         let is_of_other_key = answer.key().is_some_and(|key| *key != operation.key);
@@ -409,6 +407,12 @@ impl Coordinator {
         }
         if is_peer && round == 0 {
             self.latency.answered(from, took);
+        }
+        if let Some(seen) = answer.clock_of_ballots()
+            && ctx.node.clock.check_jump(seen, PEER_JUMP).is_err()
+        {
+            ctx.node.report(ProtocolEvent::ClockJump { seen });
+            return self.on_refused(from, id, round, Refusal::ClockJump, ctx);
         }
         match operation.operation.on_answer(from, answer) {
             Heard::Nothing => return,
@@ -559,14 +563,18 @@ impl Coordinator {
                 }
             }
         }
-        self.leave_queue(id, &operation.key, ctx);
+        if operation.operation.is_exclusive() {
+            self.leave_queue(id, &operation.key, ctx);
+        }
     }
 
     fn fail(&mut self, id: OperationId, ctx: &mut CoordinatorCtx<'_>) {
         let Some(operation) = self.end(id) else { return };
         let failure: Failure = operation.operation.failure(operation.report(ctx));
         ctx.node.finish(operation.caller, Reply::Failed(failure));
-        self.leave_queue(id, &operation.key, ctx);
+        if operation.operation.is_exclusive() {
+            self.leave_queue(id, &operation.key, ctx);
+        }
     }
 
     fn end(&mut self, id: OperationId) -> Option<InFlight> {

@@ -19,6 +19,7 @@ mod clock_round;
 mod clock_rounds;
 pub mod context;
 pub mod engine;
+mod exclusive;
 mod in_flight;
 pub mod inspect;
 pub mod latency;

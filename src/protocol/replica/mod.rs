@@ -119,43 +119,58 @@ impl Replica {
         if is_jump(ballot.clock, ctx) {
             return ctx.refuse(requester, Refusal::ClockJump);
         }
-        let floor = self.promises.floor(ctx.placement.hash(&key));
+        let hash = ctx.placement.hash(&key);
+        let floor = self.promises.floor(hash);
         if ballot <= floor {
             return ctx.answer(from, Answer::Preempted { floor: floor.clock });
         }
         let epoch = ballot.clock.epoch;
-        let wait = |after, ctx: &mut NodeCtx<'_>| {
-            let request = Request::Prepare { key: key.clone(), ballot: ballot.clone(), read_kind };
-            ctx.group_commit.ack_after(after, PendingAck::Judged(from, request));
-        };
         if rule!(PromiseBeforeEpoch, !ctx.clock.is_durable(epoch), not false) {
             ctx.group_commit.add_epoch(epoch);
-            return wait(AckAfter::Next, ctx);
+            let request = Request::Prepare { key, ballot, read_kind };
+            return ctx.group_commit.ack_after(AckAfter::Next, PendingAck::Judged(from, request));
         }
-        // A record that is on its way to the disk may be acknowledged yet, and the promise would not show it.
-        if rule!(PromiseOvertakesBatch, true, not false) {
-            if let Some(KeyState::Reading(waiting)) = self.keys.get_mut(&key) {
-                return waiting.push(Waiting::Prepare(from, Request::Prepare { key, ballot, read_kind }));
-            }
-            if ctx.group_commit.is_in_next(&key) {
-                return wait(AckAfter::Next, ctx);
-            }
-            if ctx.group_commit.in_flight(&key).is_some() {
-                return wait(AckAfter::InFlight, ctx);
-            }
+        if rule!(PromiseOvertakesBatch, true, not false)
+            && let Some(KeyState::Reading(waiting)) = self.keys.get_mut(&key)
+        {
+            return waiting.push(Waiting::Prepare(from, Request::Prepare { key, ballot, read_kind }));
         }
         if ctx.clock.is_durable(epoch) {
             ctx.clock.observe(ballot.clock);
         }
-        self.promises.raise(ctx.placement.hash(&key), ballot);
-        let read = self.read(ReadFor::Prepare { key: key.clone(), origin: from });
+        self.promises.raise(hash, ballot);
+        // A record that is on its way to the disk may be acknowledged yet, so that the promise must show it. The promise
+        // itself holds from now on: else it would never be given while plain writes follow each other.
+        let on_its_way = if ctx.group_commit.is_in_next(&key) {
+            Some(AckAfter::Next)
+        } else {
+            ctx.group_commit.in_flight(&key).map(|_| AckAfter::InFlight)
+        };
+        match rule!(PromiseOvertakesBatch, on_its_way, not None) {
+            Some(batch) => ctx.group_commit.ack_after(batch, PendingAck::Promised { to: from, key, read_kind }),
+            None => self.show_promised(from, slot, key, read_kind, ctx),
+        }
+    }
+
+    /// Answers with a promise that was given, and the durable record.
+    fn show_promised(&mut self, to: Origin, slot: Slot, key: Key, read_kind: ReadKind, ctx: &mut NodeCtx<'_>) {
+        let read = self.read(ReadFor::Prepare { key: key.clone(), origin: to });
         ctx.effects.push(Effect::Read { read, slot, key, kind: read_kind });
+    }
+
+    /// The records are durable that a promise had to wait for.
+    pub fn on_promise_shown(&mut self, to: Origin, key: Key, read_kind: ReadKind, ctx: &mut NodeCtx<'_>) {
+        let slot = ctx.placement.slot(&key);
+        self.show_promised(to, slot, key, read_kind, ctx);
     }
 
     /// Stores the record of a conditional write, unless a greater ballot was promised.
     fn accept(&mut self, key: Key, record: Record, from: Origin, ctx: &mut NodeCtx<'_>) {
         let hash = ctx.placement.hash(&key);
-        if let Some(proposal) = &record.proposal {
+        // A ballot that no honest node draws must not become the floor of others: the store below refuses it.
+        if let Some(proposal) = &record.proposal
+            && ctx.clock.check_jump(record.tag().clock(), PEER_JUMP).is_ok()
+        {
             let floor = self.promises.floor(hash);
             if rule!(AcceptUnchecked, proposal.ballot < floor, not false) {
                 return ctx.answer(from, Answer::Preempted { floor: floor.clock });

@@ -285,7 +285,13 @@ impl Cas {
                 let record = self.content_of(greatest, tally)?;
                 let number = number_in(record.as_ref().map(|record| &record.content));
                 let Some(sum) = number.and_then(|number| number.checked_add(delta)) else {
-                    return Ok(Verdict::Failed(Failure::NotANumber { version }));
+                    // No version keeps another coordinator, which the request was sent to before, from adding to a later
+                    // number.
+                    return Ok(if rule!(ResendSaysFailed, request.is_resend, not false) {
+                        Verdict::Unknown
+                    } else {
+                        Verdict::Failed(Failure::NotANumber { version })
+                    });
                 };
                 let content = content_of(sum);
                 let checksum = Checksum::of(&key, &content).and_ttl(ttl);
@@ -300,6 +306,7 @@ impl Cas {
         let Write { content, ttl, checksum, sum } = write;
         let stamp = base.map_or_else(Stamp::none, |base| base.stamp.clone());
         let version = Version { stamp: stamp.clone(), ballot: Some(self.ballot.clone()) };
+        assert!(base.is_none_or(|base| base.tag() < version.tag()), "a conditional write is above its base");
         let applied = Applied { token: request.token, version, sum };
         let proposal = Proposal::following(base, self.ballot.clone(), applied.clone());
         let checksum_of_record = checksum.and_proposal(Some(&proposal));
@@ -370,14 +377,19 @@ impl Operation for Cas {
             (Answer::Promised { held, .. }, Phase::Prepare) => {
                 let digest = held.digest();
                 self.observe(digest.as_ref());
+                // The replica has accepted a greater ballot since it gave the promise. The record cannot be the base of a
+                // smaller ballot: versions would fall.
+                let is_above = digest.as_ref().and_then(Digest::ballot).is_some_and(|ballot| *ballot >= self.ballot);
+                if rule!(BaseAboveBallot, is_above, not false) {
+                    self.is_preempted = true;
+                    return Heard::Refuses;
+                }
                 self.keep(held);
                 self.promised.insert(from, digest);
                 Heard::Counts
             }
             (Answer::Lookup { held, .. }, Phase::Fetch) => {
-                let digest = held.digest();
-                self.observe(digest.as_ref());
-                let is_greatest = digest.as_ref() == self.greatest();
+                let is_greatest = held.digest().as_ref() == self.greatest();
                 if !is_greatest || !matches!(held, Lookup::Record(_)) {
                     return Heard::Refuses;
                 }
@@ -410,9 +422,14 @@ impl Operation for Cas {
     }
 
     /// A promise may be lost, and the same ballot is promised once; the holder of the content may be dead. A record that is
-    /// stored or accepted is sent again.
+    /// stored or accepted is sent again, unless a replica has promised a greater ballot: with that one and a dead one
+    /// against it, it may never reach a majority.
     fn on_late(&mut self) -> Step {
-        if matches!(self.phase, Phase::Prepare | Phase::Fetch) { self.try_again() } else { Step::Wait }
+        match self.phase {
+            Phase::Prepare | Phase::Fetch => self.try_again(),
+            Phase::Accept(..) if self.is_preempted => self.try_again(),
+            Phase::Idle | Phase::StoreBase(_) | Phase::Accept(..) => Step::Wait,
+        }
     }
 
     fn hint(&self) -> Option<Record> {
