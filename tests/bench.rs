@@ -57,12 +57,14 @@ async fn closed_loop_counts_what_the_cluster_answers() {
     let written = cluster.client().get("bench-499").await.unwrap().expect("every key was written");
     assert_eq!(written.value.bytes().len(), 1_024);
 
-    let mixed = ["--mix", "get=2,set=2,delete=1", "--value-bytes", "10..2000", "--connections", "2"];
+    let mixed = ["--mix", "get=2,set=2,delete=1,cas=1,add=1", "--value-bytes", "10..2000", "--connections", "2"];
     let output = bench(&[&at_cluster[..], &SHORT, &mixed, &["--keys", "50", "--distribution", "zipf"]].concat());
     let json = json_of(&output);
     assert_eq!(count(&json, "/failed/count"), 0, "{json:#}");
-    let all: u64 =
-        ["/get/operations", "/set/operations", "/delete/operations"].map(|name| count(&json, name)).iter().sum();
+    let all: u64 = ["/get/operations", "/set/operations", "/delete/operations", "/cas/operations", "/add/operations"]
+        .map(|name| count(&json, name))
+        .iter()
+        .sum();
     assert_eq!(all, count(&json, "/operations"));
     let seconds = json["each_second"].as_array().expect("an array");
     let in_seconds: u64 = seconds.iter().map(|second| count(second, "/operations")).sum();
