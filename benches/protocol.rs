@@ -148,6 +148,7 @@ impl Cluster {
                             host.inbox.push_back(Input::Persisted { durable: true });
                         }
                         Output::Read { .. } => unreachable!("memory answers every read"),
+                        Output::Scan { .. } => unreachable!("nothing is listed"),
                         Output::Event(_) => {}
                     }
                 }

@@ -63,7 +63,15 @@ pub enum Caller {
 
 /// The work of a part of this node that an operation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Task {}
+pub enum Task {
+    /// A key of a page of a list is read.
+    List {
+        /// The page.
+        page: OperationId,
+        /// The key's place in it.
+        place: usize,
+    },
+}
 
 /// An answer of this node's replica, on its way to the requester. A coordinator on this node gets the same answer as one on
 /// a peer.

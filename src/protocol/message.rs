@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::types::{
-    Ballot, Clock, ClusterParameters, Incarnation, Key, Lookup, NodeId, NodeIndex, ReadKind, Record, StoreId,
+    Ballot, Clock, ClusterParameters, Incarnation, Key, KeyRange, Lookup, NodeId, NodeIndex, ReadKind, Record,
+    ScannedKeys, StoreId,
 };
 
 /// The version of the messages between nodes. Raised when an older node would misunderstand a newer one.
@@ -139,6 +140,13 @@ pub enum Request {
         /// The record to store.
         record: Record,
     },
+    /// The first keys of a range that the replica has a record of, read after this request has arrived.
+    Scan {
+        /// The range.
+        range: KeyRange,
+        /// The most keys in the answer.
+        keys_max: usize,
+    },
 }
 
 /// A replica's answer to a [`Request`].
@@ -167,6 +175,8 @@ pub enum Answer {
         /// The clock that the ballot must be above.
         floor: Clock,
     },
+    /// The first keys of the range that was asked for, with the digests of their durable records.
+    Scanned(ScannedKeys),
     /// The replica did not do it.
     Refused(Refusal),
 }
@@ -228,10 +238,6 @@ impl Message {
         const OVERHEAD: usize = 100;
         /// One incarnation in a hello.
         const INCARNATION: usize = 22;
-        /// The ballot and the two versions of a proposal.
-        const PROPOSAL: usize = 200;
-        /// One conditional write in the history of a proposal.
-        const APPLIED: usize = 120;
         /// The framing of one node id in a hello.
         const ID_FRAMING: usize = 2;
         let introduction = match self {
@@ -242,8 +248,23 @@ impl Message {
             Self::HelloRefused { .. } | Self::Request { .. } | Self::Answer { .. } => 0,
         };
         let history = self.payload().and_then(|record| record.proposal.as_ref());
-        let history = history.map_or(0, |proposal| PROPOSAL + proposal.recent.len() * APPLIED);
-        OVERHEAD + introduction + self.key().map_or(0, |key| key.as_bytes().len()) + history + self.value_bytes()
+        let history = history.map_or(0, |proposal| proposal.encoded_bytes());
+        let listed = match self {
+            Self::Request { request: Request::Scan { range, .. }, .. } => {
+                range.prefix.len() + range.after.as_ref().map_or(0, |after| after.as_bytes().len())
+            }
+            Self::Answer { answer: Answer::Scanned(scanned), .. } => {
+                let keys = scanned.keys.iter();
+                keys.map(|(key, digest)| key.as_bytes().len() + digest.encoded_bytes()).sum::<usize>()
+            }
+            _ => 0,
+        };
+        OVERHEAD
+            + introduction
+            + listed
+            + self.key().map_or(0, |key| key.as_bytes().len())
+            + history
+            + self.value_bytes()
     }
 }
 
@@ -255,7 +276,7 @@ impl Request {
             Self::Get { key, .. } | Self::Store { key, .. } | Self::Prepare { key, .. } | Self::Accept { key, .. } => {
                 Some(key)
             }
-            Self::Clock => None,
+            Self::Clock | Self::Scan { .. } => None,
         }
     }
 
@@ -264,7 +285,7 @@ impl Request {
     pub fn payload(&self) -> Option<&Record> {
         match self {
             Self::Store { record, .. } | Self::Accept { record, .. } => Some(record),
-            Self::Get { .. } | Self::Prepare { .. } | Self::Clock => None,
+            Self::Get { .. } | Self::Prepare { .. } | Self::Clock | Self::Scan { .. } => None,
         }
     }
 }
@@ -275,7 +296,7 @@ impl Answer {
     pub fn key(&self) -> Option<&Key> {
         match self {
             Self::Lookup { key, .. } | Self::Promised { key, .. } => Some(key),
-            Self::Clock(_) | Self::Stored | Self::Preempted { .. } | Self::Refused(_) => None,
+            Self::Clock(_) | Self::Stored | Self::Preempted { .. } | Self::Scanned(_) | Self::Refused(_) => None,
         }
     }
 
@@ -290,6 +311,7 @@ impl Answer {
             | Self::Clock(_)
             | Self::Lookup { .. }
             | Self::Stored
+            | Self::Scanned(_)
             | Self::Refused(_) => None,
         }
     }
@@ -306,6 +328,7 @@ impl Answer {
             | Self::Clock(_)
             | Self::Stored
             | Self::Preempted { .. }
+            | Self::Scanned(_)
             | Self::Refused(_) => None,
         }
     }

@@ -20,6 +20,7 @@
 //! | `membership` | which nodes may talk to each other: store ids, incarnations, bootstrap |
 //! | `replica` | one node's records: compare-and-store, and reads of durable records |
 //! | `coordinator` | the operations of clients: rounds, clock rounds, an operation in each file of `ops` |
+//! | `listing` | lists of keys: pages that ask every node |
 //! | `operators` | operators' requests to one replica or clock |
 //! | `node` | all of it put together |
 //! | `turn` | one turn of a node's event loop, which every driver calls |
@@ -33,6 +34,7 @@ pub mod coordinator;
 pub mod group_commit;
 pub mod hints;
 pub mod io;
+pub mod listing;
 pub mod membership;
 pub mod message;
 pub mod node;
@@ -43,8 +45,8 @@ pub mod replica;
 pub mod turn;
 
 pub use io::{
-    Command, Effect, Failure, Input, ProtocolEvent, QuorumReport, ReadId, ReplicaStatus, Reply, RequestId, Time,
-    Unready,
+    Command, Effect, Failure, Input, ListPage, ListedKeys, ProtocolEvent, QuorumReport, ReadId, ReplicaStatus, Reply,
+    RequestId, Time, Unready,
 };
 pub use membership::PeerView;
 pub use message::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request};

@@ -4,20 +4,21 @@
 //! This file only puts the parts together: it decides which part an input is for, and brings the answers of one part to the
 //! next. An answer of the node's own replica takes the same way as a peer's, without a message.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::mutants::must;
 use crate::types::{Clock, Incarnation, Key, Meta, NodeIndex, Record};
 
 use super::clock::QuorumClock;
-use super::context::{Caller, Delivery, Greeting, NodeCtx, Origin, PendingAck, Requester};
+use super::context::{Caller, Delivery, Greeting, NodeCtx, Origin, PendingAck, Requester, Task};
 use super::coordinator::ops::{Cas, Get, GetOne, OperationState, Set};
 use super::coordinator::{Coordinator, CoordinatorCtx, Inspect};
 use super::group_commit::GroupCommit;
 use super::io::{Command, Effect, Failure, Input, ProtocolEvent, Reply, RequestId, Time, Unready};
+use super::listing::{Listing, ListingCtx};
 use super::membership::{Membership, PeerChange, PeerView};
-use super::message::{Message, Refusal, Request};
+use super::message::{Answer, Message, OperationId, Refusal, Request};
 use super::operators::{self, Operators};
 use super::placement::Placement;
 use super::replica::Replica;
@@ -44,6 +45,7 @@ pub struct Node {
     group_commit: GroupCommit<PendingAck>,
     membership: Membership,
     coordinator: Coordinator,
+    listing: Listing,
     replica: Replica,
     operators: Operators,
     /// Answers of the replica that are still to be delivered; empty between two inputs.
@@ -54,6 +56,7 @@ pub struct Node {
 struct Parts<'a> {
     membership: &'a mut Membership,
     coordinator: &'a mut Coordinator,
+    listing: &'a mut Listing,
     replica: &'a mut Replica,
     operators: &'a mut Operators,
     ctx: NodeCtx<'a>,
@@ -77,6 +80,7 @@ impl Node {
             clock: QuorumClock::start(incarnation.epoch),
             group_commit,
             coordinator: Coordinator::new(parameters.node_ids.len()),
+            listing: Listing::default(),
             membership: Membership::new(me, parameters, incarnation, &meta),
             replica: Replica::start(incarnation.epoch),
             operators: Operators::default(),
@@ -98,11 +102,13 @@ impl Node {
             Input::Linked(peer) => parts.membership.on_link(peer, true, now),
             Input::Unlinked(peer) => parts.membership.on_link(peer, false, now),
             Input::ReadDone { read, lookup } => parts.replica.on_read_done(read, lookup, &mut parts.ctx),
+            Input::ScanDone { read, scanned } => parts.replica.on_scan_done(read, scanned, &mut parts.ctx),
             Input::Persisted { durable: true } => parts.on_durable(),
             Input::Persisted { durable: false } => parts.on_batch_failed(),
             Input::StoreReopened(meta) => parts.on_store_reopened(&meta),
             Input::Wake => {
                 parts.coordinate(Coordinator::on_wake);
+                parts.list(Listing::on_wake);
                 parts.operators.on_wake(&mut parts.ctx);
             }
             Input::Drain => parts.membership.drain(),
@@ -125,7 +131,12 @@ impl Node {
     /// When [`Input::Wake`] is wanted next.
     #[must_use]
     pub fn next_wake(&self) -> Option<Time> {
-        let wakes = [self.coordinator.next_wake(), self.operators.next_wake(), self.membership.next_hello()];
+        let wakes = [
+            self.coordinator.next_wake(),
+            self.listing.next_wake(),
+            self.operators.next_wake(),
+            self.membership.next_hello(),
+        ];
         wakes.into_iter().flatten().min()
     }
 
@@ -171,6 +182,12 @@ impl Node {
         &self.placement
     }
 
+    /// The same, for a part of the shell that keeps it.
+    #[must_use]
+    pub fn shared_placement(&self) -> &Arc<Placement> {
+        &self.placement
+    }
+
     /// This incarnation.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
@@ -184,9 +201,20 @@ impl Node {
     }
 
     fn parts<'a>(&'a mut self, now: Time, effects: &'a mut Vec<Effect>) -> Parts<'a> {
-        let Self { me, placement, clock, group_commit, membership, coordinator, replica, operators, deliveries } = self;
+        let Self {
+            me,
+            placement,
+            clock,
+            group_commit,
+            membership,
+            coordinator,
+            listing,
+            replica,
+            operators,
+            deliveries,
+        } = self;
         let ctx = NodeCtx { now, me: *me, placement, clock, group_commit, effects, deliveries };
-        Parts { membership, coordinator, replica, operators, ctx }
+        Parts { membership, coordinator, listing, replica, operators, ctx }
     }
 }
 
@@ -197,6 +225,13 @@ impl Parts<'_> {
             self.coordinator,
             &mut CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica },
         );
+    }
+
+    /// Lets the lists work.
+    fn list(&mut self, work: impl FnOnce(&mut Listing, &mut ListingCtx<'_, '_>)) {
+        let node =
+            &mut CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica };
+        work(self.listing, &mut ListingCtx { coordinator: self.coordinator, node });
     }
 
     /// A client or an operator asks.
@@ -214,6 +249,9 @@ impl Parts<'_> {
                 let operation = Cas::new(key.clone(), request);
                 self.start(id, deadline, key, operation);
             }
+            Command::List(page) => self.list(|listing, ctx| {
+                listing.start(Caller::Client(id), deadline, page, BTreeSet::new(), ctx);
+            }),
             Command::NodeGet { key } => self.operators.get(id, deadline, key, self.replica, &mut self.ctx),
             Command::NodeSet { key, content, checksum, stamp } => {
                 match operators::stamp_for(&key, stamp, &mut self.ctx) {
@@ -267,9 +305,18 @@ impl Parts<'_> {
             }
             Message::Answer { operation, round, answer } => {
                 if membership.counts(from, from_incarnation, to_incarnation) {
-                    self.coordinate(|coordinator, ctx| coordinator.on_answer(from, operation, round, answer, ctx));
+                    self.on_answer(from, operation, round, answer);
                 }
             }
+        }
+    }
+
+    /// A replica, of this node or a peer, answers a question of this node.
+    fn on_answer(&mut self, from: NodeIndex, operation: OperationId, round: u32, answer: Answer) {
+        if self.listing.owns(operation) {
+            self.list(|listing, ctx| listing.on_answer(from, operation, answer, ctx));
+        } else {
+            self.coordinate(|coordinator, ctx| coordinator.on_answer(from, operation, round, answer, ctx));
         }
     }
 
@@ -287,12 +334,18 @@ impl Parts<'_> {
     fn on_peer_change(&mut self, peer: NodeIndex, change: PeerChange) {
         match change {
             PeerChange::None => {}
-            PeerChange::Excluded => self.coordinate(|coordinator, ctx| coordinator.exclude(peer, ctx)),
+            PeerChange::Excluded => {
+                self.coordinate(|coordinator, ctx| coordinator.exclude(peer, ctx));
+                self.list(Listing::exclude);
+            }
             PeerChange::Admitted => self.coordinator.readmit(peer),
-            PeerChange::Met => self.coordinate(|coordinator, ctx| {
-                coordinator.readmit(peer);
-                coordinator.catch_up(peer, ctx);
-            }),
+            PeerChange::Met => {
+                self.coordinate(|coordinator, ctx| {
+                    coordinator.readmit(peer);
+                    coordinator.catch_up(peer, ctx);
+                });
+                self.list(|listing, ctx| listing.catch_up(peer, ctx));
+            }
         }
     }
 
@@ -376,13 +429,15 @@ impl Parts<'_> {
         while let Some(delivery) = self.ctx.deliveries.pop_front() {
             match delivery {
                 Delivery::Answer(Origin { node, operation, round, .. }, answer) if node == self.ctx.me => {
-                    self.coordinate(|coordinator, ctx| coordinator.on_answer(node, operation, round, answer, ctx));
+                    self.on_answer(node, operation, round, answer);
                 }
                 Delivery::Answer(Origin { node, incarnation, operation, round }, answer) => {
                     self.ctx.send(node, Some(incarnation), Message::Answer { operation, round, answer });
                 }
                 Delivery::Reply(request, reply) => self.operators.reply(request, reply, &mut self.ctx),
-                Delivery::Task(task, _) => match task {},
+                Delivery::Task(Task::List { page, place }, reply) => {
+                    self.list(|listing, ctx| listing.on_read(page, place, reply, ctx));
+                }
             }
         }
     }

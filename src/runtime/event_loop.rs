@@ -27,6 +27,7 @@ use super::commit_thread::{self, CommitThread};
 use super::event::{ClientRequest, Event};
 use super::handle::{PeerStatus, Permit, Status};
 use super::reads::{Reads, StoreRead};
+use super::scans::Scans;
 use super::telemetry::Telemetry;
 
 /// How many events one turn takes at most: enough to share a clock round and a batch, few enough that the first event
@@ -42,6 +43,7 @@ pub(super) struct EventLoop {
     started_at: Instant,
     store: Arc<dyn Store>,
     reads: Reads,
+    scans: Scans,
     commit_thread: CommitThread,
     metrics: Arc<Metrics>,
     telemetry: Telemetry,
@@ -113,12 +115,14 @@ impl EventLoop {
         let peer = |(id, opened)| Peer { id, opened, accepted: VecDeque::new(), last_seen: None };
         let peers = ids().zip(outboxes).map(peer).collect();
         let telemetry = Telemetry::new(Arc::clone(&metrics), ids());
+        let scans = Scans::new(Arc::clone(&store), Arc::clone(node.shared_placement()), events.clone());
         let reads = Reads::new(Arc::clone(&store), Arc::clone(&metrics), events.clone(), value_bytes_max);
         Self {
             node,
             started_at,
             store,
             reads,
+            scans,
             commit_thread,
             metrics,
             telemetry,
@@ -206,6 +210,7 @@ impl EventLoop {
             Event::ReadsDone(reads) => {
                 inputs.extend(reads.into_iter().map(|(read, lookup)| (now, Input::ReadDone { read, lookup })));
             }
+            Event::ScanDone(read, scanned) => inputs.push((now, Input::ScanDone { read, scanned })),
             Event::Persisted(durable) => {
                 inputs.push((now, Input::Persisted { durable }));
                 if !durable {
@@ -245,6 +250,7 @@ impl EventLoop {
         match output {
             Output::Persist(batch) => self.commit_thread.persist(batch),
             Output::Read { read, slot, key, kind } => from_disk.push(StoreRead { read, slot, key, kind }),
+            Output::Scan { read, range, keys_max } => self.scans.begin(read, range, keys_max),
             Output::Send { to, link, to_incarnation, message } => self.send(to, link, to_incarnation, message),
             Output::Event(event) => self.telemetry.record(event),
             Output::Reply { id, reply } => {

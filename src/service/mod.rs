@@ -16,6 +16,7 @@ pub(crate) mod descriptors;
 pub(crate) mod error;
 pub(crate) mod health;
 pub(crate) mod key_scan;
+pub(crate) mod list;
 pub(crate) mod listener;
 pub(crate) mod request_metrics;
 
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tracing::error;
 
-use crate::limits::SCANS_MAX;
+use crate::limits::{LISTS_MAX, SCANS_MAX};
 use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
 use crate::storage::StoreStatistics;
 use crate::types::{ChangeRequest, Clock, Content, Key, KeyError, NodeId, Record, Stamp, Ttl, Version};
@@ -51,6 +52,7 @@ pub(crate) struct Service {
     buffers: Arc<BufferBudget>,
     metrics: Arc<RequestMetrics>,
     scans: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
     /// The number of slots that each member holds; the configuration determines it.
     slots_held: Vec<u32>,
 }
@@ -106,6 +108,7 @@ impl Service {
             buffers: Arc::default(),
             metrics: RequestMetrics::new(node.clone()),
             scans: Arc::new(Semaphore::new(SCANS_MAX)),
+            lists: Arc::new(Semaphore::new(LISTS_MAX)),
             slots_held: node.placement().slots_held(),
             node,
         })

@@ -313,7 +313,8 @@ impl World {
                     !(is_ignored(envelope) || reads_change_nothing && is_answered_in_vain(envelope))
                 }
                 Message::Request {
-                    request: Request::Store { .. } | Request::Prepare { .. } | Request::Accept { .. },
+                    request:
+                        Request::Store { .. } | Request::Prepare { .. } | Request::Accept { .. } | Request::Scan { .. },
                     ..
                 } => !is_ignored(envelope),
                 #[cfg(feature = "mutants")]

@@ -19,12 +19,12 @@ pub struct CoordinatorCtx<'a> {
 
 impl CoordinatorCtx<'_> {
     /// The incarnation of `member` to send requests to, if it can be reached. This node always can.
-    pub(super) fn reaches(&self, member: NodeIndex) -> Option<Incarnation> {
+    pub(in crate::protocol) fn reaches(&self, member: NodeIndex) -> Option<Incarnation> {
         if member == self.node.me { Some(self.membership.incarnation()) } else { self.membership.talking_to(member) }
     }
 
     /// Asks incarnation `incarnation` of `to`: over its link, or directly where it is this node.
-    pub(super) fn ask(
+    pub(in crate::protocol) fn ask(
         &mut self,
         to: NodeIndex,
         incarnation: Incarnation,
