@@ -147,8 +147,8 @@ impl Cluster {
                             host.records.extend(records.map(|(key, (_, record))| (key.clone(), record.clone())));
                             host.inbox.push_back(Input::Persisted { durable: true });
                         }
+                        Output::Watch { .. } => unreachable!("nobody watches"),
                         Output::Read { .. } => unreachable!("memory answers every read"),
-                        Output::Scan { .. } => unreachable!("nothing is listed"),
                         Output::Event(_) => {}
                     }
                 }

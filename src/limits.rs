@@ -117,31 +117,6 @@ pub const SCANS_MAX: usize = 16;
 /// 4 KiB are read along.
 pub const SCAN_ENTRIES_MAX: usize = 50_000;
 
-/// How many clients may list the cluster's keys at once through one node. Each holds a page: 256 MiB for all.
-pub const LISTS_MAX: usize = 64;
-
-/// The most keys in a page of a list. A replica looks so many records up in a few milliseconds.
-pub const LISTED_KEYS_MAX: usize = 1_000;
-
-/// The fewest keys that a replica is asked for. Tombstones are among them, and a page may end at a tombstone.
-pub const LISTED_KEYS_MIN: usize = 64;
-
-/// The most bytes of keys and digests in one replica's answer for a list: half of [`LINK_BATCH_BYTES`]. A thousand keys of
-/// 100 bytes take a third of it.
-pub const SCANNED_BYTES_MAX: usize = 512 * KIB;
-
-/// How many entries of the index one replica looks at for a list before it answers.
-pub const SCANNED_ENTRIES_MAX: usize = 10_000;
-
-/// How many scans for lists may wait in one replica. Each takes a few hundred bytes; the requests beyond it are dropped.
-pub const REPLICA_SCANS_MAX: usize = 1_024;
-
-/// How many scans for lists one replica runs at the same time: one is enough to keep a processor busy.
-pub const SCANS_RUNNING_MAX: usize = 2;
-
-/// How many keys of one page are read at the same time, where their values are wanted or replicas do not agree.
-pub const LIST_READS_MAX: usize = 32;
-
 /// How many events may wait for a node's event loop. A task that brings one more waits, and with it the link that it reads.
 pub const EVENTS_WAITING_MAX: usize = 8_192;
 
@@ -229,6 +204,37 @@ pub const OPERATOR_EPOCH_RAISE_MAX: u64 = 1 << 10;
 /// How long a node that was told to end waits for the requests in flight. Together with [`CLOSE_TIME_MAX`] it ends within
 /// five seconds.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// How many watches of clients a node keeps. Each takes a few hundred bytes, beside what waits for a slow client.
+pub const WATCHES_MAX: usize = 4_096;
+
+/// How many changes a node remembers for those who follow them, so that a watch can go on after its node has ended: those of
+/// a few seconds at 20,000 writes a second.
+pub const WATCH_HISTORY_CHANGES_MAX: usize = 65_536;
+/// The most bytes of those changes, about: 512 bytes for each.
+pub const WATCH_HISTORY_BYTES_MAX: usize = 32 * MIB;
+
+/// How many streams of changes other nodes may have at one node. Each takes a few hundred bytes: 32 MiB in all.
+pub const WATCH_SUBSCRIPTIONS_MAX: usize = 65_536;
+
+/// How many keys that were announced to watches may wait to be read, each of about a kibibyte. Beyond it a node asks for no
+/// more changes, and the histories of the others bound what it misses.
+pub const WATCH_KEYS_WAITING_MAX: usize = 16_384;
+
+/// How many keys a node reads for watches at once.
+pub const WATCH_READS_MAX: usize = 256;
+
+/// How many keys a node remembers the version of that watches were told last. Each replica of a key announces a record once;
+/// it is told once where it is remembered until the last replica has announced it.
+pub const WATCH_KEYS_REMEMBERED_MAX: usize = 65_536;
+/// The most bytes of those keys.
+pub const WATCH_KEYS_REMEMBERED_BYTES_MAX: usize = 16 * MIB;
+
+/// How many events may wait for a watch's client. One that reads more slowly is closed, and can go on with its cursor.
+pub const WATCH_EVENTS_WAITING_MAX: usize = 1_024;
+/// The most bytes of values among the events that wait for all clients of a node. Beyond it the watch with the most bytes is
+/// closed. Watches that are told of one record share its value, so that less is held than is counted.
+pub const WATCH_BYTES_WAITING_MAX: usize = 256 * MIB;
 
 /// The default of the key `block_cache_bytes`: the size of RocksDB's cache of uncompressed blocks. It holds indexes and
 /// filters too. At 10 bits a key, 10 million keys have 12 MiB of filters, which leaves most of the cache to data.

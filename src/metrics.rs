@@ -98,6 +98,11 @@ metrics! {
     link_messages: Counter = Counter::default(), "Protocol messages sent to peers";
     link_messages_dropped: Family<PeerLabels, Counter> = Family::default(),
         "Protocol messages dropped because the queue to a peer was full, by peer";
+    watches: Gauge = Gauge::default(), "Watches of clients";
+    watch_events: Counter = Counter::default(), "Events that watches were told, heartbeats included";
+    watch_changes_waiting: Gauge = Gauge::default(), "Keys whose changes were announced to watches and are still to be read";
+    watch_resets: Counter = Counter::default(), "Watches that were told to begin anew, because changes may have been missed";
+    watches_too_slow: Counter = Counter::default(), "Watches that were closed because their clients read too slowly";
     connections_refused: Counter = Counter::default(), "Connections closed at once because too many were open";
 }
 

@@ -104,23 +104,29 @@ pub enum Mutant {
     StorePromisesNothing,
     /// A read of one replica answers a record below the version that its client has seen.
     OneReadIsCalledCurrent,
+    /// A replica does not announce the record because of which it acknowledged a smaller one.
+    BeatenIsNotTold,
+    /// A watch reads a key without the replicas that announced it.
+    WatchReadsAnyMajority,
+    /// A node that was followed anew covers watches that began before.
+    ResubscribedCounts,
+    /// A cursor counts changes that were announced and not told.
+    CursorAheadOfTold,
+    /// A watch is told greater versions alone.
+    WatchComparesVersions,
+    /// A watch is told what one replica announced.
+    WatchTellsUnread,
+    /// A watch is ready without a majority.
+    WatchWithoutMajority,
+    /// A key is read for watches while another read of it is under way.
+    WatchGoesBack,
     /// A peer that restarts behind a link that does not break is not greeted again.
     QuietRestartIsMissed,
-    /// A key enters the index with the batch after that of its first record.
-    IndexInAnotherBatch,
-    /// A page of a list counts the answers of any nodes, although some slots lack a majority.
-    ListWithoutMajorityOfASlot,
-    /// A page of a list goes beyond the last key that some replica looked at.
-    ListBeyondShortestPage,
-    /// A replica does not name tombstones in a list.
-    ListOmitsTombstones,
-    /// A list answers the greatest record named, although less than a majority holds it.
-    ListTakesGreatest,
 }
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 55] = [
+    pub const ALL: [(Self, &'static str); 58] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -170,12 +176,15 @@ impl Mutant {
         (Self::PromiseOvertakesBatch, "a promise shows all that was accepted"),
         (Self::StorePromisesNothing, "a promise is kept"),
         (Self::OneReadIsCalledCurrent, "a client never goes backwards"),
+        (Self::BeatenIsNotTold, "a watch is told every write"),
+        (Self::WatchReadsAnyMajority, "a watch is told every write"),
+        (Self::ResubscribedCounts, "a watch is told every write"),
+        (Self::CursorAheadOfTold, "a watch that goes on misses nothing"),
+        (Self::WatchComparesVersions, "a watch is told every write"),
+        (Self::WatchTellsUnread, "a watch is told what happened"),
+        (Self::WatchWithoutMajority, "a watch is told every write"),
+        (Self::WatchGoesBack, "a watch is told of a key in order"),
         (Self::QuietRestartIsMissed, "after a failure nobody has to act"),
-        (Self::IndexInAnotherBatch, "no record without its entry in the index"),
-        (Self::ListWithoutMajorityOfASlot, "a list misses no acknowledged key"),
-        (Self::ListBeyondShortestPage, "a list misses no acknowledged key"),
-        (Self::ListOmitsTombstones, "an absence is settled like a value"),
-        (Self::ListTakesGreatest, "a list reads each key linearizably"),
     ];
 }
 

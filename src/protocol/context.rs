@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::types::{Clock, Incarnation, Key, NodeId, NodeIndex, PeerRecord, ReadKind};
+use crate::types::{Clock, Incarnation, Key, NodeId, NodeIndex, PeerRecord, ReadKind, Version};
 
 use super::clock::QuorumClock;
 use super::group_commit::{AckAfter, GroupCommit};
@@ -64,13 +64,8 @@ pub enum Caller {
 /// The work of a part of this node that an operation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Task {
-    /// A key of a page of a list is read.
-    List {
-        /// The page.
-        page: OperationId,
-        /// The key's place in it.
-        place: usize,
-    },
+    /// A read of a key that was announced to watches, by its number.
+    Watch(u64),
 }
 
 /// An answer of this node's replica, on its way to the requester. A coordinator on this node gets the same answer as one on
@@ -83,6 +78,9 @@ pub enum Delivery {
     Reply(RequestId, Reply),
     /// To the part of this node that an operation was for.
     Task(Task, Reply),
+    /// To those who follow the replica's changes: the store of a record was acknowledged because `key` has a greater one,
+    /// whose version this is.
+    Beaten(Key, Version),
 }
 
 /// An acknowledgement that waits until a batch is durable.
@@ -214,6 +212,7 @@ impl Delivery {
         match self {
             Self::Answer(_, answer) => *answer = Answer::Refused(Refusal::StoreFailed),
             Self::Reply(_, reply) | Self::Task(_, reply) => *reply = Reply::Failed(Failure::StoreFailed),
+            Self::Beaten(..) => {}
         }
     }
 }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use crate::types::{
-    Batch, ChangeRequest, Checksum, Clock, Content, Incarnation, Key, KeyRange, Lookup, Meta, NodeId, NodeIndex,
-    ReadKind, Record, ScannedKeys, Slot, Stamp, Ttl, Version,
+    Batch, ChangeRequest, Checksum, Clock, Content, Incarnation, Key, Lookup, Meta, NodeId, NodeIndex, ReadKind,
+    Record, Slot, Stamp, Ttl, Version,
 };
 
+use super::changes::Filter;
 use super::message::{HelloRefusal, Message, Refusal};
+use super::news::{Cursor, WatchId, WatchNews};
 
 /// A reading of the shell's monotonic clock, in microseconds since any fixed moment. It decides when the node asks again and
 /// when it gives up, never what is true.
@@ -69,8 +71,6 @@ pub enum Command {
         /// The conditional write.
         request: ChangeRequest,
     },
-    /// Reads the keys of a range that have a value, each linearizably.
-    List(ListPage),
     /// Reads the record that this node's replica holds, for an operator. Not linearizable.
     NodeGet {
         /// The key to read.
@@ -107,7 +107,7 @@ impl Command {
             | Self::Change { key, .. }
             | Self::NodeGet { key }
             | Self::NodeSet { key, .. } => Some(key),
-            Self::List(_) | Self::ClockGet | Self::ClockRaise { .. } => None,
+            Self::ClockGet | Self::ClockRaise { .. } => None,
         }
     }
 
@@ -122,36 +122,9 @@ impl Command {
             | Self::NodeGet { .. }
             | Self::ClockGet
             | Self::ClockRaise { .. } => 0,
-            Self::List(page) => page.size(),
         };
         self.key().map_or(0, |key| key.as_bytes().len()) + value_bytes
     }
-}
-
-/// A question for one page of a list.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ListPage {
-    /// The keys to list.
-    pub range: KeyRange,
-    /// The most keys in the page. It may have fewer, although more follow.
-    pub keys_max: usize,
-    /// Whether the values are wanted.
-    pub values: bool,
-}
-
-impl ListPage {
-    fn size(&self) -> usize {
-        self.range.prefix.len() + self.range.after.as_ref().map_or(0, |after| after.as_bytes().len())
-    }
-}
-
-/// A page of a list.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ListedKeys {
-    /// The keys that have a value, in order, each with its digest, or with its record where values are wanted.
-    pub keys: Vec<(Key, Lookup)>,
-    /// The page has each key of its range up to this one, which need not exist. `None` where it has the whole range.
-    pub looked_to: Option<Key>,
 }
 
 /// An event that a node takes: a request, a message, the answer to an effect, or the time.
@@ -188,13 +161,6 @@ pub enum Input {
         /// What the store holds.
         lookup: Option<Lookup>,
     },
-    /// The answer to [`Effect::Scan`]; `None` where the store could not read its index.
-    ScanDone {
-        /// The scan.
-        read: ReadId,
-        /// The keys.
-        scanned: Option<ScannedKeys>,
-    },
     /// The answer to [`Effect::Persist`].
     Persisted {
         /// Whether the batch is durable. After a failure it may be durable all the same.
@@ -202,6 +168,17 @@ pub enum Input {
     },
     /// The store was reopened after a failure and is intact; this is what it remembers beside its records.
     StoreReopened(Meta),
+    /// A client watches a key or a prefix.
+    Watch {
+        /// The name that its news bear. No other watch of this incarnation has it.
+        id: WatchId,
+        /// The keys.
+        filter: Filter,
+        /// Where an earlier watch of the same keys ended; empty in a new one.
+        cursor: Cursor,
+    },
+    /// A client watches no longer.
+    Unwatch(WatchId),
     /// The time that [`super::Node::next_wake`] named has come.
     Wake,
     /// The node is to end: it takes no new requests.
@@ -224,16 +201,6 @@ pub enum Effect {
         /// Whether the digest is enough.
         kind: ReadKind,
     },
-    /// Reads the first keys of a range from the store's index; the answer is [`Input::ScanDone`]. It always waits for the
-    /// disk.
-    Scan {
-        /// The name that the answer bears.
-        read: ReadId,
-        /// The range.
-        range: KeyRange,
-        /// The most keys to read.
-        keys_max: usize,
-    },
     /// Sends a message to a peer. It may be lost, repeated or late.
     Send {
         /// The receiver.
@@ -249,6 +216,13 @@ pub enum Effect {
         id: RequestId,
         /// The answer.
         reply: Reply,
+    },
+    /// Tells watches of an event.
+    Watch {
+        /// The watches.
+        to: Vec<WatchId>,
+        /// The event.
+        news: WatchNews,
     },
     /// Reports an event for the log and the metrics.
     ProtocolEvent(ProtocolEvent),
@@ -268,8 +242,6 @@ pub enum Reply {
         /// The version of the record with the sum.
         version: Version,
     },
-    /// A page of keys; for `List`.
-    Listed(ListedKeys),
     /// This node's clock; for `ClockGet` and `ClockRaise`.
     Clock(Clock),
     /// The request failed.

@@ -9,6 +9,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `changes`, `news` | what replicas tell of their changes, and what watches are told |
 //! | `message` | what nodes say to each other |
 //! | `io` | inputs, effects and replies: what a node says to its shell |
 //! | `clock` | the quorum clock, which issues stamps |
@@ -20,33 +21,35 @@
 //! | `membership` | which nodes may talk to each other: store ids, incarnations, bootstrap |
 //! | `replica` | one node's records: compare-and-store, and reads of durable records |
 //! | `coordinator` | the operations of clients: rounds, clock rounds, an operation in each file of `ops` |
-//! | `listing` | lists of keys: pages that ask every node |
 //! | `operators` | operators' requests to one replica or clock |
+//! | `watch` | watches of clients, and the changes that a replica tells |
 //! | `node` | all of it put together |
 //! | `turn` | one turn of a node's event loop, which every driver calls |
 
 // No clock, random number, thread, lock or channel: clippy.toml has the list, with reasons.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod changes;
 pub mod clock;
 pub mod context;
 pub mod coordinator;
 pub mod group_commit;
 pub mod hints;
 pub mod io;
-pub mod listing;
 pub mod membership;
 pub mod message;
+pub mod news;
 pub mod node;
 pub mod operators;
 pub mod placement;
 pub mod quorum;
 pub mod replica;
 pub mod turn;
+pub mod watch;
 
 pub use io::{
-    Command, Effect, Failure, Input, ListPage, ListedKeys, ProtocolEvent, QuorumReport, ReadId, ReplicaStatus, Reply,
-    RequestId, Time, Unready,
+    Command, Effect, Failure, Input, ProtocolEvent, QuorumReport, ReadId, ReplicaStatus, Reply, RequestId, Time,
+    Unready,
 };
 pub use membership::PeerView;
 pub use message::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request};

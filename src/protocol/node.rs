@@ -4,24 +4,26 @@
 //! This file only puts the parts together: it decides which part an input is for, and brings the answers of one part to the
 //! next. An answer of the node's own replica takes the same way as a peer's, without a message.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::mutants::must;
 use crate::types::{Clock, Incarnation, Key, Meta, NodeIndex, Record};
 
+use super::changes::Filter;
 use super::clock::QuorumClock;
 use super::context::{Caller, Delivery, Greeting, NodeCtx, Origin, PendingAck, Requester, Task};
 use super::coordinator::ops::{Cas, Get, GetOne, OperationState, Set};
 use super::coordinator::{Coordinator, CoordinatorCtx, Inspect};
 use super::group_commit::GroupCommit;
 use super::io::{Command, Effect, Failure, Input, ProtocolEvent, Reply, RequestId, Time, Unready};
-use super::listing::{Listing, ListingCtx};
 use super::membership::{Membership, PeerChange, PeerView};
 use super::message::{Answer, Message, OperationId, Refusal, Request};
+use super::news::{Cursor, WatchId};
 use super::operators::{self, Operators};
 use super::placement::Placement;
 use super::replica::Replica;
+use super::watch::{WatchCtx, Watches};
 
 /// What a node is, given once at its start.
 #[derive(Clone, Debug)]
@@ -45,9 +47,9 @@ pub struct Node {
     group_commit: GroupCommit<PendingAck>,
     membership: Membership,
     coordinator: Coordinator,
-    listing: Listing,
     replica: Replica,
     operators: Operators,
+    watches: Watches,
     /// Answers of the replica that are still to be delivered; empty between two inputs.
     deliveries: VecDeque<Delivery>,
 }
@@ -56,9 +58,9 @@ pub struct Node {
 struct Parts<'a> {
     membership: &'a mut Membership,
     coordinator: &'a mut Coordinator,
-    listing: &'a mut Listing,
     replica: &'a mut Replica,
     operators: &'a mut Operators,
+    watches: &'a mut Watches,
     ctx: NodeCtx<'a>,
 }
 
@@ -80,10 +82,10 @@ impl Node {
             clock: QuorumClock::start(incarnation.epoch),
             group_commit,
             coordinator: Coordinator::new(parameters.node_ids.len()),
-            listing: Listing::default(),
             membership: Membership::new(me, parameters, incarnation, &meta),
             replica: Replica::start(incarnation.epoch),
             operators: Operators::default(),
+            watches: Watches::default(),
             deliveries: VecDeque::new(),
             placement,
         }
@@ -102,16 +104,20 @@ impl Node {
             Input::Linked(peer) => parts.membership.on_link(peer, true, now),
             Input::Unlinked(peer) => parts.membership.on_link(peer, false, now),
             Input::ReadDone { read, lookup } => parts.replica.on_read_done(read, lookup, &mut parts.ctx),
-            Input::ScanDone { read, scanned } => parts.replica.on_scan_done(read, scanned, &mut parts.ctx),
             Input::Persisted { durable: true } => parts.on_durable(),
             Input::Persisted { durable: false } => parts.on_batch_failed(),
             Input::StoreReopened(meta) => parts.on_store_reopened(&meta),
             Input::Wake => {
                 parts.coordinate(Coordinator::on_wake);
-                parts.list(Listing::on_wake);
                 parts.operators.on_wake(&mut parts.ctx);
+                parts.watch(Watches::on_wake);
             }
-            Input::Drain => parts.membership.drain(),
+            Input::Watch { id, filter, cursor } => parts.on_watch(id, filter, cursor),
+            Input::Unwatch(id) => parts.watch(|watches, ctx| watches.close(id, ctx)),
+            Input::Drain => {
+                parts.membership.drain();
+                parts.end_watches();
+            }
         }
         parts.deliver();
     }
@@ -120,6 +126,7 @@ impl Node {
     /// everything that waits for the disk.
     pub fn flush(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let mut parts = self.parts(now, effects);
+        parts.watch(Watches::flush);
         parts.coordinate(Coordinator::begin_clock_round);
         parts.deliver();
         parts.membership.send_hellos(&mut parts.ctx);
@@ -131,12 +138,8 @@ impl Node {
     /// When [`Input::Wake`] is wanted next.
     #[must_use]
     pub fn next_wake(&self) -> Option<Time> {
-        let wakes = [
-            self.coordinator.next_wake(),
-            self.listing.next_wake(),
-            self.operators.next_wake(),
-            self.membership.next_hello(),
-        ];
+        let (coordinator, watches) = (self.coordinator.next_wake(), self.watches.next_wake());
+        let wakes = [coordinator, watches, self.operators.next_wake(), self.membership.next_hello()];
         wakes.into_iter().flatten().min()
     }
 
@@ -182,16 +185,16 @@ impl Node {
         &self.placement
     }
 
-    /// The same, for a part of the shell that keeps it.
-    #[must_use]
-    pub fn shared_placement(&self) -> &Arc<Placement> {
-        &self.placement
-    }
-
     /// This incarnation.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
         self.membership.incarnation()
+    }
+
+    /// Its watches, for metrics and tests.
+    #[must_use]
+    pub fn watches(&self) -> &Watches {
+        &self.watches
     }
 
     /// What tests may see of its operations.
@@ -208,13 +211,13 @@ impl Node {
             group_commit,
             membership,
             coordinator,
-            listing,
             replica,
             operators,
+            watches,
             deliveries,
         } = self;
         let ctx = NodeCtx { now, me: *me, placement, clock, group_commit, effects, deliveries };
-        Parts { membership, coordinator, listing, replica, operators, ctx }
+        Parts { membership, coordinator, replica, operators, watches, ctx }
     }
 }
 
@@ -227,11 +230,23 @@ impl Parts<'_> {
         );
     }
 
-    /// Lets the lists work.
-    fn list(&mut self, work: impl FnOnce(&mut Listing, &mut ListingCtx<'_, '_>)) {
-        let node =
-            &mut CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica };
-        work(self.listing, &mut ListingCtx { coordinator: self.coordinator, node });
+    /// Lets the watches work.
+    fn watch(&mut self, work: impl FnOnce(&mut Watches, &mut WatchCtx<'_>)) {
+        let shared = CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica };
+        work(self.watches, &mut WatchCtx { coordinator: self.coordinator, shared });
+    }
+
+    /// A client watches.
+    fn on_watch(&mut self, id: WatchId, filter: Filter, cursor: Cursor) {
+        self.watch(|watches, ctx| watches.open(id, filter, cursor, ctx));
+        self.end_watches();
+    }
+
+    /// Ends all watches, where this node takes no requests.
+    fn end_watches(&mut self) {
+        if self.membership.unready().is_some() {
+            self.watch(Watches::end_all);
+        }
     }
 
     /// A client or an operator asks.
@@ -249,9 +264,6 @@ impl Parts<'_> {
                 let operation = Cas::new(key.clone(), request);
                 self.start(id, deadline, key, operation);
             }
-            Command::List(page) => self.list(|listing, ctx| {
-                listing.start(Caller::Client(id), deadline, page, BTreeSet::new(), ctx);
-            }),
             Command::NodeGet { key } => self.operators.get(id, deadline, key, self.replica, &mut self.ctx),
             Command::NodeSet { key, content, checksum, stamp } => {
                 match operators::stamp_for(&key, stamp, &mut self.ctx) {
@@ -305,18 +317,9 @@ impl Parts<'_> {
             }
             Message::Answer { operation, round, answer } => {
                 if membership.counts(from, from_incarnation, to_incarnation) {
-                    self.on_answer(from, operation, round, answer);
+                    self.answered(from, operation, round, answer);
                 }
             }
-        }
-    }
-
-    /// A replica, of this node or a peer, answers a question of this node.
-    fn on_answer(&mut self, from: NodeIndex, operation: OperationId, round: u32, answer: Answer) {
-        if self.listing.owns(operation) {
-            self.list(|listing, ctx| listing.on_answer(from, operation, answer, ctx));
-        } else {
-            self.coordinate(|coordinator, ctx| coordinator.on_answer(from, operation, round, answer, ctx));
         }
     }
 
@@ -327,25 +330,42 @@ impl Parts<'_> {
         } else if self.replica.is_overloaded(self.ctx.group_commit.next_bytes()) {
             self.ctx.report(ProtocolEvent::Overloaded);
         } else {
-            self.replica.on_request(from, request, &mut self.ctx);
+            match request {
+                Request::Follow { filter, next } => {
+                    self.watch(|watches, ctx| watches.follow(from, filter, next, ctx));
+                }
+                Request::Unfollow => self.watches.unfollow(from),
+                request => self.replica.on_request(from, request, &mut self.ctx),
+            }
+        }
+    }
+
+    /// A replica, of this node or a peer, answers.
+    fn answered(&mut self, from: NodeIndex, operation: OperationId, round: u32, answer: Answer) {
+        match answer {
+            Answer::Changes { .. } | Answer::ChangesLost => {
+                self.watch(|watches, ctx| watches.on_answer(from, operation, round, answer, ctx));
+            }
+            answer => self.coordinate(|coordinator, ctx| coordinator.on_answer(from, operation, round, answer, ctx)),
         }
     }
 
     fn on_peer_change(&mut self, peer: NodeIndex, change: PeerChange) {
         match change {
             PeerChange::None => {}
-            PeerChange::Excluded => {
-                self.coordinate(|coordinator, ctx| coordinator.exclude(peer, ctx));
-                self.list(Listing::exclude);
-            }
+            PeerChange::Excluded => self.coordinate(|coordinator, ctx| coordinator.exclude(peer, ctx)),
             PeerChange::Admitted => self.coordinator.readmit(peer),
             PeerChange::Met => {
                 self.coordinate(|coordinator, ctx| {
                     coordinator.readmit(peer);
                     coordinator.catch_up(peer, ctx);
                 });
-                self.list(|listing, ctx| listing.catch_up(peer, ctx));
+                self.watch(|watches, ctx| watches.on_peer(peer, ctx));
             }
+        }
+        // Peers may have refused this node as a whole.
+        if change == PeerChange::Excluded {
+            self.end_watches();
         }
     }
 
@@ -363,6 +383,7 @@ impl Parts<'_> {
         for (key, (_, record)) in &batch.records {
             must!(ClockBelowRecords, self.ctx.clock.observe(record.tag().clock()));
             self.replica.on_durable(key, record, self.ctx.group_commit);
+            self.watches.changed(key, || record.version(), self.ctx.now);
         }
         for ack in acks {
             match ack {
@@ -391,6 +412,7 @@ impl Parts<'_> {
     fn on_batch_failed(&mut self) {
         let Some(acks) = self.ctx.group_commit.abort() else { return };
         self.replica.on_batch_failed();
+        self.watches.changes_unknown();
         self.membership.on_batch_failed();
         for ack in acks {
             match ack {
@@ -415,6 +437,7 @@ impl Parts<'_> {
     /// The store was reopened. What failed may have become durable after all, which is as good as if it had not failed.
     fn on_store_reopened(&mut self, meta: &Meta) {
         self.ctx.group_commit.reopened();
+        self.watches.changes_unknown();
         self.ctx.clock.epoch_is_durable(meta.epoch);
         self.membership.on_store_reopened(meta);
         if !self.membership.is_started() {
@@ -429,15 +452,16 @@ impl Parts<'_> {
         while let Some(delivery) = self.ctx.deliveries.pop_front() {
             match delivery {
                 Delivery::Answer(Origin { node, operation, round, .. }, answer) if node == self.ctx.me => {
-                    self.on_answer(node, operation, round, answer);
+                    self.answered(node, operation, round, answer);
                 }
                 Delivery::Answer(Origin { node, incarnation, operation, round }, answer) => {
                     self.ctx.send(node, Some(incarnation), Message::Answer { operation, round, answer });
                 }
                 Delivery::Reply(request, reply) => self.operators.reply(request, reply, &mut self.ctx),
-                Delivery::Task(Task::List { page, place }, reply) => {
-                    self.list(|listing, ctx| listing.on_read(page, place, reply, ctx));
+                Delivery::Task(Task::Watch(task), reply) => {
+                    self.watch(|watches, ctx| watches.on_read(task, reply, ctx));
                 }
+                Delivery::Beaten(key, version) => self.watches.changed(&key, || version, self.ctx.now),
             }
         }
     }

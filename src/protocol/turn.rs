@@ -12,10 +12,11 @@
 
 use std::sync::Arc;
 
-use crate::types::{Batch, Incarnation, Key, KeyRange, Lookup, NodeIndex, ReadKind, Slot};
+use crate::types::{Batch, Incarnation, Key, Lookup, NodeIndex, ReadKind, Slot};
 
 use super::io::{Effect, Input, ProtocolEvent, ReadId, Reply, RequestId, Time};
 use super::message::Message;
+use super::news::{WatchId, WatchNews};
 use super::node::Node;
 
 /// The link between two nodes that a message leaves on. Each of the two opens one.
@@ -54,15 +55,6 @@ pub enum Output {
         /// Whether a digest is enough.
         kind: ReadKind,
     },
-    /// Read the first keys of a range from the index, and answer with [`Input::ScanDone`].
-    Scan {
-        /// Names the answer.
-        read: ReadId,
-        /// The range.
-        range: KeyRange,
-        /// The most keys to read.
-        keys_max: usize,
-    },
     /// Send this message. It may be lost, repeated or late.
     Send {
         /// The receiver.
@@ -82,6 +74,13 @@ pub enum Output {
         id: RequestId,
         /// The answer.
         reply: Reply,
+    },
+    /// Tell watches of an event.
+    Watch {
+        /// The watches.
+        to: Vec<WatchId>,
+        /// The event.
+        news: WatchNews,
     },
 }
 
@@ -153,15 +152,13 @@ impl<'a> Turn<'a> {
                         };
                         self.node.handle(now, Input::ReadDone { read, lookup }, &mut self.effects);
                     }
-                    Effect::Scan { read, range, keys_max } => {
-                        self.outputs.reads.push(Output::Scan { read, range, keys_max });
-                    }
                     Effect::Send { to, to_incarnation, message } => {
                         let link = link_for(self.node, to, to_incarnation, &message);
                         self.outputs.sends.push(Output::Send { to, link, to_incarnation, message });
                     }
                     Effect::ProtocolEvent(event) => self.outputs.sends.push(Output::Event(event)),
                     Effect::Reply { id, reply } => self.outputs.replies.push(Output::Reply { id, reply }),
+                    Effect::Watch { to, news } => self.outputs.replies.push(Output::Watch { to, news }),
                 }
             }
         }

@@ -5,10 +5,13 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::peer::LinkEvent;
+use crate::protocol::changes::Filter;
+use crate::protocol::news::{Cursor, WatchId};
 use crate::protocol::{Command, ReadId, Reply};
-use crate::types::{Lookup, Meta, ScannedKeys};
+use crate::types::{Lookup, Meta};
 
 use super::handle::{Permit, Status};
+use super::watchers::Watcher;
 
 /// A client's request, and the way back for its reply.
 pub struct ClientRequest {
@@ -28,12 +31,23 @@ pub enum Event {
     Link(LinkEvent),
     /// Answers of reads that waited for the disk; `None` where the disk could not be read.
     ReadsDone(Vec<(ReadId, Option<Lookup>)>),
-    /// The answer of a scan; `None` where the disk could not be read.
-    ScanDone(ReadId, Option<ScannedKeys>),
     /// The batch at the disk is durable, or may not be.
     Persisted(bool),
     /// The store was reopened after a failure, and remembers this.
     Reopened(Meta),
+    /// A client watches.
+    Watch {
+        /// The watch.
+        id: WatchId,
+        /// The keys.
+        filter: Filter,
+        /// Where it goes on.
+        cursor: Cursor,
+        /// The way to its client.
+        watcher: Watcher,
+    },
+    /// A client watches no longer.
+    Unwatch(WatchId),
     /// The node is to end: it takes no new requests.
     Drain,
 }

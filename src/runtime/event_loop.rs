@@ -27,8 +27,8 @@ use super::commit_thread::{self, CommitThread};
 use super::event::{ClientRequest, Event};
 use super::handle::{PeerStatus, Permit, Status};
 use super::reads::{Reads, StoreRead};
-use super::scans::Scans;
 use super::telemetry::Telemetry;
+use super::watchers::Watchers;
 
 /// How many events one turn takes at most: enough to share a clock round and a batch, few enough that the first event
 /// does not wait long for the last.
@@ -43,7 +43,6 @@ pub(super) struct EventLoop {
     started_at: Instant,
     store: Arc<dyn Store>,
     reads: Reads,
-    scans: Scans,
     commit_thread: CommitThread,
     metrics: Arc<Metrics>,
     telemetry: Telemetry,
@@ -51,6 +50,7 @@ pub(super) struct EventLoop {
     /// Client requests that are under way; a request's id is its index.
     in_flight: Slab<InFlight>,
     peers: Vec<Peer>,
+    watchers: Watchers,
     /// Callers that wait for the node's status after this turn.
     status_waiters: Vec<oneshot::Sender<Status>>,
     /// Empty between turns.
@@ -114,21 +114,21 @@ impl EventLoop {
         let ids = || parameters.members().map(|member| parameters.id(member).clone());
         let peer = |(id, opened)| Peer { id, opened, accepted: VecDeque::new(), last_seen: None };
         let peers = ids().zip(outboxes).map(peer).collect();
+        let watchers = Watchers::new(Arc::clone(&metrics));
         let telemetry = Telemetry::new(Arc::clone(&metrics), ids());
-        let scans = Scans::new(Arc::clone(&store), Arc::clone(node.shared_placement()), events.clone());
         let reads = Reads::new(Arc::clone(&store), Arc::clone(&metrics), events.clone(), value_bytes_max);
         Self {
             node,
             started_at,
             store,
             reads,
-            scans,
             commit_thread,
             metrics,
             telemetry,
             events,
             in_flight: Slab::new(),
             peers,
+            watchers,
             status_waiters: Vec::new(),
             inputs: Vec::new(),
         }
@@ -177,6 +177,11 @@ impl EventLoop {
         for event in batch.drain(..) {
             self.on_event(event, &mut inputs);
         }
+        let ended = self.watchers.take_ended();
+        if !ended.is_empty() {
+            let now = time_at(self.started_at, Instant::now());
+            inputs.extend(ended.into_iter().map(|id| (now, Input::Unwatch(id))));
+        }
         let mut turn = Turn::new(&mut self.node);
         for (time, input) in inputs.drain(..) {
             turn.input(time, input);
@@ -193,6 +198,7 @@ impl EventLoop {
             // A caller that no longer waits needs no answer.
             let _ = reply.send(self.status());
         }
+        self.watchers.count_waiting(self.node.watches());
         self.telemetry.log_not_ready(|| self.node.unready());
     }
 
@@ -210,7 +216,6 @@ impl EventLoop {
             Event::ReadsDone(reads) => {
                 inputs.extend(reads.into_iter().map(|(read, lookup)| (now, Input::ReadDone { read, lookup })));
             }
-            Event::ScanDone(read, scanned) => inputs.push((now, Input::ScanDone { read, scanned })),
             Event::Persisted(durable) => {
                 inputs.push((now, Input::Persisted { durable }));
                 if !durable {
@@ -220,6 +225,15 @@ impl EventLoop {
             Event::Reopened(meta) => {
                 info!("the disk takes writes again");
                 inputs.push((now, Input::StoreReopened(meta)));
+            }
+            Event::Watch { id, filter, cursor, watcher } => {
+                self.watchers.add(id, watcher);
+                inputs.push((now, Input::Watch { id, filter, cursor }));
+            }
+            Event::Unwatch(id) => {
+                if self.watchers.remove(id) {
+                    inputs.push((now, Input::Unwatch(id)));
+                }
             }
             Event::Drain => {
                 info!("draining: new requests are refused, those in flight are finished");
@@ -250,9 +264,9 @@ impl EventLoop {
         match output {
             Output::Persist(batch) => self.commit_thread.persist(batch),
             Output::Read { read, slot, key, kind } => from_disk.push(StoreRead { read, slot, key, kind }),
-            Output::Scan { read, range, keys_max } => self.scans.begin(read, range, keys_max),
             Output::Send { to, link, to_incarnation, message } => self.send(to, link, to_incarnation, message),
             Output::Event(event) => self.telemetry.record(event),
+            Output::Watch { to, news } => self.watchers.tell(to, news, || self.node.unready()),
             Output::Reply { id, reply } => {
                 let id = usize::try_from(id.0).expect("ids are indexes of the slab");
                 // A client that no longer waits needs no answer.

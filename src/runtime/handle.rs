@@ -7,7 +7,7 @@
 //! waiting task panics.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
@@ -18,14 +18,17 @@ use tokio_util::sync::CancellationToken;
 use crate::limits::{REQUEST_OVERHEAD_BYTES, SCAN_ENTRIES_MAX};
 use crate::metrics::Metrics;
 use crate::peer::Acceptor;
+use crate::protocol::changes::Filter;
+use crate::protocol::news::{Cursor as WatchCursor, WatchId};
 use crate::protocol::placement::Placement;
-use crate::protocol::{Command, Failure, ListPage, ListedKeys, PeerView, Reply, Unready};
+use crate::protocol::{Command, Failure, PeerView, Reply, Unready};
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
 use crate::types::{
     ChangeRequest, Checksum, Clock, Content, Incarnation, Key, NodeId, NodeIndex, Record, Stamp, Ttl, Version,
 };
 
 use super::event::{ClientRequest, Event};
+use super::watchers::{self, WatchStream};
 
 /// A handle to a running node. Clones ask the same node.
 #[derive(Clone)]
@@ -45,6 +48,10 @@ pub(super) struct Inner {
     pub(super) incarnation: Incarnation,
     pub(super) links_end: CancellationToken,
     pub(super) started_at: Instant,
+    /// The last name given to a watch.
+    pub(super) last_watch: AtomicU64,
+    /// The bytes of values that wait for watches.
+    pub(super) watch_bytes: Arc<AtomicUsize>,
 }
 
 /// Bounds how many client requests the node works on at once, and the bytes of their keys and values.
@@ -232,14 +239,6 @@ impl NodeHandle {
         self.run(Command::Change { key, request }, deadline).await.map(written)
     }
 
-    /// A page of the cluster's keys that have a value. Answered by `deadline`.
-    ///
-    /// # Errors
-    /// As [`Self::get`]: too few replicas of some slot answered in time.
-    pub async fn list(&self, page: ListPage, deadline: Instant) -> Result<ListedKeys, RequestError> {
-        self.run(Command::List(page), deadline).await.map(listed)
-    }
-
     /// The record that this node's replica holds on disk, perhaps not the latest of the cluster.
     ///
     /// # Errors
@@ -285,6 +284,20 @@ impl NodeHandle {
         let request = ClientRequest { command, deadline, reply, permit };
         self.inner.events.send(Event::Request(request)).await.map_err(|_| Rejected::Ended)?;
         outcome(replied.await)
+    }
+
+    /// Watches the keys that `filter` is about: from `cursor` on, or from now on where it is empty. Changes bring their
+    /// values where `values` are wanted.
+    ///
+    /// # Errors
+    /// When the node has ended.
+    pub async fn watch(&self, filter: Filter, cursor: WatchCursor, values: bool) -> Result<WatchStream, Rejected> {
+        let id = WatchId(self.inner.last_watch.fetch_add(1, Ordering::Relaxed));
+        let events = self.inner.events.clone();
+        let (watcher, stream) = watchers::watch(id, values, Arc::clone(&self.inner.watch_bytes), events);
+        let event = Event::Watch { id, filter, cursor, watcher };
+        self.inner.events.send(event).await.map_err(|_| Rejected::Ended)?;
+        Ok(stream)
     }
 
     /// How the node is now.
@@ -438,13 +451,6 @@ fn written(reply: Reply) -> WriteResult {
         Reply::Set(version) => WriteResult { version, sum: None },
         Reply::Added { sum, version } => WriteResult { version, sum: Some(sum) },
         other => unreachable!("a write is answered with its version, not {other:?}"),
-    }
-}
-
-fn listed(reply: Reply) -> ListedKeys {
-    match reply {
-        Reply::Listed(listed) => listed,
-        other => unreachable!("a list is answered with keys, not {other:?}"),
     }
 }
 

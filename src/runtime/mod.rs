@@ -5,8 +5,8 @@
 //! | `event_loop` | the owner of a node's state: takes events, applies effects |
 //! | `commit_thread` | the thread that makes batches durable, and the reopening of a store |
 //! | `reads` | reads of the store, from memory and from the disk |
-//! | `scans` | scans of the store's index of keys, for lists |
 //! | `telemetry` | the protocol's events as metrics and log lines |
+//! | `watchers` | the clients that watch, and what waits for them |
 //! | `event` | all that reaches the event loop |
 //! | `handle` | the way to ask a node |
 
@@ -15,10 +15,11 @@ mod event;
 mod event_loop;
 mod handle;
 mod reads;
-mod scans;
 mod telemetry;
+mod watchers;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -40,6 +41,7 @@ pub use event::Event;
 use event_loop::{EventLoop, Parts};
 use handle::{Admission, Inner};
 pub use handle::{NodeHandle, PeerStatus, Rejected, RequestError, Status, WriteResult};
+pub use watchers::{WatchEnded, WatchStream};
 
 /// The parts and bounds that a node is started with.
 pub struct Options {
@@ -96,6 +98,8 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
             admission: Admission::new(options.requests_in_flight_max, options.request_bytes_in_flight_max),
             links_end: links_end.clone(),
             started_at: Instant::now(),
+            last_watch: AtomicU64::new(0),
+            watch_bytes: Arc::default(),
         }),
     };
 

@@ -62,6 +62,12 @@ impl Key {
         std::str::from_utf8(&self.0).expect("a key was checked to be UTF-8 when it was made")
     }
 
+    /// The same key in memory of its own. A key that came in a message keeps the whole message alive.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// The key's bytes without a copy: they share the key's buffer.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
@@ -82,7 +88,7 @@ impl fmt::Debug for Key {
 }
 
 /// One of the [`Slot::COUNT`] parts of the key space, by number. Replicas belong to slots, not to single keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub u16);
 
 impl Slot {

@@ -11,6 +11,8 @@ pub mod batch;
 #[cfg(feature = "server")]
 pub mod call;
 #[cfg(feature = "server")]
+mod changes;
+#[cfg(feature = "server")]
 pub mod chunks;
 pub mod failure;
 #[cfg(feature = "server")]
@@ -19,5 +21,7 @@ pub mod method;
 pub mod peer;
 mod public;
 pub mod version;
+#[cfg(feature = "server")]
+pub mod watch;
 
 pub use public::{BATCH_KEYS_MAX, NodeSet, WireError};

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use crate::api;
 use crate::protocol::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request};
 use crate::types::{
-    Applied, Checksum, Clock, ClusterParameters, Content, Digest, IdempotencyToken, Incarnation, Key, KeyRange, Lookup,
-    NodeId, Proposal, RECENT_MAX, ReadKind, Record, ScannedKeys, Stamp, StoreId, Ttl, Value, Version,
+    Applied, Checksum, Clock, ClusterParameters, Content, Digest, IdempotencyToken, Incarnation, Key, Lookup, NodeId,
+    Proposal, RECENT_MAX, ReadKind, Record, Stamp, StoreId, Ttl, Value, Version,
 };
+
+use super::changes;
 
 /// The reason why a peer's message does not decode. The message is dropped, and its sender repeats the request or gives up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,7 +86,8 @@ impl From<Message> for api::PeerMessage {
                         digest_only: read_kind == ReadKind::Digest,
                     }),
                     Request::Accept { key, record } => Body::Accept(encode_store(key, record)),
-                    Request::Scan { range, keys_max } => Body::Scan(encode_scan(range, keys_max)),
+                    Request::Follow { filter, next } => Body::Follow(changes::encode_follow(filter, next)),
+                    Request::Unfollow => Body::Unfollow(api::PeerUnfollow {}),
                 };
                 Self { operation: operation.0, round, body: Some(body) }
             }
@@ -97,7 +100,8 @@ impl From<Message> for api::PeerMessage {
                     Answer::Preempted { floor: Clock { epoch, counter } } => {
                         Body::Preempted(api::PeerClock { epoch, counter })
                     }
-                    Answer::Scanned(scanned) => Body::Scanned(encode_scanned(scanned)),
+                    Answer::Changes { from, to, changes } => Body::Changes(changes::encode(from, to, changes)),
+                    Answer::ChangesLost => Body::Changes(api::PeerChanges { lost: true, ..Default::default() }),
                     Answer::Refused(refusal) => {
                         Body::Refused(api::PeerRefused { reason: encode_refusal(refusal).into() })
                     }
@@ -186,8 +190,9 @@ impl TryFrom<api::PeerMessage> for Message {
             Body::Preempted(api::PeerClock { epoch, counter }) => {
                 answer(Answer::Preempted { floor: Clock { epoch, counter } })
             }
-            Body::Scan(scan) => request(decode_scan(scan)?),
-            Body::Scanned(scanned) => answer(Answer::Scanned(decode_scanned(scanned)?)),
+            Body::Follow(follow) => request(changes::decode_follow(follow)?),
+            Body::Unfollow(api::PeerUnfollow {}) => request(Request::Unfollow),
+            Body::Changes(changes) => answer(changes::decode(changes)?),
             Body::Refused(refused) => {
                 answer(Answer::Refused(decode_refusal(refused.reason()).ok_or(missing("refused.reason"))?))
             }
@@ -299,40 +304,6 @@ fn decode_lookup(lookup: api::PeerLookup) -> Result<(Key, Lookup), PeerWireError
     Ok((key, decoded))
 }
 
-fn encode_scan(range: KeyRange, keys_max: usize) -> api::PeerScan {
-    let KeyRange { after, prefix } = range;
-    let keys_max = u32::try_from(keys_max).unwrap_or(u32::MAX);
-    api::PeerScan { after: after.map(Key::into_bytes).unwrap_or_default(), prefix, keys_max }
-}
-
-fn decode_scan(scan: api::PeerScan) -> Result<Request, PeerWireError> {
-    let range = KeyRange { after: some_key("scan.after", scan.after)?, prefix: scan.prefix };
-    let keys_max = usize::try_from(scan.keys_max).unwrap_or(usize::MAX);
-    Ok(Request::Scan { range, keys_max })
-}
-
-fn encode_scanned(scanned: ScannedKeys) -> api::PeerScanned {
-    let keys = scanned.keys.into_iter().map(|(key, digest)| encode_lookup(key, Lookup::Digest(digest)));
-    let looked_to = scanned.looked_to.map(Key::into_bytes).unwrap_or_default();
-    api::PeerScanned { keys: keys.collect(), looked_to }
-}
-
-fn decode_scanned(scanned: api::PeerScanned) -> Result<ScannedKeys, PeerWireError> {
-    let mut keys = Vec::with_capacity(scanned.keys.len());
-    for lookup in scanned.keys {
-        match decode_lookup(lookup)? {
-            (key, Lookup::Digest(digest)) => keys.push((key, digest)),
-            (_, Lookup::Absent | Lookup::Record(_)) => return Err(missing("scanned.keys.stamp")),
-        }
-    }
-    Ok(ScannedKeys { keys, looked_to: some_key("scanned.looked_to", scanned.looked_to)? })
-}
-
-/// A key, or nothing where the field is empty.
-fn some_key(field: &'static str, bytes: Bytes) -> Result<Option<Key>, PeerWireError> {
-    if bytes.is_empty() { Ok(None) } else { key(field, bytes).map(Some) }
-}
-
 fn encode_stamp(stamp: Stamp) -> Option<api::ClockValue> {
     (!stamp.is_none()).then(|| stamp.into())
 }
@@ -389,12 +360,12 @@ fn decode_proposal(proposal: api::PeerProposal) -> Result<Proposal, PeerWireErro
     })
 }
 
-fn encode_version(version: &Version) -> api::PeerVersion {
+pub(super) fn encode_version(version: &Version) -> api::PeerVersion {
     let Version { stamp, ballot } = version.clone();
     api::PeerVersion { stamp: encode_stamp(stamp), ballot: ballot.map(Into::into) }
 }
 
-fn decode_version(version: Option<&api::PeerVersion>) -> Result<Version, PeerWireError> {
+pub(super) fn decode_version(version: Option<&api::PeerVersion>) -> Result<Version, PeerWireError> {
     let version = version.ok_or(missing("version"))?;
     Ok(Version {
         stamp: version.stamp.as_ref().map_or_else(|| Ok(Stamp::none()), stamp)?,
@@ -431,7 +402,7 @@ impl From<Content> for api::PeerContent {
     }
 }
 
-fn key(field: &'static str, bytes: Bytes) -> Result<Key, PeerWireError> {
+pub(super) fn key(field: &'static str, bytes: Bytes) -> Result<Key, PeerWireError> {
     Key::new(bytes).map_err(|error| invalid(field, &error))
 }
 
@@ -559,10 +530,6 @@ mod tests {
             Just(Request::Clock),
             (any_key(), read_kinds).prop_map(|(key, read_kind)| Request::Get { key, read_kind }),
             any_keyed_record().prop_map(|(key, record)| Request::Store { key, record }),
-            (prop::option::of(any_key()), ".{0,9}", any::<u32>()).prop_map(|(after, prefix, keys_max)| Request::Scan {
-                range: KeyRange { after, prefix: prefix.into() },
-                keys_max: usize::try_from(keys_max).unwrap()
-            }),
         ];
         let held = (any_keyed_record(), 0..3).prop_map(|((key, record), form)| {
             let held = match form {
@@ -576,12 +543,6 @@ mod tests {
             (any::<u64>(), any::<u64>()).prop_map(|(epoch, counter)| Answer::Clock(Clock { epoch, counter })),
             held,
             Just(Answer::Stored),
-            (prop::collection::vec(any_keyed_record(), 0..3), prop::option::of(any_key())).prop_map(
-                |(records, looked_to)| {
-                    let keys = records.into_iter().map(|(key, record)| (key, record.digest())).collect();
-                    Answer::Scanned(ScannedKeys { keys, looked_to })
-                }
-            ),
             prop::sample::select(refusals.to_vec()).prop_map(Answer::Refused),
         ];
         prop_oneof![

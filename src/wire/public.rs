@@ -9,7 +9,7 @@ use super::version::NotAVersion;
 use crate::api;
 use crate::api::entry::Content as Arm;
 use crate::limits::VALUE_BYTES_MAX;
-use crate::types::{Checksum, Clock, Content, Key, KeyError, NodeId, NodeIdError, Record, Stamp, Value};
+use crate::types::{Checksum, Clock, Content, KEY_BYTES_MAX, Key, KeyError, NodeId, NodeIdError, Record, Stamp, Value};
 
 /// Why a message is not valid: the field, its fault, and what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +106,18 @@ pub enum WireError {
         /// The field's path in the message.
         field: &'static str,
     },
+    /// A prefix that is longer than any key.
+    #[error("prefix: {bytes} bytes are given: at most {KEY_BYTES_MAX} bytes are accepted")]
+    Prefix {
+        /// The length that was given.
+        bytes: usize,
+    },
+    /// A cursor that no watch of the same keys gave.
+    #[error(
+        "cursor: it is no cursor of this watch: give that of the last message of a watch of the same key or prefix in \
+         this cluster, or none"
+    )]
+    Cursor,
     /// Two fields of which only one may be given.
     #[error("{first} and {second} are both given: give one of the two")]
     Both {

@@ -355,8 +355,8 @@ impl<'a> Step<'a> {
         for output in outputs {
             match output {
                 Output::Persist(batch) => self.persists(batch),
+                Output::Watch { .. } => unreachable!("nobody watches"),
                 Output::Read { read, kind, .. } => self.machine.loads.push_back((read, kind)),
-                Output::Scan { .. } => unreachable!("no model lists keys"),
                 Output::Send { to, link, to_incarnation, message } => {
                     self.leads_to(link, to, to_incarnation, &message);
                     self.says(to, to_incarnation, &message);
@@ -503,11 +503,14 @@ impl<'a> Step<'a> {
                     None => self.is_wrong(Defect::Durable(format!("nobody asked for {message:?}"))),
                 }
             }
-            Message::Answer { answer: Answer::Scanned(_), .. } => unreachable!("no model lists keys"),
             Message::Answer { operation, round, answer: Answer::Refused(_) | Answer::Preempted { .. } } => {
                 self.answers_store(to, to_incarnation, *operation, *round);
             }
-            Message::Hello(_) | Message::Welcome(_) | Message::HelloRefused { .. } | Message::Request { .. } => {}
+            Message::Hello(_)
+            | Message::Welcome(_)
+            | Message::HelloRefused { .. }
+            | Message::Request { .. }
+            | Message::Answer { answer: Answer::Changes { .. } | Answer::ChangesLost, .. } => {}
         }
     }
 

@@ -15,7 +15,7 @@ const STATES_MAX: usize = 700_000;
 /// one disk and a restart between them; a store whose reads fail; a disk that is lost during bootstrap; a second failure of
 /// one disk; nodes that are no replicas; an operator who gives stamps by hand. The simulator finds all of these but those of
 /// the cache and of the operator. The regressions find the latter.
-const OUT_OF_REACH: [Mutant; 13] = [
+const OUT_OF_REACH: [Mutant; 21] = [
     Mutant::ReadIsCachedBesidePersist,
     Mutant::MajorityOfAsked,
     Mutant::NobodyElseIsAsked,
@@ -29,6 +29,14 @@ const OUT_OF_REACH: [Mutant; 13] = [
     Mutant::InsistsOnHolder,
     Mutant::LateHelloCounts,
     Mutant::QuietRestartIsMissed,
+    Mutant::BeatenIsNotTold,
+    Mutant::WatchReadsAnyMajority,
+    Mutant::ResubscribedCounts,
+    Mutant::CursorAheadOfTold,
+    Mutant::WatchComparesVersions,
+    Mutant::WatchTellsUnread,
+    Mutant::WatchWithoutMajority,
+    Mutant::WatchGoesBack,
 ];
 
 /// Whether an answer to an earlier round can still have an effect: where the mutant does not tell rounds apart.

@@ -314,7 +314,11 @@ impl World {
                 }
                 Message::Request {
                     request:
-                        Request::Store { .. } | Request::Prepare { .. } | Request::Accept { .. } | Request::Scan { .. },
+                        Request::Store { .. }
+                        | Request::Prepare { .. }
+                        | Request::Accept { .. }
+                        | Request::Follow { .. }
+                        | Request::Unfollow,
                     ..
                 } => !is_ignored(envelope),
                 #[cfg(feature = "mutants")]

@@ -4,23 +4,24 @@
 //! Every operation is written down with its place in the play, and [`Cluster::assert_linearizable`] gives the whole to
 //! the checker that the simulation uses.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate::protocol::changes::Filter;
+use quorate::protocol::news::{Cursor, WatchEvent, WatchId, WatchNews};
 use quorate::protocol::placement::Placement;
 use quorate::protocol::turn::{MemoryRead, Output, Turn};
 use quorate::protocol::{
-    Answer, Command, Failure, Input, ListPage, ListedKeys, Message, Node, ProtocolEvent, Reply, Request, RequestId,
-    Setup, Time, message::OperationId,
+    Answer, Command, Failure, Input, Message, Node, ProtocolEvent, Reply, Request, RequestId, Setup, Time,
+    message::OperationId,
 };
 use quorate::types::{
     Batch, Change, ChangeRequest, Checksum, ClusterParameters, Condition, Content, IdempotencyToken, Incarnation, Key,
-    KeyRange, Lookup, Meta, NodeId, NodeIndex, ReadKind, Record, Stamp, StoreId, Value, Version,
+    Lookup, Meta, NodeId, NodeIndex, ReadKind, Record, Stamp, StoreId, Value, Version,
 };
 
 use crate::testkit::checker::{self, Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
-use crate::testkit::index::first_keys;
 
 pub const N1: NodeIndex = NodeIndex(0);
 pub const N2: NodeIndex = NodeIndex(1);
@@ -67,6 +68,30 @@ impl Sent {
         matches!(self.message, Message::Answer { answer: Answer::Promised { .. }, .. })
     }
 
+    /// Whether it is about changes, for watches.
+    pub fn is_for_watches(&self) -> bool {
+        matches!(
+            self.message,
+            Message::Request { request: Request::Follow { .. } | Request::Unfollow, .. }
+                | Message::Answer { answer: Answer::Changes { .. } | Answer::ChangesLost, .. }
+        )
+    }
+
+    /// The same, but for those of node 3, which some tests leave out.
+    pub fn is_for_watches_of_followed(&self) -> bool {
+        self.is_for_watches() && self.from != N3 && self.to != N3
+    }
+
+    /// Whether it acknowledges a store.
+    pub fn is_acknowledgement(&self) -> bool {
+        matches!(self.message, Message::Answer { answer: Answer::Stored, .. })
+    }
+
+    /// Whether it tells `to` what a replica holds.
+    pub fn is_record_for(&self, to: NodeIndex) -> bool {
+        self.to == to && matches!(self.message, Message::Answer { answer: Answer::Lookup { .. }, .. })
+    }
+
     /// The operation that it belongs to.
     pub fn operation(&self) -> Option<OperationId> {
         match &self.message {
@@ -91,7 +116,7 @@ impl Sent {
         }
     }
 
-    fn belongs_to_a_clock_round(&self) -> bool {
+    pub fn belongs_to_a_clock_round(&self) -> bool {
         matches!(
             self.message,
             Message::Request { request: Request::Clock, .. } | Message::Answer { answer: Answer::Clock(_), .. }
@@ -110,9 +135,6 @@ struct Host {
     node: Option<Node>,
     meta: Meta,
     records: BTreeMap<Key, Record>,
-    index: BTreeSet<Key>,
-    /// The most keys in one of its answers for a list.
-    scan_keys_max: usize,
     /// Batches wait for [`Cluster::let_disk_go`].
     disk_is_held: bool,
     is_readable: bool,
@@ -121,7 +143,10 @@ struct Host {
 
 pub struct Cluster {
     placement: Arc<Placement>,
-    key: Key,
+    pub key: Key,
+    /// Another one with the same replicas. The history is about the first key alone.
+    pub other_key: Key,
+    watches: BTreeMap<WatchId, Vec<WatchNews>>,
     now: Time,
     hosts: Vec<Host>,
     /// What was sent and neither delivered nor lost, in the order of sending.
@@ -148,22 +173,33 @@ pub struct Cluster {
 impl Cluster {
     /// Nodes 1 to `count`, each a replica of everything, that have all met.
     pub fn bootstrapped(count: u16) -> Self {
+        Self::with_replicas(count, usize::from(count))
+    }
+
+    /// Nodes 1 to `count` that have all met. The first `replica_count` of them are the replicas of the key.
+    pub fn with_replicas(count: u16, replica_count: usize) -> Self {
         let node_ids = (1..=count).map(|n| NodeId::new(&n.to_string()).unwrap()).collect();
-        let parameters = ClusterParameters { seed: 0, replica_count: usize::from(count), node_ids };
+        let parameters = ClusterParameters { seed: 0, replica_count, node_ids };
+        let placement = Placement::new(parameters);
+        let is_placed =
+            |key: &Key| placement.replicas(placement.slot(key)).iter().all(|replica| replica.index() < replica_count);
+        let names = std::iter::once("k".to_owned()).chain((0..).map(|n| format!("k{n}")));
+        let mut keys = names.map(|name| Key::new(name).unwrap()).filter(is_placed);
+        let (key, other_key) = (keys.next().unwrap(), keys.next().unwrap());
         let host = |n: u16| Host {
             node: None,
             meta: Meta::fresh(StoreId(u128::from(n) + 1)),
             records: BTreeMap::new(),
-            index: BTreeSet::new(),
-            scan_keys_max: usize::MAX,
             disk_is_held: false,
             is_readable: true,
             at_disk: None,
         };
         let mut cluster = Self {
             hosts: (0..count).map(host).collect(),
-            placement: Arc::new(Placement::new(parameters)),
-            key: Key::new("k").unwrap(),
+            placement: Arc::new(placement),
+            key,
+            other_key,
+            watches: BTreeMap::new(),
             now: Time(1_000_000),
             network: Vec::new(),
             stores: Vec::new(),
@@ -203,6 +239,53 @@ impl Cluster {
         let content = Content::Value(Value::Text(value.to_string().into()));
         let checksum = Checksum::of(&self.key, &content);
         self.begin(at, Action::Write { value }, Command::Set { key: self.key.clone(), content, ttl: None, checksum })
+    }
+
+    /// Begins a write of `value` to the other key.
+    pub fn write_other(&mut self, at: NodeIndex, value: u64) -> usize {
+        let key = std::mem::replace(&mut self.key, self.other_key.clone());
+        let write = self.write(at, value);
+        self.key = key;
+        write
+    }
+
+    /// Watches at `at`, from `cursor` on.
+    pub fn watch(&mut self, at: NodeIndex, filter: Filter, cursor: Cursor) -> WatchId {
+        let id = WatchId(self.watches.len() as u64);
+        self.watches.insert(id, Vec::new());
+        self.input(at, Some(Input::Watch { id, filter, cursor }));
+        id
+    }
+
+    /// A client watches no longer.
+    pub fn unwatch(&mut self, at: NodeIndex, watch: WatchId) {
+        self.input(at, Some(Input::Unwatch(watch)));
+    }
+
+    /// Watches all keys.
+    pub fn watch_all(&mut self, at: NodeIndex) -> WatchId {
+        self.watch(at, Filter::Prefix("".into()), Cursor::default())
+    }
+
+    /// What a watch was told.
+    pub fn news(&self, watch: WatchId) -> &[WatchNews] {
+        &self.watches[&watch]
+    }
+
+    /// How often a watch was told this.
+    pub fn count_news(&self, watch: WatchId, event: &WatchEvent) -> usize {
+        self.news(watch).iter().filter(|news| news.event == *event).count()
+    }
+
+    /// The values of the key, in the order in which a watch was told of them.
+    pub fn told(&self, watch: WatchId) -> Vec<Option<u64>> {
+        let of_key = |news: &WatchNews| match &news.event {
+            WatchEvent::Changed { key, record, .. } if *key == self.key => {
+                Some(record.as_ref().and_then(|record| value_of(&record.content)))
+            }
+            _ => None,
+        };
+        self.news(watch).iter().filter_map(of_key).collect()
     }
 
     pub fn delete(&mut self, at: NodeIndex) -> usize {
@@ -265,38 +348,6 @@ impl Cluster {
         }
     }
 
-    /// Writes other keys, which are no part of the history, on all nodes.
-    pub fn fill(&mut self, names: &[&str]) {
-        let all = self.members();
-        for name in names {
-            let key = Key::new((*name).to_owned()).unwrap();
-            let content = Content::Value(Value::Text("0".into()));
-            let checksum = Checksum::of(&key, &content);
-            let id = RequestId((OPERATORS_FROM + self.replies.len()) as u64);
-            let deadline = self.now.after(DEADLINE);
-            let command = Command::Set { key, content, ttl: None, checksum };
-            self.input(N1, Some(Input::Request { id, deadline, command }));
-            self.run(&all);
-        }
-    }
-
-    /// From now on this node has so many keys at most in an answer for a list.
-    pub fn scan_at_most(&mut self, host: NodeIndex, keys: usize) {
-        self.hosts[host.index()].scan_keys_max = keys;
-    }
-
-    /// Whether each record of this node's disk has an entry in the index.
-    pub fn index_is_whole(&self, host: NodeIndex) -> bool {
-        let Host { records, index, .. } = &self.hosts[host.index()];
-        records.keys().all(|key| index.contains(key))
-    }
-
-    /// Lists a page of all keys: a read of the key.
-    pub fn list(&mut self, at: NodeIndex, keys_max: usize) -> usize {
-        let page = ListPage { range: KeyRange::default(), keys_max, values: true };
-        self.begin(at, Action::Read { saw: None }, Command::List(page))
-    }
-
     /// An operator stores `value` on this replica alone, under a stamp of his own: no part of the history.
     pub fn store_on(&mut self, at: NodeIndex, value: u64, stamp: &Stamp) -> usize {
         self.stamps_are_given = true;
@@ -346,7 +397,6 @@ impl Cluster {
     pub fn seen_by(&self, read: usize) -> Option<u64> {
         match self.replies.get(&read) {
             Some(Reply::Record(record)) => record.as_ref().and_then(|record| value_of(&record.content)),
-            Some(Reply::Listed(page)) if reaches(page, &self.key) => listed_value(page, &self.key),
             other => panic!("the read is not answered: {other:?}"),
         }
     }
@@ -478,6 +528,24 @@ impl Cluster {
         self.hosts[host.index()].at_disk.is_some()
     }
 
+    /// A node takes its own write to the disk, which fails and is reopened.
+    pub fn fail_batch(&mut self, host: NodeIndex) {
+        self.hold_disk(host);
+        self.write(host, 0);
+        self.run_clock_rounds();
+        assert!(self.waits_at_disk(host), "its record is on its way to the disk");
+        self.hosts[host.index()].disk_is_held = false;
+        self.hosts[host.index()].at_disk = None;
+        self.input(host, Some(Input::Persisted { durable: false }));
+        let meta = self.hosts[host.index()].meta.clone();
+        self.input(host, Some(Input::StoreReopened(meta)));
+    }
+
+    /// A node is to end.
+    pub fn drain(&mut self, host: NodeIndex) {
+        self.input(host, Some(Input::Drain));
+    }
+
     /// A process dies, or its machine loses power.
     pub fn crash(&mut self, member: NodeIndex, unsynced: Unsynced) {
         let host = &mut self.hosts[member.index()];
@@ -543,9 +611,6 @@ impl Cluster {
             Reply::Set(_) | Reply::Added { .. } | Reply::Record(_) | Reply::Failed(Failure::ConditionFailed { .. }) => {
                 Ending::Returned(self.tick)
             }
-            Reply::Listed(page) if reaches(page, &self.key) => Ending::Returned(self.tick),
-            // It says nothing of the key.
-            Reply::Listed(_) => Ending::Failed,
             Reply::Failed(Failure::OutcomeUnknown(_)) => Ending::Unknown,
             Reply::Failed(_) => Ending::Failed,
             Reply::Clock(_) => unreachable!("no test asks for a clock"),
@@ -559,9 +624,6 @@ impl Cluster {
                 *action = Action::Look { has_value: *has_value };
             }
             _ => {}
-        }
-        if let (Action::Read { saw }, Reply::Listed(page)) = (&mut operation.action, &reply) {
-            *saw = listed_value(page, &self.key);
         }
         assert!(self.replies.insert(index, reply).is_none(), "an operation is answered once");
     }
@@ -594,12 +656,6 @@ impl Cluster {
                         }
                     }
                     Output::Read { .. } => unreachable!("memory answers every read"),
-                    Output::Scan { read, range, keys_max } => {
-                        let Host { index, records, is_readable, scan_keys_max, .. } = &self.hosts[member.index()];
-                        let keys_max = keys_max.min(*scan_keys_max);
-                        let scanned = is_readable.then(|| first_keys(index, records, &range, keys_max));
-                        inbox.push_back(Some(Input::ScanDone { read, scanned }));
-                    }
                     Output::Send { to, to_incarnation, message, .. } => {
                         let sent = Sent { from: member, to, message, from_incarnation, to_incarnation };
                         if sent.stores().is_some() {
@@ -608,6 +664,11 @@ impl Cluster {
                         self.network.push(sent);
                     }
                     Output::Reply { id, reply } => self.ends(id, reply),
+                    Output::Watch { to, news } => {
+                        for id in to {
+                            self.watches.get_mut(&id).expect("it was opened").push(news.clone());
+                        }
+                    }
                     Output::Event(noted) => {
                         let cannot_be = matches!(noted, ProtocolEvent::StampConflict { .. } if !self.stamps_are_given)
                             || matches!(noted, ProtocolEvent::ClockJump { .. } if !self.messages_are_damaged);
@@ -622,26 +683,12 @@ impl Cluster {
 
 impl Host {
     fn apply(&mut self, batch: &Batch) {
-        let Batch { epoch, incarnation, peers, bootstrapped, records, new_keys } = batch;
+        let Batch { epoch, incarnation, peers, bootstrapped, records } = batch;
         self.meta.epoch = self.meta.epoch.max(epoch.unwrap_or(0));
         self.meta.incarnations.extend(incarnation);
         self.meta.peers.extend(peers.iter().map(|(id, known)| (id.clone(), *known)));
         self.meta.bootstrapped |= bootstrapped;
         self.records.extend(records.iter().map(|(key, (_, record))| (key.clone(), record.clone())));
-        self.index.extend(new_keys.iter().cloned());
-    }
-}
-
-/// Whether a page of all keys has `key`, or says that it has no value.
-fn reaches(page: &ListedKeys, key: &Key) -> bool {
-    page.looked_to.as_ref().is_none_or(|looked_to| looked_to >= key)
-}
-
-fn listed_value(page: &ListedKeys, key: &Key) -> Option<u64> {
-    let (_, found) = page.keys.iter().find(|(listed, _)| listed == key)?;
-    match found {
-        Lookup::Record(record) => value_of(&record.content),
-        Lookup::Digest(_) | Lookup::Absent => panic!("values were asked for: {found:?}"),
     }
 }
 

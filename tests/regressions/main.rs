@@ -7,10 +7,10 @@
 mod cluster;
 mod conditional;
 mod hedging;
-mod list;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod rounds;
+mod watches;
 
 #[path = "../testkit/mod.rs"]
 mod testkit;

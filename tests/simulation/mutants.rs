@@ -20,7 +20,18 @@ const UNWATCHED_SEEDS_MAX: u64 = 1_000;
 
 /// What no seed finds: no honest node gives one stamp to two records, and a test plays an operator who does; the cache of
 /// records is no part of what is simulated, and a test of its own in src/storage/recent.rs finds what breaks it.
-const OUT_OF_REACH: [Mutant; 2] = [Mutant::SameStampIsMerged, Mutant::ReadIsCachedBesidePersist];
+const OUT_OF_REACH: [Mutant; 10] = [
+    Mutant::SameStampIsMerged,
+    Mutant::ReadIsCachedBesidePersist,
+    Mutant::BeatenIsNotTold,
+    Mutant::WatchReadsAnyMajority,
+    Mutant::ResubscribedCounts,
+    Mutant::CursorAheadOfTold,
+    Mutant::WatchComparesVersions,
+    Mutant::WatchTellsUnread,
+    Mutant::WatchWithoutMajority,
+    Mutant::WatchGoesBack,
+];
 
 /// Breaks the rule that the environment names.
 pub fn turn_on_what_is_asked_for() {

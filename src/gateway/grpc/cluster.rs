@@ -1,7 +1,6 @@
 //! `api.Cluster`, for applications.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::stream;
 use tonic::codegen::BoxStream;
@@ -12,8 +11,8 @@ use crate::runtime::WriteResult;
 use crate::service::Service;
 use crate::service::batch_get::KeyResult;
 use crate::service::deadline::Deadline;
-use crate::service::list::{List, ListedEntry};
-use crate::types::{Content, IdempotencyToken, Key, Record, Stamp, Ttl, Version};
+use crate::service::watch::Watch;
+use crate::types::{Content, IdempotencyToken, Key, Record, Stamp, Version};
 use crate::wire::call::{Decoder, GetCall, Write};
 
 use super::status::{code, rejected};
@@ -68,13 +67,6 @@ impl api::cluster_server::Cluster for ClusterService {
         Ok(with_guard(api::BatchGetResponse { results }, Some(answer.guard)))
     }
 
-    async fn list(&self, request: Request<api::ListRequest>) -> Result<Response<BoxStream<api::ListResponse>>, Status> {
-        let deadline = deadline_of(&request);
-        let call = self.decoder().list(request.into_inner()).map_err(rejected)?;
-        let list = self.0.list(call, deadline)?;
-        Ok(Response::new(Box::pin(stream::unfold(list, next_page))))
-    }
-
     async fn set(&self, request: Request<api::SetRequest>) -> Result<Response<api::SetResponse>, Status> {
         let deadline = deadline_of(&request);
         let write = self.decoder().set(request.into_inner()).map_err(rejected)?;
@@ -89,6 +81,15 @@ impl api::cluster_server::Cluster for ClusterService {
         let version = self.write(write, deadline).await?;
         let text = self.0.versions().encode(&version);
         Ok(Response::new(api::DeleteResponse { clock: clock(version.stamp), version: text }))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<api::WatchRequest>,
+    ) -> Result<Response<BoxStream<api::WatchResponse>>, Status> {
+        let call = self.0.watch_codec().request(request.into_inner()).map_err(rejected)?;
+        let watch = self.0.watch(call).await?;
+        Ok(Response::new(Box::pin(stream::unfold(Some(watch), next_event))))
     }
 
     async fn add(&self, request: Request<api::AddRequest>) -> Result<Response<api::AddResponse>, Status> {
@@ -117,7 +118,7 @@ impl ClusterService {
         let version = record.as_ref().map_or_else(Version::absent, Record::version);
         let version = self.0.versions().encode(&version);
         let Some(record) = record else { return Found { entry: None, clock: None, version, ttl: None } };
-        let ttl = record.ttl.map(time_to_live);
+        let ttl = record.ttl.map(|ttl| duration(std::time::Duration::from_millis(ttl.as_millis())));
         let entry = match record.content {
             Content::Value(value) => Some((key, value).into()),
             Content::Tombstone => None,
@@ -145,24 +146,13 @@ impl ClusterService {
     }
 }
 
-async fn next_page(mut list: List) -> Option<(Result<api::ListResponse, Status>, List)> {
-    let page = list.next_page().await?;
-    let versions = list.service().versions();
-    let entry = |ListedEntry { key, version, ttl, value }: ListedEntry| api::ListedEntry {
-        key: key.as_str().to_owned(),
-        version: versions.encode(&version),
-        ttl: ttl.map(time_to_live),
-        entry: value.map(|value| (key, value).into()),
-    };
-    let page = page.map(|page| api::ListResponse {
-        entries: page.entries.into_iter().map(entry).collect(),
-        next: page.next.map(|next| next.as_str().to_owned()),
-    });
-    Some((page.map_err(Status::from), list))
-}
-
-fn time_to_live(ttl: Ttl) -> prost_types::Duration {
-    duration(Duration::from_millis(ttl.as_millis()))
+/// The next event of a watch, or the error that ends it.
+async fn next_event(watch: Option<Watch>) -> Option<(Result<api::WatchResponse, Status>, Option<Watch>)> {
+    let mut watch = watch?;
+    Some(match watch.next().await {
+        Ok(event) => (Ok(event), Some(watch)),
+        Err(error) => (Err(error.into()), None),
+    })
 }
 
 /// The answer to a read of a key.

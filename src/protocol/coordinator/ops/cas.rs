@@ -12,7 +12,7 @@
 //! (2018); Lee et al., "Implementing Linearizability at Large Scale and Low Latency" (SOSP 2015) for requests that are sent
 //! again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mutants::{must, rule};
 use crate::protocol::io::{Failure, QuorumReport, Reply};
@@ -29,6 +29,8 @@ use super::operation::{Enough, Fanout, Heard, Operation, Round, Step};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cas {
     goal: Goal,
+    /// Replicas whose promises must be among those that count.
+    tellers: BTreeSet<NodeIndex>,
     /// The version above which all conditional writes must be remembered, so that the change may run.
     since: Option<Version>,
     /// Whether a record with the change was sent to anybody.
@@ -114,16 +116,17 @@ impl Cas {
         Self::with(Goal::Change(key, request), since)
     }
 
-    /// Settles the greatest record of the key, for a read.
+    /// Settles the greatest record of the key, for a read that counts the answers of `tellers`.
     #[must_use]
-    pub fn settling() -> Self {
-        Self::with(Goal::Settle, None)
+    pub fn settling(tellers: BTreeSet<NodeIndex>) -> Self {
+        Self { tellers, ..Self::with(Goal::Settle, None) }
     }
 
     fn with(goal: Goal, since: Option<Version>) -> Self {
         Self {
             goal,
             since,
+            tellers: BTreeSet::new(),
             is_attempted: false,
             is_unknown: false,
             phase: Phase::Idle,
@@ -356,7 +359,8 @@ impl Operation for Cas {
         self.promised.clear();
         self.in_hand = None;
         self.phase = Phase::Prepare;
-        Step::Ask(Round { fanout: Fanout::MajorityInOrder, ..Round::to_all() })
+        let fanout = if self.tellers.is_empty() { Fanout::MajorityInOrder } else { Fanout::All };
+        Step::Ask(Round { fanout, ..Round::to_all() })
     }
 
     fn request(&self, key: &Key, leads: bool) -> Request {
@@ -409,6 +413,7 @@ impl Operation for Cas {
     fn on_enough(&mut self, tally: &Tally) -> Step {
         match self.phase.clone() {
             Phase::Idle => Step::Wait,
+            Phase::Prepare if !self.tellers.iter().all(|teller| self.promised.contains_key(teller)) => Step::Wait,
             Phase::Prepare => self.decide(tally, false),
             // The content arrived that was missing.
             Phase::Fetch => self.decide(tally, false),

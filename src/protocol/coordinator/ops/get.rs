@@ -40,6 +40,11 @@ enum Phase {
 }
 
 impl Get {
+    /// Whether `member` has answered what it holds.
+    pub(super) fn has_seen(&self, member: NodeIndex) -> bool {
+        self.seen.contains_key(&member)
+    }
+
     fn lookup(&mut self, from: NodeIndex, held: Lookup) -> Heard {
         let wants_record = matches!(self.phase, Phase::Records | Phase::Fetch);
         let digest = held.digest();

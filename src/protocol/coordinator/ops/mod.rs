@@ -8,11 +8,12 @@
 //! |---|---|
 //! | `operation` | what an operation may want, and what it is told |
 //! | `state` | the state of any operation |
-//! | `get`, `get_one`, `set`, `cas` | one operation each |
+//! | `get`, `get_one`, `get_with`, `set`, `cas` | one operation each |
 
 pub mod cas;
 pub mod get;
 pub mod get_one;
+pub mod get_with;
 pub mod operation;
 pub mod set;
 pub mod state;
@@ -20,6 +21,7 @@ pub mod state;
 pub use cas::Cas;
 pub use get::Get;
 pub use get_one::GetOne;
+pub use get_with::GetWith;
 pub use operation::{Enough, Fanout, Heard, Operation, Round, Step};
 pub use set::Set;
 pub use state::OperationState;

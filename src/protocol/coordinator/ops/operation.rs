@@ -1,5 +1,7 @@
 //! What an operation may want of the engine, and what the engine tells it.
 
+use std::collections::BTreeSet;
+
 use crate::protocol::io::{Failure, ProtocolEvent, QuorumReport, Reply};
 use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::{MemberSet, Tally};
@@ -27,12 +29,14 @@ pub enum Step {
 }
 
 /// The operation that another one goes on as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// A linearizable read.
     Get,
     /// The settling of the greatest record of the key.
     Settle,
+    /// The same, with the promises of these replicas among those that count.
+    SettleWith(BTreeSet<NodeIndex>),
 }
 
 /// A round of questions.

@@ -1,11 +1,13 @@
 //! The state of an operation, whichever it is.
 
 use std::borrow::{Borrow, BorrowMut};
+use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 
 use super::cas::Cas;
 use super::get::Get;
 use super::get_one::GetOne;
+use super::get_with::GetWith;
 use super::operation::{Next, Operation};
 use super::set::Set;
 
@@ -48,6 +50,8 @@ operations! {
     Get as Get,
     /// A read of one replica.
     GetOne as GetOne,
+    /// A linearizable read that counts the answers of certain replicas.
+    GetWith as Box<GetWith>,
     /// A linearizable write or delete.
     Set as Set,
     /// A linearizable conditional write.
@@ -58,7 +62,8 @@ impl From<Next> for OperationState {
     fn from(next: Next) -> Self {
         match next {
             Next::Get => Get::default().into(),
-            Next::Settle => Cas::settling().into(),
+            Next::Settle => Cas::settling(BTreeSet::new()).into(),
+            Next::SettleWith(tellers) => Cas::settling(tellers).into(),
         }
     }
 }

@@ -1,0 +1,132 @@
+//! The keys that were announced, and are to be read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::limits::WATCH_READS_MAX;
+use crate::mutants::rule;
+use crate::protocol::io::Time;
+use crate::protocol::placement::Placement;
+use crate::protocol::quorum::Tally;
+use crate::types::{Key, NodeIndex, Version};
+
+use super::streams::GroupId;
+
+/// The keys that were announced, and are to be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Reads {
+    pub(super) keys: BTreeMap<Key, Announced>,
+    /// The keys to read, by when.
+    pub(super) due: BTreeSet<(Time, Key)>,
+    /// The reads under way.
+    pub(super) tasks: BTreeMap<u64, Key>,
+    pub(super) last_task: u64,
+}
+
+/// A key that was announced.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Announced {
+    /// Announced since the present read began.
+    pub(super) wants: Wants,
+    pub(super) due: Time,
+    pub(super) asked: Option<Asked>,
+}
+
+/// The present read of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Asked {
+    pub(super) task: u64,
+    pub(super) wants: Wants,
+}
+
+/// Who announced a key, and to which group.
+pub(super) type Wants = BTreeMap<(GroupId, NodeIndex), Want>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Want {
+    /// The first announcement that was not told.
+    pub(super) number: u64,
+    /// The version that was announced last.
+    pub(super) version: Version,
+}
+
+impl Reads {
+    /// How many keys wait to be read, or are being read.
+    pub(super) fn waiting(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub(super) fn next_due(&self) -> Option<Time> {
+        if self.tasks.len() >= WATCH_READS_MAX { None } else { self.due.first().map(|(due, _)| *due) }
+    }
+
+    /// Drops what these streams have announced. A read that waits for one of them is left to itself. Returns the
+    /// announcements of other streams that are now counted with an earlier one.
+    pub(super) fn forget(&mut self, is_meant: impl Fn(GroupId, NodeIndex) -> bool) -> Vec<((GroupId, NodeIndex), u64)> {
+        let Self { keys, due, tasks, .. } = self;
+        let mut merged = Vec::new();
+        keys.retain(|key, announced| {
+            if let Some(asked) = &mut announced.asked {
+                let before = asked.wants.len();
+                asked.wants.retain(|(group, node), _| !is_meant(*group, *node));
+                if asked.wants.len() < before {
+                    tasks.remove(&asked.task);
+                    let wants = std::mem::take(&mut asked.wants);
+                    announced.asked = None;
+                    merged.extend(announced.put_back(wants));
+                    due.insert((announced.due, key.clone()));
+                }
+            }
+            announced.wants.retain(|(group, node), _| !is_meant(*group, *node));
+            let stays = !announced.wants.is_empty() || announced.asked.is_some();
+            if announced.wants.is_empty() {
+                due.remove(&(announced.due, key.clone()));
+            }
+            stays
+        });
+        merged
+    }
+
+    /// `key` is to be read at `at` or before.
+    pub(super) fn schedule(&mut self, key: &Key, at: Time) {
+        let Some(announced) = self.keys.get_mut(key) else { return };
+        if !rule!(WatchGoesBack, announced.asked.is_none()) {
+            return;
+        }
+        if self.due.remove(&(announced.due, key.clone())) {
+            announced.due = announced.due.min(at);
+        } else {
+            announced.due = at;
+        }
+        self.due.insert((announced.due, key.clone()));
+    }
+}
+
+impl Announced {
+    /// Whether a majority of the key's replicas has announced one version, so that a read will find it there.
+    pub(super) fn is_by_majority(&self, key: &Key, placement: &Placement) -> bool {
+        let tally = Tally::single(placement.replicas(placement.slot(key)));
+        let is_of_majority = |version: &Version| {
+            let same = self.wants.iter().filter(|(_, want)| want.version == *version);
+            tally.is_quorum(tally.set_of(same.map(|((_, node), _)| *node)))
+        };
+        self.wants.values().next_back().is_some_and(|want| is_of_majority(&want.version))
+            || self.wants.values().next().is_some_and(|want| is_of_majority(&want.version))
+    }
+
+    /// What was asked for is still to be read. Returns the announcements that are counted with an earlier one.
+    pub(super) fn put_back(&mut self, asked: Wants) -> Vec<((GroupId, NodeIndex), u64)> {
+        let mut merged = Vec::new();
+        for (stream, want) in asked {
+            match self.wants.get_mut(&stream) {
+                Some(later) => {
+                    merged.push((stream, later.number));
+                    later.number = want.number;
+                }
+                None => {
+                    self.wants.insert(stream, want);
+                }
+            }
+        }
+        merged
+    }
+}

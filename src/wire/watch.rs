@@ -1,0 +1,248 @@
+//! Conversions of watches: their requests, their cursors and their events.
+//!
+//! A cursor is, in bytes: the form (1), how many nodes it names, the nodes, and eight bytes that check it. A node is the
+//! length of its id, the id, epoch and nonce of its incarnation, and a number. Numbers are varints, the nonce has eight
+//! bytes. The check covers the key or prefix and is seeded with the cluster's seed, so that a cursor of another cluster, or
+//! of another watch, is refused.
+
+use std::collections::BTreeMap;
+
+use prost::encoding::{decode_varint, encode_varint};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::api;
+use crate::api::watch_request::Keys;
+use crate::api::watch_response::Event;
+use crate::protocol::changes::Filter;
+use crate::protocol::news::{Cursor, Position, WatchEvent, WatchNews};
+use crate::types::{ClusterParameters, Content, Incarnation, KEY_BYTES_MAX, NodeId, Record};
+
+use super::public::{WireError, key};
+use super::version::VersionText;
+
+/// The form of cursors.
+const FORM: u8 = 1;
+/// The length of the check.
+const CHECK_BYTES: usize = 8;
+/// The largest cursor: 1,024 nodes with the longest ids.
+const CURSOR_BYTES_MAX: usize = 128 << 10;
+
+/// A watch, as its client asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchCall {
+    /// The keys.
+    pub filter: Filter,
+    /// Where to go on; empty in a new watch.
+    pub cursor: Cursor,
+    /// Whether changes bring the value.
+    pub values: bool,
+    /// Whether it is told first what is there.
+    pub with_list: bool,
+}
+
+/// Reads and writes the watches of one cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct WatchCodec<'a> {
+    /// The cluster.
+    pub parameters: &'a ClusterParameters,
+    /// Its versions.
+    pub versions: VersionText,
+}
+
+impl WatchCodec<'_> {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// The field at fault, and what is accepted.
+    pub fn request(self, request: api::WatchRequest) -> Result<WatchCall, WireError> {
+        let api::WatchRequest { keys, cursor, values, with_list } = request;
+        let filter = match keys {
+            Some(Keys::Key(text)) => Filter::Key(key("key", text)?),
+            Some(Keys::Prefix(prefix)) if prefix.len() > KEY_BYTES_MAX => {
+                return Err(WireError::Prefix { bytes: prefix.len() });
+            }
+            Some(Keys::Prefix(prefix)) => Filter::Prefix(prefix.into()),
+            None => {
+                let accepted = "key, or prefix (an empty prefix for all keys)";
+                return Err(WireError::Missing { field: "key", accepted });
+            }
+        };
+        let cursor = self.decode(&filter, &cursor).ok_or(WireError::Cursor)?;
+        if with_list && !cursor.0.is_empty() {
+            return Err(WireError::Both { first: "cursor", second: "with_list" });
+        }
+        Ok(WatchCall { filter, cursor, values, with_list })
+    }
+
+    /// Writes an event of a watch of `filter`; with its value where `values` are wanted.
+    #[must_use]
+    pub fn response(self, filter: &Filter, news: &WatchNews, values: bool) -> Option<api::WatchResponse> {
+        let event = match &news.event {
+            WatchEvent::Ready => Event::Ready(api::WatchReady {}),
+            WatchEvent::Reset => Event::Reset(api::WatchReset {}),
+            WatchEvent::Heartbeat => Event::Heartbeat(api::WatchHeartbeat {}),
+            WatchEvent::Changed { key, version, record } => {
+                let (name, version) = (key.as_str().to_owned(), self.versions.encode(version));
+                match record {
+                    Some(Record { content: Content::Value(value), ttl, .. }) => Event::Put(api::WatchPut {
+                        key: name,
+                        version,
+                        entry: values.then(|| (key.clone(), value.clone()).into()),
+                        ttl: ttl.map(|ttl| {
+                            let span = std::time::Duration::from_millis(ttl.as_millis());
+                            prost_types::Duration::try_from(span).unwrap_or_default()
+                        }),
+                    }),
+                    _ => Event::Deleted(api::WatchDeleted { key: name, version }),
+                }
+            }
+            WatchEvent::Ended => return None,
+        };
+        Some(api::WatchResponse { cursor: self.encode(filter, &news.cursor).into(), event: Some(event) })
+    }
+
+    /// The bytes of a cursor; none of the beginning.
+    #[must_use]
+    pub fn encode(self, filter: &Filter, cursor: &Cursor) -> Vec<u8> {
+        if cursor.0.is_empty() {
+            return Vec::new();
+        }
+        let mut bytes = vec![FORM];
+        encode_varint(cursor.0.len() as u64, &mut bytes);
+        for (node, Position { incarnation, number }) in &cursor.0 {
+            let id = self.parameters.id(*node).as_str().as_bytes();
+            bytes.push(u8::try_from(id.len()).expect("NODE_ID_BYTES_MAX keeps it within a byte"));
+            bytes.extend_from_slice(id);
+            encode_varint(incarnation.epoch, &mut bytes);
+            bytes.extend_from_slice(&incarnation.nonce.to_be_bytes());
+            encode_varint(*number, &mut bytes);
+        }
+        let check = self.check(filter, &bytes);
+        bytes.extend_from_slice(&check);
+        bytes
+    }
+
+    /// The cursor of a watch of `filter`; `None` where it is none of this cluster.
+    fn decode(self, filter: &Filter, bytes: &[u8]) -> Option<Cursor> {
+        if bytes.is_empty() {
+            return Some(Cursor::default());
+        }
+        if bytes.len() > CURSOR_BYTES_MAX {
+            return None;
+        }
+        let (parts, check) = bytes.split_last_chunk::<CHECK_BYTES>()?;
+        if self.check(filter, parts) != *check {
+            return None;
+        }
+        let mut rest = parts.strip_prefix(&[FORM])?;
+        let count = decode_varint(&mut rest).ok()?;
+        let mut positions = BTreeMap::new();
+        for _ in 0..count {
+            let (length, after) = rest.split_first()?;
+            let (id, after) = after.split_at_checked(usize::from(*length))?;
+            let node = self.parameters.member(&NodeId::new(std::str::from_utf8(id).ok()?).ok()?)?;
+            rest = after;
+            let epoch = decode_varint(&mut rest).ok()?;
+            let (nonce, after) = rest.split_first_chunk::<8>()?;
+            rest = after;
+            let incarnation = Incarnation { epoch, nonce: u64::from_be_bytes(*nonce) };
+            let number = decode_varint(&mut rest).ok()?;
+            positions.insert(node, Position { incarnation, number });
+        }
+        rest.is_empty().then_some(Cursor(positions))
+    }
+
+    fn check(self, filter: &Filter, bytes: &[u8]) -> [u8; CHECK_BYTES] {
+        let mut check = Xxh3::with_seed(u64::from(self.parameters.seed));
+        check.update(bytes);
+        check.update(&[u8::from(matches!(filter, Filter::Key(_)))]);
+        check.update(filter.as_bytes());
+        check.digest().to_be_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::{Key, NodeIndex};
+
+    fn parameters(seed: u32) -> ClusterParameters {
+        let node_ids = ["1", "2", "three"].map(|id| NodeId::new(id).unwrap()).to_vec();
+        ClusterParameters { seed, replica_count: 3, node_ids }
+    }
+
+    fn codec(parameters: &ClusterParameters) -> WatchCodec<'_> {
+        WatchCodec { parameters, versions: VersionText::of_cluster(parameters.seed) }
+    }
+
+    fn prefix(text: &'static str) -> Filter {
+        Filter::Prefix(text.into())
+    }
+
+    fn cursor() -> Cursor {
+        let position = |epoch, number| Position { incarnation: Incarnation { epoch, nonce: u64::MAX - epoch }, number };
+        Cursor(BTreeMap::from([(NodeIndex(0), position(3, 0)), (NodeIndex(2), position(u64::MAX, u64::MAX))]))
+    }
+
+    fn request(cursor: Vec<u8>) -> api::WatchRequest {
+        let keys = Some(Keys::Prefix("user:".to_owned()));
+        api::WatchRequest { keys, cursor: cursor.into(), values: true, with_list: false }
+    }
+
+    #[test]
+    fn cursor_comes_out_as_it_went_in() {
+        let parameters = parameters(7);
+        for cursor in [Cursor::default(), cursor()] {
+            let bytes = codec(&parameters).encode(&prefix("user:"), &cursor);
+            let expected = WatchCall { filter: prefix("user:"), cursor, values: true, with_list: false };
+            assert_eq!(codec(&parameters).request(request(bytes)), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn foreign_and_damaged_cursors_are_refused() {
+        let (own, other) = (parameters(7), parameters(8));
+        let bytes = codec(&own).encode(&prefix("user:"), &cursor());
+        let mut damaged = bytes.clone();
+        damaged[2] ^= 1;
+        let as_key = codec(&own).encode(&Filter::Key(Key::new("user:").unwrap()), &cursor());
+        for bytes in [
+            codec(&other).encode(&prefix("user:"), &cursor()),
+            codec(&own).encode(&prefix("user"), &cursor()),
+            as_key,
+            damaged,
+            bytes[1..].to_vec(),
+            [bytes.clone(), vec![0]].concat(),
+            b"garbage".to_vec(),
+            vec![0; CURSOR_BYTES_MAX + 1],
+        ] {
+            assert_eq!(codec(&own).request(request(bytes)), Err(WireError::Cursor));
+        }
+    }
+
+    #[test]
+    fn each_bad_request_says_what_is_accepted() {
+        let own = parameters(7);
+        let refused = |request| codec(&own).request(request).unwrap_err().to_string();
+        assert!(refused(api::WatchRequest::default()).contains("prefix"));
+        let keys = |keys| api::WatchRequest { keys: Some(keys), ..Default::default() };
+        assert!(refused(keys(Keys::Key(String::new()))).starts_with("key: "));
+        assert!(refused(keys(Keys::Prefix("p".repeat(KEY_BYTES_MAX + 1)))).contains("4096"));
+        let cursor = codec(&own).encode(&prefix("user:"), &cursor());
+        let both = api::WatchRequest { with_list: true, ..request(cursor) };
+        assert!(refused(both).contains("with_list"));
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let own = parameters(7);
+            let _ = codec(&own).request(request(bytes.clone()));
+            // With a check that fits.
+            let check = codec(&own).check(&prefix("user:"), &bytes);
+            let _ = codec(&own).request(request([bytes, check.to_vec()].concat()));
+        }
+    }
+}
