@@ -149,6 +149,7 @@ impl Cluster {
                         }
                         Output::Watch { .. } => unreachable!("nobody watches"),
                         Output::Read { .. } => unreachable!("memory answers every read"),
+                        Output::Scan { .. } => unreachable!("nothing is listed"),
                         Output::Event(_) => {}
                     }
                 }

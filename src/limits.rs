@@ -117,6 +117,31 @@ pub const SCANS_MAX: usize = 16;
 /// 4 KiB are read along.
 pub const SCAN_ENTRIES_MAX: usize = 50_000;
 
+/// How many clients may list the cluster's keys at once through one node. Each holds a page: 256 MiB for all.
+pub const LISTS_MAX: usize = 64;
+
+/// The most keys in a page of a list. A replica looks so many records up in a few milliseconds.
+pub const LISTED_KEYS_MAX: usize = 1_000;
+
+/// The fewest keys that a replica is asked for. Tombstones are among them, and a page may end at a tombstone.
+pub const LISTED_KEYS_MIN: usize = 64;
+
+/// The most bytes of keys and digests in one replica's answer for a list: half of [`LINK_BATCH_BYTES`]. A thousand keys of
+/// 100 bytes take a third of it.
+pub const SCANNED_BYTES_MAX: usize = 512 * KIB;
+
+/// How many entries of the index one replica looks at for a list before it answers.
+pub const SCANNED_ENTRIES_MAX: usize = 10_000;
+
+/// How many scans for lists may wait in one replica. Each takes a few hundred bytes; the requests beyond it are dropped.
+pub const REPLICA_SCANS_MAX: usize = 1_024;
+
+/// How many scans for lists one replica runs at the same time: one is enough to keep a processor busy.
+pub const SCANS_RUNNING_MAX: usize = 2;
+
+/// How many keys of one page are read at the same time, where their values are wanted or replicas do not agree.
+pub const LIST_READS_MAX: usize = 32;
+
 /// How many events may wait for a node's event loop. A task that brings one more waits, and with it the link that it reads.
 pub const EVENTS_WAITING_MAX: usize = 8_192;
 

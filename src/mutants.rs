@@ -122,11 +122,21 @@ pub enum Mutant {
     WatchGoesBack,
     /// A peer that restarts behind a link that does not break is not greeted again.
     QuietRestartIsMissed,
+    /// A key enters the index with the batch after that of its first record.
+    IndexInAnotherBatch,
+    /// A page of a list counts the answers of any nodes, although some slots lack a majority.
+    ListWithoutMajorityOfASlot,
+    /// A page of a list goes beyond the last key that some replica looked at.
+    ListBeyondShortestPage,
+    /// A replica does not name tombstones in a list.
+    ListOmitsTombstones,
+    /// A list answers the greatest record named, although less than a majority holds it.
+    ListTakesGreatest,
 }
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 58] = [
+    pub const ALL: [(Self, &'static str); 63] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -185,6 +195,11 @@ impl Mutant {
         (Self::WatchWithoutMajority, "a watch is told every write"),
         (Self::WatchGoesBack, "a watch is told of a key in order"),
         (Self::QuietRestartIsMissed, "after a failure nobody has to act"),
+        (Self::IndexInAnotherBatch, "no record without its entry in the index"),
+        (Self::ListWithoutMajorityOfASlot, "a list misses no acknowledged key"),
+        (Self::ListBeyondShortestPage, "a list misses no acknowledged key"),
+        (Self::ListOmitsTombstones, "an absence is settled like a value"),
+        (Self::ListTakesGreatest, "a list reads each key linearizably"),
     ];
 }
 

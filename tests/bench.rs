@@ -57,12 +57,23 @@ async fn closed_loop_counts_what_the_cluster_answers() {
     let written = cluster.client().get("bench-499").await.unwrap().expect("every key was written");
     assert_eq!(written.value.bytes().len(), 1_024);
 
+    let of_all = |json: &Json, names: &[&str]| -> u64 {
+        names.iter().map(|name| count(json, &format!("/{name}/operations"))).sum()
+    };
+    // Conditional writes on keys of their own: a plain write in between may leave the outcome of one unknown.
+    let conditional = ["--mix", "get=1,cas=1,add=1", "--keys", "5000", "--key-prefix", "own-"];
+    let json = json_of(&bench(&[&at_cluster[..], &SHORT, &conditional].concat()));
+    assert_eq!(count(&json, "/failed/count"), 0, "{json:#}");
+    assert_eq!(of_all(&json, &["get", "cas", "add"]), count(&json, "/operations"));
+    let held = count(&json, "/cas/applied");
+    assert_eq!(held + count(&json, "/cas/condition_failed"), count(&json, "/cas/operations"));
+    assert!(held > 0 && count(&json, "/add/operations") > 0, "{json:#}");
+
     let mixed = ["--mix", "get=2,set=2,delete=1", "--value-bytes", "10..2000", "--connections", "2"];
     let output = bench(&[&at_cluster[..], &SHORT, &mixed, &["--keys", "50", "--distribution", "zipf"]].concat());
     let json = json_of(&output);
     assert_eq!(count(&json, "/failed/count"), 0, "{json:#}");
-    let all: u64 =
-        ["/get/operations", "/set/operations", "/delete/operations"].map(|name| count(&json, name)).iter().sum();
+    let all = of_all(&json, &["get", "set", "delete"]);
     assert_eq!(all, count(&json, "/operations"));
     let seconds = json["each_second"].as_array().expect("an array");
     let in_seconds: u64 = seconds.iter().map(|second| count(second, "/operations")).sum();

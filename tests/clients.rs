@@ -101,10 +101,10 @@ async fn reflection_lists_describes_and_calls() {
         assert!(listed.lines().any(|line| line == service), "no {service} in:\n{listed}");
     }
     let methods = shell.text("grpcurl -plaintext localhost:8001 list api.Cluster");
-    assert_eq!(
-        methods.split_whitespace().collect::<Vec<_>>(),
-        ["api.Cluster.BatchGet", "api.Cluster.Delete", "api.Cluster.Get", "api.Cluster.Info", "api.Cluster.Set"]
-    );
+    for method in ["Add", "BatchGet", "Delete", "Get", "Info", "Set"] {
+        let name = format!("api.Cluster.{method}");
+        assert!(methods.lines().any(|line| line == name), "no {name} in:\n{methods}");
+    }
     for (symbol, parts) in [
         (
             "api.Cluster",
@@ -149,12 +149,36 @@ async fn reflection_lists_describes_and_calls() {
     let deleted = shell.json(r#"grpcurl -plaintext -d '{"key": "bin"}' localhost:8001 api.Cluster/Delete"#);
     assert!(deleted["clock"].is_object());
     let read = shell.json(r#"grpcurl -plaintext -d '{"key": "bin"}' localhost:8001 api.Cluster/Get"#);
-    assert_eq!(read, json!({ "clock": deleted["clock"] }), "a deletion leaves its stamp and no entry");
+    assert_eq!(read, deleted, "a deletion leaves its stamp and its version, and no entry");
 
     shell.text(r#"grpcurl -plaintext -d '{"entry": {"key": "b1", "value": "v"}}' localhost:8001 api.Cluster/Set"#);
     let batch = shell.json(r#"grpcurl -plaintext -d '{"keys": ["b1", "none"]}' localhost:8001 api.Cluster/BatchGet"#);
     assert_eq!(batch["results"][0]["entry"], json!({ "key": "b1", "value": "v" }));
-    assert_eq!(batch["results"][1], json!({ "key": "none" }));
+    let absent = json!({ "key": "none", "version": batch["results"][1]["version"] });
+    assert_eq!(batch["results"][1], absent);
+    assert!(absent["version"].as_str().is_some_and(|version| !version.is_empty()), "an absence has a version");
+
+    let set_if = |condition: &str| {
+        let entry = r#""entry": {"key": "lock", "value": "ada"}, "ttl": "30s""#;
+        format!("grpcurl -plaintext -d '{{{entry}, \"condition\": {condition}}}' localhost:8001 api.Cluster/Set")
+    };
+    let absent = absent["version"].as_str().unwrap();
+    let locked = shell.json(&set_if(&format!("{{\"if_version\": \"{absent}\"}}")));
+    let locked = locked["version"].as_str().expect("a version").to_owned();
+    shell.json(&set_if(&format!("{{\"if_version\": \"{locked}\"}}")));
+    let said = shell.failure(&set_if("{\"if_absent\": true}"));
+    assert!(said.contains("Code: FailedPrecondition") && said.contains("The key has a value"), "{said}");
+    let said = shell.failure(&set_if("{\"if_version\": \"\"}"));
+    assert!(
+        said.contains("Code: InvalidArgument") && said.contains("condition.if_version: it is no version"),
+        "{said}"
+    );
+    let add = |delta| {
+        format!("grpcurl -plaintext -d '{{\"key\": \"n\", \"delta\": {delta}}}' localhost:8001 api.Cluster/Add")
+    };
+    assert_eq!((&shell.json(&add(5))["value"], &shell.json(&add(-7))["value"]), (&json!("5"), &json!("-2")));
+    let said = shell.failure(&add(7).replace("\"n\"", "\"lock\""));
+    assert!(said.contains("no number in decimal"), "{said}");
 
     for service in ["", "api.Cluster", "api.Node", "api.Clock"] {
         let check = format!(
@@ -263,6 +287,13 @@ impl Shell {
         stdout
     }
 
+    /// What a command says that fails.
+    fn failure(&self, command: &str) -> String {
+        let output = self.output(command);
+        assert!(!output.status.success(), "{command}\nsucceeded:\n{}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     fn json(&self, command: &str) -> Value {
         let text = self.text(command);
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{command}\nanswered no JSON ({error}):\n{text}"))
@@ -275,15 +306,22 @@ impl Shell {
     /// The first six commands on a cluster without keys, each changed by `change`.
     fn run_six_commands_as(&self, change: impl Fn(&str) -> String) {
         let run = |command: &str| self.json(&change(command));
+        // A version is opaque, and in every answer about a key.
+        let versioned = |command: &str| {
+            let mut answer = run(command);
+            let version = answer.as_object_mut().and_then(|answer| answer.remove("version"));
+            assert!(version.is_some_and(|version| version.as_str().is_some_and(|text| !text.is_empty())), "{command}");
+            answer
+        };
         let stamp = |clock: u64| json!({ "epoch": "1", "clock": clock.to_string(), "node": "1" });
 
-        assert_eq!(run(GET_B), json!({}), "a key that was never written");
-        assert_eq!(run(SET_B), json!({ "clock": stamp(1) }), "the first write of the first epoch");
+        assert_eq!(versioned(GET_B), json!({}), "a key that was never written");
+        assert_eq!(versioned(SET_B), json!({ "clock": stamp(1) }), "the first write of the first epoch");
         let entry = json!({ "key": "b", "value": "b-value" });
-        assert_eq!(run(GET_B), json!({ "entry": entry, "clock": stamp(1) }));
+        assert_eq!(versioned(GET_B), json!({ "entry": entry, "clock": stamp(1) }));
 
         assert_eq!(run(NODE_GET_A), json!({}));
-        assert_eq!(run(NODE_SET_A), json!({ "clock": stamp(2) }));
+        assert_eq!(versioned(NODE_SET_A), json!({ "clock": stamp(2) }));
         let entry = json!({ "key": "a", "value": "a-value" });
         assert_eq!(run(NODE_GET_A), json!({ "clockedEntry": { "entry": entry, "clock": stamp(2) } }));
 

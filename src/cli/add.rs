@@ -36,7 +36,7 @@ pub(super) struct Add {
     #[arg(long, value_name = "VERSION", value_parser = version)]
     since: Option<String>,
     /// How long the sum is kept, such as 30s, 15m or 7d; without it, for ever
-    #[arg(long, value_name = "DURATION", value_parser = time_to_live)]
+    #[arg(long, value_name = "DURATION", value_parser = time_to_live, allow_hyphen_values = true)]
     ttl: Option<Duration>,
 }
 

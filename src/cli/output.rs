@@ -11,7 +11,7 @@ use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use serde_json::{Value as Json, json};
 
 use super::CliError;
-use crate::client::{Added, ClientError, Written};
+use crate::client::{Acknowledged, Added, ClientError};
 use crate::types::Stamp;
 
 /// Writes `bytes` to stdout, for a command whose purpose is to print them. A reader that has seen enough and closed the
@@ -58,8 +58,8 @@ pub(super) fn report(text: &str, done: &str) {
 }
 
 /// Prints the report of a write: its stamp, or its version if it had a condition, because the next one needs that.
-pub(super) fn report_write(key: &str, written: &Written, has_condition: bool, as_json: bool) {
-    let Written { version, stamp } = written;
+pub(super) fn report_write(key: &str, written: &Acknowledged, has_condition: bool, as_json: bool) {
+    let Acknowledged { version, stamp } = written;
     let (name, text) = match stamp {
         Some(stamp) if !has_condition => ("stamp", stamp.to_string()),
         _ => ("version", version.clone()),

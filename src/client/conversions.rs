@@ -9,7 +9,7 @@ use tonic::Code;
 
 use super::error::{ClientError, InputProblem, NodeFailure};
 use super::node::Node;
-use super::{Added, KeyState, Versioned, Written};
+use super::{Acknowledged, Added, KeyState, Versioned};
 use crate::api;
 use crate::types::{Key, Stamp, Value};
 use crate::wire::failure::{Failure, FailureReason};
@@ -57,9 +57,13 @@ pub(super) fn batch(
 }
 
 /// An acknowledged write. One that cannot be read has an unknown outcome.
-pub(super) fn written(node: &Node, clock: Option<api::ClockValue>, version: String) -> Result<Written, ClientError> {
+pub(super) fn written(
+    node: &Node,
+    clock: Option<api::ClockValue>,
+    version: String,
+) -> Result<Acknowledged, ClientError> {
     match clock.map(Stamp::try_from).transpose() {
-        Ok(stamp) if !version.is_empty() => Ok(Written { version, stamp }),
+        Ok(stamp) if !version.is_empty() => Ok(Acknowledged { version, stamp }),
         Ok(_) => Err(bad_answer(node, "OK without a version")),
         Err(error) => Err(bad_answer(node, &error.to_string())),
     }

@@ -66,7 +66,7 @@ pub use error::{ClientError, InputProblem, NodeFailure};
 pub use get::{Get, KeyState, Versioned};
 #[cfg(feature = "server")]
 pub(crate) use node::endpoint;
-pub use write::{Add, Added, Delete, Set, Written};
+pub use write::{Acknowledged, Add, Added, Delete, Set};
 
 use crate::api;
 use crate::limits::{DEADLINE_DEFAULT, DEADLINE_MAX};
@@ -299,7 +299,7 @@ impl Client {
         &self,
         key: impl AsRef<str>,
         change: impl FnMut(Option<&Versioned>) -> Option<V>,
-    ) -> Result<Option<Written>, ClientError> {
+    ) -> Result<Option<Acknowledged>, ClientError> {
         update::update(self, key.as_ref(), change).await
     }
 

@@ -209,7 +209,7 @@ async fn value_reads_back_as_text_or_binary_as_it_was_written() {
     let client = client([&address], AMPLE);
     assert_eq!(client.get("k").await.unwrap(), None);
     for value in [Value::from("text"), Value::from(""), Value::from(vec![0xff, 0]), Value::from(vec![7; 9 << 20])] {
-        let Written { version, stamp } = client.set("k", value.clone()).await.unwrap();
+        let Acknowledged { version, stamp } = client.set("k", value.clone()).await.unwrap();
         assert_eq!((version.as_str(), stamp.as_ref().unwrap().to_string().as_str()), (VERSION, "1.2@1"));
         assert_eq!(client.get("k").await.unwrap(), Some(Versioned { value, version, ttl: None, stamp }));
     }

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::error::ClientError;
-use super::{Client, Versioned, Written};
+use super::{Acknowledged, Client, Versioned};
 use crate::types::Value;
 
 /// Reads `key` and writes what `change` makes of it, until nobody else wrote in between.
@@ -12,7 +12,7 @@ pub(super) async fn update<V: Into<Value>>(
     client: &Client,
     key: &str,
     mut change: impl FnMut(Option<&Versioned>) -> Option<V>,
-) -> Result<Option<Written>, ClientError> {
+) -> Result<Option<Acknowledged>, ClientError> {
     let deadline = Instant::now() + client.deadline;
     let mut backoff = Backoff::between_contenders();
     loop {

@@ -29,7 +29,7 @@ type Outcome<T> = Pin<Box<dyn Future<Output = Result<T, ClientError>> + Send>>;
 
 /// A write that is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct Acknowledged {
     /// The version that the write made.
     pub version: String,
     /// The stamp of a write without a condition. A write with a condition has the stamp of the one that it builds on, and
@@ -37,7 +37,7 @@ pub struct Written {
     pub stamp: Option<Stamp>,
 }
 
-impl fmt::Display for Written {
+impl fmt::Display for Acknowledged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "version {}", self.version)
     }
@@ -126,7 +126,7 @@ impl Set {
         self
     }
 
-    async fn send(self) -> Result<Written, ClientError> {
+    async fn send(self) -> Result<Acknowledged, ClientError> {
         let Self { client, key, value, condition, ttl } = self;
         let key = key?;
         let bytes = value.bytes().len();
@@ -157,7 +157,7 @@ impl Delete {
         Self { client, key, condition: None }
     }
 
-    async fn send(self) -> Result<Written, ClientError> {
+    async fn send(self) -> Result<Acknowledged, ClientError> {
         let Self { client, key, condition } = self;
         let key = key?.as_str().to_owned();
         let Named { condition, request_id, may_be_resent } = name(condition)?;
@@ -212,8 +212,8 @@ impl Add {
 }
 
 impl IntoFuture for Set {
-    type Output = Result<Written, ClientError>;
-    type IntoFuture = Outcome<Written>;
+    type Output = Result<Acknowledged, ClientError>;
+    type IntoFuture = Outcome<Acknowledged>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.send())
@@ -221,8 +221,8 @@ impl IntoFuture for Set {
 }
 
 impl IntoFuture for Delete {
-    type Output = Result<Written, ClientError>;
-    type IntoFuture = Outcome<Written>;
+    type Output = Result<Acknowledged, ClientError>;
+    type IntoFuture = Outcome<Acknowledged>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.send())

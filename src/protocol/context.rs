@@ -64,6 +64,13 @@ pub enum Caller {
 /// The work of a part of this node that an operation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Task {
+    /// A key of a page of a list is read.
+    List {
+        /// The page.
+        page: OperationId,
+        /// The key's place in it.
+        place: usize,
+    },
     /// A read of a key that was announced to watches, by its number.
     Watch(u64),
 }

@@ -77,9 +77,13 @@ impl<A> GroupCommit<A> {
 
     /// Adds a record to the next batch. It replaces one of the same key there, which the caller has found to be smaller:
     /// those who wait for the smaller record then wait for the one that superseded it.
-    pub fn add_record(&mut self, slot: Slot, key: Key, record: Record) {
+    /// `is_first`: neither the store nor a batch has a record of the key, so that the index of keys gains the key.
+    pub fn add_record(&mut self, slot: Slot, key: Key, record: Record, is_first: bool) {
         self.check();
         self.next_bytes += record.bytes(&key);
+        if is_first {
+            self.next.new_keys.insert(key.clone());
+        }
         self.next.records.insert(key, (slot, record));
     }
 
@@ -130,7 +134,10 @@ impl<A> GroupCommit<A> {
         if self.failed || self.in_flight.is_some() || self.next.is_empty() {
             return None;
         }
-        let batch = Arc::new(std::mem::take(&mut self.next));
+        let batch = std::mem::take(&mut self.next);
+        #[cfg(feature = "mutants")]
+        let batch = self.put_index_off(batch);
+        let batch = Arc::new(batch);
         self.next_bytes = 0;
         self.in_flight = Some(InFlight { batch: Arc::clone(&batch), acks: std::mem::take(&mut self.next_acks) });
         Some(batch)
@@ -160,6 +167,17 @@ impl<A> GroupCommit<A> {
 
     fn check(&self) {
         assert!(!self.failed, "nothing is added after a failure");
+    }
+
+    /// Writes the entries of the index with the batch after that of their records: wrong.
+    #[cfg(feature = "mutants")]
+    fn put_index_off(&mut self, mut batch: Batch) -> Batch {
+        if crate::mutants::is_on(crate::mutants::Mutant::IndexInAnotherBatch) {
+            let new_keys = std::mem::take(&mut batch.new_keys);
+            (self.next.new_keys, batch.new_keys) =
+                new_keys.into_iter().partition(|key| batch.records.contains_key(key));
+        }
+        batch
     }
 
     /// The record of `key` that is not durable yet: no read may show it.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::types::{
-    Batch, ChangeRequest, Checksum, Clock, Content, Incarnation, Key, Lookup, Meta, NodeId, NodeIndex, ReadKind,
-    Record, Slot, Stamp, Ttl, Version,
+    Batch, ChangeRequest, Checksum, Clock, Content, Incarnation, Key, KeyRange, Lookup, Meta, NodeId, NodeIndex,
+    ReadKind, Record, ScannedKeys, Slot, Stamp, Ttl, Version,
 };
 
 use super::changes::Filter;
@@ -71,6 +71,8 @@ pub enum Command {
         /// The conditional write.
         request: ChangeRequest,
     },
+    /// Reads the keys of a range that have a value, each linearizably.
+    List(ListPage),
     /// Reads the record that this node's replica holds, for an operator. Not linearizable.
     NodeGet {
         /// The key to read.
@@ -107,7 +109,7 @@ impl Command {
             | Self::Change { key, .. }
             | Self::NodeGet { key }
             | Self::NodeSet { key, .. } => Some(key),
-            Self::ClockGet | Self::ClockRaise { .. } => None,
+            Self::List(_) | Self::ClockGet | Self::ClockRaise { .. } => None,
         }
     }
 
@@ -122,9 +124,36 @@ impl Command {
             | Self::NodeGet { .. }
             | Self::ClockGet
             | Self::ClockRaise { .. } => 0,
+            Self::List(page) => page.size(),
         };
         self.key().map_or(0, |key| key.as_bytes().len()) + value_bytes
     }
+}
+
+/// A question for one page of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ListPage {
+    /// The keys to list.
+    pub range: KeyRange,
+    /// The most keys in the page. It may have fewer, although more follow.
+    pub keys_max: usize,
+    /// Whether the values are wanted.
+    pub values: bool,
+}
+
+impl ListPage {
+    fn size(&self) -> usize {
+        self.range.prefix.len() + self.range.after.as_ref().map_or(0, |after| after.as_bytes().len())
+    }
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ListedKeys {
+    /// The keys that have a value, in order, each with its digest, or with its record where values are wanted.
+    pub keys: Vec<(Key, Lookup)>,
+    /// The page has each key of its range up to this one, which need not exist. `None` where it has the whole range.
+    pub looked_to: Option<Key>,
 }
 
 /// An event that a node takes: a request, a message, the answer to an effect, or the time.
@@ -160,6 +189,13 @@ pub enum Input {
         read: ReadId,
         /// What the store holds.
         lookup: Option<Lookup>,
+    },
+    /// The answer to [`Effect::Scan`]; `None` where the store could not read its index.
+    ScanDone {
+        /// The scan.
+        read: ReadId,
+        /// The keys.
+        scanned: Option<ScannedKeys>,
     },
     /// The answer to [`Effect::Persist`].
     Persisted {
@@ -200,6 +236,16 @@ pub enum Effect {
         key: Key,
         /// Whether the digest is enough.
         kind: ReadKind,
+    },
+    /// Reads the first keys of a range from the store's index; the answer is [`Input::ScanDone`]. It always waits for the
+    /// disk.
+    Scan {
+        /// The name that the answer bears.
+        read: ReadId,
+        /// The range.
+        range: KeyRange,
+        /// The most keys to read.
+        keys_max: usize,
     },
     /// Sends a message to a peer. It may be lost, repeated or late.
     Send {
@@ -242,6 +288,8 @@ pub enum Reply {
         /// The version of the record with the sum.
         version: Version,
     },
+    /// A page of keys; for `List`.
+    Listed(ListedKeys),
     /// This node's clock; for `ClockGet` and `ClockRaise`.
     Clock(Clock),
     /// The request failed.

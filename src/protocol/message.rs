@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::types::{
-    Ballot, Clock, ClusterParameters, Incarnation, Key, Lookup, NodeId, NodeIndex, ReadKind, Record, StoreId,
+    Ballot, Clock, ClusterParameters, Incarnation, Key, KeyRange, Lookup, NodeId, NodeIndex, ReadKind, Record,
+    ScannedKeys, StoreId,
 };
 
 use super::changes::{Change, Filter};
@@ -141,6 +142,13 @@ pub enum Request {
         /// The record to store.
         record: Record,
     },
+    /// The first keys of a range that the replica has a record of, read after this request has arrived.
+    Scan {
+        /// The range.
+        range: KeyRange,
+        /// The most keys in the answer.
+        keys_max: usize,
+    },
     /// Asks for the changes of the replica, for watches.
     Follow {
         /// The keys that are asked for.
@@ -178,6 +186,8 @@ pub enum Answer {
         /// The clock that the ballot must be above.
         floor: Clock,
     },
+    /// The first keys of the range that was asked for, with the digests of their durable records.
+    Scanned(ScannedKeys),
     /// The changes of the replica that match, of those from one number on and below another.
     Changes {
         /// The number of the first.
@@ -250,10 +260,6 @@ impl Message {
         const OVERHEAD: usize = 100;
         /// One incarnation in a hello.
         const INCARNATION: usize = 22;
-        /// The ballot and the two versions of a proposal.
-        const PROPOSAL: usize = 200;
-        /// One conditional write in the history of a proposal.
-        const APPLIED: usize = 120;
         /// The framing of one node id in a hello.
         const ID_FRAMING: usize = 2;
         let introduction = match self {
@@ -264,7 +270,17 @@ impl Message {
             Self::HelloRefused { .. } | Self::Request { .. } | Self::Answer { .. } => 0,
         };
         let history = self.payload().and_then(|record| record.proposal.as_ref());
-        let history = history.map_or(0, |proposal| PROPOSAL + proposal.recent.len() * APPLIED);
+        let history = history.map_or(0, |proposal| proposal.encoded_bytes());
+        let listed = match self {
+            Self::Request { request: Request::Scan { range, .. }, .. } => {
+                range.prefix.len() + range.after.as_ref().map_or(0, |after| after.as_bytes().len())
+            }
+            Self::Answer { answer: Answer::Scanned(scanned), .. } => {
+                let keys = scanned.keys.iter();
+                keys.map(|(key, digest)| key.as_bytes().len() + digest.encoded_bytes()).sum::<usize>()
+            }
+            _ => 0,
+        };
         let changes = match self {
             Self::Answer { answer: Answer::Changes { changes, .. }, .. } => changes.iter().map(Change::bytes).sum(),
             Self::Request { request: Request::Follow { filter, .. }, .. } => filter.as_bytes().len(),
@@ -272,6 +288,7 @@ impl Message {
         };
         OVERHEAD
             + introduction
+            + listed
             + changes
             + self.key().map_or(0, |key| key.as_bytes().len())
             + history
@@ -287,7 +304,7 @@ impl Request {
             Self::Get { key, .. } | Self::Store { key, .. } | Self::Prepare { key, .. } | Self::Accept { key, .. } => {
                 Some(key)
             }
-            Self::Clock | Self::Follow { .. } | Self::Unfollow => None,
+            Self::Clock | Self::Scan { .. } | Self::Follow { .. } | Self::Unfollow => None,
         }
     }
 
@@ -296,7 +313,12 @@ impl Request {
     pub fn payload(&self) -> Option<&Record> {
         match self {
             Self::Store { record, .. } | Self::Accept { record, .. } => Some(record),
-            Self::Get { .. } | Self::Prepare { .. } | Self::Clock | Self::Follow { .. } | Self::Unfollow => None,
+            Self::Get { .. }
+            | Self::Prepare { .. }
+            | Self::Clock
+            | Self::Scan { .. }
+            | Self::Follow { .. }
+            | Self::Unfollow => None,
         }
     }
 }
@@ -310,6 +332,7 @@ impl Answer {
             Self::Clock(_)
             | Self::Stored
             | Self::Preempted { .. }
+            | Self::Scanned(_)
             | Self::Changes { .. }
             | Self::ChangesLost
             | Self::Refused(_) => None,
@@ -327,6 +350,7 @@ impl Answer {
             | Self::Clock(_)
             | Self::Lookup { .. }
             | Self::Stored
+            | Self::Scanned(_)
             | Self::Changes { .. }
             | Self::ChangesLost
             | Self::Refused(_) => None,
@@ -345,6 +369,7 @@ impl Answer {
             | Self::Clock(_)
             | Self::Stored
             | Self::Preempted { .. }
+            | Self::Scanned(_)
             | Self::Changes { .. }
             | Self::ChangesLost
             | Self::Refused(_) => None,

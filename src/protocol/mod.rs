@@ -21,6 +21,7 @@
 //! | `membership` | which nodes may talk to each other: store ids, incarnations, bootstrap |
 //! | `replica` | one node's records: compare-and-store, and reads of durable records |
 //! | `coordinator` | the operations of clients: rounds, clock rounds, an operation in each file of `ops` |
+//! | `listing` | lists of keys: pages that ask every node |
 //! | `operators` | operators' requests to one replica or clock |
 //! | `watch` | watches of clients, and the changes that a replica tells |
 //! | `node` | all of it put together |
@@ -36,6 +37,7 @@ pub mod coordinator;
 pub mod group_commit;
 pub mod hints;
 pub mod io;
+pub mod listing;
 pub mod membership;
 pub mod message;
 pub mod news;
@@ -48,8 +50,8 @@ pub mod turn;
 pub mod watch;
 
 pub use io::{
-    Command, Effect, Failure, Input, ProtocolEvent, QuorumReport, ReadId, ReplicaStatus, Reply, RequestId, Time,
-    Unready,
+    Command, Effect, Failure, Input, ListPage, ListedKeys, ProtocolEvent, QuorumReport, ReadId, ReplicaStatus, Reply,
+    RequestId, Time, Unready,
 };
 pub use membership::PeerView;
 pub use message::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request};

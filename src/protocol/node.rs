@@ -4,7 +4,7 @@
 //! This file only puts the parts together: it decides which part an input is for, and brings the answers of one part to the
 //! next. An answer of the node's own replica takes the same way as a peer's, without a message.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::mutants::must;
@@ -17,6 +17,7 @@ use super::coordinator::ops::{Cas, Get, GetOne, OperationState, Set};
 use super::coordinator::{Coordinator, CoordinatorCtx, Inspect};
 use super::group_commit::GroupCommit;
 use super::io::{Command, Effect, Failure, Input, ProtocolEvent, Reply, RequestId, Time, Unready};
+use super::listing::{Listing, ListingCtx};
 use super::membership::{Membership, PeerChange, PeerView};
 use super::message::{Answer, Message, OperationId, Refusal, Request};
 use super::news::{Cursor, WatchId};
@@ -47,6 +48,7 @@ pub struct Node {
     group_commit: GroupCommit<PendingAck>,
     membership: Membership,
     coordinator: Coordinator,
+    listing: Listing,
     replica: Replica,
     operators: Operators,
     watches: Watches,
@@ -58,6 +60,7 @@ pub struct Node {
 struct Parts<'a> {
     membership: &'a mut Membership,
     coordinator: &'a mut Coordinator,
+    listing: &'a mut Listing,
     replica: &'a mut Replica,
     operators: &'a mut Operators,
     watches: &'a mut Watches,
@@ -82,6 +85,7 @@ impl Node {
             clock: QuorumClock::start(incarnation.epoch),
             group_commit,
             coordinator: Coordinator::new(parameters.node_ids.len()),
+            listing: Listing::default(),
             membership: Membership::new(me, parameters, incarnation, &meta),
             replica: Replica::start(incarnation.epoch),
             operators: Operators::default(),
@@ -104,11 +108,13 @@ impl Node {
             Input::Linked(peer) => parts.membership.on_link(peer, true, now),
             Input::Unlinked(peer) => parts.membership.on_link(peer, false, now),
             Input::ReadDone { read, lookup } => parts.replica.on_read_done(read, lookup, &mut parts.ctx),
+            Input::ScanDone { read, scanned } => parts.replica.on_scan_done(read, scanned, &mut parts.ctx),
             Input::Persisted { durable: true } => parts.on_durable(),
             Input::Persisted { durable: false } => parts.on_batch_failed(),
             Input::StoreReopened(meta) => parts.on_store_reopened(&meta),
             Input::Wake => {
                 parts.coordinate(Coordinator::on_wake);
+                parts.list(Listing::on_wake);
                 parts.operators.on_wake(&mut parts.ctx);
                 parts.watch(Watches::on_wake);
             }
@@ -138,8 +144,13 @@ impl Node {
     /// When [`Input::Wake`] is wanted next.
     #[must_use]
     pub fn next_wake(&self) -> Option<Time> {
-        let (coordinator, watches) = (self.coordinator.next_wake(), self.watches.next_wake());
-        let wakes = [coordinator, watches, self.operators.next_wake(), self.membership.next_hello()];
+        let wakes = [
+            self.coordinator.next_wake(),
+            self.listing.next_wake(),
+            self.watches.next_wake(),
+            self.operators.next_wake(),
+            self.membership.next_hello(),
+        ];
         wakes.into_iter().flatten().min()
     }
 
@@ -185,6 +196,12 @@ impl Node {
         &self.placement
     }
 
+    /// The same, for a part of the shell that keeps it.
+    #[must_use]
+    pub fn shared_placement(&self) -> &Arc<Placement> {
+        &self.placement
+    }
+
     /// This incarnation.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
@@ -211,13 +228,14 @@ impl Node {
             group_commit,
             membership,
             coordinator,
+            listing,
             replica,
             operators,
             watches,
             deliveries,
         } = self;
         let ctx = NodeCtx { now, me: *me, placement, clock, group_commit, effects, deliveries };
-        Parts { membership, coordinator, replica, operators, watches, ctx }
+        Parts { membership, coordinator, listing, replica, operators, watches, ctx }
     }
 }
 
@@ -228,6 +246,13 @@ impl Parts<'_> {
             self.coordinator,
             &mut CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica },
         );
+    }
+
+    /// Lets the lists work.
+    fn list(&mut self, work: impl FnOnce(&mut Listing, &mut ListingCtx<'_, '_>)) {
+        let node =
+            &mut CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica };
+        work(self.listing, &mut ListingCtx { coordinator: self.coordinator, node });
     }
 
     /// Lets the watches work.
@@ -264,6 +289,9 @@ impl Parts<'_> {
                 let operation = Cas::new(key.clone(), request);
                 self.start(id, deadline, key, operation);
             }
+            Command::List(page) => self.list(|listing, ctx| {
+                listing.start(Caller::Client(id), deadline, page, BTreeSet::new(), ctx);
+            }),
             Command::NodeGet { key } => self.operators.get(id, deadline, key, self.replica, &mut self.ctx),
             Command::NodeSet { key, content, checksum, stamp } => {
                 match operators::stamp_for(&key, stamp, &mut self.ctx) {
@@ -343,6 +371,9 @@ impl Parts<'_> {
     /// A replica, of this node or a peer, answers.
     fn answered(&mut self, from: NodeIndex, operation: OperationId, round: u32, answer: Answer) {
         match answer {
+            answer if self.listing.owns(operation) => {
+                self.list(|listing, ctx| listing.on_answer(from, operation, answer, ctx));
+            }
             Answer::Changes { .. } | Answer::ChangesLost => {
                 self.watch(|watches, ctx| watches.on_answer(from, operation, round, answer, ctx));
             }
@@ -353,13 +384,17 @@ impl Parts<'_> {
     fn on_peer_change(&mut self, peer: NodeIndex, change: PeerChange) {
         match change {
             PeerChange::None => {}
-            PeerChange::Excluded => self.coordinate(|coordinator, ctx| coordinator.exclude(peer, ctx)),
+            PeerChange::Excluded => {
+                self.coordinate(|coordinator, ctx| coordinator.exclude(peer, ctx));
+                self.list(Listing::exclude);
+            }
             PeerChange::Admitted => self.coordinator.readmit(peer),
             PeerChange::Met => {
                 self.coordinate(|coordinator, ctx| {
                     coordinator.readmit(peer);
                     coordinator.catch_up(peer, ctx);
                 });
+                self.list(|listing, ctx| listing.catch_up(peer, ctx));
                 self.watch(|watches, ctx| watches.on_peer(peer, ctx));
             }
         }
@@ -458,6 +493,9 @@ impl Parts<'_> {
                     self.ctx.send(node, Some(incarnation), Message::Answer { operation, round, answer });
                 }
                 Delivery::Reply(request, reply) => self.operators.reply(request, reply, &mut self.ctx),
+                Delivery::Task(Task::List { page, place }, reply) => {
+                    self.list(|listing, ctx| listing.on_read(page, place, reply, ctx));
+                }
                 Delivery::Task(Task::Watch(task), reply) => {
                     self.watch(|watches, ctx| watches.on_read(task, reply, ctx));
                 }

@@ -4,6 +4,7 @@
 //! formulas are in docs/protocol.md). The table is computed once; a request only looks a slot up. When a node joins, only
 //! slots that gain it change. When a node leaves, only slots that lose it change.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -17,6 +18,8 @@ pub struct Placement {
     parameters: ClusterParameters,
     /// `replica_count` members for each slot, best score first.
     replicas: Vec<NodeIndex>,
+    /// One slot for each set of replicas that any slot has.
+    distinct_slots: Vec<Slot>,
 }
 
 impl Placement {
@@ -49,7 +52,8 @@ impl Placement {
             }
             replicas.extend(best.iter().map(|(_, member)| *member));
         }
-        Self { parameters, replicas }
+        let distinct_slots = distinct_slots(&replicas, parameters.replica_count);
+        Self { parameters, replicas, distinct_slots }
     }
 
     /// The parameters that the table was computed from.
@@ -77,6 +81,12 @@ impl Placement {
         &self.replicas[usize::from(slot.0) * count..][..count]
     }
 
+    /// One slot for each set of replicas that any slot has: what holds of these slots' replicas holds of all.
+    #[must_use]
+    pub fn distinct_slots(&self) -> &[Slot] {
+        &self.distinct_slots
+    }
+
     /// Whether `member` is a replica of `slot`.
     #[must_use]
     pub fn holds(&self, member: NodeIndex, slot: Slot) -> bool {
@@ -92,6 +102,19 @@ impl Placement {
         }
         held
     }
+}
+
+fn distinct_slots(replicas: &[NodeIndex], replica_count: usize) -> Vec<Slot> {
+    let mut seen: BTreeSet<Box<[NodeIndex]>> = BTreeSet::new();
+    let mut sorted = Vec::with_capacity(replica_count);
+    let sets = (0..=u16::MAX).map(Slot).zip(replicas.chunks(replica_count));
+    let mut is_new = |set: &[NodeIndex]| {
+        sorted.clear();
+        sorted.extend_from_slice(set);
+        sorted.sort_unstable();
+        !seen.contains(&sorted[..]) && seen.insert(sorted.clone().into())
+    };
+    sets.filter(|(_, set)| is_new(set)).map(|(slot, _)| slot).collect()
 }
 
 /// Hashes the parameters alone: the table follows from them, and a model checker hashes every state.

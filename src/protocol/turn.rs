@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use crate::types::{Batch, Incarnation, Key, Lookup, NodeIndex, ReadKind, Slot};
+use crate::types::{Batch, Incarnation, Key, KeyRange, Lookup, NodeIndex, ReadKind, Slot};
 
 use super::io::{Effect, Input, ProtocolEvent, ReadId, Reply, RequestId, Time};
 use super::message::Message;
@@ -54,6 +54,15 @@ pub enum Output {
         key: Key,
         /// Whether a digest is enough.
         kind: ReadKind,
+    },
+    /// Read the first keys of a range from the index, and answer with [`Input::ScanDone`].
+    Scan {
+        /// Names the answer.
+        read: ReadId,
+        /// The range.
+        range: KeyRange,
+        /// The most keys to read.
+        keys_max: usize,
     },
     /// Send this message. It may be lost, repeated or late.
     Send {
@@ -151,6 +160,9 @@ impl<'a> Turn<'a> {
                             }
                         };
                         self.node.handle(now, Input::ReadDone { read, lookup }, &mut self.effects);
+                    }
+                    Effect::Scan { read, range, keys_max } => {
+                        self.outputs.reads.push(Output::Scan { read, range, keys_max });
                     }
                     Effect::Send { to, to_incarnation, message } => {
                         let link = link_for(self.node, to, to_incarnation, &message);

@@ -8,7 +8,7 @@ use crate::peer::LinkEvent;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor, WatchId};
 use crate::protocol::{Command, ReadId, Reply};
-use crate::types::{Lookup, Meta};
+use crate::types::{Lookup, Meta, ScannedKeys};
 
 use super::handle::{Permit, Status};
 use super::watchers::Watcher;
@@ -31,6 +31,8 @@ pub enum Event {
     Link(LinkEvent),
     /// Answers of reads that waited for the disk; `None` where the disk could not be read.
     ReadsDone(Vec<(ReadId, Option<Lookup>)>),
+    /// The answer of a scan; `None` where the disk could not be read.
+    ScanDone(ReadId, Option<ScannedKeys>),
     /// The batch at the disk is durable, or may not be.
     Persisted(bool),
     /// The store was reopened after a failure, and remembers this.

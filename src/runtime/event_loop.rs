@@ -27,6 +27,7 @@ use super::commit_thread::{self, CommitThread};
 use super::event::{ClientRequest, Event};
 use super::handle::{PeerStatus, Permit, Status};
 use super::reads::{Reads, StoreRead};
+use super::scans::Scans;
 use super::telemetry::Telemetry;
 use super::watchers::Watchers;
 
@@ -43,6 +44,7 @@ pub(super) struct EventLoop {
     started_at: Instant,
     store: Arc<dyn Store>,
     reads: Reads,
+    scans: Scans,
     commit_thread: CommitThread,
     metrics: Arc<Metrics>,
     telemetry: Telemetry,
@@ -116,12 +118,14 @@ impl EventLoop {
         let peers = ids().zip(outboxes).map(peer).collect();
         let watchers = Watchers::new(Arc::clone(&metrics));
         let telemetry = Telemetry::new(Arc::clone(&metrics), ids());
+        let scans = Scans::new(Arc::clone(&store), Arc::clone(node.shared_placement()), events.clone());
         let reads = Reads::new(Arc::clone(&store), Arc::clone(&metrics), events.clone(), value_bytes_max);
         Self {
             node,
             started_at,
             store,
             reads,
+            scans,
             commit_thread,
             metrics,
             telemetry,
@@ -216,6 +220,7 @@ impl EventLoop {
             Event::ReadsDone(reads) => {
                 inputs.extend(reads.into_iter().map(|(read, lookup)| (now, Input::ReadDone { read, lookup })));
             }
+            Event::ScanDone(read, scanned) => inputs.push((now, Input::ScanDone { read, scanned })),
             Event::Persisted(durable) => {
                 inputs.push((now, Input::Persisted { durable }));
                 if !durable {
@@ -264,6 +269,7 @@ impl EventLoop {
         match output {
             Output::Persist(batch) => self.commit_thread.persist(batch),
             Output::Read { read, slot, key, kind } => from_disk.push(StoreRead { read, slot, key, kind }),
+            Output::Scan { read, range, keys_max } => self.scans.begin(read, range, keys_max),
             Output::Send { to, link, to_incarnation, message } => self.send(to, link, to_incarnation, message),
             Output::Event(event) => self.telemetry.record(event),
             Output::Watch { to, news } => self.watchers.tell(to, news, || self.node.unready()),

@@ -21,7 +21,7 @@ use crate::peer::Acceptor;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor as WatchCursor, WatchId};
 use crate::protocol::placement::Placement;
-use crate::protocol::{Command, Failure, PeerView, Reply, Unready};
+use crate::protocol::{Command, Failure, ListPage, ListedKeys, PeerView, Reply, Unready};
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
 use crate::types::{
     ChangeRequest, Checksum, Clock, Content, Incarnation, Key, NodeId, NodeIndex, Record, Stamp, Ttl, Version,
@@ -239,6 +239,14 @@ impl NodeHandle {
         self.run(Command::Change { key, request }, deadline).await.map(written)
     }
 
+    /// A page of the cluster's keys that have a value. Answered by `deadline`.
+    ///
+    /// # Errors
+    /// As [`Self::get`]: too few replicas of some slot answered in time.
+    pub async fn list(&self, page: ListPage, deadline: Instant) -> Result<ListedKeys, RequestError> {
+        self.run(Command::List(page), deadline).await.map(listed)
+    }
+
     /// The record that this node's replica holds on disk, perhaps not the latest of the cluster.
     ///
     /// # Errors
@@ -451,6 +459,13 @@ fn written(reply: Reply) -> WriteResult {
         Reply::Set(version) => WriteResult { version, sum: None },
         Reply::Added { sum, version } => WriteResult { version, sum: Some(sum) },
         other => unreachable!("a write is answered with its version, not {other:?}"),
+    }
+}
+
+fn listed(reply: Reply) -> ListedKeys {
+    match reply {
+        Reply::Listed(listed) => listed,
+        other => unreachable!("a list is answered with keys, not {other:?}"),
     }
 }
 

@@ -5,6 +5,7 @@
 //! | `event_loop` | the owner of a node's state: takes events, applies effects |
 //! | `commit_thread` | the thread that makes batches durable, and the reopening of a store |
 //! | `reads` | reads of the store, from memory and from the disk |
+//! | `scans` | scans of the store's index of keys, for lists |
 //! | `telemetry` | the protocol's events as metrics and log lines |
 //! | `watchers` | the clients that watch, and what waits for them |
 //! | `event` | all that reaches the event loop |
@@ -15,6 +16,7 @@ mod event;
 mod event_loop;
 mod handle;
 mod reads;
+mod scans;
 mod telemetry;
 mod watchers;
 

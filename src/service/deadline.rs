@@ -15,6 +15,8 @@ pub(crate) struct Deadline {
     pub(crate) answer_at: Instant,
     /// A node that has not answered by this time is stuck, and the service answers in its place.
     pub(crate) give_up_at: Instant,
+    /// Whether the caller has given the time.
+    is_given: bool,
 }
 
 impl Deadline {
@@ -23,12 +25,19 @@ impl Deadline {
         let Some(given) = given else {
             // No transport cuts the answer off, so that no margin is needed.
             let answer_at = now + DEADLINE_DEFAULT;
-            return Self { answer_at, give_up_at: answer_at + DEADLINE_MARGIN_MAX };
+            return Self { answer_at, give_up_at: answer_at + DEADLINE_MARGIN_MAX, is_given: false };
         };
         let given = given.min(DEADLINE_MAX);
         let margin = (given / 10).clamp(DEADLINE_MARGIN_MIN, DEADLINE_MARGIN_MAX);
         let answer_at = now + given.saturating_sub(margin);
-        Self { answer_at, give_up_at: answer_at + margin / 2 }
+        Self { answer_at, give_up_at: answer_at + margin / 2, is_given: true }
+    }
+
+    /// The deadline of a page of this request, which is asked for at `now`. A stream may take long: unless its caller gave
+    /// it a time, each page has the time of a request.
+    pub(crate) fn of_page(self, now: Instant) -> Self {
+        let of_page = Self::new(None, now);
+        if self.is_given && self.answer_at < of_page.answer_at { self } else { of_page }
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod descriptors;
 pub(crate) mod error;
 pub(crate) mod health;
 pub(crate) mod key_scan;
+pub(crate) mod list;
 pub(crate) mod listener;
 pub(crate) mod request_metrics;
 pub(crate) mod watch;
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tracing::error;
 
-use crate::limits::{SCANS_MAX, WATCHES_MAX};
+use crate::limits::{LISTS_MAX, SCANS_MAX, WATCHES_MAX};
 use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
 use crate::storage::StoreStatistics;
 use crate::types::{ChangeRequest, Clock, Content, Key, KeyError, NodeId, Record, Stamp, Ttl, Version};
@@ -52,6 +53,7 @@ pub(crate) struct Service {
     buffers: Arc<BufferBudget>,
     metrics: Arc<RequestMetrics>,
     scans: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
     watches: Arc<Semaphore>,
     /// The number of slots that each member holds; the configuration determines it.
     slots_held: Vec<u32>,
@@ -108,6 +110,7 @@ impl Service {
             buffers: Arc::default(),
             metrics: RequestMetrics::new(node.clone()),
             scans: Arc::new(Semaphore::new(SCANS_MAX)),
+            lists: Arc::new(Semaphore::new(LISTS_MAX)),
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
             slots_held: node.placement().slots_held(),
             node,

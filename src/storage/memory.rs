@@ -3,13 +3,13 @@
 //! Contract: that of [`Store`], where durable means until the process ends. After a restart the node has no records, no
 //! metadata and another store id, so that its peers refuse it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::page::PageBudget;
+use super::page::{ListPage, PageBudget};
 use super::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
-use crate::types::{Batch, Content, Key, Lookup, Meta, ReadKind, Record, Slot, StoreId};
+use crate::types::{Batch, Content, Key, KeyRange, Lookup, Meta, ReadKind, Record, ScannedKeys, Slot, StoreId};
 
 /// Records and metadata in memory.
 #[derive(Debug)]
@@ -21,13 +21,16 @@ pub struct MemoryStore {
 struct State {
     meta: Meta,
     records: BTreeMap<(Slot, Key), Record>,
+    /// The index: each key that has a record.
+    keys: BTreeSet<Key>,
 }
 
 impl MemoryStore {
     /// An empty store with this store id. Each start of a node takes a new random id, because the store keeps nothing.
     #[must_use]
     pub fn new(store_id: StoreId) -> Self {
-        Self { state: RwLock::new(State { meta: Meta::fresh(store_id), records: BTreeMap::new() }) }
+        let state = State { meta: Meta::fresh(store_id), records: BTreeMap::new(), keys: BTreeSet::new() };
+        Self { state: RwLock::new(state) }
     }
 
     // A poisoned lock can be used as it is: nothing panics while part of a batch is applied.
@@ -85,6 +88,7 @@ impl Store for MemoryStore {
         for (key, (slot, record)) in &batch.records {
             state.records.insert((*slot, key.clone()), record.clone());
         }
+        state.keys.extend(batch.new_keys.iter().cloned());
         Ok(())
     }
 
@@ -111,6 +115,31 @@ impl Store for MemoryStore {
             last = Some(position);
         }
         Ok(page)
+    }
+
+    fn list(
+        &self,
+        range: &KeyRange,
+        slot_of: &dyn Fn(&Key) -> Slot,
+        bounds: PageBounds,
+    ) -> Result<ScannedKeys, StoreError> {
+        let state = self.read();
+        // The prefix itself may be a key; it is UTF-8 where any key begins with it.
+        let first = Key::new(range.prefix.clone()).ok();
+        let start = match (&range.after, first) {
+            (Some(after), first) if first.as_ref().is_none_or(|first| after >= first) => Bound::Excluded(after.clone()),
+            (_, Some(first)) => Bound::Included(first),
+            (_, None) => Bound::Unbounded,
+        };
+        let mut page = ListPage::new(bounds);
+        let keys = state.keys.range((start, Bound::Unbounded));
+        for key in keys.take_while(|key| key.as_bytes().starts_with(&range.prefix)) {
+            let record = state.records.get(&(slot_of(key), key.clone()));
+            if !page.look_at(key.clone(), record.map(Record::digest)) {
+                return Ok(page.cut_off());
+            }
+        }
+        Ok(page.whole())
     }
 
     fn statistics(&self) -> StoreStatistics {

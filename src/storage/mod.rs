@@ -14,7 +14,7 @@ mod page;
 mod record_cache;
 pub mod rocks;
 
-use crate::types::{Batch, Key, Lookup, Meta, ReadKind, Slot};
+use crate::types::{Batch, Key, KeyRange, Lookup, Meta, ReadKind, ScannedKeys, Slot};
 
 /// Whether a read may wait for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ pub struct KeysPage {
 pub struct PageBounds {
     /// The most keys in the page.
     pub keys_max: usize,
-    /// The most bytes of keys in the page. A single longer key still makes a page.
+    /// The most bytes of keys in the page, and of their digests in a list. A single longer key still makes a page.
     pub bytes_max: usize,
     /// The most entries that are scanned, so that a scan for a rare prefix yields in time.
     pub looked_at_max: usize,
@@ -180,6 +180,20 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the disk fails.
     fn keys(&self, after: Option<&Cursor>, prefix: &str, bounds: PageBounds) -> Result<KeysPage, StoreError>;
+
+    /// The first keys of `range` that have a record, with their digests, in the order of the keys' bytes. `slot_of` gives the
+    /// slot of a key. Waits for the disk.
+    ///
+    /// It shows every batch whose write returned before the call: a key of such a batch is never left out.
+    ///
+    /// # Errors
+    /// When the disk fails, or the data is damaged.
+    fn list(
+        &self,
+        range: &KeyRange,
+        slot_of: &dyn Fn(&Key) -> Slot,
+        bounds: PageBounds,
+    ) -> Result<ScannedKeys, StoreError>;
 
     /// Numbers about the store. Waits for the disk.
     fn statistics(&self) -> StoreStatistics;

@@ -1,6 +1,7 @@
 //! The budget of a page of keys while a scan fills it. All stores count with it.
 
 use super::PageBounds;
+use crate::types::{Digest, Key, ScannedKeys};
 
 /// The unused rest of [`PageBounds`].
 pub(super) struct PageBudget {
@@ -32,5 +33,44 @@ impl PageBudget {
             self.empty = false;
         }
         fits
+    }
+}
+
+/// A page of a list while a scan fills it.
+pub(super) struct ListPage {
+    budget: PageBudget,
+    page: ScannedKeys,
+}
+
+impl ListPage {
+    pub(super) fn new(bounds: PageBounds) -> Self {
+        Self { budget: PageBudget::new(bounds), page: ScannedKeys::default() }
+    }
+
+    /// Takes the next key of the index. An entry of the index without a record names nothing. `false` when the page is full:
+    /// the key was not looked at.
+    pub(super) fn look_at(&mut self, key: Key, digest: Option<Digest>) -> bool {
+        let fits = self.budget.look()
+            && digest.as_ref().is_none_or(|digest| self.budget.take(key.as_bytes().len() + digest.encoded_bytes()));
+        if fits {
+            self.page.looked_to = Some(key.clone());
+            self.page.keys.extend(digest.map(|digest| (key, digest)));
+        }
+        fits
+    }
+
+    /// Whether it has as many keys as it may have.
+    pub(super) fn is_full(&self) -> bool {
+        self.budget.keys == 0
+    }
+
+    /// The page, which ends after the last key that was looked at.
+    pub(super) fn cut_off(self) -> ScannedKeys {
+        self.page
+    }
+
+    /// The page, which reaches to the end of the range.
+    pub(super) fn whole(self) -> ScannedKeys {
+        ScannedKeys { looked_to: None, ..self.page }
     }
 }

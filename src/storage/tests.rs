@@ -24,8 +24,9 @@ pub(super) fn text(key: &Key, counter: u64, value: &str) -> Record {
 }
 
 pub(super) fn batch_of(slot: u16, records: impl IntoIterator<Item = (Key, Record)>) -> Batch {
-    let records = records.into_iter().map(|(key, record)| (key, (Slot(slot), record))).collect();
-    Batch { records, ..Batch::default() }
+    let records: BTreeMap<_, _> = records.into_iter().map(|(key, record)| (key, (Slot(slot), record))).collect();
+    let new_keys = records.keys().cloned().collect();
+    Batch { records, new_keys, ..Batch::default() }
 }
 
 pub(super) fn read(store: &dyn Store, slot: u16, key: &Key, read_kind: ReadKind) -> Lookup {
@@ -149,6 +150,58 @@ fn cursor_at_a_missing_key_continues_after_it() {
         let after = Cursor { slot: Slot(1), key: key("b") };
         let page = store.keys(Some(&after), "", bounds).expect("a page");
         assert_eq!(page, KeysPage { keys: vec![c], next: None });
+    });
+}
+
+/// The keys of all pages of a list, tombstones marked.
+fn list_all(store: &dyn Store, slot_of: &dyn Fn(&Key) -> Slot, prefix: &str, bounds: PageBounds) -> Vec<String> {
+    let mut range = KeyRange { after: None, prefix: prefix.to_owned().into() };
+    let mut all = Vec::new();
+    loop {
+        let page = store.list(&range, slot_of, bounds).expect("a page");
+        assert!(page.keys.len() <= bounds.keys_max);
+        all.extend(page.keys.iter().map(|(key, digest)| format!("{key}{}", if digest.is_value { "" } else { " -" })));
+        let Some(looked_to) = page.looked_to else { return all };
+        assert!(range.contains(&looked_to), "each page must advance: {looked_to:?}");
+        range.after = Some(looked_to);
+    }
+}
+
+#[test]
+fn list_walks_all_records_once_in_the_order_of_keys() {
+    every_store(|store| {
+        // Neighbouring keys lie in slots far apart.
+        let slot_of = |key: &Key| Slot(u16::from(*key.as_bytes().last().expect("a byte")) * 251);
+        let mut expected = Vec::new();
+        for index in 0..600 {
+            let key = key(&format!("{}/{index:03}", ["apple", "pear"][index % 2]));
+            let is_deleted = index % 5 == 0;
+            let content = if is_deleted { Content::Tombstone } else { Content::Value(Value::Text("v".into())) };
+            store.persist(&batch_of(slot_of(&key).0, [(key.clone(), record(&key, 1, content))])).expect("persisted");
+            expected.push(format!("{key}{}", if is_deleted { " -" } else { "" }));
+        }
+        // An entry of the index without a record names nothing.
+        let gone = Batch { new_keys: [key("banana"), key("apple/000/")].into(), ..Batch::default() };
+        store.persist(&gone).expect("persisted");
+        expected.sort_unstable();
+        for (keys_max, bytes_max, looked_at_max) in
+            [(1, 1, 1), (7, 1_000, 1_000), (600, 900, 77), (1_000, 1 << 20, 1_000)]
+        {
+            let bounds = PageBounds { keys_max, bytes_max, looked_at_max };
+            assert_eq!(list_all(store, &slot_of, "", bounds), expected, "{bounds:?}");
+            for prefix in ["apple/", "pear/5", "banana", "zebra", "apple/010"] {
+                let matching: Vec<_> = expected.iter().filter(|key| key.starts_with(prefix)).cloned().collect();
+                assert_eq!(list_all(store, &slot_of, prefix, bounds), matching, "{prefix} {bounds:?}");
+            }
+        }
+        let bounds = PageBounds { keys_max: 1, bytes_max: 1_000, looked_at_max: 10 };
+        for (after, next) in [("pear/5", "pear/501 v"), ("aaa", "apple/000"), ("apple/598", "pear/001")] {
+            let range = KeyRange { after: Some(key(after)), prefix: Vec::new().into() };
+            let page = store.list(&range, &slot_of, bounds).expect("a page");
+            assert_eq!(page.keys[0].0.as_str(), next.trim_end_matches(" v"));
+        }
+        let range = KeyRange { after: Some(key("pear/599")), prefix: "pear".to_owned().into() };
+        assert_eq!(store.list(&range, &slot_of, bounds), Ok(ScannedKeys::default()));
     });
 }
 

@@ -88,7 +88,7 @@ impl fmt::Debug for Key {
 }
 
 /// One of the [`Slot::COUNT`] parts of the key space, by number. Replicas belong to slots, not to single keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub u16);
 
 impl Slot {

@@ -21,6 +21,6 @@ pub use clock::{Clock, Stamp};
 pub use cluster::{ClusterParameters, NODE_ID_BYTES_MAX, NodeId, NodeIdError, NodeIndex};
 pub use key::{KEY_BYTES_MAX, Key, KeyError, Slot};
 pub use record::{Checksum, Content, Digest, Record, Ttl, Value};
-pub use store::{Batch, Durability, Lookup, ReadKind};
+pub use store::{Batch, Durability, KeyRange, Lookup, ReadKind, ScannedKeys};
 pub use store_id::{Incarnation, Meta, PeerRecord, StoreId};
 pub use version::{Applied, Ballot, IdempotencyToken, Proposal, RECENT_MAX, Tag, Version};

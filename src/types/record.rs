@@ -246,6 +246,14 @@ impl Digest {
         }
     }
 
+    /// Its size between nodes in bytes, about.
+    #[must_use]
+    pub fn encoded_bytes(&self) -> usize {
+        /// The stamp, the checksum and framing.
+        const OVERHEAD: usize = 64;
+        OVERHEAD + self.proposal.as_ref().map_or(0, |proposal| proposal.encoded_bytes())
+    }
+
     /// Whether the two are of one tag and not the same.
     #[must_use]
     pub fn conflicts_with(&self, other: &Self) -> bool {

@@ -1,7 +1,9 @@
 //! The contract between the protocol and a store: what is written, how durably, and what a read asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+use bytes::Bytes;
 
 use super::{Digest, Incarnation, Key, NodeId, PeerRecord, Record, Slot};
 
@@ -18,13 +20,15 @@ pub struct Batch {
     pub bootstrapped: bool,
     /// New records by key. Each replaces the record that the store holds.
     pub records: BTreeMap<Key, (Slot, Record)>,
+    /// The keys in it of which the store holds no record yet: the index of keys gains them.
+    pub new_keys: BTreeSet<Key>,
 }
 
 impl Batch {
     /// Whether the batch changes nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.has_metadata() && self.records.is_empty()
+        !self.has_metadata() && self.records.is_empty() && self.new_keys.is_empty()
     }
 
     /// Whether the batch changes metadata: the epoch, incarnations or peers. Metadata is fsynced in every durability mode:
@@ -63,6 +67,32 @@ pub enum ReadKind {
     Digest,
     /// The whole record, with its content.
     Data,
+}
+
+/// Some of the keys, in the order of their bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyRange {
+    /// All of them are above this key. It need not exist.
+    pub after: Option<Key>,
+    /// All of them begin with this.
+    pub prefix: Bytes,
+}
+
+impl KeyRange {
+    /// Whether `key` is one of them.
+    #[must_use]
+    pub fn contains(&self, key: &Key) -> bool {
+        key.as_bytes().starts_with(&self.prefix) && self.after.as_ref().is_none_or(|after| after < key)
+    }
+}
+
+/// The first keys of a [`KeyRange`] in the index of one store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ScannedKeys {
+    /// Each key with its digest, tombstones included, in the order of the keys.
+    pub keys: Vec<(Key, Digest)>,
+    /// The last key that was looked at. `None` where the whole range was.
+    pub looked_to: Option<Key>,
 }
 
 /// A store's answer to a read of one key.

@@ -114,6 +114,16 @@ impl Proposal {
         bytes
     }
 
+    /// Its size between nodes in bytes, about.
+    #[must_use]
+    pub fn encoded_bytes(&self) -> usize {
+        /// The ballot and the two versions.
+        const OVERHEAD: usize = 200;
+        /// One conditional write of the history.
+        const APPLIED: usize = 120;
+        OVERHEAD + self.recent.len() * APPLIED
+    }
+
     /// The proposal of the content of `applied`, computed from `base`, under `ballot`.
     #[must_use]
     pub fn following(base: Option<&super::Digest>, ballot: Ballot, applied: Applied) -> Self {

@@ -4,7 +4,10 @@ use prost_types::Duration;
 
 use crate::api;
 use crate::api::condition::Condition as Arm;
-use crate::types::{Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, Ttl, Value, Version};
+use crate::types::{
+    Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, KEY_BYTES_MAX, Key, KeyError, KeyRange, Ttl,
+    Value, Version,
+};
 
 use super::public::{WireError, key};
 use super::version::VersionText;
@@ -49,6 +52,17 @@ pub struct GetCall {
     pub from_one: Option<Option<Version>>,
 }
 
+/// A list, as its client asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListCall {
+    /// The keys to list.
+    pub range: KeyRange,
+    /// The most keys to list; all where there is none.
+    pub limit: Option<u64>,
+    /// Whether the values are wanted.
+    pub values: bool,
+}
+
 impl Decoder {
     /// Reads a Get.
     ///
@@ -67,6 +81,21 @@ impl Decoder {
             Some(text) => Some(self.version("at_least", &text)?),
         };
         Ok(GetCall { key, from_one: is_one.then_some(at_least) })
+    }
+
+    /// Reads a List.
+    ///
+    /// # Errors
+    /// The field at fault, and what is accepted.
+    pub fn list(self, request: api::ListRequest) -> Result<ListCall, WireError> {
+        let api::ListRequest { prefix, start_after, limit, values } = request;
+        if prefix.len() > KEY_BYTES_MAX {
+            let source = KeyError::TooLong { bytes: prefix.len() };
+            return Err(WireError::Key { field: "prefix", source });
+        }
+        let after = if start_after.is_empty() { None } else { Some(key("start_after", start_after)?) };
+        let range = KeyRange { after, prefix: prefix.into() };
+        Ok(ListCall { range, limit: (limit > 0).then_some(limit), values })
     }
 
     /// Reads a Set.

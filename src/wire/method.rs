@@ -21,10 +21,11 @@ pub struct Method {
 }
 
 /// All methods that a client or an operator may call.
-pub const METHODS: [Method; 13] = [
+pub const METHODS: [Method; 14] = [
     Method::read("/api.Cluster/Info"),
     Method::read("/api.Cluster/Get"),
     Method::read("/api.Cluster/BatchGet"),
+    Method::read("/api.Cluster/List"),
     Method::write("/api.Cluster/Set"),
     Method::write("/api.Cluster/Delete"),
     Method::write("/api.Cluster/Add"),

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::api;
 use crate::protocol::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request};
 use crate::types::{
-    Applied, Checksum, Clock, ClusterParameters, Content, Digest, IdempotencyToken, Incarnation, Key, Lookup, NodeId,
-    Proposal, RECENT_MAX, ReadKind, Record, Stamp, StoreId, Ttl, Value, Version,
+    Applied, Checksum, Clock, ClusterParameters, Content, Digest, IdempotencyToken, Incarnation, Key, KeyRange, Lookup,
+    NodeId, Proposal, RECENT_MAX, ReadKind, Record, ScannedKeys, Stamp, StoreId, Ttl, Value, Version,
 };
 
 use super::changes;
@@ -86,6 +86,7 @@ impl From<Message> for api::PeerMessage {
                         digest_only: read_kind == ReadKind::Digest,
                     }),
                     Request::Accept { key, record } => Body::Accept(encode_store(key, record)),
+                    Request::Scan { range, keys_max } => Body::Scan(encode_scan(range, keys_max)),
                     Request::Follow { filter, next } => Body::Follow(changes::encode_follow(filter, next)),
                     Request::Unfollow => Body::Unfollow(api::PeerUnfollow {}),
                 };
@@ -100,6 +101,7 @@ impl From<Message> for api::PeerMessage {
                     Answer::Preempted { floor: Clock { epoch, counter } } => {
                         Body::Preempted(api::PeerClock { epoch, counter })
                     }
+                    Answer::Scanned(scanned) => Body::Scanned(encode_scanned(scanned)),
                     Answer::Changes { from, to, changes } => Body::Changes(changes::encode(from, to, changes)),
                     Answer::ChangesLost => Body::Changes(api::PeerChanges { lost: true, ..Default::default() }),
                     Answer::Refused(refusal) => {
@@ -190,6 +192,8 @@ impl TryFrom<api::PeerMessage> for Message {
             Body::Preempted(api::PeerClock { epoch, counter }) => {
                 answer(Answer::Preempted { floor: Clock { epoch, counter } })
             }
+            Body::Scan(scan) => request(decode_scan(scan)?),
+            Body::Scanned(scanned) => answer(Answer::Scanned(decode_scanned(scanned)?)),
             Body::Follow(follow) => request(changes::decode_follow(follow)?),
             Body::Unfollow(api::PeerUnfollow {}) => request(Request::Unfollow),
             Body::Changes(changes) => answer(changes::decode(changes)?),
@@ -302,6 +306,40 @@ fn decode_lookup(lookup: api::PeerLookup) -> Result<(Key, Lookup), PeerWireError
         }
     };
     Ok((key, decoded))
+}
+
+fn encode_scan(range: KeyRange, keys_max: usize) -> api::PeerScan {
+    let KeyRange { after, prefix } = range;
+    let keys_max = u32::try_from(keys_max).unwrap_or(u32::MAX);
+    api::PeerScan { after: after.map(Key::into_bytes).unwrap_or_default(), prefix, keys_max }
+}
+
+fn decode_scan(scan: api::PeerScan) -> Result<Request, PeerWireError> {
+    let range = KeyRange { after: some_key("scan.after", scan.after)?, prefix: scan.prefix };
+    let keys_max = usize::try_from(scan.keys_max).unwrap_or(usize::MAX);
+    Ok(Request::Scan { range, keys_max })
+}
+
+fn encode_scanned(scanned: ScannedKeys) -> api::PeerScanned {
+    let keys = scanned.keys.into_iter().map(|(key, digest)| encode_lookup(key, Lookup::Digest(digest)));
+    let looked_to = scanned.looked_to.map(Key::into_bytes).unwrap_or_default();
+    api::PeerScanned { keys: keys.collect(), looked_to }
+}
+
+fn decode_scanned(scanned: api::PeerScanned) -> Result<ScannedKeys, PeerWireError> {
+    let mut keys = Vec::with_capacity(scanned.keys.len());
+    for lookup in scanned.keys {
+        match decode_lookup(lookup)? {
+            (key, Lookup::Digest(digest)) => keys.push((key, digest)),
+            (_, Lookup::Absent | Lookup::Record(_)) => return Err(missing("scanned.keys.stamp")),
+        }
+    }
+    Ok(ScannedKeys { keys, looked_to: some_key("scanned.looked_to", scanned.looked_to)? })
+}
+
+/// A key, or nothing where the field is empty.
+fn some_key(field: &'static str, bytes: Bytes) -> Result<Option<Key>, PeerWireError> {
+    if bytes.is_empty() { Ok(None) } else { key(field, bytes).map(Some) }
 }
 
 fn encode_stamp(stamp: Stamp) -> Option<api::ClockValue> {
@@ -530,6 +568,10 @@ mod tests {
             Just(Request::Clock),
             (any_key(), read_kinds).prop_map(|(key, read_kind)| Request::Get { key, read_kind }),
             any_keyed_record().prop_map(|(key, record)| Request::Store { key, record }),
+            (prop::option::of(any_key()), ".{0,9}", any::<u32>()).prop_map(|(after, prefix, keys_max)| Request::Scan {
+                range: KeyRange { after, prefix: prefix.into() },
+                keys_max: usize::try_from(keys_max).unwrap()
+            }),
         ];
         let held = (any_keyed_record(), 0..3).prop_map(|((key, record), form)| {
             let held = match form {
@@ -543,6 +585,12 @@ mod tests {
             (any::<u64>(), any::<u64>()).prop_map(|(epoch, counter)| Answer::Clock(Clock { epoch, counter })),
             held,
             Just(Answer::Stored),
+            (prop::collection::vec(any_keyed_record(), 0..3), prop::option::of(any_key())).prop_map(
+                |(records, looked_to)| {
+                    let keys = records.into_iter().map(|(key, record)| (key, record.digest())).collect();
+                    Answer::Scanned(ScannedKeys { keys, looked_to })
+                }
+            ),
             prop::sample::select(refusals.to_vec()).prop_map(Answer::Refused),
         ];
         prop_oneof![

@@ -2,6 +2,7 @@
 
 mod batch;
 mod conditions;
+mod list;
 mod metrics;
 mod requests;
 
@@ -21,8 +22,8 @@ use quorate::runtime::{self, NodeHandle, Options, RunningNode};
 use quorate::storage::memory::MemoryStore;
 use quorate::storage::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use quorate::types::{
-    Batch, Checksum, Clock, ClusterParameters, Content, KEY_BYTES_MAX, Key, Lookup, Meta, NodeId, NodeIndex, ReadKind,
-    Record, Slot, Stamp, StoreId, Value,
+    Batch, Checksum, Clock, ClusterParameters, Content, KEY_BYTES_MAX, Key, KeyRange, Lookup, Meta, NodeId, NodeIndex,
+    ReadKind, Record, ScannedKeys, Slot, Stamp, StoreId, Value,
 };
 use quorate::wire::failure::{Failure, FailureReason};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -556,6 +557,10 @@ impl Store for Lying {
 
     fn keys(&self, _: Option<&Cursor>, _: &str, _: PageBounds) -> Result<KeysPage, StoreError> {
         Err(StoreError::Damaged { message: "block 7 fails its checksum".into() })
+    }
+
+    fn list(&self, _: &KeyRange, _: &dyn Fn(&Key) -> Slot, _: PageBounds) -> Result<ScannedKeys, StoreError> {
+        Err(StoreError::Damaged { message: "block 8 fails its checksum".into() })
     }
 
     fn statistics(&self) -> StoreStatistics {

@@ -357,6 +357,7 @@ impl<'a> Step<'a> {
                 Output::Persist(batch) => self.persists(batch),
                 Output::Watch { .. } => unreachable!("nobody watches"),
                 Output::Read { read, kind, .. } => self.machine.loads.push_back((read, kind)),
+                Output::Scan { .. } => unreachable!("no model lists keys"),
                 Output::Send { to, link, to_incarnation, message } => {
                     self.leads_to(link, to, to_incarnation, &message);
                     self.says(to, to_incarnation, &message);
@@ -503,6 +504,7 @@ impl<'a> Step<'a> {
                     None => self.is_wrong(Defect::Durable(format!("nobody asked for {message:?}"))),
                 }
             }
+            Message::Answer { answer: Answer::Scanned(_), .. } => unreachable!("no model lists keys"),
             Message::Answer { operation, round, answer: Answer::Refused(_) | Answer::Preempted { .. } } => {
                 self.answers_store(to, to_incarnation, *operation, *round);
             }

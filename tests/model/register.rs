@@ -64,7 +64,7 @@ impl Ending {
             Reply::Set(_) | Reply::Added { .. } => Some(Self::Acknowledged),
             Reply::Failed(Failure::OutcomeUnknown(_)) => None,
             Reply::Failed(_) => Some(Self::Failed),
-            Reply::Clock(_) => unreachable!("nobody asked for a clock"),
+            Reply::Clock(_) | Reply::Listed(_) => unreachable!("nobody asked for a clock or a list"),
         }
     }
 }

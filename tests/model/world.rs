@@ -317,6 +317,7 @@ impl World {
                         Request::Store { .. }
                         | Request::Prepare { .. }
                         | Request::Accept { .. }
+                        | Request::Scan { .. }
                         | Request::Follow { .. }
                         | Request::Unfollow,
                     ..

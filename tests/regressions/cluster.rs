@@ -4,7 +4,7 @@
 //! Every operation is written down with its place in the play, and [`Cluster::assert_linearizable`] gives the whole to
 //! the checker that the simulation uses.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,15 +13,16 @@ use quorate::protocol::news::{Cursor, WatchEvent, WatchId, WatchNews};
 use quorate::protocol::placement::Placement;
 use quorate::protocol::turn::{MemoryRead, Output, Turn};
 use quorate::protocol::{
-    Answer, Command, Failure, Input, Message, Node, ProtocolEvent, Reply, Request, RequestId, Setup, Time,
-    message::OperationId,
+    Answer, Command, Failure, Input, ListPage, ListedKeys, Message, Node, ProtocolEvent, Reply, Request, RequestId,
+    Setup, Time, message::OperationId,
 };
 use quorate::types::{
     Batch, Change, ChangeRequest, Checksum, ClusterParameters, Condition, Content, IdempotencyToken, Incarnation, Key,
-    Lookup, Meta, NodeId, NodeIndex, ReadKind, Record, Stamp, StoreId, Value, Version,
+    KeyRange, Lookup, Meta, NodeId, NodeIndex, ReadKind, Record, Stamp, StoreId, Value, Version,
 };
 
 use crate::testkit::checker::{self, Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
+use crate::testkit::index::first_keys;
 
 pub const N1: NodeIndex = NodeIndex(0);
 pub const N2: NodeIndex = NodeIndex(1);
@@ -135,6 +136,9 @@ struct Host {
     node: Option<Node>,
     meta: Meta,
     records: BTreeMap<Key, Record>,
+    index: BTreeSet<Key>,
+    /// The most keys in one of its answers for a list.
+    scan_keys_max: usize,
     /// Batches wait for [`Cluster::let_disk_go`].
     disk_is_held: bool,
     is_readable: bool,
@@ -190,6 +194,8 @@ impl Cluster {
             node: None,
             meta: Meta::fresh(StoreId(u128::from(n) + 1)),
             records: BTreeMap::new(),
+            index: BTreeSet::new(),
+            scan_keys_max: usize::MAX,
             disk_is_held: false,
             is_readable: true,
             at_disk: None,
@@ -348,6 +354,38 @@ impl Cluster {
         }
     }
 
+    /// Writes other keys, which are no part of the history, on all nodes.
+    pub fn fill(&mut self, names: &[&str]) {
+        let all = self.members();
+        for name in names {
+            let key = Key::new((*name).to_owned()).unwrap();
+            let content = Content::Value(Value::Text("0".into()));
+            let checksum = Checksum::of(&key, &content);
+            let id = RequestId((OPERATORS_FROM + self.replies.len()) as u64);
+            let deadline = self.now.after(DEADLINE);
+            let command = Command::Set { key, content, ttl: None, checksum };
+            self.input(N1, Some(Input::Request { id, deadline, command }));
+            self.run(&all);
+        }
+    }
+
+    /// From now on this node has so many keys at most in an answer for a list.
+    pub fn scan_at_most(&mut self, host: NodeIndex, keys: usize) {
+        self.hosts[host.index()].scan_keys_max = keys;
+    }
+
+    /// Whether each record of this node's disk has an entry in the index.
+    pub fn index_is_whole(&self, host: NodeIndex) -> bool {
+        let Host { records, index, .. } = &self.hosts[host.index()];
+        records.keys().all(|key| index.contains(key))
+    }
+
+    /// Lists a page of all keys: a read of the key.
+    pub fn list(&mut self, at: NodeIndex, keys_max: usize) -> usize {
+        let page = ListPage { range: KeyRange::default(), keys_max, values: true };
+        self.begin(at, Action::Read { saw: None }, Command::List(page))
+    }
+
     /// An operator stores `value` on this replica alone, under a stamp of his own: no part of the history.
     pub fn store_on(&mut self, at: NodeIndex, value: u64, stamp: &Stamp) -> usize {
         self.stamps_are_given = true;
@@ -397,6 +435,7 @@ impl Cluster {
     pub fn seen_by(&self, read: usize) -> Option<u64> {
         match self.replies.get(&read) {
             Some(Reply::Record(record)) => record.as_ref().and_then(|record| value_of(&record.content)),
+            Some(Reply::Listed(page)) if reaches(page, &self.key) => listed_value(page, &self.key),
             other => panic!("the read is not answered: {other:?}"),
         }
     }
@@ -611,6 +650,9 @@ impl Cluster {
             Reply::Set(_) | Reply::Added { .. } | Reply::Record(_) | Reply::Failed(Failure::ConditionFailed { .. }) => {
                 Ending::Returned(self.tick)
             }
+            Reply::Listed(page) if reaches(page, &self.key) => Ending::Returned(self.tick),
+            // It says nothing of the key.
+            Reply::Listed(_) => Ending::Failed,
             Reply::Failed(Failure::OutcomeUnknown(_)) => Ending::Unknown,
             Reply::Failed(_) => Ending::Failed,
             Reply::Clock(_) => unreachable!("no test asks for a clock"),
@@ -624,6 +666,9 @@ impl Cluster {
                 *action = Action::Look { has_value: *has_value };
             }
             _ => {}
+        }
+        if let (Action::Read { saw }, Reply::Listed(page)) = (&mut operation.action, &reply) {
+            *saw = listed_value(page, &self.key);
         }
         assert!(self.replies.insert(index, reply).is_none(), "an operation is answered once");
     }
@@ -656,6 +701,12 @@ impl Cluster {
                         }
                     }
                     Output::Read { .. } => unreachable!("memory answers every read"),
+                    Output::Scan { read, range, keys_max } => {
+                        let Host { index, records, is_readable, scan_keys_max, .. } = &self.hosts[member.index()];
+                        let keys_max = keys_max.min(*scan_keys_max);
+                        let scanned = is_readable.then(|| first_keys(index, records, &range, keys_max));
+                        inbox.push_back(Some(Input::ScanDone { read, scanned }));
+                    }
                     Output::Send { to, to_incarnation, message, .. } => {
                         let sent = Sent { from: member, to, message, from_incarnation, to_incarnation };
                         if sent.stores().is_some() {
@@ -683,12 +734,26 @@ impl Cluster {
 
 impl Host {
     fn apply(&mut self, batch: &Batch) {
-        let Batch { epoch, incarnation, peers, bootstrapped, records } = batch;
+        let Batch { epoch, incarnation, peers, bootstrapped, records, new_keys } = batch;
         self.meta.epoch = self.meta.epoch.max(epoch.unwrap_or(0));
         self.meta.incarnations.extend(incarnation);
         self.meta.peers.extend(peers.iter().map(|(id, known)| (id.clone(), *known)));
         self.meta.bootstrapped |= bootstrapped;
         self.records.extend(records.iter().map(|(key, (_, record))| (key.clone(), record.clone())));
+        self.index.extend(new_keys.iter().cloned());
+    }
+}
+
+/// Whether a page of all keys has `key`, or says that it has no value.
+fn reaches(page: &ListedKeys, key: &Key) -> bool {
+    page.looked_to.as_ref().is_none_or(|looked_to| looked_to >= key)
+}
+
+fn listed_value(page: &ListedKeys, key: &Key) -> Option<u64> {
+    let (_, found) = page.keys.iter().find(|(listed, _)| listed == key)?;
+    match found {
+        Lookup::Record(record) => value_of(&record.content),
+        Lookup::Digest(_) | Lookup::Absent => panic!("values were asked for: {found:?}"),
     }
 }
 

@@ -7,6 +7,7 @@
 mod cluster;
 mod conditional;
 mod hedging;
+mod list;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod rounds;

@@ -2,16 +2,22 @@
 //!
 //! A batch is atomic, as RocksDB's are: a torn tail is dropped at start, so that it is on the disk whole or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use quorate::types::{Batch, ClusterParameters, Key, Lookup, Meta, NodeIndex, ReadKind, Record, StoreId};
+use quorate::types::{
+    Batch, ClusterParameters, Key, KeyRange, Lookup, Meta, NodeIndex, ReadKind, Record, ScannedKeys, StoreId,
+};
+
+use crate::testkit::index::first_keys;
 
 /// All that a node has when it starts.
 #[derive(Clone, Debug)]
 pub struct Folder {
     pub meta: Meta,
     pub records: BTreeMap<Key, Record>,
+    /// The index: each key that has a record.
+    pub index: BTreeSet<Key>,
 }
 
 /// How the disk is.
@@ -44,7 +50,7 @@ pub struct Disk {
 impl Disk {
     pub fn empty(store_id: StoreId) -> Self {
         Self {
-            folder: Folder { meta: Meta::fresh(store_id), records: BTreeMap::new() },
+            folder: Folder { meta: Meta::fresh(store_id), records: BTreeMap::new(), index: BTreeSet::new() },
             in_flight: None,
             hidden: None,
             broken: false,
@@ -83,7 +89,16 @@ impl Disk {
                 return Err(format!("{} of {key} was replaced by {}", old.stamp, record.stamp));
             }
         }
+        self.folder.index.extend(batch.new_keys.iter().cloned());
+        if let Some(key) = batch.records.keys().find(|key| !self.folder.index.contains(key)) {
+            return Err(format!("{key} has a record and no entry in the index"));
+        }
         Ok(())
+    }
+
+    /// The first keys of `range`, as a list reads them.
+    pub fn scan(&self, range: &KeyRange, keys_max: usize) -> ScannedKeys {
+        first_keys(&self.folder.index, &self.folder.records, range, keys_max)
     }
 
     /// The durable record of `key`.

@@ -192,6 +192,10 @@ impl World {
                 let wait = self.within(self.plan.read);
                 self.plan_in(wait, Event::Read { host, run, read, key, kind });
             }
+            Output::Scan { read, range, keys_max } => {
+                let wait = self.within(self.plan.read);
+                self.plan_in(wait, Event::Scan { host, run, read, range, keys_max });
+            }
             Output::Send { to, link, to_incarnation, message } => self.send(host, to, link, to_incarnation, message),
             Output::Watch { .. } => unreachable!("nobody watches"),
             Output::Reply { id: RequestId(index), reply } => {

@@ -82,6 +82,7 @@ fn describe(message: &Message) -> (Option<&Key>, String) {
             Request::Store { key, record } => (Some(key), format!("#{} store {}", operation.0, shown(record))),
             Request::Prepare { key, ballot, .. } => (Some(key), format!("#{} prepare {ballot}", operation.0)),
             Request::Accept { key, record } => (Some(key), format!("#{} accept {}", operation.0, shown(record))),
+            Request::Scan { range, .. } => (None, format!("#{} scan after {:?}", operation.0, range.after)),
             Request::Follow { next, .. } => (None, format!("#{} follow from {next:?}", operation.0)),
             Request::Unfollow => (None, format!("#{} follow no more", operation.0)),
         },
@@ -92,6 +93,11 @@ fn describe(message: &Message) -> (Option<&Key>, String) {
                 (Some(key), format!("#{} promised, holds {}", operation.0, looked_up(held)))
             }
             Answer::Preempted { floor } => (None, format!("#{} preempted below {floor}", operation.0)),
+            Answer::Scanned(scanned) => {
+                let keys: Vec<String> =
+                    scanned.keys.iter().map(|(key, digest)| format!("{key} {}", place(digest))).collect();
+                (None, format!("#{} has {} up to {:?}", operation.0, keys.join(", "), scanned.looked_to))
+            }
             Answer::Changes { from, to, changes } => {
                 (None, format!("#{} {} changes of {from}..{to}", operation.0, changes.len()))
             }

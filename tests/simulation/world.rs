@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use quorate::protocol::placement::Placement;
 use quorate::protocol::{Input, Message, Node, ReadId, Reply};
-use quorate::types::{Incarnation, Key, NodeIndex, ReadKind, StoreId};
+use quorate::types::{Incarnation, Key, KeyRange, NodeIndex, ReadKind, StoreId};
 
 use crate::clients::Clients;
 use crate::counters::Counters;
@@ -55,41 +55,94 @@ pub enum Event {
         sent_at: u64,
     },
     /// A shell gets an input, if it is still the run that it is meant for.
-    Input { host: NodeIndex, run: u64, input: Input },
+    Input {
+        host: NodeIndex,
+        run: u64,
+        input: Input,
+    },
     /// A shell handles what has arrived.
-    Turn { host: NodeIndex, run: u64 },
+    Turn {
+        host: NodeIndex,
+        run: u64,
+    },
     /// A shell was asked to wake its node.
-    Wake { host: NodeIndex, run: u64 },
+    Wake {
+        host: NodeIndex,
+        run: u64,
+    },
     /// A disk is read.
-    Read { host: NodeIndex, run: u64, read: ReadId, key: Key, kind: ReadKind },
+    Read {
+        host: NodeIndex,
+        run: u64,
+        read: ReadId,
+        key: Key,
+        kind: ReadKind,
+    },
+    Scan {
+        host: NodeIndex,
+        run: u64,
+        read: ReadId,
+        range: KeyRange,
+        keys_max: usize,
+    },
     /// A disk is done with the batch in flight.
-    Persisted { host: NodeIndex, run: u64 },
+    Persisted {
+        host: NodeIndex,
+        run: u64,
+    },
     /// A store is opened again.
-    Reopen { host: NodeIndex, run: u64 },
+    Reopen {
+        host: NodeIndex,
+        run: u64,
+    },
     /// A request reaches a node.
-    Request { index: usize, deadline: u64 },
+    Request {
+        index: usize,
+        deadline: u64,
+    },
     /// An answer reaches a client; without one its connection broke.
-    Reply { index: usize, reply: Option<Reply> },
+    Reply {
+        index: usize,
+        reply: Option<Reply>,
+    },
     /// A client gives up.
-    GiveUp { index: usize },
+    GiveUp {
+        index: usize,
+    },
     /// A client may begin.
-    Begin { client: usize },
+    Begin {
+        client: usize,
+    },
     /// A dead node starts.
-    Start { host: NodeIndex },
+    Start {
+        host: NodeIndex,
+    },
     /// A link is told to be up or down.
-    Tell { host: NodeIndex, peer: NodeIndex, up: bool },
+    Tell {
+        host: NodeIndex,
+        peer: NodeIndex,
+        up: bool,
+    },
     /// The next fault.
     Fault,
     /// A cut heals; how often it is to come back, and after how long.
-    Heal { pairs: Vec<(NodeIndex, NodeIndex)>, again: u32 },
+    Heal {
+        pairs: Vec<(NodeIndex, NodeIndex)>,
+        again: u32,
+    },
     /// It comes back.
-    Cut { pairs: Vec<(NodeIndex, NodeIndex)>, again: u32 },
+    Cut {
+        pairs: Vec<(NodeIndex, NodeIndex)>,
+        again: u32,
+    },
     /// All faults stop.
     Calm,
     /// Everything must work by now.
     AllWell,
     /// A minority dies for good, while operations go on.
-    MinorityDies { victims: Vec<NodeIndex> },
+    MinorityDies {
+        victims: Vec<NodeIndex>,
+    },
 }
 
 struct Planned {
@@ -303,6 +356,17 @@ impl World {
                     }
                     let wait = if self.random.permille(800) { 0 } else { self.within(self.plan.read) };
                     self.plan_in(wait, Event::Input { host, run, input: Input::ReadDone { read, lookup } });
+                }
+            }
+            Event::Scan { host, run, read, range, keys_max } => {
+                let Host { run: present, disk, .. } = &self.hosts[host.index()];
+                if *present == run {
+                    let is_readable = disk.unreadable_until <= self.now;
+                    // A store may always answer with less.
+                    let keys_max = keys_max.min(*self.random.pick(&[1, 2, usize::MAX]));
+                    let scanned = is_readable.then(|| self.hosts[host.index()].disk.scan(&range, keys_max));
+                    let wait = if self.random.permille(800) { 0 } else { self.within(self.plan.read) };
+                    self.plan_in(wait, Event::Input { host, run, input: Input::ScanDone { read, scanned } });
                 }
             }
             Event::Persisted { host, run } => self.persisted(host, run),

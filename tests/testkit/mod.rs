@@ -9,6 +9,7 @@
 //! | `cluster` | real nodes as processes, with their files |
 //! | `data` | keys, values and records that are the same in every run |
 //! | `giving_up` | when an operation may fail before its deadline |
+//! | `index` | the index of keys of a simulated disk |
 //! | `names` | a name server that does not answer |
 //! | `ports`, `process` | free ports; one process, and what it says |
 //! | `proxy` | a network between nodes that can be cut, delayed and throttled |
@@ -22,6 +23,7 @@ pub mod checker;
 pub mod cluster;
 pub mod data;
 pub mod giving_up;
+pub mod index;
 pub mod names;
 pub mod ports;
 pub mod process;

@@ -44,6 +44,11 @@ impl Keys {
         format!("{}{number:0digits$}", self.prefix, digits = self.digits)
     }
 
+    /// The key of the counter of this number: a number and a value of random bytes cannot share a key.
+    pub(super) fn counter_name(&self, number: u64) -> String {
+        self.name(number) + "-count"
+    }
+
     /// Draws the number of a key.
     pub(super) fn draw(&self, random: &mut impl Rng) -> u64 {
         match &self.zipf {

@@ -12,16 +12,25 @@ pub(super) enum Kind {
     Get,
     Set,
     Delete,
+    /// Reads a key's version, and writes the key if it has that version still.
+    Cas,
+    /// Adds 1 to a number.
+    Add,
 }
 
+/// The names of all operations, for errors.
+const NAMES: &str = "get, set, delete, cas and add";
+
 impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::Get, Self::Set, Self::Delete];
+    pub(super) const ALL: [Self; 5] = [Self::Get, Self::Set, Self::Delete, Self::Cas, Self::Add];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Get => "get",
             Self::Set => "set",
             Self::Delete => "delete",
+            Self::Cas => "cas",
+            Self::Add => "add",
         }
     }
 }
@@ -70,7 +79,7 @@ impl FromStr for Mix {
             let kind = Kind::ALL
                 .into_iter()
                 .find(|kind| kind.name() == name.trim())
-                .ok_or_else(|| format!("{name:?} is not an operation: get, set and delete are, {example}"))?;
+                .ok_or_else(|| format!("{name:?} is not an operation: {NAMES} are, {example}"))?;
             let weight = weight
                 .trim()
                 .parse()
@@ -110,9 +119,9 @@ mod tests {
     #[test]
     fn weights_need_not_add_up_to_100() {
         let mix: Mix = "set=3, get=1".parse().unwrap();
-        assert_eq!(Kind::ALL.map(|kind| mix.weight(kind)), [1, 3, 0]);
+        assert_eq!(Kind::ALL.map(|kind| mix.weight(kind)), [1, 3, 0, 0, 0]);
         assert_eq!(mix.to_string(), "get=1,set=3");
-        assert_eq!(mix.as_json(), json!({ "get": 1, "set": 3, "delete": 0 }));
+        assert_eq!(mix.as_json(), json!({ "get": 1, "set": 3, "delete": 0, "cas": 0, "add": 0 }));
     }
 
     #[test]
@@ -143,7 +152,7 @@ mod tests {
         for (text, part) in [
             ("", "OPERATION=WEIGHT"),
             ("get", "OPERATION=WEIGHT"),
-            ("put=1", "get, set and delete are"),
+            ("put=1", "get, set, delete, cas and add are"),
             ("get=-1", "not a weight"),
             ("get=1000001", "not a weight"),
             ("get=half", "not a weight"),

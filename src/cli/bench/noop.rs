@@ -115,7 +115,12 @@ impl Cluster for Noop {
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
         let content = Some(Content::Binary(self.value.clone()));
         let entry = Some(api::Entry { key: request.into_inner().key, content });
-        Ok(Response::new(api::GetResponse { entry, clock: Some(api::ClockValue::default()), ..Default::default() }))
+        Ok(Response::new(api::GetResponse {
+            entry,
+            clock: Some(api::ClockValue::default()),
+            version: "noop".into(),
+            ttl: None,
+        }))
     }
 
     async fn set(&self, _: Request<api::SetRequest>) -> Result<Response<api::SetResponse>, Status> {
@@ -124,5 +129,9 @@ impl Cluster for Noop {
 
     async fn delete(&self, _: Request<api::DeleteRequest>) -> Result<Response<api::DeleteResponse>, Status> {
         Ok(Response::new(api::DeleteResponse { clock: Some(api::ClockValue::default()), ..Default::default() }))
+    }
+
+    async fn add(&self, request: Request<api::AddRequest>) -> Result<Response<api::AddResponse>, Status> {
+        Ok(Response::new(api::AddResponse { value: request.into_inner().delta, version: "noop".into() }))
     }
 }

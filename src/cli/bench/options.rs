@@ -50,6 +50,7 @@ EXAMPLES:
   quorate bench --load --mix get=100                       write every key first, so that gets find values
   quorate bench --rate 1000 --value-bytes 10240 --mix set=100 --duration 60s
   quorate bench --distribution zipf --keys 1000000 --mix get=90,set=9,delete=1
+  quorate bench --keys 1 --in-flight 16 --mix cas=1        sixteen clients that change one key
   quorate bench --target noop --mix get=100                the baseline: gRPC and this machine, without a store
   quorate --address n1:8001,n2:8001,n3:8001 bench --connections 4 --in-flight 1024 --json")]
 pub(crate) struct Bench {
@@ -70,7 +71,8 @@ pub(crate) struct Bench {
     /// How long the workload runs before it is measured
     #[arg(long, value_name = "DURATION", value_parser = warm_up_span, default_value = "2s")]
     pub(super) warm_up: Duration,
-    /// The share of get, set and delete, in percent or as any weights
+    /// The share of get, set, delete, cas and add, in percent or as any weights; cas reads a key's version and writes the
+    /// key if it has that version still, and add counts in keys of its own
     #[arg(long, value_name = "OPERATION=WEIGHT,…", default_value = "get=50,set=50")]
     pub(super) mix: Mix,
     /// The size of values: a number of bytes, or a range such as 100..10000
@@ -146,7 +148,7 @@ impl Bench {
                 "--zipf-exponent goes with --distribution zipf: add it, or leave both out",
             ));
         }
-        let longest = self.keys_of().name(self.keys - 1).len();
+        let longest = self.keys_of().counter_name(self.keys - 1).len();
         if longest > KEY_BYTES_MAX {
             let most = KEY_BYTES_MAX - (longest - self.key_prefix.len());
             return Err(CliError::bad_input(format!(
@@ -263,7 +265,7 @@ mod tests {
             ("--duration 0s", "--duration", "100ms to 1h"),
             ("--duration 2h", "--duration", "100ms to 1h"),
             ("--warm-up 1d", "--warm-up", "0ms to 1h"),
-            ("--mix put=1", "--mix", "get, set and delete"),
+            ("--mix put=1", "--mix", "get, set, delete, cas and add"),
             ("--value-bytes 1KiB", "--value-bytes", "a range such as"),
             ("--keys 0", "--keys", "1.."),
             ("--zipf-exponent 11", "--zipf-exponent", "such as 0.99"),
@@ -276,7 +278,7 @@ mod tests {
             assert!(error.contains(option) && error.contains(part), "{options}: {error}");
         }
         let error = parse(&format!("--key-prefix {}", "k".repeat(5_000))).unwrap_err();
-        assert!(error.contains("--key-prefix") && error.contains("shorten it to 4091"), "{error}");
+        assert!(error.contains("--key-prefix") && error.contains("shorten it to 4085"), "{error}");
     }
 
     #[test]

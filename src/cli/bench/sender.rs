@@ -14,8 +14,10 @@ use super::tally::Outcome;
 use super::workload::{PRELOAD_IN_FLIGHT, Workload};
 use crate::api;
 use crate::api::cluster_client::ClusterClient;
+use crate::api::condition::Condition;
 use crate::api::entry::Content;
 use crate::resolve;
+use crate::wire::failure::{Failure, FailureReason};
 
 /// The attempts to write a key that is preloaded.
 const PRELOAD_TRIES: u32 = 10;
@@ -78,6 +80,27 @@ impl Sender {
                 self.clients[self.turn].delete(request).await?;
                 Ok(Outcome::Done { found: false, bytes: 0 })
             }
+            Kind::Cas => {
+                let request = self.request(api::GetRequest { key: key.clone(), ..Default::default() });
+                let version = self.clients[self.turn].get(request).await?.into_inner().version;
+                let value = self.workload.values.draw(&mut self.random);
+                let bytes = value.len();
+                let entry = Some(api::Entry { key, content: Some(Content::Binary(value)) });
+                let condition = Some(api::Condition { condition: Some(Condition::IfVersion(version)) });
+                let request = self.request(api::SetRequest { entry, condition, ..Default::default() });
+                match self.clients[self.turn].set(request).await {
+                    Ok(_) => Ok(Outcome::Done { found: true, bytes }),
+                    // Another client was faster. That is an answer.
+                    Err(status) if is_condition_failed(&status) => Ok(Outcome::Done { found: false, bytes: 0 }),
+                    Err(status) => Err(status),
+                }
+            }
+            Kind::Add => {
+                let key = self.workload.keys.counter_name(number);
+                let request = self.request(api::AddRequest { key, delta: 1, ..Default::default() });
+                self.clients[self.turn].add(request).await?;
+                Ok(Outcome::Done { found: false, bytes: 0 })
+            }
         }
     }
 
@@ -106,6 +129,10 @@ impl Sender {
         request.metadata_mut().insert("grpc-timeout", self.deadline.clone());
         request
     }
+}
+
+fn is_condition_failed(status: &Status) -> bool {
+    Failure::from_status(status).is_some_and(|failure| failure.reason == FailureReason::ConditionFailed)
 }
 
 /// Opens `connections` connections to each of `endpoints`, in turn. A connection that fails now is made when it is used, since

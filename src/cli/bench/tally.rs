@@ -27,7 +27,7 @@ const SHARDS_MAX: usize = 8;
 pub(super) enum Outcome {
     /// The request was answered.
     Done {
-        /// For a get: whether the key had a value.
+        /// For a get: whether the key had a value. For a cas: whether the condition held.
         found: bool,
         /// The size of the value that was written or read.
         bytes: usize,

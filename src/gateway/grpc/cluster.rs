@@ -1,6 +1,7 @@
 //! `api.Cluster`, for applications.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream;
 use tonic::codegen::BoxStream;
@@ -11,8 +12,9 @@ use crate::runtime::WriteResult;
 use crate::service::Service;
 use crate::service::batch_get::KeyResult;
 use crate::service::deadline::Deadline;
+use crate::service::list::{List, ListedEntry};
 use crate::service::watch::Watch;
-use crate::types::{Content, IdempotencyToken, Key, Record, Stamp, Version};
+use crate::types::{Content, IdempotencyToken, Key, Record, Stamp, Ttl, Version};
 use crate::wire::call::{Decoder, GetCall, Write};
 
 use super::status::{code, rejected};
@@ -67,6 +69,13 @@ impl api::cluster_server::Cluster for ClusterService {
         Ok(with_guard(api::BatchGetResponse { results }, Some(answer.guard)))
     }
 
+    async fn list(&self, request: Request<api::ListRequest>) -> Result<Response<BoxStream<api::ListResponse>>, Status> {
+        let deadline = deadline_of(&request);
+        let call = self.decoder().list(request.into_inner()).map_err(rejected)?;
+        let list = self.0.list(call, deadline)?;
+        Ok(Response::new(Box::pin(stream::unfold(list, next_page))))
+    }
+
     async fn set(&self, request: Request<api::SetRequest>) -> Result<Response<api::SetResponse>, Status> {
         let deadline = deadline_of(&request);
         let write = self.decoder().set(request.into_inner()).map_err(rejected)?;
@@ -118,7 +127,7 @@ impl ClusterService {
         let version = record.as_ref().map_or_else(Version::absent, Record::version);
         let version = self.0.versions().encode(&version);
         let Some(record) = record else { return Found { entry: None, clock: None, version, ttl: None } };
-        let ttl = record.ttl.map(|ttl| duration(std::time::Duration::from_millis(ttl.as_millis())));
+        let ttl = record.ttl.map(time_to_live);
         let entry = match record.content {
             Content::Value(value) => Some((key, value).into()),
             Content::Tombstone => None,
@@ -144,6 +153,26 @@ impl ClusterService {
             }
         }
     }
+}
+
+async fn next_page(mut list: List) -> Option<(Result<api::ListResponse, Status>, List)> {
+    let page = list.next_page().await?;
+    let versions = list.service().versions();
+    let entry = |ListedEntry { key, version, ttl, value }: ListedEntry| api::ListedEntry {
+        key: key.as_str().to_owned(),
+        version: versions.encode(&version),
+        ttl: ttl.map(time_to_live),
+        entry: value.map(|value| (key, value).into()),
+    };
+    let page = page.map(|page| api::ListResponse {
+        entries: page.entries.into_iter().map(entry).collect(),
+        next: page.next.map(|next| next.as_str().to_owned()),
+    });
+    Some((page.map_err(Status::from), list))
+}
+
+fn time_to_live(ttl: Ttl) -> prost_types::Duration {
+    duration(Duration::from_millis(ttl.as_millis()))
 }
 
 /// The next event of a watch, or the error that ends it.

@@ -24,7 +24,7 @@ impl CoordinatorCtx<'_> {
     }
 
     /// Asks incarnation `incarnation` of `to`: over its link, or directly where it is this node.
-    pub(super) fn ask(
+    pub(in crate::protocol) fn ask(
         &mut self,
         to: NodeIndex,
         incarnation: Incarnation,

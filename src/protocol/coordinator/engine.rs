@@ -45,7 +45,7 @@ pub struct Coordinator {
     beginning: VecDeque<OperationId>,
     /// One for each operation: when to hedge, resend or give up.
     pub(super) timers: BTreeSet<(Time, OperationId)>,
-    pub(super) latency: LatencyTracker,
+    pub(in crate::protocol) latency: LatencyTracker,
     hints: HintQueue,
 }
 
@@ -140,7 +140,7 @@ impl Coordinator {
         }
     }
 
-    /// A name that no other operation of this incarnation has.
+    /// A new id for an operation, a clock round, or another question to nodes.
     pub(in crate::protocol) fn next_id(&mut self) -> OperationId {
         self.last_id += 1;
         OperationId(self.last_id)
@@ -370,6 +370,8 @@ impl Coordinator {
             Answer::Lookup { .. } | Answer::Stored | Answer::Promised { .. } | Answer::Preempted { .. } => {
                 self.on_answer_to_round(from, id, round, answer, ctx);
             }
+            // Of a page that has ended.
+            Answer::Scanned(_) => {}
             // These are for watches.
             Answer::Changes { .. } | Answer::ChangesLost => {}
             Answer::Refused(refusal) => {

@@ -13,9 +13,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::limits::{REPLICA_BACKLOG_BYTES_MAX, REPLICA_READS_MAX};
+use crate::limits::{LISTED_KEYS_MAX, REPLICA_BACKLOG_BYTES_MAX, REPLICA_READS_MAX, REPLICA_SCANS_MAX};
 use crate::mutants::{must, rule};
-use crate::types::{Ballot, Clock, Digest, Key, Lookup, ReadKind, Record, Slot};
+use crate::types::{Ballot, Clock, Digest, Key, KeyRange, Lookup, ReadKind, Record, ScannedKeys, Slot};
 
 use super::clock::PEER_JUMP;
 use super::context::{AnswerWhen, Delivery, NodeCtx, Origin, PendingAck, Requester};
@@ -33,6 +33,8 @@ pub struct Replica {
     promises: Promises,
     keys: BTreeMap<Key, KeyState>,
     reads: BTreeMap<ReadId, ReadFor>,
+    /// The scans of the index that are under way.
+    scans: BTreeMap<ReadId, Origin>,
     read_next: u64,
     /// The size of the stores that wait for a read, in bytes, about.
     waiting_bytes: usize,
@@ -79,7 +81,14 @@ impl Replica {
     #[must_use]
     pub fn start(epoch: u64) -> Self {
         let promises = Promises::start(epoch);
-        Self { promises, keys: BTreeMap::new(), reads: BTreeMap::new(), read_next: 0, waiting_bytes: 0 }
+        Self {
+            promises,
+            keys: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            scans: BTreeMap::new(),
+            read_next: 0,
+            waiting_bytes: 0,
+        }
     }
 
     /// Whether so much waits for the disk that requests of peers are dropped, as a network would drop them. Peers ask
@@ -105,8 +114,39 @@ impl Replica {
             Request::Store { key, record } => self.store(key, record, requester, ctx),
             Request::Prepare { key, ballot, read_kind } => self.prepare(key, ballot, read_kind, from, ctx),
             Request::Accept { key, record } => self.accept(key, record, from, ctx),
+            Request::Scan { range, keys_max } => self.scan(range, keys_max, from, ctx),
             Request::Follow { .. } | Request::Unfollow => unreachable!("the node gives these to its watches"),
         }
+    }
+
+    /// Reads the first keys of `range` from the index. The store is read after the request has arrived: a request that is
+    /// repeated while it is under way is the same request.
+    fn scan(&mut self, range: KeyRange, keys_max: usize, from: Origin, ctx: &mut NodeCtx<'_>) {
+        if self.scans.values().any(|origin| *origin == from) {
+            return;
+        }
+        if self.scans.len() >= REPLICA_SCANS_MAX {
+            return ctx.report(ProtocolEvent::Overloaded);
+        }
+        let read = self.next_read();
+        self.scans.insert(read, from);
+        ctx.effects.push(Effect::Scan { read, range, keys_max: keys_max.min(LISTED_KEYS_MAX) });
+    }
+
+    /// The store has answered a scan; `None` where it could not.
+    pub fn on_scan_done(&mut self, read: ReadId, scanned: Option<ScannedKeys>, ctx: &mut NodeCtx<'_>) {
+        let Some(origin) = self.scans.remove(&read) else { return };
+        #[cfg_attr(not(feature = "mutants"), expect(unused_mut))]
+        let Some(mut scanned) = scanned else {
+            return ctx.refuse(Requester::Coordinator(origin), Refusal::ReadFailed);
+        };
+        for (_, digest) in &scanned.keys {
+            observe_shown(digest, ctx);
+        }
+        // A deletion that only this replica has would hide the key from this list, and not from the next read.
+        #[cfg(feature = "mutants")]
+        scanned.keys.retain(|(_, digest)| rule!(ListOmitsTombstones, true, not digest.is_value));
+        ctx.answer(origin, Answer::Scanned(scanned));
     }
 
     /// Promises to accept nothing of `key` below `ballot`, unless that or more was promised already. The answer shows the
@@ -226,9 +266,7 @@ impl Replica {
     /// smaller stamp than a record that was read, and be lost. The record's epoch became durable with it, or before it.
     pub fn on_read_done(&mut self, read: ReadId, held: Option<Lookup>, ctx: &mut NodeCtx<'_>) {
         if let Some(digest) = held.as_ref().and_then(Lookup::digest) {
-            let shown = digest.tag().clock();
-            must!(ClockBelowReads, ctx.clock.epoch_is_durable(shown.epoch));
-            must!(ClockBelowReads, ctx.clock.observe(shown));
+            observe_shown(&digest, ctx);
         }
         match self.reads.remove(&read) {
             Some(ReadFor::Get { key, requester }) => match held {
@@ -296,11 +334,23 @@ impl Replica {
     }
 
     fn read(&mut self, read_for: ReadFor) -> ReadId {
-        let read = ReadId(self.read_next);
-        self.read_next += 1;
+        let read = self.next_read();
         self.reads.insert(read, read_for);
         read
     }
+
+    fn next_read(&mut self) -> ReadId {
+        let read = ReadId(self.read_next);
+        self.read_next += 1;
+        read
+    }
+}
+
+/// The store shows the record of this digest: the clock is not below it from now on.
+fn observe_shown(digest: &Digest, ctx: &mut NodeCtx<'_>) {
+    let shown = digest.tag().clock();
+    must!(ClockBelowReads, ctx.clock.epoch_is_durable(shown.epoch));
+    must!(ClockBelowReads, ctx.clock.observe(shown));
 }
 
 /// The slot of `key`, if this node holds it.
@@ -369,7 +419,8 @@ fn compare_and_store(
     if !ctx.clock.is_durable(clock.epoch) {
         ctx.group_commit.add_epoch(clock.epoch);
     }
-    ctx.group_commit.add_record(slot, key, record);
+    let is_first = held().next().is_none();
+    ctx.group_commit.add_record(slot, key, record, is_first);
     let when = rule!(AcknowledgedBeforeDurable, AnswerWhen::Durable(AckAfter::Next), not AnswerWhen::Now);
     ctx.acknowledge(requester, when, || Reply::Set(digest.version()));
 }

@@ -1,4 +1,4 @@
-//! The store of real nodes: one RocksDB with a column family each for metadata, records and large values.
+//! The store of real nodes: one RocksDB with a column family each for metadata, records, the index of keys and large values.
 //!
 //! Contract: that of [`Store`]. A batch is one write to RocksDB's log over all column families, with one fsync, so a stamp
 //! never becomes durable without its record. Metadata (epochs, incarnations, peers) is fsynced in either durability mode.
@@ -7,6 +7,9 @@
 //! family of its own, with a copy of the stamp. Writes and most reads only compare stamps, and listing keys needs no
 //! values: none of them reads a blob. A record that is read from either family is whole. When a small value or a tombstone
 //! replaces a large value, the same write deletes the blob.
+//!
+//! The index has an entry for each key that has a record, in the order of the keys' bytes; records lie in the order of
+//! slots. The write of a key's first record adds its entry. Overwrites and deletions do not touch the index.
 //!
 //! A failed write: RocksDB writes and syncs its log before the memtable, so reads do not show the batch. Nobody knows
 //! whether it is on disk. The store refuses further writes until [`Store::reopen`] has run recovery. Recovery reads the
@@ -36,17 +39,21 @@ use rocksdb::{ColumnFamily, DB, FlushOptions, IteratorMode, Options, ReadOptions
 pub use options::RocksOptions;
 
 use self::errors::{LookupError, damaged, damaged_entry, failure};
-use self::options::{BLOBS, Families, META, RECORDS, database_options, write_options};
+use self::options::{BLOBS, Families, KEYS, META, RECORDS, database_options, write_options};
 use self::probe::folder_bytes;
 use super::codec::{self, DecodeError, Entry, FORMAT, MetaEntry};
-use super::page::PageBudget;
+use super::page::{ListPage, PageBudget};
 use super::record_cache::RecordCache;
 use super::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
-use crate::types::{Batch, Durability, Key, Lookup, Meta, ReadKind, Slot, StoreId};
+use crate::types::{Batch, Digest, Durability, Key, KeyRange, Lookup, Meta, ReadKind, ScannedKeys, Slot, StoreId};
 
 /// How much opening a database writes beside the contents of its write buffers, at most: a manifest, the first blocks of a
 /// log, the ends of tables.
 const OPEN_BYTES_MAX: usize = 2 << 20;
+/// What a write of an entry of the index takes beside the key, at most.
+const INDEX_ENTRY_BYTES: usize = 16;
+/// So many keys of a list are looked up together.
+const LIST_LOOKUPS: usize = 256;
 
 /// Records and metadata in a RocksDB.
 ///
@@ -150,6 +157,38 @@ impl RocksStore {
         }
     }
 
+    /// The digests of `keys`, where they have records.
+    fn digests(
+        &self,
+        database: &DB,
+        keys: &[Key],
+        slot_of: &dyn Fn(&Key) -> Slot,
+    ) -> Result<Vec<Option<Digest>>, StoreError> {
+        let mut digests = vec![None; keys.len()];
+        let mut rest = Vec::with_capacity(keys.len());
+        for (place, key) in keys.iter().enumerate() {
+            let entry_key = codec::entry_key(slot_of(key), key.as_bytes());
+            match self.cache.get(&entry_key, key, ReadKind::Digest) {
+                Some(found) => digests[place] = found.digest(),
+                None => rest.push((entry_key, place)),
+            }
+        }
+        // In their order on disk, so that keys of one block share a read.
+        rest.sort_unstable();
+        let mut options = ReadOptions::default();
+        // The records of neighbouring keys lie far apart: their blocks would evict those that are read often.
+        options.fill_cache(false);
+        let records = family(database, RECORDS);
+        let entry_keys = rest.iter().map(|(entry_key, _)| entry_key);
+        let found = database.batched_multi_get_cf_opt(records, entry_keys, true, &options);
+        for ((entry_key, place), found) in rest.iter().zip(found) {
+            let Some(found) = found.map_err(|error| failure(&error))? else { continue };
+            let digest = codec::decode_digest(&found).map_err(|error| damaged_entry(entry_key, &error))?;
+            digests[*place] = Some(digest);
+        }
+        Ok(digests)
+    }
+
     // A panic under one of these locks leaves no half-changed state behind, so a poisoned lock can be used as it is.
     fn database(&self) -> RwLockReadGuard<'_, Option<DB>> {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
@@ -226,8 +265,9 @@ impl Store for RocksStore {
         ];
         let peers = batch.peers.iter().map(|(id, peer)| MetaEntry::Peer(id.clone(), *peer));
         // With its full capacity from the start: each growth would copy everything.
-        let mut writes =
-            WriteBatch::with_capacity_bytes(batch.records.iter().map(|(key, (_, record))| record.bytes(key)).sum());
+        let record_bytes: usize = batch.records.iter().map(|(key, (_, record))| record.bytes(key)).sum();
+        let index_bytes: usize = batch.new_keys.iter().map(|key| INDEX_ENTRY_BYTES + key.as_bytes().len()).sum();
+        let mut writes = WriteBatch::with_capacity_bytes(record_bytes + index_bytes);
         for entry in metadata.into_iter().flatten().chain(peers) {
             let (name, value) = entry.encode();
             writes.put_cf(family(database, META), name, value);
@@ -252,6 +292,10 @@ impl Store for RocksStore {
                 }
             }
             written.push((entry_key, record));
+        }
+        let index = family(database, KEYS);
+        for key in &batch.new_keys {
+            writes.put_cf(index, key.as_bytes(), []);
         }
         let sync = self.durability == Durability::Fsync || batch.has_metadata();
         self.cache.begin_write(written.iter().map(|(entry_key, _)| entry_key.as_slice()));
@@ -340,6 +384,47 @@ impl Store for RocksStore {
         Ok(page)
     }
 
+    fn list(
+        &self,
+        range: &KeyRange,
+        slot_of: &dyn Fn(&Key) -> Slot,
+        bounds: PageBounds,
+    ) -> Result<ScannedKeys, StoreError> {
+        let guard = self.database();
+        let database = guard.as_ref().ok_or(StoreError::Closed)?;
+        // The walk shows the store as it is now. The records are looked up later, so that each entry finds its record.
+        let mut index = database.raw_iterator_cf(family(database, KEYS));
+        match &range.after {
+            // The least key above it.
+            Some(after) if after.as_bytes() >= &range.prefix[..] => index.seek([after.as_bytes(), &[0]].concat()),
+            _ => index.seek(&range.prefix),
+        }
+        let mut page = ListPage::new(bounds);
+        loop {
+            let mut keys = Vec::with_capacity(LIST_LOOKUPS.min(bounds.keys_max));
+            while keys.len() < LIST_LOOKUPS.min(bounds.keys_max.max(1))
+                && let Some(bytes) = index.key()
+                && bytes.starts_with(&range.prefix)
+            {
+                keys.push(decode_key(bytes)?);
+                index.next();
+            }
+            index.status().map_err(|error| failure(&error))?;
+            if keys.is_empty() {
+                return Ok(page.whole());
+            }
+            if page.is_full() {
+                return Ok(page.cut_off());
+            }
+            let digests = self.digests(database, &keys, slot_of)?;
+            for (key, digest) in keys.into_iter().zip(digests) {
+                if !page.look_at(key, digest) {
+                    return Ok(page.cut_off());
+                }
+            }
+        }
+    }
+
     fn statistics(&self) -> StoreStatistics {
         let sync = self.options.get_histogram_data(Histogram::WalFileSyncMicros);
         let mut statistics = StoreStatistics {
@@ -370,7 +455,7 @@ impl Store for RocksStore {
     fn flush(&self) -> Result<(), StoreError> {
         let guard = self.database();
         let database = guard.as_ref().ok_or(StoreError::Closed)?;
-        let families = [META, RECORDS, BLOBS].map(|name| family(database, name));
+        let families = [META, RECORDS, KEYS, BLOBS].map(|name| family(database, name));
         database.flush_cfs_opt(&families, &FlushOptions::default()).map_err(|error| failure(&error))
     }
 }
@@ -381,7 +466,7 @@ fn number(database: &DB, name: &str, property: &CStr) -> u64 {
 }
 
 fn sum_over_families(database: &DB, property: &CStr) -> u64 {
-    [META, RECORDS, BLOBS].iter().map(|name| number(database, name, property)).sum()
+    [META, RECORDS, KEYS, BLOBS].iter().map(|name| number(database, name, property)).sum()
 }
 
 impl Drop for RocksStore {

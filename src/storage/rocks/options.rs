@@ -26,6 +26,8 @@ const DEFAULT: &str = "default";
 pub(super) const META: &str = "meta";
 /// The column family of the records.
 pub(super) const RECORDS: &str = "records";
+/// The column family of the index of keys: the bytes of each key that has a record, and no value.
+pub(super) const KEYS: &str = "keys";
 /// The column family of the large values.
 pub(super) const BLOBS: &str = "blobs";
 
@@ -38,7 +40,7 @@ pub struct RocksOptions {
     pub block_cache_bytes: usize,
     /// Memory for the write buffers of all column families together, in bytes. RocksDB begins to flush when they are full,
     /// and exceeds the bound by the writes that arrive meanwhile. The records may use half of it in one buffer, the blobs
-    /// an eighth. Each buffer is up to a quarter smaller, at random, for the reason given at `log_bytes_max`.
+    /// and the index of keys an eighth each. Each buffer is up to a quarter smaller, at random, for the reason given at `log_bytes_max`.
     pub write_buffer_bytes: usize,
     /// Memory for records that were written or read last, in bytes.
     pub record_cache_bytes: usize,
@@ -71,6 +73,7 @@ pub(super) struct Families {
     pub(super) block_cache: Cache,
     meta: Options,
     records: Options,
+    keys: Options,
     blobs: Options,
 }
 
@@ -120,6 +123,17 @@ impl Families {
         records.set_level_zero_slowdown_writes_trigger(32);
         records.set_level_zero_stop_writes_trigger(48);
 
+        // The index is only ever walked: filters would take memory for nothing.
+        let mut walked = BlockBasedOptions::default();
+        walked.set_block_cache(&block_cache);
+        walked.set_cache_index_and_filter_blocks(true);
+        walked.set_cache_index_and_filter_blocks_with_high_priority(true);
+        let mut keys = records.clone();
+        keys.set_block_based_table_factory(&walked);
+        keys.set_memtable_prefix_bloom_ratio(0.0);
+        keys.set_memtable_whole_key_filtering(false);
+        keys.set_write_buffer_size(jittered(settings.write_buffer_bytes / 8));
+
         let mut blobs = records.clone();
         // Smaller than for records: blobs are not merged with others, so small buffers cost little, and the logs that are
         // deleted with them are as small. Deleting a long log delays concurrent fsyncs where the file system discards
@@ -139,12 +153,18 @@ impl Families {
         blobs.set_enable_blob_gc(true);
         blobs.set_blob_gc_age_cutoff(0.05);
         blobs.set_blob_gc_force_threshold(0.5);
-        Self { block_cache, meta, records, blobs }
+        Self { block_cache, meta, records, keys, blobs }
     }
 
     /// Opens the database in `path`, after a check of its logs.
     pub(super) fn open(&self, options: &Options, path: &Path) -> Result<DB, StoreError> {
-        let families = [(DEFAULT, &self.meta), (META, &self.meta), (RECORDS, &self.records), (BLOBS, &self.blobs)];
+        let families = [
+            (DEFAULT, &self.meta),
+            (META, &self.meta),
+            (RECORDS, &self.records),
+            (KEYS, &self.keys),
+            (BLOBS, &self.blobs),
+        ];
         let families = families.map(|(name, options)| ColumnFamilyDescriptor::new(name, options.clone()));
         check_logs(path)?;
         DB::open_cf_descriptors(options, path, families).map_err(|error| failure_of_open(&error))

@@ -81,6 +81,12 @@ async fn compared(cluster: &Cluster, effort: &Effort, report: &mut Report) {
         ("Get 1 KiB, 64 in flight, every key there", workload("get=1", 1, 64), Judged::Throughput(0.50)),
         ("Set 10 KiB, 64 in flight", workload("set=1", 10, 64), Judged::Throughput(0.12)),
         ("Get and Set 1 KiB by halves, 256 in flight", workload("get=50,set=50", 1, 256), Judged::Throughput(0.35)),
+        (
+            "Get, then Set if the version is the same, 1 KiB, 64 in flight",
+            workload("cas=1", 1, 64),
+            Judged::Throughput(0.20),
+        ),
+        ("Add, 64 in flight", workload("add=1", 1, 64), Judged::Throughput(0.25)),
         ("Set 1 KiB, one in flight, median latency", workload("set=1", 1, 1), Judged::Median(4.0)),
     ];
     for (what, workload, judged) in rows {

@@ -90,6 +90,10 @@ impl Report {
                 shown["found"] = json!(of_kind.found);
                 shown["not_found"] = json!(count - of_kind.found);
             }
+            if kind == Kind::Cas {
+                shown["applied"] = json!(of_kind.found);
+                shown["condition_failed"] = json!(count - of_kind.found);
+            }
             json[kind.name()] = shown;
         }
         json

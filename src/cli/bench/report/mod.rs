@@ -76,7 +76,7 @@ impl Report {
 
     fn all_latencies(&self) -> Histogram<u64> {
         let mut all = self.of(Kind::Get).latencies.clone();
-        for kind in [Kind::Set, Kind::Delete] {
+        for kind in Kind::ALL.into_iter().skip(1) {
             all.add(&self.of(kind).latencies).expect("a histogram that grows takes every other");
         }
         all

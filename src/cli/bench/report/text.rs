@@ -29,6 +29,11 @@ impl Report {
         if count > 0 {
             line(format!("{} of {count} gets found a value", gets.found));
         }
+        let cas = self.of(Kind::Cas);
+        let count = cas.latencies.len();
+        if count > 0 {
+            line(format!("{} of {count} cas found the key unchanged, and wrote it", cas.found));
+        }
         line(format!("{:.1} MiB/s of values", self.mib_per_second()));
         self.add_failures(&mut line);
         let cores = |used: Duration| self.per_second(1) * used.as_secs_f64();

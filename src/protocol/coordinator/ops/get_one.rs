@@ -8,27 +8,51 @@ use crate::mutants::rule;
 use crate::protocol::io::{Failure, QuorumReport, Reply};
 use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::Tally;
-use crate::types::{Key, Lookup, NodeIndex, ReadKind, Record, Stamp, Version};
+use crate::types::{Digest, Key, Lookup, NodeIndex, ReadKind, Record, Stamp, Version};
 
 use super::operation::{Enough, Fanout, Heard, Next, Operation, Round, Step};
 
 /// A read of one replica that is in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GetOne {
-    at_least: Option<Version>,
+    accepted: Accepted,
     record: Option<Record>,
+}
+
+/// The record that one replica is enough for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Accepted {
+    /// Any.
+    Any,
+    /// Any of at least this version.
+    AtLeast(Version),
+    /// The record of this digest, which a majority was found to have.
+    Exactly(Digest),
 }
 
 impl GetOne {
     /// A read of a record whose version is not below `at_least`.
     #[must_use]
     pub fn new(at_least: Option<Version>) -> Self {
-        Self { at_least, record: None }
+        let accepted = at_least.map_or(Accepted::Any, Accepted::AtLeast);
+        Self { accepted, record: None }
+    }
+
+    /// A read of the record of `digest`, which a majority was found to have. A replica with another record does not do: the
+    /// read is linearizable then.
+    #[must_use]
+    pub fn exactly(digest: Digest) -> Self {
+        Self { accepted: Accepted::Exactly(digest), record: None }
     }
 
     /// An absence satisfies no version: its version is not ordered among those of records.
-    fn is_recent_enough(&self) -> bool {
-        self.at_least.as_ref().is_none_or(|least| self.record.as_ref().is_some_and(|record| record.version() >= *least))
+    fn is_accepted(&self) -> bool {
+        let record = self.record.as_ref();
+        match &self.accepted {
+            Accepted::Any => true,
+            Accepted::AtLeast(least) => record.is_some_and(|record| record.version() >= *least),
+            Accepted::Exactly(digest) => record.is_some_and(|record| record.digest() == *digest),
+        }
     }
 }
 
@@ -56,7 +80,7 @@ impl Operation for GetOne {
     }
 
     fn on_enough(&mut self, _: &Tally) -> Step {
-        if rule!(OneReadIsCalledCurrent, self.is_recent_enough()) {
+        if rule!(OneReadIsCalledCurrent, self.is_accepted()) {
             Step::Done(Reply::Record(self.record.take()))
         } else {
             Step::Become(Next::Get)

@@ -5,6 +5,8 @@
 
 #![cfg(all(feature = "server", unix))]
 
+mod conditions;
+#[path = "../testkit/mod.rs"]
 mod testkit;
 
 use std::fs::{self, File};
@@ -22,7 +24,7 @@ use testkit::names::{SILENT, silent_name_server};
 use testkit::{ports, process};
 
 /// The codes that the help documents.
-const EXIT_CODES: std::ops::RangeInclusive<i32> = 0..=4;
+const EXIT_CODES: std::ops::RangeInclusive<i32> = 0..=5;
 
 /// A cluster whose nodes keep records in memory: none of these tests is about the disk.
 fn plan(ids: &[&'static str]) -> Plan {

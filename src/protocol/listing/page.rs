@@ -1,0 +1,171 @@
+//! One page: the answers of nodes, and what they say of each key.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::limits::{LISTED_KEYS_MAX, LISTED_KEYS_MIN};
+use crate::mutants::rule;
+use crate::protocol::context::Caller;
+use crate::protocol::io::{ListPage, Time};
+use crate::protocol::message::Refusal;
+use crate::protocol::placement::Placement;
+use crate::protocol::quorum::Tally;
+use crate::types::{ClusterParameters, Digest, Key, NodeIndex, ScannedKeys};
+
+use super::reading::{KeyState, ReadOf, Reading};
+
+/// A page that is being gathered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Page {
+    pub(super) caller: Caller,
+    pub(super) deadline: Time,
+    /// When its timer fires.
+    pub(super) alarm: Time,
+    /// How often its timer has fired.
+    pub(super) times: u32,
+    /// Enough nodes have answered. It waits until its timer fires for more, because some keys are not agreed.
+    pub(super) awaits_more: bool,
+    pub(super) asked_for: ListPage,
+    /// The nodes that must have answered.
+    pub(super) required: BTreeSet<NodeIndex>,
+    pub(super) answers: BTreeMap<NodeIndex, ScannedKeys>,
+    pub(super) refusals: BTreeMap<NodeIndex, Refusal>,
+    pub(super) stage: Stage,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Stage {
+    /// Nodes are asked for their keys.
+    Scan,
+    /// Single keys are read.
+    Read(Reading),
+}
+
+impl Page {
+    pub(super) fn new(
+        caller: Caller,
+        deadline: Time,
+        alarm: Time,
+        asked_for: ListPage,
+        required: BTreeSet<NodeIndex>,
+    ) -> Self {
+        Self {
+            caller,
+            deadline,
+            alarm,
+            times: 0,
+            awaits_more: false,
+            asked_for,
+            required,
+            answers: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            stage: Stage::Scan,
+        }
+    }
+
+    /// The most keys that each node is asked for. Of a large cluster each node has a part of the keys of the page alone: it
+    /// is asked for its share, and four times the deviation more.
+    pub(super) fn scan_keys_max(&self, parameters: &ClusterParameters) -> usize {
+        let keys = self.asked_for.keys_max.clamp(LISTED_KEYS_MIN, LISTED_KEYS_MAX);
+        let share = (keys * parameters.replica_count).div_ceil(parameters.node_ids.len());
+        keys.min(share + 4 * share.isqrt())
+    }
+
+    /// Takes the answer of a node. `false` where it is none to this page.
+    pub(super) fn take(&mut self, from: NodeIndex, scanned: ScannedKeys) -> bool {
+        let range = &self.asked_for.range;
+        let is_wanted = matches!(self.stage, Stage::Scan) && !self.answers.contains_key(&from);
+        let are_keys_of_range = scanned.keys.is_sorted_by(|(one, _), (next, _)| one < next)
+            && scanned.keys.iter().all(|(key, _)| range.contains(key));
+        let ends_after_them = scanned.looked_to.as_ref().is_none_or(|looked_to| {
+            range.contains(looked_to) && scanned.keys.last().is_none_or(|(last, _)| last <= looked_to)
+        });
+        let is_answer = is_wanted && are_keys_of_range && ends_after_them;
+        if is_answer {
+            self.answers.insert(from, scanned);
+        }
+        is_answer
+    }
+
+    /// Whether `member` has not answered, and has not refused for good.
+    pub(super) fn may_answer(&self, member: NodeIndex) -> bool {
+        let has_refused = self.refusals.get(&member).is_some_and(|refusal| refusal.is_permanent());
+        !has_refused && !self.answers.contains_key(&member)
+    }
+
+    pub(super) fn answered(&self) -> BTreeSet<NodeIndex> {
+        self.answers.keys().copied().collect()
+    }
+
+    pub(super) fn has_required(&self) -> bool {
+        self.required.iter().all(|member| self.answers.contains_key(member))
+    }
+
+    /// The keys that some answer names, and what is still to be read of them.
+    pub(super) fn merge(&self, placement: &Placement) -> Reading {
+        let mut looked_to = self.looked_to();
+        let mut rest: Vec<(NodeIndex, &[(Key, Digest)])> =
+            self.answers.iter().map(|(node, scanned)| (*node, &scanned.keys[..])).collect();
+        let mut keys = Vec::new();
+        let mut named: Vec<(NodeIndex, &Digest)> = Vec::new();
+        while let Some(key) = rest.iter().filter_map(|(_, keys)| keys.first()).map(|(key, _)| key).min() {
+            if looked_to.as_ref().is_some_and(|last| key > last) {
+                break;
+            }
+            if keys.len() >= LISTED_KEYS_MAX {
+                looked_to = keys.last().map(|(last, _): &(Key, KeyState)| last.clone());
+                break;
+            }
+            named.clear();
+            for (node, keys) in &mut rest {
+                if let Some(((first, digest), others)) = keys.split_first()
+                    && first == key
+                {
+                    named.push((*node, digest));
+                    *keys = others;
+                }
+            }
+            let agreed = agreed(&named, placement.replicas(placement.slot(key)));
+            let state = match rule!(ListTakesGreatest, agreed, not named.iter().map(|(_, digest)| *digest).max()) {
+                Some(digest) => self.settled(digest),
+                None => KeyState::Wanted(ReadOf::Latest),
+            };
+            keys.push((key.clone(), state));
+        }
+        Reading::new(keys, looked_to, self.asked_for.keys_max, self.asked_for.values)
+    }
+
+    /// The last key of the page: beyond it, some node has not looked.
+    fn looked_to(&self) -> Option<Key> {
+        let cut_off = || self.answers.values().filter_map(|scanned| scanned.looked_to.as_ref());
+        rule!(ListBeyondShortestPage, cut_off().min(), not self.longest()).cloned()
+    }
+
+    /// The last key that the node looked at which looked furthest.
+    #[cfg(feature = "mutants")]
+    fn longest(&self) -> Option<&Key> {
+        let is_one_whole = self.answers.values().any(|scanned| scanned.looked_to.is_none());
+        let cut_off = self.answers.values().filter_map(|scanned| scanned.looked_to.as_ref());
+        if is_one_whole { None } else { cut_off.max() }
+    }
+
+    /// The state of a key of which a majority named this digest.
+    fn settled(&self, digest: &Digest) -> KeyState {
+        match (digest.is_value, self.asked_for.values) {
+            (false, _) => KeyState::absent(),
+            (true, false) => KeyState::listed(digest.clone()),
+            (true, true) => KeyState::Wanted(ReadOf::Exactly(digest.clone())),
+        }
+    }
+}
+
+/// The digest that a majority of `replicas` named.
+fn agreed<'a>(named: &[(NodeIndex, &'a Digest)], replicas: &[NodeIndex]) -> Option<&'a Digest> {
+    let tally = Tally::single(replicas);
+    let holders = |wanted: &Digest| {
+        let holders = named.iter().filter(|(_, digest)| *digest == wanted).map(|(node, _)| *node);
+        tally.set_of(holders)
+    };
+    let mut candidates = named.iter().map(|(_, digest)| *digest);
+    let first = candidates.next().filter(|digest| tally.is_quorum(holders(digest)));
+    first.or_else(|| candidates.find(|digest| tally.is_quorum(holders(digest))))
+}

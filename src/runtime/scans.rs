@@ -1,0 +1,62 @@
+//! Scans of the store's index of keys, for lists. They wait for the disk, and so run on threads of their own.
+//!
+//! Bound: [`SCANS_RUNNING_MAX`] run at the same time, in the order in which they came. The replica bounds how many wait.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc};
+use tracing::{debug, error};
+
+use crate::limits::{SCANNED_BYTES_MAX, SCANNED_ENTRIES_MAX, SCANS_RUNNING_MAX};
+use crate::protocol::ReadId;
+use crate::protocol::placement::Placement;
+use crate::storage::{PageBounds, Store, StoreError};
+use crate::types::{KeyRange, ScannedKeys};
+
+use super::event::Event;
+
+/// The store as lists read it.
+pub(super) struct Scans {
+    store: Arc<dyn Store>,
+    placement: Arc<Placement>,
+    events: mpsc::Sender<Event>,
+    places: Arc<Semaphore>,
+}
+
+impl Scans {
+    pub(super) fn new(store: Arc<dyn Store>, placement: Arc<Placement>, events: mpsc::Sender<Event>) -> Self {
+        Self { store, placement, events, places: Arc::new(Semaphore::new(SCANS_RUNNING_MAX)) }
+    }
+
+    /// Begins a scan. The event loop is told with [`Event::ScanDone`].
+    ///
+    /// # Panics
+    /// When it is called outside a runtime of tokio.
+    pub(super) fn begin(&self, read: ReadId, range: KeyRange, keys_max: usize) {
+        let (store, placement) = (Arc::clone(&self.store), Arc::clone(&self.placement));
+        let (events, places) = (self.events.clone(), Arc::clone(&self.places));
+        tokio::spawn(async move {
+            let Ok(_place) = places.acquire().await else { return };
+            let scan = move || scan(&*store, &placement, &range, keys_max);
+            let scanned = tokio::task::spawn_blocking(scan).await.ok().flatten();
+            // It fails only if the event loop has ended.
+            let _ = events.send(Event::ScanDone(read, scanned)).await;
+        });
+    }
+}
+
+fn scan(store: &dyn Store, placement: &Placement, range: &KeyRange, keys_max: usize) -> Option<ScannedKeys> {
+    let bounds = PageBounds { keys_max, bytes_max: SCANNED_BYTES_MAX, looked_at_max: SCANNED_ENTRIES_MAX };
+    match store.list(range, &|key| placement.slot(key), bounds) {
+        Ok(scanned) => Some(scanned),
+        // A store that is closed was logged when it failed.
+        Err(error @ (StoreError::Closed | StoreError::Suspended)) => {
+            debug!(%error, "could not list keys");
+            None
+        }
+        Err(error) => {
+            error!(%error, "could not list keys");
+            None
+        }
+    }
+}
