@@ -14,12 +14,16 @@ use quorate::protocol::{
     RequestId, Setup, Time, Unready,
 };
 use quorate::types::{
-    Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, Meta, NodeIndex, ReadKind, Record, Stamp, StoreId,
+    Ballot, Batch, Checksum, Clock, Content, Digest, Incarnation, Key, Lookup, Meta, NodeIndex, ReadKind, Record,
+    Stamp, StoreId,
 };
 
 use crate::milestones::{self, Milestones};
 use crate::shared::Shared;
 use crate::testkit::giving_up::{Coordinator, may_give_up};
+
+/// The position of a record in the order of all records: its stamp, and the ballot of a conditional write.
+pub type Tag = (Stamp, Option<Ballot>);
 
 /// Time stands still, apart from alarms that are made to ring.
 const NOW: Time = Time(0);
@@ -100,7 +104,7 @@ pub struct Outcome {
     pub sent: Vec<Shared<Envelope>>,
     pub replies: Vec<(RequestId, Reply)>,
     /// Records that were sent or given to the disk.
-    pub named: BTreeSet<(Stamp, Checksum)>,
+    pub named: BTreeSet<(Tag, Checksum)>,
     pub milestones: Milestones,
     pub defect: Option<Defect>,
 }
@@ -142,7 +146,7 @@ pub struct Machine {
     /// The greatest clock that it has acknowledged or shown, over all of its lives.
     acknowledged: Clock,
     /// Stores that it was asked for in this incarnation and has not answered.
-    asked: Vec<(NodeIndex, Incarnation, OperationId, u32, Stamp)>,
+    asked: Vec<(NodeIndex, Incarnation, OperationId, u32, Tag)>,
 }
 
 /// How machines are modelled.
@@ -206,7 +210,7 @@ struct Step<'a> {
     shell: &'a Shell,
     sent: Vec<Shared<Envelope>>,
     replies: Vec<(RequestId, Reply)>,
-    named: BTreeSet<(Stamp, Checksum)>,
+    named: BTreeSet<(Tag, Checksum)>,
     milestones: Milestones,
     defect: Option<Defect>,
 }
@@ -313,8 +317,10 @@ impl<'a> Step<'a> {
 
     fn arrives(&mut self, envelope: &Envelope) {
         let Envelope { from, from_incarnation, to_incarnation, message, .. } = envelope;
-        if let Message::Request { operation, round, request: Request::Store { record, .. } } = message {
-            self.machine.asked.push((*from, *from_incarnation, *operation, *round, record.stamp.clone()));
+        if let Message::Request { operation, round, request } = message
+            && let Some(record) = request.payload()
+        {
+            self.machine.asked.push((*from, *from_incarnation, *operation, *round, tag(&record.digest())));
             self.machine.asked.sort();
         }
         let (before, sent) = (self.machine.node.clone(), self.sent.len());
@@ -326,7 +332,10 @@ impl<'a> Step<'a> {
         };
         self.input(NOW, input);
         let counted = self.machine.node != before || self.sent.len() > sent;
-        if !counted && let Message::Request { operation, round, request: Request::Store { .. } } = message {
+        if !counted
+            && let Message::Request { operation, round, request } = message
+            && request.payload().is_some()
+        {
             self.answers_store(*from, Some(*from_incarnation), *operation, *round);
         }
     }
@@ -371,6 +380,9 @@ impl<'a> Step<'a> {
                     if let Reply::Failed(failure) = &reply {
                         self.gives_up(failure);
                     }
+                    if matches!(reply, Reply::Failed(Failure::ConditionFailed { .. })) {
+                        self.milestones |= milestones::CONDITION_FAILED;
+                    }
                     if matches!(&reply, Reply::Record(Some(record)) if record.content == Content::Tombstone) {
                         self.milestones |= milestones::READ_TOMBSTONE;
                     }
@@ -397,7 +409,7 @@ impl<'a> Step<'a> {
         if batch.epoch.is_some() && !batch.records.is_empty() {
             self.milestones |= milestones::EPOCH_WITH_RECORD;
         }
-        self.named.extend(batch.records.values().map(|(_, record)| (record.stamp.clone(), record.checksum)));
+        self.named.extend(batch.records.values().map(|(_, record)| (tag(&record.digest()), record.checksum)));
         assert!(self.machine.at_disk.is_none(), "one batch is at the disk at a time");
         self.machine.at_disk = Some(batch);
     }
@@ -430,12 +442,12 @@ impl<'a> Step<'a> {
             }
         }
         for (_, record) in batch.records.values() {
-            if record.stamp.clock.epoch > meta.epoch {
-                defect = Some(format!("{} is durable before its epoch", record.stamp));
+            if record.tag().clock().epoch > meta.epoch {
+                defect = Some(format!("{} is durable before its epoch", record.version()));
             }
             if let Some(old) = held.replace(record.clone()) {
-                if old.stamp > record.stamp {
-                    defect = Some(format!("{} was replaced by {}", old.stamp, record.stamp));
+                if old.tag() > record.tag() {
+                    defect = Some(format!("{:?} was replaced by {:?}", old.tag(), record.tag()));
                 }
                 self.milestones |= milestones::OVERWROTE;
             }
@@ -466,11 +478,15 @@ impl<'a> Step<'a> {
             Message::Answer { answer, .. } if self.machine.is_forgetful && !matches!(answer, Answer::Refused(_)) => {
                 self.is_wrong(Defect::Silence(format!("a peer was told {answer:?}")));
             }
-            Message::Request { operation: _, round: _, request: Request::Store { record, .. } } => {
-                self.named.insert((record.stamp.clone(), record.checksum));
+            Message::Request { request: Request::Store { record, .. } | Request::Accept { record, .. }, .. } => {
+                self.named.insert((tag(&record.digest()), record.checksum));
                 let me = self.machine.node.placement().parameters().id(self.machine.node.me());
-                if record.stamp.writer == *me && record.stamp.clock.epoch > epoch_durable {
-                    self.is_wrong(Defect::Durable(format!("{} was sent before its epoch was durable", record.stamp)));
+                let drawn = record.proposal.as_ref().map_or(&record.stamp, |proposal| &proposal.ballot);
+                if drawn.writer == *me && drawn.clock.epoch > epoch_durable {
+                    self.is_wrong(Defect::Durable(format!("{drawn} was sent before its epoch was durable")));
+                }
+                if record.proposal.as_ref().is_some_and(|it| it.version.ballot.as_ref() != Some(&it.ballot)) {
+                    self.milestones |= milestones::SETTLED;
                 }
             }
             Message::Request { round, request: Request::Get { read_kind: ReadKind::Data, .. }, .. } if *round > 0 => {
@@ -490,22 +506,25 @@ impl<'a> Step<'a> {
             }
             Message::Answer { answer: Answer::Lookup { held, .. } | Answer::Promised { held, .. }, .. } => {
                 if let Some(digest) = held.digest() {
-                    self.acknowledges(&digest.stamp);
+                    self.acknowledges(&tag(&digest));
                 }
             }
             Message::Answer { operation, round, answer: Answer::Stored } => {
                 match self.answers_store(to, to_incarnation, *operation, *round) {
-                    Some(stamp) => {
-                        if self.machine.folder.record.as_ref().is_some_and(|record| record.stamp > stamp) {
+                    Some(stored) => {
+                        if self.machine.folder.record.as_ref().is_some_and(|record| tag(&record.digest()) > stored) {
                             self.milestones |= milestones::BEATEN;
                         }
-                        self.acknowledges(&stamp);
+                        self.acknowledges(&stored);
                     }
                     None => self.is_wrong(Defect::Durable(format!("nobody asked for {message:?}"))),
                 }
             }
             Message::Answer { answer: Answer::Scanned(_), .. } => unreachable!("no model lists keys"),
-            Message::Answer { operation, round, answer: Answer::Refused(_) | Answer::Preempted { .. } } => {
+            Message::Answer { operation, round, answer: answer @ (Answer::Refused(_) | Answer::Preempted { .. }) } => {
+                if matches!(answer, Answer::Preempted { .. }) {
+                    self.milestones |= milestones::PREEMPTED;
+                }
                 self.answers_store(to, to_incarnation, *operation, *round);
             }
             Message::Hello(_)
@@ -522,7 +541,7 @@ impl<'a> Step<'a> {
         incarnation: Option<Incarnation>,
         operation: OperationId,
         round: u32,
-    ) -> Option<Stamp> {
+    ) -> Option<Tag> {
         let asked = &mut self.machine.asked;
         let place = asked.iter().position(|(member, its_life, its_operation, its_round, _)| {
             (*member, Some(*its_life), *its_operation, *its_round) == (to, incarnation, operation, round)
@@ -531,18 +550,24 @@ impl<'a> Step<'a> {
     }
 
     /// Acknowledged or shown to a peer: it must be durable, and the clock not below it.
-    fn acknowledges(&mut self, stamp: &Stamp) {
-        let durable = self.machine.folder.record.as_ref().map(|record| &record.stamp);
-        if durable.is_none_or(|durable| durable < stamp) {
-            let what = format!("{stamp} was answered while {durable:?} was durable");
+    fn acknowledges(&mut self, shown: &Tag) {
+        let durable = self.machine.folder.record.as_ref().map(|record| tag(&record.digest()));
+        if durable.as_ref().is_none_or(|durable| durable < shown) {
+            let what = format!("{shown:?} was answered while {durable:?} was durable");
             self.is_wrong(Defect::Durable(what));
         }
+        let (stamp, ballot) = shown;
+        let greatest = ballot.as_ref().map_or(stamp.clock, |ballot| ballot.clock.max(stamp.clock));
         let clock = self.machine.node.clock();
-        if clock < stamp.clock {
-            self.is_wrong(Defect::Clock(format!("{stamp} was answered while the clock was {clock}")));
+        if clock < greatest {
+            self.is_wrong(Defect::Clock(format!("{shown:?} was answered while the clock was {clock}")));
         }
-        self.machine.acknowledged = self.machine.acknowledged.max(stamp.clock);
+        self.machine.acknowledged = self.machine.acknowledged.max(greatest);
     }
+}
+
+fn tag(digest: &Digest) -> Tag {
+    (digest.stamp.clone(), digest.ballot().cloned())
 }
 
 fn milestone_of(event: &ProtocolEvent) -> Milestones {

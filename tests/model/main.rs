@@ -27,6 +27,9 @@
 //! refused that no majority is left. **What must sometimes be reached:** each model names events, such as a read that writes
 //! back or a restart between the two rounds of a write. A model that reaches nothing fails.
 //!
+//! Conditional writes and additions run through one and two coordinators, with one ballot after the other where an alarm is
+//! allowed. Each stamp and ballot names one record.
+//!
 //! **What is not modelled.** More than one key, more than three nodes, nodes that are no replicas, time (timers fire when the
 //! checker decides, and no deadline passes), progress (the properties are safety properties), reads of the store that fail,
 //! damaged data, several inputs to one turn of a node, and operators' tools. The simulator (tests/simulation) has these. A

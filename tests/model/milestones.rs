@@ -46,5 +46,8 @@ milestones! {
     REFUSED_INCARNATION = 20, "an older incarnation was refused";
     OUTCOME_UNKNOWN = 22, "a client was told that its write's outcome is unknown";
     HEDGED = 23, "the remaining replicas were asked";
+    PREEMPTED = 24, "a ballot was preempted";
+    SETTLED = 25, "a record was accepted under another ballot than its first";
+    CONDITION_FAILED = 26, "a condition did not hold";
     ALL_DONE = 21, "every client was answered";
 }

@@ -3,7 +3,7 @@
 use quorate::types::NodeIndex;
 
 use crate::milestones;
-use crate::register::Operation::{self, Delete, Read, Write};
+use crate::register::Operation::{self, Add, Delete, Read, Replace, Write, WriteIfAbsent};
 use crate::world::{Faults, Grain, World};
 
 /// A model, and the number of its states if it is pinned.
@@ -30,13 +30,26 @@ fn read(node: usize) -> (usize, Operation) {
     (node, Read)
 }
 
+fn write_if_absent(node: usize, value: u8) -> (usize, Operation) {
+    (node, WriteIfAbsent(value))
+}
+
+/// A write where the key has the version that the client was told last.
+fn replace(node: usize, value: u8) -> (usize, Operation) {
+    (node, Replace { seen: None, value })
+}
+
+fn add(node: usize, number: u8) -> (usize, Operation) {
+    (node, Add(number))
+}
+
 fn restarts(of_each: [u8; 3], of_all: u8) -> Faults {
     Faults { restarts: of_each, restarts_of_all: of_all, ..FEW_FAULTS }
 }
 
 /// The models that every run of the tests explores.
 pub fn pinned() -> Vec<Bounded> {
-    [clients_in_each_others_way(), a_bad_network(), restarting_nodes(), bad_disks(), meeting()]
+    [clients_in_each_others_way(), a_bad_network(), restarting_nodes(), bad_disks(), meeting(), conditional_writes()]
         .into_iter()
         .flatten()
         .collect()
@@ -236,10 +249,105 @@ fn meeting() -> Vec<Bounded> {
     ]
 }
 
+fn conditional_writes() -> Vec<Bounded> {
+    let first = || vec![write_if_absent(0, 1)];
+    vec![
+        pin(
+            170_927,
+            World::new("conditional: two coordinators", vec![first(), vec![write_if_absent(1, 2)]])
+                .reaching(milestones::PREEMPTED | milestones::SETTLED | milestones::CONDITION_FAILED),
+        ),
+        pin(
+            128_389,
+            World::new("conditional: a write, read", vec![first(), vec![read(1)]]).reaching(
+                milestones::SETTLED | milestones::PREEMPTED | milestones::READ_UNFINISHED | milestones::ALL_DONE,
+            ),
+        ),
+        pin(
+            189_155,
+            World::new("conditional: beside a plain write", vec![first(), vec![write(1, 2)]]).reaching(
+                milestones::OVERWROTE | milestones::BEATEN | milestones::CONDITION_FAILED | milestones::ALL_DONE,
+            ),
+        ),
+        pin(
+            10_164,
+            World::new("conditional: one version after the other", vec![vec![write_if_absent(0, 1), replace(1, 2)]])
+                .reaching(milestones::OVERWROTE | milestones::ALL_DONE),
+        ),
+        pin(
+            211_785,
+            World::new("conditional: two additions", vec![vec![add(0, 1)], vec![add(1, 2)]])
+                .reaching(milestones::PREEMPTED | milestones::OVERWROTE | milestones::ALL_DONE),
+        ),
+        pin(
+            141_796,
+            World::new("conditional: a coordinator restarts", vec![vec![write_if_absent(0, 1), read(1)]])
+                .with(restarts([1, 0, 0], 1))
+                .reaching(milestones::SETTLED | milestones::EARLIER_INCARNATION | milestones::ALL_DONE),
+        ),
+        pin(
+            1_056_880,
+            World::new("conditional: an acceptor restarts", vec![vec![write_if_absent(0, 1), write_if_absent(1, 2)]])
+                .with(Faults { partings: 1, ..restarts([0, 1, 0], 1) })
+                .reaching(milestones::GAVE_UP | milestones::PREEMPTED | milestones::SETTLED | milestones::ALL_DONE),
+        ),
+        pin(
+            1_097_527,
+            World::new("conditional: slow reads of the store", vec![first(), vec![write_if_absent(1, 2)]])
+                .grained(Grain { loads: true, ..COARSE })
+                .reaching(milestones::PREEMPTED | milestones::SETTLED | milestones::CONDITION_FAILED),
+        ),
+        pin(
+            1_517_307,
+            World::new("conditional: a ballot after the other", vec![vec![write_if_absent(0, 1), read(1)]])
+                .with(Faults { partings: 1, alarms: 1, ..FEW_FAULTS })
+                .reaching(milestones::GAVE_UP | milestones::PREEMPTED | milestones::SETTLED | milestones::ALL_DONE),
+        ),
+    ]
+}
+
 /// Larger models, for an hour and a machine with much memory.
 pub fn large() -> Vec<Bounded> {
     let free = |world| Bounded { world, states: None };
     vec![
+        free(
+            World::new(
+                "conditional: two coordinators and a reader",
+                vec![vec![write_if_absent(0, 1)], vec![write_if_absent(1, 2), read(2)]],
+            )
+            .reaching(milestones::PREEMPTED | milestones::SETTLED | milestones::CONDITION_FAILED),
+        ),
+        free(
+            World::new(
+                "conditional: two coordinators try again",
+                vec![vec![write_if_absent(0, 1)], vec![write_if_absent(1, 2)]],
+            )
+            .with(Faults { alarms: 2, ..FEW_FAULTS })
+            .reaching(milestones::PREEMPTED | milestones::SETTLED | milestones::CONDITION_FAILED),
+        ),
+        free(
+            World::new(
+                "conditional: two coordinators, an acceptor restarts",
+                vec![vec![write_if_absent(0, 1)], vec![write_if_absent(1, 2)]],
+            )
+            .with(restarts([0, 1, 1], 1))
+            .reaching(milestones::PREEMPTED | milestones::RESTARTED_AND_LOST),
+        ),
+        free(
+            World::new(
+                "conditional: a version is replaced, read twice",
+                vec![vec![write_if_absent(0, 1), replace(0, 2)], vec![read(1), read(2)]],
+            )
+            .reaching(milestones::SETTLED | milestones::READ_UNFINISHED | milestones::ALL_DONE),
+        ),
+        free(
+            World::new(
+                "conditional: an addition is overwritten",
+                vec![vec![add(0, 1), read(1), write(1, b'5'), read(1)]],
+            )
+            .with(Faults { partings: 1, alarms: 1, ..FEW_FAULTS })
+            .reaching(milestones::GAVE_UP | milestones::SETTLED | milestones::OUTCOME_UNKNOWN),
+        ),
         free(World::new("two writers and a reader", vec![vec![write(0, 1)], vec![delete(1)], vec![read(2)]]).reaching(
             milestones::OVERWROTE | milestones::WROTE_BACK | milestones::READ_TOMBSTONE | milestones::ALL_DONE,
         )),

@@ -1,9 +1,11 @@
-//! The sequential specification of one key: a register that can be emptied.
+//! The sequential specification of one key: a register that can be emptied, written under conditions, and added to.
 
 use bytes::Bytes;
 
-use quorate::protocol::{Failure, Reply};
-use quorate::types::{Content, Record, Value};
+use quorate::protocol::{Command, Failure, Reply};
+use quorate::types::{
+    Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, Record, Value, Version,
+};
 use stateright::semantics::SequentialSpec;
 
 /// A client's operation.
@@ -12,6 +14,15 @@ pub enum Operation {
     Write(u8),
     Delete,
     Read,
+    /// A write where the key has no value.
+    WriteIfAbsent(u8),
+    /// A write where the key has the version that its client was told last. That was the version of `seen`.
+    Replace {
+        seen: Option<u8>,
+        value: u8,
+    },
+    /// An addition to a number of one digit.
+    Add(u8),
 }
 
 /// The result that a client sees. An operation without a reply, or whose outcome is unknown, has no ending.
@@ -19,6 +30,11 @@ pub enum Operation {
 pub enum Ending {
     Acknowledged,
     Value(Option<u8>),
+    Sum(u8),
+    /// The condition did not hold.
+    Refuted {
+        has_value: bool,
+    },
     /// It certainly had no effect.
     Failed,
 }
@@ -31,10 +47,19 @@ impl SequentialSpec for Register {
     type Ret = Ending;
 
     fn invoke(&mut self, operation: &Operation) -> Ending {
-        match operation {
-            Operation::Write(value) => self.0 = Some(*value),
+        let has_value = self.0.is_some();
+        match *operation {
+            Operation::Write(value) => self.0 = Some(value),
             Operation::Delete => self.0 = None,
             Operation::Read => return Ending::Value(self.0),
+            Operation::WriteIfAbsent(_) if has_value => return Ending::Refuted { has_value },
+            Operation::Replace { seen, .. } if self.0 != seen => return Ending::Refuted { has_value },
+            Operation::WriteIfAbsent(value) | Operation::Replace { value, .. } => self.0 = Some(value),
+            Operation::Add(number) => {
+                let sum = self.0.map_or(0, |digit| digit - b'0') + number;
+                self.0 = Some(b'0' + sum);
+                return Ending::Sum(sum);
+            }
         }
         Ending::Acknowledged
     }
@@ -51,9 +76,45 @@ impl Operation {
         match self {
             Self::Write(value) => Some(Content::Value(Value::Binary(Bytes::from(vec![value])))),
             Self::Delete => Some(Content::Tombstone),
-            Self::Read => None,
+            Self::Read | Self::WriteIfAbsent(_) | Self::Replace { .. } | Self::Add(_) => None,
         }
     }
+
+    /// The value that it may leave under the key.
+    pub fn value(self) -> Option<u8> {
+        match self {
+            Self::Write(value) | Self::WriteIfAbsent(value) | Self::Replace { value, .. } => Some(value),
+            Self::Delete | Self::Read | Self::Add(_) => None,
+        }
+    }
+
+    /// The operation as its client sends it, after it was told of `version`.
+    pub fn command(self, key: Key, name: u8, version: Option<&Version>) -> Command {
+        let (condition, value) = match self {
+            Self::Read => return Command::Get { key },
+            Self::Write(_) | Self::Delete => {
+                let content = self.content().expect("a write leaves a content");
+                let checksum = Checksum::of(&key, &content);
+                return Command::Set { key, content, ttl: None, checksum };
+            }
+            Self::Add(number) => {
+                let change = Change::Add { delta: number.into(), since: None, ttl: None };
+                return Command::Change { key, request: named(change, name) };
+            }
+            Self::WriteIfAbsent(value) => (Condition::Absent, value),
+            Self::Replace { value, .. } => {
+                (Condition::Version(version.cloned().unwrap_or_else(Version::absent)), value)
+            }
+        };
+        let content = Self::Write(value).content().expect("a write leaves a content");
+        let checksum = Checksum::of(&key, &content);
+        let change = Change::Write { condition, content, ttl: None, checksum };
+        Command::Change { key, request: named(change, name) }
+    }
+}
+
+fn named(change: Change, name: u8) -> ChangeRequest {
+    ChangeRequest { change, token: IdempotencyToken([name; 16]), is_resend: false }
 }
 
 impl Ending {
@@ -61,11 +122,23 @@ impl Ending {
     pub fn of(reply: &Reply) -> Option<Self> {
         match reply {
             Reply::Record(record) => Some(Self::Value(record.as_ref().and_then(value))),
-            Reply::Set(_) | Reply::Added { .. } => Some(Self::Acknowledged),
+            Reply::Set(_) => Some(Self::Acknowledged),
+            Reply::Added { sum, .. } => Some(Self::Sum(u8::try_from(*sum).expect("sums have one digit"))),
             Reply::Failed(Failure::OutcomeUnknown(_)) => None,
+            Reply::Failed(Failure::ConditionFailed { has_value, .. }) => Some(Self::Refuted { has_value: *has_value }),
             Reply::Failed(_) => Some(Self::Failed),
             Reply::Clock(_) | Reply::Listed(_) => unreachable!("nobody asked for a clock or a list"),
         }
+    }
+}
+
+/// The version that a reply tells, and its value.
+pub fn told(reply: &Reply, operation: Operation) -> Option<(Version, Option<u8>)> {
+    match reply {
+        Reply::Set(version) => Some((version.clone(), operation.value())),
+        Reply::Record(Some(record)) => Some((record.version(), value(record))),
+        Reply::Record(None) => Some((Version::absent(), None)),
+        _ => None,
     }
 }
 

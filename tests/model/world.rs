@@ -6,14 +6,14 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use quorate::protocol::placement::Placement;
-use quorate::protocol::{Command, Message, Reply, Request, RequestId};
-use quorate::types::{Checksum, ClusterParameters, NodeId, NodeIndex, Stamp};
+use quorate::protocol::{Message, Reply, Request, RequestId};
+use quorate::types::{Checksum, ClusterParameters, NodeId, NodeIndex, Version};
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
 use stateright::{Model, Property};
 
-use crate::machine::{Defect, Envelope, Event, Machine, Outcome, Shell, key};
+use crate::machine::{Defect, Envelope, Event, Machine, Outcome, Shell, Tag, key};
 use crate::milestones::{self, Milestones};
-use crate::register::{Ending, Operation, Register};
+use crate::register::{self, Ending, Operation, Register};
 use crate::shared::Shared;
 
 /// How many nodes there are, each a replica of the one key.
@@ -78,8 +78,8 @@ pub struct State {
     pub network: Vec<Shared<Envelope>>,
     clients: Vec<Client>,
     pub history: Shared<History>,
-    /// What each stamp names that was ever sent or given to a disk.
-    named: Shared<BTreeMap<Stamp, Checksum>>,
+    /// What each stamp, and each ballot of a stamp, names that was ever sent or given to a disk.
+    named: Shared<BTreeMap<Tag, Checksum>>,
     left: Faults,
     pub defect: Option<Defect>,
     /// What the step did that led here first.
@@ -91,6 +91,8 @@ struct Client {
     next: usize,
     waits: bool,
     open: u8,
+    /// The version that it was told last, and its value, where it will name that version.
+    told: Option<(Version, Option<u8>)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -226,7 +228,7 @@ impl World {
 
     fn replied(&self, state: &mut State, id: RequestId, reply: &Reply) {
         let (client, number) = named_by(id);
-        let Client { next, waits, open } = state.clients[client];
+        let Client { next, waits, open, .. } = state.clients[client];
         if !waits || number != next {
             return;
         }
@@ -235,12 +237,17 @@ impl World {
             state.clients[client].goes_on();
             return;
         };
+        if self.clients[client][next..].iter().any(|(_, operation)| matches!(operation, Operation::Replace { .. }))
+            && let Some(told) = register::told(reply, self.clients[client][next].1)
+        {
+            state.clients[client].told = Some(told);
+        }
         if let Ending::Value(Some(value)) = ending
             && self
                 .clients
                 .iter()
                 .zip(&state.clients)
-                .any(|(operations, writer)| writer.waits && operations[writer.next].1 == Operation::Write(value))
+                .any(|(operations, writer)| writer.waits && operations[writer.next].1.value() == Some(value))
         {
             state.milestones |= milestones::READ_UNFINISHED;
         }
@@ -256,22 +263,19 @@ impl World {
     }
 
     fn begins(&self, state: &mut State, client: usize) {
-        let Client { next, waits, open } = &mut state.clients[client];
+        let Client { next, waits, open, told } = &mut state.clients[client];
         *waits = true;
-        let (node, operation) = self.clients[client][*next];
+        let (node, mut operation) = self.clients[client][*next];
+        if let Operation::Replace { seen, .. } = &mut operation {
+            *seen = told.as_ref().and_then(|(_, value)| *value);
+        }
         let mut tester = state.history.tester.clone();
         tester.on_invoke((client, *open), operation).expect("a thread has one operation at a time");
         let linearizable = state.history.linearizable;
         state.history = Shared::new(History { tester, linearizable });
-        let key = key();
-        let command = match operation.content() {
-            None => Command::Get { key },
-            Some(content) => {
-                let checksum = Checksum::of(&key, &content);
-                Command::Set { key, content, ttl: None, checksum }
-            }
-        };
         let id = RequestId((client * 100 + *next) as u64);
+        let name = u8::try_from(id.0 % 251).expect("it is below 251");
+        let command = operation.command(key(), name, told.as_ref().map(|(version, _)| version));
         self.happens(state, member(node), Event::Request { id, command });
     }
 
@@ -288,6 +292,9 @@ impl World {
     ///   over, and none of them comes back.
     /// - An answer to a node that has no operation under way. It could at most release a hint, which may be lost
     ///   if it is sent again, or exclude a peer that refuses, as a late peer is excluded too.
+    /// - A request to prepare or accept that changes nothing, and whose answer would be ignored now. Promises, records and
+    ///   clocks never fall while a process runs, so that it would change nothing later. One that would raise a promise stays,
+    ///   whoever waits for the answer.
     /// - A question whose answer would be ignored now. Being asked for the clock changes nothing; being asked for the
     ///   record neither, unless the store may show one that its node does not know to be durable.
     fn forget_what_is_dead(&self, state: &mut State) {
@@ -313,15 +320,13 @@ impl World {
                     !(is_ignored(envelope) || reads_change_nothing && is_answered_in_vain(envelope))
                 }
                 Message::Request {
-                    request:
-                        Request::Store { .. }
-                        | Request::Prepare { .. }
-                        | Request::Accept { .. }
-                        | Request::Scan { .. }
-                        | Request::Follow { .. }
-                        | Request::Unfollow,
+                    request: Request::Store { .. } | Request::Scan { .. } | Request::Follow { .. } | Request::Unfollow,
                     ..
                 } => !is_ignored(envelope),
+                Message::Request { request: Request::Prepare { .. } | Request::Accept { .. }, .. } => {
+                    let changes_nothing = outcome(envelope).machine == machines[envelope.to.index()];
+                    !(is_ignored(envelope) || changes_nothing && is_answered_in_vain(envelope))
+                }
                 #[cfg(feature = "mutants")]
                 Message::Answer { answer, .. } if crate::mutants::may_still_count(self.mutant, answer) => true,
                 Message::Answer { .. } => !receiver.inspect().is_idle() && !is_ignored(envelope),
@@ -389,7 +394,7 @@ impl Model for World {
         let mut state = State {
             machines,
             network: Vec::new(),
-            clients: vec![Client { next: 0, waits: false, open: 0 }; self.clients.len()],
+            clients: vec![Client { next: 0, waits: false, open: 0, told: None }; self.clients.len()],
             history: Shared::new(History { tester, linearizable: true }),
             named: Shared::new(BTreeMap::new()),
             left: self.faults,
@@ -559,15 +564,15 @@ impl State {
 
     /// One stamp names one record.
     fn name(&mut self, outcome: &Outcome) {
-        for (stamp, checksum) in &outcome.named {
-            match self.named.get(stamp) {
+        for (tag, checksum) in &outcome.named {
+            match self.named.get(tag) {
                 None => {
                     let mut named = BTreeMap::clone(&self.named);
-                    named.insert(stamp.clone(), *checksum);
+                    named.insert(tag.clone(), *checksum);
                     self.named = Shared::new(named);
                 }
                 Some(known) if known == checksum => {}
-                Some(_) => self.defect = Some(Defect::Stamp(format!("{stamp} names two records"))),
+                Some(_) => self.defect = Some(Defect::Stamp(format!("{tag:?} names two records"))),
             }
         }
     }
