@@ -1,4 +1,5 @@
-//! Node/Info lists the keys of a large replica in pages, in bounded memory.
+//! Node/Info lists the keys of a large replica in pages, in bounded memory, and Cluster/List gives pages of it in the order of
+//! keys, wherever they begin.
 //!
 //! The library writes the keys into a data folder, and a real node is then started on it. There are 200,000 keys, or as many
 //! as are written in QUORATE_PAGES_SECONDS seconds.
@@ -11,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
-use quorate::api::InfoRequest;
+use quorate::api::{InfoRequest, ListRequest};
 use quorate::protocol::placement::Placement;
 use quorate::storage::Store as _;
 use quorate::storage::folder;
@@ -68,6 +69,7 @@ async fn all_keys_are_listed_once_in_order_and_in_bounded_memory() {
     // Without /proc there is nothing to compare.
     assert!(most <= before + GROWTH_BYTES_MAX, "memory grew from {before} to {most} bytes");
 
+    list_pages(node, written).await;
     let mut few = node.node_client().info(InfoRequest { prefix: String::new(), limit: 10 }).await.unwrap().into_inner();
     assert_eq!(few.message().await.unwrap().unwrap().keys.len(), 10);
     assert!(few.message().await.unwrap().is_none(), "a limit ends the stream");
@@ -94,6 +96,7 @@ fn fill(folder: &Path, node_id: &NodeId, placement: &Placement, limit: Option<Du
             let stamp = Stamp { clock, writer: node_id.clone() };
             let record = Record::plain(stamp, content.clone(), Checksum::of(&key, &content));
             sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_64(key.as_bytes()));
+            batch.new_keys.insert(key.clone());
             batch.records.insert(key.clone(), (placement.slot(&key), record));
         }
         store.persist(&batch).expect("the disk has room");
@@ -138,6 +141,37 @@ async fn list(node: &TestNode, placement: &Placement) -> Listed {
         }
     }
     listed
+}
+
+/// Reads pages of a thousand keys from places far apart, and says how long each takes.
+async fn list_pages(node: &TestNode, written: u64) {
+    const PAGES: u64 = 50;
+    for values in [false, true] {
+        let mut times = Vec::new();
+        for page in 0..PAGES {
+            let first = page * 7_919 * 104_729 % (written - 1_000);
+            let start_after = key_of(first).as_str().to_owned();
+            let request = ListRequest { start_after, limit: 1_000, values, ..ListRequest::default() };
+            let began = Instant::now();
+            let mut stream = node.cluster_client().list(request).await.expect("the node is online").into_inner();
+            let mut keys = Vec::new();
+            while let Some(page) = stream.message().await.expect("the stream does not break") {
+                assert!(page.encoded_len() < PAGE_BYTES_LIMIT);
+                keys.extend(page.entries.into_iter().map(|entry| entry.key));
+            }
+            times.push(began.elapsed());
+            let expected = (first + 1..=first + 1_000).map(key_of);
+            assert!(expected.eq(keys.iter().map(|key| Key::new(key.clone()).expect("it is well formed"))));
+        }
+        let first = times[0];
+        times.sort_unstable();
+        println!(
+            "a page of 1,000 keys of {written} {}: first {first:.1?}, median {:.1?}, at most {:.1?}",
+            if values { "with values" } else { "without values" },
+            times[times.len() / 2],
+            times[times.len() - 1]
+        );
+    }
 }
 
 /// A line of the system's account of the node's memory, in bytes; 0 where there is none.

@@ -124,6 +124,27 @@ pub struct WriteResult {
     pub sum: Option<i64>,
 }
 
+/// A write of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// A write without a condition.
+    Plain {
+        /// The key.
+        key: Key,
+        /// The value, or a tombstone to delete it.
+        content: Content,
+        /// The time to live of the value.
+        ttl: Option<Ttl>,
+    },
+    /// A write whose effect depends on the record that is there.
+    Conditional {
+        /// The key.
+        key: Key,
+        /// The conditional write.
+        request: ChangeRequest,
+    },
+}
+
 /// The state of a node at one moment.
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -184,16 +205,49 @@ impl NodeHandle {
         keys: &[Key],
         deadline: Instant,
     ) -> Result<impl Stream<Item = (usize, Result<Option<Record>, RequestError>)> + use<>, Rejected> {
-        let commands: Vec<Command> = keys.iter().map(|key| Command::Get { key: key.clone() }).collect();
+        let commands = keys.iter().map(|key| Command::Get { key: key.clone() }).collect();
+        self.run_together(commands, record, deadline).await
+    }
+
+    /// Does each of `writes`, a write or a conditional write, and gives each result with its place once it is there.
+    ///
+    /// All writes reach the node's loop together, so that they share its turns, a clock round, the messages to peers and
+    /// an fsync. They count as one request in flight, and with the bytes of each of them.
+    ///
+    /// # Errors
+    /// [`Rejected`]: no write was begun.
+    pub async fn batch_write(
+        &self,
+        writes: Vec<Write>,
+        deadline: Instant,
+    ) -> Result<impl Stream<Item = (usize, Result<WriteResult, RequestError>)> + use<>, Rejected> {
+        let command = |write| match write {
+            Write::Plain { key, content, ttl } => {
+                let checksum = Checksum::of(&key, &content).and_ttl(ttl);
+                Command::Set { key, content, ttl, checksum }
+            }
+            Write::Conditional { key, request } => Command::Change { key, request },
+        };
+        let commands: Vec<Command> = writes.into_iter().map(command).collect();
+        self.run_together(commands, written, deadline).await
+    }
+
+    /// Begins all of `commands` or none, and gives each result with its place.
+    async fn run_together<T>(
+        &self,
+        commands: Vec<Command>,
+        of_reply: fn(Reply) -> T,
+        deadline: Instant,
+    ) -> Result<impl Stream<Item = (usize, Result<T, RequestError>)> + use<T>, Rejected> {
         let permits = self.inner.admission.admit_together(&commands)?;
         let places = self.inner.events.reserve_many(commands.len()).await.map_err(|_| Rejected::Ended)?;
-        let reads = FuturesUnordered::new();
+        let results = FuturesUnordered::new();
         for (index, ((command, permit), place)) in commands.into_iter().zip(permits).zip(places).enumerate() {
             let (reply, replied) = oneshot::channel();
             place.send(Event::Request(ClientRequest { command, deadline, reply, permit }));
-            reads.push(async move { (index, outcome(replied.await).map(record)) });
+            results.push(async move { (index, outcome(replied.await).map(of_reply)) });
         }
-        Ok(reads)
+        Ok(results)
     }
 
     /// The record of `key` on one replica, of at least version `at_least`: otherwise the latest one. Answered by

@@ -42,7 +42,7 @@ use commit_thread::CommitThread;
 pub use event::Event;
 use event_loop::{EventLoop, Parts};
 use handle::{Admission, Inner};
-pub use handle::{NodeHandle, PeerStatus, Rejected, RequestError, Status, WriteResult};
+pub use handle::{NodeHandle, PeerStatus, Rejected, RequestError, Status, Write, WriteResult};
 pub use watchers::{WatchEnded, WatchStream};
 
 /// The parts and bounds that a node is started with.

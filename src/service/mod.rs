@@ -10,6 +10,7 @@
 //! Caveat: an operation that the node has begun goes on when its caller hangs up. Only the waiting ends.
 
 pub(crate) mod batch_get;
+pub(crate) mod batch_write;
 pub(crate) mod buffer_budget;
 pub(crate) mod deadline;
 pub(crate) mod descriptors;

@@ -1,15 +1,18 @@
-//! Conversions of the requests about one key: Get, Set, Delete and Add.
+//! Conversions of the requests about one key (Get, Set, Delete and Add), of lists, and of batches of writes.
+
+use std::collections::BTreeMap;
 
 use prost_types::Duration;
 
 use crate::api;
 use crate::api::condition::Condition as Arm;
+use crate::limits::VALUE_BYTES_MAX;
 use crate::types::{
     Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, KEY_BYTES_MAX, Key, KeyError, KeyRange, Ttl,
     Value, Version,
 };
 
-use super::public::{WireError, key};
+use super::public::{BATCH_KEYS_MAX, WireError, key};
 use super::version::VersionText;
 
 /// A write, as its client asked for it.
@@ -63,7 +66,62 @@ pub struct ListCall {
     pub values: bool,
 }
 
+impl Write {
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Plain { key, .. } | Self::Conditional(key, _) => key,
+        }
+    }
+
+    /// Whether the client says that it may have sent it before.
+    #[must_use]
+    pub fn is_resend(&self) -> bool {
+        match self {
+            Self::Plain { .. } => false,
+            Self::Conditional(_, request) => request.is_resend,
+        }
+    }
+
+    fn value_bytes(&self) -> usize {
+        match self {
+            Self::Plain { content, .. } => content.value_bytes(),
+            Self::Conditional(_, request) => request.change.value_bytes(),
+        }
+    }
+}
+
 impl Decoder {
+    /// Reads a BatchWrite.
+    ///
+    /// # Errors
+    /// The entry and the field at fault, and what is accepted.
+    pub fn batch_write(self, request: api::BatchWriteRequest) -> Result<Vec<Write>, WireError> {
+        use api::batch_write_entry::Write as Arm;
+        let count = request.entries.len();
+        if !(1..=BATCH_KEYS_MAX).contains(&count) {
+            return Err(WireError::EntryCount { count });
+        }
+        let accepted = "set or delete";
+        let write = |entry: api::BatchWriteEntry| match entry.write {
+            Some(Arm::Set(set)) => self.set(set),
+            Some(Arm::Delete(delete)) => self.delete(delete),
+            None => Err(WireError::Missing { field: "write", accepted }),
+        };
+        let mut writes = Vec::with_capacity(count);
+        let mut places = BTreeMap::new();
+        for (index, entry) in request.entries.into_iter().enumerate() {
+            let write = write(entry).map_err(|source| WireError::OneEntry { index, source: Box::new(source) })?;
+            if let Some(earlier) = places.insert(write.key().clone(), index) {
+                return Err(WireError::KeyTwice { index, earlier });
+            }
+            writes.push(write);
+        }
+        let bytes = writes.iter().map(Write::value_bytes).sum();
+        if bytes > VALUE_BYTES_MAX { Err(WireError::BatchTooLarge { bytes }) } else { Ok(writes) }
+    }
+
     /// Reads a Get.
     ///
     /// # Errors

@@ -21,13 +21,14 @@ pub struct Method {
 }
 
 /// All methods that a client or an operator may call.
-pub const METHODS: [Method; 14] = [
+pub const METHODS: [Method; 15] = [
     Method::read("/api.Cluster/Info"),
     Method::read("/api.Cluster/Get"),
     Method::read("/api.Cluster/BatchGet"),
     Method::read("/api.Cluster/List"),
     Method::write("/api.Cluster/Set"),
     Method::write("/api.Cluster/Delete"),
+    Method::write("/api.Cluster/BatchWrite"),
     Method::write("/api.Cluster/Add"),
     Method::read("/api.Cluster/Watch"),
     Method::read("/api.Node/Health"),

@@ -44,6 +44,34 @@ pub enum WireError {
         /// The number of keys.
         count: usize,
     },
+    /// A batch of no writes, or of more than [`BATCH_KEYS_MAX`].
+    #[error("entries: {count} entries are given: 1 to {BATCH_KEYS_MAX} are accepted")]
+    EntryCount {
+        /// The number of entries.
+        count: usize,
+    },
+    /// A batch of writes whose values are too large together.
+    #[error("entries: their values have {bytes} bytes together: at most {VALUE_BYTES_MAX} are accepted")]
+    BatchTooLarge {
+        /// The size of all values.
+        bytes: usize,
+    },
+    /// Two writes of one key in a batch: they would have no order.
+    #[error("entries[{index}]: its key is that of entries[{earlier}] too: give each key once")]
+    KeyTwice {
+        /// The place of the second, from 0.
+        index: usize,
+        /// The place of the first.
+        earlier: usize,
+    },
+    /// An entry of a batch that is not valid.
+    #[error("entries[{index}].{source}")]
+    OneEntry {
+        /// Its place among the entries, from 0.
+        index: usize,
+        /// The fault, and what is accepted.
+        source: Box<WireError>,
+    },
     /// A value beyond [`VALUE_BYTES_MAX`].
     #[error("{field}: the value has {bytes} bytes: at most {VALUE_BYTES_MAX} are accepted")]
     ValueTooLarge {

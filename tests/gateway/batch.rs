@@ -1,4 +1,4 @@
-//! Cluster/BatchGet, as clients see it.
+//! Cluster/BatchGet and Cluster/BatchWrite, as clients see them.
 
 use super::*;
 
@@ -22,6 +22,9 @@ async fn batch_is_answered_in_the_order_of_its_keys() {
         ..Default::default()
     };
     let results = cluster.batch_get(batch(["b", "none", "a", "c", "b"])).await.unwrap().into_inner().results;
+    assert!(results.iter().all(|result| !result.version.is_empty()));
+    let without_version = |result| api::BatchGetResult { version: String::new(), ..result };
+    let results: Vec<api::BatchGetResult> = results.into_iter().map(without_version).collect();
     let b = result("b", Some(text("b", "2")), &b);
     let expected =
         [b.clone(), result("none", None, &None), result("a", Some(text("a", "1")), &a), result("c", None, &deleted), b];
@@ -132,4 +135,75 @@ async fn batch_that_a_node_does_not_take_fails_as_a_whole() {
     let status = cluster.batch_get(batch(["a", "b"])).await.unwrap_err();
     assert_eq!((status.code(), reason(&status)), (Code::Unavailable, Some(FailureReason::NotReady)));
     assert!(status.message().contains("ask another one"), "{status}");
+}
+
+fn writes(entries: impl IntoIterator<Item = api::batch_write_entry::Write>) -> api::BatchWriteRequest {
+    let entries = entries.into_iter().map(|write| api::BatchWriteEntry { write: Some(write) });
+    api::BatchWriteRequest { entries: entries.collect() }
+}
+
+fn sets(key: &str, value: &str) -> api::batch_write_entry::Write {
+    api::batch_write_entry::Write::Set(set(key, value))
+}
+
+fn deletes(key: &str) -> api::batch_write_entry::Write {
+    api::batch_write_entry::Write::Delete(api::DeleteRequest { key: key.into(), ..Default::default() })
+}
+
+fn set_if_absent(key: &str, value: &str) -> api::batch_write_entry::Write {
+    let condition = Some(api::Condition { condition: Some(api::condition::Condition::IfAbsent(true)) });
+    api::batch_write_entry::Write::Set(api::SetRequest { condition, ..set(key, value) })
+}
+
+#[tokio::test]
+async fn each_write_of_a_batch_has_an_outcome_of_its_own() {
+    let nodes = start(Plan { nodes: 3, replica_count: 3, ..Plan::default() }).await;
+    let mut cluster = nodes[0].cluster().await;
+    let there = cluster.set(set("there", "old")).await.unwrap().into_inner();
+    cluster.set(set("gone", "old")).await.unwrap();
+    let request = writes([sets("a", "1"), deletes("gone"), set_if_absent("there", "2"), set_if_absent("new", "3")]);
+    let results = nodes[1].cluster().await.batch_write(request).await.unwrap().into_inner().results;
+    let names: Vec<&str> = results.iter().map(|result| &*result.key).collect();
+    assert_eq!(names, ["a", "gone", "there", "new"]);
+    let error = results[2].error.as_ref().unwrap();
+    assert_eq!((error.code, &*error.reason), (9, "CONDITION_FAILED"));
+    assert_eq!((&error.version, error.has_value), (&there.version, true));
+    assert!(results[2].version.is_empty() && results[2].clock.is_none());
+    for (name, value) in [("a", Some("1")), ("gone", None), ("there", Some("old")), ("new", Some("3"))] {
+        let got = cluster.get(get(name)).await.unwrap().into_inner();
+        assert_eq!(got.entry, value.map(|value| text(name, value)), "{name}");
+        let result = results.iter().find(|result| result.key == name).unwrap();
+        assert!(result.error.is_some() || result.version == got.version, "{name}");
+    }
+
+    let names: Vec<String> = (0..1_000).map(|n| format!("many/{n:03}")).collect();
+    let many = writes(names.iter().map(|name| sets(name, "v")));
+    let results = cluster.batch_write(many).await.unwrap().into_inner().results;
+    assert!(results.iter().all(|result| result.error.is_none()));
+    let found = cluster.batch_get(batch(names)).await.unwrap().into_inner().results;
+    assert!(found.iter().zip(&results).all(|(found, written)| found.version == written.version));
+}
+
+#[tokio::test]
+async fn batch_of_writes_that_is_not_valid_does_nothing() {
+    let served = start_one().await;
+    let mut cluster = served.cluster().await;
+    let large = |key: &str| {
+        let entry = entry(key, Some(Arm::Binary(vec![0; VALUE_BYTES_MAX / 2 + 1].into())));
+        api::batch_write_entry::Write::Set(api::SetRequest { entry: Some(entry), ..Default::default() })
+    };
+    let nothing = api::BatchWriteRequest { entries: vec![api::BatchWriteEntry { write: None }] };
+    for (request, part) in [
+        (writes([]), "entries: 0 entries are given: 1 to 1000 are accepted"),
+        (writes((0..1_001).map(|n| sets(&n.to_string(), "v"))), "entries: 1001 entries are given"),
+        (writes([sets("a", "1"), sets("b", "1"), deletes("a")]), "entries[2]: its key is that of entries[0] too"),
+        (writes([sets("a", "1"), sets("", "1")]), "entries[1].entry.key: the key is empty"),
+        (writes([large("a"), large("b")]), "bytes together: at most 62914560 are accepted"),
+        (nothing, "entries[0].write is missing: give set or delete"),
+    ] {
+        let status = cluster.batch_write(request).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status)), (Code::InvalidArgument, Some(FailureReason::InvalidArgument)));
+        assert!(status.message().contains(part), "{status}");
+    }
+    assert_eq!(cluster.get(get("a")).await.unwrap().into_inner().entry, None);
 }

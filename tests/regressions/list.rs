@@ -94,6 +94,18 @@ fn value_that_one_replica_has_is_settled_by_a_list() {
     cluster.assert_linearizable();
 }
 
+#[cfg(feature = "mutants")]
+#[test]
+fn each_fails_where_its_rule_is_broken() {
+    crate::mutants::each_is_found(crate::mutants::tests![
+        ListBeyondShortestPage: list_is_not_cut_off_unnoticed,
+        ListOmitsTombstones: deletion_that_one_replica_has_is_settled_by_a_list,
+        ListTakesGreatest: value_that_one_replica_has_is_settled_by_a_list,
+        ListWithoutMajorityOfASlot: list_waits_for_a_majority_of_each_slot,
+        IndexInAnotherBatch: key_is_in_the_index_with_its_first_record,
+    ]);
+}
+
 /// A node alone answers for no slot, whatever its index has.
 #[test]
 fn list_waits_for_a_majority_of_each_slot() {

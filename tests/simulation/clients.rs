@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate::protocol::{Command, Failure, Reply};
+use quorate::protocol::{Command, Failure, ListPage, ListedKeys, Reply};
 use quorate::types::{
-    Applied, Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, NodeIndex, Value, Version,
-    content_of, number_in,
+    Applied, Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, KeyRange, Lookup, NodeIndex,
+    Value, Version, content_of, number_in,
 };
 
 /// The distance between the values of two operations. Sums stay below it.
@@ -24,6 +24,8 @@ pub enum Ask {
     Get,
     /// A read of one replica.
     GetOne { at_least: Option<Version> },
+    /// A page of the list of all keys from this one on: a read of each of them.
+    List { keys_max: usize, values: bool },
     /// A write.
     Set,
     /// A delete.
@@ -36,7 +38,7 @@ pub enum Ask {
 
 impl Ask {
     pub fn is_read(&self) -> bool {
-        matches!(self, Self::Get | Self::GetOne { .. })
+        matches!(self, Self::Get | Self::GetOne { .. } | Self::List { .. })
     }
 
     /// Whether it is a conditional write, which has a token and may be sent again.
@@ -50,6 +52,8 @@ impl Ask {
 pub enum Outcome {
     /// A read saw this.
     Saw { value: Option<u64>, version: Version },
+    /// A page named the key, or left it out. It has the value where values were asked for.
+    Listed(Option<(Option<u64>, Version)>),
     /// A write took effect.
     Wrote(Version),
     /// An addition took effect.
@@ -74,6 +78,7 @@ impl Outcome {
             | Self::Wrote(version)
             | Self::Added { version, .. }
             | Self::Declined { version, .. } => Some(version),
+            Self::Listed(named) => named.as_ref().map(|(_, version)| version),
             Self::Failed | Self::Unknown => None,
         }
     }
@@ -187,6 +192,12 @@ impl Clients {
         }
     }
 
+    /// A page reads other keys as well: each is an operation of its own, of the same time.
+    pub fn also_listed(&mut self, index: usize, key: usize, outcome: Outcome) {
+        let first = self.operations.len();
+        self.operations.push(Done { key, first, outcome, ..self.operations[index].clone() });
+    }
+
     /// The history of each key.
     pub fn histories(&self) -> BTreeMap<usize, Vec<&Done>> {
         let mut histories: BTreeMap<usize, Vec<&Done>> = BTreeMap::new();
@@ -197,12 +208,18 @@ impl Clients {
     }
 
     /// What a client sends.
-    pub fn command(&self, index: usize, key: Key) -> Command {
-        let Done { ask, first, .. } = &self.operations[index];
+    pub fn command(&self, index: usize, keys: &[Key]) -> Command {
+        let Done { ask, first, key: place, .. } = &self.operations[index];
+        let key = keys[*place].clone();
         let written = content(value_of_operation(*first));
         let change = match ask.clone() {
             Ask::Get => return Command::Get { key },
             Ask::GetOne { at_least } => return Command::GetOne { key, at_least },
+            Ask::List { keys_max, values } => {
+                let after = place.checked_sub(1).map(|before| keys[before].clone());
+                let range = KeyRange { after, prefix: Bytes::new() };
+                return Command::List(ListPage { range, keys_max, values });
+            }
             Ask::Set | Ask::Delete => {
                 let content = if matches!(ask, Ask::Set) { written } else { Content::Tombstone };
                 let checksum = Checksum::of(&key, &content);
@@ -264,6 +281,20 @@ pub fn value_of(content: &Content) -> Result<Option<u64>, String> {
             Ok(Some(u64::from_be_bytes(bytes)))
         }
     }
+}
+
+/// What a page says of `key`; nothing where it ends before.
+pub fn listed(page: &ListedKeys, key: &Key) -> Result<Option<Outcome>, String> {
+    if page.looked_to.as_ref().is_some_and(|looked_to| looked_to < key) {
+        return Ok(None);
+    }
+    let found = page.keys.iter().find(|(listed, _)| listed == key).map(|(_, found)| found);
+    Ok(Some(Outcome::Listed(match found {
+        None => None,
+        Some(Lookup::Digest(digest)) if digest.is_value => Some((None, digest.version())),
+        Some(Lookup::Record(record)) if record.is_value() => Some((value_of(&record.content)?, record.version())),
+        Some(other) => return Err(format!("a page names {key} with {other:?}")),
+    })))
 }
 
 /// What a reply means to a client.

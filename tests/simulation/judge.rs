@@ -205,6 +205,16 @@ fn add_request(
                 operations.push(Operation { client, invoked: *invoked, action, ending, version });
                 return Ok(());
             }
+            Outcome::Listed(named) => {
+                let (action, version) = match named {
+                    None => (Action::Read { saw: None }, None),
+                    Some((Some(value), version)) => (Action::Read { saw: Some(*value) }, Some(rank(version))),
+                    Some((None, version)) => (Action::Look { has_value: true }, Some(rank(version))),
+                };
+                let ending = Ending::Returned(returned);
+                operations.push(Operation { client, invoked: *invoked, action, ending, version });
+                return Ok(());
+            }
             Outcome::Wrote(version) => effects.push((version, None, returned)),
             Outcome::Added { sum, version } => effects.push((version, Some(*sum), returned)),
             Outcome::Declined { version, has_value } => {
@@ -248,7 +258,7 @@ fn add_request(
     let effect = effects.iter().min_by_key(|(.., until)| *until);
     let sum = effect.and_then(|(_, sum, _)| *sum);
     let action = match ask {
-        Ask::Get | Ask::GetOne { .. } => unreachable!("reads have no effect"),
+        Ask::Get | Ask::GetOne { .. } | Ask::List { .. } => unreachable!("reads have no effect"),
         Ask::Set => Action::Write { value },
         Ask::Delete => Action::Delete,
         Ask::SetIf { condition, deletes } => {

@@ -124,6 +124,8 @@ pub struct Plan {
     pub impatience_permille: u64,
     /// How many in a thousand reads ask one replica.
     pub one_permille: u64,
+    /// How many in a thousand other reads are pages of lists.
+    pub list_permille: u64,
     pub think: Span,
     pub read_permille: u64,
     pub delete_permille: u64,
@@ -189,6 +191,7 @@ impl Plan {
             conditional_permille: *random.pick(&[0, 0, 0, 0]),
             impatience_permille: *random.pick(&[0, 100, 400]),
             one_permille: *random.pick(&[0, 100, 300]),
+            list_permille: *random.pick(&[0, 100, 400]),
         }
     }
 }

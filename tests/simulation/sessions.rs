@@ -1,9 +1,9 @@
 //! Requests of clients on their way to a node, and answers on their way back.
 
-use quorate::protocol::{Input, Reply, RequestId, Time};
+use quorate::protocol::{Input, ListedKeys, Reply, RequestId, Time};
 use quorate::types::{Condition, Version};
 
-use crate::clients::{Ask, Done, Outcome, understand};
+use crate::clients::{Ask, Done, Outcome, listed, understand};
 use crate::testkit::giving_up::is_unknown_to_majority;
 use crate::world::{Event, Host, Phase, World};
 
@@ -64,6 +64,10 @@ impl World {
                 let at_least = greatest.filter(|version| *version != Version::absent());
                 return Ask::GetOne { at_least: at_least.filter(|_| self.random.permille(700)) };
             }
+            if self.random.permille(self.plan.list_permille) {
+                let keys_max = self.random.count(1, self.plan.keys);
+                return Ask::List { keys_max, values: self.random.permille(500) };
+            }
             Ask::Get
         } else if self.random.permille(self.plan.delete_permille) {
             Ask::Delete
@@ -91,8 +95,8 @@ impl World {
     }
 
     pub fn request(&mut self, index: usize, deadline: u64) {
-        let Done { key, node, .. } = &self.clients.operations[index];
-        let (host, command) = (*node, self.clients.command(index, self.keys[*key].clone()));
+        let Done { node, .. } = &self.clients.operations[index];
+        let (host, command) = (*node, self.clients.command(index, &self.keys));
         let Host { node, run, taken, .. } = &mut self.hosts[host.index()];
         if node.is_none() {
             // Nobody took the connection: it certainly did not happen.
@@ -109,6 +113,7 @@ impl World {
 
     pub fn reply(&mut self, index: usize, reply: Option<&Reply>) {
         let outcome = match reply {
+            Some(Reply::Listed(page)) => self.takes_page(index, page),
             Some(reply) => understand(reply, &self.clients.operations[index].ask),
             None => Ok(Outcome::Unknown),
         };
@@ -139,6 +144,35 @@ impl World {
         self.ends(index, outcome);
     }
 
+    /// A page is a read of each key that it reaches.
+    fn takes_page(&mut self, index: usize, page: &ListedKeys) -> Result<Outcome, String> {
+        let first = self.clients.operations[index].key;
+        let outcome = listed(page, &self.keys[first])?.ok_or_else(|| format!("a page reaches no key: {page:?}"))?;
+        self.counters.count("a page was listed");
+        if page.looked_to.is_some() {
+            self.counters.count("a page was cut off");
+        }
+        if self.clients.is_awaited(index) {
+            self.page = Some((index, page.clone()));
+        }
+        Ok(outcome)
+    }
+
+    /// What an answered page says of the keys after its first one.
+    fn takes_rest_of_page(&mut self, index: usize) {
+        let Some((_, page)) = self.page.take().filter(|(of, _)| *of == index) else { return };
+        for key in self.clients.operations[index].key + 1..self.keys.len() {
+            match listed(&page, &self.keys[key]) {
+                Ok(Some(outcome)) => {
+                    self.counters.count("a further key of a page");
+                    self.clients.also_listed(index, key, outcome);
+                }
+                Ok(None) => {}
+                Err(what) => self.is_wrong(what),
+            }
+        }
+    }
+
     pub fn give_up(&mut self, index: usize) {
         if self.clients.is_awaited(index) {
             self.counters.count("a client went on without an answer");
@@ -155,6 +189,7 @@ impl World {
         self.count_outcome(&ask, first != index, &outcome);
         let (failed, is_unknown) = (!outcome.is_answer(), outcome == Outcome::Unknown);
         self.clients.end(index, outcome, self.now);
+        self.takes_rest_of_page(index);
         if is_unknown && ask.has_token() && self.random.permille(700) {
             self.clients.all[client].sends_again = Some(index);
         }
@@ -175,7 +210,7 @@ impl World {
             Outcome::Saw { version, .. } if *version != Version::absent() && !self.watch.was_told(version) => {
                 self.counters.count("a read returned what was never acknowledged");
             }
-            Outcome::Saw { .. } => {}
+            Outcome::Saw { .. } | Outcome::Listed(_) => {}
             Outcome::Wrote(_) | Outcome::Added { .. } if is_resend => {
                 self.counters.count("a request that was sent again was answered");
             }

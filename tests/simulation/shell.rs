@@ -212,7 +212,9 @@ impl World {
                 if let Reply::Failed(failure) = &reply {
                     self.gives_up(host, index, failure);
                 }
+                let may_be_old = matches!(self.clients.operations[index].ask, Ask::GetOne { .. });
                 if self.hosts[host.index()].is_forgetful
+                    && !may_be_old
                     && !matches!(
                         reply,
                         Reply::Failed(

@@ -186,6 +186,11 @@ impl Watch {
                 }
             }
             Message::Answer { answer: Answer::Lookup { key, held }, .. } => self.shows(speaker, key, held)?,
+            Message::Answer { answer: Answer::Scanned(scanned), .. } => {
+                for (key, digest) in &scanned.keys {
+                    self.shows(speaker, key, &Lookup::Digest(digest.clone()))?;
+                }
+            }
             Message::Answer { operation, round, answer: Answer::Promised { key, held } } => {
                 self.shows(speaker, key, held)?;
                 let ballot =

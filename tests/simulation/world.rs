@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate::protocol::placement::Placement;
-use quorate::protocol::{Input, Message, Node, ReadId, Reply};
+use quorate::protocol::{Input, ListedKeys, Message, Node, ReadId, Reply};
 use quorate::types::{Incarnation, Key, KeyRange, NodeIndex, ReadKind, StoreId};
 
 use crate::clients::Clients;
@@ -214,6 +214,8 @@ pub struct World {
     pub hosts: Vec<Host>,
     pub links: Links,
     pub clients: Clients,
+    /// The page that a client is being answered with, and its operation.
+    pub page: Option<(usize, ListedKeys)>,
     pub watch: Watch,
     /// Without it, only histories and progress are judged.
     pub is_watched: bool,
@@ -250,6 +252,7 @@ impl World {
             keys: (0..plan.keys).map(|n| Key::new(format!("key-{n}")).expect("this is a key")).collect(),
             hosts,
             links: Links::new(plan.nodes),
+            page: None,
             clients: Clients::new(plan.clients),
             watch: Watch::new(Arc::clone(&placement)),
             is_watched: true,

@@ -11,6 +11,7 @@ use crate::api;
 use crate::runtime::WriteResult;
 use crate::service::Service;
 use crate::service::batch_get::KeyResult;
+use crate::service::batch_write::WriteOutcome;
 use crate::service::deadline::Deadline;
 use crate::service::list::{List, ListedEntry};
 use crate::service::watch::Watch;
@@ -101,6 +102,17 @@ impl api::cluster_server::Cluster for ClusterService {
         Ok(Response::new(Box::pin(stream::unfold(Some(watch), next_event))))
     }
 
+    async fn batch_write(
+        &self,
+        request: Request<api::BatchWriteRequest>,
+    ) -> Result<Response<api::BatchWriteResponse>, Status> {
+        let deadline = deadline_of(&request);
+        let writes = self.decoder().batch_write(request.into_inner()).map_err(rejected)?;
+        let outcomes = self.0.batch_write(writes, deadline).await?;
+        let results = outcomes.into_iter().map(|outcome| self.write_result(outcome)).collect();
+        Ok(Response::new(api::BatchWriteResponse { results }))
+    }
+
     async fn add(&self, request: Request<api::AddRequest>) -> Result<Response<api::AddResponse>, Status> {
         let deadline = deadline_of(&request);
         let (key, change) = self.decoder().addition(request.into_inner()).map_err(rejected)?;
@@ -135,6 +147,25 @@ impl ClusterService {
         Found { entry, clock: clock(record.stamp), version, ttl }
     }
 
+    fn write_result(&self, (key, outcome): (Key, WriteOutcome)) -> api::BatchWriteResult {
+        let key = key.as_str().to_owned();
+        match outcome {
+            Ok(written) => {
+                let version = self.0.versions().encode(&written.version);
+                api::BatchWriteResult { key, clock: clock(written.version.stamp), version, error: None }
+            }
+            Err(error) => {
+                let code = code(&error).into();
+                let reason = error.failure.reason.as_str().to_owned();
+                let message = shortened(&error.message).to_owned();
+                let current = error.failure.current;
+                let (version, has_value) = current.map(|now| (now.version, now.has_value)).unwrap_or_default();
+                let error = api::BatchWriteError { code, reason, message, version, has_value };
+                api::BatchWriteResult { key, error: Some(error), ..Default::default() }
+            }
+        }
+    }
+
     fn batch_result(&self, (key, result): (Key, KeyResult)) -> api::BatchGetResult {
         let name = key.as_str().to_owned();
         match result {
@@ -143,7 +174,7 @@ impl ClusterService {
                 api::BatchGetResult { key: name, entry, clock, error: None, version, ttl }
             }
             Err(error) => {
-                let message = &error.message[..error.message.floor_char_boundary(ERROR_MESSAGE_BYTES_MAX)];
+                let message = shortened(&error.message);
                 let error = api::BatchGetError {
                     code: code(&error).into(),
                     reason: error.failure.reason.as_str().to_owned(),
@@ -195,6 +226,11 @@ struct Found {
 /// A stamp; absent where no write without a condition drew it.
 pub(super) fn clock(stamp: Stamp) -> Option<api::ClockValue> {
     (!stamp.is_none()).then(|| stamp.into())
+}
+
+/// An error's message, or the beginning of a long one.
+fn shortened(message: &str) -> &str {
+    &message[..message.floor_char_boundary(ERROR_MESSAGE_BYTES_MAX)]
 }
 
 /// The most bytes of an error's message, well under what a result may take beside its key and value.

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::limits::RESEND_AFTER_MAX;
-use crate::types::{Key, NodeIndex};
+use crate::types::{Key, NodeIndex, Slot};
 
 use super::context::{Caller, Task};
 use super::coordinator::ops::{Get, GetOne, OperationState};
@@ -148,7 +148,7 @@ impl Listing {
             self.timers.pop_first();
             let Some(page) = self.pages.get_mut(&id) else { continue };
             if page.deadline <= now {
-                self.give_up(id, ctx);
+                self.give_up(id, None, ctx);
                 continue;
             }
             page.times += 1;
@@ -245,15 +245,16 @@ impl Listing {
         };
         let members = ctx.node.node.placement.parameters().members();
         let possible: BTreeSet<NodeIndex> = members.filter(|member| !refuses(member)).collect();
-        let is_possible =
-            page.required.is_subset(&possible) && Coverage::lacking(&possible, ctx.node.node.placement).is_none();
-        if matches!(page.stage, Stage::Scan) && !is_possible {
-            self.give_up(id, ctx);
+        let lacking = Coverage::lacking(&possible, ctx.node.node.placement);
+        let is_impossible = lacking.is_some() || !page.required.is_subset(&possible);
+        if matches!(page.stage, Stage::Scan) && is_impossible {
+            self.give_up(id, lacking, ctx);
         }
     }
 
     /// Ends a page that is late, or cannot be completed. The keys before the first that is not read are a page too.
-    fn give_up(&mut self, id: OperationId, ctx: &mut ListingCtx<'_, '_>) {
+    /// `lacking` is a slot whose replicas have refused, where that is the cause.
+    fn give_up(&mut self, id: OperationId, lacking: Option<Slot>, ctx: &mut ListingCtx<'_, '_>) {
         let Some(page) = self.pages.get_mut(&id) else { return };
         let so_far = match &mut page.stage {
             Stage::Read(reading) => reading.so_far(),
@@ -261,7 +262,7 @@ impl Listing {
         };
         let reply = match so_far {
             Some(listed) => Reply::Listed(listed),
-            None => Reply::Failed(Failure::NoQuorum(report(page, ctx))),
+            None => Reply::Failed(Failure::NoQuorum(report(page, lacking, ctx))),
         };
         self.finish(id, reply, ctx);
     }
@@ -283,24 +284,27 @@ impl Listing {
 }
 
 /// Who has answered of the replicas of one slot that lacks a majority.
-fn report(page: &Page, ctx: &ListingCtx<'_, '_>) -> QuorumReport {
+fn report(page: &Page, lacking: Option<Slot>, ctx: &ListingCtx<'_, '_>) -> QuorumReport {
     let node = &ctx.node.node;
     let answered = page.answered();
     let waits_for = page.required.difference(&answered).next();
     let of_required = waits_for.and_then(|member| {
         node.placement.distinct_slots().iter().find(|slot| node.placement.holds(*member, **slot)).copied()
     });
-    let lacking = Coverage::lacking(&answered, node.placement).or(of_required);
+    let lacking = lacking.or_else(|| Coverage::lacking(&answered, node.placement)).or(of_required);
     let slot = lacking.or_else(|| node.placement.distinct_slots().first().copied()).unwrap_or_default();
     let replicas = node.placement.replicas(slot);
     let status = |member: NodeIndex| {
         if answered.contains(&member) {
             return ReplicaStatus::Answered;
         }
-        if let Some(refusal) = page.refusals.get(&member) {
-            return ReplicaStatus::Refused(*refusal);
+        let view = ctx.node.membership.view(member);
+        // A transient refusal from before the two stopped talking is not why the node is not counted on.
+        let still_counts = |refusal: &Refusal| refusal.is_permanent() || !matches!(view, PeerView::Refused(_));
+        if let Some(refusal) = page.refusals.get(&member).copied().filter(still_counts) {
+            return ReplicaStatus::Refused(refusal);
         }
-        match ctx.node.membership.view(member) {
+        match view {
             _ if member == node.me && node.group_commit.has_failed() => ReplicaStatus::Refused(Refusal::StoreFailed),
             _ if member == node.me => ReplicaStatus::Nothing,
             PeerView::Talking => ReplicaStatus::Nothing,
