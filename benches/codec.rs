@@ -10,6 +10,7 @@ use prost::Message as _;
 use quorate::api;
 use quorate::protocol::{Message, OperationId, Request};
 use quorate::storage::codec::{decode_digest, decode_record, encode_record, encode_separated};
+use quorate::types::Age;
 use testkit::data::{VALUE_BYTES, key, record};
 
 fn main() {
@@ -24,13 +25,13 @@ fn main() {
 fn digests(criterion: &mut Criterion) {
     let record = record(1, VALUE_BYTES[0], 1);
     let mut encoded = Vec::new();
-    encode_separated(&record, &mut encoded);
+    encode_separated(&record, None, &mut encoded);
     let mut group = criterion.benchmark_group("codec/digest");
     group.bench_function("encode", |bencher| {
         let mut out = Vec::new();
         bencher.iter(|| {
             out.clear();
-            encode_separated(black_box(&record), &mut out);
+            encode_separated(black_box(&record), None, &mut out);
         });
     });
     group.bench_function("decode", |bencher| bencher.iter(|| decode_digest(black_box(&encoded))));
@@ -43,13 +44,13 @@ fn records(criterion: &mut Criterion) {
     for bytes in VALUE_BYTES {
         let record = record(1, bytes, 1);
         let mut encoded = Vec::new();
-        encode_record(&record, &mut encoded);
+        encode_record(&record, None, &mut encoded);
         group.throughput(Throughput::Bytes(bytes as u64));
         group.bench_function(BenchmarkId::new("encode", bytes), |bencher| {
             let mut out = Vec::new();
             bencher.iter(|| {
                 out.clear();
-                encode_record(black_box(&record), &mut out);
+                encode_record(black_box(&record), None, &mut out);
             });
         });
         group.bench_function(BenchmarkId::new("decode", bytes), |bencher| {
@@ -63,7 +64,7 @@ fn records(criterion: &mut Criterion) {
 fn messages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("codec/peer message");
     for bytes in VALUE_BYTES {
-        let request = Request::Store { key: key(1), record: record(1, bytes, 1) };
+        let request = Request::Store { key: key(1), record: record(1, bytes, 1), age: Age::NONE };
         let message = Message::Request { operation: OperationId(1), round: 1, request };
         let encoded = api::PeerMessage::from(message.clone()).encode_to_vec();
         group.throughput(Throughput::Bytes(bytes as u64));

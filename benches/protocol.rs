@@ -84,7 +84,13 @@ impl Cluster {
         let members: Vec<NodeIndex> = placement.parameters().members().collect();
         let host = |me: NodeIndex| {
             let meta = Meta::fresh(StoreId(u128::from(me.0) + 1));
-            let setup = Setup { me, placement: Arc::clone(&placement), meta, nonce: u64::from(me.0) };
+            let setup = Setup {
+                me,
+                placement: Arc::clone(&placement),
+                meta,
+                nonce: u64::from(me.0),
+                started_at: Time::default(),
+            };
             let peers = members.iter().filter(|peer| **peer != me);
             Host {
                 node: Node::start(setup),
@@ -125,11 +131,12 @@ impl Cluster {
                     turn.input(self.now, input);
                 }
                 let outputs = turn.end(self.now, |_, key, kind| {
-                    MemoryRead::Done(match (records.get(key), kind) {
+                    let lookup = match (records.get(key), kind) {
                         (None, _) => Lookup::Absent,
                         (Some(record), ReadKind::Digest) => Lookup::Digest(record.digest()),
                         (Some(record), ReadKind::Data) => Lookup::Record(record.clone()),
-                    })
+                    };
+                    MemoryRead::Done(lookup.into())
                 });
                 for output in outputs {
                     match output {
@@ -141,6 +148,7 @@ impl Cluster {
                             assert!(matches!(reply, Reply::Set(_) | Reply::Record(Some(_))), "{reply:?}");
                             replies += 1;
                         }
+                        Output::ReadExpiries { .. } => unreachable!("no value here has a time to live"),
                         Output::Persist(batch) => {
                             let host = &mut self.hosts[index];
                             let records = batch.records.iter();

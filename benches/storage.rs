@@ -101,9 +101,9 @@ fn reads(criterion: &mut Criterion, written: &[(Key, Slot)], never_seen: &[(Key,
                 bencher.iter(|| {
                     let (key, slot) = next.next().expect("a cycle has no end");
                     let outcome = store.read(*slot, key, read_kind, ReadTier::Memory).expect("it was just written");
-                    let ReadOutcome::Done(lookup) = outcome else { panic!("{key} is not in memory") };
-                    assert_eq!(lookup == Lookup::Absent, what == "key never seen", "{key}");
-                    lookup
+                    let ReadOutcome::Done(found) = outcome else { panic!("{key} is not in memory") };
+                    assert_eq!(found.lookup == Lookup::Absent, what == "key never seen", "{key}");
+                    found
                 });
             });
         }

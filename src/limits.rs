@@ -209,6 +209,37 @@ pub const RESEND_AFTER: Duration = Duration::from_millis(250);
 /// The longest time between two resends; see [`RESEND_AFTER`].
 pub const RESEND_AFTER_MAX: Duration = Duration::from_secs(2);
 
+/// How many reads of one key, whose time to live has passed, delete it at once. Further ones answer the value meanwhile:
+/// the deletions of one key wait for each other, and the first one does.
+pub const EXPIRING_READS_MAX: usize = 16;
+
+/// The most time that a read spends on deleting a value whose time to live has passed. It takes two rounds and an fsync.
+pub const EXPIRING_READ_WAITS_MAX: Duration = Duration::from_secs(1);
+
+/// How often a node looks for values whose time to live has passed.
+pub const EXPIRY_SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// How many entries of the index of expiries one read of it gives: about 30 KiB with keys of 100 bytes.
+pub const EXPIRY_PAGE_ENTRIES_MAX: usize = 256;
+
+/// How many values a node deletes at once because their time to live has passed. They share batches with clients' writes.
+/// More would finish sooner when 100,000 values expire in one second, and clients would wait longer meanwhile.
+pub const EXPIRIES_IN_FLIGHT_MAX: usize = 8;
+
+/// How long a replica leaves a value, whose time to live has passed, to each replica that can be reached and has a place
+/// before it.
+pub const EXPIRY_PLACE_WAITS: Duration = Duration::from_secs(5);
+
+/// How long the deletion of a value, whose time to live has passed, may take before it is tried anew.
+pub const EXPIRY_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How many values are remembered that had another version elsewhere when they were to be deleted. This node reads them, so
+/// that it gets what it lacks. Others are found again by the next sweep: 200 bytes each.
+pub const EXPIRIES_OUTDATED_MAX: usize = 1_024;
+
+/// How often a node persists its count of the time that it ran. What a restart forgets of it delays expiries by as much.
+pub const RUNNING_PERSISTED_EVERY: Duration = Duration::from_secs(60);
+
 /// The greatest counter of an epoch. The next stamp begins a new, durable epoch. At a million writes a second an epoch lasts
 /// 9,000 years, so that this rule serves correctness alone.
 pub const COUNTER_MAX: u64 = 1 << 58;

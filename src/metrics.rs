@@ -86,6 +86,7 @@ metrics! {
     resends: Counter = Counter::default(), "Operations that asked again the replicas that had not answered";
     peer_requests_dropped: Counter = Counter::default(), "Requests of peers dropped because the disk had too much waiting";
     hints_dropped: Counter = Counter::default(), "Hints for slow peers dropped for lack of room; reads repair them";
+    expired: Counter = Counter::default(), "Values that this node deleted because their time to live had passed";
     stamp_conflicts: Counter = Counter::default(), "Records of one stamp with two contents; any is a defect";
     clock_jumps: Counter = Counter::default(), "Clocks of peers refused because no honest clock is so far ahead";
     store_batches: Counter = Counter::default(), "Batches made durable";

@@ -120,6 +120,18 @@ pub enum Mutant {
     WatchWithoutMajority,
     /// A key is read for watches while another read of it is under way.
     WatchGoesBack,
+    /// A read answers an absence as soon as it finds a value whose time to live has passed.
+    DueIsAbsent,
+    /// A value whose time to live has passed is deleted by a plain write.
+    ExpiryDeletesPlainly,
+    /// The deletion of a value whose time to live has passed does not name the version.
+    ExpiryOfAnotherVersion,
+    /// A read deletes a value, whose time to live has passed, before a majority is known to hold that.
+    DueUnsettled,
+    /// A version that was kept at a count which a restart has forgotten is as old as can be.
+    AgeUnclamped,
+    /// A version inherits the age of the version that it replaces.
+    AgeByKey,
     /// A peer that restarts behind a link that does not break is not greeted again.
     QuietRestartIsMissed,
     /// A key enters the index with the batch after that of its first record.
@@ -136,7 +148,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 63] = [
+    pub const ALL: [(Self, &'static str); 69] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -194,6 +206,12 @@ impl Mutant {
         (Self::WatchTellsUnread, "a watch is told what happened"),
         (Self::WatchWithoutMajority, "a watch is told every write"),
         (Self::WatchGoesBack, "a watch is told of a key in order"),
+        (Self::DueIsAbsent, "a value expires for everybody at one moment"),
+        (Self::ExpiryDeletesPlainly, "an expiry never deletes a newer record"),
+        (Self::ExpiryOfAnotherVersion, "an expiry never deletes a newer record"),
+        (Self::DueUnsettled, "a read answers what a majority holds, whatever expires"),
+        (Self::AgeUnclamped, "a value lives as long as its time to live"),
+        (Self::AgeByKey, "a value lives as long as its time to live"),
         (Self::QuietRestartIsMissed, "after a failure nobody has to act"),
         (Self::IndexInAnotherBatch, "no record without its entry in the index"),
         (Self::ListWithoutMajorityOfASlot, "a list misses no acknowledged key"),

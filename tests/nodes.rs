@@ -79,7 +79,7 @@ async fn put(node: &NodeHandle, key: &Key, content: Content) -> Stamp {
 
 async fn get(node: &NodeHandle, key: &Key) -> Option<Content> {
     let record = node.get(key.clone(), Instant::now() + Duration::from_secs(5)).await.unwrap();
-    record.map(|record| record.content)
+    record.map(|record| record.record.content)
 }
 
 fn text(value: &str) -> Content {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::types::{Clock, Incarnation, Key, NodeId, NodeIndex, PeerRecord, ReadKind, Version};
+use crate::types::{Clock, Incarnation, Key, NodeId, NodeIndex, PeerRecord, ReadKind, RunningTime, Version};
 
 use super::clock::QuorumClock;
 use super::group_commit::{AckAfter, GroupCommit};
@@ -16,6 +16,8 @@ use super::placement::Placement;
 pub struct NodeCtx<'a> {
     /// The time of this input.
     pub now: Time,
+    /// This node's count of the time that it ran.
+    pub running: RunningTime,
     /// This node.
     pub me: NodeIndex,
     /// The replicas of each slot.
@@ -73,6 +75,8 @@ pub enum Task {
     },
     /// A read of a key that was announced to watches, by its number.
     Watch(u64),
+    /// Deletes a value whose time to live has passed.
+    Expire(u64),
 }
 
 /// An answer of this node's replica, on its way to the requester. A coordinator on this node gets the same answer as one on
@@ -149,6 +153,7 @@ impl NodeCtx<'_> {
     pub fn reborrow(&mut self) -> NodeCtx<'_> {
         NodeCtx {
             now: self.now,
+            running: self.running,
             me: self.me,
             placement: self.placement,
             clock: self.clock,

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use crate::mutants::{must, rule};
-use crate::types::{Batch, Digest, Incarnation, Key, NodeId, PeerRecord, Record, Slot};
+use crate::types::{Batch, Digest, Expiry, Incarnation, Key, NodeId, PeerRecord, Record, RunningTime, Slot};
 
 /// Gathers batches. `A` is an acknowledgement that waits for one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +85,41 @@ impl<A> GroupCommit<A> {
             self.next.new_keys.insert(key.clone());
         }
         self.next.records.insert(key, (slot, record));
+    }
+
+    /// Since when this node keeps the version of `key` in the batch that is being written.
+    #[must_use]
+    pub fn in_flight_kept_at(&self, key: &Key) -> Option<RunningTime> {
+        self.in_flight.as_ref()?.batch.kept_at.get(key).copied()
+    }
+
+    /// Since when this node keeps the version of `key` in the next batch.
+    #[must_use]
+    pub fn next_kept_at(&self, key: &Key) -> Option<RunningTime> {
+        self.next.kept_at.get(key).copied()
+    }
+
+    /// Says since when this node keeps the version of the record of `key` in the next batch, and which entry of the index
+    /// of expiries the record replaces.
+    pub fn add_expiry(&mut self, key: &Key, kept_at: Option<RunningTime>, replaced: Option<Expiry>) {
+        self.check();
+        match kept_at {
+            Some(kept_at) => self.next.kept_at.insert(key.clone(), kept_at),
+            None => self.next.kept_at.remove(key),
+        };
+        self.next.expiries_removed.extend(replaced);
+    }
+
+    /// Adds the node's count of the time that it ran.
+    pub fn add_running(&mut self, running: RunningTime) {
+        self.check();
+        self.next.running = Some(running);
+    }
+
+    /// Whether the next batch has a record with a time to live.
+    #[must_use]
+    pub fn expires_any(&self) -> bool {
+        !self.next.kept_at.is_empty()
     }
 
     /// Adds an epoch to the next batch. A durable epoch never falls: a greater one may be in flight, and batches are

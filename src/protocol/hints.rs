@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use crate::limits::HINT_BYTES_MAX;
-use crate::types::{Key, NodeIndex, Record};
+use crate::types::{Age, Key, NodeIndex, Record};
 
+use super::io::Time;
 use super::message::OperationId;
 
 /// The hints for all peers.
@@ -33,9 +34,19 @@ pub struct Hint {
     pub key: Key,
     /// The record.
     pub record: Record,
+    /// The age of its version when the hint was kept.
+    pub age: Age,
+    /// When the hint was kept. Only a record with a time to live says so.
+    pub kept: Time,
 }
 
 impl Hint {
+    /// The age of the record's version now.
+    #[must_use]
+    pub fn age_at(&self, now: Time) -> Age {
+        if self.record.ttl.is_some() { self.age.after(now.since(self.kept)) } else { Age::NONE }
+    }
+
     fn bytes(&self) -> usize {
         self.record.bytes(&self.key)
     }
@@ -85,7 +96,7 @@ mod tests {
         let stamp = Stamp { clock: Clock::default(), writer: NodeId::new("1").unwrap() };
         let checksum = Checksum::of(&key, &content);
         let record = Record::plain(stamp, content, checksum);
-        Hint { round: 1, key, record }
+        Hint { round: 1, key, record, age: Age::NONE, kept: Time(0) }
     }
 
     fn kept(hints: &HintQueue) -> Vec<u64> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::types::{
-    Batch, ChangeRequest, Checksum, Clock, Content, Incarnation, Key, KeyRange, Lookup, Meta, NodeId, NodeIndex,
-    ReadKind, Record, ScannedKeys, Slot, Stamp, Ttl, Version,
+    AgedRecord, Batch, ChangeRequest, Checksum, Clock, Content, Expiry, Found, Incarnation, Key, KeyRange, Lookup,
+    Meta, NodeId, NodeIndex, ReadKind, RunningTime, ScannedKeys, Slot, Stamp, Ttl, Version,
 };
 
 use super::changes::Filter;
@@ -188,7 +188,7 @@ pub enum Input {
         /// The read.
         read: ReadId,
         /// What the store holds.
-        lookup: Option<Lookup>,
+        lookup: Option<Found>,
     },
     /// The answer to [`Effect::Scan`]; `None` where the store could not read its index.
     ScanDone {
@@ -197,6 +197,8 @@ pub enum Input {
         /// The keys.
         scanned: Option<ScannedKeys>,
     },
+    /// The answer to [`Effect::ReadExpiries`]; `None` where the store could not read them.
+    ExpiriesRead(Option<Vec<Expiry>>),
     /// The answer to [`Effect::Persist`].
     Persisted {
         /// Whether the batch is durable. After a failure it may be durable all the same.
@@ -247,6 +249,16 @@ pub enum Effect {
         /// The most keys to read.
         keys_max: usize,
     },
+    /// Reads the first entries of the index of expiries; the answer is [`Input::ExpiriesRead`]. There is one such read at a
+    /// time.
+    ReadExpiries {
+        /// No entry is read that expires before.
+        from: RunningTime,
+        /// Only entries after this one are read.
+        after: Option<Expiry>,
+        /// The most entries that are read.
+        entries_max: usize,
+    },
     /// Sends a message to a peer. It may be lost, repeated or late.
     Send {
         /// The receiver.
@@ -278,7 +290,7 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reply {
     /// The record of a key, or none if it was never written; for `Get`, `GetOne` and `NodeGet`.
-    Record(Option<Record>),
+    Record(Option<AgedRecord>),
     /// A write is done, and its record has this version; for `Set`, `Change` and `NodeSet`.
     Set(Version),
     /// An addition is done; for `Change`.
@@ -440,6 +452,8 @@ pub enum ProtocolEvent {
         /// The peer's clock, or the clock of its stamp.
         seen: Clock,
     },
+    /// A value was deleted because its time to live had passed.
+    Expired,
     /// Hints for a peer were dropped for lack of room. Reads repair the loss.
     HintsDropped {
         /// The peer.

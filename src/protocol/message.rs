@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::types::{
-    Ballot, Clock, ClusterParameters, Incarnation, Key, KeyRange, Lookup, NodeId, NodeIndex, ReadKind, Record,
+    Age, Ballot, Clock, ClusterParameters, Incarnation, Key, KeyRange, Lookup, NodeId, NodeIndex, ReadKind, Record,
     ScannedKeys, StoreId,
 };
 
@@ -125,6 +125,8 @@ pub enum Request {
         key: Key,
         /// The record to store.
         record: Record,
+        /// How long the sender has had the record's version.
+        age: Age,
     },
     /// Asks for the durable record of a key, and for the promise to accept nothing below a ballot (Paxos, phase 1).
     Prepare {
@@ -141,6 +143,8 @@ pub enum Request {
         key: Key,
         /// The record to store.
         record: Record,
+        /// How long the sender has had the record's version.
+        age: Age,
     },
     /// The first keys of a range that the replica has a record of, read after this request has arrived.
     Scan {
@@ -171,6 +175,8 @@ pub enum Answer {
         key: Key,
         /// What the replica holds.
         held: Lookup,
+        /// How long the replica has had the record's version.
+        age: Age,
     },
     /// The record, or a greater one, is durable.
     Stored,
@@ -180,6 +186,8 @@ pub enum Answer {
         key: Key,
         /// What the replica holds.
         held: Lookup,
+        /// How long the replica has had the record's version.
+        age: Age,
     },
     /// The replica has promised a greater ballot.
     Preempted {

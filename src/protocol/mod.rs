@@ -21,6 +21,7 @@
 //! | `membership` | which nodes may talk to each other: store ids, incarnations, bootstrap |
 //! | `replica` | one node's records: compare-and-store, and reads of durable records |
 //! | `coordinator` | the operations of clients: rounds, clock rounds, an operation in each file of `ops` |
+//! | `expiry` | deletes values whose time to live has passed |
 //! | `listing` | lists of keys: pages that ask every node |
 //! | `operators` | operators' requests to one replica or clock |
 //! | `watch` | watches of clients, and the changes that a replica tells |
@@ -34,6 +35,7 @@ pub mod changes;
 pub mod clock;
 pub mod context;
 pub mod coordinator;
+pub mod expiry;
 pub mod group_commit;
 pub mod hints;
 pub mod io;

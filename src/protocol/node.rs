@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::limits::EXPIRY_DEADLINE;
 use crate::mutants::must;
 use crate::types::{Clock, Incarnation, Key, Meta, NodeIndex, Record};
 
@@ -15,6 +16,7 @@ use super::clock::QuorumClock;
 use super::context::{Caller, Delivery, Greeting, NodeCtx, Origin, PendingAck, Requester, Task};
 use super::coordinator::ops::{Cas, Get, GetOne, OperationState, Set};
 use super::coordinator::{Coordinator, CoordinatorCtx, Inspect};
+use super::expiry::{Expiries, Work};
 use super::group_commit::GroupCommit;
 use super::io::{Command, Effect, Failure, Input, ProtocolEvent, Reply, RequestId, Time, Unready};
 use super::listing::{Listing, ListingCtx};
@@ -37,6 +39,8 @@ pub struct Setup {
     pub meta: Meta,
     /// Random, drawn for this incarnation.
     pub nonce: u64,
+    /// When this incarnation begins.
+    pub started_at: Time,
 }
 
 /// One node's whole protocol state.
@@ -52,6 +56,7 @@ pub struct Node {
     replica: Replica,
     operators: Operators,
     watches: Watches,
+    expiries: Expiries,
     /// Answers of the replica that are still to be delivered; empty between two inputs.
     deliveries: VecDeque<Delivery>,
 }
@@ -64,6 +69,7 @@ struct Parts<'a> {
     replica: &'a mut Replica,
     operators: &'a mut Operators,
     watches: &'a mut Watches,
+    expiries: &'a mut Expiries,
     ctx: NodeCtx<'a>,
 }
 
@@ -75,7 +81,7 @@ impl Node {
     /// When the epochs are used up, which takes 2^64 starts.
     #[must_use]
     pub fn start(setup: Setup) -> Self {
-        let Setup { me, placement, meta, nonce } = setup;
+        let Setup { me, placement, meta, nonce, started_at } = setup;
         let incarnation = Incarnation { epoch: meta.epoch.checked_add(1).expect("epochs do not run out"), nonce };
         let parameters = placement.parameters().clone();
         let mut group_commit = GroupCommit::default();
@@ -90,6 +96,7 @@ impl Node {
             replica: Replica::start(incarnation.epoch),
             operators: Operators::default(),
             watches: Watches::default(),
+            expiries: Expiries::start(started_at, &meta),
             deliveries: VecDeque::new(),
             placement,
         }
@@ -109,6 +116,11 @@ impl Node {
             Input::Unlinked(peer) => parts.membership.on_link(peer, false, now),
             Input::ReadDone { read, lookup } => parts.replica.on_read_done(read, lookup, &mut parts.ctx),
             Input::ScanDone { read, scanned } => parts.replica.on_scan_done(read, scanned, &mut parts.ctx),
+            Input::ExpiriesRead(page) => {
+                let Parts { expiries, membership, ctx, .. } = &mut parts;
+                expiries.on_page(page, |peer| membership.talking_to(peer).is_some(), ctx);
+                parts.expire();
+            }
             Input::Persisted { durable: true } => parts.on_durable(),
             Input::Persisted { durable: false } => parts.on_batch_failed(),
             Input::StoreReopened(meta) => parts.on_store_reopened(&meta),
@@ -116,6 +128,7 @@ impl Node {
                 parts.coordinate(Coordinator::on_wake);
                 parts.list(Listing::on_wake);
                 parts.operators.on_wake(&mut parts.ctx);
+                parts.expiries.on_wake(parts.membership.unready().is_none(), &mut parts.ctx);
                 parts.watch(Watches::on_wake);
             }
             Input::Watch { id, filter, cursor } => parts.on_watch(id, filter, cursor),
@@ -136,6 +149,7 @@ impl Node {
         parts.coordinate(Coordinator::begin_clock_round);
         parts.deliver();
         parts.membership.send_hellos(&mut parts.ctx);
+        self.expiries.count(now, &mut self.group_commit);
         if let Some(batch) = self.group_commit.begin() {
             effects.push(Effect::Persist(batch));
         }
@@ -150,6 +164,7 @@ impl Node {
             self.watches.next_wake(),
             self.operators.next_wake(),
             self.membership.next_hello(),
+            self.expiries.next_wake(),
         ];
         wakes.into_iter().flatten().min()
     }
@@ -221,21 +236,11 @@ impl Node {
     }
 
     fn parts<'a>(&'a mut self, now: Time, effects: &'a mut Vec<Effect>) -> Parts<'a> {
-        let Self {
-            me,
-            placement,
-            clock,
-            group_commit,
-            membership,
-            coordinator,
-            listing,
-            replica,
-            operators,
-            watches,
-            deliveries,
-        } = self;
-        let ctx = NodeCtx { now, me: *me, placement, clock, group_commit, effects, deliveries };
-        Parts { membership, coordinator, listing, replica, operators, watches, ctx }
+        let running = self.expiries.running(now);
+        let Self { me, placement, clock, group_commit, deliveries, .. } = self;
+        let ctx = NodeCtx { now, running, me: *me, placement, clock, group_commit, effects, deliveries };
+        let Self { membership, coordinator, listing, replica, operators, watches, expiries, .. } = self;
+        Parts { membership, coordinator, listing, replica, operators, watches, expiries, ctx }
     }
 }
 
@@ -312,6 +317,22 @@ impl Parts<'_> {
         self.coordinate(|coordinator, ctx| {
             coordinator.start(Caller::Client(id), deadline, key, operation.into(), ctx);
         });
+    }
+
+    /// Begins the deletions that may begin now.
+    fn expire(&mut self) {
+        let deadline = self.ctx.now.after(EXPIRY_DEADLINE);
+        for work in self.expiries.begin_work(&mut self.ctx) {
+            self.coordinate(|coordinator, ctx| match work {
+                Work::Delete(task, expiry) => {
+                    coordinator.expire(Caller::Task(Task::Expire(task)), deadline, expiry.key, expiry.version, ctx);
+                }
+                Work::Read(task, expiry) => {
+                    let read = Get::default().into();
+                    coordinator.start(Caller::Task(Task::Expire(task)), deadline, expiry.key, read, ctx);
+                }
+            });
+        }
     }
 
     /// A peer says something. Requests and answers from or for another incarnation do not count.
@@ -417,9 +438,10 @@ impl Parts<'_> {
         }
         for (key, (_, record)) in &batch.records {
             must!(ClockBelowRecords, self.ctx.clock.observe(record.tag().clock()));
-            self.replica.on_durable(key, record, self.ctx.group_commit);
+            self.replica.on_durable(key, record, batch.kept_at.get(key).copied(), self.ctx.group_commit);
             self.watches.changed(key, || record.version(), self.ctx.now);
         }
+        self.expiries.on_durable(&batch, self.ctx.now);
         for ack in acks {
             match ack {
                 PendingAck::Stored(delivery) => self.ctx.deliveries.push_back(delivery),
@@ -475,6 +497,7 @@ impl Parts<'_> {
         self.watches.changes_unknown();
         self.ctx.clock.epoch_is_durable(meta.epoch);
         self.membership.on_store_reopened(meta);
+        self.expiries.on_store_reopened(meta, self.ctx.now);
         if !self.membership.is_started() {
             self.ctx.group_commit.add_incarnation(self.membership.incarnation());
         }
@@ -495,6 +518,10 @@ impl Parts<'_> {
                 Delivery::Reply(request, reply) => self.operators.reply(request, reply, &mut self.ctx),
                 Delivery::Task(Task::List { page, place }, reply) => {
                     self.list(|listing, ctx| listing.on_read(page, place, reply, ctx));
+                }
+                Delivery::Task(Task::Expire(task), reply) => {
+                    self.expiries.on_reply(task, &reply, &mut self.ctx);
+                    self.expire();
                 }
                 Delivery::Task(Task::Watch(task), reply) => {
                     self.watch(|watches, ctx| watches.on_read(task, reply, ctx));

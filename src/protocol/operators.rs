@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::{OPERATOR_COUNTER_RAISE_MAX, OPERATOR_EPOCH_RAISE_MAX};
 use crate::mutants::rule;
-use crate::types::{Clock, Key, NodeId, ReadKind, Record, Stamp};
+use crate::types::{Age, Clock, Key, NodeId, ReadKind, Record, Stamp};
 
 use super::clock::{EpochNeeded, JumpBounds};
 use super::context::{NodeCtx, PendingAck, Requester};
@@ -69,7 +69,7 @@ impl Operators {
         ctx: &mut NodeCtx<'_>,
     ) {
         self.wait(request, deadline);
-        replica.store(key, record, Requester::Operator(request), ctx);
+        replica.store(key, record, Age::NONE, Requester::Operator(request), ctx);
     }
 
     /// Raises the clock, once its epoch is durable.

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use crate::types::{Batch, Incarnation, Key, KeyRange, Lookup, NodeIndex, ReadKind, Slot};
+use crate::types::{Batch, Expiry, Found, Incarnation, Key, KeyRange, NodeIndex, ReadKind, RunningTime, Slot};
 
 use super::io::{Effect, Input, ProtocolEvent, ReadId, Reply, RequestId, Time};
 use super::message::Message;
@@ -32,7 +32,7 @@ pub enum Link {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemoryRead {
     /// Memory holds the answer.
-    Done(Lookup),
+    Done(Found),
     /// The store cannot be read.
     Failed,
     /// The answer is not in memory: the read goes to the disk.
@@ -63,6 +63,15 @@ pub enum Output {
         range: KeyRange,
         /// The most keys to read.
         keys_max: usize,
+    },
+    /// Read from the index of expiries, and answer with [`Input::ExpiriesRead`]. One such read at a time is at the disk.
+    ReadExpiries {
+        /// No entry is read that expires before.
+        from: RunningTime,
+        /// Only entries after this one are read.
+        after: Option<Expiry>,
+        /// The most entries that are read.
+        entries_max: usize,
     },
     /// Send this message. It may be lost, repeated or late.
     Send {
@@ -163,6 +172,9 @@ impl<'a> Turn<'a> {
                     }
                     Effect::Scan { read, range, keys_max } => {
                         self.outputs.reads.push(Output::Scan { read, range, keys_max });
+                    }
+                    Effect::ReadExpiries { from, after, entries_max } => {
+                        self.outputs.reads.push(Output::ReadExpiries { from, after, entries_max });
                     }
                     Effect::Send { to, to_incarnation, message } => {
                         let link = link_for(self.node, to, to_incarnation, &message);

@@ -8,7 +8,7 @@ use crate::peer::LinkEvent;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor, WatchId};
 use crate::protocol::{Command, ReadId, Reply};
-use crate::types::{Lookup, Meta, ScannedKeys};
+use crate::types::{Expiry, Found, Meta, ScannedKeys};
 
 use super::handle::{Permit, Status};
 use super::watchers::Watcher;
@@ -30,9 +30,11 @@ pub enum Event {
     /// A link to a peer has gone up or down, or has brought messages.
     Link(LinkEvent),
     /// Answers of reads that waited for the disk; `None` where the disk could not be read.
-    ReadsDone(Vec<(ReadId, Option<Lookup>)>),
+    ReadsDone(Vec<(ReadId, Option<Found>)>),
     /// The answer of a scan; `None` where the disk could not be read.
     ScanDone(ReadId, Option<ScannedKeys>),
+    /// A page of the index of expiries; `None` where the disk could not be read.
+    ExpiriesRead(Option<Vec<Expiry>>),
     /// The batch at the disk is durable, or may not be.
     Persisted(bool),
     /// The store was reopened after a failure, and remembers this.

@@ -221,6 +221,7 @@ impl EventLoop {
                 inputs.extend(reads.into_iter().map(|(read, lookup)| (now, Input::ReadDone { read, lookup })));
             }
             Event::ScanDone(read, scanned) => inputs.push((now, Input::ScanDone { read, scanned })),
+            Event::ExpiriesRead(page) => inputs.push((now, Input::ExpiriesRead(page))),
             Event::Persisted(durable) => {
                 inputs.push((now, Input::Persisted { durable }));
                 if !durable {
@@ -270,6 +271,7 @@ impl EventLoop {
             Output::Persist(batch) => self.commit_thread.persist(batch),
             Output::Read { read, slot, key, kind } => from_disk.push(StoreRead { read, slot, key, kind }),
             Output::Scan { read, range, keys_max } => self.scans.begin(read, range, keys_max),
+            Output::ReadExpiries { from, after, entries_max } => self.reads.read_expiries(from, after, entries_max),
             Output::Send { to, link, to_incarnation, message } => self.send(to, link, to_incarnation, message),
             Output::Event(event) => self.telemetry.record(event),
             Output::Watch { to, news } => self.watchers.tell(to, news, || self.node.unready()),

@@ -24,7 +24,7 @@ use crate::protocol::placement::Placement;
 use crate::protocol::{Command, Failure, ListPage, ListedKeys, PeerView, Reply, Unready};
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
 use crate::types::{
-    ChangeRequest, Checksum, Clock, Content, Incarnation, Key, NodeId, NodeIndex, Record, Stamp, Ttl, Version,
+    AgedRecord, ChangeRequest, Checksum, Clock, Content, Incarnation, Key, NodeId, NodeIndex, Stamp, Ttl, Version,
 };
 
 use super::event::{ClientRequest, Event};
@@ -189,7 +189,7 @@ impl NodeHandle {
     ///
     /// # Errors
     /// [`RequestError`]: the node refused the request, too few replicas answered in time, or the node ended.
-    pub async fn get(&self, key: Key, deadline: Instant) -> Result<Option<Record>, RequestError> {
+    pub async fn get(&self, key: Key, deadline: Instant) -> Result<Option<AgedRecord>, RequestError> {
         self.run(Command::Get { key }, deadline).await.map(record)
     }
 
@@ -204,7 +204,7 @@ impl NodeHandle {
         &self,
         keys: &[Key],
         deadline: Instant,
-    ) -> Result<impl Stream<Item = (usize, Result<Option<Record>, RequestError>)> + use<>, Rejected> {
+    ) -> Result<impl Stream<Item = (usize, Result<Option<AgedRecord>, RequestError>)> + use<>, Rejected> {
         let commands = keys.iter().map(|key| Command::Get { key: key.clone() }).collect();
         self.run_together(commands, record, deadline).await
     }
@@ -260,7 +260,7 @@ impl NodeHandle {
         key: Key,
         at_least: Option<Version>,
         deadline: Instant,
-    ) -> Result<Option<Record>, RequestError> {
+    ) -> Result<Option<AgedRecord>, RequestError> {
         self.run(Command::GetOne { key, at_least }, deadline).await.map(record)
     }
 
@@ -305,7 +305,7 @@ impl NodeHandle {
     ///
     /// # Errors
     /// [`RequestError`]: this node does not hold the key's slot, or its disk cannot be read.
-    pub async fn node_get(&self, key: Key, deadline: Instant) -> Result<Option<Record>, RequestError> {
+    pub async fn node_get(&self, key: Key, deadline: Instant) -> Result<Option<AgedRecord>, RequestError> {
         self.run(Command::NodeGet { key }, deadline).await.map(record)
     }
 
@@ -501,7 +501,7 @@ fn outcome(replied: Result<Reply, oneshot::error::RecvError>) -> Result<Reply, R
     }
 }
 
-fn record(reply: Reply) -> Option<Record> {
+fn record(reply: Reply) -> Option<AgedRecord> {
     match reply {
         Reply::Record(record) => record,
         other => unreachable!("a read is answered with a record, not {other:?}"),

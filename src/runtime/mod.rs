@@ -81,7 +81,13 @@ pub struct RunningNode {
 pub fn start(options: Options) -> Result<RunningNode, StoreError> {
     let Options { me, placement, addresses, store, operator_writes, .. } = options;
     let meta = store.meta()?;
-    let node = protocol::Node::start(Setup { me, placement: Arc::clone(&placement), meta, nonce: rand::random() });
+    let node = protocol::Node::start(Setup {
+        me,
+        placement: Arc::clone(&placement),
+        meta,
+        nonce: rand::random(),
+        started_at: protocol::Time::default(),
+    });
     let incarnation = node.incarnation();
     let metrics = Arc::new(Metrics::default());
     let (events, events_received) = mpsc::channel(EVENTS_WAITING_MAX);

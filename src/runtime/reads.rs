@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::protocol::turn::MemoryRead;
 use crate::protocol::{Answer, Message, ReadId};
 use crate::storage::{ReadOutcome, ReadTier, Store, StoreError};
-use crate::types::{Content, Key, Lookup, ReadKind, Record, Slot, Value};
+use crate::types::{Content, Expiry, Found, Key, Lookup, ReadKind, Record, RunningTime, Slot, Value};
 
 use super::event::Event;
 use super::telemetry::LINE_EVERY;
@@ -170,6 +170,23 @@ impl Reads {
         }
     }
 
+    /// Reads a page of the index of expiries on a thread that may wait for the disk. The event loop is told with
+    /// [`Event::ExpiriesRead`].
+    pub(super) fn read_expiries(&self, from: RunningTime, after: Option<Expiry>, entries_max: usize) {
+        let disk = Arc::clone(&self.disk);
+        tokio::task::spawn_blocking(move || {
+            let page = disk.store.expiries(from, after.as_ref(), entries_max);
+            if let Err(error) = &page {
+                match error {
+                    StoreError::Closed | StoreError::Suspended => debug!(%error, "could not read what expires"),
+                    _ => error!(%error, "could not read what expires; values stay until that can be read"),
+                }
+            }
+            // It fails only if the event loop has ended.
+            let _ = disk.events.blocking_send(Event::ExpiriesRead(page.ok()));
+        });
+    }
+
     /// Counts the value in a peer's answer. `false` if it does not fit: the message must then be dropped.
     pub(super) fn admit_received(&mut self, message: &mut Message) -> bool {
         let Message::Answer { answer: Answer::Lookup { held: Lookup::Record(record), .. }, .. } = message else {
@@ -203,7 +220,7 @@ impl Disk {
         self.done(done);
     }
 
-    fn read_up_to(&self, read: &StoreRead, value_bytes_max: usize) -> Result<Option<Lookup>, TooLarge> {
+    fn read_up_to(&self, read: &StoreRead, value_bytes_max: usize) -> Result<Option<Found>, TooLarge> {
         match self.store.read_up_to(read.slot, &read.key, read.kind, ReadTier::Disk, value_bytes_max) {
             Ok(ReadOutcome::Done(lookup)) => Ok(Some(lookup)),
             Ok(ReadOutcome::TooLarge { value_bytes }) => Err(TooLarge { value_bytes }),
@@ -215,7 +232,7 @@ impl Disk {
         }
     }
 
-    fn done(&self, done: Vec<(ReadId, Option<Lookup>)>) {
+    fn done(&self, done: Vec<(ReadId, Option<Found>)>) {
         if !done.is_empty() {
             // It fails only if the event loop has ended.
             let _ = self.events.blocking_send(Event::ReadsDone(done));
@@ -292,7 +309,7 @@ impl Disk {
         let value_bytes_max = if is_alone { usize::MAX } else { value_bytes };
         match self.read_up_to(&read, value_bytes_max) {
             Ok(mut lookup) => {
-                if let Some(Lookup::Record(record)) = &mut lookup {
+                if let Some(Found { lookup: Lookup::Record(record), .. }) = &mut lookup {
                     counted(record, permit);
                 }
                 let done = reads.into_iter().map(|read| (read, lookup.clone())).collect();

@@ -90,6 +90,9 @@ impl Telemetry {
                     error!(%seen, left_out, "{what}");
                 }
             }
+            ProtocolEvent::Expired => {
+                metrics.expired.inc();
+            }
             ProtocolEvent::HintsDropped { peer, hints } => {
                 metrics.hints_dropped.inc_by(hints as u64);
                 debug!(peer = %self.peers[peer.index()].id, hints, "dropped hints for a slow peer; reads repair them");

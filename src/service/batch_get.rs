@@ -11,7 +11,7 @@ use tokio_stream::StreamExt as _;
 
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::runtime::RequestError;
-use crate::types::{Key, Record};
+use crate::types::{AgedRecord, Key};
 use crate::wire::failure::FailureReason;
 use crate::wire::method::Access;
 
@@ -26,7 +26,7 @@ pub(crate) const VALUES_BYTES_MAX: usize = 60 << 20;
 pub(crate) const RESULT_OVERHEAD_BYTES: usize = 1 << 10;
 
 /// The result of one key: its latest record, `None` if it was never written, or why it was not read.
-pub(crate) type KeyResult = Result<Option<Record>, ServiceError>;
+pub(crate) type KeyResult = Result<Option<AgedRecord>, ServiceError>;
 
 /// The answer to a batch.
 pub(crate) struct BatchAnswer {
@@ -64,7 +64,7 @@ impl Service {
     }
 
     /// Lets a record into the answer, if it is intact and fits.
-    fn fit(&self, key: &Key, record: Option<Record>, room: &mut usize, guard: &mut BudgetGuard) -> KeyResult {
+    fn fit(&self, key: &Key, record: Option<AgedRecord>, room: &mut usize, guard: &mut BudgetGuard) -> KeyResult {
         let Some(record) = record else { return Ok(None) };
         self.check(key, &record)?;
         let bytes = record.content.value_bytes();

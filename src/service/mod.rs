@@ -31,7 +31,7 @@ use tracing::error;
 use crate::limits::{LISTS_MAX, SCANS_MAX, WATCHES_MAX};
 use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
 use crate::storage::StoreStatistics;
-use crate::types::{ChangeRequest, Clock, Content, Key, KeyError, NodeId, Record, Stamp, Ttl, Version};
+use crate::types::{AgedRecord, ChangeRequest, Clock, Content, Key, KeyError, NodeId, Record, Stamp, Ttl, Version};
 use crate::wire::failure::FailureReason;
 use crate::wire::method::{Access, Method};
 use crate::wire::version::VersionText;
@@ -62,7 +62,7 @@ pub(crate) struct Service {
 
 /// A record on its way to a caller.
 pub(crate) struct Answer {
-    pub(crate) record: Record,
+    pub(crate) record: AgedRecord,
     /// The answer's part of the buffer budget. The gateway drops it once the caller has the answer.
     pub(crate) guard: Option<BudgetGuard>,
 }
@@ -317,7 +317,7 @@ impl Service {
     }
 
     /// Lets a record out to a caller, if it is intact and the buffer budget has room for it.
-    fn release(&self, key: &Key, record: Record) -> Result<Answer, ServiceError> {
+    fn release(&self, key: &Key, record: AgedRecord) -> Result<Answer, ServiceError> {
         self.check(key, &record)?;
         let bytes = record.content.value_bytes();
         if bytes <= UNCOUNTED_VALUE_BYTES {

@@ -9,7 +9,10 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::page::{ListPage, PageBudget};
 use super::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
-use crate::types::{Batch, Content, Key, KeyRange, Lookup, Meta, ReadKind, Record, ScannedKeys, Slot, StoreId};
+use crate::types::{
+    Batch, Content, Expiry, Found, Key, KeyRange, Lookup, Meta, ReadKind, Record, RunningTime, ScannedKeys, Slot,
+    StoreId,
+};
 
 /// Records and metadata in memory.
 #[derive(Debug)]
@@ -23,13 +26,22 @@ struct State {
     records: BTreeMap<(Slot, Key), Record>,
     /// The index: each key that has a record.
     keys: BTreeSet<Key>,
+    /// Since when the node keeps the versions of those records that have a time to live.
+    kept_at: BTreeMap<Key, RunningTime>,
+    expiries: BTreeSet<Expiry>,
 }
 
 impl MemoryStore {
     /// An empty store with this store id. Each start of a node takes a new random id, because the store keeps nothing.
     #[must_use]
     pub fn new(store_id: StoreId) -> Self {
-        let state = State { meta: Meta::fresh(store_id), records: BTreeMap::new(), keys: BTreeSet::new() };
+        let state = State {
+            meta: Meta::fresh(store_id),
+            records: BTreeMap::new(),
+            keys: BTreeSet::new(),
+            kept_at: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+        };
         Self { state: RwLock::new(state) }
     }
 
@@ -58,16 +70,18 @@ impl Store for MemoryStore {
     ) -> Result<ReadOutcome, StoreError> {
         let state = self.read();
         let Some(record) = state.records.get(&(slot, key.clone())) else {
-            return Ok(ReadOutcome::Done(Lookup::Absent));
+            return Ok(ReadOutcome::Done(Lookup::Absent.into()));
         };
-        Ok(ReadOutcome::Done(match read_kind {
+        let kept_at = state.kept_at.get(key).copied();
+        let lookup = match read_kind {
             ReadKind::Digest => Lookup::Digest(record.digest()),
             ReadKind::Data if record.is_intact(key) => Lookup::Record(record.clone()),
             ReadKind::Data => {
                 let message = format!("the record of key {key:?} at {} fails its checksum", record.stamp);
                 return Err(StoreError::Damaged { message });
             }
-        }))
+        };
+        Ok(ReadOutcome::Done(Found { lookup, kept_at }))
     }
 
     fn persist(&self, batch: &Batch) -> Result<(), StoreError> {
@@ -85,10 +99,19 @@ impl Store for MemoryStore {
         for (id, peer) in &batch.peers {
             state.meta.peers.insert(id.clone(), *peer);
         }
+        state.meta.running = batch.running.or(state.meta.running);
         for (key, (slot, record)) in &batch.records {
             state.records.insert((*slot, key.clone()), record.clone());
+            match batch.kept_at.get(key) {
+                Some(kept_at) => state.kept_at.insert(key.clone(), *kept_at),
+                None => state.kept_at.remove(key),
+            };
         }
         state.keys.extend(batch.new_keys.iter().cloned());
+        for expiry in &batch.expiries_removed {
+            state.expiries.remove(expiry);
+        }
+        state.expiries.extend(batch.expiries());
         Ok(())
     }
 
@@ -140,6 +163,17 @@ impl Store for MemoryStore {
             }
         }
         Ok(page.whole())
+    }
+
+    fn expiries(
+        &self,
+        from: RunningTime,
+        after: Option<&Expiry>,
+        entries_max: usize,
+    ) -> Result<Vec<Expiry>, StoreError> {
+        let state = self.read();
+        let is_wanted = |entry: &&Expiry| entry.at >= from && after.is_none_or(|after| *entry > after);
+        Ok(state.expiries.iter().filter(is_wanted).take(entries_max).cloned().collect())
     }
 
     fn statistics(&self) -> StoreStatistics {

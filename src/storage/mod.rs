@@ -14,7 +14,7 @@ mod page;
 mod record_cache;
 pub mod rocks;
 
-use crate::types::{Batch, Key, KeyRange, Lookup, Meta, ReadKind, ScannedKeys, Slot};
+use crate::types::{Batch, Expiry, Found, Key, KeyRange, Meta, ReadKind, RunningTime, ScannedKeys, Slot};
 
 /// Whether a read may wait for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum ReadTier {
 #[derive(Debug)]
 pub enum ReadOutcome {
     /// The answer.
-    Done(Lookup),
+    Done(Found),
     /// The answer is not in memory. Read again with [`ReadTier::Disk`], from a thread that may wait.
     WouldBlock,
     /// The value is larger than the caller allowed, and was not loaded.
@@ -194,6 +194,18 @@ pub trait Store: Send + Sync + 'static {
         slot_of: &dyn Fn(&Key) -> Slot,
         bounds: PageBounds,
     ) -> Result<ScannedKeys, StoreError>;
+
+    /// The first `entries_max` entries of the index of expiries that expire at `from` or later, after the entry `after`, in
+    /// their order. Waits for the disk.
+    ///
+    /// # Errors
+    /// When the disk fails, or an entry is damaged.
+    fn expiries(
+        &self,
+        from: RunningTime,
+        after: Option<&Expiry>,
+        entries_max: usize,
+    ) -> Result<Vec<Expiry>, StoreError>;
 
     /// Numbers about the store. Waits for the disk.
     fn statistics(&self) -> StoreStatistics;

@@ -17,11 +17,11 @@ use quick_cache::sync::Cache;
 
 use crate::limits::CACHED_VALUE_BYTES_MAX;
 use crate::mutants::rule;
-use crate::types::{Content, Key, Lookup, ReadKind, Record, Value};
+use crate::types::{Content, Found, Key, Lookup, ReadKind, Record, RunningTime, Value};
 
 /// Records by their entry keys ([`super::codec::entry_key`]); of large records the digest alone.
 pub(super) struct RecordCache {
-    cache: Cache<Box<[u8]>, Lookup, Weight>,
+    cache: Cache<Box<[u8]>, Found, Weight>,
     /// Rises when a write begins and when it ends: odd while a write runs.
     version: AtomicU64,
     /// Held while entries are inserted or removed, so that a write's changes come last. Reads only try it and never wait: a
@@ -36,11 +36,11 @@ pub(super) struct CacheVersion(u64);
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Box<[u8]>, Lookup> for Weight {
-    fn weight(&self, entry_key: &Box<[u8]>, found: &Lookup) -> u64 {
+impl Weighter<Box<[u8]>, Found> for Weight {
+    fn weight(&self, entry_key: &Box<[u8]>, found: &Found) -> u64 {
         // The stamp, its writer's id, and the cache's own entry.
         const OVERHEAD: usize = 200;
-        let value_bytes = match found {
+        let value_bytes = match &found.lookup {
             Lookup::Record(record) => record.content.value_bytes(),
             Lookup::Digest(_) | Lookup::Absent => 0,
         };
@@ -59,14 +59,15 @@ impl RecordCache {
 
     /// The answer to a read of `key`; `None` when the cache does not hold as much as `read_kind` asks for, or the record is
     /// damaged.
-    pub(super) fn get(&self, entry_key: &[u8], key: &Key, read_kind: ReadKind) -> Option<Lookup> {
-        let found = self.cache.get(entry_key)?;
-        match (read_kind, found) {
+    pub(super) fn get(&self, entry_key: &[u8], key: &Key, read_kind: ReadKind) -> Option<Found> {
+        let Found { lookup, kept_at } = self.cache.get(entry_key)?;
+        let lookup = match (read_kind, lookup) {
             (ReadKind::Digest, found) => found.digest().map(Lookup::Digest),
             // Every read verifies the checksum: memory can be damaged as a disk can.
             (ReadKind::Data, Lookup::Record(record)) => record.is_intact(key).then_some(Lookup::Record(record)),
             (ReadKind::Data, Lookup::Digest(_) | Lookup::Absent) => None,
-        }
+        };
+        lookup.map(|lookup| Found { lookup, kept_at })
     }
 
     /// The present version, to be taken before RocksDB is read, for [`RecordCache::insert_read`].
@@ -75,16 +76,16 @@ impl RecordCache {
     }
 
     /// Inserts the result of a read that began at version `since`, if no write overlapped with the read.
-    pub(super) fn insert_read(&self, since: CacheVersion, entry_key: Vec<u8>, found: &Lookup) {
-        let found = match found {
+    pub(super) fn insert_read(&self, since: CacheVersion, entry_key: Vec<u8>, found: &Found) {
+        let lookup = match &found.lookup {
             Lookup::Record(record) if is_too_large(record) => Lookup::Digest(record.digest()),
-            Lookup::Record(_) | Lookup::Digest(_) => found.clone(),
+            Lookup::Record(_) | Lookup::Digest(_) => found.lookup.clone(),
             Lookup::Absent => return,
         };
         let Ok(_alone) = self.insert_lock.try_lock() else { return };
         let none_ran = since.0.is_multiple_of(2) && self.version() == since;
         if rule!(ReadIsCachedBesidePersist, none_ran) {
-            self.cache.insert(entry_key.into(), found);
+            self.cache.insert(entry_key.into(), Found { lookup, kept_at: found.kept_at });
         }
     }
 
@@ -98,10 +99,10 @@ impl RecordCache {
     }
 
     /// Inserts the records of a write that has ended; give none after a failed write.
-    pub(super) fn end_write<'a>(&self, records: impl Iterator<Item = (Vec<u8>, &'a Record)>) {
+    pub(super) fn end_write<'a>(&self, records: impl Iterator<Item = (Vec<u8>, &'a Record, Option<RunningTime>)>) {
         let _alone = self.insert_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        for (entry_key, record) in records {
-            self.cache.insert(entry_key.into(), copy(record));
+        for (entry_key, record, kept_at) in records {
+            self.cache.insert(entry_key.into(), Found { lookup: copy(record), kept_at });
         }
         self.version.fetch_add(1, Ordering::SeqCst);
     }
@@ -147,7 +148,7 @@ mod tests {
     }
 
     fn get(cache: &RecordCache, read_kind: ReadKind) -> Option<Lookup> {
-        cache.get(&entry_key(), &key(), read_kind)
+        cache.get(&entry_key(), &key(), read_kind).map(|found| found.lookup)
     }
 
     fn record(counter: u64, value_bytes: usize) -> Record {
@@ -159,11 +160,11 @@ mod tests {
 
     fn write(cache: &RecordCache, record: &Record) {
         cache.begin_write([&*entry_key()].into_iter());
-        cache.end_write([(entry_key(), record)].into_iter());
+        cache.end_write([(entry_key(), record, None)].into_iter());
     }
 
     fn read(cache: &RecordCache, record: &Record) {
-        cache.insert_read(cache.version(), entry_key(), &Lookup::Record(record.clone()));
+        cache.insert_read(cache.version(), entry_key(), &Lookup::Record(record.clone()).into());
     }
 
     #[test]
@@ -182,9 +183,9 @@ mod tests {
     #[test]
     fn read_result_is_found_to_the_extent_it_was_read() {
         let cache = RecordCache::new(1 << 20);
-        cache.insert_read(cache.version(), entry_key(), &Lookup::Absent);
+        cache.insert_read(cache.version(), entry_key(), &Lookup::Absent.into());
         assert_eq!(get(&cache, ReadKind::Digest), None);
-        cache.insert_read(cache.version(), entry_key(), &Lookup::Digest(record(1, 10).digest()));
+        cache.insert_read(cache.version(), entry_key(), &Lookup::Digest(record(1, 10).digest()).into());
         assert_eq!(get(&cache, ReadKind::Digest), Some(Lookup::Digest(record(1, 10).digest())));
         assert_eq!(get(&cache, ReadKind::Data), None);
         read(&cache, &record(1, 10));
@@ -232,7 +233,7 @@ mod tests {
         let cache = RecordCache::new(1 << 20);
         let before = cache.version();
         write(&cache, &record(2, 10));
-        cache.insert_read(before, entry_key(), &Lookup::Record(record(1, 10)));
+        cache.insert_read(before, entry_key(), &Lookup::Record(record(1, 10)).into());
         get(&cache, ReadKind::Digest)
     }
 
@@ -242,14 +243,14 @@ mod tests {
         let cache = RecordCache::new(1 << 20);
         cache.begin_write([&*entry_key()].into_iter());
         let during = cache.version();
-        let found = Lookup::Record(record(1, 10));
+        let found = Found::from(Lookup::Record(record(1, 10)));
         cache.insert_read(during, entry_key(), &found);
         assert_eq!(get(&cache, ReadKind::Data), None, "the write may still replace it");
         cache.end_write(std::iter::empty());
         cache.insert_read(during, entry_key(), &found);
         assert_eq!(get(&cache, ReadKind::Data), None, "the read may have run during the write");
         cache.insert_read(cache.version(), entry_key(), &found);
-        assert_eq!(get(&cache, ReadKind::Data), Some(found));
+        assert_eq!(get(&cache, ReadKind::Data), Some(found.lookup));
     }
 
     #[cfg(feature = "mutants")]

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::memory::MemoryStore;
 use super::rocks::{RocksOptions, RocksStore};
 use super::*;
-use crate::types::{Checksum, Clock, Content, Incarnation, NodeId, PeerRecord, Record, Stamp, StoreId, Value};
+use crate::types::{
+    Checksum, Clock, Content, Incarnation, Lookup, Meta, NodeId, PeerRecord, Record, Stamp, StoreId, Ttl, Value,
+};
 
 pub(super) const STORE_ID: StoreId = StoreId(0xfeed);
 
@@ -31,7 +33,7 @@ pub(super) fn batch_of(slot: u16, records: impl IntoIterator<Item = (Key, Record
 
 pub(super) fn read(store: &dyn Store, slot: u16, key: &Key, read_kind: ReadKind) -> Lookup {
     match store.read(Slot(slot), key, read_kind, ReadTier::Disk).expect("the store can be read") {
-        ReadOutcome::Done(found) => found,
+        ReadOutcome::Done(found) => found.lookup,
         ReadOutcome::TooLarge { .. } => panic!("a read without a bound refused a large value"),
         ReadOutcome::WouldBlock => panic!("a read that may wait for the disk did not"),
     }
@@ -81,10 +83,57 @@ fn metadata_is_kept_and_a_batch_changes_only_its_own_part() {
         store.persist(&Batch { peers: peers.clone(), ..Batch::default() }).expect("persisted");
         store.persist(&Batch { bootstrapped: true, ..Batch::default() }).expect("persisted");
         store.persist(&batch_of(0, [])).expect("an empty batch changes nothing");
-        let expected = Meta { store_id: STORE_ID, epoch: 4, incarnations, bootstrapped: true, peers };
+        let running = Some(RunningTime(70_000));
+        store.persist(&Batch { running, ..Batch::default() }).expect("persisted");
+        let expected = Meta { store_id: STORE_ID, epoch: 4, incarnations, bootstrapped: true, peers, running };
         assert_eq!(store.meta(), Ok(expected.clone()));
         store.reopen().expect("reopened");
         assert_eq!(store.meta(), Ok(expected));
+    });
+}
+
+#[test]
+fn versions_that_expire_are_found_in_their_order_until_they_are_replaced() {
+    every_store(|store| {
+        let expiring = |name: &str, counter, kept_at| {
+            let key = key(name);
+            let ttl = Ttl::from_millis(1_000);
+            let mut record = text(&key, counter, "v");
+            record.ttl = ttl;
+            record.checksum = Checksum::of(&key, &record.content).and_ttl(ttl);
+            (key, record, RunningTime(kept_at))
+        };
+        let expiring_batch = |records: Vec<(Key, Record, RunningTime)>| Batch {
+            kept_at: records.iter().map(|(key, _, kept_at)| (key.clone(), *kept_at)).collect(),
+            ..batch_of(3, records.into_iter().map(|(key, record, _)| (key, record)))
+        };
+        let all = vec![expiring("b", 1, 5_000), expiring("a", 2, 5_000), expiring("c", 3, 4_000)];
+        let entry = |(key, record, kept_at): &(Key, Record, RunningTime)| Expiry {
+            at: RunningTime(kept_at.0 + 1_000),
+            slot: Slot(3),
+            key: key.clone(),
+            version: record.version(),
+        };
+        let (b, a, c) = (entry(&all[0]), entry(&all[1]), entry(&all[2]));
+        store.persist(&expiring_batch(all.clone())).expect("persisted");
+        let never = key("never");
+        store.persist(&batch_of(3, [(never.clone(), text(&never, 9, "v"))])).expect("persisted");
+        let page = |from, after: Option<&Expiry>, max| store.expiries(RunningTime(from), after, max).expect("a page");
+        assert_eq!(page(0, None, 10), [c.clone(), a.clone(), b.clone()]);
+        assert_eq!(page(5_001, None, 1), [a.clone()]);
+        assert_eq!(page(0, Some(&a), 10), [b.clone()]);
+        for read_kind in [ReadKind::Digest, ReadKind::Data] {
+            let ReadOutcome::Done(found) =
+                store.read(Slot(3), &all[0].0, read_kind, ReadTier::Disk).expect("the store can be read")
+            else {
+                panic!("a read that may wait for the disk answers")
+            };
+            assert_eq!(found.kept_at, Some(RunningTime(5_000)));
+        }
+        let renewed = expiring("c", 4, 9_000);
+        let batch = Batch { expiries_removed: [c].into(), ..expiring_batch(vec![renewed.clone()]) };
+        store.persist(&batch).expect("persisted");
+        assert_eq!(page(0, None, 10), [a, b, entry(&renewed)]);
     });
 }
 

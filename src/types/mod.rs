@@ -7,6 +7,7 @@
 // No clock, random number, thread, lock or channel: clippy.toml has the list, with reasons.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod age;
 mod change;
 mod clock;
 mod cluster;
@@ -16,11 +17,12 @@ mod store;
 mod store_id;
 mod version;
 
+pub use age::{Age, AgedRecord, Expiry, RunningTime};
 pub use change::{Change, ChangeRequest, Condition, content_of, number_in};
 pub use clock::{Clock, Stamp};
 pub use cluster::{ClusterParameters, NODE_ID_BYTES_MAX, NodeId, NodeIdError, NodeIndex};
 pub use key::{KEY_BYTES_MAX, Key, KeyError, Slot};
 pub use record::{Checksum, Content, Digest, Record, Ttl, Value};
-pub use store::{Batch, Durability, KeyRange, Lookup, ReadKind, ScannedKeys};
+pub use store::{Batch, Durability, Found, KeyRange, Lookup, ReadKind, ScannedKeys};
 pub use store_id::{Incarnation, Meta, PeerRecord, StoreId};
 pub use version::{Applied, Ballot, IdempotencyToken, Proposal, RECENT_MAX, Tag, Version};

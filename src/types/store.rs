@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::{Digest, Incarnation, Key, NodeId, PeerRecord, Record, Slot};
+use super::{Digest, Expiry, Incarnation, Key, NodeId, PeerRecord, Record, RunningTime, Slot};
 
 /// Changes that become durable together, in one atomic write with one fsync.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -22,13 +22,32 @@ pub struct Batch {
     pub records: BTreeMap<Key, (Slot, Record)>,
     /// The keys in it of which the store holds no record yet: the index of keys gains them.
     pub new_keys: BTreeSet<Key>,
+    /// When this node first kept the versions of those records that have a time to live.
+    pub kept_at: BTreeMap<Key, RunningTime>,
+    /// Entries of the index of expiries whose versions are replaced. They are removed before those of `records` are added.
+    pub expiries_removed: BTreeSet<Expiry>,
+    /// The node's count of the time that it ran, from time to time.
+    pub running: Option<RunningTime>,
 }
 
 impl Batch {
     /// Whether the batch changes nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.has_metadata() && self.records.is_empty() && self.new_keys.is_empty()
+        !self.has_metadata()
+            && self.records.is_empty()
+            && self.new_keys.is_empty()
+            && self.expiries_removed.is_empty()
+            && self.running.is_none()
+    }
+
+    /// The entries that the index of expiries gains.
+    pub fn expiries(&self) -> impl Iterator<Item = Expiry> + '_ {
+        self.kept_at.iter().filter_map(|(key, kept_at)| {
+            let (slot, record) = self.records.get(key)?;
+            let at = kept_at.expiry(record.ttl?);
+            Some(Expiry { at, slot: *slot, key: key.clone(), version: record.version() })
+        })
     }
 
     /// Whether the batch changes metadata: the epoch, incarnations or peers. Metadata is fsynced in every durability mode:
@@ -104,6 +123,21 @@ pub enum Lookup {
     Digest(Digest),
     /// The whole record, as [`ReadKind::Data`] asked for.
     Record(Record),
+}
+
+/// What a store found of a key, and since when it keeps that.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Found {
+    /// What it found.
+    pub lookup: Lookup,
+    /// When this node first kept the version, where that has a time to live.
+    pub kept_at: Option<RunningTime>,
+}
+
+impl From<Lookup> for Found {
+    fn from(lookup: Lookup) -> Self {
+        Self { lookup, kept_at: None }
+    }
 }
 
 impl Lookup {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::NodeId;
+use super::{NodeId, RunningTime};
 
 /// The random identity of a data folder, written at its first start.
 ///
@@ -55,12 +55,21 @@ pub struct Meta {
     pub bootstrapped: bool,
     /// The peers that this node has recorded.
     pub peers: BTreeMap<NodeId, PeerRecord>,
+    /// The node's count of the time that it ran, as it was persisted last. Absent until the first value with a time to live.
+    pub running: Option<RunningTime>,
 }
 
 impl Meta {
     /// The metadata of a fresh folder: its identity alone.
     #[must_use]
     pub fn fresh(store_id: StoreId) -> Self {
-        Self { store_id, epoch: 0, incarnations: Vec::new(), bootstrapped: false, peers: BTreeMap::new() }
+        Self {
+            store_id,
+            epoch: 0,
+            incarnations: Vec::new(),
+            bootstrapped: false,
+            peers: BTreeMap::new(),
+            running: None,
+        }
     }
 }

@@ -135,14 +135,18 @@ mod tests {
 
     use super::*;
     use crate::protocol::{Answer, OperationId, Request};
-    use crate::types::{Checksum, Clock, Content, Key, Lookup, NodeId, Record, Stamp, Value};
+    use crate::types::{Age, Checksum, Clock, Content, Key, Lookup, NodeId, Record, Stamp, Value};
 
     fn store(value: Value) -> Message {
         let (key, content) = (Key::new("k").unwrap(), Content::Value(value));
         let stamp = Stamp { clock: Clock { epoch: 1, counter: 2 }, writer: NodeId::new("1").unwrap() };
         let checksum = Checksum::of(&key, &content);
         let record = Record::plain(stamp, content, checksum);
-        Message::Request { operation: OperationId(1), round: 1, request: Request::Store { key, record } }
+        Message::Request {
+            operation: OperationId(1),
+            round: 1,
+            request: Request::Store { key, record, age: Age::NONE },
+        }
     }
 
     fn value(bytes: usize) -> Value {
@@ -162,7 +166,7 @@ mod tests {
             Message::Answer {
                 operation: OperationId(1),
                 round: 2,
-                answer: Answer::Lookup { key: Key::new("k").unwrap(), held: Lookup::Absent },
+                answer: Answer::Lookup { key: Key::new("k").unwrap(), held: Lookup::Absent, age: Age::NONE },
             },
         ]) {
             let chunks: Vec<_> = Chunks::of(message.clone()).collect();

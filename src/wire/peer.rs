@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::api;
 use crate::protocol::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request};
 use crate::types::{
-    Applied, Checksum, Clock, ClusterParameters, Content, Digest, IdempotencyToken, Incarnation, Key, KeyRange, Lookup,
-    NodeId, Proposal, RECENT_MAX, ReadKind, Record, ScannedKeys, Stamp, StoreId, Ttl, Value, Version,
+    Age, Applied, Checksum, Clock, ClusterParameters, Content, Digest, IdempotencyToken, Incarnation, Key, KeyRange,
+    Lookup, NodeId, Proposal, RECENT_MAX, ReadKind, Record, ScannedKeys, Stamp, StoreId, Ttl, Value, Version,
 };
 
 use super::changes;
@@ -79,13 +79,13 @@ impl From<Message> for api::PeerMessage {
                     Request::Get { key, read_kind } => {
                         Body::Get(api::PeerGet { key: key.into_bytes(), digest_only: read_kind == ReadKind::Digest })
                     }
-                    Request::Store { key, record } => Body::Store(encode_store(key, record)),
+                    Request::Store { key, record, age } => Body::Store(encode_store(key, record, age)),
                     Request::Prepare { key, ballot, read_kind } => Body::Prepare(api::PeerPrepare {
                         key: key.into_bytes(),
                         ballot: Some(ballot.into()),
                         digest_only: read_kind == ReadKind::Digest,
                     }),
-                    Request::Accept { key, record } => Body::Accept(encode_store(key, record)),
+                    Request::Accept { key, record, age } => Body::Accept(encode_store(key, record, age)),
                     Request::Scan { range, keys_max } => Body::Scan(encode_scan(range, keys_max)),
                     Request::Follow { filter, next } => Body::Follow(changes::encode_follow(filter, next)),
                     Request::Unfollow => Body::Unfollow(api::PeerUnfollow {}),
@@ -95,9 +95,9 @@ impl From<Message> for api::PeerMessage {
             Message::Answer { operation, round, answer } => {
                 let body = match answer {
                     Answer::Clock(Clock { epoch, counter }) => Body::Clock(api::PeerClock { epoch, counter }),
-                    Answer::Lookup { key, held } => Body::Lookup(encode_lookup(key, held)),
+                    Answer::Lookup { key, held, age } => Body::Lookup(encode_lookup(key, held, age)),
                     Answer::Stored => Body::Stored(api::PeerStored {}),
-                    Answer::Promised { key, held } => Body::Promised(encode_lookup(key, held)),
+                    Answer::Promised { key, held, age } => Body::Promised(encode_lookup(key, held, age)),
                     Answer::Preempted { floor: Clock { epoch, counter } } => {
                         Body::Preempted(api::PeerClock { epoch, counter })
                     }
@@ -164,8 +164,8 @@ impl TryFrom<api::PeerMessage> for Message {
                 request(Request::Get { key: key("get.key", get.key)?, read_kind })
             }
             Body::Store(store) => {
-                let (key, record) = decode_store(store)?;
-                request(Request::Store { key, record })
+                let (key, record, age) = decode_store(store)?;
+                request(Request::Store { key, record, age })
             }
             Body::Prepare(prepare) => {
                 let read_kind = if prepare.digest_only { ReadKind::Digest } else { ReadKind::Data };
@@ -173,21 +173,21 @@ impl TryFrom<api::PeerMessage> for Message {
                 request(Request::Prepare { key: key("prepare.key", prepare.key)?, ballot, read_kind })
             }
             Body::Accept(accept) => {
-                let (key, record) = decode_store(accept)?;
+                let (key, record, age) = decode_store(accept)?;
                 if record.proposal.is_none() {
                     return Err(missing("accept.proposal"));
                 }
-                request(Request::Accept { key, record })
+                request(Request::Accept { key, record, age })
             }
             Body::Clock(api::PeerClock { epoch, counter }) => answer(Answer::Clock(Clock { epoch, counter })),
             Body::Lookup(lookup) => {
-                let (key, held) = decode_lookup(lookup)?;
-                answer(Answer::Lookup { key, held })
+                let (key, held, age) = decode_lookup(lookup)?;
+                answer(Answer::Lookup { key, held, age })
             }
             Body::Stored(api::PeerStored {}) => answer(Answer::Stored),
             Body::Promised(promised) => {
-                let (key, held) = decode_lookup(promised)?;
-                answer(Answer::Promised { key, held })
+                let (key, held, age) = decode_lookup(promised)?;
+                answer(Answer::Promised { key, held, age })
             }
             Body::Preempted(api::PeerClock { epoch, counter }) => {
                 answer(Answer::Preempted { floor: Clock { epoch, counter } })
@@ -244,7 +244,7 @@ impl TryFrom<api::PeerHello> for Hello {
     }
 }
 
-fn encode_store(key: Key, record: Record) -> api::PeerStore {
+fn encode_store(key: Key, record: Record, age: Age) -> api::PeerStore {
     let Record { stamp, proposal, ttl, content, checksum } = record;
     api::PeerStore {
         key: key.into_bytes(),
@@ -253,20 +253,21 @@ fn encode_store(key: Key, record: Record) -> api::PeerStore {
         content: Some(content.into()),
         proposal: proposal.map(|proposal| encode_proposal(&proposal)),
         ttl_ms: encode_ttl(ttl),
+        age_ms: age.0,
     }
 }
 
-fn decode_store(store: api::PeerStore) -> Result<(Key, Record), PeerWireError> {
+fn decode_store(store: api::PeerStore) -> Result<(Key, Record, Age), PeerWireError> {
     let key = key("store.key", store.key)?;
     let proposal = store.proposal.map(decode_proposal).transpose()?;
     let stamp = stamp_under(proposal.as_ref(), store.stamp.as_ref())?.ok_or(missing("store.stamp"))?;
     let content = decode_content(store.content.ok_or(missing("store.content"))?)?;
     let (ttl, checksum) = (decode_ttl(store.ttl_ms)?, Checksum(store.checksum));
     let record = Record { stamp, proposal: proposal.map(Into::into), ttl, content, checksum };
-    checked(&key, record).map(|record| (key, record))
+    checked(&key, record).map(|record| (key, record, Age(store.age_ms)))
 }
 
-fn encode_lookup(key: Key, lookup: Lookup) -> api::PeerLookup {
+fn encode_lookup(key: Key, lookup: Lookup, age: Age) -> api::PeerLookup {
     let key = key.into_bytes();
     match lookup {
         Lookup::Absent => api::PeerLookup { key, ..api::PeerLookup::default() },
@@ -278,6 +279,7 @@ fn encode_lookup(key: Key, lookup: Lookup) -> api::PeerLookup {
             proposal: proposal.map(|proposal| encode_proposal(&proposal)),
             ttl_ms: encode_ttl(ttl),
             is_value,
+            age_ms: age.0,
         },
         Lookup::Record(Record { stamp, proposal, ttl, content, checksum }) => api::PeerLookup {
             stamp: encode_stamp(stamp),
@@ -287,11 +289,12 @@ fn encode_lookup(key: Key, lookup: Lookup) -> api::PeerLookup {
             proposal: proposal.map(|proposal| encode_proposal(&proposal)),
             ttl_ms: encode_ttl(ttl),
             is_value: false,
+            age_ms: age.0,
         },
     }
 }
 
-fn decode_lookup(lookup: api::PeerLookup) -> Result<(Key, Lookup), PeerWireError> {
+fn decode_lookup(lookup: api::PeerLookup) -> Result<(Key, Lookup, Age), PeerWireError> {
     let key = key("lookup.key", lookup.key)?;
     let proposal = lookup.proposal.map(decode_proposal).transpose()?;
     let stamp = stamp_under(proposal.as_ref(), lookup.stamp.as_ref())?;
@@ -305,7 +308,7 @@ fn decode_lookup(lookup: api::PeerLookup) -> Result<(Key, Lookup), PeerWireError
             Lookup::Record(checked(&key, Record { stamp, proposal, ttl, content, checksum })?)
         }
     };
-    Ok((key, decoded))
+    Ok((key, decoded, Age(lookup.age_ms)))
 }
 
 fn encode_scan(range: KeyRange, keys_max: usize) -> api::PeerScan {
@@ -321,7 +324,7 @@ fn decode_scan(scan: api::PeerScan) -> Result<Request, PeerWireError> {
 }
 
 fn encode_scanned(scanned: ScannedKeys) -> api::PeerScanned {
-    let keys = scanned.keys.into_iter().map(|(key, digest)| encode_lookup(key, Lookup::Digest(digest)));
+    let keys = scanned.keys.into_iter().map(|(key, digest)| encode_lookup(key, Lookup::Digest(digest), Age::NONE));
     let looked_to = scanned.looked_to.map(Key::into_bytes).unwrap_or_default();
     api::PeerScanned { keys: keys.collect(), looked_to }
 }
@@ -330,8 +333,8 @@ fn decode_scanned(scanned: api::PeerScanned) -> Result<ScannedKeys, PeerWireErro
     let mut keys = Vec::with_capacity(scanned.keys.len());
     for lookup in scanned.keys {
         match decode_lookup(lookup)? {
-            (key, Lookup::Digest(digest)) => keys.push((key, digest)),
-            (_, Lookup::Absent | Lookup::Record(_)) => return Err(missing("scanned.keys.stamp")),
+            (key, Lookup::Digest(digest), _) => keys.push((key, digest)),
+            (_, Lookup::Absent | Lookup::Record(_), _) => return Err(missing("scanned.keys.stamp")),
         }
     }
     Ok(ScannedKeys { keys, looked_to: some_key("scanned.looked_to", scanned.looked_to)? })
@@ -567,19 +570,24 @@ mod tests {
         let request = prop_oneof![
             Just(Request::Clock),
             (any_key(), read_kinds).prop_map(|(key, read_kind)| Request::Get { key, read_kind }),
-            any_keyed_record().prop_map(|(key, record)| Request::Store { key, record }),
+            (any_keyed_record(), any::<u64>()).prop_map(|((key, record), age)| Request::Store {
+                key,
+                record,
+                age: Age(age)
+            }),
             (prop::option::of(any_key()), ".{0,9}", any::<u32>()).prop_map(|(after, prefix, keys_max)| Request::Scan {
                 range: KeyRange { after, prefix: prefix.into() },
                 keys_max: usize::try_from(keys_max).unwrap()
             }),
         ];
-        let held = (any_keyed_record(), 0..3).prop_map(|((key, record), form)| {
+        let held = (any_keyed_record(), 0..3, 1..u64::MAX).prop_map(|((key, record), form, age)| {
             let held = match form {
                 0 => Lookup::Absent,
                 1 => Lookup::Digest(record.digest()),
                 _ => Lookup::Record(record),
             };
-            Answer::Lookup { key, held }
+            let age = if held == Lookup::Absent { Age::NONE } else { Age(age) };
+            Answer::Lookup { key, held, age }
         });
         let answer = prop_oneof![
             (any::<u64>(), any::<u64>()).prop_map(|(epoch, counter)| Answer::Clock(Clock { epoch, counter })),
@@ -657,7 +665,7 @@ mod tests {
             |store| api::PeerMessage { operation: 1, round: 1, body: Some(api::peer_message::Body::Store(store)) };
         assert_eq!(Message::try_from(message(store.clone())), Err(PeerWireError::Damaged { key: key.clone(), stamp }));
         store.content = Some(api::PeerContent { content: Some(api::peer_content::Content::Text("value".into())) });
-        let request = Request::Store { key, record };
+        let request = Request::Store { key, record, age: Age::NONE };
         let expected = Message::Request { operation: OperationId(1), round: 1, request };
         assert_eq!(Message::try_from(message(store)), Ok(expected));
     }

@@ -22,8 +22,8 @@ use quorate::runtime::{self, NodeHandle, Options, RunningNode};
 use quorate::storage::memory::MemoryStore;
 use quorate::storage::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use quorate::types::{
-    Batch, Checksum, Clock, ClusterParameters, Content, KEY_BYTES_MAX, Key, KeyRange, Lookup, Meta, NodeId, NodeIndex,
-    ReadKind, Record, ScannedKeys, Slot, Stamp, StoreId, Value,
+    Batch, Checksum, Clock, ClusterParameters, Content, Expiry, Found, KEY_BYTES_MAX, Key, KeyRange, Lookup, Meta,
+    NodeId, NodeIndex, ReadKind, Record, RunningTime, ScannedKeys, Slot, Stamp, StoreId, Value,
 };
 use quorate::wire::failure::{Failure, FailureReason};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -539,9 +539,9 @@ impl Store for Lying {
         value_bytes_max: usize,
     ) -> Result<ReadOutcome, StoreError> {
         Ok(match self.0.read_up_to(slot, key, read_kind, tier, value_bytes_max)? {
-            ReadOutcome::Done(Lookup::Record(record)) => {
+            ReadOutcome::Done(Found { lookup: Lookup::Record(record), kept_at }) => {
                 let content = Content::Value(Value::Text("something else".into()));
-                ReadOutcome::Done(Lookup::Record(Record { content, ..record }))
+                ReadOutcome::Done(Found { lookup: Lookup::Record(Record { content, ..record }), kept_at })
             }
             other => other,
         })
@@ -561,6 +561,15 @@ impl Store for Lying {
 
     fn list(&self, _: &KeyRange, _: &dyn Fn(&Key) -> Slot, _: PageBounds) -> Result<ScannedKeys, StoreError> {
         Err(StoreError::Damaged { message: "block 8 fails its checksum".into() })
+    }
+
+    fn expiries(
+        &self,
+        from: RunningTime,
+        after: Option<&Expiry>,
+        entries_max: usize,
+    ) -> Result<Vec<Expiry>, StoreError> {
+        self.0.expiries(from, after, entries_max)
     }
 
     fn statistics(&self) -> StoreStatistics {

@@ -163,7 +163,8 @@ impl Machine {
     /// A machine with an empty folder, at its first start.
     pub fn fresh(me: NodeIndex, shell: &Shell) -> Shared<Self> {
         let folder = Folder { meta: Meta::fresh(StoreId(u128::from(me.0) + 1)), record: None };
-        let setup = Setup { me, placement: Arc::clone(&shell.placement), meta: folder.meta.clone(), nonce: 1 };
+        let setup =
+            Setup { me, placement: Arc::clone(&shell.placement), meta: folder.meta.clone(), nonce: 1, started_at: NOW };
         let machine = Self {
             node: Node::start(setup),
             folder,
@@ -263,7 +264,7 @@ impl<'a> Step<'a> {
                     if self.machine.landed {
                         self.milestones |= milestones::READ_EARLY;
                     }
-                    let lookup = Some(self.machine.folder.read(kind));
+                    let lookup = Some(self.machine.folder.read(kind).into());
                     self.input(NOW, Input::ReadDone { read, lookup });
                 }
             }
@@ -305,7 +306,13 @@ impl<'a> Step<'a> {
         let (me, placement) = (machine.node.me(), Arc::clone(&self.shell.placement));
         machine.copy = self.shell.copies.then(|| Arc::new(folder.clone()));
         machine.incarnations += 1;
-        machine.node = Node::start(Setup { me, placement, meta: folder.meta.clone(), nonce: machine.incarnations });
+        machine.node = Node::start(Setup {
+            me,
+            placement,
+            meta: folder.meta.clone(),
+            nonce: machine.incarnations,
+            started_at: NOW,
+        });
         machine.folder = folder;
         machine.at_disk = None;
         machine.landed = false;
@@ -359,7 +366,7 @@ impl<'a> Step<'a> {
             if *landed {
                 self.milestones |= milestones::READ_EARLY;
             }
-            MemoryRead::Done(folder.read(kind))
+            MemoryRead::Done(folder.read(kind).into())
         });
         for output in outputs {
             match output {
@@ -367,6 +374,7 @@ impl<'a> Step<'a> {
                 Output::Watch { .. } => unreachable!("nobody watches"),
                 Output::Read { read, kind, .. } => self.machine.loads.push_back((read, kind)),
                 Output::Scan { .. } => unreachable!("no model lists keys"),
+                Output::ReadExpiries { .. } => unreachable!("no value here has a time to live"),
                 Output::Send { to, link, to_incarnation, message } => {
                     self.leads_to(link, to, to_incarnation, &message);
                     self.says(to, to_incarnation, &message);

@@ -121,7 +121,7 @@ impl Ending {
     /// The result in a reply; `None` where the reply leaves the outcome open.
     pub fn of(reply: &Reply) -> Option<Self> {
         match reply {
-            Reply::Record(record) => Some(Self::Value(record.as_ref().and_then(value))),
+            Reply::Record(record) => Some(Self::Value(record.as_ref().and_then(|record| value(record)))),
             Reply::Set(_) => Some(Self::Acknowledged),
             Reply::Added { sum, .. } => Some(Self::Sum(u8::try_from(*sum).expect("sums have one digit"))),
             Reply::Failed(Failure::OutcomeUnknown(_)) => None,

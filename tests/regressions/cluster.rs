@@ -17,8 +17,9 @@ use quorate::protocol::{
     Setup, Time, message::OperationId,
 };
 use quorate::types::{
-    Batch, Change, ChangeRequest, Checksum, ClusterParameters, Condition, Content, IdempotencyToken, Incarnation, Key,
-    KeyRange, Lookup, Meta, NodeId, NodeIndex, ReadKind, Record, Stamp, StoreId, Value, Version,
+    Batch, Change, ChangeRequest, Checksum, ClusterParameters, Condition, Content, Expiry, Found, IdempotencyToken,
+    Incarnation, Key, KeyRange, Lookup, Meta, NodeId, NodeIndex, ReadKind, Record, RunningTime, Stamp, StoreId, Ttl,
+    Value, Version,
 };
 
 use crate::testkit::checker::{self, Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
@@ -101,6 +102,11 @@ impl Sent {
         }
     }
 
+    /// Whether it asks what a replica holds, and for nothing else.
+    pub fn asks_to_read(&self) -> bool {
+        matches!(self.message, Message::Request { request: Request::Get { .. }, .. })
+    }
+
     pub fn is_answer(&self) -> bool {
         matches!(self.message, Message::Answer { .. })
     }
@@ -139,6 +145,8 @@ struct Host {
     index: BTreeSet<Key>,
     /// The most keys in one of its answers for a list.
     scan_keys_max: usize,
+    kept_at: BTreeMap<Key, RunningTime>,
+    expiries: BTreeSet<Expiry>,
     /// Batches wait for [`Cluster::let_disk_go`].
     disk_is_held: bool,
     is_readable: bool,
@@ -196,6 +204,8 @@ impl Cluster {
             records: BTreeMap::new(),
             index: BTreeSet::new(),
             scan_keys_max: usize::MAX,
+            kept_at: BTreeMap::new(),
+            expiries: BTreeSet::new(),
             disk_is_held: false,
             is_readable: true,
             at_disk: None,
@@ -292,6 +302,20 @@ impl Cluster {
             _ => None,
         };
         self.news(watch).iter().filter_map(of_key).collect()
+    }
+
+    /// Begins a write of a `value` that expires.
+    pub fn write_for(&mut self, at: NodeIndex, value: u64, ttl: Duration) -> usize {
+        let content = Content::Value(Value::Text(value.to_string().into()));
+        let ttl = Ttl::from_millis(u64::try_from(ttl.as_millis()).unwrap());
+        let checksum = Checksum::of(&self.key, &content).and_ttl(ttl);
+        let command = Command::Set { key: self.key.clone(), content, ttl, checksum };
+        let write = self.begin(at, Action::Write { value }, command);
+        // Its expiry is a delete that may take effect at any time, or never.
+        let client = u32::try_from(self.operations.len()).unwrap();
+        let (invoked, ending) = (self.tick, Ending::Unknown);
+        self.operations.push(Operation { client, invoked, action: Action::Delete, ending, version: None });
+        write
     }
 
     pub fn delete(&mut self, at: NodeIndex) -> usize {
@@ -438,6 +462,16 @@ impl Cluster {
             Some(Reply::Listed(page)) if reaches(page, &self.key) => listed_value(page, &self.key),
             other => panic!("the read is not answered: {other:?}"),
         }
+    }
+
+    /// What was left of the time to live, as the last read was told that is answered.
+    #[track_caller]
+    pub fn ttl_left_to_last_read(&self) -> Duration {
+        let read = self.replies.values().rev().find_map(|reply| match reply {
+            Reply::Record(record) => record.as_ref(),
+            _ => None,
+        });
+        read.and_then(|record| record.ttl_left()).expect("it read a value that expires")
     }
 
     /// Everything that clients did and saw so far has an order that explains it.
@@ -603,7 +637,13 @@ impl Cluster {
         let placement = Arc::clone(&self.placement);
         let host = &mut self.hosts[member.index()];
         assert!(host.node.is_none(), "a folder is in use once");
-        host.node = Some(Node::start(Setup { me: member, placement, meta: host.meta.clone(), nonce: self.runs }));
+        host.node = Some(Node::start(Setup {
+            me: member,
+            placement,
+            meta: host.meta.clone(),
+            nonce: self.runs,
+            started_at: self.now,
+        }));
         self.input(member, None);
         for peer in self.members() {
             if peer != member && self.hosts[peer.index()].node.is_some() {
@@ -677,17 +717,22 @@ impl Cluster {
     fn input(&mut self, member: NodeIndex, input: Option<Input>) {
         let mut inbox = VecDeque::from([input]);
         while let Some(input) = inbox.pop_front() {
-            let Host { node: Some(node), records, is_readable, .. } = &mut self.hosts[member.index()] else { return };
+            let Host { node: Some(node), records, kept_at, is_readable, .. } = &mut self.hosts[member.index()] else {
+                return;
+            };
             let from_incarnation = node.incarnation();
             let mut turn = Turn::new(node);
             if let Some(input) = input {
                 turn.input(self.now, input);
             }
-            let outputs = turn.end(self.now, |_, key, kind| match (*is_readable, records.get(key), kind) {
-                (false, _, _) => MemoryRead::Failed,
-                (true, None, _) => MemoryRead::Done(Lookup::Absent),
-                (true, Some(record), ReadKind::Digest) => MemoryRead::Done(Lookup::Digest(record.digest())),
-                (true, Some(record), ReadKind::Data) => MemoryRead::Done(Lookup::Record(record.clone())),
+            let outputs = turn.end(self.now, |_, key, kind| {
+                let lookup = match (records.get(key), kind) {
+                    (None, _) => Lookup::Absent,
+                    (Some(record), ReadKind::Digest) => Lookup::Digest(record.digest()),
+                    (Some(record), ReadKind::Data) => Lookup::Record(record.clone()),
+                };
+                let found = Found { lookup, kept_at: kept_at.get(key).copied() };
+                if *is_readable { MemoryRead::Done(found) } else { MemoryRead::Failed }
             });
             for output in outputs {
                 match output {
@@ -706,6 +751,17 @@ impl Cluster {
                         let keys_max = keys_max.min(*scan_keys_max);
                         let scanned = is_readable.then(|| first_keys(index, records, &range, keys_max));
                         inbox.push_back(Some(Input::ScanDone { read, scanned }));
+                    }
+                    Output::ReadExpiries { from, after, entries_max } => {
+                        let is_wanted = |entry: &&Expiry| entry.at >= from && Some(*entry) > after.as_ref();
+                        let page = self.hosts[member.index()]
+                            .expiries
+                            .iter()
+                            .filter(is_wanted)
+                            .take(entries_max)
+                            .cloned()
+                            .collect();
+                        inbox.push_back(Some(Input::ExpiriesRead(Some(page))));
                     }
                     Output::Send { to, to_incarnation, message, .. } => {
                         let sent = Sent { from: member, to, message, from_incarnation, to_incarnation };
@@ -734,13 +790,19 @@ impl Cluster {
 
 impl Host {
     fn apply(&mut self, batch: &Batch) {
-        let Batch { epoch, incarnation, peers, bootstrapped, records, new_keys } = batch;
+        let Batch { epoch, incarnation, peers, bootstrapped, records, new_keys, kept_at, expiries_removed, running } =
+            batch;
         self.meta.epoch = self.meta.epoch.max(epoch.unwrap_or(0));
         self.meta.incarnations.extend(incarnation);
         self.meta.peers.extend(peers.iter().map(|(id, known)| (id.clone(), *known)));
         self.meta.bootstrapped |= bootstrapped;
         self.records.extend(records.iter().map(|(key, (_, record))| (key.clone(), record.clone())));
         self.index.extend(new_keys.iter().cloned());
+        self.kept_at.retain(|key, _| !records.contains_key(key));
+        self.kept_at.extend(kept_at.iter().map(|(key, count)| (key.clone(), *count)));
+        self.expiries.retain(|expiry| !expiries_removed.contains(expiry));
+        self.expiries.extend(batch.expiries());
+        self.meta.running = running.or(self.meta.running);
     }
 }
 

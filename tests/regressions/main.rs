@@ -6,6 +6,7 @@
 
 mod cluster;
 mod conditional;
+mod expiry;
 mod hedging;
 mod list;
 #[cfg(feature = "mutants")]

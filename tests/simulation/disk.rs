@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quorate::types::{
-    Batch, ClusterParameters, Key, KeyRange, Lookup, Meta, NodeIndex, ReadKind, Record, ScannedKeys, StoreId,
+    Batch, ClusterParameters, Expiry, Found, Key, KeyRange, Lookup, Meta, NodeIndex, ReadKind, Record, RunningTime,
+    ScannedKeys, StoreId,
 };
 
 use crate::testkit::index::first_keys;
@@ -18,6 +19,21 @@ pub struct Folder {
     pub records: BTreeMap<Key, Record>,
     /// The index: each key that has a record.
     pub index: BTreeSet<Key>,
+    /// Since when the node keeps the versions of those records that have a time to live.
+    pub kept_at: BTreeMap<Key, RunningTime>,
+    pub expiries: BTreeSet<Expiry>,
+}
+
+impl Folder {
+    pub fn empty(store_id: StoreId) -> Self {
+        Self {
+            meta: Meta::fresh(store_id),
+            records: BTreeMap::new(),
+            index: BTreeSet::new(),
+            kept_at: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+        }
+    }
 }
 
 /// How the disk is.
@@ -50,7 +66,7 @@ pub struct Disk {
 impl Disk {
     pub fn empty(store_id: StoreId) -> Self {
         Self {
-            folder: Folder { meta: Meta::fresh(store_id), records: BTreeMap::new(), index: BTreeSet::new() },
+            folder: Folder::empty(store_id),
             in_flight: None,
             hidden: None,
             broken: false,
@@ -93,6 +109,25 @@ impl Disk {
         if let Some(key) = batch.records.keys().find(|key| !self.folder.index.contains(key)) {
             return Err(format!("{key} has a record and no entry in the index"));
         }
+        let Folder { meta, records, kept_at, expiries, .. } = &mut self.folder;
+        meta.running = batch.running.or(meta.running);
+        kept_at.retain(|key, _| !batch.records.contains_key(key));
+        kept_at.extend(batch.kept_at.iter().map(|(key, count)| (key.clone(), *count)));
+        for expiry in &batch.expiries_removed {
+            if !expiries.remove(expiry) {
+                return Err(format!("{expiry:?} was removed from the index, where it was not"));
+            }
+        }
+        expiries.extend(batch.expiries());
+        // The index is that of the records, entry for entry.
+        for key in batch.records.keys() {
+            let record = &records[key];
+            let expected = record.ttl.map(|ttl| (kept_at[key].expiry(ttl), record.version()));
+            let found: Vec<_> = expiries.iter().filter(|expiry| expiry.key == *key).collect();
+            if found.len() > 1 || found.first().map(|expiry| (expiry.at, expiry.version.clone())) != expected {
+                return Err(format!("the index has {found:?} of {key}, whose record is {record:?}"));
+            }
+        }
         Ok(())
     }
 
@@ -101,13 +136,20 @@ impl Disk {
         first_keys(&self.folder.index, &self.folder.records, range, keys_max)
     }
 
+    /// A page of the index of expiries.
+    pub fn expiries(&self, from: RunningTime, after: Option<&Expiry>, entries_max: usize) -> Vec<Expiry> {
+        let is_wanted = |entry: &&Expiry| entry.at >= from && after.is_none_or(|after| *entry > after);
+        self.folder.expiries.iter().filter(is_wanted).take(entries_max).cloned().collect()
+    }
+
     /// The durable record of `key`.
-    pub fn read(&self, key: &Key, kind: ReadKind) -> Lookup {
-        match (self.folder.records.get(key), kind) {
+    pub fn read(&self, key: &Key, kind: ReadKind) -> Found {
+        let lookup = match (self.folder.records.get(key), kind) {
             (None, _) => Lookup::Absent,
             (Some(record), ReadKind::Digest) => Lookup::Digest(record.digest()),
             (Some(record), ReadKind::Data) => Lookup::Record(record.clone()),
-        }
+        };
+        Found { lookup, kept_at: self.folder.kept_at.get(key).copied() }
     }
 
     /// Whether this folder has recorded a run of `peer` that began with `epoch` or later.

@@ -21,7 +21,7 @@ impl World {
             return;
         }
         let meta = machine.disk.folder.meta.clone();
-        machine.node = Some(Node::start(Setup { me: host, placement, meta, nonce }));
+        machine.node = Some(Node::start(Setup { me: host, placement, meta, nonce, started_at: Time(self.now) }));
         self.counters.count("starts");
         self.plan_turn(host);
         let noticed = self.phase != Phase::Faults || !self.random.permille(self.plan.unnoticed_permille);
@@ -195,6 +195,10 @@ impl World {
             Output::Scan { read, range, keys_max } => {
                 let wait = self.within(self.plan.read);
                 self.plan_in(wait, Event::Scan { host, run, read, range, keys_max });
+            }
+            Output::ReadExpiries { from, after, entries_max } => {
+                let wait = self.within(self.plan.read);
+                self.plan_in(wait, Event::ReadExpiries { host, run, from, after, entries_max });
             }
             Output::Send { to, link, to_incarnation, message } => self.send(host, to, link, to_incarnation, message),
             Output::Watch { .. } => unreachable!("nobody watches"),

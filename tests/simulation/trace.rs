@@ -79,17 +79,17 @@ fn describe(message: &Message) -> (Option<&Key>, String) {
         Message::Request { operation, request, .. } => match request {
             Request::Clock => (None, format!("#{} clock?", operation.0)),
             Request::Get { key, read_kind } => (Some(key), format!("#{} get {read_kind:?}", operation.0)),
-            Request::Store { key, record } => (Some(key), format!("#{} store {}", operation.0, shown(record))),
+            Request::Store { key, record, .. } => (Some(key), format!("#{} store {}", operation.0, shown(record))),
             Request::Prepare { key, ballot, .. } => (Some(key), format!("#{} prepare {ballot}", operation.0)),
-            Request::Accept { key, record } => (Some(key), format!("#{} accept {}", operation.0, shown(record))),
+            Request::Accept { key, record, .. } => (Some(key), format!("#{} accept {}", operation.0, shown(record))),
             Request::Scan { range, .. } => (None, format!("#{} scan after {:?}", operation.0, range.after)),
             Request::Follow { next, .. } => (None, format!("#{} follow from {next:?}", operation.0)),
             Request::Unfollow => (None, format!("#{} follow no more", operation.0)),
         },
         Message::Answer { operation, answer, .. } => match answer {
             Answer::Clock(clock) => (None, format!("#{} clock {clock}", operation.0)),
-            Answer::Lookup { key, held } => (Some(key), format!("#{} holds {}", operation.0, looked_up(held))),
-            Answer::Promised { key, held } => {
+            Answer::Lookup { key, held, .. } => (Some(key), format!("#{} holds {}", operation.0, looked_up(held))),
+            Answer::Promised { key, held, .. } => {
                 (Some(key), format!("#{} promised, holds {}", operation.0, looked_up(held)))
             }
             Answer::Preempted { floor } => (None, format!("#{} preempted below {floor}", operation.0)),

@@ -123,7 +123,7 @@ impl Watch {
         let Speaker { me, node, disk, is_forgetful, now } = *speaker;
         let epoch_durable = disk.folder.meta.epoch;
         match message {
-            Message::Request { operation, round, request: Request::Store { key, record } } => {
+            Message::Request { operation, round, request: Request::Store { key, record, .. } } => {
                 self.see(key, record)?;
                 self.is_issued_durably(speaker, &record.stamp)?;
                 let issued_here = record.stamp.writer == *self.placement.parameters().id(me);
@@ -139,7 +139,7 @@ impl Watch {
                 let asked = (key.clone(), tag_of(record), false);
                 self.asked.insert((me, node.incarnation(), *operation, *round), asked);
             }
-            Message::Request { operation, round, request: Request::Accept { key, record } } => {
+            Message::Request { operation, round, request: Request::Accept { key, record, .. } } => {
                 self.see(key, record)?;
                 let Some(ballot) = record.tag().ballot else {
                     return Err(format!("{me:?} asks to accept a record without a ballot: {record:?}"));
@@ -185,13 +185,13 @@ impl Watch {
                     return Err(format!("{me:?} showed clock {clock} after it had acknowledged {floor}"));
                 }
             }
-            Message::Answer { answer: Answer::Lookup { key, held }, .. } => self.shows(speaker, key, held)?,
+            Message::Answer { answer: Answer::Lookup { key, held, .. }, .. } => self.shows(speaker, key, held)?,
             Message::Answer { answer: Answer::Scanned(scanned), .. } => {
                 for (key, digest) in &scanned.keys {
                     self.shows(speaker, key, &Lookup::Digest(digest.clone()))?;
                 }
             }
-            Message::Answer { operation, round, answer: Answer::Promised { key, held } } => {
+            Message::Answer { operation, round, answer: Answer::Promised { key, held, .. } } => {
                 self.shows(speaker, key, held)?;
                 let ballot =
                     to_incarnation.and_then(|incarnation| self.ballots.get(&(to, incarnation, *operation, *round)));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use quorate::protocol::placement::Placement;
 use quorate::protocol::{Input, ListedKeys, Message, Node, ReadId, Reply};
-use quorate::types::{Incarnation, Key, KeyRange, NodeIndex, ReadKind, StoreId};
+use quorate::types::{Expiry, Incarnation, Key, KeyRange, NodeIndex, ReadKind, RunningTime, StoreId};
 
 use crate::clients::Clients;
 use crate::counters::Counters;
@@ -84,6 +84,14 @@ pub enum Event {
         read: ReadId,
         range: KeyRange,
         keys_max: usize,
+    },
+    /// The index of expiries is read.
+    ReadExpiries {
+        host: NodeIndex,
+        run: u64,
+        from: RunningTime,
+        after: Option<Expiry>,
+        entries_max: usize,
     },
     /// A disk is done with the batch in flight.
     Persisted {
@@ -370,6 +378,14 @@ impl World {
                     let scanned = is_readable.then(|| self.hosts[host.index()].disk.scan(&range, keys_max));
                     let wait = if self.random.permille(800) { 0 } else { self.within(self.plan.read) };
                     self.plan_in(wait, Event::Input { host, run, input: Input::ScanDone { read, scanned } });
+                }
+            }
+            Event::ReadExpiries { host, run, from, after, entries_max } => {
+                let Host { run: present, disk, .. } = &self.hosts[host.index()];
+                if *present == run {
+                    let is_readable = disk.unreadable_until <= self.now;
+                    let page = is_readable.then(|| disk.expiries(from, after.as_ref(), entries_max));
+                    self.input(host, run, Input::ExpiriesRead(page));
                 }
             }
             Event::Persisted { host, run } => self.persisted(host, run),

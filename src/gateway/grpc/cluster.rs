@@ -15,7 +15,7 @@ use crate::service::batch_write::WriteOutcome;
 use crate::service::deadline::Deadline;
 use crate::service::list::{List, ListedEntry};
 use crate::service::watch::Watch;
-use crate::types::{Content, IdempotencyToken, Key, Record, Stamp, Ttl, Version};
+use crate::types::{AgedRecord, Content, IdempotencyToken, Key, Stamp, Ttl, Version};
 use crate::wire::call::{Decoder, GetCall, Write};
 
 use super::status::{code, rejected};
@@ -135,11 +135,11 @@ impl ClusterService {
     }
 
     /// What a client is told of a key. A deleted key has a version and no entry.
-    fn found(&self, key: Key, record: Option<Record>) -> Found {
-        let version = record.as_ref().map_or_else(Version::absent, Record::version);
+    fn found(&self, key: Key, record: Option<AgedRecord>) -> Found {
+        let version = record.as_ref().map_or_else(Version::absent, |record| record.version());
         let version = self.0.versions().encode(&version);
         let Some(record) = record else { return Found { entry: None, clock: None, version, ttl: None } };
-        let ttl = record.ttl.map(time_to_live);
+        let (ttl, record) = (record.ttl_left().map(duration), record.record);
         let entry = match record.content {
             Content::Value(value) => Some((key, value).into()),
             Content::Tombstone => None,

@@ -52,7 +52,7 @@ impl api::node_server::Node for NodeService {
         let Some(answer) = self.0.node_get(&key, deadline).await? else {
             return Ok(Response::new(api::NodeGetResponse { clocked_entry: None }));
         };
-        let message = api::NodeGetResponse { clocked_entry: Some((key, answer.record).into()) };
+        let message = api::NodeGetResponse { clocked_entry: Some((key, answer.record.record).into()) };
         Ok(with_guard(message, answer.guard))
     }
 

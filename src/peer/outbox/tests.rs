@@ -9,7 +9,7 @@ use crate::limits::{
 };
 use crate::protocol::{Answer, Hello, OperationId, Request};
 use crate::types::{
-    Checksum, Clock, ClusterParameters, Content, KEY_BYTES_MAX, Key, Lookup, NODE_ID_BYTES_MAX, NodeId, ReadKind,
+    Age, Checksum, Clock, ClusterParameters, Content, KEY_BYTES_MAX, Key, Lookup, NODE_ID_BYTES_MAX, NodeId, ReadKind,
     Record, Stamp, StoreId, Value,
 };
 use crate::wire::chunks::Reassembler;
@@ -22,7 +22,11 @@ fn store(operation: u64, bytes: usize) -> Message {
     let stamp = Stamp { clock: Clock { epoch: 1, counter: operation }, writer: NodeId::new("1").unwrap() };
     let checksum = Checksum::of(&key, &content);
     let record = Record::plain(stamp, content, checksum);
-    Message::Request { operation: OperationId(operation), round: 1, request: Request::Store { key, record } }
+    Message::Request {
+        operation: OperationId(operation),
+        round: 1,
+        request: Request::Store { key, record, age: Age::NONE },
+    }
 }
 
 /// The next batch, if one waits.
@@ -106,7 +110,7 @@ fn no_batch_is_larger_than_a_link_takes() {
     let digest = |_| {
         let stamp = Stamp { clock, writer: longest_id(0) };
         let digest = Record::plain(stamp, Content::Tombstone, Checksum(u64::MAX)).digest();
-        let answer = Answer::Lookup { key: Key::new("k").unwrap(), held: Lookup::Digest(digest) };
+        let answer = Answer::Lookup { key: Key::new("k").unwrap(), held: Lookup::Digest(digest), age: Age(u64::MAX) };
         Message::Answer { operation: OperationId(u64::MAX), round: u32::MAX, answer }
     };
     let get = |_| {

@@ -6,23 +6,23 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::limits::RESEND_AFTER_MAX;
+use crate::limits::{EXPIRING_READ_WAITS_MAX, EXPIRING_READS_MAX, RESEND_AFTER_MAX};
 use crate::mutants::rule;
 use crate::protocol::clock::{EpochNeeded, PEER_JUMP};
 use crate::protocol::context::Caller;
 use crate::protocol::hints::{Hint, HintQueue};
-use crate::protocol::io::{Failure, ProtocolEvent, Reply, Time};
+use crate::protocol::io::{ProtocolEvent, Reply, Time};
 use crate::protocol::membership::PeerView;
 use crate::protocol::message::{Answer, OperationId, Refusal, Request};
 use crate::protocol::quorum::{Standing, Tally};
-use crate::types::{Clock, Key, NodeIndex, Stamp};
+use crate::types::{AgedRecord, Clock, IdempotencyToken, Key, NodeIndex, Stamp, Version};
 
 use super::clock_rounds::ClockRounds;
 use super::context::CoordinatorCtx;
 use super::exclusive::ExclusiveQueues;
 use super::in_flight::{InFlight, Pace, Stage};
 use super::latency::LatencyTracker;
-use super::ops::{Enough, Fanout, Heard, OperationState, Round, Step};
+use super::ops::{Cas, Enough, Fanout, Heard, OperationState, Round, Step};
 
 /// The shortest pause of an operation that met another coordinator.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -104,6 +104,7 @@ impl Coordinator {
             stage: Stage::Start,
             tally,
             operation,
+            settled: None,
         };
         self.operations.insert(id, in_flight);
         self.begin_operation(id, false, ctx);
@@ -187,9 +188,15 @@ impl Coordinator {
             Step::Pause(tries) => self.pause(id, tries, ctx),
             Step::Become(next) => {
                 let Some(operation) = self.operations.get_mut(&id) else { return };
+                let (was_exclusive, key) = (operation.operation.is_exclusive(), operation.key.clone());
                 operation.operation = next.into();
+                let is_exclusive = operation.operation.is_exclusive();
                 self.begin_operation(id, true, ctx);
+                if was_exclusive && !is_exclusive {
+                    self.leave_queue(id, &key, ctx);
+                }
             }
+            Step::Expire(settled) => self.expire_for_read(id, settled, ctx),
             Step::Ask(round) => self.begin_round(id, round, ctx),
             Step::Done(reply) => self.finish(id, reply, ctx),
             Step::Failed => self.fail(id, ctx),
@@ -207,6 +214,52 @@ impl Coordinator {
         operation.begin(Stage::Pause);
         operation.pace = Pace::Pause;
         operation.set_alarm(id, alarm, &mut self.timers);
+    }
+
+    // Expiries.
+
+    /// Deletes exactly `version` of `key`, because its time to live has passed.
+    pub fn expire(&mut self, caller: Caller, deadline: Time, key: Key, version: Version, ctx: &mut CoordinatorCtx<'_>) {
+        let token = self.token(ctx);
+        let operation = rule!(
+            ExpiryDeletesPlainly,
+            OperationState::from(Cas::expiring(key.clone(), version.clone(), token)),
+            not super::broken::plain_deletion(&key)
+        );
+        self.start(caller, deadline, key, operation, ctx);
+    }
+
+    /// A read found that the time to live of its record has passed. It deletes the record before it goes on. It leaves half
+    /// of its time to that at most; where that does not do, or too many do so already, it answers the record.
+    fn expire_for_read(&mut self, id: OperationId, settled: Box<AgedRecord>, ctx: &mut CoordinatorCtx<'_>) {
+        let token = self.token(ctx);
+        let now = ctx.node.now;
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        let (key, version) = (operation.key.clone(), settled.version());
+        if self.exclusive.reads_waiting(&key) >= EXPIRING_READS_MAX {
+            return self.finish(id, Reply::Record(Some(*settled)), ctx);
+        }
+        let wait = (operation.deadline.since(now) / 2).min(EXPIRING_READ_WAITS_MAX);
+        operation.deadline = now.after(wait);
+        operation.pace = Pace::Resend { times: 1 };
+        let alarm = now.after(self.latency.resend_delay()).min(operation.deadline);
+        operation.set_alarm(id, alarm, &mut self.timers);
+        operation.settled = Some(settled);
+        let was_exclusive = operation.operation.is_exclusive();
+        operation.operation = Cas::expiring(key.clone(), version, token).for_read().into();
+        if was_exclusive {
+            // The read has settled the record in its turn among the exclusive operations, and keeps it.
+            let step = operation.operation.start();
+            return self.perform(id, step, ctx);
+        }
+        self.begin_operation(id, true, ctx);
+    }
+
+    /// A name for a change of this node's own that no other change has.
+    fn token(&mut self, ctx: &CoordinatorCtx<'_>) -> IdempotencyToken {
+        let nonce = u128::from(ctx.membership.incarnation().nonce);
+        let OperationId(unique) = self.next_id();
+        IdempotencyToken((nonce << 64 | u128::from(unique)).to_be_bytes())
     }
 
     // Rounds.
@@ -490,9 +543,10 @@ impl Coordinator {
     /// Sends `peer`, which can be reached again, what it has missed: hints, and the requests that may be lost.
     pub fn catch_up(&mut self, peer: NodeIndex, ctx: &mut CoordinatorCtx<'_>) {
         if let Some(incarnation) = ctx.reaches(peer) {
-            for (id, Hint { round, key, record }) in self.hints.of(peer) {
-                let request = Request::Store { key: key.clone(), record: record.clone() };
-                ctx.ask(peer, incarnation, id, *round, request);
+            for (id, hint) in self.hints.of(peer) {
+                let (key, record) = (hint.key.clone(), hint.record.clone());
+                let request = Request::Store { key, record, age: hint.age_at(ctx.node.now) };
+                ctx.ask(peer, incarnation, id, hint.round, request);
             }
         }
         let waiting = self.operations.iter().filter(|(_, operation)| operation.waits_for(peer));
@@ -559,9 +613,11 @@ impl Coordinator {
         let Some(operation) = self.end(id) else { return };
         let me = ctx.node.me;
         ctx.node.finish(operation.caller, reply);
-        if let Some(record) = operation.operation.hint() {
+        if let Some((record, age)) = operation.operation.hint() {
+            let kept = if record.ttl.is_some() { ctx.node.now } else { Time::default() };
             for peer in operation.tally.uncounted().filter(|peer| *peer != me) {
-                let hint = Hint { round: operation.round, key: operation.key.clone(), record: record.clone() };
+                let (key, record) = (operation.key.clone(), record.clone());
+                let hint = Hint { round: operation.round, key, record, age, kept };
                 let hints = self.hints.add(peer, id, hint);
                 if hints > 0 {
                     ctx.node.report(ProtocolEvent::HintsDropped { peer, hints });
@@ -575,8 +631,11 @@ impl Coordinator {
 
     fn fail(&mut self, id: OperationId, ctx: &mut CoordinatorCtx<'_>) {
         let Some(operation) = self.end(id) else { return };
-        let failure: Failure = operation.operation.failure(operation.report(ctx));
-        ctx.node.finish(operation.caller, Reply::Failed(failure));
+        let reply = match &operation.settled {
+            Some(settled) => Reply::Record(Some(AgedRecord::clone(settled))),
+            None => Reply::Failed(operation.operation.failure(operation.report(ctx))),
+        };
+        ctx.node.finish(operation.caller, reply);
         if operation.operation.is_exclusive() {
             self.leave_queue(id, &operation.key, ctx);
         }

@@ -42,6 +42,11 @@ impl ExclusiveQueues {
         }
     }
 
+    /// How many reads wait for an operation on `key` to end.
+    pub(super) fn reads_waiting(&self, key: &Key) -> usize {
+        self.keys.get(key).map_or(0, |queue| queue.reads.len())
+    }
+
     /// An operation on `key` has ended, whether it ran or waited. Returns the one that runs next, where it made room.
     pub(super) fn leave(&mut self, key: &Key, id: OperationId) -> Option<OperationId> {
         let queue = self.keys.get_mut(key)?;

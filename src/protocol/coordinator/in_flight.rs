@@ -7,7 +7,7 @@ use crate::protocol::context::Caller;
 use crate::protocol::io::Time;
 use crate::protocol::message::{OperationId, Refusal};
 use crate::protocol::quorum::Tally;
-use crate::types::{Clock, Key, NodeIndex, Slot};
+use crate::types::{AgedRecord, Clock, Key, NodeIndex, Slot};
 
 use super::context::CoordinatorCtx;
 use super::ops::{Enough, Fanout, OperationState};
@@ -30,6 +30,8 @@ pub(super) struct InFlight {
     pub(super) stage: Stage,
     pub(super) tally: Tally,
     pub(super) operation: OperationState,
+    /// The answer of a read that deletes what it found: a record that it had settled before, for the case that it fails.
+    pub(super) settled: Option<Box<AgedRecord>>,
 }
 
 /// What an operation's timer is for.

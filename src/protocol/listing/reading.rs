@@ -123,7 +123,7 @@ impl Reading {
                     self.running_max = 1;
                     KeyState::Wanted(read.clone())
                 } else {
-                    KeyState::Found(Some(Lookup::Record(record)))
+                    KeyState::Found(Some(Lookup::Record(record.record)))
                 }
             }
             Reply::Record(_) => KeyState::absent(),

@@ -8,6 +8,9 @@
 //! epoch before its own incarnation's, and it promised none in an epoch that was not durable. So a restart forgets no
 //! promise that counts.
 //!
+//! A version with a time to live has an age: how long this node has kept it, on its own count of the time that it ran. The
+//! count belongs to the version. A record that brings the version with a greater age sets the count back.
+//!
 //! A key has state here only while one of its records is on its way to the disk, or while a store waits for a read of the
 //! durable record.
 
@@ -15,7 +18,10 @@ use std::collections::BTreeMap;
 
 use crate::limits::{LISTED_KEYS_MAX, REPLICA_BACKLOG_BYTES_MAX, REPLICA_READS_MAX, REPLICA_SCANS_MAX};
 use crate::mutants::{must, rule};
-use crate::types::{Ballot, Clock, Digest, Key, KeyRange, Lookup, ReadKind, Record, ScannedKeys, Slot};
+use crate::types::{
+    Age, AgedRecord, Ballot, Clock, Digest, Expiry, Found, Key, KeyRange, Lookup, ReadKind, Record, RunningTime,
+    ScannedKeys, Slot,
+};
 
 use super::clock::PEER_JUMP;
 use super::context::{AnswerWhen, Delivery, NodeCtx, Origin, PendingAck, Requester};
@@ -45,14 +51,30 @@ enum KeyState {
     /// The digest of the durable record is being read. These wait for it, in order of arrival.
     Reading(Vec<Waiting>),
     /// The digest of the durable record is known, and a greater record is on its way to the disk.
-    Known { slot: Slot, durable: Option<Digest> },
+    Known { slot: Slot, durable: Option<Stored> },
+}
+
+/// A record that is on the disk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Stored {
+    digest: Digest,
+    /// Since when this node keeps the version, where that has a time to live.
+    kept_at: Option<RunningTime>,
+}
+
+/// A record to store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Incoming {
+    record: Record,
+    /// Since when the sender has kept the version, on this node's count.
+    kept_at: Option<RunningTime>,
 }
 
 /// A request that waits for the digest of the durable record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Waiting {
     /// To be compared with it.
-    Store(Record, Requester),
+    Store(Incoming, Requester),
     /// To be judged once all stores before it are durable.
     Prepare(Origin, Request),
 }
@@ -60,7 +82,7 @@ enum Waiting {
 impl Waiting {
     fn bytes(&self, key: &Key) -> usize {
         match self {
-            Self::Store(record, _) => record.bytes(key),
+            Self::Store(incoming, _) => incoming.record.bytes(key),
             Self::Prepare(..) => 0,
         }
     }
@@ -111,9 +133,9 @@ impl Replica {
                 ctx.answer(from, Answer::Clock(now));
             }
             Request::Get { key, read_kind } => self.get(key, read_kind, requester, ctx),
-            Request::Store { key, record } => self.store(key, record, requester, ctx),
+            Request::Store { key, record, age } => self.store(key, record, age, requester, ctx),
             Request::Prepare { key, ballot, read_kind } => self.prepare(key, ballot, read_kind, from, ctx),
-            Request::Accept { key, record } => self.accept(key, record, from, ctx),
+            Request::Accept { key, record, age } => self.accept(key, record, age, from, ctx),
             Request::Scan { range, keys_max } => self.scan(range, keys_max, from, ctx),
             Request::Follow { .. } | Request::Unfollow => unreachable!("the node gives these to its watches"),
         }
@@ -206,7 +228,7 @@ impl Replica {
     }
 
     /// Stores the record of a conditional write, unless a greater ballot was promised.
-    fn accept(&mut self, key: Key, record: Record, from: Origin, ctx: &mut NodeCtx<'_>) {
+    fn accept(&mut self, key: Key, record: Record, age: Age, from: Origin, ctx: &mut NodeCtx<'_>) {
         let hash = ctx.placement.hash(&key);
         // A ballot that no honest node draws must not become the floor of others: the store below refuses it.
         if let Some(proposal) = &record.proposal
@@ -218,7 +240,7 @@ impl Replica {
             }
             self.promises.raise(hash, proposal.ballot.clone());
         }
-        self.store(key, record, Requester::Coordinator(from), ctx);
+        self.store(key, record, age, Requester::Coordinator(from), ctx);
     }
 
     /// Reads the durable record of `key`.
@@ -226,15 +248,15 @@ impl Replica {
         let Some(slot) = held_slot(&key, ctx) else { return ctx.refuse(requester, Refusal::NotReplica) };
         #[cfg(feature = "mutants")]
         if let Some(held) = read_before_durable(&key, requester, ctx) {
-            return answer_get(key, held, requester, ctx);
+            return answer_get(key, held.into(), requester, ctx);
         }
         let read = self.read(ReadFor::Get { key: key.clone(), requester });
         ctx.effects.push(Effect::Read { read, slot, key, kind: read_kind });
     }
 
-    /// Stores `record` if it is greater than the record held. Answers once it, or the record that superseded it, is
-    /// durable.
-    pub fn store(&mut self, key: Key, record: Record, requester: Requester, ctx: &mut NodeCtx<'_>) {
+    /// Stores `record`, whose version is so old, if it is greater than the record held. Answers once it, or the record that
+    /// superseded it, is durable.
+    pub fn store(&mut self, key: Key, record: Record, age: Age, requester: Requester, ctx: &mut NodeCtx<'_>) {
         let Some(slot) = held_slot(&key, ctx) else { return ctx.refuse(requester, Refusal::NotReplica) };
         if ctx.group_commit.has_failed() {
             return ctx.refuse(requester, Refusal::StoreFailed);
@@ -242,17 +264,19 @@ impl Replica {
         if is_jump(record.tag().clock(), ctx) {
             return ctx.refuse(requester, Refusal::ClockJump);
         }
+        let kept_at = record.ttl.map(|_| ctx.running.before(age));
+        let incoming = Incoming { record, kept_at };
         match self.keys.get_mut(&key) {
             Some(KeyState::Reading(waiting)) => {
-                self.waiting_bytes += record.bytes(&key);
-                waiting.push(Waiting::Store(record, requester));
+                self.waiting_bytes += incoming.record.bytes(&key);
+                waiting.push(Waiting::Store(incoming, requester));
             }
             Some(KeyState::Known { durable, .. }) => {
-                compare_and_store(slot, key, durable.as_ref(), record, requester, &mut self.promises, ctx);
+                compare_and_store(slot, key, durable.as_ref(), incoming, requester, &mut self.promises, ctx);
             }
             None => {
-                self.waiting_bytes += record.bytes(&key);
-                self.keys.insert(key.clone(), KeyState::Reading(vec![Waiting::Store(record, requester)]));
+                self.waiting_bytes += incoming.record.bytes(&key);
+                self.keys.insert(key.clone(), KeyState::Reading(vec![Waiting::Store(incoming, requester)]));
                 let read = self.read(ReadFor::Store { slot, key: key.clone() });
                 ctx.effects.push(Effect::Read { read, slot, key, kind: ReadKind::Digest });
             }
@@ -264,8 +288,8 @@ impl Replica {
     /// The store may show a record before the node learns that its batch is durable. After a failure it may show a record
     /// of the failed batch. The clock must not be below any record that is answered: the next write could otherwise draw a
     /// smaller stamp than a record that was read, and be lost. The record's epoch became durable with it, or before it.
-    pub fn on_read_done(&mut self, read: ReadId, held: Option<Lookup>, ctx: &mut NodeCtx<'_>) {
-        if let Some(digest) = held.as_ref().and_then(Lookup::digest) {
+    pub fn on_read_done(&mut self, read: ReadId, held: Option<Found>, ctx: &mut NodeCtx<'_>) {
+        if let Some(digest) = held.as_ref().and_then(|held| held.lookup.digest()) {
             observe_shown(&digest, ctx);
         }
         match self.reads.remove(&read) {
@@ -274,7 +298,10 @@ impl Replica {
                 None => ctx.refuse(requester, Refusal::ReadFailed),
             },
             Some(ReadFor::Prepare { key, origin }) => match held {
-                Some(held) => ctx.answer(origin, Answer::Promised { key, held }),
+                Some(held) => {
+                    let age = age_of(&held, ctx);
+                    ctx.answer(origin, Answer::Promised { key, held: held.lookup, age });
+                }
                 None => ctx.refuse(Requester::Coordinator(origin), Refusal::ReadFailed),
             },
             Some(ReadFor::Store { slot, key }) => self.compare_waiting(slot, key, held, ctx),
@@ -283,7 +310,7 @@ impl Replica {
     }
 
     /// Decides about the stores that waited for a read of the durable record.
-    fn compare_waiting(&mut self, slot: Slot, key: Key, held: Option<Lookup>, ctx: &mut NodeCtx<'_>) {
+    fn compare_waiting(&mut self, slot: Slot, key: Key, held: Option<Found>, ctx: &mut NodeCtx<'_>) {
         let Some(KeyState::Reading(waiting)) = self.keys.remove(&key) else {
             unreachable!("a key is in this state until its read is answered");
         };
@@ -299,13 +326,13 @@ impl Replica {
                 Waiting::Prepare(from, _) => ctx.refuse(Requester::Coordinator(from), refusal),
             });
         }
-        let durable = held.and_then(|held| held.digest());
+        let durable = held.and_then(|Found { lookup, kept_at }| Some(Stored { digest: lookup.digest()?, kept_at }));
         let mut prepares = Vec::new();
         for waiting in waiting {
             match waiting {
-                Waiting::Store(record, requester) => {
+                Waiting::Store(incoming, requester) => {
                     let promises = &mut self.promises;
-                    compare_and_store(slot, key.clone(), durable.as_ref(), record, requester, promises, ctx);
+                    compare_and_store(slot, key.clone(), durable.as_ref(), incoming, requester, promises, ctx);
                 }
                 Waiting::Prepare(from, request) => prepares.push((from, request)),
             }
@@ -318,12 +345,18 @@ impl Replica {
         }
     }
 
-    /// `record` of `key` became durable.
-    pub fn on_durable<A>(&mut self, key: &Key, record: &Record, group_commit: &GroupCommit<A>) {
+    /// `record` of `key` became durable, and this node keeps its version since `kept_at`.
+    pub fn on_durable<A>(
+        &mut self,
+        key: &Key,
+        record: &Record,
+        kept_at: Option<RunningTime>,
+        group_commit: &GroupCommit<A>,
+    ) {
         if !group_commit.is_in_next(key) {
             self.keys.remove(key);
         } else if let Some(KeyState::Known { durable, .. }) = self.keys.get_mut(key) {
-            *durable = Some(record.digest());
+            *durable = Some(Stored { digest: record.digest(), kept_at });
         }
     }
 
@@ -359,12 +392,24 @@ fn held_slot(key: &Key, ctx: &NodeCtx<'_>) -> Option<Slot> {
     rule!(StandInsCount, ctx.placement.holds(ctx.me, slot)).then_some(slot)
 }
 
-fn answer_get(key: Key, held: Lookup, requester: Requester, ctx: &mut NodeCtx<'_>) {
-    ctx.deliveries.push_back(match (requester, held) {
-        (Requester::Coordinator(origin), held) => Delivery::Answer(origin, Answer::Lookup { key, held }),
-        (Requester::Operator(request), Lookup::Record(record)) => Delivery::Reply(request, Reply::Record(Some(record))),
+fn answer_get(key: Key, held: Found, requester: Requester, ctx: &mut NodeCtx<'_>) {
+    let age = age_of(&held, ctx);
+    ctx.deliveries.push_back(match (requester, held.lookup) {
+        (Requester::Coordinator(origin), held) => Delivery::Answer(origin, Answer::Lookup { key, held, age }),
+        (Requester::Operator(request), Lookup::Record(record)) => {
+            Delivery::Reply(request, Reply::Record(Some(AgedRecord { record, age })))
+        }
         (Requester::Operator(request), _) => Delivery::Reply(request, Reply::Record(None)),
     });
+}
+
+/// How long this node has kept the version that its store holds. A count that a restart has forgotten gives no age: the
+/// version is then deleted later, and never too early.
+fn age_of(held: &Found, ctx: &NodeCtx<'_>) -> Age {
+    held.kept_at.map_or(
+        Age::NONE,
+        |kept_at| rule!(AgeUnclamped, kept_at.age_at(ctx.running), not Age(ctx.running.0.wrapping_sub(kept_at.0))),
+    )
 }
 
 /// Whether `clock` is further ahead than that of any honest node.
@@ -381,16 +426,17 @@ fn is_jump(clock: Clock, ctx: &mut NodeCtx<'_>) -> bool {
 fn compare_and_store(
     slot: Slot,
     key: Key,
-    durable: Option<&Digest>,
-    record: Record,
+    durable: Option<&Stored>,
+    incoming: Incoming,
     requester: Requester,
     promises: &mut Promises,
     ctx: &mut NodeCtx<'_>,
 ) {
+    let Incoming { record, kept_at } = incoming;
     let digest = record.digest();
     let (in_flight, next) = (ctx.group_commit.in_flight(&key), ctx.group_commit.next(&key));
     let held = [
-        (durable, AnswerWhen::Now),
+        (durable.map(|durable| &durable.digest), AnswerWhen::Now),
         (in_flight.as_ref(), AnswerWhen::Durable(AckAfter::InFlight)),
         (next.as_ref(), AnswerWhen::Durable(AckAfter::Next)),
     ];
@@ -419,10 +465,39 @@ fn compare_and_store(
     if !ctx.clock.is_durable(clock.epoch) {
         ctx.group_commit.add_epoch(clock.epoch);
     }
+    let expires = [durable.map(|durable| &durable.digest), in_flight.as_ref(), next.as_ref(), Some(&digest)];
+    if expires.into_iter().flatten().any(|digest| digest.ttl.is_some()) {
+        note_expiry(slot, &key, durable, &digest, kept_at, ctx);
+    }
     let is_first = held().next().is_none();
     ctx.group_commit.add_record(slot, key, record, is_first);
     let when = rule!(AcknowledgedBeforeDurable, AnswerWhen::Durable(AckAfter::Next), not AnswerWhen::Now);
     ctx.acknowledge(requester, when, || Reply::Set(digest.version()));
+}
+
+/// Adds to the next batch since when the version of `digest` is kept, and which entry of the index of expiries goes. The
+/// count belongs to the version: a new tag of it does not begin the count anew, and a new version does.
+fn note_expiry(
+    slot: Slot,
+    key: &Key,
+    durable: Option<&Stored>,
+    digest: &Digest,
+    kept_at: Option<RunningTime>,
+    ctx: &mut NodeCtx<'_>,
+) {
+    let stored = |digest: Option<Digest>, kept_at| digest.map(|digest| Stored { digest, kept_at });
+    let in_flight = stored(ctx.group_commit.in_flight(key), ctx.group_commit.in_flight_kept_at(key));
+    let next = stored(ctx.group_commit.next(key), ctx.group_commit.next_kept_at(key));
+    let is_of_version = |held: &&Stored| rule!(AgeByKey, held.digest.version() == digest.version());
+    let held = [durable, in_flight.as_ref(), next.as_ref()];
+    let earlier = held.into_iter().flatten().filter(is_of_version).filter_map(|held| held.kept_at).min();
+    let kept_at = kept_at.map(|kept_at| earlier.map_or(kept_at, |earlier| earlier.min(kept_at)));
+    // The batch in flight is durable before the next one: its entry is the one that the index then has.
+    let replaced = in_flight.as_ref().or(durable).and_then(|stored| {
+        let at = stored.kept_at?.expiry(stored.digest.ttl?);
+        Some(Expiry { at, slot, key: key.clone(), version: stored.digest.version() })
+    });
+    ctx.group_commit.add_expiry(key, kept_at, replaced);
 }
 
 /// A greater stamp may stand under a smaller ballot: the record that beats one of `clock` need not have raised the node's
@@ -464,6 +539,7 @@ mod tests {
         let placement = Placement::new(ClusterParameters { seed: 0, replica_count: 1, node_ids });
         let mut ctx = NodeCtx {
             now: Time(0),
+            running: RunningTime::START,
             me: NodeIndex(0),
             placement: &placement,
             clock: &mut QuorumClock::start(5),
@@ -473,7 +549,7 @@ mod tests {
         };
         let mut replica = Replica::start(5);
         replica.get(key, ReadKind::Digest, Requester::Operator(RequestId(1)), &mut ctx);
-        replica.on_read_done(ReadId(0), Some(Lookup::Digest(digest)), &mut ctx);
+        replica.on_read_done(ReadId(0), Some(Lookup::Digest(digest).into()), &mut ctx);
         assert_eq!(ctx.clock.now(), Clock { epoch: 7, counter: 3 });
     }
 }

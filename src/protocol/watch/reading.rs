@@ -114,7 +114,7 @@ impl Watches {
             Reply::Record(record) => {
                 let is_present = announced.asked.as_ref().is_some_and(|asked| asked.task == task);
                 let asked = if is_present { announced.asked.take() } else { None };
-                self.told(&key, asked.map(|asked| asked.wants).unwrap_or_default(), record.as_ref(), ctx);
+                self.told(&key, asked.map(|asked| asked.wants).unwrap_or_default(), record.as_deref(), ctx);
             }
             Reply::Failed(failure) => {
                 let Some(asked) = announced.asked.take_if(|asked| asked.task == task) else { return };

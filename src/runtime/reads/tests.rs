@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::protocol::OperationId;
 use crate::storage::{Cursor, KeysPage, PageBounds, StoreStatistics};
-use crate::types::{Batch, Checksum, Clock, KeyRange, Meta, NodeId, ScannedKeys, Stamp};
+use crate::types::{Age, Batch, Checksum, Clock, KeyRange, Meta, NodeId, ScannedKeys, Stamp};
 
 const MIB: usize = 1 << 20;
 const BUDGET: usize = 8 * MIB;
@@ -55,7 +55,7 @@ impl Store for CountingStore {
         let held = self.held.fetch_add(value_bytes, Ordering::SeqCst) + value_bytes;
         self.peak.fetch_max(held, Ordering::SeqCst);
         let value = Bytes::from_owner(Tracked { value: vec![7; value_bytes], held: Arc::clone(&self.held) });
-        Ok(ReadOutcome::Done(Lookup::Record(record(key, value))))
+        Ok(ReadOutcome::Done(Lookup::Record(record(key, value)).into()))
     }
 
     fn meta(&self) -> Result<Meta, StoreError> {
@@ -75,6 +75,10 @@ impl Store for CountingStore {
     }
 
     fn list(&self, _: &KeyRange, _: &dyn Fn(&Key) -> Slot, _: PageBounds) -> Result<ScannedKeys, StoreError> {
+        unreachable!("reads alone are tested")
+    }
+
+    fn expiries(&self, _: RunningTime, _: Option<&Expiry>, _: usize) -> Result<Vec<Expiry>, StoreError> {
         unreachable!("reads alone are tested")
     }
 
@@ -116,7 +120,9 @@ impl Setting {
 
     async fn answers(&mut self) -> Vec<(ReadId, Option<Lookup>)> {
         match self.events.recv().await {
-            Some(Event::ReadsDone(answers)) => answers,
+            Some(Event::ReadsDone(answers)) => {
+                answers.into_iter().map(|(read, found)| (read, found.map(|found| found.lookup))).collect()
+            }
             _ => unreachable!("reads tell of nothing else"),
         }
     }
@@ -211,7 +217,7 @@ async fn answers_of_peers_beyond_the_budget_are_dropped() {
     let answer = |value_bytes: usize| {
         let key = Key::new("k").unwrap();
         let held = Lookup::Record(record(&key, vec![7; value_bytes].into()));
-        Message::Answer { operation: OperationId(1), round: 1, answer: Answer::Lookup { key, held } }
+        Message::Answer { operation: OperationId(1), round: 1, answer: Answer::Lookup { key, held, age: Age::NONE } }
     };
     let mut fit: Vec<Message> = (0..9)
         .map(|_| answer(MIB))

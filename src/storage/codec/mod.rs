@@ -7,12 +7,14 @@
 //! | column family | key | value |
 //! |---|---|---|
 //! | `meta` | a name; `incarnation/` and an epoch; `peer/` and a node id | version, fields, XXH3 of name and fields |
-//! | `records` | slot (2), the key's bytes | version, flags, stamp, checksum (8), time to live (8), proposal, then the value's bytes, or the length (4) of a large value |
+//! | `records` | slot (2), the key's bytes | version, flags, kept since (8), stamp, checksum (8), time to live (8), proposal, then the value's bytes, or the length (4) of a large value |
 //! | `blobs` | as in `records` | as in `records`, with the value's bytes |
+//! | `expiry` | when it expires (8), slot (2), the key's bytes | version, the version that expires |
 //!
 //! The flags of a record are 1 for a value (a tombstone does not have it), 2 for text, 4 for a value that is in `blobs`, 8
 //! for a time to live in milliseconds, 16 for a proposal. An unknown flag is refused. A record has the fields alone that its
-//! flags name: a plain record that never expires costs nothing for the others. The `proposal` file describes a proposal.
+//! flags name: a plain record that never expires costs nothing for the others. The `proposal` file describes a proposal. A
+//! record with a time to live says since when the node has kept its version, on the node's own count ([`RunningTime`]).
 //!
 //! A stamp is epoch (8), counter (8), writer length (1), writer. The stamp that no node drew has no writer.
 //!
@@ -23,8 +25,8 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::types::{
-    Checksum, Clock, Content, Digest, Incarnation, Key, KeyError, NodeId, NodeIdError, PeerRecord, Record, Slot, Stamp,
-    StoreId, Ttl, Value,
+    Checksum, Clock, Content, Digest, Expiry, Incarnation, Key, KeyError, NodeId, NodeIdError, PeerRecord, Record,
+    RunningTime, Slot, Stamp, StoreId, Ttl, Value,
 };
 
 mod proposal;
@@ -35,6 +37,9 @@ pub const FORMAT: u32 = 4;
 
 /// The layout of one digest or record.
 pub const RECORD_VERSION: u8 = 3;
+
+/// The layout of one entry of `expiry`.
+pub const EXPIRY_VERSION: u8 = 1;
 
 /// The layout of one entry of `meta`.
 pub const META_VERSION: u8 = 1;
@@ -63,6 +68,7 @@ const META_FORMAT: &[u8] = b"format";
 const META_STORE_ID: &[u8] = b"store_id";
 const META_EPOCH: &[u8] = b"epoch";
 const META_BOOTSTRAPPED: &[u8] = b"bootstrapped";
+const META_RUNNING: &[u8] = b"running";
 const META_INCARNATION: &[u8] = b"incarnation/";
 const META_PEER: &[u8] = b"peer/";
 
@@ -170,6 +176,8 @@ pub enum MetaEntry {
     Bootstrapped,
     /// The record of one peer.
     Peer(NodeId, PeerRecord),
+    /// The node's count of the time that it ran.
+    Running(RunningTime),
 }
 
 /// The key of `key`'s entry in the `records` and `blobs` families. The entries of one slot are one contiguous range.
@@ -198,9 +206,10 @@ pub fn is_large(record: &Record) -> bool {
 }
 
 /// Appends `record` with its value: the entry of the `blobs` family, or of the `records` family if the value is not large.
-pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
+/// `kept_at` is the count at which the node first kept its version; it is stored with a time to live alone.
+pub fn encode_record(record: &Record, kept_at: Option<RunningTime>, out: &mut Vec<u8>) {
     out.reserve(DIGEST_BYTES + record.stamp.writer.as_str().len() + record.content.value_bytes());
-    encode_head(flags(record), record, out);
+    encode_head(flags(record), record, kept_at, out);
     if let Content::Value(value) = &record.content {
         out.extend_from_slice(value.bytes());
     }
@@ -210,9 +219,9 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
 ///
 /// # Panics
 /// When `record` is a tombstone, which has no value to store separately.
-pub fn encode_separated(record: &Record, out: &mut Vec<u8>) {
+pub fn encode_separated(record: &Record, kept_at: Option<RunningTime>, out: &mut Vec<u8>) {
     assert_ne!(record.content, Content::Tombstone, "a tombstone has no value to store separately");
-    encode_head(flags(record) | FLAG_SEPARATED, record, out);
+    encode_head(flags(record) | FLAG_SEPARATED, record, kept_at, out);
     let value_bytes =
         u32::try_from(record.content.value_bytes()).expect("VALUE_BYTES_MAX keeps a length within 4 bytes");
     out.extend_from_slice(&value_bytes.to_be_bytes());
@@ -230,9 +239,13 @@ fn flags(record: &Record) -> u8 {
     content | ttl | proposal
 }
 
-fn encode_head(flags: u8, record: &Record, out: &mut Vec<u8>) {
+fn encode_head(flags: u8, record: &Record, kept_at: Option<RunningTime>, out: &mut Vec<u8>) {
     out.push(RECORD_VERSION);
     out.push(flags);
+    if record.ttl.is_some() {
+        // A version whose age nobody knows is new: to delete it late does no harm.
+        out.extend_from_slice(&kept_at.map_or(u64::MAX, |RunningTime(count)| count).to_be_bytes());
+    }
     encode_stamp(&record.stamp, out);
     out.extend_from_slice(&record.checksum.0.to_be_bytes());
     if let Some(ttl) = record.ttl {
@@ -258,6 +271,49 @@ fn encode_stamp(stamp: &Stamp, out: &mut Vec<u8>) {
 /// When the bytes are not such an entry.
 pub fn decode_digest(bytes: &[u8]) -> Result<Digest, DecodeError> {
     Ok(head(&mut Input(bytes))?.1)
+}
+
+/// Reads since when the node has kept the version of an entry of the `records` or the `blobs` family; `None` where the
+/// record has no time to live.
+///
+/// # Errors
+/// When the bytes end too early.
+pub fn decode_kept_at(bytes: &[u8]) -> Result<Option<RunningTime>, DecodeError> {
+    let mut input = Input(bytes);
+    input.take_u8("version")?;
+    if input.take_u8("flags")? & FLAG_TTL == 0 {
+        return Ok(None);
+    }
+    Ok(Some(RunningTime(input.take_u64("count")?)))
+}
+
+/// The key and the value of an entry of the `expiry` family. Entries are ordered by the time at which they expire.
+#[must_use]
+pub fn encode_expiry(expiry: &Expiry) -> (Vec<u8>, Vec<u8>) {
+    let Expiry { at, slot, key, version } = expiry;
+    let name = [&at.0.to_be_bytes()[..], &entry_key(*slot, key.as_bytes())].concat();
+    let mut value = vec![EXPIRY_VERSION];
+    proposal::encode_version(version, &Stamp::none(), &mut value);
+    (name, value)
+}
+
+/// Reads an entry of the `expiry` family.
+///
+/// # Errors
+/// When the bytes are not such an entry.
+pub fn decode_expiry(name: &[u8], value: &[u8]) -> Result<Expiry, DecodeError> {
+    let mut input = Input(name);
+    let at = RunningTime(input.take_u64("time")?);
+    let (slot, key) = split_entry_key(input.0)?;
+    let key = Key::new(key.to_vec())?;
+    let mut input = Input(value);
+    let found = input.take_u8("version")?;
+    if found != EXPIRY_VERSION {
+        return Err(DecodeError::Version { found, known: EXPIRY_VERSION });
+    }
+    let version = proposal::decode_version(&mut input, &Stamp::none())?;
+    input.end()?;
+    Ok(Expiry { at, slot, key, version })
 }
 
 /// Reads `key`'s entry of the `records` family, and verifies the checksum of a whole record. The value is copied once.
@@ -325,6 +381,7 @@ impl MetaEntry {
                 fields.extend_from_slice(&known.incarnation.nonce.to_be_bytes());
                 ([META_PEER, id.as_str().as_bytes()].concat(), fields)
             }
+            Self::Running(RunningTime(count)) => (META_RUNNING.to_vec(), count.to_be_bytes().to_vec()),
         };
         let mut value = Vec::with_capacity(1 + fields.len() + 8);
         value.push(META_VERSION);
@@ -362,6 +419,12 @@ impl MetaEntry {
                 meta_fields(name, value)?.end()?;
                 Self::Bootstrapped
             }
+            META_RUNNING => {
+                let mut fields = meta_fields(name, value)?;
+                let count = fields.take_u64("count")?;
+                fields.end()?;
+                Self::Running(RunningTime(count))
+            }
             _ if name.starts_with(META_INCARNATION) => {
                 let mut rest = Input(&name[META_INCARNATION.len()..]);
                 let epoch = rest.take_u64("epoch")?;
@@ -398,6 +461,9 @@ fn head(input: &mut Input<'_>) -> Result<(u8, Digest), DecodeError> {
     let is_known = flags & !(FLAG_VALUE | FLAGS_OF_VALUES | FLAG_PROPOSAL) == 0;
     if !is_known || (!is_value && flags & FLAGS_OF_VALUES != 0) {
         return Err(DecodeError::Flags { found: flags });
+    }
+    if flags & FLAG_TTL != 0 {
+        input.take_u64("count")?;
     }
     let is_conditional = flags & FLAG_PROPOSAL != 0;
     let stamp = stamp(input, is_conditional)?;

@@ -56,7 +56,7 @@ fn applied(input: &mut Input<'_>, of_record: &Stamp) -> Result<Applied, DecodeEr
     Ok(Applied { token, version, sum })
 }
 
-fn encode_version(version: &Version, of_record: &Stamp, out: &mut Vec<u8>) {
+pub(super) fn encode_version(version: &Version, of_record: &Stamp, out: &mut Vec<u8>) {
     let same_stamp = if version.stamp == *of_record { SAME_STAMP } else { 0 };
     let ballot = if version.ballot.is_some() { BALLOT } else { 0 };
     out.push(same_stamp | ballot);
@@ -68,7 +68,7 @@ fn encode_version(version: &Version, of_record: &Stamp, out: &mut Vec<u8>) {
     }
 }
 
-fn decode_version(input: &mut Input<'_>, of_record: &Stamp) -> Result<Version, DecodeError> {
+pub(super) fn decode_version(input: &mut Input<'_>, of_record: &Stamp) -> Result<Version, DecodeError> {
     let flags = input.take_u8("version's flags")?;
     if flags & !(SAME_STAMP | BALLOT) != 0 {
         return Err(DecodeError::Unknown { field: "version's flags", found: flags });

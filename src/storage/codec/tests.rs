@@ -63,6 +63,7 @@ fn some_meta_entry() -> impl Strategy<Value = MetaEntry> {
         any::<u64>().prop_map(MetaEntry::Epoch),
         (any::<u64>(), any::<u64>()).prop_map(|(epoch, nonce)| MetaEntry::Incarnation(Incarnation { epoch, nonce })),
         Just(MetaEntry::Bootstrapped),
+        any::<u64>().prop_map(|count| MetaEntry::Running(RunningTime(count))),
         (some_node_id(), any::<u128>(), any::<u64>(), any::<u64>()).prop_map(|(id, name, epoch, nonce)| {
             MetaEntry::Peer(id, PeerRecord { store_id: StoreId(name), incarnation: Incarnation { epoch, nonce } })
         }),
@@ -84,16 +85,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
-    fn encoded_record_decodes_to_itself((key, record) in some_record()) {
+    fn encoded_record_decodes_to_itself((key, record) in some_record(), kept_at in any::<u64>()) {
         let mut bytes = Vec::new();
-        encode_record(&record, &mut bytes);
+        let kept_at = record.ttl.map(|_| RunningTime(kept_at));
+        encode_record(&record, kept_at, &mut bytes);
+        prop_assert_eq!(decode_kept_at(&bytes), Ok(kept_at));
         let digest = record.digest();
         prop_assert_eq!(decode_record(&key, &bytes), Ok(record.clone()));
         prop_assert_eq!(decode_entry(&key, &bytes), Ok(Entry::Whole(record.clone())));
         prop_assert_eq!(decode_digest(&bytes), Ok(digest.clone()));
         if digest.is_value {
             bytes.clear();
-            encode_separated(&record, &mut bytes);
+            encode_separated(&record, kept_at, &mut bytes);
             prop_assert_eq!(decode_entry(&key, &bytes), Ok(Entry::Separated {
                 digest: record.digest(),
                 value_bytes: record.content.value_bytes(),
@@ -103,6 +106,15 @@ proptest! {
             bytes.push(0);
             prop_assert_eq!(decode_entry(&key, &bytes), Err(DecodeError::Trailing { bytes: 1 }));
         }
+    }
+
+    #[test]
+    fn encoded_expiry_decodes_to_itself(
+        at in any::<u64>(), slot in any::<u16>(), key in some_key(), version in some_version(Stamp::none())
+    ) {
+        let expiry = Expiry { at: RunningTime(at), slot: Slot(slot), key, version };
+        let (name, value) = encode_expiry(&expiry);
+        prop_assert_eq!(decode_expiry(&name, &value), Ok(expiry));
     }
 
     #[test]
@@ -122,6 +134,8 @@ proptest! {
         name in vec(any::<u8>(), 0..80), mut bytes in vec(any::<u8>(), 0..400), key in some_key()
     ) {
         let _ = split_entry_key(&bytes);
+        let _ = decode_expiry(&name, &bytes);
+        let _ = decode_kept_at(&bytes);
         for known in [false, true] {
             // Bytes with a valid beginning get further into the decoders.
             if known && bytes.len() > 18 {
@@ -143,7 +157,7 @@ proptest! {
         (key, record) in some_record(), at in any::<prop::sample::Index>(), bits in 1_u8.., cut in any::<bool>()
     ) {
         let mut bytes = Vec::new();
-        encode_record(&record, &mut bytes);
+        encode_record(&record, None, &mut bytes);
         let bytes = damage(bytes, at, bits, cut);
         for read in [decode_record(&key, &bytes), decode_entry(&key, &bytes).map(|entry| match entry {
             Entry::Whole(record) => record,
@@ -171,13 +185,13 @@ fn record_bytes_are_as_documented() {
     let clock = Clock { epoch: 1, counter: 2 };
     let record = Record::plain(Stamp { clock, writer: NodeId::new("n1").expect("a node id") }, content, checksum);
     let mut bytes = Vec::new();
-    encode_record(&record, &mut bytes);
+    encode_record(&record, None, &mut bytes);
     let mut expected = vec![3, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 2, b'n', b'1'];
     expected.extend_from_slice(&checksum.0.to_be_bytes());
     expected.push(b'v');
     assert_eq!(bytes, expected);
     bytes.clear();
-    encode_separated(&record, &mut bytes);
+    encode_separated(&record, None, &mut bytes);
     expected.pop();
     expected[1] = 7;
     expected.extend_from_slice(&[0, 0, 0, 1]);
@@ -204,7 +218,7 @@ fn unknown_flags_are_refused() {
     let checksum = Checksum::of(&key, &content);
     let stamp = Stamp { clock: Clock::default(), writer: NodeId::new("n1").expect("a node id") };
     let mut bytes = Vec::new();
-    encode_record(&Record::plain(stamp, content, checksum), &mut bytes);
+    encode_record(&Record::plain(stamp, content, checksum), None, &mut bytes);
     // Text, a separate value or a time to live without a value, and flags of a later program.
     for found in [2, 4, 6, 8, 0x12, 0x20, 0x81] {
         bytes[1] = found;
@@ -227,7 +241,7 @@ fn record_under_another_key_is_refused() {
     let checksum = Checksum::of(&key, &content);
     let stamp = Stamp { clock: Clock::default(), writer: NodeId::new("n1").expect("a node id") };
     let mut bytes = Vec::new();
-    encode_record(&Record::plain(stamp, content, checksum), &mut bytes);
+    encode_record(&Record::plain(stamp, content, checksum), None, &mut bytes);
     let other = Key::new("other").expect("a key");
     assert!(matches!(decode_record(&other, &bytes), Err(DecodeError::Checksum { .. })));
 }

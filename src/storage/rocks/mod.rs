@@ -39,13 +39,16 @@ use rocksdb::{ColumnFamily, DB, FlushOptions, IteratorMode, Options, ReadOptions
 pub use options::RocksOptions;
 
 use self::errors::{LookupError, damaged, damaged_entry, failure};
-use self::options::{BLOBS, Families, KEYS, META, RECORDS, database_options, write_options};
+use self::options::{BLOBS, EXPIRY, Families, KEYS, META, RECORDS, database_options, write_options};
 use self::probe::folder_bytes;
 use super::codec::{self, DecodeError, Entry, FORMAT, MetaEntry};
 use super::page::{ListPage, PageBudget};
 use super::record_cache::RecordCache;
 use super::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
-use crate::types::{Batch, Digest, Durability, Key, KeyRange, Lookup, Meta, ReadKind, ScannedKeys, Slot, StoreId};
+use crate::types::{
+    Batch, Digest, Durability, Expiry, Found, Key, KeyRange, Lookup, Meta, ReadKind, Record, RunningTime, ScannedKeys,
+    Slot, StoreId,
+};
 
 /// How much opening a database writes beside the contents of its write buffers, at most: a manifest, the first blocks of a
 /// log, the ends of tables.
@@ -169,7 +172,7 @@ impl RocksStore {
         for (place, key) in keys.iter().enumerate() {
             let entry_key = codec::entry_key(slot_of(key), key.as_bytes());
             match self.cache.get(&entry_key, key, ReadKind::Digest) {
-                Some(found) => digests[place] = found.digest(),
+                Some(found) => digests[place] = found.lookup.digest(),
                 None => rest.push((entry_key, place)),
             }
         }
@@ -262,6 +265,7 @@ impl Store for RocksStore {
             batch.epoch.map(MetaEntry::Epoch),
             batch.incarnation.map(MetaEntry::Incarnation),
             batch.bootstrapped.then_some(MetaEntry::Bootstrapped),
+            batch.running.map(MetaEntry::Running),
         ];
         let peers = batch.peers.iter().map(|(id, peer)| MetaEntry::Peer(id.clone(), *peer));
         // With its full capacity from the start: each growth would copy everything.
@@ -277,11 +281,12 @@ impl Store for RocksStore {
         let mut written = Vec::with_capacity(batch.records.len());
         for (key, (slot, record)) in &batch.records {
             let entry_key = codec::entry_key(*slot, key.as_bytes());
+            let kept_at = if record.ttl.is_some() { batch.kept_at.get(key).copied() } else { None };
             whole.clear();
-            codec::encode_record(record, &mut whole);
+            codec::encode_record(record, kept_at, &mut whole);
             if codec::is_large(record) {
                 separated.clear();
-                codec::encode_separated(record, &mut separated);
+                codec::encode_separated(record, kept_at, &mut separated);
                 writes.put_cf(records, &entry_key, &separated);
                 writes.put_cf(blobs, &entry_key, &whole);
             } else {
@@ -291,14 +296,21 @@ impl Store for RocksStore {
                     writes.delete_cf(blobs, &entry_key);
                 }
             }
-            written.push((entry_key, record));
+            written.push((entry_key, record, kept_at));
+        }
+        for expiry in &batch.expiries_removed {
+            writes.delete_cf(family(database, EXPIRY), codec::encode_expiry(expiry).0);
+        }
+        for expiry in batch.expiries() {
+            let (name, value) = codec::encode_expiry(&expiry);
+            writes.put_cf(family(database, EXPIRY), name, value);
         }
         let index = family(database, KEYS);
         for key in &batch.new_keys {
             writes.put_cf(index, key.as_bytes(), []);
         }
         let sync = self.durability == Durability::Fsync || batch.has_metadata();
-        self.cache.begin_write(written.iter().map(|(entry_key, _)| entry_key.as_slice()));
+        self.cache.begin_write(written.iter().map(|(entry_key, ..)| entry_key.as_slice()));
         let result = database.write_opt(writes, &write_options(sync)).map_err(|error| {
             self.suspended.store(true, Ordering::SeqCst);
             failure(&error)
@@ -425,6 +437,35 @@ impl Store for RocksStore {
         }
     }
 
+    fn expiries(
+        &self,
+        from: RunningTime,
+        after: Option<&Expiry>,
+        entries_max: usize,
+    ) -> Result<Vec<Expiry>, StoreError> {
+        let guard = self.database();
+        let database = guard.as_ref().ok_or(StoreError::Closed)?;
+        let mut options = ReadOptions::default();
+        // Entries are read once and then deleted.
+        options.fill_cache(false);
+        let mut entries = database.raw_iterator_cf_opt(family(database, EXPIRY), options);
+        entries.seek(match after {
+            // The least name above that entry's.
+            Some(after) => [&codec::encode_expiry(after).0[..], &[0]].concat(),
+            None => from.0.to_be_bytes().to_vec(),
+        });
+        let mut found = Vec::new();
+        while found.len() < entries_max
+            && let Some((name, value)) = entries.item()
+        {
+            let entry = codec::decode_expiry(name, value);
+            found.push(entry.map_err(|error| damaged(EXPIRY, &format!("entry {name:02x?}"), &error))?);
+            entries.next();
+        }
+        entries.status().map_err(|error| failure(&error))?;
+        Ok(found)
+    }
+
     fn statistics(&self) -> StoreStatistics {
         let sync = self.options.get_histogram_data(Histogram::WalFileSyncMicros);
         let mut statistics = StoreStatistics {
@@ -455,7 +496,7 @@ impl Store for RocksStore {
     fn flush(&self) -> Result<(), StoreError> {
         let guard = self.database();
         let database = guard.as_ref().ok_or(StoreError::Closed)?;
-        let families = [META, RECORDS, KEYS, BLOBS].map(|name| family(database, name));
+        let families = [META, RECORDS, KEYS, BLOBS, EXPIRY].map(|name| family(database, name));
         database.flush_cfs_opt(&families, &FlushOptions::default()).map_err(|error| failure(&error))
     }
 }
@@ -466,7 +507,7 @@ fn number(database: &DB, name: &str, property: &CStr) -> u64 {
 }
 
 fn sum_over_families(database: &DB, property: &CStr) -> u64 {
-    [META, RECORDS, KEYS, BLOBS].iter().map(|name| number(database, name, property)).sum()
+    [META, RECORDS, KEYS, BLOBS, EXPIRY].iter().map(|name| number(database, name, property)).sum()
 }
 
 impl Drop for RocksStore {
@@ -515,17 +556,20 @@ fn read_meta(database: &DB) -> Result<Meta, StoreError> {
             MetaEntry::Peer(id, peer) => {
                 meta.peers.insert(id, peer);
             }
+            MetaEntry::Running(running) => meta.running = Some(running),
             MetaEntry::Format(_) | MetaEntry::StoreId(_) => {}
         }
     }
     Ok(meta)
 }
 
-fn find_digest(database: &DB, entry_key: &[u8], options: &ReadOptions) -> Result<Lookup, LookupError> {
+fn find_digest(database: &DB, entry_key: &[u8], options: &ReadOptions) -> Result<Found, LookupError> {
     let Some(found) = database.get_pinned_cf_opt(family(database, RECORDS), entry_key, options)? else {
-        return Ok(Lookup::Absent);
+        return Ok(Lookup::Absent.into());
     };
-    codec::decode_digest(&found).map(Lookup::Digest).map_err(|error| LookupError::Damaged(RECORDS, error))
+    let damaged = |error| LookupError::Damaged(RECORDS, error);
+    let lookup = codec::decode_digest(&found).map(Lookup::Digest).map_err(damaged)?;
+    Ok(Found { lookup, kept_at: codec::decode_kept_at(&found).map_err(damaged)? })
 }
 
 fn find_record(
@@ -534,15 +578,15 @@ fn find_record(
     entry_key: &[u8],
     options: &ReadOptions,
     value_bytes_max: usize,
-) -> Result<Lookup, LookupError> {
+) -> Result<Found, LookupError> {
     let mut before = None;
     loop {
         let Some(found) = database.get_pinned_cf_opt(family(database, RECORDS), entry_key, options)? else {
-            return Ok(Lookup::Absent);
+            return Ok(Lookup::Absent.into());
         };
         let entry = codec::decode_entry(key, &found).map_err(|error| LookupError::Damaged(RECORDS, error))?;
         let digest = match entry {
-            Entry::Whole(record) => return Ok(Lookup::Record(record)),
+            Entry::Whole(record) => return found_record(record, &found, RECORDS),
             Entry::Separated { value_bytes, .. } if value_bytes > value_bytes_max => {
                 return Err(LookupError::TooLarge(value_bytes));
             }
@@ -556,7 +600,7 @@ fn find_record(
                 if value_bytes > value_bytes_max {
                     return Err(LookupError::TooLarge(value_bytes));
                 }
-                return Ok(Lookup::Record(record));
+                return found_record(record, &found, BLOBS);
             }
         }
         // A small record replaced the large one between the two lookups, unless the digest is still the same.
@@ -565,6 +609,11 @@ fn find_record(
         }
         before = Some(digest);
     }
+}
+
+fn found_record(record: Record, entry: &[u8], family: &'static str) -> Result<Found, LookupError> {
+    let kept_at = codec::decode_kept_at(entry).map_err(|error| LookupError::Damaged(family, error))?;
+    Ok(Found { lookup: Lookup::Record(record), kept_at })
 }
 
 fn decode_key(bytes: &[u8]) -> Result<Key, StoreError> {

@@ -31,6 +31,9 @@ pub(super) const KEYS: &str = "keys";
 /// The column family of the large values.
 pub(super) const BLOBS: &str = "blobs";
 
+/// The column family of the index of expiries: it has the records alone that have a time to live.
+pub(super) const EXPIRY: &str = "expiry";
+
 /// How a [`RocksStore`](super::RocksStore) keeps its data, and which resources it may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RocksOptions {
@@ -164,6 +167,7 @@ impl Families {
             (RECORDS, &self.records),
             (KEYS, &self.keys),
             (BLOBS, &self.blobs),
+            (EXPIRY, &self.meta),
         ];
         let families = families.map(|(name, options)| ColumnFamilyDescriptor::new(name, options.clone()));
         check_logs(path)?;

@@ -118,7 +118,7 @@ fn read_from_memory_would_block_until_the_blocks_are_cached() {
     };
     for (key, _) in &records {
         assert!(
-            matches!(ask(&store, key, ReadKind::Data), ReadOutcome::Done(Lookup::Record(_))),
+            matches!(ask(&store, key, ReadKind::Data), ReadOutcome::Done(Found { lookup: Lookup::Record(_), .. })),
             "it is in the write buffer"
         );
     }
@@ -134,7 +134,7 @@ fn read_from_memory_would_block_until_the_blocks_are_cached() {
             assert!(is_cached || matches!(first, ReadOutcome::WouldBlock), "{first:?}");
             let from_disk = read(&store, 9, key, read_kind);
             assert_eq!(from_disk.digest(), Some(record.digest()));
-            assert!(matches!(ask(&store, key, read_kind), ReadOutcome::Done(again) if again == from_disk));
+            assert!(matches!(ask(&store, key, read_kind), ReadOutcome::Done(again) if again.lookup == from_disk));
         }
     }
 }
@@ -253,7 +253,7 @@ fn missing_blob_is_an_error_and_not_an_absent_record() {
     store.persist(&batch_of(1, [(a.clone(), large.clone())])).expect("persisted");
     let entry_key = codec::entry_key(Slot(1), a.as_bytes());
     let mut bytes = Vec::new();
-    codec::encode_record(&earlier, &mut bytes);
+    codec::encode_record(&earlier, None, &mut bytes);
     let put_blob = |bytes: Option<&[u8]>| {
         let guard = store.database();
         let database = guard.as_ref().expect("it is open");
@@ -314,7 +314,7 @@ fn reopening_shows_the_disk_and_not_the_cache() {
     let on_disk = text(&a, 1, "v");
     store.persist(&batch_of(1, [(a.clone(), on_disk.clone())])).expect("persisted");
     let entry_key = codec::entry_key(Slot(1), a.as_bytes());
-    store.cache.end_write([(entry_key, &text(&a, 2, "w"))].into_iter());
+    store.cache.end_write([(entry_key, &text(&a, 2, "w"), None)].into_iter());
     store.reopen().expect("reopened");
     for read_kind in [ReadKind::Digest, ReadKind::Data] {
         let expected = if read_kind == ReadKind::Digest {

@@ -19,11 +19,12 @@ use crate::protocol::io::{Failure, QuorumReport, Reply};
 use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::Tally;
 use crate::types::{
-    Applied, Ballot, Change, ChangeRequest, Checksum, Clock, Content, Digest, Key, Lookup, NodeIndex, Proposal,
-    ReadKind, Record, Stamp, Ttl, Version, content_of, number_in,
+    Age, Applied, Ballot, Change, ChangeRequest, Checksum, Clock, Condition, Content, Digest, IdempotencyToken, Key,
+    Lookup, NodeIndex, Proposal, ReadKind, Record, Stamp, Ttl, Version, content_of, number_in,
 };
 
-use super::operation::{Enough, Fanout, Heard, Operation, Round, Step};
+use super::ages::{Ages, read_ends};
+use super::operation::{Enough, Fanout, Heard, Next, Operation, Round, Step};
 
 /// A conditional write that is in flight, or the settling of a record for a read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,8 +48,12 @@ pub struct Cas {
     is_preempted: bool,
     /// The digests that came with the promises of the present ballot.
     promised: BTreeMap<NodeIndex, Option<Digest>>,
+    /// How long the replicas have kept what they hold.
+    ages: Ages,
     /// The greatest record whose content arrived.
     in_hand: Option<Record>,
+    /// Whether a read waits for the change, which deletes a value whose time to live has passed.
+    is_for_read: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -135,7 +140,34 @@ impl Cas {
             floor: Clock::default(),
             is_preempted: false,
             promised: BTreeMap::new(),
+            ages: Ages::default(),
             in_hand: None,
+            is_for_read: false,
+        }
+    }
+
+    /// The deletion of exactly `version` of `key`, because its time to live has passed.
+    #[must_use]
+    pub fn expiring(key: Key, version: Version, token: IdempotencyToken) -> Self {
+        let content = Content::Tombstone;
+        let checksum = Checksum::of(&key, &content);
+        let condition = rule!(ExpiryOfAnotherVersion, Condition::Version(version.clone()), not Condition::Present);
+        let change = Change::Write { condition, content, ttl: None, checksum };
+        Self::new(key, ChangeRequest { change, token, is_resend: false })
+    }
+
+    /// The same change for a read, which goes on as a read once the change has ended.
+    #[must_use]
+    pub fn for_read(self) -> Self {
+        Self { is_for_read: true, ..self }
+    }
+
+    /// The end. A read that has settled a record may have to delete it.
+    fn done(&self, reply: Reply) -> Step {
+        match reply {
+            Reply::Record(Some(record)) => read_ends(record),
+            _ if self.is_for_read => Step::Become(Next::Get),
+            reply => Step::Done(reply),
         }
     }
 
@@ -200,16 +232,18 @@ impl Cas {
             }
             Verdict::Applied(applied) => Ending::Applied(applied),
             // What this coordinator left at a minority is buried before the change is called failed.
-            Verdict::Failed(failure) if is_settled && !self.is_attempted => return Step::Done(Reply::Failed(failure)),
+            Verdict::Failed(failure) if is_settled && !self.is_attempted => {
+                return self.done(Reply::Failed(failure));
+            }
             Verdict::Failed(failure) => rule!(FailsUnsettled, Ending::Failed(failure.clone()), not {
-                return Step::Done(Reply::Failed(failure));
+                return self.done(Reply::Failed(failure));
             }),
             Verdict::Settled => Ending::Settled,
         };
         let must_bury = matches!(ending, Ending::Failed(_));
         if greatest.is_none() || (!must_bury && (is_settled || (is_plain && matches!(ending, Ending::Settled)))) {
             return match self.content_for(&ending, greatest.as_ref(), tally) {
-                Ok(record) => Step::Done(Self::reply(ending, record)),
+                Ok(record) => self.done(self.reply(ending, record)),
                 Err(fetch) => fetch,
             };
         }
@@ -329,12 +363,12 @@ impl Cas {
         Step::Ask(Round::to_all())
     }
 
-    fn reply(ending: Ending, record: Option<Record>) -> Reply {
+    fn reply(&self, ending: Ending, record: Option<Record>) -> Reply {
         match ending {
             Ending::Applied(Applied { version, sum: Some(sum), .. }) => Reply::Added { sum, version },
             Ending::Applied(Applied { version, sum: None, .. }) => Reply::Set(version),
             Ending::Failed(failure) => Reply::Failed(failure),
-            Ending::Settled => Reply::Record(record),
+            Ending::Settled => Reply::Record(record.map(|record| self.ages.aged(record))),
         }
     }
 }
@@ -371,14 +405,15 @@ impl Operation for Cas {
                 Request::Prepare { key, ballot: self.ballot.clone(), read_kind }
             }
             Phase::Fetch => Request::Get { key, read_kind: ReadKind::Data },
-            Phase::StoreBase(record) => Request::Store { key, record: record.clone() },
-            Phase::Accept(record, _) => Request::Accept { key, record: record.clone() },
+            Phase::StoreBase(record) => Request::Store { key, record: record.clone(), age: self.ages.of(record) },
+            Phase::Accept(record, _) => Request::Accept { key, record: record.clone(), age: self.ages.of(record) },
         }
     }
 
     fn on_answer(&mut self, from: NodeIndex, answer: Answer) -> Heard {
         match (answer, &self.phase) {
-            (Answer::Promised { held, .. }, Phase::Prepare) => {
+            (Answer::Promised { held, age, .. }, Phase::Prepare) => {
+                self.ages.hear(&held, age);
                 let digest = held.digest();
                 self.observe(digest.as_ref());
                 // The replica has accepted a greater ballot since it gave the promise. The record cannot be the base of a
@@ -392,7 +427,8 @@ impl Operation for Cas {
                 self.promised.insert(from, digest);
                 Heard::Counts
             }
-            (Answer::Lookup { held, .. }, Phase::Fetch) => {
+            (Answer::Lookup { held, age, .. }, Phase::Fetch) => {
+                self.ages.hear(&held, age);
                 let is_greatest = held.digest().as_ref() == self.greatest();
                 if !is_greatest || !matches!(held, Lookup::Record(_)) {
                     return Heard::Refuses;
@@ -418,7 +454,7 @@ impl Operation for Cas {
             // The content arrived that was missing.
             Phase::Fetch => self.decide(tally, false),
             Phase::StoreBase(_) => self.decide(tally, true),
-            Phase::Accept(record, ending) => Step::Done(Self::reply(ending, Some(record))),
+            Phase::Accept(record, ending) => self.done(self.reply(ending, Some(record))),
         }
     }
 
@@ -437,10 +473,10 @@ impl Operation for Cas {
         }
     }
 
-    fn hint(&self) -> Option<Record> {
+    fn hint(&self) -> Option<(Record, Age)> {
         match &self.phase {
             // A majority has accepted it: it is chosen.
-            Phase::Accept(record, _) => Some(record.clone()),
+            Phase::Accept(record, _) => Some((record.clone(), self.ages.of(record))),
             _ => None,
         }
     }

@@ -12,8 +12,9 @@ use crate::mutants::rule;
 use crate::protocol::io::{Failure, ProtocolEvent, QuorumReport, Reply};
 use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::Tally;
-use crate::types::{Digest, Key, Lookup, NodeIndex, ReadKind, Record, Stamp};
+use crate::types::{Age, Digest, Key, Lookup, NodeIndex, ReadKind, Record, Stamp};
 
+use super::ages::{Ages, read_ends};
 use super::operation::{Enough, Fanout, Heard, Next, Operation, Round, Step};
 
 /// A read that is in flight.
@@ -21,6 +22,8 @@ use super::operation::{Enough, Fanout, Heard, Next, Operation, Round, Step};
 pub struct Get {
     /// What each replica was seen to hold.
     seen: BTreeMap<NodeIndex, Option<Digest>>,
+    /// How long the replicas have kept what they hold.
+    ages: Ages,
     /// The greatest record whose content arrived.
     in_hand: Option<Record>,
     phase: Phase,
@@ -45,7 +48,7 @@ impl Get {
         self.seen.contains_key(&member)
     }
 
-    fn lookup(&mut self, from: NodeIndex, held: Lookup) -> Heard {
+    fn lookup(&mut self, from: NodeIndex, held: Lookup, age: Age) -> Heard {
         let wants_record = matches!(self.phase, Phase::Records | Phase::Fetch);
         let digest = held.digest();
         // A store that shows a digest and then not its record is damaged. To ask it again and again would lead nowhere.
@@ -54,6 +57,7 @@ impl Get {
         {
             return Heard::Refuses;
         }
+        self.ages.hear(&held, age);
         if let Lookup::Record(record) = held
             && self.in_hand.as_ref().is_none_or(|in_hand| in_hand.digest() < record.digest())
         {
@@ -70,6 +74,10 @@ impl Get {
         let Some(greatest) = self.seen.values().flatten().max().cloned() else {
             return Step::Done(Reply::Record(None));
         };
+        #[cfg(feature = "mutants")]
+        if let Some(step) = self.ages.expire_unsettled(self.in_hand.as_ref()) {
+            return step;
+        }
         let holders = self.seen.iter().filter(|(_, digest)| digest.as_ref() == Some(&greatest));
         let holders = tally.set_of(holders.map(|(member, _)| *member));
         // A record of a conditional write that is not at a majority may never be chosen: it is not written back, but settled.
@@ -85,7 +93,7 @@ impl Get {
             return Step::Ask(Round { enough: Enough::One, unwanted, ..Round::to_all() });
         };
         if rule!(NoWriteBack, tally.is_quorum(holders)) {
-            return Step::Done(Reply::Record(Some(record)));
+            return read_ends(self.ages.aged(record));
         }
         self.phase = Phase::WriteBack(record);
         // The record is durable at its holders.
@@ -101,7 +109,11 @@ impl Get {
     /// A refusal taken for "nothing is held": wrong.
     #[cfg(feature = "mutants")]
     pub(in crate::protocol) fn take_refusal_for_nothing(&mut self, from: NodeIndex) -> Heard {
-        if matches!(self.phase, Phase::WriteBack(_)) { Heard::Nothing } else { self.lookup(from, Lookup::Absent) }
+        if matches!(self.phase, Phase::WriteBack(_)) {
+            Heard::Nothing
+        } else {
+            self.lookup(from, Lookup::Absent, Age::NONE)
+        }
     }
 }
 
@@ -116,7 +128,7 @@ impl Operation for Get {
             Phase::Digests if leads && self.in_hand.is_none() => Request::Get { key, read_kind: ReadKind::Data },
             Phase::Digests => Request::Get { key, read_kind: ReadKind::Digest },
             Phase::Records | Phase::Fetch => Request::Get { key, read_kind: ReadKind::Data },
-            Phase::WriteBack(record) => Request::Store { key, record: record.clone() },
+            Phase::WriteBack(record) => Request::Store { key, record: record.clone(), age: self.ages.of(record) },
         }
     }
 
@@ -127,14 +139,16 @@ impl Operation for Get {
     fn on_answer(&mut self, from: NodeIndex, answer: Answer) -> Heard {
         match (answer, &self.phase) {
             (Answer::Stored, Phase::WriteBack(_)) => Heard::Counts,
-            (Answer::Lookup { held, .. }, Phase::Digests | Phase::Records | Phase::Fetch) => self.lookup(from, held),
+            (Answer::Lookup { held, age, .. }, Phase::Digests | Phase::Records | Phase::Fetch) => {
+                self.lookup(from, held, age)
+            }
             _ => Heard::Nothing,
         }
     }
 
     fn on_enough(&mut self, tally: &Tally) -> Step {
         match &self.phase {
-            Phase::WriteBack(record) => Step::Done(Reply::Record(Some(record.clone()))),
+            Phase::WriteBack(record) => read_ends(self.ages.aged(record.clone())),
             Phase::Digests | Phase::Records | Phase::Fetch => self.settle(tally),
         }
     }
@@ -171,11 +185,11 @@ mod tests {
     }
 
     fn whole(counter: u64) -> Answer {
-        Answer::Lookup { key: key(), held: Lookup::Record(record(counter)) }
+        Answer::Lookup { key: key(), held: Lookup::Record(record(counter)), age: Age::NONE }
     }
 
     fn digest(counter: u64) -> Answer {
-        Answer::Lookup { key: key(), held: Lookup::Digest(record(counter).digest()) }
+        Answer::Lookup { key: key(), held: Lookup::Digest(record(counter).digest()), age: Age::NONE }
     }
 
     /// A read that two replicas have answered, and its next step.
@@ -206,9 +220,9 @@ mod tests {
         assert_eq!(read.on_answer(NodeIndex(1), whole(2)), Heard::Counts);
         let step = read.on_enough(&tally);
         assert!(is_written_back(&step, 1, &tally), "{step:?}");
-        assert_eq!(read.request(&key(), false), Request::Store { key: key(), record: record(2) });
+        assert_eq!(read.request(&key(), false), Request::Store { key: key(), record: record(2), age: Age::NONE });
         assert_eq!(read.on_answer(NodeIndex(2), Answer::Stored), Heard::Counts);
-        assert_eq!(read.on_enough(&tally), Step::Done(Reply::Record(Some(record(2)))));
+        assert_eq!(read.on_enough(&tally), Step::Done(Reply::Record(Some(record(2).into()))));
     }
 
     #[test]
@@ -223,7 +237,7 @@ mod tests {
                 assert_eq!(read.on_answer(NodeIndex(member), whole(1)), Heard::Counts);
                 tally.count(NodeIndex(member));
             }
-            assert_eq!(read.on_enough(&tally), Step::Done(Reply::Record(Some(record(1)))));
+            assert_eq!(read.on_enough(&tally), Step::Done(Reply::Record(Some(record(1).into()))));
         }
     }
 

@@ -8,7 +8,7 @@ use crate::mutants::rule;
 use crate::protocol::io::{Failure, QuorumReport, Reply};
 use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::Tally;
-use crate::types::{Digest, Key, Lookup, NodeIndex, ReadKind, Record, Stamp, Version};
+use crate::types::{AgedRecord, Digest, Key, Lookup, NodeIndex, ReadKind, Stamp, Version};
 
 use super::operation::{Enough, Fanout, Heard, Next, Operation, Round, Step};
 
@@ -16,7 +16,7 @@ use super::operation::{Enough, Fanout, Heard, Next, Operation, Round, Step};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GetOne {
     accepted: Accepted,
-    record: Option<Record>,
+    record: Option<AgedRecord>,
 }
 
 /// The record that one replica is enough for.
@@ -71,7 +71,7 @@ impl Operation for GetOne {
 
     fn on_answer(&mut self, _: NodeIndex, answer: Answer) -> Heard {
         match answer {
-            Answer::Lookup { held: Lookup::Record(record), .. } => self.record = Some(record),
+            Answer::Lookup { held: Lookup::Record(record), age, .. } => self.record = Some(AgedRecord { record, age }),
             Answer::Lookup { held: Lookup::Absent, .. } => self.record = None,
             Answer::Lookup { held: Lookup::Digest(_), .. } => return Heard::Refuses,
             _ => return Heard::Nothing,

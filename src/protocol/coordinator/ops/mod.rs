@@ -8,8 +8,10 @@
 //! |---|---|
 //! | `operation` | what an operation may want, and what it is told |
 //! | `state` | the state of any operation |
+//! | `ages` | how long replicas have kept what they hold |
 //! | `get`, `get_one`, `get_with`, `set`, `cas` | one operation each |
 
+mod ages;
 pub mod cas;
 pub mod get;
 pub mod get_one;

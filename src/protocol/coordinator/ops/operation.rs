@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::protocol::io::{Failure, ProtocolEvent, QuorumReport, Reply};
 use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::{MemberSet, Tally};
-use crate::types::{Clock, Key, NodeIndex, Record, Stamp};
+use crate::types::{Age, AgedRecord, Clock, Key, NodeIndex, Record, Stamp};
 
 /// What an operation wants next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,9 @@ pub enum Step {
     Pause(u32),
     /// To go on as another operation for the same client.
     Become(Next),
+    /// To delete this record, because its time to live has passed, and then to read again. The record is at a majority: it is
+    /// the answer where the deletion cannot be done in time.
+    Expire(Box<AgedRecord>),
     /// The answers of replicas to a new round of [`Operation::request`].
     Ask(Round),
     /// To answer its client.
@@ -144,8 +147,8 @@ pub trait Operation {
         false
     }
 
-    /// The record that replicas lack which had not answered when the operation was done.
-    fn hint(&self) -> Option<Record> {
+    /// The record that replicas lack which had not answered when the operation was done, and the age of its version.
+    fn hint(&self) -> Option<(Record, Age)> {
         None
     }
 

@@ -11,7 +11,7 @@ use crate::mutants::rule;
 use crate::protocol::io::{Failure, QuorumReport, Reply};
 use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::Tally;
-use crate::types::{Checksum, Content, Key, NodeIndex, Record, Stamp, Ttl, Version};
+use crate::types::{Age, Checksum, Content, Key, NodeIndex, Record, Stamp, Ttl, Version};
 
 use super::operation::{Heard, Operation, Round, Step};
 
@@ -52,7 +52,8 @@ impl Operation for Set {
     }
 
     fn request(&self, key: &Key, _: bool) -> Request {
-        Request::Store { key: key.clone(), record: self.record().expect("a write is sent with its stamp") }
+        let record = self.record().expect("a write is sent with its stamp");
+        Request::Store { key: key.clone(), record, age: Age::NONE }
     }
 
     fn on_stamp(&mut self, stamp: Stamp) -> Step {
@@ -70,8 +71,8 @@ impl Operation for Set {
         Step::Done(Reply::Set(Version { stamp, ballot: None }))
     }
 
-    fn hint(&self) -> Option<Record> {
-        self.record()
+    fn hint(&self) -> Option<(Record, Age)> {
+        Some((self.record()?, Age::NONE))
     }
 
     fn failure(&self, report: QuorumReport) -> Failure {
