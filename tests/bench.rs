@@ -61,10 +61,10 @@ async fn closed_loop_counts_what_the_cluster_answers() {
         names.iter().map(|name| count(json, &format!("/{name}/operations"))).sum()
     };
     // Conditional writes on keys of their own: a plain write in between may leave the outcome of one unknown.
-    let conditional = ["--mix", "get=1,cas=1,add=1", "--keys", "5000", "--key-prefix", "own-"];
+    let conditional = ["--mix", "get=1,cas=1,add=1,list=1", "--keys", "5000", "--key-prefix", "own-"];
     let json = json_of(&bench(&[&at_cluster[..], &SHORT, &conditional].concat()));
     assert_eq!(count(&json, "/failed/count"), 0, "{json:#}");
-    assert_eq!(of_all(&json, &["get", "cas", "add"]), count(&json, "/operations"));
+    assert_eq!(of_all(&json, &["get", "cas", "add", "list"]), count(&json, "/operations"));
     let held = count(&json, "/cas/applied");
     assert_eq!(held + count(&json, "/cas/condition_failed"), count(&json, "/cas/operations"));
     assert!(held > 0 && count(&json, "/add/operations") > 0, "{json:#}");

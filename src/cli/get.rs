@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value as Json, json};
@@ -96,6 +97,11 @@ fn as_text(value: &Value, on_terminal: bool) -> Result<Vec<u8>, CliError> {
     Ok(bytes)
 }
 
+/// A time to live in milliseconds. Part of one counts as a whole one: what is written again must not expire before its time.
+pub(super) fn ttl_json(ttl: Duration) -> Json {
+    json!(u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+}
+
 fn absent_as_json(key: &str, version: &str, stamp: Option<&Stamp>) -> Json {
     let mut json = json!({ "key": key, "version": version });
     if let Some(stamp) = stamp {
@@ -107,8 +113,7 @@ fn absent_as_json(key: &str, version: &str, stamp: Option<&Stamp>) -> Json {
 fn as_json(key: &str, found: &Versioned, with_value: bool) -> Json {
     let mut json = absent_as_json(key, &found.version, found.stamp.as_ref());
     if let Some(ttl) = found.ttl {
-        // Part of a millisecond counts as a whole one: what is written again must not expire before its time.
-        json["ttl_ms"] = json!(u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
+        json["ttl_ms"] = ttl_json(ttl);
     }
     if with_value {
         match &found.value {
@@ -121,8 +126,6 @@ fn as_json(key: &str, found: &Versioned, with_value: bool) -> Json {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::types::{Clock, NodeId};
 

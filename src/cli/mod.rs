@@ -14,6 +14,7 @@ mod config_reference;
 mod delete;
 mod dev;
 mod get;
+mod list;
 mod locate;
 mod log_queue;
 pub mod logging;
@@ -21,6 +22,7 @@ mod output;
 mod serve;
 mod set;
 mod status;
+mod transfer;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -56,6 +58,7 @@ EXAMPLES:
   quorate get greeting                        read it
   quorate set lock me --if-absent --ttl 30s   write it only where there is no value, and let it expire
   quorate add hits                            count
+  quorate list user:                          the keys that begin with user:
   quorate --address n1:8001,n2:8001 status    show the nodes of another cluster
   quorate help set                            explain a command
 
@@ -146,6 +149,9 @@ enum Command {
     Set(set::Set),
     Delete(delete::Delete),
     Add(add::Add),
+    List(list::List),
+    Export(transfer::Export),
+    Import(transfer::Import),
     Status(status::Status),
     Locate(locate::Locate),
     Bench(bench::Bench),
@@ -294,6 +300,9 @@ async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
         Command::Set(set) => set.run(&global).await,
         Command::Delete(delete) => delete.run(&global).await,
         Command::Add(add) => add.run(&global).await,
+        Command::List(list) => list.run(&global).await,
+        Command::Export(export) => export.run(&global).await,
+        Command::Import(import) => import.run(&global).await,
         Command::Status(status) => status.run(&global).await,
         Command::Locate(locate) => locate.run(&global).await,
         Command::Bench(bench) => bench.run(&global).await,

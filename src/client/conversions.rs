@@ -22,13 +22,19 @@ pub(super) fn key_state(key: &Key, answer: api::GetResponse) -> Result<KeyState,
     }
     let stamp = clock.map(Stamp::try_from).transpose().map_err(|error| format!("bad answer: {error}"))?;
     let Some(entry) = entry else { return Ok(KeyState { found: None, version, stamp }) };
-    let (found, value) = <(Key, Value)>::try_from(entry).map_err(|error| format!("bad answer: {error}"))?;
-    if found != *key {
-        return Err(format!("bad answer: asked for key {key:?}, got {found:?}"));
-    }
+    let value = value_of(key.as_str(), entry)?;
     let ttl = ttl.map(Duration::try_from).transpose().map_err(|_| "bad answer: a negative time to live")?;
     let found = Some(Versioned { value, version: version.clone(), ttl, stamp: stamp.clone() });
     Ok(KeyState { found, version, stamp })
+}
+
+/// The value of an entry that is about `key`.
+pub(super) fn value_of(key: &str, entry: api::Entry) -> Result<Value, String> {
+    let (found, value) = <(Key, Value)>::try_from(entry).map_err(|error| format!("bad answer: {error}"))?;
+    if found.as_str() != key {
+        return Err(format!("bad answer: asked for key {key:?}, got {found:?}"));
+    }
+    Ok(value)
 }
 
 /// The results of a batch, in the order of `keys`. The error says what is wrong with the answer.

@@ -357,6 +357,12 @@ impl NodePool {
         }
     }
 
+    /// The next node for a stream: in turn, one that is not avoided if there is one.
+    pub(super) fn next_node(&self) -> Arc<Node> {
+        let mut nodes = self.nodes_in_turn();
+        nodes.swap_remove(0)
+    }
+
     /// All nodes: in turn, avoided ones last.
     fn nodes_in_turn(&self) -> Vec<Arc<Node>> {
         let mut nodes = self.nodes.clone();
@@ -367,7 +373,7 @@ impl NodePool {
     }
 
     /// Makes other operations prefer other nodes, until `node` says that it serves.
-    fn avoid(&self, node: &Arc<Node>) {
+    pub(super) fn avoid(&self, node: &Arc<Node>) {
         if !node.avoid() {
             return;
         }

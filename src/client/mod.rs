@@ -51,8 +51,11 @@ mod conversions;
 mod error;
 mod failover;
 mod get;
+mod list;
 mod node;
 mod permit;
+#[cfg(all(test, feature = "server"))]
+mod stream_tests;
 #[cfg(all(test, feature = "server"))]
 mod tests;
 mod update;
@@ -64,6 +67,7 @@ use std::time::Duration;
 
 pub use error::{ClientError, InputProblem, NodeFailure};
 pub use get::{Get, KeyState, Versioned};
+pub use list::{List, Listed, Listing};
 #[cfg(feature = "server")]
 pub(crate) use node::endpoint;
 pub use write::{Acknowledged, Add, Added, Delete, Set};
@@ -274,6 +278,25 @@ impl Client {
         Add::new(self.clone(), key_of(key.as_ref()), delta)
     }
 
+    /// Lists the keys that have a value and begin with `prefix`, in the order of their bytes. The list goes on at another
+    /// node where one fails. [`List`] says what else can be asked for.
+    ///
+    /// Each key is read linearizably, at some moment of the list: a list is not one moment of the cluster.
+    ///
+    /// ```no_run
+    /// # async fn example(client: quorate::Client) -> Result<(), quorate::ClientError> {
+    /// let mut users = client.list("user:").values().stream();
+    /// while let Some(user) = users.next().await {
+    ///     let user = user?;
+    ///     println!("{}: {:?}", user.key, user.value);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn list(&self, prefix: impl Into<String>) -> List {
+        List::new(self.clone(), prefix.into())
+    }
+
     /// Changes a value depending on what it is: reads the key, asks `change` for the new value, and writes that if the key
     /// has not changed meanwhile. If it has, all is done again, until the deadline. `None` from `change` leaves the key
     /// alone, and the result is then `None` too.
@@ -329,5 +352,21 @@ impl Client {
                 node.health(deadline).await.map_err(|status| judge_read(&node, &status))
             })
             .await
+    }
+}
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+struct Task(tokio::task::JoinHandle<()>);
+
+impl Task {
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(future))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -6,6 +6,7 @@
 #![cfg(all(feature = "server", unix))]
 
 mod conditions;
+mod lists;
 #[path = "../testkit/mod.rs"]
 mod testkit;
 

@@ -39,6 +39,11 @@ impl Keys {
         self.count
     }
 
+    /// What every key begins with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The key of this number. All keys have the same length, so that none is cheaper than another.
     pub(super) fn name(&self, number: u64) -> String {
         format!("{}{number:0digits$}", self.prefix, digits = self.digits)

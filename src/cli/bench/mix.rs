@@ -16,13 +16,15 @@ pub(super) enum Kind {
     Cas,
     /// Adds 1 to a number.
     Add,
+    /// Lists the next hundred keys above one.
+    List,
 }
 
 /// The names of all operations, for errors.
-const NAMES: &str = "get, set, delete, cas and add";
+const NAMES: &str = "get, set, delete, cas, add and list";
 
 impl Kind {
-    pub(super) const ALL: [Self; 5] = [Self::Get, Self::Set, Self::Delete, Self::Cas, Self::Add];
+    pub(super) const ALL: [Self; 6] = [Self::Get, Self::Set, Self::Delete, Self::Cas, Self::Add, Self::List];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -31,6 +33,7 @@ impl Kind {
             Self::Delete => "delete",
             Self::Cas => "cas",
             Self::Add => "add",
+            Self::List => "list",
         }
     }
 }
@@ -119,9 +122,9 @@ mod tests {
     #[test]
     fn weights_need_not_add_up_to_100() {
         let mix: Mix = "set=3, get=1".parse().unwrap();
-        assert_eq!(Kind::ALL.map(|kind| mix.weight(kind)), [1, 3, 0, 0, 0]);
+        assert_eq!(Kind::ALL.map(|kind| mix.weight(kind)), [1, 3, 0, 0, 0, 0]);
         assert_eq!(mix.to_string(), "get=1,set=3");
-        assert_eq!(mix.as_json(), json!({ "get": 1, "set": 3, "delete": 0, "cas": 0, "add": 0 }));
+        assert_eq!(mix.as_json(), json!({ "get": 1, "set": 3, "delete": 0, "cas": 0, "add": 0, "list": 0 }));
     }
 
     #[test]
@@ -152,7 +155,7 @@ mod tests {
         for (text, part) in [
             ("", "OPERATION=WEIGHT"),
             ("get", "OPERATION=WEIGHT"),
-            ("put=1", "get, set, delete, cas and add are"),
+            ("put=1", "get, set, delete, cas, add and list are"),
             ("get=-1", "not a weight"),
             ("get=1000001", "not a weight"),
             ("get=half", "not a weight"),

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
+use tonic::codegen::BoxStream;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
@@ -129,6 +130,17 @@ impl Cluster for Noop {
 
     async fn delete(&self, _: Request<api::DeleteRequest>) -> Result<Response<api::DeleteResponse>, Status> {
         Ok(Response::new(api::DeleteResponse { clock: Some(api::ClockValue::default()), ..Default::default() }))
+    }
+
+    async fn list(&self, request: Request<api::ListRequest>) -> Result<Response<BoxStream<api::ListResponse>>, Status> {
+        let api::ListRequest { prefix, limit, .. } = request.into_inner();
+        let entry = |number| api::ListedEntry {
+            key: format!("{prefix}{number:010}"),
+            version: "noop".into(),
+            ..Default::default()
+        };
+        let page = api::ListResponse { entries: (0..limit).map(entry).collect(), next: None };
+        Ok(Response::new(Box::pin(tokio_stream::once(Ok(page)))))
     }
 
     async fn add(&self, request: Request<api::AddRequest>) -> Result<Response<api::AddResponse>, Status> {

@@ -71,8 +71,8 @@ pub(crate) struct Bench {
     /// How long the workload runs before it is measured
     #[arg(long, value_name = "DURATION", value_parser = warm_up_span, default_value = "2s")]
     pub(super) warm_up: Duration,
-    /// The share of get, set, delete, cas and add, in percent or as any weights; cas reads a key's version and writes the
-    /// key if it has that version still, and add counts in keys of its own
+    /// The share of get, set, delete, cas, add and list, in percent or as any weights; cas reads a key's version and writes
+    /// the key if it has that version still, add counts in keys of its own, and list asks for the next hundred keys
     #[arg(long, value_name = "OPERATION=WEIGHT,…", default_value = "get=50,set=50")]
     pub(super) mix: Mix,
     /// The size of values: a number of bytes, or a range such as 100..10000
@@ -265,7 +265,7 @@ mod tests {
             ("--duration 0s", "--duration", "100ms to 1h"),
             ("--duration 2h", "--duration", "100ms to 1h"),
             ("--warm-up 1d", "--warm-up", "0ms to 1h"),
-            ("--mix put=1", "--mix", "get, set, delete, cas and add"),
+            ("--mix put=1", "--mix", "get, set, delete, cas, add and list"),
             ("--value-bytes 1KiB", "--value-bytes", "a range such as"),
             ("--keys 0", "--keys", "1.."),
             ("--zipf-exponent 11", "--zipf-exponent", "such as 0.99"),

@@ -23,6 +23,8 @@ use crate::wire::failure::{Failure, FailureReason};
 const PRELOAD_TRIES: u32 = 10;
 /// The delay before the second attempt. It doubles with each further one.
 const PRELOAD_RETRY_AFTER: Duration = Duration::from_millis(20);
+/// The keys of a list.
+pub(super) const LISTED_KEYS: u64 = 100;
 /// How long making a connection may take, the look-up of the name included.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -99,6 +101,18 @@ impl Sender {
                 let key = self.workload.keys.counter_name(number);
                 let request = self.request(api::AddRequest { key, delta: 1, ..Default::default() });
                 self.clients[self.turn].add(request).await?;
+                Ok(Outcome::Done { found: false, bytes: 0 })
+            }
+            Kind::List => {
+                let list = api::ListRequest {
+                    prefix: self.workload.keys.prefix().to_owned(),
+                    start_after: key,
+                    limit: LISTED_KEYS,
+                    values: false,
+                };
+                let request = self.request(list);
+                let mut pages = self.clients[self.turn].list(request).await?.into_inner();
+                while pages.message().await?.is_some() {}
                 Ok(Outcome::Done { found: false, bytes: 0 })
             }
         }

@@ -87,10 +87,11 @@ async fn compared(cluster: &Cluster, effort: &Effort, report: &mut Report) {
             Judged::Throughput(0.20),
         ),
         ("Add, 64 in flight", workload("add=1", 1, 64), Judged::Throughput(0.25)),
+        ("List of 100 keys, 16 in flight", workload("list=1", 1, 16), Judged::Throughput(0.10)),
         ("Set 1 KiB, one in flight, median latency", workload("set=1", 1, 1), Judged::Median(4.0)),
     ];
     for (what, workload, judged) in rows {
-        if workload.mix.contains("get") {
+        if workload.mix.contains("get") || workload.mix.contains("list") {
             workload.write_all_keys(&cluster.addresses());
         }
         let seen = Compared::measure(cluster, &workload, effort.row, effort).await;

@@ -1,0 +1,128 @@
+//! Lists and watches against servers in this process that do as their test says.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+use super::*;
+use crate::wire::failure::{Failure, FailureReason};
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What a fake node says to one call after the other, and what it was asked.
+struct Script<Q, A> {
+    answers: Mutex<VecDeque<Vec<Result<A, Status>>>>,
+    asked: Mutex<Vec<Q>>,
+}
+
+impl<Q, A: Send + 'static> Script<Q, A> {
+    fn new(answers: impl IntoIterator<Item = Vec<Result<A, Status>>>) -> Self {
+        Self { answers: Mutex::new(answers.into_iter().collect()), asked: Mutex::default() }
+    }
+
+    /// A call beyond the script is refused as by a node that ends.
+    fn call(&self, request: Request<Q>) -> Result<Response<Answers<A>>, Status> {
+        self.asked.lock().unwrap().push(request.into_inner());
+        let answers = self.answers.lock().unwrap().pop_front();
+        let answers = answers.ok_or_else(|| failure(FailureReason::NotReady))?;
+        Ok(Response::new(Box::pin(tokio_stream::iter(answers))))
+    }
+}
+
+struct Fake {
+    lists: Script<api::ListRequest, api::ListResponse>,
+}
+
+struct Served(Arc<Fake>);
+
+#[tonic::async_trait]
+impl api::cluster_server::Cluster for Served {
+    async fn list(&self, request: Request<api::ListRequest>) -> Result<Response<Answers<api::ListResponse>>, Status> {
+        self.0.lists.call(request)
+    }
+}
+
+async fn serve(fake: Fake) -> (Arc<Fake>, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let fake = Arc::new(fake);
+    let cluster = api::cluster_server::ClusterServer::new(Served(Arc::clone(&fake)));
+    let server = Server::builder().add_service(cluster);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    (fake, address)
+}
+
+/// A fake node that answers lists so.
+async fn listing(answers: impl IntoIterator<Item = Vec<Result<api::ListResponse, Status>>>) -> (Arc<Fake>, String) {
+    serve(Fake { lists: Script::new(answers) }).await
+}
+
+fn client(addresses: &[&str], deadline: Duration) -> Client {
+    let client =
+        addresses.iter().copied().fold(Client::builder(), Builder::address).deadline(deadline).build().unwrap();
+    client.pool.turn.store(0, std::sync::atomic::Ordering::Relaxed);
+    client
+}
+
+fn failure(reason: FailureReason) -> Status {
+    Failure::new(reason).to_status(reason.code(), "made by the test")
+}
+
+fn page(keys: &[&str], next: Option<&str>) -> Result<api::ListResponse, Status> {
+    let entry = |key: &&str| api::ListedEntry { key: (*key).to_owned(), version: "AA".into(), ..Default::default() };
+    Ok(api::ListResponse { entries: keys.iter().map(entry).collect(), next: next.map(str::to_owned) })
+}
+
+async fn keys(list: List) -> Result<Vec<String>, ClientError> {
+    Ok(list.collect().await?.into_iter().map(|listed| listed.key).collect())
+}
+
+const AMPLE: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn list_goes_on_at_the_next_node_where_one_ends_or_cuts_it_off() {
+    let (one, a) =
+        listing([vec![page(&["a", "b"], Some("b")), Err(failure(FailureReason::NotReady))], vec![page(&["e"], None)]])
+            .await;
+    // A stream that ends without a last page was cut off.
+    let (other, b) = listing([vec![page(&["c", "d"], Some("d"))], vec![page(&["e"], None)]]).await;
+    let listed = keys(client(&[&a, &b], AMPLE).list("p").values()).await.unwrap();
+    assert_eq!(listed, ["a", "b", "c", "d", "e"]);
+    let asked = other.lists.asked.lock().unwrap()[0].clone();
+    let expected = api::ListRequest { prefix: "p".into(), start_after: "b".into(), limit: 0, values: true };
+    assert_eq!(asked, expected);
+    assert_eq!(one.lists.asked.lock().unwrap()[0].start_after, "");
+}
+
+#[tokio::test]
+async fn limit_counts_over_nodes_and_an_empty_page_is_no_end() {
+    let (_, a) = listing([vec![page(&["a", "b"], Some("b")), Err(failure(FailureReason::NoQuorum))]]).await;
+    let (other, b) = listing([vec![page(&[], Some("bb")), page(&["c"], Some("c"))]]).await;
+    let listed = keys(client(&[&a, &b], AMPLE).list("").start_after("0").limit(3)).await.unwrap();
+    assert_eq!(listed, ["a", "b", "c"]);
+    let asked = other.lists.asked.lock().unwrap()[0].clone();
+    assert_eq!((asked.limit, asked.start_after.as_str()), (1, "b"));
+}
+
+#[tokio::test]
+async fn list_ends_with_an_error_where_nobody_goes_on_or_the_request_is_refused() {
+    let (_, a) = listing([vec![page(&["a"], Some("a")), Err(failure(FailureReason::NotReady))]]).await;
+    let mut list = client(&[&a], SHORT).list("").stream();
+    assert_eq!(list.next().await.unwrap().unwrap().key, "a", "what was told before holds");
+    let error = StreamExt::next(&mut list).await.unwrap().unwrap_err();
+    assert!(matches!(error, ClientError::Unavailable { .. }), "{error}");
+    assert!(list.next().await.is_none());
+
+    let (fake, a) = listing([vec![Err(failure(FailureReason::InvalidArgument))]]).await;
+    let error = keys(client(&[&a], AMPLE).list("")).await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused { .. }), "{error}");
+    assert_eq!(fake.lists.asked.lock().unwrap().len(), 1);
+}
