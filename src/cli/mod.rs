@@ -23,6 +23,7 @@ mod serve;
 mod set;
 mod status;
 mod transfer;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ EXAMPLES:
   quorate set lock me --if-absent --ttl 30s   write it only where there is no value, and let it expire
   quorate add hits                            count
   quorate list user:                          the keys that begin with user:
+  quorate watch user: --values                each change of them
   quorate --address n1:8001,n2:8001 status    show the nodes of another cluster
   quorate help set                            explain a command
 
@@ -150,6 +152,7 @@ enum Command {
     Delete(delete::Delete),
     Add(add::Add),
     List(list::List),
+    Watch(watch::Watch),
     Export(transfer::Export),
     Import(transfer::Import),
     Status(status::Status),
@@ -301,6 +304,7 @@ async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
         Command::Delete(delete) => delete.run(&global).await,
         Command::Add(add) => add.run(&global).await,
         Command::List(list) => list.run(&global).await,
+        Command::Watch(watch) => watch.run(&global).await,
         Command::Export(export) => export.run(&global).await,
         Command::Import(import) => import.run(&global).await,
         Command::Status(status) => status.run(&global).await,

@@ -60,6 +60,7 @@ mod stream_tests;
 mod tests;
 mod update;
 mod verdict;
+mod watch;
 mod write;
 
 use std::sync::Arc;
@@ -70,9 +71,11 @@ pub use get::{Get, KeyState, Versioned};
 pub use list::{List, Listed, Listing};
 #[cfg(feature = "server")]
 pub(crate) use node::endpoint;
+pub use watch::{Watch, WatchEvent, Watching};
 pub use write::{Acknowledged, Add, Added, Delete, Set};
 
 use crate::api;
+use crate::api::watch_request::Keys;
 use crate::limits::{DEADLINE_DEFAULT, DEADLINE_MAX};
 use crate::types::{Key, Value};
 use conversions::{batch, key_of};
@@ -295,6 +298,39 @@ impl Client {
     /// ```
     pub fn list(&self, prefix: impl Into<String>) -> List {
         List::new(self.clone(), prefix.into())
+    }
+
+    /// Tells the changes of all keys that begin with `prefix`, until the stream is dropped. The watch goes on at another
+    /// node where one fails. [`Watch`] says what else can be asked for.
+    ///
+    /// ```no_run
+    /// use quorate::client::WatchEvent;
+    ///
+    /// # async fn example(client: quorate::Client) -> Result<(), quorate::ClientError> {
+    /// let mut users = client.watch("user:").values().stream();
+    /// while let Some(event) = users.next().await {
+    ///     match event? {
+    ///         WatchEvent::Set { key, value, .. } => println!("{key} is {value:?}"),
+    ///         WatchEvent::Deleted { key, .. } => println!("{key} is gone"),
+    ///         WatchEvent::Ready => println!("each write from now on is told"),
+    ///         WatchEvent::Reset => println!("changes may have been missed"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch(&self, prefix: impl Into<String>) -> Watch {
+        Watch::new(self.clone(), Keys::Prefix(prefix.into()))
+    }
+
+    /// Tells the changes of one key, as [`Client::watch`].
+    ///
+    /// # Errors
+    /// [`ClientError::InvalidInput`] if it is no key.
+    pub fn watch_key(&self, key: impl AsRef<str>) -> Result<Watch, ClientError> {
+        let key = key_of(key.as_ref())?.as_str().to_owned();
+        Ok(Watch::new(self.clone(), Keys::Key(key)))
     }
 
     /// Changes a value depending on what it is: reads the key, asks `change` for the new value, and writes that if the key

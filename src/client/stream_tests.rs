@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tokio_stream::{Stream, StreamExt as _};
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
 use super::*;
+use crate::api::watch_response::Event;
 use crate::wire::failure::{Failure, FailureReason};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -38,6 +39,7 @@ impl<Q, A: Send + 'static> Script<Q, A> {
 
 struct Fake {
     lists: Script<api::ListRequest, api::ListResponse>,
+    watches: Script<api::WatchRequest, api::WatchResponse>,
 }
 
 struct Served(Arc<Fake>);
@@ -46,6 +48,13 @@ struct Served(Arc<Fake>);
 impl api::cluster_server::Cluster for Served {
     async fn list(&self, request: Request<api::ListRequest>) -> Result<Response<Answers<api::ListResponse>>, Status> {
         self.0.lists.call(request)
+    }
+
+    async fn watch(
+        &self,
+        request: Request<api::WatchRequest>,
+    ) -> Result<Response<Answers<api::WatchResponse>>, Status> {
+        self.0.watches.call(request)
     }
 }
 
@@ -61,7 +70,12 @@ async fn serve(fake: Fake) -> (Arc<Fake>, String) {
 
 /// A fake node that answers lists so.
 async fn listing(answers: impl IntoIterator<Item = Vec<Result<api::ListResponse, Status>>>) -> (Arc<Fake>, String) {
-    serve(Fake { lists: Script::new(answers) }).await
+    serve(Fake { lists: Script::new(answers), watches: Script::new([]) }).await
+}
+
+/// A fake node that answers watches so.
+async fn watched(answers: impl IntoIterator<Item = Vec<Result<api::WatchResponse, Status>>>) -> (Arc<Fake>, String) {
+    serve(Fake { lists: Script::new([]), watches: Script::new(answers) }).await
 }
 
 fn client(addresses: &[&str], deadline: Duration) -> Client {
@@ -125,4 +139,74 @@ async fn list_ends_with_an_error_where_nobody_goes_on_or_the_request_is_refused(
     let error = keys(client(&[&a], AMPLE).list("")).await.unwrap_err();
     assert!(matches!(error, ClientError::Refused { .. }), "{error}");
     assert_eq!(fake.lists.asked.lock().unwrap().len(), 1);
+}
+
+fn event(cursor: &'static str, event: Event) -> Result<api::WatchResponse, Status> {
+    Ok(api::WatchResponse { cursor: cursor.as_bytes().into(), event: Some(event) })
+}
+
+fn ready(cursor: &'static str) -> Result<api::WatchResponse, Status> {
+    event(cursor, Event::Ready(api::WatchReady {}))
+}
+
+fn deleted(cursor: &'static str, key: &str) -> Result<api::WatchResponse, Status> {
+    event(cursor, Event::Deleted(api::WatchDeleted { key: key.into(), version: "AA".into() }))
+}
+
+/// The events before an error, in short.
+async fn told(watch: Watch) -> Vec<String> {
+    let mut watching = watch.stream();
+    let mut told = Vec::new();
+    while let Some(Ok(event)) = watching.next().await {
+        told.push(match event {
+            WatchEvent::Ready => "ready".to_owned(),
+            WatchEvent::Reset => "reset".to_owned(),
+            WatchEvent::Set { key, .. } => format!("set {key}"),
+            WatchEvent::Deleted { key, .. } => format!("deleted {key}"),
+        });
+    }
+    told
+}
+
+#[tokio::test]
+async fn watch_goes_on_at_the_next_node_with_its_cursor_and_is_ready_once() {
+    let gone = || Err(failure(FailureReason::NotReady));
+    let (one, a) =
+        watched([vec![ready("1"), deleted("2", "a"), event("3", Event::Heartbeat(api::WatchHeartbeat {})), gone()]])
+            .await;
+    let (other, b) = watched([vec![ready("4"), deleted("5", "b"), gone()]]).await;
+    let watch = client(&[&a, &b], SHORT).watch("p").values();
+    assert_eq!(told(watch).await, ["ready", "deleted a", "deleted b"]);
+    let first = one.watches.asked.lock().unwrap()[0].clone();
+    assert_eq!((first.cursor.len(), first.values, first.keys), (0, true, Some(Keys::Prefix("p".into()))));
+    assert_eq!(&other.watches.asked.lock().unwrap()[0].cursor[..], b"3", "a heartbeat moves the cursor on");
+}
+
+#[tokio::test]
+async fn watch_that_must_begin_anew_says_so_before_it_tells_more() {
+    let gone = || Err(failure(FailureReason::NotReady));
+    // The list is cut off: whatever it told may have changed since.
+    let (_, a) = watched([vec![deleted("", "a"), gone()]]).await;
+    let (other, b) = watched([
+        vec![deleted("", "b"), ready("1"), event("2", Event::Reset(api::WatchReset {}))],
+        vec![ready("3"), gone()],
+    ])
+    .await;
+    let watch = client(&[&a, &b, &b], SHORT).watch("").with_list();
+    assert_eq!(told(watch).await, ["deleted a", "reset", "deleted b", "ready", "reset", "ready"]);
+    let asked = other.watches.asked.lock().unwrap();
+    assert!(asked[..2].iter().all(|request| request.with_list && request.cursor.is_empty()), "{asked:?}");
+}
+
+#[tokio::test]
+async fn watch_that_is_refused_ends_and_keeps_its_cursor() {
+    let (fake, a) = watched([vec![ready("1"), Err(failure(FailureReason::InvalidArgument))]]).await;
+    let mut watching = client(&[&a], AMPLE).watch_key("k").unwrap().cursor("0").stream();
+    assert_eq!(&watching.cursor()[..], b"0");
+    assert_eq!(watching.next().await.unwrap().unwrap(), WatchEvent::Ready);
+    let error = watching.next().await.unwrap().unwrap_err();
+    assert!(matches!(error, ClientError::Refused { .. }), "{error}");
+    assert!(watching.next().await.is_none());
+    assert_eq!(&watching.cursor()[..], b"1");
+    assert_eq!(fake.watches.asked.lock().unwrap()[0].keys, Some(Keys::Key("k".into())));
 }

@@ -9,6 +9,7 @@ mod conditions;
 mod lists;
 #[path = "../testkit/mod.rs"]
 mod testkit;
+mod watches;
 
 use std::fs::{self, File};
 use std::io::{PipeReader, Read as _, Write as _};

@@ -254,6 +254,10 @@ fn retired_words_are_gone() {
         };
         let of_pages = if has_extension(&path, &["md"]) { words::IN_PAGES } else { &[] };
         for (index, line) in text.lines().enumerate() {
+            // The wire's name of an event.
+            if line.contains("::Put(api::WatchPut") {
+                continue;
+            }
             for word in words_of(line) {
                 let mut retired = words::EVERYWHERE.iter().chain(of_pages);
                 if let Some((word, instead)) = retired.find(|(retired, _)| *retired == word) {
