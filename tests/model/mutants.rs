@@ -18,10 +18,18 @@ const STATES_MAX: usize = 700_000;
 ///
 /// No model has watches or lists: their directed schedules are in the regressions.
 ///
+/// No value in a model has a time to live: tests/regressions/expiry.rs plays what breaks the rules of expiries.
+///
 /// Of conditional writes the models explore two coordinators alone, with one retry at most. What needs a further reader, a
 /// further write, a request that is sent again, two restarts or a slow disk beside them is found by the regressions, in
 /// tests/regressions/conditional.rs.
-const OUT_OF_REACH: [Mutant; 38] = [
+const OUT_OF_REACH: [Mutant; 44] = [
+    Mutant::DueIsAbsent,
+    Mutant::ExpiryDeletesPlainly,
+    Mutant::ExpiryOfAnotherVersion,
+    Mutant::DueUnsettled,
+    Mutant::AgeUnclamped,
+    Mutant::AgeByKey,
     Mutant::BaseNotSettled,
     Mutant::BaseAboveBallot,
     Mutant::FailsUnsettled,
