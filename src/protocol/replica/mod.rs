@@ -471,7 +471,10 @@ fn compare_and_store(
     }
     let is_first = held().next().is_none();
     ctx.group_commit.add_record(slot, key, record, is_first);
-    let when = rule!(AcknowledgedBeforeDurable, AnswerWhen::Durable(AckAfter::Next), not AnswerWhen::Now);
+    // A record with a greater stamp and a smaller ballot may replace this one in the same batch.
+    let next = AnswerWhen::Durable(AckAfter::Next);
+    let next = if digest.proposal.is_some() { observe_beaten(clock, next, ctx) } else { next };
+    let when = rule!(AcknowledgedBeforeDurable, next, not AnswerWhen::Now);
     ctx.acknowledge(requester, when, || Reply::Set(digest.version()));
 }
 
