@@ -478,9 +478,30 @@ impl Coordinator {
             Heard::Refuses => {
                 operation.tally.refuse(from);
                 self.hedge_now(id, from);
+                self.advance(id, ctx);
+                return self.stop_waiting_in_vain(id, round, ctx);
             }
         }
         self.advance(id, ctx);
+    }
+
+    /// A replica cannot answer this round. Where no quorum of those that can be reached is left, an operation that can take
+    /// another step need not wait for the others, which may be dead.
+    fn stop_waiting_in_vain(&mut self, id: OperationId, round: u32, ctx: &mut CoordinatorCtx<'_>) {
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        if operation.round != round || !matches!(operation.stage, Stage::Ask { enough: Enough::Quorum, .. }) {
+            return;
+        }
+        let tally = &operation.tally;
+        let uncounted = tally.set_of(tally.uncounted());
+        let reached = tally.set_of(tally.missing().filter(|member| ctx.reaches(*member).is_some()));
+        if !tally.is_quorum(tally.set_without(uncounted).or(reached)) {
+            let step = operation.operation.on_late();
+            self.perform(id, step, ctx);
+        } else if operation.operation.is_most_likely_lost() && !operation.pace.is_hedging() {
+            let soon = ctx.node.now.after(self.latency.hedge_delay(tally.missing()));
+            operation.set_alarm(id, soon.min(operation.alarm), &mut self.timers);
+        }
     }
 
     fn on_refused(
@@ -584,7 +605,10 @@ impl Coordinator {
                 self.perform(id, step, ctx);
                 continue;
             }
-            let (pace, delay) = (operation.pace, self.latency.resend_delay());
+            let is_lost = operation.operation.is_most_likely_lost();
+            let usual = || self.latency.hedge_delay(operation.tally.missing());
+            let delay = if is_lost { usual() } else { self.latency.resend_delay() };
+            let pace = operation.pace;
             let (times, wait) = match pace {
                 Pace::Hedge | Pace::HedgeNow => (1, delay),
                 // A pause has ended above.

@@ -473,6 +473,10 @@ impl Operation for Cas {
         }
     }
 
+    fn is_most_likely_lost(&self) -> bool {
+        self.is_preempted
+    }
+
     fn hint(&self) -> Option<(Record, Age)> {
         match &self.phase {
             // A majority has accepted it: it is chosen.

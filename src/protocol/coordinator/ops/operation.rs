@@ -137,6 +137,11 @@ pub trait Operation {
         Step::Wait
     }
 
+    /// Whether another coordinator has most likely won the present round, so that the next step is better than to wait.
+    fn is_most_likely_lost(&self) -> bool {
+        false
+    }
+
     /// The pause that [`Step::Pause`] asked for is over.
     fn on_resumed(&mut self) -> Step {
         Step::Wait
