@@ -405,7 +405,7 @@ impl<'a> Step<'a> {
     fn gives_up(&mut self, failure: &Failure) {
         let node = &self.machine.node;
         let id = node.placement().parameters().id(node.me());
-        let coordinator = Coordinator { id, store_has_failed: node.store_has_failed() };
+        let coordinator = Coordinator { id, store_has_failed: node.store_has_failed(), draws_ballots: false };
         if let Err(what) = may_give_up(&coordinator, failure, |_| true) {
             self.is_wrong(Defect::GivingUp(what));
         }

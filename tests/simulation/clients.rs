@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quorate::protocol::{Command, Failure, ListPage, ListedKeys, Reply};
 use quorate::types::{
-    Applied, Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, KeyRange, Lookup, NodeIndex,
-    Value, Version, content_of, number_in,
+    Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, KeyRange, Lookup, NodeIndex, Value,
+    Version, content_of, number_in,
 };
 
 /// The distance between the values of two operations. Sums stay below it.
@@ -87,6 +87,8 @@ impl Outcome {
 /// One attempt of an operation, with what only the simulation knows of it.
 #[derive(Clone, Debug)]
 pub struct Done {
+    /// Its index into the operations.
+    pub index: usize,
     pub client: usize,
     pub key: usize,
     pub node: NodeIndex,
@@ -97,8 +99,6 @@ pub struct Done {
     pub invoked: u64,
     pub returned: Option<u64>,
     pub outcome: Outcome,
-    /// The conditional writes that the record of a linearizable read remembers.
-    pub history: Vec<Applied>,
     pub began_at: u64,
     pub ended_at: Option<u64>,
     /// Until when its node may try.
@@ -149,12 +149,12 @@ impl Clients {
             client,
             key,
             node,
+            index,
             ask,
             first: first.unwrap_or(index),
             invoked: self.tick,
             returned: None,
             outcome: Outcome::Unknown,
-            history: Vec::new(),
             began_at: now,
             ended_at: None,
             deadline: u64::MAX,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Each must have happened in the fixed set of seeds: a simulation that reaches none of it shows nothing.
-pub const SOMETIMES: [&str; 41] = [
+pub const SOMETIMES: [&str; 59] = [
     "a batch failed and was on disk all the same",
     "a batch failed and was not on disk",
     "a batch in flight was lost in a crash",
@@ -44,6 +44,24 @@ pub const SOMETIMES: [&str; 41] = [
     "an older incarnation was refused",
     "an operation was given up early",
     "operations with a minority dead",
+    "a ballot was preempted",
+    "a chosen record was stored",
+    "a client was answered after it had given up",
+    "a condition failed",
+    "a condition failed for a request that was sent again",
+    "a condition held",
+    "a plain record was stored before it was built on",
+    "a read of one replica had a version to reach",
+    "a read of one replica had none",
+    "a record was settled for a read",
+    "a record was settled under a new ballot",
+    "a request that was sent again was answered",
+    "a request that was sent again was found in the history",
+    "an addition found no number",
+    "an addition was made",
+    "an outcome stayed unknown because the base of an attempt was forgotten",
+    "an outcome stayed unknown because the history was too short",
+    "an outcome stayed unknown because the request could only ask",
     "the cluster bootstrapped under faults",
 ];
 

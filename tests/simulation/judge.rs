@@ -6,15 +6,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use quorate::protocol::placement::Placement;
-use quorate::types::{Applied, ClusterParameters, Condition, IdempotencyToken, NodeId, Version};
+use quorate::types::{ClusterParameters, Condition, NodeId, Version};
 
-use crate::clients::{Ask, Done, Outcome, operation_of_value, token, value_of_operation};
+use crate::clients::{Ask, Done, Outcome, operation_of_token, operation_of_value, value_of, value_of_operation};
 use crate::counters::Counters;
 use crate::plan::Plan;
 use crate::testkit::checker::{self, Action, Ending, Operation, STEPS_MAX, Verdict, check, shorten};
 use crate::trace::Trace;
 use crate::world::{FoundBy, World};
 
+/// The steps for a history that is most likely wrong.
+const STEPS_OF_DOUBT_MAX: u64 = 200_000;
 /// What happened so long before something went wrong may have to do with it, in microseconds.
 const LOOKED_BACK: u64 = 300_000;
 
@@ -128,17 +130,17 @@ fn placement(nodes: usize, replica_count: usize) -> Arc<Placement> {
 /// What is wrong with the histories, if anything: of which key, and in which of its operations.
 fn judge(world: &World) -> Option<(FoundBy, String, usize, Vec<&Done>)> {
     for (key, history) in world.clients.histories() {
-        let operations = match operations(&history) {
+        let operations = match operations(world, key, &history) {
             Ok(operations) => operations,
             Err((what, attempts)) => return Some((FoundBy::History, format!("key-{key}: {what}"), key, attempts)),
         };
-        match check(&operations, STEPS_MAX) {
+        match verdict(&operations) {
             Verdict::Linearizable => {}
             Verdict::NoVerdict => {
                 return Some((FoundBy::History, format!("no verdict about key-{key}"), key, Vec::new()));
             }
             Verdict::NotLinearizable => {
-                let short = shorten(&operations, STEPS_MAX);
+                let short = shorten(&operations, STEPS_OF_DOUBT_MAX);
                 let first = |done: &Done| world.clients.operations[done.first].invoked;
                 let is_kept =
                     |done: &&Done| short.iter().any(|kept| kept.invoked == done.invoked || kept.invoked == first(done));
@@ -153,23 +155,29 @@ fn judge(world: &World) -> Option<(FoundBy, String, usize, Vec<&Done>)> {
     None
 }
 
+/// A conditional write that led to any version told is known to have taken effect. The others most likely did not, and the
+/// search is short without them.
+fn verdict(operations: &[Operation]) -> Verdict {
+    let is_likely = |operation: &&Operation| {
+        operation.ending != Ending::Unknown || !matches!(operation.action, Action::WriteIf { .. } | Action::Add { .. })
+    };
+    let likely: Vec<Operation> = operations.iter().filter(is_likely).copied().collect();
+    match check(&likely, STEPS_MAX) {
+        Verdict::Linearizable => Verdict::Linearizable,
+        _ => check(operations, STEPS_OF_DOUBT_MAX),
+    }
+}
+
 type Wrong<'a> = (String, Vec<&'a Done>);
 
+/// The effect of a request: its version, its sum, and when it had happened at the latest.
+type Effect = (Version, Option<u64>, u64);
+
 /// The history of one key in the checker's terms: all attempts of a request are one operation.
-fn operations<'a>(history: &[&'a Done]) -> Result<Vec<Operation>, Wrong<'a>> {
-    let ranks = ranks(history);
+fn operations<'a>(world: &World, key: usize, history: &[&'a Done]) -> Result<Vec<Operation>, Wrong<'a>> {
+    let found = effects(world, key, history)?;
+    let ranks = ranks(history, &found);
     let rank = |version: &Version| ranks[version];
-    let mut applied: BTreeMap<IdempotencyToken, (&Applied, u64)> = BTreeMap::new();
-    for done in history {
-        for found in &done.history {
-            let returned = done.returned.expect("it was answered");
-            let (first, until) = *applied.entry(found.token).or_insert((found, returned));
-            if first != found {
-                return Err((format!("one request took effect as {first:?} and as {found:?}"), vec![done]));
-            }
-            applied.insert(found.token, (first, until.min(returned)));
-        }
-    }
     let mut requests: BTreeMap<usize, Vec<&Done>> = BTreeMap::new();
     for done in history {
         if !matches!(done.ask, Ask::GetOne { .. }) {
@@ -178,24 +186,51 @@ fn operations<'a>(history: &[&'a Done]) -> Result<Vec<Operation>, Wrong<'a>> {
     }
     let mut operations = Vec::new();
     for (first, attempts) in requests {
-        let found = applied.get(&token(first)).filter(|_| attempts[0].ask.has_token());
-        add_request(&attempts, found, &rank, &mut operations).map_err(|what| (what, attempts))?;
+        add_request(&attempts, found.get(&first), &rank, &mut operations).map_err(|what| (what, attempts))?;
     }
     Ok(operations)
 }
 
-/// Adds what the attempts of one request did. A record may remember that it took effect, although nobody was told.
+/// What led to the versions that clients were told: those writes took effect, although nobody may have been told of them.
+fn effects<'a>(world: &World, key: usize, history: &[&'a Done]) -> Result<BTreeMap<usize, Effect>, Wrong<'a>> {
+    let mut effects: BTreeMap<usize, Effect> = BTreeMap::new();
+    for done in history {
+        let (Some(version), Some(returned)) = (done.outcome.version(), done.returned) else { continue };
+        if matches!(done.ask, Ask::GetOne { .. }) {
+            continue;
+        }
+        let (applied, base) = world.watch.led_to(&world.keys[key], version);
+        let conditional = applied.iter().filter_map(|applied| {
+            let sum = applied.sum.map(i64::cast_unsigned);
+            Some((operation_of_token(applied.token)?, (applied.version.clone(), sum, returned)))
+        });
+        let base = base.and_then(|content| value_of(content).ok().flatten()).and_then(operation_of_value);
+        let plain = Version { stamp: version.stamp.clone(), ballot: None };
+        let plain = base.map(|writer| (writer, (plain, None, returned)));
+        for (first, effect) in conditional.chain(plain) {
+            let known = effects.entry(first).or_insert_with(|| effect.clone());
+            if (&known.0, known.1) != (&effect.0, effect.1) {
+                return Err((format!("one request took effect as {known:?} and as {effect:?}"), vec![done]));
+            }
+            known.2 = known.2.min(returned);
+        }
+    }
+    Ok(effects)
+}
+
+/// Adds what the attempts of one request did. It may have taken effect although nobody was told: `found`.
 fn add_request(
     attempts: &[&Done],
-    found: Option<&(&Applied, u64)>,
+    found: Option<&Effect>,
     rank: &impl Fn(&Version) -> u64,
     operations: &mut Vec<Operation>,
 ) -> Result<(), String> {
     let Done { client, invoked, ask, first, .. } = attempts[0];
     let value = value_of_operation(*first);
     let client = u32::try_from(*client).expect("there are few clients");
-    let mut effects: Vec<(&Version, Option<u64>, u64)> = Vec::new();
+    let mut effects: Vec<Effect> = found.cloned().into_iter().collect();
     let mut declined: Vec<Operation> = Vec::new();
+    let mut is_final = false;
     for done in attempts {
         let returned = done.returned.unwrap_or(u64::MAX);
         match &done.outcome {
@@ -215,8 +250,8 @@ fn add_request(
                 operations.push(Operation { client, invoked: *invoked, action, ending, version });
                 return Ok(());
             }
-            Outcome::Wrote(version) => effects.push((version, None, returned)),
-            Outcome::Added { sum, version } => effects.push((version, Some(*sum), returned)),
+            Outcome::Wrote(version) => effects.push((version.clone(), None, returned)),
+            Outcome::Added { sum, version } => effects.push((version.clone(), Some(*sum), returned)),
             Outcome::Declined { version, has_value } => {
                 let holds = match ask {
                     Ask::SetIf { condition: Condition::Version(named), .. } => named == version,
@@ -227,6 +262,8 @@ fn add_request(
                 if holds {
                     return Err(format!("{ask:?} was declined where it holds, at {version}"));
                 }
+                // A first attempt that its client has given up does not know of those after it.
+                is_final |= done.first != done.index || attempts.iter().all(|other| other.index == done.index);
                 declined.push(Operation {
                     client,
                     invoked: done.invoked,
@@ -238,13 +275,12 @@ fn add_request(
             Outcome::Failed | Outcome::Unknown => {}
         }
     }
-    effects.extend(found.map(|(applied, until)| (&applied.version, applied.sum.map(i64::cast_unsigned), *until)));
     if let Some((version, sum, _)) = effects.first()
         && effects.iter().any(|(other, other_sum, _)| (other, other_sum) != (version, sum))
     {
         return Err(format!("one request took effect as {effects:?}"));
     }
-    if !effects.is_empty() && !declined.is_empty() {
+    if !effects.is_empty() && is_final {
         return Err("a request that took effect was declined".to_owned());
     }
     operations.extend(&declined);
@@ -252,7 +288,7 @@ fn add_request(
     if all_failed && !effects.is_empty() {
         return Err(format!("a request that was certainly not applied took effect as {effects:?}"));
     }
-    if ask.is_read() || all_failed || !declined.is_empty() {
+    if ask.is_read() || all_failed || is_final {
         return Ok(());
     }
     let effect = effects.iter().min_by_key(|(.., until)| *until);
@@ -278,11 +314,11 @@ fn add_request(
 }
 
 /// A number for each version of the history, in their order.
-fn ranks(history: &[&Done]) -> BTreeMap<Version, u64> {
+fn ranks(history: &[&Done], effects: &BTreeMap<usize, Effect>) -> BTreeMap<Version, u64> {
     let mut versions = BTreeSet::from([Version::absent()]);
+    versions.extend(effects.values().map(|(version, ..)| version.clone()));
     for done in history {
         versions.extend(done.outcome.version().cloned());
-        versions.extend(done.history.iter().map(|applied| applied.version.clone()));
         if let Ask::SetIf { condition: Condition::Version(version), .. } = &done.ask {
             versions.insert(version.clone());
         }

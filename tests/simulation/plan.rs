@@ -188,7 +188,7 @@ impl Plan {
             losses_max: (replica_count - 1) / 2,
             // Drawn last, so that the rest of each seed's plan is what it was.
             memory_permille: *random.pick(&[0, 500, 950]),
-            conditional_permille: *random.pick(&[0, 0, 0, 0]),
+            conditional_permille: *random.pick(&[0, 150, 400, 800]),
             impatience_permille: *random.pick(&[0, 100, 400]),
             one_permille: *random.pick(&[0, 100, 300]),
             list_permille: *random.pick(&[0, 100, 400]),

@@ -121,9 +121,6 @@ impl World {
             Ok(outcome) => outcome,
             Err(what) => return self.is_wrong(what),
         };
-        if let (Some(Reply::Record(Some(record))), Ask::Get) = (reply, &self.clients.operations[index].ask) {
-            self.clients.operations[index].history = record.digest().history().0;
-        }
         if !self.clients.is_awaited(index) {
             // It has given up, and sent its request again perhaps. All answers to one request must agree.
             if outcome.is_answer() {
@@ -136,7 +133,7 @@ impl World {
         let Done { deadline, ref ask, .. } = self.clients.operations[index];
         let is_told_unknown = ask.has_token()
             && self.now < deadline
-            && matches!(reply, Some(Reply::Failed(failure)) if is_unknown_to_majority(failure));
+            && matches!(reply, Some(Reply::Failed(failure)) if is_unknown_to_majority(failure, false));
         if !outcome.is_answer() && self.clients.operations[index].must_succeed && !is_told_unknown {
             let done = &self.clients.operations[index];
             self.is_stuck(format!("{:?}: {done:?} failed with {reply:?}", self.phase));
@@ -206,7 +203,12 @@ impl World {
             Outcome::Saw { value: None, version } if *version != Version::absent() => {
                 self.counters.count("a delete was seen");
             }
-            Outcome::Saw { .. } if matches!(ask, Ask::GetOne { .. }) => {}
+            Outcome::Saw { .. } if matches!(ask, Ask::GetOne { at_least: Some(_) }) => {
+                self.counters.count("a read of one replica had a version to reach");
+            }
+            Outcome::Saw { .. } if matches!(ask, Ask::GetOne { .. }) => {
+                self.counters.count("a read of one replica had none");
+            }
             Outcome::Saw { version, .. } if *version != Version::absent() && !self.watch.was_told(version) => {
                 self.counters.count("a read returned what was never acknowledged");
             }

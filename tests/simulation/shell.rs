@@ -246,7 +246,8 @@ impl World {
             return;
         }
         // A majority has shown that the history does not reach back far enough, or that nothing tells.
-        if ask.has_token() && giving_up::is_unknown_to_majority(failure) {
+        let is_repeated_addition = first != index && matches!(ask, Ask::Add { .. });
+        if ask.has_token() && giving_up::is_unknown_to_majority(failure, is_repeated_addition) {
             let may_be_repeated = matches!(ask, Ask::Add { since: Some(_), .. })
                 || matches!(ask, Ask::SetIf { condition: Condition::Version(_), .. });
             self.counters.count(match (may_be_repeated, first != index) {
@@ -257,7 +258,12 @@ impl World {
             return;
         }
         let (parameters, incarnation) = (self.placement.parameters(), node.incarnation());
-        let coordinator = Coordinator { id: parameters.id(host), store_has_failed: node.store_has_failed() };
+        let coordinator = Coordinator {
+            id: parameters.id(host),
+            store_has_failed: node.store_has_failed(),
+            // A read may have to settle a record.
+            draws_ballots: ask.has_token() || (ask.is_read() && self.plan.conditional_permille > 0),
+        };
         let result = giving_up::may_give_up(&coordinator, failure, |replica| {
             parameters
                 .member(replica)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quorate::protocol::placement::Placement;
 use quorate::protocol::{Answer, Input, Message, Node, OperationId, Request};
 use quorate::types::{
-    Ballot, Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, NodeIndex, Record, Stamp, Version,
+    Applied, Ballot, Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, NodeIndex, Record, Stamp, Version,
 };
 
 use crate::counters::Counters;
@@ -29,6 +29,8 @@ pub struct Watch {
     named: BTreeMap<(Key, Version), Checksum>,
     /// The content that each version names.
     contents: BTreeMap<(Key, Version), Content>,
+    /// The conditional writes that led to each version, as far as its record remembers them.
+    histories: BTreeMap<(Key, Version), Vec<Applied>>,
     /// The key that each stamp was drawn for.
     keys: BTreeMap<Stamp, Key>,
     /// The tag that each store or accept that was sent asks to keep, and whether it was an accept.
@@ -39,6 +41,8 @@ pub struct Watch {
     promised: BTreeMap<(NodeIndex, Key), BTreeMap<Ballot, u64>>,
     /// The replicas that have held a record durably.
     held: BTreeMap<(Key, Version), BTreeSet<NodeIndex>>,
+    /// The replicas that have acknowledged an accept. They may have replaced the record before it was durable.
+    accepted: BTreeMap<(Key, Version), BTreeSet<NodeIndex>>,
     /// The greatest stamp that each replica has held durably for a key.
     stamps: BTreeMap<(NodeIndex, Key), Stamp>,
     /// The ballot that each prepare asks to promise.
@@ -62,11 +66,13 @@ impl Watch {
             placement,
             named: BTreeMap::new(),
             contents: BTreeMap::new(),
+            histories: BTreeMap::new(),
             keys: BTreeMap::new(),
             asked: BTreeMap::new(),
             told: BTreeSet::new(),
             promised: BTreeMap::new(),
             held: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             stamps: BTreeMap::new(),
             ballots: BTreeMap::new(),
             has_prepared: BTreeSet::new(),
@@ -93,6 +99,14 @@ impl Watch {
 
     pub fn was_told(&self, version: &Version) -> bool {
         self.told.contains(version)
+    }
+
+    /// The conditional writes that led to a version, as far as its record remembers them, and the value of the plain write
+    /// that they began on.
+    pub fn led_to(&self, key: &Key, version: &Version) -> (&[Applied], Option<&Content>) {
+        let history = self.histories.get(&(key.clone(), version.clone()));
+        let plain = Version { stamp: version.stamp.clone(), ballot: None };
+        (history.map_or(&[], Vec::as_slice), self.contents.get(&(key.clone(), plain)))
     }
 
     /// Whether `replica` has refused something for good to this run of `to` since then.
@@ -131,7 +145,7 @@ impl Watch {
                     counters.count("a hint was sent");
                 }
                 if record.proposal.is_some() {
-                    self.is_chosen(key, record).map_err(|what| format!("{me:?} stores {what}"))?;
+                    self.is_chosen(speaker, key, record).map_err(|what| format!("{me:?} stores {what}"))?;
                     counters.count("a chosen record was stored");
                 } else if self.has_prepared.contains(&(me, node.incarnation(), *operation)) {
                     counters.count("a plain record was stored before it was built on");
@@ -213,6 +227,7 @@ impl Watch {
                 self.acknowledges(speaker, &key, &tag)?;
                 if is_accept {
                     self.keeps_promises(speaker, &key, &tag)?;
+                    self.accepted.entry((key, tag)).or_default().insert(me);
                 }
             }
             _ => {}
@@ -267,13 +282,17 @@ impl Watch {
         Ok(())
     }
 
-    /// A majority has accepted the record, or has records of later plain writes.
-    fn is_chosen(&self, key: &Key, record: &Record) -> Result<(), String> {
+    /// A majority has accepted the record, or has records of later plain writes. What the own replica of its node has
+    /// acknowledged is not seen, but what it has replaced the record by.
+    fn is_chosen(&self, speaker: &Speaker<'_>, key: &Key, record: &Record) -> Result<(), String> {
         let tag = tag_of(record);
-        let held = self.held.get(&(key.clone(), tag.clone()));
+        let names = (key.clone(), tag.clone());
+        let (held, acknowledged) = (self.held.get(&names), self.accepted.get(&names));
         let replicas = self.placement.replicas(self.placement.slot(key));
+        let own = speaker.disk.folder.records.get(key).filter(|own| own.tag() > tag.tag());
         let accepted = replicas.iter().filter(|replica| {
-            held.is_some_and(|held| held.contains(replica))
+            [held, acknowledged].into_iter().flatten().any(|set| set.contains(replica))
+                || (**replica == speaker.me && own.is_some())
                 || self.stamps.get(&(**replica, key.clone())).is_some_and(|stamp| *stamp > record.stamp)
         });
         let accepted = accepted.count();
@@ -310,6 +329,11 @@ impl Watch {
             return Err(format!("{tag} names two records of {key}"));
         }
         let version = record.version();
+        let names = (key.clone(), version.clone());
+        let history = self.histories.entry(names).or_insert_with(|| record.digest().history().0);
+        if *history != record.digest().history().0 {
+            return Err(format!("version {version} of {key} has two histories"));
+        }
         let content = self.contents.entry((key.clone(), version.clone())).or_insert_with(|| record.content.clone());
         if *content != record.content {
             return Err(format!("version {version} of {key} names {content:?} and {:?}", record.content));

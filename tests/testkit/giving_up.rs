@@ -8,6 +8,8 @@ use quorate::types::NodeId;
 pub struct Coordinator<'a> {
     pub id: &'a NodeId,
     pub store_has_failed: bool,
+    /// Whether the operation may need a new ballot at any time.
+    pub draws_ballots: bool,
 }
 
 /// The report of a failure for which too few replicas answered.
@@ -19,10 +21,12 @@ pub fn report_of(failure: &Failure) -> Option<&QuorumReport> {
 }
 
 /// Whether a majority has answered, and what it shows does not tell if a conditional write took effect: another write has
-/// replaced the record that an attempt was based on.
-pub fn is_unknown_to_majority(failure: &Failure) -> bool {
+/// replaced the record that an attempt was based on. An addition that was sent again may have found no number, which one
+/// replica has shown after the majority.
+pub fn is_unknown_to_majority(failure: &Failure, is_repeated_addition: bool) -> bool {
     let Failure::OutcomeUnknown(report) = failure else { return false };
-    report.replicas.iter().filter(|(_, status)| *status == ReplicaStatus::Answered).count() >= report.needed
+    let answered = report.replicas.iter().filter(|(_, status)| *status == ReplicaStatus::Answered).count();
+    answered >= report.needed || (is_repeated_addition && answered > 0)
 }
 
 /// Checks that an operation may fail as early as this one did. `has_refused` tells whether a peer refused permanently since the
@@ -48,7 +52,8 @@ pub fn may_give_up(
     // A majority has answered with its clocks, but the stamp needs a new epoch, which the own disk does not take.
     let has_no_stamp =
         matches!(failure, Failure::NotApplied(_)) && coordinator.store_has_failed && answered >= report.needed;
-    if has_no_stamp || report.replicas.len() - refused < report.needed {
+    let has_no_ballot = coordinator.draws_ballots && coordinator.store_has_failed;
+    if has_no_stamp || has_no_ballot || report.replicas.len() - refused < report.needed {
         return Ok(());
     }
     Err(format!(
