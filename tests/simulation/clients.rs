@@ -164,6 +164,11 @@ impl Clients {
         index
     }
 
+    /// The present time of histories.
+    pub fn tick(&self) -> u64 {
+        self.tick
+    }
+
     /// Whether somebody waits for it.
     pub fn is_awaited(&self, index: usize) -> bool {
         self.all[self.operations[index].client].waits_for == Some(index)

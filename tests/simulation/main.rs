@@ -26,6 +26,7 @@ mod sessions;
 mod shell;
 mod trace;
 mod watch;
+mod watchers;
 mod world;
 
 #[path = "../testkit/mod.rs"]

@@ -54,6 +54,7 @@ impl World {
                 _ => {}
             }
         }
+        self.watchers_know_all();
         self.asked.retain(|host| !self.hosts[host.index()].is_forgetful);
         self.begin_phase(Phase::AllWell);
     }

@@ -48,6 +48,7 @@ impl World {
         machine.dies_after = None;
         machine.disk.broken = false;
         self.links.forget(host);
+        self.watchers_lose(host);
         let machine = &mut self.hosts[host.index()];
         let taken = std::mem::take(&mut machine.taken);
         let in_flight = machine.disk.in_flight.take();
@@ -201,7 +202,7 @@ impl World {
                 self.plan_in(wait, Event::ReadExpiries { host, run, from, after, entries_max });
             }
             Output::Send { to, link, to_incarnation, message } => self.send(host, to, link, to_incarnation, message),
-            Output::Watch { .. } => unreachable!("nobody watches"),
+            Output::Watch { to, news } => self.tells(host, run, &to, &news),
             Output::Reply { id: RequestId(index), reply } => {
                 let index = index_of(index);
                 self.host(host).taken.remove(&index);

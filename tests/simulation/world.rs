@@ -20,6 +20,7 @@ use crate::plan::{Plan, Span};
 use crate::testkit::random::Random;
 use crate::trace::Trace;
 use crate::watch::Watch;
+use crate::watchers::Watchers;
 
 /// What is wrong with a run.
 #[derive(Clone, Debug)]
@@ -131,6 +132,10 @@ pub enum Event {
         peer: NodeIndex,
         up: bool,
     },
+    /// A watcher goes on.
+    Watch {
+        watcher: usize,
+    },
     /// The next fault.
     Fault,
     /// A cut heals; how often it is to come back, and after how long.
@@ -225,6 +230,7 @@ pub struct World {
     /// The page that a client is being answered with, and its operation.
     pub page: Option<(usize, ListedKeys)>,
     pub watch: Watch,
+    pub watchers: Watchers,
     /// Without it, only histories and progress are judged.
     pub is_watched: bool,
     pub counters: Counters,
@@ -263,6 +269,7 @@ impl World {
             page: None,
             clients: Clients::new(plan.clients),
             watch: Watch::new(Arc::clone(&placement)),
+            watchers: Watchers::new(plan.seed),
             is_watched: true,
             counters: Counters::default(),
             trace,
@@ -342,6 +349,7 @@ impl World {
             let wait = self.within(self.plan.fault_every);
             self.plan_in(wait, Event::Fault);
         }
+        self.begin_watchers();
         self.plan_at(self.plan.calm_at, Event::Calm);
     }
 
@@ -400,6 +408,7 @@ impl World {
                 let input = if up { Input::Linked(peer) } else { Input::Unlinked(peer) };
                 self.input(host, run, input);
             }
+            Event::Watch { watcher } => self.watch(watcher),
             Event::Fault => self.next_fault(),
             Event::Heal { pairs, again } => self.heal(pairs, again),
             Event::Cut { pairs, again } => self.cut(pairs, again),

@@ -63,6 +63,9 @@ struct Watch {
     /// The nodes whose changes it was told since it began, or since its cursor.
     covers: BTreeSet<NodeIndex>,
     stage: Stage,
+    /// The last read that began before it was opened here. What that read answers may be older than what the client was
+    /// told elsewhere.
+    opened_after: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -157,13 +160,14 @@ impl Watches {
         let is_new = cursor.0.is_empty();
         let joined = if is_new { self.shared.get(&filter).copied() } else { None };
         let group = joined.unwrap_or_else(|| self.add_group(filter, &cursor, ctx));
+        let opened_after = self.reads.last_task;
         let Some(joined) = self.groups.get_mut(&group) else { return };
         joined.members.insert(id);
         let watch = if is_new {
-            Watch { group, covers: joined.live(), stage: Stage::Opening(now) }
+            Watch { group, covers: joined.live(), stage: Stage::Opening(now), opened_after }
         } else {
             let covers = cursor.0.keys().filter(|node| joined.streams.contains_key(node)).copied().collect();
-            Watch { group, covers, stage: Stage::Resuming }
+            Watch { group, covers, stage: Stage::Resuming, opened_after }
         };
         self.watches.insert(id, watch);
         let nodes: Vec<NodeIndex> = joined.streams.keys().copied().collect();
@@ -406,35 +410,43 @@ impl Watches {
         rule!(WatchWithoutMajority, is_majority)
     }
 
-    /// Tells the watches of `group` that `key` has this record, unless they were told.
+    /// Tells the watches of `group` that `key` has this record, unless they were told. Read `task` has answered so; a watch that
+    /// was opened since it began is not told. Says whether there are any such watches, for which the key is to be read again.
     pub(super) fn tell(
         &mut self,
         id: GroupId,
         key: &Key,
         version: &Version,
-        record: Option<&Record>,
+        (record, task): (Option<&Record>, u64),
         ctx: &mut WatchCtx<'_>,
-    ) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
+    ) -> bool {
+        let Some(group) = self.groups.get_mut(&id) else { return false };
         if !is_news(group.last.get(key), version) {
-            return;
-        }
-        if group.last.insert(key.clone(), version.clone()).is_none() {
-            self.remembered.push_back((id, key.clone()));
-            self.remembered_bytes += key.as_bytes().len();
+            return false;
         }
         // Most watches of a group are covered by the same nodes, and get the same cursor.
         let mut told: BTreeMap<&BTreeSet<NodeIndex>, Vec<WatchId>> = BTreeMap::new();
+        let mut are_younger = false;
         for member in &group.members {
-            if let Some(Watch { covers, stage: Stage::Ready | Stage::Resuming, .. }) = self.watches.get(member) {
-                told.entry(covers).or_default().push(*member);
+            match self.watches.get(member) {
+                Some(watch) if watch.opened_after >= task => are_younger = true,
+                Some(Watch { covers, stage: Stage::Ready | Stage::Resuming, .. }) => {
+                    told.entry(covers).or_default().push(*member);
+                }
+                _ => {}
             }
+        }
+        // Those that were told are told twice where others are to be told yet.
+        if !are_younger && group.last.insert(key.clone(), version.clone()).is_none() {
+            self.remembered.push_back((id, key.clone()));
+            self.remembered_bytes += key.as_bytes().len();
         }
         for (covers, to) in told {
             let event = WatchEvent::Changed { key: key.clone(), version: version.clone(), record: record.cloned() };
             ctx.emit(to, group.cursor(covers), event);
         }
         self.forget_oldest();
+        are_younger
     }
 
     /// A version that is forgotten may be told twice.

@@ -10,7 +10,8 @@
 //! announced record may still be lost, so that it is not told: its key is read first, with the replicas that announced it
 //! ([`reads`]).
 //!
-//! Caveat: a version may be told twice where a watch goes on with a cursor, or where too many keys change to remember.
+//! Caveat: a version may be told twice where a watch goes on with a cursor, where another one is opened while the key is read,
+//! or where too many keys change to remember.
 
 mod feed;
 mod filter;

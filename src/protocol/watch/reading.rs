@@ -42,7 +42,8 @@ impl Watches {
             return;
         }
         if !rule!(WatchTellsUnread, true, not false) {
-            return self.tell(id, key, &version, None, ctx);
+            self.tell(id, key, &version, (None, u64::MAX), ctx);
+            return;
         }
         let Some(stream) = group.streams.get_mut(&node) else { return };
         let (now, key) = (ctx.now(), key.detached());
@@ -50,6 +51,7 @@ impl Watches {
             wants: BTreeMap::new(),
             due: now,
             asked: None,
+            again: false,
         });
         let is_first = announced.wants.is_empty();
         if let Some(want) = announced.wants.get_mut(&(id, node)) {
@@ -87,6 +89,7 @@ impl Watches {
         {
             self.reads.due.pop_first();
             let Some(announced) = self.reads.keys.get_mut(&key) else { continue };
+            announced.again = false;
             let mut wants = std::mem::take(&mut announced.wants);
             // Another read is under way only where a rule is broken.
             wants.extend(announced.asked.take().map(|asked| asked.wants).unwrap_or_default());
@@ -114,7 +117,7 @@ impl Watches {
             Reply::Record(record) => {
                 let is_present = announced.asked.as_ref().is_some_and(|asked| asked.task == task);
                 let asked = if is_present { announced.asked.take() } else { None };
-                self.told(&key, asked.map(|asked| asked.wants).unwrap_or_default(), record.as_deref(), ctx);
+                self.told(&key, asked.map(|asked| asked.wants).unwrap_or_default(), (record.as_deref(), task), ctx);
             }
             Reply::Failed(failure) => {
                 let Some(asked) = announced.asked.take_if(|asked| asked.task == task) else { return };
@@ -138,7 +141,8 @@ impl Watches {
     }
 
     /// `key` was read: what was asked for is told with the answer, and so is what was announced of the same version.
-    fn told(&mut self, key: &Key, asked: Wants, record: Option<&Record>, ctx: &mut WatchCtx<'_>) {
+    fn told(&mut self, key: &Key, asked: Wants, read: (Option<&Record>, u64), ctx: &mut WatchCtx<'_>) {
+        let (record, _) = read;
         let version = record.map_or_else(Version::absent, Record::version);
         let mut done: Vec<((GroupId, NodeIndex), u64)> =
             asked.into_iter().map(|(stream, want)| (stream, want.number)).collect();
@@ -159,8 +163,15 @@ impl Watches {
                 stream.pending.remove(&number);
             }
         }
+        let mut are_younger = false;
         for group in self.index.matching(key) {
-            self.tell(group, key, &version, record, ctx);
+            are_younger |= self.tell(group, key, &version, read, ctx);
+        }
+        if are_younger {
+            let now = ctx.now();
+            let announced = Announced { wants: BTreeMap::new(), due: now, asked: None, again: true };
+            self.reads.keys.entry(key.clone()).or_insert(announced).again = true;
+            self.reads.schedule(key, now);
         }
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Announced {
     pub(super) wants: Wants,
     pub(super) due: Time,
     pub(super) asked: Option<Asked>,
+    /// Whether a watch was opened while it was read, for which it is read again.
+    pub(super) again: bool,
 }
 
 /// The present read of a key.
@@ -77,8 +79,8 @@ impl Reads {
                 }
             }
             announced.wants.retain(|(group, node), _| !is_meant(*group, *node));
-            let stays = !announced.wants.is_empty() || announced.asked.is_some();
-            if announced.wants.is_empty() {
+            let stays = !announced.wants.is_empty() || announced.asked.is_some() || announced.again;
+            if announced.wants.is_empty() && !announced.again {
                 due.remove(&(announced.due, key.clone()));
             }
             stays

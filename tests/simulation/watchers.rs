@@ -1,0 +1,172 @@
+//! Clients that watch all keys: they go on elsewhere when their node ends, or by themselves, with their last cursor. What they
+//! are told is judged at once, and once all faults have stopped: no write may be missing.
+
+use std::collections::BTreeMap;
+
+use quorate::protocol::Input;
+use quorate::protocol::changes::Filter;
+use quorate::protocol::news::{Cursor, WatchEvent, WatchId, WatchNews};
+use quorate::protocol::quorum::majority;
+use quorate::types::{Key, NodeIndex, ReadKind, Version};
+
+use crate::clients::Outcome;
+use crate::testkit::random::Random;
+use crate::world::{Event, Phase, World};
+
+/// Of so many seeds, one has watchers.
+const SEEDS: u64 = 4;
+/// How long a watcher waits before it goes on elsewhere, in microseconds.
+const STAYS: (u64, u64) = (20_000, 3_000_000);
+/// Everything that ended so long ago must have been told, once nothing is in the way.
+const TOLD_WITHIN: u64 = 5_000_000;
+
+/// All watchers, with chances of their own, so that other runs are what they were.
+pub struct Watchers {
+    all: Vec<Watcher>,
+    random: Random,
+    watches: u64,
+}
+
+#[derive(Default)]
+struct Watcher {
+    /// Where it watches: the node, its process and the watch.
+    at: Option<(NodeIndex, u64, WatchId)>,
+    cursor: Cursor,
+    /// What was called after this tick must be told.
+    since: Option<u64>,
+    told: BTreeMap<Key, Version>,
+    /// Its next move; an earlier plan is void.
+    move_at: u64,
+}
+
+impl Watchers {
+    pub fn new(seed: u64) -> Self {
+        let count = if seed % SEEDS == 2 { 2 } else { 0 };
+        let all = (0..count).map(|_| Watcher::default()).collect();
+        Self { all, random: Random::new(!seed), watches: 0 }
+    }
+}
+
+impl World {
+    pub fn begin_watchers(&mut self) {
+        for watcher in 0..self.watchers.all.len() {
+            self.move_in(300_000, watcher);
+        }
+    }
+
+    /// A watcher goes on, at any node.
+    pub fn watch(&mut self, watcher: usize) {
+        if !matches!(self.phase, Phase::Faults | Phase::Recovery) || self.watchers.all[watcher].move_at != self.now {
+            return;
+        }
+        self.leave(watcher);
+        let host = *self.watchers.random.pick(&self.asked);
+        let run = self.hosts[host.index()].run;
+        if self.hosts[host.index()].node.is_some() {
+            self.watchers.watches += 1;
+            let id = WatchId(self.watchers.watches);
+            self.watchers.all[watcher].at = Some((host, run, id));
+            let cursor = self.watchers.all[watcher].cursor.clone();
+            self.counters.count(if cursor.0.is_empty() { "a watch began" } else { "a watch went on with a cursor" });
+            self.input(host, run, Input::Watch { id, filter: Filter::Prefix("".into()), cursor });
+        }
+        let stays = self.watchers.random.between(STAYS.0, STAYS.1);
+        // Once all is well, it stays where it is.
+        if self.phase == Phase::Faults || self.watchers.all[watcher].at.is_none() {
+            self.move_in(stays, watcher);
+        }
+    }
+
+    fn move_in(&mut self, wait: u64, watcher: usize) {
+        self.watchers.all[watcher].move_at = self.now + wait;
+        self.plan_in(wait, Event::Watch { watcher });
+    }
+
+    fn leave(&mut self, watcher: usize) {
+        if let Some((host, run, id)) = self.watchers.all[watcher].at.take() {
+            self.input(host, run, Input::Unwatch(id));
+        }
+    }
+
+    /// The process that some watchers watched through has ended.
+    pub fn watchers_lose(&mut self, host: NodeIndex) {
+        for watcher in 0..self.watchers.all.len() {
+            if self.watchers.all[watcher].at.as_ref().is_some_and(|(at, ..)| *at == host) {
+                self.watchers.all[watcher].at = None;
+                self.move_in(50_000, watcher);
+            }
+        }
+    }
+
+    /// `host` tells its watches of an event.
+    pub fn tells(&mut self, host: NodeIndex, run: u64, to: &[WatchId], news: &WatchNews) {
+        for id in to {
+            let is_meant = |watcher: &Watcher| watcher.at == Some((host, run, *id));
+            let Some(watcher) = self.watchers.all.iter().position(is_meant) else { continue };
+            self.watchers.all[watcher].cursor = news.cursor.clone();
+            match &news.event {
+                WatchEvent::Ready => {
+                    let tick = self.clients.tick();
+                    self.watchers.all[watcher].since.get_or_insert(tick);
+                }
+                WatchEvent::Reset => {
+                    self.counters.count("a watch was reset");
+                    self.watchers.all[watcher].since = None;
+                }
+                WatchEvent::Heartbeat => {}
+                WatchEvent::Changed { key, version, .. } => self.is_told(watcher, key, version),
+                WatchEvent::Ended => {
+                    self.watchers.all[watcher].at = None;
+                    self.move_in(50_000, watcher);
+                }
+            }
+        }
+    }
+
+    fn is_told(&mut self, watcher: usize, key: &Key, version: &Version) {
+        self.counters.count("a watch was told of a change");
+        let last = self.watchers.all[watcher].told.insert(key.clone(), version.clone());
+        if last.as_ref().is_some_and(|last| last > version) {
+            self.is_wrong(format!("a watch was told {version} of {key} after {last:?}"));
+        }
+        let replicas = self.placement.replicas(self.placement.slot(key)).to_vec();
+        let holds = |replica: &&NodeIndex| {
+            let held = self.hosts[replica.index()].disk.read(key, ReadKind::Digest).lookup.digest();
+            held.is_some_and(|held| held.version() >= *version)
+        };
+        let has_forgotten = replicas.iter().any(|replica| self.hosts[replica.index()].is_forgetful);
+        if !has_forgotten && replicas.iter().filter(holds).count() < majority(replicas.len()) {
+            self.is_wrong(format!("a watch was told {version} of {key}, which no majority holds"));
+        }
+    }
+
+    /// All is well: everything was told.
+    pub fn watchers_know_all(&mut self) {
+        for watcher in 0..self.watchers.all.len() {
+            let Watcher { since, told, at, .. } = &self.watchers.all[watcher];
+            let Some(since) = *since else {
+                self.is_stuck(format!("watcher {watcher} at {at:?} is not ready once all faults have stopped"));
+                return;
+            };
+            let missed = self.clients.operations.iter().find(|done| {
+                let version = match &done.outcome {
+                    Outcome::Wrote(version) | Outcome::Added { version, .. } => version,
+                    _ => return false,
+                };
+                // A request that was sent again may have taken effect in its first attempt.
+                let called = self.clients.operations[done.first].invoked;
+                let is_told = told.get(&self.keys[done.key]).is_some_and(|told| told >= version);
+                called > since && done.ended_at.is_some_and(|at| at + TOLD_WITHIN <= self.now) && !is_told
+            });
+            if let Some(missed) = missed {
+                let told = told.get(&self.keys[missed.key]);
+                self.is_wrong(format!("watcher {watcher} was told {told:?} and never of {missed:?}"));
+                return;
+            }
+            self.counters.count("a watch was told everything");
+        }
+        for watcher in 0..self.watchers.all.len() {
+            self.leave(watcher);
+        }
+    }
+}
