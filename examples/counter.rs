@@ -23,12 +23,18 @@ pub struct Counter {
 
 impl Counter {
     /// A counter that begins where it stands.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked in time.
     pub async fn open(client: &Client, key: &str) -> Result<Counter, ClientError> {
         let seen = client.get(key).state().await?.version;
         Ok(Counter { client: client.clone(), key: key.to_owned(), seen })
     }
 
     /// Adds once and returns the sum. The rare error [`ClientError::OutcomeUnknown`] says that it may have counted.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked in time.
     pub async fn add(&mut self, delta: i64) -> Result<i64, ClientError> {
         loop {
             match self.client.add(&self.key, delta).since(&self.seen).await {

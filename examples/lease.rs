@@ -30,6 +30,7 @@ pub struct Candidate {
 
 impl Candidate {
     /// A candidate. `me` is unique among all processes.
+    #[must_use]
     pub fn new(client: &Client, key: &str, me: &str, lease: Duration) -> Candidate {
         // A request that takes longer than a part of the lease is of no use.
         let client = client.with_deadline(lease / 3);
@@ -37,34 +38,39 @@ impl Candidate {
     }
 
     /// Whether this process leads now.
+    #[must_use]
     pub fn leads(&self) -> bool {
         self.leads_until().is_some_and(|ends_at| Instant::now() < ends_at)
     }
 
     /// The moment at which the lease ends.
+    #[must_use]
     pub fn leads_until(&self) -> Option<Instant> {
         self.held.as_ref().map(|(_, ends_at)| *ends_at)
     }
 
     /// Begins to lead, or goes on. Call it three times in a lease, whether this process leads or not.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked in time.
     pub async fn renew(&mut self) -> Result<bool, ClientError> {
         let asked_at = Instant::now();
-        let version = match &self.held {
-            Some((version, _)) => version.clone(),
-            None => {
-                let state = self.client.get(&self.key).state().await?;
-                if state.found.is_some() {
-                    return Ok(false);
-                }
-                // An absence has a version too.
-                state.version
+        let version = if let Some((version, _)) = &self.held {
+            version.clone()
+        } else {
+            let state = self.client.get(&self.key).state().await?;
+            if state.found.is_some() {
+                return Ok(false);
             }
+            // An absence has a version too.
+            state.version
         };
         // The client sends a write that names a version again where a node dies.
         let asked = self.client.set(&self.key, self.me.as_str()).if_version(version).ttl(self.lease).await;
         match asked {
             Ok(written) => {
-                self.held = Some((written.version, asked_at + self.lease - self.lease / DRIFT_MAX));
+                self.held =
+                    Some((written.version, (asked_at + self.lease).checked_sub(self.lease / DRIFT_MAX).unwrap()));
             }
             // Another process has it, or it has expired.
             Err(ClientError::ConditionFailed { .. }) => self.held = None,
@@ -85,6 +91,9 @@ impl Candidate {
     }
 
     /// Lets another one lead at once.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked in time.
     pub async fn resign(&mut self) -> Result<(), ClientError> {
         let Some((version, _)) = self.held.take() else { return Ok(()) };
         match self.client.delete(&self.key).if_version(version).await {

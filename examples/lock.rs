@@ -26,6 +26,9 @@ pub struct Lock {
 
 impl Lock {
     /// Takes the lock, unless another one has it.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked in time.
     pub async fn try_take(client: &Client, key: &str, me: &str, ttl: Duration) -> Result<Option<Lock>, ClientError> {
         let state = client.get(key).state().await?;
         if state.found.is_some() {
@@ -39,23 +42,30 @@ impl Lock {
         };
         // The token is drawn under the lock, and counts once the lock has it. A holder that lost the lock in between fails
         // there. A token that is drawn in vain does no harm.
-        let token = loop {
+        let fencing = loop {
             match client.add(format!("{key}/tokens"), 1).await {
                 Ok(drawn) => break drawn.value,
                 Err(ClientError::OutcomeUnknown { .. }) => {}
                 Err(error) => return Err(error),
             }
         };
-        match client.set(key, format!("{me} {token}")).if_version(taken).ttl(ttl).await {
-            Ok(held) => {
-                Ok(Some(Lock { client: client.clone(), key: key.into(), me: me.into(), version: held.version, token }))
-            }
+        match client.set(key, format!("{me} {fencing}")).if_version(taken).ttl(ttl).await {
+            Ok(held) => Ok(Some(Lock {
+                client: client.clone(),
+                key: key.into(),
+                me: me.into(),
+                version: held.version,
+                token: fencing,
+            })),
             Err(ClientError::ConditionFailed { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// Keeps the lock for another `ttl`. `false` if it is lost.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked in time.
     pub async fn keep(&mut self, ttl: Duration) -> Result<bool, ClientError> {
         let value = format!("{} {}", self.me, self.token);
         match self.client.set(&self.key, value).if_version(&self.version).ttl(ttl).await {
@@ -69,6 +79,9 @@ impl Lock {
     }
 
     /// Gives the lock back. A lock that is lost is left alone.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked in time.
     pub async fn release(self) -> Result<(), ClientError> {
         match self.client.delete(&self.key).if_version(&self.version).await {
             Ok(_) | Err(ClientError::ConditionFailed { .. }) => Ok(()),
@@ -78,6 +91,9 @@ impl Lock {
 }
 
 /// Writes to what the lock protects. `false` if a later holder has written already.
+///
+/// # Errors
+/// When the cluster cannot be asked in time.
 pub async fn write_with_token(client: &Client, key: &str, token: i64, line: &str) -> Result<bool, ClientError> {
     let written = client
         .update(key, |old| {

@@ -238,7 +238,7 @@ pub const EXPIRY_DEADLINE: Duration = Duration::from_secs(5);
 pub const EXPIRIES_OUTDATED_MAX: usize = 1_024;
 
 /// How often a node persists its count of the time that it ran. What a restart forgets of it delays expiries by as much.
-pub const RUNNING_PERSISTED_EVERY: Duration = Duration::from_secs(60);
+pub const RUNNING_PERSISTED_EVERY: Duration = Duration::from_mins(1);
 
 /// The greatest counter of an epoch. The next stamp begins a new, durable epoch. At a million writes a second an epoch lasts
 /// 9,000 years, so that this rule serves correctness alone.

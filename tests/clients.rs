@@ -83,6 +83,7 @@ async fn example_of_three_local_nodes_answers_the_commands_verbatim() {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one conversation with one server")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reflection_lists_describes_and_calls() {
     let Some(tools) = Tools::find(&["grpcurl", "ghz"]) else { return };

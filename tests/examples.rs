@@ -53,9 +53,9 @@ async fn counter_counts_each_event_once_while_nodes_are_killed() {
     for _ in 0..CLIENTS {
         let (client, counted, unknown) = (cluster.client(), Arc::clone(&counted), Arc::clone(&unknown));
         clients.spawn(async move {
-            let mut counter = Counter::open(&client, "visits").await.expect("a majority serves");
+            let mut visits = Counter::open(&client, "visits").await.expect("a majority serves");
             while began.elapsed() < RUN_TIME {
-                match counter.add(1).await {
+                match visits.add(1).await {
                     Ok(_) => counted.fetch_add(1, Ordering::Relaxed),
                     Err(ClientError::OutcomeUnknown { .. }) => unknown.fetch_add(1, Ordering::Relaxed),
                     Err(error) => panic!("{error}"),
@@ -89,7 +89,7 @@ async fn lock_has_one_holder_at_a_time_and_tokens_rise_while_nodes_are_killed() 
                 turn += 1;
                 let me = format!("{number}-{turn}");
                 // Longer than the test: nobody loses the lock by time.
-                let taken = Lock::try_take(&client, "printer", &me, Duration::from_secs(600)).await;
+                let taken = Lock::try_take(&client, "printer", &me, Duration::from_mins(10)).await;
                 let Some(mut lock) = taken.unwrap_or_else(|error| panic!("{me}: {error}")) else {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                     continue;
@@ -97,7 +97,7 @@ async fn lock_has_one_holder_at_a_time_and_tokens_rise_while_nodes_are_killed() 
                 assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two hold the lock");
                 tokens.lock().unwrap().push(lock.token);
                 assert!(write_with_token(&client, "printer/page", lock.token, &me).await.unwrap(), "{me}");
-                assert!(lock.keep(Duration::from_secs(600)).await.unwrap(), "{me}");
+                assert!(lock.keep(Duration::from_mins(10)).await.unwrap(), "{me}");
                 assert!(
                     !write_with_token(&client, "printer/page", lock.token - 1, &me).await.unwrap(),
                     "a late holder"

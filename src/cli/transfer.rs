@@ -95,12 +95,12 @@ impl Export {
         };
         let progress = progress(None);
         let mut listing = list.stream();
-        let mut lost = None;
+        let mut failed = None;
         while let Some(listed) = listing.next().await {
             match listed {
                 Ok(listed) => {
                     if let Err(error) = writeln!(output, "{}", as_json(&listed)) {
-                        lost = Some(error);
+                        failed = Some(error);
                         break;
                     }
                     progress.inc(1);
@@ -114,7 +114,7 @@ impl Export {
             }
         }
         progress.finish_and_clear();
-        match lost.map_or_else(|| output.flush(), Err) {
+        match failed.map_or_else(|| output.flush(), Err) {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Done),
             Err(error) => Err(CliError::not_done(format!("the export cannot be written: {error}"))),
             Ok(()) => Ok(Exit::Done),

@@ -47,17 +47,17 @@ pub(super) fn batch(
         return Err(format!("bad answer: {} results for {} keys", answer.results.len(), keys.len()));
     }
     let results = keys.iter().zip(answer.results);
-    let result = |(key, result): (&Key, api::BatchGetResult)| match result.error {
-        Some(error) => Ok(Err(NodeFailure {
+    let result = |(key, result): (&Key, api::BatchGetResult)| {
+        let api::BatchGetResult { entry, clock, version, ttl, error, .. } = result;
+        let Some(error) = error else {
+            return key_state(key, api::GetResponse { entry, clock, version, ttl }).map(|state| Ok(state.found));
+        };
+        Ok(Err(NodeFailure {
             address: address.to_owned(),
             message: error.message,
             code: Code::from(error.code),
             failure: FailureReason::parse(&error.reason).map(|reason| Box::new(Failure::new(reason))),
-        })),
-        None => {
-            let api::BatchGetResult { entry, clock, version, ttl, .. } = result;
-            key_state(key, api::GetResponse { entry, clock, version, ttl }).map(|state| Ok(state.found))
-        }
+        }))
     };
     results.map(result).collect()
 }

@@ -89,6 +89,7 @@ fn failure(reason: FailureReason) -> Status {
     Failure::new(reason).to_status(reason.code(), "made by the test")
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a stream has results")]
 fn page(keys: &[&str], next: Option<&str>) -> Result<api::ListResponse, Status> {
     let entry = |key: &&str| api::ListedEntry { key: (*key).to_owned(), version: "AA".into(), ..Default::default() };
     Ok(api::ListResponse { entries: keys.iter().map(entry).collect(), next: next.map(str::to_owned) })
@@ -141,6 +142,7 @@ async fn list_ends_with_an_error_where_nobody_goes_on_or_the_request_is_refused(
     assert_eq!(fake.lists.asked.lock().unwrap().len(), 1);
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a stream has results")]
 fn event(cursor: &'static str, event: Event) -> Result<api::WatchResponse, Status> {
     Ok(api::WatchResponse { cursor: cursor.as_bytes().into(), event: Some(event) })
 }

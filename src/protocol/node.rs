@@ -131,7 +131,7 @@ impl Node {
                 parts.expiries.on_wake(parts.membership.unready().is_none(), &mut parts.ctx);
                 parts.watch(Watches::on_wake);
             }
-            Input::Watch { id, filter, cursor } => parts.on_watch(id, filter, cursor),
+            Input::Watch { id, filter, cursor } => parts.on_watch(id, &filter, &cursor),
             Input::Unwatch(id) => parts.watch(|watches, ctx| watches.close(id, ctx)),
             Input::Drain => {
                 parts.membership.drain();
@@ -267,7 +267,7 @@ impl Parts<'_> {
     }
 
     /// A client watches.
-    fn on_watch(&mut self, id: WatchId, filter: Filter, cursor: Cursor) {
+    fn on_watch(&mut self, id: WatchId, filter: &Filter, cursor: &Cursor) {
         self.watch(|watches, ctx| watches.open(id, filter, cursor, ctx));
         self.end_watches();
     }
@@ -325,7 +325,7 @@ impl Parts<'_> {
         for work in self.expiries.begin_work(&mut self.ctx) {
             self.coordinate(|coordinator, ctx| match work {
                 Work::Delete(task, expiry) => {
-                    coordinator.expire(Caller::Task(Task::Expire(task)), deadline, expiry.key, expiry.version, ctx);
+                    coordinator.expire(Caller::Task(Task::Expire(task)), deadline, expiry.key, &expiry.version, ctx);
                 }
                 Work::Read(task, expiry) => {
                     let read = Get::default().into();
@@ -381,7 +381,7 @@ impl Parts<'_> {
         } else {
             match request {
                 Request::Follow { filter, next } => {
-                    self.watch(|watches, ctx| watches.follow(from, filter, next, ctx));
+                    self.watch(|watches, ctx| watches.follow(from, &filter, next, ctx));
                 }
                 Request::Unfollow => self.watches.unfollow(from),
                 request => self.replica.on_request(from, request, &mut self.ctx),

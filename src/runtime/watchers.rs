@@ -61,7 +61,7 @@ pub struct Watcher {
 
 /// The watches of all clients of a node.
 pub(super) struct Watchers {
-    watchers: HashMap<WatchId, Watcher>,
+    running: HashMap<WatchId, Watcher>,
     /// Those that have ended, for the protocol.
     ended: Vec<WatchId>,
     metrics: Arc<Metrics>,
@@ -121,17 +121,17 @@ impl Drop for WatchStream {
 
 impl Watchers {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { watchers: HashMap::new(), ended: Vec::new(), metrics }
+        Self { running: HashMap::new(), ended: Vec::new(), metrics }
     }
 
     pub(super) fn add(&mut self, id: WatchId, watcher: Watcher) {
-        self.watchers.insert(id, watcher);
+        self.running.insert(id, watcher);
         self.count();
     }
 
     /// The client of a watch is gone. Returns whether the protocol does not know yet.
     pub(super) fn remove(&mut self, id: WatchId) -> bool {
-        let was_there = self.watchers.remove(&id).is_some();
+        let was_there = self.running.remove(&id).is_some();
         self.count();
         was_there
     }
@@ -150,7 +150,7 @@ impl Watchers {
             WatchEvent::Ended => {
                 let ended = unready().map_or(WatchEnded::Ended, WatchEnded::Unready);
                 for id in to {
-                    if let Some(watcher) = self.watchers.remove(&id) {
+                    if let Some(watcher) = self.running.remove(&id) {
                         let _ = watcher.queue.ended.set(ended.clone());
                     }
                 }
@@ -162,7 +162,7 @@ impl Watchers {
         let (bare, news) = (Arc::new(without_value(&news)), Arc::new(news));
         let bytes = value_bytes(&news);
         for id in to {
-            let Some(watcher) = self.watchers.get(&id) else { continue };
+            let Some(watcher) = self.running.get(&id) else { continue };
             let (news, bytes) = if watcher.values { (&news, bytes) } else { (&bare, 0) };
             watcher.queue.grow(bytes);
             match watcher.events.try_send(Arc::clone(news)) {
@@ -173,7 +173,7 @@ impl Watchers {
                 }
                 Err(TrySendError::Closed(_)) => {
                     watcher.queue.shrink(bytes);
-                    self.watchers.remove(&id);
+                    self.running.remove(&id);
                     self.ended.push(id);
                     self.count();
                 }
@@ -184,12 +184,12 @@ impl Watchers {
     /// Ends the watch for which the most bytes wait, where too many wait for all. The one that got the last event is ended
     /// only where others wait as well: a single value always fits.
     fn make_room(&mut self, last: WatchId) {
-        let Some(watcher) = self.watchers.get(&last) else { return };
+        let Some(watcher) = self.running.get(&last) else { return };
         if watcher.queue.bytes_of_all.load(Ordering::Relaxed) <= WATCH_BYTES_WAITING_MAX {
             return;
         }
         let bytes = |watcher: &Watcher| watcher.queue.bytes.load(Ordering::Relaxed);
-        let most = self.watchers.iter().max_by_key(|(id, watcher)| (bytes(watcher), **id));
+        let most = self.running.iter().max_by_key(|(id, watcher)| (bytes(watcher), **id));
         if let Some((id, watcher)) = most
             && bytes(watcher) > 0
         {
@@ -198,7 +198,7 @@ impl Watchers {
     }
 
     fn end_slow(&mut self, id: WatchId) {
-        if let Some(watcher) = self.watchers.remove(&id) {
+        if let Some(watcher) = self.running.remove(&id) {
             let _ = watcher.queue.ended.set(WatchEnded::TooSlow);
             self.metrics.watches_too_slow.inc();
             self.ended.push(id);
@@ -208,16 +208,16 @@ impl Watchers {
 
     /// Counts the keys that watches wait for.
     pub(super) fn count_waiting(&self, watches: &Watches) {
-        if !self.watchers.is_empty() {
+        if !self.running.is_empty() {
             self.metrics.watch_changes_waiting.set(i64::try_from(watches.waiting()).unwrap_or(i64::MAX));
         }
     }
 
     fn count(&self) {
-        if self.watchers.is_empty() {
+        if self.running.is_empty() {
             self.metrics.watch_changes_waiting.set(0);
         }
-        self.metrics.watches.set(i64::try_from(self.watchers.len()).unwrap_or(i64::MAX));
+        self.metrics.watches.set(i64::try_from(self.running.len()).unwrap_or(i64::MAX));
     }
 }
 

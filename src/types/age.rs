@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn count_that_a_restart_set_back_gives_no_age() {
         let kept_at = RunningTime::START.after(Duration::from_secs(90));
-        let after_restart = RunningTime::START.after(Duration::from_secs(60));
+        let after_restart = RunningTime::START.after(Duration::from_mins(1));
         assert_eq!(kept_at.age_at(after_restart), Age::NONE);
         assert_eq!(kept_at.age_at(kept_at.after(Duration::from_millis(7))), Age(7));
     }

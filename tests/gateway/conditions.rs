@@ -6,6 +6,7 @@ use quorate::wire::failure::Current;
 
 type Cluster = ClusterClient<Channel>;
 
+#[expect(clippy::unnecessary_wraps, reason = "the field of a request is an option")]
 fn when(condition: If) -> Option<api::Condition> {
     Some(api::Condition { condition: Some(condition) })
 }
@@ -27,6 +28,7 @@ fn get_one(key: &str, at_least: Option<&str>) -> api::GetRequest {
     api::GetRequest { consistency, at_least: at_least.map(str::to_owned), ..get(key) }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the field of a request is an option")]
 fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
 }

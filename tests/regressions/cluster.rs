@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate::protocol::changes::Filter;
-use quorate::protocol::news::{Cursor, WatchEvent, WatchId, WatchNews};
+use quorate::protocol::news::{WatchId, WatchNews};
 use quorate::protocol::placement::Placement;
 use quorate::protocol::turn::{MemoryRead, Output, Turn};
 use quorate::protocol::{
@@ -17,13 +16,14 @@ use quorate::protocol::{
     Setup, Time, message::OperationId,
 };
 use quorate::types::{
-    Batch, Change, ChangeRequest, Checksum, ClusterParameters, Condition, Content, Expiry, Found, IdempotencyToken,
-    Incarnation, Key, KeyRange, Lookup, Meta, NodeId, NodeIndex, ReadKind, Record, RunningTime, Stamp, StoreId, Ttl,
-    Value, Version,
+    Batch, Checksum, ClusterParameters, Content, Expiry, Found, Incarnation, Key, KeyRange, Lookup, Meta, NodeId,
+    NodeIndex, ReadKind, Record, RunningTime, Stamp, StoreId, Ttl, Value,
 };
 
-use crate::testkit::checker::{self, Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
+use crate::testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
 use crate::testkit::index::first_keys;
+
+mod changes;
 
 pub const N1: NodeIndex = NodeIndex(0);
 pub const N2: NodeIndex = NodeIndex(1);
@@ -265,45 +265,6 @@ impl Cluster {
         write
     }
 
-    /// Watches at `at`, from `cursor` on.
-    pub fn watch(&mut self, at: NodeIndex, filter: Filter, cursor: Cursor) -> WatchId {
-        let id = WatchId(self.watches.len() as u64);
-        self.watches.insert(id, Vec::new());
-        self.input(at, Some(Input::Watch { id, filter, cursor }));
-        id
-    }
-
-    /// A client watches no longer.
-    pub fn unwatch(&mut self, at: NodeIndex, watch: WatchId) {
-        self.input(at, Some(Input::Unwatch(watch)));
-    }
-
-    /// Watches all keys.
-    pub fn watch_all(&mut self, at: NodeIndex) -> WatchId {
-        self.watch(at, Filter::Prefix("".into()), Cursor::default())
-    }
-
-    /// What a watch was told.
-    pub fn news(&self, watch: WatchId) -> &[WatchNews] {
-        &self.watches[&watch]
-    }
-
-    /// How often a watch was told this.
-    pub fn count_news(&self, watch: WatchId, event: &WatchEvent) -> usize {
-        self.news(watch).iter().filter(|news| news.event == *event).count()
-    }
-
-    /// The values of the key, in the order in which a watch was told of them.
-    pub fn told(&self, watch: WatchId) -> Vec<Option<u64>> {
-        let of_key = |news: &WatchNews| match &news.event {
-            WatchEvent::Changed { key, record, .. } if *key == self.key => {
-                Some(record.as_ref().and_then(|record| value_of(&record.content)))
-            }
-            _ => None,
-        };
-        self.news(watch).iter().filter_map(of_key).collect()
-    }
-
     /// Begins a write of a `value` that expires.
     pub fn write_for(&mut self, at: NodeIndex, value: u64, ttl: Duration) -> usize {
         let content = Content::Value(Value::Text(value.to_string().into()));
@@ -326,56 +287,6 @@ impl Cluster {
 
     pub fn read(&mut self, at: NodeIndex) -> usize {
         self.begin(at, Action::Read { saw: None }, Command::Get { key: self.key.clone() })
-    }
-
-    /// Begins a conditional write or an addition. `name` stands for the client's name of the request.
-    pub fn change(&mut self, at: NodeIndex, change: Change, name: u8, is_resend: bool) -> usize {
-        let action = match &change {
-            Change::Write { condition: Condition::Absent, content, .. } => {
-                Action::WriteIf { condition: checker::Condition::Absent, value: value_of(content) }
-            }
-            Change::Write { condition: Condition::Present, content, .. } => {
-                Action::WriteIf { condition: checker::Condition::Present, value: value_of(content) }
-            }
-            // Versions have no numbers here.
-            Change::Write { condition: Condition::Version(_), content, .. } => {
-                value_of(content).map_or(Action::Delete, |value| Action::Write { value })
-            }
-            Change::Add { delta, .. } => Action::Add { delta: *delta, sum: None },
-        };
-        let request = ChangeRequest { change, token: IdempotencyToken([name; 16]), is_resend };
-        self.begin(at, action, Command::Change { key: self.key.clone(), request })
-    }
-
-    /// Begins a write of `value` that takes effect where the condition holds.
-    pub fn write_if(&mut self, at: NodeIndex, condition: Condition, value: u64, name: u8) -> usize {
-        let change = self.writes_if(condition, value);
-        self.change(at, change, name, false)
-    }
-
-    /// A write of `value` where the condition holds.
-    pub fn writes_if(&self, condition: Condition, value: u64) -> Change {
-        let content = Content::Value(Value::Text(value.to_string().into()));
-        let checksum = Checksum::of(&self.key, &content);
-        Change::Write { condition, content, ttl: None, checksum }
-    }
-
-    /// The version that a write has made.
-    #[track_caller]
-    pub fn version_of(&self, write: usize) -> Version {
-        match self.replies.get(&write) {
-            Some(Reply::Set(version) | Reply::Added { version, .. }) => version.clone(),
-            other => panic!("the write is not acknowledged: {other:?}"),
-        }
-    }
-
-    /// The sum that an addition has made.
-    #[track_caller]
-    pub fn sum_of(&self, add: usize) -> i64 {
-        match self.replies.get(&add) {
-            Some(Reply::Added { sum, .. }) => *sum,
-            other => panic!("the addition is not acknowledged: {other:?}"),
-        }
     }
 
     /// Writes other keys, which are no part of the history, on all nodes.
@@ -471,7 +382,7 @@ impl Cluster {
             Reply::Record(record) => record.as_ref(),
             _ => None,
         });
-        read.and_then(|record| record.ttl_left()).expect("it read a value that expires")
+        read.and_then(quorate::types::AgedRecord::ttl_left).expect("it read a value that expires")
     }
 
     /// Everything that clients did and saw so far has an order that explains it.

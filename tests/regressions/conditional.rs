@@ -35,7 +35,9 @@ fn prepare_with(cluster: &mut Cluster, at: NodeIndex, with: NodeIndex) -> Vec<Se
 fn arrive_at(cluster: &mut Cluster, messages: Vec<Sent>, to: NodeIndex) -> Vec<Sent> {
     let (now, later) = messages.into_iter().partition(|sent| sent.to == to);
     let now: Vec<Sent> = now;
-    now.into_iter().for_each(|sent| cluster.arrives(sent));
+    for sent in now {
+        cluster.arrives(sent);
+    }
     later
 }
 
@@ -530,7 +532,9 @@ fn damaged_ballot_raises_no_floor() {
         panic!("node 2 has answered")
     };
     *answer = Answer::Preempted { floor: far };
-    answers.into_iter().for_each(|answer| cluster.arrives(answer));
+    for answer in answers {
+        cluster.arrives(answer);
+    }
     come_to_rest(&mut cluster);
     assert!(applied(&cluster, second), "{:?}", cluster.reply_to(second));
     for node in ALL {

@@ -39,7 +39,7 @@ fn key_expires_for_everybody_at_one_moment_and_not_before() {
     let write = cluster.write_for(N1, 1, TTL);
     cluster.run(&ALL);
     cluster.stamp_of(write);
-    live(&mut cluster, TTL - SECOND, &ALL);
+    live(&mut cluster, TTL.checked_sub(SECOND).unwrap(), &ALL);
     for node in ALL {
         assert_eq!(cluster.read_among(node, &ALL), Some(1), "its time has not passed");
         let left = cluster.ttl_left_to_last_read();
@@ -105,7 +105,7 @@ fn renewal_lives_as_long_as_its_own_time() {
     let write = cluster.write_for(N1, 1, TTL);
     cluster.run(&ALL);
     cluster.stamp_of(write);
-    cluster.pass(TTL - SECOND, &[]);
+    cluster.pass(TTL.checked_sub(SECOND).unwrap(), &[]);
     let renewal = cluster.write_for(N1, 2, TTL);
     cluster.run(&ALL);
     cluster.stamp_of(renewal);

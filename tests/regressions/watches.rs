@@ -288,7 +288,9 @@ fn newer_record_is_not_told_before_an_older_one() {
     cluster.run(&ALL);
     cluster.pass(A_MOMENT, &[N4]);
     cluster.run(&ALL);
-    late.into_iter().for_each(|sent| cluster.arrives(sent));
+    for sent in late {
+        cluster.arrives(sent);
+    }
     cluster.run(&ALL);
     cluster.pass(A_MOMENT, &[N4]);
     cluster.run(&ALL);

@@ -44,12 +44,12 @@ impl World {
         let wait = self.within((50, 300));
         self.plan_in(wait, Event::Request { index, deadline });
         let has_token = self.clients.operations[index].ask.has_token();
-        let patience = if in_faults && has_token && self.random.permille(self.plan.impatience_permille) {
+        let timeout = if in_faults && has_token && self.random.permille(self.plan.impatience_permille) {
             self.now + self.within((500, 50_000))
         } else {
             deadline + 20_000
         };
-        self.plan_at(patience, Event::GiveUp { index });
+        self.plan_at(timeout, Event::GiveUp { index });
     }
 
     /// What a client does next with a key.

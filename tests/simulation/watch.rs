@@ -22,6 +22,9 @@ pub struct Speaker<'a> {
     pub now: u64,
 }
 
+/// A round of an operation: its coordinator, in which incarnation, and the two numbers.
+type Asked = (NodeIndex, Incarnation, OperationId, u32);
+
 /// Watches one run.
 pub struct Watch {
     placement: Arc<Placement>,
@@ -34,7 +37,7 @@ pub struct Watch {
     /// The key that each stamp was drawn for.
     keys: BTreeMap<Stamp, Key>,
     /// The tag that each store or accept that was sent asks to keep, and whether it was an accept.
-    asked: BTreeMap<(NodeIndex, Incarnation, OperationId, u32), (Key, Version, bool)>,
+    asked: BTreeMap<Asked, (Key, Version, bool)>,
     /// Versions that clients were told of.
     told: BTreeSet<Version>,
     /// The ballots that each replica has promised for a key, and when first.

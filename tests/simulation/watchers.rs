@@ -149,10 +149,7 @@ impl World {
                 return;
             };
             let missed = self.clients.operations.iter().find(|done| {
-                let version = match &done.outcome {
-                    Outcome::Wrote(version) | Outcome::Added { version, .. } => version,
-                    _ => return false,
-                };
+                let (Outcome::Wrote(version) | Outcome::Added { version, .. }) = &done.outcome else { return false };
                 // A request that was sent again may have taken effect in its first attempt.
                 let called = self.clients.operations[done.first].invoked;
                 let is_told = told.get(&self.keys[done.key]).is_some_and(|told| told >= version);

@@ -86,7 +86,6 @@ pub const NAMES: &[(&str, &str)] = &[
     ("formed", "bootstrapped"),
     ("form_if_met", "bootstrap"),
     ("uneven", "jittered"),
-    ("Put", "Set for clients, Store between replicas"),
     ("Written", "Set for clients, Stored between replicas"),
     ("handshake", "membership"),
 ];

@@ -4,17 +4,12 @@ use std::borrow::Cow;
 
 use crate::mutants::{Mutant, is_on};
 use crate::protocol::message::OperationId;
-use crate::types::{Checksum, Clock, Content, Key, NodeIndex};
+use crate::types::{Clock, NodeIndex};
 
 use super::context::CoordinatorCtx;
 use super::engine::Coordinator;
 use super::in_flight::{InFlight, Stage};
-use super::ops::{Heard, OperationState, Set};
-
-/// A deletion that does not ask what it deletes.
-pub(super) fn plain_deletion(key: &Key) -> OperationState {
-    Set::new(Content::Tombstone, None, Checksum::of(key, &Content::Tombstone)).into()
-}
+use super::ops::{Heard, OperationState};
 
 impl CoordinatorCtx<'_> {
     /// The replicas whose answers count: nodes at hand stand in for replicas that cannot be reached.

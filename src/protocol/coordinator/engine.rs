@@ -219,12 +219,19 @@ impl Coordinator {
     // Expiries.
 
     /// Deletes exactly `version` of `key`, because its time to live has passed.
-    pub fn expire(&mut self, caller: Caller, deadline: Time, key: Key, version: Version, ctx: &mut CoordinatorCtx<'_>) {
+    pub fn expire(
+        &mut self,
+        caller: Caller,
+        deadline: Time,
+        key: Key,
+        version: &Version,
+        ctx: &mut CoordinatorCtx<'_>,
+    ) {
         let token = self.token(ctx);
         let operation = rule!(
             ExpiryDeletesPlainly,
-            OperationState::from(Cas::expiring(key.clone(), version.clone(), token)),
-            not super::broken::plain_deletion(&key)
+            OperationState::from(Cas::expiring(key.clone(), version, token)),
+            not OperationState::from(super::ops::Set::deleting(&key))
         );
         self.start(caller, deadline, key, operation, ctx);
     }
@@ -246,7 +253,7 @@ impl Coordinator {
         operation.set_alarm(id, alarm, &mut self.timers);
         operation.settled = Some(settled);
         let was_exclusive = operation.operation.is_exclusive();
-        operation.operation = Cas::expiring(key.clone(), version, token).for_read().into();
+        operation.operation = Cas::expiring(key.clone(), &version, token).for_read().into();
         if was_exclusive {
             // The read has settled the record in its turn among the exclusive operations, and keeps it.
             let step = operation.operation.start();

@@ -96,9 +96,10 @@ impl Listing {
         let Some(page) = self.pages.get_mut(&id) else { return };
         match answer {
             Answer::Scanned(scanned) => {
-                if page.take(from, scanned) {
-                    self.decide(id, false, ctx);
+                if !page.take(from, scanned) {
+                    return;
                 }
+                self.decide(id, false, ctx);
             }
             Answer::Refused(refusal) => {
                 page.refusals.insert(from, refusal);

@@ -99,7 +99,7 @@ impl Feed {
     }
 
     /// A subscriber asks for the changes from `from` on, or subscribes where it names none.
-    pub(super) fn on_request(&mut self, from: Origin, filter: Filter, next: Option<u64>, now: Time) -> Option<Answer> {
+    pub(super) fn on_request(&mut self, from: Origin, filter: &Filter, next: Option<u64>, now: Time) -> Option<Answer> {
         let subscriber = subscriber(from);
         self.end_silent(now);
         self.asked_at = now;
@@ -209,7 +209,7 @@ impl Feed {
     }
 
     /// Says whether there was room.
-    fn subscribe(&mut self, subscriber: Subscriber, filter: Filter, round: u32, told_to: u64, now: Time) -> bool {
+    fn subscribe(&mut self, subscriber: Subscriber, filter: &Filter, round: u32, told_to: u64, now: Time) -> bool {
         self.unsubscribe(subscriber);
         if self.subscriptions.len() >= WATCH_SUBSCRIPTIONS_MAX {
             return false;
@@ -239,7 +239,9 @@ impl Feed {
         let is_silent = |subscription: &Subscription| subscription.asked_at.after(SUBSCRIBED_FOR) < now;
         let silent = self.subscriptions.iter().filter(|(_, subscription)| is_silent(subscription));
         let silent: Vec<Subscriber> = silent.map(|(subscriber, _)| *subscriber).collect();
-        silent.into_iter().for_each(|subscriber| self.unsubscribe(subscriber));
+        for subscriber in silent {
+            self.unsubscribe(subscriber);
+        }
     }
 }
 

@@ -33,7 +33,7 @@ const OTHERS_MAX: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Watches {
     feed: Feed,
-    watches: BTreeMap<WatchId, Watch>,
+    clients: BTreeMap<WatchId, Watch>,
     pub(super) groups: BTreeMap<GroupId, Group>,
     /// The last name given to a group.
     last_group: u64,
@@ -121,7 +121,7 @@ impl Watches {
     /// Whether there are no watches, and nothing that one left behind.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.watches.is_empty() && self.groups.is_empty() && self.streams.is_empty() && self.reads.waiting() == 0
+        self.clients.is_empty() && self.groups.is_empty() && self.streams.is_empty() && self.reads.waiting() == 0
     }
 
     // The own replica.
@@ -137,7 +137,7 @@ impl Watches {
     }
 
     /// A coordinator asks for the changes of the own replica.
-    pub fn follow(&mut self, from: Origin, filter: Filter, next: Option<u64>, ctx: &mut WatchCtx<'_>) {
+    pub fn follow(&mut self, from: Origin, filter: &Filter, next: Option<u64>, ctx: &mut WatchCtx<'_>) {
         if let Some(answer) = self.feed.on_request(from, filter, next, ctx.now()) {
             ctx.shared.node.answer(from, answer);
         }
@@ -151,15 +151,15 @@ impl Watches {
     // Clients.
 
     /// A client watches, from `cursor` on where it has one.
-    pub fn open(&mut self, id: WatchId, filter: Filter, cursor: Cursor, ctx: &mut WatchCtx<'_>) {
+    pub fn open(&mut self, id: WatchId, filter: &Filter, cursor: &Cursor, ctx: &mut WatchCtx<'_>) {
         let now = ctx.now();
-        if self.watches.is_empty() {
+        if self.clients.is_empty() {
             (self.tick_at, self.heartbeat_at) = (now.after(TICK), now.after(HEARTBEAT_EVERY));
         }
         let filter = filter.detached();
         let is_new = cursor.0.is_empty();
         let joined = if is_new { self.shared.get(&filter).copied() } else { None };
-        let group = joined.unwrap_or_else(|| self.add_group(filter, &cursor, ctx));
+        let group = joined.unwrap_or_else(|| self.add_group(filter, cursor, ctx));
         let opened_after = self.reads.last_task;
         let Some(joined) = self.groups.get_mut(&group) else { return };
         joined.members.insert(id);
@@ -169,7 +169,7 @@ impl Watches {
             let covers = cursor.0.keys().filter(|node| joined.streams.contains_key(node)).copied().collect();
             Watch { group, covers, stage: Stage::Resuming, opened_after }
         };
-        self.watches.insert(id, watch);
+        self.clients.insert(id, watch);
         let nodes: Vec<NodeIndex> = joined.streams.keys().copied().collect();
         for node in nodes {
             if self.stream(group, node).is_some_and(|stream| stream.round == 0) {
@@ -181,7 +181,7 @@ impl Watches {
 
     /// A client watches no longer.
     pub fn close(&mut self, id: WatchId, ctx: &mut WatchCtx<'_>) {
-        let Some(watch) = self.watches.remove(&id) else { return };
+        let Some(watch) = self.clients.remove(&id) else { return };
         if let Some(group) = self.groups.get_mut(&watch.group) {
             group.members.remove(&id);
             if group.members.is_empty() {
@@ -192,7 +192,7 @@ impl Watches {
 
     /// All watches end: this node takes no requests.
     pub fn end_all(&mut self, ctx: &mut WatchCtx<'_>) {
-        let all: Vec<WatchId> = self.watches.keys().copied().collect();
+        let all: Vec<WatchId> = self.clients.keys().copied().collect();
         for id in all {
             let cursor = self.cursor(id);
             ctx.emit(vec![id], cursor, WatchEvent::Ended);
@@ -201,7 +201,7 @@ impl Watches {
     }
 
     fn cursor(&self, id: WatchId) -> Cursor {
-        let Some(watch) = self.watches.get(&id) else { return Cursor::default() };
+        let Some(watch) = self.clients.get(&id) else { return Cursor::default() };
         let Some(group) = self.groups.get(&watch.group) else { return Cursor::default() };
         if matches!(watch.stage, Stage::Opening(_)) { Cursor::default() } else { group.cursor(&watch.covers) }
     }
@@ -270,7 +270,7 @@ impl Watches {
         let Some(incarnation) = stream.incarnation else { return };
         if node == ctx.me() {
             let from = Origin { node, incarnation, operation, round };
-            if let Some(answer) = self.feed.on_request(from, filter, next, now) {
+            if let Some(answer) = self.feed.on_request(from, &filter, next, now) {
                 self.on_answer(node, operation, round, answer, ctx);
             }
         } else {
@@ -286,7 +286,7 @@ impl Watches {
         stream.restart();
         let members: Vec<WatchId> = group.members.iter().copied().collect();
         for member in &members {
-            if let Some(watch) = self.watches.get_mut(member) {
+            if let Some(watch) = self.clients.get_mut(member) {
                 must!(ResubscribedCounts, watch.covers.remove(&node));
             }
         }
@@ -324,7 +324,7 @@ impl Watches {
         }
         for Change { number, key, version } in changes {
             if number >= position {
-                self.announced(id, node, number, &key, version, ctx);
+                self.announced(id, node, number, &key, &version, ctx);
             }
         }
         if is_first {
@@ -343,7 +343,7 @@ impl Watches {
 
     /// Looks at what covers a watch, and tells it what follows.
     fn review(&mut self, id: WatchId, ctx: &mut WatchCtx<'_>) {
-        let Some(watch) = self.watches.get(&id) else { return };
+        let Some(watch) = self.clients.get(&id) else { return };
         let (group, stage, covers) = (watch.group, watch.stage, watch.covers.clone());
         let Some(Group { filter, streams, .. }) = self.groups.get(&group) else { return };
         let filter = filter.clone();
@@ -368,7 +368,7 @@ impl Watches {
             }
             Stage::Ready => false,
         };
-        let Some(watch) = self.watches.get_mut(&id) else { return };
+        let Some(watch) = self.clients.get_mut(&id) else { return };
         (watch.stage, watch.covers) = (if is_ready { Stage::Ready } else { stage }, covers);
         if is_ready {
             let cursor = self.cursor(id);
@@ -428,7 +428,7 @@ impl Watches {
         let mut told: BTreeMap<&BTreeSet<NodeIndex>, Vec<WatchId>> = BTreeMap::new();
         let mut are_younger = false;
         for member in &group.members {
-            match self.watches.get(member) {
+            match self.clients.get(member) {
                 Some(watch) if watch.opened_after >= task => are_younger = true,
                 Some(Watch { covers, stage: Stage::Ready | Stage::Resuming, .. }) => {
                     told.entry(covers).or_default().push(*member);
@@ -493,14 +493,14 @@ impl Watches {
     /// When [`Watches::on_wake`] is wanted next.
     #[must_use]
     pub fn next_wake(&self) -> Option<Time> {
-        let tick = (!self.watches.is_empty()).then_some(self.tick_at);
+        let tick = (!self.clients.is_empty()).then_some(self.tick_at);
         [tick, self.reads.next_due()].into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub fn on_wake(&mut self, ctx: &mut WatchCtx<'_>) {
         let now = ctx.now();
-        if !self.watches.is_empty() && self.tick_at <= now {
+        if !self.clients.is_empty() && self.tick_at <= now {
             self.tick_at = now.after(TICK);
             self.tick(ctx);
         }
@@ -517,7 +517,7 @@ impl Watches {
                 self.ask(group, node, ctx);
             }
         }
-        let waiting = self.watches.iter().filter(|(_, watch)| watch.stage != Stage::Ready);
+        let waiting = self.clients.iter().filter(|(_, watch)| watch.stage != Stage::Ready);
         let waiting: Vec<WatchId> = waiting.map(|(id, _)| *id).collect();
         for id in waiting {
             self.review(id, ctx);
@@ -532,7 +532,7 @@ impl Watches {
             for group in self.groups.values() {
                 let mut told: BTreeMap<&BTreeSet<NodeIndex>, Vec<WatchId>> = BTreeMap::new();
                 for member in &group.members {
-                    if let Some(Watch { covers, stage: Stage::Ready, .. }) = self.watches.get(member) {
+                    if let Some(Watch { covers, stage: Stage::Ready, .. }) = self.clients.get(member) {
                         told.entry(covers).or_default().push(*member);
                     }
                 }
@@ -549,7 +549,7 @@ impl Watches {
         let Some(group) = self.groups.get(&id) else { return };
         let is_told = group.streams.values().all(|stream| stream.pending.is_empty());
         let Some(member) = group.members.first().copied().filter(|_| is_told) else { return };
-        let Some(Watch { covers, stage: Stage::Ready, .. }) = self.watches.get(&member) else { return };
+        let Some(Watch { covers, stage: Stage::Ready, .. }) = self.clients.get(&member) else { return };
         let filter = group.filter.clone();
         let Some(shared) = self.shared.get(&filter).copied() else {
             self.shared.insert(filter, id);
@@ -570,7 +570,7 @@ impl Watches {
         others.members.insert(member);
         // The others may have been told of a record before it was announced, and would not be told again.
         others.last.clear();
-        if let Some(watch) = self.watches.get_mut(&member) {
+        if let Some(watch) = self.clients.get_mut(&member) {
             watch.group = shared;
         }
         self.remove_group(id, ctx);

@@ -15,7 +15,7 @@ use crate::protocol::io::{Failure, QuorumReport, ReplicaStatus, Reply};
 use crate::types::{Key, NodeIndex, Record, Version};
 
 use super::hub::{WatchCtx, Watches, is_news};
-use super::reads::{Announced, Asked, Want, Wants};
+use super::reads::{Announced, Announcement, Announcements, Asked};
 use super::streams::GroupId;
 
 /// How long a key that one replica has announced waits for a majority to announce it. A read before that would find the
@@ -34,15 +34,15 @@ impl Watches {
         node: NodeIndex,
         number: u64,
         key: &Key,
-        version: Version,
+        version: &Version,
         ctx: &mut WatchCtx<'_>,
     ) {
         let Some(group) = self.groups.get_mut(&id) else { return };
-        if !is_news(group.last.get(key), &version) {
+        if !is_news(group.last.get(key), version) {
             return;
         }
-        if !rule!(WatchTellsUnread, true, not false) {
-            self.tell(id, key, &version, (None, u64::MAX), ctx);
+        if rule!(WatchTellsUnread, false, not true) {
+            self.tell(id, key, version, (None, u64::MAX), ctx);
             return;
         }
         let Some(stream) = group.streams.get_mut(&node) else { return };
@@ -58,7 +58,7 @@ impl Watches {
             want.version = version.clone();
         } else {
             stream.pending.insert(number);
-            announced.wants.insert((id, node), Want { number, version: version.clone() });
+            announced.wants.insert((id, node), Announcement { number, version: version.clone() });
         }
         let is_by_majority = announced.is_by_majority(&key, ctx.placement());
         if is_by_majority || is_first {
@@ -141,7 +141,7 @@ impl Watches {
     }
 
     /// `key` was read: what was asked for is told with the answer, and so is what was announced of the same version.
-    fn told(&mut self, key: &Key, asked: Wants, read: (Option<&Record>, u64), ctx: &mut WatchCtx<'_>) {
+    fn told(&mut self, key: &Key, asked: Announcements, read: (Option<&Record>, u64), ctx: &mut WatchCtx<'_>) {
         let (record, _) = read;
         let version = record.map_or_else(Version::absent, Record::version);
         let mut done: Vec<((GroupId, NodeIndex), u64)> =
@@ -176,7 +176,7 @@ impl Watches {
     }
 
     /// A read has failed: the replicas that announced the key and did not answer cover nothing any more.
-    fn read_again(&mut self, key: &Key, asked: Wants, failure: &Failure, ctx: &mut WatchCtx<'_>) {
+    fn read_again(&mut self, key: &Key, asked: Announcements, failure: &Failure, ctx: &mut WatchCtx<'_>) {
         let silent: BTreeSet<NodeIndex> = match failure {
             Failure::NoQuorum(QuorumReport { replicas, .. }) => {
                 let silent = replicas.iter().filter(|(_, said)| *said != ReplicaStatus::Answered);

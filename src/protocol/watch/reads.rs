@@ -26,7 +26,7 @@ pub(super) struct Reads {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Announced {
     /// Announced since the present read began.
-    pub(super) wants: Wants,
+    pub(super) wants: Announcements,
     pub(super) due: Time,
     pub(super) asked: Option<Asked>,
     /// Whether a watch was opened while it was read, for which it is read again.
@@ -37,14 +37,14 @@ pub(super) struct Announced {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Asked {
     pub(super) task: u64,
-    pub(super) wants: Wants,
+    pub(super) wants: Announcements,
 }
 
 /// Who announced a key, and to which group.
-pub(super) type Wants = BTreeMap<(GroupId, NodeIndex), Want>;
+pub(super) type Announcements = BTreeMap<(GroupId, NodeIndex), Announcement>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Want {
+pub(super) struct Announcement {
     /// The first announcement that was not told.
     pub(super) number: u64,
     /// The version that was announced last.
@@ -116,7 +116,7 @@ impl Announced {
     }
 
     /// What was asked for is still to be read. Returns the announcements that are counted with an earlier one.
-    pub(super) fn put_back(&mut self, asked: Wants) -> Vec<((GroupId, NodeIndex), u64)> {
+    pub(super) fn put_back(&mut self, asked: Announcements) -> Vec<((GroupId, NodeIndex), u64)> {
         let mut merged = Vec::new();
         for (stream, want) in asked {
             match self.wants.get_mut(&stream) {

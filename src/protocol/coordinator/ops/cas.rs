@@ -34,10 +34,8 @@ pub struct Cas {
     tellers: BTreeSet<NodeIndex>,
     /// The version above which all conditional writes must be remembered, so that the change may run.
     since: Option<Version>,
-    /// Whether a record with the change was sent to anybody.
+    /// Whether a record with the change was sent to anybody, or may have been for an earlier try.
     is_attempted: bool,
-    /// Whether it cannot be known any more if the change took effect.
-    is_unknown: bool,
     phase: Phase,
     /// How many ballots were drawn.
     tries: u32,
@@ -133,7 +131,6 @@ impl Cas {
             since,
             tellers: BTreeSet::new(),
             is_attempted: false,
-            is_unknown: false,
             phase: Phase::Idle,
             tries: 0,
             ballot: Ballot::none(),
@@ -148,7 +145,7 @@ impl Cas {
 
     /// The deletion of exactly `version` of `key`, because its time to live has passed.
     #[must_use]
-    pub fn expiring(key: Key, version: Version, token: IdempotencyToken) -> Self {
+    pub fn expiring(key: Key, version: &Version, token: IdempotencyToken) -> Self {
         let content = Content::Tombstone;
         let checksum = Checksum::of(&key, &content);
         let condition = rule!(ExpiryOfAnotherVersion, Condition::Version(version.clone()), not Condition::Present);
@@ -227,7 +224,7 @@ impl Cas {
         let ending = match verdict {
             Verdict::Write(write) => return self.propose(greatest.as_ref(), write),
             Verdict::Unknown => {
-                self.is_unknown = true;
+                self.is_attempted = true;
                 return Step::Failed;
             }
             Verdict::Applied(applied) => Ending::Applied(applied),
@@ -488,9 +485,7 @@ impl Operation for Cas {
     fn failure(&self, report: QuorumReport) -> Failure {
         match &self.goal {
             Goal::Settle => Failure::NoQuorum(report),
-            Goal::Change(_, request) if self.is_attempted || self.is_unknown || request.is_resend => {
-                Failure::OutcomeUnknown(report)
-            }
+            Goal::Change(_, request) if self.is_attempted || request.is_resend => Failure::OutcomeUnknown(report),
             Goal::Change(..) => Failure::NotApplied(report),
         }
     }

@@ -37,6 +37,12 @@ impl Set {
         self.stamp.clone().map(|stamp| Record { ttl, ..Record::plain(stamp, content, checksum) })
     }
 
+    /// A deletion that does not ask what it deletes: wrong for a value that expires.
+    #[cfg(feature = "mutants")]
+    pub(in crate::protocol) fn deleting(key: &Key) -> Self {
+        Self::new(Content::Tombstone, None, Checksum::of(key, &Content::Tombstone))
+    }
+
     /// Another stamp for the same write: wrong, because it gives one write two places in the order.
     #[cfg(feature = "mutants")]
     pub(in crate::protocol) fn restamp(&mut self, clock: crate::types::Clock) {
