@@ -22,8 +22,8 @@ pub struct Speaker<'a> {
     pub now: u64,
 }
 
-/// A round of an operation: its coordinator, in which incarnation, and the two numbers.
-type Asked = (NodeIndex, Incarnation, OperationId, u32);
+/// A round of an operation of a node.
+type Round = (NodeIndex, Incarnation, OperationId, u32);
 
 /// Watches one run.
 pub struct Watch {
@@ -37,7 +37,7 @@ pub struct Watch {
     /// The key that each stamp was drawn for.
     keys: BTreeMap<Stamp, Key>,
     /// The tag that each store or accept that was sent asks to keep, and whether it was an accept.
-    asked: BTreeMap<Asked, (Key, Version, bool)>,
+    asked: BTreeMap<Round, (Key, Version, bool)>,
     /// Versions that clients were told of.
     told: BTreeSet<Version>,
     /// The ballots that each replica has promised for a key, and when first.
@@ -49,7 +49,7 @@ pub struct Watch {
     /// The greatest stamp that each replica has held durably for a key.
     stamps: BTreeMap<(NodeIndex, Key), Stamp>,
     /// The ballot that each prepare asks to promise.
-    ballots: BTreeMap<(NodeIndex, Incarnation, OperationId, u32), Ballot>,
+    ballots: BTreeMap<Round, Ballot>,
     /// The operations that have drawn a ballot.
     has_prepared: BTreeSet<(NodeIndex, Incarnation, OperationId)>,
     /// The reads that went on to settle a record.
