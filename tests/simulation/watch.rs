@@ -275,6 +275,10 @@ impl Watch {
     /// order that others could see.
     fn keeps_promises(&self, speaker: &Speaker<'_>, key: &Key, tag: &Version) -> Result<(), String> {
         let Speaker { me, now, .. } = *speaker;
+        // An acknowledgement may be repeated: the promise has shown the record.
+        if self.accepted.get(&(key.clone(), tag.clone())).is_some_and(|accepted| accepted.contains(&me)) {
+            return Ok(());
+        }
         let Some(promised) = self.promised.get(&(me, key.clone())) else { return Ok(()) };
         let above = promised.iter().rev().take_while(|(ballot, _)| Some(*ballot) > tag.ballot.as_ref());
         for (ballot, at) in above {
