@@ -92,7 +92,7 @@ fn value_that_one_replica_has_is_settled_by_a_list() {
     cluster.crash(N1, Unsynced::Lost);
     cluster.start(N1);
     cluster.run(&ALL);
-    let list = cluster.list_among(N2, &[N1, N2]);
+    let list = cluster.list_among(N1, &[N1, N2]);
     assert_eq!(cluster.seen_by(list), Some(1));
     assert_eq!(cluster.read_among(N3, &[N2, N3]), Some(1));
     cluster.assert_linearizable();
