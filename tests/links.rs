@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use quorate::api;
 use quorate::api::peer_client::PeerClient;
+use quorate::protocol::message::PROTOCOL_VERSION;
 use testkit::cluster::{Cluster, Plan, TestNode, poll, write};
 use testkit::names::{SILENT, silent_name_server};
 use testkit::process;
@@ -87,12 +88,12 @@ async fn links_of_strangers_are_refused_with_few_lines() {
     let node = &cluster.nodes[0];
     node.wait_log(&["listening"]).await;
 
-    let refused = refusal(node, hello("stranger", 3)).await;
+    let refused = refusal(node, hello("stranger", PROTOCOL_VERSION)).await;
     assert_eq!(refused.reason(), api::PeerHelloRefusal::HelloRefusalCluster);
     let silent = api::PeerBatch { messages: vec![api::PeerMessage::default()], ..batch() };
     for _ in 0..LINKS {
         assert_eq!(answer(node, silent.clone()).await, None, "a link without a hello is closed");
-        let _ = tokio::time::timeout(Duration::from_millis(1), answer(node, hello("stranger", 3))).await;
+        let _ = tokio::time::timeout(Duration::from_millis(1), answer(node, hello("stranger", PROTOCOL_VERSION))).await;
     }
     node.wait_log(&["no member", "does not begin with a hello"]).await;
     let log = process::read(&node.log);

@@ -253,52 +253,52 @@ fn conditional_writes() -> Vec<Bounded> {
     let first = || vec![write_if_absent(0, 1)];
     vec![
         pin(
-            170_927,
+            173_074,
             World::new("conditional: two coordinators", vec![first(), vec![write_if_absent(1, 2)]])
                 .reaching(milestones::PREEMPTED | milestones::SETTLED | milestones::CONDITION_FAILED),
         ),
         pin(
-            128_389,
+            125_956,
             World::new("conditional: a write, read", vec![first(), vec![read(1)]]).reaching(
                 milestones::SETTLED | milestones::PREEMPTED | milestones::READ_UNFINISHED | milestones::ALL_DONE,
             ),
         ),
         pin(
-            189_155,
+            187_693,
             World::new("conditional: beside a plain write", vec![first(), vec![write(1, 2)]]).reaching(
                 milestones::OVERWROTE | milestones::BEATEN | milestones::CONDITION_FAILED | milestones::ALL_DONE,
             ),
         ),
         pin(
-            10_164,
+            9_665,
             World::new("conditional: one version after the other", vec![vec![write_if_absent(0, 1), replace(1, 2)]])
                 .reaching(milestones::OVERWROTE | milestones::ALL_DONE),
         ),
         pin(
-            211_785,
+            212_082,
             World::new("conditional: two additions", vec![vec![add(0, 1)], vec![add(1, 2)]])
                 .reaching(milestones::PREEMPTED | milestones::OVERWROTE | milestones::ALL_DONE),
         ),
         pin(
-            141_796,
+            139_539,
             World::new("conditional: a coordinator restarts", vec![vec![write_if_absent(0, 1), read(1)]])
                 .with(restarts([1, 0, 0], 1))
                 .reaching(milestones::SETTLED | milestones::EARLIER_INCARNATION | milestones::ALL_DONE),
         ),
         pin(
-            1_056_880,
+            1_095_087,
             World::new("conditional: an acceptor restarts", vec![vec![write_if_absent(0, 1), write_if_absent(1, 2)]])
                 .with(Faults { partings: 1, ..restarts([0, 1, 0], 1) })
                 .reaching(milestones::GAVE_UP | milestones::PREEMPTED | milestones::SETTLED | milestones::ALL_DONE),
         ),
         pin(
-            1_097_527,
+            1_113_256,
             World::new("conditional: slow reads of the store", vec![first(), vec![write_if_absent(1, 2)]])
                 .grained(Grain { loads: true, ..COARSE })
                 .reaching(milestones::PREEMPTED | milestones::SETTLED | milestones::CONDITION_FAILED),
         ),
         pin(
-            1_517_307,
+            1_501_954,
             World::new("conditional: a ballot after the other", vec![vec![write_if_absent(0, 1), read(1)]])
                 .with(Faults { partings: 1, alarms: 1, ..FEW_FAULTS })
                 .reaching(milestones::GAVE_UP | milestones::PREEMPTED | milestones::SETTLED | milestones::ALL_DONE),
