@@ -20,8 +20,9 @@ const ENVIRONMENT_BYTES_MAX: usize = 64 << 10;
 /// Prints a line for each change, until it is ended: put KEY, deleted KEY. Writes that follow each other quickly may be told
 /// as the last of them. If a node fails, the watch goes on at another one; a change may then be told twice.
 ///
-/// A line `ready` says that each write from then on is told. With --list it follows the keys that are there. A line `reset`
-/// says that changes may have been missed: forget what was told, and begin anew.
+/// A line `ready` says that each write which begins from then on is told. One that began before may not be: for a copy of the
+/// keys, list them after it, and once more a minute later. A line `reset` says that changes may have been missed: forget
+/// what was told, and begin anew with the next `ready`.
 ///
 /// A COMMAND after -- is run for each change, one at a time, in place of a line. Its environment has QUORATE_EVENT (put or
 /// deleted), QUORATE_KEY, QUORATE_VERSION, and QUORATE_VALUE if the value is text of up to 64 KiB without a zero byte. The
@@ -43,9 +44,6 @@ pub(super) struct Watch {
     /// Print the values too
     #[arg(long)]
     values: bool,
-    /// Tell what is there first
-    #[arg(long)]
-    list: bool,
     /// The program to run for each change, and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -60,9 +58,6 @@ impl Watch {
         };
         if self.values || !self.command.is_empty() {
             watch = watch.values();
-        }
-        if self.list {
-            watch = watch.with_list();
         }
         let mut watching = watch.stream();
         while let Some(event) = watching.next().await {

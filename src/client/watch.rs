@@ -41,16 +41,16 @@ pub struct Watch {
     keys: Keys,
     cursor: Bytes,
     values: bool,
-    with_list: bool,
 }
 
 /// What a watch tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WatchEvent {
-    /// Every write that is called from now on is told. With a list, what was there has been told.
+    /// Every write that is called from now on is told. One that was called before and is acknowledged later may not be: a
+    /// copy of the keys is read now, and once more a minute later, because no call lasts longer.
     Ready,
-    /// A key has a new value; in a list, a value.
+    /// A key has a new value.
     Set {
         /// The key.
         key: String,
@@ -84,7 +84,7 @@ pub struct Watching {
 
 impl Watch {
     pub(super) fn new(client: Client, keys: Keys) -> Self {
-        Self { client, keys, cursor: Bytes::new(), values: false, with_list: false }
+        Self { client, keys, cursor: Bytes::new(), values: false }
     }
 
     /// Goes on where an earlier watch of the same keys was: [`Watching::cursor`].
@@ -96,12 +96,6 @@ impl Watch {
     /// Asks for the values too.
     pub fn values(mut self) -> Self {
         self.values = true;
-        self
-    }
-
-    /// Tells what is there first, then [`WatchEvent::Ready`], then changes. Only so does a copy of the keys miss nothing.
-    pub fn with_list(mut self) -> Self {
-        self.with_list = true;
         self
     }
 
@@ -165,8 +159,6 @@ struct Reader {
 enum End {
     /// Nobody wants more.
     Done,
-    /// The list must be told again.
-    Again,
     /// The node failed. Whether it said anything before.
     Failed(Verdict, bool),
 }
@@ -179,7 +171,6 @@ impl Reader {
             let node = self.pool.next_node();
             match self.read_from(&node).await {
                 End::Done => return,
-                End::Again => {}
                 End::Failed(Verdict::Final(error), _) => {
                     let _ = self.sender.send(Err(error)).await;
                     return;
@@ -209,8 +200,7 @@ impl Reader {
             keys: Some(self.watch.keys.clone()),
             cursor: self.watch.cursor.clone(),
             values: self.watch.values,
-            // A watch that goes on needs no list.
-            with_list: self.watch.with_list && self.watch.cursor.is_empty(),
+            ..Default::default()
         };
         let mut said_something = false;
         let call = async { node.cluster().watch(request).await };
@@ -235,14 +225,7 @@ impl Reader {
                     return End::Failed(Verdict::TryNext(NodeFailure::new(&node.address, problem)), said_something);
                 }
             };
-            // A list that is cut off begins anew.
-            if !self.watch.with_list || self.is_ready || event == Some(WatchEvent::Ready) {
-                self.watch.cursor = response.cursor;
-            }
-            let is_reset = event == Some(WatchEvent::Reset);
-            if is_reset && self.watch.with_list {
-                self.watch.cursor = Bytes::new();
-            }
+            self.watch.cursor = response.cursor;
             let told = match event {
                 None => Ok(()),
                 // A watch that went on at another node has missed nothing, so that this is no news.
@@ -251,9 +234,6 @@ impl Reader {
             };
             if told.is_err() {
                 return End::Done;
-            }
-            if is_reset && self.watch.with_list {
-                return End::Again;
             }
         }
     }

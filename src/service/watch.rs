@@ -38,7 +38,8 @@ impl Service {
     pub(crate) async fn watch(self: &Arc<Self>, call: WatchCall) -> Result<Watch, ServiceError> {
         let WatchCall { filter, cursor, values, with_list } = call;
         if with_list {
-            let message = "with_list: not in this version: watch without it, wait for `ready`, and read the keys then";
+            let message = "with_list: not in this version: watch without it, wait for `ready`, list the keys then, and list \
+                           them once more a minute later, because a write that was called before `ready` may not be told";
             return Err(ServiceError::invalid(message));
         }
         let Ok(permit) = Arc::clone(&self.watches).try_acquire_owned() else {
