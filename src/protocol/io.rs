@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::types::{
-    AgedRecord, Batch, ChangeRequest, Checksum, Clock, Content, Expiry, Found, Incarnation, Key, KeyRange, Lookup,
+    Age, AgedRecord, Batch, ChangeRequest, Checksum, Clock, Content, Expiry, Found, Incarnation, Key, KeyRange, Lookup,
     Meta, NodeId, NodeIndex, ReadKind, RunningTime, ScannedKeys, Slot, Stamp, Ttl, Version,
 };
 
@@ -147,11 +147,20 @@ impl ListPage {
     }
 }
 
+/// The value of a key in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Listed {
+    /// Its digest, or its record where values are wanted.
+    pub found: Lookup,
+    /// The greatest age of its version that a replica told. Only versions with a time to live have an age.
+    pub age: Age,
+}
+
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListedKeys {
-    /// The keys that have a value, in order, each with its digest, or with its record where values are wanted.
-    pub keys: Vec<(Key, Lookup)>,
+    /// The keys that have a value, in order.
+    pub keys: Vec<(Key, Listed)>,
     /// The page has each key of its range up to this one, which need not exist. `None` where it has the whole range.
     pub looked_to: Option<Key>,
 }

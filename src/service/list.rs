@@ -4,13 +4,13 @@
 //! there are, and a caller that hangs up ends the list. Each page has a deadline of its own.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::limits::{LISTED_KEYS_MAX, LISTS_MAX};
-use crate::protocol::{ListPage, ListedKeys};
-use crate::types::{Content, Key, KeyRange, Lookup, Record, Ttl, Value, Version};
+use crate::protocol::{ListPage, Listed, ListedKeys};
+use crate::types::{AgedRecord, Content, Key, KeyRange, Lookup, Value, Version};
 use crate::wire::call::ListCall;
 use crate::wire::failure::FailureReason;
 use crate::wire::method::Access;
@@ -45,7 +45,8 @@ pub(crate) struct Page {
 pub(crate) struct ListedEntry {
     pub(crate) key: Key,
     pub(crate) version: Version,
-    pub(crate) ttl: Option<Ttl>,
+    /// What is left of the time to live.
+    pub(crate) ttl: Option<Duration>,
     pub(crate) value: Option<Value>,
 }
 
@@ -110,13 +111,16 @@ impl List {
     fn take(&mut self, listed: ListedKeys) -> Result<Page, ServiceError> {
         let mut entries = Vec::with_capacity(listed.keys.len());
         let mut guard = self.service.buffers.guard();
-        for (key, found) in listed.keys {
+        for (key, Listed { found, age }) in listed.keys {
             let entry = match found {
                 Lookup::Record(record) => {
                     self.service.check(&key, &record)?;
-                    ListedEntry::of(key, record)
+                    ListedEntry::of(key, AgedRecord { record, age })
                 }
-                Lookup::Digest(digest) => ListedEntry { key, version: digest.version(), ttl: digest.ttl, value: None },
+                Lookup::Digest(digest) => {
+                    let ttl = digest.ttl.map(|ttl| age.left_of(ttl));
+                    ListedEntry { key, version: digest.version(), ttl, value: None }
+                }
                 Lookup::Absent => continue,
             };
             if !guard.grow(entry.bytes()) {
@@ -130,9 +134,9 @@ impl List {
 }
 
 impl ListedEntry {
-    fn of(key: Key, record: Record) -> Self {
-        let (version, ttl) = (record.version(), record.ttl);
-        let value = match record.content {
+    fn of(key: Key, record: AgedRecord) -> Self {
+        let (version, ttl) = (record.version(), record.ttl_left());
+        let value = match record.record.content {
             Content::Value(value) => Some(value),
             Content::Tombstone => None,
         };

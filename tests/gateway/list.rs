@@ -95,6 +95,24 @@ async fn values_come_with_their_keys_and_pages_stay_small() {
     }
 }
 
+/// An export takes the times to live from here: the whole ones would prolong lives.
+#[tokio::test]
+async fn list_tells_what_is_left_of_a_time_to_live() {
+    let nodes = start(Plan { nodes: 3, replica_count: 2, ..Plan::default() }).await;
+    let mut cluster = nodes[0].cluster().await;
+    let whole = prost_types::Duration { seconds: 3_600, nanos: 0 };
+    cluster.set(api::SetRequest { ttl: Some(whole), ..set("k", "v") }).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for node in &nodes {
+        for values in [false, true] {
+            let page = pages(node, api::ListRequest { values, ..list("") }).await.remove(0);
+            let left = Duration::try_from(page.entries[0].ttl.unwrap()).unwrap();
+            assert!((3_500_000..=3_599_950).contains(&left.as_millis()), "values {values}: {left:?}");
+            assert_eq!(page.entries[0].entry.is_some(), values);
+        }
+    }
+}
+
 #[tokio::test]
 async fn list_goes_on_while_a_minority_is_down_and_says_so_when_a_majority_is() {
     let mut nodes = start(Plan { nodes: 3, replica_count: 3, ..Plan::default() }).await;

@@ -723,10 +723,10 @@ fn reaches(page: &ListedKeys, key: &Key) -> bool {
 }
 
 fn listed_value(page: &ListedKeys, key: &Key) -> Option<u64> {
-    let (_, found) = page.keys.iter().find(|(listed, _)| listed == key)?;
-    match found {
+    let (_, listed) = page.keys.iter().find(|(listed, _)| listed == key)?;
+    match &listed.found {
         Lookup::Record(record) => value_of(&record.content),
-        Lookup::Digest(_) | Lookup::Absent => panic!("values were asked for: {found:?}"),
+        Lookup::Digest(_) | Lookup::Absent => panic!("values were asked for: {listed:?}"),
     }
 }
 

@@ -293,7 +293,7 @@ pub fn listed(page: &ListedKeys, key: &Key) -> Result<Option<Outcome>, String> {
     if page.looked_to.as_ref().is_some_and(|looked_to| looked_to < key) {
         return Ok(None);
     }
-    let found = page.keys.iter().find(|(listed, _)| listed == key).map(|(_, found)| found);
+    let found = page.keys.iter().find(|(listed, _)| listed == key).map(|(_, listed)| &listed.found);
     Ok(Some(Outcome::Listed(match found {
         None => None,
         Some(Lookup::Digest(digest)) if digest.is_value => Some((None, digest.version())),

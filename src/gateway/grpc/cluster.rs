@@ -1,7 +1,6 @@
 //! `api.Cluster`, for applications.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::stream;
 use tonic::codegen::BoxStream;
@@ -15,7 +14,7 @@ use crate::service::batch_write::WriteOutcome;
 use crate::service::deadline::Deadline;
 use crate::service::list::{List, ListedEntry};
 use crate::service::watch::Watch;
-use crate::types::{AgedRecord, Content, IdempotencyToken, Key, Stamp, Ttl, Version};
+use crate::types::{AgedRecord, Content, IdempotencyToken, Key, Stamp, Version};
 use crate::wire::call::{Decoder, GetCall, Write};
 
 use super::status::{code, rejected};
@@ -192,7 +191,7 @@ async fn next_page(mut list: List) -> Option<(Result<api::ListResponse, Status>,
     let entry = |ListedEntry { key, version, ttl, value }: ListedEntry| api::ListedEntry {
         key: key.as_str().to_owned(),
         version: versions.encode(&version),
-        ttl: ttl.map(time_to_live),
+        ttl: ttl.map(duration),
         entry: value.map(|value| (key, value).into()),
     };
     let page = page.map(|page| api::ListResponse {
@@ -200,10 +199,6 @@ async fn next_page(mut list: List) -> Option<(Result<api::ListResponse, Status>,
         next: page.next.map(|next| next.as_str().to_owned()),
     });
     Some((page.map_err(Status::from), list))
-}
-
-fn time_to_live(ttl: Ttl) -> prost_types::Duration {
-    duration(Duration::from_millis(ttl.as_millis()))
 }
 
 /// The next event of a watch, or the error that ends it.

@@ -9,7 +9,7 @@ use crate::protocol::io::{ListPage, Time};
 use crate::protocol::message::Refusal;
 use crate::protocol::placement::Placement;
 use crate::protocol::quorum::Tally;
-use crate::types::{ClusterParameters, Digest, Key, NodeIndex, ScannedKeys};
+use crate::types::{Age, ClusterParameters, Digest, Key, NodeIndex, ScannedKeys};
 
 use super::reading::{KeyState, ReadOf, Reading};
 
@@ -152,8 +152,9 @@ impl Page {
     fn settled(&self, digest: &Digest) -> KeyState {
         match (digest.is_value, self.asked_for.values) {
             (false, _) => KeyState::absent(),
-            (true, false) => KeyState::listed(digest.clone()),
-            (true, true) => KeyState::Wanted(ReadOf::Exactly(digest.clone())),
+            (true, false) if digest.ttl.is_none() => KeyState::listed(digest.clone(), Age::NONE),
+            // Scans show no ages: what is left of a time to live is told by a replica that has the record.
+            (true, _) => KeyState::Wanted(ReadOf::Exactly(digest.clone())),
         }
     }
 }

@@ -5,8 +5,8 @@
 //! values that wait for their turn could hold all the memory that the next one needs.
 
 use crate::limits::{LIST_READS_MAX, LISTED_KEYS_MAX, PAGE_BYTES_MAX, UNCOUNTED_VALUE_BYTES_MAX};
-use crate::protocol::io::{Failure, ListedKeys, Reply};
-use crate::types::{Digest, Key, Lookup};
+use crate::protocol::io::{Failure, Listed, ListedKeys, Reply};
+use crate::types::{Age, Digest, Key, Lookup};
 
 /// The most bytes that a gateway adds to a key and its value: a version with two long node ids, and framing.
 const LISTED_OVERHEAD_BYTES: usize = 320;
@@ -24,7 +24,7 @@ pub(super) struct Reading {
     values: bool,
     keys_left: usize,
     bytes_left: usize,
-    listed: Vec<(Key, Lookup)>,
+    listed: Vec<(Key, Listed)>,
 }
 
 /// The state of a key of a page.
@@ -35,7 +35,7 @@ pub(super) enum KeyState {
     /// It is being read.
     Running(ReadOf),
     /// It is read. It has no value where nothing was found.
-    Found(Option<Lookup>),
+    Found(Option<Listed>),
     /// It could not be read.
     Failed(Failure),
 }
@@ -65,8 +65,8 @@ impl KeyState {
         Self::Found(None)
     }
 
-    pub(super) fn listed(digest: Digest) -> Self {
-        Self::Found(Some(Lookup::Digest(digest)))
+    pub(super) fn listed(digest: Digest, age: Age) -> Self {
+        Self::Found(Some(Listed { found: Lookup::Digest(digest), age }))
     }
 }
 
@@ -117,13 +117,16 @@ impl Reading {
         let KeyState::Running(read) = state else { return };
         self.running -= 1;
         *state = match reply {
-            Reply::Record(Some(record)) if record.is_value() && !self.values => KeyState::listed(record.digest()),
+            Reply::Record(Some(record)) if record.is_value() && !self.values => {
+                KeyState::listed(record.digest(), record.age)
+            }
             Reply::Record(Some(record)) if record.is_value() => {
                 if !is_next && record.content.value_bytes() > UNCOUNTED_VALUE_BYTES_MAX {
                     self.running_max = 1;
                     KeyState::Wanted(read.clone())
                 } else {
-                    KeyState::Found(Some(Lookup::Record(record.record)))
+                    let age = record.age;
+                    KeyState::Found(Some(Listed { found: Lookup::Record(record.record), age }))
                 }
             }
             Reply::Record(_) => KeyState::absent(),
@@ -146,7 +149,7 @@ impl Reading {
                     continue;
                 }
                 // A gateway names the key again beside its value.
-                KeyState::Found(Some(Lookup::Record(record))) => {
+                KeyState::Found(Some(Listed { found: Lookup::Record(record), .. })) => {
                     LISTED_OVERHEAD_BYTES + 2 * key.as_bytes().len() + record.content.value_bytes()
                 }
                 KeyState::Found(Some(_)) => LISTED_OVERHEAD_BYTES + key.as_bytes().len(),
