@@ -42,7 +42,7 @@ pub struct Replica {
     /// The scans of the index that are under way.
     scans: BTreeMap<ReadId, Origin>,
     read_next: u64,
-    /// The size of the stores that wait for a read, in bytes, about.
+    /// The size of the requests that wait for a read of the durable record, in bytes, about.
     waiting_bytes: usize,
 }
 
@@ -83,7 +83,7 @@ impl Waiting {
     fn bytes(&self, key: &Key) -> usize {
         match self {
             Self::Store(incoming, _) => incoming.record.bytes(key),
-            Self::Prepare(..) => 0,
+            Self::Prepare(..) => size_of::<Self>() + key.as_bytes().len(),
         }
     }
 }
@@ -196,7 +196,9 @@ impl Replica {
         if rule!(PromiseOvertakesBatch, true, not false)
             && let Some(KeyState::Reading(waiting)) = self.keys.get_mut(&key)
         {
-            return waiting.push(Waiting::Prepare(from, Request::Prepare { key, ballot, read_kind }));
+            let waits = Waiting::Prepare(from, Request::Prepare { key: key.clone(), ballot, read_kind });
+            self.waiting_bytes += waits.bytes(&key);
+            return waiting.push(waits);
         }
         if ctx.clock.is_durable(epoch) {
             ctx.clock.observe(ballot.clock);
