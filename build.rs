@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // A test server implements the methods that its test calls; the others answer UNIMPLEMENTED.
     tonic_prost_build::configure()
         .generate_default_stubs(true)
+        .codec_path("crate::wire::codec::ProtobufCodec")
         .compile_fds_with_config(compiler.file_descriptor_set(), prost)?;
     Ok(())
 }

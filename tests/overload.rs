@@ -17,9 +17,9 @@ const REQUESTS: usize = 300;
 const VALUES: usize = 6;
 const VALUE_BYTES: usize = 60 << 20;
 const READS: usize = 256;
-/// See "Memory" in docs/architecture.md: values that reads loaded, with RocksDB's copies of them; answers that are being
-/// sent, encoded and not; caches, buffers and the rest.
-const MEMORY_BYTES_MAX: u64 = 3 << 30;
+/// See "Bounds" in docs/architecture.md: 512 MiB for values that reads load, with RocksDB's copies of them; 512 MiB for
+/// encoded answers; and caches, buffers, and memory that the allocator has not given back yet.
+const MEMORY_BYTES_MAX: u64 = 2 << 30;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_works_and_ends_while_nobody_reads_its_log() {

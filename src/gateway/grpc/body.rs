@@ -57,8 +57,21 @@ impl http_body::Body for Counted {
 pub(crate) struct Observed {
     body: body::Body,
     observation: Option<Observation>,
-    /// The answer's part of the buffer budget, until it is sent.
-    _guard: Option<Arc<BudgetGuard>>,
+    /// The answer's part of the buffer budget. Its frames hold it, until the transport has sent or dropped them.
+    guard: Option<Arc<BudgetGuard>>,
+}
+
+/// Bytes of an answer, with their part of the buffer budget. The transport may hold them longer than the answer's body:
+/// a connection that is closed keeps the frame that it was writing until its task runs.
+struct Guarded {
+    data: Bytes,
+    _guard: Arc<BudgetGuard>,
+}
+
+impl AsRef<[u8]> for Guarded {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
 }
 
 /// Observes `response` until its last byte is handed to the transport.
@@ -73,7 +86,7 @@ pub(super) fn observed(
         end_with(observation, response.headers());
     }
     let guard = response.extensions_mut().remove::<Arc<BudgetGuard>>();
-    response.map(|body| Observed { body, observation, _guard: guard })
+    response.map(|body| Observed { body, observation, guard })
 }
 
 impl http_body::Body for Observed {
@@ -92,7 +105,8 @@ impl http_body::Body for Observed {
                 Err(status) => observation.end(outcome(status.code(), status.message())),
             }
         }
-        polled
+        let Some(guard) = &self.guard else { return polled };
+        polled.map_ok(|frame| frame.map_data(|data| Bytes::from_owner(Guarded { data, _guard: Arc::clone(guard) })))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -134,7 +148,28 @@ fn fault(code: Code) -> Option<Fault> {
 
 #[cfg(test)]
 mod tests {
+    use http_body::Body as _;
+
     use super::*;
+    use crate::limits::BUFFERED_BYTES_MAX;
+    use crate::service::buffer_budget::BufferBudget;
+
+    #[tokio::test]
+    async fn frames_hold_their_part_of_the_budget_longer_than_the_body() {
+        let budget = Arc::new(BufferBudget::default());
+        let mut guard = budget.guard();
+        assert!(guard.grow(BUFFERED_BYTES_MAX));
+        let mut response = http::Response::new(body::Body::new(axum::body::Body::from("value")));
+        response.extensions_mut().insert(Arc::new(guard));
+        let mut response = observed(response, None);
+        let frame = std::future::poll_fn(|context| Pin::new(response.body_mut()).poll_frame(context)).await;
+        let data = frame.expect("a frame").expect("no failure").into_data().expect("data");
+        drop(response);
+        assert_eq!(data, "value");
+        assert!(!budget.guard().grow(1), "the transport still holds the frame");
+        drop(data);
+        assert!(budget.guard().grow(1));
+    }
 
     #[test]
     fn every_code_has_its_own_name() {
