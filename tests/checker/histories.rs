@@ -218,7 +218,11 @@ fn check_by_force(history: &[Operation]) -> bool {
                     seen(Some(of)).is_some_and(|versions| effect(versions, value))
                 }
                 Action::WriteIf { condition, value: new } => {
-                    (condition == Condition::Present) == value.is_some() && effect(versions.to_vec(), new)
+                    let holds = match condition {
+                        Condition::Value(of) => value == Some(of),
+                        _ => (condition == Condition::Present) == value.is_some(),
+                    };
+                    holds && effect(versions.to_vec(), new)
                 }
                 Action::Add { delta, sum } => {
                     let is = value.unwrap_or_default().wrapping_add_signed(delta);
@@ -273,7 +277,7 @@ fn any_history() -> impl Strategy<Value = Vec<Operation>> {
 /// Histories with conditional writes and additions, in which few values and versions meet often.
 fn any_conditional_history() -> impl Strategy<Value = Vec<Operation>> {
     let maybe = || proptest::option::of(0..4_u64);
-    let operation = ((0..12_u64, 1..6_u64, 0..5_u8), 0..12_u8, maybe(), maybe(), 0..4_u64, any::<bool>());
+    let operation = ((0..12_u64, 1..6_u64, 0..5_u8), 0..13_u8, maybe(), maybe(), 0..4_u64, any::<bool>());
     proptest::collection::vec(operation, 0..7).prop_map(|drawn| {
         let make = |((invoked, length, how), what, value, version, of, is_so)| {
             let action = match what {
@@ -283,6 +287,7 @@ fn any_conditional_history() -> impl Strategy<Value = Vec<Operation>> {
                 6 => Action::Look { has_value: is_so },
                 7..=8 => Action::WriteIf { condition: Condition::Version(of), value },
                 9 => Action::WriteIf { condition: if is_so { Condition::Present } else { Condition::Absent }, value },
+                10 => Action::WriteIf { condition: Condition::Value(of), value },
                 _ => Action::Add { delta: 1, sum: value },
             };
             let ending = match how {

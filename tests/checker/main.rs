@@ -3,6 +3,7 @@
 #![cfg(feature = "server")]
 
 mod histories;
+mod mistakes;
 mod porcupine;
 #[path = "../testkit/mod.rs"]
 mod testkit;

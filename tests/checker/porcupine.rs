@@ -4,13 +4,11 @@
 //! Porcupine is a Go program. Without Go or its module the test skips itself; with `QUORATE_REQUIRE_CLIENTS=1` it fails.
 //! `QUORATE_PORCUPINE_SEED` draws other histories.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use crate::testkit::checker::{Action, Condition, Ending, Operation, STEPS_MAX, Verdict, check, describe};
+use crate::testkit::porcupine::{Porcupine, TIME_MAX};
 use crate::testkit::random::Random;
-use serde_json::json;
 
 const HISTORIES: usize = 1_000;
 const SEED: u64 = 2017;
@@ -20,19 +18,11 @@ const EACH_VERDICT_MIN: usize = 200;
 
 #[test]
 fn verdicts_are_those_of_porcupine() {
-    let porcupine = match build() {
-        Ok(program) => program,
-        Err(why) => {
-            assert!(std::env::var("QUORATE_REQUIRE_CLIENTS").as_deref() != Ok("1"), "porcupine is missing: {why}");
-            println!("SKIPPED: porcupine is missing: {why}");
-            return;
-        }
-    };
+    let Some(porcupine) = porcupine() else { return };
     let seed = std::env::var("QUORATE_PORCUPINE_SEED").map_or(SEED, |seed| seed.parse().expect("the seed is a number"));
     let mut random = Random::new(seed);
     let histories: Vec<Vec<Operation>> = (0..HISTORIES).map(|_| any_history(&mut random)).collect();
-    let theirs = judge(&porcupine, &histories);
-    assert_eq!(theirs.len(), HISTORIES);
+    let theirs = porcupine.judge(&histories, TIME_MAX);
 
     let (mut good, mut bad, mut unknown) = (0, 0, 0);
     for (n, (history, theirs)) in histories.iter().zip(theirs).enumerate() {
@@ -55,77 +45,16 @@ fn verdicts_are_those_of_porcupine() {
     assert!(unknown >= HISTORIES, "few outcomes are unknown: {unknown}");
 }
 
-/// Builds porcupine's program. The error says what is missing; an error in the program itself fails the test.
-fn build() -> Result<PathBuf, String> {
-    // Cargo starts tests in the folder of the package.
-    let folder = Path::new("tests/checker/go");
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("quorate-porcupine");
-    let go = |arguments: &[&str]| Command::new("go").args(arguments).current_dir(folder).output();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-
-    let download = go(&["mod", "download"]).map_err(|error| format!("Go could not be run: {error}"))?;
-    if !download.status.success() {
-        return Err(format!("Go could not download it: {}", text(&download.stderr)));
+/// Porcupine, where Go and its module are there.
+pub fn porcupine() -> Option<Porcupine> {
+    match Porcupine::build(Path::new(env!("CARGO_TARGET_TMPDIR"))) {
+        Ok(porcupine) => Some(porcupine),
+        Err(why) => {
+            assert!(std::env::var("QUORATE_REQUIRE_CLIENTS").as_deref() != Ok("1"), "porcupine is missing: {why}");
+            println!("SKIPPED: porcupine is missing: {why}");
+            None
+        }
     }
-    // No version stamp: Go would look for a version control system, which a copy of the sources need not have.
-    let built = go(&["build", "-buildvcs=false", "-o", program.to_str().expect("the folder's name is UTF-8"), "."])
-        .expect("Go was run before");
-    assert!(built.status.success(), "{}", text(&built.stderr));
-    Ok(program)
-}
-
-fn judge(porcupine: &Path, histories: &[Vec<Operation>]) -> Vec<Verdict> {
-    let lines: String = histories.iter().map(|history| as_json(history) + "\n").collect();
-    let mut child = Command::new(porcupine).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut input = child.stdin.take().unwrap();
-    // On a thread of its own: the program answers while it reads, and a full pipe would stop both sides.
-    let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
-    assert!(output.status.success(), "porcupine: {}", output.status);
-    let verdict = |line: &str| match line {
-        "linearizable" => Verdict::Linearizable,
-        "not linearizable" => Verdict::NotLinearizable,
-        "no verdict" => Verdict::NoVerdict,
-        _ => panic!("porcupine said {line:?}"),
-    };
-    std::str::from_utf8(&output.stdout).unwrap().lines().map(verdict).collect()
-}
-
-fn as_json(history: &[Operation]) -> String {
-    let operation = |Operation { client, invoked, action, ending, version }: &Operation| {
-        let (name, value) = match action {
-            Action::Read { saw } => ("read", *saw),
-            Action::Write { value } => ("write", Some(*value)),
-            Action::Delete => ("write", None),
-            Action::WriteIf { value, .. } => ("write if", *value),
-            Action::Add { sum, .. } => ("add", *sum),
-            Action::Look { .. } => ("look", None),
-        };
-        let condition = match action {
-            Action::WriteIf { condition: Condition::Absent, .. } => "absent",
-            Action::WriteIf { condition: Condition::Present, .. } => "present",
-            Action::WriteIf { condition: Condition::Version(_), .. } => "version",
-            _ => "",
-        };
-        let condition_version = match action {
-            Action::WriteIf { condition: Condition::Version(version), .. } => *version,
-            _ => 0,
-        };
-        let delta = if let Action::Add { delta, .. } = action { *delta } else { 0 };
-        let has_value = matches!(action, Action::Look { has_value: true });
-        let (ending, returned) = match ending {
-            Ending::Returned(at) => ("returned", *at),
-            Ending::Failed => ("failed", 0),
-            Ending::Unknown => ("unknown", 0),
-        };
-        json!({
-            "client": client, "invoked": invoked, "action": name, "value": value, "version": version,
-            "condition": condition, "condition_version": condition_version, "delta": delta, "has_value": has_value,
-            "ending": ending, "returned": returned,
-        })
-    };
-    json!(history.iter().map(operation).collect::<Vec<_>>()).to_string()
 }
 
 /// Draws a history of a linearizable register, and damages three of four. About two of three stay linearizable all the
@@ -153,7 +82,7 @@ fn good_history(random: &mut Random) -> Vec<Operation> {
     // Short operations hardly overlap; long ones overlap with many.
     let longest = *random.pick(&[2, 8, 30]);
     // Half of the histories are of plain writes alone.
-    let conditional = u64::from(random.permille(500)) * 4;
+    let conditional = u64::from(random.permille(500)) * 5;
     for client in 0..clients {
         let mut now = random.between(0, longest);
         for _ in 0..each {
@@ -166,6 +95,7 @@ fn good_history(random: &mut Random) -> Vec<Operation> {
                 10 => Action::Add { delta: 1, sum: None },
                 11 => Action::WriteIf { condition: Condition::Absent, value: Some(value) },
                 12 => Action::WriteIf { condition: Condition::Present, value: Some(value).filter(|_| index % 2 == 0) },
+                13 => Action::WriteIf { condition: Condition::Value(0), value: None },
                 _ => Action::WriteIf { condition: Condition::Version(0), value: Some(value) },
             };
             let at = now + random.between(0, longest);
@@ -197,8 +127,12 @@ fn good_history(random: &mut Random) -> Vec<Operation> {
         if let Action::WriteIf { condition: Condition::Version(named), .. } = &mut operation.action {
             *named = if random.permille(600) { version } else { version.saturating_sub(1) };
         }
+        if let Action::WriteIf { condition: Condition::Value(named), .. } = &mut operation.action {
+            *named = if random.permille(600) { held.unwrap_or_default() } else { random.between(1, 9) * 100 };
+        }
         let holds = match operation.action {
             Action::WriteIf { condition: Condition::Version(named), .. } => named == version,
+            Action::WriteIf { condition: Condition::Value(named), .. } => held == Some(named),
             Action::WriteIf { condition, .. } => (condition == Condition::Present) == held.is_some(),
             _ => true,
         };

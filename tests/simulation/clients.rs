@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::testkit::requests::{Ask, Attempt, Outcome};
 use bytes::Bytes;
 use quorate::protocol::{Command, Failure, ListPage, ListedKeys, Reply};
 use quorate::types::{
-    Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, KeyRange, Lookup, NodeIndex, Value,
-    Version, content_of, number_in,
+    Change, ChangeRequest, Checksum, Content, IdempotencyToken, Key, KeyRange, Lookup, NodeIndex, Value, Version,
+    content_of, number_in,
 };
 
 /// The distance between the values of two operations. Sums stay below it.
@@ -16,73 +17,6 @@ const SPACING: u64 = 1_000_000;
 const WORDS: u64 = 8;
 /// How many of the latest versions of a key a client may still name.
 const VERSIONS_KEPT: usize = 4;
-
-/// What a client asks for. The index of the first attempt names the value and the token.
-#[derive(Clone, Debug)]
-pub enum Ask {
-    /// A linearizable read.
-    Get,
-    /// A read of one replica.
-    GetOne { at_least: Option<Version> },
-    /// A page of the list of all keys from this one on: a read of each of them.
-    List { keys_max: usize, values: bool },
-    /// A write.
-    Set,
-    /// A delete.
-    Delete,
-    /// A write, or a delete, that takes effect only where the condition holds.
-    SetIf { condition: Condition, deletes: bool },
-    /// An addition.
-    Add { delta: i64, since: Option<Version> },
-}
-
-impl Ask {
-    pub fn is_read(&self) -> bool {
-        matches!(self, Self::Get | Self::GetOne { .. } | Self::List { .. })
-    }
-
-    /// Whether it is a conditional write, which has a token and may be sent again.
-    pub fn has_token(&self) -> bool {
-        matches!(self, Self::SetIf { .. } | Self::Add { .. })
-    }
-}
-
-/// How an attempt ended, as far as its client was told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// A read saw this.
-    Saw { value: Option<u64>, version: Version },
-    /// A page named the key, or left it out. It has the value where values were asked for.
-    Listed(Option<(Option<u64>, Version)>),
-    /// A write took effect.
-    Wrote(Version),
-    /// An addition took effect.
-    Added { sum: u64, version: Version },
-    /// A condition did not hold, or an addition found no number: the write never takes effect.
-    Declined { version: Version, has_value: bool },
-    /// A read failed, or a write certainly did not happen.
-    Failed,
-    /// A write may have happened, or may happen yet.
-    Unknown,
-}
-
-impl Outcome {
-    pub fn is_answer(&self) -> bool {
-        !matches!(self, Self::Failed | Self::Unknown)
-    }
-
-    /// The version that the client was told.
-    pub fn version(&self) -> Option<&Version> {
-        match self {
-            Self::Saw { version, .. }
-            | Self::Wrote(version)
-            | Self::Added { version, .. }
-            | Self::Declined { version, .. } => Some(version),
-            Self::Listed(named) => named.as_ref().map(|(_, version)| version),
-            Self::Failed | Self::Unknown => None,
-        }
-    }
-}
 
 /// One attempt of an operation, with what only the simulation knows of it.
 #[derive(Clone, Debug)]
@@ -105,6 +39,15 @@ pub struct Done {
     pub deadline: u64,
     /// It was begun when nothing was in its way.
     pub must_succeed: bool,
+}
+
+impl Done {
+    /// As it is judged.
+    pub fn attempt(&self) -> Attempt<'_> {
+        let client = u32::try_from(self.client).expect("there are few clients");
+        let Self { index, first, invoked, returned, ref ask, ref outcome, .. } = *self;
+        Attempt { client, index, first, value: value_of_operation(first), invoked, returned, ask, outcome }
+    }
 }
 
 /// One client.

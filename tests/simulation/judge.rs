@@ -1,17 +1,18 @@
 //! Runs a seed and judges what its clients saw.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use quorate::protocol::placement::Placement;
-use quorate::types::{ClusterParameters, Condition, NodeId, Version};
+use quorate::types::{ClusterParameters, NodeId, Version};
 
-use crate::clients::{Ask, Done, Outcome, operation_of_token, operation_of_value, value_of, value_of_operation};
+use crate::clients::{Done, operation_of_token, operation_of_value, value_of, value_of_operation};
 use crate::counters::Counters;
 use crate::plan::Plan;
-use crate::testkit::checker::{self, Action, Ending, Operation, STEPS_MAX, Verdict, check, shorten};
+use crate::testkit::checker::{Operation, Verdict, shorten};
+use crate::testkit::requests::{self, Ask, Attempt, Effect, Outcome, verdict};
 use crate::trace::Trace;
 use crate::world::{FoundBy, World};
 
@@ -134,7 +135,7 @@ fn judge(world: &World) -> Option<(FoundBy, String, usize, Vec<&Done>)> {
             Ok(operations) => operations,
             Err((what, attempts)) => return Some((FoundBy::History, format!("key-{key}: {what}"), key, attempts)),
         };
-        match verdict(&operations) {
+        match verdict(&operations, STEPS_OF_DOUBT_MAX) {
             Verdict::Linearizable => {}
             Verdict::NoVerdict => {
                 return Some((FoundBy::History, format!("no verdict about key-{key}"), key, Vec::new()));
@@ -155,40 +156,14 @@ fn judge(world: &World) -> Option<(FoundBy, String, usize, Vec<&Done>)> {
     None
 }
 
-/// A conditional write that led to any version told is known to have taken effect. The others most likely did not, and the
-/// search is short without them.
-fn verdict(operations: &[Operation]) -> Verdict {
-    let is_likely = |operation: &&Operation| {
-        operation.ending != Ending::Unknown || !matches!(operation.action, Action::WriteIf { .. } | Action::Add { .. })
-    };
-    let likely: Vec<Operation> = operations.iter().filter(is_likely).copied().collect();
-    match check(&likely, STEPS_MAX) {
-        Verdict::Linearizable => Verdict::Linearizable,
-        _ => check(operations, STEPS_OF_DOUBT_MAX),
-    }
-}
-
 type Wrong<'a> = (String, Vec<&'a Done>);
-
-/// The effect of a request: its version, its sum, and when it had happened at the latest.
-type Effect = (Version, Option<u64>, u64);
 
 /// The history of one key in the checker's terms: all attempts of a request are one operation.
 fn operations<'a>(world: &World, key: usize, history: &[&'a Done]) -> Result<Vec<Operation>, Wrong<'a>> {
     let found = effects(world, key, history)?;
-    let ranks = ranks(history, &found);
-    let rank = |version: &Version| ranks[version];
-    let mut requests: BTreeMap<usize, Vec<&Done>> = BTreeMap::new();
-    for done in history {
-        if !matches!(done.ask, Ask::GetOne { .. }) {
-            requests.entry(done.first).or_default().push(done);
-        }
-    }
-    let mut operations = Vec::new();
-    for (first, attempts) in requests {
-        add_request(&attempts, found.get(&first), &rank, &mut operations).map_err(|what| (what, attempts))?;
-    }
-    Ok(operations)
+    let attempts: Vec<Attempt<'_>> = history.iter().map(|done| done.attempt()).collect();
+    requests::operations(&attempts, &found)
+        .map_err(|(what, first)| (what, history.iter().filter(|done| done.first == first).copied().collect()))
 }
 
 /// What led to the versions that clients were told: those writes took effect, although nobody may have been told of them.
@@ -216,114 +191,6 @@ fn effects<'a>(world: &World, key: usize, history: &[&'a Done]) -> Result<BTreeM
         }
     }
     Ok(effects)
-}
-
-/// Adds what the attempts of one request did. It may have taken effect although nobody was told: `found`.
-fn add_request(
-    attempts: &[&Done],
-    found: Option<&Effect>,
-    rank: &impl Fn(&Version) -> u64,
-    operations: &mut Vec<Operation>,
-) -> Result<(), String> {
-    let Done { client, invoked, ask, first, .. } = attempts[0];
-    let value = value_of_operation(*first);
-    let client = u32::try_from(*client).expect("there are few clients");
-    let mut effects: Vec<Effect> = found.cloned().into_iter().collect();
-    let mut declined: Vec<Operation> = Vec::new();
-    let mut is_final = false;
-    for done in attempts {
-        let returned = done.returned.unwrap_or(u64::MAX);
-        match &done.outcome {
-            Outcome::Saw { value, version } => {
-                let (action, version) = (Action::Read { saw: *value }, Some(rank(version)));
-                let ending = Ending::Returned(returned);
-                operations.push(Operation { client, invoked: *invoked, action, ending, version });
-                return Ok(());
-            }
-            Outcome::Listed(named) => {
-                let (action, version) = match named {
-                    None => (Action::Read { saw: None }, None),
-                    Some((Some(value), version)) => (Action::Read { saw: Some(*value) }, Some(rank(version))),
-                    Some((None, version)) => (Action::Look { has_value: true }, Some(rank(version))),
-                };
-                let ending = Ending::Returned(returned);
-                operations.push(Operation { client, invoked: *invoked, action, ending, version });
-                return Ok(());
-            }
-            Outcome::Wrote(version) => effects.push((version.clone(), None, returned)),
-            Outcome::Added { sum, version } => effects.push((version.clone(), Some(*sum), returned)),
-            Outcome::Declined { version, has_value } => {
-                let holds = match ask {
-                    Ask::SetIf { condition: Condition::Version(named), .. } => named == version,
-                    Ask::SetIf { condition: Condition::Absent, .. } => !has_value,
-                    Ask::SetIf { condition: Condition::Present, .. } => *has_value,
-                    _ => false,
-                };
-                if holds {
-                    return Err(format!("{ask:?} was declined where it holds, at {version}"));
-                }
-                // A first attempt that its client has given up does not know of those after it.
-                is_final |= done.first != done.index || attempts.iter().all(|other| other.index == done.index);
-                declined.push(Operation {
-                    client,
-                    invoked: done.invoked,
-                    action: Action::Look { has_value: *has_value },
-                    ending: Ending::Returned(returned),
-                    version: Some(rank(version)),
-                });
-            }
-            Outcome::Failed | Outcome::Unknown => {}
-        }
-    }
-    if let Some((version, sum, _)) = effects.first()
-        && effects.iter().any(|(other, other_sum, _)| (other, other_sum) != (version, sum))
-    {
-        return Err(format!("one request took effect as {effects:?}"));
-    }
-    if !effects.is_empty() && is_final {
-        return Err("a request that took effect was declined".to_owned());
-    }
-    operations.extend(&declined);
-    let all_failed = attempts.iter().all(|done| done.outcome == Outcome::Failed);
-    if all_failed && !effects.is_empty() {
-        return Err(format!("a request that was certainly not applied took effect as {effects:?}"));
-    }
-    if ask.is_read() || all_failed || is_final {
-        return Ok(());
-    }
-    let effect = effects.iter().min_by_key(|(.., until)| *until);
-    let sum = effect.and_then(|(_, sum, _)| *sum);
-    let action = match ask {
-        Ask::Get | Ask::GetOne { .. } | Ask::List { .. } => unreachable!("reads have no effect"),
-        Ask::Set => Action::Write { value },
-        Ask::Delete => Action::Delete,
-        Ask::SetIf { condition, deletes } => {
-            let condition = match condition {
-                Condition::Version(version) => checker::Condition::Version(rank(version)),
-                Condition::Absent => checker::Condition::Absent,
-                Condition::Present => checker::Condition::Present,
-            };
-            Action::WriteIf { condition, value: Some(value).filter(|_| !deletes) }
-        }
-        Ask::Add { delta, .. } => Action::Add { delta: *delta, sum },
-    };
-    let ending = effect.map_or(Ending::Unknown, |(.., until)| Ending::Returned(*until));
-    let version = effect.map(|(version, ..)| rank(version));
-    operations.push(Operation { client, invoked: *invoked, action, ending, version });
-    Ok(())
-}
-
-/// A number for each version of the history, in their order.
-fn ranks(history: &[&Done], effects: &BTreeMap<usize, Effect>) -> BTreeMap<Version, u64> {
-    let mut versions = BTreeSet::from([Version::absent()]);
-    versions.extend(effects.values().map(|(version, ..)| version.clone()));
-    for done in history {
-        versions.extend(done.outcome.version().cloned());
-        if let Ask::SetIf { condition: Condition::Version(version), .. } = &done.ask {
-            versions.insert(version.clone());
-        }
-    }
-    versions.into_iter().zip(0..).collect()
 }
 
 /// A read of one replica sees a value that was written, or might have been, before it ended, and no version below that which

@@ -3,8 +3,9 @@
 use quorate::protocol::{Input, ListedKeys, Reply, RequestId, Time};
 use quorate::types::{Condition, Version};
 
-use crate::clients::{Ask, Done, Outcome, listed, understand};
+use crate::clients::{Done, listed, understand};
 use crate::testkit::giving_up::is_unknown_to_majority;
+use crate::testkit::requests::{Ask, Outcome};
 use crate::world::{Event, Host, Phase, World};
 
 /// What an operation may take when nothing, or only a dead minority, is in its way.

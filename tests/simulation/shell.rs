@@ -8,8 +8,9 @@ use quorate::protocol::{
 };
 use quorate::types::{Condition, Key, NodeIndex};
 
-use crate::clients::{Ask, Done};
+use crate::clients::Done;
 use crate::testkit::giving_up::{self, Coordinator};
+use crate::testkit::requests::Ask;
 use crate::world::{Event, Host, Phase, World, index_of};
 
 impl World {

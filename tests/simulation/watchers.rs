@@ -1,16 +1,15 @@
 //! Clients that watch all keys: they go on elsewhere when their node ends, or by themselves, with their last cursor. What they
 //! are told is judged at once, and once all faults have stopped: no write may be missing.
 
-use std::collections::BTreeMap;
-
 use quorate::protocol::Input;
 use quorate::protocol::changes::Filter;
 use quorate::protocol::news::{Cursor, WatchEvent, WatchId, WatchNews};
 use quorate::protocol::quorum::majority;
 use quorate::types::{Key, NodeIndex, ReadKind, Version};
 
-use crate::clients::Outcome;
 use crate::testkit::random::Random;
+use crate::testkit::requests::Outcome;
+use crate::testkit::watching::Told;
 use crate::world::{Event, Phase, World};
 
 /// Of so many seeds, one has watchers.
@@ -32,9 +31,7 @@ struct Watcher {
     /// Where it watches: the node, its process and the watch.
     at: Option<(NodeIndex, u64, WatchId)>,
     cursor: Cursor,
-    /// What was called after this tick must be told.
-    since: Option<u64>,
-    told: BTreeMap<Key, Version>,
+    told: Told,
     /// Its next move; an earlier plan is void.
     move_at: u64,
 }
@@ -107,11 +104,11 @@ impl World {
             match &news.event {
                 WatchEvent::Ready => {
                     let tick = self.clients.tick();
-                    self.watchers.all[watcher].since.get_or_insert(tick);
+                    self.watchers.all[watcher].told.is_ready(tick);
                 }
                 WatchEvent::Reset => {
                     self.counters.count("a watch was reset");
-                    self.watchers.all[watcher].since = None;
+                    self.watchers.all[watcher].told.is_reset();
                 }
                 WatchEvent::Heartbeat => {}
                 WatchEvent::Changed { key, version, .. } => self.is_told(watcher, key, version),
@@ -125,9 +122,8 @@ impl World {
 
     fn is_told(&mut self, watcher: usize, key: &Key, version: &Version) {
         self.counters.count("a watch was told of a change");
-        let last = self.watchers.all[watcher].told.insert(key.clone(), version.clone());
-        if last.as_ref().is_some_and(|last| last > version) {
-            self.is_wrong(format!("a watch was told {version} of {key} after {last:?}"));
+        if let Err(what) = self.watchers.all[watcher].told.change(key, version) {
+            self.is_wrong(what);
         }
         let replicas = self.placement.replicas(self.placement.slot(key)).to_vec();
         let holds = |replica: &&NodeIndex| {
@@ -143,20 +139,20 @@ impl World {
     /// All is well: everything was told.
     pub fn watchers_know_all(&mut self) {
         for watcher in 0..self.watchers.all.len() {
-            let Watcher { since, told, at, .. } = &self.watchers.all[watcher];
-            let Some(since) = *since else {
+            let Watcher { told, at, .. } = &self.watchers.all[watcher];
+            if told.since().is_none() {
                 self.is_stuck(format!("watcher {watcher} at {at:?} is not ready once all faults have stopped"));
                 return;
-            };
+            }
             let missed = self.clients.operations.iter().find(|done| {
                 let (Outcome::Wrote(version) | Outcome::Added { version, .. }) = &done.outcome else { return false };
                 // A request that was sent again may have taken effect in its first attempt.
                 let called = self.clients.operations[done.first].invoked;
-                let is_told = told.get(&self.keys[done.key]).is_some_and(|told| told >= version);
-                called > since && done.ended_at.is_some_and(|at| at + TOLD_WITHIN <= self.now) && !is_told
+                let is_over = done.ended_at.is_some_and(|at| at + TOLD_WITHIN <= self.now);
+                is_over && told.misses(&self.keys[done.key], version, called)
             });
             if let Some(missed) = missed {
-                let told = told.get(&self.keys[missed.key]);
+                let told = told.last(&self.keys[missed.key]);
                 self.is_wrong(format!("watcher {watcher} was told {told:?} and never of {missed:?}"));
                 return;
             }

@@ -41,6 +41,8 @@ pub enum Action {
 pub enum Condition {
     /// The key has this version.
     Version(u64),
+    /// The key has this value, which no other write wrote.
+    Value(u64),
     /// The key has no value.
     Absent,
     /// The key has a value.
@@ -259,9 +261,10 @@ impl State {
             Does::SetIf(condition, value) => {
                 let base = match condition {
                     Condition::Version(version) => self.showing(Some(version))?,
+                    Condition::Value(value) if self.value == Some(value) => self,
                     Condition::Absent if self.value.is_none() => self,
                     Condition::Present if self.value.is_some() => self,
-                    Condition::Absent | Condition::Present => return None,
+                    Condition::Value(_) | Condition::Absent | Condition::Present => return None,
                 };
                 base.becoming(value, step.version)
             }

@@ -12,8 +12,11 @@
 //! | `index` | the index of keys of a simulated disk |
 //! | `names` | a name server that does not answer |
 //! | `ports`, `process` | free ports; one process, and what it says |
+//! | `porcupine` | a second checker, which shares no code with ours |
 //! | `proxy` | a network between nodes that can be cut, delayed and throttled |
 //! | `random` | random numbers from a seed |
+//! | `requests` | what clients ask and are told, in the checker's terms |
+//! | `watching` | what a watch was told, and must have been told |
 
 #![allow(dead_code, unreachable_pub, reason = "each program has it as a module of its own, and uses a part of it")]
 #![allow(clippy::enum_variant_names, reason = "the checker's verdicts are the words of its literature")]
@@ -25,7 +28,10 @@ pub mod data;
 pub mod giving_up;
 pub mod index;
 pub mod names;
+pub mod porcupine;
 pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod random;
+pub mod requests;
+pub mod watching;

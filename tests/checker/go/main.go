@@ -14,8 +14,8 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// The time limit for one history. Those of the tests take far less.
-const timeout = time.Minute
+// The time limit for one history, unless an argument gives another one.
+var timeout = time.Minute
 
 // One operation, as Quorate's tests write it.
 type operation struct {
@@ -26,10 +26,10 @@ type operation struct {
 	Value *uint64 `json:"value"`
 	// The version that it saw or made; absent where its client was not told.
 	Version *uint64 `json:"version"`
-	// What a conditional write needs: absent, present, version.
-	Condition        string `json:"condition"`
-	ConditionVersion uint64 `json:"condition_version"`
-	Delta            int64  `json:"delta"`
+	// What a conditional write needs: absent, present, version, value; and the version or value that it names.
+	Condition string `json:"condition"`
+	Names     uint64 `json:"names"`
+	Delta     int64  `json:"delta"`
 	// Whether a failed condition showed a value.
 	HasValue bool   `json:"has_value"`
 	Ending   string `json:"ending"` // returned, failed, unknown
@@ -84,7 +84,9 @@ func (state register) meeting(op operation) (bool, register) {
 	case "present":
 		return state.present, state
 	case "version":
-		return state.showing(&op.ConditionVersion)
+		return state.showing(&op.Names)
+	case "value":
+		return state.holds(&op.Names), state
 	}
 	panic("unknown condition " + op.Condition)
 }
@@ -180,6 +182,14 @@ func run(in io.Reader, out io.Writer) error {
 }
 
 func main() {
+	if len(os.Args) > 1 {
+		limit, err := time.ParseDuration(os.Args[1])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "porcupine: the time limit:", err)
+			os.Exit(2)
+		}
+		timeout = limit
+	}
 	if err := run(os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "porcupine:", err)
 		os.Exit(1)

@@ -1,0 +1,254 @@
+//! What clients ask of a key and are told of it, in the checker's terms. A client may send one request several times, to any
+//! nodes: all its attempts are one operation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate::types::{Condition, Version};
+
+use super::checker::{self, Action, Ending, Operation, STEPS_MAX, Verdict, check};
+
+/// What a client asks for. The index of the first attempt names the value and the token.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// A linearizable read.
+    Get,
+    /// A read of one replica.
+    GetOne { at_least: Option<Version> },
+    /// A page of the list of all keys from this one on: a read of each of them.
+    List { keys_max: usize, values: bool },
+    /// A write.
+    Set,
+    /// A delete.
+    Delete,
+    /// A write, or a delete, that takes effect only where the condition holds.
+    SetIf { condition: Condition, deletes: bool },
+    /// An addition.
+    Add { delta: i64, since: Option<Version> },
+}
+
+impl Ask {
+    pub fn is_read(&self) -> bool {
+        matches!(self, Self::Get | Self::GetOne { .. } | Self::List { .. })
+    }
+
+    /// Whether it is a conditional write, which has a token and may be sent again.
+    pub fn has_token(&self) -> bool {
+        matches!(self, Self::SetIf { .. } | Self::Add { .. })
+    }
+}
+
+/// How an attempt ended, as far as its client was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A read saw this.
+    Saw { value: Option<u64>, version: Version },
+    /// A page named the key, or left it out. It has the value where values were asked for.
+    Listed(Option<(Option<u64>, Version)>),
+    /// A write took effect.
+    Wrote(Version),
+    /// An addition took effect.
+    Added { sum: u64, version: Version },
+    /// A condition did not hold, or an addition found no number: the write never takes effect.
+    Declined { version: Version, has_value: bool },
+    /// A read failed, or a write certainly did not happen.
+    Failed,
+    /// A write may have happened, or may happen yet.
+    Unknown,
+}
+
+impl Outcome {
+    pub fn is_answer(&self) -> bool {
+        !matches!(self, Self::Failed | Self::Unknown)
+    }
+
+    /// The version that the client was told.
+    pub fn version(&self) -> Option<&Version> {
+        match self {
+            Self::Saw { version, .. }
+            | Self::Wrote(version)
+            | Self::Added { version, .. }
+            | Self::Declined { version, .. } => Some(version),
+            Self::Listed(named) => named.as_ref().map(|(_, version)| version),
+            Self::Failed | Self::Unknown => None,
+        }
+    }
+}
+
+/// One attempt of a request, as it is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// The client's number.
+    pub client: u32,
+    /// The attempt's own number.
+    pub index: usize,
+    /// The number of the first attempt of the same request: its own, unless the request was sent again.
+    pub first: usize,
+    /// The value that the request writes. No other request writes it.
+    pub value: u64,
+    /// When it began and ended, in the time of histories.
+    pub invoked: u64,
+    pub returned: Option<u64>,
+    pub ask: &'a Ask,
+    pub outcome: &'a Outcome,
+}
+
+/// The effect of a request: its version, its sum, and when it had happened at the latest.
+pub type Effect = (Version, Option<u64>, u64);
+
+/// The operations of one key, from the attempts at all its requests. Some requests are known to have taken effect although
+/// nobody may have been told: `found` has them by their first attempt.
+///
+/// # Errors
+/// What no order of operations explains, and the first attempt of the request.
+pub fn operations(
+    attempts: &[Attempt<'_>],
+    found: &BTreeMap<usize, Effect>,
+) -> Result<Vec<Operation>, (String, usize)> {
+    let ranks = ranks(attempts, found);
+    let rank = |version: &Version| ranks[version];
+    let mut requests: BTreeMap<usize, Vec<Attempt<'_>>> = BTreeMap::new();
+    for attempt in attempts {
+        // Reads of one replica are judged apart: they may be old.
+        if !matches!(attempt.ask, Ask::GetOne { .. }) {
+            requests.entry(attempt.first).or_default().push(*attempt);
+        }
+    }
+    let mut operations = Vec::new();
+    for (first, attempts) in requests {
+        add_request(&attempts, found.get(&first), &rank, &mut operations).map_err(|what| (what, first))?;
+    }
+    Ok(operations)
+}
+
+/// Whether the history is linearizable. Requests of unknown outcome that led to any version told are known to have taken
+/// effect. The others most likely did not, and the search is short without them: it may take `steps_of_doubt_max` with
+/// them.
+pub fn verdict(operations: &[Operation], steps_of_doubt_max: u64) -> Verdict {
+    judge(operations, steps_of_doubt_max).0
+}
+
+/// The verdict, and the part of the history that it was found with: it leaves out operations that had no effect.
+pub fn judge(operations: &[Operation], steps_of_doubt_max: u64) -> (Verdict, Vec<Operation>) {
+    let is_expiry = |operation: &Operation| {
+        matches!(operation.action, Action::WriteIf { condition: checker::Condition::Value(_), .. })
+    };
+    let is_known = |operation: &&Operation| operation.ending != Ending::Unknown || is_expiry(operation);
+    let is_likely = |operation: &&Operation| {
+        is_known(operation) || !matches!(operation.action, Action::WriteIf { .. } | Action::Add { .. })
+    };
+    let known: Vec<Operation> = operations.iter().filter(is_known).copied().collect();
+    if check(&known, steps_of_doubt_max) == Verdict::Linearizable {
+        return (Verdict::Linearizable, known);
+    }
+    let likely: Vec<Operation> = operations.iter().filter(is_likely).copied().collect();
+    if check(&likely, STEPS_MAX) == Verdict::Linearizable {
+        return (Verdict::Linearizable, likely);
+    }
+    (check(operations, steps_of_doubt_max), operations.to_vec())
+}
+
+/// Adds what the attempts of one request did. It may have taken effect although nobody was told: `found`.
+fn add_request(
+    attempts: &[Attempt<'_>],
+    found: Option<&Effect>,
+    rank: &impl Fn(&Version) -> u64,
+    operations: &mut Vec<Operation>,
+) -> Result<(), String> {
+    let Attempt { client, invoked, ask, value, .. } = attempts[0];
+    let mut effects: Vec<Effect> = found.cloned().into_iter().collect();
+    let mut declined: Vec<Operation> = Vec::new();
+    let mut is_final = false;
+    for done in attempts {
+        let returned = done.returned.unwrap_or(u64::MAX);
+        match done.outcome {
+            Outcome::Saw { value, version } => {
+                let (action, version) = (Action::Read { saw: *value }, Some(rank(version)));
+                let ending = Ending::Returned(returned);
+                operations.push(Operation { client, invoked, action, ending, version });
+                return Ok(());
+            }
+            Outcome::Listed(named) => {
+                let (action, version) = match named {
+                    None => (Action::Read { saw: None }, None),
+                    Some((Some(value), version)) => (Action::Read { saw: Some(*value) }, Some(rank(version))),
+                    Some((None, version)) => (Action::Look { has_value: true }, Some(rank(version))),
+                };
+                let ending = Ending::Returned(returned);
+                operations.push(Operation { client, invoked, action, ending, version });
+                return Ok(());
+            }
+            Outcome::Wrote(version) => effects.push((version.clone(), None, returned)),
+            Outcome::Added { sum, version } => effects.push((version.clone(), Some(*sum), returned)),
+            Outcome::Declined { version, has_value } => {
+                let holds = match ask {
+                    Ask::SetIf { condition: Condition::Version(named), .. } => named == version,
+                    Ask::SetIf { condition: Condition::Absent, .. } => !has_value,
+                    Ask::SetIf { condition: Condition::Present, .. } => *has_value,
+                    _ => false,
+                };
+                if holds {
+                    return Err(format!("{ask:?} was declined where it holds, at {version}"));
+                }
+                // A first attempt that its client has given up does not know of those after it.
+                is_final |= done.first != done.index || attempts.iter().all(|other| other.index == done.index);
+                declined.push(Operation {
+                    client,
+                    invoked: done.invoked,
+                    action: Action::Look { has_value: *has_value },
+                    ending: Ending::Returned(returned),
+                    version: Some(rank(version)),
+                });
+            }
+            Outcome::Failed | Outcome::Unknown => {}
+        }
+    }
+    if let Some((version, sum, _)) = effects.first()
+        && effects.iter().any(|(other, other_sum, _)| (other, other_sum) != (version, sum))
+    {
+        return Err(format!("one request took effect as {effects:?}"));
+    }
+    if !effects.is_empty() && is_final {
+        return Err("a request that took effect was declined".to_owned());
+    }
+    operations.extend(declined);
+    let all_failed = attempts.iter().all(|done| *done.outcome == Outcome::Failed);
+    if all_failed && !effects.is_empty() {
+        return Err(format!("a request that was certainly not applied took effect as {effects:?}"));
+    }
+    if ask.is_read() || all_failed || is_final {
+        return Ok(());
+    }
+    let effect = effects.iter().min_by_key(|(.., until)| *until);
+    let sum = effect.and_then(|(_, sum, _)| *sum);
+    let action = match ask {
+        Ask::Get | Ask::GetOne { .. } | Ask::List { .. } => unreachable!("reads have no effect"),
+        Ask::Set => Action::Write { value },
+        Ask::Delete => Action::Delete,
+        Ask::SetIf { condition, deletes } => {
+            let condition = match condition {
+                Condition::Version(version) => checker::Condition::Version(rank(version)),
+                Condition::Absent => checker::Condition::Absent,
+                Condition::Present => checker::Condition::Present,
+            };
+            Action::WriteIf { condition, value: Some(value).filter(|_| !deletes) }
+        }
+        Ask::Add { delta, .. } => Action::Add { delta: *delta, sum },
+    };
+    let ending = effect.map_or(Ending::Unknown, |(.., until)| Ending::Returned(*until));
+    let version = effect.map(|(version, ..)| rank(version));
+    operations.push(Operation { client, invoked, action, ending, version });
+    Ok(())
+}
+
+/// A number for each version of the history, in their order.
+fn ranks(attempts: &[Attempt<'_>], found: &BTreeMap<usize, Effect>) -> BTreeMap<Version, u64> {
+    let mut versions = BTreeSet::from([Version::absent()]);
+    versions.extend(found.values().map(|(version, ..)| version.clone()));
+    for attempt in attempts {
+        versions.extend(attempt.outcome.version().cloned());
+        if let Ask::SetIf { condition: Condition::Version(version), .. } = attempt.ask {
+            versions.insert(version.clone());
+        }
+    }
+    versions.into_iter().zip(0..).collect()
+}
