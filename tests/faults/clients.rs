@@ -1,26 +1,22 @@
-//! Clients that read, write and delete a few keys through all nodes, and record the history.
+//! Clients that read and write a few keys through all nodes, and record the history.
 //!
-//! Contract: one operation is one request to one node. A write counts as failed only if a node answered that it was not applied,
-//! or if no process listened. After any other error it may have happened.
+//! Contract: an attempt is one request to one node. A conditional write or an addition of unknown outcome may be sent again,
+//! to any node, under the same request id; some clients do so while a node still works on the first attempt.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
-use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use quorate::api;
-use quorate::api::cluster_client::ClusterClient;
-use quorate::wire::failure::{Failure, FailureReason};
+use quorate::types::{Condition, Version};
 use rand::RngExt as _;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
 
-use crate::testkit::checker::{Action, Ending, Operation};
+use crate::asking::{DEADLINE_SLACK, Kind, Miss, Page, Wish, ask, list, ttl_of, value_of_request};
+use crate::testkit::requests::{Ask, Attempt, Outcome};
 
 /// The keys in use at one time.
 const KEYS: usize = 8;
@@ -28,16 +24,20 @@ const KEYS: usize = 8;
 const KEYS_LAST: Duration = Duration::from_secs(3);
 /// The deadline of an operation.
 const DEADLINE_MS: std::ops::Range<u64> = 1_000..2_000;
-/// How long a client waits for an answer beyond the deadline. A client that waited for good would add nothing to the history.
-const DEADLINE_SLACK: Duration = Duration::from_millis(500);
+/// How long an impatient client waits.
+const IMPATIENT_MS: std::ops::Range<u64> = 1..40;
 /// The pause of a client after an operation.
 const THINK_MS: std::ops::Range<u64> = 0..10;
 /// The pause after a failed operation: nodes that are down refuse fast.
 const THINK_AFTER_FAILURE_MS: std::ops::Range<u64> = 20..100;
-/// One value in this many is large.
-const LARGE_ONE_IN: u64 = 16;
-/// The most bytes of a large value. Some are stored in blob files, and some go to peers in chunks.
-const LARGE_BYTES: u64 = 1_000_000;
+/// How often a request is sent again at most.
+const RESENDS_MAX: usize = 4;
+/// The client that reads every key at the end of a round.
+pub(crate) const LAST_READER: u32 = u32::MAX;
+/// The client that deletes what has expired.
+pub(crate) const EXPIRY: u32 = u32::MAX - 1;
+/// The versions of a key that a client remembers.
+const VERSIONS_KEPT: usize = 4;
 
 /// The state that the clients of one round share.
 #[derive(Debug)]
@@ -48,128 +48,326 @@ pub(crate) struct Workload {
     pub(crate) origin: Instant,
     /// The beginning of the round.
     pub(crate) began: Instant,
-    /// The last value written, over all rounds.
-    pub(crate) values: Arc<AtomicU64>,
+    /// The number of the last attempt, over all rounds.
+    pub(crate) numbers: Arc<AtomicU64>,
     /// Set when the round is over.
     pub(crate) over: AtomicBool,
+    /// Set when the watches of the round are over.
+    pub(crate) watches_over: AtomicBool,
+}
+
+/// One attempt at a request, or what a page or a watch said of a key.
+#[derive(Clone, Debug)]
+pub(crate) struct Done {
+    pub(crate) client: u32,
+    pub(crate) index: u64,
+    pub(crate) first: u64,
+    pub(crate) invoked: u64,
+    pub(crate) returned: Option<u64>,
+    pub(crate) ask: Ask,
+    pub(crate) outcome: Outcome,
 }
 
 /// The record of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     /// By key.
-    pub(crate) histories: BTreeMap<usize, Vec<Operation>>,
+    pub(crate) histories: BTreeMap<usize, Vec<Done>>,
     /// The number of operations by outcome.
     pub(crate) outcomes: BTreeMap<&'static str, u64>,
     /// Answers that no node may give.
     pub(crate) defects: Vec<String>,
 }
 
-/// A request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
-    Read,
-    Write(u64),
-    Delete,
+/// One client at work.
+struct Client<'a> {
+    number: u32,
+    workload: &'a Workload,
+    random: StdRng,
+    nodes: Vec<Channel>,
+    account: Account,
+    /// The latest versions that it was told, the newest last.
+    versions: BTreeMap<usize, Vec<Version>>,
 }
 
-/// The failure of a request.
-#[derive(Clone, Debug)]
-pub(crate) enum Miss {
-    /// It certainly did not happen.
-    Failed(String),
-    /// It may have happened.
-    Unknown(String),
-    /// The answer is one that no node may give.
-    Defect(String),
-}
-
-impl fmt::Display for Miss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Failed(why) => write!(f, "certainly not done: {why}"),
-            Self::Unknown(why) => write!(f, "no answer that counts: {why}"),
-            Self::Defect(why) => write!(f, "an answer that no node may give: {why}"),
+impl Kind {
+    /// The kind of the key of this number.
+    pub(crate) fn of(number: usize) -> Self {
+        match number % KEYS {
+            0 | 1 => Self::Plain,
+            2..=4 => Self::Conditional,
+            5 | 6 => Self::Counter,
+            _ => Self::Expiring,
         }
     }
 }
 
+impl Done {
+    /// As it is judged.
+    pub(crate) fn attempt(&self) -> Attempt<'_> {
+        let Self { client, index, first, invoked, returned, ref ask, ref outcome } = *self;
+        let number = |number| usize::try_from(number).expect("it is small");
+        let (index, first, value) = (number(index), number(first), value_of_request(first));
+        Attempt { client, index, first, value, invoked, returned, ask, outcome }
+    }
+}
+
 impl Workload {
+    /// A workload without clients, for tests of those who judge.
+    #[cfg(test)]
+    pub(crate) fn of(name: &str) -> Self {
+        let (origin, numbers) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+        let (over, watches_over) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { name: name.to_owned(), origin, began: origin, numbers, over, watches_over }
+    }
+
     /// Now, in microseconds.
     pub(crate) fn now(&self) -> u64 {
         micros(self.origin.elapsed())
     }
 
-    /// A value that was never written.
-    pub(crate) fn fresh_value(&self) -> u64 {
-        self.values.fetch_add(1, Ordering::Relaxed) + 1
+    /// A number that no other attempt has.
+    pub(crate) fn fresh_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The key of this number.
     pub(crate) fn key(&self, number: usize) -> String {
-        format!("{}-{number}", self.name)
+        format!("{}{}", self.prefix(number), number % KEYS)
     }
 
-    /// Runs the client of number `client` until the round is over, through all `nodes`.
-    pub(crate) async fn run(&self, client: u32, seed: u64, nodes: Vec<Channel>) -> Account {
-        let mut random = StdRng::seed_from_u64(seed ^ u64::from(client) << 32);
-        let mut account = Account::default();
+    /// The first part of the keys that are in use together with this one.
+    fn prefix(&self, number: usize) -> String {
+        format!("{}-{}-", self.name, number / KEYS)
+    }
+
+    /// The number of a key of the round's clients.
+    pub(crate) fn number(&self, key: &str) -> Option<usize> {
+        let (group, place) = key.strip_prefix(&self.name)?.strip_prefix('-')?.split_once('-')?;
+        Some(group.parse::<usize>().ok()? * KEYS + place.parse::<usize>().ok().filter(|place| *place < KEYS)?)
+    }
+
+    /// Runs the client of number `number` until the round is over, through all `nodes`.
+    pub(crate) async fn run(&self, number: u32, seed: u64, nodes: Vec<Channel>) -> Account {
+        let random = StdRng::seed_from_u64(seed ^ u64::from(number) << 32);
+        let (account, versions) = (Account::default(), BTreeMap::new());
+        let mut client = Client { number, workload: self, random, nodes, account, versions };
         while !self.over.load(Ordering::Relaxed) {
-            let epoch = self.began.elapsed().as_millis() / KEYS_LAST.as_millis();
-            let epoch = usize::try_from(epoch).expect("a round is short");
-            let number = epoch * KEYS + random.random_range(0..KEYS);
-            let wish = match random.random_range(0..100) {
-                0..50 => Wish::Read,
-                50..88 => Wish::Write(self.fresh_value()),
-                _ => Wish::Delete,
-            };
-            let node = &nodes[random.random_range(0..nodes.len())];
-            let deadline = Duration::from_millis(random.random_range(DEADLINE_MS));
-            let done = self.operate(client, number, wish, node, deadline, &mut account).await.is_ok();
+            let done = client.work().await;
             let think = if done { THINK_MS } else { THINK_AFTER_FAILURE_MS };
-            tokio::time::sleep(Duration::from_millis(random.random_range(think))).await;
+            tokio::time::sleep(Duration::from_millis(client.random.random_range(think))).await;
         }
-        account
+        client.account
     }
 
-    /// Does one operation, and records it in the account.
-    pub(crate) async fn operate(
+    /// A read of the key, recorded in the account.
+    pub(crate) async fn read(
         &self,
         client: u32,
-        number: usize,
-        wish: Wish,
+        key: usize,
         node: &Channel,
         deadline: Duration,
         account: &mut Account,
-    ) -> Result<(), Miss> {
-        let key = self.key(number);
+    ) -> Result<Outcome, Miss> {
+        let number = self.fresh_number();
+        let wish = Wish { key: self.key(key), kind: Kind::of(key), ask: Ask::Get, number, is_resend: false };
+        self.attempt(client, key, &wish, node, (deadline, deadline + DEADLINE_SLACK), account).await
+    }
+
+    /// Makes one attempt, and records it in the account.
+    async fn attempt(
+        &self,
+        client: u32,
+        key: usize,
+        wish: &Wish,
+        node: &Channel,
+        (deadline, timeout): (Duration, Duration),
+        account: &mut Account,
+    ) -> Result<Outcome, Miss> {
+        let index = if wish.is_resend { self.fresh_number() } else { wish.number };
         let invoked = self.now();
-        let answer = ask(node, &key, wish, deadline).await;
+        let answer = ask(node, wish, deadline, timeout).await;
         let returned = self.now();
-        let saw = answer.as_ref().map_or(None, |saw| *saw);
-        let (action, name) = match wish {
-            Wish::Read => (Action::Read { saw }, "read"),
-            Wish::Write(value) => (Action::Write { value }, "write"),
-            Wish::Delete => (Action::Delete, "delete"),
+        let outcome = match &answer {
+            Ok(outcome) => outcome.clone(),
+            Err(Miss::Failed(_)) => Outcome::Failed,
+            Err(Miss::Unknown(_) | Miss::Defect(_)) => Outcome::Unknown,
         };
-        let (ending, outcome) = match (&answer, name) {
-            (Ok(_), "read") => (Ending::Returned(returned), "reads that returned"),
-            (Ok(_), "write") => (Ending::Returned(returned), "writes acknowledged"),
-            (Ok(_), _) => (Ending::Returned(returned), "deletes acknowledged"),
-            (Err(_), "read") => (Ending::Failed, "reads that failed"),
-            (Err(Miss::Failed(_)), _) => (Ending::Failed, "writes and deletes certainly not applied"),
-            (Err(_), _) => (Ending::Unknown, "writes and deletes of unknown outcome"),
-        };
-        *account.outcomes.entry(outcome).or_default() += 1;
-        if let Err(Miss::Defect(what)) = &answer {
-            account.defects.push(format!("at {returned}, {name} of {key}: {what}"));
+        account.count(outcome_of(&wish.ask, wish.is_resend, &outcome));
+        if wish.is_resend {
+            account.count("requests sent again");
         }
-        account.histories.entry(number).or_default().push(Operation { client, invoked, action, ending, version: None });
-        answer.map(drop)
+        if let (Outcome::Wrote(_), Some(ttl)) = (&outcome, ttl_of(wish.number, wish.kind))
+            && !is_deletion(&wish.ask)
+        {
+            let is_short = ttl < Duration::from_mins(1);
+            account.count(if is_short { "writes that expire in the round" } else { "writes with a long time to live" });
+        }
+        if let Err(Miss::Defect(what)) = &answer {
+            account.defects.push(format!("at {returned}, {:?} of {}: {what}", wish.ask, wish.key));
+        }
+        let (first, ask) = (wish.number, wish.ask.clone());
+        let done = Done { client, index, first, invoked, returned: Some(returned), ask, outcome };
+        account.histories.entry(key).or_default().push(done);
+        answer
+    }
+
+    /// What a page or a watch said of a key: a read, at some moment from `invoked` to `returned`.
+    pub(crate) fn told(&self, client: u32, invoked: u64, returned: u64, (ask, outcome): (Ask, Outcome)) -> Done {
+        let index = self.fresh_number();
+        Done { client, index, first: index, invoked, returned: Some(returned), ask, outcome }
+    }
+}
+
+impl Client<'_> {
+    /// Does one thing. Returns whether it was answered.
+    async fn work(&mut self) -> bool {
+        let epoch = self.workload.began.elapsed().as_millis() / KEYS_LAST.as_millis();
+        let epoch = usize::try_from(epoch).expect("a round is short");
+        let key = epoch * KEYS + self.random.random_range(0..KEYS);
+        if self.random.random_ratio(1, 25) {
+            return self.list(key).await;
+        }
+        let draw = self.random.random_range(0..100);
+        let deletes = self.random.random_ratio(1, 4);
+        let delta = self.random.random_range(1..1_000);
+        let ask = match (Kind::of(key), draw) {
+            (Kind::Plain, 0..50) | (Kind::Expiring, 0..45) | (Kind::Conditional, 0..30) | (Kind::Counter, 0..20) => {
+                Ask::Get
+            }
+            (Kind::Plain, 50..88)
+            | (Kind::Expiring, 45..85)
+            | (Kind::Conditional, 30..45)
+            | (Kind::Counter, 20..25) => Ask::Set,
+            (Kind::Plain, _) | (Kind::Conditional, 45..52) | (Kind::Counter, 25..28) => Ask::Delete,
+            (Kind::Conditional, 52..60) => Ask::SetIf { condition: Condition::Absent, deletes: false },
+            (Kind::Conditional, 60..68) => Ask::SetIf { condition: Condition::Present, deletes },
+            (Kind::Conditional, 68..72) | (Kind::Counter, 28..65) => Ask::Add { delta, since: None },
+            (Kind::Counter, 65..93) => match self.version(key).await {
+                Some(version) => Ask::Add { delta, since: Some(version) },
+                None => return false,
+            },
+            (Kind::Expiring, 85..90) => Ask::SetIf { condition: Condition::Absent, deletes: false },
+            _ => match self.version(key).await {
+                Some(version) => Ask::SetIf { condition: Condition::Version(version), deletes },
+                None => return false,
+            },
+        };
+        self.request(key, ask).await
+    }
+
+    /// A version of the key: mostly the present one.
+    async fn version(&mut self, key: usize) -> Option<Version> {
+        if self.random.random_bool(0.4)
+            && let Some(known) = self.versions.get(&key)
+        {
+            return Some(known[self.random.random_range(0..known.len())].clone());
+        }
+        self.request(key, Ask::Get).await.then(|| self.versions[&key].last().cloned()).flatten()
+    }
+
+    /// Sends a request until its outcome is known, or a little less long. Returns whether it was answered.
+    async fn request(&mut self, key: usize, ask: Ask) -> bool {
+        let (number, kind) = (self.workload.fresh_number(), Kind::of(key));
+        let mut wish = Wish { key: self.workload.key(key), kind, ask, number, is_resend: false };
+        for _ in 0..=RESENDS_MAX {
+            let node = self.nodes[self.random.random_range(0..self.nodes.len())].clone();
+            let deadline = Duration::from_millis(self.random.random_range(DEADLINE_MS));
+            let is_impatient = wish.ask.has_token() && self.random.random_ratio(1, 10);
+            let timeout = if is_impatient {
+                Duration::from_millis(self.random.random_range(IMPATIENT_MS))
+            } else {
+                deadline + DEADLINE_SLACK
+            };
+            let times = (deadline, timeout);
+            let answer = self.workload.attempt(self.number, key, &wish, &node, times, &mut self.account).await;
+            match answer {
+                Ok(outcome) => {
+                    self.remember(key, &outcome);
+                    return true;
+                }
+                Err(Miss::Unknown(_)) if wish.ask.has_token() && self.random.random_ratio(9, 10) => {
+                    wish.is_resend = true;
+                }
+                // No process listened. What became of the earlier attempts is still unknown.
+                Err(Miss::Failed(_)) if wish.is_resend => {
+                    tokio::time::sleep(Duration::from_millis(self.random.random_range(THINK_AFTER_FAILURE_MS))).await;
+                }
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    fn remember(&mut self, key: usize, outcome: &Outcome) {
+        let Some(version) = outcome.version() else { return };
+        let known = self.versions.entry(key).or_default();
+        known.retain(|known| known != version);
+        known.push(version.clone());
+        if known.len() > VERSIONS_KEPT {
+            known.remove(0);
+        }
+    }
+
+    /// Lists the keys that are in use, all at once or a few at a time. Each page is a read of each key that it reaches.
+    async fn list(&mut self, key: usize) -> bool {
+        let (workload, prefix) = (self.workload, self.workload.prefix(key));
+        let group: Vec<usize> = (0..KEYS).map(|place| key / KEYS * KEYS + place).collect();
+        let (limit, values) = (*[0, 0, 3, 5].get(self.random.random_range(0..4)).unwrap_or(&0), self.random.random());
+        let mut start_after = String::new();
+        loop {
+            let node = self.nodes[self.random.random_range(0..self.nodes.len())].clone();
+            let deadline = Duration::from_millis(self.random.random_range(DEADLINE_MS));
+            let request = api::ListRequest { prefix: prefix.clone(), start_after: start_after.clone(), limit, values };
+            let kind_of = |key: &str| workload.number(key).map_or(Kind::Plain, Kind::of);
+            let invoked = workload.now();
+            let (pages, ended) = list(&node, request, kind_of, || workload.now(), deadline).await;
+            let is_empty = pages.is_empty();
+            let mut goes_on = false;
+            for (page, returned) in pages {
+                self.account.count("list pages");
+                for place in &group {
+                    let name = workload.key(*place);
+                    if name <= start_after || page.looked_to.as_ref().is_some_and(|looked_to| name > *looked_to) {
+                        continue;
+                    }
+                    let named = page.named.iter().find(|(key, ..)| *key == name);
+                    let named = named.map(|(_, value, version)| (*value, version.clone()));
+                    self.account.count("keys read by a list");
+                    let said = (Ask::List { keys_max: KEYS, values }, Outcome::Listed(named));
+                    let done = workload.told(self.number, invoked, returned, said);
+                    self.account.histories.entry(*place).or_default().push(done);
+                }
+                let Page { named, looked_to } = page;
+                if let Some((key, ..)) =
+                    named.iter().find(|(key, ..)| !group.iter().any(|of| workload.key(*of) == *key))
+                {
+                    self.account.defects.push(format!("at {returned}, a list of {prefix} names {key}"));
+                }
+                goes_on = looked_to.is_some();
+                start_after = looked_to.unwrap_or_default();
+            }
+            match ended {
+                Err(Miss::Defect(what)) => self.account.defects.push(format!("a list of {prefix}: {what}")),
+                Err(_) => self.account.count("lists that failed"),
+                Ok(()) if is_empty => self.account.defects.push(format!("a list of {prefix} has no page")),
+                Ok(()) if goes_on => continue,
+                Ok(()) => {
+                    self.account.count("lists that reached the end");
+                    return true;
+                }
+            }
+            return false;
+        }
     }
 }
 
 impl Account {
+    /// Counts an event.
+    pub(crate) fn count(&mut self, name: &'static str) {
+        *self.outcomes.entry(name).or_default() += 1;
+    }
+
     /// Adds the record of another client.
     pub(crate) fn merge(&mut self, other: Self) {
         for (key, operations) in other.histories {
@@ -182,80 +380,47 @@ impl Account {
     }
 }
 
-/// Sends one request to `node`. A read returns the value.
-pub(crate) async fn ask(node: &Channel, key: &str, wish: Wish, deadline: Duration) -> Result<Option<u64>, Miss> {
-    let mut node = ClusterClient::new(node.clone());
-    let key = key.to_owned();
-    let asked = async {
-        match wish {
-            Wish::Read => {
-                Ok(node.get(within(api::GetRequest { key, ..Default::default() }, deadline)).await?.into_inner().entry)
-            }
-            Wish::Write(value) => {
-                let entry = Some(api::Entry { key, content: Some(content(value)) });
-                node.set(within(api::SetRequest { entry, ..Default::default() }, deadline)).await.map(|_| None)
-            }
-            Wish::Delete => {
-                node.delete(within(api::DeleteRequest { key, ..Default::default() }, deadline)).await.map(|_| None)
-            }
+fn is_deletion(ask: &Ask) -> bool {
+    matches!(ask, Ask::Delete | Ask::SetIf { deletes: true, .. })
+}
+
+/// The outcome of an attempt, for the report.
+fn outcome_of(ask: &Ask, is_resend: bool, outcome: &Outcome) -> &'static str {
+    let deletes = is_deletion(ask);
+    match outcome {
+        Outcome::Saw { .. } | Outcome::Listed(_) => "reads that returned",
+        Outcome::Wrote(_) | Outcome::Added { .. } | Outcome::Declined { .. } if is_resend => {
+            "requests sent again that were answered"
         }
-    };
-    match tokio::time::timeout(deadline + DEADLINE_SLACK, asked).await {
-        Ok(Ok(Some(entry))) => value(&entry).map(Some),
-        Ok(Ok(None)) => Ok(None),
-        Ok(Err(status)) => Err(miss(&status)),
-        Err(_) => Err(Miss::Unknown(format!("no answer within {:?}", deadline + DEADLINE_SLACK))),
-    }
-}
-
-fn within<T>(message: T, deadline: Duration) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(deadline);
-    request
-}
-
-fn miss(status: &Status) -> Miss {
-    let text = format!("{:?}: {}", status.code(), status.message());
-    match Failure::from_status(status).map(|failure| failure.reason) {
-        Some(FailureReason::NotApplied) => Miss::Failed(text),
-        Some(FailureReason::Damaged | FailureReason::InvalidArgument) => Miss::Defect(text),
-        _ if never_left(status) => Miss::Failed(text),
-        _ => Miss::Unknown(text),
-    }
-}
-
-/// Whether no process listened at the node's port.
-fn never_left(status: &Status) -> bool {
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// The content of a value: its number, and for some a long tail, as text or as binary.
-fn content(value: u64) -> api::entry::Content {
-    let tail_bytes = if value.is_multiple_of(LARGE_ONE_IN) { value * 7_919 % LARGE_BYTES } else { 0 };
-    let tail = "-".repeat(usize::try_from(tail_bytes).expect("it is small"));
-    let text = format!("{value} {tail}");
-    if value.is_multiple_of(5) { api::entry::Content::Binary(text.into()) } else { api::entry::Content::Value(text) }
-}
-
-/// The number of a value that was read, if every byte is as it was written.
-fn value(entry: &api::Entry) -> Result<u64, Miss> {
-    let bytes: &[u8] = match &entry.content {
-        Some(api::entry::Content::Value(text)) => text.as_bytes(),
-        Some(api::entry::Content::Binary(bytes)) => bytes,
-        None => &[],
-    };
-    let text = String::from_utf8_lossy(bytes);
-    let number = text.split(' ').next().and_then(|number| number.parse().ok());
-    match number {
-        Some(number) if entry.content == Some(content(number)) => Ok(number),
-        _ => Err(Miss::Defect(format!("read what nobody wrote: {entry:?}"))),
+        Outcome::Wrote(_) if !ask.has_token() && deletes => "deletes acknowledged",
+        Outcome::Wrote(_) if !ask.has_token() => "writes acknowledged",
+        Outcome::Wrote(_) if deletes => "conditional deletes that took effect",
+        Outcome::Wrote(_) => match ask {
+            Ask::SetIf { condition: Condition::Version(_), .. } => "writes whose if_version held",
+            Ask::SetIf { condition: Condition::Absent, .. } => "writes whose if_absent held",
+            _ => "writes whose if_present held",
+        },
+        Outcome::Added { .. } if matches!(ask, Ask::Add { since: Some(_), .. }) => "additions with since made",
+        Outcome::Added { .. } => "additions made",
+        Outcome::Declined { .. } => match ask {
+            Ask::SetIf { condition: Condition::Version(_), .. } => "conditions if_version that failed",
+            Ask::SetIf { condition: Condition::Absent, .. } => "conditions if_absent that failed",
+            Ask::SetIf { .. } => "conditions if_present that failed",
+            _ => "additions declined",
+        },
+        Outcome::Failed | Outcome::Unknown if ask.is_read() => "reads that failed",
+        Outcome::Failed if is_resend => "requests sent again that did not arrive",
+        Outcome::Unknown if is_resend => match ask {
+            Ask::SetIf { condition: Condition::Version(_), .. } | Ask::Add { since: Some(_), .. } => {
+                "requests sent again of unknown outcome, with if_version or since"
+            }
+            // These are not run again: a node only looks for an earlier try.
+            _ => "requests sent again of unknown outcome",
+        },
+        Outcome::Failed if ask.has_token() => "conditional writes and additions certainly not applied",
+        Outcome::Unknown if ask.has_token() => "conditional writes and additions of unknown outcome",
+        Outcome::Failed => "writes and deletes certainly not applied",
+        Outcome::Unknown => "writes and deletes of unknown outcome",
     }
 }
 

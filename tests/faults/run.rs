@@ -4,27 +4,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use quorate::api::{Health, HealthResponse, PeerState};
+use quorate::api::cluster_client::ClusterClient;
+use quorate::api::{GetRequest, Health, HealthResponse, PeerState, SetRequest};
+use quorate::types::Condition;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::clients::{Account, Miss, Wish, Workload, ask, micros};
+use crate::asking::{DEADLINE_SLACK, Kind as KeyKind, Miss, Wish, ask, value_of_request};
+use crate::clients::{Account, LAST_READER, Workload, micros};
 use crate::counters::Counters;
+use crate::judge::{missed, operations};
 use crate::means::{Means, Mount, limit_files};
 use crate::plan::{Action, Kind, ON_SMALL_FILE_SYSTEM, Step, Wires, steps};
-use crate::testkit::checker::{Operation, STEPS_MAX, Verdict, check, describe, shorten};
+use crate::testkit::checker::{Operation, STEPS_MAX, Verdict, describe, shorten};
 use crate::testkit::cluster::{NodeFiles, SMALLEST_STORE, TestNode, cluster_yml, copy_folder, node_yml, write};
+use crate::testkit::porcupine::Porcupine;
 use crate::testkit::ports;
 use crate::testkit::process::{read, tail};
 use crate::testkit::proxy::{Network, Wire};
+use crate::testkit::requests::{self, Ask, Outcome};
+use crate::testkit::watching::Told;
+use crate::watchers::Watcher;
 
 /// After the last fault, every operation must succeed again within this time. A cut link is noticed after 6 seconds, and opened
 /// again within 2.
@@ -37,6 +45,16 @@ const CALM_DEADLINE: Duration = Duration::from_secs(5);
 const CALM_TIME: Duration = Duration::from_millis(500);
 /// How long one round may take, pauses and recovery included.
 const ROUND_TIME_MAX: Duration = Duration::from_mins(3);
+/// The time to live of a value that is written without a fault.
+const CALM_TTL: Duration = Duration::from_secs(1);
+/// So long after that it must be gone: a sweep of a second, a conditional write, and a busy machine.
+const GONE_WITHIN: Duration = Duration::from_millis(2_500);
+/// So long after the last fault a watch must be ready, and have been told of each write.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
+/// The watches of a round.
+const WATCHERS: u32 = 3;
+/// How long porcupine may take for one history.
+const PORCUPINE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Connections to each node. Clients share them, so that one stalled connection stalls some clients only.
 const CONNECTIONS: usize = 4;
 /// The lines of a log that are shown.
@@ -61,7 +79,9 @@ pub(crate) struct Run {
     mount: Option<Mount>,
     /// The actions so far, with their times.
     events: Vec<String>,
-    values: Arc<AtomicU64>,
+    numbers: Arc<AtomicU64>,
+    /// The second judge of histories, where it could be built.
+    porcupine: Option<Porcupine>,
     rounds: usize,
     pub(crate) counters: Counters,
     dir: TempDir,
@@ -73,7 +93,8 @@ impl Run {
         name: String,
         (count, replica_count): (usize, usize),
         origin: Instant,
-        values: Arc<AtomicU64>,
+        numbers: Arc<AtomicU64>,
+        porcupine: Option<Porcupine>,
     ) -> Result<Self, String> {
         let dir = TempDir::with_prefix("quorate-faults-").expect("a temporary folder can be made");
         let means = Means::find(dir.path());
@@ -99,7 +120,8 @@ impl Run {
             full: BTreeSet::new(),
             mount,
             events: Vec::new(),
-            values,
+            numbers,
+            porcupine,
             rounds: 0,
             counters: Counters::default(),
             dir,
@@ -119,8 +141,9 @@ impl Run {
             name: format!("{}-{}", self.name, self.rounds),
             origin: self.origin,
             began: Instant::now(),
-            values: Arc::clone(&self.values),
+            numbers: Arc::clone(&self.numbers),
             over: AtomicBool::new(false),
+            watches_over: AtomicBool::new(false),
         });
         let mut clients = JoinSet::new();
         for client in 0..random.random_range(12..=24) {
@@ -129,10 +152,19 @@ impl Run {
             let seed = random.random();
             clients.spawn(async move { workload.run(client, seed, nodes).await });
         }
+        let (mut watchers, mut watched) = (JoinSet::new(), Vec::new());
+        for number in 0..WATCHERS {
+            let (nodes, told) = (self.channels[number as usize % CONNECTIONS].clone(), Arc::<Mutex<Told>>::default());
+            watched.push(Arc::clone(&told));
+            let (workload, seed) = (Arc::clone(&workload), random.random());
+            // Clients have smaller numbers.
+            watchers.spawn(Watcher { number: 1_000 + number, workload, nodes, told, seed }.run());
+        }
         let work = async {
             self.follow(&steps).await?;
             self.heal();
-            self.recover(&workload).await
+            self.recover(&workload).await?;
+            self.expire().await
         };
         let worked = tokio::time::timeout(ROUND_TIME_MAX, work).await;
         let worked = worked.unwrap_or_else(|_| Err(format!("the round is not over after {ROUND_TIME_MAX:?}")));
@@ -146,12 +178,20 @@ impl Run {
             Ok(()) => self.read_all(&workload, &mut account).await,
             Err(_) => Ok(()),
         };
+        let told = match (&worked, &read) {
+            (Ok(()), Ok(())) => self.all_told(&workload, &watched, &account).await,
+            _ => Ok(()),
+        };
+        workload.watches_over.store(true, Ordering::Relaxed);
+        while let Some(done) = watchers.join_next().await {
+            account.merge(done.expect("a watcher does not panic"));
+        }
         let explored = {
             let operations: usize = account.histories.values().map(Vec::len).sum();
             format!("{} histories of {operations} operations", account.histories.len())
         };
         self.judge(&workload, account).await?;
-        worked.and(read)?;
+        worked.and(read).and(told)?;
         self.check_logs()?;
         println!("{}: {explored}: {kinds:?}", workload.name);
         Ok(())
@@ -344,10 +384,14 @@ impl Run {
         let is_refused = |health: &HealthResponse| health.status() == Health::Refused;
         self.wait_health(at, "refused", RECOVERY_TIME_MAX, is_refused).await?;
         let key = format!("{}-{}-refused", self.name, self.rounds);
-        for wish in [Wish::Read, Wish::Write(0), Wish::Delete] {
-            match ask(&self.channels[0][at], &key, wish, Duration::from_secs(2)).await {
+        let if_absent = Ask::SetIf { condition: Condition::Absent, deletes: false };
+        for asked in [Ask::Get, Ask::Set, Ask::Delete, if_absent, Ask::Add { delta: 1, since: None }] {
+            let deadline = Duration::from_secs(2);
+            let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+            let wish = Wish { key: key.clone(), kind: KeyKind::Counter, ask: asked, number, is_resend: false };
+            match ask(&self.channels[0][at], &wish, deadline, deadline + DEADLINE_SLACK).await {
                 Err(Miss::Failed(_)) => {}
-                Err(Miss::Unknown(_)) if wish == Wish::Read => {}
+                Err(Miss::Unknown(_)) if wish.ask.is_read() => {}
                 answer => {
                     return Err(format!("node {at} is refused by its peers and answers {wish:?} with {answer:?}"));
                 }
@@ -410,18 +454,113 @@ impl Run {
         self.try_all(workload).await.map_err(|missed| format!("an operation failed without a fault: {missed}"))
     }
 
+    /// Tries each kind of operation through each node.
     async fn try_all(&self, workload: &Workload) -> Result<(), String> {
-        for (at, node) in self.channels[0].iter().enumerate() {
+        for at in 0..self.nodes.len() {
             let key = format!("{}-{}-calm-{at}", self.name, self.rounds);
-            let value = workload.fresh_value();
-            for (wish, expected) in
-                [(Wish::Write(value), None), (Wish::Read, Some(value)), (Wish::Delete, None), (Wish::Read, None)]
-            {
-                let answer = ask(node, &key, wish, CALM_DEADLINE).await;
-                let answer = answer.map_err(|miss| format!("{wish:?} through node {at}: {miss}"))?;
-                if answer != expected {
-                    return Err(format!("{wish:?} of {key} through node {at} returned {answer:?}, not {expected:?}"));
+            let begun = self.calm(workload, at, &key, Ask::Set).await?;
+            let set = self.calm(workload, at, &key, Ask::Get).await?;
+            let Outcome::Saw { value: Some(value), ref version } = set.1 else { return Err(wrong(at, &key, &set)) };
+            if value != value_of_request(begun.0) {
+                return Err(wrong(at, &key, &set));
+            }
+            // The sum and the version must be those of the value that was just read.
+            let since = Some(version.clone());
+            let added = self.calm(workload, at, &key, Ask::Add { delta: 1, since }).await?;
+            let Outcome::Added { sum, ref version } = added.1 else { return Err(wrong(at, &key, &added)) };
+            if sum != value + 1 {
+                return Err(wrong(at, &key, &added));
+            }
+            let condition = Condition::Version(version.clone());
+            let deleted = self.calm(workload, at, &key, Ask::SetIf { condition, deletes: true }).await?;
+            let absent = self.calm(workload, at, &key, Ask::Get).await?;
+            let is_absent = matches!(absent.1, Outcome::Saw { value: None, .. });
+            if !matches!(deleted.1, Outcome::Wrote(_)) || !is_absent {
+                return Err(format!("{}; {}", wrong(at, &key, &deleted), wrong(at, &key, &absent)));
+            }
+            let put = Ask::SetIf { condition: Condition::Absent, deletes: false };
+            let written = self.calm(workload, at, &key, put).await?;
+            if !matches!(written.1, Outcome::Wrote(_)) {
+                return Err(wrong(at, &key, &written));
+            }
+            self.calm(workload, at, &key, Ask::Delete).await?;
+        }
+        Ok(())
+    }
+
+    /// One request without a fault: its number and its outcome.
+    async fn calm(&self, workload: &Workload, at: usize, key: &str, asked: Ask) -> Result<(u64, Outcome), String> {
+        let number = workload.fresh_number();
+        let wish = Wish { key: key.to_owned(), kind: KeyKind::Counter, ask: asked, number, is_resend: false };
+        let answer = ask(&self.channels[0][at], &wish, CALM_DEADLINE, CALM_DEADLINE + DEADLINE_SLACK).await;
+        Ok((number, answer.map_err(|miss| format!("{:?} of {key} through node {at}: {miss}", wish.ask))?))
+    }
+
+    /// Without a fault, a value is there until its time to live has passed, and gone for every node soon after.
+    async fn expire(&mut self) -> Result<(), String> {
+        let key = format!("{}-{}-expires", self.name, self.rounds);
+        let entry = Some(quorate::api::Entry { key: key.clone(), ..Default::default() });
+        let ttl = CALM_TTL.try_into().ok();
+        let called = Instant::now();
+        let mut node = ClusterClient::new(self.channels[0][0].clone());
+        let written = node.set(SetRequest { entry, ttl, ..Default::default() }).await;
+        written.map_err(|status| format!("writing {key}: {status:?}"))?;
+        let must_be_gone = Instant::now() + CALM_TTL + GONE_WITHIN;
+        loop {
+            let is_late = Instant::now() > must_be_gone;
+            let mut seen = Vec::new();
+            for channel in &self.channels[0] {
+                let mut node = ClusterClient::new(channel.clone());
+                let answer = node.get(GetRequest { key: key.clone(), ..Default::default() }).await;
+                let answer = answer.map_err(|status| format!("reading {key}: {status:?}"))?.into_inner();
+                let is_early = called.elapsed() < CALM_TTL;
+                if answer.entry.is_none() && is_early {
+                    return Err(format!(
+                        "{key} is gone {:?} after the call that wrote it to live {CALM_TTL:?}",
+                        called.elapsed()
+                    ));
                 }
+                if answer.entry.is_some() && seen.contains(&false) {
+                    return Err(format!("{key} was gone, and is there again"));
+                }
+                seen.push(answer.entry.is_some());
+            }
+            if !seen.contains(&true) {
+                self.counters.add("values that expired on time", 1);
+                let took = usize::try_from(called.elapsed().as_millis()).expect("it is short");
+                self.counters.at_least("milliseconds that a value of 1,000 was there at most", took);
+                return Ok(());
+            }
+            if is_late {
+                return Err(format!(
+                    "{key} is still there {:?} after the call that wrote it to live {CALM_TTL:?}",
+                    called.elapsed()
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until each watch has been told of every write that was called since it was ready.
+    async fn all_told(
+        &mut self,
+        workload: &Workload,
+        watched: &[Arc<Mutex<Told>>],
+        account: &Account,
+    ) -> Result<(), String> {
+        let began = Instant::now();
+        for (watch, told) in watched.iter().enumerate() {
+            loop {
+                let told = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let Some(missed) = missed(&told, workload, account) else {
+                    self.counters.add("watches told of every write", 1);
+                    break;
+                };
+                self.check_processes()?;
+                if began.elapsed() > TOLD_WITHIN {
+                    return Err(format!("watch {watch}, {:?} after all faults: {missed}", began.elapsed()));
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
         Ok(())
@@ -432,7 +571,7 @@ impl Run {
         let keys: Vec<usize> = account.histories.keys().copied().collect();
         for number in keys {
             for (at, node) in self.channels[1].iter().enumerate() {
-                let read = workload.operate(u32::MAX, number, Wish::Read, node, CALM_DEADLINE, account).await;
+                let read = workload.read(LAST_READER, number, node, CALM_DEADLINE, account).await;
                 read.map_err(|miss| {
                     format!("reading {} through node {at} after all faults: {miss}", workload.key(number))
                 })?;
@@ -501,21 +640,48 @@ impl Run {
 
     /// Checks the history of each key.
     async fn judge(&mut self, workload: &Workload, account: Account) -> Result<(), String> {
-        for (outcome, count) in account.outcomes {
-            self.counters.add(outcome, usize::try_from(count).expect("it is small"));
+        for (outcome, count) in &account.outcomes {
+            self.counters.add(outcome, usize::try_from(*count).expect("it is small"));
         }
         if let Some(defect) = account.defects.first() {
             return Err(format!("{} answers that no node may give; the first: {defect}", account.defects.len()));
         }
-        for (number, history) in account.histories {
+        let mut judged = Vec::new();
+        for (number, history) in &account.histories {
+            let (key, kind) = (workload.key(*number), KeyKind::of(*number));
             self.counters.add("histories", 1);
-            self.counters.at_least("operations of the longest history", history.len());
-            let checked = tokio::task::spawn_blocking(move || (check(&history, STEPS_MAX), history));
-            let (verdict, history) = checked.await.expect("the checker does not panic");
+            let operations = operations(history, kind).map_err(|what| format!("{key}: {what}"))?;
+            self.counters.at_least("operations of the longest history", operations.len());
+            let checked = tokio::task::spawn_blocking(move || (requests::judge(&operations, STEPS_MAX), operations));
+            let ((verdict, part), operations) = checked.await.expect("the checker does not panic");
             if verdict != Verdict::Linearizable {
-                let shorter = tokio::task::spawn_blocking(move || (shorten(&history, STEPS_MAX), history));
-                let (shorter, history) = shorter.await.expect("the checker does not panic");
-                return Err(self.complain(&workload.key(number), verdict, shorter, history));
+                let shorter = tokio::task::spawn_blocking(move || (shorten(&operations, STEPS_MAX), operations));
+                let (shorter, operations) = shorter.await.expect("the checker does not panic");
+                return Err(self.complain(&key, verdict, shorter, operations));
+            }
+            judged.push(part);
+        }
+        self.cross_check(workload, account.histories.keys().copied().collect(), judged).await
+    }
+
+    /// Lets porcupine judge the same histories: it may have no verdict in time, and never another one.
+    async fn cross_check(
+        &mut self,
+        workload: &Workload,
+        keys: Vec<usize>,
+        judged: Vec<Vec<Operation>>,
+    ) -> Result<(), String> {
+        let Some(porcupine) = self.porcupine.clone() else { return Ok(()) };
+        let asked = tokio::task::spawn_blocking(move || (porcupine.judge(&judged, PORCUPINE_TIME_MAX), judged));
+        let (verdicts, judged) = asked.await.expect("porcupine answers");
+        for ((verdict, key), history) in verdicts.into_iter().zip(keys).zip(judged) {
+            match verdict {
+                Verdict::Linearizable => self.counters.add("histories that porcupine finds linearizable too", 1),
+                Verdict::NoVerdict => self.counters.add("histories without a verdict of porcupine in time", 1),
+                Verdict::NotLinearizable => {
+                    let complaint = self.complain(&workload.key(key), Verdict::NoVerdict, Vec::new(), history);
+                    return Err(format!("porcupine finds a history not linearizable, and we do: {complaint}"));
+                }
             }
         }
         Ok(())
@@ -547,6 +713,10 @@ impl Run {
     fn say(&mut self, what: &str) {
         self.events.push(format!("{:>12} us  {what}", micros(self.origin.elapsed())));
     }
+}
+
+fn wrong(at: usize, key: &str, (number, outcome): &(u64, Outcome)) -> String {
+    format!("request {number} for {key} through node {at} returned {outcome:?}")
 }
 
 fn node(at: usize, node_ports: &[u16], replica_count: usize, network: &Network, means: &Means, dir: &Path) -> TestNode {
