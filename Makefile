@@ -53,8 +53,9 @@ simulate: setup ## Simulate clusters from the fixed seeds, or from SEEDS=7..8
 mutants: setup ## Break each rule of the protocol in turn, and show which seed, model and test finds it
 	@./tools/mutants
 
-faults: setup ## Check real processes under real faults, for SECONDS
+faults: setup ## Check real processes under real faults, for SECONDS; then that 16,000 additions count once under kills
 	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture
+	QUORATE_ONCE_ADDITIONS=1000 cargo test --release --test once -- --nocapture
 
 soak: setup ## Simulate fresh seeds for SECONDS, then check real processes under faults for SECONDS
 	QUORATE_SIMULATION_SECONDS=$(SECONDS) cargo test --release --test simulation -- --nocapture
