@@ -69,6 +69,11 @@ async fn closed_loop_counts_what_the_cluster_answers() {
     assert_eq!(held + count(&json, "/cas/condition_failed"), count(&json, "/cas/operations"));
     assert!(held > 0 && count(&json, "/add/operations") > 0, "{json:#}");
 
+    let listed = ["--mix", "list=1", "--keys", "500", "--list-keys", "250", "--list-values", "--load"];
+    let json = json_of(&bench(&[&at_cluster[..], &SHORT, &listed].concat()));
+    assert_eq!((count(&json, "/failed/count"), count(&json, "/settings/list_keys")), (0, 250), "{json:#}");
+    assert!(json["mib_per_second"].as_f64().unwrap() > 0.0, "values are brought: {json:#}");
+
     let mixed = ["--mix", "get=2,set=2,delete=1", "--value-bytes", "10..2000", "--connections", "2"];
     let output = bench(&[&at_cluster[..], &SHORT, &mixed, &["--keys", "50", "--distribution", "zipf"]].concat());
     let json = json_of(&output);
@@ -78,6 +83,30 @@ async fn closed_loop_counts_what_the_cluster_answers() {
     let seconds = json["each_second"].as_array().expect("an array");
     let in_seconds: u64 = seconds.iter().map(|second| count(second, "/operations")).sum();
     assert_eq!((seconds.len(), in_seconds), (1, all), "{json:#}");
+}
+
+/// Each write for the watchers ends once all were told. A watcher that reads from a node that dies goes on at another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watchers_are_told_of_each_write() {
+    let mut cluster = cluster().await;
+    let addresses = cluster.addresses().join(",");
+    let at_cluster = ["--address", &addresses, "--json", "--in-flight", "4", "--mix", "watch=1,set=1"];
+    let json = json_of(&bench(&[&at_cluster[..], &SHORT, &["--watchers", "7", "--value-bytes", "10"]].concat()));
+    assert_eq!((count(&json, "/failed/count"), count(&json, "/watch/broken")), (0, 0), "{json:#}");
+    let writes = count(&json, "/watch/operations");
+    assert!(writes > 0, "{json:#}");
+    assert_eq!((count(&json, "/watch/events"), count(&json, "/watch/watchers")), (7 * writes, 7), "{json:#}");
+    assert!(json["watch"]["event_latency_us"]["p99"].is_number(), "{json:#}");
+
+    let run = tokio::task::spawn_blocking(move || {
+        bench(&["--address", &addresses, "--watchers", "3", "--mix", "watch=1", "--rate", "50", "--duration", "4s"])
+    });
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    cluster.nodes[0].kill();
+    let output = run.await.expect("it ends");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("a watch broke off and had to go on"), "{output:?}");
+    assert!(text.contains("event") && text.contains("3 watchers"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,6 +151,10 @@ async fn noop_is_measured_in_a_process_of_its_own() {
     let json = json_of(&output);
     assert!(output.status.success() && count(&json, "/operations") > 0, "{output:?}");
     assert_eq!((count(&json, "/get/not_found"), count(&json, "/failed/count")), (0, 0), "{json:#}");
+    let others = ["--mix", "watch=1,list=1", "--watchers", "3", "--list-values", "--list-keys", "5000"];
+    let watched = json_of(&bench(&[&["--target", "noop", "--json"][..], &SHORT, &others].concat()));
+    assert_eq!(count(&watched, "/failed/count"), 0, "{watched:#}");
+    assert_eq!(count(&watched, "/watch/events"), 3 * count(&watched, "/watch/operations"), "{watched:#}");
     assert!(json["cpu"]["target_seconds"].is_number() && json["settings"]["target"] == "noop", "{json:#}");
 
     let output = bench(&[&["--target", "noop"][..], &SHORT].concat());
@@ -181,6 +214,7 @@ fn bad_input_ends_with_2_and_names_the_option() {
         (&["--rate", "-5"], "--rate"),
         (&["--zipf-exponent", "1"], "--distribution zipf"),
         (&["--address", "nowhere"], "port"),
+        (&["--watchers", "3"], "--mix watch=1"),
         (&["--duration", "2h"], "--duration"),
     ] {
         let output = bench(arguments);

@@ -7,6 +7,9 @@ use rand_distr::Zipf;
 /// The most keys: ten digits in a name, and as many as a machine can hold.
 pub(super) const KEYS_MAX: u64 = 10_000_000_000;
 
+/// The digits in the name of a watched key: there are as many as requests in flight, a million at most.
+const WATCHED_DIGITS: usize = 7;
+
 /// How keys are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Distribution {
@@ -54,6 +57,26 @@ impl Keys {
         self.name(number) + "-count"
     }
 
+    /// What the keys that are watched begin with.
+    pub(super) fn watched_prefix(&self) -> String {
+        format!("{}watched-", self.prefix)
+    }
+
+    /// The key that this worker writes for the watchers.
+    pub(super) fn watched_name(&self, worker: usize) -> String {
+        format!("{}{worker:0WATCHED_DIGITS$}", self.watched_prefix())
+    }
+
+    /// The worker that writes this key for the watchers.
+    pub(super) fn watched_number(&self, key: &str) -> Option<usize> {
+        key.strip_prefix(&self.watched_prefix())?.parse().ok()
+    }
+
+    /// The length of the longest key.
+    pub(super) fn longest(&self) -> usize {
+        self.counter_name(self.count - 1).len().max(self.watched_name(0).len())
+    }
+
     /// Draws the number of a key.
     pub(super) fn draw(&self, random: &mut impl Rng) -> u64 {
         match &self.zipf {
@@ -93,6 +116,8 @@ mod tests {
         let keys = Keys::new("bench-".into(), 1_000, None);
         assert_eq!((keys.name(0), keys.name(999)), ("bench-000".into(), "bench-999".into()));
         assert_eq!(Keys::new(String::new(), 1, None).name(0), "0");
+        assert_eq!((keys.watched_name(63), keys.longest()), ("bench-watched-0000063".into(), 21));
+        assert_eq!((keys.watched_number("bench-watched-0000063"), keys.watched_number("bench-063")), (Some(63), None));
     }
 
     #[test]

@@ -16,15 +16,18 @@ pub(super) enum Kind {
     Cas,
     /// Adds 1 to a number.
     Add,
-    /// Lists the next hundred keys above one.
+    /// Lists the next keys above one.
     List,
+    /// Writes a key that is watched, until every watcher was told.
+    Watch,
 }
 
 /// The names of all operations, for errors.
-const NAMES: &str = "get, set, delete, cas, add and list";
+const NAMES: &str = "get, set, delete, cas, add, list and watch";
 
 impl Kind {
-    pub(super) const ALL: [Self; 6] = [Self::Get, Self::Set, Self::Delete, Self::Cas, Self::Add, Self::List];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Get, Self::Set, Self::Delete, Self::Cas, Self::Add, Self::List, Self::Watch];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -34,6 +37,7 @@ impl Kind {
             Self::Cas => "cas",
             Self::Add => "add",
             Self::List => "list",
+            Self::Watch => "watch",
         }
     }
 }
@@ -122,9 +126,12 @@ mod tests {
     #[test]
     fn weights_need_not_add_up_to_100() {
         let mix: Mix = "set=3, get=1".parse().unwrap();
-        assert_eq!(Kind::ALL.map(|kind| mix.weight(kind)), [1, 3, 0, 0, 0, 0]);
+        assert_eq!(Kind::ALL.map(|kind| mix.weight(kind)), [1, 3, 0, 0, 0, 0, 0]);
         assert_eq!(mix.to_string(), "get=1,set=3");
-        assert_eq!(mix.as_json(), json!({ "get": 1, "set": 3, "delete": 0, "cas": 0, "add": 0, "list": 0 }));
+        assert_eq!(
+            mix.as_json(),
+            json!({ "get": 1, "set": 3, "delete": 0, "cas": 0, "add": 0, "list": 0, "watch": 0 })
+        );
     }
 
     #[test]
@@ -155,7 +162,7 @@ mod tests {
         for (text, part) in [
             ("", "OPERATION=WEIGHT"),
             ("get", "OPERATION=WEIGHT"),
-            ("put=1", "get, set, delete, cas, add and list are"),
+            ("put=1", "get, set, delete, cas, add, list and watch are"),
             ("get=-1", "not a weight"),
             ("get=1000001", "not a weight"),
             ("get=half", "not a weight"),

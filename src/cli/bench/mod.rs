@@ -15,6 +15,7 @@ mod schedule;
 mod sender;
 mod tally;
 mod values;
+mod watchers;
 mod workload;
 
 use std::sync::Arc;
@@ -24,12 +25,14 @@ use super::output::{print, print_json};
 use super::serve::shutdown_on_signal;
 use super::{CliError, Exit, Global};
 use crate::client::{ClientError, endpoint};
+use mix::Kind;
 use noop::NoopServer;
 pub(super) use options::Bench;
 use options::Target;
 use progress::Progress;
 use report::{Report, Settings};
 use values::Values;
+use watchers::Watchers;
 use workload::{Observer, Workload};
 
 impl Bench {
@@ -57,12 +60,20 @@ impl Bench {
             let written = written.map_err(|problem| CliError::not_done(format!("--load: {problem}")))?;
             preloaded = Some((written, began.elapsed()));
         }
+        // They end with the run.
+        let _watching = if self.mix.weight(Kind::Watch) == 0 {
+            None
+        } else {
+            let watching = workload.watchers.start(&workload.keys, &workload.clients, &shutdown).await;
+            Some(watching.map_err(|problem| CliError::not_done(format!("--watchers: {problem}")))?)
+        };
         let mut meter = CpuMeter::new(server.as_mut());
         let measured = workload.run(&mut meter, &progress, &shutdown).await;
         progress.end();
         let (generator_cpu, target_cpu) = (meter.generator, meter.target);
         let interrupted = shutdown.is_cancelled();
-        let report = Report { settings, preloaded, measured, interrupted, generator_cpu, target_cpu };
+        let broken_watches = workload.watchers.broken();
+        let report = Report { settings, preloaded, measured, broken_watches, interrupted, generator_cpu, target_cpu };
 
         if global.json {
             print_json(&report.as_json())?;
@@ -93,11 +104,15 @@ impl Bench {
                  QUORATE_ADDRESS names others"
             ))
         })?;
+        let watched = if self.mix.weight(Kind::Watch) > 0 { settings.in_flight } else { 0 };
         Ok(Workload {
             clients,
             keys: self.keys_of(),
             values: Values::new(self.value_bytes, self.seed),
             mix: self.mix,
+            list_keys: settings.list_keys,
+            list_values: settings.list_values,
+            watchers: Arc::new(Watchers::new(settings.watchers, watched)),
             pace: settings.pace,
             in_flight: settings.in_flight,
             warm_up: self.warm_up,

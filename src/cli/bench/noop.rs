@@ -9,10 +9,15 @@
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tonic::codegen::BoxStream;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
@@ -22,9 +27,15 @@ use super::values::{ValueBytes, Values};
 use crate::api;
 use crate::api::cluster_server::{Cluster, ClusterServer};
 use crate::api::entry::Content;
+use crate::api::watch_response;
 use crate::cli::output::print;
 use crate::cli::{CliError, Exit};
 use crate::gateway::grpc;
+
+/// The most bytes of a page of a list, about.
+const PAGE_BYTES: u64 = 3 << 20;
+/// How many writes may wait for a watch that reads them.
+const WAITING_MAX: usize = 4_096;
 
 /// The child process, as its parent sees it.
 #[derive(Debug)]
@@ -96,7 +107,11 @@ pub(super) async fn serve(sizes: ValueBytes) -> Result<Exit, CliError> {
     });
     let same_size = ValueBytes { min: sizes.mean(), max: sizes.mean() };
     let value = Values::new(same_size, 0).draw(&mut rand::rng());
-    let service = api::sized!(ClusterServer::new(Noop { value }));
+    let service = api::sized!(ClusterServer::new(Noop {
+        value,
+        writes: broadcast::channel(WAITING_MAX).0,
+        versions: AtomicU64::new(0)
+    }));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     tokio::select! {
         served = grpc::server().serve_with_incoming(service, incoming) => {
@@ -109,6 +124,9 @@ pub(super) async fn serve(sizes: ValueBytes) -> Result<Exit, CliError> {
 
 struct Noop {
     value: Bytes,
+    /// Each write tells all watches its key and its version.
+    writes: broadcast::Sender<(String, String)>,
+    versions: AtomicU64,
 }
 
 #[tonic::async_trait]
@@ -124,8 +142,26 @@ impl Cluster for Noop {
         }))
     }
 
-    async fn set(&self, _: Request<api::SetRequest>) -> Result<Response<api::SetResponse>, Status> {
-        Ok(Response::new(api::SetResponse { clock: Some(api::ClockValue::default()), ..Default::default() }))
+    async fn set(&self, request: Request<api::SetRequest>) -> Result<Response<api::SetResponse>, Status> {
+        let mut response = api::SetResponse { clock: Some(api::ClockValue::default()), ..Default::default() };
+        if self.writes.receiver_count() > 0 {
+            response.version = self.versions.fetch_add(1, Ordering::Relaxed).to_string();
+            let key = request.into_inner().entry.map(|entry| entry.key).unwrap_or_default();
+            // The watches may end meanwhile.
+            let _ = self.writes.send((key, response.version.clone()));
+        }
+        Ok(Response::new(response))
+    }
+
+    async fn watch(&self, _: Request<api::WatchRequest>) -> Result<Response<BoxStream<api::WatchResponse>>, Status> {
+        let ready = watch_response::Event::Ready(api::WatchReady {});
+        let writes = BroadcastStream::new(self.writes.subscribe()).map(|write| match write {
+            Ok((key, version)) => Ok(watch_response::Event::Put(api::WatchPut { key, version, ..Default::default() })),
+            Err(BroadcastStreamRecvError::Lagged(_)) => Err(Status::resource_exhausted("it reads too slowly")),
+        });
+        let events = tokio_stream::once(Ok(ready)).chain(writes);
+        let response = |event| api::WatchResponse { event: Some(event), ..Default::default() };
+        Ok(Response::new(Box::pin(events.map(move |event| event.map(response)))))
     }
 
     async fn delete(&self, _: Request<api::DeleteRequest>) -> Result<Response<api::DeleteResponse>, Status> {
@@ -133,14 +169,22 @@ impl Cluster for Noop {
     }
 
     async fn list(&self, request: Request<api::ListRequest>) -> Result<Response<BoxStream<api::ListResponse>>, Status> {
-        let api::ListRequest { prefix, limit, .. } = request.into_inner();
-        let entry = |number| api::ListedEntry {
-            key: format!("{prefix}{number:010}"),
-            version: "noop".into(),
-            ..Default::default()
+        let api::ListRequest { prefix, limit, values, .. } = request.into_inner();
+        let value = self.value.clone();
+        let entry = move |number| {
+            let key = format!("{prefix}{number:010}");
+            let entry = || api::Entry { key: key.clone(), content: Some(Content::Binary(value.clone())) };
+            let entry = values.then(entry);
+            api::ListedEntry { key, version: "noop".into(), entry, ..Default::default() }
         };
-        let page = api::ListResponse { entries: (0..limit).map(entry).collect(), next: None };
-        Ok(Response::new(Box::pin(tokio_stream::once(Ok(page)))))
+        // A page is below 4 MiB, as a node's are.
+        let page_keys = if values { (PAGE_BYTES / (self.value.len() as u64 + 64)).max(1) } else { limit.max(1) };
+        let begins = (0..limit).step_by(usize::try_from(page_keys).unwrap_or(usize::MAX));
+        let pages = begins.map(move |begin| {
+            let entries = (begin..limit.min(begin + page_keys)).map(&entry).collect();
+            Ok(api::ListResponse { entries, next: None })
+        });
+        Ok(Response::new(Box::pin(tokio_stream::iter(pages))))
     }
 
     async fn add(&self, request: Request<api::AddRequest>) -> Result<Response<api::AddResponse>, Status> {

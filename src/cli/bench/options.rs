@@ -5,11 +5,12 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::keys::{Distribution, KEYS_MAX, Keys};
-use super::mix::Mix;
+use super::mix::{Kind, Mix};
 use super::report::Settings;
 use super::values::ValueBytes;
 use super::workload::Pace;
 use crate::cli::{CliError, Global};
+use crate::limits::WATCHES_MAX;
 use crate::types::KEY_BYTES_MAX;
 
 /// The requests in flight of a closed loop, by default.
@@ -25,6 +26,12 @@ const CONNECTIONS_MAX: i64 = 1_024;
 /// The shortest and the longest run. Each second of a run takes some kilobytes of memory.
 const DURATION_MIN: Duration = Duration::from_millis(100);
 const DURATION_MAX: Duration = Duration::from_hours(1);
+/// The most watchers: as many as one node keeps.
+const WATCHERS_MAX: i64 = 4_096;
+const _: () = assert!(WATCHERS_MAX.cast_unsigned() == WATCHES_MAX as u64);
+const WATCHERS_DEFAULT: u32 = 1;
+/// The keys of a list, by default.
+const LIST_KEYS_DEFAULT: u32 = 100;
 /// The steepest Zipf distribution: at 10 the first key gets 99.9 % of the requests.
 const ZIPF_EXPONENT_MAX: f64 = 10.0;
 const ZIPF_EXPONENT_DEFAULT: f64 = 0.99;
@@ -38,11 +45,17 @@ const ZIPF_EXPONENT_DEFAULT: f64 = 0.99;
 /// keys behind.
 ///
 /// --json prints one object: settings, operations, operations_per_second, mib_per_second, latency_us (mean, p50, p90,
-/// p99, p99_9, max; null without an answer), the same for each of get, set and delete, failed (count, latency_us, and
+/// p99, p99_9, max; null without an answer), the same for each operation of the mix, failed (count, latency_us, and
 /// kinds with code, reason and an example), unfinished (in flight at the end), late (open loop: sent more than 1 ms after
-/// they were due), missed (open loop: never sent), cpu, and each_second (operations, p99_us). A closed loop counts the
-/// operations that end within the measured time, an open loop those that are due within it. Exits with 3 if no operation
-/// was answered.
+/// they were due), missed (open loop: never sent), cpu, and each_second (operations, p99_us). Beside that, get has found
+/// and not_found, cas has applied and condition_failed, and watch has watchers, events, events_per_second,
+/// event_latency_us (from a write's acknowledgement until a watcher is told) and broken (watches that had to go on at
+/// another node). A closed loop counts the operations that end within the measured time, an open loop those that are due
+/// within it. Exits with 3 if no operation was answered.
+///
+/// The operations of --mix: get, set and delete of a drawn key. cas reads a key's version, and writes the key if it has
+/// that version still. add adds 1 to a number in a key of its own. list asks for the next --list-keys keys. watch writes
+/// a key of its own, which --watchers follow, and ends when each of them was told.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -51,6 +64,8 @@ EXAMPLES:
   quorate bench --rate 1000 --value-bytes 10240 --mix set=100 --duration 60s
   quorate bench --distribution zipf --keys 1000000 --mix get=90,set=9,delete=1
   quorate bench --keys 1 --in-flight 16 --mix cas=1        sixteen clients that change one key
+  quorate bench --load --mix list=1 --list-keys 1000 --list-values
+  quorate bench --mix watch=1 --watchers 1000 --rate 10    how soon a thousand watchers hear of ten writes a second
   quorate bench --target noop --mix get=100                the baseline: gRPC and this machine, without a store
   quorate --address n1:8001,n2:8001,n3:8001 bench --connections 4 --in-flight 1024 --json")]
 pub(crate) struct Bench {
@@ -71,8 +86,7 @@ pub(crate) struct Bench {
     /// How long the workload runs before it is measured
     #[arg(long, value_name = "DURATION", value_parser = warm_up_span, default_value = "2s")]
     pub(super) warm_up: Duration,
-    /// The share of get, set, delete, cas, add and list, in percent or as any weights; cas reads a key's version and writes
-    /// the key if it has that version still, add counts in keys of its own, and list asks for the next hundred keys
+    /// The share of get, set, delete, cas, add, list and watch, in percent or as any weights
     #[arg(long, value_name = "OPERATION=WEIGHT,…", default_value = "get=50,set=50")]
     pub(super) mix: Mix,
     /// The size of values: a number of bytes, or a range such as 100..10000
@@ -96,6 +110,25 @@ pub(crate) struct Bench {
     /// The skew of zipf: 0 is uniform, 2 gives the first key six requests in ten [default: 0.99]
     #[arg(long, allow_negative_numbers = true, value_name = "EXPONENT", value_parser = zipf_exponent)]
     pub(super) zipf_exponent: Option<f64>,
+    /// How many keys a list asks for [default: 100]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..),
+    )]
+    pub(super) list_keys: Option<u32>,
+    /// Lists bring the values too
+    #[arg(long)]
+    pub(super) list_values: bool,
+    /// How many watchers follow the keys that watch writes, spread over the addresses [default: 1]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=WATCHERS_MAX),
+    )]
+    pub(super) watchers: Option<u32>,
     /// Write every key once before the run
     #[arg(long)]
     pub(super) load: bool,
@@ -148,7 +181,19 @@ impl Bench {
                 "--zipf-exponent goes with --distribution zipf: add it, or leave both out",
             ));
         }
-        let longest = self.keys_of().counter_name(self.keys - 1).len();
+        for (is_given, option, kind) in [
+            (self.list_keys.is_some(), "--list-keys", Kind::List),
+            (self.list_values, "--list-values", Kind::List),
+            (self.watchers.is_some(), "--watchers", Kind::Watch),
+        ] {
+            if is_given && self.mix.weight(kind) == 0 {
+                let name = kind.name();
+                return Err(CliError::bad_input(format!(
+                    "{option} goes with {name} in the mix: add --mix {name}=1, or leave {option} out"
+                )));
+            }
+        }
+        let longest = self.keys_of().longest();
         if longest > KEY_BYTES_MAX {
             let most = KEY_BYTES_MAX - (longest - self.key_prefix.len());
             return Err(CliError::bad_input(format!(
@@ -194,6 +239,9 @@ impl Bench {
             keys: self.keys,
             key_prefix: self.key_prefix.clone(),
             zipf_exponent: self.zipf(),
+            list_keys: self.list_keys.unwrap_or(LIST_KEYS_DEFAULT),
+            list_values: self.list_values,
+            watchers: self.watchers.unwrap_or(WATCHERS_DEFAULT) as usize,
             connections: self.connections as usize,
             timeout: global.timeout,
             seed: self.seed,
@@ -265,7 +313,7 @@ mod tests {
             ("--duration 0s", "--duration", "100ms to 1h"),
             ("--duration 2h", "--duration", "100ms to 1h"),
             ("--warm-up 1d", "--warm-up", "0ms to 1h"),
-            ("--mix put=1", "--mix", "get, set, delete, cas, add and list"),
+            ("--mix put=1", "--mix", "get, set, delete, cas, add, list and watch"),
             ("--value-bytes 1KiB", "--value-bytes", "a range such as"),
             ("--keys 0", "--keys", "1.."),
             ("--zipf-exponent 11", "--zipf-exponent", "such as 0.99"),
@@ -273,12 +321,17 @@ mod tests {
             ("--distribution even", "--distribution", "uniform"),
             ("--connections 0", "--connections", "1.."),
             ("--target disk", "--target", "noop"),
+            ("--watchers 5000 --mix watch=1", "--watchers", "4096"),
+            ("--watchers 5", "--watchers", "--mix watch=1"),
+            ("--list-keys 0 --mix list=1", "--list-keys", "1.."),
+            ("--list-keys 5", "--list-keys", "--mix list=1"),
+            ("--list-values --mix set=1", "--list-values", "--mix list=1"),
         ] {
             let error = parse(options).unwrap_err();
             assert!(error.contains(option) && error.contains(part), "{options}: {error}");
         }
         let error = parse(&format!("--key-prefix {}", "k".repeat(5_000))).unwrap_err();
-        assert!(error.contains("--key-prefix") && error.contains("shorten it to 4085"), "{error}");
+        assert!(error.contains("--key-prefix") && error.contains("shorten it to 4081"), "{error}");
     }
 
     #[test]

@@ -23,14 +23,13 @@ use crate::wire::failure::{Failure, FailureReason};
 const PRELOAD_TRIES: u32 = 10;
 /// The delay before the second attempt. It doubles with each further one.
 const PRELOAD_RETRY_AFTER: Duration = Duration::from_millis(20);
-/// The keys of a list.
-pub(super) const LISTED_KEYS: u64 = 100;
 /// How long making a connection may take, the look-up of the name included.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Draws requests, and sends them to the nodes in turn.
 pub(super) struct Sender {
     workload: Arc<Workload>,
+    number: usize,
     clients: Vec<ClusterClient<Channel>>,
     turn: usize,
     random: SmallRng,
@@ -45,7 +44,7 @@ impl Sender {
         let deadline = format!("{}u", workload.timeout.as_micros()).parse().expect("a number and a letter are ASCII");
         let clients = workload.clients.clone();
         let random = SmallRng::seed_from_u64(seed);
-        Self { workload: Arc::clone(workload), turn: number % clients.len(), clients, random, deadline }
+        Self { workload: Arc::clone(workload), number, turn: number % clients.len(), clients, random, deadline }
     }
 
     pub(super) async fn send_drawn(&mut self) -> (Kind, Outcome) {
@@ -62,12 +61,7 @@ impl Sender {
                 let request = self.request(api::GetRequest { key, ..Default::default() });
                 let answer = self.clients[self.turn].get(request).await?.into_inner();
                 let found = answer.entry.is_some();
-                let bytes = match answer.entry.and_then(|entry| entry.content) {
-                    Some(Content::Binary(value)) => value.len(),
-                    Some(Content::Value(text)) => text.len(),
-                    None => 0,
-                };
-                Ok(Outcome::Done { found, bytes })
+                Ok(Outcome::Done { found, bytes: bytes_of(answer.entry) })
             }
             Kind::Set => {
                 let value = self.workload.values.draw(&mut self.random);
@@ -107,13 +101,28 @@ impl Sender {
                 let list = api::ListRequest {
                     prefix: self.workload.keys.prefix().to_owned(),
                     start_after: key,
-                    limit: LISTED_KEYS,
-                    values: false,
+                    limit: self.workload.list_keys.into(),
+                    values: self.workload.list_values,
                 };
                 let request = self.request(list);
                 let mut pages = self.clients[self.turn].list(request).await?.into_inner();
-                while pages.message().await?.is_some() {}
-                Ok(Outcome::Done { found: false, bytes: 0 })
+                let mut bytes = 0;
+                while let Some(page) = pages.message().await? {
+                    bytes += page.entries.into_iter().map(|listed| bytes_of(listed.entry)).sum::<usize>();
+                }
+                Ok(Outcome::Done { found: false, bytes })
+            }
+            Kind::Watch => {
+                let workload = Arc::clone(&self.workload);
+                workload.watchers.begin(self.number);
+                let value = workload.values.draw(&mut self.random);
+                let bytes = value.len();
+                let key = workload.keys.watched_name(self.number);
+                let entry = Some(api::Entry { key, content: Some(Content::Binary(value)) });
+                let request = self.request(api::SetRequest { entry, ..Default::default() });
+                let version = self.clients[self.turn].set(request).await?.into_inner().version;
+                let waited = workload.watchers.all_told(self.number, version, workload.timeout).await?;
+                Ok(Outcome::Told { waited, bytes })
             }
         }
     }
@@ -142,6 +151,14 @@ impl Sender {
         let mut request = Request::new(message);
         request.metadata_mut().insert("grpc-timeout", self.deadline.clone());
         request
+    }
+}
+
+fn bytes_of(entry: Option<api::Entry>) -> usize {
+    match entry.and_then(|entry| entry.content) {
+        Some(Content::Binary(value)) => value.len(),
+        Some(Content::Value(text)) => text.len(),
+        None => 0,
     }
 }
 

@@ -32,6 +32,13 @@ pub(super) enum Outcome {
         /// The size of the value that was written or read.
         bytes: usize,
     },
+    /// The write was acknowledged, and every watcher was told of it.
+    Told {
+        /// How long after the acknowledgement, for each watcher.
+        waited: Vec<Duration>,
+        /// The size of the value that was written.
+        bytes: usize,
+    },
     Failed(Status),
 }
 
@@ -81,6 +88,8 @@ pub(super) struct OfKind {
 pub(super) struct Totals {
     /// In the order of [`Kind::ALL`].
     pub(super) kinds: [OfKind; Kind::ALL.len()],
+    /// From the acknowledgement of a write until a watcher was told of it, in microseconds.
+    pub(super) event_latencies: Histogram<u64>,
     pub(super) failures: BTreeMap<FailureKind, Failures>,
     /// The latencies of failures, in microseconds.
     pub(super) failed_latencies: Histogram<u64>,
@@ -91,7 +100,13 @@ pub(super) struct Totals {
 impl Totals {
     pub(super) fn new() -> Self {
         let kinds = Kind::ALL.map(|_| OfKind { latencies: histogram(DIGITS), found: 0, bytes: 0 });
-        Self { kinds, failures: BTreeMap::new(), failed_latencies: histogram(DIGITS), late: 0 }
+        Self {
+            kinds,
+            event_latencies: histogram(DIGITS),
+            failures: BTreeMap::new(),
+            failed_latencies: histogram(DIGITS),
+            late: 0,
+        }
     }
 
     pub(super) fn of(&self, kind: Kind) -> &OfKind {
@@ -104,6 +119,7 @@ impl Totals {
             mine.found += theirs.found;
             mine.bytes += theirs.bytes;
         }
+        add(&mut self.event_latencies, &other.event_latencies);
         add(&mut self.failed_latencies, &other.failed_latencies);
         self.late += other.late;
         for (kind, theirs) in &other.failures {
@@ -120,6 +136,12 @@ impl Totals {
                 record(&mut of_kind.latencies, micros);
                 of_kind.found += u64::from(found);
                 of_kind.bytes += bytes as u64;
+            }
+            Outcome::Told { waited, bytes } => {
+                self.record(kind, took, Outcome::Done { found: false, bytes });
+                for waited in waited {
+                    record(&mut self.event_latencies, self::micros(waited));
+                }
             }
             Outcome::Failed(status) => {
                 record(&mut self.failed_latencies, micros);
@@ -172,7 +194,7 @@ impl Tally {
     pub(super) fn record(&self, worker: usize, kind: Kind, began: Instant, outcome: Outcome) {
         let ended = Instant::now();
         let took = ended - began;
-        let is_done = matches!(outcome, Outcome::Done { .. });
+        let is_done = !matches!(outcome, Outcome::Failed(_));
         if is_done {
             self.answered.fetch_add(1, Ordering::Relaxed);
         }

@@ -19,6 +19,7 @@ use super::schedule::{LATE_AFTER, Schedule};
 use super::sender::Sender;
 use super::tally::{Outcome, Second, Tally, Totals};
 use super::values::Values;
+use super::watchers::Watchers;
 use crate::api::cluster_client::ClusterClient;
 
 /// The writes in flight while keys are preloaded.
@@ -42,6 +43,10 @@ pub(super) struct Workload {
     pub(super) keys: Keys,
     pub(super) values: Values,
     pub(super) mix: Mix,
+    /// The keys that a list asks for.
+    pub(super) list_keys: u32,
+    pub(super) list_values: bool,
+    pub(super) watchers: Arc<Watchers>,
     pub(super) pace: Pace,
     pub(super) in_flight: usize,
     pub(super) warm_up: Duration,

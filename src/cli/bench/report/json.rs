@@ -50,6 +50,9 @@ impl Report {
                 "key_prefix": settings.key_prefix,
                 "distribution": if settings.zipf_exponent.is_some() { "zipf" } else { "uniform" },
                 "zipf_exponent": settings.zipf_exponent,
+                "list_keys": settings.list_keys,
+                "list_values": settings.list_values,
+                "watchers": settings.watchers,
                 "connections": settings.connections,
                 "timeout_seconds": settings.timeout.as_secs_f64(),
                 "seed": settings.seed,
@@ -93,6 +96,14 @@ impl Report {
             if kind == Kind::Cas {
                 shown["applied"] = json!(of_kind.found);
                 shown["condition_failed"] = json!(count - of_kind.found);
+            }
+            if kind == Kind::Watch {
+                let events = &totals.event_latencies;
+                shown["watchers"] = json!(settings.watchers);
+                shown["events"] = json!(events.len());
+                shown["events_per_second"] = json!(self.per_second(events.len()));
+                shown["event_latency_us"] = latency_json(events);
+                shown["broken"] = json!(self.broken_watches);
             }
             json[kind.name()] = shown;
         }

@@ -33,6 +33,10 @@ pub(in crate::cli::bench) struct Settings {
     pub(in crate::cli::bench) keys: u64,
     pub(in crate::cli::bench) key_prefix: String,
     pub(in crate::cli::bench) zipf_exponent: Option<f64>,
+    /// The keys that a list asks for.
+    pub(in crate::cli::bench) list_keys: u32,
+    pub(in crate::cli::bench) list_values: bool,
+    pub(in crate::cli::bench) watchers: usize,
     pub(in crate::cli::bench) connections: usize,
     pub(in crate::cli::bench) timeout: Duration,
     pub(in crate::cli::bench) seed: u64,
@@ -45,6 +49,8 @@ pub(in crate::cli::bench) struct Report {
     /// The number of keys written before the run, and the time that took.
     pub(in crate::cli::bench) preloaded: Option<(u64, Duration)>,
     pub(in crate::cli::bench) measured: Measured,
+    /// How often a watch broke off, and had to go on at another node.
+    pub(in crate::cli::bench) broken_watches: u64,
     /// Whether the user ended the run early.
     pub(in crate::cli::bench) interrupted: bool,
     /// The CPU time of the generator in the measured time.

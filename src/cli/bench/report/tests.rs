@@ -14,6 +14,8 @@ fn report(pace: Pace) -> Report {
         totals.record(Kind::Set, Duration::from_millis(5), Outcome::Done { found: false, bytes: 0 });
     }
     totals.record(Kind::Set, Duration::from_millis(1), Outcome::Failed(Status::unavailable("gone")));
+    let waited = vec![Duration::from_millis(2), Duration::from_millis(4)];
+    totals.record(Kind::Watch, Duration::from_millis(5), Outcome::Told { waited, bytes: 0 });
     totals.late = 3;
     let measured = Measured {
         length: Duration::from_secs(2),
@@ -29,11 +31,14 @@ fn report(pace: Pace) -> Report {
         in_flight: 64,
         duration: Duration::from_secs(10),
         warm_up: Duration::ZERO,
-        mix: "get=1,set=1".parse().unwrap(),
+        mix: "get=1,set=1,watch=1".parse().unwrap(),
         value_bytes: "100..200".parse().unwrap(),
         keys: 1_000,
         key_prefix: "k".into(),
         zipf_exponent: Some(0.99),
+        list_keys: 100,
+        list_values: true,
+        watchers: 2,
         connections: 2,
         timeout: Duration::from_secs(5),
         seed: 7,
@@ -42,6 +47,7 @@ fn report(pace: Pace) -> Report {
         settings,
         preloaded: Some((1_000, Duration::from_millis(1_500))),
         measured,
+        broken_watches: 6,
         interrupted: true,
         generator_cpu: Duration::from_secs(1),
         target_cpu: None,
@@ -62,8 +68,8 @@ fn json_has_every_number() {
         ("/load/keys", 1_000.0),
         ("/load/seconds", 1.5),
         ("/seconds", 2.0),
-        ("/operations", 200.0),
-        ("/operations_per_second", 100.0),
+        ("/operations", 201.0),
+        ("/operations_per_second", 100.5),
         ("/mib_per_second", 50.0),
         ("/latency_us/p50", 5_000.0),
         ("/latency_us/max", 100_000.0),
@@ -77,6 +83,13 @@ fn json_has_every_number() {
         ("/get/latency_us/p99_9", 100_000.0),
         ("/set/operations", 100.0),
         ("/set/failed", 1.0),
+        ("/watch/operations", 1.0),
+        ("/watch/watchers", 2.0),
+        ("/watch/events", 2.0),
+        ("/watch/events_per_second", 1.0),
+        ("/watch/event_latency_us/p50", 2_000.0),
+        ("/watch/event_latency_us/max", 4_000.0),
+        ("/watch/broken", 6.0),
         ("/failed/count", 1.0),
         ("/failed/kinds/0/count", 1.0),
         ("/failed/latency_us/max", 1_000.0),
@@ -102,8 +115,10 @@ fn json_has_every_number() {
 fn text_says_what_was_measured_and_what_was_not() {
     let text = report(Pace::Open { rate: 100.0 }).as_text();
     for part in [
-        "100 due a second, at most 64 in flight; get=1,set=1; values of 100..200 bytes; 1000 keys, zipf 0.99",
+        "100 due a second, at most 64 in flight; get=1,set=1,watch=1; values of 100..200 bytes; 1000 keys, zipf 0.99",
+        "2 watchers",
         "2 connections each to a:1,b:2",
+        "6 times a watch broke off",
         "1000 keys written before the run, in 1.5 s",
         "measured for 2.0 s, ended early",
         "90 of 100 gets found a value",
@@ -120,7 +135,8 @@ fn text_says_what_was_measured_and_what_was_not() {
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     let row = |name: &str| rows.iter().find(|row| row.first() == Some(&name)).unwrap_or_else(|| panic!("{text}"));
     assert_eq!(row("set")[1..3], ["100", "50"]);
-    assert_eq!(row("all")[1..3], ["200", "100"]);
+    assert_eq!(row("all")[1..3], ["201", "100"]);
+    assert_eq!(row("event")[1..3], ["2", "1"]);
     assert!(!rows.iter().any(|row| row.first() == Some(&"delete")), "{text}");
 }
 

@@ -34,6 +34,14 @@ impl Report {
         if count > 0 {
             line(format!("{} of {count} cas found the key unchanged, and wrote it", cas.found));
         }
+        if self.settings.mix.weight(Kind::Watch) > 0 {
+            line(
+                "event: from a write's acknowledgement until one watcher was told; 0 if it was told before that".into(),
+            );
+        }
+        if self.broken_watches > 0 {
+            line(format!("{} times a watch broke off and had to go on at another node", self.broken_watches));
+        }
         line(format!("{:.1} MiB/s of values", self.mib_per_second()));
         self.add_failures(&mut line);
         let cores = |used: Duration| self.per_second(1) * used.as_secs_f64();
@@ -89,6 +97,9 @@ impl Report {
         if shown.len() > 1 {
             add("all", &self.all_latencies());
         }
+        if shown.contains(&Kind::Watch) {
+            add("event", &self.measured.totals.event_latencies);
+        }
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -105,6 +116,13 @@ impl Settings {
         let drawn = self.zipf_exponent.map_or("uniform".to_owned(), |exponent| format!("zipf {exponent}"));
         let Self { mix, value_bytes, keys, connections, .. } = self;
         let _ = writeln!(text, "; {mix}; values of {value_bytes} bytes; {keys} keys, {drawn}");
+        if mix.weight(Kind::List) > 0 {
+            let with = if self.list_values { " with values" } else { "" };
+            let _ = writeln!(text, "lists of {} keys{with}", self.list_keys);
+        }
+        if mix.weight(Kind::Watch) > 0 {
+            let _ = writeln!(text, "{} watcher{}", self.watchers, plural(self.watchers));
+        }
         let target = match self.target {
             "noop" => "a no-op server".to_owned(),
             _ => self.addresses.join(","),
