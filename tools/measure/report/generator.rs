@@ -58,7 +58,11 @@ impl Workload {
         self.run_with(Target::Cluster(addresses), Duration::ZERO, moment, &["--load"]);
     }
 
-    fn run_with(&self, target: Target<'_>, warm_up: Duration, duration: Duration, more: &[&str]) -> Run {
+    /// The same, with more arguments.
+    ///
+    /// # Panics
+    /// When the generator does not report.
+    pub fn run_with(&self, target: Target<'_>, warm_up: Duration, duration: Duration, more: &[&str]) -> Run {
         let mut bench = command();
         bench.args(["bench", "--json", "--mix", self.mix]).args(more);
         bench.args(["--value-bytes", &self.value_bytes.to_string(), "--keys", &self.keys.to_string()]);

@@ -12,6 +12,7 @@ mod cluster;
 mod generator;
 mod machine;
 mod metrics;
+mod operations;
 mod page;
 mod rows;
 mod sweeps;
@@ -84,6 +85,7 @@ async fn measure(effort: &Effort, output: &Path) -> ExitCode {
     let began = Instant::now();
     let mut report = Report::new(machine::describe(), effort.clone());
     rows::measure(effort, &mut report).await;
+    operations::measure(effort, &mut report).await;
     sweeps::in_flight(effort, &mut report).await;
     sweeps::rate(effort, &mut report).await;
     sweeps::value_size(effort, &mut report).await;

@@ -11,14 +11,14 @@ use super::page::{Report, Table};
 use super::rows::cost;
 use crate::picture::{Axis, Panel, Series};
 
-const KIB: usize = 1 << 10;
+pub(super) const KIB: usize = 1 << 10;
 
 /// Writes and reads: the name, and the argument of `--mix`.
 const KINDS: [(&str, &str); 2] = [("Set", "set=1"), ("Get", "get=1")];
 /// Requests in flight in the sweeps of another quantity.
 const IN_FLIGHT: u32 = 64;
 /// The warm-up of each point: its connections are new.
-const WARM_UP: Duration = Duration::from_millis(500);
+pub(super) const WARM_UP: Duration = Duration::from_millis(500);
 /// The longest warm-up, with many requests in flight.
 const SETTLE_MAX: Duration = Duration::from_secs(6);
 /// The most bytes of values that the sweep of sizes writes beforehand.
@@ -295,6 +295,6 @@ fn point(cluster: &Cluster, workload: &Workload, effort: &Effort) -> Run {
     workload.run(Target::Cluster(&cluster.addresses()), WARM_UP, effort.point)
 }
 
-fn millis(run: &Run, which: &str) -> String {
+pub(super) fn millis(run: &Run, which: &str) -> String {
     format!("{:.2}", run.latency_us(which) / 1e3)
 }
