@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 
 use crate::limits::VALUE_BYTES_MAX;
 use crate::types::KeyError;
+use crate::wire::BATCH_KEYS_MAX;
 use crate::wire::failure::Failure;
 
 /// Why an operation failed. The variants are sorted by what the caller does next.
@@ -90,6 +91,18 @@ pub enum InputProblem {
     /// The version is empty.
     #[error("the version is empty: give one that an answer about the key had")]
     EmptyVersion,
+    /// A batch of no writes, or of too many.
+    #[error("the batch has {given} writes: 1 to {BATCH_KEYS_MAX} are accepted")]
+    BatchEntries {
+        /// How many it has.
+        given: usize,
+    },
+    /// Two writes of a batch are for one key. They have no order.
+    #[error("two writes of the batch are for key {key:?}: write it once, or in two batches")]
+    KeyTwice {
+        /// The key.
+        key: String,
+    },
     /// The address does not name a host and a port.
     #[error("address {address:?}: {problem}; host:port is accepted, such as 127.0.0.1:8001")]
     Address {

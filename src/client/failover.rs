@@ -63,6 +63,14 @@ impl Operation {
         let hedge_delay = (time_max / HEDGE_DELAY_PART).clamp(HEDGE_DELAY_MIN, HEDGE_DELAY_MAX);
         Self { began, deadline: began + time_max, hedge_delay }
     }
+
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
 }
 
 impl NodePool {

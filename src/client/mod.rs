@@ -47,6 +47,7 @@
 //! ```
 
 mod backoff;
+mod batch_write;
 mod conversions;
 mod error;
 mod failover;
@@ -66,6 +67,7 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use batch_write::Write;
 pub use error::{ClientError, InputProblem, NodeFailure};
 pub use get::{Get, KeyState, Versioned};
 pub use list::{List, Listed, Listing};
@@ -260,6 +262,33 @@ impl Client {
     /// As [`Client::set`].
     pub fn delete(&self, key: impl AsRef<str>) -> Delete {
         Delete::new(self.clone(), key_of(key.as_ref()))
+    }
+
+    /// Writes and deletes 1 to 1,000 keys in one call: each on its own, in no order, with an outcome of its own. The results
+    /// have the order of the writes. The values of one batch have 60 MiB together at most.
+    ///
+    /// A write that certainly did not happen is sent again until the deadline, as is one that names a version.
+    ///
+    /// # Errors
+    /// As [`Client::set`], if no key was written. [`ClientError::InvalidInput`] too where two writes are for one key.
+    ///
+    /// ```no_run
+    /// # async fn example(client: quorate::Client) -> Result<(), quorate::ClientError> {
+    /// let writes = [client.set("a", "1").into(), client.set("b", "2").if_absent().into(), client.delete("c").into()];
+    /// for written in client.batch_write(writes).await? {
+    ///     match written {
+    ///         Ok(written) => println!("{written}"),
+    ///         Err(error) => println!("{error}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn batch_write(
+        &self,
+        writes: impl IntoIterator<Item = Write>,
+    ) -> Result<Vec<Result<Acknowledged, ClientError>>, ClientError> {
+        batch_write::batch_write(self, writes.into_iter().collect()).await
     }
 
     /// Adds `delta` to the number of `key`, and returns the sum. The number is kept as decimal text; a key without a value

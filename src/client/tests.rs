@@ -112,6 +112,34 @@ impl api::cluster_server::Cluster for Served {
         Ok(Response::new(api::DeleteResponse { clock: Some(clock()), version: VERSION.into() }))
     }
 
+    /// A key tells what becomes of it: "refused" is not applied in the first call, and "open" is of unknown outcome.
+    async fn batch_write(
+        &self,
+        request: Request<api::BatchWriteRequest>,
+    ) -> Result<Response<api::BatchWriteResponse>, Status> {
+        use api::batch_write_entry::Write::{Delete, Set};
+        let call = self.0.writes.fetch_add(1, Ordering::SeqCst);
+        let entries = self.0.act(request).await?.entries;
+        let keys = entries.into_iter().map(|entry| match entry.write.unwrap() {
+            Set(request) => request.entry.unwrap().key,
+            Delete(request) => request.key,
+        });
+        let result = |key: String| {
+            let failed = |reason: FailureReason| {
+                let (code, reason) = (reason.code() as i32, reason.as_str().to_owned());
+                Some(api::BatchWriteError { code, reason, ..Default::default() })
+            };
+            let error = match key.as_str() {
+                "refused" if call == 0 => failed(FailureReason::NotApplied),
+                "open" => failed(FailureReason::OutcomeUnknown),
+                _ => None,
+            };
+            let version = if error.is_none() { VERSION.into() } else { String::new() };
+            api::BatchWriteResult { key, clock: None, version, error }
+        };
+        Ok(Response::new(api::BatchWriteResponse { results: keys.map(result).collect() }))
+    }
+
     async fn add(&self, request: Request<api::AddRequest>) -> Result<Response<api::AddResponse>, Status> {
         self.0.writes.fetch_add(1, Ordering::SeqCst);
         let message = request.get_ref();
@@ -324,6 +352,32 @@ async fn resend_ends_where_no_node_can_know_more_and_never_as_not_applied() {
     let error = client_of([&a], SHORT).set("k", "v").if_version(VERSION).await.unwrap_err();
     assert!(matches!(error, ClientError::NotApplied { .. }), "{error}");
     assert!(one.named.lock().unwrap().iter().all(|(_, is_resend)| !is_resend));
+}
+
+#[tokio::test]
+async fn batch_sends_again_each_write_that_did_not_happen_or_takes_effect_once() {
+    let (node, address) = fake(Behaviour::Serve).await;
+    let client = client([&address], Duration::from_secs(5));
+    let writes = [client.set("a", "1").into(), client.delete("refused").into(), client.set("open", "1").into()];
+    let results = client.batch_write(writes).await.unwrap();
+    assert_eq!(results[0].as_ref().unwrap().version, VERSION);
+    assert_eq!(results[1].as_ref().unwrap().version, VERSION, "it was refused once, and sent again");
+    assert!(matches!(results[2], Err(ClientError::OutcomeUnknown { .. })), "{results:?}");
+    assert_eq!((node.writes(), node.named.lock().unwrap().len()), (2, 0), "the open one was not sent again");
+
+    let results = client.batch_write([client.set("open", "1").if_version(VERSION).into()]).await.unwrap();
+    assert_eq!(results[0].as_ref().unwrap().version, VERSION, "a node has looked for it");
+    let named = node.named.lock().unwrap().clone();
+    assert!(matches!(&named[..], [(id, true)] if id.len() == 16), "{named:?}");
+
+    for (writes, part) in [
+        (Vec::new(), "0 writes: 1 to 1000"),
+        (vec![client.set("a", "1").into(), client.delete("a").into()], "two writes of the batch are for key \"a\""),
+        (vec![client.delete("").into()], "the key is empty"),
+    ] {
+        let error = client.batch_write(writes).await.unwrap_err();
+        assert!(matches!(error, ClientError::InvalidInput { .. }) && error.to_string().contains(part), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ pub(super) enum Verdict {
 /// Judges a failed read. A read has no effect, so another node may be tried unless the request itself was refused.
 pub(super) fn judge_read(node: &Node, status: &Status) -> Verdict {
     let failure = NodeFailure::from_status(&node.address, status);
-    if is_refusal(status) {
+    if is_refusal(failure.failure.as_deref(), failure.code) {
         return Verdict::Final(ClientError::Refused { node: failure });
     }
     Verdict::TryNext(failure)
@@ -29,14 +29,19 @@ pub(super) fn judge_read(node: &Node, status: &Status) -> Verdict {
 /// Judges a failed write. Another node may be tried only if the write certainly did not happen.
 pub(super) fn judge_write(node: &Node, failure: &SendFailure) -> Verdict {
     let said = NodeFailure::from_status(&node.address, &failure.status);
+    if failure.unsent { Verdict::TryNext(said) } else { judge_answer(said) }
+}
+
+/// Judges what a node said of a write that failed.
+pub(super) fn judge_answer(said: NodeFailure) -> Verdict {
     let not_applied = |said: &Failure| matches!(said.reason, FailureReason::NotApplied | FailureReason::NotReady);
-    if failure.unsent || said.failure.as_deref().is_some_and(not_applied) {
+    if said.failure.as_deref().is_some_and(not_applied) {
         return Verdict::TryNext(said);
     }
     if let Some(error) = failed_for_good(&said) {
         return Verdict::Final(error);
     }
-    if is_refusal(&failure.status) {
+    if is_refusal(said.failure.as_deref(), said.code) {
         return Verdict::Final(ClientError::Refused { node: said });
     }
     Verdict::Final(ClientError::OutcomeUnknown { node: said })
@@ -57,16 +62,16 @@ fn failed_for_good(said: &NodeFailure) -> Option<ClientError> {
 
 /// Whether the node examined the request and refused it before it did anything. Without Quorate's own reason, this trusts
 /// only status codes that neither a broken connection nor a proxy produces.
-fn is_refusal(status: &Status) -> bool {
+fn is_refusal(failure: Option<&Failure>, code: Code) -> bool {
     use FailureReason::{ClockRaiseTooFar, InvalidArgument, NotReplica, OperatorWritesOff, StampNotGreater};
-    match Failure::from_status(status) {
+    match failure {
         // Each reason is named, so that a reason added later is not taken for a refusal by accident.
         Some(failure) => matches!(
             failure.reason,
             InvalidArgument | NotReplica | StampNotGreater | OperatorWritesOff | ClockRaiseTooFar
         ),
         None => matches!(
-            status.code(),
+            code,
             Code::InvalidArgument
                 | Code::FailedPrecondition
                 | Code::Unimplemented

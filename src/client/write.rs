@@ -21,8 +21,8 @@ use crate::api::condition::Condition;
 use crate::limits::VALUE_BYTES_MAX;
 use crate::types::{Key, Stamp, Ttl, Value};
 
-const SET: &str = "/api.Cluster/Set";
-const DELETE: &str = "/api.Cluster/Delete";
+pub(super) const SET: &str = "/api.Cluster/Set";
+pub(super) const DELETE: &str = "/api.Cluster/Delete";
 const ADD: &str = "/api.Cluster/Add";
 
 type Outcome<T> = Pin<Box<dyn Future<Output = Result<T, ClientError>> + Send>>;
@@ -126,8 +126,9 @@ impl Set {
         self
     }
 
-    async fn send(self) -> Result<Acknowledged, ClientError> {
-        let Self { client, key, value, condition, ttl } = self;
+    /// The request, and whether it may be sent again.
+    pub(super) fn request(self) -> Result<(api::SetRequest, bool), ClientError> {
+        let Self { key, value, condition, ttl, .. } = self;
         let key = key?;
         let bytes = value.bytes().len();
         if bytes > VALUE_BYTES_MAX {
@@ -141,6 +142,12 @@ impl Set {
             request_id,
             resend: false,
         };
+        Ok((request, may_be_resent))
+    }
+
+    async fn send(self) -> Result<Acknowledged, ClientError> {
+        let client = self.client.clone();
+        let (request, may_be_resent) = self.request()?;
         let operation = Operation::begin(client.deadline);
         let (node, answer): (_, api::SetResponse) = if may_be_resent {
             let again = move |resend| api::SetRequest { resend, ..request.clone() };
@@ -157,11 +164,16 @@ impl Delete {
         Self { client, key, condition: None }
     }
 
+    /// The request, and whether it may be sent again.
+    pub(super) fn request(self) -> Result<(api::DeleteRequest, bool), ClientError> {
+        let key = self.key?.as_str().to_owned();
+        let Named { condition, request_id, may_be_resent } = name(self.condition)?;
+        Ok((api::DeleteRequest { key, condition, request_id, resend: false }, may_be_resent))
+    }
+
     async fn send(self) -> Result<Acknowledged, ClientError> {
-        let Self { client, key, condition } = self;
-        let key = key?.as_str().to_owned();
-        let Named { condition, request_id, may_be_resent } = name(condition)?;
-        let request = api::DeleteRequest { key, condition, request_id, resend: false };
+        let client = self.client.clone();
+        let (request, may_be_resent) = self.request()?;
         let operation = Operation::begin(client.deadline);
         let (node, answer): (_, api::DeleteResponse) = if may_be_resent {
             let again = move |resend| api::DeleteRequest { resend, ..request.clone() };

@@ -207,3 +207,27 @@ async fn batch_of_writes_that_is_not_valid_does_nothing() {
     }
     assert_eq!(cluster.get(get("a")).await.unwrap().into_inner().entry, None);
 }
+
+#[tokio::test]
+async fn client_writes_many_keys_with_an_outcome_for_each() {
+    let nodes = start(Plan { nodes: 3, replica_count: 3, ..Plan::default() }).await;
+    let client = quorate::Client::new(nodes.iter().map(|node| node.address.clone())).unwrap();
+    let many = (0..1_000).map(|n| client.set(format!("k{n}"), n.to_string()).into());
+    let written = client.batch_write(many).await.unwrap();
+    assert!(written.len() == 1_000 && written.iter().all(Result::is_ok));
+    let writes = [
+        client.set("k1", "other").if_absent().into(),
+        client.delete("k2").if_version(written[2].as_ref().unwrap().version.clone()).into(),
+        client.set("new", "value").if_absent().into(),
+    ];
+    let results = client.batch_write(writes).await.unwrap();
+    let held = &written[1].as_ref().unwrap().version;
+    assert!(
+        matches!(&results[0], Err(quorate::ClientError::ConditionFailed { version, has_value: true }) if version == held),
+        "{results:?}"
+    );
+    assert!(results[1].is_ok() && results[2].is_ok(), "{results:?}");
+    assert_eq!(client.get("k1").await.unwrap().unwrap().value, Value::Text("1".into()));
+    assert!(client.get("k2").await.unwrap().is_none());
+    assert_eq!(client.get("k999").await.unwrap().unwrap().value, Value::Text("999".into()));
+}
