@@ -38,8 +38,8 @@ pub struct Expiries {
     /// When the next sweep begins.
     sweep_at: Option<Time>,
     sweep: Option<Sweep>,
-    /// Values to delete now.
-    queue: VecDeque<Expiry>,
+    /// Values to delete now, or to read.
+    queue: VecDeque<Queued>,
     in_flight: BTreeMap<u64, Expiry>,
     last_task: u64,
     /// Versions that were replaced elsewhere, as their deletions have shown: this node lacks the newer record.
@@ -58,6 +58,14 @@ struct Sweep {
     next: Option<RunningTime>,
     /// Versions that the sweep before this one found to be replaced.
     outdated: BTreeSet<Expiry>,
+}
+
+/// A value whose turn has come.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Queued {
+    expiry: Expiry,
+    /// Whether another version had replaced it elsewhere when it was to be deleted.
+    is_outdated: bool,
 }
 
 /// What the coordinator is to do for a value.
@@ -160,7 +168,8 @@ impl Expiries {
             }
             sweep.after = Some(entry.clone());
             if turn <= ctx.running {
-                self.queue.push_back(entry);
+                let is_outdated = sweep.outdated.remove(&entry);
+                self.queue.push_back(Queued { expiry: entry, is_outdated });
             }
         }
         if is_over {
@@ -180,11 +189,10 @@ impl Expiries {
     pub fn begin_work(&mut self, ctx: &mut NodeCtx<'_>) -> Vec<Work> {
         let mut work = Vec::new();
         while self.in_flight.len() < EXPIRIES_IN_FLIGHT_MAX
-            && let Some(expiry) = self.queue.pop_front()
+            && let Some(Queued { expiry, is_outdated }) = self.queue.pop_front()
         {
             self.last_task += 1;
             self.in_flight.insert(self.last_task, expiry.clone());
-            let is_outdated = self.sweep.as_mut().is_some_and(|sweep| sweep.outdated.remove(&expiry));
             work.push(if is_outdated {
                 Work::Read(self.last_task, expiry)
             } else {

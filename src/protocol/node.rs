@@ -14,7 +14,7 @@ use crate::types::{Clock, Incarnation, Key, Meta, NodeIndex, Record};
 use super::changes::Filter;
 use super::clock::QuorumClock;
 use super::context::{Caller, Delivery, Greeting, NodeCtx, Origin, PendingAck, Requester, Task};
-use super::coordinator::ops::{Cas, Get, GetOne, OperationState, Set};
+use super::coordinator::ops::{Cas, Get, GetOne, GetWith, OperationState, Set};
 use super::coordinator::{Coordinator, CoordinatorCtx, Inspect};
 use super::expiry::{Expiries, Work};
 use super::group_commit::GroupCommit;
@@ -328,7 +328,8 @@ impl Parts<'_> {
                     coordinator.expire(Caller::Task(Task::Expire(task)), deadline, expiry.key, &expiry.version, ctx);
                 }
                 Work::Read(task, expiry) => {
-                    let read = Get::default().into();
+                    // Other replicas that agree would do for any other read.
+                    let read = GetWith::new(BTreeSet::from([ctx.node.me])).into();
                     coordinator.start(Caller::Task(Task::Expire(task)), deadline, expiry.key, read, ctx);
                 }
             });

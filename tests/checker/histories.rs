@@ -188,6 +188,21 @@ fn additions_of_unknown_outcome_explain_a_sum_only_if_they_do() {
     good(&[add(1, 1, 0, until(1)), delete(0, UNKNOWN), add(1, 1, 2, until(3))]);
 }
 
+#[test]
+fn version_expires_once_and_no_other_version_with_it() {
+    let told = |operation: Operation, version| Operation { version: Some(version), ..operation };
+    let expire =
+        |version, invoked, ending| Operation { action: Action::Expire { version }, ..read(None, invoked, ending) };
+    let begins = told(write(1, 0, until(1)), 1);
+    let renewed = told(write(2, 4, until(5)), 3);
+    good(&[begins, expire(1, 2, UNKNOWN), read(None, 2, until(3))]);
+    good(&[begins, told(expire(1, 2, until(3)), 2), told(read(None, 2, until(3)), 2), renewed]);
+    bad(&[begins, expire(1, 4, UNKNOWN), read(None, 2, until(3))]);
+    bad(&[begins, expire(1, 2, UNKNOWN), renewed, read(None, 6, until(7))]);
+    bad(&[begins, expire(1, 2, UNKNOWN), read(None, 2, until(3)), told(read(1, 4, until(5)), 1)]);
+    bad(&[begins, expire(1, 2, UNKNOWN), read(None, 2, until(3)), renewed, told(read(1, 6, until(7)), 1)]);
+}
+
 /// Tries all orders: slow, and simple enough to be trusted. `versions` are those of the effects so far, where known.
 fn check_by_force(history: &[Operation]) -> bool {
     fn place(left: &[Operation], value: Option<u64>, versions: &[Option<u64>]) -> bool {
@@ -217,6 +232,7 @@ fn check_by_force(history: &[Operation]) -> bool {
                 Action::WriteIf { condition: Condition::Version(of), value } => {
                     seen(Some(of)).is_some_and(|versions| effect(versions, value))
                 }
+                Action::Expire { version: of } => seen(Some(of)).is_some_and(|versions| effect(versions, None)),
                 Action::WriteIf { condition, value: new } => {
                     let holds = match condition {
                         Condition::Value(of) => value == Some(of),
@@ -277,7 +293,7 @@ fn any_history() -> impl Strategy<Value = Vec<Operation>> {
 /// Histories with conditional writes and additions, in which few values and versions meet often.
 fn any_conditional_history() -> impl Strategy<Value = Vec<Operation>> {
     let maybe = || proptest::option::of(0..4_u64);
-    let operation = ((0..12_u64, 1..6_u64, 0..5_u8), 0..13_u8, maybe(), maybe(), 0..4_u64, any::<bool>());
+    let operation = ((0..12_u64, 1..6_u64, 0..5_u8), 0..15_u8, maybe(), maybe(), 0..4_u64, any::<bool>());
     proptest::collection::vec(operation, 0..7).prop_map(|drawn| {
         let make = |((invoked, length, how), what, value, version, of, is_so)| {
             let action = match what {
@@ -286,6 +302,7 @@ fn any_conditional_history() -> impl Strategy<Value = Vec<Operation>> {
                 3..=5 => Action::Read { saw: value },
                 6 => Action::Look { has_value: is_so },
                 7..=8 => Action::WriteIf { condition: Condition::Version(of), value },
+                13..=14 => Action::Expire { version: of },
                 9 => Action::WriteIf { condition: if is_so { Condition::Present } else { Condition::Absent }, value },
                 10 => Action::WriteIf { condition: Condition::Value(of), value },
                 _ => Action::Add { delta: 1, sum: value },

@@ -131,7 +131,9 @@ fn good_history(random: &mut Random) -> Vec<Operation> {
             *named = if random.permille(600) { held.unwrap_or_default() } else { random.between(1, 9) * 100 };
         }
         let holds = match operation.action {
-            Action::WriteIf { condition: Condition::Version(named), .. } => named == version,
+            Action::WriteIf { condition: Condition::Version(named), .. } | Action::Expire { version: named } => {
+                named == version
+            }
             Action::WriteIf { condition: Condition::Value(named), .. } => held == Some(named),
             Action::WriteIf { condition, .. } => (condition == Condition::Present) == held.is_some(),
             _ => true,
@@ -144,7 +146,7 @@ fn good_history(random: &mut Random) -> Vec<Operation> {
             Action::Read { saw } => *saw = held,
             Action::Look { .. } => {}
             Action::Write { value } => held = Some(*value),
-            Action::Delete => held = None,
+            Action::Delete | Action::Expire { .. } => held = None,
             Action::WriteIf { value, .. } => held = *value,
             Action::Add { delta, sum } => {
                 *sum = Some(held.unwrap_or_default().wrapping_add_signed(*delta));
@@ -180,8 +182,8 @@ fn damage(history: &mut [Operation], random: &mut Random) {
                 Action::Read { saw } => saw,
                 Action::WriteIf { value, .. } => value,
                 Action::Add { sum, .. } => sum,
-                Action::Delete | Action::Look { .. } if random.permille(100) => Some(longest),
-                Action::Delete | Action::Look { .. } => None,
+                Action::Delete | Action::Expire { .. } | Action::Look { .. } if random.permille(100) => Some(longest),
+                Action::Delete | Action::Expire { .. } | Action::Look { .. } => None,
             };
         }
         // A condition that did not hold, or one that did.

@@ -13,7 +13,7 @@ use crate::testkit::watching::Told;
 /// The history of a key in the checker's terms.
 pub(crate) fn operations(history: &[Done], kind: Kind) -> Result<Vec<Operation>, String> {
     let attempts: Vec<_> = history.iter().map(Done::attempt).collect();
-    let mut operations = requests::operations(&attempts, &effects(history)?).map_err(|(what, first)| {
+    let mut operations = requests::operations(&attempts, &effects(history)?, &[]).map_err(|(what, first)| {
         let tried: Vec<_> = history.iter().filter(|done| done.attempt().first == first).collect();
         format!("{what}: {tried:#?}")
     })?;

@@ -7,7 +7,7 @@ use crate::testkit::requests::{Ask, Attempt, Outcome};
 use bytes::Bytes;
 use quorate::protocol::{Command, Failure, ListPage, ListedKeys, Reply};
 use quorate::types::{
-    Change, ChangeRequest, Checksum, Content, IdempotencyToken, Key, KeyRange, Lookup, NodeIndex, Value, Version,
+    Change, ChangeRequest, Checksum, Content, IdempotencyToken, Key, KeyRange, Lookup, NodeIndex, Ttl, Value, Version,
     content_of, number_in,
 };
 
@@ -27,6 +27,8 @@ pub struct Done {
     pub key: usize,
     pub node: NodeIndex,
     pub ask: Ask,
+    /// The time to live of the value that it writes.
+    pub ttl: Option<Ttl>,
     /// The first attempt of the same request: this one, unless it was sent again.
     pub first: usize,
     /// When it began and ended, in the time of histories.
@@ -67,13 +69,13 @@ pub struct Client {
 pub struct Clients {
     pub all: Vec<Client>,
     pub operations: Vec<Done>,
-    /// Counts what clients do: the time of histories, without ties.
-    tick: u64,
+    /// When each thing happened that clients do: their number is the time of histories, without ties.
+    ticks: Vec<u64>,
 }
 
 impl Clients {
     pub fn new(clients: usize) -> Self {
-        Self { all: vec![Client::default(); clients], operations: Vec::new(), tick: 0 }
+        Self { all: vec![Client::default(); clients], operations: Vec::new(), ticks: Vec::new() }
     }
 
     /// Begins an operation, or sends one again; its index is its name.
@@ -86,7 +88,7 @@ impl Clients {
         first: Option<usize>,
         now: u64,
     ) -> usize {
-        self.tick += 1;
+        self.ticks.push(now);
         let index = self.operations.len();
         self.operations.push(Done {
             client,
@@ -94,8 +96,9 @@ impl Clients {
             node,
             index,
             ask,
+            ttl: first.and_then(|first| self.operations[first].ttl),
             first: first.unwrap_or(index),
-            invoked: self.tick,
+            invoked: self.tick(),
             returned: None,
             outcome: Outcome::Unknown,
             began_at: now,
@@ -109,7 +112,12 @@ impl Clients {
 
     /// The present time of histories.
     pub fn tick(&self) -> u64 {
-        self.tick
+        self.ticks.len() as u64
+    }
+
+    /// The time of histories that follows all that had happened before `at`, in microseconds.
+    pub fn tick_at(&self, at: u64) -> u64 {
+        self.ticks.partition_point(|ticked| *ticked < at) as u64 + 1
     }
 
     /// Whether somebody waits for it.
@@ -119,10 +127,11 @@ impl Clients {
 
     /// It ended like this, for a client that waited for it or has given up.
     pub fn end(&mut self, index: usize, outcome: Outcome, now: u64) {
-        self.tick += 1;
+        self.ticks.push(now);
+        let tick = self.tick();
         let done = &mut self.operations[index];
         done.ended_at = Some(now);
-        done.returned = Some(self.tick);
+        done.returned = Some(tick);
         let client = &mut self.all[done.client];
         if let Some(version) = outcome.version()
             && !matches!(done.ask, Ask::GetOne { .. })
@@ -157,8 +166,8 @@ impl Clients {
 
     /// What a client sends.
     pub fn command(&self, index: usize, keys: &[Key]) -> Command {
-        let Done { ask, first, key: place, .. } = &self.operations[index];
-        let key = keys[*place].clone();
+        let Done { ask, first, ttl, key: place, .. } = &self.operations[index];
+        let (key, ttl) = (keys[*place].clone(), *ttl);
         let written = content(value_of_operation(*first));
         let change = match ask.clone() {
             Ask::Get => return Command::Get { key },
@@ -170,15 +179,15 @@ impl Clients {
             }
             Ask::Set | Ask::Delete => {
                 let content = if matches!(ask, Ask::Set) { written } else { Content::Tombstone };
-                let checksum = Checksum::of(&key, &content);
-                return Command::Set { key, content, ttl: None, checksum };
+                let checksum = Checksum::of(&key, &content).and_ttl(ttl);
+                return Command::Set { key, content, ttl, checksum };
             }
             Ask::SetIf { condition, deletes } => {
                 let content = if deletes { Content::Tombstone } else { written };
-                let checksum = Checksum::of(&key, &content);
-                Change::Write { condition, content, ttl: None, checksum }
+                let checksum = Checksum::of(&key, &content).and_ttl(ttl);
+                Change::Write { condition, content, ttl, checksum }
             }
-            Ask::Add { delta, since } => Change::Add { delta, since, ttl: None },
+            Ask::Add { delta, since } => Change::Add { delta, since, ttl },
         };
         let request = ChangeRequest { change, token: token(*first), is_resend: *first != index };
         Command::Change { key, request }

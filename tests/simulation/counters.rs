@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Each must have happened in the fixed set of seeds: a simulation that reaches none of it shows nothing.
-pub const SOMETIMES: [&str; 59] = [
+pub const SOMETIMES: [&str; 64] = [
     "a batch failed and was on disk all the same",
     "a batch failed and was not on disk",
     "a batch in flight was lost in a crash",
@@ -62,6 +62,11 @@ pub const SOMETIMES: [&str; 59] = [
     "an outcome stayed unknown because the base of an attempt was forgotten",
     "an outcome stayed unknown because the history was too short",
     "an outcome stayed unknown because the request could only ask",
+    "a restart forgot since when a version is kept",
+    "a sweep deleted a value",
+    "all values were gone whose time had passed",
+    "an expiry was proposed",
+    "an expiry was seen",
     "the cluster bootstrapped under faults",
 ];
 

@@ -11,8 +11,9 @@ use crate::world::{Event, World};
 
 impl World {
     pub fn persist(&mut self, host: NodeIndex, run: u64, batch: Arc<Batch>) {
-        let result = self.watch.persists(&batch, &mut self.counters);
+        let result = self.watch.persists(&batch, self.now, &mut self.counters);
         self.check(result);
+        self.check_expiries();
         for (_, record) in batch.records.values() {
             self.is_stored(host, record);
         }
@@ -83,7 +84,7 @@ impl World {
 
     pub fn apply(&mut self, host: NodeIndex, batch: &Batch) {
         for (key, (_, record)) in &batch.records {
-            self.watch.is_durable(host, key, record);
+            self.watch.is_durable(host, key, record, self.now);
         }
         let result = self.hosts[host.index()].disk.apply(batch);
         self.check(result.map_err(|what| format!("{host:?}: {what}")));

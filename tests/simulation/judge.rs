@@ -1,6 +1,6 @@
 //! Runs a seed and judges what its clients saw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::clients::{Done, operation_of_token, operation_of_value, value_of, val
 use crate::counters::Counters;
 use crate::plan::Plan;
 use crate::testkit::checker::{Operation, Verdict, shorten};
-use crate::testkit::requests::{self, Ask, Attempt, Effect, Outcome, verdict};
+use crate::testkit::requests::{self, Ask, Attempt, Effect, Expiry, Outcome, verdict};
 use crate::trace::Trace;
 use crate::world::{FoundBy, World};
 
@@ -159,21 +159,47 @@ fn judge(world: &World) -> Option<(FoundBy, String, usize, Vec<&Done>)> {
 type Wrong<'a> = (String, Vec<&'a Done>);
 
 /// The history of one key in the checker's terms: all attempts of a request are one operation.
-fn operations<'a>(world: &World, key: usize, history: &[&'a Done]) -> Result<Vec<Operation>, Wrong<'a>> {
+fn operations<'a>(world: &'a World, key: usize, history: &[&'a Done]) -> Result<Vec<Operation>, Wrong<'a>> {
     let found = effects(world, key, history)?;
+    let expired = expired(world, key, history)?;
+    let told = history.iter().filter_map(|done| done.outcome.version());
+    let versions: BTreeSet<&Version> =
+        told.chain(found.values().map(|(version, ..)| version)).chain(expired.keys()).collect();
+    let mut expiries = Vec::new();
+    for version in versions {
+        let deletion = expired.get(version).cloned();
+        match (world.expires_from(&world.keys[key], version), deletion) {
+            (None, None) => {}
+            (None, Some((deletion, _))) => {
+                let what = format!("{version}, which never expires, was deleted by {deletion}");
+                return Err((what, history.to_vec()));
+            }
+            (Some(from), deletion) => {
+                let from = world.clients.tick_at(from);
+                expiries.push(Expiry { version: version.clone(), from, deletion });
+            }
+        }
+    }
     let attempts: Vec<Attempt<'_>> = history.iter().map(|done| done.attempt()).collect();
-    requests::operations(&attempts, &found)
+    requests::operations(&attempts, &found, &expiries)
         .map_err(|(what, first)| (what, history.iter().filter(|done| done.first == first).copied().collect()))
 }
 
-/// What led to the versions that clients were told: those writes took effect, although nobody may have been told of them.
-fn effects<'a>(world: &World, key: usize, history: &[&'a Done]) -> Result<BTreeMap<usize, Effect>, Wrong<'a>> {
+/// Versions that led to what clients saw, when each had been at the latest, and the operation that was told.
+fn seen<'a>(world: &'a World, key: usize, history: &[&'a Done]) -> Vec<(&'a Version, u64, Option<&'a Done>)> {
+    let told = history.iter().filter(|done| !matches!(done.ask, Ask::GetOne { .. })).filter_map(|done| {
+        let (version, returned) = (done.outcome.version()?, done.returned?);
+        Some((version, returned, Some(*done)))
+    });
+    // A list that leaves a key out tells no version: a value that nobody was told of may have expired before it.
+    let expired = world.watch.took_effect(&world.keys[key]);
+    told.chain(expired.map(|(version, at)| (version, world.clients.tick_at(at + 1), None))).collect()
+}
+
+/// What led to those versions: those writes took effect, although nobody may have been told of them.
+fn effects<'a>(world: &'a World, key: usize, history: &[&'a Done]) -> Result<BTreeMap<usize, Effect>, Wrong<'a>> {
     let mut effects: BTreeMap<usize, Effect> = BTreeMap::new();
-    for done in history {
-        let (Some(version), Some(returned)) = (done.outcome.version(), done.returned) else { continue };
-        if matches!(done.ask, Ask::GetOne { .. }) {
-            continue;
-        }
+    for (version, returned, done) in seen(world, key, history) {
         let (applied, base) = world.watch.led_to(&world.keys[key], version);
         let conditional = applied.iter().filter_map(|applied| {
             let sum = applied.sum.map(i64::cast_unsigned);
@@ -185,12 +211,36 @@ fn effects<'a>(world: &World, key: usize, history: &[&'a Done]) -> Result<BTreeM
         for (first, effect) in conditional.chain(plain) {
             let known = effects.entry(first).or_insert_with(|| effect.clone());
             if (&known.0, known.1) != (&effect.0, effect.1) {
-                return Err((format!("one request took effect as {known:?} and as {effect:?}"), vec![done]));
+                let what = format!("one request took effect as {known:?} and as {effect:?}");
+                return Err((what, done.into_iter().collect()));
             }
             known.2 = known.2.min(returned);
         }
     }
     Ok(effects)
+}
+
+/// The versions whose deletions, because their time to live has passed, led to what clients saw: by what version, and when
+/// that had happened at the latest.
+fn expired<'a>(
+    world: &'a World,
+    key: usize,
+    history: &[&'a Done],
+) -> Result<BTreeMap<Version, (Version, u64)>, Wrong<'a>> {
+    let mut expired: BTreeMap<Version, (Version, u64)> = BTreeMap::new();
+    for (version, returned, done) in seen(world, key, history) {
+        let key = &world.keys[key];
+        for applied in world.watch.led_to(key, version).0 {
+            let Some(deleted) = world.watch.expired_by(key, &applied.version) else { continue };
+            let known = expired.entry(deleted.clone()).or_insert_with(|| (applied.version.clone(), returned));
+            if known.0 != applied.version {
+                let what = format!("{deleted} expired as {} and as {}", known.0, applied.version);
+                return Err((what, done.into_iter().collect()));
+            }
+            known.1 = known.1.min(returned);
+        }
+    }
+    Ok(expired)
 }
 
 /// A read of one replica sees a value that was written, or might have been, before it ended, and no version below that which
@@ -212,12 +262,13 @@ fn reads_of_one<'a>(world: &'a World, history: &[&'a Done]) -> Result<(), Wrong<
 }
 
 fn explain(done: &Done) -> String {
-    let Done { client, ask, outcome, node, invoked, returned, began_at, ended_at, first, .. } = done;
+    let Done { client, ask, ttl, outcome, node, invoked, returned, began_at, ended_at, first, .. } = done;
     let returned = returned.map_or_else(|| "-".to_owned(), |at| at.to_string());
     let ended_at = ended_at.map_or_else(|| "-".to_owned(), |at| at.to_string());
     let value = value_of_operation(*first);
+    let ttl = ttl.map_or_else(String::new, |ttl| format!(", for {} ms", ttl.as_millis()));
     format!(
-        "client {client}: from {invoked} to {returned}: {ask:?} (value {value}): {outcome:?} [via {node:?}, {began_at} to \
+        "client {client}: from {invoked} to {returned}: {ask:?} (value {value}{ttl}): {outcome:?} [via {node:?}, {began_at} to \
          {ended_at} us]"
     )
 }

@@ -13,6 +13,7 @@ mod clients;
 mod counters;
 mod disk;
 mod disks;
+mod expiries;
 mod faults;
 mod judge;
 mod links;

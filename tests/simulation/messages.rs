@@ -22,6 +22,7 @@ impl World {
         let speaker = Speaker { me: from, node, disk, is_forgetful: *is_forgetful, now: self.now };
         let result = self.watch.says(&speaker, to, to_incarnation, &message, &mut self.counters);
         self.check(result);
+        self.check_expiries();
         if let Message::Request { request: Request::Store { record, .. } | Request::Accept { record, .. }, .. } =
             &message
         {

@@ -20,18 +20,11 @@ const UNWATCHED_SEEDS_MAX: u64 = 1_000;
 
 /// What no seed finds: no honest node gives one stamp to two records, and a test plays an operator who does; the cache of
 /// records is no part of what is simulated, and a test of its own in src/storage/record_cache.rs finds what breaks it. A
-/// chosen record that raises no promise needs one order of messages that no seed draws: tests/regressions plays it. No client
-/// here writes with a time to live: tests/regressions/expiry.rs plays what breaks the rules of expiries. A list that leaves
+/// chosen record that raises no promise needs one order of messages that no seed draws: tests/regressions plays it. A list that leaves
 /// tombstones out is found by tests/regressions/list.rs. Those of watches are found by tests/regressions/watches.rs, but for
 /// `WatchComparesVersions`, which breaks nothing while versions rise across deletions.
-const OUT_OF_REACH: [Mutant; 18] = [
+const OUT_OF_REACH: [Mutant; 12] = [
     Mutant::ListOmitsTombstones,
-    Mutant::DueIsAbsent,
-    Mutant::ExpiryDeletesPlainly,
-    Mutant::ExpiryOfAnotherVersion,
-    Mutant::DueUnsettled,
-    Mutant::AgeUnclamped,
-    Mutant::AgeByKey,
     Mutant::SameStampIsMerged,
     Mutant::StorePromisesNothing,
     Mutant::ReadIsCachedBesidePersist,

@@ -5,6 +5,9 @@ use crate::world::{Event, Phase, World};
 
 /// How long the world gets to recover once all faults have stopped: the slowest of the protocol's repetitions, some times.
 const RECOVERY: u64 = 12_000_000;
+/// How long it gets where values expire: what restarts forgot of the nodes' counts, the time to live, five seconds for each
+/// replica that may have a place before, and some sweeps.
+const RECOVERY_WITH_EXPIRIES: u64 = 45_000_000;
 /// How many operations each client does when nothing, or only a dead minority, is in its way.
 const PROMPT_OPERATIONS: usize = 3;
 
@@ -32,7 +35,8 @@ impl World {
                 }
             }
         }
-        self.plan_in(RECOVERY, Event::AllWell);
+        let recovery = if self.plan.ttl_permille > 0 { RECOVERY_WITH_EXPIRIES } else { RECOVERY };
+        self.plan_in(recovery, Event::AllWell);
     }
 
     pub fn all_well(&mut self) {
@@ -54,6 +58,7 @@ impl World {
                 _ => {}
             }
         }
+        self.values_are_gone();
         self.watchers_know_all();
         self.asked.retain(|host| !self.hosts[host.index()].is_forgetful);
         self.begin_phase(Phase::AllWell);

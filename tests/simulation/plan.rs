@@ -91,6 +91,9 @@ impl Fault {
     }
 }
 
+/// The slowest and the fastest clock, in thousandths of the true time.
+pub const RATES: (u64, u64) = (900, 1_100);
+
 /// A range of spans, in microseconds.
 pub type Span = (u64, u64);
 
@@ -126,6 +129,10 @@ pub struct Plan {
     pub one_permille: u64,
     /// How many in a thousand other reads are pages of lists.
     pub list_permille: u64,
+    /// How many in a thousand values that are written have a time to live.
+    pub ttl_permille: u64,
+    /// How fast each node's clock runs, in thousandths of the true time.
+    pub rates: Vec<u64>,
     pub think: Span,
     pub read_permille: u64,
     pub delete_permille: u64,
@@ -163,7 +170,7 @@ impl Plan {
             _ => Fault::ALL.len(),
         });
         let often = random.pick(&[20_000, 60_000, 200_000, 500_000]);
-        Self {
+        let mut plan = Self {
             seed,
             nodes,
             replica_count,
@@ -192,6 +199,13 @@ impl Plan {
             impatience_permille: *random.pick(&[0, 100, 400]),
             one_permille: *random.pick(&[0, 100, 300]),
             list_permille: *random.pick(&[0, 100, 400]),
+            ttl_permille: *random.pick(&[0, 0, 0, 0, 300, 800]),
+            rates: vec![1_000; nodes],
+        };
+        // Clocks of the same rate have the same ages, which hide what goes wrong with those.
+        if plan.ttl_permille > 0 {
+            plan.rates.fill_with(|| random.between(RATES.0, RATES.1));
         }
+        plan
     }
 }

@@ -1,7 +1,7 @@
 //! Requests of clients on their way to a node, and answers on their way back.
 
 use quorate::protocol::{Input, ListedKeys, Reply, RequestId, Time};
-use quorate::types::{Condition, Version};
+use quorate::types::{Condition, Key, Version};
 
 use crate::clients::{Done, listed, understand};
 use crate::testkit::giving_up::is_unknown_to_majority;
@@ -33,6 +33,9 @@ impl World {
             let ask = self.draw_ask(client, key);
             self.clients.begin(client, key, node, ask, None, self.now)
         };
+        if self.clients.operations[index].first == index {
+            self.clients.operations[index].ttl = self.draw_ttl(index);
+        }
         let deadline = if in_faults {
             self.now + *self.random.pick(&[30_000, 300_000, 1_000_000, 3_000_000])
         } else {
@@ -98,6 +101,9 @@ impl World {
     pub fn request(&mut self, index: usize, deadline: u64) {
         let Done { node, .. } = &self.clients.operations[index];
         let (host, command) = (*node, self.clients.command(index, &self.keys));
+        // No earlier than the deadline of the client.
+        let Time(before) = self.time_of(host, deadline);
+        let deadline = Time(before + u64::from(self.true_time_of(host, Time(before)) < deadline));
         let Host { node, run, taken, .. } = &mut self.hosts[host.index()];
         if node.is_none() {
             // Nobody took the connection: it certainly did not happen.
@@ -107,7 +113,7 @@ impl World {
             return;
         }
         taken.insert(index, false);
-        let input = Input::Request { id: RequestId(index as u64), deadline: Time(deadline), command };
+        let input = Input::Request { id: RequestId(index as u64), deadline, command };
         let run = *run;
         self.input(host, run, input);
     }
@@ -183,8 +189,8 @@ impl World {
     }
 
     fn ends(&mut self, index: usize, outcome: Outcome) {
-        let Done { client, ask, first, .. } = self.clients.operations[index].clone();
-        self.count_outcome(&ask, first != index, &outcome);
+        let Done { client, key, ask, first, .. } = self.clients.operations[index].clone();
+        self.count_outcome(&self.keys[key].clone(), &ask, first != index, &outcome);
         let (failed, is_unknown) = (!outcome.is_answer(), outcome == Outcome::Unknown);
         self.clients.end(index, outcome, self.now);
         self.takes_rest_of_page(index);
@@ -198,11 +204,12 @@ impl World {
         self.next_phase_if_done();
     }
 
-    fn count_outcome(&mut self, ask: &Ask, is_resend: bool, outcome: &Outcome) {
+    fn count_outcome(&mut self, key: &Key, ask: &Ask, is_resend: bool, outcome: &Outcome) {
         let is_read = ask.is_read();
         match outcome {
             Outcome::Saw { value: None, version } if *version != Version::absent() => {
-                self.counters.count("a delete was seen");
+                let is_expiry = self.watch.is_expiry(key, version);
+                self.counters.count(if is_expiry { "an expiry was seen" } else { "a delete was seen" });
             }
             Outcome::Saw { .. } if matches!(ask, Ask::GetOne { at_least: Some(_) }) => {
                 self.counters.count("a read of one replica had a version to reach");

@@ -9,6 +9,7 @@ use quorate::protocol::{
 use quorate::types::{Condition, Key, NodeIndex};
 
 use crate::clients::Done;
+use crate::disk::Folder;
 use crate::testkit::giving_up::{self, Coordinator};
 use crate::testkit::requests::Ask;
 use crate::world::{Event, Host, Phase, World, index_of};
@@ -17,12 +18,16 @@ impl World {
     pub fn start(&mut self, host: NodeIndex) {
         let nonce = self.random.next();
         let placement = Arc::clone(&self.placement);
+        let started_at = self.time_of(host, self.now);
         let machine = &mut self.hosts[host.index()];
         if machine.node.is_some() {
             return;
         }
-        let meta = machine.disk.folder.meta.clone();
-        machine.node = Some(Node::start(Setup { me: host, placement, meta, nonce, started_at: Time(self.now) }));
+        let Folder { meta, kept_at, .. } = &machine.disk.folder;
+        if kept_at.values().any(|kept_at| Some(*kept_at) > meta.running) {
+            self.counters.count("a restart forgot since when a version is kept");
+        }
+        machine.node = Some(Node::start(Setup { me: host, placement, meta: meta.clone(), nonce, started_at }));
         self.counters.count("starts");
         self.plan_turn(host);
         let noticed = self.phase != Phase::Faults || !self.random.permille(self.plan.unnoticed_permille);
@@ -115,7 +120,7 @@ impl World {
     }
 
     pub fn turn(&mut self, host: NodeIndex, run: u64) {
-        let now = Time(self.now);
+        let now = self.time_of(host, self.now);
         let machine = &mut self.hosts[host.index()];
         if machine.run != run {
             return;
@@ -179,8 +184,9 @@ impl World {
     }
 
     pub fn plan_wake(&mut self, host: NodeIndex, run: u64) {
+        let Some(time) = self.hosts[host.index()].node.as_ref().and_then(Node::next_wake) else { return };
+        let at = self.true_time_of(host, time);
         let machine = &mut self.hosts[host.index()];
-        let Some(Time(at)) = machine.node.as_ref().and_then(Node::next_wake) else { return };
         if machine.wake_planned.is_none_or(|planned| at < planned) {
             machine.wake_planned = Some(at);
             self.plan_at(at.max(self.now + 1), Event::Wake { host, run });
@@ -217,6 +223,9 @@ impl World {
                 }
                 if let Reply::Failed(failure) = &reply {
                     self.gives_up(host, index, failure);
+                }
+                if let Reply::Record(Some(record)) = &reply {
+                    self.is_not_older(index, record);
                 }
                 let may_be_old = matches!(self.clients.operations[index].ask, Ask::GetOne { .. });
                 if self.hosts[host.index()].is_forgetful
@@ -264,7 +273,8 @@ impl World {
             id: parameters.id(host),
             store_has_failed: node.store_has_failed(),
             // A read may have to settle a record.
-            draws_ballots: ask.has_token() || (ask.is_read() && self.plan.conditional_permille > 0),
+            draws_ballots: ask.has_token()
+                || (ask.is_read() && (self.plan.conditional_permille > 0 || self.plan.ttl_permille > 0)),
         };
         let result = giving_up::may_give_up(&coordinator, failure, |replica| {
             parameters
@@ -277,6 +287,7 @@ impl World {
 
     fn note(&mut self, host: NodeIndex, event: &ProtocolEvent) {
         match event {
+            ProtocolEvent::Expired => self.counters.count("a sweep deleted a value"),
             ProtocolEvent::ReadWroteBack => self.counters.count("a read wrote back"),
             ProtocolEvent::ClockRound { writes: 2.. } => self.counters.count("a clock round served several writes"),
             ProtocolEvent::Hedged { write: true } => self.counters.count("a write asked others too"),

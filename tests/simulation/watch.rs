@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quorate::protocol::placement::Placement;
+use quorate::protocol::quorum::majority;
 use quorate::protocol::{Answer, Input, Message, Node, OperationId, Request};
 use quorate::types::{
-    Applied, Ballot, Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, NodeIndex, Record, Stamp, Version,
+    Applied, Ballot, Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, NodeIndex, Record, Stamp, Ttl, Version,
 };
 
+use crate::clients::operation_of_token;
 use crate::counters::Counters;
 use crate::disk::Disk;
 
@@ -32,6 +34,14 @@ pub struct Watch {
     named: BTreeMap<(Key, Version), Checksum>,
     /// The content that each version names.
     contents: BTreeMap<(Key, Version), Content>,
+    /// The time to live of each version that has one.
+    ttls: BTreeMap<(Key, Version), Ttl>,
+    /// Deletions because a time to live has passed: the version that each of them deletes.
+    expiries: BTreeMap<(Key, Version), Version>,
+    /// Those that a majority has held durably under one tag, and since when.
+    expired: BTreeMap<Key, BTreeMap<Version, u64>>,
+    /// Those not looked at yet, and when they were proposed.
+    new_expiries: Vec<(Key, Version, u64)>,
     /// The conditional writes that led to each version, as far as its record remembers them.
     histories: BTreeMap<(Key, Version), Vec<Applied>>,
     /// The key that each stamp was drawn for.
@@ -69,6 +79,10 @@ impl Watch {
             placement,
             named: BTreeMap::new(),
             contents: BTreeMap::new(),
+            ttls: BTreeMap::new(),
+            expiries: BTreeMap::new(),
+            expired: BTreeMap::new(),
+            new_expiries: Vec::new(),
             histories: BTreeMap::new(),
             keys: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -112,15 +126,44 @@ impl Watch {
         (history.map_or(&[], Vec::as_slice), self.contents.get(&(key.clone(), plain)))
     }
 
+    /// The time to live of a version.
+    pub fn ttl(&self, key: &Key, version: &Version) -> Option<Ttl> {
+        self.ttls.get(&(key.clone(), version.clone())).copied()
+    }
+
+    /// The version that a deletion deletes because the time to live has passed.
+    pub fn expired_by(&self, key: &Key, version: &Version) -> Option<&Version> {
+        self.expiries.get(&(key.clone(), version.clone()))
+    }
+
+    pub fn is_expiry(&self, key: &Key, version: &Version) -> bool {
+        self.expired_by(key, version).is_some()
+    }
+
+    /// The expiries of `key` that a majority has held, and since when.
+    pub fn took_effect(&self, key: &Key) -> impl Iterator<Item = (&Version, u64)> {
+        self.expired.get(key).into_iter().flatten().map(|(version, at)| (version, *at))
+    }
+
+    /// The expiries proposed since this was asked last: the key, the version that they delete, and when.
+    pub fn take_new_expiries(&mut self) -> Vec<(Key, Version, u64)> {
+        std::mem::take(&mut self.new_expiries)
+    }
+
+    /// The content of a version.
+    pub fn content(&self, key: &Key, version: &Version) -> Option<&Content> {
+        self.contents.get(&(key.clone(), version.clone()))
+    }
+
     /// Whether `replica` has refused something for good to this run of `to` since then.
     pub fn has_refused(&self, replica: NodeIndex, to: NodeIndex, incarnation: Incarnation, since: u64) -> bool {
         self.refused.get(&(replica, to, incarnation)).is_some_and(|at| *at >= since)
     }
 
     /// A batch goes to a disk.
-    pub fn persists(&mut self, batch: &Batch, counters: &mut Counters) -> Result<(), String> {
+    pub fn persists(&mut self, batch: &Batch, now: u64, counters: &mut Counters) -> Result<(), String> {
         for (key, (_, record)) in &batch.records {
-            self.see(key, record)?;
+            self.see(key, record, now)?;
         }
         if batch.epoch.is_some() && !batch.records.is_empty() {
             counters.count("a record carried an epoch");
@@ -141,7 +184,7 @@ impl Watch {
         let epoch_durable = disk.folder.meta.epoch;
         match message {
             Message::Request { operation, round, request: Request::Store { key, record, .. } } => {
-                self.see(key, record)?;
+                self.see(key, record, now)?;
                 self.is_issued_durably(speaker, &record.stamp)?;
                 let issued_here = record.stamp.writer == *self.placement.parameters().id(me);
                 if issued_here && *round == 1 && self.was_told(&record.version()) {
@@ -157,7 +200,7 @@ impl Watch {
                 self.asked.insert((me, node.incarnation(), *operation, *round), asked);
             }
             Message::Request { operation, round, request: Request::Accept { key, record, .. } } => {
-                self.see(key, record)?;
+                self.see(key, record, now)?;
                 let Some(ballot) = record.tag().ballot else {
                     return Err(format!("{me:?} asks to accept a record without a ballot: {record:?}"));
                 };
@@ -239,8 +282,13 @@ impl Watch {
     }
 
     /// A record became durable.
-    pub fn is_durable(&mut self, host: NodeIndex, key: &Key, record: &Record) {
-        self.held.entry((key.clone(), tag_of(record))).or_default().insert(host);
+    pub fn is_durable(&mut self, host: NodeIndex, key: &Key, record: &Record, now: u64) {
+        let holders = self.held.entry((key.clone(), tag_of(record))).or_default();
+        holders.insert(host);
+        let is_chosen = holders.len() >= majority(self.placement.replicas(self.placement.slot(key)).len());
+        if is_chosen && self.is_expiry(key, &record.version()) {
+            self.expired.entry(key.clone()).or_default().entry(record.version()).or_insert(now);
+        }
         let stamp = self.stamps.entry((host, key.clone())).or_insert_with(Stamp::none);
         *stamp = record.stamp.clone().max(std::mem::replace(stamp, Stamp::none()));
     }
@@ -248,7 +296,7 @@ impl Watch {
     /// A replica shows what it holds.
     fn shows(&mut self, speaker: &Speaker<'_>, key: &Key, held: &Lookup) -> Result<(), String> {
         if let Lookup::Record(record) = held {
-            self.see(key, record)?;
+            self.see(key, record, speaker.now)?;
         }
         let Some(digest) = held.digest() else { return Ok(()) };
         let tag = Version { stamp: digest.stamp.clone(), ballot: digest.tag().ballot.cloned() };
@@ -319,8 +367,21 @@ impl Watch {
         Ok(())
     }
 
+    /// Notes what a deletion deletes that a node proposed by itself.
+    fn see_expiry(&mut self, names: &(Key, Version), record: &Record, now: u64) {
+        let Some(proposal) = record.proposal.as_deref().filter(|_| record.content == Content::Tombstone) else {
+            return;
+        };
+        let [before @ .., last] = &*proposal.recent else { return };
+        if is_of_node(last) && !self.expiries.contains_key(names) {
+            let deleted = before.last().map_or(&proposal.recent_floor, |applied| &applied.version);
+            self.expiries.insert(names.clone(), deleted.clone());
+            self.new_expiries.push((names.0.clone(), deleted.clone(), now));
+        }
+    }
+
     /// One stamp belongs to one key, one tag names one record, and one version one content.
-    fn see(&mut self, key: &Key, record: &Record) -> Result<(), String> {
+    fn see(&mut self, key: &Key, record: &Record, now: u64) -> Result<(), String> {
         let tag = tag_of(record);
         for stamp in [Some(&tag.stamp), tag.ballot.as_ref()].into_iter().flatten().filter(|stamp| !stamp.is_none()) {
             if self.placement.parameters().member(&stamp.writer).is_none() {
@@ -337,6 +398,13 @@ impl Watch {
         }
         let version = record.version();
         let names = (key.clone(), version.clone());
+        if let Some(ttl) = record.ttl {
+            let known = *self.ttls.entry(names.clone()).or_insert(ttl);
+            if known != ttl {
+                return Err(format!("version {version} of {key} has two times to live"));
+            }
+        }
+        self.see_expiry(&names, record, now);
         let history = self.histories.entry(names).or_insert_with(|| record.digest().history().0);
         if *history != record.digest().history().0 {
             return Err(format!("version {version} of {key} has two histories"));
@@ -347,6 +415,11 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// Whether no client, but a node, has asked for it.
+fn is_of_node(applied: &Applied) -> bool {
+    operation_of_token(applied.token).is_none()
 }
 
 /// A record's tag.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate::protocol::placement::Placement;
-use quorate::protocol::{Input, ListedKeys, Message, Node, ReadId, Reply};
+use quorate::protocol::{Input, ListedKeys, Message, Node, ReadId, Reply, Time};
 use quorate::types::{Expiry, Incarnation, Key, KeyRange, NodeIndex, ReadKind, RunningTime, StoreId};
 
 use crate::clients::Clients;
@@ -305,6 +305,16 @@ impl World {
 
     pub fn host(&mut self, host: NodeIndex) -> &mut Host {
         &mut self.hosts[host.index()]
+    }
+
+    /// What the clock of `host` says at a moment of the true time.
+    pub fn time_of(&self, host: NodeIndex, at: u64) -> Time {
+        Time(at * self.plan.rates[host.index()] / 1_000)
+    }
+
+    /// The first moment of the true time at which the clock of `host` says `time`.
+    pub fn true_time_of(&self, host: NodeIndex, time: Time) -> u64 {
+        (time.0 * 1_000).div_ceil(self.plan.rates[host.index()])
     }
 
     pub fn within(&mut self, span: Span) -> u64 {

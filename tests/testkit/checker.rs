@@ -34,6 +34,8 @@ pub enum Action {
     Add { delta: i64, sum: Option<u64> },
     /// The failure of a condition: it showed whether there was a value, and the version.
     Look { has_value: bool },
+    /// The cluster deletes exactly this version, because its time to live has passed.
+    Expire { version: u64 },
 }
 
 /// What must be true of the key for a conditional write to take effect.
@@ -138,6 +140,7 @@ pub fn describe(operation: &Operation) -> String {
         (Action::Look { has_value }, _) => {
             format!("failed condition, which showed {}", if *has_value { "a value" } else { "no value" })
         }
+        (Action::Expire { version }, _) => format!("expiry of version {version}"),
     };
     let how = match ending {
         Ending::Returned(at) => format!("to {at}"),
@@ -301,6 +304,7 @@ fn prepare(history: &[Operation]) -> Option<Vec<Step>> {
             Action::Look { has_value } => (Does::Look(has_value), end),
             Action::Delete => (Does::Set(None), end),
             Action::WriteIf { condition, value } => (Does::SetIf(condition, value), end),
+            Action::Expire { version } => (Does::SetIf(Condition::Version(version), None), end),
             Action::Add { delta, sum } => (Does::Add(delta, sum.filter(|_| end != NEVER)), end),
             Action::Write { value } if is_plain => {
                 assert!(written.insert(value), "value {value} is written twice: values must be unique");

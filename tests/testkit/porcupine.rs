@@ -71,13 +71,16 @@ fn as_json(history: &[Operation]) -> String {
             Action::Write { value } => ("write", Some(*value)),
             Action::Delete => ("write", None),
             Action::WriteIf { value, .. } => ("write if", *value),
+            Action::Expire { .. } => ("write if", None),
             Action::Add { sum, .. } => ("add", *sum),
             Action::Look { .. } => ("look", None),
         };
         let (condition, names) = match action {
             Action::WriteIf { condition: Condition::Absent, .. } => ("absent", 0),
             Action::WriteIf { condition: Condition::Present, .. } => ("present", 0),
-            Action::WriteIf { condition: Condition::Version(version), .. } => ("version", *version),
+            Action::WriteIf { condition: Condition::Version(version), .. } | Action::Expire { version } => {
+                ("version", *version)
+            }
             Action::WriteIf { condition: Condition::Value(value), .. } => ("value", *value),
             _ => ("", 0),
         };

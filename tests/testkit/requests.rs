@@ -31,6 +31,11 @@ impl Ask {
         matches!(self, Self::Get | Self::GetOne { .. } | Self::List { .. })
     }
 
+    /// Whether it writes a value, which may have a time to live.
+    pub fn writes_value(&self) -> bool {
+        matches!(self, Self::Set | Self::SetIf { deletes: false, .. } | Self::Add { .. })
+    }
+
     /// Whether it is a conditional write, which has a token and may be sent again.
     pub fn has_token(&self) -> bool {
         matches!(self, Self::SetIf { .. } | Self::Add { .. })
@@ -95,7 +100,17 @@ pub struct Attempt<'a> {
 /// The effect of a request: its version, its sum, and when it had happened at the latest.
 pub type Effect = (Version, Option<u64>, u64);
 
-/// The operations of one key, from the attempts at all its requests. Some requests are known to have taken effect although
+/// A version that may expire, once and not before its time.
+#[derive(Clone, Debug)]
+pub struct Expiry {
+    pub version: Version,
+    /// The first moment, in the time of histories.
+    pub from: u64,
+    /// The version of the deletion, and when that had happened at the latest. Nobody need know that it happened.
+    pub deletion: Option<(Version, u64)>,
+}
+
+/// The operations of one key, from the attempts at all its requests, and what may expire. Some requests are known to have taken effect although
 /// nobody may have been told: `found` has them by their first attempt.
 ///
 /// # Errors
@@ -103,8 +118,9 @@ pub type Effect = (Version, Option<u64>, u64);
 pub fn operations(
     attempts: &[Attempt<'_>],
     found: &BTreeMap<usize, Effect>,
+    expiries: &[Expiry],
 ) -> Result<Vec<Operation>, (String, usize)> {
-    let ranks = ranks(attempts, found);
+    let ranks = ranks(attempts, found, expiries);
     let rank = |version: &Version| ranks[version];
     let mut requests: BTreeMap<usize, Vec<Attempt<'_>>> = BTreeMap::new();
     for attempt in attempts {
@@ -117,6 +133,13 @@ pub fn operations(
     for (first, attempts) in requests {
         add_request(&attempts, found.get(&first), &rank, &mut operations).map_err(|what| (what, first))?;
     }
+    operations.extend(expiries.iter().map(|Expiry { version, from, deletion }| Operation {
+        client: u32::MAX,
+        invoked: *from,
+        action: Action::Expire { version: rank(version) },
+        ending: deletion.as_ref().map_or(Ending::Unknown, |(_, until)| Ending::Returned(*until)),
+        version: deletion.as_ref().map(|(deletion, _)| rank(deletion)),
+    }));
     Ok(operations)
 }
 
@@ -130,7 +153,10 @@ pub fn verdict(operations: &[Operation], steps_of_doubt_max: u64) -> Verdict {
 /// The verdict, and the part of the history that it was found with: it leaves out operations that had no effect.
 pub fn judge(operations: &[Operation], steps_of_doubt_max: u64) -> (Verdict, Vec<Operation>) {
     let is_expiry = |operation: &Operation| {
-        matches!(operation.action, Action::WriteIf { condition: checker::Condition::Value(_), .. })
+        matches!(
+            operation.action,
+            Action::WriteIf { condition: checker::Condition::Value(_), .. } | Action::Expire { .. }
+        )
     };
     let is_known = |operation: &&Operation| operation.ending != Ending::Unknown || is_expiry(operation);
     let is_likely = |operation: &&Operation| {
@@ -241,9 +267,13 @@ fn add_request(
 }
 
 /// A number for each version of the history, in their order.
-fn ranks(attempts: &[Attempt<'_>], found: &BTreeMap<usize, Effect>) -> BTreeMap<Version, u64> {
+fn ranks(attempts: &[Attempt<'_>], found: &BTreeMap<usize, Effect>, expiries: &[Expiry]) -> BTreeMap<Version, u64> {
     let mut versions = BTreeSet::from([Version::absent()]);
     versions.extend(found.values().map(|(version, ..)| version.clone()));
+    for Expiry { version, deletion, .. } in expiries {
+        versions.insert(version.clone());
+        versions.extend(deletion.iter().map(|(deletion, _)| deletion.clone()));
+    }
     for attempt in attempts {
         versions.extend(attempt.outcome.version().cloned());
         if let Ask::SetIf { condition: Condition::Version(version), .. } = attempt.ask {
