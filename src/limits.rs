@@ -286,6 +286,12 @@ pub const WATCH_KEYS_REMEMBERED_MAX: usize = 65_536;
 /// The most bytes of those keys.
 pub const WATCH_KEYS_REMEMBERED_BYTES_MAX: usize = 16 * MIB;
 
+/// How many pages of what is there are gathered at once, for watches that are told that first: of 3 MiB each where values are
+/// wanted. The other watches wait their turn.
+pub const WATCH_PAGES_MAX: usize = 16;
+/// How many keys are remembered that change while a page of a watch is gathered. If more do, the page ends at the last of them.
+pub const WATCH_CHANGED_KEYS_MAX: usize = LISTED_KEYS_MAX;
+
 /// How many events may wait for a watch's client. One that reads more slowly is closed, and can go on with its cursor.
 pub const WATCH_EVENTS_WAITING_MAX: usize = 1_024;
 /// The most bytes of values among the events that wait for all clients of a node. Beyond it the watch with the most bytes is

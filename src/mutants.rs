@@ -120,6 +120,13 @@ pub enum Mutant {
     WatchWithoutMajority,
     /// A key is read for watches while another read of it is under way.
     WatchGoesBack,
+    /// The list that a watch is told first counts the answers of any nodes.
+    ListNotBoundToWatch,
+    /// The list that a watch is told first has what a majority agrees on, although a node that covers the watch has a greater
+    /// record.
+    BoundListTakesMajority,
+    /// A watch that is told what is there is not told of keys that change while their page is gathered.
+    ChangeBesidePageIsLost,
     /// A read answers an absence as soon as it finds a value whose time to live has passed.
     DueIsAbsent,
     /// A value whose time to live has passed is deleted by a plain write.
@@ -148,7 +155,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 69] = [
+    pub const ALL: [(Self, &'static str); 72] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -206,6 +213,9 @@ impl Mutant {
         (Self::WatchTellsUnread, "a watch is told what happened"),
         (Self::WatchWithoutMajority, "a watch is told every write"),
         (Self::WatchGoesBack, "a watch is told of a key in order"),
+        (Self::ListNotBoundToWatch, "a list and its watch miss no write"),
+        (Self::BoundListTakesMajority, "a list and its watch miss no write"),
+        (Self::ChangeBesidePageIsLost, "a list and its watch miss no write"),
         (Self::DueIsAbsent, "a value expires for everybody at one moment"),
         (Self::ExpiryDeletesPlainly, "an expiry never deletes a newer record"),
         (Self::ExpiryOfAnotherVersion, "an expiry never deletes a newer record"),

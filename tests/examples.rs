@@ -4,6 +4,9 @@
 
 mod testkit;
 
+#[path = "../examples/cache.rs"]
+#[allow(dead_code, reason = "its main is for people")]
+mod cache;
 #[path = "../examples/counter.rs"]
 #[allow(dead_code, reason = "its main is for people")]
 mod counter;
@@ -18,11 +21,12 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use cache::{Cache, Entries};
 use counter::Counter;
 use lease::Candidate;
 use lock::{Lock, write_with_token};
 use quorate::ClientError;
-use testkit::cluster::Cluster;
+use testkit::cluster::{Cluster, START_TIME_MAX, poll};
 use tokio::task::JoinSet;
 
 /// How long each example runs.
@@ -151,4 +155,54 @@ async fn lease_is_held_by_one_at_a_time_while_nodes_are_killed() {
         assert!(led.iter().find(beside).is_none(), "two lead at once: {led:?}");
     }
     assert!(led.len() > 5, "nobody led most of the time: {led:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cache_has_each_key_in_the_end_while_nodes_are_killed() {
+    const KEYS: usize = 50;
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client();
+    for n in 0..KEYS {
+        client.set(format!("user:{n}"), "from before").await.unwrap();
+    }
+    let cache = Cache::open(&client, "user:").await.unwrap();
+    assert_eq!(cache.entries().len(), KEYS, "what was there is in it");
+    let began = Instant::now();
+    let mut writers = JoinSet::new();
+    for number in 0..4 {
+        let client = cluster.client();
+        writers.spawn(async move {
+            let mut writes = 0;
+            while began.elapsed() < RUN_TIME {
+                let key = format!("user:{}", (number + 7 * writes) % (KEYS + 10));
+                // Whether one of them has happened is not always known. The cache must know in the end.
+                if writes % 5 == 4 {
+                    client.delete(&key).await.ok();
+                } else {
+                    client.set(&key, format!("{number}-{writes}")).await.ok();
+                }
+                client.set("other", "v").await.ok();
+                writes += 1;
+            }
+            writes
+        });
+    }
+    kill_in_turn(&mut cluster, began).await;
+    let mut writes = 0;
+    while let Some(ended) = writers.join_next().await {
+        writes += ended.expect("a client does not panic");
+    }
+    assert!(writes > 20, "{writes}: the test has seen nothing");
+    poll("the cache to have what is there", START_TIME_MAX, async || {
+        let mut there = Entries::new();
+        let mut list = client.list("user:").values().stream();
+        while let Some(listed) = list.next().await {
+            let listed = listed.map_err(|error| error.to_string())?;
+            there.insert(listed.key, (listed.version, listed.value.expect("values were asked for")));
+        }
+        let known = cache.entries();
+        if known == there { Ok(()) } else { Err(format!("{known:?} is known, and {there:?} is there")) }
+    })
+    .await;
+    println!("{writes} writes, {} keys", cache.entries().len());
 }

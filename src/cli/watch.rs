@@ -20,18 +20,21 @@ const ENVIRONMENT_BYTES_MAX: usize = 64 << 10;
 /// Prints a line for each change, until it is ended: put KEY, deleted KEY. Writes that follow each other quickly may be told
 /// as the last of them. If a node fails, the watch goes on at another one; a change may then be told twice.
 ///
-/// A line `ready` says that each write which begins from then on is told. One that began before may not be: for a copy of the
-/// keys, list them after it, and once more a minute later. A line `reset` says that changes may have been missed: forget
-/// what was told, and begin anew with the next `ready`.
+/// A line `ready` says that each write which begins from then on is told. A line `reset` says that changes may have been
+/// missed: forget what was told, and begin anew with the next `ready`.
+///
+/// With --list, the keys that are there come first, each as a put. `ready` follows after the last of them. A copy of the keys
+/// that is kept so misses no write. After a `reset` what is there comes again.
 ///
 /// A COMMAND after -- is run for each change, one at a time, in place of a line. Its environment has QUORATE_EVENT (put or
 /// deleted), QUORATE_KEY, QUORATE_VERSION, and QUORATE_VALUE if the value is text of up to 64 KiB without a zero byte. The
-/// value is on its stdin, whatever it is.
+/// value is on its stdin, whatever it is. With --list it is run for ready and reset, too, which have no key.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
   quorate watch user:                         keys that begin with user:
   quorate watch --key config                  one key
+  quorate watch user: --list                  the keys that are there, and their changes
   quorate watch user: --json                  an object for each event
   quorate watch --key config -- sh -c 'cat > config.new && mv config.new config'")]
 pub(super) struct Watch {
@@ -44,6 +47,9 @@ pub(super) struct Watch {
     /// Print the values too
     #[arg(long)]
     values: bool,
+    /// Print what is there first
+    #[arg(long)]
+    list: bool,
     /// The program to run for each change, and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -59,10 +65,14 @@ impl Watch {
         if self.values || !self.command.is_empty() {
             watch = watch.values();
         }
+        if self.list {
+            watch = watch.with_list();
+        }
         let mut watching = watch.stream();
         while let Some(event) = watching.next().await {
             let event = event?;
-            if !self.command.is_empty() && matches!(event, WatchEvent::Set { .. } | WatchEvent::Deleted { .. }) {
+            let is_change = matches!(event, WatchEvent::Set { .. } | WatchEvent::Deleted { .. });
+            if !self.command.is_empty() && (is_change || self.list) {
                 run(&self.command, event).await?;
                 continue;
             }
@@ -127,7 +137,8 @@ fn environment(event: &WatchEvent) -> Vec<(&'static str, String)> {
             environment.push(("QUORATE_KEY", key.clone()));
             environment.push(("QUORATE_VERSION", version.clone()));
         }
-        WatchEvent::Ready | WatchEvent::Reset => {}
+        WatchEvent::Ready => environment.push(("QUORATE_EVENT", "ready".to_owned())),
+        WatchEvent::Reset => environment.push(("QUORATE_EVENT", "reset".to_owned())),
     }
     // A variable cannot hold a zero byte. A key can.
     environment.retain(|(_, text)| !text.contains('\0'));

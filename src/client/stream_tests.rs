@@ -201,6 +201,24 @@ async fn watch_that_must_begin_anew_says_so_before_it_tells_more() {
 }
 
 #[tokio::test]
+async fn what_is_there_is_asked_for_with_each_call_and_told_again_where_the_cursor_is_lost() {
+    let gone = || Err(failure(FailureReason::NotReady));
+    let put = |cursor, key: &str| {
+        event(cursor, Event::Put(api::WatchPut { key: key.into(), version: "AA".into(), entry: None, ttl: None }))
+    };
+    // The first node ends in the middle of what is there, the second one after it.
+    let (one, a) = watched([vec![put("", "a"), gone()]]).await;
+    let (other, b) = watched([vec![put("", "a"), put("", "b"), ready("1"), gone()]]).await;
+    let (last, c) = watched([vec![ready("2"), deleted("3", "a"), gone()]]).await;
+    let watch = client(&[&a, &b, &c], SHORT).watch("").with_list();
+    assert_eq!(told(watch).await, ["set a", "reset", "set a", "set b", "ready", "deleted a"]);
+    for (fake, cursor) in [(one, ""), (other, ""), (last, "1")] {
+        let asked = fake.watches.asked.lock().unwrap()[0].clone();
+        assert_eq!((asked.with_list, &asked.cursor[..]), (true, cursor.as_bytes()));
+    }
+}
+
+#[tokio::test]
 async fn watch_that_is_refused_ends_and_keeps_its_cursor() {
     let (fake, a) = watched([vec![ready("1"), Err(failure(FailureReason::InvalidArgument))]]).await;
     let mut watching = client(&[&a], AMPLE).watch_key("k").unwrap().cursor("0").stream();

@@ -4,6 +4,9 @@
 //! key. What it tells of one key comes in the order in which it happened. A change may be told twice, with the same
 //! version, where the watch goes on at another node. After [`WatchEvent::Reset`] changes may have been missed, and the
 //! stream begins anew.
+//!
+//! With [`Watch::with_list`] the stream first tells what is there, a [`WatchEvent::Set`] for each key, and then that it is
+//! ready. A copy of the keys that is kept so misses no write. After a reset what is there is told again.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -41,14 +44,15 @@ pub struct Watch {
     keys: Keys,
     cursor: Bytes,
     values: bool,
+    with_list: bool,
 }
 
 /// What a watch tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WatchEvent {
-    /// Every write that is called from now on is told. One that was called before and is acknowledged later may not be: a
-    /// copy of the keys is read now, and once more a minute later, because no call lasts longer.
+    /// Every write that is called from now on is told. With [`Watch::with_list`] all that is there was told, too, and nothing
+    /// is missed. Without, a write that was called before and is acknowledged later may not be told.
     Ready,
     /// A key has a new value.
     Set {
@@ -68,7 +72,8 @@ pub enum WatchEvent {
         /// The version of the absence.
         version: String,
     },
-    /// Changes may have been missed: forget what was told, until [`WatchEvent::Ready`] comes again.
+    /// Changes may have been missed: forget what was told, until [`WatchEvent::Ready`] comes again. With
+    /// [`Watch::with_list`], what is there is told again before that.
     Reset,
 }
 
@@ -84,7 +89,7 @@ pub struct Watching {
 
 impl Watch {
     pub(super) fn new(client: Client, keys: Keys) -> Self {
-        Self { client, keys, cursor: Bytes::new(), values: false }
+        Self { client, keys, cursor: Bytes::new(), values: false, with_list: false }
     }
 
     /// Goes on where an earlier watch of the same keys was: [`Watching::cursor`].
@@ -96,6 +101,14 @@ impl Watch {
     /// Asks for the values too.
     pub fn values(mut self) -> Self {
         self.values = true;
+        self
+    }
+
+    /// Asks for what is there first: a [`WatchEvent::Set`] for each key that has a value, and [`WatchEvent::Ready`] after the
+    /// last. A key that was told already may be told of its changes before that. With a cursor that reaches back the watch
+    /// goes on, and what is there is not told again.
+    pub fn with_list(mut self) -> Self {
+        self.with_list = true;
         self
     }
 
@@ -200,7 +213,7 @@ impl Reader {
             keys: Some(self.watch.keys.clone()),
             cursor: self.watch.cursor.clone(),
             values: self.watch.values,
-            ..Default::default()
+            with_list: self.watch.with_list,
         };
         let mut said_something = false;
         let call = async { node.cluster().watch(request).await };

@@ -75,6 +75,8 @@ pub enum Task {
     },
     /// A read of a key that was announced to watches, by its number.
     Watch(u64),
+    /// A page of what is there, for a watch, by its number.
+    WatchPage(u64),
     /// Deletes a value whose time to live has passed.
     Expire(u64),
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use crate::types::{
-    Age, AgedRecord, Batch, ChangeRequest, Checksum, Clock, Content, Expiry, Found, Incarnation, Key, KeyRange, Lookup,
-    Meta, NodeId, NodeIndex, ReadKind, RunningTime, ScannedKeys, Slot, Stamp, Ttl, Version,
+    AgedRecord, Batch, ChangeRequest, Checksum, Clock, Content, Expiry, Found, Incarnation, Key, KeyRange, Meta,
+    NodeId, NodeIndex, ReadKind, RunningTime, ScannedKeys, Slot, Stamp, Ttl, Version,
 };
 
 use super::changes::Filter;
 use super::message::{HelloRefusal, Message, Refusal};
-use super::news::{Cursor, WatchId, WatchNews};
+use super::news::{Cursor, ListFirst, WatchId, WatchNews};
+use super::pages::{ListPage, ListedKeys};
 
 /// A reading of the shell's monotonic clock, in microseconds since any fixed moment. It decides when the node asks again and
 /// when it gives up, never what is true.
@@ -130,41 +131,6 @@ impl Command {
     }
 }
 
-/// A question for one page of a list.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ListPage {
-    /// The keys to list.
-    pub range: KeyRange,
-    /// The most keys in the page. It may have fewer, although more follow.
-    pub keys_max: usize,
-    /// Whether the values are wanted.
-    pub values: bool,
-}
-
-impl ListPage {
-    fn size(&self) -> usize {
-        self.range.prefix.len() + self.range.after.as_ref().map_or(0, |after| after.as_bytes().len())
-    }
-}
-
-/// The value of a key in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Listed {
-    /// Its digest, or its record where values are wanted.
-    pub found: Lookup,
-    /// The greatest age of its version that a replica told. Only versions with a time to live have an age.
-    pub age: Age,
-}
-
-/// A page of a list.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ListedKeys {
-    /// The keys that have a value, in order.
-    pub keys: Vec<(Key, Listed)>,
-    /// The page has each key of its range up to this one, which need not exist. `None` where it has the whole range.
-    pub looked_to: Option<Key>,
-}
-
 /// An event that a node takes: a request, a message, the answer to an effect, or the time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
@@ -223,7 +189,11 @@ pub enum Input {
         filter: Filter,
         /// Where an earlier watch of the same keys ended; empty in a new one.
         cursor: Cursor,
+        /// Whether it is told first what is there.
+        list: ListFirst,
     },
+    /// The client of a watch has taken the page of what is there, and wants the next one.
+    WatchPageTaken(WatchId),
     /// A client watches no longer.
     Unwatch(WatchId),
     /// The time that [`super::Node::next_wake`] named has come.

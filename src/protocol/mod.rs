@@ -23,6 +23,7 @@
 //! | `coordinator` | the operations of clients: rounds, clock rounds, an operation in each file of `ops` |
 //! | `expiry` | deletes values whose time to live has passed |
 //! | `listing` | lists of keys: pages that ask every node |
+//! | `pages` | pages of lists: what is asked for, and what is in one |
 //! | `operators` | operators' requests to one replica or clock |
 //! | `watch` | watches of clients, and the changes that a replica tells |
 //! | `node` | all of it put together |
@@ -45,6 +46,7 @@ pub mod message;
 pub mod news;
 pub mod node;
 pub mod operators;
+pub mod pages;
 pub mod placement;
 pub mod quorum;
 pub mod replica;
@@ -52,9 +54,10 @@ pub mod turn;
 pub mod watch;
 
 pub use io::{
-    Command, Effect, Failure, Input, ListPage, Listed, ListedKeys, ProtocolEvent, QuorumReport, ReadId, ReplicaStatus,
-    Reply, RequestId, Time, Unready,
+    Command, Effect, Failure, Input, ProtocolEvent, QuorumReport, ReadId, ReplicaStatus, Reply, RequestId, Time,
+    Unready,
 };
 pub use membership::PeerView;
 pub use message::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request};
 pub use node::{Node, Setup};
+pub use pages::{ListPage, Listed, ListedKeys};

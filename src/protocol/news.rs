@@ -2,11 +2,24 @@
 
 use std::collections::BTreeMap;
 
+use super::pages::Listed;
 use crate::types::{Incarnation, Key, NodeIndex, Record, Version};
 
 /// The shell's name for a watch. It is given once in an incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WatchId(pub u64);
+
+/// Whether a watch is told first what is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ListFirst {
+    /// Changes alone.
+    #[default]
+    No,
+    /// The keys that have a value, and their versions.
+    Keys,
+    /// The same, with the values.
+    Values,
+}
 
 /// A place in the changes of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,8 +48,12 @@ pub struct WatchNews {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum WatchEvent {
     /// Each write that is called from now on is told, or a later one of its key. A watch that goes on with a cursor has
-    /// missed nothing since then.
+    /// missed nothing since then. To one that was told first what is there, every write is told that is not in that, however
+    /// long ago it was called.
     Ready,
+    /// A page of what is there: keys that have a value, in their order. The next page follows once the client has taken this
+    /// one. Each key is told of its changes from here on.
+    Listed(Vec<(Key, Listed)>),
     /// A key has a new record.
     Changed {
         /// The key.

@@ -22,7 +22,7 @@ use super::io::{Command, Effect, Failure, Input, ProtocolEvent, Reply, RequestId
 use super::listing::{Listing, ListingCtx};
 use super::membership::{Membership, PeerChange, PeerView};
 use super::message::{Answer, Message, OperationId, Refusal, Request};
-use super::news::{Cursor, WatchId};
+use super::news::{Cursor, ListFirst, WatchEvent, WatchId, WatchNews};
 use super::operators::{self, Operators};
 use super::placement::Placement;
 use super::replica::Replica;
@@ -131,7 +131,8 @@ impl Node {
                 parts.expiries.on_wake(parts.membership.unready().is_none(), &mut parts.ctx);
                 parts.watch(Watches::on_wake);
             }
-            Input::Watch { id, filter, cursor } => parts.on_watch(id, &filter, &cursor),
+            Input::Watch { id, filter, cursor, list } => parts.on_watch(id, &filter, &cursor, list),
+            Input::WatchPageTaken(id) => parts.watch(|watches, ctx| watches.page_taken(id, ctx)),
             Input::Unwatch(id) => parts.watch(|watches, ctx| watches.close(id, ctx)),
             Input::Drain => {
                 parts.membership.drain();
@@ -263,13 +264,17 @@ impl Parts<'_> {
     /// Lets the watches work.
     fn watch(&mut self, work: impl FnOnce(&mut Watches, &mut WatchCtx<'_>)) {
         let shared = CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica };
-        work(self.watches, &mut WatchCtx { coordinator: self.coordinator, shared });
+        work(self.watches, &mut WatchCtx { coordinator: self.coordinator, listing: self.listing, shared });
     }
 
-    /// A client watches.
-    fn on_watch(&mut self, id: WatchId, filter: &Filter, cursor: &Cursor) {
-        self.watch(|watches, ctx| watches.open(id, filter, cursor, ctx));
-        self.end_watches();
+    /// A client watches. The watch ends at once where this node takes no requests.
+    fn on_watch(&mut self, id: WatchId, filter: &Filter, cursor: &Cursor, list: ListFirst) {
+        if self.membership.unready().is_some() {
+            let news = WatchNews { cursor: cursor.clone(), event: WatchEvent::Ended };
+            self.ctx.effects.push(Effect::Watch { to: vec![id], news });
+            return;
+        }
+        self.watch(|watches, ctx| watches.open(id, filter, cursor, list, ctx));
     }
 
     /// Ends all watches, where this node takes no requests.
@@ -526,6 +531,9 @@ impl Parts<'_> {
                 }
                 Delivery::Task(Task::Watch(task), reply) => {
                     self.watch(|watches, ctx| watches.on_read(task, reply, ctx));
+                }
+                Delivery::Task(Task::WatchPage(page), reply) => {
+                    self.watch(|watches, ctx| watches.on_page(page, reply, ctx));
                 }
                 Delivery::Beaten(key, version) => self.watches.changed(&key, || version, self.ctx.now),
             }

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::peer::LinkEvent;
 use crate::protocol::changes::Filter;
-use crate::protocol::news::{Cursor, WatchId};
+use crate::protocol::news::{Cursor, ListFirst, WatchId};
 use crate::protocol::{Command, ReadId, Reply};
 use crate::types::{Expiry, Found, Meta, ScannedKeys};
 
@@ -47,9 +47,13 @@ pub enum Event {
         filter: Filter,
         /// Where it goes on.
         cursor: Cursor,
+        /// Whether it is told first what is there.
+        list: ListFirst,
         /// The way to its client.
         watcher: Watcher,
     },
+    /// The client of a watch has taken a page of what is there.
+    WatchPageTaken(WatchId),
     /// A client watches no longer.
     Unwatch(WatchId),
     /// The node is to end: it takes no new requests.

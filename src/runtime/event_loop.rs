@@ -232,10 +232,11 @@ impl EventLoop {
                 info!("the disk takes writes again");
                 inputs.push((now, Input::StoreReopened(meta)));
             }
-            Event::Watch { id, filter, cursor, watcher } => {
+            Event::Watch { id, filter, cursor, list, watcher } => {
                 self.watchers.add(id, watcher);
-                inputs.push((now, Input::Watch { id, filter, cursor }));
+                inputs.push((now, Input::Watch { id, filter, cursor, list }));
             }
+            Event::WatchPageTaken(id) => inputs.push((now, Input::WatchPageTaken(id))),
             Event::Unwatch(id) => {
                 if self.watchers.remove(id) {
                     inputs.push((now, Input::Unwatch(id)));

@@ -19,7 +19,7 @@ use crate::limits::{REQUEST_OVERHEAD_BYTES, SCAN_ENTRIES_MAX};
 use crate::metrics::Metrics;
 use crate::peer::Acceptor;
 use crate::protocol::changes::Filter;
-use crate::protocol::news::{Cursor as WatchCursor, WatchId};
+use crate::protocol::news::{Cursor as WatchCursor, ListFirst, WatchId};
 use crate::protocol::placement::Placement;
 use crate::protocol::{Command, Failure, ListPage, ListedKeys, PeerView, Reply, Unready};
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
@@ -349,15 +349,26 @@ impl NodeHandle {
     }
 
     /// Watches the keys that `filter` is about: from `cursor` on, or from now on where it is empty. Changes bring their
-    /// values where `values` are wanted.
+    /// values where `values` are wanted. `with_list`: what is there is told first, where there is no cursor or it is lost.
     ///
     /// # Errors
     /// When the node has ended.
-    pub async fn watch(&self, filter: Filter, cursor: WatchCursor, values: bool) -> Result<WatchStream, Rejected> {
+    pub async fn watch(
+        &self,
+        filter: Filter,
+        cursor: WatchCursor,
+        values: bool,
+        with_list: bool,
+    ) -> Result<WatchStream, Rejected> {
+        let list = match (with_list, values) {
+            (false, _) => ListFirst::No,
+            (true, false) => ListFirst::Keys,
+            (true, true) => ListFirst::Values,
+        };
         let id = WatchId(self.inner.last_watch.fetch_add(1, Ordering::Relaxed));
         let events = self.inner.events.clone();
         let (watcher, stream) = watchers::watch(id, values, Arc::clone(&self.inner.watch_bytes), events);
-        let event = Event::Watch { id, filter, cursor, watcher };
+        let event = Event::Watch { id, filter, cursor, list, watcher };
         self.inner.events.send(event).await.map_err(|_| Rejected::Ended)?;
         Ok(stream)
     }

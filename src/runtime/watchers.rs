@@ -93,6 +93,12 @@ pub(super) fn watch(
 }
 
 impl WatchStream {
+    /// The client has taken the page of what is there that came last: the next one may be gathered.
+    pub async fn page_taken(&self) {
+        // Where the node has ended, the next event says so.
+        let _ = self.event_loop.send(Event::WatchPageTaken(self.id)).await;
+    }
+
     /// The next event, or why there are no more.
     ///
     /// # Errors
@@ -156,14 +162,17 @@ impl Watchers {
                 }
                 return self.count();
             }
-            WatchEvent::Ready | WatchEvent::Changed { .. } | WatchEvent::Heartbeat => {}
+            WatchEvent::Ready | WatchEvent::Listed(_) | WatchEvent::Changed { .. } | WatchEvent::Heartbeat => {}
         }
         self.metrics.watch_events.inc_by(to.len() as u64);
-        let (bare, news) = (Arc::new(without_value(&news)), Arc::new(news));
+        let (bare, news) = (without_value(&news).map(Arc::new), Arc::new(news));
         let bytes = value_bytes(&news);
         for id in to {
             let Some(watcher) = self.running.get(&id) else { continue };
-            let (news, bytes) = if watcher.values { (&news, bytes) } else { (&bare, 0) };
+            let (news, bytes) = match &bare {
+                Some(bare) if !watcher.values => (bare, 0),
+                _ => (&news, bytes),
+            };
             watcher.queue.grow(bytes);
             match watcher.events.try_send(Arc::clone(news)) {
                 Ok(()) => self.make_room(id),
@@ -224,19 +233,22 @@ impl Watchers {
 fn value_bytes(news: &WatchNews) -> usize {
     match &news.event {
         WatchEvent::Changed { record: Some(record), .. } => record.content.value_bytes(),
+        WatchEvent::Listed(keys) => keys.iter().map(|(key, listed)| listed.bytes(key)).sum(),
         _ => 0,
     }
 }
 
-/// The same event, with an empty value in place of the value.
-fn without_value(news: &WatchNews) -> WatchNews {
+/// The same event, with an empty value in place of the value; `None` for an event without one. A page of what is there has
+/// values only where its watch wants them.
+fn without_value(news: &WatchNews) -> Option<WatchNews> {
+    if !matches!(&news.event, WatchEvent::Changed { record: Some(record), .. } if record.is_value()) {
+        return None;
+    }
     let mut news = news.clone();
-    if let WatchEvent::Changed { record: Some(record), .. } = &mut news.event
-        && record.is_value()
-    {
+    if let WatchEvent::Changed { record: Some(record), .. } = &mut news.event {
         record.content = Content::Value(Value::Binary(Bytes::new()));
     }
-    news
+    Some(news)
 }
 
 #[cfg(test)]

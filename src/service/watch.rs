@@ -9,14 +9,18 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::api;
 use crate::limits::WATCHES_MAX;
+use crate::protocol::Listed;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{WatchEvent, WatchNews};
 use crate::runtime::{WatchEnded, WatchStream};
+use crate::types::{Key, Lookup};
 use crate::wire::failure::FailureReason;
+use crate::wire::method::Access;
 use crate::wire::watch::{WatchCall, WatchCodec};
 
 use super::Service;
-use super::error::ServiceError;
+use super::buffer_budget::BudgetGuard;
+use super::error::{ServiceError, no_room};
 use super::health::unready_text;
 
 /// A watch that is under way.
@@ -25,6 +29,10 @@ pub(crate) struct Watch {
     stream: WatchStream,
     filter: Filter,
     values: bool,
+    /// What is left of the page of what is there that came last.
+    page: std::vec::IntoIter<(Key, Listed)>,
+    /// The part of the buffer budget of that page.
+    guard: BudgetGuard,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -37,18 +45,14 @@ impl Service {
     /// Begins a watch.
     pub(crate) async fn watch(self: &Arc<Self>, call: WatchCall) -> Result<Watch, ServiceError> {
         let WatchCall { filter, cursor, values, with_list } = call;
-        if with_list {
-            let message = "with_list: not in this version: watch without it, wait for `ready`, list the keys then, and list \
-                           them once more a minute later, because a write that was called before `ready` may not be told";
-            return Err(ServiceError::invalid(message));
-        }
         let Ok(permit) = Arc::clone(&self.watches).try_acquire_owned() else {
             let message = format!("this node has {WATCHES_MAX} watches already: ask another node, or share watches");
             return Err(ServiceError::new(FailureReason::NotReady, &message).overloaded());
         };
-        let stream = self.node.watch(filter.clone(), cursor, values).await;
+        let stream = self.node.watch(filter.clone(), cursor, values, with_list).await;
         let stream = stream.map_err(|_| ended(&WatchEnded::Ended))?;
-        Ok(Watch { service: Arc::clone(self), stream, filter, values, _permit: permit })
+        let (page, guard) = (Vec::new().into_iter(), self.buffers.guard());
+        Ok(Watch { service: Arc::clone(self), stream, filter, values, page, guard, _permit: permit })
     }
 }
 
@@ -56,12 +60,43 @@ impl Watch {
     /// The next event.
     pub(crate) async fn next(&mut self) -> Result<api::WatchResponse, ServiceError> {
         loop {
+            if let Some(response) = self.next_listed()? {
+                return Ok(response);
+            }
             let news = self.stream.next().await.map_err(|end| ended(&end))?;
+            if let WatchEvent::Listed(page) = &news.event {
+                self.take_page(page.clone()).await?;
+                continue;
+            }
             self.check(&news)?;
             if let Some(response) = self.service.watch_codec().response(&self.filter, &news, self.values) {
                 return Ok(response);
             }
         }
+    }
+
+    /// The next key of the page of what is there.
+    fn next_listed(&mut self) -> Result<Option<api::WatchResponse>, ServiceError> {
+        for (key, listed) in self.page.by_ref() {
+            if let Lookup::Record(record) = &listed.found {
+                self.service.check(&key, record)?;
+            }
+            if let Some(response) = self.service.watch_codec().listed(&key, &listed) {
+                return Ok(Some(response));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes a page of what is there. The next one is gathered meanwhile.
+    async fn take_page(&mut self, page: Vec<(Key, Listed)>) -> Result<(), ServiceError> {
+        let mut guard = self.service.buffers.guard();
+        if !guard.grow(page.iter().map(|(key, listed)| listed.bytes(key)).sum()) {
+            return Err(no_room(Access::Read));
+        }
+        (self.page, self.guard) = (page.into_iter(), guard);
+        self.stream.page_taken().await;
+        Ok(())
     }
 
     /// Checks that a value is what was written.

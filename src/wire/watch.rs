@@ -13,9 +13,10 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::api;
 use crate::api::watch_request::Keys;
 use crate::api::watch_response::Event;
+use crate::protocol::Listed;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor, Position, WatchEvent, WatchNews};
-use crate::types::{ClusterParameters, Content, Incarnation, KEY_BYTES_MAX, NodeId, Record};
+use crate::types::{ClusterParameters, Content, Incarnation, KEY_BYTES_MAX, Key, Lookup, NodeId, Record};
 
 use super::public::{WireError, key};
 use super::version::VersionText;
@@ -36,7 +37,7 @@ pub struct WatchCall {
     pub cursor: Cursor,
     /// Whether changes bring the value.
     pub values: bool,
-    /// Whether it is told first what is there.
+    /// Whether it is told first what is there, unless it goes on with its cursor.
     pub with_list: bool,
 }
 
@@ -68,9 +69,6 @@ impl WatchCodec<'_> {
             }
         };
         let cursor = self.decode(&filter, &cursor).ok_or(WireError::Cursor)?;
-        if with_list && !cursor.0.is_empty() {
-            return Err(WireError::Both { first: "cursor", second: "with_list" });
-        }
         Ok(WatchCall { filter, cursor, values, with_list })
     }
 
@@ -96,9 +94,26 @@ impl WatchCodec<'_> {
                     _ => Event::Deleted(api::WatchDeleted { key: name, version }),
                 }
             }
-            WatchEvent::Ended => return None,
+            WatchEvent::Listed(_) | WatchEvent::Ended => return None,
         };
         Some(api::WatchResponse { cursor: self.encode(filter, &news.cursor).into(), event: Some(event) })
+    }
+
+    /// Writes a key of what is there, as the first event of its key. It has no cursor: the watch is not told everything yet.
+    #[must_use]
+    pub fn listed(self, key: &Key, listed: &Listed) -> Option<api::WatchResponse> {
+        let digest = listed.found.digest()?;
+        let entry = match &listed.found {
+            Lookup::Record(Record { content: Content::Value(value), .. }) => Some((key.clone(), value.clone()).into()),
+            _ => None,
+        };
+        let put = api::WatchPut {
+            key: key.as_str().to_owned(),
+            version: self.versions.encode(&digest.version()),
+            entry,
+            ttl: digest.ttl.map(|ttl| prost_types::Duration::try_from(listed.age.left_of(ttl)).unwrap_or_default()),
+        };
+        Some(api::WatchResponse { cursor: Vec::new().into(), event: Some(Event::Put(put)) })
     }
 
     /// The bytes of a cursor; none of the beginning.
@@ -230,9 +245,6 @@ mod tests {
         let keys = |keys| api::WatchRequest { keys: Some(keys), ..Default::default() };
         assert!(refused(keys(Keys::Key(String::new()))).starts_with("key: "));
         assert!(refused(keys(Keys::Prefix("p".repeat(KEY_BYTES_MAX + 1)))).contains("4096"));
-        let cursor = codec(&own).encode(&prefix("user:"), &cursor());
-        let both = api::WatchRequest { with_list: true, ..request(cursor) };
-        assert!(refused(both).contains("with_list"));
     }
 
     proptest! {

@@ -87,6 +87,31 @@ async fn watch_prints_objects_and_runs_commands() {
     assert!(told == "put k2 w w" || told == "put k v v", "{told}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watch_with_a_list_tells_first_what_is_there() {
+    let cluster = Cluster::start_as(&plan(&["1", "2", "3"])).await;
+    let client = cluster.client();
+    for (key, value) in [("user:2", "Bo"), ("user:1", "Ada"), ("other", "x"), ("user:3", "Cy")] {
+        client.set(key, value).await.unwrap();
+    }
+    client.delete("user:3").await.unwrap();
+    let (_running, mut lines) = watch(&cluster, &["watch", "user:", "--values", "--list"]);
+    for expected in ["put\tuser:1\tAda", "put\tuser:2\tBo", "ready"] {
+        assert_eq!(line(&mut lines), expected);
+    }
+    let version = client.set("user:3", "Di").await.unwrap().version;
+    assert_eq!(line(&mut lines), "put\tuser:3\tDi");
+    let (_one, mut objects) = watch(&cluster, &["watch", "--key", "user:3", "--list", "--json"]);
+    let object = |text: String| serde_json::from_str::<Json>(&text).unwrap_or_else(|_| panic!("{text}"));
+    assert_eq!(object(line(&mut objects)), json!({ "event": "put", "key": "user:3", "version": version }));
+    assert_eq!(object(line(&mut objects)), json!({ "event": "ready" }));
+    let script = r#"echo "$QUORATE_EVENT $QUORATE_KEY $(cat)""#;
+    let (_other, mut said) = watch(&cluster, &["watch", "user:", "--list", "--", "sh", "-c", script]);
+    for expected in ["put user:1 Ada", "put user:2 Bo", "put user:3 Di", "ready"] {
+        assert_eq!(line(&mut said).trim_end(), expected);
+    }
+}
+
 #[test]
 fn watch_needs_a_prefix_or_a_key() {
     for arguments in [&["watch"][..], &["watch", "p", "--key", "k"], &["watch", "--key", ""]] {

@@ -5,6 +5,7 @@ mod conditions;
 mod list;
 mod metrics;
 mod requests;
+mod watches;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -24,7 +24,7 @@ const STATES_MAX: usize = 700_000;
 /// Of conditional writes the models explore two coordinators alone, with one retry at most. What needs a further reader, a
 /// further write, a request that is sent again, two restarts or a slow disk beside them is found by the regressions, in
 /// tests/regressions/conditional.rs.
-const OUT_OF_REACH: [Mutant; 45] = [
+const OUT_OF_REACH: [Mutant; 48] = [
     Mutant::OneReadIsCalledCurrent,
     Mutant::DueIsAbsent,
     Mutant::ExpiryDeletesPlainly,
@@ -65,6 +65,9 @@ const OUT_OF_REACH: [Mutant; 45] = [
     Mutant::WatchTellsUnread,
     Mutant::WatchWithoutMajority,
     Mutant::WatchGoesBack,
+    Mutant::ListNotBoundToWatch,
+    Mutant::BoundListTakesMajority,
+    Mutant::ChangeBesidePageIsLost,
     Mutant::IndexInAnotherBatch,
     Mutant::ListWithoutMajorityOfASlot,
     Mutant::ListBeyondShortestPage,

@@ -84,6 +84,14 @@ impl Sent {
         self.is_for_watches() && self.from != N3 && self.to != N3
     }
 
+    /// Whether it asks for keys, for a list, or names them.
+    pub fn is_for_lists(&self) -> bool {
+        matches!(
+            self.message,
+            Message::Request { request: Request::Scan { .. }, .. } | Message::Answer { answer: Answer::Scanned(_), .. }
+        )
+    }
+
     /// Whether it acknowledges a store.
     pub fn is_acknowledgement(&self) -> bool {
         matches!(self.message, Message::Answer { answer: Answer::Stored, .. })

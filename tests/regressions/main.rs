@@ -12,6 +12,7 @@ mod list;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod rounds;
+mod watch_lists;
 mod watches;
 
 #[path = "../testkit/mod.rs"]

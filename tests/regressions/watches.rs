@@ -11,12 +11,12 @@ use quorate::protocol::news::{Cursor, WatchEvent, WatchId};
 use quorate::types::{Clock, NodeId, NodeIndex, Stamp};
 
 /// No replica of the keys.
-const N4: NodeIndex = NodeIndex(3);
-const ALL: [NodeIndex; 4] = [N1, N2, N3, N4];
+pub const N4: NodeIndex = NodeIndex(3);
+pub const ALL: [NodeIndex; 4] = [N1, N2, N3, N4];
 /// Longer than a watch waits for nodes beyond a majority, and shorter than a read may take.
-const A_WHILE: Duration = Duration::from_millis(600);
+pub const A_WHILE: Duration = Duration::from_millis(600);
 /// Longer than a key waits to be announced by a majority.
-const A_MOMENT: Duration = Duration::from_millis(10);
+pub const A_MOMENT: Duration = Duration::from_millis(10);
 
 fn key(cluster: &Cluster) -> Filter {
     Filter::Key(cluster.key.clone())
@@ -44,7 +44,7 @@ fn watched_by_all(cluster: &mut Cluster) -> WatchId {
 }
 
 /// A write that has its stamp, and whose record is on its way to all replicas.
-fn stamped(cluster: &mut Cluster, value: u64, clocks_of: &[NodeIndex]) -> usize {
+pub fn stamped(cluster: &mut Cluster, value: u64, clocks_of: &[NodeIndex]) -> usize {
     let write = cluster.write(N4, value);
     let is_of_clocks = |sent: &Sent| {
         let (from, to) = (sent.from, sent.to);
@@ -55,7 +55,7 @@ fn stamped(cluster: &mut Cluster, value: u64, clocks_of: &[NodeIndex]) -> usize 
     write
 }
 
-fn stores(to: NodeIndex) -> impl Fn(&Sent) -> bool {
+pub fn stores(to: NodeIndex) -> impl Fn(&Sent) -> bool {
     move |sent| sent.stores().is_some() && sent.to == to
 }
 

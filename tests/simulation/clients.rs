@@ -120,6 +120,34 @@ impl Clients {
         self.ticks.partition_point(|ticked| *ticked < at) as u64 + 1
     }
 
+    /// The present time of histories, which nothing else has.
+    pub fn next_tick(&mut self, now: u64) -> u64 {
+        self.ticks.push(now);
+        self.tick()
+    }
+
+    /// A watcher knows what `key` is, or was at some moment since `invoked`: a read of its own.
+    pub fn knows(&mut self, (watcher, node): (usize, NodeIndex), key: usize, invoked: u64, outcome: Outcome, now: u64) {
+        let returned = Some(self.next_tick(now));
+        let index = self.operations.len();
+        self.operations.push(Done {
+            client: self.all.len() + watcher,
+            key,
+            node,
+            index,
+            ask: Ask::List { keys_max: usize::MAX, values: false },
+            first: index,
+            ttl: None,
+            invoked,
+            returned,
+            outcome,
+            began_at: now,
+            ended_at: Some(now),
+            deadline: u64::MAX,
+            must_succeed: false,
+        });
+    }
+
     /// Whether somebody waits for it.
     pub fn is_awaited(&self, index: usize) -> bool {
         self.all[self.operations[index].client].waits_for == Some(index)

@@ -1,12 +1,18 @@
 //! Clients that watch all keys: they go on elsewhere when their node ends, or by themselves, with their last cursor. What they
 //! are told is judged at once, and once all faults have stopped: no write may be missing.
+//!
+//! Some are told first what is there. What they know of each key when they are ready is a read of the key, which joins its
+//! history. So is what they know in the end.
 
-use quorate::protocol::Input;
+use std::collections::BTreeMap;
+
 use quorate::protocol::changes::Filter;
-use quorate::protocol::news::{Cursor, WatchEvent, WatchId, WatchNews};
+use quorate::protocol::news::{Cursor, ListFirst, WatchEvent, WatchId, WatchNews};
 use quorate::protocol::quorum::majority;
-use quorate::types::{Key, NodeIndex, ReadKind, Version};
+use quorate::protocol::{Input, Listed};
+use quorate::types::{Key, Lookup, NodeIndex, ReadKind, Record, Version};
 
+use crate::clients::value_of;
 use crate::testkit::random::Random;
 use crate::testkit::requests::Outcome;
 use crate::testkit::watching::Told;
@@ -18,6 +24,8 @@ const SEEDS: u64 = 4;
 const STAYS: (u64, u64) = (20_000, 3_000_000);
 /// Everything that ended so long ago must have been told, once nothing is in the way.
 const TOLD_WITHIN: u64 = 5_000_000;
+/// How long a watcher takes for a page, in microseconds.
+const TAKES: (u64, u64) = (0, 30_000);
 
 /// All watchers, with chances of their own, so that other runs are what they were.
 pub struct Watchers {
@@ -32,6 +40,12 @@ struct Watcher {
     at: Option<(NodeIndex, u64, WatchId)>,
     cursor: Cursor,
     told: Told,
+    /// Whether it is told what is there.
+    list: ListFirst,
+    /// When that began, in the time of histories.
+    list_began: u64,
+    /// What it knows to be there: the values only where it was told them.
+    known: BTreeMap<Key, (Option<u64>, Version)>,
     /// Its next move; an earlier plan is void.
     move_at: u64,
 }
@@ -39,7 +53,9 @@ struct Watcher {
 impl Watchers {
     pub fn new(seed: u64) -> Self {
         let count = if seed % SEEDS == 2 { 2 } else { 0 };
-        let all = (0..count).map(|_| Watcher::default()).collect();
+        let list = if seed % (2 * SEEDS) == 2 { ListFirst::Values } else { ListFirst::Keys };
+        let lists = [ListFirst::No, list];
+        let all = lists.into_iter().take(count).map(|list| Watcher { list, ..Watcher::default() }).collect();
         Self { all, random: Random::new(!seed), watches: 0 }
     }
 }
@@ -65,7 +81,11 @@ impl World {
             self.watchers.all[watcher].at = Some((host, run, id));
             let cursor = self.watchers.all[watcher].cursor.clone();
             self.counters.count(if cursor.0.is_empty() { "a watch began" } else { "a watch went on with a cursor" });
-            self.input(host, run, Input::Watch { id, filter: Filter::Prefix("".into()), cursor });
+            let list = self.watchers.all[watcher].list;
+            if cursor.0.is_empty() {
+                self.begins_list(watcher);
+            }
+            self.input(host, run, Input::Watch { id, filter: Filter::Prefix("".into()), cursor, list });
         }
         let stays = self.watchers.random.between(STAYS.0, STAYS.1);
         // Once all is well, it stays where it is.
@@ -105,18 +125,75 @@ impl World {
                 WatchEvent::Ready => {
                     let tick = self.clients.tick();
                     self.watchers.all[watcher].told.is_ready(tick);
+                    if news.cursor == Cursor::default() {
+                        self.is_wrong(format!("a watch is ready without a cursor: {news:?}"));
+                    }
+                    let began = self.watchers.all[watcher].list_began;
+                    self.knows_what_is_there(watcher, host, began);
+                }
+                WatchEvent::Listed(page) => {
+                    self.is_told_page(watcher, page);
+                    let wait = self.watchers.random.between(TAKES.0, TAKES.1);
+                    let input = Input::WatchPageTaken(*id);
+                    self.plan_in(wait, Event::Input { host, run, input });
                 }
                 WatchEvent::Reset => {
                     self.counters.count("a watch was reset");
                     self.watchers.all[watcher].told.is_reset();
+                    self.begins_list(watcher);
                 }
                 WatchEvent::Heartbeat => {}
-                WatchEvent::Changed { key, version, .. } => self.is_told(watcher, key, version),
+                WatchEvent::Changed { key, version, record } => {
+                    self.is_told(watcher, key, version);
+                    if self.watchers.all[watcher].list != ListFirst::No && news.cursor == Cursor::default() {
+                        self.counters.count("a watch was told of a change before it was told all that is there");
+                    }
+                    let value = record.as_ref().filter(|record| record.is_value());
+                    let value = value.map(|record| (value_in(record), version.clone()));
+                    let known = &mut self.watchers.all[watcher].known;
+                    match value {
+                        Some(value) => known.insert(key.clone(), value),
+                        None => known.remove(key),
+                    };
+                }
                 WatchEvent::Ended => {
                     self.watchers.all[watcher].at = None;
                     self.move_in(50_000, watcher);
                 }
             }
+        }
+    }
+
+    /// What a watcher was told so far no longer counts.
+    fn begins_list(&mut self, watcher: usize) {
+        let tick = self.clients.next_tick(self.now);
+        let watcher = &mut self.watchers.all[watcher];
+        watcher.list_began = tick;
+        watcher.known.clear();
+    }
+
+    fn is_told_page(&mut self, watcher: usize, page: &[(Key, Listed)]) {
+        self.counters.count("a watch was told a page of what is there");
+        for (key, listed) in page {
+            let (value, version) = match &listed.found {
+                Lookup::Record(record) => (value_in(record), record.version()),
+                Lookup::Digest(digest) => (None, digest.version()),
+                Lookup::Absent => return self.is_wrong(format!("a watch is told {key}, which is not there")),
+            };
+            self.is_told(watcher, key, &version);
+            self.watchers.all[watcher].known.insert(key.clone(), (value, version));
+        }
+    }
+
+    /// What a watcher knows of each key is a read that began at `invoked`, and ends now.
+    fn knows_what_is_there(&mut self, watcher: usize, host: NodeIndex, invoked: u64) {
+        if self.watchers.all[watcher].list == ListFirst::No {
+            return;
+        }
+        self.counters.count("a watch knows what is there");
+        for (place, key) in self.keys.iter().enumerate() {
+            let known = self.watchers.all[watcher].known.get(key).cloned();
+            self.clients.knows((watcher, host), place, invoked, Outcome::Listed(known), self.now);
         }
     }
 
@@ -157,9 +234,17 @@ impl World {
                 return;
             }
             self.counters.count("a watch was told everything");
+            if let Some((host, ..)) = *at {
+                let invoked = self.clients.tick_at(self.now.saturating_sub(TOLD_WITHIN));
+                self.knows_what_is_there(watcher, host, invoked);
+            }
         }
         for watcher in 0..self.watchers.all.len() {
             self.leave(watcher);
         }
     }
+}
+
+fn value_in(record: &Record) -> Option<u64> {
+    value_of(&record.content).ok().flatten()
 }

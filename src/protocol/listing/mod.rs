@@ -13,6 +13,9 @@
 //! Values: an answer has digests alone. Where values are wanted, the nearest replica is asked for the record of exactly the
 //! digest that was agreed. On a replica of the key this costs no message.
 //!
+//! A page may be bound to certain nodes, as the list of a watch is: their answers are among those that count. A record that
+//! one of them named, and that is greater than what a majority agrees on, is read with them.
+//!
 //! All nodes are asked at once, because all are needed but a minority of each slot's replicas. Nodes that cannot be reached
 //! are not waited for. Where some keys are not agreed, the page waits a little for the remaining answers, because one more
 //! answer is cheaper than many reads.
@@ -34,11 +37,12 @@ use crate::limits::RESEND_AFTER_MAX;
 use crate::types::{Key, NodeIndex, Slot};
 
 use super::context::{Caller, Task};
-use super::coordinator::ops::{Get, GetOne, OperationState};
+use super::coordinator::ops::{Get, GetOne, GetWith, OperationState};
 use super::coordinator::{Coordinator, CoordinatorCtx};
-use super::io::{Failure, ListPage, ProtocolEvent, QuorumReport, ReplicaStatus, Reply, Time};
+use super::io::{Failure, ProtocolEvent, QuorumReport, ReplicaStatus, Reply, Time};
 use super::membership::PeerView;
 use super::message::{Answer, OperationId, Refusal, Request};
+use super::pages::ListPage;
 use super::quorum::Tally;
 
 use coverage::Coverage;
@@ -68,7 +72,7 @@ pub struct ListingCtx<'a, 'b> {
 
 impl Listing {
     /// Begins a page. Its caller gets the reply at `deadline` at the latest. The answers of the nodes in `required` must be
-    /// among those that the page counts.
+    /// among those that the page counts, and it has nothing older than what they name.
     pub fn start(
         &mut self,
         caller: Caller,
@@ -228,7 +232,8 @@ impl Listing {
         let reads: Vec<(usize, Key, ReadOf)> = std::iter::from_fn(|| reading.next_read()).collect();
         for (place, key, read) in reads {
             let operation: OperationState = match read {
-                ReadOf::Latest => Get::default().into(),
+                ReadOf::Latest(tellers) if tellers.is_empty() => Get::default().into(),
+                ReadOf::Latest(tellers) => GetWith::new(tellers).into(),
                 ReadOf::Exactly(digest) => GetOne::exactly(digest).into(),
             };
             let caller = Caller::Task(Task::List { page: id, place });

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::limits::{LISTED_KEYS_MAX, LISTED_KEYS_MIN};
 use crate::mutants::rule;
 use crate::protocol::context::Caller;
-use crate::protocol::io::{ListPage, Time};
+use crate::protocol::io::Time;
 use crate::protocol::message::Refusal;
+use crate::protocol::pages::ListPage;
 use crate::protocol::placement::Placement;
 use crate::protocol::quorum::Tally;
 use crate::types::{Age, ClusterParameters, Digest, Key, NodeIndex, ScannedKeys};
@@ -124,14 +125,28 @@ impl Page {
                     *keys = others;
                 }
             }
-            let agreed = agreed(&named, placement.replicas(placement.slot(key)));
+            let replicas = placement.replicas(placement.slot(key));
+            let agreed = agreed(&named, replicas).filter(|digest| self.is_bound_to(&named, digest));
             let state = match rule!(ListTakesGreatest, agreed, not named.iter().map(|(_, digest)| *digest).max()) {
                 Some(digest) => self.settled(digest),
-                None => KeyState::Wanted(ReadOf::Latest),
+                None => KeyState::Wanted(ReadOf::Latest(self.tellers(&named, replicas))),
             };
             keys.push((key.clone(), state));
         }
         Reading::new(keys, looked_to, self.asked_for.keys_max, self.asked_for.values)
+    }
+
+    /// Whether no node in `required` named a greater record than this. A majority may come to hold that later, through
+    /// replicas that are not in `required`.
+    fn is_bound_to(&self, named: &[(NodeIndex, &Digest)], digest: &Digest) -> bool {
+        let mut of_required = named.iter().filter(|(node, _)| self.required.contains(node));
+        rule!(BoundListTakesMajority, of_required.all(|(_, other)| *other <= digest))
+    }
+
+    /// The replicas in `required` that named a key.
+    fn tellers(&self, named: &[(NodeIndex, &Digest)], replicas: &[NodeIndex]) -> BTreeSet<NodeIndex> {
+        let named = named.iter().map(|(node, _)| *node);
+        named.filter(|node| self.required.contains(node) && replicas.contains(node)).collect()
     }
 
     /// The last key of the page: beyond it, some node has not looked.

@@ -4,9 +4,12 @@
 //! or are one value. A large value that arrives before its turn is dropped and read again at its turn, alone: otherwise
 //! values that wait for their turn could hold all the memory that the next one needs.
 
+use std::collections::BTreeSet;
+
 use crate::limits::{LIST_READS_MAX, LISTED_KEYS_MAX, PAGE_BYTES_MAX, UNCOUNTED_VALUE_BYTES_MAX};
-use crate::protocol::io::{Failure, Listed, ListedKeys, Reply};
-use crate::types::{Age, Digest, Key, Lookup};
+use crate::protocol::io::{Failure, Reply};
+use crate::protocol::pages::{Listed, ListedKeys};
+use crate::types::{Age, Digest, Key, Lookup, NodeIndex};
 
 /// The most bytes that a gateway adds to a key and its value: a version with two long node ids, and framing.
 const LISTED_OVERHEAD_BYTES: usize = 320;
@@ -43,8 +46,8 @@ pub(super) enum KeyState {
 /// A read of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ReadOf {
-    /// Of its latest record: the answers did not agree.
-    Latest,
+    /// Of its latest record: the answers did not agree. These replicas named the key, and are counted in the read.
+    Latest(BTreeSet<NodeIndex>),
     /// Of the record with this digest, which a majority has.
     Exactly(Digest),
 }
@@ -87,7 +90,7 @@ impl Reading {
 
     /// How many keys are not agreed.
     pub(super) fn unsettled(&self) -> usize {
-        self.keys.iter().filter(|(_, state)| *state == KeyState::Wanted(ReadOf::Latest)).count()
+        self.keys.iter().filter(|(_, state)| matches!(state, KeyState::Wanted(ReadOf::Latest(_)))).count()
     }
 
     /// The next read to begin.

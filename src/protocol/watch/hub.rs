@@ -11,13 +11,15 @@ use crate::protocol::changes::{Change, Filter};
 use crate::protocol::context::Origin;
 use crate::protocol::coordinator::{Coordinator, CoordinatorCtx};
 use crate::protocol::io::{Effect, Time};
+use crate::protocol::listing::Listing;
 use crate::protocol::message::{Answer, Message, OperationId, Request};
-use crate::protocol::news::{Cursor, WatchEvent, WatchId, WatchNews};
+use crate::protocol::news::{Cursor, ListFirst, WatchEvent, WatchId, WatchNews};
 use crate::protocol::placement::Placement;
 use crate::protocol::quorum::Tally;
 
 use super::feed::Feed;
 use super::filter::FilterIndex;
+use super::pages::{List, Pages};
 use super::reads::Reads;
 use super::streams::{Group, GroupId, Reached, Stream};
 
@@ -33,7 +35,7 @@ const OTHERS_MAX: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Watches {
     feed: Feed,
-    clients: BTreeMap<WatchId, Watch>,
+    pub(super) clients: BTreeMap<WatchId, Watch>,
     pub(super) groups: BTreeMap<GroupId, Group>,
     /// The last name given to a group.
     last_group: u64,
@@ -43,6 +45,7 @@ pub struct Watches {
     shared: BTreeMap<Filter, GroupId>,
     pub(super) streams: BTreeMap<OperationId, (GroupId, NodeIndex)>,
     pub(super) reads: Reads,
+    pub(super) pages: Pages,
     /// Whether streams hold back because too many keys wait to be read.
     pub(super) is_full: bool,
     /// The keys whose last version is remembered, the oldest first.
@@ -58,24 +61,38 @@ pub struct Watches {
 
 /// The watch of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Watch {
-    group: GroupId,
+pub(super) struct Watch {
+    pub(super) group: GroupId,
     /// The nodes whose changes it was told since it began, or since its cursor.
-    covers: BTreeSet<NodeIndex>,
-    stage: Stage,
-    /// The last read that began before it was opened here. What that read answers may be older than what the client was
-    /// told elsewhere.
-    opened_after: u64,
+    pub(super) covers: BTreeSet<NodeIndex>,
+    pub(super) stage: Stage,
+    /// The last read that began before it was opened here, or was told a page. What that read answers may be older than what
+    /// the client was told elsewhere.
+    pub(super) opened_after: u64,
+    /// How far it was told what is there, where it is told that.
+    pub(super) list: Option<List>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Stage {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Stage {
     /// It waits for nodes to cover it, since this time.
     Opening(Time),
     /// It goes on with a cursor, and waits for nodes whose histories reach back.
     Resuming,
+    /// A majority covers it, and it is told what is there. It is the only watch of its group.
+    Listing,
     /// A majority covers it.
     Ready,
+}
+
+impl Stage {
+    /// The cursor of a watch of `group` that these nodes cover; none where it was not told everything.
+    fn cursor(self, group: &Group, covers: &BTreeSet<NodeIndex>) -> Cursor {
+        match self {
+            Self::Opening(_) | Self::Listing => Cursor::default(),
+            Self::Resuming | Self::Ready => group.cursor(covers),
+        }
+    }
 }
 
 /// What the watches use of their node.
@@ -83,6 +100,8 @@ enum Stage {
 pub struct WatchCtx<'a> {
     /// Reads the keys that were announced.
     pub coordinator: &'a mut Coordinator,
+    /// Reads what is there.
+    pub listing: &'a mut Listing,
     /// What the coordinator uses.
     pub shared: CoordinatorCtx<'a>,
 }
@@ -104,7 +123,7 @@ impl WatchCtx<'_> {
         self.shared.reaches(node)
     }
 
-    fn emit(&mut self, to: Vec<WatchId>, cursor: Cursor, event: WatchEvent) {
+    pub(super) fn emit(&mut self, to: Vec<WatchId>, cursor: Cursor, event: WatchEvent) {
         if !to.is_empty() {
             self.shared.node.effects.push(Effect::Watch { to, news: WatchNews { cursor, event } });
         }
@@ -150,33 +169,41 @@ impl Watches {
 
     // Clients.
 
-    /// A client watches, from `cursor` on where it has one.
-    pub fn open(&mut self, id: WatchId, filter: &Filter, cursor: &Cursor, ctx: &mut WatchCtx<'_>) {
+    /// A client watches, from `cursor` on where it has one. Where it has none, or that is lost, it is told first what is there,
+    /// as `list` says.
+    pub fn open(&mut self, id: WatchId, filter: &Filter, cursor: &Cursor, list: ListFirst, ctx: &mut WatchCtx<'_>) {
         let now = ctx.now();
         if self.clients.is_empty() {
             (self.tick_at, self.heartbeat_at) = (now.after(TICK), now.after(HEARTBEAT_EVERY));
         }
         let filter = filter.detached();
-        let is_new = cursor.0.is_empty();
-        let joined = if is_new { self.shared.get(&filter).copied() } else { None };
-        let group = joined.unwrap_or_else(|| self.add_group(filter, cursor, ctx));
+        let (is_new, list) = (cursor.0.is_empty(), List::of(list));
+        let is_shared = is_new && list.is_none();
+        let joined = if is_shared { self.shared.get(&filter).copied() } else { None };
+        let group = joined.unwrap_or_else(|| self.add_group(filter, cursor, is_shared, ctx));
         let opened_after = self.reads.last_task;
         let Some(joined) = self.groups.get_mut(&group) else { return };
         joined.members.insert(id);
         let watch = if is_new {
-            Watch { group, covers: joined.live(), stage: Stage::Opening(now), opened_after }
+            Watch { group, covers: joined.live(), stage: Stage::Opening(now), opened_after, list }
         } else {
             let covers = cursor.0.keys().filter(|node| joined.streams.contains_key(node)).copied().collect();
-            Watch { group, covers, stage: Stage::Resuming, opened_after }
+            Watch { group, covers, stage: Stage::Resuming, opened_after, list }
         };
         self.clients.insert(id, watch);
-        let nodes: Vec<NodeIndex> = joined.streams.keys().copied().collect();
+        self.ask_all_of(group, ctx);
+        self.review(id, ctx);
+    }
+
+    /// Asks the nodes of a group that were not asked yet.
+    fn ask_all_of(&mut self, id: GroupId, ctx: &mut WatchCtx<'_>) {
+        let Some(group) = self.groups.get(&id) else { return };
+        let nodes: Vec<NodeIndex> = group.streams.keys().copied().collect();
         for node in nodes {
-            if self.stream(group, node).is_some_and(|stream| stream.round == 0) {
-                self.ask(group, node, ctx);
+            if self.stream(id, node).is_some_and(|stream| stream.round == 0) {
+                self.ask(id, node, ctx);
             }
         }
-        self.review(id, ctx);
     }
 
     /// A client watches no longer.
@@ -200,15 +227,15 @@ impl Watches {
         }
     }
 
-    fn cursor(&self, id: WatchId) -> Cursor {
+    pub(super) fn cursor(&self, id: WatchId) -> Cursor {
         let Some(watch) = self.clients.get(&id) else { return Cursor::default() };
         let Some(group) = self.groups.get(&watch.group) else { return Cursor::default() };
-        if matches!(watch.stage, Stage::Opening(_)) { Cursor::default() } else { group.cursor(&watch.covers) }
+        watch.stage.cursor(group, &watch.covers)
     }
 
     // Groups and their streams.
 
-    fn add_group(&mut self, filter: Filter, cursor: &Cursor, ctx: &mut WatchCtx<'_>) -> GroupId {
+    fn add_group(&mut self, filter: Filter, cursor: &Cursor, is_shared: bool, ctx: &mut WatchCtx<'_>) -> GroupId {
         self.last_group += 1;
         let id = GroupId(self.last_group);
         let nodes: Vec<NodeIndex> = match &filter {
@@ -221,7 +248,6 @@ impl Watches {
             self.streams.insert(operation, (id, node));
             streams.insert(node, Stream::new(operation, cursor.0.get(&node).copied()));
         }
-        let is_shared = cursor.0.is_empty();
         if is_shared {
             self.shared.insert(filter.clone(), id);
         }
@@ -351,12 +377,15 @@ impl Watches {
             streams.iter().filter(|(_, stream)| stream.is_live).map(|(node, _)| *node).collect();
         let is_all = streams.iter().all(|(node, stream)| stream.is_live || ctx.reaches(*node).is_none());
         let (stage, covers) = match stage {
-            Stage::Resuming | Stage::Ready if !self.is_majority(&filter, &covers, ctx) => {
+            Stage::Resuming | Stage::Listing | Stage::Ready if !self.is_majority(&filter, &covers, ctx) => {
                 ctx.emit(vec![id], Cursor::default(), WatchEvent::Reset);
+                if self.begins_anew_apart(id, ctx) {
+                    return;
+                }
                 (Stage::Opening(ctx.now()), live)
             }
             Stage::Opening(_) => (stage, live),
-            Stage::Resuming | Stage::Ready => (stage, covers),
+            Stage::Resuming | Stage::Listing | Stage::Ready => (stage, covers),
         };
         let is_ready = match stage {
             Stage::Opening(since) => {
@@ -366,14 +395,47 @@ impl Watches {
                 let answered: BTreeSet<NodeIndex> = covers.intersection(&self.live(group)).copied().collect();
                 self.is_majority(&filter, &answered, ctx)
             }
-            Stage::Ready => false,
+            Stage::Listing | Stage::Ready => false,
         };
         let Some(watch) = self.clients.get_mut(&id) else { return };
-        (watch.stage, watch.covers) = (if is_ready { Stage::Ready } else { stage }, covers);
+        watch.covers = covers;
+        if is_ready && watch.list.is_some() && matches!(stage, Stage::Opening(_)) {
+            self.begin_list(id);
+            self.start_pages(ctx);
+            return;
+        }
+        watch.stage = if is_ready { Stage::Ready } else { stage };
         if is_ready {
             let cursor = self.cursor(id);
             ctx.emit(vec![id], cursor, WatchEvent::Ready);
         }
+    }
+
+    /// A watch that is told what is there begins anew. It leaves a group that it shares, because others were told of other
+    /// keys. Says whether it did.
+    fn begins_anew_apart(&mut self, id: WatchId, ctx: &mut WatchCtx<'_>) -> bool {
+        let now = ctx.now();
+        let Some(watch) = self.clients.get_mut(&id) else { return false };
+        let Some(list) = &mut watch.list else { return false };
+        list.restart();
+        let old = watch.group;
+        let Some(Group { filter, is_shared: true, .. }) = self.groups.get(&old) else { return false };
+        let filter = filter.clone();
+        let group = self.add_group(filter, &Cursor::default(), false, ctx);
+        if let Some(watch) = self.clients.get_mut(&id) {
+            (watch.group, watch.covers, watch.stage) = (group, BTreeSet::new(), Stage::Opening(now));
+        }
+        if let Some(group) = self.groups.get_mut(&group) {
+            group.members.insert(id);
+        }
+        if let Some(group) = self.groups.get_mut(&old) {
+            group.members.remove(&id);
+            if group.members.is_empty() {
+                self.remove_group(old, ctx);
+            }
+        }
+        self.ask_all_of(group, ctx);
+        true
     }
 
     fn live(&self, group: GroupId) -> BTreeSet<NodeIndex> {
@@ -424,29 +486,45 @@ impl Watches {
         if !is_news(group.last.get(key), version) {
             return false;
         }
+        if let Some(watch) = group.members.first().filter(|_| !group.is_shared).and_then(|id| self.clients.get_mut(id))
+            && watch.stage == Stage::Listing
+            && let Some(list) = &mut watch.list
+            && !list.has_told(key)
+        {
+            list.note_change(key);
+            return false;
+        }
         // Most watches of a group are covered by the same nodes, and get the same cursor.
-        let mut told: BTreeMap<&BTreeSet<NodeIndex>, Vec<WatchId>> = BTreeMap::new();
+        let mut told: BTreeMap<(&BTreeSet<NodeIndex>, Stage), Vec<WatchId>> = BTreeMap::new();
         let mut are_younger = false;
         for member in &group.members {
             match self.clients.get(member) {
                 Some(watch) if watch.opened_after >= task => are_younger = true,
-                Some(Watch { covers, stage: Stage::Ready | Stage::Resuming, .. }) => {
-                    told.entry(covers).or_default().push(*member);
+                Some(Watch { covers, stage: stage @ (Stage::Ready | Stage::Resuming | Stage::Listing), .. }) => {
+                    told.entry((covers, *stage)).or_default().push(*member);
                 }
                 _ => {}
             }
         }
+        for ((covers, stage), to) in told {
+            let event = WatchEvent::Changed { key: key.clone(), version: version.clone(), record: record.cloned() };
+            ctx.emit(to, stage.cursor(group, covers), event);
+        }
         // Those that were told are told twice where others are to be told yet.
-        if !are_younger && group.last.insert(key.clone(), version.clone()).is_none() {
+        if !are_younger {
+            self.remember(id, key, version.clone());
+        }
+        are_younger
+    }
+
+    /// The watches of `group` were told of this version of `key` last.
+    pub(super) fn remember(&mut self, id: GroupId, key: &Key, version: Version) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        if group.last.insert(key.clone(), version).is_none() {
             self.remembered.push_back((id, key.clone()));
             self.remembered_bytes += key.as_bytes().len();
         }
-        for (covers, to) in told {
-            let event = WatchEvent::Changed { key: key.clone(), version: version.clone(), record: record.cloned() };
-            ctx.emit(to, group.cursor(covers), event);
-        }
         self.forget_oldest();
-        are_younger
     }
 
     /// A version that is forgotten may be told twice.
@@ -522,6 +600,7 @@ impl Watches {
         for id in waiting {
             self.review(id, ctx);
         }
+        self.retry_pages(ctx);
         let apart = self.groups.iter().filter(|(_, group)| !group.is_shared);
         let apart: Vec<GroupId> = apart.map(|(id, _)| *id).collect();
         for group in apart {
@@ -530,14 +609,16 @@ impl Watches {
         if self.heartbeat_at <= now {
             self.heartbeat_at = now.after(HEARTBEAT_EVERY);
             for group in self.groups.values() {
-                let mut told: BTreeMap<&BTreeSet<NodeIndex>, Vec<WatchId>> = BTreeMap::new();
+                let mut told: BTreeMap<(&BTreeSet<NodeIndex>, Stage), Vec<WatchId>> = BTreeMap::new();
                 for member in &group.members {
-                    if let Some(Watch { covers, stage: Stage::Ready, .. }) = self.clients.get(member) {
-                        told.entry(covers).or_default().push(*member);
+                    if let Some(Watch { covers, stage: stage @ (Stage::Ready | Stage::Listing), .. }) =
+                        self.clients.get(member)
+                    {
+                        told.entry((covers, *stage)).or_default().push(*member);
                     }
                 }
-                for (covers, to) in told {
-                    ctx.emit(to, group.cursor(covers), WatchEvent::Heartbeat);
+                for ((covers, stage), to) in told {
+                    ctx.emit(to, stage.cursor(group, covers), WatchEvent::Heartbeat);
                 }
             }
         }

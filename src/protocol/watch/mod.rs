@@ -10,12 +10,16 @@
 //! announced record may still be lost, so that it is not told: its key is read first, with the replicas that announced it
 //! ([`reads`]).
 //!
+//! A watch may be told first what is there ([`list`]): what follows keeps that up to date, and misses no write.
+//!
 //! Caveat: a version may be told twice where a watch goes on with a cursor, where another one is opened while the key is read,
 //! or where too many keys change to remember.
 
 mod feed;
 mod filter;
 mod hub;
+mod list;
+mod pages;
 mod reading;
 mod reads;
 mod streams;

@@ -12,6 +12,7 @@ use crate::mutants::rule;
 use crate::protocol::context::{Caller, Task};
 use crate::protocol::coordinator::ops::GetWith;
 use crate::protocol::io::{Failure, QuorumReport, ReplicaStatus, Reply};
+use crate::protocol::placement::Placement;
 use crate::types::{Key, NodeIndex, Record, Version};
 
 use super::hub::{WatchCtx, Watches, is_news};
@@ -89,14 +90,14 @@ impl Watches {
         {
             self.reads.due.pop_first();
             let Some(announced) = self.reads.keys.get_mut(&key) else { continue };
-            announced.again = false;
+            let again = std::mem::take(&mut announced.again);
             let mut wants = std::mem::take(&mut announced.wants);
             // Another read is under way only where a rule is broken.
             wants.extend(announced.asked.take().map(|asked| asked.wants).unwrap_or_default());
             let tellers: BTreeSet<NodeIndex> = wants.keys().map(|(_, node)| *node).collect();
             self.reads.last_task += 1;
             let task = self.reads.last_task;
-            announced.asked = Some(Asked { task, wants });
+            announced.asked = Some(Asked { task, wants, again });
             self.reads.tasks.insert(task, key.clone());
             let read = GetWith::new(rule!(WatchReadsAnyMajority, tellers, not BTreeSet::new()));
             ctx.coordinator.start(
@@ -121,6 +122,7 @@ impl Watches {
             }
             Reply::Failed(failure) => {
                 let Some(asked) = announced.asked.take_if(|asked| asked.task == task) else { return };
+                announced.again |= asked.again;
                 self.read_again(&key, asked.wants, &failure, ctx);
             }
             other => unreachable!("a read is answered with a record, not {other:?}"),
@@ -168,23 +170,21 @@ impl Watches {
             are_younger |= self.tell(group, key, &version, read, ctx);
         }
         if are_younger {
-            let now = ctx.now();
-            let announced = Announced { wants: BTreeMap::new(), due: now, asked: None, again: true };
-            self.reads.keys.entry(key.clone()).or_insert(announced).again = true;
-            self.reads.schedule(key, now);
+            self.read_once_more(key, ctx);
         }
+    }
+
+    /// Reads `key` although nobody has announced it. A read that is under way does not count.
+    pub(super) fn read_once_more(&mut self, key: &Key, ctx: &WatchCtx<'_>) {
+        let now = ctx.now();
+        let announced = Announced { wants: BTreeMap::new(), due: now, asked: None, again: true };
+        self.reads.keys.entry(key.clone()).or_insert(announced).again = true;
+        self.reads.schedule(key, now);
     }
 
     /// A read has failed: the replicas that announced the key and did not answer cover nothing any more.
     fn read_again(&mut self, key: &Key, asked: Announcements, failure: &Failure, ctx: &mut WatchCtx<'_>) {
-        let silent: BTreeSet<NodeIndex> = match failure {
-            Failure::NoQuorum(QuorumReport { replicas, .. }) => {
-                let silent = replicas.iter().filter(|(_, said)| *said != ReplicaStatus::Answered);
-                let parameters = ctx.placement().parameters();
-                silent.filter_map(|(id, _)| parameters.member(id)).collect()
-            }
-            _ => BTreeSet::new(),
-        };
+        let silent = silent(failure, ctx.placement());
         let broken: Vec<(GroupId, NodeIndex)> =
             asked.keys().filter(|(_, node)| silent.contains(node)).copied().collect();
         if let Some(announced) = self.reads.keys.get_mut(key) {
@@ -196,4 +196,11 @@ impl Watches {
             self.break_stream(group, node, ctx);
         }
     }
+}
+
+/// The replicas that did not answer an operation that failed.
+pub(super) fn silent(failure: &Failure, placement: &Placement) -> BTreeSet<NodeIndex> {
+    let Failure::NoQuorum(QuorumReport { replicas, .. }) = failure else { return BTreeSet::new() };
+    let silent = replicas.iter().filter(|(_, said)| *said != ReplicaStatus::Answered);
+    silent.filter_map(|(id, _)| placement.parameters().member(id)).collect()
 }

@@ -29,7 +29,7 @@ pub(super) struct Announced {
     pub(super) wants: Announcements,
     pub(super) due: Time,
     pub(super) asked: Option<Asked>,
-    /// Whether a watch was opened while it was read, for which it is read again.
+    /// Whether it is read although nobody has announced it: a watch was opened, or told what is there, while it was read.
     pub(super) again: bool,
 }
 
@@ -38,6 +38,8 @@ pub(super) struct Announced {
 pub(super) struct Asked {
     pub(super) task: u64,
     pub(super) wants: Announcements,
+    /// Whether it is read for more than the announcements.
+    pub(super) again: bool,
 }
 
 /// Who announced a key, and to which group.
@@ -73,6 +75,7 @@ impl Reads {
                 if asked.wants.len() < before {
                     tasks.remove(&asked.task);
                     let wants = std::mem::take(&mut asked.wants);
+                    announced.again |= asked.again;
                     announced.asked = None;
                     merged.extend(announced.put_back(wants));
                     due.insert((announced.due, key.clone()));

@@ -1,10 +1,10 @@
 //! Conditional writes, and watches of what changes.
 
 use quorate::protocol::changes::Filter;
-use quorate::protocol::news::{Cursor, WatchEvent, WatchId, WatchNews};
-use quorate::protocol::{Command, Input, Reply};
+use quorate::protocol::news::{Cursor, ListFirst, WatchEvent, WatchId, WatchNews};
+use quorate::protocol::{Command, Input, Listed, Reply};
 use quorate::types::{
-    Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, NodeIndex, Value, Version,
+    Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, Lookup, NodeIndex, Value, Version,
 };
 
 use super::{Cluster, value_of};
@@ -63,10 +63,20 @@ impl Cluster {
 
     /// Watches at `at`, from `cursor` on.
     pub fn watch(&mut self, at: NodeIndex, filter: Filter, cursor: Cursor) -> WatchId {
+        self.watch_listing(at, filter, cursor, ListFirst::No)
+    }
+
+    /// Watches at `at`, from `cursor` on. Where there is none, or it is lost, the watch is told what is there.
+    pub fn watch_listing(&mut self, at: NodeIndex, filter: Filter, cursor: Cursor, list: ListFirst) -> WatchId {
         let id = WatchId(self.watches.len() as u64);
         self.watches.insert(id, Vec::new());
-        self.input(at, Some(Input::Watch { id, filter, cursor }));
+        self.input(at, Some(Input::Watch { id, filter, cursor, list }));
         id
+    }
+
+    /// The client of a watch takes the page that it was told.
+    pub fn page_taken(&mut self, at: NodeIndex, watch: WatchId) {
+        self.input(at, Some(Input::WatchPageTaken(watch)));
     }
 
     /// A client watches no longer.
@@ -95,8 +105,25 @@ impl Cluster {
             WatchEvent::Changed { key, record, .. } if *key == self.key => {
                 Some(record.as_ref().and_then(|record| value_of(&record.content)))
             }
+            WatchEvent::Listed(page) => {
+                let (_, listed) = page.iter().find(|(key, _)| *key == self.key)?;
+                match &listed.found {
+                    Lookup::Record(record) => Some(value_of(&record.content)),
+                    Lookup::Digest(_) | Lookup::Absent => panic!("values were asked for: {listed:?}"),
+                }
+            }
             _ => None,
         };
         self.news(watch).iter().filter_map(of_key).collect()
+    }
+
+    /// The keys of the pages that a watch was told, a list for each page.
+    pub fn pages(&self, watch: WatchId) -> Vec<Vec<String>> {
+        let names = |page: &[(Key, Listed)]| page.iter().map(|(key, _)| key.to_string()).collect();
+        let pages = self.news(watch).iter().filter_map(|news| match &news.event {
+            WatchEvent::Listed(page) => Some(names(page)),
+            _ => None,
+        });
+        pages.collect()
     }
 }
