@@ -327,6 +327,12 @@ pub const DEV_NODES_MAX: usize = 100;
 /// How far above its port a node of a temporary cluster serves metrics: 8001 and 9001, as in the examples.
 pub const DEV_METRICS_PORT_DISTANCE: u16 = 1_000;
 
+/// How far above its port a node of a temporary cluster serves HTTP: [`DEV_NODES_MAX`] nodes leave room between them.
+pub const DEV_HTTP_PORT_DISTANCE: u16 = 100;
+
+/// How far above its port a node of a temporary cluster serves the line protocol.
+pub const DEV_LINE_PORT_DISTANCE: u16 = 200;
+
 /// How many of its latest incarnations a node names in its hello: 16 bytes each, one MiB in all. A peer that was away for
 /// more of them does not recognise the folder: the node would have to restart every second for 18 hours.
 pub const INCARNATIONS_NAMED_MAX: usize = 1 << 16;

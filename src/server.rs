@@ -16,11 +16,12 @@ use tracing::{info, warn};
 
 use crate::admin;
 use crate::config::{Config, LocalAddress};
-use crate::gateway::grpc;
+use crate::gateway::http::{self, HttpOptions};
+use crate::gateway::{grpc, lines};
 use crate::limits::DRAIN_TIME_MAX;
 use crate::protocol::placement::Placement;
 use crate::runtime::{self, NodeHandle, RunningNode};
-use crate::service::descriptors;
+use crate::service::{Service, descriptors};
 use crate::storage::folder::{self, DataFolder, DataFolderError};
 use crate::storage::memory::MemoryStore;
 use crate::storage::rocks::RocksOptions;
@@ -42,6 +43,10 @@ pub struct Server {
     node: RunningNode,
     local_address: SocketAddr,
     gateway: JoinHandle<Result<(), tonic::transport::Error>>,
+    /// The other listeners for clients. Each ends by itself once the node closes.
+    more_gateways: Vec<JoinHandle<()>>,
+    http_address: Option<SocketAddr>,
+    line_address: Option<SocketAddr>,
     admin: Option<JoinHandle<std::io::Result<()>>>,
     closing: CancellationToken,
     /// Holds the lock of the data folder until the store is closed.
@@ -53,6 +58,8 @@ pub struct PreparedServer {
     config: Config,
     listener: TcpListener,
     admin_listener: Option<TcpListener>,
+    http_listener: Option<TcpListener>,
+    line_listener: Option<TcpListener>,
     folder: Option<DataFolder>,
     store: Arc<dyn Store>,
 }
@@ -115,12 +122,20 @@ impl Server {
         let descriptors = descriptors::of_process();
         // The ports before the folder: none is made for a node that cannot serve.
         let listener = listen("node.local_address", &config.node.local_address).await?;
-        let admin_listener = match &config.node.local_metrics_address {
-            Some(address) => Some(listen("node.local_metrics_address", address).await?),
-            None => None,
-        };
+        let node = &config.node;
+        let admin_listener = listen_if("node.local_metrics_address", node.local_metrics_address.as_ref()).await?;
+        let http_listener = listen_if("node.local_http_address", node.local_http_address.as_ref()).await?;
+        let line_listener = listen_if("node.local_line_address", node.local_line_address.as_ref()).await?;
         let (folder, store) = open_store(config, storage, descriptors.store_files_max).await?;
-        Ok(PreparedServer { config: config.clone(), listener, admin_listener, folder, store })
+        Ok(PreparedServer {
+            config: config.clone(),
+            listener,
+            admin_listener,
+            http_listener,
+            line_listener,
+            folder,
+            store,
+        })
     }
 
     /// A handle to its node.
@@ -133,6 +148,18 @@ impl Server {
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
         self.local_address
+    }
+
+    /// Where it serves HTTP, if it does.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
+    }
+
+    /// Where it serves the line protocol, if it does.
+    #[must_use]
+    pub fn line_address(&self) -> Option<SocketAddr> {
+        self.line_address
     }
 
     /// Serves until `shutdown` is cancelled, then ends in order.
@@ -151,6 +178,12 @@ impl Server {
             warn!("clients still hold streams open; ending without them");
             self.gateway.abort();
         }
+        for gateway in self.more_gateways {
+            // Each ends within CLOSE_TIME_MAX, and has had that time while the first one closed.
+            if let Err(error) = gateway.await {
+                warn!(%error, "a listener did not end well");
+            }
+        }
         if let Some(admin) = &self.admin {
             // An idle connection of a scraper is no reason to wait.
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -168,13 +201,16 @@ impl PreparedServer {
     /// # Errors
     /// When its store cannot be read. Nothing then runs.
     pub fn start(self) -> Result<Server, ServerError> {
-        let Self { config, listener, admin_listener, folder, store } = self;
+        let Self { config, listener, admin_listener, http_listener, line_listener, folder, store } = self;
+        let line_address = line_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let http_address = http_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let parameters = config.cluster.parameters.clone();
         let placement = Arc::new(Placement::new(parameters));
         let options = runtime::Options {
             me: config.member(),
             placement,
             addresses: config.cluster.addresses.iter().map(ToString::to_string).collect(),
+            http_address: http_address.map(|address| remote_http_address(&config, address)),
             store,
             operator_writes: config.node.operator_writes,
             requests_in_flight_max: config.node.requests_in_flight_max,
@@ -186,11 +222,23 @@ impl PreparedServer {
         let local_address = listener.local_addr().map_err(|error| ServerError::Ended(error.to_string()))?;
         let closing = CancellationToken::new();
         let handle = node.handle().clone();
-        let gateway = tokio::spawn(grpc::serve(listener, handle.clone(), closing.clone()));
+        let service = Service::new(handle.clone());
+        let gateway = tokio::spawn(grpc::serve(listener, Arc::clone(&service), closing.clone()));
+        let mut more_gateways = Vec::new();
+        if let Some(listener) = http_listener {
+            let (hosts, cors_origins) = (config.node.http_hosts.clone(), config.node.http_cors_origins.clone());
+            let options = HttpOptions { hosts, cors_origins };
+            let http = http::serve(listener, Arc::clone(&service), options, closing.clone());
+            more_gateways.push(tokio::spawn(http));
+        }
+        if let Some(listener) = line_listener {
+            more_gateways.push(tokio::spawn(lines::serve(listener, service, closing.clone())));
+        }
         let admin = admin_listener.map(|listener| tokio::spawn(admin::serve(listener, handle, closing.clone())));
         info!(node = %config.node.id, address = %local_address, "listening");
-        let metrics_address = config.node.local_metrics_address.as_ref();
-        for address in std::iter::once(&config.node.local_address).chain(metrics_address) {
+        let node_config = &config.node;
+        let more = [node_config.local_metrics_address, node_config.local_http_address, node_config.local_line_address];
+        for address in std::iter::once(config.node.local_address).chain(more.into_iter().flatten()) {
             if address.is_loopback() {
                 continue;
             }
@@ -200,7 +248,17 @@ impl PreparedServer {
                  yet: keep it within a network that you trust"
             );
         }
-        Ok(Server { node, local_address, gateway, admin, closing, _folder: folder })
+        Ok(Server {
+            node,
+            local_address,
+            gateway,
+            more_gateways,
+            http_address,
+            line_address,
+            admin,
+            closing,
+            _folder: folder,
+        })
     }
 }
 
@@ -210,6 +268,20 @@ fn describe(ended: Result<Result<(), tonic::transport::Error>, tokio::task::Join
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
     }
+}
+
+async fn listen_if(key: &'static str, address: Option<&LocalAddress>) -> Result<Option<TcpListener>, ServerError> {
+    match address {
+        Some(address) => listen(key, address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Where others reach the HTTP of a node that serves it at `local`.
+fn remote_http_address(config: &Config, local: SocketAddr) -> String {
+    let remote = config.cluster.address(config.member());
+    let default = || remote.with_port(local.port()).to_string();
+    config.node.remote_http_address.as_ref().map_or_else(default, ToString::to_string)
 }
 
 async fn listen(key: &'static str, address: &LocalAddress) -> Result<TcpListener, ServerError> {

@@ -35,6 +35,7 @@ impl Cluster {
                 me: NodeIndex(n),
                 placement: Arc::clone(&placement),
                 addresses: addresses.clone(),
+                http_address: None,
                 store,
                 operator_writes: true,
                 requests_in_flight_max: 1_000,

@@ -18,7 +18,7 @@ use super::logging::{self, LogFormat, LogLevel};
 use super::output::{say, write};
 use super::serve::{self, StorageKind};
 use super::{CliError, Exit, Global};
-use crate::config::{self, Config, DevPlan};
+use crate::config::{self, Config, DevPlan, LocalAddress};
 use crate::server::{PreparedServer, Server, ServerError};
 use crate::types::Durability;
 
@@ -39,7 +39,7 @@ pub(super) struct Dev {
     /// The number of nodes
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     nodes: u16,
-    /// The first node's port; the others take the ports after it, and metrics are served 1000 above
+    /// The first node's port; the others take the ports after it, HTTP is served 100 above, lines 200, metrics 1000
     #[arg(long, value_name = "PORT", default_value_t = 8001, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
     /// Keep the data, in this folder
@@ -117,8 +117,18 @@ impl Dev {
         let (first, last) = (self.port, self.port + self.nodes - 1);
         let addresses: Vec<String> = configs.iter().map(|config| config.node.local_address.to_string()).collect();
         let addresses = addresses.join(",");
-        let metrics = configs.first().and_then(|config| config.node.local_metrics_address.as_ref());
-        let metrics = metrics.map_or_else(String::new, |address| format!("\n  curl -s http://{address}/metrics"));
+        let first_node = configs.first().map(|config| &config.node);
+        let line = |address: Option<LocalAddress>, command: fn(String) -> String| {
+            address.map_or_else(String::new, |address| format!("\n  {}", command(address.to_string())))
+        };
+        let metrics =
+            line(first_node.and_then(|node| node.local_metrics_address), |at| format!("curl -s http://{at}/metrics"));
+        let http = line(first_node.and_then(|node| node.local_http_address), |at| {
+            format!("curl -X PUT -d hello http://{at}/greeting\n  curl http://{at}/greeting")
+        });
+        let lines = line(first_node.and_then(|node| node.local_line_address), |at| {
+            format!("echo GET default greeting | nc -N {}", at.replace(':', " "))
+        });
         let data_fate = if folder.throw_away.is_some() { "drops its data" } else { "keeps its data" };
         format!(
             "{nodes} nodes on 127.0.0.1:{first} to {last}, data in {path}. Ctrl-C ends them and {data_fate}.\n\n\
@@ -129,7 +139,7 @@ impl Dev {
              {quorate} status\n  \
              grpcurl -plaintext -d '{{\"entry\": {{\"key\": \"b\", \"value\": \"b-value\"}}}}' localhost:{first} \
              api.Cluster/Set\n  \
-             grpcurl -plaintext -d '{{\"key\": \"b\"}}' localhost:{last} api.Cluster/Get{metrics}",
+             grpcurl -plaintext -d '{{\"key\": \"b\"}}' localhost:{last} api.Cluster/Get{http}{lines}{metrics}",
             nodes = self.nodes,
             path = folder.path.display(),
         )
@@ -143,7 +153,15 @@ fn as_json(configs: &[Config], folder: &Folder) -> String {
         .map(|config| {
             let metrics = config.node.local_metrics_address.as_ref().map(ToString::to_string);
             let address = config.node.local_address.to_string();
-            json!({ "id": config.node.id.as_str(), "address": address, "metrics_address": metrics })
+            let http = config.node.local_http_address.as_ref().map(ToString::to_string);
+            let line = config.node.local_line_address.as_ref().map(ToString::to_string);
+            json!({
+                "id": config.node.id.as_str(),
+                "address": address,
+                "metrics_address": metrics,
+                "http_address": http,
+                "line_address": line,
+            })
         })
         .collect();
     json!({ "nodes": nodes, "data_dir": folder.path, "kept": folder.throw_away.is_none() }).to_string()

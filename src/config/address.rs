@@ -121,6 +121,12 @@ impl RemoteAddress {
         Some(Self { host, port })
     }
 
+    /// The same host with another port.
+    #[must_use]
+    pub fn with_port(&self, port: u16) -> Self {
+        Self { host: self.host.clone(), port }
+    }
+
     /// The host name, or the IP address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {

@@ -128,7 +128,7 @@ fn remark(node: &NodeConfig, places: &Places, name: &Path, cluster: &ClusterConf
 }
 
 enum Read {
-    Node(NodeConfig, Places),
+    Node(Box<NodeConfig>, Places),
     Cluster(ClusterConfig),
 }
 
@@ -137,7 +137,7 @@ fn read(file: File<'_>) -> Result<Read, ConfigError> {
     let is = |key| matches!(&root.value, yaml::Value::Mapping(entries) if entries.iter().any(|entry| entry.key == key));
     if is("node") {
         let (node, places) = node::parse_with_places(file, std::iter::empty())?;
-        return Ok(Read::Node(node, places));
+        return Ok(Read::Node(Box::new(node), places));
     }
     if is("cluster") {
         return ClusterConfig::parse(file).map(Read::Cluster);

@@ -54,6 +54,10 @@ pub(super) enum Kind {
     },
     /// A mapping of node ids to mappings of keys.
     Nodes,
+    /// Host names, separated by commas.
+    Hosts,
+    /// Origins of web pages, separated by commas.
+    Origins,
 }
 
 /// The value of a key that is not given.
@@ -93,6 +97,11 @@ impl Kind {
             Self::Folder => "the path of a folder, absolute or relative to this file, such as ./data/1".into(),
             Self::Choice(values) => values.join(" or ").into(),
             Self::Count { min, max } | Self::Bytes { min, max } => format!("a whole number from {min} to {max}").into(),
+            Self::Hosts => "host names without ports, separated by commas, such as \"db.example,db-1.example\"".into(),
+            Self::Origins => {
+                "origins, separated by commas, each SCHEME://HOST or SCHEME://HOST:PORT, such as \"https://app.example\""
+                    .into()
+            }
             Self::Nodes => "a mapping of node ids, each as ID: { remote_address: HOST:PORT }".into(),
         }
     }
@@ -129,6 +138,52 @@ pub(super) const LOCAL_METRICS_ADDRESS: Key = Key {
     change: Change::Restart,
     about: "The address on which the node serves `/metrics`, `/livez` and `/readyz` over HTTP. It must differ from \
             `local_address`. An empty environment variable turns metrics off.",
+};
+
+pub(super) const LOCAL_HTTP_ADDRESS: Key = Key {
+    name: "local_http_address",
+    kind: Kind::LocalAddress,
+    default: Fallback::None("no HTTP for clients"),
+    change: Change::Restart,
+    about: "The address on which the node serves keys and values over HTTP/1.1 and HTTP/2: [http.md](http.md). Requests \
+            are neither encrypted nor authenticated, so let only trusted machines reach this port. An empty environment \
+            variable turns HTTP off.",
+};
+
+pub(super) const REMOTE_HTTP_ADDRESS: Key = Key {
+    name: "remote_http_address",
+    kind: Kind::RemoteAddress,
+    default: Fallback::None("no other than the host of `remote_address` and the port of `local_http_address`"),
+    change: Change::Restart,
+    about: "The address at which others reach the node over HTTP. The node tells it to the other nodes, and each of them \
+            tells it to its clients.",
+};
+
+pub(super) const HTTP_HOSTS: Key = Key {
+    name: "http_hosts",
+    kind: Kind::Hosts,
+    default: Fallback::None("no restriction, except on loopback"),
+    change: Change::Restart,
+    about: "The names that HTTP requests may name in `Host`. `localhost` and IP addresses are always accepted. On loopback \
+            they are the only ones unless this key is given, so that no web page reaches the node by a name of its own.",
+};
+
+pub(super) const HTTP_CORS_ORIGINS: Key = Key {
+    name: "http_cors_origins",
+    kind: Kind::Origins,
+    default: Fallback::None("no pages of other origins"),
+    change: Change::Restart,
+    about: "The origins whose web pages may read and write over HTTP. Requests that a browser sends for pages of other \
+            origins are refused, apart from reads, whose answers the browser keeps from the page.",
+};
+
+pub(super) const LOCAL_LINE_ADDRESS: Key = Key {
+    name: "local_line_address",
+    kind: Kind::LocalAddress,
+    default: Fallback::None("no line protocol"),
+    change: Change::Restart,
+    about: "The address on which the node serves the line protocol: [lines.md](lines.md). Requests are neither encrypted \
+            nor authenticated, so let only trusted machines reach this port. An empty environment variable turns it off.",
 };
 
 pub(super) const DATA_DIR: Key = Key {
@@ -205,10 +260,15 @@ pub(super) const WRITE_BUFFER_BYTES: Key = Key {
 };
 
 /// Every key below `node` in node.yml, in the order of the examples.
-pub(super) const NODE_KEYS: [&Key; 11] = [
+pub(super) const NODE_KEYS: [&Key; 16] = [
     &ID,
     &LOCAL_ADDRESS,
     &LOCAL_METRICS_ADDRESS,
+    &LOCAL_HTTP_ADDRESS,
+    &REMOTE_HTTP_ADDRESS,
+    &HTTP_HOSTS,
+    &HTTP_CORS_ORIGINS,
+    &LOCAL_LINE_ADDRESS,
     &DATA_DIR,
     &DURABILITY,
     &OPERATOR_WRITES,

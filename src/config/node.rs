@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-use super::address::LocalAddress;
+use super::address::{LocalAddress, RemoteAddress};
 use super::error::{ConfigError, Place, Problem};
 use super::fields::{Given, Mapping, names, nearest};
 use super::keys::{self, Fallback, Key, Kind, NODE_KEYS, VARIABLE_PREFIX};
@@ -25,6 +25,17 @@ pub struct NodeConfig {
     pub local_address: LocalAddress,
     /// The address on which the node serves metrics and probes over HTTP; `None` to serve none.
     pub local_metrics_address: Option<LocalAddress>,
+    /// The address on which the node serves keys and values over HTTP; `None` to serve none.
+    pub local_http_address: Option<LocalAddress>,
+    /// The address at which others reach it over HTTP; `None` for the host of its remote address, and the port on which it
+    /// serves HTTP.
+    pub remote_http_address: Option<RemoteAddress>,
+    /// The names that HTTP requests may name in `Host`, in lower case.
+    pub http_hosts: Vec<String>,
+    /// The origins whose web pages may send requests, in lower case.
+    pub http_cors_origins: Vec<String>,
+    /// The address on which the node serves the line protocol; `None` to serve none.
+    pub local_line_address: Option<LocalAddress>,
     /// The data folder: absolute, or relative to the working directory. The parser joins a relative path in a file with
     /// the file's folder.
     pub data_dir: PathBuf,
@@ -53,6 +64,11 @@ impl NodeConfig {
             id,
             local_address,
             local_metrics_address: None,
+            local_http_address: None,
+            remote_http_address: None,
+            http_hosts: Vec::new(),
+            http_cors_origins: Vec::new(),
+            local_line_address: None,
             data_dir,
             durability: Durability::default(),
             operator_writes: false,
@@ -66,7 +82,8 @@ impl NodeConfig {
 
     /// Reads a node.yml. The variable `QUORATE_NODE_K` of `environment` overrides the key `k` of the file, whose value is
     /// then not read. `environment` holds names and values, as `std::env::vars_os` gives them. A data folder in a variable
-    /// is relative to the working directory. An empty `QUORATE_NODE_LOCAL_METRICS_ADDRESS` turns metrics off.
+    /// is relative to the working directory. An empty variable of an address that may be left
+    /// out turns its listener off.
     ///
     /// # Errors
     /// With the first value that is not accepted, in the file or in a variable that begins with [`VARIABLE_PREFIX`]. The
@@ -101,11 +118,12 @@ pub(super) fn parse_with_places(
     let config = NodeConfig {
         id: NodeId::new(&id.text).map_err(|error| id.error(Problem::NodeId(error)))?,
         local_address: local_address(&listens_on)?,
-        local_metrics_address: match raw.optional(&keys::LOCAL_METRICS_ADDRESS)? {
-            Some(given) if given.text.is_empty() && matches!(given.place, Place::Variable { .. }) => None,
-            Some(given) => Some(local_address(&given)?),
-            None => None,
-        },
+        local_metrics_address: raw.optional_address(&keys::LOCAL_METRICS_ADDRESS)?,
+        local_http_address: raw.optional_address(&keys::LOCAL_HTTP_ADDRESS)?,
+        remote_http_address: raw.optional_as(&keys::REMOTE_HTTP_ADDRESS, RemoteAddress::parse)?,
+        http_hosts: raw.optional_as(&keys::HTTP_HOSTS, |text| listed(text, host))?.unwrap_or_default(),
+        http_cors_origins: raw.optional_as(&keys::HTTP_CORS_ORIGINS, |text| listed(text, origin))?.unwrap_or_default(),
+        local_line_address: raw.optional_address(&keys::LOCAL_LINE_ADDRESS)?,
         data_dir: data_dir(&raw.required(&keys::DATA_DIR)?)?,
         durability: match raw.choice(&keys::DURABILITY)? {
             "os" => Durability::Os,
@@ -118,10 +136,19 @@ pub(super) fn parse_with_places(
         block_cache_bytes: raw.number(&keys::BLOCK_CACHE_BYTES)?,
         write_buffer_bytes: raw.number(&keys::WRITE_BUFFER_BYTES)?,
     };
-    if config.local_metrics_address == Some(config.local_address) {
-        let given = raw.required(&keys::LOCAL_METRICS_ADDRESS)?;
-        let owner = "the node itself (local_address)".to_owned();
-        return Err(given.error(Problem::AddressTaken { address: given.text.clone(), owner }));
+    let listeners = [
+        (&keys::LOCAL_ADDRESS, Some(config.local_address)),
+        (&keys::LOCAL_METRICS_ADDRESS, config.local_metrics_address),
+        (&keys::LOCAL_HTTP_ADDRESS, config.local_http_address),
+        (&keys::LOCAL_LINE_ADDRESS, config.local_line_address),
+    ];
+    for (index, (key, address)) in listeners.iter().enumerate() {
+        let taken = |(_, earlier): &&(&Key, Option<LocalAddress>)| address.is_some() && earlier == address;
+        if let Some((owner, _)) = listeners[..index].iter().find(taken) {
+            let given = raw.required(key)?;
+            let owner = format!("the node itself ({})", owner.name);
+            return Err(given.error(Problem::AddressTaken { address: given.text.clone(), owner }));
+        }
     }
     Ok((config, Places { id: id.place, local_address: listens_on.place }))
 }
@@ -155,6 +182,21 @@ impl Raw<'_> {
     fn required(&self, key: &Key) -> Result<Given, ConfigError> {
         let given = self.optional(key)?;
         given.ok_or_else(|| self.mapping.missing(key.name, &key.kind.accepted(), Some(key.variable())))
+    }
+
+    /// An address on which the node may listen. An empty variable takes back what the file says.
+    fn optional_address(&self, key: &Key) -> Result<Option<LocalAddress>, ConfigError> {
+        match self.optional(key)? {
+            Some(given) if given.text.is_empty() && matches!(given.place, Place::Variable { .. }) => Ok(None),
+            Some(given) => local_address(&given).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The value of a key that may be left out, which `parse` reads.
+    fn optional_as<T>(&self, key: &Key, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, ConfigError> {
+        let Some(given) = self.optional(key)? else { return Ok(None) };
+        parse(&given.text).map(Some).ok_or_else(|| given.refused(key.kind.accepted()))
     }
 
     /// One of the texts of a key that is a choice.
@@ -210,6 +252,27 @@ fn variables(
 
 fn local_address(given: &Given) -> Result<LocalAddress, ConfigError> {
     LocalAddress::parse(&given.text).ok_or_else(|| given.refused(Kind::LocalAddress.accepted()))
+}
+
+/// The parts of a list, each read by `part`.
+fn listed(text: &str, part: fn(&str) -> Option<String>) -> Option<Vec<String>> {
+    text.split(',').map(|given| part(given.trim())).collect()
+}
+
+/// A host name, in lower case and without the dot that ends a full name.
+fn host(text: &str) -> Option<String> {
+    // The parser of addresses knows what a host is.
+    let address = RemoteAddress::parse(&format!("{text}:1"))?;
+    Some(address.host().trim_end_matches('.').to_owned())
+}
+
+/// An origin as browsers send it: in lower case, without a path.
+fn origin(text: &str) -> Option<String> {
+    let (scheme, host) = text.split_once("://")?;
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let has_host = RemoteAddress::parse(host).or_else(|| RemoteAddress::parse(&format!("{host}:1"))).is_some();
+    (is_scheme && has_host).then(|| text.to_ascii_lowercase())
 }
 
 fn data_dir(given: &Given) -> Result<PathBuf, ConfigError> {

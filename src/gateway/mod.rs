@@ -4,3 +4,5 @@
 //! nothing: what holds for every request is in `service`.
 
 pub mod grpc;
+pub mod http;
+pub mod lines;

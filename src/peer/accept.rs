@@ -19,6 +19,7 @@ use crate::protocol::Message;
 use crate::types::{ClusterParameters, Incarnation, NodeId, NodeIndex};
 use crate::wire::batch::Batch;
 
+use super::http_addresses::HttpAddresses;
 use super::inbox::Inbox;
 use super::{LinkEvent, Outbox, chain};
 
@@ -45,6 +46,8 @@ pub struct Acceptor<E> {
     pub metrics: Arc<Metrics>,
     /// The cluster whose members may open a link.
     pub parameters: ClusterParameters,
+    /// Keeps the addresses that peers tell.
+    pub http_addresses: Arc<HttpAddresses>,
 }
 
 // Derived, it would ask for `E: Clone`, which a sender does not need.
@@ -56,6 +59,7 @@ impl<E> Clone for Acceptor<E> {
             ended: self.ended.clone(),
             metrics: Arc::clone(&self.metrics),
             parameters: self.parameters.clone(),
+            http_addresses: Arc::clone(&self.http_addresses),
         }
     }
 }
@@ -78,10 +82,18 @@ impl<E: From<LinkEvent> + Send + 'static> Peer for PeerService<E> {
         &self,
         request: Request<Streaming<api::PeerBatch>>,
     ) -> Result<Response<BoxStream<api::PeerBatch>>, Status> {
-        let Acceptor { incarnation, events, ended, metrics, parameters } = self.acceptor.clone();
+        let Acceptor { incarnation, events, ended, metrics, parameters, http_addresses } = self.acceptor.clone();
+        let http_address = HttpAddresses::told(request.metadata());
         let outbox = Outbox::new(incarnation, metrics);
         let answers = outbox.open();
-        let link = AcceptedLink { requests: request.into_inner(), outbox: Arc::clone(&outbox), events, parameters };
+        let link = AcceptedLink {
+            requests: request.into_inner(),
+            outbox: Arc::clone(&outbox),
+            events,
+            parameters,
+            http_address,
+            http_addresses,
+        };
         tokio::spawn(async move {
             tokio::select! {
                 () = link.run() => {}
@@ -99,6 +111,9 @@ struct AcceptedLink<E> {
     outbox: Arc<Outbox>,
     events: mpsc::Sender<E>,
     parameters: ClusterParameters,
+    /// What the peer has told.
+    http_address: Option<String>,
+    http_addresses: Arc<HttpAddresses>,
 }
 
 impl<E: From<LinkEvent>> AcceptedLink<E> {
@@ -112,6 +127,7 @@ impl<E: From<LinkEvent>> AcceptedLink<E> {
             }
         };
         let Some((first, peer, id)) = self.introduce(first).await else { return };
+        self.http_addresses.keep(peer, self.http_address.take());
         let accepted = LinkEvent::Accepted { peer, incarnation: first.from, outbox: Arc::clone(&self.outbox) };
         if self.events.send(accepted.into()).await.is_err() {
             return;

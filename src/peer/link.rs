@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
 use tonic::transport::Endpoint;
+use tonic::{Request, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::api;
@@ -17,6 +17,7 @@ use crate::log_limit::LogLimit;
 use crate::resolve;
 use crate::types::{NodeId, NodeIndex};
 
+use super::http_addresses::HttpAddresses;
 use super::inbox::Inbox;
 use super::{LinkEvent, Outbox, chain};
 
@@ -56,6 +57,8 @@ pub struct Link<E> {
     pub outbox: Arc<Outbox>,
     /// Takes the link's events.
     pub events: mpsc::Sender<E>,
+    /// Has the address that this node tells.
+    pub http_addresses: Arc<HttpAddresses>,
 }
 
 impl<E: From<LinkEvent>> Link<E> {
@@ -127,8 +130,10 @@ impl<E: From<LinkEvent>> Link<E> {
             .initial_connection_window_size(2 * WINDOW_BYTES);
         let open = async {
             let channel = resolve::connect(endpoint, CONNECT_TIME_MAX).await.map_err(|error| chain(&error))?;
+            let mut request = Request::new(self.outbox.open_with_hello());
+            self.http_addresses.tell(request.metadata_mut());
             let mut client = api::sized!(PeerClient::new(channel), LINK_MESSAGE_BYTES_MAX);
-            let answers = client.link(self.outbox.open_with_hello()).await.map_err(|status| chain(&status))?;
+            let answers = client.link(request).await.map_err(|status| chain(&status))?;
             Ok(answers.into_inner())
         };
         // The kernel still accepts connections for a process that is stopped.

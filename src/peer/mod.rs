@@ -13,6 +13,7 @@
 //! This module knows no node: it reports [`LinkEvent`]s to the channel that its user hands in.
 
 mod accept;
+mod http_addresses;
 mod inbox;
 mod link;
 mod outbox;
@@ -27,6 +28,7 @@ use crate::protocol::Message;
 use crate::types::{Incarnation, NodeIndex};
 
 pub use accept::{Acceptor, PeerService, peer_service};
+pub use http_addresses::HttpAddresses;
 pub use link::Link;
 pub use outbox::{Outbox, OutboxStream, Sent};
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::{REQUEST_OVERHEAD_BYTES, SCAN_ENTRIES_MAX};
 use crate::metrics::Metrics;
-use crate::peer::Acceptor;
+use crate::peer::{Acceptor, HttpAddresses};
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor as WatchCursor, ListFirst, WatchId};
 use crate::protocol::placement::Placement;
@@ -40,6 +40,7 @@ pub(super) struct Inner {
     pub(super) me: NodeIndex,
     pub(super) placement: Arc<Placement>,
     pub(super) addresses: Vec<String>,
+    pub(super) http_addresses: Arc<HttpAddresses>,
     pub(super) operator_writes: bool,
     pub(super) store: Arc<dyn Store>,
     pub(super) metrics: Arc<Metrics>,
@@ -412,6 +413,7 @@ impl NodeHandle {
             ended: self.inner.links_end.clone(),
             metrics: Arc::clone(&self.inner.metrics),
             parameters: self.placement().parameters().clone(),
+            http_addresses: Arc::clone(&self.inner.http_addresses),
         }
     }
 
@@ -442,6 +444,13 @@ impl NodeHandle {
     #[must_use]
     pub fn address(&self, member: NodeIndex) -> &str {
         &self.inner.addresses[member.index()]
+    }
+
+    /// The host and port at which `member` serves HTTP, if it has told this node.
+    #[must_use]
+    pub fn http_address(&self, member: NodeIndex) -> Option<String> {
+        let known = &self.inner.http_addresses;
+        if member == self.inner.me { known.own() } else { known.of_peer(member) }
     }
 
     /// Whether Node/Set and Clock/Set are allowed.

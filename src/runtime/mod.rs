@@ -32,7 +32,7 @@ use tracing::{error, warn};
 
 use crate::limits::{DRAIN_TIME_MAX, EVENTS_WAITING_MAX};
 use crate::metrics::Metrics;
-use crate::peer::{Link, Outbox};
+use crate::peer::{HttpAddresses, Link, Outbox};
 use crate::protocol::placement::Placement;
 use crate::protocol::{self, Setup};
 use crate::storage::{Store, StoreError};
@@ -53,6 +53,8 @@ pub struct Options {
     pub placement: Arc<Placement>,
     /// The address of each member, `host:port`, in the order of members.
     pub addresses: Vec<String>,
+    /// Where this node serves HTTP, `host:port`, for others; `None` if it does not.
+    pub http_address: Option<String>,
     /// The store of its records.
     pub store: Arc<dyn Store>,
     /// Whether Node/Set and Clock/Set are allowed.
@@ -79,7 +81,8 @@ pub struct RunningNode {
 /// # Errors
 /// When the store cannot read its metadata.
 pub fn start(options: Options) -> Result<RunningNode, StoreError> {
-    let Options { me, placement, addresses, store, operator_writes, .. } = options;
+    let Options { me, placement, addresses, http_address, store, operator_writes, .. } = options;
+    let http_addresses = Arc::new(HttpAddresses::new(http_address));
     let meta = store.meta()?;
     let node = protocol::Node::start(Setup {
         me,
@@ -99,6 +102,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
             incarnation,
             placement,
             addresses,
+            http_addresses: Arc::clone(&http_addresses),
             operator_writes,
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
@@ -118,7 +122,8 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
         let outbox = Outbox::new(incarnation, Arc::clone(&metrics));
         if peer != me {
             let (id, address) = (parameters.id(peer).clone(), handle.address(peer).to_owned());
-            let link = Link { peer, id, address, outbox: Arc::clone(&outbox), events: events.clone() };
+            let (outbox, events, http_addresses) = (Arc::clone(&outbox), events.clone(), Arc::clone(&http_addresses));
+            let link = Link { peer, id, address, outbox, events, http_addresses };
             links.spawn(link.run(links_end.clone()));
         }
         outboxes.push(outbox);

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
+
 use crate::limits::BUFFERED_BYTES_MAX;
 
 /// The bytes that all requests and answers on their way through one node hold, [`BUFFERED_BYTES_MAX`] at most.
@@ -21,6 +23,18 @@ pub(crate) struct BudgetGuard {
     bytes: usize,
 }
 
+/// Bytes of an answer, with their part of the budget.
+struct Guarded {
+    data: Bytes,
+    _guard: Arc<BudgetGuard>,
+}
+
+impl AsRef<[u8]> for Guarded {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
 impl BufferBudget {
     /// A guard of no bytes yet.
     pub(crate) fn guard(self: &Arc<Self>) -> BudgetGuard {
@@ -29,6 +43,12 @@ impl BufferBudget {
 }
 
 impl BudgetGuard {
+    /// `data`, which keeps the guard. The transport may hold a frame longer than the answer's body: a connection that is
+    /// closed keeps the frame that it was writing until its task runs.
+    pub(crate) fn hold(guard: Arc<Self>, data: Bytes) -> Bytes {
+        Bytes::from_owner(Guarded { data, _guard: guard })
+    }
+
     /// Adds `bytes` to the guard. It is `false`, and adds none, if the node would then hold more than
     /// [`BUFFERED_BYTES_MAX`].
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {

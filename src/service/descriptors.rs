@@ -25,6 +25,9 @@ pub(crate) struct Descriptors {
     pub(crate) limit: u64,
     /// A permit for each connection of a client or a peer.
     pub(crate) connections: Arc<Semaphore>,
+    /// A permit for each connection of a client that speaks neither gRPC nor Quorate's own protocol: half of the places for
+    /// connections, so that the other half is left to nodes and clients of gRPC.
+    pub(crate) gateways: Arc<Semaphore>,
     /// A permit for each connection to the monitoring port.
     pub(crate) monitoring: Arc<Semaphore>,
     /// The most files that a store keeps open.
@@ -56,6 +59,7 @@ pub(crate) fn of_process() -> &'static Descriptors {
         Descriptors {
             limit,
             connections: Arc::new(Semaphore::new(shares.connections)),
+            gateways: Arc::new(Semaphore::new(shares.connections / 2)),
             monitoring: Arc::new(Semaphore::new(shares.monitoring)),
             store_files_max: shares.store_files,
         }

@@ -1,8 +1,10 @@
 //! Why an operation failed, sorted by what its caller does next.
 //!
 //! Contract: a write is told whether it certainly did not happen, so that it can be sent again, or may have happened, so
-//! that its key must be read. Nothing is claimed that is not known. No protocol's codes are here: each gateway translates
-//! the reason into its own.
+//! that its key must be read. Nothing is claimed that is not known. Metrics and logs have gRPC's codes for every
+//! gateway; each of the others translates the reason into its own words.
+
+use tonic::Code;
 
 use crate::limits::BUFFERED_BYTES_MAX;
 use crate::protocol::placement::Placement;
@@ -30,6 +32,16 @@ pub(crate) struct ServiceError {
 }
 
 impl ServiceError {
+    /// gRPC's code for it.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            // It was not looked at: what became of the earlier tries can still be asked for.
+            Self { is_resend: true, .. } => Code::Unavailable,
+            Self { overloaded: true, .. } => Code::ResourceExhausted,
+            _ => self.failure.reason.code(),
+        }
+    }
+
     /// A failure that has no more to it than its reason.
     pub(crate) fn new(reason: FailureReason, message: &str) -> Self {
         Self {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex as AsyncMutex;
 
+use crate::api;
 use crate::limits::{OPERATOR_COUNTER_RAISE_MAX, OPERATOR_EPOCH_RAISE_MAX};
 use crate::protocol::placement::Placement;
 use crate::protocol::quorum::majority;
@@ -215,6 +216,29 @@ pub(crate) fn nodes<'a>(ids: impl IntoIterator<Item = &'a NodeId>) -> String {
 /// The ids of `members`.
 pub(crate) fn ids<'a>(placement: &'a Placement, members: &'a [NodeIndex]) -> impl Iterator<Item = &'a NodeId> {
     members.iter().map(|member| placement.parameters().id(*member))
+}
+
+impl From<Health> for api::Health {
+    fn from(health: Health) -> Self {
+        match health {
+            Health::Online => Self::Online,
+            Health::Starting => Self::Starting,
+            Health::Degraded => Self::Degraded,
+            Health::Draining => Self::Draining,
+            Health::Refused => Self::Refused,
+        }
+    }
+}
+
+impl From<LinkState> for api::PeerState {
+    fn from(state: LinkState) -> Self {
+        match state {
+            LinkState::Linked => Self::PeerLinked,
+            LinkState::Unreachable => Self::PeerUnreachable,
+            LinkState::Refused => Self::PeerRefused,
+            LinkState::Itself => Self::PeerSelf,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ impl ListedEntry {
     }
 
     /// About how many bytes it takes in memory.
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>() + self.key.as_bytes().len() + self.value.as_ref().map_or(0, |value| value.bytes().len())
     }
 }

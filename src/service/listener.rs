@@ -38,7 +38,8 @@ pub(crate) struct Listener {
     socket: TcpListener,
     /// Whose connections they are, in a word for the log.
     kind: &'static str,
-    places: Arc<Semaphore>,
+    /// A connection takes a place in each.
+    places: Vec<Arc<Semaphore>>,
     greeting_bytes: usize,
     metrics: Arc<Metrics>,
     lines: Lines,
@@ -48,7 +49,7 @@ pub(crate) struct Listener {
 pub(crate) struct Connection {
     stream: TcpStream,
     greeting: Option<Greeting>,
-    _place: OwnedSemaphorePermit,
+    _places: Vec<OwnedSemaphorePermit>,
 }
 
 /// A greeting that is not complete yet.
@@ -60,20 +61,36 @@ struct Greeting {
 impl Listener {
     /// The port of clients and peers.
     pub(crate) fn for_clients(socket: TcpListener, node: &NodeHandle) -> Self {
-        let places = Arc::clone(&descriptors::of_process().connections);
+        let places = vec![Arc::clone(&descriptors::of_process().connections)];
         Self::new(socket, "client", places, HTTP2_GREETING_BYTES, node)
+    }
+
+    /// A port of HTTP for clients.
+    pub(crate) fn for_http(socket: TcpListener, node: &NodeHandle) -> Self {
+        Self::new(socket, "HTTP", Self::places_of_gateways(), HTTP1_GREETING_BYTES, node)
+    }
+
+    /// A port of the line protocol. A person who types has no greeting.
+    pub(crate) fn for_lines(socket: TcpListener, node: &NodeHandle) -> Self {
+        Self::new(socket, "line", Self::places_of_gateways(), 0, node)
+    }
+
+    /// Places of clients that nodes and clients of gRPC do not lack then.
+    fn places_of_gateways() -> Vec<Arc<Semaphore>> {
+        let descriptors = descriptors::of_process();
+        vec![Arc::clone(&descriptors.gateways), Arc::clone(&descriptors.connections)]
     }
 
     /// The port of metrics and probes.
     pub(crate) fn for_monitoring(socket: TcpListener, node: &NodeHandle) -> Self {
-        let places = Arc::clone(&descriptors::of_process().monitoring);
+        let places = vec![Arc::clone(&descriptors::of_process().monitoring)];
         Self::new(socket, "monitoring", places, HTTP1_GREETING_BYTES, node)
     }
 
     fn new(
         socket: TcpListener,
         kind: &'static str,
-        places: Arc<Semaphore>,
+        places: Vec<Arc<Semaphore>>,
         greeting_bytes: usize,
         node: &NodeHandle,
     ) -> Self {
@@ -110,7 +127,9 @@ impl Listener {
     }
 
     fn admit(&mut self, stream: TcpStream) -> Option<Connection> {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let places: Result<Vec<_>, _> =
+            self.places.iter().map(|places| Arc::clone(places).try_acquire_owned()).collect();
+        let Ok(places) = places else {
             self.metrics.connections_refused.inc();
             if let Some(left_out) = self.lines.next(Instant::now()) {
                 let (kind, limit) = (self.kind, descriptors::of_process().limit);
@@ -125,9 +144,11 @@ impl Listener {
         };
         // An answer is small, and must not wait for the one after it. Without this it would only be slower.
         let _ = stream.set_nodelay(true);
-        let ends_at = Box::pin(tokio::time::sleep(GREETING_TIME_MAX));
-        let greeting = Some(Greeting { bytes_left: self.greeting_bytes, ends_at });
-        Some(Connection { stream, greeting, _place: place })
+        let greeting = (self.greeting_bytes > 0).then(|| Greeting {
+            bytes_left: self.greeting_bytes,
+            ends_at: Box::pin(tokio::time::sleep(GREETING_TIME_MAX)),
+        });
+        Some(Connection { stream, greeting, _places: places })
     }
 }
 

@@ -12,6 +12,7 @@
 pub(crate) mod batch_get;
 pub(crate) mod batch_write;
 pub(crate) mod buffer_budget;
+pub(crate) mod cluster_report;
 pub(crate) mod deadline;
 pub(crate) mod descriptors;
 pub(crate) mod error;
@@ -19,6 +20,7 @@ pub(crate) mod health;
 pub(crate) mod key_scan;
 pub(crate) mod list;
 pub(crate) mod listener;
+mod replace;
 pub(crate) mod request_metrics;
 pub(crate) mod watch;
 
@@ -31,7 +33,9 @@ use tracing::error;
 use crate::limits::{LISTS_MAX, SCANS_MAX, WATCHES_MAX};
 use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
 use crate::storage::StoreStatistics;
-use crate::types::{AgedRecord, ChangeRequest, Clock, Content, Key, KeyError, NodeId, Record, Stamp, Ttl, Version};
+use crate::types::{
+    AgedRecord, ChangeRequest, Clock, Content, Key, KeyError, NodeId, NodeIndex, Record, Slot, Stamp, Ttl, Version,
+};
 use crate::wire::failure::FailureReason;
 use crate::wire::method::{Access, Method};
 use crate::wire::version::VersionText;
@@ -48,7 +52,7 @@ use request_metrics::{Observation, RequestMetrics};
 const UNCOUNTED_VALUE_BYTES: usize = 16 << 10;
 
 /// The operations of one node.
-pub(crate) struct Service {
+pub struct Service {
     node: NodeHandle,
     assessor: Assessor,
     buffers: Arc<BufferBudget>,
@@ -81,12 +85,22 @@ pub(crate) struct ClusterView {
 pub(crate) struct MemberView {
     pub(crate) id: NodeId,
     pub(crate) address: String,
+    /// Its address of HTTP, if it serves HTTP and has told this node.
+    pub(crate) http_address: Option<String>,
     pub(crate) state: LinkState,
     /// Why it is not linked; empty if it is.
     pub(crate) detail: String,
     pub(crate) slots: u32,
     /// The time since its last message; `None` if this node has had none since it started.
     pub(crate) last_seen: Option<Duration>,
+}
+
+/// A replica of a key.
+pub(crate) struct ReplicaView {
+    pub(crate) id: NodeId,
+    pub(crate) address: String,
+    /// Its address of HTTP, if it serves HTTP and has told this node.
+    pub(crate) http_address: Option<String>,
 }
 
 /// The health of this node.
@@ -105,7 +119,9 @@ pub(crate) struct HealthReport {
 }
 
 impl Service {
-    pub(crate) fn new(node: NodeHandle) -> Arc<Self> {
+    /// The operations of `node`. All gateways of a node share them, and with them the bounds on what requests hold.
+    #[must_use]
+    pub fn new(node: NodeHandle) -> Arc<Self> {
         Arc::new(Self {
             assessor: Assessor::new(node.clone()),
             buffers: Arc::default(),
@@ -116,6 +132,11 @@ impl Service {
             slots_held: node.placement().slots_held(),
             node,
         })
+    }
+
+    /// The node.
+    pub(crate) fn node(&self) -> &NodeHandle {
+        &self.node
     }
 
     /// Begins to observe a request; `None` is a method that does not exist. The gateway ends the observation when the
@@ -235,6 +256,18 @@ impl Service {
         Ok(KeyScan::new(self.node.clone(), prefix, limit, permit))
     }
 
+    /// The slot of a key, and its replicas in the order of preference. No other node is asked.
+    pub(crate) fn replicas(&self, key: &Key) -> (Slot, Vec<ReplicaView>) {
+        let placement = self.node.placement();
+        let slot = placement.slot(key);
+        let view = |member: &NodeIndex| ReplicaView {
+            id: placement.parameters().id(*member).clone(),
+            address: self.node.address(*member).to_owned(),
+            http_address: self.node.http_address(*member),
+        };
+        (slot, placement.replicas(slot).iter().map(view).collect())
+    }
+
     /// The cluster as this node sees it.
     pub(crate) async fn cluster(&self, deadline: Deadline) -> Result<ClusterView, ServiceError> {
         let status = self.status(deadline).await?;
@@ -247,6 +280,7 @@ impl Service {
             MemberView {
                 id: parameters.id(member).clone(),
                 address: node.address(member).to_owned(),
+                http_address: node.http_address(member),
                 state,
                 detail,
                 slots: self.slots_held[member.index()],

@@ -4,10 +4,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use tonic::Code;
 use tracing::{debug, error, warn};
 
 use crate::metrics::{MethodLabels, RequestLabels};
 use crate::runtime::NodeHandle;
+use crate::wire::failure::code_name;
 
 /// The most log lines in one second about failures that are not the caller's fault. Without a majority every request
 /// fails alike; thousands of lines a second would say no more and fill the disk.
@@ -54,6 +56,30 @@ pub(crate) struct Observation {
     method: &'static str,
     began: Instant,
     ended: bool,
+}
+
+impl<'a> Outcome<'a> {
+    /// The end of a request that was answered with this code and this message.
+    pub(crate) fn new(code: Code, message: &'a str) -> Self {
+        Self { code: code_name(code), fault: fault(code), message }
+    }
+}
+
+fn fault(code: Code) -> Option<Fault> {
+    match code {
+        Code::Ok => None,
+        Code::Cancelled
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Unauthenticated => Some(Fault::Caller),
+        Code::DeadlineExceeded | Code::ResourceExhausted | Code::Aborted | Code::Unavailable => Some(Fault::Cluster),
+        Code::Unknown | Code::Internal | Code::DataLoss => Some(Fault::Node),
+    }
 }
 
 impl RequestMetrics {
@@ -138,6 +164,29 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn every_code_has_its_own_name() {
+        let names: std::collections::BTreeSet<&str> = (0..=16).map(|code| code_name(Code::from(code))).collect();
+        assert_eq!(names.len(), 17);
+    }
+
+    #[test]
+    fn client_mistakes_are_quieter_than_outages_and_outages_than_defects() {
+        for (code, expected) in [
+            (Code::Ok, None),
+            (Code::InvalidArgument, Some(Fault::Caller)),
+            (Code::FailedPrecondition, Some(Fault::Caller)),
+            (Code::Cancelled, Some(Fault::Caller)),
+            (Code::Unavailable, Some(Fault::Cluster)),
+            (Code::DeadlineExceeded, Some(Fault::Cluster)),
+            (Code::ResourceExhausted, Some(Fault::Cluster)),
+            (Code::DataLoss, Some(Fault::Node)),
+            (Code::Internal, Some(Fault::Node)),
+        ] {
+            assert_eq!(fault(code), expected, "{code:?}");
+        }
+    }
 
     #[test]
     fn flood_of_failures_is_summed_up() {

@@ -13,6 +13,15 @@ pub enum Condition {
     Absent,
     /// The key has a value.
     Present,
+    /// The key has a value, of one of these versions.
+    Among(Vec<Version>),
+    /// The key has a value of none of these versions; or no value, unless one is needed.
+    NotAmong {
+        /// The versions.
+        versions: Vec<Version>,
+        /// Whether the key must have a value.
+        needs_value: bool,
+    },
 }
 
 impl Condition {
@@ -24,6 +33,11 @@ impl Condition {
             Self::Version(version) => *version == current.map_or_else(Version::absent, Digest::version),
             Self::Absent => !has_value,
             Self::Present => has_value,
+            Self::Among(versions) => has_value && current.is_some_and(|digest| versions.contains(&digest.version())),
+            Self::NotAmong { versions, .. } if has_value => {
+                !current.is_some_and(|digest| versions.contains(&digest.version()))
+            }
+            Self::NotAmong { needs_value, .. } => !needs_value,
         }
     }
 }
@@ -122,12 +136,23 @@ mod tests {
     #[test]
     fn conditions_judge_the_present_record() {
         let (value, tombstone) = (digest(1, true), digest(2, false));
+        let not_among = |digests: &[&Digest], needs_value| {
+            let versions = digests.iter().map(|digest| digest.version()).collect();
+            Condition::NotAmong { versions, needs_value }
+        };
         for (condition, absent, of_value, of_tombstone) in [
             (Condition::Absent, true, false, true),
             (Condition::Present, false, true, false),
             (Condition::Version(Version::absent()), true, false, false),
             (Condition::Version(value.version()), false, true, false),
             (Condition::Version(tombstone.version()), false, false, true),
+            (Condition::Among(vec![tombstone.version(), value.version()]), false, true, false),
+            (Condition::Among(vec![tombstone.version(), Version::absent()]), false, false, false),
+            (Condition::Among(Vec::new()), false, false, false),
+            (not_among(&[&tombstone], false), true, true, true),
+            (not_among(&[&tombstone, &value], false), true, false, true),
+            (not_among(&[&tombstone], true), false, true, false),
+            (not_among(&[&value], true), false, false, false),
         ] {
             let holds = [None, Some(&value), Some(&tombstone)].map(|current| condition.holds(current));
             assert_eq!(holds, [absent, of_value, of_tombstone], "{condition:?}");

@@ -24,8 +24,10 @@ const MARK: char = '\u{1e}';
 const PAGE_TIME_MAX: Duration = Duration::from_mins(3);
 /// Programs that a machine may lack. Blocks that use one are skipped without it.
 const TOOLS: [&str; 3] = ["grpcurl", "ghz", "curl"];
-/// The ports that pages name begin here, nodes' and metrics'; there are nine of each.
-const PORTS_SHOWN: [u16; 2] = [8_001, 9_001];
+/// The ports that pages name begin here: those of nodes. There are nine of each kind.
+const PORTS_SHOWN: u16 = 8_001;
+/// How far above the nodes' ports those of HTTP, of lines and of metrics begin.
+const DISTANCES: [u16; 4] = [0, 100, 200, 1_000];
 /// See [`PORTS_SHOWN`].
 const PORTS: u16 = 9;
 /// Where free ports are looked for: below those that systems give to outgoing connections.
@@ -113,7 +115,7 @@ impl Sandbox {
     /// `text` with the ports of this sandbox in place of those that pages name.
     fn moved(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for (shown, first) in PORTS_SHOWN.into_iter().zip([self.first_port, self.first_port + 1_000]) {
+        for (shown, first) in DISTANCES.map(|distance| (PORTS_SHOWN + distance, self.first_port + distance)) {
             for distance in 0..PORTS {
                 text = text.replace(&(shown + distance).to_string(), &(first + distance).to_string());
             }
@@ -124,7 +126,7 @@ impl Sandbox {
     /// `text` with the ports that pages name in place of those of this sandbox.
     fn shown(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for (shown, first) in PORTS_SHOWN.into_iter().zip([self.first_port, self.first_port + 1_000]) {
+        for (shown, first) in DISTANCES.map(|distance| (PORTS_SHOWN + distance, self.first_port + distance)) {
             for distance in 0..PORTS {
                 text = text.replace(&(first + distance).to_string(), &(shown + distance).to_string());
             }
@@ -363,7 +365,7 @@ fn free_ports() -> u16 {
         if first >= CANDIDATES.end {
             first = CANDIDATES.start;
         }
-        if (first..first + PORTS).chain(first + 1_000..first + 1_000 + PORTS).all(is_free) {
+        if DISTANCES.iter().flat_map(|distance| first + distance..first + distance + PORTS).all(is_free) {
             *given = first;
             return first;
         }

@@ -288,6 +288,7 @@ fn condition_of(condition: &Condition) -> api::Condition {
         Condition::Version(version) => Arm::IfVersion(versions().encode(version)),
         Condition::Absent => Arm::IfAbsent(true),
         Condition::Present => Arm::IfPresent(true),
+        Condition::Among(_) | Condition::NotAmong { .. } => unreachable!("gRPC has no lists of versions"),
     };
     api::Condition { condition: Some(arm) }
 }

@@ -2,6 +2,8 @@
 
 mod batch;
 mod conditions;
+mod http;
+mod lines;
 mod list;
 mod metrics;
 mod requests;
@@ -17,9 +19,11 @@ use quorate::api::cluster_client::ClusterClient;
 use quorate::api::entry::Content as Arm;
 use quorate::api::node_client::NodeClient;
 use quorate::gateway::grpc;
+use quorate::gateway::http::HttpOptions;
 use quorate::limits::{MESSAGE_BYTES_MAX, VALUE_BYTES_MAX};
 use quorate::protocol::placement::Placement;
 use quorate::runtime::{self, NodeHandle, Options, RunningNode};
+use quorate::service::Service;
 use quorate::storage::memory::MemoryStore;
 use quorate::storage::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use quorate::types::{
@@ -44,6 +48,7 @@ struct Plan {
     nodes: u16,
     replica_count: usize,
     operator_writes: bool,
+    http: HttpOptions,
     requests_in_flight_max: usize,
     store: fn(u16) -> Arc<dyn Store>,
 }
@@ -54,6 +59,7 @@ impl Default for Plan {
             nodes: 1,
             replica_count: 1,
             operator_writes: true,
+            http: HttpOptions::default(),
             requests_in_flight_max: 1_000,
             store: |n| Arc::new(MemoryStore::new(StoreId(u128::from(n)))),
         }
@@ -65,6 +71,8 @@ struct Served {
     node: RunningNode,
     address: String,
     admin_address: String,
+    http_address: String,
+    line_address: String,
     shutdown: CancellationToken,
     gateway: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -129,13 +137,19 @@ async fn start_some(plan: Plan, started: usize) -> Vec<Served> {
     for _ in 0..plan.nodes {
         listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
     }
+    let mut http_listeners = Vec::new();
+    for _ in 0..plan.nodes {
+        http_listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    }
+    let http_addresses: Vec<String> = http_listeners.iter().map(|l| l.local_addr().unwrap().to_string()).collect();
     let addresses: Vec<String> = listeners.iter().map(|l| l.local_addr().unwrap().to_string()).collect();
     let mut served = Vec::new();
-    for (n, listener) in (0..plan.nodes).zip(listeners).take(started) {
+    for ((n, listener), http_listener) in (0..plan.nodes).zip(listeners).zip(http_listeners).take(started) {
         let options = Options {
             me: NodeIndex(n),
             placement: Arc::clone(&placement),
             addresses: addresses.clone(),
+            http_address: Some(http_addresses[usize::from(n)].clone()),
             store: (plan.store)(n),
             operator_writes: plan.operator_writes,
             requests_in_flight_max: plan.requests_in_flight_max,
@@ -146,8 +160,17 @@ async fn start_some(plan: Plan, started: usize) -> Vec<Served> {
         let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin_address = admin_listener.local_addr().unwrap().to_string();
         tokio::spawn(admin::serve(admin_listener, node.handle().clone(), shutdown.clone()));
-        let gateway = tokio::spawn(grpc::serve(listener, node.handle().clone(), shutdown.clone()));
-        served.push(Served { node, address: addresses[usize::from(n)].clone(), admin_address, shutdown, gateway });
+        let service = Service::new(node.handle().clone());
+        let http =
+            quorate::gateway::http::serve(http_listener, Arc::clone(&service), plan.http.clone(), shutdown.clone());
+        tokio::spawn(http);
+        let line_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let line_address = line_listener.local_addr().unwrap().to_string();
+        tokio::spawn(quorate::gateway::lines::serve(line_listener, Arc::clone(&service), shutdown.clone()));
+        let gateway = tokio::spawn(grpc::serve(listener, service, shutdown.clone()));
+        let n = usize::from(n);
+        let (address, http_address) = (addresses[n].clone(), http_addresses[n].clone());
+        served.push(Served { node, address, admin_address, http_address, line_address, shutdown, gateway });
     }
     served
 }

@@ -255,6 +255,9 @@ fn add_request(
                 Condition::Version(version) => checker::Condition::Version(rank(version)),
                 Condition::Absent => checker::Condition::Absent,
                 Condition::Present => checker::Condition::Present,
+                Condition::Among(_) | Condition::NotAmong { .. } => {
+                    unreachable!("these clients name one version at most")
+                }
             };
             Action::WriteIf { condition, value: Some(value).filter(|_| !deletes) }
         }

@@ -67,6 +67,11 @@ fn smallest_node_file_gets_the_defaults() {
             id: id("1"),
             local_address: LocalAddress::loopback(8001),
             local_metrics_address: None,
+            local_http_address: None,
+            remote_http_address: None,
+            http_hosts: Vec::new(),
+            http_cors_origins: Vec::new(),
+            local_line_address: None,
             data_dir: PathBuf::from("etc/data/1"),
             durability: Durability::Fsync,
             operator_writes: false,
@@ -147,7 +152,8 @@ fn bad_node_files_are_refused_with_one_line() {
     }
     let with = |line: &str| format!("{NODE}  {line}\n");
     let without = |start: &str| NODE.lines().filter(|line| !line.contains(start)).collect::<Vec<_>>().join("\n");
-    let keys = "id, local_address, local_metrics_address, data_dir, durability, operator_writes, \
+    let keys = "id, local_address, local_metrics_address, local_http_address, remote_http_address, http_hosts, \
+                http_cors_origins, local_line_address, data_dir, durability, operator_writes, \
                 requests_in_flight_max, request_bytes_in_flight_max, record_cache_bytes, block_cache_bytes, \
                 write_buffer_bytes";
     let cases: Vec<(String, String)> = vec![
@@ -248,6 +254,24 @@ fn bad_node_files_are_refused_with_one_line() {
             with("local_metrics_address: 127.0.0.1:8001"),
             "etc/n.yml:5: node.local_metrics_address: \"127.0.0.1:8001\" is already the address of the node itself \
              (local_address): give one of its own"
+                .into(),
+        ),
+        (
+            with("local_http_address: 127.0.0.1:8101\n  local_line_address: 127.0.0.1:8101"),
+            "etc/n.yml:6: node.local_line_address: \"127.0.0.1:8101\" is already the address of the node itself \
+             (local_http_address): give one of its own"
+                .into(),
+        ),
+        (
+            with("http_hosts: a.b:80"),
+            "etc/n.yml:5: node.http_hosts: \"a.b:80\" is not accepted: give host names without ports, separated by commas, \
+             such as \"db.example,db-1.example\""
+                .into(),
+        ),
+        (
+            with("http_cors_origins: https://a.b/path"),
+            "etc/n.yml:5: node.http_cors_origins: \"https://a.b/path\" is not accepted: give origins, separated by commas, \
+             each SCHEME://HOST or SCHEME://HOST:PORT, such as \"https://app.example\""
                 .into(),
         ),
         (

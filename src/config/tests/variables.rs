@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::{NODE, file, id, node, node_with};
-use crate::config::{LocalAddress, NodeConfig};
+use crate::config::{LocalAddress, NodeConfig, RemoteAddress};
 use crate::limits::RECORD_CACHE_BYTES_DEFAULT;
 use crate::types::Durability;
 
@@ -17,6 +17,11 @@ fn variables_override_the_file() {
             ("QUORATE_NODE_LOCAL_ADDRESS", ":8002"),
             ("QUORATE_NODE_LOCAL_METRICS_ADDRESS", "127.0.0.1:9002"),
             ("QUORATE_NODE_DATA_DIR", "./data/2"),
+            ("QUORATE_NODE_LOCAL_HTTP_ADDRESS", "127.0.0.1:8102"),
+            ("QUORATE_NODE_REMOTE_HTTP_ADDRESS", "N2:80"),
+            ("QUORATE_NODE_HTTP_HOSTS", "DB.example., n2"),
+            ("QUORATE_NODE_HTTP_CORS_ORIGINS", "https://App.example,http://localhost:3000"),
+            ("QUORATE_NODE_LOCAL_LINE_ADDRESS", "127.0.0.1:8202"),
             ("QUORATE_NODE_DURABILITY", "os"),
             ("QUORATE_NODE_OPERATOR_WRITES", "true"),
             ("QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX", "5"),
@@ -34,6 +39,11 @@ fn variables_override_the_file() {
             id: id("2"),
             local_address: LocalAddress::parse(":8002").unwrap(),
             local_metrics_address: Some(LocalAddress::loopback(9002)),
+            local_http_address: Some(LocalAddress::loopback(8102)),
+            remote_http_address: RemoteAddress::parse("n2:80"),
+            http_hosts: vec!["db.example".to_owned(), "n2".to_owned()],
+            http_cors_origins: vec!["https://app.example".to_owned(), "http://localhost:3000".to_owned()],
+            local_line_address: Some(LocalAddress::loopback(8202)),
             data_dir: PathBuf::from("data/2"),
             durability: Durability::Os,
             operator_writes: true,
@@ -60,6 +70,8 @@ fn variables_replace_missing_keys() {
 #[test]
 fn bad_variables_are_refused_by_name() {
     let names = "QUORATE_NODE_ID, QUORATE_NODE_LOCAL_ADDRESS, QUORATE_NODE_LOCAL_METRICS_ADDRESS, \
+                 QUORATE_NODE_LOCAL_HTTP_ADDRESS, QUORATE_NODE_REMOTE_HTTP_ADDRESS, QUORATE_NODE_HTTP_HOSTS, \
+                 QUORATE_NODE_HTTP_CORS_ORIGINS, QUORATE_NODE_LOCAL_LINE_ADDRESS, \
                  QUORATE_NODE_DATA_DIR, QUORATE_NODE_DURABILITY, QUORATE_NODE_OPERATOR_WRITES, \
                  QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX, QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX, \
                  QUORATE_NODE_RECORD_CACHE_BYTES, QUORATE_NODE_BLOCK_CACHE_BYTES, QUORATE_NODE_WRITE_BUFFER_BYTES";

@@ -12,8 +12,7 @@ use tonic::{Code, Status, body};
 
 use crate::service::buffer_budget::BudgetGuard;
 use crate::service::error::no_room;
-use crate::service::request_metrics::{Fault, Observation, Outcome};
-use crate::wire::failure::code_name;
+use crate::service::request_metrics::{Observation, Outcome};
 use crate::wire::method::Access;
 
 /// A request's body, counted while it is read.
@@ -61,19 +60,6 @@ pub(crate) struct Observed {
     guard: Option<Arc<BudgetGuard>>,
 }
 
-/// Bytes of an answer, with their part of the buffer budget. The transport may hold them longer than the answer's body:
-/// a connection that is closed keeps the frame that it was writing until its task runs.
-struct Guarded {
-    data: Bytes,
-    _guard: Arc<BudgetGuard>,
-}
-
-impl AsRef<[u8]> for Guarded {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
-    }
-}
-
 /// Observes `response` until its last byte is handed to the transport.
 pub(super) fn observed(
     mut response: http::Response<body::Body>,
@@ -102,11 +88,11 @@ impl http_body::Body for Observed {
                         end_with(observation, trailers);
                     }
                 }
-                Err(status) => observation.end(outcome(status.code(), status.message())),
+                Err(status) => observation.end(Outcome::new(status.code(), status.message())),
             }
         }
         let Some(guard) = &self.guard else { return polled };
-        polled.map_ok(|frame| frame.map_data(|data| Bytes::from_owner(Guarded { data, _guard: Arc::clone(guard) })))
+        polled.map_ok(|frame| frame.map_data(|data| BudgetGuard::hold(Arc::clone(guard), data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -122,28 +108,7 @@ impl http_body::Body for Observed {
 fn end_with(observation: &mut Observation, headers: &HeaderMap) {
     let code = headers.get("grpc-status").map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()));
     let status = if code == Code::Ok { None } else { Status::from_header_map(headers) };
-    observation.end(outcome(code, status.as_ref().map_or("", Status::message)));
-}
-
-fn outcome(code: Code, message: &str) -> Outcome<'_> {
-    Outcome { code: code_name(code), fault: fault(code), message }
-}
-
-fn fault(code: Code) -> Option<Fault> {
-    match code {
-        Code::Ok => None,
-        Code::Cancelled
-        | Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::FailedPrecondition
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::Unauthenticated => Some(Fault::Caller),
-        Code::DeadlineExceeded | Code::ResourceExhausted | Code::Aborted | Code::Unavailable => Some(Fault::Cluster),
-        Code::Unknown | Code::Internal | Code::DataLoss => Some(Fault::Node),
-    }
+    observation.end(Outcome::new(code, status.as_ref().map_or("", Status::message)));
 }
 
 #[cfg(test)]
@@ -169,28 +134,5 @@ mod tests {
         assert!(!budget.guard().grow(1), "the transport still holds the frame");
         drop(data);
         assert!(budget.guard().grow(1));
-    }
-
-    #[test]
-    fn every_code_has_its_own_name() {
-        let names: std::collections::BTreeSet<&str> = (0..=16).map(|code| code_name(Code::from(code))).collect();
-        assert_eq!(names.len(), 17);
-    }
-
-    #[test]
-    fn client_mistakes_are_quieter_than_outages_and_outages_than_defects() {
-        for (code, expected) in [
-            (Code::Ok, None),
-            (Code::InvalidArgument, Some(Fault::Caller)),
-            (Code::FailedPrecondition, Some(Fault::Caller)),
-            (Code::Cancelled, Some(Fault::Caller)),
-            (Code::Unavailable, Some(Fault::Cluster)),
-            (Code::DeadlineExceeded, Some(Fault::Cluster)),
-            (Code::ResourceExhausted, Some(Fault::Cluster)),
-            (Code::DataLoss, Some(Fault::Node)),
-            (Code::Internal, Some(Fault::Node)),
-        ] {
-            assert_eq!(fault(code), expected, "{code:?}");
-        }
     }
 }

@@ -11,14 +11,15 @@ use crate::runtime::WriteResult;
 use crate::service::Service;
 use crate::service::batch_get::KeyResult;
 use crate::service::batch_write::WriteOutcome;
+use crate::service::cluster_report::duration;
 use crate::service::deadline::Deadline;
 use crate::service::list::{List, ListedEntry};
 use crate::service::watch::Watch;
 use crate::types::{AgedRecord, Content, IdempotencyToken, Key, Stamp, Version};
 use crate::wire::call::{Decoder, GetCall, Write};
 
-use super::status::{code, rejected};
-use super::{deadline_of, duration, with_guard};
+use super::status::rejected;
+use super::{deadline_of, with_guard};
 
 pub(super) struct ClusterService(pub(super) Arc<Service>);
 
@@ -28,22 +29,7 @@ impl api::cluster_server::Cluster for ClusterService {
         &self,
         request: Request<api::ClusterInfoRequest>,
     ) -> Result<Response<api::ClusterInfoResponse>, Status> {
-        let view = self.0.cluster(deadline_of(&request)).await?;
-        let storage_nodes = view.members.into_iter().map(|member| api::StorageNode {
-            id: member.id.as_str().to_owned(),
-            address: member.address,
-            state: api::PeerState::from(member.state).into(),
-            slots: member.slots,
-            last_seen: member.last_seen.map(duration),
-            detail: member.detail,
-        });
-        Ok(Response::new(api::ClusterInfoResponse {
-            uptime: Some(duration(view.uptime)),
-            replication_level: i64::try_from(view.replica_count).unwrap_or(i64::MAX),
-            storage_nodes: storage_nodes.collect(),
-            seed: view.seed,
-            node_id: view.node.as_str().to_owned(),
-        }))
+        Ok(Response::new(self.0.cluster(deadline_of(&request)).await?.into()))
     }
 
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
@@ -154,7 +140,7 @@ impl ClusterService {
                 api::BatchWriteResult { key, clock: clock(written.version.stamp), version, error: None }
             }
             Err(error) => {
-                let code = code(&error).into();
+                let code = error.code().into();
                 let reason = error.failure.reason.as_str().to_owned();
                 let message = shortened(&error.message).to_owned();
                 let current = error.failure.current;
@@ -175,7 +161,7 @@ impl ClusterService {
             Err(error) => {
                 let message = shortened(&error.message);
                 let error = api::BatchGetError {
-                    code: code(&error).into(),
+                    code: error.code().into(),
                     reason: error.failure.reason.as_str().to_owned(),
                     message: message.to_owned(),
                 };

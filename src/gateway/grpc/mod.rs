@@ -18,7 +18,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::stream;
 use tokio::net::TcpListener;
@@ -40,7 +40,6 @@ use crate::limits::{
     STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::peer;
-use crate::runtime::NodeHandle;
 use crate::service::Service;
 use crate::service::buffer_budget::BudgetGuard;
 use crate::service::deadline::Deadline;
@@ -53,7 +52,7 @@ use cluster::ClusterService;
 use node::NodeService;
 use timeout::timeout;
 
-/// Serves `node` to clients, operators and peers on `listener` until `shutdown` is cancelled. Then it takes no more
+/// Serves the node of `service` to clients, operators and peers on `listener` until `shutdown` is cancelled. Then it takes no more
 /// connections, tells the open ones, answers the requests under way, and returns once all connections are closed, or after
 /// [`CLOSE_TIME_MAX`].
 ///
@@ -64,12 +63,13 @@ use timeout::timeout;
 /// When the transport fails as a whole; the failure of one connection is its own.
 pub async fn serve(
     listener: TcpListener,
-    node: NodeHandle,
+    service: Arc<Service>,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
+    let node = service.node().clone();
     let (reporter, health_server) = tonic_health::server::health_reporter();
     health::report(&reporter, false).await;
-    let frontend = Frontend::new(&node, vec![route(health_server)]);
+    let frontend = Frontend::new(service, vec![route(health_server)]);
     let listener = Listener::for_clients(listener, &node);
     let incoming = stream::unfold(listener, async |mut listener| {
         let (connection, _) = listener.accept().await;
@@ -117,11 +117,6 @@ fn with_guard<T>(message: T, guard: Option<BudgetGuard>) -> Response<T> {
     response
 }
 
-/// A span of time as the wire has it.
-fn duration(span: Duration) -> prost_types::Duration {
-    prost_types::Duration::try_from(span).unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
-}
-
 /// A service that requests are routed to.
 trait Route: Send + Sync {
     fn answer(&self, request: http::Request<Body>) -> BoxFuture<http::Response<Body>, Infallible>;
@@ -166,11 +161,10 @@ struct Frontend {
 }
 
 impl Frontend {
-    fn new(node: &NodeHandle, more: Vec<Named>) -> Self {
-        let service = Service::new(node.clone());
+    fn new(service: Arc<Service>, more: Vec<Named>) -> Self {
         let mut routes = vec![
             public!(ClusterServer::new(ClusterService(Arc::clone(&service)))),
-            route(peer::peer_service(node.link_acceptor())),
+            route(peer::peer_service(service.node().link_acceptor())),
             public!(NodeServer::new(NodeService(Arc::clone(&service)))),
             public!(ClockServer::new(ClockService(Arc::clone(&service)))),
         ];

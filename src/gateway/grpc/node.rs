@@ -8,12 +8,13 @@ use tonic::{Request, Response, Status};
 
 use crate::api;
 use crate::service::Service;
+use crate::service::cluster_report::duration;
 use crate::service::key_scan::KeyScan;
 use crate::types::{Content, Key};
 use crate::wire::NodeSet;
 
 use super::status::rejected;
-use super::{deadline_of, duration, with_guard};
+use super::{deadline_of, with_guard};
 
 pub(super) struct NodeService(pub(super) Arc<Service>);
 

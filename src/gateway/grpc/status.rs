@@ -1,25 +1,13 @@
 //! The service's errors and states in gRPC's words.
 
-use tonic::{Code, Status};
+use tonic::Status;
 
-use crate::api;
 use crate::service::error::ServiceError;
-use crate::service::health::{Health, LinkState};
 use crate::wire::WireError;
 
 impl From<ServiceError> for Status {
     fn from(error: ServiceError) -> Self {
-        error.failure.to_status(code(&error), &error.message)
-    }
-}
-
-/// The status code of an error.
-pub(super) fn code(error: &ServiceError) -> Code {
-    match error {
-        // It was not looked at: what became of the earlier tries can still be asked for.
-        ServiceError { is_resend: true, .. } => Code::Unavailable,
-        ServiceError { overloaded: true, .. } => Code::ResourceExhausted,
-        _ => error.failure.reason.code(),
+        error.failure.to_status(error.code(), &error.message)
     }
 }
 
@@ -28,31 +16,10 @@ pub(super) fn rejected(error: WireError) -> Status {
     ServiceError::from(error).into()
 }
 
-impl From<Health> for api::Health {
-    fn from(health: Health) -> Self {
-        match health {
-            Health::Online => Self::Online,
-            Health::Starting => Self::Starting,
-            Health::Degraded => Self::Degraded,
-            Health::Draining => Self::Draining,
-            Health::Refused => Self::Refused,
-        }
-    }
-}
-
-impl From<LinkState> for api::PeerState {
-    fn from(state: LinkState) -> Self {
-        match state {
-            LinkState::Linked => Self::PeerLinked,
-            LinkState::Unreachable => Self::PeerUnreachable,
-            LinkState::Refused => Self::PeerRefused,
-            LinkState::Itself => Self::PeerSelf,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
     use crate::service::error::no_room;
     use crate::wire::failure::{Failure, FailureReason};

@@ -21,9 +21,11 @@ impl Cluster {
                 Action::WriteIf { condition: checker::Condition::Present, value: value_of(content) }
             }
             // Versions have no numbers here.
-            Change::Write { condition: Condition::Version(_), content, .. } => {
-                value_of(content).map_or(Action::Delete, |value| Action::Write { value })
-            }
+            Change::Write {
+                condition: Condition::Version(_) | Condition::Among(_) | Condition::NotAmong { .. },
+                content,
+                ..
+            } => value_of(content).map_or(Action::Delete, |value| Action::Write { value }),
             Change::Add { delta, .. } => Action::Add { delta: *delta, sum: None },
         };
         let request = ChangeRequest { change, token: IdempotencyToken([name; 16]), is_resend };

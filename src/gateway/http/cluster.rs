@@ -1,0 +1,179 @@
+//! The cluster's nodes, states and places, in the forms of the projects that Quorate descends from and in its own.
+
+use std::time::Instant;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use serde_json::{Value as Json, json};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::api;
+use crate::service::cluster_report::{self, Report};
+use crate::service::health::{Health, LinkState};
+use crate::service::{ClusterView, MemberView};
+use crate::types::{Key, NodeId};
+
+use super::problem::Problem;
+use super::reply::{Body, Reply};
+use super::routes::{DEFAULT_TABLE, is_table_name, require_table};
+use super::{Call, Gateway};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+/// The bits of a number that every reader of JSON keeps.
+const SAFE_BITS: u32 = 53;
+
+impl Gateway {
+    pub(super) async fn health(&self, call: &Call) -> Result<Reply, Problem> {
+        let report = self.service.health(call.deadline()?).await?;
+        if report.serves {
+            return Ok(Reply::new(StatusCode::OK));
+        }
+        let detail = if report.detail.is_empty() { "the node takes no requests now".to_owned() } else { report.detail };
+        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail))
+    }
+
+    pub(super) async fn discovery(&self, call: &Call) -> Result<Reply, Problem> {
+        let view = self.service.cluster(call.deadline()?).await?;
+        let own = self.service.health(call.deadline()?).await?.health;
+        let node = |member: &MemberView| {
+            json!({
+                "Host": member.address,
+                "ApiHost": member.http_address,
+                "Status": status(member.state, own),
+                "Id": number(&member.id),
+                "Name": member.id.as_str(),
+            })
+        };
+        let nodes: Vec<Json> = view.members.iter().map(node).collect();
+        Ok(Reply::json(&nodes.into()))
+    }
+
+    pub(super) async fn discovery_plain(&self, call: &Call) -> Result<Reply, Problem> {
+        let view = self.service.cluster(call.deadline()?).await?;
+        let addresses = view.members.into_iter().filter_map(|member| member.http_address);
+        let text: String = addresses.map(|address| address + "\n").collect();
+        Ok(Reply::of(TEXT, text))
+    }
+
+    pub(super) async fn cluster_status(&self, call: &Call) -> Result<Reply, Problem> {
+        let ClusterView { members, .. } = self.service.cluster(call.deadline()?).await?;
+        let urls = |address: Option<&String>| -> Vec<String> {
+            address.into_iter().map(|address| format!("http://{address}")).collect()
+        };
+        let member = |member: &MemberView| {
+            json!({
+                "ID": number(&member.id),
+                "name": member.id.as_str(),
+                "peerURLs": urls(Some(&member.address)),
+                "clientURLs": urls(member.http_address.as_ref()),
+            })
+        };
+        let count = members.len();
+        let members: Vec<Json> = members.iter().map(member).collect();
+        Ok(Reply::json(&json!({ "keys": { "count": count }, "members": { "members": members } })))
+    }
+
+    pub(super) fn replicas_of(&self, key: &Key) -> Reply {
+        let (_, replicas) = self.service.replicas(key);
+        let hosts: Vec<String> = replicas.into_iter().map(|replica| replica.address).collect();
+        Reply::json(&hosts.into())
+    }
+
+    pub(super) fn placement(&self, key: &Key) -> Reply {
+        let (slot, replicas) = self.service.replicas(key);
+        let replica = |replica: crate::service::ReplicaView| json!({ "id": replica.id.as_str(), "address": replica.address, "http_address": replica.http_address });
+        let replicas: Vec<Json> = replicas.into_iter().map(replica).collect();
+        Reply::json(&json!({ "slot": slot.0, "replicas": replicas }))
+    }
+
+    /// What `quorate status --json` prints.
+    pub(super) async fn status(&self, call: &Call) -> Result<Reply, Problem> {
+        let deadline = call.deadline()?;
+        let time_max = cluster_report::HEALTH_TIME_MAX;
+        // One at a time, and callers that come meanwhile get the same report: each asks every node.
+        let asked = async {
+            let mut latest = self.report.lock().await;
+            if let Some((asked_at, report)) = &*latest
+                && asked_at.elapsed() < time_max
+            {
+                return Ok(report.clone());
+            }
+            let info = api::ClusterInfoResponse::from(self.service.cluster(deadline).await?);
+            let answers = cluster_report::ask_all(&info, &[], time_max).await;
+            let rows = cluster_report::rows(&info, &answers);
+            let report = Report::new(self.service.node().placement(), rows).as_json();
+            *latest = Some((Instant::now(), report.clone()));
+            Ok(report)
+        };
+        let Ok(report) = tokio::time::timeout_at(deadline.give_up_at.into(), asked).await else {
+            let detail = "the nodes have not answered in time: ask again, or with a longer timeout";
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail));
+        };
+        report.map(|report| Reply::json(&report))
+    }
+
+    /// Removing a node: members cannot change yet.
+    pub(super) fn remove_node(&self, path: &str) -> Reply {
+        let name = path.rsplit_once("/_nodes/delete/").map_or(path, |(_, name)| name);
+        let name = super::query::unescape(name).and_then(|bytes| String::from_utf8(bytes).ok());
+        let parameters = self.service.node().placement().parameters();
+        let member = name.as_deref().and_then(|name| NodeId::new(name).ok()).and_then(|id| parameters.member(&id));
+        if member.is_some() {
+            let detail = "nothing was done: the members of a cluster cannot change in this version";
+            return Problem::new(StatusCode::CONFLICT, "not-in-this-version", detail).into_reply();
+        }
+        let mut reply = Problem::new(StatusCode::NOT_FOUND, "missing-node", "The node was not found").into_bare_reply();
+        reply.body = Body::of("The node was not found");
+        reply.with(header::CONTENT_TYPE, HeaderValue::from_static(TEXT))
+    }
+}
+
+pub(super) fn tables() -> Reply {
+    Reply::json(&json!({ "tables": [{ "table": DEFAULT_TABLE }] }))
+}
+
+pub(super) fn table(name: &str) -> Result<Reply, Problem> {
+    require_table(name)?;
+    Ok(Reply::json(&json!({ "table": name })))
+}
+
+/// Creating a table: the only one exists.
+pub(super) fn create_table(name: &str) -> Result<Reply, Problem> {
+    if name == DEFAULT_TABLE {
+        return Ok(Reply::new(StatusCode::NO_CONTENT));
+    }
+    debug_assert!(is_table_name(name));
+    let detail = format!("table {name:?} was not created: this version has the table \"default\" alone");
+    Err(Problem::new(StatusCode::CONFLICT, "not-in-this-version", detail))
+}
+
+/// The state of a node, as estoraje's clients know it.
+fn status(state: LinkState, own: Health) -> i8 {
+    match (state, own) {
+        (LinkState::Linked, _) | (LinkState::Itself, Health::Online) => 1,
+        (LinkState::Itself, Health::Starting) => 0,
+        (LinkState::Itself, Health::Degraded) => 4,
+        _ => -1,
+    }
+}
+
+/// A node's id as a number: itself if it is one that every reader keeps, else a part of its hash.
+fn number(id: &NodeId) -> u64 {
+    let text = id.as_str();
+    let itself = text.parse::<u64>().ok().filter(|number| number.to_string() == text && number >> SAFE_BITS == 0);
+    itself.unwrap_or_else(|| xxh3_64(text.as_bytes()) >> (u64::BITS - SAFE_BITS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_numbers_that_javascript_keeps() {
+        let of = |text: &str| number(&NodeId::new(text).unwrap());
+        assert_eq!((of("1"), of("9007199254740991")), (1, (1 << 53) - 1));
+        for text in ["01", "+1", "node-a", "9007199254740992"] {
+            let number = of(text);
+            assert!(number != 1 && number < 1 << 53, "{text}: {number}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The HTTP side of a node: keys and values for curl, browsers and every client that speaks HTTP/1.1 or HTTP/2 (h2c).
+//!
+//! Contract: docs/http.md. [`routes`] has the paths; a handler reads its request, calls [`Service`], and prints the result.
+//! Nothing is decided here that holds for every gateway: admission, deadlines, budgets and metrics are the service's.
+//!
+//! Bounds: a head is read within [`HEAD_TIME_MAX`] and has [`HEAD_BYTES_MAX`] at most, a body has those of [`body`], and a
+//! client that does not read is left after half a minute.
+
+mod batch;
+mod body;
+mod cluster;
+mod conditions;
+mod connection;
+mod list;
+mod openapi;
+mod origins;
+mod problem;
+mod query;
+mod reply;
+mod routes;
+mod value;
+mod watch;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::limits::{
+    CLOSE_TIME_MAX, CONNECTION_WINDOW_BYTES, RESETS_PER_CONNECTION_MAX, SERVER_KEEP_ALIVE, STREAM_WINDOW_BYTES,
+    STREAMS_PER_CONNECTION_MAX,
+};
+use crate::service::Service;
+use crate::service::deadline::Deadline;
+use crate::service::listener::{Connection, Listener};
+use crate::wire::method;
+
+use body::Upload;
+use connection::Patient;
+use list::{Place, accepts, is_json};
+use origins::Origins;
+use problem::Problem;
+use query::Query;
+use reply::{Answered, Outgoing, Reply};
+use routes::{Operation, Resource, Route};
+
+/// How long the head of a request may take to arrive. A connection may be idle as long between two requests.
+const HEAD_TIME_MAX: Duration = Duration::from_mins(2);
+/// The largest request line, and the largest headers, names and values.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// The largest head that is read, so that one beyond [`HEAD_BYTES_MAX`] is refused in words.
+const HEAD_READ_BYTES_MAX: usize = 64 << 10;
+
+/// How a node serves HTTP.
+#[derive(Clone, Debug, Default)]
+pub struct HttpOptions {
+    /// The names that requests may name in `Host`, in lower case: `http_hosts`.
+    pub hosts: Vec<String>,
+    /// The origins whose pages may call, in lower case: `http_cors_origins`.
+    pub cors_origins: Vec<String>,
+}
+
+/// Serves the node of `service` on `listener` until `shutdown` is cancelled. Then it takes no more connections, answers the
+/// requests under way, and returns once all connections are closed, or after [`CLOSE_TIME_MAX`].
+pub async fn serve(listener: TcpListener, service: Arc<Service>, options: HttpOptions, shutdown: CancellationToken) {
+    let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+    let origins = Origins { is_loopback, hosts: options.hosts, listed: options.cors_origins };
+    let mut listener = Listener::for_http(listener, service.node());
+    let gateway = Arc::new(Gateway { service, origins, report: tokio::sync::Mutex::default() });
+    let connections = TaskTracker::new();
+    loop {
+        let connection = tokio::select! {
+            (connection, _) = listener.accept() => connection,
+            () = shutdown.cancelled() => break,
+        };
+        connections.spawn(Arc::clone(&gateway).attend(connection, shutdown.clone()));
+    }
+    drop(listener);
+    connections.close();
+    // A watch that its client never ends must not keep a node from ending.
+    let _ = tokio::time::timeout(CLOSE_TIME_MAX, connections.wait()).await;
+}
+
+/// What answers requests.
+struct Gateway {
+    service: Arc<Service>,
+    origins: Origins,
+    /// The latest report on the cluster, and when it was made.
+    report: tokio::sync::Mutex<Option<(Instant, serde_json::Value)>>,
+}
+
+/// A request whose path, method and parameters are known.
+struct Call {
+    head: Parts,
+    query: Query,
+    began: Instant,
+}
+
+impl Call {
+    /// When the request must be answered.
+    fn deadline(&self) -> Result<Deadline, Problem> {
+        Ok(Deadline::new(self.query.span("timeout")?, self.began))
+    }
+}
+
+impl Gateway {
+    /// Answers the requests of one connection.
+    async fn attend(self: Arc<Self>, connection: Connection, shutdown: CancellationToken) {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME_MAX)
+            .max_buf_size(HEAD_READ_BYTES_MAX)
+            // A client that has sent all it wants still reads its answers.
+            .half_close(true);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(SERVER_KEEP_ALIVE.interval)
+            .keep_alive_timeout(SERVER_KEEP_ALIVE.timeout)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .max_pending_accept_reset_streams(RESETS_PER_CONNECTION_MAX)
+            .max_header_list_size(u32::try_from(HEAD_READ_BYTES_MAX).unwrap_or(u32::MAX));
+        let service = service_fn(|request| {
+            let gateway = Arc::clone(&self);
+            async move { Answered::Ok(gateway.answer(request).await) }
+        });
+        let served = builder.serve_connection(TokioIo::new(Patient::new(connection)), service);
+        let mut served = std::pin::pin!(served);
+        let ended = tokio::select! {
+            ended = served.as_mut() => ended,
+            () = shutdown.cancelled() => {
+                served.as_mut().graceful_shutdown();
+                match tokio::time::timeout(CLOSE_TIME_MAX, served).await {
+                    Ok(ended) => ended,
+                    Err(_) => return,
+                }
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%error, "a connection of HTTP ended");
+        }
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Outgoing> {
+        let began = Instant::now();
+        let (head, body) = request.into_parts();
+        let is_head = head.method == Method::HEAD;
+        let found = self.find(&head);
+        let counted_as = match &found {
+            Ok(Found { operation: Some(operation), .. }) => method::Method::find(operation.counted_as),
+            _ => None,
+        };
+        let observation = self.service.observe(counted_as, began);
+        let headers = head.headers.clone();
+        let mut is_short = false;
+        let replied = match found {
+            Ok(Found { resource, route, operation: None, .. }) => {
+                drop(resource);
+                Ok(Reply::new(StatusCode::NO_CONTENT).with(header::ALLOW, HeaderValue::from_static(route.allow)))
+            }
+            Ok(Found { resource, query, .. }) => {
+                is_short = matches!(resource, Resource::Short(_));
+                let upload = Upload { body, guard: self.service.buffers().guard() };
+                let call = Call { head, query, began };
+                self.run(resource, call, upload).await
+            }
+            Err(problem) => Err(problem),
+        };
+        let reply = replied.unwrap_or_else(|problem| {
+            // At short paths these two have no body: a script prints the value alone, or nothing.
+            let is_bare = is_short && matches!(problem.kind, "missing-key" | "condition-failed");
+            if is_bare && !accepts(&headers, is_json) { problem.into_bare_reply() } else { problem.into_reply() }
+        });
+        let mut response = reply.into_response(observation, is_head);
+        let answer = response.headers_mut();
+        answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        answer.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        self.origins.allow(&headers, answer);
+        response
+    }
+
+    /// What a request asks for, once it is known to be one that may be asked.
+    fn find(&self, head: &Parts) -> Result<Found, Problem> {
+        let line = head.uri.path().len() + head.uri.query().map_or(0, str::len);
+        if line > HEAD_BYTES_MAX {
+            let detail = format!(
+                "nothing was done: the path and the query have {line} bytes: at most {HEAD_BYTES_MAX} are accepted"
+            );
+            return Err(Problem::new(StatusCode::URI_TOO_LONG, "long-path", detail));
+        }
+        let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+        let bytes: usize = head.headers.iter().map(size).sum();
+        if bytes > HEAD_BYTES_MAX {
+            let detail =
+                format!("nothing was done: the headers have {bytes} bytes: at most {HEAD_BYTES_MAX} are accepted");
+            return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "long-headers", detail));
+        }
+        self.origins.check(head)?;
+        let (resource, route) = Resource::find(head.uri.path())?;
+        if head.method == Method::OPTIONS {
+            return Ok(Found { resource, route, operation: None, query: Query::parse(None, &[])? });
+        }
+        let is_allowed = route.allow.split(", ").any(|allowed| allowed == head.method.as_str());
+        let asked = if head.method == Method::HEAD { "GET" } else { head.method.as_str() };
+        let operation = route.operations.iter().find(|operation| operation.method == asked);
+        let Some(operation) = operation.filter(|_| is_allowed) else {
+            return Err(Problem::wrong_method(route.allow));
+        };
+        let query = Query::parse(head.uri.query(), operation.parameters)?;
+        Ok(Found { resource, route, operation: Some(operation), query })
+    }
+
+    async fn run(self: &Arc<Self>, resource: Resource, call: Call, upload: Upload) -> Result<Reply, Problem> {
+        let method = call.head.method.clone();
+        match resource {
+            Resource::Key(key) | Resource::Short(key) if matches!(method, Method::GET | Method::HEAD) => {
+                self.read(&key, &call).await
+            }
+            Resource::Key(key) | Resource::Short(key) if method == Method::PUT => {
+                self.write(key, call, upload, false).await
+            }
+            Resource::Key(key) | Resource::Short(key) if method == Method::DELETE => self.delete(key, &call).await,
+            Resource::Key(key) => self.add(key, &call).await,
+            Resource::Short(key) => self.write(key, call, upload, true).await,
+            Resource::AllKeys => self.list(Place::Root, &call).await,
+            Resource::Keys => self.list(Place::Table, &call).await,
+            Resource::Tables => Ok(cluster::tables()),
+            Resource::Table(name) if method == Method::PUT => cluster::create_table(&name),
+            Resource::Table(name) => cluster::table(&name),
+            Resource::Watch => self.watch(&call).await,
+            Resource::Placement(key) => Ok(self.placement(&key)),
+            Resource::Batch => self.batch(&call, upload).await,
+            Resource::Status => self.status(&call).await,
+            Resource::OpenApi => Ok(Reply::of("application/json", openapi::text())),
+            Resource::Health => self.health(&call).await,
+            Resource::Discovery => self.discovery(&call).await,
+            Resource::DiscoveryPlain => self.discovery_plain(&call).await,
+            Resource::ClusterStatus => self.cluster_status(&call).await,
+            Resource::ReplicasOf(key) => Ok(self.replicas_of(&key)),
+            Resource::RemovedNode => Ok(self.remove_node(call.head.uri.path())),
+        }
+    }
+}
+
+/// What a request asks for.
+struct Found {
+    resource: Resource,
+    route: &'static Route,
+    /// `None` for OPTIONS.
+    operation: Option<&'static Operation>,
+    query: Query,
+}

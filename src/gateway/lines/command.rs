@@ -1,0 +1,213 @@
+//! Commands: lines of words, parted by one space.
+//!
+//! Contract: reading never fails in silence. A line that is no command is answered in words, and the connection goes on.
+
+use crate::types::{Content, Key, KeyError, Ttl, Value};
+
+/// The only table.
+const DEFAULT_TABLE: &[u8] = b"default";
+/// Before the time to live at the end of a line.
+const EXPIRE: &[u8] = b" EXPIRE ";
+
+/// A command that is valid.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    Get(Key),
+    /// Writes the value; where `is_new`, only if the key has none.
+    Put {
+        key: Key,
+        content: Content,
+        ttl: Option<Ttl>,
+        is_new: bool,
+    },
+    Delete(Key),
+}
+
+/// A line that is answered without asking the cluster.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Other {
+    /// A line of spaces, or of nothing.
+    Empty,
+    /// The table exists.
+    Created,
+    MissingTable,
+    Unrecognized(String),
+    Wrong(String),
+    /// A browser or a client of HTTP. What follows could be a page's commands in disguise.
+    Http,
+}
+
+impl Command {
+    /// Reads a line without its end.
+    pub(super) fn parse(line: &[u8]) -> Result<Self, Other> {
+        if line.iter().all(|byte| *byte == b' ') {
+            return Err(Other::Empty);
+        }
+        if is_http(line) {
+            return Err(Other::Http);
+        }
+        let (word, rest) = split(line);
+        let usage = match word {
+            b"CREATE" => "CREATE table",
+            b"GET" => "GET table key",
+            b"PUTNEW" => "PUTNEW table key data",
+            b"PUT" => "PUT table key data",
+            b"DELETE" => "DELETE table key",
+            _ => return Err(Other::Unrecognized(shown(word))),
+        };
+        let wrong = || Other::Wrong(format!("usage: {usage}"));
+        let given = rest.filter(|rest| !rest.is_empty()).ok_or_else(wrong)?;
+        let (table, rest) = split(given);
+        if word == b"CREATE" {
+            if table.is_empty() || rest.is_some() {
+                return Err(wrong());
+            }
+            return Err(if table == DEFAULT_TABLE {
+                Other::Created
+            } else {
+                Other::Wrong("not in this version: the table \"default\" is the only one".to_owned())
+            });
+        }
+        let rest = rest.filter(|rest| !rest.is_empty() && !table.is_empty()).ok_or_else(wrong)?;
+        let (first, data) = split(rest);
+        let name = if matches!(word, b"GET" | b"DELETE") { rest } else { first };
+        let key = Key::new(name.to_vec());
+        match word {
+            b"GET" | b"DELETE" => {
+                require_table(table)?;
+                let key = key.map_err(|error| wrong_key(&error))?;
+                Ok(if word == b"GET" { Self::Get(key) } else { Self::Delete(key) })
+            }
+            _ => {
+                let data = data.filter(|_| !first.is_empty()).ok_or_else(wrong)?;
+                require_table(table)?;
+                let key = key.map_err(|error| wrong_key(&error))?;
+                let (data, ttl) = expiring(data)?;
+                Ok(Self::Put { key, content: Content::Value(value(data)), ttl, is_new: word == b"PUTNEW" })
+            }
+        }
+    }
+}
+
+/// The first word, and what follows the space after it.
+fn split(line: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match line.iter().position(|byte| *byte == b' ') {
+        Some(at) => (&line[..at], Some(&line[at + 1..])),
+        None => (line, None),
+    }
+}
+
+fn require_table(table: &[u8]) -> Result<(), Other> {
+    if table == DEFAULT_TABLE { Ok(()) } else { Err(Other::MissingTable) }
+}
+
+fn wrong_key(error: &KeyError) -> Other {
+    Other::Wrong(error.to_string())
+}
+
+/// The data, and its time to live where it ends in one. Only the last ` EXPIRE 5` counts.
+fn expiring(data: &[u8]) -> Result<(&[u8], Option<Ttl>), Other> {
+    let Some(at) = data.windows(EXPIRE.len()).rposition(|window| window == EXPIRE) else { return Ok((data, None)) };
+    let (before, digits) = (&data[..at], &data[at + EXPIRE.len()..]);
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Ok((data, None));
+    }
+    let millis = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+    let ttl = millis.and_then(Ttl::from_millis).ok_or_else(|| {
+        Other::Wrong(format!("EXPIRE is {}: 1 to {} ms are accepted", shown(digits), Ttl::MAX.as_millis()))
+    })?;
+    Ok((before, Some(ttl)))
+}
+
+fn value(data: &[u8]) -> Value {
+    let is_text = std::str::from_utf8(data).is_ok();
+    let bytes = data.to_vec().into();
+    if is_text { Value::Text(bytes) } else { Value::Binary(bytes) }
+}
+
+/// Whether a line is the first of a request of HTTP. No table has a slash in its name.
+fn is_http(line: &[u8]) -> bool {
+    let mut words = line.split(|byte| *byte == b' ');
+    let (_, target, version) = (words.next(), words.next(), words.next());
+    target.is_some_and(|target| target.contains(&b'/'))
+        && version.is_some_and(|version| version.starts_with(b"HTTP/"))
+        && words.next().is_none()
+}
+
+/// What a client sent, so that it can stand in an answer: no control characters, and the beginning alone.
+fn shown(bytes: &[u8]) -> String {
+    const SHOWN_MAX: usize = 64;
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_MAX)]);
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        Key::new(text.to_owned()).unwrap()
+    }
+
+    fn put(name: &str, data: &'static str, millis: Option<u64>, is_new: bool) -> Command {
+        let ttl = millis.and_then(Ttl::from_millis);
+        Command::Put { key: key(name), content: Content::Value(Value::Text(data.into())), ttl, is_new }
+    }
+
+    #[test]
+    fn each_line_is_a_command_or_says_what_is_wrong() {
+        let wrong = |text: &str| Err(Other::Wrong(text.to_owned()));
+        for (line, expected) in [
+            ("GET default a", Ok(Command::Get(key("a")))),
+            ("GET default a b  c ", Ok(Command::Get(key("a b  c ")))),
+            ("DELETE default a b", Ok(Command::Delete(key("a b")))),
+            ("PUTNEW default k some  data ", Ok(put("k", "some  data ", None, true))),
+            ("PUT default k {\"a\": \"\\r\\n\"}", Ok(put("k", "{\"a\": \"\\r\\n\"}", None, false))),
+            ("PUT default k ", Ok(put("k", "", None, false))),
+            ("PUT default k v EXPIRE 5", Ok(put("k", "v", Some(5), false))),
+            ("PUTNEW default k v EXPIRE 4 EXPIRE 5", Ok(put("k", "v EXPIRE 4", Some(5), true))),
+            ("PUT default k v EXPIRE soon", Ok(put("k", "v EXPIRE soon", None, false))),
+            ("PUT default k EXPIRE 5", Ok(put("k", "EXPIRE 5", None, false))),
+            ("PUT default k v EXPIRE 0", wrong("EXPIRE is 0: 1 to 315360000000 ms are accepted")),
+            ("PUT default k v EXPIRE 315360000001", wrong("EXPIRE is 315360000001: 1 to 315360000000 ms are accepted")),
+            ("PUT default k", wrong("usage: PUT table key data")),
+            ("PUTNEW default", wrong("usage: PUTNEW table key data")),
+            ("GET default", wrong("usage: GET table key")),
+            ("GET default ", wrong("usage: GET table key")),
+            ("GET", wrong("usage: GET table key")),
+            ("DELETE  a", wrong("usage: DELETE table key")),
+            ("CREATE", wrong("usage: CREATE table")),
+            ("CREATE a b", wrong("usage: CREATE table")),
+            ("CREATE default", Err(Other::Created)),
+            ("CREATE t", wrong("not in this version: the table \"default\" is the only one")),
+            ("GET t k", Err(Other::MissingTable)),
+            ("PUT Default k v", Err(Other::MissingTable)),
+            ("", Err(Other::Empty)),
+            ("   ", Err(Other::Empty)),
+            ("get default a", Err(Other::Unrecognized("get".to_owned()))),
+            (" GET default a", Err(Other::Unrecognized(String::new()))),
+            ("GET / HTTP/1.1", Err(Other::Http)),
+            ("POST /x HTTP/1.0", Err(Other::Http)),
+            ("GET default HTTP/1.1", Ok(Command::Get(key("HTTP/1.1")))),
+        ] {
+            assert_eq!(Command::parse(line.as_bytes()), expected, "{line:?}");
+        }
+        let long = format!("GET default {}", "k".repeat(4_097));
+        assert!(matches!(Command::parse(long.as_bytes()), Err(Other::Wrong(text)) if text.contains("4097")));
+        let binary = Command::parse(b"PUT default k \xff");
+        assert!(matches!(binary, Ok(Command::Put { content: Content::Value(Value::Binary(_)), .. })));
+        assert!(matches!(Command::parse(b"GET default \xff"), Err(Other::Wrong(text)) if text.contains("UTF-8")));
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_answered_by_one_line(line in prop::collection::vec(any::<u8>(), 0..80), word in "(PUT|GET|CREATE)? ?") {
+            let line = [word.into_bytes(), line].concat();
+            if let Err(Other::Unrecognized(text) | Other::Wrong(text)) = Command::parse(&line) {
+                prop_assert!(!text.contains(['\r', '\n']), "{text:?}");
+            }
+        }
+    }
+}

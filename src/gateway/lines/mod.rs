@@ -1,0 +1,303 @@
+//! The line protocol: a command a line, and a line for each answer, for netcat and for clients of winter.
+//!
+//! Contract: docs/lines.md. The commands of a connection are done one after another, and answered in their order. Any number
+//! may be sent ahead. What was sent before a client half-closes is answered, and then the connection is closed.
+//!
+//! Bounds: a line has [`LINE_BYTES_MAX`], and counts against the buffer budget while it arrives. A client that says nothing
+//! for [`IDLE_TIME_MAX`], or that does not read for [`STALL_TIME_MAX`], is left.
+
+mod command;
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, BufWriter, ReadHalf};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Code;
+
+use crate::limits::CLOSE_TIME_MAX;
+use crate::service::Service;
+use crate::service::buffer_budget::BudgetGuard;
+use crate::service::deadline::Deadline;
+use crate::service::error::ServiceError;
+use crate::service::listener::{Connection, Listener};
+use crate::service::request_metrics::Outcome;
+use crate::types::{Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Value};
+use crate::wire::failure::FailureReason;
+use crate::wire::method::Method;
+
+use command::{Command, Other};
+
+/// The longest line, without its end.
+const LINE_BYTES_MAX: usize = 1 << 20;
+/// So many bytes of a line are not counted: as many as a reader holds in any case.
+const UNCOUNTED_BYTES: usize = 8 << 10;
+/// How long a connection may be silent. A person who types may think.
+const IDLE_TIME_MAX: Duration = Duration::from_mins(10);
+/// How long a client may read nothing while there is something to read.
+const STALL_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Serves the node of `service` on `listener` until `shutdown` is cancelled. Then it takes no more connections, finishes the
+/// commands under way, and returns once all connections are closed, or after [`CLOSE_TIME_MAX`].
+pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: CancellationToken) {
+    let mut listener = Listener::for_lines(listener, service.node());
+    let connections = TaskTracker::new();
+    loop {
+        let connection = tokio::select! {
+            (connection, _) = listener.accept() => connection,
+            () = shutdown.cancelled() => break,
+        };
+        let session = Session { service: Arc::clone(&service) };
+        let shutdown = shutdown.clone();
+        connections.spawn(async move {
+            // A client that has gone is no matter of this node.
+            let _ = session.run(connection, shutdown).await;
+        });
+    }
+    drop(listener);
+    connections.close();
+    let _ = tokio::time::timeout(CLOSE_TIME_MAX, connections.wait()).await;
+}
+
+/// The commands of one connection.
+struct Session {
+    service: Arc<Service>,
+}
+
+/// What is sent for a line.
+struct Answer {
+    text: Text,
+    /// gRPC's code, for metrics and the log.
+    code: Code,
+    /// The answer's part of the buffer budget.
+    _guard: Option<BudgetGuard>,
+    /// Whether the connection ends with it.
+    is_last: bool,
+}
+
+enum Text {
+    Words(String),
+    Value(bytes::Bytes),
+}
+
+impl Answer {
+    fn of(text: impl Into<String>) -> Self {
+        Self { text: Text::Words(text.into()), code: Code::Ok, _guard: None, is_last: false }
+    }
+
+    fn error(text: &str, code: Code) -> Self {
+        Self { code, ..Self::of(format!("error {text}")) }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.text {
+            Text::Words(words) => words.as_bytes(),
+            Text::Value(bytes) => bytes,
+        }
+    }
+}
+
+/// A line that arrived.
+enum Line {
+    Whole(Vec<u8>),
+    /// The client has sent all it wants; part of a line may be left.
+    End {
+        has_rest: bool,
+    },
+    TooLong,
+    /// The buffer budget has no room for it.
+    NoRoom,
+}
+
+impl Session {
+    async fn run(&self, connection: Connection, shutdown: CancellationToken) -> io::Result<()> {
+        let (reader, writer) = tokio::io::split(connection);
+        let mut lines = Lines { reader: BufReader::new(reader), guard: self.service.buffers().guard(), service: self };
+        let mut writer = BufWriter::new(writer);
+        loop {
+            // Answers to lines that were sent ahead leave together.
+            if lines.reader.buffer().is_empty() {
+                in_time(writer.flush()).await?;
+            }
+            let line = tokio::select! {
+                line = tokio::time::timeout(IDLE_TIME_MAX, lines.next()) => line,
+                () = shutdown.cancelled() => break,
+            };
+            let Ok(line) = line else { break };
+            match line? {
+                Line::Whole(line) => {
+                    let answer = self.answer(&line).await;
+                    send(&mut writer, answer.bytes()).await?;
+                    if answer.is_last {
+                        break;
+                    }
+                }
+                Line::End { has_rest } => {
+                    if has_rest {
+                        send(&mut writer, b"error the line has no end: nothing was done; end it with LF").await?;
+                    }
+                    break;
+                }
+                Line::TooLong => {
+                    send(&mut writer, b"error the line is too long: 1048576 bytes are accepted").await?;
+                    break;
+                }
+                Line::NoRoom => {
+                    let error = crate::service::error::no_room(crate::wire::method::Access::Write);
+                    send(&mut writer, format!("error not applied: {}", error.message).as_bytes()).await?;
+                    break;
+                }
+            }
+        }
+        in_time(writer.shutdown()).await
+    }
+
+    /// Does one command.
+    async fn answer(&self, line: &[u8]) -> Answer {
+        let began = Instant::now();
+        let command = Command::parse(line);
+        let method = match &command {
+            Ok(Command::Get(_)) => "/api.Cluster/Get",
+            Ok(Command::Put { .. }) => "/api.Cluster/Set",
+            Ok(Command::Delete(_)) => "/api.Cluster/Delete",
+            Err(Other::Empty) => return Answer::of(""),
+            Err(_) => "",
+        };
+        let mut observation = self.service.observe(Method::find(method), began);
+        let answer = match command {
+            Ok(command) => {
+                let done = self.run_command(command, Deadline::new(None, began)).await;
+                done.unwrap_or_else(|error| failed(&error))
+            }
+            Err(other) => refused(other),
+        };
+        let message = match &answer.text {
+            Text::Words(words) if answer.code != Code::Ok => words.as_str(),
+            _ => "",
+        };
+        observation.end(Outcome::new(answer.code, message));
+        answer
+    }
+
+    async fn run_command(&self, command: Command, deadline: Deadline) -> Result<Answer, ServiceError> {
+        match command {
+            Command::Get(key) => {
+                let Some(found) = self.service.get(&key, deadline).await? else { return Ok(Answer::of("nil")) };
+                let Content::Value(Value::Text(bytes) | Value::Binary(bytes)) = found.record.record.content else {
+                    return Ok(Answer::of("nil"));
+                };
+                if bytes.contains(&b'\n') || bytes.contains(&b'\r') || std::str::from_utf8(&bytes).is_err() {
+                    let text = "not a line of text: read it over HTTP or gRPC";
+                    return Ok(Answer::error(text, Code::FailedPrecondition));
+                }
+                Ok(Answer { text: Text::Value(bytes), code: Code::Ok, _guard: found.guard, is_last: false })
+            }
+            Command::Put { key, content, ttl, is_new: false } => {
+                self.service.set(key, content, ttl, deadline).await?;
+                Ok(Answer::of("ok"))
+            }
+            Command::Put { key, content, ttl, is_new: true } => {
+                let checksum = Checksum::of(&key, &content).and_ttl(ttl);
+                let change = Change::Write { condition: Condition::Absent, content, ttl, checksum };
+                let token = IdempotencyToken(rand::random());
+                let request = ChangeRequest { change, token, is_resend: false };
+                match self.service.change(key, request, deadline).await {
+                    Err(error) if error.failure.reason != FailureReason::ConditionFailed => Err(error),
+                    _ => Ok(Answer::of("ok")),
+                }
+            }
+            Command::Delete(key) => {
+                self.service.remove(key, deadline).await?;
+                Ok(Answer::of("ok"))
+            }
+        }
+    }
+}
+
+/// The answer to a line that no replica is asked for.
+fn refused(other: Other) -> Answer {
+    match other {
+        Other::Empty => Answer::of(""),
+        Other::Created => Answer::of("already created"),
+        Other::MissingTable => Answer { code: Code::NotFound, ..Answer::of("missing table") },
+        Other::Unrecognized(word) => {
+            Answer { code: Code::Unimplemented, ..Answer::of(format!("unrecognized command {word}")) }
+        }
+        Other::Wrong(text) => Answer::error(&text, Code::InvalidArgument),
+        Other::Http => {
+            let text = "this port has no HTTP: ask the port of local_http_address";
+            Answer { is_last: true, ..Answer::error(text, Code::InvalidArgument) }
+        }
+    }
+}
+
+/// The answer to a command that was not done, or not certainly.
+fn failed(error: &ServiceError) -> Answer {
+    let words = match error.failure.reason {
+        FailureReason::NotApplied => "not applied",
+        FailureReason::OutcomeUnknown => "outcome unknown",
+        FailureReason::NoQuorum => "no quorum",
+        FailureReason::NotReady => "not ready",
+        _ => "failed",
+    };
+    let message = error.message.replace(['\r', '\n'], " ");
+    Answer::error(&format!("{words}: {message}"), error.code())
+}
+
+/// Sends one line.
+async fn send(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    // A long answer goes in pieces, each of which the client has time to read.
+    for piece in bytes.chunks(1 << 20) {
+        in_time(writer.write_all(piece)).await?;
+    }
+    in_time(writer.write_all(b"\n")).await
+}
+
+async fn in_time(writing: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    match tokio::time::timeout(STALL_TIME_MAX, writing).await {
+        Ok(written) => written,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Reads lines.
+struct Lines<'a> {
+    reader: BufReader<ReadHalf<Connection>>,
+    guard: BudgetGuard,
+    service: &'a Session,
+}
+
+impl Lines<'_> {
+    /// The next line, without its end.
+    async fn next(&mut self) -> io::Result<Line> {
+        self.guard = self.service.service.buffers().guard();
+        let mut line = Vec::new();
+        loop {
+            let available = self.reader.fill_buf().await?;
+            if available.is_empty() {
+                return Ok(Line::End { has_rest: !line.is_empty() });
+            }
+            let end = available.iter().position(|byte| *byte == b'\n');
+            let part = &available[..end.unwrap_or(available.len())];
+            // A CR before the end may come on top.
+            if line.len() + part.len() > LINE_BYTES_MAX + 1 {
+                return Ok(Line::TooLong);
+            }
+            if line.len() + part.len() > UNCOUNTED_BYTES && !self.guard.grow(part.len()) {
+                return Ok(Line::NoRoom);
+            }
+            line.extend_from_slice(part);
+            let taken = end.map_or(part.len(), |end| end + 1);
+            self.reader.consume(taken);
+            if end.is_some() {
+                if line.last() == Some(&b'\r') {
+                    line.pop();
+                }
+                return Ok(if line.len() > LINE_BYTES_MAX { Line::TooLong } else { Line::Whole(line) });
+            }
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The state of each node, and how many more may fail, as somebody sees it who asks all of them.
+//!
+//! Invariant: a node counts as serving if it says so, or if it cannot be reached from here and a node that serves is linked
+//! to it. The nodes see each other over the network that matters to clients' requests. The way from here to a node, by the
+//! address that the nodes use among themselves, may be closed although the cluster is well.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use tokio::task::JoinSet;
+
+use crate::api;
+use crate::client::{Client, ClientError};
+use crate::protocol::placement::Placement;
+use crate::protocol::quorum::majority;
+use crate::types::{Clock, Slot};
+
+use super::ClusterView;
+
+/// The longest wait for one node's health. A node that is well answers in a millisecond, and a person who asks for the
+/// state of a sick cluster should not wait for long.
+pub(crate) const HEALTH_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The answer at each address to the question for health. An error is the reason why there is none.
+pub(crate) type Answers = BTreeMap<String, Result<api::HealthResponse, String>>;
+
+/// Asks for the health at each address that was `given`, and at each address of the cluster.
+pub(crate) async fn ask_all(info: &api::ClusterInfoResponse, given: &[&str], time_max: Duration) -> Answers {
+    let of_cluster = info.storage_nodes.iter().map(|node| node.address.as_str());
+    let addresses: BTreeSet<&str> = of_cluster.chain(given.iter().copied()).collect();
+    let mut asking = JoinSet::new();
+    for address in addresses {
+        let address = address.to_owned();
+        asking.spawn(async move {
+            let health = match Client::builder().address(&address).deadline(time_max).build() {
+                Ok(client) => client.health().await,
+                Err(error) => Err(error),
+            };
+            (address, health.map_err(|error| reason(&error)))
+        });
+    }
+    asking.join_all().await.into_iter().collect()
+}
+
+/// The reason alone: the address is shown beside it.
+fn reason(error: &ClientError) -> String {
+    match error {
+        ClientError::Unavailable { last, .. } => last.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// One node: its entry in the cluster's list, and its state.
+pub(crate) struct Row {
+    pub(crate) id: String,
+    pub(crate) address: String,
+    pub(crate) view: View,
+}
+
+/// How a node is seen.
+pub(crate) enum View {
+    /// The node's own answer.
+    Answer(api::HealthResponse),
+    /// The node is not reachable from here.
+    Unreachable {
+        /// Why not.
+        reason: String,
+        /// The nodes that serve and are linked to it.
+        linked_by: Vec<String>,
+        /// The detail from a node that is not linked to it; empty if there is none.
+        detail: String,
+    },
+}
+
+impl Row {
+    /// Whether the node can be counted on for its slots. That includes a node that is degraded only because others are away.
+    pub(crate) fn serves(&self) -> bool {
+        match &self.view {
+            View::Answer(health) => health.serves,
+            View::Unreachable { linked_by, .. } => !linked_by.is_empty(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> &'static str {
+        match &self.view {
+            View::Unreachable { linked_by, .. } if linked_by.is_empty() => "no answer",
+            View::Unreachable { .. } => "linked",
+            View::Answer(health) => match health.status() {
+                api::Health::Default => "unknown",
+                api::Health::Online => "online",
+                api::Health::Starting => "starting",
+                api::Health::Degraded => "degraded",
+                api::Health::Draining => "draining",
+                api::Health::Refused => "refused",
+            },
+        }
+    }
+
+    /// The text beside the state: the cause and the cure; empty if all is well.
+    pub(crate) fn detail(&self) -> String {
+        match &self.view {
+            View::Answer(health) => health.detail.clone(),
+            View::Unreachable { reason, linked_by, detail } => {
+                let linked = match &linked_by[..] {
+                    [] if detail.is_empty() => "no node that answers is linked to it".to_owned(),
+                    [] => format!("no node that answers is linked to it: {detail}"),
+                    [one] => format!("node {one} is linked to it"),
+                    all => format!("nodes {} are linked to it", all.join(", ")),
+                };
+                format!("not reachable from here ({reason}); {linked}")
+            }
+        }
+    }
+}
+
+/// One row for each node of the cluster, by id.
+pub(crate) fn rows(info: &api::ClusterInfoResponse, answers: &Answers) -> Vec<Row> {
+    let healths: BTreeMap<&str, &api::HealthResponse> =
+        answers.values().filter_map(|answer| answer.as_ref().ok()).map(|it| (it.node_id.as_str(), it)).collect();
+    let row = |node: &api::StorageNode| {
+        let api::StorageNode { id, address, .. } = node.clone();
+        let view = if let Some(health) = healths.get(id.as_str()) {
+            View::Answer((*health).clone())
+        } else {
+            let reason = match answers.get(&address) {
+                Some(Ok(other)) => format!("node {:?} answers at {address}", other.node_id),
+                Some(Err(error)) => error.clone(),
+                None => "it was not asked".to_owned(),
+            };
+            unreachable(info, node, &healths, reason)
+        };
+        Row { id, address, view }
+    };
+    let mut rows: Vec<Row> = info.storage_nodes.iter().map(row).collect();
+    rows.sort_by(|a, b| a.id.cmp(&b.id));
+    rows
+}
+
+/// The view of a node that did not answer. It comes from the nodes that answer here, and from the node that listed all nodes.
+fn unreachable(
+    info: &api::ClusterInfoResponse,
+    node: &api::StorageNode,
+    healths: &BTreeMap<&str, &api::HealthResponse>,
+    reason: String,
+) -> View {
+    let mut linked_by: BTreeSet<&str> = BTreeSet::new();
+    let mut details = Vec::new();
+    for (id, health) in healths {
+        for peer in health.peers.iter().filter(|peer| peer.node_id == node.id) {
+            if peer.state() != api::PeerState::PeerLinked {
+                details.push(peer.detail.clone());
+            } else if health.serves {
+                linked_by.insert(id);
+            }
+        }
+    }
+    if !healths.contains_key(info.node_id.as_str()) {
+        if node.state() == api::PeerState::PeerLinked {
+            linked_by.insert(&info.node_id);
+        } else {
+            details.push(node.detail.clone());
+        }
+    }
+    let detail = details.into_iter().find(|detail| !detail.is_empty()).unwrap_or_default();
+    View::Unreachable { reason, linked_by: linked_by.into_iter().map(str::to_owned).collect(), detail }
+}
+
+/// The content of `status`.
+pub(crate) struct Report {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) replica_count: usize,
+    /// How many more nodes may fail, whichever they are, before some key can be neither read nor written.
+    pub(crate) failures_tolerated: usize,
+    /// How many slots lack a majority of replicas that serve.
+    pub(crate) slots_lost: usize,
+}
+
+impl Report {
+    pub(crate) fn new(placement: &Placement, rows: Vec<Row>) -> Self {
+        let parameters = placement.parameters();
+        let serving: Vec<bool> =
+            parameters.node_ids.iter().map(|id| rows.iter().any(|row| row.id == id.as_str() && row.serves())).collect();
+        let needed = majority(parameters.replica_count);
+        let mut serving_least = parameters.replica_count;
+        let mut slots_lost = 0;
+        for slot in 0..=u16::MAX {
+            let replicas = placement.replicas(Slot(slot));
+            let count = replicas.iter().filter(|member| serving[member.index()]).count();
+            serving_least = serving_least.min(count);
+            slots_lost += usize::from(count < needed);
+        }
+        let failures_tolerated = serving_least.saturating_sub(needed);
+        Self { rows, replica_count: parameters.replica_count, failures_tolerated, slots_lost }
+    }
+
+    pub(crate) fn as_json(&self) -> Json {
+        let nodes: Vec<Json> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let mut json = json!({
+                    "id": row.id,
+                    "address": row.address,
+                    "state": row.state(),
+                    "detail": row.detail(),
+                    "reachable_from_here": matches!(row.view, View::Answer(_)),
+                });
+                if let View::Unreachable { linked_by, .. } = &row.view {
+                    json["linked_by"] = json!(linked_by);
+                }
+                if let View::Answer(health) = &row.view {
+                    let clock = health.clock.clone().map(Clock::from).unwrap_or_default();
+                    json["uptime_seconds"] = json!(health.uptime.as_ref().map(|uptime| uptime.seconds));
+                    json["version"] = json!(health.version);
+                    json["keys_estimate"] = json!(health.keys_estimate);
+                    json["disk_bytes"] = json!(health.disk_bytes);
+                    json["clock"] = json!({ "epoch": clock.epoch, "clock": clock.counter });
+                }
+                json
+            })
+            .collect();
+        json!({
+            "nodes": nodes,
+            "replica_count": self.replica_count,
+            "failures_tolerated": self.failures_tolerated,
+            "slots_without_majority": self.slots_lost,
+        })
+    }
+}
+
+/// A span of time as the wire has it.
+pub(crate) fn duration(span: Duration) -> prost_types::Duration {
+    prost_types::Duration::try_from(span).unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
+}
+
+impl From<ClusterView> for api::ClusterInfoResponse {
+    fn from(view: ClusterView) -> Self {
+        let storage_nodes = view.members.into_iter().map(|member| api::StorageNode {
+            id: member.id.as_str().to_owned(),
+            address: member.address,
+            state: api::PeerState::from(member.state).into(),
+            slots: member.slots,
+            last_seen: member.last_seen.map(duration),
+            detail: member.detail,
+        });
+        Self {
+            uptime: Some(duration(view.uptime)),
+            replication_level: i64::try_from(view.replica_count).unwrap_or(i64::MAX),
+            storage_nodes: storage_nodes.collect(),
+            seed: view.seed,
+            node_id: view.node.as_str().to_owned(),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The line protocol, over real sockets.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::{Plan, Served, start, start_one};
+
+/// All that a node answers to `text`, whose sender then half-closes.
+async fn lines(served: &Served, text: impl AsRef<[u8]>) -> String {
+    let mut stream = TcpStream::connect(&served.line_address).await.unwrap();
+    stream.write_all(text.as_ref()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answers = Vec::new();
+    stream.read_to_end(&mut answers).await.unwrap();
+    String::from_utf8(answers).unwrap()
+}
+
+#[tokio::test]
+async fn documented_commands_are_answered_in_their_order() {
+    let served = start_one().await;
+    let text = "CREATE default\nGET default k\nPUTNEW default k {\"a\": 1}\nPUTNEW default k other\r\nGET default k\r\n\
+                \nPUT default k new  data \nGET default k\nDELETE default k\nDELETE default k\nGET default k\n\
+                GET t k\nCREATE t\nSTEAL default k\nGET default\n";
+    let answers = "already created\nnil\nok\nok\n{\"a\": 1}\n\nok\nnew  data \nok\nok\nnil\nmissing table\n\
+                   error not in this version: the table \"default\" is the only one\nunrecognized command STEAL\n\
+                   error usage: GET table key\n";
+    assert_eq!(lines(&served, text).await, answers);
+    assert_eq!(served.http("PUT", "/two", "a\nb").await.status, 201);
+    let answer = lines(&served, "GET default two\n").await;
+    assert_eq!(answer, "error not a line of text: read it over HTTP or gRPC\n");
+    lines(&served, "PUT default shared from a line\n").await;
+    assert_eq!(served.http("GET", "/shared", "").await.text(), "from a line");
+}
+
+#[tokio::test]
+async fn one_of_many_writes_a_new_key() {
+    let served = start(Plan { nodes: 3, replica_count: 3, ..Plan::default() }).await;
+    let mut writers = Vec::new();
+    for number in 0..9 {
+        let address = served[number % 3].line_address.clone();
+        writers.push(tokio::spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let line = format!("PUTNEW default once {number}\nGET default once\n");
+            stream.write_all(line.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut answers = String::new();
+            stream.read_to_string(&mut answers).await.unwrap();
+            answers
+        }));
+    }
+    let mut seen = Vec::new();
+    for writer in writers {
+        seen.push(writer.await.unwrap());
+    }
+    assert!(seen[0].starts_with("ok\n") && seen.iter().all(|answers| *answers == seen[0]), "{seen:?}");
+}
+
+#[tokio::test]
+async fn lines_expire_and_a_kept_value_keeps_its_time() {
+    let served = start_one().await;
+    let began = Instant::now();
+    let answers =
+        lines(&served, "PUTNEW default k v EXPIRE 700\nPUTNEW default k w\nPUT default k2 v EXPIRE 0\n").await;
+    assert!(answers.starts_with("ok\nok\nerror EXPIRE is 0"), "{answers}");
+    while lines(&served, "GET default k\n").await == "v\n" {
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+    assert!(began.elapsed() >= Duration::from_millis(700));
+    assert_eq!(lines(&served, "GET default k\n").await, "nil\n");
+}
+
+#[tokio::test]
+async fn wrong_input_is_bounded_and_answered() {
+    let served = start_one().await;
+    let largest = format!("PUT default k {}", "v".repeat((1 << 20) - 14));
+    assert_eq!(largest.len(), 1 << 20);
+    assert_eq!(lines(&served, format!("{largest}\r\nGET default none\n")).await, "ok\nnil\n");
+    let answer = lines(&served, format!("{largest}v\nGET default none\n")).await;
+    assert_eq!(answer, "error the line is too long: 1048576 bytes are accepted\n", "and the connection is closed");
+    let answer = lines(&served, "PUT default cut wri").await;
+    assert_eq!(answer, "error the line has no end: nothing was done; end it with LF\n");
+    assert_eq!(lines(&served, "GET default cut\n").await, "nil\n");
+    // A page of a browser could hide commands in the body of a request.
+    let disguised = "POST / HTTP/1.1\r\nHost: localhost\r\n\r\nPUT default k evil\n";
+    assert_eq!(lines(&served, disguised).await, "error this port has no HTTP: ask the port of local_http_address\n");
+    assert_eq!(
+        lines(&served, b"\xff\xfe\n\0\n").await,
+        "unrecognized command \u{fffd}\u{fffd}\nunrecognized command \u{fffd}\n"
+    );
+    assert_eq!(lines(&served, "").await, "");
+}
+
+#[tokio::test]
+async fn many_lines_sent_ahead_are_all_answered() {
+    let served = start_one().await;
+    let (mut text, mut expected) = (String::new(), String::new());
+    for n in 0..2_000 {
+        let _ = writeln!(text, "PUT default k{} {n}\nGET default k{}", n % 7, n % 7);
+        let _ = writeln!(expected, "ok\n{n}");
+    }
+    let mut stream = TcpStream::connect(&served.line_address).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let sending = async {
+        writer.write_all(text.as_bytes()).await.unwrap();
+        writer.shutdown().await.unwrap();
+    };
+    let mut answers = String::new();
+    let ((), read) = tokio::join!(sending, reader.read_to_string(&mut answers));
+    read.unwrap();
+    assert_eq!(answers, expected);
+}
+
+#[tokio::test]
+async fn without_a_majority_the_line_says_what_became_of_the_command() {
+    let mut served = start(Plan { nodes: 3, replica_count: 3, ..Plan::default() }).await;
+    for node in served.drain(1..) {
+        node.stop().await;
+    }
+    let answers = lines(&served[0], "GET default k\nPUT default k v\nDELETE default k\n").await;
+    let mut answers = answers.lines();
+    assert!(answers.next().unwrap().starts_with("error no quorum: "));
+    let written = answers.next().unwrap();
+    assert!(written.starts_with("error not applied: ") || written.starts_with("error outcome unknown: "), "{written}");
+    assert!(answers.next().unwrap().starts_with("error not applied: "));
+}
