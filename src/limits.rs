@@ -222,13 +222,23 @@ pub const EXPIRY_SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How many entries of the index of expiries one read of it gives: about 30 KiB with keys of 100 bytes.
 pub const EXPIRY_PAGE_ENTRIES_MAX: usize = 256;
 
-/// How many values a node deletes at once because their time to live has passed. They share batches with clients' writes.
-/// More would finish sooner when 100,000 values expire in one second, and clients would wait longer meanwhile.
-pub const EXPIRIES_IN_FLIGHT_MAX: usize = 8;
+/// How many values a node deletes at once because their time to live has passed, while no client waits for the node.
+pub const EXPIRIES_IN_FLIGHT_MAX: usize = 32;
+
+/// How many it deletes at once while clients wait for it. They share batches with clients' writes. More would finish sooner
+/// when 100,000 values expire in one second, and clients would wait longer meanwhile.
+pub const EXPIRIES_BESIDE_CLIENTS_MAX: usize = 4;
+
+/// How long no client may have waited for a node before it deletes [`EXPIRIES_IN_FLIGHT_MAX`] values at once.
+pub const EXPIRY_QUIET_FOR: Duration = Duration::from_secs(1);
 
 /// How long a replica leaves a value, whose time to live has passed, to each replica that can be reached and has a place
 /// before it.
 pub const EXPIRY_PLACE_WAITS: Duration = Duration::from_secs(5);
+
+/// The same for a replica that has deleted another value within [`EXPIRY_PLACE_WAITS`]: it works off what has expired. Two
+/// that delete the same values would preempt each other.
+pub const EXPIRY_PLACE_WAITS_WHILE_BUSY: Duration = Duration::from_mins(1);
 
 /// How long the deletion of a value, whose time to live has passed, may take before it is tried anew.
 pub const EXPIRY_DEADLINE: Duration = Duration::from_secs(5);

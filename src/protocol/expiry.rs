@@ -2,10 +2,11 @@
 //!
 //! A deletion is an ordinary conditional write that names the version, so that it takes effect for everybody at one moment,
 //! and never deletes a newer record. The replica that has the first place of those that can be reached does it. The others
-//! leave it some seconds for each place before theirs.
+//! leave it some seconds for each place before theirs, and longer while it is seen to delete other values.
 //!
 //! A sweep reads the store's index of expiries page by page, in the order in which the versions expire. A page is deleted
-//! before the next one is read, a few values at a time: many values that expire at once are a long sweep, and no burst.
+//! before the next one is read, a few values at a time: many values that expire at once are a long sweep, and no burst. While
+//! clients wait for the node it deletes fewer at a time.
 //!
 //! The node counts the time that it runs, and no other time takes part. The count is persisted from time to time; what a
 //! restart forgets of it delays expiries. A node that never kept a value with a time to live has no timers here.
@@ -13,10 +14,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::limits::{
-    EXPIRIES_IN_FLIGHT_MAX, EXPIRIES_OUTDATED_MAX, EXPIRY_PAGE_ENTRIES_MAX, EXPIRY_PLACE_WAITS, EXPIRY_SWEEP_EVERY,
-    RUNNING_PERSISTED_EVERY,
+    EXPIRIES_BESIDE_CLIENTS_MAX, EXPIRIES_IN_FLIGHT_MAX, EXPIRIES_OUTDATED_MAX, EXPIRY_PAGE_ENTRIES_MAX,
+    EXPIRY_PLACE_WAITS, EXPIRY_PLACE_WAITS_WHILE_BUSY, EXPIRY_QUIET_FOR, EXPIRY_SWEEP_EVERY, RUNNING_PERSISTED_EVERY,
 };
-use crate::types::{Batch, Expiry, Meta, NodeIndex, RunningTime};
+use crate::types::{Batch, Content, Expiry, Meta, NodeIndex, RunningTime};
 
 use super::context::{NodeCtx, PendingAck};
 use super::group_commit::GroupCommit;
@@ -42,6 +43,10 @@ pub struct Expiries {
     queue: VecDeque<Queued>,
     in_flight: BTreeMap<u64, Expiry>,
     last_task: u64,
+    /// When a client waited for this node last.
+    clients_waited_at: Option<Time>,
+    /// When each replica was last seen to have deleted a value whose time to live had passed, on this node's count.
+    seen_busy: BTreeMap<NodeIndex, RunningTime>,
     /// Versions that were replaced elsewhere, as their deletions have shown: this node lacks the newer record.
     outdated: BTreeSet<Expiry>,
 }
@@ -94,6 +99,8 @@ impl Expiries {
             queue: VecDeque::new(),
             in_flight: BTreeMap::new(),
             last_task: 0,
+            clients_waited_at: None,
+            seen_busy: BTreeMap::new(),
             outdated: BTreeSet::new(),
         }
     }
@@ -156,11 +163,17 @@ impl Expiries {
         let mut is_over = page.len() < EXPIRY_PAGE_ENTRIES_MAX;
         for entry in page {
             let replicas = ctx.placement.replicas(entry.slot);
-            let places = replicas.iter().take_while(|replica| **replica != ctx.me).filter(|replica| reaches(**replica));
-            let turn = entry.at.after(EXPIRY_PLACE_WAITS * u32::try_from(places.count()).unwrap_or(u32::MAX));
+            let before = replicas.iter().take_while(|replica| **replica != ctx.me).filter(|replica| reaches(**replica));
+            let is_busy = |replica: &NodeIndex| {
+                self.seen_busy.get(replica).is_some_and(|at| at.after(EXPIRY_PLACE_WAITS) > ctx.running)
+            };
+            let waits =
+                before.map(|replica| if is_busy(replica) { EXPIRY_PLACE_WAITS_WHILE_BUSY } else { EXPIRY_PLACE_WAITS });
+            let turn = entry.at.after(waits.sum());
             sweep.left = Some(sweep.left.map_or(entry.at, |left| left.min(entry.at)));
             let is_future = entry.at > ctx.running;
-            let next = if turn > ctx.running { turn } else { ctx.running };
+            // A replica that is busy now may soon be no more.
+            let next = turn.clamp(ctx.running, ctx.running.after(EXPIRY_PLACE_WAITS).max(entry.at));
             sweep.next = Some(sweep.next.map_or(next, |earliest| earliest.min(next)));
             if is_future {
                 is_over = true;
@@ -186,9 +199,14 @@ impl Expiries {
     }
 
     /// What may begin now. Reads the next page once the last one is worked off.
-    pub fn begin_work(&mut self, ctx: &mut NodeCtx<'_>) -> Vec<Work> {
+    pub fn begin_work(&mut self, clients_wait: bool, ctx: &mut NodeCtx<'_>) -> Vec<Work> {
+        if clients_wait {
+            self.clients_waited_at = Some(ctx.now);
+        }
+        let is_quiet = self.clients_waited_at.is_none_or(|at| at.after(EXPIRY_QUIET_FOR) <= ctx.now);
+        let in_flight_max = if is_quiet { EXPIRIES_IN_FLIGHT_MAX } else { EXPIRIES_BESIDE_CLIENTS_MAX };
         let mut work = Vec::new();
-        while self.in_flight.len() < EXPIRIES_IN_FLIGHT_MAX
+        while self.in_flight.len() < in_flight_max
             && let Some(Queued { expiry, is_outdated }) = self.queue.pop_front()
         {
             self.last_task += 1;
@@ -230,7 +248,17 @@ impl Expiries {
     }
 
     /// A batch is durable.
-    pub fn on_durable(&mut self, batch: &Batch, now: Time) {
+    pub fn on_durable(&mut self, batch: &Batch, ctx: &NodeCtx<'_>) {
+        let now = ctx.now;
+        for expiry in batch.expiries_removed.iter().filter(|expiry| expiry.at <= ctx.running) {
+            let replaced_by = batch.records.get(&expiry.key).map(|(_, record)| record);
+            if let Some(record) = replaced_by.filter(|record| record.content == Content::Tombstone)
+                && let Some(proposal) = &record.proposal
+                && let Some(by) = ctx.placement.parameters().member(&proposal.ballot.writer)
+            {
+                self.seen_busy.insert(by, ctx.running);
+            }
+        }
         let Some(first) = batch.expiries().map(|expiry| expiry.at).min() else { return };
         self.first = Some(self.first.map_or(first, |earlier| earlier.min(first)));
         let at = self.time_of(first).max(now);

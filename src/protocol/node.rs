@@ -327,7 +327,8 @@ impl Parts<'_> {
     /// Begins the deletions that may begin now.
     fn expire(&mut self) {
         let deadline = self.ctx.now.after(EXPIRY_DEADLINE);
-        for work in self.expiries.begin_work(&mut self.ctx) {
+        let clients_wait = self.coordinator.serves_clients();
+        for work in self.expiries.begin_work(clients_wait, &mut self.ctx) {
             self.coordinate(|coordinator, ctx| match work {
                 Work::Delete(task, expiry) => {
                     coordinator.expire(Caller::Task(Task::Expire(task)), deadline, expiry.key, &expiry.version, ctx);
@@ -447,7 +448,7 @@ impl Parts<'_> {
             self.replica.on_durable(key, record, batch.kept_at.get(key).copied(), self.ctx.group_commit);
             self.watches.changed(key, || record.version(), self.ctx.now);
         }
-        self.expiries.on_durable(&batch, self.ctx.now);
+        self.expiries.on_durable(&batch, &self.ctx);
         for ack in acks {
             match ack {
                 PendingAck::Stored(delivery) => self.ctx.deliveries.push_back(delivery),

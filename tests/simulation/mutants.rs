@@ -22,9 +22,8 @@ const UNWATCHED_SEEDS_MAX: u64 = 1_000;
 /// records is no part of what is simulated, and a test of its own in src/storage/record_cache.rs finds what breaks it. A
 /// chosen record that raises no promise needs one order of messages that no seed draws: tests/regressions plays it. A list that
 /// leaves tombstones out is found by tests/regressions/list.rs. Those of watches are found by tests/regressions/watches.rs
-/// and tests/regressions/watch_lists.rs, but for `WatchComparesVersions`, which breaks nothing while versions rise across
-/// deletions.
-const OUT_OF_REACH: [Mutant; 15] = [
+/// and tests/regressions/watch_lists.rs.
+const OUT_OF_REACH: [Mutant; 14] = [
     Mutant::ListOmitsTombstones,
     Mutant::SameStampIsMerged,
     Mutant::StorePromisesNothing,
@@ -33,7 +32,6 @@ const OUT_OF_REACH: [Mutant; 15] = [
     Mutant::WatchReadsAnyMajority,
     Mutant::ResubscribedCounts,
     Mutant::CursorAheadOfTold,
-    Mutant::WatchComparesVersions,
     Mutant::WatchTellsUnread,
     Mutant::WatchWithoutMajority,
     Mutant::WatchGoesBack,

@@ -7,7 +7,7 @@ use crate::world::{Event, Phase, World};
 const RECOVERY: u64 = 12_000_000;
 /// How long it gets where values expire: what restarts forgot of the nodes' counts, the time to live, five seconds for each
 /// replica that may have a place before, and some sweeps.
-const RECOVERY_WITH_EXPIRIES: u64 = 45_000_000;
+const RECOVERY_WITH_EXPIRIES: u64 = 60_000_000;
 /// How many operations each client does when nothing, or only a dead minority, is in its way.
 const PROMPT_OPERATIONS: usize = 3;
 

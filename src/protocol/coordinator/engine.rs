@@ -141,6 +141,12 @@ impl Coordinator {
         }
     }
 
+    /// Whether a client waits for an operation.
+    #[must_use]
+    pub fn serves_clients(&self) -> bool {
+        self.operations.values().any(|operation| matches!(operation.caller, Caller::Client(_)))
+    }
+
     /// A new id for an operation, a clock round, or another question to nodes.
     pub(in crate::protocol) fn next_id(&mut self) -> OperationId {
         self.last_id += 1;

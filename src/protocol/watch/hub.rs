@@ -658,10 +658,10 @@ impl Watches {
     }
 }
 
-/// Whether a record of `version` is to be told after that of `last`. Records may not rise across an absence, so that another
-/// version is news, and not only a greater one.
+/// Whether a record of `version` is to be told after that of `last`. Reads of a key follow each other, and versions of its
+/// records rise while tombstones are kept: another version is a later one.
 pub(super) fn is_news(last: Option<&Version>, version: &Version) -> bool {
-    rule!(WatchComparesVersions, last != Some(version), not last.is_none_or(|last| last < version))
+    last != Some(version)
 }
 
 /// The different replica sets of all slots.
