@@ -124,3 +124,57 @@ async fn watch_ends_with_a_reason_where_its_node_drains() {
     let mut refused = served.cluster().await.watch(of_prefix("")).await.unwrap().into_inner();
     assert_eq!(refused.message().await.unwrap_err().code(), Code::Unavailable);
 }
+
+/// 1,000 watches of one prefix and one client that reads nothing: it is cut off, and the others get each event.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_watch_among_a_thousand_is_ended_and_the_others_do_not_notice() {
+    const WATCHES: usize = 1_000;
+    /// More than may wait in the node and on the connection.
+    const WRITES: usize = 3_000;
+    let nodes = start(Plan { nodes: 3, replica_count: 3, ..Plan::default() }).await;
+    let mut slow = nodes[0].cluster().await.watch(of_prefix("k")).await.unwrap().into_inner();
+    let mut quick = Vec::new();
+    let channel = nodes[0].cluster().await;
+    for _ in 0..WATCHES {
+        let mut watch = channel.clone().watch(of_prefix("w")).await.unwrap().into_inner();
+        assert_eq!(next(&mut watch).await.1, Event::Ready(api::WatchReady {}));
+        quick.push(watch);
+    }
+    let mut cluster = nodes[1].cluster().await;
+    let value = "v".repeat(8 << 10);
+    let noise = tokio::spawn({
+        let mut cluster = nodes[2].cluster().await;
+        async move {
+            for n in 0..WRITES {
+                cluster.set(set(&format!("k{n}"), &value)).await.unwrap();
+            }
+        }
+    });
+    // From a write's acknowledgement to its event at the last of the watches, all of them in this process.
+    let mut delays = Vec::new();
+    let mut to_first = Vec::new();
+    for n in 0..100 {
+        cluster.set(set(&format!("w{n}"), "x")).await.unwrap();
+        let acknowledged = Instant::now();
+        for (place, watch) in quick.iter_mut().enumerate() {
+            assert!(matches!(next(watch).await.1, Event::Put(put) if put.key == format!("w{n}")));
+            if place == 0 {
+                to_first.push(acknowledged.elapsed());
+            }
+        }
+        delays.push(acknowledged.elapsed());
+    }
+    noise.await.unwrap();
+    for (what, mut delays) in [("the first of 1,000", to_first), ("the last of 1,000", delays)] {
+        delays.sort_unstable();
+        println!("from the acknowledgement to the event at {what}: p50 {:?}, p99 {:?}", delays[49], delays[98]);
+    }
+    assert_eq!(nodes[0].handle().metrics().watches_too_slow.get(), 1);
+    let ended = loop {
+        match slow.message().await {
+            Ok(Some(_)) => {}
+            other => break other.unwrap_err(),
+        }
+    };
+    assert_eq!((ended.code(), reason(&ended)), (Code::ResourceExhausted, Some(FailureReason::NotReady)));
+}
