@@ -80,6 +80,12 @@ pub enum Mutant {
     BaseAboveBallot,
     /// A condition fails on a record that a minority holds.
     FailsUnsettled,
+    /// A condition fails on a record that was settled before the write was called.
+    LatecomersAreJudged,
+    /// A condition fails on a record that a minority was seen to hold.
+    LookFailsUnsettled,
+    /// A request that is sent again fails although no promise keeps its first try from taking effect.
+    LookFailsResend,
     /// A request that is sent again is not looked for in the record's history.
     RecentIsIgnored,
     /// A request runs although the history no longer reaches back to what its client has seen.
@@ -153,7 +159,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 71] = [
+    pub const ALL: [(Self, &'static str); 74] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -191,6 +197,9 @@ impl Mutant {
         (Self::BaseNotSettled, "nothing is built on a record that may not be chosen"),
         (Self::BaseAboveBallot, "a conditional write stands right above its base"),
         (Self::FailsUnsettled, "a failure is true of a settled record"),
+        (Self::LatecomersAreJudged, "a failure is true of a settled record"),
+        (Self::LookFailsUnsettled, "a failure is true of a settled record"),
+        (Self::LookFailsResend, "a client is told which failure it is"),
         (Self::RecentIsIgnored, "each request takes effect once"),
         (Self::RecentFloorIgnored, "each request takes effect once"),
         (Self::RunsAgainOnNewBase, "each request takes effect once"),

@@ -258,7 +258,7 @@ fn conditional_writes() -> Vec<Bounded> {
                 .reaching(milestones::PREEMPTED | milestones::SETTLED | milestones::CONDITION_FAILED),
         ),
         pin(
-            125_956,
+            323_601,
             World::new("conditional: a write, read", vec![first(), vec![read(1)]]).reaching(
                 milestones::SETTLED | milestones::PREEMPTED | milestones::READ_UNFINISHED | milestones::ALL_DONE,
             ),
@@ -280,7 +280,7 @@ fn conditional_writes() -> Vec<Bounded> {
                 .reaching(milestones::PREEMPTED | milestones::OVERWROTE | milestones::ALL_DONE),
         ),
         pin(
-            139_539,
+            359_257,
             World::new("conditional: a coordinator restarts", vec![vec![write_if_absent(0, 1), read(1)]])
                 .with(restarts([1, 0, 0], 1))
                 .reaching(milestones::SETTLED | milestones::EARLIER_INCARNATION | milestones::ALL_DONE),
@@ -298,7 +298,7 @@ fn conditional_writes() -> Vec<Bounded> {
                 .reaching(milestones::PREEMPTED | milestones::SETTLED | milestones::CONDITION_FAILED),
         ),
         pin(
-            1_501_954,
+            3_437_256,
             World::new("conditional: a ballot after the other", vec![vec![write_if_absent(0, 1), read(1)]])
                 .with(Faults { partings: 1, alarms: 1, ..FEW_FAULTS })
                 .reaching(milestones::GAVE_UP | milestones::PREEMPTED | milestones::SETTLED | milestones::ALL_DONE),

@@ -24,7 +24,7 @@ const STATES_MAX: usize = 700_000;
 /// Of conditional writes the models explore two coordinators alone, with one retry at most. What needs a further reader, a
 /// further write, a request that is sent again, two restarts or a slow disk beside them is found by the regressions, in
 /// tests/regressions/conditional.rs.
-const OUT_OF_REACH: [Mutant; 47] = [
+const OUT_OF_REACH: [Mutant; 50] = [
     Mutant::OneReadIsCalledCurrent,
     Mutant::DueIsAbsent,
     Mutant::ExpiryDeletesPlainly,
@@ -35,6 +35,9 @@ const OUT_OF_REACH: [Mutant; 47] = [
     Mutant::BaseNotSettled,
     Mutant::BaseAboveBallot,
     Mutant::FailsUnsettled,
+    Mutant::LatecomersAreJudged,
+    Mutant::LookFailsUnsettled,
+    Mutant::LookFailsResend,
     Mutant::RecentIsIgnored,
     Mutant::RecentFloorIgnored,
     Mutant::RunsAgainOnNewBase,

@@ -336,7 +336,10 @@ fn read_settles_a_record_that_a_minority_accepted() {
     assert_eq!((cluster.value_on_disk(N1), cluster.on_disk(N3)), (Some(1), None), "one replica has the first");
 
     let read = cluster.read(N3);
-    cluster.deliver(|sent| [sent.from, sent.to] == [N3, N1] || [sent.from, sent.to] == [N1, N3]);
+    for _ in 0..3 {
+        cluster.deliver(|sent| [sent.from, sent.to] == [N3, N1] || [sent.from, sent.to] == [N1, N3]);
+        cluster.pass(HEDGE_AFTER_MAX, &[N3]);
+    }
     assert_eq!(cluster.seen_by(read), Some(1));
     arrive_at(&mut cluster, accepts, N3);
     come_to_rest(&mut cluster);
@@ -356,7 +359,11 @@ fn settling_stores_a_plain_record_at_a_majority() {
     cluster.write_if(N1, Condition::Absent, 1, 7);
     prepare_with(&mut cluster, N1, N2);
     let read = cluster.read(N2);
-    cluster.deliver(|sent| [sent.from, sent.to] == [N2, N1] && !sent.prepares() || [sent.from, sent.to] == [N1, N2]);
+    let between_them =
+        |sent: &Sent| [sent.from, sent.to] == [N2, N1] && !sent.prepares() || [sent.from, sent.to] == [N1, N2];
+    cluster.deliver(between_them);
+    cluster.pass(HEDGE_AFTER_MAX, &[N2]);
+    cluster.deliver(between_them);
     assert_eq!(cluster.count(Sent::prepares), 1, "the record is to be settled");
     let prepares = cluster.take(Sent::prepares);
     let unfinished = cluster.write(N1, 9);
@@ -566,6 +573,114 @@ fn long_queue_ends_when_the_peers_refuse() {
     }
 }
 
+/// The second write waits for the first, and then finds by a look that its condition has failed. Those that were called before
+/// the look end with it.
+#[test]
+fn writes_that_waited_fail_on_what_was_just_settled() {
+    let mut cluster = Cluster::bootstrapped(3);
+    let before = cluster.node(N1).clock().counter;
+    let writes: Vec<usize> =
+        (1..=8_u8).map(|name| cluster.write_if(N1, Condition::Absent, name.into(), name)).collect();
+    come_to_rest(&mut cluster);
+    assert!(applied(&cluster, writes[0]));
+    let version = cluster.version_of(writes[0]);
+    for write in &writes[1..] {
+        let failure = Failure::ConditionFailed { version: version.clone(), has_value: true };
+        assert_eq!(cluster.failure_of(*write), Some(&failure));
+    }
+    assert_eq!(cluster.node(N1).clock().counter, before + 1, "one ballot was drawn");
+    cluster.assert_linearizable();
+}
+
+/// A write that is called after the ballot of the one that it waits for may have to see more than that one.
+#[test]
+fn write_that_was_called_late_sees_what_ended_before_it() {
+    let mut cluster = Cluster::bootstrapped(3);
+    let first = cluster.write_if(N1, Condition::Absent, 1, 7);
+    let accepts = prepare_with(&mut cluster, N1, N2);
+    let blind = plain(&cluster.write_among(N3, &[N2, N3], 9));
+    let late = cluster.write_if(N1, Condition::Absent, 2, 8);
+    for accept in accepts {
+        cluster.arrives(accept);
+    }
+    come_to_rest(&mut cluster);
+    assert!(applied(&cluster, first), "it comes before the plain write");
+    let failure = Failure::ConditionFailed { version: blind, has_value: true };
+    assert_eq!(cluster.failure_of(late), Some(&failure));
+    cluster.assert_linearizable();
+}
+
+/// After a pause a write looks what is there. A record that a minority holds is no reason to fail: it may never be chosen.
+#[test]
+fn pause_ends_with_a_look_at_settled_records_alone() {
+    let mut cluster = Cluster::bootstrapped(3);
+    let write = cluster.write_if(N1, Condition::Absent, 1, 7);
+    cluster.take(|sent| sent.from == N1);
+    cluster.write_if(N3, Condition::Absent, 2, 8);
+    assert_eq!(prepare_with(&mut cluster, N3, N2).len(), 2, "node 3 alone holds it");
+    for _ in 0..10 {
+        cluster.pass(A_RESEND / 10, &[N1]);
+        cluster.take(|sent| sent.to == N2 || sent.prepares());
+        cluster.deliver(|sent| sent.asks_to_read() && sent.to == N3 || sent.is_answer() && sent.from == N3);
+    }
+    for _ in 0..10 {
+        cluster.pass(A_RESEND / 10, &[N1]);
+        cluster.run(&[N1, N2]);
+    }
+    assert!(applied(&cluster, write), "{:?}", cluster.reply_to(write));
+    cluster.assert_linearizable();
+}
+
+/// A look asks for no promise. So the first try of a request may still take effect, and the second try must not call it
+/// failed.
+#[test]
+fn request_that_is_sent_again_does_not_fail_in_a_look() {
+    let mut cluster = Cluster::bootstrapped(3);
+    let base = plain(&cluster.write_among(N2, &ALL, 1));
+    let change = cluster.writes_if(Condition::Version(base), 2);
+    let first = cluster.change(N1, change.clone(), 7, false);
+    let accepts = prepare_with(&mut cluster, N1, N2);
+    cluster.write_among(N3, &[N2, N3], 9);
+    let again = cluster.change(N3, change, 7, true);
+    cluster.take(Sent::prepares);
+    for _ in 0..10 {
+        cluster.pass(A_RESEND / 10, &[N3]);
+        cluster.deliver(|sent| sent.asks_to_read() && sent.to == N2 || sent.is_answer() && sent.from == N2);
+    }
+    for accept in accepts {
+        cluster.arrives(accept);
+    }
+    come_to_rest(&mut cluster);
+    assert!(
+        outcome_unknown(&cluster, again),
+        "{:?}, and the first: {:?}",
+        cluster.reply_to(again),
+        cluster.reply_to(first)
+    );
+}
+
+/// A read that finds a record on its way to a majority looks again, rather than to settle it: its ballot would preempt the
+/// write's.
+#[test]
+fn read_does_not_preempt_a_write_on_its_way() {
+    let mut cluster = Cluster::bootstrapped(3);
+    let write = cluster.write_if(N1, Condition::Absent, 1, 7);
+    let accepts = prepare_with(&mut cluster, N1, N2);
+    let read = cluster.read(N1);
+    cluster.run(&ALL);
+    assert_eq!(cluster.reply_to(read), None, "node 1 alone holds the record");
+    for accept in accepts {
+        cluster.arrives(accept);
+    }
+    cluster.deliver(Sent::is_answer);
+    assert!(applied(&cluster, write));
+    cluster.pass(HEDGE_AFTER_MAX, &ALL);
+    assert_eq!(cluster.count(Sent::prepares), 0, "the read asks for no promise");
+    cluster.run(&ALL);
+    assert_eq!(cluster.seen_by(read), Some(1));
+    cluster.assert_linearizable();
+}
+
 /// Each of these tests finds the mutant that it is for.
 #[cfg(feature = "mutants")]
 #[test]
@@ -591,5 +706,8 @@ fn each_fails_where_its_rule_is_broken() {
         SettlingChangesVersion: version_survives_settling,
         StorePromisesNothing: chosen_record_raises_the_promise,
         BaseAboveBallot: base_is_not_above_the_ballot,
+        LatecomersAreJudged: write_that_was_called_late_sees_what_ended_before_it,
+        LookFailsUnsettled: pause_ends_with_a_look_at_settled_records_alone,
+        LookFailsResend: request_that_is_sent_again_does_not_fail_in_a_look,
     ]);
 }

@@ -22,12 +22,13 @@ use super::context::CoordinatorCtx;
 use super::exclusive::ExclusiveQueues;
 use super::in_flight::{InFlight, Pace, Stage};
 use super::latency::LatencyTracker;
-use super::ops::{Cas, Enough, Fanout, Heard, OperationState, Round, Step};
+use super::ops::{Cas, Enough, Fanout, Heard, OperationState, Round, Settled, Step};
 
-/// The shortest pause of an operation that met another coordinator.
-const PAUSE: Duration = Duration::from_millis(2);
-/// A pause is at most this many times doubled: 256 ms.
-const PAUSE_DOUBLINGS_MAX: u32 = 7;
+/// The pause of an operation that met another coordinator is the usual time to an answer at first, and is doubled so often at
+/// most. Longer ones would keep those waiting that queue behind it.
+const PAUSE_DOUBLINGS_MAX: u32 = 4;
+/// The pause of an operation that need not let others go first.
+const AT_ONCE: Duration = Duration::from_micros(1);
 /// So many operations in a row ask the same peers first.
 const SAME_PEERS_FOR: u64 = 64;
 
@@ -116,6 +117,7 @@ impl Coordinator {
         if operation.operation.is_exclusive() && !self.exclusive.join(&operation.key, id, is_read) {
             return operation.begin(Stage::Queued);
         }
+        self.exclusive.begins_to_ask(id, &operation.key);
         let step = operation.operation.start();
         self.perform(id, step, ctx);
         // No operation waits for replicas that are known from the start to refuse.
@@ -124,8 +126,11 @@ impl Coordinator {
 
     /// An exclusive operation on `key` has ended: the next one of its queue begins. That one may end at once,
     /// and so may those after it: they begin one after the other, and not each within the end of the one before.
-    fn leave_queue(&mut self, id: OperationId, key: &Key, ctx: &mut CoordinatorCtx<'_>) {
+    fn leave_queue(&mut self, id: OperationId, key: &Key, settled: Option<Settled>, ctx: &mut CoordinatorCtx<'_>) {
         let Some(next) = self.exclusive.leave(key, id) else { return };
+        if let (Some(settled), Some(next)) = (settled, self.operations.get_mut(&next)) {
+            next.operation.expect(&settled);
+        }
         self.beginning.push_back(next);
         if self.beginning.len() > 1 {
             return;
@@ -199,7 +204,7 @@ impl Coordinator {
                 let is_exclusive = operation.operation.is_exclusive();
                 self.begin_operation(id, true, ctx);
                 if was_exclusive && !is_exclusive {
-                    self.leave_queue(id, &key, ctx);
+                    self.leave_queue(id, &key, None, ctx);
                 }
             }
             Step::Expire(settled) => self.expire_for_read(id, settled, ctx),
@@ -214,7 +219,8 @@ impl Coordinator {
     fn pause(&mut self, id: OperationId, tries: u32, ctx: &CoordinatorCtx<'_>) {
         let Some(operation) = self.operations.get_mut(&id) else { return };
         let members = u32::try_from(ctx.node.placement.parameters().node_ids.len()).unwrap_or(u32::MAX);
-        let pause = PAUSE * 2_u32.pow(tries.min(PAUSE_DOUBLINGS_MAX));
+        let unit = self.latency.hedge_delay(operation.tally.members().iter().copied());
+        let pause = tries.checked_sub(1).map_or(AT_ONCE, |tries| unit * 2_u32.pow(tries.min(PAUSE_DOUBLINGS_MAX)));
         let own_share = pause * u32::from(ctx.node.me.0) / members;
         let alarm = ctx.node.now.after(pause + own_share).min(operation.deadline);
         operation.begin(Stage::Pause);
@@ -389,6 +395,7 @@ impl Coordinator {
         ctx.use_epoch_before_durable(floor);
         match ctx.node.clock.issue(floor) {
             Ok(clock) => {
+                self.exclusive.begins_to_ask(id, &operation.key);
                 let writer = rule!(StampWithoutWriter, ctx.node.me, not NodeIndex(0));
                 let step = operation.operation.on_stamp(Stamp { clock, writer: ctx.node.id(writer) });
                 self.perform(id, step, ctx);
@@ -476,7 +483,7 @@ impl Coordinator {
         if !operation.counts(round) || is_of_other_key || !operation.tally.members().contains(&from) {
             return;
         }
-        if is_peer && round == 0 {
+        if is_peer && round == 0 && !operation.operation.is_exclusive() {
             self.latency.answered(from, took);
         }
         if let Some(seen) = answer.clock_of_ballots()
@@ -611,6 +618,7 @@ impl Coordinator {
                 continue;
             }
             if operation.pace == Pace::Pause {
+                self.exclusive.begins_to_ask(id, &operation.key);
                 let step = operation.operation.on_resumed();
                 operation.pace = Pace::Resend { times: 1 };
                 operation.alarm = now.after(self.latency.resend_delay()).min(operation.deadline);
@@ -662,7 +670,22 @@ impl Coordinator {
             }
         }
         if operation.operation.is_exclusive() {
-            self.leave_queue(id, &operation.key, ctx);
+            let settled = operation.operation.settled();
+            if let Some(settled) = &settled {
+                self.judge_waiting(id, &operation.key, settled, ctx);
+            }
+            self.leave_queue(id, &operation.key, settled, ctx);
+        }
+    }
+
+    /// The writes that waited when operation `id` last began to ask end at once if their conditions fail on the record that it
+    /// has settled: it was the greatest record of the key at some moment since.
+    fn judge_waiting(&mut self, id: OperationId, key: &Key, settled: &Settled, ctx: &mut CoordinatorCtx<'_>) {
+        for waiting in self.exclusive.asked_for(key, id) {
+            let reply = self.operations.get(&waiting).and_then(|waiting| waiting.operation.fails_on(settled));
+            if let Some(reply) = reply {
+                self.finish(waiting, reply, ctx);
+            }
         }
     }
 
@@ -674,7 +697,7 @@ impl Coordinator {
         };
         ctx.node.finish(operation.caller, reply);
         if operation.operation.is_exclusive() {
-            self.leave_queue(id, &operation.key, ctx);
+            self.leave_queue(id, &operation.key, None, ctx);
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::mutants::rule;
 use crate::protocol::message::OperationId;
 use crate::types::Key;
 
@@ -23,6 +24,8 @@ struct KeyQueue {
     is_read_running: bool,
     reads: VecDeque<OperationId>,
     writes: VecDeque<OperationId>,
+    /// So many of the writes waited already when the running operation last began to ask.
+    asked_for: usize,
 }
 
 impl ExclusiveQueues {
@@ -31,7 +34,10 @@ impl ExclusiveQueues {
         match self.keys.get_mut(key) {
             None => {
                 let (reads, writes) = (VecDeque::new(), VecDeque::new());
-                self.keys.insert(key.clone(), KeyQueue { running: id, is_read_running: is_read, reads, writes });
+                self.keys.insert(
+                    key.clone(),
+                    KeyQueue { running: id, is_read_running: is_read, reads, writes, asked_for: 0 },
+                );
                 true
             }
             Some(queue) if queue.running == id => true,
@@ -40,6 +46,20 @@ impl ExclusiveQueues {
                 false
             }
         }
+    }
+
+    /// The operation draws a ballot, or looks what is there: what it learns is true of a moment after now.
+    pub(super) fn begins_to_ask(&mut self, id: OperationId, key: &Key) {
+        if let Some(queue) = self.keys.get_mut(key).filter(|queue| queue.running == id) {
+            queue.asked_for = queue.writes.len();
+        }
+    }
+
+    /// The writes that waited already when operation `id`, which runs, last began to ask.
+    pub(super) fn asked_for(&self, key: &Key, id: OperationId) -> Vec<OperationId> {
+        let Some(queue) = self.keys.get(key).filter(|queue| queue.running == id) else { return Vec::new() };
+        let waited = rule!(LatecomersAreJudged, queue.asked_for, not queue.writes.len());
+        queue.writes.iter().take(waited).copied().collect()
     }
 
     /// How many reads wait for an operation on `key` to end.
@@ -52,7 +72,10 @@ impl ExclusiveQueues {
         let queue = self.keys.get_mut(key)?;
         if queue.running != id {
             queue.reads.retain(|waiting| *waiting != id);
-            queue.writes.retain(|waiting| *waiting != id);
+            if let Some(place) = queue.writes.iter().position(|waiting| *waiting == id) {
+                queue.writes.remove(place);
+                queue.asked_for -= usize::from(place < queue.asked_for);
+            }
             return None;
         }
         let is_write_next = queue.is_read_running && !queue.writes.is_empty() || queue.reads.is_empty();
@@ -61,7 +84,10 @@ impl ExclusiveQueues {
             None => {
                 self.keys.remove(key);
             }
-            Some(next) => (queue.running, queue.is_read_running) = (next, !is_write_next),
+            Some(next) => {
+                (queue.running, queue.is_read_running) = (next, !is_write_next);
+                queue.asked_for = 0;
+            }
         }
         next
     }

@@ -4,6 +4,7 @@ use crate::protocol::io::Time;
 use crate::types::NodeIndex;
 
 use super::engine::Coordinator;
+use super::in_flight::Pace;
 
 /// A view of a coordinator for tests and simulations.
 #[derive(Clone, Copy, Debug)]
@@ -25,11 +26,13 @@ impl Inspect<'_> {
     }
 
     /// Whether the next timer is that of an operation that has asked a majority first: it asks the others where that still
-    /// helps, and does not ask again yet.
+    /// helps, and does not ask again yet. Or it is that of a read that looks again, once more at most.
     #[must_use]
     pub fn next_timer_hedges(&self) -> bool {
         let next = self.0.timers.first().and_then(|(_, id)| self.0.operations.get(id));
-        next.is_some_and(|operation| operation.pace.is_hedging())
+        next.is_some_and(|operation| {
+            operation.pace.is_hedging() || operation.pace == Pace::Pause && !operation.operation.is_exclusive()
+        })
     }
 
     /// Whether others are asked before `peer`, because it was late or refused a short while ago.

@@ -24,7 +24,10 @@ use crate::types::{
 };
 
 use super::ages::{Ages, read_ends};
-use super::operation::{Enough, Fanout, Heard, Next, Operation, Round, Step};
+use super::operation::{Enough, Fanout, Heard, Next, Operation, Round, Settled, Step};
+
+/// How often a write looks again, because another one is about to end.
+const LOOKS_MAX: u8 = 3;
 
 /// A conditional write that is in flight, or the settling of a record for a read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +47,7 @@ pub struct Cas {
     floor: Clock,
     /// Whether a replica of the present round has promised a greater ballot.
     is_preempted: bool,
-    /// The digests that came with the promises of the present ballot.
+    /// The digests that came with the promises of the present ballot, or in a look.
     promised: BTreeMap<NodeIndex, Option<Digest>>,
     /// How long the replicas have kept what they hold.
     ages: Ages,
@@ -52,6 +55,12 @@ pub struct Cas {
     in_hand: Option<Record>,
     /// Whether a read waits for the change, which deletes a value whose time to live has passed.
     is_for_read: bool,
+    /// The version of the record that was proposed last, unless it is known to be lost.
+    attempt: Option<Version>,
+    /// How often a look has found a record that is not settled.
+    looks: u8,
+    /// Once it is done without a record of its own: what a majority was seen to hold.
+    settled: Option<Settled>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +75,8 @@ enum Goal {
 enum Phase {
     /// Between two ballots.
     Idle,
+    /// Looks whether another coordinator has changed the key meanwhile; after others went first, or before.
+    Look { has_paused: bool },
     /// Asks for promises of the ballot.
     Prepare,
     /// Needs the content of the greatest record, from a replica that holds it.
@@ -140,6 +151,9 @@ impl Cas {
             ages: Ages::default(),
             in_hand: None,
             is_for_read: false,
+            attempt: None,
+            looks: 0,
+            settled: None,
         }
     }
 
@@ -175,10 +189,82 @@ impl Cas {
         }
     }
 
-    /// Another ballot, after a pause.
+    /// A ballot was preempted, or is late. The first one may only have been below that of a write that has ended. What was
+    /// proposed is looked for at once, before too many others make the key forget it. Otherwise others go first.
     fn try_again(&mut self) -> Step {
-        self.phase = Phase::Idle;
+        let was_too_small = self.phase == Phase::Prepare && self.is_preempted && self.tries == 1;
+        let may_fail = matches!(&self.goal, Goal::Change(_, request) if matches!(request.change, Change::Write { .. }));
+        self.phase = if (may_fail || self.is_attempted) && !was_too_small {
+            Phase::Look { has_paused: !self.is_attempted }
+        } else {
+            Phase::Idle
+        };
+        Step::Pause(if was_too_small || self.is_attempted { 0 } else { self.tries })
+    }
+
+    fn draw(&mut self) -> Step {
+        self.tries += 1;
+        Step::NeedBallot(self.floor)
+    }
+
+    /// Asks what is there, without a ballot: it would preempt those that are about to change the key.
+    fn look(&mut self) -> Step {
+        self.promised.clear();
+        self.is_preempted = false;
+        Step::Ask(Round { fanout: Fanout::Majority, ..Round::to_all() })
+    }
+
+    /// Ends where the record that a majority was seen to hold decides so.
+    fn on_look(&mut self, tally: &Tally) -> Step {
+        let greatest = self.greatest().cloned();
+        let holders = self.promised.iter().filter(|(_, digest)| **digest == greatest);
+        let holders = tally.set_of(holders.map(|(member, _)| *member));
+        if !rule!(LookFailsUnsettled, tally.is_quorum(holders)) {
+            if self.looks == LOOKS_MAX {
+                return self.after_look();
+            }
+            // Another coordinator is about to bring it to a majority.
+            self.looks += 1;
+            return Step::Pause(1);
+        }
+        let Goal::Change(_, request) = &self.goal else { return self.draw() };
+        let (recent, _) = greatest.as_ref().map_or_else(|| (Vec::new(), Version::absent()), Digest::history);
+        if let Some(applied) = recent.into_iter().find(|applied| applied.token == request.token) {
+            return self.done(self.reply(Ending::Applied(applied), None));
+        }
+        self.forget_lost_attempt(greatest.as_ref());
+        let settled = Settled(greatest);
+        if !self.is_attempted
+            && let Some(reply) = self.fails_on(&settled)
+        {
+            self.settled = Some(settled);
+            return self.done(reply);
+        }
+        self.after_look()
+    }
+
+    /// A look has decided nothing. Others go first, unless they went before the look: then it is this write's turn.
+    fn after_look(&mut self) -> Step {
+        if self.phase == (Phase::Look { has_paused: true }) {
+            return self.draw();
+        }
+        self.phase = Phase::Look { has_paused: true };
         Step::Pause(self.tries)
+    }
+
+    /// A majority holds a greater record than the one that this operation proposed, whose history reaches back to its base and
+    /// does not name it. So no majority has accepted the proposal, and none will: those have promised more.
+    fn forget_lost_attempt(&mut self, settled: Option<&Digest>) {
+        let (Some(settled), Some(attempt), Goal::Change(_, request)) = (settled, &self.attempt, &self.goal) else {
+            return;
+        };
+        let (recent, recent_floor) = settled.history();
+        let reaches_back = self.since.as_ref().is_some_and(|since| recent_floor <= *since);
+        let is_lost = settled.tag() > attempt.tag() && recent.iter().all(|applied| applied.token != request.token);
+        if reaches_back && is_lost {
+            self.since = request.change.since().cloned();
+            (self.attempt, self.is_attempted) = (None, false);
+        }
     }
 
     fn observe(&mut self, digest: Option<&Digest>) {
@@ -217,6 +303,9 @@ impl Cas {
                 Err(fetch) => fetch,
             };
         }
+        if tally.is_quorum(holders) {
+            self.forget_lost_attempt(greatest.as_ref());
+        }
         let verdict = match self.verdict(greatest.as_ref(), tally) {
             Ok(verdict) => verdict,
             Err(fetch) => return fetch,
@@ -230,6 +319,7 @@ impl Cas {
             Verdict::Applied(applied) => Ending::Applied(applied),
             // What this coordinator left at a minority is buried before the change is called failed.
             Verdict::Failed(failure) if is_settled && !self.is_attempted => {
+                self.settled = Some(Settled(greatest));
                 return self.done(Reply::Failed(failure));
             }
             Verdict::Failed(failure) => rule!(FailsUnsettled, Ending::Failed(failure.clone()), not {
@@ -347,7 +437,7 @@ impl Cas {
         let record = Record { stamp, proposal: proposal.shared(), ttl, content, checksum: checksum_of_record };
         #[cfg(feature = "mutants")]
         let (record, applied) = broken::freshly_stamped(record, applied, checksum, &self.ballot);
-        self.is_attempted = true;
+        (self.attempt, self.is_attempted) = (Some(applied.version.clone()), true);
         // Whether this attempt took effect is found out from the history since its base.
         if self.since.is_none() {
             must!(RunsAgainOnNewBase, self.since = Some(base.map_or_else(Version::absent, Digest::version)));
@@ -376,12 +466,37 @@ impl Operation for Cas {
     }
 
     fn on_resumed(&mut self) -> Step {
-        self.tries += 1;
-        Step::NeedBallot(self.floor)
+        if matches!(self.phase, Phase::Look { .. }) { self.look() } else { self.draw() }
+    }
+
+    fn expect(&mut self, settled: &Settled) {
+        if self.fails_on(settled).is_some() {
+            self.phase = Phase::Look { has_paused: true };
+        }
     }
 
     fn is_exclusive(&self) -> bool {
         true
+    }
+
+    fn settled(&self) -> Option<Settled> {
+        match &self.phase {
+            Phase::Accept(record, _) => Some(Settled(Some(record.digest()))),
+            _ => self.settled.clone(),
+        }
+    }
+
+    fn fails_on(&self, Settled(settled): &Settled) -> Option<Reply> {
+        let settled = settled.as_ref();
+        let Goal::Change(_, request) = &self.goal else { return None };
+        let Change::Write { condition, .. } = &request.change else { return None };
+        // Nothing is promised: the first try of a request that is sent again may take effect yet.
+        if rule!(LookFailsResend, request.is_resend, not false) || condition.holds(settled) {
+            return None;
+        }
+        let version = settled.map_or_else(Version::absent, Digest::version);
+        let has_value = settled.is_some_and(|digest| digest.is_value);
+        Some(Reply::Failed(Failure::ConditionFailed { version, has_value }))
     }
 
     fn on_stamp(&mut self, stamp: Stamp) -> Step {
@@ -401,6 +516,7 @@ impl Operation for Cas {
                 let read_kind = if leads && self.needs_content() { ReadKind::Data } else { ReadKind::Digest };
                 Request::Prepare { key, ballot: self.ballot.clone(), read_kind }
             }
+            Phase::Look { .. } => Request::Get { key, read_kind: ReadKind::Digest },
             Phase::Fetch => Request::Get { key, read_kind: ReadKind::Data },
             Phase::StoreBase(record) => Request::Store { key, record: record.clone(), age: self.ages.of(record) },
             Phase::Accept(record, _) => Request::Accept { key, record: record.clone(), age: self.ages.of(record) },
@@ -422,6 +538,13 @@ impl Operation for Cas {
                 }
                 self.keep(held);
                 self.promised.insert(from, digest);
+                Heard::Counts
+            }
+            (Answer::Lookup { held, .. }, Phase::Look { .. }) => {
+                let digest = held.digest();
+                self.observe(digest.as_ref());
+                let seen = self.promised.entry(from).or_default();
+                *seen = digest.max(seen.take());
                 Heard::Counts
             }
             (Answer::Lookup { held, age, .. }, Phase::Fetch) => {
@@ -446,6 +569,7 @@ impl Operation for Cas {
     fn on_enough(&mut self, tally: &Tally) -> Step {
         match self.phase.clone() {
             Phase::Idle => Step::Wait,
+            Phase::Look { .. } => self.on_look(tally),
             Phase::Prepare if !self.tellers.iter().all(|teller| self.promised.contains_key(teller)) => Step::Wait,
             Phase::Prepare => self.decide(tally, false),
             // The content arrived that was missing.
@@ -464,6 +588,7 @@ impl Operation for Cas {
     /// against it, it may never reach a majority.
     fn on_late(&mut self) -> Step {
         match self.phase {
+            Phase::Look { .. } => self.draw(),
             Phase::Prepare | Phase::Fetch => self.try_again(),
             Phase::Accept(..) if self.is_preempted => self.try_again(),
             Phase::Idle | Phase::StoreBase(_) | Phase::Accept(..) => Step::Wait,

@@ -17,6 +17,9 @@ use crate::types::{Age, Digest, Key, Lookup, NodeIndex, ReadKind, Record, Stamp}
 use super::ages::{Ages, read_ends};
 use super::operation::{Enough, Fanout, Heard, Next, Operation, Round, Step};
 
+/// How often a read looks again, before it settles the record itself.
+const LOOKS_MAX: u8 = 1;
+
 /// A read that is in flight.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Get {
@@ -27,6 +30,8 @@ pub struct Get {
     /// The greatest record whose content arrived.
     in_hand: Option<Record>,
     phase: Phase,
+    /// How often it has looked again at a record that may be on its way to a majority.
+    looks: u8,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -83,7 +88,12 @@ impl Get {
         // A record of a conditional write that is not at a majority may never be chosen: it is not written back, but settled.
         let is_chosen = greatest.proposal.is_none() || tally.is_quorum(holders);
         if !rule!(StoresUnchosen, is_chosen) {
-            return Step::Become(Next::Settle);
+            if self.looks == LOOKS_MAX {
+                return Step::Become(Next::Settle);
+            }
+            // Most likely its coordinator is about to bring it there.
+            *self = Self { looks: self.looks + 1, ..Self::default() };
+            return Step::Pause(self.looks.into());
         }
         let has_content = |record: &Record| rule!(ContentOfAnotherStamp, record.digest() == greatest);
         let Some(record) = self.in_hand.clone().filter(has_content) else {
@@ -102,7 +112,7 @@ impl Get {
 
     /// Asks every replica for its record. What was seen before binds nobody, because nothing was answered yet.
     fn start_over(&mut self) -> Step {
-        *self = Self { phase: Phase::Records, ..Self::default() };
+        *self = Self { phase: Phase::Records, looks: self.looks, ..Self::default() };
         Step::Ask(Round::to_all())
     }
 
@@ -161,6 +171,10 @@ impl Operation for Get {
     /// would stall although a majority is well.
     fn on_late(&mut self) -> Step {
         if rule!(InsistsOnHolder, self.phase != Phase::Fetch) { Step::Wait } else { self.start_over() }
+    }
+
+    fn on_resumed(&mut self) -> Step {
+        self.start()
     }
 
     fn failure(&self, report: QuorumReport) -> Failure {

@@ -70,6 +70,10 @@ impl Operation for GetWith {
         self.get.on_impossible()
     }
 
+    fn on_resumed(&mut self) -> Step {
+        self.start()
+    }
+
     fn on_late(&mut self) -> Step {
         self.get.on_late()
     }

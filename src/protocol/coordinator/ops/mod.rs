@@ -24,6 +24,6 @@ pub use cas::Cas;
 pub use get::Get;
 pub use get_one::GetOne;
 pub use get_with::GetWith;
-pub use operation::{Enough, Fanout, Heard, Operation, Round, Step};
+pub use operation::{Enough, Fanout, Heard, Operation, Round, Settled, Step};
 pub use set::Set;
 pub use state::OperationState;

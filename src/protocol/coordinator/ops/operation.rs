@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::protocol::io::{Failure, ProtocolEvent, QuorumReport, Reply};
 use crate::protocol::message::{Answer, Request};
 use crate::protocol::quorum::{MemberSet, Tally};
-use crate::types::{Age, AgedRecord, Clock, Key, NodeIndex, Record, Stamp};
+use crate::types::{Age, AgedRecord, Clock, Digest, Key, NodeIndex, Record, Stamp};
 
 /// What an operation wants next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,8 @@ pub enum Step {
     NeedStamp,
     /// A ballot above this node's clock and this one: [`Operation::on_stamp`] gets it.
     NeedBallot(Clock),
-    /// To pause after so many tries: another coordinator is changing the key. [`Operation::on_resumed`] ends the pause.
+    /// To pause after so many tries, and for a moment after none: another coordinator is changing the key.
+    /// [`Operation::on_resumed`] ends the pause.
     Pause(u32),
     /// To go on as another operation for the same client.
     Become(Next),
@@ -41,6 +42,10 @@ pub enum Next {
     /// The same, with the promises of these replicas among those that count.
     SettleWith(BTreeSet<NodeIndex>),
 }
+
+/// What a majority held: the greatest record of the key, or nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Settled(pub Option<Digest>);
 
 /// A round of questions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +161,19 @@ pub trait Operation {
     fn hint(&self) -> Option<(Record, Age)> {
         None
     }
+
+    /// Once it is done: what a majority has held since it last began to ask; `None` if it does not know.
+    fn settled(&self) -> Option<Settled> {
+        None
+    }
+
+    /// The answer of an operation that has not begun yet, if its condition fails on this record. `None` if it has to run.
+    fn fails_on(&self, _settled: &Settled) -> Option<Reply> {
+        None
+    }
+
+    /// Told before it begins: the record that the operation before it in the queue of its key has settled.
+    fn expect(&mut self, _settled: &Settled) {}
 
     /// Why the operation failed, for its client.
     fn failure(&self, report: QuorumReport) -> Failure;
