@@ -19,6 +19,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut prost = Config::new();
     // Values arrive as slices of the buffer that the transport read them into, without a copy.
     prost.bytes(["."]);
+    // Plain records have no proposal, and messages between nodes are moved often.
+    prost.boxed(".api.PeerLookup.proposal").boxed(".api.PeerStore.proposal");
     // A test server implements the methods that its test calls; the others answer UNIMPLEMENTED.
     tonic_prost_build::configure()
         .generate_default_stubs(true)

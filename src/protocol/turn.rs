@@ -145,8 +145,11 @@ impl<'a> Turn<'a> {
         while self.sort(now, &mut memory) {
             self.node.flush(now, &mut self.effects);
         }
-        let Outputs { persist: mut outputs, reads, sends, replies } = self.outputs;
-        outputs.extend(reads.into_iter().chain(sends).chain(replies));
+        let Outputs { persist: mut outputs, mut reads, mut sends, mut replies } = self.outputs;
+        outputs.reserve_exact(reads.len() + sends.len() + replies.len());
+        outputs.append(&mut reads);
+        outputs.append(&mut sends);
+        outputs.append(&mut replies);
         outputs
     }
 
@@ -154,8 +157,11 @@ impl<'a> Turn<'a> {
     /// any reads.
     fn sort(&mut self, now: Time, memory: &mut impl FnMut(Slot, &Key, ReadKind) -> MemoryRead) -> bool {
         let mut any_read = false;
+        let mut effects = Vec::new();
         while !self.effects.is_empty() {
-            for effect in std::mem::take(&mut self.effects) {
+            // Reads that are answered have further effects. Two vectors change places, so that neither grows anew.
+            std::mem::swap(&mut effects, &mut self.effects);
+            for effect in effects.drain(..) {
                 match effect {
                     Effect::Persist(batch) => self.outputs.persist.push(Output::Persist(batch)),
                     Effect::Read { read, slot, key, kind } => {
@@ -186,6 +192,7 @@ impl<'a> Turn<'a> {
                 }
             }
         }
+        self.effects = effects;
         any_read
     }
 }

@@ -1,14 +1,15 @@
-//! The codec of every gRPC message: protobuf, in a buffer of the message's own size.
+//! The codec of every gRPC message: protobuf, with the buffers that suit small messages as well as large ones.
 //!
-//! The codec of tonic-prost begins with 8 KiB, and doubles the buffer when a message does not fit. An answer with a large
-//! value then takes twice its size in memory, and a small one fifty times its size.
+//! The codec of tonic-prost writes each byte of a field's head through a buffer that may have to grow, begins with 8 KiB,
+//! and doubles. So small messages cost several times the instructions that they need, and an answer with a large value
+//! takes twice its size in memory.
 
 use std::marker::PhantomData;
 
+use bytes::{Buf, BufMut};
 use prost::Message;
 use tonic::Status;
-use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
-use tonic_prost::{ProstCodec, ProstDecoder};
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 /// The bytes of an encoder's first buffer: those of most messages without a value, with the five bytes before each.
 const ENCODE_BUFFER_BYTES: usize = 128;
@@ -16,14 +17,25 @@ const ENCODE_BUFFER_BYTES: usize = 128;
 const DECODE_BUFFER_BYTES: usize = 2 << 10;
 /// Messages of one stream that are ready together leave in frames of about so many bytes: tonic's own default.
 const FRAME_BYTES: usize = 32 << 10;
+/// Messages of at most so many bytes are encoded into a vector first, and copied once. A larger one mostly consists of
+/// values, which are copied as a whole in any case.
+const COPIED_MESSAGE_BYTES_MAX: usize = 32 << 10;
 
 /// Encodes `T` and decodes `U`.
 #[derive(Clone, Copy, Debug)]
 pub struct ProtobufCodec<T, U>(PhantomData<(T, U)>);
 
-/// Encodes `T` into a buffer of its size.
+/// Encodes messages.
+#[derive(Clone, Debug)]
+pub struct ProtobufEncoder<T> {
+    /// Empty between two messages.
+    scratch: Vec<u8>,
+    messages: PhantomData<T>,
+}
+
+/// Decodes messages.
 #[derive(Clone, Copy, Debug)]
-pub struct ProtobufEncoder<T>(PhantomData<T>);
+pub struct ProtobufDecoder<U>(PhantomData<U>);
 
 impl<T, U> Default for ProtobufCodec<T, U> {
     fn default() -> Self {
@@ -39,14 +51,14 @@ where
     type Encode = T;
     type Decode = U;
     type Encoder = ProtobufEncoder<T>;
-    type Decoder = ProstDecoder<U>;
+    type Decoder = ProtobufDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProtobufEncoder(PhantomData)
+        ProtobufEncoder { scratch: Vec::new(), messages: PhantomData }
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(DECODE_BUFFER_BYTES, FRAME_BYTES))
+        ProtobufDecoder(PhantomData)
     }
 }
 
@@ -55,11 +67,35 @@ impl<T: Message> Encoder for ProtobufEncoder<T> {
     type Error = Status;
 
     fn encode(&mut self, message: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.reserve(message.encoded_len());
-        message.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+        let bytes = message.encoded_len();
+        buffer.reserve(bytes);
+        if bytes > COPIED_MESSAGE_BYTES_MAX {
+            message.encode_raw(buffer);
+        } else {
+            self.scratch.reserve(bytes);
+            message.encode_raw(&mut self.scratch);
+            buffer.put_slice(&self.scratch);
+            self.scratch.clear();
+        }
+        Ok(())
     }
 
     fn buffer_settings(&self) -> BufferSettings {
         BufferSettings::new(ENCODE_BUFFER_BYTES, FRAME_BYTES)
+    }
+}
+
+impl<U: Message + Default> Decoder for ProtobufDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        // No copy: the message's bytes become a buffer of their own, and its values are slices of that.
+        let message = buffer.copy_to_bytes(buffer.remaining());
+        U::decode(message).map(Some).map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(DECODE_BUFFER_BYTES, FRAME_BYTES)
     }
 }

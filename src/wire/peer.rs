@@ -251,7 +251,7 @@ fn encode_store(key: Key, record: Record, age: Age) -> api::PeerStore {
         stamp: encode_stamp(stamp),
         checksum: checksum.0,
         content: Some(content.into()),
-        proposal: proposal.map(|proposal| encode_proposal(&proposal)),
+        proposal: proposal.map(|proposal| Box::new(encode_proposal(&proposal))),
         ttl_ms: encode_ttl(ttl),
         age_ms: age.0,
     }
@@ -259,7 +259,7 @@ fn encode_store(key: Key, record: Record, age: Age) -> api::PeerStore {
 
 fn decode_store(store: api::PeerStore) -> Result<(Key, Record, Age), PeerWireError> {
     let key = key("store.key", store.key)?;
-    let proposal = store.proposal.map(decode_proposal).transpose()?;
+    let proposal = store.proposal.map(|proposal| decode_proposal(*proposal)).transpose()?;
     let stamp = stamp_under(proposal.as_ref(), store.stamp.as_ref())?.ok_or(missing("store.stamp"))?;
     let content = decode_content(store.content.ok_or(missing("store.content"))?)?;
     let (ttl, checksum) = (decode_ttl(store.ttl_ms)?, Checksum(store.checksum));
@@ -276,7 +276,7 @@ fn encode_lookup(key: Key, lookup: Lookup, age: Age) -> api::PeerLookup {
             checksum: checksum.0,
             content: None,
             key,
-            proposal: proposal.map(|proposal| encode_proposal(&proposal)),
+            proposal: proposal.map(|proposal| Box::new(encode_proposal(&proposal))),
             ttl_ms: encode_ttl(ttl),
             is_value,
             age_ms: age.0,
@@ -286,7 +286,7 @@ fn encode_lookup(key: Key, lookup: Lookup, age: Age) -> api::PeerLookup {
             checksum: checksum.0,
             content: Some(content.into()),
             key,
-            proposal: proposal.map(|proposal| encode_proposal(&proposal)),
+            proposal: proposal.map(|proposal| Box::new(encode_proposal(&proposal))),
             ttl_ms: encode_ttl(ttl),
             is_value: false,
             age_ms: age.0,
@@ -296,7 +296,7 @@ fn encode_lookup(key: Key, lookup: Lookup, age: Age) -> api::PeerLookup {
 
 fn decode_lookup(lookup: api::PeerLookup) -> Result<(Key, Lookup, Age), PeerWireError> {
     let key = key("lookup.key", lookup.key)?;
-    let proposal = lookup.proposal.map(decode_proposal).transpose()?;
+    let proposal = lookup.proposal.map(|proposal| decode_proposal(*proposal)).transpose()?;
     let stamp = stamp_under(proposal.as_ref(), lookup.stamp.as_ref())?;
     let (proposal, ttl, checksum) = (proposal.map(Into::into), decode_ttl(lookup.ttl_ms)?, Checksum(lookup.checksum));
     let decoded = match (stamp, lookup.content) {

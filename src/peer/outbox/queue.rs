@@ -9,17 +9,27 @@ use crate::protocol::Message;
 use crate::types::Incarnation;
 use crate::wire::chunks::{Chunk, Chunks};
 
-/// The messages that wait, each with the peer's incarnation that it is for.
+/// The messages that wait.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    small: VecDeque<(Option<Incarnation>, Message)>,
-    large: VecDeque<(Option<Incarnation>, Message)>,
+    small: VecDeque<Queued>,
+    large: VecDeque<Queued>,
     /// The unsent chunks of the large message under way.
     chunks: Option<(Option<Incarnation>, Chunks)>,
     send_window: SendWindow,
     /// The chunks of the peer that are not acknowledged yet.
     taken: u32,
     /// About how many bytes all of them have.
+    bytes: usize,
+}
+
+/// A message that waits.
+#[derive(Debug)]
+struct Queued {
+    /// The peer's incarnation that it is for.
+    to: Option<Incarnation>,
+    message: Message,
+    /// [`Message::encoded_bytes`].
     bytes: usize,
 }
 
@@ -47,7 +57,7 @@ impl Queue {
         }
         self.bytes += bytes;
         let queue = if is_large { &mut self.large } else { &mut self.small };
-        queue.push_back((to, message));
+        queue.push_back(Queued { to, message, bytes });
         true
     }
 
@@ -63,26 +73,28 @@ impl Queue {
     /// `None` where nothing may be sent.
     pub(super) fn take(&mut self, now: Instant) -> Option<Contents> {
         if self.chunks.is_none()
-            && let Some((to, message)) = self.large.pop_front()
+            && let Some(Queued { to, message, bytes }) = self.large.pop_front()
         {
-            self.bytes -= message.encoded_bytes() - message.value_bytes();
+            self.bytes -= bytes - message.value_bytes();
             self.chunks = Some((to, Chunks::of(message)));
         }
         let chunk_to = self.chunks.as_ref().filter(|_| self.send_window.has_room()).map(|(to, _)| *to);
-        let to = match self.small.front().map(|(to, _)| *to).or(chunk_to) {
+        let to = match self.small.front().map(|queued| queued.to).or(chunk_to) {
             Some(to) => to,
             // Acknowledgements concern the link, whichever incarnation the peer has.
             None if self.taken > 0 => None,
             None => return None,
         };
-        let (mut bytes, mut messages) = (0, Vec::new());
-        while let Some((next_to, next)) = self.small.front()
-            && *next_to == to
-            && (messages.is_empty() || bytes + next.encoded_bytes() <= LINK_BATCH_BYTES)
-        {
-            bytes += next.encoded_bytes();
-            messages.extend(self.small.pop_front().map(|(_, message)| message));
+        let (mut bytes, mut count) = (0, 0);
+        let is_next = |queued: &&Queued| queued.to == to;
+        for queued in self.small.iter().take_while(is_next) {
+            if count > 0 && bytes + queued.bytes > LINK_BATCH_BYTES {
+                break;
+            }
+            bytes += queued.bytes;
+            count += 1;
         }
+        let messages = self.small.drain(..count).map(|queued| queued.message).collect();
         self.bytes -= bytes;
         // A chunk for another incarnation waits until no small message is left for this one. A peer has one incarnation at a
         // time, so that one of the two is of no use any more.

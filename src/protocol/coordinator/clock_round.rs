@@ -22,7 +22,7 @@ impl Coordinator {
     pub fn begin_clock_round(&mut self, ctx: &mut CoordinatorCtx<'_>) {
         let mut waiting = std::mem::take(&mut self.clock_rounds.waiting);
         // An operation that asked again may have had its answers since, and wait for none.
-        waiting.retain(|(id, _)| self.operations.get(id).is_some_and(InFlight::awaits_clocks));
+        waiting.retain(|(id, _)| self.operations.get(id).is_some_and(|operation| operation.awaits_clocks()));
         // Of two wishes of one operation the greater counts.
         waiting.sort_unstable_by_key(|(id, fanout)| (*id, Reverse(*fanout)));
         waiting.dedup_by_key(|(id, _)| *id);

@@ -35,7 +35,8 @@ const SAME_PEERS_FOR: u64 = 64;
 /// All operations that this node coordinates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Coordinator {
-    pub(super) operations: BTreeMap<OperationId, InFlight>,
+    /// Boxed: the map moves its values when it changes.
+    pub(super) operations: BTreeMap<OperationId, Box<InFlight>>,
     /// The last id given to an operation or clock round.
     last_id: u64,
     pub(super) clock_rounds: ClockRounds,
@@ -107,7 +108,7 @@ impl Coordinator {
             operation,
             settled: None,
         };
-        self.operations.insert(id, in_flight);
+        self.operations.insert(id, Box::new(in_flight));
         self.begin_operation(id, false, ctx);
     }
 
@@ -160,7 +161,8 @@ impl Coordinator {
 
     /// Takes the operation's next step, if its answers so far allow one.
     pub(super) fn advance(&mut self, id: OperationId, ctx: &mut CoordinatorCtx<'_>) {
-        let Some(InFlight { stage, tally, operation, .. }) = self.operations.get_mut(&id) else { return };
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        let InFlight { stage, tally, operation, .. } = &mut **operation;
         let standing = tally.standing();
         let step = match stage {
             Stage::Clock { floor, .. } if rule!(NoClockRound, standing == Standing::Reached) => {
@@ -413,7 +415,7 @@ impl Coordinator {
     /// An epoch is durable: the operations that waited for it draw their stamps.
     pub fn on_epoch_durable(&mut self, ctx: &mut CoordinatorCtx<'_>) {
         for id in std::mem::take(&mut self.awaiting_epoch) {
-            if let Some(InFlight { stage: Stage::Epoch { floor }, .. }) = self.operations.get(&id) {
+            if let Some(Stage::Epoch { floor }) = self.operations.get(&id).map(|operation| &operation.stage) {
                 let floor = *floor;
                 self.draw_stamp(id, floor, ctx);
             }
@@ -701,7 +703,7 @@ impl Coordinator {
         }
     }
 
-    fn end(&mut self, id: OperationId) -> Option<InFlight> {
+    fn end(&mut self, id: OperationId) -> Option<Box<InFlight>> {
         let operation = self.operations.remove(&id)?;
         self.timers.remove(&(operation.alarm, id));
         if let Stage::Clock { rounds, .. } = &operation.stage {
