@@ -30,7 +30,7 @@ pub(super) struct Add {
     /// The key: 1 to 4,096 bytes of UTF-8
     key: String,
     /// The number to add
-    #[arg(default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(default_value_t = 1, allow_hyphen_values = true, value_parser = delta)]
     delta: i64,
     /// A version of the key, so that the addition may be sent again and counts once
     #[arg(long, value_name = "VERSION", value_parser = version)]
@@ -53,4 +53,8 @@ impl Add {
         report_added(&self.key, &added, global.json);
         Ok(Exit::Done)
     }
+}
+
+fn delta(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| format!("a whole number from {} to {} is accepted, such as 1 or -5", i64::MIN, i64::MAX))
 }

@@ -16,7 +16,8 @@ const PRINTED_BYTES: usize = 64 << 10;
 /// List the keys that have a value
 ///
 /// Prints a key a line, in the order of the keys' bytes. Without PREFIX it lists all keys, without --limit as many as there
-/// are. A key that contains a control character is printed as a JSON string. An empty list is no error.
+/// are. A key that contains a control character, or begins with a quotation mark, is printed as a JSON string. An empty list
+/// is no error.
 ///
 /// Each key is read linearizably, at some moment of the list: a list is not one moment of the cluster. If a node fails, the
 /// list goes on at another one. Exit code 3: no node goes on; what was printed is the beginning of the list.
@@ -35,7 +36,7 @@ pub(super) struct List {
     /// The most keys to list
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Print the values too: a tab and the text, as a JSON string if it contains control characters, or its base64
+    /// Print the values too: a tab and the text, quoted as keys are, or the base64 of other bytes; --json tells which it is
     #[arg(long)]
     values: bool,
     /// List only keys above this one, which need not exist
@@ -124,9 +125,27 @@ pub(super) fn value_on_a_line(value: &Value) -> String {
     std::str::from_utf8(value.bytes()).map_or_else(|_| base64(value.bytes()), on_a_line)
 }
 
-/// A text without control characters.
+/// A text without characters that a terminal obeys: as it is, or as a JSON string.
 pub(super) fn on_a_line(text: &str) -> String {
-    if text.chars().any(char::is_control) { json!(text).to_string() } else { text.to_owned() }
+    if !text.starts_with('"') && !text.chars().any(is_obeyed) {
+        return text.to_owned();
+    }
+    let mut line = String::new();
+    for character in json!(text).to_string().chars() {
+        if is_obeyed(character) {
+            // JSON itself escapes only those below the space.
+            let _ = write!(line, "\\u{:04x}", u32::from(character));
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
+/// Whether a terminal or an editor does something else than to show the character: controls, line separators, and changes of
+/// the direction of writing. Each is below U+10000.
+fn is_obeyed(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -145,6 +164,8 @@ mod tests {
             ("user:1", None, "user:1\n"),
             ("雪", None, "雪\n"),
             ("a\nb", None, "\"a\\nb\"\n"),
+            ("\"a\"", None, "\"\\\"a\\\"\"\n"),
+            ("a\u{7f}\u{9b}\u{202e}b", None, "\"a\\u007f\\u009b\\u202eb\"\n"),
             ("k", Some(Value::from("v w")), "k\tv w\n"),
             ("k", Some(Value::from("v\tw")), "k\t\"v\\tw\"\n"),
             ("k", Some(Value::from(vec![255])), "k\t/w==\n"),

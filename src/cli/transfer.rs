@@ -6,19 +6,20 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, IsTerminal as _, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
 
 use super::list::as_json;
-use super::output::{say, write};
+use super::output::{report, say, write};
+use super::serve::shutdown_on_signal;
 use super::{CliError, Exit, Global};
-use crate::client::Client;
+use crate::client::{Acknowledged, Client, ClientError};
 use crate::limits::VALUE_BYTES_MAX;
 use crate::types::{KEY_BYTES_MAX, Value};
 
@@ -26,6 +27,8 @@ use crate::types::{KEY_BYTES_MAX, Value};
 const IMPORTS_IN_FLIGHT: usize = 64;
 /// The bytes of values that an import holds at once, beyond one value.
 const IMPORT_BYTES_MAX: usize = 64 << 20;
+/// The pause before a write is sent again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// The longest line: each byte of a value may take six characters (`\u0000`).
 const LINE_BYTES_MAX: u64 = 6 * (VALUE_BYTES_MAX + KEY_BYTES_MAX) as u64 + 4_096;
 
@@ -58,8 +61,8 @@ pub(super) struct Export {
 /// A line is an object as export and get --json print it: key, value or binary (base64), and ttl_ms if it is to expire.
 /// Other fields are ignored. A key that has a value already gets the new one. Of a key with several lines the last one counts.
 ///
-/// If a write fails, all lines before the one that is named are done. --from-line goes on there; to write a line twice does
-/// no harm.
+/// A write that fails, or whose outcome is not known, is sent again for up to --timeout: to write a line twice does no harm.
+/// If it fails for good, or at Ctrl-C, all lines before the one that is named are done. --from-line goes on there.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -77,7 +80,8 @@ pub(super) struct Import {
 impl Export {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let file = self.output.filter(|file| file != Path::new("-"));
-        let mut list = global.client()?.list(self.prefix.unwrap_or_default()).values();
+        let prefix = self.prefix.unwrap_or_default();
+        let mut list = global.client()?.list(&prefix).values();
         let mut output: Box<dyn Write> = match &file {
             None if self.resume => return Err(CliError::bad_input("--resume needs a file: give --output FILE")),
             None => Box::new(BufWriter::with_capacity(64 << 10, Stdout)),
@@ -86,7 +90,7 @@ impl Export {
                 let mut opened = File::options().read(true).write(true).create(true).truncate(!self.resume).open(path);
                 if self.resume
                     && let Ok(file) = &mut opened
-                    && let Some(last) = last_key(file, path)?
+                    && let Some(last) = last_key(file, path, &prefix)?
                 {
                     list = list.start_after(last);
                 }
@@ -135,8 +139,9 @@ impl Write for Stdout {
     }
 }
 
-/// The key of the last whole line. What follows it is cut off, and the file's position is at the end.
-fn last_key(file: &mut File, path: &Path) -> Result<Option<String>, CliError> {
+/// The key of the last whole line. The text after it is cut off, and the file's position is at the end. A file that is no
+/// export of `prefix` is left as it is.
+fn last_key(file: &mut File, path: &Path, prefix: &str) -> Result<Option<String>, CliError> {
     let failed = |error: std::io::Error| CliError::bad_input(format!("{}: cannot be read: {error}", path.display()));
     let (mut whole_bytes, mut last) = (0_u64, None);
     let mut reader = BufReader::new(&mut *file);
@@ -148,8 +153,10 @@ fn last_key(file: &mut File, path: &Path) -> Result<Option<String>, CliError> {
             break;
         }
         let json: Option<Json> = serde_json::from_slice(&line).ok();
-        let Some(key) = json.as_ref().and_then(|json| json["key"].as_str()) else {
-            let problem = format!("{}: its last lines are no export: name another file", path.display());
+        let key = json.as_ref().and_then(|json| json["key"].as_str()).filter(|key| key.starts_with(prefix));
+        let Some(key) = key else {
+            let of = if prefix.is_empty() { String::new() } else { format!(" of {prefix:?}") };
+            let problem = format!("{}: its last lines are no export{of}: name another file", path.display());
             return Err(CliError::bad_input(problem));
         };
         last = Some(key.to_owned());
@@ -174,6 +181,7 @@ impl Import {
         };
         let mut importer = Importer {
             client,
+            retry_for: global.timeout,
             name,
             input,
             progress: progress(bytes),
@@ -182,16 +190,32 @@ impl Import {
             put_back: None,
             written: 0,
         };
-        while importer.step().await? {}
-        importer.progress.finish_and_clear();
-        say(&format!("{} keys written", importer.written));
-        Ok(Exit::Done)
+        let interrupted = shutdown_on_signal()?;
+        while !interrupted.is_cancelled() {
+            if importer.step().await? {
+                continue;
+            }
+            importer.progress.finish_and_clear();
+            let written = importer.written;
+            if global.json {
+                report(&format!("{}\n", json!({ "written": written })), "done");
+            } else {
+                say(&format!("{written} {} written", if written == 1 { "key" } else { "keys" }));
+            }
+            return Ok(Exit::Done);
+        }
+        let (written, next) = (importer.written, importer.next());
+        Err(CliError::not_done(format!(
+            "interrupted, with {written} keys written: the lines before {next} are done, and --from-line {next} goes on there"
+        )))
     }
 }
 
 /// An import that is under way.
 struct Importer {
     client: Client,
+    /// How long a write whose outcome is not known is sent again.
+    retry_for: Duration,
     name: String,
     input: Box<dyn BufRead>,
     progress: ProgressBar,
@@ -213,7 +237,7 @@ struct Line {
 impl Importer {
     /// Writes the next lines, all at once. `false` at the end.
     async fn step(&mut self) -> Result<bool, CliError> {
-        let first = self.put_back.as_ref().map_or(self.line + 1, |(number, _)| *number);
+        let first = self.next();
         let mut keys = std::collections::BTreeSet::new();
         let mut writes = JoinSet::new();
         let mut bytes = 0;
@@ -233,11 +257,11 @@ impl Importer {
                 break;
             }
             bytes += line.value.bytes().len();
-            let mut set = self.client.set(&line.key, line.value);
-            if let Some(ttl) = line.ttl {
-                set = set.ttl(ttl);
-            }
-            writes.spawn(async move { (number, line.key, set.await) });
+            let (client, retry_for) = (self.client.clone(), self.retry_for);
+            writes.spawn(async move {
+                let result = line.write(&client, retry_for).await;
+                (number, line.key, result)
+            });
         }
         let is_empty = writes.is_empty();
         while let Some(ended) = writes.join_next().await {
@@ -258,6 +282,11 @@ impl Importer {
             }
         }
         problem.map_or(Ok(!is_empty), Err)
+    }
+
+    /// The number of the first line that is not written yet, between two steps.
+    fn next(&self) -> u64 {
+        self.put_back.as_ref().map_or(self.line + 1, |(number, _)| *number)
     }
 
     fn next_line(&mut self) -> Result<Option<(u64, Line)>, CliError> {
@@ -288,6 +317,23 @@ impl Importer {
 }
 
 impl Line {
+    /// Writes the line, again for `retry_for` while the outcome is not known.
+    async fn write(&self, client: &Client, retry_for: Duration) -> Result<Acknowledged, ClientError> {
+        let began = Instant::now();
+        loop {
+            let mut set = client.set(&self.key, self.value.clone());
+            if let Some(ttl) = self.ttl {
+                set = set.ttl(ttl);
+            }
+            match set.await {
+                Err(ClientError::OutcomeUnknown { .. }) if began.elapsed() < retry_for => {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
     fn parse(text: &[u8]) -> Result<Self, String> {
         let accepted = r#"such as {"key": "k", "value": "v"}"#;
         let json: Json = serde_json::from_slice(text).map_err(|error| format!("no JSON: {error}; {accepted}"))?;

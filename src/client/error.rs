@@ -31,7 +31,7 @@ pub enum ClientError {
     },
     /// The write may have happened, or may still happen. Read the key to find out. Send the same write again only if
     /// writing it twice does no harm.
-    #[error("may or may not be written: {node} (read the key to find out)")]
+    #[error("may or may not be written: {node}{}", if node.failure.is_some() { "" } else { " (read the key to find out)" })]
     OutcomeUnknown {
         /// The failure at the node that the write was sent to.
         node: NodeFailure,

@@ -15,6 +15,8 @@ use crate::types::{Clock, NodeId, Stamp, Version};
 const STAMP: u8 = 1;
 /// The version has a ballot.
 const BALLOT: u8 = 1 << 1;
+/// Enough for a version with short node ids, so that the buffer does not grow.
+const USUAL_BYTES: usize = 64;
 /// The length of the check.
 const CHECK_BYTES: usize = 2;
 
@@ -40,7 +42,8 @@ impl VersionText {
     #[must_use]
     pub fn encode(self, version: &Version) -> String {
         let stamp = Some(&version.stamp).filter(|stamp| !stamp.is_none());
-        let mut bytes = vec![stamp.map_or(0, |_| STAMP) | version.ballot.as_ref().map_or(0, |_| BALLOT)];
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        bytes.push(stamp.map_or(0, |_| STAMP) | version.ballot.as_ref().map_or(0, |_| BALLOT));
         for Stamp { clock, writer } in stamp.into_iter().chain(&version.ballot) {
             encode_varint(clock.epoch, &mut bytes);
             encode_varint(clock.counter, &mut bytes);

@@ -101,6 +101,9 @@ async fn export_is_read_by_import_and_goes_on_where_it_ended() {
     let (code, _, said) = run(&cluster, &["export", "--output", out_path, "--resume"]);
     assert!(code == 2 && said.contains("no export"), "{said}");
     assert_eq!(fs::read_to_string(&out).unwrap(), "something else\n", "it is left alone");
+    write(&out, &(json!({ "key": "other", "value": "" }).to_string() + "\n"));
+    let (code, _, said) = run(&cluster, &["export", "k", "--output", out_path, "--resume"]);
+    assert!(code == 2 && said.contains("no export of \"k\""), "{said}");
 
     let other = Cluster::start_as(&plan(&["1"])).await;
     let output = with_input(quorate(&other, &["import", "-"]), &whole);
@@ -124,10 +127,43 @@ async fn import_names_the_line_at_which_it_goes_on() {
     assert!(said.contains(&format!("{path}:3:")) && said.contains("--from-line 3"), "{said}");
     assert_eq!(run(&cluster, &["list"]).1, "a\nb\n", "the lines before it are done");
     let (code, _, said) = run(&cluster, &["import", path, "--from-line", "4"]);
-    assert!(code == 0 && said.contains("1 keys written"), "{said}");
+    assert!(code == 0 && said.contains("1 key written"), "{said}");
     assert_eq!(run(&cluster, &["list"]).1, "a\nb\nd\n");
     assert_eq!(run(&cluster, &["import", "nowhere.jsonl"]).0, 2);
     write(&file, "{\"key\":\"\",\"value\":\"1\"}\n");
     let (code, _, said) = run(&cluster, &["import", path]);
     assert!(code == 2 && said.contains(":1:") && said.contains("empty"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn import_that_is_interrupted_goes_on_at_the_line_that_it_names() {
+    const KEYS: usize = 60_000;
+    let cluster = Cluster::start_as(&plan(&["1"])).await;
+    let file = cluster.dir().join("in.jsonl");
+    let path = file.to_str().unwrap();
+    let lines: Vec<String> =
+        (0..KEYS).map(|number| json!({ "key": format!("k{number:05}"), "value": "" }).to_string() + "\n").collect();
+    write(&file, &lines.concat());
+    let child = quorate(&cluster, &["import", path]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut import = Running(child);
+    let client = cluster.client();
+    poll("the first lines to be written", Duration::from_secs(10), async || {
+        client.get("k00063").await.ok().flatten().map(drop).ok_or_else(|| "not yet".to_owned())
+    })
+    .await;
+    import.signal(Signal::SIGINT);
+    let ended = import.end_within(Duration::from_secs(10)).await;
+    let mut said = String::new();
+    import.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(ended.code(), Some(3), "{said}");
+    let line = said.split_once("--from-line ").and_then(|(_, rest)| rest.split_whitespace().next());
+    let line: usize = line.and_then(|line| line.parse().ok()).unwrap_or_else(|| panic!("{said}"));
+    assert!((65..=KEYS).contains(&line), "{said}");
+    let written = run(&cluster, &["list", "--count"]).1;
+    assert_eq!(written, format!("{}\n", line - 1), "the lines before it are done, and no other");
+    // The rest takes long, so that the file ends soon after.
+    write(&file, &lines[..line + 99].concat());
+    let (code, printed, said) = run(&cluster, &["import", path, "--from-line", &line.to_string(), "--json"]);
+    assert_eq!((code, printed.as_str()), (0, "{\"written\":100}\n"), "{said}");
+    assert_eq!(run(&cluster, &["list", "--count"]).1, format!("{}\n", line + 99));
 }
