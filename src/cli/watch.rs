@@ -28,7 +28,7 @@ const ENVIRONMENT_BYTES_MAX: usize = 64 << 10;
 ///
 /// A COMMAND after -- is run for each change, one at a time, in place of a line. Its environment has QUORATE_EVENT (put or
 /// deleted), QUORATE_KEY, QUORATE_VERSION, and QUORATE_VALUE if the value is text of up to 64 KiB without a zero byte. The
-/// value is on its stdin, whatever it is. With --list it is run for ready and reset, too, which have no key.
+/// value is on its stdin, whatever it is. It is run for a reset, too, and with --list for ready; these have no key.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -71,8 +71,8 @@ impl Watch {
         let mut watching = watch.stream();
         while let Some(event) = watching.next().await {
             let event = event?;
-            let is_change = matches!(event, WatchEvent::Set { .. } | WatchEvent::Deleted { .. });
-            if !self.command.is_empty() && (is_change || self.list) {
+            let is_for_command = self.list || !matches!(event, WatchEvent::Ready);
+            if !self.command.is_empty() && is_for_command {
                 run(&self.command, event).await?;
                 continue;
             }
