@@ -573,6 +573,31 @@ fn long_queue_ends_when_the_peers_refuse() {
     }
 }
 
+/// Beside nobody else a conditional write takes two rounds, and one fsync at each replica.
+#[test]
+fn quiet_conditional_write_takes_two_rounds_and_one_fsync() {
+    let mut cluster = Cluster::bootstrapped(3);
+    for node in ALL {
+        cluster.hold_disk(node);
+    }
+    let write = cluster.write_if(N2, Condition::Absent, 1, 7);
+    let asked = cluster.count(Sent::prepares);
+    assert_eq!(cluster.count(|_| true), asked);
+    cluster.deliver(Sent::prepares);
+    assert_eq!(cluster.count(Sent::promises), asked, "a promise waits for no disk");
+    cluster.deliver(Sent::promises);
+    assert_eq!((cluster.count(|sent| sent.accepts().is_some()), cluster.count(|_| true)), (2, 2));
+    cluster.run(&ALL);
+    for node in ALL {
+        assert!(cluster.waits_at_disk(node));
+        cluster.flush_disk(node);
+        assert!(!cluster.waits_at_disk(node), "nothing follows the one batch");
+        cluster.run(&ALL);
+    }
+    assert!(applied(&cluster, write), "{:?}", cluster.reply_to(write));
+    assert_eq!(cluster.count(|_| true), 0);
+}
+
 /// The second write waits for the first, and then finds by a look that its condition has failed. Those that were called before
 /// the look end with it.
 #[test]
