@@ -96,6 +96,13 @@ pub(crate) fn no_room(access: Access) -> ServiceError {
     ServiceError::new(nothing_done(access), &message).overloaded()
 }
 
+/// A request of which so much was read that it would exceed [`BUFFERED_BYTES_MAX`]. Nothing was done.
+///
+/// Nobody knows whether it was sent before. `NOT_APPLIED` would speak of all its tries; this reason speaks of this one alone.
+pub(crate) fn no_room_to_read() -> ServiceError {
+    no_room(Access::Read)
+}
+
 /// The request that an error belongs to: its kind, and its key if it has one.
 pub(super) struct ErrorContext<'a> {
     pub(super) access: Access,

@@ -47,7 +47,7 @@ pub enum FailureReason {
     /// Too few replicas answered the read. It is safe to send again.
     NoQuorum,
     /// The node does not take the request now, or could not finish it: it starts, ends, is refused by its peers or has too
-    /// much to do. Nothing was written. Ask another node, or again later.
+    /// much to do. Nothing was written by this try; of earlier tries it says nothing. Ask another node, or again later.
     NotReady,
     /// The replica's disk cannot be read or written now. An operator's write may have happened.
     StoreFailed,

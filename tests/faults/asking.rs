@@ -314,7 +314,8 @@ fn miss(status: &Status, wish: &Wish) -> Miss {
         Some(FailureReason::NotApplied) if wish.is_resend => {
             Miss::Defect(format!("a request that was sent before is told as not applied: {text}"))
         }
-        Some(FailureReason::NotApplied) => Miss::Failed(text),
+        // The latter speaks of this attempt alone, as does a failed attempt in the history.
+        Some(FailureReason::NotApplied | FailureReason::NotReady) => Miss::Failed(text),
         Some(FailureReason::Damaged | FailureReason::InvalidArgument) => Miss::Defect(text),
         _ if wish.ask.is_read() || never_left(status) => Miss::Failed(text),
         _ => Miss::Unknown(text),

@@ -11,20 +11,18 @@ use tonic::codegen::http::{self, HeaderMap};
 use tonic::{Code, Status, body};
 
 use crate::service::buffer_budget::BudgetGuard;
-use crate::service::error::no_room;
+use crate::service::error::no_room_to_read;
 use crate::service::request_metrics::{Observation, Outcome};
-use crate::wire::method::Access;
 
 /// A request's body, counted while it is read.
 pub(super) struct Counted {
     body: body::Body,
-    access: Access,
     guard: BudgetGuard,
 }
 
 impl Counted {
-    pub(super) fn new(body: body::Body, access: Access, guard: BudgetGuard) -> Self {
-        Self { body, access, guard }
+    pub(super) fn new(body: body::Body, guard: BudgetGuard) -> Self {
+        Self { body, guard }
     }
 }
 
@@ -38,7 +36,7 @@ impl http_body::Body for Counted {
             && let Some(data) = frame.data_ref()
             && !self.guard.grow(data.len())
         {
-            return Poll::Ready(Some(Err(no_room(self.access).into())));
+            return Poll::Ready(Some(Err(no_room_to_read().into())));
         }
         polled
     }
@@ -118,6 +116,26 @@ mod tests {
     use super::*;
     use crate::limits::BUFFERED_BYTES_MAX;
     use crate::service::buffer_budget::BufferBudget;
+    use crate::wire::failure::{Failure, FailureReason};
+
+    #[tokio::test]
+    async fn request_without_room_is_told_nothing_about_its_earlier_tries() {
+        let budget = Arc::new(BufferBudget::default());
+        let mut others = budget.guard();
+        assert!(others.grow(BUFFERED_BYTES_MAX));
+        // A resend, perhaps: its body is not read to the flag that says so.
+        let body = body::Body::new(axum::body::Body::from("a request"));
+        let mut counted = Counted::new(body, budget.guard());
+        let frame = std::future::poll_fn(|context| Pin::new(&mut counted).poll_frame(context)).await;
+        let status = frame.expect("an answer").expect_err("there is no room");
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(Failure::from_status(&status).expect("it has a reason").reason, FailureReason::NotReady);
+        drop(others);
+        let body = body::Body::new(axum::body::Body::from("a request"));
+        let mut counted = Counted::new(body, budget.guard());
+        let frame = std::future::poll_fn(|context| Pin::new(&mut counted).poll_frame(context)).await;
+        assert!(frame.is_some_and(|frame| frame.is_ok()));
+    }
 
     #[tokio::test]
     async fn frames_hold_their_part_of_the_budget_longer_than_the_body() {

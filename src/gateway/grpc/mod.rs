@@ -223,7 +223,7 @@ impl tonic::codegen::Service<http::Request<Body>> for Frontend {
         let deadline = Deadline::new(timeout(request.headers()), now);
         request.extensions_mut().insert(deadline);
         let guard = self.service.buffers().guard();
-        let answered = self.route(request.map(|body| Body::new(Counted::new(body, access, guard))));
+        let answered = self.route(request.map(|body| Body::new(Counted::new(body, guard))));
         Box::pin(async move {
             answered.await.map(|response| observed(refusal::explained(response, access), Some(observation)))
         })
