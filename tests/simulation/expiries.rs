@@ -62,7 +62,7 @@ impl World {
             return;
         };
         let oldest = (self.now - written_at) * RATES.1 / 1_000 + ROUNDING;
-        if record.age.0 * 1_000 > oldest {
+        if record.age.0 > oldest / 1_000 {
             self.is_wrong(format!(
                 "{} of {key} is told to be {:?} old, and was written {written_at} us",
                 record.version(),
