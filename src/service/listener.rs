@@ -15,8 +15,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
+use crate::limits::CLOSE_TIME_MAX;
 use crate::metrics::Metrics;
 use crate::runtime::NodeHandle;
 
@@ -124,6 +127,26 @@ impl Listener {
                 }
             }
         }
+    }
+
+    /// Attends each connection in a task of its own, until `shutdown` is cancelled. Then no more are taken, and the open ones
+    /// have [`CLOSE_TIME_MAX`] to end.
+    pub(crate) async fn attend<F>(mut self, shutdown: CancellationToken, attend: impl Fn(Connection) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let connections = TaskTracker::new();
+        loop {
+            let connection = tokio::select! {
+                (connection, _) = self.accept() => connection,
+                () = shutdown.cancelled() => break,
+            };
+            connections.spawn(attend(connection));
+        }
+        drop(self);
+        connections.close();
+        // A stream that its client never ends must not keep a node from ending.
+        let _ = tokio::time::timeout(CLOSE_TIME_MAX, connections.wait()).await;
     }
 
     fn admit(&mut self, stream: TcpStream) -> Option<Connection> {

@@ -32,7 +32,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::limits::{
@@ -74,20 +73,10 @@ pub struct HttpOptions {
 pub async fn serve(listener: TcpListener, service: Arc<Service>, options: HttpOptions, shutdown: CancellationToken) {
     let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
     let origins = Origins { is_loopback, hosts: options.hosts, listed: options.cors_origins };
-    let mut listener = Listener::for_http(listener, service.node());
+    let listener = Listener::for_http(listener, service.node());
     let gateway = Arc::new(Gateway { service, origins, report: tokio::sync::Mutex::default() });
-    let connections = TaskTracker::new();
-    loop {
-        let connection = tokio::select! {
-            (connection, _) = listener.accept() => connection,
-            () = shutdown.cancelled() => break,
-        };
-        connections.spawn(Arc::clone(&gateway).attend(connection, shutdown.clone()));
-    }
-    drop(listener);
-    connections.close();
-    // A watch that its client never ends must not keep a node from ending.
-    let _ = tokio::time::timeout(CLOSE_TIME_MAX, connections.wait()).await;
+    let ends = shutdown.clone();
+    listener.attend(ends, |connection| Arc::clone(&gateway).attend(connection, shutdown.clone())).await;
 }
 
 /// What answers requests.

@@ -15,10 +15,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, BufWriter, ReadHalf};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::Code;
 
-use crate::limits::CLOSE_TIME_MAX;
 use crate::service::Service;
 use crate::service::buffer_budget::BudgetGuard;
 use crate::service::deadline::Deadline;
@@ -41,25 +39,17 @@ const IDLE_TIME_MAX: Duration = Duration::from_mins(10);
 const STALL_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Serves the node of `service` on `listener` until `shutdown` is cancelled. Then it takes no more connections, finishes the
-/// commands under way, and returns once all connections are closed, or after [`CLOSE_TIME_MAX`].
+/// commands under way, and returns once all connections are closed, or after half a second.
 pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: CancellationToken) {
-    let mut listener = Listener::for_lines(listener, service.node());
-    let connections = TaskTracker::new();
-    loop {
-        let connection = tokio::select! {
-            (connection, _) = listener.accept() => connection,
-            () = shutdown.cancelled() => break,
-        };
-        let session = Session { service: Arc::clone(&service) };
-        let shutdown = shutdown.clone();
-        connections.spawn(async move {
+    let listener = Listener::for_lines(listener, service.node());
+    let attend = |connection| {
+        let (session, shutdown) = (Session { service: Arc::clone(&service) }, shutdown.clone());
+        async move {
             // A client that has gone is no matter of this node.
             let _ = session.run(connection, shutdown).await;
-        });
-    }
-    drop(listener);
-    connections.close();
-    let _ = tokio::time::timeout(CLOSE_TIME_MAX, connections.wait()).await;
+        }
+    };
+    listener.attend(shutdown.clone(), attend).await;
 }
 
 /// The commands of one connection.
