@@ -42,8 +42,8 @@ impl Cache {
         let mut first = Entries::new();
         read_list(&mut watching, &mut first).await?;
         let entries = Arc::new(RwLock::new(first));
-        let (changed, changes) = watch::channel(0);
-        let follower = tokio::spawn(follow(watching, Arc::clone(&entries), changed));
+        let (counter, changes) = watch::channel(0);
+        let follower = tokio::spawn(follow(watching, Arc::clone(&entries), counter));
         Ok(Cache { entries, changes, follower })
     }
 

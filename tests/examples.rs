@@ -172,27 +172,27 @@ async fn cache_has_each_key_in_the_end_while_nodes_are_killed() {
     for number in 0..4 {
         let client = cluster.client();
         writers.spawn(async move {
-            let mut writes = 0;
+            let mut count = 0;
             while began.elapsed() < RUN_TIME {
-                let key = format!("user:{}", (number + 7 * writes) % (KEYS + 10));
+                let key = format!("user:{}", (number + 7 * count) % (KEYS + 10));
                 // Whether one of them has happened is not always known. The cache must know in the end.
-                if writes % 5 == 4 {
+                if count % 5 == 4 {
                     client.delete(&key).await.ok();
                 } else {
-                    client.set(&key, format!("{number}-{writes}")).await.ok();
+                    client.set(&key, format!("{number}-{count}")).await.ok();
                 }
                 client.set("other", "v").await.ok();
-                writes += 1;
+                count += 1;
             }
-            writes
+            count
         });
     }
     kill_in_turn(&mut cluster, began).await;
-    let mut writes = 0;
+    let mut count = 0;
     while let Some(ended) = writers.join_next().await {
-        writes += ended.expect("a client does not panic");
+        count += ended.expect("a client does not panic");
     }
-    assert!(writes > 20, "{writes}: the test has seen nothing");
+    assert!(count > 20, "{count}: the test has seen nothing");
     poll("the cache to have what is there", START_TIME_MAX, async || {
         let mut there = Entries::new();
         let mut list = client.list("user:").values().stream();
@@ -204,5 +204,5 @@ async fn cache_has_each_key_in_the_end_while_nodes_are_killed() {
         if known == there { Ok(()) } else { Err(format!("{known:?} is known, and {there:?} is there")) }
     })
     .await;
-    println!("{writes} writes, {} keys", cache.entries().len());
+    println!("{count} writes, {} keys", cache.entries().len());
 }
