@@ -41,7 +41,8 @@ impl Coordinator {
     /// An operation takes part in a clock round that began before it.
     pub(super) fn join_older_clock_round(&mut self, id: OperationId) {
         if is_on(Mutant::OlderClockRound)
-            && let Some(InFlight { stage: Stage::Clock { rounds, .. }, .. }) = self.operations.get_mut(&id)
+            && let Some(InFlight { stage: Stage::Clock { rounds, .. }, .. }) =
+                self.operations.get_mut(&id).map(Box::as_mut)
             && let Some(round) = self.clock_rounds.join_latest(id)
         {
             rounds.push(round);
@@ -75,9 +76,8 @@ impl Coordinator {
         id: OperationId,
         ctx: &mut CoordinatorCtx<'_>,
     ) -> bool {
-        let Some(InFlight { operation: OperationState::Get(get), tally, .. }) = self.operations.get_mut(&id) else {
-            return false;
-        };
+        let operation = self.operations.get_mut(&id).map(Box::as_mut);
+        let Some(InFlight { operation: OperationState::Get(get), tally, .. }) = operation else { return false };
         if !is_on(Mutant::RefusalCountsAsNothing) {
             return false;
         }
