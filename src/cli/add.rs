@@ -30,7 +30,7 @@ pub(super) struct Add {
     /// The key: 1 to 4,096 bytes of UTF-8
     key: String,
     /// The number to add
-    #[arg(default_value_t = 1, allow_hyphen_values = true, value_parser = delta)]
+    #[arg(default_value_t = 1, allow_negative_numbers = true, value_parser = delta)]
     delta: i64,
     /// A version of the key, so that the addition may be sent again and counts once
     #[arg(long, value_name = "VERSION", value_parser = version)]
