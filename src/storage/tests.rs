@@ -109,7 +109,7 @@ fn versions_that_expire_are_found_in_their_order_until_they_are_replaced() {
         };
         let all = vec![expiring("b", 1, 5_000), expiring("a", 2, 5_000), expiring("c", 3, 4_000)];
         let entry = |(key, record, kept_at): &(Key, Record, RunningTime)| Expiry {
-            at: RunningTime(kept_at.0 + 1_000),
+            at: RunningTime(kept_at.0 + 1_001),
             slot: Slot(3),
             key: key.clone(),
             version: record.version(),
@@ -120,7 +120,7 @@ fn versions_that_expire_are_found_in_their_order_until_they_are_replaced() {
         store.persist(&batch_of(3, [(never.clone(), text(&never, 9, "v"))])).expect("persisted");
         let page = |from, after: Option<&Expiry>, max| store.expiries(RunningTime(from), after, max).expect("a page");
         assert_eq!(page(0, None, 10), [c.clone(), a.clone(), b.clone()]);
-        assert_eq!(page(5_001, None, 1), std::slice::from_ref(&a));
+        assert_eq!(page(5_002, None, 1), std::slice::from_ref(&a));
         assert_eq!(page(0, Some(&a), 10), std::slice::from_ref(&b));
         for read_kind in [ReadKind::Digest, ReadKind::Data] {
             let ReadOutcome::Done(found) =

@@ -40,10 +40,11 @@ impl RunningTime {
         Age(now.0.saturating_sub(self.0))
     }
 
-    /// The count at which what was kept at this count has lived for `ttl`.
+    /// The first count at which what was kept at this count has certainly lived for `ttl`: counts are rounded down, and the
+    /// begun milliseconds of the two may differ.
     #[must_use]
     pub fn expiry(self, ttl: Ttl) -> Self {
-        Self(self.0.saturating_add(ttl.as_millis()))
+        Self(self.0.saturating_add(ttl.as_millis()).saturating_add(1))
     }
 
     /// How long it is to `later`; nothing where that has passed.
@@ -63,10 +64,11 @@ impl Age {
         Self(self.0.saturating_add(millis(span)))
     }
 
-    /// Whether a value with this time to live is to be deleted at this age.
+    /// Whether a value with this time to live is to be deleted at this age. An age is the difference of two counts, so that
+    /// it may be up to a millisecond too great.
     #[must_use]
     pub fn is_past(self, ttl: Ttl) -> bool {
-        self.0 >= ttl.as_millis()
+        self.0 > ttl.as_millis()
     }
 
     /// What is left of `ttl`: a millisecond at least, because a value that is past it is there until it is deleted.
@@ -154,6 +156,6 @@ mod tests {
         let ttl = Ttl::from_millis(1_000).unwrap();
         assert_eq!(Age(400).left_of(ttl), Duration::from_millis(600));
         assert_eq!(Age(5_000).left_of(ttl), Duration::from_millis(1));
-        assert_eq!([999, 1_000].map(|age| Age(age).is_past(ttl)), [false, true]);
+        assert_eq!([1_000, 1_001].map(|age| Age(age).is_past(ttl)), [false, true]);
     }
 }
