@@ -26,6 +26,8 @@ const KEYS: usize = 3;
 const CLIENTS: usize = 8;
 /// How often each of them adds to each of two counters, by default.
 const ADDITIONS: u64 = 60;
+/// Clients go on for so long, even if they have made enough: nodes are to be killed several times.
+const TIME_MIN: Duration = Duration::from_secs(8);
 /// Clients begin an addition before this has passed, even if they are to make more: the test has a bounded time.
 const TIME_MAX: Duration = Duration::from_mins(12);
 /// How long a node is up and down.
@@ -84,11 +86,15 @@ async fn additions_count_once_while_nodes_are_killed() {
         clients.spawn(async move {
             let (mut plain, mut named) = (Tally::default(), Tally::default());
             let mut since = None;
-            while began.elapsed() < TIME_MAX && (!plain.has_tried(additions) || !named.has_tried(additions)) {
-                if !plain.has_tried(additions) {
+            let goes_on = |tally: Tally| {
+                let time = began.elapsed();
+                time < TIME_MIN || time < TIME_MAX && !tally.has_tried(additions)
+            };
+            while goes_on(plain) || goes_on(named) {
+                if goes_on(plain) {
                     plain.note(client.add("plain", 1).await.map(drop));
                 }
-                if named.has_tried(additions) {
+                if !goes_on(named) {
                     continue;
                 }
                 let Some(version) = since.take() else {
