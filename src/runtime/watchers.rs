@@ -1,18 +1,19 @@
 //! The clients that watch, and what waits for them.
 //!
 //! Contract: an event goes into the queue of each watch that it is for, and nobody waits. A watch whose queue is full has a
-//! client that reads too slowly. It is closed, after which the client still gets what is in the queue. Its last cursor is
-//! then the place to go on.
+//! client that reads too slowly. It is closed, after which the client still gets what is in the queue. Where too many bytes
+//! wait, the watch with the most is closed, and what waits for it is dropped: a client that reads nothing would keep them for
+//! ever, and the watches of others would be closed in its place. In both cases the last cursor that the client got is the
+//! place to go on.
 //!
 //! Bounds: [`WATCH_EVENTS_WAITING_MAX`] events for each watch, and [`WATCH_BYTES_WAITING_MAX`] bytes of values for all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, mpsc};
 
 use crate::limits::{WATCH_BYTES_WAITING_MAX, WATCH_EVENTS_WAITING_MAX};
 use crate::metrics::Metrics;
@@ -37,23 +38,40 @@ pub enum WatchEnded {
 /// The events of one watch, for its client. To drop it ends the watch.
 pub struct WatchStream {
     id: WatchId,
-    events: mpsc::Receiver<Arc<WatchNews>>,
     queue: Arc<Queue>,
     event_loop: mpsc::Sender<Event>,
 }
 
 /// What a watch's two ends share.
 pub struct Queue {
-    /// The bytes of values that wait.
-    bytes: AtomicUsize,
-    /// The same, for all watches.
+    waiting: Mutex<Waiting>,
+    /// An event has come, or the watch has ended.
+    changed: Notify,
+    /// The bytes of values that wait for all watches of the node.
     bytes_of_all: Arc<AtomicUsize>,
-    ended: OnceLock<WatchEnded>,
 }
 
-/// A watch, at the end of the event loop.
+/// What waits for a client.
+#[derive(Default)]
+struct Waiting {
+    events: VecDeque<Arc<WatchNews>>,
+    /// The bytes of values among them.
+    bytes: usize,
+    /// Why no more events come.
+    ended: Option<WatchEnded>,
+}
+
+/// What became of an event for a watch.
+enum Pushed {
+    Waits,
+    /// As many events wait as may.
+    Full,
+    /// The client is gone.
+    Closed,
+}
+
+/// A watch, at the end of the event loop. To drop it ends the stream after what waits.
 pub struct Watcher {
-    events: mpsc::Sender<Arc<WatchNews>>,
     queue: Arc<Queue>,
     /// Whether its client wants values.
     values: bool,
@@ -68,14 +86,48 @@ pub(super) struct Watchers {
 }
 
 impl Queue {
-    fn grow(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.bytes_of_all.fetch_add(bytes, Ordering::Relaxed);
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shrink(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    fn push(&self, news: &Arc<WatchNews>, bytes: usize) -> Pushed {
+        let mut waiting = self.waiting();
+        if waiting.ended.is_some() {
+            return Pushed::Closed;
+        }
+        if waiting.events.len() == WATCH_EVENTS_WAITING_MAX {
+            return Pushed::Full;
+        }
+        waiting.events.push_back(Arc::clone(news));
+        waiting.bytes += bytes;
+        self.bytes_of_all.fetch_add(bytes, Ordering::Relaxed);
+        drop(waiting);
+        self.changed.notify_one();
+        Pushed::Waits
+    }
+
+    fn pop(&self) -> Option<Result<Arc<WatchNews>, WatchEnded>> {
+        let mut waiting = self.waiting();
+        let Some(news) = waiting.events.pop_front() else { return waiting.ended.clone().map(Err) };
+        let bytes = value_bytes(&news);
+        waiting.bytes -= bytes;
         self.bytes_of_all.fetch_sub(bytes, Ordering::Relaxed);
+        Some(Ok(news))
+    }
+
+    /// No more events come. The first reason counts.
+    fn end(&self, why: WatchEnded) {
+        self.waiting().ended.get_or_insert(why);
+        self.changed.notify_one();
+    }
+
+    /// Drops what waits.
+    fn clear(&self) {
+        let mut waiting = self.waiting();
+        self.bytes_of_all.fetch_sub(std::mem::take(&mut waiting.bytes), Ordering::Relaxed);
+        let events = std::mem::take(&mut waiting.events);
+        drop(waiting);
+        drop(events);
     }
 }
 
@@ -86,10 +138,8 @@ pub(super) fn watch(
     bytes_of_all: Arc<AtomicUsize>,
     event_loop: mpsc::Sender<Event>,
 ) -> (Watcher, WatchStream) {
-    let (sender, receiver) = mpsc::channel(WATCH_EVENTS_WAITING_MAX);
-    let queue = Arc::new(Queue { bytes: AtomicUsize::new(0), bytes_of_all, ended: OnceLock::new() });
-    let watcher = Watcher { events: sender, queue: Arc::clone(&queue), values };
-    (watcher, WatchStream { id, events: receiver, queue, event_loop })
+    let queue = Arc::new(Queue { waiting: Mutex::default(), changed: Notify::new(), bytes_of_all });
+    (Watcher { queue: Arc::clone(&queue), values }, WatchStream { id, queue, event_loop })
 }
 
 impl WatchStream {
@@ -104,24 +154,27 @@ impl WatchStream {
     /// # Errors
     /// [`WatchEnded`], after the last event.
     pub async fn next(&mut self) -> Result<Arc<WatchNews>, WatchEnded> {
-        match self.events.recv().await {
-            Some(news) => {
-                self.queue.shrink(value_bytes(&news));
-                Ok(news)
+        loop {
+            if let Some(next) = self.queue.pop() {
+                return next;
             }
-            None => Err(self.queue.ended.get().cloned().unwrap_or(WatchEnded::Ended)),
+            self.queue.changed.notified().await;
         }
     }
 }
 
 impl Drop for WatchStream {
     fn drop(&mut self) {
-        self.events.close();
-        while let Ok(news) = self.events.try_recv() {
-            self.queue.shrink(value_bytes(&news));
-        }
+        self.queue.end(WatchEnded::Ended);
+        self.queue.clear();
         // Where the loop's queue is full, the loop notices with the next event for the watch, a heartbeat at the latest.
         let _ = self.event_loop.try_send(Event::Unwatch(self.id));
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.queue.end(WatchEnded::Ended);
     }
 }
 
@@ -157,7 +210,7 @@ impl Watchers {
                 let ended = unready().map_or(WatchEnded::Ended, WatchEnded::Unready);
                 for id in to {
                     if let Some(watcher) = self.running.remove(&id) {
-                        let _ = watcher.queue.ended.set(ended.clone());
+                        watcher.queue.end(ended.clone());
                     }
                 }
                 return self.count();
@@ -173,15 +226,10 @@ impl Watchers {
                 Some(bare) if !watcher.values => (bare, 0),
                 _ => (&news, bytes),
             };
-            watcher.queue.grow(bytes);
-            match watcher.events.try_send(Arc::clone(news)) {
-                Ok(()) => self.make_room(id),
-                Err(TrySendError::Full(_)) => {
-                    watcher.queue.shrink(bytes);
-                    self.end_slow(id);
-                }
-                Err(TrySendError::Closed(_)) => {
-                    watcher.queue.shrink(bytes);
+            match watcher.queue.push(news, bytes) {
+                Pushed::Waits => self.make_room(id),
+                Pushed::Full => self.end_slow(id),
+                Pushed::Closed => {
                     self.running.remove(&id);
                     self.ended.push(id);
                     self.count();
@@ -190,25 +238,28 @@ impl Watchers {
         }
     }
 
-    /// Ends the watch for which the most bytes wait, where too many wait for all. The one that got the last event is ended
-    /// only where others wait as well: a single value always fits.
+    /// Ends the watch for which the most bytes wait, where too many wait for all, and drops them. The one that got the last
+    /// event is ended only where others wait as well: a single value always fits.
     fn make_room(&mut self, last: WatchId) {
         let Some(watcher) = self.running.get(&last) else { return };
         if watcher.queue.bytes_of_all.load(Ordering::Relaxed) <= WATCH_BYTES_WAITING_MAX {
             return;
         }
-        let bytes = |watcher: &Watcher| watcher.queue.bytes.load(Ordering::Relaxed);
-        let most = self.running.iter().max_by_key(|(id, watcher)| (bytes(watcher), **id));
-        if let Some((id, watcher)) = most
-            && bytes(watcher) > 0
+        let most = self.running.iter().map(|(id, watcher)| (watcher.queue.waiting().bytes, *id)).max();
+        if let Some((bytes, id)) = most
+            && bytes > 0
         {
-            self.end_slow(*id);
+            if let Some(watcher) = self.running.get(&id) {
+                watcher.queue.end(WatchEnded::TooSlow);
+                watcher.queue.clear();
+            }
+            self.end_slow(id);
         }
     }
 
     fn end_slow(&mut self, id: WatchId) {
         if let Some(watcher) = self.running.remove(&id) {
-            let _ = watcher.queue.ended.set(WatchEnded::TooSlow);
+            watcher.queue.end(WatchEnded::TooSlow);
             self.metrics.watches_too_slow.inc();
             self.ended.push(id);
         }
@@ -319,11 +370,12 @@ mod tests {
         assert_eq!(fixture.watchers.take_ended(), [], "as much as may wait");
         fixture.watchers.tell(vec![WatchId(2)], put(1), || None);
         assert_eq!(fixture.watchers.take_ended(), [WatchId(1)]);
-        for _ in 0..3 {
-            assert!(greedy.next().await.is_ok(), "what waits is still given");
+        assert_eq!(fixture.bytes.load(Ordering::Relaxed), large + 1, "given back, although its client reads nothing");
+        for _ in 0..2 {
+            fixture.watchers.tell(vec![WatchId(2)], put(large), || None);
         }
+        assert_eq!(fixture.watchers.take_ended(), [], "nobody is ended in its place");
         assert_eq!(greedy.next().await, Err(WatchEnded::TooSlow));
-        assert_eq!(fixture.bytes.load(Ordering::Relaxed), large + 1);
     }
 
     #[tokio::test]
