@@ -85,6 +85,7 @@ verify: setup ## Check format, rules of the source tree, lints and the fast test
 	cargo fmt --check
 	cargo test --release --no-default-features --test tidy
 	cargo clippy --release --all-targets -- -D warnings
+	cargo check --release --all-targets --features mutants
 	cargo test --release --lib
 
 fmt: ## Format the code

@@ -34,7 +34,7 @@ const TIME_MAX: Duration = Duration::from_mins(12);
 const UP: Duration = Duration::from_millis(1_200);
 const DOWN: Duration = Duration::from_millis(400);
 
-/// What the clients know of one counter.
+/// The clients' knowledge of one counter.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     counted: u64,

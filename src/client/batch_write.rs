@@ -46,7 +46,7 @@ impl From<Delete> for Write {
     }
 }
 
-/// What became of an entry.
+/// The outcome of an entry.
 type Outcome = Result<Acknowledged, ClientError>;
 
 pub(super) async fn batch_write(client: &Client, writes: Vec<Write>) -> Result<Vec<Outcome>, ClientError> {
@@ -115,7 +115,7 @@ fn fill(outcomes: &mut [Option<Outcome>], left: &[usize], error: &ClientError) {
     }
 }
 
-/// What became of an entry, or why it certainly did not happen.
+/// The outcome of an entry, or why it certainly did not happen.
 fn outcome(node: &Node, result: api::BatchWriteResult) -> Result<Outcome, NodeFailure> {
     let api::BatchWriteResult { clock, version, error, .. } = result;
     let Some(api::BatchWriteError { code, reason, message, version: current, has_value }) = error else {

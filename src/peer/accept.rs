@@ -111,7 +111,7 @@ struct AcceptedLink<E> {
     outbox: Arc<Outbox>,
     events: mpsc::Sender<E>,
     parameters: ClusterParameters,
-    /// What the peer has told.
+    /// The address that the peer has told.
     http_address: Option<String>,
     http_addresses: Arc<HttpAddresses>,
 }

@@ -51,7 +51,7 @@ pub struct Queue {
     bytes_of_all: Arc<AtomicUsize>,
 }
 
-/// What waits for a client.
+/// The events that wait for a client.
 #[derive(Default)]
 struct Waiting {
     events: VecDeque<Arc<WatchNews>>,
@@ -61,7 +61,7 @@ struct Waiting {
     ended: Option<WatchEnded>,
 }
 
-/// What became of an event for a watch.
+/// The result of a push.
 enum Pushed {
     Waits,
     /// As many events wait as may.

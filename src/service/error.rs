@@ -27,7 +27,7 @@ pub(crate) struct ServiceError {
     pub(crate) overloaded: bool,
     /// Whether the request was refused, and is one that may have been sent before.
     pub(crate) is_resend: bool,
-    /// What happened, where, and what to do.
+    /// The event, its place, and the remedy.
     pub(crate) message: String,
 }
 

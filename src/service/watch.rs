@@ -29,7 +29,7 @@ pub(crate) struct Watch {
     stream: WatchStream,
     filter: Filter,
     values: bool,
-    /// What is left of the page of what is there that came last.
+    /// The rest of the last page of the list.
     page: std::vec::IntoIter<(Key, Listed)>,
     /// The part of the buffer budget of that page.
     guard: BudgetGuard,

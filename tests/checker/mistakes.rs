@@ -4,7 +4,7 @@ use crate::porcupine::porcupine;
 use crate::testkit::checker::{Action, Condition, Ending, Operation, STEPS_MAX, Verdict, check};
 use crate::testkit::porcupine::TIME_MAX;
 
-/// What should not happen, the history without it, and the operation that makes it wrong.
+/// The mistake, the history without it, and the operation that makes it wrong.
 struct Mistake {
     what: &'static str,
     right: Vec<Operation>,

@@ -84,7 +84,7 @@ impl fmt::Display for Miss {
     }
 }
 
-/// What a page of a list says.
+/// The content of a page of a list.
 #[derive(Debug)]
 pub(crate) struct Page {
     /// The keys that it names, with their values where those were asked for.

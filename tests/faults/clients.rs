@@ -212,7 +212,7 @@ impl Workload {
         answer
     }
 
-    /// What a page or a watch said of a key: a read, at some moment from `invoked` to `returned`.
+    /// A page's or a watch's account of a key: a read, at some moment from `invoked` to `returned`.
     pub(crate) fn told(&self, client: u32, invoked: u64, returned: u64, (ask, outcome): (Ask, Outcome)) -> Done {
         let index = self.fresh_number();
         Done { client, index, first: index, invoked, returned: Some(returned), ask, outcome }

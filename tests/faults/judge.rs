@@ -1,4 +1,4 @@
-//! What the clients of a round were told, in the terms of the checkers.
+//! The answers to the clients of a round, in the terms of the checkers.
 
 use std::collections::BTreeMap;
 
@@ -63,7 +63,7 @@ fn effects(history: &[Done]) -> Result<BTreeMap<usize, Effect>, String> {
     Ok(effects)
 }
 
-/// What a watch ought to have been told, and was not.
+/// Events that a watch ought to have been told, and was not.
 pub(crate) fn missed(told: &Told, workload: &Workload, account: &Account) -> Option<String> {
     let Some(since) = told.since() else { return Some("it is not ready".to_owned()) };
     for (number, history) in &account.histories {

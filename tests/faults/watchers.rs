@@ -37,7 +37,7 @@ pub(crate) struct Watcher {
     pub(crate) number: u32,
     pub(crate) workload: Arc<Workload>,
     pub(crate) nodes: Vec<Channel>,
-    /// What it was told, for those who wait for it.
+    /// The events that it was told, for those that wait for it.
     pub(crate) told: Arc<Mutex<Told>>,
     pub(crate) seed: u64,
 }

@@ -51,7 +51,7 @@ async fn changes_are_told_through_any_node_and_go_on_elsewhere() {
     assert!(status.message().starts_with("cursor: "), "{status}");
 }
 
-/// What is there comes first, then `ready` with the first cursor, then changes. A cursor that reaches back needs no list.
+/// The keys that are there come first, then `ready` with the first cursor, then changes. A cursor that reaches back needs no list.
 #[tokio::test]
 async fn what_is_there_is_told_before_the_changes() {
     // More than a page.

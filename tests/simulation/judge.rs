@@ -196,7 +196,7 @@ fn seen<'a>(world: &'a World, key: usize, history: &[&'a Done]) -> Vec<(&'a Vers
     told.chain(expired.map(|(version, at)| (version, world.clients.tick_at(at + 1), None))).collect()
 }
 
-/// What led to those versions: those writes took effect, although nobody may have been told of them.
+/// The writes that led to those versions: they took effect, although nobody may have been told of them.
 fn effects<'a>(world: &'a World, key: usize, history: &[&'a Done]) -> Result<BTreeMap<usize, Effect>, Wrong<'a>> {
     let mut effects: BTreeMap<usize, Effect> = BTreeMap::new();
     for (version, returned, done) in seen(world, key, history) {

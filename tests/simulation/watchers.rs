@@ -44,7 +44,7 @@ struct Watcher {
     list: ListFirst,
     /// When that began, in the time of histories.
     list_began: u64,
-    /// What it knows to be there: the values only where it was told them.
+    /// The keys that it knows to be there; values only where it was told them.
     known: BTreeMap<Key, (Option<u64>, Version)>,
     /// Its next move; an earlier plan is void.
     move_at: u64,
@@ -164,7 +164,7 @@ impl World {
         }
     }
 
-    /// What a watcher was told so far no longer counts.
+    /// The events that a watcher was told so far no longer count.
     fn begins_list(&mut self, watcher: usize) {
         let tick = self.clients.next_tick(self.now);
         let watcher = &mut self.watchers.all[watcher];
@@ -185,7 +185,7 @@ impl World {
         }
     }
 
-    /// What a watcher knows of each key is a read that began at `invoked`, and ends now.
+    /// A watcher's knowledge of each key is a read that began at `invoked`, and ends now.
     fn knows_what_is_there(&mut self, watcher: usize, host: NodeIndex, invoked: u64) {
         if self.watchers.all[watcher].list == ListFirst::No {
             return;

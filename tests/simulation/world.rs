@@ -307,7 +307,7 @@ impl World {
         &mut self.hosts[host.index()]
     }
 
-    /// What the clock of `host` says at a moment of the true time.
+    /// The reading of the clock of `host` at a moment of the true time.
     pub fn time_of(&self, host: NodeIndex, at: u64) -> Time {
         Time(at * self.plan.rates[host.index()] / 1_000)
     }

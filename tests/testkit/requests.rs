@@ -7,7 +7,7 @@ use quorate::types::{Condition, Version};
 
 use super::checker::{self, Action, Ending, Operation, STEPS_MAX, Verdict, check};
 
-/// What a client asks for. The index of the first attempt names the value and the token.
+/// The wish of a client. The index of the first attempt names the value and the token.
 #[derive(Clone, Debug)]
 pub enum Ask {
     /// A linearizable read.
@@ -114,7 +114,7 @@ pub struct Expiry {
 /// nobody may have been told: `found` has them by their first attempt.
 ///
 /// # Errors
-/// What no order of operations explains, and the first attempt of the request.
+/// The answer that no order of operations explains, and the first attempt of the request.
 pub fn operations(
     attempts: &[Attempt<'_>],
     found: &BTreeMap<usize, Effect>,

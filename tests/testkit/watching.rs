@@ -1,4 +1,4 @@
-//! What one watch was told, and what it must have been told.
+//! The events that one watch was told, and those that it must have been told.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use quorate::types::{Key, Version};
 /// The account of one watch, over all the nodes through which it went on.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
-    /// What is called after this time must be told.
+    /// Writes that are called after this time must be told.
     since: Option<u64>,
     last: BTreeMap<Key, Version>,
 }

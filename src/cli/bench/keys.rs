@@ -57,7 +57,7 @@ impl Keys {
         self.name(number) + "-count"
     }
 
-    /// What the keys that are watched begin with.
+    /// The beginning of the keys that are watched.
     pub(super) fn watched_prefix(&self) -> String {
         format!("{}watched-", self.prefix)
     }

@@ -26,7 +26,7 @@ const BEGIN_TIME_MAX: Duration = Duration::from_secs(30);
 /// The pause before a watch that broke off goes on at another node.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What the watchers were told, by worker.
+/// The events that the watchers were told, by worker.
 #[derive(Debug)]
 pub(super) struct Watchers {
     count: usize,
@@ -45,7 +45,7 @@ struct Slot {
 struct Write {
     /// Its version, and when it was acknowledged.
     acknowledged: Option<(String, Instant)>,
-    /// What watchers were told before that.
+    /// The events that watchers were told before that.
     early: Vec<(usize, String)>,
     /// The watchers that were told of it.
     told: Vec<bool>,

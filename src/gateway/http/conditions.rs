@@ -23,7 +23,7 @@ pub(super) struct Conditions {
     if_none_match: Option<Tags>,
 }
 
-/// What one of the two headers names.
+/// The tags that one of the two headers names.
 #[derive(Debug, PartialEq, Eq)]
 enum Tags {
     /// `*`: any value.
@@ -38,7 +38,7 @@ struct Tag {
     text: String,
 }
 
-/// What the conditions say of a read.
+/// The verdict of the conditions on a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     Holds,

@@ -25,7 +25,7 @@ impl Patient {
         Self { connection, stalled: None }
     }
 
-    /// What a write has come to, with an eye on the time.
+    /// The result of a write, or an error once the client has read nothing for too long.
     fn judge<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;

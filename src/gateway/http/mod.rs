@@ -79,7 +79,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, options: HttpOp
     listener.attend(ends, |connection| Arc::clone(&gateway).attend(connection, shutdown.clone())).await;
 }
 
-/// What answers requests.
+/// The state that answers requests.
 struct Gateway {
     service: Arc<Service>,
     origins: Origins,
@@ -181,7 +181,7 @@ impl Gateway {
         response
     }
 
-    /// What a request asks for, once it is known to be one that may be asked.
+    /// The resource and operation that a request asks for, once it is known that it may.
     fn find(&self, head: &Parts) -> Result<Found, Problem> {
         let line = head.uri.path().len() + head.uri.query().map_or(0, str::len);
         if line > HEAD_BYTES_MAX {
@@ -244,7 +244,7 @@ impl Gateway {
     }
 }
 
-/// What a request asks for.
+/// The resource and operation of a request.
 struct Found {
     resource: Resource,
     route: &'static Route,

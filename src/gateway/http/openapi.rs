@@ -13,7 +13,7 @@ pub(super) fn text() -> &'static str {
     TEXT.get_or_init(|| format!("{:#}\n", document()))
 }
 
-/// What each parameter of the query means, and its schema.
+/// The meaning of each parameter of the query, and its schema.
 fn parameter(name: &str) -> Json {
     let span = json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)?$" });
     let text = json!({ "type": "string" });

@@ -19,7 +19,7 @@ pub(super) struct Problem {
     pub(super) status: StatusCode,
     /// The last part of its type.
     pub(super) kind: &'static str,
-    /// What happened, where, and what to do.
+    /// The event, its place, and the remedy.
     pub(super) detail: String,
     /// The reason, as gRPC has it, where the service gives one.
     reason: Option<FailureReason>,

@@ -38,7 +38,7 @@ pub(super) struct Reply {
     pub(super) body: Body,
     /// gRPC's code, for metrics and the log.
     pub(super) code: Code,
-    /// What the log says of a failure.
+    /// The text of a failure for the log.
     pub(super) message: String,
     /// The answer's part of the buffer budget.
     pub(super) guard: Option<BudgetGuard>,

@@ -157,7 +157,7 @@ pub(super) static ROUTES: [Route; 17] = [
     },
 ];
 
-/// What a path names.
+/// The resource that a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Resource {
     AllKeys,
@@ -181,7 +181,7 @@ pub(super) enum Resource {
 }
 
 impl Resource {
-    /// What `path` names, and its route.
+    /// The resource that `path` names, and its route.
     pub(super) fn find(path: &str) -> Result<(Self, &'static Route), Problem> {
         let resource = Self::parse(path)?;
         let template = resource.template();

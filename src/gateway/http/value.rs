@@ -34,7 +34,7 @@ pub(super) struct Write {
     pub(super) conditions: Conditions,
 }
 
-/// What became of a write.
+/// The effect of a write on its key.
 pub(super) enum Effect {
     /// The key had no value before.
     Created(Version),

@@ -134,7 +134,7 @@ fn is_http(line: &[u8]) -> bool {
         && words.next().is_none()
 }
 
-/// What a client sent, so that it can stand in an answer: no control characters, and the beginning alone.
+/// The text of a client, so that it can stand in an answer: no control characters, and the beginning alone.
 fn shown(bytes: &[u8]) -> String {
     const SHOWN_MAX: usize = 64;
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_MAX)]);

@@ -57,7 +57,7 @@ struct Session {
     service: Arc<Service>,
 }
 
-/// What is sent for a line.
+/// The answer to a line.
 struct Answer {
     text: Text,
     /// gRPC's code, for metrics and the log.

@@ -1,4 +1,4 @@
-//! What is there, told before the changes: the list that is part of a watch.
+//! The list that is part of a watch: keys that are there, told before the changes.
 //!
 //! Contract: once the watch is ready, what it was told is what it would be told by a read of each key, at some moment since
 //! it began. Every write that is not in that is told as a change.

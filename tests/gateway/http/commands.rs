@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::{Served, start_one};
 
-/// What curl prints, and its exit code. `HOST` stands for the node's address.
+/// The output of curl, and its exit code. `HOST` stands for the node's address.
 async fn curl(served: &Served, command: &str) -> (String, i32) {
     let script = format!("curl --silent --show-error {}", command.replace("HOST", &served.http_address));
     let ran = tokio::task::spawn_blocking(move || Command::new("bash").args(["-c", &script]).output());

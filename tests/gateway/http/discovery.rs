@@ -1,4 +1,4 @@
-//! What a node tells of its cluster.
+//! A node's account of its cluster.
 
 use super::{Plan, start, start_some, until};
 

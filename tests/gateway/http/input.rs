@@ -1,4 +1,4 @@
-//! What is refused, and in which words; and clients that are slow, silent or hostile.
+//! Refusals and their words; and clients that are slow, silent or hostile.
 
 use std::time::Duration;
 

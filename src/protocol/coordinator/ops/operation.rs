@@ -43,7 +43,7 @@ pub enum Next {
     SettleWith(BTreeSet<NodeIndex>),
 }
 
-/// What a majority held: the greatest record of the key, or nothing.
+/// The greatest record of a key that a majority held, or nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settled(pub Option<Digest>);
 
