@@ -9,7 +9,7 @@ use quorate::protocol::placement::Placement;
 use quorate::runtime::{self, NodeHandle, Options, RunningNode};
 use quorate::storage::Store;
 use quorate::storage::memory::MemoryStore;
-use quorate::types::{ClusterParameters, Content, Key, NodeId, NodeIndex, Stamp, StoreId, Value};
+use quorate::types::{ClusterParameters, Content, Key, NodeId, NodeIndex, Stamp, StoreId, Table, Value};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -75,11 +75,11 @@ fn key(text: &str) -> Key {
 }
 
 async fn put(node: &NodeHandle, key: &Key, content: Content) -> Stamp {
-    node.set(key.clone(), content, None, Instant::now() + Duration::from_secs(5)).await.unwrap().stamp
+    node.set(&Table::Default, key.clone(), content, None, Instant::now() + Duration::from_secs(5)).await.unwrap().stamp
 }
 
 async fn get(node: &NodeHandle, key: &Key) -> Option<Content> {
-    let record = node.get(key.clone(), Instant::now() + Duration::from_secs(5)).await.unwrap();
+    let record = node.get(&Table::Default, key.clone(), Instant::now() + Duration::from_secs(5)).await.unwrap();
     record.map(|record| record.record.content)
 }
 

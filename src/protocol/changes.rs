@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 
-use crate::types::{Key, Version};
+use crate::types::{Key, TableId, Version};
 
 /// The keys that a watch is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Filter {
     /// One key.
     Key(Key),
-    /// All keys that begin with these bytes: with none, all keys.
+    /// All keys that begin with these bytes, as they are stored: with none, all keys of the default table.
     Prefix(Bytes),
 }
 
@@ -19,7 +19,23 @@ impl Filter {
     pub fn matches(&self, key: &Key) -> bool {
         match self {
             Self::Key(one) => one == key,
-            Self::Prefix(prefix) => key.as_bytes().starts_with(prefix),
+            Self::Prefix(prefix) => Key::begins_with(key.as_bytes(), prefix),
+        }
+    }
+
+    /// The table of its keys.
+    #[must_use]
+    pub fn table(&self) -> TableId {
+        Key::table_of_prefix(self.as_bytes())
+    }
+
+    /// The filter of the same names in `table`.
+    #[must_use]
+    pub fn moved_to(self, table: TableId) -> Self {
+        match self {
+            Self::Key(key) => Self::Key(key.moved_to(table)),
+            Self::Prefix(prefix) if table == TableId::DEFAULT => Self::Prefix(prefix),
+            Self::Prefix(prefix) => Self::Prefix(Key::prefix_in(table, &prefix)),
         }
     }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::types::{
     AgedRecord, Batch, ChangeRequest, Checksum, Clock, Content, Expiry, Found, Incarnation, Key, KeyRange, Meta,
-    NodeId, NodeIndex, ReadKind, RunningTime, ScannedKeys, Slot, Stamp, Ttl, Version,
+    NodeId, NodeIndex, ReadKind, RunningTime, ScannedKeys, Slot, Stamp, Table, TableName, TableRecord, TableSettings,
+    Ttl, Version,
 };
 
 use super::changes::Filter;
@@ -74,6 +75,25 @@ pub enum Command {
     },
     /// Reads the keys of a range that have a value, each linearizably.
     List(ListPage),
+    /// An operation on a created table.
+    InTable(Box<InTable>),
+    /// Creates a table.
+    CreateTable {
+        /// Its name.
+        name: TableName,
+        /// Its settings.
+        settings: TableSettings,
+    },
+    /// Drops a table: its keys are gone for everybody.
+    DropTable {
+        /// Its name.
+        name: TableName,
+    },
+    /// Looks a name up.
+    OpenTable {
+        /// The name.
+        name: TableName,
+    },
     /// Reads the record that this node's replica holds, for an operator. Not linearizable.
     NodeGet {
         /// The key to read.
@@ -99,7 +119,25 @@ pub enum Command {
     },
 }
 
+/// An operation on a created table, which is looked up first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct InTable {
+    /// The table's name.
+    pub table: TableName,
+    /// The operation. Its keys are those that its client knows; versions bear their table's id.
+    pub command: Command,
+}
+
 impl Command {
+    /// The same command in `table`.
+    #[must_use]
+    pub fn in_table(self, table: &Table) -> Self {
+        match table {
+            Table::Default => self,
+            Table::Named(name) => Self::InTable(Box::new(InTable { table: name.clone(), command: self })),
+        }
+    }
+
     /// The key of the command; commands about the clock have none.
     #[must_use]
     pub fn key(&self) -> Option<&Key> {
@@ -110,7 +148,13 @@ impl Command {
             | Self::Change { key, .. }
             | Self::NodeGet { key }
             | Self::NodeSet { key, .. } => Some(key),
-            Self::List(_) | Self::ClockGet | Self::ClockRaise { .. } => None,
+            Self::InTable(in_table) => in_table.command.key(),
+            Self::List(_)
+            | Self::CreateTable { .. }
+            | Self::DropTable { .. }
+            | Self::OpenTable { .. }
+            | Self::ClockGet
+            | Self::ClockRaise { .. } => None,
         }
     }
 
@@ -123,9 +167,13 @@ impl Command {
             Self::Get { .. }
             | Self::GetOne { .. }
             | Self::NodeGet { .. }
+            | Self::CreateTable { .. }
+            | Self::DropTable { .. }
+            | Self::OpenTable { .. }
             | Self::ClockGet
             | Self::ClockRaise { .. } => 0,
             Self::List(page) => page.size(),
+            Self::InTable(in_table) => return in_table.command.size(),
         };
         self.key().map_or(0, |key| key.as_bytes().len()) + value_bytes
     }
@@ -281,6 +329,15 @@ pub enum Reply {
     },
     /// A page of keys; for `List`.
     Listed(ListedKeys),
+    /// A table is there; for `CreateTable` and `OpenTable`.
+    Table {
+        /// What its record says.
+        table: TableRecord,
+        /// Whether this request created it.
+        is_new: bool,
+    },
+    /// A table is gone; for `DropTable`.
+    Dropped,
     /// This node's clock; for `ClockGet` and `ClockRaise`.
     Clock(Clock),
     /// The request failed.
@@ -333,6 +390,30 @@ pub enum Failure {
     StampConflict,
     /// This node's disk takes no writes, or could not be read.
     StoreFailed,
+    /// There is no table of this name. Nothing was done.
+    NoTable,
+    /// The table is being dropped. Nothing was done.
+    TableDropping,
+    /// The table was dropped while the operation was under way, which was sent to no replica as a write.
+    TableDropped,
+    /// The table was dropped while the write was under way: it may have happened before. Nobody can read it any more.
+    DroppedMeanwhile,
+    /// The value is larger than the settings of the table allow. Nothing was done.
+    ValueTooLarge {
+        /// The size of the value.
+        bytes: u64,
+        /// The greatest size.
+        bytes_max: u64,
+    },
+    /// The table holds as many bytes as its settings allow. Nothing was done.
+    QuotaReached {
+        /// The quota.
+        quota_bytes: u64,
+    },
+    /// No more tables can be created in this cluster.
+    TooManyTables,
+    /// Too many requests wait for the names of their tables. Nothing was done.
+    TooManyLookups,
 }
 
 /// Why a node takes no requests.

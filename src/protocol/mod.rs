@@ -54,8 +54,8 @@ pub mod turn;
 pub mod watch;
 
 pub use io::{
-    Command, Effect, Failure, Input, ProtocolEvent, QuorumReport, ReadId, ReplicaStatus, Reply, RequestId, Time,
-    Unready,
+    Command, Effect, Failure, InTable, Input, ProtocolEvent, QuorumReport, ReadId, ReplicaStatus, Reply, RequestId,
+    Time, Unready,
 };
 pub use membership::PeerView;
 pub use message::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request};

@@ -302,6 +302,10 @@ impl Parts<'_> {
             Command::List(page) => self.list(|listing, ctx| {
                 listing.start(Caller::Client(id), deadline, page, BTreeSet::new(), ctx);
             }),
+            Command::InTable(_)
+            | Command::CreateTable { .. }
+            | Command::DropTable { .. }
+            | Command::OpenTable { .. } => self.ctx.reply(id, Reply::Failed(Failure::TableDropping)),
             Command::NodeGet { key } => self.operators.get(id, deadline, key, self.replica, &mut self.ctx),
             Command::NodeSet { key, content, checksum, stamp } => {
                 match operators::stamp_for(&key, stamp, &mut self.ctx) {

@@ -15,16 +15,17 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{REQUEST_OVERHEAD_BYTES, SCAN_ENTRIES_MAX};
+use crate::limits::{LISTED_KEYS_MAX, REQUEST_OVERHEAD_BYTES, SCAN_ENTRIES_MAX};
 use crate::metrics::Metrics;
 use crate::peer::{Acceptor, HttpAddresses};
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor as WatchCursor, ListFirst, WatchId};
 use crate::protocol::placement::Placement;
-use crate::protocol::{Command, Failure, ListPage, ListedKeys, PeerView, Reply, Unready};
+use crate::protocol::{Command, Failure, ListPage, Listed, ListedKeys, PeerView, Reply, Unready};
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
 use crate::types::{
-    AgedRecord, ChangeRequest, Checksum, Clock, Content, Incarnation, Key, NodeId, NodeIndex, Stamp, Ttl, Version,
+    AgedRecord, ChangeRequest, Checksum, Clock, Content, Incarnation, Key, KeyRange, Lookup, NodeId, NodeIndex, Stamp,
+    Table, TableId, TableInfo, TableName, TableRecord, TableSettings, Ttl, Version,
 };
 
 use super::event::{ClientRequest, Event};
@@ -190,8 +191,8 @@ impl NodeHandle {
     ///
     /// # Errors
     /// [`RequestError`]: the node refused the request, too few replicas answered in time, or the node ended.
-    pub async fn get(&self, key: Key, deadline: Instant) -> Result<Option<AgedRecord>, RequestError> {
-        self.run(Command::Get { key }, deadline).await.map(record)
+    pub async fn get(&self, table: &Table, key: Key, deadline: Instant) -> Result<Option<AgedRecord>, RequestError> {
+        self.run(Command::Get { key }.in_table(table), deadline).await.map(record)
     }
 
     /// Reads each of `keys` as [`Self::get`] does, and gives each result with its key's index once it is there.
@@ -203,10 +204,11 @@ impl NodeHandle {
     /// [`Rejected`]: no read was begun.
     pub async fn batch_get(
         &self,
+        table: &Table,
         keys: &[Key],
         deadline: Instant,
     ) -> Result<impl Stream<Item = (usize, Result<Option<AgedRecord>, RequestError>)> + use<>, Rejected> {
-        let commands = keys.iter().map(|key| Command::Get { key: key.clone() }).collect();
+        let commands = keys.iter().map(|key| Command::Get { key: key.clone() }.in_table(table)).collect();
         self.run_together(commands, record, deadline).await
     }
 
@@ -219,6 +221,7 @@ impl NodeHandle {
     /// [`Rejected`]: no write was begun.
     pub async fn batch_write(
         &self,
+        table: &Table,
         writes: Vec<Write>,
         deadline: Instant,
     ) -> Result<impl Stream<Item = (usize, Result<WriteResult, RequestError>)> + use<>, Rejected> {
@@ -229,7 +232,7 @@ impl NodeHandle {
             }
             Write::Conditional { key, request } => Command::Change { key, request },
         };
-        let commands: Vec<Command> = writes.into_iter().map(command).collect();
+        let commands: Vec<Command> = writes.into_iter().map(|write| command(write).in_table(table)).collect();
         self.run_together(commands, written, deadline).await
     }
 
@@ -258,11 +261,12 @@ impl NodeHandle {
     /// As [`Self::get`].
     pub async fn get_one(
         &self,
+        table: &Table,
         key: Key,
         at_least: Option<Version>,
         deadline: Instant,
     ) -> Result<Option<AgedRecord>, RequestError> {
-        self.run(Command::GetOne { key, at_least }, deadline).await.map(record)
+        self.run(Command::GetOne { key, at_least }.in_table(table), deadline).await.map(record)
     }
 
     /// Writes `content`, a value or a tombstone, and returns the version of the record. By then a majority of the key's
@@ -272,13 +276,15 @@ impl NodeHandle {
     /// [`RequestError`]: it says whether the write certainly did not happen or may have happened.
     pub async fn set(
         &self,
+        table: &Table,
         key: Key,
         content: Content,
         ttl: Option<Ttl>,
         deadline: Instant,
     ) -> Result<Version, RequestError> {
         let checksum = Checksum::of(&key, &content).and_ttl(ttl);
-        Ok(self.run(Command::Set { key, content, ttl, checksum }, deadline).await.map(written)?.version)
+        let command = Command::Set { key, content, ttl, checksum }.in_table(table);
+        Ok(self.run(command, deadline).await.map(written)?.version)
     }
 
     /// Writes `key` depending on the record that is there.
@@ -287,19 +293,85 @@ impl NodeHandle {
     /// [`RequestError`]: the condition does not hold, or as for [`Self::set`].
     pub async fn change(
         &self,
+        table: &Table,
         key: Key,
         request: ChangeRequest,
         deadline: Instant,
     ) -> Result<WriteResult, RequestError> {
-        self.run(Command::Change { key, request }, deadline).await.map(written)
+        self.run(Command::Change { key, request }.in_table(table), deadline).await.map(written)
     }
 
     /// A page of the cluster's keys that have a value. Answered by `deadline`.
     ///
     /// # Errors
     /// As [`Self::get`]: too few replicas of some slot answered in time.
-    pub async fn list(&self, page: ListPage, deadline: Instant) -> Result<ListedKeys, RequestError> {
-        self.run(Command::List(page), deadline).await.map(listed)
+    pub async fn list(&self, table: &Table, page: ListPage, deadline: Instant) -> Result<ListedKeys, RequestError> {
+        self.run(Command::List(page).in_table(table), deadline).await.map(listed)
+    }
+
+    /// The id that the keys of `table` are stored under.
+    ///
+    /// # Errors
+    /// [`RequestError`]: there is no such table, or its name could not be looked up.
+    pub async fn open_table(&self, table: &Table, deadline: Instant) -> Result<TableId, RequestError> {
+        match table {
+            Table::Default => Ok(TableId::DEFAULT),
+            Table::Named(name) => {
+                let name = name.clone();
+                self.run(Command::OpenTable { name }, deadline).await.map(|reply| opened(&reply).0.id)
+            }
+        }
+    }
+
+    /// Creates a table, unless it is there: then its settings stay. Returns what it is, and whether it was created.
+    ///
+    /// # Errors
+    /// [`RequestError`]: it says whether the table certainly was not created or may have been.
+    pub async fn create_table(
+        &self,
+        name: TableName,
+        settings: TableSettings,
+        deadline: Instant,
+    ) -> Result<(TableRecord, bool), RequestError> {
+        self.run(Command::CreateTable { name, settings }, deadline).await.map(|reply| opened(&reply))
+    }
+
+    /// Drops a table. By then its keys are gone for everybody.
+    ///
+    /// # Errors
+    /// [`RequestError`]: there is no such table; or it says whether the drop certainly did not begin.
+    pub async fn drop_table(&self, name: TableName, deadline: Instant) -> Result<(), RequestError> {
+        self.run(Command::DropTable { name }, deadline).await.map(|_| ())
+    }
+
+    /// What the record of a name says; `None` where there is no such table.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn table(&self, name: &TableName, deadline: Instant) -> Result<Option<TableRecord>, RequestError> {
+        let record = self.run(Command::Get { key: name.key() }, deadline).await.map(record)?;
+        Ok(record.and_then(|record| TableRecord::of(&record.content)))
+    }
+
+    /// The created tables whose names are above `after`, in the order of their names' bytes, and the name that the next
+    /// page begins after.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn tables(
+        &self,
+        after: Option<&TableName>,
+        deadline: Instant,
+    ) -> Result<(Vec<TableInfo>, Option<TableName>), RequestError> {
+        let range = KeyRange { after: after.map(TableName::key), prefix: Key::prefix_in(TableId::NAMES, &[]) };
+        let page = ListPage { range, keys_max: LISTED_KEYS_MAX, values: true };
+        let ListedKeys { keys, looked_to } = self.run(Command::List(page), deadline).await.map(listed)?;
+        let info = |(key, listed): (Key, Listed)| {
+            let Lookup::Record(record) = listed.found else { return None };
+            Some(TableInfo { name: TableName::new(key.as_str()).ok()?, table: TableRecord::of(&record.content)? })
+        };
+        let tables = keys.into_iter().filter_map(info).collect();
+        Ok((tables, looked_to.and_then(|key| TableName::new(key.as_str()).ok())))
     }
 
     /// The record that this node's replica holds on disk, perhaps not the latest of the cluster.
@@ -540,6 +612,13 @@ fn listed(reply: Reply) -> ListedKeys {
     match reply {
         Reply::Listed(listed) => listed,
         other => unreachable!("a list is answered with keys, not {other:?}"),
+    }
+}
+
+fn opened(reply: &Reply) -> (TableRecord, bool) {
+    match reply {
+        Reply::Table { table, is_new } => (*table, *is_new),
+        other => unreachable!("a table is answered with its record, not {other:?}"),
     }
 }
 

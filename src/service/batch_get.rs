@@ -11,14 +11,14 @@ use tokio_stream::StreamExt as _;
 
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::runtime::RequestError;
-use crate::types::{AgedRecord, Key};
+use crate::types::{AgedRecord, Key, Table};
 use crate::wire::failure::FailureReason;
 use crate::wire::method::Access;
 
-use super::Service;
 use super::buffer_budget::BudgetGuard;
 use super::deadline::Deadline;
 use super::error::ServiceError;
+use super::{Service, placed};
 
 /// The most bytes of values in one answer: as many as one value may have.
 pub(crate) const VALUES_BYTES_MAX: usize = 60 << 20;
@@ -38,18 +38,25 @@ pub(crate) struct BatchAnswer {
 
 impl Service {
     /// Reads the latest record of each of `keys`. A key that is given twice is read twice.
-    pub(crate) async fn batch_get(&self, keys: Vec<Key>, deadline: Deadline) -> Result<BatchAnswer, ServiceError> {
-        let begin = async { self.node.batch_get(&keys, deadline.answer_at).await.map_err(RequestError::Rejected) };
+    pub(crate) async fn batch_get(
+        &self,
+        table: &Table,
+        keys: Vec<Key>,
+        deadline: Deadline,
+    ) -> Result<BatchAnswer, ServiceError> {
+        let begin =
+            async { self.node.batch_get(table, &keys, deadline.answer_at).await.map_err(RequestError::Rejected) };
         let mut reads = std::pin::pin!(self.wait(Access::Read, None, begin, deadline).await?);
         let mut guard = self.buffers.guard();
         let mut room = value_room(&keys);
         let mut results: Vec<Option<KeyResult>> = keys.iter().map(|_| None).collect();
         while let Ok(Some((index, read))) = tokio::time::timeout_at(deadline.give_up_at.into(), reads.next()).await {
             let key = &keys[index];
-            let result = read.map_err(|error| self.context(key).request_failed(error));
+            let result = read.map_err(|error| self.of_read(placed(table, key)).request_failed(error));
             results[index] = Some(result.and_then(|record| self.fit(key, record, &mut room, &mut guard)));
         }
-        let unanswered = |key: &Key| Err(self.context(key).unanswered("the node did not answer in time"));
+        let unanswered =
+            |key: &Key| Err(self.of_read(placed(table, key)).unanswered("the node did not answer in time"));
         let results = results.into_iter().zip(keys).map(|(result, key)| {
             let result = result.unwrap_or_else(|| unanswered(&key));
             (key, result)
@@ -66,7 +73,7 @@ impl Service {
     /// Lets a record into the answer, if it is intact and fits.
     fn fit(&self, key: &Key, record: Option<AgedRecord>, room: &mut usize, guard: &mut BudgetGuard) -> KeyResult {
         let Some(record) = record else { return Ok(None) };
-        self.check(key, &record)?;
+        self.check(record.table, key, &record)?;
         let bytes = record.content.value_bytes();
         let Some(left) = room.checked_sub(bytes) else {
             let message = format!(

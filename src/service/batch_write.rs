@@ -7,14 +7,14 @@
 use tokio_stream::StreamExt as _;
 
 use crate::runtime::{self, RequestError, WriteResult};
-use crate::types::Key;
+use crate::types::{Key, Table};
 use crate::wire::call::Write;
 use crate::wire::failure::FailureReason;
 use crate::wire::method::Access;
 
-use super::Service;
 use super::deadline::Deadline;
 use super::error::{ErrorContext, ServiceError};
+use super::{Service, placed};
 
 /// What became of the write of one key.
 pub(crate) type WriteOutcome = Result<WriteResult, ServiceError>;
@@ -23,6 +23,7 @@ impl Service {
     /// Does each of `writes`. The outcomes have their order.
     pub(crate) async fn batch_write(
         &self,
+        table: &Table,
         writes: Vec<Write>,
         deadline: Deadline,
     ) -> Result<Vec<(Key, WriteOutcome)>, ServiceError> {
@@ -32,17 +33,20 @@ impl Service {
             Write::Conditional(key, request) => runtime::Write::Conditional { key, request },
         };
         let writes = writes.into_iter().map(write).collect();
-        let begin = async { self.node.batch_write(writes, deadline.answer_at).await.map_err(RequestError::Rejected) };
+        let begin =
+            async { self.node.batch_write(table, writes, deadline.answer_at).await.map_err(RequestError::Rejected) };
         let mut ends = std::pin::pin!(self.wait(Access::Write, None, begin, deadline).await?);
         let mut outcomes: Vec<Option<WriteOutcome>> = entries.iter().map(|_| None).collect();
         while let Ok(Some((index, end))) = tokio::time::timeout_at(deadline.give_up_at.into(), ends.next()).await {
-            outcomes[index] = Some(end.map_err(|error| self.of_write(&entries[index].0).request_failed(error)));
+            outcomes[index] =
+                Some(end.map_err(|error| self.of_write(placed(table, &entries[index].0)).request_failed(error)));
         }
         let outcomes: Vec<(Key, WriteOutcome)> = outcomes
             .into_iter()
             .zip(entries)
             .map(|(outcome, (key, is_resend))| {
-                let unanswered = || Err(self.of_write(&key).unanswered("the node did not answer in time"));
+                let unanswered =
+                    || Err(self.of_write(placed(table, &key)).unanswered("the node did not answer in time"));
                 let outcome = outcome.unwrap_or_else(unanswered);
                 (key, outcome.map_err(|error| error.of_resend(is_resend)))
             })
@@ -59,7 +63,7 @@ impl Service {
         }
     }
 
-    fn of_write<'a>(&'a self, key: &'a Key) -> ErrorContext<'a> {
-        ErrorContext { access: Access::Write, key: Some(key), placement: self.node.placement() }
+    fn of_write<'a>(&'a self, key: Option<&'a Key>) -> ErrorContext<'a> {
+        ErrorContext { access: Access::Write, key, placement: self.node.placement() }
     }
 }

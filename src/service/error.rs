@@ -10,7 +10,7 @@ use crate::limits::BUFFERED_BYTES_MAX;
 use crate::protocol::placement::Placement;
 use crate::protocol::{Failure, QuorumReport, ReplicaStatus};
 use crate::runtime::{Rejected, RequestError};
-use crate::types::{Key, Record, Version};
+use crate::types::{Key, Record, TABLES_EVER_MAX, Version};
 use crate::wire::WireError;
 use crate::wire::failure::{self, FailureReason, ReplicaAnswer};
 use crate::wire::method::Access;
@@ -159,6 +159,33 @@ impl ErrorContext<'_> {
                 "not stored: a record of this very stamp is held with another content. A stamp is given once: give \
                  another one, and where nobody gave this one by hand, report it as a defect",
             ),
+            Failure::NoTable => ServiceError::new(
+                FailureReason::MissingTable,
+                "nothing was done: there is no such table: create it first",
+            ),
+            Failure::TableDropping | Failure::TableDropped => {
+                self.not_begun("the table is being dropped: send again, and the answer says whether it is gone")
+            }
+            Failure::DroppedMeanwhile => self.error(
+                FailureReason::OutcomeUnknown,
+                "may have been written before its table was dropped, which happened meanwhile: what was in it is gone",
+            ),
+            Failure::ValueTooLarge { bytes, bytes_max } => ServiceError::invalid(&format!(
+                "not written: the value has {bytes} bytes: the settings of the table accept {bytes_max}"
+            )),
+            Failure::QuotaReached { quota_bytes } => self
+                .not_begun(&format!("the table holds its quota of {quota_bytes} bytes: delete keys of it first"))
+                .overloaded(),
+            Failure::TooManyTables => self
+                .not_begun(&format!(
+                    "{TABLES_EVER_MAX} tables were created in this cluster, and no more can be: use prefixes of keys \
+                     instead"
+                ))
+                .overloaded(),
+            Failure::TooManyLookups => {
+                let text = "too many requests wait for the names of their tables already: send fewer at once";
+                self.not_begun(text).overloaded()
+            }
             Failure::StoreFailed => {
                 let text = match self.access {
                     Access::Read => "this node's disk could not be read",

@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::limits::{LISTED_KEYS_MAX, LISTS_MAX};
 use crate::protocol::{ListPage, Listed, ListedKeys};
-use crate::types::{AgedRecord, Content, Key, KeyRange, Lookup, Value, Version};
+use crate::types::{AgedRecord, Content, Key, KeyRange, Lookup, Table, Value, Version};
 use crate::wire::call::ListCall;
 use crate::wire::failure::FailureReason;
 use crate::wire::method::Access;
@@ -23,6 +23,7 @@ use super::error::{ServiceError, no_room};
 /// A list that is under way.
 pub(crate) struct List {
     service: Arc<Service>,
+    table: Table,
     range: KeyRange,
     values: bool,
     /// How many more keys the caller wants.
@@ -52,13 +53,19 @@ pub(crate) struct ListedEntry {
 
 impl Service {
     /// The keys of the cluster that have a value, in pages.
-    pub(crate) fn list(self: &Arc<Self>, call: ListCall, deadline: Deadline) -> Result<List, ServiceError> {
+    pub(crate) fn list(
+        self: &Arc<Self>,
+        table: Table,
+        call: ListCall,
+        deadline: Deadline,
+    ) -> Result<List, ServiceError> {
         let Ok(permit) = Arc::clone(&self.lists).try_acquire_owned() else {
             let message = format!("not done: this node works on {LISTS_MAX} lists already: ask another node, or later");
             return Err(ServiceError::new(FailureReason::NotReady, &message).overloaded());
         };
         Ok(List {
             service: Arc::clone(self),
+            table,
             range: call.range,
             values: call.values,
             left: call.limit.unwrap_or(u64::MAX),
@@ -69,8 +76,8 @@ impl Service {
         })
     }
 
-    async fn list_page(&self, page: ListPage, deadline: Deadline) -> Result<ListedKeys, ServiceError> {
-        let listed = self.node.list(page, deadline.answer_at);
+    async fn list_page(&self, table: &Table, page: ListPage, deadline: Deadline) -> Result<ListedKeys, ServiceError> {
+        let listed = self.node.list(table, page, deadline.answer_at);
         self.wait(Access::Read, None, listed, deadline).await
     }
 }
@@ -86,7 +93,7 @@ impl List {
         while !self.has_ended {
             let keys_max = usize::try_from(self.left).unwrap_or(usize::MAX).min(LISTED_KEYS_MAX);
             let page = ListPage { range: self.range.clone(), keys_max, values: self.values };
-            let listed = self.service.list_page(page, self.deadline.of_page(Instant::now())).await;
+            let listed = self.service.list_page(&self.table, page, self.deadline.of_page(Instant::now())).await;
             let page = listed.and_then(|listed| self.take(listed));
             match page {
                 Ok(page) => {
@@ -114,12 +121,14 @@ impl List {
         for (key, Listed { found, age }) in listed.keys {
             let entry = match found {
                 Lookup::Record(record) => {
-                    self.service.check(&key, &record)?;
-                    ListedEntry::of(key, AgedRecord { record, age })
+                    let table = key.table();
+                    self.service.check(table, &key, &record)?;
+                    ListedEntry::of(key, AgedRecord { record, age, table })
                 }
                 Lookup::Digest(digest) => {
                     let ttl = digest.ttl.map(|ttl| age.left_of(ttl));
-                    ListedEntry { key, version: digest.version(), ttl, value: None }
+                    let version = digest.version().in_table(key.table());
+                    ListedEntry { key, version, ttl, value: None }
                 }
                 Lookup::Absent => continue,
             };

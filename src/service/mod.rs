@@ -22,6 +22,7 @@ pub(crate) mod list;
 pub(crate) mod listener;
 mod replace;
 pub(crate) mod request_metrics;
+pub(crate) mod tables;
 pub(crate) mod watch;
 
 use std::sync::Arc;
@@ -34,7 +35,8 @@ use crate::limits::{LISTS_MAX, SCANS_MAX, WATCHES_MAX};
 use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
 use crate::storage::StoreStatistics;
 use crate::types::{
-    AgedRecord, ChangeRequest, Clock, Content, Key, KeyError, NodeId, NodeIndex, Record, Slot, Stamp, Ttl, Version,
+    AgedRecord, ChangeRequest, Clock, Content, Key, KeyError, NodeId, NodeIndex, Record, Slot, Stamp, Table, TableId,
+    Ttl, Version,
 };
 use crate::wire::failure::FailureReason;
 use crate::wire::method::{Access, Method};
@@ -152,46 +154,54 @@ impl Service {
     }
 
     /// Reads the latest record of a key, linearizably.
-    pub(crate) async fn get(&self, key: &Key, deadline: Deadline) -> Result<Option<Answer>, ServiceError> {
-        let read = self.node.get(key.clone(), deadline.answer_at);
-        let record = self.wait(Access::Read, Some(key), read, deadline).await?;
+    pub(crate) async fn get(
+        &self,
+        table: &Table,
+        key: &Key,
+        deadline: Deadline,
+    ) -> Result<Option<Answer>, ServiceError> {
+        let read = self.node.get(table, key.clone(), deadline.answer_at);
+        let record = self.wait(Access::Read, placed(table, key), read, deadline).await?;
         record.map(|record| self.release(key, record)).transpose()
     }
 
     /// Reads the record of a key on one replica, of at least version `at_least`.
     pub(crate) async fn get_one(
         &self,
+        table: &Table,
         key: &Key,
         at_least: Option<Version>,
         deadline: Deadline,
     ) -> Result<Option<Answer>, ServiceError> {
-        let read = self.node.get_one(key.clone(), at_least, deadline.answer_at);
-        let record = self.wait(Access::Read, Some(key), read, deadline).await?;
+        let read = self.node.get_one(table, key.clone(), at_least, deadline.answer_at);
+        let record = self.wait(Access::Read, placed(table, key), read, deadline).await?;
         record.map(|record| self.release(key, record)).transpose()
     }
 
     /// Writes a value or a tombstone.
     pub(crate) async fn set(
         &self,
+        table: &Table,
         key: Key,
         content: Content,
         ttl: Option<Ttl>,
         deadline: Deadline,
     ) -> Result<Version, ServiceError> {
-        let write = self.node.set(key.clone(), content, ttl, deadline.answer_at);
-        self.wait(Access::Write, Some(&key), write, deadline).await
+        let write = self.node.set(table, key.clone(), content, ttl, deadline.answer_at);
+        self.wait(Access::Write, placed(table, &key), write, deadline).await
     }
 
     /// Writes depending on the record that is there.
     pub(crate) async fn change(
         &self,
+        table: &Table,
         key: Key,
         request: ChangeRequest,
         deadline: Deadline,
     ) -> Result<WriteResult, ServiceError> {
         let is_resend = request.is_resend;
-        let write = self.node.change(key.clone(), request, deadline.answer_at);
-        self.wait(Access::Write, Some(&key), write, deadline).await.map_err(|error| error.of_resend(is_resend))
+        let write = self.node.change(table, key.clone(), request, deadline.answer_at);
+        self.wait(Access::Write, placed(table, &key), write, deadline).await.map_err(|error| error.of_resend(is_resend))
     }
 
     /// Writes and reads the versions of this cluster.
@@ -341,9 +351,13 @@ impl Service {
         }
     }
 
-    /// Checks that a record is what was written.
-    fn check(&self, key: &Key, record: &Record) -> Result<(), ServiceError> {
-        if record.is_intact(key) {
+    /// Checks that the record of `key`, which may be given by its name in `table`, is what was written.
+    fn check(&self, table: TableId, key: &Key, record: &Record) -> Result<(), ServiceError> {
+        let is_intact = match table {
+            TableId::DEFAULT => record.is_intact(key),
+            table => record.is_intact(&key.clone().moved_to(table)),
+        };
+        if is_intact {
             return Ok(());
         }
         error!(%key, stamp = %record.stamp, "a record's checksum does not match its content; it was not given out");
@@ -352,7 +366,7 @@ impl Service {
 
     /// Lets a record out to a caller, if it is intact and the buffer budget has room for it.
     fn release(&self, key: &Key, record: AgedRecord) -> Result<Answer, ServiceError> {
-        self.check(key, &record)?;
+        self.check(record.table, key, &record)?;
         let bytes = record.content.value_bytes();
         if bytes <= UNCOUNTED_VALUE_BYTES {
             return Ok(Answer { record, guard: None });
@@ -363,10 +377,20 @@ impl Service {
 
     /// The context of a read of `key`.
     fn context<'a>(&'a self, key: &'a Key) -> ErrorContext<'a> {
-        ErrorContext { access: Access::Read, key: Some(key), placement: self.node.placement() }
+        self.of_read(Some(key))
+    }
+
+    /// The context of a read.
+    fn of_read<'a>(&'a self, key: Option<&'a Key>) -> ErrorContext<'a> {
+        ErrorContext { access: Access::Read, key, placement: self.node.placement() }
     }
 
     fn stamped(&self, clock: Clock) -> Stamp {
         Stamp { clock, writer: self.node.id().clone() }
     }
+}
+
+/// The key of an operation, where its place is known: a key of a created table has none before the name is looked up.
+fn placed<'a>(table: &Table, key: &'a Key) -> Option<&'a Key> {
+    (*table == Table::Default).then_some(key)
 }

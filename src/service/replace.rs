@@ -3,40 +3,41 @@
 //! Contract: the key is read first, linearizably. What the read found is exact unless somebody else writes the key meanwhile.
 //! The write itself is a plain one. If the read fails, nothing was written.
 
-use crate::types::{Content, Key, Ttl, Version};
+use crate::types::{Content, Key, Table, Ttl, Version};
 use crate::wire::failure::FailureReason;
 use crate::wire::method::Access;
 
-use super::Service;
 use super::deadline::Deadline;
 use super::error::ServiceError;
+use super::{Service, placed};
 
 impl Service {
     /// Writes `content`; also whether the key had a value.
     pub(crate) async fn replace(
         &self,
+        table: &Table,
         key: Key,
         content: Content,
         ttl: Option<Ttl>,
         deadline: Deadline,
     ) -> Result<(Version, bool), ServiceError> {
-        let had_value = self.has_value(&key, deadline).await?;
-        Ok((self.set(key, content, ttl, deadline).await?, had_value))
+        let had_value = self.has_value(table, &key, deadline).await?;
+        Ok((self.set(table, key, content, ttl, deadline).await?, had_value))
     }
 
     /// Deletes the value of `key`; `false` if it has none, and then nothing is written.
-    pub(crate) async fn remove(&self, key: Key, deadline: Deadline) -> Result<bool, ServiceError> {
-        let had_value = self.has_value(&key, deadline).await?;
+    pub(crate) async fn remove(&self, table: &Table, key: Key, deadline: Deadline) -> Result<bool, ServiceError> {
+        let had_value = self.has_value(table, &key, deadline).await?;
         if had_value {
-            self.set(key, Content::Tombstone, None, deadline).await?;
+            self.set(table, key, Content::Tombstone, None, deadline).await?;
         }
         Ok(had_value)
     }
 
     /// Whether a key that is about to be written has a value.
-    pub(crate) async fn has_value(&self, key: &Key, deadline: Deadline) -> Result<bool, ServiceError> {
-        let read = self.node.get(key.clone(), deadline.answer_at);
-        let record = self.wait(Access::Read, Some(key), read, deadline).await.map_err(before_write)?;
+    pub(crate) async fn has_value(&self, table: &Table, key: &Key, deadline: Deadline) -> Result<bool, ServiceError> {
+        let read = self.node.get(table, key.clone(), deadline.answer_at);
+        let record = self.wait(Access::Read, placed(table, key), read, deadline).await.map_err(before_write)?;
         Ok(record.is_some_and(|record| matches!(record.content, Content::Value(_))))
     }
 }

@@ -79,7 +79,7 @@ impl Watch {
     fn next_listed(&mut self) -> Result<Option<api::WatchResponse>, ServiceError> {
         for (key, listed) in self.page.by_ref() {
             if let Lookup::Record(record) = &listed.found {
-                self.service.check(&key, record)?;
+                self.service.check(key.table(), &key, record)?;
             }
             if let Some(response) = self.service.watch_codec().listed(&key, &listed) {
                 return Ok(Some(response));
@@ -102,7 +102,9 @@ impl Watch {
     /// Checks that a value is what was written.
     fn check(&self, news: &WatchNews) -> Result<(), ServiceError> {
         match &news.event {
-            WatchEvent::Changed { key, record: Some(record), .. } if self.values => self.service.check(key, record),
+            WatchEvent::Changed { key, record: Some(record), .. } if self.values => {
+                self.service.check(key.table(), key, record)
+            }
             _ => Ok(()),
         }
     }

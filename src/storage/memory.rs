@@ -127,7 +127,7 @@ impl Store for MemoryStore {
         let mut last = None;
         for (position, record) in state.records.range((start, Bound::Unbounded)) {
             let (_, key) = position;
-            let listed = record.content != Content::Tombstone && key.as_bytes().starts_with(prefix.as_bytes());
+            let listed = record.content != Content::Tombstone && Key::begins_with(key.as_bytes(), prefix.as_bytes());
             if !budget.look() || (listed && !budget.take(key.as_bytes().len())) {
                 page.next = last.map(|(slot, key): &(Slot, Key)| Cursor { slot: *slot, key: key.clone() });
                 break;
@@ -147,8 +147,10 @@ impl Store for MemoryStore {
         bounds: PageBounds,
     ) -> Result<ScannedKeys, StoreError> {
         let state = self.read();
-        // The prefix itself may be a key; it is UTF-8 where any key begins with it.
-        let first = Key::new(range.prefix.clone()).ok();
+        // The prefix itself may be a key. No key of a table has no name: the first one of a table has one byte at least.
+        let first =
+            Key::from_stored(range.prefix.clone()).or_else(|_| Key::from_stored([&range.prefix[..], &[0]].concat()));
+        let first = first.ok();
         let start = match (&range.after, first) {
             (Some(after), first) if first.as_ref().is_none_or(|first| after >= first) => Bound::Excluded(after.clone()),
             (_, Some(first)) => Bound::Included(first),
@@ -156,7 +158,7 @@ impl Store for MemoryStore {
         };
         let mut page = ListPage::new(bounds);
         let keys = state.keys.range((start, Bound::Unbounded));
-        for key in keys.take_while(|key| key.as_bytes().starts_with(&range.prefix)) {
+        for key in keys.take_while(|key| Key::begins_with(key.as_bytes(), &range.prefix)) {
             let record = state.records.get(&(slot_of(key), key.clone()));
             if !page.look_at(key.clone(), record.map(Record::digest)) {
                 return Ok(page.cut_off());

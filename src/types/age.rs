@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::{Key, Record, Slot, Ttl, Version};
+use super::{Key, Record, Slot, TableId, Ttl, Version};
 
 /// A node's count of the time that it ran, in milliseconds. It stands still while the node is down. A restart may forget
 /// its end.
@@ -89,9 +89,23 @@ pub struct AgedRecord {
     pub record: Record,
     /// The greatest age that a replica told.
     pub age: Age,
+    /// The table of its key, as its client is told. Inside of the cluster this is [`TableId::DEFAULT`].
+    pub table: TableId,
 }
 
 impl AgedRecord {
+    /// The record, kept for so long.
+    #[must_use]
+    pub fn new(record: Record, age: Age) -> Self {
+        Self { record, age, table: TableId::DEFAULT }
+    }
+
+    /// The record's version, as the clients of its table see it.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.record.version().in_table(self.table)
+    }
+
     /// What is left of the time to live; `None` where the record never expires.
     #[must_use]
     pub fn ttl_left(&self) -> Option<Duration> {
@@ -101,7 +115,7 @@ impl AgedRecord {
 
 impl From<Record> for AgedRecord {
     fn from(record: Record) -> Self {
-        Self { record, age: Age::NONE }
+        Self::new(record, Age::NONE)
     }
 }
 

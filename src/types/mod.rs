@@ -15,14 +15,19 @@ mod key;
 mod record;
 mod store;
 mod store_id;
+mod table;
 mod version;
 
 pub use age::{Age, AgedRecord, Expiry, RunningTime};
 pub use change::{Change, ChangeRequest, Condition, content_of, number_in};
 pub use clock::{Clock, Stamp};
 pub use cluster::{ClusterParameters, NODE_ID_BYTES_MAX, NodeId, NodeIdError, NodeIndex};
-pub use key::{KEY_BYTES_MAX, Key, KeyError, Slot};
+pub use key::{KEY_BYTES_MAX, Key, KeyError, STORED_KEY_BYTES_MAX, Slot};
 pub use record::{Checksum, Content, Digest, Record, Ttl, Value};
 pub use store::{Batch, Durability, Found, KeyRange, Lookup, ReadKind, ScannedKeys};
 pub use store_id::{Incarnation, Meta, PeerRecord, StoreId};
+pub use table::{
+    DEFAULT_TABLE, TABLE_NAME_BYTES_MAX, TABLES_EVER_MAX, Table, TableId, TableInfo, TableName, TableNameError,
+    TableRecord, TableSettings, TableState,
+};
 pub use version::{Applied, Ballot, IdempotencyToken, Proposal, RECENT_MAX, Tag, Version};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::version::{Applied, Ballot, Proposal, Tag, Version};
-use super::{Key, Stamp};
+use super::{Key, Stamp, TableId};
 
 /// A value, and whether the client wrote it as text or as binary: a value is read through the same arm of the API's
 /// `Entry` that it was written through.
@@ -90,7 +90,7 @@ impl Ttl {
 pub struct Checksum(pub u64);
 
 impl Checksum {
-    /// Computes the checksum of `content` under `key`.
+    /// Computes the checksum of `content` under the name of `key` in its table.
     #[must_use]
     pub fn of(key: &Key, content: &Content) -> Self {
         let (arm, bytes): (u8, &[u8]) = match content {
@@ -99,7 +99,7 @@ impl Checksum {
             Content::Value(Value::Binary(bytes)) => (2, bytes),
         };
         // The key's sum seeds the value's, so that a value under a wrong key is detected too.
-        let key_sum = xxh3_64_with_seed(key.as_bytes(), u64::from(arm));
+        let key_sum = xxh3_64_with_seed(key.user_bytes(), u64::from(arm));
         Self(xxh3_64_with_seed(bytes, key_sum))
     }
 
@@ -107,6 +107,18 @@ impl Checksum {
     #[must_use]
     pub fn and_ttl(self, ttl: Option<Ttl>) -> Self {
         ttl.map_or(self, |ttl| Self(xxh3_64_with_seed(&ttl.as_millis().to_be_bytes(), self.0)))
+    }
+
+    /// The checksum of `content` and its time to live under `key`.
+    #[must_use]
+    pub fn of_write(key: &Key, content: &Content, ttl: Option<Ttl>) -> Self {
+        Self::of(key, content).and_ttl(ttl).and_table(key.table())
+    }
+
+    /// The checksum that covers the key's table as well. A name of a table is resolved after a value has entered the cluster.
+    #[must_use]
+    pub fn and_table(self, table: TableId) -> Self {
+        if table == TableId::DEFAULT { self } else { Self(xxh3_64_with_seed(&table.0.to_be_bytes(), self.0)) }
     }
 
     /// The checksum that covers a proposal as well, but for its ballot.
@@ -196,8 +208,8 @@ impl Record {
     /// Whether the record still matches the checksum that was computed when it was written under `key`.
     #[must_use]
     pub fn is_intact(&self, key: &Key) -> bool {
-        let content = Checksum::of(key, &self.content);
-        content.and_ttl(self.ttl).and_proposal(self.proposal.as_deref()) == self.checksum
+        let content = Checksum::of_write(key, &self.content, self.ttl);
+        content.and_proposal(self.proposal.as_deref()) == self.checksum
     }
 }
 
@@ -262,5 +274,5 @@ impl Digest {
 }
 
 fn version(stamp: &Stamp, proposal: Option<&Proposal>) -> Version {
-    proposal.map_or_else(|| Version { stamp: stamp.clone(), ballot: None }, |proposal| proposal.version.clone())
+    proposal.map_or_else(|| Version::new(stamp.clone(), None), |proposal| proposal.version.clone())
 }

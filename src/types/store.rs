@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::{Digest, Expiry, Incarnation, Key, NodeId, PeerRecord, Record, RunningTime, Slot};
+use super::{Digest, Expiry, Incarnation, Key, NodeId, PeerRecord, Record, RunningTime, Slot, TableId};
 
 /// Changes that become durable together, in one atomic write with one fsync.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -93,15 +93,31 @@ pub enum ReadKind {
 pub struct KeyRange {
     /// All of them are above this key. It need not exist.
     pub after: Option<Key>,
-    /// All of them begin with this.
+    /// All of them begin with this, as they are stored. Without a prefix they are those of the default table.
     pub prefix: Bytes,
 }
 
 impl KeyRange {
+    /// The table of all of them.
+    #[must_use]
+    pub fn table(&self) -> TableId {
+        Key::table_of_prefix(&self.prefix)
+    }
+
+    /// The keys that have the same names in `table`.
+    #[must_use]
+    pub fn moved_to(self, table: TableId) -> Self {
+        if table == TableId::DEFAULT {
+            return self;
+        }
+        let after = self.after.map(|after| after.moved_to(table));
+        Self { after, prefix: Key::prefix_in(table, &self.prefix) }
+    }
+
     /// Whether `key` is one of them.
     #[must_use]
     pub fn contains(&self, key: &Key) -> bool {
-        key.as_bytes().starts_with(&self.prefix) && self.after.as_ref().is_none_or(|after| after < key)
+        Key::begins_with(key.as_bytes(), &self.prefix) && self.after.as_ref().is_none_or(|after| after < key)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Clock, NodeId, Stamp};
+use super::{Clock, NodeId, Stamp, TableId};
 
 /// How many of the latest conditional writes a record remembers.
 pub const RECENT_MAX: usize = 8;
@@ -34,20 +34,36 @@ impl Tag<'_> {
 
 /// The tag under which a content was first proposed. Later rounds may give the record a new tag, and never a new version.
 ///
-/// Versions of the records of a key rise, and none comes back.
+/// Versions of the records of a key rise, and none comes back. Those of an absence may: they are compared by clients together
+/// with the table's id, which never comes back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
     /// The stamp of the plain write that the record is, or was computed from.
     pub stamp: Stamp,
     /// The ballot of a conditional write.
     pub ballot: Option<Ballot>,
+    /// The table of the key, in versions that clients see and name. Inside of the cluster a version goes with its key, and
+    /// this is [`TableId::DEFAULT`].
+    pub table: TableId,
 }
 
 impl Version {
+    /// The version of a record, inside of the cluster.
+    #[must_use]
+    pub fn new(stamp: Stamp, ballot: Option<Ballot>) -> Self {
+        Self { stamp, ballot, table: TableId::DEFAULT }
+    }
+
     /// The version of a key that was never written: below that of every record.
     #[must_use]
     pub fn absent() -> Self {
-        Self { stamp: Stamp::none(), ballot: None }
+        Self::new(Stamp::none(), None)
+    }
+
+    /// The version as the clients of `table` see it.
+    #[must_use]
+    pub fn in_table(self, table: TableId) -> Self {
+        Self { table, ..self }
     }
 
     /// The version as a tag.
@@ -182,8 +198,8 @@ mod tests {
     #[test]
     fn every_record_is_above_an_absence() {
         let absent = Version::absent();
-        assert!(absent < Version { stamp: Stamp::none(), ballot: Some(stamp(1)) });
-        assert!(absent < Version { stamp: stamp(0), ballot: None });
+        assert!(absent < Version::new(Stamp::none(), Some(stamp(1))));
+        assert!(absent < Version::new(stamp(0), None));
     }
 
     #[test]
@@ -191,7 +207,7 @@ mod tests {
         let mut base: Option<super::super::Digest> = None;
         for n in 1..=10 {
             let ballot = stamp(n);
-            let version = Version { stamp: Stamp::none(), ballot: Some(ballot.clone()) };
+            let version = Version::new(Stamp::none(), Some(ballot.clone()));
             let applied = Applied { token: IdempotencyToken([u8::try_from(n).unwrap(); 16]), version, sum: None };
             let proposal = Proposal::following(base.as_ref(), ballot, applied);
             base = Some(super::super::Digest {

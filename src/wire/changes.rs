@@ -4,7 +4,7 @@ use crate::api;
 use crate::api::peer_follow::Keys;
 use crate::protocol::changes::{Change, Filter};
 use crate::protocol::{Answer, Request};
-use crate::types::KEY_BYTES_MAX;
+use crate::types::STORED_KEY_BYTES_MAX;
 
 use super::peer::{PeerWireError, decode_version, encode_version, invalid, key, missing};
 
@@ -19,8 +19,8 @@ pub(super) fn encode_follow(filter: Filter, next: Option<u64>) -> api::PeerFollo
 pub(super) fn decode_follow(follow: api::PeerFollow) -> Result<Request, PeerWireError> {
     let filter = match follow.keys.ok_or(missing("follow.keys"))? {
         Keys::Key(bytes) => Filter::Key(key("follow.key", bytes)?),
-        Keys::Prefix(prefix) if prefix.len() > KEY_BYTES_MAX => {
-            return Err(invalid("follow.prefix", &format!("at most {KEY_BYTES_MAX} bytes are accepted")));
+        Keys::Prefix(prefix) if prefix.len() > STORED_KEY_BYTES_MAX => {
+            return Err(invalid("follow.prefix", &format!("at most {STORED_KEY_BYTES_MAX} bytes are accepted")));
         }
         Keys::Prefix(prefix) => Filter::Prefix(prefix),
     };
@@ -63,7 +63,7 @@ mod tests {
 
     fn change(number: u64) -> Change {
         let stamp = Stamp { clock: Clock { epoch: 1, counter: number }, writer: NodeId::new("1").unwrap() };
-        Change { number, key: Key::new("k").unwrap(), version: Version { stamp, ballot: None } }
+        Change { number, key: Key::new("k").unwrap(), version: Version::new(stamp, None) }
     }
 
     fn round_trip(message: Message) -> Result<Message, PeerWireError> {

@@ -67,10 +67,12 @@ pub enum FailureReason {
     NotANumber,
     /// A Clock/Set or Node/Set would raise the clock too far.
     ClockRaiseTooFar,
+    /// There is no table of this name. Nothing was done.
+    MissingTable,
 }
 
 impl FailureReason {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::NotApplied,
         Self::OutcomeUnknown,
         Self::NoQuorum,
@@ -84,6 +86,7 @@ impl FailureReason {
         Self::ClockRaiseTooFar,
         Self::ConditionFailed,
         Self::NotANumber,
+        Self::MissingTable,
     ];
 
     /// The reason as it stands in an `ErrorInfo`.
@@ -103,6 +106,7 @@ impl FailureReason {
             Self::ClockRaiseTooFar => "CLOCK_RAISE_TOO_FAR",
             Self::ConditionFailed => "CONDITION_FAILED",
             Self::NotANumber => "NOT_A_NUMBER",
+            Self::MissingTable => "MISSING_TABLE",
         }
     }
 
@@ -120,6 +124,7 @@ impl FailureReason {
             Self::Damaged => Code::DataLoss,
             Self::OutcomeUnknown => Code::DeadlineExceeded,
             Self::InvalidArgument => Code::InvalidArgument,
+            Self::MissingTable => Code::NotFound,
             Self::NotReplica
             | Self::StampNotGreater
             | Self::OperatorWritesOff

@@ -402,16 +402,14 @@ fn decode_proposal(proposal: api::PeerProposal) -> Result<Proposal, PeerWireErro
 }
 
 pub(super) fn encode_version(version: &Version) -> api::PeerVersion {
-    let Version { stamp, ballot } = version.clone();
+    let Version { stamp, ballot, .. } = version.clone();
     api::PeerVersion { stamp: encode_stamp(stamp), ballot: ballot.map(Into::into) }
 }
 
 pub(super) fn decode_version(version: Option<&api::PeerVersion>) -> Result<Version, PeerWireError> {
     let version = version.ok_or(missing("version"))?;
-    Ok(Version {
-        stamp: version.stamp.as_ref().map_or_else(|| Ok(Stamp::none()), stamp)?,
-        ballot: version.ballot.as_ref().map(stamp).transpose()?,
-    })
+    let stamp_of_version = version.stamp.as_ref().map_or_else(|| Ok(Stamp::none()), stamp)?;
+    Ok(Version::new(stamp_of_version, version.ballot.as_ref().map(stamp).transpose()?))
 }
 
 fn decode_content(content: api::PeerContent) -> Result<Content, PeerWireError> {
@@ -444,7 +442,7 @@ impl From<Content> for api::PeerContent {
 }
 
 pub(super) fn key(field: &'static str, bytes: Bytes) -> Result<Key, PeerWireError> {
-    Key::new(bytes).map_err(|error| invalid(field, &error))
+    Key::from_stored(bytes).map_err(|error| invalid(field, &error))
 }
 
 fn node_id(field: &'static str, id: &str) -> Result<NodeId, PeerWireError> {

@@ -1,7 +1,8 @@
 //! Versions as clients see them: opaque text, safe in URLs, headers and shells.
 //!
-//! The text is base64url without padding of: one byte that says which parts follow (1 a stamp, 2 a ballot), the parts, and
-//! two bytes that check them. A part is epoch and counter as varints, the length of the node id, and the id. The check is
+//! The text is base64url without padding of: one byte that says which parts follow (1 a stamp, 2 a ballot, 4 a table), the
+//! parts, and two bytes that check them. The table's id, a varint, stands in versions of keys of created tables: a version of
+//! an absence would else come back in a table that was dropped and created again. A stamp or ballot is epoch and counter as varints, the length of the node id, and the id. The check is
 //! seeded with the cluster's seed, so that a typing error, or a version of another cluster, is most likely noticed.
 
 use base64::Engine as _;
@@ -9,12 +10,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::encoding::{decode_varint, encode_varint};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::types::{Clock, NodeId, Stamp, Version};
+use crate::types::{Clock, NodeId, Stamp, TableId, Version};
 
 /// The version has a stamp.
 const STAMP: u8 = 1;
 /// The version has a ballot.
 const BALLOT: u8 = 1 << 1;
+/// The version is of a key of a created table.
+const TABLE: u8 = 1 << 2;
 /// Enough for a version with short node ids, so that the buffer does not grow.
 const USUAL_BYTES: usize = 64;
 /// The length of the check.
@@ -43,13 +46,19 @@ impl VersionText {
     pub fn encode(self, version: &Version) -> String {
         let stamp = Some(&version.stamp).filter(|stamp| !stamp.is_none());
         let mut bytes = Vec::with_capacity(USUAL_BYTES);
-        bytes.push(stamp.map_or(0, |_| STAMP) | version.ballot.as_ref().map_or(0, |_| BALLOT));
+        let table = Some(version.table).filter(|table| *table != TableId::DEFAULT);
+        bytes.push(
+            stamp.map_or(0, |_| STAMP) | version.ballot.as_ref().map_or(0, |_| BALLOT) | table.map_or(0, |_| TABLE),
+        );
         for Stamp { clock, writer } in stamp.into_iter().chain(&version.ballot) {
             encode_varint(clock.epoch, &mut bytes);
             encode_varint(clock.counter, &mut bytes);
             let writer = writer.as_str().as_bytes();
             bytes.push(u8::try_from(writer.len()).expect("NODE_ID_BYTES_MAX keeps it within a byte"));
             bytes.extend_from_slice(writer);
+        }
+        if let Some(table) = table {
+            encode_varint(table.0.into(), &mut bytes);
         }
         let check = self.check(&bytes);
         bytes.extend_from_slice(&check);
@@ -68,18 +77,24 @@ impl VersionText {
         }
         let (which, rest) = parts.split_first().ok_or(NotAVersion)?;
         parts = rest;
-        if which & !(STAMP | BALLOT) != 0 {
+        if which & !(STAMP | BALLOT | TABLE) != 0 {
             return Err(NotAVersion);
         }
         let stamp = if which & STAMP == 0 { Stamp::none() } else { stamp(&mut parts)? };
         let ballot = if which & BALLOT == 0 { None } else { Some(self::stamp(&mut parts)?) };
-        if parts.is_empty() { Ok(Version { stamp, ballot }) } else { Err(NotAVersion) }
+        let table = if which & TABLE == 0 { TableId::DEFAULT } else { table(&mut parts)? };
+        if parts.is_empty() { Ok(Version { stamp, ballot, table }) } else { Err(NotAVersion) }
     }
 
     fn check(self, bytes: &[u8]) -> [u8; CHECK_BYTES] {
         let [first, second, ..] = xxh3_64_with_seed(bytes, self.seed).to_be_bytes();
         [first, second]
     }
+}
+
+fn table(bytes: &mut &[u8]) -> Result<TableId, NotAVersion> {
+    let id = decode_varint(bytes).ok().and_then(|id| u32::try_from(id).ok()).map(TableId);
+    id.filter(|id| *id != TableId::DEFAULT).ok_or(NotAVersion)
 }
 
 fn stamp(bytes: &mut &[u8]) -> Result<Stamp, NotAVersion> {
@@ -106,8 +121,9 @@ mod tests {
     }
 
     fn some_version() -> impl Strategy<Value = Version> {
-        (prop::option::of(some_stamp()), prop::option::of(some_stamp()))
-            .prop_map(|(stamp, ballot)| Version { stamp: stamp.unwrap_or_else(Stamp::none), ballot })
+        (prop::option::of(some_stamp()), prop::option::of(some_stamp()), any::<u32>()).prop_map(
+            |(stamp, ballot, table)| Version::new(stamp.unwrap_or_else(Stamp::none), ballot).in_table(TableId(table)),
+        )
     }
 
     proptest! {
@@ -137,7 +153,7 @@ mod tests {
     #[test]
     fn foreign_and_damaged_versions_are_refused() {
         let stamp = Stamp { clock: Clock { epoch: 3, counter: 7 }, writer: NodeId::new("1").unwrap() };
-        let text = VersionText::of_cluster(7).encode(&Version { stamp, ballot: None });
+        let text = VersionText::of_cluster(7).encode(&Version::new(stamp, None));
         assert_eq!(VersionText::of_cluster(8).decode(&text), Err(NotAVersion));
         for other in ["", "A", &text[1..], &format!("{text}A"), &text.replace('A', "B"), "not/base64"] {
             assert_eq!(VersionText::of_cluster(7).decode(other), Err(NotAVersion), "{other:?}");

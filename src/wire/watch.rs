@@ -16,7 +16,7 @@ use crate::api::watch_response::Event;
 use crate::protocol::Listed;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor, Position, WatchEvent, WatchNews};
-use crate::types::{ClusterParameters, Content, Incarnation, KEY_BYTES_MAX, Key, Lookup, NodeId, Record};
+use crate::types::{ClusterParameters, Content, Incarnation, KEY_BYTES_MAX, Key, Lookup, NodeId, Record, TableId};
 
 use super::public::{WireError, key};
 use super::version::VersionText;
@@ -51,11 +51,11 @@ pub struct WatchCodec<'a> {
 }
 
 impl WatchCodec<'_> {
-    /// Reads a request.
+    /// Reads a request about keys of `table`. A cursor belongs to the table, too.
     ///
     /// # Errors
     /// The field at fault, and what is accepted.
-    pub fn request(self, request: api::WatchRequest) -> Result<WatchCall, WireError> {
+    pub fn request(self, table: TableId, request: api::WatchRequest) -> Result<WatchCall, WireError> {
         let api::WatchRequest { keys, cursor, values, with_list } = request;
         let filter = match keys {
             Some(Keys::Key(text)) => Filter::Key(key("key", text)?),
@@ -68,6 +68,7 @@ impl WatchCodec<'_> {
                 return Err(WireError::Missing { field: "key", accepted });
             }
         };
+        let filter = filter.moved_to(table);
         let cursor = self.decode(&filter, &cursor).ok_or(WireError::Cursor)?;
         Ok(WatchCall { filter, cursor, values, with_list })
     }
@@ -80,7 +81,8 @@ impl WatchCodec<'_> {
             WatchEvent::Reset => Event::Reset(api::WatchReset {}),
             WatchEvent::Heartbeat => Event::Heartbeat(api::WatchHeartbeat {}),
             WatchEvent::Changed { key, version, record } => {
-                let (name, version) = (key.as_str().to_owned(), self.versions.encode(version));
+                let version = self.versions.encode(&version.clone().in_table(key.table()));
+                let name = key.as_str().to_owned();
                 match record {
                     Some(Record { content: Content::Value(value), ttl, .. }) => Event::Put(api::WatchPut {
                         key: name,
@@ -109,7 +111,7 @@ impl WatchCodec<'_> {
         };
         let put = api::WatchPut {
             key: key.as_str().to_owned(),
-            version: self.versions.encode(&digest.version()),
+            version: self.versions.encode(&digest.version().in_table(key.table())),
             entry,
             ttl: digest.ttl.map(|ttl| prost_types::Duration::try_from(listed.age.left_of(ttl)).unwrap_or_default()),
         };
@@ -212,7 +214,7 @@ mod tests {
         for cursor in [Cursor::default(), cursor()] {
             let bytes = codec(&parameters).encode(&prefix("user:"), &cursor);
             let expected = WatchCall { filter: prefix("user:"), cursor, values: true, with_list: false };
-            assert_eq!(codec(&parameters).request(request(bytes)), Ok(expected));
+            assert_eq!(codec(&parameters).request(TableId::DEFAULT, request(bytes)), Ok(expected));
         }
     }
 
@@ -233,14 +235,14 @@ mod tests {
             b"garbage".to_vec(),
             vec![0; CURSOR_BYTES_MAX + 1],
         ] {
-            assert_eq!(codec(&own).request(request(bytes)), Err(WireError::Cursor));
+            assert_eq!(codec(&own).request(TableId::DEFAULT, request(bytes)), Err(WireError::Cursor));
         }
     }
 
     #[test]
     fn each_bad_request_says_what_is_accepted() {
         let own = parameters(7);
-        let refused = |request| codec(&own).request(request).unwrap_err().to_string();
+        let refused = |request| codec(&own).request(TableId::DEFAULT, request).unwrap_err().to_string();
         assert!(refused(api::WatchRequest::default()).contains("prefix"));
         let keys = |keys| api::WatchRequest { keys: Some(keys), ..Default::default() };
         assert!(refused(keys(Keys::Key(String::new()))).starts_with("key: "));
@@ -251,10 +253,10 @@ mod tests {
         #[test]
         fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             let own = parameters(7);
-            let _ = codec(&own).request(request(bytes.clone()));
+            let _ = codec(&own).request(TableId::DEFAULT, request(bytes.clone()));
             // With a check that fits.
             let check = codec(&own).check(&prefix("user:"), &bytes);
-            let _ = codec(&own).request(request([bytes, check.to_vec()].concat()));
+            let _ = codec(&own).request(TableId::DEFAULT, request([bytes, check.to_vec()].concat()));
         }
     }
 }

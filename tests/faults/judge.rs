@@ -51,7 +51,7 @@ fn effects(history: &[Done]) -> Result<BTreeMap<usize, Effect>, String> {
             None => return Err(format!("{value} was seen, which no request for the key writes")),
             Some(_) if is_whole => version.clone(),
             // A sum is built on the write that has its stamp.
-            Some(Ask::Set) => Version { stamp: version.stamp.clone(), ballot: None },
+            Some(Ask::Set) => Version::new(version.stamp.clone(), None),
             Some(_) => continue,
         };
         let known = effects.entry(writer).or_insert_with(|| (version.clone(), None, returned));
@@ -108,7 +108,7 @@ mod tests {
 
     fn version(counter: u64) -> Version {
         let writer = NodeId::new("1").expect("this is an id");
-        Version { stamp: Stamp { clock: Clock { epoch: 1, counter }, writer }, ballot: None }
+        Version::new(Stamp { clock: Clock { epoch: 1, counter }, writer }, None)
     }
 
     fn done(index: u64, (invoked, returned): (u64, u64), ask: Ask, outcome: Outcome) -> Done {

@@ -127,7 +127,9 @@ impl Ending {
             Reply::Failed(Failure::OutcomeUnknown(_)) => None,
             Reply::Failed(Failure::ConditionFailed { has_value, .. }) => Some(Self::Refuted { has_value: *has_value }),
             Reply::Failed(_) => Some(Self::Failed),
-            Reply::Clock(_) | Reply::Listed(_) => unreachable!("nobody asked for a clock or a list"),
+            Reply::Clock(_) | Reply::Listed(_) | Reply::Table { .. } | Reply::Dropped => {
+                unreachable!("nobody asked for a clock, a list or a table")
+            }
         }
     }
 }

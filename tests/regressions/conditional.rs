@@ -15,7 +15,7 @@ const ALL: [NodeIndex; 3] = [N1, N2, N3];
 const A_RESEND: Duration = Duration::from_secs(1);
 
 fn plain(stamp: &Stamp) -> Version {
-    Version { stamp: stamp.clone(), ballot: None }
+    Version::new(stamp.clone(), None)
 }
 
 fn add(delta: i64, since: Option<Version>) -> Change {

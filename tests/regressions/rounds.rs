@@ -112,7 +112,7 @@ fn records_of_one_stamp_are_never_merged() {
     let stamp = Stamp { clock, ..before };
     for (node, value) in [(N1, 5), (N2, 7)] {
         let store = cluster.store_on(node, value, &stamp);
-        assert_eq!(cluster.reply_to(store), Some(&Reply::Set(Version { stamp: stamp.clone(), ballot: None })));
+        assert_eq!(cluster.reply_to(store), Some(&Reply::Set(Version::new(stamp.clone(), None))));
     }
     let again = cluster.store_on(N1, 7, &stamp);
     assert_eq!(cluster.failure_of(again), Some(&Failure::StampConflict));

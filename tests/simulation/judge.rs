@@ -206,7 +206,7 @@ fn effects<'a>(world: &'a World, key: usize, history: &[&'a Done]) -> Result<BTr
             Some((operation_of_token(applied.token)?, (applied.version.clone(), sum, returned)))
         });
         let base = base.and_then(|content| value_of(content).ok().flatten()).and_then(operation_of_value);
-        let plain = Version { stamp: version.stamp.clone(), ballot: None };
+        let plain = Version::new(version.stamp.clone(), None);
         let plain = base.map(|writer| (writer, (plain, None, returned)));
         for (first, effect) in conditional.chain(plain) {
             let known = effects.entry(first).or_insert_with(|| effect.clone());

@@ -122,7 +122,7 @@ impl Watch {
     /// that they began on.
     pub fn led_to(&self, key: &Key, version: &Version) -> (&[Applied], Option<&Content>) {
         let history = self.histories.get(&(key.clone(), version.clone()));
-        let plain = Version { stamp: version.stamp.clone(), ballot: None };
+        let plain = Version::new(version.stamp.clone(), None);
         (history.map_or(&[], Vec::as_slice), self.contents.get(&(key.clone(), plain)))
     }
 
@@ -299,7 +299,7 @@ impl Watch {
             self.see(key, record, speaker.now)?;
         }
         let Some(digest) = held.digest() else { return Ok(()) };
-        let tag = Version { stamp: digest.stamp.clone(), ballot: digest.tag().ballot.cloned() };
+        let tag = Version::new(digest.stamp.clone(), digest.tag().ballot.cloned());
         self.acknowledges(speaker, key, &tag)
     }
 
@@ -424,5 +424,5 @@ fn is_of_node(applied: &Applied) -> bool {
 
 /// A record's tag.
 fn tag_of(record: &Record) -> Version {
-    Version { stamp: record.stamp.clone(), ballot: record.tag().ballot.cloned() }
+    Version::new(record.stamp.clone(), record.tag().ballot.cloned())
 }

@@ -15,7 +15,7 @@ use crate::service::cluster_report::duration;
 use crate::service::deadline::Deadline;
 use crate::service::list::{List, ListedEntry};
 use crate::service::watch::Watch;
-use crate::types::{AgedRecord, Content, IdempotencyToken, Key, Stamp, Version};
+use crate::types::{AgedRecord, Content, IdempotencyToken, Key, Stamp, Table, TableId, Version};
 use crate::wire::call::{Decoder, GetCall, Write};
 
 use super::status::rejected;
@@ -36,8 +36,8 @@ impl api::cluster_server::Cluster for ClusterService {
         let deadline = deadline_of(&request);
         let GetCall { key, from_one } = self.decoder().get(request.into_inner()).map_err(rejected)?;
         let answer = match from_one {
-            None => self.0.get(&key, deadline).await?,
-            Some(at_least) => self.0.get_one(&key, at_least, deadline).await?,
+            None => self.0.get(&Table::Default, &key, deadline).await?,
+            Some(at_least) => self.0.get_one(&Table::Default, &key, at_least, deadline).await?,
         };
         let (record, guard) = answer.map_or((None, None), |answer| (Some(answer.record), answer.guard));
         let Found { entry, clock, version, ttl } = self.found(key, record);
@@ -50,7 +50,7 @@ impl api::cluster_server::Cluster for ClusterService {
     ) -> Result<Response<api::BatchGetResponse>, Status> {
         let deadline = deadline_of(&request);
         let keys = Vec::<Key>::try_from(request.into_inner()).map_err(rejected)?;
-        let answer = self.0.batch_get(keys, deadline).await?;
+        let answer = self.0.batch_get(&Table::Default, keys, deadline).await?;
         let results = answer.results.into_iter().map(|result| self.batch_result(result)).collect();
         Ok(with_guard(api::BatchGetResponse { results }, Some(answer.guard)))
     }
@@ -58,7 +58,7 @@ impl api::cluster_server::Cluster for ClusterService {
     async fn list(&self, request: Request<api::ListRequest>) -> Result<Response<BoxStream<api::ListResponse>>, Status> {
         let deadline = deadline_of(&request);
         let call = self.decoder().list(request.into_inner()).map_err(rejected)?;
-        let list = self.0.list(call, deadline)?;
+        let list = self.0.list(Table::Default, call, deadline)?;
         Ok(Response::new(Box::pin(stream::unfold(list, next_page))))
     }
 
@@ -82,7 +82,7 @@ impl api::cluster_server::Cluster for ClusterService {
         &self,
         request: Request<api::WatchRequest>,
     ) -> Result<Response<BoxStream<api::WatchResponse>>, Status> {
-        let call = self.0.watch_codec().request(request.into_inner()).map_err(rejected)?;
+        let call = self.0.watch_codec().request(TableId::DEFAULT, request.into_inner()).map_err(rejected)?;
         let watch = self.0.watch(call).await?;
         Ok(Response::new(Box::pin(stream::unfold(Some(watch), next_event))))
     }
@@ -93,7 +93,7 @@ impl api::cluster_server::Cluster for ClusterService {
     ) -> Result<Response<api::BatchWriteResponse>, Status> {
         let deadline = deadline_of(&request);
         let writes = self.decoder().batch_write(request.into_inner()).map_err(rejected)?;
-        let outcomes = self.0.batch_write(writes, deadline).await?;
+        let outcomes = self.0.batch_write(&Table::Default, writes, deadline).await?;
         let results = outcomes.into_iter().map(|outcome| self.write_result(outcome)).collect();
         Ok(Response::new(api::BatchWriteResponse { results }))
     }
@@ -101,7 +101,7 @@ impl api::cluster_server::Cluster for ClusterService {
     async fn add(&self, request: Request<api::AddRequest>) -> Result<Response<api::AddResponse>, Status> {
         let deadline = deadline_of(&request);
         let (key, change) = self.decoder().addition(request.into_inner()).map_err(rejected)?;
-        let WriteResult { version, sum } = self.0.change(key, change, deadline).await?;
+        let WriteResult { version, sum } = self.0.change(&Table::Default, key, change, deadline).await?;
         let value = sum.ok_or_else(|| Status::internal("an addition has no sum"))?;
         Ok(Response::new(api::AddResponse { value, version: self.0.versions().encode(&version) }))
     }
@@ -114,8 +114,8 @@ impl ClusterService {
 
     async fn write(&self, write: Write, deadline: Deadline) -> Result<Version, Status> {
         Ok(match write {
-            Write::Plain { key, content, ttl } => self.0.set(key, content, ttl, deadline).await?,
-            Write::Conditional(key, change) => self.0.change(key, change, deadline).await?.version,
+            Write::Plain { key, content, ttl } => self.0.set(&Table::Default, key, content, ttl, deadline).await?,
+            Write::Conditional(key, change) => self.0.change(&Table::Default, key, change, deadline).await?.version,
         })
     }
 

@@ -20,7 +20,7 @@ use serde_json::{Value as Json, json};
 
 use crate::limits::VALUE_BYTES_MAX;
 use crate::service::deadline::Deadline;
-use crate::types::{Content, Key, Value};
+use crate::types::{Content, Key, Table, Value};
 
 use super::body::Upload;
 use super::conditions::Conditions;
@@ -136,7 +136,7 @@ impl Gateway {
     /// The result of a read, and how many bytes its value has.
     async fn get_one(&self, key: &Key, conditions: &Conditions, deadline: Deadline) -> Result<(Json, usize), Problem> {
         use super::conditions::Judgement;
-        let answer = self.service.get(key, deadline).await?.ok_or_else(Problem::missing_key)?;
+        let answer = self.service.get(&Table::Default, key, deadline).await?.ok_or_else(Problem::missing_key)?;
         let version = self.service.versions().encode(&answer.record.version());
         let etag = super::conditions::etag(&version);
         let Content::Value(value) = &answer.record.content else { return Err(Problem::missing_key()) };

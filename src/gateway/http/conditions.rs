@@ -156,7 +156,7 @@ mod tests {
 
     fn version(counter: u64) -> Version {
         let stamp = Stamp { clock: Clock { epoch: 1, counter }, writer: NodeId::new("1").unwrap() };
-        Version { stamp, ballot: None }
+        Version::new(stamp, None)
     }
 
     fn texts() -> VersionText {

@@ -15,7 +15,7 @@ use serde_json::{Value as Json, json};
 
 use crate::limits::LISTED_KEYS_MAX;
 use crate::service::list::{List, ListedEntry};
-use crate::types::{KEY_BYTES_MAX, Key, KeyError, KeyRange, Value};
+use crate::types::{KEY_BYTES_MAX, Key, KeyError, KeyRange, Table, Value};
 use crate::wire::call::ListCall;
 
 use super::problem::Problem;
@@ -66,7 +66,7 @@ impl Gateway {
         }
         let is_complete = place == Place::Root && !is_json && given.is_none();
         let limit = (!is_complete).then_some(given.unwrap_or(limit_max.min(LISTED_KEYS_MAX as u64)));
-        let list = self.service.list(ListCall { range, limit, values }, call.deadline()?)?;
+        let list = self.service.list(Table::Default, ListCall { range, limit, values }, call.deadline()?)?;
         let reply = if is_complete {
             complete(list).await?
         } else {

@@ -155,6 +155,7 @@ impl From<ServiceError> for Problem {
             FailureReason::ConditionFailed => (StatusCode::PRECONDITION_FAILED, "condition-failed"),
             FailureReason::NotANumber => (StatusCode::CONFLICT, "not-a-number"),
             FailureReason::InvalidArgument => (StatusCode::BAD_REQUEST, "invalid-parameter"),
+            FailureReason::MissingTable => (StatusCode::NOT_FOUND, "missing-table"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         let current = error.failure.current.as_ref().filter(|current| current.has_value);

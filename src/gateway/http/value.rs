@@ -14,7 +14,9 @@ use crate::api::watch_request::Keys;
 use crate::service::deadline::Deadline;
 use crate::service::error::ServiceError;
 use crate::service::{Answer, Service};
-use crate::types::{Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, Ttl, Value, Version};
+use crate::types::{
+    Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, Table, TableId, Ttl, Value, Version,
+};
 
 use super::body::Upload;
 use super::conditions::{Conditions, Judgement, etag};
@@ -48,7 +50,7 @@ impl Gateway {
     pub(super) async fn read(&self, key: &Key, call: &Call) -> Result<Reply, Problem> {
         let conditions = Conditions::of(&call.head.headers)?;
         let Some(wait) = call.query.span("wait")? else {
-            let answer = self.service.get(key, call.deadline()?).await?;
+            let answer = self.service.get(&Table::Default, key, call.deadline()?).await?;
             return self.shown(answer, &conditions);
         };
         if !conditions.has_if_none_match() {
@@ -68,11 +70,11 @@ impl Gateway {
     ) -> Result<Reply, Problem> {
         let keys = Some(Keys::Key(key.as_str().to_owned()));
         let request = api::WatchRequest { keys, ..Default::default() };
-        let watched = self.service.watch_codec().request(request).map_err(ServiceError::from)?;
+        let watched = self.service.watch_codec().request(TableId::DEFAULT, request).map_err(ServiceError::from)?;
         let mut watch = self.service.watch(watched).await?;
         let timeout = call.query.span("timeout")?;
         loop {
-            let answer = self.service.get(key, Deadline::new(timeout, Instant::now())).await?;
+            let answer = self.service.get(&Table::Default, key, Deadline::new(timeout, Instant::now())).await?;
             let reply = self.shown(answer, conditions)?;
             let now = Instant::now();
             if reply.status != StatusCode::NOT_MODIFIED || now >= ends {
@@ -123,7 +125,7 @@ impl Gateway {
         let is_blind = is_post && conditions.are_none();
         let (status, version) = if is_blind {
             // Nothing is said about the value before.
-            (StatusCode::OK, self.service.set(key, content, ttl, deadline).await?)
+            (StatusCode::OK, self.service.set(&Table::Default, key, content, ttl, deadline).await?)
         } else {
             match self.do_write(Write { key, content, ttl, conditions }, deadline).await? {
                 Effect::Created(version) => (StatusCode::CREATED, version),
@@ -148,21 +150,23 @@ impl Gateway {
         let is_deletion = content == Content::Tombstone;
         let Some(condition) = conditions.of_write(self.service.versions(), is_deletion) else {
             if is_deletion {
-                let had_value = self.service.remove(key, deadline).await?;
+                let had_value = self.service.remove(&Table::Default, key, deadline).await?;
                 return if had_value { Ok(Effect::Deleted) } else { Err(Problem::missing_key()) };
             }
-            let (version, had_value) = self.service.replace(key, content, ttl, deadline).await?;
+            let (version, had_value) = self.service.replace(&Table::Default, key, content, ttl, deadline).await?;
             return Ok(if had_value { Effect::Replaced(version) } else { Effect::Created(version) });
         };
         let had_value = match &condition {
             Condition::Absent => false,
             // Both may be: the answer says what a read finds.
-            Condition::NotAmong { needs_value: false, .. } => self.service.has_value(&key, deadline).await?,
+            Condition::NotAmong { needs_value: false, .. } => {
+                self.service.has_value(&Table::Default, &key, deadline).await?
+            }
             _ => true,
         };
         let checksum = Checksum::of(&key, &content).and_ttl(ttl);
         let change = Change::Write { condition, content, ttl, checksum };
-        match self.service.change(key, change_request(change), deadline).await {
+        match self.service.change(&Table::Default, key, change_request(change), deadline).await {
             Ok(_) if is_deletion => Ok(Effect::Deleted),
             Ok(written) if had_value => Ok(Effect::Replaced(written.version)),
             Ok(written) => Ok(Effect::Created(written.version)),
@@ -182,7 +186,7 @@ impl Gateway {
         }
         let ttl = call.query.ttl(header_text(&call.head.headers, &TTL)?)?;
         let change = Change::Add { delta, since: None, ttl };
-        let written = self.service.change(key, change_request(change), call.deadline()?).await?;
+        let written = self.service.change(&Table::Default, key, change_request(change), call.deadline()?).await?;
         let sum = written.sum.unwrap_or_default().to_string();
         let reply = Reply::of("text/plain; charset=utf-8", sum);
         Ok(reply.with_text(header::ETAG, &self.tag(&written.version)))

@@ -18,7 +18,7 @@ use crate::api::watch_request::Keys;
 use crate::api::watch_response::Event;
 use crate::service::error::ServiceError;
 use crate::service::watch::Watch;
-use crate::types::{Key, Value};
+use crate::types::{Key, TableId, Value};
 use crate::wire::WireError;
 
 use super::conditions::etag;
@@ -50,7 +50,7 @@ impl Gateway {
         let request = |cursor: Vec<u8>| {
             let request =
                 api::WatchRequest { keys: Some(keys.clone()), cursor: cursor.into(), values: true, with_list: false };
-            self.service.watch_codec().request(request)
+            self.service.watch_codec().request(TableId::DEFAULT, request)
         };
         let cursor = last.map(|last| URL_SAFE_NO_PAD.decode(last).ok().filter(|cursor| !cursor.is_empty()));
         let watched = match cursor {

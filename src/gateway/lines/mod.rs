@@ -23,7 +23,7 @@ use crate::service::deadline::Deadline;
 use crate::service::error::ServiceError;
 use crate::service::listener::{Connection, Listener};
 use crate::service::request_metrics::Outcome;
-use crate::types::{Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Value};
+use crate::types::{Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Table, Value};
 use crate::wire::failure::FailureReason;
 use crate::wire::method::Method;
 
@@ -175,7 +175,9 @@ impl Session {
     async fn run_command(&self, command: Command, deadline: Deadline) -> Result<Answer, ServiceError> {
         match command {
             Command::Get(key) => {
-                let Some(found) = self.service.get(&key, deadline).await? else { return Ok(Answer::of("nil")) };
+                let Some(found) = self.service.get(&Table::Default, &key, deadline).await? else {
+                    return Ok(Answer::of("nil"));
+                };
                 let Content::Value(Value::Text(bytes) | Value::Binary(bytes)) = found.record.record.content else {
                     return Ok(Answer::of("nil"));
                 };
@@ -186,7 +188,7 @@ impl Session {
                 Ok(Answer { text: Text::Value(bytes), code: Code::Ok, _guard: found.guard, is_last: false })
             }
             Command::Put { key, content, ttl, is_new: false } => {
-                self.service.set(key, content, ttl, deadline).await?;
+                self.service.set(&Table::Default, key, content, ttl, deadline).await?;
                 Ok(Answer::of("ok"))
             }
             Command::Put { key, content, ttl, is_new: true } => {
@@ -194,13 +196,13 @@ impl Session {
                 let change = Change::Write { condition: Condition::Absent, content, ttl, checksum };
                 let token = IdempotencyToken(rand::random());
                 let request = ChangeRequest { change, token, is_resend: false };
-                match self.service.change(key, request, deadline).await {
+                match self.service.change(&Table::Default, key, request, deadline).await {
                     Err(error) if error.failure.reason != FailureReason::ConditionFailed => Err(error),
                     _ => Ok(Answer::of("ok")),
                 }
             }
             Command::Delete(key) => {
-                self.service.remove(key, deadline).await?;
+                self.service.remove(&Table::Default, key, deadline).await?;
                 Ok(Answer::of("ok"))
             }
         }

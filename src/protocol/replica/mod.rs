@@ -399,7 +399,7 @@ fn answer_get(key: Key, held: Found, requester: Requester, ctx: &mut NodeCtx<'_>
     ctx.deliveries.push_back(match (requester, held.lookup) {
         (Requester::Coordinator(origin), held) => Delivery::Answer(origin, Answer::Lookup { key, held, age }),
         (Requester::Operator(request), Lookup::Record(record)) => {
-            Delivery::Reply(request, Reply::Record(Some(AgedRecord { record, age })))
+            Delivery::Reply(request, Reply::Record(Some(AgedRecord::new(record, age))))
         }
         (Requester::Operator(request), _) => Delivery::Reply(request, Reply::Record(None)),
     });

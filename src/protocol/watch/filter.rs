@@ -66,7 +66,8 @@ impl<T: Copy + Ord> FilterIndex<T> {
     pub(super) fn matching(&self, key: &Key) -> Vec<T> {
         let bytes = key.as_bytes();
         let mut owners: Vec<T> = self.keys.get(key).into_iter().flatten().copied().collect();
-        for length in self.lengths.keys().take_while(|length| **length <= bytes.len()) {
+        let is_prefix = |length: &&usize| Key::begins_with(bytes, &bytes[..**length]);
+        for length in self.lengths.keys().take_while(|length| **length <= bytes.len()).filter(is_prefix) {
             owners.extend(self.prefixes.get(&bytes[..*length]).into_iter().flatten());
         }
         owners
@@ -76,6 +77,7 @@ impl<T: Copy + Ord> FilterIndex<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::TableId;
 
     fn prefix(text: &'static str) -> Filter {
         Filter::Prefix(Bytes::from_static(text.as_bytes()))
@@ -96,6 +98,9 @@ mod tests {
         assert_eq!(matching(&index, "user:5"), [0, 1, 4]);
         assert_eq!(matching(&index, "u"), [0]);
         assert!(filters[1].matches(&key("user:5")) && !filters[3].matches(&key("user:5")));
+        let in_table = Key::in_table(TableId(16), b"user:42").unwrap();
+        assert_eq!(index.matching(&in_table), [0; 0], "no prefix is about the default table alone");
+        assert!(!filters[0].matches(&in_table) && filters[2].clone().moved_to(TableId(16)).matches(&in_table));
         filters.iter().zip(0..).for_each(|(filter, owner)| index.remove(filter, owner));
         assert_eq!(index, FilterIndex::default());
     }

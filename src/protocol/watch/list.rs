@@ -201,7 +201,7 @@ fn version_of(listed: &Listed) -> Version {
 /// The page of a watch of one key.
 fn page_of_key(key: Option<Key>, record: Option<AgedRecord>, values: bool) -> ListedKeys {
     let record = record.filter(|record| record.is_value());
-    let listed = key.zip(record).map(|(key, AgedRecord { record, age })| {
+    let listed = key.zip(record).map(|(key, AgedRecord { record, age, .. })| {
         let found = if values { Lookup::Record(record) } else { Lookup::Digest(record.digest()) };
         (key, Listed { found, age })
     });

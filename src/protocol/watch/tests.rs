@@ -19,7 +19,7 @@ fn origin(operation: u64, round: u32) -> Origin {
 
 fn version(counter: u64) -> Version {
     let stamp = Stamp { clock: Clock { epoch: 1, counter }, writer: NodeId::new("1").unwrap() };
-    Version { stamp, ballot: None }
+    Version::new(stamp, None)
 }
 
 fn prefix(text: &'static str) -> Filter {

@@ -305,7 +305,7 @@ pub fn decode_expiry(name: &[u8], value: &[u8]) -> Result<Expiry, DecodeError> {
     let mut input = Input(name);
     let at = RunningTime(input.take_u64("time")?);
     let (slot, key) = split_entry_key(input.0)?;
-    let key = Key::new(key.to_vec())?;
+    let key = Key::from_stored(key.to_vec())?;
     let mut input = Input(value);
     let found = input.take_u8("version")?;
     if found != EXPIRY_VERSION {
@@ -353,7 +353,7 @@ fn whole(key: &Key, flags: u8, digest: Digest, input: &Input<'_>) -> Result<Reco
         _ => return Err(DecodeError::Flags { found: flags }),
     };
     // The checksum was computed from valid UTF-8, so it also shows that a text is still UTF-8.
-    let found = Checksum::of(key, &content).and_ttl(digest.ttl).and_proposal(digest.proposal.as_deref());
+    let found = Checksum::of_write(key, &content, digest.ttl).and_proposal(digest.proposal.as_deref());
     if found != digest.checksum {
         return Err(DecodeError::Checksum { found: found.0, expected: digest.checksum.0 });
     }

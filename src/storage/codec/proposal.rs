@@ -75,5 +75,5 @@ pub(super) fn decode_version(input: &mut Input<'_>, of_record: &Stamp) -> Result
     }
     let stamp_of_version = if flags & SAME_STAMP == 0 { stamp(input, true)? } else { of_record.clone() };
     let ballot = if flags & BALLOT == 0 { None } else { Some(stamp(input, false)?) };
-    Ok(Version { stamp: stamp_of_version, ballot })
+    Ok(Version::new(stamp_of_version, ballot))
 }

@@ -28,7 +28,7 @@ fn some_stamp() -> impl Strategy<Value = Stamp> {
 /// A version of a record with `stamp`, or of an earlier one.
 fn some_version(stamp: Stamp) -> impl Strategy<Value = Version> {
     let stamp = prop_oneof![Just(stamp), some_stamp(), Just(Stamp::none())];
-    (stamp, prop::option::of(some_stamp())).prop_map(|(stamp, ballot)| Version { stamp, ballot })
+    (stamp, prop::option::of(some_stamp())).prop_map(|(stamp, ballot)| Version::new(stamp, ballot))
 }
 
 fn some_proposal(stamp: &Stamp) -> impl Strategy<Value = Proposal> + use<> {

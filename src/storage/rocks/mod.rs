@@ -368,7 +368,7 @@ impl Store for RocksStore {
         let mut last = Vec::new();
         while let Some((entry_key, value)) = entries.item() {
             let (slot, bytes) = codec::split_entry_key(entry_key).map_err(|error| damaged_entry(entry_key, &error))?;
-            let matches = bytes.starts_with(prefix);
+            let matches = Key::begins_with(bytes, prefix);
             let listed =
                 matches && codec::decode_digest(value).map_err(|error| damaged_entry(entry_key, &error))?.is_value;
             if !budget.look() || (listed && !budget.take(bytes.len())) {
@@ -416,7 +416,7 @@ impl Store for RocksStore {
             let mut keys = Vec::with_capacity(LIST_LOOKUPS.min(bounds.keys_max));
             while keys.len() < LIST_LOOKUPS.min(bounds.keys_max.max(1))
                 && let Some(bytes) = index.key()
-                && bytes.starts_with(&range.prefix)
+                && Key::begins_with(bytes, &range.prefix)
             {
                 keys.push(decode_key(bytes)?);
                 index.next();
@@ -617,7 +617,7 @@ fn found_record(record: Record, entry: &[u8], family: &'static str) -> Result<Fo
 }
 
 fn decode_key(bytes: &[u8]) -> Result<Key, StoreError> {
-    Key::new(bytes.to_vec()).map_err(|error| damaged_entry(bytes, &error.into()))
+    Key::from_stored(bytes.to_vec()).map_err(|error| damaged_entry(bytes, &error.into()))
 }
 
 #[cfg(test)]

@@ -30,7 +30,8 @@ impl Ages {
 
     /// The record with its age.
     pub(super) fn aged(&self, record: Record) -> AgedRecord {
-        AgedRecord { age: self.of(&record), record }
+        let age = self.of(&record);
+        AgedRecord::new(record, age)
     }
 
     /// A read deletes what it found before it has settled that: wrong, because the record is its answer where that fails.

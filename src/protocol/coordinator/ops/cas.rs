@@ -161,7 +161,7 @@ impl Cas {
     #[must_use]
     pub fn expiring(key: Key, version: &Version, token: IdempotencyToken) -> Self {
         let content = Content::Tombstone;
-        let checksum = Checksum::of(&key, &content);
+        let checksum = Checksum::of_write(&key, &content, None);
         let condition = rule!(ExpiryOfAnotherVersion, Condition::Version(version.clone()), not Condition::Present);
         let change = Change::Write { condition, content, ttl: None, checksum };
         Self::new(key, ChangeRequest { change, token, is_resend: false })
@@ -418,7 +418,7 @@ impl Cas {
                     });
                 };
                 let content = content_of(sum);
-                let checksum = Checksum::of(&key, &content).and_ttl(ttl);
+                let checksum = Checksum::of_write(&key, &content, ttl);
                 Ok(Verdict::Write(Write { content, ttl, checksum, sum: Some(sum) }))
             }
         }
@@ -429,7 +429,7 @@ impl Cas {
         let Goal::Change(_, request) = &self.goal else { unreachable!("a read writes nothing") };
         let Write { content, ttl, checksum, sum } = write;
         let stamp = base.map_or_else(Stamp::none, |base| base.stamp.clone());
-        let version = Version { stamp: stamp.clone(), ballot: Some(self.ballot.clone()) };
+        let version = Version::new(stamp.clone(), Some(self.ballot.clone()));
         assert!(base.is_none_or(|base| base.tag() < version.tag()), "a conditional write is above its base");
         let applied = Applied { token: request.token, version, sum };
         let proposal = Proposal::following(base, self.ballot.clone(), applied.clone());
@@ -627,7 +627,7 @@ mod broken {
         let Some(proposal) = record.proposal.as_deref().filter(|_| is_on(Mutant::SettlingChangesVersion)) else {
             return record;
         };
-        let version = Version { stamp: record.stamp.clone(), ballot: Some(proposal.ballot.clone()) };
+        let version = Version::new(record.stamp.clone(), Some(proposal.ballot.clone()));
         Record { proposal: Proposal { version, ..proposal.clone() }.shared(), ..record }
     }
 
@@ -641,7 +641,7 @@ mod broken {
         if !is_on(Mutant::ConditionalTakesFreshStamp) {
             return (record, applied);
         }
-        let version = Version { stamp: ballot.clone(), ballot: None };
+        let version = Version::new(ballot.clone(), None);
         let record = Record { stamp: ballot.clone(), proposal: None, checksum, ..record };
         (record, Applied { version, ..applied })
     }

@@ -40,7 +40,7 @@ impl Set {
     /// A deletion that does not ask what it deletes: wrong for a value that expires.
     #[cfg(feature = "mutants")]
     pub(in crate::protocol) fn deleting(key: &Key) -> Self {
-        Self::new(Content::Tombstone, None, Checksum::of(key, &Content::Tombstone))
+        Self::new(Content::Tombstone, None, Checksum::of_write(key, &Content::Tombstone, None))
     }
 
     /// Another stamp for the same write: wrong, because it gives one write two places in the order.
@@ -74,7 +74,7 @@ impl Operation for Set {
 
     fn on_enough(&mut self, _: &Tally) -> Step {
         let stamp = self.stamp.clone().expect("a stored write has its stamp");
-        Step::Done(Reply::Set(Version { stamp, ballot: None }))
+        Step::Done(Reply::Set(Version::new(stamp, None)))
     }
 
     fn hint(&self) -> Option<(Record, Age)> {
