@@ -67,9 +67,15 @@ pub(super) struct Admission {
 /// A request's part of the bounds. The node drops it when the operation ends, not when the client hangs up, because a
 /// write goes on without its client.
 pub(super) struct Permit {
-    _request: Arc<OwnedSemaphorePermit>,
+    _place: Place,
     bytes: usize,
     held: Arc<AtomicUsize>,
+}
+
+/// A place among the requests in flight. The parts of a batch share one.
+enum Place {
+    Own { _permit: OwnedSemaphorePermit },
+    Shared { _permit: Arc<OwnedSemaphorePermit> },
 }
 
 /// Why an operation gave no result.
@@ -555,28 +561,38 @@ impl Admission {
     }
 
     fn admit(&self, command: &Command) -> Result<Permit, Rejected> {
-        self.admit_together(std::slice::from_ref(command)).map(|mut permits| permits.remove(0))
+        let bytes = bytes_of(command);
+        let permit = self.admit_bytes(bytes)?;
+        Ok(self.permit(Place::Own { _permit: permit }, bytes))
     }
 
     /// Admits `commands` as one request, or none of them.
     fn admit_together(&self, commands: &[Command]) -> Result<Vec<Permit>, Rejected> {
-        let request = Arc::clone(&self.requests)
+        let shared = Arc::new(self.admit_bytes(commands.iter().map(bytes_of).sum())?);
+        let permit = |command| self.permit(Place::Shared { _permit: Arc::clone(&shared) }, bytes_of(command));
+        Ok(commands.iter().map(permit).collect())
+    }
+
+    /// Counts one request, and its bytes.
+    fn admit_bytes(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Rejected> {
+        let permit = Arc::clone(&self.requests)
             .try_acquire_owned()
             .map_err(|_| Rejected::TooManyRequests { requests_max: self.requests_max })?;
-        let request = Arc::new(request);
-        let bytes_of = |command: &Command| REQUEST_OVERHEAD_BYTES + command.size();
-        let bytes: usize = commands.iter().map(bytes_of).sum();
         let grow = |held: usize| held.checked_add(bytes).filter(|held| *held <= self.bytes_max);
         self.bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow)
             .map_err(|_| Rejected::TooManyBytes { bytes_max: self.bytes_max })?;
-        let permit = |command| Permit {
-            _request: Arc::clone(&request),
-            bytes: bytes_of(command),
-            held: Arc::clone(&self.bytes),
-        };
-        Ok(commands.iter().map(permit).collect())
+        Ok(permit)
     }
+
+    fn permit(&self, place: Place, bytes: usize) -> Permit {
+        Permit { _place: place, bytes, held: Arc::clone(&self.bytes) }
+    }
+}
+
+/// The bytes that a command counts for.
+fn bytes_of(command: &Command) -> usize {
+    REQUEST_OVERHEAD_BYTES + command.size()
 }
 
 impl Drop for Permit {

@@ -25,6 +25,7 @@ pub(crate) mod request_metrics;
 pub(crate) mod tables;
 pub(crate) mod watch;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -160,7 +161,7 @@ impl Service {
         key: &Key,
         deadline: Deadline,
     ) -> Result<Option<Answer>, ServiceError> {
-        let read = self.node.get(table, key.clone(), deadline.answer_at);
+        let read = pin!(self.node.get(table, key.clone(), deadline.answer_at));
         let record = self.wait(Access::Read, placed(table, key), read, deadline).await?;
         record.map(|record| self.release(key, record)).transpose()
     }
@@ -173,7 +174,7 @@ impl Service {
         at_least: Option<Version>,
         deadline: Deadline,
     ) -> Result<Option<Answer>, ServiceError> {
-        let read = self.node.get_one(table, key.clone(), at_least, deadline.answer_at);
+        let read = pin!(self.node.get_one(table, key.clone(), at_least, deadline.answer_at));
         let record = self.wait(Access::Read, placed(table, key), read, deadline).await?;
         record.map(|record| self.release(key, record)).transpose()
     }
@@ -187,7 +188,7 @@ impl Service {
         ttl: Option<Ttl>,
         deadline: Deadline,
     ) -> Result<Version, ServiceError> {
-        let write = self.node.set(table, key.clone(), content, ttl, deadline.answer_at);
+        let write = pin!(self.node.set(table, key.clone(), content, ttl, deadline.answer_at));
         self.wait(Access::Write, placed(table, &key), write, deadline).await
     }
 
@@ -200,7 +201,7 @@ impl Service {
         deadline: Deadline,
     ) -> Result<WriteResult, ServiceError> {
         let is_resend = request.is_resend;
-        let write = self.node.change(table, key.clone(), request, deadline.answer_at);
+        let write = pin!(self.node.change(table, key.clone(), request, deadline.answer_at));
         self.wait(Access::Write, placed(table, &key), write, deadline).await.map_err(|error| error.of_resend(is_resend))
     }
 
@@ -335,7 +336,8 @@ impl Service {
         self.wait(Access::Read, None, status, deadline).await
     }
 
-    /// Waits for an operation, which is about `key` if it is about one, until the deadline has passed.
+    /// Waits for an operation, which is about `key` if it is about one, until the deadline has passed. Frequent operations
+    /// come pinned: to move them costs copies of all that they hold.
     async fn wait<T>(
         &self,
         access: Access,

@@ -1,15 +1,18 @@
 //! Counts, times and logs every request once, whatever ends it: the operation, the decoder before it, or a client that
 //! hangs up.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
 use tonic::Code;
 use tracing::{debug, error, warn};
 
 use crate::metrics::{MethodLabels, RequestLabels};
 use crate::runtime::NodeHandle;
 use crate::wire::failure::code_name;
+use crate::wire::method::METHODS;
 
 /// The most log lines in one second about failures that are not the caller's fault. Without a majority every request
 /// fails alike; thousands of lines a second would say no more and fill the disk.
@@ -41,6 +44,14 @@ pub(crate) enum Fault {
 pub(crate) struct RequestMetrics {
     node: NodeHandle,
     lines: Mutex<Lines>,
+    /// Successes by method. To find a metric by its labels costs more than to count in it.
+    successes: [(&'static str, OnceLock<Successes>); METHODS.len()],
+}
+
+/// The metrics of the requests of one method that succeeded.
+struct Successes {
+    count: Counter,
+    duration: Histogram,
 }
 
 /// The log lines of the current second.
@@ -85,13 +96,33 @@ fn fault(code: Code) -> Option<Fault> {
 impl RequestMetrics {
     pub(crate) fn new(node: NodeHandle) -> Arc<Self> {
         let lines = Lines { second_began: Instant::now(), written: 0, left_out: 0 };
-        Arc::new(Self { node, lines: Mutex::new(lines) })
+        let successes = METHODS.each_ref().map(|method| (method.name(), OnceLock::new()));
+        Arc::new(Self { node, lines: Mutex::new(lines), successes })
     }
 
     /// Begins to observe a request.
     pub(crate) fn begin(self: &Arc<Self>, method: &'static str, began: Instant) -> Observation {
         self.node.metrics().requests_in_flight.inc();
         Observation { metrics: Arc::clone(self), method, began, ended: false }
+    }
+
+    fn count(&self, method: &'static str, code: &'static str, took: Duration) {
+        let metrics = self.node.metrics();
+        metrics.requests.get_or_create(&RequestLabels { method, code }).inc();
+        metrics.request_duration.get_or_create(&MethodLabels { method }).observe(took.as_secs_f64());
+    }
+
+    fn count_success(&self, method: &'static str, code: &'static str, took: Duration) {
+        let Some((_, successes)) = self.successes.iter().find(|(name, _)| *name == method) else {
+            return self.count(method, code, took);
+        };
+        let metrics = self.node.metrics();
+        let successes = successes.get_or_init(|| Successes {
+            count: metrics.requests.get_or_create_owned(&RequestLabels { method, code }),
+            duration: metrics.request_duration.get_or_create_owned(&MethodLabels { method }),
+        });
+        successes.count.inc();
+        successes.duration.observe(took.as_secs_f64());
     }
 
     /// Whether a line may be written now; if so, how many were left out since the last one.
@@ -120,15 +151,13 @@ impl Observation {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let metrics = self.metrics.node.metrics();
-        let method = self.method;
         let took = self.began.elapsed();
-        metrics.requests_in_flight.dec();
-        metrics.requests.get_or_create(&RequestLabels { method, code: outcome.code }).inc();
-        metrics.request_duration.get_or_create(&MethodLabels { method }).observe(took.as_secs_f64());
-        if let Some(fault) = outcome.fault {
-            self.log(outcome.code, fault, outcome.message, took.as_millis());
-        }
+        self.metrics.node.metrics().requests_in_flight.dec();
+        let Some(fault) = outcome.fault else {
+            return self.metrics.count_success(self.method, outcome.code, took);
+        };
+        self.metrics.count(self.method, outcome.code, took);
+        self.log(outcome.code, fault, outcome.message, took.as_millis());
     }
 
     fn log(&self, code: &str, fault: Fault, message: &str, took_ms: u128) {
@@ -161,8 +190,6 @@ impl Drop for Observation {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -10,6 +10,7 @@ use http_body::{Frame, SizeHint};
 use tonic::codegen::http::{self, HeaderMap};
 use tonic::{Code, Status, body};
 
+use super::refusal::STATUS;
 use crate::service::buffer_budget::BudgetGuard;
 use crate::service::error::no_room_to_read;
 use crate::service::request_metrics::{Observation, Outcome};
@@ -65,7 +66,7 @@ pub(super) fn observed(
 ) -> http::Response<Observed> {
     // A failure without a body has its status in the head.
     if let Some(observation) = &mut observation
-        && response.headers().contains_key("grpc-status")
+        && response.headers().contains_key(&STATUS)
     {
         end_with(observation, response.headers());
     }
@@ -104,7 +105,7 @@ impl http_body::Body for Observed {
 
 /// Ends an observation with the status in `headers`: those of a response without a body, or trailers.
 fn end_with(observation: &mut Observation, headers: &HeaderMap) {
-    let code = headers.get("grpc-status").map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()));
+    let code = headers.get(&STATUS).map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()));
     let status = if code == Code::Ok { None } else { Status::from_header_map(headers) };
     observation.end(Outcome::new(code, status.as_ref().map_or("", Status::message)));
 }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use tonic::codegen::http::HeaderMap;
+use tonic::codegen::http::{HeaderMap, HeaderName};
+
+static TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// How long the client waits; `None` if it does not say, or not in the form that gRPC prescribes.
 pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    parse(headers.get("grpc-timeout")?.as_bytes())
+    parse(headers.get(&TIMEOUT)?.as_bytes())
 }
 
 /// Up to 8 digits and a unit, hours to nanoseconds.
