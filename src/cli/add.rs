@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::output::{report_added, write_failed};
+use super::tables::InTable;
 use super::{CliError, Exit, Global, time_to_live, version};
 
 /// Add to the number of a key
@@ -38,11 +39,13 @@ pub(super) struct Add {
     /// How long the sum is kept, such as 30s, 15m or 7d; without it, for ever
     #[arg(long, value_name = "DURATION", value_parser = time_to_live, allow_hyphen_values = true)]
     ttl: Option<Duration>,
+    #[command(flatten)]
+    table: InTable,
 }
 
 impl Add {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        let mut add = global.client()?.add(&self.key, self.delta);
+        let mut add = self.table.client(global)?.add(&self.key, self.delta);
         if let Some(since) = self.since {
             add = add.since(since);
         }

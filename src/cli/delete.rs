@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::output::{report_write, write_failed};
+use super::tables::InTable;
 use super::{CliError, Exit, Global, version};
 
 /// Remove the value of a key
@@ -18,6 +19,7 @@ EXAMPLES:
   quorate delete greeting
   quorate delete greeting --if-present        exit code 5 if it has no value
   quorate delete lock --if-version \"$VERSION\"
+  quorate delete ada --table sessions
   quorate delete greeting --json")]
 pub(super) struct Delete {
     /// The key: 1 to 4,096 bytes of UTF-8
@@ -28,11 +30,13 @@ pub(super) struct Delete {
     /// Delete only if the key has this version, as get, set and add print it with --json
     #[arg(long, value_name = "VERSION", value_parser = version)]
     if_version: Option<String>,
+    #[command(flatten)]
+    table: InTable,
 }
 
 impl Delete {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        let mut delete = global.client()?.delete(&self.key);
+        let mut delete = self.table.client(global)?.delete(&self.key);
         let has_condition = self.if_present || self.if_version.is_some();
         if self.if_present {
             delete = delete.if_present();

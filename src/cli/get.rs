@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Value as Json, json};
 
 use super::output::{base64, print, print_json, report, say, stamp_json};
+use super::tables::InTable;
 use super::{CliError, Exit, Global, version};
 use crate::client::{KeyState, Versioned};
 use crate::types::{Stamp, Value};
@@ -25,6 +26,7 @@ EXAMPLES:
   quorate get logo --output logo.png
   quorate get logo --output - | file -
   quorate get greeting --json | jq -r .version
+  quorate get ada --table sessions            from another table than default
   quorate get greeting --one                  from the nearest replica alone: fast, and perhaps old
   quorate get greeting || echo 'there is none'")]
 pub(super) struct Get {
@@ -40,6 +42,8 @@ pub(super) struct Get {
     /// As --one, if what that replica holds is of this version or later; else read the latest value
     #[arg(long, value_name = "VERSION", value_parser = version)]
     at_least: Option<String>,
+    #[command(flatten)]
+    table: InTable,
 }
 
 impl Get {
@@ -48,7 +52,7 @@ impl Get {
         if to_stdout && global.json {
             return Err(CliError::bad_input("--json and --output - both write to stdout: give one of the two"));
         }
-        let mut get = global.client()?.get(&self.key);
+        let mut get = self.table.client(global)?.get(&self.key);
         if self.one {
             get = get.from_one_replica();
         }

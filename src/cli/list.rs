@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value as Json, json};
 
 use super::output::{base64, print, print_json, write};
+use super::tables::InTable;
 use super::{CliError, Exit, Global};
 use crate::client::Listed;
 use crate::types::Value;
@@ -29,6 +30,7 @@ EXAMPLES:
   quorate list user: --after user:42          those behind it
   quorate list user: --count                  how many there are
   quorate list user: --values                 with a tab and the value
+  quorate list --table sessions               the keys of another table than default
   quorate list --json | jq -r .version")]
 pub(super) struct List {
     /// List only keys that begin with this
@@ -45,11 +47,13 @@ pub(super) struct List {
     /// Print only how many keys there are
     #[arg(long, conflicts_with = "values")]
     count: bool,
+    #[command(flatten)]
+    table: InTable,
 }
 
 impl List {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        let mut list = global.client()?.list(self.prefix.unwrap_or_default());
+        let mut list = self.table.client(global)?.list(self.prefix.unwrap_or_default());
         if let Some(limit) = self.limit {
             list = list.limit(limit);
         }

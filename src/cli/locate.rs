@@ -7,12 +7,13 @@ use serde_json::{Value as Json, json};
 
 use super::config_check::read;
 use super::output::{print, print_json};
+use super::tables::InTable;
 use super::{CliError, Exit, Global};
 use crate::api;
 use crate::config::{ClusterConfig, File};
 use crate::limits::{NODES_MAX, REPLICA_COUNT_MAX};
 use crate::protocol::placement::Placement;
-use crate::types::{ClusterParameters, Key, NodeId};
+use crate::types::{ClusterParameters, Key, NodeId, TableId};
 
 /// Print which nodes hold keys
 ///
@@ -23,6 +24,7 @@ use crate::types::{ClusterParameters, Key, NodeId};
 EXAMPLES:
   quorate locate greeting
   quorate locate a b c --cluster examples/3-local-nodes/cluster.yml     without a connection
+  quorate locate ada --table sessions
   quorate locate greeting | cut -f3")]
 pub(super) struct Locate {
     /// The keys: 1 to 4,096 bytes of UTF-8 each
@@ -31,6 +33,8 @@ pub(super) struct Locate {
     /// Take the cluster's parameters from this cluster.yml, without a connection
     #[arg(long, value_name = "FILE")]
     cluster: Option<PathBuf>,
+    #[command(flatten)]
+    table: InTable,
 }
 
 impl Locate {
@@ -40,6 +44,12 @@ impl Locate {
             .into_iter()
             .map(|key| Key::new(key).map_err(|error| CliError::bad_input(error.to_string())))
             .collect::<Result<Vec<_>, _>>()?;
+        let is_default = self.table.in_requests().is_empty();
+        if self.cluster.is_some() && !is_default {
+            return Err(CliError::bad_input(
+                "--cluster knows no tables: leave it out, so that a node tells what --table (or QUORATE_TABLE) stands for",
+            ));
+        }
         let parameters = match &self.cluster {
             Some(name) => {
                 let text = read(name)?;
@@ -50,6 +60,8 @@ impl Locate {
             None => parameters(&global.client()?.cluster_info().await?)?,
         };
         let placement = Placement::new(parameters);
+        let table = if is_default { TableId::DEFAULT } else { id(global, &self.table.table).await? };
+        let keys: Vec<Key> = keys.into_iter().map(|key| key.moved_to(table)).collect();
         if global.json {
             print_json(&keys.iter().map(|key| as_json(&placement, key)).collect())?;
         } else {
@@ -57,6 +69,15 @@ impl Locate {
         }
         Ok(Exit::Done)
     }
+}
+
+/// The id of a table, under which its keys are stored.
+async fn id(global: &Global, name: &str) -> Result<TableId, CliError> {
+    let table = global.client()?.tables().get(name).await?;
+    let table = table.ok_or_else(|| {
+        CliError::bad_input(format!("there is no table {name:?}: quorate tables create {name} makes it"))
+    });
+    Ok(TableId(table?.id))
 }
 
 /// The parameters of the placement, as a node reported them. They are checked, because they came over the network.
@@ -89,7 +110,7 @@ fn replicas<'a>(placement: &'a Placement, key: &Key) -> Vec<&'a str> {
 }
 
 fn as_line(placement: &Placement, key: &Key) -> String {
-    format!("{key}\t{}\t{}\n", placement.slot(key), replicas(placement, key).join(","))
+    format!("{}\t{}\t{}\n", key.as_str(), placement.slot(key), replicas(placement, key).join(","))
 }
 
 fn as_json(placement: &Placement, key: &Key) -> Json {

@@ -22,6 +22,7 @@ mod output;
 mod serve;
 mod set;
 mod status;
+mod tables;
 mod transfer;
 mod watch;
 
@@ -61,16 +62,17 @@ EXAMPLES:
   quorate add hits                            count
   quorate list user:                          the keys that begin with user:
   quorate watch user: --values                each change of them
+  quorate tables create carts                 make another set of keys, for --table carts
   quorate --address n1:8001,n2:8001 status    show the nodes of another cluster
   quorate help set                            explain a command
 
 EXIT CODES:
   0  done
-  1  the key has no value
+  1  the key has no value, or there is no table to get or drop
   2  the command line, a file or a value is not accepted
   3  certainly not done: no node answered, or too few replicas; safe to try again
   4  a write that may or may not have happened: read the key to find out
-  5  certainly not done: the condition of the write does not hold";
+  5  certainly not done: the condition of the write does not hold, or the table to create is there";
 
 /// The heading of the options that say which nodes are asked, and for how long.
 const ASKING: &str = "Options of commands that ask a node";
@@ -153,6 +155,7 @@ enum Command {
     Add(add::Add),
     List(list::List),
     Watch(watch::Watch),
+    Tables(tables::Tables),
     Export(transfer::Export),
     Import(transfer::Import),
     Status(status::Status),
@@ -180,7 +183,7 @@ EXAMPLES:
 pub enum Exit {
     /// Done.
     Done = 0,
-    /// The key has no value.
+    /// The key has no value, or there is no table to get or drop.
     NotFound = 1,
     /// The command line, a file or a value is not accepted.
     BadInput = 2,
@@ -188,7 +191,7 @@ pub enum Exit {
     NotDone = 3,
     /// A write that may or may not have happened.
     OutcomeUnknown = 4,
-    /// Certainly not done: the condition of the write does not hold.
+    /// Certainly not done: the condition of the write does not hold, or the table to create is there.
     ConditionFailed = 5,
 }
 
@@ -226,8 +229,12 @@ impl From<ClientError> for CliError {
         let no_node_answered = "\nis a node running there? `quorate dev` starts some; --address or QUORATE_ADDRESS \
                                    names others";
         match error {
-            ClientError::InvalidInput { .. } | ClientError::NotANumber { .. } => Self::bad_input(message),
-            ClientError::ConditionFailed { .. } => Self { exit: Exit::ConditionFailed, message },
+            ClientError::InvalidInput { .. } | ClientError::NotANumber { .. } | ClientError::NoSuchTable { .. } => {
+                Self::bad_input(message)
+            }
+            ClientError::ConditionFailed { .. } | ClientError::TableExists { .. } => {
+                Self { exit: Exit::ConditionFailed, message }
+            }
             ClientError::OutcomeUnknown { .. } => Self { exit: Exit::OutcomeUnknown, message },
             ClientError::NotApplied { last, .. } | ClientError::Unavailable { last, .. } => {
                 let hint = if last.failure.is_none() { no_node_answered } else { "" };
@@ -305,6 +312,7 @@ async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
         Command::Add(add) => add.run(&global).await,
         Command::List(list) => list.run(&global).await,
         Command::Watch(watch) => watch.run(&global).await,
+        Command::Tables(tables) => tables.run(&global).await,
         Command::Export(export) => export.run(&global).await,
         Command::Import(import) => import.run(&global).await,
         Command::Status(status) => status.run(&global).await,

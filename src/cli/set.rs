@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::output::{report_write, write_failed};
+use super::tables::InTable;
 use super::{CliError, Exit, Global, time_to_live, version};
 use crate::limits::VALUE_BYTES_MAX;
 use crate::types::Value;
@@ -29,6 +30,7 @@ EXAMPLES:
   quorate set logo --file logo.png
   quorate set lock me --if-absent --ttl 30s   exit code 5 if another one has it
   quorate set lock me --if-version \"$VERSION\" --ttl 30s
+  quorate set ada online --table sessions     in another table than default
   date | quorate set now                      from stdin, the line end included
   quorate set flag ''                         an empty value
   quorate set offset -- -5                    a value that begins with a hyphen")]
@@ -55,6 +57,8 @@ pub(super) struct Set {
     /// How long the value is kept, such as 30s, 15m or 7d; without it, for ever
     #[arg(long, value_name = "DURATION", value_parser = time_to_live, allow_hyphen_values = true)]
     ttl: Option<Duration>,
+    #[command(flatten)]
+    table: InTable,
 }
 
 impl Set {
@@ -81,7 +85,7 @@ impl Set {
                 bytes
             }
         };
-        let mut set = global.client()?.set(&self.key, as_value(bytes, self.binary));
+        let mut set = self.table.client(global)?.set(&self.key, as_value(bytes, self.binary));
         let has_condition = self.if_absent || self.if_present || self.if_version.is_some();
         if self.if_absent {
             set = set.if_absent();

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::list::as_json;
 use super::output::{report, say, write};
 use super::serve::shutdown_on_signal;
+use super::tables::InTable;
 use super::{CliError, Exit, Global};
 use crate::client::{Acknowledged, Client, ClientError};
 use crate::limits::VALUE_BYTES_MAX;
@@ -44,6 +45,7 @@ EXAMPLES:
   quorate export > all.jsonl
   quorate export user: --output users.jsonl
   quorate export user: --output users.jsonl --resume
+  quorate export --table sessions --output sessions.jsonl
   quorate --address new:8001 import all.jsonl")]
 pub(super) struct Export {
     /// Export only keys that begin with this
@@ -54,6 +56,8 @@ pub(super) struct Export {
     /// Go on behind the last whole line of the file
     #[arg(long, requires = "output")]
     resume: bool,
+    #[command(flatten)]
+    table: InTable,
 }
 
 /// Write the keys and values of a file of JSON lines
@@ -68,6 +72,7 @@ pub(super) struct Export {
 EXAMPLES:
   quorate import all.jsonl
   quorate import all.jsonl --from-line 120001
+  quorate import sessions.jsonl --table sessions
   quorate export --address old:8001 | quorate --address new:8001 import -")]
 pub(super) struct Import {
     /// The file; - is stdin
@@ -75,13 +80,15 @@ pub(super) struct Import {
     /// Skip the lines before this one; the first is 1
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     from_line: u64,
+    #[command(flatten)]
+    table: InTable,
 }
 
 impl Export {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let file = self.output.filter(|file| file != Path::new("-"));
         let prefix = self.prefix.unwrap_or_default();
-        let mut list = global.client()?.list(&prefix).values();
+        let mut list = self.table.client(global)?.list(&prefix).values();
         let mut output: Box<dyn Write> = match &file {
             None if self.resume => return Err(CliError::bad_input("--resume needs a file: give --output FILE")),
             None => Box::new(BufWriter::with_capacity(64 << 10, Stdout)),
@@ -169,7 +176,7 @@ fn last_key(file: &mut File, path: &Path, prefix: &str) -> Result<Option<String>
 
 impl Import {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        let client = global.client()?;
+        let client = self.table.client(global)?;
         let name = self.file.display().to_string();
         let (input, bytes): (Box<dyn BufRead>, _) = if self.file == Path::new("-") {
             (Box::new(BufReader::new(std::io::stdin())), None)

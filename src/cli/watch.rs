@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::list::{on_a_line, value_on_a_line};
 use super::output::{base64, say, write};
+use super::tables::InTable;
 use super::{CliError, Exit, Global};
 use crate::client::WatchEvent;
 use crate::types::Value;
@@ -35,6 +36,7 @@ EXAMPLES:
   quorate watch user:                         keys that begin with user:
   quorate watch --key config                  one key
   quorate watch user: --list                  the keys that are there, and their changes
+  quorate watch '' --table sessions           all keys of another table than default
   quorate watch user: --json                  an object for each event
   quorate watch --key config -- sh -c 'cat > config.new && mv config.new config'")]
 pub(super) struct Watch {
@@ -50,6 +52,8 @@ pub(super) struct Watch {
     /// Print what is there first
     #[arg(long)]
     list: bool,
+    #[command(flatten)]
+    table: InTable,
     /// The program to run for each change, and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -57,7 +61,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        let client = global.client()?;
+        let client = self.table.client(global)?;
         let mut watch = match (self.key, self.prefix) {
             (Some(key), _) => client.watch_key(key)?,
             (None, prefix) => client.watch(prefix.unwrap_or_default()),

@@ -55,8 +55,8 @@ pub(super) async fn batch_write(client: &Client, writes: Vec<Write>) -> Result<V
         return Err(InputProblem::BatchEntries { given: requests.len() }.into());
     }
     let mut keys = BTreeSet::new();
-    if let Some(twice) = requests.iter().find(|request| !keys.insert(request.key())) {
-        return Err(InputProblem::KeyTwice { key: twice.key().to_owned() }.into());
+    if let Some(twice) = requests.iter().find(|request| !keys.insert(request.place())) {
+        return Err(InputProblem::KeyTwice { key: twice.place().1.to_owned() }.into());
     }
     let operation = Operation::begin(client.deadline);
     let mut outcomes: Vec<Option<Outcome>> = requests.iter().map(|_| None).collect();
@@ -64,7 +64,7 @@ pub(super) async fn batch_write(client: &Client, writes: Vec<Write>) -> Result<V
     let mut backoff = Backoff::new();
     loop {
         let entries = left.iter().map(|index| requests[*index].entry()).collect();
-        let request = api::BatchWriteRequest { entries };
+        let request = api::BatchWriteRequest { entries, ..Default::default() };
         let sent: Result<(Arc<Node>, api::BatchWriteResponse), _> =
             client.pool.write(operation, BATCH_WRITE, request).await;
         let mut not_applied = Vec::new();
@@ -150,10 +150,11 @@ impl Request {
         Ok(Self { arm, may_be_resent })
     }
 
-    fn key(&self) -> &str {
+    /// The table and the key.
+    fn place(&self) -> (&str, &str) {
         match &self.arm {
-            Arm::Set(request) => request.entry.as_ref().map_or("", |entry| &entry.key),
-            Arm::Delete(request) => &request.key,
+            Arm::Set(request) => (&request.table, request.entry.as_ref().map_or("", |entry| &entry.key)),
+            Arm::Delete(request) => (&request.table, &request.key),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use crate::limits::VALUE_BYTES_MAX;
-use crate::types::KeyError;
+use crate::types::{KeyError, TableNameError};
 use crate::wire::BATCH_KEYS_MAX;
 use crate::wire::failure::Failure;
 
@@ -53,6 +53,18 @@ pub enum ClientError {
         /// The key's version.
         version: String,
     },
+    /// There is no table of this name, or there is none any more. [`Client::tables`](super::Client::tables) creates it.
+    #[error("{node}")]
+    NoSuchTable {
+        /// The node's answer, which names the table.
+        node: NodeFailure,
+    },
+    /// There is a table of this name already, so that it was not created.
+    #[error("{node}")]
+    TableExists {
+        /// The node's answer, which names the table.
+        node: NodeFailure,
+    },
     /// No node answered the read before the deadline. It may be tried again at any time.
     #[error("not answered: {last} (tried for {tried_for:.1?}; safe to ask again)")]
     Unavailable {
@@ -76,6 +88,18 @@ pub enum InputProblem {
     /// The key is empty, or longer than a key may be.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The name of the table is not accepted.
+    #[error(transparent)]
+    Table(#[from] TableNameError),
+    /// The greatest value of a table is zero, or beyond that of all values.
+    #[error("a greatest value of {given} bytes is not accepted: 1 to {VALUE_BYTES_MAX} are")]
+    TableValueBytes {
+        /// The number that was given.
+        given: u64,
+    },
+    /// The quota of a table is zero.
+    #[error("a quota of 0 bytes is not accepted: give at least 1, or none for no bound")]
+    TableQuota,
     /// The value is larger than [`VALUE_BYTES_MAX`].
     #[error("the value has {bytes} bytes: at most {VALUE_BYTES_MAX} are accepted")]
     ValueTooLarge {

@@ -78,7 +78,9 @@ impl Get {
         if at_least.as_deref() == Some("") {
             return Err(InputProblem::EmptyVersion.into());
         }
-        let request = api::GetRequest { key: key.as_str().to_owned(), consistency: consistency.into(), at_least };
+        let table = client.table_name()?;
+        let request =
+            api::GetRequest { key: key.as_str().to_owned(), table, consistency: consistency.into(), at_least };
         let operation = Operation::begin(client.deadline);
         let ask = move |node: std::sync::Arc<super::node::Node>, deadline| {
             let (key, request) = (key.clone(), request.clone());

@@ -175,7 +175,12 @@ impl Reader {
     /// Reads pages from one node, until all is listed or it fails.
     async fn read_from(&mut self, node: &Arc<Node>) -> End {
         let mut gave_a_page = false;
+        let table = match self.list.client.table_name() {
+            Ok(table) => table,
+            Err(error) => return End::Failed(Verdict::Final(error), gave_a_page),
+        };
         let request = api::ListRequest {
+            table,
             prefix: self.list.prefix.clone(),
             start_after: self.list.start_after.clone(),
             limit: self.list.limit.unwrap_or_default(),

@@ -23,6 +23,20 @@
 //! # }
 //! ```
 //!
+//! Keys lie in tables. A client is bound to the table `default`, and [`Client::table`] binds it to another one:
+//!
+//! ```no_run
+//! # use quorate::ClientError;
+//! # async fn example(client: quorate::Client) -> Result<(), ClientError> {
+//! client.tables().create("sessions").if_missing().await?;
+//! let sessions = client.table("sessions");
+//! sessions.set("ada", "online").await?;
+//! assert!(client.get("ada").await?.is_none(), "another table has other keys");
+//! client.tables().drop("sessions").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Writes may depend on what is there. Every answer about a key has a version, which no other state of the key has:
 //!
 //! ```no_run
@@ -58,6 +72,9 @@ mod permit;
 #[cfg(all(test, feature = "server"))]
 mod stream_tests;
 #[cfg(all(test, feature = "server"))]
+mod table_tests;
+mod tables;
+#[cfg(all(test, feature = "server"))]
 mod tests;
 mod update;
 mod verdict;
@@ -73,13 +90,14 @@ pub use get::{Get, KeyState, Versioned};
 pub use list::{List, Listed, Listing};
 #[cfg(feature = "server")]
 pub(crate) use node::endpoint;
+pub use tables::{CreateTable, TableCreated, TableInfo, Tables};
 pub use watch::{Watch, WatchEvent, Watching};
 pub use write::{Acknowledged, Add, Added, Delete, Set};
 
 use crate::api;
 use crate::api::watch_request::Keys;
 use crate::limits::{DEADLINE_DEFAULT, DEADLINE_MAX};
-use crate::types::{Key, Value};
+use crate::types::{Key, Table, TableNameError, Value};
 use conversions::{batch, key_of};
 use failover::{NodePool, Operation};
 use node::{Node, by, within};
@@ -95,6 +113,8 @@ const DEADLINE_MIN: Duration = Duration::from_millis(1);
 pub struct Client {
     pool: Arc<NodePool>,
     deadline: Duration,
+    /// The table of the keys, or what is wrong with its name: the first operation tells.
+    table: Result<Table, TableNameError>,
 }
 
 /// Sets up a [`Client`].
@@ -142,7 +162,8 @@ impl Builder {
             return Err(InputProblem::NoAddress.into());
         }
         let nodes = self.addresses.iter().map(|address| Node::new(address).map(Arc::new)).collect::<Result<_, _>>()?;
-        Ok(Client { pool: Arc::new(NodePool::new(nodes)), deadline: self.deadline.clamp(DEADLINE_MIN, DEADLINE_MAX) })
+        let (pool, deadline) = (Arc::new(NodePool::new(nodes)), self.deadline.clamp(DEADLINE_MIN, DEADLINE_MAX));
+        Ok(Client { pool, deadline, table: Ok(Table::Default) })
     }
 }
 
@@ -171,7 +192,58 @@ impl Client {
     /// ```
     #[must_use]
     pub fn with_deadline(&self, deadline: Duration) -> Self {
-        Self { pool: Arc::clone(&self.pool), deadline: deadline.clamp(DEADLINE_MIN, DEADLINE_MAX) }
+        Self { deadline: deadline.clamp(DEADLINE_MIN, DEADLINE_MAX), ..self.clone() }
+    }
+
+    /// The same client bound to another table: all that it reads, writes, lists and watches is there. The connections are
+    /// shared. The table must exist: [`Client::tables`] creates it. Clients are bound to `default` at first.
+    ///
+    /// Operations fail with [`ClientError::InvalidInput`] where `name` is no name of a table, and with
+    /// [`ClientError::NoSuchTable`] where there is no such table.
+    ///
+    /// ```no_run
+    /// # async fn example(client: quorate::Client) -> Result<(), quorate::ClientError> {
+    /// let carts = client.table("carts");
+    /// carts.set("ada", "3 apples").await?;
+    /// carts.add("visits", 1).await?;
+    /// println!("{:?}", carts.list("").collect().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn table(&self, name: impl AsRef<str>) -> Self {
+        let name = name.as_ref();
+        // Only in a request an empty name means the default table.
+        let table = if name.is_empty() { Err(TableNameError::Empty) } else { Table::parse(name) };
+        Self { table, ..self.clone() }
+    }
+
+    /// Creates, drops and lists tables.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example(client: quorate::Client) -> Result<(), quorate::ClientError> {
+    /// let tables = client.tables();
+    /// tables.create("sessions").default_ttl(Duration::from_secs(1_800)).if_missing().await?;
+    /// for table in tables.list().await? {
+    ///     println!("{}", table.name);
+    /// }
+    /// tables.drop("sessions").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn tables(&self) -> Tables {
+        Tables::new(self.clone())
+    }
+
+    /// The name of the table in requests.
+    fn table_name(&self) -> Result<String, ClientError> {
+        match &self.table {
+            Ok(Table::Default) => Ok(String::new()),
+            Ok(Table::Named(name)) => Ok(name.as_str().to_owned()),
+            Err(problem) => Err(error::InputProblem::Table(problem.clone()).into()),
+        }
     }
 
     /// Reads the latest value of `key`: `None` if the key has none. [`Get`] says what else can be asked for.
@@ -216,12 +288,13 @@ impl Client {
         keys: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<Vec<Result<Option<Versioned>, NodeFailure>>, ClientError> {
         let keys: Vec<Key> = keys.into_iter().map(|key| key_of(key.as_ref())).collect::<Result<_, _>>()?;
+        let table = self.table_name()?;
         self.pool
             .read(Operation::begin(self.deadline), move |node, deadline| {
-                let keys = keys.clone();
+                let (keys, table) = (keys.clone(), table.clone());
                 async move {
                     let names = keys.iter().map(|key| key.as_str().to_owned()).collect();
-                    let request = by(api::BatchGetRequest { keys: names }, deadline);
+                    let request = by(api::BatchGetRequest { keys: names, table }, deadline);
                     let answer = within(deadline, async { node.cluster().batch_get(request).await }).await;
                     batch(&node.address, &keys, answer.map_err(|status| judge_read(&node, &status))?.into_inner())
                         .map_err(|problem| Verdict::TryNext(NodeFailure::new(&node.address, problem)))
@@ -265,7 +338,8 @@ impl Client {
     }
 
     /// Writes and deletes 1 to 1,000 keys in one call: each on its own, in no order, with an outcome of its own. The results
-    /// have the order of the writes. The values of one batch have 60 MiB together at most.
+    /// have the order of the writes. The values of one batch have 60 MiB together at most. Each write goes to the table of the
+    /// client that made it.
     ///
     /// A write that certainly did not happen is sent again until the deadline, as is one that names a version.
     ///

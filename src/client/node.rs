@@ -18,6 +18,7 @@ use super::permit::Permit;
 use crate::api;
 use crate::api::cluster_client::ClusterClient;
 use crate::api::node_client::NodeClient;
+use crate::api::tables_client::TablesClient;
 use crate::limits::{CLIENT_KEEP_ALIVE, CONNECTION_WINDOW_BYTES, RESETS_PER_CONNECTION_MAX, STREAM_WINDOW_BYTES};
 use crate::resolve;
 
@@ -67,6 +68,10 @@ impl Node {
 
     pub(super) fn cluster(&self) -> ClusterClient<Channel> {
         api::sized!(ClusterClient::new(self.channel()))
+    }
+
+    pub(super) fn tables(&self) -> TablesClient<Channel> {
+        api::sized!(TablesClient::new(self.channel()))
     }
 
     /// Asks for the node's health.

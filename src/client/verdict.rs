@@ -20,6 +20,9 @@ pub(super) enum Verdict {
 /// Judges a failed read. A read has no effect, so another node may be tried unless the request itself was refused.
 pub(super) fn judge_read(node: &Node, status: &Status) -> Verdict {
     let failure = NodeFailure::from_status(&node.address, status);
+    if let Some(error) = of_table(&failure) {
+        return Verdict::Final(error);
+    }
     if is_refusal(failure.failure.as_deref(), failure.code) {
         return Verdict::Final(ClientError::Refused { node: failure });
     }
@@ -38,13 +41,22 @@ pub(super) fn judge_answer(said: NodeFailure) -> Verdict {
     if said.failure.as_deref().is_some_and(not_applied) {
         return Verdict::TryNext(said);
     }
-    if let Some(error) = failed_for_good(&said) {
+    if let Some(error) = of_table(&said).or_else(|| failed_for_good(&said)) {
         return Verdict::Final(error);
     }
     if is_refusal(said.failure.as_deref(), said.code) {
         return Verdict::Final(ClientError::Refused { node: said });
     }
     Verdict::Final(ClientError::OutcomeUnknown { node: said })
+}
+
+/// The error of a request whose table is not there, or is.
+fn of_table(said: &NodeFailure) -> Option<ClientError> {
+    match said.failure.as_deref()?.reason {
+        FailureReason::NoSuchTable => Some(ClientError::NoSuchTable { node: said.clone() }),
+        FailureReason::TableExists => Some(ClientError::TableExists { node: said.clone() }),
+        _ => None,
+    }
 }
 
 /// The error of a write that was looked at and never takes effect, because of what its key is.

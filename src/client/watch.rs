@@ -209,7 +209,12 @@ impl Reader {
         if self.watch.cursor.is_empty() && self.has_told && self.tell(WatchEvent::Reset).await.is_err() {
             return End::Done;
         }
+        let table = match self.watch.client.table_name() {
+            Ok(table) => table,
+            Err(error) => return End::Failed(Verdict::Final(error), false),
+        };
         let request = api::WatchRequest {
+            table,
             keys: Some(self.watch.keys.clone()),
             cursor: self.watch.cursor.clone(),
             values: self.watch.values,

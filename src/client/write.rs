@@ -128,8 +128,8 @@ impl Set {
 
     /// The request, and whether it may be sent again.
     pub(super) fn request(self) -> Result<(api::SetRequest, bool), ClientError> {
-        let Self { key, value, condition, ttl, .. } = self;
-        let key = key?;
+        let Self { client, key, value, condition, ttl } = self;
+        let (table, key) = (client.table_name()?, key?);
         let bytes = value.bytes().len();
         if bytes > VALUE_BYTES_MAX {
             return Err(InputProblem::ValueTooLarge { bytes }.into());
@@ -137,6 +137,7 @@ impl Set {
         let Named { condition, request_id, may_be_resent } = name(condition)?;
         let request = api::SetRequest {
             entry: Some((key, value).into()),
+            table,
             condition,
             ttl: ttl_of(ttl)?,
             request_id,
@@ -166,9 +167,9 @@ impl Delete {
 
     /// The request, and whether it may be sent again.
     pub(super) fn request(self) -> Result<(api::DeleteRequest, bool), ClientError> {
-        let key = self.key?.as_str().to_owned();
+        let (table, key) = (self.client.table_name()?, self.key?.as_str().to_owned());
         let Named { condition, request_id, may_be_resent } = name(self.condition)?;
-        Ok((api::DeleteRequest { key, condition, request_id, resend: false }, may_be_resent))
+        Ok((api::DeleteRequest { key, table, condition, request_id, resend: false }, may_be_resent))
     }
 
     async fn send(self) -> Result<Acknowledged, ClientError> {
@@ -206,12 +207,13 @@ impl Add {
 
     async fn send(self) -> Result<Added, ClientError> {
         let Self { client, key, delta, since, ttl } = self;
-        let key = key?.as_str().to_owned();
+        let (table, key) = (client.table_name()?, key?.as_str().to_owned());
         if since.as_deref() == Some("") {
             return Err(InputProblem::EmptyVersion.into());
         }
         let may_be_resent = since.is_some();
-        let request = api::AddRequest { key, delta, since, request_id: request_id(), resend: false, ttl: ttl_of(ttl)? };
+        let ttl = ttl_of(ttl)?;
+        let request = api::AddRequest { key, table, delta, since, request_id: request_id(), resend: false, ttl };
         let operation = Operation::begin(client.deadline);
         let (node, answer) = if may_be_resent {
             let again = move |resend| api::AddRequest { resend, ..request.clone() };
@@ -275,7 +277,7 @@ fn request_id() -> Bytes {
 }
 
 /// The time to live as the wire has it.
-fn ttl_of(ttl: Option<Duration>) -> Result<Option<prost_types::Duration>, InputProblem> {
+pub(super) fn ttl_of(ttl: Option<Duration>) -> Result<Option<prost_types::Duration>, InputProblem> {
     let Some(ttl) = ttl else { return Ok(None) };
     if ttl.is_zero() || ttl > Ttl::MAX {
         return Err(InputProblem::Ttl { given: ttl });

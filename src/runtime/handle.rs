@@ -227,8 +227,7 @@ impl NodeHandle {
     /// [`Rejected`]: no write was begun.
     pub async fn batch_write(
         &self,
-        table: &Table,
-        writes: Vec<Write>,
+        writes: Vec<(Table, Write)>,
         deadline: Instant,
     ) -> Result<impl Stream<Item = (usize, Result<WriteResult, RequestError>)> + use<>, Rejected> {
         let command = |write| match write {
@@ -238,7 +237,7 @@ impl NodeHandle {
             }
             Write::Conditional { key, request } => Command::Change { key, request },
         };
-        let commands: Vec<Command> = writes.into_iter().map(|write| command(write).in_table(table)).collect();
+        let commands = writes.into_iter().map(|(table, write)| command(write).in_table(&table)).collect();
         self.run_together(commands, written, deadline).await
     }
 
@@ -359,17 +358,17 @@ impl NodeHandle {
         Ok(record.and_then(|record| TableRecord::of(&record.content)))
     }
 
-    /// The created tables whose names are above `after`, in the order of their names' bytes, and the name that the next
-    /// page begins after.
+    /// The created tables whose names' keys are above `after`, in the order of their names' bytes, and the key that the
+    /// next page begins after.
     ///
     /// # Errors
     /// As [`Self::list`].
     pub async fn tables(
         &self,
-        after: Option<&TableName>,
+        after: Option<Key>,
         deadline: Instant,
-    ) -> Result<(Vec<TableInfo>, Option<TableName>), RequestError> {
-        let range = KeyRange { after: after.map(TableName::key), prefix: Key::prefix_in(TableId::NAMES, &[]) };
+    ) -> Result<(Vec<TableInfo>, Option<Key>), RequestError> {
+        let range = KeyRange { after, prefix: Key::prefix_in(TableId::NAMES, &[]) };
         let page = ListPage { range, keys_max: LISTED_KEYS_MAX, values: true };
         let ListedKeys { keys, looked_to } = self.run(Command::List(page), deadline).await.map(listed)?;
         let info = |(key, listed): (Key, Listed)| {
@@ -377,7 +376,7 @@ impl NodeHandle {
             Some(TableInfo { name: TableName::new(key.as_str()).ok()?, table: TableRecord::of(&record.content)? })
         };
         let tables = keys.into_iter().filter_map(info).collect();
-        Ok((tables, looked_to.and_then(|key| TableName::new(key.as_str()).ok())))
+        Ok((tables, looked_to))
     }
 
     /// The record that this node's replica holds on disk, perhaps not the latest of the cluster.

@@ -15,10 +15,10 @@ use crate::types::{AgedRecord, Key, Table};
 use crate::wire::failure::FailureReason;
 use crate::wire::method::Access;
 
+use super::Service;
 use super::buffer_budget::BudgetGuard;
 use super::deadline::Deadline;
 use super::error::ServiceError;
-use super::{Service, placed};
 
 /// The most bytes of values in one answer: as many as one value may have.
 pub(crate) const VALUES_BYTES_MAX: usize = 60 << 20;
@@ -52,18 +52,19 @@ impl Service {
         let mut results: Vec<Option<KeyResult>> = keys.iter().map(|_| None).collect();
         while let Ok(Some((index, read))) = tokio::time::timeout_at(deadline.give_up_at.into(), reads.next()).await {
             let key = &keys[index];
-            let result = read.map_err(|error| self.of_read(placed(table, key)).request_failed(error));
+            let result = read.map_err(|error| self.of_read(table, key).request_failed(error));
             results[index] = Some(result.and_then(|record| self.fit(key, record, &mut room, &mut guard)));
         }
-        let unanswered =
-            |key: &Key| Err(self.of_read(placed(table, key)).unanswered("the node did not answer in time"));
+        let unanswered = |key: &Key| Err(self.of_read(table, key).unanswered("the node did not answer in time"));
         let results = results.into_iter().zip(keys).map(|(result, key)| {
             let result = result.unwrap_or_else(|| unanswered(&key));
             (key, result)
         });
         let results: Vec<(Key, KeyResult)> = results.collect();
-        let refused =
-            |result: &KeyResult| matches!(result, Err(error) if error.failure.reason == FailureReason::NotReady);
+        let refused = |result: &KeyResult| {
+            let reason = result.as_ref().err().map(|error| error.failure.reason);
+            matches!(reason, Some(FailureReason::NotReady | FailureReason::NoSuchTable))
+        };
         match results.first() {
             Some((_, Err(error))) if results.iter().all(|(_, result)| refused(result)) => Err(error.clone()),
             _ => Ok(BatchAnswer { results, guard }),

@@ -12,58 +12,53 @@ use crate::wire::call::Write;
 use crate::wire::failure::FailureReason;
 use crate::wire::method::Access;
 
+use super::Service;
 use super::deadline::Deadline;
-use super::error::{ErrorContext, ServiceError};
-use super::{Service, placed};
+use super::error::ServiceError;
 
 /// What became of the write of one key.
 pub(crate) type WriteOutcome = Result<WriteResult, ServiceError>;
 
 impl Service {
-    /// Does each of `writes`. The outcomes have their order.
+    /// Does each of `writes` in its table. The outcomes have their order.
     pub(crate) async fn batch_write(
         &self,
-        table: &Table,
-        writes: Vec<Write>,
+        writes: Vec<(Table, Write)>,
         deadline: Deadline,
     ) -> Result<Vec<(Key, WriteOutcome)>, ServiceError> {
-        let entries: Vec<(Key, bool)> = writes.iter().map(|write| (write.key().clone(), write.is_resend())).collect();
-        let write = |write| match write {
-            Write::Plain { key, content, ttl } => runtime::Write::Plain { key, content, ttl },
-            Write::Conditional(key, request) => runtime::Write::Conditional { key, request },
+        let entry = |(table, write): &(Table, Write)| (table.clone(), write.key().clone(), write.is_resend());
+        let entries: Vec<(Table, Key, bool)> = writes.iter().map(entry).collect();
+        let write = |(table, write)| match write {
+            Write::Plain { key, content, ttl } => (table, runtime::Write::Plain { key, content, ttl }),
+            Write::Conditional(key, request) => (table, runtime::Write::Conditional { key, request }),
         };
         let writes = writes.into_iter().map(write).collect();
-        let begin =
-            async { self.node.batch_write(table, writes, deadline.answer_at).await.map_err(RequestError::Rejected) };
+        let begin = async { self.node.batch_write(writes, deadline.answer_at).await.map_err(RequestError::Rejected) };
         let mut ends = std::pin::pin!(self.wait(Access::Write, None, begin, deadline).await?);
         let mut outcomes: Vec<Option<WriteOutcome>> = entries.iter().map(|_| None).collect();
         while let Ok(Some((index, end))) = tokio::time::timeout_at(deadline.give_up_at.into(), ends.next()).await {
-            outcomes[index] =
-                Some(end.map_err(|error| self.of_write(placed(table, &entries[index].0)).request_failed(error)));
+            let (table, key, _) = &entries[index];
+            outcomes[index] = Some(end.map_err(|error| self.of_write(table, key).request_failed(error)));
         }
         let outcomes: Vec<(Key, WriteOutcome)> = outcomes
             .into_iter()
             .zip(entries)
-            .map(|(outcome, (key, is_resend))| {
-                let unanswered =
-                    || Err(self.of_write(placed(table, &key)).unanswered("the node did not answer in time"));
+            .map(|(outcome, (table, key, is_resend))| {
+                let unanswered = || Err(self.of_write(&table, &key).unanswered("the node did not answer in time"));
                 let outcome = outcome.unwrap_or_else(unanswered);
                 (key, outcome.map_err(|error| error.of_resend(is_resend)))
             })
             .collect();
         // Without a report of replicas, nobody was asked.
         let not_begun = |outcome: &WriteOutcome| {
-            outcome
-                .as_ref()
-                .is_err_and(|error| error.failure.reason == FailureReason::NotApplied && error.failure.needed.is_none())
+            outcome.as_ref().is_err_and(|error| match error.failure.reason {
+                FailureReason::NotApplied => error.failure.needed.is_none(),
+                reason => reason == FailureReason::NoSuchTable,
+            })
         };
         match outcomes.first() {
             Some((_, Err(error))) if outcomes.iter().all(|(_, outcome)| not_begun(outcome)) => Err(error.clone()),
             _ => Ok(outcomes),
         }
-    }
-
-    fn of_write<'a>(&'a self, key: Option<&'a Key>) -> ErrorContext<'a> {
-        ErrorContext { access: Access::Write, key, placement: self.node.placement() }
     }
 }

@@ -10,13 +10,14 @@ use crate::limits::BUFFERED_BYTES_MAX;
 use crate::protocol::placement::Placement;
 use crate::protocol::{Failure, QuorumReport, ReplicaStatus};
 use crate::runtime::{Rejected, RequestError};
-use crate::types::{Key, Record, TABLES_EVER_MAX, Version};
+use crate::types::{Key, Record, TABLES_EVER_MAX, TableName, Version};
 use crate::wire::WireError;
 use crate::wire::failure::{self, FailureReason, ReplicaAnswer};
 use crate::wire::method::Access;
 use crate::wire::version::VersionText;
 
 use super::health::{ids, nodes, raise_text, unready_text};
+use super::tables::missing_table;
 
 /// A failed operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +108,8 @@ pub(crate) fn no_room_to_read() -> ServiceError {
 pub(super) struct ErrorContext<'a> {
     pub(super) access: Access,
     pub(super) key: Option<&'a Key>,
+    /// The table, unless it is the default one.
+    pub(super) table: Option<&'a TableName>,
     pub(super) placement: &'a Placement,
 }
 
@@ -159,10 +162,7 @@ impl ErrorContext<'_> {
                 "not stored: a record of this very stamp is held with another content. A stamp is given once: give \
                  another one, and where nobody gave this one by hand, report it as a defect",
             ),
-            Failure::NoTable => ServiceError::new(
-                FailureReason::MissingTable,
-                "nothing was done: there is no such table: create it first",
-            ),
+            Failure::NoTable => missing_table(self.table),
             Failure::TableDropping | Failure::TableDropped => {
                 self.not_begun("the table is being dropped: send again, and the answer says whether it is gone")
             }
@@ -357,7 +357,7 @@ mod tests {
             (Access::Write, Failure::StoreFailed, FailureReason::StoreFailed, &["no writes"]),
             (Access::Read, Failure::StoreFailed, FailureReason::StoreFailed, &["be read"]),
         ] {
-            let context = ErrorContext { access, key: Some(&key), placement: &placement };
+            let context = ErrorContext { access, key: Some(&key), table: None, placement: &placement };
             let error = context.failed(failure.clone());
             let info = &error.failure;
             assert!(!error.overloaded, "{failure:?}");
@@ -381,7 +381,8 @@ mod tests {
             (Access::Write, Rejected::Abandoned, false, FailureReason::OutcomeUnknown),
             (Access::Read, Rejected::Abandoned, false, FailureReason::NotReady),
         ] {
-            let error = ErrorContext { access, key: Some(&key), placement: &placement }.rejected(&rejected);
+            let error =
+                ErrorContext { access, key: Some(&key), table: None, placement: &placement }.rejected(&rejected);
             assert_eq!((error.failure.reason, error.overloaded), (reason, overloaded), "{rejected:?}");
         }
     }

@@ -78,7 +78,7 @@ impl Service {
 
     async fn list_page(&self, table: &Table, page: ListPage, deadline: Deadline) -> Result<ListedKeys, ServiceError> {
         let listed = self.node.list(table, page, deadline.answer_at);
-        self.wait(Access::Read, None, listed, deadline).await
+        self.wait_for(self.of_table(Access::Read, table), listed, deadline).await
     }
 }
 

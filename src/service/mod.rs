@@ -162,7 +162,7 @@ impl Service {
         deadline: Deadline,
     ) -> Result<Option<Answer>, ServiceError> {
         let read = pin!(self.node.get(table, key.clone(), deadline.answer_at));
-        let record = self.wait(Access::Read, placed(table, key), read, deadline).await?;
+        let record = self.wait_for(self.of_read(table, key), read, deadline).await?;
         record.map(|record| self.release(key, record)).transpose()
     }
 
@@ -175,7 +175,7 @@ impl Service {
         deadline: Deadline,
     ) -> Result<Option<Answer>, ServiceError> {
         let read = pin!(self.node.get_one(table, key.clone(), at_least, deadline.answer_at));
-        let record = self.wait(Access::Read, placed(table, key), read, deadline).await?;
+        let record = self.wait_for(self.of_read(table, key), read, deadline).await?;
         record.map(|record| self.release(key, record)).transpose()
     }
 
@@ -189,7 +189,7 @@ impl Service {
         deadline: Deadline,
     ) -> Result<Version, ServiceError> {
         let write = pin!(self.node.set(table, key.clone(), content, ttl, deadline.answer_at));
-        self.wait(Access::Write, placed(table, &key), write, deadline).await
+        self.wait_for(self.of_write(table, &key), write, deadline).await
     }
 
     /// Writes depending on the record that is there.
@@ -202,7 +202,8 @@ impl Service {
     ) -> Result<WriteResult, ServiceError> {
         let is_resend = request.is_resend;
         let write = pin!(self.node.change(table, key.clone(), request, deadline.answer_at));
-        self.wait(Access::Write, placed(table, &key), write, deadline).await.map_err(|error| error.of_resend(is_resend))
+        let written = self.wait_for(self.of_write(table, &key), write, deadline).await;
+        written.map_err(|error| error.of_resend(is_resend))
     }
 
     /// Writes and reads the versions of this cluster.
@@ -211,10 +212,16 @@ impl Service {
     }
 
     /// Reads the record that this node's replica holds.
-    pub(crate) async fn node_get(&self, key: &Key, deadline: Deadline) -> Result<Option<Answer>, ServiceError> {
+    pub(crate) async fn node_get(
+        &self,
+        table: &Table,
+        key: &Key,
+        deadline: Deadline,
+    ) -> Result<Option<Answer>, ServiceError> {
+        let key = key.clone().moved_to(self.table_open(table, deadline).await?);
         let read = self.node.node_get(key.clone(), deadline.answer_at);
-        let record = self.wait(Access::Read, Some(key), read, deadline).await?;
-        record.map(|record| self.release(key, record)).transpose()
+        let record = self.wait(Access::Read, Some(&key), read, deadline).await?;
+        record.map(|record| self.release(&key, record)).transpose()
     }
 
     /// Stores on this node's replica alone. Ask [`Self::allow_operator_writes`] before the request is parsed.
@@ -267,16 +274,22 @@ impl Service {
         Ok(KeyScan::new(self.node.clone(), prefix, limit, permit))
     }
 
-    /// The slot of a key, and its replicas in the order of preference. No other node is asked.
-    pub(crate) fn replicas(&self, key: &Key) -> (Slot, Vec<ReplicaView>) {
+    /// The slot of a key, and its replicas in the order of preference. Other nodes are asked for the name of a table alone.
+    pub(crate) async fn replicas(
+        &self,
+        table: &Table,
+        key: &Key,
+        deadline: Deadline,
+    ) -> Result<(Slot, Vec<ReplicaView>), ServiceError> {
+        let key = key.clone().moved_to(self.table_open(table, deadline).await?);
         let placement = self.node.placement();
-        let slot = placement.slot(key);
+        let slot = placement.slot(&key);
         let view = |member: &NodeIndex| ReplicaView {
             id: placement.parameters().id(*member).clone(),
             address: self.node.address(*member).to_owned(),
             http_address: self.node.http_address(*member),
         };
-        (slot, placement.replicas(slot).iter().map(view).collect())
+        Ok((slot, placement.replicas(slot).iter().map(view).collect()))
     }
 
     /// The cluster as this node sees it.
@@ -345,7 +358,17 @@ impl Service {
         operation: impl Future<Output = Result<T, RequestError>>,
         deadline: Deadline,
     ) -> Result<T, ServiceError> {
-        let context = ErrorContext { access, key, placement: self.node.placement() };
+        let context = ErrorContext { access, key, table: None, placement: self.node.placement() };
+        self.wait_for(context, operation, deadline).await
+    }
+
+    /// The same, with the context of its errors.
+    async fn wait_for<T>(
+        &self,
+        context: ErrorContext<'_>,
+        operation: impl Future<Output = Result<T, RequestError>>,
+        deadline: Deadline,
+    ) -> Result<T, ServiceError> {
         match tokio::time::timeout_at(deadline.give_up_at.into(), operation).await {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(error)) => Err(context.request_failed(error)),
@@ -379,12 +402,26 @@ impl Service {
 
     /// The context of a read of `key`.
     fn context<'a>(&'a self, key: &'a Key) -> ErrorContext<'a> {
-        self.of_read(Some(key))
+        self.of_read(&Table::Default, key)
     }
 
-    /// The context of a read.
-    fn of_read<'a>(&'a self, key: Option<&'a Key>) -> ErrorContext<'a> {
-        ErrorContext { access: Access::Read, key, placement: self.node.placement() }
+    /// The context of a read of `key` in `table`.
+    fn of_read<'a>(&'a self, table: &'a Table, key: &'a Key) -> ErrorContext<'a> {
+        ErrorContext { key: placed(table, key), ..self.of_table(Access::Read, table) }
+    }
+
+    /// The context of a write of `key` in `table`.
+    fn of_write<'a>(&'a self, table: &'a Table, key: &'a Key) -> ErrorContext<'a> {
+        ErrorContext { key: placed(table, key), ..self.of_table(Access::Write, table) }
+    }
+
+    /// The context of a request about a table.
+    fn of_table<'a>(&'a self, access: Access, table: &'a Table) -> ErrorContext<'a> {
+        let table = match table {
+            Table::Default => None,
+            Table::Named(name) => Some(name),
+        };
+        ErrorContext { access, key: None, table, placement: self.node.placement() }
     }
 
     fn stamped(&self, clock: Clock) -> Stamp {

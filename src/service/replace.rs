@@ -5,11 +5,10 @@
 
 use crate::types::{Content, Key, Table, Ttl, Version};
 use crate::wire::failure::FailureReason;
-use crate::wire::method::Access;
 
+use super::Service;
 use super::deadline::Deadline;
 use super::error::ServiceError;
-use super::{Service, placed};
 
 impl Service {
     /// Writes `content`; also whether the key had a value.
@@ -37,7 +36,7 @@ impl Service {
     /// Whether a key that is about to be written has a value.
     pub(crate) async fn has_value(&self, table: &Table, key: &Key, deadline: Deadline) -> Result<bool, ServiceError> {
         let read = self.node.get(table, key.clone(), deadline.answer_at);
-        let record = self.wait(Access::Read, placed(table, key), read, deadline).await.map_err(before_write)?;
+        let record = self.wait_for(self.of_read(table, key), read, deadline).await.map_err(before_write)?;
         Ok(record.is_some_and(|record| matches!(record.content, Content::Value(_))))
     }
 }

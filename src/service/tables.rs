@@ -2,7 +2,10 @@
 //!
 //! Contract: a table that was dropped is gone for everybody once that is answered, whatever other nodes know of its name.
 
-use crate::types::{Table, TableId, TableInfo, TableName, TableSettings};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::types::{DEFAULT_TABLE, Key, Table, TableId, TableInfo, TableName, TableSettings};
 use crate::wire::failure::FailureReason;
 use crate::wire::method::Access;
 
@@ -19,7 +22,6 @@ pub(crate) struct CreatedTable {
     pub(crate) is_new: bool,
 }
 
-#[allow(dead_code)]
 impl Service {
     /// Creates a table, unless it is there: then its settings stay as they are.
     pub(crate) async fn table_create(
@@ -35,32 +37,29 @@ impl Service {
 
     /// Drops a table. Its keys are gone for everybody then.
     pub(crate) async fn table_drop(&self, name: TableName, deadline: Deadline) -> Result<(), ServiceError> {
+        let table = Table::Named(name.clone());
         let drop = self.node.drop_table(name, deadline.answer_at);
-        self.wait(Access::Write, None, drop, deadline).await
+        self.wait_for(self.of_table(Access::Write, &table), drop, deadline).await
     }
 
-    /// What a name stands for; `None` where there is no such table.
-    pub(crate) async fn table_get(
-        &self,
-        name: TableName,
-        deadline: Deadline,
-    ) -> Result<Option<TableInfo>, ServiceError> {
-        let read = self.node.table(&name, deadline.answer_at);
-        let table = self.wait(Access::Read, None, read, deadline).await?;
-        Ok(table.map(|table| TableInfo { name, table }))
+    /// The table of this name.
+    pub(crate) async fn table_get(&self, name: &TableName, deadline: Deadline) -> Result<TableInfo, ServiceError> {
+        let read = self.node.table(name, deadline.answer_at);
+        match self.wait(Access::Read, None, read, deadline).await? {
+            Some(table) => Ok(TableInfo { name: name.clone(), table }),
+            None => Err(missing_table(Some(name))),
+        }
     }
 
-    /// All created tables, in the order of their names' bytes. The default table is not among them.
-    pub(crate) async fn tables(&self, deadline: Deadline) -> Result<Vec<TableInfo>, ServiceError> {
-        let (mut tables, mut after) = (Vec::new(), None);
-        loop {
-            let page = self.node.tables(after.as_ref(), deadline.answer_at);
-            let (mut found, next) = self.wait(Access::Read, None, page, deadline).await?;
-            tables.append(&mut found);
-            match next {
-                Some(next) => after = Some(next),
-                None => return Ok(tables),
-            }
+    /// All tables whose names are above `after`, in the order of their names' bytes, at most `limit`.
+    pub(crate) fn tables(self: &Arc<Self>, after: Option<&str>, limit: Option<u64>, deadline: Deadline) -> TableList {
+        TableList {
+            service: Arc::clone(self),
+            default_is_due: after.is_none_or(|after| after < DEFAULT_TABLE),
+            after: after.map(key_of_name),
+            left: limit.unwrap_or(u64::MAX),
+            deadline,
+            has_ended: false,
         }
     }
 
@@ -69,12 +68,115 @@ impl Service {
         if *table == Table::Default {
             return Ok(TableId::DEFAULT);
         }
-        self.wait(Access::Read, None, self.node.open_table(table, deadline.answer_at), deadline).await
+        let open = self.node.open_table(table, deadline.answer_at);
+        self.wait_for(self.of_table(Access::Read, table), open, deadline).await
+    }
+}
+
+/// The error of a request about a table that is not there.
+pub(super) fn missing_table(name: Option<&TableName>) -> ServiceError {
+    let Some(name) = name else {
+        return ServiceError::new(FailureReason::NoSuchTable, "nothing was done: there is no such table");
+    };
+    let message = format!(
+        "nothing was done: there is no table {name:?}: create it first (quorate tables create {name}, PUT \
+         /v1/tables/{name}, or api.Tables/Create)"
+    );
+    ServiceError::new(FailureReason::NoSuchTable, &message)
+}
+
+impl CreatedTable {
+    /// The table, if this request created it.
+    pub(crate) fn if_new(self) -> Result<TableInfo, ServiceError> {
+        if self.is_new { Ok(self.info) } else { Err(table_exists(&self.info.name, "")) }
     }
 
-    /// The error of a request about a table that is not there.
-    pub(crate) fn missing_table(table: &Table) -> ServiceError {
-        let message = format!("there is no table {table}: create it first");
-        ServiceError::new(FailureReason::MissingTable, &message)
+    /// The table, if it is new, or has the settings `asked` for. Where none were asked for, any will do.
+    pub(crate) fn with_settings(self, asked: Option<TableSettings>) -> Result<TableInfo, ServiceError> {
+        if self.is_new || asked.is_none_or(|asked| asked == self.info.table.settings) {
+            return Ok(self.info);
+        }
+        Err(table_exists(&self.info.name, ", with other settings"))
     }
+}
+
+fn table_exists(name: &TableName, more: &str) -> ServiceError {
+    let message = format!(
+        "nothing was done: table {name:?} exists already{more}: use it, give another name, or drop it first with all of \
+         its keys"
+    );
+    ServiceError::new(FailureReason::TableExists, &message)
+}
+
+/// A list of all tables that is under way.
+pub(crate) struct TableList {
+    service: Arc<Service>,
+    /// Where the next page begins among the records of the names.
+    after: Option<Key>,
+    /// Whether the default table is still to be told.
+    default_is_due: bool,
+    /// How many more tables the caller wants.
+    left: u64,
+    deadline: Deadline,
+    has_ended: bool,
+}
+
+/// One page of a list of tables.
+pub(crate) struct TablePage {
+    /// In the order of their names' bytes; `None` is the default table.
+    pub(crate) tables: Vec<Option<TableInfo>>,
+    /// The name after which the list goes on; `None` after the last table.
+    pub(crate) next: Option<String>,
+}
+
+impl TableList {
+    /// The next page; `None` after the last. Only the last page may be empty.
+    pub(crate) async fn next_page(&mut self) -> Option<Result<TablePage, ServiceError>> {
+        while !self.has_ended {
+            let deadline = self.deadline.of_page(Instant::now());
+            let page = self.service.node.tables(self.after.clone(), deadline.answer_at);
+            let (found, next) = match self.service.wait(Access::Read, None, page, deadline).await {
+                Ok(page) => page,
+                Err(error) => {
+                    self.has_ended = true;
+                    return Some(Err(error));
+                }
+            };
+            let page = self.take(found, next);
+            self.has_ended = page.next.is_none() || self.left == 0;
+            if !page.tables.is_empty() || self.has_ended {
+                return Some(Ok(page));
+            }
+        }
+        None
+    }
+
+    /// The page of the tables `found`, with the default table in its place.
+    fn take(&mut self, found: Vec<TableInfo>, next: Option<Key>) -> TablePage {
+        let mut tables: Vec<Option<TableInfo>> = found.into_iter().map(Some).collect();
+        let reaches_default = next.as_ref().is_none_or(|next| next.as_str() >= DEFAULT_TABLE);
+        if self.default_is_due && reaches_default {
+            self.default_is_due = false;
+            let place = tables.iter().position(|table| name_of(table.as_ref()) > DEFAULT_TABLE).unwrap_or(tables.len());
+            tables.insert(place, None);
+        }
+        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let mut next = next.map(|next| next.as_str().to_owned());
+        if tables.len() > left {
+            tables.truncate(left);
+            next = tables.last().map(|last| name_of(last.as_ref()).to_owned());
+        }
+        self.left -= tables.len() as u64;
+        self.after = next.as_deref().map(key_of_name);
+        TablePage { tables, next }
+    }
+}
+
+fn name_of(table: Option<&TableInfo>) -> &str {
+    table.map_or(DEFAULT_TABLE, |table| table.name.as_str())
+}
+
+/// The key of a name's record, whether a table may have that name or not.
+fn key_of_name(name: &str) -> Key {
+    Key::in_table(TableId::NAMES, name.as_bytes()).expect("names are shorter than keys, and not empty")
 }

@@ -8,11 +8,11 @@ use crate::api;
 use crate::api::condition::Condition as Arm;
 use crate::limits::VALUE_BYTES_MAX;
 use crate::types::{
-    Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, KEY_BYTES_MAX, Key, KeyError, KeyRange, Ttl,
-    Value, Version,
+    Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, KEY_BYTES_MAX, Key, KeyError, KeyRange,
+    Table, Ttl, Value, Version,
 };
 
-use super::public::{BATCH_KEYS_MAX, WireError, key};
+use super::public::{BATCH_KEYS_MAX, WireError, key, table};
 use super::version::VersionText;
 
 /// A write, as its client asked for it.
@@ -93,100 +93,114 @@ impl Write {
 }
 
 impl Decoder {
-    /// Reads a BatchWrite.
+    /// Reads a BatchWrite. Each write has its table.
     ///
     /// # Errors
     /// The entry and the field at fault, and what is accepted.
-    pub fn batch_write(self, request: api::BatchWriteRequest) -> Result<Vec<Write>, WireError> {
+    pub fn batch_write(self, request: api::BatchWriteRequest) -> Result<Vec<(Table, Write)>, WireError> {
         use api::batch_write_entry::Write as Arm;
         let count = request.entries.len();
         if !(1..=BATCH_KEYS_MAX).contains(&count) {
             return Err(WireError::EntryCount { count });
         }
+        let of_all = table("table", &request.table)?;
         let accepted = "set or delete";
-        let write = |entry: api::BatchWriteEntry| match entry.write {
-            Some(Arm::Set(set)) => self.set(set),
-            Some(Arm::Delete(delete)) => self.delete(delete),
-            None => Err(WireError::Missing { field: "write", accepted }),
+        let write = |entry: api::BatchWriteEntry| {
+            let (names_none, write) = match entry.write {
+                Some(Arm::Set(set)) => (set.table.is_empty(), self.set(set)),
+                Some(Arm::Delete(delete)) => (delete.table.is_empty(), self.delete(delete)),
+                None => return Err(WireError::Missing { field: "write", accepted }),
+            };
+            write.map(|(own, write)| (if names_none { of_all.clone() } else { own }, write))
         };
         let mut writes = Vec::with_capacity(count);
         let mut places = BTreeMap::new();
         for (index, entry) in request.entries.into_iter().enumerate() {
-            let write = write(entry).map_err(|source| WireError::OneEntry { index, source: Box::new(source) })?;
-            if let Some(earlier) = places.insert(write.key().clone(), index) {
+            let (table, write) =
+                write(entry).map_err(|source| WireError::OneEntry { index, source: Box::new(source) })?;
+            if let Some(earlier) = places.insert((table.clone(), write.key().clone()), index) {
                 return Err(WireError::KeyTwice { index, earlier });
             }
-            writes.push(write);
+            writes.push((table, write));
         }
-        let bytes = writes.iter().map(Write::value_bytes).sum();
+        let bytes = writes.iter().map(|(_, write)| write.value_bytes()).sum();
         if bytes > VALUE_BYTES_MAX { Err(WireError::BatchTooLarge { bytes }) } else { Ok(writes) }
     }
 
-    /// Reads a Get.
+    /// Reads a Get, and the table of its key.
     ///
     /// # Errors
     /// The field at fault, and what is accepted.
-    pub fn get(self, request: api::GetRequest) -> Result<GetCall, WireError> {
+    pub fn get(self, request: api::GetRequest) -> Result<(Table, GetCall), WireError> {
         let is_one = match api::Consistency::try_from(request.consistency) {
             Ok(api::Consistency::Linearizable) => false,
             Ok(api::Consistency::One) => true,
             Err(_) => return Err(WireError::Consistency { given: request.consistency }),
         };
+        let table = table("table", &request.table)?;
         let key = key("key", request.key)?;
         let at_least = match request.at_least {
             None => None,
             Some(_) if !is_one => return Err(WireError::Needs { field: "at_least", needed: "consistency: ONE" }),
             Some(text) => Some(self.version("at_least", &text)?),
         };
-        Ok(GetCall { key, from_one: is_one.then_some(at_least) })
+        Ok((table, GetCall { key, from_one: is_one.then_some(at_least) }))
     }
 
-    /// Reads a List.
+    /// Reads a List, and its table.
     ///
     /// # Errors
     /// The field at fault, and what is accepted.
-    pub fn list(self, request: api::ListRequest) -> Result<ListCall, WireError> {
-        let api::ListRequest { prefix, start_after, limit, values } = request;
+    pub fn list(self, request: api::ListRequest) -> Result<(Table, ListCall), WireError> {
+        let api::ListRequest { table: name, prefix, start_after, limit, values } = request;
+        let table = table("table", &name)?;
         if prefix.len() > KEY_BYTES_MAX {
             let source = KeyError::TooLong { bytes: prefix.len() };
             return Err(WireError::Key { field: "prefix", source });
         }
         let after = if start_after.is_empty() { None } else { Some(key("start_after", start_after)?) };
         let range = KeyRange { after, prefix: prefix.into() };
-        Ok(ListCall { range, limit: (limit > 0).then_some(limit), values })
+        Ok((table, ListCall { range, limit: (limit > 0).then_some(limit), values }))
     }
 
-    /// Reads a Set.
+    /// Reads a Set, and the table of its key.
     ///
     /// # Errors
     /// The field at fault, and what is accepted.
-    pub fn set(self, request: api::SetRequest) -> Result<Write, WireError> {
+    pub fn set(self, request: api::SetRequest) -> Result<(Table, Write), WireError> {
+        let table = table("table", &request.table)?;
         let accepted = "{\"key\": \"...\", \"value\": \"...\"}";
         let entry = request.entry.ok_or(WireError::Missing { field: "entry", accepted })?;
         let (key, value) = <(Key, Value)>::try_from(entry)?;
-        let ttl = ttl(request.ttl)?;
-        self.write(key, Content::Value(value), ttl, request.condition, &request.request_id, request.resend)
+        let ttl = ttl("ttl", request.ttl)?;
+        let content = Content::Value(value);
+        let write = self.write(key, content, ttl, request.condition, &request.request_id, request.resend)?;
+        Ok((table, write))
     }
 
-    /// Reads a Delete.
+    /// Reads a Delete, and the table of its key.
     ///
     /// # Errors
     /// The field at fault, and what is accepted.
-    pub fn delete(self, request: api::DeleteRequest) -> Result<Write, WireError> {
+    pub fn delete(self, request: api::DeleteRequest) -> Result<(Table, Write), WireError> {
+        let table = table("table", &request.table)?;
         let key = key("key", request.key)?;
-        self.write(key, Content::Tombstone, None, request.condition, &request.request_id, request.resend)
+        let write =
+            self.write(key, Content::Tombstone, None, request.condition, &request.request_id, request.resend)?;
+        Ok((table, write))
     }
 
-    /// Reads an Add.
+    /// Reads an Add, and the table of its key.
     ///
     /// # Errors
     /// The field at fault, and what is accepted.
-    pub fn addition(self, request: api::AddRequest) -> Result<(Key, ChangeRequest), WireError> {
+    pub fn addition(self, request: api::AddRequest) -> Result<(Table, Key, ChangeRequest), WireError> {
+        let table = table("table", &request.table)?;
         let key = key("key", request.key)?;
         let since = request.since.map(|since| self.version("since", &since)).transpose()?;
-        let change = Change::Add { delta: request.delta, since, ttl: ttl(request.ttl)? };
+        let change = Change::Add { delta: request.delta, since, ttl: ttl("ttl", request.ttl)? };
         let Name { token, is_resend } = name(&request.request_id, request.resend)?;
-        Ok((key, ChangeRequest { change, token: token.unwrap_or_else(self.fresh_token), is_resend }))
+        Ok((table, key, ChangeRequest { change, token: token.unwrap_or_else(self.fresh_token), is_resend }))
     }
 
     /// Reads a version in `field`.
@@ -245,9 +259,10 @@ fn name(request_id: &[u8], is_resend: bool) -> Result<Name, WireError> {
     Ok(Name { token: Some(IdempotencyToken(token)), is_resend })
 }
 
-fn ttl(given: Option<Duration>) -> Result<Option<Ttl>, WireError> {
+/// A time to live in `field`.
+pub(super) fn ttl(field: &'static str, given: Option<Duration>) -> Result<Option<Ttl>, WireError> {
     let Some(given) = given else { return Ok(None) };
-    let refused = || WireError::Ttl { given: format!("{} s and {} ns", given.seconds, given.nanos) };
+    let refused = || WireError::Ttl { field, given: format!("{} s and {} ns", given.seconds, given.nanos) };
     let duration = std::time::Duration::try_from(given).map_err(|_| refused())?;
     // Part of a millisecond counts as a whole one: a value never expires before its time.
     let millis = u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
@@ -268,7 +283,7 @@ mod tests {
         let entry = api::Entry { key: "k".into(), content: Some(api::entry::Content::Value("v".into())) };
         let mut request = api::SetRequest { entry: Some(entry), ..Default::default() };
         change(&mut request);
-        decoder().set(request)
+        decoder().set(request).map(|(_, write)| write)
     }
 
     fn condition(arm: Arm) -> api::Condition {
@@ -294,6 +309,30 @@ mod tests {
         });
         let Ok(Write::Conditional(_, request)) = named else { panic!("{named:?}") };
         assert_eq!((request.token, request.is_resend), (IdempotencyToken([9; 16]), true));
+    }
+
+    #[test]
+    fn entry_of_a_batch_is_in_its_own_table_or_in_that_of_the_batch() {
+        use api::batch_write_entry::Write as Arm;
+        let delete = |table: &str| {
+            let delete = api::DeleteRequest { key: "k".into(), table: table.into(), ..Default::default() };
+            api::BatchWriteEntry { write: Some(Arm::Delete(delete)) }
+        };
+        let read = |table: &str, entries: &[&str]| {
+            let entries = entries.iter().map(|table| delete(table)).collect();
+            decoder().batch_write(api::BatchWriteRequest { entries, table: table.into() })
+        };
+        let tables = |table: &str, entries: &[&str]| -> Vec<String> {
+            let writes = read(table, entries).unwrap().into_iter();
+            writes.map(|(table, _)| table.to_string()).collect()
+        };
+        assert_eq!(tables("", &["", "t"]), ["default", "t"]);
+        assert_eq!(tables("t", &["", "default", "u"]), ["t", "default", "u"]);
+        assert_eq!(read("t", &["", "t"]).unwrap_err(), WireError::KeyTwice { index: 1, earlier: 0 });
+        assert_eq!(read("", &["default", ""]).unwrap_err(), WireError::KeyTwice { index: 1, earlier: 0 });
+        let error = read("", &["", "a/b"]).unwrap_err().to_string();
+        assert!(error.starts_with("entries[1].table: ") && error.contains("'/'"), "{error}");
+        assert!(read("a b", &[""]).unwrap_err().to_string().starts_with("table: "));
     }
 
     #[test]
@@ -329,7 +368,7 @@ mod tests {
             assert!(added.unwrap_err().to_string().starts_with("since: "), "{text:?}");
             let at_least = Some(text.to_owned());
             let consistency = api::Consistency::One.into();
-            let read = decoder().get(api::GetRequest { key: "k".into(), at_least, consistency });
+            let read = decoder().get(api::GetRequest { key: "k".into(), at_least, consistency, ..Default::default() });
             assert!(read.unwrap_err().to_string().starts_with("at_least: "), "{text:?}");
         }
     }

@@ -68,11 +68,13 @@ pub enum FailureReason {
     /// A Clock/Set or Node/Set would raise the clock too far.
     ClockRaiseTooFar,
     /// There is no table of this name. Nothing was done.
-    MissingTable,
+    NoSuchTable,
+    /// There is a table of this name already. Nothing was done.
+    TableExists,
 }
 
 impl FailureReason {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::NotApplied,
         Self::OutcomeUnknown,
         Self::NoQuorum,
@@ -86,7 +88,8 @@ impl FailureReason {
         Self::ClockRaiseTooFar,
         Self::ConditionFailed,
         Self::NotANumber,
-        Self::MissingTable,
+        Self::NoSuchTable,
+        Self::TableExists,
     ];
 
     /// The reason as it stands in an `ErrorInfo`.
@@ -106,7 +109,8 @@ impl FailureReason {
             Self::ClockRaiseTooFar => "CLOCK_RAISE_TOO_FAR",
             Self::ConditionFailed => "CONDITION_FAILED",
             Self::NotANumber => "NOT_A_NUMBER",
-            Self::MissingTable => "MISSING_TABLE",
+            Self::NoSuchTable => "NO_SUCH_TABLE",
+            Self::TableExists => "TABLE_EXISTS",
         }
     }
 
@@ -124,7 +128,8 @@ impl FailureReason {
             Self::Damaged => Code::DataLoss,
             Self::OutcomeUnknown => Code::DeadlineExceeded,
             Self::InvalidArgument => Code::InvalidArgument,
-            Self::MissingTable => Code::NotFound,
+            Self::NoSuchTable => Code::NotFound,
+            Self::TableExists => Code::AlreadyExists,
             Self::NotReplica
             | Self::StampNotGreater
             | Self::OperatorWritesOff

@@ -21,7 +21,7 @@ pub struct Method {
 }
 
 /// All methods that a client or an operator may call.
-pub const METHODS: [Method; 15] = [
+pub const METHODS: [Method; 19] = [
     Method::read("/api.Cluster/Info"),
     Method::read("/api.Cluster/Get"),
     Method::read("/api.Cluster/BatchGet"),
@@ -31,6 +31,10 @@ pub const METHODS: [Method; 15] = [
     Method::write("/api.Cluster/BatchWrite"),
     Method::write("/api.Cluster/Add"),
     Method::read("/api.Cluster/Watch"),
+    Method::write("/api.Tables/Create"),
+    Method::read("/api.Tables/Get"),
+    Method::read("/api.Tables/List"),
+    Method::write("/api.Tables/Drop"),
     Method::read("/api.Node/Health"),
     Method::read("/api.Node/Info"),
     Method::read("/api.Node/Get"),
@@ -115,6 +119,6 @@ mod tests {
         for path in ["/api.Cluster/Steal", "/api.Peer/Link", "/api.Cluster/Get/more", "Cluster/Get", "/", ""] {
             assert_eq!(Method::find(path), None, "{path}");
         }
-        assert_eq!(services(), ["api.Cluster", "api.Node", "api.Clock"]);
+        assert_eq!(services(), ["api.Cluster", "api.Tables", "api.Node", "api.Clock"]);
     }
 }

@@ -21,6 +21,8 @@ pub mod method;
 #[cfg(feature = "server")]
 pub mod peer;
 mod public;
+#[cfg(feature = "server")]
+pub mod tables;
 pub mod version;
 #[cfg(feature = "server")]
 pub mod watch;

@@ -9,7 +9,10 @@ use super::version::NotAVersion;
 use crate::api;
 use crate::api::entry::Content as Arm;
 use crate::limits::VALUE_BYTES_MAX;
-use crate::types::{Checksum, Clock, Content, KEY_BYTES_MAX, Key, KeyError, NodeId, NodeIdError, Record, Stamp, Value};
+use crate::types::{
+    Checksum, Clock, Content, KEY_BYTES_MAX, Key, KeyError, NodeId, NodeIdError, Record, Stamp, Table, TableNameError,
+    Value,
+};
 
 /// Why a message is not valid: the field, its fault, and what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +32,22 @@ pub enum WireError {
         field: &'static str,
         /// The fault, and what is accepted.
         source: KeyError,
+    },
+    /// A table's name that is not valid.
+    #[error("{field}: {source}")]
+    Table {
+        /// The field's path in the message.
+        field: &'static str,
+        /// The fault, and what is accepted.
+        source: TableNameError,
+    },
+    /// A greatest value beyond that of all values.
+    #[error(
+        "settings.value_bytes_max: {given} is given: 1 to {VALUE_BYTES_MAX} are accepted; leave it out for the greatest"
+    )]
+    TableValueBytes {
+        /// The number that was given.
+        given: u64,
     },
     /// One of several keys that is not valid.
     #[error("keys[{index}]: {source}")]
@@ -57,7 +76,7 @@ pub enum WireError {
         bytes: usize,
     },
     /// Two writes of one key in a batch: they would have no order.
-    #[error("entries[{index}]: its key is that of entries[{earlier}] too: give each key once")]
+    #[error("entries[{index}]: its key is that of entries[{earlier}] too, in the same table: give each key once")]
     KeyTwice {
         /// The place of the second, from 0.
         index: usize,
@@ -103,8 +122,10 @@ pub enum WireError {
         source: NotAVersion,
     },
     /// A time to live out of bounds.
-    #[error("ttl: {given} are given: 1 ms to 3,650 days are accepted; leave it out for a value that never expires")]
+    #[error("{field}: {given} are given: 1 ms to 3,650 days are accepted; leave it out for values that never expire")]
     Ttl {
+        /// The field's path in the message.
+        field: &'static str,
         /// The time that was given.
         given: String,
     },
@@ -156,18 +177,23 @@ pub enum WireError {
     },
 }
 
-impl TryFrom<api::GetRequest> for Key {
+impl TryFrom<api::GetRequest> for (Table, Key) {
     type Error = WireError;
 
     fn try_from(request: api::GetRequest) -> Result<Self, WireError> {
-        key("key", request.key)
+        Ok((table("table", &request.table)?, key("key", request.key)?))
     }
+}
+
+/// The table that a request is about: `default` where it names none.
+pub(super) fn table(field: &'static str, text: &str) -> Result<Table, WireError> {
+    Table::parse(text).map_err(|source| WireError::Table { field, source })
 }
 
 /// The most keys of one batch. A thousand reads take one turn of the loop and fill one message to each peer.
 pub const BATCH_KEYS_MAX: usize = 1_000;
 
-impl TryFrom<api::BatchGetRequest> for Vec<Key> {
+impl TryFrom<api::BatchGetRequest> for (Table, Vec<Key>) {
     type Error = WireError;
 
     fn try_from(request: api::BatchGetRequest) -> Result<Self, WireError> {
@@ -175,8 +201,10 @@ impl TryFrom<api::BatchGetRequest> for Vec<Key> {
         if !(1..=BATCH_KEYS_MAX).contains(&count) {
             return Err(WireError::KeyCount { count });
         }
+        let table = table("table", &request.table)?;
         let keys = request.keys.into_iter().enumerate();
-        keys.map(|(index, text)| Key::new(text).map_err(|source| WireError::OneKey { index, source })).collect()
+        let key = |(index, text)| Key::new(text).map_err(|source| WireError::OneKey { index, source });
+        Ok((table, keys.map(key).collect::<Result<_, _>>()?))
     }
 }
 
@@ -434,7 +462,7 @@ mod tests {
         #[test]
         fn random_bytes_decode_or_err(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
             if let Ok(message) = api::GetRequest::decode(&bytes[..]) {
-                let _ = Key::try_from(message);
+                let _ = <(Table, Key)>::try_from(message);
             }
             if let Ok(message) = api::ClockedEntry::decode(&bytes[..]) {
                 let _ = <(Key, Record)>::try_from(message);

@@ -16,9 +16,11 @@ use crate::api::watch_response::Event;
 use crate::protocol::Listed;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor, Position, WatchEvent, WatchNews};
-use crate::types::{ClusterParameters, Content, Incarnation, KEY_BYTES_MAX, Key, Lookup, NodeId, Record, TableId};
+use crate::types::{
+    ClusterParameters, Content, Incarnation, KEY_BYTES_MAX, Key, Lookup, NodeId, Record, Table, TableId,
+};
 
-use super::public::{WireError, key};
+use super::public::{WireError, key, table};
 use super::version::VersionText;
 
 /// The form of cursors.
@@ -50,13 +52,21 @@ pub struct WatchCodec<'a> {
     pub versions: VersionText,
 }
 
+/// The table that a request names.
+///
+/// # Errors
+/// The fault of the name, and what is accepted.
+pub fn watched_table(request: &api::WatchRequest) -> Result<Table, WireError> {
+    table("table", &request.table)
+}
+
 impl WatchCodec<'_> {
-    /// Reads a request about keys of `table`. A cursor belongs to the table, too.
+    /// Reads a request about keys of `table`, which is the one that [`watched_table`] names. A cursor belongs to the table, too.
     ///
     /// # Errors
     /// The field at fault, and what is accepted.
     pub fn request(self, table: TableId, request: api::WatchRequest) -> Result<WatchCall, WireError> {
-        let api::WatchRequest { keys, cursor, values, with_list } = request;
+        let api::WatchRequest { keys, cursor, values, with_list, .. } = request;
         let filter = match keys {
             Some(Keys::Key(text)) => Filter::Key(key("key", text)?),
             Some(Keys::Prefix(prefix)) if prefix.len() > KEY_BYTES_MAX => {
@@ -205,7 +215,7 @@ mod tests {
 
     fn request(cursor: Vec<u8>) -> api::WatchRequest {
         let keys = Some(Keys::Prefix("user:".to_owned()));
-        api::WatchRequest { keys, cursor: cursor.into(), values: true, with_list: false }
+        api::WatchRequest { keys, cursor: cursor.into(), values: true, ..Default::default() }
     }
 
     #[test]

@@ -121,20 +121,21 @@ async fn call(node: &Channel, wish: &Wish, deadline: Duration) -> Result<Outcome
         Ask::GetOne { .. } | Ask::List { .. } => unreachable!("these are no requests of one key here"),
         Ask::Add { delta, since } => {
             let since = since.as_ref().map(|version| versions().encode(version));
-            let request = api::AddRequest { key, delta: *delta, since, request_id, resend, ttl: None };
+            let delta = *delta;
+            let request = api::AddRequest { key, delta, since, request_id, resend, ..Default::default() };
             node.add(within(request, deadline)).await.map(|answer| {
                 let api::AddResponse { value, version } = answer.into_inner();
                 (Some(value), version)
             })
         }
         _ if is_deletion => {
-            let request = api::DeleteRequest { key, condition, request_id, resend };
+            let request = api::DeleteRequest { key, condition, request_id, resend, ..Default::default() };
             node.delete(within(request, deadline)).await.map(|answer| (None, answer.into_inner().version))
         }
         _ => {
             let entry = Some(api::Entry { key, content: Some(content(value, *kind)) });
             let ttl = ttl_of(*number, *kind).and_then(|ttl| ttl.try_into().ok());
-            let request = api::SetRequest { entry, condition, ttl, request_id, resend };
+            let request = api::SetRequest { entry, condition, ttl, request_id, resend, ..Default::default() };
             node.set(within(request, deadline)).await.map(|answer| (None, answer.into_inner().version))
         }
     };

@@ -318,7 +318,13 @@ impl Client<'_> {
         loop {
             let node = self.nodes[self.random.random_range(0..self.nodes.len())].clone();
             let deadline = Duration::from_millis(self.random.random_range(DEADLINE_MS));
-            let request = api::ListRequest { prefix: prefix.clone(), start_after: start_after.clone(), limit, values };
+            let request = api::ListRequest {
+                prefix: prefix.clone(),
+                start_after: start_after.clone(),
+                limit,
+                values,
+                ..Default::default()
+            };
             let kind_of = |key: &str| workload.number(key).map_or(Kind::Plain, Kind::of);
             let invoked = workload.now();
             let (pages, ended) = list(&node, request, kind_of, || workload.now(), deadline).await;

@@ -3,7 +3,7 @@
 use super::*;
 
 fn batch(keys: impl IntoIterator<Item = impl Into<String>>) -> api::BatchGetRequest {
-    api::BatchGetRequest { keys: keys.into_iter().map(Into::into).collect() }
+    api::BatchGetRequest { keys: keys.into_iter().map(Into::into).collect(), ..Default::default() }
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn batch_that_a_node_does_not_take_fails_as_a_whole() {
 
 fn writes(entries: impl IntoIterator<Item = api::batch_write_entry::Write>) -> api::BatchWriteRequest {
     let entries = entries.into_iter().map(|write| api::BatchWriteEntry { write: Some(write) });
-    api::BatchWriteRequest { entries: entries.collect() }
+    api::BatchWriteRequest { entries: entries.collect(), ..Default::default() }
 }
 
 fn sets(key: &str, value: &str) -> api::batch_write_entry::Write {
@@ -192,7 +192,7 @@ async fn batch_of_writes_that_is_not_valid_does_nothing() {
         let entry = entry(key, Some(Arm::Binary(vec![0; VALUE_BYTES_MAX / 2 + 1].into())));
         api::batch_write_entry::Write::Set(api::SetRequest { entry: Some(entry), ..Default::default() })
     };
-    let nothing = api::BatchWriteRequest { entries: vec![api::BatchWriteEntry { write: None }] };
+    let nothing = api::BatchWriteRequest { entries: vec![api::BatchWriteEntry { write: None }], ..Default::default() };
     for (request, part) in [
         (writes([]), "entries: 0 entries are given: 1 to 1000 are accepted"),
         (writes((0..1_001).map(|n| sets(&n.to_string(), "v"))), "entries: 1001 entries are given"),

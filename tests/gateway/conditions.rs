@@ -81,7 +81,10 @@ async fn each_condition_holds_or_fails_with_the_present_version() {
     let got = second.get(get("k")).await.unwrap().into_inner();
     assert_eq!((got.entry, &got.version), (None, &deleted.version), "a deletion has a version");
     assert_ne!(deleted.version, never_written);
-    let batch = second.batch_get(api::BatchGetRequest { keys: vec!["k".into(), "none".into()] }).await.unwrap();
+    let batch = second
+        .batch_get(api::BatchGetRequest { keys: vec!["k".into(), "none".into()], ..Default::default() })
+        .await
+        .unwrap();
     let versions: Vec<String> = batch.into_inner().results.into_iter().map(|result| result.version).collect();
     assert_eq!(versions, [deleted.version.clone(), never_written.clone()]);
     let again = second.set(set_if("k", "5", If::IfAbsent(true))).await.unwrap().into_inner();

@@ -23,9 +23,10 @@ async fn documented_commands_are_answered_in_their_order() {
     let served = start_one().await;
     let text = "CREATE default\nGET default k\nPUTNEW default k {\"a\": 1}\nPUTNEW default k other\r\nGET default k\r\n\
                 \nPUT default k new  data \nGET default k\nDELETE default k\nDELETE default k\nGET default k\n\
-                GET t k\nCREATE t\nSTEAL default k\nGET default\n";
-    let answers = "already created\nnil\nok\nok\n{\"a\": 1}\n\nok\nnew  data \nok\nok\nnil\nmissing table\n\
-                   error not in this version: the table \"default\" is the only one\nunrecognized command STEAL\n\
+                CREATE a/b\nSTEAL default k\nGET default\n";
+    let answers = "already created\nnil\nok\nok\n{\"a\": 1}\n\nok\nnew  data \nok\nok\nnil\n\
+                   error the name of the table holds '/': spaces, control characters and slashes are not accepted\n\
+                   unrecognized command STEAL\n\
                    error usage: GET table key\n";
     assert_eq!(lines(&served, text).await, answers);
     assert_eq!(served.http("PUT", "/two", "a\nb").await.status, 201);

@@ -64,7 +64,7 @@ impl Bench {
         let _watching = if self.mix.weight(Kind::Watch) == 0 {
             None
         } else {
-            let watching = workload.watchers.start(&workload.keys, &workload.clients, &shutdown).await;
+            let watching = workload.watchers.start(&workload.keys, &workload.table, &workload.clients, &shutdown).await;
             Some(watching.map_err(|problem| CliError::not_done(format!("--watchers: {problem}")))?)
         };
         let mut meter = CpuMeter::new(server.as_mut());
@@ -108,6 +108,7 @@ impl Bench {
         Ok(Workload {
             clients,
             keys: self.keys_of(),
+            table: self.table.in_requests(),
             values: Values::new(self.value_bytes, self.seed),
             mix: self.mix,
             list_keys: settings.list_keys,

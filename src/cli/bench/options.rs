@@ -9,6 +9,7 @@ use super::mix::{Kind, Mix};
 use super::report::Settings;
 use super::values::ValueBytes;
 use super::workload::Pace;
+use crate::cli::tables::InTable;
 use crate::cli::{CliError, Global};
 use crate::limits::WATCHES_MAX;
 use crate::types::KEY_BYTES_MAX;
@@ -150,6 +151,8 @@ pub(crate) struct Bench {
     /// The seed of the keys, values and operations: the same seed draws the same ones
     #[arg(long, allow_negative_numbers = true, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) table: InTable,
     /// Run the server of --target noop
     #[arg(long, hide = true)]
     pub(super) serve_noop: bool,
@@ -238,6 +241,7 @@ impl Bench {
             value_bytes: self.value_bytes,
             keys: self.keys,
             key_prefix: self.key_prefix.clone(),
+            table: self.table.table.clone(),
             zipf_exponent: self.zipf(),
             list_keys: self.list_keys.unwrap_or(LIST_KEYS_DEFAULT),
             list_values: self.list_values,

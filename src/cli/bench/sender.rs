@@ -55,10 +55,11 @@ impl Sender {
 
     async fn send(&mut self, kind: Kind, number: u64) -> Result<Outcome, Status> {
         let key = self.workload.keys.name(number);
+        let table = self.workload.table.clone();
         self.turn = (self.turn + 1) % self.clients.len();
         match kind {
             Kind::Get => {
-                let request = self.request(api::GetRequest { key, ..Default::default() });
+                let request = self.request(api::GetRequest { key, table, ..Default::default() });
                 let answer = self.clients[self.turn].get(request).await?.into_inner();
                 let found = answer.entry.is_some();
                 Ok(Outcome::Done { found, bytes: bytes_of(answer.entry) })
@@ -67,23 +68,24 @@ impl Sender {
                 let value = self.workload.values.draw(&mut self.random);
                 let bytes = value.len();
                 let entry = Some(api::Entry { key, content: Some(Content::Binary(value)) });
-                let request = self.request(api::SetRequest { entry, ..Default::default() });
+                let request = self.request(api::SetRequest { entry, table, ..Default::default() });
                 self.clients[self.turn].set(request).await?;
                 Ok(Outcome::Done { found: false, bytes })
             }
             Kind::Delete => {
-                let request = self.request(api::DeleteRequest { key, ..Default::default() });
+                let request = self.request(api::DeleteRequest { key, table, ..Default::default() });
                 self.clients[self.turn].delete(request).await?;
                 Ok(Outcome::Done { found: false, bytes: 0 })
             }
             Kind::Cas => {
-                let request = self.request(api::GetRequest { key: key.clone(), ..Default::default() });
+                let request =
+                    self.request(api::GetRequest { key: key.clone(), table: table.clone(), ..Default::default() });
                 let version = self.clients[self.turn].get(request).await?.into_inner().version;
                 let value = self.workload.values.draw(&mut self.random);
                 let bytes = value.len();
                 let entry = Some(api::Entry { key, content: Some(Content::Binary(value)) });
                 let condition = Some(api::Condition { condition: Some(Condition::IfVersion(version)) });
-                let request = self.request(api::SetRequest { entry, condition, ..Default::default() });
+                let request = self.request(api::SetRequest { entry, table, condition, ..Default::default() });
                 match self.clients[self.turn].set(request).await {
                     Ok(_) => Ok(Outcome::Done { found: true, bytes }),
                     // Another client was faster. That is an answer.
@@ -93,12 +95,13 @@ impl Sender {
             }
             Kind::Add => {
                 let key = self.workload.keys.counter_name(number);
-                let request = self.request(api::AddRequest { key, delta: 1, ..Default::default() });
+                let request = self.request(api::AddRequest { key, table, delta: 1, ..Default::default() });
                 self.clients[self.turn].add(request).await?;
                 Ok(Outcome::Done { found: false, bytes: 0 })
             }
             Kind::List => {
                 let list = api::ListRequest {
+                    table,
                     prefix: self.workload.keys.prefix().to_owned(),
                     start_after: key,
                     limit: self.workload.list_keys.into(),
@@ -119,7 +122,7 @@ impl Sender {
                 let bytes = value.len();
                 let key = workload.keys.watched_name(self.number);
                 let entry = Some(api::Entry { key, content: Some(Content::Binary(value)) });
-                let request = self.request(api::SetRequest { entry, ..Default::default() });
+                let request = self.request(api::SetRequest { entry, table, ..Default::default() });
                 let version = self.clients[self.turn].set(request).await?.into_inner().version;
                 let waited = workload.watchers.all_told(self.number, version, workload.timeout).await?;
                 Ok(Outcome::Told { waited, bytes })

@@ -72,6 +72,7 @@ impl Watchers {
     pub(super) async fn start(
         self: &Arc<Self>,
         keys: &Keys,
+        table: &str,
         clients: &[ClusterClient<Channel>],
         shutdown: &CancellationToken,
     ) -> Result<JoinSet<()>, String> {
@@ -82,6 +83,7 @@ impl Watchers {
                 watchers: Arc::clone(self),
                 number,
                 keys: keys.clone(),
+                table: table.to_owned(),
                 clients: clients.to_vec(),
                 cursor: Bytes::new(),
                 ready: Some(ready.clone()),
@@ -173,6 +175,7 @@ struct Reader {
     watchers: Arc<Watchers>,
     number: usize,
     keys: Keys,
+    table: String,
     clients: Vec<ClusterClient<Channel>>,
     cursor: Bytes,
     /// Told once how the watch begins.
@@ -198,7 +201,8 @@ impl Reader {
     async fn read(&mut self, turn: usize) -> Status {
         let client = turn % self.clients.len();
         let keys = Some(Watched::Prefix(self.keys.watched_prefix()));
-        let request = api::WatchRequest { keys, cursor: self.cursor.clone(), ..Default::default() };
+        let request =
+            api::WatchRequest { keys, table: self.table.clone(), cursor: self.cursor.clone(), ..Default::default() };
         let mut events = match self.clients[client].watch(request).await {
             Ok(answer) => answer.into_inner(),
             Err(status) => return status,

@@ -41,6 +41,8 @@ pub(super) enum Pace {
 pub(super) struct Workload {
     pub(super) clients: Vec<ClusterClient<Channel>>,
     pub(super) keys: Keys,
+    /// The table of the keys, as requests name it.
+    pub(super) table: String,
     pub(super) values: Values,
     pub(super) mix: Mix,
     /// The keys that a list asks for.

@@ -15,8 +15,9 @@ use crate::service::cluster_report::duration;
 use crate::service::deadline::Deadline;
 use crate::service::list::{List, ListedEntry};
 use crate::service::watch::Watch;
-use crate::types::{AgedRecord, Content, IdempotencyToken, Key, Stamp, Table, TableId, Version};
+use crate::types::{AgedRecord, Content, IdempotencyToken, Key, Stamp, Table, Version};
 use crate::wire::call::{Decoder, GetCall, Write};
+use crate::wire::watch::watched_table;
 
 use super::status::rejected;
 use super::{deadline_of, with_guard};
@@ -34,10 +35,10 @@ impl api::cluster_server::Cluster for ClusterService {
 
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
         let deadline = deadline_of(&request);
-        let GetCall { key, from_one } = self.decoder().get(request.into_inner()).map_err(rejected)?;
+        let (table, GetCall { key, from_one }) = self.decoder().get(request.into_inner()).map_err(rejected)?;
         let answer = match from_one {
-            None => self.0.get(&Table::Default, &key, deadline).await?,
-            Some(at_least) => self.0.get_one(&Table::Default, &key, at_least, deadline).await?,
+            None => self.0.get(&table, &key, deadline).await?,
+            Some(at_least) => self.0.get_one(&table, &key, at_least, deadline).await?,
         };
         let (record, guard) = answer.map_or((None, None), |answer| (Some(answer.record), answer.guard));
         let Found { entry, clock, version, ttl } = self.found(key, record);
@@ -49,31 +50,31 @@ impl api::cluster_server::Cluster for ClusterService {
         request: Request<api::BatchGetRequest>,
     ) -> Result<Response<api::BatchGetResponse>, Status> {
         let deadline = deadline_of(&request);
-        let keys = Vec::<Key>::try_from(request.into_inner()).map_err(rejected)?;
-        let answer = self.0.batch_get(&Table::Default, keys, deadline).await?;
+        let (table, keys) = <(Table, Vec<Key>)>::try_from(request.into_inner()).map_err(rejected)?;
+        let answer = self.0.batch_get(&table, keys, deadline).await?;
         let results = answer.results.into_iter().map(|result| self.batch_result(result)).collect();
         Ok(with_guard(api::BatchGetResponse { results }, Some(answer.guard)))
     }
 
     async fn list(&self, request: Request<api::ListRequest>) -> Result<Response<BoxStream<api::ListResponse>>, Status> {
         let deadline = deadline_of(&request);
-        let call = self.decoder().list(request.into_inner()).map_err(rejected)?;
-        let list = self.0.list(Table::Default, call, deadline)?;
+        let (table, call) = self.decoder().list(request.into_inner()).map_err(rejected)?;
+        let list = self.0.list(table, call, deadline)?;
         Ok(Response::new(Box::pin(stream::unfold(list, next_page))))
     }
 
     async fn set(&self, request: Request<api::SetRequest>) -> Result<Response<api::SetResponse>, Status> {
         let deadline = deadline_of(&request);
-        let write = self.decoder().set(request.into_inner()).map_err(rejected)?;
-        let version = self.write(write, deadline).await?;
+        let (table, write) = self.decoder().set(request.into_inner()).map_err(rejected)?;
+        let version = self.write(&table, write, deadline).await?;
         let text = self.0.versions().encode(&version);
         Ok(Response::new(api::SetResponse { clock: clock(version.stamp), version: text }))
     }
 
     async fn delete(&self, request: Request<api::DeleteRequest>) -> Result<Response<api::DeleteResponse>, Status> {
         let deadline = deadline_of(&request);
-        let write = self.decoder().delete(request.into_inner()).map_err(rejected)?;
-        let version = self.write(write, deadline).await?;
+        let (table, write) = self.decoder().delete(request.into_inner()).map_err(rejected)?;
+        let version = self.write(&table, write, deadline).await?;
         let text = self.0.versions().encode(&version);
         Ok(Response::new(api::DeleteResponse { clock: clock(version.stamp), version: text }))
     }
@@ -82,7 +83,11 @@ impl api::cluster_server::Cluster for ClusterService {
         &self,
         request: Request<api::WatchRequest>,
     ) -> Result<Response<BoxStream<api::WatchResponse>>, Status> {
-        let call = self.0.watch_codec().request(TableId::DEFAULT, request.into_inner()).map_err(rejected)?;
+        let deadline = deadline_of(&request);
+        let request = request.into_inner();
+        let table = watched_table(&request).map_err(rejected)?;
+        let table = self.0.table_open(&table, deadline).await?;
+        let call = self.0.watch_codec().request(table, request).map_err(rejected)?;
         let watch = self.0.watch(call).await?;
         Ok(Response::new(Box::pin(stream::unfold(Some(watch), next_event))))
     }
@@ -93,15 +98,15 @@ impl api::cluster_server::Cluster for ClusterService {
     ) -> Result<Response<api::BatchWriteResponse>, Status> {
         let deadline = deadline_of(&request);
         let writes = self.decoder().batch_write(request.into_inner()).map_err(rejected)?;
-        let outcomes = self.0.batch_write(&Table::Default, writes, deadline).await?;
+        let outcomes = self.0.batch_write(writes, deadline).await?;
         let results = outcomes.into_iter().map(|outcome| self.write_result(outcome)).collect();
         Ok(Response::new(api::BatchWriteResponse { results }))
     }
 
     async fn add(&self, request: Request<api::AddRequest>) -> Result<Response<api::AddResponse>, Status> {
         let deadline = deadline_of(&request);
-        let (key, change) = self.decoder().addition(request.into_inner()).map_err(rejected)?;
-        let WriteResult { version, sum } = self.0.change(&Table::Default, key, change, deadline).await?;
+        let (table, key, change) = self.decoder().addition(request.into_inner()).map_err(rejected)?;
+        let WriteResult { version, sum } = self.0.change(&table, key, change, deadline).await?;
         let value = sum.ok_or_else(|| Status::internal("an addition has no sum"))?;
         Ok(Response::new(api::AddResponse { value, version: self.0.versions().encode(&version) }))
     }
@@ -112,16 +117,16 @@ impl ClusterService {
         Decoder { versions: self.0.versions(), fresh_token: || IdempotencyToken(rand::random()) }
     }
 
-    async fn write(&self, write: Write, deadline: Deadline) -> Result<Version, Status> {
+    async fn write(&self, table: &Table, write: Write, deadline: Deadline) -> Result<Version, Status> {
         Ok(match write {
-            Write::Plain { key, content, ttl } => self.0.set(&Table::Default, key, content, ttl, deadline).await?,
-            Write::Conditional(key, change) => self.0.change(&Table::Default, key, change, deadline).await?.version,
+            Write::Plain { key, content, ttl } => self.0.set(table, key, content, ttl, deadline).await?,
+            Write::Conditional(key, change) => self.0.change(table, key, change, deadline).await?.version,
         })
     }
 
     /// What a client is told of a key. A deleted key has a version and no entry.
     fn found(&self, key: Key, record: Option<AgedRecord>) -> Found {
-        let version = record.as_ref().map_or_else(Version::absent, |record| record.version());
+        let version = record.as_ref().map_or_else(Version::absent, AgedRecord::version);
         let version = self.0.versions().encode(&version);
         let Some(record) = record else { return Found { entry: None, clock: None, version, ttl: None } };
         let (ttl, record) = (record.ttl_left().map(duration), record.record);

@@ -1,4 +1,4 @@
-//! The gRPC side of a node: Cluster, Node and Clock for clients and operators, Peer for other nodes, health checks and
+//! The gRPC side of a node: Cluster, Tables, Node and Clock for clients and operators, Peer for other nodes, health checks and
 //! reflection for tools.
 //!
 //! Contract: a handler parses a message, calls [`Service`], and prints the result. Each request is answered a little
@@ -12,6 +12,7 @@ mod health;
 mod node;
 mod refusal;
 mod status;
+mod tables;
 mod timeout;
 
 use std::convert::Infallible;
@@ -35,6 +36,7 @@ use crate::api;
 use crate::api::clock_server::ClockServer;
 use crate::api::cluster_server::ClusterServer;
 use crate::api::node_server::NodeServer;
+use crate::api::tables_server::TablesServer;
 use crate::limits::{
     CLOSE_TIME_MAX, CONNECTION_WINDOW_BYTES, METADATA_READ_BYTES_MAX, RESETS_PER_CONNECTION_MAX, SERVER_KEEP_ALIVE,
     STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
@@ -50,6 +52,7 @@ use body::{Counted, Observed, observed};
 use clock::ClockService;
 use cluster::ClusterService;
 use node::NodeService;
+use tables::TablesService;
 use timeout::timeout;
 
 /// Serves the node of `service` to clients, operators and peers on `listener` until `shutdown` is cancelled. Then it takes no more
@@ -164,6 +167,7 @@ impl Frontend {
     fn new(service: Arc<Service>, more: Vec<Named>) -> Self {
         let mut routes = vec![
             public!(ClusterServer::new(ClusterService(Arc::clone(&service)))),
+            public!(TablesServer::new(TablesService(Arc::clone(&service)))),
             route(peer::peer_service(service.node().link_acceptor())),
             public!(NodeServer::new(NodeService(Arc::clone(&service)))),
             public!(ClockServer::new(ClockService(Arc::clone(&service)))),
@@ -185,7 +189,7 @@ impl Frontend {
             return route.answer(request);
         }
         let message = format!(
-            "there is no service at {}: api.Cluster, api.Node and api.Clock are served (reflection lists them)",
+            "there is no service at {}: api.Cluster, api.Tables, api.Node and api.Clock are served (reflection lists them)",
             request.uri().path()
         );
         Box::pin(async { Ok(Status::unimplemented(message).into_http()) })

@@ -10,7 +10,7 @@ use crate::api;
 use crate::service::Service;
 use crate::service::cluster_report::duration;
 use crate::service::key_scan::KeyScan;
-use crate::types::{Content, Key};
+use crate::types::{Content, Key, Table};
 use crate::wire::NodeSet;
 
 use super::status::rejected;
@@ -49,8 +49,8 @@ impl api::node_server::Node for NodeService {
 
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::NodeGetResponse>, Status> {
         let deadline = deadline_of(&request);
-        let key = Key::try_from(request.into_inner()).map_err(rejected)?;
-        let Some(answer) = self.0.node_get(&key, deadline).await? else {
+        let (table, key) = <(Table, Key)>::try_from(request.into_inner()).map_err(rejected)?;
+        let Some(answer) = self.0.node_get(&table, &key, deadline).await? else {
             return Ok(Response::new(api::NodeGetResponse { clocked_entry: None }));
         };
         let message = api::NodeGetResponse { clocked_entry: Some((key, answer.record.record).into()) };

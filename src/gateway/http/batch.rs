@@ -28,7 +28,6 @@ use super::list::put_value;
 use super::problem::Problem;
 use super::query;
 use super::reply::Reply;
-use super::routes::{DEFAULT_TABLE, require_table};
 use super::value::{Effect, Write};
 use super::{Call, Gateway};
 
@@ -52,14 +51,15 @@ struct Given {
 
 /// An operation that is valid.
 enum Operation {
-    Get(Key, Conditions),
+    Get(Table, Key, Conditions),
     Write(Write),
 }
 
 impl Operation {
-    fn key(&self) -> &Key {
+    /// The table and the key.
+    fn place(&self) -> (Table, Key) {
         match self {
-            Self::Get(key, _) | Self::Write(Write { key, .. }) => key,
+            Self::Get(table, key, _) | Self::Write(Write { table, key, .. }) => (table.clone(), key.clone()),
         }
     }
 }
@@ -79,14 +79,14 @@ impl Gateway {
         let operations: Batch = serde_json::from_slice(&body)
             .map_err(|error| Problem::invalid_body(format!("nothing was done: the body is no batch: {error}")))?;
         drop(body);
-        let mut by_key: BTreeMap<Key, Vec<(usize, Operation)>> = BTreeMap::new();
+        let mut by_key: BTreeMap<(Table, Key), Vec<(usize, Operation)>> = BTreeMap::new();
         let count = operations.0.len();
         for (index, given) in operations.0.into_iter().enumerate() {
             let operation = given.read().map_err(|mut problem| {
                 problem.detail = format!("nothing was done: operations[{index}]: {}", problem.detail);
                 problem
             })?;
-            by_key.entry(operation.key().clone()).or_default().push((index, operation));
+            by_key.entry(operation.place()).or_default().push((index, operation));
         }
         let mut room = VALUE_BYTES_MAX;
         let mut guard = self.service.buffers().guard();
@@ -125,7 +125,7 @@ impl Gateway {
         let mut results = Vec::with_capacity(operations.len());
         for (index, operation) in operations {
             let result = match operation {
-                Operation::Get(key, conditions) => self.get_one(&key, &conditions, deadline).await,
+                Operation::Get(table, key, conditions) => self.get_one(&table, &key, &conditions, deadline).await,
                 Operation::Write(write) => self.write_one(write, deadline).await.map(|result| (result, 0)),
             };
             results.push((index, result));
@@ -134,9 +134,15 @@ impl Gateway {
     }
 
     /// The result of a read, and how many bytes its value has.
-    async fn get_one(&self, key: &Key, conditions: &Conditions, deadline: Deadline) -> Result<(Json, usize), Problem> {
+    async fn get_one(
+        &self,
+        table: &Table,
+        key: &Key,
+        conditions: &Conditions,
+        deadline: Deadline,
+    ) -> Result<(Json, usize), Problem> {
         use super::conditions::Judgement;
-        let answer = self.service.get(&Table::Default, key, deadline).await?.ok_or_else(Problem::missing_key)?;
+        let answer = self.service.get(table, key, deadline).await?.ok_or_else(Problem::missing_key)?;
         let version = self.service.versions().encode(&answer.record.version());
         let etag = super::conditions::etag(&version);
         let Content::Value(value) = &answer.record.content else { return Err(Problem::missing_key()) };
@@ -173,7 +179,8 @@ fn failed(problem: &Problem) -> Json {
 impl Given {
     fn read(self) -> Result<Operation, Problem> {
         let Self { op, table, key, value, binary, ttl, if_match, if_none_match } = self;
-        require_table(table.as_deref().unwrap_or(DEFAULT_TABLE))?;
+        let table = Table::parse(&table.unwrap_or_default());
+        let table = table.map_err(|error| Problem::invalid_table(error.to_string()))?;
         let key = key.ok_or_else(|| Problem::invalid_body("key is missing"))?;
         let key = Key::new(key).map_err(|error| Problem::invalid_key(&error))?;
         let conditions = Conditions::of_fields(if_match.as_deref(), if_none_match.as_deref())?;
@@ -182,8 +189,8 @@ impl Given {
             return Err(Problem::invalid_body("value, binary and ttl belong to put"));
         }
         match op.as_str() {
-            "get" => Ok(Operation::Get(key, conditions)),
-            "delete" => Ok(Operation::Write(Write { key, content: Content::Tombstone, ttl: None, conditions })),
+            "get" => Ok(Operation::Get(table, key, conditions)),
+            "delete" => Ok(Operation::Write(Write { table, key, content: Content::Tombstone, ttl: None, conditions })),
             "put" => {
                 let value = match (value, binary) {
                     (Some(text), None) => Value::Text(text.into()),
@@ -195,7 +202,7 @@ impl Given {
                 };
                 let ttl = ttl.as_deref().map(query::ttl).transpose();
                 let ttl = ttl.map_err(|text| Problem::invalid_body(format!("ttl is {text}")))?;
-                Ok(Operation::Write(Write { key, content: Content::Value(value), ttl, conditions }))
+                Ok(Operation::Write(Write { table, key, content: Content::Value(value), ttl, conditions }))
             }
             other => Err(Problem::invalid_body(format!("op is {other:?}: get, put and delete are accepted"))),
         }
@@ -342,7 +349,7 @@ mod tests {
             (r#"{"operations":[{"op":"put","key":"k","value":"v","binary":"dg=="}]}"#, "one of the two"),
             (r#"{"operations":[{"op":"put","key":"k","binary":"?"}]}"#, "base64"),
             (r#"{"operations":[{"op":"put","key":"k","value":"v","ttl":"soon"}]}"#, "ttl"),
-            (r#"{"operations":[{"op":"get","key":"k","table":"t"}]}"#, "does not exist"),
+            (r#"{"operations":[{"op":"get","key":"k","table":"a b"}]}"#, "' '"),
             (r#"{"operations":[{"op":"get","key":"k","if_match":"x"}]}"#, "if_match"),
         ] {
             let text = refusal(body);

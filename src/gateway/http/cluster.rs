@@ -10,11 +10,10 @@ use crate::api;
 use crate::service::cluster_report::{self, Report};
 use crate::service::health::{Health, LinkState};
 use crate::service::{ClusterView, MemberView};
-use crate::types::{Key, NodeId};
+use crate::types::{Key, NodeId, Table};
 
 use super::problem::Problem;
 use super::reply::{Body, Reply};
-use super::routes::{DEFAULT_TABLE, is_table_name, require_table};
 use super::{Call, Gateway};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -72,17 +71,17 @@ impl Gateway {
         Ok(Reply::json(&json!({ "keys": { "count": count }, "members": { "members": members } })))
     }
 
-    pub(super) fn replicas_of(&self, key: &Key) -> Reply {
-        let (_, replicas) = self.service.replicas(key);
+    pub(super) async fn replicas_of(&self, key: &Key, call: &Call) -> Result<Reply, Problem> {
+        let (_, replicas) = self.service.replicas(&Table::Default, key, call.deadline()?).await?;
         let hosts: Vec<String> = replicas.into_iter().map(|replica| replica.address).collect();
-        Reply::json(&hosts.into())
+        Ok(Reply::json(&hosts.into()))
     }
 
-    pub(super) fn placement(&self, key: &Key) -> Reply {
-        let (slot, replicas) = self.service.replicas(key);
+    pub(super) async fn placement(&self, table: &Table, key: &Key, call: &Call) -> Result<Reply, Problem> {
+        let (slot, replicas) = self.service.replicas(table, key, call.deadline()?).await?;
         let replica = |replica: crate::service::ReplicaView| json!({ "id": replica.id.as_str(), "address": replica.address, "http_address": replica.http_address });
         let replicas: Vec<Json> = replicas.into_iter().map(replica).collect();
-        Reply::json(&json!({ "slot": slot.0, "replicas": replicas }))
+        Ok(Reply::json(&json!({ "slot": slot.0, "replicas": replicas })))
     }
 
     /// What `quorate status --json` prints.
@@ -125,25 +124,6 @@ impl Gateway {
         reply.body = Body::of("The node was not found");
         reply.with(header::CONTENT_TYPE, HeaderValue::from_static(TEXT))
     }
-}
-
-pub(super) fn tables() -> Reply {
-    Reply::json(&json!({ "tables": [{ "table": DEFAULT_TABLE }] }))
-}
-
-pub(super) fn table(name: &str) -> Result<Reply, Problem> {
-    require_table(name)?;
-    Ok(Reply::json(&json!({ "table": name })))
-}
-
-/// Creating a table: the only one exists.
-pub(super) fn create_table(name: &str) -> Result<Reply, Problem> {
-    if name == DEFAULT_TABLE {
-        return Ok(Reply::new(StatusCode::NO_CONTENT));
-    }
-    debug_assert!(is_table_name(name));
-    let detail = format!("table {name:?} was not created: this version has the table \"default\" alone");
-    Err(Problem::new(StatusCode::CONFLICT, "not-in-this-version", detail))
 }
 
 /// The state of a node, as estoraje's clients know it.

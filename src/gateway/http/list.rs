@@ -20,7 +20,6 @@ use crate::wire::call::ListCall;
 
 use super::problem::Problem;
 use super::reply::{Body, Reply};
-use super::routes::DEFAULT_TABLE;
 use super::value::tag_of;
 use super::{Call, Gateway};
 
@@ -43,7 +42,7 @@ pub(super) enum Place {
 }
 
 impl Gateway {
-    pub(super) async fn list(&self, place: Place, call: &Call) -> Result<Reply, Problem> {
+    pub(super) async fn list(&self, place: Place, table: &Table, call: &Call) -> Result<Reply, Problem> {
         let query = &call.query;
         let values = query.flag("values")?;
         let limit_max = if values { LIMIT_WITH_VALUES_MAX } else { LIMIT_MAX };
@@ -66,13 +65,13 @@ impl Gateway {
         }
         let is_complete = place == Place::Root && !is_json && given.is_none();
         let limit = (!is_complete).then_some(given.unwrap_or(limit_max.min(LISTED_KEYS_MAX as u64)));
-        let list = self.service.list(Table::Default, ListCall { range, limit, values }, call.deadline()?)?;
+        let list = self.service.list(table.clone(), ListCall { range, limit, values }, call.deadline()?)?;
         let reply = if is_complete {
             complete(list).await?
         } else {
             let page = Page::read(list).await?;
             let next = page.next.as_ref().map(cursor);
-            let mut reply = if is_json { page.as_json(self, next.as_deref()) } else { page.as_text(place) };
+            let mut reply = if is_json { page.as_json(self, table, next.as_deref()) } else { page.as_text(place) };
             if let Some(next) = next {
                 let link = link(call, &next);
                 reply = reply.with_text(header::LINK, &link);
@@ -112,7 +111,7 @@ impl Page {
         Ok(Self { entries, next, guard })
     }
 
-    fn as_json(&self, gateway: &Gateway, next: Option<&str>) -> Reply {
+    fn as_json(&self, gateway: &Gateway, table: &Table, next: Option<&str>) -> Reply {
         let entry = |entry: &ListedEntry| {
             let mut json = json!({ "key": entry.key.as_str() });
             if let Some(value) = &entry.value {
@@ -125,7 +124,7 @@ impl Page {
             json
         };
         let keys: Vec<Json> = self.entries.iter().map(entry).collect();
-        let mut json = json!({ "table": DEFAULT_TABLE, "keys": keys });
+        let mut json = json!({ "table": table.as_str(), "keys": keys });
         if let Some(next) = next {
             json["cursor"] = next.into();
         }
@@ -199,22 +198,32 @@ pub(super) fn put_value(json: &mut Json, value: &Value) {
 
 /// The text that a list goes on with after `key`.
 fn cursor(key: &Key) -> String {
+    cursor_of(key.as_str())
+}
+
+/// The text that a list goes on with after what has this name.
+pub(super) fn cursor_of(name: &str) -> String {
     let mut bytes = vec![CURSOR_FORM];
-    bytes.extend_from_slice(key.as_bytes());
+    bytes.extend_from_slice(name.as_bytes());
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 fn key_of_cursor(text: &str) -> Result<Key, Problem> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).ok();
-    let key = bytes.as_deref().and_then(|bytes| bytes.strip_prefix(&[CURSOR_FORM]));
-    let key = key.and_then(|key| Key::new(key.to_vec()).ok());
-    key.ok_or_else(|| {
-        Problem::invalid_parameter("cursor: it is no cursor of a list: give that of the page before, or none")
-    })
+    of_cursor(text).and_then(|name| Key::new(name).ok()).ok_or_else(no_cursor)
+}
+
+/// The name in a cursor.
+pub(super) fn of_cursor(text: &str) -> Option<String> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    String::from_utf8(bytes.strip_prefix(&[CURSOR_FORM])?.to_vec()).ok()
+}
+
+pub(super) fn no_cursor() -> Problem {
+    Problem::invalid_parameter("cursor: it is no cursor of a list: give that of the page before, or none")
 }
 
 /// The header that names the next page.
-fn link(call: &Call, next: &str) -> String {
+pub(super) fn link(call: &Call, next: &str) -> String {
     let query = call.head.uri.query().unwrap_or_default();
     let kept = query.split('&').filter(|part| !part.is_empty() && !part.starts_with("cursor="));
     let cursor = format!("cursor={next}");

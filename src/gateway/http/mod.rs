@@ -18,6 +18,7 @@ mod problem;
 mod query;
 mod reply;
 mod routes;
+mod tables;
 mod value;
 mod watch;
 
@@ -41,6 +42,7 @@ use crate::limits::{
 use crate::service::Service;
 use crate::service::deadline::Deadline;
 use crate::service::listener::{Connection, Listener};
+use crate::types::Table;
 use crate::wire::method;
 
 use body::Upload;
@@ -215,22 +217,30 @@ impl Gateway {
     async fn run(self: &Arc<Self>, resource: Resource, call: Call, upload: Upload) -> Result<Reply, Problem> {
         let method = call.head.method.clone();
         match resource {
-            Resource::Key(key) | Resource::Short(key) if matches!(method, Method::GET | Method::HEAD) => {
-                self.read(&key, &call).await
+            Resource::Key(table, key) => match method {
+                Method::GET | Method::HEAD => self.read(&table, &key, &call).await,
+                Method::PUT => self.write(table, key, call, upload, false).await,
+                Method::DELETE => self.delete(table, key, &call).await,
+                _ => self.add(&table, key, &call).await,
+            },
+            Resource::Short(key) => {
+                let table = Table::Default;
+                match method {
+                    Method::GET | Method::HEAD => self.read(&table, &key, &call).await,
+                    Method::DELETE => self.delete(table, key, &call).await,
+                    _ => self.write(table, key, call, upload, method == Method::POST).await,
+                }
             }
-            Resource::Key(key) | Resource::Short(key) if method == Method::PUT => {
-                self.write(key, call, upload, false).await
-            }
-            Resource::Key(key) | Resource::Short(key) if method == Method::DELETE => self.delete(key, &call).await,
-            Resource::Key(key) => self.add(key, &call).await,
-            Resource::Short(key) => self.write(key, call, upload, true).await,
-            Resource::AllKeys => self.list(Place::Root, &call).await,
-            Resource::Keys => self.list(Place::Table, &call).await,
-            Resource::Tables => Ok(cluster::tables()),
-            Resource::Table(name) if method == Method::PUT => cluster::create_table(&name),
-            Resource::Table(name) => cluster::table(&name),
-            Resource::Watch => self.watch(&call).await,
-            Resource::Placement(key) => Ok(self.placement(&key)),
+            Resource::AllKeys => self.list(Place::Root, &Table::Default, &call).await,
+            Resource::Keys(table) => self.list(Place::Table, &table, &call).await,
+            Resource::Tables => self.tables(&call).await,
+            Resource::Table(name) => match method {
+                Method::PUT => self.create_table(name, &call, upload).await,
+                Method::DELETE => self.drop_table(name, &call).await,
+                _ => self.table(&name, &call).await,
+            },
+            Resource::Watch(table) => self.watch(&table, &call).await,
+            Resource::Placement(table, key) => self.placement(&table, &key, &call).await,
             Resource::Batch => self.batch(&call, upload).await,
             Resource::Status => self.status(&call).await,
             Resource::OpenApi => Ok(Reply::of("application/json", openapi::text())),
@@ -238,7 +248,7 @@ impl Gateway {
             Resource::Discovery => self.discovery(&call).await,
             Resource::DiscoveryPlain => self.discovery_plain(&call).await,
             Resource::ClusterStatus => self.cluster_status(&call).await,
-            Resource::ReplicasOf(key) => Ok(self.replicas_of(&key)),
+            Resource::ReplicasOf(key) => self.replicas_of(&key, &call).await,
             Resource::RemovedNode => Ok(self.remove_node(call.head.uri.path())),
         }
     }

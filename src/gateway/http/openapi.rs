@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::limits::VALUE_BYTES_MAX;
+
 use super::routes::{Operation, ROUTES, Route};
 
 /// The description as text.
@@ -21,11 +23,22 @@ fn parameter(name: &str) -> Json {
         "timeout" => ("How long the node may take: 1ms to 60s; 5s without it", span),
         "wait" => ("How long to wait until If-None-Match holds: 1ms to 60s", span),
         "ttl" => ("The time to live of the value: 1ms to 3650d; it never expires without it", span),
+        "default_ttl" => ("The time to live of values that are written without one: 1ms to 3650d", span),
+        "value_bytes_max" => (
+            "The greatest value in bytes; 60 MiB without it",
+            json!({ "type": "integer", "minimum": 1, "maximum": VALUE_BYTES_MAX }),
+        ),
+        "quota_bytes" => (
+            "About how many bytes all keys and values may have together; no bound without it",
+            json!({ "type": "integer", "minimum": 1 }),
+        ),
         "add" => ("The number to add", json!({ "type": "integer", "format": "int64" })),
         "prefix" => ("Keys that begin so", text),
         "key" => ("This key alone", text),
         "cursor" => ("The cursor of the page before", text),
-        "limit" => ("The most keys of a page", json!({ "type": "integer", "minimum": 1, "maximum": 10_000 })),
+        "limit" => {
+            ("The most keys, or tables, of a page", json!({ "type": "integer", "minimum": 1, "maximum": 10_000 }))
+        }
         "values" => ("Whether the values are wanted", json!({ "type": "boolean" })),
         other => panic!("what is {other}?"),
     };
@@ -35,7 +48,7 @@ fn parameter(name: &str) -> Json {
 fn of_path(name: &str) -> Json {
     let about = match name {
         "key" => "The key: everything after the prefix, slashes included",
-        "table" => "The table; `default` is the only one",
+        "table" => "The table; `default` is always there",
         _ => "The id of a node",
     };
     json!({ "name": name, "in": "path", "required": true, "description": about, "schema": { "type": "string" } })
@@ -66,6 +79,7 @@ fn content(template: &str, method: &str) -> Json {
 
 fn operation(route: &Route, operation: &Operation) -> Json {
     let is_of_key = route.template.ends_with("{key}") && operation.counted_as != "/api.Cluster/Info";
+    let is_of_table = route.template == "/v1/tables/{table}";
     let is_write = matches!(operation.method, "PUT" | "POST" | "DELETE");
     let mut parameters: Vec<Json> = operation.parameters.iter().map(|name| parameter(name)).collect();
     if is_of_key {
@@ -101,7 +115,12 @@ fn operation(route: &Route, operation: &Operation) -> Json {
     }
     if is_write {
         more.push(("403", "the request comes from a page of another origin"));
-        more.push(("409", "not in this version, or the value is no number"));
+        let conflict = if is_of_table {
+            "the table exists already, with other settings"
+        } else {
+            "not in this version, or the value is no number"
+        };
+        more.push(("409", conflict));
         more.push(("504", "it may have been done: read to find out"));
     }
     if matches!(operation.method, "PUT" | "POST") {

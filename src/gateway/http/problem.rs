@@ -75,11 +75,6 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "missing-key", "the key has no value")
     }
 
-    pub(super) fn missing_table(table: &str) -> Self {
-        let detail = format!("table {table:?} does not exist: this version has the table \"default\" alone");
-        Self::new(StatusCode::NOT_FOUND, "missing-table", detail)
-    }
-
     pub(super) fn missing_path() -> Self {
         let detail = "nothing is at this path: keys are at /v1/tables/default/keys/KEY and at /KEY, and /openapi.json \
                       lists the others";
@@ -154,8 +149,9 @@ impl From<ServiceError> for Problem {
             FailureReason::OutcomeUnknown => (StatusCode::GATEWAY_TIMEOUT, "outcome-unknown"),
             FailureReason::ConditionFailed => (StatusCode::PRECONDITION_FAILED, "condition-failed"),
             FailureReason::NotANumber => (StatusCode::CONFLICT, "not-a-number"),
+            FailureReason::NoSuchTable => (StatusCode::NOT_FOUND, "missing-table"),
+            FailureReason::TableExists => (StatusCode::CONFLICT, "table-exists"),
             FailureReason::InvalidArgument => (StatusCode::BAD_REQUEST, "invalid-parameter"),
-            FailureReason::MissingTable => (StatusCode::NOT_FOUND, "missing-table"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         let current = error.failure.current.as_ref().filter(|current| current.has_value);
@@ -177,6 +173,7 @@ fn title(kind: &str) -> &'static str {
         "foreign-host" => "The node does not go by this name",
         "missing-key" => "The key has no value",
         "missing-table" => "The table does not exist",
+        "table-exists" => "The table exists already, with other settings",
         "missing-path" => "Nothing is at this path",
         "missing-node" => "The node was not found",
         "wrong-method" => "The path does not take this method",
@@ -211,6 +208,8 @@ mod tests {
             (FailureReason::NotReady, 503, "not-ready"),
             (FailureReason::OutcomeUnknown, 504, "outcome-unknown"),
             (FailureReason::ConditionFailed, 412, "condition-failed"),
+            (FailureReason::NoSuchTable, 404, "missing-table"),
+            (FailureReason::TableExists, 409, "table-exists"),
             (FailureReason::StoreFailed, 500, "internal"),
             (FailureReason::Damaged, 500, "internal"),
         ] {

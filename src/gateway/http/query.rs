@@ -74,10 +74,16 @@ impl Query {
         span.map(Some).ok_or_else(refused)
     }
 
+    /// A time to live.
+    pub(super) fn time_to_live(&self, name: &str) -> Result<Option<Ttl>, Problem> {
+        let given = self.text(name).map(ttl).transpose();
+        given.map_err(|text| Problem::invalid_parameter(format!("{name} is {text}")))
+    }
+
     /// The time to live, which may stand in the header as well.
     pub(super) fn ttl(&self, header: Option<&str>) -> Result<Option<Ttl>, Problem> {
-        let (of_query, of_header) = (self.text("ttl").map(ttl).transpose(), header.map(ttl).transpose());
-        let of_query = of_query.map_err(|text| Problem::invalid_parameter(format!("ttl is {text}")))?;
+        let of_query = self.time_to_live("ttl")?;
+        let of_header = header.map(ttl).transpose();
         let of_header = of_header.map_err(|text| Problem::invalid_header(format!("Quorate-TTL is {text}")))?;
         match (of_query, of_header) {
             (Some(one), Some(other)) if one != other => Err(Problem::invalid_parameter(

@@ -3,15 +3,10 @@
 //! Contract: the table decides what is answered, and the API's description is made from it, so that the two agree. A key is
 //! everything after its prefix: escapes are decoded once, nothing is normalised, and nothing is redirected.
 
-use crate::types::Key;
+use crate::types::{Key, Table, TableNameError};
 
 use super::problem::Problem;
 use super::query::unescape;
-
-/// The only table.
-pub(super) const DEFAULT_TABLE: &str = "default";
-/// The longest name of a table.
-const TABLE_BYTES_MAX: usize = 128;
 
 /// A method of a path.
 #[derive(Debug)]
@@ -43,6 +38,7 @@ const LIST: &str = "/api.Cluster/List";
 const WRITTEN: &[(u16, &str)] = &[(201, "written; the key had no value"), (204, "written; the key had a value")];
 const READ: &[(u16, &str)] = &[(200, "the value"), (304, "the value has a tag that If-None-Match names")];
 const DELETED: &[(u16, &str)] = &[(204, "deleted")];
+const DROPPED: &[(u16, &str)] = &[(204, "dropped")];
 
 macro_rules! operation {
     ($method:literal, $counted_as:expr, $parameters:expr, $summary:literal, $answers:expr) => {
@@ -90,13 +86,20 @@ pub(super) static ROUTES: [Route; 17] = [
         operations: &[operation!("DELETE", INFO, [], "Remove a node: not in this version", &[])],
     },
     of_operators!("/_nodes/{key}", INFO, ["timeout"], "The addresses of the replicas of a key"),
-    of_operators!("/v1/tables", INFO, [], "The tables"),
+    of_operators!("/v1/tables", "/api.Tables/List", ["limit", "cursor", "timeout"], "The tables, page by page"),
     Route {
         template: "/v1/tables/{table}",
-        allow: "GET, HEAD, PUT, OPTIONS",
+        allow: "GET, HEAD, PUT, DELETE, OPTIONS",
         operations: &[
-            operation!("GET", INFO, [], "Whether a table exists", &[(200, "it exists")]),
-            operation!("PUT", INFO, [], "Create a table", &[(204, "it exists already")]),
+            operation!("GET", "/api.Tables/Get", ["timeout"], "The settings of a table", &[(200, "it exists")]),
+            operation!(
+                "PUT",
+                "/api.Tables/Create",
+                ["default_ttl", "value_bytes_max", "quota_bytes", "timeout"],
+                "Create a table",
+                &[(201, "created, and empty"), (204, "it exists already")]
+            ),
+            operation!("DELETE", "/api.Tables/Drop", ["timeout"], "Drop a table, with all of its keys", DROPPED),
         ],
     },
     of_operators!(
@@ -132,7 +135,7 @@ pub(super) static ROUTES: [Route; 17] = [
             &[(200, "the events, until one of the two ends hangs up")]
         )],
     },
-    of_operators!("/v1/tables/{table}/placement/{key}", INFO, [], "The slot and the replicas of a key"),
+    of_operators!("/v1/tables/{table}/placement/{key}", INFO, ["timeout"], "The slot and the replicas of a key"),
     Route {
         template: "/v1/batch",
         allow: "POST, OPTIONS",
@@ -169,11 +172,11 @@ pub(super) enum Resource {
     RemovedNode,
     ReplicasOf(Key),
     Tables,
-    Table(String),
-    Keys,
-    Key(Key),
-    Watch,
-    Placement(Key),
+    Table(Table),
+    Keys(Table),
+    Key(Table, Key),
+    Watch(Table),
+    Placement(Table, Key),
     Batch,
     Status,
     /// A key at its short path.
@@ -201,10 +204,10 @@ impl Resource {
             Self::ReplicasOf(_) => "/_nodes/{key}",
             Self::Tables => "/v1/tables",
             Self::Table(_) => "/v1/tables/{table}",
-            Self::Keys => "/v1/tables/{table}/keys",
-            Self::Key(_) => "/v1/tables/{table}/keys/{key}",
-            Self::Watch => "/v1/tables/{table}/watch",
-            Self::Placement(_) => "/v1/tables/{table}/placement/{key}",
+            Self::Keys(_) => "/v1/tables/{table}/keys",
+            Self::Key(..) => "/v1/tables/{table}/keys/{key}",
+            Self::Watch(_) => "/v1/tables/{table}/watch",
+            Self::Placement(..) => "/v1/tables/{table}/placement/{key}",
             Self::Batch => "/v1/batch",
             Self::Status => "/v1/status",
             Self::Short(_) => "/{key}",
@@ -245,23 +248,16 @@ impl Resource {
         let (name, rest) = below.split_once('/').map_or((below, None), |(name, rest)| (name, Some(rest)));
         let name = table(name)?;
         let Some(rest) = rest else { return Ok(Self::Table(name)) };
-        let resource = match rest {
-            "keys" => Self::Keys,
-            "watch" => Self::Watch,
+        Ok(match rest {
+            "keys" => Self::Keys(name),
+            "watch" => Self::Watch(name),
             _ => match (rest.strip_prefix("keys/"), rest.strip_prefix("placement/")) {
-                (Some(raw), _) => Self::Key(key(raw)?),
-                (_, Some(raw)) => Self::Placement(key(raw)?),
+                (Some(raw), _) => Self::Key(name, key(raw)?),
+                (_, Some(raw)) => Self::Placement(name, key(raw)?),
                 _ => return Err(Problem::missing_path()),
             },
-        };
-        require_table(&name)?;
-        Ok(resource)
+        })
     }
-}
-
-/// Refuses a table that does not exist.
-pub(super) fn require_table(name: &str) -> Result<(), Problem> {
-    if name == DEFAULT_TABLE { Ok(()) } else { Err(Problem::missing_table(name)) }
 }
 
 /// The key that the rest of a path stands for.
@@ -275,20 +271,14 @@ fn key(raw: &str) -> Result<Key, Problem> {
 }
 
 /// The name of a table.
-fn table(raw: &str) -> Result<String, Problem> {
-    let name = unescape(raw).and_then(|bytes| String::from_utf8(bytes).ok());
-    name.filter(|name| is_table_name(name)).ok_or_else(|| {
-        Problem::invalid_table(format!(
-            "{raw:?} is no name of a table: 1 to {TABLE_BYTES_MAX} bytes of UTF-8 without spaces, control characters and / \
-             are accepted"
-        ))
-    })
-}
-
-/// Whether a table may have this name.
-pub(super) fn is_table_name(name: &str) -> bool {
-    let is_accepted = |c: char| !(c.is_whitespace() || c.is_control() || c == '/');
-    (1..=TABLE_BYTES_MAX).contains(&name.len()) && name.chars().all(is_accepted)
+fn table(raw: &str) -> Result<Table, Problem> {
+    let name = unescape(raw).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
+        Problem::invalid_table(
+            "the name of the table is not UTF-8 in percent-escapes: write a byte as % and two hexadecimal digits",
+        )
+    })?;
+    let table = if name.is_empty() { Err(TableNameError::Empty) } else { Table::parse(&name) };
+    table.map_err(|error| Problem::invalid_table(error.to_string()))
 }
 
 #[cfg(test)]
@@ -318,11 +308,14 @@ mod tests {
             ("/ü", "ü"),
         ] {
             assert_eq!(Resource::parse(path).unwrap(), Resource::Short(key(text)), "{path}");
-            let long = format!("/v1/tables/default/keys{path}");
-            assert_eq!(Resource::parse(&long).unwrap(), Resource::Key(key(text)), "{long}");
+            for table in ["default", "T", "gr%C3%B6%C3%9Fe"] {
+                let long = format!("/v1/tables/{table}/keys{path}");
+                let Resource::Key(name, found) = Resource::parse(&long).unwrap() else { panic!("{long}") };
+                assert_eq!((name.as_str(), found), (&*table.replace("%C3%B6%C3%9F", "öß"), key(text)), "{long}");
+            }
         }
         let reserved = Resource::parse("/v1/tables/default/keys/_health").unwrap();
-        assert_eq!(reserved, Resource::Key(key("_health")));
+        assert_eq!(reserved, Resource::Key(Table::Default, key("_health")));
     }
 
     #[test]
@@ -331,9 +324,10 @@ mod tests {
             ("/%", "invalid-key"),
             ("/%ff", "invalid-key"),
             ("/v1/tables/default/keys/", "invalid-key"),
-            ("/v1/tables/other/keys/a", "missing-table"),
-            ("/v1/tables/other/watch", "missing-table"),
             ("/v1/tables/a%20b/keys", "invalid-table"),
+            ("/v1/tables/a%2Fb", "invalid-table"),
+            ("/v1/tables/a%ffb", "invalid-table"),
+            ("/v1/tables/", "invalid-table"),
             ("/v1/tables//keys", "invalid-table"),
             ("/v1/tables/default/keyz", "missing-path"),
             ("/v1", "missing-path"),

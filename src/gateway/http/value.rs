@@ -15,7 +15,7 @@ use crate::service::deadline::Deadline;
 use crate::service::error::ServiceError;
 use crate::service::{Answer, Service};
 use crate::types::{
-    Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, Table, TableId, Ttl, Value, Version,
+    Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, Table, Ttl, Value, Version,
 };
 
 use super::body::Upload;
@@ -30,6 +30,7 @@ const LOOKS_EVERY: Duration = Duration::from_secs(5);
 
 /// A write of a key, read from its request.
 pub(super) struct Write {
+    pub(super) table: Table,
     pub(super) key: Key,
     pub(super) content: Content,
     pub(super) ttl: Option<Ttl>,
@@ -47,22 +48,23 @@ pub(super) enum Effect {
 
 impl Gateway {
     /// GET and HEAD of a key.
-    pub(super) async fn read(&self, key: &Key, call: &Call) -> Result<Reply, Problem> {
+    pub(super) async fn read(&self, table: &Table, key: &Key, call: &Call) -> Result<Reply, Problem> {
         let conditions = Conditions::of(&call.head.headers)?;
         let Some(wait) = call.query.span("wait")? else {
-            let answer = self.service.get(&Table::Default, key, call.deadline()?).await?;
+            let answer = self.service.get(table, key, call.deadline()?).await?;
             return self.shown(answer, &conditions);
         };
         if !conditions.has_if_none_match() {
             let detail = "wait is given without If-None-Match: name the tag of the value that you have";
             return Err(Problem::invalid_parameter(detail));
         }
-        self.read_when_changed(key, &conditions, call, call.began + wait).await
+        self.read_when_changed(table, key, &conditions, call, call.began + wait).await
     }
 
     /// Reads `key` until the conditions hold, or until `ends`.
     async fn read_when_changed(
         &self,
+        table: &Table,
         key: &Key,
         conditions: &Conditions,
         call: &Call,
@@ -70,11 +72,12 @@ impl Gateway {
     ) -> Result<Reply, Problem> {
         let keys = Some(Keys::Key(key.as_str().to_owned()));
         let request = api::WatchRequest { keys, ..Default::default() };
-        let watched = self.service.watch_codec().request(TableId::DEFAULT, request).map_err(ServiceError::from)?;
+        let id = self.service.table_open(table, call.deadline()?).await?;
+        let watched = self.service.watch_codec().request(id, request).map_err(ServiceError::from)?;
         let mut watch = self.service.watch(watched).await?;
         let timeout = call.query.span("timeout")?;
         loop {
-            let answer = self.service.get(&Table::Default, key, Deadline::new(timeout, Instant::now())).await?;
+            let answer = self.service.get(table, key, Deadline::new(timeout, Instant::now())).await?;
             let reply = self.shown(answer, conditions)?;
             let now = Instant::now();
             if reply.status != StatusCode::NOT_MODIFIED || now >= ends {
@@ -113,7 +116,14 @@ impl Gateway {
     }
 
     /// PUT, and POST of a short path.
-    pub(super) async fn write(&self, key: Key, call: Call, upload: Upload, is_post: bool) -> Result<Reply, Problem> {
+    pub(super) async fn write(
+        &self,
+        table: Table,
+        key: Key,
+        call: Call,
+        upload: Upload,
+        is_post: bool,
+    ) -> Result<Reply, Problem> {
         Upload::check(&call.head.headers)?;
         let conditions = Conditions::of(&call.head.headers)?;
         let ttl = call.query.ttl(header_text(&call.head.headers, &TTL)?)?;
@@ -125,9 +135,9 @@ impl Gateway {
         let is_blind = is_post && conditions.are_none();
         let (status, version) = if is_blind {
             // Nothing is said about the value before.
-            (StatusCode::OK, self.service.set(&Table::Default, key, content, ttl, deadline).await?)
+            (StatusCode::OK, self.service.set(&table, key, content, ttl, deadline).await?)
         } else {
-            match self.do_write(Write { key, content, ttl, conditions }, deadline).await? {
+            match self.do_write(Write { table, key, content, ttl, conditions }, deadline).await? {
                 Effect::Created(version) => (StatusCode::CREATED, version),
                 Effect::Replaced(version) => (StatusCode::NO_CONTENT, version),
                 Effect::Deleted => return Ok(Reply::new(StatusCode::NO_CONTENT)),
@@ -137,36 +147,35 @@ impl Gateway {
         Ok(Reply::new(status).with_text(header::ETAG, &self.tag(&version)))
     }
 
-    pub(super) async fn delete(&self, key: Key, call: &Call) -> Result<Reply, Problem> {
+    pub(super) async fn delete(&self, table: Table, key: Key, call: &Call) -> Result<Reply, Problem> {
         let conditions = Conditions::of(&call.head.headers)?;
         let deadline = call.deadline()?;
-        self.do_write(Write { key, content: Content::Tombstone, ttl: None, conditions }, deadline).await?;
+        let write = Write { table, key, content: Content::Tombstone, ttl: None, conditions };
+        self.do_write(write, deadline).await?;
         Ok(Reply::new(StatusCode::NO_CONTENT))
     }
 
     /// Does a write, with its conditions if it has any. A deletion of no value is a problem.
     pub(super) async fn do_write(&self, write: Write, deadline: Deadline) -> Result<Effect, Problem> {
-        let Write { key, content, ttl, conditions } = write;
+        let Write { table, key, content, ttl, conditions } = write;
         let is_deletion = content == Content::Tombstone;
         let Some(condition) = conditions.of_write(self.service.versions(), is_deletion) else {
             if is_deletion {
-                let had_value = self.service.remove(&Table::Default, key, deadline).await?;
+                let had_value = self.service.remove(&table, key, deadline).await?;
                 return if had_value { Ok(Effect::Deleted) } else { Err(Problem::missing_key()) };
             }
-            let (version, had_value) = self.service.replace(&Table::Default, key, content, ttl, deadline).await?;
+            let (version, had_value) = self.service.replace(&table, key, content, ttl, deadline).await?;
             return Ok(if had_value { Effect::Replaced(version) } else { Effect::Created(version) });
         };
         let had_value = match &condition {
             Condition::Absent => false,
             // Both may be: the answer says what a read finds.
-            Condition::NotAmong { needs_value: false, .. } => {
-                self.service.has_value(&Table::Default, &key, deadline).await?
-            }
+            Condition::NotAmong { needs_value: false, .. } => self.service.has_value(&table, &key, deadline).await?,
             _ => true,
         };
         let checksum = Checksum::of(&key, &content).and_ttl(ttl);
         let change = Change::Write { condition, content, ttl, checksum };
-        match self.service.change(&Table::Default, key, change_request(change), deadline).await {
+        match self.service.change(&table, key, change_request(change), deadline).await {
             Ok(_) if is_deletion => Ok(Effect::Deleted),
             Ok(written) if had_value => Ok(Effect::Replaced(written.version)),
             Ok(written) => Ok(Effect::Created(written.version)),
@@ -176,7 +185,7 @@ impl Gateway {
     }
 
     /// Adds to the number in a value.
-    pub(super) async fn add(&self, key: Key, call: &Call) -> Result<Reply, Problem> {
+    pub(super) async fn add(&self, table: &Table, key: Key, call: &Call) -> Result<Reply, Problem> {
         let delta = call.query.signed("add")?.ok_or_else(|| {
             Problem::invalid_parameter("add is missing: POST adds ?add=N to the number in a value; PUT writes a value")
         })?;
@@ -186,7 +195,7 @@ impl Gateway {
         }
         let ttl = call.query.ttl(header_text(&call.head.headers, &TTL)?)?;
         let change = Change::Add { delta, since: None, ttl };
-        let written = self.service.change(&Table::Default, key, change_request(change), call.deadline()?).await?;
+        let written = self.service.change(table, key, change_request(change), call.deadline()?).await?;
         let sum = written.sum.unwrap_or_default().to_string();
         let reply = Reply::of("text/plain; charset=utf-8", sum);
         Ok(reply.with_text(header::ETAG, &self.tag(&written.version)))

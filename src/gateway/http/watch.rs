@@ -18,7 +18,7 @@ use crate::api::watch_request::Keys;
 use crate::api::watch_response::Event;
 use crate::service::error::ServiceError;
 use crate::service::watch::Watch;
-use crate::types::{Key, TableId, Value};
+use crate::types::{Key, Table, Value};
 use crate::wire::WireError;
 
 use super::conditions::etag;
@@ -37,7 +37,7 @@ const RETRY: &str = "retry: 1000\n\n";
 const RESET: &str = "event: reset\ndata: {}\n\n";
 
 impl Gateway {
-    pub(super) async fn watch(self: &Arc<Self>, call: &Call) -> Result<Reply, Problem> {
+    pub(super) async fn watch(self: &Arc<Self>, table: &Table, call: &Call) -> Result<Reply, Problem> {
         let keys = match (call.query.text("key"), call.query.text("prefix")) {
             (Some(_), Some(_)) => {
                 return Err(Problem::invalid_parameter("key and prefix are both given: give one of the two"));
@@ -46,11 +46,12 @@ impl Gateway {
             (None, prefix) => Keys::Prefix(prefix.unwrap_or_default().to_owned()),
         };
         let last = header_text(&call.head.headers, &LAST_EVENT_ID)?.filter(|last| !last.is_empty());
+        let id = self.service.table_open(table, call.deadline()?).await?;
         let mut beginning = RETRY.to_owned();
         let request = |cursor: Vec<u8>| {
-            let request =
-                api::WatchRequest { keys: Some(keys.clone()), cursor: cursor.into(), values: true, with_list: false };
-            self.service.watch_codec().request(TableId::DEFAULT, request)
+            let (keys, cursor) = (Some(keys.clone()), cursor.into());
+            let request = api::WatchRequest { keys, cursor, values: true, ..Default::default() };
+            self.service.watch_codec().request(id, request)
         };
         let cursor = last.map(|last| URL_SAFE_NO_PAD.decode(last).ok().filter(|cursor| !cursor.is_empty()));
         let watched = match cursor {

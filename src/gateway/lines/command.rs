@@ -2,25 +2,25 @@
 //!
 //! Contract: reading never fails in silence. A line that is no command is answered in words, and the connection goes on.
 
-use crate::types::{Content, Key, KeyError, Ttl, Value};
+use crate::types::{Content, Key, KeyError, Table, Ttl, Value};
 
-/// The only table.
-const DEFAULT_TABLE: &[u8] = b"default";
 /// Before the time to live at the end of a line.
 const EXPIRE: &[u8] = b" EXPIRE ";
 
 /// A command that is valid.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Command {
-    Get(Key),
+    Create(Table),
+    Get(Table, Key),
     /// Writes the value; where `is_new`, only if the key has none.
     Put {
+        table: Table,
         key: Key,
         content: Content,
         ttl: Option<Ttl>,
         is_new: bool,
     },
-    Delete(Key),
+    Delete(Table, Key),
 }
 
 /// A line that is answered without asking the cluster.
@@ -28,8 +28,7 @@ pub(super) enum Command {
 pub(super) enum Other {
     /// A line of spaces, or of nothing.
     Empty,
-    /// The table exists.
-    Created,
+    /// No table can have this name.
     MissingTable,
     Unrecognized(String),
     Wrong(String),
@@ -62,11 +61,9 @@ impl Command {
             if table.is_empty() || rest.is_some() {
                 return Err(wrong());
             }
-            return Err(if table == DEFAULT_TABLE {
-                Other::Created
-            } else {
-                Other::Wrong("not in this version: the table \"default\" is the only one".to_owned())
-            });
+            let name = std::str::from_utf8(table);
+            let name = name.map_err(|_| Other::Wrong("the name of the table is not valid UTF-8".to_owned()))?;
+            return Table::parse(name).map(Self::Create).map_err(|error| Other::Wrong(error.to_string()));
         }
         let rest = rest.filter(|rest| !rest.is_empty() && !table.is_empty()).ok_or_else(wrong)?;
         let (first, data) = split(rest);
@@ -74,16 +71,16 @@ impl Command {
         let key = Key::new(name.to_vec());
         match word {
             b"GET" | b"DELETE" => {
-                require_table(table)?;
+                let table = existing(table)?;
                 let key = key.map_err(|error| wrong_key(&error))?;
-                Ok(if word == b"GET" { Self::Get(key) } else { Self::Delete(key) })
+                Ok(if word == b"GET" { Self::Get(table, key) } else { Self::Delete(table, key) })
             }
             _ => {
                 let data = data.filter(|_| !first.is_empty()).ok_or_else(wrong)?;
-                require_table(table)?;
+                let table = existing(table)?;
                 let key = key.map_err(|error| wrong_key(&error))?;
                 let (data, ttl) = expiring(data)?;
-                Ok(Self::Put { key, content: Content::Value(value(data)), ttl, is_new: word == b"PUTNEW" })
+                Ok(Self::Put { table, key, content: Content::Value(value(data)), ttl, is_new: word == b"PUTNEW" })
             }
         }
     }
@@ -97,8 +94,10 @@ fn split(line: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-fn require_table(table: &[u8]) -> Result<(), Other> {
-    if table == DEFAULT_TABLE { Ok(()) } else { Err(Other::MissingTable) }
+/// The table of a command. One that can have no such name does not exist.
+fn existing(name: &[u8]) -> Result<Table, Other> {
+    let name = std::str::from_utf8(name).map_err(|_| Other::MissingTable)?;
+    Table::parse(name).map_err(|_| Other::MissingTable)
 }
 
 fn wrong_key(error: &KeyError) -> Other {
@@ -151,18 +150,28 @@ mod tests {
         Key::new(text.to_owned()).unwrap()
     }
 
+    fn table(name: &str) -> Table {
+        Table::parse(name).unwrap()
+    }
+
+    fn get(table_name: &str, name: &str) -> Command {
+        Command::Get(table(table_name), key(name))
+    }
+
     fn put(name: &str, data: &'static str, millis: Option<u64>, is_new: bool) -> Command {
-        let ttl = millis.and_then(Ttl::from_millis);
-        Command::Put { key: key(name), content: Content::Value(Value::Text(data.into())), ttl, is_new }
+        let (table, ttl) = (Table::Default, millis.and_then(Ttl::from_millis));
+        Command::Put { table, key: key(name), content: Content::Value(Value::Text(data.into())), ttl, is_new }
     }
 
     #[test]
     fn each_line_is_a_command_or_says_what_is_wrong() {
         let wrong = |text: &str| Err(Other::Wrong(text.to_owned()));
         for (line, expected) in [
-            ("GET default a", Ok(Command::Get(key("a")))),
-            ("GET default a b  c ", Ok(Command::Get(key("a b  c ")))),
-            ("DELETE default a b", Ok(Command::Delete(key("a b")))),
+            ("GET default a", Ok(get("default", "a"))),
+            ("GET default a b  c ", Ok(get("default", "a b  c "))),
+            ("GET t k", Ok(get("t", "k"))),
+            ("GET Default k", Ok(get("Default", "k"))),
+            ("DELETE größe a b", Ok(Command::Delete(table("größe"), key("a b")))),
             ("PUTNEW default k some  data ", Ok(put("k", "some  data ", None, true))),
             ("PUT default k {\"a\": \"\\r\\n\"}", Ok(put("k", "{\"a\": \"\\r\\n\"}", None, false))),
             ("PUT default k ", Ok(put("k", "", None, false))),
@@ -180,17 +189,23 @@ mod tests {
             ("DELETE  a", wrong("usage: DELETE table key")),
             ("CREATE", wrong("usage: CREATE table")),
             ("CREATE a b", wrong("usage: CREATE table")),
-            ("CREATE default", Err(Other::Created)),
-            ("CREATE t", wrong("not in this version: the table \"default\" is the only one")),
-            ("GET t k", Err(Other::MissingTable)),
-            ("PUT Default k v", Err(Other::MissingTable)),
+            ("CREATE ", wrong("usage: CREATE table")),
+            ("CREATE a ", wrong("usage: CREATE table")),
+            ("CREATE default", Ok(Command::Create(Table::Default))),
+            ("CREATE t", Ok(Command::Create(table("t")))),
+            (
+                "CREATE a/b",
+                wrong("the name of the table holds '/': spaces, control characters and slashes are not accepted"),
+            ),
+            ("GET a/b k", Err(Other::MissingTable)),
+            ("PUT a\tb k v", Err(Other::MissingTable)),
             ("", Err(Other::Empty)),
             ("   ", Err(Other::Empty)),
             ("get default a", Err(Other::Unrecognized("get".to_owned()))),
             (" GET default a", Err(Other::Unrecognized(String::new()))),
             ("GET / HTTP/1.1", Err(Other::Http)),
             ("POST /x HTTP/1.0", Err(Other::Http)),
-            ("GET default HTTP/1.1", Ok(Command::Get(key("HTTP/1.1")))),
+            ("GET default HTTP/1.1", Ok(get("default", "HTTP/1.1"))),
         ] {
             assert_eq!(Command::parse(line.as_bytes()), expected, "{line:?}");
         }
@@ -199,6 +214,8 @@ mod tests {
         let binary = Command::parse(b"PUT default k \xff");
         assert!(matches!(binary, Ok(Command::Put { content: Content::Value(Value::Binary(_)), .. })));
         assert!(matches!(Command::parse(b"GET default \xff"), Err(Other::Wrong(text)) if text.contains("UTF-8")));
+        assert_eq!(Command::parse(b"GET \xff k"), Err(Other::MissingTable));
+        assert!(matches!(Command::parse(b"CREATE \xff"), Err(Other::Wrong(text)) if text.contains("UTF-8")));
     }
 
     proptest! {

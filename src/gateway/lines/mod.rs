@@ -23,7 +23,9 @@ use crate::service::deadline::Deadline;
 use crate::service::error::ServiceError;
 use crate::service::listener::{Connection, Listener};
 use crate::service::request_metrics::Outcome;
-use crate::types::{Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Table, Value};
+use crate::types::{
+    Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Table, TableSettings, Value,
+};
 use crate::wire::failure::FailureReason;
 use crate::wire::method::Method;
 
@@ -150,9 +152,10 @@ impl Session {
         let began = Instant::now();
         let command = Command::parse(line);
         let method = match &command {
-            Ok(Command::Get(_)) => "/api.Cluster/Get",
+            Ok(Command::Create(_)) => "/api.Tables/Create",
+            Ok(Command::Get(..)) => "/api.Cluster/Get",
             Ok(Command::Put { .. }) => "/api.Cluster/Set",
-            Ok(Command::Delete(_)) => "/api.Cluster/Delete",
+            Ok(Command::Delete(..)) => "/api.Cluster/Delete",
             Err(Other::Empty) => return Answer::of(""),
             Err(_) => "",
         };
@@ -174,10 +177,13 @@ impl Session {
 
     async fn run_command(&self, command: Command, deadline: Deadline) -> Result<Answer, ServiceError> {
         match command {
-            Command::Get(key) => {
-                let Some(found) = self.service.get(&Table::Default, &key, deadline).await? else {
-                    return Ok(Answer::of("nil"));
-                };
+            Command::Create(Table::Default) => Ok(Answer::of("already created")),
+            Command::Create(Table::Named(name)) => {
+                let creation = self.service.table_create(name, TableSettings::default(), deadline).await?;
+                Ok(Answer::of(if creation.is_new { "created" } else { "already created" }))
+            }
+            Command::Get(table, key) => {
+                let Some(found) = self.service.get(&table, &key, deadline).await? else { return Ok(Answer::of("nil")) };
                 let Content::Value(Value::Text(bytes) | Value::Binary(bytes)) = found.record.record.content else {
                     return Ok(Answer::of("nil"));
                 };
@@ -187,22 +193,22 @@ impl Session {
                 }
                 Ok(Answer { text: Text::Value(bytes), code: Code::Ok, _guard: found.guard, is_last: false })
             }
-            Command::Put { key, content, ttl, is_new: false } => {
-                self.service.set(&Table::Default, key, content, ttl, deadline).await?;
+            Command::Put { table, key, content, ttl, is_new: false } => {
+                self.service.set(&table, key, content, ttl, deadline).await?;
                 Ok(Answer::of("ok"))
             }
-            Command::Put { key, content, ttl, is_new: true } => {
+            Command::Put { table, key, content, ttl, is_new: true } => {
                 let checksum = Checksum::of(&key, &content).and_ttl(ttl);
                 let change = Change::Write { condition: Condition::Absent, content, ttl, checksum };
                 let token = IdempotencyToken(rand::random());
                 let request = ChangeRequest { change, token, is_resend: false };
-                match self.service.change(&Table::Default, key, request, deadline).await {
+                match self.service.change(&table, key, request, deadline).await {
                     Err(error) if error.failure.reason != FailureReason::ConditionFailed => Err(error),
                     _ => Ok(Answer::of("ok")),
                 }
             }
-            Command::Delete(key) => {
-                self.service.remove(&Table::Default, key, deadline).await?;
+            Command::Delete(table, key) => {
+                self.service.remove(&table, key, deadline).await?;
                 Ok(Answer::of("ok"))
             }
         }
@@ -213,8 +219,7 @@ impl Session {
 fn refused(other: Other) -> Answer {
     match other {
         Other::Empty => Answer::of(""),
-        Other::Created => Answer::of("already created"),
-        Other::MissingTable => Answer { code: Code::NotFound, ..Answer::of("missing table") },
+        Other::MissingTable => missing_table(),
         Other::Unrecognized(word) => {
             Answer { code: Code::Unimplemented, ..Answer::of(format!("unrecognized command {word}")) }
         }
@@ -226,9 +231,14 @@ fn refused(other: Other) -> Answer {
     }
 }
 
+fn missing_table() -> Answer {
+    Answer { code: Code::NotFound, ..Answer::of("missing table") }
+}
+
 /// The answer to a command that was not done, or not certainly.
 fn failed(error: &ServiceError) -> Answer {
     let words = match error.failure.reason {
+        FailureReason::NoSuchTable => return missing_table(),
         FailureReason::NotApplied => "not applied",
         FailureReason::OutcomeUnknown => "outcome unknown",
         FailureReason::NoQuorum => "no quorum",

@@ -5,7 +5,7 @@ use std::process::Command;
 use super::{Served, start_one};
 
 /// The output of curl, and its exit code. `HOST` stands for the node's address.
-async fn curl(served: &Served, command: &str) -> (String, i32) {
+pub(super) async fn curl(served: &Served, command: &str) -> (String, i32) {
     let script = format!("curl --silent --show-error {}", command.replace("HOST", &served.http_address));
     let ran = tokio::task::spawn_blocking(move || Command::new("bash").args(["-c", &script]).output());
     let output = ran.await.unwrap().expect("bash and curl are installed");

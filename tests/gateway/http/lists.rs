@@ -112,10 +112,10 @@ async fn batch_does_each_operation_and_those_of_a_key_in_order() {
 
     let wrong = json!({ "operations": [
         { "op": "put", "key": "k", "value": "1" },
-        { "op": "put", "key": "k", "value": "1", "table": "other" },
+        { "op": "put", "key": "k", "value": "1", "table": "a b" },
     ]});
     let refused = ask(&served.http_address, "POST", "/v1/batch", &headers, wrong.to_string().as_bytes()).await;
-    assert_eq!(refused.problem(), (404, "missing-table".to_owned()));
+    assert_eq!(refused.problem(), (400, "invalid-table".to_owned()));
     assert!(refused.json()["detail"].as_str().unwrap().contains("operations[1]"));
     assert_eq!(served.http("GET", "/k", "").await.status, 404, "nothing was done");
 }

@@ -48,6 +48,7 @@ impl Report {
                 "value_bytes": { "min": settings.value_bytes.min, "max": settings.value_bytes.max },
                 "keys": settings.keys,
                 "key_prefix": settings.key_prefix,
+                "table": settings.table,
                 "distribution": if settings.zipf_exponent.is_some() { "zipf" } else { "uniform" },
                 "zipf_exponent": settings.zipf_exponent,
                 "list_keys": settings.list_keys,

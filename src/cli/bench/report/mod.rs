@@ -32,6 +32,7 @@ pub(in crate::cli::bench) struct Settings {
     pub(in crate::cli::bench) value_bytes: ValueBytes,
     pub(in crate::cli::bench) keys: u64,
     pub(in crate::cli::bench) key_prefix: String,
+    pub(in crate::cli::bench) table: String,
     pub(in crate::cli::bench) zipf_exponent: Option<f64>,
     /// The keys that a list asks for.
     pub(in crate::cli::bench) list_keys: u32,

@@ -35,6 +35,7 @@ fn report(pace: Pace) -> Report {
         value_bytes: "100..200".parse().unwrap(),
         keys: 1_000,
         key_prefix: "k".into(),
+        table: "default".into(),
         zipf_exponent: Some(0.99),
         list_keys: 100,
         list_values: true,

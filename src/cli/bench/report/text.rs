@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use super::{QUANTILES, Report, Settings};
 use crate::cli::bench::mix::Kind;
 use crate::cli::bench::workload::{Measured, Pace};
+use crate::types::DEFAULT_TABLE;
 
 impl Report {
     /// The report for a person.
@@ -115,7 +116,8 @@ impl Settings {
         };
         let drawn = self.zipf_exponent.map_or("uniform".to_owned(), |exponent| format!("zipf {exponent}"));
         let Self { mix, value_bytes, keys, connections, .. } = self;
-        let _ = writeln!(text, "; {mix}; values of {value_bytes} bytes; {keys} keys, {drawn}");
+        let of_table = if self.table == DEFAULT_TABLE { String::new() } else { format!(" of table {}", self.table) };
+        let _ = writeln!(text, "; {mix}; values of {value_bytes} bytes; {keys} keys{of_table}, {drawn}");
         if mix.weight(Kind::List) > 0 {
             let with = if self.list_values { " with values" } else { "" };
             let _ = writeln!(text, "lists of {} keys{with}", self.list_keys);

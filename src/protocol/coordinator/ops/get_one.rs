@@ -72,7 +72,7 @@ impl Operation for GetOne {
     fn on_answer(&mut self, _: NodeIndex, answer: Answer) -> Heard {
         match answer {
             Answer::Lookup { held: Lookup::Record(record), age, .. } => {
-                self.record = Some(AgedRecord::new(record, age))
+                self.record = Some(AgedRecord::new(record, age));
             }
             Answer::Lookup { held: Lookup::Absent, .. } => self.record = None,
             Answer::Lookup { held: Lookup::Digest(_), .. } => return Heard::Refuses,
