@@ -1,11 +1,14 @@
 //! The line protocol, over real sockets.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::testkit::tools;
 use super::{Plan, Served, start, start_one};
 
 /// All that a node answers to `text`, whose sender then half-closes.
@@ -16,6 +19,43 @@ async fn lines(served: &Served, text: impl AsRef<[u8]>) -> String {
     let mut answers = Vec::new();
     stream.read_to_end(&mut answers).await.unwrap();
     String::from_utf8(answers).unwrap()
+}
+
+/// All that netcat prints of the answers to `text`, after whose end it half-closes.
+async fn netcat(served: &Served, text: &'static str) -> Option<String> {
+    let path = tools::find(&["nc"])?;
+    let (host, port) =
+        served.line_address.split_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
+    let ran = tokio::task::spawn_blocking(move || {
+        let mut command = Command::new("nc");
+        command.args(["-N", &host, &port]).env("PATH", path).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("it was just found");
+        child.stdin.take().expect("it is a pipe").write_all(text.as_bytes()).expect("nc reads");
+        child.wait_with_output().expect("nc ends")
+    });
+    let output = ran.await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+/// The documented commands of winter, with the real netcat.
+#[tokio::test]
+async fn netcat_is_answered() {
+    let served = start_one().await;
+    for (sent, printed) in [
+        ("CREATE default\nCREATE default\n", "already created\nalready created\n"),
+        ("GET default key\n", "nil\n"),
+        ("PUTNEW default key data\n", "ok\n"),
+        ("PUTNEW default key other\nGET default key\n", "ok\ndata\n"),
+        ("GET default key\r\nDELETE default key\r\n", "data\nok\n"),
+        ("GET default key\nGET missing key\n", "nil\nmissing table\n"),
+        ("PUT default a 1\nPUT default b 2\r\nGET default b\nGET default a\n", "ok\nok\n2\n1\n"),
+    ] {
+        match netcat(&served, sent).await {
+            Some(seen) => assert_eq!(seen, printed, "{sent:?}"),
+            None => return,
+        }
+    }
 }
 
 #[tokio::test]

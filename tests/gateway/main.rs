@@ -7,6 +7,8 @@ mod lines;
 mod list;
 mod metrics;
 mod requests;
+#[path = "../testkit/mod.rs"]
+mod testkit;
 mod watches;
 
 use std::sync::Arc;

@@ -6,7 +6,9 @@
 //! are concurrent.
 //!
 //! Versions are optional: a number for each version that clients were told, so that numbers rise as versions do, and 0 for
-//! the absence before the first write. Each effect has a version of its own, above those of all effects before it.
+//! the absence before the first write. Each effect has a version of its own, above those of all effects before it. Some
+//! protocols tell no versions, and do not tell whether a write did something: these are [`Action::WriteNew`] and
+//! [`Action::Remove`].
 //!
 //! The search is that of Wing and Gong (1993) with Lowe's memo of configurations (2017). These facts keep it short. If a read
 //! that may come next sees the present state, it can come next. An operation with the smallest version left must come before
@@ -32,6 +34,10 @@ pub enum Action {
     WriteIf { condition: Condition, value: Option<u64> },
     /// An addition to the value, where none counts as 0. `sum` is its result, if it returned.
     Add { delta: i64, sum: Option<u64> },
+    /// A write of a value where there is none. Its client is told the same where there is one, and then nothing changes.
+    WriteNew { value: u64 },
+    /// A delete of a value. Its client is told the same where there is none, and then there may or may not be a new version.
+    Remove,
     /// The failure of a condition: it showed whether there was a value, and the version.
     Look { has_value: bool },
     /// The cluster deletes exactly this version, because its time to live has passed.
@@ -49,6 +55,39 @@ pub enum Condition {
     Absent,
     /// The key has a value.
     Present,
+    /// The key has a value, of one of these versions.
+    Among(Versions),
+    /// The key has a value of none of these versions; or no value, unless one is needed.
+    NotAmong { versions: Versions, needs_value: bool },
+}
+
+/// A few versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    all: [u64; VERSIONS_MAX],
+    count: usize,
+}
+
+/// The most versions of a condition.
+pub const VERSIONS_MAX: usize = 4;
+
+impl Versions {
+    /// # Panics
+    /// If there are more than [`VERSIONS_MAX`].
+    #[must_use]
+    pub fn new(versions: impl IntoIterator<Item = u64>) -> Self {
+        let (mut all, mut count) = ([0; VERSIONS_MAX], 0);
+        for version in versions {
+            all[count] = version;
+            count += 1;
+        }
+        Self { all, count }
+    }
+
+    #[must_use]
+    pub fn as_slice(&self) -> &[u64] {
+        &self.all[..self.count]
+    }
 }
 
 /// The outcome as the client saw it.
@@ -135,6 +174,8 @@ pub fn describe(operation: &Operation) -> String {
         (Action::Delete, _) => "delete".to_owned(),
         (Action::WriteIf { condition, value: Some(value) }, _) => format!("write {value} if {condition:?}"),
         (Action::WriteIf { condition, value: None }, _) => format!("delete if {condition:?}"),
+        (Action::WriteNew { value }, _) => format!("write {value} unless there is a value"),
+        (Action::Remove, _) => "delete what there is".to_owned(),
         (Action::Add { delta, sum: Some(sum) }, Ending::Returned(_)) => format!("add {delta}, which gave {sum}"),
         (Action::Add { delta, .. }, _) => format!("add {delta}"),
         (Action::Look { has_value }, _) => {
@@ -220,6 +261,8 @@ enum Does {
     Look(bool),
     Set(Option<u64>),
     SetIf(Condition, Option<u64>),
+    SetNew(u64),
+    Remove,
     Add(i64, Option<u64>),
 }
 
@@ -231,28 +274,58 @@ struct State {
     value: Option<u64>,
     /// The greatest version known so far.
     version: u64,
-    /// Whether it is that of the value. The version of an effect may be unknown until it is seen.
-    is_known: bool,
+    /// How it relates to that of the value, which may be unknown until it is seen.
+    told: Told,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Told {
+    /// It is that of the value.
+    Exactly,
+    /// That of the value is greater.
+    Above,
+    /// That of the value is the same, or greater.
+    AtLeast,
 }
 
 impl State {
-    const FIRST: Self = Self { value: None, version: 0, is_known: true };
+    const FIRST: Self = Self { value: None, version: 0, told: Told::Exactly };
+
+    /// Whether the value may have this version.
+    fn may_be(self, version: u64) -> bool {
+        match self.told {
+            Told::Exactly => version == self.version,
+            Told::Above => version > self.version,
+            Told::AtLeast => version >= self.version,
+        }
+    }
 
     /// The state where this version is seen of it; `None` if it has another one.
     fn showing(self, version: Option<u64>) -> Option<Self> {
         match version {
             None => Some(self),
-            Some(version) if self.is_known => (version == self.version).then_some(self),
-            Some(version) => (version > self.version).then_some(Self { version, is_known: true, ..self }),
+            Some(version) => self.may_be(version).then_some(Self { version, told: Told::Exactly, ..self }),
         }
     }
 
     /// The state after an effect; `None` if the version does not rise.
     fn becoming(self, value: Option<u64>, version: Option<u64>) -> Option<Self> {
         match version {
-            None => Some(Self { value, is_known: false, ..self }),
-            Some(version) => (version > self.version).then_some(Self { value, version, is_known: true }),
+            None => Some(Self { value, told: Told::Above, ..self }),
+            Some(version) => (version > self.version).then_some(Self { value, version, told: Told::Exactly }),
         }
+    }
+
+    /// The state in which a condition on versions holds. Where several may be that of the value, the least asks the least of
+    /// what follows.
+    fn among(self, versions: &Versions) -> Option<Self> {
+        let least = versions.as_slice().iter().filter(|version| self.may_be(**version)).min();
+        self.value.and(least).and_then(|version| self.showing(Some(*version)))
+    }
+
+    /// Whether the value may have another version than these.
+    fn may_be_none_of(self, versions: &Versions) -> bool {
+        self.told != Told::Exactly || !versions.as_slice().contains(&self.version)
     }
 
     /// The state after `step`; `None` if that cannot come next.
@@ -267,10 +340,25 @@ impl State {
                     Condition::Value(value) if self.value == Some(value) => self,
                     Condition::Absent if self.value.is_none() => self,
                     Condition::Present if self.value.is_some() => self,
-                    Condition::Value(_) | Condition::Absent | Condition::Present => return None,
+                    Condition::Among(versions) => self.among(&versions)?,
+                    Condition::NotAmong { needs_value, .. } if self.value.is_none() && !needs_value => self,
+                    Condition::NotAmong { versions, .. } if self.value.is_some() && self.may_be_none_of(&versions) => {
+                        self
+                    }
+                    Condition::Value(_) | Condition::Absent | Condition::Present | Condition::NotAmong { .. } => {
+                        return None;
+                    }
                 };
                 base.becoming(value, step.version)
             }
+            Does::SetNew(_) if self.value.is_some() => Some(self),
+            Does::SetNew(value) => self.becoming(Some(value), None),
+            // A tombstone may have been written above another one.
+            Does::Remove if self.value.is_none() => {
+                let told = if self.told == Told::Exactly { Told::AtLeast } else { self.told };
+                Some(Self { told, ..self })
+            }
+            Does::Remove => self.becoming(None, None),
             Does::Add(delta, sum) => {
                 let is = self.value.unwrap_or_default().wrapping_add_signed(delta);
                 if sum.is_some_and(|sum| sum != is) { None } else { self.becoming(Some(is), step.version) }
@@ -304,6 +392,8 @@ fn prepare(history: &[Operation]) -> Option<Vec<Step>> {
             Action::Look { has_value } => (Does::Look(has_value), end),
             Action::Delete => (Does::Set(None), end),
             Action::WriteIf { condition, value } => (Does::SetIf(condition, value), end),
+            Action::WriteNew { value } => (Does::SetNew(value), end),
+            Action::Remove => (Does::Remove, end),
             Action::Expire { version } => (Does::SetIf(Condition::Version(version), None), end),
             Action::Add { delta, sum } => (Does::Add(delta, sum.filter(|_| end != NEVER)), end),
             Action::Write { value } if is_plain => {
@@ -420,7 +510,7 @@ impl<'a> Search<'a> {
             Does::See(value) => value.is_none(),
             Does::Look(has_value) => !has_value,
             Does::Set(_) => false,
-            Does::SetIf(..) | Does::Add(..) => true,
+            Does::SetIf(..) | Does::SetNew(_) | Does::Remove | Does::Add(..) => true,
         };
         let mut open_deletes = usize::from(may_stand.iter().any(|i| needs_absence(&self.steps[*i])));
         let in_vain = self.may_be_in_vain();

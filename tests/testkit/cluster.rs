@@ -34,6 +34,7 @@ const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
 const LOG_LINES_SHOWN: usize = 40;
 
 /// The nodes of a cluster and their settings.
+#[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The nodes' ids.
@@ -48,6 +49,8 @@ pub struct Plan {
     pub memory: bool,
     /// Whether [`SMALLEST_STORE`] is part of each node.yml.
     pub smallest_store: bool,
+    /// Whether the nodes serve HTTP and lines too.
+    pub doors: bool,
 }
 
 /// The last lines of a node.yml with the smallest buffers and caches. A short test then flushes, merges, deletes logs and reads
@@ -64,6 +67,7 @@ impl Default for Plan {
             operator_writes: false,
             memory: false,
             smallest_store: false,
+            doors: false,
         }
     }
 }
@@ -108,8 +112,14 @@ impl Cluster {
             if plan.smallest_store {
                 text.push_str(SMALLEST_STORE);
             }
+            let doors = if plan.doors { (ports::free_port(), ports::free_port()) } else { (0, 0) };
+            if let (http, lines @ 1..) = doors {
+                write!(text, "  local_http_address: 127.0.0.1:{http}\n  local_line_address: 127.0.0.1:{lines}\n")
+                    .expect("a string takes text");
+            }
             write(&files.node_file, &text);
             let mut node = TestNode::new(id, *port, *metrics_port, files, dir.path());
+            (node.http_port, node.line_port) = doors;
             if plan.memory {
                 node.arguments.extend(["--storage".into(), "memory".into()]);
             }
@@ -193,6 +203,10 @@ pub struct TestNode {
     pub port: u16,
     /// Where it serves metrics.
     pub metrics_port: u16,
+    /// Where it serves HTTP, if it does.
+    pub http_port: u16,
+    /// Where it serves lines, if it does.
+    pub line_port: u16,
     /// Its files.
     pub files: NodeFiles,
     /// Its output is appended here.
@@ -214,6 +228,8 @@ impl TestNode {
             id: id.to_owned(),
             port,
             metrics_port,
+            http_port: 0,
+            line_port: 0,
             files,
             log: log_dir.join(format!("node-{id}.log")),
             arguments: Vec::new(),
@@ -226,6 +242,16 @@ impl TestNode {
     /// Where it is reached.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where it is reached over HTTP.
+    pub fn http_address(&self) -> String {
+        format!("127.0.0.1:{}", self.http_port)
+    }
+
+    /// Where it is reached by lines.
+    pub fn line_address(&self) -> String {
+        format!("127.0.0.1:{}", self.line_port)
     }
 
     /// Starts it.

@@ -9,6 +9,7 @@
 //! | `cluster` | real nodes as processes, with their files |
 //! | `data` | keys, values and records that are the same in every run |
 //! | `giving_up` | when an operation may fail before its deadline |
+//! | `http`, `lines` | clients of a node's other doors, whose connections stay open |
 //! | `index` | the index of keys of a simulated disk |
 //! | `names` | a name server that does not answer |
 //! | `ports`, `process` | free ports; one process, and what it says |
@@ -16,6 +17,7 @@
 //! | `proxy` | a network between nodes that can be cut, delayed and throttled |
 //! | `random` | random numbers from a seed |
 //! | `requests` | what clients ask and are told, in the checker's terms |
+//! | `tools` | programs of others that tests run |
 //! | `watching` | what a watch was told, and must have been told |
 
 #![allow(dead_code, unreachable_pub, reason = "each program has it as a module of its own, and uses a part of it")]
@@ -26,7 +28,9 @@ pub mod checker;
 pub mod cluster;
 pub mod data;
 pub mod giving_up;
+pub mod http;
 pub mod index;
+pub mod lines;
 pub mod names;
 pub mod porcupine;
 pub mod ports;
@@ -34,4 +38,5 @@ pub mod process;
 pub mod proxy;
 pub mod random;
 pub mod requests;
+pub mod tools;
 pub mod watching;

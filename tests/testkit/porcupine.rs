@@ -72,6 +72,8 @@ fn as_json(history: &[Operation]) -> String {
             Action::Delete => ("write", None),
             Action::WriteIf { value, .. } => ("write if", *value),
             Action::Expire { .. } => ("write if", None),
+            Action::WriteNew { value } => ("write new", Some(*value)),
+            Action::Remove => ("remove", None),
             Action::Add { sum, .. } => ("add", *sum),
             Action::Look { .. } => ("look", None),
         };
@@ -82,7 +84,16 @@ fn as_json(history: &[Operation]) -> String {
                 ("version", *version)
             }
             Action::WriteIf { condition: Condition::Value(value), .. } => ("value", *value),
+            Action::WriteIf { condition: Condition::Among(_), .. } => ("among", 0),
+            Action::WriteIf { condition: Condition::NotAmong { needs_value: true, .. }, .. } => ("other", 0),
+            Action::WriteIf { condition: Condition::NotAmong { needs_value: false, .. }, .. } => ("other or absent", 0),
             _ => ("", 0),
+        };
+        let versions = match action {
+            Action::WriteIf {
+                condition: Condition::Among(versions) | Condition::NotAmong { versions, .. }, ..
+            } => versions.as_slice(),
+            _ => &[],
         };
         let delta = if let Action::Add { delta, .. } = action { *delta } else { 0 };
         let has_value = matches!(action, Action::Look { has_value: true });
@@ -93,7 +104,7 @@ fn as_json(history: &[Operation]) -> String {
         };
         json!({
             "client": client, "invoked": invoked, "action": name, "value": value, "version": version,
-            "condition": condition, "names": names, "delta": delta, "has_value": has_value,
+            "condition": condition, "names": names, "named": versions, "delta": delta, "has_value": has_value,
             "ending": ending, "returned": returned,
         })
     };

@@ -53,6 +53,14 @@ pub enum Outcome {
     Wrote(Version),
     /// An addition took effect.
     Added { sum: u64, version: Version },
+    /// A read saw this, and its client was told no version.
+    Read(Option<u64>),
+    /// It was told whether there was a value, and neither the value nor the version. A write that was told so did nothing.
+    Looked { has_value: bool },
+    /// A write took effect, and its client was told no version.
+    Done,
+    /// A write or a delete took effect, or did nothing because there was a value already, or none: its client was not told.
+    Either,
     /// A condition did not hold, or an addition found no number: the write never takes effect.
     Declined { version: Version, has_value: bool },
     /// A read failed, or a write certainly did not happen.
@@ -74,6 +82,7 @@ impl Outcome {
             | Self::Added { version, .. }
             | Self::Declined { version, .. } => Some(version),
             Self::Listed(named) => named.as_ref().map(|(_, version)| version),
+            Self::Read(_) | Self::Looked { .. } | Self::Done | Self::Either => None,
             Self::Failed | Self::Unknown => None,
         }
     }
@@ -174,6 +183,7 @@ pub fn judge(operations: &[Operation], steps_of_doubt_max: u64) -> (Verdict, Vec
 }
 
 /// Adds what the attempts of one request did. It may have taken effect although nobody was told: `found`.
+#[allow(clippy::too_many_lines, reason = "one kind of answer after the other")]
 fn add_request(
     attempts: &[Attempt<'_>],
     found: Option<&Effect>,
@@ -182,6 +192,8 @@ fn add_request(
 ) -> Result<(), String> {
     let Attempt { client, invoked, ask, value, .. } = attempts[0];
     let mut effects: Vec<Effect> = found.cloned().into_iter().collect();
+    // When it had taken effect at the latest, and may have done nothing at all.
+    let (mut is_done_by, mut is_settled_by) = (None, None);
     let mut declined: Vec<Operation> = Vec::new();
     let mut is_final = false;
     for done in attempts {
@@ -203,6 +215,18 @@ fn add_request(
                 operations.push(Operation { client, invoked, action, ending, version });
                 return Ok(());
             }
+            Outcome::Read(value) => {
+                let (action, ending) = (Action::Read { saw: *value }, Ending::Returned(returned));
+                operations.push(Operation { client, invoked, action, ending, version: None });
+                return Ok(());
+            }
+            Outcome::Looked { has_value } => {
+                let (action, ending) = (Action::Look { has_value: *has_value }, Ending::Returned(returned));
+                declined.push(Operation { client, invoked: done.invoked, action, ending, version: None });
+                is_final = true;
+            }
+            Outcome::Done => is_done_by = Some(returned),
+            Outcome::Either => is_settled_by = Some(returned),
             Outcome::Wrote(version) => effects.push((version.clone(), None, returned)),
             Outcome::Added { sum, version } => effects.push((version.clone(), Some(*sum), returned)),
             Outcome::Declined { version, has_value } => {
@@ -210,6 +234,14 @@ fn add_request(
                     Ask::SetIf { condition: Condition::Version(named), .. } => named == version,
                     Ask::SetIf { condition: Condition::Absent, .. } => !has_value,
                     Ask::SetIf { condition: Condition::Present, .. } => *has_value,
+                    Ask::SetIf { condition: Condition::Among(named), .. } => *has_value && named.contains(version),
+                    Ask::SetIf { condition: Condition::NotAmong { versions, needs_value }, .. } => {
+                        if *has_value {
+                            !versions.contains(version)
+                        } else {
+                            !needs_value
+                        }
+                    }
                     _ => false,
                 };
                 if holds {
@@ -233,7 +265,7 @@ fn add_request(
     {
         return Err(format!("one request took effect as {effects:?}"));
     }
-    if !effects.is_empty() && is_final {
+    if (!effects.is_empty() || is_done_by.is_some()) && is_final {
         return Err("a request that took effect was declined".to_owned());
     }
     operations.extend(declined);
@@ -246,6 +278,7 @@ fn add_request(
     }
     let effect = effects.iter().min_by_key(|(.., until)| *until);
     let sum = effect.and_then(|(_, sum, _)| *sum);
+    let ranked = |versions: &[Version]| checker::Versions::new(versions.iter().map(rank));
     let action = match ask {
         Ask::Get | Ask::GetOne { .. } | Ask::List { .. } => unreachable!("reads have no effect"),
         Ask::Set => Action::Write { value },
@@ -255,18 +288,38 @@ fn add_request(
                 Condition::Version(version) => checker::Condition::Version(rank(version)),
                 Condition::Absent => checker::Condition::Absent,
                 Condition::Present => checker::Condition::Present,
-                Condition::Among(_) | Condition::NotAmong { .. } => {
-                    unreachable!("these clients name one version at most")
+                Condition::Among(named) => checker::Condition::Among(ranked(named)),
+                Condition::NotAmong { versions, needs_value } => {
+                    checker::Condition::NotAmong { versions: ranked(versions), needs_value: *needs_value }
                 }
             };
             Action::WriteIf { condition, value: Some(value).filter(|_| !deletes) }
         }
         Ask::Add { delta, .. } => Action::Add { delta: *delta, sum },
     };
-    let ending = effect.map_or(Ending::Unknown, |(.., until)| Ending::Returned(*until));
     let version = effect.map(|(version, ..)| rank(version));
-    operations.push(Operation { client, invoked, action, ending, version });
+    let until = effect.map(|(.., until)| *until).into_iter().chain(is_done_by).min();
+    let (action, until) = match (until, is_settled_by) {
+        (None, Some(settled)) => (in_doubt(ask, value)?, Some(settled)),
+        (until, _) => (action, until),
+    };
+    operations.push(Operation {
+        client,
+        invoked,
+        action,
+        ending: until.map_or(Ending::Unknown, Ending::Returned),
+        version,
+    });
     Ok(())
+}
+
+/// A request that was answered in a way that does not tell whether it did something.
+fn in_doubt(ask: &Ask, value: u64) -> Result<Action, String> {
+    match ask {
+        Ask::Delete => Ok(Action::Remove),
+        Ask::SetIf { condition: Condition::Absent, deletes: false } => Ok(Action::WriteNew { value }),
+        _ => Err(format!("{ask:?} was answered as if it might have done nothing")),
+    }
 }
 
 /// A number for each version of the history, in their order.
@@ -279,8 +332,14 @@ fn ranks(attempts: &[Attempt<'_>], found: &BTreeMap<usize, Effect>, expiries: &[
     }
     for attempt in attempts {
         versions.extend(attempt.outcome.version().cloned());
-        if let Ask::SetIf { condition: Condition::Version(version), .. } = attempt.ask {
-            versions.insert(version.clone());
+        match attempt.ask {
+            Ask::SetIf { condition: Condition::Version(version), .. } => {
+                versions.insert(version.clone());
+            }
+            Ask::SetIf { condition: Condition::Among(named) | Condition::NotAmong { versions: named, .. }, .. } => {
+                versions.extend(named.iter().cloned());
+            }
+            _ => {}
         }
     }
     versions.into_iter().zip(0..).collect()

@@ -10,9 +10,16 @@ pub struct Told {
     /// Writes that are called after this time must be told.
     since: Option<u64>,
     last: BTreeMap<Key, Version>,
+    /// Whether it is told first what is there.
+    with_list: bool,
 }
 
 impl Told {
+    /// The account of a watch that is told first what is there.
+    pub fn with_list() -> Self {
+        Self { with_list: true, ..Self::default() }
+    }
+
     /// The watch was told `ready`, at this time of the history.
     pub fn is_ready(&mut self, now: u64) {
         self.since.get_or_insert(now);
@@ -42,6 +49,12 @@ impl Told {
     /// The last version that was told of the key.
     pub fn last(&self, key: &Key) -> Option<&Version> {
         self.last.get(key)
+    }
+
+    /// Whether the watch ought to have been told of this version of the key, which is that of its present value, however old it
+    /// is.
+    pub fn misses_what_is_there(&self, key: &Key, version: &Version) -> bool {
+        self.with_list && self.last(key).is_none_or(|last| last < version)
     }
 
     /// Whether the watch ought to have been told of a write that was called at this time and made this version.

@@ -129,7 +129,17 @@ fn operation(route: &Route, operation: &Operation) -> Json {
         more.push(("415", "the body has a type or an encoding that is not accepted"));
     }
     for (status, about) in more {
-        responses.entry(status).or_insert_with(|| problem(about));
+        let answer = match (route.template, status) {
+            // A script prints the value, or nothing. With an Accept that names JSON there is a problem all the same.
+            ("/{key}", "404" | "412") => json!({ "description": about }),
+            ("/_nodes/delete/{node}", "404") => {
+                let mut answer = problem(about);
+                answer["content"]["text/plain"] = json!({ "schema": {} });
+                answer
+            }
+            _ => problem(about),
+        };
+        responses.entry(status).or_insert(answer);
     }
     let mut json = json!({ "summary": operation.summary, "parameters": parameters, "responses": responses });
     let takes_body = operation.parameters.contains(&"ttl") && !operation.parameters.contains(&"add");

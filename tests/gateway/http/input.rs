@@ -144,6 +144,28 @@ async fn nonsense_is_answered_or_closed_and_others_go_on() {
 }
 
 #[tokio::test]
+async fn client_that_half_closes_is_answered_if_it_sent_all() {
+    let served = start_one().await;
+    let ask = async |bytes: &[u8]| {
+        let mut stream = TcpStream::connect(&served.http_address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
+        read.expect("the connection ends").unwrap();
+        answer
+    };
+    let whole = ask(b"PUT /k HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n\r\nv").await;
+    assert_eq!(Answer::parse(&whole).status, 201);
+    let cut_off = ask(b"PUT /cut HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nv").await;
+    assert!(cut_off.is_empty() || Answer::parse(&cut_off).status == 400, "{:?}", String::from_utf8_lossy(&cut_off));
+    let head = ask(b"GET /k HTTP/1.1\r\nhost: local").await;
+    assert!(head.is_empty() || Answer::parse(&head).status == 400, "{:?}", String::from_utf8_lossy(&head));
+    assert_eq!(served.http("GET", "/cut", "").await.status, 404);
+    assert_eq!(served.http("GET", "/k", "").await.text(), "v");
+}
+
+#[tokio::test]
 async fn pages_of_other_origins_and_foreign_names_are_refused() {
     let http = HttpOptions { hosts: vec!["db.example".into()], cors_origins: vec!["https://app.example".into()] };
     let served = start(Plan { http, ..Plan::default() }).await.remove(0);
