@@ -1,7 +1,9 @@
 //! The checker against histories that are known to be good or bad, and against a search of all orders of small random
 //! ones.
 
-use crate::testkit::checker::{Action, Condition, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
+use crate::testkit::checker::{
+    Action, Condition, Ending, Operation, STEPS_MAX, Verdict, Versions, check, describe, shorten,
+};
 use proptest::prelude::*;
 
 const UNKNOWN: Ending = Ending::Unknown;
@@ -233,6 +235,21 @@ fn check_by_force(history: &[Operation]) -> bool {
                     seen(Some(of)).is_some_and(|versions| effect(versions, value))
                 }
                 Action::Expire { version: of } => seen(Some(of)).is_some_and(|versions| effect(versions, None)),
+                Action::WriteIf { condition: Condition::Among(named), value: new } => {
+                    let any = |of: &u64| seen(Some(*of)).is_some_and(|versions| effect(versions, new));
+                    value.is_some() && named.as_slice().iter().any(any)
+                }
+                Action::WriteIf { condition: Condition::NotAmong { versions: named, needs_value }, value: new } => {
+                    let last = versions.last().copied().flatten();
+                    let is_named = last.is_some_and(|last| named.as_slice().contains(&last));
+                    let holds = if value.is_some() { !is_named } else { !needs_value };
+                    holds && effect(versions.to_vec(), new)
+                }
+                Action::WriteNew { value: new } => match value {
+                    Some(_) => place(&rest, value, versions),
+                    None => effect(versions.to_vec(), Some(new)),
+                },
+                Action::Remove => (value.is_none() && place(&rest, value, versions)) || effect(versions.to_vec(), None),
                 Action::WriteIf { condition, value: new } => {
                     let holds = match condition {
                         Condition::Value(of) => value == Some(of),
@@ -290,12 +307,14 @@ fn any_history() -> impl Strategy<Value = Vec<Operation>> {
     })
 }
 
+type Drawn = ((u64, u64, u8), u8, Option<u64>, Option<u64>, u64, bool);
+
 /// Histories with conditional writes and additions, in which few values and versions meet often.
 fn any_conditional_history() -> impl Strategy<Value = Vec<Operation>> {
     let maybe = || proptest::option::of(0..4_u64);
-    let operation = ((0..12_u64, 1..6_u64, 0..5_u8), 0..15_u8, maybe(), maybe(), 0..4_u64, any::<bool>());
+    let operation = ((0..12_u64, 1..6_u64, 0..5_u8), 0..21_u8, maybe(), maybe(), 0..4_u64, any::<bool>());
     proptest::collection::vec(operation, 0..7).prop_map(|drawn| {
-        let make = |((invoked, length, how), what, value, version, of, is_so)| {
+        let make = |((invoked, length, how), what, value, version, of, is_so): Drawn| {
             let action = match what {
                 0..=1 => Action::Write { value: of },
                 2 => Action::Delete,
@@ -305,6 +324,13 @@ fn any_conditional_history() -> impl Strategy<Value = Vec<Operation>> {
                 13..=14 => Action::Expire { version: of },
                 9 => Action::WriteIf { condition: if is_so { Condition::Present } else { Condition::Absent }, value },
                 10 => Action::WriteIf { condition: Condition::Value(of), value },
+                15..=16 => Action::WriteNew { value: of },
+                17..=18 => Action::Remove,
+                19 => Action::WriteIf { condition: Condition::Among(Versions::new([of, of + 2])), value },
+                20 => {
+                    let versions = Versions::new([version.unwrap_or(of + 1), of]);
+                    Action::WriteIf { condition: Condition::NotAmong { versions, needs_value: is_so }, value }
+                }
                 _ => Action::Add { delta: 1, sum: value },
             };
             let ending = match how {
@@ -312,7 +338,8 @@ fn any_conditional_history() -> impl Strategy<Value = Vec<Operation>> {
                 2 if is_so => FAILED,
                 _ => until(invoked + length),
             };
-            Operation { client: 0, invoked, action, ending, version }
+            let is_told = !matches!(action, Action::WriteNew { .. } | Action::Remove);
+            Operation { client: 0, invoked, action, ending, version: version.filter(|_| is_told) }
         };
         // A history of plain writes alone needs unique values: this one is not of plain writes.
         let look = Action::Look { has_value: true };

@@ -1,7 +1,7 @@
 //! Histories with one known mistake each. Both checkers must reject them, and accept what is right of them.
 
 use crate::porcupine::porcupine;
-use crate::testkit::checker::{Action, Condition, Ending, Operation, STEPS_MAX, Verdict, check};
+use crate::testkit::checker::{Action, Condition, Ending, Operation, STEPS_MAX, Verdict, Versions, check};
 use crate::testkit::porcupine::TIME_MAX;
 
 /// The mistake, the history without it, and the operation that makes it wrong.
@@ -17,6 +17,11 @@ fn op(action: Action, version: u64, invoked: u64, returned: u64) -> Operation {
 
 fn untold(operation: Operation) -> Operation {
     Operation { ending: Ending::Unknown, version: None, ..operation }
+}
+
+/// The operation, of a client that is told no version.
+fn silent(operation: Operation) -> Operation {
+    Operation { version: None, ..operation }
 }
 
 const fn write(value: u64) -> Action {
@@ -35,6 +40,7 @@ const fn add(delta: i64, sum: u64) -> Action {
     Action::Add { delta, sum: Some(sum) }
 }
 
+#[expect(clippy::too_many_lines, reason = "a list")]
 fn mistakes() -> Vec<Mistake> {
     let one = op(write(100), 1, 0, 1);
     let expires = |at| Operation {
@@ -92,6 +98,41 @@ fn mistakes() -> Vec<Mistake> {
             "an addition is lost",
             &[op(add(1, 1), 1, 0, 1), untold(op(add(7, 8), 2, 2, 3)), op(add(1, 2), 3, 4, 5)],
             op(read(Some(1)), 1, 6, 7),
+        ),
+        mistake(
+            "a write holds on a list that does not name the version",
+            &[one, op(write(200), 2, 2, 3)],
+            op(write_if(Condition::Among(Versions::new([1, 3])), 300), 4, 4, 5),
+        ),
+        mistake(
+            "a write holds where a list excludes the version",
+            &[one, op(write(200), 2, 2, 3)],
+            op(write_if(Condition::NotAmong { versions: Versions::new([1, 2]), needs_value: false }, 300), 3, 4, 5),
+        ),
+        mistake(
+            "a write that needs a value finds none",
+            &[one, op(Action::Delete, 2, 2, 3)],
+            op(write_if(Condition::NotAmong { versions: Versions::new([1]), needs_value: true }, 300), 3, 4, 5),
+        ),
+        mistake(
+            "a write of a new value takes effect on another one",
+            &[one, silent(op(Action::WriteNew { value: 200 }, 0, 2, 3))],
+            silent(op(read(Some(200)), 0, 4, 5)),
+        ),
+        mistake(
+            "a write of a new value is told as done, and there is none",
+            &[silent(op(Action::WriteNew { value: 200 }, 0, 2, 3))],
+            silent(op(read(None), 0, 4, 5)),
+        ),
+        mistake(
+            "a value is there after what there was is deleted",
+            &[one, silent(op(Action::Remove, 0, 2, 3)), op(read(None), 3, 4, 5)],
+            silent(op(read(Some(100)), 0, 6, 7)),
+        ),
+        mistake(
+            "versions fall after a delete of nothing",
+            &[op(Action::Delete, 2, 0, 1), silent(op(Action::Remove, 0, 2, 3)), op(read(None), 2, 4, 5)],
+            op(read(None), 1, 6, 7),
         ),
         mistake("versions fall", &[one, op(write(200), 2, 2, 3)], op(read(Some(200)), 1, 4, 5)),
         mistake(

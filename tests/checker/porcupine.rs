@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use crate::testkit::checker::{Action, Condition, Ending, Operation, STEPS_MAX, Verdict, check, describe};
+use crate::testkit::checker::{Action, Condition, Ending, Operation, STEPS_MAX, Verdict, Versions, check, describe};
 use crate::testkit::porcupine::{Porcupine, TIME_MAX};
 use crate::testkit::random::Random;
 
@@ -75,6 +75,7 @@ struct Planned {
     index: usize,
 }
 
+#[expect(clippy::too_many_lines, reason = "one action after the other")]
 fn good_history(random: &mut Random) -> Vec<Operation> {
     let mut history = Vec::new();
     let mut effects = Vec::new();
@@ -82,7 +83,7 @@ fn good_history(random: &mut Random) -> Vec<Operation> {
     // Short operations hardly overlap; long ones overlap with many.
     let longest = *random.pick(&[2, 8, 30]);
     // Half of the histories are of plain writes alone.
-    let conditional = u64::from(random.permille(500)) * 5;
+    let conditional = u64::from(random.permille(500)) * 9;
     for client in 0..clients {
         let mut now = random.between(0, longest);
         for _ in 0..each {
@@ -96,6 +97,13 @@ fn good_history(random: &mut Random) -> Vec<Operation> {
                 11 => Action::WriteIf { condition: Condition::Absent, value: Some(value) },
                 12 => Action::WriteIf { condition: Condition::Present, value: Some(value).filter(|_| index % 2 == 0) },
                 13 => Action::WriteIf { condition: Condition::Value(0), value: None },
+                14 => Action::WriteNew { value },
+                15 => Action::Remove,
+                16 => Action::WriteIf { condition: Condition::Among(Versions::new([])), value: Some(value) },
+                17 => {
+                    let (versions, needs_value) = (Versions::new([]), index % 2 == 0);
+                    Action::WriteIf { condition: Condition::NotAmong { versions, needs_value }, value: Some(value) }
+                }
                 _ => Action::WriteIf { condition: Condition::Version(0), value: Some(value) },
             };
             let at = now + random.between(0, longest);
@@ -130,11 +138,29 @@ fn good_history(random: &mut Random) -> Vec<Operation> {
         if let Action::WriteIf { condition: Condition::Value(named), .. } = &mut operation.action {
             *named = if random.permille(600) { held.unwrap_or_default() } else { random.between(1, 9) * 100 };
         }
+        if let Action::WriteIf {
+            condition: Condition::Among(named) | Condition::NotAmong { versions: named, .. },
+            ..
+        } = &mut operation.action
+        {
+            let first = if random.permille(700) { version } else { version + 1 };
+            *named = Versions::new([first, version.saturating_sub(random.between(1, 3))]);
+        }
         let holds = match operation.action {
             Action::WriteIf { condition: Condition::Version(named), .. } | Action::Expire { version: named } => {
                 named == version
             }
             Action::WriteIf { condition: Condition::Value(named), .. } => held == Some(named),
+            Action::WriteIf { condition: Condition::Among(named), .. } => {
+                held.is_some() && named.as_slice().contains(&version)
+            }
+            Action::WriteIf { condition: Condition::NotAmong { versions, needs_value }, .. } => {
+                if held.is_some() {
+                    !versions.as_slice().contains(&version)
+                } else {
+                    !needs_value
+                }
+            }
             Action::WriteIf { condition, .. } => (condition == Condition::Present) == held.is_some(),
             _ => true,
         };
@@ -148,16 +174,24 @@ fn good_history(random: &mut Random) -> Vec<Operation> {
             Action::Write { value } => held = Some(*value),
             Action::Delete | Action::Expire { .. } => held = None,
             Action::WriteIf { value, .. } => held = *value,
+            Action::WriteNew { value } => held = held.or(Some(*value)),
+            Action::Remove => held = None,
             Action::Add { delta, sum } => {
                 *sum = Some(held.unwrap_or_default().wrapping_add_signed(*delta));
                 held = *sum;
             }
         }
-        let has_effect = !matches!(operation.action, Action::Read { .. } | Action::Look { .. });
+        let is_told = !matches!(operation.action, Action::WriteNew { .. } | Action::Remove);
+        let has_effect = match operation.action {
+            Action::Read { .. } | Action::Look { .. } => false,
+            Action::WriteNew { .. } => before != held,
+            Action::Remove => before != held || random.permille(300),
+            _ => true,
+        };
         debug_assert!(has_effect || before == held);
         effects_so_far += u64::from(has_effect);
         version = effects_so_far;
-        operation.version = Some(version).filter(|_| random.permille(told));
+        operation.version = Some(version).filter(|_| is_told && random.permille(told));
     }
     history
 }
@@ -181,9 +215,10 @@ fn damage(history: &mut [Operation], random: &mut Random) {
                 Action::Write { value } => Some(value),
                 Action::Read { saw } => saw,
                 Action::WriteIf { value, .. } => value,
+                Action::WriteNew { value } => Some(value),
                 Action::Add { sum, .. } => sum,
-                Action::Delete | Action::Expire { .. } | Action::Look { .. } if random.permille(100) => Some(longest),
-                Action::Delete | Action::Expire { .. } | Action::Look { .. } => None,
+                _ if random.permille(100) => Some(longest),
+                Action::Delete | Action::Remove | Action::Expire { .. } | Action::Look { .. } => None,
             };
         }
         // A condition that did not hold, or one that did.
@@ -198,9 +233,15 @@ fn damage(history: &mut [Operation], random: &mut Random) {
             *sum = sum.map(|sum| sum + random.between(0, 1));
         }
         // The operation took longer, or began at another time, than the history says.
-        (Action::Write { .. } | Action::Delete | Action::WriteIf { .. } | Action::Add { .. }, Ending::Returned(at))
-            if random.permille(500) =>
-        {
+        (
+            Action::Write { .. }
+            | Action::Delete
+            | Action::WriteIf { .. }
+            | Action::WriteNew { .. }
+            | Action::Remove
+            | Action::Add { .. },
+            Ending::Returned(at),
+        ) if random.permille(500) => {
             let took = *at - *invoked;
             *invoked = random.between(invoked.saturating_sub(longest), *invoked + longest);
             *at = *invoked + took;

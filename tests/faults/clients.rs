@@ -1,7 +1,8 @@
-//! Clients that read and write a few keys through all nodes, and record the history.
+//! Clients that read and write a few keys through all doors of all nodes, and record the history.
 //!
-//! Contract: an attempt is one request to one node. A conditional write or an addition of unknown outcome may be sent again,
-//! to any node, under the same request id; some clients do so while a node still works on the first attempt.
+//! Contract: an attempt is one request to one door of one node. A conditional write or an addition of unknown outcome may be
+//! sent again over gRPC, to any node, under the same request id; some clients do so while a node still works on the first
+//! attempt.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,9 +14,9 @@ use quorate::types::{Condition, Version};
 use rand::RngExt as _;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use tonic::transport::Channel;
 
-use crate::asking::{DEADLINE_SLACK, Kind, Miss, Page, Wish, ask, list, ttl_of, value_of_request};
+use crate::asking::{DEADLINE_SLACK, Kind, Miss, Page, Wish, ttl_of, value_of_request};
+use crate::doors::{Door, Node, Said, ask, list};
 use crate::testkit::requests::{Ask, Attempt, Outcome};
 
 /// The keys in use at one time.
@@ -84,7 +85,7 @@ struct Client<'a> {
     number: u32,
     workload: &'a Workload,
     random: StdRng,
-    nodes: Vec<Channel>,
+    nodes: Vec<Node>,
     account: Account,
     /// The latest versions that it was told, the newest last.
     versions: BTreeMap<usize, Vec<Version>>,
@@ -148,7 +149,7 @@ impl Workload {
     }
 
     /// Runs the client of number `number` until the round is over, through all `nodes`.
-    pub(crate) async fn run(&self, number: u32, seed: u64, nodes: Vec<Channel>) -> Account {
+    pub(crate) async fn run(&self, number: u32, seed: u64, nodes: Vec<Node>) -> Account {
         let random = StdRng::seed_from_u64(seed ^ u64::from(number) << 32);
         let (account, versions) = (Account::default(), BTreeMap::new());
         let mut client = Client { number, workload: self, random, nodes, account, versions };
@@ -165,12 +166,12 @@ impl Workload {
         &self,
         client: u32,
         key: usize,
-        node: &Channel,
+        (node, door): (&Node, Door),
         deadline: Duration,
         account: &mut Account,
     ) -> Result<Outcome, Miss> {
         let number = self.fresh_number();
-        let wish = Wish { key: self.key(key), kind: Kind::of(key), ask: Ask::Get, number, is_resend: false };
+        let wish = Wish { key: self.key(key), kind: Kind::of(key), ask: Ask::Get, number, is_resend: false, door };
         self.attempt(client, key, &wish, node, (deadline, deadline + DEADLINE_SLACK), account).await
     }
 
@@ -180,14 +181,26 @@ impl Workload {
         client: u32,
         key: usize,
         wish: &Wish,
-        node: &Channel,
+        node: &Node,
         (deadline, timeout): (Duration, Duration),
         account: &mut Account,
     ) -> Result<Outcome, Miss> {
         let index = if wish.is_resend { self.fresh_number() } else { wish.number };
         let invoked = self.now();
-        let answer = ask(node, wish, deadline, timeout).await;
+        let said = ask(node, wish, deadline, timeout).await;
         let returned = self.now();
+        if let Ok(Said { before: Some(before), .. }) = &said
+            // It would make the histories of plain keys longer to judge.
+            && (wish.kind != Kind::Plain || *before == Outcome::Read(None))
+        {
+            account.count("reads before writes that were told");
+            let read = (Ask::List { keys_max: 1, values: false }, before.clone());
+            account.histories.entry(key).or_default().push(self.told(client, invoked, returned, read));
+        }
+        let answer = said.map(|said| said.outcome);
+        if answer.is_ok() {
+            account.count(wish.door.answers());
+        }
         let outcome = match &answer {
             Ok(outcome) => outcome.clone(),
             Err(Miss::Failed(_)) => Outcome::Failed,
@@ -197,14 +210,14 @@ impl Workload {
         if wish.is_resend {
             account.count("requests sent again");
         }
-        if let (Outcome::Wrote(_), Some(ttl)) = (&outcome, ttl_of(wish.number, wish.kind))
+        if let (Outcome::Wrote(_) | Outcome::Done, Some(ttl)) = (&outcome, ttl_of(wish.number, wish.kind))
             && !is_deletion(&wish.ask)
         {
             let is_short = ttl < Duration::from_mins(1);
             account.count(if is_short { "writes that expire in the round" } else { "writes with a long time to live" });
         }
         if let Err(Miss::Defect(what)) = &answer {
-            account.defects.push(format!("at {returned}, {:?} of {}: {what}", wish.ask, wish.key));
+            account.defects.push(format!("at {returned}, {:?} of {} by {:?}: {what}", wish.ask, wish.key, wish.door));
         }
         let (first, ask) = (wish.number, wish.ask.clone());
         let done = Done { client, index, first, invoked, returned: Some(returned), ask, outcome };
@@ -228,6 +241,12 @@ impl Client<'_> {
         if self.random.random_ratio(1, 25) {
             return self.list(key).await;
         }
+        if self.random.random_ratio(1, 25) {
+            // A read of one replica, which must not be older than what this client knows, if it says so.
+            let known = self.versions.get(&key).and_then(|known| known.iter().max().cloned());
+            let at_least = known.filter(|known| *known != Version::absent() && self.random.random_bool(0.7));
+            return self.request(key, Ask::GetOne { at_least }).await;
+        }
         let draw = self.random.random_range(0..100);
         let deletes = self.random.random_ratio(1, 4);
         let delta = self.random.random_range(1..1_000);
@@ -248,6 +267,19 @@ impl Client<'_> {
                 None => return false,
             },
             (Kind::Expiring, 85..90) => Ask::SetIf { condition: Condition::Absent, deletes: false },
+            (Kind::Conditional, 72..82) => match self.version(key).await {
+                Some(version) => {
+                    let named = self.some_versions(key, version);
+                    let condition = if self.random.random_bool(0.6) {
+                        Condition::Among(named)
+                    } else {
+                        // A deletion of no value is none.
+                        Condition::NotAmong { versions: named, needs_value: deletes }
+                    };
+                    Ask::SetIf { condition, deletes }
+                }
+                None => return false,
+            },
             _ => match self.version(key).await {
                 Some(version) => Ask::SetIf { condition: Condition::Version(version), deletes },
                 None => return false,
@@ -263,13 +295,35 @@ impl Client<'_> {
         {
             return Some(known[self.random.random_range(0..known.len())].clone());
         }
-        self.request(key, Ask::Get).await.then(|| self.versions[&key].last().cloned()).flatten()
+        let is_answered = self.request(key, Ask::Get).await;
+        self.versions.get(&key).filter(|_| is_answered)?.last().cloned()
+    }
+
+    /// This version, mostly, and some others of the key.
+    fn some_versions(&mut self, key: usize, version: Version) -> Vec<Version> {
+        let mut named = self.versions.get(&key).cloned().unwrap_or_default();
+        named.retain(|known| *known != version);
+        named.truncate(2);
+        if named.is_empty() || self.random.random_bool(0.7) {
+            named.push(version);
+        }
+        named
+    }
+
+    /// The door for a request: each of those that take it, and gRPC more often, because it tells the most.
+    fn door(&mut self, ask: &Ask, number: u64, kind: Kind) -> Door {
+        let doors: Vec<Door> = Door::ALL.into_iter().filter(|door| door.takes(ask, number, kind)).collect();
+        if doors.contains(&Door::Grpc) && self.random.random_bool(0.3) {
+            return Door::Grpc;
+        }
+        doors[self.random.random_range(0..doors.len())]
     }
 
     /// Sends a request until its outcome is known, or a little less long. Returns whether it was answered.
     async fn request(&mut self, key: usize, ask: Ask) -> bool {
         let (number, kind) = (self.workload.fresh_number(), Kind::of(key));
-        let mut wish = Wish { key: self.workload.key(key), kind, ask, number, is_resend: false };
+        let door = self.door(&ask, number, kind);
+        let mut wish = Wish { key: self.workload.key(key), kind, ask, number, is_resend: false, door };
         for _ in 0..=RESENDS_MAX {
             let node = self.nodes[self.random.random_range(0..self.nodes.len())].clone();
             let deadline = Duration::from_millis(self.random.random_range(DEADLINE_MS));
@@ -283,10 +337,15 @@ impl Client<'_> {
             let answer = self.workload.attempt(self.number, key, &wish, &node, times, &mut self.account).await;
             match answer {
                 Ok(outcome) => {
-                    self.remember(key, &outcome);
+                    // What one replica has may never have taken effect.
+                    if !matches!(wish.ask, Ask::GetOne { .. }) {
+                        self.remember(key, &outcome);
+                    }
                     return true;
                 }
-                Err(Miss::Unknown(_)) if wish.ask.has_token() && self.random.random_ratio(9, 10) => {
+                Err(Miss::Unknown(_))
+                    if wish.door == Door::Grpc && wish.ask.has_token() && self.random.random_ratio(9, 10) =>
+                {
                     wish.is_resend = true;
                 }
                 // No process listened. What became of the earlier attempts is still unknown.
@@ -327,7 +386,7 @@ impl Client<'_> {
             };
             let kind_of = |key: &str| workload.number(key).map_or(Kind::Plain, Kind::of);
             let invoked = workload.now();
-            let (pages, ended) = list(&node, request, kind_of, || workload.now(), deadline).await;
+            let (pages, ended) = list(&node.grpc, request, kind_of, || workload.now(), deadline).await;
             let is_empty = pages.is_empty();
             let mut goes_on = false;
             for (page, returned) in pages {
@@ -394,7 +453,18 @@ fn is_deletion(ask: &Ask) -> bool {
 fn outcome_of(ask: &Ask, is_resend: bool, outcome: &Outcome) -> &'static str {
     let deletes = is_deletion(ask);
     match outcome {
-        Outcome::Saw { .. } | Outcome::Listed(_) => "reads that returned",
+        Outcome::Saw { .. } if matches!(ask, Ask::GetOne { at_least: Some(_) }) => {
+            "reads of one replica with a version"
+        }
+        Outcome::Saw { .. } if matches!(ask, Ask::GetOne { .. }) => "reads of one replica",
+        Outcome::Read(_) if deletes => "deletes that found nothing",
+        Outcome::Saw { .. } | Outcome::Listed(_) | Outcome::Read(_) => "reads that returned",
+        Outcome::Done if !ask.has_token() && deletes => "deletes acknowledged",
+        Outcome::Done if !ask.has_token() => "writes acknowledged",
+        Outcome::Done => "conditional deletes that took effect",
+        Outcome::Either if deletes => "deletes of what there is",
+        Outcome::Either => "writes unless there is a value",
+        Outcome::Looked { .. } => "conditions that found no value, whose version is not told",
         Outcome::Wrote(_) | Outcome::Added { .. } | Outcome::Declined { .. } if is_resend => {
             "requests sent again that were answered"
         }
@@ -404,6 +474,8 @@ fn outcome_of(ask: &Ask, is_resend: bool, outcome: &Outcome) -> &'static str {
         Outcome::Wrote(_) => match ask {
             Ask::SetIf { condition: Condition::Version(_), .. } => "writes whose if_version held",
             Ask::SetIf { condition: Condition::Absent, .. } => "writes whose if_absent held",
+            Ask::SetIf { condition: Condition::Among(_), .. } => "writes whose list named the version",
+            Ask::SetIf { condition: Condition::NotAmong { .. }, .. } => "writes whose list did not name the version",
             _ => "writes whose if_present held",
         },
         Outcome::Added { .. } if matches!(ask, Ask::Add { since: Some(_), .. }) => "additions with since made",
@@ -411,6 +483,9 @@ fn outcome_of(ask: &Ask, is_resend: bool, outcome: &Outcome) -> &'static str {
         Outcome::Declined { .. } => match ask {
             Ask::SetIf { condition: Condition::Version(_), .. } => "conditions if_version that failed",
             Ask::SetIf { condition: Condition::Absent, .. } => "conditions if_absent that failed",
+            Ask::SetIf { condition: Condition::Among(_) | Condition::NotAmong { .. }, .. } => {
+                "lists of versions that failed"
+            }
             Ask::SetIf { .. } => "conditions if_present that failed",
             _ => "additions declined",
         },

@@ -13,6 +13,7 @@ use crate::testkit::watching::Told;
 /// The history of a key in the checker's terms.
 pub(crate) fn operations(history: &[Done], kind: Kind) -> Result<Vec<Operation>, String> {
     let attempts: Vec<_> = history.iter().map(Done::attempt).collect();
+    reads_of_one(history)?;
     let mut operations = requests::operations(&attempts, &effects(history)?, &[]).map_err(|(what, first)| {
         let tried: Vec<_> = history.iter().filter(|done| done.attempt().first == first).collect();
         format!("{what}: {tried:#?}")
@@ -36,7 +37,7 @@ pub(crate) fn operations(history: &[Done], kind: Kind) -> Result<Vec<Operation>,
 /// The writes that took effect because their values were seen, whatever their clients were told.
 fn effects(history: &[Done]) -> Result<BTreeMap<usize, Effect>, String> {
     let mut effects: BTreeMap<usize, Effect> = BTreeMap::new();
-    for done in history {
+    for done in history.iter().filter(|done| !matches!(done.ask, Ask::GetOne { .. })) {
         let seen = match &done.outcome {
             Outcome::Saw { value: Some(value), version } => Some((*value, version)),
             Outcome::Added { sum, version } => Some((*sum, version)),
@@ -63,6 +64,23 @@ fn effects(history: &[Done]) -> Result<BTreeMap<usize, Effect>, String> {
     Ok(effects)
 }
 
+/// A read of one replica sees a value that was written, or might have been, before it ended, and no version below that which
+/// its client has named.
+fn reads_of_one(history: &[Done]) -> Result<(), String> {
+    for done in history {
+        let (Ask::GetOne { at_least }, Outcome::Saw { value, version }) = (&done.ask, &done.outcome) else { continue };
+        if at_least.as_ref().is_some_and(|least| version < least) {
+            return Err(format!("a read of one replica answers less than the version named: {done:?}"));
+        }
+        let Some((writer, _)) = value.and_then(request_of_value) else { continue };
+        let is_of_key = |other: &&Done| other.index == writer && Some(other.invoked) <= done.returned;
+        if !history.iter().any(|other| is_of_key(&other)) {
+            return Err(format!("a read of one replica answers what nobody had written: {done:?}"));
+        }
+    }
+    Ok(())
+}
+
 /// Events that a watch ought to have been told, and was not.
 pub(crate) fn missed(told: &Told, workload: &Workload, account: &Account) -> Option<String> {
     let Some(since) = told.since() else { return Some("it is not ready".to_owned()) };
@@ -83,7 +101,9 @@ pub(crate) fn missed(told: &Told, workload: &Workload, account: &Account) -> Opt
                 _ => None,
             };
             let (Some(called), Some(version)) = (called, attempt.outcome.version()) else { continue };
-            if told.misses(&key, version, called) {
+            let is_there =
+                attempt.client == LAST_READER && matches!(attempt.outcome, Outcome::Saw { value: Some(_), .. });
+            if (is_there && told.misses_what_is_there(&key, version)) || told.misses(&key, version, called) {
                 let last = told.last(&key);
                 return Some(format!(
                     "ready at {since}, it was told {last:?} of {} and never {attempt:?}",
@@ -161,5 +181,54 @@ mod tests {
         told.change(&key, &version(5)).expect("versions rise");
         assert_eq!(missed(&told, &workload, &account), None);
         assert!(told.change(&key, &version(4)).is_err(), "versions never fall");
+    }
+
+    #[test]
+    fn watch_with_a_list_must_be_told_what_was_there_before() {
+        let workload = Workload::of("w");
+        let mut account = Account::default();
+        let written = done(1, (20, 30), Ask::Set, Outcome::Wrote(version(5)));
+        let last = Done { client: LAST_READER, ..saw(2, (90, 95), Some(1), 5) };
+        account.histories.insert(0, vec![written, last]);
+        let key = Key::new(workload.key(0)).expect("it is a key");
+        let mut told = Told::default();
+        told.is_ready(50);
+        assert_eq!(missed(&told, &workload, &account), None, "it was written before");
+        let mut told = Told::with_list();
+        told.is_ready(50);
+        assert!(missed(&told, &workload, &account).is_some_and(|what| what.contains("never")));
+        told.change(&key, &version(5)).expect("it is the first");
+        assert_eq!(missed(&told, &workload, &account), None);
+    }
+
+    #[test]
+    fn reads_of_one_replica_may_be_old_and_no_older_than_the_version_named() {
+        let history = |at_least: u64, value| {
+            let one = Ask::GetOne { at_least: Some(version(at_least)) };
+            let seen = Outcome::Saw { value: Some(value_of_request(value)), version: version(1) };
+            let renewed = done(4, (20, 30), Ask::Set, Outcome::Wrote(version(2)));
+            [done(1, (0, 10), Ask::Set, Outcome::Wrote(version(1))), renewed, done(5, (40, 50), one, seen)]
+        };
+        assert!(operations(&history(1, 1), Kind::Plain).is_ok());
+        assert!(operations(&history(2, 1), Kind::Plain).is_err_and(|what| what.contains("less than")));
+        assert!(operations(&history(1, 9), Kind::Plain).is_err_and(|what| what.contains("nobody")));
+    }
+
+    #[test]
+    fn doors_that_tell_less_are_judged_by_what_they_tell() {
+        let put_new = |index, times, outcome| {
+            done(index, times, Ask::SetIf { condition: quorate::types::Condition::Absent, deletes: false }, outcome)
+        };
+        let read =
+            |index, times, value: Option<u64>| done(index, times, Ask::Get, Outcome::Read(value.map(value_of_request)));
+        let wrote = put_new(2, (0, 10), Outcome::Either);
+        assert_eq!(verdict(&[wrote.clone(), read(3, (20, 30), Some(2))]), Verdict::Linearizable);
+        assert_eq!(verdict(&[wrote.clone(), read(3, (20, 30), None)]), Verdict::NotLinearizable);
+        let kept = put_new(4, (12, 18), Outcome::Either);
+        assert_eq!(verdict(&[wrote.clone(), kept.clone(), read(3, (20, 30), Some(2))]), Verdict::Linearizable);
+        assert_eq!(verdict(&[wrote.clone(), kept, read(3, (20, 30), Some(4))]), Verdict::NotLinearizable);
+        let removed = done(5, (40, 50), Ask::Delete, Outcome::Either);
+        assert_eq!(verdict(&[wrote.clone(), removed.clone(), read(6, (60, 70), None)]), Verdict::Linearizable);
+        assert_eq!(verdict(&[wrote, removed, read(6, (60, 70), Some(2))]), Verdict::NotLinearizable);
     }
 }

@@ -1,8 +1,9 @@
 //! Real processes on real disks under real faults: every history must be linearizable.
 //!
 //! Nodes are killed, paused, cut off, slowed down, and lose disk space and folders. Meanwhile clients read, write and delete a
-//! few keys through all nodes, plainly and under conditions, add, list, and send requests again whose outcome is unknown.
-//! Some values expire. Watches go from node to node. After each round all faults end, and every operation must succeed again.
+//! few keys through all doors of all nodes, plainly and under conditions, add, list, and send requests again whose outcome is
+//! unknown. Some values expire. Watches go from node to node. After each round all faults end, and every operation must
+//! succeed again through each door.
 //! The history of each key is checked, by porcupine too. Each watch must have been told of every write.
 //!
 //! A value that expires is one more delete in the history, by nobody: it may happen once the time to live has passed since the
@@ -26,6 +27,8 @@
 mod asking;
 mod clients;
 mod counters;
+mod doors;
+mod files;
 mod judge;
 mod means;
 mod plan;
@@ -57,27 +60,36 @@ const ROUNDS: usize = 3;
 const ROUNDS_OF_LONG_RUN: usize = 8;
 
 /// Events that must happen in every run that dealt each kind of fault.
-const SOMETIMES: [&str; 38] = [
+const SOMETIMES: [&str; 50] = [
     "additions declined",
     "additions made",
     "additions with since made",
+    "answers over HTTP/1.1",
+    "answers over HTTP/2",
+    "answers over gRPC",
+    "answers over lines",
     "changes that watches were told",
     "conditional deletes that took effect",
     "conditional writes and additions certainly not applied",
     "conditional writes and additions of unknown outcome",
     "conditions if_absent that failed",
+    "conditions that found no value, whose version is not told",
     "conditions if_present that failed",
     "conditions if_version that failed",
     "deletes acknowledged",
+    "deletes of what there is",
     "directions cut",
     "directions delayed",
     "directions throttled",
     "keys read by a list",
     "kills that left no node running",
     "list pages",
+    "lists of versions that failed",
     "lists that failed",
     "lists that reached the end",
     "pauses",
+    "reads before writes that were told",
+    "reads of one replica with a version",
     "reads that failed",
     "reads that returned",
     "refusals of an empty folder",
@@ -89,13 +101,16 @@ const SOMETIMES: [&str; 38] = [
     "watches begun anew",
     "watches reset",
     "watches that went on with a cursor",
+    "watches told all that is there",
     "watches told of every write",
     "writes acknowledged",
     "writes and deletes certainly not applied",
     "writes and deletes of unknown outcome",
     "writes that expire in the round",
+    "writes unless there is a value",
     "writes whose if_absent held",
     "writes whose if_version held",
+    "writes whose list named the version",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

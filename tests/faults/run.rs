@@ -16,16 +16,17 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
-use tonic::transport::{Channel, Endpoint};
 
-use crate::asking::{DEADLINE_SLACK, Kind as KeyKind, Miss, Wish, ask, value_of_request};
+use crate::asking::{DEADLINE_SLACK, Kind as KeyKind, Miss, Wish, value_of_request};
 use crate::clients::{Account, LAST_READER, Workload, micros};
 use crate::counters::Counters;
+use crate::doors::{Door, Node, Ports, ask};
+use crate::files::{disk, log_bytes, node, rename};
 use crate::judge::{missed, operations};
 use crate::means::{Means, Mount, limit_files};
 use crate::plan::{Action, Kind, ON_SMALL_FILE_SYSTEM, Step, Wires, steps};
 use crate::testkit::checker::{Operation, STEPS_MAX, Verdict, describe, shorten};
-use crate::testkit::cluster::{NodeFiles, SMALLEST_STORE, TestNode, cluster_yml, copy_folder, node_yml, write};
+use crate::testkit::cluster::{TestNode, copy_folder, write};
 use crate::testkit::porcupine::Porcupine;
 use crate::testkit::ports;
 use crate::testkit::process::{read, tail};
@@ -69,8 +70,8 @@ pub(crate) struct Run {
     origin: Instant,
     nodes: Vec<TestNode>,
     network: Network,
-    /// By connection, then by node.
-    channels: Vec<Vec<Channel>>,
+    /// The nodes as clients have them, by connection.
+    seen: Vec<Vec<Node>>,
     means: Means,
     link_faults: BTreeMap<usize, Wires>,
     paused: BTreeSet<usize>,
@@ -101,19 +102,18 @@ impl Run {
         let mount = if means.mounts { Mount::new(&disk(dir.path(), ON_SMALL_FILE_SYSTEM)) } else { None };
         let node_ports: Vec<u16> = std::iter::repeat_with(ports::free_port).take(count).collect();
         let network = Network::new(&node_ports).await;
-        let node = |at| node(at, &node_ports, replica_count, &network, &means, dir.path());
+        let doors: Vec<Ports> =
+            (0..count).map(|_| Ports { http: ports::free_port(), lines: ports::free_port() }).collect();
+        let node = |at| node(at, (&node_ports, doors[at]), replica_count, &network, &means, dir.path());
         let nodes: Vec<TestNode> = (0..count).map(node).collect();
-        let channel = |node: &TestNode| {
-            let endpoint = Endpoint::from_shared(format!("http://{}", node.address())).expect("it is well formed");
-            endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy()
-        };
-        let channels = (0..CONNECTIONS).map(|_| nodes.iter().map(channel).collect()).collect();
+        let seen = || nodes.iter().zip(&doors).map(|(node, ports)| Node::new(&node.address(), *ports)).collect();
+        let seen = (0..CONNECTIONS).map(|_| seen()).collect();
         let mut run = Self {
             name,
             origin,
             nodes,
             network,
-            channels,
+            seen,
             means,
             link_faults: BTreeMap::new(),
             paused: BTreeSet::new(),
@@ -148,17 +148,21 @@ impl Run {
         let mut clients = JoinSet::new();
         for client in 0..random.random_range(12..=24) {
             let workload = Arc::clone(&workload);
-            let nodes = self.channels[client as usize % CONNECTIONS].clone();
+            let nodes = self.seen[client as usize % CONNECTIONS].clone();
             let seed = random.random();
             clients.spawn(async move { workload.run(client, seed, nodes).await });
         }
         let (mut watchers, mut watched) = (JoinSet::new(), Vec::new());
         for number in 0..WATCHERS {
-            let (nodes, told) = (self.channels[number as usize % CONNECTIONS].clone(), Arc::<Mutex<Told>>::default());
+            let (nodes, told) = (self.seen[number as usize % CONNECTIONS].clone(), Arc::<Mutex<Told>>::default());
+            let with_list = number == 0;
+            if with_list {
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = Told::with_list();
+            }
             watched.push(Arc::clone(&told));
             let (workload, seed) = (Arc::clone(&workload), random.random());
             // Clients have smaller numbers.
-            watchers.spawn(Watcher { number: 1_000 + number, workload, nodes, told, seed }.run());
+            watchers.spawn(Watcher { number: 1_000 + number, workload, nodes, with_list, told, seed }.run());
         }
         let work = async {
             self.follow(&steps).await?;
@@ -385,11 +389,16 @@ impl Run {
         self.wait_health(at, "refused", RECOVERY_TIME_MAX, is_refused).await?;
         let key = format!("{}-{}-refused", self.name, self.rounds);
         let if_absent = Ask::SetIf { condition: Condition::Absent, deletes: false };
-        for asked in [Ask::Get, Ask::Set, Ask::Delete, if_absent, Ask::Add { delta: 1, since: None }] {
+        let asks = [Ask::Get, Ask::Set, Ask::Delete, if_absent, Ask::Add { delta: 1, since: None }];
+        for (door, asked) in Door::ALL.into_iter().flat_map(|door| asks.iter().map(move |asked| (door, asked.clone())))
+        {
             let deadline = Duration::from_secs(2);
             let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
-            let wish = Wish { key: key.clone(), kind: KeyKind::Counter, ask: asked, number, is_resend: false };
-            match ask(&self.channels[0][at], &wish, deadline, deadline + DEADLINE_SLACK).await {
+            if !door.takes(&asked, number, KeyKind::Counter) {
+                continue;
+            }
+            let wish = Wish { key: key.clone(), kind: KeyKind::Counter, ask: asked, number, is_resend: false, door };
+            match ask(&self.seen[0][at], &wish, deadline, deadline + DEADLINE_SLACK).await {
                 Err(Miss::Failed(_)) => {}
                 Err(Miss::Unknown(_)) if wish.ask.is_read() => {}
                 answer => {
@@ -484,6 +493,34 @@ impl Run {
                 return Err(wrong(at, &key, &written));
             }
             self.calm(workload, at, &key, Ask::Delete).await?;
+            self.try_doors(workload, at, &key).await?;
+        }
+        Ok(())
+    }
+
+    /// Each door of a node writes, reads what the one before has written, and deletes.
+    async fn try_doors(&self, workload: &Workload, at: usize, key: &str) -> Result<(), String> {
+        let kind = KeyKind::Counter;
+        let mut written = None;
+        for door in Door::ALL {
+            for asked in [Ask::Get, Ask::Set, Ask::Get, Ask::Delete, Ask::Get, Ask::Set] {
+                let number = workload.fresh_number();
+                let is_read = asked.is_read();
+                let wish = Wish { key: key.to_owned(), kind, ask: asked.clone(), number, is_resend: false, door };
+                let answer = ask(&self.seen[0][at], &wish, CALM_DEADLINE, CALM_DEADLINE + DEADLINE_SLACK).await;
+                let said = answer.map_err(|miss| format!("{wish:?} through node {at}: {miss}"))?;
+                if let Ask::Set | Ask::Delete = asked {
+                    written = matches!(asked, Ask::Set).then(|| value_of_request(number));
+                }
+                let is_right = match said.outcome {
+                    Outcome::Saw { value, .. } | Outcome::Read(value) if is_read => value == written,
+                    Outcome::Wrote(_) | Outcome::Done | Outcome::Either => !is_read,
+                    _ => false,
+                };
+                if !is_right {
+                    return Err(format!("{wish:?} through node {at} returned {said:?}, and {written:?} was written"));
+                }
+            }
         }
         Ok(())
     }
@@ -491,9 +528,11 @@ impl Run {
     /// One request without a fault: its number and its outcome.
     async fn calm(&self, workload: &Workload, at: usize, key: &str, asked: Ask) -> Result<(u64, Outcome), String> {
         let number = workload.fresh_number();
-        let wish = Wish { key: key.to_owned(), kind: KeyKind::Counter, ask: asked, number, is_resend: false };
-        let answer = ask(&self.channels[0][at], &wish, CALM_DEADLINE, CALM_DEADLINE + DEADLINE_SLACK).await;
-        Ok((number, answer.map_err(|miss| format!("{:?} of {key} through node {at}: {miss}", wish.ask))?))
+        let (kind, door) = (KeyKind::Counter, Door::Grpc);
+        let wish = Wish { key: key.to_owned(), kind, ask: asked, number, is_resend: false, door };
+        let answer = ask(&self.seen[0][at], &wish, CALM_DEADLINE, CALM_DEADLINE + DEADLINE_SLACK).await;
+        let said = answer.map_err(|miss| format!("{:?} of {key} through node {at}: {miss}", wish.ask))?;
+        Ok((number, said.outcome))
     }
 
     /// Without a fault, a value is there until its time to live has passed, and gone for every node soon after.
@@ -502,15 +541,15 @@ impl Run {
         let entry = Some(quorate::api::Entry { key: key.clone(), ..Default::default() });
         let ttl = CALM_TTL.try_into().ok();
         let called = Instant::now();
-        let mut node = ClusterClient::new(self.channels[0][0].clone());
+        let mut node = ClusterClient::new(self.seen[0][0].grpc.clone());
         let written = node.set(SetRequest { entry, ttl, ..Default::default() }).await;
         written.map_err(|status| format!("writing {key}: {status:?}"))?;
         let must_be_gone = Instant::now() + CALM_TTL + GONE_WITHIN;
         loop {
             let is_late = Instant::now() > must_be_gone;
             let mut seen = Vec::new();
-            for channel in &self.channels[0] {
-                let mut node = ClusterClient::new(channel.clone());
+            for node in &self.seen[0] {
+                let mut node = ClusterClient::new(node.grpc.clone());
                 let answer = node.get(GetRequest { key: key.clone(), ..Default::default() }).await;
                 let answer = answer.map_err(|status| format!("reading {key}: {status:?}"))?.into_inner();
                 let is_early = called.elapsed() < CALM_TTL;
@@ -566,15 +605,17 @@ impl Run {
         Ok(())
     }
 
-    /// Reads every key of the round through every node: no acknowledged write may be missing.
+    /// Reads every key of the round through every node, and one more door of each: no acknowledged write may be missing.
     async fn read_all(&self, workload: &Workload, account: &mut Account) -> Result<(), String> {
         let keys: Vec<usize> = account.histories.keys().copied().collect();
         for number in keys {
-            for (at, node) in self.channels[1].iter().enumerate() {
-                let read = workload.read(LAST_READER, number, node, CALM_DEADLINE, account).await;
-                read.map_err(|miss| {
-                    format!("reading {} through node {at} after all faults: {miss}", workload.key(number))
-                })?;
+            for (at, node) in self.seen[1].iter().enumerate() {
+                for door in [Door::Grpc, Door::ALL[(number + at) % Door::ALL.len()]] {
+                    let read = workload.read(LAST_READER, number, (node, door), CALM_DEADLINE, account).await;
+                    read.map_err(|miss| {
+                        format!("reading {} by {door:?} of node {at} after all faults: {miss}", workload.key(number))
+                    })?;
+                }
             }
         }
         Ok(())
@@ -717,45 +758,4 @@ impl Run {
 
 fn wrong(at: usize, key: &str, (number, outcome): &(u64, Outcome)) -> String {
     format!("request {number} for {key} through node {at} returned {outcome:?}")
-}
-
-fn node(at: usize, node_ports: &[u16], replica_count: usize, network: &Network, means: &Means, dir: &Path) -> TestNode {
-    // The ids are the numbers that the schedule uses.
-    let ids: Vec<String> = (0..node_ports.len()).map(|at| at.to_string()).collect();
-    let address = |to: usize| (ids[to].as_str(), if to == at { node_ports[at] } else { network.port(at, to) });
-    let addresses: Vec<(&str, u16)> = (0..node_ports.len()).map(address).collect();
-    let home = dir.join(format!("node-{at}"));
-    fs::create_dir_all(&home).expect("a folder can be made");
-    let files = NodeFiles {
-        node_file: home.join("node.yml"),
-        cluster_file: home.join("cluster.yml"),
-        data_dir: disk(dir, at).join("data"),
-    };
-    let metrics_port = ports::free_port();
-    let mut text = node_yml(&ids[at], node_ports[at], metrics_port, &files.data_dir, false);
-    // The first node answers from memory, the others must read their disks.
-    if at > 0 {
-        text.push_str(SMALLEST_STORE);
-    }
-    write(&files.node_file, &text);
-    write(&files.cluster_file, &cluster_yml(0, replica_count, &addresses));
-    let mut node = TestNode::new(&ids[at], node_ports[at], metrics_port, files, &home);
-    node.wrapper.clone_from(&means.wrapper);
-    node
-}
-
-/// The folder that holds the data folder of a node and its copies.
-fn disk(dir: &Path, at: usize) -> PathBuf {
-    dir.join(format!("node-{at}/disk"))
-}
-
-fn rename(from: &Path, to: &Path) {
-    fs::rename(from, to).unwrap_or_else(|error| panic!("cannot rename {}: {error}", from.display()));
-}
-
-/// The size of the store's present log file.
-fn log_bytes(data_dir: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(data_dir.join("store")) else { return 0 };
-    let logs = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"));
-    logs.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).max().unwrap_or(0)
 }

@@ -16,10 +16,10 @@ use quorate::types::{Key, Version};
 use rand::RngExt as _;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use tonic::transport::Channel;
 
 use crate::asking::{Kind, Miss, value_in, version_in};
 use crate::clients::{Account, Workload};
+use crate::doors::Node;
 use crate::testkit::requests::{Ask, Outcome};
 use crate::testkit::watching::Told;
 
@@ -36,7 +36,9 @@ const LOOK_AFTER: Duration = Duration::from_millis(50);
 pub(crate) struct Watcher {
     pub(crate) number: u32,
     pub(crate) workload: Arc<Workload>,
-    pub(crate) nodes: Vec<Channel>,
+    pub(crate) nodes: Vec<Node>,
+    /// Whether it is told first what is there.
+    pub(crate) with_list: bool,
     /// The events that it was told, for those that wait for it.
     pub(crate) told: Arc<Mutex<Told>>,
     pub(crate) seed: u64,
@@ -70,15 +72,16 @@ impl Watcher {
 
     async fn watch(
         &self,
-        node: &Channel,
+        node: &Node,
         stays: Duration,
         values: bool,
         cursor: &mut Bytes,
         account: &mut Account,
     ) -> Result<(), Miss> {
-        let mut node = ClusterClient::new(node.clone()).max_decoding_message_size(64 << 20);
+        let mut node = ClusterClient::new(node.grpc.clone()).max_decoding_message_size(64 << 20);
         let keys = Some(Keys::Prefix(format!("{}-", self.workload.name)));
-        let request = WatchRequest { keys, cursor: cursor.clone(), values, ..Default::default() };
+        let request =
+            WatchRequest { keys, cursor: cursor.clone(), values, with_list: self.with_list, ..Default::default() };
         let (began, called) = (Instant::now(), self.workload.now());
         let failed = |status: tonic::Status| match status.code() {
             tonic::Code::InvalidArgument => Miss::Defect(format!("it was refused: {}", status.message())),
@@ -100,7 +103,8 @@ impl Watcher {
                 Some(Event::Ready(_)) => {
                     let now = self.workload.now();
                     self.told(|told| told.is_ready(now));
-                    account.count("watches told that they are ready");
+                    let listed = "watches told all that is there";
+                    account.count(if self.with_list { listed } else { "watches told that they are ready" });
                 }
                 Some(Event::Reset(_)) => {
                     self.told(Told::is_reset);

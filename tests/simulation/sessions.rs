@@ -221,6 +221,9 @@ impl World {
                 self.counters.count("a read returned what was never acknowledged");
             }
             Outcome::Saw { .. } | Outcome::Listed(_) => {}
+            Outcome::Read(_) | Outcome::Looked { .. } | Outcome::Done | Outcome::Either => {
+                unreachable!("the protocol tells versions")
+            }
             Outcome::Wrote(_) | Outcome::Added { .. } if is_resend => {
                 self.counters.count("a request that was sent again was answered");
             }

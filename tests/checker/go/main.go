@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -21,15 +22,17 @@ var timeout = time.Minute
 type operation struct {
 	Client  int    `json:"client"`
 	Invoked int64  `json:"invoked"`
-	Action  string `json:"action"` // read, write, write if, add, look
+	Action  string `json:"action"` // read, write, write if, write new, remove, add, look
 	// The value that a write wrote, a read saw, or an addition left; absent for no value, and for a sum that nobody knows.
 	Value *uint64 `json:"value"`
 	// The version that it saw or made; absent where its client was not told.
 	Version *uint64 `json:"version"`
-	// What a conditional write needs: absent, present, version, value; and the version or value that it names.
-	Condition string `json:"condition"`
-	Names     uint64 `json:"names"`
-	Delta     int64  `json:"delta"`
+	// What a conditional write needs: absent, present, version, value, among, other, other or absent; and the version or
+	// value, or the versions, that it names.
+	Condition string   `json:"condition"`
+	Names     uint64   `json:"names"`
+	Named     []uint64 `json:"named"`
+	Delta     int64    `json:"delta"`
 	// Whether a failed condition showed a value.
 	HasValue bool   `json:"has_value"`
 	Ending   string `json:"ending"` // returned, failed, unknown
@@ -37,12 +40,33 @@ type operation struct {
 	Returned int64 `json:"returned"`
 }
 
-// The state of the register: a value, or none, and the greatest version known, which is its own where known is true.
+// What is known of a version beside the greatest known so far: it is that one, it is above, or it is one of the two.
+type told int
+
+const (
+	exactly told = iota
+	above
+	atLeast
+)
+
+// The state of the register: a value, or none, and the greatest version known.
 type register struct {
 	present bool
 	value   uint64
 	version uint64
-	known   bool
+	told    told
+}
+
+// Whether the register may have this version.
+func (state register) mayBe(version uint64) bool {
+	switch state.told {
+	case exactly:
+		return version == state.version
+	case above:
+		return version > state.version
+	default:
+		return version >= state.version
+	}
 }
 
 func (state register) holds(value *uint64) bool {
@@ -51,28 +75,24 @@ func (state register) holds(value *uint64) bool {
 
 // The state once this version of it was seen.
 func (state register) showing(version *uint64) (bool, register) {
-	switch {
-	case version == nil:
+	if version == nil {
 		return true, state
-	case state.known:
-		return *version == state.version, state
-	default:
-		ok := *version > state.version
-		state.version, state.known = *version, true
-		return ok, state
 	}
+	ok := state.mayBe(*version)
+	state.version, state.told = *version, exactly
+	return ok, state
 }
 
 // The state after an effect.
 func (state register) becoming(value *uint64, version *uint64) (bool, register) {
-	next := register{version: state.version}
+	next := register{version: state.version, told: above}
 	if value != nil {
 		next.present, next.value = true, *value
 	}
 	if version == nil {
 		return true, next
 	}
-	next.version, next.known = *version, true
+	next.version, next.told = *version, exactly
 	return *version > state.version, next
 }
 
@@ -87,6 +107,23 @@ func (state register) meeting(op operation) (bool, register) {
 		return state.showing(&op.Names)
 	case "value":
 		return state.holds(&op.Names), state
+	case "among":
+		// Where several may be its version, the least asks the least of what follows.
+		var least *uint64
+		for i := range op.Named {
+			if state.mayBe(op.Named[i]) && (least == nil || op.Named[i] < *least) {
+				least = &op.Named[i]
+			}
+		}
+		if !state.present || least == nil {
+			return false, state
+		}
+		return state.showing(least)
+	case "other", "other or absent":
+		if !state.present {
+			return op.Condition == "other or absent", state
+		}
+		return state.told != exactly || !slices.Contains(op.Named, state.version), state
 	}
 	panic("unknown condition " + op.Condition)
 }
@@ -117,6 +154,20 @@ func step(state register, op operation) (bool, register) {
 			return unknown, state
 		}
 		return base.becoming(op.Value, version)
+	case "write new":
+		if state.present {
+			return true, state
+		}
+		return state.becoming(op.Value, version)
+	case "remove":
+		if state.present {
+			return state.becoming(nil, version)
+		}
+		// A tombstone may have been written above another one.
+		if state.told == exactly {
+			state.told = atLeast
+		}
+		return true, state
 	case "add":
 		sum := state.value + uint64(op.Delta)
 		if !unknown && op.Value != nil && *op.Value != sum {
@@ -128,7 +179,7 @@ func step(state register, op operation) (bool, register) {
 }
 
 var model = porcupine.Model{
-	Init: func() interface{} { return register{known: true} },
+	Init: func() interface{} { return register{} },
 	Step: func(state, input, _ interface{}) (bool, interface{}) {
 		return step(state.(register), input.(operation))
 	},

@@ -1,0 +1,128 @@
+//! The doors of a node, through all of which clients work on the same keys.
+//!
+//! Contract: a door is a file of this folder with a function `call`, and says in [`Door::takes`] what can be asked there. Its
+//! answers are in the terms of all histories. A door that tells less than another one says so by its outcome, and nothing
+//! else in this program knows of doors.
+
+mod grpc;
+mod http;
+mod lines;
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+
+use crate::asking::{Kind, Miss, Wish, is_text};
+use crate::testkit::http::{HttpClient, HttpVersion, Unanswered};
+use crate::testkit::lines::LineClient;
+use crate::testkit::requests::{Ask, Outcome};
+
+pub(crate) use grpc::list;
+
+/// A protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    Grpc,
+    Http1,
+    Http2,
+    Lines,
+}
+
+/// One node, as a client has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) grpc: Channel,
+    http1: HttpClient,
+    http2: HttpClient,
+    lines: LineClient,
+}
+
+/// The ports of a node that are no gRPC.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    pub(crate) http: u16,
+    pub(crate) lines: u16,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    pub(crate) outcome: Outcome,
+    /// What the node read before it wrote, where it tells.
+    pub(crate) before: Option<Outcome>,
+}
+
+impl From<Outcome> for Said {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, before: None }
+    }
+}
+
+impl Node {
+    pub(crate) fn new(address: &str, ports: Ports) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("it is well formed");
+        let (http, lines) = (format!("127.0.0.1:{}", ports.http), format!("127.0.0.1:{}", ports.lines));
+        Self {
+            grpc: endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy(),
+            http1: HttpClient::new(&http, HttpVersion::One),
+            http2: HttpClient::new(&http, HttpVersion::Two),
+            lines: LineClient::new(&lines),
+        }
+    }
+}
+
+impl Ports {
+    /// The lines of node.yml.
+    pub(crate) fn as_yaml(self) -> String {
+        let Self { http, lines } = self;
+        format!("  local_http_address: 127.0.0.1:{http}\n  local_line_address: 127.0.0.1:{lines}\n")
+    }
+}
+
+impl Door {
+    pub(crate) const ALL: [Self; 4] = [Self::Grpc, Self::Http1, Self::Http2, Self::Lines];
+
+    /// Whether it can be asked for this. A request that is sent again needs its id, which gRPC alone has.
+    pub(crate) fn takes(self, ask: &Ask, number: u64, kind: Kind) -> bool {
+        match self {
+            Self::Grpc => grpc::takes(ask),
+            Self::Http1 | Self::Http2 => http::takes(ask),
+            Self::Lines => lines::takes(ask, kind) && (ask.is_read() || is_text(number, kind)),
+        }
+    }
+
+    /// The name of its answers in the report.
+    pub(crate) fn answers(self) -> &'static str {
+        match self {
+            Self::Grpc => "answers over gRPC",
+            Self::Http1 => "answers over HTTP/1.1",
+            Self::Http2 => "answers over HTTP/2",
+            Self::Lines => "answers over lines",
+        }
+    }
+}
+
+/// Sends one request to `node`, and waits for the timeout at most.
+pub(crate) async fn ask(node: &Node, wish: &Wish, deadline: Duration, timeout: Duration) -> Result<Said, Miss> {
+    let call = async {
+        match wish.door {
+            Door::Grpc => grpc::call(&node.grpc, wish, deadline).await.map(Said::from),
+            Door::Http1 => http::call(&node.http1, wish, deadline).await,
+            Door::Http2 => http::call(&node.http2, wish, deadline).await,
+            Door::Lines => lines::call(&node.lines, wish).await.map(Said::from),
+        }
+    };
+    match tokio::time::timeout(timeout, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Miss::Unknown(format!("no answer within {timeout:?}"))),
+    }
+}
+
+/// No answer of a node.
+fn missed(unanswered: Unanswered, ask: &Ask) -> Miss {
+    match unanswered {
+        Unanswered::NotSent(why) => Miss::Failed(why),
+        Unanswered::Lost(why) if ask.is_read() => Miss::Failed(why),
+        Unanswered::Lost(why) => Miss::Unknown(why),
+    }
+}
