@@ -17,8 +17,8 @@ MEASURE := cargo run --release --example measure --
 # `make install` puts the program into PREFIX/bin. By default that is cargo's own folder, which is on most PATHs.
 PREFIX ?= $(or $(CARGO_INSTALL_ROOT),$(CARGO_HOME),$(HOME)/.cargo)
 
-.PHONY: help setup build dist install run test model simulate mutants faults soak bench micro growth flamegraph \
-	clients verify fmt lint clean
+.PHONY: help setup build dist install run test model simulate mutants faults fuzz soak bench doors micro growth \
+	flamegraph clients verify fmt lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -39,7 +39,7 @@ install: dist ## Put `quorate` into cargo's bin folder, or into PREFIX/bin, and 
 run: build ## Build, and run a throw-away cluster of three nodes on 127.0.0.1:8001 to 8003 until Ctrl-C
 	@exec "$(CARGO_TARGET_DIR)/release/quorate" dev --nodes 3
 
-test: setup clients ## Run every test, with the real grpcurl and ghz where Go can install them
+test: setup clients ## Run every test, with real clients (grpcurl, ghz, nc, schemathesis) where they can be installed
 	PATH="$(CLIENTS):$$PATH" cargo test --release --all-targets
 	cargo test --release --doc
 	cargo check --release --no-default-features --lib
@@ -57,6 +57,9 @@ faults: setup ## Check real processes under real faults, for SECONDS; then that 
 	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture
 	QUORATE_ONCE_ADDITIONS=1000 cargo test --release --test once -- --nocapture
 
+fuzz: setup ## Try each parser with damaged input, for SECONDS each; as many at once as there are processors
+	BOLERO_RANDOM_TEST_TIME_MS=$(SECONDS)000 cargo test --release --lib -- fuzz_
+
 soak: setup ## Simulate fresh seeds for SECONDS, then check real processes under faults for SECONDS
 	QUORATE_SIMULATION_SECONDS=$(SECONDS) cargo test --release --test simulation -- --nocapture
 	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture
@@ -64,6 +67,10 @@ soak: setup ## Simulate fresh seeds for SECONDS, then check real processes under
 bench: dist ## Measure clusters of real nodes, and write target/bench/report.md: 13 minutes, or 3 with QUICK=1
 	QUORATE_PROGRAM="$(CARGO_TARGET_DIR)/dist/quorate" $(MEASURE) report \
 		$(if $(filter-out file,$(origin SECONDS)),--seconds $(SECONDS)) $(if $(QUICK),--quick)
+
+doors: dist ## Measure gRPC, HTTP and lines in one run, and 10,000 idle connections: SECONDS=5 for each figure
+	QUORATE_PROGRAM="$(CARGO_TARGET_DIR)/dist/quorate" $(MEASURE) doors \
+		$(if $(filter-out file,$(origin SECONDS)),--seconds $(SECONDS))
 
 micro: setup ## Time the small parts alone: placement, clock, codec, protocol, store; ONLY=protocol for one of them
 	cargo bench --profile release $(foreach part,$(or $(ONLY),placement clock codec protocol storage),--bench $(part))

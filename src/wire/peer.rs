@@ -496,6 +496,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
+    use crate::fuzz::{DRAWN_BYTES_MAX, mutated};
 
     fn any_key() -> impl Strategy<Value = Key> {
         "[a-z雪é ]{1,20}".prop_map(|text| Key::new(text).unwrap())
@@ -666,5 +667,21 @@ mod tests {
         let request = Request::Store { key, record, age: Age::NONE };
         let expected = Message::Request { operation: OperationId(1), round: 1, request };
         assert_eq!(Message::try_from(message(store)), Ok(expected));
+    }
+
+    #[test]
+    fn fuzz_messages_of_peers() {
+        use proptest::strategy::ValueTree as _;
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let mut message = || any_message().new_tree(&mut runner).expect("there are messages").current();
+        let messages: Vec<Vec<u8>> = (0..256).map(|_| api::PeerMessage::from(message()).encode_to_vec()).collect();
+        let seeds: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
+        bolero::check!().with_max_len(DRAWN_BYTES_MAX).for_each(|bytes: &[u8]| {
+            let Ok(decoded) = api::PeerMessage::decode(mutated(&seeds, bytes).as_slice()) else { return };
+            let Ok(message) = Message::try_from(decoded) else { return };
+            let again = api::PeerMessage::from(message.clone()).encode_to_vec();
+            let again = api::PeerMessage::decode(again.as_slice()).expect("it was just encoded");
+            assert_eq!(Message::try_from(again), Ok(message), "a message that is taken is one that can be sent");
+        });
     }
 }

@@ -112,6 +112,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzz::{DRAWN_BYTES_MAX, mutated};
 
     fn some_stamp() -> impl Strategy<Value = Stamp> {
         (any::<u64>(), any::<u64>(), "[!-+\\--~]{1,64}").prop_map(|(epoch, counter, id)| Stamp {
@@ -158,5 +159,27 @@ mod tests {
         for other in ["", "A", &text[1..], &format!("{text}A"), &text.replace('A', "B"), "not/base64"] {
             assert_eq!(VersionText::of_cluster(7).decode(other), Err(NotAVersion), "{other:?}");
         }
+    }
+
+    #[test]
+    fn fuzz_versions() {
+        let texts = VersionText::of_cluster(0);
+        let clock = Clock { epoch: 3, counter: 1_000_000 };
+        let stamp = Stamp { clock, writer: NodeId::new("node-1").unwrap() };
+        let (plain, conditional) = (Version::new(stamp.clone(), None), Version::new(stamp.clone(), Some(stamp)));
+        let of_table = conditional.clone().in_table(TableId(9));
+        let seeds = [Version::absent(), plain, conditional, of_table].map(|version| {
+            let bytes = URL_SAFE_NO_PAD.decode(texts.encode(&version)).expect("it was just encoded");
+            bytes[..bytes.len() - CHECK_BYTES].to_vec()
+        });
+        let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
+        bolero::check!().with_max_len(DRAWN_BYTES_MAX).for_each(|bytes: &[u8]| {
+            let parts = mutated(&seeds, bytes);
+            // With a check that fits.
+            let text = URL_SAFE_NO_PAD.encode([parts.clone(), texts.check(&parts).to_vec()].concat());
+            if let Ok(version) = texts.decode(&text) {
+                assert_eq!(texts.decode(&texts.encode(&version)), Ok(version));
+            }
+        });
     }
 }

@@ -193,6 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzz::{DRAWN_BYTES_MAX, mutated};
     use crate::types::{Key, NodeIndex};
 
     fn parameters(seed: u32) -> ClusterParameters {
@@ -268,5 +269,21 @@ mod tests {
             let check = codec(&own).check(&prefix("user:"), &bytes);
             let _ = codec(&own).request(TableId::DEFAULT, request([bytes, check.to_vec()].concat()));
         }
+    }
+
+    #[test]
+    fn fuzz_cursors_of_watches() {
+        let (own, filter) = (parameters(7), prefix("user:"));
+        let whole = codec(&own).encode(&filter, &cursor());
+        let (parts, _) = whole.split_last_chunk::<CHECK_BYTES>().expect("a cursor ends with its check");
+        bolero::check!().with_max_len(DRAWN_BYTES_MAX).for_each(|bytes: &[u8]| {
+            let bytes = mutated(&[parts, &[FORM]], bytes);
+            let _ = codec(&own).decode(&filter, &bytes);
+            // With a check that fits.
+            let check = codec(&own).check(&filter, &bytes);
+            let Some(cursor) = codec(&own).decode(&filter, &[bytes, check.to_vec()].concat()) else { return };
+            assert!(cursor.0.len() <= own.node_ids.len());
+            assert_eq!(codec(&own).decode(&filter, &codec(&own).encode(&filter, &cursor)), Some(cursor));
+        });
     }
 }

@@ -8,6 +8,8 @@ pub const LAYERS: &[(&str, usize)] = &[
     ("log_limit", 0),
     ("metrics", 0),
     ("mutants", 0),
+    // Input for tests of parsers; it is in no program.
+    ("fuzz", 0),
     // The protocol as pure state machines; generated code and its conversions; files of configuration.
     ("protocol", 1),
     ("api", 1),

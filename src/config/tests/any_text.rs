@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::{CLUSTER, NODE, cluster, node, node_with};
 use crate::config::{LocalAddress, RemoteAddress, yaml};
+use crate::fuzz::{DRAWN_BYTES_MAX, mutated_text};
 
 /// Texts near to YAML: its characters, our words, and anything else, so that some get far into the parser.
 fn near_yaml() -> impl Strategy<Value = String> {
@@ -111,4 +112,23 @@ proptest! {
             prop_assert!(address.port() > 0);
         }
     }
+}
+
+#[test]
+fn fuzz_files_of_configuration() {
+    let seeds = [
+        NODE,
+        CLUSTER,
+        include_str!("../../../examples/3-local-nodes/node-1.yml"),
+        include_str!("../../../examples/3-local-nodes/cluster.yml"),
+        "node: { id: !!str 1, local_address: &a \":8001\", data_dir: *a }\n---\n",
+        "cluster:\n  nodes:\n    ? 1\n    : |-\n      x\n  seed: [[[0]]]\n",
+    ];
+    bolero::check!().with_max_len(DRAWN_BYTES_MAX).for_each(|bytes: &[u8]| {
+        let text = mutated_text(&seeds, bytes);
+        let errors = [node(&text).err(), cluster(&text).err()];
+        for error in errors.into_iter().flatten() {
+            assert!(!error.to_string().contains(['\n', '\r']), "{text:?}: {error:?}");
+        }
+    });
 }

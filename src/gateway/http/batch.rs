@@ -318,6 +318,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzz::{DRAWN_BYTES_MAX, mutated};
 
     fn refusal(body: &str) -> String {
         match serde_json::from_str::<Batch>(body) {
@@ -365,5 +366,23 @@ mod tests {
         fn any_body_reads_or_is_refused(body in "[{}\\[\\]\":,a-kops]{0,60}") {
             let _ = serde_json::from_str::<Batch>(&body);
         }
+    }
+
+    #[test]
+    fn fuzz_batches() {
+        let seeds: [&[u8]; 4] = [
+            br#"{"operations":[{"op":"get","key":"k"}]}"#,
+            br#"{"operations":[{"op":"put","key":"k","value":"v","ttl":"30s"},{"op":"delete","key":"\u00fc"}]}"#,
+            br#"{"operations":[{"op":"put","key":"k","binary":"dg==","if_match":"\"a\"","if_none_match":"*"}]}"#,
+            br#"{"operations":[[[[{}]]]],"x":1e999,"y":"\ud800"}"#,
+        ];
+        bolero::check!().with_max_len(DRAWN_BYTES_MAX).for_each(|bytes: &[u8]| {
+            let body = mutated(&seeds, bytes);
+            let Ok(Batch(operations)) = serde_json::from_slice::<Batch>(&body) else { return };
+            assert!((1..=OPERATIONS_MAX).contains(&operations.len()));
+            for problem in operations.into_iter().filter_map(|given| given.read().err()) {
+                assert!(matches!(problem.status.as_u16(), 400 | 404), "{body:?}: {problem:?}");
+            }
+        });
     }
 }

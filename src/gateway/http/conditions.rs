@@ -152,6 +152,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzz::{DRAWN_BYTES_MAX, mutated_text};
     use crate::types::{Clock, NodeId, Stamp};
 
     fn version(counter: u64) -> Version {
@@ -225,5 +226,26 @@ mod tests {
         fn any_text_reads_or_is_refused(text in "[W/\"*, a-c]{0,30}") {
             let _ = tags("If-Match", &text);
         }
+    }
+
+    #[test]
+    fn fuzz_conditions() {
+        let versions = VersionText::of_cluster(0);
+        let known = versions.encode(&Version::absent());
+        let (tag, weak) = (etag(&known), format!("W/{}, *", etag(&known)));
+        let seeds = ["*", "\"a,b\", W/\"c\", ,\"\"", tag.as_str(), weak.as_str()];
+        bolero::check!().with_max_len(DRAWN_BYTES_MAX).for_each(|bytes: &[u8]| {
+            let (one, other) = bytes.split_at(bytes.len() / 2);
+            let (one, other) = (mutated_text(&seeds, one), mutated_text(&seeds, other));
+            match Conditions::of_fields(Some(&one), Some(&other)) {
+                Ok(conditions) => {
+                    let _ = conditions.judge(&known);
+                    for is_deletion in [false, true] {
+                        assert!(conditions.of_write(versions, is_deletion).is_some(), "{one:?} {other:?}");
+                    }
+                }
+                Err(problem) => assert_eq!(problem.kind, "invalid-header", "{one:?} {other:?}"),
+            }
+        });
     }
 }

@@ -251,6 +251,7 @@ fn is_text(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::{DRAWN_BYTES_MAX, mutated_text};
 
     #[test]
     fn cursor_leads_back_to_its_key_and_others_are_refused() {
@@ -273,5 +274,18 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/html, Application/Problem+JSON;q=0.5"));
         assert!(accepts(&headers, is_json) && !accepts(&headers, is_text));
+    }
+
+    #[test]
+    fn fuzz_cursors_of_lists() {
+        let seeds = [cursor(&Key::new("a".to_owned()).unwrap()), cursor(&Key::new("ü/longer key".to_owned()).unwrap())];
+        let seeds: Vec<&str> = seeds.iter().map(String::as_str).collect();
+        bolero::check!().with_max_len(DRAWN_BYTES_MAX).for_each(|bytes: &[u8]| {
+            let text = mutated_text(&seeds, bytes);
+            match key_of_cursor(&text) {
+                Ok(key) => assert_eq!(cursor(&key), text, "a key has one cursor"),
+                Err(problem) => assert_eq!(problem.kind, "invalid-parameter", "{text:?}"),
+            }
+        });
     }
 }

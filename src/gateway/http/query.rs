@@ -158,6 +158,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzz::{DRAWN_BYTES_MAX, mutated_text};
 
     #[test]
     fn spans_have_a_unit_and_no_sign() {
@@ -213,5 +214,28 @@ mod tests {
             let escaped = bytes.iter().fold(String::new(), |text, byte| text + &format!("%{byte:02x}"));
             prop_assert_eq!(unescape(&escaped), Some(bytes));
         }
+    }
+
+    #[test]
+    fn fuzz_query() {
+        const NAMES: [&str; 8] = ["ttl", "timeout", "add", "values", "limit", "cursor", "prefix", "key"];
+        let seeds =
+            ["ttl=30s&timeout=10s", "add=-5&values=true", "limit=10&cursor=AQ&prefix=a%2Fb", "key=%C3%BC+x&ttl=1500ms"];
+        bolero::check!().with_max_len(DRAWN_BYTES_MAX).for_each(|bytes: &[u8]| {
+            let text = mutated_text(&seeds, bytes);
+            let problems = match Query::parse(Some(&text), &NAMES) {
+                Ok(query) => vec![
+                    query.number("limit", 1, 10).err(),
+                    query.signed("add").err(),
+                    query.flag("values").err(),
+                    query.span("timeout").err(),
+                    query.ttl(query.text("prefix")).err(),
+                ],
+                Err(problem) => vec![Some(problem)],
+            };
+            for problem in problems.into_iter().flatten() {
+                assert_eq!(problem.status.as_u16(), 400, "{text:?}: {problem:?}");
+            }
+        });
     }
 }

@@ -286,6 +286,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzz::{DRAWN_BYTES_MAX, mutated_text};
 
     fn key(text: &str) -> Key {
         Key::new(text.to_owned()).unwrap()
@@ -361,5 +362,17 @@ mod tests {
         fn any_path_names_something_or_is_refused(path in "/[v1tables/_%2Fdefaultkeys]{0,40}") {
             let _ = Resource::find(&path);
         }
+    }
+
+    #[test]
+    fn fuzz_paths() {
+        let mut seeds: Vec<&str> = ROUTES.iter().map(|route| route.template).collect();
+        seeds.extend(["/v1/tables/default/keys/a%2F%C3%BC", "/v1/tables/default/placement/a//b", "*", "/%00"]);
+        bolero::check!().with_max_len(DRAWN_BYTES_MAX).for_each(|bytes: &[u8]| {
+            let path = mutated_text(&seeds, bytes);
+            if let Err(problem) = Resource::find(&path) {
+                assert!(matches!(problem.status.as_u16(), 400 | 404), "{path:?}: {problem:?}");
+            }
+        });
     }
 }

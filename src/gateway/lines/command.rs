@@ -145,6 +145,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzz::{DRAWN_BYTES_MAX, mutated};
 
     fn key(text: &str) -> Key {
         Key::new(text.to_owned()).unwrap()
@@ -226,5 +227,23 @@ mod tests {
                 prop_assert!(!text.contains(['\r', '\n']), "{text:?}");
             }
         }
+    }
+
+    #[test]
+    fn fuzz_lines() {
+        let seeds: [&[u8]; 6] = [
+            b"GET default a b",
+            b"PUT default k v EXPIRE 5",
+            b"PUTNEW default k {\"a\": 1} EXPIRE 315360000000",
+            b"DELETE default \xc3\xbc",
+            b"CREATE default",
+            b"POST /x HTTP/1.1",
+        ];
+        bolero::check!().with_max_len(DRAWN_BYTES_MAX).for_each(|bytes: &[u8]| {
+            let line = mutated(&seeds, bytes);
+            if let Err(Other::Unrecognized(text) | Other::Wrong(text)) = Command::parse(&line) {
+                assert!(!text.contains(['\r', '\n']) && text.len() < 1_000, "{text:?}");
+            }
+        });
     }
 }
