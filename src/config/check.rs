@@ -20,26 +20,57 @@ pub struct FileReport {
     pub remarks: Vec<Remark>,
 }
 
-/// A value that is accepted and is probably a mistake: an address of a node that its cluster's file does not name.
+/// A value that is accepted and is probably a mistake.
 ///
 /// `Display` is one line: place and remark.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{place}: remark: node {id} listens on {local}, but {} says that others reach it at {remote}: correct one of the two, \
-     unless a proxy or an address translation is in between",
-    cluster.display()
-)]
-pub struct Remark {
-    /// The place of the node's `local_address`.
-    pub place: Place,
-    /// The node's id.
-    pub id: NodeId,
-    /// The address on which the node listens.
-    pub local: LocalAddress,
-    /// The cluster's file.
-    pub cluster: PathBuf,
-    /// The node's address in that file.
-    pub remote: RemoteAddress,
+pub enum Remark {
+    /// The node does not listen where its cluster's file says.
+    #[error(
+        "{place}: remark: node {id} listens on {local}, but {} says that others reach it at {remote}: correct one of the two, \
+         unless a proxy or an address translation is in between",
+        cluster.display()
+    )]
+    Address {
+        /// The place of the node's `local_address`.
+        place: Place,
+        /// The node's id.
+        id: NodeId,
+        /// The address on which the node listens.
+        local: LocalAddress,
+        /// The cluster's file.
+        cluster: PathBuf,
+        /// The node's address in that file.
+        remote: RemoteAddress,
+    },
+    /// The node does not serve HTTP where it tells others.
+    #[error(
+        "{place}: remark: node {id} serves HTTP on {local}, but tells others to reach it at {remote}: correct one of the two, \
+         unless a proxy or an address translation is in between"
+    )]
+    HttpAddress {
+        /// The place of the node's `remote_http_address`.
+        place: Place,
+        /// The node's id.
+        id: NodeId,
+        /// The address on which the node serves HTTP.
+        local: LocalAddress,
+        /// The address that it tells.
+        remote: RemoteAddress,
+    },
+    /// The node serves no HTTP, and has an address to tell others.
+    #[error(
+        "{place}: remark: node {id} serves no HTTP, so that nobody is told {remote}: give local_http_address, or leave \
+         remote_http_address out"
+    )]
+    NoHttp {
+        /// The place of the node's `remote_http_address`.
+        place: Place,
+        /// The node's id.
+        id: NodeId,
+        /// The address that it would tell.
+        remote: RemoteAddress,
+    },
 }
 
 /// The kind of an accepted file. `Display` is a few words about its content.
@@ -102,6 +133,7 @@ pub fn check(files: &[File<'_>]) -> Vec<FileReport> {
                     _ => Ok(()),
                 };
                 remarks.extend(clusters.iter().filter_map(|(name, cluster)| remark(node, places, name, cluster)));
+                remarks.extend(remark_on_http(node, places));
                 let in_all = |()| {
                     clusters
                         .iter()
@@ -118,13 +150,24 @@ pub fn check(files: &[File<'_>]) -> Vec<FileReport> {
 /// The remark that `node` does not listen where the file `name` of its cluster says; `None` when it may.
 fn remark(node: &NodeConfig, places: &Places, name: &Path, cluster: &ClusterConfig) -> Option<Remark> {
     let remote = cluster.address(cluster.parameters.member(&node.id)?);
-    (!node.local_address.may_be(remote)).then(|| Remark {
+    (!node.local_address.may_be(remote)).then(|| Remark::Address {
         place: places.local_address.clone(),
         id: node.id.clone(),
         local: node.local_address,
         cluster: name.to_owned(),
         remote: remote.clone(),
     })
+}
+
+/// The remark that nobody reaches `node` over HTTP where it tells others; `None` when somebody may.
+fn remark_on_http(node: &NodeConfig, places: &Places) -> Option<Remark> {
+    let (place, remote) = (places.remote_http_address.clone()?, node.remote_http_address.clone()?);
+    let id = node.id.clone();
+    match node.local_http_address {
+        None => Some(Remark::NoHttp { place, id, remote }),
+        Some(local) if local.may_be(&remote) => None,
+        Some(local) => Some(Remark::HttpAddress { place, id, local, remote }),
+    }
 }
 
 enum Read {

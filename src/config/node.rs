@@ -100,6 +100,8 @@ impl NodeConfig {
 pub(super) struct Places {
     pub(super) id: Place,
     pub(super) local_address: Place,
+    /// If it is given.
+    pub(super) remote_http_address: Option<Place>,
 }
 
 /// A node.yml, and the places of some of its values.
@@ -150,7 +152,8 @@ pub(super) fn parse_with_places(
             return Err(given.error(Problem::AddressTaken { address: given.text.clone(), owner }));
         }
     }
-    Ok((config, Places { id: id.place, local_address: listens_on.place }))
+    let remote_http_address = raw.optional(&keys::REMOTE_HTTP_ADDRESS)?.map(|given| given.place);
+    Ok((config, Places { id: id.place, local_address: listens_on.place, remote_http_address }))
 }
 
 /// The keys of the file and the variables that override them, not validated yet.

@@ -41,6 +41,29 @@ fn check_tells_kinds_apart_and_compares_them() {
 }
 
 #[test]
+fn check_remarks_on_addresses_of_http_that_nobody_reaches() {
+    let remarks = |lines: &str| -> Vec<String> {
+        let reports = check(&[file("n.yml", &format!("{NODE}{lines}"))]);
+        assert!(reports[0].outcome.is_ok(), "{reports:?}");
+        reports[0].remarks.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        remarks("  remote_http_address: db.example:80\n"),
+        [
+            "n.yml:5: node.remote_http_address: remark: node 1 serves no HTTP, so that nobody is told db.example:80: give \
+          local_http_address, or leave remote_http_address out"
+        ]
+    );
+    assert_eq!(
+        remarks("  local_http_address: :8101\n  remote_http_address: db.example:80\n"),
+        ["n.yml:6: node.remote_http_address: remark: node 1 serves HTTP on :8101, but tells others to reach it at \
+          db.example:80: correct one of the two, unless a proxy or an address translation is in between"]
+    );
+    assert_eq!(remarks("  local_http_address: :80\n  remote_http_address: db.example:80\n"), [""; 0]);
+    assert_eq!(remarks("  local_http_address: :80\n"), [""; 0]);
+}
+
+#[test]
 fn check_remarks_on_addresses_that_cannot_be_the_same() {
     let remarks = |local: &str, remote: &str| -> Vec<String> {
         let node = NODE.replace("127.0.0.1:8001", &format!("\"{local}\""));
