@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! make bench                  # measure report: goals, costs and sweeps, as a page with pictures
+//! make doors                  # measure doors: gRPC, HTTP and lines in one run, and idle connections
 //! make growth                 # measure placement, then measure fill
 //! cargo run --release --example measure -- fill --help
 //! ```
@@ -12,6 +13,7 @@
 //! It is an example to Cargo because only examples, tests and benchmarks may use development dependencies, and because
 //! of these an example is the one that is a program.
 
+mod doors;
 mod growth;
 mod picture;
 mod report;
@@ -39,18 +41,20 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Part {
     Report(report::Plan),
+    Doors(doors::Plan),
     Placement(growth::placement::Plan),
     Fill(growth::run::Plan),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let default = if matches!(cli.part, Part::Report(_)) { "target/bench" } else { "target/growth" };
+    let default = if matches!(cli.part, Part::Report(_) | Part::Doors(_)) { "target/bench" } else { "target/growth" };
     let output = cli.output.unwrap_or_else(|| checkout().join(default));
     std::fs::create_dir_all(&output)
         .unwrap_or_else(|error| panic!("cannot make the folder {}: {error}", output.display()));
     match cli.part {
         Part::Report(plan) => report::run(&plan, &output),
+        Part::Doors(plan) => doors::run(&plan, &output),
         Part::Placement(plan) => growth::placement::run(&plan, &output),
         Part::Fill(plan) => growth::fill::run(&plan, &output),
     }

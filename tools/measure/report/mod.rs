@@ -10,7 +10,7 @@
 mod baseline;
 mod cluster;
 mod generator;
-mod machine;
+pub mod machine;
 mod metrics;
 mod operations;
 mod page;
