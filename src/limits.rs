@@ -346,3 +346,18 @@ pub const DEV_LINE_PORT_DISTANCE: u16 = 200;
 /// How many of its latest incarnations a node names in its hello: 16 bytes each, one MiB in all. A peer that was away for
 /// more of them does not recognise the folder: the node would have to restart every second for 18 hours.
 pub const INCARNATIONS_NAMED_MAX: usize = 1 << 16;
+
+/// How many names of tables a node remembers: of 128 bytes at most, so that they hold 1 MiB about. One that is forgotten is
+/// read again.
+pub const TABLE_NAMES_MAX: usize = 4_096;
+
+/// How long a node goes on with a drop of a table that it found under way. Whoever uses the name next begins anew.
+pub const TABLE_HELP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How many dropped tables one message between nodes names, of five bytes each at most.
+pub const DROPS_IN_MESSAGE_MAX: usize = 10_000;
+
+/// How many keys of a dropped table are removed at once, and how often: 10,000 keys a second, so that clients see little of it.
+pub const TABLE_CLEANING_ENTRIES_MAX: usize = 500;
+/// See [`TABLE_CLEANING_ENTRIES_MAX`].
+pub const TABLE_CLEANING_EVERY: Duration = Duration::from_millis(50);

@@ -155,11 +155,29 @@ pub enum Mutant {
     ListOmitsTombstones,
     /// A list answers the greatest record named, although less than a majority holds it.
     ListTakesGreatest,
+    /// A drop is done when one node knows of it.
+    DropAtOne,
+    /// A drop is done when a majority of the replicas of one slot knows of it.
+    DropOfOneSlot,
+    /// A drop is acknowledged before it is durable.
+    DropIsVolatile,
+    /// The last step of a drop deletes the record of the name, whatever it says.
+    DeletesAnyRecord,
+    /// A refusal because of a drop is taken for the absence of the table.
+    RefusedIsMissing,
+    /// A table that is being dropped is taken for one that is not there.
+    DroppingIsMissing,
+    /// A table is created while one of its name is being dropped.
+    CreatedWhileDropping,
+    /// A version that clients see does not say of which table it is.
+    VersionWithoutId,
+    /// A write that may have happened in a dropped table goes on in a new one.
+    RetriedUnderNewId,
 }
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 74] = [
+    pub const ALL: [(Self, &'static str); 83] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -234,6 +252,15 @@ impl Mutant {
         (Self::ListBeyondShortestPage, "a list misses no acknowledged key"),
         (Self::ListOmitsTombstones, "an absence is settled like a value"),
         (Self::ListTakesGreatest, "a list reads each key linearizably"),
+        (Self::DropAtOne, "a dropped table is gone for everybody"),
+        (Self::DropOfOneSlot, "a dropped table is gone for everybody"),
+        (Self::DropIsVolatile, "a dropped table is gone for everybody"),
+        (Self::DeletesAnyRecord, "a name is freed by the end of its drop"),
+        (Self::RefusedIsMissing, "a refusal says nothing of a key"),
+        (Self::DroppingIsMissing, "no such table means that its record is absent"),
+        (Self::CreatedWhileDropping, "a name is freed by the end of its drop"),
+        (Self::VersionWithoutId, "a version is of a table's id and a key"),
+        (Self::RetriedUnderNewId, "a write never goes on in another table"),
     ];
 }
 

@@ -79,6 +79,8 @@ pub enum Task {
     WatchPage(u64),
     /// Deletes a value whose time to live has passed.
     Expire(u64),
+    /// An operation on a created table, or on its name.
+    Table(u64),
 }
 
 /// An answer of this node's replica, on its way to the requester. A coordinator on this node gets the same answer as one on

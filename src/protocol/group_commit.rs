@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use crate::mutants::{must, rule};
-use crate::types::{Batch, Digest, Expiry, Incarnation, Key, NodeId, PeerRecord, Record, RunningTime, Slot};
+use crate::types::{Batch, Digest, Expiry, Incarnation, Key, NodeId, PeerRecord, Record, RunningTime, Slot, TableId};
 
 /// Gathers batches. `A` is an acknowledgement that waits for one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -142,6 +142,12 @@ impl<A> GroupCommit<A> {
     pub fn add_peer(&mut self, peer: NodeId, peer_record: PeerRecord) {
         self.check();
         self.next.peers.insert(peer, peer_record);
+    }
+
+    /// Adds tables that were dropped.
+    pub fn add_dropped(&mut self, tables: impl IntoIterator<Item = TableId>) {
+        self.check();
+        self.next.dropped.extend(tables);
     }
 
     /// Adds that the cluster is bootstrapped: every other node has recorded this one.

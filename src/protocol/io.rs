@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::types::{
     AgedRecord, Batch, ChangeRequest, Checksum, Clock, Content, Expiry, Found, Incarnation, Key, KeyRange, Meta,
-    NodeId, NodeIndex, ReadKind, RunningTime, ScannedKeys, Slot, Stamp, Table, TableName, TableRecord, TableSettings,
-    Ttl, Version,
+    NodeId, NodeIndex, ReadKind, RunningTime, ScannedKeys, Slot, Stamp, Table, TableId, TableName, TableRecord,
+    TableSettings, Ttl, Version,
 };
 
 use super::changes::Filter;
@@ -222,6 +222,9 @@ pub enum Input {
     },
     /// The answer to [`Effect::ReadExpiries`]; `None` where the store could not read them.
     ExpiriesRead(Option<Vec<Expiry>>),
+    /// The answer to [`Effect::Clean`]: whether the table may have further records; `None` where the store could not remove
+    /// any.
+    Cleaned(Option<bool>),
     /// The answer to [`Effect::Persist`].
     Persisted {
         /// Whether the batch is durable. After a failure it may be durable all the same.
@@ -284,6 +287,14 @@ pub enum Effect {
         /// Only entries after this one are read.
         after: Option<Expiry>,
         /// The most entries that are read.
+        entries_max: usize,
+    },
+    /// Removes records of a dropped table from the store, and all that belongs to them; the answer is [`Input::Cleaned`].
+    /// There is one such task at a time. It need not be durable.
+    Clean {
+        /// The table.
+        table: TableId,
+        /// The most records to remove.
         entries_max: usize,
     },
     /// Sends a message to a peer. It may be lost, repeated or late.
@@ -412,8 +423,6 @@ pub enum Failure {
     },
     /// No more tables can be created in this cluster.
     TooManyTables,
-    /// Too many requests wait for the names of their tables. Nothing was done.
-    TooManyLookups,
 }
 
 /// Why a node takes no requests.

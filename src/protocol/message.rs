@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use crate::types::{
     Age, Ballot, Clock, ClusterParameters, Incarnation, Key, KeyRange, Lookup, NodeId, NodeIndex, ReadKind, Record,
-    ScannedKeys, StoreId,
+    ScannedKeys, StoreId, TableId,
 };
 
 use super::changes::{Change, Filter};
 
 /// The version of the messages between nodes. Raised when an older node would misunderstand a newer one.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// The id of an operation or clock round, unique within one incarnation of its coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,6 +152,11 @@ pub enum Request {
         range: KeyRange,
         /// The most keys in the answer.
         keys_max: usize,
+    },
+    /// Tells of tables that were dropped. It is answered with [`Answer::Stored`] once that is durable.
+    Drop {
+        /// The tables.
+        tables: Vec<TableId>,
     },
     /// Asks for the changes of the replica, for watches.
     Follow {
@@ -294,7 +299,12 @@ impl Message {
             Self::Request { request: Request::Follow { filter, .. }, .. } => filter.as_bytes().len(),
             _ => 0,
         };
+        let drops = match self {
+            Self::Request { request: Request::Drop { tables }, .. } => tables.len() * 5,
+            _ => 0,
+        };
         OVERHEAD
+            + drops
             + introduction
             + listed
             + changes
@@ -312,7 +322,16 @@ impl Request {
             Self::Get { key, .. } | Self::Store { key, .. } | Self::Prepare { key, .. } | Self::Accept { key, .. } => {
                 Some(key)
             }
-            Self::Clock | Self::Scan { .. } | Self::Follow { .. } | Self::Unfollow => None,
+            Self::Clock | Self::Scan { .. } | Self::Drop { .. } | Self::Follow { .. } | Self::Unfollow => None,
+        }
+    }
+
+    /// The table that the question is about; the default one where it is about none.
+    #[must_use]
+    pub fn table(&self) -> TableId {
+        match self {
+            Self::Scan { range, .. } => range.table(),
+            request => request.key().map_or(TableId::DEFAULT, Key::table),
         }
     }
 
@@ -325,6 +344,7 @@ impl Request {
             | Self::Prepare { .. }
             | Self::Clock
             | Self::Scan { .. }
+            | Self::Drop { .. }
             | Self::Follow { .. }
             | Self::Unfollow => None,
         }
@@ -402,6 +422,8 @@ pub enum Refusal {
     StampConflict,
     /// Its peers refuse it.
     RefusedByPeers,
+    /// The table of the key was dropped. That says nothing of the key.
+    Dropped,
 }
 
 impl Refusal {
@@ -422,6 +444,7 @@ impl fmt::Display for Refusal {
             Self::ClockJump => "the clock is further ahead than any honest node's",
             Self::StampConflict => "holds another content under the same stamp",
             Self::RefusedByPeers => "is refused by its peers",
+            Self::Dropped => "knows that the table was dropped",
         })
     }
 }

@@ -25,6 +25,7 @@
 //! | `listing` | lists of keys: pages that ask every node |
 //! | `pages` | pages of lists: what is asked for, and what is in one |
 //! | `operators` | operators' requests to one replica or clock |
+//! | `tables` | created tables: their names, drops, and operations on them |
 //! | `watch` | watches of clients, and the changes that a replica tells |
 //! | `node` | all of it put together |
 //! | `turn` | one turn of a node's event loop, which every driver calls |
@@ -50,6 +51,7 @@ pub mod pages;
 pub mod placement;
 pub mod quorum;
 pub mod replica;
+pub mod tables;
 pub mod turn;
 pub mod watch;
 

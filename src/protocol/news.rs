@@ -65,6 +65,8 @@ pub enum WatchEvent {
     },
     /// Writes may be missing. The watch begins anew: what was told so far is no longer complete.
     Reset,
+    /// The watch has ended, because its table was dropped.
+    TableDropped,
     /// Nothing new; the cursor has moved on.
     Heartbeat,
     /// The watch has ended, because the node takes no requests. It can go on elsewhere with the cursor.

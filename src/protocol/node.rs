@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use crate::limits::EXPIRY_DEADLINE;
 use crate::mutants::must;
-use crate::types::{Clock, Incarnation, Key, Meta, NodeIndex, Record};
+use crate::types::{Clock, Incarnation, Meta, NodeIndex, Record, TableId};
 
 use super::changes::Filter;
 use super::clock::QuorumClock;
 use super::context::{Caller, Delivery, Greeting, NodeCtx, Origin, PendingAck, Requester, Task};
-use super::coordinator::ops::{Cas, Get, GetOne, GetWith, OperationState, Set};
+use super::coordinator::ops::GetWith;
 use super::coordinator::{Coordinator, CoordinatorCtx, Inspect};
 use super::expiry::{Expiries, Work};
 use super::group_commit::GroupCommit;
@@ -26,6 +26,7 @@ use super::news::{Cursor, ListFirst, WatchEvent, WatchId, WatchNews};
 use super::operators::{self, Operators};
 use super::placement::Placement;
 use super::replica::Replica;
+use super::tables::{self, Tables, TablesCtx};
 use super::watch::{WatchCtx, Watches};
 
 /// What a node is, given once at its start.
@@ -57,6 +58,7 @@ pub struct Node {
     operators: Operators,
     watches: Watches,
     expiries: Expiries,
+    tables: Tables,
     /// Answers of the replica that are still to be delivered; empty between two inputs.
     deliveries: VecDeque<Delivery>,
 }
@@ -70,6 +72,7 @@ struct Parts<'a> {
     operators: &'a mut Operators,
     watches: &'a mut Watches,
     expiries: &'a mut Expiries,
+    tables: &'a mut Tables,
     ctx: NodeCtx<'a>,
 }
 
@@ -93,7 +96,8 @@ impl Node {
             coordinator: Coordinator::new(parameters.node_ids.len()),
             listing: Listing::default(),
             membership: Membership::new(me, parameters, incarnation, &meta),
-            replica: Replica::start(incarnation.epoch),
+            replica: Replica::start(incarnation.epoch, &meta.dropped),
+            tables: Tables::start(started_at, &meta.dropped),
             operators: Operators::default(),
             watches: Watches::default(),
             expiries: Expiries::start(started_at, &meta),
@@ -121,6 +125,7 @@ impl Node {
                 expiries.on_page(page, |peer| membership.talking_to(peer).is_some(), ctx);
                 parts.expire();
             }
+            Input::Cleaned(has_more) => parts.tables.cleaned(has_more, now),
             Input::Persisted { durable: true } => parts.on_durable(),
             Input::Persisted { durable: false } => parts.on_batch_failed(),
             Input::StoreReopened(meta) => parts.on_store_reopened(&meta),
@@ -130,6 +135,7 @@ impl Node {
                 parts.operators.on_wake(&mut parts.ctx);
                 parts.expiries.on_wake(parts.membership.unready().is_none(), &mut parts.ctx);
                 parts.watch(Watches::on_wake);
+                parts.tables(Tables::on_wake);
             }
             Input::Watch { id, filter, cursor, list } => parts.on_watch(id, &filter, &cursor, list),
             Input::WatchPageTaken(id) => parts.watch(|watches, ctx| watches.page_taken(id, ctx)),
@@ -166,6 +172,7 @@ impl Node {
             self.operators.next_wake(),
             self.membership.next_hello(),
             self.expiries.next_wake(),
+            self.tables.next_wake(),
         ];
         wakes.into_iter().flatten().min()
     }
@@ -230,6 +237,12 @@ impl Node {
         &self.watches
     }
 
+    /// Its tables, for tests.
+    #[must_use]
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
     /// What tests may see of its operations.
     #[must_use]
     pub fn inspect(&self) -> Inspect<'_> {
@@ -240,8 +253,8 @@ impl Node {
         let running = self.expiries.running(now);
         let Self { me, placement, clock, group_commit, deliveries, .. } = self;
         let ctx = NodeCtx { now, running, me: *me, placement, clock, group_commit, effects, deliveries };
-        let Self { membership, coordinator, listing, replica, operators, watches, expiries, .. } = self;
-        Parts { membership, coordinator, listing, replica, operators, watches, expiries, ctx }
+        let Self { membership, coordinator, listing, replica, operators, watches, expiries, tables, .. } = self;
+        Parts { membership, coordinator, listing, replica, operators, watches, expiries, tables, ctx }
     }
 }
 
@@ -267,12 +280,22 @@ impl Parts<'_> {
         work(self.watches, &mut WatchCtx { coordinator: self.coordinator, listing: self.listing, shared });
     }
 
+    /// Lets the tables work.
+    fn tables(&mut self, work: impl FnOnce(&mut Tables, &mut TablesCtx<'_>)) {
+        let shared = CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica };
+        work(self.tables, &mut TablesCtx { coordinator: self.coordinator, listing: self.listing, shared });
+    }
+
     /// A client watches. The watch ends at once where this node takes no requests.
     fn on_watch(&mut self, id: WatchId, filter: &Filter, cursor: &Cursor, list: ListFirst) {
         if self.membership.unready().is_some() {
             let news = WatchNews { cursor: cursor.clone(), event: WatchEvent::Ended };
             self.ctx.effects.push(Effect::Watch { to: vec![id], news });
             return;
+        }
+        if self.replica.is_dropped(filter.table()) {
+            let news = WatchNews { cursor: Cursor::default(), event: WatchEvent::TableDropped };
+            return self.ctx.effects.push(Effect::Watch { to: vec![id], news });
         }
         self.watch(|watches, ctx| watches.open(id, filter, cursor, list, ctx));
     }
@@ -290,22 +313,18 @@ impl Parts<'_> {
             return self.ctx.reply(id, Reply::Failed(Failure::Unready(unready)));
         }
         match command {
-            Command::Get { key } => self.start(id, deadline, key, Get::default()),
-            Command::GetOne { key, at_least } => self.start(id, deadline, key, GetOne::new(at_least)),
-            Command::Set { key, content, ttl, checksum } => {
-                self.start(id, deadline, key, Set::new(content, ttl, checksum));
+            Command::Get { .. } | Command::Set { .. } | Command::List(_) => self.begin(id, deadline, command),
+            Command::GetOne { key, at_least } => {
+                self.begin(id, deadline, tables::moving::get_one_in(TableId::DEFAULT, key, at_least));
             }
             Command::Change { key, request } => {
-                let operation = Cas::new(key.clone(), request);
-                self.start(id, deadline, key, operation);
+                let request = tables::moving::request_in(TableId::DEFAULT, &key, request);
+                self.begin(id, deadline, Command::Change { key, request });
             }
-            Command::List(page) => self.list(|listing, ctx| {
-                listing.start(Caller::Client(id), deadline, page, BTreeSet::new(), ctx);
-            }),
             Command::InTable(_)
             | Command::CreateTable { .. }
             | Command::DropTable { .. }
-            | Command::OpenTable { .. } => self.ctx.reply(id, Reply::Failed(Failure::TableDropping)),
+            | Command::OpenTable { .. } => self.tables(|tables, ctx| tables.on_command(id, deadline, command, ctx)),
             Command::NodeGet { key } => self.operators.get(id, deadline, key, self.replica, &mut self.ctx),
             Command::NodeSet { key, content, checksum, stamp } => {
                 match operators::stamp_for(&key, stamp, &mut self.ctx) {
@@ -321,11 +340,9 @@ impl Parts<'_> {
         }
     }
 
-    /// Starts an operation of a client.
-    fn start(&mut self, id: RequestId, deadline: Time, key: Key, operation: impl Into<OperationState>) {
-        self.coordinate(|coordinator, ctx| {
-            coordinator.start(Caller::Client(id), deadline, key, operation.into(), ctx);
-        });
+    /// Begins an operation of a client.
+    fn begin(&mut self, id: RequestId, deadline: Time, command: Command) {
+        self.tables(|_, ctx| tables::begin(Caller::Client(id), deadline, command, ctx));
     }
 
     /// Begins the deletions that may begin now.
@@ -403,6 +420,9 @@ impl Parts<'_> {
     /// A replica, of this node or a peer, answers.
     fn answered(&mut self, from: NodeIndex, operation: OperationId, round: u32, answer: Answer) {
         match answer {
+            answer if self.tables.owns(operation) => {
+                self.tables(|tables, ctx| tables.on_answer(from, operation, &answer, ctx));
+            }
             answer if self.listing.owns(operation) => {
                 self.list(|listing, ctx| listing.on_answer(from, operation, answer, ctx));
             }
@@ -428,6 +448,7 @@ impl Parts<'_> {
                 });
                 self.list(|listing, ctx| listing.catch_up(peer, ctx));
                 self.watch(|watches, ctx| watches.on_peer(peer, ctx));
+                self.tables(|tables, ctx| tables.catch_up(peer, ctx));
             }
         }
         // Peers may have refused this node as a whole.
@@ -453,6 +474,13 @@ impl Parts<'_> {
             self.watches.changed(key, || record.version(), self.ctx.now);
         }
         self.expiries.on_durable(&batch, &self.ctx);
+        if !batch.dropped.is_empty() {
+            self.replica.drops_are_durable(&batch.dropped);
+            self.tables.dropped(&batch.dropped, self.ctx.now);
+            for table in &batch.dropped {
+                self.watch(|watches, ctx| watches.end_table(*table, ctx));
+            }
+        }
         for ack in acks {
             match ack {
                 PendingAck::Stored(delivery) => self.ctx.deliveries.push_back(delivery),
@@ -533,6 +561,9 @@ impl Parts<'_> {
                 Delivery::Task(Task::Expire(task), reply) => {
                     self.expiries.on_reply(task, &reply, &mut self.ctx);
                     self.expire();
+                }
+                Delivery::Task(Task::Table(task), reply) => {
+                    self.tables(|tables, ctx| tables.on_reply(task, reply, ctx));
                 }
                 Delivery::Task(Task::Watch(task), reply) => {
                     self.watch(|watches, ctx| watches.on_read(task, reply, ctx));

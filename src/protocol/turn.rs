@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use crate::types::{Batch, Expiry, Found, Incarnation, Key, KeyRange, NodeIndex, ReadKind, RunningTime, Slot};
+use crate::types::{Batch, Expiry, Found, Incarnation, Key, KeyRange, NodeIndex, ReadKind, RunningTime, Slot, TableId};
 
 use super::io::{Effect, Input, ProtocolEvent, ReadId, Reply, RequestId, Time};
 use super::message::Message;
@@ -71,6 +71,13 @@ pub enum Output {
         /// Only entries after this one are read.
         after: Option<Expiry>,
         /// The most entries that are read.
+        entries_max: usize,
+    },
+    /// Remove records of a dropped table, and answer with [`Input::Cleaned`]. One such task at a time is at the disk.
+    Clean {
+        /// The table.
+        table: TableId,
+        /// The most records to remove.
         entries_max: usize,
     },
     /// Send this message. It may be lost, repeated or late.
@@ -181,6 +188,9 @@ impl<'a> Turn<'a> {
                     }
                     Effect::ReadExpiries { from, after, entries_max } => {
                         self.outputs.reads.push(Output::ReadExpiries { from, after, entries_max });
+                    }
+                    Effect::Clean { table, entries_max } => {
+                        self.outputs.reads.push(Output::Clean { table, entries_max });
                     }
                     Effect::Send { to, to_incarnation, message } => {
                         let link = link_for(self.node, to, to_incarnation, &message);

@@ -35,6 +35,8 @@ pub enum Event {
     ScanDone(ReadId, Option<ScannedKeys>),
     /// A page of the index of expiries; `None` where the disk could not be read.
     ExpiriesRead(Option<Vec<Expiry>>),
+    /// Records of a dropped table were removed.
+    Cleaned(Option<bool>),
     /// The batch at the disk is durable, or may not be.
     Persisted(bool),
     /// The store was reopened after a failure, and remembers this.

@@ -1,4 +1,4 @@
-//! Scans of the store's index of keys, for lists. They wait for the disk, and so run on threads of their own.
+//! Scans of the store's index of keys, for lists and for the removal of dropped tables. They wait for the disk, and so run on threads of their own.
 //!
 //! Bound: [`SCANS_RUNNING_MAX`] run at the same time, in the order in which they came. The replica bounds how many wait.
 
@@ -11,7 +11,7 @@ use crate::limits::{SCANNED_BYTES_MAX, SCANNED_ENTRIES_MAX, SCANS_RUNNING_MAX};
 use crate::protocol::ReadId;
 use crate::protocol::placement::Placement;
 use crate::storage::{PageBounds, Store, StoreError};
-use crate::types::{KeyRange, ScannedKeys};
+use crate::types::{KeyRange, ScannedKeys, TableId};
 
 use super::event::Event;
 
@@ -42,6 +42,36 @@ impl Scans {
             // It fails only if the event loop has ended.
             let _ = events.send(Event::ScanDone(read, scanned)).await;
         });
+    }
+
+    /// Removes records of a dropped table. The event loop is told with [`Event::Cleaned`].
+    ///
+    /// # Panics
+    /// As [`Self::begin`].
+    pub(super) fn clean(&self, table: TableId, entries_max: usize) {
+        let (store, placement) = (Arc::clone(&self.store), Arc::clone(&self.placement));
+        let (events, places) = (self.events.clone(), Arc::clone(&self.places));
+        tokio::spawn(async move {
+            let Ok(_place) = places.acquire().await else { return };
+            let clean = move || clean(&*store, &placement, table, entries_max);
+            let has_more = tokio::task::spawn_blocking(clean).await.ok().flatten();
+            // It fails only if the event loop has ended.
+            let _ = events.send(Event::Cleaned(has_more)).await;
+        });
+    }
+}
+
+fn clean(store: &dyn Store, placement: &Placement, table: TableId, entries_max: usize) -> Option<bool> {
+    match store.clean(table, entries_max, &|key| placement.slot(key)) {
+        Ok(has_more) => Some(has_more),
+        Err(error @ (StoreError::Closed | StoreError::Suspended)) => {
+            debug!(%error, "could not remove records of a dropped table");
+            None
+        }
+        Err(error) => {
+            error!(%error, "could not remove records of a dropped table; their space is not given back");
+            None
+        }
     }
 }
 

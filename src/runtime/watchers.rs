@@ -29,6 +29,8 @@ use super::event::Event;
 pub enum WatchEnded {
     /// The node takes no requests, or no longer.
     Unready(Unready),
+    /// Its table was dropped.
+    TableDropped,
     /// The client reads too slowly.
     TooSlow,
     /// The node has ended.
@@ -211,6 +213,14 @@ impl Watchers {
                 for id in to {
                     if let Some(watcher) = self.running.remove(&id) {
                         watcher.queue.end(ended.clone());
+                    }
+                }
+                return self.count();
+            }
+            WatchEvent::TableDropped => {
+                for id in to {
+                    if let Some(watcher) = self.running.remove(&id) {
+                        watcher.queue.end(WatchEnded::TableDropped);
                     }
                 }
                 return self.count();

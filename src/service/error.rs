@@ -182,10 +182,6 @@ impl ErrorContext<'_> {
                      instead"
                 ))
                 .overloaded(),
-            Failure::TooManyLookups => {
-                let text = "too many requests wait for the names of their tables already: send fewer at once";
-                self.not_begun(text).overloaded()
-            }
             Failure::StoreFailed => {
                 let text = match self.access {
                     Access::Read => "this node's disk could not be read",

@@ -117,6 +117,10 @@ fn ended(end: &WatchEnded) -> ServiceError {
             let message = format!("the watch has ended: {}: {go_on}, at another node", unready_text(unready));
             ServiceError::new(FailureReason::NotReady, &message)
         }
+        WatchEnded::TableDropped => {
+            let message = "the watch has ended, because its table was dropped: create the table anew, and watch that";
+            ServiceError::new(FailureReason::NoSuchTable, message)
+        }
         WatchEnded::TooSlow => {
             let message = format!("the watch has ended, because its client reads too slowly: read faster, and {go_on}");
             ServiceError::new(FailureReason::NotReady, &message).overloaded()

@@ -11,7 +11,7 @@ use super::page::{ListPage, PageBudget};
 use super::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use crate::types::{
     Batch, Content, Expiry, Found, Key, KeyRange, Lookup, Meta, ReadKind, Record, RunningTime, ScannedKeys, Slot,
-    StoreId,
+    StoreId, TableId,
 };
 
 /// Records and metadata in memory.
@@ -100,6 +100,7 @@ impl Store for MemoryStore {
             state.meta.peers.insert(id.clone(), *peer);
         }
         state.meta.running = batch.running.or(state.meta.running);
+        state.meta.dropped.extend(&batch.dropped);
         for (key, (slot, record)) in &batch.records {
             state.records.insert((*slot, key.clone()), record.clone());
             match batch.kept_at.get(key) {
@@ -176,6 +177,18 @@ impl Store for MemoryStore {
         let state = self.read();
         let is_wanted = |entry: &&Expiry| entry.at >= from && after.is_none_or(|after| *entry > after);
         Ok(state.expiries.iter().filter(is_wanted).take(entries_max).cloned().collect())
+    }
+
+    fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<bool, StoreError> {
+        let mut state = self.write();
+        let keys: Vec<Key> = state.keys.iter().filter(|key| key.table() == table).take(entries_max).cloned().collect();
+        for key in &keys {
+            state.keys.remove(key);
+            state.records.remove(&(slot_of(key), key.clone()));
+            state.kept_at.remove(key);
+        }
+        state.expiries.retain(|expiry| !keys.contains(&expiry.key));
+        Ok(keys.len() == entries_max)
     }
 
     fn statistics(&self) -> StoreStatistics {

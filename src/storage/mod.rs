@@ -14,7 +14,7 @@ mod page;
 mod record_cache;
 pub mod rocks;
 
-use crate::types::{Batch, Expiry, Found, Key, KeyRange, Meta, ReadKind, RunningTime, ScannedKeys, Slot};
+use crate::types::{Batch, Expiry, Found, Key, KeyRange, Meta, ReadKind, RunningTime, ScannedKeys, Slot, TableId};
 
 /// Whether a read may wait for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +206,13 @@ pub trait Store: Send + Sync + 'static {
         after: Option<&Expiry>,
         entries_max: usize,
     ) -> Result<Vec<Expiry>, StoreError>;
+
+    /// Removes records of a dropped table, at most `entries_max` of them, with all that belongs to them. Returns whether it
+    /// may have more. Nobody reads or writes the table any more. It need not be durable. Waits for the disk.
+    ///
+    /// # Errors
+    /// When the disk fails, or the data is damaged.
+    fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<bool, StoreError>;
 
     /// Numbers about the store. Waits for the disk.
     fn statistics(&self) -> StoreStatistics;

@@ -107,6 +107,16 @@ impl RecordCache {
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Removes these entries, whose records were removed. A write of other records may run meanwhile.
+    pub(super) fn forget<'a>(&self, entry_keys: impl Iterator<Item = &'a [u8]>) {
+        let _alone = self.insert_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // Reads that are under way may have found the records. Whether a write runs is as it was.
+        self.version.fetch_add(2, Ordering::SeqCst);
+        for entry_key in entry_keys {
+            self.cache.remove(entry_key);
+        }
+    }
+
     /// Removes all entries. No write may run meanwhile.
     pub(super) fn clear(&self) {
         let _alone = self.insert_lock.lock().unwrap_or_else(PoisonError::into_inner);

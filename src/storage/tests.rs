@@ -1,6 +1,8 @@
 //! The contract of every store, and helpers for the tests of this module.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
 
 use super::memory::MemoryStore;
 use super::rocks::{RocksOptions, RocksStore};
@@ -17,7 +19,7 @@ pub(super) fn key(text: &str) -> Key {
 
 pub(super) fn record(key: &Key, counter: u64, content: Content) -> Record {
     let stamp = Stamp { clock: Clock { epoch: 1, counter }, writer: NodeId::new("n1").expect("a node id") };
-    let checksum = Checksum::of(key, &content);
+    let checksum = Checksum::of_write(key, &content, None);
     Record::plain(stamp, content, checksum)
 }
 
@@ -85,7 +87,9 @@ fn metadata_is_kept_and_a_batch_changes_only_its_own_part() {
         store.persist(&batch_of(0, [])).expect("an empty batch changes nothing");
         let running = Some(RunningTime(70_000));
         store.persist(&Batch { running, ..Batch::default() }).expect("persisted");
-        let expected = Meta { store_id: STORE_ID, epoch: 4, incarnations, bootstrapped: true, peers, running };
+        let dropped = BTreeSet::from([TableId(16), TableId(300)]);
+        store.persist(&Batch { dropped: dropped.clone(), ..Batch::default() }).expect("persisted");
+        let expected = Meta { store_id: STORE_ID, epoch: 4, incarnations, bootstrapped: true, peers, running, dropped };
         assert_eq!(store.meta(), Ok(expected.clone()));
         store.reopen().expect("reopened");
         assert_eq!(store.meta(), Ok(expected));
@@ -263,4 +267,54 @@ fn damaged_content_in_memory_is_found() {
     store.persist(&batch_of(1, [(a.clone(), record)])).expect("persisted");
     let answer = store.read(Slot(1), &a, ReadKind::Data, ReadTier::Disk);
     assert!(matches!(answer, Err(StoreError::Damaged { .. })), "{answer:?}");
+}
+
+#[test]
+fn dropped_table_is_removed_piece_by_piece_and_others_stay() {
+    every_store(|store| {
+        let in_table = |table: u32, name: &str| Key::in_table(TableId(table), name.as_bytes()).expect("a key");
+        let ttl = Ttl::from_millis(1_000);
+        let expiring = |key: Key| {
+            let mut record = text(&key, 4, "v");
+            record.ttl = ttl;
+            record.checksum = Checksum::of_write(&key, &record.content, ttl);
+            (key, record)
+        };
+        let large = |key: Key| {
+            let record = record(&key, 5, Content::Value(Value::Binary(vec![7; 100_000].into())));
+            (key, record)
+        };
+        let plain = |key: Key| {
+            let record = text(&key, 6, "v");
+            (key, record)
+        };
+        let dropped = [expiring(in_table(16, "a")), large(in_table(16, "b")), plain(in_table(16, "c"))];
+        let others = [expiring(key("a")), large(key("b")), plain(in_table(17, "a"))];
+        let records = dropped.iter().chain(&others).cloned();
+        let kept_at = [in_table(16, "a"), key("a")].map(|key| (key, RunningTime(5_000)));
+        store.persist(&Batch { kept_at: kept_at.into(), ..batch_of(3, records) }).expect("persisted");
+        for (key, record) in &dropped {
+            assert_eq!(read(store, 3, key, ReadKind::Data), Lookup::Record(record.clone()), "the cache has it");
+        }
+        let bounds = PageBounds { keys_max: 9, bytes_max: 999, looked_at_max: 99 };
+        let list = |prefix| {
+            let range = KeyRange { after: None, prefix };
+            let page = store.list(&range, &|_| Slot(3), bounds).expect("a page");
+            page.keys.into_iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(list(Bytes::new()), ["a", "b"], "no prefix is that of the default table");
+        assert_eq!(list(Key::prefix_in(TableId(16), b"")), ["a of table 16", "b of table 16", "c of table 16"]);
+        assert_eq!(store.keys(None, "", bounds).expect("a page").keys, [key("a"), key("b")]);
+        let clean = |max| store.clean(TableId(16), max, &|_| Slot(3)).expect("removed");
+        assert_eq!([clean(2), clean(2), clean(2)], [true, false, false]);
+        for (key, _) in &dropped {
+            assert_eq!(read(store, 3, key, ReadKind::Data), Lookup::Absent);
+        }
+        for (key, record) in others {
+            assert_eq!(read(store, 3, &key, ReadKind::Data), Lookup::Record(record));
+        }
+        assert_eq!(list(Key::prefix_in(TableId(16), b"")), [""; 0]);
+        let expiries = store.expiries(RunningTime(0), None, 9).expect("a page");
+        assert_eq!(expiries.into_iter().map(|expiry| expiry.key).collect::<Vec<_>>(), [key("a")]);
+    });
 }

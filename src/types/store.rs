@@ -28,6 +28,8 @@ pub struct Batch {
     pub expiries_removed: BTreeSet<Expiry>,
     /// The node's count of the time that it ran, from time to time.
     pub running: Option<RunningTime>,
+    /// Tables that were dropped.
+    pub dropped: BTreeSet<TableId>,
 }
 
 impl Batch {
@@ -50,15 +52,19 @@ impl Batch {
         })
     }
 
-    /// Whether the batch changes metadata: the epoch, incarnations or peers. Metadata is fsynced in every durability mode:
+    /// Whether the batch changes metadata: the epoch, incarnations, peers or dropped tables. Metadata is fsynced in every durability mode:
     /// peers rely on it, so it must outlive even a crash that may lose records.
     #[must_use]
     pub fn has_metadata(&self) -> bool {
-        self.epoch.is_some() || self.incarnation.is_some() || self.bootstrapped || !self.peers.is_empty()
+        self.epoch.is_some()
+            || self.incarnation.is_some()
+            || self.bootstrapped
+            || !self.peers.is_empty()
+            || !self.dropped.is_empty()
     }
 }
 
-/// When a replica may acknowledge a record. Metadata (epochs, incarnations, peers) is fsynced in either mode.
+/// When a replica may acknowledge a record. Metadata (epochs, incarnations, peers, dropped tables) is fsynced in either mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Durability {
     /// After the fsync: the record outlives a crash of the process or of the system, and a loss of power.

@@ -1,9 +1,9 @@
 //! The identity of a data folder, of a process on it, and the metadata that a folder keeps beside its records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::{NodeId, RunningTime};
+use super::{NodeId, RunningTime, TableId};
 
 /// The random identity of a data folder, written at its first start.
 ///
@@ -57,6 +57,8 @@ pub struct Meta {
     pub peers: BTreeMap<NodeId, PeerRecord>,
     /// The node's count of the time that it ran, as it was persisted last. Absent until the first value with a time to live.
     pub running: Option<RunningTime>,
+    /// The tables that were dropped. It refuses all operations on them for good.
+    pub dropped: BTreeSet<TableId>,
 }
 
 impl Meta {
@@ -70,6 +72,7 @@ impl Meta {
             bootstrapped: false,
             peers: BTreeMap::new(),
             running: None,
+            dropped: BTreeSet::new(),
         }
     }
 }

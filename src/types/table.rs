@@ -270,8 +270,6 @@ impl TableId {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -293,25 +291,28 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
-        fn record_comes_out_as_it_went_in(
-            id in 16_u32.., is_live: bool, ttl in prop::option::of(1_u64..1 << 30), numbers: [Option<u64>; 2],
-        ) {
-            let [value_bytes_max, quota_bytes] = numbers;
-            let default_ttl = ttl.and_then(Ttl::from_millis);
-            let state = if is_live { TableState::Live } else { TableState::Dropping };
+    #[test]
+    fn record_comes_out_as_it_went_in_and_damaged_bytes_are_none() {
+        let ttl = Ttl::from_millis(1_500);
+        for (default_ttl, value_bytes_max, quota_bytes) in
+            [(None, None, None), (ttl, Some(0), None), (None, Some(u64::MAX), Some(7)), (ttl, Some(1), Some(u64::MAX))]
+        {
             let settings = TableSettings { default_ttl, value_bytes_max, quota_bytes };
-            let record = TableRecord { id: TableId(id), state, settings };
-            prop_assert_eq!(TableRecord::of(&record.content()), Some(record));
-        }
-
-        #[test]
-        fn any_bytes_are_a_record_or_none(bytes in prop::collection::vec(any::<u8>(), 0..50)) {
-            let content = Content::Value(Value::Binary(bytes.into()));
-            if let Some(record) = TableRecord::of(&content) {
-                prop_assert_eq!(TableRecord::of(&record.content()), Some(record));
+            for state in [TableState::Live, TableState::Dropping] {
+                let record = TableRecord { id: TableId(0x0102_0304), state, settings };
+                let content = record.content();
+                assert_eq!(TableRecord::of(&content), Some(record));
+                let Content::Value(value) = content else { panic!("it is a value") };
+                for bytes in 0..value.bytes().len() {
+                    let cut = Content::Value(Value::Binary(value.bytes().slice(..bytes)));
+                    assert_eq!(TableRecord::of(&cut), None, "{bytes} bytes");
+                }
+                let longer = [value.bytes(), &b"x"[..]].concat();
+                assert_eq!(TableRecord::of(&Content::Value(Value::Binary(longer.into()))), None);
             }
         }
+        assert_eq!(TableRecord::of(&Content::Tombstone), None);
+        assert_eq!(TableId::of_creation(1), Some(TableId::FIRST));
+        assert_eq!([0, i64::from(TABLES_EVER_MAX) + 1].map(TableId::of_creation), [None, None]);
     }
 }

@@ -9,7 +9,7 @@ use crate::api;
 use crate::protocol::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request};
 use crate::types::{
     Age, Applied, Checksum, Clock, ClusterParameters, Content, Digest, IdempotencyToken, Incarnation, Key, KeyRange,
-    Lookup, NodeId, Proposal, RECENT_MAX, ReadKind, Record, ScannedKeys, Stamp, StoreId, Ttl, Value, Version,
+    Lookup, NodeId, Proposal, RECENT_MAX, ReadKind, Record, ScannedKeys, Stamp, StoreId, TableId, Ttl, Value, Version,
 };
 
 use super::changes;
@@ -87,6 +87,9 @@ impl From<Message> for api::PeerMessage {
                     }),
                     Request::Accept { key, record, age } => Body::Accept(encode_store(key, record, age)),
                     Request::Scan { range, keys_max } => Body::Scan(encode_scan(range, keys_max)),
+                    Request::Drop { tables } => {
+                        Body::Drop(api::PeerDrop { tables: tables.into_iter().map(|table| table.0).collect() })
+                    }
                     Request::Follow { filter, next } => Body::Follow(changes::encode_follow(filter, next)),
                     Request::Unfollow => Body::Unfollow(api::PeerUnfollow {}),
                 };
@@ -194,6 +197,13 @@ impl TryFrom<api::PeerMessage> for Message {
             }
             Body::Scan(scan) => request(decode_scan(scan)?),
             Body::Scanned(scanned) => answer(Answer::Scanned(decode_scanned(scanned)?)),
+            Body::Drop(api::PeerDrop { tables }) => {
+                let tables: Vec<TableId> = tables.into_iter().map(TableId).collect();
+                match tables.iter().find(|table| !table.is_created()) {
+                    Some(table) => Err(invalid("drop.tables", &format!("table {table} cannot be dropped"))),
+                    None => request(Request::Drop { tables }),
+                }
+            }
             Body::Follow(follow) => request(changes::decode_follow(follow)?),
             Body::Unfollow(api::PeerUnfollow {}) => request(Request::Unfollow),
             Body::Changes(changes) => answer(changes::decode(changes)?),
@@ -463,6 +473,7 @@ fn encode_refusal(refusal: Refusal) -> api::PeerRefusal {
         Refusal::ClockJump => api::PeerRefusal::RefusalClockJump,
         Refusal::StampConflict => api::PeerRefusal::RefusalStampConflict,
         Refusal::RefusedByPeers => api::PeerRefusal::RefusalRefusedByPeers,
+        Refusal::Dropped => api::PeerRefusal::RefusalDropped,
     }
 }
 
@@ -476,6 +487,7 @@ fn decode_refusal(refusal: api::PeerRefusal) -> Option<Refusal> {
         api::PeerRefusal::RefusalClockJump => Refusal::ClockJump,
         api::PeerRefusal::RefusalStampConflict => Refusal::StampConflict,
         api::PeerRefusal::RefusalRefusedByPeers => Refusal::RefusedByPeers,
+        api::PeerRefusal::RefusalDropped => Refusal::Dropped,
     })
 }
 
@@ -557,6 +569,7 @@ mod tests {
             Refusal::ClockJump,
             Refusal::StampConflict,
             Refusal::RefusedByPeers,
+            Refusal::Dropped,
         ];
         let hello_refusals = [
             HelloRefusal::Protocol,

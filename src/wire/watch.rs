@@ -106,7 +106,7 @@ impl WatchCodec<'_> {
                     _ => Event::Deleted(api::WatchDeleted { key: name, version }),
                 }
             }
-            WatchEvent::Listed(_) | WatchEvent::Ended => return None,
+            WatchEvent::Listed(_) | WatchEvent::Ended | WatchEvent::TableDropped => return None,
         };
         Some(api::WatchResponse { cursor: self.encode(filter, &news.cursor).into(), event: Some(event) })
     }

@@ -30,7 +30,7 @@ use quorate::storage::memory::MemoryStore;
 use quorate::storage::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use quorate::types::{
     Batch, Checksum, Clock, ClusterParameters, Content, Expiry, Found, KEY_BYTES_MAX, Key, KeyRange, Lookup, Meta,
-    NodeId, NodeIndex, ReadKind, Record, RunningTime, ScannedKeys, Slot, Stamp, StoreId, Value,
+    NodeId, NodeIndex, ReadKind, Record, RunningTime, ScannedKeys, Slot, Stamp, StoreId, TableId, Value,
 };
 use quorate::wire::failure::{Failure, FailureReason};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -596,6 +596,10 @@ impl Store for Lying {
         entries_max: usize,
     ) -> Result<Vec<Expiry>, StoreError> {
         self.0.expiries(from, after, entries_max)
+    }
+
+    fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<bool, StoreError> {
+        self.0.clean(table, entries_max, slot_of)
     }
 
     fn statistics(&self) -> StoreStatistics {

@@ -374,6 +374,7 @@ impl<'a> Step<'a> {
                 Output::Watch { .. } => unreachable!("nobody watches"),
                 Output::Read { read, kind, .. } => self.machine.loads.push_back((read, kind)),
                 Output::Scan { .. } => unreachable!("no model lists keys"),
+                Output::Clean { .. } => unreachable!("no table is dropped here"),
                 Output::ReadExpiries { .. } => unreachable!("no value here has a time to live"),
                 Output::Send { to, link, to_incarnation, message } => {
                     self.leads_to(link, to, to_incarnation, &message);

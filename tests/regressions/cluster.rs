@@ -17,12 +17,13 @@ use quorate::protocol::{
 };
 use quorate::types::{
     Batch, Checksum, ClusterParameters, Content, Expiry, Found, Incarnation, Key, KeyRange, Lookup, Meta, NodeId,
-    NodeIndex, ReadKind, Record, RunningTime, Stamp, StoreId, Ttl, Value,
+    NodeIndex, ReadKind, Record, RunningTime, Stamp, StoreId, TableId, Ttl, Value,
 };
 
 use crate::testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
 use crate::testkit::index::first_keys;
 
+mod at_random;
 mod changes;
 
 pub const N1: NodeIndex = NodeIndex(0);
@@ -673,6 +674,10 @@ impl Cluster {
                         let scanned = is_readable.then(|| first_keys(index, records, &range, keys_max));
                         inbox.push_back(Some(Input::ScanDone { read, scanned }));
                     }
+                    Output::Clean { table, .. } => {
+                        self.hosts[member.index()].clean(table);
+                        inbox.push_back(Some(Input::Cleaned(Some(false))));
+                    }
                     Output::ReadExpiries { from, after, entries_max } => {
                         let is_wanted = |entry: &&Expiry| entry.at >= from && Some(*entry) > after.as_ref();
                         let page = self.hosts[member.index()]
@@ -710,9 +715,28 @@ impl Cluster {
 }
 
 impl Host {
+    /// Removes what the folder has of a dropped table.
+    fn clean(&mut self, table: TableId) {
+        self.records.retain(|key, _| key.table() != table);
+        self.index.retain(|key| key.table() != table);
+        self.kept_at.retain(|key, _| key.table() != table);
+        self.expiries.retain(|expiry| expiry.key.table() != table);
+    }
+
     fn apply(&mut self, batch: &Batch) {
-        let Batch { epoch, incarnation, peers, bootstrapped, records, new_keys, kept_at, expiries_removed, running } =
-            batch;
+        let Batch {
+            epoch,
+            incarnation,
+            peers,
+            bootstrapped,
+            records,
+            new_keys,
+            kept_at,
+            expiries_removed,
+            running,
+            dropped,
+        } = batch;
+        self.meta.dropped.extend(dropped);
         self.meta.epoch = self.meta.epoch.max(epoch.unwrap_or(0));
         self.meta.incarnations.extend(incarnation);
         self.meta.peers.extend(peers.iter().map(|(id, known)| (id.clone(), *known)));

@@ -12,6 +12,8 @@ mod list;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod rounds;
+mod tables;
+mod tables_at_random;
 mod watch_lists;
 mod watches;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use quorate::types::{
     Batch, ClusterParameters, Expiry, Found, Key, KeyRange, Lookup, Meta, NodeIndex, ReadKind, Record, RunningTime,
-    ScannedKeys, StoreId,
+    ScannedKeys, StoreId, TableId,
 };
 
 use crate::testkit::index::first_keys;
@@ -95,6 +95,7 @@ impl Disk {
             }
         }
         meta.bootstrapped |= batch.bootstrapped;
+        meta.dropped.extend(&batch.dropped);
         for (key, (_, record)) in &batch.records {
             if record.tag().clock().epoch > meta.epoch {
                 return Err(format!("{} of {key} is durable before its epoch", record.stamp));
@@ -140,6 +141,17 @@ impl Disk {
     pub fn expiries(&self, from: RunningTime, after: Option<&Expiry>, entries_max: usize) -> Vec<Expiry> {
         let is_wanted = |entry: &&Expiry| entry.at >= from && after.is_none_or(|after| *entry > after);
         self.folder.expiries.iter().filter(is_wanted).take(entries_max).cloned().collect()
+    }
+
+    /// Removes records of a dropped table. Returns whether it may have more.
+    pub fn clean(&mut self, table: TableId, entries_max: usize) -> bool {
+        let Folder { records, index, kept_at, expiries, .. } = &mut self.folder;
+        let keys: BTreeSet<Key> = index.iter().filter(|key| key.table() == table).take(entries_max).cloned().collect();
+        index.retain(|key| !keys.contains(key));
+        records.retain(|key, _| !keys.contains(key));
+        kept_at.retain(|key, _| !keys.contains(key));
+        expiries.retain(|expiry| !keys.contains(&expiry.key));
+        keys.len() == entries_max
     }
 
     /// The durable record of `key`.

@@ -22,8 +22,18 @@ const UNWATCHED_SEEDS_MAX: u64 = 1_000;
 /// records is no part of what is simulated, and a test of its own in src/storage/record_cache.rs finds what breaks it. A
 /// chosen record that raises no promise needs one order of messages that no seed draws: tests/regressions plays it. A list that
 /// leaves tombstones out is found by tests/regressions/list.rs. Those of watches are found by tests/regressions/watches.rs
-/// and tests/regressions/watch_lists.rs.
-const OUT_OF_REACH: [Mutant; 14] = [
+/// and tests/regressions/watch_lists.rs. The simulated clients use the default table alone: those of created tables are found
+/// by tests/regressions/tables.rs.
+const OUT_OF_REACH: [Mutant; 23] = [
+    Mutant::DropAtOne,
+    Mutant::DropOfOneSlot,
+    Mutant::DropIsVolatile,
+    Mutant::DeletesAnyRecord,
+    Mutant::RefusedIsMissing,
+    Mutant::DroppingIsMissing,
+    Mutant::CreatedWhileDropping,
+    Mutant::VersionWithoutId,
+    Mutant::RetriedUnderNewId,
     Mutant::ListOmitsTombstones,
     Mutant::SameStampIsMerged,
     Mutant::StorePromisesNothing,

@@ -204,6 +204,10 @@ impl World {
                 let wait = self.within(self.plan.read);
                 self.plan_in(wait, Event::Scan { host, run, read, range, keys_max });
             }
+            Output::Clean { table, entries_max } => {
+                let wait = self.within(self.plan.read);
+                self.plan_in(wait, Event::Clean { host, run, table, entries_max });
+            }
             Output::ReadExpiries { from, after, entries_max } => {
                 let wait = self.within(self.plan.read);
                 self.plan_in(wait, Event::ReadExpiries { host, run, from, after, entries_max });

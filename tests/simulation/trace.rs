@@ -83,6 +83,7 @@ fn describe(message: &Message) -> (Option<&Key>, String) {
             Request::Prepare { key, ballot, .. } => (Some(key), format!("#{} prepare {ballot}", operation.0)),
             Request::Accept { key, record, .. } => (Some(key), format!("#{} accept {}", operation.0, shown(record))),
             Request::Scan { range, .. } => (None, format!("#{} scan after {:?}", operation.0, range.after)),
+            Request::Drop { tables } => (None, format!("#{} dropped {tables:?}", operation.0)),
             Request::Follow { next, .. } => (None, format!("#{} follow from {next:?}", operation.0)),
             Request::Unfollow => (None, format!("#{} follow no more", operation.0)),
         },

@@ -156,6 +156,7 @@ impl World {
                         None => known.remove(key),
                     };
                 }
+                WatchEvent::TableDropped => unreachable!("nobody watches a created table"),
                 WatchEvent::Ended => {
                     self.watchers.all[watcher].at = None;
                     self.move_in(50_000, watcher);

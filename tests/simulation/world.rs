@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use quorate::protocol::placement::Placement;
 use quorate::protocol::{Input, ListedKeys, Message, Node, ReadId, Reply, Time};
-use quorate::types::{Expiry, Incarnation, Key, KeyRange, NodeIndex, ReadKind, RunningTime, StoreId};
+use quorate::types::{Expiry, Incarnation, Key, KeyRange, NodeIndex, ReadKind, RunningTime, StoreId, TableId};
 
 use crate::clients::Clients;
 use crate::counters::Counters;
@@ -85,6 +85,13 @@ pub enum Event {
         read: ReadId,
         range: KeyRange,
         keys_max: usize,
+    },
+    /// Records of a dropped table are removed.
+    Clean {
+        host: NodeIndex,
+        run: u64,
+        table: TableId,
+        entries_max: usize,
     },
     /// The index of expiries is read.
     ReadExpiries {
@@ -396,6 +403,13 @@ impl World {
                     let scanned = is_readable.then(|| self.hosts[host.index()].disk.scan(&range, keys_max));
                     let wait = if self.random.permille(800) { 0 } else { self.within(self.plan.read) };
                     self.plan_in(wait, Event::Input { host, run, input: Input::ScanDone { read, scanned } });
+                }
+            }
+            Event::Clean { host, run, table, entries_max } => {
+                if self.hosts[host.index()].run == run {
+                    let entries_max = entries_max.min(*self.random.pick(&[1, 2, usize::MAX]));
+                    let has_more = self.hosts[host.index()].disk.clean(table, entries_max);
+                    self.input(host, run, Input::Cleaned(Some(has_more)));
                 }
             }
             Event::ReadExpiries { host, run, from, after, entries_max } => {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::limits::{EXPIRING_READ_WAITS_MAX, EXPIRING_READS_MAX, RESEND_AFTER_MAX};
 use crate::mutants::rule;
 use crate::protocol::clock::{EpochNeeded, PEER_JUMP};
-use crate::protocol::context::Caller;
+use crate::protocol::context::{Caller, Task};
 use crate::protocol::hints::{Hint, HintQueue};
-use crate::protocol::io::{ProtocolEvent, Reply, Time};
+use crate::protocol::io::{Failure, ProtocolEvent, Reply, Time};
 use crate::protocol::membership::PeerView;
 use crate::protocol::message::{Answer, OperationId, Refusal, Request};
 use crate::protocol::quorum::{Standing, Tally};
@@ -150,7 +150,8 @@ impl Coordinator {
     /// Whether a client waits for an operation.
     #[must_use]
     pub fn serves_clients(&self) -> bool {
-        self.operations.values().any(|operation| matches!(operation.caller, Caller::Client(_)))
+        let is_of_client = |caller| matches!(caller, Caller::Client(_) | Caller::Task(Task::Table(_)));
+        self.operations.values().any(|operation| is_of_client(operation.caller))
     }
 
     /// A new id for an operation, a clock round, or another question to nodes.
@@ -277,7 +278,7 @@ impl Coordinator {
     }
 
     /// A name for a change of this node's own that no other change has.
-    fn token(&mut self, ctx: &CoordinatorCtx<'_>) -> IdempotencyToken {
+    pub(in crate::protocol) fn token(&mut self, ctx: &CoordinatorCtx<'_>) -> IdempotencyToken {
         let nonce = u128::from(ctx.membership.incarnation().nonce);
         let OperationId(unique) = self.next_id();
         IdempotencyToken((nonce << 64 | u128::from(unique)).to_be_bytes())
@@ -540,6 +541,9 @@ impl Coordinator {
         if !operation.counts(round) {
             return;
         }
+        if refusal == Refusal::Dropped {
+            return self.table_dropped(id, ctx);
+        }
         operation.note_refusal(from, refusal);
         self.hedge_now(id, from);
         #[cfg(feature = "mutants")]
@@ -548,6 +552,20 @@ impl Coordinator {
         }
         if refusal.is_permanent() {
             self.refuse(from, id, ctx);
+        }
+    }
+
+    /// A replica knows that the table of an operation was dropped. That says nothing of the key: the operation ends, and tells
+    /// whether it may have written.
+    fn table_dropped(&mut self, id: OperationId, ctx: &mut CoordinatorCtx<'_>) {
+        let Some(operation) = self.end(id) else { return };
+        ctx.replica.hears_of_drop(operation.key.table(), &mut ctx.node);
+        // A read that is to delete what it found has written nothing of its own.
+        let may_have_written = operation.settled.is_none() && operation.operation.may_have_written();
+        let failure = if may_have_written { Failure::DroppedMeanwhile } else { Failure::TableDropped };
+        ctx.node.finish(operation.caller, Reply::Failed(failure));
+        if operation.operation.is_exclusive() {
+            self.leave_queue(id, &operation.key, None, ctx);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::types::{NodeIndex, Slot};
 
 /// Remembers nodes that are enough: the same nodes answer most pages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Coverage {
+pub(in crate::protocol) struct Coverage {
     enough: BTreeSet<NodeIndex>,
 }
 
@@ -27,7 +27,7 @@ impl Coverage {
     }
 
     /// A slot of which `nodes` hold no majority.
-    pub(super) fn lacking(nodes: &BTreeSet<NodeIndex>, placement: &Placement) -> Option<Slot> {
+    pub(in crate::protocol) fn lacking(nodes: &BTreeSet<NodeIndex>, placement: &Placement) -> Option<Slot> {
         let lacks = |slot: &&Slot| {
             let tally = Tally::single(placement.replicas(**slot));
             let answered = tally.members().iter().filter(|member| nodes.contains(member)).copied();

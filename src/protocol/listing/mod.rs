@@ -45,7 +45,7 @@ use super::message::{Answer, OperationId, Refusal, Request};
 use super::pages::ListPage;
 use super::quorum::Tally;
 
-use coverage::Coverage;
+pub(super) use coverage::Coverage;
 use page::{Page, Stage};
 use reading::{Progress, ReadOf};
 
@@ -104,6 +104,11 @@ impl Listing {
                     return;
                 }
                 self.decide(id, false, ctx);
+            }
+            Answer::Refused(Refusal::Dropped) => {
+                let table = page.asked_for.range.table();
+                ctx.node.replica.hears_of_drop(table, &mut ctx.node.node);
+                self.finish(id, Reply::Failed(Failure::TableDropped), ctx);
             }
             Answer::Refused(refusal) => {
                 page.refusals.insert(from, refusal);

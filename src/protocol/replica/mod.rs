@@ -14,13 +14,13 @@
 //! A key has state here only while one of its records is on its way to the disk, or while a store waits for a read of the
 //! durable record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::{LISTED_KEYS_MAX, REPLICA_BACKLOG_BYTES_MAX, REPLICA_READS_MAX, REPLICA_SCANS_MAX};
 use crate::mutants::{must, rule};
 use crate::types::{
     Age, AgedRecord, Ballot, Clock, Digest, Expiry, Found, Key, KeyRange, Lookup, ReadKind, Record, RunningTime,
-    ScannedKeys, Slot,
+    ScannedKeys, Slot, TableId,
 };
 
 use super::clock::PEER_JUMP;
@@ -44,6 +44,14 @@ pub struct Replica {
     read_next: u64,
     /// The size of the requests that wait for a read of the durable record, in bytes, about.
     waiting_bytes: usize,
+    dropped: Dropped,
+}
+
+/// The tables that were dropped. A drop that was sent to anybody is decided, so that each who hears of it may refuse at once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Dropped {
+    known: BTreeSet<TableId>,
+    durable: BTreeSet<TableId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -99,9 +107,9 @@ enum ReadFor {
 }
 
 impl Replica {
-    /// The replica of an incarnation that begins with `epoch`.
+    /// The replica of an incarnation that begins with `epoch`, and knows of these dropped tables.
     #[must_use]
-    pub fn start(epoch: u64) -> Self {
+    pub fn start(epoch: u64, dropped: &BTreeSet<TableId>) -> Self {
         let promises = Promises::start(epoch);
         Self {
             promises,
@@ -110,7 +118,49 @@ impl Replica {
             scans: BTreeMap::new(),
             read_next: 0,
             waiting_bytes: 0,
+            dropped: Dropped { known: dropped.clone(), durable: dropped.clone() },
         }
+    }
+
+    /// Whether this node has heard that `table` was dropped.
+    #[must_use]
+    pub fn is_dropped(&self, table: TableId) -> bool {
+        table.is_created() && self.dropped.known.contains(&table)
+    }
+
+    /// The tables that were dropped.
+    pub fn dropped(&self) -> impl Iterator<Item = TableId> + '_ {
+        self.dropped.known.iter().copied()
+    }
+
+    /// Somebody tells that `table` was dropped.
+    pub fn hears_of_drop(&mut self, table: TableId, ctx: &mut NodeCtx<'_>) {
+        if table.is_created() && self.dropped.known.insert(table) && !ctx.group_commit.has_failed() {
+            must!(DropIsVolatile, ctx.group_commit.add_dropped([table]));
+        }
+    }
+
+    /// Tables were dropped: it answers once that is durable.
+    fn on_drop(&mut self, tables: Vec<TableId>, from: Origin, ctx: &mut NodeCtx<'_>) {
+        if ctx.group_commit.has_failed() {
+            return ctx.refuse(Requester::Coordinator(from), Refusal::StoreFailed);
+        }
+        let created = tables.into_iter().filter(|table| table.is_created());
+        let (durable, new): (Vec<TableId>, _) = created.partition(|table| self.dropped.durable.contains(table));
+        let is_durable = new.is_empty() && !durable.is_empty();
+        self.dropped.known.extend(new.iter().copied());
+        if rule!(DropIsVolatile, is_durable) {
+            return ctx.answer(from, Answer::Stored);
+        }
+        ctx.group_commit.add_dropped(new);
+        let acknowledgement = PendingAck::Stored(Delivery::Answer(from, Answer::Stored));
+        ctx.group_commit.ack_after(AckAfter::Next, acknowledgement);
+    }
+
+    /// These drops are durable.
+    pub fn drops_are_durable(&mut self, tables: &BTreeSet<TableId>) {
+        self.dropped.known.extend(tables);
+        self.dropped.durable.extend(tables);
     }
 
     /// Whether so much waits for the disk that requests of peers are dropped, as a network would drop them. Peers ask
@@ -124,7 +174,11 @@ impl Replica {
     /// Answers a request of a coordinator on this node or on a peer.
     pub fn on_request(&mut self, from: Origin, request: Request, ctx: &mut NodeCtx<'_>) {
         let requester = Requester::Coordinator(from);
+        if self.is_dropped(request.table()) {
+            return ctx.refuse(requester, Refusal::Dropped);
+        }
         match request {
+            Request::Drop { tables } => self.on_drop(tables, from, ctx),
             // A node whose disk takes no writes would refuse the record too. Refused here, the write is known not to have
             // happened; refused there, it is not.
             Request::Clock if ctx.group_commit.has_failed() => ctx.refuse(requester, Refusal::StoreFailed),
@@ -319,6 +373,8 @@ impl Replica {
         self.waiting_bytes -= waiting.iter().map(|waiting| waiting.bytes(&key)).sum::<usize>();
         let refusal = match &held {
             None => Some(Refusal::ReadFailed),
+            // Nothing of the table is taken in after the drop, so that its records can be removed.
+            Some(_) if self.is_dropped(key.table()) => Some(Refusal::Dropped),
             Some(_) if ctx.group_commit.has_failed() => Some(Refusal::StoreFailed),
             Some(_) => None,
         };
@@ -552,7 +608,7 @@ mod tests {
             effects: &mut Vec::new(),
             deliveries: &mut VecDeque::new(),
         };
-        let mut replica = Replica::start(5);
+        let mut replica = Replica::start(5, &BTreeSet::new());
         replica.get(key, ReadKind::Digest, Requester::Operator(RequestId(1)), &mut ctx);
         replica.on_read_done(ReadId(0), Some(Lookup::Digest(digest).into()), &mut ctx);
         assert_eq!(ctx.clock.now(), Clock { epoch: 7, counter: 3 });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::limits::{WATCH_KEYS_REMEMBERED_BYTES_MAX, WATCH_KEYS_REMEMBERED_MAX, WATCH_KEYS_WAITING_MAX};
 use crate::mutants::{must, rule};
-use crate::types::{Incarnation, Key, NodeIndex, Record, Slot, Version};
+use crate::types::{Incarnation, Key, NodeIndex, Record, Slot, TableId, Version};
 
 use crate::protocol::changes::{Change, Filter};
 use crate::protocol::context::Origin;
@@ -223,6 +223,16 @@ impl Watches {
         for id in all {
             let cursor = self.cursor(id);
             ctx.emit(vec![id], cursor, WatchEvent::Ended);
+            self.close(id, ctx);
+        }
+    }
+
+    /// The watches of a dropped table end.
+    pub fn end_table(&mut self, table: TableId, ctx: &mut WatchCtx<'_>) {
+        let groups = self.groups.values().filter(|group| group.filter.table() == table);
+        let members: Vec<WatchId> = groups.flat_map(|group| group.members.iter().copied()).collect();
+        for id in members {
+            ctx.emit(vec![id], Cursor::default(), WatchEvent::TableDropped);
             self.close(id, ctx);
         }
     }

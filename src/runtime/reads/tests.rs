@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::protocol::OperationId;
 use crate::storage::{Cursor, KeysPage, PageBounds, StoreStatistics};
-use crate::types::{Age, Batch, Checksum, Clock, KeyRange, Meta, NodeId, ScannedKeys, Stamp};
+use crate::types::{Age, Batch, Checksum, Clock, KeyRange, Meta, NodeId, ScannedKeys, Stamp, TableId};
 
 const MIB: usize = 1 << 20;
 const BUDGET: usize = 8 * MIB;
@@ -71,6 +71,10 @@ impl Store for CountingStore {
     }
 
     fn keys(&self, _: Option<&Cursor>, _: &str, _: PageBounds) -> Result<KeysPage, StoreError> {
+        unreachable!("reads alone are tested")
+    }
+
+    fn clean(&self, _: TableId, _: usize, _: &dyn Fn(&Key) -> Slot) -> Result<bool, StoreError> {
         unreachable!("reads alone are tested")
     }
 

@@ -6,7 +6,7 @@
 //!
 //! | column family | key | value |
 //! |---|---|---|
-//! | `meta` | a name; `incarnation/` and an epoch; `peer/` and a node id | version, fields, XXH3 of name and fields |
+//! | `meta` | a name; `incarnation/` and an epoch; `peer/` and a node id; `dropped/` and the id of a table (4) | version, fields, XXH3 of name and fields |
 //! | `records` | slot (2), the key's bytes | version, flags, kept since (8), stamp, checksum (8), time to live (8), proposal, then the value's bytes, or the length (4) of a large value |
 //! | `blobs` | as in `records` | as in `records`, with the value's bytes |
 //! | `expiry` | when it expires (8), slot (2), the key's bytes | version, the version that expires |
@@ -26,14 +26,14 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::types::{
     Checksum, Clock, Content, Digest, Expiry, Incarnation, Key, KeyError, NodeId, NodeIdError, PeerRecord, Record,
-    RunningTime, Slot, Stamp, StoreId, Ttl, Value,
+    RunningTime, Slot, Stamp, StoreId, TableId, Ttl, Value,
 };
 
 mod proposal;
 
 /// The layout of the column families as a whole, kept under `format` in `meta`. It rises when earlier programs could no
 /// longer read a store.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 /// The layout of one digest or record.
 pub const RECORD_VERSION: u8 = 3;
@@ -71,6 +71,7 @@ const META_BOOTSTRAPPED: &[u8] = b"bootstrapped";
 const META_RUNNING: &[u8] = b"running";
 const META_INCARNATION: &[u8] = b"incarnation/";
 const META_PEER: &[u8] = b"peer/";
+const META_DROPPED: &[u8] = b"dropped/";
 
 /// Why some bytes cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -178,6 +179,8 @@ pub enum MetaEntry {
     Peer(NodeId, PeerRecord),
     /// The node's count of the time that it ran.
     Running(RunningTime),
+    /// A table that was dropped.
+    Dropped(TableId),
 }
 
 /// The key of `key`'s entry in the `records` and `blobs` families. The entries of one slot are one contiguous range.
@@ -382,6 +385,7 @@ impl MetaEntry {
                 ([META_PEER, id.as_str().as_bytes()].concat(), fields)
             }
             Self::Running(RunningTime(count)) => (META_RUNNING.to_vec(), count.to_be_bytes().to_vec()),
+            Self::Dropped(table) => ([META_DROPPED, &table.0.to_be_bytes()].concat(), Vec::new()),
         };
         let mut value = Vec::with_capacity(1 + fields.len() + 8);
         value.push(META_VERSION);
@@ -424,6 +428,13 @@ impl MetaEntry {
                 let count = fields.take_u64("count")?;
                 fields.end()?;
                 Self::Running(RunningTime(count))
+            }
+            _ if name.starts_with(META_DROPPED) => {
+                let mut rest = Input(&name[META_DROPPED.len()..]);
+                let table = TableId(u32::from_be_bytes(rest.take("table")?));
+                rest.end()?;
+                meta_fields(name, value)?.end()?;
+                Self::Dropped(table)
             }
             _ if name.starts_with(META_INCARNATION) => {
                 let mut rest = Input(&name[META_INCARNATION.len()..]);

@@ -47,7 +47,7 @@ use super::record_cache::RecordCache;
 use super::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use crate::types::{
     Batch, Digest, Durability, Expiry, Found, Key, KeyRange, Lookup, Meta, ReadKind, Record, RunningTime, ScannedKeys,
-    Slot, StoreId,
+    Slot, StoreId, TableId,
 };
 
 /// How much opening a database writes beside the contents of its write buffers, at most: a manifest, the first blocks of a
@@ -272,7 +272,8 @@ impl Store for RocksStore {
         let record_bytes: usize = batch.records.iter().map(|(key, (_, record))| record.bytes(key)).sum();
         let index_bytes: usize = batch.new_keys.iter().map(|key| INDEX_ENTRY_BYTES + key.as_bytes().len()).sum();
         let mut writes = WriteBatch::with_capacity_bytes(record_bytes + index_bytes);
-        for entry in metadata.into_iter().flatten().chain(peers) {
+        let dropped = batch.dropped.iter().map(|table| MetaEntry::Dropped(*table));
+        for entry in metadata.into_iter().flatten().chain(peers).chain(dropped) {
             let (name, value) = entry.encode();
             writes.put_cf(family(database, META), name, value);
         }
@@ -466,6 +467,55 @@ impl Store for RocksStore {
         Ok(found)
     }
 
+    fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<bool, StoreError> {
+        let guard = self.database();
+        if self.suspended.load(Ordering::SeqCst) {
+            return Err(StoreError::Suspended);
+        }
+        let database = guard.as_ref().ok_or(StoreError::Suspended)?;
+        let prefix = Key::prefix_in(table, &[]);
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        let index = family(database, KEYS);
+        let mut entries = database.raw_iterator_cf_opt(index, options);
+        entries.seek(&prefix);
+        let mut removal = WriteBatch::default();
+        let mut removed: Vec<Vec<u8>> = Vec::new();
+        while removed.len() < entries_max
+            && let Some(bytes) = entries.key()
+            && bytes.starts_with(&prefix)
+        {
+            let key = decode_key(bytes)?;
+            let slot = slot_of(&key);
+            let entry_key = codec::entry_key(slot, bytes);
+            // The entry of the index of expiries, where the record has one.
+            if let Some(found) = database
+                .get_pinned_cf_opt(family(database, RECORDS), &entry_key, &self.from_disk)
+                .map_err(|error| failure(&error))?
+            {
+                // A damaged record goes too: its entry there leads to nothing.
+                if let (Ok(digest), Ok(Some(kept_at))) = (codec::decode_digest(&found), codec::decode_kept_at(&found))
+                    && let Some(ttl) = digest.ttl
+                {
+                    let (at, version) = (kept_at.expiry(ttl), digest.version());
+                    let expiry = Expiry { at, slot, key: key.clone(), version };
+                    removal.delete_cf(family(database, EXPIRY), codec::encode_expiry(&expiry).0);
+                }
+            }
+            removal.delete_cf(family(database, RECORDS), &entry_key);
+            removal.delete_cf(family(database, BLOBS), &entry_key);
+            removal.delete_cf(index, bytes);
+            removed.push(entry_key);
+            entries.next();
+        }
+        entries.status().map_err(|error| failure(&error))?;
+        if !removed.is_empty() {
+            database.write_opt(removal, &write_options(false)).map_err(|error| failure(&error))?;
+            self.cache.forget(removed.iter().map(Vec::as_slice));
+        }
+        Ok(removed.len() == entries_max)
+    }
+
     fn statistics(&self) -> StoreStatistics {
         let sync = self.options.get_histogram_data(Histogram::WalFileSyncMicros);
         let mut statistics = StoreStatistics {
@@ -557,6 +607,9 @@ fn read_meta(database: &DB) -> Result<Meta, StoreError> {
                 meta.peers.insert(id, peer);
             }
             MetaEntry::Running(running) => meta.running = Some(running),
+            MetaEntry::Dropped(table) => {
+                meta.dropped.insert(table);
+            }
             MetaEntry::Format(_) | MetaEntry::StoreId(_) => {}
         }
     }

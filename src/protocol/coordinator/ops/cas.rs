@@ -607,6 +607,10 @@ impl Operation for Cas {
         }
     }
 
+    fn may_have_written(&self) -> bool {
+        matches!(&self.goal, Goal::Change(_, request) if self.is_attempted || request.is_resend)
+    }
+
     fn failure(&self, report: QuorumReport) -> Failure {
         match &self.goal {
             Goal::Settle => Failure::NoQuorum(report),

@@ -175,6 +175,11 @@ pub trait Operation {
     /// Told before it begins: the record that the operation before it in the queue of its key has settled.
     fn expect(&mut self, _settled: &Settled) {}
 
+    /// Whether a replica may have taken in what this operation is to write, now or in an earlier try.
+    fn may_have_written(&self) -> bool {
+        false
+    }
+
     /// Why the operation failed, for its client.
     fn failure(&self, report: QuorumReport) -> Failure;
 }

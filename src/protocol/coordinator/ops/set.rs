@@ -81,6 +81,10 @@ impl Operation for Set {
         Some((self.record()?, Age::NONE))
     }
 
+    fn may_have_written(&self) -> bool {
+        self.stamp.is_some()
+    }
+
     fn failure(&self, report: QuorumReport) -> Failure {
         if rule!(UnknownSaidNotApplied, self.stamp.is_none()) {
             Failure::NotApplied(report)
