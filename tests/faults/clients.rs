@@ -16,7 +16,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use crate::asking::{DEADLINE_SLACK, Kind, Miss, Page, Wish, ttl_of, value_of_request};
-use crate::doors::{Door, Node, Said, ask, list};
+use crate::doors::{Door, Node, Response, ask, list};
 use crate::testkit::requests::{Ask, Attempt, Outcome};
 
 /// The keys in use at one time.
@@ -189,7 +189,7 @@ impl Workload {
         let invoked = self.now();
         let said = ask(node, wish, deadline, timeout).await;
         let returned = self.now();
-        if let Ok(Said { before: Some(before), .. }) = &said
+        if let Ok(Response { before: Some(before), .. }) = &said
             // It would make the histories of plain keys longer to judge.
             && (wish.kind != Kind::Plain || *before == Outcome::Read(None))
         {

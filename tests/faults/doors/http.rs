@@ -8,7 +8,7 @@ use quorate::api::entry::Content;
 use quorate::types::{Condition, Version};
 use serde_json::Value as Json;
 
-use super::{Said, missed};
+use super::{Response, missed};
 use crate::asking::{Miss, Wish, content, read_value, ttl_of, value_of_request, version_in, versions};
 use crate::testkit::http::{HttpAnswer, HttpClient};
 use crate::testkit::requests::{Ask, Outcome};
@@ -20,7 +20,7 @@ pub(super) fn takes(ask: &Ask) -> bool {
     }
 }
 
-pub(super) async fn call(node: &HttpClient, wish: &Wish, deadline: Duration) -> Result<Said, Miss> {
+pub(super) async fn call(node: &HttpClient, wish: &Wish, deadline: Duration) -> Result<Response, Miss> {
     let Wish { key, kind, ask, number, .. } = wish;
     // Both paths of a key, in turn.
     let is_short = number.is_multiple_of(2) && !matches!(ask, Ask::Add { .. });
@@ -73,7 +73,7 @@ fn header_of(condition: &Condition) -> (&'static str, String) {
     }
 }
 
-fn understood(answer: &HttpAnswer, wish: &Wish) -> Result<Said, Miss> {
+fn understood(answer: &HttpAnswer, wish: &Wish) -> Result<Response, Miss> {
     let Wish { ask, .. } = wish;
     let tag = || {
         let tag = answer.header("etag").and_then(|tag| tag.strip_prefix('"')?.strip_suffix('"'));
@@ -98,9 +98,9 @@ fn understood(answer: &HttpAnswer, wish: &Wish) -> Result<Said, Miss> {
             let sum = sum.ok_or_else(|| unfit(answer, wish))?.cast_unsigned();
             Ok(Outcome::Added { sum, version: tagged()? }.into())
         }
-        (201, Ask::Set) => Ok(Said { outcome: Outcome::Wrote(tagged()?), before: Some(Outcome::Read(None)) }),
+        (201, Ask::Set) => Ok(Response { outcome: Outcome::Wrote(tagged()?), before: Some(Outcome::Read(None)) }),
         (204, Ask::Set) => {
-            Ok(Said { outcome: Outcome::Wrote(tagged()?), before: Some(Outcome::Looked { has_value: true }) })
+            Ok(Response { outcome: Outcome::Wrote(tagged()?), before: Some(Outcome::Looked { has_value: true }) })
         }
         (201 | 204, Ask::SetIf { deletes: false, .. }) => Ok(Outcome::Wrote(tagged()?).into()),
         (204, Ask::Delete | Ask::SetIf { deletes: true, .. }) => Ok(Outcome::Done.into()),

@@ -46,13 +46,13 @@ pub(crate) struct Ports {
 
 /// An answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Said {
+pub(crate) struct Response {
     pub(crate) outcome: Outcome,
     /// What the node read before it wrote, where it tells.
     pub(crate) before: Option<Outcome>,
 }
 
-impl From<Outcome> for Said {
+impl From<Outcome> for Response {
     fn from(outcome: Outcome) -> Self {
         Self { outcome, before: None }
     }
@@ -103,13 +103,13 @@ impl Door {
 }
 
 /// Sends one request to `node`, and waits for the timeout at most.
-pub(crate) async fn ask(node: &Node, wish: &Wish, deadline: Duration, timeout: Duration) -> Result<Said, Miss> {
+pub(crate) async fn ask(node: &Node, wish: &Wish, deadline: Duration, timeout: Duration) -> Result<Response, Miss> {
     let call = async {
         match wish.door {
-            Door::Grpc => grpc::call(&node.grpc, wish, deadline).await.map(Said::from),
+            Door::Grpc => grpc::call(&node.grpc, wish, deadline).await.map(Response::from),
             Door::Http1 => http::call(&node.http1, wish, deadline).await,
             Door::Http2 => http::call(&node.http2, wish, deadline).await,
-            Door::Lines => lines::call(&node.lines, wish).await.map(Said::from),
+            Door::Lines => lines::call(&node.lines, wish).await.map(Response::from),
         }
     };
     match tokio::time::timeout(timeout, call).await {
