@@ -343,6 +343,9 @@ pub const DEV_HTTP_PORT_DISTANCE: u16 = 100;
 /// How far above its port a node of a temporary cluster serves the line protocol.
 pub const DEV_LINE_PORT_DISTANCE: u16 = 200;
 
+/// How far above its port a node of a temporary cluster serves the Redis protocol.
+pub const DEV_REDIS_PORT_DISTANCE: u16 = 300;
+
 /// How many of its latest incarnations a node names in its hello: 16 bytes each, one MiB in all. A peer that was away for
 /// more of them does not recognise the folder: the node would have to restart every second for 18 hours.
 pub const INCARNATIONS_NAMED_MAX: usize = 1 << 16;

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::admin;
 use crate::config::{Config, LocalAddress};
 use crate::gateway::http::{self, HttpOptions};
+use crate::gateway::redis::{self, RedisOptions};
 use crate::gateway::{grpc, lines};
 use crate::limits::DRAIN_TIME_MAX;
 use crate::protocol::placement::Placement;
@@ -47,6 +48,7 @@ pub struct Server {
     more_gateways: Vec<JoinHandle<()>>,
     http_address: Option<SocketAddr>,
     line_address: Option<SocketAddr>,
+    redis_address: Option<SocketAddr>,
     admin: Option<JoinHandle<std::io::Result<()>>>,
     closing: CancellationToken,
     /// Holds the lock of the data folder until the store is closed.
@@ -60,6 +62,7 @@ pub struct PreparedServer {
     admin_listener: Option<TcpListener>,
     http_listener: Option<TcpListener>,
     line_listener: Option<TcpListener>,
+    redis_listener: Option<TcpListener>,
     folder: Option<DataFolder>,
     store: Arc<dyn Store>,
 }
@@ -126,6 +129,7 @@ impl Server {
         let admin_listener = listen_if("node.local_metrics_address", node.local_metrics_address.as_ref()).await?;
         let http_listener = listen_if("node.local_http_address", node.local_http_address.as_ref()).await?;
         let line_listener = listen_if("node.local_line_address", node.local_line_address.as_ref()).await?;
+        let redis_listener = listen_if("node.local_redis_address", node.local_redis_address.as_ref()).await?;
         let (folder, store) = open_store(config, storage, descriptors.store_files_max).await?;
         Ok(PreparedServer {
             config: config.clone(),
@@ -133,6 +137,7 @@ impl Server {
             admin_listener,
             http_listener,
             line_listener,
+            redis_listener,
             folder,
             store,
         })
@@ -160,6 +165,12 @@ impl Server {
     #[must_use]
     pub fn line_address(&self) -> Option<SocketAddr> {
         self.line_address
+    }
+
+    /// Where it serves the Redis protocol, if it does.
+    #[must_use]
+    pub fn redis_address(&self) -> Option<SocketAddr> {
+        self.redis_address
     }
 
     /// Serves until `shutdown` is cancelled, then ends in order.
@@ -201,7 +212,9 @@ impl PreparedServer {
     /// # Errors
     /// When its store cannot be read. Nothing then runs.
     pub fn start(self) -> Result<Server, ServerError> {
-        let Self { config, listener, admin_listener, http_listener, line_listener, folder, store } = self;
+        let Self { config, listener, admin_listener, http_listener, line_listener, redis_listener, folder, store } =
+            self;
+        let redis_address = redis_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let line_address = line_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let http_address = http_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let parameters = config.cluster.parameters.clone();
@@ -232,12 +245,21 @@ impl PreparedServer {
             more_gateways.push(tokio::spawn(http));
         }
         if let Some(listener) = line_listener {
-            more_gateways.push(tokio::spawn(lines::serve(listener, service, closing.clone())));
+            more_gateways.push(tokio::spawn(lines::serve(listener, Arc::clone(&service), closing.clone())));
+        }
+        if let Some(listener) = redis_listener {
+            let options = RedisOptions { table: config.node.redis_table.clone() };
+            more_gateways.push(tokio::spawn(redis::serve(listener, service, options, closing.clone())));
         }
         let admin = admin_listener.map(|listener| tokio::spawn(admin::serve(listener, handle, closing.clone())));
         info!(node = %config.node.id, address = %local_address, "listening");
         let node_config = &config.node;
-        let more = [node_config.local_metrics_address, node_config.local_http_address, node_config.local_line_address];
+        let more = [
+            node_config.local_metrics_address,
+            node_config.local_http_address,
+            node_config.local_line_address,
+            node_config.local_redis_address,
+        ];
         for address in std::iter::once(config.node.local_address).chain(more.into_iter().flatten()) {
             if address.is_loopback() {
                 continue;
@@ -255,6 +277,7 @@ impl PreparedServer {
             more_gateways,
             http_address,
             line_address,
+            redis_address,
             admin,
             closing,
             _folder: folder,

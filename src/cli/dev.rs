@@ -39,7 +39,7 @@ pub(super) struct Dev {
     /// The number of nodes
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     nodes: u16,
-    /// The first node's port; the others take the ports after it, HTTP is served 100 above, lines 200, metrics 1000
+    /// The first node's port; the others take the ports after it, HTTP is served 100 above, lines 200, Redis 300, metrics 1000
     #[arg(long, value_name = "PORT", default_value_t = 8001, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
     /// Keep the data, in this folder
@@ -129,6 +129,10 @@ impl Dev {
         let lines = line(first_node.and_then(|node| node.local_line_address), |at| {
             format!("echo GET default greeting | nc -N {}", at.replace(':', " "))
         });
+        let redis = line(first_node.and_then(|node| node.local_redis_address), |at| {
+            let port = at.rsplit(':').next().unwrap_or_default();
+            format!("redis-cli -p {port} get greeting")
+        });
         let data_fate = if folder.throw_away.is_some() { "drops its data" } else { "keeps its data" };
         format!(
             "{nodes} nodes on 127.0.0.1:{first} to {last}, data in {path}. Ctrl-C ends them and {data_fate}.\n\n\
@@ -139,7 +143,7 @@ impl Dev {
              {quorate} status\n  \
              grpcurl -plaintext -d '{{\"entry\": {{\"key\": \"b\", \"value\": \"b-value\"}}}}' localhost:{first} \
              api.Cluster/Set\n  \
-             grpcurl -plaintext -d '{{\"key\": \"b\"}}' localhost:{last} api.Cluster/Get{http}{lines}{metrics}",
+             grpcurl -plaintext -d '{{\"key\": \"b\"}}' localhost:{last} api.Cluster/Get{http}{lines}{redis}{metrics}",
             nodes = self.nodes,
             path = folder.path.display(),
         )
@@ -155,12 +159,14 @@ fn as_json(configs: &[Config], folder: &Folder) -> String {
             let address = config.node.local_address.to_string();
             let http = config.node.local_http_address.as_ref().map(ToString::to_string);
             let line = config.node.local_line_address.as_ref().map(ToString::to_string);
+            let redis = config.node.local_redis_address.as_ref().map(ToString::to_string);
             json!({
                 "id": config.node.id.as_str(),
                 "address": address,
                 "metrics_address": metrics,
                 "http_address": http,
                 "line_address": line,
+                "redis_address": redis,
             })
         })
         .collect();

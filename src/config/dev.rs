@@ -6,7 +6,9 @@ use super::Config;
 use super::address::{LocalAddress, RemoteAddress};
 use super::cluster::ClusterConfig;
 use super::node::NodeConfig;
-use crate::limits::{DEV_HTTP_PORT_DISTANCE, DEV_LINE_PORT_DISTANCE, DEV_METRICS_PORT_DISTANCE, DEV_NODES_MAX};
+use crate::limits::{
+    DEV_HTTP_PORT_DISTANCE, DEV_LINE_PORT_DISTANCE, DEV_METRICS_PORT_DISTANCE, DEV_NODES_MAX, DEV_REDIS_PORT_DISTANCE,
+};
 use crate::types::{ClusterParameters, Durability, NodeId};
 
 /// The plan of a temporary cluster.
@@ -15,7 +17,8 @@ pub struct DevPlan {
     /// The number of nodes: 1 to [`DEV_NODES_MAX`].
     pub nodes: usize,
     /// The first node's port; the other nodes have the ports after it. Each node serves HTTP on the port
-    /// [`DEV_HTTP_PORT_DISTANCE`] above its own, lines [`DEV_LINE_PORT_DISTANCE`] above it, and metrics
+    /// [`DEV_HTTP_PORT_DISTANCE`] above its own, lines [`DEV_LINE_PORT_DISTANCE`] above it, the Redis protocol
+    /// [`DEV_REDIS_PORT_DISTANCE`] above it, and metrics
     /// [`DEV_METRICS_PORT_DISTANCE`] above it.
     pub port: u16,
     /// The folder that holds one data folder for each node, named by the node's id.
@@ -81,6 +84,7 @@ fn node(plan: &DevPlan, id: &NodeId, port: u16) -> NodeConfig {
         local_metrics_address: Some(LocalAddress::loopback(port + DEV_METRICS_PORT_DISTANCE)),
         local_http_address: Some(LocalAddress::loopback(port + DEV_HTTP_PORT_DISTANCE)),
         local_line_address: Some(LocalAddress::loopback(port + DEV_LINE_PORT_DISTANCE)),
+        local_redis_address: Some(LocalAddress::loopback(port + DEV_REDIS_PORT_DISTANCE)),
         durability: plan.durability,
         operator_writes: true,
         ..NodeConfig::local(id.clone(), LocalAddress::loopback(port), plan.data_dir.join(id.as_str()))

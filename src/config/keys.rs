@@ -186,6 +186,23 @@ pub(super) const LOCAL_LINE_ADDRESS: Key = Key {
             nor authenticated, so let only trusted machines reach this port. An empty environment variable turns it off.",
 };
 
+pub(super) const LOCAL_REDIS_ADDRESS: Key = Key {
+    name: "local_redis_address",
+    kind: Kind::LocalAddress,
+    default: Fallback::None("no Redis protocol"),
+    change: Change::Restart,
+    about: "The address on which the node serves the Redis protocol: [redis.md](redis.md). Requests are neither encrypted \
+            nor authenticated, so let only trusted machines reach this port. An empty environment variable turns it off.",
+};
+
+pub(super) const REDIS_TABLE: Key = Key {
+    name: "redis_table",
+    kind: Kind::Choice(&["default"]),
+    default: Fallback::Text("default"),
+    change: Change::Restart,
+    about: "The table whose keys are served on `local_redis_address`: `default` is the only one in this version.",
+};
+
 pub(super) const DATA_DIR: Key = Key {
     name: "data_dir",
     kind: Kind::Folder,
@@ -260,7 +277,7 @@ pub(super) const WRITE_BUFFER_BYTES: Key = Key {
 };
 
 /// Every key below `node` in node.yml, in the order of the examples.
-pub(super) const NODE_KEYS: [&Key; 16] = [
+pub(super) const NODE_KEYS: [&Key; 18] = [
     &ID,
     &LOCAL_ADDRESS,
     &LOCAL_METRICS_ADDRESS,
@@ -269,6 +286,8 @@ pub(super) const NODE_KEYS: [&Key; 16] = [
     &HTTP_HOSTS,
     &HTTP_CORS_ORIGINS,
     &LOCAL_LINE_ADDRESS,
+    &LOCAL_REDIS_ADDRESS,
+    &REDIS_TABLE,
     &DATA_DIR,
     &DURABILITY,
     &OPERATOR_WRITES,

@@ -14,7 +14,7 @@ use crate::limits::{
     BLOCK_CACHE_BYTES_DEFAULT, RECORD_CACHE_BYTES_DEFAULT, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
     REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
-use crate::types::{Durability, NodeId};
+use crate::types::{Durability, NodeId, Table};
 
 /// One node's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,10 @@ pub struct NodeConfig {
     pub http_cors_origins: Vec<String>,
     /// The address on which the node serves the line protocol; `None` to serve none.
     pub local_line_address: Option<LocalAddress>,
+    /// The address on which the node serves the Redis protocol; `None` to serve none.
+    pub local_redis_address: Option<LocalAddress>,
+    /// The table that is served there.
+    pub redis_table: Table,
     /// The data folder: absolute, or relative to the working directory. The parser joins a relative path in a file with
     /// the file's folder.
     pub data_dir: PathBuf,
@@ -69,6 +73,8 @@ impl NodeConfig {
             http_hosts: Vec::new(),
             http_cors_origins: Vec::new(),
             local_line_address: None,
+            local_redis_address: None,
+            redis_table: Table::Default,
             data_dir,
             durability: Durability::default(),
             operator_writes: false,
@@ -126,6 +132,8 @@ pub(super) fn parse_with_places(
         http_hosts: raw.optional_as(&keys::HTTP_HOSTS, |text| listed(text, host))?.unwrap_or_default(),
         http_cors_origins: raw.optional_as(&keys::HTTP_CORS_ORIGINS, |text| listed(text, origin))?.unwrap_or_default(),
         local_line_address: raw.optional_address(&keys::LOCAL_LINE_ADDRESS)?,
+        local_redis_address: raw.optional_address(&keys::LOCAL_REDIS_ADDRESS)?,
+        redis_table: redis_table(raw.choice(&keys::REDIS_TABLE)?),
         data_dir: data_dir(&raw.required(&keys::DATA_DIR)?)?,
         durability: match raw.choice(&keys::DURABILITY)? {
             "os" => Durability::Os,
@@ -143,6 +151,7 @@ pub(super) fn parse_with_places(
         (&keys::LOCAL_METRICS_ADDRESS, config.local_metrics_address),
         (&keys::LOCAL_HTTP_ADDRESS, config.local_http_address),
         (&keys::LOCAL_LINE_ADDRESS, config.local_line_address),
+        (&keys::LOCAL_REDIS_ADDRESS, config.local_redis_address),
     ];
     for (index, (key, address)) in listeners.iter().enumerate() {
         let taken = |(_, earlier): &&(&Key, Option<LocalAddress>)| address.is_some() && earlier == address;
@@ -255,6 +264,11 @@ fn variables(
 
 fn local_address(given: &Given) -> Result<LocalAddress, ConfigError> {
     LocalAddress::parse(&given.text).ok_or_else(|| given.refused(Kind::LocalAddress.accepted()))
+}
+
+/// The table of a text that is among the accepted ones.
+fn redis_table(text: &str) -> Table {
+    Table::parse(text).expect("the accepted texts are names of tables")
 }
 
 /// The parts of a list, each read by `part`.

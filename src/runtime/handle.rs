@@ -530,6 +530,12 @@ impl NodeHandle {
         if member == self.inner.me { known.own() } else { known.of_peer(member) }
     }
 
+    /// The most client requests that the node works on at once.
+    #[must_use]
+    pub fn requests_in_flight_max(&self) -> usize {
+        self.inner.admission.requests_max
+    }
+
     /// Whether Node/Set and Clock/Set are allowed.
     #[must_use]
     pub fn operator_writes(&self) -> bool {

@@ -78,6 +78,11 @@ impl Listener {
         Self::new(socket, "line", Self::places_of_gateways(), 0, node)
     }
 
+    /// A port of the Redis protocol. Pools of clients open connections ahead.
+    pub(crate) fn for_redis(socket: TcpListener, node: &NodeHandle) -> Self {
+        Self::new(socket, "Redis", Self::places_of_gateways(), 0, node)
+    }
+
     /// Places of clients that nodes and clients of gRPC do not lack then.
     fn places_of_gateways() -> Vec<Arc<Semaphore>> {
         let descriptors = descriptors::of_process();
@@ -202,6 +207,23 @@ impl Lines {
         }
         self.written_at = Some(now);
         Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+impl Connection {
+    /// Whether there may be something to read.
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_read_ready(context)
+    }
+
+    /// The address of the client.
+    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr().ok()
+    }
+
+    /// The address that the client has reached.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.stream.local_addr().ok()
     }
 }
 

@@ -42,7 +42,7 @@ impl Service {
 }
 
 /// The failure of a read that a write waited for.
-fn before_write(mut error: ServiceError) -> ServiceError {
+pub(super) fn before_write(mut error: ServiceError) -> ServiceError {
     if matches!(error.failure.reason, FailureReason::NoQuorum | FailureReason::NotReady) {
         error.failure.reason = FailureReason::NotApplied;
         error.message = format!("not written, certainly, because the key could not be read first: {}", error.message);

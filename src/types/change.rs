@@ -65,6 +65,8 @@ pub enum Change {
         since: Option<Version>,
         /// The time to live of the sum.
         ttl: Option<Ttl>,
+        /// Whether the sum keeps what is left of the time to live of the number, instead.
+        keeps_ttl: bool,
     },
 }
 

@@ -23,11 +23,11 @@ const MARK: char = '\u{1e}';
 /// How long the commands of one page may take.
 const PAGE_TIME_MAX: Duration = Duration::from_mins(3);
 /// Programs that a machine may lack. Blocks that use one are skipped without it.
-const TOOLS: [&str; 3] = ["grpcurl", "ghz", "curl"];
+const TOOLS: [&str; 4] = ["grpcurl", "ghz", "curl", "redis-cli"];
 /// The ports that pages name begin here: those of nodes. There are nine of each kind.
 const PORTS_SHOWN: u16 = 8_001;
-/// How far above the nodes' ports those of HTTP, of lines and of metrics begin.
-const DISTANCES: [u16; 4] = [0, 100, 200, 1_000];
+/// How far above the nodes' ports those of HTTP, of lines, of Redis and of metrics begin.
+const DISTANCES: [u16; 5] = [0, 100, 200, 300, 1_000];
 /// See [`PORTS_SHOWN`].
 const PORTS: u16 = 9;
 /// Where free ports are looked for: below those that systems give to outgoing connections.

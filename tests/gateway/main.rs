@@ -6,6 +6,7 @@ mod http;
 mod lines;
 mod list;
 mod metrics;
+mod redis;
 mod requests;
 #[path = "../testkit/mod.rs"]
 mod testkit;
@@ -22,6 +23,7 @@ use quorate::api::entry::Content as Arm;
 use quorate::api::node_client::NodeClient;
 use quorate::gateway::grpc;
 use quorate::gateway::http::HttpOptions;
+use quorate::gateway::redis::RedisOptions;
 use quorate::limits::{MESSAGE_BYTES_MAX, VALUE_BYTES_MAX};
 use quorate::protocol::placement::Placement;
 use quorate::runtime::{self, NodeHandle, Options, RunningNode};
@@ -75,6 +77,7 @@ struct Served {
     admin_address: String,
     http_address: String,
     line_address: String,
+    redis_address: String,
     shutdown: CancellationToken,
     gateway: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -169,10 +172,24 @@ async fn start_some(plan: Plan, started: usize) -> Vec<Served> {
         let line_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let line_address = line_listener.local_addr().unwrap().to_string();
         tokio::spawn(quorate::gateway::lines::serve(line_listener, Arc::clone(&service), shutdown.clone()));
+        let redis_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let redis_address = redis_listener.local_addr().unwrap().to_string();
+        let options = RedisOptions::default();
+        let redis = quorate::gateway::redis::serve(redis_listener, Arc::clone(&service), options, shutdown.clone());
+        tokio::spawn(redis);
         let gateway = tokio::spawn(grpc::serve(listener, service, shutdown.clone()));
         let n = usize::from(n);
         let (address, http_address) = (addresses[n].clone(), http_addresses[n].clone());
-        served.push(Served { node, address, admin_address, http_address, line_address, shutdown, gateway });
+        served.push(Served {
+            node,
+            address,
+            admin_address,
+            http_address,
+            line_address,
+            redis_address,
+            shutdown,
+            gateway,
+        });
     }
     served
 }

@@ -98,7 +98,7 @@ impl Operation {
                 return Command::Set { key, content, ttl: None, checksum };
             }
             Self::Add(number) => {
-                let change = Change::Add { delta: number.into(), since: None, ttl: None };
+                let change = Change::Add { delta: number.into(), since: None, ttl: None, keeps_ttl: false };
                 return Command::Change { key, request: named(change, name) };
             }
             Self::WriteIfAbsent(value) => (Condition::Absent, value),

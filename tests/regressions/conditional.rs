@@ -19,7 +19,7 @@ fn plain(stamp: &Stamp) -> Version {
 }
 
 fn add(delta: i64, since: Option<Version>) -> Change {
-    Change::Add { delta, since, ttl: None }
+    Change::Add { delta, since, ttl: None, keeps_ttl: false }
 }
 
 /// Lets a conditional write of `at` prepare its ballot with `with`, and takes its requests to accept out of the network.

@@ -215,7 +215,7 @@ impl Clients {
                 let checksum = Checksum::of(&key, &content).and_ttl(ttl);
                 Change::Write { condition, content, ttl, checksum }
             }
-            Ask::Add { delta, since } => Change::Add { delta, since, ttl },
+            Ask::Add { delta, since } => Change::Add { delta, since, ttl, keeps_ttl: false },
         };
         let request = ChangeRequest { change, token: token(*first), is_resend: *first != index };
         Command::Change { key, request }

@@ -15,6 +15,7 @@ fn dev_cluster_is_what_its_plan_says() {
         assert_eq!(config.node.local_metrics_address, Some(LocalAddress::loopback(9000 + index)));
         assert_eq!(config.node.local_http_address, Some(LocalAddress::loopback(8100 + index)));
         assert_eq!(config.node.local_line_address, Some(LocalAddress::loopback(8200 + index)));
+        assert_eq!(config.node.local_redis_address, Some(LocalAddress::loopback(8300 + index)));
         assert_eq!(config.node.data_dir, Path::new("/tmp/d").join(index.to_string()));
         assert_eq!(config.node.durability, Durability::Os);
         assert!(config.node.operator_writes);

@@ -72,6 +72,8 @@ fn smallest_node_file_gets_the_defaults() {
             http_hosts: Vec::new(),
             http_cors_origins: Vec::new(),
             local_line_address: None,
+            local_redis_address: None,
+            redis_table: crate::types::Table::Default,
             data_dir: PathBuf::from("etc/data/1"),
             durability: Durability::Fsync,
             operator_writes: false,
@@ -153,7 +155,7 @@ fn bad_node_files_are_refused_with_one_line() {
     let with = |line: &str| format!("{NODE}  {line}\n");
     let without = |start: &str| NODE.lines().filter(|line| !line.contains(start)).collect::<Vec<_>>().join("\n");
     let keys = "id, local_address, local_metrics_address, local_http_address, remote_http_address, http_hosts, \
-                http_cors_origins, local_line_address, data_dir, durability, operator_writes, \
+                http_cors_origins, local_line_address, local_redis_address, redis_table, data_dir, durability, operator_writes, \
                 requests_in_flight_max, request_bytes_in_flight_max, record_cache_bytes, block_cache_bytes, \
                 write_buffer_bytes";
     let cases: Vec<(String, String)> = vec![

@@ -22,6 +22,8 @@ fn variables_override_the_file() {
             ("QUORATE_NODE_HTTP_HOSTS", "DB.example., n2"),
             ("QUORATE_NODE_HTTP_CORS_ORIGINS", "https://App.example,http://localhost:3000"),
             ("QUORATE_NODE_LOCAL_LINE_ADDRESS", "127.0.0.1:8202"),
+            ("QUORATE_NODE_LOCAL_REDIS_ADDRESS", "127.0.0.1:8302"),
+            ("QUORATE_NODE_REDIS_TABLE", "default"),
             ("QUORATE_NODE_DURABILITY", "os"),
             ("QUORATE_NODE_OPERATOR_WRITES", "true"),
             ("QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX", "5"),
@@ -44,6 +46,8 @@ fn variables_override_the_file() {
             http_hosts: vec!["db.example".to_owned(), "n2".to_owned()],
             http_cors_origins: vec!["https://app.example".to_owned(), "http://localhost:3000".to_owned()],
             local_line_address: Some(LocalAddress::loopback(8202)),
+            local_redis_address: Some(LocalAddress::loopback(8302)),
+            redis_table: crate::types::Table::Default,
             data_dir: PathBuf::from("data/2"),
             durability: Durability::Os,
             operator_writes: true,
@@ -71,7 +75,7 @@ fn variables_replace_missing_keys() {
 fn bad_variables_are_refused_by_name() {
     let names = "QUORATE_NODE_ID, QUORATE_NODE_LOCAL_ADDRESS, QUORATE_NODE_LOCAL_METRICS_ADDRESS, \
                  QUORATE_NODE_LOCAL_HTTP_ADDRESS, QUORATE_NODE_REMOTE_HTTP_ADDRESS, QUORATE_NODE_HTTP_HOSTS, \
-                 QUORATE_NODE_HTTP_CORS_ORIGINS, QUORATE_NODE_LOCAL_LINE_ADDRESS, \
+                 QUORATE_NODE_HTTP_CORS_ORIGINS, QUORATE_NODE_LOCAL_LINE_ADDRESS, QUORATE_NODE_LOCAL_REDIS_ADDRESS, QUORATE_NODE_REDIS_TABLE, \
                  QUORATE_NODE_DATA_DIR, QUORATE_NODE_DURABILITY, QUORATE_NODE_OPERATOR_WRITES, \
                  QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX, QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX, \
                  QUORATE_NODE_RECORD_CACHE_BYTES, QUORATE_NODE_BLOCK_CACHE_BYTES, QUORATE_NODE_WRITE_BUFFER_BYTES";

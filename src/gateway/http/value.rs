@@ -194,7 +194,7 @@ impl Gateway {
             return Err(Problem::invalid_header(detail));
         }
         let ttl = call.query.ttl(header_text(&call.head.headers, &TTL)?)?;
-        let change = Change::Add { delta, since: None, ttl };
+        let change = Change::Add { delta, since: None, ttl, keeps_ttl: false };
         let written = self.service.change(table, key, change_request(change), call.deadline()?).await?;
         let sum = written.sum.unwrap_or_default().to_string();
         let reply = Reply::of("text/plain; charset=utf-8", sum);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::mutants::rule;
 use crate::protocol::io::Reply;
-use crate::types::{Age, AgedRecord, Lookup, Record, Version};
+use crate::types::{Age, AgedRecord, Lookup, Record, Ttl, Version};
 
 use super::operation::Step;
 
@@ -26,6 +26,12 @@ impl Ages {
     /// The age of the record's version.
     pub(super) fn of(&self, record: &Record) -> Age {
         if self.0.is_empty() { Age::NONE } else { self.0.get(&record.version()).copied().unwrap_or_default() }
+    }
+
+    /// What is left of the record's time to live, for another record that takes its place.
+    pub(super) fn ttl_left(&self, record: &Record) -> Option<Ttl> {
+        let left = self.of(record).left_of(record.ttl?);
+        Ttl::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// The record with its age.

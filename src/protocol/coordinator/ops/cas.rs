@@ -405,8 +405,9 @@ impl Cas {
                     condition_failed()
                 }
             }
-            Change::Add { delta, ttl, .. } => {
+            Change::Add { delta, ttl, keeps_ttl, .. } => {
                 let record = self.content_of(greatest, tally)?;
+                let ttl = if keeps_ttl { record.as_ref().and_then(|record| self.ages.ttl_left(record)) } else { ttl };
                 let number = number_in(record.as_ref().map(|record| &record.content));
                 let Some(sum) = number.and_then(|number| number.checked_add(delta)) else {
                     // No version keeps another coordinator, which the request was sent to before, from adding to a later

@@ -1,0 +1,222 @@
+//! One connection: reads requests, runs their commands, and sends the answers, all in one task.
+//!
+//! Answers that are ready together leave together. The memory of a connection that says nothing is given back.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use crate::service::buffer_budget::BudgetGuard;
+use crate::service::listener::Connection;
+use crate::wire::method::Access;
+
+use super::command::Command;
+use super::parse::{ParseError, Parser};
+use super::pipeline::Pipeline;
+use super::reply::{Outgoing, Reply};
+use super::session::Session;
+use super::table::{self, Keys};
+use super::{Gateway, IDLE_TICKS_MAX, LINGER_TIME_MAX, STALLED_TICKS_MAX, TICK, UNCOUNTED_BYTES};
+
+/// While more bytes of answers wait to be sent, no command begins.
+const UNSENT_BYTES_MAX: usize = 1 << 20;
+
+/// What has happened on a connection.
+enum Event {
+    /// Bytes were read or sent, or commands have ended.
+    Progress,
+    /// The client has sent all it wants.
+    End,
+    Tick,
+    Shutdown,
+}
+
+/// What arrives on a connection.
+struct Incoming {
+    parser: Parser,
+    buffer: BytesMut,
+    /// The part of the buffer budget of the request that is arriving.
+    guard: Option<(BudgetGuard, usize)>,
+}
+
+/// Answers the requests of one connection.
+pub(super) async fn attend(
+    gateway: Arc<Gateway>,
+    mut connection: Connection,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let mut session = Session::new(Arc::clone(&gateway), &connection);
+    let mut incoming = Incoming { parser: Parser::default(), buffer: BytesMut::new(), guard: None };
+    let mut pipeline = Pipeline::default();
+    let mut outgoing = Outgoing::default();
+    let mut running = FuturesUnordered::new();
+    let (mut takes_more, mut is_refused) = (true, false);
+    let mut tick = pin!(tokio::time::sleep(TICK));
+    let mut ends = pin!(shutdown.cancelled());
+    let mut quiet_ticks = 0;
+    loop {
+        while takes_more && pipeline.has_room() && outgoing.len() < UNSENT_BYTES_MAX {
+            match incoming.next(&gateway) {
+                Ok(Some((arguments, guard))) => {
+                    takes_more = take(Command::of(arguments, guard), &mut session, &mut pipeline);
+                }
+                Ok(None) => break,
+                Err(reply) => {
+                    pipeline.push_reply(reply, session.version);
+                    (takes_more, is_refused) = (false, true);
+                }
+            }
+        }
+        if outgoing.len() < UNSENT_BYTES_MAX {
+            pipeline.begin(|number, command, others_run| {
+                let permit = if others_run {
+                    let Ok(permit) = Arc::clone(&gateway.pipelined).try_acquire_owned() else { return Err(command) };
+                    Some(permit)
+                } else {
+                    None
+                };
+                running.push(run(number, Arc::clone(&gateway), command, permit));
+                Ok(())
+            });
+        }
+        if !takes_more && pipeline.is_empty() && outgoing.is_empty() {
+            break;
+        }
+        let reads = takes_more && pipeline.has_room() && outgoing.len() < UNSENT_BYTES_MAX;
+        let event = std::future::poll_fn(|context| {
+            let mut has_progress = false;
+            while let Poll::Ready(Some((number, reply))) = running.poll_next_unpin(context) {
+                pipeline.end(number, reply);
+                has_progress = true;
+            }
+            has_progress |= pipeline.answer(&mut outgoing);
+            if !outgoing.is_empty()
+                && let Poll::Ready(sent) = outgoing.poll_send(context, Pin::new(&mut connection))
+            {
+                sent?;
+                has_progress = true;
+            }
+            if reads && let Poll::Ready(read) = incoming.poll_read(context, &mut connection) {
+                match read? {
+                    0 => return Poll::Ready(Ok::<_, io::Error>(Event::End)),
+                    _ => has_progress = true,
+                }
+            }
+            if has_progress {
+                return Poll::Ready(Ok(Event::Progress));
+            }
+            if takes_more && ends.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Ok(Event::Shutdown));
+            }
+            tick.as_mut().poll(context).map(|()| Ok(Event::Tick))
+        });
+        match event.await? {
+            Event::Progress => quiet_ticks = 0,
+            // Whole requests were taken before; part of one is no request.
+            Event::End | Event::Shutdown => takes_more = false,
+            Event::Tick => {
+                tick.as_mut().reset(tokio::time::Instant::now() + TICK);
+                quiet_ticks += 1;
+                let is_stalled = !outgoing.is_empty() || incoming.parser.is_amid(&incoming.buffer);
+                let ticks_max = if is_stalled { STALLED_TICKS_MAX } else { IDLE_TICKS_MAX };
+                if quiet_ticks >= ticks_max && running.is_empty() {
+                    return Ok(());
+                }
+                incoming.shrink();
+                outgoing.shrink();
+            }
+        }
+    }
+    connection.shutdown().await?;
+    if is_refused {
+        let rest = async { while connection.read_buf(incoming.cleared()).await.is_ok_and(|read| read > 0) {} };
+        let _ = tokio::time::timeout(LINGER_TIME_MAX, rest).await;
+    }
+    Ok(())
+}
+
+/// Takes a request into the pipeline. Whether the connection takes more after it.
+fn take(command: Result<Command, String>, session: &mut Session, pipeline: &mut Pipeline) -> bool {
+    match command {
+        Ok(command) => match session.answer(&command) {
+            Some(reply) => pipeline.push_reply(reply, session.version),
+            None => pipeline.push(command, session.version),
+        },
+        Err(text) => {
+            session.observe_unknown(&text);
+            pipeline.push_reply(Reply::Error(text), session.version);
+        }
+    }
+    !session.has_quit
+}
+
+/// Runs one command.
+async fn run(
+    number: u64,
+    gateway: Arc<Gateway>,
+    command: Command,
+    _permit: Option<OwnedSemaphorePermit>,
+) -> (u64, Reply) {
+    (number, gateway.execute(command, Instant::now()).await)
+}
+
+impl Incoming {
+    /// The next request, or the error that ends the connection.
+    fn next(&mut self, gateway: &Gateway) -> Result<Option<(Vec<bytes::Bytes>, Option<BudgetGuard>)>, Reply> {
+        let takes_many =
+            |name: &[u8]| table::find(name).is_some_and(|spec| matches!(spec.keys, Keys::Every | Keys::Pairs));
+        match self.parser.next(&mut self.buffer, takes_many) {
+            Ok(Some(arguments)) => Ok(Some((arguments, self.guard.take().map(|(guard, _)| guard)))),
+            Ok(None) => {
+                let held = self.parser.held(&self.buffer);
+                if held > UNCOUNTED_BYTES {
+                    let guard = self.guard.get_or_insert_with(|| (gateway.service.buffers().guard(), 0));
+                    if !guard.0.grow(held.saturating_sub(guard.1)) {
+                        let error = crate::service::error::no_room(Access::Write);
+                        return Err(super::failure::reply(&error));
+                    }
+                    guard.1 = held.max(guard.1);
+                }
+                Ok(None)
+            }
+            Err(ParseError::Protocol(text)) => Err(Reply::Error(format!("ERR Protocol error: {text}"))),
+            Err(ParseError::Http) => Err(Reply::error("ERR this port has no HTTP: ask the port of local_http_address")),
+            Err(ParseError::Tls) => Err(Reply::error("ERR this port has no TLS: connect without it")),
+        }
+    }
+
+    fn poll_read(
+        &mut self,
+        context: &mut std::task::Context<'_>,
+        connection: &mut Connection,
+    ) -> Poll<io::Result<usize>> {
+        // A connection that waits for its next request holds no memory for it.
+        if self.buffer.capacity() == 0 {
+            std::task::ready!(connection.poll_readable(context))?;
+        }
+        self.parser.make_room(&mut self.buffer);
+        pin!(connection.read_buf(&mut self.buffer)).poll(context)
+    }
+
+    fn shrink(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
+    /// An empty buffer, for bytes that nobody reads.
+    fn cleared(&mut self) -> &mut BytesMut {
+        self.buffer.clear();
+        self.buffer.reserve(super::parse::READ_BYTES);
+        &mut self.buffer
+    }
+}

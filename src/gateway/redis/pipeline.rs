@@ -1,0 +1,239 @@
+//! The commands of one connection that are not answered yet, in their order.
+//!
+//! Contract: a command begins once no command before it touches one of its keys, unless both only read. So the commands of a
+//! connection take effect as if they ran one after another.
+
+use std::collections::VecDeque;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::command::Command;
+use super::reply::{Outgoing, Reply, Version};
+use super::table::{Access, Keys};
+
+/// The most commands of one connection that are under way or wait.
+pub(super) const COMMANDS_MAX: usize = 128;
+/// The most bytes of their arguments, unless it is one command alone.
+const BYTES_MAX: usize = 1 << 20;
+
+/// The commands of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Pipeline {
+    slots: VecDeque<Slot>,
+    /// The number of the first slot. Commands are counted from the start of the connection.
+    first: u64,
+    waiting: usize,
+    /// How many are under way.
+    running: usize,
+    /// The bytes of the arguments of commands without an answer.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// The version of the protocol that was chosen before it.
+    version: Version,
+    touched: Touched,
+    writes: bool,
+    bytes: usize,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting(Command),
+    Running,
+    Done(Reply),
+}
+
+/// The hashes of the keys that a command touches. Two keys of one hash only wait for each other in vain.
+#[derive(Debug, PartialEq, Eq)]
+enum Touched {
+    None,
+    One(u64),
+    Many(Vec<u64>),
+    All,
+}
+
+impl Touched {
+    fn of(command: &Command) -> Self {
+        let hash = |key: &bytes::Bytes| xxh3_64(key);
+        match command.spec.keys {
+            Keys::None => Self::None,
+            Keys::One => command.key_arguments().next().map_or(Self::None, |key| Self::One(hash(key))),
+            Keys::Every | Keys::Pairs => Self::Many(command.key_arguments().map(hash).collect()),
+            Keys::Any => Self::All,
+        }
+    }
+
+    fn meets(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::None, _) | (_, Self::None) => false,
+            (Self::All, _) | (_, Self::All) => true,
+            (Self::One(one), Self::One(other)) => one == other,
+            (Self::One(one), Self::Many(many)) | (Self::Many(many), Self::One(one)) => many.contains(one),
+            (Self::Many(one), Self::Many(other)) => one.iter().any(|hash| other.contains(hash)),
+        }
+    }
+}
+
+impl Slot {
+    /// Whether a later command must wait for this one.
+    fn holds_up(&self, later: &Self) -> bool {
+        !matches!(self.state, State::Done(_)) && (self.writes || later.writes) && self.touched.meets(&later.touched)
+    }
+}
+
+impl Pipeline {
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether it takes another command.
+    pub(super) fn has_room(&self) -> bool {
+        self.slots.len() < COMMANDS_MAX && (self.bytes < BYTES_MAX)
+    }
+
+    /// Adds a command.
+    pub(super) fn push(&mut self, command: Command, version: Version) {
+        let touched = Touched::of(&command);
+        let writes = command.spec.access == Access::Write;
+        let bytes = command.arguments.iter().map(bytes::Bytes::len).sum();
+        self.bytes += bytes;
+        self.waiting += 1;
+        self.slots.push_back(Slot { version, touched, writes, bytes, state: State::Waiting(command) });
+    }
+
+    /// Adds an answer that is there already.
+    pub(super) fn push_reply(&mut self, reply: Reply, version: Version) {
+        let state = State::Done(reply);
+        self.slots.push_back(Slot { version, touched: Touched::None, writes: false, bytes: 0, state });
+    }
+
+    /// Hands the commands that may begin to `begin`, each with its number, until it takes no more. It is told whether
+    /// another one runs.
+    pub(super) fn begin(&mut self, mut begin: impl FnMut(u64, Command, bool) -> Result<(), Command>) {
+        if self.waiting == 0 {
+            return;
+        }
+        for at in 0..self.slots.len() {
+            let slot = &self.slots[at];
+            let is_free = matches!(slot.state, State::Waiting(_))
+                && !self.slots.range(..at).any(|earlier| earlier.holds_up(slot));
+            if !is_free {
+                continue;
+            }
+            let number = self.first + at as u64;
+            let slot = &mut self.slots[at];
+            let State::Waiting(command) = std::mem::replace(&mut slot.state, State::Running) else { continue };
+            if let Err(command) = begin(number, command, self.running > 0) {
+                slot.state = State::Waiting(command);
+                return;
+            }
+            self.waiting -= 1;
+            self.running += 1;
+        }
+    }
+
+    /// A command has ended.
+    pub(super) fn end(&mut self, number: u64, reply: Reply) {
+        let at = usize::try_from(number - self.first).unwrap_or(usize::MAX);
+        if let Some(slot) = self.slots.get_mut(at) {
+            slot.state = State::Done(reply);
+            self.bytes -= slot.bytes;
+            self.running -= 1;
+        }
+    }
+
+    /// Moves the answers that are next to `outgoing`. Whether there was any.
+    pub(super) fn answer(&mut self, outgoing: &mut Outgoing) -> bool {
+        let before = self.first;
+        while matches!(self.slots.front(), Some(Slot { state: State::Done(_), .. })) {
+            if let Some(Slot { version, state: State::Done(reply), .. }) = self.slots.pop_front() {
+                outgoing.push(reply, version);
+                self.first += 1;
+            }
+        }
+        self.first > before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(text: &str) -> Command {
+        let arguments = text.split(' ').map(|word| bytes::Bytes::copy_from_slice(word.as_bytes())).collect();
+        Command::of(arguments, None).unwrap()
+    }
+
+    /// The numbers of the commands that begin now.
+    fn begun(pipeline: &mut Pipeline) -> Vec<u64> {
+        let mut begun = Vec::new();
+        pipeline.begin(|number, _, _| {
+            begun.push(number);
+            Ok(())
+        });
+        begun
+    }
+
+    #[test]
+    fn commands_of_different_keys_run_together_and_others_in_their_order() {
+        let mut pipeline = Pipeline::default();
+        for text in ["SET a 1", "SET b 1", "GET a", "GET a", "SET a 2", "MGET b c", "GET c", "SCAN 0", "SET d 1"] {
+            pipeline.push(command(text), Version::Two);
+        }
+        assert_eq!(begun(&mut pipeline), [0, 1, 6]);
+        pipeline.end(1, Reply::OK);
+        assert_eq!(begun(&mut pipeline), [5]);
+        pipeline.end(0, Reply::OK);
+        assert_eq!(begun(&mut pipeline), [2, 3]);
+        pipeline.end(2, Reply::Nil);
+        assert_eq!(begun(&mut pipeline), [] as [u64; 0]);
+        let mut outgoing = Outgoing::default();
+        assert!(pipeline.answer(&mut outgoing) && !pipeline.answer(&mut outgoing));
+        assert_eq!(outgoing.len(), "+OK\r\n+OK\r\n$-1\r\n".len());
+        pipeline.end(3, Reply::Nil);
+        assert_eq!(begun(&mut pipeline), [4]);
+        pipeline.end(4, Reply::OK);
+        assert_eq!(begun(&mut pipeline), [7], "a list of all keys comes after every write");
+        for number in [5, 6, 7] {
+            pipeline.end(number, Reply::Nil);
+        }
+        assert_eq!(begun(&mut pipeline), [8]);
+        pipeline.end(8, Reply::OK);
+        assert!(pipeline.answer(&mut outgoing) && pipeline.is_empty() && pipeline.bytes == 0);
+    }
+
+    #[test]
+    fn window_is_bounded_by_commands_and_by_bytes() {
+        let mut pipeline = Pipeline::default();
+        for _ in 0..COMMANDS_MAX {
+            assert!(pipeline.has_room());
+            pipeline.push(command("GET a"), Version::Two);
+        }
+        assert!(!pipeline.has_room());
+        let mut pipeline = Pipeline::default();
+        pipeline.push(command(&format!("SET a {}", "x".repeat(BYTES_MAX))), Version::Two);
+        assert!(!pipeline.has_room());
+        assert_eq!(begun(&mut pipeline), [0]);
+        pipeline.end(0, Reply::OK);
+        assert!(pipeline.has_room());
+    }
+
+    #[test]
+    fn command_that_the_node_has_no_room_for_waits() {
+        let mut pipeline = Pipeline::default();
+        for text in ["GET a", "GET b"] {
+            pipeline.push(command(text), Version::Two);
+        }
+        let mut seen = Vec::new();
+        pipeline.begin(|number, command, others_run| {
+            seen.push(number);
+            if others_run { Err(command) } else { Ok(()) }
+        });
+        assert_eq!((seen, pipeline.waiting), (vec![0, 1], 1));
+        pipeline.end(0, Reply::Nil);
+        assert_eq!(begun(&mut pipeline), [1]);
+    }
+}

@@ -1,0 +1,260 @@
+//! The state of one connection, and the commands that are about nothing else.
+//!
+//! Contract: they are answered when they are read, so that what follows them sees their effect. There are no passwords yet:
+//! the user `default` is let in with any.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tonic::Code;
+
+use crate::service::listener::Connection;
+use crate::service::request_metrics::Outcome;
+
+use super::command::{Command, is_word, wrong_count};
+use super::parse::{number, shown};
+use super::reply::{Reply, Version};
+use super::table::Id;
+use super::{Gateway, catalogue, info};
+
+/// The version of Redis whose commands are served. Clients choose by it what they send.
+pub(super) const REDIS_VERSION: &str = "7.4.0";
+
+/// One connection.
+pub(super) struct Session {
+    gateway: Arc<Gateway>,
+    pub(super) version: Version,
+    pub(super) has_quit: bool,
+    id: u64,
+    began: Instant,
+    peer: Option<SocketAddr>,
+    local: Option<SocketAddr>,
+    name: Bytes,
+    library: Bytes,
+    library_version: Bytes,
+    last_command: &'static str,
+}
+
+impl Session {
+    pub(super) fn new(gateway: Arc<Gateway>, connection: &Connection) -> Self {
+        let id = gateway.last_client.fetch_add(1, Ordering::Relaxed) + 1;
+        Self {
+            gateway,
+            version: Version::Two,
+            has_quit: false,
+            id,
+            began: Instant::now(),
+            peer: connection.peer_addr(),
+            local: connection.local_addr(),
+            name: Bytes::new(),
+            library: Bytes::new(),
+            library_version: Bytes::new(),
+            last_command: "",
+        }
+    }
+
+    /// Counts a command that does not exist, or has another number of arguments.
+    pub(super) fn observe_unknown(&self, text: &str) {
+        let mut observation = self.gateway.service.observe(None, Instant::now());
+        observation.end(Outcome::new(Code::Unimplemented, text));
+    }
+
+    /// The answer to a command about the connection; `None` if it is about something else.
+    pub(super) fn answer(&mut self, command: &Command) -> Option<Reply> {
+        self.gateway.commands.fetch_add(1, Ordering::Relaxed);
+        self.last_command = command.spec.name;
+        let arguments = &command.arguments[1..];
+        Some(match command.spec.id {
+            Id::Ping => match arguments {
+                [] => Reply::Line("PONG"),
+                [text] => Reply::Bytes(text.clone()),
+                _ => Reply::Error(wrong_count("ping")),
+            },
+            Id::Echo => Reply::Bytes(command.argument(1)),
+            Id::Hello => self.hello(arguments),
+            Id::Auth => match arguments {
+                [_] => Reply::error(
+                    "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
+                     configuration is correct?",
+                ),
+                [user, _] => authenticate(user).unwrap_or(Reply::OK),
+                _ => Reply::error("ERR syntax error"),
+            },
+            Id::Select => match number(&command.argument(1)) {
+                Some(0) => Reply::OK,
+                Some(_) => Reply::error("ERR DB index is out of range: 0 is the only one"),
+                None => Reply::error("ERR value is not an integer or out of range"),
+            },
+            Id::Client => self.client(arguments),
+            Id::Command => catalogue::answer(arguments),
+            Id::Config => config(arguments),
+            Id::Time => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Reply::Array(vec![Reply::text(now.as_secs().to_string()), Reply::text(now.subsec_micros().to_string())])
+            }
+            Id::Quit => {
+                self.has_quit = true;
+                Reply::OK
+            }
+            Id::Reset => {
+                self.version = Version::Two;
+                self.name = Bytes::new();
+                Reply::Line("RESET")
+            }
+            _ => return None,
+        })
+    }
+
+    /// HELLO: everything that it asks for, or nothing of it.
+    fn hello(&mut self, arguments: &[Bytes]) -> Reply {
+        let mut version = self.version;
+        let mut rest = arguments;
+        if let [first, more @ ..] = arguments {
+            version = match number(first) {
+                Some(2) => Version::Two,
+                Some(3) => Version::Three,
+                Some(_) => return Reply::error("NOPROTO unsupported protocol version"),
+                None => return Reply::error("ERR Protocol version is not an integer or out of range"),
+            };
+            rest = more;
+        }
+        let mut name = None;
+        loop {
+            rest = match rest {
+                [] => break,
+                [word, user, _, more @ ..] if is_word(word, "auth") => {
+                    if let Some(refused) = authenticate(user) {
+                        return refused;
+                    }
+                    more
+                }
+                [word, given, more @ ..] if is_word(word, "setname") => {
+                    if !is_plain(given) {
+                        return Reply::error(NAME_REFUSED);
+                    }
+                    name = Some(given.clone());
+                    more
+                }
+                [word, ..] => return Reply::Error(format!("ERR Syntax error in HELLO option '{}'", shown(word))),
+            };
+        }
+        self.version = version;
+        if let Some(name) = name {
+            self.name = name;
+        }
+        let number = if version == Version::Three { 3 } else { 2 };
+        Reply::Map(vec![
+            (Reply::word("server"), Reply::word("redis")),
+            (Reply::word("version"), Reply::word(REDIS_VERSION)),
+            (Reply::word("proto"), Reply::Number(number)),
+            (Reply::word("id"), Reply::Number(i64::try_from(self.id).unwrap_or(i64::MAX))),
+            (Reply::word("mode"), Reply::word("standalone")),
+            (Reply::word("role"), Reply::word("master")),
+            (Reply::word("modules"), Reply::Array(Vec::new())),
+        ])
+    }
+
+    fn client(&mut self, arguments: &[Bytes]) -> Reply {
+        let [subcommand, rest @ ..] = arguments else { return Reply::Error(wrong_count("client")) };
+        let subcommand = subcommand.to_ascii_lowercase();
+        match (&subcommand[..], rest) {
+            (b"id", []) => Reply::Number(i64::try_from(self.id).unwrap_or(i64::MAX)),
+            (b"getname", []) if self.name.is_empty() => Reply::Nil,
+            (b"getname", []) => Reply::Bytes(self.name.clone()),
+            (b"setname", [name]) if is_plain(name) => {
+                self.name = name.clone();
+                Reply::OK
+            }
+            (b"setname", [_]) => Reply::error(NAME_REFUSED),
+            (b"setinfo", [what, value]) => self.set_info(what, value),
+            (b"no-evict" | b"no-touch", [switch]) if is_word(switch, "on") || is_word(switch, "off") => Reply::OK,
+            (b"no-evict" | b"no-touch", [_]) => Reply::error("ERR syntax error"),
+            (b"info", []) => Reply::Text(self.line()),
+            (b"list", []) => Reply::Text(self.line()),
+            (b"list", [word, kind]) if is_word(word, "type") => {
+                let is_normal = is_word(kind, "normal");
+                Reply::Text(if is_normal { self.line() } else { String::new() })
+            }
+            (b"list", [word, ids @ ..]) if is_word(word, "id") && !ids.is_empty() => {
+                let is_named = ids.iter().any(|id| number(id).and_then(|id| u64::try_from(id).ok()) == Some(self.id));
+                Reply::Text(if is_named { self.line() } else { String::new() })
+            }
+            (b"list", _) => Reply::error("ERR syntax error"),
+            (b"id" | b"getname" | b"setname" | b"setinfo" | b"no-evict" | b"no-touch" | b"info", _) => {
+                Reply::Error(wrong_count(&format!("client|{}", shown(&subcommand))))
+            }
+            _ => unknown_subcommand("CLIENT", &arguments[0]),
+        }
+    }
+
+    fn set_info(&mut self, what: &[u8], value: &Bytes) -> Reply {
+        let (place, name) = if is_word(what, "lib-name") {
+            (&mut self.library, "lib-name")
+        } else if is_word(what, "lib-ver") {
+            (&mut self.library_version, "lib-ver")
+        } else {
+            return Reply::Error(format!("ERR Unrecognized option '{}'", shown(what)));
+        };
+        if !is_plain(value) {
+            return Reply::Error(format!("ERR {name} cannot contain spaces, newlines or special characters."));
+        }
+        *place = value.clone();
+        Reply::OK
+    }
+
+    /// The connection as a line of CLIENT LIST.
+    fn line(&self) -> String {
+        let address = |address: Option<SocketAddr>| address.map(|address| address.to_string()).unwrap_or_default();
+        format!(
+            "id={} addr={} laddr={} name={} age={} idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 cmd={} user=default \
+             resp={} lib-name={} lib-ver={}\n",
+            self.id,
+            address(self.peer),
+            address(self.local),
+            shown(&self.name),
+            self.began.elapsed().as_secs(),
+            self.last_command,
+            if self.version == Version::Three { 3 } else { 2 },
+            shown(&self.library),
+            shown(&self.library_version),
+        )
+    }
+}
+
+const NAME_REFUSED: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
+
+/// Whether a name can stand in a line of CLIENT LIST. It may be empty.
+fn is_plain(name: &[u8]) -> bool {
+    /// The longest name.
+    const NAME_BYTES_MAX: usize = 128;
+    name.len() <= NAME_BYTES_MAX && name.iter().all(u8::is_ascii_graphic)
+}
+
+/// The error for a user who does not exist.
+fn authenticate(user: &[u8]) -> Option<Reply> {
+    (user != b"default").then(|| Reply::error("WRONGPASS invalid username-password pair or user is disabled."))
+}
+
+pub(super) fn unknown_subcommand(command: &str, subcommand: &[u8]) -> Reply {
+    Reply::Error(format!("ERR unknown subcommand '{}'. Try {command} HELP.", shown(subcommand)))
+}
+
+fn config(arguments: &[Bytes]) -> Reply {
+    match arguments {
+        [word, patterns @ ..] if is_word(word, "get") && !patterns.is_empty() => {
+            let settings = info::SETTINGS.iter().filter(|(name, _)| {
+                patterns.iter().any(|pattern| super::glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
+            });
+            Reply::Map(settings.map(|(name, value)| (Reply::word(name), Reply::word(value))).collect())
+        }
+        [word] if is_word(word, "get") => Reply::Error(wrong_count("config|get")),
+        [word, ..] if is_word(word, "set") || is_word(word, "rewrite") || is_word(word, "resetstat") => {
+            Reply::error("ERR settings are in node.yml: change them there, and start the node again")
+        }
+        [word, ..] => unknown_subcommand("CONFIG", word),
+        [] => Reply::Error(wrong_count("config")),
+    }
+}
