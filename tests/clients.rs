@@ -1,4 +1,5 @@
-//! The commands of README for grpcurl and ghz, run by the real programs against real nodes; and the description of the HTTP
+//! The commands of README for grpcurl and ghz, run by the real programs against real nodes; those of redis-cli
+//! and redis-benchmark; and the description of the HTTP
 //! API before a validator and a generator of requests.
 //!
 //! The programs are looked for on PATH and in ~/.cache/quorate/bin. Without them the tests skip themselves, unless
@@ -206,6 +207,54 @@ async fn reflection_lists_describes_and_calls() {
     let ghz = GHZ.replace("--proto ./api/api.proto ", "");
     let ghz = ghz.replace("--duration 15s --skipFirst 1000", "--duration 3s --duration-stop wait");
     assert_no_errors(&shell.ghz(&ghz), "ghz by reflection, no request skipped");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_tools_are_content_with_each_node() {
+    let Some(Tools(path)) = Tools::find(&["redis-cli", "redis-benchmark"]) else { return };
+    let mut cluster = Cluster::prepare(&Plan::default());
+    let redis_ports: Vec<u16> = cluster.nodes.iter().map(|_| ports::free_port()).collect();
+    for (node, port) in cluster.nodes.iter_mut().zip(&redis_ports) {
+        let address = format!("127.0.0.1:{port}").into();
+        node.environment.push(("QUORATE_NODE_LOCAL_REDIS_ADDRESS".to_owned(), address));
+    }
+    cluster.start_all();
+    cluster.wait_all_linked().await;
+    let run = |node: usize, command: &str| {
+        let command = command.replace("PORT", &redis_ports[node].to_string());
+        let output = Command::new("bash").args(["-c", &command]).env("PATH", &path).output().expect("bash runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{command}\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
+        text
+    };
+    for (node, command, expected) in [
+        (0, "redis-cli -p PORT ping", "PONG\n"),
+        (0, "redis-cli -p PORT set greeting 'hello world' EX 100", "OK\n"),
+        (1, "redis-cli -3 -p PORT get greeting", "hello world\n"),
+        (2, "redis-cli -p PORT -x set file </etc/hostname && redis-cli -p PORT strlen file >/dev/null", "OK\n"),
+        (1, "redis-cli -p PORT incrby hits 41 && redis-cli -p PORT incr hits", "41\n42\n"),
+        (2, "redis-cli -p PORT --scan --pattern 'g*'", "greeting\n"),
+        (0, "redis-cli -p PORT --raw qgetv greeting | tail -1", "hello world\n"),
+        (0, "printf 'SET a 1\\nSET b 2\\nMGET a b\\n' | redis-cli -p PORT", "OK\nOK\n1\n2\n"),
+        (
+            1,
+            "redis-cli -p PORT multi",
+            "ERR unknown command 'multi': not served, because no operation spans several keys: \
+            change one key with SET … IFEQ or QCAS\n\n",
+        ),
+        (1, "redis-cli -p PORT del greeting file hits a b", "5\n"),
+    ] {
+        assert_eq!(run(node, command), expected, "{command}");
+    }
+    let loaded = run(0, "for n in $(seq 500); do echo SET pipe:$n v$n; done | redis-cli -p PORT --pipe");
+    assert!(loaded.contains("errors: 0, replies: 500"), "{loaded}");
+    let biggest = run(1, "redis-cli -p PORT --bigkeys");
+    assert!(biggest.contains("Sampled 500 keys in the keyspace"), "{biggest}");
+    let rates = run(2, "redis-benchmark -p PORT -q -n 2000 -r 1000 -c 20 -P 16 -d 1024 -t set,get,incr,mset,ping");
+    let rates = rates.replace('\r', "\n");
+    let rates: Vec<&str> = rates.lines().filter(|line| line.contains("requests per second")).collect();
+    assert_eq!(rates.len(), 6, "{rates:?}");
+    println!("redis-benchmark: {}", rates.join("; "));
 }
 
 /// gRPC's C core (C++, Python, Ruby, PHP, C#'s old library) sends the whole list of a target with several addresses as

@@ -198,7 +198,7 @@ impl Decoder {
         let table = table("table", &request.table)?;
         let key = key("key", request.key)?;
         let since = request.since.map(|since| self.version("since", &since)).transpose()?;
-        let change = Change::Add { delta: request.delta, since, ttl: ttl("ttl", request.ttl)? };
+        let change = Change::Add { delta: request.delta, since, ttl: ttl("ttl", request.ttl)?, keeps_ttl: false };
         let Name { token, is_resend } = name(&request.request_id, request.resend)?;
         Ok((table, key, ChangeRequest { change, token: token.unwrap_or_else(self.fresh_token), is_resend }))
     }

@@ -11,7 +11,7 @@ use super::table::{self, Access, COMMANDS, Group, Keys, NOT_SERVED, Spec};
 
 /// The answer to COMMAND.
 pub(super) fn answer(arguments: &[Bytes]) -> Reply {
-    let named = |names: &[Bytes]| -> Vec<Option<&'static Spec>> {
+    let specs_of = |names: &[Bytes]| -> Vec<Option<&'static Spec>> {
         if names.is_empty() {
             COMMANDS.iter().map(Some).collect()
         } else {
@@ -24,10 +24,10 @@ pub(super) fn answer(arguments: &[Bytes]) -> Reply {
         [word] if is_word(word, "list") => Reply::Array(COMMANDS.iter().map(|spec| Reply::word(spec.name)).collect()),
         [word, _, ..] if is_word(word, "count") => Reply::Error(wrong_count("command|count")),
         [word, names @ ..] if is_word(word, "info") => {
-            Reply::Array(named(names).into_iter().map(|spec| spec.map_or(Reply::Nil, described)).collect())
+            Reply::Array(specs_of(names).into_iter().map(|spec| spec.map_or(Reply::Nil, described)).collect())
         }
         [word, names @ ..] if is_word(word, "docs") => {
-            let found = named(names).into_iter().flatten();
+            let found = specs_of(names).into_iter().flatten();
             Reply::Map(found.map(|spec| (Reply::word(spec.name), documented(spec))).collect())
         }
         [word, ..] => unknown_subcommand("COMMAND", word),

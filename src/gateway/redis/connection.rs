@@ -40,6 +40,9 @@ enum Event {
     Shutdown,
 }
 
+/// The words of a request, and its part of the buffer budget.
+type Request = (Vec<bytes::Bytes>, Option<BudgetGuard>);
+
 /// What arrives on a connection.
 struct Incoming {
     parser: Parser,
@@ -171,7 +174,7 @@ async fn run(
 
 impl Incoming {
     /// The next request, or the error that ends the connection.
-    fn next(&mut self, gateway: &Gateway) -> Result<Option<(Vec<bytes::Bytes>, Option<BudgetGuard>)>, Reply> {
+    fn next(&mut self, gateway: &Gateway) -> Result<Option<Request>, Reply> {
         let takes_many =
             |name: &[u8]| table::find(name).is_some_and(|spec| matches!(spec.keys, Keys::Every | Keys::Pairs));
         match self.parser.next(&mut self.buffer, takes_many) {

@@ -16,6 +16,7 @@ use super::table::Id;
 
 /// When EXPIRE sets the time to live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option that may be given or not")]
 struct If {
     /// The value has none.
     has_none: bool,

@@ -66,10 +66,11 @@ impl Parser {
                 None => return Ok(None),
                 Some(b'*') => {
                     let Some(line) = self.line(buffer, "too big mbulk count string")? else { return Ok(None) };
-                    let count = number(&line[1..]).filter(|count| *count <= ARGUMENTS_OF_MANY_MAX as i64);
+                    let count = number(&line[1..]).map(|count| usize::try_from(count).unwrap_or(0));
+                    let count = count.filter(|count| *count <= ARGUMENTS_OF_MANY_MAX);
                     let count = count.ok_or_else(|| wrong("invalid multibulk length"))?;
                     // An array of nothing asks for nothing.
-                    self.missing = usize::try_from(count).unwrap_or(0);
+                    self.missing = count;
                     self.arguments = Vec::with_capacity(self.missing.min(16));
                     self.bytes = 0;
                 }

@@ -152,6 +152,7 @@ pub(super) struct Refused {
     pub(super) why: &'static str,
 }
 
+#[expect(clippy::too_many_arguments, reason = "they are the columns of the table below")]
 const fn row(
     name: &'static str,
     id: Id,
