@@ -1,6 +1,5 @@
 //! The commands of README for grpcurl and ghz, run by the real programs against real nodes; those of redis-cli
-//! and redis-benchmark; and the description of the HTTP
-//! API before a validator and a generator of requests.
+//! and redis-benchmark; and the description of the HTTP API before a validator and a generator of requests.
 //!
 //! The programs are looked for on PATH and in ~/.cache/quorate/bin. Without them the tests skip themselves, unless
 //! QUORATE_REQUIRE_CLIENTS=1.
@@ -211,7 +210,7 @@ async fn reflection_lists_describes_and_calls() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_tools_are_content_with_each_node() {
-    let Some(Tools(path)) = Tools::find(&["redis-cli", "redis-benchmark"]) else { return };
+    let Some(path) = tools::find(&["redis-cli", "redis-benchmark"]) else { return };
     let mut cluster = Cluster::prepare(&Plan::default());
     let redis_ports: Vec<u16> = cluster.nodes.iter().map(|_| ports::free_port()).collect();
     for (node, port) in cluster.nodes.iter_mut().zip(&redis_ports) {

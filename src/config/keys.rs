@@ -8,7 +8,7 @@ use crate::limits::{
     BLOCK_CACHE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT, REPLICA_COUNT_MAX,
     REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
-use crate::types::NODE_ID_BYTES_MAX;
+use crate::types::{NODE_ID_BYTES_MAX, TABLE_NAME_BYTES_MAX};
 
 /// The first part of the environment variables that override keys of node.yml.
 pub const VARIABLE_PREFIX: &str = "QUORATE_NODE_";
@@ -54,6 +54,8 @@ pub(super) enum Kind {
     },
     /// A mapping of node ids to mappings of keys.
     Nodes,
+    /// The name of a table.
+    Table,
     /// Host names, separated by commas.
     Hosts,
     /// Origins of web pages, separated by commas.
@@ -97,6 +99,10 @@ impl Kind {
             Self::Folder => "the path of a folder, absolute or relative to this file, such as ./data/1".into(),
             Self::Choice(values) => values.join(" or ").into(),
             Self::Count { min, max } | Self::Bytes { min, max } => format!("a whole number from {min} to {max}").into(),
+            Self::Table => format!(
+                "the name of a table: 1 to {TABLE_NAME_BYTES_MAX} bytes without spaces, control characters and slashes"
+            )
+            .into(),
             Self::Hosts => "host names without ports, separated by commas, such as \"db.example,db-1.example\"".into(),
             Self::Origins => {
                 "origins, separated by commas, each SCHEME://HOST or SCHEME://HOST:PORT, such as \"https://app.example\""
@@ -197,10 +203,11 @@ pub(super) const LOCAL_REDIS_ADDRESS: Key = Key {
 
 pub(super) const REDIS_TABLE: Key = Key {
     name: "redis_table",
-    kind: Kind::Choice(&["default"]),
+    kind: Kind::Table,
     default: Fallback::Text("default"),
     change: Change::Restart,
-    about: "The table whose keys are served on `local_redis_address`: `default` is the only one in this version.",
+    about: "The table whose keys are served on `local_redis_address`: `default`, or one that `quorate tables create` makes, \
+            before or after the node starts.",
 };
 
 pub(super) const DATA_DIR: Key = Key {

@@ -133,7 +133,7 @@ pub(super) fn parse_with_places(
         http_cors_origins: raw.optional_as(&keys::HTTP_CORS_ORIGINS, |text| listed(text, origin))?.unwrap_or_default(),
         local_line_address: raw.optional_address(&keys::LOCAL_LINE_ADDRESS)?,
         local_redis_address: raw.optional_address(&keys::LOCAL_REDIS_ADDRESS)?,
-        redis_table: redis_table(raw.choice(&keys::REDIS_TABLE)?),
+        redis_table: raw.optional_as(&keys::REDIS_TABLE, named_table)?.unwrap_or_default(),
         data_dir: data_dir(&raw.required(&keys::DATA_DIR)?)?,
         durability: match raw.choice(&keys::DURABILITY)? {
             "os" => Durability::Os,
@@ -266,9 +266,9 @@ fn local_address(given: &Given) -> Result<LocalAddress, ConfigError> {
     LocalAddress::parse(&given.text).ok_or_else(|| given.refused(Kind::LocalAddress.accepted()))
 }
 
-/// The table of a text that is among the accepted ones.
-fn redis_table(text: &str) -> Table {
-    Table::parse(text).expect("the accepted texts are names of tables")
+/// The table of this name.
+fn named_table(text: &str) -> Option<Table> {
+    Table::parse(text).ok().filter(|_| !text.is_empty())
 }
 
 /// The parts of a list, each read by `part`.

@@ -101,6 +101,7 @@ fn value(key: &Key) -> String {
         Kind::Count { min, max } => format!("a whole number from {min} to {max}"),
         Kind::Bytes { min, max } => format!("a whole number of bytes from {} to {}", bytes(min), bytes(max)),
         Kind::Nodes => "a mapping of node ids to mappings".to_owned(),
+        Kind::Table => "the name of a table".to_owned(),
         Kind::Hosts => "host names, separated by commas".to_owned(),
         Kind::Origins => "origins, separated by commas".to_owned(),
     }

@@ -65,7 +65,7 @@ pub enum Change {
         since: Option<Version>,
         /// The time to live of the sum.
         ttl: Option<Ttl>,
-        /// Whether the sum keeps what is left of the time to live of the number, instead.
+        /// Whether the sum keeps what is left of the time to live of the number instead, where there is a number.
         keeps_ttl: bool,
     },
 }

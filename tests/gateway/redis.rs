@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
+use quorate::gateway::redis::RedisOptions;
+
 use super::{Plan, Served, start, start_one};
 
 /// A client that shows answers as text.
@@ -521,6 +523,33 @@ async fn lists_give_each_key_once() {
     assert_eq!((found, seen.len(), pages), (250, 250, 3));
     assert_eq!(client.ask("DBSIZE").await, ":251");
     assert_eq!(client.ask("KEYS *").await.matches('"').count(), 502);
+}
+
+#[tokio::test]
+async fn listener_serves_one_table() {
+    let served = start_one().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let service = quorate::service::Service::new(served.handle().clone());
+    let options = RedisOptions { table: quorate::types::Table::parse("carts").unwrap() };
+    tokio::spawn(quorate::gateway::redis::serve(listener, service, options, served.shutdown.clone()));
+    let (mut of_carts, mut of_default) = (Client::connect(&address).await, Client::of(&served).await);
+    let missing = of_carts.ask("SET k v").await;
+    assert!(missing.starts_with("-ERR ") && missing.contains("no such table"), "{missing}");
+    assert_eq!(served.http("PUT", "/v1/tables/carts", "").await.status, 201);
+    assert_eq!(of_carts.ask("SET k 1").await, "+OK");
+    assert_eq!(of_carts.ask("MSET a 1 b 2 c 3").await, "+OK");
+    assert_eq!(of_carts.ask("INCR k").await, ":2");
+    assert_eq!(of_carts.ask("APPEND k 0").await, ":2");
+    let absent = of_carts.ask("QGETV new").await.split('"').nth(1).unwrap().to_owned();
+    assert!(of_carts.ask(&format!("QCAS new {absent} v")).await.starts_with('"'));
+    assert_eq!(of_carts.ask("KEYS *").await, r#"["a", "b", "c", "k", "new"]"#);
+    let first = of_carts.ask("SCAN 0 COUNT 3").await;
+    let cursor = first.split('"').nth(1).unwrap();
+    assert_eq!(first, format!(r#"["{cursor}", ["a", "b", "c"]]"#));
+    assert_eq!(of_carts.ask(&format!("SCAN {cursor}")).await, r#"["0", ["k", "new"]]"#);
+    assert_eq!(of_carts.ask("DEL a b k").await, ":3");
+    assert_eq!((of_default.ask("KEYS *").await, of_default.ask("GET c").await), ("[]".to_owned(), "nil".to_owned()));
 }
 
 #[tokio::test]

@@ -75,7 +75,8 @@ impl Gateway {
         let (mut written, mut failed) = (0, Vec::new());
         while !writes.is_empty() {
             let rest = writes.split_off(writes.len().min(BATCH_KEYS_MAX));
-            let outcomes = match self.service.batch_write(self.table(), writes, deadline).await {
+            let writes_now = writes.into_iter().map(|write| (self.table().clone(), write)).collect();
+            let outcomes = match self.service.batch_write(writes_now, deadline).await {
                 Ok(outcomes) => outcomes,
                 Err(error) if written == 0 && failed.is_empty() => return Err(error.into()),
                 Err(error) => {

@@ -31,8 +31,8 @@ pub(super) fn command_in(record: &TableRecord, command: Command) -> Result<Comma
                     let (ttl, checksum) = settled(record, &content, ttl, checksum)?;
                     Change::Write { condition, content, ttl, checksum }
                 }
-                Change::Add { delta, since, ttl } => {
-                    Change::Add { delta, since, ttl: ttl.or(record.settings.default_ttl) }
+                Change::Add { delta, since, ttl, keeps_ttl } => {
+                    Change::Add { delta, since, ttl: ttl.or(record.settings.default_ttl), keeps_ttl }
                 }
             };
             let key = key.moved_to(table);
@@ -85,7 +85,7 @@ pub(in crate::protocol) fn request_in(table: TableId, key: &Key, request: Change
             let checksum = Checksum::of_write(key, &content, None);
             Change::Write { condition: Condition::Among(Vec::new()), content, ttl: None, checksum }
         }
-        Change::Add { delta, since, ttl } => Change::Add { delta, since: since.map(inside), ttl },
+        Change::Add { delta, since, ttl, keeps_ttl } => Change::Add { delta, since: since.map(inside), ttl, keeps_ttl },
     };
     ChangeRequest { change, token, is_resend }
 }

@@ -132,7 +132,7 @@ impl Tables {
         let Some(job) = self.jobs.get_mut(&number) else { return };
         job.step = Step::Draw(version);
         let (deadline, key) = (job.deadline, TableId::creations_key());
-        let change = Change::Add { delta: 1, since: None, ttl: None };
+        let change = Change::Add { delta: 1, since: None, ttl: None, keeps_ttl: false };
         self.change(number, deadline, key, change, ctx);
     }
 

@@ -407,7 +407,8 @@ impl Cas {
             }
             Change::Add { delta, ttl, keeps_ttl, .. } => {
                 let record = self.content_of(greatest, tally)?;
-                let ttl = if keeps_ttl { record.as_ref().and_then(|record| self.ages.ttl_left(record)) } else { ttl };
+                let kept = record.as_ref().filter(|record| keeps_ttl && record.is_value());
+                let ttl = kept.map_or(ttl, |record| self.ages.ttl_left(record));
                 let number = number_in(record.as_ref().map(|record| &record.content));
                 let Some(sum) = number.and_then(|number| number.checked_add(delta)) else {
                     // No version keeps another coordinator, which the request was sent to before, from adding to a later
