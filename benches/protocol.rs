@@ -158,6 +158,7 @@ impl Cluster {
                         Output::Watch { .. } => unreachable!("nobody watches"),
                         Output::Read { .. } => unreachable!("memory answers every read"),
                         Output::Scan { .. } => unreachable!("nothing is listed"),
+                        Output::Measure { .. } => unreachable!("no table has a quota"),
                         Output::Clean { .. } => unreachable!("no table is dropped"),
                         Output::Event(_) => {}
                     }

@@ -364,3 +364,9 @@ pub const DROPS_IN_MESSAGE_MAX: usize = 10_000;
 pub const TABLE_CLEANING_ENTRIES_MAX: usize = 500;
 /// See [`TABLE_CLEANING_ENTRIES_MAX`].
 pub const TABLE_CLEANING_EVERY: Duration = Duration::from_millis(50);
+
+/// How often a table with a quota is measured at most, while it is written.
+pub const QUOTA_MEASURED_EVERY: Duration = Duration::from_secs(2);
+/// The pause after a measurement, as a multiple of the time that it took: it costs a twentieth of one thread at most. A
+/// measurement reads some 100,000 keys a second.
+pub const QUOTA_MEASURING_SHARE: u32 = 20;

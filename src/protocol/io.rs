@@ -225,6 +225,8 @@ pub enum Input {
     /// The answer to [`Effect::Clean`]: whether the table may have further records; `None` where the store could not remove
     /// any.
     Cleaned(Option<bool>),
+    /// The answer to [`Effect::Measure`]; `None` where the store could not be read.
+    Measured(Option<u64>),
     /// The answer to [`Effect::Persist`].
     Persisted {
         /// Whether the batch is durable. After a failure it may be durable all the same.
@@ -288,6 +290,12 @@ pub enum Effect {
         after: Option<Expiry>,
         /// The most entries that are read.
         entries_max: usize,
+    },
+    /// Counts the bytes of keys and values that the store has of a table; the answer is [`Input::Measured`]. There is one
+    /// such task at a time.
+    Measure {
+        /// The table.
+        table: TableId,
     },
     /// Removes records of a dropped table from the store, and all that belongs to them; the answer is [`Input::Cleaned`].
     /// There is one such task at a time. It need not be durable.

@@ -125,6 +125,7 @@ impl Node {
                 expiries.on_page(page, |peer| membership.talking_to(peer).is_some(), ctx);
                 parts.expire();
             }
+            Input::Measured(bytes) => parts.tables.measured(bytes, now, parts.ctx.me, parts.ctx.placement),
             Input::Cleaned(has_more) => parts.tables.cleaned(has_more, now),
             Input::Persisted { durable: true } => parts.on_durable(),
             Input::Persisted { durable: false } => parts.on_batch_failed(),

@@ -73,6 +73,11 @@ pub enum Output {
         /// The most entries that are read.
         entries_max: usize,
     },
+    /// Count the bytes of a table, and answer with [`Input::Measured`]. One such task at a time is at the disk.
+    Measure {
+        /// The table.
+        table: TableId,
+    },
     /// Remove records of a dropped table, and answer with [`Input::Cleaned`]. One such task at a time is at the disk.
     Clean {
         /// The table.
@@ -189,6 +194,7 @@ impl<'a> Turn<'a> {
                     Effect::ReadExpiries { from, after, entries_max } => {
                         self.outputs.reads.push(Output::ReadExpiries { from, after, entries_max });
                     }
+                    Effect::Measure { table } => self.outputs.reads.push(Output::Measure { table }),
                     Effect::Clean { table, entries_max } => {
                         self.outputs.reads.push(Output::Clean { table, entries_max });
                     }

@@ -37,6 +37,8 @@ pub enum Event {
     ExpiriesRead(Option<Vec<Expiry>>),
     /// Records of a dropped table were removed.
     Cleaned(Option<bool>),
+    /// A table was measured.
+    Measured(Option<u64>),
     /// The batch at the disk is durable, or may not be.
     Persisted(bool),
     /// The store was reopened after a failure, and remembers this.

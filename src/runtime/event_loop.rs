@@ -222,6 +222,7 @@ impl EventLoop {
             }
             Event::ScanDone(read, scanned) => inputs.push((now, Input::ScanDone { read, scanned })),
             Event::ExpiriesRead(page) => inputs.push((now, Input::ExpiriesRead(page))),
+            Event::Measured(bytes) => inputs.push((now, Input::Measured(bytes))),
             Event::Cleaned(has_more) => inputs.push((now, Input::Cleaned(has_more))),
             Event::Persisted(durable) => {
                 inputs.push((now, Input::Persisted { durable }));
@@ -274,6 +275,7 @@ impl EventLoop {
             Output::Read { read, slot, key, kind } => from_disk.push(StoreRead { read, slot, key, kind }),
             Output::Scan { read, range, keys_max } => self.scans.begin(read, range, keys_max),
             Output::ReadExpiries { from, after, entries_max } => self.reads.read_expiries(from, after, entries_max),
+            Output::Measure { table } => self.scans.measure(table),
             Output::Clean { table, entries_max } => self.scans.clean(table, entries_max),
             Output::Send { to, link, to_incarnation, message } => self.send(to, link, to_incarnation, message),
             Output::Event(event) => self.telemetry.record(event),

@@ -44,6 +44,25 @@ impl Scans {
         });
     }
 
+    /// Counts the bytes of a table. The event loop is told with [`Event::Measured`].
+    ///
+    /// # Panics
+    /// As [`Self::begin`].
+    pub(super) fn measure(&self, table: TableId) {
+        let (store, placement) = (Arc::clone(&self.store), Arc::clone(&self.placement));
+        let (events, places) = (self.events.clone(), Arc::clone(&self.places));
+        tokio::spawn(async move {
+            let Ok(_place) = places.acquire().await else { return };
+            let measure = move || store.measure(table, &|key| placement.slot(key));
+            let measured = tokio::task::spawn_blocking(measure).await;
+            if let Ok(Err(error)) = &measured {
+                debug!(%error, "could not measure a table");
+            }
+            // It fails only if the event loop has ended.
+            let _ = events.send(Event::Measured(measured.ok().and_then(Result::ok))).await;
+        });
+    }
+
     /// Removes records of a dropped table. The event loop is told with [`Event::Cleaned`].
     ///
     /// # Panics

@@ -207,6 +207,12 @@ pub trait Store: Send + Sync + 'static {
         entries_max: usize,
     ) -> Result<Vec<Expiry>, StoreError>;
 
+    /// How many bytes of keys and values a table has. It reads each entry of the table, and may take long. Waits for the disk.
+    ///
+    /// # Errors
+    /// When the disk fails, or the data is damaged.
+    fn measure(&self, table: TableId, slot_of: &dyn Fn(&Key) -> Slot) -> Result<u64, StoreError>;
+
     /// Removes records of a dropped table, at most `entries_max` of them, with all that belongs to them. Returns whether it
     /// may have more. Nobody reads or writes the table any more. It need not be durable. Waits for the disk.
     ///

@@ -615,6 +615,10 @@ impl Store for Lying {
         self.0.expiries(from, after, entries_max)
     }
 
+    fn measure(&self, table: TableId, slot_of: &dyn Fn(&Key) -> Slot) -> Result<u64, StoreError> {
+        self.0.measure(table, slot_of)
+    }
+
     fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<bool, StoreError> {
         self.0.clean(table, entries_max, slot_of)
     }

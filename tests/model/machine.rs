@@ -374,6 +374,7 @@ impl<'a> Step<'a> {
                 Output::Watch { .. } => unreachable!("nobody watches"),
                 Output::Read { read, kind, .. } => self.machine.loads.push_back((read, kind)),
                 Output::Scan { .. } => unreachable!("no model lists keys"),
+                Output::Measure { .. } => unreachable!("no table has a quota"),
                 Output::Clean { .. } => unreachable!("no table is dropped here"),
                 Output::ReadExpiries { .. } => unreachable!("no value here has a time to live"),
                 Output::Send { to, link, to_incarnation, message } => {

@@ -674,6 +674,10 @@ impl Cluster {
                         let scanned = is_readable.then(|| first_keys(index, records, &range, keys_max));
                         inbox.push_back(Some(Input::ScanDone { read, scanned }));
                     }
+                    Output::Measure { table } => {
+                        let bytes = self.hosts[member.index()].bytes_of(table);
+                        inbox.push_back(Some(Input::Measured(Some(bytes))));
+                    }
                     Output::Clean { table, .. } => {
                         self.hosts[member.index()].clean(table);
                         inbox.push_back(Some(Input::Cleaned(Some(false))));
@@ -715,6 +719,12 @@ impl Cluster {
 }
 
 impl Host {
+    /// The bytes of keys and values that the folder has of a table.
+    fn bytes_of(&self, table: TableId) -> u64 {
+        let of_table = self.records.iter().filter(|(key, record)| key.table() == table && record.is_value());
+        of_table.map(|(key, record)| (key.user_bytes().len() + record.content.value_bytes()) as u64).sum()
+    }
+
     /// Removes what the folder has of a dropped table.
     fn clean(&mut self, table: TableId) {
         self.records.retain(|key, _| key.table() != table);

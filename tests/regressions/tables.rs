@@ -388,6 +388,37 @@ fn settings_hold_for_each_write() {
     assert!(cluster.ttl_left_to_last_read() > Duration::from_secs(50));
 }
 
+/// A quota refuses writes once the table holds so much, and accepts them again when keys were deleted. It is approximate: each
+/// node measures from time to time.
+#[test]
+fn quota_refuses_writes_until_there_is_room() {
+    let mut cluster = Cluster::bootstrapped(3);
+    cluster.create_with(N1, TableSettings { quota_bytes: Some(10), ..TableSettings::default() });
+    cluster.run(&ALL);
+    let set = |cluster: &mut Cluster, name: &'static str, value| {
+        let (key, content) = (Key::new(name).unwrap(), value);
+        let checksum = Checksum::of(&key, &content);
+        let set = cluster.in_table(N2, Command::Set { key, content, ttl: None, checksum });
+        cluster.run(&ALL);
+        set
+    };
+    let first = set(&mut cluster, "a", content(1_234));
+    let second = set(&mut cluster, "b", content(1_234));
+    cluster.pass(Duration::from_secs(3), &ALL);
+    let full = set(&mut cluster, "c", content(1));
+    for request in [first, second] {
+        assert!(matches!(cluster.reply_to(request), Some(Reply::Set(_))));
+    }
+    assert_eq!(cluster.failure_of(full), Some(&Failure::QuotaReached { quota_bytes: 10 }));
+    let delete = set(&mut cluster, "a", Content::Tombstone);
+    assert!(matches!(cluster.reply_to(delete), Some(Reply::Set(_))), "a deletion always has room");
+    cluster.pass(Duration::from_secs(3), &ALL);
+    // This write lets the node measure, and may still be refused.
+    set(&mut cluster, "c", content(1));
+    let again = set(&mut cluster, "c", content(1));
+    assert!(matches!(cluster.reply_to(again), Some(Reply::Set(_))), "{:?}", cluster.reply_to(again));
+}
+
 #[test]
 fn watch_of_a_dropped_table_ends() {
     let (mut cluster, id) = Cluster::with_table(3, 3);

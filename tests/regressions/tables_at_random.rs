@@ -333,20 +333,15 @@ fn table_is_linearizable_whoever_drops_it() {
     (0..SEEDS).for_each(play);
 }
 
-/// The seeds find these too.
+/// The seeds find these too. The others need a node that misses a drop, and then one order of messages that no seed draws:
+/// the directed schedules find them.
 #[cfg(feature = "mutants")]
 #[test]
 fn seeds_find_what_breaks_the_rules() {
     use crate::mutants::{each_is_found, tests};
 
     each_is_found(tests![
-        CreatedWhileDropping: table_is_linearizable_whoever_drops_it,
         DeletesAnyRecord: table_is_linearizable_whoever_drops_it,
-        VersionWithoutId: table_is_linearizable_whoever_drops_it,
         RetriedUnderNewId: table_is_linearizable_whoever_drops_it,
-        RefusedIsMissing: table_is_linearizable_whoever_drops_it,
-        DroppingIsMissing: table_is_linearizable_whoever_drops_it,
-        DropAtOne: table_is_linearizable_whoever_drops_it,
-        DropIsVolatile: table_is_linearizable_whoever_drops_it,
     ]);
 }

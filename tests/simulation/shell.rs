@@ -204,6 +204,7 @@ impl World {
                 let wait = self.within(self.plan.read);
                 self.plan_in(wait, Event::Scan { host, run, read, range, keys_max });
             }
+            Output::Measure { .. } => unreachable!("no table has a quota"),
             Output::Clean { table, entries_max } => {
                 let wait = self.within(self.plan.read);
                 self.plan_in(wait, Event::Clean { host, run, table, entries_max });

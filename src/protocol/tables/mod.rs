@@ -17,11 +17,13 @@
 //! | `names` | operations that wait for a name, and those that run |
 //! | `work` | tables are created and dropped, step by step |
 //! | `rounds` | drops on their way to a majority of every slot |
+//! | `quota` | about how many bytes a table holds, and which writes are refused |
 //! | `cleaning` | the space of dropped tables is given back |
 
 mod cleaning;
 pub(super) mod moving;
 mod names;
+mod quota;
 mod rounds;
 mod state;
 mod work;
@@ -88,6 +90,7 @@ impl Tables {
     /// These drops are durable on this node.
     pub fn dropped(&mut self, tables: &BTreeSet<TableId>, now: Time) {
         self.names.retain(|_, record| !tables.contains(&record.id));
+        self.usage.retain(|table, _| !tables.contains(table));
         for table in tables {
             self.clean_later(*table, now);
         }

@@ -113,7 +113,8 @@ impl Tables {
         };
         request.table = Some(record.id);
         let deadline = request.deadline;
-        match moving::command_in(record, command) {
+        let admitted = self.within_quota(record, &command, ctx);
+        match admitted.and_then(|()| moving::command_in(record, command)) {
             Ok(command) => self.begin(TaskFor::Request(number), deadline, command, ctx),
             Err(failure) => self.fail(number, failure, ctx),
         }

@@ -27,6 +27,30 @@ pub struct Tables {
     /// The last number given to a request, job or task.
     pub(super) last_number: u64,
     pub(super) cleaning: Cleaning,
+    /// About how many bytes those tables hold that have a quota and are written through this node.
+    pub(super) usage: BTreeMap<TableId, Usage>,
+    /// The table that is being measured.
+    pub(super) measuring: Option<Measuring>,
+}
+
+/// About how many bytes a table holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Usage {
+    /// When it was measured last.
+    pub(super) held: Option<u64>,
+    /// Begun to be written through this node since that measurement began.
+    pub(super) written: u64,
+    /// The same, since the present measurement began.
+    pub(super) written_meanwhile: u64,
+    /// It is not measured before.
+    pub(super) measure_at: Time,
+}
+
+/// A measurement under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Measuring {
+    pub(super) table: TableId,
+    pub(super) began: Time,
 }
 
 /// The use of an operation of the coordinator.

@@ -74,6 +74,10 @@ impl Store for CountingStore {
         unreachable!("reads alone are tested")
     }
 
+    fn measure(&self, _: TableId, _: &dyn Fn(&Key) -> Slot) -> Result<u64, StoreError> {
+        unreachable!("reads alone are tested")
+    }
+
     fn clean(&self, _: TableId, _: usize, _: &dyn Fn(&Key) -> Slot) -> Result<bool, StoreError> {
         unreachable!("reads alone are tested")
     }

@@ -276,6 +276,23 @@ pub fn decode_digest(bytes: &[u8]) -> Result<Digest, DecodeError> {
     Ok(head(&mut Input(bytes))?.1)
 }
 
+/// Reads how long the value of an entry of the `records` family is; `None` for a tombstone.
+///
+/// # Errors
+/// When the bytes are not such an entry.
+pub fn stored_value_bytes(bytes: &[u8]) -> Result<Option<usize>, DecodeError> {
+    let mut input = Input(bytes);
+    let (flags, digest) = head(&mut input)?;
+    if !digest.is_value {
+        return Ok(None);
+    }
+    if flags & FLAG_SEPARATED == 0 {
+        return Ok(Some(input.0.len()));
+    }
+    let length = u32::from_be_bytes(input.take("length of the value")?);
+    Ok(Some(usize::try_from(length).unwrap_or(usize::MAX)))
+}
+
 /// Reads since when the node has kept the version of an entry of the `records` or the `blobs` family; `None` where the
 /// record has no time to live.
 ///

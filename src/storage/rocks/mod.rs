@@ -467,6 +467,33 @@ impl Store for RocksStore {
         Ok(found)
     }
 
+    fn measure(&self, table: TableId, slot_of: &dyn Fn(&Key) -> Slot) -> Result<u64, StoreError> {
+        let guard = self.database();
+        let database = guard.as_ref().ok_or(StoreError::Closed)?;
+        let prefix = Key::prefix_in(table, &[]);
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        let mut entries = database.raw_iterator_cf_opt(family(database, KEYS), options);
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        let mut bytes = 0;
+        entries.seek(&prefix);
+        while let Some(stored) = entries.key()
+            && stored.starts_with(&prefix)
+        {
+            let key = decode_key(stored)?;
+            let entry_key = codec::entry_key(slot_of(&key), stored);
+            let found = database.get_pinned_cf_opt(family(database, RECORDS), &entry_key, &options);
+            if let Some(found) = found.map_err(|error| failure(&error))? {
+                let value = codec::stored_value_bytes(&found).map_err(|error| damaged_entry(&entry_key, &error))?;
+                bytes += value.map_or(0, |value| (key.user_bytes().len() + value) as u64);
+            }
+            entries.next();
+        }
+        entries.status().map_err(|error| failure(&error))?;
+        Ok(bytes)
+    }
+
     fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<bool, StoreError> {
         let guard = self.database();
         if self.suspended.load(Ordering::SeqCst) {
