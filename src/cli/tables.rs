@@ -18,7 +18,7 @@ use crate::types::{DEFAULT_TABLE, TableNameError};
 #[derive(Clone, Debug, Args)]
 pub(super) struct InTable {
     /// The table of the keys; `quorate tables create` makes one
-    #[arg(long, env = "QUORATE_TABLE", value_name = "TABLE", default_value = DEFAULT_TABLE, value_parser = name)]
+    #[arg(long, env = "QUORATE_TABLE", value_name = "TABLE", default_value = DEFAULT_TABLE, value_parser = in_table)]
     pub(super) table: String,
 }
 
@@ -231,6 +231,14 @@ fn of_missing(error: crate::client::ClientError) -> CliError {
     let is_missing = matches!(error, crate::client::ClientError::NoSuchTable { .. });
     let error = CliError::from(error);
     if is_missing { CliError { exit: Exit::NotFound, ..error } } else { error }
+}
+
+/// The table of keys: from the option, or from the variable, which some shells and containers set to nothing.
+fn in_table(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("it is empty: give the name of a table, or unset QUORATE_TABLE".to_owned());
+    }
+    name(text).map_err(|error| error.to_string())
 }
 
 /// A table's name on the command line.

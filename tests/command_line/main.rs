@@ -7,6 +7,7 @@
 
 mod conditions;
 mod lists;
+mod tables;
 #[path = "../testkit/mod.rs"]
 mod testkit;
 mod watches;

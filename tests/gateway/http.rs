@@ -4,6 +4,7 @@ mod commands;
 mod discovery;
 mod input;
 mod lists;
+mod tables;
 mod watches;
 
 use std::collections::BTreeMap;

@@ -44,6 +44,13 @@ async fn netcat_is_answered() {
     let served = start_one().await;
     for (sent, printed) in [
         ("CREATE default\nCREATE default\n", "already created\nalready created\n"),
+        ("CREATE table\n", "created\n"),
+        ("CREATE table\n", "already created\n"),
+        ("GET table key\n", "nil\n"),
+        ("PUTNEW table key data\r\n", "ok\n"),
+        ("PUTNEW table key other\n", "ok\n"),
+        ("GET table key\nGET default key\n", "data\nnil\n"),
+        ("DELETE table key\nGET table key\n", "ok\nnil\n"),
         ("GET default key\n", "nil\n"),
         ("PUTNEW default key data\n", "ok\n"),
         ("PUTNEW default key other\nGET default key\n", "ok\ndata\n"),
@@ -63,8 +70,8 @@ async fn documented_commands_are_answered_in_their_order() {
     let served = start_one().await;
     let text = "CREATE default\nGET default k\nPUTNEW default k {\"a\": 1}\nPUTNEW default k other\r\nGET default k\r\n\
                 \nPUT default k new  data \nGET default k\nDELETE default k\nDELETE default k\nGET default k\n\
-                CREATE a/b\nSTEAL default k\nGET default\n";
-    let answers = "already created\nnil\nok\nok\n{\"a\": 1}\n\nok\nnew  data \nok\nok\nnil\n\
+                GET t k\nCREATE a/b\nSTEAL default k\nGET default\n";
+    let answers = "already created\nnil\nok\nok\n{\"a\": 1}\n\nok\nnew  data \nok\nok\nnil\nmissing table\n\
                    error the name of the table holds '/': spaces, control characters and slashes are not accepted\n\
                    unrecognized command STEAL\n\
                    error usage: GET table key\n";
@@ -74,6 +81,51 @@ async fn documented_commands_are_answered_in_their_order() {
     assert_eq!(answer, "error not a line of text: read it over HTTP or gRPC\n");
     lines(&served, "PUT default shared from a line\n").await;
     assert_eq!(served.http("GET", "/shared", "").await.text(), "from a line");
+}
+
+#[tokio::test]
+async fn commands_of_winter_work_in_tables_of_their_own() {
+    let served = start_one().await;
+    let text = "GET table key\nPUTNEW table key data\nDELETE table key\nCREATE table\nCREATE table\nGET table key\n\
+                PUTNEW table key data\nPUTNEW table key other\r\nGET table key\nGET default key\nGET Table key\n\
+                DELETE table key\nGET table key\nPUT table key some  data  EXPIRE 60000\nGET table key\n";
+    let answers = "missing table\nmissing table\nmissing table\ncreated\nalready created\nnil\n\
+                   ok\nok\ndata\nnil\nmissing table\n\
+                   ok\nnil\nok\nsome  data \n";
+    assert_eq!(lines(&served, text).await, answers);
+    let read = served.http("GET", "/v1/tables/table/keys/key", "").await;
+    assert_eq!((read.status, read.text().as_str()), (200, "some  data "));
+    assert_eq!(served.http("DELETE", "/v1/tables/table", "").await.status, 204);
+    assert_eq!(lines(&served, "GET table key\nCREATE table\nGET table key\n").await, "missing table\ncreated\nnil\n");
+}
+
+#[tokio::test]
+async fn one_of_sixteen_creates_a_table() {
+    let served = start(Plan { nodes: 3, replica_count: 3, ..Plan::default() }).await;
+    for round in 0..3 {
+        let mut creators = Vec::new();
+        for number in 0..16 {
+            let address = served[number % 3].line_address.clone();
+            creators.push(tokio::spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                let line = format!("CREATE t{round}\nPUTNEW t{round} k {number}\nGET t{round} k\n");
+                stream.write_all(line.as_bytes()).await.unwrap();
+                stream.shutdown().await.unwrap();
+                let mut answers = String::new();
+                stream.read_to_string(&mut answers).await.unwrap();
+                answers
+            }));
+        }
+        let (mut created, mut values) = (0, std::collections::BTreeSet::new());
+        for creator in creators {
+            let answers = creator.await.unwrap();
+            let lines: Vec<&str> = answers.lines().collect();
+            assert!(matches!(lines[0], "created" | "already created") && lines[1] == "ok", "{answers}");
+            created += usize::from(lines[0] == "created");
+            values.insert(lines[2].to_owned());
+        }
+        assert_eq!((created, values.len()), (1, 1), "one creates it, and all see the same table: {values:?}");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod list;
 mod metrics;
 mod redis;
 mod requests;
+mod tables;
 #[path = "../testkit/mod.rs"]
 mod testkit;
 mod watches;
