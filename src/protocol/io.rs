@@ -372,6 +372,8 @@ pub enum Failure {
     NotApplied(QuorumReport),
     /// A write may have happened, or may happen yet.
     OutcomeUnknown(QuorumReport),
+    /// A conditional write may have happened: the key's history does not tell. Others may have followed.
+    OutcomeForgotten,
     /// Too few replicas answered a read.
     NoQuorum(QuorumReport),
     /// The condition of a conditional write does not hold, and the write never takes effect.

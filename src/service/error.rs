@@ -10,7 +10,7 @@ use crate::limits::BUFFERED_BYTES_MAX;
 use crate::protocol::placement::Placement;
 use crate::protocol::{Failure, QuorumReport, ReplicaStatus};
 use crate::runtime::{Rejected, RequestError};
-use crate::types::{Key, Record, TABLES_EVER_MAX, TableName, Version};
+use crate::types::{Key, RECENT_MAX, Record, TABLES_EVER_MAX, TableName, Version};
 use crate::wire::WireError;
 use crate::wire::failure::{self, FailureReason, ReplicaAnswer};
 use crate::wire::method::Access;
@@ -134,6 +134,13 @@ impl ErrorContext<'_> {
                 let text = "may or may not be written: read the key to find out";
                 of_report(FailureReason::OutcomeUnknown, text, report)
             }
+            Failure::OutcomeForgotten => self.error(
+                FailureReason::OutcomeUnknown,
+                &format!(
+                    "may or may not be written: read the key to find out. It remembers the last {RECENT_MAX} conditional \
+                     writes, and an earlier try of this one is not among them"
+                ),
+            ),
             Failure::NoQuorum(report) => of_report(FailureReason::NoQuorum, "not read, safe to ask again", report),
             Failure::NotReplica { slot, replicas } => {
                 let message =
@@ -341,6 +348,12 @@ mod tests {
                 Failure::OutcomeUnknown(report()),
                 FailureReason::OutcomeUnknown,
                 &["may or may not", "same cluster file"],
+            ),
+            (
+                Access::Write,
+                Failure::OutcomeForgotten,
+                FailureReason::OutcomeUnknown,
+                &["may or may not", "the last 8 conditional writes"],
             ),
             (Access::Read, Failure::NoQuorum(report()), FailureReason::NoQuorum, &["not read", "safe to ask again"]),
             (Access::Write, bootstrapping(), FailureReason::NotApplied, &["not written", "node 4"]),

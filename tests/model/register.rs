@@ -124,7 +124,7 @@ impl Ending {
             Reply::Record(record) => Some(Self::Value(record.as_ref().and_then(|record| value(record)))),
             Reply::Set(_) => Some(Self::Acknowledged),
             Reply::Added { sum, .. } => Some(Self::Sum(u8::try_from(*sum).expect("sums have one digit"))),
-            Reply::Failed(Failure::OutcomeUnknown(_)) => None,
+            Reply::Failed(Failure::OutcomeUnknown(_) | Failure::OutcomeForgotten) => None,
             Reply::Failed(Failure::ConditionFailed { has_value, .. }) => Some(Self::Refuted { has_value: *has_value }),
             Reply::Failed(_) => Some(Self::Failed),
             Reply::Clock(_) | Reply::Listed(_) | Reply::Table { .. } | Reply::Dropped => {

@@ -613,7 +613,7 @@ impl Cluster {
             Reply::Listed(page) if reaches(page, &self.key) => Ending::Returned(self.tick),
             // It says nothing of the key.
             Reply::Listed(_) => Ending::Failed,
-            Reply::Failed(Failure::OutcomeUnknown(_)) => Ending::Unknown,
+            Reply::Failed(Failure::OutcomeUnknown(_) | Failure::OutcomeForgotten) => Ending::Unknown,
             Reply::Failed(_) => Ending::Failed,
             // Those of tables are looked at where they are made.
             Reply::Table { .. } | Reply::Dropped => Ending::Returned(self.tick),

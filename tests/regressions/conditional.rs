@@ -50,7 +50,7 @@ fn condition_failed(cluster: &Cluster, operation: usize) -> bool {
 }
 
 fn outcome_unknown(cluster: &Cluster, operation: usize) -> bool {
-    matches!(cluster.failure_of(operation), Some(Failure::OutcomeUnknown(_)))
+    matches!(cluster.failure_of(operation), Some(Failure::OutcomeUnknown(_) | Failure::OutcomeForgotten))
 }
 
 /// Reads through `at` with the help of these nodes alone. Where the record is to be settled, others are asked first, in vain.

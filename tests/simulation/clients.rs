@@ -304,7 +304,7 @@ pub fn understand(reply: &Reply, ask: &Ask) -> Result<Outcome, String> {
         Reply::Failed(Failure::Unready(_)) => Ok(Outcome::Failed),
         Reply::Failed(Failure::NoQuorum(_)) if ask.is_read() => Ok(Outcome::Failed),
         Reply::Failed(Failure::NotApplied(_)) if !ask.is_read() => Ok(Outcome::Failed),
-        Reply::Failed(Failure::OutcomeUnknown(_)) if !ask.is_read() => Ok(Outcome::Unknown),
+        Reply::Failed(Failure::OutcomeUnknown(_) | Failure::OutcomeForgotten) if !ask.is_read() => Ok(Outcome::Unknown),
         _ => Err(format!("{ask:?} was answered with {reply:?}")),
     }
 }

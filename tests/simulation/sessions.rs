@@ -1,10 +1,9 @@
 //! Requests of clients on their way to a node, and answers on their way back.
 
-use quorate::protocol::{Input, ListedKeys, Reply, RequestId, Time};
+use quorate::protocol::{Failure, Input, ListedKeys, Reply, RequestId, Time};
 use quorate::types::{Condition, Key, Version};
 
 use crate::clients::{Done, listed, understand};
-use crate::testkit::giving_up::is_unknown_to_majority;
 use crate::testkit::requests::{Ask, Outcome};
 use crate::world::{Event, Host, Phase, World};
 
@@ -140,7 +139,7 @@ impl World {
         let Done { deadline, ref ask, .. } = self.clients.operations[index];
         let is_told_unknown = ask.has_token()
             && self.now < deadline
-            && matches!(reply, Some(Reply::Failed(failure)) if is_unknown_to_majority(failure, false));
+            && matches!(reply, Some(Reply::Failed(Failure::OutcomeForgotten)));
         if !outcome.is_answer() && self.clients.operations[index].must_succeed && !is_told_unknown {
             let done = &self.clients.operations[index];
             self.is_stuck(format!("{:?}: {done:?} failed with {reply:?}", self.phase));

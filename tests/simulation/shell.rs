@@ -258,12 +258,7 @@ impl World {
     fn gives_up(&mut self, host: NodeIndex, index: usize, failure: &Failure) {
         let Done { began_at, deadline, ref ask, first, .. } = self.clients.operations[index];
         let Host { node: Some(node), .. } = &self.hosts[host.index()] else { return };
-        if self.now >= deadline || giving_up::report_of(failure).is_none() {
-            return;
-        }
-        // A majority has shown that the history does not reach back far enough, or that nothing tells.
-        let is_repeated_addition = first != index && matches!(ask, Ask::Add { .. });
-        if ask.has_token() && giving_up::is_unknown_to_majority(failure, is_repeated_addition) {
+        if ask.has_token() && *failure == Failure::OutcomeForgotten {
             let may_be_repeated = matches!(ask, Ask::Add { since: Some(_), .. })
                 || matches!(ask, Ask::SetIf { condition: Condition::Version(_), .. });
             self.counters.count(match (may_be_repeated, first != index) {
@@ -271,6 +266,9 @@ impl World {
                 (false, true) => "an outcome stayed unknown because the request could only ask",
                 (false, false) => "an outcome stayed unknown because the base of an attempt was forgotten",
             });
+            return;
+        }
+        if self.now >= deadline || giving_up::report_of(failure).is_none() {
             return;
         }
         let (parameters, incarnation) = (self.placement.parameters(), node.incarnation());

@@ -20,15 +20,6 @@ pub fn report_of(failure: &Failure) -> Option<&QuorumReport> {
     }
 }
 
-/// Whether a majority has answered, and what it shows does not tell if a conditional write took effect: another write has
-/// replaced the record that an attempt was based on. An addition that was sent again may have found no number, which one
-/// replica has shown after the majority.
-pub fn is_unknown_to_majority(failure: &Failure, is_repeated_addition: bool) -> bool {
-    let Failure::OutcomeUnknown(report) = failure else { return false };
-    let answered = report.replicas.iter().filter(|(_, status)| *status == ReplicaStatus::Answered).count();
-    answered >= report.needed || (is_repeated_addition && answered > 0)
-}
-
 /// Checks that an operation may fail as early as this one did. `has_refused` tells whether a peer refused permanently since the
 /// operation began: a refusal in the report must have happened.
 ///

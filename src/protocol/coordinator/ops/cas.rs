@@ -314,7 +314,7 @@ impl Cas {
             Verdict::Write(write) => return self.propose(greatest.as_ref(), write),
             Verdict::Unknown => {
                 self.is_attempted = true;
-                return Step::Failed;
+                return self.done(Reply::Failed(Failure::OutcomeForgotten));
             }
             Verdict::Applied(applied) => Ending::Applied(applied),
             // What this coordinator left at a minority is buried before the change is called failed.
