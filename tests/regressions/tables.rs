@@ -319,7 +319,7 @@ fn version_of_an_absence_does_not_come_back_with_a_new_table() {
     cluster.run(&ALL);
     let again = cluster.set_in_if(N3, absent.clone(), 1, true);
     cluster.run(&ALL);
-    assert!(matches!(cluster.failure_of(again), Some(Failure::OutcomeUnknown(_))), "{:?}", cluster.reply_to(again));
+    assert!(matches!(cluster.failure_of(again), Some(Failure::OutcomeForgotten)), "{:?}", cluster.reply_to(again));
     let get = cluster.get_in(N2);
     cluster.run(&ALL);
     assert_eq!(cluster.seen_by(get), None, "it is applied once");

@@ -67,7 +67,7 @@ fn value_in(record: Option<&AgedRecord>) -> Option<u64> {
 /// Whether a failure leaves open if the write happened. An error that speaks of one try says nothing of those before it.
 fn is_open(failure: &Failure, tries: u32) -> bool {
     match failure {
-        Failure::OutcomeUnknown(_) | Failure::DroppedMeanwhile => true,
+        Failure::OutcomeUnknown(_) | Failure::OutcomeForgotten | Failure::DroppedMeanwhile => true,
         Failure::ConditionFailed { .. } => false,
         _ => tries > 0,
     }

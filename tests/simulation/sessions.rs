@@ -137,9 +137,8 @@ impl World {
         }
         // Others may change the key between two ballots of one request, so that nothing tells what became of the first.
         let Done { deadline, ref ask, .. } = self.clients.operations[index];
-        let is_told_unknown = ask.has_token()
-            && self.now < deadline
-            && matches!(reply, Some(Reply::Failed(Failure::OutcomeForgotten)));
+        let is_told_unknown =
+            ask.has_token() && self.now < deadline && matches!(reply, Some(Reply::Failed(Failure::OutcomeForgotten)));
         if !outcome.is_answer() && self.clients.operations[index].must_succeed && !is_told_unknown {
             let done = &self.clients.operations[index];
             self.is_stuck(format!("{:?}: {done:?} failed with {reply:?}", self.phase));

@@ -74,6 +74,8 @@ impl Tables {
             (Step::Draw(_), Reply::Failed(Failure::OutcomeUnknown(report))) => {
                 self.end(number, Reply::Failed(Failure::NotApplied(report)), ctx);
             }
+            // Others have drawn so many since that the key does not tell.
+            (Step::Draw(version), Reply::Failed(Failure::OutcomeForgotten)) => self.draw(number, version, ctx),
             (Step::Create(record), Reply::Set(_)) => {
                 self.remember(job.name.clone(), record);
                 self.end(number, Reply::Table { table: record, is_new: true }, ctx);
@@ -82,7 +84,11 @@ impl Tables {
                 self.names.remove(&job.name.clone());
                 self.send_drop(number, record, version, ctx);
             }
-            (Step::Delete, Reply::Set(_) | Reply::Failed(Failure::ConditionFailed { .. })) => {
+            // Where others have changed the record since, it is not the one of this drop any more.
+            (
+                Step::Delete,
+                Reply::Set(_) | Reply::Failed(Failure::ConditionFailed { .. } | Failure::OutcomeForgotten),
+            ) => {
                 if matches!(job.goal, Goal::Create(..)) {
                     self.read(number, ctx);
                 } else {
