@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Each must have happened in the fixed set of seeds: a simulation that reaches none of it shows nothing.
-pub const SOMETIMES: [&str; 67] = [
+pub const SOMETIMES: [&str; 69] = [
     "a batch failed and was on disk all the same",
     "a batch failed and was not on disk",
     "a batch in flight was lost in a crash",
@@ -53,6 +53,8 @@ pub const SOMETIMES: [&str; 67] = [
     "a condition failed",
     "a condition failed for a request that was sent again",
     "a condition held",
+    "a condition on a list failed",
+    "a condition on a list held",
     "a plain record was stored before it was built on",
     "a read of one replica had a version to reach",
     "a read of one replica had none",

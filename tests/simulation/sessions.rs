@@ -89,11 +89,23 @@ impl World {
         let delta = i64::try_from(self.clients.operations.len()).expect("there are few operations");
         let deletes = self.random.permille(self.plan.delete_permille);
         match (self.random.below(8), version) {
-            (0..=2, Some(version)) => Ask::SetIf { condition: Condition::Version(version), deletes },
+            (0..=2, Some(version)) => Ask::SetIf { condition: self.on_version(version, versions, deletes), deletes },
             (3 | 4, since @ Some(_)) => Ask::Add { delta, since },
             (5, _) => Ask::SetIf { condition: Condition::Present, deletes },
             (6, _) => Ask::SetIf { condition: Condition::Absent, deletes: false },
             _ => Ask::Add { delta, since: None },
+        }
+    }
+
+    /// A condition on one version, or on a list, as HTTP has them. The number of operations decides, so that nothing is drawn.
+    fn on_version(&self, version: Version, mut known: Vec<Version>, deletes: bool) -> Condition {
+        match self.clients.operations.len() % 8 {
+            0 | 1 => Condition::Among(known),
+            2 | 3 => {
+                known.retain(|known| *known != version);
+                Condition::NotAmong { versions: known, needs_value: deletes }
+            }
+            _ => Condition::Version(version),
         }
     }
 
@@ -204,6 +216,8 @@ impl World {
 
     fn count_outcome(&mut self, key: &Key, ask: &Ask, is_resend: bool, outcome: &Outcome) {
         let is_read = ask.is_read();
+        let names_several =
+            matches!(ask, Ask::SetIf { condition: Condition::Among(_) | Condition::NotAmong { .. }, .. });
         match outcome {
             Outcome::Saw { value: None, version } if *version != Version::absent() => {
                 let is_expiry = self.watch.is_expiry(key, version);
@@ -219,12 +233,18 @@ impl World {
                 self.counters.count("a read returned what was never acknowledged");
             }
             Outcome::Saw { .. } | Outcome::Listed(_) => {}
-            Outcome::Read(_) | Outcome::Looked { .. } | Outcome::Done | Outcome::Either => {
+            Outcome::Read(_)
+            | Outcome::Looked { .. }
+            | Outcome::Done
+            | Outcome::Summed(_)
+            | Outcome::Refused
+            | Outcome::Either => {
                 unreachable!("the protocol tells versions")
             }
             Outcome::Wrote(_) | Outcome::Added { .. } if is_resend => {
                 self.counters.count("a request that was sent again was answered");
             }
+            Outcome::Wrote(_) if names_several => self.counters.count("a condition on a list held"),
             Outcome::Wrote(_) if ask.has_token() => self.counters.count("a condition held"),
             Outcome::Added { .. } => self.counters.count("an addition was made"),
             Outcome::Wrote(_) => {}
@@ -234,6 +254,7 @@ impl World {
             Outcome::Declined { .. } if is_resend => {
                 self.counters.count("a condition failed for a request that was sent again");
             }
+            Outcome::Declined { .. } if names_several => self.counters.count("a condition on a list failed"),
             Outcome::Declined { .. } => self.counters.count("a condition failed"),
             Outcome::Failed | Outcome::Unknown if is_read => self.counters.count("a read failed"),
             Outcome::Unknown => self.counters.count("a write of unknown outcome"),

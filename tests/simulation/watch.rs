@@ -322,9 +322,14 @@ impl Watch {
     /// No record is accepted below a ballot that was promised before. Promises and acknowledgements of one turn have no
     /// order that others could see.
     fn keeps_promises(&self, speaker: &Speaker<'_>, key: &Key, tag: &Version) -> Result<(), String> {
-        let Speaker { me, now, .. } = *speaker;
+        let Speaker { me, now, disk, .. } = *speaker;
         // An acknowledgement may be repeated: the promise has shown the record.
         if self.accepted.get(&(key.clone(), tag.clone())).is_some_and(|accepted| accepted.contains(&me)) {
+            return Ok(());
+        }
+        // A later plain write has replaced the record before it was stored, and stands above it in the order. The promise
+        // has shown that write, or the one after it.
+        if disk.folder.records.get(key).is_some_and(|held| held.stamp > tag.stamp) {
             return Ok(());
         }
         let Some(promised) = self.promised.get(&(me, key.clone())) else { return Ok(()) };

@@ -59,6 +59,10 @@ pub enum Outcome {
     Looked { has_value: bool },
     /// A write took effect, and its client was told no version.
     Done,
+    /// An addition took effect, and its client was told no version.
+    Summed(u64),
+    /// A condition did not hold, and its client was told no more.
+    Refused,
     /// A write or a delete took effect, or did nothing because there was a value already, or none: its client was not told.
     Either,
     /// A condition did not hold, or an addition found no number: the write never takes effect.
@@ -82,7 +86,7 @@ impl Outcome {
             | Self::Added { version, .. }
             | Self::Declined { version, .. } => Some(version),
             Self::Listed(named) => named.as_ref().map(|(_, version)| version),
-            Self::Read(_) | Self::Looked { .. } | Self::Done | Self::Either => None,
+            Self::Read(_) | Self::Looked { .. } | Self::Done | Self::Summed(_) | Self::Refused | Self::Either => None,
             Self::Failed | Self::Unknown => None,
         }
     }
@@ -193,7 +197,7 @@ fn add_request(
     let Attempt { client, invoked, ask, value, .. } = attempts[0];
     let mut effects: Vec<Effect> = found.cloned().into_iter().collect();
     // When it had taken effect at the latest, and may have done nothing at all.
-    let (mut is_done_by, mut is_settled_by) = (None, None);
+    let (mut is_done_by, mut is_settled_by, mut told_sum) = (None, None, None);
     let mut declined: Vec<Operation> = Vec::new();
     let mut is_final = false;
     for done in attempts {
@@ -226,6 +230,8 @@ fn add_request(
                 is_final = true;
             }
             Outcome::Done => is_done_by = Some(returned),
+            Outcome::Summed(sum) => (is_done_by, told_sum) = (Some(returned), Some(*sum)),
+            Outcome::Refused => is_final = true,
             Outcome::Either => is_settled_by = Some(returned),
             Outcome::Wrote(version) => effects.push((version.clone(), None, returned)),
             Outcome::Added { sum, version } => effects.push((version.clone(), Some(*sum), returned)),
@@ -277,7 +283,7 @@ fn add_request(
         return Ok(());
     }
     let effect = effects.iter().min_by_key(|(.., until)| *until);
-    let sum = effect.and_then(|(_, sum, _)| *sum);
+    let sum = effect.and_then(|(_, sum, _)| *sum).or(told_sum);
     let ranked = |versions: &[Version]| checker::Versions::new(versions.iter().map(rank));
     let action = match ask {
         Ask::Get | Ask::GetOne { .. } | Ask::List { .. } => unreachable!("reads have no effect"),
