@@ -153,11 +153,15 @@ pub(crate) fn read_value(
         let shown: String = text.chars().take(40).collect();
         return Err(Miss::Defect(format!("read what nobody wrote: {key} with {} bytes: {shown:?}", bytes.len())));
     };
-    let given = request_of_value(value).filter(|(_, is_whole)| *is_whole).and_then(|(number, _)| ttl_of(number, kind));
+    let writer = request_of_value(value);
+    let is_whole = writer.is_some_and(|(_, is_whole)| is_whole);
+    let given = writer.and_then(|(number, _)| ttl_of(number, kind));
     let is_right = match (given, left) {
         (_, None) => true,
         (Some(given), Some(Some(left))) => left <= given,
-        (given, Some(left)) => given.is_none() == left.is_none(),
+        // An addition over Redis keeps the time to live, and one through another door takes it away.
+        (Some(_), Some(None)) => !is_whole,
+        (None, Some(left)) => left.is_none(),
     };
     if is_right {
         Ok(value)

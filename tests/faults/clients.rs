@@ -462,9 +462,13 @@ fn outcome_of(ask: &Ask, is_resend: bool, outcome: &Outcome) -> &'static str {
         Outcome::Done if !ask.has_token() && deletes => "deletes acknowledged",
         Outcome::Done if !ask.has_token() => "writes acknowledged",
         Outcome::Done => "conditional deletes that took effect",
+        Outcome::Summed(_) => "additions made",
+        Outcome::Refused => "conditions if_version that failed",
         Outcome::Either if deletes => "deletes of what there is",
         Outcome::Either => "writes unless there is a value",
-        Outcome::Looked { .. } => "conditions that found no value, whose version is not told",
+        Outcome::Looked { has_value: false } => "conditions that found no value, whose version is not told",
+        Outcome::Looked { .. } if matches!(ask, Ask::Add { .. }) => "additions declined",
+        Outcome::Looked { .. } => "conditions if_absent that failed",
         Outcome::Wrote(_) | Outcome::Added { .. } | Outcome::Declined { .. } if is_resend => {
             "requests sent again that were answered"
         }

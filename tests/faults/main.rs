@@ -60,7 +60,7 @@ const ROUNDS: usize = 3;
 const ROUNDS_OF_LONG_RUN: usize = 8;
 
 /// Events that must happen in every run that dealt each kind of fault.
-const SOMETIMES: [&str; 50] = [
+const SOMETIMES: [&str; 51] = [
     "additions declined",
     "additions made",
     "additions with since made",
@@ -68,6 +68,7 @@ const SOMETIMES: [&str; 50] = [
     "answers over HTTP/2",
     "answers over gRPC",
     "answers over lines",
+    "answers over the Redis protocol",
     "changes that watches were told",
     "conditional deletes that took effect",
     "conditional writes and additions certainly not applied",

@@ -102,8 +102,7 @@ impl Run {
         let mount = if means.mounts { Mount::new(&disk(dir.path(), ON_SMALL_FILE_SYSTEM)) } else { None };
         let node_ports: Vec<u16> = std::iter::repeat_with(ports::free_port).take(count).collect();
         let network = Network::new(&node_ports).await;
-        let doors: Vec<Ports> =
-            (0..count).map(|_| Ports { http: ports::free_port(), lines: ports::free_port() }).collect();
+        let doors: Vec<Ports> = std::iter::repeat_with(|| Ports::free(ports::free_port)).take(count).collect();
         let node = |at| node(at, (&node_ports, doors[at]), replica_count, &network, &means, dir.path());
         let nodes: Vec<TestNode> = (0..count).map(node).collect();
         let seen = || nodes.iter().zip(&doors).map(|(node, ports)| Node::new(&node.address(), *ports)).collect();
@@ -514,6 +513,7 @@ impl Run {
                 }
                 let is_right = match said.outcome {
                     Outcome::Saw { value, .. } | Outcome::Read(value) if is_read => value == written,
+                    // A delete that says that there was nothing is wrong here.
                     Outcome::Wrote(_) | Outcome::Done | Outcome::Either => !is_read,
                     _ => false,
                 };

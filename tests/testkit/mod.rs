@@ -9,7 +9,7 @@
 //! | `cluster` | real nodes as processes, with their files |
 //! | `data` | keys, values and records that are the same in every run |
 //! | `giving_up` | when an operation may fail before its deadline |
-//! | `http`, `lines` | clients of a node's other doors, whose connections stay open |
+//! | `http`, `lines`, `redis` | clients of a node's other doors, whose connections stay open |
 //! | `index` | the index of keys of a simulated disk |
 //! | `names` | a name server that does not answer |
 //! | `ports`, `process` | free ports; one process, and what it says |
@@ -37,6 +37,7 @@ pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod random;
+pub mod redis;
 pub mod requests;
 pub mod tools;
 pub mod watching;

@@ -282,6 +282,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzz::{DRAWN_BYTES_MAX, mutated};
 
     /// All requests in `input`, which arrives in pieces of `piece` bytes, and the error at its end.
     fn parse_in(input: &[u8], piece: usize) -> (Vec<Vec<Vec<u8>>>, Option<ParseError>) {
@@ -428,5 +429,26 @@ mod tests {
                 prop_assert!(!text.contains(['\r', '\n']), "{text:?}");
             }
         }
+    }
+
+    #[test]
+    fn fuzz_requests_of_redis() {
+        let seeds: [&[u8]; 5] = [
+            b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n",
+            b"SET k \"a b\\n\\x41\" 'it\\'s'\r\nPING\n",
+            b"*0\r\n*-1\r\n*1\r\n$0\r\n\r\n",
+            b"*1048576\r\n$4\r\nMGET\r\n$536870912\r\n",
+            b"GET / HTTP/1.1\r\n\x16\x03\x01",
+        ];
+        bolero::check!().with_max_len(DRAWN_BYTES_MAX).for_each(|bytes: &[u8]| {
+            let input = mutated(&seeds, bytes);
+            let whole = parse_in(&input, usize::MAX);
+            for piece in [1, 7] {
+                assert_eq!(parse_in(&input, piece), whole, "bytes that arrive one by one mean the same");
+            }
+            if let Some(ParseError::Protocol(text)) = whole.1 {
+                assert!(!text.contains(['\r', '\n']) && text.len() < 1_000, "{text:?}");
+            }
+        });
     }
 }

@@ -7,6 +7,7 @@
 mod grpc;
 mod http;
 mod lines;
+mod redis;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::asking::{Kind, Miss, Wish, is_text};
 use crate::testkit::http::{HttpClient, HttpVersion, Unanswered};
 use crate::testkit::lines::LineClient;
+use crate::testkit::redis::RedisClient;
 use crate::testkit::requests::{Ask, Outcome};
 
 pub(crate) use grpc::list;
@@ -26,6 +28,7 @@ pub(crate) enum Door {
     Http1,
     Http2,
     Lines,
+    Redis,
 }
 
 /// One node, as a client has it.
@@ -35,6 +38,7 @@ pub(crate) struct Node {
     http1: HttpClient,
     http2: HttpClient,
     lines: LineClient,
+    redis: RedisClient,
 }
 
 /// The ports of a node that are no gRPC.
@@ -42,6 +46,7 @@ pub(crate) struct Node {
 pub(crate) struct Ports {
     pub(crate) http: u16,
     pub(crate) lines: u16,
+    pub(crate) redis: u16,
 }
 
 /// An answer.
@@ -61,26 +66,32 @@ impl From<Outcome> for Response {
 impl Node {
     pub(crate) fn new(address: &str, ports: Ports) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("it is well formed");
-        let (http, lines) = (format!("127.0.0.1:{}", ports.http), format!("127.0.0.1:{}", ports.lines));
+        let local = |port: u16| format!("127.0.0.1:{port}");
+        let http = local(ports.http);
         Self {
             grpc: endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy(),
             http1: HttpClient::new(&http, HttpVersion::One),
             http2: HttpClient::new(&http, HttpVersion::Two),
-            lines: LineClient::new(&lines),
+            lines: LineClient::new(&local(ports.lines)),
+            redis: RedisClient::new(&local(ports.redis)),
         }
     }
 }
 
 impl Ports {
+    pub(crate) fn free(mut port: impl FnMut() -> u16) -> Self {
+        Self { http: port(), lines: port(), redis: port() }
+    }
+
     /// The lines of node.yml.
     pub(crate) fn as_yaml(self) -> String {
-        let Self { http, lines } = self;
-        format!("  local_http_address: 127.0.0.1:{http}\n  local_line_address: 127.0.0.1:{lines}\n")
+        let line = |name: &str, port: u16| format!("  local_{name}_address: 127.0.0.1:{port}\n");
+        line("http", self.http) + &line("line", self.lines) + &line("redis", self.redis)
     }
 }
 
 impl Door {
-    pub(crate) const ALL: [Self; 4] = [Self::Grpc, Self::Http1, Self::Http2, Self::Lines];
+    pub(crate) const ALL: [Self; 5] = [Self::Grpc, Self::Http1, Self::Http2, Self::Lines, Self::Redis];
 
     /// Whether it can be asked for this. A request that is sent again needs its id, which gRPC alone has.
     pub(crate) fn takes(self, ask: &Ask, number: u64, kind: Kind) -> bool {
@@ -88,6 +99,7 @@ impl Door {
             Self::Grpc => grpc::takes(ask),
             Self::Http1 | Self::Http2 => http::takes(ask),
             Self::Lines => lines::takes(ask, kind) && (ask.is_read() || is_text(number, kind)),
+            Self::Redis => redis::takes(ask, number, kind) && (ask.is_read() || is_text(number, kind)),
         }
     }
 
@@ -98,6 +110,7 @@ impl Door {
             Self::Http1 => "answers over HTTP/1.1",
             Self::Http2 => "answers over HTTP/2",
             Self::Lines => "answers over lines",
+            Self::Redis => "answers over the Redis protocol",
         }
     }
 }
@@ -110,6 +123,7 @@ pub(crate) async fn ask(node: &Node, wish: &Wish, deadline: Duration, timeout: D
             Door::Http1 => http::call(&node.http1, wish, deadline).await,
             Door::Http2 => http::call(&node.http2, wish, deadline).await,
             Door::Lines => lines::call(&node.lines, wish).await.map(Response::from),
+            Door::Redis => redis::call(&node.redis, wish).await.map(Response::from),
         }
     };
     match tokio::time::timeout(timeout, call).await {
