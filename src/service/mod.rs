@@ -50,7 +50,7 @@ use error::{ErrorContext, ServiceError};
 use health::{Assessor, Health, LinkState};
 use key_scan::KeyScan;
 use request_metrics::{Observation, RequestMetrics};
-use update::Turns;
+use update::UpdateQueues;
 
 /// Smaller values are not counted against the buffer budget while they are sent: as many of them as a node works on by
 /// default hold 16 MiB, and most answers are smaller.
@@ -65,7 +65,7 @@ pub struct Service {
     scans: Arc<Semaphore>,
     lists: Arc<Semaphore>,
     watches: Arc<Semaphore>,
-    turns: Turns,
+    turns: UpdateQueues,
     /// The number of slots that each member holds; the configuration determines it.
     slots_held: Vec<u32>,
 }
@@ -135,7 +135,7 @@ impl Service {
             scans: Arc::new(Semaphore::new(SCANS_MAX)),
             lists: Arc::new(Semaphore::new(LISTS_MAX)),
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
-            turns: Turns::default(),
+            turns: UpdateQueues::default(),
             slots_held: node.placement().slots_held(),
             node,
         })

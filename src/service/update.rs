@@ -117,19 +117,19 @@ type Waiting = HashMap<(Table, Key), Arc<tokio::sync::Mutex<()>>>;
 
 /// The updates of all keys that a node works on.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(super) struct UpdateQueues {
     keys: Mutex<Waiting>,
 }
 
 /// The place of an update in the queue of its key, and its turn once it has it.
 struct Turn<'a> {
-    turns: &'a Turns,
+    turns: &'a UpdateQueues,
     key: (Table, Key),
     lock: Arc<tokio::sync::Mutex<()>>,
     held: Option<OwnedMutexGuard<()>>,
 }
 
-impl Turns {
+impl UpdateQueues {
     /// The turn of an update of `key`, once those before it have ended.
     async fn take(&self, table: &Table, key: &Key) -> Turn<'_> {
         let key = (table.clone(), key.clone());
@@ -161,7 +161,7 @@ mod tests {
 
     #[tokio::test]
     async fn updates_of_one_key_take_turns_and_leave_nothing_behind() {
-        let (turns, one, other) = (Turns::default(), Key::new("one").unwrap(), Key::new("other").unwrap());
+        let (turns, one, other) = (UpdateQueues::default(), Key::new("one").unwrap(), Key::new("other").unwrap());
         let first = turns.take(&Table::Default, &one).await;
         let second = tokio::time::timeout(Duration::from_millis(1), turns.take(&Table::Default, &one)).await;
         assert!(second.is_err(), "the first one has not ended");

@@ -11,7 +11,7 @@ use super::Gateway;
 use super::command::{Answer, Command, Refusal, is_word};
 use super::parse::shown;
 use super::reply::Reply;
-use super::set::{Life, Unit, left, now_millis};
+use super::set::{Lifespan, Unit, left, now_millis};
 use super::table::Id;
 
 /// When EXPIRE sets the time to live.
@@ -74,7 +74,7 @@ impl Gateway {
         };
         let only = If::parse(&command.arguments[3..])?;
         let amount = command.number(2)?;
-        let life = Life::of(unit, amount, command.spec.name)?;
+        let life = Lifespan::of(unit, amount, command.spec.name)?;
         let new = left(unit, amount, command.spec.name)?;
         let judge = |present: Option<Present<'_>>| match present {
             Some(present) if only.holds(present.ttl, new) => {

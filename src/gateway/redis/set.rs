@@ -18,7 +18,7 @@ use super::table::Id;
 
 /// The time to live that a write gives a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum Lifespan {
     /// None.
     Endless,
     /// What is left of that of the value before.
@@ -55,12 +55,12 @@ enum When {
 #[derive(Debug)]
 struct Options {
     when: When,
-    life: Life,
+    life: Lifespan,
     /// Whether the value before is the answer.
     gets: bool,
 }
 
-impl Life {
+impl Lifespan {
     /// The time to live of this many units from now, which `command` gives.
     pub(super) fn of(unit: Unit, amount: i64, command: &str) -> Result<Self, Refusal> {
         let left = left(unit, amount, command)?;
@@ -120,7 +120,7 @@ pub(super) fn unit(option: &[u8]) -> Option<Unit> {
 }
 
 fn options(arguments: &[Bytes]) -> Result<Options, Refusal> {
-    let mut options = Options { when: When::Always, life: Life::Endless, gets: false };
+    let mut options = Options { when: When::Always, life: Lifespan::Endless, gets: false };
     let mut life = None;
     let mut rest = arguments;
     let mut set_when = |when: When| {
@@ -155,7 +155,7 @@ fn options(arguments: &[Bytes]) -> Result<Options, Refusal> {
                 more
             }
             [word, more @ ..] if is_word(word, "keepttl") && life.is_none() && amount.is_none() => {
-                life = Some(Life::Kept);
+                life = Some(Lifespan::Kept);
                 more
             }
             [word, given, more @ ..] if unit(word).is_some() && life.is_none() && amount.is_none() => {
@@ -167,9 +167,9 @@ fn options(arguments: &[Bytes]) -> Result<Options, Refusal> {
     }
     if let Some((unit, given)) = amount {
         let amount = number(&given).ok_or_else(Refusal::not_an_integer)?;
-        life = Some(Life::of_positive(unit, amount, "set")?);
+        life = Some(Lifespan::of_positive(unit, amount, "set")?);
     }
-    options.life = life.unwrap_or(Life::Endless);
+    options.life = life.unwrap_or(Lifespan::Endless);
     Ok(options)
 }
 
@@ -186,7 +186,7 @@ impl Gateway {
     }
 
     pub(super) async fn getset(&self, command: &Command, deadline: Deadline) -> Answer {
-        let options = Options { when: When::Always, life: Life::Endless, gets: true };
+        let options = Options { when: When::Always, life: Lifespan::Endless, gets: true };
         self.set_with(command.key()?, command.argument(2), options, deadline).await
     }
 
@@ -198,7 +198,7 @@ impl Gateway {
 
     pub(super) async fn setex(&self, command: &Command, deadline: Deadline) -> Answer {
         let unit = if command.spec.id == Id::Setex { Unit::Seconds } else { Unit::Millis };
-        let life = Life::of_positive(unit, command.number(2)?, command.spec.name)?;
+        let life = Lifespan::of_positive(unit, command.number(2)?, command.spec.name)?;
         let options = Options { when: When::Always, life, gets: false };
         self.set_with(command.key()?, command.argument(3), options, deadline).await
     }
@@ -207,7 +207,7 @@ impl Gateway {
         let Options { when, life, gets } = options;
         let value = content(value);
         let simple = match &when {
-            _ if gets || life == Life::Kept => None,
+            _ if gets || life == Lifespan::Kept => None,
             When::Always => Some(None),
             When::Absent => Some(Some(Condition::Absent)),
             When::Present => Some(Some(Condition::Present)),
@@ -314,10 +314,10 @@ mod tests {
     fn options_of_set_are_read_in_any_order() {
         let options = read("get NX Px 1500").unwrap();
         assert_eq!((options.when, options.gets), (When::Absent, true));
-        assert_eq!(options.life, Life::For(Ttl::from_millis(1_500).unwrap()));
+        assert_eq!(options.life, Lifespan::For(Ttl::from_millis(1_500).unwrap()));
         let options = read("KEEPTTL ifeq old").unwrap();
-        assert_eq!((options.when, options.life), (When::Equal("old".into()), Life::Kept));
-        assert_eq!(read("EXAT 1").unwrap().life, Life::Over);
+        assert_eq!((options.when, options.life), (When::Equal("old".into()), Lifespan::Kept));
+        assert_eq!(read("EXAT 1").unwrap().life, Lifespan::Over);
         let syntax = "ERR syntax error";
         let invalid = "ERR invalid expire time in 'set' command";
         for (text, expected) in [

@@ -17,7 +17,7 @@ use crate::wire::method::Access;
 use super::command::{Answer, Command, Refusal, content, is_word};
 use super::failure;
 use super::reply::Reply;
-use super::set::{Life, unit};
+use super::set::{Lifespan, unit};
 use super::{Gateway, UNCOUNTED_BYTES};
 
 /// A value as an answer.
@@ -185,11 +185,11 @@ impl Gateway {
     pub(super) async fn getex(&self, command: &Command, deadline: Deadline) -> Answer {
         let life = match &command.arguments[2..] {
             [] => return self.get(command, deadline).await,
-            [word] if is_word(word, "persist") => Life::Endless,
+            [word] if is_word(word, "persist") => Lifespan::Endless,
             [word, amount] => {
                 let unit = unit(word).ok_or_else(Refusal::syntax)?;
                 let amount = super::parse::number(amount).ok_or_else(Refusal::not_an_integer)?;
-                Life::of_positive(unit, amount, "getex")?
+                Lifespan::of_positive(unit, amount, "getex")?
             }
             _ => return Err(Refusal::syntax()),
         };
@@ -197,7 +197,7 @@ impl Gateway {
             let Some(Present { value, ttl: before }) = present else { return Update::Keep(None) };
             let result = Some(value.bytes().clone());
             let (content, ttl) = life.apply(Content::Value(value.clone()), before);
-            if life == Life::Endless && before.is_none() {
+            if life == Lifespan::Endless && before.is_none() {
                 return Update::Keep(result);
             }
             Update::Write { content, ttl, result }
