@@ -87,5 +87,4 @@ pub const NAMES: &[(&str, &str)] = &[
     ("form_if_met", "bootstrap"),
     ("uneven", "jittered"),
     ("Written", "Set for clients, Stored between replicas"),
-    ("handshake", "membership"),
 ];
