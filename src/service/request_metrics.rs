@@ -45,7 +45,7 @@ pub(crate) struct RequestMetrics {
     node: NodeHandle,
     lines: Mutex<Lines>,
     /// Successes by method. To find a metric by its labels costs more than to count in it.
-    successes: [(&'static str, OnceLock<Successes>); METHODS.len()],
+    successes: Box<[(&'static str, OnceLock<Successes>)]>,
 }
 
 /// The metrics of the requests of one method that succeeded.
@@ -96,7 +96,7 @@ fn fault(code: Code) -> Option<Fault> {
 impl RequestMetrics {
     pub(crate) fn new(node: NodeHandle) -> Arc<Self> {
         let lines = Lines { second_began: Instant::now(), written: 0, left_out: 0 };
-        let successes = METHODS.each_ref().map(|method| (method.name(), OnceLock::new()));
+        let successes = METHODS.iter().map(|method| (method.name(), OnceLock::new())).collect();
         Arc::new(Self { node, lines: Mutex::new(lines), successes })
     }
 
