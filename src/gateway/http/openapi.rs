@@ -95,7 +95,8 @@ fn operation(route: &Route, operation: &Operation) -> Json {
     let mut responses = Map::new();
     for (status, about) in operation.answers {
         let mut answer = json!({ "description": about });
-        if *status == 200 && !matches!(route.template, "/_health") {
+        let is_empty = matches!((route.template, operation.method), ("/_health", _) | ("/{key}", "POST"));
+        if *status == 200 && !is_empty {
             answer["content"] = content(route.template, operation.method);
         }
         responses.insert(status.to_string(), answer);
