@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, N1, N2, N3, Unsynced};
 use quorate::protocol::{Failure, Reply};
-use quorate::types::{Content, NodeIndex};
+use quorate::types::{Change, Content, NodeIndex};
 
 const ALL: [NodeIndex; 3] = [N1, N2, N3];
 const TTL: Duration = Duration::from_secs(10);
@@ -116,6 +116,30 @@ fn renewal_lives_as_long_as_its_own_time() {
     for node in ALL {
         assert_eq!(cluster.read_among(node, &ALL), Some(2));
     }
+    cluster.assert_linearizable();
+}
+
+/// Additions that keep the time to live go on after it has passed. The first of them finds nothing: else each would be a new
+/// version, which the deletion of the version before it does not concern.
+#[test]
+fn additions_do_not_keep_a_counter_alive() {
+    let mut cluster = Cluster::bootstrapped(3);
+    let write = cluster.write_for(N1, 5, TTL);
+    cluster.run(&ALL);
+    cluster.stamp_of(write);
+    // Node 3 has the first place to delete it. The others leave the deletion to it for five seconds.
+    cluster.crash(N3, Unsynced::Kept);
+    let alive = [N1, N2];
+    let mut sums = Vec::new();
+    for name in 1..=5 {
+        cluster.pass(4 * SECOND, &[]);
+        let change = Change::Add { delta: 1, since: None, ttl: None, keeps_ttl: true };
+        let add = cluster.change(N1, change, name, false);
+        cluster.run(&alive);
+        sums.push(cluster.sum_of(add));
+    }
+    assert_eq!(sums, [6, 7, 1, 2, 3], "ten seconds have passed before the third");
+    assert!(alive.into_iter().all(|node| cluster.on_disk(node).is_some_and(|record| record.ttl.is_none())));
     cluster.assert_linearizable();
 }
 

@@ -34,6 +34,11 @@ impl Ages {
         Ttl::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// Whether the record's time to live has passed.
+    pub(super) fn is_past(&self, record: &Record) -> bool {
+        record.ttl.is_some_and(|ttl| self.of(record).is_past(ttl))
+    }
+
     /// The record with its age.
     pub(super) fn aged(&self, record: Record) -> AgedRecord {
         let age = self.of(&record);

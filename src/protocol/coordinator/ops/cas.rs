@@ -407,6 +407,9 @@ impl Cas {
             }
             Change::Add { delta, ttl, keeps_ttl, .. } => {
                 let record = self.content_of(greatest, tally)?;
+                // Kept for longer than its time to live, it is absent: one proposal is its expiry and the addition. Else each
+                // addition would let it live on.
+                let record = record.filter(|record| !(keeps_ttl && self.ages.is_past(record)));
                 let kept = record.as_ref().filter(|record| keeps_ttl && record.is_value());
                 let ttl = kept.map_or(ttl, |record| self.ages.ttl_left(record));
                 let number = number_in(record.as_ref().map(|record| &record.content));
