@@ -50,8 +50,8 @@ pub struct Watch {
     asked: BTreeMap<Round, (Key, Version, bool)>,
     /// Versions that clients were told of.
     told: BTreeSet<Version>,
-    /// The ballots that each replica has promised for a key, and when first.
-    promised: BTreeMap<(NodeIndex, Key), BTreeMap<Ballot, u64>>,
+    /// The ballots that each replica has promised for a key, when first, and the stamp of the record that it showed then.
+    promised: BTreeMap<(NodeIndex, Key), BTreeMap<Ballot, (u64, Stamp)>>,
     /// The replicas that have held a record durably.
     held: BTreeMap<(Key, Version), BTreeSet<NodeIndex>>,
     /// The replicas that have acknowledged an accept. They may have replaced the record before it was durable.
@@ -258,7 +258,8 @@ impl Watch {
                 let Some(ballot) = ballot.cloned() else {
                     return Err(format!("{me:?} promised to {to:?} what was never asked: {message:?}"));
                 };
-                self.promised.entry((me, key.clone())).or_default().entry(ballot).or_insert(now);
+                let shown = held.digest().map_or_else(Stamp::none, |digest| digest.stamp);
+                self.promised.entry((me, key.clone())).or_default().entry(ballot).or_insert((now, shown));
             }
             Message::Answer { answer: Answer::Preempted { .. }, .. } => counters.count("a ballot was preempted"),
             Message::Answer { operation, round, answer: Answer::Stored } => {
@@ -322,20 +323,17 @@ impl Watch {
     /// No record is accepted below a ballot that was promised before. Promises and acknowledgements of one turn have no
     /// order that others could see.
     fn keeps_promises(&self, speaker: &Speaker<'_>, key: &Key, tag: &Version) -> Result<(), String> {
-        let Speaker { me, now, disk, .. } = *speaker;
+        let Speaker { me, now, .. } = *speaker;
         // An acknowledgement may be repeated: the promise has shown the record.
         if self.accepted.get(&(key.clone(), tag.clone())).is_some_and(|accepted| accepted.contains(&me)) {
             return Ok(());
         }
-        // A later plain write has replaced the record before it was stored, and stands above it in the order. The promise
-        // has shown that write, or the one after it.
-        if disk.folder.records.get(key).is_some_and(|held| held.stamp > tag.stamp) {
-            return Ok(());
-        }
         let Some(promised) = self.promised.get(&(me, key.clone())) else { return Ok(()) };
         let above = promised.iter().rev().take_while(|(ballot, _)| Some(*ballot) > tag.ballot.as_ref());
-        for (ballot, at) in above {
-            if *at < now {
+        for (ballot, (at, shown)) in above {
+            // A later plain write may have replaced the record before it was stored, and stands above it in the order. It is
+            // enough that the promise has shown that write, or the one after it.
+            if *at < now && *shown <= tag.stamp {
                 return Err(format!("{me:?} accepted {tag} of {key} although it had promised {ballot}"));
             }
         }
