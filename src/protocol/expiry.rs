@@ -17,7 +17,7 @@ use crate::limits::{
     EXPIRIES_BESIDE_CLIENTS_MAX, EXPIRIES_IN_FLIGHT_MAX, EXPIRIES_OUTDATED_MAX, EXPIRY_PAGE_ENTRIES_MAX,
     EXPIRY_PLACE_WAITS, EXPIRY_PLACE_WAITS_WHILE_BUSY, EXPIRY_QUIET_FOR, EXPIRY_SWEEP_EVERY, RUNNING_PERSISTED_EVERY,
 };
-use crate::types::{Batch, Content, Expiry, Meta, NodeIndex, RunningTime};
+use crate::types::{Batch, Content, Expiry, Meta, NodeIndex, RunningTime, TableId};
 
 use super::context::{NodeCtx, PendingAck};
 use super::group_commit::GroupCommit;
@@ -151,8 +151,15 @@ impl Expiries {
         }
     }
 
-    /// A page of the index; `None` where it could not be read. `reaches` says which peers can be reached.
-    pub fn on_page(&mut self, page: Option<Vec<Expiry>>, reaches: impl Fn(NodeIndex) -> bool, ctx: &NodeCtx<'_>) {
+    /// A page of the index; `None` where it could not be read. `reaches` says which peers can be reached, and `is_dropped`
+    /// which tables were dropped: their space is given back without deletions.
+    pub fn on_page(
+        &mut self,
+        page: Option<Vec<Expiry>>,
+        reaches: impl Fn(NodeIndex) -> bool,
+        is_dropped: impl Fn(TableId) -> bool,
+        ctx: &NodeCtx<'_>,
+    ) {
         let Some(sweep) = self.sweep.as_mut().filter(|sweep| sweep.is_reading) else { return };
         sweep.is_reading = false;
         let Some(page) = page else {
@@ -162,6 +169,10 @@ impl Expiries {
         };
         let mut is_over = page.len() < EXPIRY_PAGE_ENTRIES_MAX;
         for entry in page {
+            if is_dropped(entry.key.table()) {
+                sweep.after = Some(entry);
+                continue;
+            }
             let replicas = ctx.placement.replicas(entry.slot);
             let before = replicas.iter().take_while(|replica| **replica != ctx.me).filter(|replica| reaches(**replica));
             let is_busy = |replica: &NodeIndex| {

@@ -121,8 +121,9 @@ impl Node {
             Input::ReadDone { read, lookup } => parts.replica.on_read_done(read, lookup, &mut parts.ctx),
             Input::ScanDone { read, scanned } => parts.replica.on_scan_done(read, scanned, &mut parts.ctx),
             Input::ExpiriesRead(page) => {
-                let Parts { expiries, membership, ctx, .. } = &mut parts;
-                expiries.on_page(page, |peer| membership.talking_to(peer).is_some(), ctx);
+                let Parts { expiries, membership, replica, ctx, .. } = &mut parts;
+                let is_dropped = |table| replica.is_dropped(table);
+                expiries.on_page(page, |peer| membership.talking_to(peer).is_some(), is_dropped, ctx);
                 parts.expire();
             }
             Input::Measured(bytes) => parts.tables.measured(bytes, now, parts.ctx.me, parts.ctx.placement),
@@ -409,6 +410,9 @@ impl Parts<'_> {
             self.ctx.report(ProtocolEvent::Overloaded);
         } else {
             match request {
+                Request::Follow { filter, .. } if self.replica.is_dropped(filter.table()) => {
+                    self.ctx.refuse(Requester::Coordinator(from), Refusal::Dropped);
+                }
                 Request::Follow { filter, next } => {
                     self.watch(|watches, ctx| watches.follow(from, &filter, next, ctx));
                 }
@@ -426,6 +430,11 @@ impl Parts<'_> {
             }
             answer if self.listing.owns(operation) => {
                 self.list(|listing, ctx| listing.on_answer(from, operation, answer, ctx));
+            }
+            Answer::Refused(Refusal::Dropped) if self.watches.table_of(operation).is_some() => {
+                let Some(table) = self.watches.table_of(operation) else { return };
+                self.replica.hears_of_drop(table, &mut self.ctx);
+                self.watch(|watches, ctx| watches.end_table(table, ctx));
             }
             Answer::Changes { .. } | Answer::ChangesLost => {
                 self.watch(|watches, ctx| watches.on_answer(from, operation, round, answer, ctx));
@@ -537,6 +546,7 @@ impl Parts<'_> {
         self.watches.changes_unknown();
         self.ctx.clock.epoch_is_durable(meta.epoch);
         self.membership.on_store_reopened(meta);
+        self.replica.on_store_reopened(&mut self.ctx);
         self.expiries.on_store_reopened(meta, self.ctx.now);
         if !self.membership.is_started() {
             self.ctx.group_commit.add_incarnation(self.membership.incarnation());

@@ -388,6 +388,19 @@ fn settings_hold_for_each_write() {
     assert!(cluster.ttl_left_to_last_read() > Duration::from_secs(50));
 }
 
+/// A request is sent again that may have taken effect under other settings: that it is too large now says nothing of that.
+#[test]
+fn settings_refuse_no_request_that_may_have_taken_effect() {
+    let mut cluster = Cluster::bootstrapped(3);
+    cluster.create_with(N1, TableSettings { value_bytes_max: Some(2), ..TableSettings::default() });
+    cluster.run(&ALL);
+    let first = cluster.set_in_if(N2, Version::absent(), 1_000, false);
+    let again = cluster.set_in_if(N2, Version::absent(), 1_000, true);
+    cluster.run(&ALL);
+    assert_eq!(cluster.failure_of(first), Some(&Failure::ValueTooLarge { bytes: 4, bytes_max: 2 }));
+    assert_eq!(cluster.failure_of(again), Some(&Failure::OutcomeForgotten));
+}
+
 /// A quota refuses writes once the table holds so much, and accepts them again when keys were deleted. It is approximate: each
 /// node measures from time to time.
 #[test]
@@ -439,6 +452,56 @@ fn watch_of_a_dropped_table_ends() {
     assert_eq!(cluster.count_news(others, &WatchEvent::TableDropped), 0);
     let late = cluster.watch(N3, filter, Cursor::default());
     assert_eq!(cluster.count_news(late, &WatchEvent::TableDropped), 1, "the node knows of it");
+}
+
+/// Node 3 missed the drop, and the node that was to tell it has crashed. A watch there is about the table of the name that is
+/// there now.
+#[test]
+fn watch_at_a_node_that_missed_a_drop_is_of_the_new_table() {
+    let (mut cluster, first) = Cluster::with_table(3, 3);
+    cluster.drop_without_n3();
+    cluster.crash(N1, Unsynced::Lost);
+    let create = cluster.create(N2);
+    cluster.settle(&[N2, N3]);
+    let (second, is_new) = cluster.created(create);
+    assert!(is_new && second != first);
+    let open = cluster.ask(N3, Command::OpenTable { name: name() });
+    assert_eq!(cluster.reply_to(open), None, "it does not rely on what it remembers");
+    cluster.settle(&[N2, N3]);
+    assert_eq!(cluster.created(open), (second, false));
+}
+
+/// A watch of the dropped table itself learns of the drop from the nodes that know of it.
+#[test]
+fn watch_at_a_node_that_missed_a_drop_ends() {
+    let (mut cluster, first) = Cluster::with_table(3, 3);
+    let filter = Filter::Prefix(Key::prefix_in(first, b""));
+    cluster.drop_without_n3();
+    let watch = cluster.watch(N3, filter.clone(), Cursor::default());
+    assert_eq!(cluster.count_news(watch, &WatchEvent::TableDropped), 0, "the node does not know of it");
+    cluster.settle(&ALL);
+    assert_eq!(cluster.count_news(watch, &WatchEvent::TableDropped), 1);
+    assert_eq!(cluster.count_news(watch, &WatchEvent::Ready), 0, "it would be silent for ever");
+}
+
+/// A node hears of a drop, and its disk fails before it has that durably.
+#[test]
+fn drop_that_was_heard_is_durable_once_the_store_is_reopened() {
+    let (mut cluster, first) = Cluster::with_table(3, 3);
+    let filter = Filter::Prefix(Key::prefix_in(first, b""));
+    cluster.drop_without_n3();
+    cluster.hold_disk(N3);
+    let get = cluster.get_in(N3);
+    cluster.settle_with(&[N3], |_| true);
+    assert_eq!(cluster.failure_of(get), Some(&Failure::NoTable));
+    assert!(cluster.waits_at_disk(N3));
+    cluster.fail_batch(N3);
+    cluster.crash(N3, Unsynced::Lost);
+    cluster.start(N3);
+    let all = cluster.members();
+    cluster.run(&all);
+    let watch = cluster.watch(N3, filter, Cursor::default());
+    assert_eq!(cluster.count_news(watch, &WatchEvent::TableDropped), 1, "it knows of the drop by itself");
 }
 
 #[test]

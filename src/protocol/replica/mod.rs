@@ -157,6 +157,14 @@ impl Replica {
         ctx.group_commit.ack_after(AckAfter::Next, acknowledgement);
     }
 
+    /// The store was reopened. Drops that were heard while it could not be written are made durable now.
+    pub fn on_store_reopened(&mut self, ctx: &mut NodeCtx<'_>) {
+        let Dropped { known, durable } = &self.dropped;
+        if known.len() > durable.len() {
+            ctx.group_commit.add_dropped(known.difference(durable).copied());
+        }
+    }
+
     /// These drops are durable.
     pub fn drops_are_durable(&mut self, tables: &BTreeSet<TableId>) {
         self.dropped.known.extend(tables);

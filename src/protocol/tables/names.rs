@@ -31,7 +31,9 @@ impl Tables {
     fn resolve(&mut self, number: u64, ctx: &mut TablesCtx<'_>) {
         let Some(request) = self.requests.get(&number) else { return };
         let name = request.name.clone();
-        match self.names.get(&name).copied() {
+        // Nothing refuses who asks for the table alone: what is remembered may be dropped.
+        let remembered = self.names.get(&name).copied().filter(|_| request.command.is_some());
+        match remembered {
             Some(record) if !ctx.is_dropped(record.id) => self.run(number, &record, ctx),
             _ => {
                 self.names.remove(&name);
@@ -63,11 +65,14 @@ impl Tables {
         let again = match found {
             Ok(Some(record @ TableRecord { state: TableState::Live, .. })) if !ctx.is_dropped(record.id) => {
                 self.remember(name.clone(), record);
+                // The read may be from before a drop that was answered before these asked for the table.
+                let asks = |number: &u64| self.requests.get(number).is_some_and(|request| request.command.is_none());
+                let (again, came_later): (Vec<u64>, Vec<u64>) = came_later.into_iter().partition(asks);
                 for number in waited.into_iter().chain(came_later) {
                     self.stop_waiting(number);
                     self.run(number, &record, ctx);
                 }
-                return;
+                again
             }
             // The read began before the drop.
             Ok(Some(TableRecord { state: TableState::Live, .. })) => [waited, came_later].concat(),
@@ -185,6 +190,12 @@ impl Tables {
         let Some(NamedRequest { id, command, .. }) = self.requests.remove(&number) else { return };
         let failure = match (failure, command) {
             (Failure::NoTable, Some(command)) if moving::is_resend(&command) => Failure::DroppedMeanwhile,
+            // The first try may have met other settings, those of an older table, or more room.
+            (Failure::ValueTooLarge { .. } | Failure::QuotaReached { .. }, Some(command))
+                if moving::is_resend(&command) =>
+            {
+                Failure::OutcomeForgotten
+            }
             (Failure::NotApplied(report), Some(command)) if moving::is_resend(&command) => {
                 Failure::OutcomeUnknown(report)
             }

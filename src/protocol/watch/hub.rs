@@ -227,6 +227,13 @@ impl Watches {
         }
     }
 
+    /// The table that a stream is about; `None` where `operation` is no stream.
+    #[must_use]
+    pub fn table_of(&self, operation: OperationId) -> Option<TableId> {
+        let (group, _) = self.streams.get(&operation)?;
+        self.groups.get(group).map(|group| group.filter.table())
+    }
+
     /// The watches of a dropped table end.
     pub fn end_table(&mut self, table: TableId, ctx: &mut WatchCtx<'_>) {
         let groups = self.groups.values().filter(|group| group.filter.table() == table);
