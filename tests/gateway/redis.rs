@@ -457,6 +457,23 @@ async fn pipeline_is_answered_in_order_and_as_if_one_after_another() {
 }
 
 #[tokio::test]
+async fn long_answers_of_a_pipeline_come_in_order() {
+    let served = start_one().await;
+    let mut client = Client::of(&served).await;
+    let long = vec![b'x'; 3 << 20];
+    for number in 0..4 {
+        client.send(&format!("SET k {number}")).await;
+        client.send_words(&[b"ECHO", &long]).await;
+        client.send("GET k").await;
+    }
+    for number in 0..4 {
+        assert_eq!(client.answer().await, "+OK");
+        assert_eq!(client.answer().await.len(), long.len() + 2);
+        assert_eq!(client.answer().await, format!("\"{number}\""));
+    }
+}
+
+#[tokio::test]
 async fn what_was_sent_before_a_half_close_is_answered() {
     let served = start_one().await;
     assert_eq!(raw(&served, "SET k v\r\nGET k\r\n*2\r\n$3\r\nGET\r\n$1\r\n").await, "+OK\r\n$1\r\nv\r\n");
@@ -523,6 +540,15 @@ async fn lists_give_each_key_once() {
     assert_eq!((found, seen.len(), pages), (250, 250, 3));
     assert_eq!(client.ask("DBSIZE").await, ":251");
     assert_eq!(client.ask("KEYS *").await.matches('"').count(), 502);
+    let long = "x".repeat(4_097);
+    for command in [format!("KEYS {long}"), format!("SCAN 0 MATCH {long}"), format!("CONFIG GET y {long}")] {
+        let answer = client.ask(&command).await;
+        assert!(answer.starts_with("-ERR the pattern has 409"), "{answer}");
+        assert!(answer.ends_with(" bytes: at most 4096 are accepted"), "{answer}");
+    }
+    assert_eq!(client.ask(&format!("KEYS {}", &long[1..])).await, "[]");
+    client.send_words(&[b"KEYS", b"\xFF*"]).await;
+    assert_eq!(client.answer().await, "[]");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ pub(super) struct Command {
     /// The name is the first of them.
     pub(super) arguments: Vec<Bytes>,
     /// The request's part of the buffer budget.
-    pub(super) _guard: Option<BudgetGuard>,
+    pub(super) guard: Option<BudgetGuard>,
 }
 
 /// What a command comes to.
@@ -83,7 +83,7 @@ impl Command {
         if !spec.takes(arguments.len()) {
             return Err(wrong_count(spec.name));
         }
-        Ok(Self { spec, arguments, _guard: guard })
+        Ok(Self { spec, arguments, guard })
     }
 
     /// An argument, which is there because the command takes so many.

@@ -151,7 +151,8 @@ pub(super) async fn attend(
 fn take(command: Result<Command, String>, session: &mut Session, pipeline: &mut Pipeline) -> bool {
     match command {
         Ok(command) => match session.answer(&command) {
-            Some(reply) => pipeline.push_reply(reply, session.version),
+            // The answer may share the bytes of the request.
+            Some(reply) => pipeline.push_reply(reply.guarded(command.guard), session.version),
             None => pipeline.push(command, session.version),
         },
         Err(text) => {

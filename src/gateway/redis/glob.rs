@@ -2,6 +2,17 @@
 //!
 //! Contract: the time is at most that of the product of both lengths, whatever the pattern.
 
+use crate::types::KEY_BYTES_MAX;
+
+/// The longest pattern, or patterns, of one command: as long as the longest key.
+pub(super) const PATTERN_BYTES_MAX: usize = KEY_BYTES_MAX;
+
+/// The error for a pattern of so many bytes, if it is too long.
+pub(super) fn refusal(bytes: usize) -> Option<String> {
+    (bytes > PATTERN_BYTES_MAX)
+        .then(|| format!("ERR the pattern has {bytes} bytes: at most {PATTERN_BYTES_MAX} are accepted"))
+}
+
 /// Whether all of `text` fits `pattern`.
 pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut rest, mut left) = (pattern, text);

@@ -1,16 +1,18 @@
 //! Keys as such: whether they are there, lists of them, and their end.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::limits::LISTED_KEYS_MAX;
 use crate::service::deadline::Deadline;
-use crate::service::error::no_room;
+use crate::service::error::{ServiceError, no_room};
 use crate::service::update::{Present, Update};
 use crate::types::{Condition, Content, KEY_BYTES_MAX, Key, KeyRange};
 use crate::wire::BATCH_KEYS_MAX;
 use crate::wire::call::{ListCall, Write};
+use crate::wire::failure::FailureReason;
 use crate::wire::method::Access;
 
 use super::Gateway;
@@ -26,6 +28,8 @@ use super::{command, glob};
 const SCANNED_KEYS: usize = 10;
 /// The most keys that KEYS answers.
 const KEYS_MAX: usize = 100_000;
+/// After comparisons of so many bytes of keys and patterns, other tasks have a turn: some milliseconds at most.
+const COMPARED_BYTES: usize = 1 << 20;
 /// DBSIZE counts so many keys one by one; beyond them it estimates.
 const COUNTED_KEYS_MAX: usize = 10_000;
 
@@ -119,7 +123,7 @@ impl Gateway {
 
     /// KEYS.
     pub(super) async fn keys(&self, command: &Command, deadline: Deadline) -> Answer {
-        let pattern = command.argument(1);
+        let pattern = accepted(&command.argument(1))?;
         let mut guard = self.service.buffers().guard();
         let (mut found, mut after) = (Vec::new(), None);
         loop {
@@ -157,7 +161,7 @@ impl Gateway {
         Ok(Reply::count(usize::try_from(estimate).unwrap_or(usize::MAX).max(count)))
     }
 
-    /// Those of the next `count` keys that fit the pattern, and where the list goes on.
+    /// The next page, unless the command takes too long. One that lists several pages has one time for all of them.
     async fn page(
         &self,
         after: Option<Key>,
@@ -165,9 +169,28 @@ impl Gateway {
         count: usize,
         deadline: Deadline,
     ) -> Result<(Option<Key>, Vec<Bytes>), Refusal> {
+        let too_late = || {
+            let text = "the keys were not all looked at in time: ask for fewer, page by page, with SCAN and COUNT";
+            Refusal::Failed(ServiceError::new(FailureReason::NotReady, text))
+        };
+        if Instant::now() >= deadline.answer_at {
+            return Err(too_late());
+        }
+        // A page that fails says why, until the time at which it must have ended.
+        let page = self.page_untimed(after, pattern, count, deadline);
+        tokio::time::timeout_at(deadline.give_up_at.into(), page).await.unwrap_or_else(|_| Err(too_late()))
+    }
+
+    /// Those of the next `count` keys that fit the pattern, and where the list goes on.
+    async fn page_untimed(
+        &self,
+        after: Option<Key>,
+        pattern: &[u8],
+        count: usize,
+        deadline: Deadline,
+    ) -> Result<(Option<Key>, Vec<Bytes>), Refusal> {
         let prefix = glob::prefix(pattern);
-        // No key is longer, so that none begins with it.
-        if prefix.len() > KEY_BYTES_MAX {
+        if !can_begin_keys(prefix) {
             return Ok((None, Vec::new()));
         }
         let range = KeyRange { after, prefix: Bytes::copy_from_slice(prefix) };
@@ -175,9 +198,30 @@ impl Gateway {
         let mut list = self.service.list(self.table().clone(), ListCall { range, limit, values: false }, deadline)?;
         let Some(page) = list.next_page().await else { return Ok((None, Vec::new())) };
         let page = page?;
-        let fitting = page.entries.iter().map(|entry| entry.key.user_bytes()).filter(|key| glob::matches(pattern, key));
-        Ok((page.next, fitting.map(Bytes::copy_from_slice).collect()))
+        let (mut fitting, mut compared) = (Vec::new(), 0);
+        for key in page.entries.iter().map(|entry| entry.key.user_bytes()) {
+            if glob::matches(pattern, key) {
+                fitting.push(Bytes::copy_from_slice(key));
+            }
+            compared += pattern.len() * key.len();
+            if compared > COMPARED_BYTES {
+                compared = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok((page.next, fitting))
     }
+}
+
+/// The pattern, unless it is too long.
+fn accepted(pattern: &Bytes) -> Result<Bytes, Refusal> {
+    glob::refusal(pattern.len()).map_or_else(|| Ok(pattern.clone()), |text| Err(Refusal::Wrong(text)))
+}
+
+/// Whether a key can begin so. None is longer than the longest key, and none has the byte 0xFF, which is not in UTF-8.
+/// With that byte the stored keys of other tables begin.
+fn can_begin_keys(prefix: &[u8]) -> bool {
+    prefix.len() <= KEY_BYTES_MAX && !prefix.contains(&0xFF)
 }
 
 /// The options of SCAN.
@@ -196,7 +240,7 @@ impl Options {
             rest = match rest {
                 [] => return Ok(options),
                 [word, pattern, more @ ..] if is_word(word, "match") => {
-                    options.pattern = pattern.clone();
+                    options.pattern = accepted(pattern)?;
                     more
                 }
                 [word, count, more @ ..] if is_word(word, "count") => {
@@ -212,5 +256,19 @@ impl Options {
                 _ => return Err(Refusal::syntax()),
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_other_tables_are_not_walked() {
+        let long = "x".repeat(KEY_BYTES_MAX);
+        assert!(
+            [b"".as_slice(), b"a", "\u{10FFFF}".as_bytes(), &[0xC3], long.as_bytes()].into_iter().all(can_begin_keys)
+        );
+        assert!(![&[0xFF_u8][..], &[0xFF, 0, 0, 0, 9], (long + "x").as_bytes()].into_iter().any(can_begin_keys));
     }
 }

@@ -15,6 +15,8 @@ pub(super) const LINE_BYTES_MAX: usize = 64 << 10;
 pub(super) const ARGUMENTS_MAX: usize = 1_024;
 /// The most arguments of a command with any number of keys.
 pub(super) const ARGUMENTS_OF_MANY_MAX: usize = 20_001;
+/// So many bytes are counted for an argument beside its own: its place in the list, and that of its copy.
+pub(super) const ARGUMENT_BYTES: usize = 64;
 /// Shorter arguments are copied.
 const SHARED_BYTES_MIN: usize = 4 << 10;
 /// So many bytes are read at once.
@@ -49,6 +51,8 @@ pub(super) struct Parser {
     length: Option<usize>,
     /// The bytes of the arguments, those on their way included.
     bytes: usize,
+    /// The same of those that have arrived, with [`ARGUMENT_BYTES`] for each.
+    held: usize,
     /// How much of the buffer has been searched for the end of a line.
     searched: usize,
 }
@@ -72,7 +76,7 @@ impl Parser {
                     // An array of nothing asks for nothing.
                     self.missing = count;
                     self.arguments = Vec::with_capacity(self.missing.min(16));
-                    self.bytes = 0;
+                    (self.bytes, self.held) = (0, 0);
                 }
                 Some(0x16) => return Err(ParseError::Tls),
                 Some(_) => {
@@ -95,9 +99,11 @@ impl Parser {
             if self.arguments.is_empty() && self.missing > ARGUMENTS_MAX && !takes_many(&argument) {
                 return Err(wrong(format!("invalid multibulk length: at most {ARGUMENTS_MAX} arguments are accepted")));
             }
+            self.held += argument.len() + ARGUMENT_BYTES;
             self.arguments.push(argument);
             self.missing -= 1;
         }
+        self.held = 0;
         Ok(Some(std::mem::take(&mut self.arguments)))
     }
 
@@ -106,10 +112,9 @@ impl Parser {
         self.missing > 0 || !buffer.is_empty()
     }
 
-    /// How many bytes of the request that is arriving are held, beside its frame.
+    /// How many bytes of the request that is arriving are held.
     pub(super) fn held(&self, buffer: &BytesMut) -> usize {
-        let arguments: usize = self.arguments.iter().map(Bytes::len).sum();
-        arguments + buffer.len()
+        self.held + buffer.len()
     }
 
     /// Makes room for the bytes that arrive next. What a request claims is no reason to take that much memory.
@@ -369,7 +374,19 @@ mod tests {
         assert_eq!(parser.next(&mut buffer, |_| false), Ok(None));
         parser.make_room(&mut buffer);
         assert!(buffer.capacity() < 256 << 10, "{}", buffer.capacity());
-        assert!(parser.is_amid(&buffer) && parser.held(&buffer) == 4);
+        assert!(parser.is_amid(&buffer) && parser.held(&buffer) == 4 + ARGUMENT_BYTES);
+    }
+
+    #[test]
+    fn empty_arguments_are_counted() {
+        let (mut parser, mut buffer) = (Parser::default(), BytesMut::new());
+        buffer.extend_from_slice(b"*1001\r\n$4\r\nMGET\r\n");
+        buffer.extend_from_slice("$0\r\n\r\n".repeat(999).as_bytes());
+        assert_eq!(parser.next(&mut buffer, |_| true), Ok(None));
+        assert_eq!(parser.held(&buffer), 4 + 1_000 * ARGUMENT_BYTES);
+        buffer.extend_from_slice(b"$0\r\n\r\n");
+        assert!(parser.next(&mut buffer, |_| true).unwrap().is_some_and(|words| words.len() == 1_001));
+        assert_eq!(parser.held(&buffer), 0);
     }
 
     #[test]

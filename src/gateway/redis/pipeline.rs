@@ -3,17 +3,19 @@
 //! Contract: a command begins once no command before it touches one of its keys, unless both only read. So the commands of a
 //! connection take effect as if they ran one after another.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::command::Command;
+use super::parse::ARGUMENT_BYTES;
 use super::reply::{Outgoing, Reply, Version};
 use super::table::{Access, Keys};
 
 /// The most commands of one connection that are under way or wait.
 pub(super) const COMMANDS_MAX: usize = 128;
-/// The most bytes of their arguments, unless it is one command alone.
+/// The most bytes of their arguments and of their answers, unless it is one command alone.
 const BYTES_MAX: usize = 1 << 20;
 
 /// The commands of one connection.
@@ -25,7 +27,7 @@ pub(super) struct Pipeline {
     waiting: usize,
     /// How many are under way.
     running: usize,
-    /// The bytes of the arguments of commands without an answer.
+    /// The bytes of the arguments of commands without an answer, and of the answers that are not sent yet.
     bytes: usize,
 }
 
@@ -35,7 +37,10 @@ struct Slot {
     version: Version,
     touched: Touched,
     writes: bool,
+    /// Those of its arguments, or of its answer once it has one.
     bytes: usize,
+    /// No command before this number holds it up.
+    free_until: u64,
     state: State,
 }
 
@@ -51,6 +56,7 @@ enum State {
 enum Touched {
     None,
     One(u64),
+    /// In ascending order, each once.
     Many(Vec<u64>),
     All,
 }
@@ -61,7 +67,12 @@ impl Touched {
         match command.spec.keys {
             Keys::None => Self::None,
             Keys::One => command.key_arguments().next().map_or(Self::None, |key| Self::One(hash(key))),
-            Keys::Every | Keys::Pairs => Self::Many(command.key_arguments().map(hash).collect()),
+            Keys::Every | Keys::Pairs => {
+                let mut hashes: Vec<u64> = command.key_arguments().map(hash).collect();
+                hashes.sort_unstable();
+                hashes.dedup();
+                Self::Many(hashes)
+            }
             Keys::Any => Self::All,
         }
     }
@@ -71,10 +82,22 @@ impl Touched {
             (Self::None, _) | (_, Self::None) => false,
             (Self::All, _) | (_, Self::All) => true,
             (Self::One(one), Self::One(other)) => one == other,
-            (Self::One(one), Self::Many(many)) | (Self::Many(many), Self::One(one)) => many.contains(one),
-            (Self::Many(one), Self::Many(other)) => one.iter().any(|hash| other.contains(hash)),
+            (Self::One(one), Self::Many(many)) | (Self::Many(many), Self::One(one)) => many.binary_search(one).is_ok(),
+            (Self::Many(one), Self::Many(other)) => have_common(one, other),
         }
     }
+}
+
+/// Whether two ascending lists have an element in common.
+fn have_common(mut one: &[u64], mut other: &[u64]) -> bool {
+    while let ([first, rest @ ..], [other_first, other_rest @ ..]) = (one, other) {
+        match first.cmp(other_first) {
+            Ordering::Less => one = rest,
+            Ordering::Equal => return true,
+            Ordering::Greater => other = other_rest,
+        }
+    }
+    false
 }
 
 impl Slot {
@@ -98,16 +121,18 @@ impl Pipeline {
     pub(super) fn push(&mut self, command: Command, version: Version) {
         let touched = Touched::of(&command);
         let writes = command.spec.access == Access::Write;
-        let bytes = command.arguments.iter().map(bytes::Bytes::len).sum();
+        let bytes = command.arguments.iter().map(|argument| argument.len() + ARGUMENT_BYTES).sum();
         self.bytes += bytes;
         self.waiting += 1;
-        self.slots.push_back(Slot { version, touched, writes, bytes, state: State::Waiting(command) });
+        self.slots.push_back(Slot { version, touched, writes, bytes, free_until: 0, state: State::Waiting(command) });
     }
 
     /// Adds an answer that is there already.
     pub(super) fn push_reply(&mut self, reply: Reply, version: Version) {
-        let state = State::Done(reply);
-        self.slots.push_back(Slot { version, touched: Touched::None, writes: false, bytes: 0, state });
+        let bytes = reply.held();
+        self.bytes += bytes;
+        let (touched, state) = (Touched::None, State::Done(reply));
+        self.slots.push_back(Slot { version, touched, writes: false, bytes, free_until: 0, state });
     }
 
     /// Hands the commands that may begin to `begin`, each with its number, until it takes no more. It is told whether
@@ -118,13 +143,18 @@ impl Pipeline {
         }
         for at in 0..self.slots.len() {
             let slot = &self.slots[at];
-            let is_free = matches!(slot.state, State::Waiting(_))
-                && !self.slots.range(..at).any(|earlier| earlier.holds_up(slot));
-            if !is_free {
+            if !matches!(slot.state, State::Waiting(_)) {
                 continue;
             }
+            // A command that does not hold up a later one never will. So each pair is compared once.
+            let from = usize::try_from(slot.free_until.saturating_sub(self.first)).unwrap_or(at);
+            let free_until = (from..at).find(|earlier| self.slots[*earlier].holds_up(slot)).unwrap_or(at);
             let number = self.first + at as u64;
             let slot = &mut self.slots[at];
+            slot.free_until = self.first + free_until as u64;
+            if free_until < at {
+                continue;
+            }
             let State::Waiting(command) = std::mem::replace(&mut slot.state, State::Running) else { continue };
             if let Err(command) = begin(number, command, self.running > 0) {
                 slot.state = State::Waiting(command);
@@ -139,8 +169,10 @@ impl Pipeline {
     pub(super) fn end(&mut self, number: u64, reply: Reply) {
         let at = usize::try_from(number - self.first).unwrap_or(usize::MAX);
         if let Some(slot) = self.slots.get_mut(at) {
-            slot.state = State::Done(reply);
             self.bytes -= slot.bytes;
+            slot.bytes = reply.held();
+            self.bytes += slot.bytes;
+            slot.state = State::Done(reply);
             self.running -= 1;
         }
     }
@@ -149,7 +181,8 @@ impl Pipeline {
     pub(super) fn answer(&mut self, outgoing: &mut Outgoing) -> bool {
         let before = self.first;
         while matches!(self.slots.front(), Some(Slot { state: State::Done(_), .. })) {
-            if let Some(Slot { version, state: State::Done(reply), .. }) = self.slots.pop_front() {
+            if let Some(Slot { version, bytes, state: State::Done(reply), .. }) = self.slots.pop_front() {
+                self.bytes -= bytes;
                 outgoing.push(reply, version);
                 self.first += 1;
             }
@@ -219,6 +252,54 @@ mod tests {
         assert_eq!(begun(&mut pipeline), [0]);
         pipeline.end(0, Reply::OK);
         assert!(pipeline.has_room());
+        let mut pipeline = Pipeline::default();
+        pipeline.push(command(&format!("DEL{}", " ".repeat(BYTES_MAX / ARGUMENT_BYTES))), Version::Two);
+        assert!(!pipeline.has_room(), "arguments of no bytes take room too");
+    }
+
+    #[test]
+    fn answers_take_room_until_they_leave() {
+        let mut pipeline = Pipeline::default();
+        pipeline.push(command("GET a"), Version::Two);
+        assert_eq!(begun(&mut pipeline), [0]);
+        pipeline.push_reply(Reply::text("x".repeat(BYTES_MAX)), Version::Two);
+        let mut outgoing = Outgoing::default();
+        assert!(!pipeline.has_room() && !pipeline.answer(&mut outgoing));
+        pipeline.end(0, Reply::text("x".repeat(BYTES_MAX)));
+        assert!(!pipeline.has_room() && pipeline.bytes > 2 * BYTES_MAX);
+        assert!(pipeline.answer(&mut outgoing) && pipeline.has_room() && pipeline.bytes == 0);
+    }
+
+    #[test]
+    fn commands_of_many_keys_wait_for_those_that_share_one() {
+        let keys = |numbers: std::ops::Range<usize>| -> String {
+            numbers.rev().flat_map(|number| [" key".to_owned(), number.to_string()]).collect()
+        };
+        let mut pipeline = Pipeline::default();
+        for text in ["DEL x x", "MSET x 1", &format!("DEL{}", keys(0..500)), &format!("DEL{}", keys(500..900))] {
+            pipeline.push(command(text), Version::Two);
+        }
+        pipeline.push(command(&format!("MGET{}", keys(899..1_200))), Version::Two);
+        pipeline.push(command(&format!("MGET{}", keys(900..1_200))), Version::Two);
+        assert_eq!(begun(&mut pipeline), [0, 2, 3, 5]);
+        pipeline.end(2, Reply::OK);
+        assert_eq!(begun(&mut pipeline), [] as [u64; 0]);
+        pipeline.end(3, Reply::OK);
+        assert_eq!(begun(&mut pipeline), [4]);
+        pipeline.end(0, Reply::OK);
+        assert!(pipeline.answer(&mut Outgoing::default()));
+        assert_eq!(begun(&mut pipeline), [1]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn common_elements_are_found(
+            one in proptest::collection::btree_set(0_u64..40, 0..8),
+            other in proptest::collection::btree_set(0_u64..40, 0..8),
+        ) {
+            let [ones, others] = [&one, &other].map(|set| set.iter().copied().collect::<Vec<u64>>());
+            proptest::prop_assert_eq!(have_common(&ones, &others), !one.is_disjoint(&other));
+        }
     }
 
     #[test]

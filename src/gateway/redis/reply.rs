@@ -75,6 +75,20 @@ impl Reply {
         }
     }
 
+    /// How many bytes it holds, about.
+    pub(super) fn held(&self) -> usize {
+        let of_all = |replies: &[Self]| replies.iter().map(Self::held).sum();
+        let inside = match self {
+            Self::Line(_) | Self::Number(_) | Self::Nil => 0,
+            Self::Error(text) | Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Array(items) | Self::Set(items) => of_all(items),
+            Self::Map(entries) => entries.iter().map(|(name, value)| name.held() + value.held()).sum(),
+            Self::Guarded(reply, _) => reply.held(),
+        };
+        size_of::<Self>() + inside
+    }
+
     /// The text of an error.
     pub(super) fn as_error(&self) -> Option<&str> {
         match self {
@@ -169,7 +183,8 @@ impl Outgoing {
         while let Some(first) = self.parts.front_mut() {
             if sent < first.len() {
                 first.advance(sent);
-                return;
+                sent = 0;
+                break;
             }
             sent -= first.len();
             self.parts.pop_front();
@@ -292,5 +307,30 @@ mod tests {
         assert_eq!(outgoing.guards.len(), 1);
         outgoing.advance(outgoing.len());
         assert!(outgoing.is_empty() && outgoing.guards.is_empty());
+    }
+
+    #[test]
+    fn guard_is_given_back_while_more_long_answers_wait() {
+        let budget = std::sync::Arc::new(crate::service::buffer_budget::BufferBudget::default());
+        let mut outgoing = Outgoing::default();
+        for _ in 0..3 {
+            let reply = Reply::text("x".repeat(SHARED_BYTES_MIN + 1)).guarded(Some(budget.guard()));
+            outgoing.push(reply, Version::Two);
+        }
+        let first = usize::try_from(outgoing.guards[0].0).unwrap();
+        // To the middle of the second answer, whose bytes are a part of their own.
+        outgoing.advance(first + 100);
+        assert_eq!(outgoing.guards.len(), 2);
+        outgoing.advance(first);
+        assert_eq!(outgoing.guards.len(), 1);
+        outgoing.advance(outgoing.len());
+        assert!(outgoing.is_empty() && outgoing.guards.is_empty());
+    }
+
+    #[test]
+    fn size_of_an_answer_counts_all_its_parts() {
+        let each = size_of::<Reply>();
+        let parts = vec![Reply::text("x".repeat(100)), Reply::Map(vec![(Reply::word("name"), Reply::Nil)])];
+        assert_eq!(Reply::Array(parts).held(), 5 * each + 104);
     }
 }

@@ -245,6 +245,9 @@ pub(super) fn unknown_subcommand(command: &str, subcommand: &[u8]) -> Reply {
 fn config(arguments: &[Bytes]) -> Reply {
     match arguments {
         [word, patterns @ ..] if is_word(word, "get") && !patterns.is_empty() => {
+            if let Some(text) = super::glob::refusal(patterns.iter().map(Bytes::len).sum()) {
+                return Reply::Error(text);
+            }
             let settings = info::SETTINGS.iter().filter(|(name, _)| {
                 patterns.iter().any(|pattern| super::glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
             });
