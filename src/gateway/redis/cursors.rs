@@ -1,7 +1,7 @@
 //! Where lists of keys go on: numbers for SCAN, and the key that each stands for.
 //!
-//! Contract: a cursor stays known until [`CURSORS_MAX`] newer ones were made. The same place has the same cursor, so that a
-//! client which asks for a page again takes no more room.
+//! Contract: a cursor stays known until [`CURSORS_MAX`] other places were asked for since. The same place has the same
+//! cursor, so that a client which asks for a page again takes no more room.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -24,26 +24,30 @@ pub(super) struct Cursors {
 #[derive(Debug, Default)]
 struct Known {
     keys: HashMap<u64, Key>,
-    /// From the oldest on.
+    /// From the one that was asked for longest ago.
     order: VecDeque<u64>,
 }
 
 impl Cursors {
     /// A cursor for the keys after `key`.
-    pub(super) fn after(&self, key: Key) -> u64 {
+    pub(super) fn after(&self, key: &Key) -> u64 {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut cursor = (xxh3_64(key.as_bytes()) >> (u64::BITS - CURSOR_BITS)).max(1);
         // 0 begins and ends a list. Another key may have the same hash.
-        while known.keys.get(&cursor).is_some_and(|other| *other != key) {
+        while known.keys.get(&cursor).is_some_and(|other| other != key) {
             cursor = cursor % ((1 << CURSOR_BITS) - 1) + 1;
         }
-        if known.keys.insert(cursor, key).is_none() {
-            known.order.push_back(cursor);
-            if known.order.len() > CURSORS_MAX
-                && let Some(oldest) = known.order.pop_front()
-            {
-                known.keys.remove(&oldest);
-            }
+        // The key as it came shares the memory of its page.
+        if known.keys.insert(cursor, key.detached()).is_some()
+            && let Some(at) = known.order.iter().position(|other| *other == cursor)
+        {
+            known.order.remove(at);
+        }
+        known.order.push_back(cursor);
+        if known.order.len() > CURSORS_MAX
+            && let Some(oldest) = known.order.pop_front()
+        {
+            known.keys.remove(&oldest);
         }
         cursor
     }
@@ -62,10 +66,14 @@ mod tests {
     fn latest_cursors_are_known() {
         let cursors = Cursors::default();
         let key = |number: usize| Key::new(format!("key {number}")).unwrap();
-        let made: Vec<u64> = (0..=CURSORS_MAX).map(|number| cursors.after(key(number))).collect();
-        assert_eq!(cursors.after(key(7)), made[7], "the same place again");
+        let made: Vec<u64> = (0..=CURSORS_MAX).map(|number| cursors.after(&key(number))).collect();
+        assert_eq!(cursors.after(&key(7)), made[7], "the same place again");
         assert_eq!((cursors.key(made[0]), cursors.key(made[1])), (None, Some(key(1))));
         assert_eq!(cursors.key(made[CURSORS_MAX]), Some(key(CURSORS_MAX)));
+        for number in 1..CURSORS_MAX {
+            cursors.after(&key(CURSORS_MAX + number));
+        }
+        assert_eq!((cursors.key(made[7]), cursors.key(made[8])), (Some(key(7)), None), "it was asked for again");
         assert!(made.iter().all(|cursor| (1..1 << CURSOR_BITS).contains(cursor)));
     }
 }

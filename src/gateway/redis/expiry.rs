@@ -5,7 +5,7 @@
 
 use crate::service::deadline::Deadline;
 use crate::service::update::{Present, Update};
-use crate::types::{Content, Ttl};
+use crate::types::{Content, Table, Ttl};
 
 use super::Gateway;
 use super::command::{Answer, Command, Refusal, is_word};
@@ -87,6 +87,7 @@ impl Gateway {
     }
 
     pub(super) async fn persist(&self, command: &Command, deadline: Deadline) -> Answer {
+        self.check_endless(deadline).await?;
         let judge = |present: Option<Present<'_>>| match present {
             Some(Present { value, ttl: Some(_) }) => {
                 Update::Write { content: Content::Value(value.clone()), ttl: None, result: true }
@@ -94,6 +95,19 @@ impl Gateway {
             _ => Update::Keep(false),
         };
         Ok(Reply::flag(self.service.update(self.table(), &command.key()?, deadline, judge).await?.result))
+    }
+
+    /// Refuses a command that takes the time to live away, where the table would give its default one in its place.
+    pub(super) async fn check_endless(&self, deadline: Deadline) -> Result<(), Refusal> {
+        let Table::Named(name) = self.table() else { return Ok(()) };
+        let Some(default) = self.service.table_get(name, deadline).await?.table.settings.default_ttl else {
+            return Ok(());
+        };
+        Err(Refusal::Wrong(format!(
+            "ERR no value of the table {name} lives for ever: its default time to live is {} seconds. Give a longer one \
+             with EXPIRE",
+            default.as_millis() / 1_000
+        )))
     }
 
     /// TTL, PTTL, EXPIRETIME and PEXPIRETIME.

@@ -115,7 +115,7 @@ impl Gateway {
             })?),
         };
         let (next, keys) = self.page(after, &pattern, count, deadline).await?;
-        let next = next.map_or(0, |key| self.cursors.after(key));
+        let next = next.map_or(0, |key| self.cursors.after(&key));
         let keys = if has_strings { keys } else { Vec::new() };
         let keys = keys.into_iter().map(Reply::Bytes).collect();
         Ok(Reply::Array(vec![Reply::text(next.to_string()), Reply::Array(keys)]))

@@ -40,9 +40,8 @@ impl Gateway {
             Err(error) if error.failure.reason == FailureReason::NotANumber => {
                 // Redis has two texts. Which of them is right shows in the value, unless it has changed since.
                 let found = self.service.get(self.table(), &key, deadline).await;
-                let is_number = found.is_ok_and(|found| {
-                    found.is_some_and(|found| number_in(Some(&found.record.record.content)).is_some())
-                });
+                let record = found.ok().flatten().map(|found| found.record).filter(|record| record.is_value());
+                let is_number = record.is_some_and(|record| number_in(Some(&record.record.content)).is_some());
                 Err(if is_number {
                     Refusal::wrong("ERR increment or decrement would overflow")
                 } else {

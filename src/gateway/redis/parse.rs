@@ -207,13 +207,17 @@ pub(super) fn shown(bytes: &[u8]) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Whether a line is one of a request of HTTP. The names of commands have neither a colon nor that third word.
+/// Whether a line is one of a request of HTTP. Its target is a path, an address or a star: `SET k HTTP/1.1` has none.
 fn is_http(line: &[u8]) -> bool {
     let mut words = line.split(|byte| *byte == b' ');
-    let (first, _, third) = (words.next().unwrap_or_default(), words.next(), words.next());
+    let (first, second, third) = (words.next().unwrap_or_default(), words.next(), words.next());
+    let is_target =
+        |word: &[u8]| word.first() == Some(&b'/') || word == b"*" || word.windows(3).any(|part| part == b"://");
     first.eq_ignore_ascii_case(b"post")
         || first.eq_ignore_ascii_case(b"host:")
-        || third.is_some_and(|version| version.starts_with(b"HTTP/")) && words.next().is_none()
+        || second.is_some_and(is_target)
+            && third.is_some_and(|version| version.starts_with(b"HTTP/"))
+            && words.next().is_none()
 }
 
 /// The words of a line, parted by spaces. A word may be in quotes; in double quotes it may have escapes. `None` if a quote
@@ -350,6 +354,9 @@ mod tests {
             ("*1\r\n$62914561\r\n", vec![], Some("invalid bulk length: 0 to 62914560 bytes are accepted")),
             ("*1\r\n$4\r\nPINGxx", vec![], Some("no CR LF after a bulk string of 4 bytes")),
             ("GET / HTTP/1.1\r\n", vec![], Some("Http")),
+            ("OPTIONS * HTTP/1.1\r\n", vec![], Some("Http")),
+            ("PUT http://localhost/ HTTP/1.1\r\n", vec![], Some("Http")),
+            ("SET k HTTP/1.1\r\n", vec![vec!["SET", "k", "HTTP/1.1"]], None),
             ("POST /\r\n", vec![], Some("Http")),
             ("Host: localhost\r\n", vec![], Some("Http")),
             ("\u{16}\u{3}\u{1}", vec![], Some("Tls")),

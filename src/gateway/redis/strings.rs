@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::limits::VALUE_BYTES_MAX;
 use crate::service::deadline::Deadline;
-use crate::service::error::no_room;
+use crate::service::error::{ServiceError, no_room};
 use crate::service::update::{Present, Update, Updated};
 use crate::types::{Content, Key};
 use crate::wire::BATCH_KEYS_MAX;
@@ -93,18 +93,7 @@ impl Gateway {
             }
             writes = rest;
         }
-        let is_unknown =
-            |error: &&crate::service::error::ServiceError| error.failure.reason == FailureReason::OutcomeUnknown;
-        let Some(error) = failed.iter().find(is_unknown).or(failed.first()) else { return Ok(written) };
-        // Of several keys some may be written and others not: that nothing was done would be wrong.
-        if written == 0 && failed.len() == count {
-            return Err(error.clone().into());
-        }
-        let word = failure::word(FailureReason::OutcomeUnknown);
-        Err(Refusal::Wrong(format!(
-            "{word} {written} of {count} keys are certainly written; of another: {}",
-            error.message
-        )))
+        outcome(written, count, &failed)
     }
 
     pub(super) async fn strlen(&self, command: &Command, deadline: Deadline) -> Answer {
@@ -193,6 +182,9 @@ impl Gateway {
             }
             _ => return Err(Refusal::syntax()),
         };
+        if life == Lifespan::Endless {
+            self.check_endless(deadline).await?;
+        }
         let judge = |present: Option<Present<'_>>| {
             let Some(Present { value, ttl: before }) = present else { return Update::Keep(None) };
             let result = Some(value.bytes().clone());
@@ -205,6 +197,22 @@ impl Gateway {
         let Updated { result, guard } = self.service.update(self.table(), &command.key()?, deadline, judge).await?;
         Ok(result.map_or(Reply::Nil, |value| Reply::Bytes(value).guarded(guard)))
     }
+}
+
+/// What comes of `count` writes, of which `written` took effect and `failed` did not, or not certainly. The conditions of
+/// the others do not hold.
+fn outcome(written: usize, count: usize, failed: &[ServiceError]) -> Result<usize, Refusal> {
+    let unknown = failed.iter().find(|error| error.failure.reason == FailureReason::OutcomeUnknown);
+    let Some(error) = unknown.or(failed.first()) else { return Ok(written) };
+    // The failure of one write speaks for all where it is that of all, or where certainly nothing was written.
+    if written == 0 && (unknown.is_none() || failed.len() == count) {
+        return Err(error.clone().into());
+    }
+    let word = failure::word(FailureReason::OutcomeUnknown);
+    Err(Refusal::Wrong(format!(
+        "{word} {written} of {count} keys are certainly written; of another: {}",
+        error.message
+    )))
 }
 
 /// The keys of a command.
@@ -229,6 +237,28 @@ fn part(bytes: &Bytes, start: i64, end: i64) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failure_of_several_writes_claims_no_more_than_is_known() {
+        let [busy, unknown] = [FailureReason::NotApplied, FailureReason::OutcomeUnknown]
+            .map(|reason| ServiceError::new(reason, "the reason"));
+        let text = |written, failed: &[ServiceError]| match outcome(written, 2, failed).unwrap_err().into_reply() {
+            Reply::Error(text) => text,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(outcome(1, 2, &[]).unwrap(), 1);
+        assert_eq!(
+            text(0, std::slice::from_ref(&busy)),
+            "NOTAPPLIED the reason",
+            "the other key has no value to delete"
+        );
+        assert_eq!(text(0, &[busy.clone(), busy.clone()]), "NOTAPPLIED the reason");
+        assert_eq!(text(0, &[busy.clone(), unknown.clone()]), "OUTCOMEUNKNOWN the reason");
+        for (written, failed) in [(1, busy), (0, unknown)] {
+            let expected = format!("OUTCOMEUNKNOWN {written} of 2 keys are certainly written; of another: the reason");
+            assert_eq!(text(written, &[failed]), expected);
+        }
+    }
 
     #[test]
     fn parts_are_those_of_redis() {

@@ -195,7 +195,7 @@ pub(super) const COMMANDS: [Spec; 52] = [
     row("decr", Id::Decr, 2, Write, Keys::One, String, "1.0.0", "Subtracts one from a number."),
     row("decrby", Id::Decrby, 3, Write, Keys::One, String, "1.0.0", "Subtracts from a number."),
     row("del", Id::Del, -2, Write, Keys::Every, Generic, "1.0.0", "Deletes keys.")
-        .differs("each key on its own: not atomic over several; 10,000 keys at most"),
+        .differs("each key on its own: not atomic over several; 20,000 keys at most"),
     row(
         "delex",
         Id::Delex,
@@ -210,7 +210,7 @@ pub(super) const COMMANDS: [Spec; 52] = [
     row("delifeq", Id::Delifeq, 3, Write, Keys::One, Generic, "9.0.0", "Deletes a key if its value is the given one."),
     row("echo", Id::Echo, 2, Neither, Keys::None, Connection, "1.0.0", "Answers the text that it was given."),
     row("exists", Id::Exists, -2, Read, Keys::Every, Generic, "1.0.0", "Counts those of the keys that have a value.")
-        .differs("each key on its own: not one moment for all; 10,000 keys at most"),
+        .differs("each key on its own: not one moment for all; 20,000 keys at most"),
     row("expire", Id::Expire, -3, Write, Keys::One, Generic, "1.0.0", "Sets a time to live, in seconds.")
         .differs(TEN_YEARS),
     row(
@@ -238,7 +238,7 @@ pub(super) const COMMANDS: [Spec; 52] = [
     row("get", Id::Get, 2, Read, Keys::One, String, "1.0.0", "Reads a value."),
     row("getdel", Id::Getdel, 2, Write, Keys::One, String, "6.2.0", "Reads a value and deletes it."),
     row("getex", Id::Getex, -2, Write, Keys::One, String, "6.2.0", "Reads a value and sets its time to live.")
-        .differs(TEN_YEARS),
+        .differs("times to live are at most ten years; PERSIST as the command PERSIST"),
     row("getrange", Id::Getrange, 4, Read, Keys::One, String, "2.4.0", "Reads a part of a value."),
     row("getset", Id::Getset, 3, Write, Keys::One, String, "1.0.0", "Writes a value and reads the one before."),
     row("hello", Id::Hello, -1, Neither, Keys::None, Connection, "6.0.0", "Chooses the version of the protocol."),
@@ -251,10 +251,11 @@ pub(super) const COMMANDS: [Spec; 52] = [
     row("keys", Id::Keys, 2, Read, Keys::Any, Generic, "1.0.0", "Lists the keys that fit a pattern.")
         .differs("in the order of their bytes; not one moment for all; an error beyond 100,000 keys"),
     row("mget", Id::Mget, -2, Read, Keys::Every, String, "1.0.0", "Reads values.")
-        .differs("each key on its own: not one moment for all; 10,000 keys at most, and 60 MiB for each thousand"),
+        .differs("each key on its own: not one moment for all; 20,000 keys at most, and 60 MiB for each thousand"),
     row("mset", Id::Mset, -3, Write, Keys::Pairs, String, "1.0.1", "Writes values.")
         .differs("each key on its own: not atomic over several; 10,000 keys at most"),
-    row("persist", Id::Persist, 2, Write, Keys::One, Generic, "2.2.0", "Takes the time to live away."),
+    row("persist", Id::Persist, 2, Write, Keys::One, Generic, "2.2.0", "Takes the time to live away.")
+        .differs("refused in a table with a default time to live"),
     row("pexpire", Id::Pexpire, -3, Write, Keys::One, Generic, "2.6.0", "Sets a time to live, in milliseconds.")
         .differs(TEN_YEARS),
     row(
