@@ -364,6 +364,8 @@ pub const DROPS_IN_MESSAGE_MAX: usize = 10_000;
 pub const TABLE_CLEANING_ENTRIES_MAX: usize = 500;
 /// See [`TABLE_CLEANING_ENTRIES_MAX`].
 pub const TABLE_CLEANING_EVERY: Duration = Duration::from_millis(50);
+/// After so long a dropped table is tried again whose records could not be removed.
+pub const TABLE_CLEANING_AGAIN: Duration = Duration::from_secs(10);
 
 /// How often a table with a quota is measured at most, while it is written.
 pub const QUOTA_MEASURED_EVERY: Duration = Duration::from_secs(2);

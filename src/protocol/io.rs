@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::types::{
     AgedRecord, Batch, ChangeRequest, Checksum, Clock, Content, Expiry, Found, Incarnation, Key, KeyRange, Meta,
-    NodeId, NodeIndex, ReadKind, RunningTime, ScannedKeys, Slot, Stamp, Table, TableId, TableName, TableRecord,
-    TableSettings, Ttl, Version,
+    NodeId, NodeIndex, ReadKind, Removed, RunningTime, ScannedKeys, Slot, Stamp, Table, TableId, TableName,
+    TableRecord, TableSettings, Ttl, Version,
 };
 
 use super::changes::Filter;
@@ -222,9 +222,8 @@ pub enum Input {
     },
     /// The answer to [`Effect::ReadExpiries`]; `None` where the store could not read them.
     ExpiriesRead(Option<Vec<Expiry>>),
-    /// The answer to [`Effect::Clean`]: whether the table may have further records; `None` where the store could not remove
-    /// any.
-    Cleaned(Option<bool>),
+    /// The answer to [`Effect::Clean`]; `None` where the store could not remove any.
+    Cleaned(Option<Removed>),
     /// The answer to [`Effect::Measure`]; `None` where the store could not be read.
     Measured(Option<u64>),
     /// The answer to [`Effect::Persist`].

@@ -127,7 +127,7 @@ impl Node {
                 parts.expire();
             }
             Input::Measured(bytes) => parts.tables.measured(bytes, now, parts.ctx.me, parts.ctx.placement),
-            Input::Cleaned(has_more) => parts.tables.cleaned(has_more, now),
+            Input::Cleaned(removed) => parts.tables.cleaned(removed, now),
             Input::Persisted { durable: true } => parts.on_durable(),
             Input::Persisted { durable: false } => parts.on_batch_failed(),
             Input::StoreReopened(meta) => parts.on_store_reopened(&meta),

@@ -8,7 +8,7 @@ use crate::peer::LinkEvent;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor, ListFirst, WatchId};
 use crate::protocol::{Command, ReadId, Reply};
-use crate::types::{Expiry, Found, Meta, ScannedKeys};
+use crate::types::{Expiry, Found, Meta, Removed, ScannedKeys};
 
 use super::handle::{Permit, Status};
 use super::watchers::Watcher;
@@ -36,7 +36,7 @@ pub enum Event {
     /// A page of the index of expiries; `None` where the disk could not be read.
     ExpiriesRead(Option<Vec<Expiry>>),
     /// Records of a dropped table were removed.
-    Cleaned(Option<bool>),
+    Cleaned(Option<Removed>),
     /// A table was measured.
     Measured(Option<u64>),
     /// The batch at the disk is durable, or may not be.

@@ -223,7 +223,7 @@ impl EventLoop {
             Event::ScanDone(read, scanned) => inputs.push((now, Input::ScanDone { read, scanned })),
             Event::ExpiriesRead(page) => inputs.push((now, Input::ExpiriesRead(page))),
             Event::Measured(bytes) => inputs.push((now, Input::Measured(bytes))),
-            Event::Cleaned(has_more) => inputs.push((now, Input::Cleaned(has_more))),
+            Event::Cleaned(removed) => inputs.push((now, Input::Cleaned(removed))),
             Event::Persisted(durable) => {
                 inputs.push((now, Input::Persisted { durable }));
                 if !durable {

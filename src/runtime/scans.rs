@@ -11,7 +11,7 @@ use crate::limits::{SCANNED_BYTES_MAX, SCANNED_ENTRIES_MAX, SCANS_RUNNING_MAX};
 use crate::protocol::ReadId;
 use crate::protocol::placement::Placement;
 use crate::storage::{PageBounds, Store, StoreError};
-use crate::types::{KeyRange, ScannedKeys, TableId};
+use crate::types::{KeyRange, Removed, ScannedKeys, TableId};
 
 use super::event::Event;
 
@@ -73,22 +73,22 @@ impl Scans {
         tokio::spawn(async move {
             let Ok(_place) = places.acquire().await else { return };
             let clean = move || clean(&*store, &placement, table, entries_max);
-            let has_more = tokio::task::spawn_blocking(clean).await.ok().flatten();
+            let removed = tokio::task::spawn_blocking(clean).await.ok().flatten();
             // It fails only if the event loop has ended.
-            let _ = events.send(Event::Cleaned(has_more)).await;
+            let _ = events.send(Event::Cleaned(removed)).await;
         });
     }
 }
 
-fn clean(store: &dyn Store, placement: &Placement, table: TableId, entries_max: usize) -> Option<bool> {
+fn clean(store: &dyn Store, placement: &Placement, table: TableId, entries_max: usize) -> Option<Removed> {
     match store.clean(table, entries_max, &|key| placement.slot(key)) {
-        Ok(has_more) => Some(has_more),
+        Ok(removed) => Some(removed),
         Err(error @ (StoreError::Closed | StoreError::Suspended)) => {
             debug!(%error, "could not remove records of a dropped table");
             None
         }
         Err(error) => {
-            error!(%error, "could not remove records of a dropped table; their space is not given back");
+            error!(%error, "could not remove records of a dropped table; other tables go first, and it is tried again");
             None
         }
     }

@@ -10,8 +10,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::page::{ListPage, PageBudget};
 use super::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use crate::types::{
-    Batch, Content, Expiry, Found, Key, KeyRange, Lookup, Meta, ReadKind, Record, RunningTime, ScannedKeys, Slot,
-    StoreId, TableId,
+    Batch, Content, Expiry, Found, Key, KeyRange, Lookup, Meta, ReadKind, Record, Removed, RunningTime, ScannedKeys,
+    Slot, StoreId, TableId,
 };
 
 /// Records and metadata in memory.
@@ -187,7 +187,7 @@ impl Store for MemoryStore {
         Ok(values.map(|(key, record)| (key.user_bytes().len() + record.content.value_bytes()) as u64).sum())
     }
 
-    fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<bool, StoreError> {
+    fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<Removed, StoreError> {
         let mut state = self.write();
         let keys: Vec<Key> = state.keys.iter().filter(|key| key.table() == table).take(entries_max).cloned().collect();
         for key in &keys {
@@ -196,7 +196,7 @@ impl Store for MemoryStore {
             state.kept_at.remove(key);
         }
         state.expiries.retain(|expiry| !keys.contains(&expiry.key));
-        Ok(keys.len() == entries_max)
+        Ok(Removed { records: keys.len(), has_more: keys.len() == entries_max })
     }
 
     fn statistics(&self) -> StoreStatistics {

@@ -14,7 +14,9 @@ mod page;
 mod record_cache;
 pub mod rocks;
 
-use crate::types::{Batch, Expiry, Found, Key, KeyRange, Meta, ReadKind, RunningTime, ScannedKeys, Slot, TableId};
+use crate::types::{
+    Batch, Expiry, Found, Key, KeyRange, Meta, ReadKind, Removed, RunningTime, ScannedKeys, Slot, TableId,
+};
 
 /// Whether a read may wait for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,12 +215,11 @@ pub trait Store: Send + Sync + 'static {
     /// When the disk fails, or the data is damaged.
     fn measure(&self, table: TableId, slot_of: &dyn Fn(&Key) -> Slot) -> Result<u64, StoreError>;
 
-    /// Removes records of a dropped table, at most `entries_max` of them, with all that belongs to them. Returns whether it
-    /// may have more. Nobody reads or writes the table any more. It need not be durable. Waits for the disk.
+    /// Removes records of a dropped table, at most `entries_max` of them, with all that belongs to them. Nobody reads or writes the table any more. It need not be durable. Waits for the disk.
     ///
     /// # Errors
     /// When the disk fails, or the data is damaged.
-    fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<bool, StoreError>;
+    fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<Removed, StoreError>;
 
     /// Numbers about the store. Waits for the disk.
     fn statistics(&self) -> StoreStatistics;

@@ -8,7 +8,8 @@ use super::memory::MemoryStore;
 use super::rocks::{RocksOptions, RocksStore};
 use super::*;
 use crate::types::{
-    Checksum, Clock, Content, Incarnation, Lookup, Meta, NodeId, PeerRecord, Record, Stamp, StoreId, Ttl, Value,
+    Checksum, Clock, Content, Incarnation, Lookup, Meta, NodeId, PeerRecord, Record, Removed, Stamp, StoreId, Ttl,
+    Value,
 };
 
 pub(super) const STORE_ID: StoreId = StoreId(0xfeed);
@@ -308,7 +309,8 @@ fn dropped_table_is_removed_piece_by_piece_and_others_stay() {
         let bytes = |table| store.measure(TableId(table), &|_| Slot(3)).expect("measured");
         assert_eq!([bytes(16), bytes(17), bytes(18)], [100_000 + 2 + 3, 2, 0]);
         let clean = |max| store.clean(TableId(16), max, &|_| Slot(3)).expect("removed");
-        assert_eq!([clean(2), clean(2), clean(2)], [true, false, false]);
+        let removed = |records, has_more| Removed { records, has_more };
+        assert_eq!([clean(2), clean(2), clean(2)], [removed(2, true), removed(1, false), removed(0, false)]);
         for (key, _) in &dropped {
             assert_eq!(read(store, 3, key, ReadKind::Data), Lookup::Absent);
         }

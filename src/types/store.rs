@@ -64,6 +64,15 @@ impl Batch {
     }
 }
 
+/// What a store has removed of a dropped table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Removed {
+    /// How many records.
+    pub records: usize,
+    /// Whether the table may have further records.
+    pub has_more: bool,
+}
+
 /// When a replica may acknowledge a record. Metadata (epochs, incarnations, peers, dropped tables) is fsynced in either mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Durability {

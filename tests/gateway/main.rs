@@ -33,7 +33,7 @@ use quorate::storage::memory::MemoryStore;
 use quorate::storage::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use quorate::types::{
     Batch, Checksum, Clock, ClusterParameters, Content, Expiry, Found, KEY_BYTES_MAX, Key, KeyRange, Lookup, Meta,
-    NodeId, NodeIndex, ReadKind, Record, RunningTime, ScannedKeys, Slot, Stamp, StoreId, TableId, Value,
+    NodeId, NodeIndex, ReadKind, Record, Removed, RunningTime, ScannedKeys, Slot, Stamp, StoreId, TableId, Value,
 };
 use quorate::wire::failure::{Failure, FailureReason};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -620,7 +620,7 @@ impl Store for Lying {
         self.0.measure(table, slot_of)
     }
 
-    fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<bool, StoreError> {
+    fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<Removed, StoreError> {
         self.0.clean(table, entries_max, slot_of)
     }
 

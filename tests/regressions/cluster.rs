@@ -17,7 +17,7 @@ use quorate::protocol::{
 };
 use quorate::types::{
     Batch, Checksum, ClusterParameters, Content, Expiry, Found, Incarnation, Key, KeyRange, Lookup, Meta, NodeId,
-    NodeIndex, ReadKind, Record, RunningTime, Stamp, StoreId, TableId, Ttl, Value,
+    NodeIndex, ReadKind, Record, Removed, RunningTime, Stamp, StoreId, TableId, Ttl, Value,
 };
 
 use crate::testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
@@ -680,7 +680,7 @@ impl Cluster {
                     }
                     Output::Clean { table, .. } => {
                         self.hosts[member.index()].clean(table);
-                        inbox.push_back(Some(Input::Cleaned(Some(false))));
+                        inbox.push_back(Some(Input::Cleaned(Some(Removed { records: 1, has_more: false }))));
                     }
                     Output::ReadExpiries { from, after, entries_max } => {
                         let is_wanted = |entry: &&Expiry| entry.at >= from && Some(*entry) > after.as_ref();

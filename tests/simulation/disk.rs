@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quorate::types::{
-    Batch, ClusterParameters, Expiry, Found, Key, KeyRange, Lookup, Meta, NodeIndex, ReadKind, Record, RunningTime,
-    ScannedKeys, StoreId, TableId,
+    Batch, ClusterParameters, Expiry, Found, Key, KeyRange, Lookup, Meta, NodeIndex, ReadKind, Record, Removed,
+    RunningTime, ScannedKeys, StoreId, TableId,
 };
 
 use crate::testkit::index::first_keys;
@@ -143,15 +143,15 @@ impl Disk {
         self.folder.expiries.iter().filter(is_wanted).take(entries_max).cloned().collect()
     }
 
-    /// Removes records of a dropped table. Returns whether it may have more.
-    pub fn clean(&mut self, table: TableId, entries_max: usize) -> bool {
+    /// Removes records of a dropped table.
+    pub fn clean(&mut self, table: TableId, entries_max: usize) -> Removed {
         let Folder { records, index, kept_at, expiries, .. } = &mut self.folder;
         let keys: BTreeSet<Key> = index.iter().filter(|key| key.table() == table).take(entries_max).cloned().collect();
         index.retain(|key| !keys.contains(key));
         records.retain(|key, _| !keys.contains(key));
         kept_at.retain(|key, _| !keys.contains(key));
         expiries.retain(|expiry| !keys.contains(&expiry.key));
-        keys.len() == entries_max
+        Removed { records: keys.len(), has_more: keys.len() == entries_max }
     }
 
     /// The durable record of `key`.

@@ -408,8 +408,8 @@ impl World {
             Event::Clean { host, run, table, entries_max } => {
                 if self.hosts[host.index()].run == run {
                     let entries_max = entries_max.min(*self.random.pick(&[1, 2, usize::MAX]));
-                    let has_more = self.hosts[host.index()].disk.clean(table, entries_max);
-                    self.input(host, run, Input::Cleaned(Some(has_more)));
+                    let removed = self.hosts[host.index()].disk.clean(table, entries_max);
+                    self.input(host, run, Input::Cleaned(Some(removed)));
                 }
             }
             Event::ReadExpiries { host, run, from, after, entries_max } => {

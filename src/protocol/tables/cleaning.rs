@@ -4,17 +4,19 @@
 //! was durable earlier, and it takes in nothing of the table any more. So once the index has no entry of the table, none comes.
 //!
 //! A restart forgets how far this was, and looks at each dropped table again: a table without records costs one look.
+//! A table that cannot be removed now, for example because an entry of its is damaged, keeps no other table waiting.
 
-use crate::limits::{TABLE_CLEANING_ENTRIES_MAX, TABLE_CLEANING_EVERY};
+use crate::limits::{TABLE_CLEANING_AGAIN, TABLE_CLEANING_ENTRIES_MAX, TABLE_CLEANING_EVERY};
 use crate::protocol::io::{Effect, Time};
-use crate::types::TableId;
+use crate::types::{Removed, TableId};
 
 use super::state::{Tables, TablesCtx, Timer};
 
 impl Tables {
     /// Removes the records of a dropped table, from now on.
     pub(super) fn clean_later(&mut self, table: TableId, now: Time) {
-        let is_idle = self.cleaning.tables.is_empty() && self.cleaning.at_work.is_none();
+        let cleaning = &self.cleaning;
+        let is_idle = cleaning.tables.is_empty() && cleaning.failed.is_empty() && cleaning.at_work.is_none();
         self.cleaning.tables.insert(table);
         if is_idle {
             self.timers.insert((now.after(TABLE_CLEANING_EVERY), Timer::Clean));
@@ -23,22 +25,83 @@ impl Tables {
 
     /// Removes the next piece.
     pub(super) fn clean(&mut self, ctx: &mut TablesCtx<'_>) {
-        if self.cleaning.at_work.is_none()
-            && let Some(table) = self.cleaning.tables.first().copied()
-        {
-            self.cleaning.at_work = Some(table);
+        if let Some(table) = self.next_to_clean() {
             ctx.shared.node.effects.push(Effect::Clean { table, entries_max: TABLE_CLEANING_ENTRIES_MAX });
         }
     }
 
-    /// A piece was removed; `None` where the store could not. `has_more`: the table may have further records.
-    pub fn cleaned(&mut self, has_more: Option<bool>, now: Time) {
-        let Some(table) = self.cleaning.at_work.take() else { return };
-        if has_more == Some(false) {
-            self.cleaning.tables.remove(&table);
+    /// The table of which a piece is to be removed now.
+    fn next_to_clean(&mut self) -> Option<TableId> {
+        let cleaning = &mut self.cleaning;
+        if cleaning.at_work.is_some() {
+            return None;
         }
-        if !self.cleaning.tables.is_empty() {
-            self.timers.insert((now.after(TABLE_CLEANING_EVERY), Timer::Clean));
+        if cleaning.tables.is_empty() {
+            cleaning.tables = std::mem::take(&mut cleaning.failed);
         }
+        cleaning.at_work = cleaning.tables.first().copied();
+        cleaning.at_work
+    }
+
+    /// A piece was removed; `None` where the store could not.
+    pub fn cleaned(&mut self, removed: Option<Removed>, now: Time) {
+        let cleaning = &mut self.cleaning;
+        let Some(table) = cleaning.at_work.take() else { return };
+        if removed.is_none_or(|removed| !removed.has_more) {
+            cleaning.tables.remove(&table);
+        }
+        if removed.is_none() {
+            cleaning.failed.insert(table);
+        }
+        let next = match (cleaning.tables.is_empty(), removed) {
+            (true, _) if cleaning.failed.is_empty() => return,
+            (true, _) => now.after(TABLE_CLEANING_AGAIN),
+            // Looks alone are cheap: after a restart there may be very many.
+            (false, Some(Removed { records: 0, .. })) => now,
+            (false, _) => now.after(TABLE_CLEANING_EVERY),
+        };
+        self.timers.insert((next, Timer::Clean));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Removed = Removed { records: 0, has_more: false };
+
+    fn dropped(ids: &[u32]) -> Tables {
+        let mut tables = Tables::default();
+        ids.iter().for_each(|id| tables.clean_later(TableId(*id), Time(0)));
+        tables.timers.clear();
+        tables
+    }
+
+    #[test]
+    fn table_that_cannot_be_removed_keeps_no_other_waiting() {
+        let mut tables = dropped(&[16, 17]);
+        assert_eq!(tables.next_to_clean(), Some(TableId(16)));
+        tables.cleaned(None, Time(0));
+        assert_eq!(tables.next_to_clean(), Some(TableId(17)));
+        tables.timers.clear();
+        tables.cleaned(Some(NOTHING), Time(0));
+        assert_eq!(tables.next_wake(), Some(Time(0).after(TABLE_CLEANING_AGAIN)));
+        assert_eq!(tables.next_to_clean(), Some(TableId(16)), "it is tried again");
+        tables.timers.clear();
+        tables.cleaned(Some(NOTHING), Time(0));
+        assert_eq!((tables.next_wake(), tables.next_to_clean()), (None, None));
+    }
+
+    #[test]
+    fn look_that_finds_nothing_costs_no_pause() {
+        let mut tables = dropped(&[16, 17]);
+        tables.next_to_clean();
+        tables.cleaned(Some(NOTHING), Time(7));
+        assert_eq!(tables.next_wake(), Some(Time(7)));
+        tables.timers.clear();
+        tables.next_to_clean();
+        tables.cleaned(Some(Removed { records: 500, has_more: true }), Time(7));
+        assert_eq!(tables.next_wake(), Some(Time(7).after(TABLE_CLEANING_EVERY)));
+        assert_eq!(tables.next_to_clean(), Some(TableId(17)), "it has more");
     }
 }

@@ -90,7 +90,7 @@ impl Tables {
 
     /// These drops are durable on this node.
     pub fn dropped(&mut self, tables: &BTreeSet<TableId>, now: Time) {
-        self.names.retain(|_, record| !tables.contains(&record.id));
+        self.names.retain(|_, known| !tables.contains(&known.record.id));
         self.usage.retain(|table, _| !tables.contains(table));
         for table in tables {
             self.clean_later(*table, now);

@@ -10,7 +10,7 @@ use crate::protocol::io::{Command, Failure, QuorumReport, Reply, RequestId, Time
 use crate::types::{AgedRecord, TableName, TableRecord, TableState};
 
 use super::moving;
-use super::state::{Lookup, NamedRequest, Tables, TablesCtx, TaskFor, Timer};
+use super::state::{Lookup, NamedRequest, Remembered, Tables, TablesCtx, TaskFor, Timer};
 
 impl Tables {
     /// Takes an operation on a table.
@@ -32,7 +32,7 @@ impl Tables {
         let Some(request) = self.requests.get(&number) else { return };
         let name = request.name.clone();
         // Nothing refuses who asks for the table alone: what is remembered may be dropped.
-        let remembered = self.names.get(&name).copied().filter(|_| request.command.is_some());
+        let remembered = self.names.get(&name).map(|known| known.record).filter(|_| request.command.is_some());
         match remembered {
             Some(record) if !ctx.is_dropped(record.id) => self.run(number, &record, ctx),
             _ => {
@@ -100,12 +100,16 @@ impl Tables {
         self.look_up(name.clone(), again, ctx);
     }
 
-    /// Remembers what a name stands for.
+    /// Remembers what a name stands for. Where that is too many, the one is forgotten that was read the longest ago.
     pub(super) fn remember(&mut self, name: TableName, record: TableRecord) {
         if self.names.len() >= TABLE_NAMES_MAX && !self.names.contains_key(&name) {
-            self.names.pop_first();
+            let oldest = self.names.iter().min_by_key(|(_, known)| known.number);
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                self.names.remove(&oldest);
+            }
         }
-        self.names.insert(name, record);
+        let number = self.next_number();
+        self.names.insert(name, Remembered { record, number });
     }
 
     /// Begins what a request asks for in the table of `record`.
@@ -133,7 +137,7 @@ impl Tables {
         let is_cut_off = matches!(reply, Reply::Failed(Failure::DroppedMeanwhile));
         if is_refused || is_cut_off {
             let name = request.name.clone();
-            self.names.retain(|known, record| *known != name || record.id != table);
+            self.names.retain(|other, known| *other != name || known.record.id != table);
         }
         #[cfg(feature = "mutants")]
         if is_refused && crate::mutants::is_on(crate::mutants::Mutant::RefusedIsMissing) {
@@ -213,4 +217,25 @@ pub(super) fn record_of(record: Option<&AgedRecord>) -> Option<TableRecord> {
 /// A report of a slot whose replicas have not answered.
 pub(super) fn rounds_report(slot: crate::types::Slot, ctx: &TablesCtx<'_>) -> QuorumReport {
     super::rounds::report(slot, &std::collections::BTreeSet::new(), ctx)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{TableId, TableSettings};
+
+    #[test]
+    fn name_that_was_read_the_longest_ago_is_forgotten() {
+        let record = TableRecord { id: TableId(16), state: TableState::Live, settings: TableSettings::default() };
+        let name = |number: usize| TableName::new(&format!("t{:05}", 99_999 - number)).unwrap();
+        let mut tables = Tables::default();
+        for number in 0..TABLE_NAMES_MAX {
+            tables.remember(name(number), record);
+        }
+        tables.remember(name(0), record);
+        tables.remember(name(TABLE_NAMES_MAX), record);
+        assert_eq!(tables.names.len(), TABLE_NAMES_MAX);
+        assert!(!tables.names.contains_key(&name(1)), "it is the oldest");
+        assert!(tables.names.contains_key(&name(0)) && tables.names.contains_key(&name(TABLE_NAMES_MAX)));
+    }
 }

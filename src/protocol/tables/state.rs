@@ -12,7 +12,7 @@ use crate::types::{NodeIndex, TableId, TableName, TableRecord, TableSettings, Ve
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tables {
     /// What names stood for when their records were read last. Bounded by [`crate::limits::TABLE_NAMES_MAX`].
-    pub(super) names: BTreeMap<TableName, TableRecord>,
+    pub(super) names: BTreeMap<TableName, Remembered>,
     /// The reads of names' records that are under way, one of each name.
     pub(super) lookups: BTreeMap<TableName, Lookup>,
     /// Operations on tables, by number. Each is a request that its node has admitted.
@@ -31,6 +31,14 @@ pub struct Tables {
     pub(super) usage: BTreeMap<TableId, Usage>,
     /// The table that is being measured.
     pub(super) measuring: Option<Measuring>,
+}
+
+/// What a name stood for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Remembered {
+    pub(super) record: TableRecord,
+    /// Greater than those of names that were read before.
+    pub(super) number: u64,
 }
 
 /// About how many bytes a table holds.
@@ -171,6 +179,8 @@ pub(super) struct Round {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Cleaning {
     pub(super) tables: BTreeSet<TableId>,
+    /// Those whose records could not be removed. They are tried again after all others.
+    pub(super) failed: BTreeSet<TableId>,
     /// The table of which a piece is being removed.
     pub(super) at_work: Option<TableId>,
 }

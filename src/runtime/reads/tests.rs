@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::protocol::OperationId;
 use crate::storage::{Cursor, KeysPage, PageBounds, StoreStatistics};
-use crate::types::{Age, Batch, Checksum, Clock, KeyRange, Meta, NodeId, ScannedKeys, Stamp, TableId};
+use crate::types::{Age, Batch, Checksum, Clock, KeyRange, Meta, NodeId, Removed, ScannedKeys, Stamp, TableId};
 
 const MIB: usize = 1 << 20;
 const BUDGET: usize = 8 * MIB;
@@ -78,7 +78,7 @@ impl Store for CountingStore {
         unreachable!("reads alone are tested")
     }
 
-    fn clean(&self, _: TableId, _: usize, _: &dyn Fn(&Key) -> Slot) -> Result<bool, StoreError> {
+    fn clean(&self, _: TableId, _: usize, _: &dyn Fn(&Key) -> Slot) -> Result<Removed, StoreError> {
         unreachable!("reads alone are tested")
     }
 

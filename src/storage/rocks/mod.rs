@@ -46,8 +46,8 @@ use super::page::{ListPage, PageBudget};
 use super::record_cache::RecordCache;
 use super::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use crate::types::{
-    Batch, Digest, Durability, Expiry, Found, Key, KeyRange, Lookup, Meta, ReadKind, Record, RunningTime, ScannedKeys,
-    Slot, StoreId, TableId,
+    Batch, Digest, Durability, Expiry, Found, Key, KeyRange, Lookup, Meta, ReadKind, Record, Removed, RunningTime,
+    ScannedKeys, Slot, StoreId, TableId,
 };
 
 /// How much opening a database writes beside the contents of its write buffers, at most: a manifest, the first blocks of a
@@ -77,6 +77,9 @@ pub struct RocksStore {
     epoch: AtomicU64,
     /// Whether an earlier write failed.
     suspended: AtomicBool,
+    /// The last entry of the index that was removed of a dropped table which has more: the next piece begins there, and
+    /// does not step over what RocksDB keeps of the removed ones.
+    cleaned_to: Mutex<Option<Vec<u8>>>,
     /// Held while the store is reopened: RocksDB's lock file would refuse a second reopening at the same time.
     reopening: Mutex<()>,
 }
@@ -156,6 +159,7 @@ impl RocksStore {
             cache: RecordCache::new(settings.record_cache_bytes),
             epoch: AtomicU64::new(epoch),
             suspended: AtomicBool::new(false),
+            cleaned_to: Mutex::new(None),
             reopening: Mutex::new(()),
         }
     }
@@ -329,6 +333,8 @@ impl Store for RocksStore {
         }
         // Reads fail at once while the database is closed, instead of waiting: their callers can ask other replicas.
         drop(self.replace(None));
+        // What was removed may be there again: it was not durable.
+        *self.cleaned_to.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let database = self.families.open(&self.options, &self.path)?;
         let store_id = read_meta(&database)?.store_id;
         if store_id != self.store_id {
@@ -481,6 +487,10 @@ impl Store for RocksStore {
         while let Some(stored) = entries.key()
             && stored.starts_with(&prefix)
         {
+            // A reopening waits for this, and reads wait for the reopening.
+            if self.suspended.load(Ordering::SeqCst) {
+                return Err(StoreError::Suspended);
+            }
             let key = decode_key(stored)?;
             let entry_key = codec::entry_key(slot_of(&key), stored);
             let found = database.get_pinned_cf_opt(family(database, RECORDS), &entry_key, &options);
@@ -494,7 +504,7 @@ impl Store for RocksStore {
         Ok(bytes)
     }
 
-    fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<bool, StoreError> {
+    fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<Removed, StoreError> {
         let guard = self.database();
         if self.suspended.load(Ordering::SeqCst) {
             return Err(StoreError::Suspended);
@@ -505,7 +515,9 @@ impl Store for RocksStore {
         options.fill_cache(false);
         let index = family(database, KEYS);
         let mut entries = database.raw_iterator_cf_opt(index, options);
-        entries.seek(&prefix);
+        let mut cleaned_to = self.cleaned_to.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = cleaned_to.take().filter(|last| last.starts_with(&prefix));
+        entries.seek(last.as_deref().unwrap_or(&prefix));
         let mut removal = WriteBatch::default();
         let mut removed: Vec<Vec<u8>> = Vec::new();
         while removed.len() < entries_max
@@ -533,6 +545,7 @@ impl Store for RocksStore {
             removal.delete_cf(family(database, BLOBS), &entry_key);
             removal.delete_cf(index, bytes);
             removed.push(entry_key);
+            last = Some(bytes.to_vec());
             entries.next();
         }
         entries.status().map_err(|error| failure(&error))?;
@@ -540,7 +553,9 @@ impl Store for RocksStore {
             database.write_opt(removal, &write_options(false)).map_err(|error| failure(&error))?;
             self.cache.forget(removed.iter().map(Vec::as_slice));
         }
-        Ok(removed.len() == entries_max)
+        let has_more = removed.len() == entries_max;
+        *cleaned_to = last.filter(|_| has_more);
+        Ok(Removed { records: removed.len(), has_more })
     }
 
     fn statistics(&self) -> StoreStatistics {
