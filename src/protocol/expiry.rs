@@ -292,3 +292,39 @@ impl Expiries {
         self.started_at.after(self.running_at_start.until(running))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::clock::QuorumClock;
+    use crate::protocol::placement::Placement;
+    use crate::types::{ClusterParameters, Key, NodeId, Stamp, StoreId, Version};
+
+    #[test]
+    fn values_of_a_dropped_table_are_not_deleted_one_by_one() {
+        let node_ids = vec![NodeId::new("1").unwrap()];
+        let placement = Placement::new(ClusterParameters { seed: 0, replica_count: 1, node_ids });
+        let expiry = |table| {
+            let key = Key::in_table(TableId(table), b"k").unwrap();
+            let (slot, version) = (placement.slot(&key), Version::new(Stamp::none(), None));
+            Expiry { at: RunningTime(1), slot, key, version }
+        };
+        let meta = Meta { running: Some(RunningTime::START), ..Meta::fresh(StoreId(1)) };
+        let mut expiries = Expiries::start(Time(0), &meta);
+        let now = Time(0).after(EXPIRY_SWEEP_EVERY);
+        let mut ctx = NodeCtx {
+            now,
+            running: expiries.running(now),
+            me: NodeIndex(0),
+            placement: &placement,
+            clock: &mut QuorumClock::start(1),
+            group_commit: &mut GroupCommit::default(),
+            effects: &mut Vec::new(),
+            deliveries: &mut VecDeque::new(),
+        };
+        expiries.on_wake(true, &mut ctx);
+        let (dropped, other) = (expiry(16), expiry(17));
+        expiries.on_page(Some(vec![dropped, other.clone()]), |_| true, |table| table == TableId(16), &ctx);
+        assert_eq!(expiries.begin_work(false, &mut ctx), [Work::Delete(1, other)]);
+    }
+}

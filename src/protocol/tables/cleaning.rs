@@ -72,7 +72,9 @@ mod tests {
 
     fn dropped(ids: &[u32]) -> Tables {
         let mut tables = Tables::default();
-        ids.iter().for_each(|id| tables.clean_later(TableId(*id), Time(0)));
+        for id in ids {
+            tables.clean_later(TableId(*id), Time(0));
+        }
         tables.timers.clear();
         tables
     }
