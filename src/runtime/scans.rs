@@ -1,6 +1,8 @@
-//! Scans of the store's index of keys, for lists and for the removal of dropped tables. They wait for the disk, and so run on threads of their own.
+//! Scans of the store's index of keys: for lists, for the sizes of tables, and for the removal of dropped tables. They wait
+//! for the disk, and so run on threads of their own.
 //!
-//! Bound: [`SCANS_RUNNING_MAX`] run at the same time, in the order in which they came. The replica bounds how many wait.
+//! Bound: [`SCANS_RUNNING_MAX`] scans for lists run at the same time, in the order in which they came. The replica bounds how
+//! many wait. A measure may take minutes, and so takes no place from lists: at most one runs, and beside it one removal.
 
 use std::sync::Arc;
 
@@ -44,15 +46,14 @@ impl Scans {
         });
     }
 
-    /// Counts the bytes of a table. The event loop is told with [`Event::Measured`].
+    /// Counts the bytes of a table, one table at a time. The event loop is told with [`Event::Measured`].
     ///
     /// # Panics
     /// As [`Self::begin`].
     pub(super) fn measure(&self, table: TableId) {
         let (store, placement) = (Arc::clone(&self.store), Arc::clone(&self.placement));
-        let (events, places) = (self.events.clone(), Arc::clone(&self.places));
+        let events = self.events.clone();
         tokio::spawn(async move {
-            let Ok(_place) = places.acquire().await else { return };
             let measure = move || store.measure(table, &|key| placement.slot(key));
             let measured = tokio::task::spawn_blocking(measure).await;
             if let Ok(Err(error)) = &measured {
@@ -63,15 +64,14 @@ impl Scans {
         });
     }
 
-    /// Removes records of a dropped table. The event loop is told with [`Event::Cleaned`].
+    /// Removes records of a dropped table, of one table at a time. The event loop is told with [`Event::Cleaned`].
     ///
     /// # Panics
     /// As [`Self::begin`].
     pub(super) fn clean(&self, table: TableId, entries_max: usize) {
         let (store, placement) = (Arc::clone(&self.store), Arc::clone(&self.placement));
-        let (events, places) = (self.events.clone(), Arc::clone(&self.places));
+        let events = self.events.clone();
         tokio::spawn(async move {
-            let Ok(_place) = places.acquire().await else { return };
             let clean = move || clean(&*store, &placement, table, entries_max);
             let removed = tokio::task::spawn_blocking(clean).await.ok().flatten();
             // It fails only if the event loop has ended.

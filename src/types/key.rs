@@ -9,7 +9,7 @@ use super::TableId;
 /// The longest key, in bytes. RocksDB holds keys whole in its indexes and filters, so long ones cost memory on every node.
 pub const KEY_BYTES_MAX: usize = 4 << 10;
 
-/// What the bytes of a key of a created table begin with. No UTF-8 does.
+/// The first byte of each stored key of a created table. No UTF-8 begins with it.
 const TABLE_MARK: u8 = 0xFF;
 /// The length of the mark and the id before the user's key.
 const TABLE_PREFIX_BYTES: usize = 1 + size_of::<u32>();
@@ -82,7 +82,7 @@ impl Key {
     /// As [`Self::new`].
     pub fn in_table(table: TableId, of_user: &[u8]) -> Result<Self, KeyError> {
         check(of_user)?;
-        Ok(Self([&*Self::prefix_in(table, &[]), of_user].concat().into()))
+        Ok(Self(Self::prefix_in(table, of_user)))
     }
 
     /// The key that has the same name in `table`.
@@ -91,10 +91,10 @@ impl Key {
         if self.table() == table {
             return self;
         }
-        Self([&*Self::prefix_in(table, &[]), self.user_bytes()].concat().into())
+        Self(Self::prefix_in(table, self.user_bytes()))
     }
 
-    /// What the keys of `table` are stored with whose names begin with `prefix`.
+    /// The first bytes, as they are stored, of the keys of `table` whose names begin with `prefix`.
     #[must_use]
     pub fn prefix_in(table: TableId, prefix: &[u8]) -> Bytes {
         if table == TableId::DEFAULT {

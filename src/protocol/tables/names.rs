@@ -4,13 +4,15 @@
 //! table" is answered only where a read of the record that began after the operation found none. An operation that was
 //! refused and has written nothing is begun anew under the id that the record says then; one that may have written never is.
 
+use std::collections::BTreeSet;
+
 use crate::limits::TABLE_NAMES_MAX;
 use crate::mutants::rule;
-use crate::protocol::io::{Command, Failure, QuorumReport, Reply, RequestId, Time};
+use crate::protocol::io::{Command, Failure, Reply, RequestId, Time};
 use crate::types::{AgedRecord, TableName, TableRecord, TableState};
 
-use super::moving;
 use super::state::{Lookup, NamedRequest, Remembered, Tables, TablesCtx, TaskFor, Timer};
+use super::{moving, rounds};
 
 impl Tables {
     /// Takes an operation on a table.
@@ -129,7 +131,7 @@ impl Tables {
         }
     }
 
-    /// What a request asked for has ended.
+    /// The operation of a request has ended.
     pub(super) fn request_ends(&mut self, number: u64, reply: Reply, ctx: &mut TablesCtx<'_>) {
         let Some(request) = self.requests.get_mut(&number) else { return };
         let Some(table) = request.table else { return };
@@ -167,7 +169,7 @@ impl Tables {
         }
         let key = request.name.key();
         let slot = ctx.shared.node.placement.slot(&key);
-        let report = rounds_report(slot, ctx);
+        let report = rounds::report(slot, &BTreeSet::new(), ctx);
         self.fail_unread(number, &Failure::NoQuorum(report), ctx);
     }
 
@@ -209,14 +211,9 @@ impl Tables {
     }
 }
 
-/// What a name's record says of its table; `None` where it is deleted, or there is none.
+/// The table in the record of a name; `None` where the record is deleted, or there is none.
 pub(super) fn record_of(record: Option<&AgedRecord>) -> Option<TableRecord> {
     record.and_then(|record| TableRecord::of(&record.content))
-}
-
-/// A report of a slot whose replicas have not answered.
-pub(super) fn rounds_report(slot: crate::types::Slot, ctx: &TablesCtx<'_>) -> QuorumReport {
-    super::rounds::report(slot, &std::collections::BTreeSet::new(), ctx)
 }
 
 #[cfg(test)]
