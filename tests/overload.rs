@@ -140,7 +140,7 @@ async fn slow_silent_and_flooding_clients_are_bounded_and_others_do_not_notice()
 
     for sent in endless {
         let sent = tokio::time::timeout(SLACK, sent).await.expect("an endless line is cut off").expect("no panic");
-        // What lies in the sockets' buffers was sent too.
+        // Bytes in the sockets' buffers were sent too.
         assert!(sent < 32 << 20, "{sent} bytes were taken");
     }
     for mut stream in silent {

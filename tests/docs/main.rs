@@ -16,7 +16,8 @@
 //! In a `console` block a line that begins with `$ ` is a command, and the lines after it are what it prints. A number
 //! stands for any number, `...` for anything, and a line of `...` for any number of lines. A `sh` block shows no output, so
 //! that it can be pasted whole. It has no comments, because zsh takes them for commands.
-//! The ports 8001 to 8009, 8101 to 8109, 8201 to 8209, 8301 to 8309 and 9001 to 9009 stand for ports that are free. YAML blocks go through `quorate config check`.
+//! The ports 8001 to 8009, 8101 to 8109, 8201 to 8209, 8301 to 8309 and 9001 to 9009 stand for ports that are free. YAML
+//! blocks go through `quorate config check`.
 
 #![cfg(feature = "server")]
 

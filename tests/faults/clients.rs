@@ -337,7 +337,7 @@ impl Client<'_> {
             let answer = self.workload.attempt(self.number, key, &wish, &node, times, &mut self.account).await;
             match answer {
                 Ok(outcome) => {
-                    // What one replica has may never have taken effect.
+                    // The record of one replica may never have taken effect.
                     if !matches!(wish.ask, Ask::GetOne { .. }) {
                         self.remember(key, &outcome);
                     }

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use quorate::gateway::redis::RedisOptions;
 
+use super::testkit::redis::framed;
 use super::{Plan, Served, start, start_one};
 
 /// A client that shows answers as text.
@@ -76,16 +77,6 @@ impl Client {
             _ => panic!("no answer begins so: {line}"),
         }
     }
-}
-
-fn framed(words: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        bytes.extend_from_slice(word);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes
 }
 
 /// All that a node answers to `bytes`, whose sender then half-closes.

@@ -413,6 +413,11 @@ impl Cluster {
         self.on_disk(host).and_then(|record| value_of(&record.content))
     }
 
+    /// Whether a drop of this table is durable on a node's disk.
+    pub fn keeps_drop(&self, host: NodeIndex, table: TableId) -> bool {
+        self.hosts[host.index()].meta.dropped.contains(&table)
+    }
+
     /// Every message that ever asked to store this value.
     pub fn stores_of(&self, value: u64) -> Vec<&Sent> {
         let stores_it = |sent: &&Sent| sent.stores().is_some_and(|record| value_of(&record.content) == Some(value));

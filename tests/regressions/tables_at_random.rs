@@ -1,8 +1,8 @@
 //! A created table under faults drawn from a seed: clients write, read, drop and create it by its name, while messages are late,
 //! lost or repeated, disks are slow, and nodes die with what was not on their disks.
 //!
-//! What clients saw of one key is judged by the checker. A drop is one write of "absent". An answer that there is no table is a
-//! read of an absence. A write whose table was dropped meanwhile may have happened.
+//! The checker judges each key's history. A drop is one write of "absent". An answer that there is no table is a read of
+//! an absence. A write whose table was dropped meanwhile may have happened.
 
 use quorate::protocol::{Command, Failure, Reply};
 use quorate::types::{
@@ -21,7 +21,7 @@ const SEEDS: u64 = 60;
 /// How often a conditional write is sent again.
 const TRIES_MAX: u32 = 4;
 
-/// What a client waits for, or did.
+/// An operation of a client, ended or not.
 #[derive(Clone)]
 struct Call {
     request: usize,

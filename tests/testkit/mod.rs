@@ -17,6 +17,7 @@
 //! | `proxy` | a network between nodes that can be cut, delayed and throttled |
 //! | `random` | random numbers from a seed |
 //! | `requests` | what clients ask and are told, in the checker's terms |
+//! | `streams` | connections that stay open, for `lines` and `redis` |
 //! | `tools` | programs of others that tests run |
 //! | `watching` | what a watch was told, and must have been told |
 
@@ -39,5 +40,6 @@ pub mod proxy;
 pub mod random;
 pub mod redis;
 pub mod requests;
+pub mod streams;
 pub mod tools;
 pub mod watching;

@@ -1,18 +1,17 @@
-//! A client of a node's Redis port (RESP2), whose connections stay open.
+//! A client of a node's Redis port (RESP2).
 
 use std::io::{Error, ErrorKind};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::TcpStream;
 
 use super::http::Unanswered;
+use super::streams::Streams;
 
 /// A client of one node. Its clones share connections.
 #[derive(Clone, Debug)]
 pub struct RedisClient {
-    address: Arc<str>,
-    idle: Arc<Mutex<Vec<BufReader<TcpStream>>>>,
+    streams: Streams,
 }
 
 /// An answer.
@@ -29,7 +28,7 @@ pub enum RedisAnswer {
 
 impl RedisClient {
     pub fn new(address: &str) -> Self {
-        Self { address: address.into(), idle: Arc::default() }
+        Self { streams: Streams::new(address) }
     }
 
     /// Sends one command, and returns its answer.
@@ -37,38 +36,22 @@ impl RedisClient {
     /// # Errors
     /// If there is no answer.
     pub async fn send(&self, words: &[&[u8]]) -> Result<RedisAnswer, Unanswered> {
-        let not_sent = |error: Error| Unanswered::NotSent(error.to_string());
-        let lost = |error: Error| Unanswered::Lost(error.to_string());
-        let mut stream = if let Some(idle) = self.take_idle() {
-            idle
-        } else {
-            let stream = TcpStream::connect(&*self.address).await.map_err(not_sent)?;
-            stream.set_nodelay(true).map_err(not_sent)?;
-            BufReader::new(stream)
-        };
-        let mut command = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words {
-            command.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-            command.extend_from_slice(word);
-            command.extend_from_slice(b"\r\n");
-        }
-        stream.write_all(&command).await.map_err(lost)?;
-        let answer = answer(&mut stream).await.map_err(lost)?;
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+        let mut stream = self.streams.send(&framed(words)).await?;
+        let answer = answer(&mut stream).await.map_err(|error| Unanswered::Lost(error.to_string()))?;
+        self.streams.keep(stream);
         Ok(answer)
     }
+}
 
-    /// A connection that the node has not closed, as far as this side knows.
-    fn take_idle(&self) -> Option<BufReader<TcpStream>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(stream) = idle.pop() {
-            // Nothing is due on it: only an open connection would have to wait.
-            if stream.get_ref().try_read(&mut [0; 1]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
-                return Some(stream);
-            }
-        }
-        None
+/// A command in the bytes of RESP2.
+pub fn framed(words: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        bytes.extend_from_slice(word);
+        bytes.extend_from_slice(b"\r\n");
     }
+    bytes
 }
 
 async fn answer(stream: &mut BufReader<TcpStream>) -> Result<RedisAnswer, Error> {

@@ -290,7 +290,7 @@ async fn idle(plan: &Plan, cluster: &Cluster, text: &mut String) {
         open.extend(futures_util::future::join_all(opened).await);
     }
     let (took, refused) = (began.elapsed(), open.iter().filter(|opened| opened.is_none()).count());
-    // What was allocated to open them is given back first.
+    // Memory that opening them took is given back first.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let after = memory();
     let (beside, cpu_beside) = with_cpu(cluster, lasts).await;

@@ -27,7 +27,7 @@ type operation struct {
 	Value *uint64 `json:"value"`
 	// The version that it saw or made; absent where its client was not told.
 	Version *uint64 `json:"version"`
-	// What a conditional write needs: absent, present, version, value, among, other, other or absent; and the version or
+	// The condition of a conditional write: absent, present, version, value, among, other, other or absent; and the version or
 	// value, or the versions, that it names.
 	Condition string   `json:"condition"`
 	Names     uint64   `json:"names"`
@@ -40,7 +40,7 @@ type operation struct {
 	Returned int64 `json:"returned"`
 }
 
-// What is known of a version beside the greatest known so far: it is that one, it is above, or it is one of the two.
+// A version beside the greatest known so far: it is that one, it is above, or it is one of the two.
 type told int
 
 const (

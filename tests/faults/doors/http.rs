@@ -115,7 +115,7 @@ fn understood(answer: &HttpAnswer, wish: &Wish) -> Result<Response, Miss> {
     }
 }
 
-/// What an answer means that does not say what was asked.
+/// The meaning of an answer that does not say what was asked.
 fn unfit(answer: &HttpAnswer, wish: &Wish) -> Miss {
     let text = format!("{} {:?}: {}", answer.status, answer.headers, String::from_utf8_lossy(&answer.body));
     let problem: Json = serde_json::from_slice(&answer.body).unwrap_or_default();

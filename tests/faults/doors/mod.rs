@@ -53,7 +53,7 @@ pub(crate) struct Ports {
 #[derive(Clone, Debug)]
 pub(crate) struct Response {
     pub(crate) outcome: Outcome,
-    /// What the node read before it wrote, where it tells.
+    /// The record that the node read before it wrote, where the door tells.
     pub(crate) before: Option<Outcome>,
 }
 
