@@ -354,7 +354,7 @@ pub const INCARNATIONS_NAMED_MAX: usize = 1 << 16;
 /// read again.
 pub const TABLE_NAMES_MAX: usize = 4_096;
 
-/// How long a node goes on with a drop of a table that it found under way. Whoever uses the name next begins anew.
+/// How long a node goes on with a drop of a table that it found under way. The next use of the name begins anew.
 pub const TABLE_HELP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How many dropped tables one message between nodes names, of five bytes each at most.

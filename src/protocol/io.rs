@@ -349,7 +349,7 @@ pub enum Reply {
     Listed(ListedKeys),
     /// A table is there; for `CreateTable` and `OpenTable`.
     Table {
-        /// What its record says.
+        /// The record of its name.
         table: TableRecord,
         /// Whether this request created it.
         is_new: bool,

@@ -349,7 +349,7 @@ impl NodeHandle {
         self.run(Command::DropTable { name }, deadline).await.map(|_| ())
     }
 
-    /// What the record of a name says; `None` where there is no such table.
+    /// The table that the record of a name tells of; `None` where there is no such table.
     ///
     /// # Errors
     /// As [`Self::get`].

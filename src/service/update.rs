@@ -28,7 +28,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_millis(64);
 
-/// What an update makes of a value.
+/// The result of an update's function for a value.
 #[derive(Debug)]
 pub(crate) enum Update<T> {
     /// Writes this, and ends so.
@@ -41,7 +41,7 @@ pub(crate) enum Update<T> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Present<'a> {
     pub(crate) value: &'a Value,
-    /// What is left of its time to live.
+    /// The rest of its time to live.
     pub(crate) ttl: Option<Ttl>,
 }
 

@@ -215,7 +215,8 @@ pub trait Store: Send + Sync + 'static {
     /// When the disk fails, or the data is damaged.
     fn measure(&self, table: TableId, slot_of: &dyn Fn(&Key) -> Slot) -> Result<u64, StoreError>;
 
-    /// Removes records of a dropped table, at most `entries_max` of them, with all that belongs to them. Nobody reads or writes the table any more. It need not be durable. Waits for the disk.
+    /// Removes records of a dropped table, at most `entries_max` of them, with all that belongs to them. Nobody reads or
+    /// writes the table any more. The removal need not be durable. Waits for the disk.
     ///
     /// # Errors
     /// When the disk fails, or the data is damaged.

@@ -52,8 +52,8 @@ impl Batch {
         })
     }
 
-    /// Whether the batch changes metadata: the epoch, incarnations, peers or dropped tables. Metadata is fsynced in every durability mode:
-    /// peers rely on it, so it must outlive even a crash that may lose records.
+    /// Whether the batch changes metadata: the epoch, incarnations, peers or dropped tables. Metadata is fsynced in every
+    /// durability mode: peers rely on it, so it must outlive even a crash that may lose records.
     #[must_use]
     pub fn has_metadata(&self) -> bool {
         self.epoch.is_some()
@@ -64,7 +64,7 @@ impl Batch {
     }
 }
 
-/// What a store has removed of a dropped table.
+/// The records of a dropped table that a store has removed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Removed {
     /// How many records.

@@ -140,7 +140,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// What a table is to the nodes. No two tables have one id, not even one after the other.
+/// The number by which nodes know a table. No two tables ever have one id, not even one after the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub u32);
 
@@ -172,7 +172,7 @@ impl fmt::Display for TableId {
     }
 }
 
-/// What the creator of a table may set.
+/// The settings of a table, which its creator gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableSettings {
     /// The time to live of values whose writes name none.
@@ -192,7 +192,7 @@ pub enum TableState {
     Dropping,
 }
 
-/// What the record of a name says.
+/// The record of a table's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableRecord {
     /// The table's id.
@@ -208,7 +208,7 @@ pub struct TableRecord {
 pub struct TableInfo {
     /// Its name.
     pub name: TableName,
-    /// What its record says.
+    /// The record of its name.
     pub table: TableRecord,
 }
 
@@ -231,7 +231,7 @@ impl TableRecord {
         Content::Value(Value::Binary(bytes.into()))
     }
 
-    /// What a content says; `None` where it is not the record of a table.
+    /// The record that a content holds; `None` where it is not the record of a table.
     #[must_use]
     pub fn of(content: &Content) -> Option<Self> {
         let Content::Value(Value::Binary(bytes)) = content else { return None };

@@ -1,9 +1,10 @@
 //! Versions as clients see them: opaque text, safe in URLs, headers and shells.
 //!
 //! The text is base64url without padding of: one byte that says which parts follow (1 a stamp, 2 a ballot, 4 a table), the
-//! parts, and two bytes that check them. The table's id, a varint, stands in versions of keys of created tables: a version of
-//! an absence would else come back in a table that was dropped and created again. A stamp or ballot is epoch and counter as varints, the length of the node id, and the id. The check is
-//! seeded with the cluster's seed, so that a typing error, or a version of another cluster, is most likely noticed.
+//! parts, and two bytes that check them. A stamp or ballot is epoch and counter as varints, the length of the node id, and
+//! the id. The table's id, a varint, stands in versions of keys of created tables: a version of an absence would else come
+//! back in a table that was dropped and created again. The check is seeded with the cluster's seed, so that it most likely
+//! finds a typing error, or a version of another cluster.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

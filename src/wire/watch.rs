@@ -61,7 +61,7 @@ pub fn watched_table(request: &api::WatchRequest) -> Result<Table, WireError> {
 }
 
 impl WatchCodec<'_> {
-    /// Reads a request about keys of `table`, which is the one that [`watched_table`] names. A cursor belongs to the table, too.
+    /// Reads a request about keys of `table`, which [`watched_table`] names. A cursor is of one table.
     ///
     /// # Errors
     /// The field at fault, and what is accepted.

@@ -1,5 +1,5 @@
-//! The gRPC side of a node: Cluster, Tables, Node and Clock for clients and operators, Peer for other nodes, health checks and
-//! reflection for tools.
+//! The gRPC side of a node: Cluster, Tables, Node and Clock for clients and operators, Peer for other nodes, and health
+//! checks and reflection for tools.
 //!
 //! Contract: a handler parses a message, calls [`Service`], and prints the result. Each request is answered a little
 //! before its deadline, with a status that says what became of it. Request bodies count against the buffer budget while

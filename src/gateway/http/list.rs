@@ -24,7 +24,7 @@ use super::value::tag_of;
 use super::{Call, Gateway};
 
 /// The most keys of a page.
-const LIMIT_MAX: u64 = 10_000;
+pub(super) const LIMIT_MAX: u64 = 10_000;
 /// The most keys of a page with values.
 const LIMIT_WITH_VALUES_MAX: u64 = 100;
 /// A page ends after this many bytes, so that it is made in memory: 1,000 of the longest keys.

@@ -15,8 +15,8 @@ pub(super) fn text() -> &'static str {
     TEXT.get_or_init(|| format!("{:#}\n", document()))
 }
 
-/// The meaning of each parameter of the query, and its schema.
-fn parameter(name: &str) -> Json {
+/// The meaning of a parameter of the query of a path, and its schema.
+fn parameter(template: &str, name: &str) -> Json {
     let span = json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)?$" });
     let text = json!({ "type": "string" });
     let (about, schema) = match name {
@@ -36,9 +36,14 @@ fn parameter(name: &str) -> Json {
         "prefix" => ("Keys that begin so", text),
         "key" => ("This key alone", text),
         "cursor" => ("The cursor of the page before", text),
-        "limit" => {
-            ("The most keys, or tables, of a page", json!({ "type": "integer", "minimum": 1, "maximum": 10_000 }))
-        }
+        "limit" if template == "/v1/tables" => (
+            "The most tables of a page; 1,000 without it",
+            json!({ "type": "integer", "minimum": 1, "maximum": super::tables::LIMIT_MAX }),
+        ),
+        "limit" => (
+            "The most keys of a page: with values, 100 at most",
+            json!({ "type": "integer", "minimum": 1, "maximum": super::list::LIMIT_MAX }),
+        ),
         "values" => ("Whether the values are wanted", json!({ "type": "boolean" })),
         other => panic!("what is {other}?"),
     };
@@ -81,7 +86,7 @@ fn operation(route: &Route, operation: &Operation) -> Json {
     let is_of_key = route.template.ends_with("{key}") && operation.counted_as != "/api.Cluster/Info";
     let is_of_table = route.template == "/v1/tables/{table}";
     let is_write = matches!(operation.method, "PUT" | "POST" | "DELETE");
-    let mut parameters: Vec<Json> = operation.parameters.iter().map(|name| parameter(name)).collect();
+    let mut parameters: Vec<Json> = operation.parameters.iter().map(|name| parameter(route.template, name)).collect();
     if is_of_key {
         parameters.push(header("If-Match", "Tags of which the value must have one, or *"));
         parameters.push(header("If-None-Match", "Tags of which the value must have none, or *"));

@@ -18,7 +18,7 @@ use super::reply::Reply;
 use super::{Call, Gateway};
 
 /// The most tables of a page.
-const LIMIT_MAX: u64 = 1_000;
+pub(super) const LIMIT_MAX: u64 = 1_000;
 
 impl Gateway {
     pub(super) async fn tables(&self, call: &Call) -> Result<Reply, Problem> {

@@ -32,7 +32,7 @@ pub(super) enum Other {
     MissingTable,
     Unrecognized(String),
     Wrong(String),
-    /// A browser or a client of HTTP. What follows could be a page's commands in disguise.
+    /// A browser or a client of HTTP. The bytes that follow could be a page's commands in disguise.
     Http,
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Command {
     pub(super) guard: Option<BudgetGuard>,
 }
 
-/// What a command comes to.
+/// The result of a command.
 pub(super) type Answer = Result<Reply, Refusal>;
 
 /// Why a command has no result.

@@ -30,7 +30,7 @@ use super::{Gateway, IDLE_TICKS_MAX, LINGER_TIME_MAX, STALLED_TICKS_MAX, TICK, U
 /// While more bytes of answers wait to be sent, no command begins.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
 
-/// What has happened on a connection.
+/// Something that happened on a connection.
 enum Event {
     /// Bytes were read or sent, or commands have ended.
     Progress,
@@ -43,7 +43,7 @@ enum Event {
 /// The words of a request, and its part of the buffer budget.
 type Request = (Vec<bytes::Bytes>, Option<BudgetGuard>);
 
-/// What arrives on a connection.
+/// The side of a connection that receives.
 struct Incoming {
     parser: Parser,
     buffer: BytesMut,

@@ -47,7 +47,7 @@ pub(super) fn prefix(pattern: &[u8]) -> &[u8] {
     &pattern[..end.unwrap_or(pattern.len())]
 }
 
-/// What follows the part of the pattern that stands for one byte, if `byte` fits it.
+/// The rest of the pattern after the part that stands for one byte; `None` if `byte` does not fit that part.
 fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     match pattern {
         [b'?', after @ ..] => Some(after),
@@ -58,7 +58,7 @@ fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     }
 }
 
-/// What follows a class of bytes, if `byte` is in it. A class that has no end ends with the pattern.
+/// The rest of the pattern after a class of bytes; `None` if `byte` is not in it. A class without an end ends with the pattern.
 fn class(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     let (is_negated, mut rest) = match pattern {
         [b'^', after @ ..] => (true, after),

@@ -13,7 +13,7 @@ use super::command::{Answer, is_word};
 use super::reply::Reply;
 use super::session::REDIS_VERSION;
 
-/// What CONFIG GET tells. Clients ask for some of these; every write is durable when it is answered.
+/// The answers of CONFIG GET. Clients ask for some of these; every write is durable when it is answered.
 pub(super) const SETTINGS: [(&str, &str); 7] = [
     ("appendfsync", "always"),
     ("appendonly", "yes"),

@@ -31,7 +31,7 @@ const SHOWN_BYTES_MAX: usize = 128;
 pub(super) enum ParseError {
     /// The text of an error, without its first word.
     Protocol(String),
-    /// A browser or a client of HTTP. What follows could be a page's commands in disguise.
+    /// A browser or a client of HTTP. The bytes that follow could be a page's commands in disguise.
     Http,
     /// The start of a connection of TLS.
     Tls,
@@ -117,7 +117,7 @@ impl Parser {
         self.held + buffer.len()
     }
 
-    /// Makes room for the bytes that arrive next. What a request claims is no reason to take that much memory.
+    /// Makes room for the bytes that arrive next. A length that a request claims is no reason to take that much memory.
     pub(super) fn make_room(&self, buffer: &mut BytesMut) {
         let wanted = self.length.map_or(0, |length| (length + 2).saturating_sub(buffer.len()));
         let growth = buffer.len().max(GROWTH_BYTES_MIN);

@@ -101,7 +101,7 @@ impl Reply {
 /// The bytes that wait to be sent on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    /// What leaves before `tail`.
+    /// Bytes that leave before `tail`.
     parts: VecDeque<Bytes>,
     tail: BytesMut,
     /// How many bytes were taken in and sent so far.

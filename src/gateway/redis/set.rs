@@ -21,14 +21,14 @@ use super::table::Id;
 pub(super) enum Lifespan {
     /// None.
     Endless,
-    /// What is left of that of the value before.
+    /// The rest of the previous value's time to live.
     Kept,
     For(Ttl),
     /// It has passed already: the key has no value.
     Over,
 }
 
-/// What a number says of a time to live.
+/// The meaning of a number that gives a time to live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     Seconds,
@@ -79,7 +79,7 @@ impl Lifespan {
         if amount <= 0 { Err(Refusal::Wrong(invalid_text(command))) } else { Self::of(unit, amount, command) }
     }
 
-    /// What is written, where `kept` is left of the value before.
+    /// The content to write, and its time to live. The previous value had `kept` left.
     pub(super) fn apply(self, value: Content, kept: Option<Ttl>) -> (Content, Option<Ttl>) {
         match self {
             Self::Endless => (value, None),

@@ -199,7 +199,7 @@ impl Gateway {
     }
 }
 
-/// What comes of `count` writes, of which `written` took effect and `failed` did not, or not certainly. The conditions of
+/// The result of `count` writes, of which `written` took effect and `failed` did not, or not certainly. The conditions of
 /// the others do not hold.
 fn outcome(written: usize, count: usize, failed: &[ServiceError]) -> Result<usize, Refusal> {
     let unknown = failed.iter().find(|error| error.failure.reason == FailureReason::OutcomeUnknown);

@@ -17,11 +17,11 @@ pub(super) struct Spec {
     /// The version of Redis that has it first, or of Valkey.
     pub(super) since: &'static str,
     pub(super) summary: &'static str,
-    /// What is not as in Redis; empty if nothing is.
+    /// The difference from Redis; empty if there is none.
     pub(super) differs: &'static str,
 }
 
-/// What a command does.
+/// The kind of access that a command needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     Read,

@@ -79,7 +79,7 @@ pub(in crate::protocol) fn request_in(table: TableId, key: &Key, request: Change
         Change::Write { condition, content, ttl, checksum } => {
             Change::Write { condition: condition_in(table, condition), content, ttl, checksum }
         }
-        // What it was to add to is gone: it never takes effect.
+        // The addition was to a record of an older table, which is gone: it never takes effect.
         Change::Add { since: Some(since), .. } if !is_of(table, &since) => {
             let content = Content::Tombstone;
             let checksum = Checksum::of_write(key, &content, None);

@@ -99,7 +99,7 @@ fn holds_first_slot(nodes: &BTreeSet<NodeIndex>, ctx: &TablesCtx<'_>) -> bool {
     tally.is_quorum(tally.set_of(tally.members().iter().filter(|member| nodes.contains(member)).copied()))
 }
 
-/// Who has answered of the replicas of `slot`.
+/// A report of the replicas of `slot`, where those of `answered` have answered.
 pub(super) fn report(slot: Slot, answered: &BTreeSet<NodeIndex>, ctx: &TablesCtx<'_>) -> QuorumReport {
     let node = &ctx.shared.node;
     let replicas = node.placement.replicas(slot);

@@ -1,4 +1,4 @@
-//! What a node knows of created tables, and what it does about them at a moment.
+//! The state of created tables on a node: names that it remembers, and operations, drops and measures under way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::types::{NodeIndex, TableId, TableName, TableRecord, TableSettings, Ve
 /// The tables as one node knows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tables {
-    /// What names stood for when their records were read last. Bounded by [`crate::limits::TABLE_NAMES_MAX`].
+    /// The tables of names, as their records were read last. Bounded by [`crate::limits::TABLE_NAMES_MAX`].
     pub(super) names: BTreeMap<TableName, Remembered>,
     /// The reads of names' records that are under way, one of each name.
     pub(super) lookups: BTreeMap<TableName, Lookup>,
@@ -33,7 +33,7 @@ pub struct Tables {
     pub(super) measuring: Option<Measuring>,
 }
 
-/// What a name stood for.
+/// The table of a name, as it was read last.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Remembered {
     pub(super) record: TableRecord,
@@ -83,14 +83,14 @@ pub(super) enum Timer {
     Clean,
 }
 
-/// What the tables use of their node.
+/// The parts of the node that the tables use.
 #[derive(Debug)]
 pub struct TablesCtx<'a> {
     /// Runs operations on keys.
     pub coordinator: &'a mut Coordinator,
     /// Runs lists.
     pub listing: &'a mut Listing,
-    /// What the coordinator uses.
+    /// The parts that the coordinator uses.
     pub shared: CoordinatorCtx<'a>,
 }
 
@@ -114,7 +114,7 @@ pub(super) struct NamedRequest {
     pub(super) id: RequestId,
     pub(super) deadline: Time,
     pub(super) name: TableName,
-    /// What it asks for; a request without a command wants to know the table.
+    /// The command to run; a request without one asks for the table's record.
     pub(super) command: Option<Command>,
     /// The table that it runs in; `None` while it waits for the name.
     pub(super) table: Option<TableId>,

@@ -333,7 +333,7 @@ impl Store for RocksStore {
         }
         // Reads fail at once while the database is closed, instead of waiting: their callers can ask other replicas.
         drop(self.replace(None));
-        // What was removed may be there again: it was not durable.
+        // Removed records may be there again: their removal was not durable.
         *self.cleaned_to.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let database = self.families.open(&self.options, &self.path)?;
         let store_id = read_meta(&database)?.store_id;

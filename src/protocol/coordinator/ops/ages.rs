@@ -28,7 +28,7 @@ impl Ages {
         if self.0.is_empty() { Age::NONE } else { self.0.get(&record.version()).copied().unwrap_or_default() }
     }
 
-    /// What is left of the record's time to live, for another record that takes its place.
+    /// The rest of the record's time to live, for another record that takes its place.
     pub(super) fn ttl_left(&self, record: &Record) -> Option<Ttl> {
         let left = self.of(record).left_of(record.ttl?);
         Ttl::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
