@@ -34,6 +34,8 @@ use super::watchers::Watchers;
 /// How many events one turn takes at most: enough to share a clock round and a batch, few enough that the first event
 /// does not wait long for the last.
 const EVENTS_PER_TURN: usize = 1_024;
+/// How often a turn yields at most before it begins. More yields than these share nothing further.
+const YIELDS_MAX: usize = 8;
 /// How many incarnations of one peer are answered at once: the present one, the one before it, whose link may end late,
 /// and two that somebody falsely claims.
 const ANSWERED_INCARNATIONS_MAX: usize = 4;
@@ -144,6 +146,8 @@ impl EventLoop {
         let sleep = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(sleep);
         let mut sleeps_until: Option<Time> = None;
+        // Whether the last gathering found events. Where a node has one request at a time, it never does.
+        let mut shared = true;
         self.turn(&mut batch);
         loop {
             // The timer is only set to an earlier time. To let it ring too early costs less than to set it every turn.
@@ -160,13 +164,8 @@ impl EventLoop {
                     if received == 0 {
                         return;
                     }
-                    // Yield once, so that other ready tasks can enqueue their events and share this turn's clock round,
-                    // message and batch. Where no other task is ready, this costs next to nothing.
-                    tokio::task::yield_now().await;
-                    while batch.len() < EVENTS_PER_TURN
-                        && let Ok(event) = events.try_recv()
-                    {
-                        batch.push(event);
+                    if received > 1 || shared {
+                        shared = gather(&mut events, &mut batch).await;
                     }
                 }
                 () = &mut sleep, if sleeps_until.is_some() => sleeps_until = None,
@@ -323,6 +322,25 @@ impl EventLoop {
             peers: peers.collect(),
         }
     }
+}
+
+/// Adds the events to `batch` that other ready tasks are about to send, so that they share the turn's clock round, messages
+/// and batch: it yields for as long as that brings events. Returns whether it brought any.
+async fn gather(events: &mut mpsc::Receiver<Event>, batch: &mut Vec<Event>) -> bool {
+    let received = batch.len();
+    for _ in 0..YIELDS_MAX {
+        let before = batch.len();
+        tokio::task::yield_now().await;
+        while batch.len() < EVENTS_PER_TURN
+            && let Ok(event) = events.try_recv()
+        {
+            batch.push(event);
+        }
+        if batch.len() == before {
+            break;
+        }
+    }
+    batch.len() > received
 }
 
 /// The protocol's time at `instant`: since the node's start.

@@ -72,6 +72,8 @@ pub struct RocksStore {
     from_disk: ReadOptions,
     /// `None` during a reopening, and after a failed one.
     database: RwLock<Option<DB>>,
+    /// Whether a value was ever large. Until then a small value replaces no large one.
+    has_blobs: AtomicBool,
     cache: RecordCache,
     /// The greatest epoch that was read or written. It never falls.
     epoch: AtomicU64,
@@ -147,6 +149,8 @@ impl RocksStore {
     ) -> Self {
         let mut from_memory = ReadOptions::default();
         from_memory.set_read_tier(rocksdb::ReadTier::BlockCache);
+        // An open has written all that the log held into tables.
+        let has_blobs = number(&database, BLOBS, properties::LIVE_SST_FILES_SIZE.as_c_str()) > 0;
         Self {
             path: path.to_path_buf(),
             durability: settings.durability,
@@ -156,6 +160,7 @@ impl RocksStore {
             from_memory,
             from_disk: ReadOptions::default(),
             database: RwLock::new(Some(database)),
+            has_blobs: AtomicBool::new(has_blobs),
             cache: RecordCache::new(settings.record_cache_bytes),
             epoch: AtomicU64::new(epoch),
             suspended: AtomicBool::new(false),
@@ -294,10 +299,13 @@ impl Store for RocksStore {
                 codec::encode_separated(record, kept_at, &mut separated);
                 writes.put_cf(records, &entry_key, &separated);
                 writes.put_cf(blobs, &entry_key, &whole);
+                self.has_blobs.store(true, Ordering::Relaxed);
             } else {
                 writes.put_cf(records, &entry_key, &whole);
-                // Filters in memory answer this, at no cost when no value was ever large.
-                if database.key_may_exist_cf_opt(blobs, &entry_key, &self.from_memory) {
+                // Filters in memory answer this.
+                if self.has_blobs.load(Ordering::Relaxed)
+                    && database.key_may_exist_cf_opt(blobs, &entry_key, &self.from_memory)
+                {
                     writes.delete_cf(blobs, &entry_key);
                 }
             }
