@@ -247,6 +247,26 @@ fn large_value_leaves_nothing_behind_when_it_is_replaced() {
     }
 }
 
+/// A store that is opened knows that it has large values, whether they are in tables or in the log alone.
+#[test]
+fn large_value_is_removed_by_a_store_that_was_opened_since() {
+    for flush in [false, true] {
+        let fixture = Fixture::new();
+        let a = key("a");
+        let store = fixture.create();
+        let large = large_record(&a, 1, codec::LARGE_VALUE_BYTES_MIN);
+        store.persist(&batch_of(1, [(a.clone(), large)])).expect("persisted");
+        if flush {
+            store.flush().expect("flushed");
+        }
+        let crashed = fixture.crashed();
+        let opened = crashed.open().expect("opened");
+        assert!(blob(&opened, &a).is_some());
+        opened.persist(&batch_of(1, [(a.clone(), text(&a, 2, "small"))])).expect("persisted");
+        assert_eq!(blob(&opened, &a), None);
+    }
+}
+
 #[test]
 fn missing_blob_is_an_error_and_not_an_absent_record() {
     let fixture = Fixture::new();
