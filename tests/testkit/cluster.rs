@@ -112,14 +112,15 @@ impl Cluster {
             if plan.smallest_store {
                 text.push_str(SMALLEST_STORE);
             }
-            let doors = if plan.doors { (ports::free_port(), ports::free_port()) } else { (0, 0) };
-            if let (http, lines @ 1..) = doors {
-                write!(text, "  local_http_address: 127.0.0.1:{http}\n  local_line_address: 127.0.0.1:{lines}\n")
-                    .expect("a string takes text");
+            let doors = if plan.doors { [(); 3].map(|()| ports::free_port()) } else { [0; 3] };
+            if plan.doors {
+                for (name, port) in ["http", "line", "redis"].iter().zip(doors) {
+                    writeln!(text, "  local_{name}_address: 127.0.0.1:{port}").expect("a string takes text");
+                }
             }
             write(&files.node_file, &text);
             let mut node = TestNode::new(id, *port, *metrics_port, files, dir.path());
-            (node.http_port, node.line_port) = doors;
+            [node.http_port, node.line_port, node.redis_port] = doors;
             if plan.memory {
                 node.arguments.extend(["--storage".into(), "memory".into()]);
             }
@@ -207,6 +208,8 @@ pub struct TestNode {
     pub http_port: u16,
     /// Where it serves lines, if it does.
     pub line_port: u16,
+    /// Where it serves the Redis protocol, if it does.
+    pub redis_port: u16,
     /// Its files.
     pub files: NodeFiles,
     /// Its output is appended here.
@@ -230,6 +233,7 @@ impl TestNode {
             metrics_port,
             http_port: 0,
             line_port: 0,
+            redis_port: 0,
             files,
             log: log_dir.join(format!("node-{id}.log")),
             arguments: Vec::new(),
@@ -252,6 +256,11 @@ impl TestNode {
     /// Where it is reached by lines.
     pub fn line_address(&self) -> String {
         format!("127.0.0.1:{}", self.line_port)
+    }
+
+    /// Where it is reached over the Redis protocol.
+    pub fn redis_address(&self) -> String {
+        format!("127.0.0.1:{}", self.redis_port)
     }
 
     /// Starts it.

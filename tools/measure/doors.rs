@@ -1,7 +1,7 @@
 //! The doors of a node beside each other: rates of reads and writes through each, and what idle connections cost.
 //!
 //! Contract: every door is measured in one run, on the same three nodes and keys, several times in turn. All have as many
-//! requests in flight. Each request of HTTP/1.1 and lines in flight has a connection of its own; those of gRPC and h2c
+//! requests in flight. Each request of HTTP/1.1, lines and the Redis protocol in flight has a connection of its own; those of gRPC and h2c
 //! share one to each node.
 //!
 //! Caveat: the load comes from this process, on the same machine. So the nodes' processor time for each operation says more
@@ -28,6 +28,7 @@ use crate::testkit::cluster::{Cluster, Plan as ClusterPlan, TestNode};
 use crate::testkit::http::{HttpClient, HttpVersion};
 use crate::testkit::lines::LineClient;
 use crate::testkit::process::memory_bytes;
+use crate::testkit::redis::{RedisAnswer, RedisClient};
 
 const VALUE_BYTES: usize = 1 << 10;
 const KEYS: usize = 10_000;
@@ -38,7 +39,7 @@ const OTHERS_PER_SECOND: u32 = 200;
 /// How many connections are opened at the same time.
 const OPENED_AT_ONCE: usize = 100;
 
-/// Measure gRPC, HTTP/1.1, h2c and lines in one run, and what idle connections cost
+/// Measure gRPC, HTTP/1.1, h2c, lines and the Redis protocol in one run, and what idle connections cost
 #[derive(Clone, Debug, Args)]
 pub struct Plan {
     /// How many seconds each measurement takes
@@ -57,6 +58,7 @@ enum Door {
     Grpc(Vec<ClusterClient<Channel>>),
     Http(&'static str, Vec<HttpClient>),
     Lines(Vec<LineClient>),
+    Redis(Vec<RedisClient>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,6 +108,7 @@ impl Door {
             Self::Http("HTTP/1.1", http(HttpVersion::One)),
             Self::Http("h2c", http(HttpVersion::Two)),
             Self::Lines(nodes.iter().map(|node| LineClient::new(&node.line_address())).collect()),
+            Self::Redis(nodes.iter().map(|node| RedisClient::new(&node.redis_address())).collect()),
         ]
     }
 
@@ -114,6 +117,7 @@ impl Door {
             Self::Grpc(_) => ("gRPC", ["Get", "Set", "Set"]),
             Self::Http(name, _) => (*name, ["GET", "POST", "PUT"]),
             Self::Lines(_) => ("lines", ["GET", "PUT", "PUT"]),
+            Self::Redis(_) => ("Redis", ["GET", "SET", "SET"]),
         };
         format!("{door} {}", words[operation as usize])
     }
@@ -121,7 +125,7 @@ impl Door {
     fn operations(&self) -> &'static [Operation] {
         match self {
             Self::Http(..) => &[Operation::Read, Operation::Write, Operation::Replace],
-            Self::Grpc(_) | Self::Lines(_) => &[Operation::Read, Operation::Write],
+            Self::Grpc(_) | Self::Lines(_) | Self::Redis(_) => &[Operation::Read, Operation::Write],
         }
     }
 
@@ -153,6 +157,15 @@ impl Door {
             (Self::Lines(nodes), _) => {
                 let value = std::str::from_utf8(value).expect("it is text");
                 nodes[node].send(&format!("PUT default {key} {value}")).await.is_ok_and(|answer| answer == "ok")
+            }
+            (Self::Redis(nodes), Operation::Read) => {
+                let answer = nodes[node].send(&[b"GET", key.as_bytes()]).await;
+                answer
+                    .is_ok_and(|answer| matches!(answer, RedisAnswer::Value(Some(value)) if value.len() == VALUE_BYTES))
+            }
+            (Self::Redis(nodes), _) => {
+                let answer = nodes[node].send(&[b"SET", key.as_bytes(), value]).await;
+                answer.is_ok_and(|answer| answer == RedisAnswer::Word("OK".to_owned()))
             }
         }
     }
