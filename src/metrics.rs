@@ -22,13 +22,17 @@ pub struct RequestLabels {
     pub method: &'static str,
     /// The name of a gRPC status code, as `OK` or `UNAVAILABLE`.
     pub code: &'static str,
+    /// The protocol that it came by: `grpc`, `http`, `lines` or `redis`.
+    pub door: &'static str,
 }
 
-/// The label of a request's duration.
+/// The labels of a request's duration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct MethodLabels {
     /// `Cluster/Get` and so on; `unknown` for a method that does not exist.
     pub method: &'static str,
+    /// The protocol that it came by, as for the requests that ended.
+    pub door: &'static str,
 }
 
 /// The label of a metric that each peer has.
@@ -38,7 +42,7 @@ pub struct PeerLabels {
     pub peer: String,
 }
 
-/// A histogram for each method.
+/// A histogram for each method and protocol.
 type Durations = Family<MethodLabels, Histogram, fn() -> Histogram>;
 
 macro_rules! metrics {
@@ -75,9 +79,9 @@ macro_rules! register {
 }
 
 metrics! {
-    requests: Family<RequestLabels, Counter> = Family::default(), "Requests that ended, by method and status code";
+    requests: Family<RequestLabels, Counter> = Family::default(), "Requests that ended, by method, status code and protocol (door)";
     request_duration: Durations = Family::new_with_constructor(latencies as fn() -> Histogram),
-        "Time from the arrival of a request to the end of its answer, by method", Seconds;
+        "Time from the arrival of a request to the end of its answer, by method and protocol (door)", Seconds;
     requests_in_flight: Gauge = Gauge::default(), "Requests under way";
     clock_rounds: Counter = Counter::default(), "Clock rounds begun";
     clock_round_writes: Counter = Counter::default(), "Writes that clock rounds served";

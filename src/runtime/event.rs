@@ -7,17 +7,18 @@ use tokio::sync::oneshot;
 use crate::peer::LinkEvent;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor, ListFirst, WatchId};
-use crate::protocol::{Command, ReadId, Reply};
+use crate::protocol::{Command, ReadId};
 use crate::types::{Expiry, Found, Meta, Removed, ScannedKeys};
 
 use super::handle::{Permit, Status};
+use super::replies::ReplyTo;
 use super::watchers::Watcher;
 
 /// A client's request, and the way back for its reply.
 pub struct ClientRequest {
     pub(super) command: Command,
     pub(super) deadline: Instant,
-    pub(super) reply: oneshot::Sender<Reply>,
+    pub(super) reply: ReplyTo,
     pub(super) permit: Permit,
 }
 

@@ -19,7 +19,7 @@ use tracing::info;
 use crate::metrics::{Metrics, PeerLabels};
 use crate::peer::{LinkEvent, Outbox, Sent};
 use crate::protocol::turn::{Link, Output, Turn};
-use crate::protocol::{self, Input, Message, Reply, RequestId, Time};
+use crate::protocol::{self, Input, Message, RequestId, Time};
 use crate::storage::Store;
 use crate::types::{Incarnation, NodeId, NodeIndex};
 
@@ -27,6 +27,7 @@ use super::commit_thread::{self, CommitThread};
 use super::event::{ClientRequest, Event};
 use super::handle::{PeerStatus, Permit, Status};
 use super::reads::{Reads, StoreRead};
+use super::replies::ReplyTo;
 use super::scans::Scans;
 use super::telemetry::Telemetry;
 use super::watchers::Watchers;
@@ -77,7 +78,7 @@ pub(super) struct Parts {
 
 /// A client request that is under way.
 struct InFlight {
-    reply: oneshot::Sender<Reply>,
+    reply: ReplyTo,
     _permit: Permit,
 }
 
@@ -281,8 +282,7 @@ impl EventLoop {
             Output::Watch { to, news } => self.watchers.tell(to, news, || self.node.unready()),
             Output::Reply { id, reply } => {
                 let id = usize::try_from(id.0).expect("ids are indexes of the slab");
-                // A client that no longer waits needs no answer.
-                let _ = self.in_flight.remove(id).reply.send(reply);
+                self.in_flight.remove(id).reply.send(reply);
             }
         }
     }

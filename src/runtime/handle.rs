@@ -29,6 +29,7 @@ use crate::types::{
 };
 
 use super::event::{ClientRequest, Event};
+use super::replies::{Replies, ReplyPlace, ReplyTo};
 use super::watchers::{self, WatchStream};
 
 /// A handle to a running node. Clones ask the same node.
@@ -153,6 +154,35 @@ pub enum Write {
     },
 }
 
+/// A read, or a write without a condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plain {
+    /// Reads a key, linearizably.
+    Get {
+        /// The key.
+        key: Key,
+    },
+    /// Writes a key.
+    Set {
+        /// The key.
+        key: Key,
+        /// The value.
+        content: Content,
+    },
+}
+
+impl Plain {
+    fn command(self) -> Command {
+        match self {
+            Self::Get { key } => Command::Get { key },
+            Self::Set { key, content } => {
+                let checksum = Checksum::of(&key, &content);
+                Command::Set { key, content, ttl: None, checksum }
+            }
+        }
+    }
+}
+
 /// The state of a node at one moment.
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -241,6 +271,39 @@ impl NodeHandle {
         self.run_together(commands, written, deadline).await
     }
 
+    /// Begins each of `requests`, which its caller has given a number, and does not wait. Each is admitted on its own, and
+    /// has its reply in `replies`, also where it is refused.
+    ///
+    /// All reach the node's loop together, as those of a batch.
+    pub fn begin(&self, table: &Table, requests: Vec<(u64, Plain)>, deadline: Instant, replies: &Arc<Replies>) {
+        let admitted = requests.into_iter().filter_map(|(number, request)| {
+            let (command, place) = (request.command().in_table(table), ReplyPlace::new(replies, number));
+            match self.inner.admission.admit(&command) {
+                Ok(permit) => Some(ClientRequest { command, deadline, reply: ReplyTo::Begun(place), permit }),
+                Err(rejected) => {
+                    place.fill(Err(rejected.into()));
+                    None
+                }
+            }
+        });
+        let count = admitted.size_hint().1.unwrap_or(0);
+        if let Ok(places) = self.inner.events.try_reserve_many(count) {
+            for (request, place) in admitted.zip(places) {
+                place.send(Event::Request(request));
+            }
+            return;
+        }
+        // The loop is behind. Dropped requests tell their caller that the node has ended.
+        let (events, requests) = (self.inner.events.clone(), admitted.collect::<Vec<_>>());
+        tokio::spawn(async move {
+            for request in requests {
+                if events.send(Event::Request(request)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
     /// Begins all of `commands` or none, and gives each result with its place.
     async fn run_together<T>(
         &self,
@@ -253,6 +316,7 @@ impl NodeHandle {
         let results = FuturesUnordered::new();
         for (index, ((command, permit), place)) in commands.into_iter().zip(permits).zip(places).enumerate() {
             let (reply, replied) = oneshot::channel();
+            let reply = ReplyTo::Waiting(reply);
             place.send(Event::Request(ClientRequest { command, deadline, reply, permit }));
             results.push(async move { (index, outcome(replied.await).map(of_reply)) });
         }
@@ -421,7 +485,7 @@ impl NodeHandle {
     async fn run(&self, command: Command, deadline: Instant) -> Result<Reply, RequestError> {
         let permit = self.inner.admission.admit(&command)?;
         let (reply, replied) = oneshot::channel();
-        let request = ClientRequest { command, deadline, reply, permit };
+        let request = ClientRequest { command, deadline, reply: ReplyTo::Waiting(reply), permit };
         self.inner.events.send(Event::Request(request)).await.map_err(|_| Rejected::Ended)?;
         outcome(replied.await)
     }
@@ -606,7 +670,7 @@ impl Drop for Permit {
     }
 }
 
-fn outcome(replied: Result<Reply, oneshot::error::RecvError>) -> Result<Reply, RequestError> {
+pub(super) fn outcome(replied: Result<Reply, oneshot::error::RecvError>) -> Result<Reply, RequestError> {
     match replied {
         Ok(Reply::Failed(failure)) => Err(RequestError::Failed(failure)),
         Ok(reply) => Ok(reply),
@@ -618,6 +682,14 @@ fn record(reply: Reply) -> Option<AgedRecord> {
     match reply {
         Reply::Record(record) => record,
         other => unreachable!("a read is answered with a record, not {other:?}"),
+    }
+}
+
+/// The record that a plain read has found; a plain write tells none.
+pub(super) fn plain(reply: Reply) -> Option<AgedRecord> {
+    match reply {
+        Reply::Set(_) => None,
+        other => record(other),
     }
 }
 

@@ -5,6 +5,7 @@
 //! | `event_loop` | the owner of a node's state: takes events, applies effects |
 //! | `commit_thread` | the thread that makes batches durable, and the reopening of a store |
 //! | `reads` | reads of the store, from memory and from the disk |
+//! | `replies` | the ways back for replies |
 //! | `scans` | scans of the store's index of keys, for lists |
 //! | `telemetry` | the protocol's events as metrics and log lines |
 //! | `watchers` | the clients that watch, and what waits for them |
@@ -16,6 +17,7 @@ mod event;
 mod event_loop;
 mod handle;
 mod reads;
+mod replies;
 mod scans;
 mod telemetry;
 mod watchers;
@@ -42,7 +44,8 @@ use commit_thread::CommitThread;
 pub use event::Event;
 use event_loop::{EventLoop, Parts};
 use handle::{Admission, Inner};
-pub use handle::{NodeHandle, PeerStatus, Rejected, RequestError, Status, Write, WriteResult};
+pub use handle::{NodeHandle, PeerStatus, Plain, Rejected, RequestError, Status, Write, WriteResult};
+pub use replies::{Ended, Replies};
 pub use watchers::{WatchEnded, WatchStream};
 
 /// The parts and bounds that a node is started with.

@@ -20,6 +20,7 @@ pub(crate) mod health;
 pub(crate) mod key_scan;
 pub(crate) mod list;
 pub(crate) mod listener;
+pub(crate) mod plain;
 mod replace;
 pub(crate) mod request_metrics;
 pub(crate) mod tables;
@@ -49,7 +50,7 @@ use deadline::Deadline;
 use error::{ErrorContext, ServiceError};
 use health::{Assessor, Health, LinkState};
 use key_scan::KeyScan;
-use request_metrics::{Observation, RequestMetrics};
+use request_metrics::{Door, Observation, RequestMetrics};
 use update::UpdateQueues;
 
 /// Smaller values are not counted against the buffer budget while they are sent: as many of them as a node works on by
@@ -148,9 +149,9 @@ impl Service {
 
     /// Begins to observe a request; `None` is a method that does not exist. The gateway ends the observation when the
     /// last byte of the answer has left.
-    pub(crate) fn observe(&self, method: Option<&Method>, began: Instant) -> Observation {
+    pub(crate) fn observe(&self, door: Door, method: Option<&Method>, began: Instant) -> Observation {
         // One name for all unknown methods: labels that callers choose would grow without bound.
-        self.metrics.begin(method.map_or("unknown", Method::name), began)
+        self.metrics.begin(door, method.map_or("unknown", Method::name), began)
     }
 
     /// The bound on requests that arrive and answers that leave.

@@ -1,6 +1,7 @@
 //! Counts, times and logs every request once, whatever ends it: the operation, the decoder before it, or a client that
 //! hangs up.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,15 +41,41 @@ pub(crate) enum Fault {
     Node,
 }
 
+/// The protocol that a request came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    Grpc,
+    Http,
+    Lines,
+    Redis,
+}
+
+impl Door {
+    const ALL: [Self; 4] = [Self::Grpc, Self::Http, Self::Lines, Self::Redis];
+
+    /// Its name in metrics and logs.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+            Self::Lines => "lines",
+            Self::Redis => "redis",
+        }
+    }
+}
+
 /// The metrics and log lines of one node's requests.
 pub(crate) struct RequestMetrics {
     node: NodeHandle,
     lines: Mutex<Lines>,
-    /// Successes by method. To find a metric by its labels costs more than to count in it.
-    successes: Box<[(&'static str, OnceLock<Successes>)]>,
+    /// Successes by method and door. To find a metric by its labels costs more than to count in it.
+    successes: Box<[(&'static str, OfDoors)]>,
 }
 
-/// The metrics of the requests of one method that succeeded.
+/// The metrics of one method for each door, once it has been used there.
+type OfDoors = [OnceLock<Successes>; Door::ALL.len()];
+
+/// The metrics of the requests of one method and door that succeeded.
 struct Successes {
     count: Counter,
     duration: Histogram,
@@ -62,8 +89,10 @@ struct Lines {
 }
 
 /// One request that is under way. Dropped without an end, it counts as cancelled.
+#[must_use]
 pub(crate) struct Observation {
     metrics: Arc<RequestMetrics>,
+    door: Door,
     method: &'static str,
     began: Instant,
     ended: bool,
@@ -93,33 +122,39 @@ fn fault(code: Code) -> Option<Fault> {
     }
 }
 
+impl fmt::Debug for Observation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observation").field("method", &self.method).field("began", &self.began).finish_non_exhaustive()
+    }
+}
+
 impl RequestMetrics {
     pub(crate) fn new(node: NodeHandle) -> Arc<Self> {
         let lines = Lines { second_began: Instant::now(), written: 0, left_out: 0 };
-        let successes = METHODS.iter().map(|method| (method.name(), OnceLock::new())).collect();
+        let successes = METHODS.iter().map(|method| (method.name(), OfDoors::default())).collect();
         Arc::new(Self { node, lines: Mutex::new(lines), successes })
     }
 
     /// Begins to observe a request.
-    pub(crate) fn begin(self: &Arc<Self>, method: &'static str, began: Instant) -> Observation {
+    pub(crate) fn begin(self: &Arc<Self>, door: Door, method: &'static str, began: Instant) -> Observation {
         self.node.metrics().requests_in_flight.inc();
-        Observation { metrics: Arc::clone(self), method, began, ended: false }
+        Observation { metrics: Arc::clone(self), door, method, began, ended: false }
     }
 
-    fn count(&self, method: &'static str, code: &'static str, took: Duration) {
-        let metrics = self.node.metrics();
-        metrics.requests.get_or_create(&RequestLabels { method, code }).inc();
-        metrics.request_duration.get_or_create(&MethodLabels { method }).observe(took.as_secs_f64());
+    fn count(&self, door: Door, method: &'static str, code: &'static str, took: Duration) {
+        let (metrics, door) = (self.node.metrics(), door.name());
+        metrics.requests.get_or_create(&RequestLabels { method, code, door }).inc();
+        metrics.request_duration.get_or_create(&MethodLabels { method, door }).observe(took.as_secs_f64());
     }
 
-    fn count_success(&self, method: &'static str, code: &'static str, took: Duration) {
+    fn count_success(&self, door: Door, method: &'static str, code: &'static str, took: Duration) {
         let Some((_, successes)) = self.successes.iter().find(|(name, _)| *name == method) else {
-            return self.count(method, code, took);
+            return self.count(door, method, code, took);
         };
         let metrics = self.node.metrics();
-        let successes = successes.get_or_init(|| Successes {
-            count: metrics.requests.get_or_create_owned(&RequestLabels { method, code }),
-            duration: metrics.request_duration.get_or_create_owned(&MethodLabels { method }),
+        let successes = successes[door as usize].get_or_init(|| Successes {
+            count: metrics.requests.get_or_create_owned(&RequestLabels { method, code, door: door.name() }),
+            duration: metrics.request_duration.get_or_create_owned(&MethodLabels { method, door: door.name() }),
         });
         successes.count.inc();
         successes.duration.observe(took.as_secs_f64());
@@ -154,27 +189,27 @@ impl Observation {
         let took = self.began.elapsed();
         self.metrics.node.metrics().requests_in_flight.dec();
         let Some(fault) = outcome.fault else {
-            return self.metrics.count_success(self.method, outcome.code, took);
+            return self.metrics.count_success(self.door, self.method, outcome.code, took);
         };
-        self.metrics.count(self.method, outcome.code, took);
+        self.metrics.count(self.door, self.method, outcome.code, took);
         self.log(outcome.code, fault, outcome.message, took.as_millis());
     }
 
     fn log(&self, code: &str, fault: Fault, message: &str, took_ms: u128) {
-        let method = self.method;
+        let (door, method) = (self.door.name(), self.method);
         match fault {
-            Fault::Caller => debug!(method, code, took_ms, "request failed: {message}"),
+            Fault::Caller => debug!(method, door, code, took_ms, "request failed: {message}"),
             Fault::Cluster => match self.metrics.may_write(Instant::now()) {
-                Some(0) => warn!(method, code, took_ms, "request failed: {message}"),
+                Some(0) => warn!(method, door, code, took_ms, "request failed: {message}"),
                 Some(left_out) => {
-                    warn!(method, code, took_ms, left_out, "request failed, as did others: {message}");
+                    warn!(method, door, code, took_ms, left_out, "request failed, as did others: {message}");
                 }
                 None => {}
             },
             // Bounded too: a damaged disk fails every read.
             Fault::Node => {
                 if let Some(left_out) = self.metrics.may_write(Instant::now()) {
-                    error!(method, code, took_ms, left_out, "request failed: {message}");
+                    error!(method, door, code, took_ms, left_out, "request failed: {message}");
                 }
             }
         }

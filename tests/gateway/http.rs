@@ -165,11 +165,11 @@ async fn each_request_is_counted_once_under_its_operation() {
     served.http("PATCH", "/none", "").await;
     let (_, metrics) = served.get("/metrics").await;
     for line in [
-        "quorate_requests_total{method=\"Cluster/Set\",code=\"OK\"} 1",
-        "quorate_requests_total{method=\"Cluster/Get\",code=\"OK\"} 2",
-        "quorate_requests_total{method=\"Cluster/Get\",code=\"NOT_FOUND\"} 1",
-        "quorate_requests_total{method=\"Cluster/List\",code=\"OK\"} 1",
-        "quorate_requests_total{method=\"unknown\",code=\"UNIMPLEMENTED\"} 1",
+        "quorate_requests_total{method=\"Cluster/Set\",code=\"OK\",door=\"http\"} 1",
+        "quorate_requests_total{method=\"Cluster/Get\",code=\"OK\",door=\"http\"} 2",
+        "quorate_requests_total{method=\"Cluster/Get\",code=\"NOT_FOUND\",door=\"http\"} 1",
+        "quorate_requests_total{method=\"Cluster/List\",code=\"OK\",door=\"http\"} 1",
+        "quorate_requests_total{method=\"unknown\",code=\"UNIMPLEMENTED\",door=\"http\"} 1",
         "quorate_requests_in_flight 0",
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");

@@ -18,12 +18,12 @@ async fn metrics_count_requests_by_method_and_code_however_they_end() {
     let (head, text) = served.get_as("/metrics", "application/openmetrics-text;version=1.0.0,*/*;q=0.1").await;
     assert!(head.starts_with("HTTP/1.1 200") && head.contains("application/openmetrics-text; version=1.0.0"), "{head}");
     for line in [
-        "quorate_requests_total{method=\"Cluster/Set\",code=\"OK\"} 1",
-        "quorate_requests_total{method=\"Cluster/Set\",code=\"OUT_OF_RANGE\"} 1",
-        "quorate_requests_total{method=\"Cluster/Get\",code=\"OK\"} 2",
-        "quorate_requests_total{method=\"Cluster/Get\",code=\"INVALID_ARGUMENT\"} 1",
-        "quorate_requests_total{method=\"Node/Info\",code=\"OK\"} 1",
-        "quorate_request_duration_seconds_count{method=\"Cluster/Get\"} 3",
+        "quorate_requests_total{method=\"Cluster/Set\",code=\"OK\",door=\"grpc\"} 1",
+        "quorate_requests_total{method=\"Cluster/Set\",code=\"OUT_OF_RANGE\",door=\"grpc\"} 1",
+        "quorate_requests_total{method=\"Cluster/Get\",code=\"OK\",door=\"grpc\"} 2",
+        "quorate_requests_total{method=\"Cluster/Get\",code=\"INVALID_ARGUMENT\",door=\"grpc\"} 1",
+        "quorate_requests_total{method=\"Node/Info\",code=\"OK\",door=\"grpc\"} 1",
+        "quorate_request_duration_seconds_count{method=\"Cluster/Get\",door=\"grpc\"} 3",
         "quorate_requests_in_flight 0",
         "quorate_ready 1",
         "quorate_store_failed 0",
@@ -53,8 +53,7 @@ async fn metrics_have_the_format_that_their_reader_accepts() {
     for accept in ["text/plain;version=0.0.4", "*/*"] {
         let (head, text) = served.get_as("/metrics", accept).await;
         assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
-        let counter =
-            "# TYPE quorate_requests_total counter\nquorate_requests_total{method=\"Cluster/Set\",code=\"OK\"} 1\n";
+        let counter = "# TYPE quorate_requests_total counter\nquorate_requests_total{method=\"Cluster/Set\",code=\"OK\",door=\"grpc\"} 1\n";
         assert!(text.contains(counter) && text.contains("# TYPE quorate_build_info gauge"), "{text}");
         assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
         promtool_finds_nothing(&text);

@@ -261,6 +261,7 @@ const OWN_ROWS: &[(&str, &str)] = &[
     ("GET \"\"", "-ERR the key is empty: give it 1 to 4096 bytes of UTF-8"),
     ("GET \"\\xff\"", "-ERR the key is not valid UTF-8 (from byte 0 on)"),
     ("MULTI", "-ERR unknown command 'MULTI': not served, because no operation spans several keys…"),
+    ("DISCARD", "-ERR unknown command 'DISCARD'…"),
     ("FLUSHALL", "-ERR unknown command 'FLUSHALL': not served, because one command must not delete…"),
     ("LPUSH l a", "-ERR unknown command 'LPUSH': not served, because strings are the only type…"),
     ("CONFIG SET save 1", "-ERR settings are in node.yml…"),
@@ -664,4 +665,32 @@ async fn pipelines_wait_where_the_node_is_full_and_are_not_refused() {
     for client in clients {
         assert_eq!(client.await.unwrap(), "+OK\r\n".repeat(200));
     }
+}
+
+#[tokio::test]
+async fn transaction_is_refused_as_a_whole() {
+    let served = start_one().await;
+    let answers =
+        raw(&served, "MULTI\r\nSET t 1\r\nINCR n\r\nEXEC\r\nMGET t n\r\nMULTI\r\nSET t 2\r\nRESET\r\nGET t\r\n").await;
+    let words: Vec<&str> = answers.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    let expected = ["-ERR", "-ERR", "-ERR", "-EXECABORT", "*2", "$-1", "$-1", "-ERR", "-ERR", "+RESET", "$-1"];
+    assert_eq!(words, expected, "{answers}");
+    assert!(answers.contains("-ERR not done: MULTI is not served"), "{answers}");
+    // A client that has read the refusal, and goes on without an EXEC, is not held up for long.
+    let mut client = Client::of(&served).await;
+    assert!(client.ask("MULTI").await.starts_with("-ERR unknown command"));
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(client.ask("SET t 1").await, "+OK");
+}
+
+#[tokio::test]
+async fn list_of_keys_ends_soon_after_its_client_has_closed_its_side() {
+    let mut served = start(Plan { nodes: 3, replica_count: 3, ..Plan::default() }).await;
+    for node in served.drain(1..) {
+        node.stop().await;
+    }
+    let began = Instant::now();
+    let answers = raw(&served[0], "KEYS *\r\nPING\r\n").await;
+    assert!(answers.starts_with("-NOTREADY the keys were not all looked at when the client closed"), "{answers}");
+    assert!(answers.ends_with("\r\n+PONG\r\n") && began.elapsed() < Duration::from_secs(3), "{answers}");
 }

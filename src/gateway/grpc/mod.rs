@@ -46,6 +46,7 @@ use crate::service::Service;
 use crate::service::buffer_budget::BudgetGuard;
 use crate::service::deadline::Deadline;
 use crate::service::listener::{Connection, Listener};
+use crate::service::request_metrics::Door;
 use crate::wire::method::{Access, Method};
 
 use body::{Counted, Observed, observed};
@@ -218,7 +219,7 @@ impl tonic::codegen::Service<http::Request<Body>> for Frontend {
             return Box::pin(async move { answered.await.map(|response| observed(response, None)) });
         }
         let method = Method::find(path);
-        let observation = self.service.observe(method, now);
+        let observation = self.service.observe(Door::Grpc, method, now);
         // An unknown method may have been meant to write.
         let access = method.map_or(Access::Write, Method::access);
         if let Some(status) = refusal::of_metadata(request.headers(), access) {

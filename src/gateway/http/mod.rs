@@ -42,6 +42,7 @@ use crate::limits::{
 use crate::service::Service;
 use crate::service::deadline::Deadline;
 use crate::service::listener::{Connection, Listener};
+use crate::service::request_metrics::Door;
 use crate::types::Table;
 use crate::wire::method;
 
@@ -154,7 +155,7 @@ impl Gateway {
             Ok(Found { operation: Some(operation), .. }) => method::Method::find(operation.counted_as),
             _ => None,
         };
-        let observation = self.service.observe(counted_as, began);
+        let observation = self.service.observe(Door::Http, counted_as, began);
         let headers = head.headers.clone();
         let mut is_short = false;
         let replied = match found {

@@ -22,7 +22,7 @@ use crate::service::buffer_budget::BudgetGuard;
 use crate::service::deadline::Deadline;
 use crate::service::error::ServiceError;
 use crate::service::listener::{Connection, Listener};
-use crate::service::request_metrics::Outcome;
+use crate::service::request_metrics::{Door, Outcome};
 use crate::types::{
     Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Table, TableSettings, Value,
 };
@@ -159,7 +159,7 @@ impl Session {
             Err(Other::Empty) => return Answer::of(""),
             Err(_) => "",
         };
-        let mut observation = self.service.observe(Method::find(method), began);
+        let mut observation = self.service.observe(Door::Lines, Method::find(method), began);
         let answer = match command {
             Ok(command) => {
                 let done = self.run_command(command, Deadline::new(None, began)).await;

@@ -6,13 +6,9 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
 
-use bytes::BytesMut;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::buffer_budget::BudgetGuard;
@@ -25,6 +21,7 @@ use super::pipeline::Pipeline;
 use super::reply::{Outgoing, Reply};
 use super::session::Session;
 use super::table::{self, Keys};
+use super::under_way::UnderWay;
 use super::{Gateway, IDLE_TICKS_MAX, LINGER_TIME_MAX, STALLED_TICKS_MAX, TICK, UNCOUNTED_BYTES};
 
 /// While more bytes of answers wait to be sent, no command begins.
@@ -41,7 +38,7 @@ enum Event {
 }
 
 /// The words of a request, and its part of the buffer budget.
-type Request = (Vec<bytes::Bytes>, Option<BudgetGuard>);
+type Request = (Vec<Bytes>, Option<BudgetGuard>);
 
 /// The side of a connection that receives.
 struct Incoming {
@@ -61,7 +58,7 @@ pub(super) async fn attend(
     let mut incoming = Incoming { parser: Parser::default(), buffer: BytesMut::new(), guard: None };
     let mut pipeline = Pipeline::default();
     let mut outgoing = Outgoing::default();
-    let mut running = FuturesUnordered::new();
+    let mut under_way = UnderWay::new(Arc::clone(&gateway));
     let (mut takes_more, mut is_refused) = (true, false);
     let mut tick = pin!(tokio::time::sleep(TICK));
     let mut ends = pin!(shutdown.cancelled());
@@ -70,7 +67,7 @@ pub(super) async fn attend(
         while takes_more && pipeline.has_room() && outgoing.len() < UNSENT_BYTES_MAX {
             match incoming.next(&gateway) {
                 Ok(Some((arguments, guard))) => {
-                    takes_more = take(Command::of(arguments, guard), &mut session, &mut pipeline);
+                    takes_more = take(arguments, guard, &mut session, &mut pipeline);
                 }
                 Ok(None) => break,
                 Err(reply) => {
@@ -80,27 +77,14 @@ pub(super) async fn attend(
             }
         }
         if outgoing.len() < UNSENT_BYTES_MAX {
-            pipeline.begin(|number, command, others_run| {
-                let permit = if others_run {
-                    let Ok(permit) = Arc::clone(&gateway.pipelined).try_acquire_owned() else { return Err(command) };
-                    Some(permit)
-                } else {
-                    None
-                };
-                running.push(run(number, Arc::clone(&gateway), command, permit));
-                Ok(())
-            });
+            under_way.begin(&mut pipeline);
         }
         if !takes_more && pipeline.is_empty() && outgoing.is_empty() {
             break;
         }
         let reads = takes_more && pipeline.has_room() && outgoing.len() < UNSENT_BYTES_MAX;
         let event = std::future::poll_fn(|context| {
-            let mut has_progress = false;
-            while let Poll::Ready(Some((number, reply))) = running.poll_next_unpin(context) {
-                pipeline.end(number, reply);
-                has_progress = true;
-            }
+            let mut has_progress = under_way.poll(context, &mut pipeline);
             has_progress |= pipeline.answer(&mut outgoing);
             if !outgoing.is_empty()
                 && let Poll::Ready(sent) = outgoing.poll_send(context, Pin::new(&mut connection))
@@ -125,13 +109,17 @@ pub(super) async fn attend(
         match event.await? {
             Event::Progress => quiet_ticks = 0,
             // Whole requests were taken before; part of one is no request.
-            Event::End | Event::Shutdown => takes_more = false,
+            Event::End => {
+                takes_more = false;
+                under_way.end_lists();
+            }
+            Event::Shutdown => takes_more = false,
             Event::Tick => {
                 tick.as_mut().reset(tokio::time::Instant::now() + TICK);
                 quiet_ticks += 1;
                 let is_stalled = !outgoing.is_empty() || incoming.parser.is_amid(&incoming.buffer);
                 let ticks_max = if is_stalled { STALLED_TICKS_MAX } else { IDLE_TICKS_MAX };
-                if quiet_ticks >= ticks_max && running.is_empty() {
+                if quiet_ticks >= ticks_max && !pipeline.is_running() {
                     return Ok(());
                 }
                 incoming.shrink();
@@ -148,8 +136,9 @@ pub(super) async fn attend(
 }
 
 /// Takes a request into the pipeline. Whether the connection takes more after it.
-fn take(command: Result<Command, String>, session: &mut Session, pipeline: &mut Pipeline) -> bool {
-    match command {
+fn take(arguments: Vec<Bytes>, guard: Option<BudgetGuard>, session: &mut Session, pipeline: &mut Pipeline) -> bool {
+    let refusal = arguments.first().and_then(|name| session.refusal_in_transaction(name));
+    match refusal.map_or_else(|| Command::of(arguments, guard), Err) {
         Ok(command) => match session.answer(&command) {
             // The answer may share the bytes of the request.
             Some(reply) => pipeline.push_reply(reply.guarded(command.guard), session.version),
@@ -161,16 +150,6 @@ fn take(command: Result<Command, String>, session: &mut Session, pipeline: &mut 
         }
     }
     !session.has_quit
-}
-
-/// Runs one command.
-async fn run(
-    number: u64,
-    gateway: Arc<Gateway>,
-    command: Command,
-    _permit: Option<OwnedSemaphorePermit>,
-) -> (u64, Reply) {
-    (number, gateway.execute(command, Instant::now()).await)
 }
 
 impl Incoming {

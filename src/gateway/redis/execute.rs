@@ -1,15 +1,16 @@
-//! Runs commands about keys: counts them, gives each its deadline, and calls the one that was asked for.
+//! Runs commands about keys, but plain reads and writes: counts them, gives each its deadline, and calls the one that was
+//! asked for.
 
 use std::time::Instant;
 
 use tonic::Code;
 
 use crate::service::deadline::Deadline;
-use crate::service::request_metrics::Outcome;
+use crate::service::request_metrics::{Door, Observation, Outcome};
 use crate::wire::method::Method;
 
 use super::Gateway;
-use super::command::{Answer, Command};
+use super::command::{Answer, Command, Refusal};
 use super::reply::Reply;
 use super::table::{Access, Id};
 
@@ -18,29 +19,10 @@ impl Gateway {
     pub(super) async fn execute(&self, command: Command, began: Instant) -> Reply {
         let deadline = Deadline::new(None, began);
         if command.spec.access == Access::Neither {
-            return Box::pin(self.run(&command, deadline)).await.unwrap_or_else(super::command::Refusal::into_reply);
+            return self.run(&command, deadline).await.unwrap_or_else(Refusal::into_reply);
         }
-        let mut observation = self.service.observe(Method::find(counted_as(command.spec.id)), began);
-        let answer = match command.spec.id {
-            // The two that must be fast. The others would make the future of each command large.
-            Id::Get => self.get(&command, deadline).await,
-            Id::Set if command.arguments.len() == 3 => self.set_plain(&command, deadline).await,
-            _ => Box::pin(self.run(&command, deadline)).await,
-        };
-        match answer {
-            Ok(reply) => {
-                // An answer of several parts can say in one of them that something failed.
-                let code = if reply.as_error().is_some() { Code::Unknown } else { Code::Ok };
-                observation.end(Outcome::new(code, reply.as_error().unwrap_or_default()));
-                reply
-            }
-            Err(refusal) => {
-                let code = refusal.code();
-                let reply = refusal.into_reply();
-                observation.end(Outcome::new(code, reply.as_error().unwrap_or_default()));
-                reply
-            }
-        }
+        let observation = self.service.observe(Door::Redis, counted_as(command.spec.id), began);
+        answered(self.run(&command, deadline).await, observation)
     }
 
     async fn run(&self, command: &Command, deadline: Deadline) -> Answer {
@@ -88,9 +70,21 @@ impl Gateway {
     }
 }
 
+/// The answer of a command, which ends its observation.
+pub(super) fn answered(answer: Answer, mut observation: Observation) -> Reply {
+    // An answer of several parts can say in one of them that something failed.
+    let code_of = |reply: &Reply| if reply.as_error().is_some() { Code::Unknown } else { Code::Ok };
+    let (code, reply) = match answer {
+        Ok(reply) => (code_of(&reply), reply),
+        Err(refusal) => (refusal.code(), refusal.into_reply()),
+    };
+    observation.end(Outcome::new(code, reply.as_error().unwrap_or_default()));
+    reply
+}
+
 /// The method that a command counts as in metrics.
-fn counted_as(id: Id) -> &'static str {
-    match id {
+pub(super) fn counted_as(id: Id) -> Option<&'static Method> {
+    Method::find(match id {
         Id::Mget | Id::Exists => "/api.Cluster/BatchGet",
         Id::Mset => "/api.Cluster/BatchWrite",
         Id::Del | Id::Delex | Id::Delifeq | Id::Getdel => "/api.Cluster/Delete",
@@ -106,5 +100,5 @@ fn counted_as(id: Id) -> &'static str {
         | Id::Pexpiretime
         | Id::Qgetv => "/api.Cluster/Get",
         _ => "/api.Cluster/Set",
-    }
+    })
 }

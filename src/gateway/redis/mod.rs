@@ -26,6 +26,7 @@ mod session;
 mod set;
 mod strings;
 mod table;
+mod under_way;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -57,6 +57,12 @@ pub(super) struct Parser {
     searched: usize,
 }
 
+/// A line at the start of a buffer.
+struct Line {
+    length: usize,
+    with_end: usize,
+}
+
 impl Parser {
     /// The next request in `buffer`: its words, at least one. `None` if it is not there yet. `takes_many` says whether the
     /// command of this name has any number of keys.
@@ -70,7 +76,8 @@ impl Parser {
                 None => return Ok(None),
                 Some(b'*') => {
                     let Some(line) = self.line(buffer, "too big mbulk count string")? else { return Ok(None) };
-                    let count = number(&line[1..]).map(|count| usize::try_from(count).unwrap_or(0));
+                    let count = number(&buffer[1..line.length]).map(|count| usize::try_from(count).unwrap_or(0));
+                    buffer.advance(line.with_end);
                     let count = count.filter(|count| *count <= ARGUMENTS_OF_MANY_MAX);
                     let count = count.ok_or_else(|| wrong("invalid multibulk length"))?;
                     // An array of nothing asks for nothing.
@@ -81,10 +88,12 @@ impl Parser {
                 Some(0x16) => return Err(ParseError::Tls),
                 Some(_) => {
                     let Some(line) = self.line(buffer, "too big inline request")? else { return Ok(None) };
-                    if is_http(&line) {
+                    let text = &buffer[..line.length];
+                    if is_http(text) {
                         return Err(ParseError::Http);
                     }
-                    let words = words(&line).ok_or_else(|| wrong("unbalanced quotes in request"))?;
+                    let words = words(text).ok_or_else(|| wrong("unbalanced quotes in request"))?;
+                    buffer.advance(line.with_end);
                     if words.len() > ARGUMENTS_MAX {
                         return Err(wrong("too big inline request"));
                     }
@@ -143,7 +152,8 @@ impl Parser {
                 }
             }
             let Some(line) = self.line(buffer, "too big bulk count string")? else { return Ok(None) };
-            let length = number(&line[1..]).and_then(|length| usize::try_from(length).ok());
+            let length = number(&buffer[1..line.length]).and_then(|length| usize::try_from(length).ok());
+            buffer.advance(line.with_end);
             let length = length
                 .filter(|length| *length <= VALUE_BYTES_MAX)
                 .ok_or_else(|| wrong(format!("invalid bulk length: 0 to {VALUE_BYTES_MAX} bytes are accepted")))?;
@@ -172,20 +182,16 @@ impl Parser {
         Ok(Some(argument))
     }
 
-    /// Takes a line off the buffer, and returns it without its end; `None` if its end is not there yet.
-    fn line(&mut self, buffer: &mut BytesMut, too_long: &str) -> Result<Option<BytesMut>, ParseError> {
+    /// The line at the start of the buffer; `None` if its end is not there yet.
+    fn line(&mut self, buffer: &[u8], too_long: &str) -> Result<Option<Line>, ParseError> {
         let end = buffer[self.searched..].iter().position(|byte| *byte == b'\n');
         let Some(end) = end.map(|end| end + self.searched).filter(|end| *end <= LINE_BYTES_MAX) else {
             self.searched = buffer.len();
             return if buffer.len() > LINE_BYTES_MAX { Err(wrong(too_long)) } else { Ok(None) };
         };
         self.searched = 0;
-        let mut line = buffer.split_to(end);
-        buffer.advance(1);
-        if line.last() == Some(&b'\r') {
-            line.truncate(end - 1);
-        }
-        Ok(Some(line))
+        let length = if buffer[..end].last() == Some(&b'\r') { end - 1 } else { end };
+        Ok(Some(Line { length, with_end: end + 1 }))
     }
 }
 

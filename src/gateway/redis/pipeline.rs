@@ -12,6 +12,7 @@ use super::command::Command;
 use super::parse::ARGUMENT_BYTES;
 use super::reply::{Outgoing, Reply, Version};
 use super::table::{Access, Keys};
+use super::under_way::Running;
 
 /// The most commands of one connection that are under way or wait.
 pub(super) const COMMANDS_MAX: usize = 128;
@@ -47,7 +48,7 @@ struct Slot {
 #[derive(Debug)]
 enum State {
     Waiting(Command),
-    Running,
+    Running(Running),
     Done(Reply),
 }
 
@@ -112,6 +113,11 @@ impl Pipeline {
         self.slots.is_empty()
     }
 
+    /// Whether a command is under way.
+    pub(super) fn is_running(&self) -> bool {
+        self.running > 0
+    }
+
     /// Whether it takes another command.
     pub(super) fn has_room(&self) -> bool {
         self.slots.len() < COMMANDS_MAX && (self.bytes < BYTES_MAX)
@@ -137,7 +143,7 @@ impl Pipeline {
 
     /// Hands the commands that may begin to `begin`, each with its number, until it takes no more. It is told whether
     /// another one runs.
-    pub(super) fn begin(&mut self, mut begin: impl FnMut(u64, Command, bool) -> Result<(), Command>) {
+    pub(super) fn begin(&mut self, mut begin: impl FnMut(u64, Command, bool) -> Result<Running, Command>) {
         if self.waiting == 0 {
             return;
         }
@@ -155,24 +161,48 @@ impl Pipeline {
             if free_until < at {
                 continue;
             }
-            let State::Waiting(command) = std::mem::replace(&mut slot.state, State::Running) else { continue };
-            if let Err(command) = begin(number, command, self.running > 0) {
-                slot.state = State::Waiting(command);
-                return;
+            let taken = std::mem::replace(&mut slot.state, State::Running(Running::default()));
+            let State::Waiting(command) = taken else { continue };
+            match begin(number, command, self.running > 0) {
+                Ok(running) => slot.state = State::Running(running),
+                Err(command) => {
+                    slot.state = State::Waiting(command);
+                    return;
+                }
             }
             self.waiting -= 1;
             self.running += 1;
         }
     }
 
-    /// A command has ended.
+    /// The command of this number, if it is under way.
+    pub(super) fn running(&mut self, number: u64) -> Option<&mut Running> {
+        match &mut self.slot(number)?.state {
+            State::Running(running) => Some(running),
+            State::Waiting(_) | State::Done(_) => None,
+        }
+    }
+
+    /// All commands that are under way, with their numbers.
+    pub(super) fn all_running(&mut self) -> impl Iterator<Item = (u64, &mut Running)> {
+        (self.first..).zip(&mut self.slots).filter_map(|(number, slot)| match &mut slot.state {
+            State::Running(running) => Some((number, running)),
+            State::Waiting(_) | State::Done(_) => None,
+        })
+    }
+
+    fn slot(&mut self, number: u64) -> Option<&mut Slot> {
+        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.slots.get_mut(at)
+    }
+
+    /// A command that was under way has ended.
     pub(super) fn end(&mut self, number: u64, reply: Reply) {
-        let at = usize::try_from(number - self.first).unwrap_or(usize::MAX);
-        if let Some(slot) = self.slots.get_mut(at) {
-            self.bytes -= slot.bytes;
-            slot.bytes = reply.held();
-            self.bytes += slot.bytes;
+        let bytes = reply.held();
+        if let Some(slot) = self.slot(number) {
+            let before = std::mem::replace(&mut slot.bytes, bytes);
             slot.state = State::Done(reply);
+            self.bytes = self.bytes - before + bytes;
             self.running -= 1;
         }
     }
@@ -205,7 +235,7 @@ mod tests {
         let mut begun = Vec::new();
         pipeline.begin(|number, _, _| {
             begun.push(number);
-            Ok(())
+            Ok(Running::default())
         });
         begun
     }
@@ -311,7 +341,7 @@ mod tests {
         let mut seen = Vec::new();
         pipeline.begin(|number, command, others_run| {
             seen.push(number);
-            if others_run { Err(command) } else { Ok(()) }
+            if others_run { Err(command) } else { Ok(Running::default()) }
         });
         assert_eq!((seen, pipeline.waiting), (vec![0, 1], 1));
         pipeline.end(0, Reply::Nil);

@@ -6,13 +6,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tonic::Code;
 
 use crate::service::listener::Connection;
-use crate::service::request_metrics::Outcome;
+use crate::service::request_metrics::{Door, Outcome};
 
 use super::command::{Command, is_word, wrong_count};
 use super::parse::{number, shown};
@@ -22,6 +22,10 @@ use super::{Gateway, catalogue, info};
 
 /// The version of Redis whose commands are served. Clients choose by it what they send.
 pub(super) const REDIS_VERSION: &str = "7.4.0";
+
+/// So long after MULTI, commands without an EXEC or DISCARD are refused. A client that waits for the answer of MULTI sends none
+/// of them, and goes on with others.
+const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// One connection.
 pub(super) struct Session {
@@ -36,6 +40,8 @@ pub(super) struct Session {
     library: Bytes,
     library_version: Bytes,
     last_command: &'static str,
+    /// When a MULTI was refused whose EXEC or DISCARD has not come.
+    refused_multi: Option<Instant>,
 }
 
 impl Session {
@@ -53,12 +59,29 @@ impl Session {
             library: Bytes::new(),
             library_version: Bytes::new(),
             last_command: "",
+            refused_multi: None,
         }
+    }
+
+    /// The error for a command of a transaction whose MULTI was refused. Clients send a transaction as a whole, and take the
+    /// error of EXEC for that of all its commands: so none of them may be done.
+    pub(super) fn refusal_in_transaction(&mut self, name: &[u8]) -> Option<String> {
+        if is_word(name, "multi") {
+            self.refused_multi = Some(Instant::now());
+            return None;
+        }
+        let refused = self.refused_multi?;
+        let ends = ["exec", "discard", "reset", "quit"].iter().any(|word| is_word(name, word));
+        if ends || refused.elapsed() > TRANSACTION_TIME_MAX {
+            self.refused_multi = None;
+            return is_word(name, "exec").then(|| "EXECABORT Transaction discarded: MULTI is not served".to_owned());
+        }
+        Some("ERR not done: MULTI is not served, and nothing before its EXEC or DISCARD is done".to_owned())
     }
 
     /// Counts a command that does not exist, or has another number of arguments.
     pub(super) fn observe_unknown(&self, text: &str) {
-        let mut observation = self.gateway.service.observe(None, Instant::now());
+        let mut observation = self.gateway.service.observe(Door::Redis, None, Instant::now());
         observation.end(Outcome::new(Code::Unimplemented, text));
     }
 

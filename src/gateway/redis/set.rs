@@ -174,12 +174,6 @@ fn options(arguments: &[Bytes]) -> Result<Options, Refusal> {
 }
 
 impl Gateway {
-    /// SET without options.
-    pub(super) async fn set_plain(&self, command: &Command, deadline: Deadline) -> Answer {
-        self.service.set(self.table(), command.key()?, content(command.argument(2)), None, deadline).await?;
-        Ok(Reply::OK)
-    }
-
     pub(super) async fn set(&self, command: &Command, deadline: Deadline) -> Answer {
         let options = options(&command.arguments[3..])?;
         self.set_with(command.key()?, command.argument(2), options, deadline).await
