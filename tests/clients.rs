@@ -1,5 +1,5 @@
 //! The commands of README for grpcurl and ghz, run by the real programs against real nodes; those of redis-cli
-//! and redis-benchmark; and the description of the HTTP API before a validator and a generator of requests.
+//! and redis-benchmark; Redis' client libraries for Go, Python and Node.js; and the description of the HTTP API before a validator and a generator of requests.
 //!
 //! The programs are looked for on PATH and in ~/.cache/quorate/bin. Without them the tests skip themselves, unless
 //! QUORATE_REQUIRE_CLIENTS=1.
@@ -254,6 +254,25 @@ async fn redis_tools_are_content_with_each_node() {
     let rates: Vec<&str> = rates.lines().filter(|line| line.contains("requests per second")).collect();
     assert_eq!(rates.len(), 6, "{rates:?}");
     println!("redis-benchmark: {}", rates.join("; "));
+}
+
+/// The libraries keep connections, send COMMAND, HELLO and CLIENT SETINFO by themselves, and pipeline in their own ways.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn client_libraries_of_redis_are_content() {
+    let cluster = Cluster::start_as(&Plan { doors: true, ..Plan::default() }).await;
+    for (node, (program, script)) in cluster.nodes.iter().zip([
+        ("quorate-redis-go", None),
+        ("quorate-redis-py", Some("tests/clients/redis.py")),
+        ("quorate-redis-node", Some("tests/clients/redis.js")),
+    ]) {
+        let Some(path) = tools::find(&[program]) else { continue };
+        let mut client = Command::new(program);
+        let output =
+            client.args(script).arg(node.redis_port.to_string()).env("PATH", path).output().expect("it was found");
+        let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && printed.contains("is content"), "{program}: {printed}{errors}");
+        println!("{}", printed.trim());
+    }
 }
 
 /// gRPC's C core (C++, Python, Ruby, PHP, C#'s old library) sends the whole list of a target with several addresses as
