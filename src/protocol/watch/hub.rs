@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::limits::{WATCH_KEYS_REMEMBERED_BYTES_MAX, WATCH_KEYS_REMEMBERED_MAX, WATCH_KEYS_WAITING_MAX};
 use crate::mutants::{must, rule};
-use crate::types::{Incarnation, Key, NodeIndex, Record, Slot, TableId, Version};
+use crate::types::{Incarnation, Key, NodeIndex, Record, TableId, Version};
 
 use crate::protocol::changes::{Change, Filter};
 use crate::protocol::context::Origin;
@@ -51,9 +51,7 @@ pub struct Watches {
     /// The keys whose last version is remembered, the oldest first.
     remembered: VecDeque<(GroupId, Key)>,
     remembered_bytes: usize,
-    /// The different replica sets of all slots; computed for the first watch of a prefix.
-    replica_sets: Vec<Vec<NodeIndex>>,
-    /// Whether these nodes hold a majority of each replica set.
+    /// Whether these nodes hold a majority of the replicas of each slot.
     majorities: BTreeMap<BTreeSet<NodeIndex>, bool>,
     tick_at: Time,
     heartbeat_at: Time,
@@ -474,10 +472,8 @@ impl Watches {
                 if let Some(known) = self.majorities.get(nodes) {
                     *known
                 } else {
-                    if self.replica_sets.is_empty() {
-                        self.replica_sets = replica_sets(placement);
-                    }
-                    let is_majority = self.replica_sets.iter().all(|replicas| holds(replicas));
+                    let mut slots = placement.distinct_slots().iter();
+                    let is_majority = slots.all(|slot| holds(placement.replicas(*slot)));
                     if self.majorities.len() >= SETS_MAX {
                         self.majorities.clear();
                     }
@@ -679,15 +675,4 @@ impl Watches {
 /// records rise while tombstones are kept: another version is a later one.
 pub(super) fn is_news(last: Option<&Version>, version: &Version) -> bool {
     last != Some(version)
-}
-
-/// The different replica sets of all slots.
-fn replica_sets(placement: &Placement) -> Vec<Vec<NodeIndex>> {
-    let sorted = |slot| {
-        let mut replicas = placement.replicas(Slot(slot)).to_vec();
-        replicas.sort_unstable();
-        replicas
-    };
-    let sets: BTreeSet<Vec<NodeIndex>> = (0..=u16::MAX).map(sorted).collect();
-    sets.into_iter().collect()
 }
