@@ -173,11 +173,21 @@ pub enum Mutant {
     VersionWithoutId,
     /// A write that may have happened in a dropped table goes on in a new one.
     RetriedUnderNewId,
+    /// An addition that keeps the time to live takes it away.
+    AdditionLosesTtl,
+    /// An addition keeps the time to live although it was not asked to.
+    AdditionKeepsTtl,
+    /// An addition that keeps the time to live lets it begin anew.
+    AdditionRenewsTtl,
+    /// An addition that keeps the time to live adds to a value whose time has passed.
+    AdditionToExpired,
+    /// A list shows the tag of a record for its version.
+    ListShowsTag,
 }
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 83] = [
+    pub const ALL: [(Self, &'static str); 88] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -261,6 +271,24 @@ impl Mutant {
         (Self::CreatedWhileDropping, "a name is freed by the end of its drop"),
         (Self::VersionWithoutId, "a version is of a table's id and a key"),
         (Self::RetriedUnderNewId, "a write never goes on in another table"),
+        (Self::AdditionLosesTtl, "a value lives as long as its time to live"),
+        (Self::AdditionKeepsTtl, "a value lives as long as its time to live"),
+        (Self::AdditionRenewsTtl, "a value lives as long as its time to live"),
+        (Self::AdditionToExpired, "a value lives as long as its time to live"),
+        (Self::ListShowsTag, "a version is given once"),
+    ];
+
+    /// Those of created tables. What uses the default table alone cannot find them.
+    pub const OF_TABLES: [Self; 9] = [
+        Self::DropAtOne,
+        Self::DropOfOneSlot,
+        Self::DropIsVolatile,
+        Self::DeletesAnyRecord,
+        Self::RefusedIsMissing,
+        Self::DroppingIsMissing,
+        Self::CreatedWhileDropping,
+        Self::VersionWithoutId,
+        Self::RetriedUnderNewId,
     ];
 }
 

@@ -5,5 +5,6 @@
 mod histories;
 mod mistakes;
 mod porcupine;
+mod tables;
 #[path = "../testkit/mod.rs"]
 mod testkit;

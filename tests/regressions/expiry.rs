@@ -143,6 +143,22 @@ fn additions_do_not_keep_a_counter_alive() {
     cluster.assert_linearizable();
 }
 
+/// An addition that is not asked to keep the time to live makes a number without one.
+#[test]
+fn addition_that_keeps_no_time_to_live_makes_a_permanent_number() {
+    let mut cluster = Cluster::bootstrapped(3);
+    let write = cluster.write_for(N1, 5, TTL);
+    cluster.run(&ALL);
+    cluster.stamp_of(write);
+    let change = Change::Add { delta: 1, since: None, ttl: None, keeps_ttl: false };
+    let add = cluster.change(N2, change, 1, false);
+    cluster.run(&ALL);
+    assert_eq!(cluster.sum_of(add), 6);
+    live(&mut cluster, TTL + 8 * SECOND, &ALL);
+    assert!(ALL.into_iter().all(|node| cluster.value_on_disk(node) == Some(6)));
+    cluster.assert_linearizable();
+}
+
 /// Riak on Bitcask: each node expires values by its own time, and repair can bring them back from a node whose time is
 /// behind (<https://github.com/basho/riak_repl/issues/328>).
 ///
@@ -256,5 +272,9 @@ fn each_fails_where_its_rule_is_broken() {
         DueUnsettled: read_answers_no_expired_value_that_a_minority_holds,
         AgeUnclamped: restart_that_sets_the_count_back_ages_nothing,
         AgeByKey: renewal_lives_as_long_as_its_own_time,
+        AdditionLosesTtl: additions_do_not_keep_a_counter_alive,
+        AdditionRenewsTtl: additions_do_not_keep_a_counter_alive,
+        AdditionToExpired: additions_do_not_keep_a_counter_alive,
+        AdditionKeepsTtl: addition_that_keeps_no_time_to_live_makes_a_permanent_number,
     ]);
 }

@@ -333,8 +333,7 @@ fn table_is_linearizable_whoever_drops_it() {
     (0..SEEDS).for_each(play);
 }
 
-/// The seeds find these too. The others need a node that misses a drop, and then one order of messages that no seed draws:
-/// the directed schedules find them.
+/// The seeds find these too. The others need a node that misses a drop: tests/simulation draws that, and finds all of them.
 #[cfg(feature = "mutants")]
 #[test]
 fn seeds_find_what_breaks_the_rules() {

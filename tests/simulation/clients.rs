@@ -193,7 +193,7 @@ impl Clients {
     }
 
     /// What a client sends.
-    pub fn command(&self, index: usize, keys: &[Key]) -> Command {
+    pub fn command(&self, index: usize, keys: &[Key], keeps_ttl: bool) -> Command {
         let Done { ask, first, ttl, key: place, .. } = &self.operations[index];
         let (key, ttl) = (keys[*place].clone(), *ttl);
         let written = content(value_of_operation(*first));
@@ -215,7 +215,7 @@ impl Clients {
                 let checksum = Checksum::of(&key, &content).and_ttl(ttl);
                 Change::Write { condition, content, ttl, checksum }
             }
-            Ask::Add { delta, since } => Change::Add { delta, since, ttl, keeps_ttl: false },
+            Ask::Add { delta, since } => Change::Add { delta, since, ttl, keeps_ttl },
         };
         let request = ChangeRequest { change, token: token(*first), is_resend: *first != index };
         Command::Change { key, request }
@@ -270,15 +270,18 @@ pub fn value_of(content: &Content) -> Result<Option<u64>, String> {
 
 /// What a page says of `key`; nothing where it ends before.
 pub fn listed(page: &ListedKeys, key: &Key) -> Result<Option<Outcome>, String> {
-    if page.looked_to.as_ref().is_some_and(|looked_to| looked_to < key) {
+    if page.looked_to.as_ref().is_some_and(|looked_to| looked_to.user_bytes() < key.user_bytes()) {
         return Ok(None);
     }
-    let found = page.keys.iter().find(|(listed, _)| listed == key).map(|(_, listed)| &listed.found);
+    let found = page.keys.iter().find(|(listed, _)| listed.user_bytes() == key.user_bytes());
+    let found = found.map(|(key, listed)| (key.table(), &listed.found));
     Ok(Some(Outcome::Listed(match found {
         None => None,
-        Some(Lookup::Digest(digest)) if digest.is_value => Some((None, digest.version())),
-        Some(Lookup::Record(record)) if record.is_value() => Some((value_of(&record.content)?, record.version())),
-        Some(other) => return Err(format!("a page names {key} with {other:?}")),
+        Some((table, Lookup::Digest(digest))) if digest.is_value => Some((None, digest.version().in_table(table))),
+        Some((table, Lookup::Record(record))) if record.is_value() => {
+            Some((value_of(&record.content)?, record.version().in_table(table)))
+        }
+        Some((_, other)) => return Err(format!("a page names {key} with {other:?}")),
     })))
 }
 

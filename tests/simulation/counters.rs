@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Each must have happened in the fixed set of seeds: a simulation that reaches none of it shows nothing.
-pub const SOMETIMES: [&str; 69] = [
+pub const SOMETIMES: [&str; 83] = [
     "a batch failed and was on disk all the same",
     "a batch failed and was not on disk",
     "a batch in flight was lost in a crash",
@@ -73,6 +73,20 @@ pub const SOMETIMES: [&str; 69] = [
     "an expiry was proposed",
     "an expiry was seen",
     "the cluster bootstrapped under faults",
+    "a table was created",
+    "a table was dropped",
+    "a table was looked up",
+    "a table was there when it was to be created",
+    "a name stood for no table",
+    "a creation or drop of unknown outcome",
+    "a drop was acknowledged",
+    "a replica refused a dropped table",
+    "a table was being dropped",
+    "a write was cut off by a drop",
+    "an addition kept the time to live",
+    "an operation found no table",
+    "records of a dropped table were removed",
+    "the space of dropped tables was given back",
 ];
 
 /// Counts by name, in the order of names.

@@ -95,6 +95,9 @@ impl Disk {
             }
         }
         meta.bootstrapped |= batch.bootstrapped;
+        if let Some(key) = batch.records.keys().find(|key| meta.dropped.contains(&key.table())) {
+            return Err(format!("a record of {key} comes after the drop of its table {}", key.table()));
+        }
         meta.dropped.extend(&batch.dropped);
         for (key, (_, record)) in &batch.records {
             if record.tag().clock().epoch > meta.epoch {

@@ -6,13 +6,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use quorate::protocol::placement::Placement;
-use quorate::types::{ClusterParameters, NodeId, Version};
+use quorate::types::{ClusterParameters, NodeId, TableName, Version};
 
 use crate::clients::{Done, operation_of_token, operation_of_value, value_of, value_of_operation};
 use crate::counters::Counters;
 use crate::plan::Plan;
 use crate::testkit::checker::{Operation, Verdict, shorten};
 use crate::testkit::requests::{self, Ask, Attempt, Effect, Expiry, Outcome, verdict};
+use crate::testkit::tables::Transition;
 use crate::trace::Trace;
 use crate::world::{FoundBy, World};
 
@@ -131,6 +132,12 @@ fn placement(nodes: usize, replica_count: usize) -> Arc<Placement> {
 /// What is wrong with the histories, if anything: of which key, and in which of its operations.
 fn judge(world: &World) -> Option<(FoundBy, String, usize, Vec<&Done>)> {
     for (key, history) in world.clients.histories() {
+        if world.tables.name_at(key).is_some() {
+            if let Err((what, wrong)) = judge_name(world, key) {
+                return Some((FoundBy::History, what, key, wrong));
+            }
+            continue;
+        }
         let operations = match operations(world, key, &history) {
             Ok(operations) => operations,
             Err((what, attempts)) => return Some((FoundBy::History, format!("key-{key}: {what}"), key, attempts)),
@@ -158,6 +165,22 @@ fn judge(world: &World) -> Option<(FoundBy, String, usize, Vec<&Done>)> {
 
 type Wrong<'a> = (String, Vec<&'a Done>);
 
+/// A name stands for one table after the other, and no operation succeeds in one that was dropped before.
+fn judge_name(world: &World, place: usize) -> Result<(), Wrong<'_>> {
+    let name = world.tables.name_at(place).map_or("", TableName::as_str);
+    let operations = world.name_history(place).map_err(|what| (format!("table {name}: {what}"), Vec::new()))?;
+    match verdict(&operations, STEPS_OF_DOUBT_MAX) {
+        Verdict::Linearizable => Ok(()),
+        Verdict::NoVerdict => Err((format!("no verdict about the name {name}"), Vec::new())),
+        Verdict::NotLinearizable => {
+            let short = shorten(&operations, STEPS_OF_DOUBT_MAX);
+            let is_kept = |done: &&Done| short.iter().any(|kept| kept.invoked == done.invoked);
+            let wrong = world.clients.operations.iter().filter(is_kept).collect();
+            Err((format!("the history of the name {name} is not linearizable"), wrong))
+        }
+    }
+}
+
 /// The history of one key in the checker's terms: all attempts of a request are one operation.
 fn operations<'a>(world: &'a World, key: usize, history: &[&'a Done]) -> Result<Vec<Operation>, Wrong<'a>> {
     let found = effects(world, key, history)?;
@@ -168,7 +191,8 @@ fn operations<'a>(world: &'a World, key: usize, history: &[&'a Done]) -> Result<
     let mut expiries = Vec::new();
     for version in versions {
         let deletion = expired.get(version).cloned();
-        match (world.expires_from(&world.keys[key], version), deletion) {
+        let (stored, inside) = world.stored(key, version);
+        match (world.expires_from(&stored, &inside), deletion) {
             (None, None) => {}
             (None, Some((deletion, _))) => {
                 let what = format!("{version}, which never expires, was deleted by {deletion}");
@@ -180,33 +204,47 @@ fn operations<'a>(world: &'a World, key: usize, history: &[&'a Done]) -> Result<
             }
         }
     }
-    let attempts: Vec<Attempt<'_>> = history.iter().map(|done| done.attempt()).collect();
+    let mut attempts: Vec<Attempt<'_>> = history.iter().map(|done| done.attempt()).collect();
+    // To a key, its table's creation and drop are deletions.
+    let (transitions, ask) = (world.transitions(key).map_err(|what| (what, Vec::new()))?, Ask::Delete);
+    attempts.extend(transitions.iter().zip(world.clients.operations.len()..).map(|(transition, index)| {
+        let Transition { client, invoked, returned, ref outcome } = *transition;
+        Attempt { client, index, first: index, value: 0, invoked, returned, ask: &ask, outcome }
+    }));
     requests::operations(&attempts, &found, &expiries)
         .map_err(|(what, first)| (what, history.iter().filter(|done| done.first == first).copied().collect()))
 }
 
 /// Versions that led to what clients saw, when each had been at the latest, and the operation that was told.
-fn seen<'a>(world: &'a World, key: usize, history: &[&'a Done]) -> Vec<(&'a Version, u64, Option<&'a Done>)> {
+fn seen<'a>(world: &'a World, key: usize, history: &[&'a Done]) -> Vec<(Version, u64, Option<&'a Done>)> {
     let told = history.iter().filter(|done| !matches!(done.ask, Ask::GetOne { .. })).filter_map(|done| {
-        let (version, returned) = (done.outcome.version()?, done.returned?);
+        let (version, returned) = (done.outcome.version()?.clone(), done.returned?);
         Some((version, returned, Some(*done)))
     });
     // A list that leaves a key out tells no version: a value that nobody was told of may have expired before it.
-    let expired = world.watch.took_effect(&world.keys[key]);
-    told.chain(expired.map(|(version, at)| (version, world.clients.tick_at(at + 1), None))).collect()
+    let expired = world.ids_of_key(key).into_iter().flat_map(|table| {
+        let stored = world.keys[key].clone().moved_to(table);
+        let expired: Vec<(Version, u64)> =
+            world.watch.took_effect(&stored).map(|(version, at)| (version.clone().in_table(table), at)).collect();
+        expired.into_iter().map(|(version, at)| (version, world.clients.tick_at(at + 1), None))
+    });
+    told.chain(expired).collect()
 }
 
 /// The writes that led to those versions: they took effect, although nobody may have been told of them.
 fn effects<'a>(world: &'a World, key: usize, history: &[&'a Done]) -> Result<BTreeMap<usize, Effect>, Wrong<'a>> {
     let mut effects: BTreeMap<usize, Effect> = BTreeMap::new();
     for (version, returned, done) in seen(world, key, history) {
-        let (applied, base) = world.watch.led_to(&world.keys[key], version);
+        let table = version.table;
+        let (stored, inside) = world.stored(key, &version);
+        let (applied, base) = world.watch.led_to(&stored, &inside);
         let conditional = applied.iter().filter_map(|applied| {
             let sum = applied.sum.map(i64::cast_unsigned);
-            Some((operation_of_token(applied.token)?, (applied.version.clone(), sum, returned)))
+            let version = applied.version.clone().in_table(table);
+            Some((operation_of_token(applied.token)?, (version, sum, returned)))
         });
         let base = base.and_then(|content| value_of(content).ok().flatten()).and_then(operation_of_value);
-        let plain = Version::new(version.stamp.clone(), None);
+        let plain = Version::new(version.stamp.clone(), None).in_table(table);
         let plain = base.map(|writer| (writer, (plain, None, returned)));
         for (first, effect) in conditional.chain(plain) {
             let known = effects.entry(first).or_insert_with(|| effect.clone());
@@ -229,12 +267,14 @@ fn expired<'a>(
 ) -> Result<BTreeMap<Version, (Version, u64)>, Wrong<'a>> {
     let mut expired: BTreeMap<Version, (Version, u64)> = BTreeMap::new();
     for (version, returned, done) in seen(world, key, history) {
-        let key = &world.keys[key];
-        for applied in world.watch.led_to(key, version).0 {
-            let Some(deleted) = world.watch.expired_by(key, &applied.version) else { continue };
-            let known = expired.entry(deleted.clone()).or_insert_with(|| (applied.version.clone(), returned));
-            if known.0 != applied.version {
-                let what = format!("{deleted} expired as {} and as {}", known.0, applied.version);
+        let (stored, inside) = world.stored(key, &version);
+        for applied in world.watch.led_to(&stored, &inside).0 {
+            let Some(deleted) = world.watch.expired_by(&stored, &applied.version) else { continue };
+            let in_table = |inside: &Version| inside.clone().in_table(version.table);
+            let (deleted, deletion) = (in_table(deleted), in_table(&applied.version));
+            let known = expired.entry(deleted.clone()).or_insert_with(|| (deletion.clone(), returned));
+            if known.0 != deletion {
+                let what = format!("{deleted} expired as {} and as {deletion}", known.0);
                 return Err((what, done.into_iter().collect()));
             }
             known.1 = known.1.min(returned);
@@ -248,7 +288,7 @@ fn expired<'a>(
 fn reads_of_one<'a>(world: &'a World, history: &[&'a Done]) -> Result<(), Wrong<'a>> {
     for done in history {
         let (Ask::GetOne { at_least }, Outcome::Saw { value, version }) = (&done.ask, &done.outcome) else { continue };
-        if at_least.as_ref().is_some_and(|least| version < least) {
+        if at_least.as_ref().is_some_and(|least| version < least && version.table == least.table) {
             return Err((format!("a read of one replica answers {version}, below the version named"), vec![done]));
         }
         let writer = value.and_then(operation_of_value).map(|writer| &world.clients.operations[writer]);

@@ -25,6 +25,7 @@ mod plan;
 mod report;
 mod sessions;
 mod shell;
+mod tables;
 mod trace;
 mod watch;
 mod watchers;
@@ -42,6 +43,9 @@ use world::seconds;
 
 /// Enough for everything that must happen sometimes to happen often.
 const FIXED_SEEDS: Range<u64> = 0..4_000;
+
+/// Those with created tables.
+const TABLE_SEEDS: Range<u64> = tables::FIRST_SEED..tables::FIRST_SEED + 1_000;
 
 /// Seeds outside the fixed set that failed once, and what they found. What was found by a seed that the simulator has
 /// since drawn anew is kept away by a mutant, or by a unit test of the part that was wrong.
@@ -73,7 +77,8 @@ fn every_history_is_linearizable_under_faults() {
             seed += 1;
         }
     } else {
-        FIXED_SEEDS.chain(REGRESSIONS).for_each(|seed| total.run(seed));
+        let with_tables = TABLE_SEEDS.filter(|seed| tables::has_tables(*seed));
+        FIXED_SEEDS.chain(REGRESSIONS).chain(with_tables).for_each(|seed| total.run(seed));
     }
     total.print();
     assert!(total.findings.is_empty(), "{} seeds failed, see above", total.findings.len());

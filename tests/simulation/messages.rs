@@ -33,7 +33,11 @@ impl World {
         if !has_link && matches!(link, Link::Accepted(_)) {
             self.counters.count("a message was lost with the link that it was an answer on");
         }
-        let loss = self.plan.loss_permille + if self.links.loss_until > self.now { 300 } else { 0 };
+        // Who misses a drop goes on with an old name.
+        let is_drop = matches!(message, Message::Request { request: Request::Drop { .. }, .. });
+        let loss = self.plan.loss_permille
+            + if self.links.loss_until > self.now { 300 } else { 0 }
+            + if is_drop { self.plan.drops_lost_permille } else { 0 };
         if !has_link
             || !self.links.passes(from, to)
             || self.random.permille(if self.phase == Phase::Faults { loss } else { 0 })

@@ -8,6 +8,8 @@ const RECOVERY: u64 = 12_000_000;
 /// How long it gets where values expire: what restarts forgot of the nodes' counts, the time to live, five seconds for each
 /// replica that may have a place before, and some sweeps.
 const RECOVERY_WITH_EXPIRIES: u64 = 60_000_000;
+/// How long it gets where tables are dropped: a table whose records could not be removed is looked at again after ten seconds.
+const RECOVERY_WITH_TABLES: u64 = 30_000_000;
 /// How many operations each client does when nothing, or only a dead minority, is in its way.
 const PROMPT_OPERATIONS: usize = 3;
 
@@ -35,7 +37,11 @@ impl World {
                 }
             }
         }
-        let recovery = if self.plan.ttl_permille > 0 { RECOVERY_WITH_EXPIRIES } else { RECOVERY };
+        let recovery = match self.plan.ttl_permille {
+            1.. => RECOVERY_WITH_EXPIRIES,
+            0 if self.tables.any() => RECOVERY_WITH_TABLES,
+            0 => RECOVERY,
+        };
         self.plan_in(recovery, Event::AllWell);
     }
 
@@ -46,7 +52,7 @@ impl World {
                 .node
                 .as_ref()
                 .map_or_else(|| Some("dead".to_owned()), |node| node.unready().map(|unready| format!("{unready:?}")));
-            if machine.node.as_ref().is_some_and(|node| !node.inspect().is_idle()) {
+            if machine.node.as_ref().is_some_and(|node| !node.inspect().is_idle() || !node.tables().is_idle()) {
                 self.is_stuck(format!("{host:?} is busy with operations that nobody waits for"));
                 return;
             }
@@ -59,6 +65,7 @@ impl World {
             }
         }
         self.values_are_gone();
+        self.space_is_given_back();
         self.watchers_know_all();
         self.asked.retain(|host| !self.hosts[host.index()].is_forgetful);
         self.begin_phase(Phase::AllWell);
@@ -88,6 +95,7 @@ impl World {
 
     pub fn begin_phase(&mut self, phase: Phase) {
         self.phase = phase;
+        self.tables.phase_began_at = self.now;
         for client in 0..self.clients.all.len() {
             self.clients.all[client].quota = PROMPT_OPERATIONS;
             self.plan_in(0, Event::Begin { client });

@@ -2,6 +2,9 @@
 //!
 //! Not every run has every fault: a run with few of them gets further, and finds what a storm hides.
 
+use quorate::types::{Table, TableName};
+
+use crate::tables;
 use crate::testkit::random::Random;
 
 /// A kind of fault.
@@ -131,6 +134,12 @@ pub struct Plan {
     pub list_permille: u64,
     /// How many in a thousand values that are written have a time to live.
     pub ttl_permille: u64,
+    /// The tables of the keys.
+    pub tables: Vec<Table>,
+    /// How many in a thousand operations are about the name of a table.
+    pub names_permille: u64,
+    /// How many in a thousand drops get lost on their way to a node, beside what is lost of all messages.
+    pub drops_lost_permille: u64,
     /// How fast each node's clock runs, in thousandths of the true time.
     pub rates: Vec<u64>,
     pub think: Span,
@@ -200,11 +209,23 @@ impl Plan {
             one_permille: *random.pick(&[0, 100, 300]),
             list_permille: *random.pick(&[0, 100, 400]),
             ttl_permille: *random.pick(&[0, 0, 0, 0, 300, 800]),
+            tables: vec![Table::Default],
+            names_permille: 0,
+            drops_lost_permille: 0,
             rates: vec![1_000; nodes],
         };
         // Clocks of the same rate have the same ages, which hide what goes wrong with those.
         if plan.ttl_permille > 0 {
             plan.rates.fill_with(|| random.between(RATES.0, RATES.1));
+        }
+        if tables::has_tables(seed) {
+            let named = |name| Table::Named(TableName::new(name).expect("this is a name"));
+            let (one, other) = (named("t"), named("u"));
+            let kinds = [vec![one.clone()], vec![one.clone(), other], vec![Table::Default, one]];
+            plan.tables.clone_from(random.pick(&kinds));
+            plan.names_permille = *random.pick(&[40, 120, 300]);
+            plan.drops_lost_permille = *random.pick(&[0, 300, 700]);
+            plan.keys = plan.keys.max(plan.tables.len());
         }
         plan
     }

@@ -1,14 +1,16 @@
 //! Requests of clients on their way to a node, and answers on their way back.
 
 use quorate::protocol::{Failure, Input, ListedKeys, Reply, RequestId, Time};
-use quorate::types::{Condition, Key, Version};
+use quorate::types::{Condition, Version};
 
-use crate::clients::{Done, listed, understand};
+use crate::clients::{Done, listed};
 use crate::testkit::requests::{Ask, Outcome};
 use crate::world::{Event, Host, Phase, World};
 
 /// What an operation may take when nothing, or only a dead minority, is in its way.
 const PROMPT: u64 = 5_000_000;
+/// The same with created tables: all clients of a table wait for its name together, and meet at one key then.
+const PROMPT_WITH_TABLES: u64 = 15_000_000;
 
 impl World {
     pub fn begin_operation(&mut self, client: usize) {
@@ -28,11 +30,14 @@ impl World {
             let Done { key, ask, first, .. } = self.clients.operations[again].clone();
             self.clients.begin(client, key, node, ask, Some(first), self.now)
         } else {
-            let key = self.random.below(self.plan.keys);
-            let ask = self.draw_ask(client, key);
+            let (key, ask) = self.draw_about_table(client).unwrap_or_else(|| {
+                let key = self.random.below(self.plan.keys);
+                (key, self.draw_ask(client, key))
+            });
             self.clients.begin(client, key, node, ask, None, self.now)
         };
-        if self.clients.operations[index].first == index {
+        let Done { first, key, .. } = self.clients.operations[index];
+        if first == index && self.tables.name_at(key).is_none() {
             self.clients.operations[index].ttl = self.draw_ttl(index);
         }
         let deadline = if in_faults {
@@ -40,7 +45,7 @@ impl World {
         } else {
             self.clients.all[client].quota -= 1;
             self.clients.operations[index].must_succeed = true;
-            self.now + PROMPT
+            self.now + if self.tables.any() { PROMPT_WITH_TABLES } else { PROMPT }
         };
         self.clients.operations[index].deadline = deadline;
         self.counters.count("operations");
@@ -63,7 +68,9 @@ impl World {
         if self.random.permille(self.plan.read_permille) {
             if self.random.permille(self.plan.one_permille) {
                 let versions = self.clients.all[client].versions.get(&key);
-                let greatest = versions.and_then(|versions| versions.iter().max()).cloned();
+                let greatest =
+                    versions.and_then(|versions| versions.iter().max_by_key(|version| (version.table, *version)));
+                let greatest = greatest.cloned();
                 let at_least = greatest.filter(|version| *version != Version::absent());
                 return Ask::GetOne { at_least: at_least.filter(|_| self.random.permille(700)) };
             }
@@ -110,8 +117,7 @@ impl World {
     }
 
     pub fn request(&mut self, index: usize, deadline: u64) {
-        let Done { node, .. } = &self.clients.operations[index];
-        let (host, command) = (*node, self.clients.command(index, &self.keys));
+        let (host, command) = (self.clients.operations[index].node, self.command(index));
         // No earlier than the deadline of the client.
         let Time(before) = self.time_of(host, deadline);
         let deadline = Time(before + u64::from(self.true_time_of(host, Time(before)) < deadline));
@@ -132,7 +138,7 @@ impl World {
     pub fn reply(&mut self, index: usize, reply: Option<&Reply>) {
         let outcome = match reply {
             Some(Reply::Listed(page)) => self.takes_page(index, page),
-            Some(reply) => understand(reply, &self.clients.operations[index].ask),
+            Some(reply) => self.understand(index, reply),
             None => Ok(Outcome::Unknown),
         };
         let outcome = match outcome {
@@ -151,7 +157,8 @@ impl World {
         let Done { deadline, ref ask, .. } = self.clients.operations[index];
         let is_told_unknown =
             ask.has_token() && self.now < deadline && matches!(reply, Some(Reply::Failed(Failure::OutcomeForgotten)));
-        if !outcome.is_answer() && self.clients.operations[index].must_succeed && !is_told_unknown {
+        let is_excused = is_told_unknown || self.meets_a_drop(index, reply);
+        if !outcome.is_answer() && self.clients.operations[index].must_succeed && !is_excused {
             let done = &self.clients.operations[index];
             self.is_stuck(format!("{:?}: {done:?} failed with {reply:?}", self.phase));
         }
@@ -175,7 +182,11 @@ impl World {
     /// What an answered page says of the keys after its first one.
     fn takes_rest_of_page(&mut self, index: usize) {
         let Some((_, page)) = self.page.take().filter(|(of, _)| *of == index) else { return };
-        for key in self.clients.operations[index].key + 1..self.keys.len() {
+        let first = self.clients.operations[index].key;
+        for key in first + 1..self.keys.len() {
+            if self.tables.of(key) != self.tables.of(first) {
+                return;
+            }
             match listed(&page, &self.keys[key]) {
                 Ok(Some(outcome)) => {
                     self.counters.count("a further key of a page");
@@ -200,7 +211,7 @@ impl World {
 
     fn ends(&mut self, index: usize, outcome: Outcome) {
         let Done { client, key, ask, first, .. } = self.clients.operations[index].clone();
-        self.count_outcome(&self.keys[key].clone(), &ask, first != index, &outcome);
+        self.count_outcome(key, &ask, first != index, &outcome);
         let (failed, is_unknown) = (!outcome.is_answer(), outcome == Outcome::Unknown);
         self.clients.end(index, outcome, self.now);
         self.takes_rest_of_page(index);
@@ -214,13 +225,15 @@ impl World {
         self.next_phase_if_done();
     }
 
-    fn count_outcome(&mut self, key: &Key, ask: &Ask, is_resend: bool, outcome: &Outcome) {
+    fn count_outcome(&mut self, key: usize, ask: &Ask, is_resend: bool, outcome: &Outcome) {
         let is_read = ask.is_read();
         let names_several =
             matches!(ask, Ask::SetIf { condition: Condition::Among(_) | Condition::NotAmong { .. }, .. });
         match outcome {
-            Outcome::Saw { value: None, version } if *version != Version::absent() => {
-                let is_expiry = self.watch.is_expiry(key, version);
+            _ if self.count_about_table(key, ask, outcome) => {}
+            Outcome::Saw { value: None, version } if was_written(version) => {
+                let (key, version) = self.stored(key, version);
+                let is_expiry = self.watch.is_expiry(&key, &version);
                 self.counters.count(if is_expiry { "an expiry was seen" } else { "a delete was seen" });
             }
             Outcome::Saw { .. } if matches!(ask, Ask::GetOne { at_least: Some(_) }) => {
@@ -229,7 +242,7 @@ impl World {
             Outcome::Saw { .. } if matches!(ask, Ask::GetOne { .. }) => {
                 self.counters.count("a read of one replica had none");
             }
-            Outcome::Saw { version, .. } if *version != Version::absent() && !self.watch.was_told(version) => {
+            Outcome::Saw { version, .. } if was_written(version) && !self.watch.was_told(version) => {
                 self.counters.count("a read returned what was never acknowledged");
             }
             Outcome::Saw { .. } | Outcome::Listed(_) => {}
@@ -267,4 +280,9 @@ impl World {
             }
         }
     }
+}
+
+/// Whether a version is not that of a key which was never written.
+fn was_written(version: &Version) -> bool {
+    !version.stamp.is_none() || version.ballot.is_some()
 }

@@ -277,6 +277,7 @@ impl World {
             store_has_failed: node.store_has_failed(),
             // A read may have to settle a record.
             draws_ballots: ask.has_token()
+                || self.tables.any()
                 || (ask.is_read() && (self.plan.conditional_permille > 0 || self.plan.ttl_permille > 0)),
         };
         let result = giving_up::may_give_up(&coordinator, failure, |replica| {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use quorate::protocol::placement::Placement;
 use quorate::protocol::quorum::majority;
-use quorate::protocol::{Answer, Input, Message, Node, OperationId, Request};
+use quorate::protocol::{Answer, Input, Message, Node, OperationId, Refusal, Request};
 use quorate::types::{
-    Applied, Ballot, Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, NodeIndex, Record, Stamp, Ttl, Version,
+    Applied, Ballot, Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, NodeIndex, Record, Stamp, TableId, Ttl,
+    Version,
 };
 
 use crate::clients::operation_of_token;
@@ -42,12 +43,16 @@ pub struct Watch {
     expired: BTreeMap<Key, BTreeMap<Version, u64>>,
     /// Those not looked at yet, and when they were proposed.
     new_expiries: Vec<(Key, Version, u64)>,
+    /// Conditional writes of clients that were not looked at yet, the versions that they were computed from, and when.
+    new_writes: Vec<(Key, Applied, Version, u64)>,
     /// The conditional writes that led to each version, as far as its record remembers them.
     histories: BTreeMap<(Key, Version), Vec<Applied>>,
     /// The key that each stamp was drawn for.
     keys: BTreeMap<Stamp, Key>,
     /// The tag that each store or accept that was sent asks to keep, and whether it was an accept.
     asked: BTreeMap<Round, (Key, Version, bool)>,
+    /// The tables that each drop that was sent names.
+    drops: BTreeMap<Round, Vec<TableId>>,
     /// Versions that clients were told of.
     told: BTreeSet<Version>,
     /// The ballots that each replica has promised for a key, when first, and the stamp of the record that it showed then.
@@ -83,9 +88,11 @@ impl Watch {
             expiries: BTreeMap::new(),
             expired: BTreeMap::new(),
             new_expiries: Vec::new(),
+            new_writes: Vec::new(),
             histories: BTreeMap::new(),
             keys: BTreeMap::new(),
             asked: BTreeMap::new(),
+            drops: BTreeMap::new(),
             told: BTreeSet::new(),
             promised: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -111,11 +118,11 @@ impl Watch {
 
     /// A client was told that its write has this version.
     pub fn told(&mut self, version: &Version) {
-        self.told.insert(version.clone());
+        self.told.insert(version.clone().in_table(TableId::DEFAULT));
     }
 
     pub fn was_told(&self, version: &Version) -> bool {
-        self.told.contains(version)
+        self.told.contains(&version.clone().in_table(TableId::DEFAULT))
     }
 
     /// The conditional writes that led to a version, as far as its record remembers them, and the value of the plain write
@@ -150,6 +157,11 @@ impl Watch {
         std::mem::take(&mut self.new_expiries)
     }
 
+    /// The conditional writes of clients that were proposed since this was asked last.
+    pub fn take_new_writes(&mut self) -> Vec<(Key, Applied, Version, u64)> {
+        std::mem::take(&mut self.new_writes)
+    }
+
     /// The content of a version.
     pub fn content(&self, key: &Key, version: &Version) -> Option<&Content> {
         self.contents.get(&(key.clone(), version.clone()))
@@ -173,6 +185,21 @@ impl Watch {
 
     /// A node says something.
     pub fn says(
+        &mut self,
+        speaker: &Speaker<'_>,
+        to: NodeIndex,
+        to_incarnation: Option<Incarnation>,
+        message: &Message,
+        counters: &mut Counters,
+    ) -> Result<(), String> {
+        if self.is_about_drop(speaker, to, to_incarnation, message, counters)? {
+            return Ok(());
+        }
+        self.says_of_keys(speaker, to, to_incarnation, message, counters)
+    }
+
+    /// The same, where it is about no drop.
+    fn says_of_keys(
         &mut self,
         speaker: &Speaker<'_>,
         to: NodeIndex,
@@ -282,6 +309,38 @@ impl Watch {
         Ok(())
     }
 
+    /// Whether a message is a drop, or the acknowledgement of one, which must be durable.
+    fn is_about_drop(
+        &mut self,
+        speaker: &Speaker<'_>,
+        to: NodeIndex,
+        to_incarnation: Option<Incarnation>,
+        message: &Message,
+        counters: &mut Counters,
+    ) -> Result<bool, String> {
+        let Speaker { me, node, disk, .. } = *speaker;
+        match message {
+            Message::Request { operation, round, request: Request::Drop { tables } } => {
+                self.drops.insert((me, node.incarnation(), *operation, *round), tables.clone());
+                Ok(true)
+            }
+            Message::Answer { operation, round, answer: Answer::Stored } => {
+                let asked = to_incarnation.and_then(|it| self.drops.get(&(to, it, *operation, *round)));
+                let Some(tables) = asked else { return Ok(false) };
+                if let Some(table) = tables.iter().find(|table| !disk.folder.meta.dropped.contains(table)) {
+                    return Err(format!("{me:?} acknowledged the drop of table {table}, which is not durable"));
+                }
+                counters.count("a drop was acknowledged");
+                Ok(true)
+            }
+            Message::Answer { answer: Answer::Refused(Refusal::Dropped), .. } => {
+                counters.count("a replica refused a dropped table");
+                Ok(false)
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// A record became durable.
     pub fn is_durable(&mut self, host: NodeIndex, key: &Key, record: &Record, now: u64) {
         let holders = self.held.entry((key.clone(), tag_of(record))).or_default();
@@ -308,7 +367,9 @@ impl Watch {
     fn acknowledges(&mut self, speaker: &Speaker<'_>, key: &Key, tag: &Version) -> Result<(), String> {
         let Speaker { me, node, disk, .. } = *speaker;
         let durable = disk.folder.records.get(key).map(Record::tag);
-        if durable.is_none_or(|durable| durable < tag.tag()) {
+        // What it read before, or acknowledges together with the drop, may be removed since.
+        let is_removed = durable.is_none() && disk.folder.meta.dropped.contains(&key.table());
+        if !is_removed && durable.is_none_or(|durable| durable < tag.tag()) {
             return Err(format!("{me:?} answered {tag} of {key} while {durable:?} was durable"));
         }
         let clock = tag.tag().clock();
@@ -376,10 +437,22 @@ impl Watch {
             return;
         };
         let [before @ .., last] = &*proposal.recent else { return };
-        if is_of_node(last) && !self.expiries.contains_key(names) {
+        // The end of a drop deletes a name, whatever time passed.
+        let is_name = names.0.table() == TableId::NAMES;
+        if is_of_node(last) && !is_name && !self.expiries.contains_key(names) {
             let deleted = before.last().map_or(&proposal.recent_floor, |applied| &applied.version);
             self.expiries.insert(names.clone(), deleted.clone());
             self.new_expiries.push((names.0.clone(), deleted.clone(), now));
+        }
+    }
+
+    /// Notes a conditional write of a client.
+    fn see_write(&mut self, names: &(Key, Version), record: &Record, now: u64) {
+        let Some(proposal) = record.proposal.as_deref().filter(|_| !self.histories.contains_key(names)) else { return };
+        let [before @ .., last] = &*proposal.recent else { return };
+        if !is_of_node(last) && last.version == names.1 {
+            let base = before.last().map_or(&proposal.recent_floor, |applied| &applied.version);
+            self.new_writes.push((names.0.clone(), last.clone(), base.clone(), now));
         }
     }
 
@@ -408,6 +481,7 @@ impl Watch {
             }
         }
         self.see_expiry(&names, record, now);
+        self.see_write(&names, record, now);
         let history = self.histories.entry(names).or_insert_with(|| record.digest().history().0);
         if *history != record.digest().history().0 {
             return Err(format!("version {version} of {key} has two histories"));

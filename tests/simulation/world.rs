@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use quorate::protocol::placement::Placement;
 use quorate::protocol::{Input, ListedKeys, Message, Node, ReadId, Reply, Time};
-use quorate::types::{Expiry, Incarnation, Key, KeyRange, NodeIndex, ReadKind, RunningTime, StoreId, TableId};
+use quorate::types::{Expiry, Incarnation, Key, KeyRange, NodeIndex, ReadKind, RunningTime, StoreId, TableId, Version};
 
 use crate::clients::Clients;
 use crate::counters::Counters;
 use crate::disk::Disk;
 use crate::links::Links;
 use crate::plan::{Plan, Span};
+use crate::tables::Tables;
 use crate::testkit::random::Random;
 use crate::trace::Trace;
 use crate::watch::Watch;
@@ -234,6 +235,7 @@ pub struct World {
     pub hosts: Vec<Host>,
     pub links: Links,
     pub clients: Clients,
+    pub tables: Tables,
     /// The page that a client is being answered with, and its operation.
     pub page: Option<(usize, ListedKeys)>,
     pub watch: Watch,
@@ -275,6 +277,7 @@ impl World {
             links: Links::new(plan.nodes),
             page: None,
             clients: Clients::new(plan.clients),
+            tables: Tables::new(&plan),
             watch: Watch::new(Arc::clone(&placement)),
             watchers: Watchers::new(plan.seed),
             is_watched: true,
@@ -308,6 +311,11 @@ impl World {
 
     pub fn members(&self) -> Vec<NodeIndex> {
         self.placement.parameters().members().collect()
+    }
+
+    /// A key and a version that a client was told of it, as they are inside of the cluster.
+    pub fn stored(&self, key: usize, version: &Version) -> (Key, Version) {
+        (self.keys[key].clone().moved_to(version.table), version.clone().in_table(TableId::DEFAULT))
     }
 
     pub fn host(&mut self, host: NodeIndex) -> &mut Host {
@@ -408,8 +416,16 @@ impl World {
             Event::Clean { host, run, table, entries_max } => {
                 if self.hosts[host.index()].run == run {
                     let entries_max = entries_max.min(*self.random.pick(&[1, 2, usize::MAX]));
-                    let removed = self.hosts[host.index()].disk.clean(table, entries_max);
-                    self.input(host, run, Input::Cleaned(Some(removed)));
+                    let disk = &mut self.hosts[host.index()].disk;
+                    let is_readable = disk.unreadable_until <= self.now;
+                    let removed = is_readable.then(|| disk.clean(table, entries_max));
+                    if !disk.folder.meta.dropped.contains(&table) {
+                        self.is_wrong(format!("{host:?} removes table {table}, whose drop is not durable"));
+                    }
+                    if removed.is_some_and(|removed| removed.records > 0) {
+                        self.counters.count("records of a dropped table were removed");
+                    }
+                    self.input(host, run, Input::Cleaned(removed));
                 }
             }
             Event::ReadExpiries { host, run, from, after, entries_max } => {

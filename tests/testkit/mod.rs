@@ -18,6 +18,7 @@
 //! | `random` | random numbers from a seed |
 //! | `requests` | what clients ask and are told, in the checker's terms |
 //! | `streams` | connections that stay open, for `lines` and `redis` |
+//! | `tables` | what clients are told of created tables, in the checker's terms |
 //! | `tools` | programs of others that tests run |
 //! | `watching` | what a watch was told, and must have been told |
 
@@ -41,5 +42,6 @@ pub mod random;
 pub mod redis;
 pub mod requests;
 pub mod streams;
+pub mod tables;
 pub mod tools;
 pub mod watching;

@@ -227,7 +227,7 @@ fn add_request(
             Outcome::Looked { has_value } => {
                 let (action, ending) = (Action::Look { has_value: *has_value }, Ending::Returned(returned));
                 declined.push(Operation { client, invoked: done.invoked, action, ending, version: None });
-                is_final = true;
+                is_final |= is_last_word(done, attempts);
             }
             Outcome::Done => is_done_by = Some(returned),
             Outcome::Summed(sum) => (is_done_by, told_sum) = (Some(returned), Some(*sum)),
@@ -253,8 +253,7 @@ fn add_request(
                 if holds {
                     return Err(format!("{ask:?} was declined where it holds, at {version}"));
                 }
-                // A first attempt that its client has given up does not know of those after it.
-                is_final |= done.first != done.index || attempts.iter().all(|other| other.index == done.index);
+                is_final |= is_last_word(done, attempts);
                 declined.push(Operation {
                     client,
                     invoked: done.invoked,
@@ -319,6 +318,12 @@ fn add_request(
     Ok(())
 }
 
+/// Whether an attempt that did nothing speaks of the whole request. A first attempt that its client has given up does not know of
+/// those after it.
+fn is_last_word(done: &Attempt<'_>, attempts: &[Attempt<'_>]) -> bool {
+    done.first != done.index || attempts.iter().all(|other| other.index == done.index)
+}
+
 /// A request that was answered in a way that does not tell whether it did something.
 fn in_doubt(ask: &Ask, value: u64) -> Result<Action, String> {
     match ask {
@@ -328,7 +333,7 @@ fn in_doubt(ask: &Ask, value: u64) -> Result<Action, String> {
     }
 }
 
-/// A number for each version of the history, in their order.
+/// A number for each version of the history, in their order. The ids of the tables of one name rise.
 fn ranks(attempts: &[Attempt<'_>], found: &BTreeMap<usize, Effect>, expiries: &[Expiry]) -> BTreeMap<Version, u64> {
     let mut versions = BTreeSet::from([Version::absent()]);
     versions.extend(found.values().map(|(version, ..)| version.clone()));
@@ -348,5 +353,7 @@ fn ranks(attempts: &[Attempt<'_>], found: &BTreeMap<usize, Effect>, expiries: &[
             _ => {}
         }
     }
+    let mut versions: Vec<Version> = versions.into_iter().collect();
+    versions.sort_by_key(|version| version.table);
     versions.into_iter().zip(0..).collect()
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::limits::{LIST_READS_MAX, LISTED_KEYS_MAX, PAGE_BYTES_MAX, UNCOUNTED_VALUE_BYTES_MAX};
+use crate::mutants::rule;
 use crate::protocol::io::{Failure, Reply};
 use crate::protocol::pages::{Listed, ListedKeys};
 use crate::types::{Age, Digest, Key, Lookup, NodeIndex};
@@ -69,8 +70,18 @@ impl KeyState {
     }
 
     pub(super) fn listed(digest: Digest, age: Age) -> Self {
-        Self::Found(Some(Listed { found: Lookup::Digest(digest), age }))
+        let found = Lookup::Digest(rule!(ListShowsTag, digest, not by_tag(digest)));
+        Self::Found(Some(Listed { found, age }))
     }
+}
+
+/// The record under its tag, which later rounds may give it anew: wrong.
+#[cfg(feature = "mutants")]
+fn by_tag(mut digest: Digest) -> Digest {
+    if let Some(proposal) = digest.proposal.as_mut().map(std::sync::Arc::make_mut) {
+        proposal.version.ballot = Some(proposal.ballot.clone());
+    }
+    digest
 }
 
 impl Reading {

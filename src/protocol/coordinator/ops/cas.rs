@@ -406,12 +406,15 @@ impl Cas {
                 }
             }
             Change::Add { delta, ttl, keeps_ttl, .. } => {
+                let is_kept = rule!(AdditionKeepsTtl, keeps_ttl, not true);
                 let record = self.content_of(greatest, tally)?;
                 // Kept for longer than its time to live, it is absent: one proposal is its expiry and the addition. Else each
                 // addition would let it live on.
-                let record = record.filter(|record| !(keeps_ttl && self.ages.is_past(record)));
-                let kept = record.as_ref().filter(|record| keeps_ttl && record.is_value());
-                let ttl = kept.map_or(ttl, |record| self.ages.ttl_left(record));
+                let is_there = |record: &Record| rule!(AdditionToExpired, !(is_kept && self.ages.is_past(record)));
+                let record = record.filter(is_there);
+                let kept = record.as_ref().filter(|record| is_kept && record.is_value());
+                let left = kept.map(|record| rule!(AdditionRenewsTtl, self.ages.ttl_left(record), not record.ttl));
+                let ttl = rule!(AdditionLosesTtl, left.unwrap_or(ttl), not ttl);
                 let number = number_in(record.as_ref().map(|record| &record.content));
                 let Some(sum) = number.and_then(|number| number.checked_add(delta)) else {
                     // No version keeps another coordinator, which the request was sent to before, from adding to a later
