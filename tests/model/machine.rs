@@ -3,19 +3,19 @@
 //! A step is a function of the machine and of what happens to it, and of nothing else. It is therefore computed once
 //! and looked up ever after: the many states of a whole cluster are combinations of few states of its nodes.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use quorate::protocol::placement::Placement;
 use quorate::protocol::turn::{Link, MemoryRead, Output, Turn};
 use quorate::protocol::{
-    Answer, Command, Failure, HelloRefusal, Input, Message, Node, OperationId, ProtocolEvent, ReadId, Reply, Request,
-    RequestId, Setup, Time, Unready,
+    Answer, Command, Failure, HelloRefusal, Input, Message, Node, OperationId, ProtocolEvent, ReadId, Refusal, Reply,
+    Request, RequestId, Setup, Time, Unready,
 };
 use quorate::types::{
     Ballot, Batch, Checksum, Clock, Content, Digest, Incarnation, Key, Lookup, Meta, NodeIndex, ReadKind, Record,
-    Stamp, StoreId,
+    Stamp, StoreId, TableId,
 };
 
 use crate::milestones::{self, Milestones};
@@ -113,12 +113,17 @@ pub struct Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Folder {
     pub meta: Meta,
-    pub record: Option<Record>,
+    /// That of the one key; with a table, those of its name and of the counter of creations too.
+    pub records: BTreeMap<Key, Record>,
 }
 
 impl Folder {
-    fn read(&self, kind: ReadKind) -> Lookup {
-        match (&self.record, kind) {
+    fn empty(store_id: StoreId) -> Self {
+        Self { meta: Meta::fresh(store_id), records: BTreeMap::new() }
+    }
+
+    fn read(&self, key: &Key, kind: ReadKind) -> Lookup {
+        match (self.records.get(key), kind) {
             (None, _) => Lookup::Absent,
             (Some(record), ReadKind::Digest) => Lookup::Digest(record.digest()),
             (Some(record), ReadKind::Data) => Lookup::Record(record.clone()),
@@ -137,7 +142,7 @@ pub struct Machine {
     /// A batch that failed and is on the disk all the same, to be seen once the store is reopened.
     hidden: Option<Arc<Batch>>,
     /// Reads of the store that wait.
-    pub loads: VecDeque<(ReadId, ReadKind)>,
+    pub loads: VecDeque<(ReadId, Key, ReadKind)>,
     incarnations: u64,
     /// The folder as it was when the present incarnation began.
     pub copy: Option<Arc<Folder>>,
@@ -145,8 +150,27 @@ pub struct Machine {
     pub is_forgetful: bool,
     /// The greatest clock that it has acknowledged or shown, over all of its lives.
     acknowledged: Clock,
-    /// Stores that it was asked for in this incarnation and has not answered.
-    asked: Vec<(NodeIndex, Incarnation, OperationId, u32, Tag)>,
+    /// What it was asked to keep in this incarnation, and has not answered.
+    asked: Vec<(NodeIndex, Incarnation, OperationId, u32, Asked)>,
+}
+
+/// What a request asks to keep.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Asked {
+    Record(Key, Tag),
+    Drop(Vec<TableId>),
+}
+
+impl Asked {
+    fn by(request: &Request) -> Option<Self> {
+        match request {
+            Request::Store { key, record, .. } | Request::Accept { key, record, .. } => {
+                Some(Self::Record(key.clone(), tag(&record.digest())))
+            }
+            Request::Drop { tables } => Some(Self::Drop(tables.clone())),
+            _ => None,
+        }
+    }
 }
 
 /// How machines are modelled.
@@ -162,7 +186,7 @@ pub struct Shell {
 impl Machine {
     /// A machine with an empty folder, at its first start.
     pub fn fresh(me: NodeIndex, shell: &Shell) -> Shared<Self> {
-        let folder = Folder { meta: Meta::fresh(StoreId(u128::from(me.0) + 1)), record: None };
+        let folder = Folder::empty(StoreId(u128::from(me.0) + 1));
         let setup =
             Setup { me, placement: Arc::clone(&shell.placement), meta: folder.meta.clone(), nonce: 1, started_at: NOW };
         let machine = Self {
@@ -260,11 +284,11 @@ impl<'a> Step<'a> {
                 self.input(NOW, Input::StoreReopened(self.machine.folder.meta.clone()));
             }
             Event::ReadsDone => {
-                if let Some((read, kind)) = self.machine.loads.pop_front() {
+                if let Some((read, key, kind)) = self.machine.loads.pop_front() {
                     if self.machine.landed {
                         self.milestones |= milestones::READ_EARLY;
                     }
-                    let lookup = Some(self.machine.folder.read(kind).into());
+                    let lookup = Some(self.machine.folder.read(&key, kind).into());
                     self.input(NOW, Input::ReadDone { read, lookup });
                 }
             }
@@ -289,7 +313,7 @@ impl<'a> Step<'a> {
             Event::LosesItsDisk => {
                 let store_id = StoreId(self.machine.folder.meta.store_id.0 + 100);
                 self.machine.is_forgetful = true;
-                self.starts(Folder { meta: Meta::fresh(store_id), record: None });
+                self.starts(Folder::empty(store_id));
             }
             Event::ReturnsToTheCopy => {
                 if let Some(copy) = self.machine.copy.take() {
@@ -325,9 +349,9 @@ impl<'a> Step<'a> {
     fn arrives(&mut self, envelope: &Envelope) {
         let Envelope { from, from_incarnation, to_incarnation, message, .. } = envelope;
         if let Message::Request { operation, round, request } = message
-            && let Some(record) = request.payload()
+            && let Some(asked) = Asked::by(request)
         {
-            self.machine.asked.push((*from, *from_incarnation, *operation, *round, tag(&record.digest())));
+            self.machine.asked.push((*from, *from_incarnation, *operation, *round, asked));
             self.machine.asked.sort();
         }
         let (before, sent) = (self.machine.node.clone(), self.sent.len());
@@ -341,7 +365,7 @@ impl<'a> Step<'a> {
         let counted = self.machine.node != before || self.sent.len() > sent;
         if !counted
             && let Message::Request { operation, round, request } = message
-            && request.payload().is_some()
+            && Asked::by(request).is_some()
         {
             self.answers_store(*from, Some(*from_incarnation), *operation, *round);
         }
@@ -359,23 +383,23 @@ impl<'a> Step<'a> {
         if let Some(input) = input {
             turn.input(now, input);
         }
-        let outputs = turn.end(now, |_, _, kind| {
+        let outputs = turn.end(now, |_, key, kind| {
             if self.shell.loads_wait {
                 return MemoryRead::WouldBlock;
             }
             if *landed {
                 self.milestones |= milestones::READ_EARLY;
             }
-            MemoryRead::Done(folder.read(kind).into())
+            MemoryRead::Done(folder.read(key, kind).into())
         });
         for output in outputs {
             match output {
                 Output::Persist(batch) => self.persists(batch),
                 Output::Watch { .. } => unreachable!("nobody watches"),
-                Output::Read { read, kind, .. } => self.machine.loads.push_back((read, kind)),
+                Output::Read { read, key, kind, .. } => self.machine.loads.push_back((read, key, kind)),
                 Output::Scan { .. } => unreachable!("no model lists keys"),
                 Output::Measure { .. } => unreachable!("no table has a quota"),
-                Output::Clean { .. } => unreachable!("no table is dropped here"),
+                Output::Clean { .. } => unreachable!("its alarm never rings: what is removed here is refused anyway"),
                 Output::ReadExpiries { .. } => unreachable!("no value here has a time to live"),
                 Output::Send { to, link, to_incarnation, message } => {
                     self.leads_to(link, to, to_incarnation, &message);
@@ -390,9 +414,13 @@ impl<'a> Step<'a> {
                     if let Reply::Failed(failure) = &reply {
                         self.gives_up(failure);
                     }
-                    if matches!(reply, Reply::Failed(Failure::ConditionFailed { .. })) {
-                        self.milestones |= milestones::CONDITION_FAILED;
-                    }
+                    self.milestones |= match reply {
+                        Reply::Failed(Failure::ConditionFailed { .. }) => milestones::CONDITION_FAILED,
+                        Reply::Failed(Failure::NoTable) => milestones::FOUND_NO_TABLE,
+                        Reply::Failed(Failure::TableDropping) => milestones::FOUND_DROPPING,
+                        Reply::Failed(Failure::DroppedMeanwhile) => milestones::CUT_OFF,
+                        _ => 0,
+                    };
                     if matches!(&reply, Reply::Record(Some(record)) if record.content == Content::Tombstone) {
                         self.milestones |= milestones::READ_TOMBSTONE;
                     }
@@ -439,11 +467,15 @@ impl<'a> Step<'a> {
     }
 
     fn apply(&mut self, batch: &Batch) {
-        let Folder { meta, record: held } = &mut self.machine.folder;
+        let Folder { meta, records } = &mut self.machine.folder;
         meta.epoch = meta.epoch.max(batch.epoch.unwrap_or_default());
         meta.incarnations.extend(batch.incarnation.filter(|incarnation| meta.incarnations.last() != Some(incarnation)));
         meta.bootstrapped |= batch.bootstrapped;
         let mut defect = None;
+        if let Some(key) = batch.records.keys().find(|key| meta.dropped.contains(&key.table())) {
+            defect = Some(format!("a record of {key} comes after the drop of its table"));
+        }
+        meta.dropped.extend(&batch.dropped);
         for (peer, peer_record) in &batch.peers {
             if let Some(known) = meta.peers.insert(peer.clone(), *peer_record)
                 && (known.store_id != peer_record.store_id || known.incarnation.epoch > peer_record.incarnation.epoch)
@@ -451,11 +483,11 @@ impl<'a> Step<'a> {
                 defect = Some(format!("what is known of {peer} went from {known:?} back to {peer_record:?}"));
             }
         }
-        for (_, record) in batch.records.values() {
+        for (key, (_, record)) in &batch.records {
             if record.tag().clock().epoch > meta.epoch {
                 defect = Some(format!("{} is durable before its epoch", record.version()));
             }
-            if let Some(old) = held.replace(record.clone()) {
+            if let Some(old) = records.insert(key.clone(), record.clone()) {
                 if old.tag() > record.tag() {
                     defect = Some(format!("{:?} was replaced by {:?}", old.tag(), record.tag()));
                 }
@@ -514,27 +546,38 @@ impl<'a> Step<'a> {
                 }
                 self.machine.acknowledged = self.machine.acknowledged.max(*clock);
             }
-            Message::Answer { answer: Answer::Lookup { held, .. } | Answer::Promised { held, .. }, .. } => {
+            Message::Answer {
+                answer: Answer::Lookup { key, held, .. } | Answer::Promised { key, held, .. }, ..
+            } => {
                 if let Some(digest) = held.digest() {
-                    self.acknowledges(&tag(&digest));
+                    self.acknowledges(key, &tag(&digest));
                 }
             }
             Message::Answer { operation, round, answer: Answer::Stored } => {
                 match self.answers_store(to, to_incarnation, *operation, *round) {
-                    Some(stored) => {
-                        if self.machine.folder.record.as_ref().is_some_and(|record| tag(&record.digest()) > stored) {
+                    Some(Asked::Record(key, stored)) => {
+                        let held = self.machine.folder.records.get(&key);
+                        if held.is_some_and(|record| tag(&record.digest()) > stored) {
                             self.milestones |= milestones::BEATEN;
                         }
-                        self.acknowledges(&stored);
+                        self.acknowledges(&key, &stored);
+                    }
+                    Some(Asked::Drop(tables)) => {
+                        let dropped = &self.machine.folder.meta.dropped;
+                        if !tables.iter().all(|table| dropped.contains(table)) {
+                            self.is_wrong(Defect::Durable(format!("a drop of {tables:?} was acknowledged")));
+                        }
                     }
                     None => self.is_wrong(Defect::Durable(format!("nobody asked for {message:?}"))),
                 }
             }
             Message::Answer { answer: Answer::Scanned(_), .. } => unreachable!("no model lists keys"),
             Message::Answer { operation, round, answer: answer @ (Answer::Refused(_) | Answer::Preempted { .. }) } => {
-                if matches!(answer, Answer::Preempted { .. }) {
-                    self.milestones |= milestones::PREEMPTED;
-                }
+                self.milestones |= match answer {
+                    Answer::Preempted { .. } => milestones::PREEMPTED,
+                    Answer::Refused(Refusal::Dropped) => milestones::REFUSED_DROPPED,
+                    _ => 0,
+                };
                 self.answers_store(to, to_incarnation, *operation, *round);
             }
             Message::Hello(_)
@@ -551,7 +594,7 @@ impl<'a> Step<'a> {
         incarnation: Option<Incarnation>,
         operation: OperationId,
         round: u32,
-    ) -> Option<Tag> {
+    ) -> Option<Asked> {
         let asked = &mut self.machine.asked;
         let place = asked.iter().position(|(member, its_life, its_operation, its_round, _)| {
             (*member, Some(*its_life), *its_operation, *its_round) == (to, incarnation, operation, round)
@@ -560,8 +603,8 @@ impl<'a> Step<'a> {
     }
 
     /// Acknowledged or shown to a peer: it must be durable, and the clock not below it.
-    fn acknowledges(&mut self, shown: &Tag) {
-        let durable = self.machine.folder.record.as_ref().map(|record| tag(&record.digest()));
+    fn acknowledges(&mut self, key: &Key, shown: &Tag) {
+        let durable = self.machine.folder.records.get(key).map(|record| tag(&record.digest()));
         if durable.as_ref().is_none_or(|durable| durable < shown) {
             let what = format!("{shown:?} was answered while {durable:?} was durable");
             self.is_wrong(Defect::Durable(what));

@@ -37,7 +37,8 @@
 //!
 //! **What keeps the number of states small**, and why it hides nothing. Replies reach clients, and requests their node, at
 //! once, which is the hardest case for real-time order. A run ends with its last client. Reads of the store are answered at
-//! once, except in the models of slow reads. Greetings take no time, except those of one node in the models of meeting;
+//! once, except in the models of slow reads. The record of a table's name is an ordinary one: what is done with it takes no
+//! time. Greetings take no time, except those of one node in the models of meeting;
 //! recording a peer always waits for the disk. Messages that can have no effect are dropped
 //! (`World::forget_what_is_dead` says which). States are told apart by 64-bit hashes.
 #![allow(unreachable_pub, reason = "a program's parts, of which nothing is public outside")]

@@ -49,5 +49,9 @@ milestones! {
     PREEMPTED = 24, "a ballot was preempted";
     SETTLED = 25, "a record was accepted under another ballot than its first";
     CONDITION_FAILED = 26, "a condition did not hold";
+    REFUSED_DROPPED = 27, "a replica refused a dropped table";
+    FOUND_NO_TABLE = 28, "a client was told that there is no table";
+    FOUND_DROPPING = 29, "a client was told that its table is being dropped";
+    CUT_OFF = 30, "a drop left the outcome of a write open";
     ALL_DONE = 21, "every client was answered";
 }

@@ -3,7 +3,7 @@
 use quorate::types::NodeIndex;
 
 use crate::milestones;
-use crate::register::Operation::{self, Add, Delete, Read, Replace, Write, WriteIfAbsent};
+use crate::register::Operation::{self, Add, Delete, Drop, Read, Replace, Write, WriteIfAbsent};
 use crate::world::{Faults, Grain, World};
 
 /// A model, and the number of its states if it is pinned.
@@ -43,16 +43,29 @@ fn add(node: usize, number: u8) -> (usize, Operation) {
     (node, Add(number))
 }
 
+/// A drop of the table of the key.
+fn drop_table(node: usize) -> (usize, Operation) {
+    (node, Drop)
+}
+
 fn restarts(of_each: [u8; 3], of_all: u8) -> Faults {
     Faults { restarts: of_each, restarts_of_all: of_all, ..FEW_FAULTS }
 }
 
 /// The models that every run of the tests explores.
 pub fn pinned() -> Vec<Bounded> {
-    [clients_in_each_others_way(), a_bad_network(), restarting_nodes(), bad_disks(), meeting(), conditional_writes()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        clients_in_each_others_way(),
+        a_bad_network(),
+        restarting_nodes(),
+        bad_disks(),
+        meeting(),
+        conditional_writes(),
+        tables(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn pin(states: usize, world: World) -> Bounded {
@@ -306,10 +319,33 @@ fn conditional_writes() -> Vec<Bounded> {
     ]
 }
 
+/// Every node remembers the name of the table. The coordinator of the drop forgets it, and the other one learns of the drop
+/// when it arrives there, or when somebody refuses its write.
+fn tables() -> Vec<Bounded> {
+    vec![pin(
+        22_230,
+        World::new("tables: a drop, a stale name writes", vec![vec![drop_table(0)], vec![write(1, 1)]])
+            .in_table()
+            .reaching(
+                milestones::REFUSED_DROPPED
+                    | milestones::FOUND_NO_TABLE
+                    | milestones::FOUND_DROPPING
+                    | milestones::CUT_OFF
+                    | milestones::ALL_DONE,
+            ),
+    )]
+}
+
 /// Larger models, for an hour and a machine with much memory.
 pub fn large() -> Vec<Bounded> {
     let free = |world| Bounded { world, states: None };
     vec![
+        free(
+            World::new("tables: a drop, a node restarts", vec![vec![drop_table(0)], vec![write(1, 1)]])
+                .in_table()
+                .with(restarts([1, 1, 1], 1))
+                .reaching(milestones::REFUSED_DROPPED | milestones::CUT_OFF | milestones::EARLIER_INCARNATION),
+        ),
         free(
             World::new(
                 "conditional: two coordinators and a reader",

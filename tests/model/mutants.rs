@@ -19,23 +19,12 @@ const STATES_MAX: usize = 700_000;
 /// No model has watches, lists or reads of one replica. The simulation finds a broken rule of the last, and for the others
 /// their directed schedules are in the regressions.
 ///
-/// No model has created tables: tests/regressions/tables.rs plays what breaks their rules.
-///
 /// No value in a model has a time to live: tests/regressions/expiry.rs plays what breaks the rules of expiries.
 ///
 /// Of conditional writes the models explore two coordinators alone, with one retry at most. What needs a further reader, a
 /// further write, a request that is sent again, two restarts or a slow disk beside them is found by the regressions, in
 /// tests/regressions/conditional.rs.
-const OUT_OF_REACH: [Mutant; 59] = [
-    Mutant::DropAtOne,
-    Mutant::DropOfOneSlot,
-    Mutant::DropIsVolatile,
-    Mutant::DeletesAnyRecord,
-    Mutant::RefusedIsMissing,
-    Mutant::DroppingIsMissing,
-    Mutant::CreatedWhileDropping,
-    Mutant::VersionWithoutId,
-    Mutant::RetriedUnderNewId,
+const OUT_OF_REACH: [Mutant; 55] = [
     Mutant::OneReadIsCalledCurrent,
     Mutant::DueIsAbsent,
     Mutant::ExpiryDeletesPlainly,
@@ -43,6 +32,11 @@ const OUT_OF_REACH: [Mutant; 59] = [
     Mutant::DueUnsettled,
     Mutant::AgeUnclamped,
     Mutant::AgeByKey,
+    Mutant::AdditionLosesTtl,
+    Mutant::AdditionKeepsTtl,
+    Mutant::AdditionRenewsTtl,
+    Mutant::AdditionToExpired,
+    Mutant::ListShowsTag,
     Mutant::BaseNotSettled,
     Mutant::BaseAboveBallot,
     Mutant::FailsUnsettled,
@@ -88,6 +82,12 @@ const OUT_OF_REACH: [Mutant; 59] = [
     Mutant::ListTakesGreatest,
 ];
 
+/// Those of created tables that one drop of one table does not find: they need a second creation, a second user, a slot that some
+/// nodes do not hold, or a request that is sent again. The simulation finds them.
+fn of_tables_out_of_reach(mutant: Mutant) -> bool {
+    Mutant::OF_TABLES.contains(&mutant) && !matches!(mutant, Mutant::DropAtOne | Mutant::DropIsVolatile)
+}
+
 /// Whether an answer to an earlier round can still have an effect: where the mutant does not tell rounds apart.
 pub fn may_still_count(mutant: Option<Mutant>, answer: &Answer) -> bool {
     match mutant {
@@ -106,7 +106,10 @@ fn broken_rules_are_found() {
     println!("|---|---|---|---|---|");
     let only = std::env::var("QUORATE_MODEL_MUTANT").ok();
     for (mutant, rule) in Mutant::ALL {
-        if OUT_OF_REACH.contains(&mutant) || only.as_ref().is_some_and(|only| *only != format!("{mutant:?}")) {
+        if OUT_OF_REACH.contains(&mutant)
+            || of_tables_out_of_reach(mutant)
+            || only.as_ref().is_some_and(|only| *only != format!("{mutant:?}"))
+        {
             continue;
         }
         let mut tried = 0;

@@ -1,10 +1,11 @@
-//! The sequential specification of one key: a register that can be emptied, written under conditions, and added to.
+//! The sequential specification of one key: a register that can be emptied, written under conditions, and added to. Where the
+//! key is in a created table, that may be dropped once.
 
 use bytes::Bytes;
 
 use quorate::protocol::{Command, Failure, Reply};
 use quorate::types::{
-    Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, Record, Value, Version,
+    Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, Record, TableName, Value, Version,
 };
 use stateright::semantics::SequentialSpec;
 
@@ -23,6 +24,8 @@ pub enum Operation {
     },
     /// An addition to a number of one digit.
     Add(u8),
+    /// Drops the table of the key.
+    Drop,
 }
 
 /// The result that a client sees. An operation without a reply, or whose outcome is unknown, has no ending.
@@ -37,29 +40,37 @@ pub enum Ending {
     },
     /// It certainly had no effect.
     Failed,
+    /// There is no table, so that it had no effect.
+    NoTable,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Register(Option<u8>);
+pub struct Register {
+    value: Option<u8>,
+    /// The table was dropped.
+    is_dropped: bool,
+}
 
 impl SequentialSpec for Register {
     type Op = Operation;
     type Ret = Ending;
 
     fn invoke(&mut self, operation: &Operation) -> Ending {
-        let has_value = self.0.is_some();
+        let has_value = self.value.is_some();
         match *operation {
-            Operation::Write(value) => self.0 = Some(value),
-            Operation::Delete => self.0 = None,
-            Operation::Read => return Ending::Value(self.0),
+            _ if self.is_dropped => return Ending::NoTable,
+            Operation::Write(value) => self.value = Some(value),
+            Operation::Delete => self.value = None,
+            Operation::Read => return Ending::Value(self.value),
             Operation::WriteIfAbsent(_) if has_value => return Ending::Refuted { has_value },
-            Operation::Replace { seen, .. } if self.0 != seen => return Ending::Refuted { has_value },
-            Operation::WriteIfAbsent(value) | Operation::Replace { value, .. } => self.0 = Some(value),
+            Operation::Replace { seen, .. } if self.value != seen => return Ending::Refuted { has_value },
+            Operation::WriteIfAbsent(value) | Operation::Replace { value, .. } => self.value = Some(value),
             Operation::Add(number) => {
-                let sum = self.0.map_or(0, |digit| digit - b'0') + number;
-                self.0 = Some(b'0' + sum);
+                let sum = self.value.map_or(0, |digit| digit - b'0') + number;
+                self.value = Some(b'0' + sum);
                 return Ending::Sum(sum);
             }
+            Operation::Drop => self.is_dropped = true,
         }
         Ending::Acknowledged
     }
@@ -76,7 +87,7 @@ impl Operation {
         match self {
             Self::Write(value) => Some(Content::Value(Value::Binary(Bytes::from(vec![value])))),
             Self::Delete => Some(Content::Tombstone),
-            Self::Read | Self::WriteIfAbsent(_) | Self::Replace { .. } | Self::Add(_) => None,
+            Self::Read | Self::WriteIfAbsent(_) | Self::Replace { .. } | Self::Add(_) | Self::Drop => None,
         }
     }
 
@@ -84,13 +95,14 @@ impl Operation {
     pub fn value(self) -> Option<u8> {
         match self {
             Self::Write(value) | Self::WriteIfAbsent(value) | Self::Replace { value, .. } => Some(value),
-            Self::Delete | Self::Read | Self::Add(_) => None,
+            Self::Delete | Self::Read | Self::Add(_) | Self::Drop => None,
         }
     }
 
     /// The operation as its client sends it, after it was told of `version`.
     pub fn command(self, key: Key, name: u8, version: Option<&Version>) -> Command {
         let (condition, value) = match self {
+            Self::Drop => return Command::DropTable { name: table_name() },
             Self::Read => return Command::Get { key },
             Self::Write(_) | Self::Delete => {
                 let content = self.content().expect("a write leaves a content");
@@ -113,6 +125,11 @@ impl Operation {
     }
 }
 
+/// The name of the one created table.
+pub fn table_name() -> TableName {
+    TableName::new("t").expect("this is a name")
+}
+
 fn named(change: Change, name: u8) -> ChangeRequest {
     ChangeRequest { change, token: IdempotencyToken([name; 16]), is_resend: false }
 }
@@ -124,11 +141,13 @@ impl Ending {
             Reply::Record(record) => Some(Self::Value(record.as_ref().and_then(|record| value(record)))),
             Reply::Set(_) => Some(Self::Acknowledged),
             Reply::Added { sum, .. } => Some(Self::Sum(u8::try_from(*sum).expect("sums have one digit"))),
-            Reply::Failed(Failure::OutcomeUnknown(_) | Failure::OutcomeForgotten) => None,
+            Reply::Failed(Failure::OutcomeUnknown(_) | Failure::OutcomeForgotten | Failure::DroppedMeanwhile) => None,
+            Reply::Failed(Failure::NoTable) => Some(Self::NoTable),
+            Reply::Dropped => Some(Self::Acknowledged),
             Reply::Failed(Failure::ConditionFailed { has_value, .. }) => Some(Self::Refuted { has_value: *has_value }),
             Reply::Failed(_) => Some(Self::Failed),
-            Reply::Clock(_) | Reply::Listed(_) | Reply::Table { .. } | Reply::Dropped => {
-                unreachable!("nobody asked for a clock, a list or a table")
+            Reply::Clock(_) | Reply::Listed(_) | Reply::Table { .. } => {
+                unreachable!("no client asked for a clock, a list or a table")
             }
         }
     }

@@ -6,8 +6,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use quorate::protocol::placement::Placement;
-use quorate::protocol::{Message, Reply, Request, RequestId};
-use quorate::types::{Checksum, ClusterParameters, NodeId, NodeIndex, Version};
+use quorate::protocol::{Command, Message, Reply, Request, RequestId};
+use quorate::types::{Checksum, ClusterParameters, NodeId, NodeIndex, Table, TableId, TableSettings, Version};
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
 use stateright::{Model, Property};
 
@@ -18,6 +18,9 @@ use crate::shared::Shared;
 
 /// How many nodes there are, each a replica of the one key.
 pub const NODES: usize = 3;
+
+/// The name of the requests that are answered before a model begins.
+const BEFORE: RequestId = RequestId(u64::MAX);
 
 /// A client, and after each operation that was left open, a new one in its place.
 type Thread = (usize, u8);
@@ -61,6 +64,8 @@ pub struct World {
     pub grain: Grain,
     /// The cluster has not met yet when the model begins.
     pub unmet: bool,
+    /// The key is in a created table, whose name all nodes remember when the model begins.
+    pub in_table: bool,
     /// What must be reached.
     pub sometimes: Milestones,
     /// The rule that is broken.
@@ -124,6 +129,7 @@ impl World {
             faults: Faults::default(),
             grain: Grain::default(),
             unmet: false,
+            in_table: false,
             sometimes: 0,
             #[cfg(feature = "mutants")]
             mutant: None,
@@ -159,6 +165,13 @@ impl World {
         self
     }
 
+    /// A model of a created table.
+    #[must_use]
+    pub fn in_table(mut self) -> Self {
+        self.in_table = true;
+        self
+    }
+
     fn step(&self, machine: &Shared<Machine>, event: Event) -> Arc<Outcome> {
         let at = (machine.number(), event);
         let mut steps = self.steps.lock().expect("no step panics");
@@ -175,7 +188,8 @@ impl World {
     /// Something happens to a machine, and with it what follows at once.
     fn happens(&self, state: &mut State, member: NodeIndex, event: Event) {
         let mut at_once = VecDeque::from([(member, event)]);
-        while let Some((member, event)) = at_once.pop_front() {
+        while let Some((member, event)) = at_once.pop_front().or_else(|| self.names_at_disk(state)) {
+            let is_about_name = self.in_table && is_about_name(&state.machines[member.index()], &event);
             let place = &mut state.machines[member.index()];
             let outcome = self.step(place, event);
             let has_started = place.is_starting() && !outcome.machine.is_starting();
@@ -192,13 +206,22 @@ impl World {
             }
             for envelope in &outcome.sent {
                 let is_step = self.grain.handshake_of.is_some_and(|of| of == envelope.from || of == envelope.to);
-                if is_handshake(&envelope.message) && !is_step {
+                let answers_about_name = is_about_name && is_answer_without_key(&envelope.message);
+                let is_of_name = self.in_table && (names_a_name(&envelope.message) || answers_about_name);
+                if is_handshake(&envelope.message) && !is_step || is_of_name {
                     at_once.push_back((envelope.to, Event::Arrives(envelope.clone())));
                 } else {
                     state.send(envelope.clone());
                 }
             }
         }
+    }
+
+    /// A batch at a disk that is about the name of the table alone, and becomes durable at once.
+    fn names_at_disk(&self, state: &State) -> Option<(NodeIndex, Event)> {
+        let mut all = members().filter(|_| self.in_table && state.defect.is_none());
+        let member = all.find(|member| is_about_name(&state.machines[member.index()], &Event::Persisted));
+        member.map(|member| (member, Event::Persisted))
     }
 
     /// A process dies and starts again; its links come up, and its clients' connections break.
@@ -208,9 +231,10 @@ impl World {
                 if let Some(content) = self.clients[client][state.clients[client].next].1.content() {
                     let checksum = Checksum::of(&key(), &content);
                     let stamped = state.named.values().any(|named| *named == checksum);
-                    let stored = state.machines.iter().any(|machine| {
-                        machine.folder.record.as_ref().is_some_and(|record| record.checksum == checksum)
-                    });
+                    let stored = state
+                        .machines
+                        .iter()
+                        .any(|machine| machine.folder.records.values().any(|record| record.checksum == checksum));
                     if !stamped {
                         state.milestones |= milestones::RESTARTED_IN_CLOCK_ROUND;
                     } else if !stored {
@@ -227,6 +251,9 @@ impl World {
     }
 
     fn replied(&self, state: &mut State, id: RequestId, reply: &Reply) {
+        if id == BEFORE {
+            return;
+        }
         let (client, number) = named_by(id);
         let Client { next, waits, open, .. } = state.clients[client];
         if !waits || number != next {
@@ -276,6 +303,7 @@ impl World {
         let id = RequestId((client * 100 + *next) as u64);
         let name = u8::try_from(id.0 % 251).expect("it is below 251");
         let command = operation.command(key(), name, told.as_ref().map(|(version, _)| version));
+        let command = if self.in_table && operation != Operation::Drop { command.in_table(&table()) } else { command };
         self.happens(state, member(node), Event::Request { id, command });
     }
 
@@ -334,7 +362,10 @@ impl World {
                 }
                 #[cfg(feature = "mutants")]
                 Message::Answer { answer, .. } if crate::mutants::may_still_count(self.mutant, answer) => true,
-                Message::Answer { .. } => !receiver.inspect().is_idle() && !is_ignored(envelope),
+                Message::Answer { .. } => {
+                    let is_idle = receiver.inspect().is_idle() && receiver.tables().is_idle();
+                    !is_idle && !is_ignored(envelope)
+                }
                 Message::Hello(_) => true,
                 Message::Welcome(_) => envelope.to_incarnation == Some(receiver.incarnation()),
                 Message::HelloRefused { incarnation, .. } => *incarnation == receiver.incarnation(),
@@ -352,6 +383,21 @@ impl World {
         if self.unmet {
             return;
         }
+        self.settle(state);
+        let bootstrapped = state.machines.iter().all(|machine| machine.node.unready().is_none());
+        assert!(bootstrapped || state.defect.is_some(), "the cluster has bootstrapped");
+        if self.in_table {
+            let create = Command::CreateTable { name: register::table_name(), settings: TableSettings::default() };
+            let read = Operation::Read.command(key(), 0, None).in_table(&table());
+            for (n, command) in [(0, create), (1, read.clone()), (2, read)] {
+                self.happens(state, member(n), Event::Request { id: BEFORE, command });
+                self.settle(state);
+            }
+        }
+    }
+
+    /// Lets everything happen that is on its way.
+    fn settle(&self, state: &mut State) {
         while state.defect.is_none() {
             if let Some(member) = members().find(|member| state.machines[member.index()].at_disk.is_some()) {
                 self.happens(state, member, Event::Persisted);
@@ -361,8 +407,6 @@ impl World {
                 break;
             }
         }
-        let bootstrapped = state.machines.iter().all(|machine| machine.node.unready().is_none());
-        assert!(bootstrapped || state.defect.is_some(), "the cluster has bootstrapped");
     }
 
     /// Whether an older copy of a node's folder is known to be older by all of its peers. Where one of them missed the
@@ -453,8 +497,7 @@ impl Model for World {
             if !machine.loads.is_empty() {
                 may(Event::ReadsDone);
             }
-            if machine.node.inspect().next_timer_hedges() || state.left.alarms > 0 && machine.node.next_wake().is_some()
-            {
+            if next_alarm_hedges(machine) || state.left.alarms > 0 && machine.node.next_wake().is_some() {
                 may(Event::Wakes);
             }
             if state.left.restarts[member.index()] > 0 && state.left.restarts_of_all > 0 {
@@ -508,7 +551,7 @@ impl Model for World {
                 _ => {
                     match event {
                         Event::Fails { .. } => next.left.failures -= 1,
-                        Event::Wakes if !state.machines[member.index()].node.inspect().next_timer_hedges() => {
+                        Event::Wakes if !next_alarm_hedges(&state.machines[member.index()]) => {
                             next.left.alarms -= 1;
                         }
                         _ => {}
@@ -646,6 +689,38 @@ fn is_handshake(message: &Message) -> bool {
         Message::Hello(_) | Message::Welcome(_) | Message::HelloRefused { .. } => true,
         Message::Request { .. } | Message::Answer { .. } => false,
     }
+}
+
+/// Whether what happens to a machine is about the record of a table's name alone. Such records are ordinary ones, which other
+/// models have: here operations on them take no time, where no other batch is at the disk.
+fn is_about_name(machine: &Machine, event: &Event) -> bool {
+    match event {
+        Event::Arrives(envelope) => names_a_name(&envelope.message),
+        Event::Persisted => machine.at_disk.as_ref().is_some_and(|batch| {
+            let keys = &batch.records;
+            !keys.is_empty() && batch.dropped.is_empty() && keys.keys().all(|key| key.table() == TableId::NAMES)
+        }),
+        _ => false,
+    }
+}
+
+fn names_a_name(message: &Message) -> bool {
+    message.key().is_some_and(|key| key.table() == TableId::NAMES)
+}
+
+fn is_answer_without_key(message: &Message) -> bool {
+    matches!(message, Message::Answer { .. }) && message.key().is_none()
+}
+
+/// Whether the next alarm is that of an operation that has asked a majority, and no alarm of the tables rings with it.
+fn next_alarm_hedges(machine: &Machine) -> bool {
+    let (node, of_tables) = (&machine.node, machine.node.tables().next_wake());
+    node.inspect().next_timer_hedges()
+        && of_tables.is_none_or(|alarm| node.next_wake().is_some_and(|next| next < alarm))
+}
+
+fn table() -> Table {
+    Table::Named(register::table_name())
 }
 
 fn named_by(id: RequestId) -> (usize, usize) {
