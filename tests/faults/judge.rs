@@ -35,7 +35,7 @@ pub(crate) fn operations(history: &[Done], kind: Kind) -> Result<Vec<Operation>,
 }
 
 /// The writes that took effect because their values were seen, whatever their clients were told.
-fn effects(history: &[Done]) -> Result<BTreeMap<usize, Effect>, String> {
+pub(crate) fn effects(history: &[Done]) -> Result<BTreeMap<usize, Effect>, String> {
     let mut effects: BTreeMap<usize, Effect> = BTreeMap::new();
     for done in history.iter().filter(|done| !matches!(done.ask, Ask::GetOne { .. })) {
         let seen = match &done.outcome {

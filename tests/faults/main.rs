@@ -2,7 +2,7 @@
 //!
 //! Nodes are killed, paused, cut off, slowed down, and lose disk space and folders. Meanwhile clients read, write and delete a
 //! few keys through all doors of all nodes, plainly and under conditions, add, list, and send requests again whose outcome is
-//! unknown. Some values expire. Watches go from node to node. After each round all faults end, and every operation must
+//! unknown. Some values expire. Watches go from node to node. A few clients create, use and drop tables. After each round all faults end, and every operation must
 //! succeed again through each door.
 //! The history of each key is checked, by porcupine too. Each watch must have been told of every write.
 //!
@@ -33,6 +33,7 @@ mod judge;
 mod means;
 mod plan;
 mod run;
+mod tables;
 mod watchers;
 
 #[path = "../testkit/mod.rs"]
@@ -60,10 +61,11 @@ const ROUNDS: usize = 3;
 const ROUNDS_OF_LONG_RUN: usize = 8;
 
 /// Events that must happen in every run that dealt each kind of fault.
-const SOMETIMES: [&str; 51] = [
+const SOMETIMES: [&str; 57] = [
     "additions declined",
     "additions made",
     "additions with since made",
+    "answers that there is no table",
     "answers over HTTP/1.1",
     "answers over HTTP/2",
     "answers over gRPC",
@@ -82,6 +84,7 @@ const SOMETIMES: [&str; 51] = [
     "directions cut",
     "directions delayed",
     "directions throttled",
+    "histories of created tables",
     "keys read by a list",
     "kills that left no node running",
     "list pages",
@@ -94,10 +97,13 @@ const SOMETIMES: [&str; 51] = [
     "reads that failed",
     "reads that returned",
     "refusals of an empty folder",
+    "reads of created tables",
     "refusals of an older copy",
     "requests sent again",
     "requests sent again of unknown outcome",
     "requests sent again that were answered",
+    "tables created",
+    "tables dropped",
     "values that expired on time",
     "watches begun anew",
     "watches reset",
@@ -107,6 +113,7 @@ const SOMETIMES: [&str; 51] = [
     "writes acknowledged",
     "writes and deletes certainly not applied",
     "writes and deletes of unknown outcome",
+    "writes of created tables",
     "writes that expire in the round",
     "writes unless there is a value",
     "writes whose if_absent held",

@@ -25,6 +25,7 @@ use crate::files::{disk, log_bytes, node, rename};
 use crate::judge::{missed, operations};
 use crate::means::{Means, Mount, limit_files};
 use crate::plan::{Action, Kind, ON_SMALL_FILE_SYSTEM, Step, Wires, steps};
+use crate::tables::{self, TABLE_CLIENTS, TableAccount};
 use crate::testkit::checker::{Operation, STEPS_MAX, Verdict, describe, shorten};
 use crate::testkit::cluster::{TestNode, copy_folder, write};
 use crate::testkit::porcupine::Porcupine;
@@ -151,6 +152,12 @@ impl Run {
             let seed = random.random();
             clients.spawn(async move { workload.run(client, seed, nodes).await });
         }
+        let mut of_tables = JoinSet::new();
+        for client in 0..TABLE_CLIENTS {
+            let nodes = self.seen[client as usize % CONNECTIONS].clone();
+            // Other clients and watchers have smaller numbers.
+            of_tables.spawn(tables::run(Arc::clone(&workload), 2_000 + client, random.random(), nodes));
+        }
         let (mut watchers, mut watched) = (JoinSet::new(), Vec::new());
         for number in 0..WATCHERS {
             let (nodes, told) = (self.seen[number as usize % CONNECTIONS].clone(), Arc::<Mutex<Told>>::default());
@@ -176,10 +183,18 @@ impl Run {
         while let Some(done) = clients.join_next().await {
             account.merge(done.expect("a client does not panic"));
         }
+        let mut tables = TableAccount::default();
+        while let Some(done) = of_tables.join_next().await {
+            tables.merge(done.expect("a client does not panic"));
+        }
         // A wrong history is a better report than a cluster that did not recover.
         let read = match &worked {
             Ok(()) => self.read_all(&workload, &mut account).await,
             Err(_) => Ok(()),
+        };
+        let read = match (&worked, read) {
+            (Ok(()), Ok(())) => tables.read_all(&workload, &self.seen[0]).await,
+            (_, read) => read,
         };
         let told = match (&worked, &read) {
             (Ok(()), Ok(())) => self.all_told(&workload, &watched, &account).await,
@@ -194,6 +209,7 @@ impl Run {
             format!("{} histories of {operations} operations", account.histories.len())
         };
         self.judge(&workload, account).await?;
+        self.judge_tables(&workload, tables).await?;
         worked.and(read).and(told)?;
         self.check_logs()?;
         println!("{}: {explored}: {kinds:?}", workload.name);
@@ -703,6 +719,17 @@ impl Run {
             judged.push(part);
         }
         self.cross_check(workload, account.histories.keys().copied().collect(), judged).await
+    }
+
+    /// Checks the histories of created tables.
+    async fn judge_tables(&mut self, workload: &Arc<Workload>, tables: TableAccount) -> Result<(), String> {
+        for (outcome, count) in &tables.outcomes {
+            self.counters.add(outcome, *count);
+        }
+        let workload = Arc::clone(workload);
+        let judged = tokio::task::spawn_blocking(move || tables.judge(&workload)).await;
+        self.counters.add("histories of created tables", judged.expect("the checker does not panic")?);
+        Ok(())
     }
 
     /// Lets porcupine judge the same histories: it may have no verdict in time, and never another one.

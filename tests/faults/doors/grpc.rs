@@ -123,7 +123,7 @@ pub(crate) async fn list(
     (pages, ended)
 }
 
-fn within<T>(message: T, deadline: Duration) -> Request<T> {
+pub(super) fn within<T>(message: T, deadline: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(deadline);
     request
@@ -144,7 +144,7 @@ fn condition_of(condition: &Condition) -> api::Condition {
 }
 
 /// The state that a failed condition showed, or an addition that found no number.
-fn declined(status: &Status) -> Option<(String, bool)> {
+pub(super) fn declined(status: &Status) -> Option<(String, bool)> {
     let failure = Failure::from_status(status)?;
     let current = failure.current?;
     match failure.reason {
@@ -154,7 +154,7 @@ fn declined(status: &Status) -> Option<(String, bool)> {
     }
 }
 
-fn said(status: &Status) -> String {
+pub(super) fn said(status: &Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }
 
@@ -173,7 +173,7 @@ fn miss(status: &Status, wish: &Wish) -> Miss {
 }
 
 /// Whether no process listened at the node's port.
-fn never_left(status: &Status) -> bool {
+pub(super) fn never_left(status: &Status) -> bool {
     let mut cause = status.source();
     while let Some(error) = cause {
         if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {

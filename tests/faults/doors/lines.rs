@@ -43,7 +43,7 @@ pub(super) async fn call(node: &LineClient, wish: &Wish) -> Result<Outcome, Miss
     }
 }
 
-fn told(text: &str, ask: &Ask) -> Miss {
+pub(super) fn told(text: &str, ask: &Ask) -> Miss {
     let begins = |words: &str| text.strip_prefix("error ").is_some_and(|rest| rest.starts_with(words));
     let is_failed_read = ask.is_read() && begins("failed: ");
     if is_failed_read || begins("not applied: ") || begins("no quorum: ") || begins("not ready: ") {

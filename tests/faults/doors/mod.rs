@@ -8,6 +8,7 @@ mod grpc;
 mod http;
 mod lines;
 mod redis;
+mod tables;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::testkit::redis::RedisClient;
 use crate::testkit::requests::{Ask, Outcome};
 
 pub(crate) use grpc::list;
+pub(crate) use tables::{KEY, TableAsk, TableSaid, ask_table};
 
 /// A protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
