@@ -262,8 +262,8 @@ async fn client_libraries_of_redis_are_content() {
     let cluster = Cluster::start_as(&Plan { doors: true, ..Plan::default() }).await;
     for (node, (program, script)) in cluster.nodes.iter().zip([
         ("quorate-redis-go", None),
-        ("quorate-redis-py", Some("tests/clients/redis.py")),
-        ("quorate-redis-node", Some("tests/clients/redis.js")),
+        ("quorate-redis-py", Some("tests/clients/redis_py.py")),
+        ("quorate-redis-node", Some("tests/clients/redis_node.js")),
     ]) {
         let Some(path) = tools::find(&[program]) else { continue };
         let mut client = Command::new(program);
