@@ -1,5 +1,5 @@
 //! How long the protocol alone takes for a whole operation of a client: three nodes, joined in memory, whose disks answer
-//! at once. What is measured is the time of all three together, on one processor.
+//! at once. It measures the time of all three together, on one processor.
 //!
 //! The nodes take turns as in a real process: a turn handles all that waits, lets what it can share be shared, and then
 //! carries the effects out. So 64 operations at once share clock rounds and batches, as they would there.

@@ -6,7 +6,7 @@
 //! cargo run --release --no-default-features --example counter
 //! ```
 //!
-//! An addition that is sent again could count twice. One that names a version of the counter cannot: a node that gets it
+//! An addition that is sent again could count twice. An addition to a named version cannot: a node that gets it
 //! again finds the first try in the record, or knows that it never took effect, or says that it cannot know.
 
 use std::time::Duration;

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A lock in a distributed system can be lost without notice: its holder is paused, the time to live passes, and another
-//! one takes the lock. So each holder has a token, a number that is greater than that of every holder before it. Whatever
-//! the lock protects remembers the greatest token that it has seen, and refuses a smaller one.
+//! one takes the lock. So each holder has a token, a number that is greater than that of every holder before it. The
+//! service behind the lock remembers the greatest token that it has seen, and refuses a smaller one.
 
 use std::time::Duration;
 

@@ -247,7 +247,7 @@ pub const EXPIRY_DEADLINE: Duration = Duration::from_secs(5);
 /// that it gets what it lacks. Others are found again by the next sweep: 200 bytes each.
 pub const EXPIRIES_OUTDATED_MAX: usize = 1_024;
 
-/// How often a node persists its count of the time that it ran. What a restart forgets of it delays expiries by as much.
+/// How often a node persists its count of the time that it ran. A restart forgets up to as much of it, which delays expiries.
 pub const RUNNING_PERSISTED_EVERY: Duration = Duration::from_mins(1);
 
 /// The greatest counter of an epoch. The next stamp begins a new, durable epoch. At a million writes a second an epoch lasts
@@ -302,7 +302,7 @@ pub const WATCH_PAGES_MAX: usize = 16;
 /// How many keys are remembered that change while a page of a watch is gathered. If more do, the page ends at the last of them.
 pub const WATCH_CHANGED_KEYS_MAX: usize = LISTED_KEYS_MAX;
 
-/// How many events may wait for a watch's client. One that reads more slowly is closed, and can go on with its cursor.
+/// How many events may wait for a watch's client. A watch with more is closed, and can go on with its cursor.
 pub const WATCH_EVENTS_WAITING_MAX: usize = 1_024;
 /// The most bytes of values among the events that wait for all clients of a node. Beyond it the watch with the most bytes is
 /// closed. Watches that are told of one record share its value, so that less is held than is counted.
@@ -350,8 +350,8 @@ pub const DEV_REDIS_PORT_DISTANCE: u16 = 300;
 /// more of them does not recognise the folder: the node would have to restart every second for 18 hours.
 pub const INCARNATIONS_NAMED_MAX: usize = 1 << 16;
 
-/// How many names of tables a node remembers: of 128 bytes at most, so that they hold 1 MiB about. One that is forgotten is
-/// read again.
+/// How many names of tables a node remembers: of 128 bytes at most, so that they hold 1 MiB about. The node reads a forgotten
+/// name again.
 pub const TABLE_NAMES_MAX: usize = 4_096;
 
 /// How long a node goes on with a drop of a table that it found under way. The next use of the name begins anew.

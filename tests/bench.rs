@@ -199,7 +199,7 @@ async fn interrupted_run_reports_and_killed_run_leaves_no_server_behind() {
             child.wait().expect("it can be waited for");
         }
         poll("the no-op server to end", WAIT_MAX, async || {
-            // One that has ended and was not waited for yet has no command line any more.
+            // A process that has ended and was not waited for yet has no command line any more.
             let runs = |id: &&u32| fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| !line.is_empty());
             servers.iter().find(runs).map_or(Ok(()), |id| Err(format!("{id} runs")))
         })

@@ -551,7 +551,7 @@ fn rows(held: &str, foreign: &str, stamp: &api::ClockValue) -> Vec<Row> {
             ["prefix", "4097 bytes"],
         ),
     ];
-    // What never becomes a request is refused by the transport, in its words.
+    // The transport refuses, in its words, bytes that never become a request.
     let transport = |what, method, message, code, reason, parts: &[&str]| Row {
         what,
         method,

@@ -1,7 +1,7 @@
 //! Many writes in one call.
 //!
 //! Contract: each entry is a write of its own, with an outcome of its own, and in no order. Entries that certainly did not
-//! happen are sent again until the deadline, together. One that names a version, and whose outcome is unknown, is then sent
+//! happen are sent again until the deadline, together. An entry that names a version, and whose outcome is unknown, is then sent
 //! again on its own until the outcome is known.
 
 use std::collections::BTreeSet;

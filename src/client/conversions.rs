@@ -62,7 +62,7 @@ pub(super) fn batch(
     results.map(result).collect()
 }
 
-/// An acknowledged write. One that cannot be read has an unknown outcome.
+/// An acknowledged write. An answer that cannot be read has an unknown outcome.
 pub(super) fn written(
     node: &Node,
     clock: Option<api::ClockValue>,

@@ -1,7 +1,7 @@
 //! Watches, as streams that go on at another node where one fails.
 //!
 //! Contract: of every write that is called after [`WatchEvent::Ready`], the stream tells that value or a later one of its
-//! key. What it tells of one key comes in the order in which it happened. A change may be told twice, with the same
+//! key. Changes of one key come in the order in which they happened. A change may be told twice, with the same
 //! version, where the watch goes on at another node. After [`WatchEvent::Reset`] changes may have been missed, and the
 //! stream begins anew.
 //!
@@ -205,7 +205,7 @@ impl Reader {
 
     /// Reads events from one node, until it fails.
     async fn read_from(&mut self, node: &Arc<Node>) -> End {
-        // Without a cursor a node begins anew. What was told before may have changed in between.
+        // Without a cursor a node begins anew. Keys that were told before may have changed in between.
         if self.watch.cursor.is_empty() && self.has_told && self.tell(WatchEvent::Reset).await.is_err() {
             return End::Done;
         }

@@ -310,7 +310,8 @@ pub(super) const SEED: Key = Key {
     kind: Kind::Count { min: 0, max: u32::MAX as usize },
     default: Fallback::Required,
     change: Change::Fixed,
-    about: "The seed of every hash that decides which nodes hold a key. Any number will do.",
+    about: "The seed of every hash that decides which nodes hold a key. Give each cluster a number of its own: versions and \
+            cursors of two clusters of one seed cannot be told apart.",
 };
 
 pub(super) const REPLICA_COUNT: Key = Key {

@@ -540,7 +540,7 @@ impl Parts<'_> {
         self.coordinate(Coordinator::on_batch_failed);
     }
 
-    /// The store was reopened. What failed may have become durable after all, which is as good as if it had not failed.
+    /// The store was reopened. Failed batches may have become durable after all, which is as good as if they had not failed.
     fn on_store_reopened(&mut self, meta: &Meta) {
         self.ctx.group_commit.reopened();
         self.watches.changes_unknown();

@@ -153,7 +153,7 @@ impl<'a> Turn<'a> {
         }
         self.sort(now, &mut memory);
         self.node.flush(now, &mut self.effects);
-        // A flush may begin reads too: the own replica compares before it stores. What follows is flushed as well.
+        // A flush may begin reads too: the own replica compares before it stores. Their outputs are flushed as well.
         while self.sort(now, &mut memory) {
             self.node.flush(now, &mut self.effects);
         }

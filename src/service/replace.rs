@@ -1,6 +1,6 @@
 //! Writes without a condition that tell what was there, for protocols whose answers say it.
 //!
-//! Contract: the key is read first, linearizably. What the read found is exact unless somebody else writes the key meanwhile.
+//! Contract: the key is read first, linearizably. Its answer is exact unless somebody else writes the key meanwhile.
 //! The write itself is a plain one. If the read fails, nothing was written.
 
 use crate::types::{Content, Key, Table, Ttl, Version};

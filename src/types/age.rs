@@ -1,7 +1,7 @@
 //! How long a node has kept a version, on the node's own count of the time that it ran.
 //!
-//! No time of day takes part. A node counts the milliseconds in which it ran, over all its incarnations. What the count
-//! says is compared with counts of the same node alone; to other nodes a node tells ages.
+//! No time of day takes part. A node counts the milliseconds in which it ran, over all its incarnations. The count
+//! is compared with counts of the same node alone; to other nodes a node tells ages.
 
 use std::fmt;
 use std::ops::Deref;

@@ -4,7 +4,7 @@
 //! parts, and two bytes that check them. A stamp or ballot is epoch and counter as varints, the length of the node id, and
 //! the id. The table's id, a varint, stands in versions of keys of created tables: a version of an absence would else come
 //! back in a table that was dropped and created again. The check is seeded with the cluster's seed, so that it most likely
-//! finds a typing error, or a version of another cluster.
+//! finds a typing error, or a version of a cluster with another seed. Clusters of one seed cannot be told apart.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

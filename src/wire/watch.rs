@@ -2,7 +2,7 @@
 //!
 //! A cursor is, in bytes: the form (1), how many nodes it names, the nodes, and eight bytes that check it. A node is the
 //! length of its id, the id, epoch and nonce of its incarnation, and a number. Numbers are varints, the nonce has eight
-//! bytes. The check covers the key or prefix and is seeded with the cluster's seed, so that a cursor of another cluster, or
+//! bytes. The check covers the key or prefix and is seeded with the cluster's seed, so that a cursor of another seed, or
 //! of another watch, is refused.
 
 use std::collections::BTreeMap;

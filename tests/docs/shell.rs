@@ -22,8 +22,15 @@ use super::page::{Mode, Page};
 const MARK: char = '\u{1e}';
 /// How long the commands of one page may take.
 const PAGE_TIME_MAX: Duration = Duration::from_mins(3);
-/// Programs that a machine may lack. Blocks that use one are skipped without it.
-const TOOLS: [&str; 4] = ["grpcurl", "ghz", "curl", "redis-cli"];
+/// Programs that a machine may lack, and how bash finds whether they are there. Blocks that use one are skipped without it.
+/// Of the programs that are called nc, the pages use OpenBSD's.
+const TOOLS: [(&str, &str); 5] = [
+    ("grpcurl", "command -v grpcurl"),
+    ("ghz", "command -v ghz"),
+    ("curl", "command -v curl"),
+    ("redis-cli", "command -v redis-cli"),
+    ("nc", "nc -h 2>&1 | grep OpenBSD"),
+];
 /// The ports that pages name begin here: those of nodes. There are nine of each kind.
 const PORTS_SHOWN: u16 = 8_001;
 /// How far above the nodes' ports those of HTTP, of lines, of Redis and of metrics begin.
@@ -101,7 +108,7 @@ impl Sandbox {
         for entry in fs::read_dir(super::top().join(folder)).expect("a folder can be listed") {
             let name = folder.join(entry.expect("an entry can be read").file_name());
             if super::top().join(&name).is_dir() {
-                // What somebody's nodes left there is not part of the example.
+                // Data that somebody's nodes left there is not part of the example.
                 if !name.ends_with("data") {
                     self.copy(&name);
                 }
@@ -205,8 +212,10 @@ impl Sandbox {
                 printed.ok_or_else(problem)?.output = Some(block.lines.clone());
                 continue;
             }
-            let missing = TOOLS.iter().find(|tool| block.text().contains(**tool) && !self.has(tool));
-            if let Some(tool) = missing {
+            let text = block.text();
+            let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '-').collect();
+            let missing = TOOLS.iter().find(|(tool, check)| words.contains(tool) && !self.has(check));
+            if let Some((tool, _)) = missing {
                 if std::env::var("QUORATE_REQUIRE_CLIENTS").is_ok_and(|value| value == "1") {
                     return Err(format!(
                         "line {}: {tool} is missing, and QUORATE_REQUIRE_CLIENTS=1 wants it",
@@ -251,8 +260,8 @@ impl Sandbox {
         Ok((script, expected))
     }
 
-    fn has(&self, tool: &str) -> bool {
-        let status = self.bash(&format!("command -v {tool}")).stdout(Stdio::null()).status();
+    fn has(&self, check: &str) -> bool {
+        let status = self.bash(check).stdout(Stdio::null()).stderr(Stdio::null()).status();
         status.expect("bash can be run").success()
     }
 }

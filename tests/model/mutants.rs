@@ -9,12 +9,18 @@ use crate::{failures, models};
 /// The most states of one model that are explored for one broken rule.
 const STATES_MAX: usize = 700_000;
 
-/// The mutants that no model finds. The first breaks a cache that is no part of a node's state machine; a test beside the
-/// cache finds it. The second needs more than three replicas: a majority of two replicas is both of them. The third and the
-/// last three harm no data but stall a client. The others need one of these: four writes; epochs of two peers in flight to
-/// one disk and a restart between them; a store whose reads fail; a disk that is lost during bootstrap; a second failure of
-/// one disk; nodes that are no replicas; an operator who gives stamps by hand. The simulator finds all of these but those of
-/// the cache and of the operator. The regressions find the latter.
+/// The mutants that no model finds, with the reason for each kind:
+///
+/// - `ReadIsCachedBesidePersist` breaks a cache that is no part of a node's state machine. A test beside the cache finds it.
+/// - `MajorityOfAsked` needs more than three replicas: a majority of two replicas is both of them.
+/// - `NobodyElseIsAsked`, `InsistsOnHolder`, `LateHelloCounts` and `QuietRestartIsMissed` harm no data but stall a client.
+/// - `SameStampIsMerged` needs an operator who gives stamps by hand. The regressions find it.
+/// - `OlderClockRound` needs four writes, and `StandInsCount` nodes that are no replicas.
+/// - `EpochMayFall` needs epochs of two peers in flight to one disk, and a restart between them.
+/// - `RefusalCountsAsNothing` needs a store whose reads fail, and `FailureIsForgotten` a second failure of one disk.
+/// - `BootstrapsEarly` needs a disk that is lost during bootstrap.
+///
+/// The simulation finds all of these but the first and `SameStampIsMerged`.
 ///
 /// No model has watches, lists or reads of one replica. The simulation finds a broken rule of the last, and for the others
 /// their directed schedules are in the regressions.

@@ -33,7 +33,7 @@ pub const N3: NodeIndex = NodeIndex(2);
 /// How long each operation is given, where the test does not say.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
-/// What operators ask for is numbered from here: it is no part of the history.
+/// Operators' requests are numbered from here: they are no part of the history.
 const OPERATORS_FROM: usize = 1_000_000;
 
 /// One message that was sent.
@@ -445,7 +445,7 @@ impl Cluster {
         self.input(host, Some(Input::Linked(peer)));
     }
 
-    /// Delivers what is on the way among these nodes, and what follows from it, until nothing is left. Those that are
+    /// Delivers what is on the way among these nodes, and what follows from it, until nothing is left. Nodes that are
     /// not named might as well be cut off or paused.
     pub fn run(&mut self, among: &[NodeIndex]) {
         self.deliver(|sent| among.contains(&sent.from) && among.contains(&sent.to));
@@ -501,7 +501,7 @@ impl Cluster {
         self.hosts[host.index()].disk_is_held = true;
     }
 
-    /// What waits at this disk, and what follows, becomes durable.
+    /// Makes everything durable that waits at this disk, and what follows.
     pub fn let_disk_go(&mut self, host: NodeIndex) {
         self.hosts[host.index()].disk_is_held = false;
         if let Some(batch) = self.hosts[host.index()].at_disk.take() {

@@ -598,7 +598,7 @@ fn quiet_conditional_write_takes_two_rounds_and_one_fsync() {
     assert_eq!(cluster.count(|_| true), 0);
 }
 
-/// The second write waits for the first, and then finds by a look that its condition has failed. Those that were called before
+/// The second write waits for the first, and then finds by a look that its condition has failed. Writes that were called before
 /// the look end with it.
 #[test]
 fn writes_that_waited_fail_on_what_was_just_settled() {

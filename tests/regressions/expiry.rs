@@ -234,7 +234,7 @@ fn read_answers_the_settled_value_where_it_cannot_be_deleted() {
     cluster.assert_linearizable();
 }
 
-/// What was kept at a count that a restart has forgotten has no age. Computed without a sign, its age would be enormous.
+/// A version that was kept at a count that a restart has forgotten has no age. Computed without a sign, its age would be enormous.
 #[test]
 fn restart_that_sets_the_count_back_ages_nothing() {
     let mut cluster = Cluster::bootstrapped(3);

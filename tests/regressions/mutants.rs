@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use quorate::mutants::{Mutant, turn_on};
 
-/// What a panic prints is set for the whole process, so that one table is made at a time.
+/// The hook of panics is set for the whole process, so that one table is made at a time.
 static ONE_TABLE: Mutex<()> = Mutex::new(());
 
 /// Each mutant, and a test that it is to be found by.
@@ -25,7 +25,7 @@ pub fn each_is_found(tests: &[(Mutant, &str, fn())]) {
     let _one = ONE_TABLE.lock().unwrap_or_else(PoisonError::into_inner);
     println!("| mutant | found by the test | as |");
     println!("|---|---|---|");
-    // What the tests print themselves would bury the table.
+    // The output of the tests themselves would bury the table.
     set_hook(Box::new(|_| {}));
     let mut missed = Vec::new();
     for (mutant, name, test) in tests {

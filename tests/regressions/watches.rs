@@ -180,7 +180,7 @@ fn watch_is_reset_where_a_majority_forgot_what_it_announced() {
     for node in [N2, N3] {
         cluster.deliver(stores(node));
         cluster.deliver(|sent| sent.from == node && !sent.is_for_watches());
-        // What it has to tell is lost with it.
+        // Its changes are lost with it.
         cluster.take(Sent::is_for_watches);
         cluster.crash(node, Unsynced::Lost);
         cluster.start(node);

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 /// Looking up a name with this ending takes a minute in a process with [`silent_name_server`] in its environment.
 pub const SILENT: &str = ".silent";
 
-/// The environment of a process whose name server does not answer for names that end in [`SILENT`]. What has to be built
+/// The environment of a process whose name server does not answer for names that end in [`SILENT`]. Its library
 /// is built in `dir`. `None` where this machine has no C compiler; that is said, not passed over.
 pub fn silent_name_server(dir: &Path) -> Option<(String, OsString)> {
     let built = dir.join("silent_name_server.so");

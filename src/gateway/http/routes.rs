@@ -62,7 +62,7 @@ macro_rules! of_operators {
     };
 }
 
-/// Every path. Those that more than one template fits belong to the first.
+/// Every path. A path that more than one template fits belongs to the first.
 pub(super) static ROUTES: [Route; 17] = [
     of_operators!("/", LIST, ["prefix", "limit", "cursor", "values", "timeout"], "All keys of the table default"),
     of_operators!("/openapi.json", INFO, [], "The description of this API"),

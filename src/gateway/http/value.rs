@@ -1,7 +1,7 @@
 //! Single values: GET, HEAD, PUT, POST and DELETE of a key.
 //!
-//! Contract: a write with a condition is one operation, which the protocol judges as it writes. What an unconditional write
-//! says of the value before is exact unless somebody else writes the key meanwhile.
+//! Contract: a write with a condition is one operation, which the protocol judges as it writes. The answer of an
+//! unconditional write about the value before is exact unless somebody else writes the key meanwhile.
 
 use std::time::{Duration, Instant};
 

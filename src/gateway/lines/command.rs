@@ -94,7 +94,7 @@ fn split(line: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// The table of a command. One that can have no such name does not exist.
+/// The table of a command. A table that can have no such name does not exist.
 fn existing(name: &[u8]) -> Result<Table, Other> {
     let name = std::str::from_utf8(name).map_err(|_| Other::MissingTable)?;
     Table::parse(name).map_err(|_| Other::MissingTable)

@@ -1,7 +1,7 @@
 //! The line protocol: a command a line, and a line for each answer, for netcat and for clients of winter.
 //!
 //! Contract: docs/lines.md. The commands of a connection are done one after another, and answered in their order. Any number
-//! may be sent ahead. What was sent before a client half-closes is answered, and then the connection is closed.
+//! may be sent ahead. When a client half-closes, the commands before are answered, and the connection is closed.
 //!
 //! Bounds: a line has [`LINE_BYTES_MAX`], and counts against the buffer budget while it arrives. A client that says nothing
 //! for [`IDLE_TIME_MAX`], or that does not read for [`STALL_TIME_MAX`], is left.

@@ -115,7 +115,7 @@ impl Coordinator {
         }
     }
 
-    /// Tells each operation of `round` about an answer. Those that still wait for clocks stay in the round.
+    /// Tells each operation of `round` about an answer. Operations that still wait for clocks stay in the round.
     fn for_each_of_round(&mut self, round: OperationId, ctx: &mut CoordinatorCtx<'_>, tell: impl Fn(&mut InFlight)) {
         let Some(ClockRound { began, mut operations }) = self.clock_rounds.in_flight.remove(&round) else { return };
         let mut waiting = 0;

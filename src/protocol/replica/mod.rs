@@ -517,7 +517,7 @@ fn compare_and_store(
     let greater = held().find(|(held, _)| held.tag() >= digest.tag());
     let clock = digest.tag().clock();
     if let Some((greater, when)) = rule!(SmallerStampOverwrites, greater, not None) {
-        // One that is on its way to the disk is told once it is durable.
+        // A greater record that is on its way to the disk is told once it is durable.
         if when == AnswerWhen::Now && greater.tag() > digest.tag() {
             must!(BeatenIsNotTold, ctx.deliveries.push_back(Delivery::Beaten(key.clone(), greater.version())));
         }

@@ -1,7 +1,7 @@
 //! Created tables: their names, and operations on them.
 //!
 //! Contract: an operation that was called after a drop was answered never takes effect in the dropped table, and shows
-//! nothing of it, however old the names are that its node remembers. One that was called before may have taken effect. A read
+//! nothing of it, however old the names are that its node remembers. An earlier one may have taken effect. A read
 //! of one replica is no such operation: it may show a dropped table where its node missed the drop.
 //!
 //! How: the record of a name says the table's id. It is an ordinary record, and linearizable. The keys of a table are stored

@@ -64,7 +64,7 @@ pub(super) struct Watch {
     /// The nodes whose changes it was told since it began, or since its cursor.
     pub(super) covers: BTreeSet<NodeIndex>,
     pub(super) stage: Stage,
-    /// The last read that began before it was opened here, or was told a page. What that read answers may be older than what
+    /// The last read that began before it was opened here, or was told a page. Its answer may be older than what
     /// the client was told elsewhere.
     pub(super) opened_after: u64,
     /// How far it was told what is there, where it is told that.
@@ -523,7 +523,7 @@ impl Watches {
             let event = WatchEvent::Changed { key: key.clone(), version: version.clone(), record: record.cloned() };
             ctx.emit(to, stage.cursor(group, covers), event);
         }
-        // Those that were told are told twice where others are to be told yet.
+        // Watches that were told are told twice where others are to be told yet.
         if !are_younger {
             self.remember(id, key, version.clone());
         }

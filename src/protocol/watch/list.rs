@@ -43,7 +43,7 @@ impl Watches {
         list.page = Page::Queued;
         watch.stage = Stage::Listing;
         self.pages.queue.push_back(id);
-        // What is remembered was not told: the watch is the only one of its group.
+        // The remembered keys were not told: the watch is the only one of its group.
         if let Some(group) = self.groups.get_mut(&watch.group) {
             group.last.clear();
         }
@@ -153,7 +153,7 @@ impl Watches {
         }
     }
 
-    /// Tells a watch a page. What changed beside it is read once more.
+    /// Tells a watch a page. Keys that changed beside it are read once more.
     fn tell_page(&mut self, id: WatchId, mut page: ListedKeys, ctx: &mut WatchCtx<'_>) {
         let Some(watch) = self.clients.get_mut(&id) else { return };
         let Some(list) = &mut watch.list else { return };

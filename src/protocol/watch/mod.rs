@@ -1,7 +1,7 @@
 //! Watches: clients are told of the changes of a key or a prefix, through any node.
 //!
-//! Contract: from `ready` on, a watch is told the record of each write that is called, or a later record of its key. What it
-//! is told of one key comes in the order in which it happened. Several writes may be told as the last of them, and nothing
+//! Contract: from `ready` on, a watch is told the record of each write that is called, or a later record of its key.
+//! Changes of one key are told in the order in which they happened. Several writes may be told as the last of them, and nothing
 //! is promised across keys. Where that can no longer be kept, it is told `reset` and begins anew.
 //!
 //! A replica tells its changes ([`feed`]). A coordinator takes those of all nodes that hold a matching slot ([`streams`]).

@@ -118,7 +118,7 @@ impl Announced {
             || self.wants.values().next().is_some_and(|want| is_of_majority(&want.version))
     }
 
-    /// What was asked for is still to be read. Returns the announcements that are counted with an earlier one.
+    /// The keys that were asked for are still to be read. Returns the announcements that are counted with an earlier one.
     pub(super) fn put_back(&mut self, asked: Announcements) -> Vec<((GroupId, NodeIndex), u64)> {
         let mut merged = Vec::new();
         for (stream, want) in asked {

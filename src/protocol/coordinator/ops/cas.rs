@@ -189,8 +189,8 @@ impl Cas {
         }
     }
 
-    /// A ballot was preempted, or is late. The first one may only have been below that of a write that has ended. What was
-    /// proposed is looked for at once, before too many others make the key forget it. Otherwise others go first.
+    /// A ballot was preempted, or is late. The first one may only have been below that of a write that has ended. A
+    /// proposed record is looked for at once, before too many others make the key forget it. Otherwise others go first.
     fn try_again(&mut self) -> Step {
         let was_too_small = self.phase == Phase::Prepare && self.is_preempted && self.tries == 1;
         let may_fail = matches!(&self.goal, Goal::Change(_, request) if matches!(request.change, Change::Write { .. }));
@@ -317,7 +317,7 @@ impl Cas {
                 return self.done(Reply::Failed(Failure::OutcomeForgotten));
             }
             Verdict::Applied(applied) => Ending::Applied(applied),
-            // What this coordinator left at a minority is buried before the change is called failed.
+            // Records that this coordinator left at a minority are buried before the change is called failed.
             Verdict::Failed(failure) if is_settled && !self.is_attempted => {
                 self.settled = Some(Settled(greatest));
                 return self.done(Reply::Failed(failure));

@@ -110,7 +110,7 @@ impl Get {
         Step::Ask(Round { counted: holders, event: Some(ProtocolEvent::ReadWroteBack), ..Round::to_all() })
     }
 
-    /// Asks every replica for its record. What was seen before binds nobody, because nothing was answered yet.
+    /// Asks every replica for its record. Earlier answers bind nobody, because the client was told nothing yet.
     fn start_over(&mut self) -> Step {
         *self = Self { phase: Phase::Records, looks: self.looks, ..Self::default() };
         Step::Ask(Round::to_all())

@@ -137,7 +137,7 @@ pub trait Operation {
         Step::Failed
     }
 
-    /// The present round is late. Those that have not answered are asked again, unless another step is wanted.
+    /// The present round is late. Replicas that have not answered are asked again, unless another step is wanted.
     fn on_late(&mut self) -> Step {
         Step::Wait
     }
