@@ -322,18 +322,23 @@ fn conditional_writes() -> Vec<Bounded> {
 /// Every node remembers the name of the table. The coordinator of the drop forgets it, and the other one learns of the drop
 /// when it arrives there, or when somebody refuses its write.
 fn tables() -> Vec<Bounded> {
-    vec![pin(
-        22_230,
-        World::new("tables: a drop, a stale name writes", vec![vec![drop_table(0)], vec![write(1, 1)]])
-            .in_table()
-            .reaching(
-                milestones::REFUSED_DROPPED
-                    | milestones::FOUND_NO_TABLE
-                    | milestones::FOUND_DROPPING
-                    | milestones::CUT_OFF
-                    | milestones::ALL_DONE,
-            ),
-    )]
+    let clients = || vec![vec![drop_table(0)], vec![write(1, 1)]];
+    let reached = milestones::REFUSED_DROPPED | milestones::FOUND_DROPPING | milestones::CUT_OFF;
+    vec![
+        pin(
+            22_230,
+            World::new("tables: a drop, a stale name writes", clients())
+                .in_table()
+                .reaching(reached | milestones::FOUND_NO_TABLE | milestones::ALL_DONE),
+        ),
+        pin(
+            509_131,
+            World::new("tables: a drop, its coordinator restarts", clients())
+                .in_table()
+                .with(restarts([1, 0, 0], 1))
+                .reaching(reached | milestones::EARLIER_INCARNATION),
+        ),
+    ]
 }
 
 /// Larger models, for an hour and a machine with much memory.

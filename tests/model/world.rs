@@ -320,8 +320,8 @@ impl World {
     ///   over, and none of them comes back.
     /// - An answer to a node that has no operation under way. It could at most release a hint, which may be lost
     ///   if it is sent again, or exclude a peer that refuses, as a late peer is excluded too.
-    /// - A request to prepare or accept that changes nothing, and whose answer would be ignored now. Promises, records and
-    ///   clocks never fall while a process runs, so that it would change nothing later. One that would raise a promise stays,
+    /// - A request to prepare or accept, or a drop, that changes nothing, and whose answer would be ignored now. Promises, records,
+    ///   clocks and drops never fall while a process runs, so that it would change nothing later. One that would raise a promise stays,
     ///   whoever waits for the answer.
     /// - A question whose answer would be ignored now. Being asked for the clock changes nothing; being asked for the
     ///   record neither, unless the store may show one that its node does not know to be durable.
@@ -348,15 +348,13 @@ impl World {
                     !(is_ignored(envelope) || reads_change_nothing && is_answered_in_vain(envelope))
                 }
                 Message::Request {
-                    request:
-                        Request::Store { .. }
-                        | Request::Scan { .. }
-                        | Request::Drop { .. }
-                        | Request::Follow { .. }
-                        | Request::Unfollow,
+                    request: Request::Store { .. } | Request::Scan { .. } | Request::Follow { .. } | Request::Unfollow,
                     ..
                 } => !is_ignored(envelope),
-                Message::Request { request: Request::Prepare { .. } | Request::Accept { .. }, .. } => {
+                Message::Request {
+                    request: Request::Prepare { .. } | Request::Accept { .. } | Request::Drop { .. },
+                    ..
+                } => {
                     let changes_nothing = outcome(envelope).machine == machines[envelope.to.index()];
                     !(is_ignored(envelope) || changes_nothing && is_answered_in_vain(envelope))
                 }
@@ -500,7 +498,10 @@ impl Model for World {
             if next_alarm_hedges(machine) || state.left.alarms > 0 && machine.node.next_wake().is_some() {
                 may(Event::Wakes);
             }
-            if state.left.restarts[member.index()] > 0 && state.left.restarts_of_all > 0 {
+            // Before the drop is called, a restart would make a node forget the name, and nothing else.
+            let may_restart =
+                !self.in_table || state.clients.first().is_some_and(|client| client.waits || client.next > 0);
+            if may_restart && state.left.restarts[member.index()] > 0 && state.left.restarts_of_all > 0 {
                 may(Event::Restarts { kept: false });
                 if machine.at_disk.is_some() && !machine.landed {
                     may(Event::Restarts { kept: true });
