@@ -90,6 +90,7 @@ impl Cluster {
                 meta,
                 nonce: u64::from(me.0),
                 started_at: Time::default(),
+                repair: None,
             };
             let peers = members.iter().filter(|peer| **peer != me);
             Host {
@@ -160,6 +161,7 @@ impl Cluster {
                         Output::Scan { .. } => unreachable!("nothing is listed"),
                         Output::Measure { .. } => unreachable!("no table has a quota"),
                         Output::Clean { .. } => unreachable!("no table is dropped"),
+                        Output::ReadSlots { .. } => unreachable!("nothing is repaired"),
                         Output::Event(_) => {}
                     }
                 }

@@ -142,6 +142,70 @@ pub const SCANS_RUNNING_MAX: usize = 2;
 /// How many keys of one page are read at the same time, where their values are wanted or replicas do not agree.
 pub const LIST_READS_MAX: usize = 32;
 
+/// The default of the key `repair_keys_per_second`: a few percent of what one node reads and writes. A hundred thousand keys
+/// take two minutes.
+pub const REPAIR_KEYS_PER_SECOND_DEFAULT: usize = 1_000;
+
+/// The default of the key `repair_bytes_per_second`: a tenth of a link of one gigabit a second.
+pub const REPAIR_BYTES_PER_SECOND_DEFAULT: usize = 12 * MIB;
+
+/// The time between two comparisons of two nodes that found nothing. Where all is equal, one takes two messages of half a
+/// kibibyte, and a millisecond of either node for the sums of 65,536 slots.
+pub const REPAIR_EVERY: Duration = Duration::from_secs(10);
+
+/// With so many peers a node compares every [`REPAIR_EVERY`]. With more, each has its turn as much later.
+pub const REPAIR_PAIRS_AT_ONCE: usize = 8;
+
+/// How long a few leaves that differ must do so before their keys are compared: writes take less until all replicas have them.
+pub const REPAIR_CONFIRM_AFTER: Duration = Duration::from_secs(1);
+
+/// Repair begins its steps so far ahead of its pace at most. A timer for each key would cost more than the key.
+pub const REPAIR_BURST: Duration = Duration::from_millis(20);
+
+/// How many parts one question about sums names. The answer has sixteen sums of 16 bytes for each: 16 KiB.
+pub const REPAIR_PARTS_MAX: usize = 64;
+
+/// How many slots have their keys compared at the same time, so that a round trip does not decide how fast it goes.
+pub const REPAIR_LISTINGS_MAX: usize = 8;
+
+/// No further slot is listed while so many keys wait to be repaired: of 4 KiB each at most, and 100 bytes usually.
+pub const REPAIR_KEYS_WAITING_MAX: usize = 1_000;
+
+/// How many keys a node repairs at the same time: as many as its pace takes where each needs a tenth of a second.
+pub const REPAIR_IN_FLIGHT_MAX: usize = 128;
+
+/// How long the repair of a key may take. The next comparison finds it again.
+pub const REPAIR_KEY_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a peer may take for one answer before the comparison ends. Reading a slot takes milliseconds.
+pub const REPAIR_ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// How long a node is kept for a peer whose comparison it answers, after the peer's last question. A thousand keys that wait
+/// take so long at 20 keys a second.
+pub const REPAIR_SERVED_FOR: Duration = Duration::from_mins(1);
+
+/// How many reads of slots for a peer may be under way: those beyond it are dropped.
+pub const REPAIR_SERVED_READS_MAX: usize = 2 * REPAIR_LISTINGS_MAX;
+
+/// How many keys of a slot one answer names.
+pub const REPAIR_LISTED_KEYS_MAX: usize = 1_000;
+/// The most bytes of these keys: half of [`LINK_BATCH_BYTES`].
+pub const REPAIR_LISTED_BYTES_MAX: usize = 512 * KIB;
+
+/// Repair pauses while so many bytes wait for the disk: the disk does not keep up with clients.
+pub const REPAIR_BACKLOG_BYTES_MAX: usize = 8 * MIB;
+
+/// After a start a node counts its records: so many or more in a page, whole slots each, and pages so often. A million
+/// records take ten seconds, at a tenth of a processor.
+pub const REPAIR_COUNT_ENTRIES: usize = 2_000;
+/// See [`REPAIR_COUNT_ENTRIES`].
+pub const REPAIR_COUNT_EVERY: Duration = Duration::from_millis(20);
+/// After so long a page is read again that could not be, or that was read while records were removed.
+pub const REPAIR_COUNT_AGAIN: Duration = Duration::from_millis(500);
+
+/// How many changes are remembered while a page of slots is read, of some 200 bytes each. Beyond it the page is read again.
+pub const REPAIR_TOUCHED_MAX: usize = 1 << 16;
+
 /// How many events may wait for a node's event loop. A task that brings one more waits, and with it the link that it reads.
 pub const EVENTS_WAITING_MAX: usize = 8_192;
 

@@ -89,8 +89,11 @@ metrics! {
     hedges: Counter = Counter::default(), "Operations that asked further replicas because one was late";
     resends: Counter = Counter::default(), "Operations that asked again the replicas that had not answered";
     peer_requests_dropped: Counter = Counter::default(), "Requests of peers dropped because the disk had too much waiting";
-    hints_dropped: Counter = Counter::default(), "Hints for slow peers dropped for lack of room; reads repair them";
+    hints_dropped: Counter = Counter::default(), "Hints for slow peers dropped for lack of room; repair brings what they lack";
     expired: Counter = Counter::default(), "Values that this node deleted because their time to live had passed";
+    repaired: Counter = Counter::default(), "Keys that this node read and brought to replicas that lacked them";
+    comparisons: Family<PeerLabels, Counter> = Family::default(),
+        "Comparisons of this node's records with a peer's that this node began and ended, by peer";
     stamp_conflicts: Counter = Counter::default(), "Records of one stamp with two contents; any is a defect";
     clock_jumps: Counter = Counter::default(), "Clocks of peers refused because no honest clock is so far ahead";
     store_batches: Counter = Counter::default(), "Batches made durable";

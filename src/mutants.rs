@@ -183,11 +183,23 @@ pub enum Mutant {
     AdditionToExpired,
     /// A list shows the tag of a record for its version.
     ListShowsTag,
+    /// A record that becomes durable while its slot is counted is not counted.
+    ChangeBesideCountIsLost,
+    /// A record that is replaced stays in its leaf.
+    LeafKeepsReplaced,
+    /// The records of a dropped table stay in their leaves when the store removes them.
+    CleaningKeepsLeaf,
+    /// Leaves stay what they are although nobody knows whether a batch is on the disk.
+    LeavesOutliveFailure,
+    /// A key is repaired where a majority holds one record, whatever the others hold.
+    RepairSkipsReplica,
+    /// Repair stores the greatest record that it finds, although it may not be chosen.
+    RepairSpreadsUnchosen,
 }
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 88] = [
+    pub const ALL: [(Self, &'static str); 94] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -276,6 +288,12 @@ impl Mutant {
         (Self::AdditionRenewsTtl, "a value lives as long as its time to live"),
         (Self::AdditionToExpired, "a value lives as long as its time to live"),
         (Self::ListShowsTag, "a version is given once"),
+        (Self::ChangeBesideCountIsLost, "a leaf is the sum over the durable records"),
+        (Self::LeafKeepsReplaced, "a leaf is the sum over the durable records"),
+        (Self::CleaningKeepsLeaf, "a leaf is the sum over the durable records"),
+        (Self::LeavesOutliveFailure, "a leaf is the sum over the durable records"),
+        (Self::RepairSkipsReplica, "replicas converge without a read"),
+        (Self::RepairSpreadsUnchosen, "only chosen records are stored"),
     ];
 
     /// Those of created tables. What uses the default table alone cannot find them.

@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admin;
-use crate::config::{Config, LocalAddress};
+use crate::config::{Config, LocalAddress, NodeConfig};
 use crate::gateway::http::{self, HttpOptions};
 use crate::gateway::redis::{self, RedisOptions};
 use crate::gateway::{grpc, lines};
 use crate::limits::DRAIN_TIME_MAX;
+use crate::protocol::RepairSettings;
 use crate::protocol::placement::Placement;
 use crate::runtime::{self, NodeHandle, RunningNode};
 use crate::service::{Service, descriptors};
@@ -226,6 +227,7 @@ impl PreparedServer {
             http_address: http_address.map(|address| remote_http_address(&config, address)),
             store,
             operator_writes: config.node.operator_writes,
+            repair: repair_settings(&config.node),
             requests_in_flight_max: config.node.requests_in_flight_max,
             request_bytes_in_flight_max: config.node.request_bytes_in_flight_max,
         };
@@ -298,6 +300,12 @@ async fn listen_if(key: &'static str, address: Option<&LocalAddress>) -> Result<
         Some(address) => listen(key, address).await.map(Some),
         None => Ok(None),
     }
+}
+
+/// How the node repairs; `None` where it does not.
+fn repair_settings(config: &NodeConfig) -> Option<RepairSettings> {
+    let (keys_per_second, bytes_per_second) = (config.repair_keys_per_second, config.repair_bytes_per_second);
+    (keys_per_second > 0).then(|| RepairSettings { keys_per_second, bytes_per_second, ..RepairSettings::default() })
 }
 
 /// Where others reach the HTTP of a node that serves it at `local`.

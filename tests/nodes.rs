@@ -38,6 +38,7 @@ impl Cluster {
                 http_address: None,
                 store,
                 operator_writes: true,
+                repair: Some(quorate::protocol::RepairSettings::default()),
                 requests_in_flight_max: 1_000,
                 request_bytes_in_flight_max: 1 << 26,
             })

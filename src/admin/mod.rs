@@ -145,6 +145,28 @@ fn add_status(registry: &mut Registry, status: &Status) {
     let help = "Operations of clients that the node works on";
     registry.register("operations_in_flight", help, ConstGauge::new(status.requests));
 
+    let repair = &status.repair;
+    if repair.is_on {
+        let help = "Records that repair has counted, tombstones included";
+        registry.register("repair_records", help, ConstGauge::new(repair.counts.records));
+        let help = "Tombstones among the records that repair has counted";
+        registry.register("repair_tombstones", help, ConstGauge::new(repair.counts.tombstones));
+        let help = "The share of the slots that repair has counted since the start, 0 to 1";
+        registry.register("repair_share_counted", help, ConstGauge::new(repair.share_counted));
+        let behind: u64 = repair.pairs.iter().map(|pair| pair.behind).sum();
+        let help = "Keys that were found to differ from a peer's, and wait to be repaired by this node";
+        registry.register("repair_behind_keys", help, ConstGauge::new(behind));
+        let equal = Family::<PeerLabels, Gauge<f64, AtomicU64>>::default();
+        for pair in &repair.pairs {
+            let id = status.peers.iter().find(|peer| peer.member == pair.peer).map(|peer| peer.id.to_string());
+            if let (Some(peer), Some(since)) = (id, pair.equal_since) {
+                equal.get_or_create(&PeerLabels { peer }).set(since.as_secs_f64());
+            }
+        }
+        let help = "Time since a comparison with a peer found no difference; absent if none did";
+        registry.register_with_unit("repair_equal_age", help, Unit::Seconds, equal);
+    }
+
     let linked = Family::<PeerLabels, Gauge<u64, AtomicU64>>::default();
     let refused = Family::<PeerLabels, Gauge<u64, AtomicU64>>::default();
     let queued = Family::<PeerLabels, Gauge<u64, AtomicU64>>::default();

@@ -19,6 +19,7 @@ mod locate;
 mod log_queue;
 pub mod logging;
 mod output;
+mod repair;
 mod serve;
 mod set;
 mod status;
@@ -159,6 +160,7 @@ enum Command {
     Export(transfer::Export),
     Import(transfer::Import),
     Status(status::Status),
+    Repair(repair::Repair),
     Locate(locate::Locate),
     Bench(bench::Bench),
     /// Check configuration files, or print the reference of their keys
@@ -316,6 +318,7 @@ async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
         Command::Export(export) => export.run(&global).await,
         Command::Import(import) => import.run(&global).await,
         Command::Status(status) => status.run(&global).await,
+        Command::Repair(repair) => repair.run(&global).await,
         Command::Locate(locate) => locate.run(&global).await,
         Command::Bench(bench) => bench.run(&global).await,
         Command::Config(Config::Check(check)) => check.run(&global),

@@ -228,6 +228,7 @@ mod tests {
                 node_id: id.to_string(),
                 state: state(id).into(),
                 detail: if linked.contains(&id) { String::new() } else { "it is tried again and again".to_owned() },
+                repair: None,
             })
             .into();
         let storage_nodes = (1..=3)

@@ -5,8 +5,9 @@ use std::borrow::Cow;
 
 use super::address::{LOCAL_ACCEPTED, REMOTE_ACCEPTED};
 use crate::limits::{
-    BLOCK_CACHE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT, REPLICA_COUNT_MAX,
-    REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
+    BLOCK_CACHE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT, REPAIR_BYTES_PER_SECOND_DEFAULT,
+    REPAIR_KEYS_PER_SECOND_DEFAULT, REPLICA_COUNT_MAX, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
+    REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
 use crate::types::{NODE_ID_BYTES_MAX, TABLE_NAME_BYTES_MAX};
 
@@ -15,6 +16,10 @@ pub const VARIABLE_PREFIX: &str = "QUORATE_NODE_";
 
 /// More requests would only wait for each other. The bound catches a number of bytes in the place of a number of requests.
 const REQUESTS_MAX: usize = 1 << 20;
+/// No node repairs more. The bound catches typing errors.
+const REPAIR_KEYS_MAX: usize = 1_000_000;
+/// The largest value takes ten minutes.
+const REPAIR_BYTES_MIN: usize = 64 << 10;
 /// A cache or buffer below one MiB cannot hold one block of each kind.
 const MEMORY_BYTES_MIN: usize = 1 << 20;
 /// No known machine has more memory. The bound catches typing errors.
@@ -259,6 +264,23 @@ pub(super) const REQUEST_BYTES_IN_FLIGHT_MAX: Key = Key {
             with RESOURCE_EXHAUSTED.",
 };
 
+pub(super) const REPAIR_KEYS_PER_SECOND: Key = Key {
+    name: "repair_keys_per_second",
+    kind: Kind::Count { min: 0, max: REPAIR_KEYS_MAX },
+    default: Fallback::Number(REPAIR_KEYS_PER_SECOND_DEFAULT),
+    change: Change::Restart,
+    about: "The most keys that the node repairs in a second: [operations.md](operations.md#repair). With 0 it repairs none, \
+            and compares its records with no other node.",
+};
+
+pub(super) const REPAIR_BYTES_PER_SECOND: Key = Key {
+    name: "repair_bytes_per_second",
+    kind: Kind::Bytes { min: REPAIR_BYTES_MIN, max: MEMORY_BYTES_MAX },
+    default: Fallback::Number(REPAIR_BYTES_PER_SECOND_DEFAULT),
+    change: Change::Restart,
+    about: "The most bytes of comparisons and values that the node's repair sends and asks for in a second, about.",
+};
+
 pub(super) const RECORD_CACHE_BYTES: Key = Key {
     name: "record_cache_bytes",
     kind: Kind::Bytes { min: MEMORY_BYTES_MIN, max: MEMORY_BYTES_MAX },
@@ -284,7 +306,7 @@ pub(super) const WRITE_BUFFER_BYTES: Key = Key {
 };
 
 /// Every key below `node` in node.yml, in the order of the examples.
-pub(super) const NODE_KEYS: [&Key; 18] = [
+pub(super) const NODE_KEYS: [&Key; 20] = [
     &ID,
     &LOCAL_ADDRESS,
     &LOCAL_METRICS_ADDRESS,
@@ -300,6 +322,8 @@ pub(super) const NODE_KEYS: [&Key; 18] = [
     &OPERATOR_WRITES,
     &REQUESTS_IN_FLIGHT_MAX,
     &REQUEST_BYTES_IN_FLIGHT_MAX,
+    &REPAIR_KEYS_PER_SECOND,
+    &REPAIR_BYTES_PER_SECOND,
     &RECORD_CACHE_BYTES,
     &BLOCK_CACHE_BYTES,
     &WRITE_BUFFER_BYTES,

@@ -11,8 +11,9 @@ use super::keys::{self, Fallback, Key, Kind, NODE_KEYS, VARIABLE_PREFIX};
 use super::service_link::is_service_link;
 use super::{File, yaml};
 use crate::limits::{
-    BLOCK_CACHE_BYTES_DEFAULT, RECORD_CACHE_BYTES_DEFAULT, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
-    REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
+    BLOCK_CACHE_BYTES_DEFAULT, RECORD_CACHE_BYTES_DEFAULT, REPAIR_BYTES_PER_SECOND_DEFAULT,
+    REPAIR_KEYS_PER_SECOND_DEFAULT, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT,
+    WRITE_BUFFER_BYTES_DEFAULT,
 };
 use crate::types::{Durability, NodeId, Table};
 
@@ -52,6 +53,10 @@ pub struct NodeConfig {
     /// The most bytes of keys and values that client requests hold at once: 64 MiB, the size of the largest request, to
     /// 1 TiB.
     pub request_bytes_in_flight_max: usize,
+    /// The most keys that the node repairs in a second; 0 for none.
+    pub repair_keys_per_second: usize,
+    /// The most bytes that its repair sends and asks for in a second.
+    pub repair_bytes_per_second: usize,
     /// The size of the record cache in bytes: 1 MiB to 1 TiB.
     pub record_cache_bytes: usize,
     /// The size of RocksDB's block cache in bytes: 1 MiB to 1 TiB.
@@ -80,6 +85,8 @@ impl NodeConfig {
             operator_writes: false,
             requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX_DEFAULT,
             request_bytes_in_flight_max: REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
+            repair_keys_per_second: REPAIR_KEYS_PER_SECOND_DEFAULT,
+            repair_bytes_per_second: REPAIR_BYTES_PER_SECOND_DEFAULT,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
@@ -142,6 +149,8 @@ pub(super) fn parse_with_places(
         operator_writes: raw.choice(&keys::OPERATOR_WRITES)? == "true",
         requests_in_flight_max: raw.number(&keys::REQUESTS_IN_FLIGHT_MAX)?,
         request_bytes_in_flight_max: raw.number(&keys::REQUEST_BYTES_IN_FLIGHT_MAX)?,
+        repair_keys_per_second: raw.number(&keys::REPAIR_KEYS_PER_SECOND)?,
+        repair_bytes_per_second: raw.number(&keys::REPAIR_BYTES_PER_SECOND)?,
         record_cache_bytes: raw.number(&keys::RECORD_CACHE_BYTES)?,
         block_cache_bytes: raw.number(&keys::BLOCK_CACHE_BYTES)?,
         write_buffer_bytes: raw.number(&keys::WRITE_BUFFER_BYTES)?,

@@ -81,6 +81,8 @@ pub enum Task {
     Expire(u64),
     /// An operation on a created table, or on its name.
     Table(u64),
+    /// Brings a key to a replica that lacks it.
+    Repair(u64),
 }
 
 /// An answer of this node's replica, on its way to the requester. A coordinator on this node gets the same answer as one on

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::types::{
     AgedRecord, Batch, ChangeRequest, Checksum, Clock, Content, Expiry, Found, Incarnation, Key, KeyRange, Meta,
-    NodeId, NodeIndex, ReadKind, Removed, RunningTime, ScannedKeys, Slot, Stamp, Table, TableId, TableName,
+    NodeId, NodeIndex, ReadKind, Removed, RunningTime, ScannedKeys, Slot, SlotsPage, Stamp, Table, TableId, TableName,
     TableRecord, TableSettings, Ttl, Version,
 };
 
@@ -220,6 +220,13 @@ pub enum Input {
         /// The keys.
         scanned: Option<ScannedKeys>,
     },
+    /// The answer to [`Effect::ReadSlots`]; `None` where the store could not read them.
+    SlotsRead {
+        /// The read.
+        read: ReadId,
+        /// The records.
+        page: Option<SlotsPage>,
+    },
     /// The answer to [`Effect::ReadExpiries`]; `None` where the store could not read them.
     ExpiriesRead(Option<Vec<Expiry>>),
     /// The answer to [`Effect::Clean`]; `None` where the store could not remove any.
@@ -279,6 +286,18 @@ pub enum Effect {
         range: KeyRange,
         /// The most keys to read.
         keys_max: usize,
+    },
+    /// Reads all records of some slots, without their contents; the answer is [`Input::SlotsRead`]. It always waits for the
+    /// disk.
+    ReadSlots {
+        /// The name that the answer bears.
+        read: ReadId,
+        /// The first slot.
+        first: Slot,
+        /// The last slot.
+        last: Slot,
+        /// So many records or more end the page, after the last record of a slot.
+        entries_max: usize,
     },
     /// Reads the first entries of the index of expiries; the answer is [`Input::ExpiriesRead`]. There is one such read at a
     /// time.
@@ -532,7 +551,16 @@ pub enum ProtocolEvent {
     },
     /// A value was deleted because its time to live had passed.
     Expired,
-    /// Hints for a peer were dropped for lack of room. Reads repair the loss.
+    /// A key was repaired: two replicas differed, and both hold what a read of it answers.
+    Repaired,
+    /// This node and a peer have compared their records.
+    Compared {
+        /// The peer.
+        peer: NodeIndex,
+        /// How many keys differed.
+        keys: u64,
+    },
+    /// Hints for a peer were dropped for lack of room. Repair brings what the peer lacks.
     HintsDropped {
         /// The peer.
         peer: NodeIndex,

@@ -9,6 +9,7 @@ use crate::types::{
 };
 
 use super::changes::{Change, Filter};
+use super::sums::{RepairAnswer, RepairRequest};
 
 /// The version of the messages between nodes. Raised when an older node would misunderstand a newer one.
 pub const PROTOCOL_VERSION: u32 = 5;
@@ -167,6 +168,8 @@ pub enum Request {
     },
     /// The changes are no longer wanted.
     Unfollow,
+    /// Compares records, to find those that one of the two nodes lacks.
+    Repair(RepairRequest),
 }
 
 /// A replica's answer to a [`Request`].
@@ -212,6 +215,8 @@ pub enum Answer {
     },
     /// The history of the replica does not reach back to the change that is wanted.
     ChangesLost,
+    /// What the two nodes compare.
+    Repair(RepairAnswer),
     /// The replica did not do it.
     Refused(Refusal),
 }
@@ -299,12 +304,18 @@ impl Message {
             Self::Request { request: Request::Follow { filter, .. }, .. } => filter.as_bytes().len(),
             _ => 0,
         };
+        let compared = match self {
+            Self::Request { request: Request::Repair(request), .. } => request.bytes(),
+            Self::Answer { answer: Answer::Repair(answer), .. } => answer.bytes(),
+            _ => 0,
+        };
         let drops = match self {
             Self::Request { request: Request::Drop { tables }, .. } => tables.len() * 5,
             _ => 0,
         };
         OVERHEAD
             + drops
+            + compared
             + introduction
             + listed
             + changes
@@ -322,7 +333,12 @@ impl Request {
             Self::Get { key, .. } | Self::Store { key, .. } | Self::Prepare { key, .. } | Self::Accept { key, .. } => {
                 Some(key)
             }
-            Self::Clock | Self::Scan { .. } | Self::Drop { .. } | Self::Follow { .. } | Self::Unfollow => None,
+            Self::Clock
+            | Self::Scan { .. }
+            | Self::Drop { .. }
+            | Self::Follow { .. }
+            | Self::Unfollow
+            | Self::Repair(_) => None,
         }
     }
 
@@ -346,7 +362,8 @@ impl Request {
             | Self::Scan { .. }
             | Self::Drop { .. }
             | Self::Follow { .. }
-            | Self::Unfollow => None,
+            | Self::Unfollow
+            | Self::Repair(_) => None,
         }
     }
 }
@@ -363,6 +380,7 @@ impl Answer {
             | Self::Scanned(_)
             | Self::Changes { .. }
             | Self::ChangesLost
+            | Self::Repair(_)
             | Self::Refused(_) => None,
         }
     }
@@ -381,6 +399,7 @@ impl Answer {
             | Self::Scanned(_)
             | Self::Changes { .. }
             | Self::ChangesLost
+            | Self::Repair(_)
             | Self::Refused(_) => None,
         }
     }
@@ -400,6 +419,7 @@ impl Answer {
             | Self::Scanned(_)
             | Self::Changes { .. }
             | Self::ChangesLost
+            | Self::Repair(_)
             | Self::Refused(_) => None,
         }
     }

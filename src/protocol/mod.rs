@@ -25,6 +25,7 @@
 //! | `listing` | lists of keys: pages that ask every node |
 //! | `pages` | pages of lists: what is asked for, and what is in one |
 //! | `operators` | operators' requests to one replica or clock |
+//! | `repair`, `sums` | finds what replicas lack, by comparing sums of their records, and brings it to them |
 //! | `tables` | created tables: their names, drops, and operations on them |
 //! | `watch` | watches of clients, and the changes that a replica tells |
 //! | `node` | all of it put together |
@@ -50,7 +51,9 @@ pub mod operators;
 pub mod pages;
 pub mod placement;
 pub mod quorum;
+pub mod repair;
 pub mod replica;
+pub mod sums;
 pub mod tables;
 pub mod turn;
 pub mod watch;
@@ -63,3 +66,4 @@ pub use membership::PeerView;
 pub use message::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request};
 pub use node::{Node, Setup};
 pub use pages::{ListPage, Listed, ListedKeys};
+pub use repair::{RepairReport, RepairSettings};

@@ -25,6 +25,7 @@ use super::message::{Answer, Message, OperationId, Refusal, Request};
 use super::news::{Cursor, ListFirst, WatchEvent, WatchId, WatchNews};
 use super::operators::{self, Operators};
 use super::placement::Placement;
+use super::repair::{Repair, RepairCtx, RepairSettings};
 use super::replica::Replica;
 use super::tables::{self, Tables, TablesCtx};
 use super::watch::{WatchCtx, Watches};
@@ -42,6 +43,8 @@ pub struct Setup {
     pub nonce: u64,
     /// When this incarnation begins.
     pub started_at: Time,
+    /// How it repairs; without it, it does not.
+    pub repair: Option<RepairSettings>,
 }
 
 /// One node's whole protocol state.
@@ -59,6 +62,7 @@ pub struct Node {
     watches: Watches,
     expiries: Expiries,
     tables: Tables,
+    repair: Repair,
     /// Answers of the replica that are still to be delivered; empty between two inputs.
     deliveries: VecDeque<Delivery>,
 }
@@ -73,6 +77,7 @@ struct Parts<'a> {
     watches: &'a mut Watches,
     expiries: &'a mut Expiries,
     tables: &'a mut Tables,
+    repair: &'a mut Repair,
     ctx: NodeCtx<'a>,
 }
 
@@ -84,7 +89,7 @@ impl Node {
     /// When the epochs are used up, which takes 2^64 starts.
     #[must_use]
     pub fn start(setup: Setup) -> Self {
-        let Setup { me, placement, meta, nonce, started_at } = setup;
+        let Setup { me, placement, meta, nonce, started_at, repair } = setup;
         let incarnation = Incarnation { epoch: meta.epoch.checked_add(1).expect("epochs do not run out"), nonce };
         let parameters = placement.parameters().clone();
         let mut group_commit = GroupCommit::default();
@@ -101,6 +106,7 @@ impl Node {
             operators: Operators::default(),
             watches: Watches::default(),
             expiries: Expiries::start(started_at, &meta),
+            repair: Repair::start(repair, me, &placement, started_at),
             deliveries: VecDeque::new(),
             placement,
         }
@@ -126,8 +132,12 @@ impl Node {
                 expiries.on_page(page, |peer| membership.talking_to(peer).is_some(), is_dropped, ctx);
                 parts.expire();
             }
+            Input::SlotsRead { read, page } => parts.repair(|repair, ctx| repair.on_slots_read(read, page, ctx)),
             Input::Measured(bytes) => parts.tables.measured(bytes, now, parts.ctx.me, parts.ctx.placement),
-            Input::Cleaned(removed) => parts.tables.cleaned(removed, now),
+            Input::Cleaned(removed) => {
+                parts.repair.cleaned(removed.as_ref(), &parts.ctx);
+                parts.tables.cleaned(removed.as_ref(), now);
+            }
             Input::Persisted { durable: true } => parts.on_durable(),
             Input::Persisted { durable: false } => parts.on_batch_failed(),
             Input::StoreReopened(meta) => parts.on_store_reopened(&meta),
@@ -138,6 +148,10 @@ impl Node {
                 parts.expiries.on_wake(parts.membership.unready().is_none(), &mut parts.ctx);
                 parts.watch(Watches::on_wake);
                 parts.tables(Tables::on_wake);
+                if parts.tables.is_removing() {
+                    parts.repair.cleaning_begins();
+                }
+                parts.repair(Repair::on_wake);
             }
             Input::Watch { id, filter, cursor, list } => parts.on_watch(id, &filter, &cursor, list),
             Input::WatchPageTaken(id) => parts.watch(|watches, ctx| watches.page_taken(id, ctx)),
@@ -175,6 +189,7 @@ impl Node {
             self.membership.next_hello(),
             self.expiries.next_wake(),
             self.tables.next_wake(),
+            self.repair.next_wake(),
         ];
         wakes.into_iter().flatten().min()
     }
@@ -245,6 +260,12 @@ impl Node {
         &self.tables
     }
 
+    /// Its repair.
+    #[must_use]
+    pub fn repair(&self) -> &Repair {
+        &self.repair
+    }
+
     /// What tests may see of its operations.
     #[must_use]
     pub fn inspect(&self) -> Inspect<'_> {
@@ -255,8 +276,8 @@ impl Node {
         let running = self.expiries.running(now);
         let Self { me, placement, clock, group_commit, deliveries, .. } = self;
         let ctx = NodeCtx { now, running, me: *me, placement, clock, group_commit, effects, deliveries };
-        let Self { membership, coordinator, listing, replica, operators, watches, expiries, tables, .. } = self;
-        Parts { membership, coordinator, listing, replica, operators, watches, expiries, tables, ctx }
+        let Self { membership, coordinator, listing, replica, operators, watches, expiries, tables, repair, .. } = self;
+        Parts { membership, coordinator, listing, replica, operators, watches, expiries, tables, repair, ctx }
     }
 }
 
@@ -286,6 +307,13 @@ impl Parts<'_> {
     fn tables(&mut self, work: impl FnOnce(&mut Tables, &mut TablesCtx<'_>)) {
         let shared = CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica };
         work(self.tables, &mut TablesCtx { coordinator: self.coordinator, listing: self.listing, shared });
+    }
+
+    /// Lets the repair work.
+    fn repair(&mut self, work: impl FnOnce(&mut Repair, &mut RepairCtx<'_>)) {
+        let is_cleaning = self.tables.is_cleaning();
+        let shared = CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica };
+        work(self.repair, &mut RepairCtx { coordinator: self.coordinator, shared, is_cleaning });
     }
 
     /// A client watches. The watch ends at once where this node takes no requests.
@@ -417,6 +445,7 @@ impl Parts<'_> {
                     self.watch(|watches, ctx| watches.follow(from, &filter, next, ctx));
                 }
                 Request::Unfollow => self.watches.unfollow(from),
+                Request::Repair(request) => self.repair(|repair, ctx| repair.on_request(from, request, ctx)),
                 request => self.replica.on_request(from, request, &mut self.ctx),
             }
         }
@@ -430,6 +459,9 @@ impl Parts<'_> {
             }
             answer if self.listing.owns(operation) => {
                 self.list(|listing, ctx| listing.on_answer(from, operation, answer, ctx));
+            }
+            answer if self.repair.owns(operation) => {
+                self.repair(|repair, ctx| repair.on_answer(from, round, answer, ctx));
             }
             Answer::Refused(Refusal::Dropped) if self.watches.table_of(operation).is_some() => {
                 let Some(table) = self.watches.table_of(operation) else { return };
@@ -459,6 +491,7 @@ impl Parts<'_> {
                 self.list(|listing, ctx| listing.catch_up(peer, ctx));
                 self.watch(|watches, ctx| watches.on_peer(peer, ctx));
                 self.tables(|tables, ctx| tables.catch_up(peer, ctx));
+                self.repair(|repair, ctx| repair.catch_up(peer, ctx));
             }
         }
         // Peers may have refused this node as a whole.
@@ -480,7 +513,9 @@ impl Parts<'_> {
         }
         for (key, (_, record)) in &batch.records {
             must!(ClockBelowRecords, self.ctx.clock.observe(record.tag().clock()));
-            self.replica.on_durable(key, record, batch.kept_at.get(key).copied(), self.ctx.group_commit);
+            let kept_at = batch.kept_at.get(key).copied();
+            let before = self.replica.on_durable(key, record, kept_at, self.ctx.group_commit);
+            self.repair.changed(key, before.as_ref(), || record.digest(), self.ctx.placement);
             self.watches.changed(key, || record.version(), self.ctx.now);
         }
         self.expiries.on_durable(&batch, &self.ctx);
@@ -518,6 +553,7 @@ impl Parts<'_> {
     fn on_batch_failed(&mut self) {
         let Some(acks) = self.ctx.group_commit.abort() else { return };
         self.replica.on_batch_failed();
+        self.repair.store_failed();
         self.watches.changes_unknown();
         self.membership.on_batch_failed();
         for ack in acks {
@@ -548,6 +584,7 @@ impl Parts<'_> {
         self.membership.on_store_reopened(meta);
         self.replica.on_store_reopened(&mut self.ctx);
         self.expiries.on_store_reopened(meta, self.ctx.now);
+        self.repair.store_reopened(self.ctx.now);
         if !self.membership.is_started() {
             self.ctx.group_commit.add_incarnation(self.membership.incarnation());
         }
@@ -575,6 +612,9 @@ impl Parts<'_> {
                 }
                 Delivery::Task(Task::Table(task), reply) => {
                     self.tables(|tables, ctx| tables.on_reply(task, reply, ctx));
+                }
+                Delivery::Task(Task::Repair(task), reply) => {
+                    self.repair(|repair, ctx| repair.on_reply(task, &reply, ctx));
                 }
                 Delivery::Task(Task::Watch(task), reply) => {
                     self.watch(|watches, ctx| watches.on_read(task, reply, ctx));

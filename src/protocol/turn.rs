@@ -64,6 +64,17 @@ pub enum Output {
         /// The most keys to read.
         keys_max: usize,
     },
+    /// Read all records of some slots, and answer with [`Input::SlotsRead`].
+    ReadSlots {
+        /// Names the answer.
+        read: ReadId,
+        /// The first slot.
+        first: Slot,
+        /// The last slot.
+        last: Slot,
+        /// So many records or more end the page, after the last record of a slot.
+        entries_max: usize,
+    },
     /// Read from the index of expiries, and answer with [`Input::ExpiriesRead`]. One such read at a time is at the disk.
     ReadExpiries {
         /// No entry is read that expires before.
@@ -190,6 +201,9 @@ impl<'a> Turn<'a> {
                     }
                     Effect::Scan { read, range, keys_max } => {
                         self.outputs.reads.push(Output::Scan { read, range, keys_max });
+                    }
+                    Effect::ReadSlots { read, first, last, entries_max } => {
+                        self.outputs.reads.push(Output::ReadSlots { read, first, last, entries_max });
                     }
                     Effect::ReadExpiries { from, after, entries_max } => {
                         self.outputs.reads.push(Output::ReadExpiries { from, after, entries_max });

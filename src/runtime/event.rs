@@ -8,7 +8,7 @@ use crate::peer::LinkEvent;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor, ListFirst, WatchId};
 use crate::protocol::{Command, ReadId};
-use crate::types::{Expiry, Found, Meta, Removed, ScannedKeys};
+use crate::types::{Expiry, Found, Meta, Removed, ScannedKeys, SlotsPage};
 
 use super::handle::{Permit, Status};
 use super::replies::ReplyTo;
@@ -38,6 +38,8 @@ pub enum Event {
     ExpiriesRead(Option<Vec<Expiry>>),
     /// Records of a dropped table were removed.
     Cleaned(Option<Removed>),
+    /// All records of some slots, or `None` where the store could not be read.
+    SlotsRead(ReadId, Option<SlotsPage>),
     /// A table was measured.
     Measured(Option<u64>),
     /// The batch at the disk is durable, or may not be.

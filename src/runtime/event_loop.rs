@@ -223,6 +223,7 @@ impl EventLoop {
             Event::ScanDone(read, scanned) => inputs.push((now, Input::ScanDone { read, scanned })),
             Event::ExpiriesRead(page) => inputs.push((now, Input::ExpiriesRead(page))),
             Event::Measured(bytes) => inputs.push((now, Input::Measured(bytes))),
+            Event::SlotsRead(read, page) => inputs.push((now, Input::SlotsRead { read, page })),
             Event::Cleaned(removed) => inputs.push((now, Input::Cleaned(removed))),
             Event::Persisted(durable) => {
                 inputs.push((now, Input::Persisted { durable }));
@@ -276,6 +277,9 @@ impl EventLoop {
             Output::Scan { read, range, keys_max } => self.scans.begin(read, range, keys_max),
             Output::ReadExpiries { from, after, entries_max } => self.reads.read_expiries(from, after, entries_max),
             Output::Measure { table } => self.scans.measure(table),
+            Output::ReadSlots { read, first, last, entries_max } => {
+                self.scans.read_slots(read, first, last, entries_max);
+            }
             Output::Clean { table, entries_max } => self.scans.clean(table, entries_max),
             Output::Send { to, link, to_incarnation, message } => self.send(to, link, to_incarnation, message),
             Output::Event(event) => self.telemetry.record(event),
@@ -320,6 +324,7 @@ impl EventLoop {
             clock: self.node.clock(),
             requests: self.in_flight.len(),
             peers: peers.collect(),
+            repair: self.node.repair().report(time_at(self.started_at, Instant::now())),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::peer::{Acceptor, HttpAddresses};
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor as WatchCursor, ListFirst, WatchId};
 use crate::protocol::placement::Placement;
-use crate::protocol::{Command, Failure, ListPage, Listed, ListedKeys, PeerView, Reply, Unready};
+use crate::protocol::{Command, Failure, ListPage, Listed, ListedKeys, PeerView, RepairReport, Reply, Unready};
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
 use crate::types::{
     AgedRecord, ChangeRequest, Checksum, Clock, Content, Incarnation, Key, KeyRange, Lookup, NodeId, NodeIndex, Stamp,
@@ -196,6 +196,8 @@ pub struct Status {
     pub requests: usize,
     /// All members but this one, ordered by id.
     pub peers: Vec<PeerStatus>,
+    /// How far its records are compared with those of its peers.
+    pub repair: RepairReport,
 }
 
 impl Status {

@@ -36,7 +36,7 @@ use crate::limits::{DRAIN_TIME_MAX, EVENTS_WAITING_MAX};
 use crate::metrics::Metrics;
 use crate::peer::{HttpAddresses, Link, Outbox};
 use crate::protocol::placement::Placement;
-use crate::protocol::{self, Setup};
+use crate::protocol::{self, RepairSettings, Setup};
 use crate::storage::{Store, StoreError};
 use crate::types::NodeIndex;
 
@@ -62,6 +62,8 @@ pub struct Options {
     pub store: Arc<dyn Store>,
     /// Whether Node/Set and Clock/Set are allowed.
     pub operator_writes: bool,
+    /// How it repairs; without it, it does not.
+    pub repair: Option<RepairSettings>,
     /// How many client requests may be in flight at once.
     pub requests_in_flight_max: usize,
     /// How many bytes of keys and values client requests in flight may hold. Large values that reads have loaded may hold as
@@ -84,7 +86,7 @@ pub struct RunningNode {
 /// # Errors
 /// When the store cannot read its metadata.
 pub fn start(options: Options) -> Result<RunningNode, StoreError> {
-    let Options { me, placement, addresses, http_address, store, operator_writes, .. } = options;
+    let Options { me, placement, addresses, http_address, store, operator_writes, repair, .. } = options;
     let http_addresses = Arc::new(HttpAddresses::new(http_address));
     let meta = store.meta()?;
     let node = protocol::Node::start(Setup {
@@ -93,6 +95,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
         meta,
         nonce: rand::random(),
         started_at: protocol::Time::default(),
+        repair,
     });
     let incarnation = node.incarnation();
     let metrics = Arc::new(Metrics::default());

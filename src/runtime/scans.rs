@@ -3,6 +3,7 @@
 //!
 //! Bound: [`SCANS_RUNNING_MAX`] scans for lists run at the same time, in the order in which they came. The replica bounds how
 //! many wait. A measure may take minutes, and so takes no place from lists: at most one runs, and beside it one removal.
+//! Repair reads whole slots, and bounds how many itself.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::limits::{SCANNED_BYTES_MAX, SCANNED_ENTRIES_MAX, SCANS_RUNNING_MAX};
 use crate::protocol::ReadId;
 use crate::protocol::placement::Placement;
 use crate::storage::{PageBounds, Store, StoreError};
-use crate::types::{KeyRange, Removed, ScannedKeys, TableId};
+use crate::types::{KeyRange, Removed, ScannedKeys, Slot, SlotsPage, TableId};
 
 use super::event::Event;
 
@@ -43,6 +44,20 @@ impl Scans {
             let scanned = tokio::task::spawn_blocking(scan).await.ok().flatten();
             // It fails only if the event loop has ended.
             let _ = events.send(Event::ScanDone(read, scanned)).await;
+        });
+    }
+
+    /// Reads all records of some slots. The event loop is told with [`Event::SlotsRead`].
+    ///
+    /// # Panics
+    /// As [`Self::begin`].
+    pub(super) fn read_slots(&self, read: ReadId, first: Slot, last: Slot, entries_max: usize) {
+        let (store, events) = (Arc::clone(&self.store), self.events.clone());
+        tokio::spawn(async move {
+            let scan = move || slots(&*store, first, last, entries_max);
+            let page = tokio::task::spawn_blocking(scan).await.ok().flatten();
+            // It fails only if the event loop has ended.
+            let _ = events.send(Event::SlotsRead(read, page)).await;
         });
     }
 
@@ -89,6 +104,20 @@ fn clean(store: &dyn Store, placement: &Placement, table: TableId, entries_max: 
         }
         Err(error) => {
             error!(%error, "could not remove records of a dropped table; other tables go first, and it is tried again");
+            None
+        }
+    }
+}
+
+fn slots(store: &dyn Store, first: Slot, last: Slot, entries_max: usize) -> Option<SlotsPage> {
+    match store.slots(first, last, entries_max) {
+        Ok(page) => Some(page),
+        Err(error @ (StoreError::Closed | StoreError::Suspended)) => {
+            debug!(%error, "could not read the records of a slot");
+            None
+        }
+        Err(error) => {
+            error!(%error, "could not read the records of a slot for repair; it is tried again");
             None
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
 use crate::log_limit::LogLimit;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, PeerLabels};
 use crate::protocol::{HelloRefusal, ProtocolEvent, Unready};
 use crate::types::{NodeId, NodeIndex};
 
@@ -93,9 +93,18 @@ impl Telemetry {
             ProtocolEvent::Expired => {
                 metrics.expired.inc();
             }
+            ProtocolEvent::Repaired => {
+                metrics.repaired.inc();
+            }
+            ProtocolEvent::Compared { peer, keys } => {
+                metrics.comparisons.get_or_create(&PeerLabels { peer: self.peers[peer.index()].id.to_string() }).inc();
+                if keys > 0 {
+                    info!(peer = %self.peers[peer.index()].id, keys, "repaired keys that differed from the peer's");
+                }
+            }
             ProtocolEvent::HintsDropped { peer, hints } => {
                 metrics.hints_dropped.inc_by(hints as u64);
-                debug!(peer = %self.peers[peer.index()].id, hints, "dropped hints for a slow peer; reads repair them");
+                debug!(peer = %self.peers[peer.index()].id, hints, "dropped hints for a slow peer; repair brings what it lacks");
             }
         }
     }

@@ -244,7 +244,7 @@ impl From<LinkState> for api::PeerState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::HelloRefusal;
+    use crate::protocol::{HelloRefusal, RepairReport};
     use crate::types::ClusterParameters;
 
     fn id(text: &str) -> NodeId {
@@ -264,7 +264,14 @@ mod tests {
             last_seen: None,
             queued_bytes: 0,
         });
-        Status { unready, store_failed, clock: Clock::default(), requests: 0, peers: peers.collect() }
+        Status {
+            unready,
+            store_failed,
+            clock: Clock::default(),
+            requests: 0,
+            peers: peers.collect(),
+            repair: RepairReport::default(),
+        }
     }
 
     #[test]

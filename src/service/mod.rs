@@ -35,6 +35,7 @@ use tokio::sync::Semaphore;
 use tracing::error;
 
 use crate::limits::{LISTS_MAX, SCANS_MAX, WATCHES_MAX};
+use crate::protocol::RepairReport;
 use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
 use crate::storage::StoreStatistics;
 use crate::types::{
@@ -123,6 +124,10 @@ pub(crate) struct HealthReport {
     pub(crate) serves: bool,
     /// The other members, ordered by id: id, state of the link, and why it is not linked.
     pub(crate) peers: Vec<(NodeId, LinkState, String)>,
+    /// How far its records are compared with those of its peers, whose indexes are those of all members.
+    pub(crate) repair: RepairReport,
+    /// The ids of all members, ordered.
+    pub(crate) members: Vec<NodeId>,
 }
 
 impl Service {
@@ -346,6 +351,8 @@ impl Service {
             statistics,
             serves: status.unready.is_none() && !status.store_failed,
             peers: peers.collect(),
+            repair: status.repair,
+            members: self.node.placement().parameters().node_ids.clone(),
         })
     }
 

@@ -11,7 +11,7 @@ use super::page::{ListPage, PageBudget};
 use super::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use crate::types::{
     Batch, Content, Expiry, Found, Key, KeyRange, Lookup, Meta, ReadKind, Record, Removed, RunningTime, ScannedKeys,
-    Slot, StoreId, TableId,
+    Slot, SlotRecord, SlotsPage, StoreId, TableId,
 };
 
 /// Records and metadata in memory.
@@ -168,6 +168,21 @@ impl Store for MemoryStore {
         Ok(page.whole())
     }
 
+    fn slots(&self, first: Slot, last: Slot, entries_max: usize) -> Result<SlotsPage, StoreError> {
+        let state = self.read();
+        let mut page = SlotsPage::default();
+        let records = state.records.iter().skip_while(|((slot, _), _)| *slot < first);
+        for ((slot, key), record) in records.take_while(|((slot, _), _)| *slot <= last) {
+            let is_next = page.records.last().is_some_and(|before| before.slot != *slot);
+            if is_next && page.records.len() >= entries_max {
+                page.next = Some(*slot);
+                break;
+            }
+            page.records.push(SlotRecord { slot: *slot, key: key.clone(), digest: record.digest() });
+        }
+        Ok(page)
+    }
+
     fn expiries(
         &self,
         from: RunningTime,
@@ -190,13 +205,16 @@ impl Store for MemoryStore {
     fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<Removed, StoreError> {
         let mut state = self.write();
         let keys: Vec<Key> = state.keys.iter().filter(|key| key.table() == table).take(entries_max).cloned().collect();
+        let mut digests = Vec::new();
         for key in &keys {
+            let slot = slot_of(key);
             state.keys.remove(key);
-            state.records.remove(&(slot_of(key), key.clone()));
+            let record = state.records.remove(&(slot, key.clone()));
+            digests.extend(record.map(|record| SlotRecord { slot, key: key.clone(), digest: record.digest() }));
             state.kept_at.remove(key);
         }
         state.expiries.retain(|expiry| !keys.contains(&expiry.key));
-        Ok(Removed { records: keys.len(), has_more: keys.len() == entries_max })
+        Ok(Removed { records: keys.len(), has_more: keys.len() == entries_max, digests })
     }
 
     fn statistics(&self) -> StoreStatistics {

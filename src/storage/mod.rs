@@ -15,7 +15,7 @@ mod record_cache;
 pub mod rocks;
 
 use crate::types::{
-    Batch, Expiry, Found, Key, KeyRange, Meta, ReadKind, Removed, RunningTime, ScannedKeys, Slot, TableId,
+    Batch, Expiry, Found, Key, KeyRange, Meta, ReadKind, Removed, RunningTime, ScannedKeys, Slot, SlotsPage, TableId,
 };
 
 /// Whether a read may wait for the disk.
@@ -196,6 +196,15 @@ pub trait Store: Send + Sync + 'static {
         slot_of: &dyn Fn(&Key) -> Slot,
         bounds: PageBounds,
     ) -> Result<ScannedKeys, StoreError>;
+
+    /// All records of the slots from `first` to `last`, slot by slot, until it has `entries_max` of them: no slot is read in
+    /// part. Waits for the disk.
+    ///
+    /// It shows every batch whose write returned before the call.
+    ///
+    /// # Errors
+    /// When the disk fails, or an entry is damaged.
+    fn slots(&self, first: Slot, last: Slot, entries_max: usize) -> Result<SlotsPage, StoreError>;
 
     /// The first `entries_max` entries of the index of expiries that expire at `from` or later, after the entry `after`, in
     /// their order. Waits for the disk.

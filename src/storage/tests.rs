@@ -8,8 +8,8 @@ use super::memory::MemoryStore;
 use super::rocks::{RocksOptions, RocksStore};
 use super::*;
 use crate::types::{
-    Checksum, Clock, Content, Incarnation, Lookup, Meta, NodeId, PeerRecord, Record, Removed, Stamp, StoreId, Ttl,
-    Value,
+    Checksum, Clock, Content, Incarnation, Lookup, Meta, NodeId, PeerRecord, Record, Removed, SlotRecord, SlotsPage,
+    Stamp, StoreId, Ttl, Value,
 };
 
 pub(super) const STORE_ID: StoreId = StoreId(0xfeed);
@@ -309,8 +309,14 @@ fn dropped_table_is_removed_piece_by_piece_and_others_stay() {
         let bytes = |table| store.measure(TableId(table), &|_| Slot(3)).expect("measured");
         assert_eq!([bytes(16), bytes(17), bytes(18)], [100_000 + 2 + 3, 2, 0]);
         let clean = |max| store.clean(TableId(16), max, &|_| Slot(3)).expect("removed");
-        let removed = |records, has_more| Removed { records, has_more };
-        assert_eq!([clean(2), clean(2), clean(2)], [removed(2, true), removed(1, false), removed(0, false)]);
+        let mut removed = Vec::new();
+        for (records, has_more) in [(2, true), (1, false), (0, false)] {
+            let cleaned: Removed = clean(2);
+            assert_eq!((cleaned.records, cleaned.has_more, cleaned.digests.len()), (records, has_more, records));
+            removed.extend(cleaned.digests.into_iter().map(|SlotRecord { slot, key, digest }| (slot, key, digest)));
+        }
+        let expected: Vec<_> = dropped.iter().map(|(key, record)| (Slot(3), key.clone(), record.digest())).collect();
+        assert_eq!(removed, expected, "each is told as it was");
         for (key, _) in &dropped {
             assert_eq!(read(store, 3, key, ReadKind::Data), Lookup::Absent);
         }
@@ -320,5 +326,33 @@ fn dropped_table_is_removed_piece_by_piece_and_others_stay() {
         assert_eq!(list(Key::prefix_in(TableId(16), b"")), [""; 0]);
         let expiries = store.expiries(RunningTime(0), None, 9).expect("a page");
         assert_eq!(expiries.into_iter().map(|expiry| expiry.key).collect::<Vec<_>>(), [key("a")]);
+    });
+}
+
+#[test]
+fn slots_are_read_whole_one_after_the_other() {
+    every_store(|store| {
+        let mut batch = Batch::default();
+        let mut expected = Vec::new();
+        for (slot, names) in [(0, "ab"), (7, "abc"), (8, "z"), (u16::MAX, "ab")] {
+            for name in names.chars() {
+                let key = key(&format!("{slot}{name}"));
+                let record = if name == 'b' { record(&key, 1, Content::Tombstone) } else { text(&key, 1, "value") };
+                expected.push(SlotRecord { slot: Slot(slot), key: key.clone(), digest: record.digest() });
+                batch.new_keys.insert(key.clone());
+                batch.records.insert(key, (Slot(slot), record));
+            }
+        }
+        store.persist(&batch).expect("durable");
+        let slots = |first, last, max| store.slots(Slot(first), Slot(last), max).expect("a page");
+        let page = |range: std::ops::Range<usize>, next: Option<u16>| SlotsPage {
+            records: expected[range].to_vec(),
+            next: next.map(Slot),
+        };
+        assert_eq!(slots(0, u16::MAX, 100), page(0..8, None));
+        assert_eq!(slots(0, u16::MAX, 1), page(0..2, Some(7)));
+        assert_eq!(slots(0, u16::MAX, 3), page(0..5, Some(8)), "a slot is not cut off");
+        assert_eq!(slots(7, 7, 1), page(2..5, None));
+        assert_eq!((slots(1, 6, 9), slots(9, u16::MAX, 9)), (page(0..0, None), page(6..8, None)));
     });
 }

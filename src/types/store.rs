@@ -65,12 +65,34 @@ impl Batch {
 }
 
 /// The records of a dropped table that a store has removed at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Removed {
     /// How many records.
     pub records: usize,
     /// Whether the table may have further records.
     pub has_more: bool,
+    /// The records that could be read.
+    pub digests: Vec<SlotRecord>,
+}
+
+/// A record in its slot, without its content.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SlotRecord {
+    /// The slot of the key.
+    pub slot: Slot,
+    /// The key.
+    pub key: Key,
+    /// The record's digest.
+    pub digest: Digest,
+}
+
+/// All records of some slots that follow each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SlotsPage {
+    /// Every record of these slots, tombstones included, in the order of slots.
+    pub records: Vec<SlotRecord>,
+    /// The first slot that was not read. `None` where all were that had been asked for.
+    pub next: Option<Slot>,
 }
 
 /// When a replica may acknowledge a record. Metadata (epochs, incarnations, peers, dropped tables) is fsynced in either mode.

@@ -22,6 +22,8 @@ pub mod method;
 pub mod peer;
 mod public;
 #[cfg(feature = "server")]
+mod repair;
+#[cfg(feature = "server")]
 pub mod tables;
 pub mod version;
 #[cfg(feature = "server")]

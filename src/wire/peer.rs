@@ -12,7 +12,7 @@ use crate::types::{
     Lookup, NodeId, Proposal, RECENT_MAX, ReadKind, Record, ScannedKeys, Stamp, StoreId, TableId, Ttl, Value, Version,
 };
 
-use super::changes;
+use super::{changes, repair};
 
 /// The reason why a peer's message does not decode. The message is dropped, and its sender repeats the request or gives up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,6 +92,7 @@ impl From<Message> for api::PeerMessage {
                     }
                     Request::Follow { filter, next } => Body::Follow(changes::encode_follow(filter, next)),
                     Request::Unfollow => Body::Unfollow(api::PeerUnfollow {}),
+                    Request::Repair(request) => Body::Repair(repair::encode_request(request)),
                 };
                 Self { operation: operation.0, round, body: Some(body) }
             }
@@ -107,6 +108,7 @@ impl From<Message> for api::PeerMessage {
                     Answer::Scanned(scanned) => Body::Scanned(encode_scanned(scanned)),
                     Answer::Changes { from, to, changes } => Body::Changes(changes::encode(from, to, changes)),
                     Answer::ChangesLost => Body::Changes(api::PeerChanges { lost: true, ..Default::default() }),
+                    Answer::Repair(answer) => Body::Compared(repair::encode_answer(answer)),
                     Answer::Refused(refusal) => {
                         Body::Refused(api::PeerRefused { reason: encode_refusal(refusal).into() })
                     }
@@ -207,6 +209,8 @@ impl TryFrom<api::PeerMessage> for Message {
             Body::Follow(follow) => request(changes::decode_follow(follow)?),
             Body::Unfollow(api::PeerUnfollow {}) => request(Request::Unfollow),
             Body::Changes(changes) => answer(changes::decode(changes)?),
+            Body::Repair(request_of_repair) => request(Request::Repair(repair::decode_request(request_of_repair)?)),
+            Body::Compared(compared) => answer(Answer::Repair(repair::decode_answer(compared)?)),
             Body::Refused(refused) => {
                 answer(Answer::Refused(decode_refusal(refused.reason()).ok_or(missing("refused.reason"))?))
             }
@@ -509,6 +513,8 @@ mod tests {
 
     use super::*;
     use crate::fuzz::{DRAWN_BYTES_MAX, mutated};
+    use crate::protocol::sums::{Part, RepairAnswer, RepairRequest, Sum};
+    use crate::types::Slot;
 
     fn any_key() -> impl Strategy<Value = Key> {
         "[a-z雪é ]{1,20}".prop_map(|text| Key::new(text).unwrap())
@@ -591,6 +597,14 @@ mod tests {
                 range: KeyRange { after, prefix: prefix.into() },
                 keys_max: usize::try_from(keys_max).unwrap()
             }),
+            (any::<u16>(), any::<u16>(), prop::option::of(any_key())).prop_map(|(slot, leaves, after)| {
+                Request::Repair(RepairRequest::Records { slot: Slot(slot), leaves, after })
+            }),
+            prop::collection::vec(any::<u16>(), 0..3).prop_map(|slots| {
+                let parts = slots.into_iter().map(|slot| Part::of_slot(Slot(slot))).chain([Part::ALL]);
+                Request::Repair(RepairRequest::Sums(parts.collect()))
+            }),
+            any::<bool>().prop_map(|is_equal| Request::Repair(RepairRequest::End { is_equal })),
         ];
         let held = (any_keyed_record(), 0..3, 1..u64::MAX).prop_map(|((key, record), form, age)| {
             let held = match form {
@@ -612,6 +626,11 @@ mod tests {
                 }
             ),
             prop::sample::select(refusals.to_vec()).prop_map(Answer::Refused),
+            prop::collection::vec(any::<u128>(), 0..3)
+                .prop_map(|sums| Answer::Repair(RepairAnswer::Sums(sums.into_iter().map(Sum).collect()))),
+            (prop::collection::vec((any_key(), any::<u64>()), 0..3), any::<bool>())
+                .prop_map(|(records, has_more)| Answer::Repair(RepairAnswer::Records { records, has_more })),
+            Just(Answer::Repair(RepairAnswer::NotNow)),
         ];
         prop_oneof![
             any_hello().prop_map(Message::Hello),

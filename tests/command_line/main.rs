@@ -177,6 +177,7 @@ async fn each_command_ends_with_a_documented_code_whatever_its_output_is() {
     let printing: &[&[&str]] = &[
         &["status"],
         &["status", "--json"],
+        &["repair"],
         &["locate", "a", "b"],
         &["completions", "bash"],
         &["config", "check", node_file, cluster_file],

@@ -274,7 +274,9 @@ fn metrics(sandbox: &Sandbox) -> BTreeSet<String> {
 
 /// Metrics that have a sample only once something happened.
 fn registered() -> Vec<String> {
-    vec!["quorate_link_messages_dropped".to_owned()]
+    ["quorate_link_messages_dropped", "quorate_comparisons", "quorate_repair_equal_age_seconds"]
+        .map(str::to_owned)
+        .into()
 }
 
 fn get(port: u16, path: &str) -> Option<String> {

@@ -33,7 +33,8 @@ use quorate::storage::memory::MemoryStore;
 use quorate::storage::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use quorate::types::{
     Batch, Checksum, Clock, ClusterParameters, Content, Expiry, Found, KEY_BYTES_MAX, Key, KeyRange, Lookup, Meta,
-    NodeId, NodeIndex, ReadKind, Record, Removed, RunningTime, ScannedKeys, Slot, Stamp, StoreId, TableId, Value,
+    NodeId, NodeIndex, ReadKind, Record, Removed, RunningTime, ScannedKeys, Slot, SlotsPage, Stamp, StoreId, TableId,
+    Value,
 };
 use quorate::wire::failure::{Failure, FailureReason};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -158,6 +159,7 @@ async fn start_some(plan: Plan, started: usize) -> Vec<Served> {
             http_address: Some(http_addresses[usize::from(n)].clone()),
             store: (plan.store)(n),
             operator_writes: plan.operator_writes,
+            repair: None,
             requests_in_flight_max: plan.requests_in_flight_max,
             request_bytes_in_flight_max: 256 << 20,
         };
@@ -618,6 +620,10 @@ impl Store for Lying {
 
     fn measure(&self, table: TableId, slot_of: &dyn Fn(&Key) -> Slot) -> Result<u64, StoreError> {
         self.0.measure(table, slot_of)
+    }
+
+    fn slots(&self, first: Slot, last: Slot, entries_max: usize) -> Result<SlotsPage, StoreError> {
+        self.0.slots(first, last, entries_max)
     }
 
     fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<Removed, StoreError> {

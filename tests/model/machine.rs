@@ -187,8 +187,14 @@ impl Machine {
     /// A machine with an empty folder, at its first start.
     pub fn fresh(me: NodeIndex, shell: &Shell) -> Shared<Self> {
         let folder = Folder::empty(StoreId(u128::from(me.0) + 1));
-        let setup =
-            Setup { me, placement: Arc::clone(&shell.placement), meta: folder.meta.clone(), nonce: 1, started_at: NOW };
+        let setup = Setup {
+            me,
+            placement: Arc::clone(&shell.placement),
+            meta: folder.meta.clone(),
+            nonce: 1,
+            started_at: NOW,
+            repair: None,
+        };
         let machine = Self {
             node: Node::start(setup),
             folder,
@@ -336,6 +342,7 @@ impl<'a> Step<'a> {
             meta: folder.meta.clone(),
             nonce: machine.incarnations,
             started_at: NOW,
+            repair: None,
         });
         machine.folder = folder;
         machine.at_disk = None;
@@ -400,6 +407,7 @@ impl<'a> Step<'a> {
                 Output::Scan { .. } => unreachable!("no model lists keys"),
                 Output::Measure { .. } => unreachable!("no table has a quota"),
                 Output::Clean { .. } => unreachable!("its alarm never rings: what is removed here is refused anyway"),
+                Output::ReadSlots { .. } => unreachable!("no model repairs"),
                 Output::ReadExpiries { .. } => unreachable!("no value here has a time to live"),
                 Output::Send { to, link, to_incarnation, message } => {
                     self.leads_to(link, to, to_incarnation, &message);
@@ -584,7 +592,7 @@ impl<'a> Step<'a> {
             | Message::Welcome(_)
             | Message::HelloRefused { .. }
             | Message::Request { .. }
-            | Message::Answer { answer: Answer::Changes { .. } | Answer::ChangesLost, .. } => {}
+            | Message::Answer { answer: Answer::Changes { .. } | Answer::ChangesLost | Answer::Repair(_), .. } => {}
         }
     }
 

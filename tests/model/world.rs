@@ -348,7 +348,12 @@ impl World {
                     !(is_ignored(envelope) || reads_change_nothing && is_answered_in_vain(envelope))
                 }
                 Message::Request {
-                    request: Request::Store { .. } | Request::Scan { .. } | Request::Follow { .. } | Request::Unfollow,
+                    request:
+                        Request::Store { .. }
+                        | Request::Scan { .. }
+                        | Request::Follow { .. }
+                        | Request::Unfollow
+                        | Request::Repair(_),
                     ..
                 } => !is_ignored(envelope),
                 Message::Request {

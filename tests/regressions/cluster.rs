@@ -12,12 +12,12 @@ use quorate::protocol::news::{WatchId, WatchNews};
 use quorate::protocol::placement::Placement;
 use quorate::protocol::turn::{MemoryRead, Output, Turn};
 use quorate::protocol::{
-    Answer, Command, Failure, Input, ListPage, ListedKeys, Message, Node, ProtocolEvent, Reply, Request, RequestId,
-    Setup, Time, message::OperationId,
+    Answer, Command, Failure, Input, ListPage, ListedKeys, Message, Node, ProtocolEvent, ReadId, RepairSettings, Reply,
+    Request, RequestId, Setup, Time, message::OperationId,
 };
 use quorate::types::{
     Batch, Checksum, ClusterParameters, Content, Expiry, Found, Incarnation, Key, KeyRange, Lookup, Meta, NodeId,
-    NodeIndex, ReadKind, Record, Removed, RunningTime, Stamp, StoreId, TableId, Ttl, Value,
+    NodeIndex, ReadKind, Record, RunningTime, SlotsPage, Stamp, StoreId, TableId, Ttl, Value,
 };
 
 use crate::testkit::checker::{Action, Ending, Operation, STEPS_MAX, Verdict, check, describe, shorten};
@@ -25,6 +25,7 @@ use crate::testkit::index::first_keys;
 
 mod at_random;
 mod changes;
+mod repairs;
 
 pub const N1: NodeIndex = NodeIndex(0);
 pub const N2: NodeIndex = NodeIndex(1);
@@ -189,6 +190,10 @@ pub struct Cluster {
     stamps_are_given: bool,
     /// Messages may be damaged, so that they show clocks that no node has.
     pub messages_are_damaged: bool,
+    repair: Option<RepairSettings>,
+    /// Reads of slots wait for [`Cluster::let_slots_go`].
+    slots_are_held: bool,
+    held_slots: Vec<(NodeIndex, ReadId, SlotsPage)>,
 }
 
 impl Cluster {
@@ -199,6 +204,10 @@ impl Cluster {
 
     /// Nodes 1 to `count` that have all met. The first `replica_count` of them are the replicas of the key.
     pub fn with_replicas(count: u16, replica_count: usize) -> Self {
+        Self::with(count, replica_count, None)
+    }
+
+    fn with(count: u16, replica_count: usize, repair: Option<RepairSettings>) -> Self {
         let node_ids = (1..=count).map(|n| NodeId::new(&n.to_string()).unwrap()).collect();
         let parameters = ClusterParameters { seed: 0, replica_count, node_ids };
         let placement = Placement::new(parameters);
@@ -237,6 +246,9 @@ impl Cluster {
             majority_is_asked_first: false,
             stamps_are_given: false,
             messages_are_damaged: false,
+            repair,
+            slots_are_held: false,
+            held_slots: Vec::new(),
         };
         let all = cluster.members();
         for member in &all {
@@ -568,6 +580,7 @@ impl Cluster {
             meta: host.meta.clone(),
             nonce: self.runs,
             started_at: self.now,
+            repair: self.repair.clone(),
         }));
         self.input(member, None);
         for peer in self.members() {
@@ -684,8 +697,11 @@ impl Cluster {
                         inbox.push_back(Some(Input::Measured(Some(bytes))));
                     }
                     Output::Clean { table, .. } => {
-                        self.hosts[member.index()].clean(table);
-                        inbox.push_back(Some(Input::Cleaned(Some(Removed { records: 1, has_more: false }))));
+                        let removed = self.hosts[member.index()].clean(table, &self.placement);
+                        inbox.push_back(Some(Input::Cleaned(Some(removed))));
+                    }
+                    Output::ReadSlots { read, first, last, .. } => {
+                        inbox.extend(self.slots_read(member, read, first, last).map(Some));
                     }
                     Output::ReadExpiries { from, after, entries_max } => {
                         let is_wanted = |entry: &&Expiry| entry.at >= from && Some(*entry) > after.as_ref();
@@ -728,14 +744,6 @@ impl Host {
     fn bytes_of(&self, table: TableId) -> u64 {
         let of_table = self.records.iter().filter(|(key, record)| key.table() == table && record.is_value());
         of_table.map(|(key, record)| (key.user_bytes().len() + record.content.value_bytes()) as u64).sum()
-    }
-
-    /// Removes what the folder has of a dropped table.
-    fn clean(&mut self, table: TableId) {
-        self.records.retain(|key, _| key.table() != table);
-        self.index.retain(|key| key.table() != table);
-        self.kept_at.retain(|key, _| key.table() != table);
-        self.expiries.retain(|expiry| expiry.key.table() != table);
     }
 
     fn apply(&mut self, batch: &Batch) {

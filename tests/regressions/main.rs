@@ -11,6 +11,7 @@ mod hedging;
 mod list;
 #[cfg(feature = "mutants")]
 mod mutants;
+mod repair;
 mod rounds;
 mod tables;
 mod tables_at_random;

@@ -519,6 +519,33 @@ fn space_of_a_dropped_table_is_given_back() {
     assert_eq!(cluster.keys_of(N2, id), 0);
 }
 
+/// A table is dropped while node 3 is away. Nodes that have removed it and one that has not differ, and nobody repairs that.
+#[test]
+fn dropped_table_leaves_no_difference_to_repair() {
+    let mut cluster = Cluster::repairing();
+    cluster.fill(&["a", "b"]);
+    let create = cluster.create(N1);
+    cluster.run(&ALL);
+    let (id, _) = cluster.created(create);
+    cluster.set_in(N1, 1);
+    cluster.run(&ALL);
+    cluster.live(Duration::from_secs(1));
+    cluster.crash(N3, Unsynced::Kept);
+    let drop = cluster.drop_table(N1);
+    cluster.live(Duration::from_secs(5));
+    assert_eq!(cluster.reply_to(drop), Some(&Reply::Dropped));
+    assert_eq!((cluster.keys_of(N1, id), cluster.keys_of(N3, id)), (0, 1), "node 3 has missed it");
+    assert!(cluster.leaves_are_true(N1), "what was removed counts no more");
+    cluster.start(N3);
+    cluster.live(Duration::from_secs(40));
+    for node in ALL {
+        assert_eq!((cluster.keys_of(node, id), cluster.leaves_are_true(node)), (0, true), "node {node:?}");
+        let report = cluster.node(node).repair().report(cluster.now());
+        assert!(report.pairs.iter().all(|pair| pair.equal_since.is_some_and(|since| since < Duration::from_secs(20))));
+    }
+    cluster.assert_linearizable();
+}
+
 /// Each of these tests finds the mutant that it is for.
 #[cfg(feature = "mutants")]
 #[test]
@@ -535,5 +562,6 @@ fn each_fails_where_its_rule_is_broken() {
         CreatedWhileDropping: table_is_created_after_the_drop_of_its_name,
         VersionWithoutId: version_of_an_absence_does_not_come_back_with_a_new_table,
         RetriedUnderNewId: write_does_not_go_on_in_a_new_table,
+        CleaningKeepsLeaf: dropped_table_leaves_no_difference_to_repair,
     ]);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Each must have happened in the fixed set of seeds: a simulation that reaches none of it shows nothing.
-pub const SOMETIMES: [&str; 83] = [
+pub const SOMETIMES: [&str; 87] = [
     "a batch failed and was on disk all the same",
     "a batch failed and was not on disk",
     "a batch in flight was lost in a crash",
@@ -40,6 +40,10 @@ pub const SOMETIMES: [&str; 83] = [
     "a restarted node was not noticed",
     "a store was superseded",
     "a hint was sent",
+    "a key was repaired",
+    "replicas became level without a read",
+    "replicas were not level yet",
+    "two nodes were found equal",
     "a write asked others too",
     "a write failed for certain",
     "a write of unknown outcome",

@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use quorate::protocol::placement::Placement;
 use quorate::types::{
     Batch, ClusterParameters, Expiry, Found, Key, KeyRange, Lookup, Meta, NodeIndex, ReadKind, Record, Removed,
-    RunningTime, ScannedKeys, StoreId, TableId,
+    RunningTime, ScannedKeys, Slot, SlotRecord, SlotsPage, StoreId, TableId,
 };
 
 use crate::testkit::index::first_keys;
@@ -147,14 +148,26 @@ impl Disk {
     }
 
     /// Removes records of a dropped table.
-    pub fn clean(&mut self, table: TableId, entries_max: usize) -> Removed {
+    pub fn clean(&mut self, placement: &Placement, table: TableId, entries_max: usize) -> Removed {
         let Folder { records, index, kept_at, expiries, .. } = &mut self.folder;
         let keys: BTreeSet<Key> = index.iter().filter(|key| key.table() == table).take(entries_max).cloned().collect();
+        let digests = keys.iter().filter_map(|key| Some(in_slot(placement, key, records.get(key)?))).collect();
         index.retain(|key| !keys.contains(key));
         records.retain(|key, _| !keys.contains(key));
         kept_at.retain(|key, _| !keys.contains(key));
         expiries.retain(|expiry| !keys.contains(&expiry.key));
-        Removed { records: keys.len(), has_more: keys.len() == entries_max }
+        Removed { records: keys.len(), has_more: keys.len() == entries_max, digests }
+    }
+
+    /// All records of some slots, as they are counted and compared.
+    pub fn slots(&self, placement: &Placement, first: Slot, last: Slot, entries_max: usize) -> SlotsPage {
+        let records = self.folder.records.iter().map(|(key, record)| in_slot(placement, key, record));
+        let mut records: Vec<SlotRecord> = records.filter(|record| (first..=last).contains(&record.slot)).collect();
+        records.sort_by(|one, other| (one.slot, &one.key).cmp(&(other.slot, &other.key)));
+        let cut = (entries_max..records.len()).find(|at| *at > 0 && records[at - 1].slot != records[*at].slot);
+        let next = cut.map(|at| records[at].slot);
+        records.truncate(cut.unwrap_or(records.len()));
+        SlotsPage { records, next }
     }
 
     /// The durable record of `key`.
@@ -171,4 +184,8 @@ impl Disk {
     pub fn knows_of(&self, parameters: &ClusterParameters, peer: NodeIndex, epoch: u64) -> bool {
         self.folder.meta.peers.get(parameters.id(peer)).is_some_and(|known| known.incarnation.epoch >= epoch)
     }
+}
+
+fn in_slot(placement: &Placement, key: &Key, record: &Record) -> SlotRecord {
+    SlotRecord { slot: placement.slot(key), key: key.clone(), digest: record.digest() }
 }

@@ -25,8 +25,9 @@ const UNWATCHED_SEEDS_MAX: u64 = 1_000;
 /// leaves tombstones out is found by tests/regressions/list.rs. Those of watches are found by tests/regressions/watches.rs
 /// and tests/regressions/watch_lists.rs. Additions that renew a time to live, or add to a value whose time
 /// has passed, make versions that may be right for a node whose count a restart has set back: tests/regressions/expiry.rs finds
-/// those.
-const OUT_OF_REACH: [Mutant; 16] = [
+/// those. No simulated cluster both repairs and drops tables: tests/regressions/tables.rs does.
+const OUT_OF_REACH: [Mutant; 17] = [
+    Mutant::CleaningKeepsLeaf,
     Mutant::ListOmitsTombstones,
     Mutant::AdditionRenewsTtl,
     Mutant::AdditionToExpired,

@@ -1,5 +1,8 @@
 //! From faults to calm, and what must work then.
 
+use quorate::protocol::Node;
+use quorate::types::{NodeIndex, ReadKind};
+
 use crate::disk::Health;
 use crate::world::{Event, Phase, World};
 
@@ -10,6 +13,11 @@ const RECOVERY: u64 = 12_000_000;
 const RECOVERY_WITH_EXPIRIES: u64 = 60_000_000;
 /// How long it gets where tables are dropped: a table whose records could not be removed is looked at again after ten seconds.
 const RECOVERY_WITH_TABLES: u64 = 30_000_000;
+/// How long the live replicas may take until they hold the same, without any operation: some comparisons of each pair, one
+/// after the other, and what values that expire then still change.
+const LEVEL_WITHIN: u64 = 120_000_000;
+/// How often it is looked whether they do.
+const LEVEL_LOOKS_EVERY: u64 = 500_000;
 /// How many operations each client does when nothing, or only a dead minority, is in its way.
 const PROMPT_OPERATIONS: usize = 3;
 
@@ -52,7 +60,9 @@ impl World {
                 .node
                 .as_ref()
                 .map_or_else(|| Some("dead".to_owned()), |node| node.unready().map(|unready| format!("{unready:?}")));
-            if machine.node.as_ref().is_some_and(|node| !node.inspect().is_idle() || !node.tables().is_idle()) {
+            let is_idle =
+                |node: &Node| (node.inspect().is_idle() || node.repair().is_busy()) && node.tables().is_idle();
+            if machine.node.as_ref().is_some_and(|node| !is_idle(node)) {
                 self.is_stuck(format!("{host:?} is busy with operations that nobody waits for"));
                 return;
             }
@@ -80,7 +90,7 @@ impl World {
                 self.random.shuffle(&mut victims);
                 victims.truncate(self.plan.losses_max - lost);
                 if victims.is_empty() {
-                    self.phase = Phase::Over;
+                    self.becomes_level();
                     return;
                 }
                 self.asked.retain(|host| !victims.contains(host));
@@ -88,9 +98,60 @@ impl World {
                 self.plan_in(wait, Event::MinorityDies { victims });
                 self.begin_phase(Phase::MinorityDead);
             }
-            Phase::MinorityDead if idle => self.phase = Phase::Over,
+            Phase::MinorityDead if idle => self.becomes_level(),
             _ => {}
         }
+    }
+
+    /// Nobody asks for anything any more. Where nodes repair, the live replicas of each key come to hold the same.
+    fn becomes_level(&mut self) {
+        if self.plan.repair.is_none() {
+            self.phase = Phase::Over;
+            return;
+        }
+        self.phase = Phase::BecomesLevel { until: self.now + LEVEL_WITHIN };
+        self.plan_in(0, Event::LooksLevel);
+    }
+
+    pub fn looks_level(&mut self) {
+        let Phase::BecomesLevel { until } = self.phase else { return };
+        let differing = self.differing();
+        match differing {
+            None => {
+                self.counters.count("replicas became level without a read");
+                self.phase = Phase::Over;
+            }
+            Some(what) if self.now >= until => self.is_stuck(what),
+            Some(_) => {
+                self.counters.count("replicas were not level yet");
+                self.plan_in(LEVEL_LOOKS_EVERY, Event::LooksLevel);
+            }
+        }
+    }
+
+    /// What the live replicas do not agree about, or a leaf that is not the sum over its records.
+    fn differing(&self) -> Option<String> {
+        let live = |host: &NodeIndex| {
+            let machine = &self.hosts[host.index()];
+            let node = machine.node.as_ref().filter(|_| !machine.is_forgetful)?;
+            node.unready().is_none().then_some((node, &machine.disk))
+        };
+        for key in &self.keys {
+            let replicas = self.placement.replicas(self.placement.slot(key));
+            let held: Vec<_> =
+                replicas.iter().filter_map(live).map(|(_, disk)| disk.read(key, ReadKind::Digest).lookup).collect();
+            if held.windows(2).any(|pair| pair[0] != pair[1]) {
+                return Some(format!("the live replicas of {key} do not come to hold the same: {held:?}"));
+            }
+        }
+        for host in self.members() {
+            let Some((node, disk)) = live(&host) else { continue };
+            let records = disk.folder.records.iter().map(|(key, record)| (key, record.digest()));
+            if !node.repair().leaves().are_of(records, &self.placement) {
+                return Some(format!("the leaves of {host:?} are not the sums over its records"));
+            }
+        }
+        None
     }
 
     pub fn begin_phase(&mut self, phase: Phase) {

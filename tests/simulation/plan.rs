@@ -2,6 +2,9 @@
 //!
 //! Not every run has every fault: a run with few of them gets further, and finds what a storm hides.
 
+use std::time::Duration;
+
+use quorate::protocol::RepairSettings;
 use quorate::types::{Table, TableName};
 
 use crate::tables;
@@ -142,6 +145,8 @@ pub struct Plan {
     pub drops_lost_permille: u64,
     /// How fast each node's clock runs, in thousandths of the true time.
     pub rates: Vec<u64>,
+    /// How nodes repair, where they do.
+    pub repair: Option<RepairSettings>,
     pub think: Span,
     pub read_permille: u64,
     pub delete_permille: u64,
@@ -213,6 +218,7 @@ impl Plan {
             names_permille: 0,
             drops_lost_permille: 0,
             rates: vec![1_000; nodes],
+            repair: None,
         };
         // Clocks of the same rate have the same ages, which hide what goes wrong with those.
         if plan.ttl_permille > 0 {
@@ -226,6 +232,13 @@ impl Plan {
             plan.names_permille = *random.pick(&[40, 120, 300]);
             plan.drops_lost_permille = *random.pick(&[0, 300, 700]);
             plan.keys = plan.keys.max(plan.tables.len());
+        } else if seed % 4 == 3 {
+            // The other seeds are what they were, so that what they show stays comparable.
+            plan.repair = Some(RepairSettings {
+                every: Duration::from_millis(*random.pick(&[500, 2_000, 5_000])),
+                confirm_after: Duration::from_millis(*random.pick(&[1, 20, 200])),
+                ..RepairSettings::default()
+            });
         }
         plan
     }

@@ -17,7 +17,7 @@ impl World {
         let goes_on = match self.phase {
             Phase::Faults => self.clients.operations.len() < self.plan.operations_max,
             Phase::AllWell | Phase::MinorityDead => self.clients.all[client].quota > 0,
-            Phase::Recovery | Phase::Over => false,
+            Phase::Recovery | Phase::BecomesLevel { .. } | Phase::Over => false,
         };
         if !goes_on || self.clients.all[client].waits_for.is_some() {
             return;

@@ -27,7 +27,8 @@ impl World {
         if kept_at.values().any(|kept_at| Some(*kept_at) > meta.running) {
             self.counters.count("a restart forgot since when a version is kept");
         }
-        machine.node = Some(Node::start(Setup { me: host, placement, meta: meta.clone(), nonce, started_at }));
+        let repair = self.plan.repair.clone();
+        machine.node = Some(Node::start(Setup { me: host, placement, meta: meta.clone(), nonce, started_at, repair }));
         self.counters.count("starts");
         self.plan_turn(host);
         let noticed = self.phase != Phase::Faults || !self.random.permille(self.plan.unnoticed_permille);
@@ -209,6 +210,10 @@ impl World {
                 let wait = self.within(self.plan.read);
                 self.plan_in(wait, Event::Clean { host, run, table, entries_max });
             }
+            Output::ReadSlots { read, first, last, entries_max } => {
+                let wait = self.within(self.plan.read);
+                self.plan_in(wait, Event::ReadSlots { host, run, read, first, last, entries_max });
+            }
             Output::ReadExpiries { from, after, entries_max } => {
                 let wait = self.within(self.plan.read);
                 self.plan_in(wait, Event::ReadExpiries { host, run, from, after, entries_max });
@@ -292,6 +297,8 @@ impl World {
     fn note(&mut self, host: NodeIndex, event: &ProtocolEvent) {
         match event {
             ProtocolEvent::Expired => self.counters.count("a sweep deleted a value"),
+            ProtocolEvent::Repaired => self.counters.count("a key was repaired"),
+            ProtocolEvent::Compared { keys: 0, .. } => self.counters.count("two nodes were found equal"),
             ProtocolEvent::ReadWroteBack => self.counters.count("a read wrote back"),
             ProtocolEvent::ClockRound { writes: 2.. } => self.counters.count("a clock round served several writes"),
             ProtocolEvent::Hedged { write: true } => self.counters.count("a write asked others too"),

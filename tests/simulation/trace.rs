@@ -77,6 +77,7 @@ fn describe(message: &Message) -> (Option<&Key>, String) {
         Message::Welcome(hello) => (None, format!("welcome, incarnation {}", hello.incarnation.epoch)),
         Message::HelloRefused { refusal, .. } => (None, format!("no: {refusal:?}")),
         Message::Request { operation, request, .. } => match request {
+            Request::Repair(request) => (None, format!("#{} compares: {request:?}", operation.0)),
             Request::Clock => (None, format!("#{} clock?", operation.0)),
             Request::Get { key, read_kind } => (Some(key), format!("#{} get {read_kind:?}", operation.0)),
             Request::Store { key, record, .. } => (Some(key), format!("#{} store {}", operation.0, shown(record))),
@@ -88,6 +89,7 @@ fn describe(message: &Message) -> (Option<&Key>, String) {
             Request::Unfollow => (None, format!("#{} follow no more", operation.0)),
         },
         Message::Answer { operation, answer, .. } => match answer {
+            Answer::Repair(answer) => (None, format!("#{} is told what is compared: {answer:?}", operation.0)),
             Answer::Clock(clock) => (None, format!("#{} clock {clock}", operation.0)),
             Answer::Lookup { key, held, .. } => (Some(key), format!("#{} holds {}", operation.0, looked_up(held))),
             Answer::Promised { key, held, .. } => {

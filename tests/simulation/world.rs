@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use quorate::protocol::placement::Placement;
 use quorate::protocol::{Input, ListedKeys, Message, Node, ReadId, Reply, Time};
-use quorate::types::{Expiry, Incarnation, Key, KeyRange, NodeIndex, ReadKind, RunningTime, StoreId, TableId, Version};
+use quorate::types::{
+    Expiry, Incarnation, Key, KeyRange, NodeIndex, ReadKind, RunningTime, Slot, StoreId, TableId, Version,
+};
 
 use crate::clients::Clients;
 use crate::counters::Counters;
@@ -94,6 +96,15 @@ pub enum Event {
         table: TableId,
         entries_max: usize,
     },
+    /// All records of some slots are read.
+    ReadSlots {
+        host: NodeIndex,
+        run: u64,
+        read: ReadId,
+        first: Slot,
+        last: Slot,
+        entries_max: usize,
+    },
     /// The index of expiries is read.
     ReadExpiries {
         host: NodeIndex,
@@ -158,6 +169,8 @@ pub enum Event {
     },
     /// All faults stop.
     Calm,
+    /// It is looked whether the live replicas hold the same.
+    LooksLevel,
     /// Everything must work by now.
     AllWell,
     /// A minority dies for good, while operations go on.
@@ -200,6 +213,10 @@ pub enum Phase {
     Recovery,
     AllWell,
     MinorityDead,
+    /// Nobody asks for anything; the live replicas come to hold the same until then.
+    BecomesLevel {
+        until: u64,
+    },
     Over,
 }
 
@@ -416,16 +433,29 @@ impl World {
             Event::Clean { host, run, table, entries_max } => {
                 if self.hosts[host.index()].run == run {
                     let entries_max = entries_max.min(*self.random.pick(&[1, 2, usize::MAX]));
+                    let placement = Arc::clone(&self.placement);
                     let disk = &mut self.hosts[host.index()].disk;
                     let is_readable = disk.unreadable_until <= self.now;
-                    let removed = is_readable.then(|| disk.clean(table, entries_max));
+                    let removed = is_readable.then(|| disk.clean(&placement, table, entries_max));
                     if !disk.folder.meta.dropped.contains(&table) {
                         self.is_wrong(format!("{host:?} removes table {table}, whose drop is not durable"));
                     }
-                    if removed.is_some_and(|removed| removed.records > 0) {
+                    if removed.as_ref().is_some_and(|removed| removed.records > 0) {
                         self.counters.count("records of a dropped table were removed");
                     }
                     self.input(host, run, Input::Cleaned(removed));
+                }
+            }
+            Event::ReadSlots { host, run, read, first, last, entries_max } => {
+                let Host { run: present, disk, .. } = &self.hosts[host.index()];
+                if *present == run {
+                    let is_readable = disk.unreadable_until <= self.now;
+                    // A store may always end a page earlier.
+                    let entries_max = entries_max.min(*self.random.pick(&[1, 2, usize::MAX]));
+                    let disk = &self.hosts[host.index()].disk;
+                    let page = is_readable.then(|| disk.slots(&self.placement, first, last, entries_max));
+                    let wait = if self.random.permille(800) { 0 } else { self.within(self.plan.read) };
+                    self.plan_in(wait, Event::Input { host, run, input: Input::SlotsRead { read, page } });
                 }
             }
             Event::ReadExpiries { host, run, from, after, entries_max } => {
@@ -453,6 +483,7 @@ impl World {
             Event::Heal { pairs, again } => self.heal(pairs, again),
             Event::Cut { pairs, again } => self.cut(pairs, again),
             Event::Calm => self.calm(),
+            Event::LooksLevel => self.looks_level(),
             Event::AllWell => self.all_well(),
             Event::MinorityDies { victims } => {
                 for victim in victims {

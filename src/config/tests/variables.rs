@@ -28,6 +28,8 @@ fn variables_override_the_file() {
             ("QUORATE_NODE_OPERATOR_WRITES", "true"),
             ("QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX", "5"),
             ("QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX", "67108865"),
+            ("QUORATE_NODE_REPAIR_KEYS_PER_SECOND", "0"),
+            ("QUORATE_NODE_REPAIR_BYTES_PER_SECOND", "65537"),
             ("QUORATE_NODE_BLOCK_CACHE_BYTES", "1048577"),
             ("QUORATE_NODE_WRITE_BUFFER_BYTES", "1048578"),
             ("QUORATE_ADDRESS", "is another matter"),
@@ -53,6 +55,8 @@ fn variables_override_the_file() {
             operator_writes: true,
             requests_in_flight_max: 5,
             request_bytes_in_flight_max: (64 << 20) + 1,
+            repair_keys_per_second: 0,
+            repair_bytes_per_second: 65_537,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: (1 << 20) + 1,
             write_buffer_bytes: (1 << 20) + 2,
@@ -78,6 +82,7 @@ fn bad_variables_are_refused_by_name() {
                  QUORATE_NODE_HTTP_CORS_ORIGINS, QUORATE_NODE_LOCAL_LINE_ADDRESS, QUORATE_NODE_LOCAL_REDIS_ADDRESS, QUORATE_NODE_REDIS_TABLE, \
                  QUORATE_NODE_DATA_DIR, QUORATE_NODE_DURABILITY, QUORATE_NODE_OPERATOR_WRITES, \
                  QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX, QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX, \
+                 QUORATE_NODE_REPAIR_KEYS_PER_SECOND, QUORATE_NODE_REPAIR_BYTES_PER_SECOND, \
                  QUORATE_NODE_RECORD_CACHE_BYTES, QUORATE_NODE_BLOCK_CACHE_BYTES, QUORATE_NODE_WRITE_BUFFER_BYTES";
     let cases = [
         (

@@ -1,5 +1,6 @@
 //! `api.Node`: one node and its own replica, for operators and tools.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::stream;
@@ -7,10 +8,11 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use crate::api;
+use crate::protocol::repair::PairReport;
 use crate::service::Service;
 use crate::service::cluster_report::duration;
 use crate::service::key_scan::KeyScan;
-use crate::types::{Content, Key, Table};
+use crate::types::{Content, Key, NodeId, Table};
 use crate::wire::NodeSet;
 
 use super::status::rejected;
@@ -22,10 +24,28 @@ pub(super) struct NodeService(pub(super) Arc<Service>);
 impl api::node_server::Node for NodeService {
     async fn health(&self, request: Request<api::HealthRequest>) -> Result<Response<api::HealthResponse>, Status> {
         let report = self.0.health(deadline_of(&request)).await?;
-        let peers = report.peers.into_iter().map(|(id, state, detail)| api::PeerHealth {
-            node_id: id.as_str().to_owned(),
-            state: api::PeerState::from(state).into(),
-            detail,
+        let pairs: BTreeMap<&NodeId, &PairReport> =
+            report.repair.pairs.iter().map(|pair| (&report.members[pair.peer.index()], pair)).collect();
+        let pair_health = |pair: &PairReport| api::PairHealth {
+            comparing: pair.is_comparing,
+            behind: pair.behind,
+            equal_since: pair.equal_since.map(duration),
+        };
+        let peers: Vec<api::PeerHealth> = report
+            .peers
+            .into_iter()
+            .map(|(id, state, detail)| api::PeerHealth {
+                repair: pairs.get(&id).map(|pair| pair_health(pair)),
+                node_id: id.as_str().to_owned(),
+                state: api::PeerState::from(state).into(),
+                detail,
+            })
+            .collect();
+        let repair = report.repair.is_on.then_some(api::RepairHealth {
+            share_counted: report.repair.share_counted,
+            records: report.repair.counts.records,
+            tombstones: report.repair.counts.tombstones,
+            repaired: report.repair.repaired,
         });
         Ok(Response::new(api::HealthResponse {
             node_id: report.node.as_str().to_owned(),
@@ -36,7 +56,8 @@ impl api::node_server::Node for NodeService {
             clock: Some(report.clock.into()),
             keys_estimate: report.statistics.keys_estimate,
             disk_bytes: report.statistics.disk_bytes,
-            peers: peers.collect(),
+            peers,
+            repair,
             serves: report.serves,
         }))
     }

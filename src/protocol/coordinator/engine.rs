@@ -448,8 +448,8 @@ impl Coordinator {
             }
             // Of a page that has ended.
             Answer::Scanned(_) => {}
-            // These are for watches.
-            Answer::Changes { .. } | Answer::ChangesLost => {}
+            // These are for watches, and for a comparison that has ended.
+            Answer::Changes { .. } | Answer::ChangesLost | Answer::Repair(_) => {}
             Answer::Refused(refusal) => {
                 if from != ctx.node.me {
                     self.latency.mark_slow(from, ctx.node.now);

@@ -200,6 +200,7 @@ impl Replica {
             Request::Accept { key, record, age } => self.accept(key, record, age, from, ctx),
             Request::Scan { range, keys_max } => self.scan(range, keys_max, from, ctx),
             Request::Follow { .. } | Request::Unfollow => unreachable!("the node gives these to its watches"),
+            Request::Repair(_) => unreachable!("the node gives these to its repair"),
         }
     }
 
@@ -411,19 +412,34 @@ impl Replica {
         }
     }
 
-    /// `record` of `key` became durable, and this node keeps its version since `kept_at`.
+    /// `record` of `key` became durable, and this node keeps its version since `kept_at`. Returns the digest of the record
+    /// that it replaces.
     pub fn on_durable<A>(
         &mut self,
         key: &Key,
         record: &Record,
         kept_at: Option<RunningTime>,
         group_commit: &GroupCommit<A>,
-    ) {
-        if !group_commit.is_in_next(key) {
-            self.keys.remove(key);
+    ) -> Option<Digest> {
+        let before = if !group_commit.is_in_next(key) {
+            match self.keys.remove(key) {
+                Some(KeyState::Known { durable, .. }) => durable,
+                Some(KeyState::Reading(_)) | None => None,
+            }
         } else if let Some(KeyState::Known { durable, .. }) = self.keys.get_mut(key) {
-            *durable = Some(Stored { digest: record.digest(), kept_at });
-        }
+            durable.replace(Stored { digest: record.digest(), kept_at })
+        } else {
+            None
+        };
+        before.map(|before| before.digest)
+    }
+
+    /// The keys with records on their way to the disk, and the digests of the records that are durable there.
+    pub fn known(&self) -> impl Iterator<Item = (Slot, &Key, Option<&Digest>)> {
+        self.keys.iter().filter_map(|(key, state)| match state {
+            KeyState::Known { slot, durable } => Some((*slot, key, durable.as_ref().map(|durable| &durable.digest))),
+            KeyState::Reading(_) => None,
+        })
     }
 
     /// A batch failed: the durable records of its keys are unknown again. Stores that wait for a read are refused when it

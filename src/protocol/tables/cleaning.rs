@@ -43,8 +43,20 @@ impl Tables {
         cleaning.at_work
     }
 
+    /// Whether records of dropped tables are being removed, apart from those that could not be.
+    #[must_use]
+    pub fn is_cleaning(&self) -> bool {
+        self.cleaning.at_work.is_some() || !self.cleaning.tables.is_empty()
+    }
+
+    /// Whether the store is removing records now.
+    #[must_use]
+    pub fn is_removing(&self) -> bool {
+        self.cleaning.at_work.is_some()
+    }
+
     /// A piece was removed; `None` where the store could not.
-    pub fn cleaned(&mut self, removed: Option<Removed>, now: Time) {
+    pub fn cleaned(&mut self, removed: Option<&Removed>, now: Time) {
         let cleaning = &mut self.cleaning;
         let Some(table) = cleaning.at_work.take() else { return };
         if removed.is_none_or(|removed| !removed.has_more) {
@@ -68,7 +80,9 @@ impl Tables {
 mod tests {
     use super::*;
 
-    const NOTHING: Removed = Removed { records: 0, has_more: false };
+    fn removed(records: usize, has_more: bool) -> Removed {
+        Removed { records, has_more, digests: Vec::new() }
+    }
 
     fn dropped(ids: &[u32]) -> Tables {
         let mut tables = Tables::default();
@@ -86,11 +100,11 @@ mod tests {
         tables.cleaned(None, Time(0));
         assert_eq!(tables.next_to_clean(), Some(TableId(17)));
         tables.timers.clear();
-        tables.cleaned(Some(NOTHING), Time(0));
+        tables.cleaned(Some(&removed(0, false)), Time(0));
         assert_eq!(tables.next_wake(), Some(Time(0).after(TABLE_CLEANING_AGAIN)));
         assert_eq!(tables.next_to_clean(), Some(TableId(16)), "it is tried again");
         tables.timers.clear();
-        tables.cleaned(Some(NOTHING), Time(0));
+        tables.cleaned(Some(&removed(0, false)), Time(0));
         assert_eq!((tables.next_wake(), tables.next_to_clean()), (None, None));
     }
 
@@ -98,11 +112,11 @@ mod tests {
     fn look_that_finds_nothing_costs_no_pause() {
         let mut tables = dropped(&[16, 17]);
         tables.next_to_clean();
-        tables.cleaned(Some(NOTHING), Time(7));
+        tables.cleaned(Some(&removed(0, false)), Time(7));
         assert_eq!(tables.next_wake(), Some(Time(7)));
         tables.timers.clear();
         tables.next_to_clean();
-        tables.cleaned(Some(Removed { records: 500, has_more: true }), Time(7));
+        tables.cleaned(Some(&removed(500, true)), Time(7));
         assert_eq!(tables.next_wake(), Some(Time(7).after(TABLE_CLEANING_EVERY)));
         assert_eq!(tables.next_to_clean(), Some(TableId(17)), "it has more");
     }

@@ -3,7 +3,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::protocol::OperationId;
 use crate::storage::{Cursor, KeysPage, PageBounds, StoreStatistics};
-use crate::types::{Age, Batch, Checksum, Clock, KeyRange, Meta, NodeId, Removed, ScannedKeys, Stamp, TableId};
+use crate::types::{
+    Age, Batch, Checksum, Clock, KeyRange, Meta, NodeId, Removed, ScannedKeys, SlotsPage, Stamp, TableId,
+};
 
 const MIB: usize = 1 << 20;
 const BUDGET: usize = 8 * MIB;
@@ -75,6 +77,10 @@ impl Store for CountingStore {
     }
 
     fn measure(&self, _: TableId, _: &dyn Fn(&Key) -> Slot) -> Result<u64, StoreError> {
+        unreachable!("reads alone are tested")
+    }
+
+    fn slots(&self, _: Slot, _: Slot, _: usize) -> Result<SlotsPage, StoreError> {
         unreachable!("reads alone are tested")
     }
 

@@ -47,7 +47,7 @@ use super::record_cache::RecordCache;
 use super::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use crate::types::{
     Batch, Digest, Durability, Expiry, Found, Key, KeyRange, Lookup, Meta, ReadKind, Record, Removed, RunningTime,
-    ScannedKeys, Slot, StoreId, TableId,
+    ScannedKeys, Slot, SlotRecord, SlotsPage, StoreId, TableId,
 };
 
 /// How much opening a database writes beside the contents of its write buffers, at most: a manifest, the first blocks of a
@@ -452,6 +452,35 @@ impl Store for RocksStore {
         }
     }
 
+    fn slots(&self, first: Slot, last: Slot, entries_max: usize) -> Result<SlotsPage, StoreError> {
+        let guard = self.database();
+        let database = guard.as_ref().ok_or(StoreError::Closed)?;
+        let mut options = ReadOptions::default();
+        // Slots that are read one by one follow each other, and share blocks. A scan of all of them would evict what is read
+        // often.
+        options.fill_cache(first == last);
+        if let Some(following) = last.0.checked_add(1) {
+            options.set_iterate_upper_bound(codec::entry_key(Slot(following), &[]));
+        }
+        let mut entries = database.raw_iterator_cf_opt(family(database, RECORDS), options);
+        entries.seek(codec::entry_key(first, &[]));
+        let mut page = SlotsPage::default();
+        while let Some((entry_key, value)) = entries.item() {
+            let damaged = |error: DecodeError| damaged_entry(entry_key, &error);
+            let (slot, bytes) = codec::split_entry_key(entry_key).map_err(damaged)?;
+            let is_next = page.records.last().is_some_and(|before: &SlotRecord| before.slot != slot);
+            if is_next && page.records.len() >= entries_max {
+                page.next = Some(slot);
+                return Ok(page);
+            }
+            let digest = codec::decode_digest(value).map_err(damaged)?;
+            page.records.push(SlotRecord { slot, key: decode_key(bytes)?, digest });
+            entries.next();
+        }
+        entries.status().map_err(|error| failure(&error))?;
+        Ok(page)
+    }
+
     fn expiries(
         &self,
         from: RunningTime,
@@ -528,6 +557,7 @@ impl Store for RocksStore {
         entries.seek(last.as_deref().unwrap_or(&prefix));
         let mut removal = WriteBatch::default();
         let mut removed: Vec<Vec<u8>> = Vec::new();
+        let mut digests = Vec::new();
         while removed.len() < entries_max
             && let Some(bytes) = entries.key()
             && bytes.starts_with(&prefix)
@@ -541,12 +571,13 @@ impl Store for RocksStore {
                 .map_err(|error| failure(&error))?
             {
                 // A damaged record goes too: its entry there leads to nothing.
-                if let (Ok(digest), Ok(Some(kept_at))) = (codec::decode_digest(&found), codec::decode_kept_at(&found))
-                    && let Some(ttl) = digest.ttl
-                {
-                    let (at, version) = (kept_at.expiry(ttl), digest.version());
-                    let expiry = Expiry { at, slot, key: key.clone(), version };
-                    removal.delete_cf(family(database, EXPIRY), codec::encode_expiry(&expiry).0);
+                if let Ok(digest) = codec::decode_digest(&found) {
+                    if let (Some(ttl), Ok(Some(kept_at))) = (digest.ttl, codec::decode_kept_at(&found)) {
+                        let (at, version) = (kept_at.expiry(ttl), digest.version());
+                        let expiry = Expiry { at, slot, key: key.clone(), version };
+                        removal.delete_cf(family(database, EXPIRY), codec::encode_expiry(&expiry).0);
+                    }
+                    digests.push(SlotRecord { slot, key: key.clone(), digest });
                 }
             }
             removal.delete_cf(family(database, RECORDS), &entry_key);
@@ -563,7 +594,7 @@ impl Store for RocksStore {
         }
         let has_more = removed.len() == entries_max;
         *cleaned_to = last.filter(|_| has_more);
-        Ok(Removed { records: removed.len(), has_more })
+        Ok(Removed { records: removed.len(), has_more, digests })
     }
 
     fn statistics(&self) -> StoreStatistics {

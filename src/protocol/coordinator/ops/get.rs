@@ -53,6 +53,18 @@ impl Get {
         self.seen.contains_key(&member)
     }
 
+    /// Whether `member` was seen to hold exactly the record of this digest.
+    pub(super) fn has_seen_at(&self, member: NodeIndex, digest: &Digest) -> bool {
+        self.seen.get(&member).is_some_and(|seen| seen.as_ref() == Some(digest))
+    }
+
+    /// The greatest record that was seen, if its content has arrived.
+    #[cfg(feature = "mutants")]
+    pub(super) fn greatest_in_hand(&self) -> Option<Record> {
+        let greatest = self.seen.values().flatten().max()?;
+        self.in_hand.clone().filter(|record| record.digest() == *greatest)
+    }
+
     fn lookup(&mut self, from: NodeIndex, held: Lookup, age: Age) -> Heard {
         let wants_record = matches!(self.phase, Phase::Records | Phase::Fetch);
         let digest = held.digest();

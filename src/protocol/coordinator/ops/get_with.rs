@@ -28,6 +28,11 @@ impl GetWith {
         Self { get: Get::default(), tellers }
     }
 
+    /// The read.
+    pub(super) fn read(&self) -> &Get {
+        &self.get
+    }
+
     /// The settling of the record, if it comes to that, counts their promises.
     fn settle_with_them(&self, step: Step) -> Step {
         match step {

@@ -9,13 +9,14 @@
 //! | `operation` | what an operation may want, and what it is told |
 //! | `state` | the state of any operation |
 //! | `ages` | how long replicas have kept what they hold |
-//! | `get`, `get_one`, `get_with`, `set`, `cas` | one operation each |
+//! | `get`, `get_one`, `get_with`, `mend`, `set`, `cas` | one operation each |
 
 mod ages;
 pub mod cas;
 pub mod get;
 pub mod get_one;
 pub mod get_with;
+pub mod mend;
 pub mod operation;
 pub mod set;
 pub mod state;
@@ -24,6 +25,7 @@ pub use cas::Cas;
 pub use get::Get;
 pub use get_one::GetOne;
 pub use get_with::GetWith;
+pub use mend::Mend;
 pub use operation::{Enough, Fanout, Heard, Operation, Round, Settled, Step};
 pub use set::Set;
 pub use state::OperationState;

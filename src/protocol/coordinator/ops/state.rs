@@ -8,6 +8,7 @@ use super::cas::Cas;
 use super::get::Get;
 use super::get_one::GetOne;
 use super::get_with::GetWith;
+use super::mend::Mend;
 use super::operation::{Next, Operation};
 use super::set::Set;
 
@@ -52,6 +53,8 @@ operations! {
     GetOne as GetOne,
     /// A linearizable read that counts the answers of certain replicas.
     GetWith as Box<GetWith>,
+    /// A linearizable read that brings its answer to the replicas that lack it.
+    Mend as Box<Mend>,
     /// A linearizable write or delete.
     Set as Set,
     /// A linearizable conditional write.

@@ -1,0 +1,588 @@
+//! Repair: finds the keys that replicas differ about, and brings each to what a read of it answers (anti-entropy, as in
+//! Dynamo: `DeCandia` et al., SOSP 2007).
+//!
+//! Of two nodes that hold a slot in common, the one with the smaller index begins from time to time. It compares sums of its
+//! records with the peer's: of all of them, then of the parts that differ, down to leaves, and then keys. Each key that
+//! differs is read linearizably, with both nodes among those that are counted, and the answer is stored where less is held
+//! ([`Mend`]). So repair has no rule of its own, and cannot do what a read could not.
+//!
+//! Repair is a background operation: it is paced in keys and bytes a second, pauses while the node is overloaded, and ends a
+//! comparison whose peer is silent. A comparison that was cut off loses nothing, because the next one finds what still
+//! differs. A node takes part in one comparison at a time, its own or a peer's, so that two nodes do not repair the same keys
+//! of a third one.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `leaves` | the sums over this node's records |
+//! | `session` | one comparison with a peer |
+//! | `settings`, `pace` | how fast it goes |
+
+mod leaves;
+mod pace;
+mod session;
+mod settings;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::limits::{
+    REPAIR_ANSWER_MAX, REPAIR_BACKLOG_BYTES_MAX, REPAIR_IN_FLIGHT_MAX, REPAIR_KEY_DEADLINE, REPAIR_KEYS_WAITING_MAX,
+    REPAIR_LISTED_BYTES_MAX, REPAIR_LISTED_KEYS_MAX, REPAIR_LISTINGS_MAX, REPAIR_PAIRS_AT_ONCE, REPAIR_SERVED_FOR,
+    REPAIR_SERVED_READS_MAX,
+};
+use crate::mutants::must;
+use crate::types::{Digest, Incarnation, Key, NodeIndex, Removed, Slot, SlotsPage};
+
+pub use leaves::{Leaves, RecordCounts};
+pub use settings::RepairSettings;
+
+use super::context::{Caller, NodeCtx, Origin, Task};
+use super::coordinator::ops::Mend;
+use super::coordinator::{Coordinator, CoordinatorCtx};
+use super::io::{Failure, ProtocolEvent, ReadId, Reply, Time};
+use super::message::{Answer, Message, OperationId, Request};
+use super::placement::Placement;
+use super::sums::{RepairAnswer, RepairRequest, mark_of};
+
+use leaves::leaf_of;
+use pace::Pace;
+use session::{Asked, Listing, Session};
+
+/// The repair of one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Repair {
+    /// Without settings it does nothing, and compares with nobody.
+    settings: Option<RepairSettings>,
+    leaves: Leaves,
+    pairs: BTreeMap<NodeIndex, Pair>,
+    session: Option<Session>,
+    /// Nothing further of the comparison begins before, because the node was overloaded.
+    pauses_until: Time,
+    pace: Pace,
+    last_task: u64,
+    serving: Option<Serving>,
+    served_reads: BTreeMap<ReadId, ServedRead>,
+    repaired: u64,
+}
+
+/// What this node knows of itself and a peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Pair {
+    /// When this node compares with the peer next. Absent where the peer begins, or cannot be reached.
+    due_at: Option<Time>,
+    equal_at: Option<Time>,
+    behind: u64,
+}
+
+/// The comparison of a peer that this node answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Serving {
+    peer: NodeIndex,
+    incarnation: Incarnation,
+    until: Time,
+}
+
+/// Records that are read for a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ServedRead {
+    to: Origin,
+    leaves: u16,
+    after: Option<Key>,
+}
+
+/// The state of repair, for people and metrics.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RepairReport {
+    /// Whether repair is on.
+    pub is_on: bool,
+    /// The records of this node, as far as they are counted.
+    pub counts: RecordCounts,
+    /// The share of the slots that are counted since the start, from 0 to 1.
+    pub share_counted: f64,
+    /// How many keys this node has repaired since its start.
+    pub repaired: u64,
+    /// The peers that hold a slot with this node.
+    pub pairs: Vec<PairReport>,
+}
+
+/// What a node knows of itself and a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairReport {
+    /// The peer.
+    pub peer: NodeIndex,
+    /// Whether the two are being compared.
+    pub is_comparing: bool,
+    /// How many keys were found to differ, and are not known to be repaired. The peer counts them where it began.
+    pub behind: u64,
+    /// How long ago the two were found equal.
+    pub equal_since: Option<Duration>,
+}
+
+/// What the repair uses of its node.
+#[derive(Debug)]
+pub struct RepairCtx<'a> {
+    /// Runs the reads of single keys.
+    pub coordinator: &'a mut Coordinator,
+    /// What the coordinator uses.
+    pub shared: CoordinatorCtx<'a>,
+    /// Whether records of dropped tables are being removed: nodes that are not equally far differ.
+    pub is_cleaning: bool,
+}
+
+impl RepairCtx<'_> {
+    fn now(&self) -> Time {
+        self.shared.node.now
+    }
+
+    fn is_overloaded(&self) -> bool {
+        let bytes = self.shared.node.group_commit.next_bytes();
+        bytes >= REPAIR_BACKLOG_BYTES_MAX || self.shared.replica.is_overloaded(bytes)
+    }
+
+    fn is_shared(&self, slot: Slot, peer: NodeIndex) -> bool {
+        let placement = self.shared.node.placement;
+        placement.holds(peer, slot) && placement.holds(self.shared.node.me, slot)
+    }
+}
+
+impl Repair {
+    /// The repair of a node that starts.
+    #[must_use]
+    pub fn start(settings: Option<RepairSettings>, me: NodeIndex, placement: &Placement, now: Time) -> Self {
+        if settings.is_none() {
+            return Self::default();
+        }
+        let shares = |peer: &NodeIndex| {
+            let both = |slot: &&Slot| placement.holds(me, **slot) && placement.holds(*peer, **slot);
+            *peer != me && placement.distinct_slots().iter().any(|slot| both(&slot))
+        };
+        let pairs = placement.parameters().members().filter(shares).map(|peer| (peer, Pair::default())).collect();
+        Self { settings, leaves: Leaves::start(now), pairs, ..Self::default() }
+    }
+
+    /// The sums over this node's records, for tests.
+    #[must_use]
+    pub fn leaves(&self) -> &Leaves {
+        &self.leaves
+    }
+
+    /// Whether it compares or repairs now.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Its state.
+    #[must_use]
+    pub fn report(&self, now: Time) -> RepairReport {
+        let pair = |(peer, pair): (&NodeIndex, &Pair)| {
+            let session = self.session.as_ref().filter(|session| session.peer == *peer);
+            let served = self.serving.as_ref().filter(|serving| serving.peer == *peer && serving.until > now);
+            let under_way = session.map(|session| session.keys.len() + session.in_flight.len());
+            PairReport {
+                peer: *peer,
+                is_comparing: session.is_some() || served.is_some(),
+                behind: under_way.map_or(pair.behind, |keys| keys as u64),
+                equal_since: pair.equal_at.map(|at| now.since(at)),
+            }
+        };
+        RepairReport {
+            is_on: self.settings.is_some(),
+            counts: self.leaves.counts(),
+            share_counted: self.leaves.share_counted(),
+            repaired: self.repaired,
+            pairs: self.pairs.iter().map(pair).collect(),
+        }
+    }
+
+    // The own store.
+
+    /// A batch is durable, and these records were durable before those of it: each change is told in turn.
+    pub fn changed(
+        &mut self,
+        key: &Key,
+        before: Option<&Digest>,
+        after: impl FnOnce() -> Digest,
+        placement: &Placement,
+    ) {
+        if self.settings.is_some() {
+            self.leaves.changed(key, before, &after(), placement);
+        }
+    }
+
+    /// The store begins to remove records of a dropped table.
+    pub fn cleaning_begins(&mut self) {
+        if self.settings.is_some() {
+            self.leaves.cleaning_begins();
+        }
+    }
+
+    /// The store has removed records of a dropped table.
+    pub fn cleaned(&mut self, removed: Option<&Removed>, ctx: &NodeCtx<'_>) {
+        if self.settings.is_some() {
+            self.leaves.cleaned(removed, ctx.placement);
+        }
+    }
+
+    /// A batch failed.
+    pub fn store_failed(&mut self) {
+        if self.settings.is_some() {
+            must!(LeavesOutliveFailure, self.leaves.store_failed());
+        }
+    }
+
+    /// The store was reopened.
+    pub fn store_reopened(&mut self, now: Time) {
+        if self.settings.is_some() {
+            must!(LeavesOutliveFailure, self.leaves.store_reopened(now));
+        }
+    }
+
+    /// The records of some slots were read.
+    pub fn on_slots_read(&mut self, read: ReadId, page: Option<SlotsPage>, ctx: &mut RepairCtx<'_>) {
+        self.leaves.on_page(read, page.as_ref(), ctx.shared.replica, &ctx.shared.node);
+        if let Some(ServedRead { to, leaves, after }) = self.served_reads.remove(&read) {
+            if let Some(page) = page {
+                let (records, has_more) = cut_off(listed(page, leaves, after.as_ref(), ctx));
+                answer(to, RepairAnswer::Records { records, has_more }, ctx);
+            }
+            return;
+        }
+        let Some(session) = &mut self.session else { return };
+        let Some((round, listing)) = session.listings.iter_mut().find(|(_, listing)| listing.read == read) else {
+            return;
+        };
+        let round = *round;
+        match page {
+            Some(page) => listing.mine = Some(listed(page, listing.leaves, listing.after.as_ref(), ctx)),
+            None => return self.end(false, ctx),
+        }
+        self.compare_keys(round, ctx);
+    }
+
+    // Time.
+
+    /// When [`Repair::on_wake`] is wanted next.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Time> {
+        let next = match &self.session {
+            Some(session) => {
+                let paced = self.pauses_until.max(self.pace.free_at());
+                let begins_at = session.begins_at().map(|at| at.max(paced));
+                [session.late_at(), begins_at].into_iter().flatten().min()
+            }
+            None => self.pairs.values().filter_map(|pair| pair.due_at).min(),
+        };
+        [next, self.leaves.next_wake()].into_iter().flatten().min()
+    }
+
+    /// A timer may have fired.
+    pub fn on_wake(&mut self, ctx: &mut RepairCtx<'_>) {
+        if self.settings.is_none() {
+            return;
+        }
+        self.leaves.on_wake(&mut ctx.shared.node);
+        self.go_on(ctx);
+    }
+
+    /// `peer` can be reached again.
+    pub fn catch_up(&mut self, peer: NodeIndex, ctx: &RepairCtx<'_>) {
+        let Some(again) = self.settings.as_ref().map(again_after) else { return };
+        if let Some(pair) = self.pairs.get_mut(&peer).filter(|_| ctx.shared.node.me < peer) {
+            pair.due_at = Some(ctx.now().after(again));
+        }
+    }
+
+    // The comparison that this node has begun.
+
+    /// Takes all steps that may be taken now.
+    fn go_on(&mut self, ctx: &mut RepairCtx<'_>) {
+        let Some(settings) = self.settings.clone() else { return };
+        let now = ctx.now();
+        let Some(session) = &mut self.session else { return self.begin_if_due(&settings, ctx) };
+        let is_reached = ctx.shared.reaches(session.peer) == Some(session.incarnation);
+        if !is_reached || !self.may_compare(ctx) {
+            return self.end(false, ctx);
+        }
+        let Some(session) = &mut self.session else { return };
+        if session.late_at().is_some_and(|at| at <= now) {
+            return self.end(false, ctx);
+        }
+        if ctx.is_overloaded() {
+            self.pauses_until = now.after(again_after(&settings));
+        }
+        if self.pauses_until <= now {
+            self.begin_repairs(&settings, ctx);
+            self.begin_listings(&settings, ctx);
+            self.ask_for_sums(&settings, ctx);
+        }
+        if self.session.as_ref().is_some_and(Session::is_done) {
+            self.end(true, ctx);
+        }
+    }
+
+    /// Whether this node's leaves may be compared with a peer's.
+    fn may_compare(&self, ctx: &RepairCtx<'_>) -> bool {
+        self.leaves.are_complete()
+            && !ctx.is_cleaning
+            && !ctx.shared.node.group_commit.has_failed()
+            && ctx.shared.membership.unready().is_none()
+    }
+
+    fn begin_if_due(&mut self, settings: &RepairSettings, ctx: &mut RepairCtx<'_>) {
+        let now = ctx.now();
+        let due = self.pairs.iter().filter_map(|(peer, pair)| Some((pair.due_at?, *peer))).min();
+        let Some((_, peer)) = due.filter(|(at, _)| *at <= now) else { return };
+        let may_begin = self.may_compare(ctx) && !ctx.is_overloaded() && self.served(ctx).is_none();
+        let Some(pair) = self.pairs.get_mut(&peer) else { return };
+        // A peer that cannot be reached is compared once it can be: see `catch_up`.
+        let Some(incarnation) = ctx.shared.reaches(peer) else { return pair.due_at = None };
+        pair.due_at = Some(now.after(again_after(settings)));
+        if may_begin {
+            let id = ctx.coordinator.next_id();
+            self.session = Some(Session::new(peer, incarnation, id));
+            self.go_on(ctx);
+        }
+    }
+
+    fn begin_repairs(&mut self, settings: &RepairSettings, ctx: &mut RepairCtx<'_>) {
+        let now = ctx.now();
+        let Some(session) = &mut self.session else { return };
+        while session.in_flight.len() < REPAIR_IN_FLIGHT_MAX
+            && self.pace.allows(now)
+            && let Some(key) = session.keys.pop_front()
+        {
+            self.pace.key(settings, now);
+            self.last_task += 1;
+            session.in_flight.insert(self.last_task);
+            let caller = Caller::Task(Task::Repair(self.last_task));
+            let repair = Mend::new(BTreeSet::from([ctx.shared.node.me, session.peer])).into();
+            ctx.coordinator.start(caller, now.after(REPAIR_KEY_DEADLINE), key, repair, &mut ctx.shared);
+        }
+    }
+
+    fn begin_listings(&mut self, settings: &RepairSettings, ctx: &mut RepairCtx<'_>) {
+        let now = ctx.now();
+        while let Some(session) = &mut self.session
+            && session.listings.len() < REPAIR_LISTINGS_MAX
+            && session.keys.len() < REPAIR_KEYS_WAITING_MAX
+            && self.pace.allows(now)
+            && let Some((slot, leaves)) = session.next_slot()
+        {
+            self.list(slot, leaves, None, settings, ctx);
+        }
+    }
+
+    /// Compares the keys of a slot's leaves, from `after` on.
+    fn list(
+        &mut self,
+        slot: Slot,
+        leaves: u16,
+        after: Option<Key>,
+        settings: &RepairSettings,
+        ctx: &mut RepairCtx<'_>,
+    ) {
+        let request = RepairRequest::Records { slot, leaves, after: after.clone() };
+        let Some(round) = self.ask(request, settings, ctx) else { return };
+        let read = self.leaves.read(slot, slot, usize::MAX, &mut ctx.shared.node);
+        let until = ctx.now().after(REPAIR_ANSWER_MAX);
+        let listing = Listing { slot, leaves, after, read, mine: None, theirs: None, until };
+        if let Some(session) = &mut self.session {
+            session.listings.insert(round, listing);
+        }
+    }
+
+    fn compare_keys(&mut self, round: u32, ctx: &mut RepairCtx<'_>) {
+        let (Some(session), Some(settings)) = (&mut self.session, self.settings.clone()) else { return };
+        if let Some((slot, leaves, after)) = session.compare(round) {
+            self.list(slot, leaves, Some(after), &settings, ctx);
+        }
+        self.go_on(ctx);
+    }
+
+    fn ask_for_sums(&mut self, settings: &RepairSettings, ctx: &mut RepairCtx<'_>) {
+        let now = ctx.now();
+        // A step may only decide what follows.
+        for _ in 0..3 {
+            let Some(session) = self.session.as_mut().filter(|_| self.pace.allows(now)) else { return };
+            let parts = session.parts_to_ask(now, now.after(settings.confirm_after));
+            if parts.is_empty() {
+                continue;
+            }
+            let round = session.round + 1;
+            session.asked = Some(Asked { round, parts: parts.clone(), until: now.after(REPAIR_ANSWER_MAX) });
+            self.ask(RepairRequest::Sums(parts), settings, ctx);
+        }
+        self.begin_listings(settings, ctx);
+    }
+
+    /// Asks the peer, and returns the number of the question.
+    fn ask(&mut self, request: RepairRequest, settings: &RepairSettings, ctx: &mut RepairCtx<'_>) -> Option<u32> {
+        let session = self.session.as_mut()?;
+        session.round += 1;
+        let (operation, round) = (session.id, session.round);
+        let message = Message::Request { operation, round, request: Request::Repair(request) };
+        self.pace.bytes(message.encoded_bytes(), settings, ctx.shared.node.now);
+        ctx.shared.node.send(session.peer, Some(session.incarnation), message);
+        Some(round)
+    }
+
+    /// Whether `id` is the comparison under way.
+    #[must_use]
+    pub fn owns(&self, id: OperationId) -> bool {
+        self.session.as_ref().is_some_and(|session| session.id == id)
+    }
+
+    /// The peer answers.
+    pub fn on_answer(&mut self, from: NodeIndex, round: u32, answer: Answer, ctx: &mut RepairCtx<'_>) {
+        let Some(settings) = self.settings.clone() else { return };
+        let Some(session) = self.session.as_mut().filter(|session| session.peer == from) else { return };
+        let Answer::Repair(answer) = answer else { return self.end(false, ctx) };
+        self.pace.bytes(answer.bytes(), &settings, ctx.shared.node.now);
+        match answer {
+            RepairAnswer::Sums(sums) if session.asked.as_ref().is_some_and(|asked| asked.round == round) => {
+                let (leaves, shared) = (&self.leaves, &*ctx);
+                session.on_sums(&sums, |part| leaves.sums(part, |slot| shared.is_shared(slot, from)));
+                self.go_on(ctx);
+            }
+            RepairAnswer::Sums(_) => {}
+            RepairAnswer::Records { records, has_more } => {
+                if let Some(listing) = session.listings.get_mut(&round) {
+                    let has_more = has_more && !records.is_empty();
+                    listing.theirs = Some((records, has_more));
+                    self.compare_keys(round, ctx);
+                }
+            }
+            RepairAnswer::NotNow => self.end(false, ctx),
+        }
+    }
+
+    /// A repair of a key has ended.
+    pub fn on_reply(&mut self, task: u64, reply: &Reply, ctx: &mut RepairCtx<'_>) {
+        let Some(settings) = self.settings.clone() else { return };
+        let is_of_session = self.session.as_mut().is_some_and(|session| session.in_flight.remove(&task));
+        match reply {
+            Reply::Record(record) => {
+                self.repaired += 1;
+                ctx.shared.node.report(ProtocolEvent::Repaired);
+                let bytes = record.as_ref().map_or(0, |record| record.content.value_bytes());
+                self.pace.bytes(bytes, &settings, ctx.shared.node.now);
+            }
+            // Its records are removed.
+            Reply::Failed(Failure::TableDropped | Failure::DroppedMeanwhile) => {}
+            _ => {
+                if let Some(session) = self.session.as_mut().filter(|_| is_of_session) {
+                    session.failed += 1;
+                }
+            }
+        }
+        if is_of_session {
+            self.go_on(ctx);
+        }
+    }
+
+    /// Ends the comparison. `is_whole`: everything was compared.
+    fn end(&mut self, is_whole: bool, ctx: &mut RepairCtx<'_>) {
+        let (Some(session), Some(settings)) = (self.session.take(), self.settings.clone()) else { return };
+        let is_equal = is_whole && session.differed == 0;
+        let now = ctx.now();
+        let pairs_begun = self.pairs.keys().filter(|peer| ctx.shared.node.me < **peer).count();
+        let Some(pair) = self.pairs.get_mut(&session.peer) else { return };
+        pair.behind = if is_whole { session.failed } else { (session.keys.len() + session.in_flight.len()) as u64 };
+        if is_equal {
+            pair.equal_at = Some(now);
+        }
+        let turns = u32::try_from(pairs_begun.div_ceil(REPAIR_PAIRS_AT_ONCE)).unwrap_or(u32::MAX);
+        let wait = if is_equal { settings.every.saturating_mul(turns) } else { again_after(&settings) };
+        pair.due_at = Some(now.after(wait));
+        if is_whole {
+            ctx.shared.node.report(ProtocolEvent::Compared { peer: session.peer, keys: session.differed });
+        }
+        let request = Request::Repair(RepairRequest::End { is_equal });
+        let message = Message::Request { operation: session.id, round: session.round + 1, request };
+        ctx.shared.node.send(session.peer, Some(session.incarnation), message);
+    }
+
+    // The comparisons that peers have begun.
+
+    /// The comparison that this node answers now.
+    fn served(&self, ctx: &RepairCtx<'_>) -> Option<&Serving> {
+        let is_there = |serving: &&Serving| ctx.shared.reaches(serving.peer) == Some(serving.incarnation);
+        self.serving.as_ref().filter(|serving| serving.until > ctx.now()).filter(is_there)
+    }
+
+    /// A peer compares its records with this node's.
+    pub fn on_request(&mut self, from: Origin, request: RepairRequest, ctx: &mut RepairCtx<'_>) {
+        let now = ctx.now();
+        let is_of = |serving: &Serving| serving.peer == from.node && serving.incarnation == from.incarnation;
+        let is_other = self.session.is_some() || self.served(ctx).is_some_and(|serving| !is_of(serving));
+        if let RepairRequest::End { is_equal } = request {
+            self.serving = self.serving.take().filter(|serving| !is_of(serving));
+            if let Some(pair) = self.pairs.get_mut(&from.node).filter(|_| is_equal) {
+                pair.equal_at = Some(now);
+            }
+            return;
+        }
+        if self.settings.is_none() || is_other || !self.may_compare(ctx) {
+            return answer(from, RepairAnswer::NotNow, ctx);
+        }
+        let until = now.after(REPAIR_SERVED_FOR);
+        self.serving = Some(Serving { peer: from.node, incarnation: from.incarnation, until });
+        match request {
+            RepairRequest::Sums(parts) => {
+                let sums = |part| self.leaves.sums(part, |slot| ctx.is_shared(slot, from.node));
+                let sums = parts.into_iter().flat_map(sums).collect();
+                answer(from, RepairAnswer::Sums(sums), ctx);
+            }
+            RepairRequest::Records { slot, leaves, after } => {
+                if self.served_reads.len() < REPAIR_SERVED_READS_MAX && ctx.is_shared(slot, from.node) {
+                    let read = self.leaves.read(slot, slot, usize::MAX, &mut ctx.shared.node);
+                    self.served_reads.insert(read, ServedRead { to: from, leaves, after });
+                }
+            }
+            RepairRequest::End { .. } => {}
+        }
+    }
+}
+
+fn answer(to: Origin, answer: RepairAnswer, ctx: &mut RepairCtx<'_>) {
+    ctx.shared.node.answer(to, Answer::Repair(answer));
+}
+
+/// The pause after a comparison that found something or was cut off.
+fn again_after(settings: &RepairSettings) -> Duration {
+    settings.every / 5
+}
+
+/// The records of these leaves of a slot, without those of dropped tables: nobody repairs them.
+fn listed(page: SlotsPage, leaves: u16, after: Option<&Key>, ctx: &RepairCtx<'_>) -> Vec<(Key, u64)> {
+    let (placement, replica) = (ctx.shared.node.placement, &*ctx.shared.replica);
+    let is_meant = |key: &Key| {
+        after.is_none_or(|after| key > after)
+            && leaves & 1 << leaf_of(placement.hash(key)) != 0
+            && !replica.is_dropped(key.table())
+    };
+    let records = page.records.into_iter().filter(|record| is_meant(&record.key));
+    records
+        .map(|record| (mark_of(&record.key, &record.digest), record.key))
+        .map(|(mark, key)| (key, half(mark)))
+        .collect()
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the lower half of a mark")]
+fn half(mark: u128) -> u64 {
+    mark as u64
+}
+
+/// As many records as one answer holds, and whether there are more.
+fn cut_off(mut records: Vec<(Key, u64)>) -> (Vec<(Key, u64)>, bool) {
+    let mut bytes = 0;
+    let fits = |(key, _): &&(Key, u64)| {
+        bytes += key.as_bytes().len();
+        bytes <= REPAIR_LISTED_BYTES_MAX
+    };
+    let kept = records.iter().take(REPAIR_LISTED_KEYS_MAX).take_while(fits).count();
+    let has_more = kept < records.len();
+    records.truncate(kept);
+    (records, has_more)
+}

@@ -1,0 +1,31 @@
+//! How fast a node repairs, and how often it compares.
+
+use std::time::Duration;
+
+use crate::limits::{
+    REPAIR_BYTES_PER_SECOND_DEFAULT, REPAIR_CONFIRM_AFTER, REPAIR_EVERY, REPAIR_KEYS_PER_SECOND_DEFAULT,
+};
+
+/// How a node repairs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RepairSettings {
+    /// The most keys that it repairs in a second.
+    pub keys_per_second: usize,
+    /// The most bytes of comparisons and records in a second, about.
+    pub bytes_per_second: usize,
+    /// The time between two comparisons with one peer that found nothing.
+    pub every: Duration,
+    /// How long a few leaves that differ must do so before their keys are compared.
+    pub confirm_after: Duration,
+}
+
+impl Default for RepairSettings {
+    fn default() -> Self {
+        Self {
+            keys_per_second: REPAIR_KEYS_PER_SECOND_DEFAULT,
+            bytes_per_second: REPAIR_BYTES_PER_SECOND_DEFAULT,
+            every: REPAIR_EVERY,
+            confirm_after: REPAIR_CONFIRM_AFTER,
+        }
+    }
+}

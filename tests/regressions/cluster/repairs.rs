@@ -1,0 +1,105 @@
+//! What tests do with repair.
+
+use std::time::Duration;
+
+use quorate::protocol::placement::Placement;
+use quorate::protocol::{Input, ProtocolEvent, ReadId, RepairSettings};
+use quorate::types::{Key, NodeIndex, Record, Removed, Slot, SlotRecord, SlotsPage, TableId};
+
+use super::{Cluster, Host};
+
+/// Long enough for a step that everything is ready for.
+const STEP: Duration = Duration::from_millis(10);
+
+impl Cluster {
+    /// Three replicas of everything that have all met, and repair what they differ about.
+    pub fn repairing() -> Self {
+        Self::with(3, 3, Some(RepairSettings::default()))
+    }
+
+    /// From now on what reads of slots show does not reach the nodes.
+    pub fn hold_slots(&mut self) {
+        self.slots_are_held = true;
+    }
+
+    /// Whether a node waits for what a read of slots shows.
+    pub fn waits_for_slots(&self, host: NodeIndex) -> bool {
+        self.held_slots.iter().any(|(reader, ..)| *reader == host)
+    }
+
+    /// What reads of slots have shown reaches the nodes.
+    pub fn let_slots_go(&mut self) {
+        self.slots_are_held = false;
+        for (host, read, page) in std::mem::take(&mut self.held_slots) {
+            self.input(host, Some(Input::SlotsRead { read, page: Some(page) }));
+        }
+    }
+
+    /// A batch of a node fails and is on the disk all the same, as is seen when the store is reopened.
+    pub fn fail_batch_that_is_on_disk(&mut self, host: NodeIndex) {
+        self.hold_disk(host);
+        self.write(host, 0);
+        self.run_clock_rounds();
+        let machine = &mut self.hosts[host.index()];
+        let batch = machine.at_disk.take().expect("its record is on its way to the disk");
+        machine.apply(&batch);
+        machine.disk_is_held = false;
+        let meta = machine.meta.clone();
+        self.input(host, Some(Input::Persisted { durable: false }));
+        self.input(host, Some(Input::StoreReopened(meta)));
+        self.pass(STEP, &[host]);
+    }
+
+    /// Whether the leaves of a node are the sums over the records of its folder.
+    pub fn leaves_are_true(&self, host: NodeIndex) -> bool {
+        let records = self.hosts[host.index()].records.iter().map(|(key, record)| (key, record.digest()));
+        self.node(host).repair().leaves().are_of(records, &self.placement)
+    }
+
+    /// How many keys were repaired by this node.
+    pub fn repaired_by(&self, host: NodeIndex) -> usize {
+        self.notes.iter().filter(|(noted, note)| *noted == host && *note == ProtocolEvent::Repaired).count()
+    }
+
+    /// Lets everything happen for so long, as it does by itself.
+    pub fn live(&mut self, span: Duration) {
+        let (all, until) = (self.members(), self.now.after(span));
+        let all: Vec<NodeIndex> = all.into_iter().filter(|member| self.hosts[member.index()].node.is_some()).collect();
+        while self.now < until {
+            self.run(&all);
+            self.pass(STEP, &all);
+        }
+    }
+
+    /// A node reads slots, and is told what is in them unless that is held.
+    pub(super) fn slots_read(&mut self, host: NodeIndex, read: ReadId, first: Slot, last: Slot) -> Option<Input> {
+        let record = |(key, record): (&Key, &Record)| SlotRecord {
+            slot: self.placement.slot(key),
+            key: key.clone(),
+            digest: record.digest(),
+        };
+        let mut records: Vec<SlotRecord> = self.hosts[host.index()].records.iter().map(record).collect();
+        records.retain(|record| (first..=last).contains(&record.slot));
+        let page = SlotsPage { records, next: None };
+        if self.slots_are_held {
+            self.held_slots.push((host, read, page));
+            return None;
+        }
+        Some(Input::SlotsRead { read, page: Some(page) })
+    }
+}
+
+impl Host {
+    /// Removes what the folder has of a dropped table.
+    pub(super) fn clean(&mut self, table: TableId, placement: &Placement) -> Removed {
+        let of_table = self.records.iter().filter(|(key, _)| key.table() == table);
+        let digests: Vec<SlotRecord> = of_table
+            .map(|(key, record)| SlotRecord { slot: placement.slot(key), key: key.clone(), digest: record.digest() })
+            .collect();
+        self.records.retain(|key, _| key.table() != table);
+        self.index.retain(|key| key.table() != table);
+        self.kept_at.retain(|key, _| key.table() != table);
+        self.expiries.retain(|expiry| expiry.key.table() != table);
+        Removed { records: digests.len(), has_more: false, digests }
+    }
+}
