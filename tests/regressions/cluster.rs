@@ -191,9 +191,8 @@ pub struct Cluster {
     /// Messages may be damaged, so that they show clocks that no node has.
     pub messages_are_damaged: bool,
     repair: Option<RepairSettings>,
-    /// Reads of slots wait for [`Cluster::let_slots_go`].
-    slots_are_held: bool,
-    held_slots: Vec<(NodeIndex, ReadId, SlotsPage)>,
+    /// What reads of slots have shown, while it waits for [`Cluster::let_slots_go`].
+    held_slots: Option<Vec<(NodeIndex, ReadId, SlotsPage)>>,
 }
 
 impl Cluster {
@@ -247,8 +246,7 @@ impl Cluster {
             stamps_are_given: false,
             messages_are_damaged: false,
             repair,
-            slots_are_held: false,
-            held_slots: Vec::new(),
+            held_slots: None,
         };
         let all = cluster.members();
         for member in &all {

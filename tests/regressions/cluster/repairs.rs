@@ -19,18 +19,17 @@ impl Cluster {
 
     /// From now on what reads of slots show does not reach the nodes.
     pub fn hold_slots(&mut self) {
-        self.slots_are_held = true;
+        self.held_slots = Some(Vec::new());
     }
 
     /// Whether a node waits for what a read of slots shows.
     pub fn waits_for_slots(&self, host: NodeIndex) -> bool {
-        self.held_slots.iter().any(|(reader, ..)| *reader == host)
+        self.held_slots.iter().flatten().any(|(reader, ..)| *reader == host)
     }
 
     /// What reads of slots have shown reaches the nodes.
     pub fn let_slots_go(&mut self) {
-        self.slots_are_held = false;
-        for (host, read, page) in std::mem::take(&mut self.held_slots) {
+        for (host, read, page) in self.held_slots.take().unwrap_or_default() {
             self.input(host, Some(Input::SlotsRead { read, page: Some(page) }));
         }
     }
@@ -81,8 +80,8 @@ impl Cluster {
         let mut records: Vec<SlotRecord> = self.hosts[host.index()].records.iter().map(record).collect();
         records.retain(|record| (first..=last).contains(&record.slot));
         let page = SlotsPage { records, next: None };
-        if self.slots_are_held {
-            self.held_slots.push((host, read, page));
+        if let Some(held) = &mut self.held_slots {
+            held.push((host, read, page));
             return None;
         }
         Some(Input::SlotsRead { read, page: Some(page) })
