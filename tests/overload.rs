@@ -73,6 +73,36 @@ async fn memory_stays_bounded_while_many_read_large_values() {
     node.terminate().await;
 }
 
+/// Reads of values of which two fit at the same time into the least budget.
+const READS_OF_THREE: usize = 24;
+const VALUE_OF_THREE_BYTES: usize = 24 << 20;
+
+/// Reads of large values wait in line for their bytes. Answers of peers for which there is no room must not be asked for again
+/// and again meanwhile: that once left no time for any of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_values_that_many_read_through_one_of_three_nodes_are_answered_in_turn() {
+    let mut cluster = Cluster::prepare(&Plan::default());
+    for node in &mut cluster.nodes {
+        node.environment.push(("QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX".to_owned(), "67108864".into()));
+    }
+    cluster.start_all();
+    cluster.wait_all_linked().await;
+    let mut client = cluster.nodes[0].cluster_client().max_encoding_message_size(usize::MAX);
+    for number in 0..VALUES {
+        let value = vec![u8::try_from(number).expect("there are few"); VALUE_OF_THREE_BYTES];
+        client.set(set_request(number, value)).await.expect("the value is written");
+    }
+    let node = &mut cluster.nodes[0];
+    let read_one = |number| tokio::spawn(read_whole(node.cluster_client(), number % VALUES));
+    let reads: Vec<_> = (0..READS_OF_THREE).map(read_one).collect();
+    let mut answered = 0;
+    for ended in reads {
+        answered += usize::from(ended.await.expect("no panic"));
+    }
+    println!("{answered} of {READS_OF_THREE} reads were answered");
+    assert_eq!(answered, READS_OF_THREE, "the log of node 1: {}", cluster.nodes[0].log_text());
+}
+
 /// How many clients there are of each wrong kind.
 const WRONG_CLIENTS: usize = 60;
 /// The reads and writes of others beside them.
@@ -192,6 +222,13 @@ async fn read(client: ClusterClient<tonic::transport::Channel>, number: usize) -
     request.set_timeout(Duration::from_secs(20));
     let status = client.max_decoding_message_size(1 << 10).get(request).await.expect_err("the value is too large");
     status.code() == Code::OutOfRange
+}
+
+/// Reads a value, and takes all of it.
+async fn read_whole(client: ClusterClient<tonic::transport::Channel>, number: usize) -> bool {
+    let mut request = Request::new(GetRequest { key: format!("key-{number}"), ..Default::default() });
+    request.set_timeout(Duration::from_secs(30));
+    client.max_decoding_message_size(usize::MAX).get(request).await.is_ok()
 }
 
 fn set_request(number: usize, value: Vec<u8>) -> Request<SetRequest> {

@@ -444,6 +444,8 @@ pub enum Refusal {
     RefusedByPeers,
     /// The table of the key was dropped. That says nothing of the key.
     Dropped,
+    /// It sent a value, and the one who asked has no room for it.
+    NoRoom,
 }
 
 impl Refusal {
@@ -465,6 +467,7 @@ impl fmt::Display for Refusal {
             Self::StampConflict => "holds another content under the same stamp",
             Self::RefusedByPeers => "is refused by its peers",
             Self::Dropped => "knows that the table was dropped",
+            Self::NoRoom => "sent a value, and earlier ones that wait for their clients leave no room for it",
         })
     }
 }

@@ -259,11 +259,10 @@ impl EventLoop {
             LinkEvent::Accepted { peer, incarnation, outbox } => self.peers[peer.index()].accept(incarnation, outbox),
             LinkEvent::Received { from, from_incarnation, to_incarnation, messages, permit } => {
                 self.peers[from.index()].last_seen = Some(Instant::now());
-                let messages = messages
-                    .into_iter()
-                    .filter_map(|mut message| self.reads.admit_received(&mut message).then_some(message));
-                let input = |message| (now, Input::Peer { from, from_incarnation, to_incarnation, message });
-                inputs.extend(messages.map(input));
+                for mut message in messages {
+                    self.reads.count_received(&mut message);
+                    inputs.push((now, Input::Peer { from, from_incarnation, to_incarnation, message }));
+                }
                 drop(permit);
             }
         }

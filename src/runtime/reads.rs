@@ -7,8 +7,9 @@
 //! Reads of one key that wait share one load, which begins after all of them. A coordinator asks again while it still waits
 //! for an answer, so that a wait that nobody renews for [`WAIT_MAX`] ends without a load.
 //!
-//! Large values in the answers of peers count against a budget of the same size. An answer that does not fit is dropped, as
-//! a network would: the coordinator asks again.
+//! Large values in the answers of peers count against a budget of the same size. An answer that does not fit becomes a
+//! refusal: to ask again and again for values that are then dropped would leave no time for those that fit. The read goes on
+//! with this node's own record, which waits in line, or ends at once.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +24,7 @@ use crate::limits::{RESEND_AFTER_MAX, UNCOUNTED_VALUE_BYTES_MAX};
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::protocol::turn::MemoryRead;
-use crate::protocol::{Answer, Message, ReadId};
+use crate::protocol::{Answer, Message, ReadId, Refusal};
 use crate::storage::{ReadOutcome, ReadTier, Store, StoreError};
 use crate::types::{Content, Expiry, Found, Key, Lookup, ReadKind, Record, RunningTime, Slot, Value};
 
@@ -52,7 +53,7 @@ pub(super) struct StoreRead {
 pub(super) struct Reads {
     disk: Arc<Disk>,
     received: Budget,
-    received_dropped: LogLimit,
+    received_refused: LogLimit,
 }
 
 /// The parts that threads and tasks share.
@@ -141,7 +142,7 @@ impl Reads {
         let (tasks, waiting) = (Handle::current(), Mutex::default());
         let failed_reads = LogLimit::new(3, LINE_EVERY);
         let disk = Disk { store, metrics, events, tasks, loaded: budget(), waiting, wait_max, failed_reads };
-        Self { disk: Arc::new(disk), received: budget(), received_dropped: LogLimit::new(1, LINE_EVERY) }
+        Self { disk: Arc::new(disk), received: budget(), received_refused: LogLimit::new(1, LINE_EVERY) }
     }
 
     /// Reads without waiting. Large values are read from the disk, where they count.
@@ -187,23 +188,21 @@ impl Reads {
         });
     }
 
-    /// Counts the value in a peer's answer. `false` if it does not fit: the message must then be dropped.
-    pub(super) fn admit_received(&mut self, message: &mut Message) -> bool {
-        let Message::Answer { answer: Answer::Lookup { held: Lookup::Record(record), .. }, .. } = message else {
-            return true;
-        };
+    /// Counts the value in a peer's answer. Where it does not fit, the answer becomes [`Refusal::NoRoom`].
+    pub(super) fn count_received(&mut self, message: &mut Message) {
+        let Message::Answer { answer, .. } = message else { return };
+        let Answer::Lookup { held: Lookup::Record(record), .. } = answer else { return };
         let value_bytes = record.content.value_bytes();
         if value_bytes <= UNCOUNTED_VALUE_BYTES_MAX {
-            return true;
+            return;
         }
-        let Some(permit) = self.received.try_part(value_bytes) else {
-            if let Some(left_out) = self.received_dropped.pass(Instant::now()) {
-                warn!(value_bytes, left_out, "dropped a large value from a peer: earlier ones still wait for clients");
-            }
-            return false;
-        };
-        counted(record, permit);
-        true
+        if let Some(permit) = self.received.try_part(value_bytes) {
+            return counted(record, permit);
+        }
+        if let Some(left_out) = self.received_refused.pass(Instant::now()) {
+            warn!(value_bytes, left_out, "no room for a large value from a peer: earlier ones still wait for clients");
+        }
+        *answer = Answer::Refused(Refusal::NoRoom);
     }
 }
 

@@ -478,6 +478,7 @@ fn encode_refusal(refusal: Refusal) -> api::PeerRefusal {
         Refusal::StampConflict => api::PeerRefusal::RefusalStampConflict,
         Refusal::RefusedByPeers => api::PeerRefusal::RefusalRefusedByPeers,
         Refusal::Dropped => api::PeerRefusal::RefusalDropped,
+        Refusal::NoRoom => api::PeerRefusal::RefusalNoRoom,
     }
 }
 
@@ -492,6 +493,7 @@ fn decode_refusal(refusal: api::PeerRefusal) -> Option<Refusal> {
         api::PeerRefusal::RefusalStampConflict => Refusal::StampConflict,
         api::PeerRefusal::RefusalRefusedByPeers => Refusal::RefusedByPeers,
         api::PeerRefusal::RefusalDropped => Refusal::Dropped,
+        api::PeerRefusal::RefusalNoRoom => Refusal::NoRoom,
     })
 }
 
@@ -576,6 +578,7 @@ mod tests {
             Refusal::StampConflict,
             Refusal::RefusedByPeers,
             Refusal::Dropped,
+            Refusal::NoRoom,
         ];
         let hello_refusals = [
             HelloRefusal::Protocol,

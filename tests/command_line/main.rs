@@ -140,6 +140,11 @@ async fn lost_report_of_a_write_leaves_it_done() {
         let output = quorate(&cluster, arguments).stdout(closed_pipe()).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
     }
+    let bench = ["bench", "--mix", "set=1", "--keys", "1", "--duration", "100ms", "--warm-up", "1ms"];
+    let output = quorate(&cluster, &bench).stdout(full()).output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("operations; only the report of it is lost"), "{said}");
     // A value that is in its file was read, although the report is lost. A value that could not be printed was not.
     cluster.client().set("k", "v").await.unwrap();
     let file = cluster.dir().join("value");

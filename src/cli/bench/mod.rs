@@ -21,7 +21,7 @@ mod workload;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::output::{print, print_json};
+use super::output::{self, print};
 use super::serve::shutdown_on_signal;
 use super::{CliError, Exit, Global};
 use crate::client::{ClientError, endpoint};
@@ -75,14 +75,12 @@ impl Bench {
         let broken_watches = workload.watchers.broken();
         let report = Report { settings, preloaded, measured, broken_watches, interrupted, generator_cpu, target_cpu };
 
-        if global.json {
-            print_json(&report.as_json())?;
-        } else {
-            print(report.as_text().as_bytes())?;
-        }
+        let text = if global.json { format!("{}\n", report.as_json()) } else { report.as_text() };
         if report.operations() > 0 {
+            output::report(&text, &format!("done, with {} operations", report.operations()));
             return Ok(Exit::Done);
         }
+        print(text.as_bytes())?;
         let why = report.commonest_failure().unwrap_or_else(|| {
             let unfinished = report.measured.unfinished;
             format!("{unfinished} requests were in flight and none was answered; a longer --duration may see some")

@@ -178,6 +178,8 @@ impl Frontend {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(api::DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // ErrorInfo and its kin, so that grpcurl shows the details of a refusal.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let compiled_in = "the descriptors were made by this build";
         routes.push(route(reflected().build_v1().expect(compiled_in)));

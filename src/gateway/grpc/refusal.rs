@@ -52,6 +52,10 @@ fn status(code: Code, message: &str, access: Access) -> Status {
         Access::Read => FailureReason::InvalidArgument,
         Access::Write => FailureReason::NotApplied,
     };
+    let message = match message {
+        "" => "there is no such method; reflection lists those that are served",
+        message => message,
+    };
     Failure::new(reason).to_status(code, &format!("nothing was done: {message}"))
 }
 

@@ -226,20 +226,23 @@ async fn read_that_nobody_asks_for_any_more_loads_nothing() {
 }
 
 #[tokio::test]
-async fn answers_of_peers_beyond_the_budget_are_dropped() {
+async fn answers_of_peers_beyond_the_budget_become_refusals() {
     let mut setting = Setting::waiting_up_to(FOR_EVER);
     let answer = |value_bytes: usize| {
         let key = Key::new("k").unwrap();
         let held = Lookup::Record(record(&key, vec![7; value_bytes].into()));
         Message::Answer { operation: OperationId(1), round: 1, answer: Answer::Lookup { key, held, age: Age::NONE } }
     };
-    let mut fit: Vec<Message> = (0..9)
-        .map(|_| answer(MIB))
-        .filter_map(|mut message| setting.reads.admit_received(&mut message).then_some(message))
-        .collect();
-    assert_eq!(fit.len(), 8);
-    assert_eq!(fit[0], answer(MIB), "a value that counts is the same value");
-    assert!(setting.reads.admit_received(&mut answer(UNCOUNTED_VALUE_BYTES_MAX)), "small values always fit");
+    let mut received = |value_bytes| {
+        let mut message = answer(value_bytes);
+        setting.reads.count_received(&mut message);
+        message
+    };
+    let mut fit: Vec<Message> = (0..8).map(|_| received(MIB)).collect();
+    assert!(fit.iter().all(|message| *message == answer(MIB)), "a value that counts is the same value");
+    let refused = Answer::Refused(Refusal::NoRoom);
+    assert_eq!(received(MIB), Message::Answer { operation: OperationId(1), round: 1, answer: refused });
+    assert_eq!(received(UNCOUNTED_VALUE_BYTES_MAX), answer(UNCOUNTED_VALUE_BYTES_MAX), "small values always fit");
     fit.pop();
-    assert!(setting.reads.admit_received(&mut answer(MIB)));
+    assert_eq!(received(MIB), answer(MIB));
 }
