@@ -13,7 +13,7 @@ use quorate::client::Write;
 use testkit::cluster::{Cluster, TestNode, poll};
 
 /// The longest time of the whole test. Beyond it something hangs.
-const TEST_TIME_MAX: Duration = Duration::from_secs(60);
+const TEST_TIME_MAX: Duration = Duration::from_mins(1);
 const OVERWRITTEN: usize = 400;
 const DELETED: usize = 200;
 const KEPT: usize = 100;
