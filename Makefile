@@ -40,7 +40,7 @@ run: build ## Build, and run a throw-away cluster of three nodes on 127.0.0.1:80
 	@exec "$(CARGO_TARGET_DIR)/release/quorate" dev --nodes 3
 
 test: setup clients ## Run every test, with real clients (grpcurl, ghz, nc, redis-cli, schemathesis) where they can be installed
-	PATH="$(CLIENTS):$$PATH" cargo test --release --all-targets
+	PATH="$(CLIENTS):$$PATH" cargo test --release --all-targets --no-fail-fast
 	cargo test --release --doc
 	cargo check --release --no-default-features --lib
 
