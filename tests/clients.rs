@@ -448,6 +448,9 @@ impl Shell {
         assert_is_duration(&health["uptime"].take());
         let disk_bytes = health["diskBytes"].take();
         assert!(disk_bytes.as_str().is_some_and(|bytes| bytes.parse::<u64>().is_ok()), "{disk_bytes}");
+        // Counted in the background, and zero is left out.
+        let repair = health.as_object_mut().unwrap().remove("repair").unwrap_or(json!({}));
+        assert!(["0", "1", "2"].contains(&repair["records"].as_str().unwrap_or("0")), "{repair}");
         // An estimate, up to a second old; zero is left out.
         let keys_estimate = health.as_object_mut().unwrap().remove("keysEstimate").unwrap_or(json!("0"));
         assert!(["0", "1", "2"].iter().any(|estimate| keys_estimate == *estimate), "{keys_estimate}");

@@ -73,7 +73,7 @@ async fn request_that_cannot_be_read_is_the_clients_fault_and_certainly_not_appl
         assert!(status.message().contains("nothing was done"), "{status}");
     }
     let (_, text) = served.get("/metrics").await;
-    assert!(text.contains("{method=\"Cluster/Set\",code=\"INVALID_ARGUMENT\"} 1"), "{text}");
+    assert!(text.contains("{method=\"Cluster/Set\",code=\"INVALID_ARGUMENT\",door=\"grpc\"} 1"), "{text}");
     assert!(!text.contains("INTERNAL"), "{text}");
 }
 
