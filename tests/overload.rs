@@ -227,13 +227,14 @@ async fn read(client: ClusterClient<tonic::transport::Channel>, number: usize) -
 /// Reads a value, and takes all of it. A node that has no room for it says so at once, and is asked again.
 async fn read_whole(client: ClusterClient<tonic::transport::Channel>, number: usize) -> bool {
     let mut client = client.max_decoding_message_size(usize::MAX);
+    let is_refused = |status: &tonic::Status| matches!(status.code(), Code::Unavailable | Code::ResourceExhausted);
     let began = Instant::now();
     loop {
         let mut request = Request::new(GetRequest { key: format!("key-{number}"), ..Default::default() });
         request.set_timeout(Duration::from_secs(30));
         match client.get(request).await {
             Ok(_) => return true,
-            Err(status) if status.code() == Code::Unavailable && began.elapsed() < Duration::from_secs(30) => {
+            Err(status) if is_refused(&status) && began.elapsed() < Duration::from_secs(30) => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Err(_) => return false,
