@@ -142,8 +142,7 @@ pub const SCANS_RUNNING_MAX: usize = 2;
 /// How many keys of one page are read at the same time, where their values are wanted or replicas do not agree.
 pub const LIST_READS_MAX: usize = 32;
 
-/// The default of the key `repair_keys_per_second`: a few percent of what one node reads and writes. A hundred thousand keys
-/// take two minutes.
+/// The default of the key `repair_keys_per_second`: a few percent of what one node reads and writes.
 pub const REPAIR_KEYS_PER_SECOND_DEFAULT: usize = 1_000;
 
 /// The default of the key `repair_bytes_per_second`: a tenth of a link of one gigabit a second.
@@ -165,14 +164,24 @@ pub const REPAIR_BURST: Duration = Duration::from_millis(20);
 /// How many parts one question about sums names. The answer has sixteen sums of 16 bytes for each: 16 KiB.
 pub const REPAIR_PARTS_MAX: usize = 64;
 
-/// How many slots have their keys compared at the same time, so that a round trip does not decide how fast it goes.
+/// Where so many slots of sixteen that lie side by side differ, their keys are listed together.
+pub const REPAIR_LISTED_TOGETHER_MIN: u32 = 4;
+
+/// How many lists of keys are compared at the same time, so that a round trip does not decide how fast it goes.
 pub const REPAIR_LISTINGS_MAX: usize = 8;
 
-/// No further slot is listed while so many keys wait to be repaired: of 4 KiB each at most, and 100 bytes usually.
+/// No further keys are listed while so many wait to be repaired: of 4 KiB each at most, and 100 bytes usually. Each list that
+/// is under way may add twice [`REPAIR_LISTED_KEYS_MAX`].
 pub const REPAIR_KEYS_WAITING_MAX: usize = 1_000;
 
-/// How many keys a node repairs at the same time: as many as its pace takes where each needs a tenth of a second.
-pub const REPAIR_IN_FLIGHT_MAX: usize = 128;
+/// How many keys a node repairs at the same time: as many as its pace takes where each needs a thirtieth of a second.
+pub const REPAIR_IN_FLIGHT_MAX: usize = 32;
+
+/// So many keys are under repair that their values take this long at the pace, or one alone.
+pub const REPAIR_AHEAD: Duration = Duration::from_millis(200);
+
+/// The size that values are taken to have before the first was repaired.
+pub const REPAIR_VALUE_BYTES_GUESSED: usize = MIB;
 
 /// How long the repair of a key may take. The next comparison finds it again.
 pub const REPAIR_KEY_DEADLINE: Duration = Duration::from_secs(5);
@@ -187,7 +196,11 @@ pub const REPAIR_SERVED_FOR: Duration = Duration::from_mins(1);
 /// How many reads of slots for a peer may be under way: those beyond it are dropped.
 pub const REPAIR_SERVED_READS_MAX: usize = 2 * REPAIR_LISTINGS_MAX;
 
-/// How many keys of a slot one answer names.
+/// How many reads of slots may be under way when another one begins, for the own comparison, a peer's, and the count: reads
+/// outlive their comparison where the disk stands still.
+pub const REPAIR_READS_MAX: usize = REPAIR_LISTINGS_MAX + REPAIR_SERVED_READS_MAX + 1;
+
+/// How many records one list looks at, at each node.
 pub const REPAIR_LISTED_KEYS_MAX: usize = 1_000;
 /// The most bytes of these keys: half of [`LINK_BATCH_BYTES`].
 pub const REPAIR_LISTED_BYTES_MAX: usize = 512 * KIB;
@@ -195,11 +208,13 @@ pub const REPAIR_LISTED_BYTES_MAX: usize = 512 * KIB;
 /// Repair pauses while so many bytes wait for the disk: the disk does not keep up with clients.
 pub const REPAIR_BACKLOG_BYTES_MAX: usize = 8 * MIB;
 
-/// After a start a node counts its records: so many or more in a page, whole slots each, and pages so often. A million
-/// records take ten seconds, at a tenth of a processor.
+/// After a start a node counts its records: so many in a page, and pages so often. A million records take ten seconds, at a
+/// tenth of a processor.
 pub const REPAIR_COUNT_ENTRIES: usize = 2_000;
 /// See [`REPAIR_COUNT_ENTRIES`].
 pub const REPAIR_COUNT_EVERY: Duration = Duration::from_millis(20);
+/// The pause after a page is so many times what the page took, if that is longer: the disk is for others.
+pub const REPAIR_COUNT_SHARE: u32 = 9;
 /// After so long a page is read again that could not be, or that was read while records were removed.
 pub const REPAIR_COUNT_AGAIN: Duration = Duration::from_millis(500);
 

@@ -159,11 +159,11 @@ fn add_status(registry: &mut Registry, status: &Status) {
         let equal = Family::<PeerLabels, Gauge<f64, AtomicU64>>::default();
         for pair in &repair.pairs {
             let id = status.peers.iter().find(|peer| peer.member == pair.peer).map(|peer| peer.id.to_string());
-            if let (Some(peer), Some(since)) = (id, pair.equal_since) {
+            if let (Some(peer), Some(since)) = (id, pair.unequal_for) {
                 equal.get_or_create(&PeerLabels { peer }).set(since.as_secs_f64());
             }
         }
-        let help = "Time since a comparison with a peer found no difference; absent if none did";
+        let help = "Time since a comparison with a peer found no difference, or since it can be reached if none did";
         registry.register_with_unit("repair_equal_age", help, Unit::Seconds, equal);
     }
 

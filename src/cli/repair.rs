@@ -15,8 +15,8 @@ use crate::service::cluster_report::{HEALTH_TIME_MAX, ask_all};
 /// Show which nodes hold the same records, and how many keys are to be repaired
 ///
 /// Nodes compare their records in the background, and bring each other what one of them lacks. For each pair of nodes that
-/// hold a part of the data in common, this shows whether they were found equal, and when. Ends with code 3 if a pair was not
-/// found equal since its nodes have started.
+/// hold a part of the data in common, this shows whether they were found equal, and when. Ends with code 3 if a node does not
+/// answer, if a pair was not found equal since its nodes could reach each other, or if keys wait to be repaired.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -38,7 +38,7 @@ impl Repair {
         } else {
             print(report.as_text().as_bytes())?;
         }
-        Ok(if report.pairs.iter().all(|pair| pair.equal_seconds.is_some()) { Exit::Done } else { Exit::NotDone })
+        Ok(if report.is_level() { Exit::Done } else { Exit::NotDone })
     }
 }
 
@@ -46,6 +46,9 @@ impl Repair {
 #[derive(Debug)]
 struct Report {
     pairs: Vec<Pair>,
+    /// The nodes that have not answered.
+    silent: Vec<String>,
+    nodes: usize,
 }
 
 #[derive(Debug, PartialEq)]
@@ -55,6 +58,13 @@ struct Pair {
     behind: u64,
     /// Absent where the two were not found equal.
     equal_seconds: Option<i64>,
+}
+
+impl Pair {
+    /// Whether the two hold the same, as far as it is known.
+    fn is_level(&self) -> bool {
+        matches!(self.state, "equal" | "comparing") && self.equal_seconds.is_some() && self.behind == 0
+    }
 }
 
 impl Report {
@@ -73,11 +83,13 @@ impl Report {
         let mut pairs = Vec::new();
         for (place, first) in ids.iter().enumerate() {
             for second in &ids[place + 1..] {
+                let seen = [seen_by(first, second), seen_by(second, first)];
                 // The first of the two begins the comparisons, and knows more of them.
-                let Some((is_linked, pair)) = seen_by(first, second).or_else(|| seen_by(second, first)) else {
-                    continue;
-                };
-                let equal_seconds = pair.equal_since.map(|since| since.seconds);
+                let Some((_, pair)) = seen.into_iter().flatten().next() else { continue };
+                let is_linked = seen.iter().flatten().all(|(is_linked, _)| *is_linked);
+                // Both know it: after a break, one of the two may not have noticed yet that they must be compared again.
+                let equal = seen.iter().flatten().map(|(_, pair)| Some(pair.equal_since?.seconds));
+                let equal_seconds = equal.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max());
                 let state = match (is_linked, pair.comparing) {
                     (false, _) => "not linked",
                     _ if counts(first) || counts(second) => "counting",
@@ -89,7 +101,14 @@ impl Report {
                 pairs.push(Pair { nodes: [first.clone(), second.clone()], state, behind: pair.behind, equal_seconds });
             }
         }
-        Self { pairs }
+        let silent: Vec<String> = ids.iter().filter(|id| !healths.contains_key(*id)).cloned().collect();
+        Self { pairs, silent, nodes: ids.len() }
+    }
+
+    /// Whether all nodes are known to hold the same.
+    fn is_level(&self) -> bool {
+        let is_alone = self.nodes == 1;
+        self.silent.is_empty() && (is_alone || !self.pairs.is_empty()) && self.pairs.iter().all(Pair::is_level)
     }
 
     fn as_text(&self) -> String {
@@ -108,25 +127,33 @@ impl Report {
     }
 
     fn verdict(&self) -> String {
-        let (behind, open): (u64, usize) = (
-            self.pairs.iter().map(|pair| pair.behind).sum(),
-            self.pairs.iter().filter(|pair| pair.state != "equal").count(),
-        );
-        match (self.pairs.len(), open, behind) {
-            (0, ..) => {
-                "no two nodes compare their records: repair is off (repair_keys_per_second: 0), or the cluster has \
-                        one node"
-                    .to_owned()
+        let behind: u64 = self.pairs.iter().map(|pair| pair.behind).sum();
+        let open = self.pairs.iter().filter(|pair| !pair.is_level()).count();
+        let pairs = match (self.pairs.len(), open) {
+            (0, _) if self.nodes == 1 => "the cluster has one node".to_owned(),
+            (0, _) => {
+                "no node says that it compares its records: repair_keys_per_second: 0 turns repair off".to_owned()
             }
-            (_, 0, 0) => "all nodes hold the same".to_owned(),
-            (_, 1, behind) => format!("1 pair of nodes was not found equal at last; {behind} keys wait"),
-            (_, open, behind) => format!("{open} pairs of nodes were not found equal at last; {behind} keys wait"),
+            (_, 0) => "all nodes hold the same".to_owned(),
+            (_, 1) => format!("1 pair of nodes is not known to hold the same; {behind} keys wait"),
+            (_, open) => format!("{open} pairs of nodes are not known to hold the same; {behind} keys wait"),
+        };
+        match &self.silent[..] {
+            [] => pairs,
+            silent => format!("no answer from {}; of the others: {pairs}", silent.join(", ")),
         }
     }
 
     fn as_json(&self) -> Json {
-        let pair = |Pair { nodes, state, behind, equal_seconds }: &Pair| json!({ "nodes": nodes, "state": state, "behind": behind, "equal_seconds": equal_seconds });
-        json!({ "pairs": self.pairs.iter().map(pair).collect::<Vec<_>>() })
+        let pair = |pair: &Pair| {
+            let Pair { nodes, state, behind, equal_seconds } = pair;
+            json!({ "nodes": nodes, "state": state, "behind": behind, "equal_seconds": equal_seconds })
+        };
+        json!({
+            "level": self.is_level(),
+            "silent": self.silent,
+            "pairs": self.pairs.iter().map(pair).collect::<Vec<_>>(),
+        })
     }
 }
 
@@ -154,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_shown_as_the_first_node_that_answers_says() {
+    fn pairs_are_equal_where_both_nodes_say_so() {
         use api::PeerState::{PeerLinked, PeerUnreachable};
         let ids = ["1", "2", "3"].map(str::to_owned);
         let of = |healths: Vec<api::HealthResponse>| {
@@ -162,21 +189,37 @@ mod tests {
             Report::new(&ids, &healths)
         };
         let one = health("1", 1.0, &[("2", PeerLinked, 0, Some(3)), ("3", PeerLinked, 0, Some(4))]);
-        let two = health("2", 1.0, &[("1", PeerLinked, 7, None), ("3", PeerLinked, 0, Some(9))]);
-        let all = of(vec![one.clone(), two.clone()]);
+        let two = health("2", 1.0, &[("1", PeerLinked, 7, Some(2)), ("3", PeerLinked, 0, Some(8))]);
+        let three = health("3", 1.0, &[("1", PeerLinked, 0, Some(4)), ("2", PeerLinked, 0, Some(9))]);
+        let all = of(vec![one.clone(), two.clone(), three.clone()]);
+        let three_met_again = health("3", 1.0, &[("1", PeerLinked, 0, None), ("2", PeerLinked, 0, Some(9))]);
+        let met_again = of(vec![one.clone(), two.clone(), three_met_again]);
+        assert!(!met_again.is_level(), "node 1 has not noticed yet that node 3 was away");
+        assert_eq!(met_again.pairs[1].state, "waiting");
         assert_eq!(
             all.as_text(),
             " PAIR  STATE  BEHIND  EQUAL\n 1, 2  equal  0       3s ago\n 1, 3  equal  0       4s ago\n \
              2, 3  equal  0       9s ago\nall nodes hold the same\n"
         );
+        assert!(all.is_level());
+        let two_of_three = of(vec![one.clone(), two.clone()]);
+        assert!(!two_of_three.is_level(), "nobody knows what the third holds");
+        assert!(two_of_three.as_text().ends_with("no answer from 3; of the others: all nodes hold the same\n"));
         let one = health("1", 1.0, &[("2", PeerLinked, 12, Some(3)), ("3", PeerUnreachable, 0, None)]);
-        let states: Vec<_> = of(vec![one.clone(), two.clone()]).pairs.into_iter().map(|pair| pair.state).collect();
+        let behind = of(vec![one.clone(), two.clone(), three]);
+        let states: Vec<_> = behind.pairs.iter().map(|pair| pair.state).collect();
         assert_eq!(states, ["comparing", "not linked", "equal"]);
-        let text = of(vec![one, two]).as_text();
-        assert!(text.ends_with("2 pairs of nodes were not found equal at last; 12 keys wait\n"), "{text}");
+        let text = behind.as_text();
+        assert!(text.ends_with("2 pairs of nodes are not known to hold the same; 12 keys wait\n"), "{text}");
+        assert!(!behind.is_level());
         let counting = of(vec![health("3", 0.5, &[("1", PeerLinked, 0, None)])]);
         assert_eq!(counting.as_json()["pairs"][0]["state"], "counting");
         assert_eq!(counting.pairs[0].nodes, ["1".to_owned(), "3".to_owned()]);
-        assert!(of(Vec::new()).as_text().contains("repair is off"));
+        let off = |ids: &[String]| {
+            let healths = ids.iter().map(|id| (id.clone(), api::HealthResponse::default())).collect();
+            Report::new(ids, &healths)
+        };
+        assert!(off(&ids).as_text().contains("turns repair off") && !off(&ids).is_level());
+        assert!(off(&ids[..1]).is_level(), "one node has nobody to differ from");
     }
 }

@@ -127,7 +127,8 @@ fn change(change: Change) -> &'static str {
 
 /// A number of bytes as a file has it, and in a unit that people read.
 fn bytes(value: usize) -> String {
-    let (unit, name) = if value >= 1 << 40 { (40, "TiB") } else { (20, "MiB") };
+    let units = [(40, "TiB"), (20, "MiB"), (10, "KiB")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| value >> unit > 0).unwrap_or((0, "B"));
     format!("{value} ({} {name})", value >> unit)
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::types::{
     AgedRecord, Batch, ChangeRequest, Checksum, Clock, Content, Expiry, Found, Incarnation, Key, KeyRange, Meta,
-    NodeId, NodeIndex, ReadKind, Removed, RunningTime, ScannedKeys, Slot, SlotsPage, Stamp, Table, TableId, TableName,
-    TableRecord, TableSettings, Ttl, Version,
+    NodeId, NodeIndex, ReadKind, Removed, RunningTime, ScannedKeys, Slot, SlotRange, SlotsPage, Stamp, Table, TableId,
+    TableName, TableRecord, TableSettings, Ttl, Version,
 };
 
 use super::changes::Filter;
@@ -287,16 +287,14 @@ pub enum Effect {
         /// The most keys to read.
         keys_max: usize,
     },
-    /// Reads all records of some slots, without their contents; the answer is [`Input::SlotsRead`]. It always waits for the
-    /// disk.
+    /// Reads the first records of some slots, without their contents; the answer is [`Input::SlotsRead`]. It always waits for
+    /// the disk.
     ReadSlots {
         /// The name that the answer bears.
         read: ReadId,
-        /// The first slot.
-        first: Slot,
-        /// The last slot.
-        last: Slot,
-        /// So many records or more end the page, after the last record of a slot.
+        /// The slots.
+        range: SlotRange,
+        /// The most records to read.
         entries_max: usize,
     },
     /// Reads the first entries of the index of expiries; the answer is [`Input::ExpiriesRead`]. There is one such read at a

@@ -5,7 +5,7 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::types::{Ballot, Digest, Key, Slot};
+use crate::types::{Ballot, Digest, Key, Slot, SlotRange};
 
 /// How many parts a part has.
 pub const PARTS: usize = 1 << PART_BITS;
@@ -52,6 +52,12 @@ impl Part {
         Self::of_number(self.0 << PART_BITS | index)
     }
 
+    /// Whether its parts are slots.
+    #[must_use]
+    pub fn has_slots(self) -> bool {
+        self.bits() + PART_BITS == SLOT_BITS
+    }
+
     /// The slot that it is, if it is one.
     #[must_use]
     pub fn slot(self) -> Option<Slot> {
@@ -72,6 +78,15 @@ impl Part {
     pub fn place_of(self, slot: Slot) -> usize {
         let below = SLOT_BITS.saturating_sub(self.bits() + PART_BITS);
         usize::from(slot.0) >> below & (PARTS - 1)
+    }
+
+    /// The place among its parts of the one that has records of this hash; `None` where it has none of them itself.
+    #[must_use]
+    pub fn place_of_hash(self, hash: u64) -> Option<usize> {
+        let bits = self.bits();
+        let above = hash.checked_shr(u64::BITS - bits).unwrap_or(0);
+        let place = usize::try_from(hash >> (u64::BITS - bits - PART_BITS)).unwrap_or(0) & (PARTS - 1);
+        (above == u64::from(self.0 ^ 1 << bits)).then_some(place)
     }
 
     fn bits(self) -> u32 {
@@ -107,15 +122,8 @@ pub fn mark_of(key: &Key, digest: &Digest) -> u128 {
 pub enum RepairRequest {
     /// The sums of the parts of each of these, over the slots that both nodes hold.
     Sums(Vec<Part>),
-    /// The records of some leaves of a slot.
-    Records {
-        /// The slot.
-        slot: Slot,
-        /// The leaves: bit i stands for the i-th.
-        leaves: u16,
-        /// Only keys above this one.
-        after: Option<Key>,
-    },
+    /// The first of these records.
+    Records(RecordsOf),
     /// The comparison has ended.
     End {
         /// Whether nothing differed.
@@ -123,18 +131,65 @@ pub enum RepairRequest {
     },
 }
 
+/// The records of some parts of a part, in the order of slots and then of keys.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RecordsOf {
+    /// The part.
+    pub part: Part,
+    /// Its parts: bit i stands for the i-th.
+    pub parts: u16,
+    /// Only records after this key.
+    pub after: Option<Key>,
+}
+
+impl RecordsOf {
+    /// The slots that have them, if no other record is meant.
+    #[must_use]
+    pub fn range(&self, slot_of: impl FnOnce(&Key) -> Slot) -> SlotRange {
+        let (first, last) = self.part.slots();
+        let first = self.after.as_ref().map_or(first, slot_of);
+        SlotRange { first, after: self.after.clone(), last }
+    }
+
+    /// Whether a record of this hash is among them, wherever it is in their order.
+    #[must_use]
+    pub fn has(&self, hash: u64) -> bool {
+        self.part.place_of_hash(hash).is_some_and(|place| self.parts & 1 << place != 0)
+    }
+}
+
+/// The first records of some parts of a part.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Marks {
+    /// Each key, with the lower half of its mark, in the order of slots and then of keys.
+    pub records: Vec<(Key, u64)>,
+    /// The key up to which there are no others; `None` where there are no others at all.
+    pub looked_to: Option<Key>,
+}
+
+impl Marks {
+    /// Whether it may be the answer to this question.
+    #[must_use]
+    pub fn answers(&self, of: &RecordsOf, hash_of: impl Fn(&Key) -> u64) -> bool {
+        let place = |key| (hash_of(key) >> (u64::BITS - SLOT_BITS), key);
+        let keys = || of.after.iter().chain(self.records.iter().map(|(key, _)| key));
+        let is_looked_to = self.looked_to.as_ref().is_none_or(|to| {
+            let is_within = of.part.place_of_hash(hash_of(to)).is_some();
+            is_within && keys().next_back().is_none_or(|last| place(last) <= place(to)) && of.after.as_ref() != Some(to)
+        });
+        is_looked_to
+            && keys().is_sorted_by(|one, other| place(one) < place(other))
+            && self.records.iter().all(|(key, _)| of.has(hash_of(key)))
+    }
+}
+
 /// The answer to a [`RepairRequest`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RepairAnswer {
     /// Sixteen sums for each part that was asked for.
     Sums(Vec<Sum>),
-    /// The first records that were asked for, in the order of keys.
-    Records {
-        /// Each key, with the lower half of its mark.
-        records: Vec<(Key, u64)>,
-        /// Whether there may be more.
-        has_more: bool,
-    },
+    /// The first records that were asked for.
+    Records(Marks),
     /// The node has not counted its records yet, or compares them with another node.
     NotNow,
 }
@@ -145,7 +200,7 @@ impl RepairRequest {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Sums(parts) => parts.len() * size_of::<Part>(),
-            Self::Records { after, .. } => after.as_ref().map_or(0, |after| after.as_bytes().len()),
+            Self::Records(of) => of.after.as_ref().map_or(0, |after| after.as_bytes().len()),
             Self::End { .. } => 0,
         }
     }
@@ -159,7 +214,7 @@ impl RepairAnswer {
         const RECORD: usize = 14;
         match self {
             Self::Sums(sums) => sums.len() * size_of::<Sum>(),
-            Self::Records { records, .. } => records.iter().map(|(key, _)| key.as_bytes().len() + RECORD).sum(),
+            Self::Records(marks) => marks.records.iter().map(|(key, _)| key.as_bytes().len() + RECORD).sum(),
             Self::NotNow => 0,
         }
     }
@@ -185,6 +240,48 @@ mod tests {
         assert_eq!(Part::ALL.part(3).unwrap().place_of(Slot(0x30F7)), 0);
         for number in [0, 2, 8, 1 << 20, 1 << 24, u32::MAX] {
             assert_eq!(Part::of_number(number), None, "{number}");
+        }
+    }
+
+    #[test]
+    fn part_knows_its_hashes() {
+        let hash = 0x30F7_9ABC_0000_0000;
+        let place = |number| Part::of_number(number).unwrap().place_of_hash(hash);
+        assert_eq!([place(1), place(0x13), place(0x130), place(0x130F), place(0x1_30F7)], [3, 0, 15, 7, 9].map(Some));
+        assert_eq!([place(0x12), place(0x1_30F6)], [None, None]);
+    }
+
+    #[test]
+    fn answer_must_be_in_order_and_within_the_question() {
+        let key = |name: &str| Key::new(name.to_owned()).unwrap();
+        // The slot is the number that the name begins with.
+        let hash_of = |key: &Key| key.as_str()[..1].parse::<u64>().unwrap() << 48;
+        let of = |after: Option<&str>| RecordsOf {
+            part: Part::of_number(0x1000).unwrap(),
+            parts: 0b1110,
+            after: after.map(key),
+        };
+        let marks = |names: &[&str], looked_to: Option<&str>| Marks {
+            records: names.iter().map(|name| (key(name), 7)).collect(),
+            looked_to: looked_to.map(key),
+        };
+        for (after, names, looked_to, is_answer) in [
+            (None, &["1b", "2a", "2b"][..], None, true),
+            (None, &[], None, true),
+            (Some("2a"), &["2b"], Some("3z"), true),
+            (Some("2a"), &["2a", "2b"], None, false),
+            (None, &["2b", "2a"], None, false),
+            (None, &["2a", "2a"], None, false),
+            (None, &["0a"], None, false),
+            (None, &["2b"], Some("2a"), false),
+            (Some("2a"), &[], Some("2a"), false),
+            (Some("2a"), &[], Some("1a"), false),
+        ] {
+            assert_eq!(
+                marks(names, looked_to).answers(&of(after), hash_of),
+                is_answer,
+                "{after:?} {names:?} {looked_to:?}"
+            );
         }
     }
 }

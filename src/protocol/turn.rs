@@ -12,7 +12,9 @@
 
 use std::sync::Arc;
 
-use crate::types::{Batch, Expiry, Found, Incarnation, Key, KeyRange, NodeIndex, ReadKind, RunningTime, Slot, TableId};
+use crate::types::{
+    Batch, Expiry, Found, Incarnation, Key, KeyRange, NodeIndex, ReadKind, RunningTime, Slot, SlotRange, TableId,
+};
 
 use super::io::{Effect, Input, ProtocolEvent, ReadId, Reply, RequestId, Time};
 use super::message::Message;
@@ -64,15 +66,13 @@ pub enum Output {
         /// The most keys to read.
         keys_max: usize,
     },
-    /// Read all records of some slots, and answer with [`Input::SlotsRead`].
+    /// Read the first records of some slots, and answer with [`Input::SlotsRead`].
     ReadSlots {
         /// Names the answer.
         read: ReadId,
-        /// The first slot.
-        first: Slot,
-        /// The last slot.
-        last: Slot,
-        /// So many records or more end the page, after the last record of a slot.
+        /// The slots.
+        range: SlotRange,
+        /// The most records to read.
         entries_max: usize,
     },
     /// Read from the index of expiries, and answer with [`Input::ExpiriesRead`]. One such read at a time is at the disk.
@@ -202,8 +202,8 @@ impl<'a> Turn<'a> {
                     Effect::Scan { read, range, keys_max } => {
                         self.outputs.reads.push(Output::Scan { read, range, keys_max });
                     }
-                    Effect::ReadSlots { read, first, last, entries_max } => {
-                        self.outputs.reads.push(Output::ReadSlots { read, first, last, entries_max });
+                    Effect::ReadSlots { read, range, entries_max } => {
+                        self.outputs.reads.push(Output::ReadSlots { read, range, entries_max });
                     }
                     Effect::ReadExpiries { from, after, entries_max } => {
                         self.outputs.reads.push(Output::ReadExpiries { from, after, entries_max });

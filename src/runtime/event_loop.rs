@@ -276,9 +276,7 @@ impl EventLoop {
             Output::Scan { read, range, keys_max } => self.scans.begin(read, range, keys_max),
             Output::ReadExpiries { from, after, entries_max } => self.reads.read_expiries(from, after, entries_max),
             Output::Measure { table } => self.scans.measure(table),
-            Output::ReadSlots { read, first, last, entries_max } => {
-                self.scans.read_slots(read, first, last, entries_max);
-            }
+            Output::ReadSlots { read, range, entries_max } => self.scans.read_slots(read, range, entries_max),
             Output::Clean { table, entries_max } => self.scans.clean(table, entries_max),
             Output::Send { to, link, to_incarnation, message } => self.send(to, link, to_incarnation, message),
             Output::Event(event) => self.telemetry.record(event),

@@ -3,20 +3,23 @@
 //!
 //! Bound: [`SCANS_RUNNING_MAX`] scans for lists run at the same time, in the order in which they came. The replica bounds how
 //! many wait. A measure may take minutes, and so takes no place from lists: at most one runs, and beside it one removal.
-//! Repair reads whole slots, and bounds how many itself.
+//! Repair bounds itself how many reads of slots it has under way.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, error};
 
 use crate::limits::{SCANNED_BYTES_MAX, SCANNED_ENTRIES_MAX, SCANS_RUNNING_MAX};
+use crate::log_limit::LogLimit;
 use crate::protocol::ReadId;
 use crate::protocol::placement::Placement;
 use crate::storage::{PageBounds, Store, StoreError};
-use crate::types::{KeyRange, Removed, ScannedKeys, Slot, SlotsPage, TableId};
+use crate::types::{KeyRange, Removed, ScannedKeys, SlotRange, SlotsPage, TableId};
 
 use super::event::Event;
+use super::telemetry::LINE_EVERY;
 
 /// The store as lists read it.
 pub(super) struct Scans {
@@ -24,11 +27,14 @@ pub(super) struct Scans {
     placement: Arc<Placement>,
     events: mpsc::Sender<Event>,
     places: Arc<Semaphore>,
+    /// Reads of slots that failed or met damage.
+    slots_unread: Arc<LogLimit>,
 }
 
 impl Scans {
     pub(super) fn new(store: Arc<dyn Store>, placement: Arc<Placement>, events: mpsc::Sender<Event>) -> Self {
-        Self { store, placement, events, places: Arc::new(Semaphore::new(SCANS_RUNNING_MAX)) }
+        let places = Arc::new(Semaphore::new(SCANS_RUNNING_MAX));
+        Self { store, placement, events, places, slots_unread: Arc::new(LogLimit::new(1, LINE_EVERY)) }
     }
 
     /// Begins a scan. The event loop is told with [`Event::ScanDone`].
@@ -47,14 +53,14 @@ impl Scans {
         });
     }
 
-    /// Reads all records of some slots. The event loop is told with [`Event::SlotsRead`].
+    /// Reads the first records of some slots. The event loop is told with [`Event::SlotsRead`].
     ///
     /// # Panics
     /// As [`Self::begin`].
-    pub(super) fn read_slots(&self, read: ReadId, first: Slot, last: Slot, entries_max: usize) {
-        let (store, events) = (Arc::clone(&self.store), self.events.clone());
+    pub(super) fn read_slots(&self, read: ReadId, range: SlotRange, entries_max: usize) {
+        let (store, events, unread) = (Arc::clone(&self.store), self.events.clone(), Arc::clone(&self.slots_unread));
         tokio::spawn(async move {
-            let scan = move || slots(&*store, first, last, entries_max);
+            let scan = move || slots(&*store, &range, entries_max, &unread);
             let page = tokio::task::spawn_blocking(scan).await.ok().flatten();
             // It fails only if the event loop has ended.
             let _ = events.send(Event::SlotsRead(read, page)).await;
@@ -109,15 +115,25 @@ fn clean(store: &dyn Store, placement: &Placement, table: TableId, entries_max: 
     }
 }
 
-fn slots(store: &dyn Store, first: Slot, last: Slot, entries_max: usize) -> Option<SlotsPage> {
-    match store.slots(first, last, entries_max) {
-        Ok(page) => Some(page),
+fn slots(store: &dyn Store, range: &SlotRange, entries_max: usize, unread: &LogLimit) -> Option<SlotsPage> {
+    match store.slots(range, entries_max) {
+        Ok(page) => {
+            if page.damaged > 0
+                && let Some(left_out) = unread.pass(Instant::now())
+            {
+                let (first, last) = (range.first, range.last);
+                error!(%first, %last, damaged = page.damaged, left_out, "records of these slots are damaged; repair leaves them out");
+            }
+            Some(page)
+        }
         Err(error @ (StoreError::Closed | StoreError::Suspended)) => {
             debug!(%error, "could not read the records of a slot");
             None
         }
         Err(error) => {
-            error!(%error, "could not read the records of a slot for repair; it is tried again");
+            if let Some(left_out) = unread.pass(Instant::now()) {
+                error!(%error, left_out, "could not read the records of a slot for repair; it is tried again");
+            }
             None
         }
     }

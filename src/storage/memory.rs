@@ -11,7 +11,7 @@ use super::page::{ListPage, PageBudget};
 use super::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use crate::types::{
     Batch, Content, Expiry, Found, Key, KeyRange, Lookup, Meta, ReadKind, Record, Removed, RunningTime, ScannedKeys,
-    Slot, SlotRecord, SlotsPage, StoreId, TableId,
+    Slot, SlotRange, SlotRecord, SlotsPage, StoreId, TableId,
 };
 
 /// Records and metadata in memory.
@@ -168,19 +168,20 @@ impl Store for MemoryStore {
         Ok(page.whole())
     }
 
-    fn slots(&self, first: Slot, last: Slot, entries_max: usize) -> Result<SlotsPage, StoreError> {
+    fn slots(&self, range: &SlotRange, entries_max: usize) -> Result<SlotsPage, StoreError> {
         let state = self.read();
-        let mut page = SlotsPage::default();
-        let records = state.records.iter().skip_while(|((slot, _), _)| *slot < first);
-        for ((slot, key), record) in records.take_while(|((slot, _), _)| *slot <= last) {
-            let is_next = page.records.last().is_some_and(|before| before.slot != *slot);
-            if is_next && page.records.len() >= entries_max {
-                page.next = Some(*slot);
-                break;
-            }
-            page.records.push(SlotRecord { slot: *slot, key: key.clone(), digest: record.digest() });
-        }
-        Ok(page)
+        // No key is below it.
+        let least = || Key::new("\0").expect("this is a key");
+        let from = (range.first, range.after.clone().unwrap_or_else(least));
+        let mut records = state.records.range(from..).filter(|((slot, key), _)| range.contains(*slot, key));
+        let page = records.by_ref().take(entries_max.max(1));
+        let record = |((slot, key), record): (&(Slot, Key), &Record)| SlotRecord {
+            slot: *slot,
+            key: key.clone(),
+            digest: record.digest(),
+        };
+        let page = page.map(record).collect();
+        Ok(SlotsPage { records: page, has_more: records.next().is_some(), damaged: 0 })
     }
 
     fn expiries(

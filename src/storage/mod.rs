@@ -15,7 +15,8 @@ mod record_cache;
 pub mod rocks;
 
 use crate::types::{
-    Batch, Expiry, Found, Key, KeyRange, Meta, ReadKind, Removed, RunningTime, ScannedKeys, Slot, SlotsPage, TableId,
+    Batch, Expiry, Found, Key, KeyRange, Meta, ReadKind, Removed, RunningTime, ScannedKeys, Slot, SlotRange, SlotsPage,
+    TableId,
 };
 
 /// Whether a read may wait for the disk.
@@ -197,14 +198,14 @@ pub trait Store: Send + Sync + 'static {
         bounds: PageBounds,
     ) -> Result<ScannedKeys, StoreError>;
 
-    /// All records of the slots from `first` to `last`, slot by slot, until it has `entries_max` of them: no slot is read in
-    /// part. Waits for the disk.
+    /// The first `entries_max` records of `range`. Waits for the disk.
     ///
-    /// It shows every batch whose write returned before the call.
+    /// It shows every batch whose write returned before the call. Damaged entries are left out and counted: others can be
+    /// compared and repaired.
     ///
     /// # Errors
-    /// When the disk fails, or an entry is damaged.
-    fn slots(&self, first: Slot, last: Slot, entries_max: usize) -> Result<SlotsPage, StoreError>;
+    /// When the disk fails.
+    fn slots(&self, range: &SlotRange, entries_max: usize) -> Result<SlotsPage, StoreError>;
 
     /// The first `entries_max` entries of the index of expiries that expire at `from` or later, after the entry `after`, in
     /// their order. Waits for the disk.

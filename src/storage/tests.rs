@@ -8,8 +8,8 @@ use super::memory::MemoryStore;
 use super::rocks::{RocksOptions, RocksStore};
 use super::*;
 use crate::types::{
-    Checksum, Clock, Content, Incarnation, Lookup, Meta, NodeId, PeerRecord, Record, Removed, SlotRecord, SlotsPage,
-    Stamp, StoreId, Ttl, Value,
+    Checksum, Clock, Content, Incarnation, Lookup, Meta, NodeId, PeerRecord, Record, Removed, SlotRange, SlotRecord,
+    SlotsPage, Stamp, StoreId, Ttl, Value,
 };
 
 pub(super) const STORE_ID: StoreId = StoreId(0xfeed);
@@ -330,7 +330,7 @@ fn dropped_table_is_removed_piece_by_piece_and_others_stay() {
 }
 
 #[test]
-fn slots_are_read_whole_one_after_the_other() {
+fn slots_are_read_in_pages_one_after_the_other() {
     every_store(|store| {
         let mut batch = Batch::default();
         let mut expected = Vec::new();
@@ -344,15 +344,21 @@ fn slots_are_read_whole_one_after_the_other() {
             }
         }
         store.persist(&batch).expect("durable");
-        let slots = |first, last, max| store.slots(Slot(first), Slot(last), max).expect("a page");
-        let page = |range: std::ops::Range<usize>, next: Option<u16>| SlotsPage {
-            records: expected[range].to_vec(),
-            next: next.map(Slot),
+        let slots = |first, after: Option<&str>, last, max| {
+            let range = SlotRange { first: Slot(first), after: after.map(key), last: Slot(last) };
+            store.slots(&range, max).expect("a page")
         };
-        assert_eq!(slots(0, u16::MAX, 100), page(0..8, None));
-        assert_eq!(slots(0, u16::MAX, 1), page(0..2, Some(7)));
-        assert_eq!(slots(0, u16::MAX, 3), page(0..5, Some(8)), "a slot is not cut off");
-        assert_eq!(slots(7, 7, 1), page(2..5, None));
-        assert_eq!((slots(1, 6, 9), slots(9, u16::MAX, 9)), (page(0..0, None), page(6..8, None)));
+        let page = |range: std::ops::Range<usize>, has_more| SlotsPage {
+            records: expected[range].to_vec(),
+            has_more,
+            damaged: 0,
+        };
+        assert_eq!(slots(0, None, u16::MAX, 100), page(0..8, false));
+        assert_eq!(slots(0, None, u16::MAX, 1), page(0..1, true));
+        assert_eq!(slots(0, Some("0a"), u16::MAX, 3), page(1..4, true));
+        assert_eq!(slots(7, Some("7b"), 7, 9), page(4..5, false));
+        assert_eq!(slots(7, Some("7bb"), u16::MAX, 2), page(4..6, true), "the key need not be there");
+        assert_eq!(slots(7, None, 7, 3), page(2..5, false));
+        assert_eq!((slots(1, None, 6, 9), slots(9, None, u16::MAX, 9)), (page(0..0, false), page(6..8, false)));
     });
 }

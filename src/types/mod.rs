@@ -24,7 +24,9 @@ pub use clock::{Clock, Stamp};
 pub use cluster::{ClusterParameters, NODE_ID_BYTES_MAX, NodeId, NodeIdError, NodeIndex};
 pub use key::{KEY_BYTES_MAX, Key, KeyError, STORED_KEY_BYTES_MAX, Slot};
 pub use record::{Checksum, Content, Digest, Record, Ttl, Value};
-pub use store::{Batch, Durability, Found, KeyRange, Lookup, ReadKind, Removed, ScannedKeys, SlotRecord, SlotsPage};
+pub use store::{
+    Batch, Durability, Found, KeyRange, Lookup, ReadKind, Removed, ScannedKeys, SlotRange, SlotRecord, SlotsPage,
+};
 pub use store_id::{Incarnation, Meta, PeerRecord, StoreId};
 pub use table::{
     DEFAULT_TABLE, TABLE_NAME_BYTES_MAX, TABLES_EVER_MAX, Table, TableId, TableInfo, TableName, TableNameError,

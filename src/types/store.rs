@@ -86,13 +86,35 @@ pub struct SlotRecord {
     pub digest: Digest,
 }
 
-/// All records of some slots that follow each other.
+/// The records of slots that follow each other, in the order of slots and then of keys.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SlotRange {
+    /// The first slot.
+    pub first: Slot,
+    /// Of the first slot only keys above this one.
+    pub after: Option<Key>,
+    /// The last slot.
+    pub last: Slot,
+}
+
+impl SlotRange {
+    /// Whether `key` of `slot` is in it.
+    #[must_use]
+    pub fn contains(&self, slot: Slot, key: &Key) -> bool {
+        let is_after = || slot != self.first || self.after.as_ref().is_none_or(|after| key > after);
+        (self.first..=self.last).contains(&slot) && is_after()
+    }
+}
+
+/// The first records of a range of slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SlotsPage {
-    /// Every record of these slots, tombstones included, in the order of slots.
+    /// Every record up to the last one here, tombstones included, in the order of slots and then of keys.
     pub records: Vec<SlotRecord>,
-    /// The first slot that was not read. `None` where all were that had been asked for.
-    pub next: Option<Slot>,
+    /// Whether more may follow after the last one.
+    pub has_more: bool,
+    /// How many entries or blocks of them are damaged, and were left out.
+    pub damaged: usize,
 }
 
 /// When a replica may acknowledge a record. Metadata (epochs, incarnations, peers, dropped tables) is fsynced in either mode.

@@ -515,7 +515,7 @@ mod tests {
 
     use super::*;
     use crate::fuzz::{DRAWN_BYTES_MAX, mutated};
-    use crate::protocol::sums::{Part, RepairAnswer, RepairRequest, Sum};
+    use crate::protocol::sums::{Marks, Part, RecordsOf, RepairAnswer, RepairRequest, Sum};
     use crate::types::Slot;
 
     fn any_key() -> impl Strategy<Value = Key> {
@@ -600,12 +600,13 @@ mod tests {
                 range: KeyRange { after, prefix: prefix.into() },
                 keys_max: usize::try_from(keys_max).unwrap()
             }),
-            (any::<u16>(), any::<u16>(), prop::option::of(any_key())).prop_map(|(slot, leaves, after)| {
-                Request::Repair(RepairRequest::Records { slot: Slot(slot), leaves, after })
+            (any::<u16>(), any::<u16>(), prop::option::of(any_key())).prop_map(|(slot, parts, after)| {
+                Request::Repair(RepairRequest::Records(RecordsOf { part: Part::of_slot(Slot(slot)), parts, after }))
             }),
             prop::collection::vec(any::<u16>(), 0..3).prop_map(|slots| {
-                let parts = slots.into_iter().map(|slot| Part::of_slot(Slot(slot))).chain([Part::ALL]);
-                Request::Repair(RepairRequest::Sums(parts.collect()))
+                let parts = slots.iter().map(|slot| Part::of_slot(Slot(*slot)));
+                let parts = if slots.is_empty() { vec![Part::ALL] } else { parts.collect() };
+                Request::Repair(RepairRequest::Sums(parts))
             }),
             any::<bool>().prop_map(|is_equal| Request::Repair(RepairRequest::End { is_equal })),
         ];
@@ -631,8 +632,8 @@ mod tests {
             prop::sample::select(refusals.to_vec()).prop_map(Answer::Refused),
             prop::collection::vec(any::<u128>(), 0..3)
                 .prop_map(|sums| Answer::Repair(RepairAnswer::Sums(sums.into_iter().map(Sum).collect()))),
-            (prop::collection::vec((any_key(), any::<u64>()), 0..3), any::<bool>())
-                .prop_map(|(records, has_more)| Answer::Repair(RepairAnswer::Records { records, has_more })),
+            (prop::collection::vec((any_key(), any::<u64>()), 0..3), prop::option::of(any_key()))
+                .prop_map(|(records, looked_to)| Answer::Repair(RepairAnswer::Records(Marks { records, looked_to }))),
             Just(Answer::Repair(RepairAnswer::NotNow)),
         ];
         prop_oneof![

@@ -6,7 +6,7 @@ use crate::api;
 use crate::api::peer_compared::Answer as Compared;
 use crate::api::peer_repair::Question;
 use crate::limits::REPAIR_PARTS_MAX;
-use crate::protocol::sums::{Part, RepairAnswer, RepairRequest, Sum};
+use crate::protocol::sums::{Marks, Part, RecordsOf, RepairAnswer, RepairRequest, Sum};
 use crate::types::{Key, Slot};
 
 use super::peer::{PeerWireError, invalid, key, missing};
@@ -16,9 +16,9 @@ pub(super) fn encode_request(request: RepairRequest) -> api::PeerRepair {
         RepairRequest::Sums(parts) => {
             Question::Sums(api::PeerParts { parts: parts.into_iter().map(Part::number).collect() })
         }
-        RepairRequest::Records { slot, leaves, after } => Question::Records(api::PeerSlot {
-            slot: slot.0.into(),
-            leaves: leaves.into(),
+        RepairRequest::Records(RecordsOf { part, parts, after }) => Question::Records(api::PeerRecordsOf {
+            part: part.number(),
+            parts: parts.into(),
             after: after.map_or_else(Bytes::new, Key::into_bytes),
         }),
         RepairRequest::End { is_equal } => Question::End(is_equal),
@@ -32,19 +32,26 @@ pub(super) fn decode_request(request: api::PeerRepair) -> Result<RepairRequest, 
             if parts.len() > REPAIR_PARTS_MAX {
                 return Err(invalid("repair.sums", &format!("at most {REPAIR_PARTS_MAX} parts are accepted")));
             }
-            let part = |number| Part::of_number(number).ok_or(missing("repair.sums.parts"));
-            RepairRequest::Sums(parts.into_iter().map(part).collect::<Result<_, _>>()?)
-        }
-        Question::Records(api::PeerSlot { slot, leaves, after }) => {
-            let number = |number, field| u16::try_from(number).map_err(|error| invalid(field, &error));
-            RepairRequest::Records {
-                slot: Slot(number(slot, "repair.records.slot")?),
-                leaves: number(leaves, "repair.records.leaves")?,
-                after: if after.is_empty() { None } else { Some(key("repair.records.after", after)?) },
+            let parts = parts.into_iter().map(part).collect::<Result<Vec<_>, _>>()?;
+            let slots = |part: &Part| usize::from(part.slots().1.0 - part.slots().0.0) + 1;
+            // Sums over more would keep the node's loop for long.
+            if parts.iter().map(slots).sum::<usize>() > Slot::COUNT {
+                return Err(invalid("repair.sums", &"parts of which none has another are accepted"));
             }
+            RepairRequest::Sums(parts)
         }
+        Question::Records(api::PeerRecordsOf { part: number, parts, after }) => RepairRequest::Records(RecordsOf {
+            part: part(number)?,
+            parts: u16::try_from(parts).map_err(|error| invalid("repair.records.parts", &error))?,
+            after: if after.is_empty() { None } else { Some(key("repair.records.after", after)?) },
+        }),
         Question::End(is_equal) => RepairRequest::End { is_equal },
     })
+}
+
+fn part(number: u32) -> Result<Part, PeerWireError> {
+    Part::of_number(number)
+        .ok_or_else(|| invalid("repair.part", &"a one, followed by 0, 4, 8, 12 or 16 bits, is accepted"))
 }
 
 pub(super) fn encode_answer(answer: RepairAnswer) -> api::PeerCompared {
@@ -56,9 +63,10 @@ pub(super) fn encode_answer(answer: RepairAnswer) -> api::PeerCompared {
             }
             Compared::Sums(bytes.freeze())
         }
-        RepairAnswer::Records { records, has_more } => {
+        RepairAnswer::Records(Marks { records, looked_to }) => {
             let (keys, marks) = records.into_iter().map(|(key, mark)| (key.into_bytes(), mark)).unzip();
-            Compared::Records(api::PeerMarks { keys, marks, has_more })
+            let looked_to = looked_to.map_or_else(Bytes::new, Key::into_bytes);
+            Compared::Records(api::PeerMarks { keys, marks, looked_to })
         }
         RepairAnswer::NotNow => Compared::NotNow(true),
     };
@@ -74,13 +82,16 @@ pub(super) fn decode_answer(answer: api::PeerCompared) -> Result<RepairAnswer, P
             let count = bytes.len() / size_of::<Sum>();
             RepairAnswer::Sums((0..count).map(|_| Sum(bytes.get_u128())).collect())
         }
-        Compared::Records(api::PeerMarks { keys, marks, has_more }) => {
+        Compared::Records(api::PeerMarks { keys, marks, looked_to }) => {
             if keys.len() != marks.len() {
                 return Err(invalid("compared.records", &"one mark for each key is accepted"));
             }
             let keys = keys.into_iter().map(|bytes| key("compared.records.keys", bytes));
             let records = keys.zip(marks).map(|(key, mark)| Ok((key?, mark)));
-            RepairAnswer::Records { records: records.collect::<Result<_, PeerWireError>>()?, has_more }
+            let records = records.collect::<Result<_, PeerWireError>>()?;
+            let looked_to =
+                if looked_to.is_empty() { None } else { Some(key("compared.records.looked_to", looked_to)?) };
+            RepairAnswer::Records(Marks { records, looked_to })
         }
         Compared::NotNow(_) => RepairAnswer::NotNow,
     })

@@ -33,8 +33,8 @@ use quorate::storage::memory::MemoryStore;
 use quorate::storage::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use quorate::types::{
     Batch, Checksum, Clock, ClusterParameters, Content, Expiry, Found, KEY_BYTES_MAX, Key, KeyRange, Lookup, Meta,
-    NodeId, NodeIndex, ReadKind, Record, Removed, RunningTime, ScannedKeys, Slot, SlotsPage, Stamp, StoreId, TableId,
-    Value,
+    NodeId, NodeIndex, ReadKind, Record, Removed, RunningTime, ScannedKeys, Slot, SlotRange, SlotsPage, Stamp, StoreId,
+    TableId, Value,
 };
 use quorate::wire::failure::{Failure, FailureReason};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -622,8 +622,8 @@ impl Store for Lying {
         self.0.measure(table, slot_of)
     }
 
-    fn slots(&self, first: Slot, last: Slot, entries_max: usize) -> Result<SlotsPage, StoreError> {
-        self.0.slots(first, last, entries_max)
+    fn slots(&self, range: &SlotRange, entries_max: usize) -> Result<SlotsPage, StoreError> {
+        self.0.slots(range, entries_max)
     }
 
     fn clean(&self, table: TableId, entries_max: usize, slot_of: &dyn Fn(&Key) -> Slot) -> Result<Removed, StoreError> {

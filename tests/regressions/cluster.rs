@@ -698,8 +698,8 @@ impl Cluster {
                         let removed = self.hosts[member.index()].clean(table, &self.placement);
                         inbox.push_back(Some(Input::Cleaned(Some(removed))));
                     }
-                    Output::ReadSlots { read, first, last, .. } => {
-                        inbox.extend(self.slots_read(member, read, first, last).map(Some));
+                    Output::ReadSlots { read, range, entries_max } => {
+                        inbox.extend(self.slots_read(member, read, &range, entries_max).map(Some));
                     }
                     Output::ReadExpiries { from, after, entries_max } => {
                         let is_wanted = |entry: &&Expiry| entry.at >= from && Some(*entry) > after.as_ref();

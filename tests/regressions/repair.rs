@@ -51,6 +51,24 @@ fn node_that_was_away_is_level_again_without_a_read() {
     }
 }
 
+/// "All nodes hold the same" was said of a node that had just come back, because it was true before it went away.
+#[test]
+fn nodes_that_meet_again_are_not_told_to_be_equal_before_they_are_compared() {
+    let mut cluster = Cluster::repairing();
+    cluster.write_among(N1, &ALL, 1);
+    cluster.live(A_WHILE);
+    assert!(cluster.is_told_equal(N1, N3), "they were compared");
+    cluster.crash(N3, Unsynced::Kept);
+    cluster.take(|sent| sent.from == N3 || sent.to == N3);
+    cluster.write_among(N1, &[N1, N2], 2);
+    cluster.start(N3);
+    cluster.run(&ALL);
+    assert!(!cluster.is_told_equal(N1, N3) && !cluster.is_told_equal(N3, N1), "node 3 has missed a write");
+    cluster.live(A_WHILE);
+    assert!(cluster.is_told_equal(N1, N3), "they were compared again");
+    assert_eq!(cluster.value_on_disk(N3), Some(2));
+}
+
 /// Riak: deleted keys came back when a node that had missed the deletion returned, and its copy passed for a new one
 /// (<https://docs.riak.com/riak/kv/latest/using/reference/object-deletion/>).
 #[test]

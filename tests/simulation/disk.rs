@@ -8,10 +8,10 @@ use std::sync::Arc;
 use quorate::protocol::placement::Placement;
 use quorate::types::{
     Batch, ClusterParameters, Expiry, Found, Key, KeyRange, Lookup, Meta, NodeIndex, ReadKind, Record, Removed,
-    RunningTime, ScannedKeys, Slot, SlotRecord, SlotsPage, StoreId, TableId,
+    RunningTime, ScannedKeys, SlotRange, SlotsPage, StoreId, TableId,
 };
 
-use crate::testkit::index::first_keys;
+use crate::testkit::index::{first_keys, slot_record, slots_page};
 
 /// All that a node has when it starts.
 #[derive(Clone, Debug)]
@@ -151,7 +151,7 @@ impl Disk {
     pub fn clean(&mut self, placement: &Placement, table: TableId, entries_max: usize) -> Removed {
         let Folder { records, index, kept_at, expiries, .. } = &mut self.folder;
         let keys: BTreeSet<Key> = index.iter().filter(|key| key.table() == table).take(entries_max).cloned().collect();
-        let digests = keys.iter().filter_map(|key| Some(in_slot(placement, key, records.get(key)?))).collect();
+        let digests = keys.iter().filter_map(|key| Some(slot_record(placement, key, records.get(key)?))).collect();
         index.retain(|key| !keys.contains(key));
         records.retain(|key, _| !keys.contains(key));
         kept_at.retain(|key, _| !keys.contains(key));
@@ -159,15 +159,9 @@ impl Disk {
         Removed { records: keys.len(), has_more: keys.len() == entries_max, digests }
     }
 
-    /// All records of some slots, as they are counted and compared.
-    pub fn slots(&self, placement: &Placement, first: Slot, last: Slot, entries_max: usize) -> SlotsPage {
-        let records = self.folder.records.iter().map(|(key, record)| in_slot(placement, key, record));
-        let mut records: Vec<SlotRecord> = records.filter(|record| (first..=last).contains(&record.slot)).collect();
-        records.sort_by(|one, other| (one.slot, &one.key).cmp(&(other.slot, &other.key)));
-        let cut = (entries_max..records.len()).find(|at| *at > 0 && records[at - 1].slot != records[*at].slot);
-        let next = cut.map(|at| records[at].slot);
-        records.truncate(cut.unwrap_or(records.len()));
-        SlotsPage { records, next }
+    /// The first records of some slots, as they are counted and compared.
+    pub fn slots(&self, placement: &Placement, range: &SlotRange, entries_max: usize) -> SlotsPage {
+        slots_page(self.folder.records.iter(), placement, range, entries_max)
     }
 
     /// The durable record of `key`.
@@ -184,8 +178,4 @@ impl Disk {
     pub fn knows_of(&self, parameters: &ClusterParameters, peer: NodeIndex, epoch: u64) -> bool {
         self.folder.meta.peers.get(parameters.id(peer)).is_some_and(|known| known.incarnation.epoch >= epoch)
     }
-}
-
-fn in_slot(placement: &Placement, key: &Key, record: &Record) -> SlotRecord {
-    SlotRecord { slot: placement.slot(key), key: key.clone(), digest: record.digest() }
 }

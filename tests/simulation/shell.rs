@@ -210,9 +210,9 @@ impl World {
                 let wait = self.within(self.plan.read);
                 self.plan_in(wait, Event::Clean { host, run, table, entries_max });
             }
-            Output::ReadSlots { read, first, last, entries_max } => {
+            Output::ReadSlots { read, range, entries_max } => {
                 let wait = self.within(self.plan.read);
-                self.plan_in(wait, Event::ReadSlots { host, run, read, first, last, entries_max });
+                self.plan_in(wait, Event::ReadSlots { host, run, read, range, entries_max });
             }
             Output::ReadExpiries { from, after, entries_max } => {
                 let wait = self.within(self.plan.read);

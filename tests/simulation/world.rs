@@ -11,7 +11,7 @@ use std::time::Duration;
 use quorate::protocol::placement::Placement;
 use quorate::protocol::{Input, ListedKeys, Message, Node, ReadId, Reply, Time};
 use quorate::types::{
-    Expiry, Incarnation, Key, KeyRange, NodeIndex, ReadKind, RunningTime, Slot, StoreId, TableId, Version,
+    Expiry, Incarnation, Key, KeyRange, NodeIndex, ReadKind, RunningTime, SlotRange, StoreId, TableId, Version,
 };
 
 use crate::clients::Clients;
@@ -96,13 +96,12 @@ pub enum Event {
         table: TableId,
         entries_max: usize,
     },
-    /// All records of some slots are read.
+    /// The first records of some slots are read.
     ReadSlots {
         host: NodeIndex,
         run: u64,
         read: ReadId,
-        first: Slot,
-        last: Slot,
+        range: SlotRange,
         entries_max: usize,
     },
     /// The index of expiries is read.
@@ -446,14 +445,14 @@ impl World {
                     self.input(host, run, Input::Cleaned(removed));
                 }
             }
-            Event::ReadSlots { host, run, read, first, last, entries_max } => {
+            Event::ReadSlots { host, run, read, range, entries_max } => {
                 let Host { run: present, disk, .. } = &self.hosts[host.index()];
                 if *present == run {
                     let is_readable = disk.unreadable_until <= self.now;
                     // A store may always end a page earlier.
                     let entries_max = entries_max.min(*self.random.pick(&[1, 2, usize::MAX]));
                     let disk = &self.hosts[host.index()].disk;
-                    let page = is_readable.then(|| disk.slots(&self.placement, first, last, entries_max));
+                    let page = is_readable.then(|| disk.slots(&self.placement, &range, entries_max));
                     let wait = if self.random.permille(800) { 0 } else { self.within(self.plan.read) };
                     self.plan_in(wait, Event::Input { host, run, input: Input::SlotsRead { read, page } });
                 }

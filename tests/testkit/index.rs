@@ -1,8 +1,9 @@
-//! The index of keys of a simulated disk.
+//! The index of keys of a simulated disk, and the order of its slots.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate::types::{Key, KeyRange, Record, ScannedKeys};
+use quorate::protocol::placement::Placement;
+use quorate::types::{Key, KeyRange, Record, ScannedKeys, SlotRange, SlotRecord, SlotsPage};
 
 /// The first `keys_max` keys of `range` in the index, with the digests of their records.
 pub fn first_keys(
@@ -21,4 +22,24 @@ pub fn first_keys(
         scanned.looked_to = None;
     }
     scanned
+}
+
+/// The first records of `range`.
+pub fn slots_page<'a>(
+    records: impl Iterator<Item = (&'a Key, &'a Record)>,
+    placement: &Placement,
+    range: &SlotRange,
+    entries_max: usize,
+) -> SlotsPage {
+    let records = records.map(|(key, record)| slot_record(placement, key, record));
+    let mut records: Vec<SlotRecord> = records.filter(|record| range.contains(record.slot, &record.key)).collect();
+    records.sort_by(|one, other| (one.slot, &one.key).cmp(&(other.slot, &other.key)));
+    let has_more = records.len() > entries_max;
+    records.truncate(entries_max);
+    SlotsPage { records, has_more, damaged: 0 }
+}
+
+/// A record in its slot.
+pub fn slot_record(placement: &Placement, key: &Key, record: &Record) -> SlotRecord {
+    SlotRecord { slot: placement.slot(key), key: key.clone(), digest: record.digest() }
 }

@@ -26,8 +26,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::limits::{
-    REPAIR_ANSWER_MAX, REPAIR_BACKLOG_BYTES_MAX, REPAIR_IN_FLIGHT_MAX, REPAIR_KEY_DEADLINE, REPAIR_KEYS_WAITING_MAX,
-    REPAIR_LISTED_BYTES_MAX, REPAIR_LISTED_KEYS_MAX, REPAIR_LISTINGS_MAX, REPAIR_PAIRS_AT_ONCE, REPAIR_SERVED_FOR,
+    REPAIR_ANSWER_MAX, REPAIR_BACKLOG_BYTES_MAX, REPAIR_KEY_DEADLINE, REPAIR_KEYS_WAITING_MAX, REPAIR_LISTED_BYTES_MAX,
+    REPAIR_LISTED_KEYS_MAX, REPAIR_LISTINGS_MAX, REPAIR_PAIRS_AT_ONCE, REPAIR_READS_MAX, REPAIR_SERVED_FOR,
     REPAIR_SERVED_READS_MAX,
 };
 use crate::mutants::must;
@@ -42,9 +42,9 @@ use super::coordinator::{Coordinator, CoordinatorCtx};
 use super::io::{Failure, ProtocolEvent, ReadId, Reply, Time};
 use super::message::{Answer, Message, OperationId, Request};
 use super::placement::Placement;
-use super::sums::{RepairAnswer, RepairRequest, mark_of};
+use super::sums::{Marks, RecordsOf, RepairAnswer, RepairRequest, mark_of};
 
-use leaves::leaf_of;
+use leaves::slot_of;
 use pace::Pace;
 use session::{Asked, Listing, Session};
 
@@ -60,6 +60,8 @@ pub struct Repair {
     pauses_until: Time,
     pace: Pace,
     last_task: u64,
+    /// The keys under repair, those of comparisons that have ended among them.
+    keys_read: usize,
     serving: Option<Serving>,
     served_reads: BTreeMap<ReadId, ServedRead>,
     repaired: u64,
@@ -70,7 +72,11 @@ pub struct Repair {
 struct Pair {
     /// When this node compares with the peer next. Absent where the peer begins, or cannot be reached.
     due_at: Option<Time>,
+    /// When the two could reach each other last after they could not.
+    met_at: Option<Time>,
+    /// When they were found equal since.
     equal_at: Option<Time>,
+    /// How many keys were found to differ, and are not known to be repaired.
     behind: u64,
 }
 
@@ -86,8 +92,7 @@ struct Serving {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ServedRead {
     to: Origin,
-    leaves: u16,
-    after: Option<Key>,
+    of: RecordsOf,
 }
 
 /// The state of repair, for people and metrics.
@@ -114,8 +119,10 @@ pub struct PairReport {
     pub is_comparing: bool,
     /// How many keys were found to differ, and are not known to be repaired. The peer counts them where it began.
     pub behind: u64,
-    /// How long ago the two were found equal.
+    /// How long ago the two were found equal, since they can reach each other.
     pub equal_since: Option<Duration>,
+    /// How long they were not found equal: since then, or since they can reach each other.
+    pub unequal_for: Option<Duration>,
 }
 
 /// What the repair uses of its node.
@@ -178,12 +185,13 @@ impl Repair {
         let pair = |(peer, pair): (&NodeIndex, &Pair)| {
             let session = self.session.as_ref().filter(|session| session.peer == *peer);
             let served = self.serving.as_ref().filter(|serving| serving.peer == *peer && serving.until > now);
-            let under_way = session.map(|session| session.keys.len() + session.in_flight.len());
+            let under_way = session.map(session::Session::behind);
             PairReport {
                 peer: *peer,
                 is_comparing: session.is_some() || served.is_some(),
-                behind: under_way.map_or(pair.behind, |keys| keys as u64),
+                behind: under_way.map_or(pair.behind, |behind| behind.max(pair.behind)),
                 equal_since: pair.equal_at.map(|at| now.since(at)),
+                unequal_for: pair.equal_at.or(pair.met_at).map(|at| now.since(at)),
             }
         };
         RepairReport {
@@ -241,20 +249,18 @@ impl Repair {
     /// The records of some slots were read.
     pub fn on_slots_read(&mut self, read: ReadId, page: Option<SlotsPage>, ctx: &mut RepairCtx<'_>) {
         self.leaves.on_page(read, page.as_ref(), ctx.shared.replica, &ctx.shared.node);
-        if let Some(ServedRead { to, leaves, after }) = self.served_reads.remove(&read) {
-            if let Some(page) = page {
-                let (records, has_more) = cut_off(listed(page, leaves, after.as_ref(), ctx));
-                answer(to, RepairAnswer::Records { records, has_more }, ctx);
-            }
-            return;
+        if let Some(ServedRead { to, of }) = self.served_reads.remove(&read) {
+            let marks = page.map(|page| cut_off(listed(page, &of, to.node, ctx)));
+            return answer(to, marks.map_or(RepairAnswer::NotNow, RepairAnswer::Records), ctx);
         }
         let Some(session) = &mut self.session else { return };
+        let peer = session.peer;
         let Some((round, listing)) = session.listings.iter_mut().find(|(_, listing)| listing.read == read) else {
             return;
         };
         let round = *round;
         match page {
-            Some(page) => listing.mine = Some(listed(page, listing.leaves, listing.after.as_ref(), ctx)),
+            Some(page) => listing.mine = Some(listed(page, &listing.of, peer, ctx)),
             None => return self.end(false, ctx),
         }
         self.compare_keys(round, ctx);
@@ -268,7 +274,8 @@ impl Repair {
         let next = match &self.session {
             Some(session) => {
                 let paced = self.pauses_until.max(self.pace.free_at());
-                let begins_at = session.begins_at().map(|at| at.max(paced));
+                let at_once = (self.may_repair(session) || self.may_list(session)).then_some(Time::default());
+                let begins_at = [at_once, session.asks_at()].into_iter().flatten().min().map(|at| at.max(paced));
                 [session.late_at(), begins_at].into_iter().flatten().min()
             }
             None => self.pairs.values().filter_map(|pair| pair.due_at).min(),
@@ -281,15 +288,20 @@ impl Repair {
         if self.settings.is_none() {
             return;
         }
-        self.leaves.on_wake(&mut ctx.shared.node);
+        let is_overloaded = ctx.is_overloaded();
+        self.leaves.on_wake(is_overloaded, &mut ctx.shared.node);
         self.go_on(ctx);
     }
 
-    /// `peer` can be reached again.
+    /// `peer` can be reached again. What it has missed meanwhile is not known.
     pub fn catch_up(&mut self, peer: NodeIndex, ctx: &RepairCtx<'_>) {
         let Some(again) = self.settings.as_ref().map(again_after) else { return };
-        if let Some(pair) = self.pairs.get_mut(&peer).filter(|_| ctx.shared.node.me < peer) {
-            pair.due_at = Some(ctx.now().after(again));
+        let now = ctx.now();
+        if let Some(pair) = self.pairs.get_mut(&peer) {
+            (pair.met_at, pair.equal_at) = (Some(now), None);
+            if ctx.shared.node.me < peer {
+                pair.due_at = Some(now.after(again));
+            }
         }
     }
 
@@ -329,6 +341,20 @@ impl Repair {
             && ctx.shared.membership.unready().is_none()
     }
 
+    /// Whether a key of this comparison may be repaired now, but for the pace.
+    fn may_repair(&self, session: &Session) -> bool {
+        let keys_max = self.settings.as_ref().map_or(0, |settings| self.pace.keys_max(settings));
+        !session.keys.is_empty() && self.keys_read < keys_max
+    }
+
+    /// Whether keys may be listed now, but for the pace.
+    fn may_list(&self, session: &Session) -> bool {
+        session.has_listing()
+            && session.listings.len() < REPAIR_LISTINGS_MAX
+            && session.keys.len() < REPAIR_KEYS_WAITING_MAX
+            && self.leaves.reads() < REPAIR_READS_MAX
+    }
+
     fn begin_if_due(&mut self, settings: &RepairSettings, ctx: &mut RepairCtx<'_>) {
         let now = ctx.now();
         let due = self.pairs.iter().filter_map(|(peer, pair)| Some((pair.due_at?, *peer))).min();
@@ -347,13 +373,14 @@ impl Repair {
 
     fn begin_repairs(&mut self, settings: &RepairSettings, ctx: &mut RepairCtx<'_>) {
         let now = ctx.now();
-        let Some(session) = &mut self.session else { return };
-        while session.in_flight.len() < REPAIR_IN_FLIGHT_MAX
+        while self.session.as_ref().is_some_and(|session| self.may_repair(session))
             && self.pace.allows(now)
+            && let Some(session) = &mut self.session
             && let Some(key) = session.keys.pop_front()
         {
             self.pace.key(settings, now);
             self.last_task += 1;
+            self.keys_read += 1;
             session.in_flight.insert(self.last_task);
             let caller = Caller::Task(Task::Repair(self.last_task));
             let repair = Mend::new(BTreeSet::from([ctx.shared.node.me, session.peer])).into();
@@ -363,39 +390,23 @@ impl Repair {
 
     fn begin_listings(&mut self, settings: &RepairSettings, ctx: &mut RepairCtx<'_>) {
         let now = ctx.now();
-        while let Some(session) = &mut self.session
-            && session.listings.len() < REPAIR_LISTINGS_MAX
-            && session.keys.len() < REPAIR_KEYS_WAITING_MAX
+        while self.session.as_ref().is_some_and(|session| self.may_list(session))
             && self.pace.allows(now)
-            && let Some((slot, leaves)) = session.next_slot()
+            && let Some(of) = self.session.as_mut().and_then(Session::next_listing)
+            && let Some(round) = self.ask(RepairRequest::Records(of.clone()), settings, ctx)
         {
-            self.list(slot, leaves, None, settings, ctx);
-        }
-    }
-
-    /// Compares the keys of a slot's leaves, from `after` on.
-    fn list(
-        &mut self,
-        slot: Slot,
-        leaves: u16,
-        after: Option<Key>,
-        settings: &RepairSettings,
-        ctx: &mut RepairCtx<'_>,
-    ) {
-        let request = RepairRequest::Records { slot, leaves, after: after.clone() };
-        let Some(round) = self.ask(request, settings, ctx) else { return };
-        let read = self.leaves.read(slot, slot, usize::MAX, &mut ctx.shared.node);
-        let until = ctx.now().after(REPAIR_ANSWER_MAX);
-        let listing = Listing { slot, leaves, after, read, mine: None, theirs: None, until };
-        if let Some(session) = &mut self.session {
-            session.listings.insert(round, listing);
+            let range = of.range(|key| ctx.shared.node.placement.slot(key));
+            let read = self.leaves.read(range, REPAIR_LISTED_KEYS_MAX, &mut ctx.shared.node);
+            let listing = Listing { of, read, mine: None, theirs: None, until: now.after(REPAIR_ANSWER_MAX) };
+            if let Some(session) = &mut self.session {
+                session.listings.insert(round, listing);
+            }
         }
     }
 
     fn compare_keys(&mut self, round: u32, ctx: &mut RepairCtx<'_>) {
-        let (Some(session), Some(settings)) = (&mut self.session, self.settings.clone()) else { return };
-        if let Some((slot, leaves, after)) = session.compare(round) {
-            self.list(slot, leaves, Some(after), &settings, ctx);
+        if let Some(session) = &mut self.session {
+            session.compare(round, |key| ctx.shared.node.placement.slot(key));
         }
         self.go_on(ctx);
     }
@@ -442,16 +453,23 @@ impl Repair {
         match answer {
             RepairAnswer::Sums(sums) if session.asked.as_ref().is_some_and(|asked| asked.round == round) => {
                 let (leaves, shared) = (&self.leaves, &*ctx);
-                session.on_sums(&sums, |part| leaves.sums(part, |slot| shared.is_shared(slot, from)));
-                self.go_on(ctx);
+                if session.on_sums(&sums, |part| leaves.sums(part, |slot| shared.is_shared(slot, from))) {
+                    self.go_on(ctx);
+                } else {
+                    self.end(false, ctx);
+                }
             }
             RepairAnswer::Sums(_) => {}
-            RepairAnswer::Records { records, has_more } => {
-                if let Some(listing) = session.listings.get_mut(&round) {
-                    let has_more = has_more && !records.is_empty();
-                    listing.theirs = Some((records, has_more));
-                    self.compare_keys(round, ctx);
+            RepairAnswer::Records(mut marks) => {
+                let Some(listing) = session.listings.get_mut(&round) else { return };
+                let (placement, replica) = (ctx.shared.node.placement, &*ctx.shared.replica);
+                if !marks.answers(&listing.of, |key| placement.hash(key)) {
+                    return self.end(false, ctx);
                 }
+                // The peer may not have heard of a drop yet.
+                marks.records.retain(|(key, _)| !replica.is_dropped(key.table()));
+                listing.theirs = Some(marks);
+                self.compare_keys(round, ctx);
             }
             RepairAnswer::NotNow => self.end(false, ctx),
         }
@@ -460,13 +478,14 @@ impl Repair {
     /// A repair of a key has ended.
     pub fn on_reply(&mut self, task: u64, reply: &Reply, ctx: &mut RepairCtx<'_>) {
         let Some(settings) = self.settings.clone() else { return };
+        self.keys_read -= 1;
         let is_of_session = self.session.as_mut().is_some_and(|session| session.in_flight.remove(&task));
         match reply {
             Reply::Record(record) => {
                 self.repaired += 1;
                 ctx.shared.node.report(ProtocolEvent::Repaired);
                 let bytes = record.as_ref().map_or(0, |record| record.content.value_bytes());
-                self.pace.bytes(bytes, &settings, ctx.shared.node.now);
+                self.pace.repaired(bytes, &settings, ctx.shared.node.now);
             }
             // Its records are removed.
             Reply::Failed(Failure::TableDropped | Failure::DroppedMeanwhile) => {}
@@ -476,7 +495,8 @@ impl Repair {
                 }
             }
         }
-        if is_of_session {
+        // Another comparison may have waited for this one's place.
+        if self.session.is_some() {
             self.go_on(ctx);
         }
     }
@@ -488,7 +508,7 @@ impl Repair {
         let now = ctx.now();
         let pairs_begun = self.pairs.keys().filter(|peer| ctx.shared.node.me < **peer).count();
         let Some(pair) = self.pairs.get_mut(&session.peer) else { return };
-        pair.behind = if is_whole { session.failed } else { (session.keys.len() + session.in_flight.len()) as u64 };
+        pair.behind = if is_whole { session.failed } else { pair.behind.max(session.behind()) };
         if is_equal {
             pair.equal_at = Some(now);
         }
@@ -523,7 +543,8 @@ impl Repair {
             }
             return;
         }
-        if self.settings.is_none() || is_other || !self.may_compare(ctx) {
+        let is_listing = matches!(request, RepairRequest::Records(_));
+        if self.settings.is_none() || is_other || !self.may_compare(ctx) || is_listing && ctx.is_overloaded() {
             return answer(from, RepairAnswer::NotNow, ctx);
         }
         let until = now.after(REPAIR_SERVED_FOR);
@@ -534,12 +555,12 @@ impl Repair {
                 let sums = parts.into_iter().flat_map(sums).collect();
                 answer(from, RepairAnswer::Sums(sums), ctx);
             }
-            RepairRequest::Records { slot, leaves, after } => {
-                if self.served_reads.len() < REPAIR_SERVED_READS_MAX && ctx.is_shared(slot, from.node) {
-                    let read = self.leaves.read(slot, slot, usize::MAX, &mut ctx.shared.node);
-                    self.served_reads.insert(read, ServedRead { to: from, leaves, after });
-                }
+            RepairRequest::Records(of) if self.served_reads.len() < REPAIR_SERVED_READS_MAX => {
+                let range = of.range(|key| ctx.shared.node.placement.slot(key));
+                let read = self.leaves.read(range, REPAIR_LISTED_KEYS_MAX, &mut ctx.shared.node);
+                self.served_reads.insert(read, ServedRead { to: from, of });
             }
+            RepairRequest::Records(_) => answer(from, RepairAnswer::NotNow, ctx),
             RepairRequest::End { .. } => {}
         }
     }
@@ -554,19 +575,17 @@ fn again_after(settings: &RepairSettings) -> Duration {
     settings.every / 5
 }
 
-/// The records of these leaves of a slot, without those of dropped tables: nobody repairs them.
-fn listed(page: SlotsPage, leaves: u16, after: Option<&Key>, ctx: &RepairCtx<'_>) -> Vec<(Key, u64)> {
+/// The records of a page that are meant, without those of dropped tables: nobody repairs them.
+fn listed(page: SlotsPage, of: &RecordsOf, peer: NodeIndex, ctx: &RepairCtx<'_>) -> Marks {
     let (placement, replica) = (ctx.shared.node.placement, &*ctx.shared.replica);
+    let looked_to = page.records.last().filter(|_| page.has_more).map(|record| record.key.clone());
     let is_meant = |key: &Key| {
-        after.is_none_or(|after| key > after)
-            && leaves & 1 << leaf_of(placement.hash(key)) != 0
-            && !replica.is_dropped(key.table())
+        let hash = placement.hash(key);
+        of.has(hash) && ctx.is_shared(slot_of(hash), peer) && !replica.is_dropped(key.table())
     };
     let records = page.records.into_iter().filter(|record| is_meant(&record.key));
-    records
-        .map(|record| (mark_of(&record.key, &record.digest), record.key))
-        .map(|(mark, key)| (key, half(mark)))
-        .collect()
+    let records = records.map(|record| (half(mark_of(&record.key, &record.digest)), record.key));
+    Marks { records: records.map(|(mark, key)| (key, mark)).collect(), looked_to }
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "the lower half of a mark")]
@@ -574,15 +593,17 @@ fn half(mark: u128) -> u64 {
     mark as u64
 }
 
-/// As many records as one answer holds, and whether there are more.
-fn cut_off(mut records: Vec<(Key, u64)>) -> (Vec<(Key, u64)>, bool) {
+/// As many records as one answer holds.
+fn cut_off(mut marks: Marks) -> Marks {
     let mut bytes = 0;
     let fits = |(key, _): &&(Key, u64)| {
         bytes += key.as_bytes().len();
         bytes <= REPAIR_LISTED_BYTES_MAX
     };
-    let kept = records.iter().take(REPAIR_LISTED_KEYS_MAX).take_while(fits).count();
-    let has_more = kept < records.len();
-    records.truncate(kept);
-    (records, has_more)
+    let kept = marks.records.iter().take_while(fits).count();
+    if kept < marks.records.len() {
+        marks.records.truncate(kept);
+        marks.looked_to = marks.records.last().map(|(key, _)| key.clone());
+    }
+    marks
 }

@@ -2,20 +2,41 @@
 
 use std::time::Duration;
 
-use crate::limits::REPAIR_BURST;
+use crate::limits::{REPAIR_AHEAD, REPAIR_BURST, REPAIR_IN_FLIGHT_MAX, REPAIR_VALUE_BYTES_GUESSED};
 use crate::protocol::io::Time;
 
 use super::settings::RepairSettings;
 
 /// When the next step of repair may begin.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Pace {
     /// The keys that began so far are paid for then, at the rate of the settings. Bytes have their own such time.
     keys_until: Time,
     bytes_until: Time,
+    /// The size of the values that were repaired last: nobody knows the size of the next one.
+    value_bytes: usize,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { keys_until: Time::default(), bytes_until: Time::default(), value_bytes: REPAIR_VALUE_BYTES_GUESSED }
+    }
 }
 
 impl Pace {
+    /// How many keys may be under repair at the same time: of large values few, because their bytes are only known afterwards.
+    pub(super) fn keys_max(&self, settings: &RepairSettings) -> usize {
+        let one = time_of(self.value_bytes, settings.bytes_per_second).as_micros().max(1);
+        usize::try_from(REPAIR_AHEAD.as_micros() / one).unwrap_or(usize::MAX).clamp(1, REPAIR_IN_FLIGHT_MAX)
+    }
+
+    /// A key was repaired whose value has so many bytes.
+    pub(super) fn repaired(&mut self, value_bytes: usize, settings: &RepairSettings, now: Time) {
+        // A mean in which the last eight or so count.
+        self.value_bytes = (self.value_bytes * 7 + value_bytes) / 8;
+        self.bytes(value_bytes, settings, now);
+    }
+
     /// Whether a step may begin.
     pub(super) fn allows(&self, now: Time) -> bool {
         self.free_at() <= now
@@ -47,6 +68,16 @@ fn time_of(count: usize, per_second: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_values_are_repaired_few_at_a_time() {
+        let (settings, mut pace) = (RepairSettings::default(), Pace::default());
+        assert_eq!(pace.keys_max(&settings), 2, "nobody knows yet how large they are");
+        (0..100).for_each(|_| pace.repaired(100, &settings, Time(0)));
+        assert_eq!(pace.keys_max(&settings), REPAIR_IN_FLIGHT_MAX);
+        (0..20).for_each(|_| pace.repaired(60 << 20, &settings, Time(0)));
+        assert_eq!(pace.keys_max(&settings), 1);
+    }
 
     #[test]
     fn keys_and_bytes_each_have_their_rate() {

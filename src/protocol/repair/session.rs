@@ -1,14 +1,15 @@
 //! One comparison of this node's records with those of a peer: which parts differ, then which keys.
 //!
 //! Parts are compared depth first, a few at a time, so that memory is bounded however much differs. Where little differs, the
-//! leaves that do are asked for once more after a pause: most of those were writes on their way.
+//! parts that do are asked for once more after a pause: most of those were writes on their way. Keys are listed together for
+//! slots that lie side by side and differ, and by leaves where one slot does.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::limits::{REPAIR_IN_FLIGHT_MAX, REPAIR_KEYS_WAITING_MAX, REPAIR_LISTINGS_MAX, REPAIR_PARTS_MAX};
+use crate::limits::{REPAIR_LISTED_TOGETHER_MIN, REPAIR_PARTS_MAX};
 use crate::protocol::io::{ReadId, Time};
 use crate::protocol::message::OperationId;
-use crate::protocol::sums::{PARTS, Part, Sum};
+use crate::protocol::sums::{Marks, PARTS, Part, RecordsOf, Sum};
 use crate::types::{Incarnation, Key, NodeIndex, Slot};
 
 /// A comparison under way.
@@ -23,11 +24,13 @@ pub(super) struct Session {
     parts: Vec<Part>,
     /// The question about sums that is under way.
     pub(super) asked: Option<Asked>,
-    /// Slots that differ, and which of their leaves do.
-    suspects: BTreeMap<Slot, u16>,
+    /// Parts whose keys are to be listed, and which of their parts differ.
+    suspects: BTreeMap<Part, u16>,
     doubt: Doubt,
-    /// The slots whose keys are being compared, by the number of the question.
+    /// The keys that are being compared, by the number of the question.
     pub(super) listings: BTreeMap<u32, Listing>,
+    /// Lists of keys that go on.
+    unfinished: VecDeque<RecordsOf>,
     /// Keys that differ and are to be repaired.
     pub(super) keys: VecDeque<Key>,
     /// The repairs under way.
@@ -47,7 +50,7 @@ pub(super) struct Asked {
     pub(super) until: Time,
 }
 
-/// Whether the leaves that differ were asked for a second time.
+/// Whether the parts that differ were asked for a second time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Doubt {
     /// More of them may be found.
@@ -60,16 +63,14 @@ pub(super) enum Doubt {
     Settled,
 }
 
-/// A slot whose keys are being compared.
+/// Keys that are being compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Listing {
-    pub(super) slot: Slot,
-    pub(super) leaves: u16,
-    pub(super) after: Option<Key>,
+    pub(super) of: RecordsOf,
     /// The read of this node's own records.
     pub(super) read: ReadId,
-    pub(super) mine: Option<Vec<(Key, u64)>>,
-    pub(super) theirs: Option<(Vec<(Key, u64)>, bool)>,
+    pub(super) mine: Option<Marks>,
+    pub(super) theirs: Option<Marks>,
     pub(super) until: Time,
 }
 
@@ -85,6 +86,7 @@ impl Session {
             suspects: BTreeMap::new(),
             doubt: Doubt::Gathering,
             listings: BTreeMap::new(),
+            unfinished: VecDeque::new(),
             keys: VecDeque::new(),
             in_flight: BTreeSet::new(),
             differed: 0,
@@ -111,7 +113,7 @@ impl Session {
             }
             Doubt::Pausing(at) if at <= now => {
                 self.doubt = Doubt::Asking;
-                self.suspects.keys().map(|slot| Part::of_slot(*slot)).collect()
+                self.suspects.keys().copied().collect()
             }
             Doubt::Pausing(_) | Doubt::Asking => Vec::new(),
             Doubt::Settled => {
@@ -128,54 +130,80 @@ impl Session {
         self.parts.split_off(self.parts.len().saturating_sub(REPAIR_PARTS_MAX))
     }
 
-    /// The peer has answered with sums. `mine` are this node's own of the parts of a part.
-    pub(super) fn on_sums(&mut self, sums: &[Sum], mine: impl Fn(Part) -> [Sum; PARTS]) {
-        let Some(Asked { parts, .. }) = self.asked.take() else { return };
-        if self.doubt == Doubt::Asking {
+    /// The peer has answered with sums. `mine` are this node's own of the parts of a part. Whether it was an answer.
+    #[must_use]
+    pub(super) fn on_sums(&mut self, sums: &[Sum], mine: impl Fn(Part) -> [Sum; PARTS]) -> bool {
+        let Some(Asked { parts, .. }) = self.asked.take() else { return true };
+        if sums.len() != parts.len() * PARTS {
+            return false;
+        }
+        let is_confirmed = self.doubt == Doubt::Asking;
+        if is_confirmed {
             self.doubt = Doubt::Settled;
         }
         let mut differing = Vec::new();
-        for (part, theirs) in parts.iter().zip(sums.chunks(PARTS)) {
+        for (part, theirs) in parts.iter().zip(sums.chunks_exact(PARTS)) {
             let mine = mine(*part);
-            let places = (0..PARTS).filter(|place| theirs.get(*place) != Some(&mine[*place]));
-            let Some(slot) = part.slot() else {
-                differing.extend(places.filter_map(|place| part.part(place)));
-                continue;
-            };
-            let leaves = places.fold(0, |leaves, place| leaves | 1 << place);
-            if self.doubt == Doubt::Settled {
-                let suspected = self.suspects.remove(&slot).unwrap_or_default();
-                if suspected & leaves != 0 {
-                    self.suspects.insert(slot, suspected & leaves);
-                }
-            } else if leaves != 0 {
-                self.suspects.insert(slot, leaves);
+            let places = (0..PARTS).filter(|place| theirs[*place] != mine[*place]);
+            let mut places = places.fold(0_u16, |places, place| places | 1 << place);
+            if is_confirmed {
+                places &= self.suspects.remove(part).unwrap_or_default();
+            }
+            let together = part.has_slots() && places.count_ones() >= REPAIR_LISTED_TOGETHER_MIN;
+            if !is_confirmed && part.slot().is_none() && !together {
+                let of_place = |place| (places & 1_u16 << place != 0).then(|| part.part(place)).flatten();
+                differing.extend((0..PARTS).filter_map(of_place));
+            } else if places != 0 {
+                self.suspects.insert(*part, places);
             }
         }
         // The first ones are to be compared first.
         self.parts.extend(differing.into_iter().rev());
+        true
     }
 
-    /// The next slot whose keys are to be compared.
-    pub(super) fn next_slot(&mut self) -> Option<(Slot, u16)> {
-        if self.doubt == Doubt::Settled { self.suspects.pop_first() } else { None }
+    /// Whether keys wait to be listed.
+    pub(super) fn has_listing(&self) -> bool {
+        !self.unfinished.is_empty() || self.doubt == Doubt::Settled && !self.suspects.is_empty()
     }
 
-    /// Compares the keys of a slot, once both nodes' are known. Returns where the next page of them begins, if there is one.
-    pub(super) fn compare(&mut self, round: u32) -> Option<(Slot, u16, Key)> {
+    /// The keys that are to be listed next.
+    pub(super) fn next_listing(&mut self) -> Option<RecordsOf> {
+        if let Some(unfinished) = self.unfinished.pop_front() {
+            return Some(unfinished);
+        }
+        let (part, parts) = if self.doubt == Doubt::Settled { self.suspects.pop_first()? } else { return None };
+        Some(RecordsOf { part, parts, after: None })
+    }
+
+    /// Compares keys, once both nodes' are known. Where either has more of them, the list goes on later.
+    pub(super) fn compare(&mut self, round: u32, slot_of: impl Fn(&Key) -> Slot) {
         let is_ready = |listing: &Listing| listing.mine.is_some() && listing.theirs.is_some();
-        self.listings.get(&round).filter(|listing| is_ready(listing))?;
-        let Listing { slot, leaves, mine, theirs, .. } = self.listings.remove(&round)?;
-        let (mine, (theirs, has_more)) = (mine?, theirs?);
-        let last = theirs.last().map(|(key, _)| key.clone()).filter(|_| has_more);
-        let mut others: BTreeMap<Key, u64> = theirs.into_iter().collect();
-        let within = mine.into_iter().filter(|(key, _)| last.as_ref().is_none_or(|last| key <= last));
-        let mut differing: Vec<Key> =
-            within.filter(|(key, mark)| others.remove(key) != Some(*mark)).map(|(key, _)| key).collect();
+        if !self.listings.get(&round).is_some_and(is_ready) {
+            return;
+        }
+        let Some(Listing { of, mine: Some(mine), theirs: Some(theirs), .. }) = self.listings.remove(&round) else {
+            return;
+        };
+        let place = |key: Key| (slot_of(&key), key);
+        let ends = [mine.looked_to, theirs.looked_to].into_iter().flatten().map(place);
+        let end = ends.min();
+        let is_within = |(at, _): &((Slot, Key), u64)| end.as_ref().is_none_or(|end| at <= end);
+        let placed = |marks: Vec<(Key, u64)>| marks.into_iter().map(|(key, mark)| (place(key), mark)).filter(is_within);
+        let mut others: BTreeMap<(Slot, Key), u64> = placed(theirs.records).collect();
+        let mut differing: BTreeSet<(Slot, Key)> =
+            placed(mine.records).filter(|(at, mark)| others.remove(at) != Some(*mark)).map(|(at, _)| at).collect();
         differing.extend(others.into_keys());
         self.differed += differing.len() as u64;
-        self.keys.extend(differing);
-        last.map(|last| (slot, leaves, last))
+        self.keys.extend(differing.into_iter().map(|(_, key)| key));
+        if let Some((_, key)) = end {
+            self.unfinished.push_back(RecordsOf { after: Some(key), ..of });
+        }
+    }
+
+    /// How many keys were found to differ, and are not known to be repaired.
+    pub(super) fn behind(&self) -> u64 {
+        self.failed + (self.keys.len() + self.in_flight.len()) as u64
     }
 
     /// Whether everything was compared and repaired.
@@ -184,24 +212,17 @@ impl Session {
             && self.suspects.is_empty()
             && self.asked.is_none()
             && self.listings.is_empty()
+            && self.unfinished.is_empty()
             && self.keys.is_empty()
             && self.in_flight.is_empty()
     }
 
-    /// When the next step may begin; `None` where it waits for an answer.
-    pub(super) fn begins_at(&self) -> Option<Time> {
-        let may_repair = !self.keys.is_empty() && self.in_flight.len() < REPAIR_IN_FLIGHT_MAX;
-        let may_list = self.doubt == Doubt::Settled
-            && !self.suspects.is_empty()
-            && self.listings.len() < REPAIR_LISTINGS_MAX
-            && self.keys.len() < REPAIR_KEYS_WAITING_MAX;
-        let may_ask = match self.doubt {
-            Doubt::Gathering => !self.parts.is_empty() || !self.suspects.is_empty(),
-            Doubt::Settled => self.suspects.is_empty() && !self.parts.is_empty(),
-            Doubt::Pausing(_) | Doubt::Asking => false,
-        };
+    /// When the next step may begin, where it is one of sums; `None` where it waits for an answer or for keys.
+    pub(super) fn asks_at(&self) -> Option<Time> {
         match self.doubt {
-            _ if may_repair || may_list || may_ask && self.asked.is_none() => Some(Time::default()),
+            _ if self.asked.is_some() => None,
+            Doubt::Gathering if !self.parts.is_empty() || !self.suspects.is_empty() => Some(Time::default()),
+            Doubt::Settled if self.suspects.is_empty() && !self.parts.is_empty() => Some(Time::default()),
             Doubt::Pausing(at) => Some(at),
             Doubt::Gathering | Doubt::Asking | Doubt::Settled => None,
         }

@@ -18,6 +18,7 @@ impl Tables {
         let cleaning = &self.cleaning;
         let is_idle = cleaning.tables.is_empty() && cleaning.failed.is_empty() && cleaning.at_work.is_none();
         self.cleaning.tables.insert(table);
+        self.cleaning.is_retry = false;
         if is_idle {
             self.timers.insert((now.after(TABLE_CLEANING_EVERY), Timer::Clean));
         }
@@ -38,6 +39,7 @@ impl Tables {
         }
         if cleaning.tables.is_empty() {
             cleaning.tables = std::mem::take(&mut cleaning.failed);
+            cleaning.is_retry = true;
         }
         cleaning.at_work = cleaning.tables.first().copied();
         cleaning.at_work
@@ -46,7 +48,7 @@ impl Tables {
     /// Whether records of dropped tables are being removed, apart from those that could not be.
     #[must_use]
     pub fn is_cleaning(&self) -> bool {
-        self.cleaning.at_work.is_some() || !self.cleaning.tables.is_empty()
+        !self.cleaning.is_retry && (self.cleaning.at_work.is_some() || !self.cleaning.tables.is_empty())
     }
 
     /// Whether the store is removing records now.

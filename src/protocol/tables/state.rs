@@ -181,6 +181,8 @@ pub(super) struct Cleaning {
     pub(super) tables: BTreeSet<TableId>,
     /// Those whose records could not be removed. They are tried again after all others.
     pub(super) failed: BTreeSet<TableId>,
+    /// Whether all of `tables` are tried again.
+    pub(super) is_retry: bool,
     /// The table of which a piece is being removed.
     pub(super) at_work: Option<TableId>,
 }

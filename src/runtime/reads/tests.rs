@@ -4,7 +4,7 @@ use super::*;
 use crate::protocol::OperationId;
 use crate::storage::{Cursor, KeysPage, PageBounds, StoreStatistics};
 use crate::types::{
-    Age, Batch, Checksum, Clock, KeyRange, Meta, NodeId, Removed, ScannedKeys, SlotsPage, Stamp, TableId,
+    Age, Batch, Checksum, Clock, KeyRange, Meta, NodeId, Removed, ScannedKeys, SlotRange, SlotsPage, Stamp, TableId,
 };
 
 const MIB: usize = 1 << 20;
@@ -80,7 +80,7 @@ impl Store for CountingStore {
         unreachable!("reads alone are tested")
     }
 
-    fn slots(&self, _: Slot, _: Slot, _: usize) -> Result<SlotsPage, StoreError> {
+    fn slots(&self, _: &SlotRange, _: usize) -> Result<SlotsPage, StoreError> {
         unreachable!("reads alone are tested")
     }
 

@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
 use rocksdb::statistics::{Histogram, Ticker};
-use rocksdb::{ColumnFamily, DB, FlushOptions, IteratorMode, Options, ReadOptions, WriteBatch, properties};
+use rocksdb::{ColumnFamily, DB, ErrorKind, FlushOptions, IteratorMode, Options, ReadOptions, WriteBatch, properties};
 
 pub use options::RocksOptions;
 
@@ -47,7 +47,7 @@ use super::record_cache::RecordCache;
 use super::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use crate::types::{
     Batch, Digest, Durability, Expiry, Found, Key, KeyRange, Lookup, Meta, ReadKind, Record, Removed, RunningTime,
-    ScannedKeys, Slot, SlotRecord, SlotsPage, StoreId, TableId,
+    ScannedKeys, Slot, SlotRange, SlotRecord, SlotsPage, StoreId, TableId,
 };
 
 /// How much opening a database writes beside the contents of its write buffers, at most: a manifest, the first blocks of a
@@ -72,7 +72,7 @@ pub struct RocksStore {
     from_disk: ReadOptions,
     /// `None` during a reopening, and after a failed one.
     database: RwLock<Option<DB>>,
-    /// Whether a value was ever large. Until then a small value replaces no large one.
+    /// Whether there may be a large value: there was one at the open, or one was written since.
     has_blobs: AtomicBool,
     cache: RecordCache,
     /// The greatest epoch that was read or written. It never falls.
@@ -150,7 +150,9 @@ impl RocksStore {
         let mut from_memory = ReadOptions::default();
         from_memory.set_read_tier(rocksdb::ReadTier::BlockCache);
         // An open has written all that the log held into tables.
-        let has_blobs = number(&database, BLOBS, properties::LIVE_SST_FILES_SIZE.as_c_str()) > 0;
+        let has_blobs = database
+            .property_int_value_cf(family(&database, BLOBS), properties::LIVE_SST_FILES_SIZE.as_c_str())
+            .map_or(true, |bytes| bytes.is_none_or(|bytes| bytes > 0));
         Self {
             path: path.to_path_buf(),
             durability: settings.durability,
@@ -452,33 +454,47 @@ impl Store for RocksStore {
         }
     }
 
-    fn slots(&self, first: Slot, last: Slot, entries_max: usize) -> Result<SlotsPage, StoreError> {
+    fn slots(&self, range: &SlotRange, entries_max: usize) -> Result<SlotsPage, StoreError> {
         let guard = self.database();
         let database = guard.as_ref().ok_or(StoreError::Closed)?;
         let mut options = ReadOptions::default();
-        // Slots that are read one by one follow each other, and share blocks. A scan of all of them would evict what is read
-        // often.
-        options.fill_cache(first == last);
-        if let Some(following) = last.0.checked_add(1) {
+        // Each block is read once, and would evict blocks that are read often.
+        options.fill_cache(false);
+        if let Some(following) = range.last.0.checked_add(1) {
             options.set_iterate_upper_bound(codec::entry_key(Slot(following), &[]));
         }
         let mut entries = database.raw_iterator_cf_opt(family(database, RECORDS), options);
-        entries.seek(codec::entry_key(first, &[]));
+        let from = codec::entry_key(range.first, range.after.as_ref().map_or(&[][..], Key::as_bytes));
+        entries.seek(&from);
         let mut page = SlotsPage::default();
-        while let Some((entry_key, value)) = entries.item() {
-            let damaged = |error: DecodeError| damaged_entry(entry_key, &error);
-            let (slot, bytes) = codec::split_entry_key(entry_key).map_err(damaged)?;
-            let is_next = page.records.last().is_some_and(|before: &SlotRecord| before.slot != slot);
-            if is_next && page.records.len() >= entries_max {
-                page.next = Some(slot);
-                return Ok(page);
+        let mut last_slot = range.first;
+        loop {
+            while let Some((entry_key, value)) = entries.item() {
+                if page.records.len() >= entries_max.max(1) {
+                    page.has_more = true;
+                    return Ok(page);
+                }
+                if range.after.is_none() || *entry_key != from {
+                    match slot_record(entry_key, value) {
+                        Ok(record) => page.records.push(record),
+                        Err(_) => page.damaged += 1,
+                    }
+                    last_slot = codec::split_entry_key(entry_key).map_or(last_slot, |(slot, _)| slot);
+                }
+                entries.next();
             }
-            let digest = codec::decode_digest(value).map_err(damaged)?;
-            page.records.push(SlotRecord { slot, key: decode_key(bytes)?, digest });
-            entries.next();
+            match entries.status() {
+                Ok(()) => return Ok(page),
+                Err(error) if error.kind() == ErrorKind::Corruption => page.damaged += 1,
+                Err(error) => return Err(failure(&error)),
+            }
+            // Nobody knows where a damaged block ends. The next slot may lie beyond it.
+            let Some(following) = last_slot.0.checked_add(1).filter(|following| *following <= range.last.0) else {
+                return Ok(page);
+            };
+            last_slot = Slot(following);
+            entries.seek(codec::entry_key(last_slot, &[]));
         }
-        entries.status().map_err(|error| failure(&error))?;
-        Ok(page)
     }
 
     fn expiries(
@@ -743,6 +759,13 @@ fn find_record(
         }
         before = Some(digest);
     }
+}
+
+/// An entry of the records.
+fn slot_record(entry_key: &[u8], value: &[u8]) -> Result<SlotRecord, StoreError> {
+    let damaged = |error: DecodeError| damaged_entry(entry_key, &error);
+    let (slot, bytes) = codec::split_entry_key(entry_key).map_err(damaged)?;
+    Ok(SlotRecord { slot, key: decode_key(bytes)?, digest: codec::decode_digest(value).map_err(damaged)? })
 }
 
 fn found_record(record: Record, entry: &[u8], family: &'static str) -> Result<Found, LookupError> {

@@ -268,6 +268,24 @@ fn large_value_is_removed_by_a_store_that_was_opened_since() {
 }
 
 #[test]
+fn damaged_entry_is_left_out_of_its_slot_alone() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let names = ["a", "b", "c"].map(key);
+    store.persist(&batch_of(1, names.iter().map(|name| (name.clone(), text(name, 1, "value"))))).expect("persisted");
+    {
+        let guard = store.database();
+        let database = guard.as_ref().expect("it is open");
+        let entry_key = codec::entry_key(Slot(1), names[1].as_bytes());
+        database.put_cf(family(database, RECORDS), entry_key, b"no record").expect("written");
+    }
+    let range = SlotRange { first: Slot(0), after: None, last: Slot(u16::MAX) };
+    let page = store.slots(&range, 2).expect("the others can be read");
+    let found: Vec<_> = page.records.iter().map(|record| record.key.clone()).collect();
+    assert_eq!((found, page.damaged, page.has_more), (vec![key("a"), key("c")], 1, false));
+}
+
+#[test]
 fn missing_blob_is_an_error_and_not_an_absent_record() {
     let fixture = Fixture::new();
     let store = fixture.create();

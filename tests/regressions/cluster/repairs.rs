@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use quorate::protocol::placement::Placement;
 use quorate::protocol::{Input, ProtocolEvent, ReadId, RepairSettings};
-use quorate::types::{Key, NodeIndex, Record, Removed, Slot, SlotRecord, SlotsPage, TableId};
+use quorate::types::{NodeIndex, Removed, SlotRange, SlotRecord, TableId};
+
+use crate::testkit::index::{slot_record, slots_page};
 
 use super::{Cluster, Host};
 
@@ -55,6 +57,12 @@ impl Cluster {
         self.node(host).repair().leaves().are_of(records, &self.placement)
     }
 
+    /// Whether `host` tells people that it holds the same as `peer`.
+    pub fn is_told_equal(&self, host: NodeIndex, peer: NodeIndex) -> bool {
+        let report = self.node(host).repair().report(self.now);
+        report.pairs.iter().any(|pair| pair.peer == peer && pair.equal_since.is_some())
+    }
+
     /// How many keys were repaired by this node.
     pub fn repaired_by(&self, host: NodeIndex) -> usize {
         self.notes.iter().filter(|(noted, note)| *noted == host && *note == ProtocolEvent::Repaired).count()
@@ -71,15 +79,15 @@ impl Cluster {
     }
 
     /// A node reads slots, and is told what is in them unless that is held.
-    pub(super) fn slots_read(&mut self, host: NodeIndex, read: ReadId, first: Slot, last: Slot) -> Option<Input> {
-        let record = |(key, record): (&Key, &Record)| SlotRecord {
-            slot: self.placement.slot(key),
-            key: key.clone(),
-            digest: record.digest(),
-        };
-        let mut records: Vec<SlotRecord> = self.hosts[host.index()].records.iter().map(record).collect();
-        records.retain(|record| (first..=last).contains(&record.slot));
-        let page = SlotsPage { records, next: None };
+    pub(super) fn slots_read(
+        &mut self,
+        host: NodeIndex,
+        read: ReadId,
+        range: &SlotRange,
+        entries_max: usize,
+    ) -> Option<Input> {
+        let records = self.hosts[host.index()].records.iter();
+        let page = slots_page(records, &self.placement, range, entries_max);
         if let Some(held) = &mut self.held_slots {
             held.push((host, read, page));
             return None;
@@ -92,9 +100,7 @@ impl Host {
     /// Removes what the folder has of a dropped table.
     pub(super) fn clean(&mut self, table: TableId, placement: &Placement) -> Removed {
         let of_table = self.records.iter().filter(|(key, _)| key.table() == table);
-        let digests: Vec<SlotRecord> = of_table
-            .map(|(key, record)| SlotRecord { slot: placement.slot(key), key: key.clone(), digest: record.digest() })
-            .collect();
+        let digests: Vec<SlotRecord> = of_table.map(|(key, record)| slot_record(placement, key, record)).collect();
         self.records.retain(|key, _| key.table() != table);
         self.index.retain(|key| key.table() != table);
         self.kept_at.retain(|key, _| key.table() != table);

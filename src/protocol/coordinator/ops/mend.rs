@@ -33,7 +33,8 @@ impl Mend {
         Self { get: GetWith::new(pair.clone()), pair, stored: BTreeSet::new(), spread: None }
     }
 
-    /// Brings `record` to those replicas that were seen to hold less. The others are left to the comparisons with them.
+    /// Brings `record` to the replicas that were seen to hold less, unless the two hold it already. The others are left to the
+    /// comparisons with them.
     fn spread(&mut self, record: AgedRecord, tally: &Tally) -> Step {
         let digest = record.digest();
         let members = tally.members();
@@ -44,11 +45,11 @@ impl Mend {
         let (holders, unseen) =
             (tally.set_of(holders), tally.set_of(unseen).without(tally.set_of(self.stored.clone())));
         let lacking = tally.set_without(holders.or(unseen));
-        if rule!(RepairSkipsReplica, lacking.is_empty()) {
-            return Step::Done(Reply::Record(Some(record)));
-        }
         self.stored =
             members.iter().filter(|member| !tally.set_of([**member]).and(holders).is_empty()).copied().collect();
+        if rule!(RepairSkipsReplica, lacking.is_empty() || self.pair.is_subset(&self.stored)) {
+            return Step::Done(Reply::Record(Some(record)));
+        }
         self.spread = Some(Box::new(record));
         Step::Ask(Round { counted: holders, unwanted: unseen, ..Round::to_all() })
     }
@@ -84,6 +85,15 @@ impl Operation for Mend {
     }
 
     fn on_enough(&mut self, tally: &Tally) -> Step {
+        // It cannot end without both.
+        let is_wanted = |member: &NodeIndex| match self.spread {
+            Some(_) => !self.stored.contains(member),
+            None => !self.get.read().has_seen(*member),
+        };
+        let is_refused = |member: &NodeIndex| !tally.is_missing(*member) && !tally.has_counted(*member);
+        if self.pair.iter().any(|member| is_wanted(member) && is_refused(member)) {
+            return Step::Failed;
+        }
         if let Some(record) = &self.spread {
             let is_done = self.pair.is_subset(&self.stored);
             return if is_done { Step::Done(Reply::Record(Some((**record).clone()))) } else { Step::Wait };
