@@ -68,9 +68,11 @@ impl HintQueue {
         dropped
     }
 
-    /// `peer` has acknowledged or refused the record of `operation`.
-    pub fn acknowledged(&mut self, peer: NodeIndex, operation: OperationId) {
-        if let Some(hints) = self.peers.get_mut(&peer)
+    /// `peer` has acknowledged or refused the record that `operation` sent in `round`. The answers to its earlier rounds, which
+    /// may come late, say nothing of the record that is kept.
+    pub fn answered(&mut self, peer: NodeIndex, operation: OperationId, round: u32) {
+        let Some(hints) = self.peers.get_mut(&peer) else { return };
+        if hints.by_operation.get(&operation).is_some_and(|hint| hint.round == round)
             && let Some(hint) = hints.by_operation.remove(&operation)
         {
             hints.bytes -= hint.bytes();
@@ -109,9 +111,19 @@ mod tests {
         for n in 0..3 {
             assert_eq!(hints.add(NodeIndex(1), OperationId(n), hint("k", 10)), 0);
         }
-        hints.acknowledged(NodeIndex(2), OperationId(0));
-        hints.acknowledged(NodeIndex(1), OperationId(1));
+        hints.answered(NodeIndex(2), OperationId(0), 1);
+        hints.answered(NodeIndex(1), OperationId(1), 1);
         assert_eq!(kept(&hints), [0, 2]);
+    }
+
+    #[test]
+    fn answer_to_an_earlier_round_leaves_the_hint() {
+        let mut hints = HintQueue::default();
+        hints.add(NodeIndex(1), OperationId(7), hint("k", 10));
+        hints.answered(NodeIndex(1), OperationId(7), 0);
+        assert_eq!(kept(&hints), [7]);
+        hints.answered(NodeIndex(1), OperationId(7), 1);
+        assert!(kept(&hints).is_empty());
     }
 
     #[test]

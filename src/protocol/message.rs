@@ -454,6 +454,12 @@ impl Refusal {
     pub fn is_permanent(self) -> bool {
         self != Self::NotBootstrapped
     }
+
+    /// Whether the node that asked makes the refusal by itself, in place of an answer that has come.
+    #[must_use]
+    pub fn is_of_asker(self) -> bool {
+        self == Self::NoRoom
+    }
 }
 
 impl fmt::Display for Refusal {

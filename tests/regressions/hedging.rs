@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, N1, N2, N3, Sent, Unsynced};
 use quorate::limits::{HEDGE_AFTER_MIN, RESEND_AFTER, SLOW_FOR};
-use quorate::types::NodeIndex;
+use quorate::protocol::message::{Answer, Refusal};
+use quorate::protocol::{Message, Reply};
+use quorate::types::{Condition, NodeIndex};
 
 const ALL: [NodeIndex; 3] = [N1, N2, N3];
 
@@ -81,6 +83,47 @@ fn refusal_is_no_reason_to_wait() {
     assert!(cluster.node(N1).inspect().is_slow(refusing, cluster.now()));
     cluster.read(N1);
     assert_eq!(asked(&mut cluster), [other]);
+}
+
+/// Node 1 has no room for the record in an answer: the refusal takes the place of the answer.
+fn arrives_without_room(cluster: &mut Cluster, mut sent: Sent) {
+    let Message::Answer { answer, .. } = &mut sent.message else { panic!("it is an answer: {sent:?}") };
+    *answer = Answer::Refused(Refusal::NoRoom);
+    cluster.arrives(sent);
+}
+
+#[test]
+fn answer_that_there_is_no_room_for_shows_no_slow_peer() {
+    let mut cluster = bootstrapped();
+    let began = cluster.now();
+    let read = cluster.read(N1);
+    let to: Vec<NodeIndex> = [N2, N3].into_iter().filter(|peer| cluster.count(|sent| sent.to == *peer) > 0).collect();
+    let [first] = to[..] else { panic!("one peer and its own replica are a majority: {to:?}") };
+    cluster.deliver(is_question);
+    let answer = cluster.take(|sent| sent.is_record_for(N1)).pop().expect("the peer has answered");
+    arrives_without_room(&mut cluster, answer);
+    assert!(!cluster.node(N1).inspect().is_slow(first, cluster.now()), "it has answered at once");
+    cluster.pass(Duration::ZERO, &[N1]);
+    cluster.run(&ALL);
+    assert_eq!((cluster.seen_by(read), cluster.now()), (Some(1), began), "the other is asked at once");
+}
+
+/// Node 3 has answered the first question of a write, and then misses the record. It is sent the record when it comes back.
+#[test]
+fn late_answer_that_there_is_no_room_for_leaves_the_hint() {
+    let mut cluster = Cluster::bootstrapped(3);
+    cluster.write_among(N1, &ALL, 1);
+    let write = cluster.write_if(N1, Condition::Present, 2, 7);
+    cluster.deliver(|sent| sent.from == N1 && (sent.asks_to_read() || sent.prepares()));
+    let late = cluster.take(|sent| sent.from == N3 && sent.is_answer()).pop().expect("node 3 has answered");
+    cluster.run(&[N1, N2]);
+    assert!(cluster.take(|sent| sent.to == N3).iter().any(|sent| sent.accepts().is_some()), "node 3 misses the record");
+    assert!(matches!(cluster.reply_to(write), Some(Reply::Set(_))), "nodes 1 and 2 have it");
+
+    arrives_without_room(&mut cluster, late);
+    cluster.relink(N1, N3);
+    cluster.run(&[N1, N3]);
+    assert_eq!(cluster.value_on_disk(N3), Some(2));
 }
 
 #[test]

@@ -451,7 +451,8 @@ impl Coordinator {
             // These are for watches, and for a comparison that has ended.
             Answer::Changes { .. } | Answer::ChangesLost | Answer::Repair(_) => {}
             Answer::Refused(refusal) => {
-                if from != ctx.node.me {
+                // A peer whose answer this node had no room for has answered in time.
+                if from != ctx.node.me && !refusal.is_of_asker() {
                     self.latency.mark_slow(from, ctx.node.now);
                 }
                 if self.clock_rounds.is_in_flight(id) {
@@ -473,7 +474,7 @@ impl Coordinator {
     ) {
         let Some(operation) = self.operations.get_mut(&id) else {
             if answer == Answer::Stored {
-                self.hints.acknowledged(from, id);
+                self.hints.answered(from, id, round);
             }
             return;
         };
@@ -536,7 +537,7 @@ impl Coordinator {
         ctx: &mut CoordinatorCtx<'_>,
     ) {
         let Some(operation) = self.operations.get_mut(&id) else {
-            return self.hints.acknowledged(from, id);
+            return self.hints.answered(from, id, round);
         };
         if !operation.counts(round) {
             return;
