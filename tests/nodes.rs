@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use quorate::peer::peer_service;
 use quorate::protocol::placement::Placement;
-use quorate::runtime::{self, NodeHandle, Options, RunningNode};
+use quorate::runtime::{self, NodeHandle, Options, PlainRequest, Rejected, Replies, RequestError, RunningNode};
 use quorate::storage::Store;
 use quorate::storage::memory::MemoryStore;
 use quorate::types::{ClusterParameters, Content, Key, NodeId, NodeIndex, Stamp, StoreId, Table, Value};
@@ -157,4 +157,21 @@ async fn minority_that_is_gone_costs_no_operation() {
         assert_eq!(get(cluster.handle(n % 2), &key("k")).await, Some(text("before")));
         put(cluster.handle(n % 2), &key(&format!("k-{n}")), text("after")).await;
     }
+}
+
+/// The outcome of such a write would be unknown if it might have begun.
+#[tokio::test]
+async fn write_that_begins_after_the_end_of_a_node_is_certainly_not_done() {
+    let mut cluster = Cluster::start(1, 1).await;
+    let node = cluster.nodes.pop().expect("there is one");
+    let handle = node.handle().clone();
+    node.stop().await;
+    let content = Content::Value(Value::Text("v".into()));
+    let requests = vec![(7, PlainRequest::Set { key: key("k"), content }), (8, PlainRequest::Get { key: key("k") })];
+    let (replies, mut taken) = (Arc::default(), Vec::new());
+    handle.begin(&Table::Default, requests, Instant::now() + Duration::from_secs(5), &replies);
+    let taking = std::future::poll_fn(|context| Replies::poll_take(&replies, context, &mut taken));
+    tokio::time::timeout(Duration::from_secs(5), taking).await.expect("both have their replies at once");
+    let ended = || Err(RequestError::Rejected(Rejected::Ended));
+    assert_eq!(taken, [(7, ended()), (8, ended())]);
 }

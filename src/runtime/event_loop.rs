@@ -37,6 +37,8 @@ use super::watchers::Watchers;
 const EVENTS_PER_TURN: usize = 1_024;
 /// How often a turn yields at most before it begins. More yields than these share nothing further.
 const YIELDS_MAX: usize = 8;
+/// Nor does a turn yield once so much time has passed since the first yield: on a busy machine each one may take long.
+const YIELD_TIME_MAX: Duration = Duration::from_millis(1);
 /// How many incarnations of one peer are answered at once: the present one, the one before it, whose link may end late,
 /// and two that somebody falsely claims.
 const ANSWERED_INCARNATIONS_MAX: usize = 4;
@@ -329,7 +331,7 @@ impl EventLoop {
 /// Adds the events to `batch` that other ready tasks are about to send, so that they share the turn's clock round, messages
 /// and batch: it yields for as long as that brings events. Returns whether it brought any.
 async fn gather(events: &mut mpsc::Receiver<Event>, batch: &mut Vec<Event>) -> bool {
-    let received = batch.len();
+    let (received, began) = (batch.len(), Instant::now());
     for _ in 0..YIELDS_MAX {
         let before = batch.len();
         tokio::task::yield_now().await;
@@ -338,7 +340,7 @@ async fn gather(events: &mut mpsc::Receiver<Event>, batch: &mut Vec<Event>) -> b
         {
             batch.push(event);
         }
-        if batch.len() == before {
+        if batch.len() == before || began.elapsed() >= YIELD_TIME_MAX {
             break;
         }
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::Stream;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -156,7 +157,7 @@ pub enum Write {
 
 /// A read, or a write without a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Plain {
+pub enum PlainRequest {
     /// Reads a key, linearizably.
     Get {
         /// The key.
@@ -171,7 +172,7 @@ pub enum Plain {
     },
 }
 
-impl Plain {
+impl PlainRequest {
     fn command(self) -> Command {
         match self {
             Self::Get { key } => Command::Get { key },
@@ -277,11 +278,11 @@ impl NodeHandle {
     /// has its reply in `replies`, also where it is refused.
     ///
     /// All reach the node's loop together, as those of a batch.
-    pub fn begin(&self, table: &Table, requests: Vec<(u64, Plain)>, deadline: Instant, replies: &Arc<Replies>) {
+    pub fn begin(&self, table: &Table, requests: Vec<(u64, PlainRequest)>, deadline: Instant, replies: &Arc<Replies>) {
         let admitted = requests.into_iter().filter_map(|(number, request)| {
             let (command, place) = (request.command().in_table(table), ReplyPlace::new(replies, number));
             match self.inner.admission.admit(&command) {
-                Ok(permit) => Some(ClientRequest { command, deadline, reply: ReplyTo::Begun(place), permit }),
+                Ok(permit) => Some(ClientRequest { command, deadline, reply: ReplyTo::Place(place), permit }),
                 Err(rejected) => {
                     place.fill(Err(rejected.into()));
                     None
@@ -289,21 +290,25 @@ impl NodeHandle {
             }
         });
         let count = admitted.size_hint().1.unwrap_or(0);
-        if let Ok(places) = self.inner.events.try_reserve_many(count) {
-            for (request, place) in admitted.zip(places) {
-                place.send(Event::Request(request));
-            }
-            return;
-        }
-        // The loop is behind. Dropped requests tell their caller that the node has ended.
-        let (events, requests) = (self.inner.events.clone(), admitted.collect::<Vec<_>>());
-        tokio::spawn(async move {
-            for request in requests {
-                if events.send(Event::Request(request)).await.is_err() {
-                    return;
+        match self.inner.events.try_reserve_many(count) {
+            Ok(places) => {
+                for (request, place) in admitted.zip(places) {
+                    place.send(Event::Request(request));
                 }
             }
-        });
+            Err(TrySendError::Closed(())) => admitted.for_each(refuse_at_end),
+            Err(TrySendError::Full(())) => {
+                let (events, requests) = (self.inner.events.clone(), admitted.collect::<Vec<_>>());
+                tokio::spawn(async move {
+                    for request in requests {
+                        match events.reserve().await {
+                            Ok(place) => place.send(Event::Request(request)),
+                            Err(_) => refuse_at_end(request),
+                        }
+                    }
+                });
+            }
+        }
     }
 
     /// Begins all of `commands` or none, and gives each result with its place.
@@ -669,6 +674,13 @@ fn bytes_of(command: &Command) -> usize {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Tells the caller of a request that it was not begun, because the node has ended.
+fn refuse_at_end(request: ClientRequest) {
+    if let ReplyTo::Place(place) = request.reply {
+        place.fill(Err(Rejected::Ended.into()));
     }
 }
 

@@ -44,8 +44,8 @@ use commit_thread::CommitThread;
 pub use event::Event;
 use event_loop::{EventLoop, Parts};
 use handle::{Admission, Inner};
-pub use handle::{NodeHandle, PeerStatus, Plain, Rejected, RequestError, Status, Write, WriteResult};
-pub use replies::{Ended, Replies};
+pub use handle::{NodeHandle, PeerStatus, PlainRequest, Rejected, RequestError, Status, Write, WriteResult};
+pub use replies::{NumberedResult, Replies};
 pub use watchers::{WatchEnded, WatchStream};
 
 /// The parts and bounds that a node is started with.

@@ -69,11 +69,11 @@ pub(crate) struct RequestMetrics {
     node: NodeHandle,
     lines: Mutex<Lines>,
     /// Successes by method and door. To find a metric by its labels costs more than to count in it.
-    successes: Box<[(&'static str, OfDoors)]>,
+    successes: Box<[(&'static str, SuccessesByDoor)]>,
 }
 
 /// The metrics of one method for each door, once it has been used there.
-type OfDoors = [OnceLock<Successes>; Door::ALL.len()];
+type SuccessesByDoor = [OnceLock<Successes>; Door::ALL.len()];
 
 /// The metrics of the requests of one method and door that succeeded.
 struct Successes {
@@ -131,7 +131,7 @@ impl fmt::Debug for Observation {
 impl RequestMetrics {
     pub(crate) fn new(node: NodeHandle) -> Arc<Self> {
         let lines = Lines { second_began: Instant::now(), written: 0, left_out: 0 };
-        let successes = METHODS.iter().map(|method| (method.name(), OfDoors::default())).collect();
+        let successes = METHODS.iter().map(|method| (method.name(), SuccessesByDoor::default())).collect();
         Arc::new(Self { node, lines: Mutex::new(lines), successes })
     }
 

@@ -673,14 +673,44 @@ async fn transaction_is_refused_as_a_whole() {
     let answers =
         raw(&served, "MULTI\r\nSET t 1\r\nINCR n\r\nEXEC\r\nMGET t n\r\nMULTI\r\nSET t 2\r\nRESET\r\nGET t\r\n").await;
     let words: Vec<&str> = answers.lines().map(|line| line.split(' ').next().unwrap()).collect();
-    let expected = ["-ERR", "-ERR", "-ERR", "-EXECABORT", "*2", "$-1", "$-1", "-ERR", "-ERR", "+RESET", "$-1"];
+    let refused = "-NOTAPPLIED";
+    let expected = ["-ERR", refused, refused, "-EXECABORT", "*2", "$-1", "$-1", "-ERR", refused, "+RESET", "$-1"];
     assert_eq!(words, expected, "{answers}");
-    assert!(answers.contains("-ERR not done: MULTI is not served"), "{answers}");
-    // A client that has read the refusal, and goes on without an EXEC, is not held up for long.
-    let mut client = Client::of(&served).await;
-    assert!(client.ask("MULTI").await.starts_with("-ERR unknown command"));
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
-    assert_eq!(client.ask("SET t 1").await, "+OK");
+    assert!(answers.contains("-NOTAPPLIED MULTI is not served, and nothing before its EXEC"), "{answers}");
+    for end in ["EXEC", "DISCARD", "RESET"] {
+        let mut client = Client::of(&served).await;
+        assert!(client.ask("MULTI").await.starts_with("-ERR unknown command"));
+        assert!(client.ask("MULTI").await.starts_with("-NOTAPPLIED"), "transactions do not nest");
+        client.ask(end).await;
+        assert_eq!(client.ask("SET after 1").await, "+OK", "{end}");
+    }
+}
+
+/// If a late part of a transaction were done, the transaction would be done in part.
+#[tokio::test]
+async fn transaction_that_does_not_end_closes_its_connection_and_nothing_of_it_is_done() {
+    let served = start_one().await;
+    let (mut silent, mut busy) = (Client::of(&served).await, Client::of(&served).await);
+    let began = Instant::now();
+    for client in [&mut silent, &mut busy] {
+        assert!(client.ask("MULTI").await.starts_with("-ERR unknown command"));
+        assert!(client.ask("SET t 1").await.starts_with("-NOTAPPLIED"));
+    }
+    // Commands that come all the time do not put the end off.
+    let last = loop {
+        assert!(began.elapsed() < Duration::from_secs(5), "it is closed after a second");
+        busy.send("SET t 2").await;
+        let answer = busy.answer().await;
+        assert!(answer.starts_with("-NOTAPPLIED MULTI is not served"), "{answer}");
+        if answer.contains("closed") {
+            break answer;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(last.contains("no EXEC or DISCARD came within a second"), "{last}");
+    assert_eq!((silent.answer().await, silent.answer().await), (last, "end".to_owned()));
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    assert_eq!(Client::of(&served).await.ask("GET t").await, "nil");
 }
 
 #[tokio::test]

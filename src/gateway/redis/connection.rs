@@ -19,9 +19,9 @@ use super::command::Command;
 use super::parse::{ParseError, Parser};
 use super::pipeline::Pipeline;
 use super::reply::{Outgoing, Reply};
+use super::running::RunningCommands;
 use super::session::Session;
 use super::table::{self, Keys};
-use super::under_way::UnderWay;
 use super::{Gateway, IDLE_TICKS_MAX, LINGER_TIME_MAX, STALLED_TICKS_MAX, TICK, UNCOUNTED_BYTES};
 
 /// While more bytes of answers wait to be sent, no command begins.
@@ -34,6 +34,8 @@ enum Event {
     /// The client has sent all it wants.
     End,
     Tick,
+    /// A refused transaction has not ended in time; this is the last answer.
+    TransactionOverdue(Reply),
     Shutdown,
 }
 
@@ -58,7 +60,7 @@ pub(super) async fn attend(
     let mut incoming = Incoming { parser: Parser::default(), buffer: BytesMut::new(), guard: None };
     let mut pipeline = Pipeline::default();
     let mut outgoing = Outgoing::default();
-    let mut under_way = UnderWay::new(Arc::clone(&gateway));
+    let mut running = RunningCommands::new(Arc::clone(&gateway));
     let (mut takes_more, mut is_refused) = (true, false);
     let mut tick = pin!(tokio::time::sleep(TICK));
     let mut ends = pin!(shutdown.cancelled());
@@ -77,20 +79,24 @@ pub(super) async fn attend(
             }
         }
         if outgoing.len() < UNSENT_BYTES_MAX {
-            under_way.begin(&mut pipeline);
+            running.begin(&mut pipeline);
         }
         if !takes_more && pipeline.is_empty() && outgoing.is_empty() {
             break;
         }
         let reads = takes_more && pipeline.has_room() && outgoing.len() < UNSENT_BYTES_MAX;
         let event = std::future::poll_fn(|context| {
-            let mut has_progress = under_way.poll(context, &mut pipeline);
+            let mut has_progress = running.poll(context, &mut pipeline);
             has_progress |= pipeline.answer(&mut outgoing);
             if !outgoing.is_empty()
                 && let Poll::Ready(sent) = outgoing.poll_send(context, Pin::new(&mut connection))
             {
                 sent?;
                 has_progress = true;
+            }
+            // Looked at before more is read: a client that never ends its transaction may send without a pause.
+            if reads && let Poll::Ready(reply) = session.poll_transaction(context) {
+                return Poll::Ready(Ok(Event::TransactionOverdue(reply)));
             }
             if reads && let Poll::Ready(read) = incoming.poll_read(context, &mut connection) {
                 match read? {
@@ -111,7 +117,11 @@ pub(super) async fn attend(
             // Whole requests were taken before; part of one is no request.
             Event::End => {
                 takes_more = false;
-                under_way.end_lists();
+                running.end_lists();
+            }
+            Event::TransactionOverdue(reply) => {
+                pipeline.push_reply(reply, session.version);
+                (takes_more, is_refused) = (false, true);
             }
             Event::Shutdown => takes_more = false,
             Event::Tick => {
@@ -124,6 +134,7 @@ pub(super) async fn attend(
                 }
                 incoming.shrink();
                 outgoing.shrink();
+                running.shrink();
             }
         }
     }

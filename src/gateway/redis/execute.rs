@@ -27,7 +27,6 @@ impl Gateway {
 
     async fn run(&self, command: &Command, deadline: Deadline) -> Answer {
         match command.spec.id {
-            Id::Get => self.get(command, deadline).await,
             Id::Set => self.set(command, deadline).await,
             Id::Mget => self.mget(command, deadline).await,
             Id::Mset => self.mset(command, deadline).await,
@@ -66,6 +65,7 @@ impl Gateway {
             | Id::Reset
             | Id::Select
             | Id::Time => unreachable!("the session answers {}", command.spec.name),
+            Id::Get => unreachable!("GET is a plain read, which the service begins together with others"),
         }
     }
 }

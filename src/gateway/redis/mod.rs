@@ -22,11 +22,11 @@ mod number;
 mod parse;
 mod pipeline;
 mod reply;
+mod running;
 mod session;
 mod set;
 mod strings;
 mod table;
-mod under_way;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -11,8 +11,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::command::Command;
 use super::parse::ARGUMENT_BYTES;
 use super::reply::{Outgoing, Reply, Version};
+use super::running::RunningCommand;
 use super::table::{Access, Keys};
-use super::under_way::Running;
 
 /// The most commands of one connection that are under way or wait.
 pub(super) const COMMANDS_MAX: usize = 128;
@@ -48,7 +48,7 @@ struct Slot {
 #[derive(Debug)]
 enum State {
     Waiting(Command),
-    Running(Running),
+    Running(RunningCommand),
     Done(Reply),
 }
 
@@ -143,7 +143,7 @@ impl Pipeline {
 
     /// Hands the commands that may begin to `begin`, each with its number, until it takes no more. It is told whether
     /// another one runs.
-    pub(super) fn begin(&mut self, mut begin: impl FnMut(u64, Command, bool) -> Result<Running, Command>) {
+    pub(super) fn begin(&mut self, mut begin: impl FnMut(u64, Command, bool) -> Result<RunningCommand, Command>) {
         if self.waiting == 0 {
             return;
         }
@@ -161,7 +161,7 @@ impl Pipeline {
             if free_until < at {
                 continue;
             }
-            let taken = std::mem::replace(&mut slot.state, State::Running(Running::default()));
+            let taken = std::mem::replace(&mut slot.state, State::Running(RunningCommand::default()));
             let State::Waiting(command) = taken else { continue };
             match begin(number, command, self.running > 0) {
                 Ok(running) => slot.state = State::Running(running),
@@ -176,7 +176,7 @@ impl Pipeline {
     }
 
     /// The command of this number, if it is under way.
-    pub(super) fn running(&mut self, number: u64) -> Option<&mut Running> {
+    pub(super) fn running(&mut self, number: u64) -> Option<&mut RunningCommand> {
         match &mut self.slot(number)?.state {
             State::Running(running) => Some(running),
             State::Waiting(_) | State::Done(_) => None,
@@ -184,7 +184,7 @@ impl Pipeline {
     }
 
     /// All commands that are under way, with their numbers.
-    pub(super) fn all_running(&mut self) -> impl Iterator<Item = (u64, &mut Running)> {
+    pub(super) fn all_running(&mut self) -> impl Iterator<Item = (u64, &mut RunningCommand)> {
         (self.first..).zip(&mut self.slots).filter_map(|(number, slot)| match &mut slot.state {
             State::Running(running) => Some((number, running)),
             State::Waiting(_) | State::Done(_) => None,
@@ -235,7 +235,7 @@ mod tests {
         let mut begun = Vec::new();
         pipeline.begin(|number, _, _| {
             begun.push(number);
-            Ok(Running::default())
+            Ok(RunningCommand::default())
         });
         begun
     }
@@ -341,7 +341,7 @@ mod tests {
         let mut seen = Vec::new();
         pipeline.begin(|number, command, others_run| {
             seen.push(number);
-            if others_run { Err(command) } else { Ok(Running::default()) }
+            if others_run { Err(command) } else { Ok(RunningCommand::default()) }
         });
         assert_eq!((seen, pipeline.waiting), (vec![0, 1], 1));
         pipeline.end(0, Reply::Nil);

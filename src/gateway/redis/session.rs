@@ -4,11 +4,14 @@
 //! the user `default` is let in with any.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use tokio::time::Sleep;
 use tonic::Code;
 
 use crate::service::listener::Connection;
@@ -23,8 +26,8 @@ use super::{Gateway, catalogue, info};
 /// The version of Redis whose commands are served. Clients choose by it what they send.
 pub(super) const REDIS_VERSION: &str = "7.4.0";
 
-/// So long after MULTI, commands without an EXEC or DISCARD are refused. A client that waits for the answer of MULTI sends none
-/// of them, and goes on with others.
+/// So long after a refused MULTI the connection is closed, unless EXEC or another end of the transaction has come. A client that
+/// has read the refusal and goes on with other commands would else have all of them refused.
 const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// One connection.
@@ -40,8 +43,8 @@ pub(super) struct Session {
     library: Bytes,
     library_version: Bytes,
     last_command: &'static str,
-    /// When a MULTI was refused whose EXEC or DISCARD has not come.
-    refused_multi: Option<Instant>,
+    /// Set while a MULTI was refused and its end has not come: it rings when the connection is to be closed.
+    refused_transaction: Option<Pin<Box<Sleep>>>,
 }
 
 impl Session {
@@ -59,24 +62,36 @@ impl Session {
             library: Bytes::new(),
             library_version: Bytes::new(),
             last_command: "",
-            refused_multi: None,
+            refused_transaction: None,
         }
     }
 
     /// The error for a command of a transaction whose MULTI was refused. Clients send a transaction as a whole, and take the
     /// error of EXEC for that of all its commands: so none of them may be done.
     pub(super) fn refusal_in_transaction(&mut self, name: &[u8]) -> Option<String> {
-        if is_word(name, "multi") {
-            self.refused_multi = Some(Instant::now());
+        if self.refused_transaction.is_none() {
+            if is_word(name, "multi") {
+                self.refused_transaction = Some(Box::pin(tokio::time::sleep(TRANSACTION_TIME_MAX)));
+            }
             return None;
         }
-        let refused = self.refused_multi?;
-        let ends = ["exec", "discard", "reset", "quit"].iter().any(|word| is_word(name, word));
-        if ends || refused.elapsed() > TRANSACTION_TIME_MAX {
-            self.refused_multi = None;
+        if ["exec", "discard", "reset", "quit"].iter().any(|word| is_word(name, word)) {
+            self.refused_transaction = None;
             return is_word(name, "exec").then(|| "EXECABORT Transaction discarded: MULTI is not served".to_owned());
         }
-        Some("ERR not done: MULTI is not served, and nothing before its EXEC or DISCARD is done".to_owned())
+        Some("NOTAPPLIED MULTI is not served, and nothing before its EXEC or DISCARD is done".to_owned())
+    }
+
+    /// The last answer of a connection whose refused transaction has not ended in time. Until then the task of `context` is
+    /// woken when that time is over.
+    pub(super) fn poll_transaction(&mut self, context: &mut Context<'_>) -> Poll<Reply> {
+        let Some(time) = &mut self.refused_transaction else { return Poll::Pending };
+        std::task::ready!(time.as_mut().poll(context));
+        self.refused_transaction = None;
+        Poll::Ready(Reply::error(
+            "NOTAPPLIED MULTI is not served, and no EXEC or DISCARD came within a second: this connection is closed, and nothing \
+             since MULTI was done",
+        ))
     }
 
     /// Counts a command that does not exist, or has another number of arguments.
