@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Looking up a name with this ending takes a minute in a process with [`silent_name_server`] in its environment.
+/// In a process with [`silent_name_server`] in its environment, the look-up of a name with this ending takes a minute and fails.
 pub const SILENT: &str = ".silent";
 
 /// The environment of a process whose name server does not answer for names that end in [`SILENT`]. Its library

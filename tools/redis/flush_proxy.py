@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""flush_proxy.py PORT NODE_PORT: lets suites that test servers of Redis run against a node.
+"""python3 tools/redis/flush_proxy.py PORT NODE_PORT: lets suites that test servers of Redis run against a node.
 
-Suites empty the server between tests with FLUSHALL, which a node refuses. This proxy does it by SCAN and UNLINK, says OK to
-FUNCTION FLUSH, CONFIG SET and SELECT, and passes everything else on as it is. It needs redis-py. docs/redis.md has the
-commands.
+Suites empty the server between tests with FLUSHALL, which a node refuses. This proxy listens on 127.0.0.1:PORT. It does FLUSHALL
+and FLUSHDB by SCAN and UNLINK, answers OK to FUNCTION FLUSH, CONFIG SET, CONFIG RESETSTAT and SELECT, and passes everything else
+to the node on 127.0.0.1:NODE_PORT. It needs redis-py. The section "How compatible it is" of docs/redis.md has the commands.
 """
 
 import asyncio
