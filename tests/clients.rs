@@ -1,5 +1,6 @@
-//! The commands of README for grpcurl and ghz, run by the real programs against real nodes; those of redis-cli
-//! and redis-benchmark; Redis' client libraries for Go, Python and Node.js; and the description of the HTTP API before a validator and a generator of requests.
+//! The commands of README for grpcurl and ghz, run by the real programs against real nodes; those of redis-cli and
+//! redis-benchmark; client libraries of Redis for Go, Python and Node.js; and the description of the HTTP API before a validator
+//! and a generator of requests.
 //!
 //! The programs are looked for on PATH and in ~/.cache/quorate/bin. Without them the tests skip themselves, unless
 //! QUORATE_REQUIRE_CLIENTS=1.
@@ -9,7 +10,7 @@
 mod testkit;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tempfile::TempDir;
 use testkit::cluster::{Cluster, NodeFiles, Plan, TestNode, poll};
 use testkit::ports;
 use testkit::tools;
+use testkit::transcript::Recorder;
 
 const GET_B: &str = r#"grpcurl -plaintext -d '{"key": "b"}' -proto api/api.proto localhost:8001 api.Cluster/Get"#;
 const SET_B: &str = r#"grpcurl -plaintext -d '{"entry": {"key": "b", "value": "b-value"}}' -proto api/api.proto localhost:8001 api.Cluster/Set"#;
@@ -260,22 +262,35 @@ async fn redis_tools_are_content_with_each_node() {
     println!("redis-benchmark: {}", rates.join("; "));
 }
 
-/// The libraries keep connections, send COMMAND, HELLO and CLIENT SETINFO by themselves, and pipeline in their own ways.
+/// The libraries keep connections, send COMMAND, HELLO and CLIENT SETINFO by themselves, and pipeline in their own ways. What
+/// each of them and its node said is left in a file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_libraries_of_redis_are_content() {
     let cluster = Cluster::start_as(&Plan { doors: true, ..Plan::default() }).await;
-    for (node, (program, script)) in cluster.nodes.iter().zip([
-        ("quorate-redis-go", None),
-        ("quorate-redis-py", Some("tests/clients/redis_py.py")),
-        ("quorate-redis-node", Some("tests/clients/redis_node.js")),
-    ]) {
+    let transcripts = Path::new(env!("CARGO_TARGET_TMPDIR")).join("transcripts");
+    std::fs::create_dir_all(&transcripts).expect("a folder can be made");
+    let (python, node) = ("tests/clients/redis_py.py", "tests/clients/redis_node.js");
+    for (number, (library, program, arguments)) in [
+        ("go-redis", "quorate-redis-go", vec![]),
+        ("redis-py", "quorate-redis-py", vec![python, "redis"]),
+        ("valkey-py", "quorate-valkey-py", vec![python, "valkey"]),
+        ("node-redis", "quorate-redis-node", vec![node, "redis"]),
+        ("ioredis", "quorate-redis-node", vec![node, "ioredis"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let Some(path) = tools::find(&[program]) else { continue };
+        let recorder = Recorder::start(cluster.nodes[number % 3].redis_port).await;
         let mut client = Command::new(program);
-        let output =
-            client.args(script).arg(node.redis_port.to_string()).env("PATH", path).output().expect("it was found");
+        client.args(arguments).arg(recorder.port.to_string()).env("PATH", path);
+        let output = tokio::task::spawn_blocking(move || client.output()).await.unwrap().expect("it was found");
         let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success() && printed.contains("is content"), "{program}: {printed}{errors}");
-        println!("{}", printed.trim());
+        assert!(output.status.success() && printed.contains("is content"), "{library}: {printed}{errors}");
+        let (file, text) = (transcripts.join(format!("{library}.txt")), recorder.text());
+        assert!(text.to_lowercase().contains("client setinfo lib-name"), "{library} introduces itself:\n{text}");
+        testkit::cluster::write(&file, &text);
+        println!("{}: {} requests and answers in {}", printed.trim(), text.lines().count(), file.display());
     }
 }
 

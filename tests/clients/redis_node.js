@@ -1,9 +1,10 @@
-// Conversations of node-redis, in both versions of the protocol, and of ioredis with the node at the port that is given.
+// A conversation of node-redis, in both versions of the protocol, or of ioredis with the node at the port that is given.
 const assert = require('assert');
 const { createClient } = require('redis');
 const Redis = require('ioredis');
 
-const port = Number(process.argv[2]);
+const library = process.argv[2];
+const port = Number(process.argv[3]);
 const hundred = [...Array(100).keys()];
 
 async function nodeRedis(RESP) {
@@ -64,12 +65,16 @@ async function ioredis(options) {
 }
 
 (async () => {
-    await nodeRedis(2);
-    await nodeRedis(3);
-    await ioredis({});
-    await ioredis({ enableAutoPipelining: true });
-    const version = (name) => require(`${name}/package.json`).version;
-    console.log('node-redis', version('redis'), 'is content in RESP2 and RESP3, and ioredis', version('ioredis'));
+    const { version } = require(`${library}/package.json`);
+    if (library === 'redis') {
+        await nodeRedis(2);
+        await nodeRedis(3);
+        console.log('node-redis', version, 'is content in RESP2 and RESP3');
+    } else {
+        await ioredis({});
+        await ioredis({ enableAutoPipelining: true });
+        console.log('ioredis', version, 'is content');
+    }
 })().catch((error) => {
     console.error(error);
     process.exit(1);

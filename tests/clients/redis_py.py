@@ -1,12 +1,12 @@
-"""A conversation of redis-py with the node at the port that is given, in both versions of the protocol."""
+"""A conversation of redis-py, or of valkey-py, with the node at the port that is given, in both versions of the protocol."""
 
+import importlib
 import sys
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
-PORT = int(sys.argv[1])
+LIBRARY, PORT = sys.argv[1], int(sys.argv[2])
+redis = importlib.import_module(LIBRARY)
+NoBackoff = importlib.import_module(f"{LIBRARY}.backoff").NoBackoff
+Retry = importlib.import_module(f"{LIBRARY}.retry").Retry
 EVERY_BYTE = bytes(range(256))
 
 
@@ -48,4 +48,4 @@ def converse(version):
 
 for protocol in (2, 3):
     converse(protocol)
-print("redis-py", redis.__version__, "is content in RESP2 and RESP3")
+print(f"{LIBRARY}-py", redis.__version__, "is content in RESP2 and RESP3")

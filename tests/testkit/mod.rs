@@ -20,6 +20,7 @@
 //! | `streams` | connections that stay open, for `lines` and `redis` |
 //! | `tables` | what clients are told of created tables, in the checker's terms |
 //! | `tools` | programs of others that tests run |
+//! | `transcript` | what a client and a node say over the Redis protocol, as text |
 //! | `watching` | what a watch was told, and must have been told |
 
 #![allow(dead_code, unreachable_pub, reason = "each program has it as a module of its own, and uses a part of it")]
@@ -44,4 +45,5 @@ pub mod requests;
 pub mod streams;
 pub mod tables;
 pub mod tools;
+pub mod transcript;
 pub mod watching;

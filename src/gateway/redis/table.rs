@@ -371,7 +371,7 @@ pub(super) const NOT_SERVED: [Refused; 10] = [
     },
     Refused {
         names: "flushall flushdb",
-        why: "one command must not delete everybody's keys: delete them with SCAN and UNLINK, or make a new cluster",
+        why: "one command must not delete everybody's keys: delete them with SCAN and UNLINK, or drop the table that redis_table names",
     },
     Refused {
         names: "cluster readonly readwrite asking replicaof slaveof replconf psync sync role wait waitaof failover",
