@@ -68,8 +68,10 @@ bench: dist ## Measure clusters of real nodes, and write target/bench/report.md:
 	QUORATE_PROGRAM="$(CARGO_TARGET_DIR)/dist/quorate" $(MEASURE) report \
 		$(if $(filter-out file,$(origin SECONDS)),--seconds $(SECONDS)) $(if $(QUICK),--quick)
 
-doors: dist ## Measure gRPC, HTTP and lines in one run, and 10,000 idle connections: SECONDS=5 for each figure
+doors: dist ## Measure all protocols in one run, 10,000 idle connections, and redis-benchmark: SECONDS=5 for each figure
 	QUORATE_PROGRAM="$(CARGO_TARGET_DIR)/dist/quorate" $(MEASURE) doors \
+		$(if $(filter-out file,$(origin SECONDS)),--seconds $(SECONDS))
+	QUORATE_PROGRAM="$(CARGO_TARGET_DIR)/dist/quorate" $(MEASURE) redis \
 		$(if $(filter-out file,$(origin SECONDS)),--seconds $(SECONDS))
 
 micro: setup ## Time the small parts alone: placement, clock, codec, protocol, store; ONLY=protocol for one of them

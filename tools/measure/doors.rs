@@ -1,8 +1,8 @@
 //! The doors of a node beside each other: rates of reads and writes through each, and what idle connections cost.
 //!
 //! Contract: every door is measured in one run, on the same three nodes and keys, several times in turn. All have as many
-//! requests in flight. Each request of HTTP/1.1, lines and the Redis protocol in flight has a connection of its own; those of gRPC and h2c
-//! share one to each node.
+//! requests in flight. Each request of HTTP/1.1, lines and the Redis protocol in flight has a connection of its own; those of
+//! gRPC and h2c share one to each node.
 //!
 //! Caveat: the load comes from this process, on the same machine. So the nodes' processor time for each operation says more
 //! than the rates.
@@ -48,7 +48,7 @@ pub struct Plan {
     /// How many requests are in flight
     #[arg(long, default_value_t = 64)]
     in_flight: usize,
-    /// How many idle connections one node has: 38 % of them HTTP, 38 % lines, 24 % gRPC
+    /// How many idle connections one node has: a quarter for each of HTTP, lines, the Redis protocol and gRPC
     #[arg(long, default_value_t = 10_000)]
     idle: usize,
 }
@@ -286,16 +286,18 @@ async fn idle(plan: &Plan, cluster: &Cluster, text: &mut String) {
     let (alone, cpu_alone) = with_cpu(cluster, lasts).await;
     let before = memory();
     let mut open = Vec::new();
-    let (http, lines) = (plan.idle * 38 / 100, plan.idle * 38 / 100);
+    let quarter = plan.idle / 4;
     let mut left: Vec<usize> = (0..plan.idle).collect();
     let began = Instant::now();
     while !left.is_empty() {
         let batch = left.split_off(left.len().saturating_sub(OPENED_AT_ONCE));
         let opened = batch.into_iter().map(|number| async move {
-            if number < http {
+            if number < quarter {
                 used(&node.http_address(), "GET /door-1 HTTP/1.1\r\nhost: localhost\r\n\r\n", "HTTP/1.1 200").await
-            } else if number < http + lines {
+            } else if number < 2 * quarter {
                 used(&node.line_address(), "GET default door-1\n", "vvvv").await
+            } else if number < 3 * quarter {
+                used(&node.redis_address(), "GET door-1\r\n", "$1024").await
             } else {
                 greeted(&node.address()).await
             }
@@ -310,7 +312,7 @@ async fn idle(plan: &Plan, cluster: &Cluster, text: &mut String) {
     let held = plan.idle - refused;
     let _ = write!(
         text,
-        "\n{held} idle connections to one node ({http} HTTP/1.1, {lines} lines, the rest gRPC; {refused} refused; opened in \
+        "\n{held} idle connections to one node ({quarter} each of HTTP/1.1, lines, Redis and gRPC; {refused} refused; opened in \
          {:.1} s). Others, {OTHERS_PER_SECOND} Gets and Sets a second by the same node over gRPC:\n\n\
          | | resident MiB of the node | p50 | p99 | CPU of the node |\n| --- | --- | --- | --- | --- |\n",
         took.as_secs_f64()

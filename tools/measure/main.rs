@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! make bench                  # measure report: goals, costs and sweeps, as a page with pictures
-//! make doors                  # measure doors: gRPC, HTTP and lines in one run, and idle connections
+//! make doors                  # measure doors: all protocols in one run, and idle connections; then measure redis
 //! make growth                 # measure placement, then measure fill
 //! cargo run --release --example measure -- fill --help
 //! ```
@@ -16,6 +16,7 @@
 mod doors;
 mod growth;
 mod picture;
+mod redis;
 mod report;
 #[path = "../../tests/testkit/mod.rs"]
 mod testkit;
@@ -42,19 +43,25 @@ struct Cli {
 enum Part {
     Report(report::Plan),
     Doors(doors::Plan),
+    Redis(redis::Plan),
     Placement(growth::placement::Plan),
     Fill(growth::run::Plan),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let default = if matches!(cli.part, Part::Report(_) | Part::Doors(_)) { "target/bench" } else { "target/growth" };
+    let default = if matches!(cli.part, Part::Report(_) | Part::Doors(_) | Part::Redis(_)) {
+        "target/bench"
+    } else {
+        "target/growth"
+    };
     let output = cli.output.unwrap_or_else(|| checkout().join(default));
     std::fs::create_dir_all(&output)
         .unwrap_or_else(|error| panic!("cannot make the folder {}: {error}", output.display()));
     match cli.part {
         Part::Report(plan) => report::run(&plan, &output),
         Part::Doors(plan) => doors::run(&plan, &output),
+        Part::Redis(plan) => redis::run(&plan, &output),
         Part::Placement(plan) => growth::placement::run(&plan, &output),
         Part::Fill(plan) => growth::fill::run(&plan, &output),
     }
