@@ -272,6 +272,7 @@ pub(super) fn ttl(field: &'static str, given: Option<Duration>) -> Result<Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::{DRAWN_BYTES_MAX, mutated};
 
     const TOKEN: IdempotencyToken = IdempotencyToken([7; 16]);
 
@@ -371,5 +372,66 @@ mod tests {
             let read = decoder().get(api::GetRequest { key: "k".into(), at_least, consistency, ..Default::default() });
             assert!(read.unwrap_err().to_string().starts_with("at_least: "), "{text:?}");
         }
+    }
+
+    /// The bytes of a request are read as each of the requests: a client may have another description of them.
+    #[test]
+    fn fuzz_requests_of_grpc() {
+        use prost::Message as _;
+        let entry =
+            |key: &str| api::Entry { key: key.into(), content: Some(api::entry::Content::Value("value".into())) };
+        let versioned = || Some(condition(Arm::IfVersion(decoder().versions.encode(&Version::absent()))));
+        let plain = api::SetRequest { entry: Some(entry("a")), table: "t".into(), ..Default::default() };
+        let conditional = api::SetRequest {
+            entry: Some(entry("k")),
+            condition: versioned(),
+            request_id: vec![9; 16].into(),
+            resend: true,
+            ttl: Some(Duration { seconds: 2, nanos: 1 }),
+            ..Default::default()
+        };
+        let delete = api::DeleteRequest { key: "d".into(), condition: versioned(), ..Default::default() };
+        let writes = [
+            api::batch_write_entry::Write::Set(plain.clone()),
+            api::batch_write_entry::Write::Set(conditional.clone()),
+            api::batch_write_entry::Write::Delete(delete.clone()),
+        ];
+        let entries = writes.map(|write| api::BatchWriteEntry { write: Some(write) }).to_vec();
+        let list = api::ListRequest { prefix: "user:".into(), table: "t".into(), ..Default::default() };
+        let seeds = [
+            plain.encode_to_vec(),
+            conditional.encode_to_vec(),
+            delete.encode_to_vec(),
+            api::BatchWriteRequest { entries, table: "t".into() }.encode_to_vec(),
+            api::GetRequest { key: "k".into(), ..Default::default() }.encode_to_vec(),
+            api::AddRequest { key: "k".into(), ..Default::default() }.encode_to_vec(),
+            list.encode_to_vec(),
+        ];
+        let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
+        let says_why = |error: WireError| assert!(!error.to_string().is_empty());
+        bolero::check!().with_max_len(DRAWN_BYTES_MAX).for_each(|bytes: &[u8]| {
+            let bytes = mutated(&seeds, bytes);
+            let is_bounded = |write: &Write| assert!(write.value_bytes() <= bytes.len());
+            if let Ok(request) = api::SetRequest::decode(&*bytes) {
+                decoder().set(request).map_or_else(says_why, |(_, write)| is_bounded(&write));
+            }
+            if let Ok(request) = api::DeleteRequest::decode(&*bytes) {
+                decoder().delete(request).map_or_else(says_why, |(_, write)| is_bounded(&write));
+            }
+            if let Ok(request) = api::BatchWriteRequest::decode(&*bytes) {
+                decoder()
+                    .batch_write(request)
+                    .map_or_else(says_why, |writes| writes.iter().for_each(|(_, write)| is_bounded(write)));
+            }
+            if let Ok(request) = api::GetRequest::decode(&*bytes) {
+                decoder().get(request).map_or_else(says_why, drop);
+            }
+            if let Ok(request) = api::AddRequest::decode(&*bytes) {
+                decoder().addition(request).map_or_else(says_why, drop);
+            }
+            if let Ok(request) = api::ListRequest::decode(&*bytes) {
+                decoder().list(request).map_or_else(says_why, drop);
+            }
+        });
     }
 }
