@@ -322,7 +322,9 @@ fn decode_lookup(lookup: api::PeerLookup) -> Result<(Key, Lookup, Age), PeerWire
             Lookup::Record(checked(&key, Record { stamp, proposal, ttl, content, checksum })?)
         }
     };
-    Ok((key, decoded, Age(lookup.age_ms)))
+    // An absence has no age, whatever a damaged message says.
+    let age = if decoded == Lookup::Absent { Age::NONE } else { Age(lookup.age_ms) };
+    Ok((key, decoded, age))
 }
 
 fn encode_scan(range: KeyRange, keys_max: usize) -> api::PeerScan {
@@ -703,6 +705,15 @@ mod tests {
         let request = Request::Store { key, record, age: Age::NONE };
         let expected = Message::Request { operation: OperationId(1), round: 1, request };
         assert_eq!(Message::try_from(message(store)), Ok(expected));
+    }
+
+    #[test]
+    fn absence_has_no_age() {
+        let lookup = api::PeerLookup { key: "k".into(), age_ms: 7, ..Default::default() };
+        let body = Some(api::peer_message::Body::Lookup(lookup));
+        let answer = Answer::Lookup { key: Key::new("k").unwrap(), held: Lookup::Absent, age: Age::NONE };
+        let expected = Message::Answer { operation: OperationId(1), round: 1, answer };
+        assert_eq!(Message::try_from(api::PeerMessage { operation: 1, round: 1, body }), Ok(expected));
     }
 
     #[test]
