@@ -8,7 +8,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use prost::Message as _;
 use quorate::api;
-use quorate::protocol::{Message, OperationId, Request};
+use quorate::protocol::{Message, OperationId, Request, StoreOrigin};
 use quorate::storage::codec::{decode_digest, decode_record, encode_record, encode_separated};
 use quorate::types::Age;
 use testkit::data::{VALUE_BYTES, key, record};
@@ -64,7 +64,8 @@ fn records(criterion: &mut Criterion) {
 fn messages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("codec/peer message");
     for bytes in VALUE_BYTES {
-        let request = Request::Store { key: key(1), record: record(1, bytes, 1), age: Age::NONE };
+        let request =
+            Request::Store { key: key(1), record: record(1, bytes, 1), age: Age::NONE, origin: StoreOrigin::Writer };
         let message = Message::Request { operation: OperationId(1), round: 1, request };
         let encoded = api::PeerMessage::from(message.clone()).encode_to_vec();
         group.throughput(Throughput::Bytes(bytes as u64));

@@ -184,7 +184,7 @@ pub const REPAIR_AHEAD: Duration = Duration::from_millis(200);
 pub const REPAIR_VALUE_BYTES_GUESSED: usize = MIB;
 
 /// How long the repair of a key may take. The next comparison finds it again.
-pub const REPAIR_KEY_DEADLINE: Duration = Duration::from_secs(5);
+pub const REPAIR_KEY_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long a peer may take for one answer before the comparison ends. Reading a slot takes milliseconds.
 pub const REPAIR_ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -217,6 +217,44 @@ pub const REPAIR_COUNT_EVERY: Duration = Duration::from_millis(20);
 pub const REPAIR_COUNT_SHARE: u32 = 9;
 /// After so long a page is read again that could not be, or that was read while records were removed.
 pub const REPAIR_COUNT_AGAIN: Duration = Duration::from_millis(500);
+
+/// The default of the key `tombstones_kept_for`. A node that is away for longer than this keeps the deletions of its slots from
+/// being forgotten, so that the time may be short: it only has to be long beside the time that a write is on its way.
+pub const TOMBSTONES_KEPT_FOR_DEFAULT: Duration = Duration::from_mins(10);
+/// The same in seconds, as it stands in files.
+pub const TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT: usize = 600;
+
+/// A slot with more tombstones than this is to forget them earlier: 65,536 slots with as many are 65 million.
+pub const TOMBSTONES_OF_SLOT_MAX: u64 = 1_000;
+
+/// How often the counts of all slots are looked at within the margin of [`TOMBSTONES_KEPT_FOR_DEFAULT`].
+pub const TOMBSTONE_LOOKS: u32 = 6;
+
+/// So many slots are tried at once, where a replica of each is away.
+pub const TOMBSTONE_SLOTS_AT_ONCE: usize = 256;
+
+/// A step of a round may take so long. The slot is tried again later.
+pub const TOMBSTONE_STEP_MAX: Duration = Duration::from_secs(10);
+
+/// After so long a replica is asked again that has not answered.
+pub const TOMBSTONE_ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How many keys of a slot are brought level before it is listed anew.
+pub const TOMBSTONE_KEYS_MAX: usize = 1_000;
+
+/// How often keys are brought level in one round. Usually once is enough.
+pub const TOMBSTONE_PASSES_MAX: u32 = 8;
+
+/// How many lists for rounds a node has under way: each peer runs one round at a time, and may ask again.
+pub const TOMBSTONE_LISTS_MAX: usize = 16;
+
+/// How many records are looked at together for tombstones that may be removed. The removal of one costs so much time that 20,000
+/// in a second are removed.
+pub const TOMBSTONE_FORGET_ENTRIES: usize = 1_000;
+/// See [`TOMBSTONE_FORGET_ENTRIES`].
+pub const TOMBSTONE_FORGET_EACH: Duration = Duration::from_micros(50);
+/// After so long it goes on where the disk does not keep up, or could not be read.
+pub const TOMBSTONE_FORGET_AGAIN: Duration = Duration::from_millis(500);
 
 /// How many changes are remembered while a page of slots is read, of some 200 bytes each. Beyond it the page is read again.
 pub const REPAIR_TOUCHED_MAX: usize = 1 << 16;

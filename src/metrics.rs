@@ -92,6 +92,8 @@ metrics! {
     hints_dropped: Counter = Counter::default(), "Hints for slow peers dropped for lack of room; repair brings what they lack";
     expired: Counter = Counter::default(), "Values that this node deleted because their time to live had passed";
     repaired: Counter = Counter::default(), "Keys that this node read and brought to replicas that lacked them";
+    tombstone_rounds: Counter = Counter::default(), "Rounds of this node that let all replicas of a slot forget its old deletions";
+    tombstone_rounds_cut_off: Counter = Counter::default(), "Rounds of this node that ended early, because a replica was away or late";
     comparisons: Family<PeerLabels, Counter> = Family::default(),
         "Comparisons of this node's records with a peer's that this node began and ended, by peer";
     stamp_conflicts: Counter = Counter::default(), "Records of one stamp with two contents; any is a defect";

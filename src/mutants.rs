@@ -195,11 +195,49 @@ pub enum Mutant {
     RepairSkipsReplica,
     /// Repair stores the greatest record that it finds, although it may not be chosen.
     RepairSpreadsUnchosen,
+    /// A replica takes in the writes that its fence is to keep out.
+    NoFence,
+    /// A round goes on once a majority has taken the fence.
+    FenceAtMajority,
+    /// A fence is acknowledged before it is durable.
+    FenceIsVolatile,
+    /// A fence is acknowledged before what was taken in earlier is durable.
+    FenceOvertakesBatch,
+    /// A replica accepts ballots up to its fence.
+    FenceLetsBallotsPass,
+    /// A replica refuses old records that another one has.
+    FenceStopsRepair,
+    /// A write that the fence keeps out counts as done where the replica has a record that stands on an absence.
+    FencedCountsAsBeaten,
+    /// A round compares the records of a majority.
+    PullFromMajority,
+    /// A round stores the greatest record that it finds, although it may not be chosen.
+    SyncSpreadsUnchosen,
+    /// A round seals a slot whatever its replicas hold.
+    RecordsAreNotBroughtLevel,
+    /// A replica keeps what is brought from another one, although it may have forgotten a greater deletion.
+    RepairIgnoresSeal,
+    /// A seal keeps out records by the greater of their clocks, and not by their stamps.
+    SealJudgesHigh,
+    /// A replica accepts a record below the seal of its slot.
+    AcceptBelowSeal,
+    /// A read tells an absence with a seal that less than a majority has.
+    AbsenceToldUnsealed,
+    /// A read writes back a record although a replica has forgotten a deletion above it.
+    WritesBackBelowSeal,
+    /// A conditional write builds above a seal that less than a majority has.
+    SealNotSettled,
+    /// A conditional write keeps the stamp of its base, although that is below the seal.
+    NothingIsLifted,
+    /// A conditional write keeps the stamp of a record that is below the seal.
+    LiftsAbsenceOnly,
+    /// A deletion that is removed stays in its leaf.
+    ForgottenStaysInLeaf,
 }
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 94] = [
+    pub const ALL: [(Self, &'static str); 113] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -294,6 +332,48 @@ impl Mutant {
         (Self::LeavesOutliveFailure, "a leaf is the sum over the durable records"),
         (Self::RepairSkipsReplica, "replicas converge without a read"),
         (Self::RepairSpreadsUnchosen, "only chosen records are stored"),
+        (Self::NoFence, "what is old comes back from nowhere"),
+        (Self::FenceAtMajority, "a deletion is forgotten once all replicas have it"),
+        (Self::FenceIsVolatile, "what is old comes back from nowhere"),
+        (Self::FenceOvertakesBatch, "a deletion is forgotten once all replicas have it"),
+        (Self::FenceLetsBallotsPass, "what is old comes back from nowhere"),
+        (Self::FenceStopsRepair, "no minority stalls a client"),
+        (Self::FencedCountsAsBeaten, "what is old comes back from nowhere"),
+        (Self::PullFromMajority, "a deletion is forgotten once all replicas have it"),
+        (Self::SyncSpreadsUnchosen, "only chosen records are stored"),
+        (Self::RecordsAreNotBroughtLevel, "a deletion is forgotten once all replicas have it"),
+        (Self::RepairIgnoresSeal, "what is old comes back from nowhere"),
+        (Self::SealJudgesHigh, "what is old comes back from nowhere"),
+        (Self::AcceptBelowSeal, "what is old comes back from nowhere"),
+        (Self::AbsenceToldUnsealed, "a version is given once"),
+        (Self::WritesBackBelowSeal, "what is old comes back from nowhere"),
+        (Self::SealNotSettled, "nothing is built on a record that may not be chosen"),
+        (Self::NothingIsLifted, "a conditional write stands above the seal"),
+        (Self::LiftsAbsenceOnly, "a conditional write stands above the seal"),
+        (Self::ForgottenStaysInLeaf, "a leaf is the sum over the durable records"),
+    ];
+
+    /// Those of deletions that are forgotten. They need late messages beside whole rounds.
+    pub const OF_FORGETTING: [Self; 19] = [
+        Self::NoFence,
+        Self::FenceAtMajority,
+        Self::FenceIsVolatile,
+        Self::FenceOvertakesBatch,
+        Self::FenceLetsBallotsPass,
+        Self::FenceStopsRepair,
+        Self::FencedCountsAsBeaten,
+        Self::PullFromMajority,
+        Self::SyncSpreadsUnchosen,
+        Self::RecordsAreNotBroughtLevel,
+        Self::RepairIgnoresSeal,
+        Self::SealJudgesHigh,
+        Self::AcceptBelowSeal,
+        Self::AbsenceToldUnsealed,
+        Self::WritesBackBelowSeal,
+        Self::SealNotSettled,
+        Self::NothingIsLifted,
+        Self::LiftsAbsenceOnly,
+        Self::ForgottenStaysInLeaf,
     ];
 
     /// Those of created tables. What uses the default table alone cannot find them.

@@ -20,8 +20,8 @@ use crate::gateway::http::{self, HttpOptions};
 use crate::gateway::redis::{self, RedisOptions};
 use crate::gateway::{grpc, lines};
 use crate::limits::DRAIN_TIME_MAX;
-use crate::protocol::RepairSettings;
 use crate::protocol::placement::Placement;
+use crate::protocol::{RepairSettings, TombstoneSettings};
 use crate::runtime::{self, NodeHandle, RunningNode};
 use crate::service::{Service, descriptors};
 use crate::storage::folder::{self, DataFolder, DataFolderError};
@@ -305,7 +305,10 @@ async fn listen_if(key: &'static str, address: Option<&LocalAddress>) -> Result<
 /// How the node repairs; `None` where it does not.
 fn repair_settings(config: &NodeConfig) -> Option<RepairSettings> {
     let (keys_per_second, bytes_per_second) = (config.repair_keys_per_second, config.repair_bytes_per_second);
-    (keys_per_second > 0).then(|| RepairSettings { keys_per_second, bytes_per_second, ..RepairSettings::default() })
+    let kept_for = Duration::from_secs(config.tombstones_kept_for_seconds as u64);
+    let tombstones = Some(TombstoneSettings { kept_for, ..TombstoneSettings::default() });
+    let settings = RepairSettings { keys_per_second, bytes_per_second, tombstones, ..RepairSettings::default() };
+    (keys_per_second > 0).then_some(settings)
 }
 
 /// Where others reach the HTTP of a node that serves it at `local`.

@@ -151,6 +151,14 @@ fn add_status(registry: &mut Registry, status: &Status) {
         registry.register("repair_records", help, ConstGauge::new(repair.counts.records));
         let help = "Tombstones among the records that repair has counted";
         registry.register("repair_tombstones", help, ConstGauge::new(repair.counts.tombstones));
+        let tombstones = &repair.tombstones;
+        let help = "Slots with tombstones that are to be forgotten";
+        registry.register("tombstone_slots", help, ConstGauge::new(tombstones.slots as u64));
+        let waiting: usize = tombstones.missing.values().map(|(slots, _)| slots).sum();
+        let help = "Slots whose tombstones cannot be forgotten because a replica is away";
+        registry.register("tombstone_slots_waiting", help, ConstGauge::new(waiting as u64));
+        let help = "Tombstones that this node has forgotten since its start";
+        registry.register("tombstones_forgotten", help, ConstCounter::new(tombstones.counters.forgotten));
         let help = "The share of the slots that repair has counted since the start, 0 to 1";
         registry.register("repair_share_counted", help, ConstGauge::new(repair.share_counted));
         let behind: u64 = repair.pairs.iter().map(|pair| pair.behind).sum();

@@ -14,7 +14,7 @@ use crate::service::cluster_report::{HEALTH_TIME_MAX, ask_all};
 
 /// Show which nodes hold the same records, and how many keys are to be repaired
 ///
-/// Nodes compare their records in the background, and bring each other what one of them lacks. For each pair of nodes that
+/// It names the nodes, too, that deletions wait for: while a node is away, the others remember what was deleted. Nodes compare their records in the background, and bring each other what one of them lacks. For each pair of nodes that
 /// hold a part of the data in common, this shows whether they were found equal, and when. Ends with code 3 if a node does not
 /// answer, if a pair was not found equal since its nodes could reach each other, or if keys wait to be repaired.
 #[derive(Debug, Args)]
@@ -49,6 +49,16 @@ struct Report {
     /// The nodes that have not answered.
     silent: Vec<String>,
     nodes: usize,
+    /// The nodes that deletions wait for.
+    waits: BTreeMap<String, Wait>,
+}
+
+/// Deletions that cannot be forgotten while a node is away.
+#[derive(Debug, PartialEq)]
+struct Wait {
+    slots: u64,
+    /// One of them.
+    slot: u32,
 }
 
 #[derive(Debug, PartialEq)]
@@ -77,7 +87,7 @@ impl Report {
             Some((peer.state() == api::PeerState::PeerLinked, peer.repair?))
         };
         let counts = |id: &str| {
-            let repair = healths.get(id).and_then(|health| health.repair);
+            let repair = healths.get(id).and_then(|health| health.repair.as_ref());
             repair.is_some_and(|repair| repair.share_counted < 1.0)
         };
         let mut pairs = Vec::new();
@@ -102,7 +112,13 @@ impl Report {
             }
         }
         let silent: Vec<String> = ids.iter().filter(|id| !healths.contains_key(*id)).cloned().collect();
-        Self { pairs, silent, nodes: ids.len() }
+        let mut waits: BTreeMap<String, Wait> = BTreeMap::new();
+        let named = healths.values().filter_map(|health| health.repair.as_ref());
+        for wait in named.flat_map(|repair| &repair.tombstones_wait_for) {
+            let slot = wait.slot;
+            waits.entry(wait.node_id.clone()).or_insert(Wait { slots: 0, slot }).slots += wait.slots;
+        }
+        Self { pairs, silent, nodes: ids.len(), waits }
     }
 
     /// Whether all nodes are known to hold the same.
@@ -122,6 +138,12 @@ impl Report {
         let mut text = String::new();
         for line in table.lines() {
             let _ = writeln!(text, "{}", line.trim_end());
+        }
+        for (node, Wait { slots, slot }) in &self.waits {
+            let _ = match slots {
+                1 => writeln!(text, "deletions of slot {slot} wait for node {node}"),
+                _ => writeln!(text, "deletions of {slots} slots wait for node {node}: slot {slot} is one of them"),
+            };
         }
         text + &self.verdict() + "\n"
     }
@@ -149,10 +171,13 @@ impl Report {
             let Pair { nodes, state, behind, equal_seconds } = pair;
             json!({ "nodes": nodes, "state": state, "behind": behind, "equal_seconds": equal_seconds })
         };
+        let wait =
+            |(node, Wait { slots, slot }): (&String, &Wait)| json!({ "node": node, "slots": slots, "slot": slot });
         json!({
             "level": self.is_level(),
             "silent": self.silent,
             "pairs": self.pairs.iter().map(pair).collect::<Vec<_>>(),
+            "tombstones_wait_for": self.waits.iter().map(wait).collect::<Vec<_>>(),
         })
     }
 }
@@ -205,11 +230,14 @@ mod tests {
         let two_of_three = of(vec![one.clone(), two.clone()]);
         assert!(!two_of_three.is_level(), "nobody knows what the third holds");
         assert!(two_of_three.as_text().ends_with("no answer from 3; of the others: all nodes hold the same\n"));
-        let one = health("1", 1.0, &[("2", PeerLinked, 12, Some(3)), ("3", PeerUnreachable, 0, None)]);
+        let mut one = health("1", 1.0, &[("2", PeerLinked, 12, Some(3)), ("3", PeerUnreachable, 0, None)]);
+        let wait = |slots, slot| api::TombstonesWait { node_id: "3".to_owned(), slots, slot };
+        one.repair.as_mut().unwrap().tombstones_wait_for = vec![wait(5, 17)];
         let behind = of(vec![one.clone(), two.clone(), three]);
         let states: Vec<_> = behind.pairs.iter().map(|pair| pair.state).collect();
         assert_eq!(states, ["comparing", "not linked", "equal"]);
         let text = behind.as_text();
+        assert!(text.contains("deletions of 5 slots wait for node 3: slot 17 is one of them\n"), "{text}");
         assert!(text.ends_with("2 pairs of nodes are not known to hold the same; 12 keys wait\n"), "{text}");
         assert!(!behind.is_level());
         let counting = of(vec![health("3", 0.5, &[("1", PeerLinked, 0, None)])]);

@@ -7,7 +7,7 @@ use super::address::{LOCAL_ACCEPTED, REMOTE_ACCEPTED};
 use crate::limits::{
     BLOCK_CACHE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT, REPAIR_BYTES_PER_SECOND_DEFAULT,
     REPAIR_KEYS_PER_SECOND_DEFAULT, REPLICA_COUNT_MAX, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
-    REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
+    REQUESTS_IN_FLIGHT_MAX_DEFAULT, TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
 use crate::types::{NODE_ID_BYTES_MAX, TABLE_NAME_BYTES_MAX};
 
@@ -20,6 +20,8 @@ const REQUESTS_MAX: usize = 1 << 20;
 const REPAIR_KEYS_MAX: usize = 1_000_000;
 /// The largest value takes ten minutes.
 const REPAIR_BYTES_MIN: usize = 64 << 10;
+/// A month. The bound catches typing errors.
+const TOMBSTONES_KEPT_FOR_MAX: usize = 31 * 24 * 3_600;
 /// A cache or buffer below one MiB cannot hold one block of each kind.
 const MEMORY_BYTES_MIN: usize = 1 << 20;
 /// No known machine has more memory. The bound catches typing errors.
@@ -281,6 +283,16 @@ pub(super) const REPAIR_BYTES_PER_SECOND: Key = Key {
     about: "The most bytes of comparisons and values that the node's repair sends and asks for in a second, about.",
 };
 
+pub(super) const TOMBSTONES_KEPT_FOR_SECONDS: Key = Key {
+    name: "tombstones_kept_for_seconds",
+    kind: Kind::Count { min: 1, max: TOMBSTONES_KEPT_FOR_MAX },
+    default: Fallback::Number(TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT),
+    change: Change::Restart,
+    about: "How long the node remembers that a key was deleted, at least about: [operations.md](operations.md#deletions-that-go). \
+            A tenth of it is the longest that a write should be on its way: one that takes longer may end with an unknown \
+            outcome. Where repair is off, deletions are remembered for good.",
+};
+
 pub(super) const RECORD_CACHE_BYTES: Key = Key {
     name: "record_cache_bytes",
     kind: Kind::Bytes { min: MEMORY_BYTES_MIN, max: MEMORY_BYTES_MAX },
@@ -306,7 +318,7 @@ pub(super) const WRITE_BUFFER_BYTES: Key = Key {
 };
 
 /// Every key below `node` in node.yml, in the order of the examples.
-pub(super) const NODE_KEYS: [&Key; 20] = [
+pub(super) const NODE_KEYS: [&Key; 21] = [
     &ID,
     &LOCAL_ADDRESS,
     &LOCAL_METRICS_ADDRESS,
@@ -324,6 +336,7 @@ pub(super) const NODE_KEYS: [&Key; 20] = [
     &REQUEST_BYTES_IN_FLIGHT_MAX,
     &REPAIR_KEYS_PER_SECOND,
     &REPAIR_BYTES_PER_SECOND,
+    &TOMBSTONES_KEPT_FOR_SECONDS,
     &RECORD_CACHE_BYTES,
     &BLOCK_CACHE_BYTES,
     &WRITE_BUFFER_BYTES,

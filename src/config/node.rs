@@ -13,7 +13,7 @@ use super::{File, yaml};
 use crate::limits::{
     BLOCK_CACHE_BYTES_DEFAULT, RECORD_CACHE_BYTES_DEFAULT, REPAIR_BYTES_PER_SECOND_DEFAULT,
     REPAIR_KEYS_PER_SECOND_DEFAULT, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT,
-    WRITE_BUFFER_BYTES_DEFAULT,
+    TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
 use crate::types::{Durability, NodeId, Table};
 
@@ -57,6 +57,8 @@ pub struct NodeConfig {
     pub repair_keys_per_second: usize,
     /// The most bytes that its repair sends and asks for in a second.
     pub repair_bytes_per_second: usize,
+    /// How long it remembers deletions, at least about.
+    pub tombstones_kept_for_seconds: usize,
     /// The size of the record cache in bytes: 1 MiB to 1 TiB.
     pub record_cache_bytes: usize,
     /// The size of RocksDB's block cache in bytes: 1 MiB to 1 TiB.
@@ -87,6 +89,7 @@ impl NodeConfig {
             request_bytes_in_flight_max: REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
             repair_keys_per_second: REPAIR_KEYS_PER_SECOND_DEFAULT,
             repair_bytes_per_second: REPAIR_BYTES_PER_SECOND_DEFAULT,
+            tombstones_kept_for_seconds: TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
@@ -151,6 +154,7 @@ pub(super) fn parse_with_places(
         request_bytes_in_flight_max: raw.number(&keys::REQUEST_BYTES_IN_FLIGHT_MAX)?,
         repair_keys_per_second: raw.number(&keys::REPAIR_KEYS_PER_SECOND)?,
         repair_bytes_per_second: raw.number(&keys::REPAIR_BYTES_PER_SECOND)?,
+        tombstones_kept_for_seconds: raw.number(&keys::TOMBSTONES_KEPT_FOR_SECONDS)?,
         record_cache_bytes: raw.number(&keys::RECORD_CACHE_BYTES)?,
         block_cache_bytes: raw.number(&keys::BLOCK_CACHE_BYTES)?,
         write_buffer_bytes: raw.number(&keys::WRITE_BUFFER_BYTES)?,

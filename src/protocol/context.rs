@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::types::{Clock, Incarnation, Key, NodeId, NodeIndex, PeerRecord, ReadKind, RunningTime, Version};
+use crate::types::{Clock, Incarnation, Key, NodeId, NodeIndex, PeerRecord, ReadKind, RunningTime, Slot, Version};
 
 use super::clock::QuorumClock;
 use super::group_commit::{AckAfter, GroupCommit};
@@ -83,6 +83,8 @@ pub enum Task {
     Table(u64),
     /// Brings a key to a replica that lacks it.
     Repair(u64),
+    /// Brings a key to all of its replicas, before tombstones are forgotten.
+    Level(u64),
 }
 
 /// An answer of this node's replica, on its way to the requester. A coordinator on this node gets the same answer as one on
@@ -95,6 +97,8 @@ pub enum Delivery {
     Reply(RequestId, Reply),
     /// To the part of this node that an operation was for.
     Task(Task, Reply),
+    /// To a coordinator: the fence is durable, and all of the slot that was taken in before.
+    Fenced(Origin, Slot),
     /// To those who follow the replica's changes: the store of a record was acknowledged because `key` has a greater one,
     /// whose version this is.
     Beaten(Key, Version),
@@ -230,6 +234,7 @@ impl Delivery {
         match self {
             Self::Answer(_, answer) => *answer = Answer::Refused(Refusal::StoreFailed),
             Self::Reply(_, reply) | Self::Task(_, reply) => *reply = Reply::Failed(Failure::StoreFailed),
+            Self::Fenced(origin, _) => *self = Self::Answer(*origin, Answer::Refused(Refusal::StoreFailed)),
             Self::Beaten(..) => {}
         }
     }

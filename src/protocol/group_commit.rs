@@ -9,7 +9,9 @@
 use std::sync::Arc;
 
 use crate::mutants::{must, rule};
-use crate::types::{Batch, Digest, Expiry, Incarnation, Key, NodeId, PeerRecord, Record, RunningTime, Slot, TableId};
+use crate::types::{
+    Batch, Clock, Digest, Expiry, Incarnation, Key, NodeId, PeerRecord, Record, RunningTime, Slot, TableId,
+};
 
 /// Gathers batches. `A` is an acknowledgement that waits for one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -148,6 +150,47 @@ impl<A> GroupCommit<A> {
     pub fn add_dropped(&mut self, tables: impl IntoIterator<Item = TableId>) {
         self.check();
         self.next.dropped.extend(tables);
+    }
+
+    /// Adds a clock up to which the node takes in no new writes. Like an epoch it never falls.
+    pub fn add_fence(&mut self, fence: Clock) {
+        self.check();
+        let in_flight = self.in_flight.as_ref().and_then(|in_flight| in_flight.batch.fence);
+        self.next.fence = self.next.fence.max(in_flight).max(Some(fence));
+    }
+
+    /// Adds the seal of a slot. It never falls.
+    pub fn add_seal(&mut self, slot: Slot, seal: Clock) {
+        self.check();
+        let in_flight = self.in_flight.as_ref().and_then(|in_flight| in_flight.batch.seals.get(&slot)).copied();
+        let next = self.next.seals.entry(slot).or_insert(seal);
+        *next = seal.max(*next).max(in_flight.unwrap_or_default());
+    }
+
+    /// Adds a deletion that the node forgets: the one that the store holds of `key`.
+    pub fn add_forgotten(&mut self, slot: Slot, key: Key, digest: Digest) {
+        self.check();
+        self.next_bytes += key.as_bytes().len() + size_of::<Digest>();
+        self.next.forgotten.insert(key, (slot, digest));
+    }
+
+    /// Whether the next batch forgets the deletion of `key`.
+    #[must_use]
+    pub fn is_forgotten_in_next(&self, key: &Key) -> bool {
+        self.next.forgotten.contains_key(key)
+    }
+
+    /// Whether the next batch has a record of `slot`.
+    #[must_use]
+    pub fn is_slot_in_next(&self, slot: Slot) -> bool {
+        self.next.records.values().any(|(of_record, _)| *of_record == slot)
+    }
+
+    /// Whether the batch that is being written has a record of `slot`.
+    #[must_use]
+    pub fn is_slot_in_flight(&self, slot: Slot) -> bool {
+        let records = self.in_flight.iter().flat_map(|in_flight| in_flight.batch.records.values());
+        records.map(|(of_record, _)| *of_record).any(|of_record| of_record == slot)
     }
 
     /// Adds that the cluster is bootstrapped: every other node has recorded this one.

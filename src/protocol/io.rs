@@ -551,6 +551,13 @@ pub enum ProtocolEvent {
     Expired,
     /// A key was repaired: two replicas differed, and both hold what a read of it answers.
     Repaired,
+    /// A round of this node for the tombstones of a slot has ended.
+    TombstoneRound {
+        /// The slot.
+        slot: Slot,
+        /// Whether it was sealed.
+        is_sealed: bool,
+    },
     /// This node and a peer have compared their records.
     Compared {
         /// The peer.

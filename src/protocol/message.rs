@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use crate::types::{
     Age, Ballot, Clock, ClusterParameters, Incarnation, Key, KeyRange, Lookup, NodeId, NodeIndex, ReadKind, Record,
-    ScannedKeys, StoreId, TableId,
+    ScannedKeys, Slot, StoreId, TableId,
 };
 
 use super::changes::{Change, Filter};
-use super::sums::{RepairAnswer, RepairRequest};
+use super::sums::{Marks, RepairAnswer, RepairRequest, Sum};
 
 /// The version of the messages between nodes. Raised when an older node would misunderstand a newer one.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
 
 /// The id of an operation or clock round, unique within one incarnation of its coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,6 +128,8 @@ pub enum Request {
         record: Record,
         /// How long the sender has had the record's version.
         age: Age,
+        /// Who stores it.
+        origin: StoreOrigin,
     },
     /// Asks for the durable record of a key, and for the promise to accept nothing below a ballot (Paxos, phase 1).
     Prepare {
@@ -170,6 +172,40 @@ pub enum Request {
     Unfollow,
     /// Compares records, to find those that one of the two nodes lacks.
     Repair(RepairRequest),
+    /// Asks the replica to take in no new writes up to a clock any more. It is answered with [`Answer::Fenced`] once that is
+    /// durable, and all that the replica had taken in of the slot.
+    Fence {
+        /// The slot.
+        slot: Slot,
+        /// The clock.
+        fence: Clock,
+    },
+    /// The records of a slot up to a clock, without those that its seal lets a replica forget.
+    OldRecords {
+        /// The slot.
+        slot: Slot,
+        /// The clock.
+        until: Clock,
+        /// Only keys above this one.
+        after: Option<Key>,
+    },
+    /// All replicas of the slot held the same of everything up to a clock: deletions up to there are forgotten. It is answered
+    /// with [`Answer::Stored`] once that is durable.
+    Seal {
+        /// The slot.
+        slot: Slot,
+        /// The clock.
+        seal: Clock,
+    },
+}
+
+/// Who stores a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StoreOrigin {
+    /// The writer that drew its stamp.
+    Writer,
+    /// Somebody who brings a record to replicas that lack it: another replica has it durably.
+    Repair,
 }
 
 /// A replica's answer to a [`Request`].
@@ -185,6 +221,8 @@ pub enum Answer {
         held: Lookup,
         /// How long the replica has had the record's version.
         age: Age,
+        /// The seal of the slot; `None` where it was never sealed.
+        seal: Option<Clock>,
     },
     /// The record, or a greater one, is durable.
     Stored,
@@ -196,12 +234,25 @@ pub enum Answer {
         held: Lookup,
         /// How long the replica has had the record's version.
         age: Age,
+        /// The seal of the slot; `None` where it was never sealed.
+        seal: Option<Clock>,
     },
-    /// The replica has promised a greater ballot.
+    /// The replica has promised a greater ballot, or the record to accept is below the seal of its slot.
     Preempted {
         /// The clock that the ballot must be above.
         floor: Clock,
+        /// The seal of the slot; `None` where it was never sealed.
+        seal: Option<Clock>,
     },
+    /// The record is below the seal of its slot, and was not stored: the replica may have forgotten a greater deletion.
+    Sealed,
+    /// The fence is durable, and all that the replica had taken in of the slot.
+    Fenced {
+        /// The sum of the records of the slot; `None` where the replica has not counted them.
+        sum: Option<Sum>,
+    },
+    /// The first records that [`Request::OldRecords`] asked for.
+    OldRecords(Marks),
     /// The first keys of the range that was asked for, with the digests of their durable records.
     Scanned(ScannedKeys),
     /// The changes of the replica that match, of those from one number on and below another.
@@ -307,6 +358,8 @@ impl Message {
         let compared = match self {
             Self::Request { request: Request::Repair(request), .. } => request.bytes(),
             Self::Answer { answer: Answer::Repair(answer), .. } => answer.bytes(),
+            Self::Answer { answer: Answer::OldRecords(marks), .. } => marks.bytes(),
+            Self::Request { request: Request::OldRecords { after: Some(after), .. }, .. } => after.as_bytes().len(),
             _ => 0,
         };
         let drops = match self {
@@ -338,6 +391,9 @@ impl Request {
             | Self::Drop { .. }
             | Self::Follow { .. }
             | Self::Unfollow
+            | Self::Fence { .. }
+            | Self::OldRecords { .. }
+            | Self::Seal { .. }
             | Self::Repair(_) => None,
         }
     }
@@ -363,6 +419,9 @@ impl Request {
             | Self::Drop { .. }
             | Self::Follow { .. }
             | Self::Unfollow
+            | Self::Fence { .. }
+            | Self::OldRecords { .. }
+            | Self::Seal { .. }
             | Self::Repair(_) => None,
         }
     }
@@ -381,25 +440,29 @@ impl Answer {
             | Self::Changes { .. }
             | Self::ChangesLost
             | Self::Repair(_)
+            | Self::Sealed
+            | Self::Fenced { .. }
+            | Self::OldRecords(_)
             | Self::Refused(_) => None,
         }
     }
 
-    /// The clock that the coordinator of a conditional write would draw its next ballot above.
+    /// The clock that the coordinator would draw its next ballot above, or seal a slot up to.
     #[must_use]
     pub fn clock_of_ballots(&self) -> Option<Clock> {
         match self {
-            Self::Preempted { floor } => Some(*floor),
-            Self::Promised { held: Lookup::Digest(digest), .. } => Some(digest.tag().clock()),
-            Self::Promised { held: Lookup::Record(record), .. } => Some(record.tag().clock()),
-            Self::Promised { held: Lookup::Absent, .. }
-            | Self::Clock(_)
-            | Self::Lookup { .. }
+            Self::Preempted { floor, seal } => Some(seal.map_or(*floor, |seal| seal.max(*floor))),
+            Self::Promised { held, seal, .. } => (*seal).max(held.digest().map(|digest| digest.tag().clock())),
+            Self::Lookup { seal, .. } => *seal,
+            Self::Clock(_)
             | Self::Stored
             | Self::Scanned(_)
             | Self::Changes { .. }
             | Self::ChangesLost
             | Self::Repair(_)
+            | Self::Sealed
+            | Self::Fenced { .. }
+            | Self::OldRecords(_)
             | Self::Refused(_) => None,
         }
     }
@@ -420,6 +483,9 @@ impl Answer {
             | Self::Changes { .. }
             | Self::ChangesLost
             | Self::Repair(_)
+            | Self::Sealed
+            | Self::Fenced { .. }
+            | Self::OldRecords(_)
             | Self::Refused(_) => None,
         }
     }
@@ -446,6 +512,8 @@ pub enum Refusal {
     Dropped,
     /// It sent a value, and the one who asked has no room for it.
     NoRoom,
+    /// It takes in no new write of so old a stamp, and has none of a greater one.
+    Fenced,
 }
 
 impl Refusal {
@@ -473,6 +541,7 @@ impl fmt::Display for Refusal {
             Self::StampConflict => "holds another content under the same stamp",
             Self::RefusedByPeers => "is refused by its peers",
             Self::Dropped => "knows that the table was dropped",
+            Self::Fenced => "takes in no write whose stamp was drawn so long ago",
             Self::NoRoom => "sent a value, and earlier ones that wait for their clients leave no room for it",
         })
     }

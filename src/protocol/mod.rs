@@ -26,7 +26,9 @@
 //! | `pages` | pages of lists: what is asked for, and what is in one |
 //! | `operators` | operators' requests to one replica or clock |
 //! | `repair`, `sums` | finds what replicas lack, by comparing sums of their records, and brings it to them |
+//! | `retention` | how long deletions are remembered |
 //! | `tables` | created tables: their names, drops, and operations on them |
+//! | `tombstones` | forgets deletions, once no older record of their keys can come back |
 //! | `watch` | watches of clients, and the changes that a replica tells |
 //! | `node` | all of it put together |
 //! | `turn` | one turn of a node's event loop, which every driver calls |
@@ -53,8 +55,10 @@ pub mod placement;
 pub mod quorum;
 pub mod repair;
 pub mod replica;
+pub mod retention;
 pub mod sums;
 pub mod tables;
+pub mod tombstones;
 pub mod turn;
 pub mod watch;
 
@@ -63,7 +67,8 @@ pub use io::{
     Time, Unready,
 };
 pub use membership::PeerView;
-pub use message::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request};
+pub use message::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request, StoreOrigin};
 pub use node::{Node, Setup};
 pub use pages::{ListPage, Listed, ListedKeys};
 pub use repair::{RepairReport, RepairSettings};
+pub use retention::{TombstoneReport, TombstoneSettings};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::limits::EXPIRY_DEADLINE;
 use crate::mutants::must;
-use crate::types::{Clock, Incarnation, Meta, NodeIndex, Record, TableId};
+use crate::types::{Clock, Incarnation, Meta, NodeIndex, Record, Slot, TableId};
 
 use super::changes::Filter;
 use super::clock::QuorumClock;
@@ -25,9 +25,10 @@ use super::message::{Answer, Message, OperationId, Refusal, Request};
 use super::news::{Cursor, ListFirst, WatchEvent, WatchId, WatchNews};
 use super::operators::{self, Operators};
 use super::placement::Placement;
-use super::repair::{Repair, RepairCtx, RepairSettings};
+use super::repair::{Repair, RepairCtx, RepairReport, RepairSettings};
 use super::replica::Replica;
 use super::tables::{self, Tables, TablesCtx};
+use super::tombstones::{Tombstones, TombstonesCtx};
 use super::watch::{WatchCtx, Watches};
 
 /// What a node is, given once at its start.
@@ -63,6 +64,7 @@ pub struct Node {
     expiries: Expiries,
     tables: Tables,
     repair: Repair,
+    tombstones: Tombstones,
     /// Answers of the replica that are still to be delivered; empty between two inputs.
     deliveries: VecDeque<Delivery>,
 }
@@ -78,6 +80,7 @@ struct Parts<'a> {
     expiries: &'a mut Expiries,
     tables: &'a mut Tables,
     repair: &'a mut Repair,
+    tombstones: &'a mut Tombstones,
     ctx: NodeCtx<'a>,
 }
 
@@ -101,11 +104,12 @@ impl Node {
             coordinator: Coordinator::new(parameters.node_ids.len()),
             listing: Listing::default(),
             membership: Membership::new(me, parameters, incarnation, &meta),
-            replica: Replica::start(incarnation.epoch, &meta.dropped),
+            replica: Replica::start(incarnation.epoch, &meta),
             tables: Tables::start(started_at, &meta.dropped),
             operators: Operators::default(),
             watches: Watches::default(),
             expiries: Expiries::start(started_at, &meta),
+            tombstones: Tombstones::start(repair.as_ref().and_then(|repair| repair.tombstones.clone()), started_at),
             repair: Repair::start(repair, me, &placement, started_at),
             deliveries: VecDeque::new(),
             placement,
@@ -132,7 +136,13 @@ impl Node {
                 expiries.on_page(page, |peer| membership.talking_to(peer).is_some(), is_dropped, ctx);
                 parts.expire();
             }
-            Input::SlotsRead { read, page } => parts.repair(|repair, ctx| repair.on_slots_read(read, page, ctx)),
+            Input::SlotsRead { read, page } => {
+                let mut is_done = false;
+                parts.tombstones(|tombstones, ctx| is_done = tombstones.on_slots_read(read, page.as_ref(), ctx));
+                if !is_done {
+                    parts.repair(|repair, ctx| repair.on_slots_read(read, page, ctx));
+                }
+            }
             Input::Measured(bytes) => parts.tables.measured(bytes, now, parts.ctx.me, parts.ctx.placement),
             Input::Cleaned(removed) => {
                 parts.repair.cleaned(removed.as_ref(), &parts.ctx);
@@ -152,6 +162,7 @@ impl Node {
                     parts.repair.cleaning_begins();
                 }
                 parts.repair(Repair::on_wake);
+                parts.tombstones(Tombstones::on_wake);
             }
             Input::Watch { id, filter, cursor, list } => parts.on_watch(id, &filter, &cursor, list),
             Input::WatchPageTaken(id) => parts.watch(|watches, ctx| watches.page_taken(id, ctx)),
@@ -190,6 +201,7 @@ impl Node {
             self.expiries.next_wake(),
             self.tables.next_wake(),
             self.repair.next_wake(),
+            self.tombstones.next_wake(),
         ];
         wakes.into_iter().flatten().min()
     }
@@ -266,6 +278,24 @@ impl Node {
         &self.repair
     }
 
+    /// The state of its repair, and of its tombstones.
+    #[must_use]
+    pub fn repair_report(&self, now: Time) -> RepairReport {
+        RepairReport { tombstones: self.tombstones.report(now), ..self.repair.report(now) }
+    }
+
+    /// Its tombstones.
+    #[must_use]
+    pub fn tombstones(&self) -> &Tombstones {
+        &self.tombstones
+    }
+
+    /// The seal of a slot, for tests.
+    #[must_use]
+    pub fn seal(&self, slot: Slot) -> Option<Clock> {
+        self.replica.seal(slot)
+    }
+
     /// What tests may see of its operations.
     #[must_use]
     pub fn inspect(&self) -> Inspect<'_> {
@@ -276,8 +306,21 @@ impl Node {
         let running = self.expiries.running(now);
         let Self { me, placement, clock, group_commit, deliveries, .. } = self;
         let ctx = NodeCtx { now, running, me: *me, placement, clock, group_commit, effects, deliveries };
-        let Self { membership, coordinator, listing, replica, operators, watches, expiries, tables, repair, .. } = self;
-        Parts { membership, coordinator, listing, replica, operators, watches, expiries, tables, repair, ctx }
+        let Self { membership, coordinator, listing, replica, operators, watches, .. } = self;
+        let Self { expiries, tables, repair, tombstones, .. } = self;
+        Parts {
+            membership,
+            coordinator,
+            listing,
+            replica,
+            operators,
+            watches,
+            expiries,
+            tables,
+            repair,
+            tombstones,
+            ctx,
+        }
     }
 }
 
@@ -314,6 +357,13 @@ impl Parts<'_> {
         let is_cleaning = self.tables.is_cleaning();
         let shared = CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica };
         work(self.repair, &mut RepairCtx { coordinator: self.coordinator, shared, is_cleaning });
+    }
+
+    /// Lets the rounds for tombstones work.
+    fn tombstones(&mut self, work: impl FnOnce(&mut Tombstones, &mut TombstonesCtx<'_>)) {
+        let shared = CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica };
+        let leaves = self.repair.leaves();
+        work(self.tombstones, &mut TombstonesCtx { coordinator: self.coordinator, leaves, shared });
     }
 
     /// A client watches. The watch ends at once where this node takes no requests.
@@ -446,6 +496,9 @@ impl Parts<'_> {
                 }
                 Request::Unfollow => self.watches.unfollow(from),
                 Request::Repair(request) => self.repair(|repair, ctx| repair.on_request(from, request, ctx)),
+                request @ Request::OldRecords { .. } => {
+                    self.tombstones(|tombstones, ctx| tombstones.on_request(from, request, ctx));
+                }
                 request => self.replica.on_request(from, request, &mut self.ctx),
             }
         }
@@ -462,6 +515,9 @@ impl Parts<'_> {
             }
             answer if self.repair.owns(operation) => {
                 self.repair(|repair, ctx| repair.on_answer(from, round, answer, ctx));
+            }
+            answer if self.tombstones.owns(operation) => {
+                self.tombstones(|tombstones, ctx| tombstones.on_answer(from, round, answer, ctx));
             }
             Answer::Refused(Refusal::Dropped) if self.watches.table_of(operation).is_some() => {
                 let Some(table) = self.watches.table_of(operation) else { return };
@@ -511,6 +567,11 @@ impl Parts<'_> {
             self.membership.on_bootstrapped();
             self.ctx.report(ProtocolEvent::Bootstrapped);
         }
+        for (key, (_, digest)) in &batch.forgotten {
+            let is_followed = batch.records.contains_key(key);
+            self.replica.on_forgotten(key, is_followed, self.ctx.group_commit.is_in_next(key));
+            self.repair.forgotten(key, digest, self.ctx.placement);
+        }
         for (key, (_, record)) in &batch.records {
             must!(ClockBelowRecords, self.ctx.clock.observe(record.tag().clock()));
             let kept_at = batch.kept_at.get(key).copied();
@@ -519,6 +580,8 @@ impl Parts<'_> {
             self.watches.changed(key, || record.version(), self.ctx.now);
         }
         self.expiries.on_durable(&batch, &self.ctx);
+        self.replica.seals_are_durable(&batch);
+        self.tombstones.on_durable(&batch, self.ctx.now);
         if !batch.dropped.is_empty() {
             self.replica.drops_are_durable(&batch.dropped);
             self.tables.dropped(&batch.dropped, self.ctx.now);
@@ -582,7 +645,8 @@ impl Parts<'_> {
         self.watches.changes_unknown();
         self.ctx.clock.epoch_is_durable(meta.epoch);
         self.membership.on_store_reopened(meta);
-        self.replica.on_store_reopened(&mut self.ctx);
+        self.replica.on_store_reopened(meta, &mut self.ctx);
+        self.tombstones.store_reopened();
         self.expiries.on_store_reopened(meta, self.ctx.now);
         self.repair.store_reopened(self.ctx.now);
         if !self.membership.is_started() {
@@ -615,6 +679,14 @@ impl Parts<'_> {
                 }
                 Delivery::Task(Task::Repair(task), reply) => {
                     self.repair(|repair, ctx| repair.on_reply(task, &reply, ctx));
+                }
+                Delivery::Task(Task::Level(task), reply) => {
+                    self.tombstones(|tombstones, ctx| tombstones.on_reply(task, &reply, ctx));
+                }
+                Delivery::Fenced(to, slot) => {
+                    // The sum is that of this moment: it has all that the fence waited for.
+                    let sum = self.repair.leaves().sum_of(slot);
+                    self.ctx.answer(to, Answer::Fenced { sum });
                 }
                 Delivery::Task(Task::Watch(task), reply) => {
                     self.watch(|watches, ctx| watches.on_read(task, reply, ctx));

@@ -10,7 +10,8 @@ use super::clock::{EpochNeeded, JumpBounds};
 use super::context::{NodeCtx, PendingAck, Requester};
 use super::group_commit::AckAfter;
 use super::io::{Failure, Reply, RequestId, Time};
-use super::replica::Replica;
+use super::message::StoreOrigin;
+use super::replica::{Offer, Replica};
 
 /// What an operator may raise the clock by at once.
 const OPERATOR_JUMP: JumpBounds =
@@ -69,7 +70,8 @@ impl Operators {
         ctx: &mut NodeCtx<'_>,
     ) {
         self.wait(request, deadline);
-        replica.store(key, record, Age::NONE, Requester::Operator(request), ctx);
+        let offer = Offer::Store(StoreOrigin::Writer);
+        replica.store(key, record, Age::NONE, offer, Requester::Operator(request), ctx);
     }
 
     /// Raises the clock, once its epoch is durable.

@@ -5,6 +5,7 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::limits::REPAIR_LISTED_BYTES_MAX;
 use crate::types::{Ballot, Digest, Key, Slot, SlotRange};
 
 /// How many parts a part has.
@@ -117,6 +118,13 @@ pub fn mark_of(key: &Key, digest: &Digest) -> u128 {
     xxh3_128(&bytes)
 }
 
+/// The lower half of [`mark_of`].
+#[must_use]
+#[allow(clippy::cast_possible_truncation, reason = "the lower half of a mark")]
+pub fn half_of(key: &Key, digest: &Digest) -> u64 {
+    mark_of(key, digest) as u64
+}
+
 /// A question to a node, about records that the node which asks has as well.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RepairRequest {
@@ -181,6 +189,30 @@ impl Marks {
             && keys().is_sorted_by(|one, other| place(one) < place(other))
             && self.records.iter().all(|(key, _)| of.has(hash_of(key)))
     }
+
+    /// As many of them as one answer holds.
+    #[must_use]
+    pub fn cut_off(mut self) -> Self {
+        let mut bytes = 0;
+        let fits = |(key, _): &&(Key, u64)| {
+            bytes += key.as_bytes().len();
+            bytes <= REPAIR_LISTED_BYTES_MAX
+        };
+        let kept = self.records.iter().take_while(fits).count();
+        if kept < self.records.len() {
+            self.records.truncate(kept);
+            self.looked_to = self.records.last().map(|(key, _)| key.clone());
+        }
+        self
+    }
+
+    /// Its size between nodes in bytes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        /// A mark and the framing of a key.
+        const RECORD: usize = 14;
+        self.records.iter().map(|(key, _)| key.as_bytes().len() + RECORD).sum()
+    }
 }
 
 /// The answer to a [`RepairRequest`].
@@ -210,11 +242,9 @@ impl RepairAnswer {
     /// Its size between nodes in bytes, about.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        /// A mark and the framing of a key.
-        const RECORD: usize = 14;
         match self {
             Self::Sums(sums) => sums.len() * size_of::<Sum>(),
-            Self::Records(marks) => marks.records.iter().map(|(key, _)| key.as_bytes().len() + RECORD).sum(),
+            Self::Records(marks) => marks.bytes(),
             Self::NotNow => 0,
         }
     }

@@ -323,7 +323,7 @@ impl EventLoop {
             clock: self.node.clock(),
             requests: self.in_flight.len(),
             peers: peers.collect(),
-            repair: self.node.repair().report(time_at(self.started_at, Instant::now())),
+            repair: self.node.repair_report(time_at(self.started_at, Instant::now())),
         }
     }
 }

@@ -102,6 +102,11 @@ impl Telemetry {
                     info!(peer = %self.peers[peer.index()].id, keys, "repaired keys that differed from the peer's");
                 }
             }
+            ProtocolEvent::TombstoneRound { slot, is_sealed } => {
+                let rounds = if is_sealed { &metrics.tombstone_rounds } else { &metrics.tombstone_rounds_cut_off };
+                rounds.inc();
+                debug!(%slot, is_sealed, "a round for the deletions of a slot has ended");
+            }
             ProtocolEvent::HintsDropped { peer, hints } => {
                 metrics.hints_dropped.inc_by(hints as u64);
                 debug!(peer = %self.peers[peer.index()].id, hints, "dropped hints for a slow peer; repair brings what it lacks");

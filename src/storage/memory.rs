@@ -101,6 +101,12 @@ impl Store for MemoryStore {
         }
         state.meta.running = batch.running.or(state.meta.running);
         state.meta.dropped.extend(&batch.dropped);
+        state.meta.fence = batch.fence.or(state.meta.fence);
+        state.meta.seals.extend(&batch.seals);
+        for (key, (slot, _)) in &batch.forgotten {
+            state.records.remove(&(*slot, key.clone()));
+            state.keys.remove(key);
+        }
         for (key, (slot, record)) in &batch.records {
             state.records.insert((*slot, key.clone()), record.clone());
             match batch.kept_at.get(key) {

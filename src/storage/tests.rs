@@ -90,10 +90,49 @@ fn metadata_is_kept_and_a_batch_changes_only_its_own_part() {
         store.persist(&Batch { running, ..Batch::default() }).expect("persisted");
         let dropped = BTreeSet::from([TableId(16), TableId(300)]);
         store.persist(&Batch { dropped: dropped.clone(), ..Batch::default() }).expect("persisted");
-        let expected = Meta { store_id: STORE_ID, epoch: 4, incarnations, bootstrapped: true, peers, running, dropped };
+        let clock = |counter| Clock { epoch: 4, counter };
+        store.persist(&Batch { fence: Some(clock(7)), ..Batch::default() }).expect("persisted");
+        for (slot, seal) in [(1, 5), (65_535, 6), (1, 7)] {
+            let seals = BTreeMap::from([(Slot(slot), clock(seal))]);
+            store.persist(&Batch { seals, ..Batch::default() }).expect("persisted");
+        }
+        let expected = Meta {
+            store_id: STORE_ID,
+            epoch: 4,
+            incarnations,
+            bootstrapped: true,
+            peers,
+            running,
+            dropped,
+            fence: Some(clock(7)),
+            seals: BTreeMap::from([(Slot(1), clock(7)), (Slot(65_535), clock(6))]),
+        };
         assert_eq!(store.meta(), Ok(expected.clone()));
         store.reopen().expect("reopened");
         assert_eq!(store.meta(), Ok(expected));
+    });
+}
+
+#[test]
+fn deletion_is_forgotten_with_its_entry_of_the_index() {
+    every_store(|store| {
+        let (a, b) = (key("a"), key("b"));
+        let deleted = [&a, &b].map(|key| (key.clone(), record(key, 1, Content::Tombstone)));
+        let new_keys = BTreeSet::from([a.clone(), b.clone()]);
+        store.persist(&Batch { new_keys, ..batch_of(7, deleted.clone()) }).expect("persisted");
+        let forgotten = deleted.iter().map(|(key, record)| (key.clone(), (Slot(7), record.digest()))).collect();
+        // The same batch has a new record of one of them.
+        let new_keys = BTreeSet::from([b.clone()]);
+        let newer = text(&b, 9, "new");
+        store.persist(&Batch { new_keys, forgotten, ..batch_of(7, [(b.clone(), newer.clone())]) }).expect("persisted");
+        for is_reopened in [false, true] {
+            assert_eq!(read(store, 7, &a, ReadKind::Digest), Lookup::Absent, "{is_reopened}");
+            assert_eq!(read(store, 7, &b, ReadKind::Data), Lookup::Record(newer.clone()), "{is_reopened}");
+            let bounds = PageBounds { keys_max: 9, bytes_max: 999, looked_at_max: 9 };
+            let listed = store.list(&KeyRange::default(), &|_| Slot(7), bounds).expect("a list");
+            assert_eq!(listed.keys, [(b.clone(), newer.digest())], "{is_reopened}");
+            store.reopen().expect("reopened");
+        }
     });
 }
 

@@ -34,13 +34,22 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Below every stamp that a node draws: conditional writes of a key that was never written build on it.
+    /// Below every stamp that a node draws: conditional writes of a key that was never written build on it, where the slot is
+    /// not sealed.
     #[must_use]
     pub fn none() -> Self {
         Self { clock: Clock::default(), writer: NodeId::none() }
     }
 
-    /// Whether no plain write drew it.
+    /// The stamp of an absence in a slot that is sealed up to `seal`: above every stamp that is sealed, and below every later
+    /// one, because no node has the empty id.
+    #[must_use]
+    pub fn of_absence(seal: Clock) -> Self {
+        let clock = Clock { epoch: seal.epoch, counter: seal.counter.saturating_add(1) };
+        Self { clock, writer: NodeId::none() }
+    }
+
+    /// Whether no plain write drew it: it is that of an absence.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.writer.as_str().is_empty()

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::version::{Applied, Ballot, Proposal, Tag, Version};
-use super::{Key, Stamp, TableId};
+use super::{Clock, Key, Stamp, TableId};
 
 /// A value, and whether the client wrote it as text or as binary: a value is read through the same arm of the API's
 /// `Entry` that it was written through.
@@ -150,6 +150,20 @@ impl Record {
         Self { stamp, proposal: None, ttl: None, content, checksum }
     }
 
+    /// An absence in a slot that is sealed up to `seal`, as a deletion that nobody made. No replica holds it.
+    #[must_use]
+    pub fn absence(key: &Key, seal: Clock) -> Self {
+        let content = Content::Tombstone;
+        let checksum = Checksum::of_write(key, &content, None);
+        Self::plain(Stamp::of_absence(seal), content, checksum)
+    }
+
+    /// Whether it is an absence, and no record that a replica could hold.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        self.stamp.is_none() && self.proposal.is_none()
+    }
+
     /// About how many bytes of memory the record takes under `key`.
     #[must_use]
     pub fn bytes(&self, key: &Key) -> usize {
@@ -191,10 +205,10 @@ impl Record {
         matches!(self.content, Content::Value(_))
     }
 
-    /// The same record under `ballot`, so that a replica which holds the record under a smaller one takes it. Its version
-    /// stays.
+    /// The same record under `ballot`, so that a replica which holds the record under a smaller one takes it, and under the
+    /// stamp of its own or a greater one. Its version stays.
     #[must_use]
-    pub fn settled_under(&self, ballot: Ballot) -> Self {
+    pub fn settled_under(&self, stamp: Stamp, ballot: Ballot) -> Self {
         let proposal = match &self.proposal {
             Some(proposal) => Proposal { ballot, ..(**proposal).clone() },
             None => Proposal { ballot, version: self.version(), recent: Vec::new(), recent_floor: self.version() },
@@ -202,7 +216,7 @@ impl Record {
         // The checksum of a plain record does not cover a proposal yet.
         let uncovered = self.proposal.is_none().then_some(&proposal);
         let checksum = self.checksum.and_proposal(uncovered);
-        Self { proposal: proposal.shared(), checksum, ..self.clone() }
+        Self { stamp, proposal: proposal.shared(), checksum, ..self.clone() }
     }
 
     /// Whether the record still matches the checksum that was computed when it was written under `key`.
@@ -256,6 +270,19 @@ impl Digest {
             Some(proposal) => (proposal.recent.clone(), proposal.recent_floor.clone()),
             None => (Vec::new(), self.version()),
         }
+    }
+
+    /// Whether it is a deletion that a replica with this seal of its slot may forget.
+    #[must_use]
+    pub fn is_sealed_away(&self, seal: Option<Clock>) -> bool {
+        !self.is_value && seal.is_some_and(|seal| self.tag().clock() <= seal)
+    }
+
+    /// Whether a replica with this seal of its slot has forgotten a deletion that may be above the record. The stamp decides,
+    /// whatever the ballot: the deletion of a greater stamp stands above both.
+    #[must_use]
+    pub fn is_below(&self, seal: Option<Clock>) -> bool {
+        seal.is_some_and(|seal| self.stamp < Stamp::of_absence(seal))
     }
 
     /// Its size between nodes in bytes, about.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::{Digest, Expiry, Incarnation, Key, NodeId, PeerRecord, Record, RunningTime, Slot, TableId};
+use super::{Clock, Digest, Expiry, Incarnation, Key, NodeId, PeerRecord, Record, RunningTime, Slot, TableId};
 
 /// Changes that become durable together, in one atomic write with one fsync.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -30,6 +30,13 @@ pub struct Batch {
     pub running: Option<RunningTime>,
     /// Tables that were dropped.
     pub dropped: BTreeSet<TableId>,
+    /// The clock up to which the node takes in no new writes, when it rises.
+    pub fence: Option<Clock>,
+    /// The slots that are sealed, and up to which clock.
+    pub seals: BTreeMap<Slot, Clock>,
+    /// Deletions that the node forgets, with their slots. They are removed, and their entries of the index of keys, before the
+    /// records and `new_keys` of the batch are added.
+    pub forgotten: BTreeMap<Key, (Slot, Digest)>,
 }
 
 impl Batch {
@@ -40,6 +47,7 @@ impl Batch {
             && self.records.is_empty()
             && self.new_keys.is_empty()
             && self.expiries_removed.is_empty()
+            && self.forgotten.is_empty()
             && self.running.is_none()
     }
 
@@ -52,8 +60,8 @@ impl Batch {
         })
     }
 
-    /// Whether the batch changes metadata: the epoch, incarnations, peers or dropped tables. Metadata is fsynced in every
-    /// durability mode: peers rely on it, so it must outlive even a crash that may lose records.
+    /// Whether the batch changes metadata: the epoch, incarnations, peers, dropped tables, the fence or seals. Metadata is
+    /// fsynced in every durability mode: peers rely on it, so it must outlive even a crash that may lose records.
     #[must_use]
     pub fn has_metadata(&self) -> bool {
         self.epoch.is_some()
@@ -61,6 +69,8 @@ impl Batch {
             || self.bootstrapped
             || !self.peers.is_empty()
             || !self.dropped.is_empty()
+            || self.fence.is_some()
+            || !self.seals.is_empty()
     }
 }
 
@@ -117,7 +127,8 @@ pub struct SlotsPage {
     pub damaged: usize,
 }
 
-/// When a replica may acknowledge a record. Metadata (epochs, incarnations, peers, dropped tables) is fsynced in either mode.
+/// When a replica may acknowledge a record. Metadata (epochs, incarnations, peers, dropped tables, fence and seals) is fsynced
+/// in either mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Durability {
     /// After the fsync: the record outlives a crash of the process or of the system, and a loss of power.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::{NodeId, RunningTime, TableId};
+use super::{Clock, NodeId, RunningTime, Slot, TableId};
 
 /// The random identity of a data folder, written at its first start.
 ///
@@ -59,6 +59,10 @@ pub struct Meta {
     pub running: Option<RunningTime>,
     /// The tables that were dropped. It refuses all operations on them for good.
     pub dropped: BTreeSet<TableId>,
+    /// The clock up to which the node takes in no new writes; `None` before the first fence.
+    pub fence: Option<Clock>,
+    /// The slots that were sealed: all replicas of such a slot once held the same of everything up to that clock.
+    pub seals: BTreeMap<Slot, Clock>,
 }
 
 impl Meta {
@@ -73,6 +77,8 @@ impl Meta {
             peers: BTreeMap::new(),
             running: None,
             dropped: BTreeSet::new(),
+            fence: None,
+            seals: BTreeMap::new(),
         }
     }
 }

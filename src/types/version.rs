@@ -34,8 +34,8 @@ impl Tag<'_> {
 
 /// The tag under which a content was first proposed. Later rounds may give the record a new tag, and never a new version.
 ///
-/// Versions of the records of a key rise, and none comes back. Those of an absence may: they are compared by clients together
-/// with the table's id, which never comes back.
+/// Versions of the records of a key rise, and none comes back. The version of an absence is equal to another or it is not: a
+/// seal of the slot gives an absence a new one. Clients compare versions together with the table's id, which never comes back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
     /// The stamp of the plain write that the record is, or was computed from.
@@ -58,6 +58,12 @@ impl Version {
     #[must_use]
     pub fn absent() -> Self {
         Self::new(Stamp::none(), None)
+    }
+
+    /// The version of an absence in a slot that is sealed up to `seal`; of one that was never sealed without it.
+    #[must_use]
+    pub fn of_absence(seal: Option<Clock>) -> Self {
+        seal.map_or_else(Self::absent, |seal| Self::new(Stamp::of_absence(seal), None))
     }
 
     /// The version as the clients of `table` see it.

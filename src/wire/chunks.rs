@@ -134,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protocol::{Answer, OperationId, Request};
+    use crate::protocol::{Answer, OperationId, Request, StoreOrigin};
     use crate::types::{Age, Checksum, Clock, Content, Key, Lookup, NodeId, Record, Stamp, Value};
 
     fn store(value: Value) -> Message {
@@ -145,7 +145,7 @@ mod tests {
         Message::Request {
             operation: OperationId(1),
             round: 1,
-            request: Request::Store { key, record, age: Age::NONE },
+            request: Request::Store { key, record, age: Age::NONE, origin: StoreOrigin::Writer },
         }
     }
 
@@ -166,7 +166,12 @@ mod tests {
             Message::Answer {
                 operation: OperationId(1),
                 round: 2,
-                answer: Answer::Lookup { key: Key::new("k").unwrap(), held: Lookup::Absent, age: Age::NONE },
+                answer: Answer::Lookup {
+                    key: Key::new("k").unwrap(),
+                    held: Lookup::Absent,
+                    age: Age::NONE,
+                    seal: None,
+                },
             },
         ]) {
             let chunks: Vec<_> = Chunks::of(message.clone()).collect();

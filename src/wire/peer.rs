@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::api;
-use crate::protocol::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request};
+use crate::protocol::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request, StoreOrigin};
 use crate::types::{
     Age, Applied, Checksum, Clock, ClusterParameters, Content, Digest, IdempotencyToken, Incarnation, Key, KeyRange,
     Lookup, NodeId, Proposal, RECENT_MAX, ReadKind, Record, ScannedKeys, Stamp, StoreId, TableId, Ttl, Value, Version,
@@ -79,7 +79,10 @@ impl From<Message> for api::PeerMessage {
                     Request::Get { key, read_kind } => {
                         Body::Get(api::PeerGet { key: key.into_bytes(), digest_only: read_kind == ReadKind::Digest })
                     }
-                    Request::Store { key, record, age } => Body::Store(encode_store(key, record, age)),
+                    Request::Store { key, record, age, origin } => {
+                        let repair = origin == StoreOrigin::Repair;
+                        Body::Store(api::PeerStore { repair, ..encode_store(key, record, age) })
+                    }
                     Request::Prepare { key, ballot, read_kind } => Body::Prepare(api::PeerPrepare {
                         key: key.into_bytes(),
                         ballot: Some(ballot.into()),
@@ -93,18 +96,26 @@ impl From<Message> for api::PeerMessage {
                     Request::Follow { filter, next } => Body::Follow(changes::encode_follow(filter, next)),
                     Request::Unfollow => Body::Unfollow(api::PeerUnfollow {}),
                     Request::Repair(request) => Body::Repair(repair::encode_request(request)),
+                    Request::Fence { slot, fence } => Body::Fence(repair::encode_slot_clock(slot, fence, None)),
+                    Request::OldRecords { slot, until, after } => {
+                        Body::OldRecords(repair::encode_slot_clock(slot, until, after))
+                    }
+                    Request::Seal { slot, seal } => Body::Seal(repair::encode_slot_clock(slot, seal, None)),
                 };
                 Self { operation: operation.0, round, body: Some(body) }
             }
             Message::Answer { operation, round, answer } => {
                 let body = match answer {
-                    Answer::Clock(Clock { epoch, counter }) => Body::Clock(api::PeerClock { epoch, counter }),
-                    Answer::Lookup { key, held, age } => Body::Lookup(encode_lookup(key, held, age)),
+                    Answer::Clock(clock) => Body::Clock(repair::encode_clock(clock)),
+                    Answer::Lookup { key, held, age, seal } => Body::Lookup(encode_held(key, held, age, seal)),
                     Answer::Stored => Body::Stored(api::PeerStored {}),
-                    Answer::Promised { key, held, age } => Body::Promised(encode_lookup(key, held, age)),
-                    Answer::Preempted { floor: Clock { epoch, counter } } => {
-                        Body::Preempted(api::PeerClock { epoch, counter })
+                    Answer::Promised { key, held, age, seal } => Body::Promised(encode_held(key, held, age, seal)),
+                    Answer::Preempted { floor: Clock { epoch, counter }, seal } => {
+                        Body::Preempted(api::PeerPreempted { epoch, counter, seal: seal.map(repair::encode_clock) })
                     }
+                    Answer::Sealed => Body::Sealed(api::PeerSealed {}),
+                    Answer::Fenced { sum } => Body::Fenced(repair::encode_fenced(sum)),
+                    Answer::OldRecords(marks) => Body::Marks(repair::encode_marks(marks)),
                     Answer::Scanned(scanned) => Body::Scanned(encode_scanned(scanned)),
                     Answer::Changes { from, to, changes } => Body::Changes(changes::encode(from, to, changes)),
                     Answer::ChangesLost => Body::Changes(api::PeerChanges { lost: true, ..Default::default() }),
@@ -169,8 +180,9 @@ impl TryFrom<api::PeerMessage> for Message {
                 request(Request::Get { key: key("get.key", get.key)?, read_kind })
             }
             Body::Store(store) => {
+                let origin = if store.repair { StoreOrigin::Repair } else { StoreOrigin::Writer };
                 let (key, record, age) = decode_store(store)?;
-                request(Request::Store { key, record, age })
+                request(Request::Store { key, record, age, origin })
             }
             Body::Prepare(prepare) => {
                 let read_kind = if prepare.digest_only { ReadKind::Digest } else { ReadKind::Data };
@@ -184,18 +196,35 @@ impl TryFrom<api::PeerMessage> for Message {
                 }
                 request(Request::Accept { key, record, age })
             }
-            Body::Clock(api::PeerClock { epoch, counter }) => answer(Answer::Clock(Clock { epoch, counter })),
+            Body::Clock(clock) => answer(Answer::Clock(repair::decode_clock(clock))),
             Body::Lookup(lookup) => {
+                let seal = lookup.seal.map(repair::decode_clock);
                 let (key, held, age) = decode_lookup(lookup)?;
-                answer(Answer::Lookup { key, held, age })
+                answer(Answer::Lookup { key, held, age, seal })
             }
             Body::Stored(api::PeerStored {}) => answer(Answer::Stored),
             Body::Promised(promised) => {
+                let seal = promised.seal.map(repair::decode_clock);
                 let (key, held, age) = decode_lookup(promised)?;
-                answer(Answer::Promised { key, held, age })
+                answer(Answer::Promised { key, held, age, seal })
             }
-            Body::Preempted(api::PeerClock { epoch, counter }) => {
-                answer(Answer::Preempted { floor: Clock { epoch, counter } })
+            Body::Preempted(api::PeerPreempted { epoch, counter, seal }) => {
+                answer(Answer::Preempted { floor: Clock { epoch, counter }, seal: seal.map(repair::decode_clock) })
+            }
+            Body::Sealed(api::PeerSealed {}) => answer(Answer::Sealed),
+            Body::Fence(fence) => {
+                let (slot, fence, _) = repair::decode_slot_clock("fence", fence)?;
+                request(Request::Fence { slot, fence })
+            }
+            Body::Fenced(fenced) => answer(Answer::Fenced { sum: repair::decode_fenced(&fenced)? }),
+            Body::OldRecords(old) => {
+                let (slot, until, after) = repair::decode_slot_clock("old_records", old)?;
+                request(Request::OldRecords { slot, until, after })
+            }
+            Body::Marks(marks) => answer(Answer::OldRecords(repair::decode_marks(marks)?)),
+            Body::Seal(seal) => {
+                let (slot, seal, _) = repair::decode_slot_clock("seal", seal)?;
+                request(Request::Seal { slot, seal })
             }
             Body::Scan(scan) => request(decode_scan(scan)?),
             Body::Scanned(scanned) => answer(Answer::Scanned(decode_scanned(scanned)?)),
@@ -268,6 +297,7 @@ fn encode_store(key: Key, record: Record, age: Age) -> api::PeerStore {
         proposal: proposal.map(|proposal| Box::new(encode_proposal(&proposal))),
         ttl_ms: encode_ttl(ttl),
         age_ms: age.0,
+        repair: false,
     }
 }
 
@@ -294,6 +324,7 @@ fn encode_lookup(key: Key, lookup: Lookup, age: Age) -> api::PeerLookup {
             ttl_ms: encode_ttl(ttl),
             is_value,
             age_ms: age.0,
+            seal: None,
         },
         Lookup::Record(Record { stamp, proposal, ttl, content, checksum }) => api::PeerLookup {
             stamp: encode_stamp(stamp),
@@ -304,8 +335,13 @@ fn encode_lookup(key: Key, lookup: Lookup, age: Age) -> api::PeerLookup {
             ttl_ms: encode_ttl(ttl),
             is_value: false,
             age_ms: age.0,
+            seal: None,
         },
     }
+}
+
+fn encode_held(key: Key, held: Lookup, age: Age, seal: Option<Clock>) -> api::PeerLookup {
+    api::PeerLookup { seal: seal.map(repair::encode_clock), ..encode_lookup(key, held, age) }
 }
 
 fn decode_lookup(lookup: api::PeerLookup) -> Result<(Key, Lookup, Age), PeerWireError> {
@@ -357,18 +393,19 @@ fn decode_scanned(scanned: api::PeerScanned) -> Result<ScannedKeys, PeerWireErro
 }
 
 /// A key, or nothing where the field is empty.
-fn some_key(field: &'static str, bytes: Bytes) -> Result<Option<Key>, PeerWireError> {
+pub(super) fn some_key(field: &'static str, bytes: Bytes) -> Result<Option<Key>, PeerWireError> {
     if bytes.is_empty() { Ok(None) } else { key(field, bytes).map(Some) }
 }
 
 fn encode_stamp(stamp: Stamp) -> Option<api::ClockValue> {
-    (!stamp.is_none()).then(|| stamp.into())
+    (stamp != Stamp::none()).then(|| stamp.into())
 }
 
-/// The stamp of a record. That of a conditional write which built on an absence is not sent.
+/// The stamp of a record, which may be that of an absence. The least one is not sent.
 fn stamp_under(proposal: Option<&Proposal>, value: Option<&api::ClockValue>) -> Result<Option<Stamp>, PeerWireError> {
     match (value, proposal) {
-        (Some(value), _) => stamp(value).map(Some),
+        (Some(value), Some(_)) => base_stamp(value).map(Some),
+        (Some(value), None) => stamp(value).map(Some),
         (None, Some(_)) => Ok(Some(Stamp::none())),
         (None, None) => Ok(None),
     }
@@ -424,7 +461,7 @@ pub(super) fn encode_version(version: &Version) -> api::PeerVersion {
 
 pub(super) fn decode_version(version: Option<&api::PeerVersion>) -> Result<Version, PeerWireError> {
     let version = version.ok_or(missing("version"))?;
-    let stamp_of_version = version.stamp.as_ref().map_or_else(|| Ok(Stamp::none()), stamp)?;
+    let stamp_of_version = version.stamp.as_ref().map_or_else(|| Ok(Stamp::none()), base_stamp)?;
     Ok(Version::new(stamp_of_version, version.ballot.as_ref().map(stamp).transpose()?))
 }
 
@@ -465,6 +502,14 @@ fn node_id(field: &'static str, id: &str) -> Result<NodeId, PeerWireError> {
     NodeId::new(id).map_err(|error| invalid(field, &error))
 }
 
+fn base_stamp(value: &api::ClockValue) -> Result<Stamp, PeerWireError> {
+    let clock = Clock { epoch: value.epoch, counter: value.clock };
+    if value.node.is_empty() && clock != Clock::default() {
+        return Ok(Stamp { clock, writer: NodeId::none() });
+    }
+    stamp(value)
+}
+
 fn stamp(value: &api::ClockValue) -> Result<Stamp, PeerWireError> {
     let clock = Clock { epoch: value.epoch, counter: value.clock };
     Ok(Stamp { clock, writer: node_id("stamp.node", &value.node)? })
@@ -481,6 +526,7 @@ fn encode_refusal(refusal: Refusal) -> api::PeerRefusal {
         Refusal::RefusedByPeers => api::PeerRefusal::RefusalRefusedByPeers,
         Refusal::Dropped => api::PeerRefusal::RefusalDropped,
         Refusal::NoRoom => api::PeerRefusal::RefusalNoRoom,
+        Refusal::Fenced => api::PeerRefusal::RefusalFenced,
     }
 }
 
@@ -496,6 +542,7 @@ fn decode_refusal(refusal: api::PeerRefusal) -> Option<Refusal> {
         api::PeerRefusal::RefusalRefusedByPeers => Refusal::RefusedByPeers,
         api::PeerRefusal::RefusalDropped => Refusal::Dropped,
         api::PeerRefusal::RefusalNoRoom => Refusal::NoRoom,
+        api::PeerRefusal::RefusalFenced => Refusal::Fenced,
     })
 }
 
@@ -570,6 +617,10 @@ mod tests {
         )
     }
 
+    fn any_clock() -> impl Strategy<Value = Clock> {
+        (any::<u64>(), any::<u64>()).prop_map(|(epoch, counter)| Clock { epoch, counter })
+    }
+
     fn any_message() -> impl Strategy<Value = Message> {
         let refusals = [
             Refusal::NotReplica,
@@ -581,6 +632,7 @@ mod tests {
             Refusal::RefusedByPeers,
             Refusal::Dropped,
             Refusal::NoRoom,
+            Refusal::Fenced,
         ];
         let hello_refusals = [
             HelloRefusal::Protocol,
@@ -593,10 +645,17 @@ mod tests {
         let request = prop_oneof![
             Just(Request::Clock),
             (any_key(), read_kinds).prop_map(|(key, read_kind)| Request::Get { key, read_kind }),
-            (any_keyed_record(), any::<u64>()).prop_map(|((key, record), age)| Request::Store {
-                key,
-                record,
-                age: Age(age)
+            (any_keyed_record(), any::<u64>(), any::<bool>()).prop_map(|((key, record), age, is_repair)| {
+                let origin = if is_repair { StoreOrigin::Repair } else { StoreOrigin::Writer };
+                Request::Store { key, record, age: Age(age), origin }
+            }),
+            (any::<u16>(), any_clock(), prop::option::of(any_key()), 0..3).prop_map(|(slot, clock, after, form)| {
+                let slot = Slot(slot);
+                match form {
+                    0 => Request::Fence { slot, fence: clock },
+                    1 => Request::OldRecords { slot, until: clock, after },
+                    _ => Request::Seal { slot, seal: clock },
+                }
             }),
             (prop::option::of(any_key()), ".{0,9}", any::<u32>()).prop_map(|(after, prefix, keys_max)| Request::Scan {
                 range: KeyRange { after, prefix: prefix.into() },
@@ -612,18 +671,24 @@ mod tests {
             }),
             any::<bool>().prop_map(|is_equal| Request::Repair(RepairRequest::End { is_equal })),
         ];
-        let held = (any_keyed_record(), 0..3, 1..u64::MAX).prop_map(|((key, record), form, age)| {
+        let seal = prop::option::of(any_clock());
+        let held = (any_keyed_record(), 0..3, 1..u64::MAX, seal).prop_map(|((key, record), form, age, seal)| {
             let held = match form {
                 0 => Lookup::Absent,
                 1 => Lookup::Digest(record.digest()),
                 _ => Lookup::Record(record),
             };
             let age = if held == Lookup::Absent { Age::NONE } else { Age(age) };
-            Answer::Lookup { key, held, age }
+            Answer::Lookup { key, held, age, seal }
         });
         let answer = prop_oneof![
-            (any::<u64>(), any::<u64>()).prop_map(|(epoch, counter)| Answer::Clock(Clock { epoch, counter })),
+            any_clock().prop_map(Answer::Clock),
             held,
+            (any_clock(), prop::option::of(any_clock())).prop_map(|(floor, seal)| Answer::Preempted { floor, seal }),
+            prop::option::of(any::<u128>()).prop_map(|sum| Answer::Fenced { sum: sum.map(Sum) }),
+            (prop::collection::vec((any_key(), any::<u64>()), 0..3), prop::option::of(any_key()))
+                .prop_map(|(records, looked_to)| Answer::OldRecords(Marks { records, looked_to })),
+            Just(Answer::Sealed),
             Just(Answer::Stored),
             (prop::collection::vec(any_keyed_record(), 0..3), prop::option::of(any_key())).prop_map(
                 |(records, looked_to)| {
@@ -702,7 +767,7 @@ mod tests {
             |store| api::PeerMessage { operation: 1, round: 1, body: Some(api::peer_message::Body::Store(store)) };
         assert_eq!(Message::try_from(message(store.clone())), Err(PeerWireError::Damaged { key: key.clone(), stamp }));
         store.content = Some(api::PeerContent { content: Some(api::peer_content::Content::Text("value".into())) });
-        let request = Request::Store { key, record, age: Age::NONE };
+        let request = Request::Store { key, record, age: Age::NONE, origin: StoreOrigin::Writer };
         let expected = Message::Request { operation: OperationId(1), round: 1, request };
         assert_eq!(Message::try_from(message(store)), Ok(expected));
     }
@@ -711,7 +776,8 @@ mod tests {
     fn absence_has_no_age() {
         let lookup = api::PeerLookup { key: "k".into(), age_ms: 7, ..Default::default() };
         let body = Some(api::peer_message::Body::Lookup(lookup));
-        let answer = Answer::Lookup { key: Key::new("k").unwrap(), held: Lookup::Absent, age: Age::NONE };
+        let (key, held, age) = (Key::new("k").unwrap(), Lookup::Absent, Age::NONE);
+        let answer = Answer::Lookup { key, held, age, seal: None };
         let expected = Message::Answer { operation: OperationId(1), round: 1, answer };
         assert_eq!(Message::try_from(api::PeerMessage { operation: 1, round: 1, body }), Ok(expected));
     }

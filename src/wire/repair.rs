@@ -1,4 +1,4 @@
-//! Conversions of the messages between nodes about repair.
+//! Conversions of the messages between nodes about repair, and about rounds for tombstones.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
@@ -7,9 +7,9 @@ use crate::api::peer_compared::Answer as Compared;
 use crate::api::peer_repair::Question;
 use crate::limits::REPAIR_PARTS_MAX;
 use crate::protocol::sums::{Marks, Part, RecordsOf, RepairAnswer, RepairRequest, Sum};
-use crate::types::{Key, Slot};
+use crate::types::{Clock, Key, Slot};
 
-use super::peer::{PeerWireError, invalid, key, missing};
+use super::peer::{PeerWireError, invalid, key, missing, some_key};
 
 pub(super) fn encode_request(request: RepairRequest) -> api::PeerRepair {
     let question = match request {
@@ -63,11 +63,7 @@ pub(super) fn encode_answer(answer: RepairAnswer) -> api::PeerCompared {
             }
             Compared::Sums(bytes.freeze())
         }
-        RepairAnswer::Records(Marks { records, looked_to }) => {
-            let (keys, marks) = records.into_iter().map(|(key, mark)| (key.into_bytes(), mark)).unzip();
-            let looked_to = looked_to.map_or_else(Bytes::new, Key::into_bytes);
-            Compared::Records(api::PeerMarks { keys, marks, looked_to })
-        }
+        RepairAnswer::Records(marks) => Compared::Records(encode_marks(marks)),
         RepairAnswer::NotNow => Compared::NotNow(true),
     };
     api::PeerCompared { answer: Some(answer) }
@@ -82,17 +78,56 @@ pub(super) fn decode_answer(answer: api::PeerCompared) -> Result<RepairAnswer, P
             let count = bytes.len() / size_of::<Sum>();
             RepairAnswer::Sums((0..count).map(|_| Sum(bytes.get_u128())).collect())
         }
-        Compared::Records(api::PeerMarks { keys, marks, looked_to }) => {
-            if keys.len() != marks.len() {
-                return Err(invalid("compared.records", &"one mark for each key is accepted"));
-            }
-            let keys = keys.into_iter().map(|bytes| key("compared.records.keys", bytes));
-            let records = keys.zip(marks).map(|(key, mark)| Ok((key?, mark)));
-            let records = records.collect::<Result<_, PeerWireError>>()?;
-            let looked_to =
-                if looked_to.is_empty() { None } else { Some(key("compared.records.looked_to", looked_to)?) };
-            RepairAnswer::Records(Marks { records, looked_to })
-        }
+        Compared::Records(marks) => RepairAnswer::Records(decode_marks(marks)?),
         Compared::NotNow(_) => RepairAnswer::NotNow,
     })
+}
+
+pub(super) fn encode_slot_clock(slot: Slot, clock: Clock, after: Option<Key>) -> api::PeerSlotClock {
+    let after = after.map(Key::into_bytes).unwrap_or_default();
+    api::PeerSlotClock { slot: slot.0.into(), clock: Some(encode_clock(clock)), after }
+}
+
+pub(super) fn decode_slot_clock(
+    field: &'static str,
+    value: api::PeerSlotClock,
+) -> Result<(Slot, Clock, Option<Key>), PeerWireError> {
+    let slot = u16::try_from(value.slot).map(Slot).map_err(|_| invalid(field, &"slots 0 to 65,535 are accepted"))?;
+    let clock = decode_clock(value.clock.ok_or(missing(field))?);
+    Ok((slot, clock, some_key(field, value.after)?))
+}
+
+pub(super) fn encode_fenced(sum: Option<Sum>) -> api::PeerFenced {
+    api::PeerFenced { sum: sum.map(|sum| Bytes::copy_from_slice(&sum.0.to_be_bytes())).unwrap_or_default() }
+}
+
+pub(super) fn decode_fenced(fenced: &api::PeerFenced) -> Result<Option<Sum>, PeerWireError> {
+    if fenced.sum.is_empty() {
+        return Ok(None);
+    }
+    let sum: [u8; 16] = fenced.sum.as_ref().try_into().map_err(|_| invalid("fenced.sum", &"16 bytes are accepted"))?;
+    Ok(Some(Sum(u128::from_be_bytes(sum))))
+}
+
+pub(super) fn encode_marks(marks: Marks) -> api::PeerMarks {
+    let looked_to = marks.looked_to.map(Key::into_bytes).unwrap_or_default();
+    let (keys, marks) = marks.records.into_iter().map(|(key, mark)| (key.into_bytes(), mark)).unzip();
+    api::PeerMarks { keys, marks, looked_to }
+}
+
+pub(super) fn decode_marks(marks: api::PeerMarks) -> Result<Marks, PeerWireError> {
+    if marks.keys.len() != marks.marks.len() {
+        return Err(invalid("marks", &"each key has one mark"));
+    }
+    let keys = marks.keys.into_iter().map(|bytes| key("marks.keys", bytes)).collect::<Result<Vec<_>, _>>()?;
+    let records = keys.into_iter().zip(marks.marks).collect();
+    Ok(Marks { records, looked_to: some_key("marks.looked_to", marks.looked_to)? })
+}
+
+pub(super) fn encode_clock(clock: Clock) -> api::PeerClock {
+    api::PeerClock { epoch: clock.epoch, counter: clock.counter }
+}
+
+pub(super) fn decode_clock(clock: api::PeerClock) -> Clock {
+    Clock { epoch: clock.epoch, counter: clock.counter }
 }

@@ -2,7 +2,7 @@
 //!
 //! The text is base64url without padding of: one byte that says which parts follow (1 a stamp, 2 a ballot, 4 a table), the
 //! parts, and two bytes that check them. A stamp or ballot is epoch and counter as varints, the length of the node id, and
-//! the id. The table's id, a varint, stands in versions of keys of created tables: a version of an absence would else come
+//! the id; the stamp of an absence has none. The table's id, a varint, stands in versions of keys of created tables: a version of an absence would else come
 //! back in a table that was dropped and created again. The check is seeded with the cluster's seed, so that it most likely
 //! finds a typing error, or a version of a cluster with another seed. Clusters of one seed cannot be told apart.
 
@@ -45,7 +45,7 @@ impl VersionText {
     /// The text of a version.
     #[must_use]
     pub fn encode(self, version: &Version) -> String {
-        let stamp = Some(&version.stamp).filter(|stamp| !stamp.is_none());
+        let stamp = Some(&version.stamp).filter(|stamp| **stamp != Stamp::none());
         let mut bytes = Vec::with_capacity(USUAL_BYTES);
         let table = Some(version.table).filter(|table| *table != TableId::DEFAULT);
         bytes.push(
@@ -81,8 +81,8 @@ impl VersionText {
         if which & !(STAMP | BALLOT | TABLE) != 0 {
             return Err(NotAVersion);
         }
-        let stamp = if which & STAMP == 0 { Stamp::none() } else { stamp(&mut parts)? };
-        let ballot = if which & BALLOT == 0 { None } else { Some(self::stamp(&mut parts)?) };
+        let stamp = if which & STAMP == 0 { Stamp::none() } else { stamp(&mut parts, true)? };
+        let ballot = if which & BALLOT == 0 { None } else { Some(self::stamp(&mut parts, false)?) };
         let table = if which & TABLE == 0 { TableId::DEFAULT } else { table(&mut parts)? };
         if parts.is_empty() { Ok(Version { stamp, ballot, table }) } else { Err(NotAVersion) }
     }
@@ -98,14 +98,18 @@ fn table(bytes: &mut &[u8]) -> Result<TableId, NotAVersion> {
     id.filter(|id| *id != TableId::DEFAULT).ok_or(NotAVersion)
 }
 
-fn stamp(bytes: &mut &[u8]) -> Result<Stamp, NotAVersion> {
+fn stamp(bytes: &mut &[u8], may_be_of_absence: bool) -> Result<Stamp, NotAVersion> {
     let epoch = decode_varint(bytes).map_err(|_| NotAVersion)?;
     let counter = decode_varint(bytes).map_err(|_| NotAVersion)?;
     let (length, rest) = bytes.split_first().ok_or(NotAVersion)?;
     let (writer, rest) = rest.split_at_checked(usize::from(*length)).ok_or(NotAVersion)?;
     *bytes = rest;
+    let clock = Clock { epoch, counter };
+    if may_be_of_absence && writer.is_empty() && clock != Clock::default() {
+        return Ok(Stamp { clock, writer: NodeId::none() });
+    }
     let writer = std::str::from_utf8(writer).ok().and_then(|id| NodeId::new(id).ok()).ok_or(NotAVersion)?;
-    Ok(Stamp { clock: Clock { epoch, counter }, writer })
+    Ok(Stamp { clock, writer })
 }
 
 #[cfg(test)]
@@ -123,9 +127,12 @@ mod tests {
     }
 
     fn some_version() -> impl Strategy<Value = Version> {
-        (prop::option::of(some_stamp()), prop::option::of(some_stamp()), any::<u32>()).prop_map(
-            |(stamp, ballot, table)| Version::new(stamp.unwrap_or_else(Stamp::none), ballot).in_table(TableId(table)),
-        )
+        let of_absence =
+            (any::<u64>(), any::<u64>()).prop_map(|(epoch, counter)| Stamp::of_absence(Clock { epoch, counter }));
+        let stamp = prop_oneof![2 => some_stamp(), 1 => of_absence];
+        (prop::option::of(stamp), prop::option::of(some_stamp()), any::<u32>()).prop_map(|(stamp, ballot, table)| {
+            Version::new(stamp.unwrap_or_else(Stamp::none), ballot).in_table(TableId(table))
+        })
     }
 
     proptest! {

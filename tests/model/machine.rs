@@ -14,13 +14,14 @@ use quorate::protocol::{
     Request, RequestId, Setup, Time, Unready,
 };
 use quorate::types::{
-    Ballot, Batch, Checksum, Clock, Content, Digest, Incarnation, Key, Lookup, Meta, NodeIndex, ReadKind, Record,
+    Ballot, Batch, Checksum, Clock, Content, Digest, Incarnation, Key, Lookup, Meta, NodeIndex, ReadKind, Record, Slot,
     Stamp, StoreId, TableId,
 };
 
 use crate::milestones::{self, Milestones};
 use crate::shared::Shared;
 use crate::testkit::giving_up::{Coordinator, may_give_up};
+use crate::testkit::index::slots_page;
 
 /// The position of a record in the order of all records: its stamp, and the ballot of a conditional write.
 pub type Tag = (Stamp, Option<Ballot>);
@@ -159,6 +160,7 @@ pub struct Machine {
 enum Asked {
     Record(Key, Tag),
     Drop(Vec<TableId>),
+    Seal(Slot, Clock),
 }
 
 impl Asked {
@@ -168,6 +170,7 @@ impl Asked {
                 Some(Self::Record(key.clone(), tag(&record.digest())))
             }
             Request::Drop { tables } => Some(Self::Drop(tables.clone())),
+            Request::Seal { slot, seal } => Some(Self::Seal(*slot, *seal)),
             _ => None,
         }
     }
@@ -399,6 +402,8 @@ impl<'a> Step<'a> {
             }
             MemoryRead::Done(folder.read(key, kind).into())
         });
+        // They are read for deletions that may be forgotten, at once.
+        let mut slots = Vec::new();
         for output in outputs {
             match output {
                 Output::Persist(batch) => self.persists(batch),
@@ -407,7 +412,7 @@ impl<'a> Step<'a> {
                 Output::Scan { .. } => unreachable!("no model lists keys"),
                 Output::Measure { .. } => unreachable!("no table has a quota"),
                 Output::Clean { .. } => unreachable!("its alarm never rings: what is removed here is refused anyway"),
-                Output::ReadSlots { .. } => unreachable!("no model repairs"),
+                Output::ReadSlots { read, range, entries_max } => slots.push((read, range, entries_max)),
                 Output::ReadExpiries { .. } => unreachable!("no value here has a time to live"),
                 Output::Send { to, link, to_incarnation, message } => {
                     self.leads_to(link, to, to_incarnation, &message);
@@ -436,6 +441,11 @@ impl<'a> Step<'a> {
                 }
                 Output::Event(event) => self.milestones |= milestone_of(&event),
             }
+        }
+        for (read, range, entries_max) in slots {
+            let records = self.machine.folder.records.iter();
+            let page = Some(slots_page(records, &self.shell.placement, &range, entries_max));
+            self.input(NOW, Input::SlotsRead { read, page });
         }
     }
 
@@ -484,6 +494,15 @@ impl<'a> Step<'a> {
             defect = Some(format!("a record of {key} comes after the drop of its table"));
         }
         meta.dropped.extend(&batch.dropped);
+        meta.fence = batch.fence.or(meta.fence);
+        meta.seals.extend(&batch.seals);
+        for (key, (slot, digest)) in &batch.forgotten {
+            self.milestones |= milestones::FORGOTTEN;
+            let record = records.remove(key).map(|record| record.digest());
+            if record.as_ref() != Some(digest) || !digest.is_sealed_away(meta.seals.get(slot).copied()) {
+                defect = Some(format!("{record:?} was forgotten, in a slot with seals {:?}", meta.seals));
+            }
+        }
         for (peer, peer_record) in &batch.peers {
             if let Some(known) = meta.peers.insert(peer.clone(), *peer_record)
                 && (known.store_id != peer_record.store_id || known.incarnation.epoch > peer_record.incarnation.epoch)
@@ -576,6 +595,12 @@ impl<'a> Step<'a> {
                             self.is_wrong(Defect::Durable(format!("a drop of {tables:?} was acknowledged")));
                         }
                     }
+                    Some(Asked::Seal(slot, seal)) => {
+                        let durable = self.machine.folder.meta.seals.get(&slot);
+                        if durable.is_none_or(|durable| *durable < seal) {
+                            self.is_wrong(Defect::Durable(format!("a seal {seal} was acknowledged")));
+                        }
+                    }
                     None => self.is_wrong(Defect::Durable(format!("nobody asked for {message:?}"))),
                 }
             }
@@ -592,7 +617,13 @@ impl<'a> Step<'a> {
             | Message::Welcome(_)
             | Message::HelloRefused { .. }
             | Message::Request { .. }
-            | Message::Answer { answer: Answer::Changes { .. } | Answer::ChangesLost | Answer::Repair(_), .. } => {}
+            | Message::Answer { answer: Answer::Changes { .. } | Answer::ChangesLost | Answer::Repair(_), .. }
+            | Message::Answer { answer: Answer::OldRecords(_) | Answer::Sealed, .. } => {}
+            Message::Answer { answer: Answer::Fenced { .. }, .. } => {
+                if self.machine.folder.meta.fence.is_none() {
+                    self.is_wrong(Defect::Durable("a fence was acknowledged that is not durable".to_owned()));
+                }
+            }
         }
     }
 
@@ -613,7 +644,10 @@ impl<'a> Step<'a> {
     /// Acknowledged or shown to a peer: it must be durable, and the clock not below it.
     fn acknowledges(&mut self, key: &Key, shown: &Tag) {
         let durable = self.machine.folder.records.get(key).map(|record| tag(&record.digest()));
-        if durable.as_ref().is_none_or(|durable| durable < shown) {
+        let slot = self.shell.placement.slot(key);
+        let seal = self.machine.folder.meta.seals.get(&slot);
+        let may_be_forgotten = seal.is_some_and(|seal| shown.0 < Stamp::of_absence(*seal));
+        if !may_be_forgotten && durable.as_ref().is_none_or(|durable| durable < shown) {
             let what = format!("{shown:?} was answered while {durable:?} was durable");
             self.is_wrong(Defect::Durable(what));
         }

@@ -148,6 +148,7 @@ fn faults(world: &World) -> String {
         ("open", faults.partings),
         ("failed batches", faults.failures),
         ("lost folders", faults.losses),
+        ("seals", faults.seals),
     ];
     let counts: Vec<String> =
         counts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}")).collect();

@@ -53,5 +53,6 @@ milestones! {
     FOUND_NO_TABLE = 28, "a client was told that there is no table";
     FOUND_DROPPING = 29, "a client was told that its table is being dropped";
     CUT_OFF = 30, "a drop left the outcome of a write open";
+    FORGOTTEN = 31, "a deletion was forgotten";
     ALL_DONE = 21, "every client was answered";
 }

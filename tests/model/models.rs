@@ -12,8 +12,16 @@ pub struct Bounded {
     pub states: Option<usize>,
 }
 
-const FEW_FAULTS: Faults =
-    Faults { restarts: [0; 3], restarts_of_all: 0, repeats: 0, alarms: 0, partings: 0, failures: 0, losses: 0 };
+const FEW_FAULTS: Faults = Faults {
+    restarts: [0; 3],
+    restarts_of_all: 0,
+    repeats: 0,
+    alarms: 0,
+    partings: 0,
+    failures: 0,
+    losses: 0,
+    seals: 0,
+};
 const COARSE: Grain = Grain { loads: false, landing: false, handshake_of: None };
 const ALL_MESSAGES_OF_NODE_1: Grain = Grain { handshake_of: Some(NodeIndex(0)), ..COARSE };
 
@@ -61,6 +69,7 @@ pub fn pinned() -> Vec<Bounded> {
         bad_disks(),
         meeting(),
         conditional_writes(),
+        forgotten_deletions(),
         tables(),
     ]
     .into_iter()
@@ -260,6 +269,15 @@ fn meeting() -> Vec<Bounded> {
                 .reaching(milestones::REFUSED_INCARNATION | milestones::REFUSED_STORE_ID | milestones::ALL_DONE),
         ),
     ]
+}
+
+fn forgotten_deletions() -> Vec<Bounded> {
+    vec![pin(
+        1,
+        World::new("seal: a write held up, a delete, read", vec![vec![write(0, 1), delete(1), read(1)]])
+            .with(Faults { partings: 1, seals: 1, ..FEW_FAULTS })
+            .reaching(milestones::FORGOTTEN | milestones::GAVE_UP | milestones::ALL_DONE),
+    )]
 }
 
 fn conditional_writes() -> Vec<Bounded> {

@@ -16,6 +16,8 @@ use crate::milestones::{self, Milestones};
 use crate::register::{self, Ending, Operation, Register};
 use crate::shared::Shared;
 
+mod seals;
+
 /// How many nodes there are, each a replica of the one key.
 pub const NODES: usize = 3;
 
@@ -42,6 +44,8 @@ pub struct Faults {
     pub failures: u8,
     /// How many folders may be lost or put back from a copy.
     pub losses: u8,
+    /// How many rounds for deletions there are.
+    pub seals: u8,
 }
 
 /// What of the shell is a step of its own. All of it is in the server; what is not a step happens at once.
@@ -86,6 +90,7 @@ pub struct State {
     /// What each stamp, and each ballot of a stamp, names that was ever sent or given to a disk.
     named: Shared<BTreeMap<Tag, Checksum>>,
     left: Faults,
+    seal: seals::Seal,
     pub defect: Option<Defect>,
     /// What the step did that led here first.
     pub milestones: Milestones,
@@ -117,6 +122,10 @@ pub enum Action {
     /// A message arrives and stays on its way.
     ArrivesAndStays(Shared<Envelope>),
     Happens(NodeIndex, Event),
+    /// A round for deletions: the fence at all, and then all hold the same.
+    Round,
+    /// A node is told the seal of that round.
+    Seals(NodeIndex),
 }
 
 impl World {
@@ -353,11 +362,17 @@ impl World {
                         | Request::Scan { .. }
                         | Request::Follow { .. }
                         | Request::Unfollow
+                        | Request::OldRecords { .. }
                         | Request::Repair(_),
                     ..
                 } => !is_ignored(envelope),
                 Message::Request {
-                    request: Request::Prepare { .. } | Request::Accept { .. } | Request::Drop { .. },
+                    request:
+                        Request::Prepare { .. }
+                        | Request::Accept { .. }
+                        | Request::Drop { .. }
+                        | Request::Fence { .. }
+                        | Request::Seal { .. },
                     ..
                 } => {
                     let changes_nothing = outcome(envelope).machine == machines[envelope.to.index()];
@@ -450,6 +465,7 @@ impl Model for World {
             history: Shared::new(History { tester, linearizable: true }),
             named: Shared::new(BTreeMap::new()),
             left: self.faults,
+            seal: seals::Seal::default(),
             defect: None,
             milestones: 0,
         };
@@ -473,6 +489,7 @@ impl Model for World {
                 actions.push(Action::Begins(number));
             }
         }
+        self.seal_actions(state, actions);
         for (n, envelope) in state.network.iter().enumerate() {
             // Of equal messages one is enough.
             if n == 0 || state.network[n - 1] != *envelope {
@@ -544,6 +561,8 @@ impl Model for World {
                 next.milestones |= milestones::REPEATED;
                 self.arrives(&mut next, envelope);
             }
+            Action::Round => self.round(&mut next),
+            Action::Seals(member) => self.seals(&mut next, member),
             Action::Happens(member, event) => match event {
                 Event::Restarts { .. } => {
                     next.left.restarts[member.index()] -= 1;
@@ -641,6 +660,7 @@ impl Hash for State {
         self.history.hash(hasher);
         self.named.hash(hasher);
         self.left.hash(hasher);
+        self.seal.hash(hasher);
         self.defect.hash(hasher);
     }
 }
@@ -653,6 +673,7 @@ impl PartialEq for State {
             && self.history == other.history
             && self.named == other.named
             && self.left == other.left
+            && self.seal == other.seal
             && self.defect == other.defect
     }
 }
@@ -673,6 +694,8 @@ impl fmt::Debug for Action {
             Self::Parts(client) => write!(f, "client {client} leaves its operation open"),
             Self::Arrives(envelope) => write!(f, "arrives: {envelope:?}"),
             Self::ArrivesAndStays(envelope) => write!(f, "arrives, and will again: {envelope:?}"),
+            Self::Round => write!(f, "a round for deletions"),
+            Self::Seals(member) => write!(f, "node {} is told the seal", member.0 + 1),
             Self::Happens(member, event) => write!(f, "node {}: {event:?}", member.0 + 1),
         }
     }

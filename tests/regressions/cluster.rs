@@ -25,7 +25,9 @@ use crate::testkit::index::first_keys;
 
 mod at_random;
 mod changes;
+mod disk;
 mod repairs;
+mod tombstones;
 
 pub const N1: NodeIndex = NodeIndex(0);
 pub const N2: NodeIndex = NodeIndex(1);
@@ -734,41 +736,6 @@ impl Cluster {
                 }
             }
         }
-    }
-}
-
-impl Host {
-    /// The bytes of keys and values that the folder has of a table.
-    fn bytes_of(&self, table: TableId) -> u64 {
-        let of_table = self.records.iter().filter(|(key, record)| key.table() == table && record.is_value());
-        of_table.map(|(key, record)| (key.user_bytes().len() + record.content.value_bytes()) as u64).sum()
-    }
-
-    fn apply(&mut self, batch: &Batch) {
-        let Batch {
-            epoch,
-            incarnation,
-            peers,
-            bootstrapped,
-            records,
-            new_keys,
-            kept_at,
-            expiries_removed,
-            running,
-            dropped,
-        } = batch;
-        self.meta.dropped.extend(dropped);
-        self.meta.epoch = self.meta.epoch.max(epoch.unwrap_or(0));
-        self.meta.incarnations.extend(incarnation);
-        self.meta.peers.extend(peers.iter().map(|(id, known)| (id.clone(), *known)));
-        self.meta.bootstrapped |= bootstrapped;
-        self.records.extend(records.iter().map(|(key, (_, record))| (key.clone(), record.clone())));
-        self.index.extend(new_keys.iter().cloned());
-        self.kept_at.retain(|key, _| !records.contains_key(key));
-        self.kept_at.extend(kept_at.iter().map(|(key, count)| (key.clone(), *count)));
-        self.expiries.retain(|expiry| !expiries_removed.contains(expiry));
-        self.expiries.extend(batch.expiries());
-        self.meta.running = running.or(self.meta.running);
     }
 }
 

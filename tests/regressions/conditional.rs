@@ -526,7 +526,7 @@ fn damaged_ballot_raises_no_floor() {
     let mut accept = prepare_with(&mut cluster, N1, N2).pop().expect("it goes to both");
     if let Message::Request { request: Request::Accept { record, .. }, .. } = &mut accept.message {
         let ballot = Stamp { clock: far, ..record.proposal.as_ref().expect("it has one").ballot.clone() };
-        *record = record.settled_under(ballot);
+        *record = record.settled_under(record.stamp.clone(), ballot);
     }
     cluster.arrives(accept);
     come_to_rest(&mut cluster);
@@ -538,7 +538,7 @@ fn damaged_ballot_raises_no_floor() {
     let Some(Sent { message: Message::Answer { answer, .. }, .. }) = answers.last_mut() else {
         panic!("node 2 has answered")
     };
-    *answer = Answer::Preempted { floor: far };
+    *answer = Answer::Preempted { floor: far, seal: None };
     for answer in answers {
         cluster.arrives(answer);
     }

@@ -15,6 +15,7 @@ mod repair;
 mod rounds;
 mod tables;
 mod tables_at_random;
+mod tombstones;
 mod watch_lists;
 mod watches;
 

@@ -17,7 +17,7 @@ fn is_of_repair(sent: &Sent) -> bool {
 }
 
 /// `away` misses what happens, and the others lose their hints for it. Then it comes back.
-fn while_away(cluster: &mut Cluster, away: NodeIndex, what_happens: impl Fn(&mut Cluster, [NodeIndex; 2])) {
+pub fn while_away(cluster: &mut Cluster, away: NodeIndex, what_happens: impl Fn(&mut Cluster, [NodeIndex; 2])) {
     let others: Vec<NodeIndex> = ALL.into_iter().filter(|node| *node != away).collect();
     cluster.crash(away, Unsynced::Kept);
     cluster.take(|sent| sent.from == away || sent.to == away);

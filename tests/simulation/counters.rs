@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Each must have happened in the fixed set of seeds: a simulation that reaches none of it shows nothing.
-pub const SOMETIMES: [&str; 87] = [
+pub const SOMETIMES: [&str; 90] = [
     "a batch failed and was on disk all the same",
     "a batch failed and was not on disk",
     "a batch in flight was lost in a crash",
@@ -44,6 +44,9 @@ pub const SOMETIMES: [&str; 87] = [
     "replicas became level without a read",
     "replicas were not level yet",
     "two nodes were found equal",
+    "a slot was sealed",
+    "a round for deletions was cut off",
+    "a deletion was forgotten",
     "a write asked others too",
     "a write failed for certain",
     "a write of unknown outcome",

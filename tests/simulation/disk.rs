@@ -100,6 +100,25 @@ impl Disk {
             return Err(format!("a record of {key} comes after the drop of its table {}", key.table()));
         }
         meta.dropped.extend(&batch.dropped);
+        if batch.fence.is_some() && batch.fence < meta.fence {
+            return Err(format!("the fence falls from {:?} to {:?}", meta.fence, batch.fence));
+        }
+        meta.fence = batch.fence.or(meta.fence);
+        for (slot, seal) in &batch.seals {
+            if meta.seals.insert(*slot, *seal).is_some_and(|before| before > *seal) {
+                return Err(format!("the seal of slot {slot} falls to {seal}"));
+            }
+        }
+        for (key, (slot, digest)) in &batch.forgotten {
+            let record = self.folder.records.remove(key).map(|record| record.digest());
+            if record.as_ref() != Some(digest) || !digest.is_sealed_away(meta.seals.get(slot).copied()) {
+                return Err(format!(
+                    "{record:?} of {key} was forgotten, in a slot with seal {:?}",
+                    meta.seals.get(slot)
+                ));
+            }
+            self.folder.index.remove(key);
+        }
         for (key, (_, record)) in &batch.records {
             if record.tag().clock().epoch > meta.epoch {
                 return Err(format!("{} of {key} is durable before its epoch", record.stamp));

@@ -3,7 +3,7 @@
 use quorate::protocol::Node;
 use quorate::types::{NodeIndex, ReadKind};
 
-use crate::disk::Health;
+use crate::disk::{Disk, Health};
 use crate::world::{Event, Phase, World};
 
 /// How long the world gets to recover once all faults have stopped: the slowest of the protocol's repetitions, some times.
@@ -60,8 +60,10 @@ impl World {
                 .node
                 .as_ref()
                 .map_or_else(|| Some("dead".to_owned()), |node| node.unready().map(|unready| format!("{unready:?}")));
-            let is_idle =
-                |node: &Node| (node.inspect().is_idle() || node.repair().is_busy()) && node.tables().is_idle();
+            let is_idle = |node: &Node| {
+                (node.inspect().is_idle() || node.repair().is_busy() || node.tombstones().is_busy())
+                    && node.tables().is_idle()
+            };
             if machine.node.as_ref().is_some_and(|node| !is_idle(node)) {
                 self.is_stuck(format!("{host:?} is busy with operations that nobody waits for"));
                 return;
@@ -138,8 +140,19 @@ impl World {
         };
         for key in &self.keys {
             let replicas = self.placement.replicas(self.placement.slot(key));
-            let held: Vec<_> =
-                replicas.iter().filter_map(live).map(|(_, disk)| disk.read(key, ReadKind::Digest).lookup).collect();
+            let slot = self.placement.slot(key);
+            let without_sealed = |disk: &Disk| {
+                let digest = disk.read(key, ReadKind::Digest).lookup.digest();
+                digest.filter(|digest| !digest.is_sealed_away(disk.folder.meta.seals.get(&slot).copied()))
+            };
+            let held: Vec<_> = replicas.iter().filter_map(live).map(|(_, disk)| without_sealed(disk)).collect();
+            // Where all replicas are there, deletions are forgotten.
+            let forget = self.plan.repair.as_ref().is_some_and(|repair| repair.tombstones.is_some());
+            let disks = || replicas.iter().filter_map(live).map(|(_, disk)| disk);
+            let is_deletion = |disk: &Disk| disk.folder.records.get(key).is_some_and(|record| !record.is_value());
+            if forget && disks().count() == replicas.len() && disks().any(is_deletion) {
+                return Some(format!("the deletion of {key} is not forgotten: {held:?}"));
+            }
             if held.windows(2).any(|pair| pair[0] != pair[1]) {
                 return Some(format!("the live replicas of {key} do not come to hold the same: {held:?}"));
             }

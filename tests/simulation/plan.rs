@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use quorate::protocol::RepairSettings;
+use quorate::protocol::{RepairSettings, TombstoneSettings};
 use quorate::types::{Table, TableName};
 
 use crate::tables;
@@ -237,8 +237,18 @@ impl Plan {
             plan.repair = Some(RepairSettings {
                 every: Duration::from_millis(*random.pick(&[500, 2_000, 5_000])),
                 confirm_after: Duration::from_millis(*random.pick(&[1, 20, 200])),
+                tombstones: None,
                 ..RepairSettings::default()
             });
+        }
+        if let Some(repair) = &mut plan.repair
+            && seed % 8 == 7
+        {
+            repair.tombstones = Some(TombstoneSettings {
+                kept_for: Duration::from_millis(*random.pick(&[3_000, 10_000])),
+                of_slot_max: *random.pick(&[0, 0, 1_000]),
+            });
+            plan.delete_permille = plan.delete_permille.max(250);
         }
         plan
     }

@@ -78,6 +78,11 @@ fn describe(message: &Message) -> (Option<&Key>, String) {
         Message::HelloRefused { refusal, .. } => (None, format!("no: {refusal:?}")),
         Message::Request { operation, request, .. } => match request {
             Request::Repair(request) => (None, format!("#{} compares: {request:?}", operation.0)),
+            Request::Fence { slot, fence } => (None, format!("#{} fence {fence} of slot {slot}", operation.0)),
+            Request::OldRecords { slot, until, .. } => {
+                (None, format!("#{} old records up to {until} of slot {slot}?", operation.0))
+            }
+            Request::Seal { slot, seal } => (None, format!("#{} seal {seal} of slot {slot}", operation.0)),
             Request::Clock => (None, format!("#{} clock?", operation.0)),
             Request::Get { key, read_kind } => (Some(key), format!("#{} get {read_kind:?}", operation.0)),
             Request::Store { key, record, .. } => (Some(key), format!("#{} store {}", operation.0, shown(record))),
@@ -90,12 +95,15 @@ fn describe(message: &Message) -> (Option<&Key>, String) {
         },
         Message::Answer { operation, answer, .. } => match answer {
             Answer::Repair(answer) => (None, format!("#{} is told what is compared: {answer:?}", operation.0)),
+            Answer::Fenced { .. } => (None, format!("#{} fenced", operation.0)),
+            Answer::OldRecords(marks) => (None, format!("#{} has {} old records", operation.0, marks.records.len())),
+            Answer::Sealed => (None, format!("#{} below the seal", operation.0)),
             Answer::Clock(clock) => (None, format!("#{} clock {clock}", operation.0)),
             Answer::Lookup { key, held, .. } => (Some(key), format!("#{} holds {}", operation.0, looked_up(held))),
             Answer::Promised { key, held, .. } => {
                 (Some(key), format!("#{} promised, holds {}", operation.0, looked_up(held)))
             }
-            Answer::Preempted { floor } => (None, format!("#{} preempted below {floor}", operation.0)),
+            Answer::Preempted { floor, .. } => (None, format!("#{} preempted below {floor}", operation.0)),
             Answer::Scanned(scanned) => {
                 let keys: Vec<String> =
                     scanned.keys.iter().map(|(key, digest)| format!("{key} {}", place(digest))).collect();

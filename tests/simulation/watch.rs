@@ -7,8 +7,8 @@ use quorate::protocol::placement::Placement;
 use quorate::protocol::quorum::majority;
 use quorate::protocol::{Answer, Input, Message, Node, OperationId, Refusal, Request};
 use quorate::types::{
-    Applied, Ballot, Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, NodeIndex, Record, Stamp, TableId, Ttl,
-    Version,
+    Applied, Ballot, Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, NodeIndex, Record, Slot, Stamp,
+    TableId, Ttl, Version,
 };
 
 use crate::clients::operation_of_token;
@@ -63,6 +63,8 @@ pub struct Watch {
     accepted: BTreeMap<(Key, Version), BTreeSet<NodeIndex>>,
     /// The greatest stamp that each replica has held durably for a key.
     stamps: BTreeMap<(NodeIndex, Key), Stamp>,
+    /// The fences and seals that were asked for.
+    seals: BTreeMap<Round, (Slot, Clock)>,
     /// The ballot that each prepare asks to promise.
     ballots: BTreeMap<Round, Ballot>,
     /// The operations that have drawn a ballot.
@@ -98,6 +100,7 @@ impl Watch {
             held: BTreeMap::new(),
             accepted: BTreeMap::new(),
             stamps: BTreeMap::new(),
+            seals: BTreeMap::new(),
             ballots: BTreeMap::new(),
             has_prepared: BTreeSet::new(),
             settled: BTreeSet::new(),
@@ -180,6 +183,9 @@ impl Watch {
         if batch.epoch.is_some() && !batch.records.is_empty() {
             counters.count("a record carried an epoch");
         }
+        if !batch.forgotten.is_empty() {
+            counters.count("a deletion was forgotten");
+        }
         Ok(())
     }
 
@@ -192,7 +198,9 @@ impl Watch {
         message: &Message,
         counters: &mut Counters,
     ) -> Result<(), String> {
-        if self.is_about_drop(speaker, to, to_incarnation, message, counters)? {
+        if self.is_about_drop(speaker, to, to_incarnation, message, counters)?
+            || self.is_about_seal(speaker, to, to_incarnation, message)?
+        {
             return Ok(());
         }
         self.says_of_keys(speaker, to, to_incarnation, message, counters)
@@ -309,6 +317,38 @@ impl Watch {
         Ok(())
     }
 
+    /// Whether a message is a fence or a seal, or the acknowledgement of one, which must be durable.
+    fn is_about_seal(
+        &mut self,
+        speaker: &Speaker<'_>,
+        to: NodeIndex,
+        to_incarnation: Option<Incarnation>,
+        message: &Message,
+    ) -> Result<bool, String> {
+        let Speaker { me, node, disk, .. } = *speaker;
+        match message {
+            Message::Request {
+                operation,
+                round,
+                request: Request::Fence { slot, fence: clock } | Request::Seal { slot, seal: clock },
+            } => {
+                self.seals.insert((me, node.incarnation(), *operation, *round), (*slot, *clock));
+                Ok(true)
+            }
+            Message::Answer { operation, round, answer: answer @ (Answer::Stored | Answer::Fenced { .. }) } => {
+                let asked = to_incarnation.and_then(|it| self.seals.get(&(to, it, *operation, *round)));
+                let Some((slot, clock)) = asked else { return Ok(false) };
+                let meta = &disk.folder.meta;
+                let durable = if *answer == Answer::Stored { meta.seals.get(slot).copied() } else { meta.fence };
+                if durable < Some(*clock) {
+                    return Err(format!("{me:?} answered {message:?} to {clock} while {durable:?} was durable"));
+                }
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// Whether a message is a drop, or the acknowledgement of one, which must be durable.
     fn is_about_drop(
         &mut self,
@@ -368,7 +408,9 @@ impl Watch {
         let Speaker { me, node, disk, .. } = *speaker;
         let durable = disk.folder.records.get(key).map(Record::tag);
         // What it read before, or acknowledges together with the drop, may be removed since.
-        let is_removed = durable.is_none() && disk.folder.meta.dropped.contains(&key.table());
+        let seal = disk.folder.meta.seals.get(&self.placement.slot(key));
+        let may_be_forgotten = seal.is_some_and(|seal| tag.stamp < Stamp::of_absence(*seal));
+        let is_removed = durable.is_none() && disk.folder.meta.dropped.contains(&key.table()) || may_be_forgotten;
         if !is_removed && durable.is_none_or(|durable| durable < tag.tag()) {
             return Err(format!("{me:?} answered {tag} of {key} while {durable:?} was durable"));
         }

@@ -51,6 +51,8 @@ pub struct Plan {
     pub smallest_store: bool,
     /// Whether the nodes serve HTTP and lines too.
     pub doors: bool,
+    /// Further lines of each node's file.
+    pub node_lines: &'static str,
 }
 
 /// The last lines of a node.yml with the smallest buffers and caches. A short test then flushes, merges, deletes logs and reads
@@ -68,6 +70,7 @@ impl Default for Plan {
             memory: false,
             smallest_store: false,
             doors: false,
+            node_lines: "",
         }
     }
 }
@@ -112,6 +115,7 @@ impl Cluster {
             if plan.smallest_store {
                 text.push_str(SMALLEST_STORE);
             }
+            text.push_str(plan.node_lines);
             let doors = if plan.doors { [(); 3].map(|()| ports::free_port()) } else { [0; 3] };
             if plan.doors {
                 for (name, port) in ["http", "line", "redis"].iter().zip(doors) {

@@ -204,7 +204,7 @@ fn add_request(
         let returned = done.returned.unwrap_or(u64::MAX);
         match done.outcome {
             Outcome::Saw { value, version } => {
-                let (action, version) = (Action::Read { saw: *value }, Some(rank(version)));
+                let (action, version) = (Action::Read { saw: *value }, known(version, rank));
                 let ending = Ending::Returned(returned);
                 operations.push(Operation { client, invoked, action, ending, version });
                 return Ok(());
@@ -212,8 +212,8 @@ fn add_request(
             Outcome::Listed(named) => {
                 let (action, version) = match named {
                     None => (Action::Read { saw: None }, None),
-                    Some((Some(value), version)) => (Action::Read { saw: Some(*value) }, Some(rank(version))),
-                    Some((None, version)) => (Action::Look { has_value: true }, Some(rank(version))),
+                    Some((Some(value), version)) => (Action::Read { saw: Some(*value) }, known(version, rank)),
+                    Some((None, version)) => (Action::Look { has_value: true }, known(version, rank)),
                 };
                 let ending = Ending::Returned(returned);
                 operations.push(Operation { client, invoked, action, ending, version });
@@ -259,7 +259,7 @@ fn add_request(
                     invoked: done.invoked,
                     action: Action::Look { has_value: *has_value },
                     ending: Ending::Returned(returned),
-                    version: Some(rank(version)),
+                    version: known(version, rank),
                 });
             }
             Outcome::Failed | Outcome::Unknown => {}
@@ -283,13 +283,17 @@ fn add_request(
     }
     let effect = effects.iter().min_by_key(|(.., until)| *until);
     let sum = effect.and_then(|(_, sum, _)| *sum).or(told_sum);
-    let ranked = |versions: &[Version]| checker::Versions::new(versions.iter().map(rank));
+    let of_records = |versions: &[Version]| {
+        versions.iter().filter(|version| !is_sealed_absence(version)).map(rank).collect::<Vec<_>>()
+    };
+    let ranked = |versions: &[Version]| checker::Versions::new(of_records(versions));
     let action = match ask {
         Ask::Get | Ask::GetOne { .. } | Ask::List { .. } => unreachable!("reads have no effect"),
         Ask::Set => Action::Write { value },
         Ask::Delete => Action::Delete,
         Ask::SetIf { condition, deletes } => {
             let condition = match condition {
+                Condition::Version(version) if is_sealed_absence(version) => checker::Condition::Absent,
                 Condition::Version(version) => checker::Condition::Version(rank(version)),
                 Condition::Absent => checker::Condition::Absent,
                 Condition::Present => checker::Condition::Present,
@@ -316,6 +320,17 @@ fn add_request(
         version,
     });
     Ok(())
+}
+
+/// Whether a version is that of an absence in a slot that was sealed. It may change while nothing is written, and the version of
+/// a record may follow that is below it.
+fn is_sealed_absence(version: &Version) -> bool {
+    version.stamp.is_none() && version.ballot.is_none() && version.stamp != quorate::types::Stamp::none()
+}
+
+/// The number of a version, where its place among the others is known.
+fn known(version: &Version, rank: &impl Fn(&Version) -> u64) -> Option<u64> {
+    (!is_sealed_absence(version)).then(|| rank(version))
 }
 
 /// Whether an attempt that did nothing speaks of the whole request. A first attempt that its client has given up does not know of

@@ -82,6 +82,7 @@ fn smallest_node_file_gets_the_defaults() {
             request_bytes_in_flight_max: REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
             repair_keys_per_second: REPAIR_KEYS_PER_SECOND_DEFAULT,
             repair_bytes_per_second: REPAIR_BYTES_PER_SECOND_DEFAULT,
+            tombstones_kept_for_seconds: 600,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
@@ -95,7 +96,7 @@ fn full_node_file_is_taken_as_it_is() {
     let config = node(
         "node:\n  id: a.b\n  local_address: \"[::1]:1\"\n  local_metrics_address: :65535\n  data_dir: /var/lib/q\n  \
          durability: os\n  operator_writes: true\n  requests_in_flight_max: 1\n  request_bytes_in_flight_max: 67108864\n  \
-         repair_keys_per_second: 0\n  repair_bytes_per_second: 65536\n  \
+         repair_keys_per_second: 0\n  repair_bytes_per_second: 65536\n  tombstones_kept_for_seconds: 1\n  \
          record_cache_bytes: 2097152\n  block_cache_bytes: 1048576\n  write_buffer_bytes: 1099511627776\n",
     )
     .unwrap();
@@ -109,6 +110,7 @@ fn full_node_file_is_taken_as_it_is() {
     assert_eq!(config.requests_in_flight_max, 1);
     assert_eq!(config.request_bytes_in_flight_max, 64 << 20);
     assert_eq!((config.repair_keys_per_second, config.repair_bytes_per_second), (0, 64 << 10));
+    assert_eq!(config.tombstones_kept_for_seconds, 1);
     assert_eq!(config.record_cache_bytes, 2 << 20);
     assert_eq!(config.block_cache_bytes, 1 << 20);
     assert_eq!(config.write_buffer_bytes, 1 << 40);
@@ -162,7 +164,7 @@ fn bad_node_files_are_refused_with_one_line() {
     let keys = "id, local_address, local_metrics_address, local_http_address, remote_http_address, http_hosts, \
                 http_cors_origins, local_line_address, local_redis_address, redis_table, data_dir, durability, operator_writes, \
                 requests_in_flight_max, request_bytes_in_flight_max, repair_keys_per_second, \
-                repair_bytes_per_second, record_cache_bytes, block_cache_bytes, \
+                repair_bytes_per_second, tombstones_kept_for_seconds, record_cache_bytes, block_cache_bytes, \
                 write_buffer_bytes";
     let cases: Vec<(String, String)> = vec![
         (String::new(), "etc/n.yml: the file is empty: accepted is one mapping with the key node".into()),

@@ -30,6 +30,7 @@ fn variables_override_the_file() {
             ("QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX", "67108865"),
             ("QUORATE_NODE_REPAIR_KEYS_PER_SECOND", "0"),
             ("QUORATE_NODE_REPAIR_BYTES_PER_SECOND", "65537"),
+            ("QUORATE_NODE_TOMBSTONES_KEPT_FOR_SECONDS", "77"),
             ("QUORATE_NODE_BLOCK_CACHE_BYTES", "1048577"),
             ("QUORATE_NODE_WRITE_BUFFER_BYTES", "1048578"),
             ("QUORATE_ADDRESS", "is another matter"),
@@ -57,6 +58,7 @@ fn variables_override_the_file() {
             request_bytes_in_flight_max: (64 << 20) + 1,
             repair_keys_per_second: 0,
             repair_bytes_per_second: 65_537,
+            tombstones_kept_for_seconds: 77,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: (1 << 20) + 1,
             write_buffer_bytes: (1 << 20) + 2,
@@ -83,6 +85,7 @@ fn bad_variables_are_refused_by_name() {
                  QUORATE_NODE_DATA_DIR, QUORATE_NODE_DURABILITY, QUORATE_NODE_OPERATOR_WRITES, \
                  QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX, QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX, \
                  QUORATE_NODE_REPAIR_KEYS_PER_SECOND, QUORATE_NODE_REPAIR_BYTES_PER_SECOND, \
+                 QUORATE_NODE_TOMBSTONES_KEPT_FOR_SECONDS, \
                  QUORATE_NODE_RECORD_CACHE_BYTES, QUORATE_NODE_BLOCK_CACHE_BYTES, QUORATE_NODE_WRITE_BUFFER_BYTES";
     let cases = [
         (

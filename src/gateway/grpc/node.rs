@@ -12,7 +12,7 @@ use crate::protocol::repair::PairReport;
 use crate::service::Service;
 use crate::service::cluster_report::duration;
 use crate::service::key_scan::KeyScan;
-use crate::types::{Content, Key, NodeId, Table};
+use crate::types::{Content, Key, NodeId, NodeIndex, Slot, Table};
 use crate::wire::NodeSet;
 
 use super::status::rejected;
@@ -41,11 +41,19 @@ impl api::node_server::Node for NodeService {
                 detail,
             })
             .collect();
+        let wait_for = |(member, (slots, slot)): (&NodeIndex, &(usize, Slot))| api::TombstonesWait {
+            node_id: report.members[member.index()].as_str().to_owned(),
+            slots: *slots as u64,
+            slot: slot.0.into(),
+        };
         let repair = report.repair.is_on.then_some(api::RepairHealth {
             share_counted: report.repair.share_counted,
             records: report.repair.counts.records,
             tombstones: report.repair.counts.tombstones,
             repaired: report.repair.repaired,
+            tombstone_slots: report.repair.tombstones.slots as u64,
+            tombstones_forgotten: report.repair.tombstones.counters.forgotten,
+            tombstones_wait_for: report.repair.tombstones.missing.iter().map(wait_for).collect(),
         });
         Ok(Response::new(api::HealthResponse {
             node_id: report.node.as_str().to_owned(),

@@ -7,7 +7,7 @@ use crate::limits::{
     INCARNATIONS_NAMED_MAX, LINK_CHUNK_BYTES, LINK_CHUNKS_IN_FLIGHT_MIN, LINK_MESSAGE_BYTES_MAX, LINK_QUEUE_BYTES_MAX,
     NODES_MAX, REPLICA_COUNT_MAX, VALUE_BYTES_MAX,
 };
-use crate::protocol::{Answer, Hello, OperationId, Request};
+use crate::protocol::{Answer, Hello, OperationId, Request, StoreOrigin};
 use crate::types::{
     Age, Checksum, Clock, ClusterParameters, Content, KEY_BYTES_MAX, Key, Lookup, NODE_ID_BYTES_MAX, NodeId, ReadKind,
     Record, Stamp, StoreId, Value,
@@ -25,7 +25,7 @@ fn store(operation: u64, bytes: usize) -> Message {
     Message::Request {
         operation: OperationId(operation),
         round: 1,
-        request: Request::Store { key, record, age: Age::NONE },
+        request: Request::Store { key, record, age: Age::NONE, origin: StoreOrigin::Writer },
     }
 }
 
@@ -110,7 +110,12 @@ fn no_batch_is_larger_than_a_link_takes() {
     let digest = |_| {
         let stamp = Stamp { clock, writer: longest_id(0) };
         let digest = Record::plain(stamp, Content::Tombstone, Checksum(u64::MAX)).digest();
-        let answer = Answer::Lookup { key: Key::new("k").unwrap(), held: Lookup::Digest(digest), age: Age(u64::MAX) };
+        let answer = Answer::Lookup {
+            key: Key::new("k").unwrap(),
+            held: Lookup::Digest(digest),
+            age: Age(u64::MAX),
+            seal: None,
+        };
         Message::Answer { operation: OperationId(u64::MAX), round: u32::MAX, answer }
     };
     let get = |_| {

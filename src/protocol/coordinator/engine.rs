@@ -13,7 +13,7 @@ use crate::protocol::context::{Caller, Task};
 use crate::protocol::hints::{Hint, HintQueue};
 use crate::protocol::io::{Failure, ProtocolEvent, Reply, Time};
 use crate::protocol::membership::PeerView;
-use crate::protocol::message::{Answer, OperationId, Refusal, Request};
+use crate::protocol::message::{Answer, OperationId, Refusal, Request, StoreOrigin};
 use crate::protocol::quorum::{Standing, Tally};
 use crate::types::{AgedRecord, Clock, IdempotencyToken, Key, NodeIndex, Stamp, Version};
 
@@ -180,6 +180,11 @@ impl Coordinator {
             Stage::Ask { enough: Enough::One, .. } if tally.has_counted_any() => operation.on_enough(tally),
             Stage::Ask { enough: Enough::One, .. } if tally.missing().next().is_none() => operation.on_impossible(),
             Stage::Ask { enough: Enough::One, .. } => Step::Wait,
+            Stage::Seal(_) => match standing {
+                Standing::Reached => operation.on_sealed(),
+                Standing::Impossible => Step::Failed,
+                Standing::Pending => Step::Wait,
+            },
         };
         self.perform(id, step, ctx);
     }
@@ -212,6 +217,11 @@ impl Coordinator {
             }
             Step::Expire(settled) => self.expire_for_read(id, settled, ctx),
             Step::Ask(round) => self.begin_round(id, round, ctx),
+            Step::Seal(seal) => {
+                let Some(operation) = self.operations.get_mut(&id) else { return };
+                operation.begin(Stage::Seal(seal));
+                operation.ask_missing(id, ctx);
+            }
             Step::Done(reply) => self.finish(id, reply, ctx),
             Step::Failed => self.fail(id, ctx),
         }
@@ -384,6 +394,7 @@ impl Coordinator {
                 Step::Wait => operation.ask_missing(id, ctx),
                 step => self.perform(id, step, ctx),
             },
+            Stage::Seal(_) => operation.ask_missing(id, ctx),
         }
     }
 
@@ -443,13 +454,17 @@ impl Coordinator {
     ) {
         match answer {
             Answer::Clock(clock) => self.on_clock(from, id, clock, ctx),
-            Answer::Lookup { .. } | Answer::Stored | Answer::Promised { .. } | Answer::Preempted { .. } => {
-                self.on_answer_to_round(from, id, round, answer, ctx);
-            }
+            Answer::Lookup { .. }
+            | Answer::Stored
+            | Answer::Promised { .. }
+            | Answer::Preempted { .. }
+            | Answer::Sealed => self.on_answer_to_round(from, id, round, answer, ctx),
             // Of a page that has ended.
             Answer::Scanned(_) => {}
             // These are for watches, and for a comparison that has ended.
             Answer::Changes { .. } | Answer::ChangesLost | Answer::Repair(_) => {}
+            // Of a round for deletions that has ended.
+            Answer::Fenced { .. } | Answer::OldRecords(_) => {}
             Answer::Refused(refusal) => {
                 // A peer whose answer this node had no room for has answered in time.
                 if from != ctx.node.me && !refusal.is_of_asker() {
@@ -473,7 +488,8 @@ impl Coordinator {
         ctx: &mut CoordinatorCtx<'_>,
     ) {
         let Some(operation) = self.operations.get_mut(&id) else {
-            if answer == Answer::Stored {
+            // A record below the seal of its slot was not needed any more, or repair brings it.
+            if matches!(answer, Answer::Stored | Answer::Sealed) {
                 self.hints.answered(from, id, round);
             }
             return;
@@ -496,7 +512,12 @@ impl Coordinator {
             ctx.node.report(ProtocolEvent::ClockJump { seen });
             return self.on_refused(from, id, round, Refusal::ClockJump, ctx);
         }
-        match operation.operation.on_answer(from, answer) {
+        let heard = match operation.stage {
+            Stage::Seal(_) if answer == Answer::Stored => Heard::Counts,
+            Stage::Seal(_) => Heard::Nothing,
+            _ => operation.operation.on_answer(from, answer),
+        };
+        match heard {
             Heard::Nothing => return,
             Heard::Counts => operation.tally.count(from),
             Heard::Refuses => {
@@ -607,7 +628,8 @@ impl Coordinator {
         if let Some(incarnation) = ctx.reaches(peer) {
             for (id, hint) in self.hints.of(peer) {
                 let (key, record) = (hint.key.clone(), hint.record.clone());
-                let request = Request::Store { key, record, age: hint.age_at(ctx.node.now) };
+                let (age, origin) = (hint.age_at(ctx.node.now), StoreOrigin::Repair);
+                let request = Request::Store { key, record, age, origin };
                 ctx.ask(peer, incarnation, id, hint.round, request);
             }
         }

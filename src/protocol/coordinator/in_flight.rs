@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::mutants::{must, rule};
 use crate::protocol::context::Caller;
 use crate::protocol::io::Time;
-use crate::protocol::message::{OperationId, Refusal};
+use crate::protocol::message::{OperationId, Refusal, Request};
 use crate::protocol::quorum::Tally;
 use crate::types::{AgedRecord, Clock, Key, NodeIndex, Slot};
 
@@ -73,6 +73,8 @@ pub(super) enum Stage {
     Epoch { floor: Clock },
     /// The answers to a round of its own.
     Ask { fanout: Fanout, enough: Enough },
+    /// That a quorum has a seal of its slot.
+    Seal(Clock),
 }
 
 impl Stage {
@@ -81,7 +83,7 @@ impl Stage {
         match self {
             Self::Clock { rounds, .. } => !rounds.is_empty(),
             Self::Ask { fanout, .. } => fanout.is_hedged(),
-            Self::Start | Self::Queued | Self::Pause | Self::Epoch { .. } => false,
+            Self::Start | Self::Queued | Self::Pause | Self::Epoch { .. } | Self::Seal(_) => false,
         }
     }
 }
@@ -93,7 +95,7 @@ impl InFlight {
         match std::mem::replace(&mut self.stage, stage) {
             Stage::Start | Stage::Queued => return,
             Stage::Clock { .. } | Stage::Epoch { .. } | Stage::Pause => self.tally.restart(),
-            Stage::Ask { .. } => self.tally.reset(),
+            Stage::Ask { .. } | Stage::Seal(_) => self.tally.reset(),
         }
         self.round += 1;
     }
@@ -174,7 +176,10 @@ impl InFlight {
         let lead = if members.clone().any(|member| member == me) { Some(me) } else { reached.next() };
         for member in members {
             if let Some(incarnation) = ctx.reaches(member) {
-                let request = self.operation.request(&self.key, Some(member) == lead);
+                let request = match self.stage {
+                    Stage::Seal(seal) => Request::Seal { slot: self.slot, seal },
+                    _ => self.operation.request(&self.key, Some(member) == lead),
+                };
                 ctx.ask(member, incarnation, id, self.round, request);
             }
         }

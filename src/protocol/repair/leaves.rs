@@ -102,8 +102,8 @@ pub struct Leaves {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Reading {
     range: SlotRange,
-    /// The records of it that became durable since.
-    touched: BTreeMap<Key, Digest>,
+    /// The records of it that became durable since; `None` for one that was removed.
+    touched: BTreeMap<Key, Option<Digest>>,
     /// Whether the page may show what is not so any more.
     is_stale: bool,
 }
@@ -217,7 +217,7 @@ impl Leaves {
         let is_within = |slot: Slot, key: &Key| reading.range.contains(slot, key) && end.is_after(slot, key);
         // Later ones take precedence: what the replica knows is what became durable last.
         let mut known: BTreeMap<&Key, Option<&Digest>> = BTreeMap::new();
-        known.extend(reading.touched.iter().map(|(key, digest)| (key, Some(digest))));
+        known.extend(reading.touched.iter().map(|(key, digest)| (key, digest.as_ref())));
         let on_its_way = replica.known().filter(|(slot, key, _)| is_within(*slot, key));
         known.extend(on_its_way.map(|(_, key, durable)| (key, durable)));
         let shown = page.records.iter().filter(|record| !known.contains_key(&record.key));
@@ -234,19 +234,53 @@ impl Leaves {
     pub fn changed(&mut self, key: &Key, before: Option<&Digest>, after: &Digest, placement: &Placement) {
         let hash = placement.hash(key);
         let slot = slot_of(hash);
-        for reading in self.reads.values_mut().filter(|reading| reading.range.contains(slot, key)) {
-            if reading.touched.len() >= REPAIR_TOUCHED_MAX {
-                reading.is_stale = true;
-            } else if !reading.is_stale {
-                must!(ChangeBesideCountIsLost, reading.touched.insert(key.clone(), after.clone()));
-            }
-        }
+        self.touch(slot, key, Some(after));
         if self.counted_to.is_after(slot, key) {
             if let Some(before) = before {
                 must!(LeafKeepsReplaced, self.subtract(hash, key, before));
             }
             self.add(hash, key, after);
         }
+    }
+
+    /// A tombstone was removed.
+    pub fn forgotten(&mut self, key: &Key, digest: &Digest, placement: &Placement) {
+        let hash = placement.hash(key);
+        let slot = slot_of(hash);
+        self.touch(slot, key, None);
+        if self.counted_to.is_after(slot, key) {
+            self.subtract(hash, key, digest);
+        }
+    }
+
+    /// What is there of `key` changes while pages are read.
+    fn touch(&mut self, slot: Slot, key: &Key, after: Option<&Digest>) {
+        for reading in self.reads.values_mut().filter(|reading| reading.range.contains(slot, key)) {
+            if reading.touched.len() >= REPAIR_TOUCHED_MAX {
+                reading.is_stale = true;
+            } else if !reading.is_stale {
+                must!(ChangeBesideCountIsLost, reading.touched.insert(key.clone(), after.cloned()));
+            }
+        }
+    }
+
+    /// The sum over the records of a slot; `None` where they are not counted, or are being removed.
+    #[must_use]
+    pub fn sum_of(&self, slot: Slot) -> Option<Sum> {
+        let is_known = self.are_complete() && !self.is_cleaning && !self.is_suspended;
+        is_known.then(|| Sum(self.slots.get(&slot).map_or(0, |leaves| leaves.total)))
+    }
+
+    /// How many tombstones a slot has.
+    #[must_use]
+    pub fn tombstones_of(&self, slot: Slot) -> u64 {
+        self.slots.get(&slot).map_or(0, |leaves| leaves.counts.tombstones)
+    }
+
+    /// The slots that have tombstones, and how many.
+    pub fn tombstones(&self) -> impl Iterator<Item = (Slot, u64)> {
+        let counts = self.slots.iter().map(|(slot, leaves)| (*slot, leaves.counts.tombstones));
+        counts.filter(|(_, tombstones)| *tombstones > 0)
     }
 
     /// The store begins to remove records of a dropped table.

@@ -26,12 +26,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::limits::{
-    REPAIR_ANSWER_MAX, REPAIR_BACKLOG_BYTES_MAX, REPAIR_KEY_DEADLINE, REPAIR_KEYS_WAITING_MAX, REPAIR_LISTED_BYTES_MAX,
-    REPAIR_LISTED_KEYS_MAX, REPAIR_LISTINGS_MAX, REPAIR_PAIRS_AT_ONCE, REPAIR_READS_MAX, REPAIR_SERVED_FOR,
-    REPAIR_SERVED_READS_MAX,
+    REPAIR_ANSWER_MAX, REPAIR_BACKLOG_BYTES_MAX, REPAIR_KEY_DEADLINE, REPAIR_KEYS_WAITING_MAX, REPAIR_LISTED_KEYS_MAX,
+    REPAIR_LISTINGS_MAX, REPAIR_PAIRS_AT_ONCE, REPAIR_READS_MAX, REPAIR_SERVED_FOR, REPAIR_SERVED_READS_MAX,
 };
 use crate::mutants::must;
-use crate::types::{Digest, Incarnation, Key, NodeIndex, Removed, Slot, SlotsPage};
+use crate::types::{Digest, Incarnation, Key, NodeIndex, Removed, Slot, SlotRecord, SlotsPage};
 
 pub use leaves::{Leaves, RecordCounts};
 pub use settings::RepairSettings;
@@ -42,9 +41,9 @@ use super::coordinator::{Coordinator, CoordinatorCtx};
 use super::io::{Failure, ProtocolEvent, ReadId, Reply, Time};
 use super::message::{Answer, Message, OperationId, Request};
 use super::placement::Placement;
-use super::sums::{Marks, RecordsOf, RepairAnswer, RepairRequest, mark_of};
+use super::retention::TombstoneReport;
+use super::sums::{Marks, RecordsOf, RepairAnswer, RepairRequest, half_of};
 
-use leaves::slot_of;
 use pace::Pace;
 use session::{Asked, Listing, Session};
 
@@ -108,6 +107,8 @@ pub struct RepairReport {
     pub repaired: u64,
     /// The peers that hold a slot with this node.
     pub pairs: Vec<PairReport>,
+    /// The deletions that are to be forgotten.
+    pub tombstones: TombstoneReport,
 }
 
 /// What a node knows of itself and a peer.
@@ -200,6 +201,7 @@ impl Repair {
             share_counted: self.leaves.share_counted(),
             repaired: self.repaired,
             pairs: self.pairs.iter().map(pair).collect(),
+            tombstones: TombstoneReport::default(),
         }
     }
 
@@ -215,6 +217,13 @@ impl Repair {
     ) {
         if self.settings.is_some() {
             self.leaves.changed(key, before, &after(), placement);
+        }
+    }
+
+    /// The tombstone of `key` was removed.
+    pub fn forgotten(&mut self, key: &Key, digest: &Digest, placement: &Placement) {
+        if self.settings.is_some() {
+            must!(ForgottenStaysInLeaf, self.leaves.forgotten(key, digest, placement));
         }
     }
 
@@ -250,7 +259,7 @@ impl Repair {
     pub fn on_slots_read(&mut self, read: ReadId, page: Option<SlotsPage>, ctx: &mut RepairCtx<'_>) {
         self.leaves.on_page(read, page.as_ref(), ctx.shared.replica, &ctx.shared.node);
         if let Some(ServedRead { to, of }) = self.served_reads.remove(&read) {
-            let marks = page.map(|page| cut_off(listed(page, &of, to.node, ctx)));
+            let marks = page.map(|page| listed(page, &of, to.node, ctx).cut_off());
             return answer(to, marks.map_or(RepairAnswer::NotNow, RepairAnswer::Records), ctx);
         }
         let Some(session) = &mut self.session else { return };
@@ -579,31 +588,14 @@ fn again_after(settings: &RepairSettings) -> Duration {
 fn listed(page: SlotsPage, of: &RecordsOf, peer: NodeIndex, ctx: &RepairCtx<'_>) -> Marks {
     let (placement, replica) = (ctx.shared.node.placement, &*ctx.shared.replica);
     let looked_to = page.records.last().filter(|_| page.has_more).map(|record| record.key.clone());
-    let is_meant = |key: &Key| {
-        let hash = placement.hash(key);
-        of.has(hash) && ctx.is_shared(slot_of(hash), peer) && !replica.is_dropped(key.table())
+    let is_meant = |SlotRecord { slot, key, digest }: &SlotRecord| {
+        // Tombstones that may be forgotten are nothing, whether they are removed or not.
+        of.has(placement.hash(key))
+            && ctx.is_shared(*slot, peer)
+            && !replica.is_dropped(key.table())
+            && !digest.is_sealed_away(replica.seal(*slot))
     };
-    let records = page.records.into_iter().filter(|record| is_meant(&record.key));
-    let records = records.map(|record| (half(mark_of(&record.key, &record.digest)), record.key));
+    let records = page.records.into_iter().filter(is_meant);
+    let records = records.map(|record| (half_of(&record.key, &record.digest), record.key));
     Marks { records: records.map(|(mark, key)| (key, mark)).collect(), looked_to }
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "the lower half of a mark")]
-fn half(mark: u128) -> u64 {
-    mark as u64
-}
-
-/// As many records as one answer holds.
-fn cut_off(mut marks: Marks) -> Marks {
-    let mut bytes = 0;
-    let fits = |(key, _): &&(Key, u64)| {
-        bytes += key.as_bytes().len();
-        bytes <= REPAIR_LISTED_BYTES_MAX
-    };
-    let kept = marks.records.iter().take_while(fits).count();
-    if kept < marks.records.len() {
-        marks.records.truncate(kept);
-        marks.looked_to = marks.records.last().map(|(key, _)| key.clone());
-    }
-    marks
 }

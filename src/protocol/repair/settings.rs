@@ -6,6 +6,8 @@ use crate::limits::{
     REPAIR_BYTES_PER_SECOND_DEFAULT, REPAIR_CONFIRM_AFTER, REPAIR_EVERY, REPAIR_KEYS_PER_SECOND_DEFAULT,
 };
 
+use crate::protocol::retention::TombstoneSettings;
+
 /// How a node repairs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RepairSettings {
@@ -17,6 +19,8 @@ pub struct RepairSettings {
     pub every: Duration,
     /// How long a few leaves that differ must do so before their keys are compared.
     pub confirm_after: Duration,
+    /// When deletions are forgotten; without it, they are kept.
+    pub tombstones: Option<TombstoneSettings>,
 }
 
 impl Default for RepairSettings {
@@ -26,6 +30,7 @@ impl Default for RepairSettings {
             bytes_per_second: REPAIR_BYTES_PER_SECOND_DEFAULT,
             every: REPAIR_EVERY,
             confirm_after: REPAIR_CONFIRM_AFTER,
+            tombstones: Some(TombstoneSettings::default()),
         }
     }
 }

@@ -11,6 +11,8 @@
 //! A version with a time to live has an age: how long this node has kept it, on its own count of the time that it ran. The
 //! count belongs to the version. A record that brings the version with a greater age sets the count back.
 //!
+//! Deletions up to the seal of their slot are nothing: `seals` says what keeps older records out then.
+//!
 //! A key has state here only while one of its records is on its way to the disk, or while a store waits for a read of the
 //! durable record.
 
@@ -19,97 +21,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::limits::{LISTED_KEYS_MAX, REPLICA_BACKLOG_BYTES_MAX, REPLICA_READS_MAX, REPLICA_SCANS_MAX};
 use crate::mutants::{must, rule};
 use crate::types::{
-    Age, AgedRecord, Ballot, Clock, Digest, Expiry, Found, Key, KeyRange, Lookup, ReadKind, Record, RunningTime,
-    ScannedKeys, Slot, TableId,
+    Age, AgedRecord, Ballot, Clock, Digest, Expiry, Found, Key, KeyRange, Lookup, Meta, ReadKind, Record, RunningTime,
+    ScannedKeys, Slot, Stamp, TableId,
 };
 
 use super::clock::PEER_JUMP;
 use super::context::{AnswerWhen, Delivery, NodeCtx, Origin, PendingAck, Requester};
 use super::group_commit::{AckAfter, GroupCommit};
 use super::io::{Effect, Failure, ProtocolEvent, ReadId, Reply};
-use super::message::{Answer, Refusal, Request};
+use super::message::{Answer, Refusal, Request, StoreOrigin};
 
+mod fences;
 mod promises;
+mod seals;
+mod state;
 
 use promises::Promises;
+use seals::{Seals, is_below};
+use state::{Dropped, Incoming, KeyState, ReadFor, Stored, Waiting, is_jump};
 
-/// One node's replica of the slots that it holds.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Replica {
-    promises: Promises,
-    keys: BTreeMap<Key, KeyState>,
-    reads: BTreeMap<ReadId, ReadFor>,
-    /// The scans of the index that are under way.
-    scans: BTreeMap<ReadId, Origin>,
-    read_next: u64,
-    /// The size of the requests that wait for a read of the durable record, in bytes, about.
-    waiting_bytes: usize,
-    dropped: Dropped,
-}
-
-/// The tables that were dropped. A drop that was sent to anybody is decided, so that each who hears of it may refuse at once.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Dropped {
-    known: BTreeSet<TableId>,
-    durable: BTreeSet<TableId>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum KeyState {
-    /// The digest of the durable record is being read. These wait for it, in order of arrival.
-    Reading(Vec<Waiting>),
-    /// The digest of the durable record is known, and a greater record is on its way to the disk.
-    Known { slot: Slot, durable: Option<Stored> },
-}
-
-/// A record that is on the disk.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Stored {
-    digest: Digest,
-    /// Since when this node keeps the version, where that has a time to live.
-    kept_at: Option<RunningTime>,
-}
-
-/// A record to store.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Incoming {
-    record: Record,
-    /// Since when the sender has kept the version, on this node's count.
-    kept_at: Option<RunningTime>,
-}
-
-/// A request that waits for the digest of the durable record.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Waiting {
-    /// To be compared with it.
-    Store(Incoming, Requester),
-    /// To be judged once all stores before it are durable.
-    Prepare(Origin, Request),
-}
-
-impl Waiting {
-    fn bytes(&self, key: &Key) -> usize {
-        match self {
-            Self::Store(incoming, _) => incoming.record.bytes(key),
-            Self::Prepare(..) => size_of::<Self>() + key.as_bytes().len(),
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum ReadFor {
-    /// To compare stores with the durable record.
-    Store { slot: Slot, key: Key },
-    /// To answer a read.
-    Get { key: Key, requester: Requester },
-    /// To answer with a promise that was given.
-    Prepare { key: Key, origin: Origin },
-}
+pub use state::{Offer, Replica};
 
 impl Replica {
-    /// The replica of an incarnation that begins with `epoch`, and knows of these dropped tables.
+    /// The replica of an incarnation that begins with `epoch`, on a folder that remembers `meta`.
     #[must_use]
-    pub fn start(epoch: u64, dropped: &BTreeSet<TableId>) -> Self {
+    pub fn start(epoch: u64, meta: &Meta) -> Self {
+        let dropped = &meta.dropped;
         let promises = Promises::start(epoch);
         Self {
             promises,
@@ -119,6 +56,7 @@ impl Replica {
             read_next: 0,
             waiting_bytes: 0,
             dropped: Dropped { known: dropped.clone(), durable: dropped.clone() },
+            seals: Seals::start(meta),
         }
     }
 
@@ -158,7 +96,8 @@ impl Replica {
     }
 
     /// The store was reopened. Drops that were heard while it could not be written are made durable now.
-    pub fn on_store_reopened(&mut self, ctx: &mut NodeCtx<'_>) {
+    pub fn on_store_reopened(&mut self, meta: &Meta, ctx: &mut NodeCtx<'_>) {
+        self.restore_seals(meta);
         let Dropped { known, durable } = &self.dropped;
         if known.len() > durable.len() {
             ctx.group_commit.add_dropped(known.difference(durable).copied());
@@ -195,12 +134,17 @@ impl Replica {
                 ctx.answer(from, Answer::Clock(now));
             }
             Request::Get { key, read_kind } => self.get(key, read_kind, requester, ctx),
-            Request::Store { key, record, age } => self.store(key, record, age, requester, ctx),
+            Request::Store { key, record, age, origin } => {
+                self.store(key, record, age, Offer::Store(origin), requester, ctx);
+            }
             Request::Prepare { key, ballot, read_kind } => self.prepare(key, ballot, read_kind, from, ctx),
             Request::Accept { key, record, age } => self.accept(key, record, age, from, ctx),
             Request::Scan { range, keys_max } => self.scan(range, keys_max, from, ctx),
             Request::Follow { .. } | Request::Unfollow => unreachable!("the node gives these to its watches"),
             Request::Repair(_) => unreachable!("the node gives these to its repair"),
+            Request::Fence { slot, fence } => self.on_fence(slot, fence, from, ctx),
+            Request::Seal { slot, seal } => self.on_seal(slot, seal, from, ctx),
+            Request::OldRecords { .. } => unreachable!("the node gives these to its rounds"),
         }
     }
 
@@ -221,13 +165,13 @@ impl Replica {
     /// The store has answered a scan; `None` where it could not.
     pub fn on_scan_done(&mut self, read: ReadId, scanned: Option<ScannedKeys>, ctx: &mut NodeCtx<'_>) {
         let Some(origin) = self.scans.remove(&read) else { return };
-        #[cfg_attr(not(feature = "mutants"), expect(unused_mut))]
         let Some(mut scanned) = scanned else {
             return ctx.refuse(Requester::Coordinator(origin), Refusal::ReadFailed);
         };
         for (_, digest) in &scanned.keys {
             observe_shown(digest, ctx);
         }
+        scanned.keys.retain(|(key, digest)| digest.is_value || !digest.is_sealed_away(self.seal_of(key, ctx)));
         // A deletion that only this replica has would hide the key from this list, and not from the next read.
         #[cfg(feature = "mutants")]
         scanned.keys.retain(|(_, digest)| rule!(ListOmitsTombstones, true, not digest.is_value));
@@ -247,8 +191,9 @@ impl Replica {
         }
         let hash = ctx.placement.hash(&key);
         let floor = self.promises.floor(hash);
-        if ballot <= floor {
-            return ctx.answer(from, Answer::Preempted { floor: floor.clock });
+        if ballot <= floor || rule!(FenceLetsBallotsPass, self.seals.fences(ballot.clock), not false) {
+            let answer = nack(slot, hash, &self.promises, &self.seals);
+            return ctx.answer(from, answer);
         }
         let epoch = ballot.clock.epoch;
         if rule!(PromiseBeforeEpoch, !ctx.clock.is_durable(epoch), not false) {
@@ -282,7 +227,8 @@ impl Replica {
 
     /// Answers with a promise that was given, and the durable record.
     fn show_promised(&mut self, to: Origin, slot: Slot, key: Key, read_kind: ReadKind, ctx: &mut NodeCtx<'_>) {
-        let read = self.read(ReadFor::Prepare { key: key.clone(), origin: to });
+        let seal = self.seal(slot);
+        let read = self.read(ReadFor::Prepare { slot, key: key.clone(), origin: to, seal, kind: read_kind });
         ctx.effects.push(Effect::Read { read, slot, key, kind: read_kind });
     }
 
@@ -299,13 +245,13 @@ impl Replica {
         if let Some(proposal) = &record.proposal
             && ctx.clock.check_jump(record.tag().clock(), PEER_JUMP).is_ok()
         {
-            let floor = self.promises.floor(hash);
-            if rule!(AcceptUnchecked, proposal.ballot < floor, not false) {
-                return ctx.answer(from, Answer::Preempted { floor: floor.clock });
+            if rule!(AcceptUnchecked, proposal.ballot < self.promises.floor(hash), not false) {
+                let answer = nack(ctx.placement.slot(&key), hash, &self.promises, &self.seals);
+                return ctx.answer(from, answer);
             }
             self.promises.raise(hash, proposal.ballot.clone());
         }
-        self.store(key, record, age, Requester::Coordinator(from), ctx);
+        self.store(key, record, age, Offer::Accept, Requester::Coordinator(from), ctx);
     }
 
     /// Reads the durable record of `key`.
@@ -313,15 +259,24 @@ impl Replica {
         let Some(slot) = held_slot(&key, ctx) else { return ctx.refuse(requester, Refusal::NotReplica) };
         #[cfg(feature = "mutants")]
         if let Some(held) = read_before_durable(&key, requester, ctx) {
-            return answer_get(key, held.into(), requester, ctx);
+            return answer_get(key, held.into(), None, requester, ctx);
         }
-        let read = self.read(ReadFor::Get { key: key.clone(), requester });
+        let seal = self.seal(slot);
+        let read = self.read(ReadFor::Get { slot, key: key.clone(), requester, seal, kind: read_kind });
         ctx.effects.push(Effect::Read { read, slot, key, kind: read_kind });
     }
 
     /// Stores `record`, whose version is so old, if it is greater than the record held. Answers once it, or the record that
     /// superseded it, is durable.
-    pub fn store(&mut self, key: Key, record: Record, age: Age, requester: Requester, ctx: &mut NodeCtx<'_>) {
+    pub fn store(
+        &mut self,
+        key: Key,
+        record: Record,
+        age: Age,
+        offer: Offer,
+        requester: Requester,
+        ctx: &mut NodeCtx<'_>,
+    ) {
         let Some(slot) = held_slot(&key, ctx) else { return ctx.refuse(requester, Refusal::NotReplica) };
         if ctx.group_commit.has_failed() {
             return ctx.refuse(requester, Refusal::StoreFailed);
@@ -330,14 +285,15 @@ impl Replica {
             return ctx.refuse(requester, Refusal::ClockJump);
         }
         let kept_at = record.ttl.map(|_| ctx.running.before(age));
-        let incoming = Incoming { record, kept_at };
+        let incoming = Incoming { record, kept_at, offer };
         match self.keys.get_mut(&key) {
             Some(KeyState::Reading(waiting)) => {
                 self.waiting_bytes += incoming.record.bytes(&key);
                 waiting.push(Waiting::Store(incoming, requester));
             }
             Some(KeyState::Known { durable, .. }) => {
-                compare_and_store(slot, key, durable.as_ref(), incoming, requester, &mut self.promises, ctx);
+                let rules = (&mut self.promises, &self.seals);
+                compare_and_store(slot, key, durable.as_ref(), incoming, requester, rules, ctx);
             }
             None => {
                 self.waiting_bytes += incoming.record.bytes(&key);
@@ -358,14 +314,23 @@ impl Replica {
             observe_shown(&digest, ctx);
         }
         match self.reads.remove(&read) {
-            Some(ReadFor::Get { key, requester }) => match held {
-                Some(held) => answer_get(key, held, requester, ctx),
+            // What the store shows and the seal go together. A record that was read before a seal may be below a deletion that
+            // was forgotten since.
+            Some(ReadFor::Get { slot, key, requester, seal, kind }) if seal != self.seal(slot) => {
+                self.get(key, kind, requester, ctx);
+            }
+            Some(ReadFor::Prepare { slot, key, origin, seal, kind }) if seal != self.seal(slot) => {
+                self.show_promised(origin, slot, key, kind, ctx);
+            }
+            Some(ReadFor::Get { key, requester, seal, .. }) => match held {
+                Some(held) => answer_get(key, held, seal, requester, ctx),
                 None => ctx.refuse(requester, Refusal::ReadFailed),
             },
-            Some(ReadFor::Prepare { key, origin }) => match held {
+            Some(ReadFor::Prepare { key, origin, seal, .. }) => match held {
                 Some(held) => {
                     let age = age_of(&held, ctx);
-                    ctx.answer(origin, Answer::Promised { key, held: held.lookup, age });
+                    let held = without_sealed(held.lookup, seal);
+                    ctx.answer(origin, Answer::Promised { key, held, age, seal });
                 }
                 None => ctx.refuse(Requester::Coordinator(origin), Refusal::ReadFailed),
             },
@@ -391,6 +356,7 @@ impl Replica {
             return waiting.into_iter().for_each(|waiting| match waiting {
                 Waiting::Store(_, requester) => ctx.refuse(requester, refusal),
                 Waiting::Prepare(from, _) => ctx.refuse(Requester::Coordinator(from), refusal),
+                Waiting::Forget => {}
             });
         }
         let durable = held.and_then(|Found { lookup, kept_at }| Some(Stored { digest: lookup.digest()?, kept_at }));
@@ -398,13 +364,20 @@ impl Replica {
         for waiting in waiting {
             match waiting {
                 Waiting::Store(incoming, requester) => {
-                    let promises = &mut self.promises;
-                    compare_and_store(slot, key.clone(), durable.as_ref(), incoming, requester, promises, ctx);
+                    let rules = (&mut self.promises, &self.seals);
+                    compare_and_store(slot, key.clone(), durable.as_ref(), incoming, requester, rules, ctx);
                 }
                 Waiting::Prepare(from, request) => prepares.push((from, request)),
+                Waiting::Forget => {
+                    if let Some(Stored { digest, .. }) = &durable
+                        && digest.is_sealed_away(self.seals.of(slot))
+                    {
+                        ctx.group_commit.add_forgotten(slot, key.clone(), digest.clone());
+                    }
+                }
             }
         }
-        if ctx.group_commit.is_in_next(&key) {
+        if ctx.group_commit.is_in_next(&key) || ctx.group_commit.is_forgotten_in_next(&key) {
             self.keys.insert(key, KeyState::Known { slot, durable });
         }
         for (from, request) in prepares {
@@ -448,6 +421,10 @@ impl Replica {
         self.keys.retain(|_, state| matches!(state, KeyState::Reading(_)));
     }
 
+    fn seal_of(&self, key: &Key, ctx: &NodeCtx<'_>) -> Option<Clock> {
+        self.seal(ctx.placement.slot(key))
+    }
+
     fn read(&mut self, read_for: ReadFor) -> ReadId {
         let read = self.next_read();
         self.reads.insert(read, read_for);
@@ -474,15 +451,27 @@ fn held_slot(key: &Key, ctx: &NodeCtx<'_>) -> Option<Slot> {
     rule!(StandInsCount, ctx.placement.holds(ctx.me, slot)).then_some(slot)
 }
 
-fn answer_get(key: Key, held: Found, requester: Requester, ctx: &mut NodeCtx<'_>) {
+fn answer_get(key: Key, held: Found, seal: Option<Clock>, requester: Requester, ctx: &mut NodeCtx<'_>) {
     let age = age_of(&held, ctx);
-    ctx.deliveries.push_back(match (requester, held.lookup) {
-        (Requester::Coordinator(origin), held) => Delivery::Answer(origin, Answer::Lookup { key, held, age }),
+    ctx.deliveries.push_back(match (requester, without_sealed(held.lookup, seal)) {
+        (Requester::Coordinator(origin), held) => Delivery::Answer(origin, Answer::Lookup { key, held, age, seal }),
         (Requester::Operator(request), Lookup::Record(record)) => {
             Delivery::Reply(request, Reply::Record(Some(AgedRecord::new(record, age))))
         }
         (Requester::Operator(request), _) => Delivery::Reply(request, Reply::Record(None)),
     });
+}
+
+/// What a replica with this seal of its slot holds: a deletion that it may forget is nothing.
+fn without_sealed(held: Lookup, seal: Option<Clock>) -> Lookup {
+    let is_sealed_away = seal.is_some() && held.digest().is_some_and(|digest| digest.is_sealed_away(seal));
+    if is_sealed_away { Lookup::Absent } else { held }
+}
+
+/// The refusal of a ballot, or of a record below the seal.
+fn nack(slot: Slot, hash: u64, promises: &Promises, seals: &Seals) -> Answer {
+    let floor = promises.floor(hash).clock.max(seals.shown_fence());
+    Answer::Preempted { floor, seal: seals.of(slot) }
 }
 
 /// How long this node has kept the version that its store holds. A count that a restart has forgotten gives no age: the
@@ -494,15 +483,6 @@ fn age_of(held: &Found, ctx: &NodeCtx<'_>) -> Age {
     )
 }
 
-/// Whether `clock` is further ahead than that of any honest node.
-fn is_jump(clock: Clock, ctx: &mut NodeCtx<'_>) -> bool {
-    let is_jump = ctx.clock.check_jump(clock, PEER_JUMP).is_err();
-    if is_jump {
-        ctx.report(ProtocolEvent::ClockJump { seen: clock });
-    }
-    is_jump
-}
-
 /// Decides about one record, given the digests of the durable record, of the record in flight and of the one in the next
 /// batch: three digests that rise in this order.
 fn compare_and_store(
@@ -511,11 +491,11 @@ fn compare_and_store(
     durable: Option<&Stored>,
     incoming: Incoming,
     requester: Requester,
-    promises: &mut Promises,
+    (promises, seals): (&mut Promises, &Seals),
     ctx: &mut NodeCtx<'_>,
 ) {
-    let Incoming { record, kept_at } = incoming;
-    let digest = record.digest();
+    let Incoming { record, kept_at, offer } = incoming;
+    let (digest, seal) = (record.digest(), seals.of(slot));
     let (in_flight, next) = (ctx.group_commit.in_flight(&key), ctx.group_commit.next(&key));
     let held = [
         (durable.map(|durable| &durable.digest), AnswerWhen::Now),
@@ -523,6 +503,7 @@ fn compare_and_store(
         (next.as_ref(), AnswerWhen::Durable(AckAfter::Next)),
     ];
     let held = || held.iter().filter_map(|(held, when)| held.map(|held| (held, *when)));
+    let held = || held().filter(|(held, _)| !held.is_sealed_away(seal));
 
     if !rule!(SameStampIsMerged, held().all(|(held, _)| !held.conflicts_with(&digest))) {
         ctx.report(ProtocolEvent::StampConflict { key, stamp: digest.stamp });
@@ -532,6 +513,10 @@ fn compare_and_store(
     // of that record is told, because a later one may still be lost.
     let greater = held().find(|(held, _)| held.tag() >= digest.tag());
     let clock = digest.tag().clock();
+    let is_fenced = seals.fences(clock);
+    if is_fenced && let Some(refusal) = refusal_by_fence(&digest, greater.map(|(greater, _)| greater), offer) {
+        return keep_out(refusal, slot, &key, requester, (promises, seals), ctx);
+    }
     if let Some((greater, when)) = rule!(SmallerStampOverwrites, greater, not None) {
         // A greater record that is on its way to the disk is told once it is durable.
         if when == AnswerWhen::Now && greater.tag() > digest.tag() {
@@ -540,6 +525,20 @@ fn compare_and_store(
         let when = if digest.proposal.is_some() { observe_beaten(clock, when, ctx) } else { when };
         let reply = || Reply::Failed(Failure::NotGreater { held: greater.stamp.clone() });
         return ctx.acknowledge(requester, when, reply);
+    }
+    // A deletion that was forgotten may have stood above the record.
+    if is_below(&digest, seal) {
+        if digest.is_sealed_away(seal) && offer != Offer::Accept {
+            return ctx.acknowledge(requester, AnswerWhen::Now, || Reply::Set(digest.version()));
+        }
+        let kept_out = if offer == Offer::Accept { KeptOut::Nack } else { KeptOut::Sealed };
+        let applies = match offer {
+            Offer::Accept => rule!(AcceptBelowSeal, true, not false),
+            Offer::Store(_) => rule!(RepairIgnoresSeal, true, not false),
+        };
+        if applies {
+            return keep_out(kept_out, slot, &key, requester, (promises, seals), ctx);
+        }
     }
     if let Some(proposal) = &digest.proposal {
         must!(StorePromisesNothing, promises.raise(ctx.placement.hash(&key), proposal.ballot.clone()));
@@ -558,6 +557,57 @@ fn compare_and_store(
     let next = if digest.proposal.is_some() { observe_beaten(clock, next, ctx) } else { next };
     let when = rule!(AcknowledgedBeforeDurable, next, not AnswerWhen::Now);
     ctx.acknowledge(requester, when, || Reply::Set(digest.version()));
+}
+
+/// How a record is kept out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeptOut {
+    /// Its writer drew its stamp too long ago.
+    Fenced,
+    /// It is below the seal of its slot.
+    Sealed,
+    /// It is not accepted.
+    Nack,
+}
+
+/// Whether a record up to the fence is kept out. `greater` is the record held that is at least as great.
+fn refusal_by_fence(digest: &Digest, greater: Option<&Digest>, offer: Offer) -> Option<KeptOut> {
+    match offer {
+        Offer::Accept => rule!(FenceLetsBallotsPass, Some(KeptOut::Nack), not None),
+        Offer::Store(StoreOrigin::Repair) => rule!(FenceStopsRepair, None, not Some(KeptOut::Sealed)),
+        Offer::Store(StoreOrigin::Writer) => {
+            // No write stamped a base that stands on an absence: it was not computed from this record, which nobody may ever
+            // have seen.
+            let is_beaten = greater.is_some_and(|greater| {
+                rule!(FencedCountsAsBeaten, greater.tag() == digest.tag() || !greater.stamp.is_none())
+            });
+            rule!(NoFence, (!is_beaten).then_some(KeptOut::Fenced), not None)
+        }
+    }
+}
+
+/// Refuses a record.
+fn keep_out(
+    kept_out: KeptOut,
+    slot: Slot,
+    key: &Key,
+    requester: Requester,
+    (promises, seals): (&mut Promises, &Seals),
+    ctx: &mut NodeCtx<'_>,
+) {
+    let Requester::Coordinator(origin) = requester else {
+        let Requester::Operator(request) = requester else { return };
+        let held = Stamp::of_absence(seals.of(slot).unwrap_or_default().max(seals.shown_fence()));
+        return ctx.deliveries.push_back(Delivery::Reply(request, Reply::Failed(Failure::NotGreater { held })));
+    };
+    match kept_out {
+        KeptOut::Fenced => ctx.refuse(requester, Refusal::Fenced),
+        KeptOut::Sealed => ctx.answer(origin, Answer::Sealed),
+        KeptOut::Nack => {
+            let answer = nack(slot, ctx.placement.hash(key), promises, seals);
+            ctx.answer(origin, answer);
+        }
+    }
 }
 
 /// Adds to the next batch since when the version of `digest` is kept, and which entry of the index of expiries goes. The
@@ -632,7 +682,7 @@ mod tests {
             effects: &mut Vec::new(),
             deliveries: &mut VecDeque::new(),
         };
-        let mut replica = Replica::start(5, &BTreeSet::new());
+        let mut replica = Replica::start(5, &Meta::fresh(crate::types::StoreId(1)));
         replica.get(key, ReadKind::Digest, Requester::Operator(RequestId(1)), &mut ctx);
         replica.on_read_done(ReadId(0), Some(Lookup::Digest(digest).into()), &mut ctx);
         assert_eq!(ctx.clock.now(), Clock { epoch: 7, counter: 3 });

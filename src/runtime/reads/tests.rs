@@ -231,7 +231,11 @@ async fn answers_of_peers_beyond_the_budget_become_refusals() {
     let answer = |value_bytes: usize| {
         let key = Key::new("k").unwrap();
         let held = Lookup::Record(record(&key, vec![7; value_bytes].into()));
-        Message::Answer { operation: OperationId(1), round: 1, answer: Answer::Lookup { key, held, age: Age::NONE } }
+        Message::Answer {
+            operation: OperationId(1),
+            round: 1,
+            answer: Answer::Lookup { key, held, age: Age::NONE, seal: None },
+        }
     };
     let mut received = |value_bytes| {
         let mut message = answer(value_bytes);

@@ -6,7 +6,7 @@
 //!
 //! | column family | key | value |
 //! |---|---|---|
-//! | `meta` | a name; `incarnation/` and an epoch; `peer/` and a node id; `dropped/` and the id of a table (4) | version, fields, XXH3 of name and fields |
+//! | `meta` | a name; `incarnation/` and an epoch; `peer/` and a node id; `dropped/` and the id of a table (4); `seal/` and a slot (2) | version, fields, XXH3 of name and fields |
 //! | `records` | slot (2), the key's bytes | version, flags, kept since (8), stamp, checksum (8), time to live (8), proposal, then the value's bytes, or the length (4) of a large value |
 //! | `blobs` | as in `records` | as in `records`, with the value's bytes |
 //! | `expiry` | when it expires (8), slot (2), the key's bytes | version, the version that expires |
@@ -16,7 +16,7 @@
 //! flags name: a plain record that never expires costs nothing for the others. The `proposal` file describes a proposal. A
 //! record with a time to live says since when the node has kept its version, on the node's own count ([`RunningTime`]).
 //!
-//! A stamp is epoch (8), counter (8), writer length (1), writer. The stamp that no node drew has no writer.
+//! A stamp is epoch (8), counter (8), writer length (1), writer. The stamp of an absence has no writer.
 //!
 //! Caveat: a record's checksum covers its key and content. The checksums that RocksDB keeps of its blocks and its log guard
 //! the stamp and the ballot.
@@ -33,7 +33,7 @@ mod proposal;
 
 /// The layout of the column families as a whole, kept under `format` in `meta`. It rises when earlier programs could no
 /// longer read a store.
-pub const FORMAT: u32 = 5;
+pub const FORMAT: u32 = 6;
 
 /// The layout of one digest or record.
 pub const RECORD_VERSION: u8 = 3;
@@ -72,6 +72,8 @@ const META_RUNNING: &[u8] = b"running";
 const META_INCARNATION: &[u8] = b"incarnation/";
 const META_PEER: &[u8] = b"peer/";
 const META_DROPPED: &[u8] = b"dropped/";
+const META_FENCE: &[u8] = b"fence";
+const META_SEAL: &[u8] = b"seal/";
 
 /// Why some bytes cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -181,6 +183,10 @@ pub enum MetaEntry {
     Running(RunningTime),
     /// A table that was dropped.
     Dropped(TableId),
+    /// The clock up to which the node takes in no new writes.
+    Fence(Clock),
+    /// A slot that is sealed up to a clock.
+    Seal(Slot, Clock),
 }
 
 /// The key of `key`'s entry in the `records` and `blobs` families. The entries of one slot are one contiguous range.
@@ -403,6 +409,8 @@ impl MetaEntry {
             }
             Self::Running(RunningTime(count)) => (META_RUNNING.to_vec(), count.to_be_bytes().to_vec()),
             Self::Dropped(table) => ([META_DROPPED, &table.0.to_be_bytes()].concat(), Vec::new()),
+            Self::Fence(clock) => (META_FENCE.to_vec(), encode_clock(*clock)),
+            Self::Seal(slot, clock) => ([META_SEAL, &slot.0.to_be_bytes()].concat(), encode_clock(*clock)),
         };
         let mut value = Vec::with_capacity(1 + fields.len() + 8);
         value.push(META_VERSION);
@@ -445,6 +453,13 @@ impl MetaEntry {
                 let count = fields.take_u64("count")?;
                 fields.end()?;
                 Self::Running(RunningTime(count))
+            }
+            META_FENCE => Self::Fence(decode_clock(name, value)?),
+            _ if name.starts_with(META_SEAL) => {
+                let mut rest = Input(&name[META_SEAL.len()..]);
+                let slot = Slot(u16::from_be_bytes(rest.take("slot")?));
+                rest.end()?;
+                Self::Seal(slot, decode_clock(name, value)?)
             }
             _ if name.starts_with(META_DROPPED) => {
                 let mut rest = Input(&name[META_DROPPED.len()..]);
@@ -513,6 +528,18 @@ fn stamp(input: &mut Input<'_>, may_be_none: bool) -> Result<Stamp, DecodeError>
     let writer = input.take_slice(writer_bytes, "writer")?;
     let writer = if writer.is_empty() && may_be_none { NodeId::none() } else { node_id(writer)? };
     Ok(Stamp { clock, writer })
+}
+
+fn encode_clock(clock: Clock) -> Vec<u8> {
+    [clock.epoch.to_be_bytes(), clock.counter.to_be_bytes()].concat()
+}
+
+/// The clock that is the value of an entry of `meta`.
+fn decode_clock(name: &[u8], value: &[u8]) -> Result<Clock, DecodeError> {
+    let mut fields = meta_fields(name, value)?;
+    let clock = Clock { epoch: fields.take_u64("epoch")?, counter: fields.take_u64("counter")? };
+    fields.end()?;
+    Ok(clock)
 }
 
 fn node_id(bytes: &[u8]) -> Result<NodeId, DecodeError> {

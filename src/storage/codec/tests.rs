@@ -20,6 +20,10 @@ fn some_content() -> impl Strategy<Value = Content> {
     ]
 }
 
+fn some_clock() -> impl Strategy<Value = Clock> {
+    (any::<u64>(), any::<u64>()).prop_map(|(epoch, counter)| Clock { epoch, counter })
+}
+
 fn some_stamp() -> impl Strategy<Value = Stamp> {
     (any::<u64>(), any::<u64>(), some_node_id())
         .prop_map(|(epoch, counter, writer)| Stamp { clock: Clock { epoch, counter }, writer })
@@ -40,7 +44,8 @@ fn some_proposal(stamp: &Stamp) -> impl Strategy<Value = Proposal> + use<> {
 }
 
 fn some_record() -> impl Strategy<Value = (Key, Record)> {
-    let stamp = prop_oneof![4 => some_stamp(), 1 => Just(Stamp::none())];
+    let of_absence = some_clock().prop_map(Stamp::of_absence);
+    let stamp = prop_oneof![4 => some_stamp(), 1 => Just(Stamp::none()), 1 => of_absence];
     let proposed = stamp.prop_flat_map(|stamp| {
         let proposal = some_proposal(&stamp).prop_map(Some);
         let proposal = if stamp.is_none() { proposal.boxed() } else { prop_oneof![Just(None), proposal].boxed() };
@@ -64,6 +69,8 @@ fn some_meta_entry() -> impl Strategy<Value = MetaEntry> {
         (any::<u64>(), any::<u64>()).prop_map(|(epoch, nonce)| MetaEntry::Incarnation(Incarnation { epoch, nonce })),
         Just(MetaEntry::Bootstrapped),
         any::<u64>().prop_map(|count| MetaEntry::Running(RunningTime(count))),
+        some_clock().prop_map(MetaEntry::Fence),
+        (any::<u16>(), some_clock()).prop_map(|(slot, clock)| MetaEntry::Seal(Slot(slot), clock)),
         (some_node_id(), any::<u128>(), any::<u64>(), any::<u64>()).prop_map(|(id, name, epoch, nonce)| {
             MetaEntry::Peer(id, PeerRecord { store_id: StoreId(name), incarnation: Incarnation { epoch, nonce } })
         }),

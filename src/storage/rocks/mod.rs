@@ -25,20 +25,22 @@
 //! write. The same holds for a record of several blocks if a loss of power kept a later block and lost an earlier one.
 
 mod errors;
+mod meta;
 mod options;
 mod probe;
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
 use rocksdb::statistics::{Histogram, Ticker};
-use rocksdb::{ColumnFamily, DB, ErrorKind, FlushOptions, IteratorMode, Options, ReadOptions, WriteBatch, properties};
+use rocksdb::{ColumnFamily, DB, ErrorKind, FlushOptions, Options, ReadOptions, WriteBatch, properties};
 
 pub use options::RocksOptions;
 
 use self::errors::{LookupError, damaged, damaged_entry, failure};
+use self::meta::read_meta;
 use self::options::{BLOBS, EXPIRY, Families, KEYS, META, RECORDS, database_options, write_options};
 use self::probe::folder_bytes;
 use super::codec::{self, DecodeError, Entry, FORMAT, MetaEntry};
@@ -55,6 +57,8 @@ use crate::types::{
 const OPEN_BYTES_MAX: usize = 2 << 20;
 /// What a write of an entry of the index takes beside the key, at most.
 const INDEX_ENTRY_BYTES: usize = 16;
+/// After so many records were forgotten, the write buffers are written into tables: one MB of them, at most twice in a second.
+const FORGOTTEN_UNTIL_FLUSH: usize = 10_000;
 /// So many keys of a list are looked up together.
 const LIST_LOOKUPS: usize = 256;
 
@@ -82,6 +86,8 @@ pub struct RocksStore {
     /// The last entry of the index that was removed of a dropped table which has more: the next piece begins there, and
     /// does not step over what RocksDB keeps of the removed ones.
     cleaned_to: Mutex<Option<Vec<u8>>>,
+    /// How many records were forgotten since the write buffers were written into tables last because of that.
+    forgotten: AtomicUsize,
     /// Held while the store is reopened: RocksDB's lock file would refuse a second reopening at the same time.
     reopening: Mutex<()>,
 }
@@ -167,6 +173,7 @@ impl RocksStore {
             epoch: AtomicU64::new(epoch),
             suspended: AtomicBool::new(false),
             cleaned_to: Mutex::new(None),
+            forgotten: AtomicUsize::new(0),
             reopening: Mutex::new(()),
         }
     }
@@ -201,6 +208,21 @@ impl RocksStore {
             digests[*place] = Some(digest);
         }
         Ok(digests)
+    }
+
+    /// Records were forgotten. Their space comes back when RocksDB merges tables. It has no reason to where little else is written,
+    /// so that it is given one from time to time. It may fail: the next one does as well.
+    fn give_space_back(&self, database: &DB, forgotten: usize) {
+        if self.forgotten.fetch_add(forgotten, Ordering::Relaxed) + forgotten < FORGOTTEN_UNTIL_FLUSH {
+            return;
+        }
+        self.forgotten.store(0, Ordering::Relaxed);
+        let families = [META, RECORDS, KEYS, BLOBS, EXPIRY].map(|name| family(database, name));
+        let mut options = FlushOptions::default();
+        options.set_wait(false);
+        if let Err(error) = database.flush_cfs_opt(&families, &options) {
+            tracing::debug!(%error, "could not begin to give the space of deleted keys back");
+        }
     }
 
     // A panic under one of these locks leaves no half-changed state behind, so a poisoned lock can be used as it is.
@@ -277,6 +299,7 @@ impl Store for RocksStore {
             batch.incarnation.map(MetaEntry::Incarnation),
             batch.bootstrapped.then_some(MetaEntry::Bootstrapped),
             batch.running.map(MetaEntry::Running),
+            batch.fence.map(MetaEntry::Fence),
         ];
         let peers = batch.peers.iter().map(|(id, peer)| MetaEntry::Peer(id.clone(), *peer));
         // With its full capacity from the start: each growth would copy everything.
@@ -284,11 +307,20 @@ impl Store for RocksStore {
         let index_bytes: usize = batch.new_keys.iter().map(|key| INDEX_ENTRY_BYTES + key.as_bytes().len()).sum();
         let mut writes = WriteBatch::with_capacity_bytes(record_bytes + index_bytes);
         let dropped = batch.dropped.iter().map(|table| MetaEntry::Dropped(*table));
-        for entry in metadata.into_iter().flatten().chain(peers).chain(dropped) {
+        let seals = batch.seals.iter().map(|(slot, seal)| MetaEntry::Seal(*slot, *seal));
+        for entry in metadata.into_iter().flatten().chain(peers).chain(dropped).chain(seals) {
             let (name, value) = entry.encode();
             writes.put_cf(family(database, META), name, value);
         }
         let (records, blobs) = (family(database, RECORDS), family(database, BLOBS));
+        // A deletion has no blob and never expires.
+        let mut forgotten = Vec::with_capacity(batch.forgotten.len());
+        for (key, (slot, _)) in &batch.forgotten {
+            let entry_key = codec::entry_key(*slot, key.as_bytes());
+            writes.delete_cf(records, &entry_key);
+            writes.delete_cf(family(database, KEYS), key.as_bytes());
+            forgotten.push(entry_key);
+        }
         let (mut whole, mut separated) = (Vec::new(), Vec::new());
         let mut written = Vec::with_capacity(batch.records.len());
         for (key, (slot, record)) in &batch.records {
@@ -325,12 +357,16 @@ impl Store for RocksStore {
             writes.put_cf(index, key.as_bytes(), []);
         }
         let sync = self.durability == Durability::Fsync || batch.has_metadata();
-        self.cache.begin_write(written.iter().map(|(entry_key, ..)| entry_key.as_slice()));
+        let changed = written.iter().map(|(entry_key, ..)| entry_key).chain(&forgotten);
+        self.cache.begin_write(changed.map(Vec::as_slice));
         let result = database.write_opt(writes, &write_options(sync)).map_err(|error| {
             self.suspended.store(true, Ordering::SeqCst);
             failure(&error)
         });
         self.cache.end_write(written.into_iter().filter(|_| result.is_ok()));
+        if result.is_ok() && !batch.forgotten.is_empty() {
+            self.give_space_back(database, batch.forgotten.len());
+        }
         result
     }
 
@@ -670,47 +706,6 @@ impl Drop for RocksStore {
 
 fn family<'a>(database: &'a DB, name: &str) -> &'a ColumnFamily {
     database.cf_handle(name).expect("every column family was opened with the database")
-}
-
-fn read_meta(database: &DB) -> Result<Meta, StoreError> {
-    let (mut format, mut meta) = (None, None);
-    let mut entries = Vec::new();
-    for entry in database.iterator_cf(family(database, META), IteratorMode::Start) {
-        let (name, value) = entry.map_err(|error| failure(&error))?;
-        let entry = MetaEntry::decode(&name, &value)
-            .map_err(|error| damaged(META, &format!("entry {:?}", String::from_utf8_lossy(&name)), &error))?;
-        match entry {
-            Some(MetaEntry::Format(found)) => format = Some(found),
-            Some(MetaEntry::StoreId(store_id)) => meta = Some(Meta::fresh(store_id)),
-            Some(entry) => entries.push(entry),
-            None => {}
-        }
-    }
-    let missing = |name| StoreError::Damaged { message: format!("the store has no entry {name:?} in its metadata") };
-    let format = format.ok_or_else(|| missing("format"))?;
-    if format != FORMAT {
-        let message = format!(
-            "the store has format {format} and this program reads format {FORMAT}: start the Quorate that wrote it"
-        );
-        return Err(StoreError::Damaged { message });
-    }
-    let mut meta = meta.ok_or_else(|| missing("store_id"))?;
-    for entry in entries {
-        match entry {
-            MetaEntry::Epoch(epoch) => meta.epoch = epoch,
-            MetaEntry::Incarnation(incarnation) => meta.incarnations.push(incarnation),
-            MetaEntry::Bootstrapped => meta.bootstrapped = true,
-            MetaEntry::Peer(id, peer) => {
-                meta.peers.insert(id, peer);
-            }
-            MetaEntry::Running(running) => meta.running = Some(running),
-            MetaEntry::Dropped(table) => {
-                meta.dropped.insert(table);
-            }
-            MetaEntry::Format(_) | MetaEntry::StoreId(_) => {}
-        }
-    }
-    Ok(meta)
 }
 
 fn find_digest(database: &DB, entry_key: &[u8], options: &ReadOptions) -> Result<Found, LookupError> {

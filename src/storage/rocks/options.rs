@@ -71,6 +71,9 @@ impl Default for RocksOptions {
     }
 }
 
+/// So many entries of a table in a row are looked at for deletions.
+const DELETIONS_WINDOW: usize = 1_024;
+
 /// The options of the column families, and the block cache that they share.
 pub(super) struct Families {
     pub(super) block_cache: Cache,
@@ -125,6 +128,10 @@ impl Families {
         records.set_level_zero_file_num_compaction_trigger(16);
         records.set_level_zero_slowdown_writes_trigger(32);
         records.set_level_zero_stop_writes_trigger(48);
+
+        // A table that consists of deletions is merged soon, so that what they delete goes from the disk: at least half of some
+        // entries in a row.
+        records.add_compact_on_deletion_collector_factory(DELETIONS_WINDOW, DELETIONS_WINDOW / 2, 0.5);
 
         // The index is only ever walked: filters would take memory for nothing.
         let mut walked = BlockBasedOptions::default();

@@ -182,7 +182,7 @@ fn store_of_an_earlier_format_is_named_as_such() {
     database.create_cf("stamps", &Options::default()).expect("created");
     drop(database);
     let Err(StoreError::Damaged { message }) = fixture.open() else { panic!("it was opened") };
-    assert!(message.contains("another format than 5") && message.contains("the Quorate that wrote it"), "{message}");
+    assert!(message.contains("another format than 6") && message.contains("the Quorate that wrote it"), "{message}");
 }
 
 #[test]

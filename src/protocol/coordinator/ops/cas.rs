@@ -4,6 +4,9 @@
 //! is accepted by a majority under the same ballot. It keeps the stamp of the record that it was computed from, so that it
 //! stands above that record and below every newer plain write.
 //!
+//! In a slot that was sealed, what is computed stands above the seal: on the stamp of an absence there, which is greater than
+//! that of every record before the seal.
+//!
 //! Invariants: no record is built on, reported or made the reason of a failure before a majority is known to hold it
 //! ("settled"). One ballot goes with one record for ever. A write takes effect once at most: its base is a version, and
 //! versions never come back; the history in the record tells a request that is sent again what became of it.
@@ -16,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mutants::{must, rule};
 use crate::protocol::io::{Failure, QuorumReport, Reply};
-use crate::protocol::message::{Answer, Request};
+use crate::protocol::message::{Answer, Request, StoreOrigin};
 use crate::protocol::quorum::Tally;
 use crate::types::{
     Age, Applied, Ballot, Change, ChangeRequest, Checksum, Clock, Condition, Content, Digest, IdempotencyToken, Key,
@@ -25,6 +28,7 @@ use crate::types::{
 
 use super::ages::{Ages, read_ends};
 use super::operation::{Enough, Fanout, Heard, Next, Operation, Round, Settled, Step};
+use super::seals::ToldSeals;
 
 /// How often a write looks again, because another one is about to end.
 const LOOKS_MAX: u8 = 3;
@@ -51,6 +55,8 @@ pub struct Cas {
     promised: BTreeMap<NodeIndex, Option<Digest>>,
     /// How long the replicas have kept what they hold.
     ages: Ages,
+    /// The deletions that replicas may have forgotten.
+    seals: ToldSeals,
     /// The greatest record whose content arrived.
     in_hand: Option<Record>,
     /// Whether a read waits for the change, which deletes a value whose time to live has passed.
@@ -68,7 +74,10 @@ enum Goal {
     /// To change a key.
     Change(Key, ChangeRequest),
     /// To bring the greatest record to a majority, for a read that found it at less than that.
-    Settle,
+    Settle {
+        /// Whether a record below the seal of its slot is settled above it even where a majority holds it.
+        lifts: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -133,7 +142,13 @@ impl Cas {
     /// Settles the greatest record of the key, for a read that counts the answers of `tellers`.
     #[must_use]
     pub fn settling(tellers: BTreeSet<NodeIndex>) -> Self {
-        Self { tellers, ..Self::with(Goal::Settle, None) }
+        Self { tellers, ..Self::with(Goal::Settle { lifts: false }, None) }
+    }
+
+    /// The same, so that replicas with the seal of the slot take the record.
+    #[must_use]
+    pub fn lifting(self) -> Self {
+        Self { goal: Goal::Settle { lifts: true }, ..self }
     }
 
     fn with(goal: Goal, since: Option<Version>) -> Self {
@@ -149,6 +164,7 @@ impl Cas {
             is_preempted: false,
             promised: BTreeMap::new(),
             ages: Ages::default(),
+            seals: ToldSeals::default(),
             in_hand: None,
             is_for_read: false,
             attempt: None,
@@ -185,7 +201,7 @@ impl Cas {
     fn needs_content(&self) -> bool {
         match &self.goal {
             Goal::Change(_, request) => request.change.needs_content(),
-            Goal::Settle => true,
+            Goal::Settle { .. } => true,
         }
     }
 
@@ -210,6 +226,7 @@ impl Cas {
     /// Asks what is there, without a ballot: it would preempt those that are about to change the key.
     fn look(&mut self) -> Step {
         self.promised.clear();
+        self.seals.begin_round();
         self.is_preempted = false;
         Step::Ask(Round { fanout: Fanout::Majority, ..Round::to_all() })
     }
@@ -217,6 +234,10 @@ impl Cas {
     /// Ends where the record that a majority was seen to hold decides so.
     fn on_look(&mut self, tally: &Tally) -> Step {
         let greatest = self.greatest().cloned();
+        // A ballot settles which seal an absence is that of.
+        if self.seals.greatest().is_some() && self.is_absent(greatest.as_ref()) {
+            return self.after_look();
+        }
         let holders = self.promised.iter().filter(|(_, digest)| **digest == greatest);
         let holders = tally.set_of(holders.map(|(member, _)| *member));
         if !rule!(LookFailsUnsettled, tally.is_quorum(holders)) {
@@ -286,12 +307,49 @@ impl Cas {
         self.promised.values().flatten().max()
     }
 
+    /// Whether a key is absent of which this is the greatest record.
+    fn is_absent(&self, greatest: Option<&Digest>) -> bool {
+        greatest.is_none_or(|greatest| greatest.is_sealed_away(self.seals.greatest()))
+    }
+
+    /// The seal that a record is to be above which is computed from the greatest one: no ballot builds below it, because replicas
+    /// may have forgotten what stood there.
+    fn lifted_above(&self, greatest: Option<&Digest>) -> Option<Clock> {
+        let seal = rule!(NothingIsLifted, self.seals.greatest()?, not return None);
+        let is_lifted = match greatest {
+            Some(record) if !self.is_absent(Some(record)) => {
+                rule!(LiftsAbsenceOnly, record.is_below(Some(seal)), not false)
+            }
+            _ => true,
+        };
+        is_lifted.then_some(seal)
+    }
+
     /// Goes on once a majority has promised the ballot.
     fn decide(&mut self, tally: &Tally, base_is_stored: bool) -> Step {
         let greatest = self.greatest().cloned();
         let holders = self.promised.iter().filter(|(_, digest)| **digest == greatest);
         let holders = tally.set_of(holders.map(|(member, _)| *member));
-        let is_settled = base_is_stored || greatest.is_none() || tally.is_quorum(holders);
+        let (lifted_above, is_absent) = (self.lifted_above(greatest.as_ref()), self.is_absent(greatest.as_ref()));
+        if let Some(seal) = lifted_above
+            && rule!(SealNotSettled, !self.seals.are_told_by(self.promised.keys()), not false)
+        {
+            self.phase = Phase::Idle;
+            return Step::Seal(seal);
+        }
+        let greatest = if is_absent {
+            // It is nothing but a version that a conditional write can build on.
+            self.in_hand = self.seals.absence().filter(|_| lifted_above.is_some());
+            self.in_hand.as_ref().map(Record::digest)
+        } else {
+            greatest
+        };
+        let stamp = match (lifted_above, &greatest) {
+            (Some(seal), _) => Stamp::of_absence(seal),
+            (None, Some(greatest)) => greatest.stamp.clone(),
+            (None, None) => Stamp::none(),
+        };
+        let is_settled = base_is_stored || is_absent || tally.is_quorum(holders);
         let is_plain = greatest.as_ref().is_some_and(|digest| digest.proposal.is_none());
         if rule!(BaseNotSettled, is_plain && !is_settled, not false) {
             return match self.content_of(greatest.as_ref(), tally) {
@@ -303,7 +361,7 @@ impl Cas {
                 Err(fetch) => fetch,
             };
         }
-        if tally.is_quorum(holders) {
+        if is_absent || tally.is_quorum(holders) {
             self.forget_lost_attempt(greatest.as_ref());
         }
         let verdict = match self.verdict(greatest.as_ref(), tally) {
@@ -311,7 +369,7 @@ impl Cas {
             Err(fetch) => return fetch,
         };
         let ending = match verdict {
-            Verdict::Write(write) => return self.propose(greatest.as_ref(), write),
+            Verdict::Write(write) => return self.propose(greatest.as_ref(), stamp, write),
             Verdict::Unknown => {
                 self.is_attempted = true;
                 return self.done(Reply::Failed(Failure::OutcomeForgotten));
@@ -327,8 +385,9 @@ impl Cas {
             }),
             Verdict::Settled => Ending::Settled,
         };
-        let must_bury = matches!(ending, Ending::Failed(_));
-        if greatest.is_none() || (!must_bury && (is_settled || (is_plain && matches!(ending, Ending::Settled)))) {
+        let must_bury =
+            matches!(ending, Ending::Failed(_)) || self.goal == Goal::Settle { lifts: true } && lifted_above.is_some();
+        if is_absent || (!must_bury && (is_settled || (is_plain && matches!(ending, Ending::Settled)))) {
             return match self.content_for(&ending, greatest.as_ref(), tally) {
                 Ok(record) => self.done(self.reply(ending, record)),
                 Err(fetch) => fetch,
@@ -336,7 +395,7 @@ impl Cas {
         }
         match self.content_of(greatest.as_ref(), tally) {
             Ok(record) => {
-                let record = record.expect("an absence is settled").settled_under(self.ballot.clone());
+                let record = record.expect("an absence is settled").settled_under(stamp, self.ballot.clone());
                 #[cfg(feature = "mutants")]
                 let record = broken::settled(record);
                 self.accept(record, ending)
@@ -432,11 +491,10 @@ impl Cas {
         }
     }
 
-    /// Proposes a content that was computed from the greatest record.
-    fn propose(&mut self, base: Option<&Digest>, write: Write) -> Step {
+    /// Proposes a content that was computed from the greatest record, under its stamp or a greater one.
+    fn propose(&mut self, base: Option<&Digest>, stamp: Stamp, write: Write) -> Step {
         let Goal::Change(_, request) = &self.goal else { unreachable!("a read writes nothing") };
         let Write { content, ttl, checksum, sum } = write;
-        let stamp = base.map_or_else(Stamp::none, |base| base.stamp.clone());
         let version = Version::new(stamp.clone(), Some(self.ballot.clone()));
         assert!(base.is_none_or(|base| base.tag() < version.tag()), "a conditional write is above its base");
         let applied = Applied { token: request.token, version, sum };
@@ -511,6 +569,7 @@ impl Operation for Cas {
         self.ballot = stamp;
         self.is_preempted = false;
         self.promised.clear();
+        self.seals.begin_round();
         self.in_hand = None;
         self.phase = Phase::Prepare;
         let fanout = if self.tellers.is_empty() { Fanout::MajorityInOrder } else { Fanout::All };
@@ -526,15 +585,19 @@ impl Operation for Cas {
             }
             Phase::Look { .. } => Request::Get { key, read_kind: ReadKind::Digest },
             Phase::Fetch => Request::Get { key, read_kind: ReadKind::Data },
-            Phase::StoreBase(record) => Request::Store { key, record: record.clone(), age: self.ages.of(record) },
+            Phase::StoreBase(record) => {
+                let (record, age) = (record.clone(), self.ages.of(record));
+                Request::Store { key, record, age, origin: StoreOrigin::Repair }
+            }
             Phase::Accept(record, _) => Request::Accept { key, record: record.clone(), age: self.ages.of(record) },
         }
     }
 
     fn on_answer(&mut self, from: NodeIndex, answer: Answer) -> Heard {
         match (answer, &self.phase) {
-            (Answer::Promised { held, age, .. }, Phase::Prepare) => {
+            (Answer::Promised { key, held, age, seal }, Phase::Prepare) => {
                 self.ages.hear(&held, age);
+                self.seals.hear(from, &key, seal);
                 let digest = held.digest();
                 self.observe(digest.as_ref());
                 // The replica has accepted a greater ballot since it gave the promise. The record cannot be the base of a
@@ -548,7 +611,8 @@ impl Operation for Cas {
                 self.promised.insert(from, digest);
                 Heard::Counts
             }
-            (Answer::Lookup { held, .. }, Phase::Look { .. }) => {
+            (Answer::Lookup { key, held, seal, .. }, Phase::Look { .. }) => {
+                self.seals.hear(from, &key, seal);
                 let digest = held.digest();
                 self.observe(digest.as_ref());
                 let seen = self.promised.entry(from).or_default();
@@ -565,7 +629,13 @@ impl Operation for Cas {
                 Heard::Counts
             }
             (Answer::Stored, Phase::StoreBase(_) | Phase::Accept(..)) => Heard::Counts,
-            (Answer::Preempted { floor }, Phase::Prepare | Phase::Accept(..)) => {
+            // What is stored came too late: a replica may have forgotten a deletion above it.
+            (Answer::Sealed, Phase::StoreBase(_)) => {
+                self.is_preempted = true;
+                Heard::Refuses
+            }
+            (Answer::Preempted { floor, seal }, Phase::Prepare | Phase::Accept(..)) => {
+                self.seals.hear_of(seal);
                 self.floor = self.floor.max(floor);
                 self.is_preempted = true;
                 Heard::Refuses
@@ -591,6 +661,10 @@ impl Operation for Cas {
         if self.is_preempted || self.phase == Phase::Fetch { self.try_again() } else { Step::Failed }
     }
 
+    fn on_sealed(&mut self) -> Step {
+        self.draw()
+    }
+
     /// A promise may be lost, and the same ballot is promised once; the holder of the content may be dead. A record that is
     /// stored or accepted is sent again, unless a replica has promised a greater ballot: with that one and a dead one
     /// against it, it may never reach a majority.
@@ -598,7 +672,7 @@ impl Operation for Cas {
         match self.phase {
             Phase::Look { .. } => self.draw(),
             Phase::Prepare | Phase::Fetch => self.try_again(),
-            Phase::Accept(..) if self.is_preempted => self.try_again(),
+            Phase::Accept(..) | Phase::StoreBase(_) if self.is_preempted => self.try_again(),
             Phase::Idle | Phase::StoreBase(_) | Phase::Accept(..) => Step::Wait,
         }
     }
@@ -621,7 +695,7 @@ impl Operation for Cas {
 
     fn failure(&self, report: QuorumReport) -> Failure {
         match &self.goal {
-            Goal::Settle => Failure::NoQuorum(report),
+            Goal::Settle { .. } => Failure::NoQuorum(report),
             Goal::Change(_, request) if self.is_attempted || request.is_resend => Failure::OutcomeUnknown(report),
             Goal::Change(..) => Failure::NotApplied(report),
         }

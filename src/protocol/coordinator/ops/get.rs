@@ -6,16 +6,17 @@
 //!
 //! Source: Attiya, Bar-Noy and Dolev, "Sharing memory robustly in message-passing systems" (JACM 1995).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mutants::rule;
 use crate::protocol::io::{Failure, ProtocolEvent, QuorumReport, Reply};
-use crate::protocol::message::{Answer, Request};
+use crate::protocol::message::{Answer, Request, StoreOrigin};
 use crate::protocol::quorum::Tally;
-use crate::types::{Age, Digest, Key, Lookup, NodeIndex, ReadKind, Record, Stamp};
+use crate::types::{Age, AgedRecord, Digest, Key, Lookup, NodeIndex, ReadKind, Record, Stamp};
 
 use super::ages::{Ages, read_ends};
 use super::operation::{Enough, Fanout, Heard, Next, Operation, Round, Step};
+use super::seals::ToldSeals;
 
 /// How often a read looks again, before it settles the record itself.
 const LOOKS_MAX: u8 = 1;
@@ -29,7 +30,11 @@ pub struct Get {
     ages: Ages,
     /// The greatest record whose content arrived.
     in_hand: Option<Record>,
+    /// The deletions that replicas may have forgotten.
+    seals: ToldSeals,
     phase: Phase,
+    /// Whether a replica keeps out what is written back, because of the seal of its slot.
+    is_kept_out: bool,
     /// How often it has looked again at a record that may be on its way to a majority.
     looks: u8,
 }
@@ -56,6 +61,12 @@ impl Get {
     /// Whether `member` was seen to hold exactly the record of this digest.
     pub(super) fn has_seen_at(&self, member: NodeIndex, digest: &Digest) -> bool {
         self.seen.get(&member).is_some_and(|seen| seen.as_ref() == Some(digest))
+    }
+
+    /// The replicas that were seen to hold the greatest record.
+    pub(super) fn holders_of_greatest(&self) -> BTreeSet<NodeIndex> {
+        let greatest = self.seen.values().flatten().max();
+        self.seen.iter().filter(|(_, seen)| seen.as_ref() == greatest).map(|(member, _)| *member).collect()
     }
 
     /// The greatest record that was seen, if its content has arrived.
@@ -88,8 +99,14 @@ impl Get {
 
     /// Settles on the greatest record seen, of those that a majority holds.
     fn settle(&mut self, tally: &Tally) -> Step {
-        let Some(greatest) = self.seen.values().flatten().max().cloned() else {
-            return Step::Done(Reply::Record(None));
+        let greatest = self.seen.values().flatten().max().cloned();
+        let seal = rule!(AbsenceToldUnsealed, self.seals.greatest(), not None);
+        let Some(greatest) = greatest.filter(|greatest| !greatest.is_sealed_away(seal)) else {
+            // The version of an absence is that of a seal which a quorum has. Else what is built later could lie below it.
+            return match seal {
+                Some(seal) if !self.seals.are_told_by(self.seen.keys()) => Step::Seal(seal),
+                _ => Step::Done(Reply::Record(self.seals.absence().map(AgedRecord::from))),
+            };
         };
         #[cfg(feature = "mutants")]
         if let Some(step) = self.ages.expire_unsettled(self.in_hand.as_ref()) {
@@ -117,6 +134,10 @@ impl Get {
         if rule!(NoWriteBack, tally.is_quorum(holders)) {
             return read_ends(self.ages.aged(record));
         }
+        // A deletion was above it, which a replica has forgotten since all had it. The answer that shows the record is older.
+        if rule!(WritesBackBelowSeal, self.seals.some_forgot(&greatest, &self.seen), not false) {
+            return self.read_anew();
+        }
         self.phase = Phase::WriteBack(record);
         // The record is durable at its holders.
         Step::Ask(Round { counted: holders, event: Some(ProtocolEvent::ReadWroteBack), ..Round::to_all() })
@@ -126,6 +147,12 @@ impl Get {
     fn start_over(&mut self) -> Step {
         *self = Self { phase: Phase::Records, looks: self.looks, ..Self::default() };
         Step::Ask(Round::to_all())
+    }
+
+    /// Begins again in a moment: what it was told is older than the seal of the slot.
+    fn read_anew(&mut self) -> Step {
+        *self = Self { looks: self.looks, ..Self::default() };
+        Step::Pause(1)
     }
 
     /// A refusal taken for "nothing is held": wrong.
@@ -150,7 +177,10 @@ impl Operation for Get {
             Phase::Digests if leads && self.in_hand.is_none() => Request::Get { key, read_kind: ReadKind::Data },
             Phase::Digests => Request::Get { key, read_kind: ReadKind::Digest },
             Phase::Records | Phase::Fetch => Request::Get { key, read_kind: ReadKind::Data },
-            Phase::WriteBack(record) => Request::Store { key, record: record.clone(), age: self.ages.of(record) },
+            Phase::WriteBack(record) => {
+                let (record, age) = (record.clone(), self.ages.of(record));
+                Request::Store { key, record, age, origin: StoreOrigin::Repair }
+            }
         }
     }
 
@@ -161,7 +191,12 @@ impl Operation for Get {
     fn on_answer(&mut self, from: NodeIndex, answer: Answer) -> Heard {
         match (answer, &self.phase) {
             (Answer::Stored, Phase::WriteBack(_)) => Heard::Counts,
-            (Answer::Lookup { held, age, .. }, Phase::Digests | Phase::Records | Phase::Fetch) => {
+            (Answer::Sealed, Phase::WriteBack(_)) => {
+                self.is_kept_out = true;
+                Heard::Refuses
+            }
+            (Answer::Lookup { key, held, age, seal }, Phase::Digests | Phase::Records | Phase::Fetch) => {
+                self.seals.hear(from, &key, seal);
                 self.lookup(from, held, age)
             }
             _ => Heard::Nothing,
@@ -176,12 +211,23 @@ impl Operation for Get {
     }
 
     fn on_impossible(&mut self) -> Step {
-        if self.phase == Phase::Fetch { self.start_over() } else { Step::Failed }
+        match self.phase {
+            Phase::Fetch => self.start_over(),
+            _ if self.is_kept_out => self.read_anew(),
+            _ => Step::Failed,
+        }
+    }
+
+    fn on_sealed(&mut self) -> Step {
+        Step::Done(Reply::Record(self.seals.absence().map(AgedRecord::from)))
     }
 
     /// The few holders of the greatest record may have died since they were seen: a read that insisted on their content
     /// would stall although a majority is well.
     fn on_late(&mut self) -> Step {
+        if self.is_kept_out {
+            return self.read_anew();
+        }
         if rule!(InsistsOnHolder, self.phase != Phase::Fetch) { Step::Wait } else { self.start_over() }
     }
 
@@ -211,11 +257,11 @@ mod tests {
     }
 
     fn whole(counter: u64) -> Answer {
-        Answer::Lookup { key: key(), held: Lookup::Record(record(counter)), age: Age::NONE }
+        Answer::Lookup { key: key(), held: Lookup::Record(record(counter)), age: Age::NONE, seal: None }
     }
 
     fn digest(counter: u64) -> Answer {
-        Answer::Lookup { key: key(), held: Lookup::Digest(record(counter).digest()), age: Age::NONE }
+        Answer::Lookup { key: key(), held: Lookup::Digest(record(counter).digest()), age: Age::NONE, seal: None }
     }
 
     /// A read that two replicas have answered, and its next step.
@@ -246,9 +292,11 @@ mod tests {
         assert_eq!(read.on_answer(NodeIndex(1), whole(2)), Heard::Counts);
         let step = read.on_enough(&tally);
         assert!(is_written_back(&step, 1, &tally), "{step:?}");
-        assert_eq!(read.request(&key(), false), Request::Store { key: key(), record: record(2), age: Age::NONE });
+        let (key, record, age) = (key(), record(2), Age::NONE);
+        let store = Request::Store { key: key.clone(), record: record.clone(), age, origin: StoreOrigin::Repair };
+        assert_eq!(read.request(&key, false), store);
         assert_eq!(read.on_answer(NodeIndex(2), Answer::Stored), Heard::Counts);
-        assert_eq!(read.on_enough(&tally), Step::Done(Reply::Record(Some(record(2).into()))));
+        assert_eq!(read.on_enough(&tally), Step::Done(Reply::Record(Some(record.into()))));
     }
 
     #[test]

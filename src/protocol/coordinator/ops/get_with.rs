@@ -79,6 +79,10 @@ impl Operation for GetWith {
         self.start()
     }
 
+    fn on_sealed(&mut self) -> Step {
+        self.get.on_sealed()
+    }
+
     fn on_late(&mut self) -> Step {
         self.get.on_late()
     }

@@ -1,4 +1,4 @@
-//! A linearizable read that brings what it answers to the replicas that lack it, for repair.
+//! A linearizable read that brings what it answers to the replicas that lack it, for repair and before tombstones are forgotten.
 //!
 //! It has no rule of its own: a read settles what a majority holds, and stores nothing else. So it never spreads the record
 //! of a conditional write that may not be chosen.
@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 
 use crate::mutants::rule;
 use crate::protocol::io::{Failure, QuorumReport, Reply};
-use crate::protocol::message::{Answer, Request};
+use crate::protocol::message::{Answer, Request, StoreOrigin};
 use crate::protocol::quorum::Tally;
 use crate::types::{AgedRecord, Key, NodeIndex, Stamp};
 
 use super::get_with::GetWith;
-use super::operation::{Heard, Operation, Round, Step};
+use super::operation::{Heard, Next, Operation, Round, Step};
 
 /// Such a read in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,13 +24,15 @@ pub struct Mend {
     stored: BTreeSet<NodeIndex>,
     /// What the read has answered, while it is brought to those that lack it.
     spread: Option<Box<AgedRecord>>,
+    /// Whether a replica keeps the record out, because of the seal of its slot.
+    is_kept_out: bool,
 }
 
 impl Mend {
     /// A repair of a key that two replicas differ about.
     #[must_use]
     pub fn new(pair: BTreeSet<NodeIndex>) -> Self {
-        Self { get: GetWith::new(pair.clone()), pair, stored: BTreeSet::new(), spread: None }
+        Self { get: GetWith::new(pair.clone()), pair, stored: BTreeSet::new(), spread: None, is_kept_out: false }
     }
 
     /// Brings `record` to the replicas that were seen to hold less, unless the two hold it already. The others are left to the
@@ -62,7 +64,10 @@ impl Operation for Mend {
 
     fn request(&self, key: &Key, leads: bool) -> Request {
         match &self.spread {
-            Some(aged) => Request::Store { key: key.clone(), record: aged.record.clone(), age: aged.age },
+            Some(aged) => {
+                let (key, record, age) = (key.clone(), aged.record.clone(), aged.age);
+                Request::Store { key, record, age, origin: StoreOrigin::Repair }
+            }
             None => self.get.request(key, leads),
         }
     }
@@ -75,6 +80,10 @@ impl Operation for Mend {
         let is_stored = answer == Answer::Stored;
         let heard = match self.spread {
             Some(_) if is_stored => Heard::Counts,
+            Some(_) if answer == Answer::Sealed => {
+                self.is_kept_out = true;
+                Heard::Refuses
+            }
             Some(_) => Heard::Nothing,
             None => self.get.on_answer(from, answer),
         };
@@ -85,6 +94,9 @@ impl Operation for Mend {
     }
 
     fn on_enough(&mut self, tally: &Tally) -> Step {
+        if self.is_kept_out {
+            return self.on_impossible();
+        }
         // It cannot end without both.
         let is_wanted = |member: &NodeIndex| match self.spread {
             Some(_) => !self.stored.contains(member),
@@ -103,13 +115,27 @@ impl Operation for Mend {
             return self.spread(unsettled, tally);
         }
         match self.get.on_enough(tally) {
+            // Nobody holds an absence: those that lack the seal were told it.
+            Step::Done(Reply::Record(Some(record))) if record.is_absence() => Step::Done(Reply::Record(Some(record))),
             Step::Done(Reply::Record(Some(record))) => self.spread(record, tally),
+            // Those that hold the record must be heard, or it would be found again and again. It must not wait for others: while it
+            // settles, conditional writes of the key wait on this node.
+            Step::Become(Next::SettleWith(_)) => Step::Become(Next::SettleWith(self.get.read().holders_of_greatest())),
             step => step,
         }
     }
 
+    /// A record that is kept out below the seal is settled above it, so that all may have it.
     fn on_impossible(&mut self) -> Step {
-        if self.spread.is_some() { Step::Failed } else { self.get.on_impossible() }
+        match self.spread {
+            Some(_) if self.is_kept_out => Step::Become(Next::Lift),
+            Some(_) => Step::Failed,
+            None => self.get.on_impossible(),
+        }
+    }
+
+    fn on_sealed(&mut self) -> Step {
+        self.get.on_sealed()
     }
 
     fn on_resumed(&mut self) -> Step {
@@ -117,6 +143,9 @@ impl Operation for Mend {
     }
 
     fn on_late(&mut self) -> Step {
+        if self.is_kept_out {
+            return self.on_impossible();
+        }
         if self.spread.is_some() { Step::Wait } else { self.get.on_late() }
     }
 
@@ -129,7 +158,11 @@ impl Operation for Mend {
 impl Mend {
     /// The greatest record that arrived, whether or not it is settled: wrong.
     fn unsettled(&self) -> Option<AgedRecord> {
-        let is_broken = crate::mutants::is_on(crate::mutants::Mutant::RepairSpreadsUnchosen);
+        use crate::mutants::{Mutant, is_on};
+        /// A comparison of repair is one of two.
+        const PAIR: usize = 2;
+        let is_broken =
+            is_on(Mutant::RepairSpreadsUnchosen) || is_on(Mutant::SyncSpreadsUnchosen) && self.pair.len() > PAIR;
         self.get.read().greatest_in_hand().filter(|_| is_broken).map(AgedRecord::from)
     }
 }

@@ -9,6 +9,7 @@
 //! | `operation` | what an operation may want, and what it is told |
 //! | `state` | the state of any operation |
 //! | `ages` | how long replicas have kept what they hold |
+//! | `seals` | which deletions replicas may have forgotten |
 //! | `get`, `get_one`, `get_with`, `mend`, `set`, `cas` | one operation each |
 
 mod ages;
@@ -18,6 +19,7 @@ pub mod get_one;
 pub mod get_with;
 pub mod mend;
 pub mod operation;
+mod seals;
 pub mod set;
 pub mod state;
 

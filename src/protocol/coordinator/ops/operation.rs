@@ -26,6 +26,8 @@ pub enum Step {
     Expire(Box<AgedRecord>),
     /// The answers of replicas to a new round of [`Operation::request`].
     Ask(Round),
+    /// That a quorum has this seal of the slot. [`Operation::on_sealed`] goes on then.
+    Seal(Clock),
     /// To answer its client.
     Done(Reply),
     /// To end: no quorum can answer any more.
@@ -41,6 +43,9 @@ pub enum Next {
     Settle,
     /// The same, with the promises of these replicas among those that count.
     SettleWith(BTreeSet<NodeIndex>),
+    /// The settling of the greatest record. One below the seal of its slot is settled above it, so that replicas with the seal take
+    /// it.
+    Lift,
 }
 
 /// The greatest record of a key that a majority held, or nothing.
@@ -139,6 +144,11 @@ pub trait Operation {
 
     /// The present round is late. Replicas that have not answered are asked again, unless another step is wanted.
     fn on_late(&mut self) -> Step {
+        Step::Wait
+    }
+
+    /// A quorum has the seal that [`Step::Seal`] asked for.
+    fn on_sealed(&mut self) -> Step {
         Step::Wait
     }
 

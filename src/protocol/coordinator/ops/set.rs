@@ -9,7 +9,7 @@
 
 use crate::mutants::rule;
 use crate::protocol::io::{Failure, QuorumReport, Reply};
-use crate::protocol::message::{Answer, Request};
+use crate::protocol::message::{Answer, Request, StoreOrigin};
 use crate::protocol::quorum::Tally;
 use crate::types::{Age, Checksum, Content, Key, NodeIndex, Record, Stamp, Ttl, Version};
 
@@ -59,7 +59,7 @@ impl Operation for Set {
 
     fn request(&self, key: &Key, _: bool) -> Request {
         let record = self.record().expect("a write is sent with its stamp");
-        Request::Store { key: key.clone(), record, age: Age::NONE }
+        Request::Store { key: key.clone(), record, age: Age::NONE, origin: StoreOrigin::Writer }
     }
 
     fn on_stamp(&mut self, stamp: Stamp) -> Step {

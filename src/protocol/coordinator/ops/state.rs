@@ -67,6 +67,7 @@ impl From<Next> for OperationState {
             Next::Get => Get::default().into(),
             Next::Settle => Cas::settling(BTreeSet::new()).into(),
             Next::SettleWith(tellers) => Cas::settling(tellers).into(),
+            Next::Lift => Cas::settling(BTreeSet::new()).lifting().into(),
         }
     }
 }

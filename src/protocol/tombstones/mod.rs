@@ -1,0 +1,442 @@
+//! Deletions that go: when no older record of a key can come back, a replica forgets that the key was deleted.
+//!
+//! A deletion is a record, a tombstone, because a replica that missed it could otherwise bring the deleted value back. Tombstones
+//! of a slot are forgotten in rounds, by one of its replicas. All replicas take in no new write up to a clock (the fence). Then
+//! they come to hold the same of everything up to there, and then they are told so (the seal). From then on a tombstone up to
+//! the seal is nothing, and nothing below the seal is kept: see [`crate::protocol::replica`]. All replicas must answer. One
+//! that is away delays the round, and space is the price.
+//!
+//! A node runs one round at a time. It uses its counts of records ([`super::repair::Leaves`]), so that it does nothing where
+//! repair is off. Of the replicas of a slot the first in the order of placement runs the round that the node can reach.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `round` | one round for one slot |
+//! | `forgetting` | the removal of forgotten deletions from the store |
+
+mod forgetting;
+mod round;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::limits::{
+    REPAIR_BACKLOG_BYTES_MAX, REPAIR_IN_FLIGHT_MAX, REPAIR_KEY_DEADLINE, REPAIR_LISTED_KEYS_MAX, TOMBSTONE_LISTS_MAX,
+    TOMBSTONE_LOOKS, TOMBSTONE_SLOTS_AT_ONCE,
+};
+use crate::types::{Batch, Clock, Incarnation, NodeIndex, Slot, SlotRange, SlotRecord, SlotsPage};
+
+use super::context::{Caller, Origin, Requester, Task};
+use super::coordinator::ops::Mend;
+use super::coordinator::{Coordinator, CoordinatorCtx};
+use super::io::{Effect, Failure, ProtocolEvent, ReadId, Reply, Time};
+use super::message::{Answer, OperationId, Refusal, Request};
+use super::repair::Leaves;
+use super::retention::{TombstoneCounters, TombstoneReport, TombstoneSettings};
+use super::sums::{Marks, half_of};
+
+use forgetting::Forgetting;
+use round::{Next, Round, Step};
+
+/// The reads of this part have numbers from here, apart from those of repair.
+const READS_FROM: u64 = 1 << 63;
+
+/// The tombstones of one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tombstones {
+    /// Without settings it runs no rounds, and forgets only what others have sealed.
+    settings: Option<TombstoneSettings>,
+    /// Clocks that this node saw, with the times, oldest first.
+    clocks: VecDeque<(Time, Clock)>,
+    /// When the counts of all slots are looked at next.
+    look_at: Time,
+    /// The slots that have tombstones.
+    waiting: BTreeMap<Slot, Waiting>,
+    /// Those of them whose round is due.
+    due: VecDeque<Slot>,
+    round: Option<Round>,
+    last_task: u64,
+    forgetting: Forgetting,
+    served: BTreeMap<ReadId, Served>,
+    last_read: u64,
+    counters: TombstoneCounters,
+}
+
+/// A slot that has tombstones.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Waiting {
+    /// Since when they are known, or since its last round.
+    since: Time,
+    /// Its next round begins later.
+    not_before: Time,
+    /// The replica that the last try had to do without.
+    for_whom: Option<NodeIndex>,
+}
+
+/// Old records that are read for a round.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Served {
+    to: Origin,
+    slot: Slot,
+    until: Clock,
+}
+
+/// What it uses of its node.
+#[derive(Debug)]
+pub struct TombstonesCtx<'a> {
+    /// Runs the reads of single keys.
+    pub coordinator: &'a mut Coordinator,
+    /// Counts the records of this node.
+    pub leaves: &'a Leaves,
+    /// What the coordinator uses.
+    pub shared: CoordinatorCtx<'a>,
+}
+
+impl TombstonesCtx<'_> {
+    fn now(&self) -> Time {
+        self.shared.node.now
+    }
+
+    fn is_overloaded(&self) -> bool {
+        let bytes = self.shared.node.group_commit.next_bytes();
+        bytes >= REPAIR_BACKLOG_BYTES_MAX || self.shared.replica.is_overloaded(bytes)
+    }
+
+    /// Whether rounds may run at all. While members change, the replicas of a slot differ between the two lists: then they
+    /// may not.
+    fn may_run(&self) -> bool {
+        self.leaves.are_complete()
+            && self.shared.membership.unready().is_none()
+            && !self.shared.node.group_commit.has_failed()
+            && !self.is_overloaded()
+    }
+}
+
+impl Tombstones {
+    /// The tombstones of a node that starts.
+    #[must_use]
+    pub fn start(settings: Option<TombstoneSettings>, now: Time) -> Self {
+        Self { settings, look_at: now, ..Self::default() }
+    }
+
+    /// Whether a round is under way, or tombstones are being removed.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.round.is_some() || !self.forgetting.is_idle()
+    }
+
+    /// What has been done since the start.
+    #[must_use]
+    pub fn counters(&self) -> TombstoneCounters {
+        self.counters
+    }
+
+    /// Its state.
+    #[must_use]
+    pub fn report(&self, now: Time) -> TombstoneReport {
+        let mut missing: BTreeMap<NodeIndex, (usize, Slot)> = BTreeMap::new();
+        for (slot, waiting) in &self.waiting {
+            if let Some(whom) = waiting.for_whom {
+                missing.entry(whom).or_insert((0, *slot)).0 += 1;
+            }
+        }
+        let longest = self.waiting.values().map(|waiting| now.since(waiting.since)).max();
+        TombstoneReport { counters: self.counters, slots: self.waiting.len(), missing, longest }
+    }
+
+    // Time.
+
+    /// When [`Tombstones::on_wake`] is wanted next.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Time> {
+        let rounds = self.settings.as_ref().map(|_| match &self.round {
+            Some(round) => round.again_at.min(round.ends_at),
+            None if self.due.is_empty() => self.look_at,
+            None => Time::default(),
+        });
+        [rounds, self.forgetting.next_wake()].into_iter().flatten().min()
+    }
+
+    /// A timer may have fired.
+    pub fn on_wake(&mut self, ctx: &mut TombstonesCtx<'_>) {
+        let is_overloaded = ctx.is_overloaded();
+        let last_read = &mut self.last_read;
+        self.forgetting.on_wake(|| next_read(last_read), is_overloaded, &mut ctx.shared);
+        let Some(settings) = self.settings.clone() else { return };
+        self.look(&settings, ctx);
+        self.go_on(ctx);
+        self.begin_next(&settings, ctx);
+    }
+
+    /// Looks at the counts of all slots, from time to time.
+    fn look(&mut self, settings: &TombstoneSettings, ctx: &mut TombstonesCtx<'_>) {
+        let now = ctx.now();
+        if self.look_at > now {
+            return;
+        }
+        let every = settings.margin() / TOMBSTONE_LOOKS;
+        self.look_at = now.after(every);
+        self.clocks.push_back((now, ctx.shared.node.clock.now()));
+        while self.clocks.get(1).is_some_and(|(at, _)| at.after(settings.margin()) <= now) {
+            self.clocks.pop_front();
+        }
+        if !ctx.leaves.are_complete() || !self.due.is_empty() {
+            return;
+        }
+        let mut has_tombstones = BTreeSet::new();
+        for (slot, tombstones) in ctx.leaves.tombstones() {
+            has_tombstones.insert(slot);
+            if ctx.shared.replica.seal(slot).is_some() {
+                self.forgetting.has_seal(slot);
+            }
+            let new = Waiting { since: now, not_before: now, for_whom: None };
+            let waiting = self.waiting.entry(slot).or_insert(new);
+            let has_waited = now.since(waiting.since);
+            let is_due = has_waited >= settings.kept_for || tombstones > settings.of_slot_max;
+            let is_mine = first_reached(slot, ctx) == Some(ctx.shared.node.me) || has_waited >= settings.kept_for * 2;
+            if is_due && is_mine && waiting.not_before <= now {
+                self.due.push_back(slot);
+            }
+        }
+        self.waiting.retain(|slot, _| has_tombstones.contains(slot));
+    }
+
+    /// A clock that this node saw so long ago that no write is on its way with a smaller one, as far as is usual.
+    fn old_clock(&self, settings: &TombstoneSettings, now: Time) -> Option<Clock> {
+        let old = self.clocks.iter().rev().find(|(at, _)| at.after(settings.margin()) <= now);
+        old.map(|(_, clock)| *clock)
+    }
+
+    // The round of this node.
+
+    /// Begins the next round that is due.
+    fn begin_next(&mut self, settings: &TombstoneSettings, ctx: &mut TombstonesCtx<'_>) {
+        let now = ctx.now();
+        if self.round.is_some() || self.due.is_empty() {
+            return;
+        }
+        if !ctx.may_run() {
+            // They are looked at anew.
+            self.due.clear();
+            return;
+        }
+        for _ in 0..TOMBSTONE_SLOTS_AT_ONCE {
+            let Some(slot) = self.due.pop_front() else { return };
+            let (until, tombstones) = (self.old_clock(settings, now), ctx.leaves.tombstones_of(slot));
+            let Some(waiting) = self.waiting.get_mut(&slot) else { continue };
+            waiting.not_before = now.after(settings.margin());
+            let Some(until) = until.filter(|until| ctx.shared.replica.seal(slot) < Some(*until)) else { continue };
+            let replicas = match reached(slot, ctx) {
+                Ok(replicas) if tombstones > 0 => replicas,
+                Ok(_) => continue,
+                Err(missing) => {
+                    waiting.for_whom = Some(missing);
+                    continue;
+                }
+            };
+            let id = ctx.coordinator.next_id();
+            self.round = Some(Round::new(id, slot, until, replicas, now));
+            return self.ask(ctx);
+        }
+    }
+
+    /// The round goes on, where time has passed.
+    fn go_on(&mut self, ctx: &mut TombstonesCtx<'_>) {
+        let now = ctx.now();
+        let Some(round) = &mut self.round else { return };
+        let is_gone =
+            |(member, incarnation): &&(NodeIndex, Incarnation)| ctx.shared.reaches(*member) != Some(*incarnation);
+        if let Some((gone, _)) = round.replicas.iter().find(is_gone) {
+            let gone = *gone;
+            return self.cut_off(Some(gone), ctx);
+        }
+        if round.ends_at <= now || ctx.shared.node.group_commit.has_failed() {
+            let silent = round.missing().first().map(|(member, _)| *member);
+            return self.cut_off(silent, ctx);
+        }
+        if round.again_at <= now {
+            round.again_at = now.after(crate::limits::TOMBSTONE_ASK_AGAIN);
+            self.ask(ctx);
+        }
+    }
+
+    /// Asks those that have not answered in this step.
+    fn ask(&mut self, ctx: &mut TombstonesCtx<'_>) {
+        let Some(round) = &self.round else { return };
+        let Some(request) = round.request() else { return };
+        let (id, number, me) = (round.id, round.number, ctx.shared.node.me);
+        for (member, incarnation) in round.missing() {
+            match &request {
+                Request::OldRecords { .. } if member == me => {
+                    let from = Origin { node: me, incarnation, operation: id, round: number };
+                    self.on_request(from, request.clone(), ctx);
+                }
+                request => ctx.shared.ask(member, incarnation, id, number, request.clone()),
+            }
+        }
+    }
+
+    fn next(&mut self, next: Next, ctx: &mut TombstonesCtx<'_>) {
+        match next {
+            Next::Wait => {}
+            Next::Ask => self.ask(ctx),
+            Next::Level => self.level(ctx),
+            Next::End(true) => self.end(true, None, ctx),
+            Next::End(false) => self.end(false, None, ctx),
+        }
+    }
+
+    /// Brings the next keys level.
+    fn level(&mut self, ctx: &mut TombstonesCtx<'_>) {
+        let deadline = ctx.now().after(REPAIR_KEY_DEADLINE);
+        while let Some(round) = &mut self.round
+            && let replicas = round.replicas.iter().map(|(member, _)| *member).collect::<BTreeSet<_>>()
+            && let Step::Level { keys, in_flight } = &mut round.step
+            && in_flight.len() < REPAIR_IN_FLIGHT_MAX
+            && let Some(key) = keys.pop_front()
+        {
+            self.last_task += 1;
+            in_flight.insert(self.last_task);
+            let caller = Caller::Task(Task::Level(self.last_task));
+            ctx.coordinator.start(caller, deadline, key, Mend::new(replicas).into(), &mut ctx.shared);
+        }
+    }
+
+    /// A key is level, or could not be brought level.
+    pub fn on_reply(&mut self, task: u64, reply: &Reply, ctx: &mut TombstonesCtx<'_>) {
+        let now = ctx.now();
+        let Some(round) = &mut self.round else { return };
+        let is_level = match reply {
+            // The records of a dropped table are removed, whatever they are.
+            Reply::Failed(Failure::TableDropped | Failure::DroppedMeanwhile) => true,
+            reply => matches!(reply, Reply::Record(_)),
+        };
+        let next = round.on_level(task, is_level, now);
+        self.next(next, ctx);
+    }
+
+    /// Whether `id` is the round under way.
+    #[must_use]
+    pub fn owns(&self, id: OperationId) -> bool {
+        self.round.as_ref().is_some_and(|round| round.id == id)
+    }
+
+    /// A replica answers.
+    pub fn on_answer(&mut self, from: NodeIndex, number: u32, answer: Answer, ctx: &mut TombstonesCtx<'_>) {
+        let now = ctx.now();
+        let Some(round) = self.round.as_mut().filter(|round| round.number == number) else { return };
+        if !round.replicas.iter().any(|(member, _)| *member == from) {
+            return;
+        }
+        let next = match answer {
+            Answer::Fenced { sum } => round.on_fenced(from, sum, now),
+            Answer::OldRecords(marks) => round.on_listed(from, marks, now),
+            Answer::Stored => round.on_sealed(from),
+            Answer::Refused(_) => return self.cut_off(Some(from), ctx),
+            _ => Next::Wait,
+        };
+        self.next(next, ctx);
+    }
+
+    fn cut_off(&mut self, for_whom: Option<NodeIndex>, ctx: &mut TombstonesCtx<'_>) {
+        let is_sealed = self.round.as_ref().is_some_and(Round::cut_off);
+        self.end(is_sealed, for_whom.filter(|_| !is_sealed), ctx);
+    }
+
+    /// The round ends.
+    fn end(&mut self, is_sealed: bool, for_whom: Option<NodeIndex>, ctx: &mut TombstonesCtx<'_>) {
+        let (Some(round), Some(settings)) = (self.round.take(), self.settings.clone()) else { return };
+        let now = ctx.now();
+        if let Some(waiting) = self.waiting.get_mut(&round.slot) {
+            waiting.for_whom = for_whom;
+            if is_sealed {
+                waiting.since = now;
+            }
+        }
+        if is_sealed {
+            self.counters.sealed += 1;
+        } else {
+            self.counters.cut_off += 1;
+        }
+        ctx.shared.node.report(ProtocolEvent::TombstoneRound { slot: round.slot, is_sealed });
+        self.begin_next(&settings, ctx);
+    }
+
+    // The rounds of others, and what follows from them.
+
+    /// A round asks for the old records of this node.
+    pub fn on_request(&mut self, from: Origin, request: Request, ctx: &mut TombstonesCtx<'_>) {
+        let Request::OldRecords { slot, until, after } = request else { return };
+        if !ctx.shared.node.placement.holds(ctx.shared.node.me, slot) {
+            return ctx.shared.node.refuse(Requester::Coordinator(from), Refusal::NotReplica);
+        }
+        let is_repeated = self.served.values().any(|served| served.to == from);
+        if is_repeated || self.served.len() >= TOMBSTONE_LISTS_MAX {
+            return;
+        }
+        let read = next_read(&mut self.last_read);
+        self.served.insert(read, Served { to: from, slot, until });
+        let range = SlotRange { first: slot, after, last: slot };
+        ctx.shared.node.effects.push(Effect::ReadSlots { read, range, entries_max: REPAIR_LISTED_KEYS_MAX });
+    }
+
+    /// Records of a slot were read. Says whether they were read for this part.
+    pub fn on_slots_read(&mut self, read: ReadId, page: Option<&SlotsPage>, ctx: &mut TombstonesCtx<'_>) -> bool {
+        if read.0 < READS_FROM {
+            return false;
+        }
+        if self.forgetting.on_page(read, page, &mut ctx.shared) {
+            return true;
+        }
+        let Some(Served { to, slot, until }) = self.served.remove(&read) else { return true };
+        // What cannot be read may be older than what others hold.
+        let Some(page) = page.filter(|page| page.damaged == 0) else {
+            ctx.shared.node.refuse(Requester::Coordinator(to), Refusal::ReadFailed);
+            return true;
+        };
+        let (replica, seal) = (&*ctx.shared.replica, ctx.shared.replica.seal(slot));
+        let is_meant = |record: &&SlotRecord| {
+            let SlotRecord { key, digest, .. } = record;
+            digest.tag().clock() <= until && !digest.is_sealed_away(seal) && !replica.is_dropped(key.table())
+        };
+        let records = page.records.iter().filter(is_meant);
+        let records = records.map(|record| (record.key.clone(), half_of(&record.key, &record.digest))).collect();
+        let looked_to = page.records.last().filter(|_| page.has_more).map(|record| record.key.clone());
+        let marks = Marks { records, looked_to }.cut_off();
+        ctx.shared.node.answer(to, Answer::OldRecords(marks));
+        true
+    }
+
+    /// A batch is durable: slots were sealed, or tombstones removed.
+    pub fn on_durable(&mut self, batch: &Batch, now: Time) {
+        for slot in batch.seals.keys() {
+            self.forgetting.sealed(*slot);
+            if let Some(waiting) = self.waiting.get_mut(slot) {
+                // Whoever has run the round.
+                (waiting.since, waiting.for_whom) = (now, None);
+            }
+        }
+        self.counters.forgotten += batch.forgotten.len() as u64;
+    }
+
+    /// The store was reopened: what was to be removed may be there still.
+    pub fn store_reopened(&mut self) {
+        self.forgetting = Forgetting::default();
+    }
+}
+
+fn next_read(last_read: &mut u64) -> ReadId {
+    *last_read += 1;
+    ReadId(READS_FROM + *last_read)
+}
+
+/// The first replica of a slot, in the order of placement, that this node can reach.
+fn first_reached(slot: Slot, ctx: &TombstonesCtx<'_>) -> Option<NodeIndex> {
+    let replicas = ctx.shared.node.placement.replicas(slot);
+    replicas.iter().copied().find(|member| ctx.shared.reaches(*member).is_some())
+}
+
+/// All replicas of a slot, or one that cannot be reached.
+fn reached(slot: Slot, ctx: &TombstonesCtx<'_>) -> Result<Vec<(NodeIndex, Incarnation)>, NodeIndex> {
+    let replicas = ctx.shared.node.placement.replicas(slot);
+    replicas.iter().map(|member| Ok((*member, ctx.shared.reaches(*member).ok_or(*member)?))).collect()
+}
