@@ -69,7 +69,6 @@ pub fn pinned() -> Vec<Bounded> {
         bad_disks(),
         meeting(),
         conditional_writes(),
-        forgotten_deletions(),
         tables(),
     ]
     .into_iter()
@@ -271,15 +270,6 @@ fn meeting() -> Vec<Bounded> {
     ]
 }
 
-fn forgotten_deletions() -> Vec<Bounded> {
-    vec![pin(
-        1,
-        World::new("seal: a write held up, a delete, read", vec![vec![write(0, 1), delete(1), read(1)]])
-            .with(Faults { partings: 1, seals: 1, ..FEW_FAULTS })
-            .reaching(milestones::FORGOTTEN | milestones::GAVE_UP | milestones::ALL_DONE),
-    )]
-}
-
 fn conditional_writes() -> Vec<Bounded> {
     let first = || vec![write_if_absent(0, 1)];
     vec![
@@ -363,6 +353,11 @@ fn tables() -> Vec<Bounded> {
 pub fn large() -> Vec<Bounded> {
     let free = |world| Bounded { world, states: None };
     vec![
+        free(
+            World::new("seal: a write held up, a delete, read", vec![vec![write(0, 1), delete(1), read(1)]])
+                .with(Faults { partings: 1, seals: 1, ..FEW_FAULTS })
+                .reaching(milestones::FORGOTTEN | milestones::GAVE_UP | milestones::ALL_DONE),
+        ),
         free(
             World::new("tables: a drop, a node restarts", vec![vec![drop_table(0)], vec![write(1, 1)]])
                 .in_table()
