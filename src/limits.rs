@@ -148,6 +148,17 @@ pub const REPAIR_KEYS_PER_SECOND_DEFAULT: usize = 1_000;
 /// The default of the key `repair_bytes_per_second`: a tenth of a link of one gigabit a second.
 pub const REPAIR_BYTES_PER_SECOND_DEFAULT: usize = 12 * MIB;
 
+/// A pass that an operator has asked for goes no faster: its values would fill the memory.
+pub const REPAIR_UNPACED_BYTES_PER_SECOND: usize = 1024 * MIB;
+
+/// The default of the key `disk_reserve_bytes`: room to merge tables, and to delete.
+pub const DISK_RESERVE_BYTES_DEFAULT: usize = 1024 * MIB;
+/// How often a node looks at the free space of its disk.
+pub const DISK_ROOM_EVERY: Duration = Duration::from_secs(2);
+
+/// Such a pass compares with each peer until nothing differs, and so often at most: clients may write all the time.
+pub const REPAIR_UNPACED_COMPARISONS_MAX: u8 = 3;
+
 /// The time between two comparisons of two nodes that found nothing. Where all is equal, one takes two messages of half a
 /// kibibyte, and a millisecond of either node for the sums of 65,536 slots.
 pub const REPAIR_EVERY: Duration = Duration::from_secs(10);

@@ -94,6 +94,8 @@ metrics! {
     repaired: Counter = Counter::default(), "Keys that this node read and brought to replicas that lacked them";
     tombstone_rounds: Counter = Counter::default(), "Rounds of this node that let all replicas of a slot forget its old deletions";
     tombstone_rounds_cut_off: Counter = Counter::default(), "Rounds of this node that ended early, because a replica was away or late";
+    repaired_bytes: Counter = Counter::default(), "Bytes of the values of these keys";
+    repair_bytes: Counter = Counter::default(), "Bytes of the comparisons that this node began and ended, without the values of keys";
     comparisons: Family<PeerLabels, Counter> = Family::default(),
         "Comparisons of this node's records with a peer's that this node began and ended, by peer";
     stamp_conflicts: Counter = Counter::default(), "Records of one stamp with two contents; any is a defect";

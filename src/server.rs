@@ -21,7 +21,7 @@ use crate::gateway::redis::{self, RedisOptions};
 use crate::gateway::{grpc, lines};
 use crate::limits::DRAIN_TIME_MAX;
 use crate::protocol::placement::Placement;
-use crate::protocol::{RepairSettings, TombstoneSettings};
+use crate::protocol::{RepairOrder, RepairSettings, TombstoneSettings};
 use crate::runtime::{self, NodeHandle, RunningNode};
 use crate::service::{Service, descriptors};
 use crate::storage::folder::{self, DataFolder, DataFolderError};
@@ -228,6 +228,7 @@ impl PreparedServer {
             store,
             operator_writes: config.node.operator_writes,
             repair: repair_settings(&config.node),
+            disk_reserve_bytes: config.node.disk_reserve_bytes,
             requests_in_flight_max: config.node.requests_in_flight_max,
             request_bytes_in_flight_max: config.node.request_bytes_in_flight_max,
         };
@@ -300,6 +301,13 @@ async fn listen_if(key: &'static str, address: Option<&LocalAddress>) -> Result<
         Some(address) => listen(key, address).await.map(Some),
         None => Ok(None),
     }
+}
+
+/// Applies the values of a running node's configuration that take effect without a restart.
+pub async fn reload(node: &NodeHandle, config: &NodeConfig) {
+    node.set_disk_reserve(config.disk_reserve_bytes);
+    // A node that has ended has nothing to reload.
+    let _ = node.order_repair(RepairOrder::Configure(repair_settings(config))).await;
 }
 
 /// How the node repairs; `None` where it does not.

@@ -96,10 +96,10 @@ async fn forget() {
     }
 
     for number in (0..keys).step_by(997) {
-        let read = client.get(&key(number)).await.expect("a majority is there");
+        let read = client.get(key(number)).await.expect("a majority is there");
         assert!(read.is_none(), "{} is gone", key(number));
     }
     let again = write(&client, Some("again")).await;
     assert!(again.is_disjoint(&written) && again.is_disjoint(&deleted), "no version is given twice");
-    assert!(client.get(&key(7)).await.expect("a majority is there").is_some());
+    assert!(client.get(key(7)).await.expect("a majority is there").is_some());
 }

@@ -199,6 +199,7 @@ fn add_statistics(registry: &mut Registry, statistics: &StoreStatistics) {
     let StoreStatistics {
         keys_estimate,
         disk_bytes,
+        disk_free_bytes,
         live_bytes,
         compaction_pending_bytes,
         write_buffer_bytes,
@@ -218,6 +219,9 @@ fn add_statistics(registry: &mut Registry, statistics: &StoreStatistics) {
         ("block_cache", "Cached blocks in memory", block_cache_bytes),
     ] {
         registry.register_with_unit(name, help, Unit::Bytes, ConstGauge::new(bytes));
+    }
+    if let Some(bytes) = disk_free_bytes {
+        registry.register_with_unit("disk_free", "Free space on the disk", Unit::Bytes, ConstGauge::new(bytes));
     }
     let help = "1 while the store stops writes because flushes or compactions lag";
     registry.register("write_stopped", help, ConstGauge::new(write_stopped));

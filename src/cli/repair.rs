@@ -2,43 +2,91 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value as Json, json};
 
 use super::output::{print, print_json};
 use super::{CliError, Exit, Global};
 use crate::api;
-use crate::service::cluster_report::{HEALTH_TIME_MAX, ask_all};
+use crate::service::cluster_report::{HEALTH_TIME_MAX, ask_all, order_all};
+
+/// The time between two looks at how far the nodes are.
+const REFRESH: Duration = Duration::from_millis(200);
 
 /// Show which nodes hold the same records, and how many keys are to be repaired
 ///
 /// It names the nodes, too, that deletions wait for: while a node is away, the others remember what was deleted. Nodes compare their records in the background, and bring each other what one of them lacks. For each pair of nodes that
 /// hold a part of the data in common, this shows whether they were found equal, and when. Ends with code 3 if a node does not
 /// answer, if a pair was not found equal since its nodes could reach each other, or if keys wait to be repaired.
+///
+/// With --now, all nodes compare at once and repair what differs as fast as they can. The command shows how far they are, and
+/// ends when all nodes hold the same. Ctrl-C ends the command, and not the repair. The time limit (--timeout) is for each
+/// question to the nodes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
   quorate repair
+  quorate repair --now
   quorate repair --json | jq '.pairs[] | select(.behind > 0)'")]
-pub(super) struct Repair {}
+pub(super) struct Repair {
+    /// Compare all nodes at once, as fast as they can, and wait until they hold the same
+    #[arg(long)]
+    now: bool,
+}
 
 impl Repair {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let info = global.client()?.cluster_info().await?;
-        let answers = ask_all(&info, &global.addresses()?, global.timeout.min(HEALTH_TIME_MAX)).await;
-        let healths = answers.into_values().filter_map(Result::ok);
-        let healths: BTreeMap<String, api::HealthResponse> =
-            healths.map(|health| (health.node_id.clone(), health)).collect();
-        let ids: Vec<String> = info.storage_nodes.iter().map(|node| node.id.clone()).collect();
-        let report = Report::new(&ids, &healths);
+        let report = if self.now { repair_now(&info, global).await? } else { Report::ask(&info, global).await? };
         if global.json {
             print_json(&report.as_json())?;
         } else {
             print(report.as_text().as_bytes())?;
         }
         Ok(if report.is_level() { Exit::Done } else { Exit::NotDone })
+    }
+}
+
+/// Orders a comparison of all nodes, and waits until they hold the same. Returns early where a node does not answer.
+async fn repair_now(info: &api::ClusterInfoResponse, global: &Global) -> Result<Report, CliError> {
+    let ordered = order_all(info, &global.addresses()?, global.timeout.min(HEALTH_TIME_MAX)).await;
+    // A node that does not answer is named in the report.
+    if let Some((address, _)) = ordered.iter().find(|(_, ordered)| **ordered == Ok(false)) {
+        let why = "repair is off there: set repair_keys_per_second above 0 in its node.yml, and send it SIGHUP";
+        return Err(CliError::not_done(format!("{address}: {why}")));
+    }
+    let progress = spinner();
+    loop {
+        tokio::time::sleep(REFRESH).await;
+        let report = Report::ask(info, global).await?;
+        progress.set_message(report.verdict());
+        if report.is_level() || !report.silent.is_empty() {
+            progress.finish_and_clear();
+            return Ok(report);
+        }
+    }
+}
+
+/// Shows on a terminal how far the nodes are, and nothing elsewhere.
+fn spinner() -> ProgressBar {
+    let progress = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
+    progress.enable_steady_tick(REFRESH);
+    progress
+}
+
+impl Report {
+    /// Asks all nodes.
+    async fn ask(info: &api::ClusterInfoResponse, global: &Global) -> Result<Self, CliError> {
+        let answers = ask_all(info, &global.addresses()?, global.timeout.min(HEALTH_TIME_MAX)).await;
+        let healths = answers.into_values().filter_map(Result::ok);
+        let healths: BTreeMap<String, api::HealthResponse> =
+            healths.map(|health| (health.node_id.clone(), health)).collect();
+        let ids: Vec<String> = info.storage_nodes.iter().map(|node| node.id.clone()).collect();
+        Ok(Self::new(&ids, &healths))
     }
 }
 

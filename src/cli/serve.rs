@@ -1,24 +1,27 @@
 //! `quorate serve`: run one node, in the foreground.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::config_check::read;
 use super::logging::{self, LogFormat, LogLevel};
 use super::{CliError, Exit};
 use crate::config::{Config, File};
-use crate::server::{Server, ServerError, Storage};
+use crate::runtime::NodeHandle;
+use crate::server::{self, Server, ServerError, Storage};
 
 /// Run one node, in the foreground
 ///
-/// SIGTERM or Ctrl-C ends the node within 5 seconds: it finishes the requests in flight first. SIGHUP is ignored, since
-/// nothing can be reloaded without a restart. Variables override the values of the node file: QUORATE_NODE_ID,
-/// QUORATE_NODE_LOCAL_ADDRESS and so on.
+/// SIGTERM or Ctrl-C ends the node within 5 seconds: it finishes the requests in flight first. SIGHUP makes it read both files
+/// again: the configuration reference says which keys take effect at once. Variables override the values of the node file:
+/// QUORATE_NODE_ID, QUORATE_NODE_LOCAL_ADDRESS and so on.
 ///
 /// The log goes to stderr.
 #[derive(Debug, Args)]
@@ -65,15 +68,49 @@ impl From<StorageKind> for Storage {
 impl Serve {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
         let _log = logging::init(self.log_format, self.log_level)?;
+        let config = self.read()?;
+        end_process_on_panic();
+        let hung_up = Arc::new(Notify::new());
+        let shutdown = shutdown_on_signals(Hangup::Tells(Arc::clone(&hung_up)))?;
+        let server = Server::start(&config, self.storage.into()).await?;
+        let reloading = tokio::spawn(self.reload(config, server.handle().clone(), hung_up));
+        server.run(shutdown).await?;
+        reloading.abort();
+        Ok(Exit::Done)
+    }
+
+    fn read(&self) -> Result<Config, CliError> {
         let (node, cluster) = (read(&self.node_file)?, read(&self.cluster_file)?);
         let node = File { name: &self.node_file, text: &node };
         let cluster = File { name: &self.cluster_file, text: &cluster };
-        let config = Config::parse(node, cluster, std::env::vars_os())
-            .map_err(|error| CliError::bad_input(error.to_string()))?;
-        end_process_on_panic();
-        let shutdown = shutdown_on_signals(Hangup::Ignored)?;
-        Server::start(&config, self.storage.into()).await?.run(shutdown).await?;
-        Ok(Exit::Done)
+        Config::parse(node, cluster, std::env::vars_os()).map_err(|error| CliError::bad_input(error.to_string()))
+    }
+
+    /// Reads the files again each time that `hung_up` tells so, for a node that runs with `config`.
+    async fn reload(self, mut config: Config, node: NodeHandle, hung_up: Arc<Notify>) {
+        loop {
+            hung_up.notified().await;
+            let new = match self.read() {
+                Ok(new) => new,
+                Err(error) => {
+                    warn!(%error, "SIGHUP: the configuration is not accepted; the node goes on with the one that it has");
+                    continue;
+                }
+            };
+            let changes = config.reload(&new);
+            if !changes.reloaded.is_empty() {
+                server::reload(&node, &config.node).await;
+            }
+            let keys = if changes.reloaded.is_empty() { "none".to_owned() } else { changes.reloaded.join(", ") };
+            info!(%keys, "SIGHUP: the configuration was read again, and these keys take effect");
+            if !changes.others.is_empty() {
+                let keys = changes.others.join(", ");
+                warn!(%keys, "these keys have changed too, and take effect when the node restarts");
+            }
+            if changes.is_other_cluster {
+                warn!(file = %self.cluster_file.display(), "this file has changed, and takes effect when the node restarts");
+            }
+        }
     }
 }
 
@@ -107,10 +144,10 @@ pub(super) fn end_process_on_panic() {
 }
 
 /// The effect of SIGHUP. Without a handler it would end the process at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Hangup {
-    /// A line in the log, and nothing else: a node outlives its terminal.
-    Ignored,
+    /// Somebody is told. A node outlives its terminal.
+    Tells(Arc<Notify>),
     /// An end in order, unless the process was started to ignore SIGHUP, as by `nohup`.
     Ends,
 }
@@ -123,7 +160,7 @@ pub(super) fn shutdown_on_signal() -> Result<CancellationToken, CliError> {
 /// A token that SIGTERM and Ctrl-C cancel, and SIGHUP as `hangup` says. A second SIGTERM or Ctrl-C ends the process at
 /// once.
 pub(super) fn shutdown_on_signals(hangup: Hangup) -> Result<CancellationToken, CliError> {
-    let hangup_ends = hangup == Hangup::Ends && !starts_with_hangup_ignored();
+    let is_ignored = starts_with_hangup_ignored();
     let listen = |kind| signal(kind).map_err(|error| CliError::not_done(format!("cannot listen for signals: {error}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let mut hung_up = listen(SignalKind::hangup())?;
@@ -136,11 +173,11 @@ pub(super) fn shutdown_on_signals(hangup: Hangup) -> Result<CancellationToken, C
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 _ = hung_up.recv() => {
-                    // A terminal that closes may send it several times, so that a repeated one does not end at once.
-                    if hangup_ends {
-                        asked.cancel();
-                    } else {
-                        warn!("SIGHUP is ignored: nothing can be reloaded without a restart");
+                    match &hangup {
+                        Hangup::Tells(who) => who.notify_one(),
+                        Hangup::Ends if is_ignored => warn!("SIGHUP is ignored, as this process was started to"),
+                        // A terminal that closes may send it several times, so that a repeated one does not end at once.
+                        Hangup::Ends => asked.cancel(),
                     }
                     continue;
                 }

@@ -480,6 +480,20 @@ impl Client {
             .await
     }
 
+    /// Makes the first node that answers compare its records with its peers' at once, and repair what differs. Returns whether
+    /// repair is on there. With one address, that is this node's.
+    ///
+    /// # Errors
+    /// [`ClientError::Unavailable`] or [`ClientError::Refused`].
+    pub async fn repair_now(&self) -> Result<bool, ClientError> {
+        let operation = Operation::begin(self.deadline);
+        self.pool
+            .read(operation, |node, deadline| async move {
+                node.repair_now(deadline).await.map_err(|status| judge_read(&node, &status))
+            })
+            .await
+    }
+
     /// Reads the health of the first node that answers. With one address, that is the health of this node.
     ///
     /// # Errors

@@ -80,6 +80,12 @@ impl Node {
         Ok(within(deadline, call).await?.into_inner())
     }
 
+    /// Orders a comparison of the node's records with its peers'.
+    pub(super) async fn repair_now(&self, deadline: Instant) -> Result<bool, Status> {
+        let call = async { NodeClient::new(self.channel()).repair(by(api::RepairRequest {}, deadline)).await };
+        Ok(within(deadline, call).await?.into_inner().ordered)
+    }
+
     /// Sends `message` once. A failure says whether the message certainly never left this process.
     pub(super) async fn send_once<M, A>(
         &self,

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 
 use super::address::{LOCAL_ACCEPTED, REMOTE_ACCEPTED};
 use crate::limits::{
-    BLOCK_CACHE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT, REPAIR_BYTES_PER_SECOND_DEFAULT,
-    REPAIR_KEYS_PER_SECOND_DEFAULT, REPLICA_COUNT_MAX, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
-    REQUESTS_IN_FLIGHT_MAX_DEFAULT, TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
+    BLOCK_CACHE_BYTES_DEFAULT, DISK_RESERVE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT,
+    REPAIR_BYTES_PER_SECOND_DEFAULT, REPAIR_KEYS_PER_SECOND_DEFAULT, REPLICA_COUNT_MAX,
+    REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT, TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT,
+    WRITE_BUFFER_BYTES_DEFAULT,
 };
 use crate::types::{NODE_ID_BYTES_MAX, TABLE_NAME_BYTES_MAX};
 
@@ -85,6 +86,8 @@ pub(super) enum Fallback {
 /// When a changed value takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
+    /// When the node is told to read its configuration again.
+    Reload,
     /// When the node starts again.
     Restart,
     /// When every node starts again with the same changed file.
@@ -270,7 +273,7 @@ pub(super) const REPAIR_KEYS_PER_SECOND: Key = Key {
     name: "repair_keys_per_second",
     kind: Kind::Count { min: 0, max: REPAIR_KEYS_MAX },
     default: Fallback::Number(REPAIR_KEYS_PER_SECOND_DEFAULT),
-    change: Change::Restart,
+    change: Change::Reload,
     about: "The most keys that the node repairs in a second: [operations.md](operations.md#repair). With 0 it repairs none, \
             and compares its records with no other node.",
 };
@@ -279,7 +282,7 @@ pub(super) const REPAIR_BYTES_PER_SECOND: Key = Key {
     name: "repair_bytes_per_second",
     kind: Kind::Bytes { min: REPAIR_BYTES_MIN, max: MEMORY_BYTES_MAX },
     default: Fallback::Number(REPAIR_BYTES_PER_SECOND_DEFAULT),
-    change: Change::Restart,
+    change: Change::Reload,
     about: "The most bytes of comparisons and values that the node's repair sends and asks for in a second, about.",
 };
 
@@ -291,6 +294,15 @@ pub(super) const TOMBSTONES_KEPT_FOR_SECONDS: Key = Key {
     about: "How long the node remembers that a key was deleted, at least about: [operations.md](operations.md#deletions-that-go). \
             A tenth of it is the longest that a write should be on its way: one that takes longer may end with an unknown \
             outcome. Where repair is off, deletions are remembered for good.",
+};
+
+pub(super) const DISK_RESERVE_BYTES: Key = Key {
+    name: "disk_reserve_bytes",
+    kind: Kind::Bytes { min: 0, max: MEMORY_BYTES_MAX },
+    default: Fallback::Number(DISK_RESERVE_BYTES_DEFAULT),
+    change: Change::Reload,
+    about: "Below so much free space on the disk of its data folder, the node takes no copies of records from other nodes, and \
+            reports `DEGRADED`. It still takes the writes of clients: deleting needs space, too.",
 };
 
 pub(super) const RECORD_CACHE_BYTES: Key = Key {
@@ -318,7 +330,7 @@ pub(super) const WRITE_BUFFER_BYTES: Key = Key {
 };
 
 /// Every key below `node` in node.yml, in the order of the examples.
-pub(super) const NODE_KEYS: [&Key; 21] = [
+pub(super) const NODE_KEYS: [&Key; 22] = [
     &ID,
     &LOCAL_ADDRESS,
     &LOCAL_METRICS_ADDRESS,
@@ -337,6 +349,7 @@ pub(super) const NODE_KEYS: [&Key; 21] = [
     &REPAIR_KEYS_PER_SECOND,
     &REPAIR_BYTES_PER_SECOND,
     &TOMBSTONES_KEPT_FOR_SECONDS,
+    &DISK_RESERVE_BYTES,
     &RECORD_CACHE_BYTES,
     &BLOCK_CACHE_BYTES,
     &WRITE_BUFFER_BYTES,

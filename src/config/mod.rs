@@ -54,6 +54,17 @@ pub struct Config {
     pub cluster: ClusterConfig,
 }
 
+/// How a configuration that was read again differs from the one that a node runs with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// The keys of node.yml whose new values take effect.
+    pub reloaded: Vec<&'static str>,
+    /// The keys of node.yml whose new values wait for a restart.
+    pub others: Vec<&'static str>,
+    /// Whether cluster.yml is another one, which takes effect at a restart.
+    pub is_other_cluster: bool,
+}
+
 impl Config {
     /// Reads a node.yml, the variables that override it (see [`NodeConfig::parse`]), and the cluster.yml of its cluster.
     ///
@@ -69,6 +80,17 @@ impl Config {
         let cluster = ClusterConfig::parse(cluster)?;
         require_member(&node.id, &places.id, cluster_name, &cluster.parameters)?;
         Ok(Self { node, cluster })
+    }
+
+    /// Takes over from `new` what changes without a restart, and says which keys have changed.
+    pub fn reload(&mut self, new: &Self) -> Reloaded {
+        let (mut reloaded, mut others) = (Vec::new(), Vec::new());
+        for key in self.node.changed(&new.node) {
+            let keys = if key.change == keys::Change::Reload { &mut reloaded } else { &mut others };
+            keys.push(key.name);
+        }
+        self.node.reload(&new.node);
+        Reloaded { reloaded, others, is_other_cluster: self.cluster != new.cluster }
     }
 
     /// The node's index in its cluster.

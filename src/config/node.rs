@@ -11,7 +11,7 @@ use super::keys::{self, Fallback, Key, Kind, NODE_KEYS, VARIABLE_PREFIX};
 use super::service_link::is_service_link;
 use super::{File, yaml};
 use crate::limits::{
-    BLOCK_CACHE_BYTES_DEFAULT, RECORD_CACHE_BYTES_DEFAULT, REPAIR_BYTES_PER_SECOND_DEFAULT,
+    BLOCK_CACHE_BYTES_DEFAULT, DISK_RESERVE_BYTES_DEFAULT, RECORD_CACHE_BYTES_DEFAULT, REPAIR_BYTES_PER_SECOND_DEFAULT,
     REPAIR_KEYS_PER_SECOND_DEFAULT, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT,
     TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
@@ -59,6 +59,8 @@ pub struct NodeConfig {
     pub repair_bytes_per_second: usize,
     /// How long it remembers deletions, at least about.
     pub tombstones_kept_for_seconds: usize,
+    /// Below so much free space the node takes no copies from other nodes.
+    pub disk_reserve_bytes: usize,
     /// The size of the record cache in bytes: 1 MiB to 1 TiB.
     pub record_cache_bytes: usize,
     /// The size of RocksDB's block cache in bytes: 1 MiB to 1 TiB.
@@ -90,6 +92,7 @@ impl NodeConfig {
             repair_keys_per_second: REPAIR_KEYS_PER_SECOND_DEFAULT,
             repair_bytes_per_second: REPAIR_BYTES_PER_SECOND_DEFAULT,
             tombstones_kept_for_seconds: TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT,
+            disk_reserve_bytes: DISK_RESERVE_BYTES_DEFAULT,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
@@ -109,6 +112,69 @@ impl NodeConfig {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
         parse_with_places(file, environment).map(|(config, _)| config)
+    }
+}
+
+impl NodeConfig {
+    /// The keys whose values are others in `new`, in the order of [`NODE_KEYS`].
+    pub(super) fn changed(&self, new: &Self) -> impl Iterator<Item = &'static Key> {
+        // By its fields, so that none is forgotten.
+        let Self {
+            id,
+            local_address,
+            local_metrics_address,
+            local_http_address,
+            remote_http_address,
+            http_hosts,
+            http_cors_origins,
+            local_line_address,
+            local_redis_address,
+            redis_table,
+            data_dir,
+            durability,
+            operator_writes,
+            requests_in_flight_max,
+            request_bytes_in_flight_max,
+            repair_keys_per_second,
+            repair_bytes_per_second,
+            tombstones_kept_for_seconds,
+            disk_reserve_bytes,
+            record_cache_bytes,
+            block_cache_bytes,
+            write_buffer_bytes,
+        } = self;
+        let is_same = [
+            *id == new.id,
+            *local_address == new.local_address,
+            *local_metrics_address == new.local_metrics_address,
+            *local_http_address == new.local_http_address,
+            *remote_http_address == new.remote_http_address,
+            *http_hosts == new.http_hosts,
+            *http_cors_origins == new.http_cors_origins,
+            *local_line_address == new.local_line_address,
+            *local_redis_address == new.local_redis_address,
+            *redis_table == new.redis_table,
+            *data_dir == new.data_dir,
+            *durability == new.durability,
+            *operator_writes == new.operator_writes,
+            *requests_in_flight_max == new.requests_in_flight_max,
+            *request_bytes_in_flight_max == new.request_bytes_in_flight_max,
+            *repair_keys_per_second == new.repair_keys_per_second,
+            *repair_bytes_per_second == new.repair_bytes_per_second,
+            *tombstones_kept_for_seconds == new.tombstones_kept_for_seconds,
+            *disk_reserve_bytes == new.disk_reserve_bytes,
+            *record_cache_bytes == new.record_cache_bytes,
+            *block_cache_bytes == new.block_cache_bytes,
+            *write_buffer_bytes == new.write_buffer_bytes,
+        ];
+        NODE_KEYS.into_iter().zip(is_same).filter(|(_, is_same)| !is_same).map(|(key, _)| key)
+    }
+
+    /// Takes over from `new` what changes without a restart.
+    pub(super) fn reload(&mut self, new: &Self) {
+        self.repair_keys_per_second = new.repair_keys_per_second;
+        self.repair_bytes_per_second = new.repair_bytes_per_second;
+        self.disk_reserve_bytes = new.disk_reserve_bytes;
     }
 }
 
@@ -155,6 +221,7 @@ pub(super) fn parse_with_places(
         repair_keys_per_second: raw.number(&keys::REPAIR_KEYS_PER_SECOND)?,
         repair_bytes_per_second: raw.number(&keys::REPAIR_BYTES_PER_SECOND)?,
         tombstones_kept_for_seconds: raw.number(&keys::TOMBSTONES_KEPT_FOR_SECONDS)?,
+        disk_reserve_bytes: raw.number(&keys::DISK_RESERVE_BYTES)?,
         record_cache_bytes: raw.number(&keys::RECORD_CACHE_BYTES)?,
         block_cache_bytes: raw.number(&keys::BLOCK_CACHE_BYTES)?,
         write_buffer_bytes: raw.number(&keys::WRITE_BUFFER_BYTES)?,

@@ -16,6 +16,9 @@ const HEAD: &str = "\
 A node reads two files when it starts: `quorate serve node.yml cluster.yml`. The file node.yml is for one node, and
 cluster.yml is the same for all nodes. `quorate config check node.yml cluster.yml` checks them without starting a node.
 The folder [`examples/`](../examples) has complete files with comments.
+
+SIGHUP makes a running node read both files again. Keys that the tables below mark so take effect at once, and the log
+names the others that have changed. A file that is not accepted changes nothing, and the log says why.
 ";
 
 const NODE_HEAD: &str = "\
@@ -119,6 +122,7 @@ fn default(default: &Fallback) -> String {
 
 fn change(change: Change) -> &'static str {
     match change {
+        Change::Reload => "with SIGHUP, or when the node restarts",
         Change::Restart => "when the node restarts",
         Change::RestartAll => "when each node restarts with it",
         Change::Fixed => "never: it is fixed at the first start",

@@ -12,6 +12,7 @@ use super::changes::Filter;
 use super::message::{HelloRefusal, Message, Refusal};
 use super::news::{Cursor, ListFirst, WatchId, WatchNews};
 use super::pages::{ListPage, ListedKeys};
+use super::repair_settings::RepairOrder;
 
 /// A reading of the shell's monotonic clock, in microseconds since any fixed moment. It decides when the node asks again and
 /// when it gives up, never what is true.
@@ -257,6 +258,13 @@ pub enum Input {
     Unwatch(WatchId),
     /// The time that [`super::Node::next_wake`] named has come.
     Wake,
+    /// The disk has less free space than its reserve, or has more again: the node takes copies from others only with room.
+    DiskRoom {
+        /// Whether it has less.
+        is_short: bool,
+    },
+    /// An operator wants something of the node's repair.
+    Repair(RepairOrder),
     /// The node is to end: it takes no new requests.
     Drain,
 }
@@ -549,8 +557,6 @@ pub enum ProtocolEvent {
     },
     /// A value was deleted because its time to live had passed.
     Expired,
-    /// A key was repaired: two replicas differed, and both hold what a read of it answers.
-    Repaired,
     /// A round of this node for the tombstones of a slot has ended.
     TombstoneRound {
         /// The slot.
@@ -558,12 +564,19 @@ pub enum ProtocolEvent {
         /// Whether it was sealed.
         is_sealed: bool,
     },
+    /// A key was repaired: two replicas differed, and both hold what a read of it answers.
+    Repaired {
+        /// The size of its value.
+        bytes: usize,
+    },
     /// This node and a peer have compared their records.
     Compared {
         /// The peer.
         peer: NodeIndex,
         /// How many keys differed.
         keys: u64,
+        /// The size of its questions and answers, in bytes.
+        bytes: usize,
     },
     /// Hints for a peer were dropped for lack of room. Repair brings what the peer lacks.
     HintsDropped {

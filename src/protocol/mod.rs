@@ -25,8 +25,8 @@
 //! | `listing` | lists of keys: pages that ask every node |
 //! | `pages` | pages of lists: what is asked for, and what is in one |
 //! | `operators` | operators' requests to one replica or clock |
-//! | `repair`, `sums` | finds what replicas lack, by comparing sums of their records, and brings it to them |
 //! | `retention` | how long deletions are remembered |
+//! | `repair`, `repair_settings`, `sums` | finds what replicas lack, by comparing sums of their records, and brings it to them |
 //! | `tables` | created tables: their names, drops, and operations on them |
 //! | `tombstones` | forgets deletions, once no older record of their keys can come back |
 //! | `watch` | watches of clients, and the changes that a replica tells |
@@ -54,6 +54,7 @@ pub mod pages;
 pub mod placement;
 pub mod quorum;
 pub mod repair;
+mod repair_settings;
 pub mod replica;
 pub mod retention;
 pub mod sums;
@@ -70,5 +71,6 @@ pub use membership::PeerView;
 pub use message::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request, StoreOrigin};
 pub use node::{Node, Setup};
 pub use pages::{ListPage, Listed, ListedKeys};
-pub use repair::{RepairReport, RepairSettings};
+pub use repair::RepairReport;
+pub use repair_settings::{RepairOrder, RepairSettings};
 pub use retention::{TombstoneReport, TombstoneSettings};

@@ -25,7 +25,8 @@ use super::message::{Answer, Message, OperationId, Refusal, Request};
 use super::news::{Cursor, ListFirst, WatchEvent, WatchId, WatchNews};
 use super::operators::{self, Operators};
 use super::placement::Placement;
-use super::repair::{Repair, RepairCtx, RepairReport, RepairSettings};
+use super::repair::{Repair, RepairCtx, RepairReport};
+use super::repair_settings::RepairSettings;
 use super::replica::Replica;
 use super::tables::{self, Tables, TablesCtx};
 use super::tombstones::{Tombstones, TombstonesCtx};
@@ -167,6 +168,8 @@ impl Node {
             Input::Watch { id, filter, cursor, list } => parts.on_watch(id, &filter, &cursor, list),
             Input::WatchPageTaken(id) => parts.watch(|watches, ctx| watches.page_taken(id, ctx)),
             Input::Unwatch(id) => parts.watch(|watches, ctx| watches.close(id, ctx)),
+            Input::DiskRoom { is_short } => parts.repair.disk_is_short(is_short),
+            Input::Repair(order) => parts.repair(|repair, ctx| repair.on_order(order, ctx)),
             Input::Drain => {
                 parts.membership.drain();
                 parts.end_watches();

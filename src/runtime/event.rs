@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::peer::LinkEvent;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor, ListFirst, WatchId};
-use crate::protocol::{Command, ReadId};
+use crate::protocol::{Command, ReadId, RepairOrder};
 use crate::types::{Expiry, Found, Meta, Removed, ScannedKeys, SlotsPage};
 
 use super::handle::{Permit, Status};
@@ -63,6 +63,13 @@ pub enum Event {
     WatchPageTaken(WatchId),
     /// A client watches no longer.
     Unwatch(WatchId),
+    /// The disk has less free space than its reserve, or has more again.
+    DiskRoom {
+        /// Whether it has less.
+        is_short: bool,
+    },
+    /// An operator wants something of the node's repair.
+    Repair(RepairOrder),
     /// The node is to end: it takes no new requests.
     Drain,
 }

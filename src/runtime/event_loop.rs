@@ -60,6 +60,8 @@ pub(super) struct EventLoop {
     watchers: Watchers,
     /// Callers that wait for the node's status after this turn.
     status_waiters: Vec<oneshot::Sender<Status>>,
+    /// Whether the disk has too little room for copies.
+    disk_is_short: bool,
     /// Empty between turns.
     inputs: Vec<(Time, Input)>,
 }
@@ -138,6 +140,7 @@ impl EventLoop {
             in_flight: Slab::new(),
             peers,
             watchers,
+            disk_is_short: false,
             status_waiters: Vec::new(),
             inputs: Vec::new(),
         }
@@ -247,6 +250,11 @@ impl EventLoop {
                     inputs.push((now, Input::Unwatch(id)));
                 }
             }
+            Event::DiskRoom { is_short } => {
+                self.disk_is_short = is_short;
+                inputs.push((now, Input::DiskRoom { is_short }));
+            }
+            Event::Repair(order) => inputs.push((now, Input::Repair(order))),
             Event::Drain => {
                 info!("draining: new requests are refused, those in flight are finished");
                 inputs.push((now, Input::Drain));
@@ -320,6 +328,7 @@ impl EventLoop {
         Status {
             unready: self.node.unready(),
             store_failed: self.node.store_has_failed(),
+            disk_is_short: self.disk_is_short,
             clock: self.node.clock(),
             requests: self.in_flight.len(),
             peers: peers.collect(),

@@ -22,7 +22,9 @@ use crate::peer::{Acceptor, HttpAddresses};
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor as WatchCursor, ListFirst, WatchId};
 use crate::protocol::placement::Placement;
-use crate::protocol::{Command, Failure, ListPage, Listed, ListedKeys, PeerView, RepairReport, Reply, Unready};
+use crate::protocol::{
+    Command, Failure, ListPage, Listed, ListedKeys, PeerView, RepairOrder, RepairReport, Reply, Unready,
+};
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
 use crate::types::{
     AgedRecord, ChangeRequest, Checksum, Clock, Content, Incarnation, Key, KeyRange, Lookup, NodeId, NodeIndex, Stamp,
@@ -56,6 +58,8 @@ pub(super) struct Inner {
     pub(super) last_watch: AtomicU64,
     /// The bytes of values that wait for watches.
     pub(super) watch_bytes: Arc<AtomicUsize>,
+    /// Below so much free space on the disk the node takes no copies.
+    pub(super) disk_reserve: Arc<AtomicU64>,
 }
 
 /// Bounds how many client requests the node works on at once, and the bytes of their keys and values.
@@ -191,6 +195,8 @@ pub struct Status {
     pub unready: Option<Unready>,
     /// Whether its disk refuses writes.
     pub store_failed: bool,
+    /// Whether its disk has too little room for copies of other nodes' records.
+    pub disk_is_short: bool,
     /// The greatest clock that it has seen.
     pub clock: Clock,
     /// The number of client operations under way.
@@ -530,6 +536,19 @@ impl NodeHandle {
         let (reply, replied) = oneshot::channel();
         self.inner.events.send(Event::Status(reply)).await.map_err(|_| Rejected::Ended)?;
         replied.await.map_err(|_| Rejected::Ended)
+    }
+
+    /// From now on the node takes copies of records only while its disk has so much free space.
+    pub fn set_disk_reserve(&self, bytes: usize) {
+        self.inner.disk_reserve.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Tells the node's repair what an operator wants of it.
+    ///
+    /// # Errors
+    /// When the node has ended.
+    pub async fn order_repair(&self, order: RepairOrder) -> Result<(), Rejected> {
+        self.inner.events.send(Event::Repair(order)).await.map_err(|_| Rejected::Ended)
     }
 
     /// A page of the keys that have a value on this replica; see [`Store::keys`].

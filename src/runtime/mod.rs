@@ -13,6 +13,7 @@
 //! | `handle` | the way to ask a node |
 
 mod commit_thread;
+mod disk_room;
 mod event;
 mod event_loop;
 mod handle;
@@ -64,6 +65,8 @@ pub struct Options {
     pub operator_writes: bool,
     /// How it repairs; without it, it does not.
     pub repair: Option<RepairSettings>,
+    /// Below so much free space on its disk it takes no copies from other nodes.
+    pub disk_reserve_bytes: usize,
     /// How many client requests may be in flight at once.
     pub requests_in_flight_max: usize,
     /// How many bytes of keys and values client requests in flight may hold. Large values that reads have loaded may hold as
@@ -118,6 +121,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
             started_at: Instant::now(),
             last_watch: AtomicU64::new(0),
             watch_bytes: Arc::default(),
+            disk_reserve: Arc::new(AtomicU64::new(options.disk_reserve_bytes as u64)),
         }),
     };
 
@@ -137,6 +141,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
     links.close();
 
     let started_at = handle.inner.started_at;
+    tokio::spawn(disk_room::watch(Arc::clone(&store), Arc::clone(&handle.inner.disk_reserve), events.clone()));
     let (commit_thread, thread) = CommitThread::start(Arc::clone(&store), Arc::clone(&metrics), events.clone());
     let event_loop = EventLoop::new(Parts {
         node,

@@ -93,10 +93,12 @@ impl Telemetry {
             ProtocolEvent::Expired => {
                 metrics.expired.inc();
             }
-            ProtocolEvent::Repaired => {
+            ProtocolEvent::Repaired { bytes } => {
                 metrics.repaired.inc();
+                metrics.repaired_bytes.inc_by(bytes as u64);
             }
-            ProtocolEvent::Compared { peer, keys } => {
+            ProtocolEvent::Compared { peer, keys, bytes } => {
+                metrics.repair_bytes.inc_by(bytes as u64);
                 metrics.comparisons.get_or_create(&PeerLabels { peer: self.peers[peer.index()].id.to_string() }).inc();
                 if keys > 0 {
                     info!(peer = %self.peers[peer.index()].id, keys, "repaired keys that differed from the peer's");

@@ -27,17 +27,35 @@ pub(crate) type Answers = BTreeMap<String, Result<api::HealthResponse, String>>;
 
 /// Asks for the health at each address that was `given`, and at each address of the cluster.
 pub(crate) async fn ask_all(info: &api::ClusterInfoResponse, given: &[&str], time_max: Duration) -> Answers {
+    call_all(info, given, time_max, |client| async move { client.health().await }).await
+}
+
+/// Orders a comparison with all peers at each of these addresses. The answer says whether repair is on there.
+pub(crate) async fn order_all(
+    info: &api::ClusterInfoResponse,
+    given: &[&str],
+    time_max: Duration,
+) -> BTreeMap<String, Result<bool, String>> {
+    call_all(info, given, time_max, |client| async move { client.repair_now().await }).await
+}
+
+async fn call_all<T: Send + 'static, F: Future<Output = Result<T, ClientError>> + Send>(
+    info: &api::ClusterInfoResponse,
+    given: &[&str],
+    time_max: Duration,
+    call: impl Fn(Client) -> F + Copy + Send + 'static,
+) -> BTreeMap<String, Result<T, String>> {
     let of_cluster = info.storage_nodes.iter().map(|node| node.address.as_str());
     let addresses: BTreeSet<&str> = of_cluster.chain(given.iter().copied()).collect();
     let mut asking = JoinSet::new();
     for address in addresses {
         let address = address.to_owned();
         asking.spawn(async move {
-            let health = match Client::builder().address(&address).deadline(time_max).build() {
-                Ok(client) => client.health().await,
+            let answer = match Client::builder().address(&address).deadline(time_max).build() {
+                Ok(client) => call(client).await,
                 Err(error) => Err(error),
             };
-            (address, health.map_err(|error| reason(&error)))
+            (address, answer.map_err(|error| reason(&error)))
         });
     }
     asking.join_all().await.into_iter().collect()

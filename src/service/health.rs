@@ -158,6 +158,12 @@ fn assess(status: &Status, placement: &Placement, slots_short: usize) -> Assessm
              disk or allow more open files, as the log says",
         );
     }
+    if status.disk_is_short {
+        assessment.worsen(
+            "its disk has less free space than node.disk_reserve_bytes, and it takes no copies of records from other nodes: \
+             free space",
+        );
+    }
     if slots_short > 0 {
         let replica_count = placement.parameters().replica_count;
         let needed = majority(replica_count);
@@ -267,6 +273,7 @@ mod tests {
         Status {
             unready,
             store_failed,
+            disk_is_short: false,
             clock: Clock::default(),
             requests: 0,
             peers: peers.collect(),

@@ -35,7 +35,7 @@ use tokio::sync::Semaphore;
 use tracing::error;
 
 use crate::limits::{LISTS_MAX, SCANS_MAX, WATCHES_MAX};
-use crate::protocol::RepairReport;
+use crate::protocol::{RepairOrder, RepairReport};
 use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
 use crate::storage::StoreStatistics;
 use crate::types::{
@@ -328,6 +328,16 @@ impl Service {
             replica_count: parameters.replica_count,
             members: members.collect(),
         })
+    }
+
+    /// Orders a comparison with each peer at once. False where repair is off.
+    pub(crate) async fn repair_now(&self, deadline: Deadline) -> Result<bool, ServiceError> {
+        let is_on = self.status(deadline).await?.repair.is_on;
+        if is_on {
+            let order = async { self.node.order_repair(RepairOrder::PassNow).await.map_err(RequestError::Rejected) };
+            self.wait(Access::Read, None, order, deadline).await?;
+        }
+        Ok(is_on)
     }
 
     /// The health of this node.

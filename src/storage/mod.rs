@@ -113,6 +113,8 @@ pub struct StoreStatistics {
     pub keys_estimate: u64,
     /// Bytes on disk: tables, blob files and log.
     pub disk_bytes: u64,
+    /// Bytes that are free on the disk. Absent in memory, and where the system does not say.
+    pub disk_free_bytes: Option<u64>,
     /// Bytes of tables and blob files in use, without the log.
     pub live_bytes: u64,
     /// Estimated bytes that compaction still has to rewrite.
@@ -234,6 +236,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Numbers about the store. Waits for the disk.
     fn statistics(&self) -> StoreStatistics;
+
+    /// Bytes that are free on the disk. Absent in memory, and where the system does not say. Waits for the disk.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
 
     /// Writes into tables what is only in the log, so that the next start is quick. Durability does not depend on it.
     ///

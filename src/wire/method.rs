@@ -21,7 +21,7 @@ pub struct Method {
 }
 
 /// All methods that a client or an operator may call.
-pub const METHODS: [Method; 19] = [
+pub const METHODS: [Method; 20] = [
     Method::read("/api.Cluster/Info"),
     Method::read("/api.Cluster/Get"),
     Method::read("/api.Cluster/BatchGet"),
@@ -36,6 +36,7 @@ pub const METHODS: [Method; 19] = [
     Method::read("/api.Tables/List"),
     Method::write("/api.Tables/Drop"),
     Method::read("/api.Node/Health"),
+    Method::write("/api.Node/Repair"),
     Method::read("/api.Node/Info"),
     Method::read("/api.Node/Get"),
     Method::write("/api.Node/Set"),

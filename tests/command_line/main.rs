@@ -565,9 +565,45 @@ async fn hangup_does_not_end_a_node() {
         cluster.nodes[0].process().signal(Signal::SIGHUP);
         cluster.client().set("k", "v").await.expect("it serves as before");
     }
-    cluster.nodes[0].wait_log(&["SIGHUP is ignored", "restart"]).await;
+    cluster.nodes[0].wait_log(&["SIGHUP: the configuration was read again", "none"]).await;
     assert_eq!(value(&cluster, "k").await.as_deref(), Some("v"));
     cluster.nodes[0].terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hangup_reloads_the_configuration() {
+    let mut cluster = Cluster::start().await;
+    let original = fs::read_to_string(&cluster.nodes[0].files.node_file).unwrap();
+    let reload = |cluster: &mut Cluster, more: &str| {
+        fs::write(&cluster.nodes[0].files.node_file, format!("{original}{more}")).unwrap();
+        cluster.nodes[0].process().signal(Signal::SIGHUP);
+    };
+
+    reload(&mut cluster, "  disk_reserve_bytes: 1099511627776\n");
+    cluster.nodes[0].wait_log(&["SIGHUP: the configuration was read again", "disk_reserve_bytes"]).await;
+    poll("the node to find its disk too full", START_TIME_MAX, async || {
+        let health = cluster.nodes[0].health().await.map_err(|status| status.to_string())?;
+        let is_so = health.detail.contains("disk_reserve_bytes") && health.serves;
+        if is_so { Ok(()) } else { Err(format!("{health:?}")) }
+    })
+    .await;
+    reload(&mut cluster, "  repair_keys_per_second: 0\n  record_cache_bytes: 2097152\n");
+    cluster.nodes[0].wait_log(&["these keys have changed too", "record_cache_bytes"]).await;
+    let shown = quorate(&cluster, &["repair", "--now"]).output().unwrap();
+    assert_eq!(shown.status.code(), Some(3), "{shown:?}");
+    assert!(text(&shown.stderr).contains("repair is off there"), "{shown:?}");
+    reload(&mut cluster, "  repair_keys_per_second: many\n");
+    cluster.nodes[0].wait_log(&["the configuration is not accepted", "repair_keys_per_second"]).await;
+
+    reload(&mut cluster, "");
+    poll("the node to be well again", START_TIME_MAX, async || {
+        let health = cluster.nodes[0].health().await.map_err(|status| status.to_string())?;
+        if health.detail.is_empty() && health.repair.is_some() { Ok(()) } else { Err(format!("{health:?}")) }
+    })
+    .await;
+    let shown = quorate(&cluster, &["repair", "--now"]).output().unwrap();
+    assert_eq!(shown.status.code(), Some(0), "{shown:?}");
+    assert!(text(&shown.stdout).ends_with("all nodes hold the same\n"), "{shown:?}");
 }
 
 /// A link that a person names is followed.

@@ -208,7 +208,8 @@ impl Cluster {
         Self::with(count, replica_count, None)
     }
 
-    fn with(count: u16, replica_count: usize, repair: Option<RepairSettings>) -> Self {
+    /// Nodes that repair so, or not at all.
+    pub fn with(count: u16, replica_count: usize, repair: Option<RepairSettings>) -> Self {
         let node_ids = (1..=count).map(|n| NodeId::new(&n.to_string()).unwrap()).collect();
         let parameters = ClusterParameters { seed: 0, replica_count, node_ids };
         let placement = Placement::new(parameters);

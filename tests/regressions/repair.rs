@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::ALL;
 use crate::cluster::{Cluster, N1, N2, N3, Sent, Unsynced};
-use quorate::protocol::{Failure, Message, Request};
+use quorate::protocol::{Failure, Message, RepairOrder, RepairSettings, Request};
 use quorate::types::{Condition, Content, NodeIndex, Version};
 
 /// Long enough for some comparisons.
@@ -67,6 +67,46 @@ fn nodes_that_meet_again_are_not_told_to_be_equal_before_they_are_compared() {
     cluster.live(A_WHILE);
     assert!(cluster.is_told_equal(N1, N3), "they were compared again");
     assert_eq!(cluster.value_on_disk(N3), Some(2));
+}
+
+#[test]
+fn repair_that_is_turned_on_later_finds_what_differs() {
+    let mut cluster = Cluster::with_replicas(3, 3);
+    cluster.write_among(N1, &ALL, 1);
+    while_away(&mut cluster, N3, |cluster, others| {
+        cluster.write_among(others[1], &others, 2);
+    });
+    cluster.live(A_WHILE);
+    assert_eq!(cluster.value_on_disk(N3), Some(1), "nobody repairs");
+    cluster.order_repair(&RepairOrder::Configure(Some(RepairSettings::default())));
+    cluster.live(A_WHILE);
+    assert_eq!(cluster.value_on_disk(N3), Some(2));
+    assert!(ALL.into_iter().all(|node| cluster.leaves_are_true(node)));
+
+    // Off, what is counted would not be true for long.
+    cluster.order_repair(&RepairOrder::Configure(None));
+    cluster.write_among(N1, &ALL, 3);
+    cluster.order_repair(&RepairOrder::Configure(Some(RepairSettings::default())));
+    cluster.live(A_WHILE);
+    assert!(ALL.into_iter().all(|node| cluster.leaves_are_true(node)));
+    cluster.assert_linearizable();
+}
+
+#[test]
+fn pass_that_is_ordered_does_not_wait_for_its_pace() {
+    let slow = RepairSettings { keys_per_second: 1, every: Duration::from_mins(10), ..RepairSettings::default() };
+    let mut cluster = Cluster::with(3, 3, Some(slow));
+    let names: Vec<String> = (0..200).map(|number| format!("key-{number}")).collect();
+    while_away(&mut cluster, N3, |cluster, _| {
+        cluster.fill(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    });
+    cluster.live(Duration::from_secs(5));
+    let repaired = |cluster: &Cluster| ALL.into_iter().map(|node| cluster.repaired_by(node)).sum::<usize>();
+    assert!(repaired(&cluster) < 20, "one key a second");
+    cluster.order_repair(&RepairOrder::PassNow);
+    cluster.live(Duration::from_secs(5));
+    // The other writes had asked node 3 for its clock, and were not made.
+    assert!(repaired(&cluster) >= names.len() / 2, "{} of 200", repaired(&cluster));
 }
 
 /// Riak: deleted keys came back when a node that had missed the deletion returned, and its copy passed for a new one

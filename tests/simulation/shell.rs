@@ -297,11 +297,11 @@ impl World {
     fn note(&mut self, host: NodeIndex, event: &ProtocolEvent) {
         match event {
             ProtocolEvent::Expired => self.counters.count("a sweep deleted a value"),
-            ProtocolEvent::Repaired => self.counters.count("a key was repaired"),
             ProtocolEvent::TombstoneRound { is_sealed: true, .. } => self.counters.count("a slot was sealed"),
             ProtocolEvent::TombstoneRound { is_sealed: false, .. } => {
                 self.counters.count("a round for deletions was cut off");
             }
+            ProtocolEvent::Repaired { .. } => self.counters.count("a key was repaired"),
             ProtocolEvent::Compared { keys: 0, .. } => self.counters.count("two nodes were found equal"),
             ProtocolEvent::ReadWroteBack => self.counters.count("a read wrote back"),
             ProtocolEvent::ClockRound { writes: 2.. } => self.counters.count("a clock round served several writes"),

@@ -10,9 +10,9 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::{ClusterConfig, Config, ConfigError, File, LocalAddress, NodeConfig, RemoteAddress};
+use super::{ClusterConfig, Config, ConfigError, File, LocalAddress, NodeConfig, Reloaded, RemoteAddress};
 use crate::limits::{
-    BLOCK_CACHE_BYTES_DEFAULT, CONFIG_BYTES_MAX, NODES_MAX, RECORD_CACHE_BYTES_DEFAULT,
+    BLOCK_CACHE_BYTES_DEFAULT, CONFIG_BYTES_MAX, DISK_RESERVE_BYTES_DEFAULT, NODES_MAX, RECORD_CACHE_BYTES_DEFAULT,
     REPAIR_BYTES_PER_SECOND_DEFAULT, REPAIR_KEYS_PER_SECOND_DEFAULT, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
     REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
@@ -60,6 +60,28 @@ fn id(text: &str) -> NodeId {
 }
 
 #[test]
+fn reload_takes_over_some_keys_and_names_the_others() {
+    let file =
+        |more: &str| format!("node:\n  id: \"1\"\n  local_address: 127.0.0.1:8001\n  data_dir: ./data/1\n{more}");
+    let cluster = "cluster:\n  seed: 1\n  replica_count: 1\n  nodes:\n    1: { remote_address: 127.0.0.1:8001 }\n";
+    let read = |more: &str| {
+        let text = file(more);
+        let cluster = File { name: Path::new("cluster.yml"), text: cluster };
+        Config::parse(File { name: Path::new("node.yml"), text: &text }, cluster, []).expect("it is accepted")
+    };
+    let mut config = read("");
+    let new = read("  repair_keys_per_second: 0\n  durability: os\n  record_cache_bytes: 1048576\n");
+    let expected = Reloaded {
+        reloaded: vec!["repair_keys_per_second"],
+        others: vec!["durability", "record_cache_bytes"],
+        is_other_cluster: false,
+    };
+    assert_eq!(config.reload(&new), expected);
+    assert_eq!(config.node.repair_keys_per_second, 0);
+    assert_eq!(config.reload(&new), Reloaded { reloaded: vec![], ..expected }, "the others still wait");
+}
+
+#[test]
 fn smallest_node_file_gets_the_defaults() {
     let config = node(NODE).unwrap();
     assert_eq!(
@@ -83,6 +105,7 @@ fn smallest_node_file_gets_the_defaults() {
             repair_keys_per_second: REPAIR_KEYS_PER_SECOND_DEFAULT,
             repair_bytes_per_second: REPAIR_BYTES_PER_SECOND_DEFAULT,
             tombstones_kept_for_seconds: 600,
+            disk_reserve_bytes: DISK_RESERVE_BYTES_DEFAULT,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
@@ -164,7 +187,7 @@ fn bad_node_files_are_refused_with_one_line() {
     let keys = "id, local_address, local_metrics_address, local_http_address, remote_http_address, http_hosts, \
                 http_cors_origins, local_line_address, local_redis_address, redis_table, data_dir, durability, operator_writes, \
                 requests_in_flight_max, request_bytes_in_flight_max, repair_keys_per_second, \
-                repair_bytes_per_second, tombstones_kept_for_seconds, record_cache_bytes, block_cache_bytes, \
+                repair_bytes_per_second, tombstones_kept_for_seconds, disk_reserve_bytes, record_cache_bytes, block_cache_bytes, \
                 write_buffer_bytes";
     let cases: Vec<(String, String)> = vec![
         (String::new(), "etc/n.yml: the file is empty: accepted is one mapping with the key node".into()),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{NODE, file, id, node, node_with};
 use crate::config::{LocalAddress, NodeConfig, RemoteAddress};
-use crate::limits::RECORD_CACHE_BYTES_DEFAULT;
+use crate::limits::{DISK_RESERVE_BYTES_DEFAULT, RECORD_CACHE_BYTES_DEFAULT};
 use crate::types::Durability;
 
 #[test]
@@ -59,6 +59,7 @@ fn variables_override_the_file() {
             repair_keys_per_second: 0,
             repair_bytes_per_second: 65_537,
             tombstones_kept_for_seconds: 77,
+            disk_reserve_bytes: DISK_RESERVE_BYTES_DEFAULT,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: (1 << 20) + 1,
             write_buffer_bytes: (1 << 20) + 2,
@@ -86,7 +87,7 @@ fn bad_variables_are_refused_by_name() {
                  QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX, QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX, \
                  QUORATE_NODE_REPAIR_KEYS_PER_SECOND, QUORATE_NODE_REPAIR_BYTES_PER_SECOND, \
                  QUORATE_NODE_TOMBSTONES_KEPT_FOR_SECONDS, \
-                 QUORATE_NODE_RECORD_CACHE_BYTES, QUORATE_NODE_BLOCK_CACHE_BYTES, QUORATE_NODE_WRITE_BUFFER_BYTES";
+                 QUORATE_NODE_DISK_RESERVE_BYTES, QUORATE_NODE_RECORD_CACHE_BYTES, QUORATE_NODE_BLOCK_CACHE_BYTES, QUORATE_NODE_WRITE_BUFFER_BYTES";
     let cases = [
         (
             ("QUORATE_NODE_DURABILITY", "disk"),

@@ -70,6 +70,11 @@ impl api::node_server::Node for NodeService {
         }))
     }
 
+    async fn repair(&self, request: Request<api::RepairRequest>) -> Result<Response<api::RepairResponse>, Status> {
+        let ordered = self.0.repair_now(deadline_of(&request)).await?;
+        Ok(Response::new(api::RepairResponse { ordered }))
+    }
+
     async fn info(&self, request: Request<api::InfoRequest>) -> Result<Response<BoxStream<api::InfoResponse>>, Status> {
         let api::InfoRequest { prefix, limit } = request.into_inner();
         let scan = self.0.keys(prefix, limit)?;

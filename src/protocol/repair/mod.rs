@@ -15,12 +15,11 @@
 //! |---|---|
 //! | `leaves` | the sums over this node's records |
 //! | `session` | one comparison with a peer |
-//! | `settings`, `pace` | how fast it goes |
+//! | `pace` | how fast it goes |
 
 mod leaves;
 mod pace;
 mod session;
-mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,12 +27,12 @@ use std::time::Duration;
 use crate::limits::{
     REPAIR_ANSWER_MAX, REPAIR_BACKLOG_BYTES_MAX, REPAIR_KEY_DEADLINE, REPAIR_KEYS_WAITING_MAX, REPAIR_LISTED_KEYS_MAX,
     REPAIR_LISTINGS_MAX, REPAIR_PAIRS_AT_ONCE, REPAIR_READS_MAX, REPAIR_SERVED_FOR, REPAIR_SERVED_READS_MAX,
+    REPAIR_UNPACED_COMPARISONS_MAX,
 };
 use crate::mutants::must;
 use crate::types::{Digest, Incarnation, Key, NodeIndex, Removed, Slot, SlotRecord, SlotsPage};
 
 pub use leaves::{Leaves, RecordCounts};
-pub use settings::RepairSettings;
 
 use super::context::{Caller, NodeCtx, Origin, Task};
 use super::coordinator::ops::Mend;
@@ -41,6 +40,7 @@ use super::coordinator::{Coordinator, CoordinatorCtx};
 use super::io::{Failure, ProtocolEvent, ReadId, Reply, Time};
 use super::message::{Answer, Message, OperationId, Request};
 use super::placement::Placement;
+use super::repair_settings::{RepairOrder, RepairSettings};
 use super::retention::TombstoneReport;
 use super::sums::{Marks, RecordsOf, RepairAnswer, RepairRequest, half_of};
 
@@ -54,6 +54,10 @@ pub struct Repair {
     settings: Option<RepairSettings>,
     leaves: Leaves,
     pairs: BTreeMap<NodeIndex, Pair>,
+    /// The peers that are compared without a pace until nothing differs, and how often at most.
+    unpaced: BTreeMap<NodeIndex, u8>,
+    /// Whether the disk has too little room for copies.
+    disk_is_short: bool,
     session: Option<Session>,
     /// Nothing further of the comparison begins before, because the node was overloaded.
     pauses_until: Time,
@@ -168,6 +172,59 @@ impl Repair {
         Self { settings, leaves: Leaves::start(now), pairs, ..Self::default() }
     }
 
+    /// The disk has too little room for copies, or has enough again.
+    pub fn disk_is_short(&mut self, is_short: bool) {
+        self.disk_is_short = is_short;
+    }
+
+    /// An operator wants something of it.
+    pub fn on_order(&mut self, order: RepairOrder, ctx: &mut RepairCtx<'_>) {
+        match order {
+            RepairOrder::Configure(settings) => self.configure(settings, ctx),
+            RepairOrder::PassNow => {
+                let (me, now) = (ctx.shared.node.me, ctx.now());
+                for (peer, pair) in self.pairs.iter_mut().filter(|(peer, _)| me < **peer) {
+                    if ctx.shared.reaches(*peer).is_some() {
+                        self.unpaced.insert(*peer, REPAIR_UNPACED_COMPARISONS_MAX);
+                        pair.due_at = Some(now);
+                    }
+                }
+                self.pace = Pace::default();
+            }
+        }
+    }
+
+    fn configure(&mut self, settings: Option<RepairSettings>, ctx: &mut RepairCtx<'_>) {
+        let (was_on, is_on) = (self.settings.is_some(), settings.is_some());
+        if was_on && !is_on {
+            self.end(false, ctx);
+            self.pairs.clear();
+            self.leaves.store_failed();
+        }
+        if !was_on && is_on {
+            let (me, placement, now) = (ctx.shared.node.me, ctx.shared.node.placement, ctx.now());
+            self.pairs = Self::start(settings.clone(), me, placement, now).pairs;
+            if !ctx.shared.node.group_commit.has_failed() {
+                self.leaves.store_reopened(now);
+            }
+        }
+        self.settings = settings;
+        self.pace = Pace::default();
+        if !was_on {
+            let peers: Vec<NodeIndex> = self.pairs.keys().copied().collect();
+            for peer in peers.into_iter().filter(|peer| ctx.shared.reaches(*peer).is_some()) {
+                self.catch_up(peer, ctx);
+            }
+        }
+    }
+
+    /// The settings for what is compared now.
+    fn settings(&self) -> Option<RepairSettings> {
+        let settings = self.settings.clone()?;
+        let is_unpaced = self.session.as_ref().is_some_and(|session| self.unpaced.contains_key(&session.peer));
+        Some(if is_unpaced { settings.unpaced() } else { settings })
+    }
+
     /// The sums over this node's records, for tests.
     #[must_use]
     pub fn leaves(&self) -> &Leaves {
@@ -229,16 +286,12 @@ impl Repair {
 
     /// The store begins to remove records of a dropped table.
     pub fn cleaning_begins(&mut self) {
-        if self.settings.is_some() {
-            self.leaves.cleaning_begins();
-        }
+        self.leaves.cleaning_begins();
     }
 
     /// The store has removed records of a dropped table.
     pub fn cleaned(&mut self, removed: Option<&Removed>, ctx: &NodeCtx<'_>) {
-        if self.settings.is_some() {
-            self.leaves.cleaned(removed, ctx.placement);
-        }
+        self.leaves.cleaned(removed, ctx.placement);
     }
 
     /// A batch failed.
@@ -318,7 +371,7 @@ impl Repair {
 
     /// Takes all steps that may be taken now.
     fn go_on(&mut self, ctx: &mut RepairCtx<'_>) {
-        let Some(settings) = self.settings.clone() else { return };
+        let Some(settings) = self.settings() else { return };
         let now = ctx.now();
         let Some(session) = &mut self.session else { return self.begin_if_due(&settings, ctx) };
         let is_reached = ctx.shared.reaches(session.peer) == Some(session.incarnation);
@@ -346,13 +399,14 @@ impl Repair {
     fn may_compare(&self, ctx: &RepairCtx<'_>) -> bool {
         self.leaves.are_complete()
             && !ctx.is_cleaning
+            && !self.disk_is_short
             && !ctx.shared.node.group_commit.has_failed()
             && ctx.shared.membership.unready().is_none()
     }
 
     /// Whether a key of this comparison may be repaired now, but for the pace.
     fn may_repair(&self, session: &Session) -> bool {
-        let keys_max = self.settings.as_ref().map_or(0, |settings| self.pace.keys_max(settings));
+        let keys_max = self.settings().map_or(0, |settings| self.pace.keys_max(&settings));
         !session.keys.is_empty() && self.keys_read < keys_max
     }
 
@@ -371,7 +425,10 @@ impl Repair {
         let may_begin = self.may_compare(ctx) && !ctx.is_overloaded() && self.served(ctx).is_none();
         let Some(pair) = self.pairs.get_mut(&peer) else { return };
         // A peer that cannot be reached is compared once it can be: see `catch_up`.
-        let Some(incarnation) = ctx.shared.reaches(peer) else { return pair.due_at = None };
+        let Some(incarnation) = ctx.shared.reaches(peer) else {
+            self.unpaced.remove(&peer);
+            return pair.due_at = None;
+        };
         pair.due_at = Some(now.after(again_after(settings)));
         if may_begin {
             let id = ctx.coordinator.next_id();
@@ -442,6 +499,7 @@ impl Repair {
         session.round += 1;
         let (operation, round) = (session.id, session.round);
         let message = Message::Request { operation, round, request: Request::Repair(request) };
+        session.bytes += message.encoded_bytes();
         self.pace.bytes(message.encoded_bytes(), settings, ctx.shared.node.now);
         ctx.shared.node.send(session.peer, Some(session.incarnation), message);
         Some(round)
@@ -455,9 +513,10 @@ impl Repair {
 
     /// The peer answers.
     pub fn on_answer(&mut self, from: NodeIndex, round: u32, answer: Answer, ctx: &mut RepairCtx<'_>) {
-        let Some(settings) = self.settings.clone() else { return };
+        let Some(settings) = self.settings() else { return };
         let Some(session) = self.session.as_mut().filter(|session| session.peer == from) else { return };
         let Answer::Repair(answer) = answer else { return self.end(false, ctx) };
+        session.bytes += answer.bytes();
         self.pace.bytes(answer.bytes(), &settings, ctx.shared.node.now);
         match answer {
             RepairAnswer::Sums(sums) if session.asked.as_ref().is_some_and(|asked| asked.round == round) => {
@@ -486,14 +545,14 @@ impl Repair {
 
     /// A repair of a key has ended.
     pub fn on_reply(&mut self, task: u64, reply: &Reply, ctx: &mut RepairCtx<'_>) {
-        let Some(settings) = self.settings.clone() else { return };
         self.keys_read -= 1;
+        let Some(settings) = self.settings() else { return };
         let is_of_session = self.session.as_mut().is_some_and(|session| session.in_flight.remove(&task));
         match reply {
             Reply::Record(record) => {
                 self.repaired += 1;
-                ctx.shared.node.report(ProtocolEvent::Repaired);
                 let bytes = record.as_ref().map_or(0, |record| record.content.value_bytes());
+                ctx.shared.node.report(ProtocolEvent::Repaired { bytes });
                 self.pace.repaired(bytes, &settings, ctx.shared.node.now);
             }
             // Its records are removed.
@@ -522,10 +581,20 @@ impl Repair {
             pair.equal_at = Some(now);
         }
         let turns = u32::try_from(pairs_begun.div_ceil(REPAIR_PAIRS_AT_ONCE)).unwrap_or(u32::MAX);
-        let wait = if is_equal { settings.every.saturating_mul(turns) } else { again_after(&settings) };
+        let left = self.unpaced.get(&session.peer).map(|left| left - u8::from(is_whole)).filter(|_| !is_equal);
+        let wait = match left {
+            Some(1..) => settings.confirm_after,
+            _ if is_equal => settings.every.saturating_mul(turns),
+            _ => again_after(&settings),
+        };
+        match left {
+            Some(left @ 1..) => _ = self.unpaced.insert(session.peer, left),
+            _ => _ = self.unpaced.remove(&session.peer),
+        }
         pair.due_at = Some(now.after(wait));
         if is_whole {
-            ctx.shared.node.report(ProtocolEvent::Compared { peer: session.peer, keys: session.differed });
+            let Session { peer, differed: keys, bytes, .. } = session;
+            ctx.shared.node.report(ProtocolEvent::Compared { peer, keys, bytes });
         }
         let request = Request::Repair(RepairRequest::End { is_equal });
         let message = Message::Request { operation: session.id, round: session.round + 1, request };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::limits::{REPAIR_AHEAD, REPAIR_BURST, REPAIR_IN_FLIGHT_MAX, REPAIR_VALUE_BYTES_GUESSED};
 use crate::protocol::io::Time;
 
-use super::settings::RepairSettings;
+use crate::protocol::repair_settings::RepairSettings;
 
 /// When the next step of repair may begin.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -39,6 +39,8 @@ pub(super) struct Session {
     pub(super) differed: u64,
     /// How many of them could not be repaired.
     pub(super) failed: u64,
+    /// The size of all questions and answers so far.
+    pub(super) bytes: usize,
 }
 
 /// A question about sums.
@@ -91,6 +93,7 @@ impl Session {
             in_flight: BTreeSet::new(),
             differed: 0,
             failed: 0,
+            bytes: 0,
         }
     }
 

@@ -649,10 +649,16 @@ impl Store for RocksStore {
         Ok(Removed { records: removed.len(), has_more, digests })
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        let disk = nix::sys::statvfs::statvfs(&self.path).ok()?;
+        Some(disk.blocks_available() * disk.fragment_size())
+    }
+
     fn statistics(&self) -> StoreStatistics {
         let sync = self.options.get_histogram_data(Histogram::WalFileSyncMicros);
         let mut statistics = StoreStatistics {
             disk_bytes: folder_bytes(&self.path),
+            disk_free_bytes: self.free_bytes(),
             block_cache_bytes: self.families.block_cache.get_usage() as u64,
             stall_micros: self.options.get_ticker_count(Ticker::StallMicros),
             log_syncs: self.options.get_ticker_count(Ticker::WalFileSynced),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorate::protocol::placement::Placement;
-use quorate::protocol::{Input, ProtocolEvent, ReadId, RepairSettings};
+use quorate::protocol::{Input, ProtocolEvent, ReadId, RepairOrder, RepairSettings};
 use quorate::types::{NodeIndex, Removed, SlotRange, SlotRecord, TableId};
 
 use crate::testkit::index::{slot_record, slots_page};
@@ -17,6 +17,13 @@ impl Cluster {
     /// Three replicas of everything that have all met, and repair what they differ about.
     pub fn repairing() -> Self {
         Self::with(3, 3, Some(RepairSettings::default()))
+    }
+
+    /// An operator wants something of the repair of all nodes.
+    pub fn order_repair(&mut self, order: &RepairOrder) {
+        for host in self.members() {
+            self.input(host, Some(Input::Repair(order.clone())));
+        }
     }
 
     /// From now on what reads of slots show does not reach the nodes.
@@ -65,7 +72,8 @@ impl Cluster {
 
     /// How many keys were repaired by this node.
     pub fn repaired_by(&self, host: NodeIndex) -> usize {
-        self.notes.iter().filter(|(noted, note)| *noted == host && *note == ProtocolEvent::Repaired).count()
+        let is_repair = |note: &ProtocolEvent| matches!(note, ProtocolEvent::Repaired { .. });
+        self.notes.iter().filter(|(noted, note)| *noted == host && is_repair(note)).count()
     }
 
     /// Lets everything happen for so long, as it does by itself.

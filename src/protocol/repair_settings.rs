@@ -1,9 +1,10 @@
-//! How fast a node repairs, and how often it compares.
+//! How fast a node repairs and how often it compares, and what operators may order.
 
 use std::time::Duration;
 
 use crate::limits::{
     REPAIR_BYTES_PER_SECOND_DEFAULT, REPAIR_CONFIRM_AFTER, REPAIR_EVERY, REPAIR_KEYS_PER_SECOND_DEFAULT,
+    REPAIR_UNPACED_BYTES_PER_SECOND,
 };
 
 use crate::protocol::retention::TombstoneSettings;
@@ -21,6 +22,23 @@ pub struct RepairSettings {
     pub confirm_after: Duration,
     /// When deletions are forgotten; without it, they are kept.
     pub tombstones: Option<TombstoneSettings>,
+}
+
+/// What an operator wants of a node's repair.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RepairOrder {
+    /// Other settings; `None` turns repair off.
+    Configure(Option<RepairSettings>),
+    /// Comparisons with each peer at once, as fast as the node can, until nothing differs.
+    PassNow,
+}
+
+impl RepairSettings {
+    /// The same without a pace, but for the memory that values take.
+    #[must_use]
+    pub(super) fn unpaced(self) -> Self {
+        Self { keys_per_second: usize::MAX, bytes_per_second: REPAIR_UNPACED_BYTES_PER_SECOND, ..self }
+    }
 }
 
 impl Default for RepairSettings {
