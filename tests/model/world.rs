@@ -489,7 +489,7 @@ impl Model for World {
                 actions.push(Action::Begins(number));
             }
         }
-        self.seal_actions(state, actions);
+        Self::seal_actions(state, actions);
         for (n, envelope) in state.network.iter().enumerate() {
             // Of equal messages one is enough.
             if n == 0 || state.network[n - 1] != *envelope {

@@ -18,7 +18,7 @@ pub struct Seal {
 }
 
 impl World {
-    pub(super) fn seal_actions(&self, state: &State, actions: &mut Vec<Action>) {
+    pub(super) fn seal_actions(state: &State, actions: &mut Vec<Action>) {
         if state.seal.until.is_some() {
             let last = members().last().filter(|_| !state.seal.is_told_to_all);
             actions.extend(last.map(Action::Seals));
