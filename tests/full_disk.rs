@@ -49,8 +49,6 @@ async fn node_on_a_full_file_system_recovers_once_there_is_space() {
     };
     // A folder inside the mount, so that the filler is not in the node's folder.
     cluster.nodes[2].environment.push(("QUORATE_NODE_DATA_DIR".to_owned(), folder.join("data").into()));
-    // The whole file system is smaller than the default.
-    cluster.nodes[2].environment.push(("QUORATE_NODE_DISK_RESERVE_BYTES".to_owned(), "0".into()));
     cluster.start_all();
     cluster.wait_all_linked().await;
     fill_and_free(&mut cluster, Fault::filler(folder.join("filler"))).await;

@@ -150,7 +150,7 @@ fn a_bad_network() -> Vec<Bounded> {
 fn restarting_nodes() -> Vec<Bounded> {
     vec![
         pin(
-            274_219,
+            276_879,
             World::new("restarts: a coordinator, twice", vec![vec![write(0, 1), write(0, 2)]])
                 .with(restarts([2, 0, 0], 2))
                 .reaching(
@@ -163,7 +163,7 @@ fn restarting_nodes() -> Vec<Bounded> {
                 ),
         ),
         pin(
-            596_613,
+            609_377,
             World::new("restarts: a coordinator, read", vec![vec![write(0, 1), write(0, 2), read(1)]])
                 .with(restarts([1, 0, 0], 1))
                 .reaching(
