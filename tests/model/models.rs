@@ -175,7 +175,7 @@ fn restarting_nodes() -> Vec<Bounded> {
                 ),
         ),
         pin(
-            1_078_536,
+            1_084_259,
             World::new("restarts: any of all", vec![vec![write(0, 1)], vec![read(2)]])
                 .with(restarts([1, 1, 1], 1))
                 .reaching(
@@ -262,7 +262,7 @@ fn meeting() -> Vec<Bounded> {
                 .reaching(milestones::REFUSED_INCARNATION | milestones::REFUSED_STORE_ID | milestones::ALL_DONE),
         ),
         pin(
-            334_486,
+            337_297,
             World::new("an older copy", vec![vec![write(0, 1), read(2)]])
                 .with(Faults { losses: 1, ..restarts([1, 0, 0], 1) })
                 .reaching(milestones::REFUSED_INCARNATION | milestones::REFUSED_STORE_ID | milestones::ALL_DONE),
@@ -340,7 +340,7 @@ fn tables() -> Vec<Bounded> {
                 .reaching(reached | milestones::FOUND_NO_TABLE | milestones::ALL_DONE),
         ),
         pin(
-            509_131,
+            509_429,
             World::new("tables: a drop, its coordinator restarts", clients())
                 .in_table()
                 .with(restarts([1, 0, 0], 1))
