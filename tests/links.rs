@@ -23,6 +23,9 @@ const ATTEMPTS_TIME: Duration = Duration::from_secs(8);
 /// The threads that a node may start meanwhile. Each attempt started one for each peer once.
 const THREADS_STARTED_MAX: usize = 4;
 const METRICS_TIME_MAX: Duration = Duration::from_millis(500);
+/// The longest wait for an answer on a link, before another link is tried.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+const REFUSAL_TIME_MAX: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_with_a_silent_name_server_keeps_few_threads_answers_and_ends_in_time() {
@@ -92,7 +95,8 @@ async fn links_of_strangers_are_refused_with_few_lines() {
     assert_eq!(refused.reason(), api::PeerHelloRefusal::HelloRefusalCluster);
     let silent = api::PeerBatch { messages: vec![api::PeerMessage::default()], ..batch() };
     for _ in 0..LINKS {
-        assert_eq!(answer(node, silent.clone()).await, None, "a link without a hello is closed");
+        let closed = tokio::time::timeout(ANSWER_TIME_MAX, answer(node, silent.clone())).await;
+        assert_eq!(closed, Ok(None), "a link without a hello is closed");
         let _ = tokio::time::timeout(Duration::from_millis(1), answer(node, hello("stranger", PROTOCOL_VERSION))).await;
     }
     node.wait_log(&["no member", "does not begin with a hello"]).await;
@@ -104,13 +108,18 @@ async fn links_of_strangers_are_refused_with_few_lines() {
     }
 }
 
-/// The refusal that the node sends to a link that begins with `first`.
+/// The refusal that the node sends to a link that begins with `first`. A node drops messages until its start is durable, so
+/// that the hello is repeated, as a peer repeats it.
 async fn refusal(node: &TestNode, first: api::PeerBatch) -> api::PeerHelloRefused {
-    let answer = answer(node, first).await.expect("the node answers");
-    match answer.messages.into_iter().next().and_then(|message| message.body) {
-        Some(api::peer_message::Body::HelloRefused(refused)) => refused,
-        other => panic!("{other:?}"),
-    }
+    poll("the node to refuse a hello", REFUSAL_TIME_MAX, async || {
+        let answer = tokio::time::timeout(ANSWER_TIME_MAX, answer(node, first.clone())).await;
+        let batch = answer.map_err(|_| "no answer to a hello".to_owned())?.expect("the link stays open");
+        match batch.messages.into_iter().next().and_then(|message| message.body) {
+            Some(api::peer_message::Body::HelloRefused(refused)) => Ok(refused),
+            other => panic!("{other:?}"),
+        }
+    })
+    .await
 }
 
 /// The first batch that the node sends on a link that begins with `first`.

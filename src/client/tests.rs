@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -182,9 +182,12 @@ fn serve(listener: TcpListener, behaviour: Behaviour) -> Arc<Fake> {
     fake
 }
 
-/// An address on which no process listens.
-async fn dead() -> String {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+/// An address on which no process listens, for as long as the socket lives: nobody else can bind it meanwhile.
+fn dead() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    (socket, address)
 }
 
 /// An address that accepts connections and never answers, like a paused process.
@@ -491,7 +494,8 @@ async fn refused_request_is_not_asked_again() {
 #[tokio::test]
 async fn dead_node_costs_no_error() {
     let (_, alive) = fake(Behaviour::Serve).await;
-    let client = client([&dead().await, &alive, &dead().await], AMPLE);
+    let ((_one, a), (_other, b)) = (dead(), dead());
+    let client = client([&a, &alive, &b], AMPLE);
     for i in 0..20 {
         client.set(format!("k{i}"), "v").await.unwrap();
         assert!(client.get(format!("k{i}")).await.unwrap().is_some());
@@ -500,7 +504,8 @@ async fn dead_node_costs_no_error() {
 
 #[tokio::test]
 async fn all_dead_says_not_applied_for_a_write_and_unavailable_for_a_read() {
-    let client = client([&dead().await, &dead().await], SHORT);
+    let ((_one, a), (_other, b)) = (dead(), dead());
+    let client = client([&a, &b], Duration::from_secs(2));
     let write = client.set("k", "v").await;
     assert!(
         matches!(&write, Err(ClientError::NotApplied { last, .. }) if last.message.contains("refused")),

@@ -293,7 +293,7 @@ async fn commands_are_answered_as_redis_answers_them() {
 /// Asks the real redis-server, so that the rows are no invention.
 #[tokio::test]
 async fn redis_itself_answers_the_same_rows_alike() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = super::testkit::ports::free_port();
     let dir = tempfile::TempDir::new().unwrap();
     let mut command = std::process::Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"]).arg(dir.path());
