@@ -26,7 +26,7 @@ use super::news::{Cursor, ListFirst, WatchEvent, WatchId, WatchNews};
 use super::operators::{self, Operators};
 use super::placement::Placement;
 use super::repair::{Repair, RepairCtx, RepairReport};
-use super::repair_settings::RepairSettings;
+use super::repair_settings::{RepairOrder, RepairSettings};
 use super::replica::Replica;
 use super::tables::{self, Tables, TablesCtx};
 use super::tombstones::{Tombstones, TombstonesCtx};
@@ -169,7 +169,12 @@ impl Node {
             Input::WatchPageTaken(id) => parts.watch(|watches, ctx| watches.page_taken(id, ctx)),
             Input::Unwatch(id) => parts.watch(|watches, ctx| watches.close(id, ctx)),
             Input::DiskRoom { is_short } => parts.repair.disk_is_short(is_short),
-            Input::Repair(order) => parts.repair(|repair, ctx| repair.on_order(order, ctx)),
+            Input::Repair(order) => {
+                if let RepairOrder::Configure(settings) = &order {
+                    parts.tombstones.configure(settings.as_ref().and_then(|repair| repair.tombstones.clone()), now);
+                }
+                parts.repair(|repair, ctx| repair.on_order(order, ctx));
+            }
             Input::Drain => {
                 parts.membership.drain();
                 parts.end_watches();

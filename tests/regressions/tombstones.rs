@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::ALL;
 use crate::cluster::{Cluster, N1, N2, N3, Sent, Unsynced};
 use crate::repair::while_away;
-use quorate::protocol::{Failure, Message, Reply, Request, StoreOrigin};
+use quorate::protocol::{
+    Failure, Message, RepairOrder, RepairSettings, Reply, Request, StoreOrigin, TombstoneSettings,
+};
 use quorate::types::{Age, Change, Clock, Condition, Content, NodeIndex, ReadKind, Record, Stamp, Version};
 
 /// Coordinators that are no replicas of the key.
@@ -53,6 +55,25 @@ fn wait_for(cluster: &mut Cluster, at: NodeIndex, among: &[NodeIndex]) {
         cluster.run(among);
         cluster.pass(Duration::from_millis(100), &[at]);
     }
+}
+
+/// Repair was off when the nodes started, and with it the rounds for deletions.
+#[test]
+fn deletions_go_once_repair_is_turned_on() {
+    let mut cluster = Cluster::with_replicas(3, 3);
+    cluster.write_among(N1, &ALL, 1);
+    cluster.delete(N1);
+    cluster.run(&ALL);
+    cluster.live(LONG);
+    assert!(!is_gone(&cluster), "nobody forgets");
+    let kept_for = Duration::from_secs(10);
+    let tombstones = Some(TombstoneSettings { kept_for, of_slot_max: 1_000 });
+    let settings = RepairSettings { tombstones, ..RepairSettings::default() };
+    cluster.order_repair(&RepairOrder::Configure(Some(settings)));
+    cluster.live(LONG);
+    assert!(is_gone(&cluster), "all have the deletion");
+    assert_eq!(cluster.read_among(N2, &ALL), None);
+    cluster.assert_linearizable();
 }
 
 fn is_gone(cluster: &Cluster) -> bool {

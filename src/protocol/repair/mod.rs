@@ -199,6 +199,7 @@ impl Repair {
         if was_on && !is_on {
             self.end(false, ctx);
             self.pairs.clear();
+            self.unpaced.clear();
             self.leaves.store_failed();
         }
         if !was_on && is_on {

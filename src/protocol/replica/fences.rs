@@ -96,8 +96,9 @@ impl Replica {
 
     // Deletions that may be forgotten.
 
-    /// Forgets the record of `key`, if it is a deletion that the seal of `slot` allows to forget. Says whether that is decided
-    /// later: a key whose record is on its way to the disk is left alone.
+    /// Forgets the record of `key`, if it is a deletion that the seal of `slot` allows to forget: that is decided once the record
+    /// is read. Returns `false`, and does nothing, for a key whose record is on its way to the disk or being read, and while
+    /// the store has failed.
     pub fn forget(&mut self, slot: Slot, key: Key, ctx: &mut NodeCtx<'_>) -> bool {
         if self.keys.contains_key(&key) || ctx.group_commit.has_failed() {
             return false;

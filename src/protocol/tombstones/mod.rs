@@ -118,6 +118,17 @@ impl Tombstones {
         Self { settings, look_at: now, ..Self::default() }
     }
 
+    /// An operator gives other settings, or none. A round under way ends without effect.
+    pub fn configure(&mut self, settings: Option<TombstoneSettings>, now: Time) {
+        if settings == self.settings {
+            return;
+        }
+        self.round = None;
+        self.due.clear();
+        self.waiting.clear();
+        (self.settings, self.look_at) = (settings, now);
+    }
+
     /// Whether a round is under way, or tombstones are being removed.
     #[must_use]
     pub fn is_busy(&self) -> bool {
