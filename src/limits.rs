@@ -151,8 +151,10 @@ pub const REPAIR_BYTES_PER_SECOND_DEFAULT: usize = 12 * MIB;
 /// A pass that an operator has asked for goes no faster: its values would fill the memory.
 pub const REPAIR_UNPACED_BYTES_PER_SECOND: usize = 1024 * MIB;
 
-/// The default of the key `disk_reserve_bytes`: room to merge tables, and to delete.
-pub const DISK_RESERVE_BYTES_DEFAULT: usize = 1024 * MIB;
+/// The reserve of a disk where the key `disk_reserve_bytes` is not given, at most: room to merge tables, and to delete.
+pub const DISK_RESERVE_BYTES_DEFAULT_MAX: u64 = 1 << 30;
+/// It is this part of the disk at most. Small volumes would have no room beside it otherwise.
+pub const DISK_RESERVE_PART: u64 = 20;
 /// How often a node looks at the free space of its disk.
 pub const DISK_ROOM_EVERY: Duration = Duration::from_secs(2);
 

@@ -39,7 +39,7 @@ impl Cluster {
                 store,
                 operator_writes: true,
                 repair: Some(quorate::protocol::RepairSettings::default()),
-                disk_reserve_bytes: 0,
+                disk_reserve_bytes: None,
                 requests_in_flight_max: 1_000,
                 request_bytes_in_flight_max: 1 << 26,
             })

@@ -19,9 +19,11 @@ const REFRESH: Duration = Duration::from_millis(200);
 
 /// Show which nodes hold the same records, and how many keys are to be repaired
 ///
-/// It names the nodes, too, that deletions wait for: while a node is away, the others remember what was deleted. Nodes compare their records in the background, and bring each other what one of them lacks. For each pair of nodes that
+/// Nodes compare their records in the background, and bring each other what one of them lacks. For each pair of nodes that
 /// hold a part of the data in common, this shows whether they were found equal, and when. Ends with code 3 if a node does not
 /// answer, if a pair was not found equal since its nodes could reach each other, or if keys wait to be repaired.
+///
+/// While a node is away, the others remember what was deleted. The command names the nodes that deletions wait for.
 ///
 /// With --now, all nodes compare at once and repair what differs as fast as they can. The command shows how far they are, and
 /// ends when all nodes hold the same. Ctrl-C ends the command, and not the repair. The time limit (--timeout) is for each

@@ -5,10 +5,9 @@ use std::borrow::Cow;
 
 use super::address::{LOCAL_ACCEPTED, REMOTE_ACCEPTED};
 use crate::limits::{
-    BLOCK_CACHE_BYTES_DEFAULT, DISK_RESERVE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT,
-    REPAIR_BYTES_PER_SECOND_DEFAULT, REPAIR_KEYS_PER_SECOND_DEFAULT, REPLICA_COUNT_MAX,
-    REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT, TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT,
-    WRITE_BUFFER_BYTES_DEFAULT,
+    BLOCK_CACHE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT, REPAIR_BYTES_PER_SECOND_DEFAULT,
+    REPAIR_KEYS_PER_SECOND_DEFAULT, REPLICA_COUNT_MAX, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
+    REQUESTS_IN_FLIGHT_MAX_DEFAULT, TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
 use crate::types::{NODE_ID_BYTES_MAX, TABLE_NAME_BYTES_MAX};
 
@@ -290,7 +289,7 @@ pub(super) const TOMBSTONES_KEPT_FOR_SECONDS: Key = Key {
     name: "tombstones_kept_for_seconds",
     kind: Kind::Count { min: 1, max: TOMBSTONES_KEPT_FOR_MAX },
     default: Fallback::Number(TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT),
-    change: Change::Restart,
+    change: Change::Reload,
     about: "How long the node remembers that a key was deleted, at least about: [operations.md](operations.md#deletions-that-go). \
             A tenth of it is the longest that a write should be on its way: one that takes longer may end with an unknown \
             outcome. Where repair is off, deletions are remembered for good.",
@@ -299,7 +298,7 @@ pub(super) const TOMBSTONES_KEPT_FOR_SECONDS: Key = Key {
 pub(super) const DISK_RESERVE_BYTES: Key = Key {
     name: "disk_reserve_bytes",
     kind: Kind::Bytes { min: 0, max: MEMORY_BYTES_MAX },
-    default: Fallback::Number(DISK_RESERVE_BYTES_DEFAULT),
+    default: Fallback::None("no fixed number: a twentieth of the disk, and 1 GiB at most"),
     change: Change::Reload,
     about: "Below so much free space on the disk of its data folder, the node takes no copies of records from other nodes, and \
             reports `DEGRADED`. It still takes the writes of clients: deleting needs space, too.",

@@ -11,7 +11,7 @@ use super::keys::{self, Fallback, Key, Kind, NODE_KEYS, VARIABLE_PREFIX};
 use super::service_link::is_service_link;
 use super::{File, yaml};
 use crate::limits::{
-    BLOCK_CACHE_BYTES_DEFAULT, DISK_RESERVE_BYTES_DEFAULT, RECORD_CACHE_BYTES_DEFAULT, REPAIR_BYTES_PER_SECOND_DEFAULT,
+    BLOCK_CACHE_BYTES_DEFAULT, RECORD_CACHE_BYTES_DEFAULT, REPAIR_BYTES_PER_SECOND_DEFAULT,
     REPAIR_KEYS_PER_SECOND_DEFAULT, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT,
     TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
@@ -59,8 +59,9 @@ pub struct NodeConfig {
     pub repair_bytes_per_second: usize,
     /// How long it remembers deletions, at least about.
     pub tombstones_kept_for_seconds: usize,
-    /// Below so much free space the node takes no copies from other nodes.
-    pub disk_reserve_bytes: usize,
+    /// Below so much free space the node takes no copies from other nodes; `None` for a twentieth of the disk, and 1 GiB at
+    /// most.
+    pub disk_reserve_bytes: Option<usize>,
     /// The size of the record cache in bytes: 1 MiB to 1 TiB.
     pub record_cache_bytes: usize,
     /// The size of RocksDB's block cache in bytes: 1 MiB to 1 TiB.
@@ -92,7 +93,7 @@ impl NodeConfig {
             repair_keys_per_second: REPAIR_KEYS_PER_SECOND_DEFAULT,
             repair_bytes_per_second: REPAIR_BYTES_PER_SECOND_DEFAULT,
             tombstones_kept_for_seconds: TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT,
-            disk_reserve_bytes: DISK_RESERVE_BYTES_DEFAULT,
+            disk_reserve_bytes: None,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
@@ -174,6 +175,7 @@ impl NodeConfig {
     pub(super) fn reload(&mut self, new: &Self) {
         self.repair_keys_per_second = new.repair_keys_per_second;
         self.repair_bytes_per_second = new.repair_bytes_per_second;
+        self.tombstones_kept_for_seconds = new.tombstones_kept_for_seconds;
         self.disk_reserve_bytes = new.disk_reserve_bytes;
     }
 }
@@ -221,7 +223,7 @@ pub(super) fn parse_with_places(
         repair_keys_per_second: raw.number(&keys::REPAIR_KEYS_PER_SECOND)?,
         repair_bytes_per_second: raw.number(&keys::REPAIR_BYTES_PER_SECOND)?,
         tombstones_kept_for_seconds: raw.number(&keys::TOMBSTONES_KEPT_FOR_SECONDS)?,
-        disk_reserve_bytes: raw.number(&keys::DISK_RESERVE_BYTES)?,
+        disk_reserve_bytes: raw.optional_number(&keys::DISK_RESERVE_BYTES)?,
         record_cache_bytes: raw.number(&keys::RECORD_CACHE_BYTES)?,
         block_cache_bytes: raw.number(&keys::BLOCK_CACHE_BYTES)?,
         write_buffer_bytes: raw.number(&keys::WRITE_BUFFER_BYTES)?,
@@ -304,11 +306,15 @@ impl Raw<'_> {
     }
 
     fn number(&self, key: &Key) -> Result<usize, ConfigError> {
-        let (Kind::Count { min, max } | Kind::Bytes { min, max }, Fallback::Number(default)) = (key.kind, key.default)
-        else {
-            unreachable!("{} is no number with a default", key.name);
+        let Fallback::Number(default) = key.default else { unreachable!("{} has no default", key.name) };
+        Ok(self.optional_number(key)?.unwrap_or(default))
+    }
+
+    fn optional_number(&self, key: &Key) -> Result<Option<usize>, ConfigError> {
+        let (Kind::Count { min, max } | Kind::Bytes { min, max }) = key.kind else {
+            unreachable!("{} is no number", key.name);
         };
-        self.optional(key)?.map_or(Ok(default), |given| given.whole_number(min, max, key.kind.accepted()))
+        self.optional(key)?.map(|given| given.whole_number(min, max, key.kind.accepted())).transpose()
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use futures_util::Stream;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::{LISTED_KEYS_MAX, REQUEST_OVERHEAD_BYTES, SCAN_ENTRIES_MAX};
@@ -59,7 +59,7 @@ pub(super) struct Inner {
     /// The bytes of values that wait for watches.
     pub(super) watch_bytes: Arc<AtomicUsize>,
     /// Below so much free space on the disk the node takes no copies.
-    pub(super) disk_reserve: Arc<AtomicU64>,
+    pub(super) disk_reserve: watch::Sender<Option<u64>>,
 }
 
 /// Bounds how many client requests the node works on at once, and the bytes of their keys and values.
@@ -538,9 +538,10 @@ impl NodeHandle {
         replied.await.map_err(|_| Rejected::Ended)
     }
 
-    /// From now on the node takes copies of records only while its disk has so much free space.
-    pub fn set_disk_reserve(&self, bytes: usize) {
-        self.inner.disk_reserve.store(bytes as u64, Ordering::Relaxed);
+    /// From now on the node takes copies of records only while its disk has so much free space; `None` for a reserve that
+    /// follows from the size of the disk.
+    pub fn set_disk_reserve(&self, bytes: Option<usize>) {
+        self.inner.disk_reserve.send_replace(bytes.map(|bytes| bytes as u64));
     }
 
     /// Tells the node's repair what an operator wants of it.

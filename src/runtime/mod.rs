@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `event_loop` | the owner of a node's state: takes events, applies effects |
 //! | `commit_thread` | the thread that makes batches durable, and the reopening of a store |
+//! | `disk_room` | the free space of the disk, and whether it is enough for copies of other nodes' records |
 //! | `reads` | reads of the store, from memory and from the disk |
 //! | `replies` | the ways back for replies |
 //! | `scans` | scans of the store's index of keys, for lists |
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -65,8 +66,9 @@ pub struct Options {
     pub operator_writes: bool,
     /// How it repairs; without it, it does not.
     pub repair: Option<RepairSettings>,
-    /// Below so much free space on its disk it takes no copies from other nodes.
-    pub disk_reserve_bytes: usize,
+    /// Below so much free space on its disk it takes no copies from other nodes; `None` for a reserve that follows from the
+    /// size of the disk.
+    pub disk_reserve_bytes: Option<usize>,
     /// How many client requests may be in flight at once.
     pub requests_in_flight_max: usize,
     /// How many bytes of keys and values client requests in flight may hold. Large values that reads have loaded may hold as
@@ -121,7 +123,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
             started_at: Instant::now(),
             last_watch: AtomicU64::new(0),
             watch_bytes: Arc::default(),
-            disk_reserve: Arc::new(AtomicU64::new(options.disk_reserve_bytes as u64)),
+            disk_reserve: watch::Sender::new(options.disk_reserve_bytes.map(|bytes| bytes as u64)),
         }),
     };
 
@@ -141,7 +143,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
     links.close();
 
     let started_at = handle.inner.started_at;
-    tokio::spawn(disk_room::watch(Arc::clone(&store), Arc::clone(&handle.inner.disk_reserve), events.clone()));
+    tokio::spawn(disk_room::watch(Arc::clone(&store), handle.inner.disk_reserve.subscribe(), events.clone()));
     let (commit_thread, thread) = CommitThread::start(Arc::clone(&store), Arc::clone(&metrics), events.clone());
     let event_loop = EventLoop::new(Parts {
         node,

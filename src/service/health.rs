@@ -160,7 +160,7 @@ fn assess(status: &Status, placement: &Placement, slots_short: usize) -> Assessm
     }
     if status.disk_is_short {
         assessment.worsen(
-            "its disk has less free space than node.disk_reserve_bytes, and it takes no copies of records from other nodes: \
+            "its disk has less free space than its reserve (node.disk_reserve_bytes), and it takes no copies of records from other nodes: \
              free space",
         );
     }

@@ -135,6 +135,15 @@ pub struct StoreStatistics {
     pub log_sync_micros_p99: f64,
 }
 
+/// The room on a disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskRoom {
+    /// Free for this process.
+    pub free: u64,
+    /// The size of the file system.
+    pub size: u64,
+}
+
 /// A node's records and metadata. Any threads may call any method at the same time, except that `persist` is called by one
 /// thread at a time.
 pub trait Store: Send + Sync + 'static {
@@ -237,8 +246,8 @@ pub trait Store: Send + Sync + 'static {
     /// Numbers about the store. Waits for the disk.
     fn statistics(&self) -> StoreStatistics;
 
-    /// Bytes that are free on the disk. Absent in memory, and where the system does not say. Waits for the disk.
-    fn free_bytes(&self) -> Option<u64> {
+    /// The room on the disk. Absent in memory, and where the system does not say. Waits for the disk.
+    fn room(&self) -> Option<DiskRoom> {
         None
     }
 

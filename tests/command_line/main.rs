@@ -574,7 +574,6 @@ async fn hangup_does_not_end_a_node() {
 async fn hangup_reloads_the_configuration() {
     let mut cluster = Cluster::start().await;
     let original = fs::read_to_string(&cluster.nodes[0].files.node_file).unwrap();
-    let original = original.replace("  disk_reserve_bytes: 0\n", "");
     let reload = |cluster: &mut Cluster, more: &str| {
         fs::write(&cluster.nodes[0].files.node_file, format!("{original}{more}")).unwrap();
         cluster.nodes[0].process().signal(Signal::SIGHUP);

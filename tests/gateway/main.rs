@@ -160,7 +160,7 @@ async fn start_some(plan: Plan, started: usize) -> Vec<Served> {
             store: (plan.store)(n),
             operator_writes: plan.operator_writes,
             repair: None,
-            disk_reserve_bytes: 0,
+            disk_reserve_bytes: None,
             requests_in_flight_max: plan.requests_in_flight_max,
             request_bytes_in_flight_max: 256 << 20,
         };

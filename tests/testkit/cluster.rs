@@ -477,11 +477,11 @@ pub fn cluster_yml(seed: u32, replica_count: usize, nodes: &[(&str, u16)]) -> St
     text
 }
 
-/// A node.yml, with durability fsync, and no reserve: some tests have small disks.
+/// A node.yml, with durability fsync.
 pub fn node_yml(id: &str, port: u16, metrics_port: u16, data_dir: &Path, operator_writes: bool) -> String {
     format!(
         "node:\n  id: \"{id}\"\n  local_address: 127.0.0.1:{port}\n  local_metrics_address: 127.0.0.1:{metrics_port}\n  \
-         data_dir: {:?}\n  durability: fsync\n  operator_writes: {operator_writes}\n  disk_reserve_bytes: 0\n",
+         data_dir: {:?}\n  durability: fsync\n  operator_writes: {operator_writes}\n",
         data_dir.display().to_string()
     )
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::{ClusterConfig, Config, ConfigError, File, LocalAddress, NodeConfig, Reloaded, RemoteAddress};
 use crate::limits::{
-    BLOCK_CACHE_BYTES_DEFAULT, CONFIG_BYTES_MAX, DISK_RESERVE_BYTES_DEFAULT, NODES_MAX, RECORD_CACHE_BYTES_DEFAULT,
+    BLOCK_CACHE_BYTES_DEFAULT, CONFIG_BYTES_MAX, NODES_MAX, RECORD_CACHE_BYTES_DEFAULT,
     REPAIR_BYTES_PER_SECOND_DEFAULT, REPAIR_KEYS_PER_SECOND_DEFAULT, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
     REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
@@ -105,7 +105,7 @@ fn smallest_node_file_gets_the_defaults() {
             repair_keys_per_second: REPAIR_KEYS_PER_SECOND_DEFAULT,
             repair_bytes_per_second: REPAIR_BYTES_PER_SECOND_DEFAULT,
             tombstones_kept_for_seconds: 600,
-            disk_reserve_bytes: DISK_RESERVE_BYTES_DEFAULT,
+            disk_reserve_bytes: None,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,

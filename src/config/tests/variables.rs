@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{NODE, file, id, node, node_with};
 use crate::config::{LocalAddress, NodeConfig, RemoteAddress};
-use crate::limits::{DISK_RESERVE_BYTES_DEFAULT, RECORD_CACHE_BYTES_DEFAULT};
+use crate::limits::RECORD_CACHE_BYTES_DEFAULT;
 use crate::types::Durability;
 
 #[test]
@@ -16,6 +16,7 @@ fn variables_override_the_file() {
             ("QUORATE_NODE_ID", "2"),
             ("QUORATE_NODE_LOCAL_ADDRESS", ":8002"),
             ("QUORATE_NODE_LOCAL_METRICS_ADDRESS", "127.0.0.1:9002"),
+            ("QUORATE_NODE_DISK_RESERVE_BYTES", "0"),
             ("QUORATE_NODE_DATA_DIR", "./data/2"),
             ("QUORATE_NODE_LOCAL_HTTP_ADDRESS", "127.0.0.1:8102"),
             ("QUORATE_NODE_REMOTE_HTTP_ADDRESS", "N2:80"),
@@ -59,7 +60,7 @@ fn variables_override_the_file() {
             repair_keys_per_second: 0,
             repair_bytes_per_second: 65_537,
             tombstones_kept_for_seconds: 77,
-            disk_reserve_bytes: DISK_RESERVE_BYTES_DEFAULT,
+            disk_reserve_bytes: Some(0),
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: (1 << 20) + 1,
             write_buffer_bytes: (1 << 20) + 2,

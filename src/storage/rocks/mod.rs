@@ -46,7 +46,7 @@ use self::probe::folder_bytes;
 use super::codec::{self, DecodeError, Entry, FORMAT, MetaEntry};
 use super::page::{ListPage, PageBudget};
 use super::record_cache::RecordCache;
-use super::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
+use super::{Cursor, DiskRoom, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use crate::types::{
     Batch, Digest, Durability, Expiry, Found, Key, KeyRange, Lookup, Meta, ReadKind, Record, Removed, RunningTime,
     ScannedKeys, Slot, SlotRange, SlotRecord, SlotsPage, StoreId, TableId,
@@ -649,16 +649,17 @@ impl Store for RocksStore {
         Ok(Removed { records: removed.len(), has_more, digests })
     }
 
-    fn free_bytes(&self) -> Option<u64> {
+    fn room(&self) -> Option<DiskRoom> {
         let disk = nix::sys::statvfs::statvfs(&self.path).ok()?;
-        Some(disk.blocks_available() * disk.fragment_size())
+        let bytes = |blocks| disk.fragment_size() * blocks;
+        Some(DiskRoom { free: bytes(disk.blocks_available()), size: bytes(disk.blocks()) })
     }
 
     fn statistics(&self) -> StoreStatistics {
         let sync = self.options.get_histogram_data(Histogram::WalFileSyncMicros);
         let mut statistics = StoreStatistics {
             disk_bytes: folder_bytes(&self.path),
-            disk_free_bytes: self.free_bytes(),
+            disk_free_bytes: self.room().map(|room| room.free),
             block_cache_bytes: self.families.block_cache.get_usage() as u64,
             stall_micros: self.options.get_ticker_count(Ticker::StallMicros),
             log_syncs: self.options.get_ticker_count(Ticker::WalFileSynced),
