@@ -185,7 +185,6 @@ fn read_that_spans_a_round_brings_nothing_back() {
     let stale = asked.iter().find(|sent| asks_for_record(sent)).expect("one is asked for the record").to;
     arrive(&mut cluster, asked);
     cluster.run(&FIVE);
-    let others: Vec<NodeIndex> = ALL.into_iter().filter(|node| *node != stale).collect();
 
     let delete = cluster.delete(N4);
     let (stores, until) = hold_stores(&mut cluster, N4);
@@ -194,19 +193,19 @@ fn read_that_spans_a_round_brings_nothing_back() {
     cluster.run(&FIVE);
     cluster.stamp_of(delete);
     let read = cluster.read(N5);
-    let asked = cluster.take(Sent::asks_to_read);
-    for sent in asked.iter().filter(|sent| sent.to == stale) {
-        cluster.arrives(sent.clone());
-    }
+    let (asked_stale, asked_sealed): (Vec<Sent>, Vec<Sent>) =
+        cluster.take(Sent::asks_to_read).into_iter().partition(|sent| sent.to == stale);
+    assert_eq!((asked_stale.len(), asked_sealed.len()), (1, 1), "two replicas are asked, and one of them is stale");
+    let sealed = asked_sealed[0].to;
+    let third = ALL.into_iter().find(|node| ![stale, sealed].contains(node)).unwrap();
+    arrive(&mut cluster, asked_stale);
     arrive(&mut cluster, late);
     cluster.fence(N4, until);
-    cluster.seal(N4, others[0], until);
-    assert!(cluster.on_disk(others[0]).is_none() && cluster.on_disk(stale).is_some());
-    for sent in asked.into_iter().filter(|sent| sent.to == others[0]) {
-        cluster.arrives(sent);
-    }
+    cluster.seal(N4, sealed, until);
+    assert!(cluster.on_disk(sealed).is_none() && cluster.on_disk(stale).is_some());
+    arrive(&mut cluster, asked_sealed);
     cluster.deliver(|sent| sent.is_record_for(N5));
-    wait_for(&mut cluster, N5, &[stale, others[1], N5]);
+    wait_for(&mut cluster, N5, &[stale, third, N5]);
     wait_for(&mut cluster, N5, &FIVE);
     assert_eq!(cluster.seen_by(read), None, "it was deleted before the read began");
     cluster.assert_linearizable();
