@@ -26,7 +26,7 @@ use crate::judge::{missed, operations};
 use crate::means::{Means, Mount, limit_files};
 use crate::plan::{Action, Kind, ON_SMALL_FILE_SYSTEM, Step, Wires, steps};
 use crate::tables::{self, TABLE_CLIENTS, TableAccount};
-use crate::testkit::checker::{Operation, STEPS_MAX, Verdict, describe, shorten};
+use crate::testkit::checker::{HARD_STEPS_MAX, Operation, STEPS_MAX, Verdict, describe, shorten};
 use crate::testkit::cluster::{TestNode, copy_folder, write};
 use crate::testkit::porcupine::Porcupine;
 use crate::testkit::ports;
@@ -709,10 +709,18 @@ impl Run {
             self.counters.add("histories", 1);
             let operations = operations(history, kind).map_err(|what| format!("{key}: {what}"))?;
             self.counters.at_least("operations of the longest history", operations.len());
-            let checked = tokio::task::spawn_blocking(move || (requests::judge(&operations, STEPS_MAX), operations));
-            let ((verdict, part), operations) = checked.await.expect("the checker does not panic");
+            let checked = tokio::task::spawn_blocking(move || {
+                let judged = requests::judge(&operations, STEPS_MAX);
+                let is_hard = judged.0 == Verdict::NoVerdict;
+                (if is_hard { requests::judge(&operations, HARD_STEPS_MAX) } else { judged }, is_hard, operations)
+            });
+            let ((verdict, part), is_hard, operations) = checked.await.expect("the checker does not panic");
+            self.counters.add("histories that took long to judge", usize::from(is_hard));
             if verdict != Verdict::Linearizable {
-                let shorter = tokio::task::spawn_blocking(move || (shorten(&operations, STEPS_MAX), operations));
+                let shorter = tokio::task::spawn_blocking(move || {
+                    let is_wrong = verdict == Verdict::NotLinearizable;
+                    (if is_wrong { shorten(&operations, STEPS_MAX) } else { Vec::new() }, operations)
+                });
                 let (shorter, operations) = shorter.await.expect("the checker does not panic");
                 return Err(self.complain(&key, verdict, shorter, operations));
             }

@@ -15,7 +15,7 @@ use crate::asking::{DEADLINE_SLACK, Miss, value_of_request};
 use crate::clients::{Done, LAST_READER, Workload};
 use crate::doors::{Door, KEY, Node, TableAsk, TableSaid, ask_table};
 use crate::judge::effects;
-use crate::testkit::checker::{Operation, STEPS_MAX, Verdict, describe, shorten};
+use crate::testkit::checker::{HARD_STEPS_MAX, Operation, STEPS_MAX, Verdict, describe, shorten};
 use crate::testkit::requests::{self, Ask, Attempt, Outcome};
 use crate::testkit::tables::{Heard, Transition, Word, history, transitions};
 
@@ -209,11 +209,15 @@ fn of_one_key(of_key: &[Done], transitions: &[Transition]) -> Result<Vec<Operati
 }
 
 fn judged(what: &str, operations: &[Operation]) -> Result<(), String> {
-    let verdict = requests::judge(operations, STEPS_MAX).0;
+    let mut verdict = requests::judge(operations, STEPS_MAX).0;
+    if verdict == Verdict::NoVerdict {
+        verdict = requests::judge(operations, HARD_STEPS_MAX).0;
+    }
     if verdict == Verdict::Linearizable {
         return Ok(());
     }
-    let mut shorter = shorten(operations, STEPS_MAX);
+    let is_wrong = verdict == Verdict::NotLinearizable;
+    let mut shorter = if is_wrong { shorten(operations, STEPS_MAX) } else { Vec::new() };
     shorter.sort_by_key(|operation| operation.invoked);
     let lines: Vec<String> = shorter.iter().map(describe).collect();
     Err(format!("the history of {what} is {verdict:?}; shortened, in microseconds:\n  {}", lines.join("\n  ")))

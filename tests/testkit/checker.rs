@@ -20,6 +20,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// The steps after which [`check`] gives up, by default: some seconds.
 pub const STEPS_MAX: u64 = 5_000_000;
+/// The same for the few histories, with many operations of unknown outcome, that have no verdict before.
+pub const HARD_STEPS_MAX: u64 = 40 * STEPS_MAX;
 
 /// The request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
