@@ -174,18 +174,15 @@ fn addition_since_an_absence_is_made_once() {
 /// A read was answered by a replica before it had the deletion, and by another one after that had forgotten it.
 #[test]
 fn read_that_spans_a_round_brings_nothing_back() {
+    // A read asks one replica for the record, and the others for its digest. Its number decides which.
+    let played = ALL.into_iter().filter(|stale| spans_a_round(*stale)).count();
+    assert!(played > 0, "a replica is asked for the record");
+}
+
+/// Plays it where the read asks `stale` for the record, and says whether it does.
+fn spans_a_round(stale: NodeIndex) -> bool {
     let mut cluster = five();
     cluster.write_among(N4, &FIVE, 1);
-    // One replica is asked for the record, and the others for its digest.
-    let asks_for_record = |sent: &Sent| {
-        matches!(&sent.message, Message::Request { request: Request::Get { read_kind: ReadKind::Data, .. }, .. })
-    };
-    cluster.read(N5);
-    let asked = cluster.take(Sent::asks_to_read);
-    let stale = asked.iter().find(|sent| asks_for_record(sent)).expect("one is asked for the record").to;
-    arrive(&mut cluster, asked);
-    cluster.run(&FIVE);
-
     let delete = cluster.delete(N4);
     let (stores, until) = hold_stores(&mut cluster, N4);
     let (late, stores) = stores.into_iter().partition(|sent| sent.to == stale);
@@ -193,9 +190,16 @@ fn read_that_spans_a_round_brings_nothing_back() {
     cluster.run(&FIVE);
     cluster.stamp_of(delete);
     let read = cluster.read(N5);
-    let (asked_stale, asked_sealed): (Vec<Sent>, Vec<Sent>) =
+    let (asked_stale, mut asked_sealed): (Vec<Sent>, Vec<Sent>) =
         cluster.take(Sent::asks_to_read).into_iter().partition(|sent| sent.to == stale);
-    assert_eq!((asked_stale.len(), asked_sealed.len()), (1, 1), "two replicas are asked, and one of them is stale");
+    let asks_for_record = |sent: &Sent| {
+        matches!(&sent.message, Message::Request { request: Request::Get { read_kind: ReadKind::Data, .. }, .. })
+    };
+    if !asked_stale.first().is_some_and(asks_for_record) {
+        return false;
+    }
+    // What a third one is asked is lost.
+    asked_sealed.truncate(1);
     let sealed = asked_sealed[0].to;
     let third = ALL.into_iter().find(|node| ![stale, sealed].contains(node)).unwrap();
     arrive(&mut cluster, asked_stale);
@@ -209,6 +213,7 @@ fn read_that_spans_a_round_brings_nothing_back() {
     wait_for(&mut cluster, N5, &FIVE);
     assert_eq!(cluster.seen_by(read), None, "it was deleted before the read began");
     cluster.assert_linearizable();
+    true
 }
 
 /// Writes that are held up while a round begins are taken in nowhere any more: what the round has looked at stays so.
