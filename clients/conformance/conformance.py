@@ -526,6 +526,9 @@ class Case:
 async def main(folder: str, variant: str) -> None:
     harness = Harness()
     for file in sorted(Path(folder).glob("*.json")):
+        # Under faults both clients are the same code.
+        if variant == "threads" and "faults" in file.name:
+            continue
         for case in json.loads(file.read_text()):
             started = await harness.ask(ask="start", case=case)
             player = Case(harness, case, started["addresses"], is_threaded=variant == "threads")
