@@ -5,6 +5,7 @@
 //! The programs ask by lines of JSON on standard output, and are answered on standard input: clients/README.md has the
 //! questions. What a case expects is compared here, once for all languages.
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -20,19 +21,54 @@ use super::testkit::tools;
 /// The longest time of all cases of one language: many times what they need, for a machine that compiles meanwhile.
 const TIME_MAX: Duration = Duration::from_secs(300);
 
+/// What the program of each language needs.
+const PYTHON: &[&str] = &["quorate-client-python"];
+const GO: &[&str] = &["go"];
+const NODE: &[&str] = &["node", "quorate-client-node"];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn python_client_passes_each_case() {
-    pass_each_case("python", &["quorate-client-python"], &["asyncio", "threads"]).await;
+async fn python_client_for_asyncio_passes_each_case() {
+    pass_each_case("python", "asyncio", PYTHON).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn python_client_for_threads_passes_each_case() {
+    pass_each_case("python", "threads", PYTHON).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn go_client_passes_each_case() {
-    pass_each_case("go", &["go"], &["plain", "routing"]).await;
+    pass_each_case("go", "plain", GO).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn go_client_that_asks_replicas_passes_each_case() {
+    pass_each_case("go", "routing", GO).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_client_passes_each_case() {
-    pass_each_case("node", &["node", "quorate-client-node"], &["plain"]).await;
+    pass_each_case("node", "plain", NODE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_of_each_readme_run_in_an_empty_project() {
+    let cluster = Cluster::start().await;
+    for (language, programs) in [("python", PYTHON), ("go", GO), ("node", NODE)] {
+        let Some(path) = tools::find(programs) else { continue };
+        let readme = PathBuf::from(format!("clients/{language}/README.md"));
+        let lines = std::iter::zip(["8001", "8002", "8003"], &cluster.nodes)
+            .fold(first_block(&readme, language), |lines, (shown, node)| {
+                lines.replace(&format!(":{shown}"), &format!(":{}", node.port))
+            });
+        let file = cluster.dir().join("pasted");
+        super::testkit::cluster::write(&file, &lines);
+        let mut paste = program(language, path);
+        paste.arg("paste").arg(&file);
+        let output = tokio::task::spawn_blocking(move || paste.output()).await.expect("no panic").expect("bash runs");
+        let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && printed.contains("hello"), "{}: {printed}{errors}", readme.display());
+    }
 }
 
 /// The code that follows from the API is committed, so that nobody needs a generator to use a client.
@@ -47,33 +83,23 @@ fn generated_code_of_the_clients_follows_from_the_api() {
     assert!(read("clients/api.proto") == expected, "clients/api.proto is behind api/api.proto: run clients/generate");
 }
 
-/// Plays all cases with the program of one language, for each variant with new nodes. Then it runs the lines of its README.
-async fn pass_each_case(language: &str, programs: &[&str], variants: &[&str]) {
+/// Plays the cases with a variant of the program of one language.
+async fn pass_each_case(language: &str, variant: &str, programs: &[&str]) {
     let Some(path) = tools::find(programs) else { return };
-    let program = |arguments: &[&str]| {
-        let mut program = Command::new("clients/conformance/run");
-        program.arg(language).args(arguments).env("PATH", &path);
-        program
-    };
-    for variant in variants {
-        let began = Instant::now();
-        let mut cluster = Cluster::start_as(&Plan { seed: 7, ..Plan::default() }).await;
-        let played = tokio::time::timeout(TIME_MAX, play(program(&["cases", variant]), &mut cluster)).await;
-        let passed = played.unwrap_or_else(|_| panic!("{language}, {variant}: longer than {TIME_MAX:?}"));
-        println!("{language}, {variant}: {passed} cases passed in {:.1?}", began.elapsed());
-    }
+    let began = Instant::now();
+    let mut cluster = Cluster::start_as(&Plan { seed: 7, ..Plan::default() }).await;
+    let mut program = program(language, path);
+    program.args(["cases", variant]);
+    let played = tokio::time::timeout(TIME_MAX, play(program, &mut cluster)).await;
+    let passed = played.unwrap_or_else(|_| panic!("{language}, {variant}: longer than {TIME_MAX:?}"));
+    println!("{language}, {variant}: {passed} cases passed in {:.1?}", began.elapsed());
+}
 
-    let cluster = Cluster::start().await;
-    let readme = PathBuf::from(format!("clients/{language}/README.md"));
-    let lines = first_block(&readme, language);
-    let lines = std::iter::zip(["8001", "8002", "8003"], &cluster.nodes)
-        .fold(lines, |lines, (shown, node)| lines.replace(&format!(":{shown}"), &format!(":{}", node.port)));
-    let file = cluster.dir().join("pasted");
-    super::testkit::cluster::write(&file, &lines);
-    let mut paste = program(&["paste", file.to_str().expect("a path of UTF-8")]);
-    let output = tokio::task::spawn_blocking(move || paste.output()).await.expect("no panic").expect("bash runs");
-    let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && printed.contains("hello"), "{}: {printed}{errors}", readme.display());
+/// The script that builds the client for a language and runs a program with it.
+fn program(language: &str, path: OsString) -> Command {
+    let mut program = Command::new("clients/conformance/run");
+    program.arg(language).env("PATH", path);
+    program
 }
 
 /// The first block of code in the language of a page.
