@@ -66,7 +66,7 @@ function errorOut(error: unknown): Json {
   return { kind, message, version, has_value: hasValue, reason: node?.reason };
 }
 
-function eventOut(event: quorate.Event): Json {
+function eventOut(event: quorate.WatchEvent): Json {
   switch (event.type) {
     case "changed":
       return { set: event.key, version: event.version, value: valueOut(event.value) };

@@ -26,7 +26,7 @@ import type {
   ClusterInfo,
   Conditions,
   CreateTableOptions,
-  Event,
+  WatchEvent,
   KeyState,
   Listed,
   NodeHealth,
@@ -270,7 +270,7 @@ export function listedOf(entry: api.ListedEntry): Listed {
 }
 
 /** The event in a node's message; null if it only says that the node is there. */
-export function eventOf(answer: api.WatchResponse): Event | null {
+export function eventOf(answer: api.WatchResponse): WatchEvent | null {
   const told = answer.event;
   switch (told?.$case) {
     case "ready":

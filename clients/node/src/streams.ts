@@ -6,7 +6,7 @@ import { type NodeFailure, QuorateError, TryNext, UnavailableError } from "./err
 import * as messages from "./messages.js";
 import { LIST, type Method, type Stream, WATCH } from "./node.js";
 import { Backoff, Operation, type Pool, sensible } from "./pool.js";
-import type { Event, Listed } from "./types.js";
+import type { WatchEvent, Listed } from "./types.js";
 
 /** How long a watch may be silent: nodes send something every 10 s. */
 const SILENCE_MS_MAX = 25_000;
@@ -173,7 +173,7 @@ export class Listing implements AsyncIterableIterator<Listed> {
 }
 
 /** The events of a watch, one after the other, until it is closed. */
-export class Watching implements AsyncIterableIterator<Event> {
+export class Watching implements AsyncIterableIterator<WatchEvent> {
   private readonly calls: Calls<api.WatchRequest, api.WatchResponse>;
   private isDone = false;
   /** Whether the reader knows that changes are told: it is told once, and again after a reset. */
@@ -200,7 +200,7 @@ export class Watching implements AsyncIterableIterator<Event> {
     return this;
   }
 
-  async next(): Promise<IteratorResult<Event, undefined>> {
+  async next(): Promise<IteratorResult<WatchEvent, undefined>> {
     // The time that the reader takes does not count.
     this.calls.failing.heard();
     try {
@@ -226,7 +226,7 @@ export class Watching implements AsyncIterableIterator<Event> {
     return { done: true, value: undefined };
   }
 
-  private tell(event: Event): IteratorResult<Event, undefined> {
+  private tell(event: WatchEvent): IteratorResult<WatchEvent, undefined> {
     if (event.type === "reset") {
       this.isReady = this.hasTold = false;
     } else {
@@ -237,7 +237,7 @@ export class Watching implements AsyncIterableIterator<Event> {
   }
 
   /** Ends the watch: a loop that is left calls it. */
-  async return(): Promise<IteratorResult<Event, undefined>> {
+  async return(): Promise<IteratorResult<WatchEvent, undefined>> {
     this.close();
     return { done: true, value: undefined };
   }

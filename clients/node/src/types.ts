@@ -60,7 +60,7 @@ export interface Listed {
 }
 
 /** What a watch tells. */
-export type Event =
+export type WatchEvent =
   /**
    * Every write that is called from now on is told. With `withList` all that is there was told too, and nothing is missed.
    * Without, a write that was called before and is acknowledged later may not be told.
