@@ -123,8 +123,8 @@ impl Scripts {
 struct Asked {
     reads: Vec<usize>,
     writes: Vec<usize>,
-    /// The request id of each write that may have one, in hexadecimal, and whether it came as a resend.
-    ids: Vec<(String, bool)>,
+    /// The request id of each write that has one, and whether it came as a resend.
+    ids: Vec<(Vec<u8>, bool)>,
     lists: Vec<Value>,
     watches: Vec<Value>,
     tokens: Vec<Option<String>>,
@@ -187,7 +187,7 @@ impl Fakes {
     pub fn asked(&self) -> Value {
         let asked = self.shared.asked.lock().unwrap();
         let same_id = asked.ids.windows(2).all(|pair| pair[0].0 == pair[1].0);
-        let whole = asked.ids.iter().all(|(id, _)| id.len() == 32);
+        let whole = asked.ids.iter().all(|(id, _)| id.len() == 16);
         json!({
             "reads": asked.reads.iter().sum::<usize>(),
             "reads_of_each": asked.reads,
@@ -240,8 +240,7 @@ impl Served {
             let mut asked = self.shared.asked.lock().unwrap();
             asked.writes[self.index] += 1;
             if !id.is_empty() {
-                let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
-                asked.ids.push((id, resend));
+                asked.ids.push((id.to_vec(), resend));
             }
         }
         self.act(self.scripts.writes.next(), request).await

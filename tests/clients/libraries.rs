@@ -79,7 +79,7 @@ fn generated_code_of_the_clients_follows_from_the_api() {
     let public = api.split("\n// Between nodes.").next().expect("a text has a beginning");
     let lines = public.lines().filter(|line| !line.is_empty() && !line.trim_start().starts_with("//"));
     let lines = lines.map(|line| if line == "package api;" { "package quorate.api;" } else { line });
-    let expected = lines.map(|line| format!("{line}\n")).collect::<String>() + &read("clients/rpc.proto");
+    let expected = lines.flat_map(|line| [line, "\n"]).collect::<String>() + &read("clients/rpc.proto");
     assert!(read("clients/api.proto") == expected, "clients/api.proto is behind api/api.proto: run clients/generate");
 }
 
@@ -229,10 +229,8 @@ fn difference(expected: &Value, found: &Value, at: &str) -> Option<String> {
         Value::Array(items) => {
             let found = found.as_array().filter(|found| found.len() == items.len());
             let Some(found) = found else { return differs() };
-            let pairs = std::iter::zip(items, found).enumerate();
-            pairs
-                .map(|(index, (item, found))| difference(item, found, &format!("{at}[{index}]")))
-                .find_map(|found| found)
+            let mut pairs = std::iter::zip(items, found).enumerate();
+            pairs.find_map(|(index, (item, found))| difference(item, found, &format!("{at}[{index}]")))
         }
         _ => {
             if expected == found {
