@@ -149,7 +149,7 @@ impl Fakes {
     pub async fn start(case: &Value) -> Self {
         let shared = Arc::new(Shared { asked: Mutex::default(), values: Mutex::default() });
         let common = Arc::new(Scripts::of(&case["script"]));
-        let (mut addresses, mut servers, mut dead, mut deaf) = (Vec::new(), JoinSet::new(), Vec::new(), Vec::new());
+        let (mut addresses, mut servers, mut dead, mut paused) = (Vec::new(), JoinSet::new(), Vec::new(), Vec::new());
         for (index, fake) in case["fakes"].as_array().expect("a case has fakes").iter().enumerate() {
             let local = SocketAddr::from(([127, 0, 0, 1], 0));
             if fake == "dead" {
@@ -164,15 +164,13 @@ impl Fakes {
             addresses.push(listener.local_addr().unwrap().to_string());
             if fake == "deaf" {
                 // It takes connections and says nothing, like a process that is paused.
-                deaf.push(listener);
+                paused.push(listener);
                 continue;
             }
             let scripts = if fake.is_object() { Arc::new(Scripts::of(fake)) } else { Arc::clone(&common) };
-            shared.asked.lock().unwrap().reads.push(0);
-            shared.asked.lock().unwrap().writes.push(0);
-            let served = Served { index, scripts, shared: Arc::clone(&shared) };
-            let cluster = api::cluster_server::ClusterServer::new(served.clone());
-            let node = api::node_server::NodeServer::new(served);
+            let fake = Served { index, scripts, shared: Arc::clone(&shared) };
+            let cluster = api::cluster_server::ClusterServer::new(fake.clone());
+            let node = api::node_server::NodeServer::new(fake);
             let server = Server::builder().add_service(cluster).add_service(node);
             servers.spawn(async move {
                 server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("a fake node serves");
@@ -180,7 +178,7 @@ impl Fakes {
         }
         shared.asked.lock().unwrap().reads.resize(addresses.len(), 0);
         shared.asked.lock().unwrap().writes.resize(addresses.len(), 0);
-        Self { addresses, shared, _servers: servers, _dead: dead, _deaf: deaf }
+        Self { addresses, shared, _servers: servers, _dead: dead, _deaf: paused }
     }
 
     /// What they were asked since their start.
@@ -247,8 +245,8 @@ impl Served {
     }
 }
 
-fn clock() -> Option<api::ClockValue> {
-    Some(api::ClockValue { epoch: 1, clock: 2, node: "1".into() })
+fn clock() -> api::ClockValue {
+    api::ClockValue { epoch: 1, clock: 2, node: "1".into() }
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -301,21 +299,21 @@ impl api::cluster_server::Cluster for Served {
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
         let request = self.read(request).await?;
         let entry = self.shared.values.lock().unwrap().get(&request.key).cloned();
-        Ok(Response::new(api::GetResponse { entry, clock: clock(), version: VERSION.into(), ttl: None }))
+        Ok(Response::new(api::GetResponse { entry, clock: Some(clock()), version: VERSION.into(), ttl: None }))
     }
 
     async fn set(&self, request: Request<api::SetRequest>) -> Result<Response<api::SetResponse>, Status> {
         let (id, resend) = (request.get_ref().request_id.clone(), request.get_ref().resend);
         let entry = self.write(request, &id, resend).await?.entry.unwrap();
         self.shared.values.lock().unwrap().insert(entry.key.clone(), entry);
-        Ok(Response::new(api::SetResponse { clock: clock(), version: VERSION.into() }))
+        Ok(Response::new(api::SetResponse { clock: Some(clock()), version: VERSION.into() }))
     }
 
     async fn delete(&self, request: Request<api::DeleteRequest>) -> Result<Response<api::DeleteResponse>, Status> {
         let (id, resend) = (request.get_ref().request_id.clone(), request.get_ref().resend);
         let request = self.write(request, &id, resend).await?;
         self.shared.values.lock().unwrap().remove(&request.key);
-        Ok(Response::new(api::DeleteResponse { clock: clock(), version: VERSION.into() }))
+        Ok(Response::new(api::DeleteResponse { clock: Some(clock()), version: VERSION.into() }))
     }
 
     async fn add(&self, request: Request<api::AddRequest>) -> Result<Response<api::AddResponse>, Status> {

@@ -19,7 +19,7 @@ use super::testkit::cluster::{Cluster, Plan};
 use super::testkit::tools;
 
 /// The longest time of all cases of one language: many times what they need, for a machine that compiles meanwhile.
-const TIME_MAX: Duration = Duration::from_secs(300);
+const TIME_MAX: Duration = Duration::from_mins(5);
 
 /// What the program of each language needs.
 const PYTHON: &[&str] = &["quorate-client-python"];
