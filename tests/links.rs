@@ -92,7 +92,7 @@ async fn links_of_strangers_are_refused_with_few_lines() {
     node.wait_log(&["listening"]).await;
 
     let refused = refusal(node, hello("stranger", PROTOCOL_VERSION)).await;
-    assert_eq!(refused.reason(), api::PeerHelloRefusal::HelloRefusalCluster);
+    assert_eq!(refused.reason(), api::PeerHelloRefusal::HelloRefusalNotMember);
     let silent = api::PeerBatch { messages: vec![api::PeerMessage::default()], ..batch() };
     for _ in 0..LINKS {
         let closed = tokio::time::timeout(ANSWER_TIME_MAX, answer(node, silent.clone())).await;
@@ -142,6 +142,7 @@ fn hello(id: &str, protocol: u32) -> api::PeerBatch {
         replica_count: 3,
         node_ids: ["1", "2", "3"].map(str::to_owned).to_vec(),
         earlier_incarnations: Vec::new(),
+        ..api::PeerHello::default()
     };
     let body = Some(api::peer_message::Body::Hello(hello));
     api::PeerBatch { messages: vec![api::PeerMessage { body, ..api::PeerMessage::default() }], ..batch() }

@@ -1,7 +1,9 @@
 //! Rules of membership, two nodes at a time.
 
+use std::collections::BTreeMap;
+
 use super::*;
-use crate::types::NodeId;
+use crate::types::{NodeId, StoreId};
 
 fn parameters() -> ClusterParameters {
     let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
@@ -10,7 +12,8 @@ fn parameters() -> ClusterParameters {
 
 fn node(me: u16, store_id: u128, epoch: u64) -> Membership {
     let incarnation = Incarnation { epoch, nonce: u64::try_from(store_id).unwrap() };
-    let mut node = Membership::new(NodeIndex(me), parameters(), incarnation, &Meta::fresh(StoreId(store_id)));
+    let mut node =
+        Membership::new(NodeIndex(me), parameters(), incarnation, &Meta::fresh(StoreId(store_id)), None, false);
     node.on_started();
     node
 }

@@ -1,0 +1,179 @@
+//! How far a node has taken over the slots that it gains: the state of `copying`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::mutants::rule;
+use crate::protocol::io::Time;
+use crate::protocol::layout::Layout;
+use crate::protocol::message::OperationId;
+use crate::protocol::quorum::Tally;
+use crate::types::{Clock, Key, NodeIndex, Slot, TableId, TakenOver};
+
+use super::messages::{Progress, TakeoverPage};
+
+/// Whether `node` takes `slot` over: it gains it; or fewer nodes hold each slot than before, so that a majority of the new list
+/// need not meet the old ones.
+pub(super) fn takes_over(node: NodeIndex, slot: Slot, layout: &Layout) -> bool {
+    let Some(new) = layout.new_placement() else { return false };
+    let shrinks = new.parameters().replica_count < layout.old().parameters().replica_count;
+    layout.gains(node, slot) || shrinks && new.holds(node, slot)
+}
+
+/// What a node takes over under one configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Takeover {
+    /// The questions of this part; drawn with the first one.
+    pub(super) id: Option<OperationId>,
+    /// The number of the question. Answers to earlier ones do not count.
+    pub(super) round: u32,
+    pub(super) step: Step,
+    /// Everything up to here is there.
+    pub(super) up_to: Option<(Slot, Key)>,
+    /// The slots that it takes over, ascending.
+    pub(super) slots: Vec<Slot>,
+    /// One of each group of slots that have the same old replicas.
+    pub(super) groups: Vec<Slot>,
+    /// Whether the floors are durable.
+    pub(super) knows_floors: bool,
+    pub(super) last_task: u64,
+    pub(super) keys: u64,
+    pub(super) bytes: u64,
+    /// When questions are asked again, or keys are tried again.
+    pub(super) again_at: Time,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Step {
+    /// Asks for the floors.
+    Floors(BTreeMap<NodeIndex, (Option<Clock>, Vec<TableId>)>),
+    /// The floors are on their way to the disk.
+    KeepFloors,
+    /// Asks for a page of records.
+    List(BTreeMap<NodeIndex, TakeoverPage>),
+    /// Brings the keys of a page here.
+    Copy {
+        keys: VecDeque<Key>,
+        in_flight: BTreeMap<u64, Key>,
+        /// The end of the page; absent in the last one.
+        page_end: Option<(Slot, Key)>,
+    },
+    /// That everything is there is on its way to the disk.
+    KeepEnd,
+    /// Everything is there, or nothing had to be.
+    Complete,
+}
+
+impl Takeover {
+    /// What `me` has to take over under a layout. `kept` says how far it was before a restart.
+    pub(super) fn begin(layout: &Layout, me: NodeIndex, kept: Option<&TakenOver>, now: Time) -> Self {
+        let slots: Vec<Slot> = if layout.is_joint() {
+            let is_taken =
+                |slot: &Slot| rule!(ShrinkWithoutCopy, takes_over(me, *slot, layout), not layout.gains(me, *slot));
+            (0..=u16::MAX).map(Slot).filter(is_taken).collect()
+        } else {
+            Vec::new()
+        };
+        let mut seen = BTreeSet::new();
+        let is_new = |slot: &Slot| seen.insert(layout.old().replicas(*slot).to_vec());
+        let groups = slots.iter().copied().filter(is_new).collect();
+        let is_complete = slots.is_empty() || kept.is_some_and(|kept| kept.is_complete);
+        let step = if is_complete { Step::Complete } else { Step::Floors(BTreeMap::new()) };
+        Self {
+            id: None,
+            round: 0,
+            step,
+            up_to: kept.and_then(|kept| kept.up_to.clone()),
+            slots,
+            groups,
+            knows_floors: rule!(NoFloors, is_complete),
+            last_task: 0,
+            keys: 0,
+            bytes: 0,
+            again_at: now,
+        }
+    }
+
+    pub(super) fn owns(&self, id: OperationId) -> bool {
+        self.id == Some(id)
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.step == Step::Complete
+    }
+
+    pub(super) fn knows_floors(&self) -> bool {
+        self.knows_floors
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        let is_complete = self.is_complete();
+        let slots = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        let done = match &self.up_to {
+            _ if is_complete => self.slots.len(),
+            None => 0,
+            Some((slot, _)) => self.slots.partition_point(|other| other < slot),
+        };
+        let slots_done = u32::try_from(done).unwrap_or(u32::MAX);
+        Progress { is_complete, slots, slots_done, keys: self.keys, bytes: self.bytes }
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Time> {
+        match &self.step {
+            Step::Complete => None,
+            _ => Some(self.again_at),
+        }
+    }
+
+    /// A batch failed: what waited for it begins anew.
+    pub(super) fn on_batch_failed(&mut self) {
+        match self.step {
+            Step::KeepFloors => self.step = Step::Floors(BTreeMap::new()),
+            Step::KeepEnd => {
+                self.step = Step::Copy { keys: VecDeque::new(), in_flight: BTreeMap::new(), page_end: None };
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn begin_step(&mut self, step: Step, now: Time) {
+        self.step = step;
+        self.round += 1;
+        self.again_at = now;
+    }
+
+    /// Whether `answered` hold a majority of the old replicas of every slot that is taken over.
+    pub(super) fn are_enough(&self, answered: &BTreeSet<NodeIndex>, layout: &Layout) -> bool {
+        let is_enough = |slot: &Slot| {
+            let tally = Tally::single(layout.old().replicas(*slot));
+            let set = tally.set_of(answered.iter().copied());
+            rule!(CopyFromOne, tally.is_quorum(set), not !set.is_empty())
+        };
+        self.groups.iter().all(is_enough)
+    }
+
+    /// The keys of a page that this node may lack, with the end of the page.
+    pub(super) fn keys_of(
+        pages: BTreeMap<NodeIndex, TakeoverPage>,
+        me: NodeIndex,
+        layout: &Layout,
+    ) -> (VecDeque<Key>, Option<(Slot, Key)>) {
+        let end = pages.values().filter_map(|page| page.looked_to.clone()).min();
+        let holders: Vec<NodeIndex> = pages.keys().copied().collect();
+        let mut named: BTreeMap<(Slot, Key), BTreeMap<NodeIndex, u64>> = BTreeMap::new();
+        for (node, page) in pages {
+            for (slot, key, mark) in page.records {
+                let place = (slot, key);
+                if end.as_ref().is_none_or(|end| place <= *end) {
+                    named.entry(place).or_default().insert(node, mark);
+                }
+            }
+        }
+        // A node that holds the slot already need not read what all hold alike.
+        let is_known = |slot: Slot, marks: &BTreeMap<NodeIndex, u64>| {
+            let mut of_slot = holders.iter().filter(|node| layout.old().holds(**node, slot));
+            marks.get(&me).is_some_and(|mine| of_slot.all(|node| marks.get(node) == Some(mine)))
+        };
+        let lacking = named.into_iter().filter(|((slot, _), marks)| !is_known(*slot, marks));
+        (lacking.map(|((_, key), _)| key).collect(), end)
+    }
+}
