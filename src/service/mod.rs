@@ -39,8 +39,8 @@ use crate::protocol::{RepairOrder, RepairReport};
 use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
 use crate::storage::StoreStatistics;
 use crate::types::{
-    AgedRecord, ChangeRequest, Clock, Content, Key, KeyError, NodeId, NodeIndex, Record, Slot, Stamp, Table, TableId,
-    Ttl, Version,
+    AgedRecord, ChangeRequest, Clock, Content, Key, KeyError, NodeId, NodeIndex, Record, Site, Slot, Stamp, Table,
+    TableId, Ttl, Version,
 };
 use crate::wire::failure::FailureReason;
 use crate::wire::method::{Access, Method};
@@ -99,6 +99,7 @@ pub(crate) struct MemberView {
     /// Why it is not linked; empty if it is.
     pub(crate) detail: String,
     pub(crate) slots: u32,
+    pub(crate) site: Site,
     /// The time since its last message; `None` if this node has had none since it started.
     pub(crate) last_seen: Option<Duration>,
 }
@@ -318,6 +319,7 @@ impl Service {
                 state,
                 detail,
                 slots: self.slots_held[member.index()],
+                site: parameters.site(member).clone(),
                 last_seen: peer.map_or(Some(Duration::ZERO), |peer| peer.last_seen),
             }
         });

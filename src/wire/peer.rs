@@ -6,10 +6,10 @@
 use bytes::Bytes;
 
 use crate::api;
-use crate::protocol::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request, StoreOrigin};
+use crate::protocol::{Answer, HelloRefusal, Message, OperationId, Refusal, Request, StoreOrigin};
 use crate::types::{
-    Age, Applied, Checksum, Clock, ClusterParameters, Content, Digest, IdempotencyToken, Incarnation, Key, KeyRange,
-    Lookup, NodeId, Proposal, RECENT_MAX, ReadKind, Record, ScannedKeys, Stamp, StoreId, TableId, Ttl, Value, Version,
+    Age, Applied, Checksum, Clock, Content, Digest, IdempotencyToken, Incarnation, Key, KeyRange, Lookup, NodeId,
+    Proposal, RECENT_MAX, ReadKind, Record, ScannedKeys, Stamp, TableId, Ttl, Value, Version,
 };
 
 use super::{changes, repair};
@@ -247,46 +247,6 @@ impl TryFrom<api::PeerMessage> for Message {
     }
 }
 
-impl From<Hello> for api::PeerHello {
-    fn from(hello: Hello) -> Self {
-        let Hello { protocol, parameters, node_id, to_node_id, store_id, incarnation, earlier_incarnations } = hello;
-        Self {
-            protocol,
-            node_id: node_id.to_string(),
-            to_node_id: to_node_id.to_string(),
-            store_id: Bytes::copy_from_slice(&store_id.0.to_be_bytes()),
-            incarnation: Some(incarnation.into()),
-            earlier_incarnations: earlier_incarnations.iter().map(|incarnation| (*incarnation).into()).collect(),
-            seed: parameters.seed,
-            replica_count: u32::try_from(parameters.replica_count).expect("REPLICA_COUNT_MAX keeps it within a u32"),
-            node_ids: parameters.node_ids.iter().map(ToString::to_string).collect(),
-        }
-    }
-}
-
-impl TryFrom<api::PeerHello> for Hello {
-    type Error = PeerWireError;
-
-    fn try_from(hello: api::PeerHello) -> Result<Self, PeerWireError> {
-        let store_id: [u8; 16] =
-            hello.store_id.as_ref().try_into().map_err(|_| invalid("hello.store_id", &"16 bytes are accepted"))?;
-        let node_ids: Result<_, _> = hello.node_ids.iter().map(|id| node_id("hello.node_ids", id)).collect();
-        Ok(Self {
-            protocol: hello.protocol,
-            parameters: ClusterParameters {
-                seed: hello.seed,
-                replica_count: usize::try_from(hello.replica_count).unwrap_or(usize::MAX),
-                node_ids: node_ids?,
-            },
-            node_id: node_id("hello.node_id", &hello.node_id)?,
-            to_node_id: node_id("hello.to_node_id", &hello.to_node_id)?,
-            store_id: StoreId(u128::from_be_bytes(store_id)),
-            incarnation: hello.incarnation.ok_or(missing("hello.incarnation"))?.into(),
-            earlier_incarnations: hello.earlier_incarnations.into_iter().map(Into::into).collect(),
-        })
-    }
-}
-
 fn encode_store(key: Key, record: Record, age: Age) -> api::PeerStore {
     let Record { stamp, proposal, ttl, content, checksum } = record;
     api::PeerStore {
@@ -498,7 +458,7 @@ pub(super) fn key(field: &'static str, bytes: Bytes) -> Result<Key, PeerWireErro
     Key::from_stored(bytes).map_err(|error| invalid(field, &error))
 }
 
-fn node_id(field: &'static str, id: &str) -> Result<NodeId, PeerWireError> {
+pub(super) fn node_id(field: &'static str, id: &str) -> Result<NodeId, PeerWireError> {
     NodeId::new(id).map_err(|error| invalid(field, &error))
 }
 
@@ -564,8 +524,9 @@ mod tests {
 
     use super::*;
     use crate::fuzz::{DRAWN_BYTES_MAX, mutated};
+    use crate::protocol::Hello;
     use crate::protocol::sums::{Marks, Part, RecordsOf, RepairAnswer, RepairRequest, Sum};
-    use crate::types::Slot;
+    use crate::types::{ClusterParameters, Site, Slot, StoreId};
 
     fn any_key() -> impl Strategy<Value = Key> {
         "[a-z雪é ]{1,20}".prop_map(|text| Key::new(text).unwrap())
@@ -603,7 +564,9 @@ mod tests {
             |(protocol, seed, store_id, incarnation, earlier_incarnations)| {
                 let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
                 let (node_id, to_node_id) = (node_ids[0].clone(), node_ids[1].clone());
-                let parameters = ClusterParameters { seed, replica_count: 3, node_ids };
+                let weights = [u32::from(protocol % 2 == 0) + 100, 100, 250];
+                let sites = Site::listed(3, &weights, if seed % 2 == 0 { &[][..] } else { &["a", "b", "a"] }).unwrap();
+                let parameters = ClusterParameters { seed, replica_count: 3, node_ids, sites };
                 Hello {
                     protocol,
                     parameters,

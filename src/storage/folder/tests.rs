@@ -1,6 +1,6 @@
 use super::*;
 use crate::storage::StoreError;
-use crate::types::Batch;
+use crate::types::{Batch, Site, Weight, Zone};
 
 struct Fixture {
     temporary: tempfile::TempDir,
@@ -14,7 +14,7 @@ impl Fixture {
         Self {
             temporary: tempfile::tempdir().expect("a temporary folder"),
             node_id: ids[1].clone(),
-            parameters: ClusterParameters { seed: 7, replica_count: 3, node_ids: ids.to_vec() },
+            parameters: ClusterParameters::plain(7, 3, ids.to_vec()),
         }
     }
 
@@ -92,7 +92,48 @@ fn different_parameters_are_refused_with_both_values() {
     let error = refused(&|other| other.parameters.node_ids.push(id("n3")));
     assert!(matches!(error, DataFolderError::NodeIdsDiffer { .. }), "{error}");
     assert!(error.to_string().contains("\"quoted\",n#1:{,n2,n3"), "{error}");
+
+    let error = refused(&|other| other.parameters.sites[2].weight = Weight::parse("2.5").unwrap());
+    assert!(matches!(error, DataFolderError::SiteDiffers { .. }), "{error}");
+    let part = "weight 1 and no zone for node n2 and the configuration says weight 2.5 and no zone: restore";
+    assert!(error.to_string().contains(part), "{error}");
     fixture.open().expect("the refusals changed nothing");
+}
+
+#[test]
+fn weights_and_zones_are_remembered() {
+    let mut fixture = Fixture::new();
+    fixture.parameters.sites = Site::listed(3, &[100, 50, 200], &["a", "a", "b"]).unwrap();
+    fixture.store_id();
+    let text = fs::read_to_string(fixture.file(DESCRIPTOR)).expect("folder.yml");
+    assert!(text.contains("weights: [100,50,200]\nzones: [\"a\",\"a\",\"b\"]\n"), "{text}");
+    fixture.open().expect("the folder opens again");
+
+    fixture.parameters.sites[0].zone = Zone::new("b");
+    let error = fixture.refusal();
+    let part = "weight 1 and zone a for node \"quoted\" and the configuration says weight 1 and zone b";
+    assert!(error.to_string().contains(part), "{error}");
+    fixture.parameters.sites = vec![Site::default(); 3];
+    assert!(matches!(fixture.refusal(), DataFolderError::SiteDiffers { .. }));
+
+    for (from, to, part) in [
+        ("weights: [100,50,200]", "weights: [100,50]", "2 weights for 3 nodes"),
+        ("weights: [100,50]", "weights: [100,50,0]", "0 hundredths"),
+        ("weights: [100,50,0]", "weights: \"100\"", "`weights` cannot be"),
+    ] {
+        fixture.edit(from, to);
+        let error = fixture.refusal();
+        assert!(matches!(error, DataFolderError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn folder_of_equal_nodes_says_nothing_of_weights_and_zones() {
+    let fixture = Fixture::new();
+    fixture.store_id();
+    let text = fs::read_to_string(fixture.file(DESCRIPTOR)).expect("folder.yml");
+    assert!(!text.contains("weights") && !text.contains("zones"), "{text}");
 }
 
 #[test]
