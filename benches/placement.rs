@@ -48,7 +48,7 @@ fn build(criterion: &mut Criterion) {
             bencher.iter(|| Placement::new(black_box(parameters.clone())));
         });
         let numbers = 0..nodes;
-        let weights: Vec<u32> = numbers.clone().map(|node| if node % 2 == 0 { 100 } else { 250 }).collect();
+        let weights: Vec<u32> = numbers.clone().map(|node| if node.is_multiple_of(2) { 100 } else { 250 }).collect();
         let zones: Vec<&str> = numbers.map(|node| ["a", "b", "c"][node % 3]).collect();
         let none = (&[][..], &[][..]);
         for (what, (weights, zones)) in

@@ -564,8 +564,9 @@ mod tests {
             |(protocol, seed, store_id, incarnation, earlier_incarnations)| {
                 let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
                 let (node_id, to_node_id) = (node_ids[0].clone(), node_ids[1].clone());
-                let weights = [u32::from(protocol % 2 == 0) + 100, 100, 250];
-                let sites = Site::listed(3, &weights, if seed % 2 == 0 { &[][..] } else { &["a", "b", "a"] }).unwrap();
+                let weights = [u32::from(protocol.is_multiple_of(2)) + 100, 100, 250];
+                let sites =
+                    Site::listed(3, &weights, if seed.is_multiple_of(2) { &[][..] } else { &["a", "b", "a"] }).unwrap();
                 let parameters = ClusterParameters { seed, replica_count: 3, node_ids, sites };
                 Hello {
                     protocol,
