@@ -31,8 +31,16 @@ pub(super) struct Choice {
     chosen: Vec<Chosen>,
     /// How many of the chosen ones are in each zone.
     chosen_in_zones: Vec<usize>,
-    /// The last of the chosen ones by cost, once there are enough.
-    dearest: Option<Candidate>,
+}
+
+/// What lets a node be passed over without its cost, once enough are chosen.
+#[derive(Clone, Copy)]
+struct Limit {
+    /// The cost and weight of the chosen one that comes last by cost.
+    cost: u64,
+    weight: u64,
+    /// The greatest rank among the chosen ones.
+    rank: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -108,41 +116,44 @@ impl Choice {
             costs: if weights_differ { Costs::Logarithm } else { Costs::Complement },
             chosen: Vec::with_capacity(parameters.replica_count + 1),
             chosen_in_zones: vec![0; zones_counted],
-            dearest: None,
         })
     }
 
     /// The replicas of all slots.
     pub(super) fn replicas(mut self) -> Vec<NodeIndex> {
         let mut replicas = Vec::with_capacity(Slot::COUNT * self.replica_count);
+        let nodes = std::mem::take(&mut self.nodes);
         for slot in (0..=u16::MAX).map(Slot) {
             let mixed = mixed_slot(slot);
-            for index in 0..self.nodes.len() {
-                let node = self.nodes[index];
+            let mut limit = None;
+            for (member, node) in (0..).map(NodeIndex).zip(&nodes) {
                 let score = score(mixed, node.seed);
                 // A logarithm takes as long as many scores, and few of many nodes are ever among the chosen ones.
-                if !self.is_surely_none(node, score) {
+                if limit.is_none_or(|limit| self.may_be_chosen(node, score, limit)) {
                     let cost = self.costs.cost(score);
-                    let member = NodeIndex(u16::try_from(index).expect("NODES_MAX keeps every index within a u16"));
                     self.offer(Candidate { cost, weight: node.weight, score, member }, node.zone);
+                    limit = self.limit();
                 }
             }
             for Chosen { candidate, zone, .. } in self.chosen.drain(..) {
                 replicas.push(candidate.member);
                 self.chosen_in_zones[zone] = 0;
             }
-            self.dearest = None;
         }
         replicas
     }
 
-    /// Whether the node cannot be among the chosen ones: by cost it comes after all of them, and its zone has as many of
-    /// them as any.
-    fn is_surely_none(&self, node: Node, score: u64) -> bool {
-        let Some(dearest) = self.dearest else { return false };
-        let rank_last = self.chosen.last().map_or(0, |last| last.rank);
-        self.costs.cost_least(score) * dearest.weight > dearest.cost * node.weight
-            && self.chosen_in_zones[node.zone] >= rank_last
+    /// False where the node comes after all of the chosen ones by cost, and its zone has as many of them as any.
+    fn may_be_chosen(&self, node: &Node, score: u64, limit: Limit) -> bool {
+        !self.costs.is_above(score, node.weight, limit) || self.chosen_in_zones[node.zone] < limit.rank
+    }
+
+    fn limit(&self) -> Option<Limit> {
+        if self.chosen.len() < self.replica_count {
+            return None;
+        }
+        let dearest = self.chosen.iter().map(|chosen| &chosen.candidate).max_by(|a, b| a.compare(b))?;
+        Some(Limit { cost: dearest.cost, weight: dearest.weight, rank: self.chosen.last()?.rank })
     }
 
     /// Puts `candidate` among the chosen ones, and drops the last where they are too many.
@@ -164,9 +175,6 @@ impl Choice {
             let dropped = self.chosen.pop().expect("there is one too many");
             self.chosen_in_zones[dropped.zone] -= 1;
         }
-        if self.chosen.len() == self.replica_count {
-            self.dearest = self.chosen.iter().map(|chosen| chosen.candidate).max_by(Candidate::compare);
-        }
     }
 }
 
@@ -178,11 +186,11 @@ impl Costs {
         }
     }
 
-    /// At most the cost of `score`, and quickly.
-    fn cost_least(self, score: u64) -> u64 {
+    /// Whether `score` and `weight` come after the limit for certain.
+    fn is_above(self, score: u64, weight: u64, limit: Limit) -> bool {
         match self {
-            Self::Complement => !score,
-            Self::Logarithm => cost_least(score),
+            Self::Complement => !score > limit.cost,
+            Self::Logarithm => cost_least(score) * limit.weight > limit.cost * weight,
         }
     }
 }
@@ -199,9 +207,10 @@ pub(super) fn cost(score: u64) -> u64 {
     let mut fraction = 0;
     for _ in 0..FRACTION_BITS {
         let square = u128::from(number) * u128::from(number);
-        let bit = square >> 127;
-        number = u64::try_from(square >> (63 + bit)).expect("64 bits are left");
-        fraction = (fraction << 1) | u64::try_from(bit).expect("one bit is left");
+        let (high, shifted) = (low_half(square >> 64), low_half(square >> 63));
+        let bit = high >> 63;
+        number = if bit == 1 { high } else { shifted };
+        fraction = (fraction << 1) | bit;
     }
     (u64::from(zeros + 1) << FRACTION_BITS) - fraction
 }
@@ -209,4 +218,8 @@ pub(super) fn cost(score: u64) -> u64 {
 /// At most [`cost`]: -ln(u) is at least 1 - u, and 1 / ln(2) above 369 / 256.
 pub(super) fn cost_least(score: u64) -> u64 {
     ((!score >> (64 - FRACTION_BITS)) * 369) >> 8
+}
+
+fn low_half(bits: u128) -> u64 {
+    u64::try_from(bits & u128::from(u64::MAX)).expect("64 bits are left")
 }
