@@ -233,11 +233,15 @@ pub enum Mutant {
     LiftsAbsenceOnly,
     /// A deletion that is removed stays in its leaf.
     ForgottenStaysInLeaf,
+    /// A backup saves what one replica holds.
+    BackupFromOneReplica,
+    /// A new cluster for the keys of another one begins with its own clocks.
+    RestoreBelowOldClock,
 }
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 113] = [
+    pub const ALL: [(Self, &'static str); 115] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -351,6 +355,8 @@ impl Mutant {
         (Self::NothingIsLifted, "a conditional write stands above the seal"),
         (Self::LiftsAbsenceOnly, "a conditional write stands above the seal"),
         (Self::ForgottenStaysInLeaf, "a leaf is the sum over the durable records"),
+        (Self::BackupFromOneReplica, "a backup has each acknowledged write, or a later one"),
+        (Self::RestoreBelowOldClock, "a version is given once"),
     ];
 
     /// Those of deletions that are forgotten. They need late messages beside whole rounds.

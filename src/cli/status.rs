@@ -111,7 +111,7 @@ fn uptime_text(seconds: i64) -> String {
 }
 
 /// `bytes` in the unit that gives one to four digits before the point.
-fn bytes_text(bytes: u64) -> String {
+pub(super) fn bytes_text(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let unit = UNITS.len().min(1 + bytes.checked_ilog(1_024).unwrap_or(0) as usize) - 1;
     if unit == 0 {
@@ -133,7 +133,7 @@ mod tests {
 
     fn placement(nodes: usize, replica_count: usize) -> Placement {
         let node_ids = (1..=nodes).map(|id| NodeId::new(&id.to_string()).unwrap()).collect();
-        Placement::new(ClusterParameters { seed: 0, replica_count, node_ids })
+        Placement::new(ClusterParameters { seed: 0, replica_count, epoch_floor: 0, node_ids })
     }
 
     fn health(id: usize, status: api::Health) -> api::HealthResponse {

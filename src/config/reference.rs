@@ -37,8 +37,8 @@ node:
 const CLUSTER_HEAD: &str = "\
 ## cluster.yml
 
-All keys are below the key `cluster`. Nodes whose `seed`, `replica_count` or node ids differ refuse each other. No
-environment variable overrides these keys. A cluster of three nodes:
+All keys are below the key `cluster`. Nodes whose `seed`, `replica_count`, `epoch_floor` or node ids differ refuse each
+other. No environment variable overrides these keys. A cluster of three nodes:
 
 ```yaml
 cluster:

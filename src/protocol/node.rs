@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::limits::EXPIRY_DEADLINE;
-use crate::mutants::must;
+use crate::mutants::{must, rule};
 use crate::types::{Clock, Incarnation, Meta, NodeIndex, Record, Slot, TableId};
 
 use super::changes::Filter;
@@ -94,8 +94,9 @@ impl Node {
     #[must_use]
     pub fn start(setup: Setup) -> Self {
         let Setup { me, placement, meta, nonce, started_at, repair } = setup;
-        let incarnation = Incarnation { epoch: meta.epoch.checked_add(1).expect("epochs do not run out"), nonce };
         let parameters = placement.parameters().clone();
+        let epoch = meta.epoch.max(rule!(RestoreBelowOldClock, parameters.epoch_floor, not 0));
+        let incarnation = Incarnation { epoch: epoch.checked_add(1).expect("epochs do not run out"), nonce };
         let mut group_commit = GroupCommit::default();
         group_commit.add_incarnation(incarnation);
         Self {

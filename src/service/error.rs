@@ -325,7 +325,7 @@ mod tests {
 
     fn placement() -> Placement {
         let node_ids = ["1", "2", "3", "4", "5"].map(id).to_vec();
-        Placement::new(ClusterParameters { seed: 0, replica_count: 3, node_ids })
+        Placement::new(ClusterParameters { seed: 0, replica_count: 3, epoch_floor: 0, node_ids })
     }
 
     #[test]

@@ -259,7 +259,7 @@ mod tests {
 
     fn placement(nodes: usize, replica_count: usize) -> Placement {
         let node_ids = (1..=nodes).map(|n| id(&n.to_string())).collect();
-        Placement::new(ClusterParameters { seed: 0, replica_count, node_ids })
+        Placement::new(ClusterParameters { seed: 0, replica_count, epoch_floor: 0, node_ids })
     }
 
     fn status(unready: Option<Unready>, store_failed: bool, away: &[u16]) -> Status {

@@ -85,6 +85,7 @@ pub(crate) struct ClusterView {
     pub(crate) uptime: Duration,
     pub(crate) seed: u32,
     pub(crate) replica_count: usize,
+    pub(crate) epoch_floor: u64,
     /// All members, ordered by id.
     pub(crate) members: Vec<MemberView>,
 }
@@ -326,6 +327,7 @@ impl Service {
             uptime: node.uptime(),
             seed: parameters.seed,
             replica_count: parameters.replica_count,
+            epoch_floor: parameters.epoch_floor,
             members: members.collect(),
         })
     }

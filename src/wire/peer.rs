@@ -260,6 +260,7 @@ impl From<Hello> for api::PeerHello {
             seed: parameters.seed,
             replica_count: u32::try_from(parameters.replica_count).expect("REPLICA_COUNT_MAX keeps it within a u32"),
             node_ids: parameters.node_ids.iter().map(ToString::to_string).collect(),
+            epoch_floor: parameters.epoch_floor,
         }
     }
 }
@@ -270,14 +271,12 @@ impl TryFrom<api::PeerHello> for Hello {
     fn try_from(hello: api::PeerHello) -> Result<Self, PeerWireError> {
         let store_id: [u8; 16] =
             hello.store_id.as_ref().try_into().map_err(|_| invalid("hello.store_id", &"16 bytes are accepted"))?;
-        let node_ids: Result<_, _> = hello.node_ids.iter().map(|id| node_id("hello.node_ids", id)).collect();
+        let node_ids = hello.node_ids.iter().map(|id| node_id("hello.node_ids", id)).collect::<Result<_, _>>()?;
+        let replica_count = usize::try_from(hello.replica_count).unwrap_or(usize::MAX);
+        let (seed, epoch_floor) = (hello.seed, hello.epoch_floor);
         Ok(Self {
             protocol: hello.protocol,
-            parameters: ClusterParameters {
-                seed: hello.seed,
-                replica_count: usize::try_from(hello.replica_count).unwrap_or(usize::MAX),
-                node_ids: node_ids?,
-            },
+            parameters: ClusterParameters { seed, replica_count, epoch_floor, node_ids },
             node_id: node_id("hello.node_id", &hello.node_id)?,
             to_node_id: node_id("hello.to_node_id", &hello.to_node_id)?,
             store_id: StoreId(u128::from_be_bytes(store_id)),
@@ -603,7 +602,7 @@ mod tests {
             |(protocol, seed, store_id, incarnation, earlier_incarnations)| {
                 let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
                 let (node_id, to_node_id) = (node_ids[0].clone(), node_ids[1].clone());
-                let parameters = ClusterParameters { seed, replica_count: 3, node_ids };
+                let parameters = ClusterParameters { seed, replica_count: 3, epoch_floor: seed.into(), node_ids };
                 Hello {
                     protocol,
                     parameters,

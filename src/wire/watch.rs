@@ -198,7 +198,7 @@ mod tests {
 
     fn parameters(seed: u32) -> ClusterParameters {
         let node_ids = ["1", "2", "three"].map(|id| NodeId::new(id).unwrap()).to_vec();
-        ClusterParameters { seed, replica_count: 3, node_ids }
+        ClusterParameters { seed, replica_count: 3, epoch_floor: 0, node_ids }
     }
 
     fn codec(parameters: &ClusterParameters) -> WatchCodec<'_> {

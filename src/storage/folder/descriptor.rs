@@ -57,6 +57,13 @@ impl Descriptor {
                 configured: parameters.replica_count,
             });
         }
+        if self.parameters.epoch_floor != parameters.epoch_floor {
+            return Err(DataFolderError::EpochFloorDiffers {
+                path,
+                folder: self.parameters.epoch_floor,
+                configured: parameters.epoch_floor,
+            });
+        }
         if self.parameters.node_ids != parameters.node_ids {
             return Err(DataFolderError::NodeIdsDiffer {
                 path,
@@ -75,7 +82,7 @@ impl Descriptor {
             State::Ready => "ready",
         };
         let node_ids: Vec<&str> = self.parameters.node_ids.iter().map(NodeId::as_str).collect();
-        let fields = [
+        let mut fields = vec![
             ("format", json!(FOLDER_FORMAT)),
             ("state", json!(state)),
             ("node_id", json!(self.node_id.as_str())),
@@ -84,7 +91,10 @@ impl Descriptor {
             ("replica_count", json!(self.parameters.replica_count)),
             ("node_ids", json!(node_ids)),
         ];
-        let lines = fields.map(|(name, value)| format!("{name}: {value}\n"));
+        if self.parameters.epoch_floor > 0 {
+            fields.push(("epoch_floor", json!(self.parameters.epoch_floor)));
+        }
+        let lines: Vec<String> = fields.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
         "# The node and the cluster that this data folder belongs to. Quorate wrote this file and checks it at each start.\n".to_owned()
             + &lines.concat()
     }
@@ -169,10 +179,18 @@ fn parse(bytes: &[u8]) -> Result<Descriptor, Unreadable> {
         value.as_array()?.iter().map(|id| Some(id.as_str()?.to_owned())).collect::<Option<Vec<_>>>()
     })?;
     let node_ids = texts.iter().map(|id| self::node_id("node_ids", id)).collect::<Result<Vec<_>, _>>()?;
+    // Most clusters have none, and their folders do not name it.
+    let epoch_floor =
+        if fields.contains_key("epoch_floor") { take(&mut fields, "epoch_floor", Json::as_u64)? } else { 0 };
     if let Some(name) = fields.keys().next() {
         return Err(format!("`{name}` is not known in format {format}").into());
     }
-    Ok(Descriptor { state, node_id, store_id, parameters: ClusterParameters { seed, replica_count, node_ids } })
+    Ok(Descriptor {
+        state,
+        node_id,
+        store_id,
+        parameters: ClusterParameters { seed, replica_count, epoch_floor, node_ids },
+    })
 }
 
 fn take<T>(

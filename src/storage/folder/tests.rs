@@ -14,7 +14,7 @@ impl Fixture {
         Self {
             temporary: tempfile::tempdir().expect("a temporary folder"),
             node_id: ids[1].clone(),
-            parameters: ClusterParameters { seed: 7, replica_count: 3, node_ids: ids.to_vec() },
+            parameters: ClusterParameters { seed: 7, replica_count: 3, epoch_floor: 0, node_ids: ids.to_vec() },
         }
     }
 
@@ -88,6 +88,9 @@ fn different_parameters_are_refused_with_both_values() {
 
     let error = refused(&|other| other.parameters.replica_count = 1);
     assert!(matches!(error, DataFolderError::ReplicaCountDiffers { folder: 3, configured: 1, .. }), "{error}");
+
+    let error = refused(&|other| other.parameters.epoch_floor = 9);
+    assert!(matches!(error, DataFolderError::EpochFloorDiffers { folder: 0, configured: 9, .. }), "{error}");
 
     let error = refused(&|other| other.parameters.node_ids.push(id("n3")));
     assert!(matches!(error, DataFolderError::NodeIdsDiffer { .. }), "{error}");
