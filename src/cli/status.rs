@@ -29,7 +29,9 @@ impl Status {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let info = global.client()?.cluster_info().await?;
         let placement = Placement::new(parameters(&info)?);
-        let answers = ask_all(&info, &global.addresses()?, global.timeout.min(HEALTH_TIME_MAX)).await;
+        let dialer = global.dialer()?;
+        let answers =
+            ask_all(&info, &global.addresses()?, &|_| dialer.clone(), global.timeout.min(HEALTH_TIME_MAX)).await;
         let report = Report::new(&placement, rows(&info, &answers));
         if global.json {
             print_json(&report.as_json())?;

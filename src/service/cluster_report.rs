@@ -14,6 +14,7 @@ use crate::api;
 use crate::client::{Client, ClientError};
 use crate::protocol::placement::Placement;
 use crate::protocol::quorum::majority;
+use crate::tls::Dialer;
 use crate::types::{Clock, Slot};
 
 use super::ClusterView;
@@ -25,33 +26,43 @@ pub(crate) const HEALTH_TIME_MAX: Duration = Duration::from_secs(1);
 /// The answer at each address to the question for health. An error is the reason why there is none.
 pub(crate) type Answers = BTreeMap<String, Result<api::HealthResponse, String>>;
 
+/// How to connect to the node with this id; it is empty for an address that was given and is none of the cluster's.
+pub(crate) type DialNode<'a> = &'a (dyn Fn(&str) -> Dialer + Sync);
+
 /// Asks for the health at each address that was `given`, and at each address of the cluster.
-pub(crate) async fn ask_all(info: &api::ClusterInfoResponse, given: &[&str], time_max: Duration) -> Answers {
-    call_all(info, given, time_max, |client| async move { client.health().await }).await
+pub(crate) async fn ask_all(
+    info: &api::ClusterInfoResponse,
+    given: &[&str],
+    dial: DialNode<'_>,
+    time_max: Duration,
+) -> Answers {
+    call_all(info, given, dial, time_max, |client| async move { client.health().await }).await
 }
 
 /// Orders a comparison with all peers at each of these addresses. The answer says whether repair is on there.
 pub(crate) async fn order_all(
     info: &api::ClusterInfoResponse,
     given: &[&str],
+    dial: DialNode<'_>,
     time_max: Duration,
 ) -> BTreeMap<String, Result<bool, String>> {
-    call_all(info, given, time_max, |client| async move { client.repair_now().await }).await
+    call_all(info, given, dial, time_max, |client| async move { client.repair_now().await }).await
 }
 
 async fn call_all<T: Send + 'static, F: Future<Output = Result<T, ClientError>> + Send>(
     info: &api::ClusterInfoResponse,
     given: &[&str],
+    dial: DialNode<'_>,
     time_max: Duration,
     call: impl Fn(Client) -> F + Copy + Send + 'static,
 ) -> BTreeMap<String, Result<T, String>> {
-    let of_cluster = info.storage_nodes.iter().map(|node| node.address.as_str());
-    let addresses: BTreeSet<&str> = of_cluster.chain(given.iter().copied()).collect();
+    let mut ids: BTreeMap<&str, &str> = given.iter().map(|address| (*address, "")).collect();
+    ids.extend(info.storage_nodes.iter().map(|node| (node.address.as_str(), node.id.as_str())));
     let mut asking = JoinSet::new();
-    for address in addresses {
-        let address = address.to_owned();
+    for (address, id) in ids {
+        let (address, dialer) = (address.to_owned(), dial(id));
         asking.spawn(async move {
-            let answer = match Client::builder().address(&address).deadline(time_max).build() {
+            let answer = match Client::builder().address(&address).dialer(dialer).deadline(time_max).build() {
                 Ok(client) => call(client).await,
                 Err(error) => Err(error),
             };

@@ -55,8 +55,9 @@ impl Gateway {
 
     pub(super) async fn cluster_status(&self, call: &Call) -> Result<Reply, Problem> {
         let ClusterView { members, .. } = self.service.cluster(call.deadline()?).await?;
+        let scheme = if self.service.node().trust().tls.is_some() { "https" } else { "http" };
         let urls = |address: Option<&String>| -> Vec<String> {
-            address.into_iter().map(|address| format!("http://{address}")).collect()
+            address.into_iter().map(|address| format!("{scheme}://{address}")).collect()
         };
         let member = |member: &MemberView| {
             json!({
@@ -97,7 +98,9 @@ impl Gateway {
                 return Ok(report.clone());
             }
             let info = api::ClusterInfoResponse::from(self.service.cluster(deadline).await?);
-            let answers = cluster_report::ask_all(&info, &[], time_max).await;
+            let trust = self.service.node().trust();
+            let dial = |id: &str| NodeId::new(id).map(|id| trust.dialer(&id)).unwrap_or_default();
+            let answers = cluster_report::ask_all(&info, &[], &dial, time_max).await;
             let rows = cluster_report::rows(&info, &answers);
             let report = Report::new(self.service.node().placement(), rows).as_json();
             *latest = Some((Instant::now(), report.clone()));
