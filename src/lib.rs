@@ -36,6 +36,7 @@ pub mod server;
 pub mod service;
 #[cfg(feature = "server")]
 pub mod storage;
+pub mod tls;
 pub mod types;
 pub mod wire;
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admin;
-use crate::config::{Config, LocalAddress, NodeConfig};
+use crate::config::{Config, LocalAddress, NodeConfig, TlsPaths};
 use crate::gateway::http::{self, HttpOptions};
 use crate::gateway::redis::{self, RedisOptions};
 use crate::gateway::{grpc, lines};
@@ -28,6 +28,7 @@ use crate::storage::folder::{self, DataFolder, DataFolderError};
 use crate::storage::memory::MemoryStore;
 use crate::storage::rocks::RocksOptions;
 use crate::storage::{Store, StoreError};
+use crate::tls::{FileError, Name, NodeFiles, NodeTls, Trust};
 use crate::types::StoreId;
 
 /// Where a node keeps its records.
@@ -66,6 +67,7 @@ pub struct PreparedServer {
     redis_listener: Option<TcpListener>,
     folder: Option<DataFolder>,
     store: Arc<dyn Store>,
+    trust: Trust,
 }
 
 /// Why a node cannot serve.
@@ -80,6 +82,18 @@ pub enum ServerError {
         address: LocalAddress,
         /// The system's error.
         error: std::io::Error,
+    },
+    /// Its files of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] FileError),
+    /// Other machines reach it, and it has neither TLS nor leave to go without.
+    #[error(
+        "{address} is beyond this machine's loopback, and the node has no TLS: give it tls_certificate, tls_key and tls_ca, or \
+         insecure: true"
+    )]
+    Exposed {
+        /// An address that they reach.
+        address: String,
     },
     /// Its data folder cannot be used.
     #[error(transparent)]
@@ -124,6 +138,7 @@ impl Server {
     pub async fn prepare(config: &Config, storage: Storage) -> Result<PreparedServer, ServerError> {
         // First of all, because what is opened below counts against the limit of open files.
         let descriptors = descriptors::of_process();
+        let trust = trust(config)?;
         // The ports before the folder: none is made for a node that cannot serve.
         let listener = listen("node.local_address", &config.node.local_address).await?;
         let node = &config.node;
@@ -141,6 +156,7 @@ impl Server {
             redis_listener,
             folder,
             store,
+            trust,
         })
     }
 
@@ -213,8 +229,17 @@ impl PreparedServer {
     /// # Errors
     /// When its store cannot be read. Nothing then runs.
     pub fn start(self) -> Result<Server, ServerError> {
-        let Self { config, listener, admin_listener, http_listener, line_listener, redis_listener, folder, store } =
-            self;
+        let Self {
+            config,
+            listener,
+            admin_listener,
+            http_listener,
+            line_listener,
+            redis_listener,
+            folder,
+            store,
+            trust,
+        } = self;
         let redis_address = redis_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let line_address = line_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let http_address = http_listener.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -229,6 +254,7 @@ impl PreparedServer {
             operator_writes: config.node.operator_writes,
             repair: repair_settings(&config.node),
             disk_reserve_bytes: config.node.disk_reserve_bytes,
+            trust: Arc::new(trust),
             requests_in_flight_max: config.node.requests_in_flight_max,
             request_bytes_in_flight_max: config.node.request_bytes_in_flight_max,
         };
@@ -238,6 +264,9 @@ impl PreparedServer {
         let local_address = listener.local_addr().map_err(|error| ServerError::Ended(error.to_string()))?;
         let closing = CancellationToken::new();
         let handle = node.handle().clone();
+        if let Some(tls) = handle.trust().tls.clone() {
+            tokio::spawn(tls.watch(closing.clone()));
+        }
         let service = Service::new(handle.clone());
         let gateway = tokio::spawn(grpc::serve(listener, Arc::clone(&service), closing.clone()));
         let mut more_gateways = Vec::new();
@@ -256,22 +285,8 @@ impl PreparedServer {
         }
         let admin = admin_listener.map(|listener| tokio::spawn(admin::serve(listener, handle, closing.clone())));
         info!(node = %config.node.id, address = %local_address, "listening");
-        let node_config = &config.node;
-        let more = [
-            node_config.local_metrics_address,
-            node_config.local_http_address,
-            node_config.local_line_address,
-            node_config.local_redis_address,
-        ];
-        for address in std::iter::once(config.node.local_address).chain(more.into_iter().flatten()) {
-            if address.is_loopback() {
-                continue;
-            }
-            warn!(
-                %address,
-                "this listener is reachable from other machines, and traffic is neither encrypted nor authenticated \
-                 yet: keep it within a network that you trust"
-            );
+        if let Some(remark) = node.handle().trust().remark() {
+            warn!("{remark}");
         }
         Ok(Server {
             node,
@@ -286,6 +301,24 @@ impl PreparedServer {
             _folder: folder,
         })
     }
+}
+
+/// How the node believes those who connect.
+fn trust(config: &Config) -> Result<Trust, ServerError> {
+    let node = &config.node;
+    let listener = node.listeners().find(|address| !address.is_loopback()).map(|address| address.to_string());
+    let reached = listener.or_else(|| config.cluster.address_beyond_loopback().map(ToString::to_string));
+    if let Some(address) = &reached
+        && !node.is_protected()
+    {
+        return Err(ServerError::Exposed { address: address.clone() });
+    }
+    let name = Name::Node { cluster: config.cluster.name.clone(), id: node.id.clone() };
+    let tls = node.tls.as_ref().map(|TlsPaths { certificate, key, ca }| {
+        let files = NodeFiles { certificate: certificate.clone(), key: key.clone(), authorities: ca.clone() };
+        NodeTls::load(files, name, node.tls_client_certificates_required, node.insecure)
+    });
+    Ok(Trust { tls: tls.transpose()?, is_exposed: node.insecure && reached.is_some() })
 }
 
 fn describe(ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>) -> String {
@@ -306,6 +339,10 @@ async fn listen_if(key: &'static str, address: Option<&LocalAddress>) -> Result<
 /// Applies the values of a running node's configuration that take effect without a restart.
 pub async fn reload(node: &NodeHandle, config: &NodeConfig) {
     node.set_disk_reserve(config.disk_reserve_bytes);
+    if let Some(tls) = node.trust().tls.clone() {
+        // A disk that hangs must not hold up the rest.
+        tokio::task::spawn_blocking(move || tls.reload());
+    }
     // A node that has ended has nothing to reload.
     let _ = node.order_repair(RepairOrder::Configure(repair_settings(config))).await;
 }

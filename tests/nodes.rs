@@ -40,6 +40,7 @@ impl Cluster {
                 operator_writes: true,
                 repair: Some(quorate::protocol::RepairSettings::default()),
                 disk_reserve_bytes: None,
+                trust: Arc::default(),
                 requests_in_flight_max: 1_000,
                 request_bytes_in_flight_max: 1 << 26,
             })

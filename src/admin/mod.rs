@@ -29,6 +29,7 @@ use crate::runtime::{NodeHandle, Status};
 use crate::service::health::{Assessor, unready_text};
 use crate::service::listener::{Connection, Listener};
 use crate::storage::StoreStatistics;
+use crate::tls::NodeTls;
 
 use format::Format;
 
@@ -127,6 +128,9 @@ fn snapshot(node: &NodeHandle, status: Option<&Status>, statistics: Option<&Stor
     quorate.register("build", "The version of the program, and the id of the node", Info::new(labels));
     let uptime = ConstGauge::new(node.uptime().as_secs_f64());
     quorate.register_with_unit("uptime", "Time since the node started", Unit::Seconds, uptime);
+    if let Some(tls) = &node.trust().tls {
+        add_tls(quorate, tls);
+    }
     if let Some(status) = status {
         add_status(quorate, status);
     }
@@ -134,6 +138,18 @@ fn snapshot(node: &NodeHandle, status: Option<&Status>, statistics: Option<&Stor
         add_statistics(quorate.sub_registry_with_prefix("store"), statistics);
     }
     registry
+}
+
+fn add_tls(registry: &mut Registry, tls: &NodeTls) {
+    let help = "When this node's certificate ends, in seconds since 1970";
+    registry.register("tls_certificate_end_time_seconds", help, ConstGauge::new(tls.facts().not_after as f64));
+    let help = "When the first of the CAs that this node believes ends, in seconds since 1970";
+    registry.register("tls_ca_end_time_seconds", help, ConstGauge::new(tls.authorities_end() as f64));
+    let help = "1 while the files of TLS on disk cannot be used, and the node goes on with those before";
+    registry.register("tls_files_refused", help, ConstGauge::new(u64::from(tls.problem().is_some())));
+    registry.register("tls_reloads", "Times that the files of TLS were read again", ConstCounter::new(tls.reloads()));
+    let help = "Handshakes of connections to this node that failed";
+    registry.register("tls_handshakes_failed", help, ConstCounter::new(tls.handshakes_failed()));
 }
 
 fn add_status(registry: &mut Registry, status: &Status) {

@@ -8,6 +8,7 @@
 
 mod add;
 mod bench;
+mod ca;
 mod completions;
 mod config_check;
 mod config_reference;
@@ -20,6 +21,7 @@ mod log_queue;
 pub mod logging;
 mod output;
 mod repair;
+mod security;
 mod serve;
 mod set;
 mod status;
@@ -37,9 +39,11 @@ use tonic::Code;
 
 use crate::client::{Builder, Client, ClientError, endpoint};
 use crate::limits::DEADLINE_MAX;
+use crate::tls::Dialer;
 use crate::types::Ttl;
 use crate::wire::failure::FailureReason;
 use output::say;
+use security::Security;
 
 /// How long the process waits, at its end, for threads that the system holds.
 const THREADS_END_TIME_MAX: Duration = Duration::from_millis(200);
@@ -98,6 +102,9 @@ pub struct Global {
     /// How long to try, all attempts together, such as 500ms or 5s; at most 60s
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "5s", help_heading = ASKING)]
     pub timeout: Duration,
+    /// Whom it believes, and who it is.
+    #[command(flatten)]
+    pub security: Security,
     /// Where the addresses come from, for errors.
     #[arg(skip)]
     pub address_origin: AddressOrigin,
@@ -111,14 +118,37 @@ pub enum AddressOrigin {
     Option,
     /// The variable `QUORATE_ADDRESS`.
     Variable,
+    /// The context that is named, or the current one.
+    Context,
 }
 
 impl Global {
     /// A client for these options.
     fn client(&self) -> Result<Client, CliError> {
         let addresses = self.addresses()?;
-        let builder = addresses.into_iter().fold(Client::builder(), Builder::address);
+        let mut builder = addresses.into_iter().fold(Client::builder(), Builder::address);
+        if let Some(tls) = self.security.tls()? {
+            builder = builder.tls(&tls);
+        }
         Ok(builder.deadline(self.timeout).build()?)
+    }
+
+    /// How connections are secured.
+    fn dialer(&self) -> Result<Dialer, CliError> {
+        Ok(self.security.tls()?.map(|tls| tls.dialer()).unwrap_or_default())
+    }
+
+    /// Takes what is not given from a context.
+    fn complete(&mut self) -> Result<(), CliError> {
+        let addresses = self.security.complete()?;
+        if self.address_origin == AddressOrigin::Context {
+            if addresses.is_empty() {
+                self.address_origin = AddressOrigin::Option;
+            } else {
+                self.address = addresses;
+            }
+        }
+        Ok(())
     }
 
     /// The addresses of the nodes, each of which is well formed. An error names the option or the variable that gave it.
@@ -126,11 +156,13 @@ impl Global {
         let origin = match self.address_origin {
             AddressOrigin::Option => "--address",
             AddressOrigin::Variable => "QUORATE_ADDRESS",
+            AddressOrigin::Context => "the address of the context",
         };
+        let dialer = self.dialer()?;
         let given = self.address.join(",");
         if given.trim().is_empty() {
             let cure = match self.address_origin {
-                AddressOrigin::Option => "give it HOST:PORT, such as 127.0.0.1:8001",
+                AddressOrigin::Option | AddressOrigin::Context => "give it HOST:PORT, such as 127.0.0.1:8001",
                 AddressOrigin::Variable => "unset it, or set it to HOST:PORT, such as 127.0.0.1:8001",
             };
             return Err(CliError::bad_input(format!("{origin} is empty: {cure}")));
@@ -140,7 +172,7 @@ impl Global {
             if address.is_empty() {
                 return Err(CliError::bad_input(format!("{origin}: an address in {given:?} is empty: remove a comma")));
             }
-            endpoint(address).map_err(|problem| CliError::bad_input(format!("{origin}: {problem}")))?;
+            endpoint(address, &dialer).map_err(|problem| CliError::bad_input(format!("{origin}: {problem}")))?;
         }
         Ok(addresses)
     }
@@ -163,10 +195,18 @@ enum Command {
     Repair(repair::Repair),
     Locate(locate::Locate),
     Bench(bench::Bench),
+    Ca(ca::Ca),
     /// Check configuration files, or print the reference of their keys
     #[command(subcommand)]
     Config(Config),
     Completions(completions::Completions),
+}
+
+impl Command {
+    /// Whether it asks a node, so that contexts count.
+    fn asks_a_node(&self) -> bool {
+        !matches!(self, Self::Serve(_) | Self::Dev(_) | Self::Ca(_) | Self::Config(_) | Self::Completions(_))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -291,9 +331,12 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let matches = Cli::command().try_get_matches_from(arguments)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
-    if matches.value_source("address") == Some(ValueSource::EnvVariable) {
-        cli.global.address_origin = AddressOrigin::Variable;
-    }
+    cli.global.address_origin = match matches.value_source("address") {
+        Some(ValueSource::EnvVariable) => AddressOrigin::Variable,
+        // The default gives way to a context.
+        Some(ValueSource::DefaultValue) => AddressOrigin::Context,
+        _ => AddressOrigin::Option,
+    };
     Ok(cli)
 }
 
@@ -304,7 +347,10 @@ fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| processors.get().saturating_sub(1).max(1))
 }
 
-async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
+async fn dispatch(Cli { mut global, command }: Cli) -> Result<Exit, CliError> {
+    if command.asks_a_node() {
+        global.complete()?;
+    }
     match command {
         Command::Serve(serve) => serve.run().await,
         Command::Dev(dev) => dev.run(&global).await,
@@ -321,6 +367,7 @@ async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
         Command::Repair(repair) => repair.run(&global).await,
         Command::Locate(locate) => locate.run(&global).await,
         Command::Bench(bench) => bench.run(&global).await,
+        Command::Ca(ca) => ca.run(&global),
         Command::Config(Config::Check(check)) => check.run(&global),
         Command::Config(Config::Reference) => config_reference::run(),
         Command::Completions(completions) => completions.run(),
@@ -424,7 +471,8 @@ mod tests {
             (&["a:1", "b"], AddressOrigin::Option, ["--address: address \"b\"", "port is missing"]),
         ] {
             let address = given.iter().map(|address| (*address).to_owned()).collect();
-            let global = Global { address, json: false, timeout: Duration::from_secs(1), address_origin: origin };
+            let (timeout, security) = (Duration::from_secs(1), Security::default());
+            let global = Global { address, json: false, timeout, security, address_origin: origin };
             let error = global.addresses().unwrap_err();
             assert_eq!(error.exit, Exit::BadInput);
             assert!(parts.iter().all(|part| error.message.contains(part)), "{error}");

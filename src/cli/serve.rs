@@ -20,7 +20,7 @@ use crate::server::{self, Server, ServerError, Storage};
 /// Run one node, in the foreground
 ///
 /// SIGTERM or Ctrl-C ends the node within 5 seconds: it finishes the requests in flight first. SIGHUP makes it read both files
-/// again: the configuration reference says which keys take effect at once. Variables override the values of the node file:
+/// again, and the files of TLS: the configuration reference says which keys take effect at once. Variables override the values of the node file:
 /// QUORATE_NODE_ID, QUORATE_NODE_LOCAL_ADDRESS and so on.
 ///
 /// The log goes to stderr.
@@ -98,9 +98,7 @@ impl Serve {
                 }
             };
             let changes = config.reload(&new);
-            if !changes.reloaded.is_empty() {
-                server::reload(&node, &config.node).await;
-            }
+            server::reload(&node, &config.node).await;
             let keys = if changes.reloaded.is_empty() { "none".to_owned() } else { changes.reloaded.join(", ") };
             info!(%keys, "SIGHUP: the configuration was read again, and these keys take effect");
             if !changes.others.is_empty() {
@@ -117,7 +115,9 @@ impl Serve {
 impl From<ServerError> for CliError {
     fn from(error: ServerError) -> Self {
         match error {
-            ServerError::Folder(_) => Self::bad_input(error.to_string()),
+            ServerError::Folder(_) | ServerError::Tls(_) | ServerError::Exposed { .. } => {
+                Self::bad_input(error.to_string())
+            }
             ServerError::Listen { .. } | ServerError::Store { .. } | ServerError::Ended(_) => {
                 Self::not_done(error.to_string())
             }

@@ -97,6 +97,8 @@ pub use write::{Acknowledged, Add, Added, Delete, Set};
 use crate::api;
 use crate::api::watch_request::Keys;
 use crate::limits::{DEADLINE_DEFAULT, DEADLINE_MAX};
+use crate::tls::Dialer;
+pub use crate::tls::{ClientTls, FileError};
 use crate::types::{Key, Table, TableNameError, Value};
 use conversions::{batch, key_of};
 use failover::{NodePool, Operation};
@@ -137,10 +139,11 @@ pub struct Client {
 pub struct Builder {
     addresses: Vec<String>,
     deadline: Duration,
+    dialer: Dialer,
 }
 
 impl Builder {
-    /// Adds a node, as `host:port` or `http://host:port`. Name several: the client passes over nodes that are down.
+    /// Adds a node, as `host:port`, `http://host:port`, or `https://host:port` with [`Builder::tls`]. Name several: the client passes over nodes that are down.
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.addresses.push(address.into());
         self
@@ -153,6 +156,12 @@ impl Builder {
         self
     }
 
+    /// Speaks TLS with every node.
+    pub fn tls(mut self, tls: &ClientTls) -> Self {
+        self.dialer = tls.dialer();
+        self
+    }
+
     /// Makes the client. It connects on first use, so a node that is down now does no harm.
     ///
     /// # Errors
@@ -161,7 +170,8 @@ impl Builder {
         if self.addresses.is_empty() {
             return Err(InputProblem::NoAddress.into());
         }
-        let nodes = self.addresses.iter().map(|address| Node::new(address).map(Arc::new)).collect::<Result<_, _>>()?;
+        let nodes = self.addresses.iter().map(|address| Node::new(address, self.dialer.clone()).map(Arc::new));
+        let nodes = nodes.collect::<Result<_, _>>()?;
         let (pool, deadline) = (Arc::new(NodePool::new(nodes)), self.deadline.clamp(DEADLINE_MIN, DEADLINE_MAX));
         Ok(Client { pool, deadline, table: Ok(Table::Default) })
     }
@@ -178,7 +188,7 @@ impl Client {
 
     /// Starts a client whose deadline can be chosen too.
     pub fn builder() -> Builder {
-        Builder { addresses: Vec::new(), deadline: DEADLINE_DEFAULT }
+        Builder { addresses: Vec::new(), deadline: DEADLINE_DEFAULT, dialer: Dialer::default() }
     }
 
     /// The same client with another deadline, bounded as in [`Builder::deadline`]. The connections are shared.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::address::RemoteAddress;
 use super::error::{ConfigError, Problem};
 use super::fields::{Mapping, names};
-use super::keys::{self, CLUSTER_KEYS, CLUSTER_NODE_KEYS, Kind};
+use super::keys::{self, CLUSTER_KEYS, CLUSTER_NAME_BYTES_MAX, CLUSTER_NODE_KEYS, Fallback, Kind};
 use super::{File, yaml};
 use crate::limits::NODES_MAX;
 use crate::types::{ClusterParameters, NodeId, NodeIndex};
@@ -13,6 +13,8 @@ use crate::types::{ClusterParameters, NodeId, NodeIndex};
 /// A cluster's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterConfig {
+    /// The name of the cluster in certificates.
+    pub name: String,
     /// The settings that must be the same on every node.
     pub parameters: ClusterParameters,
     /// Each node's address, in the order of the node ids, without duplicates. Two nodes of one cluster may have files with
@@ -29,11 +31,18 @@ impl ClusterConfig {
         let root = yaml::parse(file.name, file.text, "cluster")?;
         let mapping = Mapping::top(file.name, &root, "cluster", "node")?;
         mapping.refuse_unknown(&names(&CLUSTER_KEYS))?;
+        let name = name(&mapping)?;
         let seed = seed(&mapping)?;
         let nodes = nodes(&mapping)?;
         let replica_count = replica_count(&mapping, nodes.len())?;
         let (node_ids, addresses) = nodes.into_iter().unzip();
-        Ok(Self { parameters: ClusterParameters { seed, replica_count, node_ids }, addresses })
+        Ok(Self { name, parameters: ClusterParameters { seed, replica_count, node_ids }, addresses })
+    }
+
+    /// The first address that other machines may reach: it is not on loopback.
+    #[must_use]
+    pub fn address_beyond_loopback(&self) -> Option<&RemoteAddress> {
+        self.addresses.iter().find(|address| !address.is_loopback())
     }
 
     /// The address of `member`.
@@ -41,6 +50,26 @@ impl ClusterConfig {
     pub fn address(&self, member: NodeIndex) -> &RemoteAddress {
         &self.addresses[member.index()]
     }
+}
+
+/// The name that a cluster has if none is given.
+pub(super) fn default_name() -> String {
+    let Fallback::Text(name) = keys::NAME.default else { unreachable!("it has a default") };
+    name.to_owned()
+}
+
+/// Whether `text` may be the name of a cluster.
+#[must_use]
+pub fn is_cluster_name(text: &str) -> bool {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    is_plain && (1..=CLUSTER_NAME_BYTES_MAX).contains(&text.len())
+}
+
+fn name(cluster: &Mapping<'_>) -> Result<String, ConfigError> {
+    let Some(entry) = cluster.entry(keys::NAME.name) else { return Ok(default_name()) };
+    let accepted = keys::NAME.kind.accepted();
+    let given = cluster.given(entry, &accepted)?;
+    if is_cluster_name(&given.text) { Ok(given.text) } else { Err(given.refused(accepted)) }
 }
 
 fn seed(cluster: &Mapping<'_>) -> Result<u32, ConfigError> {

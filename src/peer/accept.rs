@@ -1,6 +1,6 @@
 //! Links that peers open to this node.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -16,6 +16,7 @@ use crate::limits::LINK_MESSAGE_BYTES_MAX;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::protocol::Message;
+use crate::tls::{Caller, Trust};
 use crate::types::{ClusterParameters, Incarnation, NodeId, NodeIndex};
 use crate::wire::batch::Batch;
 
@@ -32,6 +33,7 @@ const REFUSAL_TIME: Duration = Duration::from_secs(1);
 /// node's port can repeat them.
 static NO_HELLO_LINES: LogLimit = LogLimit::new(1, Duration::from_secs(10));
 static STRANGER_LINES: LogLimit = LogLimit::new(1, Duration::from_secs(10));
+static CERTIFICATE_LINES: LogLimit = LogLimit::new(4, Duration::from_secs(10));
 
 /// What links need to know of the node that accepts them.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub struct Acceptor<E> {
     pub parameters: ClusterParameters,
     /// Keeps the addresses that peers tell.
     pub http_addresses: Arc<HttpAddresses>,
+    /// Believes members by their certificates.
+    pub trust: Arc<Trust>,
 }
 
 // Derived, it would ask for `E: Clone`, which a sender does not need.
@@ -60,6 +64,7 @@ impl<E> Clone for Acceptor<E> {
             metrics: Arc::clone(&self.metrics),
             parameters: self.parameters.clone(),
             http_addresses: Arc::clone(&self.http_addresses),
+            trust: Arc::clone(&self.trust),
         }
     }
 }
@@ -68,6 +73,15 @@ impl<E> Clone for Acceptor<E> {
 #[must_use]
 pub fn peer_service<E: From<LinkEvent> + Send + 'static>(acceptor: Acceptor<E>) -> PeerServer<PeerService<E>> {
     api::sized!(PeerServer::new(PeerService { acceptor }), LINK_MESSAGE_BYTES_MAX)
+}
+
+/// The refusal of a link whose certificate is not that of its node.
+fn refuse_certificate(caller: Option<&Caller>, problem: &str) -> Status {
+    let from = caller.and_then(|caller| caller.address).map_or_else(String::new, |address| address.to_string());
+    if let Some(left_out) = CERTIFICATE_LINES.pass(Instant::now()) {
+        warn!(from, left_out, "refused a link: {problem}");
+    }
+    Status::unauthenticated(format!("refused this link: {problem}"))
 }
 
 /// Accepts links for one node.
@@ -82,7 +96,11 @@ impl<E: From<LinkEvent> + Send + 'static> Peer for PeerService<E> {
         &self,
         request: Request<Streaming<api::PeerBatch>>,
     ) -> Result<Response<BoxStream<api::PeerBatch>>, Status> {
-        let Acceptor { incarnation, events, ended, metrics, parameters, http_addresses } = self.acceptor.clone();
+        let Acceptor { incarnation, events, ended, metrics, parameters, http_addresses, trust } = self.acceptor.clone();
+        let caller = request.extensions().get::<Caller>().cloned();
+        if let Err(problem) = trust.check_peer(caller.as_ref()) {
+            return Err(refuse_certificate(caller.as_ref(), &problem));
+        }
         let http_address = HttpAddresses::told(request.metadata());
         let outbox = Outbox::new(incarnation, metrics);
         let answers = outbox.open();
@@ -93,7 +111,11 @@ impl<E: From<LinkEvent> + Send + 'static> Peer for PeerService<E> {
             parameters,
             http_address,
             http_addresses,
+            trust,
+            caller,
+            refusal: Arc::default(),
         };
+        let refusal = Arc::clone(&link.refusal);
         tokio::spawn(async move {
             tokio::select! {
                 () = link.run() => {}
@@ -101,7 +123,9 @@ impl<E: From<LinkEvent> + Send + 'static> Peer for PeerService<E> {
             }
             outbox.close();
         });
-        Ok(Response::new(Box::pin(answers.map(Ok))))
+        // The reason of a refusal ends the stream, so that the node which was refused can log it.
+        let end = futures_util::stream::once(async move { refusal.get().cloned() });
+        Ok(Response::new(Box::pin(answers.map(Ok).chain(end.filter_map(async |status| status.map(Err))))))
     }
 }
 
@@ -114,6 +138,11 @@ struct AcceptedLink<E> {
     /// The address that the peer has told.
     http_address: Option<String>,
     http_addresses: Arc<HttpAddresses>,
+    trust: Arc<Trust>,
+    /// The other end of the connection.
+    caller: Option<Caller>,
+    /// Takes the reason of a refusal, which ends the link.
+    refusal: Arc<OnceLock<Status>>,
 }
 
 impl<E: From<LinkEvent>> AcceptedLink<E> {
@@ -164,6 +193,11 @@ impl<E: From<LinkEvent>> AcceptedLink<E> {
             }
             return None;
         };
+        // Before anything else that the hello says: it counts only if it is the node's own.
+        if let Err(problem) = self.trust.check_id(self.caller.as_ref(), &hello.node_id) {
+            let _ = self.refusal.set(refuse_certificate(self.caller.as_ref(), &problem));
+            return None;
+        }
         match hello.sender_in(&self.parameters) {
             Ok(peer) => {
                 let id = hello.node_id.clone();

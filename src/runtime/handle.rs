@@ -26,6 +26,7 @@ use crate::protocol::{
     Command, Failure, ListPage, Listed, ListedKeys, PeerView, RepairOrder, RepairReport, Reply, Unready,
 };
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
+use crate::tls::Trust;
 use crate::types::{
     AgedRecord, ChangeRequest, Checksum, Clock, Content, Incarnation, Key, KeyRange, Lookup, NodeId, NodeIndex, Stamp,
     Table, TableId, TableInfo, TableName, TableRecord, TableSettings, Ttl, Version,
@@ -58,6 +59,7 @@ pub(super) struct Inner {
     pub(super) last_watch: AtomicU64,
     /// The bytes of values that wait for watches.
     pub(super) watch_bytes: Arc<AtomicUsize>,
+    pub(super) trust: Arc<Trust>,
     /// Below so much free space on the disk the node takes no copies.
     pub(super) disk_reserve: watch::Sender<Option<u64>>,
 }
@@ -582,7 +584,14 @@ impl NodeHandle {
             metrics: Arc::clone(&self.inner.metrics),
             parameters: self.placement().parameters().clone(),
             http_addresses: Arc::clone(&self.inner.http_addresses),
+            trust: Arc::clone(&self.inner.trust),
         }
+    }
+
+    /// How the node believes those who connect, and they it.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.inner.trust
     }
 
     /// The node's metrics, for a part of the program that counts in them.

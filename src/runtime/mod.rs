@@ -40,6 +40,7 @@ use crate::peer::{HttpAddresses, Link, Outbox};
 use crate::protocol::placement::Placement;
 use crate::protocol::{self, RepairSettings, Setup};
 use crate::storage::{Store, StoreError};
+use crate::tls::Trust;
 use crate::types::NodeIndex;
 
 use commit_thread::CommitThread;
@@ -69,6 +70,8 @@ pub struct Options {
     /// Below so much free space on its disk it takes no copies from other nodes; `None` for a reserve that follows from the
     /// size of the disk.
     pub disk_reserve_bytes: Option<usize>,
+    /// How it believes its peers, and they it.
+    pub trust: Arc<Trust>,
     /// How many client requests may be in flight at once.
     pub requests_in_flight_max: usize,
     /// How many bytes of keys and values client requests in flight may hold. Large values that reads have loaded may hold as
@@ -91,7 +94,7 @@ pub struct RunningNode {
 /// # Errors
 /// When the store cannot read its metadata.
 pub fn start(options: Options) -> Result<RunningNode, StoreError> {
-    let Options { me, placement, addresses, http_address, store, operator_writes, repair, .. } = options;
+    let Options { me, placement, addresses, http_address, store, operator_writes, repair, trust, .. } = options;
     let http_addresses = Arc::new(HttpAddresses::new(http_address));
     let meta = store.meta()?;
     let node = protocol::Node::start(Setup {
@@ -123,6 +126,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
             started_at: Instant::now(),
             last_watch: AtomicU64::new(0),
             watch_bytes: Arc::default(),
+            trust: Arc::clone(&trust),
             disk_reserve: watch::Sender::new(options.disk_reserve_bytes.map(|bytes| bytes as u64)),
         }),
     };
@@ -135,7 +139,8 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
         if peer != me {
             let (id, address) = (parameters.id(peer).clone(), handle.address(peer).to_owned());
             let (outbox, events, http_addresses) = (Arc::clone(&outbox), events.clone(), Arc::clone(&http_addresses));
-            let link = Link { peer, id, address, outbox, events, http_addresses };
+            let dialer = trust.dialer(&id);
+            let link = Link { peer, id, address, outbox, events, http_addresses, dialer };
             links.spawn(link.run(links_end.clone()));
         }
         outboxes.push(outbox);

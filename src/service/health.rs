@@ -61,10 +61,15 @@ impl Assessment {
         if self.health == Health::Online {
             self.health = Health::Degraded;
         }
+        self.add(problem);
+    }
+
+    /// Adds a remark that keeps it from nothing.
+    fn add(&mut self, remark: &str) {
         if !self.detail.is_empty() {
             self.detail.push_str("; ");
         }
-        self.detail.push_str(problem);
+        self.detail.push_str(remark);
     }
 }
 
@@ -93,7 +98,15 @@ impl Assessor {
 
     /// The health of the node with this status.
     pub(crate) fn assess(&self, status: &Status) -> Assessment {
-        assess(status, self.node.placement(), self.slots_short(&status.peers))
+        let mut assessment = assess(status, self.node.placement(), self.slots_short(&status.peers));
+        let trust = self.node.trust();
+        for problem in trust.problems() {
+            assessment.worsen(&problem);
+        }
+        if let Some(remark) = trust.remark() {
+            assessment.add(remark);
+        }
+        assessment
     }
 
     /// Statistics of the store, at most a second old; `None` if it does not answer soon, as on a disk that hangs. The

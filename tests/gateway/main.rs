@@ -161,6 +161,7 @@ async fn start_some(plan: Plan, started: usize) -> Vec<Served> {
             operator_writes: plan.operator_writes,
             repair: None,
             disk_reserve_bytes: None,
+            trust: Arc::default(),
             requests_in_flight_max: plan.requests_in_flight_max,
             request_bytes_in_flight_max: 256 << 20,
         };

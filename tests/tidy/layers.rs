@@ -15,6 +15,8 @@ pub const LAYERS: &[(&str, usize)] = &[
     ("api", 1),
     ("wire", 1),
     ("config", 1),
+    // Certificates, and who is at the other end of a connection: for clients, links and listeners.
+    ("tls", 1),
     // Addresses of a name, within a limit: the client and the links between nodes both look names up.
     ("resolve", 1),
     // The client library, the store, the links between nodes.
@@ -42,6 +44,8 @@ pub const SIDEWAYS: &[(&str, &str)] = &[
     // Conversions know what they convert.
     ("wire", "api"),
     ("wire", "protocol"),
+    // A connection is secured where it is made.
+    ("resolve", "tls"),
     ("main", "cli"),
 ];
 

@@ -97,6 +97,9 @@ fn smallest_node_file_gets_the_defaults() {
             local_line_address: None,
             local_redis_address: None,
             redis_table: crate::types::Table::Default,
+            tls: None,
+            tls_client_certificates_required: false,
+            insecure: false,
             data_dir: PathBuf::from("etc/data/1"),
             durability: Durability::Fsync,
             operator_writes: false,
@@ -185,7 +188,8 @@ fn bad_node_files_are_refused_with_one_line() {
     let with = |line: &str| format!("{NODE}  {line}\n");
     let without = |start: &str| NODE.lines().filter(|line| !line.contains(start)).collect::<Vec<_>>().join("\n");
     let keys = "id, local_address, local_metrics_address, local_http_address, remote_http_address, http_hosts, \
-                http_cors_origins, local_line_address, local_redis_address, redis_table, data_dir, durability, operator_writes, \
+                http_cors_origins, local_line_address, local_redis_address, redis_table, tls_certificate, tls_key, tls_ca, tls_client_certificates, insecure, \
+             data_dir, durability, operator_writes, \
                 requests_in_flight_max, request_bytes_in_flight_max, repair_keys_per_second, \
                 repair_bytes_per_second, tombstones_kept_for_seconds, disk_reserve_bytes, record_cache_bytes, block_cache_bytes, \
                 write_buffer_bytes";
@@ -439,7 +443,7 @@ fn bad_cluster_files_are_refused_with_one_line() {
         ),
         (
             replace("seed: 0", "sede: 0"),
-            "c.yml:2: cluster.sede: unknown key (did you mean seed?): accepted are seed, replica_count, nodes".into(),
+            "c.yml:2: cluster.sede: unknown key (did you mean seed?): accepted are name, seed, replica_count, nodes".into(),
         ),
         (replace("seed: 0", "seed: 0\n  seed: 1"), "c.yml:3: cluster.seed: given twice, first on line 2: each key is accepted once".into()),
         (
