@@ -65,7 +65,8 @@ impl Security {
     pub(super) fn tls(&self) -> Result<Option<ClientTls>, CliError> {
         let bad = |option: &str, error: &dyn std::fmt::Display| CliError::bad_input(format!("{option}: {error}"));
         let Some(ca) = &self.ca else {
-            let given = [(&self.cert, "--cert"), (&self.private_key, "--key")].into_iter().find(|(path, _)| path.is_some());
+            let given =
+                [(&self.cert, "--cert"), (&self.private_key, "--key")].into_iter().find(|(path, _)| path.is_some());
             return match given {
                 Some((_, option)) => {
                     Err(CliError::bad_input(format!("{option} needs --ca: give the CA of the cluster")))

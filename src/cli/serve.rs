@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use nix::sys::stat::{Mode, umask};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -69,6 +70,8 @@ impl Serve {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
         let _log = logging::init(self.log_format, self.log_level)?;
         let config = self.read()?;
+        // Files of the node are for its user alone, those of RocksDB included.
+        umask(Mode::from_bits_truncate(0o077));
         end_process_on_panic();
         let hung_up = Arc::new(Notify::new());
         let shutdown = shutdown_on_signals(Hangup::Tells(Arc::clone(&hung_up)))?;

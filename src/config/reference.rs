@@ -156,8 +156,7 @@ misspelt. Kubernetes sets such variables for a Service called `quorate-node` (`{
 `{VARIABLE_PREFIX}PORT`, `{VARIABLE_PREFIX}PORT_8001_TCP_ADDR` and so on). A node ignores them, and logs their names.
 
 The command line reads `QUORATE_ADDRESS` in the place of `--address`, likewise `QUORATE_CA`, `QUORATE_CERT` and `QUORATE_KEY`,
-and `quorate serve` reads `RUST_LOG` in the place of
-`--log-level`; see `quorate --help`.
+and `quorate serve` reads `RUST_LOG` in the place of `--log-level`; see `quorate --help`.
 "
     )
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use rustls::{AlertDescription, Error};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::{FallibleAccept, TlsStream};
@@ -32,6 +33,9 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 const LINGER_TIME_MAX: Duration = Duration::from_millis(500);
 /// The first byte of TLS: a record of a handshake.
 const HANDSHAKE_RECORD: u8 = 0x16;
+
+/// The most refused connections whose answers are still on their way.
+static LINGERING: Semaphore = Semaphore::const_new(256);
 
 /// The lines about refused connections: anybody who reaches the node can repeat them.
 static REFUSAL_LINES: LogLimit = LogLimit::new(10, Duration::from_secs(10));
@@ -291,6 +295,8 @@ fn is_goodbye(error: &io::Error) -> bool {
 }
 
 async fn linger(mut stream: TcpStream) {
+    // A stranger who opens one connection after the other must not hold more of them so than are open otherwise.
+    let Ok(_place) = LINGERING.try_acquire() else { return };
     let rest = async {
         let _ = stream.shutdown().await;
         let mut unread = [0; 1024];

@@ -55,8 +55,9 @@ impl Gateway {
 
     pub(super) async fn cluster_status(&self, call: &Call) -> Result<Reply, Problem> {
         let ClusterView { members, .. } = self.service.cluster(call.deadline()?).await?;
+        let scheme = if self.service.node().trust().tls.is_some() { "https" } else { "http" };
         let urls = |address: Option<&String>| -> Vec<String> {
-            address.into_iter().map(|address| format!("http://{address}")).collect()
+            address.into_iter().map(|address| format!("{scheme}://{address}")).collect()
         };
         let member = |member: &MemberView| {
             json!({
