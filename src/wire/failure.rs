@@ -71,10 +71,14 @@ pub enum FailureReason {
     NoSuchTable,
     /// There is a table of this name already. Nothing was done.
     TableExists,
+    /// The caller has no identity that the node knows. Nothing was done.
+    Unauthenticated,
+    /// The caller may not do this. Nothing was done.
+    PermissionDenied,
 }
 
 impl FailureReason {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::NotApplied,
         Self::OutcomeUnknown,
         Self::NoQuorum,
@@ -90,6 +94,8 @@ impl FailureReason {
         Self::NotANumber,
         Self::NoSuchTable,
         Self::TableExists,
+        Self::Unauthenticated,
+        Self::PermissionDenied,
     ];
 
     /// The reason as it stands in an `ErrorInfo`.
@@ -111,6 +117,8 @@ impl FailureReason {
             Self::NotANumber => "NOT_A_NUMBER",
             Self::NoSuchTable => "NO_SUCH_TABLE",
             Self::TableExists => "TABLE_EXISTS",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::PermissionDenied => "PERMISSION_DENIED",
         }
     }
 
@@ -130,6 +138,8 @@ impl FailureReason {
             Self::InvalidArgument => Code::InvalidArgument,
             Self::NoSuchTable => Code::NotFound,
             Self::TableExists => Code::AlreadyExists,
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::PermissionDenied => Code::PermissionDenied,
             Self::NotReplica
             | Self::StampNotGreater
             | Self::OperatorWritesOff
