@@ -44,6 +44,9 @@ impl Service {
         keys: Vec<Key>,
         deadline: Deadline,
     ) -> Result<BatchAnswer, ServiceError> {
+        for key in &keys {
+            self.allow_key(Right::Read, table, key).await?;
+        }
         let begin =
             async { self.node.batch_get(table, &keys, deadline.answer_at).await.map_err(RequestError::Rejected) };
         let mut reads = std::pin::pin!(self.wait(Access::Read, None, begin, deadline).await?);

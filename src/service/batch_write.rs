@@ -26,6 +26,12 @@ impl Service {
         writes: Vec<(Table, Write)>,
         deadline: Deadline,
     ) -> Result<Vec<(Key, WriteOutcome)>, ServiceError> {
+        for (table, write) in &writes {
+            self.allow_key(Right::Write, table, write.key()).await?;
+            if matches!(write, Write::Conditional(..)) {
+                self.allow_key(Right::Read, table, write.key()).await?;
+            }
+        }
         let entry = |(table, write): &(Table, Write)| (table.clone(), write.key().clone(), write.is_resend());
         let entries: Vec<(Table, Key, bool)> = writes.iter().map(entry).collect();
         let write = |(table, write)| match write {

@@ -9,6 +9,7 @@
 //!
 //! Caveat: an operation that the node has begun goes on when its caller hangs up. Only the waiting ends.
 
+pub(crate) mod access;
 pub(crate) mod batch_get;
 pub(crate) mod batch_write;
 pub(crate) mod buffer_budget;
@@ -39,13 +40,14 @@ use crate::protocol::{RepairOrder, RepairReport};
 use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
 use crate::storage::StoreStatistics;
 use crate::types::{
-    AgedRecord, ChangeRequest, Clock, Content, Key, KeyError, NodeId, NodeIndex, Record, Slot, Stamp, Table, TableId,
+    AgedRecord, ChangeRequest, Clock, Content, Key, KeyError, NodeId, NodeIndex, Record, Right, Slot, Stamp, Table, TableId,
     Ttl, Version,
 };
 use crate::wire::failure::FailureReason;
 use crate::wire::method::{Access, Method};
 use crate::wire::version::VersionText;
 
+use access::{Gate, Needs};
 use buffer_budget::{BudgetGuard, BufferBudget};
 use deadline::Deadline;
 use error::{ErrorContext, ServiceError};
@@ -68,6 +70,7 @@ pub struct Service {
     lists: Arc<Semaphore>,
     watches: Arc<Semaphore>,
     turns: UpdateQueues,
+    gate: Gate,
     /// The number of slots that each member holds; the configuration determines it.
     slots_held: Vec<u32>,
 }
@@ -142,6 +145,7 @@ impl Service {
             lists: Arc::new(Semaphore::new(LISTS_MAX)),
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
             turns: UpdateQueues::default(),
+            gate: Gate::new(node.clone(), false, None),
             slots_held: node.placement().slots_held(),
             node,
         })
@@ -171,6 +175,7 @@ impl Service {
         key: &Key,
         deadline: Deadline,
     ) -> Result<Option<Answer>, ServiceError> {
+        self.allow_key(Right::Read, table, key).await?;
         let read = pin!(self.node.get(table, key.clone(), deadline.answer_at));
         let record = self.wait_for(self.of_read(table, key), read, deadline).await?;
         record.map(|record| self.release(key, record)).transpose()
@@ -184,6 +189,7 @@ impl Service {
         at_least: Option<Version>,
         deadline: Deadline,
     ) -> Result<Option<Answer>, ServiceError> {
+        self.allow_key(Right::Read, table, key).await?;
         let read = pin!(self.node.get_one(table, key.clone(), at_least, deadline.answer_at));
         let record = self.wait_for(self.of_read(table, key), read, deadline).await?;
         record.map(|record| self.release(key, record)).transpose()
@@ -198,6 +204,7 @@ impl Service {
         ttl: Option<Ttl>,
         deadline: Deadline,
     ) -> Result<Version, ServiceError> {
+        self.allow_key(Right::Write, table, &key).await?;
         let write = pin!(self.node.set(table, key.clone(), content, ttl, deadline.answer_at));
         self.wait_for(self.of_write(table, &key), write, deadline).await
     }
@@ -210,6 +217,9 @@ impl Service {
         request: ChangeRequest,
         deadline: Deadline,
     ) -> Result<WriteResult, ServiceError> {
+        self.allow_key(Right::Write, table, &key).await?;
+        // Whether the condition holds tells what is there, and so does a sum.
+        self.allow_key(Right::Read, table, &key).await?;
         let is_resend = request.is_resend;
         let write = pin!(self.node.change(table, key.clone(), request, deadline.answer_at));
         let written = self.wait_for(self.of_write(table, &key), write, deadline).await;
@@ -228,6 +238,7 @@ impl Service {
         key: &Key,
         deadline: Deadline,
     ) -> Result<Option<Answer>, ServiceError> {
+        self.allow_key(Right::Read, table, key).await?;
         let key = key.clone().moved_to(self.table_open(table, deadline).await?);
         let read = self.node.node_get(key.clone(), deadline.answer_at);
         let record = self.wait(Access::Read, Some(&key), read, deadline).await?;
@@ -242,6 +253,7 @@ impl Service {
         stamp: Option<Stamp>,
         deadline: Deadline,
     ) -> Result<Version, ServiceError> {
+        self.gate.allow(&Needs::Everywhere(Right::Operator)).await?;
         self.allow_operator_writes()?;
         let write = self.node.node_set(key.clone(), content, stamp, deadline.answer_at);
         self.wait(Access::Write, Some(&key), write, deadline).await
@@ -249,12 +261,14 @@ impl Service {
 
     /// This node's clock.
     pub(crate) async fn clock(&self, deadline: Deadline) -> Result<Stamp, ServiceError> {
+        self.gate.allow(&Needs::Everywhere(Right::Observer)).await?;
         let clock = self.wait(Access::Read, None, self.node.clock(deadline.answer_at), deadline).await?;
         Ok(self.stamped(clock))
     }
 
     /// Raises this node's clock. Ask [`Self::allow_operator_writes`] before the request is parsed.
     pub(crate) async fn raise_clock(&self, to: Clock, deadline: Deadline) -> Result<Stamp, ServiceError> {
+        self.gate.allow(&Needs::Everywhere(Right::Operator)).await?;
         self.allow_operator_writes()?;
         let raise = self.node.raise_clock(to, deadline.answer_at);
         Ok(self.stamped(self.wait(Access::Write, None, raise, deadline).await?))
@@ -304,6 +318,7 @@ impl Service {
 
     /// The cluster as this node sees it.
     pub(crate) async fn cluster(&self, deadline: Deadline) -> Result<ClusterView, ServiceError> {
+        self.gate.allow(&Needs::Identity).await?;
         let status = self.status(deadline).await?;
         let node = &self.node;
         let parameters = node.placement().parameters();
@@ -332,6 +347,7 @@ impl Service {
 
     /// Orders a comparison with each peer at once. False where repair is off.
     pub(crate) async fn repair_now(&self, deadline: Deadline) -> Result<bool, ServiceError> {
+        self.gate.allow(&Needs::Everywhere(Right::Operator)).await?;
         let is_on = self.status(deadline).await?.repair.is_on;
         if is_on {
             let order = async { self.node.order_repair(RepairOrder::PassNow).await.map_err(RequestError::Rejected) };
@@ -342,6 +358,7 @@ impl Service {
 
     /// The health of this node.
     pub(crate) async fn health(&self, deadline: Deadline) -> Result<HealthReport, ServiceError> {
+        self.gate.allow(&Needs::Everywhere(Right::Observer)).await?;
         let status = self.status(deadline).await?;
         let mut assessment = self.assessor.assess(&status);
         let statistics = self.assessor.statistics_soon().await.unwrap_or_else(|| {
@@ -364,6 +381,14 @@ impl Service {
             repair: status.repair,
             members: self.node.placement().parameters().node_ids.clone(),
         })
+    }
+
+    /// Lets an operation on one key through, or says why not.
+    async fn allow_key(&self, right: Right, table: &Table, key: &Key) -> Result<(), ServiceError> {
+        if !self.gate.is_on() {
+            return Ok(());
+        }
+        self.gate.allow(&Needs::Keys(right, table.clone(), key.as_str().to_owned())).await
     }
 
     async fn status(&self, deadline: Deadline) -> Result<Status, ServiceError> {

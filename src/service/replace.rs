@@ -35,6 +35,7 @@ impl Service {
 
     /// Whether a key that is about to be written has a value.
     pub(crate) async fn has_value(&self, table: &Table, key: &Key, deadline: Deadline) -> Result<bool, ServiceError> {
+        self.allow_key(Right::Read, table, key).await?;
         let read = self.node.get(table, key.clone(), deadline.answer_at);
         let record = self.wait_for(self.of_read(table, key), read, deadline).await.map_err(before_write)?;
         Ok(record.is_some_and(|record| matches!(record.content, Content::Value(_))))

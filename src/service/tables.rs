@@ -30,6 +30,7 @@ impl Service {
         settings: TableSettings,
         deadline: Deadline,
     ) -> Result<CreatedTable, ServiceError> {
+        self.gate.allow(&Needs::Keys(Right::Admin, Table::Named(name.clone()), String::new())).await?;
         let create = self.node.create_table(name.clone(), settings, deadline.answer_at);
         let (table, is_new) = self.wait(Access::Write, None, create, deadline).await?;
         Ok(CreatedTable { info: TableInfo { name, table }, is_new })
@@ -38,12 +39,14 @@ impl Service {
     /// Drops a table. Its keys are gone for everybody then.
     pub(crate) async fn table_drop(&self, name: TableName, deadline: Deadline) -> Result<(), ServiceError> {
         let table = Table::Named(name.clone());
+        self.gate.allow(&Needs::Keys(Right::Admin, table.clone(), String::new())).await?;
         let drop = self.node.drop_table(name, deadline.answer_at);
         self.wait_for(self.of_table(Access::Write, &table), drop, deadline).await
     }
 
     /// The table of this name.
     pub(crate) async fn table_get(&self, name: &TableName, deadline: Deadline) -> Result<TableInfo, ServiceError> {
+        self.gate.allow(&Needs::About(Table::Named(name.clone()))).await?;
         let read = self.node.table(name, deadline.answer_at);
         match self.wait(Access::Read, None, read, deadline).await? {
             Some(table) => Ok(TableInfo { name: name.clone(), table }),

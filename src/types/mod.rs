@@ -11,6 +11,7 @@ mod age;
 mod change;
 mod clock;
 mod cluster;
+mod grant;
 mod key;
 mod record;
 mod store;
@@ -22,6 +23,7 @@ pub use age::{Age, AgedRecord, Expiry, RunningTime};
 pub use change::{Change, ChangeRequest, Condition, content_of, number_in};
 pub use clock::{Clock, Stamp};
 pub use cluster::{ClusterParameters, NODE_ID_BYTES_MAX, NodeId, NodeIdError, NodeIndex};
+pub use grant::{Grant, GrantError, Right, Scope};
 pub use key::{KEY_BYTES_MAX, Key, KeyError, STORED_KEY_BYTES_MAX, Slot};
 pub use record::{Checksum, Content, Digest, Record, Ttl, Value};
 pub use store::{
