@@ -699,6 +699,7 @@ impl Parts<'_> {
         self.ctx.clock.epoch_is_durable(meta.epoch);
         self.membership.on_store_reopened(meta);
         self.replica.on_store_reopened(meta, &mut self.ctx);
+        self.members.on_store_reopened(meta, self.ctx.layout, self.ctx.me, self.ctx.now);
         self.tombstones.store_reopened();
         self.expiries.on_store_reopened(meta, self.ctx.now);
         self.repair.store_reopened(self.ctx.now);

@@ -34,16 +34,6 @@ impl Members {
         takeover.again_at = now.after(TAKEOVER_AGAIN);
         let id = *takeover.id.get_or_insert_with(|| ctx.coordinator.next_id());
         let round = takeover.round;
-        // The store may not have taken what enough have told.
-        let have_told = |told: &mut dyn Iterator<Item = NodeIndex>| {
-            let told: BTreeSet<NodeIndex> = told.collect();
-            takeover.are_enough(&told, ctx.shared.node.layout)
-        };
-        match &takeover.step {
-            Step::Floors(told) if have_told(&mut told.keys().copied()) => return self.keep_floors(ctx),
-            Step::List(pages) if have_told(&mut pages.keys().copied()) => return self.take_page(ctx),
-            _ => {}
-        }
         let (answered, request): (BTreeSet<NodeIndex>, _) = match &takeover.step {
             Step::Floors(told) => (told.keys().copied().collect(), MembersRequest::Floors),
             Step::List(pages) => {

@@ -14,7 +14,6 @@ use super::messages::{MembersAnswer, MembersRequest};
 use super::refusal::MembersRefusal;
 use super::request::present_configuration;
 use super::state::{Members, MembersCtx};
-use super::takeover::Takeover;
 use super::vote::VOTE_TIME_MAX;
 
 impl Members {
@@ -140,7 +139,7 @@ impl Members {
             };
             ctx.shared.node.reply(id, reply);
         }
-        self.takeover = Takeover::begin(ctx.layout(), ctx.me(), None, now);
+        self.takeover.begin_anew(ctx.shared.node.layout, ctx.shared.node.me, None, now);
         if let Some(configuration) = ctx.layout().configuration().cloned() {
             Self::tell(&configuration, ctx);
         }

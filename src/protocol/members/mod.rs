@@ -31,6 +31,8 @@ mod request;
 mod serving;
 mod state;
 mod takeover;
+#[cfg(test)]
+mod tests;
 mod vote;
 
 pub use messages::{MembersAnswer, MembersRequest, Progress, TakeoverPage, WishedMember, WishedMembers};

@@ -35,6 +35,8 @@ pub(super) struct Takeover {
     pub(super) groups: Vec<Slot>,
     /// Whether the floors are durable.
     pub(super) knows_floors: bool,
+    /// The number of the last task. It never falls, so that no key is taken for another one that was read under an earlier
+    /// configuration.
     pub(super) last_task: u64,
     pub(super) keys: u64,
     pub(super) bytes: u64,
@@ -93,6 +95,11 @@ impl Takeover {
         }
     }
 
+    /// Begins anew, under this layout and from the place that is `kept`. The tasks that ran before do not count any more.
+    pub(super) fn begin_anew(&mut self, layout: &Layout, me: NodeIndex, kept: Option<&TakenOver>, now: Time) {
+        *self = Self { last_task: self.last_task, ..Self::begin(layout, me, kept, now) };
+    }
+
     pub(super) fn owns(&self, id: OperationId) -> bool {
         self.id == Some(id)
     }
@@ -121,17 +128,6 @@ impl Takeover {
         match &self.step {
             Step::Complete => None,
             _ => Some(self.again_at),
-        }
-    }
-
-    /// A batch failed: what waited for it begins anew.
-    pub(super) fn on_batch_failed(&mut self) {
-        match self.step {
-            Step::KeepFloors => self.step = Step::Floors(BTreeMap::new()),
-            Step::KeepEnd => {
-                self.step = Step::Copy { keys: VecDeque::new(), in_flight: BTreeMap::new(), page_end: None };
-            }
-            _ => {}
         }
     }
 
