@@ -132,7 +132,7 @@ impl Membership {
             let found = indexes.iter().find(|(member, _)| member.is(wanted));
             found.map(|(_, node)| *node).expect("each member of a configuration has an index")
         };
-        Layout::under(Arc::clone(configuration), nodes, index_of)
+        layout.under(Arc::clone(configuration), nodes, index_of)
     }
 
     /// The index of a member, where the node is known. `taken` are the indexes of other members.
