@@ -164,12 +164,13 @@ impl<E: From<LinkEvent>> AcceptedLink<E> {
             }
             return None;
         };
-        match hello.sender_in(&self.parameters) {
-            Ok(peer) => {
+        match self.parameters.member(&hello.node_id) {
+            Some(peer) => {
                 let id = hello.node_id.clone();
                 Some((first.ok()?, peer, id))
             }
-            Err(refusal) => {
+            None => {
+                let refusal = crate::protocol::HelloRefusal::Cluster;
                 if let Some(left_out) = STRANGER_LINES.pass(Instant::now()) {
                     warn!(peer = %hello.node_id, left_out, "refused a node that is no member: {refusal}");
                 }

@@ -119,13 +119,13 @@ impl Peer {
 impl EventLoop {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { node, started_at, store, value_bytes_max, commit_thread, metrics, events, outboxes } = parts;
-        let parameters = node.placement().parameters();
+        let parameters = node.layout().parameters();
         let ids = || parameters.members().map(|member| parameters.id(member).clone());
         let peer = |(id, opened)| Peer { id, opened, accepted: VecDeque::new(), last_seen: None };
         let peers = ids().zip(outboxes).map(peer).collect();
         let watchers = Watchers::new(Arc::clone(&metrics));
         let telemetry = Telemetry::new(Arc::clone(&metrics), ids());
-        let scans = Scans::new(Arc::clone(&store), Arc::clone(node.shared_placement()), events.clone());
+        let scans = Scans::new(Arc::clone(&store), Arc::clone(node.shared_layout()), events.clone());
         let reads = Reads::new(Arc::clone(&store), Arc::clone(&metrics), events.clone(), value_bytes_max);
         Self {
             node,
@@ -313,7 +313,7 @@ impl EventLoop {
     }
 
     fn status(&self) -> Status {
-        let parameters = self.node.placement().parameters();
+        let parameters = self.node.layout().parameters();
         let peers = parameters.members().filter(|member| *member != self.node.me()).map(|member| {
             let peer = &self.peers[member.index()];
             let answers: usize = peer.accepted.iter().map(|(_, outbox)| outbox.queued_bytes()).sum();

@@ -97,6 +97,8 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
     let node = protocol::Node::start(Setup {
         me,
         placement: Arc::clone(&placement),
+        addresses: addresses.iter().map(|address| address.as_str().into()).collect(),
+        joins: false,
         meta,
         nonce: rand::random(),
         started_at: protocol::Time::default(),

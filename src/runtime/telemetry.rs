@@ -65,6 +65,8 @@ impl Telemetry {
             ProtocolEvent::Overloaded => {
                 metrics.peer_requests_dropped.inc();
             }
+            ProtocolEvent::Reconfigured { number, is_joint: true } => info!(number, "members change"),
+            ProtocolEvent::Reconfigured { number, is_joint: false } => info!(number, "the members are these now"),
             ProtocolEvent::PeerMet(peer) => {
                 let peer = &mut self.peers[peer.index()];
                 peer.refusals = [None; 2];
@@ -137,6 +139,8 @@ impl Telemetry {
             }
             Some(Unready::Refused { by, refusal }) => error!(?by, "taking no requests: {refusal}"),
             Some(Unready::Starting) => warn!("taking no requests: this incarnation's epoch is not on disk yet"),
+            Some(Unready::Waiting) => info!("taking no requests: this node waits to be added to the cluster"),
+            Some(Unready::Removed) => info!("taking no requests: this node was removed from the cluster"),
             Some(Unready::Draining) | None => {}
         }
     }

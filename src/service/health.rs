@@ -145,9 +145,9 @@ fn count_slots_short(placement: &Placement, linked: &[bool]) -> usize {
 fn assess(status: &Status, placement: &Placement, slots_short: usize) -> Assessment {
     if let Some(unready) = &status.unready {
         let health = match unready {
-            Unready::Starting | Unready::Bootstrapping { .. } => Health::Starting,
+            Unready::Starting | Unready::Bootstrapping { .. } | Unready::Waiting => Health::Starting,
             Unready::Refused { .. } => Health::Refused,
-            Unready::Draining => Health::Draining,
+            Unready::Draining | Unready::Removed => Health::Draining,
         };
         return Assessment { health, detail: unready_text(unready) };
     }
@@ -189,6 +189,10 @@ pub(crate) fn unready_text(unready: &Unready) -> String {
         ),
         Unready::Refused { by, refusal } => format!("this node is refused by {}: {refusal}", nodes(by)),
         Unready::Draining => "the node was told to end: ask another one".to_owned(),
+        Unready::Waiting => {
+            "the node waits to be added to the cluster: ask a member, or add the node with `quorate members apply`".to_owned()
+        }
+        Unready::Removed => "the node was removed from the cluster: ask a member".to_owned(),
     }
 }
 

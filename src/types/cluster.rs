@@ -51,6 +51,25 @@ impl NodeId {
         Ok(Self(id.into()))
     }
 
+    /// The name under which the node writes that came with the configuration of this number: its id where that is the first,
+    /// and else the id, a comma and the number. An id has no comma.
+    #[must_use]
+    pub fn writer_since(&self, number: u64) -> Self {
+        if number == 0 { self.clone() } else { Self(format!("{},{number}", self.0).into()) }
+    }
+
+    /// Checks `name` and takes it as the name under which a node writes.
+    ///
+    /// # Errors
+    /// When no node writes under it.
+    pub fn of_writer(name: &str) -> Result<Self, NodeIdError> {
+        let Some((id, number)) = name.split_once(',') else { return Self::new(name) };
+        let no_name = || NodeIdError::Character { id: name.to_owned(), character: ',' };
+        let number: u64 = number.parse().map_err(|_| no_name())?;
+        let writer = Self::new(id)?.writer_since(number);
+        if writer.as_str() == name { Ok(writer) } else { Err(no_name()) }
+    }
+
     /// The id of no node: below all others. It stands in stamps that no node drew.
     #[must_use]
     pub fn none() -> Self {

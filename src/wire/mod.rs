@@ -17,10 +17,14 @@ pub mod chunks;
 pub mod codec;
 pub mod failure;
 #[cfg(feature = "server")]
+mod members;
+#[cfg(feature = "server")]
 pub mod method;
 #[cfg(feature = "server")]
 pub mod peer;
 mod public;
+#[cfg(feature = "server")]
+mod refusals;
 #[cfg(feature = "server")]
 mod repair;
 #[cfg(feature = "server")]

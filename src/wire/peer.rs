@@ -6,13 +6,14 @@
 use bytes::Bytes;
 
 use crate::api;
-use crate::protocol::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request, StoreOrigin};
+use crate::protocol::{Answer, Message, OperationId, Request, StoreOrigin};
 use crate::types::{
-    Age, Applied, Checksum, Clock, ClusterParameters, Content, Digest, IdempotencyToken, Incarnation, Key, KeyRange,
-    Lookup, NodeId, Proposal, RECENT_MAX, ReadKind, Record, ScannedKeys, Stamp, StoreId, TableId, Ttl, Value, Version,
+    Age, Applied, Checksum, Clock, Content, Digest, IdempotencyToken, Incarnation, Key, KeyRange, Lookup, NodeId,
+    Proposal, RECENT_MAX, ReadKind, Record, ScannedKeys, Stamp, TableId, Ttl, Value, Version,
 };
 
-use super::{changes, repair};
+use super::refusals::{decode_hello_refusal, decode_refusal, encode_refusal, refused_hello};
+use super::{changes, members, repair};
 
 /// The reason why a peer's message does not decode. The message is dropped, and its sender repeats the request or gives up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,14 +67,20 @@ impl From<api::PeerIncarnation> for Incarnation {
 impl From<Message> for api::PeerMessage {
     fn from(message: Message) -> Self {
         use api::peer_message::Body;
-        let introduction = |body| Self { operation: 0, round: 0, body: Some(body) };
+        let introduction = |body| Self { operation: 0, round: 0, number: 0, body: Some(body) };
         match message {
             Message::Hello(hello) => introduction(Body::Hello(hello.into())),
             Message::Welcome(hello) => introduction(Body::Welcome(hello.into())),
             Message::HelloRefused { incarnation, refusal } => {
                 introduction(Body::HelloRefused(refused_hello(incarnation, refusal)))
             }
-            Message::Request { operation, round, request } => {
+            Message::Configuration(configuration) => {
+                introduction(Body::Configuration(members::encode_configuration(&configuration)))
+            }
+            Message::ConfigurationWanted => {
+                introduction(Body::ConfigurationWanted(api::PeerConfigurationWanted {}))
+            }
+            Message::Request { operation, round, number, request } => {
                 let body = match request {
                     Request::Clock => Body::ClockRequest(api::PeerClockRequest {}),
                     Request::Get { key, read_kind } => {
@@ -96,15 +103,16 @@ impl From<Message> for api::PeerMessage {
                     Request::Follow { filter, next } => Body::Follow(changes::encode_follow(filter, next)),
                     Request::Unfollow => Body::Unfollow(api::PeerUnfollow {}),
                     Request::Repair(request) => Body::Repair(repair::encode_request(request)),
+                    Request::Members(request) => Body::Members(members::encode_request(request)),
                     Request::Fence { slot, fence } => Body::Fence(repair::encode_slot_clock(slot, fence, None)),
                     Request::OldRecords { slot, until, after } => {
                         Body::OldRecords(repair::encode_slot_clock(slot, until, after))
                     }
                     Request::Seal { slot, seal } => Body::Seal(repair::encode_slot_clock(slot, seal, None)),
                 };
-                Self { operation: operation.0, round, body: Some(body) }
+                Self { operation: operation.0, round, number, body: Some(body) }
             }
-            Message::Answer { operation, round, answer } => {
+            Message::Answer { operation, round, number, answer } => {
                 let body = match answer {
                     Answer::Clock(clock) => Body::Clock(repair::encode_clock(clock)),
                     Answer::Lookup { key, held, age, seal } => Body::Lookup(encode_held(key, held, age, seal)),
@@ -120,11 +128,12 @@ impl From<Message> for api::PeerMessage {
                     Answer::Changes { from, to, changes } => Body::Changes(changes::encode(from, to, changes)),
                     Answer::ChangesLost => Body::Changes(api::PeerChanges { lost: true, ..Default::default() }),
                     Answer::Repair(answer) => Body::Compared(repair::encode_answer(answer)),
+                    Answer::Members(answer) => Body::MembersAnswer(members::encode_answer(answer)),
                     Answer::Refused(refusal) => {
                         Body::Refused(api::PeerRefused { reason: encode_refusal(refusal).into() })
                     }
                 };
-                Self { operation: operation.0, round, body: Some(body) }
+                Self { operation: operation.0, round, number, body: Some(body) }
             }
         }
     }
@@ -147,25 +156,14 @@ impl api::PeerMessage {
     }
 }
 
-fn refused_hello(incarnation: Incarnation, refusal: HelloRefusal) -> api::PeerHelloRefused {
-    let reason = match refusal {
-        HelloRefusal::Protocol => api::PeerHelloRefusal::HelloRefusalProtocol,
-        HelloRefusal::Cluster => api::PeerHelloRefusal::HelloRefusalCluster,
-        HelloRefusal::WrongNode => api::PeerHelloRefusal::HelloRefusalWrongNode,
-        HelloRefusal::StoreId => api::PeerHelloRefusal::HelloRefusalStoreId,
-        HelloRefusal::Incarnation => api::PeerHelloRefusal::HelloRefusalIncarnation,
-    };
-    api::PeerHelloRefused { incarnation: Some(incarnation.into()), reason: reason.into(), detail: refusal.to_string() }
-}
-
 impl TryFrom<api::PeerMessage> for Message {
     type Error = PeerWireError;
 
     fn try_from(message: api::PeerMessage) -> Result<Self, PeerWireError> {
         use api::peer_message::Body;
-        let (operation, round) = (OperationId(message.operation), message.round);
-        let request = |request| Ok(Self::Request { operation, round, request });
-        let answer = |answer| Ok(Self::Answer { operation, round, answer });
+        let (operation, round, number) = (OperationId(message.operation), message.round, message.number);
+        let request = |request| Ok(Self::Request { operation, round, number, request });
+        let answer = |answer| Ok(Self::Answer { operation, round, number, answer });
         match message.body.ok_or(missing("body"))? {
             Body::Hello(hello) => Ok(Self::Hello(hello.try_into()?)),
             Body::Welcome(hello) => Ok(Self::Welcome(hello.try_into()?)),
@@ -174,6 +172,12 @@ impl TryFrom<api::PeerMessage> for Message {
                 let incarnation = refused.incarnation.ok_or(missing("hello_refused.incarnation"))?.into();
                 Ok(Self::HelloRefused { incarnation, refusal })
             }
+            Body::Configuration(configuration) => {
+                Ok(Self::Configuration(members::decode_configuration(configuration)?))
+            }
+            Body::ConfigurationWanted(api::PeerConfigurationWanted {}) => Ok(Self::ConfigurationWanted),
+            Body::Members(asked) => request(Request::Members(members::decode_request(asked)?)),
+            Body::MembersAnswer(told) => answer(Answer::Members(members::decode_answer(told)?)),
             Body::ClockRequest(api::PeerClockRequest {}) => request(Request::Clock),
             Body::Get(get) => {
                 let read_kind = if get.digest_only { ReadKind::Digest } else { ReadKind::Data };
@@ -244,46 +248,6 @@ impl TryFrom<api::PeerMessage> for Message {
                 answer(Answer::Refused(decode_refusal(refused.reason()).ok_or(missing("refused.reason"))?))
             }
         }
-    }
-}
-
-impl From<Hello> for api::PeerHello {
-    fn from(hello: Hello) -> Self {
-        let Hello { protocol, parameters, node_id, to_node_id, store_id, incarnation, earlier_incarnations } = hello;
-        Self {
-            protocol,
-            node_id: node_id.to_string(),
-            to_node_id: to_node_id.to_string(),
-            store_id: Bytes::copy_from_slice(&store_id.0.to_be_bytes()),
-            incarnation: Some(incarnation.into()),
-            earlier_incarnations: earlier_incarnations.iter().map(|incarnation| (*incarnation).into()).collect(),
-            seed: parameters.seed,
-            replica_count: u32::try_from(parameters.replica_count).expect("REPLICA_COUNT_MAX keeps it within a u32"),
-            node_ids: parameters.node_ids.iter().map(ToString::to_string).collect(),
-        }
-    }
-}
-
-impl TryFrom<api::PeerHello> for Hello {
-    type Error = PeerWireError;
-
-    fn try_from(hello: api::PeerHello) -> Result<Self, PeerWireError> {
-        let store_id: [u8; 16] =
-            hello.store_id.as_ref().try_into().map_err(|_| invalid("hello.store_id", &"16 bytes are accepted"))?;
-        let node_ids: Result<_, _> = hello.node_ids.iter().map(|id| node_id("hello.node_ids", id)).collect();
-        Ok(Self {
-            protocol: hello.protocol,
-            parameters: ClusterParameters {
-                seed: hello.seed,
-                replica_count: usize::try_from(hello.replica_count).unwrap_or(usize::MAX),
-                node_ids: node_ids?,
-            },
-            node_id: node_id("hello.node_id", &hello.node_id)?,
-            to_node_id: node_id("hello.to_node_id", &hello.to_node_id)?,
-            store_id: StoreId(u128::from_be_bytes(store_id)),
-            incarnation: hello.incarnation.ok_or(missing("hello.incarnation"))?.into(),
-            earlier_incarnations: hello.earlier_incarnations.into_iter().map(Into::into).collect(),
-        })
     }
 }
 
@@ -498,8 +462,13 @@ pub(super) fn key(field: &'static str, bytes: Bytes) -> Result<Key, PeerWireErro
     Key::from_stored(bytes).map_err(|error| invalid(field, &error))
 }
 
-fn node_id(field: &'static str, id: &str) -> Result<NodeId, PeerWireError> {
+pub(super) fn node_id(field: &'static str, id: &str) -> Result<NodeId, PeerWireError> {
     NodeId::new(id).map_err(|error| invalid(field, &error))
+}
+
+/// The name under which a node writes.
+pub(super) fn writer(field: &'static str, name: &str) -> Result<NodeId, PeerWireError> {
+    NodeId::of_writer(name).map_err(|error| invalid(field, &error))
 }
 
 fn base_stamp(value: &api::ClockValue) -> Result<Stamp, PeerWireError> {
@@ -512,49 +481,7 @@ fn base_stamp(value: &api::ClockValue) -> Result<Stamp, PeerWireError> {
 
 fn stamp(value: &api::ClockValue) -> Result<Stamp, PeerWireError> {
     let clock = Clock { epoch: value.epoch, counter: value.clock };
-    Ok(Stamp { clock, writer: node_id("stamp.node", &value.node)? })
-}
-
-fn encode_refusal(refusal: Refusal) -> api::PeerRefusal {
-    match refusal {
-        Refusal::NotReplica => api::PeerRefusal::RefusalNotReplica,
-        Refusal::NotBootstrapped => api::PeerRefusal::RefusalNotBootstrapped,
-        Refusal::StoreFailed => api::PeerRefusal::RefusalStoreFailed,
-        Refusal::ReadFailed => api::PeerRefusal::RefusalReadFailed,
-        Refusal::ClockJump => api::PeerRefusal::RefusalClockJump,
-        Refusal::StampConflict => api::PeerRefusal::RefusalStampConflict,
-        Refusal::RefusedByPeers => api::PeerRefusal::RefusalRefusedByPeers,
-        Refusal::Dropped => api::PeerRefusal::RefusalDropped,
-        Refusal::NoRoom => api::PeerRefusal::RefusalNoRoom,
-        Refusal::Fenced => api::PeerRefusal::RefusalFenced,
-    }
-}
-
-fn decode_refusal(refusal: api::PeerRefusal) -> Option<Refusal> {
-    Some(match refusal {
-        api::PeerRefusal::RefusalUnknown => return None,
-        api::PeerRefusal::RefusalNotReplica => Refusal::NotReplica,
-        api::PeerRefusal::RefusalNotBootstrapped => Refusal::NotBootstrapped,
-        api::PeerRefusal::RefusalStoreFailed => Refusal::StoreFailed,
-        api::PeerRefusal::RefusalReadFailed => Refusal::ReadFailed,
-        api::PeerRefusal::RefusalClockJump => Refusal::ClockJump,
-        api::PeerRefusal::RefusalStampConflict => Refusal::StampConflict,
-        api::PeerRefusal::RefusalRefusedByPeers => Refusal::RefusedByPeers,
-        api::PeerRefusal::RefusalDropped => Refusal::Dropped,
-        api::PeerRefusal::RefusalNoRoom => Refusal::NoRoom,
-        api::PeerRefusal::RefusalFenced => Refusal::Fenced,
-    })
-}
-
-fn decode_hello_refusal(refusal: api::PeerHelloRefusal) -> Option<HelloRefusal> {
-    Some(match refusal {
-        api::PeerHelloRefusal::HelloRefusalUnknown => return None,
-        api::PeerHelloRefusal::HelloRefusalProtocol => HelloRefusal::Protocol,
-        api::PeerHelloRefusal::HelloRefusalCluster => HelloRefusal::Cluster,
-        api::PeerHelloRefusal::HelloRefusalWrongNode => HelloRefusal::WrongNode,
-        api::PeerHelloRefusal::HelloRefusalStoreId => HelloRefusal::StoreId,
-        api::PeerHelloRefusal::HelloRefusalIncarnation => HelloRefusal::Incarnation,
-    })
+    Ok(Stamp { clock, writer: writer("stamp.node", &value.node)? })
 }
 
 #[cfg(test)]

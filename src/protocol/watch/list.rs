@@ -147,7 +147,7 @@ impl Watches {
     fn page_failed(&mut self, id: WatchId, failure: &Failure, ctx: &mut WatchCtx<'_>) {
         let Some(watch) = self.clients.get(&id) else { return };
         let group = watch.group;
-        let broken: Vec<NodeIndex> = silent(failure, ctx.placement()).intersection(&watch.covers).copied().collect();
+        let broken: Vec<NodeIndex> = silent(failure, ctx.layout()).intersection(&watch.covers).copied().collect();
         for node in broken {
             self.break_stream(group, node, ctx);
         }

@@ -75,6 +75,11 @@ impl Operation for GetWith {
         self.get.on_impossible()
     }
 
+    fn on_reconfigured(&mut self) -> Step {
+        *self = Self::new(std::mem::take(&mut self.tellers));
+        self.start()
+    }
+
     fn on_resumed(&mut self) -> Step {
         self.start()
     }
