@@ -8,8 +8,8 @@ use crate::types::{Clock, Incarnation, Key, NodeId, NodeIndex, PeerRecord, ReadK
 use super::clock::QuorumClock;
 use super::group_commit::{AckAfter, GroupCommit};
 use super::io::{Effect, Failure, ProtocolEvent, Reply, RequestId, Time};
-use super::message::{Answer, Message, OperationId, Refusal, Request};
 use super::layout::Layout;
+use super::message::{Answer, Message, OperationId, Refusal, Request};
 
 /// What each part of a node may use of the rest.
 #[derive(Debug)]

@@ -177,7 +177,8 @@ impl<A> GroupCommit<A> {
     /// configuration, where the answer counts for nothing.
     pub fn remove(&mut self, is_gained: impl Fn(Slot) -> bool) {
         let next = &mut self.next;
-        let removed: Vec<Key> = next.records.iter().filter(|(_, (slot, _))| is_gained(*slot)).map(|(key, _)| key.clone()).collect();
+        let removed: Vec<Key> =
+            next.records.iter().filter(|(_, (slot, _))| is_gained(*slot)).map(|(key, _)| key.clone()).collect();
         for key in removed {
             next.records.remove(&key);
             next.new_keys.remove(&key);

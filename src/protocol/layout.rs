@@ -308,12 +308,8 @@ mod tests {
     use crate::types::{ClusterId, Member, StoreId};
 
     fn list(ids: &[&str], replica_count: usize) -> MemberList {
-        let member = |id: &&str| Member {
-            id: NodeId::new(id).unwrap(),
-            store_id: StoreId(1),
-            since: 0,
-            address: "h:1".into(),
-        };
+        let member =
+            |id: &&str| Member { id: NodeId::new(id).unwrap(), store_id: StoreId(1), since: 0, address: "h:1".into() };
         MemberList { replica_count, members: ids.iter().map(member).collect() }
     }
 

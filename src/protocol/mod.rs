@@ -70,8 +70,8 @@ pub mod turn;
 pub mod watch;
 
 pub use io::{
-    Command, Effect, Failure, InTable, Input, MembersChange, ProtocolEvent, QuorumReport, ReadId, ReplicaStatus, Reply, RequestId,
-    Time, Unready,
+    Command, Effect, Failure, InTable, Input, MembersChange, ProtocolEvent, QuorumReport, ReadId, ReplicaStatus, Reply,
+    RequestId, Time, Unready,
 };
 pub use layout::Layout;
 pub use members::{MemberStatus, MembersRefusal, MembersReport, WishedMember, WishedMembers};

@@ -418,10 +418,7 @@ macro_rules! shared {
 impl Parts<'_> {
     /// Lets the coordinator work.
     fn coordinate(&mut self, work: impl FnOnce(&mut Coordinator, &mut CoordinatorCtx<'_>)) {
-        work(
-            self.coordinator,
-            &mut shared!(self),
-        );
+        work(self.coordinator, &mut shared!(self));
     }
 
     /// Lets the lists work.

@@ -13,8 +13,8 @@ use tracing::{debug, error};
 
 use crate::limits::{SCANNED_BYTES_MAX, SCANNED_ENTRIES_MAX, SCANS_RUNNING_MAX};
 use crate::log_limit::LogLimit;
-use crate::protocol::ReadId;
 use crate::protocol::Layout;
+use crate::protocol::ReadId;
 use crate::storage::{PageBounds, Store, StoreError};
 use crate::types::{KeyRange, Removed, ScannedKeys, SlotRange, SlotsPage, TableId};
 

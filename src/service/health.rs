@@ -190,7 +190,8 @@ pub(crate) fn unready_text(unready: &Unready) -> String {
         Unready::Refused { by, refusal } => format!("this node is refused by {}: {refusal}", nodes(by)),
         Unready::Draining => "the node was told to end: ask another one".to_owned(),
         Unready::Waiting => {
-            "the node waits to be added to the cluster: ask a member, or add the node with `quorate members apply`".to_owned()
+            "the node waits to be added to the cluster: ask a member, or add the node with `quorate members apply`"
+                .to_owned()
         }
         Unready::Removed => "the node was removed from the cluster: ask a member".to_owned(),
     }

@@ -125,9 +125,7 @@ pub(super) fn encode_configuration(configuration: &Configuration) -> api::PeerCo
     }
 }
 
-pub(super) fn decode_configuration(
-    configuration: api::PeerConfiguration,
-) -> Result<Arc<Configuration>, PeerWireError> {
+pub(super) fn decode_configuration(configuration: api::PeerConfiguration) -> Result<Arc<Configuration>, PeerWireError> {
     let configuration = Configuration {
         number: configuration.number,
         cluster: cluster("configuration.cluster", &configuration.cluster)?,
@@ -195,9 +193,7 @@ pub(super) fn decode_request(request: api::PeerMembersRequest) -> Result<Members
             MembersRequest::Accept { ballot, configuration }
         }
         Question::Floors(_) => MembersRequest::Floors,
-        Question::Records(records) => {
-            MembersRequest::Records { after: records.after.map(decode_place).transpose()? }
-        }
+        Question::Records(records) => MembersRequest::Records { after: records.after.map(decode_place).transpose()? },
         Question::Progress(_) => MembersRequest::Progress,
     })
 }

@@ -77,9 +77,7 @@ impl From<Message> for api::PeerMessage {
             Message::Configuration(configuration) => {
                 introduction(Body::Configuration(members::encode_configuration(&configuration)))
             }
-            Message::ConfigurationWanted => {
-                introduction(Body::ConfigurationWanted(api::PeerConfigurationWanted {}))
-            }
+            Message::ConfigurationWanted => introduction(Body::ConfigurationWanted(api::PeerConfigurationWanted {})),
             Message::Request { operation, round, number, request } => {
                 let body = match request {
                     Request::Clock => Body::ClockRequest(api::PeerClockRequest {}),

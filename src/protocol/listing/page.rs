@@ -6,9 +6,9 @@ use crate::limits::{LISTED_KEYS_MAX, LISTED_KEYS_MIN};
 use crate::mutants::rule;
 use crate::protocol::context::Caller;
 use crate::protocol::io::Time;
+use crate::protocol::layout::Layout;
 use crate::protocol::message::Refusal;
 use crate::protocol::pages::ListPage;
-use crate::protocol::layout::Layout;
 use crate::protocol::quorum::Tally;
 use crate::types::{Age, ClusterParameters, Digest, Key, NodeIndex, ScannedKeys};
 

@@ -101,7 +101,8 @@ impl Members {
         let member = |wished: &WishedMember| {
             let known = present.old.of_id(&wished.id);
             let address = Arc::clone(&wished.address);
-            if let Some(known) = known.filter(|known| wished.store_id.is_none_or(|store_id| store_id == known.store_id)) {
+            if let Some(known) = known.filter(|known| wished.store_id.is_none_or(|store_id| store_id == known.store_id))
+            {
                 return Ok(Member { address, ..known.clone() });
             }
             let is_it = |node: &&WaitingNode| {

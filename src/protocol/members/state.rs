@@ -237,10 +237,15 @@ impl Members {
 
     /// The members, as this node sees them.
     #[must_use]
-    pub fn report(&self, me: NodeIndex, layout: &Layout, membership: &super::super::membership::Membership, now: Time) -> MembersReport {
+    pub fn report(
+        &self,
+        me: NodeIndex,
+        layout: &Layout,
+        membership: &super::super::membership::Membership,
+        now: Time,
+    ) -> MembersReport {
         let (old, new) = (layout.old(), layout.newest());
-        let slots: BTreeMap<NodeIndex, u32> =
-            new.members().iter().copied().zip(new.slots_held()).collect();
+        let slots: BTreeMap<NodeIndex, u32> = new.members().iter().copied().zip(new.slots_held()).collect();
         let old_slots: BTreeMap<NodeIndex, u32> = old.members().iter().copied().zip(old.slots_held()).collect();
         let member = |node: &NodeIndex| MemberStatus {
             node: *node,

@@ -74,7 +74,8 @@ impl Takeover {
     /// What `me` has to take over under a layout. `kept` says how far it was before a restart.
     pub(super) fn begin(layout: &Layout, me: NodeIndex, kept: Option<&TakenOver>, now: Time) -> Self {
         let slots: Vec<Slot> = if layout.is_joint() {
-            let is_taken = |slot: &Slot| rule!(ShrinkWithoutCopy, takes_over(me, *slot, layout), not layout.gains(me, *slot));
+            let is_taken =
+                |slot: &Slot| rule!(ShrinkWithoutCopy, takes_over(me, *slot, layout), not layout.gains(me, *slot));
             (0..=u16::MAX).map(Slot).filter(is_taken).collect()
         } else {
             Vec::new()
@@ -308,7 +309,8 @@ impl Members {
         let backlog = ctx.shared.node.group_commit.next_bytes();
         let is_overloaded = backlog >= REPAIR_BACKLOG_BYTES_MAX || ctx.shared.replica.is_overloaded(backlog);
         // Clients go first.
-        let at_once = if ctx.coordinator.serves_clients() { TAKEOVER_BUSY_KEYS_MAX } else { TAKEOVER_KEYS_IN_FLIGHT_MAX };
+        let at_once =
+            if ctx.coordinator.serves_clients() { TAKEOVER_BUSY_KEYS_MAX } else { TAKEOVER_KEYS_IN_FLIGHT_MAX };
         self.takeover.again_at = now.after(TAKEOVER_AGAIN);
         while let Step::Copy { keys, in_flight, .. } = &mut self.takeover.step
             && !is_overloaded

@@ -135,13 +135,7 @@ impl Members {
     }
 
     /// A voter has answered.
-    pub(super) fn on_voted(
-        &mut self,
-        from: NodeIndex,
-        round: u32,
-        answer: MembersAnswer,
-        ctx: &mut MembersCtx<'_>,
-    ) {
+    pub(super) fn on_voted(&mut self, from: NodeIndex, round: u32, answer: MembersAnswer, ctx: &mut MembersCtx<'_>) {
         let voters = ctx.layout().old().members();
         let (is_voter, needed) = (voters.contains(&from), majority(voters.len()));
         let Some(proposal) = self.proposal.as_mut().filter(|proposal| proposal.round == round && is_voter) else {
@@ -192,9 +186,8 @@ impl Members {
 
     /// Tells a configuration that was chosen to all that it or the present one names.
     pub(super) fn tell(&self, configuration: &Arc<Configuration>, ctx: &mut MembersCtx<'_>) {
-        let of_it = configuration.members().filter_map(|member| {
-            ctx.shared.membership.index_of(&member.id, member.store_id)
-        });
+        let of_it =
+            configuration.members().filter_map(|member| ctx.shared.membership.index_of(&member.id, member.store_id));
         let mut to: BTreeSet<NodeIndex> = of_it.collect();
         to.extend(ctx.layout().members());
         to.remove(&ctx.me());

@@ -330,7 +330,8 @@ impl Membership {
     /// Records that the cluster is bootstrapped, once this node and every other one have recorded each other. A node that is
     /// alone has none to meet.
     pub fn bootstrap_if_met(&self, ctx: &mut NodeCtx<'_>) {
-        if self.started && self.number == 0 && self.is_member && self.may_bootstrap() && !ctx.group_commit.has_failed() {
+        if self.started && self.number == 0 && self.is_member && self.may_bootstrap() && !ctx.group_commit.has_failed()
+        {
             ctx.group_commit.add_bootstrapped();
         }
     }

@@ -38,8 +38,8 @@ use super::context::{Caller, NodeCtx, Origin, Task};
 use super::coordinator::ops::Mend;
 use super::coordinator::{Coordinator, CoordinatorCtx};
 use super::io::{Failure, ProtocolEvent, ReadId, Reply, Time};
-use super::message::{Answer, Message, OperationId, Request};
 use super::layout::Layout;
+use super::message::{Answer, Message, OperationId, Request};
 use super::repair_settings::{RepairOrder, RepairSettings};
 use super::retention::TombstoneReport;
 use super::sums::{Marks, RecordsOf, RepairAnswer, RepairRequest, half_of};
@@ -293,13 +293,7 @@ impl Repair {
     // The own store.
 
     /// A batch is durable, and these records were durable before those of it: each change is told in turn.
-    pub fn changed(
-        &mut self,
-        key: &Key,
-        before: Option<&Digest>,
-        after: impl FnOnce() -> Digest,
-        layout: &Layout,
-    ) {
+    pub fn changed(&mut self, key: &Key, before: Option<&Digest>, after: impl FnOnce() -> Digest, layout: &Layout) {
         if self.settings.is_some() {
             self.leaves.changed(key, before, &after(), layout);
         }

@@ -193,7 +193,9 @@ impl Replica {
         for (_, digest) in &scanned.keys {
             observe_shown(digest, ctx);
         }
-        scanned.keys.retain(|(key, digest)| digest.is_value || !digest.is_sealed_away(self.seal_by_which_judged(key, ctx)));
+        scanned
+            .keys
+            .retain(|(key, digest)| digest.is_value || !digest.is_sealed_away(self.seal_by_which_judged(key, ctx)));
         // A deletion that only this replica has would hide the key from this list, and not from the next read.
         #[cfg(feature = "mutants")]
         scanned.keys.retain(|(_, digest)| rule!(ListOmitsTombstones, true, not digest.is_value));
@@ -474,14 +476,7 @@ fn held_slot(key: &Key, ctx: &NodeCtx<'_>) -> Option<Slot> {
     rule!(StandInsCount, ctx.layout.holds(ctx.me, slot)).then_some(slot)
 }
 
-fn answer_get(
-    slot: Slot,
-    key: Key,
-    held: Found,
-    seal: Option<Clock>,
-    requester: Requester,
-    ctx: &mut NodeCtx<'_>,
-) {
+fn answer_get(slot: Slot, key: Key, held: Found, seal: Option<Clock>, requester: Requester, ctx: &mut NodeCtx<'_>) {
     let age = age_of(&held, ctx);
     let judged = judged(seal, slot, ctx);
     ctx.deliveries.push_back(match (requester, without_sealed(held.lookup, judged)) {

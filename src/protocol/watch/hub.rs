@@ -11,10 +11,10 @@ use crate::protocol::changes::{Change, Filter};
 use crate::protocol::context::Origin;
 use crate::protocol::coordinator::{Coordinator, CoordinatorCtx};
 use crate::protocol::io::{Effect, Time};
+use crate::protocol::layout::Layout;
 use crate::protocol::listing::Listing;
 use crate::protocol::message::{Answer, Message, OperationId, Request};
 use crate::protocol::news::{Cursor, ListFirst, WatchEvent, WatchId, WatchNews};
-use crate::protocol::layout::Layout;
 
 use super::feed::Feed;
 use super::filter::FilterIndex;
@@ -327,8 +327,7 @@ impl Watches {
         for id in groups {
             let Some(group) = self.groups.get(&id) else { continue };
             let nodes = nodes_of(&group.filter, ctx);
-            let gone: Vec<NodeIndex> =
-                group.streams.keys().copied().filter(|node| !nodes.contains(node)).collect();
+            let gone: Vec<NodeIndex> = group.streams.keys().copied().filter(|node| !nodes.contains(node)).collect();
             let come: Vec<NodeIndex> = nodes.into_iter().filter(|node| !group.streams.contains_key(node)).collect();
             for node in gone {
                 self.forget_stream(id, node);

@@ -166,8 +166,7 @@ impl Mend {
         use crate::mutants::{Mutant, is_on};
         /// A comparison of repair is one of two.
         const PAIR: usize = 2;
-        let is_broken =
-            is_on(Mutant::RepairSpreadsUnchosen)
+        let is_broken = is_on(Mutant::RepairSpreadsUnchosen)
             || is_on(Mutant::SyncSpreadsUnchosen) && self.pair.len() > PAIR
             || is_on(Mutant::CopyRaw) && self.pair.len() < PAIR;
         self.get.read().greatest_in_hand().filter(|_| is_broken).map(AgedRecord::from)
