@@ -109,7 +109,7 @@ mod tests {
         let (events, mut reported) = mpsc::channel::<LinkEvent>(1);
         events.send(LinkEvent::Up(NodeIndex(1))).await.expect("there is room for one");
         let mut inbox = Inbox::new(NodeIndex(1), NodeId::new("2").unwrap(), events, outbox);
-        let clock = Message::Request { operation: OperationId(1), round: 1, request: Request::Clock };
+        let clock = Message::Request { operation: OperationId(1), round: 1, number: 0, request: Request::Clock };
         let chunk = Chunks::of(clock.clone()).next();
         let batch = Batch { from: incarnation, to: None, messages: vec![clock], chunk, chunks_taken: 0 };
         let delivery = tokio::spawn(async move { inbox.deliver(batch).await });

@@ -299,12 +299,13 @@ mod tests {
     use super::*;
     use crate::protocol::clock::QuorumClock;
     use crate::protocol::layout::Layout;
+    use crate::protocol::placement::Placement;
     use crate::types::{ClusterParameters, Key, NodeId, Stamp, StoreId, Version};
 
     #[test]
     fn values_of_a_dropped_table_are_not_deleted_one_by_one() {
         let node_ids = vec![NodeId::new("1").unwrap()];
-        let layout = Layout::new(ClusterParameters { seed: 0, replica_count: 1, node_ids });
+        let layout = Layout::begin(Placement::new(ClusterParameters { seed: 0, replica_count: 1, node_ids }).into(), &[]);
         let expiry = |table| {
             let key = Key::in_table(TableId(table), b"k").unwrap();
             let (slot, version) = (layout.slot(&key), Version::new(Stamp::none(), None));

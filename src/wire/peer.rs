@@ -490,7 +490,8 @@ mod tests {
     use super::*;
     use crate::fuzz::{DRAWN_BYTES_MAX, mutated};
     use crate::protocol::sums::{Marks, Part, RecordsOf, RepairAnswer, RepairRequest, Sum};
-    use crate::types::Slot;
+    use crate::protocol::{Hello, HelloRefusal, Refusal};
+    use crate::types::{ClusterId, ClusterParameters, Slot, StoreId};
 
     fn any_key() -> impl Strategy<Value = Key> {
         "[a-z雪é ]{1,20}".prop_map(|text| Key::new(text).unwrap())
@@ -537,6 +538,9 @@ mod tests {
                     store_id: StoreId(store_id),
                     incarnation,
                     earlier_incarnations: earlier_incarnations.into(),
+                    cluster: Some(ClusterId(store_id)).filter(|_| seed % 2 == 0),
+                    number: seed.into(),
+                    joins: (seed % 3 == 0).then(|| "host:1".into()),
                 }
             },
         )
@@ -558,6 +562,7 @@ mod tests {
             Refusal::Dropped,
             Refusal::NoRoom,
             Refusal::Fenced,
+            Refusal::Outdated,
         ];
         let hello_refusals = [
             HelloRefusal::Protocol,
@@ -565,6 +570,7 @@ mod tests {
             HelloRefusal::WrongNode,
             HelloRefusal::StoreId,
             HelloRefusal::Incarnation,
+            HelloRefusal::NotMember,
         ];
         let read_kinds = prop::sample::select(vec![ReadKind::Digest, ReadKind::Data]);
         let request = prop_oneof![
@@ -633,15 +639,11 @@ mod tests {
             any_hello().prop_map(Message::Welcome),
             (any_incarnation(), prop::sample::select(hello_refusals.to_vec()))
                 .prop_map(|(incarnation, refusal)| Message::HelloRefused { incarnation, refusal }),
-            (any::<u64>(), any::<u32>(), request).prop_map(|(operation, round, request)| Message::Request {
-                operation: OperationId(operation),
-                round,
-                request
+            (any::<u64>(), any::<(u32, u64)>(), request).prop_map(|(operation, (round, number), request)| {
+                Message::Request { operation: OperationId(operation), round, number, request }
             }),
-            (any::<u64>(), any::<u32>(), answer).prop_map(|(operation, round, answer)| Message::Answer {
-                operation: OperationId(operation),
-                round,
-                answer
+            (any::<u64>(), any::<(u32, u64)>(), answer).prop_map(|(operation, (round, number), answer)| {
+                Message::Answer { operation: OperationId(operation), round, number, answer }
             }),
         ]
     }
@@ -689,11 +691,11 @@ mod tests {
             ..Default::default()
         };
         let message =
-            |store| api::PeerMessage { operation: 1, round: 1, body: Some(api::peer_message::Body::Store(store)) };
+            |store| api::PeerMessage { operation: 1, round: 1, number: 0, body: Some(api::peer_message::Body::Store(store)) };
         assert_eq!(Message::try_from(message(store.clone())), Err(PeerWireError::Damaged { key: key.clone(), stamp }));
         store.content = Some(api::PeerContent { content: Some(api::peer_content::Content::Text("value".into())) });
         let request = Request::Store { key, record, age: Age::NONE, origin: StoreOrigin::Writer };
-        let expected = Message::Request { operation: OperationId(1), round: 1, request };
+        let expected = Message::Request { operation: OperationId(1), round: 1, number: 0, request };
         assert_eq!(Message::try_from(message(store)), Ok(expected));
     }
 
@@ -703,8 +705,8 @@ mod tests {
         let body = Some(api::peer_message::Body::Lookup(lookup));
         let (key, held, age) = (Key::new("k").unwrap(), Lookup::Absent, Age::NONE);
         let answer = Answer::Lookup { key, held, age, seal: None };
-        let expected = Message::Answer { operation: OperationId(1), round: 1, answer };
-        assert_eq!(Message::try_from(api::PeerMessage { operation: 1, round: 1, body }), Ok(expected));
+        let expected = Message::Answer { operation: OperationId(1), round: 1, number: 0, answer };
+        assert_eq!(Message::try_from(api::PeerMessage { operation: 1, round: 1, number: 0, body }), Ok(expected));
     }
 
     #[test]

@@ -193,6 +193,8 @@ impl Machine {
         let setup = Setup {
             me,
             placement: Arc::clone(&shell.placement),
+            addresses: Vec::new(),
+            joins: false,
             meta: folder.meta.clone(),
             nonce: 1,
             started_at: NOW,
@@ -358,7 +360,7 @@ impl<'a> Step<'a> {
 
     fn arrives(&mut self, envelope: &Envelope) {
         let Envelope { from, from_incarnation, to_incarnation, message, .. } = envelope;
-        if let Message::Request { operation, round, request } = message
+        if let Message::Request { operation, round, request, .. } = message
             && let Some(asked) = Asked::by(request)
         {
             self.machine.asked.push((*from, *from_incarnation, *operation, *round, asked));
@@ -374,7 +376,7 @@ impl<'a> Step<'a> {
         self.input(NOW, input);
         let counted = self.machine.node != before || self.sent.len() > sent;
         if !counted
-            && let Message::Request { operation, round, request } = message
+            && let Message::Request { operation, round, request, .. } = message
             && Asked::by(request).is_some()
         {
             self.answers_store(*from, Some(*from_incarnation), *operation, *round);
@@ -452,7 +454,7 @@ impl<'a> Step<'a> {
     /// No operation here ever ends for lack of time.
     fn gives_up(&mut self, failure: &Failure) {
         let node = &self.machine.node;
-        let id = node.placement().parameters().id(node.me());
+        let id = node.layout().parameters().id(node.me());
         let coordinator = Coordinator { id, store_has_failed: node.store_has_failed(), draws_ballots: false };
         if let Err(what) = may_give_up(&coordinator, failure, |_| true) {
             self.is_wrong(Defect::GivingUp(what));
@@ -549,7 +551,7 @@ impl<'a> Step<'a> {
             }
             Message::Request { request: Request::Store { record, .. } | Request::Accept { record, .. }, .. } => {
                 self.named.insert((tag(&record.digest()), record.checksum));
-                let me = self.machine.node.placement().parameters().id(self.machine.node.me());
+                let me = self.machine.node.layout().parameters().id(self.machine.node.me());
                 let drawn = record.proposal.as_ref().map_or(&record.stamp, |proposal| &proposal.ballot);
                 if drawn.writer == *me && drawn.clock.epoch > epoch_durable {
                     self.is_wrong(Defect::Durable(format!("{drawn} was sent before its epoch was durable")));
@@ -580,7 +582,7 @@ impl<'a> Step<'a> {
                     self.acknowledges(key, &tag(&digest));
                 }
             }
-            Message::Answer { operation, round, answer: Answer::Stored } => {
+            Message::Answer { operation, round, answer: Answer::Stored, .. } => {
                 match self.answers_store(to, to_incarnation, *operation, *round) {
                     Some(Asked::Record(key, stored)) => {
                         let held = self.machine.folder.records.get(&key);

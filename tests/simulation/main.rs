@@ -17,6 +17,7 @@ mod expiries;
 mod faults;
 mod judge;
 mod links;
+mod members;
 mod messages;
 #[cfg(feature = "mutants")]
 mod mutants;
@@ -46,6 +47,9 @@ const FIXED_SEEDS: Range<u64> = 0..4_000;
 
 /// Those with created tables.
 const TABLE_SEEDS: Range<u64> = tables::FIRST_SEED..tables::FIRST_SEED + 1_000;
+
+/// Those whose members change.
+const MEMBER_SEEDS: Range<u64> = members::FIRST_SEED..members::FIRST_SEED + 1_000;
 
 /// Seeds outside the fixed set that failed once, and what they found. What was found by a seed that the simulator has
 /// since drawn anew is kept away by a mutant, or by a unit test of the part that was wrong.
@@ -78,7 +82,7 @@ fn every_history_is_linearizable_under_faults() {
         }
     } else {
         let with_tables = TABLE_SEEDS.filter(|seed| tables::has_tables(*seed));
-        FIXED_SEEDS.chain(REGRESSIONS).chain(with_tables).for_each(|seed| total.run(seed));
+        FIXED_SEEDS.chain(REGRESSIONS).chain(with_tables).chain(MEMBER_SEEDS).for_each(|seed| total.run(seed));
     }
     total.print();
     assert!(total.findings.is_empty(), "{} seeds failed, see above", total.findings.len());

@@ -35,10 +35,13 @@ impl Members {
     /// Asks all members of the new list how far they are, from time to time.
     fn look(&mut self, ctx: &mut MembersCtx<'_>) {
         let now = ctx.now();
-        if !ctx.layout().is_joint() || self.look_at > now || !ctx.shared.membership.is_member() {
+        if !ctx.layout().is_joint() || self.look_at > now {
             return;
         }
         self.look_at = now.after(MEMBERS_LOOK_EVERY);
+        if !ctx.shared.membership.is_member() {
+            return;
+        }
         let id = *self.question.get_or_insert_with(|| ctx.coordinator.next_id());
         let members: Vec<NodeIndex> = ctx.layout().newest().members().to_vec();
         let me = ctx.me();
