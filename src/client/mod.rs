@@ -67,6 +67,7 @@ mod error;
 mod failover;
 mod get;
 mod list;
+mod members;
 mod node;
 mod permit;
 #[cfg(all(test, feature = "server"))]

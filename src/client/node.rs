@@ -17,6 +17,7 @@ use super::error::InputProblem;
 use super::permit::Permit;
 use crate::api;
 use crate::api::cluster_client::ClusterClient;
+use crate::api::members_client::MembersClient;
 use crate::api::node_client::NodeClient;
 use crate::api::tables_client::TablesClient;
 use crate::limits::{CLIENT_KEEP_ALIVE, CONNECTION_WINDOW_BYTES, RESETS_PER_CONNECTION_MAX, STREAM_WINDOW_BYTES};
@@ -72,6 +73,10 @@ impl Node {
 
     pub(super) fn tables(&self) -> TablesClient<Channel> {
         api::sized!(TablesClient::new(self.channel()))
+    }
+
+    pub(super) fn members(&self) -> MembersClient<Channel> {
+        api::sized!(MembersClient::new(self.channel()))
     }
 
     /// Asks for the node's health.

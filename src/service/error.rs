@@ -169,7 +169,7 @@ impl ErrorContext<'_> {
                 "not stored: a record of this very stamp is held with another content. A stamp is given once: give \
                  another one, and where nobody gave this one by hand, report it as a defect",
             ),
-            Failure::Members(refusal) => self.not_begun(&refusal.to_string()),
+            Failure::Members(refusal) => super::members::refused(&refusal),
             Failure::NoTable => missing_table(self.table),
             Failure::TableDropping | Failure::TableDropped => {
                 self.not_begun("the table is being dropped: send again, and the answer says whether it is gone")

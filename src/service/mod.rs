@@ -20,6 +20,7 @@ pub(crate) mod health;
 pub(crate) mod key_scan;
 pub(crate) mod list;
 pub(crate) mod listener;
+pub(crate) mod members;
 pub(crate) mod plain;
 mod replace;
 pub(crate) mod request_metrics;
@@ -68,6 +69,7 @@ pub struct Service {
     lists: Arc<Semaphore>,
     watches: Arc<Semaphore>,
     turns: UpdateQueues,
+    sizes: members::Sizes,
     /// The number of slots that each member holds; the configuration determines it.
     slots_held: Vec<u32>,
 }
@@ -142,6 +144,7 @@ impl Service {
             lists: Arc::new(Semaphore::new(LISTS_MAX)),
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
             turns: UpdateQueues::default(),
+            sizes: members::Sizes::default(),
             slots_held: node.placement().slots_held(),
             node,
         })

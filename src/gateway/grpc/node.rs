@@ -64,6 +64,7 @@ impl api::node_server::Node for NodeService {
             clock: Some(report.clock.into()),
             keys_estimate: report.statistics.keys_estimate,
             disk_bytes: report.statistics.disk_bytes,
+            data_bytes: report.statistics.data_bytes,
             peers,
             repair,
             serves: report.serves,
