@@ -99,7 +99,7 @@ impl Gateway {
             let info = api::ClusterInfoResponse::from(self.service.cluster(deadline).await?);
             let answers = cluster_report::ask_all(&info, &[], time_max).await;
             let rows = cluster_report::rows(&info, &answers);
-            let report = Report::new(self.service.node().placement(), rows).as_json();
+            let report = Report::new(self.service.node().layout().newest(), rows).as_json();
             *latest = Some((Instant::now(), report.clone()));
             Ok(report)
         };
@@ -114,8 +114,8 @@ impl Gateway {
     pub(super) fn remove_node(&self, path: &str) -> Reply {
         let name = path.rsplit_once("/_nodes/delete/").map_or(path, |(_, name)| name);
         let name = super::query::unescape(name).and_then(|bytes| String::from_utf8(bytes).ok());
-        let parameters = self.service.node().placement().parameters();
-        let member = name.as_deref().and_then(|name| NodeId::new(name).ok()).and_then(|id| parameters.member(&id));
+        let layout = self.service.node().layout();
+        let member = name.as_deref().and_then(|name| NodeId::new(name).ok()).and_then(|id| layout.member(&id));
         if member.is_some() {
             let detail = "nothing was done: the members of a cluster cannot change in this version";
             return Problem::new(StatusCode::CONFLICT, "not-in-this-version", detail).into_reply();
