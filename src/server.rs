@@ -224,6 +224,7 @@ impl PreparedServer {
             me: config.member(),
             placement,
             addresses: config.cluster.addresses.iter().map(ToString::to_string).collect(),
+            joins: false,
             http_address: http_address.map(|address| remote_http_address(&config, address)),
             store,
             operator_writes: config.node.operator_writes,

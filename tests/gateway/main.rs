@@ -660,7 +660,7 @@ async fn record_that_is_not_what_was_written_does_not_leave() {
 async fn reflection_lists_every_service_in_both_versions() {
     use tonic_reflection::pb::{v1, v1alpha};
     let served = start_one().await;
-    let expected = ["api.Clock", "api.Cluster", "api.Node", "api.Peer", "grpc.health.v1.Health"];
+    let expected = ["api.Clock", "api.Cluster", "api.Members", "api.Node", "api.Peer", "grpc.health.v1.Health"];
 
     let request = v1::ServerReflectionRequest {
         host: String::new(),

@@ -55,7 +55,7 @@ impl Service {
     pub(crate) async fn members(&self, deadline: Deadline) -> Result<api::MembersGetResponse, ServiceError> {
         let report = self.members_report(deadline).await?;
         let sizes = self.sizes_of(&report).await;
-        let seed = self.node().placement().parameters().seed;
+        let seed = self.seed;
         let lists = Lists::of(&report);
         let blocking = move || {
             let old = lists.old.spare(seed).tolerated;
@@ -124,7 +124,7 @@ impl Service {
         let old = Lists::of(&report).old;
         let new = MemberList::wished(&wish.members, &old, &report.waiting).map_err(|refusal| refused(&refusal))?;
         let sizes = self.sizes_of(&report).await;
-        let seed = self.node().placement().parameters().seed;
+        let seed = self.seed;
         let planned = move || Plan::new(number, &old, &new, seed, &sizes);
         let plan = tokio::task::spawn_blocking(planned).await.map_err(|error| failed(&error))?;
         Ok(plan.0)
