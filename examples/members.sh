@@ -45,7 +45,7 @@ start_node() {
 }
 
 stop_node() {
-    kill -KILL "${nodes[$1]}"
+    kill -TERM "${nodes[$1]}"
     wait "${nodes[$1]}" 2>/dev/null
     unset "nodes[$1]"
 }
@@ -92,8 +92,9 @@ awk -v keys="$KEYS" 'BEGIN {
 "$QUORATE" --timeout 60s import "$dir/kept.jsonl" || fail "the keys could not be written"
 
 # The load goes through node 1, which stays a member all the time: bench sends no request again.
-"$QUORATE" --address "$(address 1)" --json bench --rate "$RATE" --duration 30m --warm-up 0s --keys 10000 --load \
-    --value-bytes 200 > "$dir/bench.json" 2> "$dir/bench.log" &
+load=("$QUORATE" --address "$(address 1)" --json bench --keys 2000 --value-bytes 200 --warm-up 0s)
+"${load[@]}" --load --duration 100ms > /dev/null || fail "the keys of the load could not be written"
+"${load[@]}" --rate "$RATE" --duration 30m > "$dir/bench.json" &
 bench=$!
 others+=("$bench")
 sleep 4
@@ -132,8 +133,7 @@ change "node 6 is added, and replica_count is 5" members apply "$dir/six.yml" --
 change "replica_count is 3 again" members apply "$dir/back.yml" --yes
 "$QUORATE" members
 touch "$dir/stop"
-kill -INT "$bench" 2> /dev/null
-kill -TERM "$bench" 2> /dev/null
+kill -TERM "$bench"
 wait "${others[@]}"
 others=()
 
@@ -167,4 +167,5 @@ echo
 echo "load through node 1:   $bench_requests requests, $bench_failed failed"
 echo "client of nodes 1 to 3: $client_requests requests, $client_failed failed"
 echo "kept keys:             $KEYS, $lost lost"
+cat "$dir/client.log"
 [ "$bench_failed" = 0 ] && [ "$client_failed" = 0 ] && [ "$lost" = 0 ]

@@ -21,13 +21,13 @@ const COMMAND_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// What a command has printed, and how it ended.
 #[derive(Debug)]
-struct Said {
+struct Ended {
     exit: Option<i32>,
     text: String,
     error: String,
 }
 
-impl Said {
+impl Ended {
     fn json(&self) -> Json {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -80,22 +80,25 @@ impl Growing {
         self.cluster.nodes.push(node);
         poll("the node to wait", testkit::cluster::START_TIME_MAX, async || {
             let members = self.members().await;
-            let waits = members["waiting"].as_array().is_some_and(|waiting| waiting.iter().any(|node| node["id"] == id));
+            let waits =
+                members["waiting"].as_array().is_some_and(|waiting| waiting.iter().any(|node| node["id"] == id));
             if waits { Ok(()) } else { Err(members.to_string()) }
         })
         .await;
     }
 
-    /// The program, beside the test.
-    async fn run(&self, arguments: &[&str]) -> Said {
+    /// Runs the program, beside the test.
+    fn run(&self, arguments: &[&str]) -> impl Future<Output = Ended> + use<> {
         let mut command = process::command();
         let first: Vec<String> = self.cluster.nodes.iter().take(3).map(TestNode::address).collect();
         command.env("QUORATE_ADDRESS", first.join(",")).args(arguments).stdin(Stdio::null());
-        let ran = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
-        let Output { status, stdout, stderr } =
-            tokio::time::timeout(COMMAND_TIME_MAX, ran).await.expect("it ends in time").expect("it was not aborted");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
-        Said { exit: status.code(), text: text(stdout), error: text(stderr) }
+        async move {
+            let ran = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
+            let ran = tokio::time::timeout(COMMAND_TIME_MAX, ran).await.expect("it ends in time");
+            let Output { status, stdout, stderr } = ran.expect("it was not aborted");
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
+            Ended { exit: status.code(), text: text(stdout), error: text(stderr) }
+        }
     }
 
     async fn members(&self) -> Json {
@@ -175,14 +178,20 @@ async fn nodes_come_go_and_are_replaced_without_a_failed_request() {
         assert_eq!(plan["number"], 0);
         let fates: Vec<_> = plan["differences"].as_array().unwrap().iter().map(|one| one["fate"].clone()).collect();
         assert_eq!(fates, ["added", "added"]);
-        assert!(plan["moves"].as_array().unwrap().iter().all(|moved| moved["to"] == "4" || moved["to"] == "5"), "{plan}");
+        assert!(
+            plan["moves"].as_array().unwrap().iter().all(|moved| moved["to"] == "4" || moved["to"] == "5"),
+            "{plan}"
+        );
         let share = plan["slots"].as_f64().unwrap() / (3.0 * 65_536.0);
         assert!((0.38..0.42).contains(&share), "two of five nodes hold two fifths: {share}");
         assert_eq!(growing.ids().await, ["1", "2", "3"], "a plan changes nothing");
 
         let applied = growing.run(&["members", "apply", five, "--yes"]).await;
         assert_eq!(applied.exit, Some(0), "{applied:?}");
-        assert!(applied.text.contains("node 4 is added") && applied.text.contains("done (configuration 2)"), "{applied:?}");
+        assert!(
+            applied.text.contains("node 4 is added") && applied.text.contains("done (configuration 2)"),
+            "{applied:?}"
+        );
         assert_eq!(growing.ids().await, ["1", "2", "3", "4", "5"]);
         let again = growing.run(&["members", "apply", five, "--yes", "--json"]).await;
         assert_eq!((again.exit, &again.json()["number"]), (Some(0), &2.into()), "{again:?}");
@@ -291,7 +300,12 @@ async fn change_whose_new_node_died_is_watched_and_taken_back() {
             .await;
             let text = growing.run(&["members"]).await.text;
             assert!(text.contains("members change") && text.contains("joining"), "{text}");
-            let other = growing.run(&["members", "apply", growing.cluster.nodes[0].files.cluster_file.to_str().unwrap(), "--yes"]);
+            let other = growing.run(&[
+                "members",
+                "apply",
+                growing.cluster.nodes[0].files.cluster_file.to_str().unwrap(),
+                "--yes",
+            ]);
             let other = other.await;
             assert_eq!(other.exit, Some(2), "{other:?}");
             assert!(other.error.contains("members are changing already"), "{other:?}");
@@ -347,7 +361,8 @@ async fn client_goes_on_when_all_nodes_that_it_was_given_are_gone_one_by_one() {
         }
         let applied = growing.run(&["members", "apply", six.to_str().unwrap(), "--yes"]).await;
         assert_eq!(applied.exit, Some(0), "{applied:?}");
-        for (place, rest) in [["2", "3", "4", "5", "6"].as_slice(), &["3", "4", "5", "6"], &["4", "5", "6"]].iter().enumerate()
+        for (place, rest) in
+            [["2", "3", "4", "5", "6"].as_slice(), &["3", "4", "5", "6"], &["4", "5", "6"]].iter().enumerate()
         {
             let file = growing.file(&format!("rest-{place}.yml"), 3, rest);
             let mut command = vec!["members", "apply", file.to_str().unwrap(), "--yes"];

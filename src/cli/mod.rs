@@ -247,8 +247,7 @@ impl From<ClientError> for CliError {
             }
             ClientError::Refused { node } => {
                 let reason = node.failure.map(|failure| failure.reason);
-                let is_refused =
-                    matches!(reason, Some(FailureReason::InvalidArgument | FailureReason::MembersRefused));
+                let is_refused = matches!(reason, Some(FailureReason::InvalidArgument | FailureReason::MembersRefused));
                 if is_refused || node.code == Code::InvalidArgument {
                     Self::bad_input(message)
                 } else {

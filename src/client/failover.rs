@@ -93,7 +93,8 @@ impl NodePool {
     /// A pool of at least one node. `follows`: it learns of further ones.
     pub(super) fn new(given: Vec<Arc<Node>>, follows: bool) -> Arc<Self> {
         Arc::new_cyclic(|pool| {
-            let following = || Following { pool: Weak::clone(pool), has_begun: AtomicBool::new(false), wake: Arc::default() };
+            let following =
+                || Following { pool: Weak::clone(pool), has_begun: AtomicBool::new(false), wake: Arc::default() };
             Self {
                 nodes: RwLock::new(joined(&given, Vec::new())),
                 given: given.into(),

@@ -67,6 +67,8 @@ mod conversions;
 mod error;
 mod failover;
 mod follow;
+#[cfg(all(test, feature = "server"))]
+mod follow_tests;
 mod get;
 mod list;
 mod members;

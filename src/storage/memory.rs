@@ -233,7 +233,8 @@ impl Store for MemoryStore {
 
     fn statistics(&self) -> StoreStatistics {
         let state = self.read();
-        let bytes_of = |((_, key), record): (&(Slot, Key), &Record)| key.as_bytes().len() + record.content.value_bytes();
+        let bytes_of =
+            |((_, key), record): (&(Slot, Key), &Record)| key.as_bytes().len() + record.content.value_bytes();
         StoreStatistics {
             keys_estimate: state.records.len() as u64,
             data_bytes: state.records.iter().map(bytes_of).sum::<usize>() as u64,

@@ -109,7 +109,12 @@ async fn find(client: &Client, wish: &api::MembersWish, before: u64, global: &Gl
     None
 }
 
-async fn watch_to_end(client: &Client, number: u64, wish: &api::MembersWish, global: &Global) -> Result<Exit, CliError> {
+async fn watch_to_end(
+    client: &Client,
+    number: u64,
+    wish: &api::MembersWish,
+    global: &Global,
+) -> Result<Exit, CliError> {
     match watch(client, number, !global.json).await {
         End::Stable(members) if reaches_wish(&members, wish) => {
             done(global, members.number, "done");
@@ -199,7 +204,9 @@ fn bar(has_progress: bool) -> ProgressBar {
 /// Asks on the terminal.
 fn confirmed() -> Result<bool, CliError> {
     if !std::io::stdin().is_terminal() {
-        return Err(CliError::bad_input("nothing was done: stdin is no terminal that could be asked; add --yes to do it"));
+        return Err(CliError::bad_input(
+            "nothing was done: stdin is no terminal that could be asked; add --yes to do it",
+        ));
     }
     // A prompt that cannot be shown is answered by nobody.
     let _ = std::io::stderr().lock().write_all(b"change the members so? [y/N] ");

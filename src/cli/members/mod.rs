@@ -175,9 +175,8 @@ async fn export(global: &Global) -> Result<Exit, CliError> {
     let members = global.client()?.members().await?;
     if global.json {
         let nodes = members.members.iter().filter(|member| member.in_new);
-        let nodes: serde_json::Map<String, serde_json::Value> = nodes
-            .map(|node| (node.id.clone(), serde_json::json!({ "remote_address": node.address })))
-            .collect();
+        let nodes: serde_json::Map<String, serde_json::Value> =
+            nodes.map(|node| (node.id.clone(), serde_json::json!({ "remote_address": node.address }))).collect();
         let replica_count = crate::service::members::text::replica_count_after(&members);
         let cluster = serde_json::json!({ "seed": members.seed, "replica_count": replica_count, "nodes": nodes });
         print_json(&serde_json::json!({ "cluster": cluster }))?;

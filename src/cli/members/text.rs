@@ -48,7 +48,11 @@ pub(super) fn rest_text(moving: Moving, rate: Option<(f64, f64)>) -> String {
         #[allow(clippy::cast_precision_loss, reason = "a time left is an estimate")]
         let seconds = (slots.saturating_sub(slots_done)) as f64 / slots_a_second;
         let left = Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(Duration::MAX);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive, and shown in few digits")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate is positive, and shown in few digits"
+        )]
         let bytes_a_second = bytes_a_second as u64;
         let left = uptime_text(i64::try_from(left.as_secs()).unwrap_or(i64::MAX));
         let _ = write!(text, ", {}/s, about {left} left", bytes_text(bytes_a_second));
@@ -190,11 +194,7 @@ pub(super) fn reaches_wish(members: &api::MembersGetResponse, wish: &api::Member
 
 /// A member that stays as it is.
 pub(super) fn as_wished(member: &api::ClusterMember) -> api::WishedMember {
-    api::WishedMember {
-        id: member.id.clone(),
-        address: member.address.clone(),
-        identity: member.identity.clone(),
-    }
+    api::WishedMember { id: member.id.clone(), address: member.address.clone(), identity: member.identity.clone() }
 }
 
 /// The wish in which a node that waits has the place of the member with its id. The error says what to do.

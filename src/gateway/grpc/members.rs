@@ -14,10 +14,7 @@ pub(super) struct MembersService(pub(super) Arc<Service>);
 
 #[tonic::async_trait]
 impl api::members_server::Members for MembersService {
-    async fn get(
-        &self,
-        request: Request<api::MembersGetRequest>,
-    ) -> Result<Response<api::MembersGetResponse>, Status> {
+    async fn get(&self, request: Request<api::MembersGetRequest>) -> Result<Response<api::MembersGetResponse>, Status> {
         Ok(Response::new(self.0.members(deadline_of(&request)).await?))
     }
 

@@ -51,8 +51,7 @@ impl Lists {
                 address: member.address.as_deref().unwrap_or_default().to_owned(),
                 is_reached: member.is_reached,
             };
-            let mut members: Vec<Listed> =
-                report.members.iter().filter(|member| is_in(member)).map(listed).collect();
+            let mut members: Vec<Listed> = report.members.iter().filter(|member| is_in(member)).map(listed).collect();
             members.sort_by(|one, other| one.id.cmp(&other.id));
             MemberList { replica_count, members }
         };
@@ -65,11 +64,7 @@ impl Lists {
 
 impl MemberList {
     /// The members that were wished for, as far as they are known.
-    pub(super) fn wished(
-        wished: &WishedMembers,
-        old: &Self,
-        waiting: &[WaitingNode],
-    ) -> Result<Self, MembersRefusal> {
+    pub(super) fn wished(wished: &WishedMembers, old: &Self, waiting: &[WaitingNode]) -> Result<Self, MembersRefusal> {
         let listed = |wish: &crate::protocol::WishedMember| {
             let address = wish.address.to_string();
             let known = old.of_id(&wish.id);
@@ -77,9 +72,9 @@ impl MemberList {
             if let Some(known) = stays {
                 return Listed { address, ..known.clone() };
             }
-            let mut nodes = waiting.iter().filter(|node| {
-                node.id == wish.id && wish.store_id.is_none_or(|store_id| store_id == node.store_id)
-            });
+            let mut nodes = waiting
+                .iter()
+                .filter(|node| node.id == wish.id && wish.store_id.is_none_or(|store_id| store_id == node.store_id));
             let node = nodes.next();
             let store_id = wish.store_id.or_else(|| node.map(|node| node.store_id));
             Listed { id: wish.id.clone(), store_id, address, is_reached: node.is_some() }

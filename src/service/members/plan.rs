@@ -160,8 +160,7 @@ mod tests {
         assert!(bytes.abs_diff(u64::from(slots)) < 4, "one byte a slot: {bytes} for {slots}");
         assert_eq!(plan.differences.len(), 1);
         assert_eq!((plan.differences[0].fate(), &*plan.differences[0].id), (api::MemberFate::FateAdded, "4"));
-        let tolerated =
-            (plan.failures_tolerated, plan.failures_tolerated_meanwhile, plan.failures_tolerated_after);
+        let tolerated = (plan.failures_tolerated, plan.failures_tolerated_meanwhile, plan.failures_tolerated_after);
         assert_eq!((tolerated, plan.number, plan.bytes_known), ((1, 1, 1), 7, true));
     }
 

@@ -30,7 +30,8 @@ pub(crate) fn members_json(members: &api::MembersGetResponse) -> Json {
         }
         json
     };
-    let waiting = |node: &api::WaitingMember| json!({ "id": node.id, "address": node.address, "identity": node.identity });
+    let waiting =
+        |node: &api::WaitingMember| json!({ "id": node.id, "address": node.address, "identity": node.identity });
     let mut json = json!({
         "number": members.number,
         "changing": members.changing,
@@ -142,7 +143,8 @@ mod tests {
             ..Default::default()
         };
         let text = cluster_yml(&members);
-        let read = ClusterConfig::parse(File { name: Path::new("c.yml"), text: &text }).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let read = ClusterConfig::parse(File { name: Path::new("c.yml"), text: &text })
+            .unwrap_or_else(|error| panic!("{error}\n{text}"));
         let ids: Vec<&str> = read.parameters.node_ids.iter().map(crate::types::NodeId::as_str).collect();
         assert_eq!((ids, read.parameters.seed, read.parameters.replica_count), (vec!["1", "a\"\\:", "no"], 9, 1));
         let json = members_json(&members);

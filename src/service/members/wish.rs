@@ -58,7 +58,8 @@ pub(crate) fn removal(report: &MembersReport, id: &NodeId) -> Option<Wish> {
     let all = present.clone().count();
     let members: Vec<WishedMember> = present.filter(|member| member.id != *id).map(wished).collect();
     let replica_count = report.replica_count;
-    (members.len() < all).then(|| Wish { expected: Some(report.number), members: WishedMembers { replica_count, members } })
+    (members.len() < all)
+        .then(|| Wish { expected: Some(report.number), members: WishedMembers { replica_count, members } })
 }
 
 /// A change of members that is not made.
