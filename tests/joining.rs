@@ -66,13 +66,19 @@ impl Own {
 
     /// Changes members, and waits until the change has ended with all of them.
     async fn change_to(&self, replica_count: usize, nodes: &[&TestNode]) {
-        let members = nodes.iter().map(|node| WishedMember {
+        let member = |node: &&TestNode| WishedMember {
             id: NodeId::new(&node.id).expect("it is well formed"),
             address: node.address().into(),
             store_id: None,
-        });
+        };
+        self.make(WishedMembers { replica_count, members: nodes.iter().map(member).collect() }).await;
+    }
+
+    /// The same.
+    async fn make(&self, wished: WishedMembers) {
         let before = self.report().await.number;
-        let wished = WishedMembers { replica_count, members: members.collect() };
+        let replica_count = wished.replica_count;
+        let wished_ids: Vec<NodeId> = wished.members.iter().map(|member| member.id.clone()).collect();
         let began = Instant::now();
         let number =
             self.change(MembersChange::Change { expected: Some(before), wished }).await.expect("it is granted");
@@ -82,8 +88,8 @@ impl Own {
             if report.number > number && !report.is_joint { Ok(report) } else { Err(format!("{report:?}")) }
         })
         .await;
-        let ids: Vec<&str> = report.members.iter().map(|member| member.id.as_str()).collect();
-        assert_eq!(ids, nodes.iter().map(|node| node.id.as_str()).collect::<Vec<_>>());
+        let ids: Vec<NodeId> = report.members.iter().map(|member| member.id.clone()).collect();
+        assert_eq!(ids, wished_ids);
         assert_eq!((report.replica_count, report.new_replica_count), (replica_count, None));
         println!("members {ids:?} with replica_count {replica_count} after {:?}", began.elapsed());
     }
@@ -345,4 +351,32 @@ async fn node_whose_file_was_edited_serves_and_says_so() {
     own.end().await;
     // Nodes 2 and 3 are a majority, and reach each other.
     check(&cluster.nodes[1].client()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_that_lost_its_disk_takes_its_own_place() {
+    let (mut cluster, own) = start(&Plan::default()).await;
+    fill(&cluster.nodes[1].client()).await;
+    let load = Load::start(&cluster.addresses()[..2]);
+    cluster.nodes[2].kill();
+    fs::remove_dir_all(&cluster.nodes[2].files.data_dir).expect("the disk is lost");
+    cluster.nodes[2].arguments = vec!["--join".into()];
+    cluster.nodes[2].start();
+    let waiting = wait_waiting(&own, "3").await;
+    let member = |node: &TestNode| WishedMember {
+        id: NodeId::new(&node.id).expect("it is well formed"),
+        address: node.address().into(),
+        store_id: (node.id == "3").then_some(waiting.store_id),
+    };
+    own.make(WishedMembers { replica_count: 3, members: cluster.nodes.iter().map(member).collect() }).await;
+    cluster.nodes[2].wait_linked().await;
+    load.end().await;
+    // It holds what it has taken over: the other one of the majority is away.
+    cluster.nodes[1].kill();
+    check(&cluster.nodes[2].client()).await;
+    cluster.nodes[2].kill();
+    cluster.nodes[2].start();
+    cluster.nodes[2].wait_online().await;
+    check(&cluster.nodes[2].client()).await;
+    own.end().await;
 }

@@ -76,14 +76,21 @@ impl Links {
     fn wanted(&self, layout: &Layout, searches: bool) -> BTreeMap<NodeIndex, Vec<Arc<str>>> {
         let own = [self.of_file.get(layout.id(self.me)), layout.nodes()[self.me.index()].address.as_ref()];
         let is_member_id = |id: &NodeId| layout.member(id).is_some();
+        // A node that lost its disk takes its own place: at the address of the member that goes is the one that comes. Two links
+        // from here to one process would end each other.
+        let owner = |address: &Arc<str>| {
+            let is_there = |node: &&NodeIndex| layout.nodes()[node.index()].address.as_ref() == Some(address);
+            layout.newest().members().iter().find(is_there).or_else(|| layout.members().iter().find(is_there)).copied()
+        };
         let addresses_of = |node: NodeIndex| {
             let known = &layout.nodes()[node.index()];
-            let is_searched = searches && !is_member_id(&known.id);
             let by_layout = known.address.as_ref().filter(|_| layout.is_member(node));
+            let is_searched = searches && !is_member_id(&known.id);
             let by_file = self.of_file.get(&known.id).filter(|_| by_layout.is_some() || is_searched);
             let mut addresses: Vec<Arc<str>> = by_layout.into_iter().chain(by_file).cloned().collect();
             addresses.dedup();
-            addresses.retain(|address| !own.contains(&Some(address)));
+            addresses
+                .retain(|address| !own.contains(&Some(address)) && owner(address).is_none_or(|owner| owner == node));
             addresses
         };
         let nodes = (0..layout.nodes().len()).filter_map(|index| u16::try_from(index).ok().map(NodeIndex));

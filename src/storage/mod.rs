@@ -261,4 +261,6 @@ pub trait Store: Send + Sync + 'static {
 }
 
 #[cfg(test)]
+mod members_tests;
+#[cfg(test)]
 mod tests;
