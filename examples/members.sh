@@ -168,4 +168,5 @@ echo "load through node 1:   $bench_requests requests, $bench_failed failed"
 echo "client of nodes 1 to 3: $client_requests requests, $client_failed failed"
 echo "kept keys:             $KEYS, $lost lost"
 cat "$dir/client.log"
+sed 's/.*"failed":{[^[]*"kinds":\[\([^]]*\)\].*/\1/; s/},{/}\n{/g' "$dir/bench.json"
 [ "$bench_failed" = 0 ] && [ "$client_failed" = 0 ] && [ "$lost" = 0 ]

@@ -133,6 +133,11 @@ impl Service {
     /// Begins a change of members, and returns the number of its configuration.
     pub(crate) async fn members_change(&self, wish: Wish, deadline: Deadline) -> Result<u64, ServiceError> {
         let Wish { expected, members } = wish;
+        if members.members.is_empty() {
+            return Err(ServiceError::invalid(
+                "nothing was done: a cluster has at least one member, and this is the last",
+            ));
+        }
         self.change_members(MembersChange::Change { expected, wished: members }, deadline).await
     }
 
