@@ -38,7 +38,7 @@ enum End {
 
 impl Change {
     /// Makes the change, and waits for its end.
-    pub(super) async fn carry_out(self, client: &Client, yes: bool, global: &Global) -> Result<Exit, CliError> {
+    pub(super) async fn apply(self, client: &Client, yes: bool, global: &Global) -> Result<Exit, CliError> {
         let Self { present, wish } = self;
         if reaches_wish(&present, &wish) {
             if present.changing {

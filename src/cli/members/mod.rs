@@ -204,7 +204,7 @@ impl Apply {
     async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let client = global.client()?;
         let change = wish_of_file(&self.file, &client).await?;
-        change.carry_out(&client, self.yes, global).await
+        change.apply(&client, self.yes, global).await
     }
 }
 
@@ -213,7 +213,7 @@ impl Replace {
         let client = global.client()?;
         let present = client.members().await?;
         let wish = text::replacement(&present, &self.id, self.identity.as_deref()).map_err(CliError::bad_input)?;
-        Change { present, wish }.carry_out(&client, self.yes, global).await
+        Change { present, wish }.apply(&client, self.yes, global).await
     }
 }
 
