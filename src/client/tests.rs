@@ -401,7 +401,7 @@ async fn condition_that_does_not_hold_is_an_error_of_its_own_and_no_fault_of_the
         assert!(expected && error.to_string().contains(VERSION), "{error}");
     }
     assert_eq!((one.writes(), other.writes()), (2, 0));
-    assert!(!client.pool.nodes[0].is_avoided());
+    assert!(!client.pool.nodes()[0].is_avoided());
     one.set_behaviour(Behaviour::Fail(current(FailureReason::NotANumber).to_status(Code::FailedPrecondition, "")));
     client.pool.turn.store(0, Ordering::Relaxed);
     let error = client.add("k", 1).await.unwrap_err();
@@ -468,7 +468,7 @@ async fn write_that_never_left_goes_to_the_next_node() {
     // By now the client's connection is closed too. Give the task that watches it time to notice.
     tokio::time::sleep(Duration::from_millis(50)).await;
     client.pool.turn.store(0, Ordering::Relaxed);
-    assert!(client.pool.nodes[0].answered_recently(), "the write goes without a health check");
+    assert!(client.pool.nodes()[0].answered_recently(), "the write goes without a health check");
     client.set("k", "v").await.unwrap();
     assert_eq!((one.writes(), other.writes()), (1, 1));
 }

@@ -75,12 +75,21 @@ fn failed_for_good(said: &NodeFailure) -> Option<ClientError> {
 /// Whether the node examined the request and refused it before it did anything. Without Quorate's own reason, this trusts
 /// only status codes that neither a broken connection nor a proxy produces.
 fn is_refusal(failure: Option<&Failure>, code: Code) -> bool {
-    use FailureReason::{ClockRaiseTooFar, InvalidArgument, NotReplica, OperatorWritesOff, StampNotGreater};
+    use FailureReason::{
+        ClockRaiseTooFar, InvalidArgument, MembersChanged, MembersRefused, NotReplica, OperatorWritesOff,
+        StampNotGreater,
+    };
     match failure {
         // Each reason is named, so that a reason added later is not taken for a refusal by accident.
         Some(failure) => matches!(
             failure.reason,
-            InvalidArgument | NotReplica | StampNotGreater | OperatorWritesOff | ClockRaiseTooFar
+            InvalidArgument
+                | NotReplica
+                | StampNotGreater
+                | OperatorWritesOff
+                | ClockRaiseTooFar
+                | MembersRefused
+                | MembersChanged
         ),
         None => matches!(
             code,

@@ -91,6 +91,8 @@ pub(super) enum Change {
     Restart,
     /// When every node starts again with the same changed file.
     RestartAll,
+    /// When members change: until then a bootstrapped node goes on with what the cluster has.
+    Members,
     /// Never: the data folder remembers the value, and a node with another value is refused.
     Fixed,
 }
@@ -367,7 +369,7 @@ pub(super) const REPLICA_COUNT: Key = Key {
     name: "replica_count",
     kind: Kind::Count { min: 1, max: REPLICA_COUNT_MAX },
     default: Fallback::Required,
-    change: Change::Fixed,
+    change: Change::Members,
     about: "The number of nodes that hold each key, at most the number of nodes. A majority of them must answer: with 3 \
             one of them may be down, with 5 two.",
 };
@@ -376,7 +378,7 @@ pub(super) const NODES: Key = Key {
     name: "nodes",
     kind: Kind::Nodes,
     default: Fallback::Required,
-    change: Change::Fixed,
+    change: Change::Members,
     about: "Every node of the cluster by its id: 1 to 1,024 nodes.",
 };
 

@@ -19,7 +19,7 @@ use super::coordinator::{Coordinator, CoordinatorCtx, Inspect};
 use super::expiry::{Expiries, Work};
 use super::group_commit::GroupCommit;
 use super::io::{Command, Effect, Failure, Input, ProtocolEvent, Reply, RequestId, Time, Unready};
-use super::layout::Layout;
+use super::layout::{KnownNode, Layout};
 use super::listing::{Listing, ListingCtx};
 use super::members::{Members, MembersCtx, MembersReport};
 use super::membership::{Membership, PeerChange, PeerView};
@@ -308,6 +308,13 @@ impl Node {
 
     /// The index of the node that says `hello`. One that is not known gets an index. Messages from it bear that.
     pub fn introduce(&mut self, hello: &Hello, now: Time) -> NodeIndex {
+        // Members of a configuration that is on its way to the disk have their indexes already.
+        if let Some(adopting) = self.members.adopting_layout() {
+            for (index, node) in adopting.nodes().iter().enumerate().skip(self.layout.nodes().len()) {
+                let index = NodeIndex(u16::try_from(index).expect("a node hears of few nodes in its life"));
+                Arc::make_mut(&mut self.layout).know(index, KnownNode::of_id(node.id.clone()));
+            }
+        }
         self.membership.introduce(hello, now, &mut self.layout)
     }
 

@@ -232,8 +232,14 @@ impl Store for MemoryStore {
     }
 
     fn statistics(&self) -> StoreStatistics {
-        let keys = self.read().records.len();
-        StoreStatistics { keys_estimate: u64::try_from(keys).unwrap_or(u64::MAX), ..StoreStatistics::default() }
+        let state = self.read();
+        let bytes_of =
+            |((_, key), record): (&(Slot, Key), &Record)| key.as_bytes().len() + record.content.value_bytes();
+        StoreStatistics {
+            keys_estimate: state.records.len() as u64,
+            data_bytes: state.records.iter().map(bytes_of).sum::<usize>() as u64,
+            ..StoreStatistics::default()
+        }
     }
 
     fn flush(&self) -> Result<(), StoreError> {

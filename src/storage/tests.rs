@@ -42,7 +42,7 @@ pub(super) fn read(store: &dyn Store, slot: u16, key: &Key, read_kind: ReadKind)
     }
 }
 
-fn every_store(test: impl Fn(&dyn Store)) {
+pub(super) fn every_store(test: impl Fn(&dyn Store)) {
     test(&MemoryStore::new(STORE_ID));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("store");

@@ -12,6 +12,15 @@ use super::{Clock, Configuration, NodeId, RunningTime, Slot, TableId, TakenOver,
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreId(pub u128);
 
+impl StoreId {
+    /// The id that 32 hexadecimal digits say.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_hex { u128::from_str_radix(text, 16).ok().map(Self) } else { None }
+    }
+}
+
 impl fmt::Display for StoreId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)

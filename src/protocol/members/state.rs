@@ -193,6 +193,12 @@ impl Members {
         self.adopting.as_ref().map(|layout| layout.number())
     }
 
+    /// The layout of the configuration that is on its way to the disk.
+    #[must_use]
+    pub fn adopting_layout(&self) -> Option<&Layout> {
+        self.adopting.as_deref()
+    }
+
     /// The layout of a configuration is on its way to the disk.
     pub fn adopt(&mut self, layout: Arc<Layout>) {
         self.adopting = Some(layout);

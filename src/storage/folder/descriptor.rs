@@ -28,7 +28,7 @@ pub(super) struct Descriptor {
 }
 
 impl Descriptor {
-    /// Refuses the folder at `path` unless it belongs to node `node_id` of the cluster with `parameters`.
+    /// Refuses the folder at `path` unless it belongs to node `node_id` of a cluster with the seed of `parameters`.
     pub(super) fn check(
         &self,
         path: &Path,
@@ -50,21 +50,18 @@ impl Descriptor {
                 configured: parameters.seed,
             });
         }
-        if self.parameters.replica_count != parameters.replica_count {
-            return Err(DataFolderError::ReplicaCountDiffers {
-                path,
-                folder: self.parameters.replica_count,
-                configured: parameters.replica_count,
-            });
-        }
-        if self.parameters.node_ids != parameters.node_ids {
-            return Err(DataFolderError::NodeIdsDiffer {
-                path,
-                folder: self.parameters.node_ids.clone(),
-                configured: parameters.node_ids.clone(),
-            });
-        }
         Ok(())
+    }
+
+    /// The refusal of the folder at `path` for other `parameters`, which differ in more than the seed.
+    pub(super) fn differs(&self, path: &Path, parameters: &ClusterParameters) -> DataFolderError {
+        let path = path.to_path_buf();
+        if self.parameters.node_ids == parameters.node_ids {
+            let (folder, configured) = (self.parameters.replica_count, parameters.replica_count);
+            return DataFolderError::ReplicaCountDiffers { path, folder, configured };
+        }
+        let (folder, configured) = (self.parameters.node_ids.clone(), parameters.node_ids.clone());
+        DataFolderError::NodeIdsDiffer { path, folder, configured }
     }
 
     /// Each value is JSON, which is also YAML. Node ids may hold characters that are special in YAML, and JSON has one

@@ -711,6 +711,10 @@ impl Store for RocksStore {
         let live_tables: u64 = sum(properties::LIVE_SST_FILES_SIZE.as_c_str());
         statistics.keys_estimate = number(RECORDS, properties::ESTIMATE_NUM_KEYS.as_c_str());
         statistics.live_bytes = live_tables + number(BLOBS, c"rocksdb.live-blob-file-size");
+        let tables_of = |name| number(name, properties::LIVE_SST_FILES_SIZE.as_c_str());
+        let buffers_of = |name| number(name, properties::CUR_SIZE_ALL_MEM_TABLES.as_c_str());
+        statistics.data_bytes = [RECORDS, BLOBS].map(|name| tables_of(name) + buffers_of(name)).iter().sum::<u64>()
+            + number(BLOBS, c"rocksdb.live-blob-file-size");
         statistics.compaction_pending_bytes = sum(properties::ESTIMATE_PENDING_COMPACTION_BYTES.as_c_str());
         statistics.write_buffer_bytes = sum(properties::SIZE_ALL_MEM_TABLES.as_c_str());
         statistics.write_stopped = number(RECORDS, properties::IS_WRITE_STOPPED.as_c_str());
