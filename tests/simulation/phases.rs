@@ -68,7 +68,7 @@ impl World {
                     && node.tables().is_idle()
             };
             if machine.node.as_ref().is_some_and(|node| !is_idle(node)) {
-                let node = machine.node.as_ref().map(|node| format!("{:?} {:?} {:?}", node.inspect().is_idle(), node.tables().is_idle(), node.unready()));
+                let node = machine.node.as_ref().map(|node| node.inspect().describe());
                 self.is_stuck(format!("{host:?} is busy with operations that nobody waits for {node:?}"));
                 return;
             }

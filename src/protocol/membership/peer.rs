@@ -84,7 +84,9 @@ impl Peer {
     }
 
     pub(super) fn view(&self) -> PeerView {
-        match self.refused_here.or(self.refused_there) {
+        // A node that is no member yet, or does not know that it is one, may talk at any moment.
+        let for_good = |refusal: &HelloRefusal| *refusal != HelloRefusal::NotMember;
+        match self.refused_here.filter(for_good).or(self.refused_there.filter(for_good)) {
             // A hello that is refused while the peer is talking comes from another process under its name.
             Some(refusal) if rule!(LateHelloCounts, !self.is_talking()) => PeerView::Refused(refusal),
             _ if self.is_talking() => PeerView::Talking,
