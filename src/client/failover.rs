@@ -5,8 +5,8 @@
 //! next only while it certainly did not happen (see `verdict` and `permit`). A write that takes effect once at most, however
 //! often it is sent, moves on as a read does.
 //!
-//! A paused node accepts a request as readily as a live one. Therefore a write goes without a question only to a node
-//! that answered during the last second. Any other node is first asked for its health.
+//! A paused node accepts a request as readily as a live one. Therefore a write, a list and a watch go without a question
+//! only to a node that answered during the last second. Any other node is first asked for its health.
 //!
 //! Source: Dean and Barroso, "The Tail at Scale" (2013), on hedged requests.
 
@@ -213,6 +213,7 @@ impl NodePool {
         let mut failed = 0_usize;
         let mut last = None;
         let mut unknown = None;
+        let mut declined = None;
         let mut is_ending = false;
         loop {
             // A further try goes out when the one before has failed or the hedge delay has passed.
@@ -252,6 +253,26 @@ impl NodePool {
                     failed += 1;
                     unknown = Some(node);
                 }
+                // The answer to a resend speaks of all tries, and that to a first try of this one alone.
+                Some(Ok((
+                    _,
+                    false,
+                    Err(Verdict::Final(error @ (ClientError::ConditionFailed { .. } | ClientError::NotANumber { .. }))),
+                ))) if open > 1 => {
+                    open -= 1;
+                    failed += 1;
+                    declined = Some(error);
+                }
+                // A node that refuses one try says nothing of the others.
+                Some(Ok((
+                    _,
+                    _,
+                    Err(Verdict::TryNext(failure) | Verdict::Final(ClientError::Refused { node: failure })),
+                ))) if open > 1 => {
+                    open -= 1;
+                    failed += 1;
+                    last = Some(failure);
+                }
                 Some(Ok((_, _, Err(Verdict::Final(error))))) => return Err(error),
                 Some(Ok((_, _, Err(Verdict::TryNext(failure))))) => {
                     open -= 1;
@@ -268,7 +289,9 @@ impl NodePool {
                 is_ending = !backoff.wait(operation.deadline).await;
             }
             if is_ending && tries.is_empty() {
-                return Err(if open == 0 {
+                return Err(if let (0, Some(error)) = (open, declined) {
+                    error
+                } else if open == 0 {
                     let last = last.expect("a client has at least one node, and it failed");
                     ClientError::NotApplied { last, tried_for: operation.began.elapsed() }
                 } else {
@@ -323,8 +346,8 @@ impl NodePool {
         }
     }
 
-    /// The node for a write: the next in turn if it answered recently, else the first whose health is good.
-    async fn live_node(&self, operation: Operation) -> Result<Arc<Node>, Verdict> {
+    /// The node for a write or a stream: the next in turn if it answered recently, else the first whose health is good.
+    pub(super) async fn live_node(&self, operation: Operation) -> Result<Arc<Node>, Verdict> {
         let nodes = self.nodes_in_turn();
         if nodes[0].answered_recently() {
             return Ok(Arc::clone(&nodes[0]));
@@ -415,12 +438,6 @@ impl NodePool {
                 None => {}
             }
         }
-    }
-
-    /// The next node for a stream: in turn, one that is not avoided if there is one.
-    pub(super) fn next_node(&self) -> Arc<Node> {
-        let mut nodes = self.nodes_in_turn();
-        nodes.swap_remove(0)
     }
 
     /// All nodes: in turn, avoided ones last.

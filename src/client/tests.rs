@@ -36,6 +36,8 @@ enum Behaviour {
     Draining,
     /// Serves after this delay.
     Slow(Duration),
+    /// Answers each read and write with this status, after this delay.
+    SlowFail(Duration, Status),
 }
 
 struct Fake {
@@ -60,6 +62,10 @@ impl Fake {
             Behaviour::Fail(status) | Behaviour::FailWrites(status) => return Err(status),
             Behaviour::Silent => std::future::pending().await,
             Behaviour::Slow(time) => tokio::time::sleep(time).await,
+            Behaviour::SlowFail(time, status) => {
+                tokio::time::sleep(time).await;
+                return Err(status);
+            }
         }
         Ok(request.into_inner())
     }
@@ -355,6 +361,40 @@ async fn resend_ends_where_no_node_can_know_more_and_never_as_not_applied() {
     let error = client_of([&a], SHORT).set("k", "v").if_version(VERSION).await.unwrap_err();
     assert!(matches!(error, ClientError::NotApplied { .. }), "{error}");
     assert!(one.named.lock().unwrap().iter().all(|(_, is_resend)| !is_resend));
+}
+
+#[tokio::test]
+async fn write_whose_request_is_at_fault_is_not_sent_again() {
+    let too_large = Failure::new(FailureReason::NotApplied).to_status(Code::OutOfRange, "too large");
+    let (one, a) = fake(Behaviour::Fail(too_large)).await;
+    let (other, b) = fake(Behaviour::Serve).await;
+    let error = client([&a, &b], AMPLE).set("k", "v").await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused { .. }), "{error}");
+    assert_eq!((one.writes(), other.writes()), (1, 0));
+}
+
+/// A node that is late with a first try knows nothing of the resend beside it, which may have taken effect meanwhile.
+#[tokio::test]
+async fn condition_that_fails_a_first_try_says_nothing_of_the_resend_beside_it() {
+    let current = Some(crate::wire::failure::Current { version: VERSION.into(), has_value: true });
+    let failed = Failure { current, ..Failure::new(FailureReason::ConditionFailed) };
+    let failed = failed.to_status(Code::FailedPrecondition, "");
+    let (one, a) = fake(Behaviour::SlowFail(Duration::from_millis(600), failed)).await;
+    let (other, b) = fake(Behaviour::Fail(Status::unavailable(""))).await;
+    let client = client([&a, &b], Duration::from_secs(4));
+    let error = client.set("k", "v").if_version(VERSION).await.unwrap_err();
+    assert!(matches!(error, ClientError::ConditionFailed { .. }), "{error}");
+    let named = one.named.lock().unwrap().clone();
+    assert!(!named[0].1 && named.iter().any(|(_, is_resend)| *is_resend), "a resend is answered for all: {named:?}");
+    assert!(other.writes() > 0);
+}
+
+#[tokio::test]
+async fn refusal_of_a_resend_says_nothing_of_the_try_before() {
+    let (_, a) = fake(Behaviour::Fail(Status::unavailable(""))).await;
+    let (_, b) = fake(Behaviour::Fail(Status::unauthenticated("the token has expired"))).await;
+    let error = client([&a, &b], SHORT).set("k", "v").if_version(VERSION).await.unwrap_err();
+    assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error}");
 }
 
 #[tokio::test]
