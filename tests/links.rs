@@ -142,6 +142,7 @@ fn hello(id: &str, protocol: u32) -> api::PeerBatch {
         replica_count: 3,
         node_ids: ["1", "2", "3"].map(str::to_owned).to_vec(),
         earlier_incarnations: Vec::new(),
+        ..api::PeerHello::default()
     };
     let body = Some(api::peer_message::Body::Hello(hello));
     api::PeerBatch { messages: vec![api::PeerMessage { body, ..api::PeerMessage::default() }], ..batch() }

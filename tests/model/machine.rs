@@ -342,6 +342,8 @@ impl<'a> Step<'a> {
         machine.copy = self.shell.copies.then(|| Arc::new(folder.clone()));
         machine.incarnations += 1;
         machine.node = Node::start(Setup {
+            addresses: Vec::new(),
+            joins: false,
             me,
             placement,
             meta: folder.meta.clone(),
@@ -535,7 +537,10 @@ impl<'a> Step<'a> {
         let leads_to_it = match (link, message) {
             (Link::Accepted(incarnation), _) => to_incarnation == Some(incarnation),
             (Link::Opened, Message::Hello(_) | Message::Request { .. }) => true,
-            (Link::Opened, Message::Answer { .. }) => self.machine.node.talking_to(to) == to_incarnation,
+            (
+                Link::Opened,
+                Message::Answer { .. } | Message::Configuration(_) | Message::ConfigurationWanted,
+            ) => self.machine.node.talking_to(to) == to_incarnation,
             (Link::Opened, Message::Welcome(_) | Message::HelloRefused { .. }) => false,
         };
         if !leads_to_it {
@@ -607,7 +612,7 @@ impl<'a> Step<'a> {
                 }
             }
             Message::Answer { answer: Answer::Scanned(_), .. } => unreachable!("no model lists keys"),
-            Message::Answer { operation, round, answer: answer @ (Answer::Refused(_) | Answer::Preempted { .. }) } => {
+            Message::Answer { operation, round, answer: answer @ (Answer::Refused(_) | Answer::Preempted { .. }), .. } => {
                 self.milestones |= match answer {
                     Answer::Preempted { .. } => milestones::PREEMPTED,
                     Answer::Refused(Refusal::Dropped) => milestones::REFUSED_DROPPED,
@@ -618,7 +623,10 @@ impl<'a> Step<'a> {
             Message::Hello(_)
             | Message::Welcome(_)
             | Message::HelloRefused { .. }
+            | Message::Configuration(_)
+            | Message::ConfigurationWanted
             | Message::Request { .. }
+            | Message::Answer { answer: Answer::Members(_), .. }
             | Message::Answer { answer: Answer::Changes { .. } | Answer::ChangesLost | Answer::Repair(_), .. }
             | Message::Answer { answer: Answer::OldRecords(_) | Answer::Sealed, .. } => {}
             Message::Answer { answer: Answer::Fenced { .. }, .. } => {

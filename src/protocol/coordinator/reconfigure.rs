@@ -46,7 +46,7 @@ impl Coordinator {
                     operation.pace = Pace::Resend { times: 1 };
                     let alarm = ctx.node.now.after(self.latency.resend_delay()).min(operation.deadline);
                     operation.set_alarm(id, alarm, &mut self.timers);
-                    let step = operation.operation.on_reconfigured();
+                    let step = operation.operation.on_reconfigured(&operation.tally);
                     self.perform(id, step, ctx);
                 }
             }

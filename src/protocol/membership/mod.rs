@@ -498,7 +498,9 @@ impl Membership {
 
     /// `peer` refuses incarnation `incarnation` of this node. Returns whether that is this incarnation, so that it counts.
     fn refused(&mut self, peer: NodeIndex, incarnation: Incarnation, refusal: HelloRefusal) -> bool {
-        let counts = incarnation == self.incarnation;
+        // A node that is no member yet may become one: that it was none once, which is told late, says nothing.
+        let is_late = refusal == HelloRefusal::NotMember && self.talking_to(peer).is_some();
+        let counts = incarnation == self.incarnation && !is_late;
         if counts && let Some(peer) = self.peers.get_mut(&peer) {
             peer.refused_there = Some(refusal);
             peer.welcomed_by = None;

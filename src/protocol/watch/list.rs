@@ -104,7 +104,8 @@ impl Watches {
                 ctx.listing.start(caller, deadline, page, required, &mut listing);
             }
             Filter::Key(key) => {
-                let read = GetWith::new(required);
+                let replicas = ctx.layout().replicas(ctx.layout().slot(key)).to_vec();
+                let read = GetWith::new(required.into_iter().filter(|node| replicas.contains(node)).collect());
                 ctx.coordinator.start(caller, deadline, key.clone(), read.into(), &mut ctx.shared);
             }
         }

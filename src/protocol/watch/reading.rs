@@ -94,7 +94,10 @@ impl Watches {
             let mut wants = std::mem::take(&mut announced.wants);
             // Another read is under way only where a rule is broken.
             wants.extend(announced.asked.take().map(|asked| asked.wants).unwrap_or_default());
-            let tellers: BTreeSet<NodeIndex> = wants.keys().map(|(_, node)| *node).collect();
+            // One that is no replica of the key any more is not asked: the others tell what counts now.
+            let replicas = ctx.layout().replicas(ctx.layout().slot(&key));
+            let tellers = wants.keys().map(|(_, node)| *node).filter(|node| replicas.contains(node));
+            let tellers: BTreeSet<NodeIndex> = tellers.collect();
             self.reads.last_task += 1;
             let task = self.reads.last_task;
             announced.asked = Some(Asked { task, wants, again });

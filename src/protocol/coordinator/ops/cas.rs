@@ -662,7 +662,7 @@ impl Operation for Cas {
     }
 
     /// What was proposed may have been accepted by some: that stays in mind.
-    fn on_reconfigured(&mut self) -> Step {
+    fn on_reconfigured(&mut self, _: &Tally) -> Step {
         self.phase = Phase::Idle;
         self.is_preempted = false;
         self.draw()

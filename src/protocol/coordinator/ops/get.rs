@@ -218,7 +218,7 @@ impl Operation for Get {
         }
     }
 
-    fn on_reconfigured(&mut self) -> Step {
+    fn on_reconfigured(&mut self, _: &Tally) -> Step {
         *self = Self { looks: self.looks, ..Self::default() };
         self.start()
     }

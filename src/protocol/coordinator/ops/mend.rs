@@ -138,8 +138,9 @@ impl Operation for Mend {
         self.get.on_sealed()
     }
 
-    fn on_reconfigured(&mut self) -> Step {
-        *self = Self::new(std::mem::take(&mut self.pair));
+    fn on_reconfigured(&mut self, tally: &Tally) -> Step {
+        let pair = std::mem::take(&mut self.pair).into_iter();
+        *self = Self::new(pair.filter(|member| tally.members().contains(member)).collect());
         self.start()
     }
 

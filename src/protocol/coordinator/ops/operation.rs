@@ -147,8 +147,9 @@ pub trait Operation {
         Step::Wait
     }
 
-    /// Other replicas make a quorum from now on: no answer so far counts. The operation begins its round anew, or an earlier one.
-    fn on_reconfigured(&mut self) -> Step {
+    /// Other replicas make a quorum from now on, as `tally` shows: no answer so far counts. The operation begins its round anew, or
+    /// an earlier one.
+    fn on_reconfigured(&mut self, _tally: &Tally) -> Step {
         self.start()
     }
 

@@ -77,7 +77,7 @@ impl Operation for Set {
         Step::Done(Reply::Set(Version::new(stamp, None)))
     }
 
-    fn on_reconfigured(&mut self) -> Step {
+    fn on_reconfigured(&mut self, _: &Tally) -> Step {
         #[cfg(feature = "mutants")]
         if crate::mutants::is_on(crate::mutants::Mutant::NewStampOnChange) {
             self.stamp = None;
