@@ -66,7 +66,7 @@ fn messages(criterion: &mut Criterion) {
     for bytes in VALUE_BYTES {
         let request =
             Request::Store { key: key(1), record: record(1, bytes, 1), age: Age::NONE, origin: StoreOrigin::Writer };
-        let message = Message::Request { operation: OperationId(1), round: 1, request };
+        let message = Message::Request { operation: OperationId(1), round: 1, number: 0, request };
         let encoded = api::PeerMessage::from(message.clone()).encode_to_vec();
         group.throughput(Throughput::Bytes(bytes as u64));
         group.bench_function(BenchmarkId::new("encode", bytes), |bencher| {

@@ -85,6 +85,8 @@ impl Cluster {
         let host = |me: NodeIndex| {
             let meta = Meta::fresh(StoreId(u128::from(me.0) + 1));
             let setup = Setup {
+                addresses: Vec::new(),
+                joins: false,
                 me,
                 placement: Arc::clone(&placement),
                 meta,

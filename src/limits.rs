@@ -272,6 +272,42 @@ pub const TOMBSTONE_FORGET_AGAIN: Duration = Duration::from_millis(500);
 /// How many changes are remembered while a page of slots is read, of some 200 bytes each. Beyond it the page is read again.
 pub const REPAIR_TOUCHED_MAX: usize = 1 << 16;
 
+/// The longest address of a member in a message, in bytes: a name of 253 characters and a port.
+pub const ADDRESS_BYTES_MAX: usize = 260;
+
+/// How many nodes a node keeps in mind that are no members: one more takes the place of the one that was not heard for longest.
+pub const STRANGERS_MAX: usize = 256;
+
+/// A node that waits to join says hello every second or so. After so long without one it is not listed any more.
+pub const WAITING_HEARD_MAX: Duration = Duration::from_secs(15);
+
+/// How many requests wait for a newer configuration, or for what a node must know before it serves slots that it gains.
+pub const HELD_REQUESTS_MAX: usize = 4_096;
+/// The most bytes of these requests.
+pub const HELD_BYTES_MAX: usize = 64 * MIB;
+
+/// After so long a member is asked for its vote again.
+pub const MEMBERS_VOTE_AGAIN: Duration = Duration::from_millis(500);
+/// A proposer that met another one pauses for so long, and each a little longer than the one before it in the list.
+pub const MEMBERS_VOTE_PAUSE: Duration = Duration::from_millis(200);
+/// How often members are asked how far they are, while members change.
+pub const MEMBERS_LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Each member waits so long for those before it to end a change.
+pub const MEMBERS_DRIVE_AFTER: Duration = Duration::from_secs(2);
+
+/// After so long a node that takes slots over asks again, or tries keys again.
+pub const TAKEOVER_AGAIN: Duration = Duration::from_millis(200);
+/// How many keys a node brings here at the same time.
+pub const TAKEOVER_KEYS_IN_FLIGHT_MAX: usize = 32;
+/// The same while it works for clients.
+pub const TAKEOVER_BUSY_KEYS_MAX: usize = 4;
+/// How many records one page looks at.
+pub const TAKEOVER_KEYS_OF_PAGE: usize = 1_000;
+/// The most bytes of keys in one page, about: half of [`LINK_BATCH_BYTES`].
+pub const TAKEOVER_BYTES_OF_PAGE: usize = 512 * KIB;
+/// How many pages a node reads for others at the same time.
+pub const TAKEOVER_READS_MAX: usize = 16;
+
 /// How many events may wait for a node's event loop. A task that brings one more waits, and with it the link that it reads.
 pub const EVENTS_WAITING_MAX: usize = 8_192;
 

@@ -233,6 +233,46 @@ pub enum Mutant {
     LiftsAbsenceOnly,
     /// A deletion that is removed stays in its leaf.
     ForgottenStaysInLeaf,
+    /// While members change, a majority of the old replicas is enough.
+    NoJointQuorum,
+    /// A request under an older configuration is served.
+    OldNumberIsServed,
+    /// An answer bears the number of the configuration under which it was asked for.
+    AnswerBearsTheNumberAsked,
+    /// A node keeps what it holds of slots that it gains.
+    GainedSlotsKeepData,
+    /// A node keeps what it holds of slots that it gains anew while it gained them before.
+    EmptiedOnlyOnce,
+    /// A write draws another stamp when members change.
+    NewStampOnChange,
+    /// A read goes on with the answers of an older configuration.
+    ReadKeepsItsRound,
+    /// A proposer asks to accept a configuration without asking for promises.
+    ConfigWithoutPrepare,
+    /// A proposer ignores what was accepted before.
+    ConfigIgnoresAccepted,
+    /// A node serves slots that it gains before it knows what others take in no more.
+    NoFloors,
+    /// The seals of slots that a node gains are not told to it.
+    SealNotHandedOver,
+    /// A node takes slots over from one old replica.
+    CopyFromOne,
+    /// A node takes over records of conditional writes that may not be chosen.
+    CopyRaw,
+    /// A node that takes slots over is not told which tables were dropped.
+    ShrinkWithoutDrops,
+    /// Where fewer nodes are to hold each slot, those that hold it already take nothing over.
+    ShrinkWithoutCopy,
+    /// A node judges by the seals of slots that it takes over.
+    SealsWhileTakingOver,
+    /// Deletions are forgotten while members change.
+    DropsWhileJoint,
+    /// A change ends before all have taken over what they must.
+    CommitBeforeComplete,
+    /// A change ends once one member has taken over what it must.
+    CommitWithOneComplete,
+    /// A list counts the answers of nodes that take slots over.
+    ListAnswersForFresh,
 }
 
 impl Mutant {

@@ -21,14 +21,14 @@ use crate::gateway::redis::{self, RedisOptions};
 use crate::gateway::{grpc, lines};
 use crate::limits::DRAIN_TIME_MAX;
 use crate::protocol::placement::Placement;
-use crate::protocol::{RepairOrder, RepairSettings, TombstoneSettings};
+use crate::protocol::{Layout, RepairOrder, RepairSettings, TombstoneSettings};
 use crate::runtime::{self, NodeHandle, RunningNode};
 use crate::service::{Service, descriptors};
-use crate::storage::folder::{self, DataFolder, DataFolderError};
+use crate::storage::folder::{self, DataFolder, DataFolderError, FileSays};
 use crate::storage::memory::MemoryStore;
 use crate::storage::rocks::RocksOptions;
 use crate::storage::{Store, StoreError};
-use crate::types::StoreId;
+use crate::types::{Site, StoreId};
 
 /// Where a node keeps its records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +66,7 @@ pub struct PreparedServer {
     redis_listener: Option<TcpListener>,
     folder: Option<DataFolder>,
     store: Arc<dyn Store>,
+    joins: bool,
 }
 
 /// Why a node cannot serve.
@@ -116,12 +117,24 @@ impl Server {
         Self::prepare(config, storage).await?.start()
     }
 
+    /// The same for a node that waits to be added to a cluster that exists, unless it is a member already.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn join(config: &Config, storage: Storage) -> Result<Self, ServerError> {
+        Self::prepare_as(config, storage, true).await?.start()
+    }
+
     /// Binds the node's ports and opens its store, the slow parts of a start. Connections wait until the node is started.
     /// The nodes of one process are all prepared before the first one starts, so that each finds the others' ports bound.
     ///
     /// # Errors
     /// As [`Server::start`].
     pub async fn prepare(config: &Config, storage: Storage) -> Result<PreparedServer, ServerError> {
+        Self::prepare_as(config, storage, false).await
+    }
+
+    async fn prepare_as(config: &Config, storage: Storage, joins: bool) -> Result<PreparedServer, ServerError> {
         // First of all, because what is opened below counts against the limit of open files.
         let descriptors = descriptors::of_process();
         // The ports before the folder: none is made for a node that cannot serve.
@@ -131,7 +144,7 @@ impl Server {
         let http_listener = listen_if("node.local_http_address", node.local_http_address.as_ref()).await?;
         let line_listener = listen_if("node.local_line_address", node.local_line_address.as_ref()).await?;
         let redis_listener = listen_if("node.local_redis_address", node.local_redis_address.as_ref()).await?;
-        let (folder, store) = open_store(config, storage, descriptors.store_files_max).await?;
+        let (folder, store) = open_store(config, storage, joins, descriptors.store_files_max).await?;
         Ok(PreparedServer {
             config: config.clone(),
             listener,
@@ -141,6 +154,7 @@ impl Server {
             redis_listener,
             folder,
             store,
+            joins,
         })
     }
 
@@ -213,17 +227,21 @@ impl PreparedServer {
     /// # Errors
     /// When its store cannot be read. Nothing then runs.
     pub fn start(self) -> Result<Server, ServerError> {
-        let Self { config, listener, admin_listener, http_listener, line_listener, redis_listener, folder, store } =
-            self;
+        let Self { config, listener, admin_listener, http_listener, line_listener, redis_listener, .. } = self;
+        let Self { folder, store, joins, .. } = self;
         let redis_address = redis_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let line_address = line_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let http_address = http_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let parameters = config.cluster.parameters.clone();
+        let of_file = || config.cluster.addresses.iter().map(ToString::to_string).collect();
+        let parameters = folder.as_ref().map_or(&config.cluster.parameters, DataFolder::parameters).clone();
+        let addresses = folder.as_ref().map_or_else(of_file, |folder| folder.addresses().to_vec());
+        let me = parameters.member(&config.node.id).unwrap_or_else(|| config.member());
         let placement = Arc::new(Placement::new(parameters));
         let options = runtime::Options {
-            me: config.member(),
+            me,
             placement,
-            addresses: config.cluster.addresses.iter().map(ToString::to_string).collect(),
+            addresses,
+            joins,
             http_address: http_address.map(|address| remote_http_address(&config, address)),
             store,
             operator_writes: config.node.operator_writes,
@@ -256,6 +274,12 @@ impl PreparedServer {
         }
         let admin = admin_listener.map(|listener| tokio::spawn(admin::serve(listener, handle, closing.clone())));
         info!(node = %config.node.id, address = %local_address, "listening");
+        if let Some(differences) = differences(&config, &node.handle().layout()) {
+            warn!(
+                "the cluster file says something else than the cluster, and the node goes on with what the cluster has. By the \
+                 file: {differences}. `quorate members apply` makes such a change"
+            );
+        }
         let node_config = &config.node;
         let more = [
             node_config.local_metrics_address,
@@ -286,6 +310,41 @@ impl PreparedServer {
             _folder: folder,
         })
     }
+}
+
+/// What the cluster file says that is not so in the cluster. `None` where it says what is.
+fn differences(config: &Config, layout: &Layout) -> Option<String> {
+    let file = &config.cluster;
+    let (has, wished) = (layout.newest().parameters(), &file.parameters);
+    let mut differences = Vec::new();
+    for id in wished.node_ids.iter().filter(|id| !has.node_ids.contains(id)) {
+        differences.push(format!("node {id} is added"));
+    }
+    for id in has.node_ids.iter().filter(|id| !wished.node_ids.contains(id)) {
+        differences.push(format!("node {id} is removed"));
+    }
+    if has.replica_count != wished.replica_count {
+        differences.push(format!("replica_count is {} instead of {}", wished.replica_count, has.replica_count));
+    }
+    for member in wished.members() {
+        let (id, site) = (wished.id(member), wished.site(member));
+        let Some(present) = has.member(id).map(|member| has.site(member)).filter(|present| *present != site) else {
+            continue;
+        };
+        let text = |site: &Site| match &site.zone {
+            Some(zone) => format!("weight {} in zone {zone}", site.weight),
+            None => format!("weight {}", site.weight),
+        };
+        differences.push(format!("node {id} has {} instead of {}", text(site), text(present)));
+    }
+    for (id, address) in std::iter::zip(&wished.node_ids, &file.addresses) {
+        let known = layout.member(id).and_then(|member| layout.nodes()[member.index()].address.as_deref());
+        let address = address.to_string();
+        if known.is_some_and(|known| known != address) {
+            differences.push(format!("node {id} is reached at {address} instead of {}", known.unwrap_or_default()));
+        }
+    }
+    (!differences.is_empty()).then(|| differences.join(", "))
 }
 
 fn describe(ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>) -> String {
@@ -338,6 +397,7 @@ async fn listen(key: &'static str, address: &LocalAddress) -> Result<TcpListener
 async fn open_store(
     config: &Config,
     storage: Storage,
+    joins: bool,
     open_files_max: u16,
 ) -> Result<(Option<DataFolder>, Arc<dyn Store>), ServerError> {
     if storage == Storage::Memory {
@@ -357,7 +417,12 @@ async fn open_store(
         warn!("durability is os: a loss of power takes acknowledged writes back");
     }
     let (path, id, parameters) = (node.data_dir.clone(), node.id.clone(), config.cluster.parameters.clone());
-    let opened = tokio::task::spawn_blocking(move || folder::open(&path, &id, &parameters, &settings)).await;
+    let addresses: Vec<String> = config.cluster.addresses.iter().map(ToString::to_string).collect();
+    let open = move || {
+        let cluster = FileSays { parameters: &parameters, addresses: &addresses, joins };
+        folder::open(&path, &id, cluster, &settings)
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
     let (folder, store) = opened.map_err(|error| ServerError::Ended(error.to_string()))??;
     Ok((Some(folder), Arc::new(store)))
 }

@@ -35,6 +35,7 @@ impl Cluster {
                 me: NodeIndex(n),
                 placement: Arc::clone(&placement),
                 addresses: addresses.clone(),
+                joins: false,
                 http_address: None,
                 store,
                 operator_writes: true,

@@ -15,7 +15,7 @@ use prost::Message as _;
 use quorate::api::{InfoRequest, ListRequest};
 use quorate::protocol::placement::Placement;
 use quorate::storage::Store as _;
-use quorate::storage::folder;
+use quorate::storage::folder::{self, FileSays};
 use quorate::storage::rocks::RocksOptions;
 use quorate::types::{
     Batch, Checksum, Clock, ClusterParameters, Content, Durability, Key, NodeId, Record, Slot, Stamp, Value,
@@ -83,7 +83,9 @@ async fn all_keys_are_listed_once_in_order_and_in_bounded_memory() {
 fn fill(folder: &Path, node_id: &NodeId, placement: &Placement, limit: Option<Duration>) -> (u64, u64) {
     // Durability does not matter here, and fsync would make the test one of the disk.
     let settings = RocksOptions { durability: Durability::Os, ..RocksOptions::default() };
-    let opened = folder::open(folder, node_id, placement.parameters(), &settings);
+    let addresses: Vec<String> = (1..=placement.members().len()).map(|id| format!("127.0.0.1:{id}")).collect();
+    let cluster = FileSays { parameters: placement.parameters(), addresses: &addresses, joins: false };
+    let opened = folder::open(folder, node_id, cluster, &settings);
     let (data_folder, store) = opened.expect("a new folder can be made");
     let content = Content::Value(Value::Text("v".into()));
     let (mut count, mut sum) = (0, 0_u64);

@@ -199,6 +199,7 @@ fn add_statistics(registry: &mut Registry, statistics: &StoreStatistics) {
     let StoreStatistics {
         keys_estimate,
         disk_bytes,
+        data_bytes,
         disk_free_bytes,
         live_bytes,
         compaction_pending_bytes,
@@ -213,6 +214,7 @@ fn add_statistics(registry: &mut Registry, statistics: &StoreStatistics) {
     registry.register("keys", "Estimated number of keys, tombstones included", ConstGauge::new(keys_estimate));
     for (name, help, bytes) in [
         ("disk", "Size of the data on disk: tables, blob files and log", disk_bytes),
+        ("data", "About the size of keys and values", data_bytes),
         ("live", "Size of tables and blob files, without the log", live_bytes),
         ("compaction_pending", "Data that compaction has yet to rewrite", compaction_pending_bytes),
         ("write_buffer", "Write buffers in memory", write_buffer_bytes),

@@ -18,6 +18,7 @@ mod list;
 mod locate;
 mod log_queue;
 pub mod logging;
+mod members;
 mod output;
 mod repair;
 mod serve;
@@ -65,6 +66,7 @@ EXAMPLES:
   quorate watch user: --values                each change of them
   quorate tables create carts                 make another set of keys, for --table carts
   quorate --address n1:8001,n2:8001 status    show the nodes of another cluster
+  quorate members                             show who belongs to the cluster, and change that
   quorate help set                            explain a command
 
 EXIT CODES:
@@ -161,6 +163,7 @@ enum Command {
     Import(transfer::Import),
     Status(status::Status),
     Repair(repair::Repair),
+    Members(members::Members),
     Locate(locate::Locate),
     Bench(bench::Bench),
     /// Check configuration files, or print the reference of their keys
@@ -244,7 +247,8 @@ impl From<ClientError> for CliError {
             }
             ClientError::Refused { node } => {
                 let reason = node.failure.map(|failure| failure.reason);
-                if reason == Some(FailureReason::InvalidArgument) || node.code == Code::InvalidArgument {
+                let is_refused = matches!(reason, Some(FailureReason::InvalidArgument | FailureReason::MembersRefused));
+                if is_refused || node.code == Code::InvalidArgument {
                     Self::bad_input(message)
                 } else {
                     Self::not_done(message)
@@ -319,6 +323,7 @@ async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
         Command::Import(import) => import.run(&global).await,
         Command::Status(status) => status.run(&global).await,
         Command::Repair(repair) => repair.run(&global).await,
+        Command::Members(members) => members.run(&global).await,
         Command::Locate(locate) => locate.run(&global).await,
         Command::Bench(bench) => bench.run(&global).await,
         Command::Config(Config::Check(check)) => check.run(&global),

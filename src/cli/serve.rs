@@ -28,6 +28,7 @@ use crate::server::{self, Server, ServerError, Storage};
 #[command(after_help = "\
 EXAMPLES:
   quorate serve examples/3-local-nodes/node-1.yml examples/3-local-nodes/cluster.yml
+  quorate serve node-4.yml cluster.yml --join          a fresh node, to be added with `quorate members apply`
   RUST_LOG=quorate=debug quorate serve node.yml cluster.yml --log-format logfmt")]
 pub(super) struct Serve {
     /// The configuration of this node
@@ -36,6 +37,11 @@ pub(super) struct Serve {
     /// The configuration of the cluster, the same for all of its nodes
     #[arg(value_name = "CLUSTER_FILE")]
     cluster_file: PathBuf,
+    /// Wait to be added to a cluster that exists, with a fresh data folder; a node that is a member already just serves
+    ///
+    /// The cluster file is the wished one, which has this node. `quorate members apply` adds the node.
+    #[arg(long)]
+    join: bool,
     /// Where records are stored; the same for all nodes of a cluster
     #[arg(long, value_enum, default_value_t = StorageKind::Rocks)]
     storage: StorageKind,
@@ -72,7 +78,10 @@ impl Serve {
         end_process_on_panic();
         let hung_up = Arc::new(Notify::new());
         let shutdown = shutdown_on_signals(Hangup::Tells(Arc::clone(&hung_up)))?;
-        let server = Server::start(&config, self.storage.into()).await?;
+        let storage = self.storage.into();
+        let start =
+            if self.join { Server::join(&config, storage).await } else { Server::start(&config, storage).await };
+        let server = start?;
         let reloading = tokio::spawn(self.reload(config, server.handle().clone(), hung_up));
         server.run(shutdown).await?;
         reloading.abort();
@@ -108,7 +117,7 @@ impl Serve {
                 warn!(%keys, "these keys have changed too, and take effect when the node restarts");
             }
             if changes.is_other_cluster {
-                warn!(file = %self.cluster_file.display(), "this file has changed, and takes effect when the node restarts");
+                warn!(file = %self.cluster_file.display(), "this file has changed: the node tries its addresses from its next start on, and `quorate members apply` changes members");
             }
         }
     }

@@ -108,7 +108,7 @@ impl Report {
     }
 }
 
-fn uptime_text(seconds: i64) -> String {
+pub(super) fn uptime_text(seconds: i64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),
@@ -119,7 +119,7 @@ fn uptime_text(seconds: i64) -> String {
 }
 
 /// `bytes` in the unit that gives one to four digits before the point.
-fn bytes_text(bytes: u64) -> String {
+pub(super) fn bytes_text(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let unit = UNITS.len().min(1 + bytes.checked_ilog(1_024).unwrap_or(0) as usize) - 1;
     if unit == 0 {

@@ -5,21 +5,23 @@
 //! next only while it certainly did not happen (see `verdict` and `permit`). A write that takes effect once at most, however
 //! often it is sent, moves on as a read does.
 //!
-//! A paused node accepts a request as readily as a live one. Therefore a write goes without a question only to a node
-//! that answered during the last second. Any other node is first asked for its health.
+//! A paused node accepts a request as readily as a live one. Therefore a write, a list and a watch go without a question
+//! only to a node that answered during the last second. Any other node is first asked for its health.
 //!
 //! Source: Dean and Barroso, "The Tail at Scale" (2013), on hedged requests.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::Code;
 
 use super::backoff::{Backoff, jittered, random};
 use super::error::{ClientError, NodeFailure};
+use super::follow::{follow, joined};
 use super::node::Node;
 use super::verdict::{Verdict, judge_read, judge_write};
 use crate::api;
@@ -39,12 +41,26 @@ const HEALTH_HEDGE_DELAYS: u32 = 3;
 /// The nodes of a client. Clones of the client share it.
 #[derive(Debug)]
 pub(super) struct NodePool {
-    pub(super) nodes: Vec<Arc<Node>>,
+    /// The nodes that it was given.
+    given: Box<[Arc<Node>]>,
+    /// The nodes that are asked: those, and others that it has learned of.
+    nodes: RwLock<Arc<[Arc<Node>]>>,
+    /// Itself, and whether it follows the members of the cluster.
+    following: Option<Following>,
     /// Counts operations, so that nodes take turns. It starts at a random number, so that many short-lived clients spread
     /// over the nodes too.
     pub(super) turn: AtomicUsize,
     /// One task for each avoided node. It ends when the node answers, and with the client.
     probes: Mutex<JoinSet<()>>,
+}
+
+/// The state of a client that follows the members of its cluster.
+#[derive(Debug)]
+struct Following {
+    pool: Weak<NodePool>,
+    has_begun: AtomicBool,
+    /// A node has failed.
+    wake: Arc<Notify>,
 }
 
 /// The times of one operation.
@@ -74,9 +90,45 @@ impl Operation {
 }
 
 impl NodePool {
-    /// A pool of at least one node.
-    pub(super) fn new(nodes: Vec<Arc<Node>>) -> Self {
-        Self { nodes, turn: AtomicUsize::new(usize::from(random())), probes: Mutex::default() }
+    /// A pool of at least one node. `follows`: it learns of further ones.
+    pub(super) fn new(given: Vec<Arc<Node>>, follows: bool) -> Arc<Self> {
+        Arc::new_cyclic(|pool| {
+            let following =
+                || Following { pool: Weak::clone(pool), has_begun: AtomicBool::new(false), wake: Arc::default() };
+            Self {
+                nodes: RwLock::new(joined(&given, Vec::new())),
+                given: given.into(),
+                following: follows.then(following),
+                turn: AtomicUsize::new(usize::from(random())),
+                probes: Mutex::default(),
+            }
+        })
+    }
+
+    /// The nodes that it was given.
+    pub(super) fn given(&self) -> &[Arc<Node>] {
+        &self.given
+    }
+
+    /// The nodes that are asked.
+    pub(super) fn nodes(&self) -> Arc<[Arc<Node>]> {
+        Arc::clone(&self.nodes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on these are asked beside those that were given.
+    pub(super) fn follow_to(&self, learned: Vec<Arc<Node>>) {
+        let nodes = joined(&self.given, learned);
+        *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = nodes;
+    }
+
+    /// Begins to follow the members, with the first operation.
+    fn begin_to_follow(&self) {
+        let Some(Following { pool, has_begun, wake }) = &self.following else { return };
+        if has_begun.load(Ordering::Relaxed) || has_begun.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        probes.spawn(follow(Weak::clone(pool), Arc::clone(wake)));
     }
 
     /// Reads until a node answers or the deadline has passed.
@@ -117,7 +169,7 @@ impl NodePool {
         let mut backoff = Backoff::new();
         loop {
             let mut last = None;
-            for _ in &self.nodes {
+            for _ in self.nodes().iter() {
                 let node = match self.live_node(operation).await {
                     Ok(node) => node,
                     Err(Verdict::Final(error)) => return Err(error),
@@ -161,10 +213,11 @@ impl NodePool {
         let mut failed = 0_usize;
         let mut last = None;
         let mut unknown = None;
+        let mut declined = None;
         let mut is_ending = false;
         loop {
             // A further try goes out when the one before has failed or the hedge delay has passed.
-            if tries.len() < self.nodes.len() && !is_ending {
+            if tries.len() < self.nodes().len() && !is_ending {
                 match self.live_node(operation).await {
                     Ok(node) => {
                         let (pool, is_resend) = (Arc::clone(self), open > 0);
@@ -177,7 +230,7 @@ impl NodePool {
                     }
                     Err(Verdict::Final(error)) if open == 0 => return Err(error),
                     Err(Verdict::Final(ClientError::Refused { node }) | Verdict::TryNext(node)) => {
-                        failed = self.nodes.len();
+                        failed = self.nodes().len();
                         last = Some(node);
                     }
                     Err(Verdict::Final(_)) => {}
@@ -200,6 +253,26 @@ impl NodePool {
                     failed += 1;
                     unknown = Some(node);
                 }
+                // The answer to a resend speaks of all tries, and that to a first try of this one alone.
+                Some(Ok((
+                    _,
+                    false,
+                    Err(Verdict::Final(error @ (ClientError::ConditionFailed { .. } | ClientError::NotANumber { .. }))),
+                ))) if open > 1 => {
+                    open -= 1;
+                    failed += 1;
+                    declined = Some(error);
+                }
+                // A node that refuses one try says nothing of the others.
+                Some(Ok((
+                    _,
+                    _,
+                    Err(Verdict::TryNext(failure) | Verdict::Final(ClientError::Refused { node: failure })),
+                ))) if open > 1 => {
+                    open -= 1;
+                    failed += 1;
+                    last = Some(failure);
+                }
                 Some(Ok((_, _, Err(Verdict::Final(error))))) => return Err(error),
                 Some(Ok((_, _, Err(Verdict::TryNext(failure))))) => {
                     open -= 1;
@@ -211,12 +284,14 @@ impl NodePool {
                 None => {}
             }
             is_ending |= Instant::now() >= operation.deadline;
-            if !is_ending && failed >= self.nodes.len() {
+            if !is_ending && failed >= self.nodes().len() {
                 failed = 0;
                 is_ending = !backoff.wait(operation.deadline).await;
             }
             if is_ending && tries.is_empty() {
-                return Err(if open == 0 {
+                return Err(if let (0, Some(error)) = (open, declined) {
+                    error
+                } else if open == 0 {
                     let last = last.expect("a client has at least one node, and it failed");
                     ClientError::NotApplied { last, tried_for: operation.began.elapsed() }
                 } else {
@@ -271,14 +346,14 @@ impl NodePool {
         }
     }
 
-    /// The node for a write: the next in turn if it answered recently, else the first whose health is good.
-    async fn live_node(&self, operation: Operation) -> Result<Arc<Node>, Verdict> {
+    /// The node for a write or a stream: the next in turn if it answered recently, else the first whose health is good.
+    pub(super) async fn live_node(&self, operation: Operation) -> Result<Arc<Node>, Verdict> {
         let nodes = self.nodes_in_turn();
         if nodes[0].answered_recently() {
             return Ok(Arc::clone(&nodes[0]));
         }
         // A single node has no substitute, so its health may take until the deadline.
-        let health_deadline = if self.nodes.len() == 1 {
+        let health_deadline = if nodes.len() == 1 {
             operation.deadline
         } else {
             operation.deadline.min(Instant::now() + HEALTH_HEDGE_DELAYS * operation.hedge_delay)
@@ -365,15 +440,10 @@ impl NodePool {
         }
     }
 
-    /// The next node for a stream: in turn, one that is not avoided if there is one.
-    pub(super) fn next_node(&self) -> Arc<Node> {
-        let mut nodes = self.nodes_in_turn();
-        nodes.swap_remove(0)
-    }
-
     /// All nodes: in turn, avoided ones last.
     fn nodes_in_turn(&self) -> Vec<Arc<Node>> {
-        let mut nodes = self.nodes.clone();
+        self.begin_to_follow();
+        let mut nodes = self.nodes().to_vec();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % nodes.len();
         nodes.rotate_left(turn);
         nodes.sort_by_key(|node| node.is_avoided());
@@ -384,6 +454,9 @@ impl NodePool {
     pub(super) fn avoid(&self, node: &Arc<Node>) {
         if !node.avoid() {
             return;
+        }
+        if let Some(Following { wake, .. }) = &self.following {
+            wake.notify_one();
         }
         let node = Arc::clone(node);
         let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,7 +7,8 @@
 //! to find out. A read has no effect, so several nodes may be asked, and the first answer counts.
 //!
 //! Every node answers for every key, so the client takes the nodes in turn. `failover` says which node is asked next,
-//! `verdict` what a failure means, and `backoff` how long to wait.
+//! `verdict` what a failure means, and `backoff` how long to wait. A client of several nodes follows the members of its
+//! cluster (`follow`).
 //!
 //! Caveat: dropping the future of a write leaves its outcome unknown.
 //!
@@ -65,8 +66,12 @@ mod batch_write;
 mod conversions;
 mod error;
 mod failover;
+mod follow;
+#[cfg(all(test, feature = "server"))]
+mod follow_tests;
 mod get;
 mod list;
+mod members;
 mod node;
 mod permit;
 #[cfg(all(test, feature = "server"))]
@@ -137,6 +142,7 @@ pub struct Client {
 pub struct Builder {
     addresses: Vec<String>,
     deadline: Duration,
+    follows: Option<bool>,
 }
 
 impl Builder {
@@ -153,6 +159,14 @@ impl Builder {
         self
     }
 
+    /// Sets whether the client follows the members of the cluster: then it asks nodes that were added too, and goes on when
+    /// all that it was given are gone. Without this call it does if several addresses are given. A client of one address asks
+    /// this node alone.
+    pub fn follow_members(mut self, follows: bool) -> Self {
+        self.follows = Some(follows);
+        self
+    }
+
     /// Makes the client. It connects on first use, so a node that is down now does no harm.
     ///
     /// # Errors
@@ -162,7 +176,8 @@ impl Builder {
             return Err(InputProblem::NoAddress.into());
         }
         let nodes = self.addresses.iter().map(|address| Node::new(address).map(Arc::new)).collect::<Result<_, _>>()?;
-        let (pool, deadline) = (Arc::new(NodePool::new(nodes)), self.deadline.clamp(DEADLINE_MIN, DEADLINE_MAX));
+        let follows = self.follows.unwrap_or(self.addresses.len() > 1);
+        let (pool, deadline) = (NodePool::new(nodes, follows), self.deadline.clamp(DEADLINE_MIN, DEADLINE_MAX));
         Ok(Client { pool, deadline, table: Ok(Table::Default) })
     }
 }
@@ -178,7 +193,7 @@ impl Client {
 
     /// Starts a client whose deadline can be chosen too.
     pub fn builder() -> Builder {
-        Builder { addresses: Vec::new(), deadline: DEADLINE_DEFAULT }
+        Builder { addresses: Vec::new(), deadline: DEADLINE_DEFAULT, follows: None }
     }
 
     /// The same client with another deadline, bounded as in [`Builder::deadline`]. The connections are shared.

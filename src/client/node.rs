@@ -17,6 +17,7 @@ use super::error::InputProblem;
 use super::permit::Permit;
 use crate::api;
 use crate::api::cluster_client::ClusterClient;
+use crate::api::members_client::MembersClient;
 use crate::api::node_client::NodeClient;
 use crate::api::tables_client::TablesClient;
 use crate::limits::{CLIENT_KEEP_ALIVE, CONNECTION_WINDOW_BYTES, RESETS_PER_CONNECTION_MAX, STREAM_WINDOW_BYTES};
@@ -33,6 +34,8 @@ pub(super) struct Node {
     endpoint: Endpoint,
     channel: OnceLock<Channel>,
     responsiveness: Mutex<Responsiveness>,
+    /// The id that it told last.
+    id: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +60,7 @@ impl Node {
             endpoint,
             channel: OnceLock::new(),
             responsiveness: Mutex::new(Responsiveness::default()),
+            id: Mutex::new(None),
         })
     }
 
@@ -74,10 +78,21 @@ impl Node {
         api::sized!(TablesClient::new(self.channel()))
     }
 
+    pub(super) fn members(&self) -> MembersClient<Channel> {
+        api::sized!(MembersClient::new(self.channel()))
+    }
+
     /// Asks for the node's health.
     pub(super) async fn health(&self, deadline: Instant) -> Result<api::HealthResponse, Status> {
         let call = async { NodeClient::new(self.channel()).health(by(api::HealthRequest {}, deadline)).await };
-        Ok(within(deadline, call).await?.into_inner())
+        let health = within(deadline, call).await?.into_inner();
+        *self.id.lock().unwrap_or_else(PoisonError::into_inner) = Some(health.node_id.clone());
+        Ok(health)
+    }
+
+    /// The id that the node told last; `None` if it was never asked for its health.
+    pub(super) fn id(&self) -> Option<String> {
+        self.id.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Orders a comparison of the node's records with its peers'.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Server;
@@ -58,12 +59,22 @@ impl api::cluster_server::Cluster for Served {
     }
 }
 
+struct Healthy;
+
+#[tonic::async_trait]
+impl api::node_server::Node for Healthy {
+    async fn health(&self, _: Request<api::HealthRequest>) -> Result<Response<api::HealthResponse>, Status> {
+        let status = api::Health::Online.into();
+        Ok(Response::new(api::HealthResponse { status, serves: true, ..Default::default() }))
+    }
+}
+
 async fn serve(fake: Fake) -> (Arc<Fake>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let fake = Arc::new(fake);
     let cluster = api::cluster_server::ClusterServer::new(Served(Arc::clone(&fake)));
-    let server = Server::builder().add_service(cluster);
+    let server = Server::builder().add_service(cluster).add_service(api::node_server::NodeServer::new(Healthy));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     (fake, address)
 }
@@ -140,6 +151,20 @@ async fn list_ends_with_an_error_where_nobody_goes_on_or_the_request_is_refused(
     let error = keys(client(&[&a], AMPLE).list("")).await.unwrap_err();
     assert!(matches!(error, ClientError::Refused { .. }), "{error}");
     assert_eq!(fake.lists.asked.lock().unwrap().len(), 1);
+}
+
+/// A process that is paused takes a connection, and a call too.
+#[tokio::test]
+async fn list_and_watch_pass_over_a_node_that_is_paused() {
+    let paused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let a = paused.local_addr().unwrap().to_string();
+    let began = Instant::now();
+    let (_, b) = listing([vec![page(&["a"], None)]]).await;
+    assert_eq!(keys(client(&[&a, &b], AMPLE).list("")).await.unwrap(), ["a"]);
+    let (_, b) = watched([vec![ready("1")]]).await;
+    let mut watching = client(&[&a, &b], AMPLE).watch("").stream();
+    assert_eq!(watching.next().await.unwrap().unwrap(), WatchEvent::Ready);
+    assert!(began.elapsed() < AMPLE / 2, "{:?}", began.elapsed());
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "a stream has results")]

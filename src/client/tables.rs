@@ -131,13 +131,19 @@ impl Tables {
         let mut backoff = Backoff::new();
         let mut tables = Vec::new();
         loop {
-            let node = self.client.pool.next_node();
             let start_after = tables.last().map_or_else(String::new, |last: &TableInfo| last.name.clone());
-            match read_list(&node, start_after, &mut tables, operation).await {
+            let node = self.client.pool.live_node(operation).await;
+            let read = match &node {
+                Ok(node) => read_list(node, start_after, &mut tables, operation).await,
+                Err(verdict) => Err(verdict.clone()),
+            };
+            match read {
                 Ok(()) => return Ok(tables),
                 Err(Verdict::Final(error)) => return Err(error),
                 Err(Verdict::TryNext(last)) => {
-                    self.client.pool.avoid(&node);
+                    if let Ok(node) = &node {
+                        self.client.pool.avoid(node);
+                    }
                     if !backoff.wait(operation.deadline()).await {
                         return Err(ClientError::Unavailable { last, tried_for: operation.began().elapsed() });
                     }

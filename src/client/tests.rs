@@ -36,6 +36,8 @@ enum Behaviour {
     Draining,
     /// Serves after this delay.
     Slow(Duration),
+    /// Answers each read and write with this status, after this delay.
+    SlowFail(Duration, Status),
 }
 
 struct Fake {
@@ -60,6 +62,10 @@ impl Fake {
             Behaviour::Fail(status) | Behaviour::FailWrites(status) => return Err(status),
             Behaviour::Silent => std::future::pending().await,
             Behaviour::Slow(time) => tokio::time::sleep(time).await,
+            Behaviour::SlowFail(time, status) => {
+                tokio::time::sleep(time).await;
+                return Err(status);
+            }
         }
         Ok(request.into_inner())
     }
@@ -358,6 +364,40 @@ async fn resend_ends_where_no_node_can_know_more_and_never_as_not_applied() {
 }
 
 #[tokio::test]
+async fn write_whose_request_is_at_fault_is_not_sent_again() {
+    let too_large = Failure::new(FailureReason::NotApplied).to_status(Code::OutOfRange, "too large");
+    let (one, a) = fake(Behaviour::Fail(too_large)).await;
+    let (other, b) = fake(Behaviour::Serve).await;
+    let error = client([&a, &b], AMPLE).set("k", "v").await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused { .. }), "{error}");
+    assert_eq!((one.writes(), other.writes()), (1, 0));
+}
+
+/// A node that is late with a first try knows nothing of the resend beside it, which may have taken effect meanwhile.
+#[tokio::test]
+async fn condition_that_fails_a_first_try_says_nothing_of_the_resend_beside_it() {
+    let current = Some(crate::wire::failure::Current { version: VERSION.into(), has_value: true });
+    let failed = Failure { current, ..Failure::new(FailureReason::ConditionFailed) };
+    let failed = failed.to_status(Code::FailedPrecondition, "");
+    let (one, a) = fake(Behaviour::SlowFail(Duration::from_millis(600), failed)).await;
+    let (other, b) = fake(Behaviour::Fail(Status::unavailable(""))).await;
+    let client = client([&a, &b], Duration::from_secs(4));
+    let error = client.set("k", "v").if_version(VERSION).await.unwrap_err();
+    assert!(matches!(error, ClientError::ConditionFailed { .. }), "{error}");
+    let named = one.named.lock().unwrap().clone();
+    assert!(!named[0].1 && named.iter().any(|(_, is_resend)| *is_resend), "a resend is answered for all: {named:?}");
+    assert!(other.writes() > 0);
+}
+
+#[tokio::test]
+async fn refusal_of_a_resend_says_nothing_of_the_try_before() {
+    let (_, a) = fake(Behaviour::Fail(Status::unavailable(""))).await;
+    let (_, b) = fake(Behaviour::Fail(Status::unauthenticated("the token has expired"))).await;
+    let error = client([&a, &b], SHORT).set("k", "v").if_version(VERSION).await.unwrap_err();
+    assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn batch_sends_again_each_write_that_did_not_happen_or_takes_effect_once() {
     let (node, address) = fake(Behaviour::Serve).await;
     let client = client([&address], Duration::from_secs(5));
@@ -401,7 +441,7 @@ async fn condition_that_does_not_hold_is_an_error_of_its_own_and_no_fault_of_the
         assert!(expected && error.to_string().contains(VERSION), "{error}");
     }
     assert_eq!((one.writes(), other.writes()), (2, 0));
-    assert!(!client.pool.nodes[0].is_avoided());
+    assert!(!client.pool.nodes()[0].is_avoided());
     one.set_behaviour(Behaviour::Fail(current(FailureReason::NotANumber).to_status(Code::FailedPrecondition, "")));
     client.pool.turn.store(0, Ordering::Relaxed);
     let error = client.add("k", 1).await.unwrap_err();
@@ -468,7 +508,7 @@ async fn write_that_never_left_goes_to_the_next_node() {
     // By now the client's connection is closed too. Give the task that watches it time to notice.
     tokio::time::sleep(Duration::from_millis(50)).await;
     client.pool.turn.store(0, Ordering::Relaxed);
-    assert!(client.pool.nodes[0].answered_recently(), "the write goes without a health check");
+    assert!(client.pool.nodes()[0].answered_recently(), "the write goes without a health check");
     client.set("k", "v").await.unwrap();
     assert_eq!((one.writes(), other.writes()), (1, 1));
 }

@@ -10,6 +10,7 @@ use super::node::{Node, SendFailure};
 use crate::wire::failure::{Failure, FailureReason};
 
 /// What to do after a failure.
+#[derive(Clone, Debug)]
 pub(super) enum Verdict {
     /// Another node may be tried: the failed attempt had no effect.
     TryNext(NodeFailure),
@@ -39,7 +40,11 @@ pub(super) fn judge_write(node: &Node, failure: &SendFailure) -> Verdict {
 pub(super) fn judge_answer(said: NodeFailure) -> Verdict {
     let not_applied = |said: &Failure| matches!(said.reason, FailureReason::NotApplied | FailureReason::NotReady);
     if said.failure.as_deref().is_some_and(not_applied) {
-        return Verdict::TryNext(said);
+        // With any other code the request itself is at fault, and fails alike when it is sent again.
+        return match said.code {
+            Code::Unavailable | Code::ResourceExhausted => Verdict::TryNext(said),
+            _ => Verdict::Final(ClientError::Refused { node: said }),
+        };
     }
     if let Some(error) = of_table(&said).or_else(|| failed_for_good(&said)) {
         return Verdict::Final(error);
@@ -75,12 +80,21 @@ fn failed_for_good(said: &NodeFailure) -> Option<ClientError> {
 /// Whether the node examined the request and refused it before it did anything. Without Quorate's own reason, this trusts
 /// only status codes that neither a broken connection nor a proxy produces.
 fn is_refusal(failure: Option<&Failure>, code: Code) -> bool {
-    use FailureReason::{ClockRaiseTooFar, InvalidArgument, NotReplica, OperatorWritesOff, StampNotGreater};
+    use FailureReason::{
+        ClockRaiseTooFar, InvalidArgument, MembersChanged, MembersRefused, NotReplica, OperatorWritesOff,
+        StampNotGreater,
+    };
     match failure {
         // Each reason is named, so that a reason added later is not taken for a refusal by accident.
         Some(failure) => matches!(
             failure.reason,
-            InvalidArgument | NotReplica | StampNotGreater | OperatorWritesOff | ClockRaiseTooFar
+            InvalidArgument
+                | NotReplica
+                | StampNotGreater
+                | OperatorWritesOff
+                | ClockRaiseTooFar
+                | MembersRefused
+                | MembersChanged
         ),
         None => matches!(
             code,

@@ -22,7 +22,7 @@ use tokio_stream::Stream;
 use super::backoff::Backoff;
 use super::conversions::value_of;
 use super::error::{ClientError, NodeFailure};
-use super::failover::NodePool;
+use super::failover::{NodePool, Operation};
 use super::node::{Node, within};
 use super::verdict::{Verdict, judge_read};
 use super::{Client, Task};
@@ -181,15 +181,21 @@ impl Reader {
         let mut backoff = Backoff::new();
         let mut heard_at = Instant::now();
         loop {
-            let node = self.pool.next_node();
-            match self.read_from(&node).await {
+            let node = self.pool.live_node(Operation::begin(self.deadline)).await;
+            let end = match &node {
+                Ok(node) => self.read_from(node).await,
+                Err(verdict) => End::Failed(verdict.clone(), false),
+            };
+            match end {
                 End::Done => return,
                 End::Failed(Verdict::Final(error), _) => {
                     let _ = self.sender.send(Err(error)).await;
                     return;
                 }
                 End::Failed(Verdict::TryNext(last), said_something) => {
-                    self.pool.avoid(&node);
+                    if let Ok(node) = &node {
+                        self.pool.avoid(node);
+                    }
                     if said_something {
                         (backoff, heard_at) = (Backoff::new(), Instant::now());
                     }

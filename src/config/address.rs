@@ -104,7 +104,9 @@ impl RemoteAddress {
         Self { host: Ipv4Addr::LOCALHOST.to_string(), port }
     }
 
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// The address that `text` says, if it says one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         let port = parse_port(port)?;
         let ip = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {

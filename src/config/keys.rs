@@ -95,6 +95,8 @@ pub(super) enum Change {
     Restart,
     /// When every node starts again with the same changed file.
     RestartAll,
+    /// When members change: until then a bootstrapped node goes on with what the cluster has.
+    Members,
     /// Never: the data folder remembers the value, and a node with another value is refused.
     Fixed,
 }
@@ -380,7 +382,7 @@ pub(super) const REPLICA_COUNT: Key = Key {
     name: "replica_count",
     kind: Kind::Count { min: 1, max: REPLICA_COUNT_MAX },
     default: Fallback::Required,
-    change: Change::Fixed,
+    change: Change::Members,
     about: "The number of nodes that hold each key, at most the number of nodes. A majority of them must answer: with 3 \
             one of them may be down, with 5 two.",
 };
@@ -389,7 +391,7 @@ pub(super) const NODES: Key = Key {
     name: "nodes",
     kind: Kind::Nodes,
     default: Fallback::Required,
-    change: Change::Fixed,
+    change: Change::Members,
     about: "Every node of the cluster by its id: 1 to 1,024 nodes.",
 };
 
@@ -409,7 +411,7 @@ pub(super) const WEIGHT: Key = Key {
     name: "weight",
     kind: Kind::Weight,
     default: Fallback::Text("1"),
-    change: Change::Fixed,
+    change: Change::Members,
     about: "How much of the data the node holds, compared with the others: a node of weight 2 holds about twice as many slots \
             as one of weight 1. A node holds each slot once, so no weight gives it more than all slots.",
 };
@@ -418,7 +420,7 @@ pub(super) const ZONE: Key = Key {
     name: "zone",
     kind: Kind::Zone,
     default: Fallback::None("no zone"),
-    change: Change::Fixed,
+    change: Change::Members,
     about: "Where the node is, such as its rack or room. The replicas of a slot lie in different zones as far as there are \
             enough, and otherwise in each zone about equally many. Give all nodes a zone, or none. With as many zones as \
             `replica_count`, each zone holds all data once: the only node of a zone then holds every slot.",

@@ -37,8 +37,10 @@ node:
 const CLUSTER_HEAD: &str = "\
 ## cluster.yml
 
-All keys are below the key `cluster`. Nodes whose `seed`, `replica_count`, node ids, weights or zones differ refuse each
-other. No environment variable overrides these keys. A cluster of three nodes:
+All keys are below the key `cluster`. Until the nodes have all met once, those whose `seed`, `replica_count`, node ids, weights
+or zones differ refuse each other. Later the file is a wish for `quorate members apply`, and says where nodes may be found: a
+node whose file differs serves with what the cluster has, and its log says what differs. No environment variable overrides
+these keys. A cluster of three nodes:
 
 ```yaml
 cluster:
@@ -127,6 +129,7 @@ fn change(change: Change) -> &'static str {
         Change::Reload => "with SIGHUP, or when the node restarts",
         Change::Restart => "when the node restarts",
         Change::RestartAll => "when each node restarts with it",
+        Change::Members => "with `quorate members apply`",
         Change::Fixed => "never: it is fixed at the first start",
     }
 }

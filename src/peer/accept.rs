@@ -1,6 +1,7 @@
 //! Links that peers open to this node.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -16,22 +17,18 @@ use crate::limits::LINK_MESSAGE_BYTES_MAX;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::protocol::Message;
-use crate::types::{ClusterParameters, Incarnation, NodeId, NodeIndex};
+use crate::types::{Incarnation, NodeId, NodeIndex};
 use crate::wire::batch::Batch;
 
 use super::http_addresses::HttpAddresses;
 use super::inbox::Inbox;
-use super::{LinkEvent, Outbox, chain};
+use super::{LinkEvent, Outbox, Sender, chain};
 
 /// The longest time from the opening of a link to its hello. A silent link would be held for good.
 const HELLO_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long a refused link stays open, so that the refusal arrives before the stream ends.
-const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
-/// The lines about links without a hello, and about hellos of strangers: one in each interval, since anybody who reaches this
-/// node's port can repeat them.
+/// The lines about links without a hello: one in each interval, since anybody who reaches this node's port can repeat them.
 static NO_HELLO_LINES: LogLimit = LogLimit::new(1, Duration::from_secs(10));
-static STRANGER_LINES: LogLimit = LogLimit::new(1, Duration::from_secs(10));
 
 /// What links need to know of the node that accepts them.
 #[derive(Debug)]
@@ -44,10 +41,6 @@ pub struct Acceptor<E> {
     pub ended: CancellationToken,
     /// Counts the batches and messages that are sent.
     pub metrics: Arc<Metrics>,
-    /// The cluster whose members may open a link.
-    pub parameters: ClusterParameters,
-    /// Keeps the addresses that peers tell.
-    pub http_addresses: Arc<HttpAddresses>,
 }
 
 // Derived, it would ask for `E: Clone`, which a sender does not need.
@@ -58,8 +51,6 @@ impl<E> Clone for Acceptor<E> {
             events: self.events.clone(),
             ended: self.ended.clone(),
             metrics: Arc::clone(&self.metrics),
-            parameters: self.parameters.clone(),
-            http_addresses: Arc::clone(&self.http_addresses),
         }
     }
 }
@@ -82,18 +73,12 @@ impl<E: From<LinkEvent> + Send + 'static> Peer for PeerService<E> {
         &self,
         request: Request<Streaming<api::PeerBatch>>,
     ) -> Result<Response<BoxStream<api::PeerBatch>>, Status> {
-        let Acceptor { incarnation, events, ended, metrics, parameters, http_addresses } = self.acceptor.clone();
+        let Acceptor { incarnation, events, ended, metrics } = self.acceptor.clone();
         let http_address = HttpAddresses::told(request.metadata());
         let outbox = Outbox::new(incarnation, metrics);
         let answers = outbox.open();
-        let link = AcceptedLink {
-            requests: request.into_inner(),
-            outbox: Arc::clone(&outbox),
-            events,
-            parameters,
-            http_address,
-            http_addresses,
-        };
+        let (requests, taken) = (request.into_inner(), Arc::clone(&outbox));
+        let link = Incoming { requests, outbox: taken, events, http_address };
         tokio::spawn(async move {
             tokio::select! {
                 () = link.run() => {}
@@ -105,20 +90,50 @@ impl<E: From<LinkEvent> + Send + 'static> Peer for PeerService<E> {
     }
 }
 
-/// A link that a peer opened.
-struct AcceptedLink<E> {
+/// A link that a peer has opened.
+#[derive(Debug)]
+pub struct AcceptedLink {
+    /// The peer's id, as the first messages state it.
+    pub id: NodeId,
+    /// The peer's incarnation, as they state it.
+    pub incarnation: Incarnation,
+    /// Takes answers for that incarnation alone.
+    pub outbox: Arc<Outbox>,
+    /// The address for HTTP that the peer has told.
+    pub http_address: Option<String>,
+    /// The index that the node has given the peer; [`NO_INDEX`] before that.
+    index: AtomicU32,
+}
+
+/// No node has this index.
+const NO_INDEX: u32 = u32::MAX;
+
+impl AcceptedLink {
+    /// The index of the peer, once the node has given it one.
+    #[must_use]
+    pub fn peer(&self) -> Option<NodeIndex> {
+        u16::try_from(self.index.load(Ordering::Relaxed)).ok().map(NodeIndex)
+    }
+
+    /// The node has given the peer this index.
+    pub fn is_of(&self, peer: NodeIndex) {
+        self.index.store(u32::from(peer.0), Ordering::Relaxed);
+    }
+}
+
+/// A link that a peer opened, at its beginning.
+struct Incoming<E> {
     requests: Streaming<api::PeerBatch>,
     outbox: Arc<Outbox>,
     events: mpsc::Sender<E>,
-    parameters: ClusterParameters,
     /// The address that the peer has told.
     http_address: Option<String>,
-    http_addresses: Arc<HttpAddresses>,
 }
 
-impl<E: From<LinkEvent>> AcceptedLink<E> {
-    async fn run(mut self) {
-        let first = match tokio::time::timeout(HELLO_TIME_MAX, self.requests.message()).await {
+impl<E: From<LinkEvent>> Incoming<E> {
+    async fn run(self) {
+        let Self { mut requests, outbox, events, http_address } = self;
+        let first = match tokio::time::timeout(HELLO_TIME_MAX, requests.message()).await {
             Ok(Ok(Some(batch))) => batch,
             Ok(Ok(None)) | Err(_) => return,
             Ok(Err(status)) => {
@@ -126,18 +141,15 @@ impl<E: From<LinkEvent>> AcceptedLink<E> {
                 return;
             }
         };
-        let Some((first, peer, id)) = self.introduce(first).await else { return };
-        self.http_addresses.keep(peer, self.http_address.take());
-        let accepted = LinkEvent::Accepted { peer, incarnation: first.from, outbox: Arc::clone(&self.outbox) };
-        if self.events.send(accepted.into()).await.is_err() {
-            return;
-        }
-        let mut inbox = Inbox::new(peer, id, self.events, self.outbox);
+        let Some((first, id)) = introduced(first) else { return };
+        let (incarnation, index) = (first.from, AtomicU32::new(NO_INDEX));
+        let link = AcceptedLink { id: id.clone(), incarnation, outbox: Arc::clone(&outbox), http_address, index };
+        let mut inbox = Inbox::new(Sender::Accepted(Arc::new(link)), id, events, outbox);
         if !inbox.deliver(first).await {
             return;
         }
         loop {
-            let batch = match self.requests.message().await {
+            let batch = match requests.message().await {
                 Ok(Some(batch)) => batch,
                 Ok(None) => return,
                 Err(status) => {
@@ -150,34 +162,20 @@ impl<E: From<LinkEvent>> AcceptedLink<E> {
             }
         }
     }
+}
 
-    /// The link's first batch, and the member that its hello names. The protocol decides which refusal a stranger gets; it
-    /// is sent here, because the protocol keeps no state for strangers.
-    async fn introduce(&self, first: api::PeerBatch) -> Option<(Batch, NodeIndex, NodeId)> {
-        let mut problem = None;
-        let first = Batch::decode(first, |error| problem = Some(error));
-        let hello = first.as_ref().ok().and_then(|batch| batch.messages.iter().find_map(Message::hello));
-        let (Ok(batch), Some(hello)) = (&first, hello) else {
-            let problem = first.err().or(problem).map(|error| error.to_string()).unwrap_or_default();
-            if let Some(left_out) = NO_HELLO_LINES.pass(Instant::now()) {
-                warn!(problem, left_out, "refused a link that does not begin with a hello");
-            }
-            return None;
-        };
-        match hello.sender_in(&self.parameters) {
-            Ok(peer) => {
-                let id = hello.node_id.clone();
-                Some((first.ok()?, peer, id))
-            }
-            Err(refusal) => {
-                if let Some(left_out) = STRANGER_LINES.pass(Instant::now()) {
-                    warn!(peer = %hello.node_id, left_out, "refused a node that is no member: {refusal}");
-                }
-                let incarnation = batch.from;
-                self.outbox.send(Some(incarnation), Message::HelloRefused { incarnation, refusal });
-                tokio::time::sleep(REFUSAL_TIME).await;
-                None
-            }
+/// The link's first batch, and the id that its hello states. Whoever that is, the protocol decides what it is answered.
+fn introduced(first: api::PeerBatch) -> Option<(Batch, NodeId)> {
+    let mut problem = None;
+    let first = Batch::decode(first, |error| problem = Some(error));
+    let hello = first.as_ref().ok().and_then(|batch| batch.messages.iter().find_map(Message::hello));
+    let (Ok(_), Some(hello)) = (&first, hello) else {
+        let problem = first.err().or(problem).map(|error| error.to_string()).unwrap_or_default();
+        if let Some(left_out) = NO_HELLO_LINES.pass(Instant::now()) {
+            warn!(problem, left_out, "refused a link that does not begin with a hello");
         }
-    }
+        return None;
+    };
+    let id = hello.node_id.clone();
+    Some((first.ok()?, id))
 }

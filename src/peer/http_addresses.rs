@@ -57,7 +57,7 @@ impl HttpAddresses {
     }
 
     /// Keeps what `peer` has told.
-    pub(super) fn keep(&self, peer: NodeIndex, address: Option<String>) {
+    pub fn keep(&self, peer: NodeIndex, address: Option<String>) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         match address {
             Some(address) => told.insert(peer, address),

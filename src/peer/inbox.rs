@@ -9,18 +9,18 @@ use tracing::warn;
 use crate::api;
 use crate::limits::LINK_BATCHES_WAITING_MAX;
 use crate::log_limit::LogLimit;
-use crate::types::{NodeId, NodeIndex};
+use crate::types::NodeId;
 use crate::wire::batch::Batch;
 use crate::wire::chunks::Reassembler;
 
-use super::{LinkEvent, Outbox};
+use super::{LinkEvent, Outbox, Sender};
 
 /// The interval in which a link logs one message that it dropped, and counts the others.
 const DROPPED_LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Takes the batches of one link, and reports their messages.
 pub(super) struct Inbox<E> {
-    from: NodeIndex,
+    from: Sender,
     pub(super) id: NodeId,
     events: mpsc::Sender<E>,
     /// Bounds the batches that wait for the node. At the bound the link is not read, so that its sender waits and at last
@@ -33,7 +33,7 @@ pub(super) struct Inbox<E> {
 }
 
 impl<E: From<LinkEvent>> Inbox<E> {
-    pub(super) fn new(from: NodeIndex, id: NodeId, events: mpsc::Sender<E>, outbox: Arc<Outbox>) -> Self {
+    pub(super) fn new(from: Sender, id: NodeId, events: mpsc::Sender<E>, outbox: Arc<Outbox>) -> Self {
         Self {
             from,
             id,
@@ -79,7 +79,8 @@ impl<E: From<LinkEvent>> Inbox<E> {
             return true;
         }
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return false };
-        let received = LinkEvent::Received { from: self.from, from_incarnation, to_incarnation, messages, permit };
+        let received =
+            LinkEvent::Received { from: self.from.clone(), from_incarnation, to_incarnation, messages, permit };
         self.events.send(received.into()).await.is_ok()
     }
 
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
     use crate::protocol::{Message, OperationId, Request};
-    use crate::types::Incarnation;
+    use crate::types::{Incarnation, NodeIndex};
     use crate::wire::chunks::Chunks;
 
     #[tokio::test]
@@ -107,15 +108,15 @@ mod tests {
         let outbox = Outbox::new(incarnation, Arc::new(Metrics::default()));
         let mut sent = outbox.open();
         let (events, mut reported) = mpsc::channel::<LinkEvent>(1);
-        events.send(LinkEvent::Up(NodeIndex(1))).await.expect("there is room for one");
-        let mut inbox = Inbox::new(NodeIndex(1), NodeId::new("2").unwrap(), events, outbox);
-        let clock = Message::Request { operation: OperationId(1), round: 1, request: Request::Clock };
+        events.send(LinkEvent::Up { peer: NodeIndex(1), link: 1 }).await.expect("there is room for one");
+        let mut inbox = Inbox::new(Sender::Opened(NodeIndex(1)), NodeId::new("2").unwrap(), events, outbox);
+        let clock = Message::Request { operation: OperationId(1), round: 1, number: 0, request: Request::Clock };
         let chunk = Chunks::of(clock.clone()).next();
         let batch = Batch { from: incarnation, to: None, messages: vec![clock], chunk, chunks_taken: 0 };
         let delivery = tokio::spawn(async move { inbox.deliver(batch).await });
         tokio::task::yield_now().await;
         assert!(sent.next().now_or_never().is_none(), "the node has taken nothing yet");
-        assert!(matches!(reported.recv().await, Some(LinkEvent::Up(_))));
+        assert!(matches!(reported.recv().await, Some(LinkEvent::Up { .. })));
         assert!(matches!(reported.recv().await, Some(LinkEvent::Received { .. })));
         assert!(delivery.await.expect("no panic"));
         assert_eq!(sent.next().await.expect("it is open").chunks_taken, 1);

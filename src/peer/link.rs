@@ -1,6 +1,6 @@
 //! A link that this node opens, and keeps open.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -19,7 +19,7 @@ use crate::types::{NodeId, NodeIndex};
 
 use super::http_addresses::HttpAddresses;
 use super::inbox::Inbox;
-use super::{LinkEvent, Outbox, chain};
+use super::{LinkEvent, Outbox, Sender, chain};
 
 /// The longest time that connecting to a peer may take.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
@@ -44,6 +44,29 @@ struct Outage {
     logged: bool,
 }
 
+/// Where a peer may be reached: the addresses are tried one after the other.
+#[derive(Debug)]
+pub struct Addresses(Mutex<Vec<Arc<str>>>);
+
+impl Addresses {
+    /// These addresses, of which there is at least one.
+    #[must_use]
+    pub fn new(addresses: Vec<Arc<str>>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(addresses)))
+    }
+
+    /// The next attempts try these.
+    pub fn replace(&self, addresses: Vec<Arc<str>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    /// The address of the attempt of this number.
+    fn of_attempt(&self, attempt: usize) -> Arc<str> {
+        let addresses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.get(attempt % addresses.len().max(1)).cloned().unwrap_or_else(|| "".into())
+    }
+}
+
 /// A link that this node opens.
 #[derive(Debug)]
 pub struct Link<E> {
@@ -51,8 +74,10 @@ pub struct Link<E> {
     pub peer: NodeIndex,
     /// The peer's id, for the log.
     pub id: NodeId,
-    /// The peer's host and port.
-    pub address: String,
+    /// The peer's host and port, and perhaps others where it may be.
+    pub addresses: Arc<Addresses>,
+    /// The number of the link: events of an earlier link to the same peer do not count.
+    pub number: u64,
     /// Takes the messages to the peer.
     pub outbox: Arc<Outbox>,
     /// Takes the link's events.
@@ -74,25 +99,28 @@ impl<E: From<LinkEvent>> Link<E> {
     async fn keep_up(&self) {
         let up_lines = LogLimit::new(LINES_MAX, LINES_INTERVAL);
         let mut wait = RECONNECT_AFTER;
+        let mut attempt = 0;
+        let (peer, link) = (self.peer, self.number);
         let mut down = Outage { since: Instant::now(), logged: false };
         loop {
-            match self.connect().await {
+            let address = self.addresses.of_attempt(attempt);
+            match self.connect(&address).await {
                 Ok(answers) => {
                     // Both lines of one connection, or neither.
                     let left_out = up_lines.pass(Instant::now());
                     if let Some(left_out) = left_out {
-                        info!(peer = %self.id, address = %self.address, left_out, "linked");
+                        info!(peer = %self.id, %address, left_out, "linked");
                     }
-                    if self.events.send(LinkEvent::Up(self.peer).into()).await.is_err() {
+                    if self.events.send(LinkEvent::Up { peer, link }.into()).await.is_err() {
                         return;
                     }
                     let began = Instant::now();
                     let reason = self.receive(answers).await;
                     self.outbox.close();
                     if left_out.is_some() {
-                        info!(peer = %self.id, address = %self.address, %reason, "link lost");
+                        info!(peer = %self.id, %address, %reason, "link lost");
                     }
-                    if self.events.send(LinkEvent::Down(self.peer).into()).await.is_err() {
+                    if self.events.send(LinkEvent::Down { peer, link }.into()).await.is_err() {
                         return;
                     }
                     down = Outage { since: Instant::now(), logged: false };
@@ -103,13 +131,16 @@ impl<E: From<LinkEvent>> Link<E> {
                 }
                 // One warning for each outage, and none while the nodes of a cluster start one after the other.
                 Err(error) if !down.logged && down.since.elapsed() >= UNREACHABLE_AFTER => {
-                    down.logged = true;
+                    (down.logged, attempt) = (true, attempt + 1);
                     warn!(
-                        peer = %self.id, address = %self.address, %error,
+                        peer = %self.id, %address, %error,
                         "cannot reach a peer for {} s; this node keeps trying", UNREACHABLE_AFTER.as_secs()
                     );
                 }
-                Err(error) => debug!(peer = %self.id, %error, "cannot reach a peer"),
+                Err(error) => {
+                    attempt += 1;
+                    debug!(peer = %self.id, %address, %error, "cannot reach a peer");
+                }
             }
             // No stream reads the outbox now. The protocol repeats what is dropped, once the link is up.
             self.outbox.close();
@@ -120,9 +151,9 @@ impl<E: From<LinkEvent>> Link<E> {
         }
     }
 
-    async fn connect(&self) -> Result<Streaming<api::PeerBatch>, String> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address))
-            .map_err(|error| format!("{} is not an address: {error}", self.address))?
+    async fn connect(&self, address: &str) -> Result<Streaming<api::PeerBatch>, String> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| format!("{address} is not an address: {error}"))?
             .http2_keep_alive_interval(LINK_KEEP_ALIVE.interval)
             .keep_alive_timeout(LINK_KEEP_ALIVE.timeout)
             .keep_alive_while_idle(true)
@@ -144,7 +175,8 @@ impl<E: From<LinkEvent>> Link<E> {
     }
 
     async fn receive(&self, mut answers: Streaming<api::PeerBatch>) -> String {
-        let mut inbox = Inbox::new(self.peer, self.id.clone(), self.events.clone(), Arc::clone(&self.outbox));
+        let mut inbox =
+            Inbox::new(Sender::Opened(self.peer), self.id.clone(), self.events.clone(), Arc::clone(&self.outbox));
         loop {
             match answers.message().await {
                 Ok(Some(batch)) => {

@@ -27,31 +27,32 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::protocol::Message;
 use crate::types::{Incarnation, NodeIndex};
 
-pub use accept::{Acceptor, PeerService, peer_service};
+pub use accept::{AcceptedLink, Acceptor, PeerService, peer_service};
 pub use http_addresses::HttpAddresses;
-pub use link::Link;
+pub use link::{Addresses, Link};
 pub use outbox::{Outbox, OutboxStream, Sent};
 
 /// What happens on the links of a node. A link reports to a `Sender<E>` where `E: From<LinkEvent>`.
 #[derive(Debug)]
 pub enum LinkEvent {
     /// This node's link to the peer is up.
-    Up(NodeIndex),
-    /// This node's link to the peer is down. Messages that were under way may be lost.
-    Down(NodeIndex),
-    /// A peer has opened a link to this node.
-    Accepted {
-        /// The peer that the link's first message names.
+    Up {
+        /// The peer.
         peer: NodeIndex,
-        /// The peer's incarnation, as that message states it.
-        incarnation: Incarnation,
-        /// Takes answers for that incarnation alone.
-        outbox: Arc<Outbox>,
+        /// The number of the link.
+        link: u64,
+    },
+    /// This node's link to the peer is down. Messages that were under way may be lost.
+    Down {
+        /// The peer.
+        peer: NodeIndex,
+        /// The number of the link.
+        link: u64,
     },
     /// A peer has sent messages.
     Received {
-        /// The peer that sent them.
-        from: NodeIndex,
+        /// The link that brought them.
+        from: Sender,
         /// The peer's incarnation.
         from_incarnation: Incarnation,
         /// The incarnation of this node that the peer means; absent in a hello.
@@ -61,6 +62,15 @@ pub enum LinkEvent {
         /// The link's share of the messages that may wait for this node. To be dropped once they are handled.
         permit: OwnedSemaphorePermit,
     },
+}
+
+/// The end of a link that messages come from.
+#[derive(Clone, Debug)]
+pub enum Sender {
+    /// The peer that this node has opened a link to.
+    Opened(NodeIndex),
+    /// A link that a peer has opened. Its first messages have a hello, which says who that is.
+    Accepted(Arc<AcceptedLink>),
 }
 
 /// An error and its causes in one line.

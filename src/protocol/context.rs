@@ -8,8 +8,8 @@ use crate::types::{Clock, Incarnation, Key, NodeId, NodeIndex, PeerRecord, ReadK
 use super::clock::QuorumClock;
 use super::group_commit::{AckAfter, GroupCommit};
 use super::io::{Effect, Failure, ProtocolEvent, Reply, RequestId, Time};
+use super::layout::Layout;
 use super::message::{Answer, Message, OperationId, Refusal, Request};
-use super::placement::Placement;
 
 /// What each part of a node may use of the rest.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct NodeCtx<'a> {
     /// This node.
     pub me: NodeIndex,
     /// The replicas of each slot.
-    pub placement: &'a Placement,
+    pub layout: &'a Layout,
     /// The node's clock.
     pub clock: &'a mut QuorumClock,
     /// The batches for the disk.
@@ -43,6 +43,8 @@ pub struct Origin {
     pub operation: OperationId,
     /// The operation's round.
     pub round: u32,
+    /// The number of the configuration under which the round began.
+    pub number: u64,
 }
 
 /// The sender of a request to this node's replica.
@@ -85,6 +87,8 @@ pub enum Task {
     Repair(u64),
     /// Brings a key to all of its replicas, before tombstones are forgotten.
     Level(u64),
+    /// Brings a key to this node, which gains its slot.
+    TakeOver(u64),
 }
 
 /// An answer of this node's replica, on its way to the requester. A coordinator on this node gets the same answer as one on
@@ -131,6 +135,16 @@ pub enum PendingAck {
         /// The message that introduced it.
         greeting: Greeting,
     },
+    /// What must be known before gained slots are served is durable.
+    FloorsKept {
+        /// The configuration.
+        number: u64,
+    },
+    /// It is durable that all gained slots are there.
+    TakenOver {
+        /// The configuration.
+        number: u64,
+    },
     /// An operator raises the clock to an epoch.
     ClockRaised {
         /// The operator's request.
@@ -165,7 +179,7 @@ impl NodeCtx<'_> {
             now: self.now,
             running: self.running,
             me: self.me,
-            placement: self.placement,
+            layout: self.layout,
             clock: self.clock,
             group_commit: self.group_commit,
             effects: self.effects,
@@ -176,7 +190,19 @@ impl NodeCtx<'_> {
     /// The id of `member`.
     #[must_use]
     pub fn id(&self, member: NodeIndex) -> NodeId {
-        self.placement.parameters().id(member).clone()
+        self.layout.id(member).clone()
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn id_of_me(&self) -> &NodeId {
+        self.layout.id(self.me)
+    }
+
+    /// The name under which this node writes.
+    #[must_use]
+    pub fn writer(&self) -> NodeId {
+        self.layout.writer(self.me).clone()
     }
 
     /// Sends `message` to the incarnation `to_incarnation` of `to`, or to any in a hello.

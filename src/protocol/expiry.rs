@@ -169,11 +169,12 @@ impl Expiries {
         };
         let mut is_over = page.len() < EXPIRY_PAGE_ENTRIES_MAX;
         for entry in page {
-            if is_dropped(entry.key.table()) {
+            // Entries of slots that the node has lost are left over.
+            if is_dropped(entry.key.table()) || !ctx.layout.holds(ctx.me, entry.slot) {
                 sweep.after = Some(entry);
                 continue;
             }
-            let replicas = ctx.placement.replicas(entry.slot);
+            let replicas = ctx.layout.replicas(entry.slot);
             let before = replicas.iter().take_while(|replica| **replica != ctx.me).filter(|replica| reaches(**replica));
             let is_busy = |replica: &NodeIndex| {
                 self.seen_busy.get(replica).is_some_and(|at| at.after(EXPIRY_PLACE_WAITS) > ctx.running)
@@ -265,7 +266,7 @@ impl Expiries {
             let replaced_by = batch.records.get(&expiry.key).map(|(_, record)| record);
             if let Some(record) = replaced_by.filter(|record| record.content == Content::Tombstone)
                 && let Some(proposal) = &record.proposal
-                && let Some(by) = ctx.placement.parameters().member(&proposal.ballot.writer)
+                && let Some(by) = ctx.layout.writer_of(&proposal.ballot.writer)
             {
                 self.seen_busy.insert(by, ctx.running);
             }
@@ -297,16 +298,17 @@ impl Expiries {
 mod tests {
     use super::*;
     use crate::protocol::clock::QuorumClock;
+    use crate::protocol::layout::Layout;
     use crate::protocol::placement::Placement;
     use crate::types::{ClusterParameters, Key, NodeId, Stamp, StoreId, Version};
 
     #[test]
     fn values_of_a_dropped_table_are_not_deleted_one_by_one() {
         let node_ids = vec![NodeId::new("1").unwrap()];
-        let placement = Placement::new(ClusterParameters::plain(0, 1, node_ids));
+        let layout = Layout::begin(Placement::new(ClusterParameters::plain(0, 1, node_ids)).into(), &[]);
         let expiry = |table| {
             let key = Key::in_table(TableId(table), b"k").unwrap();
-            let (slot, version) = (placement.slot(&key), Version::new(Stamp::none(), None));
+            let (slot, version) = (layout.slot(&key), Version::new(Stamp::none(), None));
             Expiry { at: RunningTime(1), slot, key, version }
         };
         let meta = Meta { running: Some(RunningTime::START), ..Meta::fresh(StoreId(1)) };
@@ -316,7 +318,7 @@ mod tests {
             now,
             running: expiries.running(now),
             me: NodeIndex(0),
-            placement: &placement,
+            layout: &layout,
             clock: &mut QuorumClock::start(1),
             group_commit: &mut GroupCommit::default(),
             effects: &mut Vec::new(),

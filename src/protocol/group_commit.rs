@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use crate::mutants::{must, rule};
 use crate::types::{
-    Batch, Clock, Digest, Expiry, Incarnation, Key, NodeId, PeerRecord, Record, RunningTime, Slot, TableId,
+    Batch, Clock, Configuration, Digest, Expiry, Incarnation, Key, NodeId, PeerRecord, Record, RunningTime, Slot,
+    TableId, TakenOver, Vote,
 };
 
 /// Gathers batches. `A` is an acknowledgement that waits for one.
@@ -152,6 +153,50 @@ impl<A> GroupCommit<A> {
         self.next.dropped.extend(tables);
     }
 
+    /// Adds the configuration that the node adopts, and the slots that it gains, as ranges: what it holds of them goes.
+    pub fn add_configuration(&mut self, configuration: Arc<Configuration>, emptied: Vec<(Slot, Slot)>) {
+        self.check();
+        self.next.configuration = Some(configuration);
+        self.next.emptied = emptied;
+        self.empty();
+    }
+
+    /// Adds what this node has promised and accepted in a vote.
+    pub fn add_vote(&mut self, vote: Vote) {
+        self.check();
+        self.next.vote = Some(vote);
+    }
+
+    /// Adds how far this node has taken over the slots that it gains.
+    pub fn add_taken_over(&mut self, taken_over: TakenOver) {
+        self.check();
+        self.next.taken_over = Some(taken_over);
+    }
+
+    /// Takes out what the next batch has of the slots that `is_gained` names. Those who wait for it are answered under a newer
+    /// configuration, where the answer counts for nothing.
+    pub fn remove(&mut self, is_gained: impl Fn(Slot) -> bool) {
+        let next = &mut self.next;
+        let removed: Vec<Key> =
+            next.records.iter().filter(|(_, (slot, _))| is_gained(*slot)).map(|(key, _)| key.clone()).collect();
+        for key in removed {
+            next.records.remove(&key);
+            next.new_keys.remove(&key);
+            next.kept_at.remove(&key);
+        }
+        next.forgotten.retain(|_, (slot, _)| !is_gained(*slot));
+        next.seals.retain(|slot, _| !is_gained(*slot));
+    }
+
+    /// Takes out what the next batch has of the slots that it empties.
+    fn empty(&mut self) {
+        let emptied = std::mem::take(&mut self.next.emptied);
+        if !emptied.is_empty() {
+            self.remove(|slot| is_within(slot, &emptied));
+        }
+        self.next.emptied = emptied;
+    }
+
     /// Adds a clock up to which the node takes in no new writes. Like an epoch it never falls.
     pub fn add_fence(&mut self, fence: Clock) {
         self.check();
@@ -213,11 +258,18 @@ impl<A> GroupCommit<A> {
         }
     }
 
+    /// The configuration in the batch that is being written.
+    #[must_use]
+    pub fn configuration_in_flight(&self) -> Option<u64> {
+        self.in_flight.as_ref()?.batch.configuration.as_ref().map(|configuration| configuration.number)
+    }
+
     /// Takes the next batch to write, unless one is in flight or there is nothing to write.
     pub fn begin(&mut self) -> Option<Arc<Batch>> {
         if self.failed || self.in_flight.is_some() || self.next.is_empty() {
             return None;
         }
+        self.empty();
         let batch = std::mem::take(&mut self.next);
         #[cfg(feature = "mutants")]
         let batch = self.put_index_off(batch);
@@ -270,6 +322,12 @@ impl<A> GroupCommit<A> {
         let in_flight = self.in_flight.as_ref().and_then(|in_flight| in_flight.batch.records.get(key));
         self.next.records.get(key).or(in_flight).map(|(_, record)| record.clone())
     }
+}
+
+/// Whether `slot` is in one of these ranges, which ascend.
+fn is_within(slot: Slot, ranges: &[(Slot, Slot)]) -> bool {
+    let after = ranges.partition_point(|(first, _)| *first <= slot);
+    after > 0 && slot <= ranges[after - 1].1
 }
 
 #[cfg(test)]

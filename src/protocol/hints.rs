@@ -68,6 +68,11 @@ impl HintQueue {
         dropped
     }
 
+    /// Forgets the hints for all peers but those that `stays` names.
+    pub fn retain(&mut self, stays: impl Fn(NodeIndex) -> bool) {
+        self.peers.retain(|peer, _| stays(*peer));
+    }
+
     /// `peer` has acknowledged or refused the record that `operation` sent in `round`. The answers to its earlier rounds, which
     /// may come late, say nothing of the record that is kept.
     pub fn answered(&mut self, peer: NodeIndex, operation: OperationId, round: u32) {

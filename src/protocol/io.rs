@@ -9,6 +9,7 @@ use crate::types::{
 };
 
 use super::changes::Filter;
+use super::members::{MembersRefusal, WishedMembers};
 use super::message::{HelloRefusal, Message, Refusal};
 use super::news::{Cursor, ListFirst, WatchId, WatchNews};
 use super::pages::{ListPage, ListedKeys};
@@ -265,8 +266,34 @@ pub enum Input {
     },
     /// An operator wants something of the node's repair.
     Repair(RepairOrder),
+    /// An operator changes members.
+    ChangeMembers {
+        /// The name that the reply bears.
+        id: RequestId,
+        /// When the reply is due at the latest.
+        deadline: Time,
+        /// The change.
+        change: MembersChange,
+    },
     /// The node is to end: it takes no new requests.
     Drain,
+}
+
+/// What an operator wants of the members.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MembersChange {
+    /// Other members.
+    Change {
+        /// The number of the configuration that the operator has seen; without it, whichever there is.
+        expected: Option<u64>,
+        /// The members.
+        wished: WishedMembers,
+    },
+    /// To take the change back that is under way.
+    TakeBack {
+        /// The number of the configuration that the operator has seen; without it, whichever there is.
+        expected: Option<u64>,
+    },
 }
 
 /// A task for the shell.
@@ -381,6 +408,11 @@ pub enum Reply {
     },
     /// A table is gone; for `DropTable`.
     Dropped,
+    /// Members change, or do not any longer; for [`Input::ChangeMembers`].
+    Members {
+        /// The number of the configuration that was chosen.
+        number: u64,
+    },
     /// This node's clock; for `ClockGet` and `ClockRaise`.
     Clock(Clock),
     /// The request failed.
@@ -457,6 +489,8 @@ pub enum Failure {
     },
     /// No more tables can be created in this cluster.
     TooManyTables,
+    /// A change of members was not made.
+    Members(MembersRefusal),
 }
 
 /// Why a node takes no requests.
@@ -478,6 +512,10 @@ pub enum Unready {
     },
     /// It was told to end.
     Draining,
+    /// It waits to become a member.
+    Waiting,
+    /// It was a member, and is none any more.
+    Removed,
 }
 
 /// Which replicas answered an operation that failed, and what the others said.
@@ -543,6 +581,13 @@ pub enum ProtocolEvent {
     },
     /// Every other node has recorded this one, and this is durable.
     Bootstrapped,
+    /// A configuration is adopted: other nodes are members, or reached elsewhere.
+    Reconfigured {
+        /// Its number.
+        number: u64,
+        /// Whether members change.
+        is_joint: bool,
+    },
     /// Two records of one stamp differ: a defect of the program or of a disk.
     StampConflict {
         /// The key of both.

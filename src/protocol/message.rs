@@ -4,15 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::types::{
-    Age, Ballot, Clock, ClusterParameters, Incarnation, Key, KeyRange, Lookup, NodeId, NodeIndex, ReadKind, Record,
-    ScannedKeys, Slot, StoreId, TableId,
+    Age, Ballot, Clock, ClusterId, ClusterParameters, Configuration, Incarnation, Key, KeyRange, Lookup, NodeId,
+    ReadKind, Record, ScannedKeys, Slot, StoreId, TableId,
 };
 
 use super::changes::{Change, Filter};
+use super::members::messages::{MembersAnswer, MembersRequest, configuration_bytes};
 use super::sums::{Marks, RepairAnswer, RepairRequest, Sum};
 
 /// The version of the messages between nodes. Raised when an older node would misunderstand a newer one.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 7;
 
 /// The id of an operation or clock round, unique within one incarnation of its coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,12 +33,18 @@ pub enum Message {
         /// The rule that the receiver's hello breaks.
         refusal: HelloRefusal,
     },
+    /// A configuration that was chosen, for a node that may not know it.
+    Configuration(Arc<Configuration>),
+    /// The sender has met a number above that of its own configuration, and wants the newest one.
+    ConfigurationWanted,
     /// A coordinator asks a replica.
     Request {
         /// Repeated in the answer.
         operation: OperationId,
         /// Repeated in the answer: an answer to an earlier round does not count in a later one.
         round: u32,
+        /// The number of the configuration under which the round began.
+        number: u64,
         /// The question.
         request: Request,
     },
@@ -47,6 +54,9 @@ pub enum Message {
         operation: OperationId,
         /// The round of the request.
         round: u32,
+        /// The number of the configuration that the replica has adopted by the time it answers. The answer counts in a round
+        /// under that number alone.
+        number: u64,
         /// The answer.
         answer: Answer,
     },
@@ -57,7 +67,7 @@ pub enum Message {
 pub struct Hello {
     /// [`PROTOCOL_VERSION`] of the sender.
     pub protocol: u32,
-    /// The sender's cluster. Nodes talk only where all of it is equal.
+    /// The sender's cluster file. Before the first members have met, nodes talk only where all of it is equal.
     pub parameters: ClusterParameters,
     /// The sender's id.
     pub node_id: NodeId,
@@ -69,6 +79,12 @@ pub struct Hello {
     pub incarnation: Incarnation,
     /// The latest incarnations before it on the sender's data folder, ascending.
     pub earlier_incarnations: Arc<[Incarnation]>,
+    /// The sender's cluster, once its first members have met.
+    pub cluster: Option<ClusterId>,
+    /// The number of the sender's configuration.
+    pub number: u64,
+    /// Where others reach the sender, `host:port`, if it is no member and waits to become one.
+    pub joins: Option<Arc<str>>,
 }
 
 /// The rule that a hello breaks.
@@ -84,6 +100,8 @@ pub enum HelloRefusal {
     StoreId,
     /// An incarnation of the sender's data folder is recorded that the folder does not remember.
     Incarnation,
+    /// The sender is no member. That is not for good: it may become one.
+    NotMember,
 }
 
 impl fmt::Display for HelloRefusal {
@@ -99,11 +117,14 @@ impl fmt::Display for HelloRefusal {
             Self::WrongNode => "the address led to another node: correct its remote_address in the cluster file",
             Self::StoreId => {
                 "its id is known by another data folder, so this one may lack writes that it acknowledged: \
-                 restore the original folder (replacing a node is not in this version)"
+                 restore the original folder, or start it with --join and run `quorate members replace`"
             }
             Self::Incarnation => {
                 "its data folder does not remember an incarnation that is recorded, so it is an older copy or in use twice: \
                  restore the latest folder, and run it once"
+            }
+            Self::NotMember => {
+                "it is no member of the cluster: start it with --join, and add it with `quorate members apply`"
             }
         })
     }
@@ -173,6 +194,8 @@ pub enum Request {
     Unfollow,
     /// Compares records, to find those that one of the two nodes lacks.
     Repair(RepairRequest),
+    /// Changes members.
+    Members(MembersRequest),
     /// Asks the replica to take in no new writes up to a clock any more. It is answered with [`Answer::Fenced`] once that is
     /// durable, and all that the replica had taken in of the slot.
     Fence {
@@ -269,22 +292,10 @@ pub enum Answer {
     ChangesLost,
     /// What the two nodes compare.
     Repair(RepairAnswer),
+    /// The answer to a question about members.
+    Members(MembersAnswer),
     /// The replica did not do it.
     Refused(Refusal),
-}
-
-impl Hello {
-    /// The node of the cluster that sent this hello. A stranger is refused before it has any state here.
-    ///
-    /// # Errors
-    /// The refusal that a stranger is sent.
-    pub fn sender_in(&self, parameters: &ClusterParameters) -> Result<NodeIndex, HelloRefusal> {
-        match parameters.member(&self.node_id) {
-            Some(sender) => Ok(sender),
-            None if self.protocol != PROTOCOL_VERSION => Err(HelloRefusal::Protocol),
-            None => Err(HelloRefusal::Cluster),
-        }
-    }
 }
 
 impl Message {
@@ -293,7 +304,7 @@ impl Message {
     pub fn hello(&self) -> Option<&Hello> {
         match self {
             Self::Hello(hello) => Some(hello),
-            Self::Welcome(_) | Self::HelloRefused { .. } | Self::Request { .. } | Self::Answer { .. } => None,
+            _ => None,
         }
     }
 
@@ -303,7 +314,7 @@ impl Message {
         match self {
             Self::Request { request, .. } => request.key(),
             Self::Answer { answer, .. } => answer.key(),
-            Self::Hello(_) | Self::Welcome(_) | Self::HelloRefused { .. } => None,
+            _ => None,
         }
     }
 
@@ -313,7 +324,7 @@ impl Message {
         match self {
             Self::Request { request, .. } => request.payload(),
             Self::Answer { answer, .. } => answer.payload(),
-            Self::Hello(_) | Self::Welcome(_) | Self::HelloRefused { .. } => None,
+            _ => None,
         }
     }
 
@@ -337,7 +348,8 @@ impl Message {
                 let ids = hello.parameters.node_ids.iter().map(|id| id.as_str().len() + ID_FRAMING);
                 ids.sum::<usize>() + hello.earlier_incarnations.len() * INCARNATION
             }
-            Self::HelloRefused { .. } | Self::Request { .. } | Self::Answer { .. } => 0,
+            Self::Configuration(configuration) => configuration_bytes(configuration),
+            _ => 0,
         };
         let history = self.payload().and_then(|record| record.proposal.as_ref());
         let history = history.map_or(0, |proposal| proposal.encoded_bytes());
@@ -359,6 +371,8 @@ impl Message {
         let compared = match self {
             Self::Request { request: Request::Repair(request), .. } => request.bytes(),
             Self::Answer { answer: Answer::Repair(answer), .. } => answer.bytes(),
+            Self::Request { request: Request::Members(request), .. } => request.bytes(),
+            Self::Answer { answer: Answer::Members(answer), .. } => answer.bytes(),
             Self::Answer { answer: Answer::OldRecords(marks), .. } => marks.bytes(),
             Self::Request { request: Request::OldRecords { after: Some(after), .. }, .. } => after.as_bytes().len(),
             _ => 0,
@@ -380,6 +394,21 @@ impl Message {
 }
 
 impl Request {
+    /// Whether it is served under its own configuration alone. A watch goes on from one configuration to the next.
+    #[must_use]
+    pub fn is_numbered(&self) -> bool {
+        !matches!(self, Self::Follow { .. } | Self::Unfollow)
+    }
+
+    /// The slot that the question names; those about a key name it by the key.
+    #[must_use]
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            Self::Fence { slot, .. } | Self::OldRecords { slot, .. } | Self::Seal { slot, .. } => Some(*slot),
+            _ => None,
+        }
+    }
+
     /// The key of the question; a question for the clock has none.
     #[must_use]
     pub fn key(&self) -> Option<&Key> {
@@ -395,6 +424,7 @@ impl Request {
             | Self::Fence { .. }
             | Self::OldRecords { .. }
             | Self::Seal { .. }
+            | Self::Members(_)
             | Self::Repair(_) => None,
         }
     }
@@ -423,6 +453,7 @@ impl Request {
             | Self::Fence { .. }
             | Self::OldRecords { .. }
             | Self::Seal { .. }
+            | Self::Members(_)
             | Self::Repair(_) => None,
         }
     }
@@ -441,11 +472,18 @@ impl Answer {
             | Self::Changes { .. }
             | Self::ChangesLost
             | Self::Repair(_)
+            | Self::Members(_)
             | Self::Sealed
             | Self::Fenced { .. }
             | Self::OldRecords(_)
             | Self::Refused(_) => None,
         }
+    }
+
+    /// Whether it counts under each configuration. Changes for a watch do: they only say what is durable.
+    #[must_use]
+    pub fn counts_under_each(&self) -> bool {
+        matches!(self, Self::Changes { .. } | Self::ChangesLost)
     }
 
     /// The clock that the coordinator would draw its next ballot above, or seal a slot up to.
@@ -461,6 +499,7 @@ impl Answer {
             | Self::Changes { .. }
             | Self::ChangesLost
             | Self::Repair(_)
+            | Self::Members(_)
             | Self::Sealed
             | Self::Fenced { .. }
             | Self::OldRecords(_)
@@ -484,6 +523,7 @@ impl Answer {
             | Self::Changes { .. }
             | Self::ChangesLost
             | Self::Repair(_)
+            | Self::Members(_)
             | Self::Sealed
             | Self::Fenced { .. }
             | Self::OldRecords(_)
@@ -515,13 +555,15 @@ pub enum Refusal {
     NoRoom,
     /// It takes in no new write of so old a stamp, and has none of a greater one.
     Fenced,
+    /// It has adopted a configuration of a greater number, and tells it.
+    Outdated,
 }
 
 impl Refusal {
     /// Whether the replica will refuse for as long as one operation takes, so that asking it again is pointless.
     #[must_use]
     pub fn is_permanent(self) -> bool {
-        self != Self::NotBootstrapped
+        !matches!(self, Self::NotBootstrapped | Self::Outdated)
     }
 
     /// Whether the node that asked makes the refusal by itself, in place of an answer that has come.
@@ -543,33 +585,8 @@ impl fmt::Display for Refusal {
             Self::RefusedByPeers => "is refused by its peers",
             Self::Dropped => "knows that the table was dropped",
             Self::Fenced => "takes in no write whose stamp was drawn so long ago",
+            Self::Outdated => "has a newer list of members",
             Self::NoRoom => "sent a value, and earlier ones that wait for their clients leave no room for it",
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stranger_of_another_version_is_told_to_upgrade() {
-        let ids = ["1", "2"].map(|id| NodeId::new(id).unwrap());
-        let parameters = ClusterParameters::plain(0, 2, ids.to_vec());
-        let hello = |id: &str, protocol| Hello {
-            protocol,
-            parameters: parameters.clone(),
-            node_id: NodeId::new(id).unwrap(),
-            to_node_id: ids[0].clone(),
-            store_id: StoreId(1),
-            incarnation: Incarnation { epoch: 1, nonce: 1 },
-            earlier_incarnations: [].into(),
-        };
-        assert_eq!(hello("2", PROTOCOL_VERSION).sender_in(&parameters), Ok(NodeIndex(1)));
-        assert_eq!(hello("3", PROTOCOL_VERSION).sender_in(&parameters), Err(HelloRefusal::Cluster));
-        let older = hello("3", PROTOCOL_VERSION - 1).sender_in(&parameters).unwrap_err();
-        assert!(older.to_string().contains("upgrade the older one"), "{older}");
-        // Members are judged with all that is known of them.
-        assert_eq!(hello("2", PROTOCOL_VERSION - 1).sender_in(&parameters), Ok(NodeIndex(1)));
     }
 }

@@ -13,7 +13,9 @@
 //! | `message` | what nodes say to each other |
 //! | `io` | inputs, effects and replies: what a node says to its shell |
 //! | `clock` | the quorum clock, which issues stamps |
-//! | `placement` | the replicas of each slot |
+//! | `placement` | the replicas of each slot, by one list of members |
+//! | `layout` | the members and the replicas of each slot, also while members change |
+//! | `members` | changes of members: votes on configurations, and the taking over of slots |
 //! | `quorum` | majorities, of one replica set or of two, and the tally of answers |
 //! | `group_commit` | one batch at the disk, and the acknowledgements that wait for it |
 //! | `hints` | records for peers that had not acknowledged a write when its client was answered |
@@ -31,6 +33,7 @@
 //! | `tombstones` | forgets deletions, once no older record of their keys can come back |
 //! | `watch` | watches of clients, and the changes that a replica tells |
 //! | `node` | all of it put together |
+//! | `reconfigure` | a configuration is told, adopted, and bears on each message |
 //! | `turn` | one turn of a node's event loop, which every driver calls |
 
 // No clock, random number, thread, lock or channel: clippy.toml has the list, with reasons.
@@ -44,7 +47,9 @@ pub mod expiry;
 pub mod group_commit;
 pub mod hints;
 pub mod io;
+pub mod layout;
 pub mod listing;
+pub mod members;
 pub mod membership;
 pub mod message;
 pub mod news;
@@ -53,6 +58,7 @@ pub mod operators;
 pub mod pages;
 pub mod placement;
 pub mod quorum;
+mod reconfigure;
 pub mod repair;
 mod repair_settings;
 pub mod replica;
@@ -64,10 +70,12 @@ pub mod turn;
 pub mod watch;
 
 pub use io::{
-    Command, Effect, Failure, InTable, Input, ProtocolEvent, QuorumReport, ReadId, ReplicaStatus, Reply, RequestId,
-    Time, Unready,
+    Command, Effect, Failure, InTable, Input, MembersChange, ProtocolEvent, QuorumReport, ReadId, ReplicaStatus, Reply,
+    RequestId, Time, Unready,
 };
-pub use membership::PeerView;
+pub use layout::Layout;
+pub use members::{MemberStatus, MembersRefusal, MembersReport, WishedMember, WishedMembers};
+pub use membership::{PeerView, WaitingNode};
 pub use message::{Answer, Hello, HelloRefusal, Message, OperationId, Refusal, Request, StoreOrigin};
 pub use node::{Node, Setup};
 pub use pages::{ListPage, Listed, ListedKeys};

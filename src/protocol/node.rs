@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::limits::EXPIRY_DEADLINE;
-use crate::mutants::must;
+use crate::mutants::{must, rule};
 use crate::types::{Clock, Incarnation, Meta, NodeIndex, Record, Slot, TableId};
 
 use super::changes::Filter;
@@ -19,9 +19,11 @@ use super::coordinator::{Coordinator, CoordinatorCtx, Inspect};
 use super::expiry::{Expiries, Work};
 use super::group_commit::GroupCommit;
 use super::io::{Command, Effect, Failure, Input, ProtocolEvent, Reply, RequestId, Time, Unready};
+use super::layout::{KnownNode, Layout};
 use super::listing::{Listing, ListingCtx};
+use super::members::{Members, MembersCtx, MembersReport};
 use super::membership::{Membership, PeerChange, PeerView};
-use super::message::{Answer, Message, OperationId, Refusal, Request};
+use super::message::{Answer, Hello, Message, OperationId, Refusal, Request};
 use super::news::{Cursor, ListFirst, WatchEvent, WatchId, WatchNews};
 use super::operators::{self, Operators};
 use super::placement::Placement;
@@ -37,8 +39,13 @@ use super::watch::{WatchCtx, Watches};
 pub struct Setup {
     /// This node.
     pub me: NodeIndex,
-    /// The replicas of each slot.
+    /// The replicas of each slot, by the cluster file.
     pub placement: Arc<Placement>,
+    /// Where each node of the cluster file is reached, `host:port`, in the order of their ids. Without them members cannot
+    /// change.
+    pub addresses: Vec<Arc<str>>,
+    /// Whether the folder is fresh and the node waits to become a member.
+    pub joins: bool,
     /// What its data folder remembers.
     pub meta: Meta,
     /// Random, drawn for this incarnation.
@@ -53,7 +60,7 @@ pub struct Setup {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
     me: NodeIndex,
-    placement: Arc<Placement>,
+    layout: Arc<Layout>,
     clock: QuorumClock,
     group_commit: GroupCommit<PendingAck>,
     membership: Membership,
@@ -66,23 +73,25 @@ pub struct Node {
     tables: Tables,
     repair: Repair,
     tombstones: Tombstones,
+    members: Members,
     /// Answers of the replica that are still to be delivered; empty between two inputs.
     deliveries: VecDeque<Delivery>,
 }
 
 /// A node's parts, borrowed one by one, so that each can work with the others.
-struct Parts<'a> {
-    membership: &'a mut Membership,
-    coordinator: &'a mut Coordinator,
-    listing: &'a mut Listing,
-    replica: &'a mut Replica,
+pub(super) struct Parts<'a> {
+    pub(super) membership: &'a mut Membership,
+    pub(super) coordinator: &'a mut Coordinator,
+    pub(super) listing: &'a mut Listing,
+    pub(super) replica: &'a mut Replica,
     operators: &'a mut Operators,
     watches: &'a mut Watches,
     expiries: &'a mut Expiries,
     tables: &'a mut Tables,
-    repair: &'a mut Repair,
+    pub(super) repair: &'a mut Repair,
     tombstones: &'a mut Tombstones,
-    ctx: NodeCtx<'a>,
+    pub(super) members: &'a mut Members,
+    pub(super) ctx: NodeCtx<'a>,
 }
 
 impl Node {
@@ -93,32 +102,43 @@ impl Node {
     /// When the epochs are used up, which takes 2^64 starts.
     #[must_use]
     pub fn start(setup: Setup) -> Self {
-        let Setup { me, placement, meta, nonce, started_at, repair } = setup;
+        let Setup { me, placement, addresses, joins, meta, nonce, started_at, repair } = setup;
         let incarnation = Incarnation { epoch: meta.epoch.checked_add(1).expect("epochs do not run out"), nonce };
         let parameters = placement.parameters().clone();
+        let waits = joins && !meta.bootstrapped;
+        let address = addresses.get(me.index()).cloned();
+        let mut membership = Membership::new(me, parameters, incarnation, &meta, address, waits);
+        let mut layout = Layout::begin(placement, &addresses);
+        if let Some(configuration) = &meta.configuration {
+            layout = membership.layout_under(configuration, &layout);
+            membership.reconfigure(&layout, Some(&meta));
+        }
         let mut group_commit = GroupCommit::default();
         group_commit.add_incarnation(incarnation);
         Self {
             me,
             clock: QuorumClock::start(incarnation.epoch),
             group_commit,
-            coordinator: Coordinator::new(parameters.node_ids.len()),
+            coordinator: Coordinator::new(layout.nodes().len()),
             listing: Listing::default(),
-            membership: Membership::new(me, parameters, incarnation, &meta),
+            membership,
+            members: Members::start(&meta, &layout, me, started_at),
             replica: Replica::start(incarnation.epoch, &meta),
             tables: Tables::start(started_at, &meta.dropped),
             operators: Operators::default(),
             watches: Watches::default(),
             expiries: Expiries::start(started_at, &meta),
             tombstones: Tombstones::start(repair.as_ref().and_then(|repair| repair.tombstones.clone()), started_at),
-            repair: Repair::start(repair, me, &placement, started_at),
+            repair: Repair::start(repair, me, &layout, started_at),
             deliveries: VecDeque::new(),
-            placement,
+            layout: Arc::new(layout),
         }
     }
 
     /// Takes one input.
     pub fn handle(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+        // Everything after the batch of a configuration happens under it.
+        let before = if input == (Input::Persisted { durable: true }) { self.switch_layout() } else { None };
         let mut parts = self.parts(now, effects);
         match input {
             Input::Request { id, deadline, command } => parts.on_command(id, deadline, command),
@@ -139,12 +159,16 @@ impl Node {
             }
             Input::SlotsRead { read, page } => {
                 let mut is_done = false;
+                parts.members(|members, ctx| is_done = members.on_slots_read(read, page.as_ref(), ctx));
+                if is_done {
+                    return parts.deliver();
+                }
                 parts.tombstones(|tombstones, ctx| is_done = tombstones.on_slots_read(read, page.as_ref(), ctx));
                 if !is_done {
                     parts.repair(|repair, ctx| repair.on_slots_read(read, page, ctx));
                 }
             }
-            Input::Measured(bytes) => parts.tables.measured(bytes, now, parts.ctx.me, parts.ctx.placement),
+            Input::Measured(bytes) => parts.tables.measured(bytes, now, parts.ctx.me, parts.ctx.layout),
             Input::Cleaned(removed) => {
                 parts.repair.cleaned(removed.as_ref(), &parts.ctx);
                 parts.tables.cleaned(removed.as_ref(), now);
@@ -164,6 +188,7 @@ impl Node {
                 }
                 parts.repair(Repair::on_wake);
                 parts.tombstones(Tombstones::on_wake);
+                parts.members(Members::on_wake);
             }
             Input::Watch { id, filter, cursor, list } => parts.on_watch(id, &filter, &cursor, list),
             Input::WatchPageTaken(id) => parts.watch(|watches, ctx| watches.page_taken(id, ctx)),
@@ -175,10 +200,16 @@ impl Node {
                 }
                 parts.repair(|repair, ctx| repair.on_order(order, ctx));
             }
+            Input::ChangeMembers { id, deadline, change } => {
+                parts.members(|members, ctx| members.on_order(id, deadline, change, ctx));
+            }
             Input::Drain => {
                 parts.membership.drain();
                 parts.end_watches();
             }
+        }
+        if let Some(before) = before {
+            parts.reconfigured(&before);
         }
         parts.deliver();
     }
@@ -210,6 +241,7 @@ impl Node {
             self.tables.next_wake(),
             self.repair.next_wake(),
             self.tombstones.next_wake(),
+            self.members.next_wake(&self.layout),
         ];
         wakes.into_iter().flatten().min()
     }
@@ -250,16 +282,61 @@ impl Node {
         self.me
     }
 
-    /// The replicas of each slot.
+    /// The members and the replicas of each slot.
     #[must_use]
-    pub fn placement(&self) -> &Placement {
-        &self.placement
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The members, as this node sees them.
+    #[must_use]
+    pub fn members_report(&self, now: Time) -> MembersReport {
+        self.members.report(self.me, &self.layout, &self.membership, now)
+    }
+
+    /// Its part in changes of members, for tests.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Who it may talk to.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// The index of the node that says `hello`. One that is not known gets an index. Messages from it bear that.
+    pub fn introduce(&mut self, hello: &Hello, now: Time) -> NodeIndex {
+        // Members of a configuration that is on its way to the disk have their indexes already.
+        if let Some(adopting) = self.members.adopting_layout() {
+            for (index, node) in adopting.nodes().iter().enumerate().skip(self.layout.nodes().len()) {
+                let index = NodeIndex(u16::try_from(index).expect("a node hears of few nodes in its life"));
+                Arc::make_mut(&mut self.layout).know(index, KnownNode::of_id(node.id.clone()));
+            }
+        }
+        self.membership.introduce(hello, now, &mut self.layout)
+    }
+
+    /// The layout of the configuration in the batch that is durable now, if there is one, takes the place of the present one,
+    /// which is returned.
+    fn switch_layout(&mut self) -> Option<Arc<Layout>> {
+        let number = self.group_commit.configuration_in_flight()?;
+        let mut layout = self.members.adopted(number)?;
+        // Nodes may have been met meanwhile.
+        let known = layout.nodes().len();
+        let met: Vec<_> = self.layout.nodes().iter().skip(known).cloned().enumerate().collect();
+        for (place, node) in met {
+            let index = NodeIndex(u16::try_from(known + place).expect("a node hears of few nodes in its life"));
+            Arc::make_mut(&mut layout).know(index, node);
+        }
+        Some(std::mem::replace(&mut self.layout, layout))
     }
 
     /// The same, for a part of the shell that keeps it.
     #[must_use]
-    pub fn shared_placement(&self) -> &Arc<Placement> {
-        &self.placement
+    pub fn shared_layout(&self) -> &Arc<Layout> {
+        &self.layout
     }
 
     /// This incarnation.
@@ -312,10 +389,10 @@ impl Node {
 
     fn parts<'a>(&'a mut self, now: Time, effects: &'a mut Vec<Effect>) -> Parts<'a> {
         let running = self.expiries.running(now);
-        let Self { me, placement, clock, group_commit, deliveries, .. } = self;
-        let ctx = NodeCtx { now, running, me: *me, placement, clock, group_commit, effects, deliveries };
+        let Self { me, layout, clock, group_commit, deliveries, .. } = self;
+        let ctx = NodeCtx { now, running, me: *me, layout, clock, group_commit, effects, deliveries };
         let Self { membership, coordinator, listing, replica, operators, watches, .. } = self;
-        let Self { expiries, tables, repair, tombstones, .. } = self;
+        let Self { expiries, tables, repair, tombstones, members, .. } = self;
         Parts {
             membership,
             coordinator,
@@ -327,51 +404,81 @@ impl Node {
             tables,
             repair,
             tombstones,
+            members,
             ctx,
         }
     }
 }
 
+/// What the coordinator uses of a node's parts.
+macro_rules! shared {
+    ($parts:ident) => {
+        CoordinatorCtx {
+            knows_floors: $parts.members.knows_floors(),
+            node: $parts.ctx.reborrow(),
+            membership: $parts.membership,
+            replica: $parts.replica,
+        }
+    };
+}
+
 impl Parts<'_> {
     /// Lets the coordinator work.
     fn coordinate(&mut self, work: impl FnOnce(&mut Coordinator, &mut CoordinatorCtx<'_>)) {
-        work(
-            self.coordinator,
-            &mut CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica },
-        );
+        work(self.coordinator, &mut shared!(self));
     }
 
     /// Lets the lists work.
     fn list(&mut self, work: impl FnOnce(&mut Listing, &mut ListingCtx<'_, '_>)) {
-        let node =
-            &mut CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica };
+        let node = &mut shared!(self);
         work(self.listing, &mut ListingCtx { coordinator: self.coordinator, node });
     }
 
     /// Lets the watches work.
     fn watch(&mut self, work: impl FnOnce(&mut Watches, &mut WatchCtx<'_>)) {
-        let shared = CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica };
+        let shared = shared!(self);
         work(self.watches, &mut WatchCtx { coordinator: self.coordinator, listing: self.listing, shared });
     }
 
     /// Lets the tables work.
     fn tables(&mut self, work: impl FnOnce(&mut Tables, &mut TablesCtx<'_>)) {
-        let shared = CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica };
+        let shared = shared!(self);
         work(self.tables, &mut TablesCtx { coordinator: self.coordinator, listing: self.listing, shared });
     }
 
     /// Lets the repair work.
     fn repair(&mut self, work: impl FnOnce(&mut Repair, &mut RepairCtx<'_>)) {
         let is_cleaning = self.tables.is_cleaning();
-        let shared = CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica };
+        let shared = shared!(self);
         work(self.repair, &mut RepairCtx { coordinator: self.coordinator, shared, is_cleaning });
     }
 
     /// Lets the rounds for tombstones work.
     fn tombstones(&mut self, work: impl FnOnce(&mut Tombstones, &mut TombstonesCtx<'_>)) {
-        let shared = CoordinatorCtx { node: self.ctx.reborrow(), membership: self.membership, replica: self.replica };
+        let shared = shared!(self);
         let leaves = self.repair.leaves();
         work(self.tombstones, &mut TombstonesCtx { coordinator: self.coordinator, leaves, shared });
+    }
+
+    /// Lets the changes of members work. What they have chosen is adopted.
+    pub(super) fn members(&mut self, work: impl FnOnce(&mut Members, &mut MembersCtx<'_>)) {
+        let shared = shared!(self);
+        work(self.members, &mut MembersCtx { coordinator: self.coordinator, shared });
+        if let Some(configuration) = self.members.take_chosen() {
+            self.adopt(&configuration);
+        }
+    }
+
+    /// Lets the other parts go on under the present configuration. `is_emptied`: the node has lost records.
+    pub(super) fn reconfigure_parts(&mut self, is_emptied: bool) {
+        self.coordinate(Coordinator::reconfigure);
+        self.list(Listing::reconfigure);
+        self.watch(Watches::reconfigure);
+        self.tables(Tables::reconfigure);
+        self.repair(|repair, ctx| repair.reconfigure(is_emptied, ctx));
+        self.tombstones(|tombstones, ctx| tombstones.reconfigure(ctx));
+        self.members(Members::reconfigure);
+        self.end_watches();
     }
 
     /// A client watches. The watch ends at once where this node takes no requests.
@@ -475,13 +582,18 @@ impl Parts<'_> {
                 let change = membership.on_hello_refused(from, incarnation, refusal, ctx);
                 self.on_peer_change(from, change);
             }
-            Message::Request { operation, round, request } => {
+            Message::Configuration(configuration) => self.on_configuration(&configuration),
+            Message::ConfigurationWanted => self.tell_configuration(from, from_incarnation),
+            Message::Request { operation, round, number, request } => {
                 if membership.counts(from, from_incarnation, to_incarnation) {
-                    self.serve(Origin { node: from, incarnation: from_incarnation, operation, round }, request);
+                    let origin = Origin { node: from, incarnation: from_incarnation, operation, round, number };
+                    self.serve_under(origin, request);
                 }
             }
-            Message::Answer { operation, round, answer } => {
-                if membership.counts(from, from_incarnation, to_incarnation) {
+            Message::Answer { operation, round, number, answer } => {
+                if membership.counts(from, from_incarnation, to_incarnation)
+                    && self.answer_counts(from, from_incarnation, number, &answer)
+                {
                     self.answered(from, operation, round, answer);
                 }
             }
@@ -489,7 +601,7 @@ impl Parts<'_> {
     }
 
     /// Serves a peer's request, unless this node may not or cannot.
-    fn serve(&mut self, from: Origin, request: Request) {
+    pub(super) fn serve(&mut self, from: Origin, request: Request) {
         if let Some(refusal) = self.membership.replica_refusal() {
             self.ctx.refuse(Requester::Coordinator(from), refusal);
         } else if self.replica.is_overloaded(self.ctx.group_commit.next_bytes()) {
@@ -503,6 +615,7 @@ impl Parts<'_> {
                     self.watch(|watches, ctx| watches.follow(from, &filter, next, ctx));
                 }
                 Request::Unfollow => self.watches.unfollow(from),
+                Request::Members(request) => self.members(|members, ctx| members.on_request(from, request, ctx)),
                 Request::Repair(request) => self.repair(|repair, ctx| repair.on_request(from, request, ctx)),
                 request @ Request::OldRecords { .. } => {
                     self.tombstones(|tombstones, ctx| tombstones.on_request(from, request, ctx));
@@ -523,6 +636,9 @@ impl Parts<'_> {
             }
             answer if self.repair.owns(operation) => {
                 self.repair(|repair, ctx| repair.on_answer(from, round, answer, ctx));
+            }
+            answer if self.members.owns(operation) => {
+                self.members(|members, ctx| members.on_answer(from, operation, round, answer, ctx));
             }
             answer if self.tombstones.owns(operation) => {
                 self.tombstones(|tombstones, ctx| tombstones.on_answer(from, round, answer, ctx));
@@ -571,20 +687,20 @@ impl Parts<'_> {
             self.ctx.clock.epoch_is_durable(epoch);
             self.membership.on_started();
         }
-        if batch.bootstrapped {
+        if batch.bootstrapped && batch.configuration.is_none() {
             self.membership.on_bootstrapped();
             self.ctx.report(ProtocolEvent::Bootstrapped);
         }
         for (key, (_, digest)) in &batch.forgotten {
             let is_followed = batch.records.contains_key(key);
             self.replica.on_forgotten(key, is_followed, self.ctx.group_commit.is_in_next(key));
-            self.repair.forgotten(key, digest, self.ctx.placement);
+            self.repair.forgotten(key, digest, self.ctx.layout);
         }
         for (key, (_, record)) in &batch.records {
             must!(ClockBelowRecords, self.ctx.clock.observe(record.tag().clock()));
             let kept_at = batch.kept_at.get(key).copied();
             let before = self.replica.on_durable(key, record, kept_at, self.ctx.group_commit);
-            self.repair.changed(key, before.as_ref(), || record.digest(), self.ctx.placement);
+            self.repair.changed(key, before.as_ref(), || record.digest(), self.ctx.layout);
             self.watches.changed(key, || record.version(), self.ctx.now);
         }
         self.expiries.on_durable(&batch, &self.ctx);
@@ -601,7 +717,18 @@ impl Parts<'_> {
             match ack {
                 PendingAck::Stored(delivery) => self.ctx.deliveries.push_back(delivery),
                 PendingAck::Observed(clock) => self.ctx.clock.observe(clock),
-                PendingAck::Judged(from, request) => self.replica.on_request(from, request, &mut self.ctx),
+                PendingAck::Judged(from, request) if from.number == self.ctx.layout.number() => {
+                    self.replica.on_request(from, request, &mut self.ctx);
+                }
+                // It is asked again under another configuration.
+                PendingAck::Judged(..) => {}
+                PendingAck::FloorsKept { number } => {
+                    self.members(|members, ctx| members.floors_are_kept(number, ctx));
+                    self.serve_held();
+                }
+                PendingAck::TakenOver { number } => {
+                    self.members(|members, ctx| members.is_taken_over(number, ctx));
+                }
                 PendingAck::Promised { to, key, read_kind } => {
                     self.replica.on_promise_shown(to, key, read_kind, &mut self.ctx);
                 }
@@ -627,6 +754,7 @@ impl Parts<'_> {
         self.repair.store_failed();
         self.watches.changes_unknown();
         self.membership.on_batch_failed();
+        self.members.on_batch_failed();
         for ack in acks {
             match ack {
                 PendingAck::Stored(mut delivery) => {
@@ -639,6 +767,8 @@ impl Parts<'_> {
                 }
                 // The peer introduces itself again.
                 PendingAck::PeerRecorded { .. } => {}
+                // See above.
+                PendingAck::FloorsKept { .. } | PendingAck::TakenOver { .. } => {}
                 PendingAck::ClockRaised { request, .. } => {
                     self.operators.reply(request, Reply::Failed(Failure::StoreFailed), &mut self.ctx);
                 }
@@ -668,11 +798,16 @@ impl Parts<'_> {
     fn deliver(&mut self) {
         while let Some(delivery) = self.ctx.deliveries.pop_front() {
             match delivery {
-                Delivery::Answer(Origin { node, operation, round, .. }, answer) if node == self.ctx.me => {
-                    self.answered(node, operation, round, answer);
+                Delivery::Answer(Origin { node, operation, round, number, .. }, answer) if node == self.ctx.me => {
+                    if number == self.ctx.layout.number() || answer.counts_under_each() {
+                        self.answered(node, operation, round, answer);
+                    }
                 }
-                Delivery::Answer(Origin { node, incarnation, operation, round }, answer) => {
-                    self.ctx.send(node, Some(incarnation), Message::Answer { operation, round, answer });
+                Delivery::Answer(origin, answer) => {
+                    let Origin { node, incarnation, operation, round, .. } = origin;
+                    // An answer that was owed to a batch may leave after the node has adopted another configuration.
+                    let number = rule!(AnswerBearsTheNumberAsked, self.ctx.layout.number(), not origin.number);
+                    self.ctx.send(node, Some(incarnation), Message::Answer { operation, round, number, answer });
                 }
                 Delivery::Reply(request, reply) => self.operators.reply(request, reply, &mut self.ctx),
                 Delivery::Task(Task::List { page, place }, reply) => {
@@ -695,6 +830,9 @@ impl Parts<'_> {
                     // The sum is that of this moment: it has all that the fence waited for.
                     let sum = self.repair.leaves().sum_of(slot);
                     self.ctx.answer(to, Answer::Fenced { sum });
+                }
+                Delivery::Task(Task::TakeOver(task), reply) => {
+                    self.members(|members, ctx| members.on_copied(task, &reply, ctx));
                 }
                 Delivery::Task(Task::Watch(task), reply) => {
                     self.watch(|watches, ctx| watches.on_read(task, reply, ctx));

@@ -100,11 +100,11 @@ impl Operators {
 
 /// Checks that this node holds a replica of `key`.
 fn check_replica(key: &Key, ctx: &NodeCtx<'_>) -> Result<(), Failure> {
-    let slot = ctx.placement.slot(key);
-    if rule!(StandInsCount, ctx.placement.holds(ctx.me, slot)) {
+    let slot = ctx.layout.slot(key);
+    if rule!(StandInsCount, ctx.layout.holds(ctx.me, slot)) {
         return Ok(());
     }
-    let replicas: Vec<NodeId> = ctx.placement.replicas(slot).iter().map(|member| ctx.id(*member)).collect();
+    let replicas: Vec<NodeId> = ctx.layout.replicas(slot).iter().map(|member| ctx.id(*member)).collect();
     Err(Failure::NotReplica { slot, replicas })
 }
 

@@ -21,6 +21,8 @@ use crate::types::{ClusterParameters, Key, NodeIndex, Slot};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Placement {
     parameters: ClusterParameters,
+    /// The nodes of the list, in the order of their ids.
+    members: Vec<NodeIndex>,
     /// `replica_count` members for each slot, in the order of preference.
     replicas: Vec<NodeIndex>,
     /// One slot for each set of replicas that any slot has.
@@ -36,24 +38,45 @@ impl Placement {
     /// `replica_count` is between 1 and the number of nodes.
     #[must_use]
     pub fn new(parameters: ClusterParameters) -> Self {
+        let members = parameters.members().collect();
+        Self::of_nodes(parameters, members)
+    }
+
+    /// The same, where the nodes of `parameters` have these indexes.
+    ///
+    /// # Panics
+    /// As [`Placement::new`], and when there are more indexes or fewer.
+    #[must_use]
+    pub fn of_nodes(parameters: ClusterParameters, members: Vec<NodeIndex>) -> Self {
         let ids = &parameters.node_ids;
         assert!(ids.is_sorted_by(|a, b| a < b), "node ids are ascending and distinct");
+        assert_eq!(ids.len(), members.len(), "each node has an index");
         assert!((1..=ids.len()).contains(&parameters.replica_count), "replica_count is 1 to the number of nodes");
         assert!(parameters.sites.len() == ids.len(), "each node has a site");
 
         let node_seeds: Vec<u32> = ids.iter().map(|id| hash_32(id.as_str().as_bytes(), parameters.seed)).collect();
-        let replicas = match Choice::new(&parameters, &node_seeds) {
+        let mut replicas = match Choice::new(&parameters, &node_seeds) {
             Some(choice) => choice.replicas(),
             None => best_scores(&node_seeds, parameters.replica_count),
         };
+        // Until here a replica is a place in the list.
+        for replica in &mut replicas {
+            *replica = members[replica.index()];
+        }
         let distinct_slots = distinct_slots(&replicas, parameters.replica_count);
-        Self { parameters, replicas, distinct_slots }
+        Self { parameters, members, replicas, distinct_slots }
     }
 
     /// The parameters that the table was computed from.
     #[must_use]
     pub fn parameters(&self) -> &ClusterParameters {
         &self.parameters
+    }
+
+    /// The nodes of the list, in the order of their ids.
+    #[must_use]
+    pub fn members(&self) -> &[NodeIndex] {
+        &self.members
     }
 
     /// The slot of `key`.
@@ -87,14 +110,15 @@ impl Placement {
         self.replicas(slot).contains(&member)
     }
 
-    /// The number of slots that each node holds, in the order of nodes.
+    /// The number of slots that each node holds, in the order of their ids.
     #[must_use]
     pub fn slots_held(&self) -> Vec<u32> {
-        let mut held = vec![0; self.parameters.node_ids.len()];
+        let last = self.members.iter().map(|member| member.index()).max().unwrap_or(0);
+        let mut held = vec![0; last + 1];
         for member in &self.replicas {
             held[member.index()] += 1;
         }
-        held
+        self.members.iter().map(|member| held[member.index()]).collect()
     }
 }
 
@@ -141,6 +165,7 @@ fn distinct_slots(replicas: &[NodeIndex], replica_count: usize) -> Vec<Slot> {
 impl Hash for Placement {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.parameters.hash(state);
+        self.members.hash(state);
     }
 }
 

@@ -58,7 +58,7 @@ pub enum Quorum {
     /// A majority of one replica set.
     Single(MemberSet),
     /// A majority of the old replica set and a majority of the new one, while a slot moves from one to the other. A member
-    /// of both sets counts in both. Nothing makes one yet: live changes of the replica set are planned.
+    /// of both sets counts in both.
     Joint(MemberSet, MemberSet),
 }
 
@@ -169,6 +169,15 @@ impl Tally {
     #[must_use]
     pub fn set_without(&self, members: MemberSet) -> MemberSet {
         self.all().without(members)
+    }
+
+    /// Whether `member` is in the new replica set alone.
+    #[must_use]
+    pub fn is_gaining(&self, member: NodeIndex) -> bool {
+        match self.quorum {
+            Quorum::Single(_) => false,
+            Quorum::Joint(old, new) => !new.without(old).and(self.bit(member)).is_empty(),
+        }
     }
 
     /// Whether `members` hold a quorum.

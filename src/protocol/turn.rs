@@ -232,9 +232,11 @@ impl<'a> Turn<'a> {
 fn link_for(node: &Node, to: NodeIndex, to_incarnation: Option<Incarnation>, message: &Message) -> Link {
     match (message, to_incarnation) {
         (Message::Hello(_) | Message::Request { .. }, _) | (_, None) => Link::Opened,
-        (Message::Answer { .. }, Some(_)) if node.talking_to(to) == to_incarnation => Link::Opened,
-        (Message::Welcome(_) | Message::HelloRefused { .. } | Message::Answer { .. }, Some(incarnation)) => {
-            Link::Accepted(incarnation)
+        (Message::Answer { .. } | Message::Configuration(_) | Message::ConfigurationWanted, Some(_))
+            if node.talking_to(to) == to_incarnation =>
+        {
+            Link::Opened
         }
+        (_, Some(incarnation)) => Link::Accepted(incarnation),
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::peer::LinkEvent;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor, ListFirst, WatchId};
-use crate::protocol::{Command, ReadId, RepairOrder};
+use crate::protocol::{Command, MembersChange, MembersReport, ReadId, RepairOrder};
 use crate::types::{Expiry, Found, Meta, Removed, ScannedKeys, SlotsPage};
 
 use super::handle::{Permit, Status};
@@ -22,12 +22,24 @@ pub struct ClientRequest {
     pub(super) permit: Permit,
 }
 
+/// An operator's change of members, and the way back for its reply.
+pub struct MembersRequest {
+    pub(super) change: MembersChange,
+    pub(super) deadline: Instant,
+    pub(super) reply: ReplyTo,
+    pub(super) permit: Permit,
+}
+
 /// All that reaches a node's event loop.
 pub enum Event {
     /// A client's request.
     Request(ClientRequest),
     /// A question for the node's status.
     Status(oneshot::Sender<Status>),
+    /// A question for the members.
+    Members(oneshot::Sender<MembersReport>),
+    /// An operator changes members.
+    ChangeMembers(MembersRequest),
     /// A link to a peer has gone up or down, or has brought messages.
     Link(LinkEvent),
     /// Answers of reads that waited for the disk; `None` where the disk could not be read.

@@ -4,6 +4,9 @@
 //! for a disk, a peer or a client: batches go to the commit thread, reads from the disk to threads of their own, and
 //! messages to outboxes that drop rather than grow.
 //!
+//! Nodes have indexes, which the protocol gives out ([`protocol::Node::introduce`]). The loop asks it for that of each node that
+//! says hello, and follows the layout: with the tables that have one entry for each node, and with the links that it opens.
+//!
 //! Bounds: admission bounds client requests ([`super::NodeHandle`]). The channel of events is bounded, so that links wait
 //! for the loop, and with them the peers that fill them.
 
@@ -17,15 +20,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::metrics::{Metrics, PeerLabels};
-use crate::peer::{LinkEvent, Outbox, Sent};
+use crate::peer::{AcceptedLink, HttpAddresses, LinkEvent, Outbox, Sender, Sent};
+use crate::protocol::quorum::majority;
 use crate::protocol::turn::{Link, Output, Turn};
-use crate::protocol::{self, Input, Message, RequestId, Time};
+use crate::protocol::{self, Input, Layout, MembersReport, Message, ProtocolEvent, RequestId, Time};
 use crate::storage::Store;
 use crate::types::{Incarnation, NodeId, NodeIndex};
 
 use super::commit_thread::{self, CommitThread};
-use super::event::{ClientRequest, Event};
+use super::event::{ClientRequest, Event, MembersRequest};
 use super::handle::{PeerStatus, Permit, Status};
+use super::links::Links;
+use super::members::PublishedLayout;
 use super::reads::{Reads, StoreRead};
 use super::replies::ReplyTo;
 use super::scans::Scans;
@@ -57,12 +63,21 @@ pub(super) struct EventLoop {
     /// Client requests that are under way; a request's id is its index.
     in_flight: Slab<InFlight>,
     peers: Vec<Peer>,
+    links: Links,
+    /// Whether links are to be looked at: the layout has changed, or who answers.
+    links_are_due: bool,
+    http_addresses: Arc<HttpAddresses>,
+    /// The layout that the tables and the links follow, as others see it.
+    layout: Arc<Layout>,
+    published: Arc<PublishedLayout>,
     watchers: Watchers,
     /// Callers that wait for the node's status after this turn.
     status_waiters: Vec<oneshot::Sender<Status>>,
+    /// The same for the members.
+    members_waiters: Vec<oneshot::Sender<MembersReport>>,
     /// Whether the disk has too little room for copies.
     disk_is_short: bool,
-    /// Empty between turns.
+    /// Between turns: what the last one has left to the next.
     inputs: Vec<(Time, Input)>,
 }
 
@@ -76,8 +91,10 @@ pub(super) struct Parts {
     pub(super) commit_thread: CommitThread,
     pub(super) metrics: Arc<Metrics>,
     pub(super) events: mpsc::Sender<Event>,
-    /// The outbox of the link that this node opens to each member, in the order of members; this node's own is not read.
-    pub(super) outboxes: Vec<Arc<Outbox>>,
+    /// The links that this node opens; none is open yet.
+    pub(super) links: Links,
+    pub(super) http_addresses: Arc<HttpAddresses>,
+    pub(super) published: Arc<PublishedLayout>,
 }
 
 /// A client request that is under way.
@@ -86,11 +103,11 @@ struct InFlight {
     _permit: Permit,
 }
 
-/// A member's links.
+/// Another node's links.
 struct Peer {
     id: NodeId,
-    /// The link that this node opened.
-    opened: Arc<Outbox>,
+    /// The number of the link that this node opened, and its outbox.
+    opened: Option<(u64, Arc<Outbox>)>,
     /// The links that were opened in the peer's name, by incarnation. A false claim of another incarnation takes no
     /// answers away from the true one.
     accepted: VecDeque<(Incarnation, Arc<Outbox>)>,
@@ -98,8 +115,15 @@ struct Peer {
 }
 
 impl Peer {
+    fn of_id(id: NodeId) -> Self {
+        Self { id, opened: None, accepted: VecDeque::new(), last_seen: None }
+    }
+
     /// Answers for `incarnation` go to `outbox` from now on.
     fn accept(&mut self, incarnation: Incarnation, outbox: Arc<Outbox>) {
+        if self.accepted.iter().any(|(_, known)| Arc::ptr_eq(known, &outbox)) {
+            return;
+        }
         self.accepted.retain(|(other, earlier)| {
             let stays = *other != incarnation;
             if !stays {
@@ -118,16 +142,14 @@ impl Peer {
 
 impl EventLoop {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { node, started_at, store, value_bytes_max, commit_thread, metrics, events, outboxes } = parts;
-        let parameters = node.placement().parameters();
-        let ids = || parameters.members().map(|member| parameters.id(member).clone());
-        let peer = |(id, opened)| Peer { id, opened, accepted: VecDeque::new(), last_seen: None };
-        let peers = ids().zip(outboxes).map(peer).collect();
+        let Parts { node, started_at, store, value_bytes_max, commit_thread, metrics, events, .. } = parts;
+        let Parts { links, http_addresses, published, .. } = parts;
+        let layout = Arc::clone(node.shared_layout());
         let watchers = Watchers::new(Arc::clone(&metrics));
-        let telemetry = Telemetry::new(Arc::clone(&metrics), ids());
-        let scans = Scans::new(Arc::clone(&store), Arc::clone(node.shared_placement()), events.clone());
+        let telemetry = Telemetry::new(Arc::clone(&metrics));
+        let scans = Scans::new(Arc::clone(&store), Arc::clone(node.shared_layout()), events.clone());
         let reads = Reads::new(Arc::clone(&store), Arc::clone(&metrics), events.clone(), value_bytes_max);
-        Self {
+        let mut new = Self {
             node,
             started_at,
             store,
@@ -138,12 +160,20 @@ impl EventLoop {
             telemetry,
             events,
             in_flight: Slab::new(),
-            peers,
+            peers: Vec::new(),
+            links,
+            links_are_due: true,
+            http_addresses,
+            layout,
+            published,
             watchers,
             disk_is_short: false,
             status_waiters: Vec::new(),
+            members_waiters: Vec::new(),
             inputs: Vec::new(),
-        }
+        };
+        new.know_nodes();
+        new
     }
 
     /// Takes turns until `end`, or until nobody can send an event any more.
@@ -198,14 +228,19 @@ impl EventLoop {
         self.inputs = inputs;
         let outputs = turn
             .end(time_at(self.started_at, Instant::now()), |slot, key, kind| self.reads.read_memory(slot, key, kind));
+        self.publish_layout();
         let mut from_disk = Vec::new();
         for output in outputs {
             self.apply(output, &mut from_disk);
         }
         self.reads.read_disk(from_disk);
+        self.follow_members();
         for reply in std::mem::take(&mut self.status_waiters) {
             // A caller that no longer waits needs no answer.
             let _ = reply.send(self.status());
+        }
+        for reply in std::mem::take(&mut self.members_waiters) {
+            let _ = reply.send(self.node.members_report(time_at(self.started_at, Instant::now())));
         }
         self.watchers.count_waiting(self.node.watches());
         self.telemetry.log_not_ready(|| self.node.unready());
@@ -221,6 +256,12 @@ impl EventLoop {
                 inputs.push((now, Input::Request { id: RequestId(id as u64), deadline, command }));
             }
             Event::Status(reply) => self.status_waiters.push(reply),
+            Event::Members(reply) => self.members_waiters.push(reply),
+            Event::ChangeMembers(MembersRequest { change, deadline, reply, permit }) => {
+                let id = RequestId(self.in_flight.insert(InFlight { reply, _permit: permit }) as u64);
+                let deadline = time_at(self.started_at, deadline);
+                inputs.push((now, Input::ChangeMembers { id, deadline, change }));
+            }
             Event::Link(event) => self.on_link_event(now, event, inputs),
             Event::ReadsDone(reads) => {
                 inputs.extend(reads.into_iter().map(|(read, lookup)| (now, Input::ReadDone { read, lookup })));
@@ -264,18 +305,97 @@ impl EventLoop {
 
     fn on_link_event(&mut self, now: Time, event: LinkEvent, inputs: &mut Vec<(Time, Input)>) {
         match event {
-            LinkEvent::Up(peer) => inputs.push((now, Input::Linked(peer))),
-            LinkEvent::Down(peer) => inputs.push((now, Input::Unlinked(peer))),
-            LinkEvent::Accepted { peer, incarnation, outbox } => self.peers[peer.index()].accept(incarnation, outbox),
-            LinkEvent::Received { from, from_incarnation, to_incarnation, messages, permit } => {
-                self.peers[from.index()].last_seen = Some(Instant::now());
+            LinkEvent::Up { peer, link } if self.is_open(peer, link) => inputs.push((now, Input::Linked(peer))),
+            LinkEvent::Down { peer, link } if self.is_open(peer, link) => {
+                self.links_are_due = true;
+                inputs.push((now, Input::Unlinked(peer)));
+            }
+            // An earlier link: its end was told already.
+            LinkEvent::Up { .. } | LinkEvent::Down { .. } => {}
+            LinkEvent::Received { from: sender, from_incarnation, to_incarnation, messages, permit } => {
                 for mut message in messages {
+                    let from = match &sender {
+                        Sender::Opened(peer) => Some(*peer),
+                        Sender::Accepted(link) => self.sender_of(now, link, &message),
+                    };
+                    let Some(from) = from else { continue };
+                    if let Some(peer) = self.peers.get_mut(from.index()) {
+                        peer.last_seen = Some(Instant::now());
+                    }
                     self.reads.count_received(&mut message);
                     inputs.push((now, Input::Peer { from, from_incarnation, to_incarnation, message }));
                 }
                 drop(permit);
             }
         }
+    }
+
+    /// Whether it is this link that is open to `peer`.
+    fn is_open(&self, peer: NodeIndex, link: u64) -> bool {
+        let opened = self.peers.get(peer.index()).and_then(|peer| peer.opened.as_ref());
+        opened.is_some_and(|(number, _)| *number == link)
+    }
+
+    /// The node that a message of an accepted link comes from. Each hello is asked anew: the node may have become a member since
+    /// the last one, and has another index then.
+    fn sender_of(&mut self, now: Time, link: &AcceptedLink, message: &Message) -> Option<NodeIndex> {
+        let Some(hello) = message.hello() else { return link.peer() };
+        if hello.node_id != link.id {
+            return None;
+        }
+        let peer = self.node.introduce(hello, now);
+        self.know_nodes();
+        if link.peer() != Some(peer) {
+            link.is_of(peer);
+            self.http_addresses.keep(peer, link.http_address.clone());
+        }
+        self.peers[peer.index()].accept(link.incarnation, Arc::clone(&link.outbox));
+        Some(peer)
+    }
+
+    /// Gives each node of the layout its entry in the tables. An index may be that of another node by now.
+    fn know_nodes(&mut self) {
+        let nodes = self.node.layout().nodes();
+        for (index, node) in nodes.iter().enumerate() {
+            match self.peers.get_mut(index) {
+                Some(peer) if peer.id == node.id => {}
+                Some(peer) => *peer = Peer::of_id(node.id.clone()),
+                None => self.peers.push(Peer::of_id(node.id.clone())),
+            }
+        }
+        self.telemetry.know(nodes);
+    }
+
+    /// Publishes a layout that has changed.
+    fn publish_layout(&mut self) {
+        if !Arc::ptr_eq(&self.layout, self.node.shared_layout()) {
+            self.know_nodes();
+            self.layout = Arc::clone(self.node.shared_layout());
+            self.published.put(Arc::clone(&self.layout));
+            self.links_are_due = true;
+        }
+    }
+
+    /// Opens and closes links where the layout has changed, or who answers.
+    fn follow_members(&mut self) {
+        if !std::mem::take(&mut self.links_are_due) {
+            return;
+        }
+        let now = time_at(self.started_at, Instant::now());
+        for closed in self.links.follow(&self.layout, self.searches()) {
+            self.peers[closed.index()].opened = None;
+            self.inputs.push((now, Input::Unlinked(closed)));
+        }
+        for (node, link) in &self.links.open {
+            self.peers[node.index()].opened = Some((link.number, Arc::clone(&link.outbox)));
+        }
+    }
+
+    /// Whether this node must find out who the members are: it is none, or too few of them answer.
+    fn searches(&self) -> bool {
+        let members = self.layout.old().members();
+        let answers = |member: &&NodeIndex| **member == self.node.me() || self.node.talking_to(**member).is_some();
+        !self.node.membership().is_member() || members.iter().filter(answers).count() < majority(members.len())
     }
 
     /// Applies one output. Reads are collected, so that several share a thread.
@@ -289,7 +409,10 @@ impl EventLoop {
             Output::ReadSlots { read, range, entries_max } => self.scans.read_slots(read, range, entries_max),
             Output::Clean { table, entries_max } => self.scans.clean(table, entries_max),
             Output::Send { to, link, to_incarnation, message } => self.send(to, link, to_incarnation, message),
-            Output::Event(event) => self.telemetry.record(event),
+            Output::Event(event) => {
+                self.links_are_due |= matches!(event, ProtocolEvent::PeerMet(_));
+                self.telemetry.record(event);
+            }
             Output::Watch { to, news } => self.watchers.tell(to, news, || self.node.unready()),
             Output::Reply { id, reply } => {
                 let id = usize::try_from(id.0).expect("ids are indexes of the slab");
@@ -299,9 +422,9 @@ impl EventLoop {
     }
 
     fn send(&mut self, to: NodeIndex, link: Link, to_incarnation: Option<Incarnation>, message: Message) {
-        let peer = &self.peers[to.index()];
+        let Some(peer) = self.peers.get(to.index()) else { return };
         let outbox = match link {
-            Link::Opened => Some(&peer.opened),
+            Link::Opened => peer.opened.as_ref().map(|(_, outbox)| outbox),
             Link::Accepted(incarnation) => {
                 peer.accepted.iter().find(|(other, _)| *other == incarnation).map(|(_, outbox)| outbox)
             }
@@ -313,8 +436,8 @@ impl EventLoop {
     }
 
     fn status(&self) -> Status {
-        let parameters = self.node.placement().parameters();
-        let peers = parameters.members().filter(|member| *member != self.node.me()).map(|member| {
+        let others = self.layout.members().iter().copied().filter(|member| *member != self.node.me());
+        let peers = others.map(|member| {
             let peer = &self.peers[member.index()];
             let answers: usize = peer.accepted.iter().map(|(_, outbox)| outbox.queued_bytes()).sum();
             PeerStatus {
@@ -322,7 +445,7 @@ impl EventLoop {
                 id: peer.id.clone(),
                 view: self.node.peer_view(member),
                 last_seen: peer.last_seen.map(|seen| seen.elapsed()),
-                queued_bytes: peer.opened.queued_bytes() + answers,
+                queued_bytes: peer.opened.as_ref().map_or(0, |(_, outbox)| outbox.queued_bytes()) + answers,
             }
         });
         Status {

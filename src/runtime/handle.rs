@@ -21,7 +21,6 @@ use crate::metrics::Metrics;
 use crate::peer::{Acceptor, HttpAddresses};
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor as WatchCursor, ListFirst, WatchId};
-use crate::protocol::placement::Placement;
 use crate::protocol::{
     Command, Failure, ListPage, Listed, ListedKeys, PeerView, RepairOrder, RepairReport, Reply, Unready,
 };
@@ -32,6 +31,7 @@ use crate::types::{
 };
 
 use super::event::{ClientRequest, Event};
+use super::members::PublishedLayout;
 use super::replies::{Replies, ReplyPlace, ReplyTo};
 use super::watchers::{self, WatchStream};
 
@@ -43,8 +43,8 @@ pub struct NodeHandle {
 
 pub(super) struct Inner {
     pub(super) me: NodeIndex,
-    pub(super) placement: Arc<Placement>,
-    pub(super) addresses: Vec<String>,
+    pub(super) id: NodeId,
+    pub(super) layout: Arc<PublishedLayout>,
     pub(super) http_addresses: Arc<HttpAddresses>,
     pub(super) operator_writes: bool,
     pub(super) store: Arc<dyn Store>,
@@ -580,8 +580,6 @@ impl NodeHandle {
             events: self.inner.events.clone(),
             ended: self.inner.links_end.clone(),
             metrics: Arc::clone(&self.inner.metrics),
-            parameters: self.placement().parameters().clone(),
-            http_addresses: Arc::clone(&self.inner.http_addresses),
         }
     }
 
@@ -593,25 +591,13 @@ impl NodeHandle {
     /// This node's id.
     #[must_use]
     pub fn id(&self) -> &NodeId {
-        self.inner.placement.parameters().id(self.inner.me)
+        &self.inner.id
     }
 
-    /// This node's index among the members.
+    /// This node's index.
     #[must_use]
     pub fn member(&self) -> NodeIndex {
         self.inner.me
-    }
-
-    /// The placement of slots on members.
-    #[must_use]
-    pub fn placement(&self) -> &Placement {
-        &self.inner.placement
-    }
-
-    /// The host and port of `member` in this node's cluster file.
-    #[must_use]
-    pub fn address(&self, member: NodeIndex) -> &str {
-        &self.inner.addresses[member.index()]
     }
 
     /// The host and port at which `member` serves HTTP, if it has told this node.
@@ -657,7 +643,11 @@ impl Admission {
     }
 
     fn admit(&self, command: &Command) -> Result<Permit, Rejected> {
-        let bytes = bytes_of(command);
+        self.admit_one(bytes_of(command))
+    }
+
+    /// Admits one request of so many bytes.
+    pub(super) fn admit_one(&self, bytes: usize) -> Result<Permit, Rejected> {
         let permit = self.admit_bytes(bytes)?;
         Ok(self.permit(Place::Own { _permit: permit }, bytes))
     }

@@ -6,6 +6,8 @@
 //! | `commit_thread` | the thread that makes batches durable, and the reopening of a store |
 //! | `disk_room` | the free space of the disk, and whether it is enough for copies of other nodes' records |
 //! | `reads` | reads of the store, from memory and from the disk |
+//! | `links` | the links that the node opens, as the members change |
+//! | `members` | the layout, the members and their changes, for those who ask |
 //! | `replies` | the ways back for replies |
 //! | `scans` | scans of the store's index of keys, for lists |
 //! | `telemetry` | the protocol's events as metrics and log lines |
@@ -18,12 +20,15 @@ mod disk_room;
 mod event;
 mod event_loop;
 mod handle;
+mod links;
+mod members;
 mod reads;
 mod replies;
 mod scans;
 mod telemetry;
 mod watchers;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -36,17 +41,19 @@ use tracing::{error, warn};
 
 use crate::limits::{DRAIN_TIME_MAX, EVENTS_WAITING_MAX};
 use crate::metrics::Metrics;
-use crate::peer::{HttpAddresses, Link, Outbox};
+use crate::peer::HttpAddresses;
 use crate::protocol::placement::Placement;
 use crate::protocol::{self, RepairSettings, Setup};
 use crate::storage::{Store, StoreError};
-use crate::types::NodeIndex;
+use crate::types::{NodeId, NodeIndex};
 
 use commit_thread::CommitThread;
 pub use event::Event;
 use event_loop::{EventLoop, Parts};
 use handle::{Admission, Inner};
 pub use handle::{NodeHandle, PeerStatus, PlainRequest, Rejected, RequestError, Status, Write, WriteResult};
+use links::Links;
+pub use members::PublishedLayout;
 pub use replies::{NumberedResult, Replies};
 pub use watchers::{WatchEnded, WatchStream};
 
@@ -54,10 +61,12 @@ pub use watchers::{WatchEnded, WatchStream};
 pub struct Options {
     /// This node.
     pub me: NodeIndex,
-    /// The cluster's parameters, and which nodes hold which slot.
+    /// The cluster's parameters by its file, and which nodes hold which slot.
     pub placement: Arc<Placement>,
-    /// The address of each member, `host:port`, in the order of members.
+    /// The address of each node of the file, `host:port`, in the order of their ids.
     pub addresses: Vec<String>,
+    /// Whether the node waits to be added to a cluster that exists, unless it was added already.
+    pub joins: bool,
     /// Where this node serves HTTP, `host:port`, for others; `None` if it does not.
     pub http_address: Option<String>,
     /// The store of its records.
@@ -91,12 +100,17 @@ pub struct RunningNode {
 /// # Errors
 /// When the store cannot read its metadata.
 pub fn start(options: Options) -> Result<RunningNode, StoreError> {
-    let Options { me, placement, addresses, http_address, store, operator_writes, repair, .. } = options;
+    let Options { me, placement, addresses, joins, http_address, store, operator_writes, repair, .. } = options;
     let http_addresses = Arc::new(HttpAddresses::new(http_address));
     let meta = store.meta()?;
+    let addresses: Vec<Arc<str>> = addresses.iter().map(|address| address.as_str().into()).collect();
+    let ids = placement.parameters().node_ids.iter().cloned();
+    let of_file: BTreeMap<NodeId, Arc<str>> = ids.zip(addresses.iter().cloned()).collect();
     let node = protocol::Node::start(Setup {
         me,
-        placement: Arc::clone(&placement),
+        placement,
+        addresses,
+        joins,
         meta,
         nonce: rand::random(),
         started_at: protocol::Time::default(),
@@ -104,6 +118,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
     });
     let incarnation = node.incarnation();
     let metrics = Arc::new(Metrics::default());
+    let published = Arc::new(PublishedLayout::new(Arc::clone(node.shared_layout())));
     let (events, events_received) = mpsc::channel(EVENTS_WAITING_MAX);
     let links_end = CancellationToken::new();
     let event_loop_end = CancellationToken::new();
@@ -111,8 +126,8 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
         inner: Arc::new(Inner {
             me,
             incarnation,
-            placement,
-            addresses,
+            id: node.layout().id(me).clone(),
+            layout: Arc::clone(&published),
             http_addresses: Arc::clone(&http_addresses),
             operator_writes,
             store: Arc::clone(&store),
@@ -127,20 +142,20 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
         }),
     };
 
-    let links = TaskTracker::new();
-    let parameters = handle.placement().parameters();
-    let mut outboxes = Vec::new();
-    for peer in parameters.members() {
-        let outbox = Outbox::new(incarnation, Arc::clone(&metrics));
-        if peer != me {
-            let (id, address) = (parameters.id(peer).clone(), handle.address(peer).to_owned());
-            let (outbox, events, http_addresses) = (Arc::clone(&outbox), events.clone(), Arc::clone(&http_addresses));
-            let link = Link { peer, id, address, outbox, events, http_addresses };
-            links.spawn(link.run(links_end.clone()));
-        }
-        outboxes.push(outbox);
-    }
-    links.close();
+    let tracker = TaskTracker::new();
+    let links = Links {
+        me,
+        incarnation,
+        metrics: Arc::clone(&metrics),
+        events: events.clone(),
+        http_addresses: Arc::clone(&http_addresses),
+        tracker: tracker.clone(),
+        end: links_end.clone(),
+        of_file,
+        open: BTreeMap::new(),
+        last: 0,
+    };
+    tracker.close();
 
     let started_at = handle.inner.started_at;
     tokio::spawn(disk_room::watch(Arc::clone(&store), handle.inner.disk_reserve.subscribe(), events.clone()));
@@ -153,10 +168,12 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
         commit_thread,
         metrics,
         events,
-        outboxes,
+        links,
+        http_addresses,
+        published,
     });
     let event_loop = tokio::spawn(event_loop.run(events_received, event_loop_end.clone()));
-    Ok(RunningNode { handle, links, links_end, event_loop, event_loop_end, commit_thread: thread })
+    Ok(RunningNode { handle, links: tracker, links_end, event_loop, event_loop_end, commit_thread: thread })
 }
 
 impl RunningNode {

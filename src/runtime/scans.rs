@@ -13,8 +13,8 @@ use tracing::{debug, error};
 
 use crate::limits::{SCANNED_BYTES_MAX, SCANNED_ENTRIES_MAX, SCANS_RUNNING_MAX};
 use crate::log_limit::LogLimit;
+use crate::protocol::Layout;
 use crate::protocol::ReadId;
-use crate::protocol::placement::Placement;
 use crate::storage::{PageBounds, Store, StoreError};
 use crate::types::{KeyRange, Removed, ScannedKeys, SlotRange, SlotsPage, TableId};
 
@@ -24,7 +24,7 @@ use super::telemetry::LINE_EVERY;
 /// The store as lists read it.
 pub(super) struct Scans {
     store: Arc<dyn Store>,
-    placement: Arc<Placement>,
+    layout: Arc<Layout>,
     events: mpsc::Sender<Event>,
     places: Arc<Semaphore>,
     /// Reads of slots that failed or met damage.
@@ -32,9 +32,9 @@ pub(super) struct Scans {
 }
 
 impl Scans {
-    pub(super) fn new(store: Arc<dyn Store>, placement: Arc<Placement>, events: mpsc::Sender<Event>) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, layout: Arc<Layout>, events: mpsc::Sender<Event>) -> Self {
         let places = Arc::new(Semaphore::new(SCANS_RUNNING_MAX));
-        Self { store, placement, events, places, slots_unread: Arc::new(LogLimit::new(1, LINE_EVERY)) }
+        Self { store, layout, events, places, slots_unread: Arc::new(LogLimit::new(1, LINE_EVERY)) }
     }
 
     /// Begins a scan. The event loop is told with [`Event::ScanDone`].
@@ -42,11 +42,11 @@ impl Scans {
     /// # Panics
     /// When it is called outside a runtime of tokio.
     pub(super) fn begin(&self, read: ReadId, range: KeyRange, keys_max: usize) {
-        let (store, placement) = (Arc::clone(&self.store), Arc::clone(&self.placement));
+        let (store, layout) = (Arc::clone(&self.store), Arc::clone(&self.layout));
         let (events, places) = (self.events.clone(), Arc::clone(&self.places));
         tokio::spawn(async move {
             let Ok(_place) = places.acquire().await else { return };
-            let scan = move || scan(&*store, &placement, &range, keys_max);
+            let scan = move || scan(&*store, &layout, &range, keys_max);
             let scanned = tokio::task::spawn_blocking(scan).await.ok().flatten();
             // It fails only if the event loop has ended.
             let _ = events.send(Event::ScanDone(read, scanned)).await;
@@ -72,10 +72,10 @@ impl Scans {
     /// # Panics
     /// As [`Self::begin`].
     pub(super) fn measure(&self, table: TableId) {
-        let (store, placement) = (Arc::clone(&self.store), Arc::clone(&self.placement));
+        let (store, layout) = (Arc::clone(&self.store), Arc::clone(&self.layout));
         let events = self.events.clone();
         tokio::spawn(async move {
-            let measure = move || store.measure(table, &|key| placement.slot(key));
+            let measure = move || store.measure(table, &|key| layout.slot(key));
             let measured = tokio::task::spawn_blocking(measure).await;
             if let Ok(Err(error)) = &measured {
                 debug!(%error, "could not measure a table");
@@ -90,10 +90,10 @@ impl Scans {
     /// # Panics
     /// As [`Self::begin`].
     pub(super) fn clean(&self, table: TableId, entries_max: usize) {
-        let (store, placement) = (Arc::clone(&self.store), Arc::clone(&self.placement));
+        let (store, layout) = (Arc::clone(&self.store), Arc::clone(&self.layout));
         let events = self.events.clone();
         tokio::spawn(async move {
-            let clean = move || clean(&*store, &placement, table, entries_max);
+            let clean = move || clean(&*store, &layout, table, entries_max);
             let removed = tokio::task::spawn_blocking(clean).await.ok().flatten();
             // It fails only if the event loop has ended.
             let _ = events.send(Event::Cleaned(removed)).await;
@@ -101,8 +101,8 @@ impl Scans {
     }
 }
 
-fn clean(store: &dyn Store, placement: &Placement, table: TableId, entries_max: usize) -> Option<Removed> {
-    match store.clean(table, entries_max, &|key| placement.slot(key)) {
+fn clean(store: &dyn Store, layout: &Layout, table: TableId, entries_max: usize) -> Option<Removed> {
+    match store.clean(table, entries_max, &|key| layout.slot(key)) {
         Ok(removed) => Some(removed),
         Err(error @ (StoreError::Closed | StoreError::Suspended)) => {
             debug!(%error, "could not remove records of a dropped table");
@@ -139,9 +139,9 @@ fn slots(store: &dyn Store, range: &SlotRange, entries_max: usize, unread: &LogL
     }
 }
 
-fn scan(store: &dyn Store, placement: &Placement, range: &KeyRange, keys_max: usize) -> Option<ScannedKeys> {
+fn scan(store: &dyn Store, layout: &Layout, range: &KeyRange, keys_max: usize) -> Option<ScannedKeys> {
     let bounds = PageBounds { keys_max, bytes_max: SCANNED_BYTES_MAX, looked_at_max: SCANNED_ENTRIES_MAX };
-    match store.list(range, &|key| placement.slot(key), bounds) {
+    match store.list(range, &|key| layout.slot(key), bounds) {
         Ok(scanned) => Some(scanned),
         // A store that is closed was logged when it failed.
         Err(error @ (StoreError::Closed | StoreError::Suspended)) => {

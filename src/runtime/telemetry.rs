@@ -9,6 +9,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::log_limit::LogLimit;
 use crate::metrics::{Metrics, PeerLabels};
+use crate::protocol::layout::KnownNode;
 use crate::protocol::{HelloRefusal, ProtocolEvent, Unready};
 use crate::types::{NodeId, NodeIndex};
 
@@ -34,14 +35,26 @@ struct PeerLog {
 }
 
 impl Telemetry {
-    /// For a node whose cluster has these members, in their order.
-    pub(super) fn new(metrics: Arc<Metrics>, ids: impl Iterator<Item = NodeId>) -> Self {
+    /// For a node that knows no other yet.
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
-            peers: ids.map(|id| PeerLog { id, refusals: [None; 2] }).collect(),
+            peers: Vec::new(),
             stamp_conflicts: LogLimit::new(1, LINE_EVERY),
             clock_jumps: LogLimit::new(1, LINE_EVERY),
             not_ready_at: Instant::now() + NOT_READY_EVERY,
+        }
+    }
+
+    /// The nodes have these indexes. One may be that of another node by now.
+    pub(super) fn know(&mut self, nodes: &[KnownNode]) {
+        for (index, node) in nodes.iter().enumerate() {
+            let log = || PeerLog { id: node.id.clone(), refusals: [None; 2] };
+            match self.peers.get_mut(index) {
+                Some(peer) if peer.id == node.id => {}
+                Some(peer) => *peer = log(),
+                None => self.peers.push(log()),
+            }
         }
     }
 
@@ -65,6 +78,8 @@ impl Telemetry {
             ProtocolEvent::Overloaded => {
                 metrics.peer_requests_dropped.inc();
             }
+            ProtocolEvent::Reconfigured { number, is_joint: true } => info!(number, "members change"),
+            ProtocolEvent::Reconfigured { number, is_joint: false } => info!(number, "the members are these now"),
             ProtocolEvent::PeerMet(peer) => {
                 let peer = &mut self.peers[peer.index()];
                 peer.refusals = [None; 2];
@@ -120,7 +135,11 @@ impl Telemetry {
     fn log_refusal(&mut self, peer: NodeIndex, side: usize, refusal: HelloRefusal, what: &str) {
         let peer = &mut self.peers[peer.index()];
         if peer.refusals[side].replace(refusal) != Some(refusal) {
-            error!(peer = %peer.id, "{what}: {refusal}");
+            match refusal {
+                // So it is with each node that waits to join.
+                HelloRefusal::NotMember => info!(peer = %peer.id, "{what}: {refusal}"),
+                _ => error!(peer = %peer.id, "{what}: {refusal}"),
+            }
         }
     }
 
@@ -137,6 +156,8 @@ impl Telemetry {
             }
             Some(Unready::Refused { by, refusal }) => error!(?by, "taking no requests: {refusal}"),
             Some(Unready::Starting) => warn!("taking no requests: this incarnation's epoch is not on disk yet"),
+            Some(Unready::Waiting) => info!("taking no requests: this node waits to be added to the cluster"),
+            Some(Unready::Removed) => info!("taking no requests: this node was removed from the cluster"),
             Some(Unready::Draining) | None => {}
         }
     }

@@ -14,7 +14,7 @@ use crate::api;
 use crate::client::{Client, ClientError};
 use crate::protocol::placement::Placement;
 use crate::protocol::quorum::majority;
-use crate::types::{Clock, ClusterParameters, NodeId, Site, Slot, Weight, Zone};
+use crate::types::{Clock, ClusterParameters, NodeId, NodeIndex, Site, Slot, Weight, Zone};
 
 use super::ClusterView;
 
@@ -199,14 +199,17 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn new(placement: &Placement, rows: Vec<Row>) -> Self {
         let parameters = placement.parameters();
-        let serving: Vec<bool> =
-            parameters.node_ids.iter().map(|id| rows.iter().any(|row| row.id == id.as_str() && row.serves())).collect();
+        let serves = |id: &NodeId| rows.iter().any(|row| row.id == id.as_str() && row.serves());
+        let serving: BTreeSet<NodeIndex> = std::iter::zip(&parameters.node_ids, placement.members())
+            .filter(|(id, _)| serves(id))
+            .map(|(_, member)| *member)
+            .collect();
         let needed = majority(parameters.replica_count);
         let mut serving_least = parameters.replica_count;
         let mut slots_lost = 0;
         for slot in 0..=u16::MAX {
             let replicas = placement.replicas(Slot(slot));
-            let count = replicas.iter().filter(|member| serving[member.index()]).count();
+            let count = replicas.iter().filter(|member| serving.contains(member)).count();
             serving_least = serving_least.min(count);
             slots_lost += usize::from(count < needed);
         }

@@ -7,9 +7,8 @@
 use tonic::Code;
 
 use crate::limits::BUFFERED_BYTES_MAX;
-use crate::protocol::placement::Placement;
 use crate::protocol::{Failure, QuorumReport, ReplicaStatus};
-use crate::runtime::{Rejected, RequestError};
+use crate::runtime::{PublishedLayout, Rejected, RequestError};
 use crate::types::{Key, RECENT_MAX, Record, TABLES_EVER_MAX, TableName, Version};
 use crate::wire::WireError;
 use crate::wire::failure::{self, FailureReason, ReplicaAnswer};
@@ -110,7 +109,8 @@ pub(super) struct ErrorContext<'a> {
     pub(super) key: Option<&'a Key>,
     /// The table, unless it is the default one.
     pub(super) table: Option<&'a TableName>,
-    pub(super) placement: &'a Placement,
+    /// Tells the replicas of the key.
+    pub(super) layout: &'a PublishedLayout,
 }
 
 impl ErrorContext<'_> {
@@ -169,6 +169,7 @@ impl ErrorContext<'_> {
                 "not stored: a record of this very stamp is held with another content. A stamp is given once: give \
                  another one, and where nobody gave this one by hand, report it as a defect",
             ),
+            Failure::Members(refusal) => super::members::refused(&refusal),
             Failure::NoTable => missing_table(self.table),
             Failure::TableDropping | Failure::TableDropped => {
                 self.not_begun("the table is being dropped: send again, and the answer says whether it is gone")
@@ -201,7 +202,7 @@ impl ErrorContext<'_> {
 
     /// A conditional write that does not take effect.
     fn condition_failed(&self, reason: FailureReason, text: &str, version: &Version, has_value: bool) -> ServiceError {
-        let version = VersionText::of_cluster(self.placement.parameters().seed).encode(version);
+        let version = VersionText::of_cluster(self.layout.get().parameters().seed).encode(version);
         let value = if has_value { "a value" } else { "no value" };
         let mut error = self.error(reason, &format!("{text}. The key has {value} and version {version}"));
         error.failure.current = Some(failure::Current { version, has_value });
@@ -260,10 +261,10 @@ impl ErrorContext<'_> {
 
     fn failure(&self, reason: FailureReason) -> failure::Failure {
         let Some(key) = self.key else { return failure::Failure::new(reason) };
-        let slot = self.placement.slot(key);
-        let replicas = ids(self.placement, self.placement.replicas(slot))
-            .map(|node| ReplicaAnswer { node: node.clone(), said: None })
-            .collect();
+        let layout = self.layout.get();
+        let slot = layout.slot(key);
+        let replicas =
+            ids(&layout, layout.replicas(slot)).map(|node| ReplicaAnswer { node: node.clone(), said: None }).collect();
         failure::Failure { slot: Some(slot), replicas, ..failure::Failure::new(reason) }
     }
 }
@@ -304,7 +305,10 @@ fn said_text(said: &ReplicaStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{HelloRefusal, Refusal, Unready};
+    use std::sync::Arc;
+
+    use crate::protocol::placement::Placement;
+    use crate::protocol::{HelloRefusal, Layout, Refusal, Unready};
     use crate::types::{Clock, ClusterParameters, NodeId, Slot, Stamp};
 
     fn id(text: &str) -> NodeId {
@@ -323,14 +327,15 @@ mod tests {
         }
     }
 
-    fn placement() -> Placement {
+    fn layout() -> PublishedLayout {
         let node_ids = ["1", "2", "3", "4", "5"].map(id).to_vec();
-        Placement::new(ClusterParameters::plain(0, 3, node_ids))
+        let placement = Placement::new(ClusterParameters::plain(0, 3, node_ids));
+        PublishedLayout::new(Arc::new(Layout::begin(Arc::new(placement), &[])))
     }
 
     #[test]
     fn each_failure_has_its_reason_and_says_what_to_do() {
-        let placement = placement();
+        let layout = layout();
         let key = Key::new("b").unwrap();
         let stamp = Stamp { clock: Clock { epoch: 3, counter: 9 }, writer: id("2") };
         let bootstrapping = || Failure::Unready(Unready::Bootstrapping { missing: vec![id("4")] });
@@ -366,7 +371,7 @@ mod tests {
             (Access::Write, Failure::StoreFailed, FailureReason::StoreFailed, &["no writes"]),
             (Access::Read, Failure::StoreFailed, FailureReason::StoreFailed, &["be read"]),
         ] {
-            let context = ErrorContext { access, key: Some(&key), table: None, placement: &placement };
+            let context = ErrorContext { access, key: Some(&key), table: None, layout: &layout };
             let error = context.failed(failure.clone());
             let info = &error.failure;
             assert!(!error.overloaded, "{failure:?}");
@@ -379,7 +384,7 @@ mod tests {
 
     #[test]
     fn request_without_a_reply_claims_no_more_than_is_known() {
-        let placement = placement();
+        let layout = layout();
         let key = Key::new("b").unwrap();
         let full = Rejected::TooManyRequests { requests_max: 7 };
         for (access, rejected, overloaded, reason) in [
@@ -390,8 +395,7 @@ mod tests {
             (Access::Write, Rejected::Abandoned, false, FailureReason::OutcomeUnknown),
             (Access::Read, Rejected::Abandoned, false, FailureReason::NotReady),
         ] {
-            let error =
-                ErrorContext { access, key: Some(&key), table: None, placement: &placement }.rejected(&rejected);
+            let error = ErrorContext { access, key: Some(&key), table: None, layout: &layout }.rejected(&rejected);
             assert_eq!((error.failure.reason, error.overloaded), (reason, overloaded), "{rejected:?}");
         }
     }

@@ -7,6 +7,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::api;
 use crate::limits::{OPERATOR_COUNTER_RAISE_MAX, OPERATOR_EPOCH_RAISE_MAX};
+use crate::protocol::layout::Layout;
 use crate::protocol::placement::Placement;
 use crate::protocol::quorum::majority;
 use crate::protocol::{PeerView, Unready};
@@ -75,8 +76,10 @@ pub(crate) struct Assessor {
     statistics: AsyncMutex<Option<(Instant, StoreStatistics)>>,
 }
 
-/// The number of slots without a majority while these members are linked.
+/// The number of slots without a majority while these nodes are linked.
 struct Coverage {
+    /// The configuration.
+    number: u64,
     linked: Vec<bool>,
     slots_short: usize,
 }
@@ -93,7 +96,8 @@ impl Assessor {
 
     /// The health of the node with this status.
     pub(crate) fn assess(&self, status: &Status) -> Assessment {
-        assess(status, self.node.placement(), self.slots_short(&status.peers))
+        let layout = self.node.layout();
+        assess(status, &layout, self.slots_short(&layout, &status.peers))
     }
 
     /// Statistics of the store, at most a second old; `None` if it does not answer soon, as on a disk that hangs. The
@@ -115,39 +119,46 @@ impl Assessor {
         Ok(statistics)
     }
 
-    fn slots_short(&self, peers: &[PeerStatus]) -> usize {
-        let placement = self.node.placement();
-        let mut linked = vec![false; placement.parameters().node_ids.len()];
+    fn slots_short(&self, layout: &Layout, peers: &[PeerStatus]) -> usize {
+        let number = layout.number();
+        let mut linked = vec![false; layout.nodes().len()];
         linked[self.node.member().index()] = true;
         for peer in peers {
-            linked[peer.member.index()] = peer.view == PeerView::Talking;
+            // The status may be a moment older or younger than the layout.
+            if let Some(linked) = linked.get_mut(peer.member.index()) {
+                *linked = peer.view == PeerView::Talking;
+            }
         }
         let mut coverage = self.coverage.lock().unwrap_or_else(PoisonError::into_inner);
         match &*coverage {
-            Some(known) if known.linked == linked => known.slots_short,
+            Some(known) if known.number == number && known.linked == linked => known.slots_short,
             _ => {
-                let slots_short = count_slots_short(placement, &linked);
-                *coverage = Some(Coverage { linked, slots_short });
+                let slots_short = count_slots_short(layout, &linked);
+                *coverage = Some(Coverage { number, linked, slots_short });
                 slots_short
             }
         }
     }
 }
 
-/// The number of slots without a majority among the `linked` members: 65,536 times `replica_count` look-ups, below a
-/// millisecond for three.
-fn count_slots_short(placement: &Placement, linked: &[bool]) -> usize {
-    let needed = majority(placement.parameters().replica_count);
-    let linked_replicas = |slot| placement.replicas(slot).iter().filter(|member| linked[member.index()]).count();
-    (0..=u16::MAX).map(Slot).filter(|slot| linked_replicas(*slot) < needed).count()
+/// The number of slots without a majority among the `linked` members, of either list while members change: 65,536 times
+/// `replica_count` look-ups, below a millisecond for three.
+fn count_slots_short(layout: &Layout, linked: &[bool]) -> usize {
+    let is_short = |placement: &Placement, slot| {
+        let replicas = placement.replicas(slot);
+        replicas.iter().filter(|member| linked[member.index()]).count() < majority(replicas.len())
+    };
+    let is_short_of_either =
+        |slot| is_short(layout.old(), slot) || layout.new_placement().is_some_and(|new| is_short(new, slot));
+    (0..=u16::MAX).map(Slot).filter(|slot| is_short_of_either(*slot)).count()
 }
 
-fn assess(status: &Status, placement: &Placement, slots_short: usize) -> Assessment {
+fn assess(status: &Status, layout: &Layout, slots_short: usize) -> Assessment {
     if let Some(unready) = &status.unready {
         let health = match unready {
-            Unready::Starting | Unready::Bootstrapping { .. } => Health::Starting,
+            Unready::Starting | Unready::Bootstrapping { .. } | Unready::Waiting => Health::Starting,
             Unready::Refused { .. } => Health::Refused,
-            Unready::Draining => Health::Draining,
+            Unready::Draining | Unready::Removed => Health::Draining,
         };
         return Assessment { health, detail: unready_text(unready) };
     }
@@ -165,7 +176,7 @@ fn assess(status: &Status, placement: &Placement, slots_short: usize) -> Assessm
         );
     }
     if slots_short > 0 {
-        let replica_count = placement.parameters().replica_count;
+        let replica_count = layout.parameters().replica_count;
         let needed = majority(replica_count);
         let away = status.peers.iter().filter(|peer| peer.view != PeerView::Talking).map(|peer| &peer.id);
         assessment.worsen(&format!(
@@ -189,6 +200,11 @@ pub(crate) fn unready_text(unready: &Unready) -> String {
         ),
         Unready::Refused { by, refusal } => format!("this node is refused by {}: {refusal}", nodes(by)),
         Unready::Draining => "the node was told to end: ask another one".to_owned(),
+        Unready::Waiting => {
+            "the node waits to be added to the cluster: ask a member, or add the node with `quorate members apply`"
+                .to_owned()
+        }
+        Unready::Removed => "the node was removed from the cluster: ask a member".to_owned(),
     }
 }
 
@@ -220,8 +236,8 @@ pub(crate) fn nodes<'a>(ids: impl IntoIterator<Item = &'a NodeId>) -> String {
 }
 
 /// The ids of `members`.
-pub(crate) fn ids<'a>(placement: &'a Placement, members: &'a [NodeIndex]) -> impl Iterator<Item = &'a NodeId> {
-    members.iter().map(|member| placement.parameters().id(*member))
+pub(crate) fn ids<'a>(layout: &'a Layout, members: &'a [NodeIndex]) -> impl Iterator<Item = &'a NodeId> {
+    members.iter().map(|member| layout.id(*member))
 }
 
 impl From<Health> for api::Health {
@@ -251,15 +267,18 @@ impl From<LinkState> for api::PeerState {
 mod tests {
     use super::*;
     use crate::protocol::{HelloRefusal, RepairReport};
+    use std::sync::Arc;
+
     use crate::types::ClusterParameters;
 
     fn id(text: &str) -> NodeId {
         NodeId::new(text).unwrap()
     }
 
-    fn placement(nodes: usize, replica_count: usize) -> Placement {
+    fn layout(nodes: usize, replica_count: usize) -> Layout {
         let node_ids = (1..=nodes).map(|n| id(&n.to_string())).collect();
-        Placement::new(ClusterParameters::plain(0, replica_count, node_ids))
+        let placement = Placement::new(ClusterParameters::plain(0, replica_count, node_ids));
+        Layout::begin(Arc::new(placement), &[])
     }
 
     fn status(unready: Option<Unready>, store_failed: bool, away: &[u16]) -> Status {
@@ -283,7 +302,7 @@ mod tests {
 
     #[test]
     fn each_state_has_its_word_and_says_what_to_do() {
-        let placement = placement(3, 3);
+        let layout = layout(3, 3);
         let bootstrapping = Unready::Bootstrapping { missing: vec![id("2"), id("3")] };
         let refused = Unready::Refused { by: vec![id("2")], refusal: HelloRefusal::StoreId };
         for (status, slots_short, health, parts) in [
@@ -302,7 +321,7 @@ mod tests {
             ),
             (status(None, true, &[1, 2]), 65_536, Health::Degraded, &["free space", "; 65536 of"]),
         ] {
-            let assessment = assess(&status, &placement, slots_short);
+            let assessment = assess(&status, &layout, slots_short);
             assert_eq!(assessment.health, health, "{}", assessment.detail);
             assert!(parts.iter().all(|part| assessment.detail.contains(part)), "{}", assessment.detail);
             assert_eq!(assessment.detail.is_empty(), health == Health::Online, "{}", assessment.detail);
@@ -311,10 +330,10 @@ mod tests {
 
     #[test]
     fn slots_are_short_where_a_majority_of_their_replicas_is_away() {
-        let three = placement(3, 3);
+        let three = layout(3, 3);
         assert_eq!(count_slots_short(&three, &[true, true, false]), 0);
         assert_eq!(count_slots_short(&three, &[true, false, false]), Slot::COUNT);
-        let nine = placement(9, 3);
+        let nine = layout(9, 3);
         let two_away: Vec<bool> = (0..9).map(|index| index >= 2).collect();
         let short = count_slots_short(&nine, &two_away);
         // Both of the two are among the three of nine: 7 of 84 choices.

@@ -20,6 +20,7 @@ pub(crate) mod health;
 pub(crate) mod key_scan;
 pub(crate) mod list;
 pub(crate) mod listener;
+pub(crate) mod members;
 pub(crate) mod plain;
 mod replace;
 pub(crate) mod request_metrics;
@@ -28,14 +29,14 @@ pub(crate) mod update;
 pub(crate) mod watch;
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tracing::error;
 
 use crate::limits::{LISTS_MAX, SCANS_MAX, WATCHES_MAX};
-use crate::protocol::{RepairOrder, RepairReport};
+use crate::protocol::{Layout, RepairOrder, RepairReport};
 use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
 use crate::storage::StoreStatistics;
 use crate::types::{
@@ -68,8 +69,10 @@ pub struct Service {
     lists: Arc<Semaphore>,
     watches: Arc<Semaphore>,
     turns: UpdateQueues,
-    /// The number of slots that each member holds; the configuration determines it.
-    slots_held: Vec<u32>,
+    sizes: members::Sizes,
+    /// The number of slots that each node holds, by index, under the configuration of this number.
+    slots_held: Mutex<Option<(u64, Arc<[u32]>)>>,
+    seed: u32,
 }
 
 /// A record on its way to a caller.
@@ -125,10 +128,10 @@ pub(crate) struct HealthReport {
     pub(crate) serves: bool,
     /// The other members, ordered by id: id, state of the link, and why it is not linked.
     pub(crate) peers: Vec<(NodeId, LinkState, String)>,
-    /// How far its records are compared with those of its peers, whose indexes are those of all members.
+    /// How far its records are compared with those of its peers, which it names by their indexes.
     pub(crate) repair: RepairReport,
-    /// The ids of all members, ordered.
-    pub(crate) members: Vec<NodeId>,
+    /// The ids of all known nodes, by their indexes.
+    pub(crate) nodes: Vec<NodeId>,
 }
 
 impl Service {
@@ -143,7 +146,9 @@ impl Service {
             lists: Arc::new(Semaphore::new(LISTS_MAX)),
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
             turns: UpdateQueues::default(),
-            slots_held: node.placement().slots_held(),
+            sizes: members::Sizes::default(),
+            slots_held: Mutex::default(),
+            seed: node.layout().parameters().seed,
             node,
         })
     }
@@ -219,7 +224,7 @@ impl Service {
 
     /// Writes and reads the versions of this cluster.
     pub(crate) fn versions(&self) -> VersionText {
-        VersionText::of_cluster(self.node.placement().parameters().seed)
+        VersionText::of_cluster(self.seed)
     }
 
     /// Reads the record that this node's replica holds.
@@ -293,43 +298,69 @@ impl Service {
         deadline: Deadline,
     ) -> Result<(Slot, Vec<ReplicaView>), ServiceError> {
         let key = key.clone().moved_to(self.table_open(table, deadline).await?);
-        let placement = self.node.placement();
-        let slot = placement.slot(&key);
+        let layout = self.node.layout();
+        let slot = layout.slot(&key);
         let view = |member: &NodeIndex| ReplicaView {
-            id: placement.parameters().id(*member).clone(),
-            address: self.node.address(*member).to_owned(),
+            id: layout.id(*member).clone(),
+            address: address(&layout, *member),
             http_address: self.node.http_address(*member),
         };
-        Ok((slot, placement.replicas(slot).iter().map(view).collect()))
+        Ok((slot, layout.replicas(slot).iter().map(view).collect()))
     }
 
     /// The cluster as this node sees it.
     pub(crate) async fn cluster(&self, deadline: Deadline) -> Result<ClusterView, ServiceError> {
         let status = self.status(deadline).await?;
         let node = &self.node;
-        let parameters = node.placement().parameters();
-        let members = parameters.members().map(|member| {
+        let layout = node.layout();
+        let slots_held = self.slots_held(&layout);
+        // While one node takes the place of another, there are two of one id.
+        let members =
+            layout.members().iter().copied().filter(|member| layout.member(layout.id(*member)) == Some(*member));
+        let members = members.map(|member| {
             let peer = status.peers.iter().find(|peer| peer.member == member);
-            let (state, detail) =
-                peer.map_or_else(|| (LinkState::Itself, String::new()), |peer| health::link_state(node, peer));
+            let (state, detail) = match peer {
+                Some(peer) => health::link_state(node, peer),
+                None if member == node.member() => (LinkState::Itself, String::new()),
+                None => (LinkState::Unreachable, String::new()),
+            };
             MemberView {
-                id: parameters.id(member).clone(),
-                address: node.address(member).to_owned(),
+                id: layout.id(member).clone(),
+                address: address(&layout, member),
                 http_address: node.http_address(member),
                 state,
                 detail,
-                slots: self.slots_held[member.index()],
-                site: parameters.site(member).clone(),
-                last_seen: peer.map_or(Some(Duration::ZERO), |peer| peer.last_seen),
+                slots: slots_held[member.index()],
+                site: layout.site(member),
+                last_seen: peer.map_or((member == node.member()).then_some(Duration::ZERO), |peer| peer.last_seen),
             }
         });
         Ok(ClusterView {
             node: node.id().clone(),
             uptime: node.uptime(),
-            seed: parameters.seed,
-            replica_count: parameters.replica_count,
+            seed: self.seed,
+            replica_count: layout.newest().parameters().replica_count,
             members: members.collect(),
         })
+    }
+
+    /// The number of slots that each node holds, by index.
+    fn slots_held(&self, layout: &Layout) -> Arc<[u32]> {
+        let mut known = self.slots_held.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((number, held)) if *number == layout.number() && held.len() == layout.nodes().len() => {
+                Arc::clone(held)
+            }
+            _ => {
+                let mut held = vec![0; layout.nodes().len()];
+                for replica in (0..=u16::MAX).flat_map(|slot| layout.replicas(Slot(slot))) {
+                    held[replica.index()] += 1;
+                }
+                let held: Arc<[u32]> = held.into();
+                *known = Some((layout.number(), Arc::clone(&held)));
+                held
+            }
+        }
     }
 
     /// Orders a comparison with each peer at once. False where repair is off.
@@ -364,7 +395,7 @@ impl Service {
             serves: status.unready.is_none() && !status.store_failed,
             peers: peers.collect(),
             repair: status.repair,
-            members: self.node.placement().parameters().node_ids.clone(),
+            nodes: self.node.layout().nodes().iter().map(|node| node.id.clone()).collect(),
         })
     }
 
@@ -382,7 +413,7 @@ impl Service {
         operation: impl Future<Output = Result<T, RequestError>>,
         deadline: Deadline,
     ) -> Result<T, ServiceError> {
-        let context = ErrorContext { access, key, table: None, placement: self.node.placement() };
+        let context = ErrorContext { access, key, table: None, layout: self.node.published_layout() };
         self.wait_for(context, operation, deadline).await
     }
 
@@ -445,12 +476,17 @@ impl Service {
             Table::Default => None,
             Table::Named(name) => Some(name),
         };
-        ErrorContext { access, key: None, table, placement: self.node.placement() }
+        ErrorContext { access, key: None, table, layout: self.node.published_layout() }
     }
 
     fn stamped(&self, clock: Clock) -> Stamp {
         Stamp { clock, writer: self.node.id().clone() }
     }
+}
+
+/// Where a member is reached.
+fn address(layout: &Layout, member: NodeIndex) -> String {
+    layout.nodes()[member.index()].address.as_deref().unwrap_or_default().to_owned()
 }
 
 /// The key of an operation, where its place is known: a key of a created table has none before the name is looked up.

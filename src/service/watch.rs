@@ -38,8 +38,8 @@ pub(crate) struct Watch {
 
 impl Service {
     /// Reads and writes the watches of this cluster.
-    pub(crate) fn watch_codec(&self) -> WatchCodec<'_> {
-        WatchCodec { parameters: self.node.placement().parameters(), versions: self.versions() }
+    pub(crate) fn watch_codec(&self) -> WatchCodec {
+        WatchCodec { layout: self.node.layout(), versions: self.versions() }
     }
 
     /// Begins a watch.

@@ -102,7 +102,14 @@ impl Store for MemoryStore {
         state.meta.running = batch.running.or(state.meta.running);
         state.meta.dropped.extend(&batch.dropped);
         state.meta.fence = batch.fence.or(state.meta.fence);
+        for (first, last) in &batch.emptied {
+            state.records.retain(|(slot, _), _| !(first..=last).contains(&slot));
+            state.meta.seals.retain(|slot, _| !(first..=last).contains(&slot));
+        }
         state.meta.seals.extend(&batch.seals);
+        state.meta.configuration = batch.configuration.clone().or(state.meta.configuration.take());
+        state.meta.vote = batch.vote.clone().or(state.meta.vote.take());
+        state.meta.taken_over = batch.taken_over.clone().or(state.meta.taken_over.take());
         for (key, (slot, _)) in &batch.forgotten {
             state.records.remove(&(*slot, key.clone()));
             state.keys.remove(key);
@@ -225,8 +232,14 @@ impl Store for MemoryStore {
     }
 
     fn statistics(&self) -> StoreStatistics {
-        let keys = self.read().records.len();
-        StoreStatistics { keys_estimate: u64::try_from(keys).unwrap_or(u64::MAX), ..StoreStatistics::default() }
+        let state = self.read();
+        let bytes_of =
+            |((_, key), record): (&(Slot, Key), &Record)| key.as_bytes().len() + record.content.value_bytes();
+        StoreStatistics {
+            keys_estimate: state.records.len() as u64,
+            data_bytes: state.records.iter().map(bytes_of).sum::<usize>() as u64,
+            ..StoreStatistics::default()
+        }
     }
 
     fn flush(&self) -> Result<(), StoreError> {

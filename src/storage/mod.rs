@@ -113,6 +113,8 @@ pub struct StoreStatistics {
     pub keys_estimate: u64,
     /// Bytes on disk: tables, blob files and log.
     pub disk_bytes: u64,
+    /// About the bytes of keys and values, those included that wait to be written to tables.
+    pub data_bytes: u64,
     /// Bytes that are free on the disk. Absent in memory, and where the system does not say.
     pub disk_free_bytes: Option<u64>,
     /// Bytes of tables and blob files in use, without the log.
@@ -258,5 +260,7 @@ pub trait Store: Send + Sync + 'static {
     fn flush(&self) -> Result<(), StoreError>;
 }
 
+#[cfg(test)]
+mod members_tests;
 #[cfg(test)]
 mod tests;

@@ -42,7 +42,7 @@ pub(super) fn read(store: &dyn Store, slot: u16, key: &Key, read_kind: ReadKind)
     }
 }
 
-fn every_store(test: impl Fn(&dyn Store)) {
+pub(super) fn every_store(test: impl Fn(&dyn Store)) {
     test(&MemoryStore::new(STORE_ID));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("store");
@@ -106,6 +106,9 @@ fn metadata_is_kept_and_a_batch_changes_only_its_own_part() {
             dropped,
             fence: Some(clock(7)),
             seals: BTreeMap::from([(Slot(1), clock(7)), (Slot(65_535), clock(6))]),
+            configuration: None,
+            vote: None,
+            taken_over: None,
         };
         assert_eq!(store.meta(), Ok(expected.clone()));
         store.reopen().expect("reopened");

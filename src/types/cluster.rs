@@ -54,6 +54,25 @@ impl NodeId {
         Ok(Self(id.into()))
     }
 
+    /// The name under which the node writes that came with the configuration of this number: its id where that is the first,
+    /// and else the id, a comma and the number. An id has no comma.
+    #[must_use]
+    pub fn writer_since(&self, number: u64) -> Self {
+        if number == 0 { self.clone() } else { Self(format!("{},{number}", self.0).into()) }
+    }
+
+    /// Checks `name` and takes it as the name under which a node writes.
+    ///
+    /// # Errors
+    /// When no node writes under it.
+    pub fn of_writer(name: &str) -> Result<Self, NodeIdError> {
+        let Some((id, number)) = name.split_once(',') else { return Self::new(name) };
+        let no_name = || NodeIdError::Character { id: name.to_owned(), character: ',' };
+        let number: u64 = number.parse().map_err(|_| no_name())?;
+        let writer = Self::new(id)?.writer_since(number);
+        if writer.as_str() == name { Ok(writer) } else { Err(no_name()) }
+    }
+
     /// The id of no node: below all others. It stands in stamps that no node drew.
     #[must_use]
     pub fn none() -> Self {
@@ -225,6 +244,37 @@ pub enum SiteError {
 }
 
 impl Site {
+    /// The site of one node from its fields in a message: the weight in hundredths, where 0 stands for a weight of 1, and the
+    /// zone, where an empty text stands for none.
+    ///
+    /// # Errors
+    /// When one of them is not accepted.
+    pub fn of_fields(hundredths: u32, zone: &str) -> Result<Self, SiteError> {
+        let weight = match hundredths {
+            0 => Weight::ONE,
+            _ => Weight::of_hundredths(hundredths).ok_or(SiteError::Weight { hundredths })?,
+        };
+        let zone = match zone {
+            "" => None,
+            _ => Some(Zone::new(zone).ok_or_else(|| SiteError::Zone { zone: zone.to_owned() })?),
+        };
+        Ok(Self { weight, zone })
+    }
+
+    /// The fields that [`Site::of_fields`] reads.
+    #[must_use]
+    pub fn to_fields(&self) -> (u32, String) {
+        let hundredths = if self.weight == Weight::ONE { 0 } else { self.weight.hundredths() };
+        (hundredths, self.zone.as_ref().map_or_else(String::new, ToString::to_string))
+    }
+
+    /// Whether these can be the sites of one cluster: all have a zone, or none has.
+    pub fn are_of_one_cluster<'a>(sites: impl IntoIterator<Item = &'a Self>) -> bool {
+        let mut sites = sites.into_iter().map(|site| site.zone.is_some());
+        let first = sites.next();
+        sites.all(|has_zone| Some(has_zone) == first)
+    }
+
     /// The sites of so many nodes, from lists of weights in hundredths and of zones, as they are sent and stored. An empty
     /// list stands for weights of 1, or for no zones.
     ///

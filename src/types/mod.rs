@@ -12,6 +12,7 @@ mod change;
 mod clock;
 mod cluster;
 mod key;
+mod members;
 mod record;
 mod store;
 mod store_id;
@@ -25,6 +26,7 @@ pub use cluster::{
     ClusterParameters, NODE_ID_BYTES_MAX, NodeId, NodeIdError, NodeIndex, Site, SiteError, Weight, ZONE_BYTES_MAX, Zone,
 };
 pub use key::{KEY_BYTES_MAX, Key, KeyError, STORED_KEY_BYTES_MAX, Slot};
+pub use members::{ClusterId, Configuration, Member, MemberList, TakenOver, Vote, VoteBallot};
 pub use record::{Checksum, Content, Digest, Record, Ttl, Value};
 pub use store::{
     Batch, Durability, Found, KeyRange, Lookup, ReadKind, Removed, ScannedKeys, SlotRange, SlotRecord, SlotsPage,

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Clock, Digest, Expiry, Incarnation, Key, NodeId, PeerRecord, Record, RunningTime, Slot, TableId};
+use super::{
+    Clock, Configuration, Digest, Expiry, Incarnation, Key, NodeId, PeerRecord, Record, RunningTime, Slot, TableId,
+    TakenOver, Vote,
+};
 
 /// Changes that become durable together, in one atomic write with one fsync.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -37,6 +41,15 @@ pub struct Batch {
     /// Deletions that the node forgets, with their slots. They are removed, and their entries of the index of keys, before the
     /// records and `new_keys` of the batch are added.
     pub forgotten: BTreeMap<Key, (Slot, Digest)>,
+    /// The configuration that the node adopts.
+    pub configuration: Option<Arc<Configuration>>,
+    /// Its part in a vote on a configuration.
+    pub vote: Option<Vote>,
+    /// How far it has taken over the slots that it gains.
+    pub taken_over: Option<TakenOver>,
+    /// Slots that the node gains, as ranges of first and last ones: what it holds of them, with their seals, is removed before
+    /// all else in the batch is added.
+    pub emptied: Vec<(Slot, Slot)>,
 }
 
 impl Batch {
@@ -60,8 +73,8 @@ impl Batch {
         })
     }
 
-    /// Whether the batch changes metadata: the epoch, incarnations, peers, dropped tables, the fence or seals. Metadata is
-    /// fsynced in every durability mode: peers rely on it, so it must outlive even a crash that may lose records.
+    /// Whether the batch changes metadata: the epoch, incarnations, peers, dropped tables, the fence, seals, or what belongs to
+    /// changes of members. Metadata is fsynced in every durability mode: peers rely on it, so it must outlive even a crash that may lose records.
     #[must_use]
     pub fn has_metadata(&self) -> bool {
         self.epoch.is_some()
@@ -71,6 +84,10 @@ impl Batch {
             || !self.dropped.is_empty()
             || self.fence.is_some()
             || !self.seals.is_empty()
+            || self.configuration.is_some()
+            || self.vote.is_some()
+            || self.taken_over.is_some()
+            || !self.emptied.is_empty()
     }
 }
 

@@ -2,14 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
-use super::{Clock, NodeId, RunningTime, Slot, TableId};
+use super::{Clock, Configuration, NodeId, RunningTime, Slot, TableId, TakenOver, Vote};
 
 /// The random identity of a data folder, written at its first start.
 ///
 /// A node that returns under another store id has lost its disk, and with it everything that it acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreId(pub u128);
+
+impl StoreId {
+    /// The id that 32 hexadecimal digits say.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_hex { u128::from_str_radix(text, 16).ok().map(Self) } else { None }
+    }
+}
 
 impl fmt::Display for StoreId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,7 +63,7 @@ pub struct Meta {
     pub incarnations: Vec<Incarnation>,
     /// Whether every other node has recorded this store id. A cluster is bootstrapped once.
     pub bootstrapped: bool,
-    /// The peers that this node has recorded.
+    /// The peers that this node has recorded, by the names under which they write.
     pub peers: BTreeMap<NodeId, PeerRecord>,
     /// The node's count of the time that it ran, as it was persisted last. Absent until the first value with a time to live.
     pub running: Option<RunningTime>,
@@ -63,6 +73,12 @@ pub struct Meta {
     pub fence: Option<Clock>,
     /// The slots that were sealed: all replicas of such a slot once held the same of everything up to that clock.
     pub seals: BTreeMap<Slot, Clock>,
+    /// The configuration that the node has adopted; `None` before the first change of members.
+    pub configuration: Option<Arc<Configuration>>,
+    /// Its part in the last vote on a configuration.
+    pub vote: Option<Vote>,
+    /// How far it has taken over the slots that it gains, or had to.
+    pub taken_over: Option<TakenOver>,
 }
 
 impl Meta {
@@ -79,6 +95,9 @@ impl Meta {
             dropped: BTreeSet::new(),
             fence: None,
             seals: BTreeMap::new(),
+            configuration: None,
+            vote: None,
+            taken_over: None,
         }
     }
 }

@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn message_that_does_not_decode_leaves_the_others() {
-        let clock = Message::Request { operation: OperationId(1), round: 1, request: Request::Clock };
+        let clock = Message::Request { operation: OperationId(1), round: 1, number: 0, request: Request::Clock };
         let from = Incarnation { epoch: 1, nonce: 2 };
         let batch = api::PeerBatch {
             from: Some(from.into()),

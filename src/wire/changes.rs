@@ -77,16 +77,16 @@ mod tests {
         for filter in [Filter::Key(Key::new("k").unwrap()), Filter::Prefix("".into()), Filter::Prefix("user:".into())] {
             for next in [None, Some(0), Some(9)] {
                 let request = Request::Follow { filter: filter.clone(), next };
-                let message = Message::Request { operation, round, request };
+                let message = Message::Request { operation, round, number: 0, request };
                 assert_eq!(round_trip(message.clone()), Ok(message));
             }
         }
         let changes = Answer::Changes { from: 4, to: 9, changes: vec![change(4), change(8)] };
         for answer in [changes, Answer::Changes { from: 0, to: 0, changes: vec![] }, Answer::ChangesLost] {
-            let message = Message::Answer { operation, round, answer };
+            let message = Message::Answer { operation, round, number: 0, answer };
             assert_eq!(round_trip(message.clone()), Ok(message));
         }
-        let message = Message::Request { operation, round, request: Request::Unfollow };
+        let message = Message::Request { operation, round, number: 0, request: Request::Unfollow };
         assert_eq!(round_trip(message.clone()), Ok(message));
     }
 
@@ -94,7 +94,7 @@ mod tests {
     fn numbers_out_of_order_or_out_of_bounds_are_refused() {
         for (from, to, numbers) in [(4, 9, &[5, 5][..]), (4, 9, &[6, 5]), (4, 9, &[3]), (4, 9, &[9]), (9, 4, &[])] {
             let answer = Answer::Changes { from, to, changes: numbers.iter().copied().map(change).collect() };
-            let message = Message::Answer { operation: OperationId(1), round: 1, answer };
+            let message = Message::Answer { operation: OperationId(1), round: 1, number: 0, answer };
             assert!(round_trip(message).is_err(), "{from}..{to}: {numbers:?}");
         }
     }

@@ -145,6 +145,7 @@ mod tests {
         Message::Request {
             operation: OperationId(1),
             round: 1,
+            number: 0,
             request: Request::Store { key, record, age: Age::NONE, origin: StoreOrigin::Writer },
         }
     }
@@ -166,6 +167,7 @@ mod tests {
             Message::Answer {
                 operation: OperationId(1),
                 round: 2,
+                number: 0,
                 answer: Answer::Lookup {
                     key: Key::new("k").unwrap(),
                     held: Lookup::Absent,
@@ -202,7 +204,7 @@ mod tests {
         let whole = store(value(3 * LINK_CHUNK_BYTES));
         assert_eq!(assembled(&mut reassembler, chunks()), [whole]);
 
-        let clock = Message::Request { operation: OperationId(1), round: 1, request: Request::Clock };
+        let clock = Message::Request { operation: OperationId(1), round: 1, number: 0, request: Request::Clock };
         let of_no_value =
             api::PeerChunk { message: Some(clock.into()), value_bytes: 1, part: Bytes::from_static(b"x") };
         assert_eq!(reassembler.take(Chunk(of_no_value)).unwrap_err(), missing("chunk.message.content"));

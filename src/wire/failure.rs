@@ -71,10 +71,14 @@ pub enum FailureReason {
     NoSuchTable,
     /// There is a table of this name already. Nothing was done.
     TableExists,
+    /// The members cannot be changed so. Nothing was done.
+    MembersRefused,
+    /// Another change of members came first. Nothing was done.
+    MembersChanged,
 }
 
 impl FailureReason {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::NotApplied,
         Self::OutcomeUnknown,
         Self::NoQuorum,
@@ -90,6 +94,8 @@ impl FailureReason {
         Self::NotANumber,
         Self::NoSuchTable,
         Self::TableExists,
+        Self::MembersRefused,
+        Self::MembersChanged,
     ];
 
     /// The reason as it stands in an `ErrorInfo`.
@@ -111,6 +117,8 @@ impl FailureReason {
             Self::NotANumber => "NOT_A_NUMBER",
             Self::NoSuchTable => "NO_SUCH_TABLE",
             Self::TableExists => "TABLE_EXISTS",
+            Self::MembersRefused => "MEMBERS_REFUSED",
+            Self::MembersChanged => "MEMBERS_CHANGED",
         }
     }
 
@@ -130,12 +138,14 @@ impl FailureReason {
             Self::InvalidArgument => Code::InvalidArgument,
             Self::NoSuchTable => Code::NotFound,
             Self::TableExists => Code::AlreadyExists,
+            Self::MembersChanged => Code::Aborted,
             Self::NotReplica
             | Self::StampNotGreater
             | Self::OperatorWritesOff
             | Self::ClockRaiseTooFar
             | Self::ConditionFailed
-            | Self::NotANumber => Code::FailedPrecondition,
+            | Self::NotANumber
+            | Self::MembersRefused => Code::FailedPrecondition,
         }
     }
 }

@@ -21,7 +21,7 @@ pub struct Method {
 }
 
 /// All methods that a client or an operator may call.
-pub const METHODS: [Method; 20] = [
+pub const METHODS: [Method; 24] = [
     Method::read("/api.Cluster/Info"),
     Method::read("/api.Cluster/Get"),
     Method::read("/api.Cluster/BatchGet"),
@@ -40,6 +40,10 @@ pub const METHODS: [Method; 20] = [
     Method::read("/api.Node/Info"),
     Method::read("/api.Node/Get"),
     Method::write("/api.Node/Set"),
+    Method::read("/api.Members/Get"),
+    Method::read("/api.Members/Plan"),
+    Method::write("/api.Members/Change"),
+    Method::write("/api.Members/Abort"),
     Method::read("/api.Clock/Get"),
     Method::write("/api.Clock/Set"),
 ];
@@ -120,6 +124,6 @@ mod tests {
         for path in ["/api.Cluster/Steal", "/api.Peer/Link", "/api.Cluster/Get/more", "Cluster/Get", "/", ""] {
             assert_eq!(Method::find(path), None, "{path}");
         }
-        assert_eq!(services(), ["api.Cluster", "api.Tables", "api.Node", "api.Clock"]);
+        assert_eq!(services(), ["api.Cluster", "api.Tables", "api.Node", "api.Members", "api.Clock"]);
     }
 }

@@ -19,10 +19,14 @@ pub mod failure;
 #[cfg(feature = "server")]
 mod hello;
 #[cfg(feature = "server")]
+mod members;
+#[cfg(feature = "server")]
 pub mod method;
 #[cfg(feature = "server")]
 pub mod peer;
 mod public;
+#[cfg(feature = "server")]
+mod refusals;
 #[cfg(feature = "server")]
 mod repair;
 #[cfg(feature = "server")]

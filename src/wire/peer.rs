@@ -6,13 +6,14 @@
 use bytes::Bytes;
 
 use crate::api;
-use crate::protocol::{Answer, HelloRefusal, Message, OperationId, Refusal, Request, StoreOrigin};
+use crate::protocol::{Answer, Message, OperationId, Request, StoreOrigin};
 use crate::types::{
     Age, Applied, Checksum, Clock, Content, Digest, IdempotencyToken, Incarnation, Key, KeyRange, Lookup, NodeId,
     Proposal, RECENT_MAX, ReadKind, Record, ScannedKeys, Stamp, TableId, Ttl, Value, Version,
 };
 
-use super::{changes, repair};
+use super::refusals::{decode_hello_refusal, decode_refusal, encode_refusal, refused_hello};
+use super::{changes, members, repair};
 
 /// The reason why a peer's message does not decode. The message is dropped, and its sender repeats the request or gives up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,14 +67,18 @@ impl From<api::PeerIncarnation> for Incarnation {
 impl From<Message> for api::PeerMessage {
     fn from(message: Message) -> Self {
         use api::peer_message::Body;
-        let introduction = |body| Self { operation: 0, round: 0, body: Some(body) };
+        let introduction = |body| Self { operation: 0, round: 0, number: 0, body: Some(body) };
         match message {
             Message::Hello(hello) => introduction(Body::Hello(hello.into())),
             Message::Welcome(hello) => introduction(Body::Welcome(hello.into())),
             Message::HelloRefused { incarnation, refusal } => {
                 introduction(Body::HelloRefused(refused_hello(incarnation, refusal)))
             }
-            Message::Request { operation, round, request } => {
+            Message::Configuration(configuration) => {
+                introduction(Body::Configuration(members::encode_configuration(&configuration)))
+            }
+            Message::ConfigurationWanted => introduction(Body::ConfigurationWanted(api::PeerConfigurationWanted {})),
+            Message::Request { operation, round, number, request } => {
                 let body = match request {
                     Request::Clock => Body::ClockRequest(api::PeerClockRequest {}),
                     Request::Get { key, read_kind } => {
@@ -96,15 +101,16 @@ impl From<Message> for api::PeerMessage {
                     Request::Follow { filter, next } => Body::Follow(changes::encode_follow(filter, next)),
                     Request::Unfollow => Body::Unfollow(api::PeerUnfollow {}),
                     Request::Repair(request) => Body::Repair(repair::encode_request(request)),
+                    Request::Members(request) => Body::Members(members::encode_request(request)),
                     Request::Fence { slot, fence } => Body::Fence(repair::encode_slot_clock(slot, fence, None)),
                     Request::OldRecords { slot, until, after } => {
                         Body::OldRecords(repair::encode_slot_clock(slot, until, after))
                     }
                     Request::Seal { slot, seal } => Body::Seal(repair::encode_slot_clock(slot, seal, None)),
                 };
-                Self { operation: operation.0, round, body: Some(body) }
+                Self { operation: operation.0, round, number, body: Some(body) }
             }
-            Message::Answer { operation, round, answer } => {
+            Message::Answer { operation, round, number, answer } => {
                 let body = match answer {
                     Answer::Clock(clock) => Body::Clock(repair::encode_clock(clock)),
                     Answer::Lookup { key, held, age, seal } => Body::Lookup(encode_held(key, held, age, seal)),
@@ -120,11 +126,12 @@ impl From<Message> for api::PeerMessage {
                     Answer::Changes { from, to, changes } => Body::Changes(changes::encode(from, to, changes)),
                     Answer::ChangesLost => Body::Changes(api::PeerChanges { lost: true, ..Default::default() }),
                     Answer::Repair(answer) => Body::Compared(repair::encode_answer(answer)),
+                    Answer::Members(answer) => Body::MembersAnswer(members::encode_answer(answer)),
                     Answer::Refused(refusal) => {
                         Body::Refused(api::PeerRefused { reason: encode_refusal(refusal).into() })
                     }
                 };
-                Self { operation: operation.0, round, body: Some(body) }
+                Self { operation: operation.0, round, number, body: Some(body) }
             }
         }
     }
@@ -147,25 +154,14 @@ impl api::PeerMessage {
     }
 }
 
-fn refused_hello(incarnation: Incarnation, refusal: HelloRefusal) -> api::PeerHelloRefused {
-    let reason = match refusal {
-        HelloRefusal::Protocol => api::PeerHelloRefusal::HelloRefusalProtocol,
-        HelloRefusal::Cluster => api::PeerHelloRefusal::HelloRefusalCluster,
-        HelloRefusal::WrongNode => api::PeerHelloRefusal::HelloRefusalWrongNode,
-        HelloRefusal::StoreId => api::PeerHelloRefusal::HelloRefusalStoreId,
-        HelloRefusal::Incarnation => api::PeerHelloRefusal::HelloRefusalIncarnation,
-    };
-    api::PeerHelloRefused { incarnation: Some(incarnation.into()), reason: reason.into(), detail: refusal.to_string() }
-}
-
 impl TryFrom<api::PeerMessage> for Message {
     type Error = PeerWireError;
 
     fn try_from(message: api::PeerMessage) -> Result<Self, PeerWireError> {
         use api::peer_message::Body;
-        let (operation, round) = (OperationId(message.operation), message.round);
-        let request = |request| Ok(Self::Request { operation, round, request });
-        let answer = |answer| Ok(Self::Answer { operation, round, answer });
+        let (operation, round, number) = (OperationId(message.operation), message.round, message.number);
+        let request = |request| Ok(Self::Request { operation, round, number, request });
+        let answer = |answer| Ok(Self::Answer { operation, round, number, answer });
         match message.body.ok_or(missing("body"))? {
             Body::Hello(hello) => Ok(Self::Hello(hello.try_into()?)),
             Body::Welcome(hello) => Ok(Self::Welcome(hello.try_into()?)),
@@ -174,6 +170,12 @@ impl TryFrom<api::PeerMessage> for Message {
                 let incarnation = refused.incarnation.ok_or(missing("hello_refused.incarnation"))?.into();
                 Ok(Self::HelloRefused { incarnation, refusal })
             }
+            Body::Configuration(configuration) => {
+                Ok(Self::Configuration(members::decode_configuration(configuration)?))
+            }
+            Body::ConfigurationWanted(api::PeerConfigurationWanted {}) => Ok(Self::ConfigurationWanted),
+            Body::Members(asked) => request(Request::Members(members::decode_request(asked)?)),
+            Body::MembersAnswer(told) => answer(Answer::Members(members::decode_answer(told)?)),
             Body::ClockRequest(api::PeerClockRequest {}) => request(Request::Clock),
             Body::Get(get) => {
                 let read_kind = if get.digest_only { ReadKind::Digest } else { ReadKind::Data };
@@ -462,6 +464,11 @@ pub(super) fn node_id(field: &'static str, id: &str) -> Result<NodeId, PeerWireE
     NodeId::new(id).map_err(|error| invalid(field, &error))
 }
 
+/// The name under which a node writes.
+pub(super) fn writer(field: &'static str, name: &str) -> Result<NodeId, PeerWireError> {
+    NodeId::of_writer(name).map_err(|error| invalid(field, &error))
+}
+
 fn base_stamp(value: &api::ClockValue) -> Result<Stamp, PeerWireError> {
     let clock = Clock { epoch: value.epoch, counter: value.clock };
     if value.node.is_empty() && clock != Clock::default() {
@@ -472,49 +479,7 @@ fn base_stamp(value: &api::ClockValue) -> Result<Stamp, PeerWireError> {
 
 fn stamp(value: &api::ClockValue) -> Result<Stamp, PeerWireError> {
     let clock = Clock { epoch: value.epoch, counter: value.clock };
-    Ok(Stamp { clock, writer: node_id("stamp.node", &value.node)? })
-}
-
-fn encode_refusal(refusal: Refusal) -> api::PeerRefusal {
-    match refusal {
-        Refusal::NotReplica => api::PeerRefusal::RefusalNotReplica,
-        Refusal::NotBootstrapped => api::PeerRefusal::RefusalNotBootstrapped,
-        Refusal::StoreFailed => api::PeerRefusal::RefusalStoreFailed,
-        Refusal::ReadFailed => api::PeerRefusal::RefusalReadFailed,
-        Refusal::ClockJump => api::PeerRefusal::RefusalClockJump,
-        Refusal::StampConflict => api::PeerRefusal::RefusalStampConflict,
-        Refusal::RefusedByPeers => api::PeerRefusal::RefusalRefusedByPeers,
-        Refusal::Dropped => api::PeerRefusal::RefusalDropped,
-        Refusal::NoRoom => api::PeerRefusal::RefusalNoRoom,
-        Refusal::Fenced => api::PeerRefusal::RefusalFenced,
-    }
-}
-
-fn decode_refusal(refusal: api::PeerRefusal) -> Option<Refusal> {
-    Some(match refusal {
-        api::PeerRefusal::RefusalUnknown => return None,
-        api::PeerRefusal::RefusalNotReplica => Refusal::NotReplica,
-        api::PeerRefusal::RefusalNotBootstrapped => Refusal::NotBootstrapped,
-        api::PeerRefusal::RefusalStoreFailed => Refusal::StoreFailed,
-        api::PeerRefusal::RefusalReadFailed => Refusal::ReadFailed,
-        api::PeerRefusal::RefusalClockJump => Refusal::ClockJump,
-        api::PeerRefusal::RefusalStampConflict => Refusal::StampConflict,
-        api::PeerRefusal::RefusalRefusedByPeers => Refusal::RefusedByPeers,
-        api::PeerRefusal::RefusalDropped => Refusal::Dropped,
-        api::PeerRefusal::RefusalNoRoom => Refusal::NoRoom,
-        api::PeerRefusal::RefusalFenced => Refusal::Fenced,
-    })
-}
-
-fn decode_hello_refusal(refusal: api::PeerHelloRefusal) -> Option<HelloRefusal> {
-    Some(match refusal {
-        api::PeerHelloRefusal::HelloRefusalUnknown => return None,
-        api::PeerHelloRefusal::HelloRefusalProtocol => HelloRefusal::Protocol,
-        api::PeerHelloRefusal::HelloRefusalCluster => HelloRefusal::Cluster,
-        api::PeerHelloRefusal::HelloRefusalWrongNode => HelloRefusal::WrongNode,
-        api::PeerHelloRefusal::HelloRefusalStoreId => HelloRefusal::StoreId,
-        api::PeerHelloRefusal::HelloRefusalIncarnation => HelloRefusal::Incarnation,
-    })
+    Ok(Stamp { clock, writer: writer("stamp.node", &value.node)? })
 }
 
 #[cfg(test)]
@@ -526,7 +491,8 @@ mod tests {
     use crate::fuzz::{DRAWN_BYTES_MAX, mutated};
     use crate::protocol::Hello;
     use crate::protocol::sums::{Marks, Part, RecordsOf, RepairAnswer, RepairRequest, Sum};
-    use crate::types::{ClusterParameters, Site, Slot, StoreId};
+    use crate::protocol::{HelloRefusal, Refusal};
+    use crate::types::{ClusterId, ClusterParameters, Site, Slot, StoreId};
 
     fn any_key() -> impl Strategy<Value = Key> {
         "[a-z雪é ]{1,20}".prop_map(|text| Key::new(text).unwrap())
@@ -576,6 +542,9 @@ mod tests {
                     store_id: StoreId(store_id),
                     incarnation,
                     earlier_incarnations: earlier_incarnations.into(),
+                    cluster: Some(ClusterId(store_id)).filter(|_| seed % 2 == 0),
+                    number: seed.into(),
+                    joins: (seed % 3 == 0).then(|| "host:1".into()),
                 }
             },
         )
@@ -597,6 +566,7 @@ mod tests {
             Refusal::Dropped,
             Refusal::NoRoom,
             Refusal::Fenced,
+            Refusal::Outdated,
         ];
         let hello_refusals = [
             HelloRefusal::Protocol,
@@ -604,6 +574,7 @@ mod tests {
             HelloRefusal::WrongNode,
             HelloRefusal::StoreId,
             HelloRefusal::Incarnation,
+            HelloRefusal::NotMember,
         ];
         let read_kinds = prop::sample::select(vec![ReadKind::Digest, ReadKind::Data]);
         let request = prop_oneof![
@@ -672,15 +643,11 @@ mod tests {
             any_hello().prop_map(Message::Welcome),
             (any_incarnation(), prop::sample::select(hello_refusals.to_vec()))
                 .prop_map(|(incarnation, refusal)| Message::HelloRefused { incarnation, refusal }),
-            (any::<u64>(), any::<u32>(), request).prop_map(|(operation, round, request)| Message::Request {
-                operation: OperationId(operation),
-                round,
-                request
+            (any::<u64>(), any::<(u32, u64)>(), request).prop_map(|(operation, (round, number), request)| {
+                Message::Request { operation: OperationId(operation), round, number, request }
             }),
-            (any::<u64>(), any::<u32>(), answer).prop_map(|(operation, round, answer)| Message::Answer {
-                operation: OperationId(operation),
-                round,
-                answer
+            (any::<u64>(), any::<(u32, u64)>(), answer).prop_map(|(operation, (round, number), answer)| {
+                Message::Answer { operation: OperationId(operation), round, number, answer }
             }),
         ]
     }
@@ -727,12 +694,16 @@ mod tests {
             content: Some(api::PeerContent { content: Some(api::peer_content::Content::Text("Value".into())) }),
             ..Default::default()
         };
-        let message =
-            |store| api::PeerMessage { operation: 1, round: 1, body: Some(api::peer_message::Body::Store(store)) };
+        let message = |store| api::PeerMessage {
+            operation: 1,
+            round: 1,
+            number: 0,
+            body: Some(api::peer_message::Body::Store(store)),
+        };
         assert_eq!(Message::try_from(message(store.clone())), Err(PeerWireError::Damaged { key: key.clone(), stamp }));
         store.content = Some(api::PeerContent { content: Some(api::peer_content::Content::Text("value".into())) });
         let request = Request::Store { key, record, age: Age::NONE, origin: StoreOrigin::Writer };
-        let expected = Message::Request { operation: OperationId(1), round: 1, request };
+        let expected = Message::Request { operation: OperationId(1), round: 1, number: 0, request };
         assert_eq!(Message::try_from(message(store)), Ok(expected));
     }
 
@@ -742,8 +713,8 @@ mod tests {
         let body = Some(api::peer_message::Body::Lookup(lookup));
         let (key, held, age) = (Key::new("k").unwrap(), Lookup::Absent, Age::NONE);
         let answer = Answer::Lookup { key, held, age, seal: None };
-        let expected = Message::Answer { operation: OperationId(1), round: 1, answer };
-        assert_eq!(Message::try_from(api::PeerMessage { operation: 1, round: 1, body }), Ok(expected));
+        let expected = Message::Answer { operation: OperationId(1), round: 1, number: 0, answer };
+        assert_eq!(Message::try_from(api::PeerMessage { operation: 1, round: 1, number: 0, body }), Ok(expected));
     }
 
     #[test]

@@ -266,7 +266,8 @@ impl TryFrom<api::ClockValue> for Stamp {
     type Error = WireError;
 
     fn try_from(value: api::ClockValue) -> Result<Self, WireError> {
-        let writer = NodeId::new(&value.node).map_err(|source| WireError::Writer { field: "clock.node", source })?;
+        let writer =
+            NodeId::of_writer(&value.node).map_err(|source| WireError::Writer { field: "clock.node", source })?;
         Ok(Self { clock: Clock { epoch: value.epoch, counter: value.clock }, writer })
     }
 }

@@ -88,11 +88,15 @@ pub(super) fn encode_slot_clock(slot: Slot, clock: Clock, after: Option<Key>) ->
     api::PeerSlotClock { slot: slot.0.into(), clock: Some(encode_clock(clock)), after }
 }
 
+pub(super) fn slot(field: &'static str, number: u32) -> Result<Slot, PeerWireError> {
+    u16::try_from(number).map(Slot).map_err(|_| invalid(field, &"slots 0 to 65,535 are accepted"))
+}
+
 pub(super) fn decode_slot_clock(
     field: &'static str,
     value: api::PeerSlotClock,
 ) -> Result<(Slot, Clock, Option<Key>), PeerWireError> {
-    let slot = u16::try_from(value.slot).map(Slot).map_err(|_| invalid(field, &"slots 0 to 65,535 are accepted"))?;
+    let slot = slot(field, value.slot)?;
     let clock = decode_clock(value.clock.ok_or(missing(field))?);
     Ok((slot, clock, some_key(field, value.after)?))
 }

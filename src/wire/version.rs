@@ -108,7 +108,7 @@ fn stamp(bytes: &mut &[u8], may_be_of_absence: bool) -> Result<Stamp, NotAVersio
     if may_be_of_absence && writer.is_empty() && clock != Clock::default() {
         return Ok(Stamp { clock, writer: NodeId::none() });
     }
-    let writer = std::str::from_utf8(writer).ok().and_then(|id| NodeId::new(id).ok()).ok_or(NotAVersion)?;
+    let writer = std::str::from_utf8(writer).ok().and_then(|id| NodeId::of_writer(id).ok()).ok_or(NotAVersion)?;
     Ok(Stamp { clock, writer })
 }
 

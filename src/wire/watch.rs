@@ -1,11 +1,12 @@
 //! Conversions of watches: their requests, their cursors and their events.
 //!
 //! A cursor is, in bytes: the form (1), how many nodes it names, the nodes, and eight bytes that check it. A node is the
-//! length of its id, the id, epoch and nonce of its incarnation, and a number. Numbers are varints, the nonce has eight
-//! bytes. The check covers the key or prefix and is seeded with the cluster's seed, so that a cursor of another seed, or
-//! of another watch, is refused.
+//! length of the name under which it writes, the name, epoch and nonce of its incarnation, and a number. Numbers are varints,
+//! the nonce has eight bytes. The check covers the key or prefix and is seeded with the cluster's seed, so that a cursor of
+//! another seed, or of another watch, is refused. A node that is no member any longer is accepted, and covers nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use prost::encoding::{decode_varint, encode_varint};
 use xxhash_rust::xxh3::Xxh3;
@@ -13,12 +14,11 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::api;
 use crate::api::watch_request::Keys;
 use crate::api::watch_response::Event;
+use crate::protocol::Layout;
 use crate::protocol::Listed;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor, Position, WatchEvent, WatchNews};
-use crate::types::{
-    ClusterParameters, Content, Incarnation, KEY_BYTES_MAX, Key, Lookup, NodeId, Record, Table, TableId,
-};
+use crate::types::{Content, Incarnation, KEY_BYTES_MAX, Key, Lookup, NodeId, NodeIndex, Record, Table, TableId};
 
 use super::public::{WireError, key, table};
 use super::version::VersionText;
@@ -43,11 +43,14 @@ pub struct WatchCall {
     pub with_list: bool,
 }
 
+/// Stands in a cursor for a node that is no member (any longer). No node has this index.
+const UNKNOWN: NodeIndex = NodeIndex(u16::MAX);
+
 /// Reads and writes the watches of one cluster.
-#[derive(Clone, Copy, Debug)]
-pub struct WatchCodec<'a> {
-    /// The cluster.
-    pub parameters: &'a ClusterParameters,
+#[derive(Clone, Debug)]
+pub struct WatchCodec {
+    /// The members.
+    pub layout: Arc<Layout>,
     /// Its versions.
     pub versions: VersionText,
 }
@@ -60,12 +63,12 @@ pub fn watched_table(request: &api::WatchRequest) -> Result<Table, WireError> {
     table("table", &request.table)
 }
 
-impl WatchCodec<'_> {
+impl WatchCodec {
     /// Reads a request about keys of `table`, which [`watched_table`] names. A cursor is of one table.
     ///
     /// # Errors
     /// The field at fault, and what is accepted.
-    pub fn request(self, table: TableId, request: api::WatchRequest) -> Result<WatchCall, WireError> {
+    pub fn request(&self, table: TableId, request: api::WatchRequest) -> Result<WatchCall, WireError> {
         let api::WatchRequest { keys, cursor, values, with_list, .. } = request;
         let filter = match keys {
             Some(Keys::Key(text)) => Filter::Key(key("key", text)?),
@@ -85,7 +88,7 @@ impl WatchCodec<'_> {
 
     /// Writes an event of a watch of `filter`; with its value where `values` are wanted.
     #[must_use]
-    pub fn response(self, filter: &Filter, news: &WatchNews, values: bool) -> Option<api::WatchResponse> {
+    pub fn response(&self, filter: &Filter, news: &WatchNews, values: bool) -> Option<api::WatchResponse> {
         let event = match &news.event {
             WatchEvent::Ready => Event::Ready(api::WatchReady {}),
             WatchEvent::Reset => Event::Reset(api::WatchReset {}),
@@ -113,7 +116,7 @@ impl WatchCodec<'_> {
 
     /// Writes a key of what is there, as the first event of its key. It has no cursor: the watch is not told everything yet.
     #[must_use]
-    pub fn listed(self, key: &Key, listed: &Listed) -> Option<api::WatchResponse> {
+    pub fn listed(&self, key: &Key, listed: &Listed) -> Option<api::WatchResponse> {
         let digest = listed.found.digest()?;
         let entry = match &listed.found {
             Lookup::Record(Record { content: Content::Value(value), .. }) => Some((key.clone(), value.clone()).into()),
@@ -130,14 +133,14 @@ impl WatchCodec<'_> {
 
     /// The bytes of a cursor; none of the beginning.
     #[must_use]
-    pub fn encode(self, filter: &Filter, cursor: &Cursor) -> Vec<u8> {
+    pub fn encode(&self, filter: &Filter, cursor: &Cursor) -> Vec<u8> {
         if cursor.0.is_empty() {
             return Vec::new();
         }
         let mut bytes = vec![FORM];
         encode_varint(cursor.0.len() as u64, &mut bytes);
         for (node, Position { incarnation, number }) in &cursor.0 {
-            let id = self.parameters.id(*node).as_str().as_bytes();
+            let id = self.layout.writer(*node).as_str().as_bytes();
             bytes.push(u8::try_from(id.len()).expect("NODE_ID_BYTES_MAX keeps it within a byte"));
             bytes.extend_from_slice(id);
             encode_varint(incarnation.epoch, &mut bytes);
@@ -150,7 +153,7 @@ impl WatchCodec<'_> {
     }
 
     /// The cursor of a watch of `filter`; `None` where it is none of this cluster.
-    fn decode(self, filter: &Filter, bytes: &[u8]) -> Option<Cursor> {
+    fn decode(&self, filter: &Filter, bytes: &[u8]) -> Option<Cursor> {
         if bytes.is_empty() {
             return Some(Cursor::default());
         }
@@ -167,7 +170,8 @@ impl WatchCodec<'_> {
         for _ in 0..count {
             let (length, after) = rest.split_first()?;
             let (id, after) = after.split_at_checked(usize::from(*length))?;
-            let node = self.parameters.member(&NodeId::new(std::str::from_utf8(id).ok()?).ok()?)?;
+            let name = NodeId::of_writer(std::str::from_utf8(id).ok()?).ok()?;
+            let node = self.layout.writer_of(&name).unwrap_or(UNKNOWN);
             rest = after;
             let epoch = decode_varint(&mut rest).ok()?;
             let (nonce, after) = rest.split_first_chunk::<8>()?;
@@ -179,8 +183,8 @@ impl WatchCodec<'_> {
         rest.is_empty().then_some(Cursor(positions))
     }
 
-    fn check(self, filter: &Filter, bytes: &[u8]) -> [u8; CHECK_BYTES] {
-        let mut check = Xxh3::with_seed(u64::from(self.parameters.seed));
+    fn check(&self, filter: &Filter, bytes: &[u8]) -> [u8; CHECK_BYTES] {
+        let mut check = Xxh3::with_seed(u64::from(self.layout.parameters().seed));
         check.update(bytes);
         check.update(&[u8::from(matches!(filter, Filter::Key(_)))]);
         check.update(filter.as_bytes());
@@ -194,15 +198,17 @@ mod tests {
 
     use super::*;
     use crate::fuzz::{DRAWN_BYTES_MAX, mutated};
-    use crate::types::{Key, NodeIndex};
+    use crate::protocol::placement::Placement;
+    use crate::types::ClusterParameters;
 
-    fn parameters(seed: u32) -> ClusterParameters {
+    fn layout(seed: u32) -> Arc<Layout> {
         let node_ids = ["1", "2", "three"].map(|id| NodeId::new(id).unwrap()).to_vec();
-        ClusterParameters::plain(seed, 3, node_ids)
+        let placement = Placement::new(ClusterParameters::plain(seed, 3, node_ids));
+        Arc::new(Layout::begin(Arc::new(placement), &[]))
     }
 
-    fn codec(parameters: &ClusterParameters) -> WatchCodec<'_> {
-        WatchCodec { parameters, versions: VersionText::of_cluster(parameters.seed) }
+    fn codec(layout: &Arc<Layout>) -> WatchCodec {
+        WatchCodec { layout: Arc::clone(layout), versions: VersionText::of_cluster(layout.parameters().seed) }
     }
 
     fn prefix(text: &'static str) -> Filter {
@@ -221,17 +227,17 @@ mod tests {
 
     #[test]
     fn cursor_comes_out_as_it_went_in() {
-        let parameters = parameters(7);
+        let layout = layout(7);
         for cursor in [Cursor::default(), cursor()] {
-            let bytes = codec(&parameters).encode(&prefix("user:"), &cursor);
+            let bytes = codec(&layout).encode(&prefix("user:"), &cursor);
             let expected = WatchCall { filter: prefix("user:"), cursor, values: true, with_list: false };
-            assert_eq!(codec(&parameters).request(TableId::DEFAULT, request(bytes)), Ok(expected));
+            assert_eq!(codec(&layout).request(TableId::DEFAULT, request(bytes)), Ok(expected));
         }
     }
 
     #[test]
     fn foreign_and_damaged_cursors_are_refused() {
-        let (own, other) = (parameters(7), parameters(8));
+        let (own, other) = (layout(7), layout(8));
         let bytes = codec(&own).encode(&prefix("user:"), &cursor());
         let mut damaged = bytes.clone();
         damaged[2] ^= 1;
@@ -251,8 +257,18 @@ mod tests {
     }
 
     #[test]
+    fn cursor_of_removed_members_is_none_of_the_beginning() {
+        let (before, node_ids) = (layout(7), vec![NodeId::new("4").unwrap()]);
+        let placement = Placement::new(ClusterParameters::plain(7, 1, node_ids));
+        let after = Arc::new(Layout::begin(Arc::new(placement), &[]));
+        let bytes = codec(&before).encode(&prefix("user:"), &cursor());
+        let read = codec(&after).decode(&prefix("user:"), &bytes).expect("it is of this cluster");
+        assert_eq!(read.0.keys().copied().collect::<Vec<_>>(), [UNKNOWN]);
+    }
+
+    #[test]
     fn each_bad_request_says_what_is_accepted() {
-        let own = parameters(7);
+        let own = layout(7);
         let refused = |request| codec(&own).request(TableId::DEFAULT, request).unwrap_err().to_string();
         assert!(refused(api::WatchRequest::default()).contains("prefix"));
         let keys = |keys| api::WatchRequest { keys: Some(keys), ..Default::default() };
@@ -263,7 +279,7 @@ mod tests {
     proptest! {
         #[test]
         fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            let own = parameters(7);
+            let own = layout(7);
             let _ = codec(&own).request(TableId::DEFAULT, request(bytes.clone()));
             // With a check that fits.
             let check = codec(&own).check(&prefix("user:"), &bytes);
@@ -273,7 +289,7 @@ mod tests {
 
     #[test]
     fn fuzz_cursors_of_watches() {
-        let (own, filter) = (parameters(7), prefix("user:"));
+        let (own, filter) = (layout(7), prefix("user:"));
         let whole = codec(&own).encode(&filter, &cursor());
         let (parts, _) = whole.split_last_chunk::<CHECK_BYTES>().expect("a cursor ends with its check");
         bolero::check!().with_max_len(DRAWN_BYTES_MAX).for_each(|bytes: &[u8]| {
@@ -282,7 +298,10 @@ mod tests {
             // With a check that fits.
             let check = codec(&own).check(&filter, &bytes);
             let Some(cursor) = codec(&own).decode(&filter, &[bytes, check.to_vec()].concat()) else { return };
-            assert!(cursor.0.len() <= own.node_ids.len());
+            assert!(cursor.0.len() <= own.members().len() + 1);
+            if cursor.0.contains_key(&UNKNOWN) {
+                return;
+            }
             assert_eq!(codec(&own).decode(&filter, &codec(&own).encode(&filter, &cursor)), Some(cursor));
         });
     }

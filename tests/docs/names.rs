@@ -16,8 +16,21 @@ use super::shell::{Group, Sandbox};
 /// How long a node may take to serve its metrics.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 /// Where the words are that the code uses.
-const SOURCES: [&str; 10] =
-    ["src", "api", "tests", "benches", "examples", "tools", ".ci", "Cargo.toml", "Makefile", "build.rs"];
+const SOURCES: [&str; 13] = [
+    "src",
+    "api",
+    "tests",
+    "benches",
+    "examples",
+    "tools",
+    ".ci",
+    "Cargo.toml",
+    "Makefile",
+    "build.rs",
+    "clients/python/src",
+    "clients/go",
+    "clients/node/src",
+];
 /// gRPC's codes.
 const CODES: [&str; 17] = [
     "OK",

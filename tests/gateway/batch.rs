@@ -106,10 +106,10 @@ async fn keys_of_a_batch_without_a_majority_fail_alone_and_by_its_deadline() {
     let request = with_timeout(batch(keys.clone()), Duration::from_secs(1));
     let results = cluster.batch_get(request).await.unwrap().into_inner().results;
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    let placement = nodes[0].handle().placement();
+    let layout = nodes[0].handle().layout();
     let (mut read, mut failed) = (0, 0);
     for (key, result) in keys.iter().zip(results) {
-        let replicas = placement.replicas(placement.slot(&Key::new(key.clone()).unwrap()));
+        let replicas = layout.replicas(layout.slot(&Key::new(key.clone()).unwrap()));
         if gone.iter().all(|node| replicas.contains(node)) {
             let error = result.error.unwrap();
             assert_eq!((Code::from(error.code), error.reason.as_str()), (Code::Unavailable, "NO_QUORUM"));

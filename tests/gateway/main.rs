@@ -156,6 +156,7 @@ async fn start_some(plan: Plan, started: usize) -> Vec<Served> {
             me: NodeIndex(n),
             placement: Arc::clone(&placement),
             addresses: addresses.clone(),
+            joins: false,
             http_address: Some(http_addresses[usize::from(n)].clone()),
             store: (plan.store)(n),
             operator_writes: plan.operator_writes,
@@ -385,10 +386,10 @@ async fn operator_writes_that_are_off_are_refused_with_the_key_that_allows_them(
 #[tokio::test]
 async fn key_of_others_is_served_by_the_cluster_and_refused_by_the_node() {
     let nodes = start(Plan { nodes: 2, replica_count: 1, ..Plan::default() }).await;
-    let placement = nodes[0].handle().placement();
+    let layout = nodes[0].handle().layout();
     let elsewhere = (0..100)
         .map(|n| format!("key-{n}"))
-        .find(|key| !placement.holds(NodeIndex(0), placement.slot(&Key::new(key.clone()).unwrap())))
+        .find(|key| !layout.holds(NodeIndex(0), layout.slot(&Key::new(key.clone()).unwrap())))
         .unwrap();
     nodes[0].cluster().await.set(set(&elsewhere, "v")).await.unwrap();
     let got = nodes[0].cluster().await.get(get(&elsewhere)).await.unwrap().into_inner();
@@ -433,7 +434,7 @@ async fn lost_majority_is_answered_before_the_deadline_with_who_said_what() {
         }
         let failure = Failure::from_status(&status).unwrap();
         let key = Key::new("a").unwrap();
-        assert_eq!(failure.slot, Some(survivor.handle().placement().slot(&key)));
+        assert_eq!(failure.slot, Some(survivor.handle().layout().slot(&key)));
         assert_eq!((failure.needed, failure.replicas.len()), (Some(2), 3));
     }
 
@@ -660,7 +661,7 @@ async fn record_that_is_not_what_was_written_does_not_leave() {
 async fn reflection_lists_every_service_in_both_versions() {
     use tonic_reflection::pb::{v1, v1alpha};
     let served = start_one().await;
-    let expected = ["api.Clock", "api.Cluster", "api.Node", "api.Peer", "grpc.health.v1.Health"];
+    let expected = ["api.Clock", "api.Cluster", "api.Members", "api.Node", "api.Peer", "grpc.health.v1.Health"];
 
     let request = v1::ServerReflectionRequest {
         host: String::new(),

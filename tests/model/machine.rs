@@ -193,6 +193,8 @@ impl Machine {
         let setup = Setup {
             me,
             placement: Arc::clone(&shell.placement),
+            addresses: Vec::new(),
+            joins: false,
             meta: folder.meta.clone(),
             nonce: 1,
             started_at: NOW,
@@ -340,6 +342,8 @@ impl<'a> Step<'a> {
         machine.copy = self.shell.copies.then(|| Arc::new(folder.clone()));
         machine.incarnations += 1;
         machine.node = Node::start(Setup {
+            addresses: Vec::new(),
+            joins: false,
             me,
             placement,
             meta: folder.meta.clone(),
@@ -358,7 +362,7 @@ impl<'a> Step<'a> {
 
     fn arrives(&mut self, envelope: &Envelope) {
         let Envelope { from, from_incarnation, to_incarnation, message, .. } = envelope;
-        if let Message::Request { operation, round, request } = message
+        if let Message::Request { operation, round, request, .. } = message
             && let Some(asked) = Asked::by(request)
         {
             self.machine.asked.push((*from, *from_incarnation, *operation, *round, asked));
@@ -374,7 +378,7 @@ impl<'a> Step<'a> {
         self.input(NOW, input);
         let counted = self.machine.node != before || self.sent.len() > sent;
         if !counted
-            && let Message::Request { operation, round, request } = message
+            && let Message::Request { operation, round, request, .. } = message
             && Asked::by(request).is_some()
         {
             self.answers_store(*from, Some(*from_incarnation), *operation, *round);
@@ -452,7 +456,7 @@ impl<'a> Step<'a> {
     /// No operation here ever ends for lack of time.
     fn gives_up(&mut self, failure: &Failure) {
         let node = &self.machine.node;
-        let id = node.placement().parameters().id(node.me());
+        let id = node.layout().parameters().id(node.me());
         let coordinator = Coordinator { id, store_has_failed: node.store_has_failed(), draws_ballots: false };
         if let Err(what) = may_give_up(&coordinator, failure, |_| true) {
             self.is_wrong(Defect::GivingUp(what));
@@ -533,7 +537,10 @@ impl<'a> Step<'a> {
         let leads_to_it = match (link, message) {
             (Link::Accepted(incarnation), _) => to_incarnation == Some(incarnation),
             (Link::Opened, Message::Hello(_) | Message::Request { .. }) => true,
-            (Link::Opened, Message::Answer { .. }) => self.machine.node.talking_to(to) == to_incarnation,
+            (
+                Link::Opened,
+                Message::Answer { .. } | Message::Configuration(_) | Message::ConfigurationWanted,
+            ) => self.machine.node.talking_to(to) == to_incarnation,
             (Link::Opened, Message::Welcome(_) | Message::HelloRefused { .. }) => false,
         };
         if !leads_to_it {
@@ -549,7 +556,7 @@ impl<'a> Step<'a> {
             }
             Message::Request { request: Request::Store { record, .. } | Request::Accept { record, .. }, .. } => {
                 self.named.insert((tag(&record.digest()), record.checksum));
-                let me = self.machine.node.placement().parameters().id(self.machine.node.me());
+                let me = self.machine.node.layout().parameters().id(self.machine.node.me());
                 let drawn = record.proposal.as_ref().map_or(&record.stamp, |proposal| &proposal.ballot);
                 if drawn.writer == *me && drawn.clock.epoch > epoch_durable {
                     self.is_wrong(Defect::Durable(format!("{drawn} was sent before its epoch was durable")));
@@ -580,7 +587,7 @@ impl<'a> Step<'a> {
                     self.acknowledges(key, &tag(&digest));
                 }
             }
-            Message::Answer { operation, round, answer: Answer::Stored } => {
+            Message::Answer { operation, round, answer: Answer::Stored, .. } => {
                 match self.answers_store(to, to_incarnation, *operation, *round) {
                     Some(Asked::Record(key, stored)) => {
                         let held = self.machine.folder.records.get(&key);
@@ -605,7 +612,7 @@ impl<'a> Step<'a> {
                 }
             }
             Message::Answer { answer: Answer::Scanned(_), .. } => unreachable!("no model lists keys"),
-            Message::Answer { operation, round, answer: answer @ (Answer::Refused(_) | Answer::Preempted { .. }) } => {
+            Message::Answer { operation, round, answer: answer @ (Answer::Refused(_) | Answer::Preempted { .. }), .. } => {
                 self.milestones |= match answer {
                     Answer::Preempted { .. } => milestones::PREEMPTED,
                     Answer::Refused(Refusal::Dropped) => milestones::REFUSED_DROPPED,
@@ -616,7 +623,10 @@ impl<'a> Step<'a> {
             Message::Hello(_)
             | Message::Welcome(_)
             | Message::HelloRefused { .. }
+            | Message::Configuration(_)
+            | Message::ConfigurationWanted
             | Message::Request { .. }
+            | Message::Answer { answer: Answer::Members(_), .. }
             | Message::Answer { answer: Answer::Changes { .. } | Answer::ChangesLost | Answer::Repair(_), .. }
             | Message::Answer { answer: Answer::OldRecords(_) | Answer::Sealed, .. } => {}
             Message::Answer { answer: Answer::Fenced { .. }, .. } => {

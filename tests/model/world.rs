@@ -363,9 +363,11 @@ impl World {
                         | Request::Follow { .. }
                         | Request::Unfollow
                         | Request::OldRecords { .. }
+                        | Request::Members(_)
                         | Request::Repair(_),
                     ..
                 } => !is_ignored(envelope),
+                Message::Configuration(_) | Message::ConfigurationWanted => true,
                 Message::Request {
                     request:
                         Request::Prepare { .. }
@@ -716,7 +718,10 @@ fn others(me: NodeIndex) -> impl Iterator<Item = NodeIndex> {
 fn is_handshake(message: &Message) -> bool {
     match message {
         Message::Hello(_) | Message::Welcome(_) | Message::HelloRefused { .. } => true,
-        Message::Request { .. } | Message::Answer { .. } => false,
+        Message::Request { .. }
+        | Message::Answer { .. }
+        | Message::Configuration(_)
+        | Message::ConfigurationWanted => false,
     }
 }
 

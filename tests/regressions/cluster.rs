@@ -578,6 +578,8 @@ impl Cluster {
         host.node = Some(Node::start(Setup {
             me: member,
             placement,
+            addresses: Vec::new(),
+            joins: false,
             meta: host.meta.clone(),
             nonce: self.runs,
             started_at: self.now,
@@ -636,7 +638,7 @@ impl Cluster {
             Reply::Failed(_) => Ending::Failed,
             // Those of tables are looked at where they are made.
             Reply::Table { .. } | Reply::Dropped => Ending::Returned(self.tick),
-            Reply::Clock(_) => unreachable!("no test asks for a clock"),
+            Reply::Clock(_) | Reply::Members { .. } => unreachable!("no test asks for it"),
         };
         match (&mut operation.action, &reply) {
             (Action::Read { saw }, Reply::Record(record)) => {

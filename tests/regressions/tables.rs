@@ -212,7 +212,7 @@ fn drop_is_answered_once_a_majority_knows_of_it() {
 fn drop_is_answered_once_a_majority_of_every_slot_knows_of_it() {
     let (mut cluster, _) = Cluster::with_table(5, 3);
     let all = cluster.members();
-    let placement = cluster.node(N1).shared_placement().clone();
+    let placement = cluster.node(N1).shared_layout().clone();
     let of_first = placement.replicas(placement.distinct_slots()[0]).to_vec();
     let drop = cluster.drop_table(of_first[0]);
     cluster.deliver(|sent| !is_drop(sent) || sent.to == of_first[1]);

@@ -79,7 +79,8 @@ impl Disk {
     }
 
     /// Makes a batch durable.
-    pub fn apply(&mut self, batch: &Batch) -> Result<(), String> {
+    pub fn apply(&mut self, batch: &Batch, placement: &Placement) -> Result<(), String> {
+        self.adopts(batch, placement)?;
         let meta = &mut self.folder.meta;
         if let Some(epoch) = batch.epoch {
             if epoch < meta.epoch {
@@ -152,6 +153,31 @@ impl Disk {
                 return Err(format!("the index has {found:?} of {key}, whose record is {record:?}"));
             }
         }
+        Ok(())
+    }
+
+    /// Removes what a batch empties, and keeps what it says of members.
+    fn adopts(&mut self, batch: &Batch, placement: &Placement) -> Result<(), String> {
+        let Folder { meta, records, kept_at, expiries, .. } = &mut self.folder;
+        let is_emptied = |slot| batch.emptied.iter().any(|(first, last)| (*first..=*last).contains(&slot));
+        if !batch.emptied.is_empty() {
+            let goes = |key: &Key| is_emptied(placement.slot(key));
+            records.retain(|key, _| !goes(key));
+            kept_at.retain(|key, _| !goes(key));
+            expiries.retain(|expiry| !goes(&expiry.key));
+            meta.seals.retain(|slot, _| !is_emptied(*slot));
+            if let Some((key, _)) = batch.records.iter().find(|(_, (slot, _))| is_emptied(*slot)) {
+                return Err(format!("a batch empties the slot of {key}, and has a record of it"));
+            }
+        }
+        if let Some(configuration) = &batch.configuration {
+            if meta.configuration.as_ref().is_some_and(|before| before.number > configuration.number) {
+                return Err(format!("configuration {} comes after a greater one", configuration.number));
+            }
+            meta.configuration = Some(Arc::clone(configuration));
+        }
+        meta.vote = batch.vote.clone().or(meta.vote.take());
+        meta.taken_over = batch.taken_over.clone().or(meta.taken_over.take());
         Ok(())
     }
 

@@ -86,14 +86,15 @@ impl World {
         for (key, (_, record)) in &batch.records {
             self.watch.is_durable(host, key, record, self.now);
         }
-        let result = self.hosts[host.index()].disk.apply(batch);
+        let placement = Arc::clone(&self.placement);
+        let result = self.hosts[host.index()].disk.apply(batch, &placement);
         self.check(result.map_err(|what| format!("{host:?}: {what}")));
     }
 
     /// A record that a client wrote through `host` leaves the hands of its coordinator.
     pub fn is_stored(&mut self, host: NodeIndex, record: &Record) {
         let tag = record.tag();
-        if tag.ballot.unwrap_or(tag.stamp).writer != *self.placement.parameters().id(host) {
+        if Some(&tag.ballot.unwrap_or(tag.stamp).writer) != self.writer_of(host).as_ref() {
             return;
         }
         let index = match record.proposal.as_deref().and_then(|proposal| proposal.recent.last()) {

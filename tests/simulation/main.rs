@@ -17,6 +17,7 @@ mod expiries;
 mod faults;
 mod judge;
 mod links;
+mod members;
 mod messages;
 #[cfg(feature = "mutants")]
 mod mutants;
@@ -50,6 +51,9 @@ const TABLE_SEEDS: Range<u64> = tables::FIRST_SEED..tables::FIRST_SEED + 1_000;
 /// Those of which most give nodes weights or zones.
 const SITE_SEEDS: Range<u64> = judge::FIRST_SEED_WITH_SITES..judge::FIRST_SEED_WITH_SITES + 128;
 
+/// Those whose members change.
+const MEMBER_SEEDS: Range<u64> = members::FIRST_SEED..members::FIRST_SEED + 1_000;
+
 /// Seeds outside the fixed set that failed once, and what they found. What was found by a seed that the simulator has
 /// since drawn anew is kept away by a mutant, or by a unit test of the part that was wrong.
 const REGRESSIONS: [u64; 2] = [
@@ -81,7 +85,8 @@ fn every_history_is_linearizable_under_faults() {
         }
     } else {
         let with_tables = TABLE_SEEDS.filter(|seed| tables::has_tables(*seed));
-        FIXED_SEEDS.chain(REGRESSIONS).chain(with_tables).chain(SITE_SEEDS).for_each(|seed| total.run(seed));
+        let with_members = MEMBER_SEEDS.chain(SITE_SEEDS);
+        FIXED_SEEDS.chain(REGRESSIONS).chain(with_tables).chain(with_members).for_each(|seed| total.run(seed));
     }
     total.print();
     assert!(total.findings.is_empty(), "{} seeds failed, see above", total.findings.len());

@@ -103,7 +103,9 @@ impl World {
             self.counters.count("a message to or from a dead run arrived");
         }
         let run = self.hosts[to.index()].run;
-        self.input(to, run, Input::Peer { from, from_incarnation, to_incarnation, message });
+        if let Some(from) = self.index_at(to, from, from_incarnation, &message) {
+            self.input(to, run, Input::Peer { from, from_incarnation, to_incarnation, message });
+        }
     }
 
     /// Links what lives and can hear each other, and breaks it before where it `broke`.

@@ -4,6 +4,7 @@ use quorate::protocol::Node;
 use quorate::types::{NodeIndex, ReadKind};
 
 use crate::disk::{Disk, Health};
+use crate::members::{self, says_it_is_none};
 use crate::world::{Event, Phase, World};
 
 /// How long the world gets to recover once all faults have stopped: the slowest of the protocol's repetitions, some times.
@@ -45,7 +46,9 @@ impl World {
                 }
             }
         }
+        self.plan_in(0, Event::Operate);
         let recovery = match self.plan.ttl_permille {
+            _ if self.changes.is_on => members::RECOVERY,
             1.. => RECOVERY_WITH_EXPIRIES,
             0 if self.tables.any() => RECOVERY_WITH_TABLES,
             0 => RECOVERY,
@@ -65,10 +68,19 @@ impl World {
                     && node.tables().is_idle()
             };
             if machine.node.as_ref().is_some_and(|node| !is_idle(node)) {
-                self.is_stuck(format!("{host:?} is busy with operations that nobody waits for"));
+                let node = machine.node.as_ref().map(|node| node.inspect().describe());
+                self.is_stuck(format!("{host:?} is busy with operations that nobody waits for {node:?}"));
                 return;
             }
-            match (machine.is_forgetful, unready) {
+            let is_none = says_it_is_none(machine.node.as_ref().and_then(Node::unready).as_ref());
+            let is_forgetful = machine.is_forgetful;
+            if !self.is_member_in_the_end(host) {
+                if !is_none {
+                    self.is_wrong(format!("{host:?} is no member, and says {unready:?}"));
+                }
+                continue;
+            }
+            match (is_forgetful, unready) {
                 (false, Some(unready)) => {
                     self.is_stuck(format!("{host:?} does not recover once all faults have stopped: {unready}"));
                 }
@@ -76,6 +88,7 @@ impl World {
                 _ => {}
             }
         }
+        self.serves_in_the_end();
         self.values_are_gone();
         self.space_is_given_back();
         self.watchers_know_all();
@@ -87,7 +100,8 @@ impl World {
         let idle = self.clients.all.iter().all(|client| client.waits_for.is_none() && client.quota == 0);
         match self.phase {
             Phase::AllWell if idle => {
-                let lost = self.hosts.iter().filter(|host| host.is_forgetful).count();
+                let forgetful = |host: &&NodeIndex| self.hosts[host.index()].is_forgetful;
+                let lost = if self.changes.is_on { 0 } else { self.members().iter().filter(forgetful).count() };
                 let mut victims = self.asked.clone();
                 self.random.shuffle(&mut victims);
                 victims.truncate(self.plan.losses_max - lost);
@@ -139,8 +153,8 @@ impl World {
             node.unready().is_none().then_some((node, &machine.disk))
         };
         for key in &self.keys {
-            let replicas = self.placement.replicas(self.placement.slot(key));
             let slot = self.placement.slot(key);
+            let replicas = self.replicas_of(slot);
             let without_sealed = |disk: &Disk| {
                 let digest = disk.read(key, ReadKind::Digest).lookup.digest();
                 digest.filter(|digest| !digest.is_sealed_away(disk.folder.meta.seals.get(&slot).copied()))
@@ -160,7 +174,7 @@ impl World {
         for host in self.members() {
             let Some((node, disk)) = live(&host) else { continue };
             let records = disk.folder.records.iter().map(|(key, record)| (key, record.digest()));
-            if !node.repair().leaves().are_of(records, &self.placement) {
+            if !node.repair().leaves().are_of(records, node.layout()) {
                 return Some(format!("the leaves of {host:?} are not the sums over its records"));
             }
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use quorate::protocol::{RepairSettings, TombstoneSettings};
 use quorate::types::{Table, TableName};
 
+use crate::members;
 use crate::tables;
 use crate::testkit::random::Random;
 
@@ -145,6 +146,10 @@ pub struct Plan {
     pub drops_lost_permille: u64,
     /// How fast each node's clock runs, in thousandths of the true time.
     pub rates: Vec<u64>,
+    /// How many machines wait to become members. Where there are any, members change.
+    pub joiners: usize,
+    /// How long until the operator gives the next order.
+    pub change_every: Span,
     /// How nodes repair, where they do.
     pub repair: Option<RepairSettings>,
     pub think: Span,
@@ -218,6 +223,8 @@ impl Plan {
             names_permille: 0,
             drops_lost_permille: 0,
             rates: vec![1_000; nodes],
+            joiners: 0,
+            change_every: (0, 0),
             repair: None,
         };
         // Clocks of the same rate have the same ages, which hide what goes wrong with those.
@@ -241,6 +248,9 @@ impl Plan {
                 ..RepairSettings::default()
             });
         }
+        if members::change(seed) {
+            plan.changes_members(random);
+        }
         if let Some(repair) = &mut plan.repair
             && seed % 8 == 7
         {
@@ -251,5 +261,18 @@ impl Plan {
             plan.delete_permille = plan.delete_permille.max(250);
         }
         plan
+    }
+
+    /// Members change. Folders that are lost are replaced, and values do not expire: what those show is judged by the first
+    /// list of members.
+    fn changes_members(&mut self, random: &mut Random) {
+        (self.nodes, self.replica_count) = *random.pick(&[(3, 3), (3, 3), (4, 3), (5, 3), (5, 5), (3, 2)]);
+        self.joiners = random.count(1, 3);
+        self.change_every = *random.pick(&[(50_000, 300_000), (200_000, 1_000_000), (500_000, 2_500_000)]);
+        self.faults.retain(|fault| !matches!(fault, Fault::LoseFolder | Fault::RestoreCopy));
+        self.ttl_permille = 0;
+        self.losses_max = 0;
+        self.rates = vec![1_000; self.nodes + self.joiners];
+        self.calm_at = self.calm_at.max(3_000_000);
     }
 }

@@ -1,12 +1,10 @@
 //! The shell around each node: starts and deaths, turns, and what is done with effects.
 
-use std::sync::Arc;
-
 use quorate::protocol::turn::{MemoryRead, Output, Turn};
 use quorate::protocol::{
     Effect, Failure, HelloRefusal, Input, Message, Node, ProtocolEvent, Reply, Request, RequestId, Setup, Time,
 };
-use quorate::types::{Condition, Key, NodeIndex};
+use quorate::types::{Condition, Key, NodeId, NodeIndex};
 
 use crate::clients::Done;
 use crate::disk::Folder;
@@ -17,7 +15,7 @@ use crate::world::{Event, Host, Phase, World, index_of};
 impl World {
     pub fn start(&mut self, host: NodeIndex) {
         let nonce = self.random.next();
-        let placement = Arc::clone(&self.placement);
+        let (placement, me, addresses) = self.file_of(host);
         let started_at = self.time_of(host, self.now);
         let machine = &mut self.hosts[host.index()];
         if machine.node.is_some() {
@@ -28,7 +26,11 @@ impl World {
             self.counters.count("a restart forgot since when a version is kept");
         }
         let repair = self.plan.repair.clone();
-        machine.node = Some(Node::start(Setup { me: host, placement, meta: meta.clone(), nonce, started_at, repair }));
+        let (joins, meta) = (machine.joins, meta.clone());
+        let node = Node::start(Setup { me, placement, addresses, joins, meta, nonce, started_at, repair });
+        let incarnation = node.incarnation();
+        machine.node = Some(node);
+        self.runs_as(host, incarnation);
         self.counters.count("starts");
         self.plan_turn(host);
         let noticed = self.phase != Phase::Faults || !self.random.permille(self.plan.unnoticed_permille);
@@ -53,6 +55,7 @@ impl World {
         machine.wake_planned = None;
         machine.paused_until = 0;
         machine.dies_after = None;
+        machine.senders.clear();
         machine.disk.broken = false;
         self.links.forget(host);
         self.watchers_lose(host);
@@ -218,7 +221,12 @@ impl World {
                 let wait = self.within(self.plan.read);
                 self.plan_in(wait, Event::ReadExpiries { host, run, from, after, entries_max });
             }
-            Output::Send { to, link, to_incarnation, message } => self.send(host, to, link, to_incarnation, message),
+            Output::Send { to, link, to_incarnation, message } => {
+                if let Some(to) = self.machine_of(host, to, to_incarnation) {
+                    self.send(host, to, link, to_incarnation, message);
+                }
+            }
+            Output::Reply { id, reply } if self.is_of_operator(id, &reply) => {}
             Output::Watch { to, news } => self.tells(host, run, &to, &news),
             Output::Reply { id: RequestId(index), reply } => {
                 let index = index_of(index);
@@ -226,8 +234,8 @@ impl World {
                 if let Reply::Set(version) | Reply::Added { version, .. } = &reply {
                     self.watch.told(version);
                     let Done { first, .. } = self.clients.operations[index];
-                    let drawn_by = version.ballot.as_ref().map(|ballot| &ballot.writer);
-                    if first != index && drawn_by != Some(self.placement.parameters().id(host)) {
+                    let drawn_by = version.ballot.as_ref().map(|ballot| ballot.writer.clone());
+                    if first != index && drawn_by != self.writer_of(host) {
                         self.counters.count("a request that was sent again was found in the history");
                     }
                 }
@@ -273,7 +281,8 @@ impl World {
             });
             return;
         }
-        if self.now >= deadline || giving_up::report_of(failure).is_none() {
+        // Who is asked changes with the members.
+        if self.now >= deadline || giving_up::report_of(failure).is_none() || self.changes.is_on {
             return;
         }
         let (parameters, incarnation) = (self.placement.parameters(), node.incarnation());
@@ -294,8 +303,15 @@ impl World {
         self.check(result);
     }
 
+    /// The name under which a node writes.
+    pub fn writer_of(&self, host: NodeIndex) -> Option<NodeId> {
+        let node = self.hosts[host.index()].node.as_ref()?;
+        Some(node.layout().writer(node.me()).clone())
+    }
+
     fn note(&mut self, host: NodeIndex, event: &ProtocolEvent) {
         match event {
+            ProtocolEvent::Reconfigured { is_joint, .. } => self.reconfigured(host, *is_joint),
             ProtocolEvent::Expired => self.counters.count("a sweep deleted a value"),
             ProtocolEvent::TombstoneRound { is_sealed: true, .. } => self.counters.count("a slot was sealed"),
             ProtocolEvent::TombstoneRound { is_sealed: false, .. } => {
@@ -341,7 +357,7 @@ fn passes_over_one(node: &Node, now: Time, effects: &[Effect]) -> bool {
         })
         .collect();
     let Some((_, key)) = asked.first() else { return false };
-    let replicas = node.placement().replicas(node.placement().slot(key));
+    let replicas = node.layout().replicas(node.layout().slot(key));
     replicas.iter().any(|replica| {
         node.talking_to(*replica).is_some()
             && node.inspect().is_slow(*replica, now)

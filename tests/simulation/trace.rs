@@ -76,7 +76,13 @@ fn describe(message: &Message) -> (Option<&Key>, String) {
         Message::Hello(hello) => (None, format!("hello, incarnation {}", hello.incarnation.epoch)),
         Message::Welcome(hello) => (None, format!("welcome, incarnation {}", hello.incarnation.epoch)),
         Message::HelloRefused { refusal, .. } => (None, format!("no: {refusal:?}")),
+        Message::Configuration(configuration) => {
+            let (number, is_joint) = (configuration.number, configuration.is_joint());
+            (None, format!("configuration {number}, {}", if is_joint { "joint" } else { "stable" }))
+        }
+        Message::ConfigurationWanted => (None, "configuration?".to_owned()),
         Message::Request { operation, request, .. } => match request {
+            Request::Members(request) => (None, format!("#{} about members: {request:?}", operation.0)),
             Request::Repair(request) => (None, format!("#{} compares: {request:?}", operation.0)),
             Request::Fence { slot, fence } => (None, format!("#{} fence {fence} of slot {slot}", operation.0)),
             Request::OldRecords { slot, until, .. } => {
@@ -94,6 +100,7 @@ fn describe(message: &Message) -> (Option<&Key>, String) {
             Request::Unfollow => (None, format!("#{} follow no more", operation.0)),
         },
         Message::Answer { operation, answer, .. } => match answer {
+            Answer::Members(answer) => (None, format!("#{} of members: {answer:?}", operation.0)),
             Answer::Repair(answer) => (None, format!("#{} is told what is compared: {answer:?}", operation.0)),
             Answer::Fenced { .. } => (None, format!("#{} fenced", operation.0)),
             Answer::OldRecords(marks) => (None, format!("#{} has {} old records", operation.0, marks.records.len())),

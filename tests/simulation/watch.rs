@@ -7,7 +7,7 @@ use quorate::protocol::placement::Placement;
 use quorate::protocol::quorum::majority;
 use quorate::protocol::{Answer, Input, Message, Node, OperationId, Refusal, Request};
 use quorate::types::{
-    Applied, Ballot, Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, NodeIndex, Record, Slot, Stamp,
+    Applied, Ballot, Batch, Checksum, Clock, Content, Incarnation, Key, Lookup, NodeId, NodeIndex, Record, Slot, Stamp,
     TableId, Ttl, Version,
 };
 
@@ -31,6 +31,10 @@ type Round = (NodeIndex, Incarnation, OperationId, u32);
 /// Watches one run.
 pub struct Watch {
     placement: Arc<Placement>,
+    /// Whether other majorities may count than those of the first members.
+    members_change: bool,
+    /// The nodes that may have removed what they acknowledged, because they lost a slot or gained it anew.
+    emptied: BTreeSet<NodeIndex>,
     /// What each tag names.
     named: BTreeMap<(Key, Version), Checksum>,
     /// The content that each version names.
@@ -80,10 +84,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn new(placement: Arc<Placement>) -> Self {
-        let nodes = placement.parameters().node_ids.len();
+    /// Watches a cluster of the nodes of `placement`, and of so many others that may become members.
+    pub fn new(placement: Arc<Placement>, joiners: usize) -> Self {
+        let nodes = placement.parameters().node_ids.len() + joiners;
         Self {
             placement,
+            members_change: joiners > 0,
+            emptied: BTreeSet::new(),
             named: BTreeMap::new(),
             contents: BTreeMap::new(),
             ttls: BTreeMap::new(),
@@ -117,6 +124,21 @@ impl Watch {
         };
         let Some(asked) = self.reads.get(&(host, incarnation, *operation)) else { return false };
         asked.get(from).is_some_and(|at| asked.values().any(|other| other < at))
+    }
+
+    /// A node may have removed records of slots that it lost or gained.
+    pub fn may_be_emptied(&mut self, host: NodeIndex) {
+        self.emptied.insert(host);
+    }
+
+    /// A machine has lost its disk, and is another member from now on.
+    pub fn forget(&mut self, host: NodeIndex) {
+        self.acknowledged[host.index()] = Clock::default();
+        self.promised.retain(|(of, _), _| *of != host);
+        self.stamps.retain(|(of, _), _| *of != host);
+        for holders in self.held.values_mut().chain(self.accepted.values_mut()) {
+            holders.remove(&host);
+        }
     }
 
     /// A client was told that its write has this version.
@@ -218,10 +240,10 @@ impl Watch {
         let Speaker { me, node, disk, is_forgetful, now } = *speaker;
         let epoch_durable = disk.folder.meta.epoch;
         match message {
-            Message::Request { operation, round, request: Request::Store { key, record, .. } } => {
+            Message::Request { operation, round, request: Request::Store { key, record, .. }, .. } => {
                 self.see(key, record, now)?;
                 self.is_issued_durably(speaker, &record.stamp)?;
-                let issued_here = record.stamp.writer == *self.placement.parameters().id(me);
+                let issued_here = is_writer(speaker, &record.stamp);
                 if issued_here && *round == 1 && self.was_told(&record.version()) {
                     counters.count("a hint was sent");
                 }
@@ -234,7 +256,7 @@ impl Watch {
                 let asked = (key.clone(), tag_of(record), false);
                 self.asked.insert((me, node.incarnation(), *operation, *round), asked);
             }
-            Message::Request { operation, round, request: Request::Accept { key, record, .. } } => {
+            Message::Request { operation, round, request: Request::Accept { key, record, .. }, .. } => {
                 self.see(key, record, now)?;
                 let Some(ballot) = record.tag().ballot else {
                     return Err(format!("{me:?} asks to accept a record without a ballot: {record:?}"));
@@ -246,7 +268,7 @@ impl Watch {
                 let asked = (key.clone(), tag_of(record), true);
                 self.asked.insert((me, node.incarnation(), *operation, *round), asked);
             }
-            Message::Request { operation, round, request: Request::Prepare { ballot, .. } } => {
+            Message::Request { operation, round, request: Request::Prepare { ballot, .. }, .. } => {
                 self.is_issued_durably(speaker, ballot)?;
                 self.ballots.insert((me, node.incarnation(), *operation, *round), ballot.clone());
                 let operation = (me, node.incarnation(), *operation);
@@ -255,7 +277,7 @@ impl Watch {
                 }
                 self.has_prepared.insert(operation);
             }
-            Message::Request { operation, round: 0, request: Request::Get { .. } } => {
+            Message::Request { operation, round: 0, request: Request::Get { .. }, .. } => {
                 self.reads.entry((me, node.incarnation(), *operation)).or_default().entry(to).or_insert(now);
             }
             Message::Request {
@@ -286,7 +308,7 @@ impl Watch {
                     self.shows(speaker, key, &Lookup::Digest(digest.clone()))?;
                 }
             }
-            Message::Answer { operation, round, answer: Answer::Promised { key, held, .. } } => {
+            Message::Answer { operation, round, answer: Answer::Promised { key, held, .. }, .. } => {
                 self.shows(speaker, key, held)?;
                 let ballot =
                     to_incarnation.and_then(|incarnation| self.ballots.get(&(to, incarnation, *operation, *round)));
@@ -297,12 +319,16 @@ impl Watch {
                 self.promised.entry((me, key.clone())).or_default().entry(ballot).or_insert((now, shown));
             }
             Message::Answer { answer: Answer::Preempted { .. }, .. } => counters.count("a ballot was preempted"),
-            Message::Answer { operation, round, answer: Answer::Stored } => {
+            Message::Answer { operation, round, answer: Answer::Stored, .. } => {
                 let asked = to_incarnation
                     .and_then(|incarnation| self.asked.get(&(to, incarnation, *operation, *round)).cloned());
                 let Some((key, tag, is_accept)) = asked else {
                     return Err(format!("{me:?} acknowledged to {to:?} what was never asked: {message:?}"));
                 };
+                // What was taken in of a slot that is emptied is acknowledged under a number that does not count.
+                if self.emptied.contains(&me) {
+                    return Ok(());
+                }
                 if disk.folder.records.get(&key).is_some_and(|record| record.tag() > tag.tag()) {
                     counters.count("a store was superseded");
                 }
@@ -331,11 +357,12 @@ impl Watch {
                 operation,
                 round,
                 request: Request::Fence { slot, fence: clock } | Request::Seal { slot, seal: clock },
+                ..
             } => {
                 self.seals.insert((me, node.incarnation(), *operation, *round), (*slot, *clock));
                 Ok(true)
             }
-            Message::Answer { operation, round, answer: answer @ (Answer::Stored | Answer::Fenced { .. }) } => {
+            Message::Answer { operation, round, answer: answer @ (Answer::Stored | Answer::Fenced { .. }), .. } => {
                 let asked = to_incarnation.and_then(|it| self.seals.get(&(to, it, *operation, *round)));
                 let Some((slot, clock)) = asked else { return Ok(false) };
                 let meta = &disk.folder.meta;
@@ -360,11 +387,11 @@ impl Watch {
     ) -> Result<bool, String> {
         let Speaker { me, node, disk, .. } = *speaker;
         match message {
-            Message::Request { operation, round, request: Request::Drop { tables } } => {
+            Message::Request { operation, round, request: Request::Drop { tables }, .. } => {
                 self.drops.insert((me, node.incarnation(), *operation, *round), tables.clone());
                 Ok(true)
             }
-            Message::Answer { operation, round, answer: Answer::Stored } => {
+            Message::Answer { operation, round, answer: Answer::Stored, .. } => {
                 let asked = to_incarnation.and_then(|it| self.drops.get(&(to, it, *operation, *round)));
                 let Some(tables) = asked else { return Ok(false) };
                 if let Some(table) = tables.iter().find(|table| !disk.folder.meta.dropped.contains(table)) {
@@ -411,6 +438,7 @@ impl Watch {
         let seal = disk.folder.meta.seals.get(&self.placement.slot(key));
         let may_be_forgotten = seal.is_some_and(|seal| tag.stamp < Stamp::of_absence(*seal));
         let is_removed = durable.is_none() && disk.folder.meta.dropped.contains(&key.table()) || may_be_forgotten;
+        let is_removed = is_removed || self.emptied.contains(&me);
         if !is_removed && durable.is_none_or(|durable| durable < tag.tag()) {
             return Err(format!("{me:?} answered {tag} of {key} while {durable:?} was durable"));
         }
@@ -446,6 +474,9 @@ impl Watch {
     /// A majority has accepted the record, or has records of later plain writes. What the own replica of its node has
     /// acknowledged is not seen, but what it has replaced the record by.
     fn is_chosen(&self, speaker: &Speaker<'_>, key: &Key, record: &Record) -> Result<(), String> {
+        if self.members_change {
+            return Ok(());
+        }
         let tag = tag_of(record);
         let names = (key.clone(), tag.clone());
         let (held, acknowledged) = (self.held.get(&names), self.accepted.get(&names));
@@ -466,7 +497,7 @@ impl Watch {
     /// What this node has issued, it has issued in a durable epoch.
     fn is_issued_durably(&self, speaker: &Speaker<'_>, stamp: &Stamp) -> Result<(), String> {
         let Speaker { me, disk, .. } = *speaker;
-        let issued_here = stamp.writer == *self.placement.parameters().id(me);
+        let issued_here = is_writer(speaker, stamp);
         if issued_here && stamp.clock.epoch > disk.folder.meta.epoch {
             return Err(format!("{me:?} sent {stamp} before its epoch was durable"));
         }
@@ -502,7 +533,8 @@ impl Watch {
     fn see(&mut self, key: &Key, record: &Record, now: u64) -> Result<(), String> {
         let tag = tag_of(record);
         for stamp in [Some(&tag.stamp), tag.ballot.as_ref()].into_iter().flatten().filter(|stamp| !stamp.is_none()) {
-            if self.placement.parameters().member(&stamp.writer).is_none() {
+            let is_first = self.placement.parameters().member(&stamp.writer).is_some();
+            if !is_first && !(self.members_change && NodeId::of_writer(stamp.writer.as_str()).is_ok()) {
                 return Err(format!("nobody is called {}", stamp.writer));
             }
             let of = self.keys.entry(stamp.clone()).or_insert_with(|| key.clone());
@@ -534,6 +566,11 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// Whether a stamp was drawn by the one who speaks.
+fn is_writer(speaker: &Speaker<'_>, stamp: &Stamp) -> bool {
+    stamp.writer == *speaker.node.layout().writer(speaker.node.me())
 }
 
 /// Whether no client, but a node, has asked for it.

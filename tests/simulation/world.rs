@@ -18,6 +18,7 @@ use crate::clients::Clients;
 use crate::counters::Counters;
 use crate::disk::Disk;
 use crate::links::Links;
+use crate::members::Changes;
 use crate::plan::{Plan, Span};
 use crate::tables::Tables;
 use crate::testkit::random::Random;
@@ -154,6 +155,10 @@ pub enum Event {
     Watch {
         watcher: usize,
     },
+    /// The operator gives an order, or a member loses its disk.
+    Change,
+    /// The operator looks, once all faults have stopped.
+    Operate,
     /// The next fault.
     Fault,
     /// A cut heals; how often it is to come back, and after how long.
@@ -234,6 +239,10 @@ pub struct Host {
     pub disk: Disk,
     /// It came back without what it had acknowledged.
     pub is_forgetful: bool,
+    /// It was started to wait until it is a member.
+    pub joins: bool,
+    /// The indexes that it has of those that said hello to it.
+    pub senders: BTreeMap<Incarnation, NodeIndex>,
     /// Requests that it has taken and not answered, and whether their record was sent or stored.
     pub taken: BTreeMap<usize, bool>,
 }
@@ -250,6 +259,7 @@ pub struct World {
     pub keys: Vec<Key>,
     pub hosts: Vec<Host>,
     pub links: Links,
+    pub changes: Changes,
     pub clients: Clients,
     pub tables: Tables,
     /// The page that a client is being answered with, and its operation.
@@ -268,8 +278,8 @@ pub struct World {
 impl World {
     pub fn new(plan: Plan, placement: Arc<Placement>, trace: Trace) -> Self {
         let mut random = Random::new(plan.seed);
-        let hosts = (0..plan.nodes)
-            .map(|_| Host {
+        let hosts = (0..plan.nodes + plan.joiners)
+            .map(|host| Host {
                 node: None,
                 run: 0,
                 inbox: Vec::new(),
@@ -279,6 +289,8 @@ impl World {
                 dies_after: None,
                 disk: Disk::empty(random_identity(&mut random)),
                 is_forgetful: false,
+                joins: host >= plan.nodes,
+                senders: BTreeMap::new(),
                 taken: BTreeMap::new(),
             })
             .collect();
@@ -290,17 +302,18 @@ impl World {
             queue: BinaryHeap::new(),
             keys: (0..plan.keys).map(|n| Key::new(format!("key-{n}")).expect("this is a key")).collect(),
             hosts,
-            links: Links::new(plan.nodes),
+            links: Links::new(plan.nodes + plan.joiners),
+            changes: Changes::of(plan.joiners > 0),
             page: None,
             clients: Clients::new(plan.clients),
             tables: Tables::new(&plan),
-            watch: Watch::new(Arc::clone(&placement)),
+            watch: Watch::new(Arc::clone(&placement), plan.joiners),
             watchers: Watchers::new(plan.seed),
             is_watched: true,
             counters: Counters::default(),
             trace,
             defect: None,
-            asked: placement.parameters().members().collect(),
+            asked: (0..plan.nodes + plan.joiners).map(host_index).collect(),
             placement,
             plan,
         };
@@ -325,8 +338,9 @@ impl World {
         &self.placement
     }
 
+    /// All machines, members or not.
     pub fn members(&self) -> Vec<NodeIndex> {
-        self.placement.parameters().members().collect()
+        (0..self.hosts.len()).map(host_index).collect()
     }
 
     /// A key and a version that a client was told of it, as they are inside of the cluster.
@@ -389,6 +403,10 @@ impl World {
         if !self.plan.faults.is_empty() {
             let wait = self.within(self.plan.fault_every);
             self.plan_in(wait, Event::Fault);
+        }
+        if self.changes.is_on {
+            let wait = self.within(self.plan.change_every);
+            self.plan_in(wait, Event::Change);
         }
         self.begin_watchers();
         self.plan_at(self.plan.calm_at, Event::Calm);
@@ -473,11 +491,11 @@ impl World {
             Event::Begin { client } => self.begin_operation(client),
             Event::Start { host } => self.start(host),
             Event::Tell { host, peer, up } => {
-                let run = self.hosts[host.index()].run;
-                let input = if up { Input::Linked(peer) } else { Input::Unlinked(peer) };
-                self.input(host, run, input);
+                self.linked(host, peer, up);
             }
             Event::Watch { watcher } => self.watch(watcher),
+            Event::Change => self.next_change(),
+            Event::Operate => self.operate(),
             Event::Fault => self.next_fault(),
             Event::Heal { pairs, again } => self.heal(pairs, again),
             Event::Cut { pairs, again } => self.cut(pairs, again),
@@ -491,6 +509,10 @@ impl World {
             }
         }
     }
+}
+
+fn host_index(host: usize) -> NodeIndex {
+    NodeIndex(u16::try_from(host).expect("there are few machines"))
 }
 
 /// The operation that a request or a value is named after.

@@ -317,6 +317,15 @@ impl TestNode {
         self.process().signal(Signal::SIGCONT);
     }
 
+    /// Lets it run, whether it was killed or paused.
+    pub fn resume_or_start(&mut self) {
+        if self.process.as_mut().is_some_and(|process| process.ended().is_none()) {
+            self.resume();
+        } else {
+            self.start();
+        }
+    }
+
     /// Sends `signal`, and waits until the process has ended. Returns its status and the time that took.
     ///
     /// # Panics

@@ -1,4 +1,4 @@
-//! The gRPC side of a node: Cluster, Tables, Node and Clock for clients and operators, Peer for other nodes, and health
+//! The gRPC side of a node: Cluster, Tables, Node, Members and Clock for clients and operators, Peer for other nodes, and health
 //! checks and reflection for tools.
 //!
 //! Contract: a handler parses a message, calls [`Service`], and prints the result. Each request is answered a little
@@ -9,6 +9,7 @@ mod body;
 mod clock;
 mod cluster;
 mod health;
+mod members;
 mod node;
 mod refusal;
 mod status;
@@ -35,6 +36,7 @@ use tonic::{Request, Response, Status};
 use crate::api;
 use crate::api::clock_server::ClockServer;
 use crate::api::cluster_server::ClusterServer;
+use crate::api::members_server::MembersServer;
 use crate::api::node_server::NodeServer;
 use crate::api::tables_server::TablesServer;
 use crate::limits::{
@@ -52,6 +54,7 @@ use crate::wire::method::{Access, Method};
 use body::{Counted, Observed, observed};
 use clock::ClockService;
 use cluster::ClusterService;
+use members::MembersService;
 use node::NodeService;
 use tables::TablesService;
 use timeout::timeout;
@@ -171,6 +174,7 @@ impl Frontend {
             public!(TablesServer::new(TablesService(Arc::clone(&service)))),
             route(peer::peer_service(service.node().link_acceptor())),
             public!(NodeServer::new(NodeService(Arc::clone(&service)))),
+            public!(MembersServer::new(MembersService(Arc::clone(&service)))),
             public!(ClockServer::new(ClockService(Arc::clone(&service)))),
         ];
         routes.extend(more);
@@ -192,7 +196,7 @@ impl Frontend {
             return route.answer(request);
         }
         let message = format!(
-            "there is no service at {}: api.Cluster, api.Tables, api.Node and api.Clock are served (reflection lists them)",
+            "there is no service at {}: api.Cluster, api.Tables, api.Node, api.Members and api.Clock are served (reflection lists them)",
             request.uri().path()
         );
         Box::pin(async { Ok(Status::unimplemented(message).into_http()) })

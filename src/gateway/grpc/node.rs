@@ -25,7 +25,7 @@ impl api::node_server::Node for NodeService {
     async fn health(&self, request: Request<api::HealthRequest>) -> Result<Response<api::HealthResponse>, Status> {
         let report = self.0.health(deadline_of(&request)).await?;
         let pairs: BTreeMap<&NodeId, &PairReport> =
-            report.repair.pairs.iter().map(|pair| (&report.members[pair.peer.index()], pair)).collect();
+            report.repair.pairs.iter().map(|pair| (&report.nodes[pair.peer.index()], pair)).collect();
         let pair_health = |pair: &PairReport| api::PairHealth {
             comparing: pair.is_comparing,
             behind: pair.behind,
@@ -42,7 +42,7 @@ impl api::node_server::Node for NodeService {
             })
             .collect();
         let wait_for = |(member, (slots, slot)): (&NodeIndex, &(usize, Slot))| api::TombstonesWait {
-            node_id: report.members[member.index()].as_str().to_owned(),
+            node_id: report.nodes[member.index()].as_str().to_owned(),
             slots: *slots as u64,
             slot: slot.0.into(),
         };
@@ -64,6 +64,7 @@ impl api::node_server::Node for NodeService {
             clock: Some(report.clock.into()),
             keys_estimate: report.statistics.keys_estimate,
             disk_bytes: report.statistics.disk_bytes,
+            data_bytes: report.statistics.data_bytes,
             peers,
             repair,
             serves: report.serves,

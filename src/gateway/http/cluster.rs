@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use serde_json::{Value as Json, json};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,7 +13,7 @@ use crate::service::{ClusterView, MemberView};
 use crate::types::{Key, NodeId, Table};
 
 use super::problem::Problem;
-use super::reply::{Body, Reply};
+use super::reply::Reply;
 use super::{Call, Gateway};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -99,7 +99,7 @@ impl Gateway {
             let info = api::ClusterInfoResponse::from(self.service.cluster(deadline).await?);
             let answers = cluster_report::ask_all(&info, &[], time_max).await;
             let rows = cluster_report::rows(&info, &answers);
-            let report = Report::new(self.service.node().placement(), rows).as_json();
+            let report = Report::new(self.service.node().layout().newest(), rows).as_json();
             *latest = Some((Instant::now(), report.clone()));
             Ok(report)
         };
@@ -108,21 +108,6 @@ impl Gateway {
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail));
         };
         report.map(|report| Reply::json(&report))
-    }
-
-    /// Removing a node: members cannot change yet.
-    pub(super) fn remove_node(&self, path: &str) -> Reply {
-        let name = path.rsplit_once("/_nodes/delete/").map_or(path, |(_, name)| name);
-        let name = super::query::unescape(name).and_then(|bytes| String::from_utf8(bytes).ok());
-        let parameters = self.service.node().placement().parameters();
-        let member = name.as_deref().and_then(|name| NodeId::new(name).ok()).and_then(|id| parameters.member(&id));
-        if member.is_some() {
-            let detail = "nothing was done: the members of a cluster cannot change in this version";
-            return Problem::new(StatusCode::CONFLICT, "not-in-this-version", detail).into_reply();
-        }
-        let mut reply = Problem::new(StatusCode::NOT_FOUND, "missing-node", "The node was not found").into_bare_reply();
-        reply.body = Body::of("The node was not found");
-        reply.with(header::CONTENT_TYPE, HeaderValue::from_static(TEXT))
     }
 }
 

@@ -12,6 +12,7 @@ mod cluster;
 mod conditions;
 mod connection;
 mod list;
+mod members;
 mod openapi;
 mod origins;
 mod problem;
@@ -250,7 +251,13 @@ impl Gateway {
             Resource::DiscoveryPlain => self.discovery_plain(&call).await,
             Resource::ClusterStatus => self.cluster_status(&call).await,
             Resource::ReplicasOf(key) => self.replicas_of(&key, &call).await,
-            Resource::RemovedNode => Ok(self.remove_node(call.head.uri.path())),
+            Resource::Members => match method {
+                Method::PUT => self.change_members(&call, upload).await,
+                _ => self.members(&call).await,
+            },
+            Resource::MembersPlan => self.plan_members(&call, upload).await,
+            Resource::MembersAbort => self.abort_change(&call).await,
+            Resource::RemovedNode => self.remove_node(&call).await,
         }
     }
 }

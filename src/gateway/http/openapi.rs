@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::limits::VALUE_BYTES_MAX;
+use crate::limits::{NODES_MAX, REPLICA_COUNT_MAX, VALUE_BYTES_MAX};
 
 use super::routes::{Operation, ROUTES, Route};
 
@@ -43,6 +43,10 @@ fn parameter(template: &str, name: &str) -> Json {
         "limit" => (
             "The most keys of a page: with values, 100 at most",
             json!({ "type": "integer", "minimum": 1, "maximum": super::list::LIMIT_MAX }),
+        ),
+        "expected" => (
+            "The number of the configuration that the caller has seen: if it is another one by now, nothing is done",
+            json!({ "type": "integer", "minimum": 0 }),
         ),
         "values" => ("Whether the values are wanted", json!({ "type": "boolean" })),
         other => panic!("what is {other}?"),
@@ -101,7 +105,7 @@ fn operation(route: &Route, operation: &Operation) -> Json {
     for (status, about) in operation.answers {
         let mut answer = json!({ "description": about });
         let is_empty = matches!((route.template, operation.method), ("/_health", _) | ("/{key}", "POST"));
-        if *status == 200 && !is_empty {
+        if matches!(status, 200 | 202) && !is_empty {
             answer["content"] = content(route.template, operation.method);
         }
         responses.insert(status.to_string(), answer);
@@ -121,10 +125,11 @@ fn operation(route: &Route, operation: &Operation) -> Json {
     }
     if is_write {
         more.push(("403", "the request comes from a page of another origin"));
-        let conflict = if is_of_table {
-            "the table exists already, with other settings"
-        } else {
-            "not in this version, or the value is no number"
+        let is_of_members = operation.counted_as.starts_with("/api.Members/");
+        let conflict = match () {
+            () if is_of_table => "the table exists already, with other settings",
+            () if is_of_members => "the members cannot be changed so, or another change came first",
+            () => "the value is no number",
         };
         more.push(("409", conflict));
         more.push(("504", "it may have been done: read to find out"));
@@ -151,6 +156,9 @@ fn operation(route: &Route, operation: &Operation) -> Json {
     let takes_body = operation.parameters.contains(&"ttl") && !operation.parameters.contains(&"add");
     if takes_body {
         json["requestBody"] = json!({ "content": { "*/*": { "schema": {} } } });
+    } else if matches!((route.template, operation.method), ("/v1/members", "PUT") | ("/v1/members/plan", _)) {
+        let schema = json!({ "$ref": "#/components/schemas/MembersWish" });
+        json["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": schema } } });
     } else if route.template == "/v1/batch" {
         let schema = json!({ "$ref": "#/components/schemas/Batch" });
         json["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": schema } } });
@@ -196,6 +204,23 @@ fn document() -> Json {
         "properties": { "operations": { "type": "array", "minItems": 1, "maxItems": 1_000, "items": one } },
         "additionalProperties": false,
     });
+    let identity = json!({ "type": "string", "pattern": "^([0-9a-fA-F]{32})?$" });
+    let member = json!({
+        "type": "object",
+        "required": ["id", "address"],
+        "properties": { "id": text, "address": text, "identity": identity },
+        "additionalProperties": false,
+    });
+    let wish = json!({
+        "type": "object",
+        "required": ["members", "replica_count"],
+        "properties": {
+            "members": { "type": "array", "minItems": 1, "maxItems": NODES_MAX, "items": member },
+            "replica_count": { "type": "integer", "minimum": 1, "maximum": REPLICA_COUNT_MAX },
+            "expected": { "type": "integer", "minimum": 0 },
+        },
+        "additionalProperties": false,
+    });
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -206,7 +231,7 @@ fn document() -> Json {
         },
         "servers": [{ "url": "http://localhost:8101" }],
         "paths": paths,
-        "components": { "schemas": { "Problem": problem, "Batch": batch } },
+        "components": { "schemas": { "Problem": problem, "Batch": batch, "MembersWish": wish } },
     })
 }
 

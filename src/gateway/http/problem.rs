@@ -151,6 +151,8 @@ impl From<ServiceError> for Problem {
             FailureReason::NotANumber => (StatusCode::CONFLICT, "not-a-number"),
             FailureReason::NoSuchTable => (StatusCode::NOT_FOUND, "missing-table"),
             FailureReason::TableExists => (StatusCode::CONFLICT, "table-exists"),
+            FailureReason::MembersRefused => (StatusCode::CONFLICT, "members-refused"),
+            FailureReason::MembersChanged => (StatusCode::CONFLICT, "members-changed"),
             FailureReason::InvalidArgument => (StatusCode::BAD_REQUEST, "invalid-parameter"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
@@ -178,7 +180,8 @@ fn title(kind: &str) -> &'static str {
         "missing-node" => "The node was not found",
         "wrong-method" => "The path does not take this method",
         "slow-body" => "The body did not arrive in time",
-        "not-in-this-version" => "This version cannot do it",
+        "members-refused" => "The members cannot be changed so",
+        "members-changed" => "Another change of members came first",
         "not-a-number" => "The value is no number, or the sum is out of range",
         "condition-failed" => "The condition does not hold",
         "too-large" => "The body is too large",
@@ -210,6 +213,8 @@ mod tests {
             (FailureReason::ConditionFailed, 412, "condition-failed"),
             (FailureReason::NoSuchTable, 404, "missing-table"),
             (FailureReason::TableExists, 409, "table-exists"),
+            (FailureReason::MembersRefused, 409, "members-refused"),
+            (FailureReason::MembersChanged, 409, "members-changed"),
             (FailureReason::StoreFailed, 500, "internal"),
             (FailureReason::Damaged, 500, "internal"),
         ] {

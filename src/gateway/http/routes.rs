@@ -38,6 +38,7 @@ const LIST: &str = "/api.Cluster/List";
 const WRITTEN: &[(u16, &str)] = &[(201, "written; the key had no value"), (204, "written; the key had a value")];
 const READ: &[(u16, &str)] = &[(200, "the value"), (304, "the value has a tag that If-None-Match names")];
 const DELETED: &[(u16, &str)] = &[(204, "deleted")];
+const CHANGES: &[(u16, &str)] = &[(202, "the change has begun")];
 const DROPPED: &[(u16, &str)] = &[(204, "dropped")];
 
 macro_rules! operation {
@@ -63,7 +64,7 @@ macro_rules! of_operators {
 }
 
 /// Every path. A path that more than one template fits belongs to the first.
-pub(super) static ROUTES: [Route; 17] = [
+pub(super) static ROUTES: [Route; 20] = [
     of_operators!("/", LIST, ["prefix", "limit", "cursor", "values", "timeout"], "All keys of the table default"),
     of_operators!("/openapi.json", INFO, [], "The description of this API"),
     of_operators!("/_nodes_discovery", INFO, ["timeout"], "The nodes, with their addresses and states"),
@@ -83,7 +84,7 @@ pub(super) static ROUTES: [Route; 17] = [
     Route {
         template: "/_nodes/delete/{node}",
         allow: "DELETE, OPTIONS",
-        operations: &[operation!("DELETE", INFO, [], "Remove a node: not in this version", &[])],
+        operations: &[operation!("DELETE", "/api.Members/Change", ["timeout"], "Remove a member", CHANGES)],
     },
     of_operators!("/_nodes/{key}", INFO, ["timeout"], "The addresses of the replicas of a key"),
     of_operators!("/v1/tables", "/api.Tables/List", ["limit", "cursor", "timeout"], "The tables, page by page"),
@@ -147,6 +148,42 @@ pub(super) static ROUTES: [Route; 17] = [
             &[(200, "the result of each")]
         )],
     },
+    Route {
+        template: "/v1/members",
+        allow: "GET, HEAD, PUT, OPTIONS",
+        operations: &[
+            operation!(
+                "GET",
+                "/api.Members/Get",
+                ["timeout"],
+                "The members, and what is moving",
+                &[(200, "the members")]
+            ),
+            operation!("PUT", "/api.Members/Change", ["timeout"], "Change the members", CHANGES),
+        ],
+    },
+    Route {
+        template: "/v1/members/plan",
+        allow: "POST, OPTIONS",
+        operations: &[operation!(
+            "POST",
+            "/api.Members/Plan",
+            ["timeout"],
+            "What a change of the members would move; it changes nothing",
+            &[(200, "the plan")]
+        )],
+    },
+    Route {
+        template: "/v1/members/abort",
+        allow: "POST, OPTIONS",
+        operations: &[operation!(
+            "POST",
+            "/api.Members/Abort",
+            ["expected", "timeout"],
+            "Take the change of the members back that is under way",
+            &[(202, "it is taken back")]
+        )],
+    },
     of_operators!("/v1/status", INFO, ["timeout"], "The state of each node, and how many more may fail"),
     Route {
         template: "/{key}",
@@ -179,6 +216,9 @@ pub(super) enum Resource {
     Placement(Table, Key),
     Batch,
     Status,
+    Members,
+    MembersPlan,
+    MembersAbort,
     /// A key at its short path.
     Short(Key),
 }
@@ -210,6 +250,9 @@ impl Resource {
             Self::Placement(..) => "/v1/tables/{table}/placement/{key}",
             Self::Batch => "/v1/batch",
             Self::Status => "/v1/status",
+            Self::Members => "/v1/members",
+            Self::MembersPlan => "/v1/members/plan",
+            Self::MembersAbort => "/v1/members/abort",
             Self::Short(_) => "/{key}",
         }
     }
@@ -226,6 +269,9 @@ impl Resource {
             "v1/tables" => return Ok(Self::Tables),
             "v1/batch" => return Ok(Self::Batch),
             "v1/status" => return Ok(Self::Status),
+            "v1/members" => return Ok(Self::Members),
+            "v1/members/plan" => return Ok(Self::MembersPlan),
+            "v1/members/abort" => return Ok(Self::MembersAbort),
             _ => {}
         }
         if rest.strip_prefix("_nodes/delete/").is_some_and(|node| !node.is_empty()) {

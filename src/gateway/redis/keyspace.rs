@@ -155,7 +155,8 @@ impl Gateway {
             }
         }
         let health = self.service.health(deadline).await?;
-        let parameters = self.service.node().placement().parameters();
+        let layout = self.service.node().layout();
+        let parameters = layout.newest().parameters();
         let copies = health.statistics.keys_estimate.saturating_mul(parameters.node_ids.len() as u64);
         let estimate = copies / (parameters.replica_count as u64).max(1);
         Ok(Reply::count(usize::try_from(estimate).unwrap_or(usize::MAX).max(count)))

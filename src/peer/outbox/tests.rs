@@ -4,13 +4,13 @@ use prost::Message as _;
 
 use super::*;
 use crate::limits::{
-    INCARNATIONS_NAMED_MAX, LINK_CHUNK_BYTES, LINK_CHUNKS_IN_FLIGHT_MIN, LINK_MESSAGE_BYTES_MAX, LINK_QUEUE_BYTES_MAX,
-    NODES_MAX, REPLICA_COUNT_MAX, VALUE_BYTES_MAX,
+    ADDRESS_BYTES_MAX, INCARNATIONS_NAMED_MAX, LINK_CHUNK_BYTES, LINK_CHUNKS_IN_FLIGHT_MIN, LINK_MESSAGE_BYTES_MAX,
+    LINK_QUEUE_BYTES_MAX, NODES_MAX, REPLICA_COUNT_MAX, VALUE_BYTES_MAX,
 };
 use crate::protocol::{Answer, Hello, OperationId, Request, StoreOrigin};
 use crate::types::{
-    Age, Checksum, Clock, ClusterParameters, Content, KEY_BYTES_MAX, Key, Lookup, NODE_ID_BYTES_MAX, NodeId, ReadKind,
-    Record, Site, Stamp, StoreId, Value, ZONE_BYTES_MAX,
+    Age, Checksum, Clock, ClusterId, ClusterParameters, Content, KEY_BYTES_MAX, Key, Lookup, NODE_ID_BYTES_MAX, NodeId,
+    ReadKind, Record, Site, Stamp, StoreId, Value, ZONE_BYTES_MAX,
 };
 use crate::wire::chunks::Reassembler;
 
@@ -25,6 +25,7 @@ fn store(operation: u64, bytes: usize) -> Message {
     Message::Request {
         operation: OperationId(operation),
         round: 1,
+        number: 0,
         request: Request::Store { key, record, age: Age::NONE, origin: StoreOrigin::Writer },
     }
 }
@@ -116,11 +117,11 @@ fn no_batch_is_larger_than_a_link_takes() {
             age: Age(u64::MAX),
             seal: None,
         };
-        Message::Answer { operation: OperationId(u64::MAX), round: u32::MAX, answer }
+        Message::Answer { operation: OperationId(u64::MAX), round: u32::MAX, number: u64::MAX, answer }
     };
     let get = |_| {
         let request = Request::Get { key: key(), read_kind: ReadKind::Digest };
-        Message::Request { operation: OperationId(u64::MAX), round: u32::MAX, request }
+        Message::Request { operation: OperationId(u64::MAX), round: u32::MAX, number: u64::MAX, request }
     };
     let worst: [Vec<Message>; 4] = [
         (0..20_000).map(digest).collect(),
@@ -215,6 +216,9 @@ fn largest_hello() -> Hello {
         store_id: StoreId(u128::MAX),
         incarnation,
         earlier_incarnations: vec![incarnation; INCARNATIONS_NAMED_MAX].into(),
+        cluster: Some(ClusterId(u128::MAX)),
+        number: u64::MAX,
+        joins: Some("a".repeat(ADDRESS_BYTES_MAX).into()),
     }
 }
 

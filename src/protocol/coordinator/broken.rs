@@ -17,7 +17,7 @@ impl CoordinatorCtx<'_> {
         let mut voters = Cow::Borrowed(replicas);
         if is_on(Mutant::StandInsCount) {
             let at_hand = |member: &NodeIndex| self.reaches(*member).is_some();
-            let mut others = self.node.placement.parameters().members().filter(at_hand);
+            let mut others = self.node.layout.members().iter().copied().filter(at_hand);
             for i in 0..voters.len() {
                 if !at_hand(&voters[i])
                     && let Some(other) = others.find(|other| !voters.contains(other))

@@ -15,9 +15,16 @@ pub struct CoordinatorCtx<'a> {
     pub membership: &'a Membership,
     /// This node's replica.
     pub replica: &'a mut Replica,
+    /// Whether the node knows what it must before it serves slots that it gains.
+    pub knows_floors: bool,
 }
 
 impl CoordinatorCtx<'_> {
+    /// Whether this node's replica serves `slot`.
+    fn serves(&self, slot: crate::types::Slot) -> bool {
+        self.knows_floors || !self.node.layout.gains(self.node.me, slot)
+    }
+
     /// The incarnation of `member` to send requests to, if it can be reached. This node always can.
     pub(in crate::protocol) fn reaches(&self, member: NodeIndex) -> Option<Incarnation> {
         if member == self.node.me { Some(self.membership.incarnation()) } else { self.membership.talking_to(member) }
@@ -33,10 +40,15 @@ impl CoordinatorCtx<'_> {
         request: Request,
     ) {
         if to == self.node.me {
-            let from = Origin { node: to, incarnation, operation, round };
-            self.replica.on_request(from, request, &mut self.node);
+            let from = Origin { node: to, incarnation, operation, round, number: self.node.layout.number() };
+            // A slot that this node gains is asked of it once the node knows what it must: the question is repeated.
+            let slot = request.slot().or_else(|| request.key().map(|key| self.node.layout.slot(key)));
+            if slot.is_none_or(|slot| self.serves(slot)) {
+                self.replica.on_request(from, request, &mut self.node);
+            }
         } else {
-            self.node.send(to, Some(incarnation), Message::Request { operation, round, request });
+            let number = self.node.layout.number();
+            self.node.send(to, Some(incarnation), Message::Request { operation, round, number, request });
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::protocol::hints::{Hint, HintQueue};
 use crate::protocol::io::{Failure, ProtocolEvent, Reply, Time};
 use crate::protocol::membership::PeerView;
 use crate::protocol::message::{Answer, OperationId, Refusal, Request, StoreOrigin};
-use crate::protocol::quorum::{Standing, Tally};
+use crate::protocol::quorum::Standing;
 use crate::types::{AgedRecord, Clock, IdempotencyToken, Key, NodeIndex, Stamp, Version};
 
 use super::clock_rounds::ClockRounds;
@@ -48,7 +48,7 @@ pub struct Coordinator {
     /// One for each operation: when to hedge, resend or give up.
     pub(super) timers: BTreeSet<(Time, OperationId)>,
     pub(in crate::protocol) latency: LatencyTracker,
-    hints: HintQueue,
+    pub(super) hints: HintQueue,
 }
 
 impl Coordinator {
@@ -77,14 +77,18 @@ impl Coordinator {
         operation: OperationState,
         ctx: &mut CoordinatorCtx<'_>,
     ) {
-        let (now, placement) = (ctx.node.now, ctx.node.placement);
-        let slot = placement.slot(&key);
-        let replicas = placement.replicas(slot);
+        let (now, layout) = (ctx.node.now, ctx.node.layout);
+        let slot = layout.slot(&key);
+        let replicas = layout.replicas(slot);
+        let mut tally = layout.tally(slot);
         #[cfg(feature = "mutants")]
         let voters = ctx.voters(replicas);
         #[cfg(feature = "mutants")]
         let replicas = &*voters;
-        let mut tally = Tally::single(replicas);
+        #[cfg(feature = "mutants")]
+        if replicas != layout.replicas(slot) {
+            tally = crate::protocol::quorum::Tally::single(replicas);
+        }
         for replica in replicas {
             if *replica != ctx.node.me && matches!(ctx.membership.view(*replica), PeerView::Refused(_)) {
                 tally.refuse(*replica);
@@ -189,7 +193,7 @@ impl Coordinator {
         self.perform(id, step, ctx);
     }
 
-    fn perform(&mut self, id: OperationId, step: Step, ctx: &mut CoordinatorCtx<'_>) {
+    pub(super) fn perform(&mut self, id: OperationId, step: Step, ctx: &mut CoordinatorCtx<'_>) {
         match step {
             Step::Wait => {}
             Step::NeedStamp => {
@@ -231,10 +235,13 @@ impl Coordinator {
     /// ahead.
     fn pause(&mut self, id: OperationId, tries: u32, ctx: &CoordinatorCtx<'_>) {
         let Some(operation) = self.operations.get_mut(&id) else { return };
-        let members = u32::try_from(ctx.node.placement.parameters().node_ids.len()).unwrap_or(u32::MAX);
+        let members = ctx.node.layout.members();
+        let place = members.iter().position(|member| *member == ctx.node.me).unwrap_or(0);
+        let share = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let (place, members) = (share(place), share(members.len()));
         let unit = self.latency.hedge_delay(operation.tally.members().iter().copied());
         let pause = tries.checked_sub(1).map_or(AT_ONCE, |tries| unit * 2_u32.pow(tries.min(PAUSE_DOUBLINGS_MAX)));
-        let own_share = pause * u32::from(ctx.node.me.0) / members;
+        let own_share = pause * place / members;
         let alarm = ctx.node.now.after(pause + own_share).min(operation.deadline);
         operation.begin(Stage::Pause);
         operation.pace = Pace::Pause;
@@ -410,8 +417,8 @@ impl Coordinator {
         match ctx.node.clock.issue(floor) {
             Ok(clock) => {
                 self.exclusive.begins_to_ask(id, &operation.key);
-                let writer = rule!(StampWithoutWriter, ctx.node.me, not NodeIndex(0));
-                let step = operation.operation.on_stamp(Stamp { clock, writer: ctx.node.id(writer) });
+                let writer = rule!(StampWithoutWriter, ctx.node.writer(), not ctx.node.id(NodeIndex(0)));
+                let step = operation.operation.on_stamp(Stamp { clock, writer });
                 self.perform(id, step, ctx);
             }
             // It has no stamp and never gets one: certainly not applied.
@@ -463,6 +470,8 @@ impl Coordinator {
             Answer::Scanned(_) => {}
             // These are for watches, and for a comparison that has ended.
             Answer::Changes { .. } | Answer::ChangesLost | Answer::Repair(_) => {}
+            // Of a question about members that has ended.
+            Answer::Members(_) => {}
             // Of a round for deletions that has ended.
             Answer::Fenced { .. } | Answer::OldRecords(_) => {}
             Answer::Refused(refusal) => {

@@ -25,6 +25,12 @@ impl Inspect<'_> {
         self.0.operations.is_empty() && !self.0.clock_rounds.any_in_flight()
     }
 
+    /// What is in flight, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        format!("{:?} {:?}", self.0.operations, self.0.clock_rounds)
+    }
+
     /// Whether the next timer is that of an operation that has asked a majority first: it asks the others where that still
     /// helps, and does not ask again yet. Or it is that of a read that looks again, once more at most.
     #[must_use]

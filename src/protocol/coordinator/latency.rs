@@ -67,6 +67,13 @@ impl LatencyTracker {
         Self { peers: vec![PeerLatency::default(); nodes].into(), longest: RESEND_MIN }
     }
 
+    /// So many nodes are known by now.
+    pub fn know(&mut self, nodes: usize) {
+        let mut peers = self.peers.to_vec();
+        peers.resize(nodes.max(peers.len()), PeerLatency::default());
+        self.peers = peers.into();
+    }
+
     /// `peer` answered a request that waits for no fsync after `took`.
     pub fn answered(&mut self, peer: NodeIndex, took: Duration) {
         self.update(peer, |latency| latency.answer.observe(took));

@@ -8,6 +8,7 @@
 //! | `clock_round` | one query of clocks for all writes that wait for a stamp |
 //! | `clock_rounds` | the clock rounds in flight, and who waits for the next one |
 //! | `latency` | how fast peers answer |
+//! | `reconfigure` | operations in flight when members change |
 //! | `report` | what a client is told of an operation that failed |
 //! | `ops` | the operations, a file for each |
 //! | `inspect` | what tests may see |
@@ -24,6 +25,7 @@ mod in_flight;
 pub mod inspect;
 pub mod latency;
 pub mod ops;
+mod reconfigure;
 mod report;
 
 pub use context::CoordinatorCtx;

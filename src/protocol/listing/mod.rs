@@ -43,7 +43,6 @@ use super::io::{Failure, ProtocolEvent, QuorumReport, ReplicaStatus, Reply, Time
 use super::membership::PeerView;
 use super::message::{Answer, OperationId, Refusal, Request};
 use super::pages::ListPage;
-use super::quorum::Tally;
 
 pub(super) use coverage::Coverage;
 use page::{Page, Stage};
@@ -133,6 +132,20 @@ impl Listing {
         }
     }
 
+    /// A configuration is adopted: answers under the one before it count no longer.
+    pub fn reconfigure(&mut self, ctx: &mut ListingCtx<'_, '_>) {
+        self.coverage.forget();
+        for id in self.scanning() {
+            if let Some(page) = self.pages.get_mut(&id) {
+                page.answers.clear();
+                page.refusals.clear();
+                page.awaits_more = false;
+            }
+            self.ask_missing(id, ctx);
+            self.fail_if_impossible(id, ctx);
+        }
+    }
+
     /// `peer` can be reached again.
     pub fn catch_up(&mut self, peer: NodeIndex, ctx: &mut ListingCtx<'_, '_>) {
         for id in self.scanning() {
@@ -180,7 +193,7 @@ impl Listing {
     }
 
     fn ask_missing(&mut self, id: OperationId, ctx: &mut ListingCtx<'_, '_>) {
-        for member in ctx.node.node.placement.parameters().members() {
+        for member in ctx.node.node.layout.members().iter().copied() {
             self.ask(id, member, ctx);
         }
     }
@@ -191,7 +204,7 @@ impl Listing {
             && page.may_answer(member)
             && let Some(incarnation) = ctx.node.reaches(member)
         {
-            let keys_max = page.scan_keys_max(ctx.node.node.placement.parameters());
+            let keys_max = page.scan_keys_max(ctx.node.node.layout.parameters());
             let request = Request::Scan { range: page.asked_for.range.clone(), keys_max };
             ctx.node.ask(member, incarnation, id, 0, request);
         }
@@ -200,15 +213,15 @@ impl Listing {
     /// Goes on once enough nodes have answered. `is_time_up`: more answers are not waited for.
     fn decide(&mut self, id: OperationId, is_time_up: bool, ctx: &mut ListingCtx<'_, '_>) {
         let Some(page) = self.pages.get_mut(&id) else { return };
-        let placement = ctx.node.node.placement;
+        let layout = ctx.node.node.layout;
         if !matches!(page.stage, Stage::Scan) || !page.has_required() {
             return;
         }
-        if !self.coverage.holds(&page.answered(), placement) {
+        if !self.coverage.holds(&page.answered(), layout) {
             return;
         }
-        let reading = page.merge(placement);
-        let missing = placement.parameters().members().filter(|member| page.may_answer(*member));
+        let reading = page.merge(layout);
+        let missing = layout.members().iter().copied().filter(|member| page.may_answer(*member));
         let awaited: Vec<NodeIndex> = missing.filter(|member| ctx.node.reaches(*member).is_some()).collect();
         if reading.unsettled() > 0 && !awaited.is_empty() && !is_time_up {
             if !page.awaits_more {
@@ -254,9 +267,9 @@ impl Listing {
             let is_refused = *member != me && matches!(membership.view(*member), PeerView::Refused(_));
             !page.answers.contains_key(member) && (is_refused || !page.may_answer(*member))
         };
-        let members = ctx.node.node.placement.parameters().members();
+        let members = ctx.node.node.layout.members().iter().copied();
         let possible: BTreeSet<NodeIndex> = members.filter(|member| !refuses(member)).collect();
-        let lacking = Coverage::lacking(&possible, ctx.node.node.placement);
+        let lacking = Coverage::lacking_of_old(&possible, ctx.node.node.layout);
         let is_impossible = lacking.is_some() || !page.required.is_subset(&possible);
         if matches!(page.stage, Stage::Scan) && is_impossible {
             self.give_up(id, lacking, ctx);
@@ -300,11 +313,11 @@ fn report(page: &Page, lacking: Option<Slot>, ctx: &ListingCtx<'_, '_>) -> Quoru
     let answered = page.answered();
     let waits_for = page.required.difference(&answered).next();
     let of_required = waits_for.and_then(|member| {
-        node.placement.distinct_slots().iter().find(|slot| node.placement.holds(*member, **slot)).copied()
+        node.layout.distinct_slots().iter().find(|slot| node.layout.holds(*member, **slot)).copied()
     });
-    let lacking = lacking.or_else(|| Coverage::lacking(&answered, node.placement)).or(of_required);
-    let slot = lacking.or_else(|| node.placement.distinct_slots().first().copied()).unwrap_or_default();
-    let replicas = node.placement.replicas(slot);
+    let lacking = lacking.or_else(|| Coverage::lacking_of_old(&answered, node.layout)).or(of_required);
+    let slot = lacking.or_else(|| node.layout.distinct_slots().first().copied()).unwrap_or_default();
+    let replicas = node.layout.replicas(slot);
     let status = |member: NodeIndex| {
         if answered.contains(&member) {
             return ReplicaStatus::Answered;
@@ -325,7 +338,7 @@ fn report(page: &Page, lacking: Option<Slot>, ctx: &ListingCtx<'_, '_>) -> Quoru
     };
     QuorumReport {
         slot,
-        needed: Tally::single(replicas).answers_min(),
+        needed: node.layout.tally(slot).answers_min(),
         replicas: replicas.iter().map(|member| (node.id(*member), status(*member))).collect(),
     }
 }

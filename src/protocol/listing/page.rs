@@ -6,9 +6,9 @@ use crate::limits::{LISTED_KEYS_MAX, LISTED_KEYS_MIN};
 use crate::mutants::rule;
 use crate::protocol::context::Caller;
 use crate::protocol::io::Time;
+use crate::protocol::layout::Layout;
 use crate::protocol::message::Refusal;
 use crate::protocol::pages::ListPage;
-use crate::protocol::placement::Placement;
 use crate::protocol::quorum::Tally;
 use crate::types::{Age, ClusterParameters, Digest, Key, NodeIndex, ScannedKeys};
 
@@ -102,7 +102,7 @@ impl Page {
     }
 
     /// The keys that some answer names, and what is still to be read of them.
-    pub(super) fn merge(&self, placement: &Placement) -> Reading {
+    pub(super) fn merge(&self, layout: &Layout) -> Reading {
         let mut looked_to = self.looked_to();
         let mut rest: Vec<(NodeIndex, &[(Key, Digest)])> =
             self.answers.iter().map(|(node, scanned)| (*node, &scanned.keys[..])).collect();
@@ -125,8 +125,9 @@ impl Page {
                     *keys = others;
                 }
             }
-            let replicas = placement.replicas(placement.slot(key));
-            let agreed = agreed(&named, replicas).filter(|digest| self.is_bound_to(&named, digest));
+            let slot = layout.slot(key);
+            let replicas = layout.replicas(slot);
+            let agreed = agreed(&named, &layout.tally(slot)).filter(|digest| self.is_bound_to(&named, digest));
             let state = match rule!(ListTakesGreatest, agreed, not named.iter().map(|(_, digest)| *digest).max()) {
                 Some(digest) => self.settled(digest),
                 None => KeyState::Wanted(ReadOf::Latest(self.tellers(&named, replicas))),
@@ -174,9 +175,8 @@ impl Page {
     }
 }
 
-/// The digest that a majority of `replicas` named.
-fn agreed<'a>(named: &[(NodeIndex, &'a Digest)], replicas: &[NodeIndex]) -> Option<&'a Digest> {
-    let tally = Tally::single(replicas);
+/// The digest that a quorum named.
+fn agreed<'a>(named: &[(NodeIndex, &'a Digest)], tally: &Tally) -> Option<&'a Digest> {
     let holders = |wanted: &Digest| {
         let holders = named.iter().filter(|(_, digest)| *digest == wanted).map(|(node, _)| *node);
         tally.set_of(holders)

@@ -3,11 +3,13 @@
 //! Invariants: a peer's messages count only after its store id and incarnation were durably recorded here, and this node's
 //! messages count there only after that peer recorded this node. A known node id under another store id is refused, and so
 //! is a data folder that does not remember the incarnation recorded here: it may have forgotten what it acknowledged. A
-//! fresh node is part of no quorum until every other node has recorded it, so that no node can be replaced unnoticed.
+//! fresh node is part of no quorum until every other node has recorded it, so that no node can be replaced unnoticed. A node
+//! that comes later is a member by a configuration, which names its store id.
 //!
 //! Whether this node is ready, and when the next hello is due, are derived from the state of all peers. Both are cached and
 //! computed anew only when a hello, a link or a batch changes that state, so that no request scans all peers.
 
+mod change;
 mod peer;
 #[cfg(test)]
 mod tests;
@@ -17,8 +19,11 @@ use std::sync::Arc;
 
 use crate::limits::INCARNATIONS_NAMED_MAX;
 use crate::mutants::rule;
-use crate::types::{ClusterParameters, Incarnation, Meta, NodeIndex, PeerRecord, StoreId};
+use crate::types::{
+    ClusterId, ClusterParameters, Configuration, Incarnation, Member, Meta, NodeId, NodeIndex, PeerRecord, StoreId,
+};
 
+pub use self::change::WaitingNode;
 pub use self::peer::PeerView;
 use self::peer::{Peer, hello_backoff};
 use super::context::{Greeting, NodeCtx, PendingAck};
@@ -56,6 +61,10 @@ enum Verdict {
 enum Readiness {
     /// Its peers refuse the node as a whole.
     Refused(HelloRefusal),
+    /// It waits to become a member.
+    Waiting,
+    /// It was a member, and is none any more.
+    Removed,
     /// The epoch of this incarnation is not durable yet.
     Starting,
     /// Some node has not recorded this one yet.
@@ -69,7 +78,11 @@ enum Readiness {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Membership {
     me: NodeIndex,
+    id: NodeId,
+    /// What the cluster file says.
     parameters: ClusterParameters,
+    /// Where others reach this node.
+    address: Option<Arc<str>>,
     store_id: StoreId,
     incarnation: Incarnation,
     earlier_incarnations: Arc<[Incarnation]>,
@@ -78,6 +91,13 @@ pub struct Membership {
     /// Every other node has recorded this one: durable.
     bootstrapped: bool,
     draining: bool,
+    /// Known once the first members have met.
+    cluster: Option<ClusterId>,
+    /// The number of the configuration that this node has adopted.
+    number: u64,
+    /// Whether this node is a member.
+    is_member: bool,
+    /// All other nodes that are known, the members among them.
     peers: BTreeMap<NodeIndex, Peer>,
     /// Derived from the fields above.
     readiness: Readiness,
@@ -86,24 +106,39 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// A new incarnation of the node whose data folder remembers `meta`. It has talked to no peer yet.
+    /// A new incarnation of the node whose data folder remembers `meta`, in a cluster of these nodes. It has talked to no peer
+    /// yet. `waits`: its folder is fresh, and the node is to become a member of a cluster that exists.
     #[must_use]
-    pub fn new(me: NodeIndex, parameters: ClusterParameters, incarnation: Incarnation, meta: &Meta) -> Self {
+    pub fn new(
+        me: NodeIndex,
+        parameters: ClusterParameters,
+        incarnation: Incarnation,
+        meta: &Meta,
+        address: Option<Arc<str>>,
+        waits: bool,
+    ) -> Self {
         let named = meta.incarnations.len().saturating_sub(INCARNATIONS_NAMED_MAX);
-        let peers = parameters
-            .members()
-            .filter(|member| *member != me)
-            .map(|member| (member, Peer::new(meta.peers.get(parameters.id(member)).copied())))
-            .collect();
+        let peer = |member: NodeIndex| {
+            let id = parameters.id(member).clone();
+            // Under a configuration its members have their records; see `Membership::reconfigure`.
+            let recorded = meta.peers.get(&id).copied().filter(|_| meta.configuration.is_none());
+            (member, Peer::new(id, recorded, !waits))
+        };
+        let peers = parameters.members().filter(|member| *member != me).map(peer).collect();
         let mut membership = Self {
             me,
+            id: parameters.id(me).clone(),
             parameters,
+            address,
             store_id: meta.store_id,
             incarnation,
             earlier_incarnations: meta.incarnations[named..].into(),
             started: rule!(ServesBeforeStarted, false),
             bootstrapped: meta.bootstrapped,
             draining: false,
+            cluster: None,
+            number: 0,
+            is_member: !waits,
             peers,
             readiness: Readiness::Starting,
             next_hello: None,
@@ -141,16 +176,20 @@ impl Membership {
     pub fn unready(&self) -> Option<Unready> {
         let ids_of = |wanted: &dyn Fn(&Peer) -> bool| {
             let peers = self.peers.iter().filter(|(_, peer)| wanted(peer));
-            peers.map(|(member, _)| self.parameters.id(*member).clone()).collect()
+            peers.map(|(_, peer)| peer.id.clone()).collect()
         };
         Some(match self.readiness {
             Readiness::Ready => return None,
             Readiness::Starting => Unready::Starting,
             Readiness::Draining => Unready::Draining,
+            Readiness::Waiting => Unready::Waiting,
+            Readiness::Removed => Unready::Removed,
             Readiness::Refused(refusal) => {
                 Unready::Refused { by: ids_of(&|peer| peer.refused_there == Some(refusal)), refusal }
             }
-            Readiness::Bootstrapping => Unready::Bootstrapping { missing: ids_of(&|peer| peer.welcomed_by.is_none()) },
+            Readiness::Bootstrapping => {
+                Unready::Bootstrapping { missing: ids_of(&|peer| peer.is_member && peer.welcomed_by.is_none()) }
+            }
         })
     }
 
@@ -160,7 +199,9 @@ impl Membership {
     pub fn replica_refusal(&self) -> Option<Refusal> {
         match self.readiness {
             Readiness::Refused(_) => Some(Refusal::RefusedByPeers),
-            Readiness::Starting | Readiness::Bootstrapping => Some(Refusal::NotBootstrapped),
+            Readiness::Starting | Readiness::Bootstrapping | Readiness::Waiting | Readiness::Removed => {
+                Some(Refusal::NotBootstrapped)
+            }
             Readiness::Draining | Readiness::Ready => None,
         }
     }
@@ -208,19 +249,24 @@ impl Membership {
                 ctx.report(ProtocolEvent::PeerRefused { peer: from, refusal });
                 let message = Message::HelloRefused { incarnation: hello.incarnation, refusal };
                 ctx.send(from, Some(hello.incarnation), message);
+                self.tell_configurations(from, hello, ctx);
                 match self.view(from) {
                     PeerView::Refused(_) => PeerChange::Excluded,
                     PeerView::Talking | PeerView::Unreachable => PeerChange::Admitted,
                 }
             }
-            Verdict::Known => self.on_known(from, hello.incarnation, greeting, ctx),
+            Verdict::Known => {
+                self.tell_configurations(from, hello, ctx);
+                self.on_known(from, hello.incarnation, greeting, ctx)
+            }
             // A store that has failed cannot record a peer. The peer introduces itself again.
             Verdict::Record(_) if ctx.group_commit.has_failed() => {
                 self.on_batch_failed();
                 self.admitted(from)
             }
             Verdict::Record(peer_record) => {
-                ctx.group_commit.add_peer(self.parameters.id(from).clone(), peer_record);
+                self.tell_configurations(from, hello, ctx);
+                ctx.group_commit.add_peer(ctx.layout.writer(from).clone(), peer_record);
                 let ack = PendingAck::PeerRecorded { peer: from, peer_record, greeting };
                 ctx.group_commit.ack_after(AckAfter::Next, ack);
                 self.admitted(from)
@@ -269,8 +315,8 @@ impl Membership {
     /// again in an earlier incarnation, and a bootstrapped node need not meet everyone again.
     pub fn on_store_reopened(&mut self, meta: &Meta) {
         self.bootstrapped |= meta.bootstrapped;
-        for (member, peer) in &mut self.peers {
-            peer.on_recorded(meta.peers.get(self.parameters.id(*member)).copied());
+        for peer in self.peers.values_mut().filter(|peer| peer.is_member) {
+            peer.on_recorded(meta.peers.get(&peer.writer).copied());
         }
         self.refresh();
     }
@@ -284,7 +330,8 @@ impl Membership {
     /// Records that the cluster is bootstrapped, once this node and every other one have recorded each other. A node that is
     /// alone has none to meet.
     pub fn bootstrap_if_met(&self, ctx: &mut NodeCtx<'_>) {
-        if self.started && self.may_bootstrap() && !ctx.group_commit.has_failed() {
+        if self.started && self.number == 0 && self.is_member && self.may_bootstrap() && !ctx.group_commit.has_failed()
+        {
             ctx.group_commit.add_bootstrapped();
         }
     }
@@ -323,11 +370,14 @@ impl Membership {
         Hello {
             protocol: PROTOCOL_VERSION,
             parameters: self.parameters.clone(),
-            node_id: self.parameters.id(self.me).clone(),
-            to_node_id: self.parameters.id(peer).clone(),
+            node_id: self.id.clone(),
+            to_node_id: self.peers.get(&peer).map_or_else(|| self.id.clone(), |peer| peer.id.clone()),
             store_id: self.store_id,
             incarnation: self.incarnation,
             earlier_incarnations: Arc::clone(&self.earlier_incarnations),
+            cluster: self.cluster,
+            number: self.number,
+            joins: self.address.clone().filter(|_| !self.is_member),
         }
     }
 
@@ -358,11 +408,23 @@ impl Membership {
         if hello.protocol != PROTOCOL_VERSION {
             return Verdict::Refuse(HelloRefusal::Protocol);
         }
-        if hello.parameters != self.parameters {
+        let is_other_cluster = match (self.cluster, hello.cluster) {
+            (Some(here), Some(there)) => here != there,
+            // A node that waits belongs to none.
+            _ if !self.is_member || hello.joins.is_some() => false,
+            _ => hello.parameters != self.parameters,
+        };
+        if is_other_cluster {
             return Verdict::Refuse(HelloRefusal::Cluster);
         }
-        if hello.to_node_id != *self.parameters.id(self.me) || hello.node_id != *self.parameters.id(from) {
+        if hello.to_node_id != self.id || hello.node_id != peer.id {
             return Verdict::Refuse(HelloRefusal::WrongNode);
+        }
+        if !peer.is_member || !self.is_member {
+            return Verdict::Refuse(HelloRefusal::NotMember);
+        }
+        if peer.store_id.is_some_and(|known| !rule!(AnyStoreIsAccepted, known == hello.store_id)) {
+            return Verdict::Refuse(HelloRefusal::StoreId);
         }
         let seen = PeerRecord { store_id: hello.store_id, incarnation: hello.incarnation };
         let Some(known) = peer.recording.or(peer.recorded) else { return Verdict::Record(seen) };
@@ -436,7 +498,9 @@ impl Membership {
 
     /// `peer` refuses incarnation `incarnation` of this node. Returns whether that is this incarnation, so that it counts.
     fn refused(&mut self, peer: NodeIndex, incarnation: Incarnation, refusal: HelloRefusal) -> bool {
-        let counts = incarnation == self.incarnation;
+        // A node that is no member yet may become one: that it was none once, which is told late, says nothing.
+        let is_late = refusal == HelloRefusal::NotMember && self.talking_to(peer).is_some();
+        let counts = incarnation == self.incarnation && !is_late;
         if counts && let Some(peer) = self.peers.get_mut(&peer) {
             peer.refused_there = Some(refusal);
             peer.welcomed_by = None;
@@ -447,14 +511,20 @@ impl Membership {
 
     /// Whether every peer and this node have recorded each other, and that is not recorded yet.
     fn may_bootstrap(&self) -> bool {
-        let all = || self.peers.values().all(Peer::is_talking);
-        !self.bootstrapped && rule!(BootstrapsEarly, all(), not all() || self.peers.values().any(Peer::is_talking))
+        let members = || self.peers.values().filter(|peer| peer.is_member);
+        let all = members().all(Peer::is_talking);
+        !self.bootstrapped && rule!(BootstrapsEarly, all, not all || members().any(Peer::is_talking))
     }
 
     /// Computes the cached fields anew. Called wherever one of the fields changes that they are derived from.
     fn refresh(&mut self) {
         self.next_hello = self.peers.values().filter_map(|peer| peer.hello_at).min();
+        if self.cluster.is_none() && self.bootstrapped {
+            self.cluster = self.first_members();
+        }
         self.readiness = match self.refused_as_a_whole() {
+            _ if !self.is_member && self.cluster.is_none() => Readiness::Waiting,
+            _ if !self.is_member => Readiness::Removed,
             Some(refusal) => Readiness::Refused(refusal),
             None if !self.started => Readiness::Starting,
             None if !self.bootstrapped => Readiness::Bootstrapping,
@@ -467,11 +537,12 @@ impl Membership {
     /// about that; or its store id is not the one that its peers know. One peer is enough where this node is fresh. Else a
     /// majority is needed, because a single peer may be the one that lost its disk.
     fn refused_as_a_whole(&self) -> Option<HelloRefusal> {
-        let count = |refusal| self.peers.values().filter(|peer| peer.refused_there == Some(refusal)).count();
+        let members = || self.peers.values().filter(|peer| peer.is_member);
+        let count = |refusal| members().filter(|peer| peer.refused_there == Some(refusal)).count();
         if count(HelloRefusal::Incarnation) > 0 {
             return Some(HelloRefusal::Incarnation);
         }
-        let needed = if self.bootstrapped { majority(self.peers.len().max(1)) } else { 1 };
+        let needed = if self.bootstrapped { majority(members().count().max(1)) } else { 1 };
         (count(HelloRefusal::StoreId) >= needed).then_some(HelloRefusal::StoreId)
     }
 }

@@ -6,7 +6,7 @@ use crate::limits::{RESEND_AFTER, RESEND_AFTER_MAX};
 use crate::mutants::{must, rule};
 use crate::protocol::io::Time;
 use crate::protocol::message::HelloRefusal;
-use crate::types::{Incarnation, PeerRecord};
+use crate::types::{Incarnation, NodeId, PeerRecord, StoreId};
 
 /// How a peer stands to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,8 +20,21 @@ pub enum PeerView {
 }
 
 /// The state of a peer, as far as this node knows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Peer {
+    pub(super) id: NodeId,
+    /// The name under which it writes.
+    pub(super) writer: NodeId,
+    /// The store id that a configuration names, or that this peer without membership has shown.
+    pub(super) store_id: Option<StoreId>,
+    /// Whether it is a member.
+    pub(super) is_member: bool,
+    /// The incarnation whose hello was heard last.
+    pub(super) heard: Option<Incarnation>,
+    /// When it was heard last, where it is no member.
+    pub(super) heard_at: Time,
+    /// Where others reach it, if it waits to become a member.
+    pub(super) joins: Option<std::sync::Arc<str>>,
     linked: bool,
     /// Its store id and incarnation, as durably recorded here.
     pub(super) recorded: Option<PeerRecord>,
@@ -40,8 +53,29 @@ pub(super) struct Peer {
 
 impl Peer {
     /// A peer that was not heard in this incarnation yet.
-    pub(super) fn new(recorded: Option<PeerRecord>) -> Self {
-        Self { recorded, ..Self::default() }
+    pub(super) fn new(id: NodeId, recorded: Option<PeerRecord>, is_member: bool) -> Self {
+        Self {
+            writer: id.clone(),
+            id,
+            store_id: None,
+            is_member,
+            heard: None,
+            heard_at: Time::default(),
+            joins: None,
+            linked: false,
+            recorded,
+            recording: None,
+            welcomed_by: None,
+            refused_here: None,
+            refused_there: None,
+            hello_at: None,
+            hellos_unanswered: 0,
+        }
+    }
+
+    /// The data folder that it is known by.
+    pub(super) fn known_store(&self) -> Option<StoreId> {
+        self.store_id.or_else(|| self.recording.or(self.recorded).map(|record| record.store_id))
     }
 
     /// Whether each has recorded the other.
@@ -50,11 +84,24 @@ impl Peer {
     }
 
     pub(super) fn view(&self) -> PeerView {
-        match self.refused_here.or(self.refused_there) {
+        // A node that is no member yet, or does not know that it is one, may talk at any moment.
+        let for_good = |refusal: &HelloRefusal| *refusal != HelloRefusal::NotMember;
+        match self.refused_here.filter(for_good).or(self.refused_there.filter(for_good)) {
             // A hello that is refused while the peer is talking comes from another process under its name.
             Some(refusal) if rule!(LateHelloCounts, !self.is_talking()) => PeerView::Refused(refusal),
             _ if self.is_talking() => PeerView::Talking,
             _ => PeerView::Unreachable,
+        }
+    }
+
+    /// It is a member now: what the two have refused each other before says nothing. A hello is due.
+    pub(super) fn admit(&mut self) {
+        let not_a_member = Some(HelloRefusal::NotMember);
+        if self.refused_here == not_a_member || self.refused_there == not_a_member {
+            (self.refused_here, self.refused_there) = (None, None);
+        }
+        if self.linked && !self.is_talking() {
+            (self.hello_at, self.hellos_unanswered) = (Some(Time::default()), 0);
         }
     }
 

@@ -10,7 +10,7 @@ fn parameters() -> ClusterParameters {
 
 fn node(me: u16, store_id: u128, epoch: u64) -> Membership {
     let incarnation = Incarnation { epoch, nonce: u64::try_from(store_id).unwrap() };
-    let mut node = Membership::new(NodeIndex(me), parameters(), incarnation, &Meta::fresh(StoreId(store_id)));
+    let mut node = Membership::new(NodeIndex(me), parameters(), incarnation, &Meta::fresh(StoreId(store_id)), None, false);
     node.on_started();
     node
 }

@@ -18,7 +18,7 @@ use crate::limits::{
 use crate::mutants::must;
 use crate::protocol::context::NodeCtx;
 use crate::protocol::io::{Effect, ReadId, Time};
-use crate::protocol::placement::Placement;
+use crate::protocol::layout::Layout;
 use crate::protocol::replica::Replica;
 use crate::protocol::sums::{LEAF_BITS, PARTS, Part, Sum, mark_of};
 use crate::types::{Digest, Key, Removed, Slot, SlotRange, SlotRecord, SlotsPage};
@@ -188,7 +188,7 @@ impl Leaves {
         match (counting, page) {
             (Some(_), None) if !self.is_suspended => self.count_at = Some(ctx.now.after(REPAIR_COUNT_AGAIN)),
             (Some((_, began)), Some(page)) => {
-                self.add_page(&reading, page, replica, ctx.placement);
+                self.add_page(&reading, page, replica, ctx.layout);
                 self.counted_to = reading.end(page);
                 // A page of large records, or of a busy disk, takes longer.
                 let pause = (ctx.now.since(began) * REPAIR_COUNT_SHARE).max(REPAIR_COUNT_EVERY);
@@ -204,7 +204,7 @@ impl Leaves {
                             self.counts.subtract(leaves.counts);
                         }
                     }
-                    self.add_page(&reading, page, replica, ctx.placement);
+                    self.add_page(&reading, page, replica, ctx.layout);
                 }
             }
             _ => {}
@@ -212,7 +212,7 @@ impl Leaves {
     }
 
     /// Adds the records of a page, none of which is counted.
-    fn add_page(&mut self, reading: &Reading, page: &SlotsPage, replica: &Replica, placement: &Placement) {
+    fn add_page(&mut self, reading: &Reading, page: &SlotsPage, replica: &Replica, layout: &Layout) {
         let end = reading.end(page);
         let is_within = |slot: Slot, key: &Key| reading.range.contains(slot, key) && end.is_after(slot, key);
         // Later ones take precedence: what the replica knows is what became durable last.
@@ -223,7 +223,7 @@ impl Leaves {
         let shown = page.records.iter().filter(|record| !known.contains_key(&record.key));
         let shown = shown.map(|SlotRecord { key, digest, .. }| (key, digest));
         for (key, digest) in shown.chain(known.iter().filter_map(|(key, digest)| Some((*key, (*digest)?)))) {
-            let hash = placement.hash(key);
+            let hash = layout.hash(key);
             if is_within(slot_of(hash), key) {
                 self.add(hash, key, digest);
             }
@@ -231,8 +231,8 @@ impl Leaves {
     }
 
     /// A record became durable in the place of another one.
-    pub fn changed(&mut self, key: &Key, before: Option<&Digest>, after: &Digest, placement: &Placement) {
-        let hash = placement.hash(key);
+    pub fn changed(&mut self, key: &Key, before: Option<&Digest>, after: &Digest, layout: &Layout) {
+        let hash = layout.hash(key);
         let slot = slot_of(hash);
         self.touch(slot, key, Some(after));
         if self.counted_to.is_after(slot, key) {
@@ -244,8 +244,8 @@ impl Leaves {
     }
 
     /// A tombstone was removed.
-    pub fn forgotten(&mut self, key: &Key, digest: &Digest, placement: &Placement) {
-        let hash = placement.hash(key);
+    pub fn forgotten(&mut self, key: &Key, digest: &Digest, layout: &Layout) {
+        let hash = layout.hash(key);
         let slot = slot_of(hash);
         self.touch(slot, key, None);
         if self.counted_to.is_after(slot, key) {
@@ -290,11 +290,11 @@ impl Leaves {
     }
 
     /// The store has removed records of a dropped table; `None` where it could not.
-    pub fn cleaned(&mut self, removed: Option<&Removed>, placement: &Placement) {
+    pub fn cleaned(&mut self, removed: Option<&Removed>, layout: &Layout) {
         self.is_cleaning = false;
         for SlotRecord { slot, key, digest } in removed.iter().flat_map(|removed| &removed.digests) {
             if self.counted_to.is_after(*slot, key) {
-                must!(CleaningKeepsLeaf, self.subtract(placement.hash(key), key, digest));
+                must!(CleaningKeepsLeaf, self.subtract(layout.hash(key), key, digest));
             }
         }
     }
@@ -336,10 +336,10 @@ impl Leaves {
 
     /// Whether they are the sums over these records, for tests.
     #[must_use]
-    pub fn are_of<'a>(&self, records: impl Iterator<Item = (&'a Key, Digest)>, placement: &Placement) -> bool {
+    pub fn are_of<'a>(&self, records: impl Iterator<Item = (&'a Key, Digest)>, layout: &Layout) -> bool {
         let mut expected = Self::default();
         for (key, digest) in records {
-            expected.add(placement.hash(key), key, &digest);
+            expected.add(layout.hash(key), key, &digest);
         }
         let empty = SlotLeaves::default();
         let has_records = self.slots.iter().filter(|(_, leaves)| **leaves != empty);

@@ -1,7 +1,7 @@
 //! Repair: finds the keys that replicas differ about, and brings each to what a read of it answers (anti-entropy, as in
 //! Dynamo: `DeCandia` et al., SOSP 2007).
 //!
-//! Of two nodes that hold a slot in common, the one with the smaller index begins from time to time. It compares sums of its
+//! Of two nodes that hold a slot in common, the one with the smaller name begins from time to time. It compares sums of its
 //! records with the peer's: of all of them, then of the parts that differ, down to leaves, and then keys. Each key that
 //! differs is read linearizably, with both nodes among those that are counted, and the answer is stored where less is held
 //! ([`Mend`]). So repair has no rule of its own, and cannot do what a read could not.
@@ -38,8 +38,8 @@ use super::context::{Caller, NodeCtx, Origin, Task};
 use super::coordinator::ops::Mend;
 use super::coordinator::{Coordinator, CoordinatorCtx};
 use super::io::{Failure, ProtocolEvent, ReadId, Reply, Time};
+use super::layout::Layout;
 use super::message::{Answer, Message, OperationId, Request};
-use super::placement::Placement;
 use super::repair_settings::{RepairOrder, RepairSettings};
 use super::retention::TombstoneReport;
 use super::sums::{Marks, RecordsOf, RepairAnswer, RepairRequest, half_of};
@@ -151,24 +151,30 @@ impl RepairCtx<'_> {
         bytes >= REPAIR_BACKLOG_BYTES_MAX || self.shared.replica.is_overloaded(bytes)
     }
 
+    /// Whether this node begins the comparisons with `peer`.
+    fn begins(&self, peer: NodeIndex) -> bool {
+        let node = &self.shared.node;
+        node.layout.writer(node.me) < node.layout.writer(peer)
+    }
+
     fn is_shared(&self, slot: Slot, peer: NodeIndex) -> bool {
-        let placement = self.shared.node.placement;
-        placement.holds(peer, slot) && placement.holds(self.shared.node.me, slot)
+        let layout = self.shared.node.layout;
+        layout.holds(peer, slot) && layout.holds(self.shared.node.me, slot)
     }
 }
 
 impl Repair {
     /// The repair of a node that starts.
     #[must_use]
-    pub fn start(settings: Option<RepairSettings>, me: NodeIndex, placement: &Placement, now: Time) -> Self {
+    pub fn start(settings: Option<RepairSettings>, me: NodeIndex, layout: &Layout, now: Time) -> Self {
         if settings.is_none() {
             return Self::default();
         }
         let shares = |peer: &NodeIndex| {
-            let both = |slot: &&Slot| placement.holds(me, **slot) && placement.holds(*peer, **slot);
-            *peer != me && placement.distinct_slots().iter().any(|slot| both(&slot))
+            let both = |slot: &&Slot| layout.holds(me, **slot) && layout.holds(*peer, **slot);
+            *peer != me && layout.distinct_slots().iter().any(|slot| both(&slot))
         };
-        let pairs = placement.parameters().members().filter(shares).map(|peer| (peer, Pair::default())).collect();
+        let pairs = layout.members().iter().copied().filter(shares).map(|peer| (peer, Pair::default())).collect();
         Self { settings, leaves: Leaves::start(now), pairs, ..Self::default() }
     }
 
@@ -182,8 +188,8 @@ impl Repair {
         match order {
             RepairOrder::Configure(settings) => self.configure(settings, ctx),
             RepairOrder::PassNow => {
-                let (me, now) = (ctx.shared.node.me, ctx.now());
-                for (peer, pair) in self.pairs.iter_mut().filter(|(peer, _)| me < **peer) {
+                let now = ctx.now();
+                for (peer, pair) in self.pairs.iter_mut().filter(|(peer, _)| ctx.begins(**peer)) {
                     if ctx.shared.reaches(*peer).is_some() {
                         self.unpaced.insert(*peer, REPAIR_UNPACED_COMPARISONS_MAX);
                         pair.due_at = Some(now);
@@ -191,6 +197,27 @@ impl Repair {
                 }
                 self.pace = Pace::default();
             }
+        }
+    }
+
+    /// A configuration is adopted: comparisons under another one end, and others are peers. `is_emptied`: the node has lost records
+    /// that were counted.
+    pub fn reconfigure(&mut self, is_emptied: bool, ctx: &mut RepairCtx<'_>) {
+        self.session = None;
+        self.serving = None;
+        self.served_reads.clear();
+        self.unpaced.clear();
+        if self.settings.is_none() {
+            return;
+        }
+        let (me, layout, now) = (ctx.shared.node.me, ctx.shared.node.layout, ctx.now());
+        self.pairs = Self::start(self.settings.clone(), me, layout, now).pairs;
+        if is_emptied && !ctx.shared.node.group_commit.has_failed() {
+            self.leaves.store_reopened(now);
+        }
+        let peers: Vec<NodeIndex> = self.pairs.keys().copied().collect();
+        for peer in peers.into_iter().filter(|peer| ctx.shared.reaches(*peer).is_some()) {
+            self.catch_up(peer, ctx);
         }
     }
 
@@ -203,8 +230,8 @@ impl Repair {
             self.leaves.store_failed();
         }
         if !was_on && is_on {
-            let (me, placement, now) = (ctx.shared.node.me, ctx.shared.node.placement, ctx.now());
-            self.pairs = Self::start(settings.clone(), me, placement, now).pairs;
+            let (me, layout, now) = (ctx.shared.node.me, ctx.shared.node.layout, ctx.now());
+            self.pairs = Self::start(settings.clone(), me, layout, now).pairs;
             if !ctx.shared.node.group_commit.has_failed() {
                 self.leaves.store_reopened(now);
             }
@@ -266,22 +293,16 @@ impl Repair {
     // The own store.
 
     /// A batch is durable, and these records were durable before those of it: each change is told in turn.
-    pub fn changed(
-        &mut self,
-        key: &Key,
-        before: Option<&Digest>,
-        after: impl FnOnce() -> Digest,
-        placement: &Placement,
-    ) {
+    pub fn changed(&mut self, key: &Key, before: Option<&Digest>, after: impl FnOnce() -> Digest, layout: &Layout) {
         if self.settings.is_some() {
-            self.leaves.changed(key, before, &after(), placement);
+            self.leaves.changed(key, before, &after(), layout);
         }
     }
 
     /// The tombstone of `key` was removed.
-    pub fn forgotten(&mut self, key: &Key, digest: &Digest, placement: &Placement) {
+    pub fn forgotten(&mut self, key: &Key, digest: &Digest, layout: &Layout) {
         if self.settings.is_some() {
-            must!(ForgottenStaysInLeaf, self.leaves.forgotten(key, digest, placement));
+            must!(ForgottenStaysInLeaf, self.leaves.forgotten(key, digest, layout));
         }
     }
 
@@ -292,7 +313,7 @@ impl Repair {
 
     /// The store has removed records of a dropped table.
     pub fn cleaned(&mut self, removed: Option<&Removed>, ctx: &NodeCtx<'_>) {
-        self.leaves.cleaned(removed, ctx.placement);
+        self.leaves.cleaned(removed, ctx.layout);
     }
 
     /// A batch failed.
@@ -362,7 +383,7 @@ impl Repair {
         let now = ctx.now();
         if let Some(pair) = self.pairs.get_mut(&peer) {
             (pair.met_at, pair.equal_at) = (Some(now), None);
-            if ctx.shared.node.me < peer {
+            if ctx.begins(peer) {
                 pair.due_at = Some(now.after(again));
             }
         }
@@ -403,6 +424,7 @@ impl Repair {
             && !self.disk_is_short
             && !ctx.shared.node.group_commit.has_failed()
             && ctx.shared.membership.unready().is_none()
+            && !ctx.shared.node.layout.is_joint()
     }
 
     /// Whether a key of this comparison may be repaired now, but for the pace.
@@ -462,7 +484,7 @@ impl Repair {
             && let Some(of) = self.session.as_mut().and_then(Session::next_listing)
             && let Some(round) = self.ask(RepairRequest::Records(of.clone()), settings, ctx)
         {
-            let range = of.range(|key| ctx.shared.node.placement.slot(key));
+            let range = of.range(|key| ctx.shared.node.layout.slot(key));
             let read = self.leaves.read(range, REPAIR_LISTED_KEYS_MAX, &mut ctx.shared.node);
             let listing = Listing { of, read, mine: None, theirs: None, until: now.after(REPAIR_ANSWER_MAX) };
             if let Some(session) = &mut self.session {
@@ -473,7 +495,7 @@ impl Repair {
 
     fn compare_keys(&mut self, round: u32, ctx: &mut RepairCtx<'_>) {
         if let Some(session) = &mut self.session {
-            session.compare(round, |key| ctx.shared.node.placement.slot(key));
+            session.compare(round, |key| ctx.shared.node.layout.slot(key));
         }
         self.go_on(ctx);
     }
@@ -499,7 +521,8 @@ impl Repair {
         let session = self.session.as_mut()?;
         session.round += 1;
         let (operation, round) = (session.id, session.round);
-        let message = Message::Request { operation, round, request: Request::Repair(request) };
+        let (number, request) = (ctx.shared.node.layout.number(), Request::Repair(request));
+        let message = Message::Request { operation, round, number, request };
         session.bytes += message.encoded_bytes();
         self.pace.bytes(message.encoded_bytes(), settings, ctx.shared.node.now);
         ctx.shared.node.send(session.peer, Some(session.incarnation), message);
@@ -531,8 +554,8 @@ impl Repair {
             RepairAnswer::Sums(_) => {}
             RepairAnswer::Records(mut marks) => {
                 let Some(listing) = session.listings.get_mut(&round) else { return };
-                let (placement, replica) = (ctx.shared.node.placement, &*ctx.shared.replica);
-                if !marks.answers(&listing.of, |key| placement.hash(key)) {
+                let (layout, replica) = (ctx.shared.node.layout, &*ctx.shared.replica);
+                if !marks.answers(&listing.of, |key| layout.hash(key)) {
                     return self.end(false, ctx);
                 }
                 // The peer may not have heard of a drop yet.
@@ -575,7 +598,7 @@ impl Repair {
         let (Some(session), Some(settings)) = (self.session.take(), self.settings.clone()) else { return };
         let is_equal = is_whole && session.differed == 0;
         let now = ctx.now();
-        let pairs_begun = self.pairs.keys().filter(|peer| ctx.shared.node.me < **peer).count();
+        let pairs_begun = self.pairs.keys().filter(|peer| ctx.begins(**peer)).count();
         let Some(pair) = self.pairs.get_mut(&session.peer) else { return };
         pair.behind = if is_whole { session.failed } else { pair.behind.max(session.behind()) };
         if is_equal {
@@ -598,7 +621,8 @@ impl Repair {
             ctx.shared.node.report(ProtocolEvent::Compared { peer, keys, bytes });
         }
         let request = Request::Repair(RepairRequest::End { is_equal });
-        let message = Message::Request { operation: session.id, round: session.round + 1, request };
+        let (round, number) = (session.round + 1, ctx.shared.node.layout.number());
+        let message = Message::Request { operation: session.id, round, number, request };
         ctx.shared.node.send(session.peer, Some(session.incarnation), message);
     }
 
@@ -635,7 +659,7 @@ impl Repair {
                 answer(from, RepairAnswer::Sums(sums), ctx);
             }
             RepairRequest::Records(of) if self.served_reads.len() < REPAIR_SERVED_READS_MAX => {
-                let range = of.range(|key| ctx.shared.node.placement.slot(key));
+                let range = of.range(|key| ctx.shared.node.layout.slot(key));
                 let read = self.leaves.read(range, REPAIR_LISTED_KEYS_MAX, &mut ctx.shared.node);
                 self.served_reads.insert(read, ServedRead { to: from, of });
             }
@@ -656,11 +680,11 @@ fn again_after(settings: &RepairSettings) -> Duration {
 
 /// The records of a page that are meant, without those of dropped tables: nobody repairs them.
 fn listed(page: SlotsPage, of: &RecordsOf, peer: NodeIndex, ctx: &RepairCtx<'_>) -> Marks {
-    let (placement, replica) = (ctx.shared.node.placement, &*ctx.shared.replica);
+    let (layout, replica) = (ctx.shared.node.layout, &*ctx.shared.replica);
     let looked_to = page.records.last().filter(|_| page.has_more).map(|record| record.key.clone());
     let is_meant = |SlotRecord { slot, key, digest }: &SlotRecord| {
         // Tombstones that may be forgotten are nothing, whether they are removed or not.
-        of.has(placement.hash(key))
+        of.has(layout.hash(key))
             && ctx.is_shared(*slot, peer)
             && !replica.is_dropped(key.table())
             && !digest.is_sealed_away(replica.seal(*slot))

@@ -23,6 +23,25 @@ impl Replica {
         self.seals.of(slot)
     }
 
+    /// The seals of the slots from `first` to `last`.
+    pub fn seals_between(&self, first: Slot, last: Slot) -> impl Iterator<Item = (Slot, Clock)> + '_ {
+        self.seals.by_slot.range(first..=last).map(|(slot, seal)| (*slot, *seal))
+    }
+
+    /// The clock up to which it takes in no new writes, once that is durable.
+    #[must_use]
+    pub fn durable_fence(&self) -> Option<Clock> {
+        self.seals.durable_fence
+    }
+
+    /// Takes in no first store and no ballot up to `fence` any more, because other replicas do not. The next batch makes that
+    /// durable.
+    pub fn take_fence(&mut self, fence: Clock, ctx: &mut NodeCtx<'_>) {
+        if self.seals.durable_fence < Some(fence) && !is_jump(fence, ctx) {
+            self.raise_fence(fence, ctx);
+        }
+    }
+
     /// Takes in no first store and no ballot up to `fence` any more. Answers once that is durable, and all of the slot that was
     /// taken in before.
     pub(super) fn on_fence(&mut self, slot: Slot, fence: Clock, from: Origin, ctx: &mut NodeCtx<'_>) {
@@ -125,7 +144,7 @@ impl Replica {
 
 /// Why the replica does not take a fence or a seal.
 fn refusal_of(slot: Slot, clock: Clock, ctx: &mut NodeCtx<'_>) -> Option<Refusal> {
-    if !ctx.placement.holds(ctx.me, slot) {
+    if !ctx.layout.holds(ctx.me, slot) {
         Some(Refusal::NotReplica)
     } else if ctx.group_commit.has_failed() {
         Some(Refusal::StoreFailed)

@@ -37,7 +37,7 @@ mod seals;
 mod state;
 
 use promises::Promises;
-use seals::{Seals, is_below};
+use seals::{Seals, is_below, judged};
 use state::{Dropped, Incoming, KeyState, ReadFor, Stored, Waiting, is_jump};
 
 pub use state::{Offer, Replica};
@@ -69,6 +69,27 @@ impl Replica {
     /// The tables that were dropped.
     pub fn dropped(&self) -> impl Iterator<Item = TableId> + '_ {
         self.dropped.known.iter().copied()
+    }
+
+    /// The tables of which it is durable that they were dropped.
+    pub fn dropped_durably(&self) -> impl Iterator<Item = TableId> + '_ {
+        self.dropped.durable.iter().copied()
+    }
+
+    /// A configuration is adopted, under which this node gains the slots that `is_gained` names: it holds nothing of them. What
+    /// was asked about them is asked again.
+    pub fn reconfigure(&mut self, is_gained: impl Fn(Slot) -> bool, layout: &super::layout::Layout) {
+        let waiting_bytes = &mut self.waiting_bytes;
+        self.keys.retain(|key, state| {
+            let slot = layout.slot(key);
+            let stays = !is_gained(slot);
+            if let (false, KeyState::Reading(waiting)) = (stays, &*state) {
+                *waiting_bytes -= waiting.iter().map(|waiting| waiting.bytes(key)).sum::<usize>();
+            }
+            stays
+        });
+        self.reads.retain(|_, read| !is_gained(read.slot()));
+        self.seals.by_slot.retain(|slot, _| !is_gained(*slot));
     }
 
     /// Somebody tells that `table` was dropped.
@@ -142,6 +163,7 @@ impl Replica {
             Request::Scan { range, keys_max } => self.scan(range, keys_max, from, ctx),
             Request::Follow { .. } | Request::Unfollow => unreachable!("the node gives these to its watches"),
             Request::Repair(_) => unreachable!("the node gives these to its repair"),
+            Request::Members(_) => unreachable!("the node gives these to its members"),
             Request::Fence { slot, fence } => self.on_fence(slot, fence, from, ctx),
             Request::Seal { slot, seal } => self.on_seal(slot, seal, from, ctx),
             Request::OldRecords { .. } => unreachable!("the node gives these to its rounds"),
@@ -171,7 +193,9 @@ impl Replica {
         for (_, digest) in &scanned.keys {
             observe_shown(digest, ctx);
         }
-        scanned.keys.retain(|(key, digest)| digest.is_value || !digest.is_sealed_away(self.seal_of(key, ctx)));
+        scanned
+            .keys
+            .retain(|(key, digest)| digest.is_value || !digest.is_sealed_away(self.seal_by_which_judged(key, ctx)));
         // A deletion that only this replica has would hide the key from this list, and not from the next read.
         #[cfg(feature = "mutants")]
         scanned.keys.retain(|(_, digest)| rule!(ListOmitsTombstones, true, not digest.is_value));
@@ -189,7 +213,7 @@ impl Replica {
         if is_jump(ballot.clock, ctx) {
             return ctx.refuse(requester, Refusal::ClockJump);
         }
-        let hash = ctx.placement.hash(&key);
+        let hash = ctx.layout.hash(&key);
         let floor = self.promises.floor(hash);
         if ballot <= floor || rule!(FenceLetsBallotsPass, self.seals.fences(ballot.clock), not false) {
             let answer = nack(slot, hash, &self.promises, &self.seals);
@@ -234,19 +258,19 @@ impl Replica {
 
     /// The records are durable that a promise had to wait for.
     pub fn on_promise_shown(&mut self, to: Origin, key: Key, read_kind: ReadKind, ctx: &mut NodeCtx<'_>) {
-        let slot = ctx.placement.slot(&key);
+        let slot = ctx.layout.slot(&key);
         self.show_promised(to, slot, key, read_kind, ctx);
     }
 
     /// Stores the record of a conditional write, unless a greater ballot was promised.
     fn accept(&mut self, key: Key, record: Record, age: Age, from: Origin, ctx: &mut NodeCtx<'_>) {
-        let hash = ctx.placement.hash(&key);
+        let hash = ctx.layout.hash(&key);
         // A ballot that no honest node draws must not become the floor of others: the store below refuses it.
         if let Some(proposal) = &record.proposal
             && ctx.clock.check_jump(record.tag().clock(), PEER_JUMP).is_ok()
         {
             if rule!(AcceptUnchecked, proposal.ballot < self.promises.floor(hash), not false) {
-                let answer = nack(ctx.placement.slot(&key), hash, &self.promises, &self.seals);
+                let answer = nack(ctx.layout.slot(&key), hash, &self.promises, &self.seals);
                 return ctx.answer(from, answer);
             }
             self.promises.raise(hash, proposal.ballot.clone());
@@ -259,7 +283,7 @@ impl Replica {
         let Some(slot) = held_slot(&key, ctx) else { return ctx.refuse(requester, Refusal::NotReplica) };
         #[cfg(feature = "mutants")]
         if let Some(held) = read_before_durable(&key, requester, ctx) {
-            return answer_get(key, held.into(), None, requester, ctx);
+            return answer_get(slot, key, held.into(), None, requester, ctx);
         }
         let seal = self.seal(slot);
         let read = self.read(ReadFor::Get { slot, key: key.clone(), requester, seal, kind: read_kind });
@@ -322,14 +346,14 @@ impl Replica {
             Some(ReadFor::Prepare { slot, key, origin, seal, kind }) if seal != self.seal(slot) => {
                 self.show_promised(origin, slot, key, kind, ctx);
             }
-            Some(ReadFor::Get { key, requester, seal, .. }) => match held {
-                Some(held) => answer_get(key, held, seal, requester, ctx),
+            Some(ReadFor::Get { slot, key, requester, seal, .. }) => match held {
+                Some(held) => answer_get(slot, key, held, seal, requester, ctx),
                 None => ctx.refuse(requester, Refusal::ReadFailed),
             },
-            Some(ReadFor::Prepare { key, origin, seal, .. }) => match held {
+            Some(ReadFor::Prepare { slot, key, origin, seal, .. }) => match held {
                 Some(held) => {
                     let age = age_of(&held, ctx);
-                    let held = without_sealed(held.lookup, seal);
+                    let held = without_sealed(held.lookup, judged(seal, slot, ctx));
                     ctx.answer(origin, Answer::Promised { key, held, age, seal });
                 }
                 None => ctx.refuse(Requester::Coordinator(origin), Refusal::ReadFailed),
@@ -370,7 +394,7 @@ impl Replica {
                 Waiting::Prepare(from, request) => prepares.push((from, request)),
                 Waiting::Forget => {
                     if let Some(Stored { digest, .. }) = &durable
-                        && digest.is_sealed_away(self.seals.of(slot))
+                        && digest.is_sealed_away(judged(self.seals.of(slot), slot, ctx))
                     {
                         ctx.group_commit.add_forgotten(slot, key.clone(), digest.clone());
                     }
@@ -421,8 +445,9 @@ impl Replica {
         self.keys.retain(|_, state| matches!(state, KeyState::Reading(_)));
     }
 
-    fn seal_of(&self, key: &Key, ctx: &NodeCtx<'_>) -> Option<Clock> {
-        self.seal(ctx.placement.slot(key))
+    fn seal_by_which_judged(&self, key: &Key, ctx: &NodeCtx<'_>) -> Option<Clock> {
+        let slot = ctx.layout.slot(key);
+        judged(self.seal(slot), slot, ctx)
     }
 
     fn read(&mut self, read_for: ReadFor) -> ReadId {
@@ -447,13 +472,14 @@ fn observe_shown(digest: &Digest, ctx: &mut NodeCtx<'_>) {
 
 /// The slot of `key`, if this node holds it.
 fn held_slot(key: &Key, ctx: &NodeCtx<'_>) -> Option<Slot> {
-    let slot = ctx.placement.slot(key);
-    rule!(StandInsCount, ctx.placement.holds(ctx.me, slot)).then_some(slot)
+    let slot = ctx.layout.slot(key);
+    rule!(StandInsCount, ctx.layout.holds(ctx.me, slot)).then_some(slot)
 }
 
-fn answer_get(key: Key, held: Found, seal: Option<Clock>, requester: Requester, ctx: &mut NodeCtx<'_>) {
+fn answer_get(slot: Slot, key: Key, held: Found, seal: Option<Clock>, requester: Requester, ctx: &mut NodeCtx<'_>) {
     let age = age_of(&held, ctx);
-    ctx.deliveries.push_back(match (requester, without_sealed(held.lookup, seal)) {
+    let judged = judged(seal, slot, ctx);
+    ctx.deliveries.push_back(match (requester, without_sealed(held.lookup, judged)) {
         (Requester::Coordinator(origin), held) => Delivery::Answer(origin, Answer::Lookup { key, held, age, seal }),
         (Requester::Operator(request), Lookup::Record(record)) => {
             Delivery::Reply(request, Reply::Record(Some(AgedRecord::new(record, age))))
@@ -495,7 +521,7 @@ fn compare_and_store(
     ctx: &mut NodeCtx<'_>,
 ) {
     let Incoming { record, kept_at, offer } = incoming;
-    let (digest, seal) = (record.digest(), seals.of(slot));
+    let (digest, seal) = (record.digest(), judged(seals.of(slot), slot, ctx));
     let (in_flight, next) = (ctx.group_commit.in_flight(&key), ctx.group_commit.next(&key));
     let held = [
         (durable.map(|durable| &durable.digest), AnswerWhen::Now),
@@ -541,7 +567,7 @@ fn compare_and_store(
         }
     }
     if let Some(proposal) = &digest.proposal {
-        must!(StorePromisesNothing, promises.raise(ctx.placement.hash(&key), proposal.ballot.clone()));
+        must!(StorePromisesNothing, promises.raise(ctx.layout.hash(&key), proposal.ballot.clone()));
     }
     if !ctx.clock.is_durable(clock.epoch) {
         ctx.group_commit.add_epoch(clock.epoch);
@@ -604,7 +630,7 @@ fn keep_out(
         KeptOut::Fenced => ctx.refuse(requester, Refusal::Fenced),
         KeptOut::Sealed => ctx.answer(origin, Answer::Sealed),
         KeptOut::Nack => {
-            let answer = nack(slot, ctx.placement.hash(key), promises, seals);
+            let answer = nack(slot, ctx.layout.hash(key), promises, seals);
             ctx.answer(origin, answer);
         }
     }
@@ -662,6 +688,7 @@ mod tests {
     use super::*;
     use crate::protocol::clock::QuorumClock;
     use crate::protocol::io::{RequestId, Time};
+    use crate::protocol::layout::Layout;
     use crate::protocol::placement::Placement;
     use crate::types::{Checksum, Clock, ClusterParameters, Content, NodeId, NodeIndex, Stamp};
 
@@ -671,12 +698,12 @@ mod tests {
         let stamp = Stamp { clock: Clock { epoch: 7, counter: 3 }, writer: NodeId::new("2").unwrap() };
         let digest = Record::plain(stamp, Content::Tombstone, Checksum::of(&key, &Content::Tombstone)).digest();
         let node_ids = vec![NodeId::new("1").unwrap()];
-        let placement = Placement::new(ClusterParameters::plain(0, 1, node_ids));
+        let layout = Layout::begin(Placement::new(ClusterParameters::plain(0, 1, node_ids)).into(), &[]);
         let mut ctx = NodeCtx {
             now: Time(0),
             running: RunningTime::START,
             me: NodeIndex(0),
-            placement: &placement,
+            layout: &layout,
             clock: &mut QuorumClock::start(5),
             group_commit: &mut GroupCommit::default(),
             effects: &mut Vec::new(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::mutants::rule;
+use crate::protocol::context::NodeCtx;
 use crate::types::{Clock, Digest, Meta, Slot};
 
 /// The fence and the seals.
@@ -41,6 +42,12 @@ impl Seals {
     pub(super) fn raise(&mut self, fence: Clock) {
         self.fence = self.fence.max(Some(fence));
     }
+}
+
+/// The seal by which this node judges what it holds of `slot`, of which this is the seal. While it takes the slot over, it holds
+/// too little to judge anything.
+pub(super) fn judged(seal: Option<Clock>, slot: Slot, ctx: &NodeCtx<'_>) -> Option<Clock> {
+    seal.filter(|_| rule!(SealsWhileTakingOver, !ctx.layout.gains(ctx.me, slot), not true))
 }
 
 /// Whether a replica with this seal of its slot has forgotten a deletion that may be above the record.

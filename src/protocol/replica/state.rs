@@ -97,6 +97,14 @@ pub(super) enum ReadFor {
     Prepare { slot: Slot, key: Key, origin: Origin, seal: Option<Clock>, kind: ReadKind },
 }
 
+impl ReadFor {
+    pub(super) fn slot(&self) -> Slot {
+        match self {
+            Self::Store { slot, .. } | Self::Get { slot, .. } | Self::Prepare { slot, .. } => *slot,
+        }
+    }
+}
+
 /// Whether `clock` is further ahead than that of any honest node.
 pub(super) fn is_jump(clock: Clock, ctx: &mut NodeCtx<'_>) -> bool {
     let is_jump = ctx.clock.check_jump(clock, PEER_JUMP).is_err();

@@ -168,7 +168,7 @@ impl Tables {
             lookup.came_later.retain(|waiting| *waiting != number);
         }
         let key = request.name.key();
-        let slot = ctx.shared.node.placement.slot(&key);
+        let slot = ctx.shared.node.layout.slot(&key);
         let report = rounds::report(slot, &BTreeSet::new(), ctx);
         self.fail_unread(number, &Failure::NoQuorum(report), ctx);
     }

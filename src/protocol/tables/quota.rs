@@ -6,7 +6,7 @@
 
 use crate::limits::{QUOTA_MEASURED_EVERY, QUOTA_MEASURING_SHARE};
 use crate::protocol::io::{Command, Effect, Failure, Time};
-use crate::protocol::placement::Placement;
+use crate::protocol::layout::Layout;
 use crate::types::{Change, Content, Key, NodeIndex, Slot, TableRecord};
 
 use super::state::{Measuring, Tables, TablesCtx};
@@ -38,12 +38,12 @@ impl Tables {
     }
 
     /// The own store has so many bytes of the table that was measured; `None` where it could not be read.
-    pub fn measured(&mut self, bytes: Option<u64>, now: Time, me: NodeIndex, placement: &Placement) {
+    pub fn measured(&mut self, bytes: Option<u64>, now: Time, me: NodeIndex, layout: &Layout) {
         let Some(Measuring { table, began }) = self.measuring.take() else { return };
         let Some(usage) = self.usage.get_mut(&table) else { return };
         // A large table takes long to measure, and is measured less often.
         usage.measure_at = now.after(QUOTA_MEASURED_EVERY.max(now.since(began) * QUOTA_MEASURING_SHARE));
-        let slots = u128::from(placement.slots_held()[me.index()]);
+        let slots = u128::from(layout.slots_held(me));
         let Some(bytes) = bytes.filter(|_| slots > 0) else { return };
         let whole = u128::from(bytes) * Slot::COUNT as u128 / slots;
         usage.held = Some(u64::try_from(whole).unwrap_or(u64::MAX));

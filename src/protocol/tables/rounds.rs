@@ -7,7 +7,6 @@ use crate::mutants::rule;
 use crate::protocol::io::{QuorumReport, ReplicaStatus, Time};
 use crate::protocol::listing::Coverage;
 use crate::protocol::message::{OperationId, Request};
-use crate::protocol::quorum::Tally;
 use crate::types::{NodeIndex, Slot, TableId};
 
 use super::state::{Round, Tables, TablesCtx, Timer};
@@ -24,7 +23,7 @@ impl Tables {
     fn ask_round(&mut self, id: OperationId, ctx: &mut TablesCtx<'_>) {
         let Some(round) = self.rounds.get(&id) else { return };
         let table = round.table;
-        let missing = ctx.shared.node.placement.parameters().members();
+        let missing = ctx.shared.node.layout.members().iter().copied();
         let missing: Vec<NodeIndex> = missing.filter(|member| !round.answered.contains(member)).collect();
         for member in missing {
             if let Some(incarnation) = ctx.shared.reaches(member) {
@@ -44,13 +43,13 @@ impl Tables {
     pub(super) fn round_counts(&mut self, from: NodeIndex, id: OperationId, ctx: &mut TablesCtx<'_>) {
         let Some(round) = self.rounds.get_mut(&id) else { return };
         round.answered.insert(from);
-        let placement = ctx.shared.node.placement;
-        let holds = rule!(DropAtOne, Coverage::lacking(&round.answered, placement).is_none());
+        let layout = ctx.shared.node.layout;
+        let holds = rule!(DropAtOne, Coverage::lacking(&round.answered, layout).is_none());
         #[cfg(feature = "mutants")]
         let holds = holds
             || crate::mutants::is_on(crate::mutants::Mutant::DropOfOneSlot) && holds_first_slot(&round.answered, ctx);
         let job = if holds { round.job.take() } else { None };
-        let is_over = round.answered.len() == placement.parameters().node_ids.len();
+        let is_over = layout.members().iter().all(|member| round.answered.contains(member));
         if is_over {
             self.rounds.remove(&id);
             self.timers.retain(|(_, timer)| *timer != Timer::Round(id));
@@ -65,14 +64,25 @@ impl Tables {
         let Some(round) = self.rounds.get_mut(&id) else { return };
         if round.deadline <= ctx.now() {
             let Some(Round { job: Some(job), answered, .. }) = self.rounds.remove(&id) else { return };
-            let placement = ctx.shared.node.placement;
-            let slot = Coverage::lacking(&answered, placement).unwrap_or_default();
+            let layout = ctx.shared.node.layout;
+            let slot = Coverage::lacking(&answered, layout).unwrap_or_default();
             let report = report(slot, &answered, ctx);
             return self.round_failed(job, report, ctx);
         }
         round.times += 1;
         self.set_round_timer(id, ctx);
         self.ask_round(id, ctx);
+    }
+
+    /// A configuration is adopted: drops must be durable at majorities under it.
+    pub fn reconfigure(&mut self, ctx: &mut TablesCtx<'_>) {
+        let ids: Vec<OperationId> = self.rounds.keys().copied().collect();
+        for id in ids {
+            if let Some(round) = self.rounds.get_mut(&id) {
+                round.answered.clear();
+            }
+            self.ask_round(id, ctx);
+        }
     }
 
     /// `peer` can be reached again: it is sent the drops on their way, and those that it may have missed.
@@ -93,16 +103,16 @@ impl Tables {
 /// A majority of one slot's replicas passes for one of each: wrong.
 #[cfg(feature = "mutants")]
 fn holds_first_slot(nodes: &BTreeSet<NodeIndex>, ctx: &TablesCtx<'_>) -> bool {
-    let placement = ctx.shared.node.placement;
-    let Some(slot) = placement.distinct_slots().first() else { return false };
-    let tally = Tally::single(placement.replicas(*slot));
+    let layout = ctx.shared.node.layout;
+    let Some(slot) = layout.distinct_slots().first() else { return false };
+    let tally = layout.tally(*slot);
     tally.is_quorum(tally.set_of(tally.members().iter().filter(|member| nodes.contains(member)).copied()))
 }
 
 /// A report of the replicas of `slot`, where those of `answered` have answered.
 pub(super) fn report(slot: Slot, answered: &BTreeSet<NodeIndex>, ctx: &TablesCtx<'_>) -> QuorumReport {
     let node = &ctx.shared.node;
-    let replicas = node.placement.replicas(slot);
+    let replicas = node.layout.replicas(slot);
     let status = |member: &NodeIndex| {
         if answered.contains(member) {
             ReplicaStatus::Answered
@@ -114,7 +124,7 @@ pub(super) fn report(slot: Slot, answered: &BTreeSet<NodeIndex>, ctx: &TablesCtx
     };
     QuorumReport {
         slot,
-        needed: Tally::single(replicas).answers_min(),
+        needed: node.layout.tally(slot).answers_min(),
         replicas: replicas.iter().map(|member| (node.id(*member), status(member))).collect(),
     }
 }

@@ -23,6 +23,7 @@ use crate::limits::{
     REPAIR_BACKLOG_BYTES_MAX, REPAIR_IN_FLIGHT_MAX, REPAIR_KEY_DEADLINE, REPAIR_LISTED_KEYS_MAX, TOMBSTONE_LISTS_MAX,
     TOMBSTONE_LOOKS, TOMBSTONE_SLOTS_AT_ONCE,
 };
+use crate::mutants::rule;
 use crate::types::{Batch, Clock, Incarnation, NodeIndex, Slot, SlotRange, SlotRecord, SlotsPage};
 
 use super::context::{Caller, Origin, Requester, Task};
@@ -105,6 +106,7 @@ impl TombstonesCtx<'_> {
     /// may not.
     fn may_run(&self) -> bool {
         self.leaves.are_complete()
+            && rule!(DropsWhileJoint, !self.shared.node.layout.is_joint())
             && self.shared.membership.unready().is_none()
             && !self.shared.node.group_commit.has_failed()
             && !self.is_overloaded()
@@ -127,6 +129,16 @@ impl Tombstones {
         self.due.clear();
         self.waiting.clear();
         (self.settings, self.look_at) = (settings, now);
+    }
+
+    /// A configuration is adopted: a round under another one ends without effect.
+    pub fn reconfigure(&mut self, ctx: &TombstonesCtx<'_>) {
+        self.round = None;
+        self.due.clear();
+        self.waiting.clear();
+        self.served.clear();
+        self.forgetting = Forgetting::default();
+        self.look_at = ctx.now();
     }
 
     /// Whether a round is under way, or tombstones are being removed.
@@ -169,7 +181,8 @@ impl Tombstones {
 
     /// A timer may have fired.
     pub fn on_wake(&mut self, ctx: &mut TombstonesCtx<'_>) {
-        let is_overloaded = ctx.is_overloaded();
+        // While members change, nothing is forgotten.
+        let is_overloaded = ctx.is_overloaded() || ctx.shared.node.layout.is_joint();
         let last_read = &mut self.last_read;
         self.forgetting.on_wake(|| next_read(last_read), is_overloaded, &mut ctx.shared);
         let Some(settings) = self.settings.clone() else { return };
@@ -278,7 +291,8 @@ impl Tombstones {
         for (member, incarnation) in round.missing() {
             match &request {
                 Request::OldRecords { .. } if member == me => {
-                    let from = Origin { node: me, incarnation, operation: id, round: number };
+                    let configuration = ctx.shared.node.layout.number();
+                    let from = Origin { node: me, incarnation, operation: id, round: number, number: configuration };
                     self.on_request(from, request.clone(), ctx);
                 }
                 request => ctx.shared.ask(member, incarnation, id, number, request.clone()),
@@ -377,7 +391,7 @@ impl Tombstones {
     /// A round asks for the old records of this node.
     pub fn on_request(&mut self, from: Origin, request: Request, ctx: &mut TombstonesCtx<'_>) {
         let Request::OldRecords { slot, until, after } = request else { return };
-        if !ctx.shared.node.placement.holds(ctx.shared.node.me, slot) {
+        if !ctx.shared.node.layout.holds(ctx.shared.node.me, slot) {
             return ctx.shared.node.refuse(Requester::Coordinator(from), Refusal::NotReplica);
         }
         let is_repeated = self.served.values().any(|served| served.to == from);
@@ -442,12 +456,12 @@ fn next_read(last_read: &mut u64) -> ReadId {
 
 /// The first replica of a slot, in the order of placement, that this node can reach.
 fn first_reached(slot: Slot, ctx: &TombstonesCtx<'_>) -> Option<NodeIndex> {
-    let replicas = ctx.shared.node.placement.replicas(slot);
+    let replicas = ctx.shared.node.layout.replicas(slot);
     replicas.iter().copied().find(|member| ctx.shared.reaches(*member).is_some())
 }
 
 /// All replicas of a slot, or one that cannot be reached.
 fn reached(slot: Slot, ctx: &TombstonesCtx<'_>) -> Result<Vec<(NodeIndex, Incarnation)>, NodeIndex> {
-    let replicas = ctx.shared.node.placement.replicas(slot);
+    let replicas = ctx.shared.node.layout.replicas(slot);
     replicas.iter().map(|member| Ok((*member, ctx.shared.reaches(*member).ok_or(*member)?))).collect()
 }

@@ -184,7 +184,8 @@ impl Feed {
         let (oldest, next) = (self.oldest(), self.next);
         let subscription = self.subscriptions.get_mut(&subscriber)?;
         let Subscriber { node, incarnation, operation } = subscriber;
-        let origin = Origin { node, incarnation, operation, round: subscription.round };
+        // Changes count under each configuration.
+        let origin = Origin { node, incarnation, operation, round: subscription.round, number: 0 };
         let first = subscription.first?;
         if first < oldest {
             self.unsubscribe(subscriber);

@@ -11,11 +11,10 @@ use crate::protocol::changes::{Change, Filter};
 use crate::protocol::context::Origin;
 use crate::protocol::coordinator::{Coordinator, CoordinatorCtx};
 use crate::protocol::io::{Effect, Time};
+use crate::protocol::layout::Layout;
 use crate::protocol::listing::Listing;
 use crate::protocol::message::{Answer, Message, OperationId, Request};
 use crate::protocol::news::{Cursor, ListFirst, WatchEvent, WatchId, WatchNews};
-use crate::protocol::placement::Placement;
-use crate::protocol::quorum::Tally;
 
 use super::feed::Feed;
 use super::filter::FilterIndex;
@@ -113,8 +112,8 @@ impl WatchCtx<'_> {
         self.shared.node.me
     }
 
-    pub(super) fn placement(&self) -> &Placement {
-        self.shared.node.placement
+    pub(super) fn layout(&self) -> &Layout {
+        self.shared.node.layout
     }
 
     fn reaches(&self, node: NodeIndex) -> Option<Incarnation> {
@@ -253,10 +252,7 @@ impl Watches {
     fn add_group(&mut self, filter: Filter, cursor: &Cursor, is_shared: bool, ctx: &mut WatchCtx<'_>) -> GroupId {
         self.last_group += 1;
         let id = GroupId(self.last_group);
-        let nodes: Vec<NodeIndex> = match &filter {
-            Filter::Key(key) => ctx.placement().replicas(ctx.placement().slot(key)).to_vec(),
-            Filter::Prefix(_) => ctx.placement().parameters().members().collect(),
-        };
+        let nodes = nodes_of(&filter, ctx);
         let mut streams = BTreeMap::new();
         for node in nodes {
             let operation = ctx.coordinator.next_id();
@@ -284,9 +280,11 @@ impl Watches {
             let Some(incarnation) = ctx.reaches(node) else { continue };
             let (operation, round) = (stream.operation, stream.round);
             if node == ctx.me() {
-                self.feed.on_end(Origin { node, incarnation, operation, round });
+                let number = ctx.layout().number();
+                self.feed.on_end(Origin { node, incarnation, operation, round, number });
             } else if stream.incarnation == Some(incarnation) {
-                let message = Message::Request { operation, round, request: Request::Unfollow };
+                let number = ctx.layout().number();
+                let message = Message::Request { operation, round, number, request: Request::Unfollow };
                 ctx.shared.node.send(node, Some(incarnation), message);
             }
         }
@@ -310,14 +308,57 @@ impl Watches {
         let (operation, round, next) = (stream.operation, stream.ask(now), stream.number);
         let Some(incarnation) = stream.incarnation else { return };
         if node == ctx.me() {
-            let from = Origin { node, incarnation, operation, round };
+            let from = Origin { node, incarnation, operation, round, number: ctx.layout().number() };
             if let Some(answer) = self.feed.on_request(from, &filter, next, now) {
                 self.on_answer(node, operation, round, answer, ctx);
             }
         } else {
-            let message = Message::Request { operation, round, request: Request::Follow { filter, next } };
+            let (number, request) = (ctx.layout().number(), Request::Follow { filter, next });
+            let message = Message::Request { operation, round, number, request };
             ctx.shared.node.send(node, Some(incarnation), message);
         }
+    }
+
+    /// A configuration is adopted: members that came are followed, and cover no watch that began before; those that went cover
+    /// none any more.
+    pub fn reconfigure(&mut self, ctx: &mut WatchCtx<'_>) {
+        self.majorities.clear();
+        let groups: Vec<GroupId> = self.groups.keys().copied().collect();
+        for id in groups {
+            let Some(group) = self.groups.get(&id) else { continue };
+            let nodes = nodes_of(&group.filter, ctx);
+            let gone: Vec<NodeIndex> = group.streams.keys().copied().filter(|node| !nodes.contains(node)).collect();
+            let come: Vec<NodeIndex> = nodes.into_iter().filter(|node| !group.streams.contains_key(node)).collect();
+            for node in gone {
+                self.forget_stream(id, node);
+            }
+            for node in come {
+                let operation = ctx.coordinator.next_id();
+                self.streams.insert(operation, (id, node));
+                if let Some(group) = self.groups.get_mut(&id) {
+                    group.streams.insert(node, Stream::new(operation, None));
+                }
+                self.ask(id, node, ctx);
+            }
+        }
+        let watches: Vec<WatchId> = self.clients.keys().copied().collect();
+        for watch in watches {
+            self.review(watch, ctx);
+        }
+    }
+
+    /// `node` is no member any more, or no replica of what the group follows.
+    fn forget_stream(&mut self, id: GroupId, node: NodeIndex) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        if let Some(stream) = group.streams.remove(&node) {
+            self.streams.remove(&stream.operation);
+        }
+        for member in group.members.clone() {
+            if let Some(watch) = self.clients.get_mut(&member) {
+                watch.covers.remove(&node);
+            }
+        }
+        self.forget_announced(|group, of| (group, of) == (id, node));
     }
 
     /// The changes of `node` have a gap: it covers no watch any longer that began before. Its changes are followed anew.
@@ -461,19 +502,19 @@ impl Watches {
     fn is_majority(&mut self, filter: &Filter, nodes: &BTreeSet<NodeIndex>, ctx: &WatchCtx<'_>) -> bool {
         /// How many sets of nodes are remembered.
         const SETS_MAX: usize = 256;
-        let placement = ctx.placement();
-        let holds = |replicas: &[NodeIndex]| {
-            let tally = Tally::single(replicas);
+        let layout = ctx.layout();
+        let holds = |slot| {
+            let tally = layout.tally(slot);
             tally.is_quorum(tally.set_of(nodes.iter().copied()))
         };
         let is_majority = match filter {
-            Filter::Key(key) => holds(placement.replicas(placement.slot(key))),
+            Filter::Key(key) => holds(layout.slot(key)),
             Filter::Prefix(_) => {
                 if let Some(known) = self.majorities.get(nodes) {
                     *known
                 } else {
-                    let mut slots = placement.distinct_slots().iter();
-                    let is_majority = slots.all(|slot| holds(placement.replicas(*slot)));
+                    let mut slots = layout.distinct_slots().iter();
+                    let is_majority = slots.all(|slot| holds(*slot));
                     if self.majorities.len() >= SETS_MAX {
                         self.majorities.clear();
                     }
@@ -675,4 +716,12 @@ impl Watches {
 /// records rise while tombstones are kept: another version is a later one.
 pub(super) fn is_news(last: Option<&Version>, version: &Version) -> bool {
     last != Some(version)
+}
+
+/// The nodes whose changes are followed for a filter.
+fn nodes_of(filter: &Filter, ctx: &WatchCtx<'_>) -> Vec<NodeIndex> {
+    match filter {
+        Filter::Key(key) => ctx.layout().replicas(ctx.layout().slot(key)).to_vec(),
+        Filter::Prefix(_) => ctx.layout().members().to_vec(),
+    }
 }

@@ -104,7 +104,8 @@ impl Watches {
                 ctx.listing.start(caller, deadline, page, required, &mut listing);
             }
             Filter::Key(key) => {
-                let read = GetWith::new(required);
+                let replicas = ctx.layout().replicas(ctx.layout().slot(key)).to_vec();
+                let read = GetWith::new(required.into_iter().filter(|node| replicas.contains(node)).collect());
                 ctx.coordinator.start(caller, deadline, key.clone(), read.into(), &mut ctx.shared);
             }
         }
@@ -147,7 +148,7 @@ impl Watches {
     fn page_failed(&mut self, id: WatchId, failure: &Failure, ctx: &mut WatchCtx<'_>) {
         let Some(watch) = self.clients.get(&id) else { return };
         let group = watch.group;
-        let broken: Vec<NodeIndex> = silent(failure, ctx.placement()).intersection(&watch.covers).copied().collect();
+        let broken: Vec<NodeIndex> = silent(failure, ctx.layout()).intersection(&watch.covers).copied().collect();
         for node in broken {
             self.break_stream(group, node, ctx);
         }

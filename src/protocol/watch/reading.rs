@@ -12,7 +12,7 @@ use crate::mutants::rule;
 use crate::protocol::context::{Caller, Task};
 use crate::protocol::coordinator::ops::GetWith;
 use crate::protocol::io::{Failure, QuorumReport, ReplicaStatus, Reply};
-use crate::protocol::placement::Placement;
+use crate::protocol::layout::Layout;
 use crate::types::{Key, NodeIndex, Record, Version};
 
 use super::hub::{WatchCtx, Watches, is_news};
@@ -61,7 +61,7 @@ impl Watches {
             stream.pending.insert(number);
             announced.wants.insert((id, node), Announcement { number, version: version.clone() });
         }
-        let is_by_majority = announced.is_by_majority(&key, ctx.placement());
+        let is_by_majority = announced.is_by_majority(&key, ctx.layout());
         if is_by_majority || is_first {
             self.reads.schedule(&key, if is_by_majority { now } else { now.after(MAJORITY_MAX) });
         }
@@ -94,7 +94,10 @@ impl Watches {
             let mut wants = std::mem::take(&mut announced.wants);
             // Another read is under way only where a rule is broken.
             wants.extend(announced.asked.take().map(|asked| asked.wants).unwrap_or_default());
-            let tellers: BTreeSet<NodeIndex> = wants.keys().map(|(_, node)| *node).collect();
+            // One that is no replica of the key any more is not asked: the others tell what counts now.
+            let replicas = ctx.layout().replicas(ctx.layout().slot(&key));
+            let tellers = wants.keys().map(|(_, node)| *node).filter(|node| replicas.contains(node));
+            let tellers: BTreeSet<NodeIndex> = tellers.collect();
             self.reads.last_task += 1;
             let task = self.reads.last_task;
             announced.asked = Some(Asked { task, wants, again });
@@ -156,7 +159,7 @@ impl Watches {
                 self.reads.keys.remove(key);
             } else if !announced.wants.is_empty() {
                 let now = ctx.now();
-                let at = if announced.is_by_majority(key, ctx.placement()) { now } else { now.after(MAJORITY_MAX) };
+                let at = if announced.is_by_majority(key, ctx.layout()) { now } else { now.after(MAJORITY_MAX) };
                 self.reads.schedule(key, at);
             }
         }
@@ -184,7 +187,7 @@ impl Watches {
 
     /// A read has failed: the replicas that announced the key and did not answer cover nothing any more.
     fn read_again(&mut self, key: &Key, asked: Announcements, failure: &Failure, ctx: &mut WatchCtx<'_>) {
-        let silent = silent(failure, ctx.placement());
+        let silent = silent(failure, ctx.layout());
         let broken: Vec<(GroupId, NodeIndex)> =
             asked.keys().filter(|(_, node)| silent.contains(node)).copied().collect();
         if let Some(announced) = self.reads.keys.get_mut(key) {
@@ -199,8 +202,8 @@ impl Watches {
 }
 
 /// The replicas that did not answer an operation that failed.
-pub(super) fn silent(failure: &Failure, placement: &Placement) -> BTreeSet<NodeIndex> {
+pub(super) fn silent(failure: &Failure, layout: &Layout) -> BTreeSet<NodeIndex> {
     let Failure::NoQuorum(QuorumReport { replicas, .. }) = failure else { return BTreeSet::new() };
     let silent = replicas.iter().filter(|(_, said)| *said != ReplicaStatus::Answered);
-    silent.filter_map(|(id, _)| placement.parameters().member(id)).collect()
+    silent.filter_map(|(id, _)| layout.member(id)).collect()
 }

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::limits::WATCH_READS_MAX;
 use crate::mutants::rule;
 use crate::protocol::io::Time;
-use crate::protocol::placement::Placement;
-use crate::protocol::quorum::Tally;
+use crate::protocol::layout::Layout;
 use crate::types::{Key, NodeIndex, Version};
 
 use super::streams::GroupId;
@@ -108,8 +107,8 @@ impl Reads {
 
 impl Announced {
     /// Whether a majority of the key's replicas has announced one version, so that a read will find it there.
-    pub(super) fn is_by_majority(&self, key: &Key, placement: &Placement) -> bool {
-        let tally = Tally::single(placement.replicas(placement.slot(key)));
+    pub(super) fn is_by_majority(&self, key: &Key, layout: &Layout) -> bool {
+        let tally = layout.tally(layout.slot(key));
         let is_of_majority = |version: &Version| {
             let same = self.wants.iter().filter(|(_, want)| want.version == *version);
             tally.is_quorum(tally.set_of(same.map(|((_, node), _)| *node)))

@@ -14,7 +14,7 @@ use crate::types::{Clock, Incarnation, Key, NodeId, NodeIndex, Stamp, Version};
 
 fn origin(operation: u64, round: u32) -> Origin {
     let incarnation = Incarnation { epoch: 1, nonce: 1 };
-    Origin { node: NodeIndex(1), incarnation, operation: OperationId(operation), round }
+    Origin { node: NodeIndex(1), incarnation, operation: OperationId(operation), round, number: 0 }
 }
 
 fn version(counter: u64) -> Version {

@@ -234,6 +234,7 @@ async fn answers_of_peers_beyond_the_budget_become_refusals() {
         Message::Answer {
             operation: OperationId(1),
             round: 1,
+            number: 0,
             answer: Answer::Lookup { key, held, age: Age::NONE, seal: None },
         }
     };
@@ -245,7 +246,7 @@ async fn answers_of_peers_beyond_the_budget_become_refusals() {
     let mut fit: Vec<Message> = (0..8).map(|_| received(MIB)).collect();
     assert!(fit.iter().all(|message| *message == answer(MIB)), "a value that counts is the same value");
     let refused = Answer::Refused(Refusal::NoRoom);
-    assert_eq!(received(MIB), Message::Answer { operation: OperationId(1), round: 1, answer: refused });
+    assert_eq!(received(MIB), Message::Answer { operation: OperationId(1), round: 1, number: 0, answer: refused });
     assert_eq!(received(UNCOUNTED_VALUE_BYTES_MAX), answer(UNCOUNTED_VALUE_BYTES_MAX), "small values always fit");
     fit.pop();
     assert_eq!(received(MIB), answer(MIB));

@@ -6,7 +6,7 @@
 //!
 //! | column family | key | value |
 //! |---|---|---|
-//! | `meta` | a name; `incarnation/` and an epoch; `peer/` and a node id; `dropped/` and the id of a table (4); `seal/` and a slot (2) | version, fields, XXH3 of name and fields |
+//! | `meta` | a name; `incarnation/` and an epoch; `peer/` and the name under which a node writes; `dropped/` and the id of a table (4); `seal/` and a slot (2) | version, fields, XXH3 of name and fields |
 //! | `records` | slot (2), the key's bytes | version, flags, kept since (8), stamp, checksum (8), time to live (8), proposal, then the value's bytes, or the length (4) of a large value |
 //! | `blobs` | as in `records` | as in `records`, with the value's bytes |
 //! | `expiry` | when it expires (8), slot (2), the key's bytes | version, the version that expires |
@@ -21,19 +21,25 @@
 //! Caveat: a record's checksum covers its key and content. The checksums that RocksDB keeps of its blocks and its log guard
 //! the stamp and the ballot.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::types::{
-    Checksum, Clock, Content, Digest, Expiry, Incarnation, Key, KeyError, NodeId, NodeIdError, PeerRecord, Record,
-    RunningTime, Slot, Stamp, StoreId, TableId, Ttl, Value,
+    Checksum, Clock, Configuration, Content, Digest, Expiry, Incarnation, Key, KeyError, NodeId, NodeIdError,
+    PeerRecord, Record, RunningTime, Slot, Stamp, StoreId, TableId, TakenOver, Ttl, Value, Vote,
 };
 
+mod members;
 mod proposal;
 
 /// The layout of the column families as a whole, kept under `format` in `meta`. It rises when earlier programs could no
 /// longer read a store.
 pub const FORMAT: u32 = 6;
+
+/// The same once the node has adopted a configuration: an earlier program would take the cluster file for the list of members.
+pub const FORMAT_WITH_CONFIGURATION: u32 = 7;
 
 /// The layout of one digest or record.
 pub const RECORD_VERSION: u8 = 3;
@@ -74,6 +80,9 @@ const META_PEER: &[u8] = b"peer/";
 const META_DROPPED: &[u8] = b"dropped/";
 const META_FENCE: &[u8] = b"fence";
 const META_SEAL: &[u8] = b"seal/";
+const META_CONFIGURATION: &[u8] = b"configuration";
+const META_VOTE: &[u8] = b"vote";
+const META_TAKEN_OVER: &[u8] = b"taken_over";
 
 /// Why some bytes cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -131,6 +140,9 @@ pub enum DecodeError {
         /// The number in the bytes.
         found: u8,
     },
+    /// A list of members breaks a rule.
+    #[error("its list of members is not valid")]
+    NotAList,
     /// A node id is text that is not accepted as an id.
     #[error("its node id is not valid: {0}")]
     NodeId(#[from] NodeIdError),
@@ -187,6 +199,18 @@ pub enum MetaEntry {
     Fence(Clock),
     /// A slot that is sealed up to a clock.
     Seal(Slot, Clock),
+    /// The configuration that the node has adopted.
+    Configuration(Arc<Configuration>),
+    /// Its part in the last vote on a configuration.
+    Vote(Vote),
+    /// How far it has taken over the slots that it gains.
+    TakenOver(TakenOver),
+}
+
+/// The names of the seals of the slots from `first` to `last`: from the first one, and up to the second one.
+#[must_use]
+pub fn seal_names(first: Slot, last: Slot) -> (Vec<u8>, Vec<u8>) {
+    ([META_SEAL, &first.0.to_be_bytes()].concat(), [META_SEAL, &last.0.to_be_bytes(), &[0]].concat())
 }
 
 /// The key of `key`'s entry in the `records` and `blobs` families. The entries of one slot are one contiguous range.
@@ -411,6 +435,21 @@ impl MetaEntry {
             Self::Dropped(table) => ([META_DROPPED, &table.0.to_be_bytes()].concat(), Vec::new()),
             Self::Fence(clock) => (META_FENCE.to_vec(), encode_clock(*clock)),
             Self::Seal(slot, clock) => ([META_SEAL, &slot.0.to_be_bytes()].concat(), encode_clock(*clock)),
+            Self::Configuration(configuration) => {
+                let mut fields = Vec::new();
+                members::encode_configuration(configuration, &mut fields);
+                (META_CONFIGURATION.to_vec(), fields)
+            }
+            Self::Vote(vote) => {
+                let mut fields = Vec::new();
+                members::encode_vote(vote, &mut fields);
+                (META_VOTE.to_vec(), fields)
+            }
+            Self::TakenOver(taken_over) => {
+                let mut fields = Vec::new();
+                members::encode_taken_over(taken_over, &mut fields);
+                (META_TAKEN_OVER.to_vec(), fields)
+            }
         };
         let mut value = Vec::with_capacity(1 + fields.len() + 8);
         value.push(META_VERSION);
@@ -455,6 +494,24 @@ impl MetaEntry {
                 Self::Running(RunningTime(count))
             }
             META_FENCE => Self::Fence(decode_clock(name, value)?),
+            META_CONFIGURATION => {
+                let mut fields = meta_fields(name, value)?;
+                let configuration = members::configuration(&mut fields)?;
+                fields.end()?;
+                Self::Configuration(configuration)
+            }
+            META_VOTE => {
+                let mut fields = meta_fields(name, value)?;
+                let vote = members::vote(&mut fields)?;
+                fields.end()?;
+                Self::Vote(vote)
+            }
+            META_TAKEN_OVER => {
+                let mut fields = meta_fields(name, value)?;
+                let taken_over = members::taken_over(&mut fields)?;
+                fields.end()?;
+                Self::TakenOver(taken_over)
+            }
             _ if name.starts_with(META_SEAL) => {
                 let mut rest = Input(&name[META_SEAL.len()..]);
                 let slot = Slot(u16::from_be_bytes(rest.take("slot")?));
@@ -481,7 +538,7 @@ impl MetaEntry {
                 let Some(id) = name.strip_prefix(META_PEER) else {
                     return Ok(None);
                 };
-                let id = node_id(id)?;
+                let id = writer(id)?;
                 let mut fields = meta_fields(name, value)?;
                 let store_id = StoreId(u128::from_be_bytes(fields.take("store_id")?));
                 let incarnation = Incarnation { epoch: fields.take_u64("epoch")?, nonce: fields.take_u64("nonce")? };
@@ -526,7 +583,7 @@ fn stamp(input: &mut Input<'_>, may_be_none: bool) -> Result<Stamp, DecodeError>
     let clock = Clock { epoch: input.take_u64("epoch")?, counter: input.take_u64("counter")? };
     let writer_bytes = usize::from(input.take_u8("writer's length")?);
     let writer = input.take_slice(writer_bytes, "writer")?;
-    let writer = if writer.is_empty() && may_be_none { NodeId::none() } else { node_id(writer)? };
+    let writer = if writer.is_empty() && may_be_none { NodeId::none() } else { self::writer(writer)? };
     Ok(Stamp { clock, writer })
 }
 
@@ -540,6 +597,12 @@ fn decode_clock(name: &[u8], value: &[u8]) -> Result<Clock, DecodeError> {
     let clock = Clock { epoch: fields.take_u64("epoch")?, counter: fields.take_u64("counter")? };
     fields.end()?;
     Ok(clock)
+}
+
+/// The name under which a node writes.
+fn writer(bytes: &[u8]) -> Result<NodeId, DecodeError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::NodeIdNotText)?;
+    Ok(NodeId::of_writer(text)?)
 }
 
 fn node_id(bytes: &[u8]) -> Result<NodeId, DecodeError> {

@@ -2,7 +2,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::{Applied, IdempotencyToken, Proposal, RECENT_MAX, Version};
+use crate::types::{
+    Applied, ClusterId, IdempotencyToken, Member, MemberList, Proposal, RECENT_MAX, Site, Version, VoteBallot,
+};
 
 fn some_node_id() -> impl Strategy<Value = NodeId> {
     "[!-+\\--~]{1,64}".prop_map(|id| NodeId::new(&id).expect("the pattern gives node ids"))
@@ -61,6 +63,50 @@ fn some_record() -> impl Strategy<Value = (Key, Record)> {
     )
 }
 
+fn some_list() -> impl Strategy<Value = MemberList> {
+    let member = (any::<u128>(), any::<u64>(), "[a-z0-9.:]{1,30}", 1..=1_000_000_u32, "[a-z]{1,64}");
+    let members = prop::collection::btree_map(some_node_id(), member, 1..5);
+    (members, any::<prop::sample::Index>(), any::<bool>()).prop_map(|(members, place, have_zones)| {
+        let member = |(id, (name, since, address, weight, zone)): (NodeId, (u128, u64, String, u32, String))| Member {
+            id,
+            store_id: StoreId(name),
+            since,
+            address: address.into(),
+            site: Site::of_fields(weight, if have_zones { &zone } else { "" }).expect("a weight and a zone"),
+        };
+        let members: Vec<Member> = members.into_iter().map(member).collect();
+        MemberList { replica_count: 1 + place.index(members.len()), members }
+    })
+}
+
+fn some_configuration() -> impl Strategy<Value = Arc<Configuration>> {
+    (any::<u64>(), any::<u128>(), any::<u32>(), some_list(), prop::option::of(some_list())).prop_map(
+        |(number, cluster, seed, old, new)| {
+            Configuration { number, cluster: ClusterId(cluster), seed, old, new }.into()
+        },
+    )
+}
+
+/// The name of a member that came first or later, or of none.
+fn some_writer() -> impl Strategy<Value = NodeId> {
+    prop_oneof![
+        Just(NodeId::none()),
+        (some_node_id(), prop_oneof![Just(0), any::<u64>()]).prop_map(|(id, number)| id.writer_since(number)),
+    ]
+}
+
+fn some_vote() -> impl Strategy<Value = Vote> {
+    let ballot = || {
+        (any::<u64>(), some_writer(), any::<u64>()).prop_map(|(count, proposer, epoch)| VoteBallot {
+            count,
+            proposer,
+            epoch,
+        })
+    };
+    (any::<u64>(), ballot(), prop::option::of((ballot(), some_configuration())))
+        .prop_map(|(number, promised, accepted)| Vote { number, promised, accepted })
+}
+
 fn some_meta_entry() -> impl Strategy<Value = MetaEntry> {
     prop_oneof![
         any::<u32>().prop_map(MetaEntry::Format),
@@ -69,6 +115,14 @@ fn some_meta_entry() -> impl Strategy<Value = MetaEntry> {
         (any::<u64>(), any::<u64>()).prop_map(|(epoch, nonce)| MetaEntry::Incarnation(Incarnation { epoch, nonce })),
         Just(MetaEntry::Bootstrapped),
         any::<u64>().prop_map(|count| MetaEntry::Running(RunningTime(count))),
+        some_configuration().prop_map(MetaEntry::Configuration),
+        some_vote().prop_map(MetaEntry::Vote),
+        (any::<u64>(), prop::option::of((any::<u16>(), some_key())), any::<bool>()).prop_map(
+            |(number, up_to, is_complete)| {
+                let up_to = up_to.map(|(slot, key)| (Slot(slot), key));
+                MetaEntry::TakenOver(TakenOver { number, up_to, is_complete })
+            }
+        ),
         some_clock().prop_map(MetaEntry::Fence),
         (any::<u16>(), some_clock()).prop_map(|(slot, clock)| MetaEntry::Seal(Slot(slot), clock)),
         (some_node_id(), any::<u128>(), any::<u64>(), any::<u64>()).prop_map(|(id, name, epoch, nonce)| {

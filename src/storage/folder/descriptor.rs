@@ -28,7 +28,7 @@ pub(super) struct Descriptor {
 }
 
 impl Descriptor {
-    /// Refuses the folder at `path` unless it belongs to node `node_id` of the cluster with `parameters`.
+    /// Refuses the folder at `path` unless it belongs to node `node_id` of a cluster with the seed of `parameters`.
     pub(super) fn check(
         &self,
         path: &Path,
@@ -50,30 +50,27 @@ impl Descriptor {
                 configured: parameters.seed,
             });
         }
-        if self.parameters.replica_count != parameters.replica_count {
-            return Err(DataFolderError::ReplicaCountDiffers {
-                path,
-                folder: self.parameters.replica_count,
-                configured: parameters.replica_count,
-            });
-        }
+        Ok(())
+    }
+
+    /// The refusal of the folder at `path` for other `parameters`, which differ in more than the seed.
+    pub(super) fn differs(&self, path: &Path, parameters: &ClusterParameters) -> DataFolderError {
+        let path = path.to_path_buf();
         if self.parameters.node_ids != parameters.node_ids {
-            return Err(DataFolderError::NodeIdsDiffer {
-                path,
-                folder: self.parameters.node_ids.clone(),
-                configured: parameters.node_ids.clone(),
-            });
+            let (folder, configured) = (self.parameters.node_ids.clone(), parameters.node_ids.clone());
+            return DataFolderError::NodeIdsDiffer { path, folder, configured };
         }
         let differs = |member: &NodeIndex| self.parameters.site(*member) != parameters.site(*member);
         if let Some(member) = parameters.members().find(differs) {
-            return Err(DataFolderError::SiteDiffers {
+            return DataFolderError::SiteDiffers {
                 path,
                 node: parameters.id(member).clone(),
                 folder: self.parameters.site(member).clone(),
                 configured: parameters.site(member).clone(),
-            });
+            };
         }
-        Ok(())
+        let (folder, configured) = (self.parameters.replica_count, parameters.replica_count);
+        DataFolderError::ReplicaCountDiffers { path, folder, configured }
     }
 
     /// Weights and zones are there where nodes have other ones than the default, so that a program that knows none of both

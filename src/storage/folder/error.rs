@@ -57,7 +57,7 @@ pub enum DataFolderError {
     /// The folder was created with another number of replicas.
     #[error(
         "data folder {path} was created with cluster.replica_count {folder} and the configuration says {configured}: \
-         restore the number; it decides which majorities overlap"
+         restore the number until the cluster is bootstrapped; it decides which majorities overlap"
     )]
     ReplicaCountDiffers {
         /// The data folder.
@@ -70,7 +70,7 @@ pub enum DataFolderError {
     /// The folder was created in a cluster of other nodes.
     #[error(
         "data folder {path} was created in a cluster of nodes {} and the configuration names {}: restore \
-         cluster.nodes; they decide placement and majorities",
+         cluster.nodes until the cluster is bootstrapped; they decide placement and majorities",
         names(folder),
         names(configured)
     )]

@@ -4,12 +4,17 @@
 //! |---|---|
 //! | `lock` | locked while a process uses the folder |
 //! | `folder.yml` | the descriptor, for people to read and for [`open`] to check |
+//! | `addresses` | where the nodes of the cluster were reached, for a start whose cluster file lacks one |
 //! | `store/` | the RocksDB |
 //! | `store.new/` | a store that is not complete yet |
 //!
 //! Contract: [`open`] gives a store only if the folder belongs to this node of this cluster and is complete. Placement and
 //! majorities follow from the cluster's parameters: under other parameters the folder's records would no longer be where
-//! reads look for them. A folder without its store is refused too: under its old store id the node would forget
+//! reads look for them. So until the members change, a node goes on with the parameters that its folder remembers, whatever
+//! its cluster file says, once its cluster is bootstrapped. Before that, other parameters are refused. After the first change
+//! of members, the store has what is to be known, and the cluster file only says where nodes may be found.
+//!
+//! A folder without its store is refused too: under its old store id the node would forget
 //! acknowledged writes, and nobody would notice.
 //!
 //! A first start writes `folder.yml` with `state: creating`, creates the store in `store.new/` with the store id in it,
@@ -21,9 +26,11 @@
 //! Caveat: this module cannot tell a complete copy of a folder from the original. Peers can, by the incarnations that they
 //! recorded.
 
+mod addresses;
 mod descriptor;
 mod error;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,7 +40,7 @@ pub use error::DataFolderError;
 use self::descriptor::{Descriptor, State};
 use crate::storage::Store as _;
 use crate::storage::rocks::{RocksOptions, RocksStore};
-use crate::types::{ClusterParameters, NodeId, StoreId};
+use crate::types::{ClusterParameters, Meta, NodeId, StoreId};
 
 /// The format of the folder that this program writes and reads. It rises with every change of the bytes on disk that
 /// earlier programs cannot read: of the descriptor, or of [`crate::storage::codec`].
@@ -42,6 +49,8 @@ pub const FOLDER_FORMAT: u64 = 2;
 const LOCK: &str = "lock";
 const DESCRIPTOR: &str = "folder.yml";
 const DESCRIPTOR_NEW: &str = "folder.yml.new";
+const ADDRESSES: &str = "addresses";
+const ADDRESSES_NEW: &str = "addresses.new";
 const STORE: &str = "store";
 const STORE_NEW: &str = "store.new";
 
@@ -50,6 +59,8 @@ const STORE_NEW: &str = "store.new";
 pub struct DataFolder {
     path: PathBuf,
     store_id: StoreId,
+    parameters: ClusterParameters,
+    addresses: Vec<String>,
     _lock: File,
 }
 
@@ -60,6 +71,18 @@ impl DataFolder {
         &self.path
     }
 
+    /// The parameters that the node starts with: those that the folder remembers until the members change.
+    #[must_use]
+    pub fn parameters(&self) -> &ClusterParameters {
+        &self.parameters
+    }
+
+    /// Where each of its nodes is reached, in the order of their ids.
+    #[must_use]
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
     /// The folder's random identity.
     #[must_use]
     pub fn store_id(&self) -> StoreId {
@@ -67,8 +90,19 @@ impl DataFolder {
     }
 }
 
-/// Opens the data folder at `path` for node `node_id` of the cluster with `parameters`, and the store in it. Creates both
-/// when there is nothing yet. Waits for the disk.
+/// The cluster, as the file of a node says it is.
+#[derive(Clone, Copy, Debug)]
+pub struct FileSays<'a> {
+    /// Its parameters.
+    pub parameters: &'a ClusterParameters,
+    /// Where each of its nodes is reached, in the order of their ids.
+    pub addresses: &'a [String],
+    /// Whether the node waits to be added to a cluster that exists, unless it is a member already.
+    pub joins: bool,
+}
+
+/// Opens the data folder at `path` for node `node_id` of a cluster, and the store in it. Creates both when there is nothing yet.
+/// Waits for the disk.
 ///
 /// Drop the store before the folder.
 ///
@@ -78,7 +112,7 @@ impl DataFolder {
 pub fn open(
     path: &Path,
     node_id: &NodeId,
-    parameters: &ClusterParameters,
+    cluster: FileSays<'_>,
     settings: &RocksOptions,
 ) -> Result<(DataFolder, RocksStore), DataFolderError> {
     create_folder(path)?;
@@ -95,13 +129,13 @@ pub fn open(
                 state: State::Creating,
                 node_id: node_id.clone(),
                 store_id: StoreId(rand::random()),
-                parameters: parameters.clone(),
+                parameters: cluster.parameters.clone(),
             };
             descriptor.write(path)?;
             descriptor
         }
     };
-    descriptor.check(path, node_id, parameters)?;
+    descriptor.check(path, node_id, cluster.parameters)?;
 
     let store = match descriptor.state {
         State::Ready if !has_store => return Err(DataFolderError::StoreMissing { path: store_path }),
@@ -120,7 +154,48 @@ pub fn open(
             store
         }
     };
-    Ok((DataFolder { path: path.to_path_buf(), store_id: descriptor.store_id, _lock: lock }, store))
+    let meta = store.meta().map_err(|error| DataFolderError::Store { path: path.join(STORE), error })?;
+    let (parameters, addresses) = agree(path, &mut descriptor, &meta, cluster)?;
+    let store_id = descriptor.store_id;
+    Ok((DataFolder { path: path.to_path_buf(), store_id, parameters, addresses, _lock: lock }, store))
+}
+
+/// The parameters that the node starts with, and where their nodes are reached: what the file says, or what the folder
+/// remembers.
+fn agree(
+    path: &Path,
+    descriptor: &mut Descriptor,
+    meta: &Meta,
+    cluster: FileSays<'_>,
+) -> Result<(ClusterParameters, Vec<String>), DataFolderError> {
+    let of_file = || (cluster.parameters.clone(), cluster.addresses.to_vec());
+    if meta.configuration.is_some() {
+        return Ok(of_file());
+    }
+    let by_id = || std::iter::zip(cluster.parameters.node_ids.iter().cloned(), cluster.addresses.iter().cloned());
+    if descriptor.parameters != *cluster.parameters {
+        // A node that waits has promised nothing to anybody.
+        let waits = cluster.joins && !meta.bootstrapped && meta.peers.is_empty();
+        if waits {
+            descriptor.parameters = cluster.parameters.clone();
+            descriptor.write(path)?;
+            return Ok(of_file());
+        }
+        if !meta.bootstrapped {
+            return Err(descriptor.differs(path, cluster.parameters));
+        }
+        let mut known = addresses::read(path)?;
+        known.extend(by_id());
+        let ids = descriptor.parameters.node_ids.iter();
+        let addresses: Option<Vec<String>> = ids.map(|id| known.get(id).cloned()).collect();
+        let addresses = addresses.ok_or_else(|| descriptor.differs(path, cluster.parameters))?;
+        return Ok((descriptor.parameters.clone(), addresses));
+    }
+    let told: BTreeMap<NodeId, String> = by_id().collect();
+    if addresses::read(path)? != told {
+        addresses::write(path, &told)?;
+    }
+    Ok(of_file())
 }
 
 fn create_store(path: &Path, store_id: StoreId, settings: &RocksOptions) -> Result<(), DataFolderError> {

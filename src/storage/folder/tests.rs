@@ -1,6 +1,8 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::storage::StoreError;
-use crate::types::{Batch, Site, Weight, Zone};
+use crate::types::{Batch, ClusterId, Configuration, Member, MemberList, Site, Weight, Zone};
 
 struct Fixture {
     temporary: tempfile::TempDir,
@@ -27,7 +29,23 @@ impl Fixture {
     }
 
     fn open(&self) -> Result<(DataFolder, RocksStore), DataFolderError> {
-        open(&self.path(), &self.node_id, &self.parameters, &RocksOptions::default())
+        self.open_as(&self.node_id, &self.parameters, false)
+    }
+
+    fn open_as(
+        &self,
+        node_id: &NodeId,
+        parameters: &ClusterParameters,
+        joins: bool,
+    ) -> Result<(DataFolder, RocksStore), DataFolderError> {
+        let addresses: Vec<String> = parameters.node_ids.iter().map(|id| format!("{}:1", id.as_str())).collect();
+        let cluster = FileSays { parameters, addresses: &addresses, joins };
+        open(&self.path(), node_id, cluster, &RocksOptions::default())
+    }
+
+    /// Makes a batch durable in the folder's store.
+    fn persist(&self, batch: &Batch) {
+        self.open().expect("the folder opens").1.persist(batch).expect("persisted");
     }
 
     fn store_id(&self) -> StoreId {
@@ -70,13 +88,13 @@ fn second_opening_at_once_is_refused() {
 }
 
 #[test]
-fn different_parameters_are_refused_with_both_values() {
+fn other_parameters_are_refused_with_both_values_before_the_bootstrap() {
     let fixture = Fixture::new();
     fixture.store_id();
     let refused = |change: &dyn Fn(&mut Fixture)| {
         let mut other = Fixture { temporary: tempfile::tempdir().expect("a folder"), ..Fixture::new() };
         change(&mut other);
-        let result = open(&fixture.path(), &other.node_id, &other.parameters, &RocksOptions::default());
+        let result = fixture.open_as(&other.node_id, &other.parameters, false);
         result.map(|(folder, _)| folder).expect_err("the folder is refused")
     };
     let error = refused(&|other| other.node_id = id("n2"));
@@ -134,6 +152,55 @@ fn folder_of_equal_nodes_says_nothing_of_weights_and_zones() {
     fixture.store_id();
     let text = fs::read_to_string(fixture.file(DESCRIPTOR)).expect("folder.yml");
     assert!(!text.contains("weights") && !text.contains("zones"), "{text}");
+}
+
+#[test]
+fn bootstrapped_folder_goes_on_with_what_it_remembers() {
+    let fixture = Fixture::new();
+    fixture.persist(&Batch { bootstrapped: true, ..Batch::default() });
+    let mut other = fixture.parameters.clone();
+    (other.replica_count, other.node_ids) = (1, vec![id("n#1:{"), id("n2"), id("n3")]);
+    for _ in 0..2 {
+        let (folder, _store) = fixture.open_as(&fixture.node_id, &other, false).expect("it goes on");
+        assert_eq!(*folder.parameters(), fixture.parameters);
+        assert_eq!(folder.addresses(), ["\"quoted\":1", "n#1:{:1", "n2:1"], "one of them is remembered");
+    }
+    other.seed = 8;
+    let error = fixture.open_as(&fixture.node_id, &other, false).map(|(folder, _)| folder).expect_err("another seed");
+    assert!(matches!(error, DataFolderError::SeedDiffers { .. }), "{error}");
+    other.seed = 7;
+    fs::remove_file(fixture.file(ADDRESSES)).expect("the addresses are removed");
+    let error =
+        fixture.open_as(&fixture.node_id, &other, false).map(|(folder, _)| folder).expect_err("not to be found");
+    assert!(matches!(error, DataFolderError::NodeIdsDiffer { .. }), "{error}");
+}
+
+#[test]
+fn folder_under_a_configuration_takes_the_file_for_addresses_alone() {
+    let fixture = Fixture::new();
+    let site = Site::default();
+    let member =
+        |text: &str| Member { id: id(text), store_id: StoreId(1), since: 0, address: "h:1".into(), site: site.clone() };
+    let old = MemberList { replica_count: 1, members: vec![member("n#1:{")] };
+    let configuration = Configuration { number: 2, cluster: ClusterId(1), seed: 7, old, new: None };
+    fixture.persist(&Batch { configuration: Some(Arc::new(configuration)), ..Batch::default() });
+    let mut other = fixture.parameters.clone();
+    (other.replica_count, other.node_ids) = (1, vec![id("n#1:{"), id("n3")]);
+    let (folder, _store) = fixture.open_as(&fixture.node_id, &other, false).expect("it opens");
+    assert_eq!((folder.parameters(), folder.addresses().len()), (&other, 2));
+}
+
+#[test]
+fn folder_of_a_node_that_waits_follows_its_file() {
+    let fixture = Fixture::new();
+    let mut other = fixture.parameters.clone();
+    other.node_ids.push(id("n3"));
+    let store_id = fixture.open_as(&fixture.node_id, &fixture.parameters, true).expect("it is new").0.store_id();
+    for parameters in [&other, &fixture.parameters, &other] {
+        let (folder, _store) = fixture.open_as(&fixture.node_id, parameters, true).expect("it waits");
+        assert_eq!((folder.parameters(), folder.store_id()), (parameters, store_id));
+    }
+    fixture.open_as(&fixture.node_id, &other, false).expect("the last file is remembered");
 }
 
 #[test]

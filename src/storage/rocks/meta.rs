@@ -6,7 +6,7 @@ use super::errors::{damaged, failure};
 use super::family;
 use super::options::META;
 use crate::storage::StoreError;
-use crate::storage::codec::{FORMAT, MetaEntry};
+use crate::storage::codec::{FORMAT, FORMAT_WITH_CONFIGURATION, MetaEntry};
 use crate::types::Meta;
 
 /// All of it.
@@ -26,9 +26,9 @@ pub(super) fn read_meta(database: &DB) -> Result<Meta, StoreError> {
     }
     let missing = |name| StoreError::Damaged { message: format!("the store has no entry {name:?} in its metadata") };
     let format = format.ok_or_else(|| missing("format"))?;
-    if format != FORMAT {
+    if format != FORMAT && format != FORMAT_WITH_CONFIGURATION {
         let message = format!(
-            "the store has format {format} and this program reads format {FORMAT}: start the Quorate that wrote it"
+            "the store has format {format} and this program reads formats {FORMAT} and {FORMAT_WITH_CONFIGURATION}: start the Quorate that wrote it"
         );
         return Err(StoreError::Damaged { message });
     }
@@ -49,6 +49,9 @@ pub(super) fn read_meta(database: &DB) -> Result<Meta, StoreError> {
             MetaEntry::Seal(slot, seal) => {
                 meta.seals.insert(slot, seal);
             }
+            MetaEntry::Configuration(configuration) => meta.configuration = Some(configuration),
+            MetaEntry::Vote(vote) => meta.vote = Some(vote),
+            MetaEntry::TakenOver(taken_over) => meta.taken_over = Some(taken_over),
             MetaEntry::Format(_) | MetaEntry::StoreId(_) => {}
         }
     }

@@ -43,7 +43,7 @@ use self::errors::{LookupError, damaged, damaged_entry, failure};
 use self::meta::read_meta;
 use self::options::{BLOBS, EXPIRY, Families, KEYS, META, RECORDS, database_options, write_options};
 use self::probe::folder_bytes;
-use super::codec::{self, DecodeError, Entry, FORMAT, MetaEntry};
+use super::codec::{self, DecodeError, Entry, FORMAT, FORMAT_WITH_CONFIGURATION, MetaEntry};
 use super::page::{ListPage, PageBudget};
 use super::record_cache::RecordCache;
 use super::{Cursor, DiskRoom, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
@@ -210,6 +210,31 @@ impl RocksStore {
         Ok(digests)
     }
 
+    /// Removes what the store has of these slots. Those of which it has nothing cost a look-up alone. Their entries of the
+    /// indexes of keys and of expiries stay, and name nothing.
+    fn empty(&self, database: &DB, slots: &[(Slot, Slot)], writes: &mut WriteBatch) -> Result<(), StoreError> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let end = |last: Slot| match last.0.checked_add(1) {
+            Some(following) => codec::entry_key(Slot(following), &[]),
+            None => vec![u8::MAX; 3],
+        };
+        let mut entries = database.raw_iterator_cf(family(database, RECORDS));
+        for (first, last) in slots {
+            let (from, to) = (codec::entry_key(*first, &[]), end(*last));
+            entries.seek(&from);
+            if entries.key().is_some_and(|key| key < &to[..]) {
+                writes.delete_range_cf(family(database, RECORDS), &from, &to);
+                writes.delete_range_cf(family(database, BLOBS), &from, &to);
+            }
+            entries.status().map_err(|error| failure(&error))?;
+            let (from, to) = codec::seal_names(*first, *last);
+            writes.delete_range_cf(family(database, META), from, to);
+        }
+        Ok(())
+    }
+
     /// Records were forgotten. Their space comes back when RocksDB merges tables. It has no reason to where little else is written,
     /// so that it is given one from time to time. It may fail: the next one does as well.
     fn give_space_back(&self, database: &DB, forgotten: usize) {
@@ -300,12 +325,17 @@ impl Store for RocksStore {
             batch.bootstrapped.then_some(MetaEntry::Bootstrapped),
             batch.running.map(MetaEntry::Running),
             batch.fence.map(MetaEntry::Fence),
+            batch.configuration.as_ref().map(|_| MetaEntry::Format(FORMAT_WITH_CONFIGURATION)),
+            batch.configuration.clone().map(MetaEntry::Configuration),
+            batch.vote.clone().map(MetaEntry::Vote),
+            batch.taken_over.clone().map(MetaEntry::TakenOver),
         ];
         let peers = batch.peers.iter().map(|(id, peer)| MetaEntry::Peer(id.clone(), *peer));
         // With its full capacity from the start: each growth would copy everything.
         let record_bytes: usize = batch.records.iter().map(|(key, (_, record))| record.bytes(key)).sum();
         let index_bytes: usize = batch.new_keys.iter().map(|key| INDEX_ENTRY_BYTES + key.as_bytes().len()).sum();
         let mut writes = WriteBatch::with_capacity_bytes(record_bytes + index_bytes);
+        self.empty(database, &batch.emptied, &mut writes)?;
         let dropped = batch.dropped.iter().map(|table| MetaEntry::Dropped(*table));
         let seals = batch.seals.iter().map(|(slot, seal)| MetaEntry::Seal(*slot, *seal));
         for entry in metadata.into_iter().flatten().chain(peers).chain(dropped).chain(seals) {
@@ -359,6 +389,9 @@ impl Store for RocksStore {
         let sync = self.durability == Durability::Fsync || batch.has_metadata();
         let changed = written.iter().map(|(entry_key, ..)| entry_key).chain(&forgotten);
         self.cache.begin_write(changed.map(Vec::as_slice));
+        if !batch.emptied.is_empty() {
+            self.cache.clear();
+        }
         let result = database.write_opt(writes, &write_options(sync)).map_err(|error| {
             self.suspended.store(true, Ordering::SeqCst);
             failure(&error)
@@ -382,7 +415,7 @@ impl Store for RocksStore {
         // Removed records may be there again: their removal was not durable.
         *self.cleaned_to.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let database = self.families.open(&self.options, &self.path)?;
-        let store_id = read_meta(&database)?.store_id;
+        let Meta { store_id, configuration, .. } = read_meta(&database)?;
         if store_id != self.store_id {
             let message = format!(
                 "{} has store_id {store_id} and had {} before: it was exchanged while it was closed; restart the node",
@@ -392,7 +425,8 @@ impl Store for RocksStore {
             return Err(StoreError::Damaged { message });
         }
         // Recovery may find nothing to write. This write shows that the log accepts a write and an fsync again.
-        let (name, value) = MetaEntry::Format(FORMAT).encode();
+        let format = configuration.map_or(FORMAT, |_| FORMAT_WITH_CONFIGURATION);
+        let (name, value) = MetaEntry::Format(format).encode();
         database
             .put_cf_opt(family(&database, META), name, value, &write_options(true))
             .map_err(|error| failure(&error))?;
@@ -677,6 +711,10 @@ impl Store for RocksStore {
         let live_tables: u64 = sum(properties::LIVE_SST_FILES_SIZE.as_c_str());
         statistics.keys_estimate = number(RECORDS, properties::ESTIMATE_NUM_KEYS.as_c_str());
         statistics.live_bytes = live_tables + number(BLOBS, c"rocksdb.live-blob-file-size");
+        let tables_of = |name| number(name, properties::LIVE_SST_FILES_SIZE.as_c_str());
+        let buffers_of = |name| number(name, properties::CUR_SIZE_ALL_MEM_TABLES.as_c_str());
+        statistics.data_bytes = [RECORDS, BLOBS].map(|name| tables_of(name) + buffers_of(name)).iter().sum::<u64>()
+            + number(BLOBS, c"rocksdb.live-blob-file-size");
         statistics.compaction_pending_bytes = sum(properties::ESTIMATE_PENDING_COMPACTION_BYTES.as_c_str());
         statistics.write_buffer_bytes = sum(properties::SIZE_ALL_MEM_TABLES.as_c_str());
         statistics.write_stopped = number(RECORDS, properties::IS_WRITE_STOPPED.as_c_str());

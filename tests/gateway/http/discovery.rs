@@ -27,9 +27,18 @@ async fn nodes_are_found_with_their_addresses() {
     let tables = served[0].http("GET", "/v1/tables", "").await.json();
     assert_eq!(tables["tables"][0]["table"], "default");
     assert_eq!(served[0].http("PUT", "/v1/tables/default", "").await.status, 204);
-    assert_eq!(served[0].http("DELETE", "/_nodes/delete/2", "").await.problem().1, "not-in-this-version");
     let unknown = served[0].http("DELETE", "/_nodes/delete/9", "").await;
     assert_eq!((unknown.status, unknown.text().as_str()), (404, "The node was not found"));
+    let members = served[0].http("GET", "/v1/members", "").await.json();
+    assert_eq!(
+        (&members["number"], &members["changing"], &members["replica_count"]),
+        (&0.into(), &false.into(), &2.into())
+    );
+    assert_eq!(members["members"].as_array().unwrap().len(), 3);
+    assert_eq!(served[0].http("POST", "/v1/members/abort", "").await.problem(), (409, "members-refused".to_owned()));
+    assert_eq!(served[0].http("POST", "/v1/members/abort?expected=7", "").await.problem().1, "members-changed");
+    let removed = served[0].http("DELETE", "/_nodes/delete/2", "").await;
+    assert_eq!((removed.status, &removed.json()["number"]), (202, &1.into()));
 }
 
 #[tokio::test]

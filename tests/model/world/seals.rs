@@ -69,7 +69,7 @@ impl World {
         let Some(from) = others(to).next() else { return };
         let incarnation = |member: NodeIndex| state.machines[member.index()].node.incarnation();
         let (from_incarnation, to_incarnation) = (incarnation(from), Some(incarnation(to)));
-        let message = Message::Request { operation: OperationId(u64::MAX - step), round: 0, request };
+        let message = Message::Request { operation: OperationId(u64::MAX - step), round: 0, number: 0, request };
         let envelope = Envelope { from, from_incarnation, to, to_incarnation, message };
         self.happens(state, to, Event::Arrives(Shared::new(envelope)));
     }

@@ -26,6 +26,10 @@ impl Host {
             fence,
             seals,
             forgotten,
+            configuration: _,
+            vote: _,
+            taken_over: _,
+            emptied: _,
         } = batch;
         self.meta.fence = fence.or(self.meta.fence);
         self.meta.seals.extend(seals);

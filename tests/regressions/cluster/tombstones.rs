@@ -45,7 +45,7 @@ impl Cluster {
     /// A question that no operation asks: whoever answers is not listened to.
     pub fn asks(&mut self, from: NodeIndex, to: NodeIndex, request: Request) {
         let (from_incarnation, to_incarnation) = (self.node(from).incarnation(), Some(self.node(to).incarnation()));
-        let message = Message::Request { operation: OperationId(u64::MAX), round: 1, request };
+        let message = Message::Request { operation: OperationId(u64::MAX), round: 1, number: 0, request };
         self.arrives(Sent { from, to, message, from_incarnation, to_incarnation });
     }
 

@@ -661,6 +661,13 @@ impl Operation for Cas {
         if self.is_preempted || self.phase == Phase::Fetch { self.try_again() } else { Step::Failed }
     }
 
+    /// What was proposed may have been accepted by some: that stays in mind.
+    fn on_reconfigured(&mut self, _: &Tally) -> Step {
+        self.phase = Phase::Idle;
+        self.is_preempted = false;
+        self.draw()
+    }
+
     fn on_sealed(&mut self) -> Step {
         self.draw()
     }

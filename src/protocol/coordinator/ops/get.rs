@@ -135,7 +135,7 @@ impl Get {
             return read_ends(self.ages.aged(record));
         }
         // A deletion was above it, which a replica has forgotten since all had it. The answer that shows the record is older.
-        if rule!(WritesBackBelowSeal, self.seals.some_forgot(&greatest, &self.seen), not false) {
+        if rule!(WritesBackBelowSeal, self.seals.some_forgot(&greatest, &self.seen, tally), not false) {
             return self.read_anew();
         }
         self.phase = Phase::WriteBack(record);
@@ -216,6 +216,11 @@ impl Operation for Get {
             _ if self.is_kept_out => self.read_anew(),
             _ => Step::Failed,
         }
+    }
+
+    fn on_reconfigured(&mut self, _: &Tally) -> Step {
+        *self = Self { looks: self.looks, ..Self::default() };
+        self.start()
     }
 
     fn on_sealed(&mut self) -> Step {

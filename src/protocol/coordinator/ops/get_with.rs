@@ -75,6 +75,13 @@ impl Operation for GetWith {
         self.get.on_impossible()
     }
 
+    /// Those that are no replicas any more are not asked.
+    fn on_reconfigured(&mut self, tally: &Tally) -> Step {
+        let tellers = std::mem::take(&mut self.tellers).into_iter();
+        *self = Self::new(tellers.filter(|teller| tally.members().contains(teller)).collect());
+        self.start()
+    }
+
     fn on_resumed(&mut self) -> Step {
         self.start()
     }

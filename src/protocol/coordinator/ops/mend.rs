@@ -138,6 +138,12 @@ impl Operation for Mend {
         self.get.on_sealed()
     }
 
+    fn on_reconfigured(&mut self, tally: &Tally) -> Step {
+        let pair = std::mem::take(&mut self.pair).into_iter();
+        *self = Self::new(pair.filter(|member| tally.members().contains(member)).collect());
+        self.start()
+    }
+
     fn on_resumed(&mut self) -> Step {
         self.get.on_resumed()
     }
@@ -161,8 +167,9 @@ impl Mend {
         use crate::mutants::{Mutant, is_on};
         /// A comparison of repair is one of two.
         const PAIR: usize = 2;
-        let is_broken =
-            is_on(Mutant::RepairSpreadsUnchosen) || is_on(Mutant::SyncSpreadsUnchosen) && self.pair.len() > PAIR;
+        let is_broken = is_on(Mutant::RepairSpreadsUnchosen)
+            || is_on(Mutant::SyncSpreadsUnchosen) && self.pair.len() > PAIR
+            || is_on(Mutant::CopyRaw) && self.pair.len() < PAIR;
         self.get.read().greatest_in_hand().filter(|_| is_broken).map(AgedRecord::from)
     }
 }

@@ -147,6 +147,12 @@ pub trait Operation {
         Step::Wait
     }
 
+    /// Other replicas make a quorum from now on, as `tally` shows: no answer so far counts. The operation begins its round anew, or
+    /// an earlier one.
+    fn on_reconfigured(&mut self, _tally: &Tally) -> Step {
+        self.start()
+    }
+
     /// A quorum has the seal that [`Step::Seal`] asked for.
     fn on_sealed(&mut self) -> Step {
         Step::Wait

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::protocol::quorum::Tally;
 use crate::types::{Clock, Digest, Key, NodeIndex, Record};
 
 /// The seals that were told.
@@ -47,9 +48,17 @@ impl ToldSeals {
 
     /// Whether a replica with a seal has forgotten a deletion above this record: it holds less, although all replicas held
     /// everything up to the seal.
-    pub(super) fn some_forgot(&self, digest: &Digest, seen: &BTreeMap<NodeIndex, Option<Digest>>) -> bool {
+    /// One that takes the slot over may hold less for another reason.
+    pub(super) fn some_forgot(
+        &self,
+        digest: &Digest,
+        seen: &BTreeMap<NodeIndex, Option<Digest>>,
+        tally: &Tally,
+    ) -> bool {
         let has_less = |member: &NodeIndex| seen.get(member).is_some_and(|seen| seen.as_ref() < Some(digest));
-        self.by.iter().any(|(member, seal)| digest.tag().clock() <= *seal && has_less(member))
+        let may_have_forgotten = |member: &NodeIndex| !tally.is_gaining(*member);
+        let mut told = self.by.iter().filter(|(member, _)| may_have_forgotten(member));
+        told.any(|(member, seal)| digest.tag().clock() <= *seal && has_less(member))
     }
 
     /// The absence of the key, as a deletion that nobody made; `None` where no seal was told.

@@ -77,6 +77,15 @@ impl Operation for Set {
         Step::Done(Reply::Set(Version::new(stamp, None)))
     }
 
+    fn on_reconfigured(&mut self, _: &Tally) -> Step {
+        #[cfg(feature = "mutants")]
+        if crate::mutants::is_on(crate::mutants::Mutant::NewStampOnChange) {
+            self.stamp = None;
+        }
+        // The same stamp, if it was drawn: a clock round that has ended stays good.
+        if self.stamp.is_some() { Step::Ask(Round::to_all()) } else { Step::NeedStamp }
+    }
+
     fn hint(&self) -> Option<(Record, Age)> {
         Some((self.record()?, Age::NONE))
     }

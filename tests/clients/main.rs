@@ -1,12 +1,15 @@
 //! The commands of README for grpcurl and ghz, run by the real programs against real nodes; those of redis-cli and
-//! redis-benchmark; client libraries of Redis for Go, Python and Node.js; and the description of the HTTP API before a validator
-//! and a generator of requests.
+//! redis-benchmark; client libraries of Redis for Go, Python and Node.js; the description of the HTTP API before a validator
+//! and a generator of requests; and Quorate's own clients for Python, Go and Node.js (`libraries`).
 //!
 //! The programs are looked for on PATH and in ~/.cache/quorate/bin. Without them the tests skip themselves, unless
 //! QUORATE_REQUIRE_CLIENTS=1.
 
 #![cfg(feature = "server")]
 
+mod fakes;
+mod libraries;
+#[path = "../testkit/mod.rs"]
 mod testkit;
 
 use std::ffi::OsString;
@@ -299,7 +302,7 @@ async fn client_libraries_of_redis_are_content() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grpc_core_reaches_several_addresses_with_the_option_that_the_docs_name() {
     let Some(tools) = tools::find(&["quorate-grpcio"]) else { return };
-    let documented = include_str!("../docs/api.md");
+    let documented = include_str!("../../docs/api.md");
     assert!(documented.contains(r#"("grpc.default_authority", "quorate")"#), "docs/api.md names the option");
     let cluster = Cluster::start().await;
     cluster.client().set("b", "b-value").await.expect("a cluster takes a write");
@@ -376,7 +379,7 @@ async fn every_answer_over_http_is_documented() {
 /// The description without what keeps a test waiting: watches, which do not end, long polls, and times that are too short
 /// for any answer but a failure.
 fn description_for_schemathesis() -> Value {
-    let mut description: Value = serde_json::from_str(include_str!("../api/openapi.json")).expect("it is JSON");
+    let mut description: Value = serde_json::from_str(include_str!("../../api/openapi.json")).expect("it is JSON");
     let paths = description["paths"].as_object_mut().expect("it has paths");
     paths.retain(|path, _| !path.ends_with("/watch"));
     let operations = paths.values_mut().filter_map(Value::as_object_mut).flat_map(serde_json::Map::values_mut);

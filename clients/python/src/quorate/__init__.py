@@ -1,0 +1,86 @@
+"""A client of Quorate, a leaderless key-value store in which every key is linearizable.
+
+:class:`Client` is for threads, :class:`AsyncClient` for asyncio. Errors are sorted by what the caller does next.
+"""
+
+from ._async import AsyncClient, AsyncListing, AsyncTables, AsyncWatching
+from ._errors import (
+    ConditionFailed,
+    InvalidInput,
+    NodeFailure,
+    NoSuchTable,
+    NotANumber,
+    NotApplied,
+    OutcomeUnknown,
+    QuorateError,
+    Refused,
+    TableExists,
+    Unavailable,
+)
+from ._sync import Client, Listing, Tables, Watching
+from ._types import (
+    Acknowledged,
+    Added,
+    Changed,
+    ClusterInfo,
+    Delete,
+    Deleted,
+    Event,
+    KeyState,
+    Listed,
+    NodeHealth,
+    NodeInfo,
+    Ready,
+    Reset,
+    Set,
+    Stamp,
+    TableCreated,
+    TableInfo,
+    Tls,
+    Value,
+    Versioned,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Acknowledged",
+    "Added",
+    "AsyncClient",
+    "AsyncListing",
+    "AsyncTables",
+    "AsyncWatching",
+    "Changed",
+    "Client",
+    "ClusterInfo",
+    "ConditionFailed",
+    "Delete",
+    "Deleted",
+    "Event",
+    "InvalidInput",
+    "KeyState",
+    "Listed",
+    "Listing",
+    "NoSuchTable",
+    "NodeFailure",
+    "NodeHealth",
+    "NodeInfo",
+    "NotANumber",
+    "NotApplied",
+    "OutcomeUnknown",
+    "QuorateError",
+    "Ready",
+    "Refused",
+    "Reset",
+    "Set",
+    "Stamp",
+    "TableCreated",
+    "TableExists",
+    "TableInfo",
+    "Tables",
+    "Tls",
+    "Unavailable",
+    "Value",
+    "Versioned",
+    "Watching",
+]

@@ -1,0 +1,239 @@
+"""The messages of the API. Made by clients/generate: do not edit.
+
+They live in a pool of their own. So they clash with no messages of other libraries in the process, and work with every
+release of protobuf that is accepted, whichever made this file.
+"""
+
+from google.protobuf import descriptor_pool, duration_pb2, message_factory
+
+_POOL = descriptor_pool.DescriptorPool()
+_POOL.AddSerializedFile(duration_pb2.DESCRIPTOR.serialized_pb)
+_POOL.AddSerializedFile(
+    b'\n\tapi.proto\x12\x0bquorate.api\x1a\x1egoogle/protobuf/duration.proto"V\n\x05Entr'
+    b'y\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n\x05value\x18\x02 \x01(\tH\x00R\x05value\x12\x18\n\x06binary\x18\x03 \x01(\x0cH\x00R\x06b'
+    b'inaryB\t\n\x07content"L\n\nClockValue\x12\x14\n\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n\x05clock\x18\x02 '
+    b'\x01(\x04R\x05clock\x12\x12\n\x04node\x18\x03 \x01(\tR\x04node"\x85\x01\n\x0cClockedEntry\x12(\n\x05entry\x18\x01 \x01(\x0b2\x12'
+    b'.quorate.api.EntryR\x05entry\x12-\n\x05clock\x18\x02 \x01(\x0b2\x17.quorate.api.ClockValu'
+    b'eR\x05clock\x12\x1c\n\ttombstone\x18\x03 \x01(\x08R\ttombstone"\x9d\x01\n\nGetRequest\x12\x10\n\x03key\x18\x01 \x01'
+    b'(\tR\x03key\x12\x14\n\x05table\x18\x02 \x01(\tR\x05table\x12:\n\x0bconsistency\x18\x03 \x01(\x0e2\x18.quorate.api'
+    b'.ConsistencyR\x0bconsistency\x12\x1e\n\x08at_least\x18\x04 \x01(\tH\x00R\x07atLeast\x88\x01\x01B\x0b\n\t_at'
+    b'_least"\xad\x01\n\x0bGetResponse\x12(\n\x05entry\x18\x01 \x01(\x0b2\x12.quorate.api.EntryR\x05entry'
+    b'\x12-\n\x05clock\x18\x02 \x01(\x0b2\x17.quorate.api.ClockValueR\x05clock\x12\x18\n\x07version\x18\x03 \x01(\t'
+    b'R\x07version\x12+\n\x03ttl\x18\x04 \x01(\x0b2\x19.google.protobuf.DurationR\x03ttl";\n\x0fBatchG'
+    b'etRequest\x12\x12\n\x04keys\x18\x01 \x03(\tR\x04keys\x12\x14\n\x05table\x18\x02 \x01(\tR\x05table"I\n\x10BatchGetR'
+    b'esponse\x125\n\x07results\x18\x01 \x03(\x0b2\x1b.quorate.api.BatchGetResultR\x07results"\xf4'
+    b'\x01\n\x0eBatchGetResult\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12(\n\x05entry\x18\x02 \x01(\x0b2\x12.quorate.api'
+    b'.EntryR\x05entry\x12-\n\x05clock\x18\x03 \x01(\x0b2\x17.quorate.api.ClockValueR\x05clock\x120\n\x05'
+    b'error\x18\x04 \x01(\x0b2\x1a.quorate.api.BatchGetErrorR\x05error\x12\x18\n\x07version\x18\x05 \x01(\tR'
+    b'\x07version\x12+\n\x03ttl\x18\x06 \x01(\x0b2\x19.google.protobuf.DurationR\x03ttl"U\n\rBatchGe'
+    b'tError\x12\x12\n\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 '
+    b'\x01(\tR\x07message"\x8a\x01\n\x0bListRequest\x12\x14\n\x05table\x18\x01 \x01(\tR\x05table\x12\x16\n\x06prefix\x18\x02 \x01'
+    b'(\tR\x06prefix\x12\x1f\n\x0bstart_after\x18\x03 \x01(\tR\nstartAfter\x12\x14\n\x05limit\x18\x04 \x01(\x04R\x05limi'
+    b't\x12\x16\n\x06values\x18\x05 \x01(\x08R\x06values"d\n\x0cListResponse\x122\n\x07entries\x18\x01 \x03(\x0b2\x18.quo'
+    b'rate.api.ListedEntryR\x07entries\x12\x17\n\x04next\x18\x02 \x01(\tH\x00R\x04next\x88\x01\x01B\x07\n\x05_next"'
+    b'\x90\x01\n\x0bListedEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12(\n\x05e'
+    b'ntry\x18\x03 \x01(\x0b2\x12.quorate.api.EntryR\x05entry\x12+\n\x03ttl\x18\x04 \x01(\x0b2\x19.google.prot'
+    b'obuf.DurationR\x03ttl"\xe6\x01\n\nSetRequest\x12(\n\x05entry\x18\x01 \x01(\x0b2\x12.quorate.api.E'
+    b'ntryR\x05entry\x12\x14\n\x05table\x18\x02 \x01(\tR\x05table\x124\n\tcondition\x18\x03 \x01(\x0b2\x16.quorate.a'
+    b'pi.ConditionR\tcondition\x12+\n\x03ttl\x18\x04 \x01(\x0b2\x19.google.protobuf.DurationR'
+    b'\x03ttl\x12\x1d\n\nrequest_id\x18\x05 \x01(\x0cR\trequestId\x12\x16\n\x06resend\x18\x06 \x01(\x08R\x06resend"y\n\tC'
+    b'ondition\x12\x1f\n\nif_version\x18\x01 \x01(\tH\x00R\tifVersion\x12\x1d\n\tif_absent\x18\x02 \x01(\x08H\x00R\x08'
+    b'ifAbsent\x12\x1f\n\nif_present\x18\x03 \x01(\x08H\x00R\tifPresentB\x0b\n\tcondition"V\n\x0bSetRes'
+    b'ponse\x12-\n\x05clock\x18\x01 \x01(\x0b2\x17.quorate.api.ClockValueR\x05clock\x12\x18\n\x07version\x18'
+    b'\x02 \x01(\tR\x07version"\xa4\x01\n\rDeleteRequest\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05table\x18\x02 \x01('
+    b'\tR\x05table\x124\n\tcondition\x18\x03 \x01(\x0b2\x16.quorate.api.ConditionR\tcondition\x12\x1d'
+    b'\n\nrequest_id\x18\x04 \x01(\x0cR\trequestId\x12\x16\n\x06resend\x18\x05 \x01(\x08R\x06resend"Y\n\x0eDeleteR'
+    b'esponse\x12-\n\x05clock\x18\x01 \x01(\x0b2\x17.quorate.api.ClockValueR\x05clock\x12\x18\n\x07versio'
+    b'n\x18\x02 \x01(\tR\x07version"a\n\x11BatchWriteRequest\x126\n\x07entries\x18\x01 \x03(\x0b2\x1c.quorate'
+    b'.api.BatchWriteEntryR\x07entries\x12\x14\n\x05table\x18\x02 \x01(\tR\x05table"}\n\x0fBatchWrit'
+    b'eEntry\x12+\n\x03set\x18\x01 \x01(\x0b2\x17.quorate.api.SetRequestH\x00R\x03set\x124\n\x06delete\x18\x02 '
+    b'\x01(\x0b2\x1a.quorate.api.DeleteRequestH\x00R\x06deleteB\x07\n\x05write"M\n\x12BatchWrite'
+    b'Response\x127\n\x07results\x18\x01 \x03(\x0b2\x1d.quorate.api.BatchWriteResultR\x07result'
+    b's"\xa1\x01\n\x10BatchWriteResult\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12-\n\x05clock\x18\x02 \x01(\x0b2\x17.quorat'
+    b'e.api.ClockValueR\x05clock\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x122\n\x05error\x18\x04 \x01(\x0b'
+    b'2\x1c.quorate.api.BatchWriteErrorR\x05error"\x8e\x01\n\x0fBatchWriteError\x12\x12\n\x04cod'
+    b'e\x18\x01 \x01(\x05R\x04code\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12'
+    b'\x18\n\x07version\x18\x04 \x01(\tR\x07version\x12\x1b\n\thas_value\x18\x05 \x01(\x08R\x08hasValue"\xd3\x01\n\nAddRe'
+    b'quest\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05table\x18\x02 \x01(\tR\x05table\x12\x14\n\x05delta\x18\x03 \x01(\x12R\x05de'
+    b'lta\x12\x19\n\x05since\x18\x04 \x01(\tH\x00R\x05since\x88\x01\x01\x12\x1d\n\nrequest_id\x18\x05 \x01(\x0cR\trequestId\x12\x16\n'
+    b'\x06resend\x18\x06 \x01(\x08R\x06resend\x12+\n\x03ttl\x18\x07 \x01(\x0b2\x19.google.protobuf.DurationR\x03t'
+    b'tlB\x08\n\x06_since"=\n\x0bAddResponse\x12\x14\n\x05value\x18\x01 \x01(\x12R\x05value\x12\x18\n\x07version\x18\x02 \x01'
+    b'(\tR\x07version"\xa7\x01\n\x0cWatchRequest\x12\x12\n\x03key\x18\x01 \x01(\tH\x00R\x03key\x12\x18\n\x06prefix\x18\x03 \x01(\t'
+    b'H\x00R\x06prefix\x12\x14\n\x05table\x18\x02 \x01(\tR\x05table\x12\x16\n\x06cursor\x18\x04 \x01(\x0cR\x06cursor\x12\x16\n\x06valu'
+    b'es\x18\x05 \x01(\x08R\x06values\x12\x1b\n\twith_list\x18\x06 \x01(\x08R\x08withListB\x06\n\x04keys"\xb1\x02\n\rWatchR'
+    b'esponse\x12\x16\n\x06cursor\x18\x01 \x01(\x0cR\x06cursor\x12/\n\x05ready\x18\x02 \x01(\x0b2\x17.quorate.api.Wat'
+    b'chReadyH\x00R\x05ready\x12)\n\x03put\x18\x03 \x01(\x0b2\x15.quorate.api.WatchPutH\x00R\x03put\x125\n\x07d'
+    b'eleted\x18\x04 \x01(\x0b2\x19.quorate.api.WatchDeletedH\x00R\x07deleted\x12/\n\x05reset\x18\x05 \x01('
+    b'\x0b2\x17.quorate.api.WatchResetH\x00R\x05reset\x12;\n\theartbeat\x18\x06 \x01(\x0b2\x1b.quorate'
+    b'.api.WatchHeartbeatH\x00R\theartbeatB\x07\n\x05event"\x0c\n\nWatchReady"\x8d\x01\n\x08Watc'
+    b'hPut\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12(\n\x05entry\x18\x03 \x01(\x0b2'
+    b'\x12.quorate.api.EntryR\x05entry\x12+\n\x03ttl\x18\x04 \x01(\x0b2\x19.google.protobuf.Durati'
+    b'onR\x03ttl":\n\x0cWatchDeleted\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n\x07version\x18\x02 \x01(\tR\x07vers'
+    b'ion"\x0c\n\nWatchReset"\x10\n\x0eWatchHeartbeat"\x92\x01\n\x05Table\x12\x12\n\x04name\x18\x01 \x01(\tR\x04nam'
+    b'e\x12\x0e\n\x02id\x18\x02 \x01(\rR\x02id\x12-\n\x05state\x18\x03 \x01(\x0e2\x17.quorate.api.TableStateR\x05state'
+    b'\x126\n\x08settings\x18\x04 \x01(\x0b2\x1a.quorate.api.TableSettingsR\x08settings"\x94\x01\n\rTab'
+    b'leSettings\x12:\n\x0bdefault_ttl\x18\x01 \x01(\x0b2\x19.google.protobuf.DurationR\ndefa'
+    b'ultTtl\x12&\n\x0fvalue_bytes_max\x18\x02 \x01(\x04R\rvalueBytesMax\x12\x1f\n\x0bquota_bytes\x18\x03 '
+    b'\x01(\x04R\nquotaBytes"\x7f\n\x12TableCreateRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x126\n\x08set'
+    b'tings\x18\x02 \x01(\x0b2\x1a.quorate.api.TableSettingsR\x08settings\x12\x1d\n\nif_missing\x18'
+    b'\x03 \x01(\x08R\tifMissing"Y\n\x13TableCreateResponse\x12(\n\x05table\x18\x01 \x01(\x0b2\x12.quorate'
+    b'.api.TableR\x05table\x12\x18\n\x07created\x18\x02 \x01(\x08R\x07created"%\n\x0fTableGetRequest\x12\x12'
+    b'\n\x04name\x18\x01 \x01(\tR\x04name"<\n\x10TableGetResponse\x12(\n\x05table\x18\x01 \x01(\x0b2\x12.quorate.'
+    b'api.TableR\x05table"I\n\x10TableListRequest\x12\x1f\n\x0bstart_after\x18\x01 \x01(\tR\nstart'
+    b'After\x12\x14\n\x05limit\x18\x02 \x01(\x04R\x05limit"a\n\x11TableListResponse\x12*\n\x06tables\x18\x01 \x03(\x0b'
+    b'2\x12.quorate.api.TableR\x06tables\x12\x17\n\x04next\x18\x02 \x01(\tH\x00R\x04next\x88\x01\x01B\x07\n\x05_next"&'
+    b'\n\x10TableDropRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name"\x13\n\x11TableDropResponse"Q\n\x0fN'
+    b'odeGetResponse\x12>\n\rclocked_entry\x18\x01 \x01(\x0b2\x19.quorate.api.ClockedEntry'
+    b'R\x0cclockedEntry"z\n\x0eNodeSetRequest\x12>\n\rclocked_entry\x18\x01 \x01(\x0b2\x19.quorat'
+    b'e.api.ClockedEntryR\x0cclockedEntry\x12(\n\x05entry\x18\x02 \x01(\x0b2\x12.quorate.api.En'
+    b'tryR\x05entry"\x11\n\x0fClockGetRequest"A\n\x10ClockGetResponse\x12-\n\x05clock\x18\x01 \x01(\x0b'
+    b'2\x17.quorate.api.ClockValueR\x05clock"@\n\x0fClockSetRequest\x12-\n\x05clock\x18\x01 \x01'
+    b'(\x0b2\x17.quorate.api.ClockValueR\x05clock"A\n\x10ClockSetResponse\x12-\n\x05clock\x18'
+    b'\x01 \x01(\x0b2\x17.quorate.api.ClockValueR\x05clock"\x0f\n\rHealthRequest"\xa8\x03\n\x0eHealt'
+    b'hResponse\x12\x17\n\x07node_id\x18\x01 \x01(\tR\x06nodeId\x12+\n\x06status\x18\x02 \x01(\x0e2\x13.quorate.api'
+    b'.HealthR\x06status\x121\n\x06uptime\x18\x03 \x01(\x0b2\x19.google.protobuf.DurationR\x06upti'
+    b'me\x12\x16\n\x06detail\x18\x04 \x01(\tR\x06detail\x12\x18\n\x07version\x18\x05 \x01(\tR\x07version\x12-\n\x05clock\x18\x06 '
+    b'\x01(\x0b2\x17.quorate.api.ClockValueR\x05clock\x12#\n\rkeys_estimate\x18\x07 \x01(\x04R\x0ckeys'
+    b'Estimate\x12\x1d\n\ndisk_bytes\x18\x08 \x01(\x04R\tdiskBytes\x12-\n\x05peers\x18\t \x03(\x0b2\x17.quorate'
+    b'.api.PeerHealthR\x05peers\x12\x16\n\x06serves\x18\n \x01(\x08R\x06serves\x121\n\x06repair\x18\x0b \x01(\x0b2\x19'
+    b'.quorate.api.RepairHealthR\x06repair"\x0f\n\rRepairRequest"*\n\x0eRepairResp'
+    b'onse\x12\x18\n\x07ordered\x18\x01 \x01(\x08R\x07ordered"\xb2\x02\n\x0cRepairHealth\x12#\n\rshare_counted'
+    b'\x18\x01 \x01(\x01R\x0cshareCounted\x12\x18\n\x07records\x18\x02 \x01(\x04R\x07records\x12\x1e\n\ntombstones\x18\x03 \x01'
+    b"(\x04R\ntombstones\x12\x1a\n\x08repaired\x18\x04 \x01(\x04R\x08repaired\x12'\n\x0ftombstone_slots\x18\x05 "
+    b'\x01(\x04R\x0etombstoneSlots\x121\n\x14tombstones_forgotten\x18\x06 \x01(\x04R\x13tombstonesFor'
+    b'gotten\x12K\n\x13tombstones_wait_for\x18\x07 \x03(\x0b2\x1b.quorate.api.TombstonesWait'
+    b'R\x11tombstonesWaitFor"S\n\x0eTombstonesWait\x12\x17\n\x07node_id\x18\x01 \x01(\tR\x06nodeId\x12\x14'
+    b'\n\x05slots\x18\x02 \x01(\x04R\x05slots\x12\x12\n\x04slot\x18\x03 \x01(\rR\x04slot"\x9c\x01\n\nPeerHealth\x12\x17\n\x07node_'
+    b'id\x18\x01 \x01(\tR\x06nodeId\x12,\n\x05state\x18\x02 \x01(\x0e2\x16.quorate.api.PeerStateR\x05state\x12\x16'
+    b'\n\x06detail\x18\x03 \x01(\tR\x06detail\x12/\n\x06repair\x18\x04 \x01(\x0b2\x17.quorate.api.PairHealthR'
+    b'\x06repair"~\n\nPairHealth\x12\x1c\n\tcomparing\x18\x01 \x01(\x08R\tcomparing\x12\x16\n\x06behind\x18\x02 '
+    b'\x01(\x04R\x06behind\x12:\n\x0bequal_since\x18\x03 \x01(\x0b2\x19.google.protobuf.DurationR\nequ'
+    b'alSince";\n\x0bInfoRequest\x12\x16\n\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x14\n\x05limit\x18\x02 \x01(\x04R\x05l'
+    b'imit"n\n\x0cInfoResponse\x12\x17\n\x07node_id\x18\x01 \x01(\tR\x06nodeId\x121\n\x06uptime\x18\x02 \x01(\x0b2\x19.'
+    b'google.protobuf.DurationR\x06uptime\x12\x12\n\x04keys\x18\x03 \x03(\tR\x04keys"\x14\n\x12ClusterI'
+    b'nfoRequest"\xe1\x01\n\x13ClusterInfoResponse\x121\n\x06uptime\x18\x01 \x01(\x0b2\x19.google.prot'
+    b'obuf.DurationR\x06uptime\x12+\n\x11replication_level\x18\x02 \x01(\x03R\x10replicationLev'
+    b'el\x12=\n\rstorage_nodes\x18\x03 \x03(\x0b2\x18.quorate.api.StorageNodeR\x0cstorageNode'
+    b's\x12\x12\n\x04seed\x18\x04 \x01(\rR\x04seed\x12\x17\n\x07node_id\x18\x05 \x01(\tR\x06nodeId"\xd1\x01\n\x0bStorageNode\x12\x0e'
+    b'\n\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n\x07address\x18\x03 \x01(\tR\x07address\x12,\n\x05state\x18\x04 \x01(\x0e2\x16.quorat'
+    b'e.api.PeerStateR\x05state\x12\x14\n\x05slots\x18\x05 \x01(\rR\x05slots\x126\n\tlast_seen\x18\x06 \x01(\x0b2'
+    b'\x19.google.protobuf.DurationR\x08lastSeen\x12\x16\n\x06detail\x18\x07 \x01(\tR\x06detailJ\x04\x08\x02'
+    b'\x10\x03"h\n\tRpcStatus\x12\x12\n\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12-\n'
+    b'\x07details\x18\x03 \x03(\x0b2\x13.quorate.api.RpcAnyR\x07details"9\n\x06RpcAny\x12\x19\n\x08type_u'
+    b'rl\x18\x01 \x01(\tR\x07typeUrl\x12\x14\n\x05value\x18\x02 \x01(\x0cR\x05value"\xc0\x01\n\x0cRpcErrorInfo\x12\x16\n\x06reas'
+    b"on\x18\x01 \x01(\tR\x06reason\x12\x16\n\x06domain\x18\x02 \x01(\tR\x06domain\x12C\n\x08metadata\x18\x03 \x03(\x0b2'.quo"
+    b'rate.api.RpcErrorInfo.MetadataEntryR\x08metadata\x1a;\n\rMetadataEntry\x12\x10'
+    b'\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*(\n\x0bConsistency\x12\x10\n\x0cLIN'
+    b'EARIZABLE\x10\x00\x12\x07\n\x03ONE\x10\x01*D\n\nTableState\x12\x11\n\rTABLE_UNKNOWN\x10\x00\x12\x0f\n\x0bTABLE_R'
+    b'EADY\x10\x01\x12\x12\n\x0eTABLE_DROPPING\x10\x02*X\n\x06Health\x12\x0b\n\x07DEFAULT\x10\x00\x12\n\n\x06ONLINE\x10\x01\x12\x0c\n'
+    b'\x08STARTING\x10\x02\x12\x0c\n\x08DEGRADED\x10\x03\x12\x0c\n\x08DRAINING\x10\x04\x12\x0b\n\x07REFUSED\x10\x05*e\n\tPeerStat'
+    b'e\x12\x10\n\x0cPEER_UNKNOWN\x10\x00\x12\x0f\n\x0bPEER_LINKED\x10\x01\x12\x14\n\x10PEER_UNREACHABLE\x10\x02\x12\x10\n\x0cPE'
+    b'ER_REFUSED\x10\x03\x12\r\n\tPEER_SELF\x10\x042\xde\x04\n\x07Cluster\x12I\n\x04Info\x12\x1f.quorate.api.Cl'
+    b'usterInfoRequest\x1a .quorate.api.ClusterInfoResponse\x128\n\x03Get\x12\x17.quor'
+    b'ate.api.GetRequest\x1a\x18.quorate.api.GetResponse\x12G\n\x08BatchGet\x12\x1c.quora'
+    b'te.api.BatchGetRequest\x1a\x1d.quorate.api.BatchGetResponse\x12=\n\x04List\x12\x18.'
+    b'quorate.api.ListRequest\x1a\x19.quorate.api.ListResponse0\x01\x128\n\x03Set\x12\x17.qu'
+    b'orate.api.SetRequest\x1a\x18.quorate.api.SetResponse\x12A\n\x06Delete\x12\x1a.quora'
+    b'te.api.DeleteRequest\x1a\x1b.quorate.api.DeleteResponse\x12@\n\x05Watch\x12\x19.quo'
+    b'rate.api.WatchRequest\x1a\x1a.quorate.api.WatchResponse0\x01\x12M\n\nBatchWrit'
+    b'e\x12\x1e.quorate.api.BatchWriteRequest\x1a\x1f.quorate.api.BatchWriteRespon'
+    b'se\x128\n\x03Add\x12\x17.quorate.api.AddRequest\x1a\x18.quorate.api.AddResponse2\xa9\x02\n'
+    b'\x06Tables\x12K\n\x06Create\x12\x1f.quorate.api.TableCreateRequest\x1a .quorate.api'
+    b'.TableCreateResponse\x12B\n\x03Get\x12\x1c.quorate.api.TableGetRequest\x1a\x1d.quor'
+    b'ate.api.TableGetResponse\x12G\n\x04List\x12\x1d.quorate.api.TableListRequest\x1a'
+    b'\x1e.quorate.api.TableListResponse0\x01\x12E\n\x04Drop\x12\x1d.quorate.api.TableDro'
+    b'pRequest\x1a\x1e.quorate.api.TableDropResponse2\xc7\x02\n\x04Node\x12A\n\x06Health\x12\x1a.qu'
+    b'orate.api.HealthRequest\x1a\x1b.quorate.api.HealthResponse\x12A\n\x06Repair\x12\x1a'
+    b'.quorate.api.RepairRequest\x1a\x1b.quorate.api.RepairResponse\x12=\n\x04Info\x12'
+    b'\x18.quorate.api.InfoRequest\x1a\x19.quorate.api.InfoResponse0\x01\x12<\n\x03Get\x12\x17.'
+    b'quorate.api.GetRequest\x1a\x1c.quorate.api.NodeGetResponse\x12<\n\x03Set\x12\x1b.qu'
+    b'orate.api.NodeSetRequest\x1a\x18.quorate.api.SetResponse2\x8f\x01\n\x05Clock\x12B\n\x03'
+    b'Get\x12\x1c.quorate.api.ClockGetRequest\x1a\x1d.quorate.api.ClockGetResponse'
+    b'\x12B\n\x03Set\x12\x1c.quorate.api.ClockSetRequest\x1a\x1d.quorate.api.ClockSetResp'
+    b'onseb\x06proto3'
+)
+
+
+def _message(name):
+    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName("quorate.api." + name))
+
+
+Entry = _message("Entry")
+ClockValue = _message("ClockValue")
+ClockedEntry = _message("ClockedEntry")
+GetRequest = _message("GetRequest")
+GetResponse = _message("GetResponse")
+BatchGetRequest = _message("BatchGetRequest")
+BatchGetResponse = _message("BatchGetResponse")
+BatchGetResult = _message("BatchGetResult")
+BatchGetError = _message("BatchGetError")
+ListRequest = _message("ListRequest")
+ListResponse = _message("ListResponse")
+ListedEntry = _message("ListedEntry")
+SetRequest = _message("SetRequest")
+Condition = _message("Condition")
+SetResponse = _message("SetResponse")
+DeleteRequest = _message("DeleteRequest")
+DeleteResponse = _message("DeleteResponse")
+BatchWriteRequest = _message("BatchWriteRequest")
+BatchWriteEntry = _message("BatchWriteEntry")
+BatchWriteResponse = _message("BatchWriteResponse")
+BatchWriteResult = _message("BatchWriteResult")
+BatchWriteError = _message("BatchWriteError")
+AddRequest = _message("AddRequest")
+AddResponse = _message("AddResponse")
+WatchRequest = _message("WatchRequest")
+WatchResponse = _message("WatchResponse")
+WatchReady = _message("WatchReady")
+WatchPut = _message("WatchPut")
+WatchDeleted = _message("WatchDeleted")
+WatchReset = _message("WatchReset")
+WatchHeartbeat = _message("WatchHeartbeat")
+Table = _message("Table")
+TableSettings = _message("TableSettings")
+TableCreateRequest = _message("TableCreateRequest")
+TableCreateResponse = _message("TableCreateResponse")
+TableGetRequest = _message("TableGetRequest")
+TableGetResponse = _message("TableGetResponse")
+TableListRequest = _message("TableListRequest")
+TableListResponse = _message("TableListResponse")
+TableDropRequest = _message("TableDropRequest")
+TableDropResponse = _message("TableDropResponse")
+NodeGetResponse = _message("NodeGetResponse")
+NodeSetRequest = _message("NodeSetRequest")
+ClockGetRequest = _message("ClockGetRequest")
+ClockGetResponse = _message("ClockGetResponse")
+ClockSetRequest = _message("ClockSetRequest")
+ClockSetResponse = _message("ClockSetResponse")
+HealthRequest = _message("HealthRequest")
+HealthResponse = _message("HealthResponse")
+RepairRequest = _message("RepairRequest")
+RepairResponse = _message("RepairResponse")
+RepairHealth = _message("RepairHealth")
+TombstonesWait = _message("TombstonesWait")
+PeerHealth = _message("PeerHealth")
+PairHealth = _message("PairHealth")
+InfoRequest = _message("InfoRequest")
+InfoResponse = _message("InfoResponse")
+ClusterInfoRequest = _message("ClusterInfoRequest")
+ClusterInfoResponse = _message("ClusterInfoResponse")
+StorageNode = _message("StorageNode")
+RpcStatus = _message("RpcStatus")
+RpcAny = _message("RpcAny")
+RpcErrorInfo = _message("RpcErrorInfo")
+LINEARIZABLE = 0
+ONE = 1
+TABLE_UNKNOWN = 0
+TABLE_READY = 1
+TABLE_DROPPING = 2
+DEFAULT = 0
+ONLINE = 1
+STARTING = 2
+DEGRADED = 3
+DRAINING = 4
+REFUSED = 5
+PEER_UNKNOWN = 0
+PEER_LINKED = 1
+PEER_UNREACHABLE = 2
+PEER_REFUSED = 3
+PEER_SELF = 4

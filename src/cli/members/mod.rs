@@ -1,0 +1,260 @@
+//! `quorate members`: show the members of the cluster, and change them while it serves.
+//!
+//! Contract: `apply`, `replace` and `abort` end with 0 once what was asked for is so, with 3 where the change was taken back or
+//! another one came first, and with 2 where it was not accepted. Ctrl-C ends the command, and not the change.
+
+mod change;
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::config_check::read;
+use super::output::{print, print_json};
+use super::{CliError, Exit, Global};
+use crate::api;
+use crate::client::Client;
+use crate::config::{ClusterConfig, File};
+use crate::service::members::text::{cluster_yml, members_json, plan_json, weight_json};
+use change::Change;
+use text::{members_text, plan_text};
+
+/// Show the members of the cluster, and change them while it serves
+///
+/// Without a subcommand it shows, as the nodes see it, each member with its address, state, identity, slots, share of all
+/// copies and size on disk; the nodes that wait to join; the number of the configuration; what is moving, and how long still;
+/// and how many failures are tolerated, now and when a change is done.
+///
+/// Members change in two steps. First each operation needs a majority of the members before and one of those after, while
+/// the nodes copy the slots that they gain. Once all have them, the members after are the members. No request fails for
+/// that, and until the end `quorate members abort` takes it back.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+EXAMPLES:
+  quorate members                                  who the members are, and what is moving
+  quorate members export > cluster-new.yml         the present members, to be edited
+  quorate serve node-4.yml cluster-new.yml --join  start a node that waits to be added
+  quorate members plan cluster-new.yml             what would move; changes nothing
+  quorate members apply cluster-new.yml            add, remove and move nodes, change weights or replica_count
+  quorate members replace 2                        node 2 lost its disk, and waits with a new one
+  quorate members abort                            take the change back that is under way
+  quorate members --json | jq '.members[].state'
+
+EXIT CODES:
+  0  the members are what was asked for
+  2  not accepted, or no answer to the question whether to do it
+  3  the change was taken back, or another one came first; or no node answered
+  4  the command ended first: `quorate members` shows what became of it")]
+pub(super) struct Members {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Plan(Plan),
+    Apply(Apply),
+    Replace(Replace),
+    Abort(Abort),
+    Export(Export),
+}
+
+/// Show what a change of members would move; changes nothing
+///
+/// FILE is a cluster.yml as the members should be: nodes added, removed or moved to another address, weights, zones or
+/// replica_count changed, in any combination. Prints who comes and leaves, how many slots and about how many bytes go from whom to whom, and how many
+/// failures are tolerated before, meanwhile and afterwards.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+EXAMPLES:
+  quorate members export > cluster-new.yml; $EDITOR cluster-new.yml
+  quorate members plan cluster-new.yml
+  quorate members plan cluster-new.yml --json | jq .bytes")]
+struct Plan {
+    /// A cluster.yml with the members that should be
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// Change the members to those of a cluster.yml
+///
+/// Shows the plan and asks. Then it begins the change, and shows how far it is until it is done. A node that comes must
+/// wait already: start it with `quorate serve NODE_FILE FILE --join`. A node that leaves keeps running until the end.
+///
+/// Ctrl-C ends the command alone. Run it again to go on watching: it says what should be, so that it never does a thing twice.
+///
+/// Exit code 2: it was not accepted, and the message says why. Exit code 3: the change was taken back, or another operator's
+/// change came first.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+EXAMPLES:
+  quorate members apply cluster-new.yml
+  quorate members apply cluster-new.yml --yes      in a script")]
+struct Apply {
+    /// A cluster.yml with the members that should be
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Do it without a question; needed where stdin is no terminal
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Give the place of a member to a node of the same id with another data folder
+///
+/// For a node that lost its disk, or moved to another machine without it. Start it with a fresh folder:
+/// `quorate serve NODE_FILE CLUSTER_FILE --join`. It waits, and `quorate members` lists it with its new identity. The old
+/// identity is refused for ever afterwards, even if its disk is found again. Nothing moves but the copies that it lost.
+///
+/// Exit codes as those of apply.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+EXAMPLES:
+  quorate members replace 2
+  quorate members replace 2 --identity 9f3c01aa    of several nodes 2 that wait, this one")]
+struct Replace {
+    /// The id of the member
+    #[arg(value_name = "ID")]
+    id: String,
+    /// The new identity, or its first digits, as `quorate members` shows it; needed where several nodes of this id wait
+    #[arg(long, value_name = "IDENTITY")]
+    identity: Option<String>,
+    /// Do it without a question; needed where stdin is no terminal
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Take the change of members back that is under way
+///
+/// The members become those before the change. That is always safe: until its end every write is on a majority of them too.
+/// Nodes that were to come wait again.
+///
+/// Exit code 2: nothing is under way. Exit code 3: the change was done first.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+EXAMPLES:
+  quorate members abort")]
+struct Abort {}
+
+/// Print the present members as a cluster.yml
+///
+/// While members change, these are the members that are to be. Edit the file, and give it to plan and apply.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+EXAMPLES:
+  quorate members export > cluster.yml
+  quorate members export | diff - cluster.yml")]
+struct Export {}
+
+impl Members {
+    pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        match self.command {
+            None => show(global).await,
+            Some(Command::Plan(plan)) => plan.run(global).await,
+            Some(Command::Apply(apply)) => apply.run(global).await,
+            Some(Command::Replace(replace)) => replace.run(global).await,
+            Some(Command::Abort(Abort {})) => change::abort(global).await,
+            Some(Command::Export(Export {})) => export(global).await,
+        }
+    }
+}
+
+async fn show(global: &Global) -> Result<Exit, CliError> {
+    let client = global.client()?;
+    let members = client.members().await?;
+    if global.json {
+        print_json(&members_json(&members))?;
+    } else {
+        let left = change::time_left(&client, &members).await;
+        print(members_text(&members, left).as_bytes())?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn export(global: &Global) -> Result<Exit, CliError> {
+    let members = global.client()?.members().await?;
+    if global.json {
+        let nodes = members.members.iter().filter(|member| member.in_new);
+        let nodes: serde_json::Map<String, serde_json::Value> =
+            nodes.map(|node| (node.id.clone(), exported(node))).collect();
+        let replica_count = crate::service::members::text::replica_count_after(&members);
+        let cluster = serde_json::json!({ "seed": members.seed, "replica_count": replica_count, "nodes": nodes });
+        print_json(&serde_json::json!({ "cluster": cluster }))?;
+    } else {
+        print(cluster_yml(&members).as_bytes())?;
+    }
+    Ok(Exit::Done)
+}
+
+/// A node in the JSON of a cluster.yml.
+fn exported(node: &api::ClusterMember) -> serde_json::Value {
+    let mut json = serde_json::json!({ "remote_address": node.address });
+    if node.weight_hundredths != 0 {
+        json["weight"] = weight_json(node.weight_hundredths);
+    }
+    if !node.zone.is_empty() {
+        json["zone"] = node.zone.as_str().into();
+    }
+    json
+}
+
+impl Plan {
+    async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        let client = global.client()?;
+        let wish = wish_of_file(&self.file, &client).await?.wish;
+        let plan = client.plan_members(wish).await?;
+        if global.json {
+            print_json(&plan_json(&plan))?;
+        } else {
+            print(plan_text(&plan).as_bytes())?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl Apply {
+    async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        let client = global.client()?;
+        let change = wish_of_file(&self.file, &client).await?;
+        change.apply(&client, self.yes, global).await
+    }
+}
+
+impl Replace {
+    async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        let client = global.client()?;
+        let present = client.members().await?;
+        let wish = text::replacement(&present, &self.id, self.identity.as_deref()).map_err(CliError::bad_input)?;
+        Change { present, wish }.apply(&client, self.yes, global).await
+    }
+}
+
+/// The wish of a cluster.yml, for the members that there are.
+async fn wish_of_file(name: &Path, client: &Client) -> Result<Change, CliError> {
+    let text = read(name)?;
+    let cluster =
+        ClusterConfig::parse(File { name, text: &text }).map_err(|error| CliError::bad_input(error.to_string()))?;
+    let present = client.members().await?;
+    if cluster.parameters.seed != present.seed {
+        return Err(CliError::bad_input(format!(
+            "{}: seed is {}, and that of the cluster is {}: it never changes; give the file that seed",
+            name.display(),
+            cluster.parameters.seed,
+            present.seed
+        )));
+    }
+    let member = |member: crate::types::NodeIndex| {
+        let (weight_hundredths, zone) = cluster.parameters.site(member).to_fields();
+        api::WishedMember {
+            id: cluster.parameters.id(member).as_str().to_owned(),
+            address: cluster.address(member).to_string(),
+            identity: String::new(),
+            weight_hundredths,
+            zone,
+        }
+    };
+    let members = cluster.parameters.members().map(member).collect();
+    let replica_count = u32::try_from(cluster.parameters.replica_count).unwrap_or(u32::MAX);
+    let wish = api::MembersWish { members, replica_count, expected: Some(present.number) };
+    Ok(Change { present, wish })
+}

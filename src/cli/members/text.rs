@@ -1,0 +1,449 @@
+//! What `quorate members` prints, and what it wishes for: pure functions.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+
+use crate::api;
+use crate::cli::status::{bytes_text, uptime_text};
+use crate::service::members::text::{fate, replica_count_after, share, state, weight_text};
+
+/// The digits of an identity that the table shows.
+const IDENTITY_DIGITS: usize = 8;
+
+/// How far a change is, all nodes together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moving {
+    pub(super) slots: u64,
+    pub(super) slots_done: u64,
+    pub(super) bytes: u64,
+    /// The nodes that have something left to do, or have not said.
+    pub(super) nodes: usize,
+}
+
+/// What moves, as far as the nodes have said.
+pub(super) fn moving(members: &api::MembersGetResponse) -> Moving {
+    let mut sum = Moving::default();
+    for member in members.members.iter().filter(|member| member.in_new) {
+        let progress = member.progress.unwrap_or_default();
+        sum.slots += u64::from(progress.slots);
+        sum.slots_done += u64::from(progress.slots_done);
+        sum.bytes += progress.bytes;
+        sum.nodes += usize::from(!progress.complete);
+    }
+    sum
+}
+
+/// What is left of a change, with the slots and bytes that move in a second.
+pub(super) fn rest_text(moving: Moving, rate: Option<(f64, f64)>) -> String {
+    let Moving { slots, slots_done, bytes, nodes } = moving;
+    let mut text = format!("{slots_done} of {slots} slots, {}", bytes_text(bytes));
+    if nodes == 0 {
+        return text + ", all nodes are ready";
+    }
+    if let Some((slots_a_second, bytes_a_second)) = rate
+        && slots_a_second > 0.0
+    {
+        #[allow(clippy::cast_precision_loss, reason = "a time left is an estimate")]
+        let seconds = (slots.saturating_sub(slots_done)) as f64 / slots_a_second;
+        let left = Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(Duration::MAX);
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate is positive, and shown in few digits"
+        )]
+        let bytes_a_second = bytes_a_second as u64;
+        let left = uptime_text(i64::try_from(left.as_secs()).unwrap_or(i64::MAX));
+        let _ = write!(text, ", {}/s, about {left} left", bytes_text(bytes_a_second));
+    }
+    text
+}
+
+/// The members as a table, and what is tolerated.
+pub(super) fn members_text(members: &api::MembersGetResponse, rate: Option<(f64, f64)>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    // Most clusters have neither weights nor zones, and a line has room for little more than the rest.
+    let has_weights = members.members.iter().any(|member| member.weight_hundredths != 0);
+    let has_zones = members.members.iter().any(|member| !member.zone.is_empty());
+    let with_site = |mut cells: Vec<String>, weight: String, zone: &str| {
+        cells.extend(has_weights.then_some(weight));
+        cells.extend(has_zones.then(|| zone.to_owned()));
+        cells
+    };
+    let header = ["ID", "ADDRESS", "STATE", "IDENTITY", "SLOTS", "SHARE", "DISK"].map(str::to_owned);
+    table.set_header(with_site(header.into(), "WEIGHT".to_owned(), "ZONE"));
+    let replica_count = replica_count_after(members);
+    let digits = |identity: &str| match identity.get(..IDENTITY_DIGITS) {
+        Some(digits) => digits.to_owned(),
+        None => "-".to_owned(),
+    };
+    for member in &members.members {
+        let state = if member.reached { state(member).to_owned() } else { format!("{}, away", state(member)) };
+        let share = share(member.slots, replica_count);
+        let cells = vec![
+            member.id.clone(),
+            member.address.clone(),
+            state,
+            digits(&member.identity),
+            member.slots.to_string(),
+            if member.in_new { format!("{:.1} %", 100.0 * share) } else { "-".to_owned() },
+            member.disk_bytes.map_or_else(|| "-".to_owned(), bytes_text),
+        ];
+        let zone = if member.zone.is_empty() { "-" } else { &member.zone };
+        table.add_row(with_site(cells, weight_text(member.weight_hundredths), zone));
+    }
+    for node in &members.waiting {
+        let [none, no_share, no_disk] = ["-", "-", "-"].map(str::to_owned);
+        let state = "waiting".to_owned();
+        let cells = [node.id.clone(), node.address.clone(), state, digits(&node.identity), none, no_share, no_disk];
+        table.add_row(with_site(cells.into(), "-".to_owned(), "-"));
+    }
+    let mut text = String::new();
+    for line in table.lines() {
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    let copies = match (members.replica_count, members.new_replica_count) {
+        (before, Some(after)) if before != after => format!("replica_count {before}, then {after}"),
+        (before, _) => format!("replica_count {before}"),
+    };
+    let kind = if members.changing { "members change" } else { "stable" };
+    let _ = writeln!(text, "configuration {}, {kind}; {copies}", members.number);
+    if members.changing {
+        let _ = writeln!(text, "moving: {}", rest_text(moving(members), rate));
+        let _ = writeln!(
+            text,
+            "{} now, {} when this is done",
+            tolerates(members.failures_tolerated),
+            members.failures_tolerated_after
+        );
+    } else {
+        let _ = writeln!(text, "{}", tolerates(members.failures_tolerated));
+    }
+    text
+}
+
+fn tolerates(failures: u32) -> String {
+    match failures {
+        0 => "tolerates no more failures".to_owned(),
+        1 => "tolerates 1 more failure".to_owned(),
+        more => format!("tolerates {more} more failures"),
+    }
+}
+
+/// A plan as text.
+pub(super) fn plan_text(plan: &api::MembersPlanResponse) -> String {
+    let mut text = String::new();
+    for difference in &plan.differences {
+        let where_it_is = match (difference.fate(), difference.reached) {
+            (api::MemberFate::FateAdded | api::MemberFate::FateReplaced, false) => {
+                ", which does not wait yet: start it with `quorate serve --join`"
+            }
+            (_, false) => ", which is away",
+            _ => "",
+        };
+        let _ = writeln!(
+            text,
+            "node {} is {} ({}{where_it_is}){}",
+            difference.id,
+            fate(difference.fate()),
+            difference.address,
+            site_text(difference)
+        );
+    }
+    if plan.replica_count != plan.new_replica_count {
+        let _ = writeln!(text, "replica_count becomes {}, from {}", plan.new_replica_count, plan.replica_count);
+    }
+    if plan.differences.is_empty() && plan.replica_count == plan.new_replica_count {
+        text.push_str("the members are these already\n");
+    }
+    if !plan.moves.is_empty() {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["FROM", "TO", "SLOTS", "ABOUT"]);
+        for moved in &plan.moves {
+            table.add_row([moved.from.clone(), moved.to.clone(), moved.slots.to_string(), bytes_text(moved.bytes)]);
+        }
+        for line in table.lines() {
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+    }
+    let slots: u64 = plan.moves.iter().map(|moved| u64::from(moved.slots)).sum();
+    let bytes: u64 = plan.moves.iter().map(|moved| moved.bytes).sum();
+    let known = if plan.bytes_known { "" } else { " (not all nodes have told how much they hold)" };
+    let _ = writeln!(text, "moves {slots} copies of slots, about {}{known}", bytes_text(bytes));
+    let _ = writeln!(
+        text,
+        "{} now, {} meanwhile, {} afterwards",
+        tolerates(plan.failures_tolerated),
+        plan.failures_tolerated_meanwhile,
+        plan.failures_tolerated_after
+    );
+    if plan.slots_without_majority > 0 {
+        let _ = writeln!(
+            text,
+            "{} slots would lack a majority of members that can be reached: apply would be refused",
+            plan.slots_without_majority
+        );
+    }
+    text
+}
+
+/// What a change does to the weight and zone of a member.
+fn site_text(difference: &api::MemberDifference) -> String {
+    let mut text = String::new();
+    let (old, new) = (difference.old_weight_hundredths, difference.weight_hundredths);
+    if old != new {
+        let _ = write!(text, ": weight {} instead of {}", weight_text(new), weight_text(old));
+    }
+    if difference.old_zone != difference.zone {
+        let zone = |zone: &str| if zone.is_empty() { "no zone".to_owned() } else { format!("zone {zone}") };
+        let mark = if text.is_empty() { ":" } else { "," };
+        let _ = write!(text, "{mark} {} instead of {}", zone(&difference.zone), zone(&difference.old_zone));
+    }
+    text
+}
+
+/// Whether the members, once no change is under way, are those of a wish.
+pub(super) fn reaches_wish(members: &api::MembersGetResponse, wish: &api::MembersWish) -> bool {
+    let is_wished = |member: &&api::ClusterMember| {
+        wish.members.iter().any(|wished| {
+            let is_identity = wished.identity.is_empty() || wished.identity == member.identity;
+            let is_site = wished.weight_hundredths == member.weight_hundredths && wished.zone == member.zone;
+            wished.id == member.id && wished.address == member.address && is_identity && is_site
+        })
+    };
+    let new = || members.members.iter().filter(|member| member.in_new);
+    let count = new().count();
+    replica_count_after(members) == wish.replica_count
+        && count == wish.members.len()
+        && new().filter(is_wished).count() == count
+}
+
+/// A member that stays as it is.
+pub(super) fn as_wished(member: &api::ClusterMember) -> api::WishedMember {
+    api::WishedMember {
+        id: member.id.clone(),
+        address: member.address.clone(),
+        identity: member.identity.clone(),
+        weight_hundredths: member.weight_hundredths,
+        zone: member.zone.clone(),
+    }
+}
+
+/// A member with the weight and zone that it had before the change under way.
+pub(super) fn as_it_was(member: &api::ClusterMember) -> api::WishedMember {
+    api::WishedMember {
+        weight_hundredths: member.old_weight_hundredths,
+        zone: member.old_zone.clone(),
+        ..as_wished(member)
+    }
+}
+
+/// The wish in which a node that waits has the place of the member with its id. The error says what to do.
+pub(super) fn replacement(
+    members: &api::MembersGetResponse,
+    id: &str,
+    identity: Option<&str>,
+) -> Result<api::MembersWish, String> {
+    let new = || members.members.iter().filter(|member| member.in_new);
+    let is_meant = |other: &str| identity.is_none_or(|digits| other.starts_with(&digits.to_ascii_lowercase()));
+    let Some(member) = new().find(|member| member.id == id) else {
+        return Err(format!(
+            "there is no member {id:?}: `quorate members` lists them; to add a node, write it into a cluster.yml and use \
+             `quorate members apply`"
+        ));
+    };
+    let waiting: Vec<&api::WaitingMember> =
+        members.waiting.iter().filter(|node| node.id == id && is_meant(&node.identity)).collect();
+    let place = match &waiting[..] {
+        // It is being replaced already, or was.
+        [] if identity.is_some_and(|_| is_meant(&member.identity)) || (members.changing && !member.in_old) => {
+            as_wished(member)
+        }
+        [] => {
+            return Err(format!(
+                "no node {id}{} waits to join: start it with a fresh data folder and --join, `quorate serve NODE_FILE \
+                 CLUSTER_FILE --join`; `quorate members` lists it then",
+                identity.map(|digits| format!(" of identity {digits}")).unwrap_or_default()
+            ));
+        }
+        [node] => {
+            let address = if node.address.is_empty() { member.address.clone() } else { node.address.clone() };
+            // It has the weight and zone of the place that it takes.
+            api::WishedMember { address, identity: node.identity.clone(), ..as_wished(member) }
+        }
+        several => {
+            let identities: Vec<&str> = several.iter().map(|node| node.identity.as_str()).collect();
+            return Err(format!(
+                "{} nodes {id} wait to join: name one with --identity: {}",
+                several.len(),
+                identities.join(", ")
+            ));
+        }
+    };
+    let others = new().filter(|member| member.id != id).map(as_wished);
+    Ok(api::MembersWish {
+        members: others.chain([place]).collect(),
+        replica_count: replica_count_after(members),
+        expected: Some(members.number),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: &str, identity: &str, is_in: (bool, bool)) -> api::ClusterMember {
+        api::ClusterMember {
+            id: id.to_owned(),
+            address: format!("n{id}:8001"),
+            identity: identity.repeat(32),
+            in_old: is_in.0,
+            in_new: is_in.1,
+            reached: true,
+            slots: 49_152,
+            ..Default::default()
+        }
+    }
+
+    fn waiting(id: &str, identity: &str) -> api::WaitingMember {
+        api::WaitingMember { id: id.to_owned(), address: format!("m{id}:8001"), identity: identity.repeat(32) }
+    }
+
+    fn three() -> api::MembersGetResponse {
+        api::MembersGetResponse {
+            number: 4,
+            replica_count: 3,
+            members: ["1", "2", "3"].map(|id| member(id, id, (true, true))).into(),
+            failures_tolerated: 1,
+            failures_tolerated_after: 1,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn table_shows_members_and_nodes_that_wait() {
+        let mut members = three();
+        members.waiting.push(waiting("4", "a"));
+        members.members[2].reached = false;
+        let text = members_text(&members, None);
+        let lines: Vec<String> =
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines[0], "ID ADDRESS STATE IDENTITY SLOTS SHARE DISK");
+        assert_eq!(lines[1], "1 n1:8001 member 11111111 49152 25.0 % -");
+        assert_eq!(lines[3], "3 n3:8001 member, away 33333333 49152 25.0 % -");
+        assert_eq!(lines[4], "4 m4:8001 waiting aaaaaaaa - - -");
+        assert_eq!(lines[5..], ["configuration 4, stable; replica_count 3", "tolerates 1 more failure"]);
+    }
+
+    #[test]
+    fn change_under_way_says_how_far_it_is_and_how_long_still() {
+        let mut members = three();
+        let progress = api::MemberProgress { slots: 300, slots_done: 100, bytes: 2_048, ..Default::default() };
+        members.members.push(api::ClusterMember { progress: Some(progress), ..member("4", "4", (false, true)) });
+        for place in 0..3 {
+            members.members[place].progress = Some(api::MemberProgress { complete: true, ..Default::default() });
+        }
+        (members.changing, members.new_replica_count, members.failures_tolerated_after) = (true, Some(3), 2);
+        let text = members_text(&members, Some((10.0, 100.0)));
+        assert!(text.contains("moving: 100 of 300 slots, 2.0 KiB, 100 B/s, about 20s left\n"), "{text}");
+        assert!(text.contains(" joining "), "{text}");
+        assert!(text.ends_with("tolerates 1 more failure now, 2 when this is done\n"), "{text}");
+        assert!(!members_text(&members, Some((0.0, 0.0))).contains("left"), "nothing is known of the rest");
+    }
+
+    #[test]
+    fn wish_is_reached_by_the_members_that_are_to_be() {
+        let mut members = three();
+        let wish = api::MembersWish {
+            members: members.members.iter().map(as_wished).collect(),
+            replica_count: 3,
+            expected: None,
+        };
+        assert!(reaches_wish(&members, &wish));
+        let mut without_identity = wish.clone();
+        without_identity.members[0].identity.clear();
+        assert!(reaches_wish(&members, &without_identity));
+        let other = |change: fn(&mut api::MembersWish)| {
+            let mut other = wish.clone();
+            change(&mut other);
+            other
+        };
+        assert!(!reaches_wish(&members, &other(|wish| wish.replica_count = 1)));
+        assert!(!reaches_wish(&members, &other(|wish| wish.members[1].address = "n9:1".to_owned())));
+        assert!(!reaches_wish(&members, &other(|wish| wish.members[1].identity = "0".repeat(32))));
+        assert!(!reaches_wish(&members, &other(|wish| drop(wish.members.pop()))));
+        assert!(!reaches_wish(&members, &other(|wish| wish.members[1].weight_hundredths = 200)));
+        assert!(!reaches_wish(&members, &other(|wish| wish.members[1].zone = "a".to_owned())));
+        members.members[2].in_new = false;
+        assert!(!reaches_wish(&members, &wish), "node 3 leaves");
+    }
+
+    #[test]
+    fn replacement_takes_the_node_that_waits_or_says_what_to_do() {
+        let mut members = three();
+        let refused = |members: &api::MembersGetResponse, id, identity| replacement(members, id, identity).unwrap_err();
+        assert!(refused(&members, "9", None).contains("there is no member \"9\""));
+        assert!(refused(&members, "2", None).contains("no node 2 waits to join"));
+        members.waiting.extend([waiting("2", "a"), waiting("3", "b")]);
+        let wish = replacement(&members, "2", None).unwrap();
+        assert_eq!((wish.members.len(), wish.replica_count, wish.expected), (3, 3, Some(4)));
+        assert_eq!(wish.members[2].identity, "a".repeat(32));
+        assert_eq!(wish.members[2].address, "m2:8001");
+        members.waiting.push(waiting("2", "c"));
+        assert!(refused(&members, "2", None).contains("2 nodes 2 wait to join: name one with --identity: aaaa"));
+        assert_eq!(replacement(&members, "2", Some("CC")).unwrap().members[2].identity, "c".repeat(32));
+        assert!(refused(&members, "2", Some("dd")).contains("of identity dd"));
+    }
+
+    #[test]
+    fn plan_says_who_comes_what_moves_and_what_is_tolerated() {
+        let plan = api::MembersPlanResponse {
+            differences: vec![api::MemberDifference {
+                id: "4".to_owned(),
+                fate: api::MemberFate::FateAdded.into(),
+                address: "n4:8001".to_owned(),
+                reached: false,
+                ..Default::default()
+            }],
+            moves: vec![api::MemberMove { from: "1".to_owned(), to: "4".to_owned(), slots: 16_384, bytes: 3 << 20 }],
+            failures_tolerated: 1,
+            failures_tolerated_meanwhile: 0,
+            failures_tolerated_after: 2,
+            replica_count: 3,
+            new_replica_count: 5,
+            slots_without_majority: 7,
+            bytes_known: true,
+            number: 4,
+        };
+        let text = plan_text(&plan);
+        for part in [
+            "node 4 is added (n4:8001, which does not wait yet: start it with `quorate serve --join`)\n",
+            "replica_count becomes 5, from 3\n",
+            "moves 16384 copies of slots, about 3.0 MiB\n",
+            "tolerates 1 more failure now, 0 meanwhile, 2 afterwards\n",
+            "7 slots would lack a majority",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let weighed = api::MembersPlanResponse {
+            differences: vec![api::MemberDifference {
+                id: "2".to_owned(),
+                fate: api::MemberFate::FateWeighed.into(),
+                address: "n2:8001".to_owned(),
+                reached: true,
+                weight_hundredths: 250,
+                zone: "b".to_owned(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let text = plan_text(&weighed);
+        let line = "node 2 is placed anew (n2:8001): weight 2.5 instead of 1, zone b instead of no zone\n";
+        assert!(text.starts_with(line), "{text}");
+        let none = api::MembersPlanResponse { replica_count: 3, new_replica_count: 3, ..Default::default() };
+        assert!(plan_text(&none).starts_with("the members are these already\n"));
+    }
+}

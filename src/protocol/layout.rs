@@ -1,0 +1,384 @@
+//! The layout of a cluster, as one node sees it: the members, and the replicas of each slot.
+//!
+//! While members change there are two lists, and each slot has replicas of the old list and of the new one. A quorum is then
+//! one of both ([`Tally::joint`]). A node that is a replica by the new list alone *gains* the slot.
+//!
+//! Nodes have indexes here, which are this node's own: an index stands for one node id with one data folder for as long as the
+//! process runs. So the index of a node is the same under all configurations, and that of a node which takes the place of
+//! another one is another.
+
+use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use crate::mutants::rule;
+use crate::types::{ClusterParameters, Configuration, Key, MemberList, NodeId, NodeIndex, Site, Slot};
+
+use super::placement::Placement;
+use super::quorum::Tally;
+
+/// The layout under one configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// All nodes that this one has heard of, by their indexes.
+    nodes: Arc<Vec<KnownNode>>,
+    /// Absent before the first change of members.
+    configuration: Option<Arc<Configuration>>,
+    old: Arc<Placement>,
+    joint: Option<Joint>,
+    /// The members of either list, in the order of their ids.
+    members: Arc<[NodeIndex]>,
+}
+
+/// A node that is known by its id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KnownNode {
+    /// Its id.
+    pub id: NodeId,
+    /// The name under which it writes; its id, where it is no member.
+    pub writer: NodeId,
+    /// Where it is reached, `host:port`, as far as a configuration says so.
+    pub address: Option<Arc<str>>,
+}
+
+/// What there is while members change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Joint {
+    new: Arc<Placement>,
+    /// The replicas of either list, those of the old one first, and where those of each slot begin.
+    either: Arc<(Vec<NodeIndex>, Vec<u32>)>,
+    distinct_slots: Arc<[Slot]>,
+}
+
+impl KnownNode {
+    /// A node with this id that is no member, or one that the cluster began with.
+    #[must_use]
+    pub fn of_id(id: NodeId) -> Self {
+        Self { writer: id.clone(), id, address: None }
+    }
+}
+
+impl Layout {
+    /// The layout of a cluster whose members have not changed: the nodes of `placement` have their indexes there. `addresses` say
+    /// where each of them is reached, as far as that is known.
+    #[must_use]
+    pub fn begin(placement: Arc<Placement>, addresses: &[Arc<str>]) -> Self {
+        let node = |(place, id): (usize, &NodeId)| KnownNode {
+            address: addresses.get(place).cloned(),
+            ..KnownNode::of_id(id.clone())
+        };
+        let nodes = placement.parameters().node_ids.iter().enumerate().map(node).collect();
+        let members = placement.members().into();
+        Self { nodes: Arc::new(nodes), configuration: None, old: placement, joint: None, members }
+    }
+
+    /// The layout under `configuration`. `nodes` are all that are known, and `index_of` gives the index of each member.
+    #[must_use]
+    pub fn under(
+        configuration: Arc<Configuration>,
+        nodes: Vec<KnownNode>,
+        index_of: impl Fn(&crate::types::Member) -> NodeIndex,
+    ) -> Self {
+        let place = |list: &MemberList| {
+            let members = list.members.iter().map(&index_of).collect();
+            Arc::new(Placement::of_nodes(list.parameters(configuration.seed), members))
+        };
+        let old = place(&configuration.old);
+        let joint = configuration.new.as_ref().map(|new| Joint::between(&old, place(new)));
+        let mut seen = BTreeSet::new();
+        let mut members: Vec<NodeIndex> = configuration.members().map(&index_of).collect();
+        members.retain(|member| seen.insert(*member));
+        members.sort_by(|one, other| (&nodes[one.index()].id, one).cmp(&(&nodes[other.index()].id, other)));
+        Self { nodes: Arc::new(nodes), configuration: Some(configuration), old, joint, members: members.into() }
+    }
+
+    /// The number of its configuration; 0 before the first change of members.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.configuration.as_ref().map_or(0, |configuration| configuration.number)
+    }
+
+    /// Its configuration; absent before the first change of members.
+    #[must_use]
+    pub fn configuration(&self) -> Option<&Arc<Configuration>> {
+        self.configuration.as_ref()
+    }
+
+    /// Whether members change.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        self.joint.is_some()
+    }
+
+    /// What the placement of the members follows from; while they change, of the old list.
+    #[must_use]
+    pub fn parameters(&self) -> &ClusterParameters {
+        self.old.parameters()
+    }
+
+    /// The placement by the present list, or by the old one while members change.
+    #[must_use]
+    pub fn old(&self) -> &Placement {
+        &self.old
+    }
+
+    /// The placement by the new list, while members change.
+    #[must_use]
+    pub fn new_placement(&self) -> Option<&Placement> {
+        self.joint.as_ref().map(|joint| &*joint.new)
+    }
+
+    /// The placement by the list that is, or is to be.
+    #[must_use]
+    pub fn newest(&self) -> &Placement {
+        self.new_placement().unwrap_or(&self.old)
+    }
+
+    /// The slot of `key`.
+    #[must_use]
+    pub fn slot(&self, key: &Key) -> Slot {
+        self.old.slot(key)
+    }
+
+    /// The hash of `key`, whose leading 16 bits are its slot.
+    #[must_use]
+    pub fn hash(&self, key: &Key) -> u64 {
+        Placement::hash(&self.old, key)
+    }
+
+    /// The replicas of `slot`, best score first; while members change, those of the old list and then the others.
+    #[must_use]
+    pub fn replicas(&self, slot: Slot) -> &[NodeIndex] {
+        match &self.joint {
+            None => self.old.replicas(slot),
+            Some(joint) => joint.replicas(slot),
+        }
+    }
+
+    /// A tally of the replicas of `slot`. Nobody has answered.
+    #[must_use]
+    pub fn tally(&self, slot: Slot) -> Tally {
+        match rule!(NoJointQuorum, self.joint.as_ref(), not None) {
+            None => Tally::single(self.old.replicas(slot)),
+            Some(joint) => Tally::joint(self.old.replicas(slot), joint.new.replicas(slot)),
+        }
+    }
+
+    /// Whether `member` is a replica of `slot`.
+    #[must_use]
+    pub fn holds(&self, member: NodeIndex, slot: Slot) -> bool {
+        self.replicas(slot).contains(&member)
+    }
+
+    /// Whether `member` is a replica of `slot` by the new list alone.
+    #[must_use]
+    pub fn gains(&self, member: NodeIndex, slot: Slot) -> bool {
+        self.joint.as_ref().is_some_and(|joint| joint.new.holds(member, slot) && !self.old.holds(member, slot))
+    }
+
+    /// One slot for each set of replicas that any slot has: what holds of these slots' replicas holds of all.
+    #[must_use]
+    pub fn distinct_slots(&self) -> &[Slot] {
+        match &self.joint {
+            None => self.old.distinct_slots(),
+            Some(joint) => &joint.distinct_slots,
+        }
+    }
+
+    /// The number of slots that `member` holds.
+    #[must_use]
+    pub fn slots_held(&self, member: NodeIndex) -> u32 {
+        let of_list = |placement: &Placement| {
+            let place = placement.members().iter().position(|other| *other == member);
+            place.map_or(0, |place| placement.slots_held()[place])
+        };
+        match &self.joint {
+            None => of_list(&self.old),
+            Some(_) => {
+                let held = (0..=u16::MAX).filter(|slot| self.holds(member, Slot(*slot))).count();
+                u32::try_from(held).unwrap_or(u32::MAX)
+            }
+        }
+    }
+
+    // Nodes.
+
+    /// The members of either list, in the order of their ids.
+    #[must_use]
+    pub fn members(&self) -> &[NodeIndex] {
+        &self.members
+    }
+
+    /// Whether `node` is in one of the lists.
+    #[must_use]
+    pub fn is_member(&self, node: NodeIndex) -> bool {
+        self.members.contains(&node)
+    }
+
+    /// The member with this id; while one takes the place of another, the one that comes.
+    #[must_use]
+    pub fn member(&self, id: &NodeId) -> Option<NodeIndex> {
+        let of_list = |placement: &Placement| {
+            let place = placement.parameters().node_ids.binary_search(id).ok()?;
+            Some(placement.members()[place])
+        };
+        self.joint.as_ref().and_then(|joint| of_list(&joint.new)).or_else(|| of_list(&self.old))
+    }
+
+    /// The member that writes under this name.
+    #[must_use]
+    pub fn writer_of(&self, name: &NodeId) -> Option<NodeIndex> {
+        self.members.iter().copied().find(|member| self.nodes[member.index()].writer == *name)
+    }
+
+    /// All nodes that are known, by their indexes.
+    #[must_use]
+    pub fn nodes(&self) -> &[KnownNode] {
+        &self.nodes
+    }
+
+    /// The id of `node`.
+    ///
+    /// # Panics
+    /// When no node has this index.
+    #[must_use]
+    pub fn id(&self, node: NodeIndex) -> &NodeId {
+        &self.nodes[node.index()].id
+    }
+
+    /// The weight and zone of `node`; while members change, those that are to be. The default ones where it is no member.
+    #[must_use]
+    pub fn site(&self, node: NodeIndex) -> Site {
+        site_in(self.newest(), node).or_else(|| site_in(&self.old, node)).unwrap_or_default()
+    }
+
+    /// The same as it was before the change under way.
+    #[must_use]
+    pub fn old_site(&self, node: NodeIndex) -> Site {
+        site_in(&self.old, node).or_else(|| site_in(self.newest(), node)).unwrap_or_default()
+    }
+
+    /// The name under which `node` writes.
+    ///
+    /// # Panics
+    /// When no node has this index.
+    #[must_use]
+    pub fn writer(&self, node: NodeIndex) -> &NodeId {
+        &self.nodes[node.index()].writer
+    }
+
+    /// Gives `node` this index, which is one of another node that is forgotten, or the next one.
+    pub fn know(&mut self, index: NodeIndex, node: KnownNode) {
+        let nodes = Arc::make_mut(&mut self.nodes);
+        if index.index() == nodes.len() {
+            nodes.push(node);
+        } else {
+            nodes[index.index()] = node;
+        }
+    }
+}
+
+fn site_in(placement: &Placement, node: NodeIndex) -> Option<Site> {
+    let place = placement.members().iter().position(|other| *other == node)?;
+    Some(placement.parameters().sites[place].clone())
+}
+
+impl Joint {
+    fn between(old: &Placement, new: Arc<Placement>) -> Self {
+        let mut either = Vec::with_capacity(Slot::COUNT * old.parameters().replica_count);
+        let mut begins = Vec::with_capacity(Slot::COUNT + 1);
+        let mut seen: BTreeSet<(&[NodeIndex], &[NodeIndex])> = BTreeSet::new();
+        let mut distinct_slots = Vec::new();
+        for slot in (0..=u16::MAX).map(Slot) {
+            begins.push(u32::try_from(either.len()).expect("two lists of replicas for each slot are few"));
+            let (before, after) = (old.replicas(slot), new.replicas(slot));
+            either.extend_from_slice(before);
+            either.extend(after.iter().filter(|member| !before.contains(member)));
+            if seen.insert((before, after)) {
+                distinct_slots.push(slot);
+            }
+        }
+        begins.push(u32::try_from(either.len()).expect("two lists of replicas for each slot are few"));
+        drop(seen);
+        Self { new, either: Arc::new((either, begins)), distinct_slots: distinct_slots.into() }
+    }
+
+    fn replicas(&self, slot: Slot) -> &[NodeIndex] {
+        let (either, begins) = &*self.either;
+        let slot = usize::from(slot.0);
+        &either[begins[slot] as usize..begins[slot + 1] as usize]
+    }
+}
+
+/// Hashes what the layout follows from: a model checker hashes every state.
+impl Hash for Layout {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.configuration.hash(state);
+        self.old.hash(state);
+        self.nodes.hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{ClusterId, Member, StoreId};
+
+    fn list(ids: &[&str], replica_count: usize) -> MemberList {
+        let member = |id: &&str| Member {
+            id: NodeId::new(id).unwrap(),
+            store_id: StoreId(1),
+            since: 0,
+            address: "h:1".into(),
+            site: Site::default(),
+        };
+        MemberList { replica_count, members: ids.iter().map(member).collect() }
+    }
+
+    /// The layout of a change, where the nodes 1 to 9 have the indexes 0 to 8.
+    fn changing(old: MemberList, new: Option<MemberList>) -> Layout {
+        let configuration = Configuration { number: 1, cluster: ClusterId(1), seed: 0, old, new };
+        let nodes = (1..=9).map(|id| KnownNode::of_id(NodeId::new(&id.to_string()).unwrap())).collect();
+        let index_of = |member: &Member| NodeIndex(member.id.as_str().parse::<u16>().unwrap() - 1);
+        Layout::under(Arc::new(configuration), nodes, index_of)
+    }
+
+    #[test]
+    fn slot_has_the_replicas_of_both_lists_while_members_change() {
+        let layout = changing(list(&["1", "2", "3"], 2), Some(list(&["2", "3", "4"], 3)));
+        assert_eq!(layout.members(), [0, 1, 2, 3].map(NodeIndex));
+        for slot in (0..=u16::MAX).map(Slot) {
+            let (old, new) = (layout.old().replicas(slot), layout.newest().replicas(slot));
+            let replicas = layout.replicas(slot);
+            assert_eq!(&replicas[..2], old, "those of the old list come first");
+            assert!(new.iter().all(|member| replicas.contains(member)));
+            assert!(replicas.iter().all(|member| old.contains(member) || new.contains(member)));
+            assert!(layout.gains(NodeIndex(3), slot), "the new list has all three nodes for each slot");
+            assert!(!layout.gains(NodeIndex(0), slot));
+        }
+        assert_eq!(layout.slots_held(NodeIndex(3)), 65_536);
+    }
+
+    #[test]
+    fn weight_alone_changes_which_slots_a_node_gains() {
+        let old = list(&["1", "2", "3", "4"], 2);
+        let mut new = old.clone();
+        new.members[3].site = Site::of_fields(200, "").unwrap();
+        let layout = changing(old, Some(new));
+        assert_eq!(layout.site(NodeIndex(3)), Site::of_fields(200, "").unwrap());
+        assert_eq!(layout.site(NodeIndex(8)), Site::default());
+        let gained = |node: u16| (0..=u16::MAX).filter(|slot| layout.gains(NodeIndex(node), Slot(*slot))).count();
+        assert_eq!([0, 1, 2].map(gained), [0; 3], "only the node that weighs more gains slots");
+        assert!(gained(3) > 10_000, "{}", gained(3));
+    }
+
+    #[test]
+    fn distinct_slots_stand_for_all_pairs_of_replica_sets() {
+        let layout = changing(list(&["1", "2", "3", "4"], 2), Some(list(&["1", "2", "3", "4", "5"], 3)));
+        let pair = |slot: &Slot| (layout.old().replicas(*slot).to_vec(), layout.newest().replicas(*slot).to_vec());
+        let named: BTreeSet<_> = layout.distinct_slots().iter().map(pair).collect();
+        let all: BTreeSet<_> = (0..=u16::MAX).map(|slot| pair(&Slot(slot))).collect();
+        assert_eq!(named, all);
+        assert_eq!(named.len(), layout.distinct_slots().len());
+    }
+}

@@ -1,0 +1,150 @@
+//! What brings a change to its end: members are asked how far they are, and the end is proposed once all have taken over.
+//!
+//! The member that has made the change drives it. The others go on for it, each after its place among the members.
+
+use crate::limits::{MEMBERS_DRIVE_AFTER, MEMBERS_LOOK_EVERY};
+use crate::mutants::rule;
+use crate::protocol::context::Origin;
+use crate::protocol::io::{Failure, Reply, Time};
+use crate::protocol::layout::Layout;
+use crate::protocol::message::{Answer, OperationId};
+use crate::types::NodeIndex;
+
+use super::messages::{MembersAnswer, MembersRequest};
+use super::refusal::MembersRefusal;
+use super::request::present_configuration;
+use super::state::{Members, MembersCtx};
+use super::takeover::Takeover;
+use super::vote::VOTE_TIME_MAX;
+
+impl Members {
+    /// When [`Members::on_wake`] is wanted next.
+    #[must_use]
+    pub fn next_wake(&self, layout: &Layout) -> Option<Time> {
+        let look_at = layout.is_joint().then_some(self.look_at);
+        [self.vote_wakes_at(), look_at, self.takeover.next_wake()].into_iter().flatten().min()
+    }
+
+    /// A timer may have fired.
+    pub fn on_wake(&mut self, ctx: &mut MembersCtx<'_>) {
+        self.vote_is_late(ctx);
+        self.take_over(ctx);
+        self.look(ctx);
+    }
+
+    /// Asks all members of the new list how far they are, from time to time.
+    fn look(&mut self, ctx: &mut MembersCtx<'_>) {
+        let now = ctx.now();
+        if !ctx.layout().is_joint() || self.look_at > now {
+            return;
+        }
+        self.look_at = now.after(MEMBERS_LOOK_EVERY);
+        if !ctx.shared.membership.is_member() {
+            return;
+        }
+        let id = *self.question.get_or_insert_with(|| ctx.coordinator.next_id());
+        let members: Vec<NodeIndex> = ctx.layout().newest().members().to_vec();
+        let me = ctx.me();
+        for member in members.into_iter().filter(|member| *member != me) {
+            ctx.send(member, id, 0, MembersRequest::Progress);
+        }
+        self.end_if_complete(ctx);
+    }
+
+    /// Proposes the new list alone, once all that must have taken over.
+    fn end_if_complete(&mut self, ctx: &mut MembersCtx<'_>) {
+        let (now, me) = (ctx.now(), ctx.me());
+        let is_done = |member: &NodeIndex| {
+            if *member == me {
+                self.takeover.is_complete()
+            } else {
+                self.progress.get(member).is_some_and(|progress| progress.is_complete)
+            }
+        };
+        let members = ctx.layout().newest().members();
+        let all = members.iter().all(is_done);
+        let all = rule!(CommitWithOneComplete, all, not members.iter().any(is_done));
+        let all = rule!(CommitBeforeComplete, all);
+        if !all {
+            self.complete_since = None;
+            return;
+        }
+        let since = *self.complete_since.get_or_insert(now);
+        let place = ctx.layout().members().iter().position(|member| *member == me).unwrap_or(0);
+        let place = if self.is_mine { 0 } else { u32::try_from(place).unwrap_or(u32::MAX).saturating_add(1) };
+        if self.proposal.is_some() || since.after(MEMBERS_DRIVE_AFTER.saturating_mul(place)) > now {
+            return;
+        }
+        if let Some(completed) = present_configuration(ctx).and_then(|present| present.completed()) {
+            self.propose(completed, now.after(VOTE_TIME_MAX), ctx);
+        }
+    }
+
+    /// Whether `id` is a question about members.
+    #[must_use]
+    pub fn owns(&self, id: OperationId) -> bool {
+        self.question == Some(id)
+            || self.proposal.as_ref().is_some_and(|proposal| proposal.id == id)
+            || self.takeover.owns(id)
+    }
+
+    /// A member asks.
+    pub fn on_request(&mut self, from: Origin, request: MembersRequest, ctx: &mut MembersCtx<'_>) {
+        match request {
+            MembersRequest::Prepare { .. } | MembersRequest::Accept { .. } => self.on_vote(from, request, ctx),
+            MembersRequest::Progress => {
+                let progress = self.takeover.progress();
+                ctx.shared.node.answer(from, Answer::Members(MembersAnswer::Progress(progress)));
+            }
+            MembersRequest::Floors => self.tell_floors(from, ctx),
+            MembersRequest::Records { after } => self.read_records(from, after, ctx),
+        }
+    }
+
+    /// A member answers.
+    pub fn on_answer(
+        &mut self,
+        from: NodeIndex,
+        id: OperationId,
+        round: u32,
+        answer: Answer,
+        ctx: &mut MembersCtx<'_>,
+    ) {
+        let Answer::Members(answer) = answer else { return };
+        if let MembersAnswer::Progress(progress) = answer {
+            if self.question == Some(id) {
+                self.progress.insert(from, progress);
+                self.end_if_complete(ctx);
+            }
+        } else if self.takeover.owns(id) {
+            self.on_taken_over_answer(from, round, answer, ctx);
+        } else {
+            self.on_voted(from, round, answer, ctx);
+        }
+    }
+
+    /// A configuration is adopted: what belongs to the one before it ends.
+    pub fn reconfigure(&mut self, ctx: &mut MembersCtx<'_>) {
+        let (now, number) = (ctx.now(), ctx.layout().number());
+        self.progress.clear();
+        (self.question, self.complete_since, self.look_at) = (None, None, now);
+        self.proposal = None;
+        self.served.clear();
+        self.is_mine = false;
+        if let Some((id, wanted)) = self.asked.take() {
+            let configuration = ctx.layout().configuration();
+            self.is_mine = configuration.is_some_and(|configuration| **configuration == *wanted);
+            let reply = if self.is_mine {
+                Reply::Members { number }
+            } else {
+                Reply::Failed(Failure::Members(MembersRefusal::OtherChange { number }))
+            };
+            ctx.shared.node.reply(id, reply);
+        }
+        self.takeover = Takeover::begin(ctx.layout(), ctx.me(), None, now);
+        if let Some(configuration) = ctx.layout().configuration().cloned() {
+            self.tell(&configuration, ctx);
+        }
+        self.take_over(ctx);
+    }
+}

@@ -1,0 +1,206 @@
+//! The members of the cluster, for operators: who they are, what a change would move, and the change itself.
+//!
+//! Contract: a change returns once it has begun. A refusal says what to do, and that nothing was done.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `lists` | the lists of members that a report or a wish tells of |
+//! | `plan` | what a change would move, and what is tolerated meanwhile |
+//! | `text` | members and plans as JSON, and as a cluster.yml |
+//! | `wish` | a wish as it arrives, and why a change is refused |
+
+mod lists;
+mod plan;
+pub(crate) mod text;
+mod wish;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use tokio::sync::Mutex;
+
+use crate::api;
+use crate::protocol::{MembersChange, MembersRefusal, MembersReport, Unready};
+use crate::runtime::RequestError;
+use crate::types::NodeId;
+use crate::wire::failure::FailureReason;
+use crate::wire::method::Access;
+
+use super::Service;
+use super::cluster_report::{HEALTH_TIME_MAX, ask_all};
+use super::deadline::Deadline;
+use super::error::ServiceError;
+use super::health::unready_text;
+use lists::{Lists, MemberList};
+use plan::Plan;
+pub(super) use wish::refused;
+pub(crate) use wish::{Wish, removal};
+
+/// The sizes of the nodes' data, as they told them last.
+#[derive(Debug, Default)]
+pub(super) struct Sizes(Mutex<Option<(Instant, BTreeMap<String, Size>)>>);
+
+/// The size of one node's data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Size {
+    node: String,
+    /// What it takes on disk.
+    disk_bytes: u64,
+    /// About the keys and values in it.
+    data_bytes: u64,
+}
+
+impl Service {
+    /// The members, what moves, and the nodes that wait to join.
+    pub(crate) async fn members(&self, deadline: Deadline) -> Result<api::MembersGetResponse, ServiceError> {
+        let report = self.members_report(deadline).await?;
+        let sizes = self.sizes_of(&report).await;
+        let seed = self.seed;
+        let lists = Lists::of(&report);
+        let blocking = move || {
+            let old = lists.old.spare(seed).tolerated;
+            let new = lists.new.as_ref().map_or(old, |new| new.spare(seed).tolerated);
+            (old, new)
+        };
+        let (old, new) = tokio::task::spawn_blocking(blocking).await.map_err(|error| failed(&error))?;
+        let is_twice = |id: &NodeId| report.members.iter().filter(|member| member.id == *id).count() > 1;
+        let member = |member: &crate::protocol::MemberStatus| {
+            let id = member.id.as_str().to_owned();
+            let address = member.address.as_deref().unwrap_or_default().to_owned();
+            // The two data folders of a replaced node may have one address: the new one answers there.
+            let is_gone = is_twice(&member.id) && !member.is_new;
+            let size = sizes.get(&address).filter(|size| size.node == id && !is_gone);
+            let ((weight_hundredths, zone), old) = (member.site.to_fields(), member.old_site.to_fields());
+            api::ClusterMember {
+                identity: member.store_id.map(|store_id| store_id.to_string()).unwrap_or_default(),
+                in_old: member.is_old,
+                in_new: member.is_new,
+                reached: member.is_reached,
+                slots: member.slots,
+                disk_bytes: size.map(|size| size.disk_bytes),
+                progress: member.progress.map(|progress| api::MemberProgress {
+                    complete: progress.is_complete,
+                    slots: progress.slots,
+                    slots_done: progress.slots_done,
+                    keys: progress.keys,
+                    bytes: progress.bytes,
+                }),
+                id,
+                address,
+                weight_hundredths,
+                zone,
+                old_weight_hundredths: old.0,
+                old_zone: old.1,
+            }
+        };
+        let waiting = |node: &crate::protocol::WaitingNode| api::WaitingMember {
+            id: node.id.as_str().to_owned(),
+            address: node.address.to_string(),
+            identity: node.store_id.to_string(),
+        };
+        Ok(api::MembersGetResponse {
+            number: report.number,
+            changing: report.is_joint,
+            replica_count: count(report.replica_count),
+            new_replica_count: report.new_replica_count.map(count),
+            members: report.members.iter().map(member).collect(),
+            waiting: report.waiting.iter().map(waiting).collect(),
+            failures_tolerated: count(old.min(new)),
+            failures_tolerated_after: count(new),
+            seed,
+            node_id: self.node().id().as_str().to_owned(),
+        })
+    }
+
+    /// What a change to the members of `wish` would move. Changes nothing.
+    pub(crate) async fn members_plan(
+        &self,
+        wish: Wish,
+        deadline: Deadline,
+    ) -> Result<api::MembersPlanResponse, ServiceError> {
+        let report = self.members_report(deadline).await?;
+        let number = report.number;
+        if wish.expected.is_some_and(|expected| expected != number) {
+            return Err(refused(&MembersRefusal::OtherConfiguration { number }));
+        }
+        if report.is_joint {
+            return Err(refused(&MembersRefusal::UnderWay { number }));
+        }
+        let old = Lists::of(&report).old;
+        let new = MemberList::wished(&wish.members, &old, &report.waiting).map_err(|refusal| refused(&refusal))?;
+        let sizes = self.sizes_of(&report).await;
+        let seed = self.seed;
+        let planned = move || Plan::new(number, &old, &new, seed, &sizes);
+        let plan = tokio::task::spawn_blocking(planned).await.map_err(|error| failed(&error))?;
+        Ok(plan.0)
+    }
+
+    /// Begins a change of members, and returns the number of its configuration.
+    pub(crate) async fn members_change(&self, wish: Wish, deadline: Deadline) -> Result<u64, ServiceError> {
+        let Wish { expected, members } = wish;
+        if members.members.is_empty() {
+            return Err(ServiceError::invalid(
+                "nothing was done: a cluster has at least one member, and this is the last",
+            ));
+        }
+        self.change_members(MembersChange::Change { expected, wished: members }, deadline).await
+    }
+
+    /// Takes the change of members back that is under way, and returns the number of the configuration after it.
+    pub(crate) async fn members_abort(&self, expected: Option<u64>, deadline: Deadline) -> Result<u64, ServiceError> {
+        self.change_members(MembersChange::TakeBack { expected }, deadline).await
+    }
+
+    async fn change_members(&self, change: MembersChange, deadline: Deadline) -> Result<u64, ServiceError> {
+        let changed = self.node().change_members(change, deadline.answer_at);
+        self.wait(Access::Write, None, changed, deadline).await
+    }
+
+    /// The members as the node's loop sees them. A node that is no member does not know them.
+    pub(crate) async fn members_report(&self, deadline: Deadline) -> Result<MembersReport, ServiceError> {
+        if let Some(unready @ (Unready::Waiting | Unready::Removed)) = self.status(deadline).await?.unready {
+            return Err(ServiceError::new(FailureReason::NotReady, &unready_text(&unready)));
+        }
+        let report = async { self.node().members().await.map_err(RequestError::Rejected) };
+        self.wait(Access::Read, None, report, deadline).await
+    }
+
+    /// The sizes of all members' data by their addresses. One question at a time, and callers that come meanwhile get the
+    /// same answers: each asks every node.
+    async fn sizes_of(&self, report: &MembersReport) -> BTreeMap<String, Size> {
+        let mut latest = self.sizes.0.lock().await;
+        if let Some((asked_at, sizes)) = &*latest
+            && asked_at.elapsed() < HEALTH_TIME_MAX
+        {
+            return sizes.clone();
+        }
+        let reached = report.members.iter().filter(|member| member.is_reached);
+        let node = |member: &crate::protocol::MemberStatus| api::StorageNode {
+            id: member.id.as_str().to_owned(),
+            address: member.address.as_deref().unwrap_or_default().to_owned(),
+            ..Default::default()
+        };
+        let nodes = reached.map(node).filter(|node| !node.address.is_empty()).collect();
+        let info = api::ClusterInfoResponse { storage_nodes: nodes, ..Default::default() };
+        let answers = ask_all(&info, &[], HEALTH_TIME_MAX).await;
+        let size = |health: api::HealthResponse| Size {
+            node: health.node_id,
+            disk_bytes: health.disk_bytes,
+            data_bytes: health.data_bytes,
+        };
+        let known = answers.into_iter().filter_map(|(address, answer)| Some((address, size(answer.ok()?))));
+        let sizes: BTreeMap<String, Size> = known.collect();
+        *latest = Some((Instant::now(), sizes.clone()));
+        sizes
+    }
+}
+
+/// A number of replicas or of nodes.
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// A computation that did not end: the process is ending.
+fn failed(error: &tokio::task::JoinError) -> ServiceError {
+    ServiceError::new(FailureReason::NotReady, &format!("the node could not look at its members: {error}"))
+}

@@ -1,0 +1,146 @@
+//! Configurations, votes, and how far slots are taken over, as entries of `meta`.
+//!
+//! Texts and lists begin with their length (4). What may be absent begins with 1 where it is there, and is 0 otherwise. A member
+//! is id, store id (16), the number since when it is one (8), address, weight in hundredths (4), zone or an empty text. A list of members is `replica_count` (4) and the members. A
+//! configuration is number (8), cluster (16), seed (4), the old list, and the new list, which may be absent.
+
+use std::sync::Arc;
+
+use super::{DecodeError, Input};
+use crate::types::{
+    ClusterId, Configuration, Key, Member, MemberList, NodeId, Site, Slot, StoreId, TakenOver, Vote, VoteBallot,
+    Weight, Zone,
+};
+
+fn put_text(text: &[u8], into: &mut Vec<u8>) {
+    into.extend_from_slice(&u32::try_from(text.len()).expect("ids, keys and addresses are short").to_be_bytes());
+    into.extend_from_slice(text);
+}
+
+fn put_list(list: &MemberList, into: &mut Vec<u8>) {
+    let count = |count: usize| u32::try_from(count).expect("the limits keep it within a u32").to_be_bytes();
+    into.extend_from_slice(&count(list.replica_count));
+    into.extend_from_slice(&count(list.members.len()));
+    for member in &list.members {
+        put_text(member.id.as_str().as_bytes(), into);
+        into.extend_from_slice(&member.store_id.0.to_be_bytes());
+        into.extend_from_slice(&member.since.to_be_bytes());
+        put_text(member.address.as_bytes(), into);
+        into.extend_from_slice(&member.site.weight.hundredths().to_be_bytes());
+        put_text(member.site.zone.as_ref().map_or("", Zone::as_str).as_bytes(), into);
+    }
+}
+
+pub(super) fn encode_configuration(configuration: &Configuration, into: &mut Vec<u8>) {
+    into.extend_from_slice(&configuration.number.to_be_bytes());
+    into.extend_from_slice(&configuration.cluster.0.to_be_bytes());
+    into.extend_from_slice(&configuration.seed.to_be_bytes());
+    put_list(&configuration.old, into);
+    into.push(u8::from(configuration.new.is_some()));
+    if let Some(new) = &configuration.new {
+        put_list(new, into);
+    }
+}
+
+pub(super) fn encode_vote(vote: &Vote, into: &mut Vec<u8>) {
+    into.extend_from_slice(&vote.number.to_be_bytes());
+    put_ballot(&vote.promised, into);
+    into.push(u8::from(vote.accepted.is_some()));
+    if let Some((ballot, configuration)) = &vote.accepted {
+        put_ballot(ballot, into);
+        encode_configuration(configuration, into);
+    }
+}
+
+fn put_ballot(ballot: &VoteBallot, into: &mut Vec<u8>) {
+    into.extend_from_slice(&ballot.count.to_be_bytes());
+    put_text(ballot.proposer.as_str().as_bytes(), into);
+    into.extend_from_slice(&ballot.epoch.to_be_bytes());
+}
+
+pub(super) fn encode_taken_over(taken_over: &TakenOver, into: &mut Vec<u8>) {
+    into.extend_from_slice(&taken_over.number.to_be_bytes());
+    into.push(u8::from(taken_over.is_complete));
+    into.push(u8::from(taken_over.up_to.is_some()));
+    if let Some((slot, key)) = &taken_over.up_to {
+        into.extend_from_slice(&slot.0.to_be_bytes());
+        put_text(key.as_bytes(), into);
+    }
+}
+
+fn text<'a>(input: &mut Input<'a>, field: &'static str) -> Result<&'a [u8], DecodeError> {
+    let bytes = u32::from_be_bytes(input.take(field)?) as usize;
+    input.take_slice(bytes, field)
+}
+
+fn flag(input: &mut Input<'_>, field: &'static str) -> Result<bool, DecodeError> {
+    match input.take_u8(field)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        found => Err(DecodeError::Unknown { field, found }),
+    }
+}
+
+fn list(input: &mut Input<'_>) -> Result<MemberList, DecodeError> {
+    let replica_count = u32::from_be_bytes(input.take("replica_count")?) as usize;
+    let count = u32::from_be_bytes(input.take("number of members")?);
+    let mut members = Vec::new();
+    for _ in 0..count {
+        let id = super::node_id(text(input, "member's id")?)?;
+        let store_id = StoreId(u128::from_be_bytes(input.take("member's store id")?));
+        let since = input.take_u64("member's number")?;
+        let address = std::str::from_utf8(text(input, "member's address")?);
+        let address = address.map_err(|_| DecodeError::NodeIdNotText)?.into();
+        members.push(Member { id, store_id, since, address, site: site(input)? });
+    }
+    Ok(MemberList { replica_count, members })
+}
+
+fn site(input: &mut Input<'_>) -> Result<Site, DecodeError> {
+    let hundredths = u32::from_be_bytes(input.take("member's weight")?);
+    let weight = Weight::of_hundredths(hundredths).ok_or(DecodeError::NotAList)?;
+    let zone = match std::str::from_utf8(text(input, "member's zone")?).map_err(|_| DecodeError::NotAList)? {
+        "" => None,
+        zone => Some(Zone::new(zone).ok_or(DecodeError::NotAList)?),
+    };
+    Ok(Site { weight, zone })
+}
+
+pub(super) fn configuration(input: &mut Input<'_>) -> Result<Arc<Configuration>, DecodeError> {
+    let number = input.take_u64("number")?;
+    let cluster = ClusterId(u128::from_be_bytes(input.take("cluster")?));
+    let seed = u32::from_be_bytes(input.take("seed")?);
+    let old = list(input)?;
+    let new = if flag(input, "new list")? { Some(list(input)?) } else { None };
+    let configuration = Configuration { number, cluster, seed, old, new };
+    if !configuration.is_valid() {
+        return Err(DecodeError::NotAList);
+    }
+    Ok(configuration.into())
+}
+
+pub(super) fn vote(input: &mut Input<'_>) -> Result<Vote, DecodeError> {
+    let number = input.take_u64("number")?;
+    let promised = ballot(input)?;
+    let accepted = if flag(input, "accepted")? { Some((ballot(input)?, configuration(input)?)) } else { None };
+    Ok(Vote { number, promised, accepted })
+}
+
+fn ballot(input: &mut Input<'_>) -> Result<VoteBallot, DecodeError> {
+    let count = input.take_u64("count")?;
+    let proposer = text(input, "proposer")?;
+    let proposer = if proposer.is_empty() { NodeId::none() } else { super::writer(proposer)? };
+    Ok(VoteBallot { count, proposer, epoch: input.take_u64("epoch")? })
+}
+
+pub(super) fn taken_over(input: &mut Input<'_>) -> Result<TakenOver, DecodeError> {
+    let number = input.take_u64("number")?;
+    let is_complete = flag(input, "complete")?;
+    let up_to = if flag(input, "place")? {
+        let slot = Slot(u16::from_be_bytes(input.take("slot")?));
+        Some((slot, Key::from_stored(text(input, "key")?.to_vec())?))
+    } else {
+        None
+    };
+    Ok(TakenOver { number, up_to, is_complete })
+}
