@@ -277,7 +277,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 113] = [
+    pub const ALL: [(Self, &'static str); 133] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -391,6 +391,26 @@ impl Mutant {
         (Self::NothingIsLifted, "a conditional write stands above the seal"),
         (Self::LiftsAbsenceOnly, "a conditional write stands above the seal"),
         (Self::ForgottenStaysInLeaf, "a leaf is the sum over the durable records"),
+        (Self::NoJointQuorum, "while members change, a quorum is one of both lists"),
+        (Self::OldNumberIsServed, "requests and answers count under one configuration"),
+        (Self::AnswerBearsTheNumberAsked, "requests and answers count under one configuration"),
+        (Self::GainedSlotsKeepData, "a slot that a node gains is empty first"),
+        (Self::EmptiedOnlyOnce, "a slot that a node gains is empty first"),
+        (Self::NewStampOnChange, "a write keeps its stamp when members change"),
+        (Self::ReadKeepsItsRound, "a read begins anew when members change"),
+        (Self::ConfigWithoutPrepare, "each number has one configuration"),
+        (Self::ConfigIgnoresAccepted, "each number has one configuration"),
+        (Self::NoFloors, "what is old comes back from nowhere"),
+        (Self::SealNotHandedOver, "what is old comes back from nowhere"),
+        (Self::CopyFromOne, "a slot is taken over from a majority of its old replicas"),
+        (Self::CopyRaw, "only chosen records are stored"),
+        (Self::ShrinkWithoutDrops, "a dropped table is gone for everybody"),
+        (Self::ShrinkWithoutCopy, "a smaller majority has what the larger one had"),
+        (Self::SealsWhileTakingOver, "what is old comes back from nowhere"),
+        (Self::DropsWhileJoint, "a deletion is forgotten once all replicas have it"),
+        (Self::CommitBeforeComplete, "a change ends once all have taken over their slots"),
+        (Self::CommitWithOneComplete, "a change ends once all have taken over their slots"),
+        (Self::ListAnswersForFresh, "a list misses no acknowledged key"),
     ];
 
     /// Those of deletions that are forgotten. They need late messages beside whole rounds.
@@ -414,6 +434,30 @@ impl Mutant {
         Self::NothingIsLifted,
         Self::LiftsAbsenceOnly,
         Self::ForgottenStaysInLeaf,
+    ];
+
+    /// Those of changes of members. Only seeds whose members change can find them.
+    pub const OF_MEMBERS: [Self; 20] = [
+        Self::NoJointQuorum,
+        Self::OldNumberIsServed,
+        Self::AnswerBearsTheNumberAsked,
+        Self::GainedSlotsKeepData,
+        Self::EmptiedOnlyOnce,
+        Self::NewStampOnChange,
+        Self::ReadKeepsItsRound,
+        Self::ConfigWithoutPrepare,
+        Self::ConfigIgnoresAccepted,
+        Self::NoFloors,
+        Self::SealNotHandedOver,
+        Self::CopyFromOne,
+        Self::CopyRaw,
+        Self::ShrinkWithoutDrops,
+        Self::ShrinkWithoutCopy,
+        Self::SealsWhileTakingOver,
+        Self::DropsWhileJoint,
+        Self::CommitBeforeComplete,
+        Self::CommitWithOneComplete,
+        Self::ListAnswersForFresh,
     ];
 
     /// Those of created tables. What uses the default table alone cannot find them.

@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How long a change of members may take: far longer than it does.
-const CHANGE_TIME_MAX: Duration = Duration::from_secs(60);
+const CHANGE_TIME_MAX: Duration = Duration::from_mins(1);
 /// The keys that are written before a change, and are there after it.
 const KEYS: usize = 300;
 
@@ -183,13 +183,13 @@ impl Load {
 
 async fn fill(client: &Client) {
     for n in 0..KEYS {
-        client.set(&format!("key-{n}"), format!("value-{n}").as_str()).await.expect("the cluster serves");
+        client.set(format!("key-{n}"), format!("value-{n}").as_str()).await.expect("the cluster serves");
     }
 }
 
 async fn check(client: &Client) {
     for n in 0..KEYS {
-        let found = client.get(&format!("key-{n}")).await.expect("the cluster serves").expect("it was written");
+        let found = client.get(format!("key-{n}")).await.expect("the cluster serves").expect("it was written");
         assert_eq!(found.value.bytes(), format!("value-{n}").as_bytes());
     }
 }

@@ -92,7 +92,7 @@ async fn links_of_strangers_are_refused_with_few_lines() {
     node.wait_log(&["listening"]).await;
 
     let refused = refusal(node, hello("stranger", PROTOCOL_VERSION)).await;
-    assert_eq!(refused.reason(), api::PeerHelloRefusal::HelloRefusalCluster);
+    assert_eq!(refused.reason(), api::PeerHelloRefusal::HelloRefusalNotMember);
     let silent = api::PeerBatch { messages: vec![api::PeerMessage::default()], ..batch() };
     for _ in 0..LINKS {
         let closed = tokio::time::timeout(ANSWER_TIME_MAX, answer(node, silent.clone())).await;

@@ -223,9 +223,9 @@ async fn nodes_come_go_and_are_replaced_without_a_failed_request() {
         are_kept(&client, 300).await;
 
         let exported = growing.run(&["members", "export"]).await;
-        let file = growing.cluster.dir().join("exported.yml");
-        write(&file, &exported.text);
-        let same = growing.run(&["members", "apply", file.to_str().unwrap()]).await;
+        let listed = growing.cluster.dir().join("exported.yml");
+        write(&listed, &exported.text);
+        let same = growing.run(&["members", "apply", listed.to_str().unwrap()]).await;
         assert_eq!(same.exit, Some(0), "{same:?}");
         assert!(same.text.contains("the members are these already"), "{same:?}");
     })

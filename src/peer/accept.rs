@@ -141,7 +141,7 @@ impl<E: From<LinkEvent>> Incoming<E> {
                 return;
             }
         };
-        let Some((first, id)) = introduced(first) else { return };
+        let Some((first, id)) = begin_with_hello(first) else { return };
         let (incarnation, index) = (first.from, AtomicU32::new(NO_INDEX));
         let link = AcceptedLink { id: id.clone(), incarnation, outbox: Arc::clone(&outbox), http_address, index };
         let mut inbox = Inbox::new(Sender::Accepted(Arc::new(link)), id, events, outbox);
@@ -165,7 +165,7 @@ impl<E: From<LinkEvent>> Incoming<E> {
 }
 
 /// The link's first batch, and the id that its hello states. Whoever that is, the protocol decides what it is answered.
-fn introduced(first: api::PeerBatch) -> Option<(Batch, NodeId)> {
+fn begin_with_hello(first: api::PeerBatch) -> Option<(Batch, NodeId)> {
     let mut problem = None;
     let first = Batch::decode(first, |error| problem = Some(error));
     let hello = first.as_ref().ok().and_then(|batch| batch.messages.iter().find_map(Message::hello));

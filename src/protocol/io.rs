@@ -9,7 +9,8 @@ use crate::types::{
 };
 
 use super::changes::Filter;
-use super::members::{MembersRefusal, WishedMembers};
+use super::members::messages::WishedMembers;
+use super::members::refusal::MembersRefusal;
 use super::message::{HelloRefusal, Message, Refusal};
 use super::news::{Cursor, ListFirst, WatchId, WatchNews};
 use super::pages::{ListPage, ListedKeys};

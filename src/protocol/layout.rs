@@ -72,16 +72,21 @@ impl Layout {
         Self { nodes: Arc::new(nodes), configuration: None, old: placement, joint: None, members }
     }
 
-    /// The layout under `configuration`. `nodes` are all that are known, and `index_of` gives the index of each member.
+    /// The layout under `configuration`, which takes the place of this one. `nodes` are all that are known, and `index_of` gives the
+    /// index of each member. A placement that this layout has already is not computed again.
     #[must_use]
     pub fn under(
+        &self,
         configuration: Arc<Configuration>,
         nodes: Vec<KnownNode>,
         index_of: impl Fn(&crate::types::Member) -> NodeIndex,
     ) -> Self {
         let place = |list: &MemberList| {
-            let members = list.members.iter().map(&index_of).collect();
-            Arc::new(Placement::of_nodes(list.parameters(configuration.seed), members))
+            let parameters = list.parameters(configuration.seed);
+            let members: Vec<NodeIndex> = list.members.iter().map(&index_of).collect();
+            let mut known = self.joint.iter().map(|joint| &joint.new).chain([&self.old]);
+            let is_it = |known: &&Arc<Placement>| *known.parameters() == parameters && known.members() == members;
+            known.find(is_it).cloned().unwrap_or_else(|| Arc::new(Placement::of_nodes(parameters, members)))
         };
         let old = place(&configuration.old);
         let joint = configuration.new.as_ref().map(|new| Joint::between(&old, place(new)));
@@ -192,13 +197,11 @@ impl Layout {
             let place = placement.members().iter().position(|other| *other == member);
             place.map_or(0, |place| placement.slots_held()[place])
         };
-        match &self.joint {
-            None => of_list(&self.old),
-            Some(_) => {
-                let held = (0..=u16::MAX).filter(|slot| self.holds(member, Slot(*slot))).count();
-                u32::try_from(held).unwrap_or(u32::MAX)
-            }
+        if self.joint.is_none() {
+            return of_list(&self.old);
         }
+        let held = (0..=u16::MAX).filter(|slot| self.holds(member, Slot(*slot))).count();
+        u32::try_from(held).unwrap_or(u32::MAX)
     }
 
     // Nodes.
@@ -340,7 +343,8 @@ mod tests {
         let configuration = Configuration { number: 1, cluster: ClusterId(1), seed: 0, old, new };
         let nodes = (1..=9).map(|id| KnownNode::of_id(NodeId::new(&id.to_string()).unwrap())).collect();
         let index_of = |member: &Member| NodeIndex(member.id.as_str().parse::<u16>().unwrap() - 1);
-        Layout::under(Arc::new(configuration), nodes, index_of)
+        let first = Placement::new(configuration.old.parameters(configuration.seed));
+        Layout::begin(Arc::new(first), &[]).under(Arc::new(configuration), nodes, index_of)
     }
 
     #[test]
@@ -370,6 +374,22 @@ mod tests {
         let gained = |node: u16| (0..=u16::MAX).filter(|slot| layout.gains(NodeIndex(node), Slot(*slot))).count();
         assert_eq!([0, 1, 2].map(gained), [0; 3], "only the node that weighs more gains slots");
         assert!(gained(3) > 10_000, "{}", gained(3));
+    }
+
+    #[test]
+    fn placement_that_is_known_is_not_computed_again() {
+        let (old, new) = (list(&["1", "2", "3"], 2), list(&["1", "2", "3", "4"], 2));
+        let joint = changing(old.clone(), Some(new.clone()));
+        let end = |list: &MemberList| {
+            let configuration =
+                Configuration { number: 2, cluster: ClusterId(1), seed: 0, old: list.clone(), new: None };
+            let index_of = |member: &Member| NodeIndex(member.id.as_str().parse::<u16>().unwrap() - 1);
+            joint.under(Arc::new(configuration), joint.nodes().to_vec(), index_of)
+        };
+        assert!(std::ptr::eq(end(&new).old(), joint.newest()));
+        assert!(std::ptr::eq(end(&old).old(), joint.old()));
+        let other = list(&["1", "2", "3"], 3);
+        assert_eq!(end(&other).old().parameters().replica_count, 3);
     }
 
     #[test]

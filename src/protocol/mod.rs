@@ -34,6 +34,7 @@
 //! | `watch` | watches of clients, and the changes that a replica tells |
 //! | `node` | all of it put together |
 //! | `reconfigure` | a configuration is told, adopted, and bears on each message |
+//! | `parts` | the parts of a node, and what each is lent of the others |
 //! | `turn` | one turn of a node's event loop, which every driver calls |
 
 // No clock, random number, thread, lock or channel: clippy.toml has the list, with reasons.
@@ -56,6 +57,7 @@ pub mod news;
 pub mod node;
 pub mod operators;
 pub mod pages;
+mod parts;
 pub mod placement;
 pub mod quorum;
 mod reconfigure;

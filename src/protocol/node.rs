@@ -15,24 +15,25 @@ use super::changes::Filter;
 use super::clock::QuorumClock;
 use super::context::{Caller, Delivery, Greeting, NodeCtx, Origin, PendingAck, Requester, Task};
 use super::coordinator::ops::GetWith;
-use super::coordinator::{Coordinator, CoordinatorCtx, Inspect};
+use super::coordinator::{Coordinator, Inspect};
 use super::expiry::{Expiries, Work};
 use super::group_commit::GroupCommit;
 use super::io::{Command, Effect, Failure, Input, ProtocolEvent, Reply, RequestId, Time, Unready};
 use super::layout::{KnownNode, Layout};
-use super::listing::{Listing, ListingCtx};
-use super::members::{Members, MembersCtx, MembersReport};
+use super::listing::Listing;
+use super::members::{Members, MembersReport};
 use super::membership::{Membership, PeerChange, PeerView};
 use super::message::{Answer, Hello, Message, OperationId, Refusal, Request};
 use super::news::{Cursor, ListFirst, WatchEvent, WatchId, WatchNews};
 use super::operators::{self, Operators};
+use super::parts::Parts;
 use super::placement::Placement;
-use super::repair::{Repair, RepairCtx, RepairReport};
+use super::repair::{Repair, RepairReport};
 use super::repair_settings::{RepairOrder, RepairSettings};
 use super::replica::Replica;
-use super::tables::{self, Tables, TablesCtx};
-use super::tombstones::{Tombstones, TombstonesCtx};
-use super::watch::{WatchCtx, Watches};
+use super::tables::{self, Tables};
+use super::tombstones::Tombstones;
+use super::watch::Watches;
 
 /// What a node is, given once at its start.
 #[derive(Clone, Debug)]
@@ -76,22 +77,6 @@ pub struct Node {
     members: Members,
     /// Answers of the replica that are still to be delivered; empty between two inputs.
     deliveries: VecDeque<Delivery>,
-}
-
-/// A node's parts, borrowed one by one, so that each can work with the others.
-pub(super) struct Parts<'a> {
-    pub(super) membership: &'a mut Membership,
-    pub(super) coordinator: &'a mut Coordinator,
-    pub(super) listing: &'a mut Listing,
-    pub(super) replica: &'a mut Replica,
-    operators: &'a mut Operators,
-    watches: &'a mut Watches,
-    expiries: &'a mut Expiries,
-    tables: &'a mut Tables,
-    pub(super) repair: &'a mut Repair,
-    tombstones: &'a mut Tombstones,
-    pub(super) members: &'a mut Members,
-    pub(super) ctx: NodeCtx<'a>,
 }
 
 impl Node {
@@ -410,77 +395,7 @@ impl Node {
     }
 }
 
-/// What the coordinator uses of a node's parts.
-macro_rules! shared {
-    ($parts:ident) => {
-        CoordinatorCtx {
-            knows_floors: $parts.members.knows_floors(),
-            node: $parts.ctx.reborrow(),
-            membership: $parts.membership,
-            replica: $parts.replica,
-        }
-    };
-}
-
 impl Parts<'_> {
-    /// Lets the coordinator work.
-    fn coordinate(&mut self, work: impl FnOnce(&mut Coordinator, &mut CoordinatorCtx<'_>)) {
-        work(self.coordinator, &mut shared!(self));
-    }
-
-    /// Lets the lists work.
-    fn list(&mut self, work: impl FnOnce(&mut Listing, &mut ListingCtx<'_, '_>)) {
-        let node = &mut shared!(self);
-        work(self.listing, &mut ListingCtx { coordinator: self.coordinator, node });
-    }
-
-    /// Lets the watches work.
-    fn watch(&mut self, work: impl FnOnce(&mut Watches, &mut WatchCtx<'_>)) {
-        let shared = shared!(self);
-        work(self.watches, &mut WatchCtx { coordinator: self.coordinator, listing: self.listing, shared });
-    }
-
-    /// Lets the tables work.
-    fn tables(&mut self, work: impl FnOnce(&mut Tables, &mut TablesCtx<'_>)) {
-        let shared = shared!(self);
-        work(self.tables, &mut TablesCtx { coordinator: self.coordinator, listing: self.listing, shared });
-    }
-
-    /// Lets the repair work.
-    fn repair(&mut self, work: impl FnOnce(&mut Repair, &mut RepairCtx<'_>)) {
-        let is_cleaning = self.tables.is_cleaning();
-        let shared = shared!(self);
-        work(self.repair, &mut RepairCtx { coordinator: self.coordinator, shared, is_cleaning });
-    }
-
-    /// Lets the rounds for tombstones work.
-    fn tombstones(&mut self, work: impl FnOnce(&mut Tombstones, &mut TombstonesCtx<'_>)) {
-        let shared = shared!(self);
-        let leaves = self.repair.leaves();
-        work(self.tombstones, &mut TombstonesCtx { coordinator: self.coordinator, leaves, shared });
-    }
-
-    /// Lets the changes of members work. What they have chosen is adopted.
-    pub(super) fn members(&mut self, work: impl FnOnce(&mut Members, &mut MembersCtx<'_>)) {
-        let shared = shared!(self);
-        work(self.members, &mut MembersCtx { coordinator: self.coordinator, shared });
-        if let Some(configuration) = self.members.take_chosen() {
-            self.adopt(&configuration);
-        }
-    }
-
-    /// Lets the other parts go on under the present configuration. `is_emptied`: the node has lost records.
-    pub(super) fn reconfigure_parts(&mut self, is_emptied: bool) {
-        self.coordinate(Coordinator::reconfigure);
-        self.list(Listing::reconfigure);
-        self.watch(Watches::reconfigure);
-        self.tables(Tables::reconfigure);
-        self.repair(|repair, ctx| repair.reconfigure(is_emptied, ctx));
-        self.tombstones(|tombstones, ctx| tombstones.reconfigure(ctx));
-        self.members(Members::reconfigure);
-        self.end_watches();
-    }
-
     /// A client watches. The watch ends at once where this node takes no requests.
     fn on_watch(&mut self, id: WatchId, filter: &Filter, cursor: &Cursor, list: ListFirst) {
         if self.membership.unready().is_some() {
@@ -496,7 +411,7 @@ impl Parts<'_> {
     }
 
     /// Ends all watches, where this node takes no requests.
-    fn end_watches(&mut self) {
+    pub(super) fn end_watches(&mut self) {
         if self.membership.unready().is_some() {
             self.watch(Watches::end_all);
         }
@@ -784,6 +699,7 @@ impl Parts<'_> {
         self.ctx.clock.epoch_is_durable(meta.epoch);
         self.membership.on_store_reopened(meta);
         self.replica.on_store_reopened(meta, &mut self.ctx);
+        self.members.on_store_reopened(meta, self.ctx.layout, self.ctx.me, self.ctx.now);
         self.tombstones.store_reopened();
         self.expiries.on_store_reopened(meta, self.ctx.now);
         self.repair.store_reopened(self.ctx.now);

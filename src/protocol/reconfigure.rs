@@ -12,7 +12,7 @@ use super::context::{Origin, Requester};
 use super::io::ProtocolEvent;
 use super::layout::Layout;
 use super::message::{Answer, Message, Refusal, Request};
-use super::node::Parts;
+use super::parts::Parts;
 
 impl Parts<'_> {
     /// A configuration that was chosen is told.
@@ -34,8 +34,8 @@ impl Parts<'_> {
             return;
         }
         let layout = self.membership.layout_under(configuration, self.ctx.layout);
-        let emptied = ranges(|slot| is_emptied(self.ctx.me, slot, self.ctx.layout, &layout));
-        let emptied = rule!(GainedSlotsKeepData, emptied, not Vec::new());
+        let gone = ranges(|slot| is_emptied(self.ctx.me, slot, self.ctx.layout, &layout));
+        let emptied = rule!(GainedSlotsKeepData, gone, not Vec::new());
         if layout.is_member(self.ctx.me) {
             self.ctx.group_commit.add_bootstrapped();
         }

@@ -85,8 +85,8 @@ impl Links {
         let addresses_of = |node: NodeIndex| {
             let known = &layout.nodes()[node.index()];
             let by_layout = known.address.as_ref().filter(|_| layout.is_member(node));
-            let is_searched = searches && !is_member_id(&known.id);
-            let by_file = self.of_file.get(&known.id).filter(|_| by_layout.is_some() || is_searched);
+            let is_ids_tried = searches && !is_member_id(&known.id);
+            let by_file = self.of_file.get(&known.id).filter(|_| by_layout.is_some() || is_ids_tried);
             let mut addresses: Vec<Arc<str>> = by_layout.into_iter().chain(by_file).cloned().collect();
             addresses.dedup();
             addresses
@@ -96,14 +96,14 @@ impl Links {
         let nodes = (0..layout.nodes().len()).filter_map(|index| u16::try_from(index).ok().map(NodeIndex));
         let others = nodes.filter(|node| *node != self.me);
         let mut wanted: BTreeMap<NodeIndex, Vec<Arc<str>>> = BTreeMap::new();
-        let mut searched: Vec<&NodeId> = Vec::new();
+        let mut ids_tried: Vec<&NodeId> = Vec::new();
         for node in others {
             let (addresses, id) = (addresses_of(node), layout.id(node));
             // Several nodes that are no members may have one id. The file has one address for it, and one link leads there.
-            if addresses.is_empty() || !layout.is_member(node) && searched.contains(&id) {
+            if addresses.is_empty() || !layout.is_member(node) && ids_tried.contains(&id) {
                 continue;
             }
-            searched.push(id);
+            ids_tried.push(id);
             wanted.insert(node, addresses);
         }
         wanted

@@ -135,10 +135,11 @@ impl Telemetry {
     fn log_refusal(&mut self, peer: NodeIndex, side: usize, refusal: HelloRefusal, what: &str) {
         let peer = &mut self.peers[peer.index()];
         if peer.refusals[side].replace(refusal) != Some(refusal) {
-            match refusal {
-                // So it is with each node that waits to join.
-                HelloRefusal::NotMember => info!(peer = %peer.id, "{what}: {refusal}"),
-                _ => error!(peer = %peer.id, "{what}: {refusal}"),
+            // So it is with each node that waits to join.
+            if refusal == HelloRefusal::NotMember {
+                info!(peer = %peer.id, "{what}: {refusal}");
+            } else {
+                error!(peer = %peer.id, "{what}: {refusal}");
             }
         }
     }

@@ -52,7 +52,7 @@ fn gained_slots_are_emptied_before_the_records_of_the_batch() {
         let seal = Clock { epoch: 2, counter: 0 };
         let seals = BTreeMap::from([(Slot(7), seal)]);
         let batch = batch_of(6, [(keys[1].clone(), newer.clone())]);
-        store.persist(&Batch { emptied, seals, ..batch }).expect("persisted");
+        store.persist(&Batch { seals, emptied, ..batch }).expect("persisted");
         for is_reopened in [false, true] {
             for (slot, key) in slots.iter().zip(&keys) {
                 let found = read(store, *slot, key, ReadKind::Data);

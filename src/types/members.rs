@@ -78,8 +78,6 @@ impl MemberList {
     pub fn is_valid(&self) -> bool {
         self.members.is_sorted_by(|one, next| one.id < next.id)
             && (1..=self.members.len()).contains(&self.replica_count)
-            && self.members.len() <= crate::limits::NODES_MAX
-            && self.replica_count <= crate::limits::REPLICA_COUNT_MAX
             && Site::are_of_one_cluster(self.members.iter().map(|member| &member.site))
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::api;
 use crate::api::peer_members_answer::Answer as Told;
 use crate::api::peer_members_request::Question;
-use crate::limits::{ADDRESS_BYTES_MAX, NODES_MAX};
+use crate::limits::{ADDRESS_BYTES_MAX, NODES_MAX, REPLICA_COUNT_MAX};
 use crate::protocol::members::{MembersAnswer, MembersRequest, Progress, TakeoverPage};
 use crate::types::{ClusterId, Configuration, Key, Member, MemberList, Site, Slot, StoreId, TableId, VoteBallot};
 
@@ -54,7 +54,11 @@ fn encode_list(list: &MemberList) -> api::PeerMemberList {
     }
 }
 
-fn decode_list(list: api::PeerMemberList) -> Result<MemberList, PeerWireError> {
+fn decode_list(list: &api::PeerMemberList) -> Result<MemberList, PeerWireError> {
+    let replica_count = usize::try_from(list.replica_count).unwrap_or(usize::MAX);
+    if replica_count > REPLICA_COUNT_MAX {
+        return Err(invalid("configuration.replica_count", &format!("at most {REPLICA_COUNT_MAX} is accepted")));
+    }
     if list.members.len() > NODES_MAX {
         return Err(invalid("configuration.members", &format!("at most {NODES_MAX} are accepted")));
     }
@@ -68,10 +72,7 @@ fn decode_list(list: api::PeerMemberList) -> Result<MemberList, PeerWireError> {
                 .map_err(|error| invalid("configuration.members", &error))?,
         })
     };
-    Ok(MemberList {
-        replica_count: usize::try_from(list.replica_count).unwrap_or(usize::MAX),
-        members: list.members.iter().map(member).collect::<Result<_, _>>()?,
-    })
+    Ok(MemberList { replica_count, members: list.members.iter().map(member).collect::<Result<_, _>>()? })
 }
 
 pub(super) fn encode_configuration(configuration: &Configuration) -> api::PeerConfiguration {
@@ -84,13 +85,15 @@ pub(super) fn encode_configuration(configuration: &Configuration) -> api::PeerCo
     }
 }
 
-pub(super) fn decode_configuration(configuration: api::PeerConfiguration) -> Result<Arc<Configuration>, PeerWireError> {
+pub(super) fn decode_configuration(
+    configuration: &api::PeerConfiguration,
+) -> Result<Arc<Configuration>, PeerWireError> {
     let configuration = Configuration {
         number: configuration.number,
         cluster: cluster("configuration.cluster", &configuration.cluster)?,
         seed: configuration.seed,
-        old: decode_list(configuration.old.ok_or(missing("configuration.old"))?)?,
-        new: configuration.new.map(decode_list).transpose()?,
+        old: decode_list(configuration.old.as_ref().ok_or(missing("configuration.old"))?)?,
+        new: configuration.new.as_ref().map(decode_list).transpose()?,
     };
     if !configuration.is_valid() {
         return Err(invalid(
@@ -101,7 +104,7 @@ pub(super) fn decode_configuration(configuration: api::PeerConfiguration) -> Res
     Ok(configuration.into())
 }
 
-fn encode_ballot(ballot: VoteBallot) -> api::PeerVoteBallot {
+fn encode_ballot(ballot: &VoteBallot) -> api::PeerVoteBallot {
     api::PeerVoteBallot { count: ballot.count, proposer: ballot.proposer.to_string(), epoch: ballot.epoch }
 }
 
@@ -120,7 +123,7 @@ fn decode_promised(ballot: &api::PeerVoteBallot) -> Result<VoteBallot, PeerWireE
 
 fn decode_accept(accept: api::PeerVoteAccept) -> Result<(VoteBallot, Arc<Configuration>), PeerWireError> {
     let ballot = decode_ballot(&accept.ballot.ok_or(missing("accept.ballot"))?)?;
-    Ok((ballot, decode_configuration(accept.configuration.ok_or(missing("accept.configuration"))?)?))
+    Ok((ballot, decode_configuration(accept.configuration.as_ref().ok_or(missing("accept.configuration"))?)?))
 }
 
 fn encode_place((slot, key): (Slot, Key)) -> api::PeerPlace {
@@ -133,9 +136,9 @@ fn decode_place(place: api::PeerPlace) -> Result<(Slot, Key), PeerWireError> {
 
 pub(super) fn encode_request(request: MembersRequest) -> api::PeerMembersRequest {
     let question = match request {
-        MembersRequest::Prepare { ballot } => Question::Prepare(encode_ballot(ballot)),
+        MembersRequest::Prepare { ballot } => Question::Prepare(encode_ballot(&ballot)),
         MembersRequest::Accept { ballot, configuration } => Question::Accept(api::PeerVoteAccept {
-            ballot: Some(encode_ballot(ballot)),
+            ballot: Some(encode_ballot(&ballot)),
             configuration: Some(encode_configuration(&configuration)),
         }),
         MembersRequest::Floors => Question::Floors(true),
@@ -164,13 +167,13 @@ pub(super) fn encode_answer(answer: MembersAnswer) -> api::PeerMembersAnswer {
     let answer = match answer {
         MembersAnswer::Promised { accepted } => Told::Promised(match accepted {
             Some((ballot, configuration)) => api::PeerVoteAccept {
-                ballot: Some(encode_ballot(ballot)),
+                ballot: Some(encode_ballot(&ballot)),
                 configuration: Some(encode_configuration(&configuration)),
             },
             None => api::PeerVoteAccept { ballot: None, configuration: None },
         }),
         MembersAnswer::Accepted => Told::Accepted(true),
-        MembersAnswer::Preempted { promised } => Told::Preempted(encode_ballot(promised)),
+        MembersAnswer::Preempted { promised } => Told::Preempted(encode_ballot(&promised)),
         MembersAnswer::Floors { fence, dropped } => Told::Floors(api::PeerFloors {
             fence: fence.map(encode_clock),
             dropped: dropped.into_iter().map(|table| table.0).collect(),

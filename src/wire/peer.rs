@@ -171,7 +171,7 @@ impl TryFrom<api::PeerMessage> for Message {
                 Ok(Self::HelloRefused { incarnation, refusal })
             }
             Body::Configuration(configuration) => {
-                Ok(Self::Configuration(members::decode_configuration(configuration)?))
+                Ok(Self::Configuration(members::decode_configuration(&configuration)?))
             }
             Body::ConfigurationWanted(api::PeerConfigurationWanted {}) => Ok(Self::ConfigurationWanted),
             Body::Members(asked) => request(Request::Members(members::decode_request(asked)?)),

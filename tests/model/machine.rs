@@ -537,10 +537,9 @@ impl<'a> Step<'a> {
         let leads_to_it = match (link, message) {
             (Link::Accepted(incarnation), _) => to_incarnation == Some(incarnation),
             (Link::Opened, Message::Hello(_) | Message::Request { .. }) => true,
-            (
-                Link::Opened,
-                Message::Answer { .. } | Message::Configuration(_) | Message::ConfigurationWanted,
-            ) => self.machine.node.talking_to(to) == to_incarnation,
+            (Link::Opened, Message::Answer { .. } | Message::Configuration(_) | Message::ConfigurationWanted) => {
+                self.machine.node.talking_to(to) == to_incarnation
+            }
             (Link::Opened, Message::Welcome(_) | Message::HelloRefused { .. }) => false,
         };
         if !leads_to_it {
@@ -612,7 +611,12 @@ impl<'a> Step<'a> {
                 }
             }
             Message::Answer { answer: Answer::Scanned(_), .. } => unreachable!("no model lists keys"),
-            Message::Answer { operation, round, answer: answer @ (Answer::Refused(_) | Answer::Preempted { .. }), .. } => {
+            Message::Answer {
+                operation,
+                round,
+                answer: answer @ (Answer::Refused(_) | Answer::Preempted { .. }),
+                ..
+            } => {
                 self.milestones |= match answer {
                     Answer::Preempted { .. } => milestones::PREEMPTED,
                     Answer::Refused(Refusal::Dropped) => milestones::REFUSED_DROPPED,

@@ -237,7 +237,7 @@ fn bad_disks() -> Vec<Bounded> {
 fn meeting() -> Vec<Bounded> {
     vec![
         pin(
-            584_464,
+            606_526,
             World::new("meeting: a cluster is bootstrapped", vec![])
                 .grained(ALL_MESSAGES_OF_NODE_1)
                 .unmet()

@@ -718,10 +718,9 @@ fn others(me: NodeIndex) -> impl Iterator<Item = NodeIndex> {
 fn is_handshake(message: &Message) -> bool {
     match message {
         Message::Hello(_) | Message::Welcome(_) | Message::HelloRefused { .. } => true,
-        Message::Request { .. }
-        | Message::Answer { .. }
-        | Message::Configuration(_)
-        | Message::ConfigurationWanted => false,
+        Message::Request { .. } | Message::Answer { .. } | Message::Configuration(_) | Message::ConfigurationWanted => {
+            false
+        }
     }
 }
 

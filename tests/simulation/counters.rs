@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Each must have happened in the fixed set of seeds: a simulation that reaches none of it shows nothing.
-pub const SOMETIMES: [&str; 91] = [
+pub const SOMETIMES: [&str; 98] = [
     "a batch failed and was on disk all the same",
     "a batch failed and was not on disk",
     "a batch in flight was lost in a crash",
@@ -95,6 +95,13 @@ pub const SOMETIMES: [&str; 91] = [
     "an operation found no table",
     "records of a dropped table were removed",
     "the space of dropped tables was given back",
+    "a member lost its disk",
+    "a node adopted a joint configuration",
+    "a node adopted a new list",
+    "a node took the place of one that lost its disk",
+    "an operator gave an order",
+    "an order was carried out",
+    "an order was refused",
 ];
 
 /// Counts by name, in the order of names.

@@ -11,6 +11,7 @@
 use quorate::mutants::{Mutant, turn_on};
 
 use crate::judge::{run_seed, run_seed_unwatched};
+use crate::members;
 use crate::tables;
 use crate::world::FoundBy;
 
@@ -63,10 +64,17 @@ pub fn turn_on_what_is_asked_for() {
     turn_on(what_is_asked_for());
 }
 
-/// The seeds that may find a mutant. The first ones have neither created tables nor additions that keep the time to live.
+/// The seeds that may find a mutant. The first ones have neither created tables nor additions that keep the time to live, and
+/// their members do not change.
 fn seeds(mutant: Mutant) -> impl Iterator<Item = u64> {
     let needs_tables = Mutant::OF_TABLES.contains(&mutant) || mutant == Mutant::AdditionLosesTtl;
-    let first = if needs_tables { tables::FIRST_SEED } else { 0 };
+    let first = if needs_tables {
+        tables::FIRST_SEED
+    } else if Mutant::OF_MEMBERS.contains(&mutant) {
+        members::FIRST_SEED
+    } else {
+        0
+    };
     (first..).filter(move |seed| !needs_tables || tables::has_tables(*seed))
 }
 

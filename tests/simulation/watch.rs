@@ -229,6 +229,7 @@ impl Watch {
     }
 
     /// The same, where it is about no drop.
+    #[allow(clippy::too_many_lines, reason = "one arm for each message")]
     fn says_of_keys(
         &mut self,
         speaker: &Speaker<'_>,
@@ -242,7 +243,7 @@ impl Watch {
         match message {
             Message::Request { operation, round, request: Request::Store { key, record, .. }, .. } => {
                 self.see(key, record, now)?;
-                self.is_issued_durably(speaker, &record.stamp)?;
+                Self::is_issued_durably(speaker, &record.stamp)?;
                 let issued_here = is_writer(speaker, &record.stamp);
                 if issued_here && *round == 1 && self.was_told(&record.version()) {
                     counters.count("a hint was sent");
@@ -261,7 +262,7 @@ impl Watch {
                 let Some(ballot) = record.tag().ballot else {
                     return Err(format!("{me:?} asks to accept a record without a ballot: {record:?}"));
                 };
-                self.is_issued_durably(speaker, ballot)?;
+                Self::is_issued_durably(speaker, ballot)?;
                 if record.version().tag() != record.tag() {
                     counters.count("a record was settled under a new ballot");
                 }
@@ -269,7 +270,7 @@ impl Watch {
                 self.asked.insert((me, node.incarnation(), *operation, *round), asked);
             }
             Message::Request { operation, round, request: Request::Prepare { ballot, .. }, .. } => {
-                self.is_issued_durably(speaker, ballot)?;
+                Self::is_issued_durably(speaker, ballot)?;
                 self.ballots.insert((me, node.incarnation(), *operation, *round), ballot.clone());
                 let operation = (me, node.incarnation(), *operation);
                 if self.reads.contains_key(&operation) && self.settled.insert(operation) {
@@ -326,14 +327,14 @@ impl Watch {
                     return Err(format!("{me:?} acknowledged to {to:?} what was never asked: {message:?}"));
                 };
                 // What was taken in of a slot that is emptied is acknowledged under a number that does not count.
-                if self.emptied.contains(&me) {
-                    return Ok(());
-                }
+                let is_emptied = self.emptied.contains(&me);
                 if disk.folder.records.get(&key).is_some_and(|record| record.tag() > tag.tag()) {
                     counters.count("a store was superseded");
                 }
-                self.acknowledges(speaker, &key, &tag)?;
-                if is_accept {
+                if !is_emptied {
+                    self.acknowledges(speaker, &key, &tag)?;
+                }
+                if is_accept && !is_emptied {
                     self.keeps_promises(speaker, &key, &tag)?;
                     self.accepted.entry((key, tag)).or_default().insert(me);
                 }
@@ -495,7 +496,7 @@ impl Watch {
     }
 
     /// What this node has issued, it has issued in a durable epoch.
-    fn is_issued_durably(&self, speaker: &Speaker<'_>, stamp: &Stamp) -> Result<(), String> {
+    fn is_issued_durably(speaker: &Speaker<'_>, stamp: &Stamp) -> Result<(), String> {
         let Speaker { me, disk, .. } = *speaker;
         let issued_here = is_writer(speaker, stamp);
         if issued_here && stamp.clock.epoch > disk.folder.meta.epoch {
@@ -534,7 +535,8 @@ impl Watch {
         let tag = tag_of(record);
         for stamp in [Some(&tag.stamp), tag.ballot.as_ref()].into_iter().flatten().filter(|stamp| !stamp.is_none()) {
             let is_first = self.placement.parameters().member(&stamp.writer).is_some();
-            if !is_first && !(self.members_change && NodeId::of_writer(stamp.writer.as_str()).is_ok()) {
+            let is_later = self.members_change && NodeId::of_writer(stamp.writer.as_str()).is_ok();
+            if !(is_first || is_later) {
                 return Err(format!("nobody is called {}", stamp.writer));
             }
             let of = self.keys.entry(stamp.clone()).or_insert_with(|| key.clone());

@@ -209,7 +209,8 @@ impl World {
             held.is_some_and(|held| held.version() >= *version)
         };
         // Who makes a majority changes with the members: histories show whether it was one.
-        let has_forgotten = self.changes.is_on || replicas.iter().any(|replica| self.hosts[replica.index()].is_forgetful);
+        let has_forgotten =
+            self.changes.is_on || replicas.iter().any(|replica| self.hosts[replica.index()].is_forgetful);
         if !has_forgotten && replicas.iter().filter(holds).count() < majority(replicas.len()) {
             self.is_wrong(format!("a watch was told {version} of {key}, which no majority holds"));
         }

@@ -44,7 +44,6 @@ pub const NAMES: &[(&str, &str)] = &[
     ("Held", "Lookup"),
     ("Want", "ReadKind"),
     ("Life", "Incarnation"),
-    ("Member", "NodeIndex"),
     ("Said", "ReplicaStatus"),
     ("Whom", "Fanout"),
     ("Usual", "RttEstimator"),

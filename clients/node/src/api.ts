@@ -44,6 +44,15 @@ export enum PeerState {
   UNRECOGNIZED = -1,
 }
 
+export enum MemberFate {
+  FATE_UNKNOWN = 0,
+  FATE_ADDED = 1,
+  FATE_REMOVED = 2,
+  FATE_REPLACED = 3,
+  FATE_MOVED = 4,
+  UNRECOGNIZED = -1,
+}
+
 export interface Entry {
   key: string;
   content: { $case: "value"; value: string } | { $case: "binary"; value: Uint8Array } | undefined;
@@ -324,6 +333,7 @@ export interface HealthResponse {
   peers: PeerHealth[];
   serves: boolean;
   repair: RepairHealth | undefined;
+  dataBytes: bigint;
 }
 
 export interface RepairRequest {
@@ -391,6 +401,95 @@ export interface StorageNode {
   slots: number;
   lastSeen: Duration | undefined;
   detail: string;
+}
+
+export interface MembersGetRequest {
+}
+
+export interface MembersGetResponse {
+  number: bigint;
+  changing: boolean;
+  replicaCount: number;
+  newReplicaCount?: number | undefined;
+  members: ClusterMember[];
+  waiting: WaitingMember[];
+  failuresTolerated: number;
+  failuresToleratedAfter: number;
+  seed: number;
+  nodeId: string;
+}
+
+export interface ClusterMember {
+  id: string;
+  address: string;
+  identity: string;
+  inOld: boolean;
+  inNew: boolean;
+  reached: boolean;
+  slots: number;
+  diskBytes?: bigint | undefined;
+  progress: MemberProgress | undefined;
+}
+
+export interface MemberProgress {
+  complete: boolean;
+  slots: number;
+  slotsDone: number;
+  keys: bigint;
+  bytes: bigint;
+}
+
+export interface WaitingMember {
+  id: string;
+  address: string;
+  identity: string;
+}
+
+export interface MembersWish {
+  members: WishedMember[];
+  replicaCount: number;
+  expected?: bigint | undefined;
+}
+
+export interface WishedMember {
+  id: string;
+  address: string;
+  identity: string;
+}
+
+export interface MembersPlanResponse {
+  number: bigint;
+  differences: MemberDifference[];
+  moves: MemberMove[];
+  failuresTolerated: number;
+  failuresToleratedMeanwhile: number;
+  failuresToleratedAfter: number;
+  replicaCount: number;
+  newReplicaCount: number;
+  slotsWithoutMajority: number;
+  bytesKnown: boolean;
+}
+
+export interface MemberDifference {
+  id: string;
+  fate: MemberFate;
+  address: string;
+  reached: boolean;
+}
+
+export interface MemberMove {
+  from: string;
+  to: string;
+  slots: number;
+  bytes: bigint;
+}
+
+export interface MembersChangeResponse {
+  number: bigint;
+}
+
+export interface MembersAbortRequest {
+  expected?: bigint | undefined;
 }
 
 export interface RpcStatus {
@@ -4149,6 +4248,7 @@ function createBaseHealthResponse(): HealthResponse {
     peers: [],
     serves: false,
     repair: undefined,
+    dataBytes: 0n,
   };
 }
 
@@ -4192,6 +4292,12 @@ export const HealthResponse: MessageFns<HealthResponse> = {
     }
     if (message.repair !== undefined) {
       RepairHealth.encode(message.repair, writer.uint32(90).fork()).join();
+    }
+    if (message.dataBytes !== 0n) {
+      if (BigInt.asUintN(64, message.dataBytes) !== message.dataBytes) {
+        throw new globalThis.Error("value provided for field message.dataBytes of type uint64 too large");
+      }
+      writer.uint32(96).uint64(message.dataBytes);
     }
     return writer;
   },
@@ -4297,6 +4403,14 @@ export const HealthResponse: MessageFns<HealthResponse> = {
             message.repair = RepairHealth.decode(reader, reader.uint32());
             continue;
           }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.dataBytes = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4333,6 +4447,7 @@ export const HealthResponse: MessageFns<HealthResponse> = {
     message.repair = (object.repair !== undefined && object.repair !== null)
       ? RepairHealth.fromPartial(object.repair)
       : undefined;
+    message.dataBytes = (object.dataBytes !== undefined && object.dataBytes !== null) ? BigInt(object.dataBytes) : 0n;
     return message;
   },
 };
@@ -5267,6 +5382,1225 @@ export const StorageNode: MessageFns<StorageNode> = {
       ? Duration.fromPartial(object.lastSeen)
       : undefined;
     message.detail = object.detail ?? "";
+    return message;
+  },
+};
+
+function createBaseMembersGetRequest(): MembersGetRequest {
+  return {};
+}
+
+export const MembersGetRequest: MessageFns<MembersGetRequest> = {
+  encode(_: MembersGetRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MembersGetRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMembersGetRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<MembersGetRequest>, I>>(base?: I): MembersGetRequest {
+    return MembersGetRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MembersGetRequest>, I>>(_: I): MembersGetRequest {
+    const message = createBaseMembersGetRequest();
+    return message;
+  },
+};
+
+function createBaseMembersGetResponse(): MembersGetResponse {
+  return {
+    number: 0n,
+    changing: false,
+    replicaCount: 0,
+    newReplicaCount: undefined,
+    members: [],
+    waiting: [],
+    failuresTolerated: 0,
+    failuresToleratedAfter: 0,
+    seed: 0,
+    nodeId: "",
+  };
+}
+
+export const MembersGetResponse: MessageFns<MembersGetResponse> = {
+  encode(message: MembersGetResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0n) {
+      if (BigInt.asUintN(64, message.number) !== message.number) {
+        throw new globalThis.Error("value provided for field message.number of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.number);
+    }
+    if (message.changing !== false) {
+      writer.uint32(16).bool(message.changing);
+    }
+    if (message.replicaCount !== 0) {
+      writer.uint32(24).uint32(message.replicaCount);
+    }
+    if (message.newReplicaCount !== undefined) {
+      writer.uint32(32).uint32(message.newReplicaCount);
+    }
+    for (const v of message.members) {
+      ClusterMember.encode(v!, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.waiting) {
+      WaitingMember.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.failuresTolerated !== 0) {
+      writer.uint32(56).uint32(message.failuresTolerated);
+    }
+    if (message.failuresToleratedAfter !== 0) {
+      writer.uint32(64).uint32(message.failuresToleratedAfter);
+    }
+    if (message.seed !== 0) {
+      writer.uint32(72).uint32(message.seed);
+    }
+    if (message.nodeId !== "") {
+      writer.uint32(82).string(message.nodeId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MembersGetResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMembersGetResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.changing = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.replicaCount = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.newReplicaCount = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.members.push(ClusterMember.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.waiting.push(WaitingMember.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.failuresTolerated = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.failuresToleratedAfter = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.seed = reader.uint32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.nodeId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<MembersGetResponse>, I>>(base?: I): MembersGetResponse {
+    return MembersGetResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MembersGetResponse>, I>>(object: I): MembersGetResponse {
+    const message = createBaseMembersGetResponse();
+    message.number = (object.number !== undefined && object.number !== null) ? BigInt(object.number) : 0n;
+    message.changing = object.changing ?? false;
+    message.replicaCount = object.replicaCount ?? 0;
+    message.newReplicaCount = object.newReplicaCount ?? undefined;
+    message.members = object.members?.map((e) => ClusterMember.fromPartial(e)) || [];
+    message.waiting = object.waiting?.map((e) => WaitingMember.fromPartial(e)) || [];
+    message.failuresTolerated = object.failuresTolerated ?? 0;
+    message.failuresToleratedAfter = object.failuresToleratedAfter ?? 0;
+    message.seed = object.seed ?? 0;
+    message.nodeId = object.nodeId ?? "";
+    return message;
+  },
+};
+
+function createBaseClusterMember(): ClusterMember {
+  return {
+    id: "",
+    address: "",
+    identity: "",
+    inOld: false,
+    inNew: false,
+    reached: false,
+    slots: 0,
+    diskBytes: undefined,
+    progress: undefined,
+  };
+}
+
+export const ClusterMember: MessageFns<ClusterMember> = {
+  encode(message: ClusterMember, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.address !== "") {
+      writer.uint32(18).string(message.address);
+    }
+    if (message.identity !== "") {
+      writer.uint32(26).string(message.identity);
+    }
+    if (message.inOld !== false) {
+      writer.uint32(32).bool(message.inOld);
+    }
+    if (message.inNew !== false) {
+      writer.uint32(40).bool(message.inNew);
+    }
+    if (message.reached !== false) {
+      writer.uint32(48).bool(message.reached);
+    }
+    if (message.slots !== 0) {
+      writer.uint32(56).uint32(message.slots);
+    }
+    if (message.diskBytes !== undefined) {
+      if (BigInt.asUintN(64, message.diskBytes) !== message.diskBytes) {
+        throw new globalThis.Error("value provided for field message.diskBytes of type uint64 too large");
+      }
+      writer.uint32(64).uint64(message.diskBytes);
+    }
+    if (message.progress !== undefined) {
+      MemberProgress.encode(message.progress, writer.uint32(74).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ClusterMember {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClusterMember();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.identity = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.inOld = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.inNew = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.reached = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.slots = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.diskBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.progress = MemberProgress.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ClusterMember>, I>>(base?: I): ClusterMember {
+    return ClusterMember.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ClusterMember>, I>>(object: I): ClusterMember {
+    const message = createBaseClusterMember();
+    message.id = object.id ?? "";
+    message.address = object.address ?? "";
+    message.identity = object.identity ?? "";
+    message.inOld = object.inOld ?? false;
+    message.inNew = object.inNew ?? false;
+    message.reached = object.reached ?? false;
+    message.slots = object.slots ?? 0;
+    message.diskBytes = (object.diskBytes !== undefined && object.diskBytes !== null)
+      ? BigInt(object.diskBytes)
+      : undefined;
+    message.progress = (object.progress !== undefined && object.progress !== null)
+      ? MemberProgress.fromPartial(object.progress)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseMemberProgress(): MemberProgress {
+  return { complete: false, slots: 0, slotsDone: 0, keys: 0n, bytes: 0n };
+}
+
+export const MemberProgress: MessageFns<MemberProgress> = {
+  encode(message: MemberProgress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.complete !== false) {
+      writer.uint32(8).bool(message.complete);
+    }
+    if (message.slots !== 0) {
+      writer.uint32(16).uint32(message.slots);
+    }
+    if (message.slotsDone !== 0) {
+      writer.uint32(24).uint32(message.slotsDone);
+    }
+    if (message.keys !== 0n) {
+      if (BigInt.asUintN(64, message.keys) !== message.keys) {
+        throw new globalThis.Error("value provided for field message.keys of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.keys);
+    }
+    if (message.bytes !== 0n) {
+      if (BigInt.asUintN(64, message.bytes) !== message.bytes) {
+        throw new globalThis.Error("value provided for field message.bytes of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.bytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MemberProgress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMemberProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.complete = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.slots = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.slotsDone = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.keys = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.bytes = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<MemberProgress>, I>>(base?: I): MemberProgress {
+    return MemberProgress.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MemberProgress>, I>>(object: I): MemberProgress {
+    const message = createBaseMemberProgress();
+    message.complete = object.complete ?? false;
+    message.slots = object.slots ?? 0;
+    message.slotsDone = object.slotsDone ?? 0;
+    message.keys = (object.keys !== undefined && object.keys !== null) ? BigInt(object.keys) : 0n;
+    message.bytes = (object.bytes !== undefined && object.bytes !== null) ? BigInt(object.bytes) : 0n;
+    return message;
+  },
+};
+
+function createBaseWaitingMember(): WaitingMember {
+  return { id: "", address: "", identity: "" };
+}
+
+export const WaitingMember: MessageFns<WaitingMember> = {
+  encode(message: WaitingMember, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.address !== "") {
+      writer.uint32(18).string(message.address);
+    }
+    if (message.identity !== "") {
+      writer.uint32(26).string(message.identity);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WaitingMember {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWaitingMember();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.identity = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<WaitingMember>, I>>(base?: I): WaitingMember {
+    return WaitingMember.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WaitingMember>, I>>(object: I): WaitingMember {
+    const message = createBaseWaitingMember();
+    message.id = object.id ?? "";
+    message.address = object.address ?? "";
+    message.identity = object.identity ?? "";
+    return message;
+  },
+};
+
+function createBaseMembersWish(): MembersWish {
+  return { members: [], replicaCount: 0, expected: undefined };
+}
+
+export const MembersWish: MessageFns<MembersWish> = {
+  encode(message: MembersWish, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.members) {
+      WishedMember.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.replicaCount !== 0) {
+      writer.uint32(16).uint32(message.replicaCount);
+    }
+    if (message.expected !== undefined) {
+      if (BigInt.asUintN(64, message.expected) !== message.expected) {
+        throw new globalThis.Error("value provided for field message.expected of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.expected);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MembersWish {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMembersWish();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.members.push(WishedMember.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.replicaCount = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.expected = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<MembersWish>, I>>(base?: I): MembersWish {
+    return MembersWish.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MembersWish>, I>>(object: I): MembersWish {
+    const message = createBaseMembersWish();
+    message.members = object.members?.map((e) => WishedMember.fromPartial(e)) || [];
+    message.replicaCount = object.replicaCount ?? 0;
+    message.expected = (object.expected !== undefined && object.expected !== null)
+      ? BigInt(object.expected)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseWishedMember(): WishedMember {
+  return { id: "", address: "", identity: "" };
+}
+
+export const WishedMember: MessageFns<WishedMember> = {
+  encode(message: WishedMember, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.address !== "") {
+      writer.uint32(18).string(message.address);
+    }
+    if (message.identity !== "") {
+      writer.uint32(26).string(message.identity);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WishedMember {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWishedMember();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.identity = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<WishedMember>, I>>(base?: I): WishedMember {
+    return WishedMember.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WishedMember>, I>>(object: I): WishedMember {
+    const message = createBaseWishedMember();
+    message.id = object.id ?? "";
+    message.address = object.address ?? "";
+    message.identity = object.identity ?? "";
+    return message;
+  },
+};
+
+function createBaseMembersPlanResponse(): MembersPlanResponse {
+  return {
+    number: 0n,
+    differences: [],
+    moves: [],
+    failuresTolerated: 0,
+    failuresToleratedMeanwhile: 0,
+    failuresToleratedAfter: 0,
+    replicaCount: 0,
+    newReplicaCount: 0,
+    slotsWithoutMajority: 0,
+    bytesKnown: false,
+  };
+}
+
+export const MembersPlanResponse: MessageFns<MembersPlanResponse> = {
+  encode(message: MembersPlanResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0n) {
+      if (BigInt.asUintN(64, message.number) !== message.number) {
+        throw new globalThis.Error("value provided for field message.number of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.number);
+    }
+    for (const v of message.differences) {
+      MemberDifference.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.moves) {
+      MemberMove.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.failuresTolerated !== 0) {
+      writer.uint32(32).uint32(message.failuresTolerated);
+    }
+    if (message.failuresToleratedMeanwhile !== 0) {
+      writer.uint32(40).uint32(message.failuresToleratedMeanwhile);
+    }
+    if (message.failuresToleratedAfter !== 0) {
+      writer.uint32(48).uint32(message.failuresToleratedAfter);
+    }
+    if (message.replicaCount !== 0) {
+      writer.uint32(56).uint32(message.replicaCount);
+    }
+    if (message.newReplicaCount !== 0) {
+      writer.uint32(64).uint32(message.newReplicaCount);
+    }
+    if (message.slotsWithoutMajority !== 0) {
+      writer.uint32(72).uint32(message.slotsWithoutMajority);
+    }
+    if (message.bytesKnown !== false) {
+      writer.uint32(80).bool(message.bytesKnown);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MembersPlanResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMembersPlanResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.differences.push(MemberDifference.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.moves.push(MemberMove.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.failuresTolerated = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.failuresToleratedMeanwhile = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.failuresToleratedAfter = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.replicaCount = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.newReplicaCount = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.slotsWithoutMajority = reader.uint32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.bytesKnown = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<MembersPlanResponse>, I>>(base?: I): MembersPlanResponse {
+    return MembersPlanResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MembersPlanResponse>, I>>(object: I): MembersPlanResponse {
+    const message = createBaseMembersPlanResponse();
+    message.number = (object.number !== undefined && object.number !== null) ? BigInt(object.number) : 0n;
+    message.differences = object.differences?.map((e) => MemberDifference.fromPartial(e)) || [];
+    message.moves = object.moves?.map((e) => MemberMove.fromPartial(e)) || [];
+    message.failuresTolerated = object.failuresTolerated ?? 0;
+    message.failuresToleratedMeanwhile = object.failuresToleratedMeanwhile ?? 0;
+    message.failuresToleratedAfter = object.failuresToleratedAfter ?? 0;
+    message.replicaCount = object.replicaCount ?? 0;
+    message.newReplicaCount = object.newReplicaCount ?? 0;
+    message.slotsWithoutMajority = object.slotsWithoutMajority ?? 0;
+    message.bytesKnown = object.bytesKnown ?? false;
+    return message;
+  },
+};
+
+function createBaseMemberDifference(): MemberDifference {
+  return { id: "", fate: 0, address: "", reached: false };
+}
+
+export const MemberDifference: MessageFns<MemberDifference> = {
+  encode(message: MemberDifference, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.fate !== 0) {
+      writer.uint32(16).int32(message.fate);
+    }
+    if (message.address !== "") {
+      writer.uint32(26).string(message.address);
+    }
+    if (message.reached !== false) {
+      writer.uint32(32).bool(message.reached);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MemberDifference {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMemberDifference();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.fate = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.reached = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<MemberDifference>, I>>(base?: I): MemberDifference {
+    return MemberDifference.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MemberDifference>, I>>(object: I): MemberDifference {
+    const message = createBaseMemberDifference();
+    message.id = object.id ?? "";
+    message.fate = object.fate ?? 0;
+    message.address = object.address ?? "";
+    message.reached = object.reached ?? false;
+    return message;
+  },
+};
+
+function createBaseMemberMove(): MemberMove {
+  return { from: "", to: "", slots: 0, bytes: 0n };
+}
+
+export const MemberMove: MessageFns<MemberMove> = {
+  encode(message: MemberMove, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.from !== "") {
+      writer.uint32(10).string(message.from);
+    }
+    if (message.to !== "") {
+      writer.uint32(18).string(message.to);
+    }
+    if (message.slots !== 0) {
+      writer.uint32(24).uint32(message.slots);
+    }
+    if (message.bytes !== 0n) {
+      if (BigInt.asUintN(64, message.bytes) !== message.bytes) {
+        throw new globalThis.Error("value provided for field message.bytes of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.bytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MemberMove {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMemberMove();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.from = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.to = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.slots = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.bytes = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<MemberMove>, I>>(base?: I): MemberMove {
+    return MemberMove.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MemberMove>, I>>(object: I): MemberMove {
+    const message = createBaseMemberMove();
+    message.from = object.from ?? "";
+    message.to = object.to ?? "";
+    message.slots = object.slots ?? 0;
+    message.bytes = (object.bytes !== undefined && object.bytes !== null) ? BigInt(object.bytes) : 0n;
+    return message;
+  },
+};
+
+function createBaseMembersChangeResponse(): MembersChangeResponse {
+  return { number: 0n };
+}
+
+export const MembersChangeResponse: MessageFns<MembersChangeResponse> = {
+  encode(message: MembersChangeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0n) {
+      if (BigInt.asUintN(64, message.number) !== message.number) {
+        throw new globalThis.Error("value provided for field message.number of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.number);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MembersChangeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMembersChangeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<MembersChangeResponse>, I>>(base?: I): MembersChangeResponse {
+    return MembersChangeResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MembersChangeResponse>, I>>(object: I): MembersChangeResponse {
+    const message = createBaseMembersChangeResponse();
+    message.number = (object.number !== undefined && object.number !== null) ? BigInt(object.number) : 0n;
+    return message;
+  },
+};
+
+function createBaseMembersAbortRequest(): MembersAbortRequest {
+  return { expected: undefined };
+}
+
+export const MembersAbortRequest: MessageFns<MembersAbortRequest> = {
+  encode(message: MembersAbortRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.expected !== undefined) {
+      if (BigInt.asUintN(64, message.expected) !== message.expected) {
+        throw new globalThis.Error("value provided for field message.expected of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.expected);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MembersAbortRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMembersAbortRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.expected = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<MembersAbortRequest>, I>>(base?: I): MembersAbortRequest {
+    return MembersAbortRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MembersAbortRequest>, I>>(object: I): MembersAbortRequest {
+    const message = createBaseMembersAbortRequest();
+    message.expected = (object.expected !== undefined && object.expected !== null)
+      ? BigInt(object.expected)
+      : undefined;
     return message;
   },
 };

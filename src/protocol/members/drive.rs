@@ -14,7 +14,6 @@ use super::messages::{MembersAnswer, MembersRequest};
 use super::refusal::MembersRefusal;
 use super::request::present_configuration;
 use super::state::{Members, MembersCtx};
-use super::takeover::Takeover;
 use super::vote::VOTE_TIME_MAX;
 
 impl Members {
@@ -62,9 +61,8 @@ impl Members {
             }
         };
         let members = ctx.layout().newest().members();
-        let all = members.iter().all(is_done);
-        let all = rule!(CommitWithOneComplete, all, not members.iter().any(is_done));
-        let all = rule!(CommitBeforeComplete, all);
+        let have_all = rule!(CommitWithOneComplete, members.iter().all(is_done), not members.iter().any(is_done));
+        let all = rule!(CommitBeforeComplete, have_all);
         if !all {
             self.complete_since = None;
             return;
@@ -96,7 +94,7 @@ impl Members {
                 let progress = self.takeover.progress();
                 ctx.shared.node.answer(from, Answer::Members(MembersAnswer::Progress(progress)));
             }
-            MembersRequest::Floors => self.tell_floors(from, ctx),
+            MembersRequest::Floors => Self::tell_floors(from, ctx),
             MembersRequest::Records { after } => self.read_records(from, after, ctx),
         }
     }
@@ -141,9 +139,9 @@ impl Members {
             };
             ctx.shared.node.reply(id, reply);
         }
-        self.takeover = Takeover::begin(ctx.layout(), ctx.me(), None, now);
+        self.takeover.begin_anew(ctx.shared.node.layout, ctx.shared.node.me, None, now);
         if let Some(configuration) = ctx.layout().configuration().cloned() {
-            self.tell(&configuration, ctx);
+            Self::tell(&configuration, ctx);
         }
         self.take_over(ctx);
     }

@@ -17,18 +17,22 @@
 //! | `refusal` | why a change is not made |
 //! | `state` | the state of one node, and what it uses of the others |
 //! | `request` | an operator's request, and whether it can be granted |
-//! | `vote` | the vote on the successor of a configuration |
+//! | `vote`, `proposal` | the vote on the successor of a configuration |
 //! | `drive` | what brings a change to its end |
-//! | `takeover` | the slots that this node takes over |
+//! | `copying`, `takeover` | the slots that this node takes over |
 //! | `serving` | the records that others take over |
 
+mod copying;
 mod drive;
 pub mod messages;
+mod proposal;
 pub mod refusal;
 mod request;
 mod serving;
 mod state;
 mod takeover;
+#[cfg(test)]
+mod tests;
 mod vote;
 
 pub use messages::{MembersAnswer, MembersRequest, Progress, TakeoverPage, WishedMember, WishedMembers};

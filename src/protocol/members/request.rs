@@ -80,18 +80,17 @@ impl Members {
         if present.is_joint() {
             return Err(MembersRefusal::UnderWay { number: present.number });
         }
-        let new = self.list_of(wished, &present, ctx)?;
+        let new = Self::list_of(wished, &present, ctx)?;
         if new == present.old {
             return Err(MembersRefusal::NoChange);
         }
         let joint = present.joint_with(new);
-        self.check_majorities(&joint, ctx)?;
+        Self::check_majorities(&joint, ctx)?;
         Ok(joint)
     }
 
     /// The members that were wished for, with their data folders.
     fn list_of(
-        &self,
         wished: &WishedMembers,
         present: &Configuration,
         ctx: &MembersCtx<'_>,
@@ -128,11 +127,15 @@ impl Members {
             return Err(MembersRefusal::SomeZones);
         }
         let list = MemberList { replica_count, members };
-        if list.is_valid() { Ok(list) } else { Err(MembersRefusal::NotAList("it has too many members".to_owned())) }
+        if list.is_valid() && count <= crate::limits::NODES_MAX {
+            Ok(list)
+        } else {
+            Err(MembersRefusal::NotAList("it has too many members".to_owned()))
+        }
     }
 
     /// Checks that each slot has a majority of members that can be reached, in either list. A slot without one would stop.
-    fn check_majorities(&self, joint: &Configuration, ctx: &MembersCtx<'_>) -> Result<(), MembersRefusal> {
+    fn check_majorities(joint: &Configuration, ctx: &MembersCtx<'_>) -> Result<(), MembersRefusal> {
         let since = Time(ctx.now().0.saturating_sub(Time(0).after(WAITING_HEARD_MAX).0));
         let waiting: BTreeSet<NodeIndex> = ctx.shared.membership.waiting(since).map(|node| node.node).collect();
         let layout = ctx.shared.membership.layout_under(&Arc::new(joint.clone()), ctx.layout());

@@ -3,30 +3,22 @@
 use crate::limits::{TAKEOVER_BYTES_OF_PAGE, TAKEOVER_KEYS_OF_PAGE, TAKEOVER_READS_MAX};
 use crate::protocol::context::{Origin, Requester};
 use crate::protocol::io::{Effect, ReadId};
-use crate::protocol::layout::Layout;
 use crate::protocol::message::{Answer, Refusal};
 use crate::protocol::sums::half_of;
 use crate::types::{Key, NodeIndex, Slot, SlotRange, SlotsPage};
 
 use super::messages::{MembersAnswer, TakeoverPage};
 use super::state::{Members, MembersCtx};
+use super::takeover::takes_over;
 
 /// The reads of this part have numbers from here, below those of the rounds for deletions.
 const READS_FROM: u64 = 1 << 62;
 /// And up to here.
 const READS_TO: u64 = 1 << 63;
 
-/// Whether `node` takes `slot` over: it gains it; or fewer nodes hold each slot than before, so that a majority of the new list
-/// need not meet the old ones.
-pub(super) fn takes_over(node: NodeIndex, slot: Slot, layout: &Layout) -> bool {
-    let Some(new) = layout.new_placement() else { return false };
-    let shrinks = new.parameters().replica_count < layout.old().parameters().replica_count;
-    layout.gains(node, slot) || shrinks && new.holds(node, slot)
-}
-
 impl Members {
     /// A node asks for what it must know before it serves the slots that it gains.
-    pub(super) fn tell_floors(&self, from: Origin, ctx: &mut MembersCtx<'_>) {
+    pub(super) fn tell_floors(from: Origin, ctx: &mut MembersCtx<'_>) {
         let fence = ctx.shared.replica.durable_fence();
         let dropped = ctx.shared.replica.dropped_durably().collect();
         ctx.shared.node.answer(from, Answer::Members(MembersAnswer::Floors { fence, dropped }));
@@ -57,13 +49,13 @@ impl Members {
             ctx.shared.node.refuse(Requester::Coordinator(to), Refusal::ReadFailed);
             return true;
         };
-        let answer = MembersAnswer::Records(self.page(to.node, first, page, ctx));
+        let answer = MembersAnswer::Records(Self::page(to.node, first, page, ctx));
         ctx.shared.node.answer(to, Answer::Members(answer));
         true
     }
 
     /// The records of a page that `to` takes over, and that this node holds by the old list.
-    fn page(&self, to: NodeIndex, first: Slot, read: &SlotsPage, ctx: &MembersCtx<'_>) -> TakeoverPage {
+    fn page(to: NodeIndex, first: Slot, read: &SlotsPage, ctx: &MembersCtx<'_>) -> TakeoverPage {
         let (layout, replica, me) = (ctx.layout(), &*ctx.shared.replica, ctx.me());
         let is_meant = |slot: Slot| layout.old().holds(me, slot) && takes_over(to, slot, layout);
         let mut page = TakeoverPage::default();

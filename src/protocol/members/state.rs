@@ -10,11 +10,11 @@ use crate::protocol::io::{ReadId, RequestId, Time};
 use crate::protocol::layout::Layout;
 use crate::protocol::membership::WaitingNode;
 use crate::protocol::message::{Message, OperationId, Request};
-use crate::types::{Configuration, Meta, NodeId, NodeIndex, Site, Slot, StoreId, Vote, VoteBallot};
+use crate::types::{Configuration, Meta, NodeId, NodeIndex, Site, Slot, StoreId, TakenOver, Vote, VoteBallot};
 
 use super::messages::{MembersRequest, Progress};
+use super::proposal::Proposal;
 use super::takeover::Takeover;
-use super::vote::Proposal;
 
 /// The changes of members at one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -138,7 +138,6 @@ impl Members {
     /// The members of a node that starts, and whose folder remembers `meta`.
     #[must_use]
     pub fn start(meta: &Meta, layout: &Layout, me: NodeIndex, now: Time) -> Self {
-        let taken_over = meta.taken_over.as_ref().filter(|taken_over| taken_over.number == layout.number());
         Self {
             vote: meta.vote.clone(),
             last_count: 0,
@@ -151,7 +150,7 @@ impl Members {
             question: None,
             look_at: now,
             complete_since: None,
-            takeover: Takeover::begin(layout, me, taken_over, now),
+            takeover: Takeover::begin(layout, me, kept(meta, layout), now),
             held: VecDeque::new(),
             held_bytes: 0,
             wanted_at: None,
@@ -216,7 +215,14 @@ impl Members {
     /// A batch failed: a configuration in it may not be durable. It is told again.
     pub fn on_batch_failed(&mut self) {
         self.adopting = None;
-        self.takeover.on_batch_failed();
+    }
+
+    /// The store was reopened after a failure, and remembers `meta`. What was to be kept may be lost, the seals of a page among
+    /// it: slots are taken over from the place that is durable.
+    pub fn on_store_reopened(&mut self, meta: &Meta, layout: &Layout, me: NodeIndex, now: Time) {
+        if !self.takeover.is_complete() {
+            self.takeover.begin_anew(layout, me, kept(meta, layout), now);
+        }
     }
 
     // Requests that wait.
@@ -281,6 +287,11 @@ impl Members {
             waiting: membership.waiting(since).collect(),
         }
     }
+}
+
+/// How far this node had taken slots over under the configuration of `layout`, as far as that is durable.
+fn kept<'a>(meta: &'a Meta, layout: &Layout) -> Option<&'a TakenOver> {
+    meta.taken_over.as_ref().filter(|taken_over| taken_over.number == layout.number())
 }
 
 fn request_bytes(request: &Request) -> usize {

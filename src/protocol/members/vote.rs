@@ -12,39 +12,14 @@ use crate::mutants::rule;
 use crate::protocol::context::{Delivery, Origin, PendingAck, Requester};
 use crate::protocol::group_commit::AckAfter;
 use crate::protocol::io::{Failure, Reply, Time};
-use crate::protocol::message::{Answer, Message, OperationId, Refusal};
+use crate::protocol::message::{Answer, Message, Refusal};
 use crate::protocol::quorum::majority;
 use crate::types::{Configuration, NodeIndex, Vote, VoteBallot};
 
 use super::messages::{MembersAnswer, MembersRequest};
+use super::proposal::{Proposal, Stage};
 use super::refusal::MembersRefusal;
 use super::state::{Members, MembersCtx};
-
-/// A vote that this node runs.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Proposal {
-    pub(super) id: OperationId,
-    /// The number of the question. Answers to earlier ones do not count.
-    round: u32,
-    ballot: VoteBallot,
-    /// What this node would have.
-    wanted: Arc<Configuration>,
-    stage: Stage,
-    /// When those are asked again that have not answered, or when the next try begins.
-    again_at: Time,
-    /// When this node gives up.
-    deadline: Time,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Stage {
-    /// Asks for promises.
-    Prepare { promised: BTreeSet<NodeIndex>, accepted: Option<(VoteBallot, Arc<Configuration>)> },
-    /// Asks to accept this configuration.
-    Accept { configuration: Arc<Configuration>, by: BTreeSet<NodeIndex> },
-    /// Another proposer was first. It tries again later.
-    Pause,
-}
 
 impl Members {
     /// Begins a vote in which this node proposes `wanted`.
@@ -149,8 +124,8 @@ impl Members {
                 }
                 if promised.len() >= needed {
                     let found = accepted.take().map(|(_, configuration)| configuration);
-                    let found = rule!(ConfigIgnoresAccepted, found, not None);
-                    let configuration = found.unwrap_or_else(|| Arc::clone(&proposal.wanted));
+                    let configuration = rule!(ConfigIgnoresAccepted, found, not None);
+                    let configuration = configuration.unwrap_or_else(|| Arc::clone(&proposal.wanted));
                     proposal.stage = Stage::Accept { configuration, by: BTreeSet::new() };
                     proposal.round += 1;
                     self.ask_voters(ctx);
@@ -180,12 +155,12 @@ impl Members {
 
     /// A majority has accepted: everyone may know.
     fn chosen_is(&mut self, configuration: Arc<Configuration>, ctx: &mut MembersCtx<'_>) {
-        self.tell(&configuration, ctx);
+        Self::tell(&configuration, ctx);
         self.chosen = Some(configuration);
     }
 
     /// Tells a configuration that was chosen to all that it or the present one names.
-    pub(super) fn tell(&self, configuration: &Arc<Configuration>, ctx: &mut MembersCtx<'_>) {
+    pub(super) fn tell(configuration: &Arc<Configuration>, ctx: &mut MembersCtx<'_>) {
         let of_it =
             configuration.members().filter_map(|member| ctx.shared.membership.index_of(&member.id, member.store_id));
         let mut to: BTreeSet<NodeIndex> = of_it.collect();

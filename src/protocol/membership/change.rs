@@ -2,24 +2,15 @@
 
 use std::sync::Arc;
 
-use super::*;
 use crate::limits::STRANGERS_MAX;
+use crate::protocol::context::NodeCtx;
+use crate::protocol::io::Time;
 use crate::protocol::layout::{KnownNode, Layout};
+use crate::protocol::message::{Hello, Message};
+use crate::types::{ClusterId, Configuration, Incarnation, Member, Meta, NodeId, NodeIndex, StoreId};
 
-/// A node that waits to become a member.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct WaitingNode {
-    /// Its index.
-    pub node: NodeIndex,
-    /// Its id.
-    pub id: NodeId,
-    /// The identity of its data folder.
-    pub store_id: StoreId,
-    /// Where it says that others reach it.
-    pub address: Arc<str>,
-    /// When it was heard last.
-    pub heard_at: Time,
-}
+use super::peer::{Peer, WaitingNode};
+use super::state::Membership;
 
 impl Membership {
     /// Whether this node is a member.
@@ -141,7 +132,7 @@ impl Membership {
             let found = indexes.iter().find(|(member, _)| member.is(wanted));
             found.map(|(_, node)| *node).expect("each member of a configuration has an index")
         };
-        Layout::under(Arc::clone(configuration), nodes, index_of)
+        layout.under(Arc::clone(configuration), nodes, index_of)
     }
 
     /// The index of a member, where the node is known. `taken` are the indexes of other members.

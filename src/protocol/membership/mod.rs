@@ -11,21 +11,20 @@
 
 mod change;
 mod peer;
+mod state;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::limits::INCARNATIONS_NAMED_MAX;
 use crate::mutants::rule;
-use crate::types::{
-    ClusterId, ClusterParameters, Configuration, Incarnation, Member, Meta, NodeId, NodeIndex, PeerRecord, StoreId,
-};
+use crate::types::{ClusterParameters, Incarnation, Meta, NodeIndex, PeerRecord};
 
-pub use self::change::WaitingNode;
-pub use self::peer::PeerView;
 use self::peer::{Peer, hello_backoff};
+pub use self::peer::{PeerView, WaitingNode};
+pub use self::state::Membership;
+use self::state::Readiness;
 use super::context::{Greeting, NodeCtx, PendingAck};
 use super::group_commit::AckAfter;
 use super::io::{ProtocolEvent, Time, Unready};
@@ -54,55 +53,6 @@ enum Verdict {
     Record(PeerRecord),
     /// Both are durably recorded already.
     Known,
-}
-
-/// Whether this node may serve. In the order of what is reported where several hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Readiness {
-    /// Its peers refuse the node as a whole.
-    Refused(HelloRefusal),
-    /// It waits to become a member.
-    Waiting,
-    /// It was a member, and is none any more.
-    Removed,
-    /// The epoch of this incarnation is not durable yet.
-    Starting,
-    /// Some node has not recorded this one yet.
-    Bootstrapping,
-    /// It was told to end.
-    Draining,
-    Ready,
-}
-
-/// This node's identity, and how it stands to its peers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Membership {
-    me: NodeIndex,
-    id: NodeId,
-    /// What the cluster file says.
-    parameters: ClusterParameters,
-    /// Where others reach this node.
-    address: Option<Arc<str>>,
-    store_id: StoreId,
-    incarnation: Incarnation,
-    earlier_incarnations: Arc<[Incarnation]>,
-    /// The epoch of this incarnation is durable.
-    started: bool,
-    /// Every other node has recorded this one: durable.
-    bootstrapped: bool,
-    draining: bool,
-    /// Known once the first members have met.
-    cluster: Option<ClusterId>,
-    /// The number of the configuration that this node has adopted.
-    number: u64,
-    /// Whether this node is a member.
-    is_member: bool,
-    /// All other nodes that are known, the members among them.
-    peers: BTreeMap<NodeIndex, Peer>,
-    /// Derived from the fields above.
-    readiness: Readiness,
-    /// Derived from the peers: the time of the next hello.
-    next_hello: Option<Time>,
 }
 
 impl Membership {

@@ -1,12 +1,13 @@
 //! How one peer stands to this node.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limits::{RESEND_AFTER, RESEND_AFTER_MAX};
 use crate::mutants::{must, rule};
 use crate::protocol::io::Time;
 use crate::protocol::message::HelloRefusal;
-use crate::types::{Incarnation, NodeId, PeerRecord, StoreId};
+use crate::types::{Incarnation, NodeId, NodeIndex, PeerRecord, StoreId};
 
 /// How a peer stands to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +18,21 @@ pub enum PeerView {
     Unreachable,
     /// One of the two refuses the other.
     Refused(HelloRefusal),
+}
+
+/// A node that waits to become a member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WaitingNode {
+    /// Its index.
+    pub node: NodeIndex,
+    /// Its id.
+    pub id: NodeId,
+    /// The identity of its data folder.
+    pub store_id: StoreId,
+    /// Where it says that others reach it.
+    pub address: Arc<str>,
+    /// When it was heard last.
+    pub heard_at: Time,
 }
 
 /// The state of a peer, as far as this node knows it.
@@ -34,7 +50,7 @@ pub(super) struct Peer {
     /// When it was heard last, where it is no member.
     pub(super) heard_at: Time,
     /// Where others reach it, if it waits to become a member.
-    pub(super) joins: Option<std::sync::Arc<str>>,
+    pub(super) joins: Option<Arc<str>>,
     linked: bool,
     /// Its store id and incarnation, as durably recorded here.
     pub(super) recorded: Option<PeerRecord>,

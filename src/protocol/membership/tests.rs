@@ -1,7 +1,11 @@
 //! Rules of membership, two nodes at a time.
 
+use std::collections::BTreeMap;
+
 use super::*;
-use crate::types::NodeId;
+use crate::protocol::layout::Layout;
+use crate::protocol::placement::Placement;
+use crate::types::{NodeId, StoreId};
 
 fn parameters() -> ClusterParameters {
     let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
@@ -10,7 +14,8 @@ fn parameters() -> ClusterParameters {
 
 fn node(me: u16, store_id: u128, epoch: u64) -> Membership {
     let incarnation = Incarnation { epoch, nonce: u64::try_from(store_id).unwrap() };
-    let mut node = Membership::new(NodeIndex(me), parameters(), incarnation, &Meta::fresh(StoreId(store_id)), None, false);
+    let mut node =
+        Membership::new(NodeIndex(me), parameters(), incarnation, &Meta::fresh(StoreId(store_id)), None, false);
     node.on_started();
     node
 }
@@ -75,6 +80,23 @@ fn nodes_of_other_clusters_are_refused() {
     }
     let misled = Hello { to_node_id: NodeId::new("3").unwrap(), ..hello };
     assert_eq!(one.judge(NodeIndex(1), &misled), Verdict::Refuse(HelloRefusal::WrongNode));
+}
+
+#[test]
+fn stranger_of_another_version_is_told_to_upgrade() {
+    let mut one = node(0, 10, 1);
+    let mut layout = Arc::new(Layout::begin(Placement::new(parameters()).into(), &[]));
+    let hello = Hello { node_id: NodeId::new("9").unwrap(), ..node(1, 90, 1).hello_to(NodeIndex(0)) };
+    let stranger = one.introduce(&hello, Time(1), &mut layout);
+    assert_eq!(stranger, NodeIndex(3), "it has an index of its own");
+    assert_eq!(one.judge(stranger, &hello), Verdict::Refuse(HelloRefusal::NotMember));
+    let other_cluster = ClusterParameters { seed: 1, ..parameters() };
+    let of_another_cluster = Hello { parameters: other_cluster, ..hello.clone() };
+    assert_eq!(one.judge(stranger, &of_another_cluster), Verdict::Refuse(HelloRefusal::Cluster));
+    // Its version comes first: what else it says may mean something else.
+    let older = Hello { protocol: PROTOCOL_VERSION - 1, ..of_another_cluster };
+    assert_eq!(one.judge(stranger, &older), Verdict::Refuse(HelloRefusal::Protocol));
+    assert!(HelloRefusal::Protocol.to_string().contains("upgrade the older one"));
 }
 
 #[test]

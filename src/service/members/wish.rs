@@ -61,8 +61,9 @@ pub(crate) fn removal(report: &MembersReport, id: &NodeId) -> Option<Wish> {
     let all = present.clone().count();
     let members: Vec<WishedMember> = present.filter(|member| member.id != *id).map(wished).collect();
     let replica_count = report.replica_count;
-    (members.len() < all)
-        .then(|| Wish { expected: Some(report.number), members: WishedMembers { replica_count, members } })
+    let is_listed = members.len() < all;
+    let wish = Wish { expected: Some(report.number), members: WishedMembers { replica_count, members } };
+    is_listed.then_some(wish)
 }
 
 /// A change of members that is not made.

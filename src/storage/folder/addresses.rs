@@ -29,7 +29,8 @@ pub(super) fn read(folder: &Path) -> Result<BTreeMap<NodeId, String>, DataFolder
 /// Replaces the file in `folder`, atomically and durably.
 pub(super) fn write(folder: &Path, addresses: &BTreeMap<NodeId, String>) -> Result<(), DataFolderError> {
     let (new, done) = (folder.join(ADDRESSES_NEW), folder.join(ADDRESSES));
-    let text: String = addresses.iter().map(|(id, address)| format!("{id} {address}\n")).collect();
+    let lines: Vec<String> = addresses.iter().map(|(id, address)| format!("{id} {address}\n")).collect();
+    let text = lines.concat();
     let mut file = File::create(&new).map_err(|error| io_error("create", &new, error))?;
     file.write_all(text.as_bytes()).map_err(|error| io_error("write", &new, error))?;
     file.sync_all().map_err(|error| io_error("sync", &new, error))?;

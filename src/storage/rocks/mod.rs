@@ -24,6 +24,7 @@
 //! Caveat: a last record of full length with a wrong checksum is refused too, because it may be damage to an acknowledged
 //! write. The same holds for a record of several blocks if a loss of power kept a later block and lost an earlier one.
 
+mod emptied;
 mod errors;
 mod meta;
 mod options;
@@ -210,31 +211,6 @@ impl RocksStore {
         Ok(digests)
     }
 
-    /// Removes what the store has of these slots. Those of which it has nothing cost a look-up alone. Their entries of the
-    /// indexes of keys and of expiries stay, and name nothing.
-    fn empty(&self, database: &DB, slots: &[(Slot, Slot)], writes: &mut WriteBatch) -> Result<(), StoreError> {
-        if slots.is_empty() {
-            return Ok(());
-        }
-        let end = |last: Slot| match last.0.checked_add(1) {
-            Some(following) => codec::entry_key(Slot(following), &[]),
-            None => vec![u8::MAX; 3],
-        };
-        let mut entries = database.raw_iterator_cf(family(database, RECORDS));
-        for (first, last) in slots {
-            let (from, to) = (codec::entry_key(*first, &[]), end(*last));
-            entries.seek(&from);
-            if entries.key().is_some_and(|key| key < &to[..]) {
-                writes.delete_range_cf(family(database, RECORDS), &from, &to);
-                writes.delete_range_cf(family(database, BLOBS), &from, &to);
-            }
-            entries.status().map_err(|error| failure(&error))?;
-            let (from, to) = codec::seal_names(*first, *last);
-            writes.delete_range_cf(family(database, META), from, to);
-        }
-        Ok(())
-    }
-
     /// Records were forgotten. Their space comes back when RocksDB merges tables. It has no reason to where little else is written,
     /// so that it is given one from time to time. It may fail: the next one does as well.
     fn give_space_back(&self, database: &DB, forgotten: usize) {
@@ -335,7 +311,7 @@ impl Store for RocksStore {
         let record_bytes: usize = batch.records.iter().map(|(key, (_, record))| record.bytes(key)).sum();
         let index_bytes: usize = batch.new_keys.iter().map(|key| INDEX_ENTRY_BYTES + key.as_bytes().len()).sum();
         let mut writes = WriteBatch::with_capacity_bytes(record_bytes + index_bytes);
-        self.empty(database, &batch.emptied, &mut writes)?;
+        emptied::add(database, &batch.emptied, &mut writes)?;
         let dropped = batch.dropped.iter().map(|table| MetaEntry::Dropped(*table));
         let seals = batch.seals.iter().map(|(slot, seal)| MetaEntry::Seal(*slot, *seal));
         for entry in metadata.into_iter().flatten().chain(peers).chain(dropped).chain(seals) {

@@ -230,6 +230,61 @@ func (PeerState) EnumDescriptor() ([]byte, []int) {
 	return file_api_proto_rawDescGZIP(), []int{3}
 }
 
+type MemberFate int32
+
+const (
+	MemberFate_FATE_UNKNOWN  MemberFate = 0
+	MemberFate_FATE_ADDED    MemberFate = 1
+	MemberFate_FATE_REMOVED  MemberFate = 2
+	MemberFate_FATE_REPLACED MemberFate = 3
+	MemberFate_FATE_MOVED    MemberFate = 4
+)
+
+// Enum value maps for MemberFate.
+var (
+	MemberFate_name = map[int32]string{
+		0: "FATE_UNKNOWN",
+		1: "FATE_ADDED",
+		2: "FATE_REMOVED",
+		3: "FATE_REPLACED",
+		4: "FATE_MOVED",
+	}
+	MemberFate_value = map[string]int32{
+		"FATE_UNKNOWN":  0,
+		"FATE_ADDED":    1,
+		"FATE_REMOVED":  2,
+		"FATE_REPLACED": 3,
+		"FATE_MOVED":    4,
+	}
+)
+
+func (x MemberFate) Enum() *MemberFate {
+	p := new(MemberFate)
+	*p = x
+	return p
+}
+
+func (x MemberFate) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MemberFate) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_proto_enumTypes[4].Descriptor()
+}
+
+func (MemberFate) Type() protoreflect.EnumType {
+	return &file_api_proto_enumTypes[4]
+}
+
+func (x MemberFate) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MemberFate.Descriptor instead.
+func (MemberFate) EnumDescriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{4}
+}
+
 type Entry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -3145,6 +3200,7 @@ type HealthResponse struct {
 	Peers         []*PeerHealth          `protobuf:"bytes,9,rep,name=peers,proto3" json:"peers,omitempty"`
 	Serves        bool                   `protobuf:"varint,10,opt,name=serves,proto3" json:"serves,omitempty"`
 	Repair        *RepairHealth          `protobuf:"bytes,11,opt,name=repair,proto3" json:"repair,omitempty"`
+	DataBytes     uint64                 `protobuf:"varint,12,opt,name=data_bytes,json=dataBytes,proto3" json:"data_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3254,6 +3310,13 @@ func (x *HealthResponse) GetRepair() *RepairHealth {
 		return x.Repair
 	}
 	return nil
+}
+
+func (x *HealthResponse) GetDataBytes() uint64 {
+	if x != nil {
+		return x.DataBytes
+	}
+	return 0
 }
 
 type RepairRequest struct {
@@ -3924,6 +3987,862 @@ func (x *StorageNode) GetDetail() string {
 	return ""
 }
 
+type MembersGetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembersGetRequest) Reset() {
+	*x = MembersGetRequest{}
+	mi := &file_api_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembersGetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembersGetRequest) ProtoMessage() {}
+
+func (x *MembersGetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembersGetRequest.ProtoReflect.Descriptor instead.
+func (*MembersGetRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{60}
+}
+
+type MembersGetResponse struct {
+	state                  protoimpl.MessageState `protogen:"open.v1"`
+	Number                 uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Changing               bool                   `protobuf:"varint,2,opt,name=changing,proto3" json:"changing,omitempty"`
+	ReplicaCount           uint32                 `protobuf:"varint,3,opt,name=replica_count,json=replicaCount,proto3" json:"replica_count,omitempty"`
+	NewReplicaCount        *uint32                `protobuf:"varint,4,opt,name=new_replica_count,json=newReplicaCount,proto3,oneof" json:"new_replica_count,omitempty"`
+	Members                []*ClusterMember       `protobuf:"bytes,5,rep,name=members,proto3" json:"members,omitempty"`
+	Waiting                []*WaitingMember       `protobuf:"bytes,6,rep,name=waiting,proto3" json:"waiting,omitempty"`
+	FailuresTolerated      uint32                 `protobuf:"varint,7,opt,name=failures_tolerated,json=failuresTolerated,proto3" json:"failures_tolerated,omitempty"`
+	FailuresToleratedAfter uint32                 `protobuf:"varint,8,opt,name=failures_tolerated_after,json=failuresToleratedAfter,proto3" json:"failures_tolerated_after,omitempty"`
+	Seed                   uint32                 `protobuf:"varint,9,opt,name=seed,proto3" json:"seed,omitempty"`
+	NodeId                 string                 `protobuf:"bytes,10,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *MembersGetResponse) Reset() {
+	*x = MembersGetResponse{}
+	mi := &file_api_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembersGetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembersGetResponse) ProtoMessage() {}
+
+func (x *MembersGetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembersGetResponse.ProtoReflect.Descriptor instead.
+func (*MembersGetResponse) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *MembersGetResponse) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *MembersGetResponse) GetChanging() bool {
+	if x != nil {
+		return x.Changing
+	}
+	return false
+}
+
+func (x *MembersGetResponse) GetReplicaCount() uint32 {
+	if x != nil {
+		return x.ReplicaCount
+	}
+	return 0
+}
+
+func (x *MembersGetResponse) GetNewReplicaCount() uint32 {
+	if x != nil && x.NewReplicaCount != nil {
+		return *x.NewReplicaCount
+	}
+	return 0
+}
+
+func (x *MembersGetResponse) GetMembers() []*ClusterMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *MembersGetResponse) GetWaiting() []*WaitingMember {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *MembersGetResponse) GetFailuresTolerated() uint32 {
+	if x != nil {
+		return x.FailuresTolerated
+	}
+	return 0
+}
+
+func (x *MembersGetResponse) GetFailuresToleratedAfter() uint32 {
+	if x != nil {
+		return x.FailuresToleratedAfter
+	}
+	return 0
+}
+
+func (x *MembersGetResponse) GetSeed() uint32 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
+func (x *MembersGetResponse) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+type ClusterMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Identity      string                 `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
+	InOld         bool                   `protobuf:"varint,4,opt,name=in_old,json=inOld,proto3" json:"in_old,omitempty"`
+	InNew         bool                   `protobuf:"varint,5,opt,name=in_new,json=inNew,proto3" json:"in_new,omitempty"`
+	Reached       bool                   `protobuf:"varint,6,opt,name=reached,proto3" json:"reached,omitempty"`
+	Slots         uint32                 `protobuf:"varint,7,opt,name=slots,proto3" json:"slots,omitempty"`
+	DiskBytes     *uint64                `protobuf:"varint,8,opt,name=disk_bytes,json=diskBytes,proto3,oneof" json:"disk_bytes,omitempty"`
+	Progress      *MemberProgress        `protobuf:"bytes,9,opt,name=progress,proto3" json:"progress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterMember) Reset() {
+	*x = ClusterMember{}
+	mi := &file_api_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterMember) ProtoMessage() {}
+
+func (x *ClusterMember) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
+func (*ClusterMember) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *ClusterMember) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ClusterMember) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ClusterMember) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *ClusterMember) GetInOld() bool {
+	if x != nil {
+		return x.InOld
+	}
+	return false
+}
+
+func (x *ClusterMember) GetInNew() bool {
+	if x != nil {
+		return x.InNew
+	}
+	return false
+}
+
+func (x *ClusterMember) GetReached() bool {
+	if x != nil {
+		return x.Reached
+	}
+	return false
+}
+
+func (x *ClusterMember) GetSlots() uint32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *ClusterMember) GetDiskBytes() uint64 {
+	if x != nil && x.DiskBytes != nil {
+		return *x.DiskBytes
+	}
+	return 0
+}
+
+func (x *ClusterMember) GetProgress() *MemberProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+type MemberProgress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Complete      bool                   `protobuf:"varint,1,opt,name=complete,proto3" json:"complete,omitempty"`
+	Slots         uint32                 `protobuf:"varint,2,opt,name=slots,proto3" json:"slots,omitempty"`
+	SlotsDone     uint32                 `protobuf:"varint,3,opt,name=slots_done,json=slotsDone,proto3" json:"slots_done,omitempty"`
+	Keys          uint64                 `protobuf:"varint,4,opt,name=keys,proto3" json:"keys,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberProgress) Reset() {
+	*x = MemberProgress{}
+	mi := &file_api_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberProgress) ProtoMessage() {}
+
+func (x *MemberProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberProgress.ProtoReflect.Descriptor instead.
+func (*MemberProgress) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *MemberProgress) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
+func (x *MemberProgress) GetSlots() uint32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *MemberProgress) GetSlotsDone() uint32 {
+	if x != nil {
+		return x.SlotsDone
+	}
+	return 0
+}
+
+func (x *MemberProgress) GetKeys() uint64 {
+	if x != nil {
+		return x.Keys
+	}
+	return 0
+}
+
+func (x *MemberProgress) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type WaitingMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Identity      string                 `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitingMember) Reset() {
+	*x = WaitingMember{}
+	mi := &file_api_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitingMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitingMember) ProtoMessage() {}
+
+func (x *WaitingMember) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitingMember.ProtoReflect.Descriptor instead.
+func (*WaitingMember) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *WaitingMember) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WaitingMember) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *WaitingMember) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+type MembersWish struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Members       []*WishedMember        `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
+	ReplicaCount  uint32                 `protobuf:"varint,2,opt,name=replica_count,json=replicaCount,proto3" json:"replica_count,omitempty"`
+	Expected      *uint64                `protobuf:"varint,3,opt,name=expected,proto3,oneof" json:"expected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembersWish) Reset() {
+	*x = MembersWish{}
+	mi := &file_api_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembersWish) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembersWish) ProtoMessage() {}
+
+func (x *MembersWish) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembersWish.ProtoReflect.Descriptor instead.
+func (*MembersWish) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *MembersWish) GetMembers() []*WishedMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *MembersWish) GetReplicaCount() uint32 {
+	if x != nil {
+		return x.ReplicaCount
+	}
+	return 0
+}
+
+func (x *MembersWish) GetExpected() uint64 {
+	if x != nil && x.Expected != nil {
+		return *x.Expected
+	}
+	return 0
+}
+
+type WishedMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Identity      string                 `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WishedMember) Reset() {
+	*x = WishedMember{}
+	mi := &file_api_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WishedMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WishedMember) ProtoMessage() {}
+
+func (x *WishedMember) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WishedMember.ProtoReflect.Descriptor instead.
+func (*WishedMember) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *WishedMember) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WishedMember) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *WishedMember) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+type MembersPlanResponse struct {
+	state                      protoimpl.MessageState `protogen:"open.v1"`
+	Number                     uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Differences                []*MemberDifference    `protobuf:"bytes,2,rep,name=differences,proto3" json:"differences,omitempty"`
+	Moves                      []*MemberMove          `protobuf:"bytes,3,rep,name=moves,proto3" json:"moves,omitempty"`
+	FailuresTolerated          uint32                 `protobuf:"varint,4,opt,name=failures_tolerated,json=failuresTolerated,proto3" json:"failures_tolerated,omitempty"`
+	FailuresToleratedMeanwhile uint32                 `protobuf:"varint,5,opt,name=failures_tolerated_meanwhile,json=failuresToleratedMeanwhile,proto3" json:"failures_tolerated_meanwhile,omitempty"`
+	FailuresToleratedAfter     uint32                 `protobuf:"varint,6,opt,name=failures_tolerated_after,json=failuresToleratedAfter,proto3" json:"failures_tolerated_after,omitempty"`
+	ReplicaCount               uint32                 `protobuf:"varint,7,opt,name=replica_count,json=replicaCount,proto3" json:"replica_count,omitempty"`
+	NewReplicaCount            uint32                 `protobuf:"varint,8,opt,name=new_replica_count,json=newReplicaCount,proto3" json:"new_replica_count,omitempty"`
+	SlotsWithoutMajority       uint32                 `protobuf:"varint,9,opt,name=slots_without_majority,json=slotsWithoutMajority,proto3" json:"slots_without_majority,omitempty"`
+	BytesKnown                 bool                   `protobuf:"varint,10,opt,name=bytes_known,json=bytesKnown,proto3" json:"bytes_known,omitempty"`
+	unknownFields              protoimpl.UnknownFields
+	sizeCache                  protoimpl.SizeCache
+}
+
+func (x *MembersPlanResponse) Reset() {
+	*x = MembersPlanResponse{}
+	mi := &file_api_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembersPlanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembersPlanResponse) ProtoMessage() {}
+
+func (x *MembersPlanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembersPlanResponse.ProtoReflect.Descriptor instead.
+func (*MembersPlanResponse) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *MembersPlanResponse) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *MembersPlanResponse) GetDifferences() []*MemberDifference {
+	if x != nil {
+		return x.Differences
+	}
+	return nil
+}
+
+func (x *MembersPlanResponse) GetMoves() []*MemberMove {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+func (x *MembersPlanResponse) GetFailuresTolerated() uint32 {
+	if x != nil {
+		return x.FailuresTolerated
+	}
+	return 0
+}
+
+func (x *MembersPlanResponse) GetFailuresToleratedMeanwhile() uint32 {
+	if x != nil {
+		return x.FailuresToleratedMeanwhile
+	}
+	return 0
+}
+
+func (x *MembersPlanResponse) GetFailuresToleratedAfter() uint32 {
+	if x != nil {
+		return x.FailuresToleratedAfter
+	}
+	return 0
+}
+
+func (x *MembersPlanResponse) GetReplicaCount() uint32 {
+	if x != nil {
+		return x.ReplicaCount
+	}
+	return 0
+}
+
+func (x *MembersPlanResponse) GetNewReplicaCount() uint32 {
+	if x != nil {
+		return x.NewReplicaCount
+	}
+	return 0
+}
+
+func (x *MembersPlanResponse) GetSlotsWithoutMajority() uint32 {
+	if x != nil {
+		return x.SlotsWithoutMajority
+	}
+	return 0
+}
+
+func (x *MembersPlanResponse) GetBytesKnown() bool {
+	if x != nil {
+		return x.BytesKnown
+	}
+	return false
+}
+
+type MemberDifference struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Fate          MemberFate             `protobuf:"varint,2,opt,name=fate,proto3,enum=quorate.api.MemberFate" json:"fate,omitempty"`
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Reached       bool                   `protobuf:"varint,4,opt,name=reached,proto3" json:"reached,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberDifference) Reset() {
+	*x = MemberDifference{}
+	mi := &file_api_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberDifference) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberDifference) ProtoMessage() {}
+
+func (x *MemberDifference) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberDifference.ProtoReflect.Descriptor instead.
+func (*MemberDifference) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *MemberDifference) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *MemberDifference) GetFate() MemberFate {
+	if x != nil {
+		return x.Fate
+	}
+	return MemberFate_FATE_UNKNOWN
+}
+
+func (x *MemberDifference) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *MemberDifference) GetReached() bool {
+	if x != nil {
+		return x.Reached
+	}
+	return false
+}
+
+type MemberMove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Slots         uint32                 `protobuf:"varint,3,opt,name=slots,proto3" json:"slots,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberMove) Reset() {
+	*x = MemberMove{}
+	mi := &file_api_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberMove) ProtoMessage() {}
+
+func (x *MemberMove) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberMove.ProtoReflect.Descriptor instead.
+func (*MemberMove) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *MemberMove) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *MemberMove) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *MemberMove) GetSlots() uint32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *MemberMove) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type MembersChangeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembersChangeResponse) Reset() {
+	*x = MembersChangeResponse{}
+	mi := &file_api_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembersChangeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembersChangeResponse) ProtoMessage() {}
+
+func (x *MembersChangeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembersChangeResponse.ProtoReflect.Descriptor instead.
+func (*MembersChangeResponse) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *MembersChangeResponse) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+type MembersAbortRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Expected      *uint64                `protobuf:"varint,1,opt,name=expected,proto3,oneof" json:"expected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembersAbortRequest) Reset() {
+	*x = MembersAbortRequest{}
+	mi := &file_api_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembersAbortRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembersAbortRequest) ProtoMessage() {}
+
+func (x *MembersAbortRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembersAbortRequest.ProtoReflect.Descriptor instead.
+func (*MembersAbortRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *MembersAbortRequest) GetExpected() uint64 {
+	if x != nil && x.Expected != nil {
+		return *x.Expected
+	}
+	return 0
+}
+
 type RpcStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          int32                  `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
@@ -3935,7 +4854,7 @@ type RpcStatus struct {
 
 func (x *RpcStatus) Reset() {
 	*x = RpcStatus{}
-	mi := &file_api_proto_msgTypes[60]
+	mi := &file_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3947,7 +4866,7 @@ func (x *RpcStatus) String() string {
 func (*RpcStatus) ProtoMessage() {}
 
 func (x *RpcStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[60]
+	mi := &file_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3960,7 +4879,7 @@ func (x *RpcStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RpcStatus.ProtoReflect.Descriptor instead.
 func (*RpcStatus) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{60}
+	return file_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *RpcStatus) GetCode() int32 {
@@ -3994,7 +4913,7 @@ type RpcAny struct {
 
 func (x *RpcAny) Reset() {
 	*x = RpcAny{}
-	mi := &file_api_proto_msgTypes[61]
+	mi := &file_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4006,7 +4925,7 @@ func (x *RpcAny) String() string {
 func (*RpcAny) ProtoMessage() {}
 
 func (x *RpcAny) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[61]
+	mi := &file_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4019,7 +4938,7 @@ func (x *RpcAny) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RpcAny.ProtoReflect.Descriptor instead.
 func (*RpcAny) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{61}
+	return file_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RpcAny) GetTypeUrl() string {
@@ -4047,7 +4966,7 @@ type RpcErrorInfo struct {
 
 func (x *RpcErrorInfo) Reset() {
 	*x = RpcErrorInfo{}
-	mi := &file_api_proto_msgTypes[62]
+	mi := &file_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4059,7 +4978,7 @@ func (x *RpcErrorInfo) String() string {
 func (*RpcErrorInfo) ProtoMessage() {}
 
 func (x *RpcErrorInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[62]
+	mi := &file_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4072,7 +4991,7 @@ func (x *RpcErrorInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RpcErrorInfo.ProtoReflect.Descriptor instead.
 func (*RpcErrorInfo) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{62}
+	return file_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *RpcErrorInfo) GetReason() string {
@@ -4297,7 +5216,7 @@ const file_api_proto_rawDesc = "" +
 	"\x05clock\x18\x01 \x01(\v2\x17.quorate.api.ClockValueR\x05clock\"A\n" +
 	"\x10ClockSetResponse\x12-\n" +
 	"\x05clock\x18\x01 \x01(\v2\x17.quorate.api.ClockValueR\x05clock\"\x0f\n" +
-	"\rHealthRequest\"\xa8\x03\n" +
+	"\rHealthRequest\"\xc7\x03\n" +
 	"\x0eHealthResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12+\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x13.quorate.api.HealthR\x06status\x121\n" +
@@ -4311,7 +5230,9 @@ const file_api_proto_rawDesc = "" +
 	"\x05peers\x18\t \x03(\v2\x17.quorate.api.PeerHealthR\x05peers\x12\x16\n" +
 	"\x06serves\x18\n" +
 	" \x01(\bR\x06serves\x121\n" +
-	"\x06repair\x18\v \x01(\v2\x19.quorate.api.RepairHealthR\x06repair\"\x0f\n" +
+	"\x06repair\x18\v \x01(\v2\x19.quorate.api.RepairHealthR\x06repair\x12\x1d\n" +
+	"\n" +
+	"data_bytes\x18\f \x01(\x04R\tdataBytes\"\x0f\n" +
 	"\rRepairRequest\"*\n" +
 	"\x0eRepairResponse\x12\x18\n" +
 	"\aordered\x18\x01 \x01(\bR\aordered\"\xb2\x02\n" +
@@ -4361,7 +5282,82 @@ const file_api_proto_rawDesc = "" +
 	"\x05state\x18\x04 \x01(\x0e2\x16.quorate.api.PeerStateR\x05state\x12\x14\n" +
 	"\x05slots\x18\x05 \x01(\rR\x05slots\x126\n" +
 	"\tlast_seen\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\blastSeen\x12\x16\n" +
-	"\x06detail\x18\a \x01(\tR\x06detailJ\x04\b\x02\x10\x03\"h\n" +
+	"\x06detail\x18\a \x01(\tR\x06detailJ\x04\b\x02\x10\x03\"\x13\n" +
+	"\x11MembersGetRequest\"\xb6\x03\n" +
+	"\x12MembersGetResponse\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x1a\n" +
+	"\bchanging\x18\x02 \x01(\bR\bchanging\x12#\n" +
+	"\rreplica_count\x18\x03 \x01(\rR\freplicaCount\x12/\n" +
+	"\x11new_replica_count\x18\x04 \x01(\rH\x00R\x0fnewReplicaCount\x88\x01\x01\x124\n" +
+	"\amembers\x18\x05 \x03(\v2\x1a.quorate.api.ClusterMemberR\amembers\x124\n" +
+	"\awaiting\x18\x06 \x03(\v2\x1a.quorate.api.WaitingMemberR\awaiting\x12-\n" +
+	"\x12failures_tolerated\x18\a \x01(\rR\x11failuresTolerated\x128\n" +
+	"\x18failures_tolerated_after\x18\b \x01(\rR\x16failuresToleratedAfter\x12\x12\n" +
+	"\x04seed\x18\t \x01(\rR\x04seed\x12\x17\n" +
+	"\anode_id\x18\n" +
+	" \x01(\tR\x06nodeIdB\x14\n" +
+	"\x12_new_replica_count\"\x9f\x02\n" +
+	"\rClusterMember\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1a\n" +
+	"\bidentity\x18\x03 \x01(\tR\bidentity\x12\x15\n" +
+	"\x06in_old\x18\x04 \x01(\bR\x05inOld\x12\x15\n" +
+	"\x06in_new\x18\x05 \x01(\bR\x05inNew\x12\x18\n" +
+	"\areached\x18\x06 \x01(\bR\areached\x12\x14\n" +
+	"\x05slots\x18\a \x01(\rR\x05slots\x12\"\n" +
+	"\n" +
+	"disk_bytes\x18\b \x01(\x04H\x00R\tdiskBytes\x88\x01\x01\x127\n" +
+	"\bprogress\x18\t \x01(\v2\x1b.quorate.api.MemberProgressR\bprogressB\r\n" +
+	"\v_disk_bytes\"\x8b\x01\n" +
+	"\x0eMemberProgress\x12\x1a\n" +
+	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12\x14\n" +
+	"\x05slots\x18\x02 \x01(\rR\x05slots\x12\x1d\n" +
+	"\n" +
+	"slots_done\x18\x03 \x01(\rR\tslotsDone\x12\x12\n" +
+	"\x04keys\x18\x04 \x01(\x04R\x04keys\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\x04R\x05bytes\"U\n" +
+	"\rWaitingMember\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1a\n" +
+	"\bidentity\x18\x03 \x01(\tR\bidentity\"\x95\x01\n" +
+	"\vMembersWish\x123\n" +
+	"\amembers\x18\x01 \x03(\v2\x19.quorate.api.WishedMemberR\amembers\x12#\n" +
+	"\rreplica_count\x18\x02 \x01(\rR\freplicaCount\x12\x1f\n" +
+	"\bexpected\x18\x03 \x01(\x04H\x00R\bexpected\x88\x01\x01B\v\n" +
+	"\t_expected\"T\n" +
+	"\fWishedMember\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1a\n" +
+	"\bidentity\x18\x03 \x01(\tR\bidentity\"\xf0\x03\n" +
+	"\x13MembersPlanResponse\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12?\n" +
+	"\vdifferences\x18\x02 \x03(\v2\x1d.quorate.api.MemberDifferenceR\vdifferences\x12-\n" +
+	"\x05moves\x18\x03 \x03(\v2\x17.quorate.api.MemberMoveR\x05moves\x12-\n" +
+	"\x12failures_tolerated\x18\x04 \x01(\rR\x11failuresTolerated\x12@\n" +
+	"\x1cfailures_tolerated_meanwhile\x18\x05 \x01(\rR\x1afailuresToleratedMeanwhile\x128\n" +
+	"\x18failures_tolerated_after\x18\x06 \x01(\rR\x16failuresToleratedAfter\x12#\n" +
+	"\rreplica_count\x18\a \x01(\rR\freplicaCount\x12*\n" +
+	"\x11new_replica_count\x18\b \x01(\rR\x0fnewReplicaCount\x124\n" +
+	"\x16slots_without_majority\x18\t \x01(\rR\x14slotsWithoutMajority\x12\x1f\n" +
+	"\vbytes_known\x18\n" +
+	" \x01(\bR\n" +
+	"bytesKnown\"\x83\x01\n" +
+	"\x10MemberDifference\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
+	"\x04fate\x18\x02 \x01(\x0e2\x17.quorate.api.MemberFateR\x04fate\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x18\n" +
+	"\areached\x18\x04 \x01(\bR\areached\"\\\n" +
+	"\n" +
+	"MemberMove\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x14\n" +
+	"\x05slots\x18\x03 \x01(\rR\x05slots\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\"/\n" +
+	"\x15MembersChangeResponse\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\"C\n" +
+	"\x13MembersAbortRequest\x12\x1f\n" +
+	"\bexpected\x18\x01 \x01(\x04H\x00R\bexpected\x88\x01\x01B\v\n" +
+	"\t_expected\"h\n" +
 	"\tRpcStatus\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12-\n" +
@@ -4397,7 +5393,16 @@ const file_api_proto_rawDesc = "" +
 	"\vPEER_LINKED\x10\x01\x12\x14\n" +
 	"\x10PEER_UNREACHABLE\x10\x02\x12\x10\n" +
 	"\fPEER_REFUSED\x10\x03\x12\r\n" +
-	"\tPEER_SELF\x10\x042\xde\x04\n" +
+	"\tPEER_SELF\x10\x04*c\n" +
+	"\n" +
+	"MemberFate\x12\x10\n" +
+	"\fFATE_UNKNOWN\x10\x00\x12\x0e\n" +
+	"\n" +
+	"FATE_ADDED\x10\x01\x12\x10\n" +
+	"\fFATE_REMOVED\x10\x02\x12\x11\n" +
+	"\rFATE_REPLACED\x10\x03\x12\x0e\n" +
+	"\n" +
+	"FATE_MOVED\x10\x042\xde\x04\n" +
 	"\aCluster\x12I\n" +
 	"\x04Info\x12\x1f.quorate.api.ClusterInfoRequest\x1a .quorate.api.ClusterInfoResponse\x128\n" +
 	"\x03Get\x12\x17.quorate.api.GetRequest\x1a\x18.quorate.api.GetResponse\x12G\n" +
@@ -4419,7 +5424,12 @@ const file_api_proto_rawDesc = "" +
 	"\x06Repair\x12\x1a.quorate.api.RepairRequest\x1a\x1b.quorate.api.RepairResponse\x12=\n" +
 	"\x04Info\x12\x18.quorate.api.InfoRequest\x1a\x19.quorate.api.InfoResponse0\x01\x12<\n" +
 	"\x03Get\x12\x17.quorate.api.GetRequest\x1a\x1c.quorate.api.NodeGetResponse\x12<\n" +
-	"\x03Set\x12\x1b.quorate.api.NodeSetRequest\x1a\x18.quorate.api.SetResponse2\x8f\x01\n" +
+	"\x03Set\x12\x1b.quorate.api.NodeSetRequest\x1a\x18.quorate.api.SetResponse2\xac\x02\n" +
+	"\aMembers\x12F\n" +
+	"\x03Get\x12\x1e.quorate.api.MembersGetRequest\x1a\x1f.quorate.api.MembersGetResponse\x12B\n" +
+	"\x04Plan\x12\x18.quorate.api.MembersWish\x1a .quorate.api.MembersPlanResponse\x12F\n" +
+	"\x06Change\x12\x18.quorate.api.MembersWish\x1a\".quorate.api.MembersChangeResponse\x12M\n" +
+	"\x05Abort\x12 .quorate.api.MembersAbortRequest\x1a\".quorate.api.MembersChangeResponse2\x8f\x01\n" +
 	"\x05Clock\x12B\n" +
 	"\x03Get\x12\x1c.quorate.api.ClockGetRequest\x1a\x1d.quorate.api.ClockGetResponse\x12B\n" +
 	"\x03Set\x12\x1c.quorate.api.ClockSetRequest\x1a\x1d.quorate.api.ClockSetResponseb\x06proto3"
@@ -4436,188 +5446,216 @@ func file_api_proto_rawDescGZIP() []byte {
 	return file_api_proto_rawDescData
 }
 
-var file_api_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_api_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_api_proto_goTypes = []any{
-	(Consistency)(0),            // 0: quorate.api.Consistency
-	(TableState)(0),             // 1: quorate.api.TableState
-	(Health)(0),                 // 2: quorate.api.Health
-	(PeerState)(0),              // 3: quorate.api.PeerState
-	(*Entry)(nil),               // 4: quorate.api.Entry
-	(*ClockValue)(nil),          // 5: quorate.api.ClockValue
-	(*ClockedEntry)(nil),        // 6: quorate.api.ClockedEntry
-	(*GetRequest)(nil),          // 7: quorate.api.GetRequest
-	(*GetResponse)(nil),         // 8: quorate.api.GetResponse
-	(*BatchGetRequest)(nil),     // 9: quorate.api.BatchGetRequest
-	(*BatchGetResponse)(nil),    // 10: quorate.api.BatchGetResponse
-	(*BatchGetResult)(nil),      // 11: quorate.api.BatchGetResult
-	(*BatchGetError)(nil),       // 12: quorate.api.BatchGetError
-	(*ListRequest)(nil),         // 13: quorate.api.ListRequest
-	(*ListResponse)(nil),        // 14: quorate.api.ListResponse
-	(*ListedEntry)(nil),         // 15: quorate.api.ListedEntry
-	(*SetRequest)(nil),          // 16: quorate.api.SetRequest
-	(*Condition)(nil),           // 17: quorate.api.Condition
-	(*SetResponse)(nil),         // 18: quorate.api.SetResponse
-	(*DeleteRequest)(nil),       // 19: quorate.api.DeleteRequest
-	(*DeleteResponse)(nil),      // 20: quorate.api.DeleteResponse
-	(*BatchWriteRequest)(nil),   // 21: quorate.api.BatchWriteRequest
-	(*BatchWriteEntry)(nil),     // 22: quorate.api.BatchWriteEntry
-	(*BatchWriteResponse)(nil),  // 23: quorate.api.BatchWriteResponse
-	(*BatchWriteResult)(nil),    // 24: quorate.api.BatchWriteResult
-	(*BatchWriteError)(nil),     // 25: quorate.api.BatchWriteError
-	(*AddRequest)(nil),          // 26: quorate.api.AddRequest
-	(*AddResponse)(nil),         // 27: quorate.api.AddResponse
-	(*WatchRequest)(nil),        // 28: quorate.api.WatchRequest
-	(*WatchResponse)(nil),       // 29: quorate.api.WatchResponse
-	(*WatchReady)(nil),          // 30: quorate.api.WatchReady
-	(*WatchPut)(nil),            // 31: quorate.api.WatchPut
-	(*WatchDeleted)(nil),        // 32: quorate.api.WatchDeleted
-	(*WatchReset)(nil),          // 33: quorate.api.WatchReset
-	(*WatchHeartbeat)(nil),      // 34: quorate.api.WatchHeartbeat
-	(*Table)(nil),               // 35: quorate.api.Table
-	(*TableSettings)(nil),       // 36: quorate.api.TableSettings
-	(*TableCreateRequest)(nil),  // 37: quorate.api.TableCreateRequest
-	(*TableCreateResponse)(nil), // 38: quorate.api.TableCreateResponse
-	(*TableGetRequest)(nil),     // 39: quorate.api.TableGetRequest
-	(*TableGetResponse)(nil),    // 40: quorate.api.TableGetResponse
-	(*TableListRequest)(nil),    // 41: quorate.api.TableListRequest
-	(*TableListResponse)(nil),   // 42: quorate.api.TableListResponse
-	(*TableDropRequest)(nil),    // 43: quorate.api.TableDropRequest
-	(*TableDropResponse)(nil),   // 44: quorate.api.TableDropResponse
-	(*NodeGetResponse)(nil),     // 45: quorate.api.NodeGetResponse
-	(*NodeSetRequest)(nil),      // 46: quorate.api.NodeSetRequest
-	(*ClockGetRequest)(nil),     // 47: quorate.api.ClockGetRequest
-	(*ClockGetResponse)(nil),    // 48: quorate.api.ClockGetResponse
-	(*ClockSetRequest)(nil),     // 49: quorate.api.ClockSetRequest
-	(*ClockSetResponse)(nil),    // 50: quorate.api.ClockSetResponse
-	(*HealthRequest)(nil),       // 51: quorate.api.HealthRequest
-	(*HealthResponse)(nil),      // 52: quorate.api.HealthResponse
-	(*RepairRequest)(nil),       // 53: quorate.api.RepairRequest
-	(*RepairResponse)(nil),      // 54: quorate.api.RepairResponse
-	(*RepairHealth)(nil),        // 55: quorate.api.RepairHealth
-	(*TombstonesWait)(nil),      // 56: quorate.api.TombstonesWait
-	(*PeerHealth)(nil),          // 57: quorate.api.PeerHealth
-	(*PairHealth)(nil),          // 58: quorate.api.PairHealth
-	(*InfoRequest)(nil),         // 59: quorate.api.InfoRequest
-	(*InfoResponse)(nil),        // 60: quorate.api.InfoResponse
-	(*ClusterInfoRequest)(nil),  // 61: quorate.api.ClusterInfoRequest
-	(*ClusterInfoResponse)(nil), // 62: quorate.api.ClusterInfoResponse
-	(*StorageNode)(nil),         // 63: quorate.api.StorageNode
-	(*RpcStatus)(nil),           // 64: quorate.api.RpcStatus
-	(*RpcAny)(nil),              // 65: quorate.api.RpcAny
-	(*RpcErrorInfo)(nil),        // 66: quorate.api.RpcErrorInfo
-	nil,                         // 67: quorate.api.RpcErrorInfo.MetadataEntry
-	(*durationpb.Duration)(nil), // 68: google.protobuf.Duration
+	(Consistency)(0),              // 0: quorate.api.Consistency
+	(TableState)(0),               // 1: quorate.api.TableState
+	(Health)(0),                   // 2: quorate.api.Health
+	(PeerState)(0),                // 3: quorate.api.PeerState
+	(MemberFate)(0),               // 4: quorate.api.MemberFate
+	(*Entry)(nil),                 // 5: quorate.api.Entry
+	(*ClockValue)(nil),            // 6: quorate.api.ClockValue
+	(*ClockedEntry)(nil),          // 7: quorate.api.ClockedEntry
+	(*GetRequest)(nil),            // 8: quorate.api.GetRequest
+	(*GetResponse)(nil),           // 9: quorate.api.GetResponse
+	(*BatchGetRequest)(nil),       // 10: quorate.api.BatchGetRequest
+	(*BatchGetResponse)(nil),      // 11: quorate.api.BatchGetResponse
+	(*BatchGetResult)(nil),        // 12: quorate.api.BatchGetResult
+	(*BatchGetError)(nil),         // 13: quorate.api.BatchGetError
+	(*ListRequest)(nil),           // 14: quorate.api.ListRequest
+	(*ListResponse)(nil),          // 15: quorate.api.ListResponse
+	(*ListedEntry)(nil),           // 16: quorate.api.ListedEntry
+	(*SetRequest)(nil),            // 17: quorate.api.SetRequest
+	(*Condition)(nil),             // 18: quorate.api.Condition
+	(*SetResponse)(nil),           // 19: quorate.api.SetResponse
+	(*DeleteRequest)(nil),         // 20: quorate.api.DeleteRequest
+	(*DeleteResponse)(nil),        // 21: quorate.api.DeleteResponse
+	(*BatchWriteRequest)(nil),     // 22: quorate.api.BatchWriteRequest
+	(*BatchWriteEntry)(nil),       // 23: quorate.api.BatchWriteEntry
+	(*BatchWriteResponse)(nil),    // 24: quorate.api.BatchWriteResponse
+	(*BatchWriteResult)(nil),      // 25: quorate.api.BatchWriteResult
+	(*BatchWriteError)(nil),       // 26: quorate.api.BatchWriteError
+	(*AddRequest)(nil),            // 27: quorate.api.AddRequest
+	(*AddResponse)(nil),           // 28: quorate.api.AddResponse
+	(*WatchRequest)(nil),          // 29: quorate.api.WatchRequest
+	(*WatchResponse)(nil),         // 30: quorate.api.WatchResponse
+	(*WatchReady)(nil),            // 31: quorate.api.WatchReady
+	(*WatchPut)(nil),              // 32: quorate.api.WatchPut
+	(*WatchDeleted)(nil),          // 33: quorate.api.WatchDeleted
+	(*WatchReset)(nil),            // 34: quorate.api.WatchReset
+	(*WatchHeartbeat)(nil),        // 35: quorate.api.WatchHeartbeat
+	(*Table)(nil),                 // 36: quorate.api.Table
+	(*TableSettings)(nil),         // 37: quorate.api.TableSettings
+	(*TableCreateRequest)(nil),    // 38: quorate.api.TableCreateRequest
+	(*TableCreateResponse)(nil),   // 39: quorate.api.TableCreateResponse
+	(*TableGetRequest)(nil),       // 40: quorate.api.TableGetRequest
+	(*TableGetResponse)(nil),      // 41: quorate.api.TableGetResponse
+	(*TableListRequest)(nil),      // 42: quorate.api.TableListRequest
+	(*TableListResponse)(nil),     // 43: quorate.api.TableListResponse
+	(*TableDropRequest)(nil),      // 44: quorate.api.TableDropRequest
+	(*TableDropResponse)(nil),     // 45: quorate.api.TableDropResponse
+	(*NodeGetResponse)(nil),       // 46: quorate.api.NodeGetResponse
+	(*NodeSetRequest)(nil),        // 47: quorate.api.NodeSetRequest
+	(*ClockGetRequest)(nil),       // 48: quorate.api.ClockGetRequest
+	(*ClockGetResponse)(nil),      // 49: quorate.api.ClockGetResponse
+	(*ClockSetRequest)(nil),       // 50: quorate.api.ClockSetRequest
+	(*ClockSetResponse)(nil),      // 51: quorate.api.ClockSetResponse
+	(*HealthRequest)(nil),         // 52: quorate.api.HealthRequest
+	(*HealthResponse)(nil),        // 53: quorate.api.HealthResponse
+	(*RepairRequest)(nil),         // 54: quorate.api.RepairRequest
+	(*RepairResponse)(nil),        // 55: quorate.api.RepairResponse
+	(*RepairHealth)(nil),          // 56: quorate.api.RepairHealth
+	(*TombstonesWait)(nil),        // 57: quorate.api.TombstonesWait
+	(*PeerHealth)(nil),            // 58: quorate.api.PeerHealth
+	(*PairHealth)(nil),            // 59: quorate.api.PairHealth
+	(*InfoRequest)(nil),           // 60: quorate.api.InfoRequest
+	(*InfoResponse)(nil),          // 61: quorate.api.InfoResponse
+	(*ClusterInfoRequest)(nil),    // 62: quorate.api.ClusterInfoRequest
+	(*ClusterInfoResponse)(nil),   // 63: quorate.api.ClusterInfoResponse
+	(*StorageNode)(nil),           // 64: quorate.api.StorageNode
+	(*MembersGetRequest)(nil),     // 65: quorate.api.MembersGetRequest
+	(*MembersGetResponse)(nil),    // 66: quorate.api.MembersGetResponse
+	(*ClusterMember)(nil),         // 67: quorate.api.ClusterMember
+	(*MemberProgress)(nil),        // 68: quorate.api.MemberProgress
+	(*WaitingMember)(nil),         // 69: quorate.api.WaitingMember
+	(*MembersWish)(nil),           // 70: quorate.api.MembersWish
+	(*WishedMember)(nil),          // 71: quorate.api.WishedMember
+	(*MembersPlanResponse)(nil),   // 72: quorate.api.MembersPlanResponse
+	(*MemberDifference)(nil),      // 73: quorate.api.MemberDifference
+	(*MemberMove)(nil),            // 74: quorate.api.MemberMove
+	(*MembersChangeResponse)(nil), // 75: quorate.api.MembersChangeResponse
+	(*MembersAbortRequest)(nil),   // 76: quorate.api.MembersAbortRequest
+	(*RpcStatus)(nil),             // 77: quorate.api.RpcStatus
+	(*RpcAny)(nil),                // 78: quorate.api.RpcAny
+	(*RpcErrorInfo)(nil),          // 79: quorate.api.RpcErrorInfo
+	nil,                           // 80: quorate.api.RpcErrorInfo.MetadataEntry
+	(*durationpb.Duration)(nil),   // 81: google.protobuf.Duration
 }
 var file_api_proto_depIdxs = []int32{
-	4,  // 0: quorate.api.ClockedEntry.entry:type_name -> quorate.api.Entry
-	5,  // 1: quorate.api.ClockedEntry.clock:type_name -> quorate.api.ClockValue
+	5,  // 0: quorate.api.ClockedEntry.entry:type_name -> quorate.api.Entry
+	6,  // 1: quorate.api.ClockedEntry.clock:type_name -> quorate.api.ClockValue
 	0,  // 2: quorate.api.GetRequest.consistency:type_name -> quorate.api.Consistency
-	4,  // 3: quorate.api.GetResponse.entry:type_name -> quorate.api.Entry
-	5,  // 4: quorate.api.GetResponse.clock:type_name -> quorate.api.ClockValue
-	68, // 5: quorate.api.GetResponse.ttl:type_name -> google.protobuf.Duration
-	11, // 6: quorate.api.BatchGetResponse.results:type_name -> quorate.api.BatchGetResult
-	4,  // 7: quorate.api.BatchGetResult.entry:type_name -> quorate.api.Entry
-	5,  // 8: quorate.api.BatchGetResult.clock:type_name -> quorate.api.ClockValue
-	12, // 9: quorate.api.BatchGetResult.error:type_name -> quorate.api.BatchGetError
-	68, // 10: quorate.api.BatchGetResult.ttl:type_name -> google.protobuf.Duration
-	15, // 11: quorate.api.ListResponse.entries:type_name -> quorate.api.ListedEntry
-	4,  // 12: quorate.api.ListedEntry.entry:type_name -> quorate.api.Entry
-	68, // 13: quorate.api.ListedEntry.ttl:type_name -> google.protobuf.Duration
-	4,  // 14: quorate.api.SetRequest.entry:type_name -> quorate.api.Entry
-	17, // 15: quorate.api.SetRequest.condition:type_name -> quorate.api.Condition
-	68, // 16: quorate.api.SetRequest.ttl:type_name -> google.protobuf.Duration
-	5,  // 17: quorate.api.SetResponse.clock:type_name -> quorate.api.ClockValue
-	17, // 18: quorate.api.DeleteRequest.condition:type_name -> quorate.api.Condition
-	5,  // 19: quorate.api.DeleteResponse.clock:type_name -> quorate.api.ClockValue
-	22, // 20: quorate.api.BatchWriteRequest.entries:type_name -> quorate.api.BatchWriteEntry
-	16, // 21: quorate.api.BatchWriteEntry.set:type_name -> quorate.api.SetRequest
-	19, // 22: quorate.api.BatchWriteEntry.delete:type_name -> quorate.api.DeleteRequest
-	24, // 23: quorate.api.BatchWriteResponse.results:type_name -> quorate.api.BatchWriteResult
-	5,  // 24: quorate.api.BatchWriteResult.clock:type_name -> quorate.api.ClockValue
-	25, // 25: quorate.api.BatchWriteResult.error:type_name -> quorate.api.BatchWriteError
-	68, // 26: quorate.api.AddRequest.ttl:type_name -> google.protobuf.Duration
-	30, // 27: quorate.api.WatchResponse.ready:type_name -> quorate.api.WatchReady
-	31, // 28: quorate.api.WatchResponse.put:type_name -> quorate.api.WatchPut
-	32, // 29: quorate.api.WatchResponse.deleted:type_name -> quorate.api.WatchDeleted
-	33, // 30: quorate.api.WatchResponse.reset:type_name -> quorate.api.WatchReset
-	34, // 31: quorate.api.WatchResponse.heartbeat:type_name -> quorate.api.WatchHeartbeat
-	4,  // 32: quorate.api.WatchPut.entry:type_name -> quorate.api.Entry
-	68, // 33: quorate.api.WatchPut.ttl:type_name -> google.protobuf.Duration
+	5,  // 3: quorate.api.GetResponse.entry:type_name -> quorate.api.Entry
+	6,  // 4: quorate.api.GetResponse.clock:type_name -> quorate.api.ClockValue
+	81, // 5: quorate.api.GetResponse.ttl:type_name -> google.protobuf.Duration
+	12, // 6: quorate.api.BatchGetResponse.results:type_name -> quorate.api.BatchGetResult
+	5,  // 7: quorate.api.BatchGetResult.entry:type_name -> quorate.api.Entry
+	6,  // 8: quorate.api.BatchGetResult.clock:type_name -> quorate.api.ClockValue
+	13, // 9: quorate.api.BatchGetResult.error:type_name -> quorate.api.BatchGetError
+	81, // 10: quorate.api.BatchGetResult.ttl:type_name -> google.protobuf.Duration
+	16, // 11: quorate.api.ListResponse.entries:type_name -> quorate.api.ListedEntry
+	5,  // 12: quorate.api.ListedEntry.entry:type_name -> quorate.api.Entry
+	81, // 13: quorate.api.ListedEntry.ttl:type_name -> google.protobuf.Duration
+	5,  // 14: quorate.api.SetRequest.entry:type_name -> quorate.api.Entry
+	18, // 15: quorate.api.SetRequest.condition:type_name -> quorate.api.Condition
+	81, // 16: quorate.api.SetRequest.ttl:type_name -> google.protobuf.Duration
+	6,  // 17: quorate.api.SetResponse.clock:type_name -> quorate.api.ClockValue
+	18, // 18: quorate.api.DeleteRequest.condition:type_name -> quorate.api.Condition
+	6,  // 19: quorate.api.DeleteResponse.clock:type_name -> quorate.api.ClockValue
+	23, // 20: quorate.api.BatchWriteRequest.entries:type_name -> quorate.api.BatchWriteEntry
+	17, // 21: quorate.api.BatchWriteEntry.set:type_name -> quorate.api.SetRequest
+	20, // 22: quorate.api.BatchWriteEntry.delete:type_name -> quorate.api.DeleteRequest
+	25, // 23: quorate.api.BatchWriteResponse.results:type_name -> quorate.api.BatchWriteResult
+	6,  // 24: quorate.api.BatchWriteResult.clock:type_name -> quorate.api.ClockValue
+	26, // 25: quorate.api.BatchWriteResult.error:type_name -> quorate.api.BatchWriteError
+	81, // 26: quorate.api.AddRequest.ttl:type_name -> google.protobuf.Duration
+	31, // 27: quorate.api.WatchResponse.ready:type_name -> quorate.api.WatchReady
+	32, // 28: quorate.api.WatchResponse.put:type_name -> quorate.api.WatchPut
+	33, // 29: quorate.api.WatchResponse.deleted:type_name -> quorate.api.WatchDeleted
+	34, // 30: quorate.api.WatchResponse.reset:type_name -> quorate.api.WatchReset
+	35, // 31: quorate.api.WatchResponse.heartbeat:type_name -> quorate.api.WatchHeartbeat
+	5,  // 32: quorate.api.WatchPut.entry:type_name -> quorate.api.Entry
+	81, // 33: quorate.api.WatchPut.ttl:type_name -> google.protobuf.Duration
 	1,  // 34: quorate.api.Table.state:type_name -> quorate.api.TableState
-	36, // 35: quorate.api.Table.settings:type_name -> quorate.api.TableSettings
-	68, // 36: quorate.api.TableSettings.default_ttl:type_name -> google.protobuf.Duration
-	36, // 37: quorate.api.TableCreateRequest.settings:type_name -> quorate.api.TableSettings
-	35, // 38: quorate.api.TableCreateResponse.table:type_name -> quorate.api.Table
-	35, // 39: quorate.api.TableGetResponse.table:type_name -> quorate.api.Table
-	35, // 40: quorate.api.TableListResponse.tables:type_name -> quorate.api.Table
-	6,  // 41: quorate.api.NodeGetResponse.clocked_entry:type_name -> quorate.api.ClockedEntry
-	6,  // 42: quorate.api.NodeSetRequest.clocked_entry:type_name -> quorate.api.ClockedEntry
-	4,  // 43: quorate.api.NodeSetRequest.entry:type_name -> quorate.api.Entry
-	5,  // 44: quorate.api.ClockGetResponse.clock:type_name -> quorate.api.ClockValue
-	5,  // 45: quorate.api.ClockSetRequest.clock:type_name -> quorate.api.ClockValue
-	5,  // 46: quorate.api.ClockSetResponse.clock:type_name -> quorate.api.ClockValue
+	37, // 35: quorate.api.Table.settings:type_name -> quorate.api.TableSettings
+	81, // 36: quorate.api.TableSettings.default_ttl:type_name -> google.protobuf.Duration
+	37, // 37: quorate.api.TableCreateRequest.settings:type_name -> quorate.api.TableSettings
+	36, // 38: quorate.api.TableCreateResponse.table:type_name -> quorate.api.Table
+	36, // 39: quorate.api.TableGetResponse.table:type_name -> quorate.api.Table
+	36, // 40: quorate.api.TableListResponse.tables:type_name -> quorate.api.Table
+	7,  // 41: quorate.api.NodeGetResponse.clocked_entry:type_name -> quorate.api.ClockedEntry
+	7,  // 42: quorate.api.NodeSetRequest.clocked_entry:type_name -> quorate.api.ClockedEntry
+	5,  // 43: quorate.api.NodeSetRequest.entry:type_name -> quorate.api.Entry
+	6,  // 44: quorate.api.ClockGetResponse.clock:type_name -> quorate.api.ClockValue
+	6,  // 45: quorate.api.ClockSetRequest.clock:type_name -> quorate.api.ClockValue
+	6,  // 46: quorate.api.ClockSetResponse.clock:type_name -> quorate.api.ClockValue
 	2,  // 47: quorate.api.HealthResponse.status:type_name -> quorate.api.Health
-	68, // 48: quorate.api.HealthResponse.uptime:type_name -> google.protobuf.Duration
-	5,  // 49: quorate.api.HealthResponse.clock:type_name -> quorate.api.ClockValue
-	57, // 50: quorate.api.HealthResponse.peers:type_name -> quorate.api.PeerHealth
-	55, // 51: quorate.api.HealthResponse.repair:type_name -> quorate.api.RepairHealth
-	56, // 52: quorate.api.RepairHealth.tombstones_wait_for:type_name -> quorate.api.TombstonesWait
+	81, // 48: quorate.api.HealthResponse.uptime:type_name -> google.protobuf.Duration
+	6,  // 49: quorate.api.HealthResponse.clock:type_name -> quorate.api.ClockValue
+	58, // 50: quorate.api.HealthResponse.peers:type_name -> quorate.api.PeerHealth
+	56, // 51: quorate.api.HealthResponse.repair:type_name -> quorate.api.RepairHealth
+	57, // 52: quorate.api.RepairHealth.tombstones_wait_for:type_name -> quorate.api.TombstonesWait
 	3,  // 53: quorate.api.PeerHealth.state:type_name -> quorate.api.PeerState
-	58, // 54: quorate.api.PeerHealth.repair:type_name -> quorate.api.PairHealth
-	68, // 55: quorate.api.PairHealth.equal_since:type_name -> google.protobuf.Duration
-	68, // 56: quorate.api.InfoResponse.uptime:type_name -> google.protobuf.Duration
-	68, // 57: quorate.api.ClusterInfoResponse.uptime:type_name -> google.protobuf.Duration
-	63, // 58: quorate.api.ClusterInfoResponse.storage_nodes:type_name -> quorate.api.StorageNode
+	59, // 54: quorate.api.PeerHealth.repair:type_name -> quorate.api.PairHealth
+	81, // 55: quorate.api.PairHealth.equal_since:type_name -> google.protobuf.Duration
+	81, // 56: quorate.api.InfoResponse.uptime:type_name -> google.protobuf.Duration
+	81, // 57: quorate.api.ClusterInfoResponse.uptime:type_name -> google.protobuf.Duration
+	64, // 58: quorate.api.ClusterInfoResponse.storage_nodes:type_name -> quorate.api.StorageNode
 	3,  // 59: quorate.api.StorageNode.state:type_name -> quorate.api.PeerState
-	68, // 60: quorate.api.StorageNode.last_seen:type_name -> google.protobuf.Duration
-	65, // 61: quorate.api.RpcStatus.details:type_name -> quorate.api.RpcAny
-	67, // 62: quorate.api.RpcErrorInfo.metadata:type_name -> quorate.api.RpcErrorInfo.MetadataEntry
-	61, // 63: quorate.api.Cluster.Info:input_type -> quorate.api.ClusterInfoRequest
-	7,  // 64: quorate.api.Cluster.Get:input_type -> quorate.api.GetRequest
-	9,  // 65: quorate.api.Cluster.BatchGet:input_type -> quorate.api.BatchGetRequest
-	13, // 66: quorate.api.Cluster.List:input_type -> quorate.api.ListRequest
-	16, // 67: quorate.api.Cluster.Set:input_type -> quorate.api.SetRequest
-	19, // 68: quorate.api.Cluster.Delete:input_type -> quorate.api.DeleteRequest
-	28, // 69: quorate.api.Cluster.Watch:input_type -> quorate.api.WatchRequest
-	21, // 70: quorate.api.Cluster.BatchWrite:input_type -> quorate.api.BatchWriteRequest
-	26, // 71: quorate.api.Cluster.Add:input_type -> quorate.api.AddRequest
-	37, // 72: quorate.api.Tables.Create:input_type -> quorate.api.TableCreateRequest
-	39, // 73: quorate.api.Tables.Get:input_type -> quorate.api.TableGetRequest
-	41, // 74: quorate.api.Tables.List:input_type -> quorate.api.TableListRequest
-	43, // 75: quorate.api.Tables.Drop:input_type -> quorate.api.TableDropRequest
-	51, // 76: quorate.api.Node.Health:input_type -> quorate.api.HealthRequest
-	53, // 77: quorate.api.Node.Repair:input_type -> quorate.api.RepairRequest
-	59, // 78: quorate.api.Node.Info:input_type -> quorate.api.InfoRequest
-	7,  // 79: quorate.api.Node.Get:input_type -> quorate.api.GetRequest
-	46, // 80: quorate.api.Node.Set:input_type -> quorate.api.NodeSetRequest
-	47, // 81: quorate.api.Clock.Get:input_type -> quorate.api.ClockGetRequest
-	49, // 82: quorate.api.Clock.Set:input_type -> quorate.api.ClockSetRequest
-	62, // 83: quorate.api.Cluster.Info:output_type -> quorate.api.ClusterInfoResponse
-	8,  // 84: quorate.api.Cluster.Get:output_type -> quorate.api.GetResponse
-	10, // 85: quorate.api.Cluster.BatchGet:output_type -> quorate.api.BatchGetResponse
-	14, // 86: quorate.api.Cluster.List:output_type -> quorate.api.ListResponse
-	18, // 87: quorate.api.Cluster.Set:output_type -> quorate.api.SetResponse
-	20, // 88: quorate.api.Cluster.Delete:output_type -> quorate.api.DeleteResponse
-	29, // 89: quorate.api.Cluster.Watch:output_type -> quorate.api.WatchResponse
-	23, // 90: quorate.api.Cluster.BatchWrite:output_type -> quorate.api.BatchWriteResponse
-	27, // 91: quorate.api.Cluster.Add:output_type -> quorate.api.AddResponse
-	38, // 92: quorate.api.Tables.Create:output_type -> quorate.api.TableCreateResponse
-	40, // 93: quorate.api.Tables.Get:output_type -> quorate.api.TableGetResponse
-	42, // 94: quorate.api.Tables.List:output_type -> quorate.api.TableListResponse
-	44, // 95: quorate.api.Tables.Drop:output_type -> quorate.api.TableDropResponse
-	52, // 96: quorate.api.Node.Health:output_type -> quorate.api.HealthResponse
-	54, // 97: quorate.api.Node.Repair:output_type -> quorate.api.RepairResponse
-	60, // 98: quorate.api.Node.Info:output_type -> quorate.api.InfoResponse
-	45, // 99: quorate.api.Node.Get:output_type -> quorate.api.NodeGetResponse
-	18, // 100: quorate.api.Node.Set:output_type -> quorate.api.SetResponse
-	48, // 101: quorate.api.Clock.Get:output_type -> quorate.api.ClockGetResponse
-	50, // 102: quorate.api.Clock.Set:output_type -> quorate.api.ClockSetResponse
-	83, // [83:103] is the sub-list for method output_type
-	63, // [63:83] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	81, // 60: quorate.api.StorageNode.last_seen:type_name -> google.protobuf.Duration
+	67, // 61: quorate.api.MembersGetResponse.members:type_name -> quorate.api.ClusterMember
+	69, // 62: quorate.api.MembersGetResponse.waiting:type_name -> quorate.api.WaitingMember
+	68, // 63: quorate.api.ClusterMember.progress:type_name -> quorate.api.MemberProgress
+	71, // 64: quorate.api.MembersWish.members:type_name -> quorate.api.WishedMember
+	73, // 65: quorate.api.MembersPlanResponse.differences:type_name -> quorate.api.MemberDifference
+	74, // 66: quorate.api.MembersPlanResponse.moves:type_name -> quorate.api.MemberMove
+	4,  // 67: quorate.api.MemberDifference.fate:type_name -> quorate.api.MemberFate
+	78, // 68: quorate.api.RpcStatus.details:type_name -> quorate.api.RpcAny
+	80, // 69: quorate.api.RpcErrorInfo.metadata:type_name -> quorate.api.RpcErrorInfo.MetadataEntry
+	62, // 70: quorate.api.Cluster.Info:input_type -> quorate.api.ClusterInfoRequest
+	8,  // 71: quorate.api.Cluster.Get:input_type -> quorate.api.GetRequest
+	10, // 72: quorate.api.Cluster.BatchGet:input_type -> quorate.api.BatchGetRequest
+	14, // 73: quorate.api.Cluster.List:input_type -> quorate.api.ListRequest
+	17, // 74: quorate.api.Cluster.Set:input_type -> quorate.api.SetRequest
+	20, // 75: quorate.api.Cluster.Delete:input_type -> quorate.api.DeleteRequest
+	29, // 76: quorate.api.Cluster.Watch:input_type -> quorate.api.WatchRequest
+	22, // 77: quorate.api.Cluster.BatchWrite:input_type -> quorate.api.BatchWriteRequest
+	27, // 78: quorate.api.Cluster.Add:input_type -> quorate.api.AddRequest
+	38, // 79: quorate.api.Tables.Create:input_type -> quorate.api.TableCreateRequest
+	40, // 80: quorate.api.Tables.Get:input_type -> quorate.api.TableGetRequest
+	42, // 81: quorate.api.Tables.List:input_type -> quorate.api.TableListRequest
+	44, // 82: quorate.api.Tables.Drop:input_type -> quorate.api.TableDropRequest
+	52, // 83: quorate.api.Node.Health:input_type -> quorate.api.HealthRequest
+	54, // 84: quorate.api.Node.Repair:input_type -> quorate.api.RepairRequest
+	60, // 85: quorate.api.Node.Info:input_type -> quorate.api.InfoRequest
+	8,  // 86: quorate.api.Node.Get:input_type -> quorate.api.GetRequest
+	47, // 87: quorate.api.Node.Set:input_type -> quorate.api.NodeSetRequest
+	65, // 88: quorate.api.Members.Get:input_type -> quorate.api.MembersGetRequest
+	70, // 89: quorate.api.Members.Plan:input_type -> quorate.api.MembersWish
+	70, // 90: quorate.api.Members.Change:input_type -> quorate.api.MembersWish
+	76, // 91: quorate.api.Members.Abort:input_type -> quorate.api.MembersAbortRequest
+	48, // 92: quorate.api.Clock.Get:input_type -> quorate.api.ClockGetRequest
+	50, // 93: quorate.api.Clock.Set:input_type -> quorate.api.ClockSetRequest
+	63, // 94: quorate.api.Cluster.Info:output_type -> quorate.api.ClusterInfoResponse
+	9,  // 95: quorate.api.Cluster.Get:output_type -> quorate.api.GetResponse
+	11, // 96: quorate.api.Cluster.BatchGet:output_type -> quorate.api.BatchGetResponse
+	15, // 97: quorate.api.Cluster.List:output_type -> quorate.api.ListResponse
+	19, // 98: quorate.api.Cluster.Set:output_type -> quorate.api.SetResponse
+	21, // 99: quorate.api.Cluster.Delete:output_type -> quorate.api.DeleteResponse
+	30, // 100: quorate.api.Cluster.Watch:output_type -> quorate.api.WatchResponse
+	24, // 101: quorate.api.Cluster.BatchWrite:output_type -> quorate.api.BatchWriteResponse
+	28, // 102: quorate.api.Cluster.Add:output_type -> quorate.api.AddResponse
+	39, // 103: quorate.api.Tables.Create:output_type -> quorate.api.TableCreateResponse
+	41, // 104: quorate.api.Tables.Get:output_type -> quorate.api.TableGetResponse
+	43, // 105: quorate.api.Tables.List:output_type -> quorate.api.TableListResponse
+	45, // 106: quorate.api.Tables.Drop:output_type -> quorate.api.TableDropResponse
+	53, // 107: quorate.api.Node.Health:output_type -> quorate.api.HealthResponse
+	55, // 108: quorate.api.Node.Repair:output_type -> quorate.api.RepairResponse
+	61, // 109: quorate.api.Node.Info:output_type -> quorate.api.InfoResponse
+	46, // 110: quorate.api.Node.Get:output_type -> quorate.api.NodeGetResponse
+	19, // 111: quorate.api.Node.Set:output_type -> quorate.api.SetResponse
+	66, // 112: quorate.api.Members.Get:output_type -> quorate.api.MembersGetResponse
+	72, // 113: quorate.api.Members.Plan:output_type -> quorate.api.MembersPlanResponse
+	75, // 114: quorate.api.Members.Change:output_type -> quorate.api.MembersChangeResponse
+	75, // 115: quorate.api.Members.Abort:output_type -> quorate.api.MembersChangeResponse
+	49, // 116: quorate.api.Clock.Get:output_type -> quorate.api.ClockGetResponse
+	51, // 117: quorate.api.Clock.Set:output_type -> quorate.api.ClockSetResponse
+	94, // [94:118] is the sub-list for method output_type
+	70, // [70:94] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_init() }
@@ -4653,15 +5691,19 @@ func file_api_proto_init() {
 		(*WatchResponse_Heartbeat)(nil),
 	}
 	file_api_proto_msgTypes[38].OneofWrappers = []any{}
+	file_api_proto_msgTypes[61].OneofWrappers = []any{}
+	file_api_proto_msgTypes[62].OneofWrappers = []any{}
+	file_api_proto_msgTypes[65].OneofWrappers = []any{}
+	file_api_proto_msgTypes[71].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_rawDesc), len(file_api_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   64,
+			NumEnums:      5,
+			NumMessages:   76,
 			NumExtensions: 0,
-			NumServices:   4,
+			NumServices:   5,
 		},
 		GoTypes:           file_api_proto_goTypes,
 		DependencyIndexes: file_api_proto_depIdxs,

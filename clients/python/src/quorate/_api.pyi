@@ -37,6 +37,14 @@ class PeerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PEER_UNREACHABLE: _ClassVar[PeerState]
     PEER_REFUSED: _ClassVar[PeerState]
     PEER_SELF: _ClassVar[PeerState]
+
+class MemberFate(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FATE_UNKNOWN: _ClassVar[MemberFate]
+    FATE_ADDED: _ClassVar[MemberFate]
+    FATE_REMOVED: _ClassVar[MemberFate]
+    FATE_REPLACED: _ClassVar[MemberFate]
+    FATE_MOVED: _ClassVar[MemberFate]
 LINEARIZABLE: Consistency
 ONE: Consistency
 TABLE_UNKNOWN: TableState
@@ -53,6 +61,11 @@ PEER_LINKED: PeerState
 PEER_UNREACHABLE: PeerState
 PEER_REFUSED: PeerState
 PEER_SELF: PeerState
+FATE_UNKNOWN: MemberFate
+FATE_ADDED: MemberFate
+FATE_REMOVED: MemberFate
+FATE_REPLACED: MemberFate
+FATE_MOVED: MemberFate
 
 class Entry(_message.Message):
     __slots__ = ("key", "value", "binary")
@@ -495,7 +508,7 @@ class HealthRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class HealthResponse(_message.Message):
-    __slots__ = ("node_id", "status", "uptime", "detail", "version", "clock", "keys_estimate", "disk_bytes", "peers", "serves", "repair")
+    __slots__ = ("node_id", "status", "uptime", "detail", "version", "clock", "keys_estimate", "disk_bytes", "peers", "serves", "repair", "data_bytes")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     UPTIME_FIELD_NUMBER: _ClassVar[int]
@@ -507,6 +520,7 @@ class HealthResponse(_message.Message):
     PEERS_FIELD_NUMBER: _ClassVar[int]
     SERVES_FIELD_NUMBER: _ClassVar[int]
     REPAIR_FIELD_NUMBER: _ClassVar[int]
+    DATA_BYTES_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     status: Health
     uptime: _duration_pb2.Duration
@@ -518,7 +532,8 @@ class HealthResponse(_message.Message):
     peers: _containers.RepeatedCompositeFieldContainer[PeerHealth]
     serves: bool
     repair: RepairHealth
-    def __init__(self, node_id: _Optional[str] = ..., status: _Optional[_Union[Health, str]] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detail: _Optional[str] = ..., version: _Optional[str] = ..., clock: _Optional[_Union[ClockValue, _Mapping]] = ..., keys_estimate: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerHealth, _Mapping]]] = ..., serves: _Optional[bool] = ..., repair: _Optional[_Union[RepairHealth, _Mapping]] = ...) -> None: ...
+    data_bytes: int
+    def __init__(self, node_id: _Optional[str] = ..., status: _Optional[_Union[Health, str]] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detail: _Optional[str] = ..., version: _Optional[str] = ..., clock: _Optional[_Union[ClockValue, _Mapping]] = ..., keys_estimate: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerHealth, _Mapping]]] = ..., serves: _Optional[bool] = ..., repair: _Optional[_Union[RepairHealth, _Mapping]] = ..., data_bytes: _Optional[int] = ...) -> None: ...
 
 class RepairRequest(_message.Message):
     __slots__ = ()
@@ -631,6 +646,159 @@ class StorageNode(_message.Message):
     last_seen: _duration_pb2.Duration
     detail: str
     def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., state: _Optional[_Union[PeerState, str]] = ..., slots: _Optional[int] = ..., last_seen: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class MembersGetRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class MembersGetResponse(_message.Message):
+    __slots__ = ("number", "changing", "replica_count", "new_replica_count", "members", "waiting", "failures_tolerated", "failures_tolerated_after", "seed", "node_id")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    CHANGING_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NEW_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_TOLERATED_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_TOLERATED_AFTER_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    changing: bool
+    replica_count: int
+    new_replica_count: int
+    members: _containers.RepeatedCompositeFieldContainer[ClusterMember]
+    waiting: _containers.RepeatedCompositeFieldContainer[WaitingMember]
+    failures_tolerated: int
+    failures_tolerated_after: int
+    seed: int
+    node_id: str
+    def __init__(self, number: _Optional[int] = ..., changing: _Optional[bool] = ..., replica_count: _Optional[int] = ..., new_replica_count: _Optional[int] = ..., members: _Optional[_Iterable[_Union[ClusterMember, _Mapping]]] = ..., waiting: _Optional[_Iterable[_Union[WaitingMember, _Mapping]]] = ..., failures_tolerated: _Optional[int] = ..., failures_tolerated_after: _Optional[int] = ..., seed: _Optional[int] = ..., node_id: _Optional[str] = ...) -> None: ...
+
+class ClusterMember(_message.Message):
+    __slots__ = ("id", "address", "identity", "in_old", "in_new", "reached", "slots", "disk_bytes", "progress")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    IN_OLD_FIELD_NUMBER: _ClassVar[int]
+    IN_NEW_FIELD_NUMBER: _ClassVar[int]
+    REACHED_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    address: str
+    identity: str
+    in_old: bool
+    in_new: bool
+    reached: bool
+    slots: int
+    disk_bytes: int
+    progress: MemberProgress
+    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., identity: _Optional[str] = ..., in_old: _Optional[bool] = ..., in_new: _Optional[bool] = ..., reached: _Optional[bool] = ..., slots: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., progress: _Optional[_Union[MemberProgress, _Mapping]] = ...) -> None: ...
+
+class MemberProgress(_message.Message):
+    __slots__ = ("complete", "slots", "slots_done", "keys", "bytes")
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_DONE_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    complete: bool
+    slots: int
+    slots_done: int
+    keys: int
+    bytes: int
+    def __init__(self, complete: _Optional[bool] = ..., slots: _Optional[int] = ..., slots_done: _Optional[int] = ..., keys: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class WaitingMember(_message.Message):
+    __slots__ = ("id", "address", "identity")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    address: str
+    identity: str
+    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., identity: _Optional[str] = ...) -> None: ...
+
+class MembersWish(_message.Message):
+    __slots__ = ("members", "replica_count", "expected")
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    members: _containers.RepeatedCompositeFieldContainer[WishedMember]
+    replica_count: int
+    expected: int
+    def __init__(self, members: _Optional[_Iterable[_Union[WishedMember, _Mapping]]] = ..., replica_count: _Optional[int] = ..., expected: _Optional[int] = ...) -> None: ...
+
+class WishedMember(_message.Message):
+    __slots__ = ("id", "address", "identity")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    address: str
+    identity: str
+    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., identity: _Optional[str] = ...) -> None: ...
+
+class MembersPlanResponse(_message.Message):
+    __slots__ = ("number", "differences", "moves", "failures_tolerated", "failures_tolerated_meanwhile", "failures_tolerated_after", "replica_count", "new_replica_count", "slots_without_majority", "bytes_known")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    MOVES_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_TOLERATED_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_TOLERATED_MEANWHILE_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_TOLERATED_AFTER_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NEW_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_WITHOUT_MAJORITY_FIELD_NUMBER: _ClassVar[int]
+    BYTES_KNOWN_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    differences: _containers.RepeatedCompositeFieldContainer[MemberDifference]
+    moves: _containers.RepeatedCompositeFieldContainer[MemberMove]
+    failures_tolerated: int
+    failures_tolerated_meanwhile: int
+    failures_tolerated_after: int
+    replica_count: int
+    new_replica_count: int
+    slots_without_majority: int
+    bytes_known: bool
+    def __init__(self, number: _Optional[int] = ..., differences: _Optional[_Iterable[_Union[MemberDifference, _Mapping]]] = ..., moves: _Optional[_Iterable[_Union[MemberMove, _Mapping]]] = ..., failures_tolerated: _Optional[int] = ..., failures_tolerated_meanwhile: _Optional[int] = ..., failures_tolerated_after: _Optional[int] = ..., replica_count: _Optional[int] = ..., new_replica_count: _Optional[int] = ..., slots_without_majority: _Optional[int] = ..., bytes_known: _Optional[bool] = ...) -> None: ...
+
+class MemberDifference(_message.Message):
+    __slots__ = ("id", "fate", "address", "reached")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    FATE_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    REACHED_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    fate: MemberFate
+    address: str
+    reached: bool
+    def __init__(self, id: _Optional[str] = ..., fate: _Optional[_Union[MemberFate, str]] = ..., address: _Optional[str] = ..., reached: _Optional[bool] = ...) -> None: ...
+
+class MemberMove(_message.Message):
+    __slots__ = ("to", "slots", "bytes")
+    FROM_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    to: str
+    slots: int
+    bytes: int
+    def __init__(self, to: _Optional[str] = ..., slots: _Optional[int] = ..., bytes: _Optional[int] = ..., **kwargs) -> None: ...
+
+class MembersChangeResponse(_message.Message):
+    __slots__ = ("number",)
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    def __init__(self, number: _Optional[int] = ...) -> None: ...
+
+class MembersAbortRequest(_message.Message):
+    __slots__ = ("expected",)
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    expected: int
+    def __init__(self, expected: _Optional[int] = ...) -> None: ...
 
 class RpcStatus(_message.Message):
     __slots__ = ("code", "message", "details")

@@ -1,0 +1,205 @@
+//! The slots that this node takes over while members change.
+//!
+//! First it learns from a majority of the old replicas what they take in no more, the fence and the dropped tables: until then
+//! it answers nothing about the slots that it gains. Then it lists their records, page by page, and reads each key
+//! linearizably, under the quorums of both lists, with itself among those that get the answer ([`Mend`]). So it copies nothing
+//! that is not settled. Writes that go on meanwhile reach it as a replica of the new list.
+//!
+//! The place up to which everything is there is durable from time to time, so that a restart goes on from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::limits::{
+    REPAIR_BACKLOG_BYTES_MAX, REPAIR_KEY_DEADLINE, TAKEOVER_AGAIN, TAKEOVER_BUSY_KEYS_MAX, TAKEOVER_KEYS_IN_FLIGHT_MAX,
+};
+use crate::mutants::rule;
+use crate::protocol::context::{Caller, PendingAck, Task};
+use crate::protocol::coordinator::ops::Mend;
+use crate::protocol::group_commit::AckAfter;
+use crate::protocol::io::{Failure, Reply};
+use crate::types::{Clock, NodeIndex, Slot, TableId, TakenOver};
+
+use super::messages::{MembersAnswer, MembersRequest};
+use super::state::{Members, MembersCtx};
+use super::takeover::{Step, Takeover};
+
+impl Members {
+    /// Takes the next steps that may be taken now.
+    pub(super) fn take_over(&mut self, ctx: &mut MembersCtx<'_>) {
+        let now = ctx.now();
+        let takeover = &mut self.takeover;
+        if takeover.is_complete() || takeover.again_at > now || !ctx.shared.membership.is_started() {
+            return;
+        }
+        takeover.again_at = now.after(TAKEOVER_AGAIN);
+        let id = *takeover.id.get_or_insert_with(|| ctx.coordinator.next_id());
+        let round = takeover.round;
+        let (answered, request): (BTreeSet<NodeIndex>, _) = match &takeover.step {
+            Step::Floors(told) => (told.keys().copied().collect(), MembersRequest::Floors),
+            Step::List(pages) => {
+                (pages.keys().copied().collect(), MembersRequest::Records { after: takeover.up_to.clone() })
+            }
+            Step::Copy { .. } => return self.copy(ctx),
+            Step::KeepFloors | Step::KeepEnd | Step::Complete => return,
+        };
+        let old: Vec<NodeIndex> = ctx.layout().old().members().to_vec();
+        for node in old.into_iter().filter(|node| !answered.contains(node)) {
+            if node == ctx.me() {
+                let from = ctx.own_origin(id, round);
+                self.on_request(from, request.clone(), ctx);
+            } else {
+                ctx.send(node, id, round, request.clone());
+            }
+        }
+    }
+
+    /// An old replica answers.
+    pub(super) fn on_taken_over_answer(
+        &mut self,
+        from: NodeIndex,
+        round: u32,
+        answer: MembersAnswer,
+        ctx: &mut MembersCtx<'_>,
+    ) {
+        let takeover = &mut self.takeover;
+        if takeover.round != round || !ctx.shared.node.layout.old().members().contains(&from) {
+            return;
+        }
+        match (answer, &mut takeover.step) {
+            (MembersAnswer::Floors { fence, dropped }, Step::Floors(told)) => {
+                told.insert(from, (fence, dropped));
+                let answered = told.keys().copied().collect();
+                if takeover.are_enough(&answered, ctx.shared.node.layout) {
+                    self.keep_floors(ctx);
+                }
+            }
+            (MembersAnswer::Records(page), Step::List(pages)) => {
+                pages.insert(from, page);
+                let answered = pages.keys().copied().collect();
+                if takeover.are_enough(&answered, ctx.shared.node.layout) {
+                    self.take_page(ctx);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A majority of the old replicas has told its floors: they are made durable here.
+    fn keep_floors(&mut self, ctx: &mut MembersCtx<'_>) {
+        if ctx.shared.node.group_commit.has_failed() {
+            return;
+        }
+        let now = ctx.now();
+        let Step::Floors(told) = &self.takeover.step else { return };
+        let fence = told.values().filter_map(|(fence, _)| *fence).max();
+        let dropped: BTreeSet<TableId> = told.values().flat_map(|(_, dropped)| dropped.iter().copied()).collect();
+        if let Some(fence) = fence {
+            ctx.shared.replica.take_fence(fence, &mut ctx.shared.node);
+        }
+        if rule!(ShrinkWithoutDrops, true, not false) {
+            for table in dropped {
+                ctx.shared.replica.hears_of_drop(table, &mut ctx.shared.node);
+            }
+        }
+        let number = ctx.layout().number();
+        let up_to = self.takeover.up_to.clone();
+        ctx.shared.node.group_commit.add_taken_over(TakenOver { number, up_to, is_complete: false });
+        ctx.shared.node.group_commit.ack_after(AckAfter::Next, PendingAck::FloorsKept { number });
+        self.takeover.begin_step(Step::KeepFloors, now);
+    }
+
+    /// The floors of the configuration `number` are durable: gained slots are served from now on.
+    pub fn floors_are_kept(&mut self, number: u64, ctx: &mut MembersCtx<'_>) {
+        if ctx.layout().number() == number && self.takeover.step == Step::KeepFloors {
+            self.takeover.knows_floors = true;
+            self.takeover.begin_step(Step::List(BTreeMap::new()), ctx.now());
+            self.take_over(ctx);
+        }
+    }
+
+    /// A page is whole: its seals are kept, and its keys are brought here.
+    fn take_page(&mut self, ctx: &mut MembersCtx<'_>) {
+        let (now, me) = (ctx.now(), ctx.me());
+        if ctx.shared.node.group_commit.has_failed() {
+            return;
+        }
+        let Step::List(pages) = &mut self.takeover.step else { return };
+        let pages = std::mem::take(pages);
+        let mut seals: BTreeMap<Slot, Clock> = BTreeMap::new();
+        for (slot, seal) in pages.values().flat_map(|page| &page.seals) {
+            let greatest = seals.entry(*slot).or_insert(*seal);
+            *greatest = (*greatest).max(*seal);
+        }
+        if rule!(SealNotHandedOver, true, not false) {
+            for (slot, seal) in seals {
+                ctx.shared.replica.hears_of_seal(slot, seal, &mut ctx.shared.node);
+            }
+        }
+        let (keys, page_end) = Takeover::keys_of(pages, me, ctx.shared.node.layout);
+        self.takeover.begin_step(Step::Copy { keys, in_flight: BTreeMap::new(), page_end }, now);
+        self.copy(ctx);
+    }
+
+    /// Brings keys of the page here, a few at a time, and ends the page once all are.
+    fn copy(&mut self, ctx: &mut MembersCtx<'_>) {
+        let now = ctx.now();
+        let backlog = ctx.shared.node.group_commit.next_bytes();
+        let is_overloaded = backlog >= REPAIR_BACKLOG_BYTES_MAX || ctx.shared.replica.is_overloaded(backlog);
+        // Clients go first.
+        let at_once =
+            if ctx.coordinator.serves_clients() { TAKEOVER_BUSY_KEYS_MAX } else { TAKEOVER_KEYS_IN_FLIGHT_MAX };
+        self.takeover.again_at = now.after(TAKEOVER_AGAIN);
+        while let Step::Copy { keys, in_flight, .. } = &mut self.takeover.step
+            && !is_overloaded
+            && in_flight.len() < at_once
+            && let Some(key) = keys.pop_front()
+        {
+            self.takeover.last_task += 1;
+            let task = self.takeover.last_task;
+            in_flight.insert(task, key.clone());
+            let caller = Caller::Task(Task::TakeOver(task));
+            let mend = Mend::new(BTreeSet::from([ctx.me()])).into();
+            ctx.coordinator.start(caller, now.after(REPAIR_KEY_DEADLINE), key, mend, &mut ctx.shared);
+        }
+        let Step::Copy { keys, in_flight, page_end } = &self.takeover.step else { return };
+        if !keys.is_empty() || !in_flight.is_empty() || ctx.shared.node.group_commit.has_failed() {
+            return;
+        }
+        let number = ctx.layout().number();
+        if let Some(up_to) = page_end.clone() {
+            self.takeover.up_to = Some(up_to.clone());
+            let taken_over = TakenOver { number, up_to: Some(up_to), is_complete: false };
+            ctx.shared.node.group_commit.add_taken_over(taken_over);
+            self.takeover.begin_step(Step::List(BTreeMap::new()), now);
+            return self.take_over(ctx);
+        }
+        ctx.shared.node.group_commit.add_taken_over(TakenOver { number, up_to: None, is_complete: true });
+        ctx.shared.node.group_commit.ack_after(AckAfter::Next, PendingAck::TakenOver { number });
+        self.takeover.begin_step(Step::KeepEnd, now);
+    }
+
+    /// A key is here, or could not be brought here now.
+    pub fn on_copied(&mut self, task: u64, reply: &Reply, ctx: &mut MembersCtx<'_>) {
+        let Step::Copy { keys, in_flight, .. } = &mut self.takeover.step else { return };
+        let Some(key) = in_flight.remove(&task) else { return };
+        match reply {
+            Reply::Record(found) => {
+                self.takeover.keys += 1;
+                let value = found.as_ref().map_or(0, |record| record.content.value_bytes());
+                self.takeover.bytes += (key.as_bytes().len() + value) as u64;
+            }
+            // The records of a dropped table are removed, whatever they are.
+            Reply::Failed(Failure::TableDropped | Failure::DroppedMeanwhile) => {}
+            // It is tried again a little later.
+            _ => return keys.push_back(key),
+        }
+        self.copy(ctx);
+    }
+
+    /// It is durable that everything is here under the configuration `number`.
+    pub fn is_taken_over(&mut self, number: u64, ctx: &mut MembersCtx<'_>) {
+        if ctx.layout().number() == number && self.takeover.step == Step::KeepEnd {
+            self.takeover.begin_step(Step::Complete, ctx.now());
+        }
+    }
+}
