@@ -85,7 +85,15 @@ impl Layout {
             let parameters = list.parameters(configuration.seed);
             let members: Vec<NodeIndex> = list.members.iter().map(&index_of).collect();
             let mut known = self.joint.iter().map(|joint| &joint.new).chain([&self.old]);
-            let is_it = |known: &&Arc<Placement>| *known.parameters() == parameters && known.members() == members;
+            let is_it = |known: &&Arc<Placement>| {
+                let of = known.parameters();
+                let is_same = rule!(
+                    OtherSitesKeepPlacement,
+                    *of == parameters,
+                    not * of == ClusterParameters { sites: of.sites.clone(), ..parameters.clone() }
+                );
+                is_same && known.members() == members
+            };
             known.find(is_it).cloned().unwrap_or_else(|| Arc::new(Placement::of_nodes(parameters, members)))
         };
         let old = place(&configuration.old);

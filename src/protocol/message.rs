@@ -13,7 +13,7 @@ use super::members::messages::{MembersAnswer, MembersRequest, configuration_byte
 use super::sums::{Marks, RepairAnswer, RepairRequest, Sum};
 
 /// The version of the messages between nodes. Raised when an older node would misunderstand a newer one.
-pub const PROTOCOL_VERSION: u32 = 7;
+pub const PROTOCOL_VERSION: u32 = 8;
 
 /// The id of an operation or clock round, unique within one incarnation of its coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

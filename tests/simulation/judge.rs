@@ -6,11 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use quorate::protocol::placement::Placement;
-use quorate::types::{ClusterParameters, NodeId, Site, TableName, Version};
+use quorate::types::{ClusterParameters, NodeId, TableName, Version};
 
 use crate::clients::{Done, operation_of_token, operation_of_value, value_of, value_of_operation};
 use crate::counters::Counters;
 use crate::plan::Plan;
+use crate::sites::Sites;
 use crate::testkit::checker::{Operation, Verdict, shorten};
 use crate::testkit::requests::{self, Ask, Attempt, Effect, Expiry, Outcome, verdict};
 use crate::testkit::tables::Transition;
@@ -121,49 +122,14 @@ fn world(seed: u64, trace: Trace) -> World {
     World::new(plan, placement, trace)
 }
 
-/// Seeds below have nodes of equal weight without zones.
-pub const FIRST_SEED_WITH_SITES: u64 = 3_000_000;
-
-/// What weights and zones the nodes of a run have.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Sites {
-    Plain,
-    Weights,
-    Zones,
-    Both,
-}
-
-impl Sites {
-    fn of(seed: u64) -> Self {
-        if seed < FIRST_SEED_WITH_SITES {
-            return Self::Plain;
-        }
-        // What a seed does otherwise hangs on its last bits.
-        [Self::Plain, Self::Weights, Self::Zones, Self::Both][(seed / 8 % 4) as usize]
-    }
-
-    fn of_nodes(self, nodes: usize) -> Vec<Site> {
-        let weights: Vec<u32> = (0..nodes).map(|node| [100, 50, 300][node % 3]).collect();
-        // The first node is alone in its zone.
-        let zones: Vec<&str> = (0..nodes).map(|node| if node == 0 { "a" } else { ["b", "c"][node % 2] }).collect();
-        let (weights, zones) = match self {
-            Self::Plain => (&[][..], &[][..]),
-            Self::Weights => (&weights[..], &[][..]),
-            Self::Zones => (&[][..], &zones[..]),
-            Self::Both => (&weights[..], &zones[..]),
-        };
-        Site::listed(nodes, weights, zones).expect("these are weights and zones")
-    }
-}
-
 /// A table takes longer to compute than a run: the few that are used are shared.
 fn placement(nodes: usize, replica_count: usize, sites: Sites) -> Arc<Placement> {
     static TABLES: Mutex<BTreeMap<(usize, usize, Sites), Arc<Placement>>> = Mutex::new(BTreeMap::new());
     let mut tables = TABLES.lock().expect("nobody panics while holding it");
     let table = tables.entry((nodes, replica_count, sites)).or_insert_with(|| {
         let node_ids = (1..=nodes).map(|n| NodeId::new(&n.to_string()).expect("this is an id")).collect();
-        let plain = ClusterParameters::plain(0, replica_count, node_ids);
-        Arc::new(Placement::new(ClusterParameters { sites: sites.of_nodes(nodes), ..plain }))
+        let sites = (0..nodes).map(|node| sites.of_host(node)).collect();
+        Arc::new(Placement::new(ClusterParameters { seed: 0, replica_count, node_ids, sites }))
     });
     Arc::clone(table)
 }

@@ -26,6 +26,7 @@ mod plan;
 mod report;
 mod sessions;
 mod shell;
+mod sites;
 mod tables;
 mod trace;
 mod watch;
@@ -48,8 +49,8 @@ const FIXED_SEEDS: Range<u64> = 0..4_000;
 /// Those with created tables.
 const TABLE_SEEDS: Range<u64> = tables::FIRST_SEED..tables::FIRST_SEED + 1_000;
 
-/// Those of which most give nodes weights or zones.
-const SITE_SEEDS: Range<u64> = judge::FIRST_SEED_WITH_SITES..judge::FIRST_SEED_WITH_SITES + 128;
+/// Those of which most give nodes weights or zones. In every second pair of them members change.
+const SITE_SEEDS: Range<u64> = sites::FIRST_SEED..sites::FIRST_SEED + 128;
 
 /// Those whose members change.
 const MEMBER_SEEDS: Range<u64> = members::FIRST_SEED..members::FIRST_SEED + 300;

@@ -63,8 +63,8 @@ enum Command {
 /// Show what a change of members would move; changes nothing
 ///
 /// FILE is a cluster.yml as the members should be: nodes added, removed or moved to another address, weights, zones or
-/// replica_count changed, in any combination. Prints who comes and leaves, how many slots and about how many bytes go from whom to whom, and how many
-/// failures are tolerated before, meanwhile and afterwards.
+/// replica_count changed, in any combination. Prints who comes and leaves, how many slots and about how many bytes go from
+/// whom to whom, and how many failures are tolerated before, meanwhile and afterwards.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:

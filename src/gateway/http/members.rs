@@ -105,9 +105,12 @@ fn read(body: &[u8]) -> Result<api::MembersWish, String> {
         };
         let weight_hundredths = match fields.get("weight") {
             None | Some(Json::Null) => 0,
-            Some(given) => Some(given).filter(|given| given.is_number()).and_then(|given| Weight::parse(&given.to_string()))
-                .map(|weight| if weight == Weight::ONE { 0 } else { weight.hundredths() })
-                .ok_or_else(|| format!("members[{place}].weight is {given}: a number from {} to {} with at most two decimals is accepted", Weight::MIN, Weight::MAX))?,
+            Some(given) => weight(given).ok_or_else(|| {
+                let (min, max) = (Weight::MIN, Weight::MAX);
+                format!(
+                    "members[{place}].weight is {given}: a number from {min} to {max} with at most two decimals is accepted"
+                )
+            })?,
         };
         Ok(api::WishedMember {
             id: text("id")?,
@@ -131,6 +134,13 @@ fn fields<'a>(what: &str, json: &'a Json, accepted: &[&str]) -> Result<&'a Map<S
     }
 }
 
+/// A weight in hundredths.
+fn weight(given: &Json) -> Option<u32> {
+    // A JSON number keeps the digits that it was written with, but for zeros at the end: 2.0 is 2.
+    let weight = given.as_number()?.to_string();
+    Weight::parse(weight.strip_suffix(".0").unwrap_or(&weight)).map(Weight::hundredths)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +155,10 @@ mod tests {
         assert_eq!(wish.members[1].identity, "00000000000000000000000000000001");
         assert_eq!((wish.members[1].weight_hundredths, &*wish.members[1].zone), (250, "b"));
         assert_eq!((wish.members[0].weight_hundredths, &*wish.members[0].zone), (0, ""));
+        for (json, hundredths) in [("3", 300), ("3.0", 300), ("0.07", 7), ("1.1", 110), ("1e2", 10_000)] {
+            let json: Json = serde_json::from_str(json).unwrap();
+            assert_eq!(weight(&json), Some(hundredths), "{json}");
+        }
         for (text, part) in [
             ("[", "no JSON"),
             ("[]", "no object"),
@@ -154,6 +168,11 @@ mod tests {
             (r#"{"replica_count":1,"members":[{"id":"1"}]}"#, "members[0].address is missing"),
             (r#"{"replica_count":1,"members":[{"id":1,"address":"n:1"}]}"#, "members[0].id is 1"),
             (r#"{"replica_count":1,"members":[{"id":"1","address":"n:1","weight":0}]}"#, "members[0].weight is 0"),
+            (
+                r#"{"replica_count":1,"members":[{"id":"1","address":"n:1","weight":0.001}]}"#,
+                "members[0].weight is 0.001",
+            ),
+            (r#"{"replica_count":1,"members":[{"id":"1","address":"n:1","zone":2}]}"#, "members[0].zone is 2"),
             (
                 r#"{"replica_count":1,"members":[{"id":"1","address":"n:1","weight":"2"}]}"#,
                 "members[0].weight is \"2\"",

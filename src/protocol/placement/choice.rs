@@ -16,6 +16,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::hash::{mixed_slot, score};
+use crate::mutants::rule;
 use crate::types::{ClusterParameters, NodeIndex, Site, Slot};
 
 /// The bits of a logarithm behind the point. A cost of 64 at most and a weight of [`Weight::MAX`](crate::types::Weight::MAX)
@@ -161,7 +162,7 @@ impl Choice {
     /// A node that is dropped cannot come back when more nodes are seen: those only go before it. So it need not be kept.
     fn offer(&mut self, candidate: Candidate, zone: usize) {
         let mut rank = 0;
-        for chosen in self.chosen.iter_mut().filter(|chosen| chosen.zone == zone) {
+        for chosen in self.chosen.iter_mut().filter(|chosen| rule!(ZonesAreIgnored, chosen.zone == zone, not false)) {
             if chosen.candidate.compare(&candidate).is_lt() {
                 rank += 1;
             } else {

@@ -144,6 +144,20 @@ fn share_of_three_replicas_is_nearly_in_proportion_to_the_weight() {
 
 #[test]
 fn replicas_are_in_distinct_zones_where_there_are_enough() {
+    assert_eq!(slots_that_share_a_zone(), 0);
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn replicas_share_zones_where_these_are_ignored() {
+    crate::mutants::turn_on(Some(crate::mutants::Mutant::ZonesAreIgnored));
+    let sharing = slots_that_share_a_zone();
+    crate::mutants::turn_on(None);
+    assert!(sharing > 30_000, "the test above would notice this: {sharing}");
+}
+
+/// How many slots have two replicas in one zone, although there are four zones for three replicas.
+fn slots_that_share_a_zone() -> usize {
     let nodes = [
         ("1", "1", "a"),
         ("2", "1", "a"),
@@ -154,11 +168,8 @@ fn replicas_are_in_distinct_zones_where_there_are_enough() {
         ("7", "1", "d"),
     ];
     let placement = placement(3, &nodes, 3);
-    for slot in slots() {
-        let zones = zones(&placement, slot);
-        let distinct: BTreeSet<&str> = zones.iter().copied().collect();
-        assert_eq!(distinct.len(), 3, "{slot}: {zones:?}");
-    }
+    let share = |slot: &Slot| counts_of_zones(&zones(&placement, *slot)).len() < 3;
+    slots().filter(share).count()
 }
 
 /// As many zones as replicas: each zone holds each slot once, so that a zone of one node holds all slots.
