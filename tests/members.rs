@@ -236,7 +236,7 @@ async fn nodes_come_go_and_are_replaced_without_a_failed_request() {
 fn with_sites(file: &std::path::Path, of_nodes: &[(&str, &str)]) {
     let text = std::fs::read_to_string(file).unwrap();
     let line = |line: &str| {
-        let of = of_nodes.iter().find(|(id, _)| line.trim_start().starts_with(&format!("{id}:")));
+        let of = of_nodes.iter().find(|(id, _)| line.trim_start().starts_with(&format!("{id:?}:")));
         of.map_or_else(|| line.to_owned(), |(_, more)| line.replace(" }", &format!(", {more} }}")))
     };
     write(file, &text.lines().map(|text| line(text) + "\n").collect::<String>());
