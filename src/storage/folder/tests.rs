@@ -107,7 +107,10 @@ fn other_parameters_are_refused_with_both_values_before_the_bootstrap() {
     let error = refused(&|other| other.parameters.replica_count = 1);
     assert!(matches!(error, DataFolderError::ReplicaCountDiffers { folder: 3, configured: 1, .. }), "{error}");
 
-    let error = refused(&|other| other.parameters.node_ids.push(id("n3")));
+    let error = refused(&|other| {
+        other.parameters.node_ids.push(id("n3"));
+        other.parameters.sites.push(Site::default());
+    });
     assert!(matches!(error, DataFolderError::NodeIdsDiffer { .. }), "{error}");
     assert!(error.to_string().contains("\"quoted\",n#1:{,n2,n3"), "{error}");
 
@@ -158,8 +161,8 @@ fn folder_of_equal_nodes_says_nothing_of_weights_and_zones() {
 fn bootstrapped_folder_goes_on_with_what_it_remembers() {
     let fixture = Fixture::new();
     fixture.persist(&Batch { bootstrapped: true, ..Batch::default() });
-    let mut other = fixture.parameters.clone();
-    (other.replica_count, other.node_ids) = (1, vec![id("n#1:{"), id("n2"), id("n3")]);
+    let mut other = ClusterParameters::plain(fixture.parameters.seed, 1, vec![id("n#1:{"), id("n2"), id("n3")]);
+    other.sites[1].weight = Weight::parse("2").unwrap();
     for _ in 0..2 {
         let (folder, _store) = fixture.open_as(&fixture.node_id, &other, false).expect("it goes on");
         assert_eq!(*folder.parameters(), fixture.parameters);
@@ -184,8 +187,7 @@ fn folder_under_a_configuration_takes_the_file_for_addresses_alone() {
     let old = MemberList { replica_count: 1, members: vec![member("n#1:{")] };
     let configuration = Configuration { number: 2, cluster: ClusterId(1), seed: 7, old, new: None };
     fixture.persist(&Batch { configuration: Some(Arc::new(configuration)), ..Batch::default() });
-    let mut other = fixture.parameters.clone();
-    (other.replica_count, other.node_ids) = (1, vec![id("n#1:{"), id("n3")]);
+    let other = ClusterParameters::plain(fixture.parameters.seed, 1, vec![id("n#1:{"), id("n3")]);
     let (folder, _store) = fixture.open_as(&fixture.node_id, &other, false).expect("it opens");
     assert_eq!((folder.parameters(), folder.addresses().len()), (&other, 2));
 }
@@ -195,6 +197,7 @@ fn folder_of_a_node_that_waits_follows_its_file() {
     let fixture = Fixture::new();
     let mut other = fixture.parameters.clone();
     other.node_ids.push(id("n3"));
+    other.sites.push(Site::default());
     let store_id = fixture.open_as(&fixture.node_id, &fixture.parameters, true).expect("it is new").0.store_id();
     for parameters in [&other, &fixture.parameters, &other] {
         let (folder, _store) = fixture.open_as(&fixture.node_id, parameters, true).expect("it waits");
