@@ -7,6 +7,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion};
 use quorate::protocol::placement::Placement;
+use quorate::types::{ClusterParameters, Site};
 use testkit::data::{key, parameters};
 
 /// The number of nodes: a small cluster, and about the largest one.
@@ -46,6 +47,19 @@ fn build(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(format!("{nodes} nodes")), |bencher| {
             bencher.iter(|| Placement::new(black_box(parameters.clone())));
         });
+        let numbers = 0..nodes;
+        let weights: Vec<u32> = numbers.clone().map(|node| if node.is_multiple_of(2) { 100 } else { 250 }).collect();
+        let zones: Vec<&str> = numbers.map(|node| ["a", "b", "c"][node % 3]).collect();
+        let none = (&[][..], &[][..]);
+        for (what, (weights, zones)) in
+            [("weights", (&weights[..], none.1)), ("zones", (none.0, &zones[..])), ("both", (&weights[..], &zones[..]))]
+        {
+            let sites = Site::listed(nodes, weights, zones).expect("these are weights and zones");
+            let parameters = ClusterParameters { sites, ..parameters.clone() };
+            group.bench_function(BenchmarkId::new(what, format!("{nodes} nodes")), |bencher| {
+                bencher.iter(|| Placement::new(black_box(parameters.clone())));
+            });
+        }
     }
     group.finish();
 }

@@ -273,11 +273,15 @@ pub enum Mutant {
     CommitWithOneComplete,
     /// A list counts the answers of nodes that take slots over.
     ListAnswersForFresh,
+    /// A node keeps its placement where the same nodes get other weights or zones.
+    OtherSitesKeepPlacement,
+    /// The replicas of a slot may all lie in one zone.
+    ZonesAreIgnored,
 }
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 133] = [
+    pub const ALL: [(Self, &'static str); 135] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -411,6 +415,8 @@ impl Mutant {
         (Self::CommitBeforeComplete, "a change ends once all have taken over their slots"),
         (Self::CommitWithOneComplete, "a change ends once all have taken over their slots"),
         (Self::ListAnswersForFresh, "a list misses no acknowledged key"),
+        (Self::OtherSitesKeepPlacement, "all nodes place a slot alike"),
+        (Self::ZonesAreIgnored, "replicas lie in distinct zones as far as there are enough"),
     ];
 
     /// Those of deletions that are forgotten. They need late messages beside whole rounds.
@@ -459,6 +465,9 @@ impl Mutant {
         Self::CommitWithOneComplete,
         Self::ListAnswersForFresh,
     ];
+
+    /// Those of weights and zones. Only seeds that change these can find them.
+    pub const OF_SITES: [Self; 1] = [Self::OtherSitesKeepPlacement];
 
     /// Those of created tables. What uses the default table alone cannot find them.
     pub const OF_TABLES: [Self; 9] = [

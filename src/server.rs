@@ -28,7 +28,7 @@ use crate::storage::folder::{self, DataFolder, DataFolderError, FileSays};
 use crate::storage::memory::MemoryStore;
 use crate::storage::rocks::RocksOptions;
 use crate::storage::{Store, StoreError};
-use crate::types::StoreId;
+use crate::types::{Site, StoreId};
 
 /// Where a node keeps its records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -325,6 +325,17 @@ fn differences(config: &Config, layout: &Layout) -> Option<String> {
     }
     if has.replica_count != wished.replica_count {
         differences.push(format!("replica_count is {} instead of {}", wished.replica_count, has.replica_count));
+    }
+    for member in wished.members() {
+        let (id, site) = (wished.id(member), wished.site(member));
+        let Some(present) = has.member(id).map(|member| has.site(member)).filter(|present| *present != site) else {
+            continue;
+        };
+        let text = |site: &Site| match &site.zone {
+            Some(zone) => format!("weight {} in zone {zone}", site.weight),
+            None => format!("weight {}", site.weight),
+        };
+        differences.push(format!("node {id} has {} instead of {}", text(site), text(present)));
     }
     for (id, address) in std::iter::zip(&wished.node_ids, &file.addresses) {
         let known = layout.member(id).and_then(|member| layout.nodes()[member.index()].address.as_deref());

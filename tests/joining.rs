@@ -18,7 +18,7 @@ use quorate::config::{Config, File};
 use quorate::protocol::{MembersChange, MembersRefusal, MembersReport, WishedMember, WishedMembers};
 use quorate::runtime::{NodeHandle, RequestError};
 use quorate::server::{Server, ServerError, Storage};
-use quorate::types::NodeId;
+use quorate::types::{NodeId, Site};
 use quorate::wire::failure::{Failure, FailureReason};
 use quorate::{Client, protocol};
 use testkit::cluster::{Cluster, NodeFiles, Plan, START_TIME_MAX, TestNode, cluster_yml, node_yml, poll, write};
@@ -70,6 +70,7 @@ impl Own {
             id: NodeId::new(&node.id).expect("it is well formed"),
             address: node.address().into(),
             store_id: None,
+            site: Site::default(),
         };
         self.make(WishedMembers { replica_count, members: nodes.iter().map(member).collect() }).await;
     }
@@ -240,6 +241,7 @@ async fn node_joins_and_another_leaves_while_clients_write() {
                 id: NodeId::new("9").expect("it is well formed"),
                 address: "127.0.0.1:1".into(),
                 store_id: None,
+                site: Site::default(),
             }],
         },
     };
@@ -367,6 +369,7 @@ async fn node_that_lost_its_disk_takes_its_own_place() {
         id: NodeId::new(&node.id).expect("it is well formed"),
         address: node.address().into(),
         store_id: (node.id == "3").then_some(waiting.store_id),
+        site: Site::default(),
     };
     own.make(WishedMembers { replica_count: 3, members: cluster.nodes.iter().map(member).collect() }).await;
     cluster.nodes[2].wait_linked().await;

@@ -141,7 +141,6 @@ fn hello(id: &str, protocol: u32) -> api::PeerBatch {
         seed: 0,
         replica_count: 3,
         node_ids: ["1", "2", "3"].map(str::to_owned).to_vec(),
-        earlier_incarnations: Vec::new(),
         ..api::PeerHello::default()
     };
     let body = Some(api::peer_message::Body::Hello(hello));

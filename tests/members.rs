@@ -232,6 +232,95 @@ async fn nodes_come_go_and_are_replaced_without_a_failed_request() {
     .await;
 }
 
+/// The file with more fields for each node.
+fn with_sites(file: &std::path::Path, of_nodes: &[(&str, &str)]) {
+    let text = std::fs::read_to_string(file).unwrap();
+    let line = |line: &str| {
+        let of = of_nodes.iter().find(|(id, _)| line.trim_start().starts_with(&format!("{id:?}:")));
+        of.map_or_else(|| line.to_owned(), |(_, more)| line.replace(" }", &format!(", {more} }}")))
+    };
+    write(file, &text.lines().map(|text| line(text) + "\n").collect::<String>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_and_zones_change_while_clients_write() {
+    in_time(async {
+        let mut growing = Growing::start().await;
+        let client = growing.cluster.client().with_deadline(Duration::from_secs(20));
+        keep(&client, 300).await;
+        let load = Load::start(client.clone());
+        let four = growing.file("four.yml", 2, &["1", "2", "3", "4"]);
+        growing.join("4", &four).await;
+        let joined = growing.run(&["members", "apply", four.to_str().unwrap(), "--yes"]).await;
+        assert_eq!(joined.exit, Some(0), "{joined:?}");
+        let slots = |members: &Json| -> Vec<u64> {
+            members["members"].as_array().unwrap().iter().map(|member| member["slots"].as_u64().unwrap()).collect()
+        };
+        let even = slots(&growing.members().await);
+        assert!(even.iter().all(|slots| slots.abs_diff(32_768) < 1_000), "{even:?}");
+        assert!(!growing.run(&["members"]).await.text.contains("WEIGHT"));
+
+        let heavy = growing.file("heavy.yml", 2, &["1", "2", "3", "4"]);
+        with_sites(&heavy, &[("2", "weight: 2.5")]);
+        let heavy = heavy.to_str().unwrap();
+        let plan = growing.run(&["members", "plan", heavy, "--json"]).await.json();
+        let [difference] = &plan["differences"].as_array().unwrap()[..] else { panic!("{plan}") };
+        assert_eq!((&difference["id"], &difference["fate"]), (&"2".into(), &"placed anew".into()), "{plan}");
+        assert_eq!((&difference["old_weight"], &difference["weight"]), (&1.into(), &2.5.into()), "{plan}");
+        assert!(plan["moves"].as_array().unwrap().iter().all(|moved| moved["to"] == "2"), "{plan}");
+        let applied = growing.run(&["members", "apply", heavy, "--yes"]).await;
+        assert_eq!(applied.exit, Some(0), "{applied:?}");
+        assert!(applied.text.contains("weight 2.5 instead of 1"), "{applied:?}");
+        let members = growing.members().await;
+        let held = slots(&members);
+        assert_eq!(held[1], even[1] + plan["slots"].as_u64().unwrap(), "{members}");
+        assert!(held[1] > 45_000 && held[0] < even[0], "{held:?}");
+        assert_eq!((&members["members"][1]["weight"], &members["members"][1]["zone"]), (&2.5.into(), &Json::Null));
+
+        let some = growing.file("some.yml", 2, &["1", "2", "3", "4"]);
+        with_sites(&some, &[("1", "zone: a"), ("2", "zone: a"), ("3", "zone: b")]);
+        let some = growing.run(&["members", "apply", some.to_str().unwrap(), "--yes"]).await;
+        assert_eq!(some.exit, Some(2), "{some:?}");
+        assert!(some.error.contains("cluster.nodes.4.zone: missing, and node 1 has one"), "{some:?}");
+        let zones = growing.file("zones.yml", 2, &["1", "2", "3", "4"]);
+        with_sites(&zones, &[("1", "zone: a"), ("2", "zone: a, weight: 2.5"), ("3", "zone: b"), ("4", "zone: b")]);
+        let zones = growing.run(&["members", "apply", zones.to_str().unwrap(), "--yes"]).await;
+        assert_eq!(zones.exit, Some(0), "{zones:?}");
+        assert!(zones.text.contains("node 3 is placed anew") && zones.text.contains("zone b instead of no zone"));
+        let held = slots(&growing.members().await);
+        assert_eq!(
+            (held[0] + held[1], held[2] + held[3]),
+            (65_536, 65_536),
+            "each zone holds each slot once: {held:?}"
+        );
+        let text = growing.run(&["members"]).await.text;
+        assert!(text.contains("WEIGHT") && text.contains("ZONE"), "{text}");
+
+        // A node that starts anew has the weights and zones from its folder, and not from its file.
+        growing.cluster.nodes[2].kill();
+        growing.cluster.nodes[2].start();
+        growing.cluster.nodes[2].wait_linked().await;
+        growing.cluster.nodes[2].wait_log(&["has weight 1 instead of weight 2.5 in zone a"]).await;
+        println!("{} pairs of requests", load.end().await);
+        are_kept(&client, 300).await;
+
+        let exported = growing.run(&["members", "export"]).await;
+        assert!(exported.text.contains("      weight: 2.5\n      zone: \"a\"\n"), "{exported:?}");
+        let listed = growing.cluster.dir().join("exported.yml");
+        write(&listed, &exported.text);
+        let same = growing.run(&["members", "apply", listed.to_str().unwrap()]).await;
+        assert_eq!(same.exit, Some(0), "{same:?}");
+        assert!(same.text.contains("the members are these already"), "{same:?}");
+        let address = |id: &str| format!("127.0.0.1:{}", growing.port(id));
+        for (id, held) in ["1", "2", "3", "4"].iter().zip(&held) {
+            let status = growing.run(&["--address", &address(id), "status", "--json"]).await.json();
+            assert_eq!(status["nodes"][1]["weight"], 2.5, "{status}");
+            println!("node {id} holds {held} slots");
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn change_that_cannot_be_made_is_refused_and_says_what_to_do() {
     in_time(async {

@@ -242,15 +242,24 @@ async fn folder_in_use_is_refused_to_a_second_process() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_whose_cluster_files_differ_refuse_each_other_and_both_say_so() {
     let nowhere = ports::free_port();
-    for (what, seed, replica_count, added) in
-        [("seed", 7, 3, None), ("replica_count", 0, 1, None), ("ids", 0, 3, Some(("4", nowhere)))]
-    {
+    for (what, seed, replica_count, added) in [
+        ("seed", 7, 3, None),
+        ("replica_count", 0, 1, None),
+        ("ids", 0, 3, Some(("4", nowhere))),
+        ("weight", 0, 3, None),
+        ("zone", 0, 3, None),
+    ] {
         let mut cluster = Cluster::prepare(&Plan::default());
         let addresses: Vec<(String, u16)> = cluster.nodes.iter().map(|node| (node.id.clone(), node.port)).collect();
         let mut addresses: Vec<(&str, u16)> = addresses.iter().map(|(id, port)| (id.as_str(), *port)).collect();
         addresses.extend(added);
         let other = cluster.dir().join("other.yml");
-        write(&other, &cluster_yml(seed, replica_count, &addresses));
+        let more = match what {
+            "weight" => ", weight: 2 }",
+            "zone" => ", zone: a }",
+            _ => " }",
+        };
+        write(&other, &cluster_yml(seed, replica_count, &addresses).replace(" }", more));
         cluster.nodes[2].files.cluster_file = other;
         cluster.start_all();
 
@@ -263,7 +272,7 @@ async fn nodes_whose_cluster_files_differ_refuse_each_other_and_both_say_so() {
             let peer = peer_of(&health, there);
             assert_parts(what, &peer.detail, &["cluster files differ", advice]);
             assert_eq!(health.status(), Health::Starting, "{what}: no cluster is bootstrapped: {health:?}");
-            node.wait_log(&["cluster files differ in seed, replica_count or node ids", advice]).await;
+            node.wait_log(&["cluster files differ in seed, replica_count, node ids, weights or zones", advice]).await;
             println!("{what}: node {} of node {there}: {}", node.id, peer.detail);
         }
         let status = cluster.nodes[0]
@@ -594,7 +603,7 @@ fn rows(held: &str, foreign: &str, stamp: &api::ClockValue) -> Vec<Row> {
 /// A key that only node 1 of three holds, and a key that it does not hold.
 fn keys_of_node_1() -> (String, String) {
     let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).expect("it is well formed")).into();
-    let placement = Placement::new(ClusterParameters { seed: 0, replica_count: 1, node_ids });
+    let placement = Placement::new(ClusterParameters::plain(0, 1, node_ids));
     let find = |holds: bool| {
         let mut keys = (0..).map(|number| format!("key-{number}"));
         let is_so = |key: &String| {

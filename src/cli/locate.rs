@@ -13,7 +13,7 @@ use crate::api;
 use crate::config::{ClusterConfig, File};
 use crate::limits::{NODES_MAX, REPLICA_COUNT_MAX};
 use crate::protocol::placement::Placement;
-use crate::types::{ClusterParameters, Key, NodeId, TableId};
+use crate::types::{ClusterParameters, Key, NodeId, Site, TableId, Weight};
 
 /// Print which nodes hold keys
 ///
@@ -85,12 +85,12 @@ pub(super) fn parameters(info: &api::ClusterInfoResponse) -> Result<ClusterParam
     let bad = |problem: String| {
         CliError::not_done(format!("node {:?} describes an impossible cluster: {problem}", info.node_id))
     };
-    let mut node_ids = info
-        .storage_nodes
+    let mut nodes: Vec<&api::StorageNode> = info.storage_nodes.iter().collect();
+    nodes.sort_unstable_by_key(|node| &node.id);
+    let node_ids = nodes
         .iter()
         .map(|node| NodeId::new(&node.id).map_err(|error| bad(error.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
-    node_ids.sort();
     if let Some((twice, _)) = std::iter::zip(&node_ids, &node_ids[1.min(node_ids.len())..]).find(|(a, b)| a == b) {
         return Err(bad(format!("node {twice} is listed twice")));
     }
@@ -101,7 +101,15 @@ pub(super) fn parameters(info: &api::ClusterInfoResponse) -> Result<ClusterParam
         .ok()
         .filter(|count| (1..=node_ids.len().min(REPLICA_COUNT_MAX)).contains(count))
         .ok_or_else(|| bad(format!("{} replicas on {} nodes", info.replication_level, node_ids.len())))?;
-    Ok(ClusterParameters { seed: info.seed, replica_count, node_ids })
+    let weight = |node: &&api::StorageNode| match node.weight_hundredths {
+        0 => Weight::ONE.hundredths(),
+        given => given,
+    };
+    let weights: Vec<u32> = nodes.iter().map(weight).collect();
+    let zones: Vec<&str> = nodes.iter().map(|node| node.zone.as_str()).collect();
+    let zones = if zones.iter().all(|zone| zone.is_empty()) { Vec::new() } else { zones };
+    let sites = Site::listed(node_ids.len(), &weights, &zones).map_err(|error| bad(error.to_string()))?;
+    Ok(ClusterParameters { seed: info.seed, replica_count, node_ids, sites })
 }
 
 fn replicas<'a>(placement: &'a Placement, key: &Key) -> Vec<&'a str> {
@@ -136,6 +144,26 @@ mod tests {
         let named = info(&["node-a", "node-b", "node-c", "node-d"], 3, 42);
         let named = Placement::new(parameters(&named).unwrap());
         assert_eq!(as_line(&named, &Key::new("雪片").unwrap()), "雪片\t54523\tnode-d,node-a,node-c\n");
+    }
+
+    #[test]
+    fn weights_and_zones_of_a_node_s_answer_decide_too() {
+        let mut weighted = info(&["5", "4", "3", "2", "1"], 3, 0);
+        for (node, weight) in weighted.storage_nodes.iter_mut().zip([400, 50, 200, 0, 100]) {
+            node.weight_hundredths = weight;
+        }
+        let key = Key::new("b").unwrap();
+        let line = |info: &api::ClusterInfoResponse| as_line(&Placement::new(parameters(info).unwrap()), &key);
+        assert_eq!(line(&weighted), "b\t31384\t3,5,2\n");
+        let mut in_zones = info(&["5", "4", "3", "2", "1"], 3, 0);
+        for (node, zone) in in_zones.storage_nodes.iter_mut().zip(["b", "b", "a", "a", "a"]) {
+            zone.clone_into(&mut node.zone);
+        }
+        assert_eq!(line(&in_zones), "b\t31384\t3,4,2\n");
+        in_zones.storage_nodes[0].zone.clear();
+        assert!(parameters(&in_zones).unwrap_err().message.contains("is no zone"));
+        weighted.storage_nodes[0].weight_hundredths = 1_000_001;
+        assert!(parameters(&weighted).unwrap_err().message.contains("1000001 hundredths"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::output::{print, print_json};
 use super::{CliError, Exit, Global};
 use crate::protocol::placement::Placement;
 use crate::service::cluster_report::{HEALTH_TIME_MAX, Report, View, ask_all, rows};
-use crate::types::{Clock, Slot};
+use crate::types::{Clock, Slot, Weight};
 
 /// Show the state of each node, and how many more failures the cluster tolerates
 ///
@@ -44,8 +44,14 @@ impl Report {
     fn as_text(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        table.set_header(["ID", "ADDRESS", "STATE", "UPTIME", "VERSION", "KEYS", "DISK", "CLOCK"]);
-        for row in &self.rows {
+        // Most clusters have neither weights nor zones, and a line has room for little more than the rest.
+        let has_weights = self.sites.iter().any(|site| site.weight != Weight::ONE);
+        let has_zones = self.sites.iter().any(|site| site.zone.is_some());
+        let mut header = vec!["ID", "ADDRESS", "STATE", "UPTIME", "VERSION", "KEYS", "DISK", "CLOCK"];
+        header.extend(has_weights.then_some("WEIGHT"));
+        header.extend(has_zones.then_some("ZONE"));
+        table.set_header(header);
+        for (row, site) in self.rows.iter().zip(&self.sites) {
             let mut cells = vec![row.id.clone(), row.address.clone(), row.state().to_owned()];
             match &row.view {
                 View::Unreachable { .. } => cells.extend(["-", "-", "-", "-", "-"].map(str::to_owned)),
@@ -57,6 +63,8 @@ impl Report {
                     health.clock.clone().map_or_else(|| "-".to_owned(), |clock| Clock::from(clock).to_string()),
                 ]),
             }
+            cells.extend(has_weights.then(|| site.weight.to_string()));
+            cells.extend(has_zones.then(|| site.zone.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)));
             table.add_row(cells);
         }
         let mut text = String::new();
@@ -129,11 +137,11 @@ mod tests {
     use super::*;
     use crate::api;
     use crate::service::cluster_report::{Answers, Row};
-    use crate::types::{ClusterParameters, NodeId};
+    use crate::types::{ClusterParameters, NodeId, Site};
 
     fn placement(nodes: usize, replica_count: usize) -> Placement {
         let node_ids = (1..=nodes).map(|id| NodeId::new(&id.to_string()).unwrap()).collect();
-        Placement::new(ClusterParameters { seed: 0, replica_count, node_ids })
+        Placement::new(ClusterParameters::plain(0, replica_count, node_ids))
     }
 
     fn health(id: usize, status: api::Health) -> api::HealthResponse {
@@ -215,6 +223,26 @@ mod tests {
         let expected = "node 1: not reachable from here (connection refused); no node that answers is linked to it";
         assert_eq!(lines[4].join(" "), expected);
         assert_eq!(lines.len(), 6, "{text}");
+    }
+
+    #[test]
+    fn weights_and_zones_are_shown_where_there_are_some() {
+        let rows = || (1..=3).map(|id| row(id, (id > 1).then_some(api::Health::Online))).collect();
+        let cluster = |weights: &[u32], zones: &[&str]| {
+            let plain = placement(3, 3).parameters().clone();
+            let sites = Site::listed(3, weights, zones).unwrap();
+            Report::new(&Placement::new(ClusterParameters { sites, ..plain }), rows())
+        };
+        let both = cluster(&[100, 250, 50], &["a", "b", "c"]);
+        let text = both.as_text();
+        let ends: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().rev().take(2).collect()).collect();
+        assert_eq!(ends[..4], [["ZONE", "WEIGHT"], ["a", "1"], ["b", "2.5"], ["c", "0.5"]]);
+        let zones = cluster(&[], &["a", "b", "c"]).as_text();
+        assert!(zones.contains("ZONE") && !zones.contains("WEIGHT"), "{zones}");
+        let json = both.as_json();
+        assert_eq!((&json["nodes"][0]["weight"], &json["nodes"][0]["zone"]), (&json!(1), &json!("a")));
+        assert_eq!(json["nodes"][1]["weight"], json!(2.5));
+        assert_eq!(report(3, 3, 0).as_json()["nodes"][0]["zone"], json!(null));
     }
 
     /// The report on three nodes. Only node 1 can be reached, at an address that the nodes do not use. It is linked to the nodes

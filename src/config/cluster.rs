@@ -8,7 +8,7 @@ use super::fields::{Mapping, names};
 use super::keys::{self, CLUSTER_KEYS, CLUSTER_NODE_KEYS, Kind};
 use super::{File, yaml};
 use crate::limits::NODES_MAX;
-use crate::types::{ClusterParameters, NodeId, NodeIndex};
+use crate::types::{ClusterParameters, NodeId, NodeIndex, Site, Weight, Zone};
 
 /// A cluster's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +32,9 @@ impl ClusterConfig {
         let seed = seed(&mapping)?;
         let nodes = nodes(&mapping)?;
         let replica_count = replica_count(&mapping, nodes.len())?;
-        let (node_ids, addresses) = nodes.into_iter().unzip();
-        Ok(Self { parameters: ClusterParameters { seed, replica_count, node_ids }, addresses })
+        let (node_ids, places): (_, Vec<_>) = nodes.into_iter().unzip();
+        let (addresses, sites) = places.into_iter().unzip();
+        Ok(Self { parameters: ClusterParameters { seed, replica_count, node_ids, sites }, addresses })
     }
 
     /// The address of `member`.
@@ -51,7 +52,7 @@ fn seed(cluster: &Mapping<'_>) -> Result<u32, ConfigError> {
     u32::try_from(number).map_err(|_| given.refused(accepted))
 }
 
-fn nodes(cluster: &Mapping<'_>) -> Result<BTreeMap<NodeId, RemoteAddress>, ConfigError> {
+fn nodes(cluster: &Mapping<'_>) -> Result<BTreeMap<NodeId, (RemoteAddress, Site)>, ConfigError> {
     let accepted = keys::NODES.kind.accepted();
     let Some(entry) = cluster.entry(keys::NODES.name) else {
         return Err(cluster.missing(keys::NODES.name, &accepted, None));
@@ -78,9 +79,42 @@ fn nodes(cluster: &Mapping<'_>) -> Result<BTreeMap<NodeId, RemoteAddress>, Confi
             let owner = format!("node {owner}");
             return Err(given.error(Problem::AddressTaken { address: given.text.clone(), owner }));
         }
-        nodes.insert(id, address);
+        let site = Site { weight: weight(&node)?, zone: zone(&node)? };
+        nodes.insert(id, (address, site));
     }
+    refuse_some_zones(&mapping)?;
     Ok(nodes)
+}
+
+/// A node without a zone among nodes with zones is more likely forgotten than meant.
+fn refuse_some_zones(nodes: &Mapping<'_>) -> Result<(), ConfigError> {
+    let mut other = None;
+    let mut without = None;
+    for entry in nodes.entries {
+        let node = nodes.below(entry, "a mapping")?;
+        if node.entry(keys::ZONE.name).is_some() {
+            other = other.or(Some(&entry.key));
+        } else {
+            without = without.or(Some(node));
+        }
+    }
+    let (Some(other), Some(node)) = (other, without) else { return Ok(()) };
+    let place = node.place(Some(node.line), Some(keys::ZONE.name));
+    Err(ConfigError { place, problem: Problem::ZoneMissing { other: other.clone() } })
+}
+
+fn weight(node: &Mapping<'_>) -> Result<Weight, ConfigError> {
+    let Some(entry) = node.entry(keys::WEIGHT.name) else { return Ok(Weight::ONE) };
+    let accepted = keys::WEIGHT.kind.accepted();
+    let given = node.given(entry, &accepted)?;
+    Weight::parse(&given.text).ok_or_else(|| given.refused(accepted))
+}
+
+fn zone(node: &Mapping<'_>) -> Result<Option<Zone>, ConfigError> {
+    let Some(entry) = node.entry(keys::ZONE.name) else { return Ok(None) };
+    let accepted = keys::ZONE.kind.accepted();
+    let given = node.given(entry, &accepted)?;
+    Zone::new(&given.text).map(Some).ok_or_else(|| given.refused(accepted))
 }
 
 fn replica_count(cluster: &Mapping<'_>, nodes: usize) -> Result<usize, ConfigError> {

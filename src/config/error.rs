@@ -163,6 +163,12 @@ pub enum Problem {
     /// The text is not a node id.
     #[error("{0}")]
     NodeId(NodeIdError),
+    /// Some nodes have a zone, and this one has none.
+    #[error("missing, and node {} has one: give all nodes a zone, or none", other.escape_debug())]
+    ZoneMissing {
+        /// The id of a node that has a zone.
+        other: String,
+    },
     /// The cluster has no nodes.
     #[error("no nodes: give 1 to {NODES_MAX}, each as ID: {{ remote_address: HOST:PORT }}")]
     NoNodes,

@@ -9,7 +9,7 @@ use crate::limits::{
     REPAIR_KEYS_PER_SECOND_DEFAULT, REPLICA_COUNT_MAX, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
     REQUESTS_IN_FLIGHT_MAX_DEFAULT, TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
-use crate::types::{NODE_ID_BYTES_MAX, TABLE_NAME_BYTES_MAX};
+use crate::types::{NODE_ID_BYTES_MAX, TABLE_NAME_BYTES_MAX, Weight, ZONE_BYTES_MAX};
 
 /// The first part of the environment variables that override keys of node.yml.
 pub const VARIABLE_PREFIX: &str = "QUORATE_NODE_";
@@ -61,6 +61,10 @@ pub(super) enum Kind {
     },
     /// A mapping of node ids to mappings of keys.
     Nodes,
+    /// A number with two decimals at most.
+    Weight,
+    /// The name of a zone.
+    Zone,
     /// The name of a table.
     Table,
     /// Host names, separated by commas.
@@ -118,6 +122,15 @@ impl Kind {
             Self::Origins => {
                 "origins, separated by commas, each SCHEME://HOST or SCHEME://HOST:PORT, such as \"https://app.example\""
                     .into()
+            }
+            Self::Weight => format!(
+                "a number from {} to {} with at most two decimals, such as 2 or 0.5",
+                Weight::MIN,
+                Weight::MAX
+            )
+            .into(),
+            Self::Zone => {
+                format!("1 to {ZONE_BYTES_MAX} printable ASCII characters without spaces and commas, such as b").into()
             }
             Self::Nodes => "a mapping of node ids, each as ID: { remote_address: HOST:PORT }".into(),
         }
@@ -394,5 +407,24 @@ pub(super) const REMOTE_ADDRESS: Key = Key {
             a node may differ between the files of two nodes, for example behind proxies.",
 };
 
+pub(super) const WEIGHT: Key = Key {
+    name: "weight",
+    kind: Kind::Weight,
+    default: Fallback::Text("1"),
+    change: Change::Members,
+    about: "How much of the data the node holds, compared with the others: a node of weight 2 holds about twice as many slots \
+            as one of weight 1. A node holds each slot once, so no weight gives it more than all slots.",
+};
+
+pub(super) const ZONE: Key = Key {
+    name: "zone",
+    kind: Kind::Zone,
+    default: Fallback::None("no zone"),
+    change: Change::Members,
+    about: "Where the node is, such as its rack or room. The replicas of a slot lie in different zones as far as there are \
+            enough, and otherwise in each zone about equally many. Give all nodes a zone, or none. With as many zones as \
+            `replica_count`, each zone holds all data once: the only node of a zone then holds every slot.",
+};
+
 /// Every key of one node below `nodes` in cluster.yml.
-pub(super) const CLUSTER_NODE_KEYS: [&Key; 1] = [&REMOTE_ADDRESS];
+pub(super) const CLUSTER_NODE_KEYS: [&Key; 3] = [&REMOTE_ADDRESS, &WEIGHT, &ZONE];

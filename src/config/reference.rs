@@ -6,7 +6,7 @@ use super::keys::{
     CLUSTER_KEYS, CLUSTER_NODE_KEYS, Change, Fallback, Key, Kind, NODE_KEYS, REPLICA_COUNT, VARIABLE_PREFIX,
 };
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX};
-use crate::types::NODE_ID_BYTES_MAX;
+use crate::types::{NODE_ID_BYTES_MAX, Weight, ZONE_BYTES_MAX};
 
 const HEAD: &str = "\
 # Configuration reference
@@ -37,10 +37,10 @@ node:
 const CLUSTER_HEAD: &str = "\
 ## cluster.yml
 
-All keys are below the key `cluster`. Until the nodes have all met once, those whose `seed`, `replica_count` or node ids differ
-refuse each other. Later the file is a wish for `quorate members apply`, and says where nodes may be found: a node whose file
-differs serves with what the cluster has, and its log says what differs. No environment variable overrides these keys. A
-cluster of three nodes:
+All keys are below the key `cluster`. Until the nodes have all met once, those whose `seed`, `replica_count`, node ids, weights
+or zones differ refuse each other. Later the file is a wish for `quorate members apply`, and says where nodes may be found: a
+node whose file differs serves with what the cluster has, and its log says what differs. No environment variable overrides
+these keys. A cluster of three nodes:
 
 ```yaml
 cluster:
@@ -107,6 +107,8 @@ fn value(key: &Key) -> String {
         Kind::Bytes { min, max } => format!("a whole number of bytes from {} to {}", bytes(min), bytes(max)),
         Kind::Nodes => "a mapping of node ids to mappings".to_owned(),
         Kind::Table => "the name of a table".to_owned(),
+        Kind::Weight => format!("a number from {} to {} with at most two decimals", Weight::MIN, Weight::MAX),
+        Kind::Zone => format!("1 to {ZONE_BYTES_MAX} printable ASCII characters without spaces and commas"),
         Kind::Hosts => "host names, separated by commas".to_owned(),
         Kind::Origins => "origins, separated by commas".to_owned(),
     }

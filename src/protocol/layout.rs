@@ -12,7 +12,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::mutants::rule;
-use crate::types::{ClusterParameters, Configuration, Key, MemberList, NodeId, NodeIndex, Slot};
+use crate::types::{ClusterParameters, Configuration, Key, MemberList, NodeId, NodeIndex, Site, Slot};
 
 use super::placement::Placement;
 use super::quorum::Tally;
@@ -85,7 +85,15 @@ impl Layout {
             let parameters = list.parameters(configuration.seed);
             let members: Vec<NodeIndex> = list.members.iter().map(&index_of).collect();
             let mut known = self.joint.iter().map(|joint| &joint.new).chain([&self.old]);
-            let is_it = |known: &&Arc<Placement>| *known.parameters() == parameters && known.members() == members;
+            let is_it = |known: &&Arc<Placement>| {
+                let of = known.parameters();
+                let is_same = rule!(
+                    OtherSitesKeepPlacement,
+                    *of == parameters,
+                    not * of == ClusterParameters { sites: of.sites.clone(), ..parameters.clone() }
+                );
+                is_same && known.members() == members
+            };
             known.find(is_it).cloned().unwrap_or_else(|| Arc::new(Placement::of_nodes(parameters, members)))
         };
         let old = place(&configuration.old);
@@ -249,6 +257,18 @@ impl Layout {
         &self.nodes[node.index()].id
     }
 
+    /// The weight and zone of `node`; while members change, those that are to be. The default ones where it is no member.
+    #[must_use]
+    pub fn site(&self, node: NodeIndex) -> Site {
+        site_in(self.newest(), node).or_else(|| site_in(&self.old, node)).unwrap_or_default()
+    }
+
+    /// The same as it was before the change under way.
+    #[must_use]
+    pub fn old_site(&self, node: NodeIndex) -> Site {
+        site_in(&self.old, node).or_else(|| site_in(self.newest(), node)).unwrap_or_default()
+    }
+
     /// The name under which `node` writes.
     ///
     /// # Panics
@@ -267,6 +287,11 @@ impl Layout {
             nodes[index.index()] = node;
         }
     }
+}
+
+fn site_in(placement: &Placement, node: NodeIndex) -> Option<Site> {
+    let place = placement.members().iter().position(|other| *other == node)?;
+    Some(placement.parameters().sites[place].clone())
 }
 
 impl Joint {
@@ -311,8 +336,13 @@ mod tests {
     use crate::types::{ClusterId, Member, StoreId};
 
     fn list(ids: &[&str], replica_count: usize) -> MemberList {
-        let member =
-            |id: &&str| Member { id: NodeId::new(id).unwrap(), store_id: StoreId(1), since: 0, address: "h:1".into() };
+        let member = |id: &&str| Member {
+            id: NodeId::new(id).unwrap(),
+            store_id: StoreId(1),
+            since: 0,
+            address: "h:1".into(),
+            site: Site::default(),
+        };
         MemberList { replica_count, members: ids.iter().map(member).collect() }
     }
 
@@ -339,6 +369,19 @@ mod tests {
             assert!(!layout.gains(NodeIndex(0), slot));
         }
         assert_eq!(layout.slots_held(NodeIndex(3)), 65_536);
+    }
+
+    #[test]
+    fn weight_alone_changes_which_slots_a_node_gains() {
+        let old = list(&["1", "2", "3", "4"], 2);
+        let mut new = old.clone();
+        new.members[3].site = Site::of_fields(200, "").unwrap();
+        let layout = changing(old, Some(new));
+        assert_eq!(layout.site(NodeIndex(3)), Site::of_fields(200, "").unwrap());
+        assert_eq!(layout.site(NodeIndex(8)), Site::default());
+        let gained = |node: u16| (0..=u16::MAX).filter(|slot| layout.gains(NodeIndex(node), Slot(*slot))).count();
+        assert_eq!([0, 1, 2].map(gained), [0; 3], "only the node that weighs more gains slots");
+        assert!(gained(3) > 10_000, "{}", gained(3));
     }
 
     #[test]

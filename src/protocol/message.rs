@@ -13,7 +13,7 @@ use super::members::messages::{MembersAnswer, MembersRequest, configuration_byte
 use super::sums::{Marks, RepairAnswer, RepairRequest, Sum};
 
 /// The version of the messages between nodes. Raised when an older node would misunderstand a newer one.
-pub const PROTOCOL_VERSION: u32 = 7;
+pub const PROTOCOL_VERSION: u32 = 8;
 
 /// The id of an operation or clock round, unique within one incarnation of its coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,7 +92,7 @@ pub struct Hello {
 pub enum HelloRefusal {
     /// The sender speaks another version of the protocol.
     Protocol,
-    /// The sender's cluster file has another seed, `replica_count` or set of ids.
+    /// The sender's cluster file has another seed, `replica_count` or set of ids, or gives a node another weight or zone.
     Cluster,
     /// It was meant for another node.
     WrongNode,
@@ -111,7 +111,8 @@ impl fmt::Display for HelloRefusal {
                 "the two run versions of Quorate that do not understand each other: upgrade the older one"
             }
             Self::Cluster => {
-                "their cluster files differ in seed, replica_count or node ids: give all nodes the same cluster file"
+                "their cluster files differ in seed, replica_count, node ids, weights or zones: give all nodes the same \
+                 cluster file"
             }
             Self::WrongNode => "the address led to another node: correct its remote_address in the cluster file",
             Self::StoreId => {

@@ -14,7 +14,7 @@ use crate::api;
 use crate::client::{Client, ClientError};
 use crate::protocol::placement::Placement;
 use crate::protocol::quorum::majority;
-use crate::types::{Clock, NodeId, NodeIndex, Slot};
+use crate::types::{Clock, ClusterParameters, NodeId, NodeIndex, Site, Slot, Weight, Zone};
 
 use super::ClusterView;
 
@@ -187,6 +187,8 @@ fn unreachable(
 /// The content of `status`.
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
+    /// The weight and zone of the node of each row.
+    pub(crate) sites: Vec<Site>,
     pub(crate) replica_count: usize,
     /// How many more nodes may fail, whichever they are, before some key can be neither read nor written.
     pub(crate) failures_tolerated: usize,
@@ -212,17 +214,21 @@ impl Report {
             slots_lost += usize::from(count < needed);
         }
         let failures_tolerated = serving_least.saturating_sub(needed);
-        Self { rows, replica_count: parameters.replica_count, failures_tolerated, slots_lost }
+        let sites = rows.iter().map(|row| site(parameters, &row.id)).collect();
+        Self { rows, sites, replica_count: parameters.replica_count, failures_tolerated, slots_lost }
     }
 
     pub(crate) fn as_json(&self) -> Json {
         let nodes: Vec<Json> = self
             .rows
             .iter()
-            .map(|row| {
+            .zip(&self.sites)
+            .map(|(row, site)| {
                 let mut json = json!({
                     "id": row.id,
                     "address": row.address,
+                    "weight": serde_json::from_str::<Json>(&site.weight.to_string()).expect("a weight is a number"),
+                    "zone": site.zone.as_ref().map(Zone::as_str),
                     "state": row.state(),
                     "detail": row.detail(),
                     "reachable_from_here": matches!(row.view, View::Answer(_)),
@@ -250,6 +256,11 @@ impl Report {
     }
 }
 
+fn site(parameters: &ClusterParameters, id: &str) -> Site {
+    let member = NodeId::new(id).ok().and_then(|id| parameters.member(&id));
+    member.map(|member| parameters.site(member).clone()).unwrap_or_default()
+}
+
 /// A span of time as the wire has it.
 pub(crate) fn duration(span: Duration) -> prost_types::Duration {
     prost_types::Duration::try_from(span).unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
@@ -264,6 +275,10 @@ impl From<ClusterView> for api::ClusterInfoResponse {
             slots: member.slots,
             last_seen: member.last_seen.map(duration),
             detail: member.detail,
+            weight_hundredths: Some(member.site.weight)
+                .filter(|weight| *weight != Weight::ONE)
+                .map_or(0, Weight::hundredths),
+            zone: member.site.zone.map_or_else(String::new, |zone| zone.to_string()),
         });
         Self {
             uptime: Some(duration(view.uptime)),

@@ -40,8 +40,8 @@ use crate::protocol::{Layout, RepairOrder, RepairReport};
 use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
 use crate::storage::StoreStatistics;
 use crate::types::{
-    AgedRecord, ChangeRequest, Clock, Content, Key, KeyError, NodeId, NodeIndex, Record, Slot, Stamp, Table, TableId,
-    Ttl, Version,
+    AgedRecord, ChangeRequest, Clock, Content, Key, KeyError, NodeId, NodeIndex, Record, Site, Slot, Stamp, Table,
+    TableId, Ttl, Version,
 };
 use crate::wire::failure::FailureReason;
 use crate::wire::method::{Access, Method};
@@ -102,6 +102,7 @@ pub(crate) struct MemberView {
     /// Why it is not linked; empty if it is.
     pub(crate) detail: String,
     pub(crate) slots: u32,
+    pub(crate) site: Site,
     /// The time since its last message; `None` if this node has had none since it started.
     pub(crate) last_seen: Option<Duration>,
 }
@@ -330,6 +331,7 @@ impl Service {
                 state,
                 detail,
                 slots: slots_held[member.index()],
+                site: layout.site(member),
                 last_seen: peer.map_or((member == node.member()).then_some(Duration::ZERO), |peer| peer.last_seen),
             }
         });

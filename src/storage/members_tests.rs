@@ -7,8 +7,8 @@ use super::rocks::{RocksOptions, RocksStore};
 use super::tests::{STORE_ID, batch_of, every_store, key, read, record, text};
 use super::*;
 use crate::types::{
-    Clock, ClusterId, Configuration, Content, Lookup, Member, MemberList, NodeId, StoreId, TakenOver, Value, Vote,
-    VoteBallot,
+    Clock, ClusterId, Configuration, Content, Lookup, Member, MemberList, NodeId, Site, StoreId, TakenOver, Value,
+    Vote, VoteBallot,
 };
 
 fn list(ids: &[&str]) -> MemberList {
@@ -17,6 +17,7 @@ fn list(ids: &[&str]) -> MemberList {
         store_id: StoreId(7),
         since: 3,
         address: format!("host-{id}:8001").into(),
+        site: Site::of_fields(150, "rack-1").expect("a weight and a zone"),
     };
     MemberList { replica_count: 1, members: ids.iter().map(member).collect() }
 }

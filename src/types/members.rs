@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::cluster::{ClusterParameters, NodeId};
+use super::cluster::{ClusterParameters, NodeId, Site};
 use super::store_id::StoreId;
 
 /// The identity of a cluster: a hash of its first members with their store ids. Another cluster has another one, even where
@@ -22,6 +22,8 @@ pub struct Member {
     pub since: u64,
     /// Where the others reach it, `host:port`.
     pub address: Arc<str>,
+    /// Its weight and zone, on which placement depends too.
+    pub site: Site,
 }
 
 impl Member {
@@ -66,14 +68,17 @@ impl MemberList {
     #[must_use]
     pub fn parameters(&self, seed: u32) -> ClusterParameters {
         let node_ids = self.members.iter().map(|member| member.id.clone()).collect();
-        ClusterParameters { seed, replica_count: self.replica_count, node_ids }
+        let sites = self.members.iter().map(|member| member.site.clone()).collect();
+        ClusterParameters { seed, replica_count: self.replica_count, node_ids, sites }
     }
 
-    /// Whether it can be the list of a cluster: ids ascend, and `replica_count` is 1 to the number of members.
+    /// Whether it can be the list of a cluster: ids ascend, `replica_count` is 1 to the number of members, and all have a zone
+    /// or none has.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.members.is_sorted_by(|one, next| one.id < next.id)
             && (1..=self.members.len()).contains(&self.replica_count)
+            && Site::are_of_one_cluster(self.members.iter().map(|member| &member.site))
     }
 }
 
@@ -210,7 +215,8 @@ mod tests {
     use super::*;
 
     fn member(id: &str, store_id: u128) -> Member {
-        Member { id: NodeId::new(id).unwrap(), store_id: StoreId(store_id), since: 0, address: "h:1".into() }
+        let (id, store_id) = (NodeId::new(id).unwrap(), StoreId(store_id));
+        Member { id, store_id, since: 0, address: "h:1".into(), site: Site::default() }
     }
 
     fn list(ids: &[(&str, u128)]) -> MemberList {
@@ -227,6 +233,20 @@ mod tests {
         assert_eq!(joint.completed().unwrap().number, 2);
         assert_eq!(joint.taken_back().unwrap().old, first.old);
         assert_eq!(first.completed(), None);
+    }
+
+    #[test]
+    fn list_places_by_weights_and_zones_and_has_zones_for_all_or_none() {
+        let mut members = list(&[("1", 1), ("2", 2), ("3", 3)]);
+        assert!(members.is_valid());
+        members.members[1].site = Site::of_fields(250, "b").unwrap();
+        assert!(!members.is_valid(), "two members have no zone");
+        members.members[0].site = Site::of_fields(0, "a").unwrap();
+        members.members[2].site = Site::of_fields(100, "b").unwrap();
+        assert!(members.is_valid());
+        let parameters = members.parameters(9);
+        assert_eq!(parameters.weights_listed(), [100, 250, 100]);
+        assert_eq!(parameters.zones_listed(), ["a", "b", "b"]);
     }
 
     #[test]

@@ -22,7 +22,9 @@ mod version;
 pub use age::{Age, AgedRecord, Expiry, RunningTime};
 pub use change::{Change, ChangeRequest, Condition, content_of, number_in};
 pub use clock::{Clock, Stamp};
-pub use cluster::{ClusterParameters, NODE_ID_BYTES_MAX, NodeId, NodeIdError, NodeIndex};
+pub use cluster::{
+    ClusterParameters, NODE_ID_BYTES_MAX, NodeId, NodeIdError, NodeIndex, Site, SiteError, Weight, ZONE_BYTES_MAX, Zone,
+};
 pub use key::{KEY_BYTES_MAX, Key, KeyError, STORED_KEY_BYTES_MAX, Slot};
 pub use members::{ClusterId, Configuration, Member, MemberList, TakenOver, Vote, VoteBallot};
 pub use record::{Checksum, Content, Digest, Record, Ttl, Value};

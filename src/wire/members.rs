@@ -1,4 +1,4 @@
-//! Conversions of hellos, and of the messages between nodes about members.
+//! Conversions of the messages between nodes about members.
 
 use std::sync::Arc;
 
@@ -8,61 +8,13 @@ use crate::api;
 use crate::api::peer_members_answer::Answer as Told;
 use crate::api::peer_members_request::Question;
 use crate::limits::{ADDRESS_BYTES_MAX, NODES_MAX, REPLICA_COUNT_MAX};
-use crate::protocol::Hello;
 use crate::protocol::members::{MembersAnswer, MembersRequest, Progress, TakeoverPage};
-use crate::types::{
-    ClusterId, ClusterParameters, Configuration, Key, Member, MemberList, Slot, StoreId, TableId, VoteBallot,
-};
+use crate::types::{ClusterId, Configuration, Key, Member, MemberList, Site, Slot, StoreId, TableId, VoteBallot};
 
 use super::peer::{PeerWireError, invalid, key, missing, node_id, writer};
 use super::repair::{decode_clock, encode_clock, slot};
 
-impl From<Hello> for api::PeerHello {
-    fn from(hello: Hello) -> Self {
-        let Hello { protocol, parameters, node_id, to_node_id, store_id, incarnation, .. } = hello;
-        Self {
-            protocol,
-            node_id: node_id.to_string(),
-            to_node_id: to_node_id.to_string(),
-            store_id: Bytes::copy_from_slice(&store_id.0.to_be_bytes()),
-            incarnation: Some(incarnation.into()),
-            cluster: hello.cluster.map(encode_cluster).unwrap_or_default(),
-            number: hello.number,
-            joins: hello.joins.map(|address| address.to_string()).unwrap_or_default(),
-            earlier_incarnations: hello.earlier_incarnations.iter().map(|incarnation| (*incarnation).into()).collect(),
-            seed: parameters.seed,
-            replica_count: u32::try_from(parameters.replica_count).expect("REPLICA_COUNT_MAX keeps it within a u32"),
-            node_ids: parameters.node_ids.iter().map(ToString::to_string).collect(),
-        }
-    }
-}
-
-impl TryFrom<api::PeerHello> for Hello {
-    type Error = PeerWireError;
-
-    fn try_from(hello: api::PeerHello) -> Result<Self, PeerWireError> {
-        let cluster = if hello.cluster.is_empty() { None } else { Some(cluster("hello.cluster", &hello.cluster)?) };
-        let node_ids: Result<_, _> = hello.node_ids.iter().map(|id| node_id("hello.node_ids", id)).collect();
-        Ok(Self {
-            protocol: hello.protocol,
-            parameters: ClusterParameters {
-                seed: hello.seed,
-                replica_count: usize::try_from(hello.replica_count).unwrap_or(usize::MAX),
-                node_ids: node_ids?,
-            },
-            node_id: node_id("hello.node_id", &hello.node_id)?,
-            to_node_id: node_id("hello.to_node_id", &hello.to_node_id)?,
-            store_id: store_id("hello.store_id", &hello.store_id)?,
-            cluster,
-            number: hello.number,
-            joins: if hello.joins.is_empty() { None } else { Some(address("hello.joins", &hello.joins)?) },
-            incarnation: hello.incarnation.ok_or(missing("hello.incarnation"))?.into(),
-            earlier_incarnations: hello.earlier_incarnations.into_iter().map(Into::into).collect(),
-        })
-    }
-}
-
-fn encode_cluster(cluster: ClusterId) -> Bytes {
+pub(super) fn encode_cluster(cluster: ClusterId) -> Bytes {
     Bytes::copy_from_slice(&cluster.0.to_be_bytes())
 }
 
@@ -71,25 +23,30 @@ fn number(field: &'static str, bytes: &Bytes) -> Result<u128, PeerWireError> {
     Ok(u128::from_be_bytes(bytes))
 }
 
-fn cluster(field: &'static str, bytes: &Bytes) -> Result<ClusterId, PeerWireError> {
+pub(super) fn cluster(field: &'static str, bytes: &Bytes) -> Result<ClusterId, PeerWireError> {
     number(field, bytes).map(ClusterId)
 }
 
-fn store_id(field: &'static str, bytes: &Bytes) -> Result<StoreId, PeerWireError> {
+pub(super) fn store_id(field: &'static str, bytes: &Bytes) -> Result<StoreId, PeerWireError> {
     number(field, bytes).map(StoreId)
 }
 
-fn address(field: &'static str, text: &str) -> Result<Arc<str>, PeerWireError> {
+pub(super) fn address(field: &'static str, text: &str) -> Result<Arc<str>, PeerWireError> {
     let is_valid = text.len() <= ADDRESS_BYTES_MAX && text.chars().all(|c| c.is_ascii_graphic());
     if is_valid { Ok(text.into()) } else { Err(invalid(field, &"host:port is accepted")) }
 }
 
 fn encode_list(list: &MemberList) -> api::PeerMemberList {
-    let member = |member: &Member| api::PeerMember {
-        id: member.id.to_string(),
-        store_id: Bytes::copy_from_slice(&member.store_id.0.to_be_bytes()),
-        since: member.since,
-        address: member.address.to_string(),
+    let member = |member: &Member| {
+        let (weight_hundredths, zone) = member.site.to_fields();
+        api::PeerMember {
+            id: member.id.to_string(),
+            store_id: Bytes::copy_from_slice(&member.store_id.0.to_be_bytes()),
+            since: member.since,
+            address: member.address.to_string(),
+            weight_hundredths,
+            zone,
+        }
     };
     api::PeerMemberList {
         replica_count: u32::try_from(list.replica_count).expect("REPLICA_COUNT_MAX keeps it within a u32"),
@@ -111,6 +68,8 @@ fn decode_list(list: &api::PeerMemberList) -> Result<MemberList, PeerWireError> 
             store_id: store_id("configuration.members.store_id", &member.store_id)?,
             since: member.since,
             address: address("configuration.members.address", &member.address)?,
+            site: Site::of_fields(member.weight_hundredths, &member.zone)
+                .map_err(|error| invalid("configuration.members", &error))?,
         })
     };
     Ok(MemberList { replica_count, members: list.members.iter().map(member).collect::<Result<_, _>>()? })
@@ -137,7 +96,10 @@ pub(super) fn decode_configuration(
         new: configuration.new.as_ref().map(decode_list).transpose()?,
     };
     if !configuration.is_valid() {
-        return Err(invalid("configuration", &"ids that ascend, and a replica_count up to their number, are accepted"));
+        return Err(invalid(
+            "configuration",
+            &"ids that ascend, a replica_count up to their number, and zones for all or none are accepted",
+        ));
     }
     Ok(configuration.into())
 }

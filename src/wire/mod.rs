@@ -17,6 +17,8 @@ pub mod chunks;
 pub mod codec;
 pub mod failure;
 #[cfg(feature = "server")]
+mod hello;
+#[cfg(feature = "server")]
 mod members;
 #[cfg(feature = "server")]
 pub mod method;

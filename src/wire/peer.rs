@@ -489,9 +489,10 @@ mod tests {
 
     use super::*;
     use crate::fuzz::{DRAWN_BYTES_MAX, mutated};
+    use crate::protocol::Hello;
     use crate::protocol::sums::{Marks, Part, RecordsOf, RepairAnswer, RepairRequest, Sum};
-    use crate::protocol::{Hello, HelloRefusal, Refusal};
-    use crate::types::{ClusterId, ClusterParameters, Slot, StoreId};
+    use crate::protocol::{HelloRefusal, Refusal};
+    use crate::types::{ClusterId, ClusterParameters, Site, Slot, StoreId};
 
     fn any_key() -> impl Strategy<Value = Key> {
         "[a-z雪é ]{1,20}".prop_map(|text| Key::new(text).unwrap())
@@ -529,7 +530,10 @@ mod tests {
             |(protocol, seed, store_id, incarnation, earlier_incarnations)| {
                 let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
                 let (node_id, to_node_id) = (node_ids[0].clone(), node_ids[1].clone());
-                let parameters = ClusterParameters { seed, replica_count: 3, node_ids };
+                let weights = [u32::from(protocol.is_multiple_of(2)) + 100, 100, 250];
+                let sites =
+                    Site::listed(3, &weights, if seed.is_multiple_of(2) { &[][..] } else { &["a", "b", "a"] }).unwrap();
+                let parameters = ClusterParameters { seed, replica_count: 3, node_ids, sites };
                 Hello {
                     protocol,
                     parameters,

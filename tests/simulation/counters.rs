@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Each must have happened in the fixed set of seeds: a simulation that reaches none of it shows nothing.
-pub const SOMETIMES: [&str; 97] = [
+pub const SOMETIMES: [&str; 99] = [
     "a batch failed and was on disk all the same",
     "a batch failed and was not on disk",
     "a batch in flight was lost in a crash",
@@ -53,6 +53,7 @@ pub const SOMETIMES: [&str; 97] = [
     "an store_id was refused",
     "an older incarnation was refused",
     "an operation was given up early",
+    "nodes had weights or zones",
     "operations with a minority dead",
     "a ballot was preempted",
     "a chosen record was stored",
@@ -97,6 +98,7 @@ pub const SOMETIMES: [&str; 97] = [
     "a member lost its disk",
     "a node adopted a joint configuration",
     "a node adopted a new list",
+    "a node adopted other weights or zones",
     "a node took the place of one that lost its disk",
     "an operator gave an order",
     "an order was carried out",

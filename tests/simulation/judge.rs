@@ -11,6 +11,7 @@ use quorate::types::{ClusterParameters, NodeId, TableName, Version};
 use crate::clients::{Done, operation_of_token, operation_of_value, value_of, value_of_operation};
 use crate::counters::Counters;
 use crate::plan::Plan;
+use crate::sites::Sites;
 use crate::testkit::checker::{Operation, Verdict, shorten};
 use crate::testkit::requests::{self, Ask, Attempt, Effect, Expiry, Outcome, verdict};
 use crate::testkit::tables::Transition;
@@ -102,6 +103,9 @@ fn judge_run(mut world: World) -> (Counters, Option<Finding>) {
     });
     let mut counters = world.counters;
     counters.add("histories", world.clients.histories().len() as u64);
+    if Sites::of(seed) != Sites::Plain {
+        counters.add("nodes had weights or zones", 1);
+    }
     (counters, wrong)
 }
 
@@ -114,17 +118,18 @@ pub fn trace_of(seed: u64) -> Trace {
 
 fn world(seed: u64, trace: Trace) -> World {
     let plan = Plan::draw(seed);
-    let placement = placement(plan.nodes, plan.replica_count);
+    let placement = placement(plan.nodes, plan.replica_count, Sites::of(seed));
     World::new(plan, placement, trace)
 }
 
 /// A table takes longer to compute than a run: the few that are used are shared.
-fn placement(nodes: usize, replica_count: usize) -> Arc<Placement> {
-    static TABLES: Mutex<BTreeMap<(usize, usize), Arc<Placement>>> = Mutex::new(BTreeMap::new());
+fn placement(nodes: usize, replica_count: usize, sites: Sites) -> Arc<Placement> {
+    static TABLES: Mutex<BTreeMap<(usize, usize, Sites), Arc<Placement>>> = Mutex::new(BTreeMap::new());
     let mut tables = TABLES.lock().expect("nobody panics while holding it");
-    let table = tables.entry((nodes, replica_count)).or_insert_with(|| {
+    let table = tables.entry((nodes, replica_count, sites)).or_insert_with(|| {
         let node_ids = (1..=nodes).map(|n| NodeId::new(&n.to_string()).expect("this is an id")).collect();
-        Arc::new(Placement::new(ClusterParameters { seed: 0, replica_count, node_ids }))
+        let sites = (0..nodes).map(|node| sites.of_host(node)).collect();
+        Arc::new(Placement::new(ClusterParameters { seed: 0, replica_count, node_ids, sites }))
     });
     Arc::clone(table)
 }

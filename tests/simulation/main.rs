@@ -26,6 +26,7 @@ mod plan;
 mod report;
 mod sessions;
 mod shell;
+mod sites;
 mod tables;
 mod trace;
 mod watch;
@@ -47,6 +48,9 @@ const FIXED_SEEDS: Range<u64> = 0..4_000;
 
 /// Those with created tables.
 const TABLE_SEEDS: Range<u64> = tables::FIRST_SEED..tables::FIRST_SEED + 1_000;
+
+/// Those of which most give nodes weights or zones. In every second pair of them members change.
+const SITE_SEEDS: Range<u64> = sites::FIRST_SEED..sites::FIRST_SEED + 128;
 
 /// Those whose members change.
 const MEMBER_SEEDS: Range<u64> = members::FIRST_SEED..members::FIRST_SEED + 300;
@@ -82,7 +86,8 @@ fn every_history_is_linearizable_under_faults() {
         }
     } else {
         let with_tables = TABLE_SEEDS.filter(|seed| tables::has_tables(*seed));
-        FIXED_SEEDS.chain(REGRESSIONS).chain(with_tables).chain(MEMBER_SEEDS).for_each(|seed| total.run(seed));
+        let with_members = MEMBER_SEEDS.chain(SITE_SEEDS);
+        FIXED_SEEDS.chain(REGRESSIONS).chain(with_tables).chain(with_members).for_each(|seed| total.run(seed));
     }
     total.print();
     assert!(total.findings.is_empty(), "{} seeds failed, see above", total.findings.len());

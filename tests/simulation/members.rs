@@ -11,15 +11,15 @@ use quorate::protocol::placement::Placement;
 use quorate::protocol::{
     Input, Layout, MembersChange, Message, Node, Reply, RequestId, Time, Unready, WishedMember, WishedMembers,
 };
-use quorate::types::{ClusterParameters, Incarnation, NodeId, NodeIndex, Slot, StoreId};
+use quorate::types::{ClusterParameters, Configuration, Incarnation, Member, NodeId, NodeIndex, Site, Slot, StoreId};
 
 use crate::disk::Disk;
+use crate::sites::{self, Sites};
 use crate::world::{Event, Phase, World, random_identity};
 
-/// The members of the first seeds from here on change.
+/// The members of all seeds from here on change, up to the first one with weights and zones. From there on, two of four
+/// change members, those included that nobody has seen.
 pub const FIRST_SEED: u64 = 2_000_000;
-/// How many of them there are. Of the seeds after them, which are those that nobody has seen, two of four change members.
-const SEEDS: u64 = 1 << 20;
 /// Operators' requests are numbered from here: they are no part of histories.
 const ORDERS_FROM: u64 = 1 << 60;
 /// How long an operator waits for an answer.
@@ -31,7 +31,7 @@ pub const RECOVERY: u64 = 60_000_000;
 
 /// Whether the members of a seed's cluster change.
 pub fn change(seed: u64) -> bool {
-    seed >= FIRST_SEED && (seed < FIRST_SEED + SEEDS || seed % 4 >= 2)
+    seed >= FIRST_SEED && (seed < sites::FIRST_SEED || seed % 4 >= 2)
 }
 
 /// What is kept of changes.
@@ -75,7 +75,8 @@ impl World {
         }
         let me = hosts.iter().position(|other| *other == host).expect("a file lists its own node");
         let node_ids = hosts.iter().map(|host| id_of(*host)).collect();
-        let placement = Placement::new(ClusterParameters { node_ids, ..first.clone() });
+        let sites = hosts.iter().map(|host| Sites::of(self.plan.seed).of_host(host.index())).collect();
+        let placement = Placement::new(ClusterParameters { node_ids, sites, ..*first });
         let addresses = hosts.iter().map(|host| address_of(*host)).collect();
         (Arc::new(placement), NodeIndex(u16::try_from(me).expect("there are few")), addresses)
     }
@@ -140,6 +141,10 @@ impl World {
         } else {
             "a node adopted a new list"
         });
+        let configuration = self.hosts[host.index()].node.as_ref().and_then(|node| node.layout().configuration());
+        if configuration.is_some_and(|configuration| changes_sites(configuration)) {
+            self.counters.count("a node adopted other weights or zones");
+        }
         let is_member = self.hosts[host.index()].node.as_ref().is_some_and(|node| node.membership().is_member());
         if is_member && self.hosts[host.index()].is_forgetful {
             // It is another member in the same place.
@@ -194,20 +199,25 @@ impl World {
         let present: Vec<NodeIndex> = layout.members().to_vec();
         let mut wished: Vec<WishedMember> = present.iter().map(|index| wish(node, *index)).collect();
         let mut replica_count = layout.parameters().replica_count;
+        let changes = if self.plan.seed < sites::FIRST_SEED { 5 } else { 8 };
         for _ in 0..self.random.count(1, 2) {
-            match self.random.below(5) {
+            match self.random.below(changes) {
                 0 | 1 => {
                     if let Some((id, address, store_id)) =
                         (!waiting.is_empty()).then(|| self.random.pick(&waiting).clone())
                     {
                         wished.retain(|member| member.id != id);
-                        wished.push(WishedMember { id, address, store_id: Some(store_id) });
+                        let site =
+                            if changes == 5 { Site::default() } else { sites::of_new(&mut self.random, &wished) };
+                        wished.push(WishedMember { id, address, store_id: Some(store_id), site });
                     }
                 }
                 2 | 3 if wished.len() > 2 => {
                     let gone = self.random.below(wished.len());
                     wished.remove(gone);
                 }
+                5 | 6 => sites::weigh(&mut self.random, &mut wished),
+                7 => sites::spread(&mut self.random, &mut wished),
                 _ => replica_count = self.random.count(2, 5),
             }
         }
@@ -300,6 +310,7 @@ impl World {
                     id: id.clone(),
                     address: Arc::clone(address),
                     store_id: Some(*store_id),
+                    site: layout.site(*index),
                 },
             )
         };
@@ -384,12 +395,20 @@ fn indexes_of(node: &Node, peer: NodeIndex) -> Vec<NodeIndex> {
     found.filter(|index| *index != node.me()).collect()
 }
 
+/// Whether a joint configuration gives a member another weight or zone.
+fn changes_sites(configuration: &Configuration) -> bool {
+    let Some(new) = &configuration.new else { return false };
+    let stays = |member: &Member| new.of_id(&member.id).is_some_and(|after| after.site != member.site);
+    configuration.old.members.iter().any(stays)
+}
+
 fn wish(node: &Node, index: NodeIndex) -> WishedMember {
     let known = &node.layout().nodes()[index.index()];
     WishedMember {
         id: known.id.clone(),
         address: known.address.clone().expect("a member has an address"),
         store_id: node.membership().store_of(index),
+        site: node.layout().site(index),
     }
 }
 

@@ -12,6 +12,7 @@ use quorate::mutants::{Mutant, turn_on};
 
 use crate::judge::{run_seed, run_seed_unwatched};
 use crate::members;
+use crate::sites;
 use crate::tables;
 use crate::world::FoundBy;
 
@@ -32,8 +33,9 @@ const UNWATCHED_MEMBERS_SEEDS_MAX: u64 = 100;
 /// those. No simulated cluster both repairs and drops tables: tests/regressions/tables.rs does. A change beside the count of a
 /// page needs one that takes long, and each page that is listed later mends the leaf; a repair that leaves one replica out is
 /// followed by the comparison with that replica. tests/regressions/repair.rs finds both. Rules about deletions that are forgotten
-/// need late messages beside whole rounds: tests/regressions/tombstones.rs plays one schedule for each.
-const OUT_OF_REACH: [Mutant; 19] = [
+/// need late messages beside whole rounds: tests/regressions/tombstones.rs plays one schedule for each. Nodes that all ignore zones
+/// agree, and no zone fails as a whole: a test in src/protocol/placement/tests/sites.rs finds it.
+const OUT_OF_REACH: [Mutant; 20] = [
     Mutant::ChangeBesideCountIsLost,
     Mutant::RepairSkipsReplica,
     Mutant::CleaningKeepsLeaf,
@@ -53,6 +55,7 @@ const OUT_OF_REACH: [Mutant; 19] = [
     Mutant::ListNotBoundToWatch,
     Mutant::BoundListTakesMajority,
     Mutant::ChangeBesidePageIsLost,
+    Mutant::ZonesAreIgnored,
 ];
 
 /// The rule that the environment names.
@@ -75,6 +78,8 @@ fn seeds(mutant: Mutant) -> impl Iterator<Item = u64> {
         tables::FIRST_SEED
     } else if Mutant::OF_MEMBERS.contains(&mutant) {
         members::FIRST_SEED
+    } else if Mutant::OF_SITES.contains(&mutant) {
+        sites::FIRST_SEED
     } else {
         0
     };
@@ -93,7 +98,7 @@ fn every_broken_rule_is_found() {
         if is_out_of_reach || what_is_asked_for().is_some_and(|only| only != mutant) {
             continue;
         }
-        let (most, most_unwatched) = if Mutant::OF_MEMBERS.contains(&mutant) {
+        let (most, most_unwatched) = if Mutant::OF_MEMBERS.contains(&mutant) || Mutant::OF_SITES.contains(&mutant) {
             (MEMBERS_SEEDS_MAX, UNWATCHED_MEMBERS_SEEDS_MAX)
         } else {
             (SEEDS_MAX, UNWATCHED_SEEDS_MAX)

@@ -50,6 +50,7 @@ export enum MemberFate {
   FATE_REMOVED = 2,
   FATE_REPLACED = 3,
   FATE_MOVED = 4,
+  FATE_WEIGHED = 5,
   UNRECOGNIZED = -1,
 }
 
@@ -401,6 +402,8 @@ export interface StorageNode {
   slots: number;
   lastSeen: Duration | undefined;
   detail: string;
+  weightHundredths: number;
+  zone: string;
 }
 
 export interface MembersGetRequest {
@@ -429,6 +432,10 @@ export interface ClusterMember {
   slots: number;
   diskBytes?: bigint | undefined;
   progress: MemberProgress | undefined;
+  weightHundredths: number;
+  zone: string;
+  oldWeightHundredths: number;
+  oldZone: string;
 }
 
 export interface MemberProgress {
@@ -455,6 +462,8 @@ export interface WishedMember {
   id: string;
   address: string;
   identity: string;
+  weightHundredths: number;
+  zone: string;
 }
 
 export interface MembersPlanResponse {
@@ -475,6 +484,10 @@ export interface MemberDifference {
   fate: MemberFate;
   address: string;
   reached: boolean;
+  weightHundredths: number;
+  zone: string;
+  oldWeightHundredths: number;
+  oldZone: string;
 }
 
 export interface MemberMove {
@@ -5270,7 +5283,7 @@ export const ClusterInfoResponse: MessageFns<ClusterInfoResponse> = {
 };
 
 function createBaseStorageNode(): StorageNode {
-  return { id: "", address: "", state: 0, slots: 0, lastSeen: undefined, detail: "" };
+  return { id: "", address: "", state: 0, slots: 0, lastSeen: undefined, detail: "", weightHundredths: 0, zone: "" };
 }
 
 export const StorageNode: MessageFns<StorageNode> = {
@@ -5292,6 +5305,12 @@ export const StorageNode: MessageFns<StorageNode> = {
     }
     if (message.detail !== "") {
       writer.uint32(58).string(message.detail);
+    }
+    if (message.weightHundredths !== 0) {
+      writer.uint32(64).uint32(message.weightHundredths);
+    }
+    if (message.zone !== "") {
+      writer.uint32(74).string(message.zone);
     }
     return writer;
   },
@@ -5357,6 +5376,22 @@ export const StorageNode: MessageFns<StorageNode> = {
             message.detail = reader.string();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.weightHundredths = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.zone = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5382,6 +5417,8 @@ export const StorageNode: MessageFns<StorageNode> = {
       ? Duration.fromPartial(object.lastSeen)
       : undefined;
     message.detail = object.detail ?? "";
+    message.weightHundredths = object.weightHundredths ?? 0;
+    message.zone = object.zone ?? "";
     return message;
   },
 };
@@ -5617,6 +5654,10 @@ function createBaseClusterMember(): ClusterMember {
     slots: 0,
     diskBytes: undefined,
     progress: undefined,
+    weightHundredths: 0,
+    zone: "",
+    oldWeightHundredths: 0,
+    oldZone: "",
   };
 }
 
@@ -5651,6 +5692,18 @@ export const ClusterMember: MessageFns<ClusterMember> = {
     }
     if (message.progress !== undefined) {
       MemberProgress.encode(message.progress, writer.uint32(74).fork()).join();
+    }
+    if (message.weightHundredths !== 0) {
+      writer.uint32(80).uint32(message.weightHundredths);
+    }
+    if (message.zone !== "") {
+      writer.uint32(90).string(message.zone);
+    }
+    if (message.oldWeightHundredths !== 0) {
+      writer.uint32(96).uint32(message.oldWeightHundredths);
+    }
+    if (message.oldZone !== "") {
+      writer.uint32(106).string(message.oldZone);
     }
     return writer;
   },
@@ -5740,6 +5793,38 @@ export const ClusterMember: MessageFns<ClusterMember> = {
             message.progress = MemberProgress.decode(reader, reader.uint32());
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.weightHundredths = reader.uint32();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.zone = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.oldWeightHundredths = reader.uint32();
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.oldZone = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5770,6 +5855,10 @@ export const ClusterMember: MessageFns<ClusterMember> = {
     message.progress = (object.progress !== undefined && object.progress !== null)
       ? MemberProgress.fromPartial(object.progress)
       : undefined;
+    message.weightHundredths = object.weightHundredths ?? 0;
+    message.zone = object.zone ?? "";
+    message.oldWeightHundredths = object.oldWeightHundredths ?? 0;
+    message.oldZone = object.oldZone ?? "";
     return message;
   },
 };
@@ -6047,7 +6136,7 @@ export const MembersWish: MessageFns<MembersWish> = {
 };
 
 function createBaseWishedMember(): WishedMember {
-  return { id: "", address: "", identity: "" };
+  return { id: "", address: "", identity: "", weightHundredths: 0, zone: "" };
 }
 
 export const WishedMember: MessageFns<WishedMember> = {
@@ -6060,6 +6149,12 @@ export const WishedMember: MessageFns<WishedMember> = {
     }
     if (message.identity !== "") {
       writer.uint32(26).string(message.identity);
+    }
+    if (message.weightHundredths !== 0) {
+      writer.uint32(32).uint32(message.weightHundredths);
+    }
+    if (message.zone !== "") {
+      writer.uint32(42).string(message.zone);
     }
     return writer;
   },
@@ -6101,6 +6196,22 @@ export const WishedMember: MessageFns<WishedMember> = {
             message.identity = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.weightHundredths = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.zone = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6121,6 +6232,8 @@ export const WishedMember: MessageFns<WishedMember> = {
     message.id = object.id ?? "";
     message.address = object.address ?? "";
     message.identity = object.identity ?? "";
+    message.weightHundredths = object.weightHundredths ?? 0;
+    message.zone = object.zone ?? "";
     return message;
   },
 };
@@ -6303,7 +6416,16 @@ export const MembersPlanResponse: MessageFns<MembersPlanResponse> = {
 };
 
 function createBaseMemberDifference(): MemberDifference {
-  return { id: "", fate: 0, address: "", reached: false };
+  return {
+    id: "",
+    fate: 0,
+    address: "",
+    reached: false,
+    weightHundredths: 0,
+    zone: "",
+    oldWeightHundredths: 0,
+    oldZone: "",
+  };
 }
 
 export const MemberDifference: MessageFns<MemberDifference> = {
@@ -6319,6 +6441,18 @@ export const MemberDifference: MessageFns<MemberDifference> = {
     }
     if (message.reached !== false) {
       writer.uint32(32).bool(message.reached);
+    }
+    if (message.weightHundredths !== 0) {
+      writer.uint32(40).uint32(message.weightHundredths);
+    }
+    if (message.zone !== "") {
+      writer.uint32(50).string(message.zone);
+    }
+    if (message.oldWeightHundredths !== 0) {
+      writer.uint32(56).uint32(message.oldWeightHundredths);
+    }
+    if (message.oldZone !== "") {
+      writer.uint32(66).string(message.oldZone);
     }
     return writer;
   },
@@ -6368,6 +6502,38 @@ export const MemberDifference: MessageFns<MemberDifference> = {
             message.reached = reader.bool();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.weightHundredths = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.zone = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.oldWeightHundredths = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.oldZone = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6389,6 +6555,10 @@ export const MemberDifference: MessageFns<MemberDifference> = {
     message.fate = object.fate ?? 0;
     message.address = object.address ?? "";
     message.reached = object.reached ?? false;
+    message.weightHundredths = object.weightHundredths ?? 0;
+    message.zone = object.zone ?? "";
+    message.oldWeightHundredths = object.oldWeightHundredths ?? 0;
+    message.oldZone = object.oldZone ?? "";
     return message;
   },
 };

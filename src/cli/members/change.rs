@@ -79,7 +79,7 @@ pub(super) async fn abort(global: &Global) -> Result<Exit, CliError> {
     }
     let number = client.abort_change_of_members(Some(present.number)).await.map_err(of_change)?;
     let back = api::MembersWish {
-        members: present.members.iter().filter(|member| member.in_old).map(super::text::as_wished).collect(),
+        members: present.members.iter().filter(|member| member.in_old).map(super::text::as_it_was).collect(),
         replica_count: present.replica_count,
         expected: None,
     };

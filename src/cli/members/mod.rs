@@ -16,7 +16,7 @@ use super::{CliError, Exit, Global};
 use crate::api;
 use crate::client::Client;
 use crate::config::{ClusterConfig, File};
-use crate::service::members::text::{cluster_yml, members_json, plan_json};
+use crate::service::members::text::{cluster_yml, members_json, plan_json, weight_json};
 use change::Change;
 use text::{members_text, plan_text};
 
@@ -36,7 +36,7 @@ EXAMPLES:
   quorate members export > cluster-new.yml         the present members, to be edited
   quorate serve node-4.yml cluster-new.yml --join  start a node that waits to be added
   quorate members plan cluster-new.yml             what would move; changes nothing
-  quorate members apply cluster-new.yml            add, remove and move nodes, change replica_count
+  quorate members apply cluster-new.yml            add, remove and move nodes, change weights or replica_count
   quorate members replace 2                        node 2 lost its disk, and waits with a new one
   quorate members abort                            take the change back that is under way
   quorate members --json | jq '.members[].state'
@@ -62,9 +62,9 @@ enum Command {
 
 /// Show what a change of members would move; changes nothing
 ///
-/// FILE is a cluster.yml as the members should be: nodes added, removed or moved to another address, replica_count changed, in
-/// any combination. Prints who comes and leaves, how many slots and about how many bytes go from whom to whom, and how many
-/// failures are tolerated before, meanwhile and afterwards.
+/// FILE is a cluster.yml as the members should be: nodes added, removed or moved to another address, weights, zones or
+/// replica_count changed, in any combination. Prints who comes and leaves, how many slots and about how many bytes go from
+/// whom to whom, and how many failures are tolerated before, meanwhile and afterwards.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -176,7 +176,7 @@ async fn export(global: &Global) -> Result<Exit, CliError> {
     if global.json {
         let nodes = members.members.iter().filter(|member| member.in_new);
         let nodes: serde_json::Map<String, serde_json::Value> =
-            nodes.map(|node| (node.id.clone(), serde_json::json!({ "remote_address": node.address }))).collect();
+            nodes.map(|node| (node.id.clone(), exported(node))).collect();
         let replica_count = crate::service::members::text::replica_count_after(&members);
         let cluster = serde_json::json!({ "seed": members.seed, "replica_count": replica_count, "nodes": nodes });
         print_json(&serde_json::json!({ "cluster": cluster }))?;
@@ -184,6 +184,18 @@ async fn export(global: &Global) -> Result<Exit, CliError> {
         print(cluster_yml(&members).as_bytes())?;
     }
     Ok(Exit::Done)
+}
+
+/// A node in the JSON of a cluster.yml.
+fn exported(node: &api::ClusterMember) -> serde_json::Value {
+    let mut json = serde_json::json!({ "remote_address": node.address });
+    if node.weight_hundredths != 0 {
+        json["weight"] = weight_json(node.weight_hundredths);
+    }
+    if !node.zone.is_empty() {
+        json["zone"] = node.zone.as_str().into();
+    }
+    json
 }
 
 impl Plan {
@@ -231,12 +243,17 @@ async fn wish_of_file(name: &Path, client: &Client) -> Result<Change, CliError> 
             present.seed
         )));
     }
-    let member = |(id, address): (&crate::types::NodeId, &crate::config::RemoteAddress)| api::WishedMember {
-        id: id.as_str().to_owned(),
-        address: address.to_string(),
-        identity: String::new(),
+    let member = |member: crate::types::NodeIndex| {
+        let (weight_hundredths, zone) = cluster.parameters.site(member).to_fields();
+        api::WishedMember {
+            id: cluster.parameters.id(member).as_str().to_owned(),
+            address: cluster.address(member).to_string(),
+            identity: String::new(),
+            weight_hundredths,
+            zone,
+        }
     };
-    let members = std::iter::zip(&cluster.parameters.node_ids, &cluster.addresses).map(member).collect();
+    let members = cluster.parameters.members().map(member).collect();
     let replica_count = u32::try_from(cluster.parameters.replica_count).unwrap_or(u32::MAX);
     let wish = api::MembersWish { members, replica_count, expected: Some(present.number) };
     Ok(Change { present, wish })

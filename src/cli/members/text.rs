@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 
 use crate::api;
 use crate::cli::status::{bytes_text, uptime_text};
-use crate::service::members::text::{fate, replica_count_after, share, state};
+use crate::service::members::text::{fate, replica_count_after, share, state, weight_text};
 
 /// The digits of an identity that the table shows.
 const IDENTITY_DIGITS: usize = 8;
@@ -64,7 +64,16 @@ pub(super) fn rest_text(moving: Moving, rate: Option<(f64, f64)>) -> String {
 pub(super) fn members_text(members: &api::MembersGetResponse, rate: Option<(f64, f64)>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["ID", "ADDRESS", "STATE", "IDENTITY", "SLOTS", "SHARE", "DISK"]);
+    // Most clusters have neither weights nor zones, and a line has room for little more than the rest.
+    let has_weights = members.members.iter().any(|member| member.weight_hundredths != 0);
+    let has_zones = members.members.iter().any(|member| !member.zone.is_empty());
+    let with_site = |mut cells: Vec<String>, weight: String, zone: &str| {
+        cells.extend(has_weights.then_some(weight));
+        cells.extend(has_zones.then(|| zone.to_owned()));
+        cells
+    };
+    let header = ["ID", "ADDRESS", "STATE", "IDENTITY", "SLOTS", "SHARE", "DISK"].map(str::to_owned);
+    table.set_header(with_site(header.into(), "WEIGHT".to_owned(), "ZONE"));
     let replica_count = replica_count_after(members);
     let digits = |identity: &str| match identity.get(..IDENTITY_DIGITS) {
         Some(digits) => digits.to_owned(),
@@ -73,7 +82,7 @@ pub(super) fn members_text(members: &api::MembersGetResponse, rate: Option<(f64,
     for member in &members.members {
         let state = if member.reached { state(member).to_owned() } else { format!("{}, away", state(member)) };
         let share = share(member.slots, replica_count);
-        table.add_row([
+        let cells = vec![
             member.id.clone(),
             member.address.clone(),
             state,
@@ -81,12 +90,15 @@ pub(super) fn members_text(members: &api::MembersGetResponse, rate: Option<(f64,
             member.slots.to_string(),
             if member.in_new { format!("{:.1} %", 100.0 * share) } else { "-".to_owned() },
             member.disk_bytes.map_or_else(|| "-".to_owned(), bytes_text),
-        ]);
+        ];
+        let zone = if member.zone.is_empty() { "-" } else { &member.zone };
+        table.add_row(with_site(cells, weight_text(member.weight_hundredths), zone));
     }
     for node in &members.waiting {
         let [none, no_share, no_disk] = ["-", "-", "-"].map(str::to_owned);
         let state = "waiting".to_owned();
-        table.add_row([node.id.clone(), node.address.clone(), state, digits(&node.identity), none, no_share, no_disk]);
+        let cells = [node.id.clone(), node.address.clone(), state, digits(&node.identity), none, no_share, no_disk];
+        table.add_row(with_site(cells.into(), "-".to_owned(), "-"));
     }
     let mut text = String::new();
     for line in table.lines() {
@@ -133,10 +145,11 @@ pub(super) fn plan_text(plan: &api::MembersPlanResponse) -> String {
         };
         let _ = writeln!(
             text,
-            "node {} is {} ({}{where_it_is})",
+            "node {} is {} ({}{where_it_is}){}",
             difference.id,
             fate(difference.fate()),
-            difference.address
+            difference.address,
+            site_text(difference)
         );
     }
     if plan.replica_count != plan.new_replica_count {
@@ -177,12 +190,28 @@ pub(super) fn plan_text(plan: &api::MembersPlanResponse) -> String {
     text
 }
 
+/// What a change does to the weight and zone of a member.
+fn site_text(difference: &api::MemberDifference) -> String {
+    let mut text = String::new();
+    let (old, new) = (difference.old_weight_hundredths, difference.weight_hundredths);
+    if old != new {
+        let _ = write!(text, ": weight {} instead of {}", weight_text(new), weight_text(old));
+    }
+    if difference.old_zone != difference.zone {
+        let zone = |zone: &str| if zone.is_empty() { "no zone".to_owned() } else { format!("zone {zone}") };
+        let mark = if text.is_empty() { ":" } else { "," };
+        let _ = write!(text, "{mark} {} instead of {}", zone(&difference.zone), zone(&difference.old_zone));
+    }
+    text
+}
+
 /// Whether the members, once no change is under way, are those of a wish.
 pub(super) fn reaches_wish(members: &api::MembersGetResponse, wish: &api::MembersWish) -> bool {
     let is_wished = |member: &&api::ClusterMember| {
         wish.members.iter().any(|wished| {
             let is_identity = wished.identity.is_empty() || wished.identity == member.identity;
-            wished.id == member.id && wished.address == member.address && is_identity
+            let is_site = wished.weight_hundredths == member.weight_hundredths && wished.zone == member.zone;
+            wished.id == member.id && wished.address == member.address && is_identity && is_site
         })
     };
     let new = || members.members.iter().filter(|member| member.in_new);
@@ -194,7 +223,22 @@ pub(super) fn reaches_wish(members: &api::MembersGetResponse, wish: &api::Member
 
 /// A member that stays as it is.
 pub(super) fn as_wished(member: &api::ClusterMember) -> api::WishedMember {
-    api::WishedMember { id: member.id.clone(), address: member.address.clone(), identity: member.identity.clone() }
+    api::WishedMember {
+        id: member.id.clone(),
+        address: member.address.clone(),
+        identity: member.identity.clone(),
+        weight_hundredths: member.weight_hundredths,
+        zone: member.zone.clone(),
+    }
+}
+
+/// A member with the weight and zone that it had before the change under way.
+pub(super) fn as_it_was(member: &api::ClusterMember) -> api::WishedMember {
+    api::WishedMember {
+        weight_hundredths: member.old_weight_hundredths,
+        zone: member.old_zone.clone(),
+        ..as_wished(member)
+    }
 }
 
 /// The wish in which a node that waits has the place of the member with its id. The error says what to do.
@@ -227,7 +271,8 @@ pub(super) fn replacement(
         }
         [node] => {
             let address = if node.address.is_empty() { member.address.clone() } else { node.address.clone() };
-            api::WishedMember { id: id.to_owned(), address, identity: node.identity.clone() }
+            // It has the weight and zone of the place that it takes.
+            api::WishedMember { address, identity: node.identity.clone(), ..as_wished(member) }
         }
         several => {
             let identities: Vec<&str> = several.iter().map(|node| node.identity.as_str()).collect();
@@ -330,6 +375,8 @@ mod tests {
         assert!(!reaches_wish(&members, &other(|wish| wish.members[1].address = "n9:1".to_owned())));
         assert!(!reaches_wish(&members, &other(|wish| wish.members[1].identity = "0".repeat(32))));
         assert!(!reaches_wish(&members, &other(|wish| drop(wish.members.pop()))));
+        assert!(!reaches_wish(&members, &other(|wish| wish.members[1].weight_hundredths = 200)));
+        assert!(!reaches_wish(&members, &other(|wish| wish.members[1].zone = "a".to_owned())));
         members.members[2].in_new = false;
         assert!(!reaches_wish(&members, &wish), "node 3 leaves");
     }
@@ -359,6 +406,7 @@ mod tests {
                 fate: api::MemberFate::FateAdded.into(),
                 address: "n4:8001".to_owned(),
                 reached: false,
+                ..Default::default()
             }],
             moves: vec![api::MemberMove { from: "1".to_owned(), to: "4".to_owned(), slots: 16_384, bytes: 3 << 20 }],
             failures_tolerated: 1,
@@ -380,6 +428,21 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        let weighed = api::MembersPlanResponse {
+            differences: vec![api::MemberDifference {
+                id: "2".to_owned(),
+                fate: api::MemberFate::FateWeighed.into(),
+                address: "n2:8001".to_owned(),
+                reached: true,
+                weight_hundredths: 250,
+                zone: "b".to_owned(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let text = plan_text(&weighed);
+        let line = "node 2 is placed anew (n2:8001): weight 2.5 instead of 1, zone b instead of no zone\n";
+        assert!(text.starts_with(line), "{text}");
         let none = api::MembersPlanResponse { replica_count: 3, new_replica_count: 3, ..Default::default() };
         assert!(plan_text(&none).starts_with("the members are these already\n"));
     }

@@ -16,7 +16,7 @@ use crate::limits::{
     REPAIR_BYTES_PER_SECOND_DEFAULT, REPAIR_KEYS_PER_SECOND_DEFAULT, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
     REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
-use crate::types::{Durability, NodeId};
+use crate::types::{Durability, NodeId, Site};
 
 const NODE: &str = "node:\n  id: \"1\"\n  local_address: 127.0.0.1:8001\n  data_dir: ./data/1\n";
 
@@ -464,8 +464,8 @@ fn bad_cluster_files_are_refused_with_one_line() {
         ),
         (
             replace("{ remote_address: \"127.0.0.1:8002\" }", "{ remote_adress: \"h:1\" }"),
-            "c.yml:6: cluster.nodes.2.remote_adress: unknown key (did you mean remote_address?): accepted is \
-             remote_address"
+            "c.yml:6: cluster.nodes.2.remote_adress: unknown key (did you mean remote_address?): accepted are \
+             remote_address, weight, zone"
                 .into(),
         ),
         (
@@ -490,6 +490,73 @@ fn bad_cluster_files_are_refused_with_one_line() {
     ];
     let cases: Vec<(&str, &str)> = cases.iter().map(|(text, message)| (text.as_str(), message.as_str())).collect();
     assert_refused(&cases, cluster);
+}
+
+/// [`CLUSTER`] with more keys for each node.
+fn cluster_with(of_nodes: [&str; 3]) -> String {
+    let mut text = CLUSTER.to_owned();
+    for (port, more) in ["8001", "8002", "8003"].into_iter().zip(of_nodes) {
+        text = text.replace(&format!("{port}\" }}"), &format!("{port}\"{more} }}"));
+    }
+    text
+}
+
+#[test]
+fn weights_and_zones_are_read_for_each_node() {
+    let config = cluster(&cluster_with([", weight: 2, zone: a", ", zone: \"1\", weight: 0.5", ", zone: 1"])).unwrap();
+    let sites: Vec<String> = config
+        .parameters
+        .sites
+        .iter()
+        .map(|site| format!("{} {}", site.weight, site.zone.as_ref().expect("each has one")))
+        .collect();
+    assert_eq!(sites, ["2 a", "0.5 1", "1 1"]);
+    let plain = cluster(CLUSTER).unwrap().parameters;
+    assert_eq!(plain.sites, vec![Site::default(); 3]);
+    assert_eq!(cluster(&cluster_with([", weight: 1.00", ", weight: 1", ""])).unwrap().parameters, plain);
+    assert_ne!(cluster(&cluster_with(["", ", weight: 1.01", ""])).unwrap().parameters, plain);
+}
+
+#[test]
+fn bad_weights_and_zones_are_refused_with_one_line() {
+    let weights = "is not accepted: give a number from 0.01 to 10000 with at most two decimals, such as 2 or 0.5";
+    for weight in ["0", "-1", "0.001", "10000.01", "1e3", "two", "1,5", "02", ".5", "NaN"] {
+        let text = cluster_with(["", &format!(", weight: \"{weight}\""), ""]);
+        assert_refused(&[(&text, &format!("c.yml:6: cluster.nodes.2.weight: {weight:?} {weights}"))], cluster);
+    }
+    let zones = "is not accepted: give 1 to 64 printable ASCII characters without spaces and commas, such as b";
+    let long = "z".repeat(65);
+    for zone in ["", "a b", "a,b", "zürich", &long] {
+        let text = cluster_with([", zone: a", &format!(", zone: \"{zone}\""), ", zone: c"]);
+        assert_refused(&[(&text, &format!("c.yml:6: cluster.nodes.2.zone: {zone:?} {zones}"))], cluster);
+    }
+    let cases = [
+        (
+            cluster_with([", zone: a", "", ", zone: b"]),
+            "c.yml:6: cluster.nodes.2.zone: missing, and node 1 has one: give all nodes a zone, or none",
+        ),
+        (
+            cluster_with(["", "", ", zone: b"]),
+            "c.yml:5: cluster.nodes.1.zone: missing, and node 3 has one: give all nodes a zone, or none",
+        ),
+        (
+            cluster_with(["", ", weight:", ""]),
+            "c.yml:6: cluster.nodes.2.weight: no value is given: accepted is a number from 0.01 to 10000 with at most two \
+             decimals, such as 2 or 0.5",
+        ),
+        (
+            cluster_with(["", ", weigth: 2", ""]),
+            "c.yml:6: cluster.nodes.2.weigth: unknown key (did you mean weight?): accepted are remote_address, weight, zone",
+        ),
+        (
+            cluster_with([", zone: [a]", ", zone: b", ", zone: c"]),
+            "c.yml:5: cluster.nodes.1.zone: a sequence is not accepted here: give 1 to 64 printable ASCII characters \
+             without spaces and commas, such as b",
+        ),
+    ];
+    for (text, message) in cases {
+        assert_refused(&[(&text, message)], cluster);
+    }
 }
 
 /// A cluster file of so many nodes, with long names.

@@ -9,15 +9,15 @@ use crate::api;
 use crate::limits::NODES_MAX;
 use crate::service::members::text::{members_json, plan_json};
 use crate::service::members::{Wish, removal};
-use crate::types::NodeId;
+use crate::types::{NodeId, Weight};
 
 use super::body::Upload;
 use super::problem::Problem;
 use super::reply::{Body, Reply};
 use super::{Call, Gateway};
 
-/// The largest list of members: an id, a host, an identity and the names of the fields for each of them.
-const WISH_BYTES_MAX: usize = NODES_MAX * 512;
+/// The largest list of members: an id, a host, an identity, a zone and the names of the fields for each of them.
+const WISH_BYTES_MAX: usize = NODES_MAX * 640;
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Gateway {
@@ -95,14 +95,30 @@ fn read(body: &[u8]) -> Result<api::MembersWish, String> {
         return Err("members is missing: give a list of all that are to be, each with id and address".to_owned());
     };
     let member = |(place, json): (usize, &Json)| {
-        let fields = self::fields(&format!("members[{place}]"), json, &["id", "address", "identity"])?;
+        let fields =
+            self::fields(&format!("members[{place}]"), json, &["id", "address", "identity", "weight", "zone"])?;
         let text = |name: &str| match fields.get(name) {
             Some(Json::String(text)) => Ok(text.clone()),
-            None | Some(Json::Null) if name == "identity" => Ok(String::new()),
+            None | Some(Json::Null) if matches!(name, "identity" | "zone") => Ok(String::new()),
             None => Err(format!("members[{place}].{name} is missing")),
             Some(given) => Err(format!("members[{place}].{name} is {given}: a text is accepted")),
         };
-        Ok(api::WishedMember { id: text("id")?, address: text("address")?, identity: text("identity")? })
+        let weight_hundredths = match fields.get("weight") {
+            None | Some(Json::Null) => 0,
+            Some(given) => weight(given).ok_or_else(|| {
+                let (min, max) = (Weight::MIN, Weight::MAX);
+                format!(
+                    "members[{place}].weight is {given}: a number from {min} to {max} with at most two decimals is accepted"
+                )
+            })?,
+        };
+        Ok(api::WishedMember {
+            id: text("id")?,
+            address: text("address")?,
+            identity: text("identity")?,
+            weight_hundredths,
+            zone: text("zone")?,
+        })
     };
     let members = members.iter().enumerate().map(member).collect::<Result<Vec<_>, String>>()?;
     let replica_count = u32::try_from(replica_count).unwrap_or(u32::MAX);
@@ -118,18 +134,31 @@ fn fields<'a>(what: &str, json: &'a Json, accepted: &[&str]) -> Result<&'a Map<S
     }
 }
 
+/// A weight in hundredths.
+fn weight(given: &Json) -> Option<u32> {
+    // A JSON number keeps the digits that it was written with, but for zeros at the end: 2.0 is 2.
+    let weight = given.as_number()?.to_string();
+    Weight::parse(weight.strip_suffix(".0").unwrap_or(&weight)).map(Weight::hundredths)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fuzz::{DRAWN_BYTES_MAX, mutated_text};
 
-    const GOOD: &str = r#"{"replica_count":3,"expected":4,"members":[{"id":"1","address":"n1:8001"},{"id":"2","address":"n2:8001","identity":"00000000000000000000000000000001"}]}"#;
+    const GOOD: &str = r#"{"replica_count":3,"expected":4,"members":[{"id":"1","address":"n1:8001"},{"id":"2","address":"n2:8001","identity":"00000000000000000000000000000001","weight":2.5,"zone":"b"}]}"#;
 
     #[test]
     fn wish_is_read_from_json_and_what_is_wrong_is_named() {
         let wish = read(GOOD.as_bytes()).unwrap();
         assert_eq!((wish.replica_count, wish.expected, wish.members.len()), (3, Some(4), 2));
         assert_eq!(wish.members[1].identity, "00000000000000000000000000000001");
+        assert_eq!((wish.members[1].weight_hundredths, &*wish.members[1].zone), (250, "b"));
+        assert_eq!((wish.members[0].weight_hundredths, &*wish.members[0].zone), (0, ""));
+        for (json, hundredths) in [("3", 300), ("3.0", 300), ("0.07", 7), ("1.1", 110), ("1e2", 10_000)] {
+            let json: Json = serde_json::from_str(json).unwrap();
+            assert_eq!(weight(&json), Some(hundredths), "{json}");
+        }
         for (text, part) in [
             ("[", "no JSON"),
             ("[]", "no object"),
@@ -138,6 +167,16 @@ mod tests {
             (r#"{"replica_count":-1,"members":[]}"#, "replica_count is -1"),
             (r#"{"replica_count":1,"members":[{"id":"1"}]}"#, "members[0].address is missing"),
             (r#"{"replica_count":1,"members":[{"id":1,"address":"n:1"}]}"#, "members[0].id is 1"),
+            (r#"{"replica_count":1,"members":[{"id":"1","address":"n:1","weight":0}]}"#, "members[0].weight is 0"),
+            (
+                r#"{"replica_count":1,"members":[{"id":"1","address":"n:1","weight":0.001}]}"#,
+                "members[0].weight is 0.001",
+            ),
+            (r#"{"replica_count":1,"members":[{"id":"1","address":"n:1","zone":2}]}"#, "members[0].zone is 2"),
+            (
+                r#"{"replica_count":1,"members":[{"id":"1","address":"n:1","weight":"2"}]}"#,
+                "members[0].weight is \"2\"",
+            ),
             (r#"{"replica_count":1,"members":[],"expect":3}"#, "\"expect\""),
         ] {
             let problem = read(text.as_bytes()).unwrap_err();

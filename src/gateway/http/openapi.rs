@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value as Json, json};
 
 use crate::limits::{NODES_MAX, REPLICA_COUNT_MAX, VALUE_BYTES_MAX};
+use crate::types::ZONE_BYTES_MAX;
 
 use super::routes::{Operation, ROUTES, Route};
 
@@ -205,10 +206,12 @@ fn document() -> Json {
         "additionalProperties": false,
     });
     let identity = json!({ "type": "string", "pattern": "^([0-9a-fA-F]{32})?$" });
+    let weight = json!({ "type": "number", "minimum": 0.01, "maximum": 10_000 });
+    let zone = json!({ "type": "string", "maxLength": ZONE_BYTES_MAX, "pattern": "^[!-+\\--~]*$" });
     let member = json!({
         "type": "object",
         "required": ["id", "address"],
-        "properties": { "id": text, "address": text, "identity": identity },
+        "properties": { "id": text, "address": text, "identity": identity, "weight": weight, "zone": zone },
         "additionalProperties": false,
     });
     let wish = json!({

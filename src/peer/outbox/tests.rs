@@ -10,7 +10,7 @@ use crate::limits::{
 use crate::protocol::{Answer, Hello, OperationId, Request, StoreOrigin};
 use crate::types::{
     Age, Checksum, Clock, ClusterId, ClusterParameters, Content, KEY_BYTES_MAX, Key, Lookup, NODE_ID_BYTES_MAX, NodeId,
-    ReadKind, Record, Stamp, StoreId, Value,
+    ReadKind, Record, Site, Stamp, StoreId, Value, ZONE_BYTES_MAX,
 };
 use crate::wire::chunks::Reassembler;
 
@@ -205,12 +205,14 @@ fn link_that_this_node_opens_begins_with_a_hello() {
 /// A hello with the most of everything.
 fn largest_hello() -> Hello {
     let node_ids: Vec<NodeId> = (0..NODES_MAX).map(longest_id).collect();
+    let zones: Vec<String> = (0..NODES_MAX).map(|number| format!("{number:0>ZONE_BYTES_MAX$}")).collect();
+    let sites = Site::listed(NODES_MAX, &[1_000_000; NODES_MAX], &zones).unwrap();
     let incarnation = Incarnation { epoch: u64::MAX, nonce: u64::MAX };
     Hello {
         protocol: u32::MAX,
         node_id: node_ids[0].clone(),
         to_node_id: node_ids[1].clone(),
-        parameters: ClusterParameters { seed: u32::MAX, replica_count: REPLICA_COUNT_MAX, node_ids },
+        parameters: ClusterParameters { seed: u32::MAX, replica_count: REPLICA_COUNT_MAX, node_ids, sites },
         store_id: StoreId(u128::MAX),
         incarnation,
         earlier_incarnations: vec![incarnation; INCARNATIONS_NAMED_MAX].into(),

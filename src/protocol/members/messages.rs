@@ -102,6 +102,8 @@ pub struct WishedMember {
     pub address: Arc<str>,
     /// Its data folder. Without it, that of the member with this id stays, and a node that is new is the one that waits.
     pub store_id: Option<crate::types::StoreId>,
+    /// Its weight and zone.
+    pub site: crate::types::Site,
 }
 
 impl TakeoverPage {
@@ -120,10 +122,11 @@ impl TakeoverPage {
 /// The size of a configuration in a message in bytes, about.
 #[must_use]
 pub fn configuration_bytes(configuration: &Configuration) -> usize {
-    /// A store id, a number, and framing.
-    const MEMBER: usize = 40;
+    /// A store id, a number, a weight, and framing.
+    const MEMBER: usize = 48;
     let members = configuration.old.members.iter().chain(configuration.new.iter().flat_map(|new| &new.members));
-    members.map(|member| MEMBER + member.id.as_str().len() + member.address.len()).sum()
+    let zone = |member: &crate::types::Member| member.site.zone.as_ref().map_or(0, |zone| zone.as_str().len());
+    members.map(|member| MEMBER + member.id.as_str().len() + member.address.len() + zone(member)).sum()
 }
 
 impl MembersRequest {

@@ -16,6 +16,8 @@ pub enum MembersRefusal {
         /// The number of members.
         members: usize,
     },
+    /// Some members have a zone, and others have none.
+    SomeZones,
     /// The configuration is another one than the one that the operator has seen.
     OtherConfiguration {
         /// The number of the present one.
@@ -62,6 +64,9 @@ impl fmt::Display for MembersRefusal {
                 f,
                 "replica_count is {replica_count}, and the list has {members} members: 1 to {members} is accepted"
             ),
+            Self::SomeZones => {
+                f.write_str("some members have a zone, and others have none: give all members a zone, or none")
+            }
             Self::OtherConfiguration { number } => write!(
                 f,
                 "the configuration is number {number} by now: look at the members again, and then make the change"

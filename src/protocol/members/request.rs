@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::limits::WAITING_HEARD_MAX;
 use crate::protocol::io::{Failure, MembersChange, Reply, RequestId, Time};
 use crate::protocol::membership::WaitingNode;
-use crate::types::{Configuration, Member, MemberList, NodeIndex};
+use crate::types::{Configuration, Member, MemberList, NodeIndex, Site};
 
 use super::messages::{WishedMember, WishedMembers};
 use super::refusal::MembersRefusal;
@@ -99,10 +99,10 @@ impl Members {
         let waiting: Vec<WaitingNode> = ctx.shared.membership.waiting(since).collect();
         let member = |wished: &WishedMember| {
             let known = present.old.of_id(&wished.id);
-            let address = Arc::clone(&wished.address);
+            let (address, site) = (Arc::clone(&wished.address), wished.site.clone());
             if let Some(known) = known.filter(|known| wished.store_id.is_none_or(|store_id| store_id == known.store_id))
             {
-                return Ok(Member { address, ..known.clone() });
+                return Ok(Member { address, site, ..known.clone() });
             }
             let is_it = |node: &&WaitingNode| {
                 node.id == wished.id && wished.store_id.is_none_or(|store_id| store_id == node.store_id)
@@ -112,7 +112,7 @@ impl Members {
             if found.next().is_some() {
                 return Err(MembersRefusal::SeveralWait(wished.id.clone()));
             }
-            Ok(Member { id: wished.id.clone(), store_id: node.store_id, since: present.number + 1, address })
+            Ok(Member { id: wished.id.clone(), store_id: node.store_id, since: present.number + 1, address, site })
         };
         let mut members: Vec<Member> = wished.members.iter().map(member).collect::<Result<_, _>>()?;
         members.sort_by(|one, other| one.id.cmp(&other.id));
@@ -122,6 +122,9 @@ impl Members {
         }
         if !(1..=count).contains(&replica_count) || replica_count > crate::limits::REPLICA_COUNT_MAX {
             return Err(MembersRefusal::ReplicaCount { replica_count, members: count });
+        }
+        if !Site::are_of_one_cluster(members.iter().map(|member| &member.site)) {
+            return Err(MembersRefusal::SomeZones);
         }
         let list = MemberList { replica_count, members };
         if list.is_valid() && count <= crate::limits::NODES_MAX {
@@ -159,7 +162,7 @@ pub(super) fn present_configuration(ctx: &MembersCtx<'_>) -> Option<Configuratio
     let member = |node: &NodeIndex| {
         let store_id = ctx.shared.membership.store_of(*node)?;
         let address = layout.nodes()[node.index()].address.clone()?;
-        Some(Member { id: layout.id(*node).clone(), store_id, since: 0, address })
+        Some(Member { id: layout.id(*node).clone(), store_id, since: 0, address, site: layout.site(*node) })
     };
     let members: Option<Vec<Member>> = layout.members().iter().map(member).collect();
     let (parameters, cluster) = (layout.parameters(), ctx.shared.membership.cluster()?);

@@ -10,7 +10,7 @@ use crate::protocol::io::{ReadId, RequestId, Time};
 use crate::protocol::layout::Layout;
 use crate::protocol::membership::WaitingNode;
 use crate::protocol::message::{Message, OperationId, Request};
-use crate::types::{Configuration, Meta, NodeId, NodeIndex, Slot, StoreId, TakenOver, Vote, VoteBallot};
+use crate::types::{Configuration, Meta, NodeId, NodeIndex, Site, Slot, StoreId, TakenOver, Vote, VoteBallot};
 
 use super::messages::{MembersRequest, Progress};
 use super::proposal::Proposal;
@@ -113,6 +113,10 @@ pub struct MemberStatus {
     pub progress: Option<Progress>,
     /// Where it is reached, as far as a configuration says so.
     pub address: Option<Arc<str>>,
+    /// Its weight and zone in the old list, or in the present one; in the new one, if it is in that alone.
+    pub old_site: Site,
+    /// Its weight and zone in the new list, or in the present one; in the old one, if it is in that alone.
+    pub site: Site,
 }
 
 impl MembersCtx<'_> {
@@ -294,6 +298,8 @@ impl Members {
             progress: if *node == me { Some(self.own_progress()) } else { self.progress.get(node).copied() }
                 .filter(|_| layout.is_joint()),
             address: layout.nodes()[node.index()].address.clone(),
+            old_site: layout.old_site(*node),
+            site: layout.site(*node),
         };
         let since = Time(now.0.saturating_sub(Time(0).after(WAITING_HEARD_MAX).0));
         MembersReport {

@@ -10,7 +10,7 @@ use crate::protocol::io::Time;
 use crate::protocol::layout::{KnownNode, Layout};
 use crate::protocol::placement::Placement;
 use crate::types::{
-    ClusterId, Configuration, Key, Member, MemberList, Meta, NodeId, NodeIndex, Slot, StoreId, TakenOver,
+    ClusterId, Configuration, Key, Member, MemberList, Meta, NodeId, NodeIndex, Site, Slot, StoreId, TakenOver,
 };
 
 /// The node that comes.
@@ -18,8 +18,13 @@ const ME: NodeIndex = NodeIndex(3);
 
 /// Node 4 joins nodes 1 to 3, and gains slots.
 fn joint(number: u64) -> Layout {
-    let member =
-        |id: &&str| Member { id: NodeId::new(id).unwrap(), store_id: StoreId(1), since: 0, address: "h:1".into() };
+    let member = |id: &&str| Member {
+        id: NodeId::new(id).unwrap(),
+        store_id: StoreId(1),
+        since: 0,
+        address: "h:1".into(),
+        site: Site::default(),
+    };
     let list = |ids: &[&str]| MemberList { replica_count: 3, members: ids.iter().map(member).collect() };
     let (old, new) = (list(&["1", "2", "3"]), Some(list(&["1", "2", "3", "4"])));
     let configuration = Configuration { number, cluster: ClusterId(1), seed: 0, old, new };

@@ -700,8 +700,7 @@ mod tests {
         let stamp = Stamp { clock: Clock { epoch: 7, counter: 3 }, writer: NodeId::new("2").unwrap() };
         let digest = Record::plain(stamp, Content::Tombstone, Checksum::of(&key, &Content::Tombstone)).digest();
         let node_ids = vec![NodeId::new("1").unwrap()];
-        let layout =
-            Layout::begin(Placement::new(ClusterParameters { seed: 0, replica_count: 1, node_ids }).into(), &[]);
+        let layout = Layout::begin(Placement::new(ClusterParameters::plain(0, 1, node_ids)).into(), &[]);
         let mut ctx = NodeCtx {
             now: Time(0),
             running: RunningTime::START,

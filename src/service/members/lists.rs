@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::limits::{NODES_MAX, REPLICA_COUNT_MAX};
 use crate::protocol::placement::Placement;
 use crate::protocol::quorum::majority;
-use crate::protocol::{MembersRefusal, MembersReport, WaitingNode, WishedMembers};
-use crate::types::{ClusterParameters, NodeId, Slot, StoreId};
+use crate::protocol::{MemberStatus, MembersRefusal, MembersReport, WaitingNode, WishedMembers};
+use crate::types::{ClusterParameters, NodeId, Site, Slot, StoreId};
 
 /// The lists before and after the change under way.
 #[derive(Clone, Debug)]
@@ -31,6 +31,7 @@ pub(super) struct Listed {
     pub(super) store_id: Option<StoreId>,
     pub(super) address: String,
     pub(super) is_reached: bool,
+    pub(super) site: Site,
 }
 
 /// How many failures a list of members has to spare.
@@ -44,20 +45,21 @@ pub(super) struct Spare {
 
 impl Lists {
     pub(super) fn of(report: &MembersReport) -> Self {
-        let list = |replica_count: usize, is_in: fn(&crate::protocol::MemberStatus) -> bool| {
-            let listed = |member: &crate::protocol::MemberStatus| Listed {
+        let list = |replica_count: usize, is_in: fn(&MemberStatus) -> bool, site: fn(&MemberStatus) -> &Site| {
+            let listed = |member: &MemberStatus| Listed {
                 id: member.id.clone(),
                 store_id: member.store_id,
                 address: member.address.as_deref().unwrap_or_default().to_owned(),
                 is_reached: member.is_reached,
+                site: site(member).clone(),
             };
             let mut members: Vec<Listed> = report.members.iter().filter(|member| is_in(member)).map(listed).collect();
             members.sort_by(|one, other| one.id.cmp(&other.id));
             MemberList { replica_count, members }
         };
         Self {
-            old: list(report.replica_count, |member| member.is_old),
-            new: report.new_replica_count.map(|count| list(count, |member| member.is_new)),
+            old: list(report.replica_count, |member| member.is_old, |member| &member.old_site),
+            new: report.new_replica_count.map(|count| list(count, |member| member.is_new, |member| &member.site)),
         }
     }
 }
@@ -66,18 +68,18 @@ impl MemberList {
     /// The members that were wished for, as far as they are known.
     pub(super) fn wished(wished: &WishedMembers, old: &Self, waiting: &[WaitingNode]) -> Result<Self, MembersRefusal> {
         let listed = |wish: &crate::protocol::WishedMember| {
-            let address = wish.address.to_string();
+            let (address, site) = (wish.address.to_string(), wish.site.clone());
             let known = old.of_id(&wish.id);
             let stays = known.filter(|known| wish.store_id.is_none_or(|store_id| Some(store_id) == known.store_id));
             if let Some(known) = stays {
-                return Listed { address, ..known.clone() };
+                return Listed { address, site, ..known.clone() };
             }
             let mut nodes = waiting
                 .iter()
                 .filter(|node| node.id == wish.id && wish.store_id.is_none_or(|store_id| store_id == node.store_id));
             let node = nodes.next();
             let store_id = wish.store_id.or_else(|| node.map(|node| node.store_id));
-            Listed { id: wish.id.clone(), store_id, address, is_reached: node.is_some() }
+            Listed { id: wish.id.clone(), store_id, address, is_reached: node.is_some(), site }
         };
         let mut members: Vec<Listed> = wished.members.iter().map(listed).collect();
         members.sort_by(|one, other| one.id.cmp(&other.id));
@@ -91,6 +93,9 @@ impl MemberList {
         if !(1..=count.min(REPLICA_COUNT_MAX)).contains(&replica_count) {
             return Err(MembersRefusal::ReplicaCount { replica_count, members: count });
         }
+        if !Site::are_of_one_cluster(members.iter().map(|member| &member.site)) {
+            return Err(MembersRefusal::SomeZones);
+        }
         Ok(Self { replica_count, members })
     }
 
@@ -101,7 +106,8 @@ impl MemberList {
     /// The replicas of each slot, as places in the list.
     pub(super) fn placement(&self, seed: u32) -> Placement {
         let node_ids = self.members.iter().map(|member| member.id.clone()).collect();
-        Placement::new(ClusterParameters { seed, replica_count: self.replica_count, node_ids })
+        let sites = self.members.iter().map(|member| member.site.clone()).collect();
+        Placement::new(ClusterParameters { seed, replica_count: self.replica_count, node_ids, sites })
     }
 
     /// How many failures it has to spare.

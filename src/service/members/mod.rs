@@ -70,6 +70,7 @@ impl Service {
             // The two data folders of a replaced node may have one address: the new one answers there.
             let is_gone = is_twice(&member.id) && !member.is_new;
             let size = sizes.get(&address).filter(|size| size.node == id && !is_gone);
+            let ((weight_hundredths, zone), old) = (member.site.to_fields(), member.old_site.to_fields());
             api::ClusterMember {
                 identity: member.store_id.map(|store_id| store_id.to_string()).unwrap_or_default(),
                 in_old: member.is_old,
@@ -86,6 +87,10 @@ impl Service {
                 }),
                 id,
                 address,
+                weight_hundredths,
+                zone,
+                old_weight_hundredths: old.0,
+                old_zone: old.1,
             }
         };
         let waiting = |node: &crate::protocol::WaitingNode| api::WaitingMember {

@@ -112,13 +112,20 @@ fn differences(old: &MemberList, new: &MemberList) -> Vec<api::MemberDifference>
             (Some(member), None) => (api::MemberFate::FateRemoved, member),
             (Some(before), Some(member)) if !is_same(before, member) => (api::MemberFate::FateReplaced, member),
             (Some(before), Some(member)) if before.address != member.address => (api::MemberFate::FateMoved, member),
+            (Some(before), Some(member)) if before.site != member.site => (api::MemberFate::FateWeighed, member),
             _ => return None,
         };
+        let (weight_hundredths, zone) = member.site.to_fields();
+        let old = before.unwrap_or(member).site.to_fields();
         Some(api::MemberDifference {
             id: id.as_str().to_owned(),
             fate: fate.into(),
             address: member.address.clone(),
             reached: member.is_reached,
+            weight_hundredths,
+            zone,
+            old_weight_hundredths: old.0,
+            old_zone: old.1,
         })
     };
     ids.into_iter().filter_map(difference).collect()
@@ -127,7 +134,7 @@ fn differences(old: &MemberList, new: &MemberList) -> Vec<api::MemberDifference>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{NodeId, StoreId};
+    use crate::types::{NodeId, Site, StoreId};
 
     fn list(replica_count: usize, members: &[(&str, u128)]) -> MemberList {
         let listed = |(id, store_id): &(&str, u128)| Listed {
@@ -135,6 +142,7 @@ mod tests {
             store_id: Some(StoreId(*store_id)),
             address: format!("h{id}:1"),
             is_reached: true,
+            site: Site::default(),
         };
         MemberList { replica_count, members: members.iter().map(listed).collect() }
     }
@@ -162,6 +170,41 @@ mod tests {
         assert_eq!((plan.differences[0].fate(), &*plan.differences[0].id), (api::MemberFate::FateAdded, "4"));
         let tolerated = (plan.failures_tolerated, plan.failures_tolerated_meanwhile, plan.failures_tolerated_after);
         assert_eq!((tolerated, plan.number, plan.bytes_known), ((1, 1, 1), 7, true));
+    }
+
+    #[test]
+    fn weight_alone_moves_the_share_that_it_adds_and_nothing_else() {
+        let old = list(1, &[("1", 1), ("2", 2), ("3", 3)]);
+        let mut new = old.clone();
+        new.members[1].site = Site::of_fields(200, "").unwrap();
+        let heavier = plan(&old, &new);
+        assert!(heavier.moves.iter().all(|moved| moved.to == "2" && moved.from != "2"), "{:?}", heavier.moves);
+        // From 1 of 3 to 2 of 4.
+        let slots: u32 = heavier.moves.iter().map(|moved| moved.slots).sum();
+        let share = f64::from(slots) / 65_536.0;
+        assert!((0.16..0.173).contains(&share), "{share}");
+        let [difference] = &heavier.differences[..] else { panic!("{:?}", heavier.differences) };
+        assert_eq!((difference.fate(), &*difference.id), (api::MemberFate::FateWeighed, "2"));
+        assert_eq!((difference.old_weight_hundredths, difference.weight_hundredths), (0, 200));
+        let back = plan(&new, &old);
+        assert_eq!(back.moves.iter().map(|moved| moved.slots).sum::<u32>(), slots, "the same slots move back");
+        assert!(back.moves.iter().all(|moved| moved.from == "2"), "{:?}", back.moves);
+    }
+
+    #[test]
+    fn zones_alone_move_slots_until_no_two_replicas_share_one() {
+        let old = list(2, &[("1", 1), ("2", 2), ("3", 3)]);
+        let mut new = old.clone();
+        for (member, zone) in new.members.iter_mut().zip(["a", "b", "b"]) {
+            member.site = Site::of_fields(0, zone).unwrap();
+        }
+        let plan = plan(&old, &new);
+        // The only node of its zone then holds all slots, and before it held 2 of 3.
+        assert!(plan.moves.iter().all(|moved| moved.to == "1"), "{:?}", plan.moves);
+        assert_eq!(new.placement(0).slots_held()[0], 65_536);
+        let slots: u32 = plan.moves.iter().map(|moved| moved.slots).sum();
+        assert_eq!(slots, 65_536 - old.placement(0).slots_held()[0]);
+        assert_eq!(plan.differences.len(), 3);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value as Json, json};
 
 use crate::api;
+use crate::types::Site;
 
 /// The members as JSON.
 pub(crate) fn members_json(members: &api::MembersGetResponse) -> Json {
@@ -18,6 +19,8 @@ pub(crate) fn members_json(members: &api::MembersGetResponse) -> Json {
             "slots": member.slots,
             "share": share(member.slots, replica_count_after(members)),
             "disk_bytes": member.disk_bytes,
+            "weight": weight_json(member.weight_hundredths),
+            "zone": zone_json(&member.zone),
         });
         if let Some(progress) = &member.progress {
             json["progress"] = json!({
@@ -56,6 +59,10 @@ pub(crate) fn plan_json(plan: &api::MembersPlanResponse) -> Json {
             "fate": fate(difference.fate()),
             "address": difference.address,
             "reached": difference.reached,
+            "weight": weight_json(difference.weight_hundredths),
+            "zone": zone_json(&difference.zone),
+            "old_weight": weight_json(difference.old_weight_hundredths),
+            "old_zone": zone_json(&difference.old_zone),
         })
     };
     let moved = |moved: &api::MemberMove| json!({ "from": moved.from, "to": moved.to, "slots": moved.slots, "bytes": moved.bytes });
@@ -83,7 +90,24 @@ pub(crate) fn fate(fate: api::MemberFate) -> &'static str {
         api::MemberFate::FateRemoved => "removed",
         api::MemberFate::FateReplaced => "replaced",
         api::MemberFate::FateMoved => "moved",
+        api::MemberFate::FateWeighed => "placed anew",
     }
+}
+
+/// A weight as cluster.yml has it.
+pub(crate) fn weight_text(hundredths: u32) -> String {
+    // A node of a later version may know other weights.
+    Site::of_fields(hundredths, "").map_or_else(|error| error.to_string(), |site| site.weight.to_string())
+}
+
+/// A weight as a number.
+pub(crate) fn weight_json(hundredths: u32) -> Json {
+    serde_json::from_str(&weight_text(hundredths)).unwrap_or(Json::Null)
+}
+
+/// A zone, or null.
+pub(crate) fn zone_json(zone: &str) -> Json {
+    if zone.is_empty() { Json::Null } else { zone.into() }
 }
 
 /// The state of a member, in one word.
@@ -114,6 +138,12 @@ pub(crate) fn cluster_yml(members: &api::MembersGetResponse) -> String {
         // An id may hold quotation marks and backslashes, which YAML escapes as JSON does.
         let (id, address) = (Json::from(member.id.as_str()), Json::from(member.address.as_str()));
         let _ = write!(text, "    {id}:\n      remote_address: {address}\n");
+        if member.weight_hundredths != 0 {
+            let _ = writeln!(text, "      weight: {}", weight_text(member.weight_hundredths));
+        }
+        if !member.zone.is_empty() {
+            let _ = writeln!(text, "      zone: {}", Json::from(member.zone.as_str()));
+        }
     }
     text
 }
@@ -133,6 +163,8 @@ mod tests {
             in_old: true,
             in_new,
             slots: 65_536,
+            weight_hundredths: if id == "no" { 250 } else { 0 },
+            zone: format!("#{}", id.len()),
             ..Default::default()
         };
         let members = api::MembersGetResponse {
@@ -147,7 +179,12 @@ mod tests {
             .unwrap_or_else(|error| panic!("{error}\n{text}"));
         let ids: Vec<&str> = read.parameters.node_ids.iter().map(crate::types::NodeId::as_str).collect();
         assert_eq!((ids, read.parameters.seed, read.parameters.replica_count), (vec!["1", "a\"\\:", "no"], 9, 1));
+        assert_eq!(
+            (read.parameters.weights_listed(), read.parameters.zones_listed()),
+            (vec![100, 100, 250], vec!["#1", "#4", "#2"])
+        );
         let json = members_json(&members);
+        assert_eq!((&json["members"][2]["weight"], &json["members"][2]["zone"]), (&2.5.into(), &"#2".into()));
         assert_eq!((&json["members"][3]["state"], &json["members"][0]["share"]), (&"leaving".into(), &1.0.into()));
     }
 }

@@ -3,7 +3,7 @@
 use crate::api;
 use crate::config::RemoteAddress;
 use crate::protocol::{MembersRefusal, MembersReport, WishedMember, WishedMembers};
-use crate::types::{NodeId, StoreId};
+use crate::types::{NodeId, Site, StoreId};
 use crate::wire::failure::FailureReason;
 
 use super::super::error::ServiceError;
@@ -36,7 +36,9 @@ impl TryFrom<api::MembersWish> for Wish {
                     problem(format!("the identity of node {id} is {text:?}: 32 hexadecimal digits are accepted"))
                 })?),
             };
-            Ok(WishedMember { id, address: address.to_string().into(), store_id })
+            let site = Site::of_fields(member.weight_hundredths, &member.zone);
+            let site = site.map_err(|error| problem(format!("the site of node {id}: {error}")))?;
+            Ok(WishedMember { id, address: address.to_string().into(), store_id, site })
         });
         let members = members.collect::<Result<Vec<_>, ServiceError>>()?;
         if members.is_empty() {
@@ -54,6 +56,7 @@ pub(crate) fn removal(report: &MembersReport, id: &NodeId) -> Option<Wish> {
         id: member.id.clone(),
         address: member.address.clone().unwrap_or_else(|| "".into()),
         store_id: member.store_id,
+        site: member.old_site.clone(),
     };
     let all = present.clone().count();
     let members: Vec<WishedMember> = present.filter(|member| member.id != *id).map(wished).collect();
@@ -65,11 +68,13 @@ pub(crate) fn removal(report: &MembersReport, id: &NodeId) -> Option<Wish> {
 
 /// A change of members that is not made.
 pub(in super::super) fn refused(refusal: &MembersRefusal) -> ServiceError {
-    use MembersRefusal::{NoMajorityVoted, NotAList, NotAMember, OtherChange, OtherConfiguration, ReplicaCount};
+    use MembersRefusal::{
+        NoMajorityVoted, NotAList, NotAMember, OtherChange, OtherConfiguration, ReplicaCount, SomeZones,
+    };
     let reason = match refusal {
         // The message does not claim that nothing was done.
         NoMajorityVoted => return ServiceError::new(FailureReason::OutcomeUnknown, &refusal.to_string()),
-        NotAList(_) | ReplicaCount { .. } => FailureReason::InvalidArgument,
+        NotAList(_) | ReplicaCount { .. } | SomeZones => FailureReason::InvalidArgument,
         OtherConfiguration { .. } | OtherChange { .. } => FailureReason::MembersChanged,
         NotAMember => FailureReason::NotApplied,
         _ => FailureReason::MembersRefused,
@@ -82,8 +87,13 @@ mod tests {
     use super::*;
 
     fn wish(id: &str, address: &str, identity: &str) -> api::MembersWish {
-        let member =
-            api::WishedMember { id: id.to_owned(), address: address.to_owned(), identity: identity.to_owned() };
+        let member = api::WishedMember {
+            id: id.to_owned(),
+            address: address.to_owned(),
+            identity: identity.to_owned(),
+            weight_hundredths: 250,
+            zone: "b".to_owned(),
+        };
         api::MembersWish { members: vec![member], replica_count: 1, expected: Some(4) }
     }
 
@@ -92,10 +102,19 @@ mod tests {
         let read = Wish::try_from(wish("2", "N2:8001", "000000000000000000000000000000ff")).unwrap();
         assert_eq!((read.expected, read.members.members[0].store_id), (Some(4), Some(StoreId(255))));
         assert_eq!(&*read.members.members[0].address, "n2:8001");
+        assert_eq!(read.members.members[0].site, Site::of_fields(250, "b").unwrap());
+        let placed = |weight_hundredths, zone: &str| {
+            let mut wish = wish("2", "n2:8001", "");
+            (wish.members[0].weight_hundredths, wish.members[0].zone) = (weight_hundredths, zone.to_owned());
+            wish
+        };
+        assert_eq!(Wish::try_from(placed(0, "")).unwrap().members.members[0].site, Site::default());
         for (bad, part) in [
             (wish("a b", "n:1", ""), "members[0]: node id"),
             (wish("2", "n2", ""), "HOST:PORT"),
             (wish("2", "n2:1", "ff"), "32 hexadecimal digits"),
+            (placed(1_000_001, ""), "1000001 hundredths"),
+            (placed(100, "a b"), "\"a b\" is no zone"),
             (api::MembersWish::default(), "at least one member"),
         ] {
             let error = Wish::try_from(bad).unwrap_err();

@@ -3,20 +3,29 @@
 //! Texts and lists begin with their length (4). What may be absent begins with 1 where it is there, and is 0 otherwise. A member
 //! is id, store id (16), the number since when it is one (8), address. A list of members is `replica_count` (4) and the members. A
 //! configuration is number (8), cluster (16), seed (4), the old list, and the new list, which may be absent.
+//!
+//! Where a member has a weight or a zone, each member of the entry has two more fields: its weight in hundredths (4), where 0 stands
+//! for a weight of 1, and its zone, where an empty text stands for none. The entry's version then says so.
 
 use std::sync::Arc;
 
 use super::{DecodeError, Input};
 use crate::types::{
-    ClusterId, Configuration, Key, Member, MemberList, NodeId, Slot, StoreId, TakenOver, Vote, VoteBallot,
+    ClusterId, Configuration, Key, Member, MemberList, NodeId, Site, Slot, StoreId, TakenOver, Vote, VoteBallot,
 };
+
+/// Whether a member has a weight or a zone.
+pub(super) fn has_sites(configuration: &Configuration) -> bool {
+    let members = configuration.old.members.iter().chain(configuration.new.iter().flat_map(|new| &new.members));
+    members.into_iter().any(|member| member.site != Site::default())
+}
 
 fn put_text(text: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(&u32::try_from(text.len()).expect("ids, keys and addresses are short").to_be_bytes());
     into.extend_from_slice(text);
 }
 
-fn put_list(list: &MemberList, into: &mut Vec<u8>) {
+fn put_list(list: &MemberList, have_sites: bool, into: &mut Vec<u8>) {
     let count = |count: usize| u32::try_from(count).expect("the limits keep it within a u32").to_be_bytes();
     into.extend_from_slice(&count(list.replica_count));
     into.extend_from_slice(&count(list.members.len()));
@@ -25,6 +34,11 @@ fn put_list(list: &MemberList, into: &mut Vec<u8>) {
         into.extend_from_slice(&member.store_id.0.to_be_bytes());
         into.extend_from_slice(&member.since.to_be_bytes());
         put_text(member.address.as_bytes(), into);
+        if have_sites {
+            let (hundredths, zone) = member.site.to_fields();
+            into.extend_from_slice(&hundredths.to_be_bytes());
+            put_text(zone.as_bytes(), into);
+        }
     }
 }
 
@@ -32,10 +46,11 @@ pub(super) fn encode_configuration(configuration: &Configuration, into: &mut Vec
     into.extend_from_slice(&configuration.number.to_be_bytes());
     into.extend_from_slice(&configuration.cluster.0.to_be_bytes());
     into.extend_from_slice(&configuration.seed.to_be_bytes());
-    put_list(&configuration.old, into);
+    let have_sites = has_sites(configuration);
+    put_list(&configuration.old, have_sites, into);
     into.push(u8::from(configuration.new.is_some()));
     if let Some(new) = &configuration.new {
-        put_list(new, into);
+        put_list(new, have_sites, into);
     }
 }
 
@@ -78,7 +93,7 @@ fn flag(input: &mut Input<'_>, field: &'static str) -> Result<bool, DecodeError>
     }
 }
 
-fn list(input: &mut Input<'_>) -> Result<MemberList, DecodeError> {
+fn list(input: &mut Input<'_>, have_sites: bool) -> Result<MemberList, DecodeError> {
     let replica_count = u32::from_be_bytes(input.take("replica_count")?) as usize;
     let count = u32::from_be_bytes(input.take("number of members")?);
     let mut members = Vec::new();
@@ -88,17 +103,24 @@ fn list(input: &mut Input<'_>) -> Result<MemberList, DecodeError> {
         let since = input.take_u64("member's number")?;
         let address = std::str::from_utf8(text(input, "member's address")?);
         let address = address.map_err(|_| DecodeError::NodeIdNotText)?.into();
-        members.push(Member { id, store_id, since, address });
+        let site = if have_sites { site(input)? } else { Site::default() };
+        members.push(Member { id, store_id, since, address, site });
     }
     Ok(MemberList { replica_count, members })
 }
 
-pub(super) fn configuration(input: &mut Input<'_>) -> Result<Arc<Configuration>, DecodeError> {
+fn site(input: &mut Input<'_>) -> Result<Site, DecodeError> {
+    let hundredths = u32::from_be_bytes(input.take("member's weight")?);
+    let zone = String::from_utf8_lossy(text(input, "member's zone")?);
+    Ok(Site::of_fields(hundredths, &zone)?)
+}
+
+pub(super) fn configuration(input: &mut Input<'_>, have_sites: bool) -> Result<Arc<Configuration>, DecodeError> {
     let number = input.take_u64("number")?;
     let cluster = ClusterId(u128::from_be_bytes(input.take("cluster")?));
     let seed = u32::from_be_bytes(input.take("seed")?);
-    let old = list(input)?;
-    let new = if flag(input, "new list")? { Some(list(input)?) } else { None };
+    let old = list(input, have_sites)?;
+    let new = if flag(input, "new list")? { Some(list(input, have_sites)?) } else { None };
     let configuration = Configuration { number, cluster, seed, old, new };
     if !configuration.is_valid() {
         return Err(DecodeError::NotAList);
@@ -106,10 +128,11 @@ pub(super) fn configuration(input: &mut Input<'_>) -> Result<Arc<Configuration>,
     Ok(configuration.into())
 }
 
-pub(super) fn vote(input: &mut Input<'_>) -> Result<Vote, DecodeError> {
+pub(super) fn vote(input: &mut Input<'_>, have_sites: bool) -> Result<Vote, DecodeError> {
     let number = input.take_u64("number")?;
     let promised = ballot(input)?;
-    let accepted = if flag(input, "accepted")? { Some((ballot(input)?, configuration(input)?)) } else { None };
+    let accepted =
+        if flag(input, "accepted")? { Some((ballot(input)?, configuration(input, have_sites)?)) } else { None };
     Ok(Vote { number, promised, accepted })
 }
 

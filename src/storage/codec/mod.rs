@@ -28,7 +28,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::types::{
     Checksum, Clock, Configuration, Content, Digest, Expiry, Incarnation, Key, KeyError, NodeId, NodeIdError,
-    PeerRecord, Record, RunningTime, Slot, Stamp, StoreId, TableId, TakenOver, Ttl, Value, Vote,
+    PeerRecord, Record, RunningTime, SiteError, Slot, Stamp, StoreId, TableId, TakenOver, Ttl, Value, Vote,
 };
 
 mod members;
@@ -49,6 +49,11 @@ pub const EXPIRY_VERSION: u8 = 1;
 
 /// The layout of one entry of `meta`.
 pub const META_VERSION: u8 = 1;
+
+/// The same with a weight and a zone for each member. An entry without any keeps the earlier layout, which every program reads
+/// that knows configurations. An entry with some has this one, which an earlier program refuses: it would look for replicas
+/// on other nodes.
+pub const META_VERSION_WITH_SITES: u8 = 2;
 
 /// The least size of a large value, in bytes. A large value is stored separately from its digest, so that comparing stamps
 /// and listing keys do not read it. For smaller values a second entry would cost more than reading them along.
@@ -143,6 +148,9 @@ pub enum DecodeError {
     /// A list of members breaks a rule.
     #[error("its list of members is not valid")]
     NotAList,
+    /// A member has a weight or a zone that is none.
+    #[error("it has {0}")]
+    Site(#[from] SiteError),
     /// A node id is text that is not accepted as an id.
     #[error("its node id is not valid: {0}")]
     NodeId(#[from] NodeIdError),
@@ -452,10 +460,19 @@ impl MetaEntry {
             }
         };
         let mut value = Vec::with_capacity(1 + fields.len() + 8);
-        value.push(META_VERSION);
+        value.push(if self.has_sites() { META_VERSION_WITH_SITES } else { META_VERSION });
         value.extend_from_slice(&fields);
         value.extend_from_slice(&meta_checksum(&name, &fields).to_be_bytes());
         (name, value)
+    }
+
+    /// Whether a member in it has a weight or a zone.
+    fn has_sites(&self) -> bool {
+        match self {
+            Self::Configuration(configuration) => members::has_sites(configuration),
+            Self::Vote(vote) => vote.accepted.as_ref().is_some_and(|(_, accepted)| members::has_sites(accepted)),
+            _ => false,
+        }
     }
 
     /// Reads an entry of the `meta` family; `None` for an unknown name. It is safe to ignore such an entry: a program whose
@@ -495,14 +512,14 @@ impl MetaEntry {
             }
             META_FENCE => Self::Fence(decode_clock(name, value)?),
             META_CONFIGURATION => {
-                let mut fields = meta_fields(name, value)?;
-                let configuration = members::configuration(&mut fields)?;
+                let (mut fields, have_sites) = meta_fields_with_sites(name, value)?;
+                let configuration = members::configuration(&mut fields, have_sites)?;
                 fields.end()?;
                 Self::Configuration(configuration)
             }
             META_VOTE => {
-                let mut fields = meta_fields(name, value)?;
-                let vote = members::vote(&mut fields)?;
+                let (mut fields, have_sites) = meta_fields_with_sites(name, value)?;
+                let vote = members::vote(&mut fields, have_sites)?;
                 fields.end()?;
                 Self::Vote(vote)
             }
@@ -617,6 +634,21 @@ fn meta_fields<'a>(name: &[u8], value: &'a [u8]) -> Result<Input<'a>, DecodeErro
     if version != META_VERSION {
         return Err(DecodeError::Version { found: version, known: META_VERSION });
     }
+    checked(name, input)
+}
+
+/// The same of an entry that names members, and whether they have weights and zones.
+fn meta_fields_with_sites<'a>(name: &[u8], value: &'a [u8]) -> Result<(Input<'a>, bool), DecodeError> {
+    let mut input = Input(value);
+    let version = input.take_u8("version")?;
+    if !matches!(version, META_VERSION | META_VERSION_WITH_SITES) {
+        return Err(DecodeError::Version { found: version, known: META_VERSION_WITH_SITES });
+    }
+    Ok((checked(name, input)?, version == META_VERSION_WITH_SITES))
+}
+
+/// What stands before the checksum.
+fn checked<'a>(name: &[u8], input: Input<'a>) -> Result<Input<'a>, DecodeError> {
     let Some((fields, sum)) = input.0.split_last_chunk::<8>() else {
         return Err(DecodeError::Truncated { field: "checksum", missing: 8 - input.0.len() });
     };

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::types::{
-    Applied, ClusterId, IdempotencyToken, Member, MemberList, Proposal, RECENT_MAX, Version, VoteBallot,
+    Applied, ClusterId, IdempotencyToken, Member, MemberList, Proposal, RECENT_MAX, Site, Version, VoteBallot,
 };
 
 fn some_node_id() -> impl Strategy<Value = NodeId> {
@@ -64,18 +64,23 @@ fn some_record() -> impl Strategy<Value = (Key, Record)> {
 }
 
 fn some_list() -> impl Strategy<Value = MemberList> {
-    let member = (any::<u128>(), any::<u64>(), "[a-z0-9.:]{1,30}");
+    let member = (any::<u128>(), any::<u64>(), "[a-z0-9.:]{1,30}", 0..=1_000_000_u32, "[a-z]{1,64}");
     let members = prop::collection::btree_map(some_node_id(), member, 1..5);
-    (members, any::<prop::sample::Index>()).prop_map(|(members, place)| {
-        let member = |(id, (name, since, address)): (NodeId, (u128, u64, String))| Member {
-            id,
-            store_id: StoreId(name),
-            since,
-            address: address.into(),
-        };
-        let members: Vec<Member> = members.into_iter().map(member).collect();
-        MemberList { replica_count: 1 + place.index(members.len()), members }
-    })
+    (members, any::<prop::sample::Index>(), any::<(bool, bool)>()).prop_map(
+        |(members, place, (have_weights, have_zones))| {
+            let member =
+                |(id, (name, since, address, weight, zone)): (NodeId, (u128, u64, String, u32, String))| Member {
+                    id,
+                    store_id: StoreId(name),
+                    since,
+                    address: address.into(),
+                    site: Site::of_fields(if have_weights { weight } else { 0 }, if have_zones { &zone } else { "" })
+                        .expect("a weight and a zone"),
+                };
+            let members: Vec<Member> = members.into_iter().map(member).collect();
+            MemberList { replica_count: 1 + place.index(members.len()), members }
+        },
+    )
 }
 
 fn some_configuration() -> impl Strategy<Value = Arc<Configuration>> {
@@ -256,6 +261,56 @@ fn record_bytes_are_as_documented() {
     expected[1] = 7;
     expected.extend_from_slice(&[0, 0, 0, 1]);
     assert_eq!(bytes, expected);
+}
+
+/// A program that knows no weights and zones wrote the first, reads it, and refuses the second.
+#[test]
+fn configuration_has_further_fields_where_a_member_has_a_weight_or_a_zone() {
+    let member = |weight, zone: &str| Member {
+        id: NodeId::new("a").expect("a node id"),
+        store_id: StoreId(4),
+        since: 5,
+        address: "h:1".into(),
+        site: Site::of_fields(weight, zone).expect("a weight and a zone"),
+    };
+    let configuration = |member| {
+        let old = MemberList { replica_count: 1, members: vec![member] };
+        Arc::new(Configuration { number: 1, cluster: ClusterId(2), seed: 3, old, new: None })
+    };
+    let before = [
+        &1_u64.to_be_bytes()[..],
+        &2_u128.to_be_bytes(),
+        &3_u32.to_be_bytes(),
+        &[0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, b'a'],
+        &4_u128.to_be_bytes(),
+        &5_u64.to_be_bytes(),
+        &[0, 0, 0, 3],
+        b"h:1",
+    ]
+    .concat();
+    let ballot = VoteBallot { count: 6, proposer: NodeId::none(), epoch: 7 };
+    let ballot_bytes = [&6_u64.to_be_bytes()[..], &[0; 4], &7_u64.to_be_bytes()].concat();
+    let more = [&250_u32.to_be_bytes()[..], &[0, 0, 0, 2], b"z1"].concat();
+    for (version, member, site) in
+        [(1, member(0, ""), &[][..]), (1, member(100, ""), &[]), (2, member(250, "z1"), &more)]
+    {
+        let configuration = configuration(member);
+        let bytes = [&before, site, &[0]].concat();
+        let accepted = Some((ballot.clone(), Arc::clone(&configuration)));
+        let vote = Vote { number: 8, promised: ballot.clone(), accepted };
+        let vote_bytes = [&8_u64.to_be_bytes()[..], &ballot_bytes, &[1], &ballot_bytes, &bytes].concat();
+        for (entry, name, fields) in [
+            (MetaEntry::Configuration(configuration), META_CONFIGURATION, bytes),
+            (MetaEntry::Vote(vote), META_VOTE, vote_bytes),
+        ] {
+            let value = [&[version], &fields[..], &meta_checksum(name, &fields).to_be_bytes()].concat();
+            assert_eq!(entry.encode(), (name.to_vec(), value.clone()));
+            assert_eq!(MetaEntry::decode(name, &value), Ok(Some(entry)));
+        }
+    }
+    let later = [META_VERSION_WITH_SITES + 1; 60];
+    let expected = DecodeError::Version { found: META_VERSION_WITH_SITES + 1, known: META_VERSION_WITH_SITES };
+    assert_eq!(MetaEntry::decode(META_VOTE, &later), Err(expected));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Value as Json, json};
 
 use super::{DESCRIPTOR, DESCRIPTOR_NEW, DataFolderError, FOLDER_FORMAT, io_error, sync_folder};
-use crate::types::{ClusterParameters, NodeId, StoreId};
+use crate::types::{ClusterParameters, NodeId, NodeIndex, Site, StoreId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -56,14 +56,26 @@ impl Descriptor {
     /// The refusal of the folder at `path` for other `parameters`, which differ in more than the seed.
     pub(super) fn differs(&self, path: &Path, parameters: &ClusterParameters) -> DataFolderError {
         let path = path.to_path_buf();
-        if self.parameters.node_ids == parameters.node_ids {
-            let (folder, configured) = (self.parameters.replica_count, parameters.replica_count);
-            return DataFolderError::ReplicaCountDiffers { path, folder, configured };
+        if self.parameters.node_ids != parameters.node_ids {
+            let (folder, configured) = (self.parameters.node_ids.clone(), parameters.node_ids.clone());
+            return DataFolderError::NodeIdsDiffer { path, folder, configured };
         }
-        let (folder, configured) = (self.parameters.node_ids.clone(), parameters.node_ids.clone());
-        DataFolderError::NodeIdsDiffer { path, folder, configured }
+        let differs = |member: &NodeIndex| self.parameters.site(*member) != parameters.site(*member);
+        if let Some(member) = parameters.members().find(differs) {
+            return DataFolderError::SiteDiffers {
+                path,
+                node: parameters.id(member).clone(),
+                folder: self.parameters.site(member).clone(),
+                configured: parameters.site(member).clone(),
+            };
+        }
+        let (folder, configured) = (self.parameters.replica_count, parameters.replica_count);
+        DataFolderError::ReplicaCountDiffers { path, folder, configured }
     }
 
+    /// Weights and zones are there where nodes have other ones than the default, so that a program that knows none of both
+    /// opens no folder that has some.
+    ///
     /// Each value is JSON, which is also YAML. Node ids may hold characters that are special in YAML, and JSON has one
     /// strict way to quote them.
     fn to_text(&self) -> String {
@@ -81,7 +93,11 @@ impl Descriptor {
             ("replica_count", json!(self.parameters.replica_count)),
             ("node_ids", json!(node_ids)),
         ];
-        let lines = fields.map(|(name, value)| format!("{name}: {value}\n"));
+        let sites =
+            [("weights", json!(self.parameters.weights_listed())), ("zones", json!(self.parameters.zones_listed()))];
+        let sites = sites.into_iter().filter(|(_, list)| list.as_array().is_some_and(|list| !list.is_empty()));
+        let lines: Vec<String> =
+            fields.into_iter().chain(sites).map(|(name, value)| format!("{name}: {value}\n")).collect();
         "# The node and the cluster that this data folder belongs to. Quorate wrote this file and checks it at each start.\n".to_owned()
             + &lines.concat()
     }
@@ -162,14 +178,18 @@ fn parse(bytes: &[u8]) -> Result<Descriptor, Unreadable> {
     let store_id = store_id(&take_text(&mut fields, "store_id")?)?;
     let seed = take(&mut fields, "seed", |value| u32::try_from(value.as_u64()?).ok())?;
     let replica_count = take(&mut fields, "replica_count", |value| usize::try_from(value.as_u64()?).ok())?;
-    let texts = take(&mut fields, "node_ids", |value| {
-        value.as_array()?.iter().map(|id| Some(id.as_str()?.to_owned())).collect::<Option<Vec<_>>>()
-    })?;
+    let texts = take(&mut fields, "node_ids", list_of_texts)?;
     let node_ids = texts.iter().map(|id| self::node_id("node_ids", id)).collect::<Result<Vec<_>, _>>()?;
+    let weights = take_or_none(&mut fields, "weights", |value| {
+        value.as_array()?.iter().map(|weight| u32::try_from(weight.as_u64()?).ok()).collect()
+    })?;
+    let zones = take_or_none(&mut fields, "zones", list_of_texts)?;
+    let sites =
+        Site::listed(node_ids.len(), &weights, &zones).map_err(|error| format!("in `weights` or `zones`: {error}"))?;
     if let Some(name) = fields.keys().next() {
         return Err(format!("`{name}` is not known in format {format}").into());
     }
-    Ok(Descriptor { state, node_id, store_id, parameters: ClusterParameters { seed, replica_count, node_ids } })
+    Ok(Descriptor { state, node_id, store_id, parameters: ClusterParameters { seed, replica_count, node_ids, sites } })
 }
 
 fn take<T>(
@@ -179,6 +199,19 @@ fn take<T>(
 ) -> Result<T, Unreadable> {
     let value = fields.remove(name).ok_or_else(|| format!("`{name}` is missing"))?;
     read(&value).ok_or_else(|| format!("`{name}` cannot be {value}").into())
+}
+
+/// A list that is empty where it is missing.
+fn take_or_none<T>(
+    fields: &mut BTreeMap<&str, Json>,
+    name: &str,
+    read: impl FnOnce(&Json) -> Option<Vec<T>>,
+) -> Result<Vec<T>, Unreadable> {
+    if fields.contains_key(name) { take(fields, name, read) } else { Ok(Vec::new()) }
+}
+
+fn list_of_texts(value: &Json) -> Option<Vec<String>> {
+    value.as_array()?.iter().map(|text| Some(text.as_str()?.to_owned())).collect()
 }
 
 fn take_text(fields: &mut BTreeMap<&str, Json>, name: &str) -> Result<String, Unreadable> {

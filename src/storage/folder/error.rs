@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::FOLDER_FORMAT;
 use crate::storage::StoreError;
-use crate::types::{NodeId, StoreId};
+use crate::types::{NodeId, Site, StoreId};
 
 /// Why a data folder cannot be used. The refusal has changed nothing in a ready folder.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,23 @@ pub enum DataFolderError {
         folder: Vec<NodeId>,
         /// The node ids in the configuration, ascending.
         configured: Vec<NodeId>,
+    },
+    /// The folder was created in a cluster that gave a node another weight or zone.
+    #[error(
+        "data folder {path} was created with {} for node {node} and the configuration says {}: restore weight and zone in \
+         cluster.nodes.{node}; they decide on which nodes every key is",
+        shown(folder),
+        shown(configured)
+    )]
+    SiteDiffers {
+        /// The data folder.
+        path: PathBuf,
+        /// The node.
+        node: NodeId,
+        /// Its weight and zone in the folder's descriptor.
+        folder: Site,
+        /// Its weight and zone in the configuration.
+        configured: Site,
     },
     /// An older program wrote the folder.
     #[error(
@@ -164,6 +181,14 @@ pub enum DataFolderError {
         /// The store's reason.
         error: StoreError,
     },
+}
+
+/// A weight, and a zone where there is one.
+fn shown(site: &Site) -> String {
+    match &site.zone {
+        Some(zone) => format!("weight {} and zone {zone}", site.weight),
+        None => format!("weight {} and no zone", site.weight),
+    }
 }
 
 /// Node ids, joined by commas.

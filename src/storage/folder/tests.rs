@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::storage::StoreError;
-use crate::types::{Batch, ClusterId, Configuration, Member, MemberList};
+use crate::types::{Batch, ClusterId, Configuration, Member, MemberList, Site, Weight, Zone};
 
 struct Fixture {
     temporary: tempfile::TempDir,
@@ -16,7 +16,7 @@ impl Fixture {
         Self {
             temporary: tempfile::tempdir().expect("a temporary folder"),
             node_id: ids[1].clone(),
-            parameters: ClusterParameters { seed: 7, replica_count: 3, node_ids: ids.to_vec() },
+            parameters: ClusterParameters::plain(7, 3, ids.to_vec()),
         }
     }
 
@@ -107,18 +107,62 @@ fn other_parameters_are_refused_with_both_values_before_the_bootstrap() {
     let error = refused(&|other| other.parameters.replica_count = 1);
     assert!(matches!(error, DataFolderError::ReplicaCountDiffers { folder: 3, configured: 1, .. }), "{error}");
 
-    let error = refused(&|other| other.parameters.node_ids.push(id("n3")));
+    let error = refused(&|other| {
+        other.parameters.node_ids.push(id("n3"));
+        other.parameters.sites.push(Site::default());
+    });
     assert!(matches!(error, DataFolderError::NodeIdsDiffer { .. }), "{error}");
     assert!(error.to_string().contains("\"quoted\",n#1:{,n2,n3"), "{error}");
+
+    let error = refused(&|other| other.parameters.sites[2].weight = Weight::parse("2.5").unwrap());
+    assert!(matches!(error, DataFolderError::SiteDiffers { .. }), "{error}");
+    let part = "weight 1 and no zone for node n2 and the configuration says weight 2.5 and no zone: restore";
+    assert!(error.to_string().contains(part), "{error}");
     fixture.open().expect("the refusals changed nothing");
+}
+
+#[test]
+fn weights_and_zones_are_remembered() {
+    let mut fixture = Fixture::new();
+    fixture.parameters.sites = Site::listed(3, &[100, 50, 200], &["a", "a", "b"]).unwrap();
+    fixture.store_id();
+    let text = fs::read_to_string(fixture.file(DESCRIPTOR)).expect("folder.yml");
+    assert!(text.contains("weights: [100,50,200]\nzones: [\"a\",\"a\",\"b\"]\n"), "{text}");
+    fixture.open().expect("the folder opens again");
+
+    fixture.parameters.sites[0].zone = Zone::new("b");
+    let error = fixture.refusal();
+    let part = "weight 1 and zone a for node \"quoted\" and the configuration says weight 1 and zone b";
+    assert!(error.to_string().contains(part), "{error}");
+    fixture.parameters.sites = vec![Site::default(); 3];
+    assert!(matches!(fixture.refusal(), DataFolderError::SiteDiffers { .. }));
+
+    for (from, to, part) in [
+        ("weights: [100,50,200]", "weights: [100,50]", "2 weights for 3 nodes"),
+        ("weights: [100,50]", "weights: [100,50,0]", "0 hundredths"),
+        ("weights: [100,50,0]", "weights: \"100\"", "`weights` cannot be"),
+    ] {
+        fixture.edit(from, to);
+        let error = fixture.refusal();
+        assert!(matches!(error, DataFolderError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn folder_of_equal_nodes_says_nothing_of_weights_and_zones() {
+    let fixture = Fixture::new();
+    fixture.store_id();
+    let text = fs::read_to_string(fixture.file(DESCRIPTOR)).expect("folder.yml");
+    assert!(!text.contains("weights") && !text.contains("zones"), "{text}");
 }
 
 #[test]
 fn bootstrapped_folder_goes_on_with_what_it_remembers() {
     let fixture = Fixture::new();
     fixture.persist(&Batch { bootstrapped: true, ..Batch::default() });
-    let mut other = fixture.parameters.clone();
-    (other.replica_count, other.node_ids) = (1, vec![id("n#1:{"), id("n2"), id("n3")]);
+    let mut other = ClusterParameters::plain(fixture.parameters.seed, 1, vec![id("n#1:{"), id("n2"), id("n3")]);
+    other.sites[1].weight = Weight::parse("2").unwrap();
     for _ in 0..2 {
         let (folder, _store) = fixture.open_as(&fixture.node_id, &other, false).expect("it goes on");
         assert_eq!(*folder.parameters(), fixture.parameters);
@@ -137,12 +181,13 @@ fn bootstrapped_folder_goes_on_with_what_it_remembers() {
 #[test]
 fn folder_under_a_configuration_takes_the_file_for_addresses_alone() {
     let fixture = Fixture::new();
-    let member = |text: &str| Member { id: id(text), store_id: StoreId(1), since: 0, address: "h:1".into() };
+    let site = Site::default();
+    let member =
+        |text: &str| Member { id: id(text), store_id: StoreId(1), since: 0, address: "h:1".into(), site: site.clone() };
     let old = MemberList { replica_count: 1, members: vec![member("n#1:{")] };
     let configuration = Configuration { number: 2, cluster: ClusterId(1), seed: 7, old, new: None };
     fixture.persist(&Batch { configuration: Some(Arc::new(configuration)), ..Batch::default() });
-    let mut other = fixture.parameters.clone();
-    (other.replica_count, other.node_ids) = (1, vec![id("n#1:{"), id("n3")]);
+    let other = ClusterParameters::plain(fixture.parameters.seed, 1, vec![id("n#1:{"), id("n3")]);
     let (folder, _store) = fixture.open_as(&fixture.node_id, &other, false).expect("it opens");
     assert_eq!((folder.parameters(), folder.addresses().len()), (&other, 2));
 }
@@ -152,6 +197,7 @@ fn folder_of_a_node_that_waits_follows_its_file() {
     let fixture = Fixture::new();
     let mut other = fixture.parameters.clone();
     other.node_ids.push(id("n3"));
+    other.sites.push(Site::default());
     let store_id = fixture.open_as(&fixture.node_id, &fixture.parameters, true).expect("it is new").0.store_id();
     for parameters in [&other, &fixture.parameters, &other] {
         let (folder, _store) = fixture.open_as(&fixture.node_id, parameters, true).expect("it waits");

@@ -238,6 +238,7 @@ const (
 	MemberFate_FATE_REMOVED  MemberFate = 2
 	MemberFate_FATE_REPLACED MemberFate = 3
 	MemberFate_FATE_MOVED    MemberFate = 4
+	MemberFate_FATE_WEIGHED  MemberFate = 5
 )
 
 // Enum value maps for MemberFate.
@@ -248,6 +249,7 @@ var (
 		2: "FATE_REMOVED",
 		3: "FATE_REPLACED",
 		4: "FATE_MOVED",
+		5: "FATE_WEIGHED",
 	}
 	MemberFate_value = map[string]int32{
 		"FATE_UNKNOWN":  0,
@@ -255,6 +257,7 @@ var (
 		"FATE_REMOVED":  2,
 		"FATE_REPLACED": 3,
 		"FATE_MOVED":    4,
+		"FATE_WEIGHED":  5,
 	}
 )
 
@@ -3904,15 +3907,17 @@ func (x *ClusterInfoResponse) GetNodeId() string {
 }
 
 type StorageNode struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
-	State         PeerState              `protobuf:"varint,4,opt,name=state,proto3,enum=quorate.api.PeerState" json:"state,omitempty"`
-	Slots         uint32                 `protobuf:"varint,5,opt,name=slots,proto3" json:"slots,omitempty"`
-	LastSeen      *durationpb.Duration   `protobuf:"bytes,6,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
-	Detail        string                 `protobuf:"bytes,7,opt,name=detail,proto3" json:"detail,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Id               string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Address          string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	State            PeerState              `protobuf:"varint,4,opt,name=state,proto3,enum=quorate.api.PeerState" json:"state,omitempty"`
+	Slots            uint32                 `protobuf:"varint,5,opt,name=slots,proto3" json:"slots,omitempty"`
+	LastSeen         *durationpb.Duration   `protobuf:"bytes,6,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
+	Detail           string                 `protobuf:"bytes,7,opt,name=detail,proto3" json:"detail,omitempty"`
+	WeightHundredths uint32                 `protobuf:"varint,8,opt,name=weight_hundredths,json=weightHundredths,proto3" json:"weight_hundredths,omitempty"`
+	Zone             string                 `protobuf:"bytes,9,opt,name=zone,proto3" json:"zone,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *StorageNode) Reset() {
@@ -3983,6 +3988,20 @@ func (x *StorageNode) GetLastSeen() *durationpb.Duration {
 func (x *StorageNode) GetDetail() string {
 	if x != nil {
 		return x.Detail
+	}
+	return ""
+}
+
+func (x *StorageNode) GetWeightHundredths() uint32 {
+	if x != nil {
+		return x.WeightHundredths
+	}
+	return 0
+}
+
+func (x *StorageNode) GetZone() string {
+	if x != nil {
+		return x.Zone
 	}
 	return ""
 }
@@ -4140,18 +4159,22 @@ func (x *MembersGetResponse) GetNodeId() string {
 }
 
 type ClusterMember struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	Identity      string                 `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
-	InOld         bool                   `protobuf:"varint,4,opt,name=in_old,json=inOld,proto3" json:"in_old,omitempty"`
-	InNew         bool                   `protobuf:"varint,5,opt,name=in_new,json=inNew,proto3" json:"in_new,omitempty"`
-	Reached       bool                   `protobuf:"varint,6,opt,name=reached,proto3" json:"reached,omitempty"`
-	Slots         uint32                 `protobuf:"varint,7,opt,name=slots,proto3" json:"slots,omitempty"`
-	DiskBytes     *uint64                `protobuf:"varint,8,opt,name=disk_bytes,json=diskBytes,proto3,oneof" json:"disk_bytes,omitempty"`
-	Progress      *MemberProgress        `protobuf:"bytes,9,opt,name=progress,proto3" json:"progress,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Id                  string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Address             string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Identity            string                 `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
+	InOld               bool                   `protobuf:"varint,4,opt,name=in_old,json=inOld,proto3" json:"in_old,omitempty"`
+	InNew               bool                   `protobuf:"varint,5,opt,name=in_new,json=inNew,proto3" json:"in_new,omitempty"`
+	Reached             bool                   `protobuf:"varint,6,opt,name=reached,proto3" json:"reached,omitempty"`
+	Slots               uint32                 `protobuf:"varint,7,opt,name=slots,proto3" json:"slots,omitempty"`
+	DiskBytes           *uint64                `protobuf:"varint,8,opt,name=disk_bytes,json=diskBytes,proto3,oneof" json:"disk_bytes,omitempty"`
+	Progress            *MemberProgress        `protobuf:"bytes,9,opt,name=progress,proto3" json:"progress,omitempty"`
+	WeightHundredths    uint32                 `protobuf:"varint,10,opt,name=weight_hundredths,json=weightHundredths,proto3" json:"weight_hundredths,omitempty"`
+	Zone                string                 `protobuf:"bytes,11,opt,name=zone,proto3" json:"zone,omitempty"`
+	OldWeightHundredths uint32                 `protobuf:"varint,12,opt,name=old_weight_hundredths,json=oldWeightHundredths,proto3" json:"old_weight_hundredths,omitempty"`
+	OldZone             string                 `protobuf:"bytes,13,opt,name=old_zone,json=oldZone,proto3" json:"old_zone,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *ClusterMember) Reset() {
@@ -4245,6 +4268,34 @@ func (x *ClusterMember) GetProgress() *MemberProgress {
 		return x.Progress
 	}
 	return nil
+}
+
+func (x *ClusterMember) GetWeightHundredths() uint32 {
+	if x != nil {
+		return x.WeightHundredths
+	}
+	return 0
+}
+
+func (x *ClusterMember) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *ClusterMember) GetOldWeightHundredths() uint32 {
+	if x != nil {
+		return x.OldWeightHundredths
+	}
+	return 0
+}
+
+func (x *ClusterMember) GetOldZone() string {
+	if x != nil {
+		return x.OldZone
+	}
+	return ""
 }
 
 type MemberProgress struct {
@@ -4444,12 +4495,14 @@ func (x *MembersWish) GetExpected() uint64 {
 }
 
 type WishedMember struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	Identity      string                 `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Id               string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Address          string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Identity         string                 `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
+	WeightHundredths uint32                 `protobuf:"varint,4,opt,name=weight_hundredths,json=weightHundredths,proto3" json:"weight_hundredths,omitempty"`
+	Zone             string                 `protobuf:"bytes,5,opt,name=zone,proto3" json:"zone,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *WishedMember) Reset() {
@@ -4499,6 +4552,20 @@ func (x *WishedMember) GetAddress() string {
 func (x *WishedMember) GetIdentity() string {
 	if x != nil {
 		return x.Identity
+	}
+	return ""
+}
+
+func (x *WishedMember) GetWeightHundredths() uint32 {
+	if x != nil {
+		return x.WeightHundredths
+	}
+	return 0
+}
+
+func (x *WishedMember) GetZone() string {
+	if x != nil {
+		return x.Zone
 	}
 	return ""
 }
@@ -4620,13 +4687,17 @@ func (x *MembersPlanResponse) GetBytesKnown() bool {
 }
 
 type MemberDifference struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Fate          MemberFate             `protobuf:"varint,2,opt,name=fate,proto3,enum=quorate.api.MemberFate" json:"fate,omitempty"`
-	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
-	Reached       bool                   `protobuf:"varint,4,opt,name=reached,proto3" json:"reached,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Id                  string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Fate                MemberFate             `protobuf:"varint,2,opt,name=fate,proto3,enum=quorate.api.MemberFate" json:"fate,omitempty"`
+	Address             string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Reached             bool                   `protobuf:"varint,4,opt,name=reached,proto3" json:"reached,omitempty"`
+	WeightHundredths    uint32                 `protobuf:"varint,5,opt,name=weight_hundredths,json=weightHundredths,proto3" json:"weight_hundredths,omitempty"`
+	Zone                string                 `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
+	OldWeightHundredths uint32                 `protobuf:"varint,7,opt,name=old_weight_hundredths,json=oldWeightHundredths,proto3" json:"old_weight_hundredths,omitempty"`
+	OldZone             string                 `protobuf:"bytes,8,opt,name=old_zone,json=oldZone,proto3" json:"old_zone,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *MemberDifference) Reset() {
@@ -4685,6 +4756,34 @@ func (x *MemberDifference) GetReached() bool {
 		return x.Reached
 	}
 	return false
+}
+
+func (x *MemberDifference) GetWeightHundredths() uint32 {
+	if x != nil {
+		return x.WeightHundredths
+	}
+	return 0
+}
+
+func (x *MemberDifference) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *MemberDifference) GetOldWeightHundredths() uint32 {
+	if x != nil {
+		return x.OldWeightHundredths
+	}
+	return 0
+}
+
+func (x *MemberDifference) GetOldZone() string {
+	if x != nil {
+		return x.OldZone
+	}
+	return ""
 }
 
 type MemberMove struct {
@@ -5275,14 +5374,16 @@ const file_api_proto_rawDesc = "" +
 	"\x11replication_level\x18\x02 \x01(\x03R\x10replicationLevel\x12=\n" +
 	"\rstorage_nodes\x18\x03 \x03(\v2\x18.quorate.api.StorageNodeR\fstorageNodes\x12\x12\n" +
 	"\x04seed\x18\x04 \x01(\rR\x04seed\x12\x17\n" +
-	"\anode_id\x18\x05 \x01(\tR\x06nodeId\"\xd1\x01\n" +
+	"\anode_id\x18\x05 \x01(\tR\x06nodeId\"\x92\x02\n" +
 	"\vStorageNode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12,\n" +
 	"\x05state\x18\x04 \x01(\x0e2\x16.quorate.api.PeerStateR\x05state\x12\x14\n" +
 	"\x05slots\x18\x05 \x01(\rR\x05slots\x126\n" +
 	"\tlast_seen\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\blastSeen\x12\x16\n" +
-	"\x06detail\x18\a \x01(\tR\x06detailJ\x04\b\x02\x10\x03\"\x13\n" +
+	"\x06detail\x18\a \x01(\tR\x06detail\x12+\n" +
+	"\x11weight_hundredths\x18\b \x01(\rR\x10weightHundredths\x12\x12\n" +
+	"\x04zone\x18\t \x01(\tR\x04zoneJ\x04\b\x02\x10\x03\"\x13\n" +
 	"\x11MembersGetRequest\"\xb6\x03\n" +
 	"\x12MembersGetResponse\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x1a\n" +
@@ -5296,7 +5397,7 @@ const file_api_proto_rawDesc = "" +
 	"\x04seed\x18\t \x01(\rR\x04seed\x12\x17\n" +
 	"\anode_id\x18\n" +
 	" \x01(\tR\x06nodeIdB\x14\n" +
-	"\x12_new_replica_count\"\x9f\x02\n" +
+	"\x12_new_replica_count\"\xaf\x03\n" +
 	"\rClusterMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1a\n" +
@@ -5307,7 +5408,12 @@ const file_api_proto_rawDesc = "" +
 	"\x05slots\x18\a \x01(\rR\x05slots\x12\"\n" +
 	"\n" +
 	"disk_bytes\x18\b \x01(\x04H\x00R\tdiskBytes\x88\x01\x01\x127\n" +
-	"\bprogress\x18\t \x01(\v2\x1b.quorate.api.MemberProgressR\bprogressB\r\n" +
+	"\bprogress\x18\t \x01(\v2\x1b.quorate.api.MemberProgressR\bprogress\x12+\n" +
+	"\x11weight_hundredths\x18\n" +
+	" \x01(\rR\x10weightHundredths\x12\x12\n" +
+	"\x04zone\x18\v \x01(\tR\x04zone\x122\n" +
+	"\x15old_weight_hundredths\x18\f \x01(\rR\x13oldWeightHundredths\x12\x19\n" +
+	"\bold_zone\x18\r \x01(\tR\aoldZoneB\r\n" +
 	"\v_disk_bytes\"\x8b\x01\n" +
 	"\x0eMemberProgress\x12\x1a\n" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12\x14\n" +
@@ -5324,11 +5430,13 @@ const file_api_proto_rawDesc = "" +
 	"\amembers\x18\x01 \x03(\v2\x19.quorate.api.WishedMemberR\amembers\x12#\n" +
 	"\rreplica_count\x18\x02 \x01(\rR\freplicaCount\x12\x1f\n" +
 	"\bexpected\x18\x03 \x01(\x04H\x00R\bexpected\x88\x01\x01B\v\n" +
-	"\t_expected\"T\n" +
+	"\t_expected\"\x95\x01\n" +
 	"\fWishedMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1a\n" +
-	"\bidentity\x18\x03 \x01(\tR\bidentity\"\xf0\x03\n" +
+	"\bidentity\x18\x03 \x01(\tR\bidentity\x12+\n" +
+	"\x11weight_hundredths\x18\x04 \x01(\rR\x10weightHundredths\x12\x12\n" +
+	"\x04zone\x18\x05 \x01(\tR\x04zone\"\xf0\x03\n" +
 	"\x13MembersPlanResponse\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12?\n" +
 	"\vdifferences\x18\x02 \x03(\v2\x1d.quorate.api.MemberDifferenceR\vdifferences\x12-\n" +
@@ -5341,12 +5449,16 @@ const file_api_proto_rawDesc = "" +
 	"\x16slots_without_majority\x18\t \x01(\rR\x14slotsWithoutMajority\x12\x1f\n" +
 	"\vbytes_known\x18\n" +
 	" \x01(\bR\n" +
-	"bytesKnown\"\x83\x01\n" +
+	"bytesKnown\"\x93\x02\n" +
 	"\x10MemberDifference\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
 	"\x04fate\x18\x02 \x01(\x0e2\x17.quorate.api.MemberFateR\x04fate\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x18\n" +
-	"\areached\x18\x04 \x01(\bR\areached\"\\\n" +
+	"\areached\x18\x04 \x01(\bR\areached\x12+\n" +
+	"\x11weight_hundredths\x18\x05 \x01(\rR\x10weightHundredths\x12\x12\n" +
+	"\x04zone\x18\x06 \x01(\tR\x04zone\x122\n" +
+	"\x15old_weight_hundredths\x18\a \x01(\rR\x13oldWeightHundredths\x12\x19\n" +
+	"\bold_zone\x18\b \x01(\tR\aoldZone\"\\\n" +
 	"\n" +
 	"MemberMove\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
@@ -5393,7 +5505,7 @@ const file_api_proto_rawDesc = "" +
 	"\vPEER_LINKED\x10\x01\x12\x14\n" +
 	"\x10PEER_UNREACHABLE\x10\x02\x12\x10\n" +
 	"\fPEER_REFUSED\x10\x03\x12\r\n" +
-	"\tPEER_SELF\x10\x04*c\n" +
+	"\tPEER_SELF\x10\x04*u\n" +
 	"\n" +
 	"MemberFate\x12\x10\n" +
 	"\fFATE_UNKNOWN\x10\x00\x12\x0e\n" +
@@ -5402,7 +5514,8 @@ const file_api_proto_rawDesc = "" +
 	"\fFATE_REMOVED\x10\x02\x12\x11\n" +
 	"\rFATE_REPLACED\x10\x03\x12\x0e\n" +
 	"\n" +
-	"FATE_MOVED\x10\x042\xde\x04\n" +
+	"FATE_MOVED\x10\x04\x12\x10\n" +
+	"\fFATE_WEIGHED\x10\x052\xde\x04\n" +
 	"\aCluster\x12I\n" +
 	"\x04Info\x12\x1f.quorate.api.ClusterInfoRequest\x1a .quorate.api.ClusterInfoResponse\x128\n" +
 	"\x03Get\x12\x17.quorate.api.GetRequest\x1a\x18.quorate.api.GetResponse\x12G\n" +

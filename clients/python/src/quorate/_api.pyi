@@ -45,6 +45,7 @@ class MemberFate(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FATE_REMOVED: _ClassVar[MemberFate]
     FATE_REPLACED: _ClassVar[MemberFate]
     FATE_MOVED: _ClassVar[MemberFate]
+    FATE_WEIGHED: _ClassVar[MemberFate]
 LINEARIZABLE: Consistency
 ONE: Consistency
 TABLE_UNKNOWN: TableState
@@ -66,6 +67,7 @@ FATE_ADDED: MemberFate
 FATE_REMOVED: MemberFate
 FATE_REPLACED: MemberFate
 FATE_MOVED: MemberFate
+FATE_WEIGHED: MemberFate
 
 class Entry(_message.Message):
     __slots__ = ("key", "value", "binary")
@@ -632,20 +634,24 @@ class ClusterInfoResponse(_message.Message):
     def __init__(self, uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., replication_level: _Optional[int] = ..., storage_nodes: _Optional[_Iterable[_Union[StorageNode, _Mapping]]] = ..., seed: _Optional[int] = ..., node_id: _Optional[str] = ...) -> None: ...
 
 class StorageNode(_message.Message):
-    __slots__ = ("id", "address", "state", "slots", "last_seen", "detail")
+    __slots__ = ("id", "address", "state", "slots", "last_seen", "detail", "weight_hundredths", "zone")
     ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     LAST_SEEN_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_HUNDREDTHS_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
     id: str
     address: str
     state: PeerState
     slots: int
     last_seen: _duration_pb2.Duration
     detail: str
-    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., state: _Optional[_Union[PeerState, str]] = ..., slots: _Optional[int] = ..., last_seen: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detail: _Optional[str] = ...) -> None: ...
+    weight_hundredths: int
+    zone: str
+    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., state: _Optional[_Union[PeerState, str]] = ..., slots: _Optional[int] = ..., last_seen: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detail: _Optional[str] = ..., weight_hundredths: _Optional[int] = ..., zone: _Optional[str] = ...) -> None: ...
 
 class MembersGetRequest(_message.Message):
     __slots__ = ()
@@ -676,7 +682,7 @@ class MembersGetResponse(_message.Message):
     def __init__(self, number: _Optional[int] = ..., changing: _Optional[bool] = ..., replica_count: _Optional[int] = ..., new_replica_count: _Optional[int] = ..., members: _Optional[_Iterable[_Union[ClusterMember, _Mapping]]] = ..., waiting: _Optional[_Iterable[_Union[WaitingMember, _Mapping]]] = ..., failures_tolerated: _Optional[int] = ..., failures_tolerated_after: _Optional[int] = ..., seed: _Optional[int] = ..., node_id: _Optional[str] = ...) -> None: ...
 
 class ClusterMember(_message.Message):
-    __slots__ = ("id", "address", "identity", "in_old", "in_new", "reached", "slots", "disk_bytes", "progress")
+    __slots__ = ("id", "address", "identity", "in_old", "in_new", "reached", "slots", "disk_bytes", "progress", "weight_hundredths", "zone", "old_weight_hundredths", "old_zone")
     ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
@@ -686,6 +692,10 @@ class ClusterMember(_message.Message):
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_HUNDREDTHS_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    OLD_WEIGHT_HUNDREDTHS_FIELD_NUMBER: _ClassVar[int]
+    OLD_ZONE_FIELD_NUMBER: _ClassVar[int]
     id: str
     address: str
     identity: str
@@ -695,7 +705,11 @@ class ClusterMember(_message.Message):
     slots: int
     disk_bytes: int
     progress: MemberProgress
-    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., identity: _Optional[str] = ..., in_old: _Optional[bool] = ..., in_new: _Optional[bool] = ..., reached: _Optional[bool] = ..., slots: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., progress: _Optional[_Union[MemberProgress, _Mapping]] = ...) -> None: ...
+    weight_hundredths: int
+    zone: str
+    old_weight_hundredths: int
+    old_zone: str
+    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., identity: _Optional[str] = ..., in_old: _Optional[bool] = ..., in_new: _Optional[bool] = ..., reached: _Optional[bool] = ..., slots: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., progress: _Optional[_Union[MemberProgress, _Mapping]] = ..., weight_hundredths: _Optional[int] = ..., zone: _Optional[str] = ..., old_weight_hundredths: _Optional[int] = ..., old_zone: _Optional[str] = ...) -> None: ...
 
 class MemberProgress(_message.Message):
     __slots__ = ("complete", "slots", "slots_done", "keys", "bytes")
@@ -732,14 +746,18 @@ class MembersWish(_message.Message):
     def __init__(self, members: _Optional[_Iterable[_Union[WishedMember, _Mapping]]] = ..., replica_count: _Optional[int] = ..., expected: _Optional[int] = ...) -> None: ...
 
 class WishedMember(_message.Message):
-    __slots__ = ("id", "address", "identity")
+    __slots__ = ("id", "address", "identity", "weight_hundredths", "zone")
     ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_HUNDREDTHS_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
     id: str
     address: str
     identity: str
-    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., identity: _Optional[str] = ...) -> None: ...
+    weight_hundredths: int
+    zone: str
+    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., identity: _Optional[str] = ..., weight_hundredths: _Optional[int] = ..., zone: _Optional[str] = ...) -> None: ...
 
 class MembersPlanResponse(_message.Message):
     __slots__ = ("number", "differences", "moves", "failures_tolerated", "failures_tolerated_meanwhile", "failures_tolerated_after", "replica_count", "new_replica_count", "slots_without_majority", "bytes_known")
@@ -766,16 +784,24 @@ class MembersPlanResponse(_message.Message):
     def __init__(self, number: _Optional[int] = ..., differences: _Optional[_Iterable[_Union[MemberDifference, _Mapping]]] = ..., moves: _Optional[_Iterable[_Union[MemberMove, _Mapping]]] = ..., failures_tolerated: _Optional[int] = ..., failures_tolerated_meanwhile: _Optional[int] = ..., failures_tolerated_after: _Optional[int] = ..., replica_count: _Optional[int] = ..., new_replica_count: _Optional[int] = ..., slots_without_majority: _Optional[int] = ..., bytes_known: _Optional[bool] = ...) -> None: ...
 
 class MemberDifference(_message.Message):
-    __slots__ = ("id", "fate", "address", "reached")
+    __slots__ = ("id", "fate", "address", "reached", "weight_hundredths", "zone", "old_weight_hundredths", "old_zone")
     ID_FIELD_NUMBER: _ClassVar[int]
     FATE_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     REACHED_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_HUNDREDTHS_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    OLD_WEIGHT_HUNDREDTHS_FIELD_NUMBER: _ClassVar[int]
+    OLD_ZONE_FIELD_NUMBER: _ClassVar[int]
     id: str
     fate: MemberFate
     address: str
     reached: bool
-    def __init__(self, id: _Optional[str] = ..., fate: _Optional[_Union[MemberFate, str]] = ..., address: _Optional[str] = ..., reached: _Optional[bool] = ...) -> None: ...
+    weight_hundredths: int
+    zone: str
+    old_weight_hundredths: int
+    old_zone: str
+    def __init__(self, id: _Optional[str] = ..., fate: _Optional[_Union[MemberFate, str]] = ..., address: _Optional[str] = ..., reached: _Optional[bool] = ..., weight_hundredths: _Optional[int] = ..., zone: _Optional[str] = ..., old_weight_hundredths: _Optional[int] = ..., old_zone: _Optional[str] = ...) -> None: ...
 
 class MemberMove(_message.Message):
     __slots__ = ("to", "slots", "bytes")
