@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::protocol::layout::Layout;
 use crate::protocol::placement::Placement;
-use crate::types::{ClusterId, Configuration, Member, MemberList, NodeId, StoreId};
+use crate::types::{ClusterId, Configuration, Member, MemberList, NodeId, Site, StoreId};
 
 fn parameters() -> ClusterParameters {
     let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
@@ -112,6 +112,7 @@ fn node_that_is_no_member_any_more_says_hello_again() {
         store_id: StoreId(10 * n),
         since: 0,
         address: "h:1".into(),
+        site: Site::default(),
     };
     let old = MemberList { replica_count: 2, members: vec![member(2), member(3)] };
     let configuration = Configuration { number: 2, cluster: ClusterId(1), seed: 0, old, new: None };
