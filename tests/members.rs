@@ -277,11 +277,11 @@ async fn weights_and_zones_change_while_clients_write() {
         assert!(held[1] > 45_000 && held[0] < even[0], "{held:?}");
         assert_eq!((&members["members"][1]["weight"], &members["members"][1]["zone"]), (&2.5.into(), &Json::Null));
 
-        let some = growing.file("some.yml", 2, &["1", "2", "3", "4"]);
-        with_sites(&some, &[("1", "zone: a"), ("2", "zone: a"), ("3", "zone: b")]);
-        let some = growing.run(&["members", "apply", some.to_str().unwrap(), "--yes"]).await;
-        assert_eq!(some.exit, Some(2), "{some:?}");
-        assert!(some.error.contains("cluster.nodes.4.zone: missing, and node 1 has one"), "{some:?}");
+        let partial = growing.file("some.yml", 2, &["1", "2", "3", "4"]);
+        with_sites(&partial, &[("1", "zone: a"), ("2", "zone: a"), ("3", "zone: b")]);
+        let partial = growing.run(&["members", "apply", partial.to_str().unwrap(), "--yes"]).await;
+        assert_eq!(partial.exit, Some(2), "{partial:?}");
+        assert!(partial.error.contains("cluster.nodes.4.zone: missing, and node 1 has one"), "{partial:?}");
         let zones = growing.file("zones.yml", 2, &["1", "2", "3", "4"]);
         with_sites(&zones, &[("1", "zone: a"), ("2", "zone: a, weight: 2.5"), ("3", "zone: b"), ("4", "zone: b")]);
         let zones = growing.run(&["members", "apply", zones.to_str().unwrap(), "--yes"]).await;

@@ -44,7 +44,7 @@ fn any_weight(random: &mut Random) -> u32 {
 }
 
 fn any_zone(random: &mut Random) -> &'static str {
-    *random.pick(&["a", "b", "c"])
+    random.pick::<&str>(&["a", "b", "c"])
 }
 
 /// The weight and zone of a node that joins these.
@@ -63,7 +63,9 @@ pub fn weigh(random: &mut Random, members: &mut [WishedMember]) {
 pub fn spread(random: &mut Random, members: &mut [WishedMember]) {
     let have_zones = members.iter().any(|member| member.site.zone.is_some());
     if have_zones && random.permille(250) {
-        members.iter_mut().for_each(|member| member.site.zone = None);
+        for member in members {
+            member.site.zone = None;
+        }
     } else if have_zones {
         let place = random.below(members.len());
         members[place].site.zone = site(100, any_zone(random)).zone;

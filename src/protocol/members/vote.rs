@@ -136,7 +136,7 @@ impl Members {
                 if by.len() >= needed {
                     let chosen = Arc::clone(configuration);
                     self.proposal = None;
-                    self.chosen_is(chosen, ctx);
+                    self.chosen_is(&chosen, ctx);
                 }
             }
             (MembersAnswer::Preempted { promised }, _) => {
@@ -154,12 +154,12 @@ impl Members {
     }
 
     /// A majority has accepted: everyone may know.
-    fn chosen_is(&mut self, configuration: Arc<Configuration>, ctx: &mut MembersCtx<'_>) {
-        Self::tell(&configuration, ctx);
-        if let Some(asked) = self.asked.as_mut().filter(|asked| *asked.wanted == *configuration) {
+    fn chosen_is(&mut self, configuration: &Arc<Configuration>, ctx: &mut MembersCtx<'_>) {
+        Self::tell(configuration, ctx);
+        if let Some(asked) = self.asked.as_mut().filter(|asked| *asked.wanted == **configuration) {
             asked.is_chosen = true;
         }
-        self.learn(&configuration);
+        self.learn(configuration);
     }
 
     /// Tells a configuration that was chosen to all that it or the present one names.

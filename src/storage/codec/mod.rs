@@ -634,7 +634,7 @@ fn meta_fields<'a>(name: &[u8], value: &'a [u8]) -> Result<Input<'a>, DecodeErro
     if version != META_VERSION {
         return Err(DecodeError::Version { found: version, known: META_VERSION });
     }
-    checked(name, input)
+    checked(name, &input)
 }
 
 /// The same of an entry that names members, and whether they have weights and zones.
@@ -644,11 +644,11 @@ fn meta_fields_with_sites<'a>(name: &[u8], value: &'a [u8]) -> Result<(Input<'a>
     if !matches!(version, META_VERSION | META_VERSION_WITH_SITES) {
         return Err(DecodeError::Version { found: version, known: META_VERSION_WITH_SITES });
     }
-    Ok((checked(name, input)?, version == META_VERSION_WITH_SITES))
+    Ok((checked(name, &input)?, version == META_VERSION_WITH_SITES))
 }
 
 /// What stands before the checksum.
-fn checked<'a>(name: &[u8], input: Input<'a>) -> Result<Input<'a>, DecodeError> {
+fn checked<'a>(name: &[u8], input: &Input<'a>) -> Result<Input<'a>, DecodeError> {
     let Some((fields, sum)) = input.0.split_last_chunk::<8>() else {
         return Err(DecodeError::Truncated { field: "checksum", missing: 8 - input.0.len() });
     };
