@@ -123,6 +123,8 @@ fn broken_rules_are_found() {
         if OUT_OF_REACH.contains(&mutant)
             || Mutant::OF_FORGETTING.contains(&mutant)
             || Mutant::OF_MEMBERS.contains(&mutant)
+            || Mutant::OF_SITES.contains(&mutant)
+            || mutant == Mutant::ZonesAreIgnored
             || of_tables_out_of_reach(mutant)
             || only.as_ref().is_some_and(|only| *only != format!("{mutant:?}"))
         {

@@ -26,12 +26,14 @@ use crate::testkit::index::first_keys;
 mod at_random;
 mod changes;
 mod disk;
+mod members;
 mod repairs;
 mod tombstones;
 
 pub const N1: NodeIndex = NodeIndex(0);
 pub const N2: NodeIndex = NodeIndex(1);
 pub const N3: NodeIndex = NodeIndex(2);
+pub const N4: NodeIndex = NodeIndex(3);
 
 /// How long each operation is given, where the test does not say.
 pub const DEADLINE: Duration = Duration::from_secs(5);
@@ -518,6 +520,7 @@ impl Cluster {
     pub fn let_disk_go(&mut self, host: NodeIndex) {
         self.hosts[host.index()].disk_is_held = false;
         if let Some(batch) = self.hosts[host.index()].at_disk.take() {
+            self.empty(host, &batch);
             self.hosts[host.index()].apply(&batch);
             self.input(host, Some(Input::Persisted { durable: true }));
         }
@@ -526,6 +529,7 @@ impl Cluster {
     /// The batch that waits at this disk becomes durable, and the next one waits.
     pub fn flush_disk(&mut self, host: NodeIndex) {
         let batch = self.hosts[host.index()].at_disk.take().expect("a batch waits");
+        self.empty(host, &batch);
         self.hosts[host.index()].apply(&batch);
         self.input(host, Some(Input::Persisted { durable: true }));
     }
@@ -684,7 +688,8 @@ impl Cluster {
                         if host.disk_is_held {
                             host.at_disk = Some(batch);
                         } else {
-                            host.apply(&batch);
+                            self.empty(member, &batch);
+                            self.hosts[member.index()].apply(&batch);
                             inbox.push_back(Some(Input::Persisted { durable: true }));
                         }
                     }

@@ -9,6 +9,7 @@ mod conditional;
 mod expiry;
 mod hedging;
 mod list;
+mod members;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod repair;

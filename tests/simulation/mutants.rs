@@ -58,6 +58,10 @@ const OUT_OF_REACH: [Mutant; 20] = [
     Mutant::ZonesAreIgnored,
 ];
 
+/// Of the rules about members, those that seeds find. The others need one moment of a change: tests/regressions/members.rs plays
+/// those of adoption. No test finds the rest yet.
+const OF_MEMBERS_IN_REACH: [Mutant; 2] = [Mutant::NoJointQuorum, Mutant::NewStampOnChange];
+
 /// The rule that the environment names.
 fn what_is_asked_for() -> Option<Mutant> {
     let name = std::env::var("QUORATE_SIMULATION_MUTANT").ok()?;
@@ -94,8 +98,11 @@ fn every_broken_rule_is_found() {
     println!("| rule | mutant | found by | after seeds | by clients alone, after seeds |");
     println!("|---|---|---|---|---|");
     for (mutant, rule) in Mutant::ALL {
-        let is_out_of_reach = OUT_OF_REACH.contains(&mutant) || Mutant::OF_FORGETTING.contains(&mutant);
-        if is_out_of_reach || what_is_asked_for().is_some_and(|only| only != mutant) {
+        let is_out_of_reach = OUT_OF_REACH.contains(&mutant)
+            || Mutant::OF_FORGETTING.contains(&mutant)
+            || Mutant::OF_MEMBERS.contains(&mutant) && !OF_MEMBERS_IN_REACH.contains(&mutant);
+        let only = what_is_asked_for();
+        if only.map_or(is_out_of_reach, |only| only != mutant) {
             continue;
         }
         let (most, most_unwatched) = if Mutant::OF_MEMBERS.contains(&mutant) || Mutant::OF_SITES.contains(&mutant) {

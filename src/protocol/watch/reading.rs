@@ -187,6 +187,10 @@ impl Watches {
 
     /// A read has failed: the replicas that announced the key and did not answer cover nothing any more.
     fn read_again(&mut self, key: &Key, asked: Announcements, failure: &Failure, ctx: &mut WatchCtx<'_>) {
+        if self.index.matching(key).is_empty() {
+            // Its watches have ended meanwhile. Where this node was removed, the read would fail for ever.
+            return self.reads.forget_key(key);
+        }
         let silent = silent(failure, ctx.layout());
         let broken: Vec<(GroupId, NodeIndex)> =
             asked.keys().filter(|(_, node)| silent.contains(node)).copied().collect();

@@ -90,6 +90,13 @@ impl Reads {
         merged
     }
 
+    /// `key` is not to be read any more.
+    pub(super) fn forget_key(&mut self, key: &Key) {
+        if let Some(announced) = self.keys.remove(key) {
+            self.due.remove(&(announced.due, key.clone()));
+        }
+    }
+
     /// `key` is to be read at `at` or before.
     pub(super) fn schedule(&mut self, key: &Key, at: Time) {
         let Some(announced) = self.keys.get_mut(key) else { return };
