@@ -121,9 +121,9 @@ impl Peer {
         }
     }
 
-    /// This node is no member any more: it says hello as a node that waits, because members know it by its hellos alone.
+    /// This node is no member any more: it says hello as a node that waits, because members know it by its hellos alone. It still
+    /// talks to them, so that its operations in flight end well.
     pub(super) fn wait_again(&mut self) {
-        self.welcomed_by = None;
         if self.linked {
             (self.hello_at, self.hellos_unanswered) = (Some(Time::default()), 0);
         }
