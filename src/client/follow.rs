@@ -60,7 +60,7 @@ impl NodePool {
                 learned.push(Arc::clone(node));
                 continue;
             }
-            let Ok(node) = Node::new(&listed.address) else { continue };
+            let Ok(node) = Node::new(&listed.address, self.dialer.clone()) else { continue };
             asked.spawn(async move {
                 let health = node.health(Instant::now() + ANSWER_TIME_MAX).await.ok()?;
                 (health.node_id == listed.id && health.serves).then(|| Arc::new(node))

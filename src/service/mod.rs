@@ -40,8 +40,8 @@ use crate::protocol::{Layout, RepairOrder, RepairReport};
 use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
 use crate::storage::StoreStatistics;
 use crate::types::{
-    AgedRecord, ChangeRequest, Clock, Content, Key, KeyError, NodeId, NodeIndex, Record, Site, Slot, Stamp, Table,
-    TableId, Ttl, Version,
+    AgedRecord, ChangeRequest, Clock, ClusterId, Content, Key, KeyError, NodeId, NodeIndex, Record, Site, Slot, Stamp,
+    Table, TableId, Ttl, Version,
 };
 use crate::wire::failure::FailureReason;
 use crate::wire::method::{Access, Method};
@@ -70,6 +70,7 @@ pub struct Service {
     watches: Arc<Semaphore>,
     turns: UpdateQueues,
     sizes: members::Sizes,
+    placements: Arc<members::Placements>,
     /// The number of slots that each node holds, by index, under the configuration of this number.
     slots_held: Mutex<Option<(u64, Arc<[u32]>)>>,
     seed: u32,
@@ -88,6 +89,8 @@ pub(crate) struct ClusterView {
     pub(crate) uptime: Duration,
     pub(crate) seed: u32,
     pub(crate) replica_count: usize,
+    pub(crate) epoch_floor: u64,
+    pub(crate) cluster: Option<ClusterId>,
     /// All members, ordered by id.
     pub(crate) members: Vec<MemberView>,
 }
@@ -147,6 +150,7 @@ impl Service {
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
             turns: UpdateQueues::default(),
             sizes: members::Sizes::default(),
+            placements: Arc::default(),
             slots_held: Mutex::default(),
             seed: node.layout().parameters().seed,
             node,
@@ -340,6 +344,8 @@ impl Service {
             uptime: node.uptime(),
             seed: self.seed,
             replica_count: layout.newest().parameters().replica_count,
+            epoch_floor: layout.parameters().epoch_floor,
+            cluster: status.cluster,
             members: members.collect(),
         })
     }

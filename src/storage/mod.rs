@@ -13,6 +13,7 @@ pub mod memory;
 mod page;
 mod record_cache;
 pub mod rocks;
+pub mod watched;
 
 use crate::types::{
     Batch, Expiry, Found, Key, KeyRange, Meta, ReadKind, Removed, RunningTime, ScannedKeys, Slot, SlotRange, SlotsPage,
@@ -127,6 +128,8 @@ pub struct StoreStatistics {
     pub block_cache_bytes: u64,
     /// 1 while the store stops writes, because flushes or compactions lag or the store is closed; else 0.
     pub write_stopped: u64,
+    /// How often the store met damage since the process started. [`watched::Watched`] counts it.
+    pub damage_met: u64,
     /// How long the store stalled writers since the process started, in microseconds.
     pub stall_micros: u64,
     /// How many times the log was synced since the process started.
@@ -250,6 +253,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// The room on the disk. Absent in memory, and where the system does not say. Waits for the disk.
     fn room(&self) -> Option<DiskRoom> {
+        None
+    }
+
+    /// What was found damaged first since the process started. Does not wait for the disk.
+    fn damage(&self) -> Option<String> {
         None
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::api;
 use crate::api::peer_members_answer::Answer as Told;
 use crate::api::peer_members_request::Question;
-use crate::limits::{ADDRESS_BYTES_MAX, NODES_MAX, REPLICA_COUNT_MAX};
+use crate::limits::{ADDRESS_BYTES_MAX, EPOCH_FLOOR_MAX, NODES_MAX, REPLICA_COUNT_MAX};
 use crate::protocol::members::{MembersAnswer, MembersRequest, Progress, TakeoverPage};
 use crate::types::{ClusterId, Configuration, Key, Member, MemberList, Site, Slot, StoreId, TableId, VoteBallot};
 
@@ -80,6 +80,7 @@ pub(super) fn encode_configuration(configuration: &Configuration) -> api::PeerCo
         number: configuration.number,
         cluster: encode_cluster(configuration.cluster),
         seed: configuration.seed,
+        epoch_floor: configuration.epoch_floor,
         old: Some(encode_list(&configuration.old)),
         new: configuration.new.as_ref().map(encode_list),
     }
@@ -92,9 +93,13 @@ pub(super) fn decode_configuration(
         number: configuration.number,
         cluster: cluster("configuration.cluster", &configuration.cluster)?,
         seed: configuration.seed,
+        epoch_floor: configuration.epoch_floor,
         old: decode_list(configuration.old.as_ref().ok_or(missing("configuration.old"))?)?,
         new: configuration.new.as_ref().map(decode_list).transpose()?,
     };
+    if configuration.epoch_floor > EPOCH_FLOOR_MAX {
+        return Err(invalid("configuration.epoch_floor", &format!("at most {EPOCH_FLOOR_MAX} is accepted")));
+    }
     if !configuration.is_valid() {
         return Err(invalid(
             "configuration",

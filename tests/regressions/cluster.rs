@@ -642,7 +642,7 @@ impl Cluster {
             Reply::Failed(_) => Ending::Failed,
             // Those of tables are looked at where they are made.
             Reply::Table { .. } | Reply::Dropped => Ending::Returned(self.tick),
-            Reply::Clock(_) | Reply::Members { .. } => unreachable!("no test asks for it"),
+            Reply::Clock(_) | Reply::Members { .. } | Reply::Spread(_) => unreachable!("no test asks for it"),
         };
         match (&mut operation.action, &reply) {
             (Action::Read { saw }, Reply::Record(record)) => {

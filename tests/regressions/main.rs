@@ -6,6 +6,7 @@
 
 mod cluster;
 mod conditional;
+mod epoch_floor;
 mod expiry;
 mod hedging;
 mod list;

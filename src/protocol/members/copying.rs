@@ -16,10 +16,10 @@ use crate::mutants::rule;
 use crate::protocol::context::{Caller, PendingAck, Task};
 use crate::protocol::coordinator::ops::Mend;
 use crate::protocol::group_commit::AckAfter;
-use crate::protocol::io::{Failure, Reply};
+use crate::protocol::io::{Failure, ProtocolEvent, Reply};
 use crate::types::{Clock, NodeIndex, Slot, TableId, TakenOver};
 
-use super::messages::{MembersAnswer, MembersRequest};
+use super::messages::{MembersAnswer, MembersRequest, Progress};
 use super::state::{Members, MembersCtx};
 use super::takeover::{Step, Takeover};
 
@@ -74,6 +74,7 @@ impl Members {
                 }
             }
             (MembersAnswer::Records(page), Step::List(pages)) => {
+                self.pace.bytes(page.bytes(), self.rate, ctx.shared.node.now);
                 pages.insert(from, page);
                 let answered = pages.keys().copied().collect();
                 if takeover.are_enough(&answered, ctx.shared.node.layout) {
@@ -148,12 +149,14 @@ impl Members {
         // Clients go first.
         let at_once =
             if ctx.coordinator.serves_clients() { TAKEOVER_BUSY_KEYS_MAX } else { TAKEOVER_KEYS_IN_FLIGHT_MAX };
-        self.takeover.again_at = now.after(TAKEOVER_AGAIN);
+        let at_once = at_once.min(self.pace.keys_max(self.rate));
         while let Step::Copy { keys, in_flight, .. } = &mut self.takeover.step
             && !is_overloaded
             && in_flight.len() < at_once
+            && self.pace.allows(now)
             && let Some(key) = keys.pop_front()
         {
+            self.pace.key(self.rate, now);
             self.takeover.last_task += 1;
             let task = self.takeover.last_task;
             in_flight.insert(task, key.clone());
@@ -162,6 +165,9 @@ impl Members {
             ctx.coordinator.start(caller, now.after(REPAIR_KEY_DEADLINE), key, mend, &mut ctx.shared);
         }
         let Step::Copy { keys, in_flight, page_end } = &self.takeover.step else { return };
+        let again_at = now.after(TAKEOVER_AGAIN);
+        let waits_for_pace = !keys.is_empty() && in_flight.len() < at_once && !is_overloaded;
+        self.takeover.again_at = if waits_for_pace { self.pace.free_at().min(again_at) } else { again_at };
         if !keys.is_empty() || !in_flight.is_empty() || ctx.shared.node.group_commit.has_failed() {
             return;
         }
@@ -183,10 +189,13 @@ impl Members {
         let Step::Copy { keys, in_flight, .. } = &mut self.takeover.step else { return };
         let Some(key) = in_flight.remove(&task) else { return };
         match reply {
-            Reply::Record(found) => {
+            // A write of a client was here first, or there is nothing.
+            Reply::Record(_) => self.takeover.keys += 1,
+            Reply::Spread(record) => {
+                let bytes = key.as_bytes().len() + record.content.value_bytes();
                 self.takeover.keys += 1;
-                let value = found.as_ref().map_or(0, |record| record.content.value_bytes());
-                self.takeover.bytes += (key.as_bytes().len() + value) as u64;
+                self.takeover.bytes += bytes as u64;
+                self.pace.copied(bytes, self.rate, ctx.now());
             }
             // The records of a dropped table are removed, whatever they are.
             Reply::Failed(Failure::TableDropped | Failure::DroppedMeanwhile) => {}
@@ -200,6 +209,8 @@ impl Members {
     pub fn is_taken_over(&mut self, number: u64, ctx: &mut MembersCtx<'_>) {
         if ctx.layout().number() == number && self.takeover.step == Step::KeepEnd {
             self.takeover.begin_step(Step::Complete, ctx.now());
+            let Progress { slots, keys, bytes, .. } = self.takeover.progress();
+            ctx.shared.node.report(ProtocolEvent::TakenOver { slots, keys, bytes });
         }
     }
 }

@@ -9,7 +9,6 @@ use crate::types::{Key, NodeIndex, Slot, SlotRange, SlotsPage};
 
 use super::messages::{MembersAnswer, TakeoverPage};
 use super::state::{Members, MembersCtx};
-use super::takeover::takes_over;
 
 /// The reads of this part have numbers from here, below those of the rounds for deletions.
 const READS_FROM: u64 = 1 << 62;
@@ -57,7 +56,7 @@ impl Members {
     /// The records of a page that `to` takes over, and that this node holds by the old list.
     fn page(to: NodeIndex, first: Slot, read: &SlotsPage, ctx: &MembersCtx<'_>) -> TakeoverPage {
         let (layout, replica, me) = (ctx.layout(), &*ctx.shared.replica, ctx.me());
-        let is_meant = |slot: Slot| layout.old().holds(me, slot) && takes_over(to, slot, layout);
+        let is_meant = |slot: Slot| layout.old().holds(me, slot) && layout.takes_over(to, slot);
         let mut page = TakeoverPage::default();
         let (mut bytes, mut last) = (0, None);
         let mut is_cut_off = read.has_more;

@@ -192,6 +192,8 @@ impl Replica {
         let Some(mut scanned) = scanned else {
             return ctx.refuse(Requester::Coordinator(origin), Refusal::ReadFailed);
         };
+        // What is left of slots that this node does not hold any more may be older than what others have.
+        scanned.keys.retain(|(key, _)| held_slot(key, ctx).is_some());
         for (_, digest) in &scanned.keys {
             observe_shown(digest, ctx);
         }

@@ -108,7 +108,7 @@ impl Operation for Mend {
         }
         if let Some(record) = &self.spread {
             let is_done = self.pair.is_subset(&self.stored);
-            return if is_done { Step::Done(Reply::Record(Some((**record).clone()))) } else { Step::Wait };
+            return if is_done { Step::Done(Reply::Spread((**record).clone())) } else { Step::Wait };
         }
         #[cfg(feature = "mutants")]
         if let Some(unsettled) = self.unsettled() {
