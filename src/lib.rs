@@ -8,6 +8,8 @@
 pub mod admin;
 pub mod api;
 #[cfg(feature = "server")]
+pub mod backup;
+#[cfg(feature = "server")]
 pub mod cli;
 pub mod client;
 #[cfg(feature = "server")]

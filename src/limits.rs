@@ -427,6 +427,10 @@ pub const COUNTER_JUMP_MAX: u64 = 1 << 48;
 /// How far a correct peer's epoch may be ahead. It counts starts, and no node starts 2^32 times while another is away.
 pub const EPOCH_JUMP_MAX: u64 = 1 << 32;
 
+/// The greatest `epoch_floor` of a cluster. Starts and raises of clocks have 2^63 epochs left above it. The bound catches
+/// typing errors.
+pub const EPOCH_FLOOR_MAX: u64 = 1 << 48;
+
 /// How far an operator may raise a counter at once by Clock/Set or Node/Set.
 pub const OPERATOR_COUNTER_RAISE_MAX: u64 = 1 << 32;
 

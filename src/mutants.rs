@@ -273,11 +273,17 @@ pub enum Mutant {
     CommitWithOneComplete,
     /// A list counts the answers of nodes that take slots over.
     ListAnswersForFresh,
+    /// A backup saves what one replica holds.
+    BackupFromOneReplica,
+    /// A new cluster for the keys of another one begins with its own clocks.
+    RestoreBelowOldClock,
+    /// A member that comes later keeps its own clock, where the cluster began above it.
+    JoinsBelowFloor,
 }
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 133] = [
+    pub const ALL: [(Self, &'static str); 136] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -411,6 +417,9 @@ impl Mutant {
         (Self::CommitBeforeComplete, "a change ends once all have taken over their slots"),
         (Self::CommitWithOneComplete, "a change ends once all have taken over their slots"),
         (Self::ListAnswersForFresh, "a list misses no acknowledged key"),
+        (Self::BackupFromOneReplica, "a backup has each acknowledged write, or a later one"),
+        (Self::RestoreBelowOldClock, "a version is given once"),
+        (Self::JoinsBelowFloor, "a version is given once"),
     ];
 
     /// Those of deletions that are forgotten. They need late messages beside whole rounds.

@@ -326,6 +326,9 @@ fn differences(config: &Config, layout: &Layout) -> Option<String> {
     if has.replica_count != wished.replica_count {
         differences.push(format!("replica_count is {} instead of {}", wished.replica_count, has.replica_count));
     }
+    if has.epoch_floor != wished.epoch_floor {
+        differences.push(format!("epoch_floor is {} instead of {}", wished.epoch_floor, has.epoch_floor));
+    }
     for (id, address) in std::iter::zip(&wished.node_ids, &file.addresses) {
         let known = layout.member(id).and_then(|member| layout.nodes()[member.index()].address.as_deref());
         let address = address.to_string();

@@ -140,6 +140,7 @@ fn hello(id: &str, protocol: u32) -> api::PeerBatch {
         incarnation: batch().from,
         seed: 0,
         replica_count: 3,
+        epoch_floor: 0,
         node_ids: ["1", "2", "3"].map(str::to_owned).to_vec(),
         earlier_incarnations: Vec::new(),
         ..api::PeerHello::default()

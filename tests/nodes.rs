@@ -22,7 +22,8 @@ impl Cluster {
     async fn start(count: u16, replica_count: usize) -> Self {
         let mut node_ids: Vec<NodeId> = (1..=count).map(|n| NodeId::new(&n.to_string()).unwrap()).collect();
         node_ids.sort();
-        let placement = Arc::new(Placement::new(ClusterParameters { seed: 0, replica_count, node_ids }));
+        let placement =
+            Arc::new(Placement::new(ClusterParameters { seed: 0, replica_count, epoch_floor: 0, node_ids }));
         let mut listeners = Vec::new();
         for _ in 0..count {
             listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());

@@ -37,7 +37,7 @@ async fn all_keys_are_listed_once_in_order_and_in_bounded_memory() {
     let limit = seconds.map(Duration::from_secs);
     let mut cluster = Cluster::prepare(&Plan { ids: vec!["1"], replica_count: 1, ..Plan::default() });
     let node_id = NodeId::new("1").expect("it is well formed");
-    let parameters = ClusterParameters { seed: 0, replica_count: 1, node_ids: vec![node_id.clone()] };
+    let parameters = ClusterParameters { seed: 0, replica_count: 1, epoch_floor: 0, node_ids: vec![node_id.clone()] };
     let placement = Placement::new(parameters.clone());
 
     let began = Instant::now();

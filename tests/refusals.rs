@@ -263,7 +263,7 @@ async fn nodes_whose_cluster_files_differ_refuse_each_other_and_both_say_so() {
             let peer = peer_of(&health, there);
             assert_parts(what, &peer.detail, &["cluster files differ", advice]);
             assert_eq!(health.status(), Health::Starting, "{what}: no cluster is bootstrapped: {health:?}");
-            node.wait_log(&["cluster files differ in seed, replica_count or node ids", advice]).await;
+            node.wait_log(&["cluster files differ in seed, replica_count, epoch_floor or node ids", advice]).await;
             println!("{what}: node {} of node {there}: {}", node.id, peer.detail);
         }
         let status = cluster.nodes[0]
@@ -594,7 +594,7 @@ fn rows(held: &str, foreign: &str, stamp: &api::ClockValue) -> Vec<Row> {
 /// A key that only node 1 of three holds, and a key that it does not hold.
 fn keys_of_node_1() -> (String, String) {
     let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).expect("it is well formed")).into();
-    let placement = Placement::new(ClusterParameters { seed: 0, replica_count: 1, node_ids });
+    let placement = Placement::new(ClusterParameters { seed: 0, replica_count: 1, epoch_floor: 0, node_ids });
     let find = |holds: bool| {
         let mut keys = (0..).map(|number| format!("key-{number}"));
         let is_so = |key: &String| {

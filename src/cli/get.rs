@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value as Json, json};
@@ -10,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::output::{base64, print, print_json, report, say, stamp_json};
 use super::tables::InTable;
 use super::{CliError, Exit, Global, version};
+use crate::backup::line::ttl_json;
 use crate::client::{KeyState, Versioned};
 use crate::types::{Stamp, Value};
 
@@ -101,11 +101,6 @@ fn as_text(value: &Value, on_terminal: bool) -> Result<Vec<u8>, CliError> {
     Ok(bytes)
 }
 
-/// A time to live in milliseconds. Part of one counts as a whole one: what is written again must not expire before its time.
-pub(super) fn ttl_json(ttl: Duration) -> Json {
-    json!(u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
-}
-
 fn absent_as_json(key: &str, version: &str, stamp: Option<&Stamp>) -> Json {
     let mut json = json!({ "key": key, "version": version });
     if let Some(stamp) = stamp {
@@ -130,6 +125,8 @@ fn as_json(key: &str, found: &Versioned, with_value: bool) -> Json {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::types::{Clock, NodeId};
 

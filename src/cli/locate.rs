@@ -101,7 +101,7 @@ pub(super) fn parameters(info: &api::ClusterInfoResponse) -> Result<ClusterParam
         .ok()
         .filter(|count| (1..=node_ids.len().min(REPLICA_COUNT_MAX)).contains(count))
         .ok_or_else(|| bad(format!("{} replicas on {} nodes", info.replication_level, node_ids.len())))?;
-    Ok(ClusterParameters { seed: info.seed, replica_count, node_ids })
+    Ok(ClusterParameters { seed: info.seed, replica_count, epoch_floor: info.epoch_floor, node_ids })
 }
 
 fn replicas<'a>(placement: &'a Placement, key: &Key) -> Vec<&'a str> {

@@ -7,6 +7,7 @@
 //! Texts are made by pure functions, so that tests can compare them.
 
 mod add;
+mod backup;
 mod bench;
 mod completions;
 mod config_check;
@@ -161,6 +162,7 @@ enum Command {
     Tables(tables::Tables),
     Export(transfer::Export),
     Import(transfer::Import),
+    Backup(backup::Backup),
     Status(status::Status),
     Repair(repair::Repair),
     Members(members::Members),
@@ -321,6 +323,7 @@ async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
         Command::Tables(tables) => tables.run(&global).await,
         Command::Export(export) => export.run(&global).await,
         Command::Import(import) => import.run(&global).await,
+        Command::Backup(backup) => backup.run(&global).await,
         Command::Status(status) => status.run(&global).await,
         Command::Repair(repair) => repair.run(&global).await,
         Command::Members(members) => members.run(&global).await,

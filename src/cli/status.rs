@@ -133,7 +133,7 @@ mod tests {
 
     fn placement(nodes: usize, replica_count: usize) -> Placement {
         let node_ids = (1..=nodes).map(|id| NodeId::new(&id.to_string()).unwrap()).collect();
-        Placement::new(ClusterParameters { seed: 0, replica_count, node_ids })
+        Placement::new(ClusterParameters { seed: 0, replica_count, epoch_floor: 0, node_ids })
     }
 
     fn health(id: usize, status: api::Health) -> api::HealthResponse {

@@ -32,8 +32,9 @@ impl ClusterConfig {
         let seed = seed(&mapping)?;
         let nodes = nodes(&mapping)?;
         let replica_count = replica_count(&mapping, nodes.len())?;
+        let epoch_floor = epoch_floor(&mapping)?;
         let (node_ids, addresses) = nodes.into_iter().unzip();
-        Ok(Self { parameters: ClusterParameters { seed, replica_count, node_ids }, addresses })
+        Ok(Self { parameters: ClusterParameters { seed, replica_count, epoch_floor, node_ids }, addresses })
     }
 
     /// The address of `member`.
@@ -90,4 +91,11 @@ fn replica_count(cluster: &Mapping<'_>, nodes: usize) -> Result<usize, ConfigErr
     let accepted = format!("a whole number from {min} to {max}, {why}");
     let given = cluster.required(keys::REPLICA_COUNT.name, &accepted)?;
     given.whole_number(min, max, accepted)
+}
+
+fn epoch_floor(cluster: &Mapping<'_>) -> Result<u64, ConfigError> {
+    let Kind::Count { min, max } = keys::EPOCH_FLOOR.kind else { unreachable!("it is a number") };
+    let Some(entry) = cluster.entry(keys::EPOCH_FLOOR.name) else { return Ok(0) };
+    let accepted = keys::EPOCH_FLOOR.kind.accepted();
+    Ok(cluster.given(entry, &accepted)?.whole_number(min, max, accepted.clone())? as u64)
 }

@@ -74,7 +74,7 @@ pub fn dev(plan: &DevPlan) -> Result<Vec<Config>, DevPlanError> {
     members.sort();
     let addresses = members.iter().map(|(_, port)| RemoteAddress::loopback(*port)).collect();
     let node_ids = members.into_iter().map(|(id, _)| id).collect();
-    let parameters = ClusterParameters { seed: 0, replica_count: nodes.min(3), node_ids };
+    let parameters = ClusterParameters { seed: 0, replica_count: nodes.min(3), epoch_floor: 0, node_ids };
     let cluster = ClusterConfig { parameters, addresses };
     Ok(node_configs.into_iter().map(|node| Config { node, cluster: cluster.clone() }).collect())
 }

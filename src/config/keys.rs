@@ -374,6 +374,16 @@ pub(super) const REPLICA_COUNT: Key = Key {
             one of them may be down, with 5 two.",
 };
 
+pub(super) const EPOCH_FLOOR: Key = Key {
+    name: "epoch_floor",
+    kind: Kind::Count { min: 0, max: EPOCH_FLOOR_MAX as usize },
+    default: Fallback::Number(0),
+    change: Change::Fixed,
+    about: "The clocks of a new cluster begin above this epoch. Give it to a cluster that is to take over the keys of another \
+            one: `quorate backup inspect` prints the number. So no version of the old cluster is given again. A cluster that \
+            has started keeps its number.",
+};
+
 pub(super) const NODES: Key = Key {
     name: "nodes",
     kind: Kind::Nodes,
@@ -383,7 +393,7 @@ pub(super) const NODES: Key = Key {
 };
 
 /// Every key below `cluster` in cluster.yml, in the order of the examples.
-pub(super) const CLUSTER_KEYS: [&Key; 3] = [&SEED, &REPLICA_COUNT, &NODES];
+pub(super) const CLUSTER_KEYS: [&Key; 4] = [&SEED, &REPLICA_COUNT, &EPOCH_FLOOR, &NODES];
 
 pub(super) const REMOTE_ADDRESS: Key = Key {
     name: "remote_address",

@@ -37,10 +37,10 @@ node:
 const CLUSTER_HEAD: &str = "\
 ## cluster.yml
 
-All keys are below the key `cluster`. Until the nodes have all met once, those whose `seed`, `replica_count` or node ids differ
-refuse each other. Later the file is a wish for `quorate members apply`, and says where nodes may be found: a node whose file
-differs serves with what the cluster has, and its log says what differs. No environment variable overrides these keys. A
-cluster of three nodes:
+All keys are below the key `cluster`. Until the nodes have all met once, those whose `seed`, `replica_count`, `epoch_floor`
+or node ids differ refuse each other. Later the file is a wish for `quorate members apply`, and says where nodes may be found:
+a node whose file differs serves with what the cluster has, and its log says what differs. No environment variable overrides
+these keys. A cluster of three nodes:
 
 ```yaml
 cluster:

@@ -82,7 +82,7 @@ impl Layout {
         index_of: impl Fn(&crate::types::Member) -> NodeIndex,
     ) -> Self {
         let place = |list: &MemberList| {
-            let parameters = list.parameters(configuration.seed);
+            let parameters = configuration.parameters(list);
             let members: Vec<NodeIndex> = list.members.iter().map(&index_of).collect();
             let mut known = self.joint.iter().map(|joint| &joint.new).chain([&self.old]);
             let is_it = |known: &&Arc<Placement>| *known.parameters() == parameters && known.members() == members;
@@ -318,10 +318,10 @@ mod tests {
 
     /// The layout of a change, where the nodes 1 to 9 have the indexes 0 to 8.
     fn changing(old: MemberList, new: Option<MemberList>) -> Layout {
-        let configuration = Configuration { number: 1, cluster: ClusterId(1), seed: 0, old, new };
+        let configuration = Configuration { number: 1, cluster: ClusterId(1), seed: 0, epoch_floor: 0, old, new };
         let nodes = (1..=9).map(|id| KnownNode::of_id(NodeId::new(&id.to_string()).unwrap())).collect();
         let index_of = |member: &Member| NodeIndex(member.id.as_str().parse::<u16>().unwrap() - 1);
-        let first = Placement::new(configuration.old.parameters(configuration.seed));
+        let first = Placement::new(configuration.parameters(&configuration.old));
         Layout::begin(Arc::new(first), &[]).under(Arc::new(configuration), nodes, index_of)
     }
 
@@ -347,7 +347,7 @@ mod tests {
         let joint = changing(old.clone(), Some(new.clone()));
         let end = |list: &MemberList| {
             let configuration =
-                Configuration { number: 2, cluster: ClusterId(1), seed: 0, old: list.clone(), new: None };
+                Configuration { number: 2, cluster: ClusterId(1), seed: 0, epoch_floor: 0, old: list.clone(), new: None };
             let index_of = |member: &Member| NodeIndex(member.id.as_str().parse::<u16>().unwrap() - 1);
             joint.under(Arc::new(configuration), joint.nodes().to_vec(), index_of)
         };

@@ -92,7 +92,7 @@ pub struct Hello {
 pub enum HelloRefusal {
     /// The sender speaks another version of the protocol.
     Protocol,
-    /// The sender's cluster file has another seed, `replica_count` or set of ids.
+    /// The sender's cluster file has another seed, `replica_count`, `epoch_floor` or set of ids.
     Cluster,
     /// It was meant for another node.
     WrongNode,
@@ -111,7 +111,8 @@ impl fmt::Display for HelloRefusal {
                 "the two run versions of Quorate that do not understand each other: upgrade the older one"
             }
             Self::Cluster => {
-                "their cluster files differ in seed, replica_count or node ids: give all nodes the same cluster file"
+                "their cluster files differ in seed, replica_count, epoch_floor or node ids: give all nodes the same \
+                 cluster file"
             }
             Self::WrongNode => "the address led to another node: correct its remote_address in the cluster file",
             Self::StoreId => {

@@ -88,8 +88,11 @@ impl Node {
     #[must_use]
     pub fn start(setup: Setup) -> Self {
         let Setup { me, placement, addresses, joins, meta, nonce, started_at, repair } = setup;
-        let incarnation = Incarnation { epoch: meta.epoch.checked_add(1).expect("epochs do not run out"), nonce };
         let parameters = placement.parameters().clone();
+        // The cluster file is not asked any more once members have changed.
+        let floor = meta.configuration.as_ref().map_or(parameters.epoch_floor, |configuration| configuration.epoch_floor);
+        let epoch = meta.epoch.max(rule!(RestoreBelowOldClock, floor, not 0));
+        let incarnation = Incarnation { epoch: epoch.checked_add(1).expect("epochs do not run out"), nonce };
         let waits = joins && !meta.bootstrapped;
         let address = addresses.get(me.index()).cloned();
         let mut membership = Membership::new(me, parameters, incarnation, &meta, address, waits);

@@ -193,7 +193,7 @@ mod tests {
     fn placement(seed: u32, ids: &[&str], replica_count: usize) -> Placement {
         let mut node_ids: Vec<NodeId> = ids.iter().map(|id| NodeId::new(id).unwrap()).collect();
         node_ids.sort();
-        Placement::new(ClusterParameters { seed, replica_count, node_ids })
+        Placement::new(ClusterParameters { seed, replica_count, epoch_floor: 0, node_ids })
     }
 
     fn located(placement: &Placement, key: &str) -> (u16, Vec<String>) {

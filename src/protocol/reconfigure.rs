@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::mutants::rule;
-use crate::types::{Configuration, Incarnation, NodeIndex, Slot};
+use crate::types::{Clock, Configuration, Incarnation, NodeIndex, Slot};
 
 use super::context::{Origin, Requester};
 use super::io::ProtocolEvent;
@@ -40,6 +40,11 @@ impl Parts<'_> {
             self.ctx.group_commit.add_bootstrapped();
         }
         self.ctx.group_commit.add_configuration(Arc::clone(configuration), emptied);
+        // In the same batch, so that this clock is there as soon as the node is a member.
+        let first = above(rule!(JoinsBelowFloor, configuration.epoch_floor, not 0));
+        if !self.ctx.clock.is_durable(first.epoch) {
+            self.ctx.group_commit.add_epoch(first.epoch);
+        }
         self.members.adopt(Arc::new(layout));
     }
 
@@ -48,6 +53,8 @@ impl Parts<'_> {
         let (me, layout) = (self.ctx.me, self.ctx.layout);
         let is_emptied = |slot| is_emptied(me, slot, before, layout);
         self.membership.reconfigure(layout, None);
+        let floor = rule!(JoinsBelowFloor, layout.parameters().epoch_floor, not 0);
+        self.ctx.clock.observe(above(floor));
         self.ctx.group_commit.remove(is_emptied);
         self.replica.reconfigure(is_emptied, layout);
         let any = layout.distinct_slots().iter().chain(before.distinct_slots()).any(|slot| is_emptied(*slot));
@@ -114,6 +121,11 @@ impl Parts<'_> {
         }
         number == present || answer.counts_under_each()
     }
+}
+
+/// The least clock of a cluster whose clocks began above the epoch `floor`.
+fn above(floor: u64) -> Clock {
+    Clock { epoch: floor + 1, counter: 0 }
 }
 
 /// Whether what `me` holds of `slot` goes when the layout `after` takes the place of `before`: `me` gains the slot, and has at most

@@ -271,6 +271,7 @@ impl From<ClusterView> for api::ClusterInfoResponse {
             storage_nodes: storage_nodes.collect(),
             seed: view.seed,
             node_id: view.node.as_str().to_owned(),
+            epoch_floor: view.epoch_floor,
         }
     }
 }

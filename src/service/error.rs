@@ -329,7 +329,7 @@ mod tests {
 
     fn layout() -> PublishedLayout {
         let node_ids = ["1", "2", "3", "4", "5"].map(id).to_vec();
-        let placement = Placement::new(ClusterParameters { seed: 0, replica_count: 3, node_ids });
+        let placement = Placement::new(ClusterParameters { seed: 0, replica_count: 3, epoch_floor: 0, node_ids });
         PublishedLayout::new(Arc::new(Layout::begin(Arc::new(placement), &[])))
     }
 

@@ -277,7 +277,7 @@ mod tests {
 
     fn layout(nodes: usize, replica_count: usize) -> Layout {
         let node_ids = (1..=nodes).map(|n| id(&n.to_string())).collect();
-        let placement = Placement::new(ClusterParameters { seed: 0, replica_count, node_ids });
+        let placement = Placement::new(ClusterParameters { seed: 0, replica_count, epoch_floor: 0, node_ids });
         Layout::begin(Arc::new(placement), &[])
     }
 

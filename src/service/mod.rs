@@ -88,6 +88,7 @@ pub(crate) struct ClusterView {
     pub(crate) uptime: Duration,
     pub(crate) seed: u32,
     pub(crate) replica_count: usize,
+    pub(crate) epoch_floor: u64,
     /// All members, ordered by id.
     pub(crate) members: Vec<MemberView>,
 }
@@ -338,6 +339,7 @@ impl Service {
             uptime: node.uptime(),
             seed: self.seed,
             replica_count: layout.newest().parameters().replica_count,
+            epoch_floor: layout.parameters().epoch_floor,
             members: members.collect(),
         })
     }

@@ -23,7 +23,7 @@ fn list(ids: &[&str]) -> MemberList {
 
 fn configuration(number: u64) -> Arc<Configuration> {
     let (old, new) = (list(&["1", "2"]), list(&["2", "3"]));
-    Arc::new(Configuration { number, cluster: ClusterId(1 << 100), seed: 9, old, new: Some(new) })
+    Arc::new(Configuration { number, cluster: ClusterId(1 << 100), seed: 9, epoch_floor: 3, old, new: Some(new) })
 }
 
 fn ballot(count: u64) -> VoteBallot {

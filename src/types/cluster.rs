@@ -116,6 +116,9 @@ pub struct ClusterParameters {
     pub seed: u32,
     /// The number of nodes that hold each slot: 1 to the number of nodes.
     pub replica_count: usize,
+    /// Each node's first epoch is above it. A new cluster that takes over the keys of another one begins above all clocks of
+    /// that one, so that no version is given twice.
+    pub epoch_floor: u64,
     /// The ids of all nodes, ascending and distinct.
     pub node_ids: Vec<NodeId>,
 }

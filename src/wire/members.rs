@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::api;
 use crate::api::peer_members_answer::Answer as Told;
 use crate::api::peer_members_request::Question;
-use crate::limits::{ADDRESS_BYTES_MAX, NODES_MAX, REPLICA_COUNT_MAX};
+use crate::limits::{ADDRESS_BYTES_MAX, EPOCH_FLOOR_MAX, NODES_MAX, REPLICA_COUNT_MAX};
 use crate::protocol::Hello;
 use crate::protocol::members::{MembersAnswer, MembersRequest, Progress, TakeoverPage};
 use crate::types::{
@@ -33,6 +33,7 @@ impl From<Hello> for api::PeerHello {
             seed: parameters.seed,
             replica_count: u32::try_from(parameters.replica_count).expect("REPLICA_COUNT_MAX keeps it within a u32"),
             node_ids: parameters.node_ids.iter().map(ToString::to_string).collect(),
+            epoch_floor: parameters.epoch_floor,
         }
     }
 }
@@ -48,6 +49,7 @@ impl TryFrom<api::PeerHello> for Hello {
             parameters: ClusterParameters {
                 seed: hello.seed,
                 replica_count: usize::try_from(hello.replica_count).unwrap_or(usize::MAX),
+                epoch_floor: hello.epoch_floor,
                 node_ids: node_ids?,
             },
             node_id: node_id("hello.node_id", &hello.node_id)?,
@@ -121,6 +123,7 @@ pub(super) fn encode_configuration(configuration: &Configuration) -> api::PeerCo
         number: configuration.number,
         cluster: encode_cluster(configuration.cluster),
         seed: configuration.seed,
+        epoch_floor: configuration.epoch_floor,
         old: Some(encode_list(&configuration.old)),
         new: configuration.new.as_ref().map(encode_list),
     }
@@ -133,9 +136,13 @@ pub(super) fn decode_configuration(
         number: configuration.number,
         cluster: cluster("configuration.cluster", &configuration.cluster)?,
         seed: configuration.seed,
+        epoch_floor: configuration.epoch_floor,
         old: decode_list(configuration.old.as_ref().ok_or(missing("configuration.old"))?)?,
         new: configuration.new.as_ref().map(decode_list).transpose()?,
     };
+    if configuration.epoch_floor > EPOCH_FLOOR_MAX {
+        return Err(invalid("configuration.epoch_floor", &format!("at most {EPOCH_FLOOR_MAX} is accepted")));
+    }
     if !configuration.is_valid() {
         return Err(invalid("configuration", &"ids that ascend, and a replica_count up to their number, are accepted"));
     }

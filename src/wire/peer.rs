@@ -529,7 +529,7 @@ mod tests {
             |(protocol, seed, store_id, incarnation, earlier_incarnations)| {
                 let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
                 let (node_id, to_node_id) = (node_ids[0].clone(), node_ids[1].clone());
-                let parameters = ClusterParameters { seed, replica_count: 3, node_ids };
+                let parameters = ClusterParameters { seed, replica_count: 3, epoch_floor: seed.into(), node_ids };
                 Hello {
                     protocol,
                     parameters,

@@ -203,7 +203,7 @@ mod tests {
 
     fn layout(seed: u32) -> Arc<Layout> {
         let node_ids = ["1", "2", "three"].map(|id| NodeId::new(id).unwrap()).to_vec();
-        let placement = Placement::new(ClusterParameters { seed, replica_count: 3, node_ids });
+        let placement = Placement::new(ClusterParameters { seed, replica_count: 3, epoch_floor: 0, node_ids });
         Arc::new(Layout::begin(Arc::new(placement), &[]))
     }
 
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn cursor_of_removed_members_is_none_of_the_beginning() {
         let (before, node_ids) = (layout(7), vec![NodeId::new("4").unwrap()]);
-        let placement = Placement::new(ClusterParameters { seed: 7, replica_count: 1, node_ids });
+        let placement = Placement::new(ClusterParameters { seed: 7, replica_count: 1, epoch_floor: 0, node_ids });
         let after = Arc::new(Layout::begin(Arc::new(placement), &[]));
         let bytes = codec(&before).encode(&prefix("user:"), &cursor());
         let read = codec(&after).decode(&prefix("user:"), &bytes).expect("it is of this cluster");

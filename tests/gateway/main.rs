@@ -138,7 +138,7 @@ impl Served {
 /// Starts the nodes of `plan`, the first `started` of them.
 async fn start_some(plan: Plan, started: usize) -> Vec<Served> {
     let node_ids = (1..=plan.nodes).map(|n| NodeId::new(&n.to_string()).unwrap()).collect();
-    let parameters = ClusterParameters { seed: 0, replica_count: plan.replica_count, node_ids };
+    let parameters = ClusterParameters { seed: 0, replica_count: plan.replica_count, epoch_floor: 0, node_ids };
     let placement = Arc::new(Placement::new(parameters));
     let mut listeners = Vec::new();
     for _ in 0..plan.nodes {
@@ -525,7 +525,7 @@ async fn node_with_as_much_to_do_as_it_may_says_so_at_once() {
 fn filled(_: u16) -> Arc<dyn Store> {
     let store = MemoryStore::new(StoreId(1));
     let node_ids = vec![NodeId::new("1").unwrap()];
-    let placement = Placement::new(ClusterParameters { seed: 0, replica_count: 1, node_ids });
+    let placement = Placement::new(ClusterParameters { seed: 0, replica_count: 1, epoch_floor: 0, node_ids });
     let mut batch = Batch::default();
     for n in 0..KEYS {
         let name = if n % 2 == 0 { format!("even-{n}") } else { format!("odd-{n}-{}", "x".repeat(100)) };

@@ -31,8 +31,11 @@ const STATES_MAX: usize = 800_000;
 /// further write, a request that is sent again, two restarts or a slow disk beside them is found by the regressions, in
 /// tests/regressions/conditional.rs.
 ///
-/// No node of a model repairs: the simulation and tests/regressions/repair.rs find what breaks its rules.
-const OUT_OF_REACH: [Mutant; 61] = [
+/// No node of a model repairs: the simulation and tests/regressions/repair.rs find what breaks its rules. Backups are made by
+/// clients: tests/backup.rs finds what breaks their rules.
+const OUT_OF_REACH: [Mutant; 63] = [
+    Mutant::BackupFromOneReplica,
+    Mutant::RestoreBelowOldClock,
     Mutant::ChangeBesideCountIsLost,
     Mutant::LeafKeepsReplaced,
     Mutant::LeavesOutliveFailure,

@@ -131,7 +131,8 @@ pub enum Action {
 impl World {
     pub fn new(name: &'static str, clients: Vec<Vec<(usize, Operation)>>) -> Self {
         let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).expect("this is an id")).to_vec();
-        let placement = Arc::new(Placement::new(ClusterParameters { seed: 0, replica_count: NODES, node_ids }));
+        let placement =
+            Arc::new(Placement::new(ClusterParameters { seed: 0, replica_count: NODES, epoch_floor: 0, node_ids }));
         Self {
             name,
             clients,

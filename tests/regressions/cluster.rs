@@ -211,7 +211,7 @@ impl Cluster {
     /// Nodes that repair so, or not at all.
     pub fn with(count: u16, replica_count: usize, repair: Option<RepairSettings>) -> Self {
         let node_ids = (1..=count).map(|n| NodeId::new(&n.to_string()).unwrap()).collect();
-        let parameters = ClusterParameters { seed: 0, replica_count, node_ids };
+        let parameters = ClusterParameters { seed: 0, replica_count, epoch_floor: 0, node_ids };
         let placement = Placement::new(parameters);
         let is_placed =
             |key: &Key| placement.replicas(placement.slot(key)).iter().all(|replica| replica.index() < replica_count);

@@ -124,7 +124,7 @@ fn placement(nodes: usize, replica_count: usize) -> Arc<Placement> {
     let mut tables = TABLES.lock().expect("nobody panics while holding it");
     let table = tables.entry((nodes, replica_count)).or_insert_with(|| {
         let node_ids = (1..=nodes).map(|n| NodeId::new(&n.to_string()).expect("this is an id")).collect();
-        Arc::new(Placement::new(ClusterParameters { seed: 0, replica_count, node_ids }))
+        Arc::new(Placement::new(ClusterParameters { seed: 0, replica_count, epoch_floor: 0, node_ids }))
     });
     Arc::clone(table)
 }

@@ -29,8 +29,11 @@ const UNWATCHED_SEEDS_MAX: u64 = 1_000;
 /// those. No simulated cluster both repairs and drops tables: tests/regressions/tables.rs does. A change beside the count of a
 /// page needs one that takes long, and each page that is listed later mends the leaf; a repair that leaves one replica out is
 /// followed by the comparison with that replica. tests/regressions/repair.rs finds both. Rules about deletions that are forgotten
-/// need late messages beside whole rounds: tests/regressions/tombstones.rs plays one schedule for each.
-const OUT_OF_REACH: [Mutant; 19] = [
+/// need late messages beside whole rounds: tests/regressions/tombstones.rs plays one schedule for each. Backups are made by
+/// clients: tests/backup.rs finds what breaks their rules.
+const OUT_OF_REACH: [Mutant; 21] = [
+    Mutant::BackupFromOneReplica,
+    Mutant::RestoreBelowOldClock,
     Mutant::ChangeBesideCountIsLost,
     Mutant::RepairSkipsReplica,
     Mutant::CleaningKeepsLeaf,

@@ -9,7 +9,7 @@ pub const VALUE_BYTES: [usize; 3] = [16, 1 << 10, 10 << 10];
 pub fn parameters(nodes: usize, replica_count: usize, seed: u32) -> ClusterParameters {
     let mut node_ids: Vec<NodeId> = (1..=nodes).map(|n| node_id(&format!("node-{n}"))).collect();
     node_ids.sort();
-    ClusterParameters { seed, replica_count, node_ids }
+    ClusterParameters { seed, replica_count, epoch_floor: 0, node_ids }
 }
 
 /// The node id of this text.

@@ -28,6 +28,8 @@ pub const LAYERS: &[(&str, usize)] = &[
     // The doors: gRPC for clients, HTTP for metrics and probes.
     ("gateway", 5),
     ("admin", 5),
+    // Backups, as a client makes them.
+    ("backup", 5),
     // A whole node.
     ("server", 6),
     // The command line.

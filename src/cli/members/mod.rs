@@ -178,7 +178,10 @@ async fn export(global: &Global) -> Result<Exit, CliError> {
         let nodes: serde_json::Map<String, serde_json::Value> =
             nodes.map(|node| (node.id.clone(), serde_json::json!({ "remote_address": node.address }))).collect();
         let replica_count = crate::service::members::text::replica_count_after(&members);
-        let cluster = serde_json::json!({ "seed": members.seed, "replica_count": replica_count, "nodes": nodes });
+        let mut cluster = serde_json::json!({ "seed": members.seed, "replica_count": replica_count, "nodes": nodes });
+        if members.epoch_floor > 0 {
+            cluster["epoch_floor"] = members.epoch_floor.into();
+        }
         print_json(&serde_json::json!({ "cluster": cluster }))?;
     } else {
         print(cluster_yml(&members).as_bytes())?;
@@ -229,6 +232,14 @@ async fn wish_of_file(name: &Path, client: &Client) -> Result<Change, CliError> 
             name.display(),
             cluster.parameters.seed,
             present.seed
+        )));
+    }
+    if cluster.parameters.epoch_floor != present.epoch_floor {
+        return Err(CliError::bad_input(format!(
+            "{}: epoch_floor is {}, and that of the cluster is {}: it never changes; give the file that number",
+            name.display(),
+            cluster.parameters.epoch_floor,
+            present.epoch_floor
         )));
     }
     let member = |(id, address): (&crate::types::NodeId, &crate::config::RemoteAddress)| api::WishedMember {

@@ -438,8 +438,14 @@ fn bad_cluster_files_are_refused_with_one_line() {
             "c.yml:2: cluster.seed: \"4294967296\" is not accepted: give a whole number from 0 to 4294967295".into(),
         ),
         (
+            replace("seed: 0", "seed: 0\n  epoch_floor: 281474976710657"),
+            "c.yml:3: cluster.epoch_floor: \"281474976710657\" is not accepted: give a whole number from 0 to \
+             281474976710656"
+                .into(),
+        ),
+        (
             replace("seed: 0", "sede: 0"),
-            "c.yml:2: cluster.sede: unknown key (did you mean seed?): accepted are seed, replica_count, nodes".into(),
+            "c.yml:2: cluster.sede: unknown key (did you mean seed?): accepted are seed, replica_count, epoch_floor, nodes".into(),
         ),
         (replace("seed: 0", "seed: 0\n  seed: 1"), "c.yml:3: cluster.seed: given twice, first on line 2: each key is accepted once".into()),
         (

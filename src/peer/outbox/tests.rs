@@ -210,7 +210,12 @@ fn largest_hello() -> Hello {
         protocol: u32::MAX,
         node_id: node_ids[0].clone(),
         to_node_id: node_ids[1].clone(),
-        parameters: ClusterParameters { seed: u32::MAX, replica_count: REPLICA_COUNT_MAX, node_ids },
+        parameters: ClusterParameters {
+            seed: u32::MAX,
+            replica_count: REPLICA_COUNT_MAX,
+            epoch_floor: u64::MAX,
+            node_ids,
+        },
         store_id: StoreId(u128::MAX),
         incarnation,
         earlier_incarnations: vec![incarnation; INCARNATIONS_NAMED_MAX].into(),

@@ -164,7 +164,8 @@ pub(super) fn present_configuration(ctx: &MembersCtx<'_>) -> Option<Configuratio
     let members: Option<Vec<Member>> = layout.members().iter().map(member).collect();
     let (parameters, cluster) = (layout.parameters(), ctx.shared.membership.cluster()?);
     let old = MemberList { replica_count: parameters.replica_count, members: members? };
-    Some(Configuration { number: 0, cluster, seed: parameters.seed, old, new: None })
+    let (seed, epoch_floor) = (parameters.seed, parameters.epoch_floor);
+    Some(Configuration { number: 0, cluster, seed, epoch_floor, old, new: None })
 }
 
 fn refuse(id: RequestId, refusal: MembersRefusal, ctx: &mut MembersCtx<'_>) {

@@ -9,7 +9,7 @@ use crate::types::{NodeId, StoreId};
 
 fn parameters() -> ClusterParameters {
     let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
-    ClusterParameters { seed: 0, replica_count: 3, node_ids }
+    ClusterParameters { seed: 0, replica_count: 3, epoch_floor: 0, node_ids }
 }
 
 fn node(me: u16, store_id: u128, epoch: u64) -> Membership {

@@ -699,7 +699,7 @@ mod tests {
         let digest = Record::plain(stamp, Content::Tombstone, Checksum::of(&key, &Content::Tombstone)).digest();
         let node_ids = vec![NodeId::new("1").unwrap()];
         let layout =
-            Layout::begin(Placement::new(ClusterParameters { seed: 0, replica_count: 1, node_ids }).into(), &[]);
+            Layout::begin(Placement::new(ClusterParameters { seed: 0, replica_count: 1, epoch_floor: 0, node_ids }).into(), &[]);
         let mut ctx = NodeCtx {
             now: Time(0),
             running: RunningTime::START,

@@ -101,7 +101,7 @@ impl MemberList {
     /// The replicas of each slot, as places in the list.
     pub(super) fn placement(&self, seed: u32) -> Placement {
         let node_ids = self.members.iter().map(|member| member.id.clone()).collect();
-        Placement::new(ClusterParameters { seed, replica_count: self.replica_count, node_ids })
+        Placement::new(ClusterParameters { seed, replica_count: self.replica_count, epoch_floor: 0, node_ids })
     }
 
     /// How many failures it has to spare.

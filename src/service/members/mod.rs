@@ -103,6 +103,7 @@ impl Service {
             failures_tolerated: count(old.min(new)),
             failures_tolerated_after: count(new),
             seed,
+            epoch_floor: self.node().layout().parameters().epoch_floor,
             node_id: self.node().id().as_str().to_owned(),
         })
     }

@@ -37,6 +37,7 @@ pub(crate) fn members_json(members: &api::MembersGetResponse) -> Json {
         "changing": members.changing,
         "seed": members.seed,
         "replica_count": members.replica_count,
+        "epoch_floor": members.epoch_floor,
         "members": members.members.iter().map(member).collect::<Vec<_>>(),
         "waiting": members.waiting.iter().map(waiting).collect::<Vec<_>>(),
         "failures_tolerated": members.failures_tolerated,
@@ -109,7 +110,11 @@ pub(crate) fn share(slots: u32, replica_count: u32) -> f64 {
 pub(crate) fn cluster_yml(members: &api::MembersGetResponse) -> String {
     let mut text = String::from("cluster:\n");
     let count = replica_count_after(members);
-    let _ = write!(text, "  seed: {}\n  replica_count: {count}\n  nodes:\n", members.seed);
+    let _ = writeln!(text, "  seed: {}\n  replica_count: {count}", members.seed);
+    if members.epoch_floor > 0 {
+        let _ = writeln!(text, "  epoch_floor: {}", members.epoch_floor);
+    }
+    text.push_str("  nodes:\n");
     for member in members.members.iter().filter(|member| member.in_new) {
         // An id may hold quotation marks and backslashes, which YAML escapes as JSON does.
         let (id, address) = (Json::from(member.id.as_str()), Json::from(member.address.as_str()));
@@ -137,6 +142,7 @@ mod tests {
         };
         let members = api::MembersGetResponse {
             seed: 9,
+            epoch_floor: 1_001,
             replica_count: 3,
             new_replica_count: Some(1),
             members: vec![member("1", true), member("a\"\\:", true), member("no", true), member("gone", false)],
@@ -146,6 +152,7 @@ mod tests {
         let read = ClusterConfig::parse(File { name: Path::new("c.yml"), text: &text })
             .unwrap_or_else(|error| panic!("{error}\n{text}"));
         let ids: Vec<&str> = read.parameters.node_ids.iter().map(crate::types::NodeId::as_str).collect();
+        assert_eq!(read.parameters.epoch_floor, 1_001);
         assert_eq!((ids, read.parameters.seed, read.parameters.replica_count), (vec!["1", "a\"\\:", "no"], 9, 1));
         let json = members_json(&members);
         assert_eq!((&json["members"][3]["state"], &json["members"][0]["share"]), (&"leaving".into(), &1.0.into()));

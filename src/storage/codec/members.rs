@@ -2,14 +2,21 @@
 //!
 //! Texts and lists begin with their length (4). What may be absent begins with 1 where it is there, and is 0 otherwise. A member
 //! is id, store id (16), the number since when it is one (8), address. A list of members is `replica_count` (4) and the members. A
-//! configuration is number (8), cluster (16), seed (4), the old list, and the new list, which may be absent.
+//! configuration is number (8), cluster (16), seed (4), the old list, flags (1), and as these say
+//! the new list (1) and `epoch_floor` (2, 8 bytes).
 
 use std::sync::Arc;
 
 use super::{DecodeError, Input};
+use crate::limits::EPOCH_FLOOR_MAX;
 use crate::types::{
     ClusterId, Configuration, Key, Member, MemberList, NodeId, Slot, StoreId, TakenOver, Vote, VoteBallot,
 };
+
+/// A flag of a configuration: members change, and the new list follows.
+const HAS_NEW_LIST: u8 = 1;
+/// A flag of a configuration: `epoch_floor` follows.
+const HAS_EPOCH_FLOOR: u8 = 2;
 
 fn put_text(text: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(&u32::try_from(text.len()).expect("ids, keys and addresses are short").to_be_bytes());
@@ -33,9 +40,15 @@ pub(super) fn encode_configuration(configuration: &Configuration, into: &mut Vec
     into.extend_from_slice(&configuration.cluster.0.to_be_bytes());
     into.extend_from_slice(&configuration.seed.to_be_bytes());
     put_list(&configuration.old, into);
-    into.push(u8::from(configuration.new.is_some()));
+    // Most clusters have no floor, and their configurations do not name it.
+    let has_floor = configuration.epoch_floor > 0;
+    let new_flag = if configuration.new.is_some() { HAS_NEW_LIST } else { 0 };
+    into.push(new_flag | if has_floor { HAS_EPOCH_FLOOR } else { 0 });
     if let Some(new) = &configuration.new {
         put_list(new, into);
+    }
+    if has_floor {
+        into.extend_from_slice(&configuration.epoch_floor.to_be_bytes());
     }
 }
 
@@ -98,9 +111,14 @@ pub(super) fn configuration(input: &mut Input<'_>) -> Result<Arc<Configuration>,
     let cluster = ClusterId(u128::from_be_bytes(input.take("cluster")?));
     let seed = u32::from_be_bytes(input.take("seed")?);
     let old = list(input)?;
-    let new = if flag(input, "new list")? { Some(list(input)?) } else { None };
-    let configuration = Configuration { number, cluster, seed, old, new };
-    if !configuration.is_valid() {
+    let flags = input.take_u8("flags")?;
+    if flags & !(HAS_NEW_LIST | HAS_EPOCH_FLOOR) != 0 {
+        return Err(DecodeError::Unknown { field: "flags", found: flags });
+    }
+    let new = if flags & HAS_NEW_LIST != 0 { Some(list(input)?) } else { None };
+    let epoch_floor = if flags & HAS_EPOCH_FLOOR != 0 { input.take_u64("epoch_floor")? } else { 0 };
+    let configuration = Configuration { number, cluster, seed, epoch_floor, old, new };
+    if !configuration.is_valid() || configuration.epoch_floor > EPOCH_FLOOR_MAX {
         return Err(DecodeError::NotAList);
     }
     Ok(configuration.into())

@@ -79,9 +79,10 @@ fn some_list() -> impl Strategy<Value = MemberList> {
 }
 
 fn some_configuration() -> impl Strategy<Value = Arc<Configuration>> {
-    (any::<u64>(), any::<u128>(), any::<u32>(), some_list(), prop::option::of(some_list())).prop_map(
-        |(number, cluster, seed, old, new)| {
-            Configuration { number, cluster: ClusterId(cluster), seed, old, new }.into()
+    let epoch_floor = prop_oneof![Just(0), 0..=EPOCH_FLOOR_MAX];
+    (any::<u64>(), any::<u128>(), any::<u32>(), epoch_floor, some_list(), prop::option::of(some_list())).prop_map(
+        |(number, cluster, seed, epoch_floor, old, new)| {
+            Configuration { number, cluster: ClusterId(cluster), seed, epoch_floor, old, new }.into()
         },
     )
 }

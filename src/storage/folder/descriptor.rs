@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
+use crate::limits::EPOCH_FLOOR_MAX;
 use super::{DESCRIPTOR, DESCRIPTOR_NEW, DataFolderError, FOLDER_FORMAT, io_error, sync_folder};
 use crate::types::{ClusterParameters, NodeId, StoreId};
 
@@ -56,6 +57,10 @@ impl Descriptor {
     /// The refusal of the folder at `path` for other `parameters`, which differ in more than the seed.
     pub(super) fn differs(&self, path: &Path, parameters: &ClusterParameters) -> DataFolderError {
         let path = path.to_path_buf();
+        if self.parameters.epoch_floor != parameters.epoch_floor {
+            let (folder, configured) = (self.parameters.epoch_floor, parameters.epoch_floor);
+            return DataFolderError::EpochFloorDiffers { path, folder, configured };
+        }
         if self.parameters.node_ids == parameters.node_ids {
             let (folder, configured) = (self.parameters.replica_count, parameters.replica_count);
             return DataFolderError::ReplicaCountDiffers { path, folder, configured };
@@ -72,7 +77,7 @@ impl Descriptor {
             State::Ready => "ready",
         };
         let node_ids: Vec<&str> = self.parameters.node_ids.iter().map(NodeId::as_str).collect();
-        let fields = [
+        let mut fields = vec![
             ("format", json!(FOLDER_FORMAT)),
             ("state", json!(state)),
             ("node_id", json!(self.node_id.as_str())),
@@ -81,7 +86,10 @@ impl Descriptor {
             ("replica_count", json!(self.parameters.replica_count)),
             ("node_ids", json!(node_ids)),
         ];
-        let lines = fields.map(|(name, value)| format!("{name}: {value}\n"));
+        if self.parameters.epoch_floor > 0 {
+            fields.push(("epoch_floor", json!(self.parameters.epoch_floor)));
+        }
+        let lines: Vec<String> = fields.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
         "# The node and the cluster that this data folder belongs to. Quorate wrote this file and checks it at each start.\n".to_owned()
             + &lines.concat()
     }
@@ -166,10 +174,19 @@ fn parse(bytes: &[u8]) -> Result<Descriptor, Unreadable> {
         value.as_array()?.iter().map(|id| Some(id.as_str()?.to_owned())).collect::<Option<Vec<_>>>()
     })?;
     let node_ids = texts.iter().map(|id| self::node_id("node_ids", id)).collect::<Result<Vec<_>, _>>()?;
+    // Most clusters have none, and their folders do not name it.
+    let floor = |value: &Json| value.as_u64().filter(|floor| *floor <= EPOCH_FLOOR_MAX);
+    let epoch_floor =
+        if fields.contains_key("epoch_floor") { take(&mut fields, "epoch_floor", floor)? } else { 0 };
     if let Some(name) = fields.keys().next() {
         return Err(format!("`{name}` is not known in format {format}").into());
     }
-    Ok(Descriptor { state, node_id, store_id, parameters: ClusterParameters { seed, replica_count, node_ids } })
+    Ok(Descriptor {
+        state,
+        node_id,
+        store_id,
+        parameters: ClusterParameters { seed, replica_count, epoch_floor, node_ids },
+    })
 }
 
 fn take<T>(
