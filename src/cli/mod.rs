@@ -9,6 +9,7 @@
 mod add;
 mod backup;
 mod bench;
+mod check;
 mod completions;
 mod config_check;
 mod config_reference;
@@ -76,7 +77,8 @@ EXIT CODES:
   2  the command line, a file or a value is not accepted
   3  certainly not done: no node answered, or too few replicas; safe to try again
   4  a write that may or may not have happened: read the key to find out
-  5  certainly not done: the condition of the write does not hold, or the table to create is there";
+  5  certainly not done: the condition of the write does not hold, or the table to create is there
+  6  fewer failures are tolerated than status was told to require, or check finds the machine not good enough";
 
 /// The heading of the options that say which nodes are asked, and for how long.
 const ASKING: &str = "Options of commands that ask a node";
@@ -164,6 +166,7 @@ enum Command {
     Import(transfer::Import),
     Backup(backup::Backup),
     Status(status::Status),
+    Check(check::Check),
     Repair(repair::Repair),
     Members(members::Members),
     Locate(locate::Locate),
@@ -200,6 +203,8 @@ pub enum Exit {
     OutcomeUnknown = 4,
     /// Certainly not done: the condition of the write does not hold, or the table to create is there.
     ConditionFailed = 5,
+    /// Fewer failures are tolerated than required, or the machine is not good enough.
+    NotGoodEnough = 6,
 }
 
 impl From<Exit> for ExitCode {
@@ -325,6 +330,7 @@ async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
         Command::Import(import) => import.run(&global).await,
         Command::Backup(backup) => backup.run(&global).await,
         Command::Status(status) => status.run(&global).await,
+        Command::Check(check) => check.run(&global).await,
         Command::Repair(repair) => repair.run(&global).await,
         Command::Members(members) => members.run(&global).await,
         Command::Locate(locate) => locate.run(&global).await,

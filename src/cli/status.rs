@@ -1,43 +1,115 @@
 //! `quorate status`: show the state of each node, and how many more failures the cluster tolerates.
 
 use std::fmt::Write as _;
+use std::io::{ErrorKind, IsTerminal as _};
+use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{Table, presets};
+use serde_json::json;
 
 use super::locate::parameters;
-use super::output::{print, print_json};
+use super::output::{print, write};
+use super::serve::shutdown_on_signal;
 use super::{CliError, Exit, Global};
 use crate::protocol::placement::Placement;
 use crate::service::cluster_report::{HEALTH_TIME_MAX, Report, View, ask_all, rows};
-use crate::types::{Clock, Slot};
+use crate::types::Clock;
 
 /// Show the state of each node, and how many more failures the cluster tolerates
 ///
 /// Asks one node for the list of nodes, and then each node for its health: at the addresses given here, and at the
 /// addresses by which the nodes reach each other. A node that is not reachable from here is shown as the other nodes see
 /// it. Ends with code 3 if some keys can be neither read nor written now.
+///
+/// With --require-tolerance N it ends with code 6 if fewer than N more failures are tolerated: for monitors and scripts.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
   quorate status
   quorate --address n1:8001,n2:8001 status
+  quorate status --watch                      again every two seconds, until Ctrl-C
+  quorate status --require-tolerance 1        code 6 if no node may fail now
   quorate status --json | jq .failures_tolerated")]
-pub(super) struct Status {}
+pub(super) struct Status {
+    /// End with code 6 if fewer failures than this are tolerated
+    #[arg(long, value_name = "N")]
+    require_tolerance: Option<usize>,
+    /// Show it again and again, until Ctrl-C: every two seconds, or as often as this says
+    #[arg(long, value_name = "DURATION", value_parser = super::duration, num_args = 0..=1, default_missing_value = "2s", require_equals = true)]
+    watch: Option<Duration>,
+}
 
 impl Status {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        let info = global.client()?.cluster_info().await?;
-        let placement = Placement::new(parameters(&info)?);
-        let answers = ask_all(&info, &global.addresses()?, global.timeout.min(HEALTH_TIME_MAX)).await;
-        let report = Report::new(&placement, rows(&info, &answers));
-        if global.json {
-            print_json(&report.as_json())?;
-        } else {
-            print(report.as_text().as_bytes())?;
+        let Some(every) = self.watch else {
+            let report = ask(global).await?;
+            print(shown(&report, global).as_bytes())?;
+            return Ok(self.exit(&report));
+        };
+        let interrupted = shutdown_on_signal()?;
+        let is_screen = std::io::stdout().is_terminal() && !global.json;
+        let mut last = Exit::NotDone;
+        loop {
+            let asked = tokio::select! {
+                () = interrupted.cancelled() => return Ok(last),
+                asked = ask(global) => asked,
+            };
+            let text = match asked {
+                Ok(report) => {
+                    last = self.exit(&report);
+                    shown(&report, global)
+                }
+                // A cluster that does not answer now may answer later.
+                Err(error) if error.exit == Exit::NotDone => {
+                    last = Exit::NotDone;
+                    if global.json {
+                        format!("{}\n", json!({ "error": error.message }))
+                    } else {
+                        format!("{}\n", error.message)
+                    }
+                }
+                Err(error) => return Err(error),
+            };
+            // A screen is replaced as a whole; elsewhere each report is followed by an empty line.
+            let text = match (is_screen, global.json) {
+                (true, _) => format!("\x1b[H\x1b[2J{text}"),
+                (false, true) => text,
+                (false, false) => format!("{text}\n"),
+            };
+            match write(text.as_bytes()) {
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(last),
+                Err(error) => return Err(CliError::not_done(format!("stdout cannot be written: {error}"))),
+                Ok(()) => {}
+            }
+            tokio::select! {
+                () = interrupted.cancelled() => return Ok(last),
+                () = tokio::time::sleep(every) => {}
+            }
         }
-        Ok(if report.slots_lost == 0 { Exit::Done } else { Exit::NotDone })
     }
+
+    fn exit(&self, report: &Report) -> Exit {
+        if report.slots_lost > 0 {
+            Exit::NotDone
+        } else if self.require_tolerance.is_some_and(|required| report.failures_tolerated < required) {
+            Exit::NotGoodEnough
+        } else {
+            Exit::Done
+        }
+    }
+}
+
+/// Asks all nodes.
+async fn ask(global: &Global) -> Result<Report, CliError> {
+    let info = global.client()?.cluster_info().await?;
+    let placement = Placement::new(parameters(&info)?);
+    let answers = ask_all(&info, &global.addresses()?, global.timeout.min(HEALTH_TIME_MAX)).await;
+    Ok(Report::new(&placement, rows(&info, &answers)))
+}
+
+fn shown(report: &Report, global: &Global) -> String {
+    if global.json { format!("{}\n", report.as_json()) } else { report.as_text() }
 }
 
 impl Report {
@@ -70,34 +142,6 @@ impl Report {
         }
         text + &self.verdict() + "\n"
     }
-
-    fn verdict(&self) -> String {
-        let away: Vec<&str> = self.rows.iter().filter(|row| !row.serves()).map(|row| row.id.as_str()).collect();
-        let away = away.join(", ");
-        if self.slots_lost > 0 {
-            return format!(
-                "{} of {} slots lack a majority of their {} replicas: their keys can be neither read nor written until \
-                 more of these nodes are online: {away}",
-                self.slots_lost,
-                Slot::COUNT,
-                self.replica_count
-            );
-        }
-        match self.failures_tolerated {
-            0 if away.is_empty() => format!(
-                "tolerates no failure: with {} for each slot, all replicas are needed; a larger replica_count tolerates \
-                 more",
-                if self.replica_count == 1 {
-                    "1 replica".to_owned()
-                } else {
-                    format!("{} replicas", self.replica_count)
-                }
-            ),
-            0 => format!("tolerates no more failures: bring these nodes back: {away}"),
-            1 => "tolerates 1 more failure".to_owned(),
-            more => format!("tolerates {more} more failures"),
-        }
-    }
 }
 
 pub(super) fn uptime_text(seconds: i64) -> String {
@@ -124,12 +168,10 @@ pub(super) fn bytes_text(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::api;
     use crate::service::cluster_report::{Answers, Row};
-    use crate::types::{ClusterParameters, NodeId};
+    use crate::types::{ClusterParameters, NodeId, Slot};
 
     fn placement(nodes: usize, replica_count: usize) -> Placement {
         let node_ids = (1..=nodes).map(|id| NodeId::new(&id.to_string()).unwrap()).collect();
@@ -196,6 +238,22 @@ mod tests {
         assert!(report(3, 3, 2).verdict().starts_with("65536 of 65536 slots lack a majority of their 3 replicas"));
         assert!(report(3, 3, 2).verdict().ends_with("online: 1, 2"));
         assert!(report(1, 1, 0).verdict().contains("larger replica_count"));
+    }
+
+    #[test]
+    fn tolerance_that_is_required_decides_the_exit_code() {
+        for (away, required, exit) in [
+            (0, None, Exit::Done),
+            (0, Some(1), Exit::Done),
+            (0, Some(2), Exit::NotGoodEnough),
+            (1, None, Exit::Done),
+            (1, Some(0), Exit::Done),
+            (1, Some(1), Exit::NotGoodEnough),
+            (2, Some(0), Exit::NotDone),
+        ] {
+            let status = Status { require_tolerance: required, watch: None };
+            assert_eq!(status.exit(&report(3, 3, away)), exit, "{away} away, {required:?}");
+        }
     }
 
     #[test]

@@ -215,6 +215,35 @@ impl Report {
         Self { rows, replica_count: parameters.replica_count, failures_tolerated, slots_lost }
     }
 
+    /// How many failures are tolerated, or what is lost, and what to do.
+    pub(crate) fn verdict(&self) -> String {
+        let away: Vec<&str> = self.rows.iter().filter(|row| !row.serves()).map(|row| row.id.as_str()).collect();
+        let away = away.join(", ");
+        if self.slots_lost > 0 {
+            return format!(
+                "{} of {} slots lack a majority of their {} replicas: their keys can be neither read nor written until \
+                 more of these nodes are online: {away}",
+                self.slots_lost,
+                Slot::COUNT,
+                self.replica_count
+            );
+        }
+        match self.failures_tolerated {
+            0 if away.is_empty() => format!(
+                "tolerates no failure: with {} for each slot, all replicas are needed; a larger replica_count tolerates \
+                 more",
+                if self.replica_count == 1 {
+                    "1 replica".to_owned()
+                } else {
+                    format!("{} replicas", self.replica_count)
+                }
+            ),
+            0 => format!("tolerates no more failures: bring these nodes back: {away}"),
+            1 => "tolerates 1 more failure".to_owned(),
+            more => format!("tolerates {more} more failures"),
+        }
+    }
+
     pub(crate) fn as_json(&self) -> Json {
         let nodes: Vec<Json> = self
             .rows

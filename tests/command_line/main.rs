@@ -7,6 +7,7 @@
 
 mod conditions;
 mod lists;
+mod status;
 mod tables;
 #[path = "../testkit/mod.rs"]
 mod testkit;
@@ -27,7 +28,7 @@ use testkit::names::{SILENT, silent_name_server};
 use testkit::{ports, process};
 
 /// The codes that the help documents.
-const EXIT_CODES: std::ops::RangeInclusive<i32> = 0..=5;
+const EXIT_CODES: std::ops::RangeInclusive<i32> = 0..=6;
 
 /// A cluster whose nodes keep records in memory: none of these tests is about the disk.
 fn plan(ids: &[&'static str]) -> Plan {
