@@ -1,9 +1,10 @@
-//! The HTTP side of a node for monitoring: `/metrics` for Prometheus, `/livez` and `/readyz` for probes.
+//! The HTTP side of a node for monitoring: `/metrics` for Prometheus, `/livez` and `/readyz` for probes, a status page for people.
 //!
 //! Contract: no request here changes anything, and no answer waits longer than [`ANSWER_TIME_MAX`] for the node's loop.
 //! The metrics that the node does not give in that time are left out; the others are given.
 
 mod format;
+mod page;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,11 +32,13 @@ use crate::service::listener::{Connection, Listener};
 use crate::storage::StoreStatistics;
 
 use format::Format;
+use page::Page;
 
 /// How long a node's loop may take to answer before it counts as stuck.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
 const INDEX: &str = "Quorate: one node's administration\n\
+    /         in a browser: the status page\n\
     /metrics  for Prometheus\n\
     /livez    200 while the node's process answers, else 503: restart it\n\
     /readyz   200 while the node takes requests, else 503 and why not\n";
@@ -45,19 +48,26 @@ const INDEX: &str = "Quorate: one node's administration\n\
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, node: NodeHandle, shutdown: CancellationToken) -> std::io::Result<()> {
-    axum::serve(Listener::for_monitoring(listener, &node), router(node))
+    let page = Page::start(node.clone(), shutdown.clone());
+    axum::serve(Listener::for_monitoring(listener, &node), router(node, page))
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await
 }
 
-fn router(node: NodeHandle) -> Router {
+fn router(node: NodeHandle, page: Arc<Page>) -> Router {
     Router::new()
-        .route("/", get(async || INDEX))
+        .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .fallback(async || (StatusCode::NOT_FOUND, INDEX))
         .with_state(Arc::new(Assessor::new(node)))
+        .merge(page::router(page))
+}
+
+/// The page for browsers, and a text for others.
+async fn index(headers: HeaderMap) -> Response {
+    if page::is_asked_for(&headers) { page::html() } else { ([(header::VARY, "accept")], INDEX).into_response() }
 }
 
 impl axum::serve::Listener for Listener {

@@ -153,8 +153,8 @@ pub(super) const LOCAL_METRICS_ADDRESS: Key = Key {
     kind: Kind::LocalAddress,
     default: Fallback::None("no metrics and no probes"),
     change: Change::Restart,
-    about: "The address on which the node serves `/metrics`, `/livez` and `/readyz` over HTTP. It must differ from \
-            `local_address`. An empty environment variable turns metrics off.",
+    about: "The address on which the node serves `/metrics`, `/livez`, `/readyz` and a status page over HTTP. It must differ \
+            from `local_address`. An empty environment variable turns all of them off.",
 };
 
 pub(super) const LOCAL_HTTP_ADDRESS: Key = Key {

@@ -6,6 +6,7 @@ mod http;
 mod lines;
 mod list;
 mod metrics;
+mod page;
 mod redis;
 mod requests;
 mod tables;
