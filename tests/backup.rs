@@ -21,6 +21,7 @@ use quorate::types::Value;
 use quorate::{Client, ClientError};
 use serde_json::Value as Json;
 use testkit::cluster::{Cluster, Plan};
+use testkit::growing::Growing;
 use testkit::process;
 
 /// A cluster whose records only reads bring level.
@@ -139,7 +140,7 @@ async fn backup_under_writes_and_kills_has_each_key_as_it_was_at_one_moment() {
     // Keys that nobody touches meanwhile, on many pages of a list, and keys that were deleted before.
     for first in (0..QUIET_KEYS).step_by(500) {
         let set = |at: usize| Write::from(client.set(format!("{at:04}-quiet"), quiet_value(at)));
-        let outcomes = client.batch_write((first..first + 500).map(set).collect()).await.unwrap();
+        let outcomes = client.batch_write((first..first + 500).map(set).collect::<Vec<_>>()).await.unwrap();
         assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     }
     for at in 0..50 {
@@ -400,6 +401,101 @@ async fn backup_that_was_killed_goes_on_where_it_ended() {
     assert_eq!(saved(&folder, &manifest, "default").len(), 200);
     assert_eq!((manifest.dropped.as_slice(), manifest.size().keys), (&["later".to_owned()][..], 200));
     quorate::backup::verify(&folder, |_| {}).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backup_goes_on_while_members_change_and_after_all_were_replaced() {
+    let mut growing = Growing::start().await;
+    let client = growing.cluster.client();
+    for first in (0..QUIET_KEYS).step_by(500) {
+        let set = |at: usize| Write::from(client.set(format!("{at:04}-quiet"), quiet_value(at)));
+        client.batch_write((first..first + 500).map(set).collect::<Vec<_>>()).await.unwrap();
+    }
+    let mut writers = Writers::start(&growing.cluster, 400);
+    let six = growing.file("six.yml", 3, &["1", "2", "3", "4", "5", "6"]);
+    for id in ["4", "5", "6"] {
+        growing.join(id, &six).await;
+    }
+    let (whole, cut) = (growing.cluster.dir().join("whole"), growing.cluster.dir().join("cut"));
+    let before = writers.so_far();
+    // One goes on all the time, and one is interrupted before the members change.
+    let create = |folder: &Path, client: Client| Create::new(client, folder).file_bytes_max(20_000);
+    let going_on = tokio::spawn(create(&whole, client.clone()).bytes_per_second(Some(50_000)).run(|_| {}));
+    let begun = create(&cut, client.clone()).bytes_per_second(Some(30_000)).run(|_| {});
+    assert!(tokio::time::timeout(Duration::from_secs(2), begun).await.is_err(), "it was to be interrupted");
+    let applied = growing.run(&["members", "apply", six.to_str().unwrap(), "--yes"]).await;
+    assert_eq!(applied.exit, Some(0), "{applied:?}");
+    let rest = growing.file("rest.yml", 3, &["4", "5", "6"]);
+    let applied = growing.run(&["members", "apply", rest.to_str().unwrap(), "--yes"]).await;
+    assert_eq!(applied.exit, Some(0), "{applied:?}");
+    assert!(!going_on.is_finished(), "the members were to change meanwhile");
+    let manifest = going_on.await.unwrap().expect("members change without a failed request");
+    writers.end().await;
+    assert_eq!(writers.failed.load(Ordering::Relaxed), 0);
+    for node in &mut growing.cluster.nodes[..3] {
+        node.terminate().await;
+    }
+    let addresses: Vec<String> = growing.cluster.nodes[3..].iter().map(|node| node.address()).collect();
+    let client = Client::new(addresses).unwrap();
+    let resumed = create(&cut, client.clone()).resume(true).run(|_| {}).await.expect("it is the same cluster");
+    assert_eq!(resumed.beginning.node_ids, ["1", "2", "3"], "it began with these");
+    let of_file =
+        |name: &String| -> u64 { name.trim_start_matches("keys-").trim_end_matches(".jsonl").parse().unwrap() };
+    assert!(resumed.files.iter().map(|file| of_file(&file.name)).max() > Some(3), "{:?}", resumed.files);
+    for (folder, manifest) in [(&whole, &manifest), (&cut, &resumed)] {
+        let keys = saved(folder, manifest, "default");
+        for at in 0..QUIET_KEYS {
+            let value = &keys[&format!("{at:04}-quiet")];
+            assert_eq!(quorate_base64(value["binary"].as_str().unwrap()), quiet_value(at), "{value}");
+        }
+        for (key, least) in &before {
+            let line = keys.get(key).unwrap_or_else(|| panic!("{key} was written before, and is missing"));
+            let found: u64 = line["value"].as_str().unwrap().parse().unwrap();
+            assert!(found >= *least, "{key} is {found}, and was {least} before the backup began");
+        }
+    }
+
+    // Another cluster whose nodes have the same names is another one.
+    let other = Cluster::start_as(&Plan { memory: true, ..Plan::default() }).await;
+    let folder = other.dir().join("backup");
+    fs::create_dir(&folder).unwrap();
+    let first = serde_json::json!({
+        "format": 1, "prefix": "", "began_at": 0, "tables": [],
+        "cluster": { "id": manifest.beginning.cluster, "seed": 0, "replica_count": 3, "node_ids": ["1", "2", "3"], "epoch_floor": 0 },
+    });
+    fs::write(folder.join("unfinished.jsonl"), format!("{first}\n")).unwrap();
+    let error = Create::new(other.client(), &folder).resume(true).run(|_| {}).await.unwrap_err();
+    assert!(matches!(error, BackupError::OtherBackup { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cluster_with_an_epoch_floor_keeps_it_when_its_members_change() {
+    const FLOOR: u64 = 70_000;
+    let mut growing = Growing::of(successor(FLOOR).await);
+    let exported = growing.run(&["members", "export"]).await;
+    assert!(exported.text.contains(&format!("  epoch_floor: {FLOOR}\n")), "{exported:?}");
+    // The file of the node that comes names no floor.
+    let without = growing.file("without.yml", 3, &["1", "2", "3", "4"]);
+    growing.join("4", &without).await;
+    let refused = growing.run(&["members", "apply", without.to_str().unwrap(), "--yes"]).await;
+    assert_eq!(refused.exit, Some(2), "{refused:?}");
+    assert!(refused.error.contains(&format!("epoch_floor is 0, and that of the cluster is {FLOOR}")), "{refused:?}");
+    let with = growing.cluster.dir().join("with.yml");
+    let text = fs::read_to_string(&without).unwrap();
+    fs::write(&with, text.replace("  replica_count:", &format!("  epoch_floor: {FLOOR}\n  replica_count:"))).unwrap();
+    let applied = growing.run(&["members", "apply", with.to_str().unwrap(), "--yes"]).await;
+    assert_eq!(applied.exit, Some(0), "{applied:?}");
+
+    let epoch = growing.cluster.nodes[3].health().await.unwrap().clock.unwrap().epoch;
+    assert!(epoch > FLOOR, "node 4 begins with {epoch}");
+    let info = growing.cluster.nodes[3].client().cluster_info().await.unwrap();
+    assert_eq!(info.epoch_floor, FLOOR, "a restore asks for it");
+    growing.cluster.nodes[3].kill();
+    growing.cluster.nodes[3].start();
+    growing.cluster.nodes[3].wait_linked().await;
+    let restarted = growing.cluster.nodes[3].health().await.unwrap().clock.unwrap().epoch;
+    assert!(restarted > epoch, "{restarted} after {epoch}");
+    growing.cluster.nodes[3].wait_log(&["epoch_floor is 0 instead of 70000"]).await;
 }
 
 #[cfg(feature = "mutants")]

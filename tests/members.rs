@@ -4,116 +4,17 @@
 
 mod testkit;
 
-use std::path::PathBuf;
-use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use quorate::{Client, ClientError};
 use serde_json::Value as Json;
-use testkit::cluster::{Cluster, NodeFiles, Plan, TestNode, cluster_yml, node_yml, poll, write};
-use testkit::ports::free_port;
-use testkit::process;
+use testkit::cluster::{TestNode, poll, write};
+use testkit::growing::Growing;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 
 /// The longest time of one test. Beyond it something hangs.
 const TEST_TIME_MAX: Duration = Duration::from_mins(2);
-/// How long a command may take, with what a busy machine adds.
-const COMMAND_TIME_MAX: Duration = Duration::from_mins(1);
-
-/// What a command has printed, and how it ended.
-#[derive(Debug)]
-struct Ended {
-    exit: Option<i32>,
-    text: String,
-    error: String,
-}
-
-impl Ended {
-    fn json(&self) -> Json {
-        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-}
-
-/// A cluster of three nodes and those that come, with the ports of all.
-struct Growing {
-    cluster: Cluster,
-    ports: Vec<(String, u16)>,
-}
-
-impl Growing {
-    async fn start() -> Self {
-        let cluster = Cluster::start_as(&Plan::default()).await;
-        let ports = cluster.nodes.iter().map(|node| (node.id.clone(), node.port)).collect();
-        Self { cluster, ports }
-    }
-
-    /// A cluster.yml of nodes with these ids. Those that are new get a port.
-    fn file(&mut self, name: &str, replica_count: usize, ids: &[&str]) -> PathBuf {
-        for id in ids {
-            if !self.ports.iter().any(|(known, _)| known == id) {
-                self.ports.push(((*id).to_owned(), free_port()));
-            }
-        }
-        let nodes: Vec<(&str, u16)> = ids.iter().map(|id| (*id, self.port(id))).collect();
-        let file = self.cluster.dir().join(name);
-        write(&file, &cluster_yml(0, replica_count, &nodes));
-        file
-    }
-
-    fn port(&self, id: &str) -> u16 {
-        self.ports.iter().find(|(known, _)| known == id).expect("the node has a port").1
-    }
-
-    /// Starts a node with a fresh folder that waits to join, and waits until the members know of it.
-    async fn join(&mut self, id: &'static str, file: &std::path::Path) {
-        let dir = self.cluster.dir().to_owned();
-        let fresh = self.cluster.nodes.iter().filter(|node| node.id == id).count();
-        let files = NodeFiles {
-            node_file: dir.join(format!("node-{id}-{fresh}.yml")),
-            cluster_file: file.to_owned(),
-            data_dir: dir.join("data").join(format!("{id}-{fresh}")),
-        };
-        let (port, metrics_port) = (self.port(id), free_port());
-        write(&files.node_file, &node_yml(id, port, metrics_port, &files.data_dir, false));
-        let mut node = TestNode::new(id, port, metrics_port, files, &dir);
-        node.arguments.push("--join".into());
-        node.start();
-        self.cluster.nodes.push(node);
-        poll("the node to wait", testkit::cluster::START_TIME_MAX, async || {
-            let members = self.members().await;
-            let waits =
-                members["waiting"].as_array().is_some_and(|waiting| waiting.iter().any(|node| node["id"] == id));
-            if waits { Ok(()) } else { Err(members.to_string()) }
-        })
-        .await;
-    }
-
-    /// Runs the program, beside the test.
-    fn run(&self, arguments: &[&str]) -> impl Future<Output = Ended> + use<> {
-        let mut command = process::command();
-        let first: Vec<String> = self.cluster.nodes.iter().take(3).map(TestNode::address).collect();
-        command.env("QUORATE_ADDRESS", first.join(",")).args(arguments).stdin(Stdio::null());
-        async move {
-            let ran = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
-            let ran = tokio::time::timeout(COMMAND_TIME_MAX, ran).await.expect("it ends in time");
-            let Output { status, stdout, stderr } = ran.expect("it was not aborted");
-            let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
-            Ended { exit: status.code(), text: text(stdout), error: text(stderr) }
-        }
-    }
-
-    async fn members(&self) -> Json {
-        self.run(&["members", "--json"]).await.json()
-    }
-
-    /// The ids of the members, once none change.
-    async fn ids(&self) -> Vec<String> {
-        let members = self.members().await;
-        assert_eq!(members["changing"], false, "{members}");
-        let ids = members["members"].as_array().unwrap().iter().map(|member| member["id"].as_str().unwrap().to_owned());
-        ids.collect()
-    }
-}
-
 /// Writes and reads until it is told to end. No request may fail.
 struct Load {
     ends: tokio::sync::watch::Sender<bool>,
@@ -379,6 +280,84 @@ async fn client_goes_on_when_all_nodes_that_it_was_given_are_gone_one_by_one() {
         let requests = load.end().await;
         println!("{requests} pairs of requests");
         are_kept(&client, 50).await;
+    })
+    .await;
+}
+
+/// The states that the status page of a node shows, until one is enough.
+async fn page_state(node: &TestNode, is_enough: impl Fn(&Json) -> bool) -> Json {
+    let mut stream = TcpStream::connect(("127.0.0.1", node.metrics_port)).await.unwrap();
+    stream.write_all(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    let mut last = Json::Null;
+    let found = async {
+        let mut is_state = false;
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if let Some(name) = line.strip_prefix("event: ") {
+                is_state = name == "state";
+            } else if let Some(data) = line.strip_prefix("data: ").filter(|_| is_state) {
+                last = serde_json::from_str(data).unwrap();
+                if is_enough(&last) {
+                    return last.clone();
+                }
+            }
+        }
+        panic!("the events ended");
+    };
+    let found = tokio::time::timeout(Duration::from_secs(30), found).await;
+    found.unwrap_or_else(|_| panic!("the page of node {} shows only {last}", node.id))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn change_is_seen_by_status_and_page() {
+    in_time(async {
+        let mut growing = Growing::start().await;
+        keep(&growing.cluster.client(), 50).await;
+        let four = growing.file("four.yml", 3, &["1", "2", "3", "4"]);
+        growing.join("4", &four).await;
+        let status = growing.run(&["status", "--json"]).await.json();
+        assert_eq!((&status["configuration"], &status["waiting"][0]["id"]), (&0.into(), &"4".into()), "{status}");
+        assert_eq!((&status["nodes"].as_array().unwrap().len(), &status["change"]), (&3, &Json::Null), "{status}");
+        let text = growing.run(&["status"]).await.text;
+        assert!(text.contains("waits to be added: quorate members apply\n"), "{text}");
+        let waits = page_state(&growing.cluster.nodes[3], |state| state["state"] == "waiting").await;
+        assert!(waits["node"]["detail"].as_str().unwrap().contains("waits to be added"), "{waits}");
+
+        // It cannot take over what it gains, so that the change does not end.
+        growing.cluster.nodes[3].pause();
+        let apply = tokio::spawn(growing.run(&["members", "apply", four.to_str().unwrap(), "--yes"]));
+        let shown = page_state(&growing.cluster.nodes[0], |state| !state["change"].is_null()).await;
+        assert_eq!((&shown["configuration"], &shown["nodes"][3]["role"]), (&1.into(), &"joining".into()), "{shown}");
+        assert!(shown["events"].to_string().contains("members change (configuration 1)"), "{shown}");
+        poll("node 4 to be seen as away", Duration::from_secs(30), async || {
+            let status = growing.run(&["status", "--json"]).await.json();
+            let (now, after) = (&status["failures_tolerated"], &status["change"]["failures_tolerated"]);
+            // The new list has slots that need both of the others.
+            if *now == 0 && *after == 0 { Ok(()) } else { Err(status.to_string()) }
+        })
+        .await;
+        let seen = growing.run(&["status", "--require-tolerance", "1"]).await;
+        assert_eq!(seen.exit, Some(6), "{seen:?}");
+        assert!(seen.text.contains("members change (configuration 1): 0 of "), "{seen:?}");
+        assert!(seen.text.contains("no answer, joining") || seen.text.contains("linked, joining"), "{seen:?}");
+
+        growing.cluster.nodes[3].resume();
+        let applied = apply.await.unwrap();
+        assert_eq!(applied.exit, Some(0), "{applied:?}");
+        let added = "node 4 was added (configuration 2)";
+        let shown = page_state(&growing.cluster.nodes[0], |state| state["events"].to_string().contains(added)).await;
+        assert_eq!((&shown["change"], &shown["configuration"]), (&Json::Null, &2.into()), "{shown}");
+        let status = growing.run(&["status", "--json"]).await.json();
+        assert_eq!((&status["failures_tolerated"], &status["nodes"][3]["role"]), (&1.into(), &Json::Null), "{status}");
+        assert_eq!(status["nodes"].as_array().unwrap().len(), 4, "{status}");
+
+        let rest = growing.file("rest.yml", 3, &["1", "2", "4"]);
+        let removed = growing.run(&["members", "apply", rest.to_str().unwrap(), "--yes"]).await;
+        assert_eq!(removed.exit, Some(0), "{removed:?}");
+        let gone = page_state(&growing.cluster.nodes[2], |state| state["state"] == "removed").await;
+        assert_eq!(gone["command"], Json::Null, "{gone}");
+        let removed = "node 3 was removed (configuration 4)";
+        page_state(&growing.cluster.nodes[0], |state| state["events"].to_string().contains(removed)).await;
     })
     .await;
 }

@@ -154,6 +154,7 @@ impl Create {
     async fn begin(&self, info: &api::ClusterInfoResponse) -> Result<Beginning, BackupError> {
         let tables = self.client.tables().list().await?;
         Ok(Beginning {
+            cluster: info.cluster.clone(),
             seed: info.seed,
             replica_count: u64::try_from(info.replication_level).unwrap_or_default(),
             node_ids: node_ids(info),
@@ -170,8 +171,9 @@ impl Create {
             format!("of the keys with prefix {:?}", beginning.prefix)
         } else if beginning.seed != info.seed || beginning.epoch_floor != info.epoch_floor {
             format!("of a cluster with seed {} and epoch_floor {}", beginning.seed, beginning.epoch_floor)
-        } else if beginning.node_ids.iter().all(|id| !node_ids(info).contains(id)) {
-            format!("of a cluster of the nodes {}", beginning.node_ids.join(", "))
+        } else if beginning.cluster != info.cluster {
+            // The members may all be others by now; the cluster is the same.
+            format!("of another cluster, whose nodes were {}", beginning.node_ids.join(", "))
         } else {
             return Ok(beginning);
         };

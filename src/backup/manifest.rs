@@ -24,6 +24,8 @@ const EPOCHS_ABOVE: u64 = 1_000;
 /// What is known when a backup begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beginning {
+    /// The cluster's identity, which stays when its members change.
+    pub cluster: String,
     /// The cluster's seed.
     pub seed: u32,
     /// The cluster's `replica_count`.
@@ -169,6 +171,7 @@ impl Beginning {
         json!({
             "format": FORMAT,
             "cluster": {
+                "id": self.cluster,
                 "seed": self.seed,
                 "replica_count": self.replica_count,
                 "node_ids": self.node_ids,
@@ -185,6 +188,7 @@ impl Beginning {
         let ids = cluster["node_ids"].as_array()?.iter().map(|id| Some(id.as_str()?.to_owned()));
         (json["format"].as_u64()? == FORMAT).then_some(())?;
         Some(Self {
+            cluster: cluster["id"].as_str()?.to_owned(),
             seed: u32::try_from(cluster["seed"].as_u64()?).ok()?,
             replica_count: cluster["replica_count"].as_u64()?,
             node_ids: ids.collect::<Option<_>>()?,
@@ -251,6 +255,7 @@ mod tests {
         };
         Manifest {
             beginning: Beginning {
+                cluster: "3f".repeat(16),
                 seed: u32::MAX,
                 replica_count: 3,
                 node_ids: vec!["1".into(), "\"2".into()],

@@ -57,7 +57,13 @@ impl Locate {
                     .map_err(|error| CliError::bad_input(error.to_string()))?;
                 cluster.parameters
             }
-            None => parameters(&global.client()?.cluster_info().await?)?,
+            None => {
+                let client = global.client()?;
+                let info = client.cluster_info().await?;
+                // While members change, the replicas that are to be.
+                let lists = lists(&info, client.members().await.ok().as_ref())?;
+                lists.new.unwrap_or(lists.old)
+            }
         };
         let placement = Placement::new(parameters);
         let table = if is_default { TableId::DEFAULT } else { id(global, &self.table.table).await? };
@@ -80,16 +86,43 @@ async fn id(global: &Global, name: &str) -> Result<TableId, CliError> {
     Ok(TableId(table?.id))
 }
 
-/// The parameters of the placement, as a node reported them. They are checked, because they came over the network.
-pub(super) fn parameters(info: &api::ClusterInfoResponse) -> Result<ClusterParameters, CliError> {
+/// The parameters of the placement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ListParameters {
+    /// While members change, of the old list.
+    pub(super) old: ClusterParameters,
+    /// Those that are to be, while members change.
+    pub(super) new: Option<ClusterParameters>,
+}
+
+/// The parameters of the placement, as a node reported them. They are checked, because they came over the network. Without
+/// `members` they are those of all nodes.
+pub(super) fn lists(
+    info: &api::ClusterInfoResponse,
+    members: Option<&api::MembersGetResponse>,
+) -> Result<ListParameters, CliError> {
+    let Some(members) = members else {
+        let ids = info.storage_nodes.iter().map(|node| node.id.as_str());
+        return Ok(ListParameters { old: parameters(info, info.replication_level, ids)?, new: None });
+    };
+    let ids = |is_in: fn(&api::ClusterMember) -> bool| {
+        members.members.iter().filter(move |member| is_in(member)).map(|member| member.id.as_str())
+    };
+    let old = parameters(info, members.replica_count.into(), ids(|member| member.in_old))?;
+    let new = members.new_replica_count.map(|count| parameters(info, count.into(), ids(|member| member.in_new)));
+    Ok(ListParameters { old, new: new.transpose()? })
+}
+
+fn parameters<'a>(
+    info: &api::ClusterInfoResponse,
+    replica_count: i64,
+    ids: impl Iterator<Item = &'a str>,
+) -> Result<ClusterParameters, CliError> {
     let bad = |problem: String| {
         CliError::not_done(format!("node {:?} describes an impossible cluster: {problem}", info.node_id))
     };
-    let mut node_ids = info
-        .storage_nodes
-        .iter()
-        .map(|node| NodeId::new(&node.id).map_err(|error| bad(error.to_string())))
-        .collect::<Result<Vec<_>, _>>()?;
+    let node_ids = ids.map(|id| NodeId::new(id).map_err(|error| bad(error.to_string())));
+    let mut node_ids = node_ids.collect::<Result<Vec<_>, _>>()?;
     node_ids.sort();
     if let Some((twice, _)) = std::iter::zip(&node_ids, &node_ids[1.min(node_ids.len())..]).find(|(a, b)| a == b) {
         return Err(bad(format!("node {twice} is listed twice")));
@@ -97,10 +130,10 @@ pub(super) fn parameters(info: &api::ClusterInfoResponse) -> Result<ClusterParam
     if node_ids.len() > NODES_MAX {
         return Err(bad(format!("{} nodes; at most {NODES_MAX} are possible", node_ids.len())));
     }
-    let replica_count = usize::try_from(info.replication_level)
+    let replica_count = usize::try_from(replica_count)
         .ok()
         .filter(|count| (1..=node_ids.len().min(REPLICA_COUNT_MAX)).contains(count))
-        .ok_or_else(|| bad(format!("{} replicas on {} nodes", info.replication_level, node_ids.len())))?;
+        .ok_or_else(|| bad(format!("{replica_count} replicas on {} nodes", node_ids.len())))?;
     Ok(ClusterParameters { seed: info.seed, replica_count, epoch_floor: info.epoch_floor, node_ids })
 }
 
@@ -127,6 +160,10 @@ mod tests {
         api::ClusterInfoResponse { replication_level, storage_nodes, seed, ..Default::default() }
     }
 
+    fn parameters(info: &api::ClusterInfoResponse) -> Result<ClusterParameters, CliError> {
+        lists(info, None).map(|lists| lists.old)
+    }
+
     #[test]
     fn line_is_key_slot_and_replicas() {
         let five = Placement::new(parameters(&info(&["5", "4", "3", "2", "1"], 3, 0)).unwrap());
@@ -136,6 +173,32 @@ mod tests {
         let named = info(&["node-a", "node-b", "node-c", "node-d"], 3, 42);
         let named = Placement::new(parameters(&named).unwrap());
         assert_eq!(as_line(&named, &Key::new("雪片").unwrap()), "雪片\t54523\tnode-d,node-a,node-c\n");
+    }
+
+    #[test]
+    fn changing_members_are_two_lists() {
+        let member =
+            |id: &str, in_old, in_new| api::ClusterMember { id: id.into(), in_old, in_new, ..Default::default() };
+        let members = api::MembersGetResponse {
+            changing: true,
+            replica_count: 1,
+            new_replica_count: Some(3),
+            // Node 2 is replaced under its id.
+            members: vec![
+                member("1", true, false),
+                member("2", true, false),
+                member("2", false, true),
+                member("3", false, true),
+                member("4", false, true),
+            ],
+            ..Default::default()
+        };
+        let lists = lists(&info(&["1", "2", "3", "4"], 3, 7), Some(&members)).unwrap();
+        let of = |parameters: &ClusterParameters| {
+            let ids: Vec<String> = parameters.node_ids.iter().map(ToString::to_string).collect();
+            (parameters.replica_count, ids.join(" "))
+        };
+        assert_eq!((of(&lists.old), of(&lists.new.unwrap())), ((1, "1 2".into()), (3, "2 3 4".into())));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use serde_json::json;
 
-use super::locate::parameters;
+use super::locate::lists;
+use super::members::text::rest_text;
 use super::output::{print, write};
 use super::serve::shutdown_on_signal;
 use super::{CliError, Exit, Global};
@@ -102,10 +103,14 @@ impl Status {
 
 /// Asks all nodes.
 async fn ask(global: &Global) -> Result<Report, CliError> {
-    let info = global.client()?.cluster_info().await?;
-    let placement = Placement::new(parameters(&info)?);
+    let client = global.client()?;
+    let info = client.cluster_info().await?;
+    // A node that waits to become a member knows of no others, and a cluster of such nodes has none.
+    let members = client.members().await.ok();
+    let lists = lists(&info, members.as_ref())?;
+    let (old, new) = (Placement::new(lists.old), lists.new.map(Placement::new));
     let answers = ask_all(&info, &global.addresses()?, global.timeout.min(HEALTH_TIME_MAX)).await;
-    Ok(Report::new(&placement, rows(&info, &answers)))
+    Ok(Report::new(&old, new.as_ref(), members, rows(&info, &answers)))
 }
 
 fn shown(report: &Report, global: &Global) -> String {
@@ -118,7 +123,12 @@ impl Report {
         table.load_style(presets::NOTHING);
         table.set_header(["ID", "ADDRESS", "STATE", "UPTIME", "VERSION", "KEYS", "DISK", "CLOCK"]);
         for row in &self.rows {
-            let mut cells = vec![row.id.clone(), row.address.clone(), row.state().to_owned()];
+            // That of a member that stays goes without saying.
+            let state = match self.role(&row.id).filter(|role| *role != "member") {
+                Some(role) => format!("{}, {role}", row.state()),
+                None => row.state().to_owned(),
+            };
+            let mut cells = vec![row.id.clone(), row.address.clone(), state];
             match &row.view {
                 View::Unreachable { .. } => cells.extend(["-", "-", "-", "-", "-"].map(str::to_owned)),
                 View::Answer(health) => cells.extend([
@@ -139,6 +149,19 @@ impl Report {
             if !detail.is_empty() {
                 let _ = writeln!(text, "node {}: {detail}", row.id);
             }
+        }
+        for node in self.waiting() {
+            let _ = writeln!(text, "node {} at {} waits to be added: quorate members apply", node.id, node.address);
+        }
+        if let (Some(change), Some(members)) = (&self.change, &self.members) {
+            let after = change.failures_tolerated;
+            let _ = writeln!(
+                text,
+                "members change (configuration {}): {}; afterwards {after} more {} tolerated",
+                members.number,
+                rest_text(change.moving, None),
+                if after == 1 { "failure is" } else { "failures are" }
+            );
         }
         text + &self.verdict() + "\n"
     }
@@ -207,7 +230,7 @@ mod tests {
     /// A report on `nodes` nodes of which the first `away` do not answer.
     fn report(nodes: usize, replica_count: usize, away: usize) -> Report {
         let status = |id: usize| (id > away).then_some(api::Health::Online);
-        Report::new(&placement(nodes, replica_count), (1..=nodes).map(|id| row(id, status(id))).collect())
+        Report::new(&placement(nodes, replica_count), None, None, (1..=nodes).map(|id| row(id, status(id))).collect())
     }
 
     #[test]
@@ -259,7 +282,7 @@ mod tests {
     #[test]
     fn degraded_node_is_not_counted_on() {
         let rows = vec![row(1, Some(api::Health::Degraded)), row(2, Some(api::Health::Online))];
-        let report = Report::new(&placement(2, 1), rows);
+        let report = Report::new(&placement(2, 1), None, None, rows);
         assert!(report.slots_lost > 0 && report.slots_lost < Slot::COUNT);
     }
 
@@ -300,7 +323,7 @@ mod tests {
         let mut answers: Answers =
             (1..=3).map(|id| (format!("quorate-{id}:8001"), Err("no such host".to_owned()))).collect();
         answers.insert("127.0.0.1:18001".to_owned(), Ok(node_1));
-        Report::new(&placement(3, 3), rows(&info, &answers))
+        Report::new(&placement(3, 3), None, None, rows(&info, &answers))
     }
 
     #[test]

@@ -305,8 +305,10 @@ mod tests {
     #[test]
     fn values_of_a_dropped_table_are_not_deleted_one_by_one() {
         let node_ids = vec![NodeId::new("1").unwrap()];
-        let layout =
-            Layout::begin(Placement::new(ClusterParameters { seed: 0, replica_count: 1, epoch_floor: 0, node_ids }).into(), &[]);
+        let layout = Layout::begin(
+            Placement::new(ClusterParameters { seed: 0, replica_count: 1, epoch_floor: 0, node_ids }).into(),
+            &[],
+        );
         let expiry = |table| {
             let key = Key::in_table(TableId(table), b"k").unwrap();
             let (slot, version) = (layout.slot(&key), Version::new(Stamp::none(), None));

@@ -346,8 +346,14 @@ mod tests {
         let (old, new) = (list(&["1", "2", "3"], 2), list(&["1", "2", "3", "4"], 2));
         let joint = changing(old.clone(), Some(new.clone()));
         let end = |list: &MemberList| {
-            let configuration =
-                Configuration { number: 2, cluster: ClusterId(1), seed: 0, epoch_floor: 0, old: list.clone(), new: None };
+            let configuration = Configuration {
+                number: 2,
+                cluster: ClusterId(1),
+                seed: 0,
+                epoch_floor: 0,
+                old: list.clone(),
+                new: None,
+            };
             let index_of = |member: &Member| NodeIndex(member.id.as_str().parse::<u16>().unwrap() - 1);
             joint.under(Arc::new(configuration), joint.nodes().to_vec(), index_of)
         };

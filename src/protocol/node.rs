@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::limits::EXPIRY_DEADLINE;
 use crate::mutants::{must, rule};
-use crate::types::{Clock, Incarnation, Meta, NodeIndex, Record, Slot, TableId};
+use crate::types::{Clock, ClusterId, Incarnation, Meta, NodeIndex, Record, Slot, TableId};
 
 use super::changes::Filter;
 use super::clock::QuorumClock;
@@ -90,7 +90,8 @@ impl Node {
         let Setup { me, placement, addresses, joins, meta, nonce, started_at, repair } = setup;
         let parameters = placement.parameters().clone();
         // The cluster file is not asked any more once members have changed.
-        let floor = meta.configuration.as_ref().map_or(parameters.epoch_floor, |configuration| configuration.epoch_floor);
+        let floor =
+            meta.configuration.as_ref().map_or(parameters.epoch_floor, |configuration| configuration.epoch_floor);
         let epoch = meta.epoch.max(rule!(RestoreBelowOldClock, floor, not 0));
         let incarnation = Incarnation { epoch: epoch.checked_add(1).expect("epochs do not run out"), nonce };
         let waits = joins && !meta.bootstrapped;
@@ -325,6 +326,12 @@ impl Node {
     #[must_use]
     pub fn shared_layout(&self) -> &Arc<Layout> {
         &self.layout
+    }
+
+    /// The cluster, once its first members have met.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.membership.cluster()
     }
 
     /// This incarnation.

@@ -450,6 +450,7 @@ impl EventLoop {
         });
         Status {
             unready: self.node.unready(),
+            cluster: self.node.cluster(),
             store_failed: self.node.store_has_failed(),
             disk_is_short: self.disk_is_short,
             clock: self.node.clock(),

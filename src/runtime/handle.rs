@@ -26,8 +26,8 @@ use crate::protocol::{
 };
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
 use crate::types::{
-    AgedRecord, ChangeRequest, Checksum, Clock, Content, Incarnation, Key, KeyRange, Lookup, NodeId, NodeIndex, Stamp,
-    Table, TableId, TableInfo, TableName, TableRecord, TableSettings, Ttl, Version,
+    AgedRecord, ChangeRequest, Checksum, Clock, ClusterId, Content, Incarnation, Key, KeyRange, Lookup, NodeId,
+    NodeIndex, Stamp, Table, TableId, TableInfo, TableName, TableRecord, TableSettings, Ttl, Version,
 };
 
 use super::event::{ClientRequest, Event};
@@ -193,6 +193,8 @@ impl PlainRequest {
 pub struct Status {
     /// Why it takes no requests; `None` if it takes them.
     pub unready: Option<Unready>,
+    /// The cluster that it belongs to, once the first members have met.
+    pub cluster: Option<ClusterId>,
     /// Whether its disk refuses writes.
     pub store_failed: bool,
     /// Whether its disk has too little room for copies of other nodes' records.

@@ -14,9 +14,10 @@ use crate::api;
 use crate::client::{Client, ClientError};
 use crate::protocol::placement::Placement;
 use crate::protocol::quorum::majority;
-use crate::types::{Clock, NodeId, NodeIndex, Slot};
+use crate::types::{Clock, NodeIndex, Slot};
 
 use super::ClusterView;
+use super::members::text::{Moving, moving, replica_count_after, state};
 
 /// The longest wait for one node's health. A node that is well answers in a millisecond, and a person who asks for the
 /// state of a sick cluster should not wait for long.
@@ -187,32 +188,95 @@ fn unreachable(
 /// The content of `status`.
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
+    /// While members change, before the change.
     pub(crate) replica_count: usize,
-    /// How many more nodes may fail, whichever they are, before some key can be neither read nor written.
+    /// How many more nodes may fail, whichever they are, before some key can be neither read nor written. While members change,
+    /// the smaller number of the two lists.
     pub(crate) failures_tolerated: usize,
-    /// How many slots lack a majority of replicas that serve.
+    /// How many slots lack a majority of replicas that serve, by either list while members change.
     pub(crate) slots_lost: usize,
+    /// Absent where the node that was asked does not know the members, as one that waits to become one.
+    pub(crate) members: Option<api::MembersGetResponse>,
+    /// What there is while members change.
+    pub(crate) change: Option<Change>,
+}
+
+/// A change of members that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// How many failures are tolerated once it is done.
+    pub(crate) failures_tolerated: usize,
+    pub(crate) moving: Moving,
+}
+
+/// What the nodes that serve are to the slots of one list of members.
+struct Coverage<'a> {
+    placement: &'a Placement,
+    serving: BTreeSet<NodeIndex>,
+    needed: usize,
+}
+
+impl<'a> Coverage<'a> {
+    fn of(placement: &'a Placement, serves: impl Fn(&str) -> bool) -> Self {
+        let parameters = placement.parameters();
+        let serving = std::iter::zip(&parameters.node_ids, placement.members())
+            .filter(|(id, _)| serves(id.as_str()))
+            .map(|(_, member)| *member)
+            .collect();
+        Self { placement, serving, needed: majority(parameters.replica_count) }
+    }
+
+    /// How many replicas of `slot` serve.
+    fn serving(&self, slot: Slot) -> usize {
+        self.placement.replicas(slot).iter().filter(|member| self.serving.contains(member)).count()
+    }
+
+    fn failures_tolerated(&self) -> usize {
+        let least = self.placement.distinct_slots().iter().map(|slot| self.serving(*slot)).min().unwrap_or(0);
+        least.saturating_sub(self.needed)
+    }
 }
 
 impl Report {
-    pub(crate) fn new(placement: &Placement, rows: Vec<Row>) -> Self {
-        let parameters = placement.parameters();
-        let serves = |id: &NodeId| rows.iter().any(|row| row.id == id.as_str() && row.serves());
-        let serving: BTreeSet<NodeIndex> = std::iter::zip(&parameters.node_ids, placement.members())
-            .filter(|(id, _)| serves(id))
-            .map(|(_, member)| *member)
-            .collect();
-        let needed = majority(parameters.replica_count);
-        let mut serving_least = parameters.replica_count;
-        let mut slots_lost = 0;
-        for slot in 0..=u16::MAX {
-            let replicas = placement.replicas(Slot(slot));
-            let count = replicas.iter().filter(|member| serving.contains(member)).count();
-            serving_least = serving_least.min(count);
-            slots_lost += usize::from(count < needed);
-        }
-        let failures_tolerated = serving_least.saturating_sub(needed);
-        Self { rows, replica_count: parameters.replica_count, failures_tolerated, slots_lost }
+    /// `old` is the placement, and `new` the one that is to be while members change.
+    pub(crate) fn new(
+        old: &Placement,
+        new: Option<&Placement>,
+        members: Option<api::MembersGetResponse>,
+        rows: Vec<Row>,
+    ) -> Self {
+        let serves = |id: &str| rows.iter().any(|row| row.id == id && row.serves());
+        // Where one node takes the place of another under its id, the answer is that of the one that comes.
+        let listed = || members.iter().flat_map(|members| &members.members);
+        let replaced = |id: &str| {
+            let comes = listed().any(|member| member.id == id && !member.in_old);
+            listed().find(|member| comes && member.id == id && member.in_old)
+        };
+        let of_old = Coverage::of(old, |id| replaced(id).map_or_else(|| serves(id), |member| member.reached));
+        let of_new = new.map(|new| Coverage::of(new, serves));
+        let lists = || std::iter::once(&of_old).chain(&of_new);
+        let is_lost = |slot: Slot| lists().any(|list| list.serving(slot) < list.needed);
+        let slots_lost = (0..=u16::MAX).filter(|slot| is_lost(Slot(*slot))).count();
+        let failures_tolerated = lists().map(Coverage::failures_tolerated).min().unwrap_or(0);
+        let change = of_new.as_ref().map(|new| Change {
+            failures_tolerated: new.failures_tolerated(),
+            moving: members.as_ref().map(moving).unwrap_or_default(),
+        });
+        let replica_count = old.parameters().replica_count;
+        Self { replica_count, failures_tolerated, slots_lost, members, change, rows }
+    }
+
+    /// What a node is to the change of members that is under way; `None` where it is not.
+    pub(crate) fn role(&self, id: &str) -> Option<&'static str> {
+        self.change?;
+        let mut listed = self.members.as_ref()?.members.iter().filter(|member| member.id == id);
+        // One that takes the place of another is listed after it.
+        listed.next_back().map(state)
+    }
+
+    /// The nodes that wait to be added.
+    pub(crate) fn waiting(&self) -> &[api::WaitingMember] {
+        self.members.as_ref().map_or(&[], |members| &members.waiting)
     }
 
     /// How many failures are tolerated, or what is lost, and what to do.
@@ -220,15 +284,21 @@ impl Report {
         let away: Vec<&str> = self.rows.iter().filter(|row| !row.serves()).map(|row| row.id.as_str()).collect();
         let away = away.join(", ");
         if self.slots_lost > 0 {
+            let replicas = match self.change {
+                None => format!("their {} replicas", self.replica_count),
+                Some(_) => "their replicas before or after the change of members".to_owned(),
+            };
             return format!(
-                "{} of {} slots lack a majority of their {} replicas: their keys can be neither read nor written until \
-                 more of these nodes are online: {away}",
+                "{} of {} slots lack a majority of {replicas}: their keys can be neither read nor written until more of \
+                 these nodes are online: {away}",
                 self.slots_lost,
                 Slot::COUNT,
-                self.replica_count
             );
         }
         match self.failures_tolerated {
+            0 if away.is_empty() && self.change.is_some_and(|change| change.failures_tolerated > 0) => {
+                "tolerates no failure until the change of members is done".to_owned()
+            }
             0 if away.is_empty() => format!(
                 "tolerates no failure: with {} for each slot, all replicas are needed; a larger replica_count tolerates \
                  more",
@@ -259,6 +329,9 @@ impl Report {
                 if let View::Unreachable { linked_by, .. } = &row.view {
                     json["linked_by"] = json!(linked_by);
                 }
+                if let Some(role) = self.role(&row.id) {
+                    json["role"] = json!(role);
+                }
                 if let View::Answer(health) = &row.view {
                     let clock = health.clock.clone().map(Clock::from).unwrap_or_default();
                     json["uptime_seconds"] = json!(health.uptime.as_ref().map(|uptime| uptime.seconds));
@@ -270,12 +343,28 @@ impl Report {
                 json
             })
             .collect();
-        json!({
+        let mut json = json!({
             "nodes": nodes,
             "replica_count": self.replica_count,
             "failures_tolerated": self.failures_tolerated,
             "slots_without_majority": self.slots_lost,
-        })
+        });
+        if let Some(members) = &self.members {
+            let waiting = |node: &api::WaitingMember| json!({ "id": node.id, "address": node.address });
+            json["configuration"] = json!(members.number);
+            json["waiting"] = self.waiting().iter().map(waiting).collect();
+        }
+        if let Some(Change { failures_tolerated, moving }) = &self.change {
+            json["change"] = json!({
+                "replica_count": self.members.as_ref().map(replica_count_after),
+                "failures_tolerated": failures_tolerated,
+                "slots": moving.slots,
+                "slots_done": moving.slots_done,
+                "bytes": moving.bytes,
+                "nodes_left": moving.nodes,
+            });
+        }
+        json
     }
 }
 
@@ -301,6 +390,7 @@ impl From<ClusterView> for api::ClusterInfoResponse {
             seed: view.seed,
             node_id: view.node.as_str().to_owned(),
             epoch_floor: view.epoch_floor,
+            cluster: view.cluster.map(|cluster| cluster.to_string()).unwrap_or_default(),
         }
     }
 }

@@ -291,6 +291,7 @@ mod tests {
         });
         Status {
             unready,
+            cluster: None,
             store_failed,
             disk_is_short: false,
             clock: Clock::default(),

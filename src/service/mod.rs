@@ -40,8 +40,8 @@ use crate::protocol::{Layout, RepairOrder, RepairReport};
 use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
 use crate::storage::StoreStatistics;
 use crate::types::{
-    AgedRecord, ChangeRequest, Clock, Content, Key, KeyError, NodeId, NodeIndex, Record, Slot, Stamp, Table, TableId,
-    Ttl, Version,
+    AgedRecord, ChangeRequest, Clock, ClusterId, Content, Key, KeyError, NodeId, NodeIndex, Record, Slot, Stamp, Table,
+    TableId, Ttl, Version,
 };
 use crate::wire::failure::FailureReason;
 use crate::wire::method::{Access, Method};
@@ -89,6 +89,7 @@ pub(crate) struct ClusterView {
     pub(crate) seed: u32,
     pub(crate) replica_count: usize,
     pub(crate) epoch_floor: u64,
+    pub(crate) cluster: Option<ClusterId>,
     /// All members, ordered by id.
     pub(crate) members: Vec<MemberView>,
 }
@@ -340,6 +341,7 @@ impl Service {
             seed: self.seed,
             replica_count: layout.newest().parameters().replica_count,
             epoch_floor: layout.parameters().epoch_floor,
+            cluster: status.cluster,
             members: members.collect(),
         })
     }

@@ -32,10 +32,11 @@ const STATES_MAX: usize = 800_000;
 /// tests/regressions/conditional.rs.
 ///
 /// No node of a model repairs: the simulation and tests/regressions/repair.rs find what breaks its rules. Backups are made by
-/// clients: tests/backup.rs finds what breaks their rules.
-const OUT_OF_REACH: [Mutant; 63] = [
+/// clients: tests/backup.rs finds what breaks their rules. No cluster of a model has a floor: tests/regressions/floor.rs does.
+const OUT_OF_REACH: [Mutant; 64] = [
     Mutant::BackupFromOneReplica,
     Mutant::RestoreBelowOldClock,
+    Mutant::JoinsBelowFloor,
     Mutant::ChangeBesideCountIsLost,
     Mutant::LeafKeepsReplaced,
     Mutant::LeavesOutliveFailure,

@@ -7,6 +7,7 @@
 mod cluster;
 mod conditional;
 mod expiry;
+mod floor;
 mod hedging;
 mod list;
 #[cfg(feature = "mutants")]

@@ -30,10 +30,11 @@ const UNWATCHED_SEEDS_MAX: u64 = 1_000;
 /// page needs one that takes long, and each page that is listed later mends the leaf; a repair that leaves one replica out is
 /// followed by the comparison with that replica. tests/regressions/repair.rs finds both. Rules about deletions that are forgotten
 /// need late messages beside whole rounds: tests/regressions/tombstones.rs plays one schedule for each. Backups are made by
-/// clients: tests/backup.rs finds what breaks their rules.
-const OUT_OF_REACH: [Mutant; 21] = [
+/// clients: tests/backup.rs finds what breaks their rules. No simulated cluster has a floor: tests/regressions/floor.rs does.
+const OUT_OF_REACH: [Mutant; 22] = [
     Mutant::BackupFromOneReplica,
     Mutant::RestoreBelowOldClock,
+    Mutant::JoinsBelowFloor,
     Mutant::ChangeBesideCountIsLost,
     Mutant::RepairSkipsReplica,
     Mutant::CleaningKeepsLeaf,

@@ -9,6 +9,7 @@
 //! | `cluster` | real nodes as processes, with their files |
 //! | `data` | keys, values and records that are the same in every run |
 //! | `giving_up` | when an operation may fail before its deadline |
+//! | `growing` | a cluster whose members change |
 //! | `http`, `lines`, `redis` | clients of a node's other doors, whose connections stay open |
 //! | `index` | the index of keys of a simulated disk |
 //! | `names` | a name server that does not answer |
@@ -31,6 +32,7 @@ pub mod checker;
 pub mod cluster;
 pub mod data;
 pub mod giving_up;
+pub mod growing;
 pub mod http;
 pub mod index;
 pub mod lines;

@@ -392,6 +392,8 @@ export interface ClusterInfoResponse {
   storageNodes: StorageNode[];
   seed: number;
   nodeId: string;
+  epochFloor: bigint;
+  cluster: string;
 }
 
 export interface StorageNode {
@@ -417,6 +419,7 @@ export interface MembersGetResponse {
   failuresToleratedAfter: number;
   seed: number;
   nodeId: string;
+  epochFloor: bigint;
 }
 
 export interface ClusterMember {
@@ -5160,7 +5163,15 @@ export const ClusterInfoRequest: MessageFns<ClusterInfoRequest> = {
 };
 
 function createBaseClusterInfoResponse(): ClusterInfoResponse {
-  return { uptime: undefined, replicationLevel: 0n, storageNodes: [], seed: 0, nodeId: "" };
+  return {
+    uptime: undefined,
+    replicationLevel: 0n,
+    storageNodes: [],
+    seed: 0,
+    nodeId: "",
+    epochFloor: 0n,
+    cluster: "",
+  };
 }
 
 export const ClusterInfoResponse: MessageFns<ClusterInfoResponse> = {
@@ -5182,6 +5193,15 @@ export const ClusterInfoResponse: MessageFns<ClusterInfoResponse> = {
     }
     if (message.nodeId !== "") {
       writer.uint32(42).string(message.nodeId);
+    }
+    if (message.epochFloor !== 0n) {
+      if (BigInt.asUintN(64, message.epochFloor) !== message.epochFloor) {
+        throw new globalThis.Error("value provided for field message.epochFloor of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.epochFloor);
+    }
+    if (message.cluster !== "") {
+      writer.uint32(58).string(message.cluster);
     }
     return writer;
   },
@@ -5239,6 +5259,22 @@ export const ClusterInfoResponse: MessageFns<ClusterInfoResponse> = {
             message.nodeId = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.epochFloor = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.cluster = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5265,6 +5301,10 @@ export const ClusterInfoResponse: MessageFns<ClusterInfoResponse> = {
     message.storageNodes = object.storageNodes?.map((e) => StorageNode.fromPartial(e)) || [];
     message.seed = object.seed ?? 0;
     message.nodeId = object.nodeId ?? "";
+    message.epochFloor = (object.epochFloor !== undefined && object.epochFloor !== null)
+      ? BigInt(object.epochFloor)
+      : 0n;
+    message.cluster = object.cluster ?? "";
     return message;
   },
 };
@@ -5441,6 +5481,7 @@ function createBaseMembersGetResponse(): MembersGetResponse {
     failuresToleratedAfter: 0,
     seed: 0,
     nodeId: "",
+    epochFloor: 0n,
   };
 }
 
@@ -5478,6 +5519,12 @@ export const MembersGetResponse: MessageFns<MembersGetResponse> = {
     }
     if (message.nodeId !== "") {
       writer.uint32(82).string(message.nodeId);
+    }
+    if (message.epochFloor !== 0n) {
+      if (BigInt.asUintN(64, message.epochFloor) !== message.epochFloor) {
+        throw new globalThis.Error("value provided for field message.epochFloor of type uint64 too large");
+      }
+      writer.uint32(88).uint64(message.epochFloor);
     }
     return writer;
   },
@@ -5575,6 +5622,14 @@ export const MembersGetResponse: MessageFns<MembersGetResponse> = {
             message.nodeId = reader.string();
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.epochFloor = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5602,6 +5657,9 @@ export const MembersGetResponse: MessageFns<MembersGetResponse> = {
     message.failuresToleratedAfter = object.failuresToleratedAfter ?? 0;
     message.seed = object.seed ?? 0;
     message.nodeId = object.nodeId ?? "";
+    message.epochFloor = (object.epochFloor !== undefined && object.epochFloor !== null)
+      ? BigInt(object.epochFloor)
+      : 0n;
     return message;
   },
 };

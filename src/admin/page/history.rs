@@ -13,7 +13,9 @@ use serde_json::{Value as Json, json};
 use super::{rounded, unix_millis};
 use crate::metrics::Metrics;
 use crate::protocol::PeerView;
+use crate::protocol::layout::Layout;
 use crate::runtime::Status;
+use crate::types::MemberList;
 
 /// The time between two samples.
 pub(super) const SAMPLE_EVERY: Duration = Duration::from_secs(5);
@@ -46,6 +48,16 @@ struct Seen {
     /// Whether the node has each of [`TROUBLES`].
     troubles: [bool; 4],
     peers: BTreeMap<String, PeerView>,
+    members: Members,
+}
+
+/// The members, as events tell of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Members {
+    number: u64,
+    is_changing: bool,
+    /// While members change, before the change. Absent before the first change.
+    list: Option<MemberList>,
 }
 
 /// What a node may have, and the event of its end.
@@ -70,12 +82,17 @@ type Buckets = Vec<(f64, f64)>;
 
 impl History {
     /// Compares the node with how it was, and records what is new. `None` where its loop does not answer.
-    pub(super) fn look(&self, status: Option<&Status>) {
+    pub(super) fn look(&self, status: Option<(&Status, &Layout)>) {
         let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
         let now = match (status, &recorded.seen) {
-            (Some(status), _) => Seen {
+            (Some((status, layout)), _) => Seen {
                 troubles: [false, status.unready.is_some(), status.store_failed, status.disk_is_short],
                 peers: status.peers.iter().map(|peer| (peer.id.to_string(), peer.view)).collect(),
+                members: Members {
+                    number: layout.number(),
+                    is_changing: layout.is_joint(),
+                    list: layout.configuration().map(|configuration| configuration.old.clone()),
+                },
             },
             (None, Some(seen)) => {
                 let mut seen = seen.clone();
@@ -142,6 +159,7 @@ fn changes(before: &Seen, now: &Seen) -> Vec<(&'static str, String)> {
             _ => {}
         }
     }
+    texts.extend(members_event(&before.members, &now.members));
     for (id, view) in &now.peers {
         if before.peers.get(id) == Some(view) {
             continue;
@@ -153,6 +171,42 @@ fn changes(before: &Seen, now: &Seen) -> Vec<(&'static str, String)> {
         });
     }
     texts
+}
+
+/// What a newer configuration says of the members.
+fn members_event(before: &Members, now: &Members) -> Option<(&'static str, String)> {
+    let number = now.number;
+    if number == before.number {
+        return None;
+    }
+    if now.is_changing {
+        return Some(("info", format!("members change (configuration {number})")));
+    }
+    let (Some(was), Some(is)) = (&before.list, &now.list) else {
+        return Some(("good", format!("members have changed (configuration {number})")));
+    };
+    let mut parts = Vec::new();
+    for member in &is.members {
+        match was.of_id(&member.id) {
+            None => parts.push(format!("node {} was added", member.id)),
+            Some(other) if !other.is(member) => parts.push(format!("node {} was replaced", member.id)),
+            Some(other) if other.address != member.address => {
+                parts.push(format!("node {} is at {}", member.id, member.address));
+            }
+            Some(_) => {}
+        }
+    }
+    for member in was.members.iter().filter(|member| is.of_id(&member.id).is_none()) {
+        parts.push(format!("node {} was removed", member.id));
+    }
+    if was.replica_count != is.replica_count {
+        parts.push(format!("replica_count is {}", is.replica_count));
+    }
+    Some(if parts.is_empty() {
+        ("info", format!("the change of members was taken back (configuration {number})"))
+    } else {
+        ("good", format!("{} (configuration {number})", parts.join(", ")))
+    })
 }
 
 impl Counts {
@@ -289,6 +343,7 @@ mod tests {
         let seen = |linked: bool, store_failed: bool| Seen {
             troubles: [false, false, store_failed, false],
             peers: [("2".to_owned(), if linked { PeerView::Talking } else { PeerView::Unreachable })].into(),
+            members: Members::default(),
         };
         assert_eq!(changes(&seen(true, false), &seen(true, false)), []);
         let found = changes(&seen(true, false), &seen(false, true));
@@ -296,5 +351,33 @@ mod tests {
         assert!(found.contains(&("bad", "node 2 is not reachable".to_owned())), "{found:?}");
         let found = changes(&seen(false, true), &seen(true, false));
         assert!(found.iter().all(|(kind, _)| *kind == "good"), "{found:?}");
+    }
+    #[test]
+    fn change_of_members_is_told_when_it_begins_and_by_what_came_of_it() {
+        let member = |id: &str, store_id: u128| crate::types::Member {
+            id: crate::types::NodeId::new(id).unwrap(),
+            store_id: crate::types::StoreId(store_id),
+            since: 0,
+            address: "h:1".into(),
+        };
+        let list = |members: &[(&str, u128)]| {
+            Some(MemberList {
+                replica_count: 1,
+                members: members.iter().map(|(id, store)| member(id, *store)).collect(),
+            })
+        };
+        let first = list(&[("1", 1), ("2", 2)]);
+        let joint = Members { number: 1, is_changing: true, list: first.clone() };
+        let text =
+            |before: &Members, now: &Members| members_event(before, now).map_or_else(String::new, |event| event.1);
+        assert_eq!(text(&Members::default(), &joint), "members change (configuration 1)");
+        assert_eq!(text(&joint, &joint), "");
+        let stable = |list| Members { number: 2, is_changing: false, list };
+        assert_eq!(text(&joint, &stable(first)), "the change of members was taken back (configuration 2)");
+        let changed = stable(list(&[("2", 9), ("3", 3)]));
+        assert_eq!(
+            text(&joint, &changed),
+            "node 2 was replaced, node 3 was added, node 1 was removed (configuration 2)"
+        );
     }
 }

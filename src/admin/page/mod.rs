@@ -81,7 +81,7 @@ impl Page {
             let node = self.service.node();
             let status = tokio::time::timeout(LOOK_EVERY, node.status()).await;
             match status {
-                Ok(Ok(status)) => self.history.look(Some(&status)),
+                Ok(Ok(status)) => self.history.look(Some((&status, &node.layout()))),
                 Ok(Err(_ended)) => return,
                 Err(_) => self.history.look(None),
             }

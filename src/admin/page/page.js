@@ -47,21 +47,28 @@ const WORDS = {
   healthy: ["Healthy", "✓"],
   degraded: ["Degraded", "!"],
   unavailable: ["Unavailable", "✕"],
+  waiting: ["Waiting to be added", "…"],
+  removed: ["No member any more", "–"],
 };
-const KINDS = { online: "good", linked: "good", starting: "warn", draining: "warn", degraded: "warn", unknown: "warn" };
+const KINDS = { online: "good", linked: "good", starting: "warn", draining: "warn", degraded: "warn", unknown: "warn", waiting: "warn" };
 
 function showVerdict(state) {
   const [word, sign] = WORDS[state.state];
   at("verdict").dataset.state = state.state;
   setText(at("verdict-word"), word);
   setText(at("verdict-sign"), sign);
-  const sentence = state.verdict.charAt(0).toUpperCase() + state.verdict.slice(1) + ".";
-  setText(at("verdict-text"), state.node.detail ? `${sentence} This node: ${state.node.detail}.` : sentence);
+  const isMember = state.state !== "waiting" && state.state !== "removed";
+  const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + ".";
+  const own = state.node.detail;
+  const verdict = own ? `${sentence(state.verdict)} This node: ${own}.` : sentence(state.verdict);
+  setText(at("verdict-text"), isMember ? verdict : sentence(own));
   at("verdict-command").hidden = !state.command;
   if (state.command) setText(at("command"), state.command);
-  setText(at("tolerated"), String(state.failures_tolerated));
-  setText(at("lost"), state.slots_without_majority.toLocaleString("en"));
-  setText(at("replicas"), String(state.replica_count));
+  setText(at("tolerated"), isMember ? String(state.failures_tolerated) : "–");
+  setText(at("lost"), isMember ? state.slots_without_majority.toLocaleString("en") : "–");
+  const after = state.change ? state.change.replica_count : state.replica_count;
+  const replicas = after === state.replica_count ? String(after) : `${state.replica_count} → ${after}`;
+  setText(at("replicas"), isMember ? replicas : "–");
   document.title = `${sign} ${word} – Quorate`;
 }
 
@@ -74,13 +81,33 @@ function showProblem(problem) {
   document.title = "✕ Quorate";
 }
 
+function showChange(state) {
+  const change = state.change;
+  at("change").hidden = !change;
+  if (!change) return;
+  const count = (number, one, more) => `${number.toLocaleString("en")} ${number === 1 ? one : more}`;
+  const left = change.nodes_left === 0
+    ? "all nodes are ready"
+    : `${count(change.nodes_left, "node has", "nodes have")} something left to do`;
+  setText(at("change-text"), `Configuration ${state.configuration}: ${change.slots_done.toLocaleString("en")} of `
+    + `${count(change.slots, "slot is", "slots are")} taken over (${bytes(change.bytes)}); ${left}. `
+    + `Afterwards ${count(change.failures_tolerated, "more failure is", "more failures are")} tolerated.`);
+  const bar = at("change-bar");
+  bar.max = Math.max(change.slots, 1);
+  bar.value = change.nodes_left === 0 ? bar.max : change.slots_done;
+}
+
 function showNodes(state) {
-  const rows = state.nodes.map((node) => {
+  const waiting = (state.waiting ?? []).map((node) => ({
+    ...node, state: "waiting", detail: "it waits to be added: quorate members apply",
+  }));
+  const rows = [...state.nodes, ...waiting].map((node) => {
     const row = make("tr");
     const name = make("th", node.id, { scope: "row" });
     name.append(make("small", node.is_this ? `${node.address} – this node` : node.address));
     const cell = make("td", null, { class: "wide" });
-    cell.append(make("span", node.state, { class: "state", "data-kind": KINDS[node.state] ?? "bad" }));
+    const role = node.role === "joining" || node.role === "leaving" ? `, ${node.role}` : "";
+    cell.append(make("span", node.state + role, { class: "state", "data-kind": KINDS[node.state] ?? "bad" }));
     if (node.detail) cell.append(make("span", node.detail, { class: "why" }));
     const number = (title, text) => make("td", text, { class: "number", "data-name": title });
     row.append(
@@ -260,6 +287,7 @@ function show(state) {
   setText(at("this-id"), state.node.id);
   setText(at("this-version"), `version ${state.node.version}, up ${span(state.node.uptime_seconds)}`);
   showVerdict(state);
+  showChange(state);
   showNodes(state);
   showDisk(state.node);
   showRepair(state.repair);

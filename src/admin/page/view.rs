@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::rounded;
 use crate::api;
+use crate::protocol::Unready;
 use crate::service::Service;
 use crate::service::cluster_report::{HEALTH_TIME_MAX, Report, ask_all, rows};
 use crate::service::deadline::Deadline;
@@ -23,7 +24,9 @@ pub(super) async fn state(service: &Service) -> Result<Json, String> {
     let status = status.map_err(|_| stuck())?.map_err(|ended| ended.to_string())?;
     let info = api::ClusterInfoResponse::from(service.cluster(deadline).await.map_err(|_| stuck())?);
     let answers = ask_all(&info, &[], HEALTH_TIME_MAX).await;
-    let report = Report::new(service.node().placement(), rows(&info, &answers));
+    let members = service.members_seen(deadline).await;
+    let layout = service.node().layout();
+    let report = Report::new(layout.old(), layout.new_placement(), members, rows(&info, &answers));
 
     let mut json = report.as_json();
     let nodes = json["nodes"].as_array_mut().map(std::mem::take).unwrap_or_default();
@@ -43,7 +46,10 @@ pub(super) async fn state(service: &Service) -> Result<Json, String> {
         })
         .collect();
     let away: Vec<&str> = report.rows.iter().filter(|row| !row.serves()).map(|row| row.id.as_str()).collect();
-    let word = if report.slots_lost > 0 {
+    // A node that is no member knows nothing of the cluster but its own state.
+    let word = if let Some(word) = status.unready.as_ref().and_then(no_member) {
+        word
+    } else if report.slots_lost > 0 {
         "unavailable"
     } else if !away.is_empty() || report.rows.iter().any(|row| row.state() == "degraded") {
         "degraded"
@@ -75,7 +81,7 @@ pub(super) async fn state(service: &Service) -> Result<Json, String> {
         "compaction_pending_bytes": statistics.compaction_pending_bytes,
     });
     let repair = &health.repair;
-    let name = |index: usize| health.members.get(index).map_or("", NodeId::as_str);
+    let name = |index: usize| health.nodes.get(index).map_or("", NodeId::as_str);
     json["repair"] = json!({
         "is_on": repair.is_on,
         "share_counted": repair.share_counted,
@@ -98,8 +104,20 @@ pub(super) async fn state(service: &Service) -> Result<Json, String> {
     Ok(json)
 }
 
+/// The state of a node that is no member.
+fn no_member(unready: &Unready) -> Option<&'static str> {
+    match unready {
+        Unready::Waiting => Some("waiting"),
+        Unready::Removed => Some("removed"),
+        _ => None,
+    }
+}
+
 /// The command that mends, or that says more; nothing where all is well.
 fn command(report: &Report, repairs: bool) -> Option<String> {
+    if report.members.is_none() {
+        return None;
+    }
     if let Some(away) = report.rows.iter().find(|row| row.state() == "no answer") {
         let host = away.address.rsplit_once(':').map_or(away.address.as_str(), |(host, _)| host);
         let is_here = host == "localhost" || host.starts_with("127.") || host == "[::1]";
@@ -114,5 +132,9 @@ fn command(report: &Report, repairs: bool) -> Option<String> {
         return Some(format!("quorate --address {} status", row.address));
     }
     let is_away = report.rows.iter().any(|row| !row.serves());
-    (is_away && repairs).then(|| "quorate repair".to_owned())
+    if is_away && repairs {
+        return Some("quorate repair".to_owned());
+    }
+    // How far the change is, and who waits to be added.
+    (report.change.is_some() || !report.waiting().is_empty()).then(|| "quorate members".to_owned())
 }

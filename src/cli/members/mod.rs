@@ -4,7 +4,7 @@
 //! another one came first, and with 2 where it was not accepted. Ctrl-C ends the command, and not the change.
 
 mod change;
-mod text;
+pub(super) mod text;
 
 use std::path::{Path, PathBuf};
 

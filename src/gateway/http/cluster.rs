@@ -99,7 +99,9 @@ impl Gateway {
             let info = api::ClusterInfoResponse::from(self.service.cluster(deadline).await?);
             let answers = cluster_report::ask_all(&info, &[], time_max).await;
             let rows = cluster_report::rows(&info, &answers);
-            let report = Report::new(self.service.node().layout().newest(), rows).as_json();
+            let members = self.service.members_seen(deadline).await;
+            let layout = self.service.node().layout();
+            let report = Report::new(layout.old(), layout.new_placement(), members, rows).as_json();
             *latest = Some((Instant::now(), report.clone()));
             Ok(report)
         };

@@ -698,8 +698,10 @@ mod tests {
         let stamp = Stamp { clock: Clock { epoch: 7, counter: 3 }, writer: NodeId::new("2").unwrap() };
         let digest = Record::plain(stamp, Content::Tombstone, Checksum::of(&key, &Content::Tombstone)).digest();
         let node_ids = vec![NodeId::new("1").unwrap()];
-        let layout =
-            Layout::begin(Placement::new(ClusterParameters { seed: 0, replica_count: 1, epoch_floor: 0, node_ids }).into(), &[]);
+        let layout = Layout::begin(
+            Placement::new(ClusterParameters { seed: 0, replica_count: 1, epoch_floor: 0, node_ids }).into(),
+            &[],
+        );
         let mut ctx = NodeCtx {
             now: Time(0),
             running: RunningTime::START,

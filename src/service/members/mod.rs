@@ -63,6 +63,22 @@ impl Service {
             (old, new)
         };
         let (old, new) = tokio::task::spawn_blocking(blocking).await.map_err(|error| failed(&error))?;
+        let tolerated = (count(old.min(new)), count(new));
+        Ok(api::MembersGetResponse {
+            failures_tolerated: tolerated.0,
+            failures_tolerated_after: tolerated.1,
+            ..self.listed(&report, &sizes)
+        })
+    }
+
+    /// The members as this node sees them, without the sizes of their data and what is tolerated. Asks no other node. `None` where
+    /// this node is no member.
+    pub(crate) async fn members_seen(&self, deadline: Deadline) -> Option<api::MembersGetResponse> {
+        let report = self.members_report(deadline).await.ok()?;
+        Some(self.listed(&report, &BTreeMap::new()))
+    }
+
+    fn listed(&self, report: &MembersReport, sizes: &BTreeMap<String, Size>) -> api::MembersGetResponse {
         let is_twice = |id: &NodeId| report.members.iter().filter(|member| member.id == *id).count() > 1;
         let member = |member: &crate::protocol::MemberStatus| {
             let id = member.id.as_str().to_owned();
@@ -93,19 +109,18 @@ impl Service {
             address: node.address.to_string(),
             identity: node.store_id.to_string(),
         };
-        Ok(api::MembersGetResponse {
+        api::MembersGetResponse {
             number: report.number,
             changing: report.is_joint,
             replica_count: count(report.replica_count),
             new_replica_count: report.new_replica_count.map(count),
             members: report.members.iter().map(member).collect(),
             waiting: report.waiting.iter().map(waiting).collect(),
-            failures_tolerated: count(old.min(new)),
-            failures_tolerated_after: count(new),
-            seed,
+            seed: self.seed,
             epoch_floor: self.node().layout().parameters().epoch_floor,
             node_id: self.node().id().as_str().to_owned(),
-        })
+            ..Default::default()
+        }
     }
 
     /// What a change to the members of `wish` would move. Changes nothing.

@@ -49,6 +49,29 @@ pub(crate) fn members_json(members: &api::MembersGetResponse) -> Json {
     json
 }
 
+/// How far a change is, all nodes together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moving {
+    pub(crate) slots: u64,
+    pub(crate) slots_done: u64,
+    pub(crate) bytes: u64,
+    /// The nodes that have something left to do, or have not said.
+    pub(crate) nodes: usize,
+}
+
+/// What moves, as far as the nodes have said.
+pub(crate) fn moving(members: &api::MembersGetResponse) -> Moving {
+    let mut sum = Moving::default();
+    for member in members.members.iter().filter(|member| member.in_new) {
+        let progress = member.progress.unwrap_or_default();
+        sum.slots += u64::from(progress.slots);
+        sum.slots_done += u64::from(progress.slots_done);
+        sum.bytes += progress.bytes;
+        sum.nodes += usize::from(!progress.complete);
+    }
+    sum
+}
+
 /// A plan as JSON.
 pub(crate) fn plan_json(plan: &api::MembersPlanResponse) -> Json {
     let difference = |difference: &api::MemberDifference| {

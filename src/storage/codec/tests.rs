@@ -2,6 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::EPOCH_FLOOR_MAX;
 use crate::types::{
     Applied, ClusterId, IdempotencyToken, Member, MemberList, Proposal, RECENT_MAX, Version, VoteBallot,
 };

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
-use crate::limits::EPOCH_FLOOR_MAX;
 use super::{DESCRIPTOR, DESCRIPTOR_NEW, DataFolderError, FOLDER_FORMAT, io_error, sync_folder};
+use crate::limits::EPOCH_FLOOR_MAX;
 use crate::types::{ClusterParameters, NodeId, StoreId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,8 +176,7 @@ fn parse(bytes: &[u8]) -> Result<Descriptor, Unreadable> {
     let node_ids = texts.iter().map(|id| self::node_id("node_ids", id)).collect::<Result<Vec<_>, _>>()?;
     // Most clusters have none, and their folders do not name it.
     let floor = |value: &Json| value.as_u64().filter(|floor| *floor <= EPOCH_FLOOR_MAX);
-    let epoch_floor =
-        if fields.contains_key("epoch_floor") { take(&mut fields, "epoch_floor", floor)? } else { 0 };
+    let epoch_floor = if fields.contains_key("epoch_floor") { take(&mut fields, "epoch_floor", floor)? } else { 0 };
     if let Some(name) = fields.keys().next() {
         return Err(format!("`{name}` is not known in format {format}").into());
     }

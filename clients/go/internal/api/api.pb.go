@@ -3834,6 +3834,8 @@ type ClusterInfoResponse struct {
 	StorageNodes     []*StorageNode         `protobuf:"bytes,3,rep,name=storage_nodes,json=storageNodes,proto3" json:"storage_nodes,omitempty"`
 	Seed             uint32                 `protobuf:"varint,4,opt,name=seed,proto3" json:"seed,omitempty"`
 	NodeId           string                 `protobuf:"bytes,5,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	EpochFloor       uint64                 `protobuf:"varint,6,opt,name=epoch_floor,json=epochFloor,proto3" json:"epoch_floor,omitempty"`
+	Cluster          string                 `protobuf:"bytes,7,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -3899,6 +3901,20 @@ func (x *ClusterInfoResponse) GetSeed() uint32 {
 func (x *ClusterInfoResponse) GetNodeId() string {
 	if x != nil {
 		return x.NodeId
+	}
+	return ""
+}
+
+func (x *ClusterInfoResponse) GetEpochFloor() uint64 {
+	if x != nil {
+		return x.EpochFloor
+	}
+	return 0
+}
+
+func (x *ClusterInfoResponse) GetCluster() string {
+	if x != nil {
+		return x.Cluster
 	}
 	return ""
 }
@@ -4035,6 +4051,7 @@ type MembersGetResponse struct {
 	FailuresToleratedAfter uint32                 `protobuf:"varint,8,opt,name=failures_tolerated_after,json=failuresToleratedAfter,proto3" json:"failures_tolerated_after,omitempty"`
 	Seed                   uint32                 `protobuf:"varint,9,opt,name=seed,proto3" json:"seed,omitempty"`
 	NodeId                 string                 `protobuf:"bytes,10,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	EpochFloor             uint64                 `protobuf:"varint,11,opt,name=epoch_floor,json=epochFloor,proto3" json:"epoch_floor,omitempty"`
 	unknownFields          protoimpl.UnknownFields
 	sizeCache              protoimpl.SizeCache
 }
@@ -4137,6 +4154,13 @@ func (x *MembersGetResponse) GetNodeId() string {
 		return x.NodeId
 	}
 	return ""
+}
+
+func (x *MembersGetResponse) GetEpochFloor() uint64 {
+	if x != nil {
+		return x.EpochFloor
+	}
+	return 0
 }
 
 type ClusterMember struct {
@@ -5269,13 +5293,16 @@ const file_api_proto_rawDesc = "" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x121\n" +
 	"\x06uptime\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06uptime\x12\x12\n" +
 	"\x04keys\x18\x03 \x03(\tR\x04keys\"\x14\n" +
-	"\x12ClusterInfoRequest\"\xe1\x01\n" +
+	"\x12ClusterInfoRequest\"\x9c\x02\n" +
 	"\x13ClusterInfoResponse\x121\n" +
 	"\x06uptime\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06uptime\x12+\n" +
 	"\x11replication_level\x18\x02 \x01(\x03R\x10replicationLevel\x12=\n" +
 	"\rstorage_nodes\x18\x03 \x03(\v2\x18.quorate.api.StorageNodeR\fstorageNodes\x12\x12\n" +
 	"\x04seed\x18\x04 \x01(\rR\x04seed\x12\x17\n" +
-	"\anode_id\x18\x05 \x01(\tR\x06nodeId\"\xd1\x01\n" +
+	"\anode_id\x18\x05 \x01(\tR\x06nodeId\x12\x1f\n" +
+	"\vepoch_floor\x18\x06 \x01(\x04R\n" +
+	"epochFloor\x12\x18\n" +
+	"\acluster\x18\a \x01(\tR\acluster\"\xd1\x01\n" +
 	"\vStorageNode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12,\n" +
@@ -5283,7 +5310,7 @@ const file_api_proto_rawDesc = "" +
 	"\x05slots\x18\x05 \x01(\rR\x05slots\x126\n" +
 	"\tlast_seen\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\blastSeen\x12\x16\n" +
 	"\x06detail\x18\a \x01(\tR\x06detailJ\x04\b\x02\x10\x03\"\x13\n" +
-	"\x11MembersGetRequest\"\xb6\x03\n" +
+	"\x11MembersGetRequest\"\xd7\x03\n" +
 	"\x12MembersGetResponse\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x1a\n" +
 	"\bchanging\x18\x02 \x01(\bR\bchanging\x12#\n" +
@@ -5295,7 +5322,9 @@ const file_api_proto_rawDesc = "" +
 	"\x18failures_tolerated_after\x18\b \x01(\rR\x16failuresToleratedAfter\x12\x12\n" +
 	"\x04seed\x18\t \x01(\rR\x04seed\x12\x17\n" +
 	"\anode_id\x18\n" +
-	" \x01(\tR\x06nodeIdB\x14\n" +
+	" \x01(\tR\x06nodeId\x12\x1f\n" +
+	"\vepoch_floor\x18\v \x01(\x04R\n" +
+	"epochFloorB\x14\n" +
 	"\x12_new_replica_count\"\x9f\x02\n" +
 	"\rClusterMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +

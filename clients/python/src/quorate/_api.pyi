@@ -618,18 +618,22 @@ class ClusterInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ClusterInfoResponse(_message.Message):
-    __slots__ = ("uptime", "replication_level", "storage_nodes", "seed", "node_id")
+    __slots__ = ("uptime", "replication_level", "storage_nodes", "seed", "node_id", "epoch_floor", "cluster")
     UPTIME_FIELD_NUMBER: _ClassVar[int]
     REPLICATION_LEVEL_FIELD_NUMBER: _ClassVar[int]
     STORAGE_NODES_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FLOOR_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
     uptime: _duration_pb2.Duration
     replication_level: int
     storage_nodes: _containers.RepeatedCompositeFieldContainer[StorageNode]
     seed: int
     node_id: str
-    def __init__(self, uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., replication_level: _Optional[int] = ..., storage_nodes: _Optional[_Iterable[_Union[StorageNode, _Mapping]]] = ..., seed: _Optional[int] = ..., node_id: _Optional[str] = ...) -> None: ...
+    epoch_floor: int
+    cluster: str
+    def __init__(self, uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., replication_level: _Optional[int] = ..., storage_nodes: _Optional[_Iterable[_Union[StorageNode, _Mapping]]] = ..., seed: _Optional[int] = ..., node_id: _Optional[str] = ..., epoch_floor: _Optional[int] = ..., cluster: _Optional[str] = ...) -> None: ...
 
 class StorageNode(_message.Message):
     __slots__ = ("id", "address", "state", "slots", "last_seen", "detail")
@@ -652,7 +656,7 @@ class MembersGetRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class MembersGetResponse(_message.Message):
-    __slots__ = ("number", "changing", "replica_count", "new_replica_count", "members", "waiting", "failures_tolerated", "failures_tolerated_after", "seed", "node_id")
+    __slots__ = ("number", "changing", "replica_count", "new_replica_count", "members", "waiting", "failures_tolerated", "failures_tolerated_after", "seed", "node_id", "epoch_floor")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     CHANGING_FIELD_NUMBER: _ClassVar[int]
     REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -663,6 +667,7 @@ class MembersGetResponse(_message.Message):
     FAILURES_TOLERATED_AFTER_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FLOOR_FIELD_NUMBER: _ClassVar[int]
     number: int
     changing: bool
     replica_count: int
@@ -673,7 +678,8 @@ class MembersGetResponse(_message.Message):
     failures_tolerated_after: int
     seed: int
     node_id: str
-    def __init__(self, number: _Optional[int] = ..., changing: _Optional[bool] = ..., replica_count: _Optional[int] = ..., new_replica_count: _Optional[int] = ..., members: _Optional[_Iterable[_Union[ClusterMember, _Mapping]]] = ..., waiting: _Optional[_Iterable[_Union[WaitingMember, _Mapping]]] = ..., failures_tolerated: _Optional[int] = ..., failures_tolerated_after: _Optional[int] = ..., seed: _Optional[int] = ..., node_id: _Optional[str] = ...) -> None: ...
+    epoch_floor: int
+    def __init__(self, number: _Optional[int] = ..., changing: _Optional[bool] = ..., replica_count: _Optional[int] = ..., new_replica_count: _Optional[int] = ..., members: _Optional[_Iterable[_Union[ClusterMember, _Mapping]]] = ..., waiting: _Optional[_Iterable[_Union[WaitingMember, _Mapping]]] = ..., failures_tolerated: _Optional[int] = ..., failures_tolerated_after: _Optional[int] = ..., seed: _Optional[int] = ..., node_id: _Optional[str] = ..., epoch_floor: _Optional[int] = ...) -> None: ...
 
 class ClusterMember(_message.Message):
     __slots__ = ("id", "address", "identity", "in_old", "in_new", "reached", "slots", "disk_bytes", "progress")
