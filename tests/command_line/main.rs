@@ -237,20 +237,10 @@ fn dev(folders: &Path, shell: &str, options: &str) -> Command {
             None => command.env_remove(name),
         };
     }
-    let port = free_ports(10);
+    let port = ports::free_dev_ports(10);
     let line = format!("{shell} exec \"$PROGRAM\" dev --port {port} {options}");
     command.args(["-c", &line]).env("PROGRAM", inner.get_program()).env("TMPDIR", folders).stdin(Stdio::null());
     command
-}
-
-/// The first of so many free ports in a row, whose ports for metrics are free too.
-fn free_ports(count: u16) -> u16 {
-    loop {
-        let first = ports::free_port();
-        if (0..count).all(|index| ports::is_free(first + index) && ports::is_free(first + 1_000 + index)) {
-            return first;
-        }
-    }
 }
 
 /// Starts a cluster and waits until it has said that it serves.

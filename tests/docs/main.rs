@@ -24,6 +24,8 @@
 mod names;
 mod page;
 mod shell;
+#[path = "../testkit/mod.rs"]
+mod testkit;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -4,12 +4,10 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
@@ -17,6 +15,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::page::{Mode, Page};
+use super::testkit::ports;
 
 /// What precedes the number of a command in what the page's bash prints.
 const MARK: char = '\u{1e}';
@@ -33,12 +32,8 @@ const TOOLS: [(&str, &str); 5] = [
 ];
 /// The ports that pages name begin here: those of nodes. There are nine of each kind.
 const PORTS_SHOWN: u16 = 8_001;
-/// How far above the nodes' ports those of HTTP, of lines, of Redis and of metrics begin.
-const DISTANCES: [u16; 5] = [0, 100, 200, 300, 1_000];
 /// See [`PORTS_SHOWN`].
 const PORTS: u16 = 9;
-/// Where free ports are looked for: below those that systems give to outgoing connections.
-const CANDIDATES: std::ops::Range<u16> = 10_000..30_000;
 
 /// What the shell finds as `quorate`: the program under test, with the first port of `quorate dev` moved.
 const SHIM: &str = r#"#!/bin/bash
@@ -64,9 +59,6 @@ const BOOTSTRAPPED: &str = r"for _ in {1..150}; do
 done
 ";
 
-/// Ports that are given to one page.
-static GIVEN: Mutex<u16> = Mutex::new(CANDIDATES.start);
-
 /// A folder with what a page's commands look at, and ports for its nodes.
 pub struct Sandbox {
     folder: TempDir,
@@ -86,7 +78,7 @@ impl Sandbox {
     /// A folder with the examples and the API, on ports of its own.
     pub fn new() -> Self {
         let folder = TempDir::with_prefix("quorate-docs-").expect("a temporary folder can be made");
-        let sandbox = Self { folder, first_port: free_ports() };
+        let sandbox = Self { folder, first_port: ports::free_dev_ports(PORTS) };
         sandbox.copy(Path::new("examples"));
         sandbox.copy(Path::new("api"));
         let program = env!("CARGO_BIN_EXE_quorate");
@@ -122,7 +114,8 @@ impl Sandbox {
     /// `text` with the ports of this sandbox in place of those that pages name.
     fn moved(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for (shown, first) in DISTANCES.map(|distance| (PORTS_SHOWN + distance, self.first_port + distance)) {
+        for (shown, first) in ports::DEV_DISTANCES.map(|distance| (PORTS_SHOWN + distance, self.first_port + distance))
+        {
             for distance in 0..PORTS {
                 text = text.replace(&(shown + distance).to_string(), &(first + distance).to_string());
             }
@@ -133,7 +126,8 @@ impl Sandbox {
     /// `text` with the ports that pages name in place of those of this sandbox.
     fn shown(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for (shown, first) in DISTANCES.map(|distance| (PORTS_SHOWN + distance, self.first_port + distance)) {
+        for (shown, first) in ports::DEV_DISTANCES.map(|distance| (PORTS_SHOWN + distance, self.first_port + distance))
+        {
             for distance in 0..PORTS {
                 text = text.replace(&(first + distance).to_string(), &(shown + distance).to_string());
             }
@@ -361,24 +355,6 @@ fn line_matches(wanted: &str, found: &str) -> bool {
     }
     let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
     ends.into_iter().any(|at| line_matches(after, &rest[at..]))
-}
-
-/// The first of ports that are free, and given to nobody else of this process.
-fn free_ports() -> u16 {
-    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let mut given = GIVEN.lock().expect("nobody panics with the lock");
-    let start = u16::try_from(std::process::id() % 900 * 20).expect("less than 18,000");
-    let mut first = if *given == CANDIDATES.start { CANDIDATES.start + start } else { *given };
-    loop {
-        first += PORTS + 1;
-        if first >= CANDIDATES.end {
-            first = CANDIDATES.start;
-        }
-        if DISTANCES.iter().flat_map(|distance| first + distance..first + distance + PORTS).all(is_free) {
-            *given = first;
-            return first;
-        }
-    }
 }
 
 #[test]

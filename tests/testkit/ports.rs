@@ -26,6 +26,24 @@ pub fn free_port() -> u16 {
     panic!("no free port in {TRIES_MAX} tries")
 }
 
+/// How far above the nodes' ports those of HTTP, of lines, of Redis and of metrics begin in `quorate dev`.
+pub const DEV_DISTANCES: [u16; 5] = [0, 100, 200, 300, 1_000];
+
+/// The first of `count` ports for the nodes of `quorate dev`. All ports that it takes for them are free now, and no other test of
+/// this process gets them.
+pub fn free_dev_ports(count: u16) -> u16 {
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    for _ in 0..TRIES_MAX {
+        let first = rand::random_range(CANDIDATES);
+        let ports = || DEV_DISTANCES.into_iter().flat_map(|distance| first + distance..first + distance + count);
+        if ports().all(|port| !given.contains(&port) && is_free(port)) {
+            given.extend(ports());
+            return first;
+        }
+    }
+    panic!("no free ports in {TRIES_MAX} tries")
+}
+
 /// Whether `port` of loopback is free now.
 pub fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
