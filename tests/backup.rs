@@ -15,12 +15,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use quorate::backup::{BackupError, Create, Manifest, Restore};
 use quorate::client::{Listed, Write};
 use quorate::types::Value;
 use quorate::{Client, ClientError};
 use serde_json::Value as Json;
-use testkit::cluster::{Cluster, Plan};
+use testkit::cluster::{Cluster, Plan, TestNode};
 use testkit::growing::Growing;
 use testkit::process;
 
@@ -147,14 +149,14 @@ async fn backup_under_writes_and_kills_has_each_key_as_it_was_at_one_moment() {
         client.set(format!("gone-{at:04}"), "v").await.unwrap();
         client.delete(format!("gone-{at:04}")).await.unwrap();
     }
-    client.tables().create("sessions").default_ttl(Duration::from_secs(3_600)).quota_bytes(1 << 30).await.unwrap();
+    client.tables().create("sessions").default_ttl(Duration::from_hours(1)).quota_bytes(1 << 30).await.unwrap();
     let sessions = client.table("sessions");
     for at in 0..40 {
         let set = sessions.set(format!("s{at}"), format!("{at}"));
         if at % 2 == 0 {
             set.await.unwrap()
         } else {
-            set.ttl(Duration::from_secs(900)).await.unwrap()
+            set.ttl(Duration::from_mins(15)).await.unwrap()
         };
     }
     let mut writers = Writers::start(&cluster, 400);
@@ -184,7 +186,7 @@ async fn backup_under_writes_and_kills_has_each_key_as_it_was_at_one_moment() {
     let keys = saved(&folder, &manifest, "default");
     for at in 0..QUIET_KEYS {
         let value = &keys[&format!("{at:04}-quiet")];
-        assert_eq!(quorate_base64(value["binary"].as_str().unwrap()), quiet_value(at), "{value}");
+        assert_eq!(decoded(value["binary"].as_str().unwrap()), quiet_value(at), "{value}");
     }
     assert!(keys.keys().all(|key| !key.starts_with("gone-")), "deleted keys are in the backup");
     let hot = keys.iter().filter(|(key, _)| key.ends_with("-hot"));
@@ -215,20 +217,20 @@ async fn restores_the_same(folder: &Path, manifest: &Manifest, keys: &BTreeMap<S
         let line = &keys[key];
         match listed.value.as_ref().unwrap() {
             Value::Text(text) => assert_eq!(line["value"].as_str().unwrap().as_bytes(), &text[..], "{key}"),
-            Value::Binary(bytes) => assert_eq!(quorate_base64(line["binary"].as_str().unwrap()), &bytes[..], "{key}"),
+            Value::Binary(bytes) => assert_eq!(decoded(line["binary"].as_str().unwrap()), &bytes[..], "{key}"),
         }
         assert_ne!(line["version"].as_str().unwrap(), listed.version, "{key}: a version comes back");
         assert_eq!(listed.ttl, None);
     }
     let table = cluster.client().tables().get("sessions").await.unwrap().expect("the table is there");
-    assert_eq!((table.default_ttl, table.quota_bytes), (Some(Duration::from_secs(3_600)), Some(1 << 30)));
+    assert_eq!((table.default_ttl, table.quota_bytes), (Some(Duration::from_hours(1)), Some(1 << 30)));
     let lines = saved(folder, manifest, "sessions");
     let sessions = all(&cluster.client().table("sessions")).await;
     assert_eq!(sessions.len(), 40);
     for (key, listed) in &sessions {
         let left = Duration::from_millis(lines[key]["ttl_ms"].as_u64().unwrap());
         let ttl = listed.ttl.expect("it expires");
-        assert!(ttl <= left && ttl + Duration::from_secs(60) > left, "{key}: {ttl:?} of {left:?}");
+        assert!(ttl <= left && ttl + Duration::from_mins(1) > left, "{key}: {ttl:?} of {left:?}");
     }
     // A condition that a client of the old cluster has remembered fails.
     let (key, line) = keys.iter().next().unwrap();
@@ -236,12 +238,8 @@ async fn restores_the_same(folder: &Path, manifest: &Manifest, keys: &BTreeMap<S
     assert!(matches!(set, Err(ClientError::ConditionFailed { .. })), "{set:?}");
 }
 
-fn quorate_base64(text: &str) -> Vec<u8> {
-    let digit =
-        |byte| b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".iter().position(|d| *d == byte);
-    let digits: Vec<usize> = text.bytes().filter_map(digit).collect();
-    let bits: String = digits.iter().map(|digit| format!("{digit:06b}")).collect();
-    (0..bits.len() / 8).map(|at| u8::from_str_radix(&bits[at * 8..][..8], 2).unwrap()).collect()
+fn decoded(text: &str) -> Vec<u8> {
+    STANDARD.decode(text).expect("it is base64")
 }
 
 /// A cluster of which node 3 lacks the latest values, and a folder for a backup.
@@ -280,7 +278,8 @@ async fn backup_through_a_stale_node_has_each_acknowledged_write() {
 async fn new_cluster_begins_above_its_floor() {
     let folder = tempfile::tempdir().unwrap();
     let port = testkit::ports::free_port();
-    let node = format!("node:\n  id: \"1\"\n  local_address: 127.0.0.1:{port}\n  data_dir: {:?}\n", folder.path());
+    let node =
+        format!("node:\n  id: \"1\"\n  local_address: 127.0.0.1:{port}\n  data_dir: \"{}\"\n", folder.path().display());
     let cluster = format!(
         "cluster:\n  seed: 1\n  replica_count: 1\n  epoch_floor: 4711\n  nodes: {{ 1: {{ remote_address: \"127.0.0.1:{port}\" }} }}\n"
     );
@@ -435,7 +434,7 @@ async fn backup_goes_on_while_members_change_and_after_all_were_replaced() {
     for node in &mut growing.cluster.nodes[..3] {
         node.terminate().await;
     }
-    let addresses: Vec<String> = growing.cluster.nodes[3..].iter().map(|node| node.address()).collect();
+    let addresses: Vec<String> = growing.cluster.nodes[3..].iter().map(TestNode::address).collect();
     let client = Client::new(addresses).unwrap();
     let resumed = create(&cut, client.clone()).resume(true).run(|_| {}).await.expect("it is the same cluster");
     assert_eq!(resumed.beginning.node_ids, ["1", "2", "3"], "it began with these");
@@ -446,7 +445,7 @@ async fn backup_goes_on_while_members_change_and_after_all_were_replaced() {
         let keys = saved(folder, manifest, "default");
         for at in 0..QUIET_KEYS {
             let value = &keys[&format!("{at:04}-quiet")];
-            assert_eq!(quorate_base64(value["binary"].as_str().unwrap()), quiet_value(at), "{value}");
+            assert_eq!(decoded(value["binary"].as_str().unwrap()), quiet_value(at), "{value}");
         }
         for (key, least) in &before {
             let line = keys.get(key).unwrap_or_else(|| panic!("{key} was written before, and is missing"));
@@ -498,6 +497,19 @@ async fn cluster_with_an_epoch_floor_keeps_it_when_its_members_change() {
     growing.cluster.nodes[3].wait_log(&["epoch_floor is 0 instead of 70000"]).await;
 }
 
+/// On one thread, for which the rule is broken. Other nodes are processes of their own.
+#[cfg(feature = "mutants")]
+fn run_alone(mutant: quorate::mutants::Mutant) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        if mutant == quorate::mutants::Mutant::BackupFromOneReplica {
+            stale_replica_does_not_decide_what_is_saved().await;
+        } else {
+            new_cluster_begins_above_its_floor().await;
+        }
+    });
+}
+
 #[cfg(feature = "mutants")]
 #[test]
 fn broken_rules_of_backups_are_found() {
@@ -516,16 +528,4 @@ fn broken_rules_of_backups_are_found() {
         }
     }
     assert!(missed.is_empty(), "nothing found {missed:?}");
-
-    /// On one thread, for which the rule is broken. Other nodes are processes of their own.
-    fn run_alone(mutant: Mutant) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            if mutant == Mutant::BackupFromOneReplica {
-                stale_replica_does_not_decide_what_is_saved().await;
-            } else {
-                new_cluster_begins_above_its_floor().await;
-            }
-        });
-    }
 }

@@ -50,20 +50,16 @@ impl Locate {
                 "--cluster knows no tables: leave it out, so that a node tells what --table (or QUORATE_TABLE) stands for",
             ));
         }
-        let parameters = match &self.cluster {
-            Some(name) => {
-                let text = read(name)?;
-                let cluster = ClusterConfig::parse(File { name, text: &text })
-                    .map_err(|error| CliError::bad_input(error.to_string()))?;
-                cluster.parameters
-            }
-            None => {
-                let client = global.client()?;
-                let info = client.cluster_info().await?;
-                // While members change, the replicas that are to be.
-                let lists = lists(&info, client.members().await.ok().as_ref())?;
-                lists.new.unwrap_or(lists.old)
-            }
+        let parameters = if let Some(name) = &self.cluster {
+            let text = read(name)?;
+            let cluster = ClusterConfig::parse(File { name, text: &text });
+            cluster.map_err(|error| CliError::bad_input(error.to_string()))?.parameters
+        } else {
+            let client = global.client()?;
+            let info = client.cluster_info().await?;
+            // While members change, the replicas that are to be.
+            let lists = lists(&info, client.members().await.ok().as_ref())?;
+            lists.new.unwrap_or(lists.old)
         };
         let placement = Placement::new(parameters);
         let table = if is_default { TableId::DEFAULT } else { id(global, &self.table.table).await? };

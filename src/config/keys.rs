@@ -28,6 +28,10 @@ const MEMORY_BYTES_MIN: usize = 1 << 20;
 /// No known machine has more memory. The bound catches typing errors.
 const MEMORY_BYTES_MAX: usize = 1 << 40;
 
+/// [`EPOCH_FLOOR_MAX`] as a number of a file.
+#[allow(clippy::cast_possible_truncation, reason = "nodes run on machines of 64 bits")]
+const EPOCH_FLOOR_GIVEN_MAX: usize = EPOCH_FLOOR_MAX as usize;
+
 /// A key of node.yml or cluster.yml.
 #[derive(Debug)]
 pub(super) struct Key {
@@ -377,7 +381,7 @@ pub(super) const REPLICA_COUNT: Key = Key {
 
 pub(super) const EPOCH_FLOOR: Key = Key {
     name: "epoch_floor",
-    kind: Kind::Count { min: 0, max: EPOCH_FLOOR_MAX as usize },
+    kind: Kind::Count { min: 0, max: EPOCH_FLOOR_GIVEN_MAX },
     default: Fallback::Number(0),
     change: Change::Fixed,
     about: "The clocks of a new cluster begin above this epoch. Give it to a cluster that is to take over the keys of another \

@@ -263,7 +263,7 @@ impl Report {
             moving: members.as_ref().map(moving).unwrap_or_default(),
         });
         let replica_count = old.parameters().replica_count;
-        Self { replica_count, failures_tolerated, slots_lost, members, change, rows }
+        Self { rows, replica_count, failures_tolerated, slots_lost, members, change }
     }
 
     /// What a node is to the change of members that is under way; `None` where it is not.

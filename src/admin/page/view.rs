@@ -115,9 +115,7 @@ fn no_member(unready: &Unready) -> Option<&'static str> {
 
 /// The command that mends, or that says more; nothing where all is well.
 fn command(report: &Report, repairs: bool) -> Option<String> {
-    if report.members.is_none() {
-        return None;
-    }
+    report.members.as_ref()?;
     if let Some(away) = report.rows.iter().find(|row| row.state() == "no answer") {
         let host = away.address.rsplit_once(':').map_or(away.address.as_str(), |(host, _)| host);
         let is_here = host == "localhost" || host.starts_with("127.") || host == "[::1]";
