@@ -7,12 +7,14 @@
 //! Texts are made by pure functions, so that tests can compare them.
 
 mod add;
+mod again;
 mod backup;
 mod bench;
 mod check;
 mod completions;
 mod config_check;
 mod config_reference;
+mod debug;
 mod delete;
 mod dev;
 mod get;
@@ -27,6 +29,7 @@ mod serve;
 mod set;
 mod status;
 mod tables;
+mod top;
 mod transfer;
 mod watch;
 
@@ -166,10 +169,14 @@ enum Command {
     Import(transfer::Import),
     Backup(backup::Backup),
     Status(status::Status),
+    Top(top::Top),
     Check(check::Check),
     Repair(repair::Repair),
     Members(members::Members),
     Locate(locate::Locate),
+    /// Gather what is known of a cluster that is not well
+    #[command(subcommand)]
+    Debug(debug::Debug),
     Bench(bench::Bench),
     /// Check configuration files, or print the reference of their keys
     #[command(subcommand)]
@@ -330,10 +337,12 @@ async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
         Command::Import(import) => import.run(&global).await,
         Command::Backup(backup) => backup.run(&global).await,
         Command::Status(status) => status.run(&global).await,
+        Command::Top(top) => top.run(&global).await,
         Command::Check(check) => check.run(&global).await,
         Command::Repair(repair) => repair.run(&global).await,
         Command::Members(members) => members.run(&global).await,
         Command::Locate(locate) => locate.run(&global).await,
+        Command::Debug(debug::Debug::Bundle(bundle)) => bundle.run(&global).await,
         Command::Bench(bench) => bench.run(&global).await,
         Command::Config(Config::Check(check)) => check.run(&global),
         Command::Config(Config::Reference) => config_reference::run(),

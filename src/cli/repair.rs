@@ -82,7 +82,7 @@ fn spinner() -> ProgressBar {
 
 impl Report {
     /// Asks all nodes.
-    async fn ask(info: &api::ClusterInfoResponse, global: &Global) -> Result<Self, CliError> {
+    pub(super) async fn ask(info: &api::ClusterInfoResponse, global: &Global) -> Result<Self, CliError> {
         let answers = ask_all(info, &global.addresses()?, global.timeout.min(HEALTH_TIME_MAX)).await;
         let healths = answers.into_values().filter_map(Result::ok);
         let healths: BTreeMap<String, api::HealthResponse> =
@@ -94,7 +94,7 @@ impl Report {
 
 /// How the pairs of nodes compare, as the nodes that answer say it.
 #[derive(Debug)]
-struct Report {
+pub(super) struct Report {
     pairs: Vec<Pair>,
     /// The nodes that have not answered.
     silent: Vec<String>,
@@ -216,7 +216,7 @@ impl Report {
         }
     }
 
-    fn as_json(&self) -> Json {
+    pub(super) fn as_json(&self) -> Json {
         let pair = |pair: &Pair| {
             let Pair { nodes, state, behind, equal_seconds } = pair;
             json!({ "nodes": nodes, "state": state, "behind": behind, "equal_seconds": equal_seconds })
