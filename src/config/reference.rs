@@ -39,8 +39,8 @@ const CLUSTER_HEAD: &str = "\
 
 All keys are below the key `cluster`. Until the nodes have all met once, those whose `seed`, `replica_count`, `epoch_floor`
 or node ids differ refuse each other. Later the file is a wish for `quorate members apply`, and says where nodes may be found:
-a node whose file differs serves with what the cluster has, and its log says what differs. No environment variable overrides
-these keys. A cluster of three nodes:
+a node whose file differs, and lists the node itself, serves with what the cluster has, and its log says what differs. No
+environment variable overrides these keys. A cluster of three nodes:
 
 ```yaml
 cluster:

@@ -127,7 +127,11 @@ impl Node {
     /// Takes one input.
     pub fn handle(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
         // Everything after the batch of a configuration happens under it.
-        let before = if input == (Input::Persisted { durable: true }) { self.switch_layout() } else { None };
+        let before = match &input {
+            Input::Persisted { durable: true } => self.switch_layout(),
+            Input::StoreReopened(meta) => self.switch_to_durable(meta),
+            _ => None,
+        };
         let mut parts = self.parts(now, effects);
         match input {
             Input::Request { id, deadline, command } => parts.on_command(id, deadline, command),
@@ -319,6 +323,14 @@ impl Node {
             let index = NodeIndex(u16::try_from(known + place).expect("a node hears of few nodes in its life"));
             Arc::make_mut(&mut layout).know(index, node);
         }
+        Some(std::mem::replace(&mut self.layout, layout))
+    }
+
+    /// The store was reopened. The batch of a configuration may have become durable, although it was reported as failed: that is
+    /// the present one then. The slots that it takes from this node are empty.
+    fn switch_to_durable(&mut self, meta: &Meta) -> Option<Arc<Layout>> {
+        let configuration = meta.configuration.as_ref().filter(|durable| durable.number > self.layout.number())?;
+        let layout = Arc::new(self.membership.layout_under(configuration, &self.layout));
         Some(std::mem::replace(&mut self.layout, layout))
     }
 
@@ -557,7 +569,7 @@ impl Parts<'_> {
                 self.tables(|tables, ctx| tables.on_answer(from, operation, &answer, ctx));
             }
             answer if self.listing.owns(operation) => {
-                self.list(|listing, ctx| listing.on_answer(from, operation, answer, ctx));
+                self.list(|listing, ctx| listing.on_answer(from, operation, round, answer, ctx));
             }
             answer if self.repair.owns(operation) => {
                 self.repair(|repair, ctx| repair.on_answer(from, round, answer, ctx));

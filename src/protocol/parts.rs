@@ -83,20 +83,19 @@ impl Parts<'_> {
     pub(super) fn members(&mut self, work: impl FnOnce(&mut Members, &mut MembersCtx<'_>)) {
         let shared = shared!(self);
         work(self.members, &mut MembersCtx { coordinator: self.coordinator, shared });
-        if let Some(configuration) = self.members.take_chosen() {
-            self.adopt(&configuration);
-        }
+        self.adopt_newest();
     }
 
     /// Lets the other parts go on under the present configuration. `is_emptied`: the node has lost records.
     pub(super) fn reconfigure_parts(&mut self, is_emptied: bool) {
+        // First, so that no other part asks this node about slots that it gains before it knows their floors.
+        self.members(Members::reconfigure);
         self.coordinate(Coordinator::reconfigure);
         self.list(Listing::reconfigure);
         self.watch(Watches::reconfigure);
         self.tables(Tables::reconfigure);
         self.repair(|repair, ctx| repair.reconfigure(is_emptied, ctx));
         self.tombstones(|tombstones, ctx| tombstones.reconfigure(ctx));
-        self.members(Members::reconfigure);
         self.end_watches();
     }
 }

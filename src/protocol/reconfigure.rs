@@ -23,28 +23,30 @@ impl Parts<'_> {
             None => configuration.has(self.ctx.id_of_me(), self.membership.store_id()),
         };
         if is_of_cluster && configuration.is_valid() {
-            self.adopt(configuration);
+            self.members.learn(configuration);
+            self.adopt_newest();
         }
     }
 
-    /// Adopts a configuration, if it is newer than the present one: it becomes durable, and is the present one then.
-    pub(super) fn adopt(&mut self, configuration: &Arc<Configuration>) {
-        let newest = self.members.adopting().unwrap_or(self.ctx.layout.number()).max(self.ctx.layout.number());
-        if configuration.number <= newest || self.ctx.group_commit.has_failed() || !self.membership.is_started() {
+    /// Adopts the newest configuration that this node knows, if it is newer than the present one: it becomes durable, and is the
+    /// present one then. One at a time: the slots that a node loses or gains follow from the one before it.
+    pub(super) fn adopt_newest(&mut self) {
+        if self.ctx.group_commit.has_failed() || !self.membership.is_started() {
             return;
         }
-        let layout = self.membership.layout_under(configuration, self.ctx.layout);
+        let Some(configuration) = self.members.to_adopt(self.ctx.layout.number()).map(Arc::clone) else { return };
+        let layout = self.membership.layout_under(&configuration, self.ctx.layout);
         let gone = ranges(|slot| is_emptied(self.ctx.me, slot, self.ctx.layout, &layout));
         let emptied = rule!(GainedSlotsKeepData, gone, not Vec::new());
         if layout.is_member(self.ctx.me) {
             self.ctx.group_commit.add_bootstrapped();
         }
-        self.ctx.group_commit.add_configuration(Arc::clone(configuration), emptied);
         // In the same batch, so that this clock is there as soon as the node is a member.
         let first = above(rule!(JoinsBelowFloor, configuration.epoch_floor, not 0));
         if !self.ctx.clock.is_durable(first.epoch) {
             self.ctx.group_commit.add_epoch(first.epoch);
         }
+        self.ctx.group_commit.add_configuration(configuration, emptied);
         self.members.adopt(Arc::new(layout));
     }
 
@@ -57,11 +59,13 @@ impl Parts<'_> {
         self.ctx.clock.observe(above(floor));
         self.ctx.group_commit.remove(is_emptied);
         self.replica.reconfigure(is_emptied, layout);
-        let any = layout.distinct_slots().iter().chain(before.distinct_slots()).any(|slot| is_emptied(*slot));
+        // All slots: a node may have missed the configuration between the two, so that neither names each pair of replicas.
+        let any = (0..=u16::MAX).map(Slot).any(is_emptied);
         let (number, is_joint) = (layout.number(), layout.is_joint());
         self.ctx.report(ProtocolEvent::Reconfigured { number, is_joint });
         self.reconfigure_parts(any);
         self.serve_held();
+        self.adopt_newest();
     }
 
     /// `peer` wants the newest configuration.

@@ -274,5 +274,9 @@ impl Plan {
         self.losses_max = 0;
         self.rates = vec![1_000; self.nodes + self.joiners];
         self.calm_at = self.calm_at.max(3_000_000);
+        // Few keys, and operations for as long as members change: most of what can go wrong takes a moment of a change.
+        self.keys = random.count(1, 2);
+        self.operations_max = random.count(600, 2_000);
+        self.think = (0, 2 * self.calm_at * self.clients as u64 / self.operations_max as u64);
     }
 }

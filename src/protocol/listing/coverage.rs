@@ -19,12 +19,12 @@ impl Coverage {
         self.enough.clear();
     }
 
-    /// Whether `nodes` hold a majority of the replicas of every slot, of the old list while members change.
+    /// Whether `nodes` hold a majority of the replicas of every slot; while members change, of both lists.
     pub(super) fn holds(&mut self, nodes: &BTreeSet<NodeIndex>, layout: &Layout) -> bool {
         if !self.enough.is_empty() && self.enough.is_subset(nodes) {
             return true;
         }
-        let holds = rule!(ListWithoutMajorityOfASlot, Self::lacking_of_old(nodes, layout).is_none());
+        let holds = rule!(ListWithoutMajorityOfASlot, Self::lacking_for_page(nodes, layout).is_none());
         if holds {
             self.enough.clone_from(nodes);
         }
@@ -36,12 +36,12 @@ impl Coverage {
         Self::without_quorum(nodes, layout, |slot| layout.tally(slot))
     }
 
-    /// A slot of which `nodes` hold no majority by the old list, whose nodes have everything while members change. The others
-    /// may have taken over nothing yet.
-    pub(super) fn lacking_of_old(nodes: &BTreeSet<NodeIndex>, layout: &Layout) -> Option<Slot> {
-        let old = |slot| Tally::single(layout.old().replicas(slot));
+    /// The same for a page. While members change, nodes of the new list may have taken over nothing yet, and nodes of the old
+    /// list may have adopted the end of the change on disk, and have lost what they do not hold any more. One of the two lists
+    /// has everything.
+    pub(super) fn lacking_for_page(nodes: &BTreeSet<NodeIndex>, layout: &Layout) -> Option<Slot> {
         if rule!(ListAnswersForFresh, true, not false) {
-            Self::without_quorum(nodes, layout, old)
+            Self::lacking(nodes, layout)
         } else {
             Self::without_quorum(nodes, layout, |slot| Tally::single(layout.newest().replicas(slot)))
         }

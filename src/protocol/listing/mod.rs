@@ -95,8 +95,15 @@ impl Listing {
     }
 
     /// A replica, of this node or a peer, answers a page.
-    pub fn on_answer(&mut self, from: NodeIndex, id: OperationId, answer: Answer, ctx: &mut ListingCtx<'_, '_>) {
-        let Some(page) = self.pages.get_mut(&id) else { return };
+    pub fn on_answer(
+        &mut self,
+        from: NodeIndex,
+        id: OperationId,
+        round: u32,
+        answer: Answer,
+        ctx: &mut ListingCtx<'_, '_>,
+    ) {
+        let Some(page) = self.pages.get_mut(&id).filter(|page| page.round == round) else { return };
         match answer {
             Answer::Scanned(scanned) => {
                 if !page.take(from, scanned) {
@@ -132,7 +139,8 @@ impl Listing {
         }
     }
 
-    /// A configuration is adopted: answers under the one before it count no longer.
+    /// A configuration is adopted: answers to what was asked under the one before it count no longer. A node may give them once it
+    /// has adopted this one, so that the number that they bear does not tell.
     pub fn reconfigure(&mut self, ctx: &mut ListingCtx<'_, '_>) {
         self.coverage.forget();
         for id in self.scanning() {
@@ -140,6 +148,7 @@ impl Listing {
                 page.answers.clear();
                 page.refusals.clear();
                 page.awaits_more = false;
+                page.round += 1;
             }
             self.ask_missing(id, ctx);
             self.fail_if_impossible(id, ctx);
@@ -206,7 +215,7 @@ impl Listing {
         {
             let keys_max = page.scan_keys_max(ctx.node.node.layout.parameters());
             let request = Request::Scan { range: page.asked_for.range.clone(), keys_max };
-            ctx.node.ask(member, incarnation, id, 0, request);
+            ctx.node.ask(member, incarnation, id, page.round, request);
         }
     }
 
@@ -269,7 +278,7 @@ impl Listing {
         };
         let members = ctx.node.node.layout.members().iter().copied();
         let possible: BTreeSet<NodeIndex> = members.filter(|member| !refuses(member)).collect();
-        let lacking = Coverage::lacking_of_old(&possible, ctx.node.node.layout);
+        let lacking = Coverage::lacking_for_page(&possible, ctx.node.node.layout);
         let is_impossible = lacking.is_some() || !page.required.is_subset(&possible);
         if matches!(page.stage, Stage::Scan) && is_impossible {
             self.give_up(id, lacking, ctx);
@@ -315,7 +324,7 @@ fn report(page: &Page, lacking: Option<Slot>, ctx: &ListingCtx<'_, '_>) -> Quoru
     let of_required = waits_for.and_then(|member| {
         node.layout.distinct_slots().iter().find(|slot| node.layout.holds(*member, **slot)).copied()
     });
-    let lacking = lacking.or_else(|| Coverage::lacking_of_old(&answered, node.layout)).or(of_required);
+    let lacking = lacking.or_else(|| Coverage::lacking_for_page(&answered, node.layout)).or(of_required);
     let slot = lacking.or_else(|| node.layout.distinct_slots().first().copied()).unwrap_or_default();
     let replicas = node.layout.replicas(slot);
     let status = |member: NodeIndex| {

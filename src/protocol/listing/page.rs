@@ -26,6 +26,8 @@ pub(super) struct Page {
     /// Enough nodes have answered. It waits until its timer fires for more, because some keys are not agreed.
     pub(super) awaits_more: bool,
     pub(super) asked_for: ListPage,
+    /// How many configurations were adopted meanwhile. Answers to questions of an earlier round do not count.
+    pub(super) round: u32,
     /// The nodes that must have answered.
     pub(super) required: BTreeSet<NodeIndex>,
     pub(super) answers: BTreeMap<NodeIndex, ScannedKeys>,
@@ -57,6 +59,7 @@ impl Page {
             awaits_more: false,
             asked_for,
             required,
+            round: 0,
             answers: BTreeMap::new(),
             refusals: BTreeMap::new(),
             stage: Stage::Scan,

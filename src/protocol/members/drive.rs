@@ -13,7 +13,7 @@ use crate::types::NodeIndex;
 use super::messages::{MembersAnswer, MembersRequest};
 use super::refusal::MembersRefusal;
 use super::request::present_configuration;
-use super::state::{Members, MembersCtx};
+use super::state::{Members, MembersCtx, takers};
 use super::vote::VOTE_TIME_MAX;
 
 impl Members {
@@ -50,20 +50,11 @@ impl Members {
         self.end_if_complete(ctx);
     }
 
-    /// Proposes the new list alone, once all that must have taken over.
+    /// Proposes the new list alone, once all that must have taken over. A member that takes nothing over may be dead: each quorum
+    /// has enough others.
     fn end_if_complete(&mut self, ctx: &mut MembersCtx<'_>) {
         let (now, me) = (ctx.now(), ctx.me());
-        let is_done = |member: &NodeIndex| {
-            if *member == me {
-                self.takeover.is_complete()
-            } else {
-                self.progress.get(member).is_some_and(|progress| progress.is_complete)
-            }
-        };
-        let members = ctx.layout().newest().members();
-        let have_all = rule!(CommitWithOneComplete, members.iter().all(is_done), not members.iter().any(is_done));
-        let all = rule!(CommitBeforeComplete, have_all);
-        if !all {
+        if !rule!(CommitBeforeComplete, self.have_all_taken_over(ctx.layout(), me)) {
             self.complete_since = None;
             return;
         }
@@ -76,6 +67,19 @@ impl Members {
         if let Some(completed) = present_configuration(ctx).and_then(|present| present.completed()) {
             self.propose(completed, now.after(VOTE_TIME_MAX), ctx);
         }
+    }
+
+    /// Whether each member that takes slots over has said that it has all of them.
+    pub(super) fn have_all_taken_over(&self, layout: &Layout, me: NodeIndex) -> bool {
+        let is_done = |member: &NodeIndex| {
+            if *member == me {
+                self.takeover.is_complete()
+            } else {
+                !self.takers.contains(member) || self.progress.get(member).is_some_and(|progress| progress.is_complete)
+            }
+        };
+        let members = layout.newest().members();
+        rule!(CommitWithOneComplete, members.iter().all(is_done), not members.iter().any(is_done))
     }
 
     /// Whether `id` is a question about members.
@@ -129,15 +133,17 @@ impl Members {
         self.proposal = None;
         self.served.clear();
         self.is_mine = false;
-        if let Some((id, wanted)) = self.asked.take() {
+        self.takers = takers(ctx.layout());
+        if let Some(asked) = self.asked.take() {
             let configuration = ctx.layout().configuration();
-            self.is_mine = configuration.is_some_and(|configuration| **configuration == *wanted);
-            let reply = if self.is_mine {
-                Reply::Members { number }
+            self.is_mine = configuration.is_some_and(|configuration| **configuration == *asked.wanted);
+            // A later configuration may have been told before this node could adopt its own.
+            let reply = if self.is_mine || asked.is_chosen {
+                Reply::Members { number: asked.wanted.number }
             } else {
                 Reply::Failed(Failure::Members(MembersRefusal::OtherChange { number }))
             };
-            ctx.shared.node.reply(id, reply);
+            ctx.shared.node.reply(asked.request, reply);
         }
         self.takeover.begin_anew(ctx.shared.node.layout, ctx.shared.node.me, None, now);
         if let Some(configuration) = ctx.layout().configuration().cloned() {

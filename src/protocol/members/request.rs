@@ -10,7 +10,7 @@ use crate::types::{Configuration, Member, MemberList, NodeIndex};
 
 use super::messages::{WishedMember, WishedMembers};
 use super::refusal::MembersRefusal;
-use super::state::{Members, MembersCtx};
+use super::state::{Asked, Members, MembersCtx};
 
 impl Members {
     /// An operator wants something of the members.
@@ -50,7 +50,7 @@ impl Members {
 
     fn begin(&mut self, id: RequestId, deadline: Time, wanted: Configuration, ctx: &mut MembersCtx<'_>) {
         // A vote of this node's own, which ends a change, is given up: the other one finds what it has left.
-        self.asked = Some((id, Arc::new(wanted.clone())));
+        self.asked = Some(Asked { request: id, deadline, wanted: Arc::new(wanted.clone()), is_chosen: false });
         self.propose(wanted, deadline, ctx);
     }
 

@@ -1,6 +1,6 @@
 //! The state of changes of members at one node.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::limits::{HELD_BYTES_MAX, HELD_REQUESTS_MAX, WAITING_HEARD_MAX};
@@ -14,7 +14,7 @@ use crate::types::{Configuration, Meta, NodeId, NodeIndex, Slot, StoreId, TakenO
 
 use super::messages::{MembersRequest, Progress};
 use super::proposal::Proposal;
-use super::takeover::Takeover;
+use super::takeover::{Takeover, takes_over};
 
 /// The changes of members at one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,14 +25,16 @@ pub struct Members {
     pub(super) last_count: u64,
     /// The vote that this node runs.
     pub(super) proposal: Option<Proposal>,
-    /// The configuration that was chosen, and is to be adopted.
-    pub(super) chosen: Option<Arc<Configuration>>,
+    /// The newest configuration that this node knows to be chosen, until it is adopted.
+    known: Option<Arc<Configuration>>,
     /// The layout of a configuration that is on its way to the disk.
     adopting: Option<Arc<Layout>>,
-    /// The operator's request that this node's change is made for, and the configuration that it has proposed.
-    pub(super) asked: Option<(RequestId, Arc<Configuration>)>,
+    /// The operator's request that this node's change is made for.
+    pub(super) asked: Option<Asked>,
     /// Whether this node has made the change that is under way.
     pub(super) is_mine: bool,
+    /// The members that take slots over. The change ends once all of them have.
+    pub(super) takers: BTreeSet<NodeIndex>,
     /// How far each member has said it has taken over.
     pub(super) progress: BTreeMap<NodeIndex, Progress>,
     /// The question how far members are.
@@ -50,6 +52,18 @@ pub struct Members {
     /// Records that are read for others.
     pub(super) served: BTreeMap<ReadId, (Origin, Slot)>,
     pub(super) last_read: u64,
+}
+
+/// An operator's request for a change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Asked {
+    pub(super) request: RequestId,
+    /// When it is answered at the latest.
+    pub(super) deadline: Time,
+    /// The configuration that this node has proposed for it.
+    pub(super) wanted: Arc<Configuration>,
+    /// Whether that was chosen.
+    pub(super) is_chosen: bool,
 }
 
 /// What it uses of its node.
@@ -138,10 +152,11 @@ impl Members {
             vote: meta.vote.clone(),
             last_count: 0,
             proposal: None,
-            chosen: None,
+            known: None,
             adopting: None,
             asked: None,
             is_mine: false,
+            takers: takers(layout),
             progress: BTreeMap::new(),
             question: None,
             look_at: now,
@@ -181,9 +196,18 @@ impl Members {
 
     // Adoption.
 
-    /// A configuration that was chosen and is to be adopted.
-    pub fn take_chosen(&mut self) -> Option<Arc<Configuration>> {
-        self.chosen.take()
+    /// A configuration was chosen. The newest one is kept until this node has adopted it: it may have to wait for the disk, and
+    /// nobody else may tell it again.
+    pub fn learn(&mut self, configuration: &Arc<Configuration>) {
+        if self.known.as_ref().is_none_or(|known| known.number < configuration.number) {
+            self.known = Some(Arc::clone(configuration));
+        }
+    }
+
+    /// The configuration that is to be adopted next, where the present one has this number and no other is on its way to the disk.
+    #[must_use]
+    pub fn to_adopt(&self, number: u64) -> Option<&Arc<Configuration>> {
+        self.known.as_ref().filter(|known| known.number > number && self.adopting.is_none())
     }
 
     /// The number of the configuration that is on its way to the disk.
@@ -208,7 +232,7 @@ impl Members {
         if self.adopting() == Some(number) { self.adopting.take() } else { None }
     }
 
-    /// A batch failed: a configuration in it may not be durable. It is told again.
+    /// A batch failed: a configuration in it may not be durable. It is adopted again once the store takes writes.
     pub fn on_batch_failed(&mut self) {
         self.adopting = None;
     }
@@ -281,6 +305,16 @@ impl Members {
             waiting: membership.waiting(since).collect(),
         }
     }
+}
+
+/// The members of the new list that take any slot over.
+pub(super) fn takers(layout: &Layout) -> BTreeSet<NodeIndex> {
+    let of_slot = |slot: &Slot| {
+        let replicas = layout.newest().replicas(*slot).iter();
+        replicas.copied().filter(|node| takes_over(*node, *slot, layout)).collect::<Vec<_>>()
+    };
+    // Slots with the same replicas, in either list, are taken over alike.
+    if layout.is_joint() { layout.distinct_slots().iter().flat_map(of_slot).collect() } else { BTreeSet::new() }
 }
 
 /// How far this node had taken slots over under the configuration of `layout`, as far as that is durable.

@@ -1,8 +1,9 @@
 //! Taking slots over, where the store fails or members change again meanwhile.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::messages::Progress;
 use super::state::Members;
 use super::takeover::Step;
 use crate::protocol::io::Time;
@@ -81,4 +82,37 @@ fn task_of_an_earlier_configuration_is_not_taken_for_a_later_one() {
     assert_eq!(members.takeover.last_task, 7, "the next task is 8: the answer to task 7 belongs to no key");
     members.on_store_reopened(&Meta::fresh(StoreId(4)), &joint(3), ME, Time(9));
     assert_eq!(members.takeover.last_task, 7);
+}
+
+/// A batch that failed is told again by nobody, where nobody else knows what was chosen.
+#[test]
+fn chosen_configuration_is_kept_until_it_is_adopted() {
+    let mut members = Members::start(&Meta::fresh(StoreId(4)), &joint(1), ME, Time(0));
+    let configuration = |number| Arc::clone(joint(number).configuration().expect("it has one"));
+    members.learn(&configuration(2));
+    assert_eq!(members.to_adopt(1), Some(&configuration(2)));
+    members.adopt(Arc::new(joint(2)));
+    assert_eq!(members.to_adopt(1), None, "it is on its way to the disk");
+    members.on_batch_failed();
+    assert_eq!(members.to_adopt(1), Some(&configuration(2)));
+
+    // One that is told meanwhile waits: the batch in flight empties slots for the one before it.
+    members.adopt(Arc::new(joint(2)));
+    members.learn(&configuration(3));
+    members.learn(&configuration(2));
+    assert_eq!(members.to_adopt(1), None);
+    assert!(members.adopted(2).is_some_and(|layout| layout.number() == 2));
+    assert_eq!(members.to_adopt(2), Some(&configuration(3)));
+    assert_eq!(members.to_adopt(3), None);
+}
+
+/// A member that takes nothing over may be dead.
+#[test]
+fn end_of_a_change_waits_for_those_that_take_over() {
+    let mut members = Members::start(&Meta::fresh(StoreId(1)), &joint(1), NodeIndex(0), Time(0));
+    assert_eq!(members.takers, BTreeSet::from([ME]));
+    assert!(!members.have_all_taken_over(&joint(1), NodeIndex(0)));
+    let complete = Progress { is_complete: true, ..members.own_progress() };
+    members.progress.insert(ME, complete);
+    assert!(members.have_all_taken_over(&joint(1), NodeIndex(0)), "nodes 2 and 3 have said nothing");
 }

@@ -156,7 +156,10 @@ impl Members {
     /// A majority has accepted: everyone may know.
     fn chosen_is(&mut self, configuration: Arc<Configuration>, ctx: &mut MembersCtx<'_>) {
         Self::tell(&configuration, ctx);
-        self.chosen = Some(configuration);
+        if let Some(asked) = self.asked.as_mut().filter(|asked| *asked.wanted == *configuration) {
+            asked.is_chosen = true;
+        }
+        self.learn(&configuration);
     }
 
     /// Tells a configuration that was chosen to all that it or the present one names.
@@ -174,21 +177,23 @@ impl Members {
         }
     }
 
-    /// The time of the vote's next step.
+    /// The time of the vote's next step, or of an operator's answer.
     pub(super) fn vote_wakes_at(&self) -> Option<Time> {
-        self.proposal.as_ref().map(|proposal| proposal.again_at.min(proposal.deadline))
+        let vote = self.proposal.as_ref().map(|proposal| proposal.again_at.min(proposal.deadline));
+        vote.into_iter().chain(self.asked.as_ref().map(|asked| asked.deadline)).min()
     }
 
     /// Asks again, tries again, or gives up.
     pub(super) fn vote_is_late(&mut self, ctx: &mut MembersCtx<'_>) {
         let now = ctx.now();
+        // What was chosen may wait for the disk.
+        if let Some(asked) = self.asked.take_if(|asked| asked.deadline <= now) {
+            let failure = Failure::Members(MembersRefusal::NoMajorityVoted);
+            ctx.shared.node.reply(asked.request, Reply::Failed(failure));
+        }
         let Some(proposal) = &self.proposal else { return };
         if proposal.deadline <= now {
             self.proposal = None;
-            if let Some((request, _)) = self.asked.take() {
-                let failure = Failure::Members(MembersRefusal::NoMajorityVoted);
-                ctx.shared.node.reply(request, Reply::Failed(failure));
-            }
             return;
         }
         if proposal.again_at > now {

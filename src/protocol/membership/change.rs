@@ -160,12 +160,17 @@ impl Membership {
                 continue;
             };
             let peer = self.peers.entry(node).or_insert_with(|| Peer::new(member.id.clone(), None, true));
-            let known = peer.recorded.or_else(|| meta.and_then(|meta| meta.peers.get(&member.writer()).copied()));
+            // Peers are recorded by the names under which they write. One that was removed and comes again has another name.
+            let recorded = peer.recorded.filter(|_| peer.writer == member.writer());
+            let known = recorded.or_else(|| meta.and_then(|meta| meta.peers.get(&member.writer()).copied()));
             peer.recorded = known.filter(|record| record.store_id == member.store_id);
             peer.writer = member.writer();
             peer.store_id = Some(member.store_id);
             (peer.is_member, peer.joins) = (true, None);
             peer.admit();
+            if !self.is_member {
+                peer.wait_again();
+            }
         }
         self.refresh();
     }

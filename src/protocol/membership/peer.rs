@@ -121,6 +121,14 @@ impl Peer {
         }
     }
 
+    /// This node is no member any more: it says hello as a node that waits, because members know it by its hellos alone.
+    pub(super) fn wait_again(&mut self) {
+        self.welcomed_by = None;
+        if self.linked {
+            (self.hello_at, self.hellos_unanswered) = (Some(Time::default()), 0);
+        }
+    }
+
     pub(super) fn on_link(&mut self, up: bool, now: Time) {
         self.linked = up;
         self.welcomed_by = None;

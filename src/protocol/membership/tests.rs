@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::protocol::layout::Layout;
 use crate::protocol::placement::Placement;
-use crate::types::{NodeId, StoreId};
+use crate::types::{ClusterId, Configuration, Member, MemberList, NodeId, StoreId};
 
 fn parameters() -> ClusterParameters {
     let node_ids = ["1", "2", "3"].map(|id| NodeId::new(id).unwrap()).to_vec();
@@ -97,6 +97,28 @@ fn stranger_of_another_version_is_told_to_upgrade() {
     let older = Hello { protocol: PROTOCOL_VERSION - 1, ..of_another_cluster };
     assert_eq!(one.judge(stranger, &older), Verdict::Refuse(HelloRefusal::Protocol));
     assert!(HelloRefusal::Protocol.to_string().contains("upgrade the older one"));
+}
+
+/// A node whose change was taken back, or that was removed, is known to the members by its hellos alone.
+#[test]
+fn node_that_is_no_member_any_more_says_hello_again() {
+    let (mut one, two) = (node(0, 10, 1), node(1, 20, 1));
+    one.on_link(NodeIndex(1), true, Time(5));
+    meet(&mut one, &two);
+    one.welcomed(NodeIndex(1), two.incarnation);
+    assert_eq!(one.next_hello(), None, "they talk");
+    let member = |n: u128| Member {
+        id: NodeId::new(&n.to_string()).unwrap(),
+        store_id: StoreId(10 * n),
+        since: 0,
+        address: "h:1".into(),
+    };
+    let old = MemberList { replica_count: 2, members: vec![member(2), member(3)] };
+    let configuration = Configuration { number: 2, cluster: ClusterId(1), seed: 0, epoch_floor: 0, old, new: None };
+    let layout = one.layout_under(&Arc::new(configuration), &Layout::begin(Placement::new(parameters()).into(), &[]));
+    one.reconfigure(&layout, None);
+    assert!(!one.is_member());
+    assert!(one.next_hello().is_some(), "it waits");
 }
 
 #[test]

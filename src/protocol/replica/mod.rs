@@ -89,6 +89,8 @@ impl Replica {
             stays
         });
         self.reads.retain(|_, read| !is_gained(read.slot()));
+        // Those who asked ask again.
+        self.scans.clear();
         self.seals.by_slot.retain(|slot, _| !is_gained(*slot));
     }
 

@@ -207,7 +207,9 @@ impl Tombstones {
             return;
         }
         let mut has_tombstones = BTreeSet::new();
-        for (slot, tombstones) in ctx.leaves.tombstones() {
+        let (layout, me) = (ctx.shared.node.layout, ctx.shared.node.me);
+        // What a node still has of a slot that it holds no more is nobody's.
+        for (slot, tombstones) in ctx.leaves.tombstones().filter(|(slot, _)| layout.holds(me, *slot)) {
             has_tombstones.insert(slot);
             if ctx.shared.replica.seal(slot).is_some() {
                 self.forgetting.has_seal(slot);
