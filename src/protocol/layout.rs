@@ -90,7 +90,7 @@ impl Layout {
                 let is_same = rule!(
                     OtherSitesKeepPlacement,
                     *of == parameters,
-                    not * of == ClusterParameters { sites: of.sites.clone(), ..parameters.clone() }
+                    not of == &ClusterParameters { sites: of.sites.clone(), ..parameters.clone() }
                 );
                 is_same && known.members() == members
             };

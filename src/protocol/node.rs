@@ -123,6 +123,7 @@ impl Node {
     /// Takes one input.
     pub fn handle(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
         // Everything after the batch of a configuration happens under it.
+        let is_reopened = matches!(input, Input::StoreReopened(_));
         let before = match &input {
             Input::Persisted { durable: true } => self.switch_layout(),
             Input::StoreReopened(meta) => self.switch_to_durable(meta),
@@ -199,6 +200,9 @@ impl Node {
         }
         if let Some(before) = before {
             parts.reconfigured(&before);
+        } else if is_reopened {
+            // What was chosen while the store took no writes.
+            parts.adopt_newest();
         }
         parts.deliver();
     }
@@ -330,7 +334,7 @@ impl Node {
         Some(std::mem::replace(&mut self.layout, layout))
     }
 
-    /// The same, for a part of the shell that keeps it.
+    /// The present layout, for a part of the shell that keeps it.
     #[must_use]
     pub fn shared_layout(&self) -> &Arc<Layout> {
         &self.layout

@@ -73,6 +73,18 @@ fn answer_bears_the_number_that_its_sender_has_adopted() {
     assert_eq!(acknowledged, Some(1), "it does not count for who asked under number 0: {answers:?}");
 }
 
+/// Nobody tells the configuration again: the others may be away, or may not know it.
+#[test]
+fn configuration_whose_batch_failed_is_adopted_once_the_store_takes_writes() {
+    let mut cluster = four();
+    let joint = cluster.leaves(N1, 1);
+    cluster.hold_disk(N2);
+    cluster.tells(N1, N2, &joint);
+    assert!(cluster.waits_at_disk(N2));
+    cluster.fail_held_batch(N2);
+    assert_eq!(cluster.node(N2).layout().number(), 1);
+}
+
 /// What a node has of a slot from an earlier time may be old, and a deletion of it may be forgotten.
 #[test]
 fn slot_that_a_node_gains_is_empty_first() {

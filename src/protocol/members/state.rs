@@ -25,7 +25,7 @@ pub struct Members {
     pub(super) last_count: u64,
     /// The vote that this node runs.
     pub(super) proposal: Option<Proposal>,
-    /// The newest configuration that this node knows to be chosen, until it is adopted.
+    /// The newest configuration of which this node has heard that it was chosen. Once it is adopted, it says nothing new.
     known: Option<Arc<Configuration>>,
     /// The layout of a configuration that is on its way to the disk.
     adopting: Option<Arc<Layout>>,

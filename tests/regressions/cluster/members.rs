@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate::protocol::Message;
+use quorate::protocol::{Input, Message};
 use quorate::types::{Configuration, Key, Member, MemberList, NodeIndex, Record, Site};
 
 use super::{Cluster, Host, Sent};
@@ -34,6 +34,18 @@ impl Cluster {
         let (from_incarnation, to_incarnation) = (self.node(from).incarnation(), Some(self.node(to).incarnation()));
         let message = Message::Configuration(Arc::clone(configuration));
         self.arrives(Sent { from, to, message, from_incarnation, to_incarnation });
+    }
+
+    /// The batch that waits at this disk fails, and is not durable. The store takes writes again.
+    pub fn fail_held_batch(&mut self, host: NodeIndex) {
+        let meta = {
+            let host = &mut self.hosts[host.index()];
+            host.at_disk.take().expect("a batch waits");
+            host.disk_is_held = false;
+            host.meta.clone()
+        };
+        self.input(host, Some(Input::Persisted { durable: false }));
+        self.input(host, Some(Input::StoreReopened(meta)));
     }
 
     /// A record of the key is on the disk of a node from an earlier time.
