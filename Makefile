@@ -18,7 +18,7 @@ MEASURE := cargo run --release --example measure --
 PREFIX ?= $(or $(CARGO_INSTALL_ROOT),$(CARGO_HOME),$(HOME)/.cargo)
 
 .PHONY: help setup build dist install run test model simulate mutants faults fuzz soak bench doors micro growth \
-	flamegraph clients verify fmt lint clean
+	flamegraph book clients verify fmt lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -53,8 +53,8 @@ simulate: setup ## Simulate clusters from the fixed seeds, or from SEEDS=7..8
 mutants: setup ## Break each rule of the protocol in turn, and show which seed, model and test finds it
 	@./tools/mutants
 
-faults: setup ## Check real processes under real faults, for SECONDS; then that 16,000 additions count once under kills
-	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture
+faults: setup ## Check real processes under real faults, for SECONDS; then additions under kills. MEMBERS=1: while members change
+	QUORATE_FAULTS_SECONDS=$(SECONDS) $(if $(MEMBERS),QUORATE_FAULTS_MEMBERS=$(MEMBERS)) cargo test --release --test faults -- --nocapture
 	QUORATE_ONCE_ADDITIONS=1000 cargo test --release --test once -- --nocapture
 
 fuzz: setup ## Try each parser with damaged input, for SECONDS each; as many at once as there are processors
@@ -85,6 +85,9 @@ growth: dist ## Measure placement on up to 1,000 nodes, and a cluster that fills
 flamegraph: build ## Draw where three nodes spend their CPU time under a load (Linux, perf): OP=set or OP=get
 	@mkdir -p "$(CARGO_TARGET_DIR)/flamegraph"
 	@./tools/flamegraph "$(OP)" "$(CARGO_TARGET_DIR)/flamegraph/$(OP).svg"
+
+book: ## Build docs/ as a book with mdBook, and check its links; without mdbook it is skipped
+	@./tools/book
 
 clients:
 	@./tools/clients "$(CLIENTS)"

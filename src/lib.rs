@@ -8,6 +8,10 @@
 pub mod admin;
 pub mod api;
 #[cfg(feature = "server")]
+pub mod backup;
+#[cfg(feature = "server")]
+pub mod checker;
+#[cfg(feature = "server")]
 pub mod cli;
 pub mod client;
 #[cfg(feature = "server")]
@@ -36,6 +40,7 @@ pub mod server;
 pub mod service;
 #[cfg(feature = "server")]
 pub mod storage;
+pub mod tls;
 pub mod types;
 pub mod wire;
 

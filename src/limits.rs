@@ -298,15 +298,26 @@ pub const MEMBERS_DRIVE_AFTER: Duration = Duration::from_secs(2);
 /// After so long a node that takes slots over asks again, or tries keys again.
 pub const TAKEOVER_AGAIN: Duration = Duration::from_millis(200);
 /// How many keys a node brings here at the same time.
-pub const TAKEOVER_KEYS_IN_FLIGHT_MAX: usize = 32;
+pub const TAKEOVER_KEYS_IN_FLIGHT_MAX: usize = 16;
 /// The same while it works for clients.
 pub const TAKEOVER_BUSY_KEYS_MAX: usize = 4;
+/// The default of the key `takeover_keys_per_second`: twice as fast as repair, because an operator waits for it.
+pub const TAKEOVER_KEYS_PER_SECOND_DEFAULT: usize = 2_000;
+/// The default of the key `takeover_bytes_per_second`: a fifth of a link of one gigabit a second.
+pub const TAKEOVER_BYTES_PER_SECOND_DEFAULT: usize = 24 * MIB;
 /// How many records one page looks at.
 pub const TAKEOVER_KEYS_OF_PAGE: usize = 1_000;
 /// The most bytes of keys in one page, about: half of [`LINK_BATCH_BYTES`].
 pub const TAKEOVER_BYTES_OF_PAGE: usize = 512 * KIB;
 /// How many pages a node reads for others at the same time.
 pub const TAKEOVER_READS_MAX: usize = 16;
+
+/// How many ranges of slots that a node has lost are emptied at once. A look into the store takes 2 to 10 microseconds for each.
+pub const SWEEP_RANGES: usize = 1_024;
+/// How often that is done. A node of many has some 16,000 ranges: four seconds.
+pub const SWEEP_EVERY: Duration = Duration::from_millis(250);
+/// After so long it is tried again where the disk does not keep up.
+pub const SWEEP_AGAIN: Duration = Duration::from_millis(500);
 
 /// How many events may wait for a node's event loop. A task that brings one more waits, and with it the link that it reads.
 pub const EVENTS_WAITING_MAX: usize = 8_192;
@@ -426,6 +437,10 @@ pub const COUNTER_JUMP_MAX: u64 = 1 << 48;
 
 /// How far a correct peer's epoch may be ahead. It counts starts, and no node starts 2^32 times while another is away.
 pub const EPOCH_JUMP_MAX: u64 = 1 << 32;
+
+/// The greatest `epoch_floor` of a cluster. Starts and raises of clocks have 2^63 epochs left above it. The bound catches
+/// typing errors.
+pub const EPOCH_FLOOR_MAX: u64 = 1 << 48;
 
 /// How far an operator may raise a counter at once by Clock/Set or Node/Set.
 pub const OPERATOR_COUNTER_RAISE_MAX: u64 = 1 << 32;

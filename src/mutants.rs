@@ -277,11 +277,17 @@ pub enum Mutant {
     OtherSitesKeepPlacement,
     /// The replicas of a slot may all lie in one zone.
     ZonesAreIgnored,
+    /// A backup saves what one replica holds.
+    BackupFromOneReplica,
+    /// A new cluster for the keys of another one begins with its own clocks.
+    RestoreBelowOldClock,
+    /// A member that comes later keeps its own clock, where the cluster began above it.
+    JoinsBelowFloor,
 }
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 135] = [
+    pub const ALL: [(Self, &'static str); 138] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -417,6 +423,9 @@ impl Mutant {
         (Self::ListAnswersForFresh, "a list misses no acknowledged key"),
         (Self::OtherSitesKeepPlacement, "all nodes place a slot alike"),
         (Self::ZonesAreIgnored, "replicas lie in distinct zones as far as there are enough"),
+        (Self::BackupFromOneReplica, "a backup has each acknowledged write, or a later one"),
+        (Self::RestoreBelowOldClock, "a version is given once"),
+        (Self::JoinsBelowFloor, "a version is given once"),
     ];
 
     /// Those of deletions that are forgotten. They need late messages beside whole rounds.

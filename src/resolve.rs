@@ -22,6 +22,8 @@ use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 use tower_service::Service;
 
+use crate::tls::{Connector, Dialer};
+
 /// The longest time that a connection attempt waits for a look-up. It is less than the time that a connection may take, so
 /// that the error names the look-up.
 const LOOKUP_WAIT_MAX: Duration = Duration::from_millis(800);
@@ -36,20 +38,24 @@ const RESULT_TIME: Duration = Duration::from_secs(5);
 static RESOLVER: LazyLock<Resolver> =
     LazyLock::new(|| Resolver::new(|name| Ok((name, 0).to_socket_addrs()?.collect::<Vec<_>>())));
 
-/// Connects to `endpoint`. `connect_time_max` covers the look-up and the connection.
+/// Connects to `endpoint`, as securely as `dialer` says. `connect_time_max` covers the look-up, the connection and the handshake.
 ///
 /// # Errors
-/// When the host has no address, or does not take the connection in time.
-pub async fn connect(endpoint: Endpoint, connect_time_max: Duration) -> Result<Channel, tonic::transport::Error> {
-    let connector = connector(RESOLVER.clone(), connect_time_max);
+/// When the host has no address, does not take the connection in time, or is not who it should be.
+pub async fn connect(
+    endpoint: Endpoint,
+    dialer: Dialer,
+    connect_time_max: Duration,
+) -> Result<Channel, tonic::transport::Error> {
+    let connector = Connector::new(connector(RESOLVER.clone(), connect_time_max), dialer);
     endpoint.connect_timeout(connect_time_max).connect_with_connector(connector).await
 }
 
 /// A channel that connects to `endpoint` on first use, and anew whenever its connection breaks. `connect_time_max` covers
-/// the look-up and the connection.
+/// the look-up, the connection and the handshake.
 #[must_use]
-pub fn connect_lazily(endpoint: Endpoint, connect_time_max: Duration) -> Channel {
-    let connector = connector(RESOLVER.clone(), connect_time_max);
+pub fn connect_lazily(endpoint: Endpoint, dialer: Dialer, connect_time_max: Duration) -> Channel {
+    let connector = Connector::new(connector(RESOLVER.clone(), connect_time_max), dialer);
     endpoint.connect_timeout(connect_time_max).connect_with_connector_lazy(connector)
 }
 

@@ -15,19 +15,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admin;
-use crate::config::{Config, LocalAddress, NodeConfig};
+use crate::config::{Config, LocalAddress, NodeConfig, TlsPaths};
 use crate::gateway::http::{self, HttpOptions};
 use crate::gateway::redis::{self, RedisOptions};
 use crate::gateway::{grpc, lines};
 use crate::limits::DRAIN_TIME_MAX;
 use crate::protocol::placement::Placement;
+use crate::protocol::rate::Rate;
 use crate::protocol::{Layout, RepairOrder, RepairSettings, TombstoneSettings};
 use crate::runtime::{self, NodeHandle, RunningNode};
 use crate::service::{Service, descriptors};
 use crate::storage::folder::{self, DataFolder, DataFolderError, FileSays};
 use crate::storage::memory::MemoryStore;
 use crate::storage::rocks::RocksOptions;
+use crate::storage::watched::Watched;
 use crate::storage::{Store, StoreError};
+use crate::tls::{FileError, Name, NodeFiles, NodeTls, Trust};
 use crate::types::{Site, StoreId};
 
 /// Where a node keeps its records.
@@ -66,6 +69,7 @@ pub struct PreparedServer {
     redis_listener: Option<TcpListener>,
     folder: Option<DataFolder>,
     store: Arc<dyn Store>,
+    trust: Trust,
     joins: bool,
 }
 
@@ -81,6 +85,18 @@ pub enum ServerError {
         address: LocalAddress,
         /// The system's error.
         error: std::io::Error,
+    },
+    /// Its files of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] FileError),
+    /// Other machines reach it, and it has neither TLS nor leave to go without.
+    #[error(
+        "{address} is beyond this machine's loopback, and the node has no TLS: give it tls_certificate, tls_key and tls_ca, or \
+         insecure: true"
+    )]
+    Exposed {
+        /// An address that they reach.
+        address: String,
     },
     /// Its data folder cannot be used.
     #[error(transparent)]
@@ -137,6 +153,7 @@ impl Server {
     async fn prepare_as(config: &Config, storage: Storage, joins: bool) -> Result<PreparedServer, ServerError> {
         // First of all, because what is opened below counts against the limit of open files.
         let descriptors = descriptors::of_process();
+        let trust = trust(config)?;
         // The ports before the folder: none is made for a node that cannot serve.
         let listener = listen("node.local_address", &config.node.local_address).await?;
         let node = &config.node;
@@ -155,6 +172,7 @@ impl Server {
             folder,
             store,
             joins,
+            trust,
         })
     }
 
@@ -228,7 +246,7 @@ impl PreparedServer {
     /// When its store cannot be read. Nothing then runs.
     pub fn start(self) -> Result<Server, ServerError> {
         let Self { config, listener, admin_listener, http_listener, line_listener, redis_listener, .. } = self;
-        let Self { folder, store, joins, .. } = self;
+        let Self { folder, store, joins, trust, .. } = self;
         let redis_address = redis_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let line_address = line_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let http_address = http_listener.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -246,7 +264,9 @@ impl PreparedServer {
             store,
             operator_writes: config.node.operator_writes,
             repair: repair_settings(&config.node),
+            takeover: takeover_rate(&config.node),
             disk_reserve_bytes: config.node.disk_reserve_bytes,
+            trust: Arc::new(trust),
             requests_in_flight_max: config.node.requests_in_flight_max,
             request_bytes_in_flight_max: config.node.request_bytes_in_flight_max,
         };
@@ -256,6 +276,9 @@ impl PreparedServer {
         let local_address = listener.local_addr().map_err(|error| ServerError::Ended(error.to_string()))?;
         let closing = CancellationToken::new();
         let handle = node.handle().clone();
+        if let Some(tls) = handle.trust().tls.clone() {
+            tokio::spawn(tls.watch(closing.clone()));
+        }
         let service = Service::new(handle.clone());
         let gateway = tokio::spawn(grpc::serve(listener, Arc::clone(&service), closing.clone()));
         let mut more_gateways = Vec::new();
@@ -274,27 +297,13 @@ impl PreparedServer {
         }
         let admin = admin_listener.map(|listener| tokio::spawn(admin::serve(listener, handle, closing.clone())));
         info!(node = %config.node.id, address = %local_address, "listening");
+        if let Some(remark) = node.handle().trust().remark() {
+            warn!("{remark}");
+        }
         if let Some(differences) = differences(&config, &node.handle().layout()) {
             warn!(
                 "the cluster file says something else than the cluster, and the node goes on with what the cluster has. By the \
                  file: {differences}. `quorate members apply` makes such a change"
-            );
-        }
-        let node_config = &config.node;
-        let more = [
-            node_config.local_metrics_address,
-            node_config.local_http_address,
-            node_config.local_line_address,
-            node_config.local_redis_address,
-        ];
-        for address in std::iter::once(config.node.local_address).chain(more.into_iter().flatten()) {
-            if address.is_loopback() {
-                continue;
-            }
-            warn!(
-                %address,
-                "this listener is reachable from other machines, and traffic is neither encrypted nor authenticated \
-                 yet: keep it within a network that you trust"
             );
         }
         Ok(Server {
@@ -312,6 +321,29 @@ impl PreparedServer {
     }
 }
 
+/// How the node believes those who connect.
+fn trust(config: &Config) -> Result<Trust, ServerError> {
+    let node = &config.node;
+    let listener = node.listeners().find(|address| !address.is_loopback()).map(|address| address.to_string());
+    let reached = listener.or_else(|| config.cluster.address_beyond_loopback().map(ToString::to_string));
+    if let Some(address) = &reached
+        && !node.is_protected()
+    {
+        return Err(ServerError::Exposed { address: address.clone() });
+    }
+    let name = Name::Node { cluster: config.cluster.name.clone(), id: node.id.clone() };
+    let tls = node.tls.as_ref().map(|TlsPaths { certificate, key, ca }| {
+        let files = NodeFiles { certificate: certificate.clone(), key: key.clone(), authorities: ca.clone() };
+        NodeTls::load(files, name, node.tls_client_certificates_required, node.insecure)
+    });
+    Ok(Trust {
+        tls: tls.transpose()?,
+        is_exposed: node.insecure && reached.is_some(),
+        is_confined: !node.is_protected(),
+        cluster: config.cluster.name.clone(),
+    })
+}
+
 /// What the cluster file says that is not so in the cluster. `None` where it says what is.
 fn differences(config: &Config, layout: &Layout) -> Option<String> {
     let file = &config.cluster;
@@ -325,6 +357,9 @@ fn differences(config: &Config, layout: &Layout) -> Option<String> {
     }
     if has.replica_count != wished.replica_count {
         differences.push(format!("replica_count is {} instead of {}", wished.replica_count, has.replica_count));
+    }
+    if has.epoch_floor != wished.epoch_floor {
+        differences.push(format!("epoch_floor is {} instead of {}", wished.epoch_floor, has.epoch_floor));
     }
     for member in wished.members() {
         let (id, site) = (wished.id(member), wished.site(member));
@@ -365,8 +400,18 @@ async fn listen_if(key: &'static str, address: Option<&LocalAddress>) -> Result<
 /// Applies the values of a running node's configuration that take effect without a restart.
 pub async fn reload(node: &NodeHandle, config: &NodeConfig) {
     node.set_disk_reserve(config.disk_reserve_bytes);
+    if let Some(tls) = node.trust().tls.clone() {
+        // A disk that hangs must not hold up the rest.
+        tokio::task::spawn_blocking(move || tls.reload());
+    }
     // A node that has ended has nothing to reload.
     let _ = node.order_repair(RepairOrder::Configure(repair_settings(config))).await;
+    let _ = node.pace_takeover(takeover_rate(config)).await;
+}
+
+/// How fast the node takes slots over.
+fn takeover_rate(config: &NodeConfig) -> Rate {
+    Rate { keys_per_second: config.takeover_keys_per_second, bytes_per_second: config.takeover_bytes_per_second }
 }
 
 /// How the node repairs; `None` where it does not.
@@ -424,5 +469,5 @@ async fn open_store(
     };
     let opened = tokio::task::spawn_blocking(open).await;
     let (folder, store) = opened.map_err(|error| ServerError::Ended(error.to_string()))??;
-    Ok((Some(folder), Arc::new(store)))
+    Ok((Some(folder), Arc::new(Watched::new(store))))
 }

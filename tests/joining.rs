@@ -81,8 +81,10 @@ impl Own {
         let replica_count = wished.replica_count;
         let wished_ids: Vec<NodeId> = wished.members.iter().map(|member| member.id.clone()).collect();
         let began = Instant::now();
-        let number =
-            self.change(MembersChange::Change { expected: Some(before), wished }).await.expect("it is granted");
+        let number = self
+            .change(MembersChange::Change { expected: Some(before), wished, is_forced: false })
+            .await
+            .expect("it is granted");
         assert_eq!(number, before + 1);
         let report = poll("the change to end", CHANGE_TIME_MAX, async || {
             let report = self.report().await;
@@ -235,6 +237,7 @@ async fn node_joins_and_another_leaves_while_clients_write() {
     assert_eq!(cluster.nodes[3].health().await.unwrap().status(), Health::Starting);
     let absent = MembersChange::Change {
         expected: None,
+        is_forced: false,
         wished: WishedMembers {
             replica_count: 1,
             members: vec![WishedMember {

@@ -29,7 +29,7 @@ const REFUSAL_TIME_MAX: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_with_a_silent_name_server_keeps_few_threads_answers_and_ends_in_time() {
-    let mut cluster = Cluster::prepare(&Plan { ids: vec!["1"], replica_count: 1, memory: true, ..Plan::default() });
+    let mut cluster = Cluster::prepare(&alone());
     let Some(variable) = silent_name_server(cluster.dir()) else { return };
     let node = &mut cluster.nodes[0];
     write(&node.files.cluster_file, &cluster_file(node));
@@ -56,7 +56,7 @@ async fn node_with_a_silent_name_server_keeps_few_threads_answers_and_ends_in_ti
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unreachable_peer_is_warned_of_once_with_the_name_that_is_not_found() {
-    let mut cluster = Cluster::prepare(&Plan { ids: vec!["1"], replica_count: 1, memory: true, ..Plan::default() });
+    let mut cluster = Cluster::prepare(&alone());
     let Some(variable) = silent_name_server(cluster.dir()) else { return };
     let node = &mut cluster.nodes[0];
     write(&node.files.cluster_file, &cluster_file(node));
@@ -140,6 +140,7 @@ fn hello(id: &str, protocol: u32) -> api::PeerBatch {
         incarnation: batch().from,
         seed: 0,
         replica_count: 3,
+        epoch_floor: 0,
         node_ids: ["1", "2", "3"].map(str::to_owned).to_vec(),
         ..api::PeerHello::default()
     };
@@ -149,6 +150,11 @@ fn hello(id: &str, protocol: u32) -> api::PeerBatch {
 
 fn batch() -> api::PeerBatch {
     api::PeerBatch { from: Some(api::PeerIncarnation { epoch: 1, nonce: 1 }), ..api::PeerBatch::default() }
+}
+
+/// One node, whose cluster file may name hosts beyond this machine.
+fn alone() -> Plan {
+    Plan { ids: vec!["1"], replica_count: 1, memory: true, node_lines: "  insecure: true\n", ..Plan::default() }
 }
 
 /// The cluster of `node` and its peers, which have names.

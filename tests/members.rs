@@ -5,115 +5,20 @@
 mod testkit;
 
 use std::path::PathBuf;
-use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
+use quorate::api::Health;
 use quorate::{Client, ClientError};
 use serde_json::Value as Json;
-use testkit::cluster::{Cluster, NodeFiles, Plan, TestNode, cluster_yml, node_yml, poll, write};
-use testkit::ports::free_port;
-use testkit::process;
+use testkit::cluster::{Cluster, Plan, TestNode, poll, write};
+use testkit::growing::Growing;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 
 /// The longest time of one test. Beyond it something hangs.
 const TEST_TIME_MAX: Duration = Duration::from_mins(2);
-/// How long a command may take, with what a busy machine adds.
-const COMMAND_TIME_MAX: Duration = Duration::from_mins(1);
-
-/// What a command has printed, and how it ended.
-#[derive(Debug)]
-struct Ended {
-    exit: Option<i32>,
-    text: String,
-    error: String,
-}
-
-impl Ended {
-    fn json(&self) -> Json {
-        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-}
-
-/// A cluster of three nodes and those that come, with the ports of all.
-struct Growing {
-    cluster: Cluster,
-    ports: Vec<(String, u16)>,
-}
-
-impl Growing {
-    async fn start() -> Self {
-        let cluster = Cluster::start_as(&Plan::default()).await;
-        let ports = cluster.nodes.iter().map(|node| (node.id.clone(), node.port)).collect();
-        Self { cluster, ports }
-    }
-
-    /// A cluster.yml of nodes with these ids. Those that are new get a port.
-    fn file(&mut self, name: &str, replica_count: usize, ids: &[&str]) -> PathBuf {
-        for id in ids {
-            if !self.ports.iter().any(|(known, _)| known == id) {
-                self.ports.push(((*id).to_owned(), free_port()));
-            }
-        }
-        let nodes: Vec<(&str, u16)> = ids.iter().map(|id| (*id, self.port(id))).collect();
-        let file = self.cluster.dir().join(name);
-        write(&file, &cluster_yml(0, replica_count, &nodes));
-        file
-    }
-
-    fn port(&self, id: &str) -> u16 {
-        self.ports.iter().find(|(known, _)| known == id).expect("the node has a port").1
-    }
-
-    /// Starts a node with a fresh folder that waits to join, and waits until the members know of it.
-    async fn join(&mut self, id: &'static str, file: &std::path::Path) {
-        let dir = self.cluster.dir().to_owned();
-        let fresh = self.cluster.nodes.iter().filter(|node| node.id == id).count();
-        let files = NodeFiles {
-            node_file: dir.join(format!("node-{id}-{fresh}.yml")),
-            cluster_file: file.to_owned(),
-            data_dir: dir.join("data").join(format!("{id}-{fresh}")),
-        };
-        let (port, metrics_port) = (self.port(id), free_port());
-        write(&files.node_file, &node_yml(id, port, metrics_port, &files.data_dir, false));
-        let mut node = TestNode::new(id, port, metrics_port, files, &dir);
-        node.arguments.push("--join".into());
-        node.start();
-        self.cluster.nodes.push(node);
-        poll("the node to wait", testkit::cluster::START_TIME_MAX, async || {
-            let members = self.members().await;
-            let waits =
-                members["waiting"].as_array().is_some_and(|waiting| waiting.iter().any(|node| node["id"] == id));
-            if waits { Ok(()) } else { Err(members.to_string()) }
-        })
-        .await;
-    }
-
-    /// Runs the program, beside the test.
-    fn run(&self, arguments: &[&str]) -> impl Future<Output = Ended> + use<> {
-        let mut command = process::command();
-        let first: Vec<String> = self.cluster.nodes.iter().take(3).map(TestNode::address).collect();
-        command.env("QUORATE_ADDRESS", first.join(",")).args(arguments).stdin(Stdio::null());
-        async move {
-            let ran = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
-            let ran = tokio::time::timeout(COMMAND_TIME_MAX, ran).await.expect("it ends in time");
-            let Output { status, stdout, stderr } = ran.expect("it was not aborted");
-            let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
-            Ended { exit: status.code(), text: text(stdout), error: text(stderr) }
-        }
-    }
-
-    async fn members(&self) -> Json {
-        self.run(&["members", "--json"]).await.json()
-    }
-
-    /// The ids of the members, once none change.
-    async fn ids(&self) -> Vec<String> {
-        let members = self.members().await;
-        assert_eq!(members["changing"], false, "{members}");
-        let ids = members["members"].as_array().unwrap().iter().map(|member| member["id"].as_str().unwrap().to_owned());
-        ids.collect()
-    }
-}
-
+/// The keys of the test of a damaged table: a megabyte of values.
+const KEYS_IN_TABLE: usize = 2_000;
 /// Writes and reads until it is told to end. No request may fail. Where the node of a write is killed, nobody can tell whether it
 /// took effect: it is written again.
 struct Load {
@@ -333,6 +238,75 @@ async fn weights_and_zones_change_while_clients_write() {
     .await;
 }
 
+/// A bit of a table file turns over while its node is down. Nothing wrong is ever answered, and nobody but the operator notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_with_a_damaged_table_answers_nothing_wrong_and_is_replaced() {
+    in_time(async {
+        let mut growing = Growing::start().await;
+        let client = growing.cluster.client().with_deadline(Duration::from_secs(20));
+        let value = |key: usize| format!("{key:08}").repeat(64);
+        for key in 0..KEYS_IN_TABLE {
+            client.set(format!("table-{key}"), value(key)).await.expect("a majority is there");
+        }
+        let load = Load::start(client.clone());
+        // An orderly end writes what is in memory into tables.
+        growing.cluster.nodes[1].terminate().await;
+        let table = largest_table(&growing.cluster.nodes[1].files.data_dir);
+        let mut bytes = std::fs::read(&table).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&table, bytes).unwrap();
+
+        growing.cluster.nodes[1].start();
+        let what = "degraded by damage";
+        let damaged = growing.cluster.nodes[1].wait_health(what, |health| health.detail.contains("is damaged")).await;
+        assert_eq!(damaged.status(), Health::Degraded, "{damaged:?}");
+        assert!(damaged.detail.contains("members replace"), "{damaged:?}");
+        assert!(growing.cluster.nodes[1].metric("quorate_store_damage_met_total").await.unwrap() > 0.0);
+        // Through each node, with its own replica among those that are asked first.
+        for node in &growing.cluster.nodes {
+            let client = node.client().with_deadline(Duration::from_secs(20));
+            for key in 0..KEYS_IN_TABLE {
+                let found = client.get(format!("table-{key}")).await.expect("a majority is there");
+                let found = found.unwrap_or_else(|| panic!("table-{key} is lost through node {}", node.id));
+                assert_eq!(found.value.bytes(), value(key).as_bytes(), "table-{key} through node {}", node.id);
+            }
+        }
+
+        growing.cluster.nodes[1].terminate().await;
+        let three = growing.file("three.yml", 3, &["1", "2", "3"]);
+        growing.join("2", &three).await;
+        let replaced = growing.run(&["members", "replace", "2", "--yes"]).await;
+        assert_eq!(replaced.exit, Some(0), "{replaced:?}");
+        let fresh = growing.cluster.nodes.last_mut().unwrap();
+        let well = fresh.wait_health("well", |health| health.status() == Health::Online).await;
+        assert!(well.detail.is_empty(), "{well:?}");
+        let client = fresh.client().with_deadline(Duration::from_secs(20));
+        for key in 0..KEYS_IN_TABLE {
+            let found = client.get(format!("table-{key}")).await.expect("a majority is there");
+            assert_eq!(found.expect("it is there").value.bytes(), value(key).as_bytes());
+        }
+        assert!(load.end().await > 0);
+    })
+    .await;
+}
+
+/// The largest table of a data folder: that of the records.
+fn largest_table(folder: &std::path::Path) -> PathBuf {
+    let files = |folder: &std::path::Path| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (mut folders, mut tables) = (vec![folder.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for path in files(&folder) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "sst") {
+                tables.push(path);
+            }
+        }
+    }
+    tables.into_iter().max_by_key(|table| table.metadata().unwrap().len()).expect("the records are in a table")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn change_that_cannot_be_made_is_refused_and_says_what_to_do() {
     in_time(async {
@@ -354,6 +328,17 @@ async fn change_that_cannot_be_made_is_refused_and_says_what_to_do() {
         assert_eq!(other_seed.exit, Some(2), "{other_seed:?}");
         assert!(other_seed.error.contains("seed is 9"), "{other_seed:?}");
 
+        write(&two, &text.replace("cluster:\n", "cluster:\n  name: other\n"));
+        let other_name = growing.run(&["members", "apply", two.to_str().unwrap(), "--yes"]).await;
+        assert_eq!(other_name.exit, Some(2), "{other_name:?}");
+        assert!(other_name.error.contains("the name of the cluster is \"other\""), "{other_name:?}");
+        write(&two, &text.replace("127.0.0.1", "n1.example"));
+        for command in ["plan", "apply"] {
+            let beyond = growing.run(&["members", command, two.to_str().unwrap()]).await;
+            assert_eq!(beyond.exit, Some(2), "{beyond:?}");
+            assert!(beyond.error.contains("has no TLS: give every node"), "{beyond:?}");
+        }
+
         let absent = growing.run(&["members", "replace", "9", "--yes"]).await;
         assert_eq!(absent.exit, Some(2), "{absent:?}");
         assert!(absent.error.contains("there is no member"), "{absent:?}");
@@ -374,7 +359,32 @@ async fn change_that_cannot_be_made_is_refused_and_says_what_to_do() {
         .await;
         let lost = growing.run(&["members", "apply", one.to_str().unwrap(), "--yes"]).await;
         assert_eq!(lost.exit, Some(2), "{lost:?}");
-        assert!(lost.error.contains("would have no majority") && lost.error.contains("bring back 3"), "{lost:?}");
+        let named = ["65536 slots (0, 1, 2, ...) would have no majority", "bring back 3;"];
+        assert!(named.iter().all(|part| lost.error.contains(part)), "{lost:?}");
+        assert_eq!(growing.ids().await, ["1", "2", "3"]);
+
+        // Forced, it begins. It cannot end before node 3 is back, so that the watching command is ended.
+        let forced = growing.run(&["members", "apply", one.to_str().unwrap(), "--yes", "--force"]);
+        let forced = tokio::spawn(forced);
+        poll("the change to begin", TEST_TIME_MAX, async || {
+            let members = growing.members().await;
+            if members["changing"] == true { Ok(()) } else { Err(members.to_string()) }
+        })
+        .await;
+        // Another change takes it back first. Nodes 1 and 2 have a majority for that.
+        let all = growing.file("all.yml", 2, &["1", "2", "3"]);
+        let refused = growing.run(&["members", "apply", all.to_str().unwrap(), "--yes"]).await;
+        assert_eq!(refused.exit, Some(2), "{refused:?}");
+        assert!(refused.error.contains("members are changing already"), "{refused:?}");
+        let other = growing.run(&["members", "apply", all.to_str().unwrap(), "--yes", "--force"]);
+        let other = tokio::spawn(other);
+        let taken_back = forced.await.unwrap();
+        assert_eq!(taken_back.exit, Some(3), "{taken_back:?}");
+        growing.cluster.nodes[2].start();
+        let other = other.await.unwrap();
+        assert_eq!(other.exit, Some(0), "{other:?}");
+        let members = growing.members().await;
+        assert_eq!((&members["number"], &members["replica_count"]), (&serde_json::json!(4), &serde_json::json!(2)));
         assert_eq!(growing.ids().await, ["1", "2", "3"]);
     })
     .await;
@@ -480,6 +490,195 @@ async fn client_goes_on_when_all_nodes_that_it_was_given_are_gone_one_by_one() {
         let requests = load.end().await;
         println!("{requests} pairs of requests");
         are_kept(&client, 50).await;
+    })
+    .await;
+}
+
+/// The states that the status page of a node shows, until one is enough.
+async fn page_state(node: &TestNode, is_enough: impl Fn(&Json) -> bool) -> Json {
+    let mut stream = TcpStream::connect(("127.0.0.1", node.metrics_port)).await.unwrap();
+    stream.write_all(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    let mut last = Json::Null;
+    let found = async {
+        let mut is_state = false;
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if let Some(name) = line.strip_prefix("event: ") {
+                is_state = name == "state";
+            } else if let Some(data) = line.strip_prefix("data: ").filter(|_| is_state) {
+                last = serde_json::from_str(data).unwrap();
+                if is_enough(&last) {
+                    return last.clone();
+                }
+            }
+        }
+        panic!("the events ended");
+    };
+    let found = tokio::time::timeout(Duration::from_secs(30), found).await;
+    found.unwrap_or_else(|_| panic!("the page of node {} shows only {last}", node.id))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn change_is_seen_by_status_and_page() {
+    in_time(async {
+        let mut growing = Growing::start().await;
+        keep(&growing.cluster.client(), 50).await;
+        let four = growing.file("four.yml", 3, &["1", "2", "3", "4"]);
+        growing.join("4", &four).await;
+        let status = growing.run(&["status", "--json"]).await.json();
+        assert_eq!((&status["configuration"], &status["waiting"][0]["id"]), (&0.into(), &"4".into()), "{status}");
+        assert_eq!((&status["nodes"].as_array().unwrap().len(), &status["change"]), (&3, &Json::Null), "{status}");
+        let text = growing.run(&["status"]).await.text;
+        assert!(text.contains("waits to be added: quorate members apply\n"), "{text}");
+        let waits = page_state(&growing.cluster.nodes[3], |state| state["state"] == "waiting").await;
+        assert!(waits["node"]["detail"].as_str().unwrap().contains("waits to be added"), "{waits}");
+
+        // It cannot take over what it gains, so that the change does not end.
+        growing.cluster.nodes[3].pause();
+        let apply = tokio::spawn(growing.run(&["members", "apply", four.to_str().unwrap(), "--yes"]));
+        let shown = page_state(&growing.cluster.nodes[0], |state| !state["change"].is_null()).await;
+        assert_eq!((&shown["configuration"], &shown["nodes"][3]["role"]), (&1.into(), &"joining".into()), "{shown}");
+        assert!(shown["events"].to_string().contains("members change (configuration 1)"), "{shown}");
+        poll("node 4 to be seen as away", Duration::from_secs(30), async || {
+            let status = growing.run(&["status", "--json"]).await.json();
+            let (now, after) = (&status["failures_tolerated"], &status["change"]["failures_tolerated"]);
+            // The new list has slots that need both of the others.
+            if *now == 0 && *after == 0 { Ok(()) } else { Err(status.to_string()) }
+        })
+        .await;
+        let seen = growing.run(&["status", "--require-tolerance", "1"]).await;
+        assert_eq!(seen.exit, Some(6), "{seen:?}");
+        assert!(seen.text.contains("members change (configuration 1): 0 of "), "{seen:?}");
+        assert!(seen.text.contains("no answer, joining") || seen.text.contains("linked, joining"), "{seen:?}");
+
+        growing.cluster.nodes[3].resume();
+        let applied = apply.await.unwrap();
+        assert_eq!(applied.exit, Some(0), "{applied:?}");
+        let added = "node 4 was added (configuration 2)";
+        let shown = page_state(&growing.cluster.nodes[0], |state| state["events"].to_string().contains(added)).await;
+        assert_eq!((&shown["change"], &shown["configuration"]), (&Json::Null, &2.into()), "{shown}");
+        let status = growing.run(&["status", "--json"]).await.json();
+        assert_eq!((&status["failures_tolerated"], &status["nodes"][3]["role"]), (&1.into(), &Json::Null), "{status}");
+        assert_eq!(status["nodes"].as_array().unwrap().len(), 4, "{status}");
+
+        let rest = growing.file("rest.yml", 3, &["1", "2", "4"]);
+        let removed = growing.run(&["members", "apply", rest.to_str().unwrap(), "--yes"]).await;
+        assert_eq!(removed.exit, Some(0), "{removed:?}");
+        let gone = page_state(&growing.cluster.nodes[2], |state| state["state"] == "removed").await;
+        assert_eq!(gone["command"], Json::Null, "{gone}");
+        let removed = "node 3 was removed (configuration 4)";
+        page_state(&growing.cluster.nodes[0], |state| state["events"].to_string().contains(removed)).await;
+    })
+    .await;
+}
+
+/// What the nodes with these ids say they took over, in the end: slots and bytes.
+async fn taken_over(growing: &Growing, ids: &[&str]) -> (u64, u64) {
+    let mut sum = (0, 0);
+    for id in ids {
+        let node = growing.cluster.nodes.iter().rev().find(|node| node.id == *id).expect("the node runs");
+        let text = "took over the slots that this node gains";
+        node.wait_log(&[text]).await;
+        let log = node.log_text();
+        let line = log.lines().rev().find(|line| line.contains(text)).expect("it was logged");
+        let number = |name: &str| -> u64 {
+            let (_, rest) = line.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {line}"));
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().expect("it is a number")
+        };
+        sum = (sum.0 + number("slots"), sum.1 + number("bytes"));
+    }
+    sum
+}
+
+/// Members change from `before` to `after`: what is taken over is what the plan has said.
+async fn plan_says_what_is_taken_over(before: &[&'static str], after: &[&'static str]) {
+    const KEYS: usize = 1_500;
+    let mut growing = Growing::of(Cluster::start_as(&Plan { ids: before.to_vec(), ..Plan::default() }).await);
+    let client = growing.cluster.client();
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..10 {
+        let client = client.clone();
+        writers.spawn(async move {
+            for key in (writer..KEYS).step_by(10) {
+                // What was overwritten is not copied.
+                for value in ["x".repeat(700), format!("{key}-{}", "y".repeat(400))] {
+                    client.set(format!("kept-{key}"), value.as_str()).await.expect("a majority is there");
+                }
+            }
+        });
+    }
+    while let Some(written) = writers.join_next().await {
+        written.expect("a write ends");
+    }
+    let file = growing.file("after.yml", 3, after);
+    for id in after.iter().filter(|id| !before.contains(id)) {
+        growing.join(id, &file).await;
+    }
+    let file = file.to_str().unwrap();
+    // A node tells the size of its data as it was a second ago.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let plan = growing.run(&["members", "plan", file, "--json"]).await.json();
+    let moves = plan["moves"].as_array().unwrap();
+    let planned = |what: &str| moves.iter().map(|moved| moved[what].as_u64().unwrap()).sum::<u64>();
+    let mut to: Vec<&str> = moves.iter().map(|moved| moved["to"].as_str().unwrap()).collect();
+    to.sort_unstable();
+    to.dedup();
+    let applied = growing.run(&["members", "apply", file, "--yes"]).await;
+    assert_eq!(applied.exit, Some(0), "{applied:?}");
+    let (slots, bytes) = taken_over(&growing, &to).await;
+    println!(
+        "{before:?} to {after:?}: {} slots and {} bytes planned, {bytes} bytes sent",
+        planned("slots"),
+        planned("bytes")
+    );
+    assert_eq!(slots, planned("slots"));
+    assert!(
+        bytes.abs_diff(planned("bytes")) * 10 <= bytes,
+        "{bytes} bytes were sent, and {} planned",
+        planned("bytes")
+    );
+    for key in (0..KEYS).step_by(50) {
+        let found = client.get(format!("kept-{key}")).await.expect("a majority is there").expect("it is kept");
+        assert!(found.value.bytes().starts_with(format!("{key}-").as_bytes()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_that_is_added_takes_over_what_the_plan_says() {
+    in_time(plan_says_what_is_taken_over(&["1", "2", "3"], &["1", "2", "3", "4"])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_take_over_of_one_that_leaves_what_the_plan_says() {
+    in_time(plan_says_what_is_taken_over(&["1", "2", "3", "4", "5"], &["1", "2", "4", "5"])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_that_are_added_take_over_what_the_plan_says() {
+    in_time(plan_says_what_is_taken_over(&["1", "2", "3"], &["1", "2", "3", "4", "5"])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn takeover_goes_at_the_pace_of_the_node_that_gains_slots() {
+    in_time(async {
+        let mut growing = Growing::start().await;
+        let client = growing.cluster.client();
+        keep(&client, 200).await;
+        let four = growing.file("four.yml", 3, &["1", "2", "3", "4"]);
+        growing.join("4", &four).await;
+        let node = growing.cluster.nodes.last_mut().expect("node 4 is the last");
+        let text = std::fs::read_to_string(&node.files.node_file).expect("it is there");
+        write(&node.files.node_file, &format!("{text}  takeover_keys_per_second: 40\n"));
+        node.process().signal(nix::sys::signal::Signal::SIGHUP);
+        node.wait_log(&["SIGHUP: the configuration was read again", "takeover_keys_per_second"]).await;
+        let began = Instant::now();
+        let applied = growing.run(&["members", "apply", four.to_str().unwrap(), "--yes"]).await;
+        assert_eq!(applied.exit, Some(0), "{applied:?}");
+        // It holds three quarters of 200 keys.
+        let least = Duration::from_secs(3);
+        assert!(began.elapsed() > least, "150 keys were copied in {:?}, at 40 a second", began.elapsed());
+        are_kept(&client, 200).await;
     })
     .await;
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use quorate::peer::peer_service;
 use quorate::protocol::placement::Placement;
+use quorate::protocol::rate::Rate;
 use quorate::runtime::{self, NodeHandle, Options, PlainRequest, Rejected, Replies, RequestError, RunningNode};
 use quorate::storage::Store;
 use quorate::storage::memory::MemoryStore;
@@ -40,7 +41,9 @@ impl Cluster {
                 store,
                 operator_writes: true,
                 repair: Some(quorate::protocol::RepairSettings::default()),
+                takeover: Rate::TAKEOVER,
                 disk_reserve_bytes: None,
+                trust: Arc::default(),
                 requests_in_flight_max: 1_000,
                 request_bytes_in_flight_max: 1 << 26,
             })

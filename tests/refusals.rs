@@ -272,7 +272,8 @@ async fn nodes_whose_cluster_files_differ_refuse_each_other_and_both_say_so() {
             let peer = peer_of(&health, there);
             assert_parts(what, &peer.detail, &["cluster files differ", advice]);
             assert_eq!(health.status(), Health::Starting, "{what}: no cluster is bootstrapped: {health:?}");
-            node.wait_log(&["cluster files differ in seed, replica_count, node ids, weights or zones", advice]).await;
+            let differ = "cluster files differ in seed, replica_count, epoch_floor, node ids, weights or zones";
+            node.wait_log(&[differ, advice]).await;
             println!("{what}: node {} of node {there}: {}", node.id, peer.detail);
         }
         let status = cluster.nodes[0]

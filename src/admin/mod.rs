@@ -1,9 +1,10 @@
-//! The HTTP side of a node for monitoring: `/metrics` for Prometheus, `/livez` and `/readyz` for probes.
+//! The HTTP side of a node for monitoring: `/metrics` for Prometheus, `/livez` and `/readyz` for probes, a status page for people.
 //!
 //! Contract: no request here changes anything, and no answer waits longer than [`ANSWER_TIME_MAX`] for the node's loop.
 //! The metrics that the node does not give in that time are left out; the others are given.
 
 mod format;
+mod page;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,13 +30,16 @@ use crate::runtime::{NodeHandle, Status};
 use crate::service::health::{Assessor, unready_text};
 use crate::service::listener::{Connection, Listener};
 use crate::storage::StoreStatistics;
+use crate::tls::NodeTls;
 
 use format::Format;
+use page::Page;
 
 /// How long a node's loop may take to answer before it counts as stuck.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
 const INDEX: &str = "Quorate: one node's administration\n\
+    /         in a browser: the status page\n\
     /metrics  for Prometheus\n\
     /livez    200 while the node's process answers, else 503: restart it\n\
     /readyz   200 while the node takes requests, else 503 and why not\n";
@@ -45,19 +49,26 @@ const INDEX: &str = "Quorate: one node's administration\n\
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, node: NodeHandle, shutdown: CancellationToken) -> std::io::Result<()> {
-    axum::serve(Listener::for_monitoring(listener, &node), router(node))
+    let page = Page::start(node.clone(), shutdown.clone());
+    axum::serve(Listener::for_monitoring(listener, &node), router(node, page))
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await
 }
 
-fn router(node: NodeHandle) -> Router {
+fn router(node: NodeHandle, page: Arc<Page>) -> Router {
     Router::new()
-        .route("/", get(async || INDEX))
+        .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .fallback(async || (StatusCode::NOT_FOUND, INDEX))
         .with_state(Arc::new(Assessor::new(node)))
+        .merge(page::router(page))
+}
+
+/// The page for browsers, and a text for others.
+async fn index(headers: HeaderMap) -> Response {
+    if page::is_asked_for(&headers) { page::html() } else { ([(header::VARY, "accept")], INDEX).into_response() }
 }
 
 impl axum::serve::Listener for Listener {
@@ -127,6 +138,9 @@ fn snapshot(node: &NodeHandle, status: Option<&Status>, statistics: Option<&Stor
     quorate.register("build", "The version of the program, and the id of the node", Info::new(labels));
     let uptime = ConstGauge::new(node.uptime().as_secs_f64());
     quorate.register_with_unit("uptime", "Time since the node started", Unit::Seconds, uptime);
+    if let Some(tls) = &node.trust().tls {
+        add_tls(quorate, tls);
+    }
     if let Some(status) = status {
         add_status(quorate, status);
     }
@@ -134,6 +148,18 @@ fn snapshot(node: &NodeHandle, status: Option<&Status>, statistics: Option<&Stor
         add_statistics(quorate.sub_registry_with_prefix("store"), statistics);
     }
     registry
+}
+
+fn add_tls(registry: &mut Registry, tls: &NodeTls) {
+    let help = "When this node's certificate ends, in seconds since 1970";
+    registry.register("tls_certificate_end_time_seconds", help, ConstGauge::new(tls.facts().not_after as f64));
+    let help = "When the first of the CAs that this node believes ends, in seconds since 1970";
+    registry.register("tls_ca_end_time_seconds", help, ConstGauge::new(tls.authorities_end() as f64));
+    let help = "1 while the files of TLS on disk cannot be used, and the node goes on with those before";
+    registry.register("tls_files_refused", help, ConstGauge::new(u64::from(tls.problem().is_some())));
+    registry.register("tls_reloads", "Times that the files of TLS were read again", ConstCounter::new(tls.reloads()));
+    let help = "Handshakes of connections to this node that failed";
+    registry.register("tls_handshakes_failed", help, ConstCounter::new(tls.handshakes_failed()));
 }
 
 fn add_status(registry: &mut Registry, status: &Status) {
@@ -206,6 +232,7 @@ fn add_statistics(registry: &mut Registry, statistics: &StoreStatistics) {
         write_buffer_bytes,
         block_cache_bytes,
         write_stopped,
+        damage_met,
         stall_micros,
         log_syncs,
         log_sync_micros_p50,
@@ -227,6 +254,8 @@ fn add_statistics(registry: &mut Registry, statistics: &StoreStatistics) {
     }
     let help = "1 while the store stops writes because flushes or compactions lag";
     registry.register("write_stopped", help, ConstGauge::new(write_stopped));
+    let help = "How often damage was met in the store";
+    registry.register("damage_met", help, ConstCounter::new(damage_met));
     let stalled = ConstCounter::new(Duration::from_micros(stall_micros).as_secs_f64());
     registry.register_with_unit("stalled", "Time that the store made writers wait", Unit::Seconds, stalled);
     registry.register("log_syncs", "Syncs of the log", ConstCounter::new(log_syncs));

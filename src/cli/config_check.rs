@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn remark_follows_the_line_of_its_file() {
-        let node = "node:\n  id: 1\n  local_address: 127.0.0.1:8001\n  data_dir: d\n";
+        let node = "node:\n  id: 1\n  local_address: 127.0.0.1:8001\n  data_dir: d\n  insecure: true\n";
         let cluster =
             "cluster:\n  seed: 0\n  replica_count: 1\n  nodes: { 1: { remote_address: \"10.0.0.1:8001\" } }\n";
         let file = |name: &'static str, text| File { name: Path::new(name), text };

@@ -17,24 +17,34 @@ use tokio_util::sync::CancellationToken;
 use super::logging::{self, LogFormat, LogLevel};
 use super::output::{say, write};
 use super::serve::{self, StorageKind};
-use super::{CliError, Exit, Global};
-use crate::config::{self, Config, DevPlan, LocalAddress};
+use super::{CliError, Exit, Global, chaos};
+use crate::config::{self, Config, DevPlan, LocalAddress, TlsPaths};
 use crate::server::{PreparedServer, Server, ServerError};
+use crate::tls::authority::{self, Holder};
 use crate::types::Durability;
 
 /// A taken name of 64 random bits is no accident.
 const FOLDER_TRIES_MAX: usize = 8;
+/// How long the certificates of a secure cluster are valid.
+const CERTIFICATE_LIFE: Duration = Duration::from_hours(24 * 365);
 
 /// Run a throw-away cluster on this machine
 ///
 /// Listens on loopback alone, and prints commands to paste. Ctrl-C ends the cluster and drops its data, unless --data-dir
 /// keeps the data. With --json it prints the nodes' addresses.
+///
+/// With --chaos the nodes are processes of their own. Clients read and write meanwhile, and each write names the version that
+/// it replaces. Nodes are killed (SIGKILL) and paused (SIGSTOP) one at a time and brought back, by itself, or at a terminal on
+/// a key: k kills, p pauses, r brings back, a goes on by itself, q quits. A line tells the operations in each second, the
+/// slowest hundredth, and what failed. At the end the checker judges all histories. Ends with 6 if one is not linearizable.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
   quorate dev
   quorate dev --nodes 5 --port 9101
-  quorate dev --data-dir ./data")]
+  quorate dev --chaos                         kill and pause nodes under a load, and judge its history
+  quorate dev --data-dir ./data
+  quorate dev --secure")]
 pub(super) struct Dev {
     /// The number of nodes
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
@@ -48,6 +58,15 @@ pub(super) struct Dev {
     /// Where records are stored
     #[arg(long, value_enum, default_value_t = StorageKind::Rocks)]
     storage: StorageKind,
+    /// Speak TLS alone, with certificates of a new CA, and ask clients for theirs
+    #[arg(long, conflicts_with = "chaos")]
+    secure: bool,
+    /// Kill and pause nodes under a load, and judge its history
+    #[arg(long)]
+    chaos: bool,
+    /// End the chaos after so long; without it, on Ctrl-C or the key q
+    #[arg(long, value_name = "N", requires = "chaos", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: Option<u64>,
 }
 
 impl Dev {
@@ -62,12 +81,20 @@ impl Dev {
             data_dir: folder.path.clone(),
             durability: Durability::Fsync,
         };
-        let configs = config::dev(&plan).map_err(|error| CliError::bad_input(error.to_string()))?;
+        let mut configs = config::dev(&plan).map_err(|error| CliError::bad_input(error.to_string()))?;
+        if self.chaos {
+            return self.run_chaos(global, &configs, &folder, &shutdown).await;
+        }
+        let tls = if self.secure { Some(secure(&mut configs, &folder)?) } else { None };
         let servers = self.start(&configs).await?;
         wait_until_bootstrapped(&servers, &shutdown).await;
         let mut failure = None;
         if !shutdown.is_cancelled() {
-            let shown = if global.json { as_json(&configs, &folder) } else { self.lines_to_paste(&configs, &folder) };
+            let shown = if global.json {
+                as_json(&configs, &folder, tls.as_ref())
+            } else {
+                self.lines_to_paste(&configs, &folder, tls.as_ref())
+            };
             if let Err(error) = write(format!("{shown}\n").as_bytes()) {
                 // Nobody learns the addresses of the nodes, and a cluster that nobody knows of must not stay behind.
                 if error.kind() != ErrorKind::BrokenPipe {
@@ -91,6 +118,26 @@ impl Dev {
         failure.map_or(Ok(Exit::Done), Err)
     }
 
+    async fn run_chaos(
+        &self,
+        global: &Global,
+        configs: &[Config],
+        folder: &Folder,
+        shutdown: &CancellationToken,
+    ) -> Result<Exit, CliError> {
+        // Three nodes tolerate the first failure.
+        if self.nodes < 3 {
+            let problem = format!("--chaos needs --nodes 3 or more: {} tolerate no failure", self.nodes);
+            return Err(CliError::bad_input(problem));
+        }
+        if self.storage == StorageKind::Memory {
+            let problem =
+                "--chaos needs --storage rocks: a killed node that keeps its records in memory has lost its disk";
+            return Err(CliError::bad_input(problem));
+        }
+        chaos::run(global, configs, self.storage, &folder.path, self.seconds, shutdown).await
+    }
+
     /// Starts all nodes. Every port is bound before the first node looks for the others, so that none of them logs that
     /// another one cannot be reached.
     async fn start(&self, configs: &[Config]) -> Result<Vec<Server>, CliError> {
@@ -112,46 +159,128 @@ impl Dev {
         error
     }
 
-    fn lines_to_paste(&self, configs: &[Config], folder: &Folder) -> String {
+    fn lines_to_paste(&self, configs: &[Config], folder: &Folder, tls: Option<&ClientFiles>) -> String {
         let quorate = std::env::current_exe().map_or_else(|_| "quorate".to_owned(), |path| path.display().to_string());
         let (first, last) = (self.port, self.port + self.nodes - 1);
         let addresses: Vec<String> = configs.iter().map(|config| config.node.local_address.to_string()).collect();
         let addresses = addresses.join(",");
         let first_node = configs.first().map(|config| &config.node);
-        let line = |address: Option<LocalAddress>, command: fn(String) -> String| {
+        let line = |address: Option<LocalAddress>, command: &dyn Fn(String) -> String| {
             address.map_or_else(String::new, |address| format!("\n  {}", command(address.to_string())))
         };
-        let metrics =
-            line(first_node.and_then(|node| node.local_metrics_address), |at| format!("curl -s http://{at}/metrics"));
-        let http = line(first_node.and_then(|node| node.local_http_address), |at| {
-            format!("curl -X PUT -d hello http://{at}/greeting\n  curl http://{at}/greeting")
+        let (curl, scheme) = tls.map_or_else(|| ("curl".to_owned(), "http"), |tls| (tls.of_curl(), "https"));
+        let metrics = line(first_node.and_then(|node| node.local_metrics_address), &|at| {
+            format!("{curl} -s {scheme}://{at}/metrics")
         });
-        let lines = line(first_node.and_then(|node| node.local_line_address), |at| {
-            format!("echo GET default greeting | nc -N {}", at.replace(':', " "))
+        let http = line(first_node.and_then(|node| node.local_http_address), &|at| {
+            format!("{curl} -X PUT -d hello {scheme}://{at}/greeting\n  {curl} {scheme}://{at}/greeting")
         });
-        let redis = line(first_node.and_then(|node| node.local_redis_address), |at| {
+        let lines = line(first_node.and_then(|node| node.local_line_address), &|at| match tls {
+            None => format!("echo GET default greeting | nc -N {}", at.replace(':', " ")),
+            Some(tls) => tls.of_lines(&at),
+        });
+        let redis = line(first_node.and_then(|node| node.local_redis_address), &|at| {
             let port = at.rsplit(':').next().unwrap_or_default();
-            format!("redis-cli -p {port} get greeting")
+            let options = tls.map(ClientFiles::of_redis).unwrap_or_default();
+            format!("redis-cli{options} -p {port} get greeting")
         });
+        let variables = tls.map(ClientFiles::variables).unwrap_or_default();
+        let grpcurl = tls.map_or_else(|| "grpcurl -plaintext".to_owned(), ClientFiles::of_grpcurl);
         let data_fate = if folder.throw_away.is_some() { "drops its data" } else { "keeps its data" };
         format!(
             "{nodes} nodes on 127.0.0.1:{first} to {last}, data in {path}. Ctrl-C ends them and {data_fate}.\n\n\
              Paste into another terminal:\n  \
-             export QUORATE_ADDRESS={addresses}\n  \
+             export QUORATE_ADDRESS={addresses}{variables}\n  \
              {quorate} set greeting hello\n  \
              {quorate} get greeting\n  \
              {quorate} status\n  \
-             grpcurl -plaintext -d '{{\"entry\": {{\"key\": \"b\", \"value\": \"b-value\"}}}}' localhost:{first} \
+             {grpcurl} -d '{{\"entry\": {{\"key\": \"b\", \"value\": \"b-value\"}}}}' localhost:{first} \
              api.Cluster/Set\n  \
-             grpcurl -plaintext -d '{{\"key\": \"b\"}}' localhost:{last} api.Cluster/Get{http}{lines}{redis}{metrics}",
+             {grpcurl} -d '{{\"key\": \"b\"}}' localhost:{last} api.Cluster/Get{http}{lines}{redis}{metrics}",
             nodes = self.nodes,
             path = folder.path.display(),
         )
     }
 }
 
+/// The files by which a client of a secure cluster connects.
+struct ClientFiles {
+    ca: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+/// Gives each node a certificate, and a client too. Those of a folder that was kept are used again.
+fn secure(configs: &mut [Config], folder: &Folder) -> Result<ClientFiles, CliError> {
+    let dir = folder.path.join("tls");
+    let ca = dir.join(authority::CA_FILE);
+    if !ca.exists() {
+        authority::init(&dir, "quorate", CERTIFICATE_LIFE)?;
+    }
+    for config in configs {
+        let id = config.node.id.clone();
+        let (certificate, key) = (dir.join(format!("node-{id}.crt")), dir.join(format!("node-{id}.key")));
+        if !certificate.exists() {
+            let hosts = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+            authority::issue(&dir, &dir, Holder::Node(&id), &hosts, CERTIFICATE_LIFE)?;
+        }
+        config.node.tls = Some(TlsPaths { certificate, key, ca: ca.clone() });
+        config.node.tls_client_certificates_required = true;
+    }
+    let (certificate, key) = (dir.join("client-dev.crt"), dir.join("client-dev.key"));
+    if !certificate.exists() {
+        authority::issue(&dir, &dir, Holder::Client("dev"), &[], CERTIFICATE_LIFE)?;
+    }
+    // The lines are pasted in shells that are elsewhere.
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    Ok(ClientFiles { ca: absolute(ca), certificate: absolute(certificate), key: absolute(key) })
+}
+
+impl ClientFiles {
+    fn quoted(&self) -> [String; 3] {
+        [&self.ca, &self.certificate, &self.key].map(|path| quoted(&path.display().to_string()))
+    }
+
+    fn variables(&self) -> String {
+        let [ca, certificate, key] = self.quoted();
+        format!("\n  export QUORATE_CA={ca} QUORATE_CERT={certificate} QUORATE_KEY={key}")
+    }
+
+    fn of_curl(&self) -> String {
+        let [ca, certificate, key] = self.quoted();
+        format!("curl --cacert {ca} --cert {certificate} --key {key}")
+    }
+
+    fn of_grpcurl(&self) -> String {
+        let [ca, certificate, key] = self.quoted();
+        format!("grpcurl -cacert {ca} -cert {certificate} -key {key}")
+    }
+
+    fn of_redis(&self) -> String {
+        let [ca, certificate, key] = self.quoted();
+        format!(" --tls --cacert {ca} --cert {certificate} --key {key}")
+    }
+
+    fn of_lines(&self, address: &str) -> String {
+        let [ca, certificate, key] = self.quoted();
+        format!(
+            "(echo GET default greeting; sleep 1) | openssl s_client -quiet -no_ign_eof -verify_quiet -verify_return_error -CAfile {ca} \
+             -cert {certificate} -key {key} -connect {address}"
+        )
+    }
+}
+
+/// `text` as one word of a POSIX shell.
+fn quoted(text: &str) -> String {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "/._-+,:@%".contains(character);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// The cluster as one line of JSON.
-fn as_json(configs: &[Config], folder: &Folder) -> String {
+fn as_json(configs: &[Config], folder: &Folder, tls: Option<&ClientFiles>) -> String {
     let nodes: Vec<_> = configs
         .iter()
         .map(|config| {
@@ -170,7 +299,11 @@ fn as_json(configs: &[Config], folder: &Folder) -> String {
             })
         })
         .collect();
-    json!({ "nodes": nodes, "data_dir": folder.path, "kept": folder.throw_away.is_none() }).to_string()
+    let mut shown = json!({ "nodes": nodes, "data_dir": folder.path, "kept": folder.throw_away.is_none() });
+    if let Some(ClientFiles { ca, certificate, key }) = tls {
+        shown["tls"] = json!({ "ca": ca, "cert": certificate, "key": key });
+    }
+    shown.to_string()
 }
 
 /// Waits until all nodes take requests, or `shutdown` is cancelled.
@@ -270,6 +403,15 @@ mod tests {
         assert!(path.exists(), "it was not made by this folder");
         std::fs::remove_dir(&path).unwrap();
         std::fs::remove_dir(&away).unwrap();
+    }
+
+    #[test]
+    fn path_is_one_word_of_a_shell() {
+        for (path, word) in
+            [("/tmp/a-b.crt", "/tmp/a-b.crt"), ("/a b/c", "'/a b/c'"), ("it's", "'it'\\''s'"), ("", "''")]
+        {
+            assert_eq!(quoted(path), word);
+        }
     }
 
     #[test]

@@ -2,14 +2,15 @@
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value as Json, json};
 
+use super::list::value_on_a_line;
 use super::output::{base64, print, print_json, report, say, stamp_json};
 use super::tables::InTable;
 use super::{CliError, Exit, Global, version};
+use crate::backup::line::ttl_json;
 use crate::client::{KeyState, Versioned};
 use crate::types::{Stamp, Value};
 
@@ -60,9 +61,13 @@ impl Get {
             get = get.at_least(version);
         }
         let KeyState { found, version, stamp } = get.state().await?;
+        // In a shell whose output is read by a program, each answer is a line.
+        let is_for_script = global.shell.is_some() && self.output.is_none() && !std::io::stdout().is_terminal();
         let Some(found) = found else {
             if global.json {
                 print_json(&absent_as_json(&self.key, &version, stamp.as_ref()))?;
+            } else if is_for_script {
+                print(b"\n")?;
             }
             say(&format!("key {:?} has no value", self.key));
             return Ok(Exit::NotFound);
@@ -78,6 +83,7 @@ impl Get {
                 }
             }
             None if global.json => print_json(&as_json(&self.key, &found, true))?,
+            None if is_for_script => print((value_on_a_line(&found.value) + "\n").as_bytes())?,
             None => print(&as_text(&found.value, std::io::stdout().is_terminal())?)?,
         }
         Ok(Exit::Done)
@@ -99,11 +105,6 @@ fn as_text(value: &Value, on_terminal: bool) -> Result<Vec<u8>, CliError> {
         bytes.push(b'\n');
     }
     Ok(bytes)
-}
-
-/// A time to live in milliseconds. Part of one counts as a whole one: what is written again must not expire before its time.
-pub(super) fn ttl_json(ttl: Duration) -> Json {
-    json!(u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
 
 fn absent_as_json(key: &str, version: &str, stamp: Option<&Stamp>) -> Json {
@@ -130,6 +131,8 @@ fn as_json(key: &str, found: &Versioned, with_value: bool) -> Json {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::types::{Clock, NodeId};
 

@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::output::{base64, print, print_json, write};
 use super::tables::InTable;
 use super::{CliError, Exit, Global};
+use crate::backup::line::as_json;
 use crate::client::Listed;
 use crate::types::Value;
 
@@ -98,20 +99,6 @@ impl List {
         }
         Ok(Exit::Done)
     }
-}
-
-/// A key and its value, as `get --json` prints them.
-pub(super) fn as_json(listed: &Listed) -> Json {
-    let mut json = json!({ "key": listed.key, "version": listed.version });
-    if let Some(ttl) = listed.ttl {
-        json["ttl_ms"] = super::get::ttl_json(ttl);
-    }
-    match &listed.value {
-        Some(Value::Text(bytes)) => json["value"] = json!(String::from_utf8_lossy(bytes)),
-        Some(Value::Binary(bytes)) => json["binary"] = json!(base64(bytes)),
-        None => {}
-    }
-    json
 }
 
 fn as_text(listed: &Listed) -> String {

@@ -50,14 +50,16 @@ impl Locate {
                 "--cluster knows no tables: leave it out, so that a node tells what --table (or QUORATE_TABLE) stands for",
             ));
         }
-        let parameters = match &self.cluster {
-            Some(name) => {
-                let text = read(name)?;
-                let cluster = ClusterConfig::parse(File { name, text: &text })
-                    .map_err(|error| CliError::bad_input(error.to_string()))?;
-                cluster.parameters
-            }
-            None => parameters(&global.client()?.cluster_info().await?)?,
+        let parameters = if let Some(name) = &self.cluster {
+            let text = read(name)?;
+            let cluster = ClusterConfig::parse(File { name, text: &text });
+            cluster.map_err(|error| CliError::bad_input(error.to_string()))?.parameters
+        } else {
+            let client = global.client()?;
+            let info = client.cluster_info().await?;
+            // While members change, the replicas that are to be.
+            let lists = lists(&info, client.members().await.ok().as_ref())?;
+            lists.new.unwrap_or(lists.old)
         };
         let placement = Placement::new(parameters);
         let table = if is_default { TableId::DEFAULT } else { id(global, &self.table.table).await? };
@@ -80,16 +82,64 @@ async fn id(global: &Global, name: &str) -> Result<TableId, CliError> {
     Ok(TableId(table?.id))
 }
 
-/// The parameters of the placement, as a node reported them. They are checked, because they came over the network.
-pub(super) fn parameters(info: &api::ClusterInfoResponse) -> Result<ClusterParameters, CliError> {
+/// The parameters of the placement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ListParameters {
+    /// While members change, of the old list.
+    pub(super) old: ClusterParameters,
+    /// Those that are to be, while members change.
+    pub(super) new: Option<ClusterParameters>,
+}
+
+/// A node, as it was reported.
+struct Listed<'a> {
+    id: &'a str,
+    weight_hundredths: u32,
+    zone: &'a str,
+}
+
+/// The parameters of the placement, as a node reported them. They are checked, because they came over the network. Without
+/// `members` they are those of all nodes.
+pub(super) fn lists<'a>(
+    info: &'a api::ClusterInfoResponse,
+    members: Option<&api::MembersGetResponse>,
+) -> Result<ListParameters, CliError> {
+    let Some(members) = members else {
+        let node = |node: &'a api::StorageNode| {
+            let api::StorageNode { id, weight_hundredths, zone, .. } = node;
+            Listed { id, weight_hundredths: *weight_hundredths, zone }
+        };
+        let nodes = info.storage_nodes.iter().map(node);
+        return Ok(ListParameters { old: parameters(info, info.replication_level, nodes)?, new: None });
+    };
+    let of_old = members.members.iter().filter(|member| member.in_old).map(|member| Listed {
+        id: &member.id,
+        weight_hundredths: member.old_weight_hundredths,
+        zone: &member.old_zone,
+    });
+    let old = parameters(info, members.replica_count.into(), of_old)?;
+    let of_new = members.members.iter().filter(|member| member.in_new).map(|member| Listed {
+        id: &member.id,
+        weight_hundredths: member.weight_hundredths,
+        zone: &member.zone,
+    });
+    let new = members.new_replica_count.map(|count| parameters(info, count.into(), of_new));
+    Ok(ListParameters { old, new: new.transpose()? })
+}
+
+fn parameters<'a>(
+    info: &api::ClusterInfoResponse,
+    replica_count: i64,
+    nodes: impl Iterator<Item = Listed<'a>>,
+) -> Result<ClusterParameters, CliError> {
     let bad = |problem: String| {
         CliError::not_done(format!("node {:?} describes an impossible cluster: {problem}", info.node_id))
     };
-    let mut nodes: Vec<&api::StorageNode> = info.storage_nodes.iter().collect();
-    nodes.sort_unstable_by_key(|node| &node.id);
+    let mut nodes: Vec<Listed<'_>> = nodes.collect();
+    nodes.sort_unstable_by_key(|node| node.id);
     let node_ids = nodes
         .iter()
-        .map(|node| NodeId::new(&node.id).map_err(|error| bad(error.to_string())))
+        .map(|node| NodeId::new(node.id).map_err(|error| bad(error.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
     if let Some((twice, _)) = std::iter::zip(&node_ids, &node_ids[1.min(node_ids.len())..]).find(|(a, b)| a == b) {
         return Err(bad(format!("node {twice} is listed twice")));
@@ -97,19 +147,19 @@ pub(super) fn parameters(info: &api::ClusterInfoResponse) -> Result<ClusterParam
     if node_ids.len() > NODES_MAX {
         return Err(bad(format!("{} nodes; at most {NODES_MAX} are possible", node_ids.len())));
     }
-    let replica_count = usize::try_from(info.replication_level)
+    let replica_count = usize::try_from(replica_count)
         .ok()
         .filter(|count| (1..=node_ids.len().min(REPLICA_COUNT_MAX)).contains(count))
-        .ok_or_else(|| bad(format!("{} replicas on {} nodes", info.replication_level, node_ids.len())))?;
-    let weight = |node: &&api::StorageNode| match node.weight_hundredths {
+        .ok_or_else(|| bad(format!("{replica_count} replicas on {} nodes", node_ids.len())))?;
+    let weight = |node: &Listed<'_>| match node.weight_hundredths {
         0 => Weight::ONE.hundredths(),
         given => given,
     };
     let weights: Vec<u32> = nodes.iter().map(weight).collect();
-    let zones: Vec<&str> = nodes.iter().map(|node| node.zone.as_str()).collect();
+    let zones: Vec<&str> = nodes.iter().map(|node| node.zone).collect();
     let zones = if zones.iter().all(|zone| zone.is_empty()) { Vec::new() } else { zones };
     let sites = Site::listed(node_ids.len(), &weights, &zones).map_err(|error| bad(error.to_string()))?;
-    Ok(ClusterParameters { seed: info.seed, replica_count, node_ids, sites })
+    Ok(ClusterParameters { seed: info.seed, replica_count, epoch_floor: info.epoch_floor, node_ids, sites })
 }
 
 fn replicas<'a>(placement: &'a Placement, key: &Key) -> Vec<&'a str> {
@@ -133,6 +183,10 @@ mod tests {
         let node = |id: &&str| api::StorageNode { id: (*id).to_owned(), ..Default::default() };
         let storage_nodes = ids.iter().map(node).collect();
         api::ClusterInfoResponse { replication_level, storage_nodes, seed, ..Default::default() }
+    }
+
+    fn parameters(info: &api::ClusterInfoResponse) -> Result<ClusterParameters, CliError> {
+        lists(info, None).map(|lists| lists.old)
     }
 
     #[test]
@@ -164,6 +218,32 @@ mod tests {
         assert!(parameters(&in_zones).unwrap_err().message.contains("is no zone"));
         weighted.storage_nodes[0].weight_hundredths = 1_000_001;
         assert!(parameters(&weighted).unwrap_err().message.contains("1000001 hundredths"));
+    }
+
+    #[test]
+    fn changing_members_are_two_lists() {
+        let member =
+            |id: &str, in_old, in_new| api::ClusterMember { id: id.into(), in_old, in_new, ..Default::default() };
+        let members = api::MembersGetResponse {
+            changing: true,
+            replica_count: 1,
+            new_replica_count: Some(3),
+            // Node 2 is replaced under its id.
+            members: vec![
+                member("1", true, false),
+                member("2", true, false),
+                member("2", false, true),
+                member("3", false, true),
+                member("4", false, true),
+            ],
+            ..Default::default()
+        };
+        let lists = lists(&info(&["1", "2", "3", "4"], 3, 7), Some(&members)).unwrap();
+        let of = |parameters: &ClusterParameters| {
+            let ids: Vec<String> = parameters.node_ids.iter().map(ToString::to_string).collect();
+            (parameters.replica_count, ids.join(" "))
+        };
+        assert_eq!((of(&lists.old), of(&lists.new.unwrap())), ((1, "1 2".into()), (3, "2 3 4".into())));
     }
 
     #[test]

@@ -7,22 +7,31 @@
 //! Texts are made by pure functions, so that tests can compare them.
 
 mod add;
+mod backup;
 mod bench;
+mod ca;
+mod chaos;
+mod check;
 mod completions;
 mod config_check;
 mod config_reference;
 mod delete;
 mod dev;
 mod get;
+mod judged;
+mod linearizable;
 mod list;
 mod locate;
 mod log_queue;
 pub mod logging;
+mod man;
 mod members;
 mod output;
 mod repair;
+mod security;
 mod serve;
 mod set;
+mod shell;
 mod status;
 mod tables;
 mod transfer;
@@ -38,9 +47,11 @@ use tonic::Code;
 
 use crate::client::{Builder, Client, ClientError, endpoint};
 use crate::limits::DEADLINE_MAX;
+use crate::tls::Dialer;
 use crate::types::Ttl;
 use crate::wire::failure::FailureReason;
 use output::say;
+use security::Security;
 
 /// How long the process waits, at its end, for threads that the system holds.
 const THREADS_END_TIME_MAX: Duration = Duration::from_millis(200);
@@ -67,6 +78,8 @@ EXAMPLES:
   quorate tables create carts                 make another set of keys, for --table carts
   quorate --address n1:8001,n2:8001 status    show the nodes of another cluster
   quorate members                             show who belongs to the cluster, and change that
+  quorate check --linearizable                run a load, and judge whether every key was linearizable
+  quorate shell                               all of these, one a line, with completion
   quorate help set                            explain a command
 
 EXIT CODES:
@@ -75,7 +88,9 @@ EXIT CODES:
   2  the command line, a file or a value is not accepted
   3  certainly not done: no node answered, or too few replicas; safe to try again
   4  a write that may or may not have happened: read the key to find out
-  5  certainly not done: the condition of the write does not hold, or the table to create is there";
+  5  certainly not done: the condition of the write does not hold, or the table to create is there
+  6  what was checked is not good enough: a history that is not linearizable or has no verdict, a machine for a node, or the
+     failures that status was told to require";
 
 /// The heading of the options that say which nodes are asked, and for how long.
 const ASKING: &str = "Options of commands that ask a node";
@@ -100,9 +115,15 @@ pub struct Global {
     /// How long to try, all attempts together, such as 500ms or 5s; at most 60s
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "5s", help_heading = ASKING)]
     pub timeout: Duration,
+    /// Whom it believes, and who it is.
+    #[command(flatten)]
+    pub security: Security,
     /// Where the addresses come from, for errors.
     #[arg(skip)]
     pub address_origin: AddressOrigin,
+    /// What a command has of the shell that it runs in.
+    #[arg(skip)]
+    shell: Option<shell::InShell>,
 }
 
 /// Where the addresses of the nodes come from.
@@ -113,14 +134,52 @@ pub enum AddressOrigin {
     Option,
     /// The variable `QUORATE_ADDRESS`.
     Variable,
+    /// The context that is named, or the current one.
+    Context,
+}
+
+impl AddressOrigin {
+    fn of(matches: &clap::ArgMatches) -> Self {
+        match matches.value_source("address") {
+            Some(ValueSource::EnvVariable) => Self::Variable,
+            // The default gives way to a context.
+            Some(ValueSource::DefaultValue) => Self::Context,
+            _ => Self::Option,
+        }
+    }
 }
 
 impl Global {
     /// A client for these options.
     fn client(&self) -> Result<Client, CliError> {
+        if let Some(client) = self.shell.as_ref().and_then(|shell| shell.client.as_ref()) {
+            return Ok(client.with_deadline(self.timeout));
+        }
         let addresses = self.addresses()?;
-        let builder = addresses.into_iter().fold(Client::builder(), Builder::address);
+        let mut builder = addresses.into_iter().fold(Client::builder(), Builder::address);
+        if let Some(tls) = self.security.tls()? {
+            builder = builder.tls(&tls);
+        }
         Ok(builder.deadline(self.timeout).build()?)
+    }
+
+    /// How connections are secured.
+    fn dialer(&self) -> Result<Dialer, CliError> {
+        Ok(self.security.tls()?.map(|tls| tls.dialer()).unwrap_or_default())
+    }
+
+    /// Takes what is not given from a context.
+    fn complete(&mut self) -> Result<(), CliError> {
+        // The current context is that of its own addresses: what it trusts is not meant for others.
+        let addresses = self.security.complete(self.address_origin == AddressOrigin::Context)?;
+        if self.address_origin == AddressOrigin::Context {
+            if addresses.is_empty() {
+                self.address_origin = AddressOrigin::Option;
+            } else {
+                self.address = addresses;
+            }
+        }
+        Ok(())
     }
 
     /// The addresses of the nodes, each of which is well formed. An error names the option or the variable that gave it.
@@ -128,11 +187,13 @@ impl Global {
         let origin = match self.address_origin {
             AddressOrigin::Option => "--address",
             AddressOrigin::Variable => "QUORATE_ADDRESS",
+            AddressOrigin::Context => "the address of the context",
         };
+        let dialer = self.dialer()?;
         let given = self.address.join(",");
         if given.trim().is_empty() {
             let cure = match self.address_origin {
-                AddressOrigin::Option => "give it HOST:PORT, such as 127.0.0.1:8001",
+                AddressOrigin::Option | AddressOrigin::Context => "give it HOST:PORT, such as 127.0.0.1:8001",
                 AddressOrigin::Variable => "unset it, or set it to HOST:PORT, such as 127.0.0.1:8001",
             };
             return Err(CliError::bad_input(format!("{origin} is empty: {cure}")));
@@ -142,7 +203,7 @@ impl Global {
             if address.is_empty() {
                 return Err(CliError::bad_input(format!("{origin}: an address in {given:?} is empty: remove a comma")));
             }
-            endpoint(address).map_err(|problem| CliError::bad_input(format!("{origin}: {problem}")))?;
+            endpoint(address, &dialer).map_err(|problem| CliError::bad_input(format!("{origin}: {problem}")))?;
         }
         Ok(addresses)
     }
@@ -161,15 +222,37 @@ enum Command {
     Tables(tables::Tables),
     Export(transfer::Export),
     Import(transfer::Import),
+    Backup(backup::Backup),
     Status(status::Status),
+    Check(check::Check),
     Repair(repair::Repair),
     Members(members::Members),
     Locate(locate::Locate),
     Bench(bench::Bench),
+    Ca(ca::Ca),
     /// Check configuration files, or print the reference of their keys
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+EXAMPLES:
+  quorate config check node-1.yml cluster.yml
+  quorate config reference | less"
+    )]
     Config(Config),
+    Shell(shell::Shell),
     Completions(completions::Completions),
+    Man(man::Man),
+}
+
+impl Command {
+    /// Whether it asks a node, so that contexts count.
+    fn asks_a_node(&self) -> bool {
+        let asks_none = matches!(
+            self,
+            Self::Serve(_) | Self::Dev(_) | Self::Ca(_) | Self::Config(_) | Self::Completions(_) | Self::Man(_)
+        );
+        !asks_none
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -198,6 +281,8 @@ pub enum Exit {
     OutcomeUnknown = 4,
     /// Certainly not done: the condition of the write does not hold, or the table to create is there.
     ConditionFailed = 5,
+    /// What was checked is not good enough: a history, the machine, or the failures that are tolerated.
+    NotGoodEnough = 6,
 }
 
 impl From<Exit> for ExitCode {
@@ -295,9 +380,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let matches = Cli::command().try_get_matches_from(arguments)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
-    if matches.value_source("address") == Some(ValueSource::EnvVariable) {
-        cli.global.address_origin = AddressOrigin::Variable;
-    }
+    cli.global.address_origin = AddressOrigin::of(&matches);
     Ok(cli)
 }
 
@@ -308,7 +391,10 @@ fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| processors.get().saturating_sub(1).max(1))
 }
 
-async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
+async fn dispatch(Cli { mut global, command }: Cli) -> Result<Exit, CliError> {
+    if command.asks_a_node() {
+        global.complete()?;
+    }
     match command {
         Command::Serve(serve) => serve.run().await,
         Command::Dev(dev) => dev.run(&global).await,
@@ -321,14 +407,19 @@ async fn dispatch(Cli { global, command }: Cli) -> Result<Exit, CliError> {
         Command::Tables(tables) => tables.run(&global).await,
         Command::Export(export) => export.run(&global).await,
         Command::Import(import) => import.run(&global).await,
+        Command::Backup(backup) => backup.run(&global).await,
         Command::Status(status) => status.run(&global).await,
+        Command::Check(check) => check.run(&global).await,
         Command::Repair(repair) => repair.run(&global).await,
         Command::Members(members) => members.run(&global).await,
         Command::Locate(locate) => locate.run(&global).await,
         Command::Bench(bench) => bench.run(&global).await,
+        Command::Ca(ca) => ca.run(&global),
         Command::Config(Config::Check(check)) => check.run(&global),
         Command::Config(Config::Reference) => config_reference::run(),
+        Command::Shell(shell) => shell.run(&global).await,
         Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
     }
 }
 
@@ -383,9 +474,7 @@ mod tests {
                 return;
             }
             let help = command.clone().render_long_help().to_string();
-            if command.get_name() != "config" {
-                assert!(help.contains("EXAMPLES:"), "{}", command.get_name());
-            }
+            assert!(help.contains("EXAMPLES:"), "{}", command.get_name());
             command.get_subcommands().for_each(check);
         }
         check(&Cli::command());
@@ -429,7 +518,8 @@ mod tests {
             (&["a:1", "b"], AddressOrigin::Option, ["--address: address \"b\"", "port is missing"]),
         ] {
             let address = given.iter().map(|address| (*address).to_owned()).collect();
-            let global = Global { address, json: false, timeout: Duration::from_secs(1), address_origin: origin };
+            let (timeout, security) = (Duration::from_secs(1), Security::default());
+            let global = Global { address, json: false, timeout, security, address_origin: origin, shell: None };
             let error = global.addresses().unwrap_err();
             assert_eq!(error.exit, Exit::BadInput);
             assert!(parts.iter().all(|part| error.message.contains(part)), "{error}");

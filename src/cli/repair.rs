@@ -55,7 +55,8 @@ impl Repair {
 
 /// Orders a comparison of all nodes, and waits until they hold the same. Returns early where a node does not answer.
 async fn repair_now(info: &api::ClusterInfoResponse, global: &Global) -> Result<Report, CliError> {
-    let ordered = order_all(info, &global.addresses()?, global.timeout.min(HEALTH_TIME_MAX)).await;
+    let dialer = global.dialer()?;
+    let ordered = order_all(info, &global.addresses()?, &|_| dialer.clone(), global.timeout.min(HEALTH_TIME_MAX)).await;
     // A node that does not answer is named in the report.
     if let Some((address, _)) = ordered.iter().find(|(_, ordered)| **ordered == Ok(false)) {
         let why = "repair is off there: set repair_keys_per_second above 0 in its node.yml, and send it SIGHUP";
@@ -83,7 +84,9 @@ fn spinner() -> ProgressBar {
 impl Report {
     /// Asks all nodes.
     async fn ask(info: &api::ClusterInfoResponse, global: &Global) -> Result<Self, CliError> {
-        let answers = ask_all(info, &global.addresses()?, global.timeout.min(HEALTH_TIME_MAX)).await;
+        let dialer = global.dialer()?;
+        let answers =
+            ask_all(info, &global.addresses()?, &|_| dialer.clone(), global.timeout.min(HEALTH_TIME_MAX)).await;
         let healths = answers.into_values().filter_map(Result::ok);
         let healths: BTreeMap<String, api::HealthResponse> =
             healths.map(|health| (health.node_id.clone(), health)).collect();

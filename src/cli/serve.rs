@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use nix::sys::stat::{Mode, umask};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use crate::server::{self, Server, ServerError, Storage};
 /// Run one node, in the foreground
 ///
 /// SIGTERM or Ctrl-C ends the node within 5 seconds: it finishes the requests in flight first. SIGHUP makes it read both files
-/// again: the configuration reference says which keys take effect at once. Variables override the values of the node file:
+/// again, and the files of TLS: the configuration reference says which keys take effect at once. Variables override the values of the node file:
 /// QUORATE_NODE_ID, QUORATE_NODE_LOCAL_ADDRESS and so on.
 ///
 /// The log goes to stderr.
@@ -51,6 +52,9 @@ pub(super) struct Serve {
     /// The least severe level that is logged; the variable RUST_LOG overrides it
     #[arg(long, value_enum, default_value_t = LogLevel::Info)]
     log_level: LogLevel,
+    /// End when stdin ends, as on SIGTERM: for nodes that must not outlive the process that started them
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
 }
 
 /// Where records are stored.
@@ -75,9 +79,14 @@ impl Serve {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
         let _log = logging::init(self.log_format, self.log_level)?;
         let config = self.read()?;
+        // Files of the node are for its user alone, those of RocksDB included.
+        umask(Mode::from_bits_truncate(0o077));
         end_process_on_panic();
         let hung_up = Arc::new(Notify::new());
         let shutdown = shutdown_on_signals(Hangup::Tells(Arc::clone(&hung_up)))?;
+        if self.until_stdin_ends {
+            end_with_stdin(shutdown.clone());
+        }
         let storage = self.storage.into();
         let start =
             if self.join { Server::join(&config, storage).await } else { Server::start(&config, storage).await };
@@ -107,9 +116,7 @@ impl Serve {
                 }
             };
             let changes = config.reload(&new);
-            if !changes.reloaded.is_empty() {
-                server::reload(&node, &config.node).await;
-            }
+            server::reload(&node, &config.node).await;
             let keys = if changes.reloaded.is_empty() { "none".to_owned() } else { changes.reloaded.join(", ") };
             info!(%keys, "SIGHUP: the configuration was read again, and these keys take effect");
             if !changes.others.is_empty() {
@@ -126,12 +133,24 @@ impl Serve {
 impl From<ServerError> for CliError {
     fn from(error: ServerError) -> Self {
         match error {
-            ServerError::Folder(_) => Self::bad_input(error.to_string()),
+            ServerError::Folder(_) | ServerError::Tls(_) | ServerError::Exposed { .. } => {
+                Self::bad_input(error.to_string())
+            }
             ServerError::Listen { .. } | ServerError::Store { .. } | ServerError::Ended(_) => {
                 Self::not_done(error.to_string())
             }
         }
     }
+}
+
+/// Cancels `shutdown` once stdin has ended.
+fn end_with_stdin(shutdown: CancellationToken) {
+    // A thread of its own: a read of a pipe cannot be given up. It ends with the process.
+    std::thread::spawn(move || {
+        // A pipe that breaks has ended too.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        shutdown.cancel();
+    });
 }
 
 /// How long a panic may take to write its report before the process ends.

@@ -62,6 +62,11 @@ pub(super) struct Set {
 }
 
 impl Set {
+    /// Whether the value is to come from stdin.
+    pub(super) fn takes_stdin(&self) -> bool {
+        self.value.is_none() && self.file.as_deref().is_none_or(|file| file == Path::new("-"))
+    }
+
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let bytes = match (self.value, self.file) {
             (Some(value), _) => value.into_bytes(),

@@ -1,43 +1,124 @@
 //! `quorate status`: show the state of each node, and how many more failures the cluster tolerates.
 
 use std::fmt::Write as _;
+use std::io::{ErrorKind, IsTerminal as _};
+use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{Table, presets};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use super::locate::parameters;
-use super::output::{print, print_json};
+use super::locate::lists;
+use super::members::text::rest_text;
+use super::output::{print, write};
+use super::serve::shutdown_on_signal;
 use super::{CliError, Exit, Global};
 use crate::protocol::placement::Placement;
 use crate::service::cluster_report::{HEALTH_TIME_MAX, Report, View, ask_all, rows};
-use crate::types::{Clock, Slot, Weight};
+use crate::types::{Clock, Weight};
 
 /// Show the state of each node, and how many more failures the cluster tolerates
 ///
 /// Asks one node for the list of nodes, and then each node for its health: at the addresses given here, and at the
 /// addresses by which the nodes reach each other. A node that is not reachable from here is shown as the other nodes see
 /// it. Ends with code 3 if some keys can be neither read nor written now.
+///
+/// With --require-tolerance N it ends with code 6 if fewer than N more failures are tolerated: for monitors and scripts.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
   quorate status
   quorate --address n1:8001,n2:8001 status
+  quorate status --watch                      again every two seconds, until Ctrl-C
+  quorate status --require-tolerance 1        code 6 if no node may fail now
   quorate status --json | jq .failures_tolerated")]
-pub(super) struct Status {}
+pub(super) struct Status {
+    /// End with code 6 if fewer failures than this are tolerated
+    #[arg(long, value_name = "N")]
+    require_tolerance: Option<usize>,
+    /// Show it again and again, until Ctrl-C: every two seconds, or as often as this says
+    #[arg(long, value_name = "DURATION", value_parser = super::duration, num_args = 0..=1, default_missing_value = "2s", require_equals = true)]
+    watch: Option<Duration>,
+}
 
 impl Status {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        let info = global.client()?.cluster_info().await?;
-        let placement = Placement::new(parameters(&info)?);
-        let answers = ask_all(&info, &global.addresses()?, global.timeout.min(HEALTH_TIME_MAX)).await;
-        let report = Report::new(&placement, rows(&info, &answers));
-        if global.json {
-            print_json(&report.as_json())?;
-        } else {
-            print(report.as_text().as_bytes())?;
+        let Some(every) = self.watch else {
+            let report = ask(global).await?;
+            print(shown(&report, global).as_bytes())?;
+            return Ok(self.exit(&report));
+        };
+        // A shell ends its commands itself.
+        let interrupted = if global.shell.is_some() { CancellationToken::new() } else { shutdown_on_signal()? };
+        let is_screen = std::io::stdout().is_terminal() && !global.json;
+        let mut last = Exit::NotDone;
+        loop {
+            let asked = tokio::select! {
+                () = interrupted.cancelled() => return Ok(last),
+                asked = ask(global) => asked,
+            };
+            let text = match asked {
+                Ok(report) => {
+                    last = self.exit(&report);
+                    shown(&report, global)
+                }
+                // A cluster that does not answer now may answer later.
+                Err(error) if error.exit == Exit::NotDone => {
+                    last = Exit::NotDone;
+                    if global.json {
+                        format!("{}\n", json!({ "error": error.message }))
+                    } else {
+                        format!("{}\n", error.message)
+                    }
+                }
+                Err(error) => return Err(error),
+            };
+            // A screen is replaced as a whole; elsewhere each report is followed by an empty line.
+            let text = match (is_screen, global.json) {
+                (true, _) => format!("\x1b[H\x1b[2J{text}"),
+                (false, true) => text,
+                (false, false) => format!("{text}\n"),
+            };
+            match write(text.as_bytes()) {
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(last),
+                Err(error) => return Err(CliError::not_done(format!("stdout cannot be written: {error}"))),
+                Ok(()) => {}
+            }
+            tokio::select! {
+                () = interrupted.cancelled() => return Ok(last),
+                () = tokio::time::sleep(every) => {}
+            }
         }
-        Ok(if report.slots_lost == 0 { Exit::Done } else { Exit::NotDone })
     }
+
+    fn exit(&self, report: &Report) -> Exit {
+        if report.slots_lost > 0 {
+            Exit::NotDone
+        } else if self.require_tolerance.is_some_and(|required| report.failures_tolerated < required) {
+            Exit::NotGoodEnough
+        } else {
+            Exit::Done
+        }
+    }
+}
+
+/// Asks all nodes.
+async fn ask(global: &Global) -> Result<Report, CliError> {
+    let client = global.client()?;
+    let info = client.cluster_info().await?;
+    // A node that waits to become a member knows of no others, and a cluster of such nodes has none.
+    let members = client.members().await.ok();
+    let lists = lists(&info, members.as_ref())?;
+    let (old, new) = (Placement::new(lists.old), lists.new.map(Placement::new));
+    let dialer = global.dialer()?;
+    let time_max = global.timeout.min(HEALTH_TIME_MAX);
+    let answers = ask_all(&info, &global.addresses()?, &|_| dialer.clone(), time_max).await;
+    Ok(Report::new(&old, new.as_ref(), members, rows(&info, &answers)))
+}
+
+fn shown(report: &Report, global: &Global) -> String {
+    if global.json { format!("{}\n", report.as_json()) } else { report.as_text() }
 }
 
 impl Report {
@@ -52,7 +133,12 @@ impl Report {
         header.extend(has_zones.then_some("ZONE"));
         table.set_header(header);
         for (row, site) in self.rows.iter().zip(&self.sites) {
-            let mut cells = vec![row.id.clone(), row.address.clone(), row.state().to_owned()];
+            // That of a member that stays goes without saying.
+            let state = match self.role(&row.id).filter(|role| *role != "member") {
+                Some(role) => format!("{}, {role}", row.state()),
+                None => row.state().to_owned(),
+            };
+            let mut cells = vec![row.id.clone(), row.address.clone(), state];
             match &row.view {
                 View::Unreachable { .. } => cells.extend(["-", "-", "-", "-", "-"].map(str::to_owned)),
                 View::Answer(health) => cells.extend([
@@ -76,35 +162,20 @@ impl Report {
                 let _ = writeln!(text, "node {}: {detail}", row.id);
             }
         }
-        text + &self.verdict() + "\n"
-    }
-
-    fn verdict(&self) -> String {
-        let away: Vec<&str> = self.rows.iter().filter(|row| !row.serves()).map(|row| row.id.as_str()).collect();
-        let away = away.join(", ");
-        if self.slots_lost > 0 {
-            return format!(
-                "{} of {} slots lack a majority of their {} replicas: their keys can be neither read nor written until \
-                 more of these nodes are online: {away}",
-                self.slots_lost,
-                Slot::COUNT,
-                self.replica_count
+        for node in self.waiting() {
+            let _ = writeln!(text, "node {} at {} waits to be added: quorate members apply", node.id, node.address);
+        }
+        if let (Some(change), Some(members)) = (&self.change, &self.members) {
+            let after = change.failures_tolerated;
+            let _ = writeln!(
+                text,
+                "members change (configuration {}): {}; afterwards {after} more {} tolerated",
+                members.number,
+                rest_text(change.moving, None),
+                if after == 1 { "failure is" } else { "failures are" }
             );
         }
-        match self.failures_tolerated {
-            0 if away.is_empty() => format!(
-                "tolerates no failure: with {} for each slot, all replicas are needed; a larger replica_count tolerates \
-                 more",
-                if self.replica_count == 1 {
-                    "1 replica".to_owned()
-                } else {
-                    format!("{} replicas", self.replica_count)
-                }
-            ),
-            0 => format!("tolerates no more failures: bring these nodes back: {away}"),
-            1 => "tolerates 1 more failure".to_owned(),
-            more => format!("tolerates {more} more failures"),
-        }
+        text + &self.verdict() + "\n"
     }
 }
 
@@ -132,12 +203,10 @@ pub(super) fn bytes_text(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::api;
     use crate::service::cluster_report::{Answers, Row};
-    use crate::types::{ClusterParameters, NodeId, Site};
+    use crate::types::{ClusterParameters, NodeId, Site, Slot};
 
     fn placement(nodes: usize, replica_count: usize) -> Placement {
         let node_ids = (1..=nodes).map(|id| NodeId::new(&id.to_string()).unwrap()).collect();
@@ -173,7 +242,7 @@ mod tests {
     /// A report on `nodes` nodes of which the first `away` do not answer.
     fn report(nodes: usize, replica_count: usize, away: usize) -> Report {
         let status = |id: usize| (id > away).then_some(api::Health::Online);
-        Report::new(&placement(nodes, replica_count), (1..=nodes).map(|id| row(id, status(id))).collect())
+        Report::new(&placement(nodes, replica_count), None, None, (1..=nodes).map(|id| row(id, status(id))).collect())
     }
 
     #[test]
@@ -207,9 +276,25 @@ mod tests {
     }
 
     #[test]
+    fn tolerance_that_is_required_decides_the_exit_code() {
+        for (away, required, exit) in [
+            (0, None, Exit::Done),
+            (0, Some(1), Exit::Done),
+            (0, Some(2), Exit::NotGoodEnough),
+            (1, None, Exit::Done),
+            (1, Some(0), Exit::Done),
+            (1, Some(1), Exit::NotGoodEnough),
+            (2, Some(0), Exit::NotDone),
+        ] {
+            let status = Status { require_tolerance: required, watch: None };
+            assert_eq!(status.exit(&report(3, 3, away)), exit, "{away} away, {required:?}");
+        }
+    }
+
+    #[test]
     fn degraded_node_is_not_counted_on() {
         let rows = vec![row(1, Some(api::Health::Degraded)), row(2, Some(api::Health::Online))];
-        let report = Report::new(&placement(2, 1), rows);
+        let report = Report::new(&placement(2, 1), None, None, rows);
         assert!(report.slots_lost > 0 && report.slots_lost < Slot::COUNT);
     }
 
@@ -231,7 +316,7 @@ mod tests {
         let cluster = |weights: &[u32], zones: &[&str]| {
             let plain = placement(3, 3).parameters().clone();
             let sites = Site::listed(3, weights, zones).unwrap();
-            Report::new(&Placement::new(ClusterParameters { sites, ..plain }), rows())
+            Report::new(&Placement::new(ClusterParameters { sites, ..plain }), None, None, rows())
         };
         let both = cluster(&[100, 250, 50], &["a", "b", "c"]);
         let text = both.as_text();
@@ -270,7 +355,7 @@ mod tests {
         let mut answers: Answers =
             (1..=3).map(|id| (format!("quorate-{id}:8001"), Err("no such host".to_owned()))).collect();
         answers.insert("127.0.0.1:18001".to_owned(), Ok(node_1));
-        Report::new(&placement(3, 3), rows(&info, &answers))
+        Report::new(&placement(3, 3), None, None, rows(&info, &answers))
     }
 
     #[test]

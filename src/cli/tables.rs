@@ -297,7 +297,7 @@ fn as_json(table: &TableInfo) -> Json {
         json["state"] = "dropping".into();
     }
     if let Some(ttl) = table.default_ttl {
-        json["default_ttl_ms"] = super::get::ttl_json(ttl);
+        json["default_ttl_ms"] = crate::backup::line::ttl_json(ttl);
     }
     for (field, number) in [("value_bytes_max", table.value_bytes_max), ("quota_bytes", table.quota_bytes)] {
         if let Some(number) = number {

@@ -8,21 +8,17 @@ use std::io::{BufRead, BufReader, BufWriter, IsTerminal as _, Read as _, Seek as
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
 
-use super::list::as_json;
 use super::output::{report, say, write};
 use super::serve::shutdown_on_signal;
 use super::tables::InTable;
 use super::{CliError, Exit, Global};
+use crate::backup::line::{LINE_BYTES_MAX, Line, as_json};
 use crate::client::{Acknowledged, Client, ClientError};
-use crate::limits::VALUE_BYTES_MAX;
-use crate::types::{KEY_BYTES_MAX, Value};
 
 /// The writes of an import that are under way at once.
 const IMPORTS_IN_FLIGHT: usize = 64;
@@ -30,8 +26,6 @@ const IMPORTS_IN_FLIGHT: usize = 64;
 const IMPORT_BYTES_MAX: usize = 64 << 20;
 /// The pause before a write is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-/// The longest line: each byte of a value may take six characters (`\u0000`).
-const LINE_BYTES_MAX: u64 = 6 * (VALUE_BYTES_MAX + KEY_BYTES_MAX) as u64 + 4_096;
 
 /// Write keys and values to a file, as lines of JSON
 ///
@@ -234,13 +228,6 @@ struct Importer {
     written: u64,
 }
 
-/// One line of an import.
-struct Line {
-    key: String,
-    value: Value,
-    ttl: Option<Duration>,
-}
-
 impl Importer {
     /// Writes the next lines, all at once. `false` at the end.
     async fn step(&mut self) -> Result<bool, CliError> {
@@ -266,7 +253,7 @@ impl Importer {
             bytes += line.value.bytes().len();
             let (client, retry_for) = (self.client.clone(), self.retry_for);
             writes.spawn(async move {
-                let result = line.write(&client, retry_for).await;
+                let result = write_line(&line, &client, retry_for).await;
                 (number, line.key, result)
             });
         }
@@ -323,48 +310,25 @@ impl Importer {
     }
 }
 
-impl Line {
-    /// Writes the line, again for `retry_for` while the outcome is not known.
-    async fn write(&self, client: &Client, retry_for: Duration) -> Result<Acknowledged, ClientError> {
-        let began = Instant::now();
-        loop {
-            let mut set = client.set(&self.key, self.value.clone());
-            if let Some(ttl) = self.ttl {
-                set = set.ttl(ttl);
-            }
-            match set.await {
-                Err(ClientError::OutcomeUnknown { .. }) if began.elapsed() < retry_for => {
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
-                ended => return ended,
-            }
+/// Writes a line, again for `retry_for` while the outcome is not known.
+async fn write_line(line: &Line, client: &Client, retry_for: Duration) -> Result<Acknowledged, ClientError> {
+    let began = Instant::now();
+    loop {
+        let mut set = client.set(&line.key, line.value.clone());
+        if let Some(ttl) = line.ttl {
+            set = set.ttl(ttl);
         }
-    }
-
-    fn parse(text: &[u8]) -> Result<Self, String> {
-        let accepted = r#"such as {"key": "k", "value": "v"}"#;
-        let json: Json = serde_json::from_slice(text).map_err(|error| format!("no JSON: {error}; {accepted}"))?;
-        let key = json["key"].as_str().ok_or_else(|| format!("\"key\" is no text; {accepted}"))?.to_owned();
-        let value = match (json.get("value"), json.get("binary")) {
-            (Some(Json::String(text)), None) => Value::from(text.as_str()),
-            (None, Some(Json::String(text))) => {
-                Value::from(STANDARD.decode(text).map_err(|error| format!("\"binary\" is no base64: {error}"))?)
+        match set.await {
+            Err(ClientError::OutcomeUnknown { .. }) if began.elapsed() < retry_for => {
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
-            _ => return Err(format!("give either \"value\", a text, or \"binary\", in base64; {accepted}")),
-        };
-        let ttl = match json.get("ttl_ms") {
-            None | Some(Json::Null) => None,
-            Some(millis) => {
-                let millis = millis.as_u64().ok_or("\"ttl_ms\" is no number of milliseconds")?;
-                Some(Duration::from_millis(millis))
-            }
-        };
-        Ok(Self { key, value, ttl })
+            ended => return ended,
+        }
     }
 }
 
 /// A bar on stderr if that is a terminal: of bytes, or of keys if their number is not known.
-fn progress(bytes: Option<u64>) -> ProgressBar {
+pub(super) fn progress(bytes: Option<u64>) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
@@ -375,35 +339,4 @@ fn progress(bytes: Option<u64>) -> ProgressBar {
     bar.set_draw_target(ProgressDrawTarget::stderr());
     bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
     bar
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn line_is_what_get_prints() {
-        let line = Line::parse(br#"{"clock":{},"key":"k","value":"v","version":"AA","ttl_ms":1500}"#).unwrap();
-        let expected = ("k", Value::from("v"), Some(Duration::from_millis(1_500)));
-        assert_eq!((line.key.as_str(), line.value, line.ttl), expected);
-        let line = Line::parse(br#"{"key":"k","binary":"/w=="}"#).unwrap();
-        assert_eq!((line.value, line.ttl), (Value::from(vec![255]), None));
-    }
-
-    #[test]
-    fn bad_line_is_refused_in_words() {
-        for (text, part) in [
-            ("{", "no JSON"),
-            ("[]", "\"key\" is no text"),
-            (r#"{"value":"v"}"#, "\"key\" is no text"),
-            (r#"{"key":"k"}"#, "either \"value\""),
-            (r#"{"key":"k","value":"v","binary":""}"#, "either \"value\""),
-            (r#"{"key":"k","value":1}"#, "either \"value\""),
-            (r#"{"key":"k","binary":"?"}"#, "no base64"),
-            (r#"{"key":"k","value":"v","ttl_ms":-1}"#, "milliseconds"),
-        ] {
-            let problem = Line::parse(text.as_bytes()).err().unwrap();
-            assert!(problem.contains(part), "{text}: {problem}");
-        }
-    }
 }

@@ -169,7 +169,7 @@ fn as_json(event: &WatchEvent) -> Json {
         WatchEvent::Set { key, version, value, ttl } => {
             let mut json = json!({ "event": "put", "key": key, "version": version });
             if let Some(ttl) = ttl {
-                json["ttl_ms"] = super::get::ttl_json(*ttl);
+                json["ttl_ms"] = crate::backup::line::ttl_json(*ttl);
             }
             match value {
                 Some(Value::Text(bytes)) => json["value"] = json!(String::from_utf8_lossy(bytes)),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use crate::limits::VALUE_BYTES_MAX;
+use crate::tls::TLS_ALONE;
 use crate::types::{KeyError, TableNameError};
 use crate::wire::BATCH_KEYS_MAX;
 use crate::wire::failure::Failure;
@@ -163,7 +164,17 @@ impl NodeFailure {
         let failure = Failure::from_status(status).map(Box::new);
         // The text of a status of our own is complete. A status that tonic makes of a broken connection has it in its sources.
         let message = if failure.is_some() { status.message().to_owned() } else { root_message(status) };
-        Self { address: address.to_owned(), message, code: status.code(), failure }
+        // Without the words for a broken connection around it: the node has answered, and nothing is broken.
+        let is_told = failure.is_none() && std::error::Error::source(status).is_some() && message.contains(TLS_ALONE);
+        let (message, code) =
+            if is_told { (TLS_ALONE.to_owned(), Code::Unavailable) } else { (message, status.code()) };
+        Self { address: address.to_owned(), message, code, failure }
+    }
+
+    /// Whether the node takes TLS alone, and this client speaks none. Then it has not looked at the request: it says so at the
+    /// beginning of a connection.
+    pub(super) fn needs_tls(&self) -> bool {
+        self.failure.is_none() && self.code == Code::Unavailable && self.message == TLS_ALONE
     }
 }
 

@@ -25,6 +25,7 @@ use super::follow::{follow, joined};
 use super::node::Node;
 use super::verdict::{Verdict, judge_read, judge_write};
 use crate::api;
+use crate::tls::Dialer;
 use crate::wire::failure::{Failure, FailureReason};
 
 /// How often an avoided node is asked for its health.
@@ -45,6 +46,8 @@ pub(super) struct NodePool {
     given: Box<[Arc<Node>]>,
     /// The nodes that are asked: those, and others that it has learned of.
     nodes: RwLock<Arc<[Arc<Node>]>>,
+    /// How it connects to the nodes that it learns of.
+    pub(super) dialer: Dialer,
     /// Itself, and whether it follows the members of the cluster.
     following: Option<Following>,
     /// Counts operations, so that nodes take turns. It starts at a random number, so that many short-lived clients spread
@@ -90,14 +93,15 @@ impl Operation {
 }
 
 impl NodePool {
-    /// A pool of at least one node. `follows`: it learns of further ones.
-    pub(super) fn new(given: Vec<Arc<Node>>, follows: bool) -> Arc<Self> {
+    /// A pool of at least one node. `follows`: it learns of further ones, and connects to them by `dialer`.
+    pub(super) fn new(given: Vec<Arc<Node>>, dialer: Dialer, follows: bool) -> Arc<Self> {
         Arc::new_cyclic(|pool| {
             let following =
                 || Following { pool: Weak::clone(pool), has_begun: AtomicBool::new(false), wake: Arc::default() };
             Self {
                 nodes: RwLock::new(joined(&given, Vec::new())),
                 given: given.into(),
+                dialer,
                 following: follows.then(following),
                 turn: AtomicUsize::new(usize::from(random())),
                 probes: Mutex::default(),
@@ -402,7 +406,8 @@ impl NodePool {
         let mut waiting = nodes.into_iter();
         let mut running = JoinSet::new();
         let mut asked: Option<Arc<Node>> = None;
-        let mut last = None;
+        let mut last: Option<NodeFailure> = None;
+        let mut all_need_tls = true;
         loop {
             let next = waiting.next();
             if let Some(node) = &next {
@@ -411,8 +416,13 @@ impl NodePool {
                 asked = Some(Arc::clone(&node));
                 running.spawn(async move { (node, asking.await) });
             } else if running.is_empty() {
-                let failure = last.expect("a client has at least one node, and all were asked");
-                return Err(Verdict::TryNext(failure));
+                let node = last.expect("a client has at least one node, and all were asked");
+                let needs_tls = all_need_tls && node.needs_tls();
+                return Err(if needs_tls {
+                    Verdict::Final(ClientError::Refused { node })
+                } else {
+                    Verdict::TryNext(node)
+                });
             }
             let ended = tokio::select! {
                 ended = running.join_next() => ended,
@@ -431,10 +441,15 @@ impl NodePool {
                 Some(Ok((_, Err(Verdict::Final(error))))) => return Err(Verdict::Final(error)),
                 Some(Ok((node, Err(Verdict::TryNext(failure))))) => {
                     self.avoid(&node);
-                    last = Some(failure);
+                    all_need_tls &= failure.needs_tls();
+                    // What the caller can mend comes before the failure of another node.
+                    last = last.filter(NodeFailure::needs_tls).or(Some(failure));
                 }
                 // The task panicked, which is our own defect, or the runtime is ending.
-                Some(Err(error)) => last = Some(NodeFailure::new("client", error.to_string())),
+                Some(Err(error)) => {
+                    all_need_tls = false;
+                    last = Some(NodeFailure::new("client", error.to_string()));
+                }
                 None => {}
             }
         }

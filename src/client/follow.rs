@@ -60,7 +60,7 @@ impl NodePool {
                 learned.push(Arc::clone(node));
                 continue;
             }
-            let Ok(node) = Node::new(&listed.address) else { continue };
+            let Ok(node) = Node::new(&listed.address, self.dialer.clone()) else { continue };
             asked.spawn(async move {
                 let health = node.health(Instant::now() + ANSWER_TIME_MAX).await.ok()?;
                 (health.node_id == listed.id && health.serves).then(|| Arc::new(node))
@@ -71,21 +71,23 @@ impl NodePool {
         self.follow_to(learned);
     }
 
-    /// The cluster, as a member sees it.
+    /// The cluster, as a member sees it. A node that was removed knows who the members were then, and is believed where no
+    /// member answers.
     async fn info(&self) -> Option<api::ClusterInfoResponse> {
         let mut nodes = self.nodes().to_vec();
         nodes.sort_by_key(|node| node.is_avoided());
+        let mut of_removed = None;
         for node in nodes {
             let deadline = Instant::now() + ANSWER_TIME_MAX;
             let request = by(api::ClusterInfoRequest {}, deadline);
             let Ok(answer) = within(deadline, async { node.cluster().info(request).await }).await else { continue };
             let info = answer.into_inner();
-            // A node that was removed, or waits to join, may not know who the members are.
             if info.storage_nodes.iter().any(|listed| listed.id == info.node_id) {
                 return Some(info);
             }
+            of_removed = of_removed.or(Some(info));
         }
-        None
+        of_removed
     }
 
     /// Asks those nodes for their ids that were given, and have not told it.

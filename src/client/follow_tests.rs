@@ -124,3 +124,14 @@ async fn given_node_under_another_name_is_not_asked_twice_and_one_address_is_ask
     assert_eq!(three.reads.load(Ordering::SeqCst), of_three);
     assert_eq!(alone.pool.nodes().len(), 1);
 }
+
+#[tokio::test]
+async fn client_whose_nodes_were_all_removed_learns_from_them_who_the_members_are() {
+    let members = Members::default();
+    let (_one, first, _first_ends) = serve("1", &members).await;
+    let (_two, second, _second_ends) = serve("2", &members).await;
+    let (three, third, _third_ends) = serve("3", &members).await;
+    list(&members, &[("3", &third)]);
+    let client = Client::new([&first, &second]).unwrap();
+    read_until(&client, "the client to ask node 3", || three.reads.load(Ordering::SeqCst) > 0).await;
+}

@@ -102,6 +102,8 @@ pub use write::{Acknowledged, Add, Added, Delete, Set};
 use crate::api;
 use crate::api::watch_request::Keys;
 use crate::limits::{DEADLINE_DEFAULT, DEADLINE_MAX};
+use crate::tls::Dialer;
+pub use crate::tls::{ClientTls, FileError};
 use crate::types::{Key, Table, TableNameError, Value};
 use conversions::{batch, key_of};
 use failover::{NodePool, Operation};
@@ -143,10 +145,11 @@ pub struct Builder {
     addresses: Vec<String>,
     deadline: Duration,
     follows: Option<bool>,
+    dialer: Dialer,
 }
 
 impl Builder {
-    /// Adds a node, as `host:port` or `http://host:port`. Name several: the client passes over nodes that are down.
+    /// Adds a node, as `host:port`, `http://host:port`, or `https://host:port` with [`Builder::tls`]. Name several: the client passes over nodes that are down.
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.addresses.push(address.into());
         self
@@ -156,6 +159,19 @@ impl Builder {
     /// moved to its ends, because nodes do not honour more. The default is [`DEADLINE_DEFAULT`].
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Speaks TLS with every node.
+    pub fn tls(mut self, tls: &ClientTls) -> Self {
+        self.dialer = tls.dialer();
+        self
+    }
+
+    /// Connects as `dialer` says.
+    #[cfg(feature = "server")]
+    pub(crate) fn dialer(mut self, dialer: Dialer) -> Self {
+        self.dialer = dialer;
         self
     }
 
@@ -175,9 +191,11 @@ impl Builder {
         if self.addresses.is_empty() {
             return Err(InputProblem::NoAddress.into());
         }
-        let nodes = self.addresses.iter().map(|address| Node::new(address).map(Arc::new)).collect::<Result<_, _>>()?;
+        let dialer = self.dialer;
+        let nodes = self.addresses.iter().map(|address| Node::new(address, dialer.clone()).map(Arc::new));
+        let nodes = nodes.collect::<Result<_, _>>()?;
         let follows = self.follows.unwrap_or(self.addresses.len() > 1);
-        let (pool, deadline) = (NodePool::new(nodes, follows), self.deadline.clamp(DEADLINE_MIN, DEADLINE_MAX));
+        let (pool, deadline) = (NodePool::new(nodes, dialer, follows), self.deadline.clamp(DEADLINE_MIN, DEADLINE_MAX));
         Ok(Client { pool, deadline, table: Ok(Table::Default) })
     }
 }
@@ -193,7 +211,13 @@ impl Client {
 
     /// Starts a client whose deadline can be chosen too.
     pub fn builder() -> Builder {
-        Builder { addresses: Vec::new(), deadline: DEADLINE_DEFAULT, follows: None }
+        Builder { addresses: Vec::new(), deadline: DEADLINE_DEFAULT, follows: None, dialer: Dialer::default() }
+    }
+
+    /// How it connects to nodes.
+    #[cfg(feature = "server")]
+    pub(crate) fn dialer(&self) -> Dialer {
+        self.pool.dialer.clone()
     }
 
     /// The same client with another deadline, bounded as in [`Builder::deadline`]. The connections are shared.

@@ -22,6 +22,7 @@ use crate::api::node_client::NodeClient;
 use crate::api::tables_client::TablesClient;
 use crate::limits::{CLIENT_KEEP_ALIVE, CONNECTION_WINDOW_BYTES, RESETS_PER_CONNECTION_MAX, STREAM_WINDOW_BYTES};
 use crate::resolve;
+use crate::tls::Dialer;
 
 /// How long making a connection may take, the look-up of the name included: a few round trips around the world.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
@@ -32,6 +33,7 @@ const RECENT_TIME_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Node {
     pub(super) address: String,
     endpoint: Endpoint,
+    dialer: Dialer,
     channel: OnceLock<Channel>,
     responsiveness: Mutex<Responsiveness>,
     /// The id that it told last.
@@ -53,11 +55,12 @@ pub(super) struct SendFailure {
 }
 
 impl Node {
-    pub(super) fn new(address: &str) -> Result<Self, InputProblem> {
-        let endpoint = endpoint(address)?;
+    pub(super) fn new(address: &str, dialer: Dialer) -> Result<Self, InputProblem> {
+        let endpoint = endpoint(address, &dialer)?;
         Ok(Self {
             address: address.to_owned(),
             endpoint,
+            dialer,
             channel: OnceLock::new(),
             responsiveness: Mutex::new(Responsiveness::default()),
             id: Mutex::new(None),
@@ -66,7 +69,7 @@ impl Node {
 
     /// Must be called within the runtime: making a channel spawns its worker there.
     fn channel(&self) -> Channel {
-        let connect = || resolve::connect_lazily(self.endpoint.clone(), CONNECT_TIME_MAX);
+        let connect = || resolve::connect_lazily(self.endpoint.clone(), self.dialer.clone(), CONNECT_TIME_MAX);
         self.channel.get_or_init(connect).clone()
     }
 
@@ -152,15 +155,19 @@ impl Node {
     }
 }
 
-/// How to connect to the node at `address`, a host and a port.
-pub(crate) fn endpoint(address: &str) -> Result<Endpoint, InputProblem> {
+/// How to connect to the node at `address`, a host and a port, as securely as `dialer` says.
+pub(crate) fn endpoint(address: &str, dialer: &Dialer) -> Result<Endpoint, InputProblem> {
     let problem = |problem| InputProblem::Address { address: address.to_owned(), problem };
     let authority = match address.split_once("://") {
         None => address,
-        Some(("http", authority)) => authority.trim_end_matches('/'),
-        Some(_) => return Err(problem("only http is supported, without encryption")),
+        Some((scheme, authority)) if scheme == dialer.scheme() => authority.trim_end_matches('/'),
+        Some(("https", _)) => return Err(problem("https needs the CA of the cluster: give it (--ca FILE)")),
+        Some(("http", _)) => {
+            return Err(problem("http has no encryption, and a CA is given: write https, or no scheme"));
+        }
+        Some(_) => return Err(problem("only http and https are supported")),
     };
-    let uri: Uri = format!("http://{authority}/").parse().map_err(|_| problem("it does not parse"))?;
+    let uri: Uri = format!("{}://{authority}/", dialer.scheme()).parse().map_err(|_| problem("it does not parse"))?;
     if uri.path() != "/" || uri.query().is_some() {
         return Err(problem("a path is not accepted"));
     }
@@ -207,7 +214,7 @@ mod tests {
     #[test]
     fn address_is_host_and_port_with_or_without_scheme() {
         for address in ["127.0.0.1:8001", "http://127.0.0.1:8001", "http://n1.example:80/", "[::1]:8001", "n1:8001"] {
-            assert!(Node::new(address).is_ok(), "{address}");
+            assert!(Node::new(address, Dialer::default()).is_ok(), "{address}");
         }
     }
 
@@ -219,10 +226,11 @@ mod tests {
             (":8001", "host is missing"),
             ("a b:1", "does not parse"),
             ("127.0.0.1:99999", "port is missing"),
-            ("https://127.0.0.1:8001", "without encryption"),
+            ("https://127.0.0.1:8001", "--ca"),
+            ("ftp://127.0.0.1:8001", "only http"),
             ("127.0.0.1:8001/x", "path"),
         ] {
-            let message = Node::new(address).unwrap_err().to_string();
+            let message = Node::new(address, Dialer::default()).unwrap_err().to_string();
             assert!(message.contains(part) && message.contains("host:port is accepted"), "{address}: {message}");
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -186,6 +186,29 @@ fn serve(listener: TcpListener, behaviour: Behaviour) -> Arc<Fake> {
     let server = Server::builder().add_service(cluster).add_service(node);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     fake
+}
+
+/// A node that takes TLS alone, and the number of connections that it has refused.
+async fn tls_alone() -> (Arc<AtomicU32>, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, refused) = (listener.local_addr().unwrap().to_string(), Arc::new(AtomicU32::new(0)));
+    let count = Arc::clone(&refused);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let text = crate::tls::TLS_ALONE.as_bytes();
+                let mut frames = vec![0, 0, 0, 4, 0, 0, 0, 0, 0];
+                frames.extend([0, 0, u8::try_from(8 + text.len()).unwrap(), 7, 0, 0, 0, 0, 0]);
+                frames.extend([0, 0, 0, 0, 0, 0, 0, 0x0c]);
+                frames.extend(text);
+                let _ = stream.write_all(&frames).await;
+                let _ = stream.shutdown().await;
+                let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+            });
+        }
+    });
+    (refused, address)
 }
 
 /// An address on which no process listens, for as long as the socket lives: nobody else can bind it meanwhile.
@@ -690,4 +713,35 @@ fn operations_may_run_in_tasks_of_their_own() {
     fn sendable(_: impl Send + 'static) {}
     let client = Client::new(["127.0.0.1:1"]).unwrap();
     sendable(async move { client.set("k", "v").await });
+}
+
+#[tokio::test]
+async fn node_that_takes_tls_alone_is_passed_over_and_named_if_no_other_one_answers() {
+    let (refused, moved) = tls_alone().await;
+    let (node, plain) = fake(Behaviour::Serve).await;
+    let half_moved = client([&moved, &plain], AMPLE);
+    for turn in 0..6_u32 {
+        half_moved.set(format!("k{turn}"), "v").await.unwrap();
+        half_moved.get(format!("k{turn}")).await.unwrap().expect("it was written");
+    }
+    assert_eq!(node.writes(), 6);
+    assert!(refused.load(Ordering::SeqCst) > 0, "it was never asked");
+
+    // Nobody to turn to: it ends at once, and not at the deadline.
+    let (_, also_moved) = tls_alone().await;
+    let all_moved = client([&moved, &also_moved], AMPLE);
+    let began = Instant::now();
+    for error in [all_moved.get("k").await.unwrap_err(), all_moved.set("k", "v").await.unwrap_err()] {
+        assert!(matches!(error, ClientError::Refused { .. }), "{error}");
+        assert!(error.to_string().ends_with(": this node takes TLS alone: give --ca"), "{error}");
+    }
+    assert!(began.elapsed() < AMPLE / 2, "{:?}", began.elapsed());
+
+    // Another node is away, and may come back.
+    let (_socket, away) = dead();
+    let one_away = client([&moved, &away], SHORT);
+    let error = one_away.get("k").await.unwrap_err();
+    assert!(matches!(error, ClientError::Unavailable { .. }) && error.to_string().contains("give --ca"), "{error}");
+    let error = one_away.set("k", "v").await.unwrap_err();
+    assert!(matches!(error, ClientError::NotApplied { .. }) && error.to_string().contains("give --ca"), "{error}");
 }

@@ -2,6 +2,9 @@
 //!
 //! Invariant: a write is tried again only if it never left this process, or a node said that it was not applied. Every
 //! other failure of a write ends the operation with an unknown outcome.
+//!
+//! A node that takes TLS alone is passed over by a client without it: half of a cluster may have moved to TLS, and the rest
+//! serves. Where all nodes say so, the operation ends at once.
 
 use tonic::{Code, Status};
 
@@ -38,6 +41,9 @@ pub(super) fn judge_write(node: &Node, failure: &SendFailure) -> Verdict {
 
 /// Judges what a node said of a write that failed.
 pub(super) fn judge_answer(said: NodeFailure) -> Verdict {
+    if said.needs_tls() {
+        return Verdict::TryNext(said);
+    }
     let not_applied = |said: &Failure| matches!(said.reason, FailureReason::NotApplied | FailureReason::NotReady);
     if said.failure.as_deref().is_some_and(not_applied) {
         // With any other code the request itself is at fault, and fails alike when it is sent again.

@@ -129,6 +129,15 @@ impl RemoteAddress {
         Self { host: self.host.clone(), port }
     }
 
+    /// Whether only the node's own machine reaches it. Of names, that is certain for `localhost` alone.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(ip) => ip.to_canonical().is_loopback(),
+            Err(_) => self.host.trim_end_matches('.') == "localhost",
+        }
+    }
+
     /// The host name, or the IP address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {

@@ -124,7 +124,8 @@ pub fn check(files: &[File<'_>]) -> Vec<FileReport> {
                 nodes: cluster.parameters.node_ids.len(),
                 replica_count: cluster.parameters.replica_count,
             }),
-            Ok(Read::Node(node, places)) => {
+            Ok(Read::Node(read)) => {
+                let (node, places) = &**read;
                 let taken = match owners.insert(&node.id, file.name) {
                     Some(other) if other != file.name => {
                         let problem = Problem::IdTaken { id: node.id.clone(), other: other.to_owned() };
@@ -139,7 +140,14 @@ pub fn check(files: &[File<'_>]) -> Vec<FileReport> {
                         .iter()
                         .try_for_each(|(name, cluster)| require_member(&node.id, &places.id, name, &cluster.parameters))
                 };
-                taken.and_then(in_all).map(|()| Checked::Node { id: node.id.clone() })
+                let is_protected = || match places.exposed.clone() {
+                    Some((place, problem)) => Err(ConfigError { place, problem }),
+                    None => clusters
+                        .iter()
+                        .try_for_each(|(name, cluster)| super::require_protection(node, places, name, cluster)),
+                };
+                let checked = taken.and_then(in_all).and_then(|()| is_protected());
+                checked.map(|()| Checked::Node { id: node.id.clone() })
             }
         };
         reports.push(FileReport { file: file.name.to_owned(), outcome, remarks });
@@ -171,7 +179,7 @@ fn remark_on_http(node: &NodeConfig, places: &Places) -> Option<Remark> {
 }
 
 enum Read {
-    Node(Box<NodeConfig>, Places),
+    Node(Box<(NodeConfig, Places)>),
     Cluster(ClusterConfig),
 }
 
@@ -180,7 +188,7 @@ fn read(file: File<'_>) -> Result<Read, ConfigError> {
     let is = |key| matches!(&root.value, yaml::Value::Mapping(entries) if entries.iter().any(|entry| entry.key == key));
     if is("node") {
         let (node, places) = node::parse_with_places(file, std::iter::empty())?;
-        return Ok(Read::Node(Box::new(node), places));
+        return Ok(Read::Node(Box::new((node, places))));
     }
     if is("cluster") {
         return ClusterConfig::parse(file).map(Read::Cluster);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::address::RemoteAddress;
 use super::error::{ConfigError, Problem};
 use super::fields::{Mapping, names};
-use super::keys::{self, CLUSTER_KEYS, CLUSTER_NODE_KEYS, Kind};
+use super::keys::{self, CLUSTER_KEYS, CLUSTER_NAME_BYTES_MAX, CLUSTER_NODE_KEYS, Fallback, Kind};
 use super::{File, yaml};
 use crate::limits::NODES_MAX;
 use crate::types::{ClusterParameters, NodeId, NodeIndex, Site, Weight, Zone};
@@ -13,6 +13,8 @@ use crate::types::{ClusterParameters, NodeId, NodeIndex, Site, Weight, Zone};
 /// A cluster's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterConfig {
+    /// The name of the cluster in certificates.
+    pub name: String,
     /// The settings that must be the same on every node.
     pub parameters: ClusterParameters,
     /// Each node's address, in the order of the node ids, without duplicates. Two nodes of one cluster may have files with
@@ -29,12 +31,21 @@ impl ClusterConfig {
         let root = yaml::parse(file.name, file.text, "cluster")?;
         let mapping = Mapping::top(file.name, &root, "cluster", "node")?;
         mapping.refuse_unknown(&names(&CLUSTER_KEYS))?;
+        let name = name(&mapping)?;
         let seed = seed(&mapping)?;
         let nodes = nodes(&mapping)?;
         let replica_count = replica_count(&mapping, nodes.len())?;
+        let epoch_floor = epoch_floor(&mapping)?;
         let (node_ids, places): (_, Vec<_>) = nodes.into_iter().unzip();
         let (addresses, sites) = places.into_iter().unzip();
-        Ok(Self { parameters: ClusterParameters { seed, replica_count, node_ids, sites }, addresses })
+        let parameters = ClusterParameters { seed, replica_count, epoch_floor, node_ids, sites };
+        Ok(Self { name, parameters, addresses })
+    }
+
+    /// The first address that other machines may reach: it is not on loopback.
+    #[must_use]
+    pub fn address_beyond_loopback(&self) -> Option<&RemoteAddress> {
+        self.addresses.iter().find(|address| !address.is_loopback())
     }
 
     /// The address of `member`.
@@ -42,6 +53,26 @@ impl ClusterConfig {
     pub fn address(&self, member: NodeIndex) -> &RemoteAddress {
         &self.addresses[member.index()]
     }
+}
+
+/// The name that a cluster has if none is given.
+pub(super) fn default_name() -> String {
+    let Fallback::Text(name) = keys::NAME.default else { unreachable!("it has a default") };
+    name.to_owned()
+}
+
+/// Whether `text` may be the name of a cluster.
+#[must_use]
+pub fn is_cluster_name(text: &str) -> bool {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    is_plain && (1..=CLUSTER_NAME_BYTES_MAX).contains(&text.len())
+}
+
+fn name(cluster: &Mapping<'_>) -> Result<String, ConfigError> {
+    let Some(entry) = cluster.entry(keys::NAME.name) else { return Ok(default_name()) };
+    let accepted = keys::NAME.kind.accepted();
+    let given = cluster.given(entry, &accepted)?;
+    if is_cluster_name(&given.text) { Ok(given.text) } else { Err(given.refused(accepted)) }
 }
 
 fn seed(cluster: &Mapping<'_>) -> Result<u32, ConfigError> {
@@ -124,4 +155,11 @@ fn replica_count(cluster: &Mapping<'_>, nodes: usize) -> Result<usize, ConfigErr
     let accepted = format!("a whole number from {min} to {max}, {why}");
     let given = cluster.required(keys::REPLICA_COUNT.name, &accepted)?;
     given.whole_number(min, max, accepted)
+}
+
+fn epoch_floor(cluster: &Mapping<'_>) -> Result<u64, ConfigError> {
+    let Kind::Count { min, max } = keys::EPOCH_FLOOR.kind else { unreachable!("it is a number") };
+    let Some(entry) = cluster.entry(keys::EPOCH_FLOOR.name) else { return Ok(0) };
+    let accepted = keys::EPOCH_FLOOR.kind.accepted();
+    Ok(cluster.given(entry, &accepted)?.whole_number(min, max, accepted.clone())? as u64)
 }

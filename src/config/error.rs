@@ -186,6 +186,15 @@ pub enum Problem {
         /// The node or key that has it already.
         owner: String,
     },
+    /// Other machines reach the node, and it has neither TLS nor leave to go without.
+    #[error(
+        "{address} is beyond this machine's loopback, and the node has no TLS: give it tls_certificate, tls_key and tls_ca \
+         (`quorate ca` makes them), or, where everybody on the network may read and write everything, insecure: true"
+    )]
+    Exposed {
+        /// The address.
+        address: String,
+    },
     /// The cluster has no node with this id.
     #[error("node {id} is not in {}: accepted {}", cluster.display(), listed(accepted))]
     NotInCluster {
@@ -207,7 +216,7 @@ pub enum Problem {
 }
 
 /// The most accepted names in an error; of more it gives the number.
-const LISTED_MAX: usize = 24;
+const LISTED_MAX: usize = 32;
 
 /// The most characters of a refused value in an error.
 const SHOWN_CHARACTERS_MAX: usize = 80;

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 
 use super::address::{LOCAL_ACCEPTED, REMOTE_ACCEPTED};
 use crate::limits::{
-    BLOCK_CACHE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT, REPAIR_BYTES_PER_SECOND_DEFAULT,
-    REPAIR_KEYS_PER_SECOND_DEFAULT, REPLICA_COUNT_MAX, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
-    REQUESTS_IN_FLIGHT_MAX_DEFAULT, TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
+    BLOCK_CACHE_BYTES_DEFAULT, EPOCH_FLOOR_MAX, MESSAGE_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT,
+    REPAIR_BYTES_PER_SECOND_DEFAULT, REPAIR_KEYS_PER_SECOND_DEFAULT, REPLICA_COUNT_MAX,
+    REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT, TAKEOVER_BYTES_PER_SECOND_DEFAULT,
+    TAKEOVER_KEYS_PER_SECOND_DEFAULT, TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
 use crate::types::{NODE_ID_BYTES_MAX, TABLE_NAME_BYTES_MAX, Weight, ZONE_BYTES_MAX};
 
@@ -26,6 +27,13 @@ const TOMBSTONES_KEPT_FOR_MAX: usize = 31 * 24 * 3_600;
 const MEMORY_BYTES_MIN: usize = 1 << 20;
 /// No known machine has more memory. The bound catches typing errors.
 const MEMORY_BYTES_MAX: usize = 1 << 40;
+
+/// The longest name of a cluster. It is in every certificate.
+pub(super) const CLUSTER_NAME_BYTES_MAX: usize = 64;
+
+/// [`EPOCH_FLOOR_MAX`] as a number of a file.
+#[allow(clippy::cast_possible_truncation, reason = "nodes run on machines of 64 bits")]
+const EPOCH_FLOOR_GIVEN_MAX: usize = EPOCH_FLOOR_MAX as usize;
 
 /// A key of node.yml or cluster.yml.
 #[derive(Debug)]
@@ -47,6 +55,10 @@ pub(super) enum Kind {
     RemoteAddress,
     /// A path.
     Folder,
+    /// The path of a file.
+    File,
+    /// The name of a cluster.
+    Name,
     /// One of these texts.
     Choice(&'static [&'static str]),
     /// A whole number of things.
@@ -112,6 +124,10 @@ impl Kind {
             Self::LocalAddress => LOCAL_ACCEPTED.into(),
             Self::RemoteAddress => REMOTE_ACCEPTED.into(),
             Self::Folder => "the path of a folder, absolute or relative to this file, such as ./data/1".into(),
+            Self::File => "the path of a file, absolute or relative to this file, such as ./node-1.crt".into(),
+            Self::Name => {
+                format!("1 to {CLUSTER_NAME_BYTES_MAX} letters, digits, dots, hyphens and underscores, such as prod").into()
+            }
             Self::Choice(values) => values.join(" or ").into(),
             Self::Count { min, max } | Self::Bytes { min, max } => format!("a whole number from {min} to {max}").into(),
             Self::Table => format!(
@@ -157,8 +173,8 @@ pub(super) const LOCAL_ADDRESS: Key = Key {
     kind: Kind::LocalAddress,
     default: Fallback::Required,
     change: Change::Restart,
-    about: "The address on which the node listens for clients and for the other nodes. Connections are neither \
-            encrypted nor authenticated, so let only trusted machines reach this port.",
+    about: "The address on which the node listens for clients and for the other nodes. An address beyond loopback needs \
+            `tls_certificate`, or `insecure: true`.",
 };
 
 pub(super) const LOCAL_METRICS_ADDRESS: Key = Key {
@@ -166,8 +182,8 @@ pub(super) const LOCAL_METRICS_ADDRESS: Key = Key {
     kind: Kind::LocalAddress,
     default: Fallback::None("no metrics and no probes"),
     change: Change::Restart,
-    about: "The address on which the node serves `/metrics`, `/livez` and `/readyz` over HTTP. It must differ from \
-            `local_address`. An empty environment variable turns metrics off.",
+    about: "The address on which the node serves `/metrics`, `/livez`, `/readyz` and a status page over HTTP. It must differ \
+            from `local_address`. An empty environment variable turns all of them off.",
 };
 
 pub(super) const LOCAL_HTTP_ADDRESS: Key = Key {
@@ -175,9 +191,8 @@ pub(super) const LOCAL_HTTP_ADDRESS: Key = Key {
     kind: Kind::LocalAddress,
     default: Fallback::None("no HTTP for clients"),
     change: Change::Restart,
-    about: "The address on which the node serves keys and values over HTTP/1.1 and HTTP/2: [http.md](http.md). Requests \
-            are neither encrypted nor authenticated, so let only trusted machines reach this port. An empty environment \
-            variable turns HTTP off.",
+    about: "The address on which the node serves keys and values over HTTP/1.1 and HTTP/2: [http.md](http.md). With \
+            `tls_certificate` they are HTTPS. An empty environment variable turns HTTP off.",
 };
 
 pub(super) const REMOTE_HTTP_ADDRESS: Key = Key {
@@ -212,8 +227,8 @@ pub(super) const LOCAL_LINE_ADDRESS: Key = Key {
     kind: Kind::LocalAddress,
     default: Fallback::None("no line protocol"),
     change: Change::Restart,
-    about: "The address on which the node serves the line protocol: [lines.md](lines.md). Requests are neither encrypted \
-            nor authenticated, so let only trusted machines reach this port. An empty environment variable turns it off.",
+    about: "The address on which the node serves the line protocol: [lines.md](lines.md). With `tls_certificate` it is \
+            served over TLS alone. An empty environment variable turns it off.",
 };
 
 pub(super) const LOCAL_REDIS_ADDRESS: Key = Key {
@@ -221,8 +236,8 @@ pub(super) const LOCAL_REDIS_ADDRESS: Key = Key {
     kind: Kind::LocalAddress,
     default: Fallback::None("no Redis protocol"),
     change: Change::Restart,
-    about: "The address on which the node serves the Redis protocol: [redis.md](redis.md). Requests are neither encrypted \
-            nor authenticated, so let only trusted machines reach this port. An empty environment variable turns it off.",
+    about: "The address on which the node serves the Redis protocol: [redis.md](redis.md). With `tls_certificate` \
+            it is served over TLS alone. An empty environment variable turns it off.",
 };
 
 pub(super) const REDIS_TABLE: Key = Key {
@@ -232,6 +247,54 @@ pub(super) const REDIS_TABLE: Key = Key {
     change: Change::Restart,
     about: "The table whose keys are served on `local_redis_address`: `default`, or one that `quorate tables create` makes, \
             before or after the node starts.",
+};
+
+pub(super) const TLS_CERTIFICATE: Key = Key {
+    name: "tls_certificate",
+    kind: Kind::File,
+    default: Fallback::None("no TLS"),
+    change: Change::Restart,
+    about: "The node's certificate in PEM, and after it those between it and its CA, if there are any. All listeners of the node \
+            then speak TLS alone, and nodes believe each other by certificate: [security.md](security.md). It needs the URI \
+            `quorate://NAME/node/ID` among its subject alternative names, with `cluster.name` and `node.id`. The node looks at \
+            this file, `tls_key` and `tls_ca` every 2 seconds, and reads them again when they have changed. A relative path is \
+            taken as that of `data_dir`.",
+};
+
+pub(super) const TLS_KEY: Key = Key {
+    name: "tls_key",
+    kind: Kind::File,
+    default: Fallback::None("no value; it must be given with `tls_certificate`"),
+    change: Change::Restart,
+    about: "The private key of `tls_certificate` in PEM, without a password: RSA of 2,048 bits or more, ECDSA or Ed25519.",
+};
+
+pub(super) const TLS_CA: Key = Key {
+    name: "tls_ca",
+    kind: Kind::File,
+    default: Fallback::None("no value; it must be given with `tls_certificate`"),
+    change: Change::Restart,
+    about: "The certificates of the CAs that the node believes, in PEM: one or several, for nodes and for clients. Two of them \
+            let one follow the other: [security.md](security.md#another-ca).",
+};
+
+pub(super) const TLS_CLIENT_CERTIFICATES: Key = Key {
+    name: "tls_client_certificates",
+    kind: Kind::Choice(&["optional", "required"]),
+    default: Fallback::Text("optional"),
+    change: Change::Restart,
+    about: "Whether a client must have a certificate of `tls_ca`. Nodes must have one in any case. With `optional`, a client \
+            without a certificate is served.",
+};
+
+pub(super) const INSECURE: Key = Key {
+    name: "insecure",
+    kind: Kind::Choice(&["true", "false"]),
+    default: Fallback::Text("false"),
+    change: Change::Restart,
+    about: "With `true`, a node without TLS may listen beyond loopback, and a node with TLS also takes and makes connections \
+            without it. **Everybody who reaches the node can then read and write every key, and pose as a node.** It is for \
+            networks that are trusted as a whole, and for the steps to TLS: [security.md](security.md#from-plain-text-to-tls).",
 };
 
 pub(super) const DATA_DIR: Key = Key {
@@ -300,6 +363,24 @@ pub(super) const REPAIR_BYTES_PER_SECOND: Key = Key {
     about: "The most bytes of comparisons and values that the node's repair sends and asks for in a second, about.",
 };
 
+pub(super) const TAKEOVER_KEYS_PER_SECOND: Key = Key {
+    name: "takeover_keys_per_second",
+    // A node that takes nothing over would keep a change of members from its end.
+    kind: Kind::Count { min: 1, max: REPAIR_KEYS_MAX },
+    default: Fallback::Number(TAKEOVER_KEYS_PER_SECOND_DEFAULT),
+    change: Change::Reload,
+    about: "The most keys that the node copies in a second of slots that it gains, while members change: \
+            [members.md](members.md#how-fast-it-goes).",
+};
+
+pub(super) const TAKEOVER_BYTES_PER_SECOND: Key = Key {
+    name: "takeover_bytes_per_second",
+    kind: Kind::Bytes { min: REPAIR_BYTES_MIN, max: MEMORY_BYTES_MAX },
+    default: Fallback::Number(TAKEOVER_BYTES_PER_SECOND_DEFAULT),
+    change: Change::Reload,
+    about: "The most bytes of keys and values that the node copies in a second of slots that it gains, about.",
+};
+
 pub(super) const TOMBSTONES_KEPT_FOR_SECONDS: Key = Key {
     name: "tombstones_kept_for_seconds",
     kind: Kind::Count { min: 1, max: TOMBSTONES_KEPT_FOR_MAX },
@@ -344,7 +425,7 @@ pub(super) const WRITE_BUFFER_BYTES: Key = Key {
 };
 
 /// Every key below `node` in node.yml, in the order of the examples.
-pub(super) const NODE_KEYS: [&Key; 22] = [
+pub(super) const NODE_KEYS: [&Key; 29] = [
     &ID,
     &LOCAL_ADDRESS,
     &LOCAL_METRICS_ADDRESS,
@@ -355,6 +436,11 @@ pub(super) const NODE_KEYS: [&Key; 22] = [
     &LOCAL_LINE_ADDRESS,
     &LOCAL_REDIS_ADDRESS,
     &REDIS_TABLE,
+    &TLS_CERTIFICATE,
+    &TLS_KEY,
+    &TLS_CA,
+    &TLS_CLIENT_CERTIFICATES,
+    &INSECURE,
     &DATA_DIR,
     &DURABILITY,
     &OPERATOR_WRITES,
@@ -362,6 +448,8 @@ pub(super) const NODE_KEYS: [&Key; 22] = [
     &REQUEST_BYTES_IN_FLIGHT_MAX,
     &REPAIR_KEYS_PER_SECOND,
     &REPAIR_BYTES_PER_SECOND,
+    &TAKEOVER_KEYS_PER_SECOND,
+    &TAKEOVER_BYTES_PER_SECOND,
     &TOMBSTONES_KEPT_FOR_SECONDS,
     &DISK_RESERVE_BYTES,
     &RECORD_CACHE_BYTES,
@@ -387,6 +475,16 @@ pub(super) const REPLICA_COUNT: Key = Key {
             one of them may be down, with 5 two.",
 };
 
+pub(super) const EPOCH_FLOOR: Key = Key {
+    name: "epoch_floor",
+    kind: Kind::Count { min: 0, max: EPOCH_FLOOR_GIVEN_MAX },
+    default: Fallback::Number(0),
+    change: Change::Fixed,
+    about: "The clocks of a new cluster begin above this epoch. Give it to a cluster that is to take over the keys of another \
+            one: `quorate backup inspect` prints the number. So no version of the old cluster is given again. A cluster that \
+            has started keeps its number.",
+};
+
 pub(super) const NODES: Key = Key {
     name: "nodes",
     kind: Kind::Nodes,
@@ -395,8 +493,17 @@ pub(super) const NODES: Key = Key {
     about: "Every node of the cluster by its id: 1 to 1,024 nodes.",
 };
 
+pub(super) const NAME: Key = Key {
+    name: "name",
+    kind: Kind::Name,
+    default: Fallback::Text("quorate"),
+    change: Change::RestartAll,
+    about: "The name of the cluster in certificates: a node is believed if its certificate has the URI `quorate://NAME/node/ID`. \
+            Give each cluster a name of its own where one CA serves several.",
+};
+
 /// Every key below `cluster` in cluster.yml, in the order of the examples.
-pub(super) const CLUSTER_KEYS: [&Key; 3] = [&SEED, &REPLICA_COUNT, &NODES];
+pub(super) const CLUSTER_KEYS: [&Key; 5] = [&NAME, &SEED, &REPLICA_COUNT, &EPOCH_FLOOR, &NODES];
 
 pub(super) const REMOTE_ADDRESS: Key = Key {
     name: "remote_address",

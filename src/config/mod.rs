@@ -11,6 +11,7 @@
 mod address;
 mod check;
 mod cluster;
+mod contexts;
 mod dev;
 mod error;
 mod fields;
@@ -27,14 +28,16 @@ use std::path::Path;
 
 pub use address::{LocalAddress, RemoteAddress};
 pub use check::{Checked, FileReport, Remark, check};
-pub use cluster::ClusterConfig;
+pub use cluster::{ClusterConfig, is_cluster_name};
+pub use contexts::{Context, Contexts};
 pub use dev::{DevPlan, DevPlanError, dev};
 pub use error::{ConfigError, Place, Problem};
 pub use keys::VARIABLE_PREFIX;
-pub use node::NodeConfig;
+pub use node::{NodeConfig, TlsPaths};
 pub use reference::reference;
 
 use crate::types::{ClusterParameters, NodeId, NodeIndex};
+use node::Places;
 
 /// The text of a file, which the caller has read.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +82,7 @@ impl Config {
         let cluster_name = cluster.name;
         let cluster = ClusterConfig::parse(cluster)?;
         require_member(&node.id, &places.id, cluster_name, &cluster.parameters)?;
+        require_protection(&node, &places, cluster_name, &cluster)?;
         Ok(Self { node, cluster })
     }
 
@@ -100,6 +104,26 @@ impl Config {
     #[must_use]
     pub fn member(&self) -> NodeIndex {
         self.cluster.parameters.member(&self.node.id).expect("a node that was parsed is one of its cluster")
+    }
+}
+
+/// Refuses a node that other machines reach, unless it has TLS or is told to go without.
+fn require_protection(
+    node: &NodeConfig,
+    places: &Places,
+    cluster_name: &Path,
+    cluster: &ClusterConfig,
+) -> Result<(), ConfigError> {
+    if let Some((place, problem)) = places.exposed.clone() {
+        return Err(ConfigError { place, problem });
+    }
+    match cluster.address_beyond_loopback() {
+        Some(address) if !node.is_protected() => {
+            let path = "cluster.nodes".to_owned();
+            let place = Place::File { file: cluster_name.to_owned(), line: None, path };
+            Err(ConfigError { place, problem: Problem::Exposed { address: address.to_string() } })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -13,7 +13,8 @@ use super::{File, yaml};
 use crate::limits::{
     BLOCK_CACHE_BYTES_DEFAULT, RECORD_CACHE_BYTES_DEFAULT, REPAIR_BYTES_PER_SECOND_DEFAULT,
     REPAIR_KEYS_PER_SECOND_DEFAULT, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT,
-    TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
+    TAKEOVER_BYTES_PER_SECOND_DEFAULT, TAKEOVER_KEYS_PER_SECOND_DEFAULT, TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT,
+    WRITE_BUFFER_BYTES_DEFAULT,
 };
 use crate::types::{Durability, NodeId, Table};
 
@@ -41,6 +42,12 @@ pub struct NodeConfig {
     pub local_redis_address: Option<LocalAddress>,
     /// The table that is served there.
     pub redis_table: Table,
+    /// The node's certificate, its key, and the CAs that it believes; `None` for no TLS.
+    pub tls: Option<TlsPaths>,
+    /// Whether clients must have a certificate too.
+    pub tls_client_certificates_required: bool,
+    /// Whether connections without TLS are taken beyond loopback.
+    pub insecure: bool,
     /// The data folder: absolute, or relative to the working directory. The parser joins a relative path in a file with
     /// the file's folder.
     pub data_dir: PathBuf,
@@ -57,6 +64,10 @@ pub struct NodeConfig {
     pub repair_keys_per_second: usize,
     /// The most bytes that its repair sends and asks for in a second.
     pub repair_bytes_per_second: usize,
+    /// The most keys that the node copies in a second of slots that it gains.
+    pub takeover_keys_per_second: usize,
+    /// The most bytes of keys and values that it copies of them in a second.
+    pub takeover_bytes_per_second: usize,
     /// How long it remembers deletions, at least about.
     pub tombstones_kept_for_seconds: usize,
     /// Below so much free space the node takes no copies from other nodes; `None` for a twentieth of the disk, and 1 GiB at
@@ -68,6 +79,17 @@ pub struct NodeConfig {
     pub block_cache_bytes: usize,
     /// The size of RocksDB's write buffers in bytes: 1 MiB to 1 TiB.
     pub write_buffer_bytes: usize,
+}
+
+/// The paths of a node's files of TLS, as [`NodeConfig::data_dir`] is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPaths {
+    /// Its certificate.
+    pub certificate: PathBuf,
+    /// The key of that.
+    pub key: PathBuf,
+    /// The CAs that it believes.
+    pub ca: PathBuf,
 }
 
 impl NodeConfig {
@@ -85,6 +107,9 @@ impl NodeConfig {
             local_line_address: None,
             local_redis_address: None,
             redis_table: Table::Default,
+            tls: None,
+            tls_client_certificates_required: false,
+            insecure: false,
             data_dir,
             durability: Durability::default(),
             operator_writes: false,
@@ -92,6 +117,8 @@ impl NodeConfig {
             request_bytes_in_flight_max: REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
             repair_keys_per_second: REPAIR_KEYS_PER_SECOND_DEFAULT,
             repair_bytes_per_second: REPAIR_BYTES_PER_SECOND_DEFAULT,
+            takeover_keys_per_second: TAKEOVER_KEYS_PER_SECOND_DEFAULT,
+            takeover_bytes_per_second: TAKEOVER_BYTES_PER_SECOND_DEFAULT,
             tombstones_kept_for_seconds: TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT,
             disk_reserve_bytes: None,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
@@ -131,6 +158,9 @@ impl NodeConfig {
             local_line_address,
             local_redis_address,
             redis_table,
+            tls,
+            tls_client_certificates_required,
+            insecure,
             data_dir,
             durability,
             operator_writes,
@@ -138,6 +168,8 @@ impl NodeConfig {
             request_bytes_in_flight_max,
             repair_keys_per_second,
             repair_bytes_per_second,
+            takeover_keys_per_second,
+            takeover_bytes_per_second,
             tombstones_kept_for_seconds,
             disk_reserve_bytes,
             record_cache_bytes,
@@ -155,6 +187,11 @@ impl NodeConfig {
             *local_line_address == new.local_line_address,
             *local_redis_address == new.local_redis_address,
             *redis_table == new.redis_table,
+            tls.as_ref().map(|tls| &tls.certificate) == new.tls.as_ref().map(|tls| &tls.certificate),
+            tls.as_ref().map(|tls| &tls.key) == new.tls.as_ref().map(|tls| &tls.key),
+            tls.as_ref().map(|tls| &tls.ca) == new.tls.as_ref().map(|tls| &tls.ca),
+            *tls_client_certificates_required == new.tls_client_certificates_required,
+            *insecure == new.insecure,
             *data_dir == new.data_dir,
             *durability == new.durability,
             *operator_writes == new.operator_writes,
@@ -162,6 +199,8 @@ impl NodeConfig {
             *request_bytes_in_flight_max == new.request_bytes_in_flight_max,
             *repair_keys_per_second == new.repair_keys_per_second,
             *repair_bytes_per_second == new.repair_bytes_per_second,
+            *takeover_keys_per_second == new.takeover_keys_per_second,
+            *takeover_bytes_per_second == new.takeover_bytes_per_second,
             *tombstones_kept_for_seconds == new.tombstones_kept_for_seconds,
             *disk_reserve_bytes == new.disk_reserve_bytes,
             *record_cache_bytes == new.record_cache_bytes,
@@ -171,10 +210,25 @@ impl NodeConfig {
         NODE_KEYS.into_iter().zip(is_same).filter(|(_, is_same)| !is_same).map(|(key, _)| key)
     }
 
+    /// Whether everybody may reach the node: it has TLS, or its operator has said so.
+    #[must_use]
+    pub fn is_protected(&self) -> bool {
+        self.tls.is_some() || self.insecure
+    }
+
+    /// Every address on which it listens.
+    pub fn listeners(&self) -> impl Iterator<Item = LocalAddress> {
+        let more =
+            [self.local_metrics_address, self.local_http_address, self.local_line_address, self.local_redis_address];
+        std::iter::once(self.local_address).chain(more.into_iter().flatten())
+    }
+
     /// Takes over from `new` what changes without a restart.
     pub(super) fn reload(&mut self, new: &Self) {
         self.repair_keys_per_second = new.repair_keys_per_second;
         self.repair_bytes_per_second = new.repair_bytes_per_second;
+        self.takeover_keys_per_second = new.takeover_keys_per_second;
+        self.takeover_bytes_per_second = new.takeover_bytes_per_second;
         self.tombstones_kept_for_seconds = new.tombstones_kept_for_seconds;
         self.disk_reserve_bytes = new.disk_reserve_bytes;
     }
@@ -184,6 +238,8 @@ impl NodeConfig {
 pub(super) struct Places {
     pub(super) id: Place,
     pub(super) local_address: Place,
+    /// The first listener that other machines reach without TLS, which must not be: its place, and the refusal.
+    pub(super) exposed: Option<(Place, Problem)>,
     /// If it is given.
     pub(super) remote_http_address: Option<Place>,
 }
@@ -212,7 +268,10 @@ pub(super) fn parse_with_places(
         local_line_address: raw.optional_address(&keys::LOCAL_LINE_ADDRESS)?,
         local_redis_address: raw.optional_address(&keys::LOCAL_REDIS_ADDRESS)?,
         redis_table: raw.optional_as(&keys::REDIS_TABLE, named_table)?.unwrap_or_default(),
-        data_dir: data_dir(&raw.required(&keys::DATA_DIR)?)?,
+        tls: raw.tls()?,
+        tls_client_certificates_required: raw.choice(&keys::TLS_CLIENT_CERTIFICATES)? == "required",
+        insecure: raw.choice(&keys::INSECURE)? == "true",
+        data_dir: path(&raw.required(&keys::DATA_DIR)?, &keys::DATA_DIR)?,
         durability: match raw.choice(&keys::DURABILITY)? {
             "os" => Durability::Os,
             _ => Durability::Fsync,
@@ -222,6 +281,8 @@ pub(super) fn parse_with_places(
         request_bytes_in_flight_max: raw.number(&keys::REQUEST_BYTES_IN_FLIGHT_MAX)?,
         repair_keys_per_second: raw.number(&keys::REPAIR_KEYS_PER_SECOND)?,
         repair_bytes_per_second: raw.number(&keys::REPAIR_BYTES_PER_SECOND)?,
+        takeover_keys_per_second: raw.number(&keys::TAKEOVER_KEYS_PER_SECOND)?,
+        takeover_bytes_per_second: raw.number(&keys::TAKEOVER_BYTES_PER_SECOND)?,
         tombstones_kept_for_seconds: raw.number(&keys::TOMBSTONES_KEPT_FOR_SECONDS)?,
         disk_reserve_bytes: raw.optional_number(&keys::DISK_RESERVE_BYTES)?,
         record_cache_bytes: raw.number(&keys::RECORD_CACHE_BYTES)?,
@@ -244,7 +305,15 @@ pub(super) fn parse_with_places(
         }
     }
     let remote_http_address = raw.optional(&keys::REMOTE_HTTP_ADDRESS)?.map(|given| given.place);
-    Ok((config, Places { id: id.place, local_address: listens_on.place, remote_http_address }))
+    let is_exposed =
+        |(_, address): &&(&Key, Option<LocalAddress>)| address.is_some_and(|address| !address.is_loopback());
+    let exposed = match listeners.iter().find(is_exposed) {
+        Some((key, Some(address))) if !config.is_protected() => {
+            Some((raw.required(key)?.place, Problem::Exposed { address: address.to_string() }))
+        }
+        _ => None,
+    };
+    Ok((config, Places { id: id.place, local_address: listens_on.place, exposed, remote_http_address }))
 }
 
 /// The keys of the file and the variables that override them, not validated yet.
@@ -291,6 +360,32 @@ impl Raw<'_> {
     fn optional_as<T>(&self, key: &Key, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, ConfigError> {
         let Some(given) = self.optional(key)? else { return Ok(None) };
         parse(&given.text).map(Some).ok_or_else(|| given.refused(key.kind.accepted()))
+    }
+
+    /// The files of TLS: all three, or none.
+    fn tls(&self) -> Result<Option<TlsPaths>, ConfigError> {
+        let all = [&keys::TLS_CERTIFICATE, &keys::TLS_KEY, &keys::TLS_CA];
+        let mut paths = Vec::new();
+        let mut missing = None;
+        for key in all {
+            match self.optional(key)? {
+                // An empty variable takes back what the file says.
+                Some(given) if given.text.is_empty() && matches!(given.place, Place::Variable { .. }) => {
+                    missing = Some(key);
+                }
+                Some(given) => paths.push(path(&given, key)?),
+                None => missing = Some(key),
+            }
+        }
+        match (<[PathBuf; 3]>::try_from(paths), missing) {
+            (Ok([certificate, key, ca]), _) => Ok(Some(TlsPaths { certificate, key, ca })),
+            (Err(some), Some(missing)) if !some.is_empty() => {
+                let accepted =
+                    format!("{}, since TLS needs tls_certificate, tls_key and tls_ca", missing.kind.accepted());
+                Err(self.mapping.missing(missing.name, &accepted, Some(missing.variable())))
+            }
+            (Err(_), _) => Ok(None),
+        }
     }
 
     /// One of the texts of a key that is a choice.
@@ -378,13 +473,16 @@ fn origin(text: &str) -> Option<String> {
     (is_scheme && has_host).then(|| text.to_ascii_lowercase())
 }
 
-fn data_dir(given: &Given) -> Result<PathBuf, ConfigError> {
+fn path(given: &Given, key: &Key) -> Result<PathBuf, ConfigError> {
     // A shell would have replaced these. As they are, they would become folders of these names.
     let unexpanded = shell_syntax(&given.text);
     if given.text.is_empty() || given.text.contains('\0') || unexpanded.is_some() {
         let accepted = match given.place {
-            Place::File { .. } => keys::DATA_DIR.kind.accepted(),
-            Place::Variable { .. } => "the path of a folder, absolute or relative to the working directory".into(),
+            Place::File { .. } => key.kind.accepted(),
+            Place::Variable { .. } => {
+                let what = if matches!(key.kind, Kind::Folder) { "folder" } else { "file" };
+                format!("the path of a {what}, absolute or relative to the working directory").into()
+            }
         };
         let hint = unexpanded.map(|syntax| format!(" ({syntax} is not expanded: write the path itself)"));
         return Err(given.refused(format!("{accepted}{}", hint.unwrap_or_default())));

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::keys::{
-    CLUSTER_KEYS, CLUSTER_NODE_KEYS, Change, Fallback, Key, Kind, NODE_KEYS, REPLICA_COUNT, VARIABLE_PREFIX,
+    CLUSTER_KEYS, CLUSTER_NAME_BYTES_MAX, CLUSTER_NODE_KEYS, Change, Fallback, Key, Kind, NODE_KEYS, REPLICA_COUNT,
+    VARIABLE_PREFIX,
 };
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX};
 use crate::types::{NODE_ID_BYTES_MAX, Weight, ZONE_BYTES_MAX};
@@ -37,9 +38,9 @@ node:
 const CLUSTER_HEAD: &str = "\
 ## cluster.yml
 
-All keys are below the key `cluster`. Until the nodes have all met once, those whose `seed`, `replica_count`, node ids, weights
-or zones differ refuse each other. Later the file is a wish for `quorate members apply`, and says where nodes may be found: a
-node whose file differs, and lists the node itself, serves with what the cluster has, and its log says what differs. No
+All keys are below the key `cluster`. Until the nodes have all met once, those whose `seed`, `replica_count`, `epoch_floor`, node
+ids, weights or zones differ refuse each other. Later the file is a wish for `quorate members apply`, and says where nodes may be
+found: a node whose file differs, and lists the node itself, serves with what the cluster has, and its log says what differs. No
 environment variable overrides these keys. A cluster of three nodes:
 
 ```yaml
@@ -99,6 +100,8 @@ fn value(key: &Key) -> String {
         Kind::LocalAddress => "IP:PORT, or :PORT for every interface; the port from 1 to 65535".to_owned(),
         Kind::RemoteAddress => "HOST:PORT, with a host name or an IP address; the port from 1 to 65535".to_owned(),
         Kind::Folder => "the path of a folder".to_owned(),
+        Kind::File => "the path of a file".to_owned(),
+        Kind::Name => format!("1 to {CLUSTER_NAME_BYTES_MAX} letters, digits, dots, hyphens and underscores"),
         Kind::Choice(values) => values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(" or "),
         Kind::Count { min, max } if key.name == REPLICA_COUNT.name => {
             format!("a whole number from {min} to the number of nodes, at most {max}")
@@ -157,8 +160,8 @@ whose value is then not read. An unknown variable that begins with `{VARIABLE_PR
 misspelt. Kubernetes sets such variables for a Service called `quorate-node` (`{VARIABLE_PREFIX}SERVICE_HOST`,
 `{VARIABLE_PREFIX}PORT`, `{VARIABLE_PREFIX}PORT_8001_TCP_ADDR` and so on). A node ignores them, and logs their names.
 
-The command line reads `QUORATE_ADDRESS` in the place of `--address`, and `quorate serve` reads `RUST_LOG` in the place of
-`--log-level`; see `quorate --help`.
+The command line reads `QUORATE_ADDRESS` in the place of `--address`, likewise `QUORATE_CA`, `QUORATE_CERT` and `QUORATE_KEY`,
+and `quorate serve` reads `RUST_LOG` in the place of `--log-level`; see `quorate --help`.
 "
     )
 }

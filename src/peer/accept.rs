@@ -1,7 +1,7 @@
 //! Links that peers open to this node.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -17,6 +17,7 @@ use crate::limits::LINK_MESSAGE_BYTES_MAX;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::protocol::Message;
+use crate::tls::{Caller, Trust};
 use crate::types::{Incarnation, NodeId, NodeIndex};
 use crate::wire::batch::Batch;
 
@@ -29,6 +30,7 @@ const HELLO_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The lines about links without a hello: one in each interval, since anybody who reaches this node's port can repeat them.
 static NO_HELLO_LINES: LogLimit = LogLimit::new(1, Duration::from_secs(10));
+static CERTIFICATE_LINES: LogLimit = LogLimit::new(4, Duration::from_secs(10));
 
 /// What links need to know of the node that accepts them.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub struct Acceptor<E> {
     pub ended: CancellationToken,
     /// Counts the batches and messages that are sent.
     pub metrics: Arc<Metrics>,
+    /// Believes nodes by their certificates.
+    pub trust: Arc<Trust>,
 }
 
 // Derived, it would ask for `E: Clone`, which a sender does not need.
@@ -51,6 +55,7 @@ impl<E> Clone for Acceptor<E> {
             events: self.events.clone(),
             ended: self.ended.clone(),
             metrics: Arc::clone(&self.metrics),
+            trust: Arc::clone(&self.trust),
         }
     }
 }
@@ -59,6 +64,15 @@ impl<E> Clone for Acceptor<E> {
 #[must_use]
 pub fn peer_service<E: From<LinkEvent> + Send + 'static>(acceptor: Acceptor<E>) -> PeerServer<PeerService<E>> {
     api::sized!(PeerServer::new(PeerService { acceptor }), LINK_MESSAGE_BYTES_MAX)
+}
+
+/// The refusal of a link whose certificate is not that of its node.
+fn refuse_certificate(caller: Option<&Caller>, problem: &str) -> Status {
+    let from = caller.and_then(|caller| caller.address).map_or_else(String::new, |address| address.to_string());
+    if let Some(left_out) = CERTIFICATE_LINES.pass(Instant::now()) {
+        warn!(from, left_out, "refused a link: {problem}");
+    }
+    Status::unauthenticated(format!("refused this link: {problem}"))
 }
 
 /// Accepts links for one node.
@@ -73,12 +87,17 @@ impl<E: From<LinkEvent> + Send + 'static> Peer for PeerService<E> {
         &self,
         request: Request<Streaming<api::PeerBatch>>,
     ) -> Result<Response<BoxStream<api::PeerBatch>>, Status> {
-        let Acceptor { incarnation, events, ended, metrics } = self.acceptor.clone();
+        let Acceptor { incarnation, events, ended, metrics, trust } = self.acceptor.clone();
+        let caller = request.extensions().get::<Caller>().cloned();
+        if let Err(problem) = trust.check_peer(caller.as_ref()) {
+            return Err(refuse_certificate(caller.as_ref(), &problem));
+        }
         let http_address = HttpAddresses::told(request.metadata());
         let outbox = Outbox::new(incarnation, metrics);
         let answers = outbox.open();
-        let (requests, taken) = (request.into_inner(), Arc::clone(&outbox));
-        let link = Incoming { requests, outbox: taken, events, http_address };
+        let (requests, taken, refusal) = (request.into_inner(), Arc::clone(&outbox), Arc::new(OnceLock::new()));
+        let told = Arc::clone(&refusal);
+        let link = Incoming { requests, outbox: taken, events, http_address, trust, caller, refusal: told };
         tokio::spawn(async move {
             tokio::select! {
                 () = link.run() => {}
@@ -86,7 +105,9 @@ impl<E: From<LinkEvent> + Send + 'static> Peer for PeerService<E> {
             }
             outbox.close();
         });
-        Ok(Response::new(Box::pin(answers.map(Ok))))
+        // The reason of a refusal ends the stream, so that the node which was refused can log it.
+        let end = futures_util::stream::once(async move { refusal.get().cloned() });
+        Ok(Response::new(Box::pin(answers.map(Ok).chain(end.filter_map(async |status| status.map(Err))))))
     }
 }
 
@@ -128,11 +149,16 @@ struct Incoming<E> {
     events: mpsc::Sender<E>,
     /// The address that the peer has told.
     http_address: Option<String>,
+    trust: Arc<Trust>,
+    /// The other end of the connection.
+    caller: Option<Caller>,
+    /// Takes the reason of a refusal, which ends the link.
+    refusal: Arc<OnceLock<Status>>,
 }
 
 impl<E: From<LinkEvent>> Incoming<E> {
     async fn run(self) {
-        let Self { mut requests, outbox, events, http_address } = self;
+        let Self { mut requests, outbox, events, http_address, trust, caller, refusal } = self;
         let first = match tokio::time::timeout(HELLO_TIME_MAX, requests.message()).await {
             Ok(Ok(Some(batch))) => batch,
             Ok(Ok(None)) | Err(_) => return,
@@ -142,6 +168,11 @@ impl<E: From<LinkEvent>> Incoming<E> {
             }
         };
         let Some((first, id)) = begin_with_hello(first) else { return };
+        // Before anything else that the hello says: it counts only if it is the node's own, be it a member or not.
+        if let Err(problem) = trust.check_id(caller.as_ref(), &id) {
+            let _ = refusal.set(refuse_certificate(caller.as_ref(), &problem));
+            return;
+        }
         let (incarnation, index) = (first.from, AtomicU32::new(NO_INDEX));
         let link = AcceptedLink { id: id.clone(), incarnation, outbox: Arc::clone(&outbox), http_address, index };
         let mut inbox = Inbox::new(Sender::Accepted(Arc::new(link)), id, events, outbox);

@@ -15,6 +15,7 @@ use crate::api::peer_client::PeerClient;
 use crate::limits::{LINK_KEEP_ALIVE, LINK_MESSAGE_BYTES_MAX};
 use crate::log_limit::LogLimit;
 use crate::resolve;
+use crate::tls::Dialer;
 use crate::types::{NodeId, NodeIndex};
 
 use super::http_addresses::HttpAddresses;
@@ -84,6 +85,8 @@ pub struct Link<E> {
     pub events: mpsc::Sender<E>,
     /// Has the address that this node tells.
     pub http_addresses: Arc<HttpAddresses>,
+    /// Makes sure that it is this peer which answers there.
+    pub dialer: Dialer,
 }
 
 impl<E: From<LinkEvent>> Link<E> {
@@ -152,7 +155,7 @@ impl<E: From<LinkEvent>> Link<E> {
     }
 
     async fn connect(&self, address: &str) -> Result<Streaming<api::PeerBatch>, String> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        let endpoint = Endpoint::from_shared(format!("{}://{address}", self.dialer.scheme()))
             .map_err(|error| format!("{address} is not an address: {error}"))?
             .http2_keep_alive_interval(LINK_KEEP_ALIVE.interval)
             .keep_alive_timeout(LINK_KEEP_ALIVE.timeout)
@@ -160,7 +163,9 @@ impl<E: From<LinkEvent>> Link<E> {
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(2 * WINDOW_BYTES);
         let open = async {
-            let channel = resolve::connect(endpoint, CONNECT_TIME_MAX).await.map_err(|error| chain(&error))?;
+            let channel = resolve::connect(endpoint, self.dialer.clone(), CONNECT_TIME_MAX)
+                .await
+                .map_err(|error| chain(&error))?;
             let mut request = Request::new(self.outbox.open_with_hello());
             self.http_addresses.tell(request.metadata_mut());
             let mut client = api::sized!(PeerClient::new(channel), LINK_MESSAGE_BYTES_MAX);

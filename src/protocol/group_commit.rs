@@ -153,11 +153,17 @@ impl<A> GroupCommit<A> {
         self.next.dropped.extend(tables);
     }
 
-    /// Adds the configuration that the node adopts, and the slots that it gains, as ranges: what it holds of them goes.
+    /// Adds the configuration that the node adopts, and slots that it gains, as ranges: what it holds of them goes.
     pub fn add_configuration(&mut self, configuration: Arc<Configuration>, emptied: Vec<(Slot, Slot)>) {
         self.check();
         self.next.configuration = Some(configuration);
-        self.next.emptied = emptied;
+        self.add_emptied(emptied);
+    }
+
+    /// Adds slots that are emptied, as ranges that ascend.
+    pub fn add_emptied(&mut self, emptied: Vec<(Slot, Slot)>) {
+        self.check();
+        self.next.emptied = merged(std::mem::take(&mut self.next.emptied), emptied);
         self.empty();
     }
 
@@ -324,6 +330,23 @@ impl<A> GroupCommit<A> {
     }
 }
 
+/// The slots that either has, as ranges that ascend.
+fn merged(mut ranges: Vec<(Slot, Slot)>, others: Vec<(Slot, Slot)>) -> Vec<(Slot, Slot)> {
+    if ranges.is_empty() {
+        return others;
+    }
+    ranges.extend(others);
+    ranges.sort_unstable();
+    let mut merged: Vec<(Slot, Slot)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some((_, before)) if first <= *before => *before = last.max(*before),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
+}
+
 /// Whether `slot` is in one of these ranges, which ascend.
 fn is_within(slot: Slot, ranges: &[(Slot, Slot)]) -> bool {
     let after = ranges.partition_point(|(first, _)| *first <= slot);
@@ -348,6 +371,15 @@ mod tests {
         let (_, acks) = commit.complete().unwrap();
         assert_eq!(acks, ["first", "first too"]);
         assert_eq!(commit.begin().unwrap().epoch, Some(6));
+    }
+
+    #[test]
+    fn ranges_that_are_emptied_together_are_merged() {
+        let slots = |ranges: &[(u16, u16)]| -> Vec<(Slot, Slot)> {
+            ranges.iter().map(|(first, last)| (Slot(*first), Slot(*last))).collect()
+        };
+        assert_eq!(merged(slots(&[(3, 5), (9, 9)]), slots(&[(0, 0), (4, 8)])), slots(&[(0, 0), (3, 8), (9, 9)]));
+        assert_eq!(merged(Vec::new(), slots(&[(7, 7)])), slots(&[(7, 7)]));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::members::refusal::MembersRefusal;
 use super::message::{HelloRefusal, Message, Refusal};
 use super::news::{Cursor, ListFirst, WatchId, WatchNews};
 use super::pages::{ListPage, ListedKeys};
+use super::rate::Rate;
 use super::repair_settings::RepairOrder;
 
 /// A reading of the shell's monotonic clock, in microseconds since any fixed moment. It decides when the node asks again and
@@ -267,6 +268,8 @@ pub enum Input {
     },
     /// An operator wants something of the node's repair.
     Repair(RepairOrder),
+    /// Slots are taken over at this rate from now on.
+    PaceTakeover(Rate),
     /// An operator changes members.
     ChangeMembers {
         /// The name that the reply bears.
@@ -289,6 +292,8 @@ pub enum MembersChange {
         expected: Option<u64>,
         /// The members.
         wished: WishedMembers,
+        /// Whether it is made although slots would have no majority of members that can be reached.
+        is_forced: bool,
     },
     /// To take the change back that is under way.
     TakeBack {
@@ -389,6 +394,8 @@ pub enum Effect {
 pub enum Reply {
     /// The record of a key, or none if it was never written; for `Get`, `GetOne` and `NodeGet`.
     Record(Option<AgedRecord>),
+    /// The record of a key, which a replica lacked and has now; for repair, and where slots are taken over.
+    Spread(AgedRecord),
     /// A write is done, and its record has this version; for `Set`, `Change` and `NodeSet`.
     Set(Version),
     /// An addition is done; for `Change`.
@@ -418,6 +425,18 @@ pub enum Reply {
     Clock(Clock),
     /// The request failed.
     Failed(Failure),
+}
+
+impl Reply {
+    /// The record that was read, where there is one.
+    #[must_use]
+    pub fn record(&self) -> Option<&AgedRecord> {
+        match self {
+            Self::Record(record) => record.as_ref(),
+            Self::Spread(record) => Some(record),
+            _ => None,
+        }
+    }
 }
 
 /// Why a request failed, sorted by what its sender does next.
@@ -588,6 +607,15 @@ pub enum ProtocolEvent {
         number: u64,
         /// Whether members change.
         is_joint: bool,
+    },
+    /// The node has taken over all slots that it gains.
+    TakenOver {
+        /// How many slots.
+        slots: u32,
+        /// How many keys of them it has looked at, since its start.
+        keys: u64,
+        /// The bytes of keys and values that it got from others.
+        bytes: u64,
     },
     /// Two records of one stamp differ: a defect of the program or of a disk.
     StampConflict {

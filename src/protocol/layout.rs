@@ -7,14 +7,14 @@
 //! process runs. So the index of a node is the same under all configurations, and that of a node which takes the place of
 //! another one is another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::mutants::rule;
 use crate::types::{ClusterParameters, Configuration, Key, MemberList, NodeId, NodeIndex, Site, Slot};
 
-use super::placement::Placement;
+use super::placement::{Placement, ReplicaSet};
 use super::quorum::Tally;
 
 /// The layout under one configuration.
@@ -28,6 +28,8 @@ pub struct Layout {
     joint: Option<Joint>,
     /// The members of either list, in the order of their ids.
     members: Arc<[NodeIndex]>,
+    /// Layouts that may follow, computed ahead.
+    ahead: Arc<[Layout]>,
 }
 
 /// A node that is known by its id.
@@ -48,6 +50,8 @@ struct Joint {
     /// The replicas of either list, those of the old one first, and where those of each slot begin.
     either: Arc<(Vec<NodeIndex>, Vec<u32>)>,
     distinct_slots: Arc<[Slot]>,
+    /// The slots that each node takes over.
+    taken_over: Arc<BTreeMap<NodeIndex, Arc<[Slot]>>>,
 }
 
 impl KnownNode {
@@ -69,7 +73,15 @@ impl Layout {
         };
         let nodes = placement.parameters().node_ids.iter().enumerate().map(node).collect();
         let members = placement.members().into();
-        Self { nodes: Arc::new(nodes), configuration: None, old: placement, joint: None, members }
+        let nodes = Arc::new(nodes);
+        Self { nodes, configuration: None, old: placement, joint: None, members, ahead: Arc::default() }
+    }
+
+    /// The same layout, which knows some that may follow. They are not computed when they do: a model checker makes the same change
+    /// in thousands of states.
+    #[must_use]
+    pub fn knowing(self, ahead: &[Self]) -> Self {
+        Self { ahead: ahead.into(), ..self }
     }
 
     /// The layout under `configuration`, which takes the place of this one. `nodes` are all that are known, and `index_of` gives the
@@ -81,8 +93,12 @@ impl Layout {
         nodes: Vec<KnownNode>,
         index_of: impl Fn(&crate::types::Member) -> NodeIndex,
     ) -> Self {
+        let is_it = |ahead: &&Self| ahead.configuration.as_ref() == Some(&configuration) && *ahead.nodes == nodes;
+        if let Some(ahead) = self.ahead.iter().find(is_it) {
+            return Self { ahead: Arc::clone(&self.ahead), ..ahead.clone() };
+        }
         let place = |list: &MemberList| {
-            let parameters = list.parameters(configuration.seed);
+            let parameters = configuration.parameters(list);
             let members: Vec<NodeIndex> = list.members.iter().map(&index_of).collect();
             let mut known = self.joint.iter().map(|joint| &joint.new).chain([&self.old]);
             let is_it = |known: &&Arc<Placement>| {
@@ -102,7 +118,8 @@ impl Layout {
         let mut members: Vec<NodeIndex> = configuration.members().map(&index_of).collect();
         members.retain(|member| seen.insert(*member));
         members.sort_by(|one, other| (&nodes[one.index()].id, one).cmp(&(&nodes[other.index()].id, other)));
-        Self { nodes: Arc::new(nodes), configuration: Some(configuration), old, joint, members: members.into() }
+        let (nodes, configuration) = (Arc::new(nodes), Some(configuration));
+        Self { nodes, configuration, old, joint, members: members.into(), ahead: Arc::clone(&self.ahead) }
     }
 
     /// The number of its configuration; 0 before the first change of members.
@@ -187,6 +204,20 @@ impl Layout {
     #[must_use]
     pub fn gains(&self, member: NodeIndex, slot: Slot) -> bool {
         self.joint.as_ref().is_some_and(|joint| joint.new.holds(member, slot) && !self.old.holds(member, slot))
+    }
+
+    /// Whether `node` takes `slot` over: it gains the slot; or fewer nodes hold each slot than before, so that a majority of the new
+    /// list need not meet the old ones.
+    #[must_use]
+    pub fn takes_over(&self, node: NodeIndex, slot: Slot) -> bool {
+        let Some(joint) = &self.joint else { return false };
+        self.gains(node, slot) || shrinks(&self.old, &joint.new) && joint.new.holds(node, slot)
+    }
+
+    /// The slots that `node` takes over, ascending.
+    #[must_use]
+    pub fn taken_over(&self, node: NodeIndex) -> Arc<[Slot]> {
+        self.joint.as_ref().and_then(|joint| joint.taken_over.get(&node).cloned()).unwrap_or_default()
     }
 
     /// One slot for each set of replicas that any slot has: what holds of these slots' replicas holds of all.
@@ -298,20 +329,26 @@ impl Joint {
     fn between(old: &Placement, new: Arc<Placement>) -> Self {
         let mut either = Vec::with_capacity(Slot::COUNT * old.parameters().replica_count);
         let mut begins = Vec::with_capacity(Slot::COUNT + 1);
-        let mut seen: BTreeSet<(&[NodeIndex], &[NodeIndex])> = BTreeSet::new();
+        let mut seen: BTreeSet<(ReplicaSet, ReplicaSet)> = BTreeSet::new();
         let mut distinct_slots = Vec::new();
+        let mut taken_over: BTreeMap<NodeIndex, Vec<Slot>> = BTreeMap::new();
+        let shrinks = shrinks(old, &new);
         for slot in (0..=u16::MAX).map(Slot) {
             begins.push(u32::try_from(either.len()).expect("two lists of replicas for each slot are few"));
             let (before, after) = (old.replicas(slot), new.replicas(slot));
             either.extend_from_slice(before);
             either.extend(after.iter().filter(|member| !before.contains(member)));
-            if seen.insert((before, after)) {
+            if seen.insert((ReplicaSet::of(before), ReplicaSet::of(after))) {
                 distinct_slots.push(slot);
+            }
+            for node in after.iter().filter(|node| shrinks || !before.contains(node)) {
+                taken_over.entry(*node).or_default().push(slot);
             }
         }
         begins.push(u32::try_from(either.len()).expect("two lists of replicas for each slot are few"));
-        drop(seen);
-        Self { new, either: Arc::new((either, begins)), distinct_slots: distinct_slots.into() }
+        let taken_over = taken_over.into_iter().map(|(node, slots)| (node, slots.into())).collect();
+        let (distinct_slots, taken_over) = (distinct_slots.into(), Arc::new(taken_over));
+        Self { new, either: Arc::new((either, begins)), distinct_slots, taken_over }
     }
 
     fn replicas(&self, slot: Slot) -> &[NodeIndex] {
@@ -319,6 +356,11 @@ impl Joint {
         let slot = usize::from(slot.0);
         &either[begins[slot] as usize..begins[slot + 1] as usize]
     }
+}
+
+/// Whether fewer nodes hold each slot by the new list.
+fn shrinks(old: &Placement, new: &Placement) -> bool {
+    new.parameters().replica_count < old.parameters().replica_count
 }
 
 /// Hashes what the layout follows from: a model checker hashes every state.
@@ -348,10 +390,10 @@ mod tests {
 
     /// The layout of a change, where the nodes 1 to 9 have the indexes 0 to 8.
     fn changing(old: MemberList, new: Option<MemberList>) -> Layout {
-        let configuration = Configuration { number: 1, cluster: ClusterId(1), seed: 0, old, new };
+        let configuration = Configuration { number: 1, cluster: ClusterId(1), seed: 0, epoch_floor: 0, old, new };
         let nodes = (1..=9).map(|id| KnownNode::of_id(NodeId::new(&id.to_string()).unwrap())).collect();
         let index_of = |member: &Member| NodeIndex(member.id.as_str().parse::<u16>().unwrap() - 1);
-        let first = Placement::new(configuration.old.parameters(configuration.seed));
+        let first = Placement::new(configuration.parameters(&configuration.old));
         Layout::begin(Arc::new(first), &[]).under(Arc::new(configuration), nodes, index_of)
     }
 
@@ -367,6 +409,11 @@ mod tests {
             assert!(replicas.iter().all(|member| old.contains(member) || new.contains(member)));
             assert!(layout.gains(NodeIndex(3), slot), "the new list has all three nodes for each slot");
             assert!(!layout.gains(NodeIndex(0), slot));
+            for node in [0, 1, 2, 3].map(NodeIndex) {
+                let takes_over = layout.taken_over(node).binary_search(&slot).is_ok();
+                assert_eq!(takes_over, layout.takes_over(node, slot));
+                assert_eq!(takes_over, layout.gains(node, slot));
+            }
         }
         assert_eq!(layout.slots_held(NodeIndex(3)), 65_536);
     }
@@ -389,8 +436,14 @@ mod tests {
         let (old, new) = (list(&["1", "2", "3"], 2), list(&["1", "2", "3", "4"], 2));
         let joint = changing(old.clone(), Some(new.clone()));
         let end = |list: &MemberList| {
-            let configuration =
-                Configuration { number: 2, cluster: ClusterId(1), seed: 0, old: list.clone(), new: None };
+            let configuration = Configuration {
+                number: 2,
+                cluster: ClusterId(1),
+                seed: 0,
+                epoch_floor: 0,
+                old: list.clone(),
+                new: None,
+            };
             let index_of = |member: &Member| NodeIndex(member.id.as_str().parse::<u16>().unwrap() - 1);
             joint.under(Arc::new(configuration), joint.nodes().to_vec(), index_of)
         };
@@ -401,9 +454,31 @@ mod tests {
     }
 
     #[test]
+    fn all_slots_are_taken_over_where_fewer_nodes_hold_each() {
+        let layout = changing(list(&["1", "2", "3"], 3), Some(list(&["1", "2", "3"], 2)));
+        let taken: usize = [0, 1, 2].map(|node| layout.taken_over(NodeIndex(node)).len()).iter().sum();
+        assert_eq!(taken, 2 * Slot::COUNT);
+    }
+
+    #[test]
+    fn layout_that_was_computed_ahead_is_taken() {
+        let (old, new) = (list(&["1", "2", "3"], 2), list(&["1", "2", "3", "4"], 2));
+        let joint = changing(old.clone(), Some(new.clone()));
+        let first = Layout::begin(Arc::new(joint.old().clone()), &[]).knowing(std::slice::from_ref(&joint));
+        let configuration =
+            Configuration { number: 1, cluster: ClusterId(1), seed: 0, epoch_floor: 0, old, new: Some(new) };
+        let index_of = |member: &Member| NodeIndex(member.id.as_str().parse::<u16>().unwrap() - 1);
+        let same = first.under(Arc::new(configuration.clone()), joint.nodes().to_vec(), index_of);
+        assert!(std::ptr::eq(same.newest(), joint.newest()));
+        let other = Configuration { number: 2, ..configuration };
+        assert!(!std::ptr::eq(first.under(Arc::new(other), joint.nodes().to_vec(), index_of).newest(), joint.newest()));
+    }
+
+    #[test]
     fn distinct_slots_stand_for_all_pairs_of_replica_sets() {
         let layout = changing(list(&["1", "2", "3", "4"], 2), Some(list(&["1", "2", "3", "4", "5"], 3)));
-        let pair = |slot: &Slot| (layout.old().replicas(*slot).to_vec(), layout.newest().replicas(*slot).to_vec());
+        let sorted = |replicas: &[NodeIndex]| replicas.iter().copied().collect::<BTreeSet<_>>();
+        let pair = |slot: &Slot| (sorted(layout.old().replicas(*slot)), sorted(layout.newest().replicas(*slot)));
         let named: BTreeSet<_> = layout.distinct_slots().iter().map(pair).collect();
         let all: BTreeSet<_> = (0..=u16::MAX).map(|slot| pair(&Slot(slot))).collect();
         assert_eq!(named, all);

@@ -92,7 +92,8 @@ pub struct Hello {
 pub enum HelloRefusal {
     /// The sender speaks another version of the protocol.
     Protocol,
-    /// The sender's cluster file has another seed, `replica_count` or set of ids, or gives a node another weight or zone.
+    /// The sender's cluster file has another seed, `replica_count`, `epoch_floor` or set of ids, or gives a node another weight or
+    /// zone.
     Cluster,
     /// It was meant for another node.
     WrongNode,
@@ -111,7 +112,7 @@ impl fmt::Display for HelloRefusal {
                 "the two run versions of Quorate that do not understand each other: upgrade the older one"
             }
             Self::Cluster => {
-                "their cluster files differ in seed, replica_count, node ids, weights or zones: give all nodes the same \
+                "their cluster files differ in seed, replica_count, epoch_floor, node ids, weights or zones: give all nodes the same \
                  cluster file"
             }
             Self::WrongNode => "the address led to another node: correct its remote_address in the cluster file",

@@ -25,6 +25,7 @@
 //! | `coordinator` | the operations of clients: rounds, clock rounds, an operation in each file of `ops` |
 //! | `expiry` | deletes values whose time to live has passed |
 //! | `listing` | lists of keys: pages that ask every node |
+//! | `rate`, `pace` | how fast a node repairs, and takes slots over |
 //! | `pages` | pages of lists: what is asked for, and what is in one |
 //! | `operators` | operators' requests to one replica or clock |
 //! | `retention` | how long deletions are remembered |
@@ -56,10 +57,12 @@ pub mod message;
 pub mod news;
 pub mod node;
 pub mod operators;
+mod pace;
 pub mod pages;
 mod parts;
 pub mod placement;
 pub mod quorum;
+pub mod rate;
 mod reconfigure;
 pub mod repair;
 mod repair_settings;

@@ -4,14 +4,13 @@
 //! This file only puts the parts together: it decides which part an input is for, and brings the answers of one part to the
 //! next. An answer of the node's own replica takes the same way as a peer's, without a message.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::limits::EXPIRY_DEADLINE;
+use crate::limits::{EXPIRY_DEADLINE, WAITING_HEARD_MAX};
 use crate::mutants::{must, rule};
-use crate::types::{Clock, Incarnation, Meta, NodeIndex, Record, Slot, TableId};
+use crate::types::{Clock, ClusterId, Incarnation, Meta, NodeIndex, Record, Slot, TableId};
 
-use super::changes::Filter;
 use super::clock::QuorumClock;
 use super::context::{Caller, Delivery, Greeting, NodeCtx, Origin, PendingAck, Requester, Task};
 use super::coordinator::ops::GetWith;
@@ -24,10 +23,10 @@ use super::listing::Listing;
 use super::members::{Members, MembersReport};
 use super::membership::{Membership, PeerChange, PeerView};
 use super::message::{Answer, Hello, Message, OperationId, Refusal, Request};
-use super::news::{Cursor, ListFirst, WatchEvent, WatchId, WatchNews};
 use super::operators::{self, Operators};
 use super::parts::Parts;
 use super::placement::Placement;
+use super::rate::Rate;
 use super::repair::{Repair, RepairReport};
 use super::repair_settings::{RepairOrder, RepairSettings};
 use super::replica::Replica;
@@ -88,8 +87,12 @@ impl Node {
     #[must_use]
     pub fn start(setup: Setup) -> Self {
         let Setup { me, placement, addresses, joins, meta, nonce, started_at, repair } = setup;
-        let incarnation = Incarnation { epoch: meta.epoch.checked_add(1).expect("epochs do not run out"), nonce };
         let parameters = placement.parameters().clone();
+        // The cluster file is not asked any more once members have changed.
+        let floor =
+            meta.configuration.as_ref().map_or(parameters.epoch_floor, |configuration| configuration.epoch_floor);
+        let epoch = meta.epoch.max(rule!(RestoreBelowOldClock, floor, not 0));
+        let incarnation = Incarnation { epoch: epoch.checked_add(1).expect("epochs do not run out"), nonce };
         let waits = joins && !meta.bootstrapped;
         let address = addresses.get(me.index()).cloned();
         let mut membership = Membership::new(me, parameters, incarnation, &meta, address, waits);
@@ -118,6 +121,11 @@ impl Node {
             deliveries: VecDeque::new(),
             layout: Arc::new(layout),
         }
+    }
+
+    /// Slots are taken over at this rate from now on.
+    pub fn pace_takeover(&mut self, rate: Rate) {
+        self.members.pace(rate);
     }
 
     /// Takes one input.
@@ -190,6 +198,7 @@ impl Node {
                 }
                 parts.repair(|repair, ctx| repair.on_order(order, ctx));
             }
+            Input::PaceTakeover(rate) => parts.members.pace(rate),
             Input::ChangeMembers { id, deadline, change } => {
                 parts.members(|members, ctx| members.on_order(id, deadline, change, ctx));
             }
@@ -293,6 +302,16 @@ impl Node {
         &self.members
     }
 
+    /// The nodes that wait to become members of its cluster, and where they are.
+    #[must_use]
+    pub fn waiting_at(&self, now: Time) -> BTreeMap<NodeIndex, Arc<str>> {
+        if !self.membership.is_member() {
+            return BTreeMap::new();
+        }
+        let since = Time(now.0.saturating_sub(Time(0).after(WAITING_HEARD_MAX).0));
+        self.membership.waiting(since).map(|waiting| (waiting.node, waiting.address)).collect()
+    }
+
     /// Who it may talk to.
     #[must_use]
     pub fn membership(&self) -> &Membership {
@@ -338,6 +357,17 @@ impl Node {
     #[must_use]
     pub fn shared_layout(&self) -> &Arc<Layout> {
         &self.layout
+    }
+
+    /// The cluster, once its first members have met.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.membership.cluster()
+    }
+
+    /// Layouts under configurations that may follow are known ahead, and not computed when they do.
+    pub fn knows_ahead(&mut self, layouts: &[Layout]) {
+        self.layout = Arc::new(Layout::clone(&self.layout).knowing(layouts));
     }
 
     /// This incarnation.
@@ -412,27 +442,6 @@ impl Node {
 }
 
 impl Parts<'_> {
-    /// A client watches. The watch ends at once where this node takes no requests.
-    fn on_watch(&mut self, id: WatchId, filter: &Filter, cursor: &Cursor, list: ListFirst) {
-        if self.membership.unready().is_some() {
-            let news = WatchNews { cursor: cursor.clone(), event: WatchEvent::Ended };
-            self.ctx.effects.push(Effect::Watch { to: vec![id], news });
-            return;
-        }
-        if self.replica.is_dropped(filter.table()) {
-            let news = WatchNews { cursor: Cursor::default(), event: WatchEvent::TableDropped };
-            return self.ctx.effects.push(Effect::Watch { to: vec![id], news });
-        }
-        self.watch(|watches, ctx| watches.open(id, filter, cursor, list, ctx));
-    }
-
-    /// Ends all watches, where this node takes no requests.
-    pub(super) fn end_watches(&mut self) {
-        if self.membership.unready().is_some() {
-            self.watch(Watches::end_all);
-        }
-    }
-
     /// A client or an operator asks.
     fn on_command(&mut self, id: RequestId, deadline: Time, command: Command) {
         if let Some(unready) = self.membership.unready() {
@@ -603,6 +612,7 @@ impl Parts<'_> {
                 self.watch(|watches, ctx| watches.on_peer(peer, ctx));
                 self.tables(|tables, ctx| tables.catch_up(peer, ctx));
                 self.repair(|repair, ctx| repair.catch_up(peer, ctx));
+                self.members(Members::catch_up);
             }
         }
         // Peers may have refused this node as a whole.

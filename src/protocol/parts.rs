@@ -1,11 +1,14 @@
 //! The parts of a node, and what each of them is lent of the others while it works.
 
+use super::changes::Filter;
 use super::context::NodeCtx;
 use super::coordinator::{Coordinator, CoordinatorCtx};
 use super::expiry::Expiries;
+use super::io::Effect;
 use super::listing::{Listing, ListingCtx};
 use super::members::{Members, MembersCtx};
 use super::membership::Membership;
+use super::news::{Cursor, ListFirst, WatchEvent, WatchId, WatchNews};
 use super::operators::Operators;
 use super::repair::{Repair, RepairCtx};
 use super::replica::Replica;
@@ -97,5 +100,26 @@ impl Parts<'_> {
         self.repair(|repair, ctx| repair.reconfigure(is_emptied, ctx));
         self.tombstones(|tombstones, ctx| tombstones.reconfigure(ctx));
         self.end_watches();
+    }
+
+    /// A client watches. The watch ends at once where this node takes no requests.
+    pub(super) fn on_watch(&mut self, id: WatchId, filter: &Filter, cursor: &Cursor, list: ListFirst) {
+        if self.membership.unready().is_some() {
+            let news = WatchNews { cursor: cursor.clone(), event: WatchEvent::Ended };
+            self.ctx.effects.push(Effect::Watch { to: vec![id], news });
+            return;
+        }
+        if self.replica.is_dropped(filter.table()) {
+            let news = WatchNews { cursor: Cursor::default(), event: WatchEvent::TableDropped };
+            return self.ctx.effects.push(Effect::Watch { to: vec![id], news });
+        }
+        self.watch(|watches, ctx| watches.open(id, filter, cursor, list, ctx));
+    }
+
+    /// Ends all watches, where this node takes no requests.
+    pub(super) fn end_watches(&mut self) {
+        if self.membership.unready().is_some() {
+            self.watch(Watches::end_all);
+        }
     }
 }

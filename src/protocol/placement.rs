@@ -10,6 +10,7 @@ mod hash;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -27,6 +28,34 @@ pub struct Placement {
     replicas: Vec<NodeIndex>,
     /// One slot for each set of replicas that any slot has.
     distinct_slots: Vec<Slot>,
+    /// How many slots each node of the list holds.
+    slots_held: Vec<u32>,
+}
+
+/// A set of replicas, in whichever order they are named.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::protocol) enum ReplicaSet {
+    /// Up to [`ReplicaSet::FEW`], packed: a layout compares a set for each slot.
+    Few(u128),
+    Many(Box<[NodeIndex]>),
+}
+
+impl ReplicaSet {
+    const FEW: usize = 8;
+
+    pub(in crate::protocol) fn of(replicas: &[NodeIndex]) -> Self {
+        if replicas.len() > Self::FEW {
+            let mut sorted: Box<[NodeIndex]> = replicas.into();
+            sorted.sort_unstable();
+            return Self::Many(sorted);
+        }
+        let mut sorted = [u16::MAX; Self::FEW];
+        for (place, replica) in sorted.iter_mut().zip(replicas) {
+            *place = replica.0;
+        }
+        sorted[..replicas.len()].sort_unstable();
+        Self::Few(sorted.iter().fold(0, |packed, replica| packed << u16::BITS | u128::from(*replica)))
+    }
 }
 
 impl Placement {
@@ -64,7 +93,8 @@ impl Placement {
             *replica = members[replica.index()];
         }
         let distinct_slots = distinct_slots(&replicas, parameters.replica_count);
-        Self { parameters, members, replicas, distinct_slots }
+        let slots_held = slots_held(&replicas, &members);
+        Self { parameters, members, replicas, distinct_slots, slots_held }
     }
 
     /// The parameters that the table was computed from.
@@ -112,14 +142,18 @@ impl Placement {
 
     /// The number of slots that each node holds, in the order of their ids.
     #[must_use]
-    pub fn slots_held(&self) -> Vec<u32> {
-        let last = self.members.iter().map(|member| member.index()).max().unwrap_or(0);
-        let mut held = vec![0; last + 1];
-        for member in &self.replicas {
-            held[member.index()] += 1;
-        }
-        self.members.iter().map(|member| held[member.index()]).collect()
+    pub fn slots_held(&self) -> &[u32] {
+        &self.slots_held
     }
+}
+
+fn slots_held(replicas: &[NodeIndex], members: &[NodeIndex]) -> Vec<u32> {
+    let last = members.iter().map(|member| member.index()).max().unwrap_or(0);
+    let mut held = vec![0; last + 1];
+    for member in replicas {
+        held[member.index()] += 1;
+    }
+    members.iter().map(|member| held[member.index()]).collect()
 }
 
 /// The replicas of all slots where nodes differ in nothing but their scores.
@@ -150,15 +184,9 @@ fn best_scores(node_seeds: &[u32], replica_count: usize) -> Vec<NodeIndex> {
 }
 
 fn distinct_slots(replicas: &[NodeIndex], replica_count: usize) -> Vec<Slot> {
-    let mut sets = replicas.to_vec();
-    sets.chunks_mut(replica_count).for_each(<[NodeIndex]>::sort_unstable);
-    let set = |slot: &Slot| &sets[usize::from(slot.0) * replica_count..][..replica_count];
-    // Slots of one set next to each other, and in their order.
-    let mut slots: Vec<Slot> = (0..=u16::MAX).map(Slot).collect();
-    slots.sort_by(|a, b| set(a).cmp(set(b)));
-    slots.dedup_by(|a, b| set(a) == set(b));
-    slots.sort_unstable();
-    slots
+    let mut seen: BTreeSet<ReplicaSet> = BTreeSet::new();
+    let sets = (0..=u16::MAX).map(Slot).zip(replicas.chunks(replica_count));
+    sets.filter(|(_, set)| seen.insert(ReplicaSet::of(set))).map(|(slot, _)| slot).collect()
 }
 
 /// Hashes the parameters alone: the table follows from them, and a model checker hashes every state.

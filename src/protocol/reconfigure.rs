@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::mutants::rule;
-use crate::types::{Configuration, Incarnation, NodeIndex, Slot};
+use crate::types::{Clock, Configuration, Incarnation, NodeIndex, Slot};
 
 use super::context::{Origin, Requester};
 use super::io::ProtocolEvent;
@@ -36,10 +36,19 @@ impl Parts<'_> {
         }
         let Some(configuration) = self.members.to_adopt(self.ctx.layout.number()).map(Arc::clone) else { return };
         let layout = self.membership.layout_under(&configuration, self.ctx.layout);
-        let gone = ranges(|slot| is_emptied(self.ctx.me, slot, self.ctx.layout, &layout));
-        let emptied = rule!(GainedSlotsKeepData, gone, not Vec::new());
+        let me = self.ctx.me;
+        let is_gained = |slot| layout.gains(me, slot) && is_emptied(me, slot, self.ctx.layout, &layout);
+        // What it holds of slots that it loses goes later. A node that missed a configuration may hold old records of a slot which
+        // it gains, also where it held all slots under the last one that it knows.
+        let emptied = rule!(GainedSlotsKeepData, ranges(is_gained), not Vec::new());
+        self.membership.record_new(&layout, self.ctx.group_commit);
         if layout.is_member(self.ctx.me) {
             self.ctx.group_commit.add_bootstrapped();
+        }
+        // In the same batch, so that this clock is there as soon as the node is a member.
+        let first = above(rule!(JoinsBelowFloor, configuration.epoch_floor, not 0));
+        if !self.ctx.clock.is_durable(first.epoch) {
+            self.ctx.group_commit.add_epoch(first.epoch);
         }
         self.ctx.group_commit.add_configuration(configuration, emptied);
         self.members.adopt(Arc::new(layout));
@@ -50,6 +59,8 @@ impl Parts<'_> {
         let (me, layout) = (self.ctx.me, self.ctx.layout);
         let is_emptied = |slot| is_emptied(me, slot, before, layout);
         self.membership.reconfigure(layout, None);
+        let floor = rule!(JoinsBelowFloor, layout.parameters().epoch_floor, not 0);
+        self.ctx.clock.observe(above(floor));
         self.ctx.group_commit.remove(is_emptied);
         self.replica.reconfigure(is_emptied, layout);
         // All slots: a node may have missed the configuration between the two, so that neither names each pair of replicas.
@@ -118,6 +129,11 @@ impl Parts<'_> {
         }
         number == present || answer.counts_under_each()
     }
+}
+
+/// The least clock of a cluster whose clocks began above the epoch `floor`.
+fn above(floor: u64) -> Clock {
+    Clock { epoch: floor + 1, counter: 0 }
 }
 
 /// Whether what `me` holds of `slot` goes when the layout `after` takes the place of `before`: `me` gains the slot, and has at most

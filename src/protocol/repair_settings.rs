@@ -7,6 +7,7 @@ use crate::limits::{
     REPAIR_UNPACED_BYTES_PER_SECOND,
 };
 
+use crate::protocol::rate::Rate;
 use crate::protocol::retention::TombstoneSettings;
 
 /// How a node repairs.
@@ -34,6 +35,12 @@ pub enum RepairOrder {
 }
 
 impl RepairSettings {
+    /// The most that it copies in a second.
+    #[must_use]
+    pub fn rate(&self) -> Rate {
+        Rate { keys_per_second: self.keys_per_second, bytes_per_second: self.bytes_per_second }
+    }
+
     /// The same without a pace, but for the memory that values take.
     #[must_use]
     pub(super) fn unpaced(self) -> Self {

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use crate::peer::LinkEvent;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor, ListFirst, WatchId};
+use crate::protocol::rate::Rate;
 use crate::protocol::{Command, MembersChange, MembersReport, ReadId, RepairOrder};
 use crate::types::{Expiry, Found, Meta, Removed, ScannedKeys, SlotsPage};
 
@@ -82,6 +83,8 @@ pub enum Event {
     },
     /// An operator wants something of the node's repair.
     Repair(RepairOrder),
+    /// Slots are taken over at this rate from now on.
+    PaceTakeover(Rate),
     /// The node is to end: it takes no new requests.
     Drain,
 }

@@ -296,6 +296,7 @@ impl EventLoop {
                 inputs.push((now, Input::DiskRoom { is_short }));
             }
             Event::Repair(order) => inputs.push((now, Input::Repair(order))),
+            Event::PaceTakeover(rate) => inputs.push((now, Input::PaceTakeover(rate))),
             Event::Drain => {
                 info!("draining: new requests are refused, those in flight are finished");
                 inputs.push((now, Input::Drain));
@@ -345,6 +346,7 @@ impl EventLoop {
         }
         let peer = self.node.introduce(hello, now);
         self.know_nodes();
+        self.links_are_due |= hello.joins.is_some() && !self.links.open.contains_key(&peer);
         if link.peer() != Some(peer) {
             link.is_of(peer);
             self.http_addresses.keep(peer, link.http_address.clone());
@@ -382,7 +384,8 @@ impl EventLoop {
             return;
         }
         let now = time_at(self.started_at, Instant::now());
-        for closed in self.links.follow(&self.layout, self.searches()) {
+        let waiting = self.node.waiting_at(now);
+        for closed in self.links.follow(&self.layout, &waiting, self.searches()) {
             self.peers[closed.index()].opened = None;
             self.inputs.push((now, Input::Unlinked(closed)));
         }
@@ -405,7 +408,9 @@ impl EventLoop {
             Output::Read { read, slot, key, kind } => from_disk.push(StoreRead { read, slot, key, kind }),
             Output::Scan { read, range, keys_max } => self.scans.begin(read, range, keys_max),
             Output::ReadExpiries { from, after, entries_max } => self.reads.read_expiries(from, after, entries_max),
-            Output::Measure { table } => self.scans.measure(table),
+            Output::Measure { table } => {
+                self.scans.measure(table, self.node.me(), Arc::clone(self.node.shared_layout()));
+            }
             Output::ReadSlots { read, range, entries_max } => self.scans.read_slots(read, range, entries_max),
             Output::Clean { table, entries_max } => self.scans.clean(table, entries_max),
             Output::Send { to, link, to_incarnation, message } => self.send(to, link, to_incarnation, message),
@@ -450,7 +455,9 @@ impl EventLoop {
         });
         Status {
             unready: self.node.unready(),
+            cluster: self.node.cluster(),
             store_failed: self.node.store_has_failed(),
+            store_damage: self.store.damage(),
             disk_is_short: self.disk_is_short,
             clock: self.node.clock(),
             requests: self.in_flight.len(),

@@ -25,9 +25,10 @@ use crate::protocol::{
     Command, Failure, ListPage, Listed, ListedKeys, PeerView, RepairOrder, RepairReport, Reply, Unready,
 };
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
+use crate::tls::Trust;
 use crate::types::{
-    AgedRecord, ChangeRequest, Checksum, Clock, Content, Incarnation, Key, KeyRange, Lookup, NodeId, NodeIndex, Stamp,
-    Table, TableId, TableInfo, TableName, TableRecord, TableSettings, Ttl, Version,
+    AgedRecord, ChangeRequest, Checksum, Clock, ClusterId, Content, Incarnation, Key, KeyRange, Lookup, NodeId,
+    NodeIndex, Stamp, Table, TableId, TableInfo, TableName, TableRecord, TableSettings, Ttl, Version,
 };
 
 use super::event::{ClientRequest, Event};
@@ -58,6 +59,7 @@ pub(super) struct Inner {
     pub(super) last_watch: AtomicU64,
     /// The bytes of values that wait for watches.
     pub(super) watch_bytes: Arc<AtomicUsize>,
+    pub(super) trust: Arc<Trust>,
     /// Below so much free space on the disk the node takes no copies.
     pub(super) disk_reserve: watch::Sender<Option<u64>>,
 }
@@ -193,8 +195,12 @@ impl PlainRequest {
 pub struct Status {
     /// Why it takes no requests; `None` if it takes them.
     pub unready: Option<Unready>,
+    /// The cluster that it belongs to, once the first members have met.
+    pub cluster: Option<ClusterId>,
     /// Whether its disk refuses writes.
     pub store_failed: bool,
+    /// What was found damaged in its store first.
+    pub store_damage: Option<String>,
     /// Whether its disk has too little room for copies of other nodes' records.
     pub disk_is_short: bool,
     /// The greatest clock that it has seen.
@@ -580,7 +586,14 @@ impl NodeHandle {
             events: self.inner.events.clone(),
             ended: self.inner.links_end.clone(),
             metrics: Arc::clone(&self.inner.metrics),
+            trust: Arc::clone(&self.inner.trust),
         }
+    }
+
+    /// How the node believes those who connect, and they it.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.inner.trust
     }
 
     /// The node's metrics, for a part of the program that counts in them.

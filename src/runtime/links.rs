@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::metrics::Metrics;
 use crate::peer::{Addresses, HttpAddresses, Link, Outbox};
 use crate::protocol::Layout;
+use crate::tls::Trust;
 use crate::types::{Incarnation, NodeId, NodeIndex};
 
 use super::event::Event;
@@ -24,6 +25,7 @@ pub(super) struct Links {
     pub(super) metrics: Arc<Metrics>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) http_addresses: Arc<HttpAddresses>,
+    pub(super) trust: Arc<Trust>,
     pub(super) tracker: TaskTracker,
     pub(super) end: CancellationToken,
     /// The nodes of the cluster file, and where it says that they are.
@@ -43,13 +45,19 @@ pub(super) struct OpenLink {
 }
 
 impl Links {
-    /// Opens and closes links, so that there is one to each node that is to have one. `searches`: the nodes of the cluster file
+    /// Opens and closes links, so that there is one to each node that is to have one. `waiting` are the nodes that wait to become
+    /// members, and where they are: once they are members, clients wait for the link. `searches`: the nodes of the cluster file
     /// are tried too that are no members. Returns the nodes whose link was closed; some of them have another one now.
     ///
     /// # Panics
     /// When it is called outside a runtime of tokio.
-    pub(super) fn follow(&mut self, layout: &Layout, searches: bool) -> Vec<NodeIndex> {
-        let wanted = self.wanted(layout, searches);
+    pub(super) fn follow(
+        &mut self,
+        layout: &Layout,
+        waiting: &BTreeMap<NodeIndex, Arc<str>>,
+        searches: bool,
+    ) -> Vec<NodeIndex> {
+        let wanted = self.wanted(layout, waiting, searches);
         let mut closed = Vec::new();
         self.open.retain(|node, link| {
             let stays = wanted.get(node).is_some_and(|addresses| addresses.first() == link.tried.first());
@@ -73,7 +81,12 @@ impl Links {
     }
 
     /// The addresses of each node that is to have a link.
-    fn wanted(&self, layout: &Layout, searches: bool) -> BTreeMap<NodeIndex, Vec<Arc<str>>> {
+    fn wanted(
+        &self,
+        layout: &Layout,
+        waiting: &BTreeMap<NodeIndex, Arc<str>>,
+        searches: bool,
+    ) -> BTreeMap<NodeIndex, Vec<Arc<str>>> {
         let own = [self.of_file.get(layout.id(self.me)), layout.nodes()[self.me.index()].address.as_ref()];
         let is_member_id = |id: &NodeId| layout.member(id).is_some();
         // A node that lost its disk takes its own place: at the address of the member that goes is the one that comes. Two links
@@ -87,7 +100,9 @@ impl Links {
             let by_layout = known.address.as_ref().filter(|_| layout.is_member(node));
             let is_ids_tried = searches && !is_member_id(&known.id);
             let by_file = self.of_file.get(&known.id).filter(|_| by_layout.is_some() || is_ids_tried);
-            let mut addresses: Vec<Arc<str>> = by_layout.into_iter().chain(by_file).cloned().collect();
+            let as_waiting = waiting.get(&node).filter(|_| !layout.is_member(node));
+            let mut addresses: Vec<Arc<str>> =
+                by_layout.into_iter().chain(as_waiting).chain(by_file).cloned().collect();
             addresses.dedup();
             addresses
                 .retain(|address| !own.contains(&Some(address)) && owner(address).is_none_or(|owner| owner == node));
@@ -113,6 +128,7 @@ impl Links {
         self.last += 1;
         let outbox = Outbox::new(self.incarnation, Arc::clone(&self.metrics));
         let (addresses, end) = (Addresses::new(tried.clone()), self.end.child_token());
+        let dialer = self.trust.dialer(&id);
         let link = Link {
             peer,
             id,
@@ -121,6 +137,7 @@ impl Links {
             outbox: Arc::clone(&outbox),
             events: self.events.clone(),
             http_addresses: Arc::clone(&self.http_addresses),
+            dialer,
         };
         self.tracker.spawn(link.run(end.clone()));
         self.open.insert(peer, OpenLink { number: self.last, outbox, tried, addresses, end });

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::limits::REQUEST_OVERHEAD_BYTES;
+use crate::protocol::rate::Rate;
 use crate::protocol::{Layout, MembersChange, MembersReport, Reply, Time};
 use crate::types::{NodeId, NodeIndex};
 
@@ -86,6 +87,14 @@ impl NodeHandle {
             Reply::Members { number } => Ok(number),
             other => unreachable!("a change of members is answered with a configuration, not {other:?}"),
         }
+    }
+
+    /// The node takes slots over at this rate from now on.
+    ///
+    /// # Errors
+    /// When the node has ended.
+    pub async fn pace_takeover(&self, rate: Rate) -> Result<(), Rejected> {
+        self.inner.events.send(Event::PaceTakeover(rate)).await.map_err(|_| Rejected::Ended)
     }
 
     /// The time since `at`, a time of this node's protocol, as [`MembersReport`] has it.

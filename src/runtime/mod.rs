@@ -43,8 +43,10 @@ use crate::limits::{DRAIN_TIME_MAX, EVENTS_WAITING_MAX};
 use crate::metrics::Metrics;
 use crate::peer::HttpAddresses;
 use crate::protocol::placement::Placement;
+use crate::protocol::rate::Rate;
 use crate::protocol::{self, RepairSettings, Setup};
 use crate::storage::{Store, StoreError};
+use crate::tls::Trust;
 use crate::types::{NodeId, NodeIndex};
 
 use commit_thread::CommitThread;
@@ -75,9 +77,13 @@ pub struct Options {
     pub operator_writes: bool,
     /// How it repairs; without it, it does not.
     pub repair: Option<RepairSettings>,
+    /// How fast it takes slots over.
+    pub takeover: Rate,
     /// Below so much free space on its disk it takes no copies from other nodes; `None` for a reserve that follows from the
     /// size of the disk.
     pub disk_reserve_bytes: Option<usize>,
+    /// How it believes its peers, and they it.
+    pub trust: Arc<Trust>,
     /// How many client requests may be in flight at once.
     pub requests_in_flight_max: usize,
     /// How many bytes of keys and values client requests in flight may hold. Large values that reads have loaded may hold as
@@ -100,13 +106,13 @@ pub struct RunningNode {
 /// # Errors
 /// When the store cannot read its metadata.
 pub fn start(options: Options) -> Result<RunningNode, StoreError> {
-    let Options { me, placement, addresses, joins, http_address, store, operator_writes, repair, .. } = options;
+    let Options { me, placement, addresses, joins, http_address, store, operator_writes, repair, trust, .. } = options;
     let http_addresses = Arc::new(HttpAddresses::new(http_address));
     let meta = store.meta()?;
     let addresses: Vec<Arc<str>> = addresses.iter().map(|address| address.as_str().into()).collect();
     let ids = placement.parameters().node_ids.iter().cloned();
     let of_file: BTreeMap<NodeId, Arc<str>> = ids.zip(addresses.iter().cloned()).collect();
-    let node = protocol::Node::start(Setup {
+    let mut node = protocol::Node::start(Setup {
         me,
         placement,
         addresses,
@@ -116,6 +122,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
         started_at: protocol::Time::default(),
         repair,
     });
+    node.pace_takeover(options.takeover);
     let incarnation = node.incarnation();
     let metrics = Arc::new(Metrics::default());
     let published = Arc::new(PublishedLayout::new(Arc::clone(node.shared_layout())));
@@ -138,6 +145,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
             started_at: Instant::now(),
             last_watch: AtomicU64::new(0),
             watch_bytes: Arc::default(),
+            trust: Arc::clone(&trust),
             disk_reserve: watch::Sender::new(options.disk_reserve_bytes.map(|bytes| bytes as u64)),
         }),
     };
@@ -149,6 +157,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
         metrics: Arc::clone(&metrics),
         events: events.clone(),
         http_addresses: Arc::clone(&http_addresses),
+        trust,
         tracker: tracker.clone(),
         end: links_end.clone(),
         of_file,

@@ -16,7 +16,7 @@ use crate::log_limit::LogLimit;
 use crate::protocol::Layout;
 use crate::protocol::ReadId;
 use crate::storage::{PageBounds, Store, StoreError};
-use crate::types::{KeyRange, Removed, ScannedKeys, SlotRange, SlotsPage, TableId};
+use crate::types::{Key, KeyRange, NodeIndex, Removed, ScannedKeys, SlotRange, SlotsPage, TableId};
 
 use super::event::Event;
 use super::telemetry::LINE_EVERY;
@@ -67,15 +67,16 @@ impl Scans {
         });
     }
 
-    /// Counts the bytes of a table, one table at a time. The event loop is told with [`Event::Measured`].
+    /// Counts the bytes that `me` holds of a table under `layout`, one table at a time. What it still has of slots that it lost
+    /// does not count. The event loop is told with [`Event::Measured`].
     ///
     /// # Panics
     /// As [`Self::begin`].
-    pub(super) fn measure(&self, table: TableId) {
-        let (store, layout) = (Arc::clone(&self.store), Arc::clone(&self.layout));
-        let events = self.events.clone();
+    pub(super) fn measure(&self, table: TableId, me: NodeIndex, layout: Arc<Layout>) {
+        let (store, events) = (Arc::clone(&self.store), self.events.clone());
         tokio::spawn(async move {
-            let measure = move || store.measure(table, &|key| layout.slot(key));
+            let slot_of = move |key: &Key| Some(layout.slot(key)).filter(|slot| layout.holds(me, *slot));
+            let measure = move || store.measure(table, &slot_of);
             let measured = tokio::task::spawn_blocking(measure).await;
             if let Ok(Err(error)) = &measured {
                 debug!(%error, "could not measure a table");

@@ -80,6 +80,9 @@ impl Telemetry {
             }
             ProtocolEvent::Reconfigured { number, is_joint: true } => info!(number, "members change"),
             ProtocolEvent::Reconfigured { number, is_joint: false } => info!(number, "the members are these now"),
+            ProtocolEvent::TakenOver { slots, keys, bytes } => {
+                info!(slots, keys, bytes, "took over the slots that this node gains");
+            }
             ProtocolEvent::PeerMet(peer) => {
                 let peer = &mut self.peers[peer.index()];
                 peer.refusals = [None; 2];

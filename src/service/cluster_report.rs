@@ -14,9 +14,11 @@ use crate::api;
 use crate::client::{Client, ClientError};
 use crate::protocol::placement::Placement;
 use crate::protocol::quorum::majority;
-use crate::types::{Clock, ClusterParameters, NodeId, NodeIndex, Site, Slot, Weight, Zone};
+use crate::tls::Dialer;
+use crate::types::{Clock, NodeId, NodeIndex, Site, Slot, Weight, Zone};
 
 use super::ClusterView;
+use super::members::text::{Moving, moving, replica_count_after, state};
 
 /// The longest wait for one node's health. A node that is well answers in a millisecond, and a person who asks for the
 /// state of a sick cluster should not wait for long.
@@ -25,33 +27,43 @@ pub(crate) const HEALTH_TIME_MAX: Duration = Duration::from_secs(1);
 /// The answer at each address to the question for health. An error is the reason why there is none.
 pub(crate) type Answers = BTreeMap<String, Result<api::HealthResponse, String>>;
 
+/// How to connect to the node with this id; it is empty for an address that was given and is none of the cluster's.
+pub(crate) type DialNode<'a> = &'a (dyn Fn(&str) -> Dialer + Sync);
+
 /// Asks for the health at each address that was `given`, and at each address of the cluster.
-pub(crate) async fn ask_all(info: &api::ClusterInfoResponse, given: &[&str], time_max: Duration) -> Answers {
-    call_all(info, given, time_max, |client| async move { client.health().await }).await
+pub(crate) async fn ask_all(
+    info: &api::ClusterInfoResponse,
+    given: &[&str],
+    dial: DialNode<'_>,
+    time_max: Duration,
+) -> Answers {
+    call_all(info, given, dial, time_max, |client| async move { client.health().await }).await
 }
 
 /// Orders a comparison with all peers at each of these addresses. The answer says whether repair is on there.
 pub(crate) async fn order_all(
     info: &api::ClusterInfoResponse,
     given: &[&str],
+    dial: DialNode<'_>,
     time_max: Duration,
 ) -> BTreeMap<String, Result<bool, String>> {
-    call_all(info, given, time_max, |client| async move { client.repair_now().await }).await
+    call_all(info, given, dial, time_max, |client| async move { client.repair_now().await }).await
 }
 
 async fn call_all<T: Send + 'static, F: Future<Output = Result<T, ClientError>> + Send>(
     info: &api::ClusterInfoResponse,
     given: &[&str],
+    dial: DialNode<'_>,
     time_max: Duration,
     call: impl Fn(Client) -> F + Copy + Send + 'static,
 ) -> BTreeMap<String, Result<T, String>> {
-    let of_cluster = info.storage_nodes.iter().map(|node| node.address.as_str());
-    let addresses: BTreeSet<&str> = of_cluster.chain(given.iter().copied()).collect();
+    let mut ids: BTreeMap<&str, &str> = given.iter().map(|address| (*address, "")).collect();
+    ids.extend(info.storage_nodes.iter().map(|node| (node.address.as_str(), node.id.as_str())));
     let mut asking = JoinSet::new();
-    for address in addresses {
-        let address = address.to_owned();
+    for (address, id) in ids {
+        let (address, dialer) = (address.to_owned(), dial(id));
         asking.spawn(async move {
-            let answer = match Client::builder().address(&address).deadline(time_max).build() {
+            let answer = match Client::builder().address(&address).dialer(dialer).deadline(time_max).build() {
                 Ok(client) => call(client).await,
                 Err(error) => Err(error),
             };
@@ -187,35 +199,133 @@ fn unreachable(
 /// The content of `status`.
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
-    /// The weight and zone of the node of each row.
+    /// The weight and zone of the node of each row; while members change, those that are to be.
     pub(crate) sites: Vec<Site>,
+    /// While members change, before the change.
     pub(crate) replica_count: usize,
-    /// How many more nodes may fail, whichever they are, before some key can be neither read nor written.
+    /// How many more nodes may fail, whichever they are, before some key can be neither read nor written. While members change,
+    /// the smaller number of the two lists.
     pub(crate) failures_tolerated: usize,
-    /// How many slots lack a majority of replicas that serve.
+    /// How many slots lack a majority of replicas that serve, by either list while members change.
     pub(crate) slots_lost: usize,
+    /// Absent where the node that was asked does not know the members, as one that waits to become one.
+    pub(crate) members: Option<api::MembersGetResponse>,
+    /// What there is while members change.
+    pub(crate) change: Option<Change>,
+}
+
+/// A change of members that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// How many failures are tolerated once it is done.
+    pub(crate) failures_tolerated: usize,
+    pub(crate) moving: Moving,
+}
+
+/// What the nodes that serve are to the slots of one list of members.
+struct Coverage<'a> {
+    placement: &'a Placement,
+    serving: BTreeSet<NodeIndex>,
+    needed: usize,
+}
+
+impl<'a> Coverage<'a> {
+    fn of(placement: &'a Placement, serves: impl Fn(&str) -> bool) -> Self {
+        let parameters = placement.parameters();
+        let serving = std::iter::zip(&parameters.node_ids, placement.members())
+            .filter(|(id, _)| serves(id.as_str()))
+            .map(|(_, member)| *member)
+            .collect();
+        Self { placement, serving, needed: majority(parameters.replica_count) }
+    }
+
+    /// How many replicas of `slot` serve.
+    fn serving(&self, slot: Slot) -> usize {
+        self.placement.replicas(slot).iter().filter(|member| self.serving.contains(member)).count()
+    }
+
+    fn failures_tolerated(&self) -> usize {
+        let least = self.placement.distinct_slots().iter().map(|slot| self.serving(*slot)).min().unwrap_or(0);
+        least.saturating_sub(self.needed)
+    }
 }
 
 impl Report {
-    pub(crate) fn new(placement: &Placement, rows: Vec<Row>) -> Self {
-        let parameters = placement.parameters();
-        let serves = |id: &NodeId| rows.iter().any(|row| row.id == id.as_str() && row.serves());
-        let serving: BTreeSet<NodeIndex> = std::iter::zip(&parameters.node_ids, placement.members())
-            .filter(|(id, _)| serves(id))
-            .map(|(_, member)| *member)
-            .collect();
-        let needed = majority(parameters.replica_count);
-        let mut serving_least = parameters.replica_count;
-        let mut slots_lost = 0;
-        for slot in 0..=u16::MAX {
-            let replicas = placement.replicas(Slot(slot));
-            let count = replicas.iter().filter(|member| serving.contains(member)).count();
-            serving_least = serving_least.min(count);
-            slots_lost += usize::from(count < needed);
+    /// `old` is the placement, and `new` the one that is to be while members change.
+    pub(crate) fn new(
+        old: &Placement,
+        new: Option<&Placement>,
+        members: Option<api::MembersGetResponse>,
+        rows: Vec<Row>,
+    ) -> Self {
+        let serves = |id: &str| rows.iter().any(|row| row.id == id && row.serves());
+        // Where one node takes the place of another under its id, the answer is that of the one that comes.
+        let listed = || members.iter().flat_map(|members| &members.members);
+        let replaced = |id: &str| {
+            let comes = listed().any(|member| member.id == id && !member.in_old);
+            listed().find(|member| comes && member.id == id && member.in_old)
+        };
+        let of_old = Coverage::of(old, |id| replaced(id).map_or_else(|| serves(id), |member| member.reached));
+        let of_new = new.map(|new| Coverage::of(new, serves));
+        let lists = || std::iter::once(&of_old).chain(&of_new);
+        let is_lost = |slot: Slot| lists().any(|list| list.serving(slot) < list.needed);
+        let slots_lost = (0..=u16::MAX).filter(|slot| is_lost(Slot(*slot))).count();
+        let failures_tolerated = lists().map(Coverage::failures_tolerated).min().unwrap_or(0);
+        let change = of_new.as_ref().map(|new| Change {
+            failures_tolerated: new.failures_tolerated(),
+            moving: members.as_ref().map(moving).unwrap_or_default(),
+        });
+        let sites = rows.iter().map(|row| site(old, new, &row.id)).collect();
+        let replica_count = old.parameters().replica_count;
+        Self { rows, sites, replica_count, failures_tolerated, slots_lost, members, change }
+    }
+
+    /// What a node is to the change of members that is under way; `None` where it is not.
+    pub(crate) fn role(&self, id: &str) -> Option<&'static str> {
+        self.change?;
+        let mut listed = self.members.as_ref()?.members.iter().filter(|member| member.id == id);
+        // One that takes the place of another is listed after it.
+        listed.next_back().map(state)
+    }
+
+    /// The nodes that wait to be added.
+    pub(crate) fn waiting(&self) -> &[api::WaitingMember] {
+        self.members.as_ref().map_or(&[], |members| &members.waiting)
+    }
+
+    /// How many failures are tolerated, or what is lost, and what to do.
+    pub(crate) fn verdict(&self) -> String {
+        let away: Vec<&str> = self.rows.iter().filter(|row| !row.serves()).map(|row| row.id.as_str()).collect();
+        let away = away.join(", ");
+        if self.slots_lost > 0 {
+            let replicas = match self.change {
+                None => format!("their {} replicas", self.replica_count),
+                Some(_) => "their replicas before or after the change of members".to_owned(),
+            };
+            return format!(
+                "{} of {} slots lack a majority of {replicas}: their keys can be neither read nor written until more of \
+                 these nodes are online: {away}",
+                self.slots_lost,
+                Slot::COUNT,
+            );
         }
-        let failures_tolerated = serving_least.saturating_sub(needed);
-        let sites = rows.iter().map(|row| site(parameters, &row.id)).collect();
-        Self { rows, sites, replica_count: parameters.replica_count, failures_tolerated, slots_lost }
+        match self.failures_tolerated {
+            0 if away.is_empty() && self.change.is_some_and(|change| change.failures_tolerated > 0) => {
+                "tolerates no failure until the change of members is done".to_owned()
+            }
+            0 if away.is_empty() => format!(
+                "tolerates no failure: with {} for each slot, all replicas are needed; a larger replica_count tolerates \
+                 more",
+                if self.replica_count == 1 {
+                    "1 replica".to_owned()
+                } else {
+                    format!("{} replicas", self.replica_count)
+                }
+            ),
+            0 => format!("tolerates no more failures: bring these nodes back: {away}"),
+            1 => "tolerates 1 more failure".to_owned(),
+            more => format!("tolerates {more} more failures"),
+        }
     }
 
     pub(crate) fn as_json(&self) -> Json {
@@ -236,6 +346,9 @@ impl Report {
                 if let View::Unreachable { linked_by, .. } = &row.view {
                     json["linked_by"] = json!(linked_by);
                 }
+                if let Some(role) = self.role(&row.id) {
+                    json["role"] = json!(role);
+                }
                 if let View::Answer(health) = &row.view {
                     let clock = health.clock.clone().map(Clock::from).unwrap_or_default();
                     json["uptime_seconds"] = json!(health.uptime.as_ref().map(|uptime| uptime.seconds));
@@ -247,18 +360,36 @@ impl Report {
                 json
             })
             .collect();
-        json!({
+        let mut json = json!({
             "nodes": nodes,
             "replica_count": self.replica_count,
             "failures_tolerated": self.failures_tolerated,
             "slots_without_majority": self.slots_lost,
-        })
+        });
+        if let Some(members) = &self.members {
+            let waiting = |node: &api::WaitingMember| json!({ "id": node.id, "address": node.address });
+            json["configuration"] = json!(members.number);
+            json["waiting"] = self.waiting().iter().map(waiting).collect();
+        }
+        if let Some(Change { failures_tolerated, moving }) = &self.change {
+            json["change"] = json!({
+                "replica_count": self.members.as_ref().map(replica_count_after),
+                "failures_tolerated": failures_tolerated,
+                "slots": moving.slots,
+                "slots_done": moving.slots_done,
+                "bytes": moving.bytes,
+                "nodes_left": moving.nodes,
+            });
+        }
+        json
     }
 }
 
-fn site(parameters: &ClusterParameters, id: &str) -> Site {
-    let member = NodeId::new(id).ok().and_then(|id| parameters.member(&id));
-    member.map(|member| parameters.site(member).clone()).unwrap_or_default()
+/// The weight and zone of the node `id`: those that are to be, or those of a member that leaves.
+fn site(old: &Placement, new: Option<&Placement>, id: &str) -> Site {
+    let Ok(id) = NodeId::new(id) else { return Site::default() };
+    let mut lists = new.into_iter().chain([old]).map(Placement::parameters);
+    lists.find_map(|list| Some(list.site(list.member(&id)?).clone())).unwrap_or_default()
 }
 
 /// A span of time as the wire has it.
@@ -286,6 +417,8 @@ impl From<ClusterView> for api::ClusterInfoResponse {
             storage_nodes: storage_nodes.collect(),
             seed: view.seed,
             node_id: view.node.as_str().to_owned(),
+            epoch_floor: view.epoch_floor,
+            cluster: view.cluster.map(|cluster| cluster.to_string()).unwrap_or_default(),
         }
     }
 }

@@ -62,10 +62,15 @@ impl Assessment {
         if self.health == Health::Online {
             self.health = Health::Degraded;
         }
+        self.add(problem);
+    }
+
+    /// Adds a remark that keeps it from nothing.
+    fn add(&mut self, remark: &str) {
         if !self.detail.is_empty() {
             self.detail.push_str("; ");
         }
-        self.detail.push_str(problem);
+        self.detail.push_str(remark);
     }
 }
 
@@ -97,7 +102,15 @@ impl Assessor {
     /// The health of the node with this status.
     pub(crate) fn assess(&self, status: &Status) -> Assessment {
         let layout = self.node.layout();
-        assess(status, &layout, self.slots_short(&layout, &status.peers))
+        let mut assessment = assess(status, &layout, self.slots_short(&layout, &status.peers));
+        let trust = self.node.trust();
+        for problem in trust.problems() {
+            assessment.worsen(&problem);
+        }
+        if let Some(remark) = trust.remark() {
+            assessment.add(remark);
+        }
+        assessment
     }
 
     /// Statistics of the store, at most a second old; `None` if it does not answer soon, as on a disk that hangs. The
@@ -168,6 +181,12 @@ fn assess(status: &Status, layout: &Layout, slots_short: usize) -> Assessment {
             "its disk takes no writes, and it acknowledges none until it does: free space, mend the \
              disk or allow more open files, as the log says",
         );
+    }
+    if let Some(what) = &status.store_damage {
+        assessment.worsen(&format!(
+            "its store is damaged ({what}): it answers nothing that is damaged, and other nodes answer in its place; give it a fresh disk with \
+             `quorate members replace`"
+        ));
     }
     if status.disk_is_short {
         assessment.worsen(
@@ -291,7 +310,9 @@ mod tests {
         });
         Status {
             unready,
+            cluster: None,
             store_failed,
+            store_damage: None,
             disk_is_short: false,
             clock: Clock::default(),
             requests: 0,
@@ -313,6 +334,12 @@ mod tests {
             (status(Some(refused), true, &[]), 0, Health::Refused, &["by node 2", "restore the original folder"]),
             (status(Some(Unready::Draining), false, &[]), 0, Health::Draining, &["told to end"]),
             (status(None, true, &[]), 0, Health::Degraded, &["free space"]),
+            (
+                Status { store_damage: Some("block 7".to_owned()), ..status(None, false, &[]) },
+                0,
+                Health::Degraded,
+                &["is damaged (block 7)", "members replace"],
+            ),
             (
                 status(None, false, &[1, 2]),
                 65_536,

@@ -1,8 +1,9 @@
 //! Accepts the connections of clients, peers and probes, within bounds.
 //!
-//! Contract: a connection beyond the bound is closed at once, so that its client turns to another node instead of waiting.
-//! A connection that does not send its greeting within [`GREETING_TIME_MAX`] is closed. When the system has no descriptor
-//! left, accepting pauses for [`PAUSE`], and the log names the cause.
+//! Contract: where the node has certificates, connections speak TLS ([`crate::tls`]). A connection beyond the bound is closed
+//! at once, so that its client turns to another node instead of waiting. A connection that does not send its greeting within
+//! [`GREETING_TIME_MAX`] is closed. When the system has no descriptor left, accepting pauses for [`PAUSE`], and the log names
+//! the cause.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use tracing::{error, warn};
 use crate::limits::CLOSE_TIME_MAX;
 use crate::metrics::Metrics;
 use crate::runtime::NodeHandle;
+use crate::tls::{Accepted, Caller, Door, NodeTls};
 
 use super::descriptors;
 
@@ -36,6 +38,27 @@ const HTTP2_GREETING_BYTES: usize = 24;
 /// The shortest request of HTTP/1: `GET / HTTP/1.1` and a line end.
 const HTTP1_GREETING_BYTES: usize = 16;
 
+/// gRPC: HTTP/2 alone. A client without TLS is told so in frames of HTTP/2: no settings, and the end of the connection with
+/// INADEQUATE_SECURITY and a text.
+const GRPC: Door = Door {
+    protocols: &[b"h2"],
+    refusal: b"\x00\x00\x00\x04\x00\x00\x00\x00\x00\
+               \x00\x00\x2c\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\
+               this node takes TLS alone: give --ca",
+};
+const HTTP: Door = Door {
+    protocols: &[b"h2", b"http/1.1"],
+    refusal: b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
+               this port takes TLS alone: ask https://, with the CA of the cluster (curl --cacert FILE)\n",
+};
+const LINES: Door =
+    Door { protocols: &[], refusal: b"error this port takes TLS alone: use openssl s_client, not nc\n" };
+const REDIS: Door = Door {
+    protocols: &[],
+    refusal: b"-ERR this port takes TLS alone: connect with TLS (redis-cli --tls --cacert FILE)\r\n",
+};
+const MONITORING: Door = Door { protocols: &[b"http/1.1"], refusal: HTTP.refusal };
+
 /// A port that accepts connections.
 pub(crate) struct Listener {
     socket: TcpListener,
@@ -44,13 +67,15 @@ pub(crate) struct Listener {
     /// A connection takes a place in each.
     places: Vec<Arc<Semaphore>>,
     greeting_bytes: usize,
+    door: &'static Door,
+    tls: Option<Arc<NodeTls>>,
     metrics: Arc<Metrics>,
     lines: Lines,
 }
 
 /// An accepted connection. It holds its place among the connections until it is dropped.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Accepted,
     greeting: Option<Greeting>,
     _places: Vec<OwnedSemaphorePermit>,
 }
@@ -65,22 +90,22 @@ impl Listener {
     /// The port of clients and peers.
     pub(crate) fn for_clients(socket: TcpListener, node: &NodeHandle) -> Self {
         let places = vec![Arc::clone(&descriptors::of_process().connections)];
-        Self::new(socket, "client", places, HTTP2_GREETING_BYTES, node)
+        Self::new(socket, "client", places, HTTP2_GREETING_BYTES, &GRPC, node)
     }
 
     /// A port of HTTP for clients.
     pub(crate) fn for_http(socket: TcpListener, node: &NodeHandle) -> Self {
-        Self::new(socket, "HTTP", Self::places_of_gateways(), HTTP1_GREETING_BYTES, node)
+        Self::new(socket, "HTTP", Self::places_of_gateways(), HTTP1_GREETING_BYTES, &HTTP, node)
     }
 
     /// A port of the line protocol. A person who types has no greeting.
     pub(crate) fn for_lines(socket: TcpListener, node: &NodeHandle) -> Self {
-        Self::new(socket, "line", Self::places_of_gateways(), 0, node)
+        Self::new(socket, "line", Self::places_of_gateways(), 0, &LINES, node)
     }
 
     /// A port of the Redis protocol. Pools of clients open connections ahead.
     pub(crate) fn for_redis(socket: TcpListener, node: &NodeHandle) -> Self {
-        Self::new(socket, "Redis", Self::places_of_gateways(), 0, node)
+        Self::new(socket, "Redis", Self::places_of_gateways(), 0, &REDIS, node)
     }
 
     /// Places of clients that nodes and clients of gRPC do not lack then.
@@ -92,7 +117,7 @@ impl Listener {
     /// The port of metrics and probes.
     pub(crate) fn for_monitoring(socket: TcpListener, node: &NodeHandle) -> Self {
         let places = vec![Arc::clone(&descriptors::of_process().monitoring)];
-        Self::new(socket, "monitoring", places, HTTP1_GREETING_BYTES, node)
+        Self::new(socket, "monitoring", places, HTTP1_GREETING_BYTES, &MONITORING, node)
     }
 
     fn new(
@@ -100,9 +125,11 @@ impl Listener {
         kind: &'static str,
         places: Vec<Arc<Semaphore>>,
         greeting_bytes: usize,
+        door: &'static Door,
         node: &NodeHandle,
     ) -> Self {
-        Self { socket, kind, places, greeting_bytes, metrics: node.shared_metrics(), lines: Lines::default() }
+        let (tls, metrics) = (node.trust().tls.clone(), node.shared_metrics());
+        Self { socket, kind, places, greeting_bytes, door, tls, metrics, lines: Lines::default() }
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -176,6 +203,7 @@ impl Listener {
             bytes_left: self.greeting_bytes,
             ends_at: Box::pin(tokio::time::sleep(GREETING_TIME_MAX)),
         });
+        let stream = Accepted::new(stream, self.tls.as_ref(), self.door);
         Some(Connection { stream, greeting, _places: places })
     }
 }
@@ -212,18 +240,23 @@ impl Lines {
 
 impl Connection {
     /// Whether there may be something to read.
-    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_read_ready(context)
+    pub(crate) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_readable(context)
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn caller(&self) -> &Caller {
+        self.stream.caller()
     }
 
     /// The address of the client.
     pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
-        self.stream.peer_addr().ok()
+        self.stream.caller().address
     }
 
     /// The address that the client has reached.
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        self.stream.local_addr().ok()
+        self.stream.local_addr()
     }
 }
 
@@ -277,5 +310,19 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::TLS_ALONE;
+
+    #[test]
+    fn client_of_grpc_without_tls_is_told_what_the_client_library_knows() {
+        let (head, text) = GRPC.refusal.split_at(GRPC.refusal.len() - TLS_ALONE.len());
+        assert_eq!(text, TLS_ALONE.as_bytes());
+        // Settings, and the end of the connection: nine bytes each, and eight of the end before its text.
+        assert_eq!((head.len(), head[11]), (26, u8::try_from(8 + text.len()).unwrap()));
     }
 }

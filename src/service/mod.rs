@@ -36,12 +36,12 @@ use tokio::sync::Semaphore;
 use tracing::error;
 
 use crate::limits::{LISTS_MAX, SCANS_MAX, WATCHES_MAX};
-use crate::protocol::{Layout, RepairOrder, RepairReport};
+use crate::protocol::{Layout, RepairOrder, RepairReport, Unready};
 use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
 use crate::storage::StoreStatistics;
 use crate::types::{
-    AgedRecord, ChangeRequest, Clock, Content, Key, KeyError, NodeId, NodeIndex, Record, Site, Slot, Stamp, Table,
-    TableId, Ttl, Version,
+    AgedRecord, ChangeRequest, Clock, ClusterId, Content, Key, KeyError, NodeId, NodeIndex, Record, Site, Slot, Stamp,
+    Table, TableId, Ttl, Version,
 };
 use crate::wire::failure::FailureReason;
 use crate::wire::method::{Access, Method};
@@ -50,7 +50,7 @@ use crate::wire::version::VersionText;
 use buffer_budget::{BudgetGuard, BufferBudget};
 use deadline::Deadline;
 use error::{ErrorContext, ServiceError};
-use health::{Assessor, Health, LinkState};
+use health::{Assessor, Health, LinkState, unready_text};
 use key_scan::KeyScan;
 use request_metrics::{Door, Observation, RequestMetrics};
 use update::UpdateQueues;
@@ -70,6 +70,7 @@ pub struct Service {
     watches: Arc<Semaphore>,
     turns: UpdateQueues,
     sizes: members::Sizes,
+    placements: Arc<members::Placements>,
     /// The number of slots that each node holds, by index, under the configuration of this number.
     slots_held: Mutex<Option<(u64, Arc<[u32]>)>>,
     seed: u32,
@@ -88,6 +89,8 @@ pub(crate) struct ClusterView {
     pub(crate) uptime: Duration,
     pub(crate) seed: u32,
     pub(crate) replica_count: usize,
+    pub(crate) epoch_floor: u64,
+    pub(crate) cluster: Option<ClusterId>,
     /// All members, ordered by id.
     pub(crate) members: Vec<MemberView>,
 }
@@ -147,6 +150,7 @@ impl Service {
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
             turns: UpdateQueues::default(),
             sizes: members::Sizes::default(),
+            placements: Arc::default(),
             slots_held: Mutex::default(),
             seed: node.layout().parameters().seed,
             node,
@@ -311,6 +315,19 @@ impl Service {
     /// The cluster as this node sees it.
     pub(crate) async fn cluster(&self, deadline: Deadline) -> Result<ClusterView, ServiceError> {
         let status = self.status(deadline).await?;
+        // One that was removed says who the members were then, so that clients find those.
+        if let Some(unready @ Unready::Waiting) = &status.unready {
+            return Err(ServiceError::new(FailureReason::NotReady, &unready_text(unready)));
+        }
+        Ok(self.cluster_under(&status))
+    }
+
+    /// The cluster as this node sees it, also where it is no member and knows no more than its files say.
+    pub(crate) async fn cluster_seen(&self, deadline: Deadline) -> Result<ClusterView, ServiceError> {
+        Ok(self.cluster_under(&self.status(deadline).await?))
+    }
+
+    fn cluster_under(&self, status: &Status) -> ClusterView {
         let node = &self.node;
         let layout = node.layout();
         let slots_held = self.slots_held(&layout);
@@ -335,13 +352,15 @@ impl Service {
                 last_seen: peer.map_or((member == node.member()).then_some(Duration::ZERO), |peer| peer.last_seen),
             }
         });
-        Ok(ClusterView {
+        ClusterView {
             node: node.id().clone(),
             uptime: node.uptime(),
             seed: self.seed,
             replica_count: layout.newest().parameters().replica_count,
+            epoch_floor: layout.parameters().epoch_floor,
+            cluster: status.cluster,
             members: members.collect(),
-        })
+        }
     }
 
     /// The number of slots that each node holds, by index.

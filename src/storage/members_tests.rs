@@ -24,7 +24,7 @@ fn list(ids: &[&str]) -> MemberList {
 
 fn configuration(number: u64) -> Arc<Configuration> {
     let (old, new) = (list(&["1", "2"]), list(&["2", "3"]));
-    Arc::new(Configuration { number, cluster: ClusterId(1 << 100), seed: 9, old, new: Some(new) })
+    Arc::new(Configuration { number, cluster: ClusterId(1 << 100), seed: 9, epoch_floor: 3, old, new: Some(new) })
 }
 
 fn ballot(count: u64) -> VoteBallot {
@@ -68,6 +68,59 @@ fn gained_slots_are_emptied_before_the_records_of_the_batch() {
             let of = |counter| Clock { epoch: 1, counter };
             assert_eq!(seals, [(5, of(5)), (7, seal), (8, of(8))], "{is_reopened}");
             store.reopen().expect("reopened");
+        }
+    });
+}
+
+#[test]
+fn slots_of_many_records_and_of_few_are_emptied_and_those_between_stay() {
+    every_store(|store| {
+        let name = |slot: u16, number: usize| Key::new(format!("{slot}-{number}")).expect("a key");
+        let counts = [(3_u16, 2), (4, 40), (5, 1), (6, 40), (8, 3), (9, 17), (300, 5)];
+        for (slot, count) in counts {
+            let records = (0..count).map(|number| (name(slot, number), text(&name(slot, number), 1, "v")));
+            store.persist(&batch_of(slot, records)).expect("persisted");
+            // It is in the cache, too.
+            assert_ne!(read(store, slot, &name(slot, 0), ReadKind::Data), Lookup::Absent);
+        }
+        let emptied = vec![(Slot(0), Slot(3)), (Slot(6), Slot(7)), (Slot(9), Slot(200)), (Slot(400), Slot(65_535))];
+        store.persist(&Batch { emptied, ..Batch::default() }).expect("persisted");
+        for is_reopened in [false, true] {
+            for (slot, count) in counts {
+                for number in 0..count {
+                    let is_there = read(store, slot, &name(slot, number), ReadKind::Data) != Lookup::Absent;
+                    assert_eq!(is_there, matches!(slot, 4 | 5 | 8 | 300), "{slot} {number} {is_reopened}");
+                }
+            }
+            store.reopen().expect("reopened");
+        }
+    });
+}
+
+#[test]
+fn size_of_keys_and_values_is_known_about_and_overwritten_versions_do_not_count() {
+    every_store(|store| {
+        let mut expected = 0;
+        for (count, percent) in [(300, 0), (6_000, 5)] {
+            for version in 1..=2 {
+                let record = |number: usize| {
+                    // Spread over all slots, as hashed keys are.
+                    let slot = Slot(u16::try_from(number * 65_536 / count).expect("it is a slot"));
+                    let key = Key::new(format!("key-{count}-{number:06}")).expect("a key");
+                    let record = text(&key, version, &"v".repeat(20 + number % 60));
+                    (key, (slot, record))
+                };
+                let records: BTreeMap<_, _> = (0..count).map(record).collect();
+                if version == 1 {
+                    let bytes = |(key, (_, record)): (&Key, &(Slot, crate::types::Record))| {
+                        key.as_bytes().len() + record.content.value_bytes()
+                    };
+                    expected += records.iter().map(bytes).sum::<usize>() as u64;
+                }
+                store.persist(&Batch { records, ..Batch::default() }).expect("persisted");
+            }
+            let found = store.statistics().data_bytes;
+            assert!(found.abs_diff(expected) * 100 <= expected * percent, "{found} for {expected}");
         }
     });
 }

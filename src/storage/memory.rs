@@ -208,10 +208,10 @@ impl Store for MemoryStore {
         Ok(state.expiries.iter().filter(is_wanted).take(entries_max).cloned().collect())
     }
 
-    fn measure(&self, table: TableId, slot_of: &dyn Fn(&Key) -> Slot) -> Result<u64, StoreError> {
+    fn measure(&self, table: TableId, slot_of: &dyn Fn(&Key) -> Option<Slot>) -> Result<u64, StoreError> {
         let state = self.read();
         let keys = state.keys.iter().filter(|key| key.table() == table);
-        let records = keys.filter_map(|key| Some((key, state.records.get(&(slot_of(key), key.clone()))?)));
+        let records = keys.filter_map(|key| Some((key, state.records.get(&(slot_of(key)?, key.clone()))?)));
         let values = records.filter(|(_, record)| record.is_value());
         Ok(values.map(|(key, record)| (key.user_bytes().len() + record.content.value_bytes()) as u64).sum())
     }

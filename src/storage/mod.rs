@@ -13,6 +13,7 @@ pub mod memory;
 mod page;
 mod record_cache;
 pub mod rocks;
+pub mod watched;
 
 use crate::types::{
     Batch, Expiry, Found, Key, KeyRange, Meta, ReadKind, Removed, RunningTime, ScannedKeys, Slot, SlotRange, SlotsPage,
@@ -127,6 +128,8 @@ pub struct StoreStatistics {
     pub block_cache_bytes: u64,
     /// 1 while the store stops writes, because flushes or compactions lag or the store is closed; else 0.
     pub write_stopped: u64,
+    /// How often the store met damage since the process started. [`watched::Watched`] counts it.
+    pub damage_met: u64,
     /// How long the store stalled writers since the process started, in microseconds.
     pub stall_micros: u64,
     /// How many times the log was synced since the process started.
@@ -232,11 +235,12 @@ pub trait Store: Send + Sync + 'static {
         entries_max: usize,
     ) -> Result<Vec<Expiry>, StoreError>;
 
-    /// How many bytes of keys and values a table has. It reads each entry of the table, and may take long. Waits for the disk.
+    /// How many bytes of keys and values a table has in the slots that `slot_of` tells; it tells none for a key that does not
+    /// count. It reads each entry of the table, and may take long. Waits for the disk.
     ///
     /// # Errors
     /// When the disk fails, or the data is damaged.
-    fn measure(&self, table: TableId, slot_of: &dyn Fn(&Key) -> Slot) -> Result<u64, StoreError>;
+    fn measure(&self, table: TableId, slot_of: &dyn Fn(&Key) -> Option<Slot>) -> Result<u64, StoreError>;
 
     /// Removes records of a dropped table, at most `entries_max` of them, with all that belongs to them. Nobody reads or
     /// writes the table any more. The removal need not be durable. Waits for the disk.
@@ -250,6 +254,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// The room on the disk. Absent in memory, and where the system does not say. Waits for the disk.
     fn room(&self) -> Option<DiskRoom> {
+        None
+    }
+
+    /// What was found damaged first since the process started. Does not wait for the disk.
+    fn damage(&self) -> Option<String> {
         None
     }
 

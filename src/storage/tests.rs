@@ -348,8 +348,9 @@ fn dropped_table_is_removed_piece_by_piece_and_others_stay() {
         assert_eq!(list(Bytes::new()), ["a", "b"], "no prefix is that of the default table");
         assert_eq!(list(Key::prefix_in(TableId(16), b"")), ["a of table 16", "b of table 16", "c of table 16"]);
         assert_eq!(store.keys(None, "", bounds).expect("a page").keys, [key("a"), key("b")]);
-        let bytes = |table| store.measure(TableId(table), &|_| Slot(3)).expect("measured");
+        let bytes = |table| store.measure(TableId(table), &|_| Some(Slot(3))).expect("measured");
         assert_eq!([bytes(16), bytes(17), bytes(18)], [100_000 + 2 + 3, 2, 0]);
+        assert_eq!(store.measure(TableId(16), &|_| None), Ok(0), "no slot, no bytes");
         let clean = |max| store.clean(TableId(16), max, &|_| Slot(3)).expect("removed");
         let mut removed = Vec::new();
         for (records, has_more) in [(2, true), (1, false), (0, false)] {

@@ -318,6 +318,9 @@ pub struct ClusterParameters {
     pub seed: u32,
     /// The number of nodes that hold each slot: 1 to the number of nodes.
     pub replica_count: usize,
+    /// Each node's first epoch is above it. A new cluster that takes over the keys of another one begins above all clocks of
+    /// that one, so that no version is given twice.
+    pub epoch_floor: u64,
     /// The ids of all nodes, ascending and distinct.
     pub node_ids: Vec<NodeId>,
     /// The weight and zone of each node, in the order of `node_ids`.
@@ -329,7 +332,7 @@ impl ClusterParameters {
     #[must_use]
     pub fn plain(seed: u32, replica_count: usize, node_ids: Vec<NodeId>) -> Self {
         let sites = vec![Site::default(); node_ids.len()];
-        Self { seed, replica_count, node_ids, sites }
+        Self { seed, replica_count, epoch_floor: 0, node_ids, sites }
     }
 
     /// The weight of each node in hundredths; empty where each is 1.

@@ -64,14 +64,6 @@ impl MemberList {
         self.of_id(id).is_some_and(|member| member.store_id == store_id)
     }
 
-    /// What placement follows from.
-    #[must_use]
-    pub fn parameters(&self, seed: u32) -> ClusterParameters {
-        let node_ids = self.members.iter().map(|member| member.id.clone()).collect();
-        let sites = self.members.iter().map(|member| member.site.clone()).collect();
-        ClusterParameters { seed, replica_count: self.replica_count, node_ids, sites }
-    }
-
     /// Whether it can be the list of a cluster: ids ascend, `replica_count` is 1 to the number of members, and all have a zone
     /// or none has.
     #[must_use]
@@ -95,6 +87,8 @@ pub struct Configuration {
     pub cluster: ClusterId,
     /// The seed of every placement hash, which never changes.
     pub seed: u32,
+    /// The epoch above which the clocks of the cluster began, which never changes.
+    pub epoch_floor: u64,
     /// The members, while none change.
     pub old: MemberList,
     /// The members that are to be; absent while none change.
@@ -106,6 +100,15 @@ impl Configuration {
     #[must_use]
     pub fn is_joint(&self) -> bool {
         self.new.is_some()
+    }
+
+    /// What the placement of `list`, which is one of the two, follows from.
+    #[must_use]
+    pub fn parameters(&self, list: &MemberList) -> ClusterParameters {
+        let node_ids = list.members.iter().map(|member| member.id.clone()).collect();
+        let sites = list.members.iter().map(|member| member.site.clone()).collect();
+        let (seed, epoch_floor) = (self.seed, self.epoch_floor);
+        ClusterParameters { seed, replica_count: list.replica_count, epoch_floor, node_ids, sites }
     }
 
     /// The members of both lists; those of both are named once, with the address of the new list.
@@ -226,7 +229,7 @@ mod tests {
     #[test]
     fn joint_configuration_names_each_member_once() {
         let old = list(&[("1", 1), ("2", 2), ("3", 3)]);
-        let first = Configuration { number: 0, cluster: ClusterId(7), seed: 0, old, new: None };
+        let first = Configuration { number: 0, cluster: ClusterId(7), seed: 0, epoch_floor: 0, old, new: None };
         let joint = first.joint_with(list(&[("2", 9), ("3", 3), ("4", 4)]));
         let named: Vec<(&str, u128)> = joint.members().map(|m| (m.id.as_str(), m.store_id.0)).collect();
         assert_eq!(named, [("1", 1), ("2", 2), ("2", 9), ("3", 3), ("4", 4)]);
@@ -244,7 +247,10 @@ mod tests {
         members.members[0].site = Site::of_fields(0, "a").unwrap();
         members.members[2].site = Site::of_fields(100, "b").unwrap();
         assert!(members.is_valid());
-        let parameters = members.parameters(9);
+        let configuration =
+            Configuration { number: 1, cluster: ClusterId(7), seed: 9, epoch_floor: 3, old: members, new: None };
+        let parameters = configuration.parameters(&configuration.old);
+        assert_eq!((parameters.seed, parameters.epoch_floor, parameters.replica_count), (9, 3, 1));
         assert_eq!(parameters.weights_listed(), [100, 250, 100]);
         assert_eq!(parameters.zones_listed(), ["a", "b", "b"]);
     }

@@ -26,6 +26,7 @@ impl From<Hello> for api::PeerHello {
             node_ids: parameters.node_ids.iter().map(ToString::to_string).collect(),
             weights: parameters.weights_listed(),
             zones: parameters.zones_listed().into_iter().map(str::to_owned).collect(),
+            epoch_floor: parameters.epoch_floor,
         }
     }
 }
@@ -56,6 +57,7 @@ fn parameters_in(hello: &api::PeerHello) -> Result<ClusterParameters, PeerWireEr
     Ok(ClusterParameters {
         seed: hello.seed,
         replica_count: usize::try_from(hello.replica_count).unwrap_or(usize::MAX),
+        epoch_floor: hello.epoch_floor,
         node_ids: node_ids?,
         sites: sites.map_err(|error| invalid("hello.weights or hello.zones", &error))?,
     })

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::api;
 use crate::api::peer_members_answer::Answer as Told;
 use crate::api::peer_members_request::Question;
-use crate::limits::{ADDRESS_BYTES_MAX, NODES_MAX, REPLICA_COUNT_MAX};
+use crate::limits::{ADDRESS_BYTES_MAX, EPOCH_FLOOR_MAX, NODES_MAX, REPLICA_COUNT_MAX};
 use crate::protocol::members::{MembersAnswer, MembersRequest, Progress, TakeoverPage};
 use crate::types::{ClusterId, Configuration, Key, Member, MemberList, Site, Slot, StoreId, TableId, VoteBallot};
 
@@ -80,6 +80,7 @@ pub(super) fn encode_configuration(configuration: &Configuration) -> api::PeerCo
         number: configuration.number,
         cluster: encode_cluster(configuration.cluster),
         seed: configuration.seed,
+        epoch_floor: configuration.epoch_floor,
         old: Some(encode_list(&configuration.old)),
         new: configuration.new.as_ref().map(encode_list),
     }
@@ -92,9 +93,13 @@ pub(super) fn decode_configuration(
         number: configuration.number,
         cluster: cluster("configuration.cluster", &configuration.cluster)?,
         seed: configuration.seed,
+        epoch_floor: configuration.epoch_floor,
         old: decode_list(configuration.old.as_ref().ok_or(missing("configuration.old"))?)?,
         new: configuration.new.as_ref().map(decode_list).transpose()?,
     };
+    if configuration.epoch_floor > EPOCH_FLOOR_MAX {
+        return Err(invalid("configuration.epoch_floor", &format!("at most {EPOCH_FLOOR_MAX} is accepted")));
+    }
     if !configuration.is_valid() {
         return Err(invalid(
             "configuration",
@@ -141,7 +146,7 @@ pub(super) fn encode_request(request: MembersRequest) -> api::PeerMembersRequest
             ballot: Some(encode_ballot(&ballot)),
             configuration: Some(encode_configuration(&configuration)),
         }),
-        MembersRequest::Floors => Question::Floors(true),
+        MembersRequest::Floors { after } => Question::FloorsAfter(after.0),
         MembersRequest::Records { after } => {
             Question::Records(api::PeerTakeoverRecords { after: after.map(encode_place) })
         }
@@ -157,7 +162,7 @@ pub(super) fn decode_request(request: api::PeerMembersRequest) -> Result<Members
             let (ballot, configuration) = decode_accept(accept)?;
             MembersRequest::Accept { ballot, configuration }
         }
-        Question::Floors(_) => MembersRequest::Floors,
+        Question::FloorsAfter(after) => MembersRequest::Floors { after: TableId(after) },
         Question::Records(records) => MembersRequest::Records { after: records.after.map(decode_place).transpose()? },
         Question::Progress(_) => MembersRequest::Progress,
     })
@@ -174,9 +179,10 @@ pub(super) fn encode_answer(answer: MembersAnswer) -> api::PeerMembersAnswer {
         }),
         MembersAnswer::Accepted => Told::Accepted(true),
         MembersAnswer::Preempted { promised } => Told::Preempted(encode_ballot(&promised)),
-        MembersAnswer::Floors { fence, dropped } => Told::Floors(api::PeerFloors {
+        MembersAnswer::Floors { fence, dropped, has_more } => Told::Floors(api::PeerFloors {
             fence: fence.map(encode_clock),
             dropped: dropped.into_iter().map(|table| table.0).collect(),
+            has_more,
         }),
         MembersAnswer::Records(page) => Told::Records(encode_page(page)),
         MembersAnswer::Progress(Progress { is_complete, slots, slots_done, keys, bytes }) => {
@@ -197,6 +203,7 @@ pub(super) fn decode_answer(answer: api::PeerMembersAnswer) -> Result<MembersAns
         Told::Floors(floors) => MembersAnswer::Floors {
             fence: floors.fence.map(decode_clock),
             dropped: floors.dropped.into_iter().map(TableId).filter(|table| table.is_created()).collect(),
+            has_more: floors.has_more,
         },
         Told::Records(page) => MembersAnswer::Records(decode_page(page)?),
         Told::Progress(api::PeerProgress { is_complete, slots, slots_done, keys, bytes }) => {

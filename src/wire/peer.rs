@@ -533,7 +533,8 @@ mod tests {
                 let weights = [u32::from(protocol.is_multiple_of(2)) + 100, 100, 250];
                 let sites =
                     Site::listed(3, &weights, if seed.is_multiple_of(2) { &[][..] } else { &["a", "b", "a"] }).unwrap();
-                let parameters = ClusterParameters { seed, replica_count: 3, node_ids, sites };
+                let epoch_floor = seed.into();
+                let parameters = ClusterParameters { seed, replica_count: 3, epoch_floor, node_ids, sites };
                 Hello {
                     protocol,
                     parameters,

@@ -5,8 +5,12 @@
 
 #![cfg(all(feature = "server", unix))]
 
+mod chaos;
 mod conditions;
+mod judged;
 mod lists;
+mod shell;
+mod status;
 mod tables;
 #[path = "../testkit/mod.rs"]
 mod testkit;
@@ -27,7 +31,7 @@ use testkit::names::{SILENT, silent_name_server};
 use testkit::{ports, process};
 
 /// The codes that the help documents.
-const EXIT_CODES: std::ops::RangeInclusive<i32> = 0..=5;
+const EXIT_CODES: std::ops::RangeInclusive<i32> = 0..=6;
 
 /// A cluster whose nodes keep records in memory: none of these tests is about the disk.
 fn plan(ids: &[&'static str]) -> Plan {
@@ -365,6 +369,11 @@ async fn empty_stdin_replaces_no_value_unless_it_is_asked_for() {
 
 /// The output of a shell's `line` on a terminal. In the line, the program is "$PROGRAM".
 fn on_terminal(cluster: &Cluster, line: &str) -> String {
+    on_terminal_with(cluster, line, &[])
+}
+
+/// The same, where each text is typed after a pause.
+fn on_terminal_with(cluster: &Cluster, line: &str, typed: &[(&str, Duration)]) -> String {
     let command = quorate(cluster, &[]);
     let mut outer = Command::new("script");
     for (name, value) in command.get_envs() {
@@ -374,8 +383,16 @@ fn on_terminal(cluster: &Cluster, line: &str) -> String {
         };
     }
     outer.env("PROGRAM", command.get_program()).env("TERM", "xterm").env_remove("NO_COLOR");
-    let output = outer.args(["-qec", line, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
-    text(&output.stdout)
+    let stdin = if typed.is_empty() { Stdio::null() } else { Stdio::piped() };
+    let mut child = outer.args(["-qec", line, "/dev/null"]).stdin(stdin).stdout(Stdio::piped()).spawn().unwrap();
+    if let Some(mut stdin) = child.stdin.take() {
+        for (text, pause) in typed {
+            std::thread::sleep(*pause);
+            stdin.write_all(text.as_bytes()).unwrap();
+            stdin.flush().unwrap();
+        }
+    }
+    text(&child.wait_with_output().unwrap().stdout)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -496,7 +513,7 @@ async fn silent_name_server_holds_nothing_up() {
 /// The nodes know each other by names that only they can resolve, as containers do. Their ports are open to the outside.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_shows_a_node_out_of_reach_as_the_other_nodes_see_it() {
-    let mut cluster = Cluster::prepare(&plan(&["1", "2", "3"]));
+    let mut cluster = Cluster::prepare(&Plan { node_lines: "  insecure: true\n", ..plan(&["1", "2", "3"]) });
     if !can_replace_files(cluster.dir()) {
         return;
     }
@@ -582,6 +599,8 @@ async fn hangup_reloads_the_configuration() {
     let shown = quorate(&cluster, &["repair", "--now"]).output().unwrap();
     assert_eq!(shown.status.code(), Some(3), "{shown:?}");
     assert!(text(&shown.stderr).contains("repair is off there"), "{shown:?}");
+    reload(&mut cluster, "  takeover_keys_per_second: 0\n");
+    cluster.nodes[0].wait_log(&["the configuration is not accepted", "takeover_keys_per_second"]).await;
     reload(&mut cluster, "  repair_keys_per_second: many\n");
     cluster.nodes[0].wait_log(&["the configuration is not accepted", "repair_keys_per_second"]).await;
 

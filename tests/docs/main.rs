@@ -98,6 +98,29 @@ fn each_relative_link_leads_somewhere() {
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
+/// mdBook turns the pages that docs/SUMMARY.md names into HTML, and no others. A link to another page would lead nowhere.
+#[test]
+fn book_has_every_page_and_every_page_that_a_chapter_links_to() {
+    let pages = page::all();
+    let summary = pages.iter().find(|page| page.name == "docs/SUMMARY.md").expect("the book has a summary");
+    let chapters: BTreeSet<String> = summary.links().iter().map(|(_, target)| summary.resolve(target)).collect();
+    let is_page = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "md");
+    let mut missing = BTreeSet::new();
+    for page in pages.iter().filter(|page| page.name != summary.name) {
+        if page.name.starts_with("docs/") && !chapters.contains(&page.name) {
+            missing.insert(page.name.clone());
+        }
+        if chapters.contains(&page.name) {
+            let linked = page.links().into_iter().map(|(_, target)| target).filter(|target| !target.contains("://"));
+            let linked = linked
+                .filter_map(|target| Some(page.resolve(target.split('#').next().filter(|file| !file.is_empty())?)));
+            missing.extend(linked.filter(|name| is_page(name) && !chapters.contains(name)));
+        }
+    }
+    assert!(missing.is_empty(), "docs/SUMMARY.md does not name {missing:?}");
+    assert!(chapters.len() > 10, "{chapters:?}");
+}
+
 #[test]
 fn each_name_is_one_of_the_program() {
     let program = names::Program::ask();

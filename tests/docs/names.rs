@@ -285,11 +285,20 @@ fn metrics(sandbox: &Sandbox) -> BTreeSet<String> {
     }
 }
 
-/// Metrics that have a sample only once something happened.
+/// Metrics that have a sample only once something happened, or where a node has certificates.
 fn registered() -> Vec<String> {
-    ["quorate_link_messages_dropped", "quorate_comparisons", "quorate_repair_equal_age_seconds"]
-        .map(str::to_owned)
-        .into()
+    [
+        "quorate_link_messages_dropped",
+        "quorate_comparisons",
+        "quorate_repair_equal_age_seconds",
+        "quorate_tls_certificate_end_time_seconds",
+        "quorate_tls_ca_end_time_seconds",
+        "quorate_tls_files_refused",
+        "quorate_tls_reloads",
+        "quorate_tls_handshakes_failed",
+    ]
+    .map(str::to_owned)
+    .into()
 }
 
 fn get(port: u16, path: &str) -> Option<String> {

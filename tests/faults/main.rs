@@ -20,6 +20,7 @@
 //! cargo test --release --test faults -- --nocapture                           # about a minute
 //! QUORATE_FAULTS_SECONDS=1800 cargo test --release --test faults -- --nocapture
 //! QUORATE_FAULTS_SEED=7 cargo test --release --test faults -- --nocapture     # the faults of this seed
+//! QUORATE_FAULTS_MEMBERS=1 cargo test --release --test faults -- --nocapture  # members change under kills and pauses
 //! ```
 
 #![cfg(feature = "server")]
@@ -48,7 +49,7 @@ use counters::Counters;
 use plan::Deck;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use run::Run;
+use run::{Changing, Run};
 use testkit::porcupine::Porcupine;
 
 /// How long it runs by default.
@@ -57,6 +58,8 @@ const SECONDS_DEFAULT: u64 = 60;
 const LONG_RUN: Duration = Duration::from_mins(5);
 /// The rounds of one cluster in a short run.
 const ROUNDS: usize = 3;
+/// The rounds of one cluster whose members change.
+const ROUNDS_OF_CHANGES: usize = 12;
 /// The rounds of one cluster in a long run.
 const ROUNDS_OF_LONG_RUN: usize = 8;
 
@@ -132,6 +135,9 @@ async fn every_history_of_real_processes_is_linearizable_under_faults() {
     if let Err(why) = &porcupine {
         println!("SKIPPED: the second judge of histories, porcupine, is missing: {why}");
     }
+    if number("QUORATE_FAULTS_MEMBERS").is_some() {
+        return members_change(lasts, seed, porcupine.ok()).await;
+    }
     let porcupine = porcupine.ok();
     let is_long = lasts >= LONG_RUN;
 
@@ -181,6 +187,49 @@ async fn every_history_of_real_processes_is_linearizable_under_faults() {
         let never: Vec<&str> = SOMETIMES.iter().copied().filter(|name| counters.get(name) == 0).collect();
         assert!(never.is_empty(), "these never happened, so that the run shows nothing about them: {never:#?}");
     }
+}
+
+/// The same while members change, without faults of links and disks.
+async fn members_change(lasts: Duration, seed: u64, porcupine: Option<Porcupine>) {
+    let (mut random, mut counters) = (StdRng::seed_from_u64(seed), Counters::default());
+    let (began, numbers) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+    for number in 0.. {
+        if began.elapsed() >= lasts {
+            break;
+        }
+        let started = Changing::start(format!("m{number}"), began, Arc::clone(&numbers), porcupine.clone()).await;
+        let mut changing = match started {
+            Ok(changing) => changing,
+            Err(problem) => panic!("cluster {number} of seed {seed} did not start: {problem}"),
+        };
+        for _ in 0..ROUNDS_OF_CHANGES {
+            if began.elapsed() >= lasts {
+                break;
+            }
+            if let Err(problem) = changing.round(&mut random).await {
+                changing.run.events().iter().for_each(|event| println!("{event}"));
+                let kept = changing.run.end(true).expect("it is kept");
+                panic!(
+                    "seed {seed}, cluster {number}: {problem}\nthe nodes' logs and folders are kept in {}",
+                    kept.display()
+                );
+            }
+            counters.add("rounds", 1);
+        }
+        counters.add("clusters", 1);
+        counters.merge(&changing.run.counters);
+        changing.run.end(false);
+    }
+    for (name, count) in counters.iter() {
+        println!("{count:>12}  {name}");
+    }
+    println!(
+        "seed {seed}: {} histories linearizable, every operation back after each of {} rounds, in {:.0} s",
+        counters.get("histories"),
+        counters.get("rounds"),
+        began.elapsed().as_secs_f64()
+    );
+    assert!(counters.get("changes made") + counters.get("changes taken back") > 0, "no change was made");
 }
 
 /// A number from the environment.

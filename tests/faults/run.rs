@@ -1,7 +1,11 @@
 //! One cluster of real processes and its rounds of faults.
 
+mod changing;
+mod judging;
+
+pub(crate) use changing::Changing;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,17 +26,16 @@ use crate::clients::{Account, LAST_READER, Workload, micros};
 use crate::counters::Counters;
 use crate::doors::{Door, Node, Ports, ask};
 use crate::files::{disk, log_bytes, node, rename};
-use crate::judge::{missed, operations};
+use crate::judge::missed;
 use crate::means::{Means, Mount, limit_files};
 use crate::plan::{Action, Kind, ON_SMALL_FILE_SYSTEM, Step, Wires, steps};
 use crate::tables::{self, TABLE_CLIENTS, TableAccount};
-use crate::testkit::checker::{HARD_STEPS_MAX, Operation, STEPS_MAX, Verdict, describe, shorten};
-use crate::testkit::cluster::{TestNode, copy_folder, write};
+use crate::testkit::cluster::{TestNode, copy_folder};
 use crate::testkit::porcupine::Porcupine;
 use crate::testkit::ports;
 use crate::testkit::process::{read, tail};
 use crate::testkit::proxy::{Network, Wire};
-use crate::testkit::requests::{self, Ask, Outcome};
+use crate::testkit::requests::{Ask, Outcome};
 use crate::testkit::watching::Told;
 use crate::watchers::Watcher;
 
@@ -55,8 +58,6 @@ const GONE_WITHIN: Duration = Duration::from_millis(2_500);
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 /// The watches of a round.
 const WATCHERS: u32 = 3;
-/// How long porcupine may take for one history.
-const PORCUPINE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Connections to each node. Clients share them, so that one stalled connection stalls some clients only.
 const CONNECTIONS: usize = 4;
 /// The lines of a log that are shown.
@@ -70,6 +71,8 @@ pub(crate) struct Run {
     /// The origin of all times.
     origin: Instant,
     nodes: Vec<TestNode>,
+    /// Those that serve, once all faults have ended.
+    serving: Vec<usize>,
     network: Network,
     /// The nodes as clients have them, by connection.
     seen: Vec<Vec<Node>>,
@@ -90,14 +93,28 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Starts a cluster of `count` nodes, and waits until all are linked.
+    /// Starts a cluster of so many nodes, with so many replicas of each key, and waits until all are linked.
     pub(crate) async fn start(
+        name: String,
+        size: (usize, usize),
+        origin: Instant,
+        numbers: Arc<AtomicU64>,
+        porcupine: Option<Porcupine>,
+    ) -> Result<Self, String> {
+        let mut run = Self::prepare(name, size, origin, numbers, porcupine).await;
+        run.apply(&Action::Start(run.serving.clone(), 0));
+        run.wait_linked(START_TIME_MAX).await?;
+        Ok(run)
+    }
+
+    /// A cluster whose nodes are not started.
+    async fn prepare(
         name: String,
         (count, replica_count): (usize, usize),
         origin: Instant,
         numbers: Arc<AtomicU64>,
         porcupine: Option<Porcupine>,
-    ) -> Result<Self, String> {
+    ) -> Self {
         let dir = TempDir::with_prefix("quorate-faults-").expect("a temporary folder can be made");
         let means = Means::find(dir.path());
         let mount = if means.mounts { Mount::new(&disk(dir.path(), ON_SMALL_FILE_SYSTEM)) } else { None };
@@ -112,6 +129,7 @@ impl Run {
             name,
             origin,
             nodes,
+            serving: (0..count).collect(),
             network,
             seen,
             means,
@@ -127,9 +145,7 @@ impl Run {
             dir,
         };
         run.say(&format!("{count} nodes, {replica_count} replicas of each key"));
-        run.apply(&Action::Start((0..count).collect(), 0));
-        run.wait_linked(START_TIME_MAX).await?;
-        Ok(run)
+        run
     }
 
     /// Runs one round: faults of these kinds while clients work, then recovery, then the check of all histories.
@@ -434,7 +450,7 @@ impl Run {
         }
         self.link_faults.clear();
         self.set_wires();
-        self.apply(&Action::Start((0..self.nodes.len()).collect(), 0));
+        self.apply(&Action::Start(self.serving.clone(), 0));
         self.say("all faults have ended");
     }
 
@@ -480,7 +496,7 @@ impl Run {
 
     /// Tries each kind of operation through each node.
     async fn try_all(&self, workload: &Workload) -> Result<(), String> {
-        for at in 0..self.nodes.len() {
+        for at in self.serving.iter().copied() {
             let key = format!("{}-{}-calm-{at}", self.name, self.rounds);
             let begun = self.calm(workload, at, &key, Ask::Set).await?;
             let set = self.calm(workload, at, &key, Ask::Get).await?;
@@ -557,14 +573,14 @@ impl Run {
         let entry = Some(quorate::api::Entry { key: key.clone(), ..Default::default() });
         let ttl = CALM_TTL.try_into().ok();
         let called = Instant::now();
-        let mut node = ClusterClient::new(self.seen[0][0].grpc.clone());
+        let mut node = ClusterClient::new(self.seen[0][self.serving[0]].grpc.clone());
         let written = node.set(SetRequest { entry, ttl, ..Default::default() }).await;
         written.map_err(|status| format!("writing {key}: {status:?}"))?;
         let must_be_gone = Instant::now() + CALM_TTL + GONE_WITHIN;
         loop {
             let is_late = Instant::now() > must_be_gone;
             let mut seen = Vec::new();
-            for node in &self.seen[0] {
+            for node in self.serving.iter().map(|at| &self.seen[0][*at]) {
                 let mut node = ClusterClient::new(node.grpc.clone());
                 let answer = node.get(GetRequest { key: key.clone(), ..Default::default() }).await;
                 let answer = answer.map_err(|status| format!("reading {key}: {status:?}"))?.into_inner();
@@ -625,7 +641,7 @@ impl Run {
     async fn read_all(&self, workload: &Workload, account: &mut Account) -> Result<(), String> {
         let keys: Vec<usize> = account.histories.keys().copied().collect();
         for number in keys {
-            for (at, node) in self.seen[1].iter().enumerate() {
+            for (at, node) in self.serving.iter().map(|at| (*at, &self.seen[1][*at])) {
                 for door in [Door::Grpc, Door::ALL[(number + at) % Door::ALL.len()]] {
                     let read = workload.read(LAST_READER, number, (node, door), CALM_DEADLINE, account).await;
                     read.map_err(|miss| {
@@ -639,7 +655,7 @@ impl Run {
 
     async fn wait_linked(&mut self, limit: Duration) -> Result<(), String> {
         let began = Instant::now();
-        for at in 0..self.nodes.len() {
+        for at in self.serving.clone() {
             let is_linked = |health: &HealthResponse| {
                 let states = health.peers.iter().map(quorate::api::PeerHealth::state);
                 health.status() == Health::Online
@@ -691,99 +707,6 @@ impl Run {
             }
         }
         Ok(())
-    }
-
-    // -------------------------------------------------------------------------------------------- judgement
-
-    /// Checks the history of each key.
-    async fn judge(&mut self, workload: &Workload, account: Account) -> Result<(), String> {
-        for (outcome, count) in &account.outcomes {
-            self.counters.add(outcome, usize::try_from(*count).expect("it is small"));
-        }
-        if let Some(defect) = account.defects.first() {
-            return Err(format!("{} answers that no node may give; the first: {defect}", account.defects.len()));
-        }
-        let mut judged = Vec::new();
-        for (number, history) in &account.histories {
-            let (key, kind) = (workload.key(*number), KeyKind::of(*number));
-            self.counters.add("histories", 1);
-            let operations = operations(history, kind).map_err(|what| format!("{key}: {what}"))?;
-            self.counters.at_least("operations of the longest history", operations.len());
-            let checked = tokio::task::spawn_blocking(move || {
-                let judged = requests::judge(&operations, STEPS_MAX);
-                let is_hard = judged.0 == Verdict::NoVerdict;
-                (if is_hard { requests::judge(&operations, HARD_STEPS_MAX) } else { judged }, is_hard, operations)
-            });
-            let ((verdict, part), is_hard, operations) = checked.await.expect("the checker does not panic");
-            self.counters.add("histories that took long to judge", usize::from(is_hard));
-            if verdict != Verdict::Linearizable {
-                let shorter = tokio::task::spawn_blocking(move || {
-                    let is_wrong = verdict == Verdict::NotLinearizable;
-                    (if is_wrong { shorten(&operations, STEPS_MAX) } else { Vec::new() }, operations)
-                });
-                let (shorter, operations) = shorter.await.expect("the checker does not panic");
-                return Err(self.complain(&key, verdict, shorter, operations));
-            }
-            judged.push(part);
-        }
-        self.cross_check(workload, account.histories.keys().copied().collect(), judged).await
-    }
-
-    /// Checks the histories of created tables.
-    async fn judge_tables(&mut self, workload: &Arc<Workload>, tables: TableAccount) -> Result<(), String> {
-        for (outcome, count) in &tables.outcomes {
-            self.counters.add(outcome, *count);
-        }
-        let workload = Arc::clone(workload);
-        let judged = tokio::task::spawn_blocking(move || tables.judge(&workload)).await;
-        self.counters.add("histories of created tables", judged.expect("the checker does not panic")?);
-        Ok(())
-    }
-
-    /// Lets porcupine judge the same histories: it may have no verdict in time, and never another one.
-    async fn cross_check(
-        &mut self,
-        workload: &Workload,
-        keys: Vec<usize>,
-        judged: Vec<Vec<Operation>>,
-    ) -> Result<(), String> {
-        let Some(porcupine) = self.porcupine.clone() else { return Ok(()) };
-        let asked = tokio::task::spawn_blocking(move || (porcupine.judge(&judged, PORCUPINE_TIME_MAX), judged));
-        let (verdicts, judged) = asked.await.expect("porcupine answers");
-        for ((verdict, key), history) in verdicts.into_iter().zip(keys).zip(judged) {
-            match verdict {
-                Verdict::Linearizable => self.counters.add("histories that porcupine finds linearizable too", 1),
-                Verdict::NoVerdict => self.counters.add("histories without a verdict of porcupine in time", 1),
-                Verdict::NotLinearizable => {
-                    let complaint = self.complain(&workload.key(key), Verdict::NoVerdict, Vec::new(), history);
-                    return Err(format!("porcupine finds a history not linearizable, and we do: {complaint}"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn complain(
-        &self,
-        key: &str,
-        verdict: Verdict,
-        mut shorter: Vec<Operation>,
-        mut history: Vec<Operation>,
-    ) -> String {
-        let by_time = |operation: &Operation| operation.invoked;
-        shorter.sort_by_key(by_time);
-        history.sort_by_key(by_time);
-        let whole: Vec<String> = history.iter().map(describe).collect();
-        let file = self.dir.path().join(format!("history-{key}.txt"));
-        write(&file, &whole.join("\n"));
-        let mut text = format!("the history of {key} is {verdict:?}; all of it is in {}", file.display());
-        if verdict == Verdict::NotLinearizable {
-            text.push_str("; shortened, in microseconds:");
-            for operation in &shorter {
-                write!(text, "\n  {}", describe(operation)).expect("a string takes text");
-            }
-        }
-        text
     }
 
     fn say(&mut self, what: &str) {

@@ -6,6 +6,7 @@ mod http;
 mod lines;
 mod list;
 mod metrics;
+mod page;
 mod redis;
 mod requests;
 mod tables;
@@ -27,6 +28,7 @@ use quorate::gateway::http::HttpOptions;
 use quorate::gateway::redis::RedisOptions;
 use quorate::limits::{MESSAGE_BYTES_MAX, VALUE_BYTES_MAX};
 use quorate::protocol::placement::Placement;
+use quorate::protocol::rate::Rate;
 use quorate::runtime::{self, NodeHandle, Options, RunningNode};
 use quorate::service::Service;
 use quorate::storage::memory::MemoryStore;
@@ -161,7 +163,9 @@ async fn start_some(plan: Plan, started: usize) -> Vec<Served> {
             store: (plan.store)(n),
             operator_writes: plan.operator_writes,
             repair: None,
+            takeover: Rate::TAKEOVER,
             disk_reserve_bytes: None,
+            trust: Arc::default(),
             requests_in_flight_max: plan.requests_in_flight_max,
             request_bytes_in_flight_max: 256 << 20,
         };
@@ -620,7 +624,7 @@ impl Store for Lying {
         self.0.expiries(from, after, entries_max)
     }
 
-    fn measure(&self, table: TableId, slot_of: &dyn Fn(&Key) -> Slot) -> Result<u64, StoreError> {
+    fn measure(&self, table: TableId, slot_of: &dyn Fn(&Key) -> Option<Slot>) -> Result<u64, StoreError> {
         self.0.measure(table, slot_of)
     }
 

@@ -68,6 +68,8 @@ pub enum Event {
     ReadsDone,
     /// The next alarm rings.
     Wakes,
+    /// The next alarm of a change of members rings.
+    MembersWake,
     Linked(NodeIndex),
     /// The process dies and starts again; the batch at the disk, if there is one, became durable or did not.
     Restarts {
@@ -180,6 +182,8 @@ impl Asked {
 #[derive(Clone, Debug)]
 pub struct Shell {
     pub placement: Arc<Placement>,
+    /// Where each node is reached; needed where members change.
+    pub addresses: Vec<Arc<str>>,
     /// Reads of the store are steps of their own; else each is answered at once.
     pub loads_wait: bool,
     /// Copies of folders are kept.
@@ -193,7 +197,7 @@ impl Machine {
         let setup = Setup {
             me,
             placement: Arc::clone(&shell.placement),
-            addresses: Vec::new(),
+            addresses: shell.addresses.clone(),
             joins: false,
             meta: folder.meta.clone(),
             nonce: 1,
@@ -308,6 +312,12 @@ impl<'a> Step<'a> {
                     self.turn(time, None);
                 }
             }
+            Event::MembersWake => {
+                let node = &self.machine.node;
+                if let Some(time) = node.members().next_wake(node.layout()) {
+                    self.turn(time, None);
+                }
+            }
             Event::Linked(peer) => self.input(NOW, Input::Linked(*peer)),
             Event::Restarts { kept } => {
                 if self.machine.at_disk.as_ref().is_some_and(|batch| !batch.records.is_empty()) {
@@ -342,7 +352,7 @@ impl<'a> Step<'a> {
         machine.copy = self.shell.copies.then(|| Arc::new(folder.clone()));
         machine.incarnations += 1;
         machine.node = Node::start(Setup {
-            addresses: Vec::new(),
+            addresses: self.shell.addresses.clone(),
             joins: false,
             me,
             placement,
@@ -456,7 +466,7 @@ impl<'a> Step<'a> {
     /// No operation here ever ends for lack of time.
     fn gives_up(&mut self, failure: &Failure) {
         let node = &self.machine.node;
-        let id = node.layout().parameters().id(node.me());
+        let id = node.layout().id(node.me());
         let coordinator = Coordinator { id, store_has_failed: node.store_has_failed(), draws_ballots: false };
         if let Err(what) = may_give_up(&coordinator, failure, |_| true) {
             self.is_wrong(Defect::GivingUp(what));
@@ -489,7 +499,17 @@ impl<'a> Step<'a> {
     }
 
     fn apply(&mut self, batch: &Batch) {
+        let slot_of = |key: &Key| self.shell.placement.slot(key);
         let Folder { meta, records } = &mut self.machine.folder;
+        if !batch.emptied.is_empty() {
+            let is_emptied = |slot: Slot| batch.emptied.iter().any(|(first, last)| (*first..=*last).contains(&slot));
+            records.retain(|key, _| !is_emptied(slot_of(key)));
+            meta.seals.retain(|slot, _| !is_emptied(*slot));
+            self.milestones |= milestones::EMPTIED;
+        }
+        meta.configuration = batch.configuration.clone().or(meta.configuration.take());
+        meta.vote = batch.vote.clone().or(meta.vote.take());
+        meta.taken_over = batch.taken_over.clone().or(meta.taken_over.take());
         meta.epoch = meta.epoch.max(batch.epoch.unwrap_or_default());
         meta.incarnations.extend(batch.incarnation.filter(|incarnation| meta.incarnations.last() != Some(incarnation)));
         meta.bootstrapped |= batch.bootstrapped;
@@ -555,7 +575,7 @@ impl<'a> Step<'a> {
             }
             Message::Request { request: Request::Store { record, .. } | Request::Accept { record, .. }, .. } => {
                 self.named.insert((tag(&record.digest()), record.checksum));
-                let me = self.machine.node.layout().parameters().id(self.machine.node.me());
+                let me = self.machine.node.layout().writer(self.machine.node.me());
                 let drawn = record.proposal.as_ref().map_or(&record.stamp, |proposal| &proposal.ballot);
                 if drawn.writer == *me && drawn.clock.epoch > epoch_durable {
                     self.is_wrong(Defect::Durable(format!("{drawn} was sent before its epoch was durable")));
@@ -620,6 +640,7 @@ impl<'a> Step<'a> {
                 self.milestones |= match answer {
                     Answer::Preempted { .. } => milestones::PREEMPTED,
                     Answer::Refused(Refusal::Dropped) => milestones::REFUSED_DROPPED,
+                    Answer::Refused(Refusal::Outdated) => milestones::REFUSED_OUTDATED,
                     _ => 0,
                 };
                 self.answers_store(to, to_incarnation, *operation, *round);

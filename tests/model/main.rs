@@ -30,7 +30,11 @@
 //! Conditional writes and additions run through one and two coordinators, with one ballot after the other where an alarm is
 //! allowed. Each stamp and ballot names one record.
 //!
-//! **What is not modelled.** More than one key, more than three nodes, nodes that are no replicas, time (timers fire when the
+//! In the models of members a list of three nodes takes the place of a list of four, so that the slot of the key goes from nodes 1,
+//! 2 and 3 to nodes 2, 3 and 4. The change begins at any moment. Node 4 takes the slot over from two of the old replicas, and each
+//! other node hears of the configurations at a time of its own. `world/change.rs` says what takes no time there.
+//!
+//! **What is not modelled.** More than one key, more than four nodes, nodes that are no replicas, time (timers fire when the
 //! checker decides, and no deadline passes), progress (the properties are safety properties), reads of the store that fail,
 //! damaged data, several inputs to one turn of a node, and operators' tools. The simulator (tests/simulation) has these. A
 //! process that crashes starts again in the same step: a crashed process is like one that no message reaches.

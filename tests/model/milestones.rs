@@ -3,7 +3,7 @@
 //! Milestones do not tell states apart, so that they cost no states.
 
 /// A set of events, a bit for each.
-pub type Milestones = u32;
+pub type Milestones = u64;
 
 macro_rules! milestones {
     ($($name:ident = $bit:literal, $text:literal;)*) => {
@@ -54,5 +54,9 @@ milestones! {
     FOUND_DROPPING = 29, "a client was told that its table is being dropped";
     CUT_OFF = 30, "a drop left the outcome of a write open";
     FORGOTTEN = 31, "a deletion was forgotten";
+    EMPTIED = 32, "a node gained the slot of the key";
+    TAKEN_OVER = 33, "a node took the slot of the key over";
+    MEMBERS_CHANGED = 34, "the members after the change served alone";
+    REFUSED_OUTDATED = 35, "a replica refused a request of an earlier configuration";
     ALL_DONE = 21, "every client was answered";
 }

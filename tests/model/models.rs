@@ -4,7 +4,7 @@ use quorate::types::NodeIndex;
 
 use crate::milestones;
 use crate::register::Operation::{self, Add, Delete, Drop, Read, Replace, Write, WriteIfAbsent};
-use crate::world::{Faults, Grain, World};
+use crate::world::{Change, Faults, Grain, When, World};
 
 /// A model, and the number of its states if it is pinned.
 pub struct Bounded {
@@ -70,6 +70,7 @@ pub fn pinned() -> Vec<Bounded> {
         meeting(),
         conditional_writes(),
         tables(),
+        members(),
     ]
     .into_iter()
     .flatten()
@@ -349,10 +350,67 @@ fn tables() -> Vec<Bounded> {
     ]
 }
 
+/// Of members that change: the slot of the key goes from nodes 1, 2 and 3 to nodes 2, 3 and 4, which are counted from 0 here.
+const BEGINS: Change = Change { pairs: &[[0, 1], [0, 2], [1, 2]], ends: false, begins: When::Always, hurries: false };
+
+fn members() -> Vec<Bounded> {
+    vec![pin(
+        855,
+        World::new("members: a hurried end", vec![vec![write(0, 1), read(2)]])
+            .changing(Change { pairs: &[[0, 1]], ends: true, begins: When::Idle, hurries: true })
+            .reaching(milestones::ALL_DONE),
+    )]
+}
+
+/// Members that change while clients write.
+fn large_members() -> Vec<Bounded> {
+    let free = |world| Bounded { world, states: None };
+    let one_pair = Change { pairs: &[[0, 2]], ..BEGINS };
+    let changed = milestones::EMPTIED | milestones::TAKEN_OVER | milestones::ALL_DONE;
+    vec![
+        free(
+            World::new("members: a write, a change, a read", vec![vec![write(0, 1), read(2)]])
+                .changing(Change { ends: true, begins: When::Idle, ..BEGINS })
+                .reaching(changed | milestones::MEMBERS_CHANGED),
+        ),
+        free(
+            World::new("members: a write, a change, a read of node 2", vec![vec![write(0, 1), read(1)]])
+                .changing(Change { ends: true, begins: When::Idle, ..BEGINS })
+                .reaching(changed | milestones::MEMBERS_CHANGED),
+        ),
+        free(
+            World::new("members: a write meets the change", vec![vec![write(1, 1)], vec![read(2)]])
+                .changing(one_pair)
+                .reaching(changed),
+        ),
+        free(
+            World::new("members: a conditional write meets the change", vec![vec![write_if_absent(1, 1), read(2)]])
+                .changing(one_pair)
+                .reaching(changed),
+        ),
+        free(
+            World::new("members: both in flight", vec![vec![write(0, 1)], vec![write_if_absent(2, 2)]])
+                .changing(one_pair)
+                .reaching(changed),
+        ),
+        free(
+            World::new("members: two coordinators apart", vec![vec![write(0, 1)], vec![write(1, 2), read(3)]])
+                .changing(Change { ends: true, ..one_pair })
+                .reaching(changed | milestones::MEMBERS_CHANGED | milestones::REFUSED_OUTDATED),
+        ),
+        free(
+            World::new("members: a write, the end, a read", vec![vec![write(1, 1), read(2)]])
+                .changing(Change { ends: true, ..one_pair })
+                .reaching(changed | milestones::MEMBERS_CHANGED | milestones::REFUSED_OUTDATED),
+        ),
+    ]
+}
+
 /// Larger models, for an hour and a machine with much memory.
 pub fn large() -> Vec<Bounded> {
     let free = |world| Bounded { world, states: None };
-    vec![
+    let mut models = large_members();
+    models.extend([
         free(
             World::new("seal: a write held up, a delete, read", vec![vec![write(0, 1), delete(1), read(1)]])
                 .with(Faults { partings: 1, seals: 1, ..FEW_FAULTS })
@@ -442,5 +500,6 @@ pub fn large() -> Vec<Bounded> {
                 .with(Faults { losses: 1, ..restarts([1, 0, 0], 1) })
                 .reaching(milestones::REFUSED_STORE_ID | milestones::REFUSED_INCARNATION),
         ),
-    ]
+    ]);
+    models
 }

@@ -146,8 +146,8 @@ impl Ending {
             Reply::Dropped => Some(Self::Acknowledged),
             Reply::Failed(Failure::ConditionFailed { has_value, .. }) => Some(Self::Refuted { has_value: *has_value }),
             Reply::Failed(_) => Some(Self::Failed),
-            Reply::Clock(_) | Reply::Listed(_) | Reply::Table { .. } | Reply::Members { .. } => {
-                unreachable!("no client asked for a clock, a list, a table or members")
+            Reply::Clock(_) | Reply::Listed(_) | Reply::Table { .. } | Reply::Members { .. } | Reply::Spread(_) => {
+                unreachable!("no client asked for a clock, a list, a table, members or repair")
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use quorate::protocol::placement::Placement;
 use quorate::protocol::{Command, Message, Reply, Request, RequestId};
-use quorate::types::{Checksum, ClusterParameters, NodeId, NodeIndex, Table, TableId, TableSettings, Version};
+use quorate::types::{Checksum, ClusterParameters, NodeId, NodeIndex, TableSettings, Version};
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
 use stateright::{Model, Property};
 
@@ -16,9 +16,14 @@ use crate::milestones::{self, Milestones};
 use crate::register::{self, Ending, Operation, Register};
 use crate::shared::Shared;
 
+mod change;
+mod names;
 mod seals;
 
-/// How many nodes there are, each a replica of the one key.
+pub use change::{Change, When};
+use names::{is_about_name, is_answer_without_key, names_a_name, table};
+
+/// How many nodes there are, each a replica of the one key. Where members change there is one more.
 pub const NODES: usize = 3;
 
 /// The name of the requests that are answered before a model begins.
@@ -70,6 +75,8 @@ pub struct World {
     pub unmet: bool,
     /// The key is in a created table, whose name all nodes remember when the model begins.
     pub in_table: bool,
+    /// How members change.
+    pub change: Option<Change>,
     /// What must be reached.
     pub sometimes: Milestones,
     /// The rule that is broken.
@@ -82,7 +89,7 @@ pub struct World {
 /// A state of all of it.
 #[derive(Clone, Debug)]
 pub struct State {
-    pub machines: [Shared<Machine>; NODES],
+    pub machines: Vec<Shared<Machine>>,
     /// What is on its way, in the order of hashes, so that the order of sending tells no states apart.
     pub network: Vec<Shared<Envelope>>,
     clients: Vec<Client>,
@@ -91,6 +98,8 @@ pub struct State {
     named: Shared<BTreeMap<Tag, Checksum>>,
     left: Faults,
     seal: seals::Seal,
+    /// What takes no time; nothing between two steps.
+    at_once: change::AtOnce,
     pub defect: Option<Defect>,
     /// What the step did that led here first.
     pub milestones: Milestones,
@@ -126,6 +135,12 @@ pub enum Action {
     Round,
     /// A node is told the seal of that round.
     Seals(NodeIndex),
+    /// A change of members begins, by one of the pairs of the model.
+    Changes(usize),
+    /// A node is told the configuration of this number.
+    Tells(NodeIndex, u64),
+    /// A member ends the change of members.
+    Ends(NodeIndex),
 }
 
 impl World {
@@ -139,10 +154,11 @@ impl World {
             grain: Grain::default(),
             unmet: false,
             in_table: false,
+            change: None,
             sometimes: 0,
             #[cfg(feature = "mutants")]
             mutant: None,
-            shell: Shell { placement, loads_wait: false, copies: false },
+            shell: Shell { placement, addresses: Vec::new(), loads_wait: false, copies: false },
             steps: Mutex::default(),
         }
     }
@@ -181,6 +197,14 @@ impl World {
         self
     }
 
+    fn members(&self) -> impl Iterator<Item = NodeIndex> + use<> {
+        (0..self.shell.placement.members().len()).map(member)
+    }
+
+    fn others(&self, me: NodeIndex) -> impl Iterator<Item = NodeIndex> + use<> {
+        self.members().filter(move |member| *member != me)
+    }
+
     fn step(&self, machine: &Shared<Machine>, event: Event) -> Arc<Outcome> {
         let at = (machine.number(), event);
         let mut steps = self.steps.lock().expect("no step panics");
@@ -197,7 +221,7 @@ impl World {
     /// Something happens to a machine, and with it what follows at once.
     fn happens(&self, state: &mut State, member: NodeIndex, event: Event) {
         let mut at_once = VecDeque::from([(member, event)]);
-        while let Some((member, event)) = at_once.pop_front().or_else(|| self.names_at_disk(state)) {
+        while let Some((member, event)) = at_once.pop_front().or_else(|| self.durable_at_once(state)) {
             let is_about_name = self.in_table && is_about_name(&state.machines[member.index()], &event);
             let place = &mut state.machines[member.index()];
             let outcome = self.step(place, event);
@@ -211,13 +235,17 @@ impl World {
             }
             if has_started {
                 // The peers' links to it come up; its own did when it started.
-                at_once.extend(others(member).map(|peer| (peer, Event::Linked(member))));
+                at_once.extend(self.others(member).map(|peer| (peer, Event::Linked(member))));
             }
             for envelope in &outcome.sent {
                 let is_step = self.grain.handshake_of.is_some_and(|of| of == envelope.from || of == envelope.to);
                 let answers_about_name = is_about_name && is_answer_without_key(&envelope.message);
                 let is_of_name = self.in_table && (names_a_name(&envelope.message) || answers_about_name);
-                if is_handshake(&envelope.message) && !is_step || is_of_name {
+                if self.change.is_some() && change::is_lost(&envelope.message, state.at_once) {
+                    continue;
+                }
+                let takes_no_time = self.change.is_some() && change::takes_no_time(envelope, state.at_once);
+                if is_handshake(&envelope.message) && !is_step || is_of_name || takes_no_time {
                     at_once.push_back((envelope.to, Event::Arrives(envelope.clone())));
                 } else {
                     state.send(envelope.clone());
@@ -226,10 +254,16 @@ impl World {
         }
     }
 
-    /// A batch at a disk that is about the name of the table alone, and becomes durable at once.
-    fn names_at_disk(&self, state: &State) -> Option<(NodeIndex, Event)> {
-        let mut all = members().filter(|_| self.in_table && state.defect.is_none());
-        let member = all.find(|member| is_about_name(&state.machines[member.index()], &Event::Persisted));
+    /// A batch at a disk that becomes durable at once: one that is about the name of the table alone, or one without a record where
+    /// members change.
+    fn durable_at_once(&self, state: &State) -> Option<(NodeIndex, Event)> {
+        let mut all = self.members().filter(|_| state.defect.is_none());
+        let member = all.find(|member| {
+            let machine = &state.machines[member.index()];
+            let is_copying = state.at_once == change::AtOnce::Copying;
+            let may = || machine.at_disk.as_ref().is_some_and(|batch| is_copying || batch.records.is_empty());
+            self.in_table && is_about_name(machine, &Event::Persisted) || self.change.is_some() && may()
+        });
         member.map(|member| (member, Event::Persisted))
     }
 
@@ -254,7 +288,7 @@ impl World {
             }
         }
         self.happens(state, member, event);
-        for peer in others(member) {
+        for peer in self.others(member) {
             self.happens(state, member, Event::Linked(peer));
         }
     }
@@ -395,8 +429,8 @@ impl World {
 
     /// A cluster whose nodes have met, found by letting everything happen in the order in which it was sent.
     fn meet(&self, state: &mut State) {
-        for member in members() {
-            for peer in others(member) {
+        for member in self.members() {
+            for peer in self.others(member) {
                 self.happens(state, member, Event::Linked(peer));
             }
         }
@@ -406,6 +440,7 @@ impl World {
         self.settle(state);
         let bootstrapped = state.machines.iter().all(|machine| machine.node.unready().is_none());
         assert!(bootstrapped || state.defect.is_some(), "the cluster has bootstrapped");
+        self.prepare_change(state);
         if self.in_table {
             let create = Command::CreateTable { name: register::table_name(), settings: TableSettings::default() };
             let read = Operation::Read.command(key(), 0, None).in_table(&table());
@@ -419,7 +454,7 @@ impl World {
     /// Lets everything happen that is on its way.
     fn settle(&self, state: &mut State) {
         while state.defect.is_none() {
-            if let Some(member) = members().find(|member| state.machines[member.index()].at_disk.is_some()) {
+            if let Some(member) = self.members().find(|member| state.machines[member.index()].at_disk.is_some()) {
                 self.happens(state, member, Event::Persisted);
             } else if let Some(envelope) = state.network.pop() {
                 self.happens(state, envelope.to, Event::Arrives(envelope));
@@ -435,7 +470,7 @@ impl World {
         let machine = &state.machines[member.index()];
         let parameters = self.shell.placement.parameters();
         machine.copy.as_ref().is_some_and(|copy| {
-            others(member).all(|peer| {
+            self.others(member).all(|peer| {
                 let known = state.machines[peer.index()].folder.meta.peers.get(parameters.id(member));
                 known.is_some_and(|known| !copy.meta.incarnations.contains(&known.incarnation))
             })
@@ -446,7 +481,7 @@ impl World {
     fn identity_is_known(&self, state: &State, member: NodeIndex) -> bool {
         let store_id = state.machines[member.index()].folder.meta.store_id;
         let id = self.shell.placement.parameters().id(member);
-        others(member).all(|peer| {
+        self.others(member).all(|peer| {
             let known = state.machines[peer.index()].folder.meta.peers.get(id);
             known.is_some_and(|known| known.store_id == store_id)
         })
@@ -458,7 +493,7 @@ impl Model for World {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let machines = [0, 1, 2].map(|n| Machine::fresh(member(n), &self.shell));
+        let machines = self.members().map(|member| Machine::fresh(member, &self.shell)).collect();
         let tester = LinearizabilityTester::new(Register::default());
         let mut state = State {
             machines,
@@ -468,6 +503,7 @@ impl Model for World {
             named: Shared::new(BTreeMap::new()),
             left: self.faults,
             seal: seals::Seal::default(),
+            at_once: change::AtOnce::default(),
             defect: None,
             milestones: 0,
         };
@@ -491,7 +527,8 @@ impl Model for World {
                 actions.push(Action::Begins(number));
             }
         }
-        Self::seal_actions(state, actions);
+        self.seal_actions(state, actions);
+        self.change_actions(state, actions);
         for (n, envelope) in state.network.iter().enumerate() {
             // Of equal messages one is enough.
             if n == 0 || state.network[n - 1] != *envelope {
@@ -501,7 +538,7 @@ impl Model for World {
                 }
             }
         }
-        for (member, machine) in members().zip(&state.machines) {
+        for (member, machine) in self.members().zip(&state.machines) {
             let mut may = |event| actions.push(Action::Happens(member, event));
             if machine.at_disk.is_some() {
                 may(Event::Persisted);
@@ -525,7 +562,8 @@ impl Model for World {
             // Before the drop is called, a restart would make a node forget the name, and nothing else.
             let may_restart =
                 !self.in_table || state.clients.first().is_some_and(|client| client.waits || client.next > 0);
-            if may_restart && state.left.restarts[member.index()] > 0 && state.left.restarts_of_all > 0 {
+            let restarts = state.left.restarts.get(member.index()).copied().unwrap_or(0);
+            if may_restart && restarts > 0 && state.left.restarts_of_all > 0 {
                 may(Event::Restarts { kept: false });
                 if machine.at_disk.is_some() && !machine.landed {
                     may(Event::Restarts { kept: true });
@@ -565,6 +603,17 @@ impl Model for World {
             }
             Action::Round => self.round(&mut next),
             Action::Seals(member) => self.seals(&mut next, member),
+            Action::Changes(pair) => {
+                if !self.changes(&mut next, pair) {
+                    return None;
+                }
+            }
+            Action::Tells(member, number) => self.tells(&mut next, member, number),
+            Action::Ends(member) => {
+                if !self.ends(&mut next, member) {
+                    return None;
+                }
+            }
             Action::Happens(member, event) => match event {
                 Event::Restarts { .. } => {
                     next.left.restarts[member.index()] -= 1;
@@ -698,6 +747,9 @@ impl fmt::Debug for Action {
             Self::ArrivesAndStays(envelope) => write!(f, "arrives, and will again: {envelope:?}"),
             Self::Round => write!(f, "a round for deletions"),
             Self::Seals(member) => write!(f, "node {} is told the seal", member.0 + 1),
+            Self::Changes(pair) => write!(f, "members change, by pair {pair}"),
+            Self::Tells(member, number) => write!(f, "node {} is told configuration {number}", member.0 + 1),
+            Self::Ends(member) => write!(f, "node {} ends the change", member.0 + 1),
             Self::Happens(member, event) => write!(f, "node {}: {event:?}", member.0 + 1),
         }
     }
@@ -705,14 +757,6 @@ impl fmt::Debug for Action {
 
 fn member(index: usize) -> NodeIndex {
     NodeIndex(u16::try_from(index).expect("there are few nodes"))
-}
-
-fn members() -> impl Iterator<Item = NodeIndex> {
-    (0..NODES).map(member)
-}
-
-fn others(me: NodeIndex) -> impl Iterator<Item = NodeIndex> {
-    members().filter(move |member| *member != me)
 }
 
 fn is_handshake(message: &Message) -> bool {
@@ -724,36 +768,12 @@ fn is_handshake(message: &Message) -> bool {
     }
 }
 
-/// Whether what happens to a machine is about the record of a table's name alone. Such records are ordinary ones, which other
-/// models have: here operations on them take no time, where no other batch is at the disk.
-fn is_about_name(machine: &Machine, event: &Event) -> bool {
-    match event {
-        Event::Arrives(envelope) => names_a_name(&envelope.message),
-        Event::Persisted => machine.at_disk.as_ref().is_some_and(|batch| {
-            let keys = &batch.records;
-            !keys.is_empty() && batch.dropped.is_empty() && keys.keys().all(|key| key.table() == TableId::NAMES)
-        }),
-        _ => false,
-    }
-}
-
-fn names_a_name(message: &Message) -> bool {
-    message.key().is_some_and(|key| key.table() == TableId::NAMES)
-}
-
-fn is_answer_without_key(message: &Message) -> bool {
-    matches!(message, Message::Answer { .. }) && message.key().is_none()
-}
-
-/// Whether the next alarm is that of an operation that has asked a majority, and no alarm of the tables rings with it.
+/// Whether the next alarm is that of an operation that has asked a majority, and no alarm of the tables or of a change of members
+/// rings with it.
 fn next_alarm_hedges(machine: &Machine) -> bool {
-    let (node, of_tables) = (&machine.node, machine.node.tables().next_wake());
-    node.inspect().next_timer_hedges()
-        && of_tables.is_none_or(|alarm| node.next_wake().is_some_and(|next| next < alarm))
-}
-
-fn table() -> Table {
-    Table::Named(register::table_name())
+    let node = &machine.node;
+    let mut of_others = [node.tables().next_wake(), node.members().next_wake(node.layout())].into_iter().flatten();
+    node.inspect().next_timer_hedges() && of_others.all(|alarm| node.next_wake().is_some_and(|next| next < alarm))
 }
 
 fn named_by(id: RequestId) -> (usize, usize) {

@@ -34,6 +34,7 @@ pub const N1: NodeIndex = NodeIndex(0);
 pub const N2: NodeIndex = NodeIndex(1);
 pub const N3: NodeIndex = NodeIndex(2);
 pub const N4: NodeIndex = NodeIndex(3);
+pub const N5: NodeIndex = NodeIndex(4);
 
 /// How long each operation is given, where the test does not say.
 pub const DEADLINE: Duration = Duration::from_secs(5);
@@ -576,13 +577,13 @@ impl Cluster {
     /// A process starts on the folder that is there; its peers see its links break and come back.
     pub fn start(&mut self, member: NodeIndex) {
         self.runs += 1;
-        let placement = Arc::clone(&self.placement);
+        let (placement, addresses) = (Arc::clone(&self.placement), vec![members::ADDRESS.into(); self.hosts.len()]);
         let host = &mut self.hosts[member.index()];
         assert!(host.node.is_none(), "a folder is in use once");
         host.node = Some(Node::start(Setup {
             me: member,
             placement,
-            addresses: Vec::new(),
+            addresses,
             joins: false,
             meta: host.meta.clone(),
             nonce: self.runs,
@@ -642,7 +643,7 @@ impl Cluster {
             Reply::Failed(_) => Ending::Failed,
             // Those of tables are looked at where they are made.
             Reply::Table { .. } | Reply::Dropped => Ending::Returned(self.tick),
-            Reply::Clock(_) | Reply::Members { .. } => unreachable!("no test asks for it"),
+            Reply::Clock(_) | Reply::Members { .. } | Reply::Spread(_) => unreachable!("no test asks for it"),
         };
         match (&mut operation.action, &reply) {
             (Action::Read { saw }, Reply::Record(record)) => {

@@ -6,10 +6,14 @@
 
 mod cluster;
 mod conditional;
+mod epoch_floor;
 mod expiry;
 mod hedging;
 mod list;
 mod members;
+mod members_reads;
+mod members_takeover;
+mod members_votes;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod repair;

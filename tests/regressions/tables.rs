@@ -14,7 +14,7 @@ use quorate::types::{
 };
 
 use crate::ALL;
-use crate::cluster::{Cluster, N1, N2, N3, Sent, Unsynced};
+use crate::cluster::{Cluster, N1, N2, N3, N4, N5, Sent, Unsynced};
 
 const KEY: &str = "k";
 
@@ -127,6 +127,39 @@ impl Cluster {
         self.take(|sent| sent.to == N3 || sent.from == N3);
         assert_eq!(self.reply_to(drop), Some(&Reply::Dropped));
     }
+}
+
+/// Fewer nodes are to hold each slot. A majority of them has not heard that the table was dropped, and one of these remembers its
+/// name. The table is empty, so that no record of it tells them.
+#[test]
+fn table_stays_dropped_where_fewer_nodes_hold_each_slot() {
+    let mut cluster = Cluster::with_replicas(5, 5);
+    let all = cluster.members();
+    let create = cluster.create(N1);
+    cluster.run(&all);
+    let (id, _) = cluster.created(create);
+    let get = cluster.get_in(N4);
+    cluster.run(&all);
+    assert_eq!(cluster.seen_by(get), None);
+    let drop = cluster.drop_table(N1);
+    cluster.run(&ALL);
+    assert_eq!(cluster.reply_to(drop), Some(&Reply::Dropped));
+    cluster.take(|_| true);
+    assert!(ALL.into_iter().all(|node| cluster.keeps_drop(node, id)));
+
+    let rest = [N3, N4, N5];
+    let joint = cluster.configuration(1, (&all, 5), Some((&rest, 3)));
+    cluster.adopt(&all, &joint);
+    // Node 1 goes on telling those that it has not heard of the drop.
+    cluster.live_without(Duration::from_millis(1_500), &all, is_drop);
+    assert!(rest.into_iter().all(|node| cluster.has_taken_over(node)));
+    let end = cluster.configuration(2, (&rest, 3), None);
+    cluster.adopt(&rest, &end);
+    cluster.take(|_| true);
+    let set = cluster.set_in(N4, 5);
+    cluster.settle(&[N4, N5]);
+    assert!(matches!(cluster.reply_to(set), Some(Reply::Failed(_))), "it was dropped: {:?}", cluster.reply_to(set));
+    assert!([N4, N5].into_iter().all(|node| cluster.keeps_drop(node, id)));
 }
 
 #[test]
@@ -563,5 +596,6 @@ fn each_fails_where_its_rule_is_broken() {
         VersionWithoutId: version_of_an_absence_does_not_come_back_with_a_new_table,
         RetriedUnderNewId: write_does_not_go_on_in_a_new_table,
         CleaningKeepsLeaf: dropped_table_leaves_no_difference_to_repair,
+        ShrinkWithoutDrops: table_stays_dropped_where_fewer_nodes_hold_each_slot,
     ]);
 }

@@ -5,23 +5,21 @@
 use std::time::Duration;
 
 use crate::ALL;
-use crate::cluster::{Cluster, N1, N2, N3, Sent, Unsynced};
+use crate::cluster::{Cluster, N1, N2, N3, N4, N5, Sent, Unsynced};
 use crate::repair::while_away;
 use quorate::protocol::{
     Failure, Message, RepairOrder, RepairSettings, Reply, Request, StoreOrigin, TombstoneSettings,
 };
 use quorate::types::{Age, Change, Clock, Condition, Content, NodeIndex, ReadKind, Record, Stamp, Version};
 
-/// Coordinators that are no replicas of the key.
-const N4: NodeIndex = NodeIndex(3);
-const N5: NodeIndex = NodeIndex(4);
-const FIVE: [NodeIndex; 5] = [N1, N2, N3, N4, N5];
+/// Nodes 4 and 5 are coordinators that are no replicas of the key.
+pub const FIVE: [NodeIndex; 5] = [N1, N2, N3, N4, N5];
 
 /// Long enough for a deletion to be forgotten.
-const LONG: Duration = Duration::from_secs(40);
+pub const LONG: Duration = Duration::from_secs(40);
 
 /// Five nodes, of which the first three are replicas of the key.
-fn five() -> Cluster {
+pub fn five() -> Cluster {
     let mut cluster = Cluster::with_replicas(5, 3);
     cluster.deadline = Duration::from_mins(2);
     cluster
@@ -50,7 +48,7 @@ fn arrive(cluster: &mut Cluster, held: Vec<Sent>) {
 }
 
 /// Gives a coordinator the time to try again.
-fn wait_for(cluster: &mut Cluster, at: NodeIndex, among: &[NodeIndex]) {
+pub fn wait_for(cluster: &mut Cluster, at: NodeIndex, among: &[NodeIndex]) {
     for _ in 0..300 {
         cluster.run(among);
         cluster.pass(Duration::from_millis(100), &[at]);
@@ -76,7 +74,7 @@ fn deletions_go_once_repair_is_turned_on() {
     cluster.assert_linearizable();
 }
 
-fn is_gone(cluster: &Cluster) -> bool {
+pub fn is_gone(cluster: &Cluster) -> bool {
     ALL.into_iter().all(|node| cluster.on_disk(node).is_none())
 }
 

@@ -129,7 +129,7 @@ fn placement(nodes: usize, replica_count: usize, sites: Sites) -> Arc<Placement>
     let table = tables.entry((nodes, replica_count, sites)).or_insert_with(|| {
         let node_ids = (1..=nodes).map(|n| NodeId::new(&n.to_string()).expect("this is an id")).collect();
         let sites = (0..nodes).map(|node| sites.of_host(node)).collect();
-        Arc::new(Placement::new(ClusterParameters { seed: 0, replica_count, node_ids, sites }))
+        Arc::new(Placement::new(ClusterParameters { seed: 0, replica_count, epoch_floor: 0, node_ids, sites }))
     });
     Arc::clone(table)
 }

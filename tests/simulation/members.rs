@@ -223,7 +223,7 @@ impl World {
         }
         replica_count = replica_count.min(wished.len());
         let wished = WishedMembers { replica_count, members: wished };
-        self.order(asked, MembersChange::Change { expected: None, wished });
+        self.order(asked, MembersChange::Change { expected: None, wished, is_forced: false });
     }
 
     fn order(&mut self, asked: NodeIndex, change: MembersChange) {
@@ -316,7 +316,7 @@ impl World {
         };
         let members = layout.members().iter().map(instead).collect();
         let wished = WishedMembers { replica_count: layout.parameters().replica_count, members };
-        self.order(asked, MembersChange::Change { expected: None, wished });
+        self.order(asked, MembersChange::Change { expected: None, wished, is_forced: false });
     }
 
     fn host_of_store(&self, store_id: StoreId) -> Option<NodeIndex> {

@@ -34,8 +34,12 @@ const UNWATCHED_MEMBERS_SEEDS_MAX: u64 = 100;
 /// page needs one that takes long, and each page that is listed later mends the leaf; a repair that leaves one replica out is
 /// followed by the comparison with that replica. tests/regressions/repair.rs finds both. Rules about deletions that are forgotten
 /// need late messages beside whole rounds: tests/regressions/tombstones.rs plays one schedule for each. Nodes that all ignore zones
-/// agree, and no zone fails as a whole: a test in src/protocol/placement/tests/sites.rs finds it.
-const OUT_OF_REACH: [Mutant; 20] = [
+/// agree, and no zone fails as a whole: a test in src/protocol/placement/tests/sites.rs finds it. Backups are made by clients:
+/// tests/backup.rs finds what breaks their rules. No simulated cluster has a floor: tests/regressions/epoch_floor.rs does.
+const OUT_OF_REACH: [Mutant; 23] = [
+    Mutant::BackupFromOneReplica,
+    Mutant::RestoreBelowOldClock,
+    Mutant::JoinsBelowFloor,
     Mutant::ChangeBesideCountIsLost,
     Mutant::RepairSkipsReplica,
     Mutant::CleaningKeepsLeaf,
@@ -58,8 +62,8 @@ const OUT_OF_REACH: [Mutant; 20] = [
     Mutant::ZonesAreIgnored,
 ];
 
-/// Of the rules about members, those that seeds find. The others need one moment of a change: tests/regressions/members.rs plays
-/// those of adoption. No test finds the rest yet.
+/// Of the rules about members, those that seeds find. The others need one moment of a change: the files of tests/regressions whose
+/// names begin with `members` play them, and tests/regressions/tables.rs plays what bears on dropped tables.
 const OF_MEMBERS_IN_REACH: [Mutant; 2] = [Mutant::NoJointQuorum, Mutant::NewStampOnChange];
 
 /// The rule that the environment names.

@@ -174,7 +174,7 @@ impl World {
         for host in self.members() {
             let Some((node, disk)) = live(&host) else { continue };
             let records = disk.folder.records.iter().map(|(key, record)| (key, record.digest()));
-            if !node.repair().leaves().are_of(records, node.layout()) {
+            if !node.repair().leaves().are_of(records, node.me(), node.layout()) {
                 return Some(format!("the leaves of {host:?} are not the sums over its records"));
             }
         }

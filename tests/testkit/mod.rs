@@ -5,10 +5,11 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `checker` | the linearizability checker, and what shortens a history that it refuses |
+//! | `checker` | the library's linearizability checker, and what shortens a history that it refuses |
 //! | `cluster` | real nodes as processes, with their files |
 //! | `data` | keys, values and records that are the same in every run |
 //! | `giving_up` | when an operation may fail before its deadline |
+//! | `growing` | a cluster whose members change |
 //! | `http`, `lines`, `redis` | clients of a node's other doors, whose connections stay open |
 //! | `index` | the index of keys of a simulated disk |
 //! | `names` | a name server that does not answer |
@@ -16,21 +17,26 @@
 //! | `porcupine` | a second checker, which shares no code with ours |
 //! | `proxy` | a network between nodes that can be cut, delayed and throttled |
 //! | `random` | random numbers from a seed |
-//! | `requests` | what clients ask and are told, in the checker's terms |
+//! | `requests` | the library's account of what clients ask and are told, in the checker's terms |
 //! | `streams` | connections that stay open, for `lines` and `redis` |
 //! | `tables` | what clients are told of created tables, in the checker's terms |
 //! | `tools` | programs of others that tests run |
 //! | `transcript` | what a client and a node say over the Redis protocol, as text |
 //! | `watching` | what a watch was told, and must have been told |
 
-#![allow(dead_code, unreachable_pub, reason = "each program has it as a module of its own, and uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each program has it as a module of its own, and uses a part of it"
+)]
 #![allow(clippy::enum_variant_names, reason = "the checker's verdicts are the words of its literature")]
 #![allow(clippy::cast_possible_truncation, reason = "random numbers are cut to what their callers ask for")]
 
-pub mod checker;
 pub mod cluster;
 pub mod data;
 pub mod giving_up;
+pub mod growing;
 pub mod http;
 pub mod index;
 pub mod lines;
@@ -41,9 +47,10 @@ pub mod process;
 pub mod proxy;
 pub mod random;
 pub mod redis;
-pub mod requests;
 pub mod streams;
 pub mod tables;
 pub mod tools;
 pub mod transcript;
 pub mod watching;
+
+pub use quorate::checker::{self, requests};

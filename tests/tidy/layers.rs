@@ -15,6 +15,10 @@ pub const LAYERS: &[(&str, usize)] = &[
     ("api", 1),
     ("wire", 1),
     ("config", 1),
+    // Certificates, and who is at the other end of a connection: for clients, links and listeners.
+    ("tls", 1),
+    // The judge of histories, for the command line and for tests.
+    ("checker", 1),
     // Addresses of a name, within a limit: the client and the links between nodes both look names up.
     ("resolve", 1),
     // The client library, the store, the links between nodes.
@@ -28,6 +32,8 @@ pub const LAYERS: &[(&str, usize)] = &[
     // The doors: gRPC for clients, HTTP for metrics and probes.
     ("gateway", 5),
     ("admin", 5),
+    // Backups, as a client makes them.
+    ("backup", 5),
     // A whole node.
     ("server", 6),
     // The command line.
@@ -42,6 +48,8 @@ pub const SIDEWAYS: &[(&str, &str)] = &[
     // Conversions know what they convert.
     ("wire", "api"),
     ("wire", "protocol"),
+    // A connection is secured where it is made.
+    ("resolve", "tls"),
     ("main", "cli"),
 ];
 

@@ -393,6 +393,8 @@ export interface ClusterInfoResponse {
   storageNodes: StorageNode[];
   seed: number;
   nodeId: string;
+  epochFloor: bigint;
+  cluster: string;
 }
 
 export interface StorageNode {
@@ -420,6 +422,8 @@ export interface MembersGetResponse {
   failuresToleratedAfter: number;
   seed: number;
   nodeId: string;
+  clusterName: string;
+  epochFloor: bigint;
 }
 
 export interface ClusterMember {
@@ -456,6 +460,7 @@ export interface MembersWish {
   members: WishedMember[];
   replicaCount: number;
   expected?: bigint | undefined;
+  force: boolean;
 }
 
 export interface WishedMember {
@@ -5173,7 +5178,15 @@ export const ClusterInfoRequest: MessageFns<ClusterInfoRequest> = {
 };
 
 function createBaseClusterInfoResponse(): ClusterInfoResponse {
-  return { uptime: undefined, replicationLevel: 0n, storageNodes: [], seed: 0, nodeId: "" };
+  return {
+    uptime: undefined,
+    replicationLevel: 0n,
+    storageNodes: [],
+    seed: 0,
+    nodeId: "",
+    epochFloor: 0n,
+    cluster: "",
+  };
 }
 
 export const ClusterInfoResponse: MessageFns<ClusterInfoResponse> = {
@@ -5195,6 +5208,15 @@ export const ClusterInfoResponse: MessageFns<ClusterInfoResponse> = {
     }
     if (message.nodeId !== "") {
       writer.uint32(42).string(message.nodeId);
+    }
+    if (message.epochFloor !== 0n) {
+      if (BigInt.asUintN(64, message.epochFloor) !== message.epochFloor) {
+        throw new globalThis.Error("value provided for field message.epochFloor of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.epochFloor);
+    }
+    if (message.cluster !== "") {
+      writer.uint32(58).string(message.cluster);
     }
     return writer;
   },
@@ -5252,6 +5274,22 @@ export const ClusterInfoResponse: MessageFns<ClusterInfoResponse> = {
             message.nodeId = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.epochFloor = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.cluster = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5278,6 +5316,10 @@ export const ClusterInfoResponse: MessageFns<ClusterInfoResponse> = {
     message.storageNodes = object.storageNodes?.map((e) => StorageNode.fromPartial(e)) || [];
     message.seed = object.seed ?? 0;
     message.nodeId = object.nodeId ?? "";
+    message.epochFloor = (object.epochFloor !== undefined && object.epochFloor !== null)
+      ? BigInt(object.epochFloor)
+      : 0n;
+    message.cluster = object.cluster ?? "";
     return message;
   },
 };
@@ -5478,6 +5520,8 @@ function createBaseMembersGetResponse(): MembersGetResponse {
     failuresToleratedAfter: 0,
     seed: 0,
     nodeId: "",
+    clusterName: "",
+    epochFloor: 0n,
   };
 }
 
@@ -5515,6 +5559,15 @@ export const MembersGetResponse: MessageFns<MembersGetResponse> = {
     }
     if (message.nodeId !== "") {
       writer.uint32(82).string(message.nodeId);
+    }
+    if (message.clusterName !== "") {
+      writer.uint32(90).string(message.clusterName);
+    }
+    if (message.epochFloor !== 0n) {
+      if (BigInt.asUintN(64, message.epochFloor) !== message.epochFloor) {
+        throw new globalThis.Error("value provided for field message.epochFloor of type uint64 too large");
+      }
+      writer.uint32(96).uint64(message.epochFloor);
     }
     return writer;
   },
@@ -5612,6 +5665,22 @@ export const MembersGetResponse: MessageFns<MembersGetResponse> = {
             message.nodeId = reader.string();
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.clusterName = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.epochFloor = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5639,6 +5708,10 @@ export const MembersGetResponse: MessageFns<MembersGetResponse> = {
     message.failuresToleratedAfter = object.failuresToleratedAfter ?? 0;
     message.seed = object.seed ?? 0;
     message.nodeId = object.nodeId ?? "";
+    message.clusterName = object.clusterName ?? "";
+    message.epochFloor = (object.epochFloor !== undefined && object.epochFloor !== null)
+      ? BigInt(object.epochFloor)
+      : 0n;
     return message;
   },
 };
@@ -6052,7 +6125,7 @@ export const WaitingMember: MessageFns<WaitingMember> = {
 };
 
 function createBaseMembersWish(): MembersWish {
-  return { members: [], replicaCount: 0, expected: undefined };
+  return { members: [], replicaCount: 0, expected: undefined, force: false };
 }
 
 export const MembersWish: MessageFns<MembersWish> = {
@@ -6068,6 +6141,9 @@ export const MembersWish: MessageFns<MembersWish> = {
         throw new globalThis.Error("value provided for field message.expected of type uint64 too large");
       }
       writer.uint32(24).uint64(message.expected);
+    }
+    if (message.force !== false) {
+      writer.uint32(32).bool(message.force);
     }
     return writer;
   },
@@ -6109,6 +6185,14 @@ export const MembersWish: MessageFns<MembersWish> = {
             message.expected = reader.uint64() as bigint;
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.force = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6131,6 +6215,7 @@ export const MembersWish: MessageFns<MembersWish> = {
     message.expected = (object.expected !== undefined && object.expected !== null)
       ? BigInt(object.expected)
       : undefined;
+    message.force = object.force ?? false;
     return message;
   },
 };

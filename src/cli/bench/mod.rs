@@ -25,6 +25,7 @@ use super::output::{self, print};
 use super::serve::shutdown_on_signal;
 use super::{CliError, Exit, Global};
 use crate::client::{ClientError, endpoint};
+use crate::tls::Dialer;
 use mix::Kind;
 use noop::NoopServer;
 pub(super) use options::Bench;
@@ -42,15 +43,15 @@ impl Bench {
         }
         self.check()?;
         let shutdown = shutdown_on_signal()?;
-        let mut server = match self.target {
+        let (mut server, dialer) = match self.target {
             Target::Cluster => {
                 global.addresses()?;
-                None
+                (None, global.dialer()?)
             }
-            Target::Noop => Some(NoopServer::start(self.value_bytes)?),
+            Target::Noop => (Some(NoopServer::start(self.value_bytes)?), Dialer::default()),
         };
         let settings = self.settings(global, server.as_ref().map(|server| server.address.as_str()));
-        let workload = Arc::new(self.workload(&settings).await?);
+        let workload = Arc::new(self.workload(&settings, &dialer).await?);
         let progress = Progress::new(global.json);
 
         let mut preloaded = None;
@@ -88,14 +89,14 @@ impl Bench {
         Err(CliError::not_done(format!("no operation was answered: {why}")))
     }
 
-    async fn workload(&self, settings: &Settings) -> Result<Workload, CliError> {
+    async fn workload(&self, settings: &Settings, dialer: &Dialer) -> Result<Workload, CliError> {
         let endpoints = settings
             .addresses
             .iter()
-            .map(|address| endpoint(address))
+            .map(|address| endpoint(address, dialer))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|problem| CliError::from(ClientError::from(problem)))?;
-        let clients = sender::connect(&endpoints, settings.connections, settings.in_flight).await;
+        let clients = sender::connect(&endpoints, dialer, settings.connections, settings.in_flight).await;
         let clients = clients.map_err(|problem| {
             CliError::not_done(format!(
                 "no node can be reached: {problem}\nis a node running there? `quorate dev` starts some; --address or \

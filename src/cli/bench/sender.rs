@@ -17,6 +17,7 @@ use crate::api::cluster_client::ClusterClient;
 use crate::api::condition::Condition;
 use crate::api::entry::Content;
 use crate::resolve;
+use crate::tls::Dialer;
 use crate::wire::failure::{Failure, FailureReason};
 
 /// The attempts to write a key that is preloaded.
@@ -176,6 +177,7 @@ fn is_condition_failed(status: &Status) -> bool {
 /// When no connection can be made: the last error.
 pub(super) async fn connect(
     endpoints: &[tonic::transport::Endpoint],
+    dialer: &Dialer,
     connections: usize,
     in_flight: usize,
 ) -> Result<Vec<ClusterClient<Channel>>, String> {
@@ -185,7 +187,7 @@ pub(super) async fn connect(
     for endpoint in std::iter::repeat_n(endpoints, connections).flatten() {
         // A request must not wait for room in the connection's queue: that would be a latency of the generator.
         let endpoint = endpoint.clone().buffer_size(in_flight.max(PRELOAD_IN_FLIGHT));
-        let channel = match resolve::connect(endpoint.clone(), CONNECT_TIME_MAX).await {
+        let channel = match resolve::connect(endpoint.clone(), dialer.clone(), CONNECT_TIME_MAX).await {
             Ok(channel) => {
                 connected = true;
                 channel
@@ -193,7 +195,7 @@ pub(super) async fn connect(
             Err(error) => {
                 last_problem =
                     Some(format!("{}: {}", endpoint.uri().authority().map_or("", |it| it.as_str()), chain(&error)));
-                resolve::connect_lazily(endpoint, CONNECT_TIME_MAX)
+                resolve::connect_lazily(endpoint, dialer.clone(), CONNECT_TIME_MAX)
             }
         };
         clients.push(crate::api::sized!(ClusterClient::new(channel)));

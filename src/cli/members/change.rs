@@ -37,9 +37,31 @@ enum End {
 }
 
 impl Change {
-    /// Makes the change, and waits for its end.
-    pub(super) async fn apply(self, client: &Client, yes: bool, global: &Global) -> Result<Exit, CliError> {
-        let Self { present, wish } = self;
+    /// Makes the change, and waits for its end. With `force`, also where slots wait for members that are away; and another change
+    /// that is under way is taken back first.
+    pub(super) async fn apply(
+        self,
+        client: &Client,
+        yes: bool,
+        force: bool,
+        global: &Global,
+    ) -> Result<Exit, CliError> {
+        let Self { mut present, mut wish } = self;
+        wish.force = force;
+        if force && present.changing && !reaches_wish(&present, &wish) {
+            let question = "another change of members is under way: take it back first? [y/N] ";
+            if !yes && !confirmed(question)? {
+                return Err(CliError::bad_input("nothing was done"));
+            }
+            (_, present) = match take_back(client, &present).await? {
+                Back::Taken(number, members) => (number, *members),
+                Back::Interrupted => return Ok(interrupted()),
+            };
+            wish.expected = Some(present.number);
+            if !global.json {
+                say(&format!("the change that was under way is taken back (configuration {})", present.number));
+            }
+        }
         if reaches_wish(&present, &wish) {
             if present.changing {
                 if !global.json {
@@ -54,7 +76,7 @@ impl Change {
         if !global.json {
             print(plan_text(&plan).as_bytes())?;
         }
-        if !yes && !confirmed()? {
+        if !yes && !confirmed("change the members so? [y/N] ")? {
             return Err(CliError::bad_input("nothing was done"));
         }
         let number = match client.change_members(wish.clone()).await {
@@ -77,20 +99,36 @@ pub(super) async fn abort(global: &Global) -> Result<Exit, CliError> {
     if !present.changing {
         return Err(CliError::bad_input("no change of members is under way: there is nothing to take back"));
     }
+    match take_back(&client, &present).await? {
+        Back::Taken(number, _) => {
+            done(global, number, "taken back");
+            Ok(Exit::Done)
+        }
+        Back::Interrupted => Ok(interrupted()),
+    }
+}
+
+/// How the taking back of a change ended.
+enum Back {
+    /// The members are those before it, by the configuration of this number.
+    Taken(u64, Box<api::MembersGetResponse>),
+    /// The operator has ended the command.
+    Interrupted,
+}
+
+/// Takes the change back that is under way by `present`, and waits until it is.
+async fn take_back(client: &Client, present: &api::MembersGetResponse) -> Result<Back, CliError> {
     let number = client.abort_change_of_members(Some(present.number)).await.map_err(of_change)?;
     let back = api::MembersWish {
         members: present.members.iter().filter(|member| member.in_old).map(super::text::as_it_was).collect(),
         replica_count: present.replica_count,
-        expected: None,
+        ..api::MembersWish::default()
     };
-    match watch(&client, present.number, false).await {
-        End::Stable(members) if reaches_wish(&members, &back) => {
-            done(global, number, "taken back");
-            Ok(Exit::Done)
-        }
+    match watch(client, present.number, false).await {
+        End::Stable(members) if reaches_wish(&members, &back) => Ok(Back::Taken(number, members)),
         End::Stable(_) => Err(CliError::not_done("the change was done before it could be taken back")),
         End::Other { number } => Err(other_change(number)),
-        End::Interrupted => Ok(interrupted()),
+        End::Interrupted => Ok(Back::Interrupted),
     }
 }
 
@@ -202,14 +240,14 @@ fn bar(has_progress: bool) -> ProgressBar {
 }
 
 /// Asks on the terminal.
-fn confirmed() -> Result<bool, CliError> {
+fn confirmed(question: &str) -> Result<bool, CliError> {
     if !std::io::stdin().is_terminal() {
         return Err(CliError::bad_input(
             "nothing was done: stdin is no terminal that could be asked; add --yes to do it",
         ));
     }
     // A prompt that cannot be shown is answered by nobody.
-    let _ = std::io::stderr().lock().write_all(b"change the members so? [y/N] ");
+    let _ = std::io::stderr().lock().write_all(question.as_bytes());
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);
     read.map_err(|error| CliError::bad_input(format!("nothing was done: stdin cannot be read: {error}")))?;

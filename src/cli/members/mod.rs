@@ -4,7 +4,7 @@
 //! another one came first, and with 2 where it was not accepted. Ctrl-C ends the command, and not the change.
 
 mod change;
-mod text;
+pub(super) mod text;
 
 use std::path::{Path, PathBuf};
 
@@ -84,13 +84,18 @@ struct Plan {
 ///
 /// Ctrl-C ends the command alone. Run it again to go on watching: it says what should be, so that it never does a thing twice.
 ///
+/// It is refused where slots would have no majority of members that can be reached, before or after, and while another change
+/// is under way. With --force it is made all the same. The keys of those slots then wait until the members are back, and a
+/// change that is under way is taken back first. Nothing is lost by that. A majority of the present members is still needed.
+///
 /// Exit code 2: it was not accepted, and the message says why. Exit code 3: the change was taken back, or another operator's
 /// change came first.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
   quorate members apply cluster-new.yml
-  quorate members apply cluster-new.yml --yes      in a script")]
+  quorate members apply cluster-new.yml --yes      in a script
+  quorate members apply cluster-new.yml --force    although nodes are away, or another change is under way")]
 struct Apply {
     /// A cluster.yml with the members that should be
     #[arg(value_name = "FILE")]
@@ -98,6 +103,9 @@ struct Apply {
     /// Do it without a question; needed where stdin is no terminal
     #[arg(long)]
     yes: bool,
+    /// Do it although slots wait for members that are away, and take a change back that is under way
+    #[arg(long)]
+    force: bool,
 }
 
 /// Give the place of a member to a node of the same id with another data folder
@@ -106,7 +114,7 @@ struct Apply {
 /// `quorate serve NODE_FILE CLUSTER_FILE --join`. It waits, and `quorate members` lists it with its new identity. The old
 /// identity is refused for ever afterwards, even if its disk is found again. Nothing moves but the copies that it lost.
 ///
-/// Exit codes as those of apply.
+/// --force and the exit codes as those of apply.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -122,6 +130,9 @@ struct Replace {
     /// Do it without a question; needed where stdin is no terminal
     #[arg(long)]
     yes: bool,
+    /// Do it although slots wait for members that are away, and take a change back that is under way
+    #[arg(long)]
+    force: bool,
 }
 
 /// Take the change of members back that is under way
@@ -178,7 +189,12 @@ async fn export(global: &Global) -> Result<Exit, CliError> {
         let nodes: serde_json::Map<String, serde_json::Value> =
             nodes.map(|node| (node.id.clone(), exported(node))).collect();
         let replica_count = crate::service::members::text::replica_count_after(&members);
-        let cluster = serde_json::json!({ "seed": members.seed, "replica_count": replica_count, "nodes": nodes });
+        let (name, seed) = (&members.cluster_name, members.seed);
+        let mut cluster =
+            serde_json::json!({ "name": name, "seed": seed, "replica_count": replica_count, "nodes": nodes });
+        if members.epoch_floor > 0 {
+            cluster["epoch_floor"] = members.epoch_floor.into();
+        }
         print_json(&serde_json::json!({ "cluster": cluster }))?;
     } else {
         print(cluster_yml(&members).as_bytes())?;
@@ -216,7 +232,7 @@ impl Apply {
     async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let client = global.client()?;
         let change = wish_of_file(&self.file, &client).await?;
-        change.apply(&client, self.yes, global).await
+        change.apply(&client, self.yes, self.force, global).await
     }
 }
 
@@ -225,7 +241,7 @@ impl Replace {
         let client = global.client()?;
         let present = client.members().await?;
         let wish = text::replacement(&present, &self.id, self.identity.as_deref()).map_err(CliError::bad_input)?;
-        Change { present, wish }.apply(&client, self.yes, global).await
+        Change { present, wish }.apply(&client, self.yes, self.force, global).await
     }
 }
 
@@ -243,6 +259,22 @@ async fn wish_of_file(name: &Path, client: &Client) -> Result<Change, CliError> 
             present.seed
         )));
     }
+    if cluster.parameters.epoch_floor != present.epoch_floor {
+        return Err(CliError::bad_input(format!(
+            "{}: epoch_floor is {}, and that of the cluster is {}: it never changes; give the file that number",
+            name.display(),
+            cluster.parameters.epoch_floor,
+            present.epoch_floor
+        )));
+    }
+    if !present.cluster_name.is_empty() && cluster.name != present.cluster_name {
+        return Err(CliError::bad_input(format!(
+            "{}: the name of the cluster is {:?}, and the nodes have {:?}, which is in their certificates: give the file that name",
+            name.display(),
+            cluster.name,
+            present.cluster_name
+        )));
+    }
     let member = |member: crate::types::NodeIndex| {
         let (weight_hundredths, zone) = cluster.parameters.site(member).to_fields();
         api::WishedMember {
@@ -255,6 +287,6 @@ async fn wish_of_file(name: &Path, client: &Client) -> Result<Change, CliError> 
     };
     let members = cluster.parameters.members().map(member).collect();
     let replica_count = u32::try_from(cluster.parameters.replica_count).unwrap_or(u32::MAX);
-    let wish = api::MembersWish { members, replica_count, expected: Some(present.number) };
+    let wish = api::MembersWish { members, replica_count, expected: Some(present.number), force: false };
     Ok(Change { present, wish })
 }

@@ -7,36 +7,14 @@ use comfy_table::{Table, presets};
 
 use crate::api;
 use crate::cli::status::{bytes_text, uptime_text};
+pub(super) use crate::service::members::text::{Moving, moving};
 use crate::service::members::text::{fate, replica_count_after, share, state, weight_text};
 
 /// The digits of an identity that the table shows.
 const IDENTITY_DIGITS: usize = 8;
 
-/// How far a change is, all nodes together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Moving {
-    pub(super) slots: u64,
-    pub(super) slots_done: u64,
-    pub(super) bytes: u64,
-    /// The nodes that have something left to do, or have not said.
-    pub(super) nodes: usize,
-}
-
-/// What moves, as far as the nodes have said.
-pub(super) fn moving(members: &api::MembersGetResponse) -> Moving {
-    let mut sum = Moving::default();
-    for member in members.members.iter().filter(|member| member.in_new) {
-        let progress = member.progress.unwrap_or_default();
-        sum.slots += u64::from(progress.slots);
-        sum.slots_done += u64::from(progress.slots_done);
-        sum.bytes += progress.bytes;
-        sum.nodes += usize::from(!progress.complete);
-    }
-    sum
-}
-
 /// What is left of a change, with the slots and bytes that move in a second.
-pub(super) fn rest_text(moving: Moving, rate: Option<(f64, f64)>) -> String {
+pub(in crate::cli) fn rest_text(moving: Moving, rate: Option<(f64, f64)>) -> String {
     let Moving { slots, slots_done, bytes, nodes } = moving;
     let mut text = format!("{slots_done} of {slots} slots, {}", bytes_text(bytes));
     if nodes == 0 {
@@ -288,6 +266,7 @@ pub(super) fn replacement(
         members: others.chain([place]).collect(),
         replica_count: replica_count_after(members),
         expected: Some(members.number),
+        force: false,
     })
 }
 
@@ -361,6 +340,7 @@ mod tests {
             members: members.members.iter().map(as_wished).collect(),
             replica_count: 3,
             expected: None,
+            force: false,
         };
         assert!(reaches_wish(&members, &wish));
         let mut without_identity = wish.clone();

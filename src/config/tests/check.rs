@@ -43,7 +43,7 @@ fn check_tells_kinds_apart_and_compares_them() {
 #[test]
 fn check_remarks_on_addresses_of_http_that_nobody_reaches() {
     let remarks = |lines: &str| -> Vec<String> {
-        let reports = check(&[file("n.yml", &format!("{NODE}{lines}"))]);
+        let reports = check(&[file("n.yml", &format!("{NODE}{lines}  insecure: true\n"))]);
         assert!(reports[0].outcome.is_ok(), "{reports:?}");
         reports[0].remarks.iter().map(ToString::to_string).collect()
     };
@@ -66,7 +66,7 @@ fn check_remarks_on_addresses_of_http_that_nobody_reaches() {
 #[test]
 fn check_remarks_on_addresses_that_cannot_be_the_same() {
     let remarks = |local: &str, remote: &str| -> Vec<String> {
-        let node = NODE.replace("127.0.0.1:8001", &format!("\"{local}\""));
+        let node = NODE.replace("127.0.0.1:8001", &format!("\"{local}\"")) + "  insecure: true\n";
         let cluster = CLUSTER.replace("127.0.0.1:8001", remote);
         let reports = check(&[file("n.yml", &node), file("c.yml", &cluster)]);
         assert!(reports.iter().all(|report| report.outcome.is_ok()), "{reports:?}");
@@ -97,6 +97,91 @@ fn check_remarks_on_addresses_that_cannot_be_the_same() {
         ("[::ffff:10.0.0.1]:8001", "10.0.0.1:8001"),
     ] {
         assert_eq!(remarks(local, remote), Vec::<String>::new(), "{local} {remote}");
+    }
+}
+
+#[test]
+fn node_that_others_reach_needs_tls_or_leave_to_go_without() {
+    let refused = |local: &str, more: &str, remote: &str| -> Option<String> {
+        let node = NODE.replace("127.0.0.1:8001", &format!("\"{local}\"")) + more;
+        let cluster = CLUSTER.replace("127.0.0.1:8001", remote);
+        let (node, cluster) = (file("n.yml", &node), file("c.yml", &cluster));
+        let parsed = Config::parse(node, cluster, []).err().map(|error| error.to_string());
+        let checked = check(&[node, cluster])[0].outcome.clone().err().map(|error| error.to_string());
+        assert_eq!(parsed, checked, "both say the same");
+        parsed
+    };
+    let tls = "  tls_certificate: n.crt\n  tls_key: n.key\n  tls_ca: ca.crt\n";
+    for (local, more, remote) in [
+        ("127.0.0.1:8001", "", "127.0.0.1:8001"),
+        ("127.9.9.9:8001", "", "localhost:8001"),
+        ("[::1]:8001", "", "[::1]:8001"),
+        ("[::ffff:127.0.0.1]:8001", "  local_http_address: 127.0.0.1:8101\n", "LOCALHOST.:8001"),
+        (":8001", tls, "n1.example:8001"),
+        (":8001", "  insecure: true\n", "n1.example:8001"),
+    ] {
+        assert_eq!(refused(local, more, remote), None, "{local} {more} {remote}");
+    }
+    for (local, more, remote, place) in [
+        (":8001", "", "127.0.0.1:8001", "n.yml:3: node.local_address: :8001"),
+        ("0.0.0.0:8001", "", "127.0.0.1:8001", "n.yml:3: node.local_address: 0.0.0.0:8001"),
+        ("10.0.0.1:8001", "", "127.0.0.1:8001", "n.yml:3: node.local_address: 10.0.0.1:8001"),
+        (
+            "127.0.0.1:8001",
+            "  local_redis_address: :6379\n",
+            "127.0.0.1:8001",
+            "n.yml:5: node.local_redis_address: :6379",
+        ),
+        (
+            "127.0.0.1:8001",
+            "  local_metrics_address: \"[::]:9\"\n",
+            "127.0.0.1:8001",
+            "n.yml:5: node.local_metrics_address: [::]:9",
+        ),
+        ("127.0.0.1:8001", "", "10.0.0.1:8001", "c.yml: cluster.nodes: 10.0.0.1:8001"),
+        (
+            "127.0.0.1:8001",
+            "  insecure: false\n",
+            "localhost.evil.example:8001",
+            "c.yml: cluster.nodes: localhost.evil.example:8001",
+        ),
+    ] {
+        let error = refused(local, more, remote).unwrap_or_else(|| panic!("{local} {more} {remote} is accepted"));
+        assert!(error.starts_with(&format!("{place} is beyond this machine's loopback")), "{error}");
+        assert!(error.contains("tls_certificate") && error.contains("insecure: true"), "{error}");
+    }
+}
+
+#[test]
+fn tls_needs_all_of_its_files() {
+    for (lines, missing) in [
+        ("  tls_certificate: n.crt\n", "node.tls_key"),
+        ("  tls_certificate: n.crt\n  tls_key: n.key\n", "node.tls_ca"),
+        ("  tls_ca: ca.crt\n", "node.tls_certificate"),
+    ] {
+        let error = super::node(&format!("{NODE}{lines}")).unwrap_err().to_string();
+        let words = [missing, "missing", "needs tls_certificate, tls_key and tls_ca"];
+        // Of two that are missing, either is named.
+        assert!(words[1..].iter().all(|part| error.contains(part)), "{error}");
+        assert!(error.contains("node.tls_"), "{error}");
+    }
+    let node = super::node(&format!("{NODE}  tls_certificate: a.crt\n  tls_key: b.key\n  tls_ca: /ca.crt\n")).unwrap();
+    let tls = node.tls.unwrap();
+    let expected = [Path::new("etc/a.crt"), Path::new("etc/b.key"), Path::new("/ca.crt")];
+    assert_eq!([tls.certificate.as_path(), &tls.key, &tls.ca], expected, "relative to the folder of the file");
+}
+
+#[test]
+fn cluster_has_a_name_for_its_certificates() {
+    assert_eq!(super::cluster(CLUSTER).unwrap().name, "quorate");
+    assert_eq!(
+        super::cluster(&CLUSTER.replace("  seed: 0\n", "  seed: 0\n  name: prod-1.eu\n")).unwrap().name,
+        "prod-1.eu"
+    );
+    for name in ["a/b", "\"\"", "a b", &"n".repeat(65)] {
+        let error =
+            super::cluster(&CLUSTER.replace("  seed: 0\n", &format!("  seed: 0\n  name: {name}\n"))).unwrap_err();
+        assert!(error.to_string().contains("cluster.name") && error.to_string().contains("such as prod"), "{error}");
     }
 }
 

@@ -14,7 +14,8 @@ use super::{ClusterConfig, Config, ConfigError, File, LocalAddress, NodeConfig, 
 use crate::limits::{
     BLOCK_CACHE_BYTES_DEFAULT, CONFIG_BYTES_MAX, NODES_MAX, RECORD_CACHE_BYTES_DEFAULT,
     REPAIR_BYTES_PER_SECOND_DEFAULT, REPAIR_KEYS_PER_SECOND_DEFAULT, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
-    REQUESTS_IN_FLIGHT_MAX_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
+    REQUESTS_IN_FLIGHT_MAX_DEFAULT, TAKEOVER_BYTES_PER_SECOND_DEFAULT, TAKEOVER_KEYS_PER_SECOND_DEFAULT,
+    WRITE_BUFFER_BYTES_DEFAULT,
 };
 use crate::types::{Durability, NodeId, Site};
 
@@ -97,6 +98,9 @@ fn smallest_node_file_gets_the_defaults() {
             local_line_address: None,
             local_redis_address: None,
             redis_table: crate::types::Table::Default,
+            tls: None,
+            tls_client_certificates_required: false,
+            insecure: false,
             data_dir: PathBuf::from("etc/data/1"),
             durability: Durability::Fsync,
             operator_writes: false,
@@ -104,6 +108,8 @@ fn smallest_node_file_gets_the_defaults() {
             request_bytes_in_flight_max: REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
             repair_keys_per_second: REPAIR_KEYS_PER_SECOND_DEFAULT,
             repair_bytes_per_second: REPAIR_BYTES_PER_SECOND_DEFAULT,
+            takeover_keys_per_second: TAKEOVER_KEYS_PER_SECOND_DEFAULT,
+            takeover_bytes_per_second: TAKEOVER_BYTES_PER_SECOND_DEFAULT,
             tombstones_kept_for_seconds: 600,
             disk_reserve_bytes: None,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
@@ -119,7 +125,8 @@ fn full_node_file_is_taken_as_it_is() {
     let config = node(
         "node:\n  id: a.b\n  local_address: \"[::1]:1\"\n  local_metrics_address: :65535\n  data_dir: /var/lib/q\n  \
          durability: os\n  operator_writes: true\n  requests_in_flight_max: 1\n  request_bytes_in_flight_max: 67108864\n  \
-         repair_keys_per_second: 0\n  repair_bytes_per_second: 65536\n  tombstones_kept_for_seconds: 1\n  \
+         repair_keys_per_second: 0\n  repair_bytes_per_second: 65536\n  \
+         takeover_keys_per_second: 1\n  takeover_bytes_per_second: 65536\n  tombstones_kept_for_seconds: 1\n  \
          record_cache_bytes: 2097152\n  block_cache_bytes: 1048576\n  write_buffer_bytes: 1099511627776\n",
     )
     .unwrap();
@@ -133,6 +140,7 @@ fn full_node_file_is_taken_as_it_is() {
     assert_eq!(config.requests_in_flight_max, 1);
     assert_eq!(config.request_bytes_in_flight_max, 64 << 20);
     assert_eq!((config.repair_keys_per_second, config.repair_bytes_per_second), (0, 64 << 10));
+    assert_eq!((config.takeover_keys_per_second, config.takeover_bytes_per_second), (1, 64 << 10));
     assert_eq!(config.tombstones_kept_for_seconds, 1);
     assert_eq!(config.record_cache_bytes, 2 << 20);
     assert_eq!(config.block_cache_bytes, 1 << 20);
@@ -185,9 +193,10 @@ fn bad_node_files_are_refused_with_one_line() {
     let with = |line: &str| format!("{NODE}  {line}\n");
     let without = |start: &str| NODE.lines().filter(|line| !line.contains(start)).collect::<Vec<_>>().join("\n");
     let keys = "id, local_address, local_metrics_address, local_http_address, remote_http_address, http_hosts, \
-                http_cors_origins, local_line_address, local_redis_address, redis_table, data_dir, durability, operator_writes, \
+                http_cors_origins, local_line_address, local_redis_address, redis_table, tls_certificate, tls_key, tls_ca, tls_client_certificates, insecure, \
+             data_dir, durability, operator_writes, \
                 requests_in_flight_max, request_bytes_in_flight_max, repair_keys_per_second, \
-                repair_bytes_per_second, tombstones_kept_for_seconds, disk_reserve_bytes, record_cache_bytes, block_cache_bytes, \
+                repair_bytes_per_second, takeover_keys_per_second, takeover_bytes_per_second, tombstones_kept_for_seconds, disk_reserve_bytes, record_cache_bytes, block_cache_bytes, \
                 write_buffer_bytes";
     let cases: Vec<(String, String)> = vec![
         (String::new(), "etc/n.yml: the file is empty: accepted is one mapping with the key node".into()),
@@ -438,8 +447,14 @@ fn bad_cluster_files_are_refused_with_one_line() {
             "c.yml:2: cluster.seed: \"4294967296\" is not accepted: give a whole number from 0 to 4294967295".into(),
         ),
         (
+            replace("seed: 0", "seed: 0\n  epoch_floor: 281474976710657"),
+            "c.yml:3: cluster.epoch_floor: \"281474976710657\" is not accepted: give a whole number from 0 to \
+             281474976710656"
+                .into(),
+        ),
+        (
             replace("seed: 0", "sede: 0"),
-            "c.yml:2: cluster.sede: unknown key (did you mean seed?): accepted are seed, replica_count, nodes".into(),
+            "c.yml:2: cluster.sede: unknown key (did you mean seed?): accepted are name, seed, replica_count, epoch_floor, nodes".into(),
         ),
         (replace("seed: 0", "seed: 0\n  seed: 1"), "c.yml:3: cluster.seed: given twice, first on line 2: each key is accepted once".into()),
         (

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::{NODE, file, id, node, node_with};
-use crate::config::{LocalAddress, NodeConfig, RemoteAddress};
+use crate::config::{LocalAddress, NodeConfig, RemoteAddress, TlsPaths};
 use crate::limits::RECORD_CACHE_BYTES_DEFAULT;
 use crate::types::Durability;
 
@@ -25,12 +25,19 @@ fn variables_override_the_file() {
             ("QUORATE_NODE_LOCAL_LINE_ADDRESS", "127.0.0.1:8202"),
             ("QUORATE_NODE_LOCAL_REDIS_ADDRESS", "127.0.0.1:8302"),
             ("QUORATE_NODE_REDIS_TABLE", "carts"),
+            ("QUORATE_NODE_TLS_CERTIFICATE", "./n.crt"),
+            ("QUORATE_NODE_TLS_KEY", "/n.key"),
+            ("QUORATE_NODE_TLS_CA", "ca.crt"),
+            ("QUORATE_NODE_TLS_CLIENT_CERTIFICATES", "required"),
+            ("QUORATE_NODE_INSECURE", "true"),
             ("QUORATE_NODE_DURABILITY", "os"),
             ("QUORATE_NODE_OPERATOR_WRITES", "true"),
             ("QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX", "5"),
             ("QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX", "67108865"),
             ("QUORATE_NODE_REPAIR_KEYS_PER_SECOND", "0"),
             ("QUORATE_NODE_REPAIR_BYTES_PER_SECOND", "65537"),
+            ("QUORATE_NODE_TAKEOVER_KEYS_PER_SECOND", "9"),
+            ("QUORATE_NODE_TAKEOVER_BYTES_PER_SECOND", "65539"),
             ("QUORATE_NODE_TOMBSTONES_KEPT_FOR_SECONDS", "77"),
             ("QUORATE_NODE_BLOCK_CACHE_BYTES", "1048577"),
             ("QUORATE_NODE_WRITE_BUFFER_BYTES", "1048578"),
@@ -52,6 +59,9 @@ fn variables_override_the_file() {
             local_line_address: Some(LocalAddress::loopback(8202)),
             local_redis_address: Some(LocalAddress::loopback(8302)),
             redis_table: crate::types::Table::parse("carts").unwrap(),
+            tls: Some(TlsPaths { certificate: "n.crt".into(), key: "/n.key".into(), ca: "ca.crt".into() }),
+            tls_client_certificates_required: true,
+            insecure: true,
             data_dir: PathBuf::from("data/2"),
             durability: Durability::Os,
             operator_writes: true,
@@ -59,6 +69,8 @@ fn variables_override_the_file() {
             request_bytes_in_flight_max: (64 << 20) + 1,
             repair_keys_per_second: 0,
             repair_bytes_per_second: 65_537,
+            takeover_keys_per_second: 9,
+            takeover_bytes_per_second: 65_539,
             tombstones_kept_for_seconds: 77,
             disk_reserve_bytes: Some(0),
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
@@ -84,9 +96,11 @@ fn bad_variables_are_refused_by_name() {
     let names = "QUORATE_NODE_ID, QUORATE_NODE_LOCAL_ADDRESS, QUORATE_NODE_LOCAL_METRICS_ADDRESS, \
                  QUORATE_NODE_LOCAL_HTTP_ADDRESS, QUORATE_NODE_REMOTE_HTTP_ADDRESS, QUORATE_NODE_HTTP_HOSTS, \
                  QUORATE_NODE_HTTP_CORS_ORIGINS, QUORATE_NODE_LOCAL_LINE_ADDRESS, QUORATE_NODE_LOCAL_REDIS_ADDRESS, QUORATE_NODE_REDIS_TABLE, \
-                 QUORATE_NODE_DATA_DIR, QUORATE_NODE_DURABILITY, QUORATE_NODE_OPERATOR_WRITES, \
+                 QUORATE_NODE_TLS_CERTIFICATE, QUORATE_NODE_TLS_KEY, QUORATE_NODE_TLS_CA, QUORATE_NODE_TLS_CLIENT_CERTIFICATES, \
+                 QUORATE_NODE_INSECURE, QUORATE_NODE_DATA_DIR, QUORATE_NODE_DURABILITY, QUORATE_NODE_OPERATOR_WRITES, \
                  QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX, QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX, \
                  QUORATE_NODE_REPAIR_KEYS_PER_SECOND, QUORATE_NODE_REPAIR_BYTES_PER_SECOND, \
+                 QUORATE_NODE_TAKEOVER_KEYS_PER_SECOND, QUORATE_NODE_TAKEOVER_BYTES_PER_SECOND, \
                  QUORATE_NODE_TOMBSTONES_KEPT_FOR_SECONDS, \
                  QUORATE_NODE_DISK_RESERVE_BYTES, QUORATE_NODE_RECORD_CACHE_BYTES, QUORATE_NODE_BLOCK_CACHE_BYTES, QUORATE_NODE_WRITE_BUFFER_BYTES";
     let cases = [

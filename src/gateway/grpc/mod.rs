@@ -49,6 +49,7 @@ use crate::service::buffer_budget::BudgetGuard;
 use crate::service::deadline::Deadline;
 use crate::service::listener::{Connection, Listener};
 use crate::service::request_metrics::Door;
+use crate::tls::Caller;
 use crate::wire::method::{Access, Method};
 
 use body::{Counted, Observed, observed};
@@ -241,10 +242,13 @@ impl tonic::codegen::Service<http::Request<Body>> for Frontend {
     }
 }
 
+/// Who is at the other end of the connection goes with each request: links of nodes ask for it.
 impl Connected for Connection {
-    type ConnectInfo = ();
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Caller {
+        self.caller().clone()
+    }
 }
 
 /// Whether a call is no request to Quorate: links of peers, reflection and health checks.

@@ -55,8 +55,9 @@ impl Gateway {
 
     pub(super) async fn cluster_status(&self, call: &Call) -> Result<Reply, Problem> {
         let ClusterView { members, .. } = self.service.cluster(call.deadline()?).await?;
+        let scheme = if self.service.node().trust().tls.is_some() { "https" } else { "http" };
         let urls = |address: Option<&String>| -> Vec<String> {
-            address.into_iter().map(|address| format!("http://{address}")).collect()
+            address.into_iter().map(|address| format!("{scheme}://{address}")).collect()
         };
         let member = |member: &MemberView| {
             json!({
@@ -97,9 +98,12 @@ impl Gateway {
                 return Ok(report.clone());
             }
             let info = api::ClusterInfoResponse::from(self.service.cluster(deadline).await?);
-            let answers = cluster_report::ask_all(&info, &[], time_max).await;
+            let trust = self.service.node().trust();
+            let answers = cluster_report::ask_all(&info, &[], &|id| trust.dialer_of(id), time_max).await;
             let rows = cluster_report::rows(&info, &answers);
-            let report = Report::new(self.service.node().layout().newest(), rows).as_json();
+            let members = self.service.members_seen(deadline).await;
+            let layout = self.service.node().layout();
+            let report = Report::new(layout.old(), layout.new_placement(), members, rows).as_json();
             *latest = Some((Instant::now(), report.clone()));
             Ok(report)
         };

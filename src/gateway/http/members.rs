@@ -85,7 +85,7 @@ async fn wish_of(call: &Call, upload: Upload) -> Result<Wish, Problem> {
 /// The wish in a body. The error says what is wrong with it.
 fn read(body: &[u8]) -> Result<api::MembersWish, String> {
     let json: Json = serde_json::from_slice(body).map_err(|error| format!("the body is no JSON: {error}"))?;
-    let fields = fields("the body", &json, &["members", "replica_count", "expected"])?;
+    let fields = fields("the body", &json, &["members", "replica_count", "expected", "force"])?;
     let number = |name: &str| match fields.get(name) {
         None | Some(Json::Null) => Ok(None),
         Some(given) => given.as_u64().map(Some).ok_or_else(|| format!("{name} is {given}: a number is accepted")),
@@ -122,7 +122,12 @@ fn read(body: &[u8]) -> Result<api::MembersWish, String> {
     };
     let members = members.iter().enumerate().map(member).collect::<Result<Vec<_>, String>>()?;
     let replica_count = u32::try_from(replica_count).unwrap_or(u32::MAX);
-    Ok(api::MembersWish { members, replica_count, expected: number("expected")? })
+    let force = match fields.get("force") {
+        None | Some(Json::Null) => false,
+        Some(Json::Bool(force)) => *force,
+        Some(given) => return Err(format!("force is {given}: true and false are accepted")),
+    };
+    Ok(api::MembersWish { members, replica_count, expected: number("expected")?, force })
 }
 
 /// The fields of an object that has no others than those accepted.
@@ -159,6 +164,9 @@ mod tests {
             let json: Json = serde_json::from_str(json).unwrap();
             assert_eq!(weight(&json), Some(hundredths), "{json}");
         }
+        assert!(!wish.force);
+        let forced = read(GOOD.replacen('{', r#"{"force":true,"#, 1).as_bytes()).unwrap();
+        assert!(forced.force);
         for (text, part) in [
             ("[", "no JSON"),
             ("[]", "no object"),
@@ -178,6 +186,7 @@ mod tests {
                 "members[0].weight is \"2\"",
             ),
             (r#"{"replica_count":1,"members":[],"expect":3}"#, "\"expect\""),
+            (r#"{"replica_count":1,"members":[],"force":1}"#, "force is 1"),
         ] {
             let problem = read(text.as_bytes()).unwrap_err();
             assert!(problem.contains(part), "{text}: {problem}");

@@ -221,6 +221,7 @@ fn document() -> Json {
             "members": { "type": "array", "minItems": 1, "maxItems": NODES_MAX, "items": member },
             "replica_count": { "type": "integer", "minimum": 1, "maximum": REPLICA_COUNT_MAX },
             "expected": { "type": "integer", "minimum": 0 },
+            "force": { "type": "boolean" },
         },
         "additionalProperties": false,
     });

@@ -712,7 +712,9 @@ impl Coordinator {
         ctx.node.finish(operation.caller, reply);
         if let Some((record, age)) = operation.operation.hint() {
             let kept = if record.ttl.is_some() { ctx.node.now } else { Time::default() };
-            for peer in operation.tally.uncounted().filter(|peer| *peer != me) {
+            // What a replica has fenced off would pass as a copy. It may lack the deletion above it. Repair brings what it lacks.
+            let is_fenced = |peer: &NodeIndex| operation.refusals.get(peer) == Some(&Refusal::Fenced);
+            for peer in operation.tally.uncounted().filter(|peer| *peer != me && !is_fenced(peer)) {
                 let (key, record) = (operation.key.clone(), record.clone());
                 let hint = Hint { round: operation.round, key, record, age, kept };
                 let hints = self.hints.add(peer, id, hint);

@@ -40,7 +40,10 @@ impl Coordinator {
                 self.clock_rounds.leave(id, &std::mem::take(rounds));
             }
             match &operation.stage {
-                Stage::Start | Stage::Queued | Stage::Pause | Stage::Epoch { .. } => continue,
+                Stage::Start | Stage::Queued | Stage::Pause | Stage::Epoch { .. } => {
+                    operation.operation.forget_others(&operation.tally);
+                    continue;
+                }
                 Stage::Clock { .. } => self.clock_rounds.wait(id, Fanout::Majority),
                 Stage::Ask { .. } | Stage::Seal(_) => {
                     operation.pace = Pace::Resend { times: 1 };

@@ -16,12 +16,13 @@ use crate::mutants::rule;
 use crate::protocol::context::{Caller, PendingAck, Task};
 use crate::protocol::coordinator::ops::Mend;
 use crate::protocol::group_commit::AckAfter;
-use crate::protocol::io::{Failure, Reply};
-use crate::types::{Clock, NodeIndex, Slot, TableId, TakenOver};
+use crate::protocol::io::{Failure, ProtocolEvent, Reply};
+use crate::protocol::message::OperationId;
+use crate::types::{AgedRecord, Clock, Key, NodeIndex, Slot, TableId, TakenOver};
 
-use super::messages::{MembersAnswer, MembersRequest};
+use super::messages::{MembersAnswer, MembersRequest, Progress};
 use super::state::{Members, MembersCtx};
-use super::takeover::{Step, Takeover};
+use super::takeover::{Step, Takeover, ToldFloors};
 
 impl Members {
     /// Takes the next steps that may be taken now.
@@ -34,22 +35,36 @@ impl Members {
         takeover.again_at = now.after(TAKEOVER_AGAIN);
         let id = *takeover.id.get_or_insert_with(|| ctx.coordinator.next_id());
         let round = takeover.round;
-        let (answered, request): (BTreeSet<NodeIndex>, _) = match &takeover.step {
-            Step::Floors(told) => (told.keys().copied().collect(), MembersRequest::Floors),
+        let old = ctx.shared.node.layout.old().members().iter().copied();
+        let questions: Vec<(NodeIndex, MembersRequest)> = match &takeover.step {
+            Step::Floors(told) => old.filter_map(|node| Some((node, floors_to_ask_for(told.get(&node))?))).collect(),
             Step::List(pages) => {
-                (pages.keys().copied().collect(), MembersRequest::Records { after: takeover.up_to.clone() })
+                let after = &takeover.up_to;
+                let missing = old.filter(|node| !pages.contains_key(node));
+                missing.map(|node| (node, MembersRequest::Records { after: after.clone() })).collect()
             }
             Step::Copy { .. } => return self.copy(ctx),
             Step::KeepFloors | Step::KeepEnd | Step::Complete => return,
         };
-        let old: Vec<NodeIndex> = ctx.layout().old().members().to_vec();
-        for node in old.into_iter().filter(|node| !answered.contains(node)) {
-            if node == ctx.me() {
-                let from = ctx.own_origin(id, round);
-                self.on_request(from, request.clone(), ctx);
-            } else {
-                ctx.send(node, id, round, request.clone());
-            }
+        for (node, request) in questions {
+            self.ask_old(node, id, round, request, ctx);
+        }
+    }
+
+    /// Asks an old replica.
+    fn ask_old(
+        &mut self,
+        node: NodeIndex,
+        id: OperationId,
+        round: u32,
+        request: MembersRequest,
+        ctx: &mut MembersCtx<'_>,
+    ) {
+        if node == ctx.me() {
+            let from = ctx.own_origin(id, round);
+            self.on_request(from, request, ctx);
+        } else {
+            ctx.send(node, id, round, request);
         }
     }
 
@@ -66,14 +81,27 @@ impl Members {
             return;
         }
         match (answer, &mut takeover.step) {
-            (MembersAnswer::Floors { fence, dropped }, Step::Floors(told)) => {
-                told.insert(from, (fence, dropped));
-                let answered = told.keys().copied().collect();
-                if takeover.are_enough(&answered, ctx.shared.node.layout) {
+            (MembersAnswer::Floors { fence, dropped, has_more }, Step::Floors(told)) => {
+                let of_node = told.entry(from).or_default();
+                let before = of_node.up_to;
+                of_node.hear(fence, dropped.last().copied(), has_more);
+                let next = floors_to_ask_for(Some(of_node)).filter(|_| of_node.up_to > before);
+                let whole = told.iter().filter(|(_, told)| told.is_whole).map(|(node, _)| *node).collect();
+                let (is_enough, id) = (takeover.are_enough(&whole, ctx.shared.node.layout), takeover.id);
+                // They become durable no later than what follows from the floors.
+                if rule!(ShrinkWithoutDrops, true, not false) {
+                    for table in dropped {
+                        ctx.shared.replica.hears_of_drop(table, &mut ctx.shared.node);
+                    }
+                }
+                if is_enough {
                     self.keep_floors(ctx);
+                } else if let (Some(id), Some(next)) = (id, next) {
+                    self.ask_old(from, id, round, next, ctx);
                 }
             }
             (MembersAnswer::Records(page), Step::List(pages)) => {
+                self.pace.bytes(page.bytes(), self.rate, ctx.shared.node.now);
                 pages.insert(from, page);
                 let answered = pages.keys().copied().collect();
                 if takeover.are_enough(&answered, ctx.shared.node.layout) {
@@ -91,15 +119,9 @@ impl Members {
         }
         let now = ctx.now();
         let Step::Floors(told) = &self.takeover.step else { return };
-        let fence = told.values().filter_map(|(fence, _)| *fence).max();
-        let dropped: BTreeSet<TableId> = told.values().flat_map(|(_, dropped)| dropped.iter().copied()).collect();
+        let fence = told.values().filter_map(|told| told.fence).max();
         if let Some(fence) = fence {
             ctx.shared.replica.take_fence(fence, &mut ctx.shared.node);
-        }
-        if rule!(ShrinkWithoutDrops, true, not false) {
-            for table in dropped {
-                ctx.shared.replica.hears_of_drop(table, &mut ctx.shared.node);
-            }
         }
         let number = ctx.layout().number();
         let up_to = self.takeover.up_to.clone();
@@ -148,12 +170,14 @@ impl Members {
         // Clients go first.
         let at_once =
             if ctx.coordinator.serves_clients() { TAKEOVER_BUSY_KEYS_MAX } else { TAKEOVER_KEYS_IN_FLIGHT_MAX };
-        self.takeover.again_at = now.after(TAKEOVER_AGAIN);
+        let at_once = at_once.min(self.pace.keys_max(self.rate));
         while let Step::Copy { keys, in_flight, .. } = &mut self.takeover.step
             && !is_overloaded
             && in_flight.len() < at_once
+            && self.pace.allows(now)
             && let Some(key) = keys.pop_front()
         {
+            self.pace.key(self.rate, now);
             self.takeover.last_task += 1;
             let task = self.takeover.last_task;
             in_flight.insert(task, key.clone());
@@ -162,6 +186,9 @@ impl Members {
             ctx.coordinator.start(caller, now.after(REPAIR_KEY_DEADLINE), key, mend, &mut ctx.shared);
         }
         let Step::Copy { keys, in_flight, page_end } = &self.takeover.step else { return };
+        let again_at = now.after(TAKEOVER_AGAIN);
+        let waits_for_pace = !keys.is_empty() && in_flight.len() < at_once && !is_overloaded;
+        self.takeover.again_at = if waits_for_pace { self.pace.free_at().min(again_at) } else { again_at };
         if !keys.is_empty() || !in_flight.is_empty() || ctx.shared.node.group_commit.has_failed() {
             return;
         }
@@ -183,10 +210,16 @@ impl Members {
         let Step::Copy { keys, in_flight, .. } = &mut self.takeover.step else { return };
         let Some(key) = in_flight.remove(&task) else { return };
         match reply {
-            Reply::Record(found) => {
+            Reply::Record(record) => {
+                // A client has written it meanwhile, or another node that gains the slot has brought it here.
                 self.takeover.keys += 1;
-                let value = found.as_ref().map_or(0, |record| record.content.value_bytes());
-                self.takeover.bytes += (key.as_bytes().len() + value) as u64;
+                self.takeover.bytes += record.as_ref().map_or(0, |record| bytes_of(&key, record)) as u64;
+            }
+            Reply::Spread(record) => {
+                let bytes = bytes_of(&key, record);
+                self.takeover.keys += 1;
+                self.takeover.bytes += bytes as u64;
+                self.pace.copied(bytes, self.rate, ctx.now());
             }
             // The records of a dropped table are removed, whatever they are.
             Reply::Failed(Failure::TableDropped | Failure::DroppedMeanwhile) => {}
@@ -200,6 +233,21 @@ impl Members {
     pub fn is_taken_over(&mut self, number: u64, ctx: &mut MembersCtx<'_>) {
         if ctx.layout().number() == number && self.takeover.step == Step::KeepEnd {
             self.takeover.begin_step(Step::Complete, ctx.now());
+            let Progress { slots, keys, bytes, .. } = self.takeover.progress();
+            ctx.shared.node.report(ProtocolEvent::TakenOver { slots, keys, bytes });
         }
+    }
+}
+
+/// The bytes of a record that is copied.
+fn bytes_of(key: &Key, record: &AgedRecord) -> usize {
+    key.as_bytes().len() + record.content.value_bytes()
+}
+
+/// What an old replica that has told so much of its floors is asked for next.
+fn floors_to_ask_for(told: Option<&ToldFloors>) -> Option<MembersRequest> {
+    match told {
+        Some(told) if told.is_whole => None,
+        told => Some(MembersRequest::Floors { after: told.map_or(TableId::DEFAULT, |told| told.up_to) }),
     }
 }

@@ -8,12 +8,16 @@ use crate::protocol::context::Origin;
 use crate::protocol::io::{Failure, Reply, Time};
 use crate::protocol::layout::Layout;
 use crate::protocol::message::{Answer, OperationId};
+use crate::protocol::pace::Pace;
+use crate::protocol::rate::Rate;
 use crate::types::NodeIndex;
 
 use super::messages::{MembersAnswer, MembersRequest};
 use super::refusal::MembersRefusal;
 use super::request::present_configuration;
 use super::state::{Members, MembersCtx, takers};
+use super::sweep::Sweep;
+use super::takeover::Step;
 use super::vote::VOTE_TIME_MAX;
 
 impl Members {
@@ -21,7 +25,7 @@ impl Members {
     #[must_use]
     pub fn next_wake(&self, layout: &Layout) -> Option<Time> {
         let look_at = layout.is_joint().then_some(self.look_at);
-        [self.vote_wakes_at(), look_at, self.takeover.next_wake()].into_iter().flatten().min()
+        [self.vote_wakes_at(), look_at, self.takeover.next_wake(), self.sweep.next_wake()].into_iter().flatten().min()
     }
 
     /// A timer may have fired.
@@ -29,6 +33,20 @@ impl Members {
         self.vote_is_late(ctx);
         self.take_over(ctx);
         self.look(ctx);
+        self.sweep(ctx);
+    }
+
+    /// Slots are taken over at another rate from now on.
+    pub fn pace(&mut self, rate: Rate) {
+        (self.rate, self.pace) = (rate, Pace::default());
+    }
+
+    /// A peer can be reached again: it is asked at once what it has not answered.
+    pub fn catch_up(&mut self, ctx: &mut MembersCtx<'_>) {
+        if matches!(self.takeover.step, Step::Floors(_) | Step::List(_)) {
+            self.takeover.again_at = ctx.now();
+            self.take_over(ctx);
+        }
     }
 
     /// Asks all members of the new list how far they are, from time to time.
@@ -98,7 +116,7 @@ impl Members {
                 let progress = self.takeover.progress();
                 ctx.shared.node.answer(from, Answer::Members(MembersAnswer::Progress(progress)));
             }
-            MembersRequest::Floors => Self::tell_floors(from, ctx),
+            MembersRequest::Floors { after } => Self::tell_floors(from, after, ctx),
             MembersRequest::Records { after } => self.read_records(from, after, ctx),
         }
     }
@@ -145,7 +163,9 @@ impl Members {
             };
             ctx.shared.node.reply(asked.request, reply);
         }
-        self.takeover.begin_anew(ctx.shared.node.layout, ctx.shared.node.me, None, now);
+        let (layout, me) = (ctx.shared.node.layout, ctx.shared.node.me);
+        self.takeover.begin_anew(layout, me, None, now);
+        self.sweep = Sweep::begin(layout, me, now);
         if let Some(configuration) = ctx.layout().configuration().cloned() {
             Self::tell(&configuration, ctx);
         }

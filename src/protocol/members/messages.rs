@@ -20,7 +20,10 @@ pub enum MembersRequest {
         configuration: Arc<Configuration>,
     },
     /// Asks for what must be known before a gained slot is served.
-    Floors,
+    Floors {
+        /// Only the dropped tables above this one.
+        after: TableId,
+    },
     /// Asks for the first records of the slots that the asker takes over and the one who is asked holds.
     Records {
         /// Only those after this key of this slot.
@@ -49,8 +52,10 @@ pub enum MembersAnswer {
     Floors {
         /// The clock up to which it takes in no new writes.
         fence: Option<Clock>,
-        /// The tables that were dropped.
+        /// Tables that were dropped, in the order of their ids.
         dropped: Vec<TableId>,
+        /// Whether there are more above the last of them.
+        has_more: bool,
     },
     /// Records, and the seals of their slots.
     Records(TakeoverPage),
@@ -136,7 +141,7 @@ impl MembersRequest {
         match self {
             Self::Accept { configuration, .. } => configuration_bytes(configuration),
             Self::Records { after: Some((_, key)) } => key.as_bytes().len(),
-            Self::Records { after: None } | Self::Prepare { .. } | Self::Floors | Self::Progress => 0,
+            Self::Records { after: None } | Self::Prepare { .. } | Self::Floors { .. } | Self::Progress => 0,
         }
     }
 }

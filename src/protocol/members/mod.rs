@@ -21,6 +21,7 @@
 //! | `drive` | what brings a change to its end |
 //! | `copying`, `takeover` | the slots that this node takes over |
 //! | `serving` | the records that others take over |
+//! | `sweep`, `sweeping` | what is left of slots that this node does not hold any more |
 
 mod copying;
 mod drive;
@@ -30,6 +31,8 @@ pub mod refusal;
 mod request;
 mod serving;
 mod state;
+mod sweep;
+mod sweeping;
 mod takeover;
 #[cfg(test)]
 mod tests;

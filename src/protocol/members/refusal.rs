@@ -39,10 +39,10 @@ pub enum MembersRefusal {
     /// Some slots would have no majority of members that can be reached.
     NoMajority {
         /// How many slots.
-        slots: usize,
-        /// One of them.
-        slot: Slot,
-        /// The members that cannot be reached.
+        count: usize,
+        /// The first of them.
+        slots: Vec<Slot>,
+        /// Their replicas that cannot be reached, of either list.
         unreachable: Vec<NodeId>,
     },
     /// Another change was made at the same time.
@@ -85,12 +85,16 @@ impl fmt::Display for MembersRefusal {
             Self::SeveralWait(id) => {
                 write!(f, "several nodes {id} wait to join: end all but one, or name the identity")
             }
-            Self::NoMajority { slots, slot, unreachable } => {
-                let names: Vec<&str> = unreachable.iter().map(NodeId::as_str).collect();
+            Self::NoMajority { count, slots, unreachable } => {
+                let nodes: Vec<&str> = unreachable.iter().map(NodeId::as_str).collect();
+                let named: Vec<String> = slots.iter().map(Slot::to_string).collect();
+                let more = if *count > slots.len() { ", ..." } else { "" };
                 write!(
                     f,
-                    "{slots} slots (one is {slot}) would have no majority of members that can be reached: bring back {}",
-                    names.join(", ")
+                    "{count} slots ({}{more}) would have no majority of members that can be reached: bring back {}; or \
+                     force the change, and the keys of these slots wait until they are back",
+                    named.join(", "),
+                    nodes.join(", ")
                 )
             }
             Self::OtherChange { number } => write!(

@@ -6,33 +6,26 @@ use std::sync::Arc;
 use crate::limits::WAITING_HEARD_MAX;
 use crate::protocol::io::{Failure, MembersChange, Reply, RequestId, Time};
 use crate::protocol::membership::WaitingNode;
-use crate::types::{Configuration, Member, MemberList, NodeIndex, Site};
+use crate::types::{Configuration, Member, MemberList, NodeIndex, Site, Slot};
 
 use super::messages::{WishedMember, WishedMembers};
 use super::refusal::MembersRefusal;
 use super::state::{Asked, Members, MembersCtx};
 
+/// So many of the slots that would have no majority are named.
+const SLOTS_NAMED: usize = 3;
+
 impl Members {
     /// An operator wants something of the members.
     pub fn on_order(&mut self, id: RequestId, deadline: Time, change: MembersChange, ctx: &mut MembersCtx<'_>) {
         match change {
-            MembersChange::Change { expected, wished } => self.change(id, deadline, expected, &wished, ctx),
+            MembersChange::Change { expected, wished, is_forced } => {
+                match self.granted(expected, &wished, is_forced, ctx) {
+                    Ok(configuration) => self.begin(id, deadline, configuration, ctx),
+                    Err(refusal) => refuse(id, refusal, ctx),
+                }
+            }
             MembersChange::TakeBack { expected } => self.take_back(id, deadline, expected, ctx),
-        }
-    }
-
-    /// An operator wants other members. `expected` is the number of the configuration that the operator has seen.
-    fn change(
-        &mut self,
-        id: RequestId,
-        deadline: Time,
-        expected: Option<u64>,
-        wished: &WishedMembers,
-        ctx: &mut MembersCtx<'_>,
-    ) {
-        match self.granted(expected, wished, ctx) {
-            Ok(configuration) => self.begin(id, deadline, configuration, ctx),
-            Err(refusal) => refuse(id, refusal, ctx),
         }
     }
 
@@ -69,11 +62,13 @@ impl Members {
         present_configuration(ctx).ok_or(MembersRefusal::NotAMember)
     }
 
-    /// The joint configuration that brings what was wished for.
+    /// The joint configuration that brings what was wished for. `expected` is the number of the configuration that the operator has
+    /// seen. A change is forced where members that are needed are away: it is safe, and their slots wait for them.
     fn granted(
         &self,
         expected: Option<u64>,
         wished: &WishedMembers,
+        is_forced: bool,
         ctx: &MembersCtx<'_>,
     ) -> Result<Configuration, MembersRefusal> {
         let present = self.present(expected, ctx)?;
@@ -85,7 +80,9 @@ impl Members {
             return Err(MembersRefusal::NoChange);
         }
         let joint = present.joint_with(new);
-        Self::check_majorities(&joint, ctx)?;
+        if !is_forced {
+            Self::check_majorities(&joint, ctx)?;
+        }
         Ok(joint)
     }
 
@@ -141,15 +138,23 @@ impl Members {
         let layout = ctx.shared.membership.layout_under(&Arc::new(joint.clone()), ctx.layout());
         let is_reached = |node: &NodeIndex| ctx.shared.reaches(*node).is_some() || waiting.contains(node);
         let reached: Vec<NodeIndex> = layout.members().iter().copied().filter(is_reached).collect();
-        let lacks = |slot: &&crate::types::Slot| {
+        let lacks = |slot: &&Slot| {
             let tally = layout.tally(**slot);
             !tally.is_quorum(tally.set_of(reached.iter().copied()))
         };
-        let Some(slot) = layout.distinct_slots().iter().find(lacks) else { return Ok(()) };
-        let slots = (0..=u16::MAX).map(crate::types::Slot).filter(|slot| lacks(&slot)).count();
-        let unreachable = layout.members().iter().filter(|node| !reached.contains(node));
-        let unreachable = unreachable.map(|node| layout.id(*node).clone()).collect();
-        Err(MembersRefusal::NoMajority { slots, slot: *slot, unreachable })
+        if !layout.distinct_slots().iter().any(|slot| lacks(&slot)) {
+            return Ok(());
+        }
+        let slots: Vec<Slot> = (0..=u16::MAX).map(Slot).filter(|slot| lacks(&slot)).collect();
+        let of_slots: BTreeSet<NodeIndex> = slots
+            .iter()
+            .flat_map(|slot| layout.replicas(*slot))
+            .copied()
+            .filter(|node| !reached.contains(node))
+            .collect();
+        let unreachable = of_slots.iter().map(|node| layout.id(*node).clone()).collect();
+        let (count, named) = (slots.len(), slots.into_iter().take(SLOTS_NAMED).collect());
+        Err(MembersRefusal::NoMajority { count, slots: named, unreachable })
     }
 }
 
@@ -167,7 +172,8 @@ pub(super) fn present_configuration(ctx: &MembersCtx<'_>) -> Option<Configuratio
     let members: Option<Vec<Member>> = layout.members().iter().map(member).collect();
     let (parameters, cluster) = (layout.parameters(), ctx.shared.membership.cluster()?);
     let old = MemberList { replica_count: parameters.replica_count, members: members? };
-    Some(Configuration { number: 0, cluster, seed: parameters.seed, old, new: None })
+    let (seed, epoch_floor) = (parameters.seed, parameters.epoch_floor);
+    Some(Configuration { number: 0, cluster, seed, epoch_floor, old, new: None })
 }
 
 fn refuse(id: RequestId, refusal: MembersRefusal, ctx: &mut MembersCtx<'_>) {

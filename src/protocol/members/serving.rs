@@ -1,15 +1,14 @@
 //! What this node gives others that take slots over: floors, and its records.
 
-use crate::limits::{TAKEOVER_BYTES_OF_PAGE, TAKEOVER_KEYS_OF_PAGE, TAKEOVER_READS_MAX};
+use crate::limits::{DROPS_IN_MESSAGE_MAX, TAKEOVER_BYTES_OF_PAGE, TAKEOVER_KEYS_OF_PAGE, TAKEOVER_READS_MAX};
 use crate::protocol::context::{Origin, Requester};
 use crate::protocol::io::{Effect, ReadId};
 use crate::protocol::message::{Answer, Refusal};
 use crate::protocol::sums::half_of;
-use crate::types::{Key, NodeIndex, Slot, SlotRange, SlotsPage};
+use crate::types::{Key, NodeIndex, Slot, SlotRange, SlotsPage, TableId};
 
 use super::messages::{MembersAnswer, TakeoverPage};
 use super::state::{Members, MembersCtx};
-use super::takeover::takes_over;
 
 /// The reads of this part have numbers from here, below those of the rounds for deletions.
 const READS_FROM: u64 = 1 << 62;
@@ -18,10 +17,12 @@ const READS_TO: u64 = 1 << 63;
 
 impl Members {
     /// A node asks for what it must know before it serves the slots that it gains.
-    pub(super) fn tell_floors(from: Origin, ctx: &mut MembersCtx<'_>) {
+    pub(super) fn tell_floors(from: Origin, after: TableId, ctx: &mut MembersCtx<'_>) {
         let fence = ctx.shared.replica.durable_fence();
-        let dropped = ctx.shared.replica.dropped_durably().collect();
-        ctx.shared.node.answer(from, Answer::Members(MembersAnswer::Floors { fence, dropped }));
+        let mut tables = ctx.shared.replica.dropped_durably(after);
+        let dropped = tables.by_ref().take(DROPS_IN_MESSAGE_MAX).collect();
+        let has_more = tables.next().is_some();
+        ctx.shared.node.answer(from, Answer::Members(MembersAnswer::Floors { fence, dropped, has_more }));
     }
 
     /// A node asks for records.
@@ -57,7 +58,7 @@ impl Members {
     /// The records of a page that `to` takes over, and that this node holds by the old list.
     fn page(to: NodeIndex, first: Slot, read: &SlotsPage, ctx: &MembersCtx<'_>) -> TakeoverPage {
         let (layout, replica, me) = (ctx.layout(), &*ctx.shared.replica, ctx.me());
-        let is_meant = |slot: Slot| layout.old().holds(me, slot) && takes_over(to, slot, layout);
+        let is_meant = |slot: Slot| layout.old().holds(me, slot) && layout.takes_over(to, slot);
         let mut page = TakeoverPage::default();
         let (mut bytes, mut last) = (0, None);
         let mut is_cut_off = read.has_more;

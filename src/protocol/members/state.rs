@@ -10,11 +10,14 @@ use crate::protocol::io::{ReadId, RequestId, Time};
 use crate::protocol::layout::Layout;
 use crate::protocol::membership::WaitingNode;
 use crate::protocol::message::{Message, OperationId, Request};
+use crate::protocol::pace::Pace;
+use crate::protocol::rate::Rate;
 use crate::types::{Configuration, Meta, NodeId, NodeIndex, Site, Slot, StoreId, TakenOver, Vote, VoteBallot};
 
 use super::messages::{MembersRequest, Progress};
 use super::proposal::Proposal;
-use super::takeover::{Takeover, takes_over};
+use super::sweep::Sweep;
+use super::takeover::Takeover;
 
 /// The changes of members at one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +47,10 @@ pub struct Members {
     /// Since when all members are known to have taken over what they must.
     pub(super) complete_since: Option<Time>,
     pub(super) takeover: Takeover,
+    /// How fast it goes.
+    pub(super) pace: Pace,
+    pub(super) rate: Rate,
+    pub(super) sweep: Sweep,
     /// Requests that wait for a newer configuration, or for what must be known before a gained slot is served.
     held: VecDeque<(Origin, Request)>,
     held_bytes: usize,
@@ -166,6 +173,9 @@ impl Members {
             look_at: now,
             complete_since: None,
             takeover: Takeover::begin(layout, me, kept(meta, layout), now),
+            pace: Pace::default(),
+            rate: Rate::TAKEOVER,
+            sweep: Sweep::start(meta, layout, me, now),
             held: VecDeque::new(),
             held_bytes: 0,
             wanted_at: None,
@@ -239,6 +249,7 @@ impl Members {
     /// A batch failed: a configuration in it may not be durable. It is adopted again once the store takes writes.
     pub fn on_batch_failed(&mut self) {
         self.adopting = None;
+        self.sweep.on_batch_failed();
     }
 
     /// The store was reopened after a failure, and remembers `meta`. What was to be kept may be lost, the seals of a page among
@@ -247,6 +258,7 @@ impl Members {
         if !self.takeover.is_complete() {
             self.takeover.begin_anew(layout, me, kept(meta, layout), now);
         }
+        self.sweep = Sweep::start(meta, layout, me, now);
     }
 
     // Requests that wait.
@@ -285,8 +297,10 @@ impl Members {
         now: Time,
     ) -> MembersReport {
         let (old, new) = (layout.old(), layout.newest());
-        let slots: BTreeMap<NodeIndex, u32> = new.members().iter().copied().zip(new.slots_held()).collect();
-        let old_slots: BTreeMap<NodeIndex, u32> = old.members().iter().copied().zip(old.slots_held()).collect();
+        let slots: BTreeMap<NodeIndex, u32> =
+            new.members().iter().copied().zip(new.slots_held().iter().copied()).collect();
+        let old_slots: BTreeMap<NodeIndex, u32> =
+            old.members().iter().copied().zip(old.slots_held().iter().copied()).collect();
         let member = |node: &NodeIndex| MemberStatus {
             node: *node,
             id: layout.id(*node).clone(),
@@ -317,7 +331,7 @@ impl Members {
 pub(super) fn takers(layout: &Layout) -> BTreeSet<NodeIndex> {
     let of_slot = |slot: &Slot| {
         let replicas = layout.newest().replicas(*slot).iter();
-        replicas.copied().filter(|node| takes_over(*node, *slot, layout)).collect::<Vec<_>>()
+        replicas.copied().filter(|node| layout.takes_over(*node, *slot)).collect::<Vec<_>>()
     };
     // Slots with the same replicas, in either list, are taken over alike.
     if layout.is_joint() { layout.distinct_slots().iter().flat_map(of_slot).collect() } else { BTreeSet::new() }

@@ -1,23 +1,17 @@
 //! How far a node has taken over the slots that it gains: the state of `copying`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::mutants::rule;
 use crate::protocol::io::Time;
 use crate::protocol::layout::Layout;
 use crate::protocol::message::OperationId;
+use crate::protocol::placement::ReplicaSet;
 use crate::protocol::quorum::Tally;
 use crate::types::{Clock, Key, NodeIndex, Slot, TableId, TakenOver};
 
 use super::messages::{Progress, TakeoverPage};
-
-/// Whether `node` takes `slot` over: it gains it; or fewer nodes hold each slot than before, so that a majority of the new list
-/// need not meet the old ones.
-pub(super) fn takes_over(node: NodeIndex, slot: Slot, layout: &Layout) -> bool {
-    let Some(new) = layout.new_placement() else { return false };
-    let shrinks = new.parameters().replica_count < layout.old().parameters().replica_count;
-    layout.gains(node, slot) || shrinks && new.holds(node, slot)
-}
 
 /// What a node takes over under one configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -30,8 +24,8 @@ pub(super) struct Takeover {
     /// Everything up to here is there.
     pub(super) up_to: Option<(Slot, Key)>,
     /// The slots that it takes over, ascending.
-    pub(super) slots: Vec<Slot>,
-    /// One of each group of slots that have the same old replicas.
+    pub(super) slots: Arc<[Slot]>,
+    /// One for each set of old replicas that any of these slots has.
     pub(super) groups: Vec<Slot>,
     /// Whether the floors are durable.
     pub(super) knows_floors: bool,
@@ -47,7 +41,7 @@ pub(super) struct Takeover {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Step {
     /// Asks for the floors.
-    Floors(BTreeMap<NodeIndex, (Option<Clock>, Vec<TableId>)>),
+    Floors(BTreeMap<NodeIndex, ToldFloors>),
     /// The floors are on their way to the disk.
     KeepFloors,
     /// Asks for a page of records.
@@ -65,19 +59,35 @@ pub(super) enum Step {
     Complete,
 }
 
+/// What an old replica has told of its floors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct ToldFloors {
+    pub(super) fence: Option<Clock>,
+    /// It has told the dropped tables up to this one.
+    pub(super) up_to: TableId,
+    /// Whether it has told all.
+    pub(super) is_whole: bool,
+}
+
+impl ToldFloors {
+    /// It tells a further part.
+    pub(super) fn hear(&mut self, fence: Option<Clock>, last: Option<TableId>, has_more: bool) {
+        self.fence = self.fence.max(fence);
+        self.up_to = last.map_or(self.up_to, |last| last.max(self.up_to));
+        self.is_whole |= !has_more;
+    }
+}
+
 impl Takeover {
     /// What `me` has to take over under a layout. `kept` says how far it was before a restart.
     pub(super) fn begin(layout: &Layout, me: NodeIndex, kept: Option<&TakenOver>, now: Time) -> Self {
-        let slots: Vec<Slot> = if layout.is_joint() {
-            let is_taken =
-                |slot: &Slot| rule!(ShrinkWithoutCopy, takes_over(me, *slot, layout), not layout.gains(me, *slot));
-            (0..=u16::MAX).map(Slot).filter(is_taken).collect()
-        } else {
-            Vec::new()
-        };
+        let all = layout.taken_over(me);
+        let slots =
+            rule!(ShrinkWithoutCopy, all, not all.iter().copied().filter(|slot| layout.gains(me, *slot)).collect());
         let mut seen = BTreeSet::new();
-        let is_new = |slot: &Slot| seen.insert(layout.old().replicas(*slot).to_vec());
-        let groups = slots.iter().copied().filter(is_new).collect();
+        let mut is_of_new_set = |slot: &Slot| seen.insert(ReplicaSet::of(layout.old().replicas(*slot)));
+        let is_new = |slot: &Slot| layout.takes_over(me, *slot) && is_of_new_set(slot);
+        let groups = layout.distinct_slots().iter().copied().filter(is_new).collect();
         let is_complete = slots.is_empty() || kept.is_some_and(|kept| kept.is_complete);
         let step = if is_complete { Step::Complete } else { Step::Floors(BTreeMap::new()) };
         Self {

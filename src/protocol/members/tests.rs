@@ -27,10 +27,10 @@ fn joint(number: u64) -> Layout {
     };
     let list = |ids: &[&str]| MemberList { replica_count: 3, members: ids.iter().map(member).collect() };
     let (old, new) = (list(&["1", "2", "3"]), Some(list(&["1", "2", "3", "4"])));
-    let configuration = Configuration { number, cluster: ClusterId(1), seed: 0, old, new };
+    let configuration = Configuration { number, cluster: ClusterId(1), seed: 0, epoch_floor: 0, old, new };
     let nodes = (1..=4).map(|id| KnownNode::of_id(NodeId::new(&id.to_string()).unwrap())).collect();
     let index_of = |member: &Member| NodeIndex(member.id.as_str().parse::<u16>().unwrap() - 1);
-    let first = Placement::new(configuration.old.parameters(configuration.seed));
+    let first = Placement::new(configuration.parameters(&configuration.old));
     Layout::begin(Arc::new(first), &[]).under(Arc::new(configuration), nodes, index_of)
 }
 

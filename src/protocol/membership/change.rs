@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use crate::limits::STRANGERS_MAX;
-use crate::protocol::context::NodeCtx;
+use crate::protocol::context::{NodeCtx, PendingAck};
+use crate::protocol::group_commit::GroupCommit;
 use crate::protocol::io::Time;
 use crate::protocol::layout::{KnownNode, Layout};
 use crate::protocol::message::{Hello, Message};
-use crate::types::{ClusterId, Configuration, Incarnation, Member, Meta, NodeId, NodeIndex, StoreId};
+use crate::types::{ClusterId, Configuration, Incarnation, Member, Meta, NodeId, NodeIndex, PeerRecord, StoreId};
 
 use super::peer::{Peer, WaitingNode};
 use super::state::Membership;
@@ -144,6 +145,24 @@ impl Membership {
         })
     }
 
+    /// Adds to the batch that adopts the configuration of `layout` the records of those that become members and were heard
+    /// already. Then the two can talk after one message each way. Clients wait for them meanwhile.
+    pub fn record_new(&mut self, layout: &Layout, group_commit: &mut GroupCommit<PendingAck>) {
+        let Some(configuration) = layout.configuration() else { return };
+        for (node, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.is_member && peer.recorded.is_none()) {
+            let is_it = |member: &&Member| member.id == peer.id && Some(member.store_id) == peer.store_id;
+            if let Some(member) = configuration.members().find(is_it)
+                && let Some(incarnation) = peer.heard
+                && layout.is_member(*node)
+            {
+                let record = PeerRecord { store_id: member.store_id, incarnation };
+                group_commit.add_peer(member.writer(), record);
+                // Peers are recorded by the names under which they write.
+                (peer.writer, peer.recording) = (member.writer(), Some(record));
+            }
+        }
+    }
+
     /// The configuration of `layout` is adopted. `recorded` are the peers that this node has recorded earlier, by the names under
     /// which they write.
     pub fn reconfigure(&mut self, layout: &Layout, meta: Option<&Meta>) {
@@ -152,6 +171,11 @@ impl Membership {
         self.cluster = Some(configuration.cluster);
         self.is_member = configuration.has(&self.id, self.store_id);
         self.bootstrapped |= self.is_member;
+        // Their records became durable with the configuration.
+        let is_new = |peer: &Peer| !peer.is_member && peer.recording.is_some();
+        for peer in self.peers.values_mut().filter(|peer| is_new(peer)) {
+            peer.recorded = peer.recording.take();
+        }
         for peer in self.peers.values_mut() {
             peer.is_member = false;
         }

@@ -407,7 +407,14 @@ impl Membership {
         ctx: &mut NodeCtx<'_>,
     ) -> PeerChange {
         match greeting {
-            Greeting::Hello => ctx.send(peer, Some(incarnation), Message::Welcome(self.hello_to(peer))),
+            Greeting::Hello => {
+                ctx.send(peer, Some(incarnation), Message::Welcome(self.hello_to(peer)));
+                // Before the first change all are members from the beginning.
+                if let Some(peer) = self.peers.get_mut(&peer).filter(|_| self.number > 0) {
+                    peer.on_heard(ctx.now);
+                    self.refresh();
+                }
+            }
             Greeting::Welcome => self.welcomed(peer, incarnation),
         }
         if self.talking_to(peer) != Some(incarnation) {

@@ -148,6 +148,13 @@ impl Peer {
         }
     }
 
+    /// It has introduced itself, so that it may listen now. It may have refused the hello before, while it was no member.
+    pub(super) fn on_heard(&mut self, now: Time) {
+        if self.linked && !self.is_talking() && self.hellos_unanswered > 0 {
+            (self.hello_at, self.hellos_unanswered) = (Some(now), 0);
+        }
+    }
+
     /// The record of the peer is durable. Where the peer restarted behind a link that was not seen to break, its new
     /// incarnation does not know this node yet: another hello is due at once.
     pub(super) fn on_recorded(&mut self, recorded: Option<PeerRecord>) {

@@ -115,7 +115,7 @@ fn node_that_is_no_member_any_more_says_hello_again() {
         site: Site::default(),
     };
     let old = MemberList { replica_count: 2, members: vec![member(2), member(3)] };
-    let configuration = Configuration { number: 2, cluster: ClusterId(1), seed: 0, old, new: None };
+    let configuration = Configuration { number: 2, cluster: ClusterId(1), seed: 0, epoch_floor: 0, old, new: None };
     let layout = one.layout_under(&Arc::new(configuration), &Layout::begin(Placement::new(parameters()).into(), &[]));
     one.reconfigure(&layout, None);
     assert!(!one.is_member());

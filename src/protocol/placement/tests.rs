@@ -65,7 +65,7 @@ fn fifty_nodes_share_the_slots_evenly() {
     let ids: Vec<String> = (0..50).map(|n| format!("node-{n}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     for seed in [0, 42, u32::MAX] {
-        let held = placement(seed, &ids, 3).slots_held();
+        let held = placement(seed, &ids, 3).slots_held().to_vec();
         let mean = 65_536.0 * 3.0 / 50.0;
         let largest = f64::from(*held.iter().max().unwrap());
         let smallest = f64::from(*held.iter().min().unwrap());

@@ -21,7 +21,7 @@ use crate::protocol::io::{Effect, ReadId, Time};
 use crate::protocol::layout::Layout;
 use crate::protocol::replica::Replica;
 use crate::protocol::sums::{LEAF_BITS, PARTS, Part, Sum, mark_of};
-use crate::types::{Digest, Key, Removed, Slot, SlotRange, SlotRecord, SlotsPage};
+use crate::types::{Digest, Key, NodeIndex, Removed, Slot, SlotRange, SlotRecord, SlotsPage};
 
 /// The last of all slots.
 const LAST: Slot = Slot(u16::MAX);
@@ -188,7 +188,7 @@ impl Leaves {
         match (counting, page) {
             (Some(_), None) if !self.is_suspended => self.count_at = Some(ctx.now.after(REPAIR_COUNT_AGAIN)),
             (Some((_, began)), Some(page)) => {
-                self.add_page(&reading, page, replica, ctx.layout);
+                self.add_page(&reading, page, replica, ctx);
                 self.counted_to = reading.end(page);
                 // A page of large records, or of a busy disk, takes longer.
                 let pause = (ctx.now.since(began) * REPAIR_COUNT_SHARE).max(REPAIR_COUNT_EVERY);
@@ -204,15 +204,15 @@ impl Leaves {
                             self.counts.subtract(leaves.counts);
                         }
                     }
-                    self.add_page(&reading, page, replica, ctx.layout);
+                    self.add_page(&reading, page, replica, ctx);
                 }
             }
             _ => {}
         }
     }
 
-    /// Adds the records of a page, none of which is counted.
-    fn add_page(&mut self, reading: &Reading, page: &SlotsPage, replica: &Replica, layout: &Layout) {
+    /// Adds the records of a page, none of which is counted. What is left of slots that this node does not hold any more goes.
+    fn add_page(&mut self, reading: &Reading, page: &SlotsPage, replica: &Replica, ctx: &NodeCtx<'_>) {
         let end = reading.end(page);
         let is_within = |slot: Slot, key: &Key| reading.range.contains(slot, key) && end.is_after(slot, key);
         // Later ones take precedence: what the replica knows is what became durable last.
@@ -223,8 +223,9 @@ impl Leaves {
         let shown = page.records.iter().filter(|record| !known.contains_key(&record.key));
         let shown = shown.map(|SlotRecord { key, digest, .. }| (key, digest));
         for (key, digest) in shown.chain(known.iter().filter_map(|(key, digest)| Some((*key, (*digest)?)))) {
-            let hash = layout.hash(key);
-            if is_within(slot_of(hash), key) {
+            let hash = ctx.layout.hash(key);
+            let slot = slot_of(hash);
+            if is_within(slot, key) && ctx.layout.holds(ctx.me, slot) {
                 self.add(hash, key, digest);
             }
         }
@@ -290,11 +291,11 @@ impl Leaves {
     }
 
     /// The store has removed records of a dropped table; `None` where it could not.
-    pub fn cleaned(&mut self, removed: Option<&Removed>, layout: &Layout) {
+    pub fn cleaned(&mut self, removed: Option<&Removed>, ctx: &NodeCtx<'_>) {
         self.is_cleaning = false;
         for SlotRecord { slot, key, digest } in removed.iter().flat_map(|removed| &removed.digests) {
-            if self.counted_to.is_after(*slot, key) {
-                must!(CleaningKeepsLeaf, self.subtract(layout.hash(key), key, digest));
+            if self.counted_to.is_after(*slot, key) && ctx.layout.holds(ctx.me, *slot) {
+                must!(CleaningKeepsLeaf, self.subtract(ctx.layout.hash(key), key, digest));
             }
         }
     }
@@ -334,11 +335,11 @@ impl Leaves {
         sums
     }
 
-    /// Whether they are the sums over these records, for tests.
+    /// Whether they are the sums over those of these records that `me` is to hold, for tests.
     #[must_use]
-    pub fn are_of<'a>(&self, records: impl Iterator<Item = (&'a Key, Digest)>, layout: &Layout) -> bool {
+    pub fn are_of<'a>(&self, records: impl Iterator<Item = (&'a Key, Digest)>, me: NodeIndex, layout: &Layout) -> bool {
         let mut expected = Self::default();
-        for (key, digest) in records {
+        for (key, digest) in records.filter(|(key, _)| layout.holds(me, layout.slot(key))) {
             expected.add(layout.hash(key), key, &digest);
         }
         let empty = SlotLeaves::default();

@@ -15,10 +15,8 @@
 //! |---|---|
 //! | `leaves` | the sums over this node's records |
 //! | `session` | one comparison with a peer |
-//! | `pace` | how fast it goes |
 
 mod leaves;
-mod pace;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,11 +38,11 @@ use super::coordinator::{Coordinator, CoordinatorCtx};
 use super::io::{Failure, ProtocolEvent, ReadId, Reply, Time};
 use super::layout::Layout;
 use super::message::{Answer, Message, OperationId, Request};
+use super::pace::Pace;
 use super::repair_settings::{RepairOrder, RepairSettings};
 use super::retention::TombstoneReport;
 use super::sums::{Marks, RecordsOf, RepairAnswer, RepairRequest, half_of};
 
-use pace::Pace;
 use session::{Asked, Listing, Session};
 
 /// The repair of one node.
@@ -313,7 +311,7 @@ impl Repair {
 
     /// The store has removed records of a dropped table.
     pub fn cleaned(&mut self, removed: Option<&Removed>, ctx: &NodeCtx<'_>) {
-        self.leaves.cleaned(removed, ctx.layout);
+        self.leaves.cleaned(removed, ctx);
     }
 
     /// A batch failed.
@@ -429,7 +427,7 @@ impl Repair {
 
     /// Whether a key of this comparison may be repaired now, but for the pace.
     fn may_repair(&self, session: &Session) -> bool {
-        let keys_max = self.settings().map_or(0, |settings| self.pace.keys_max(&settings));
+        let keys_max = self.settings().map_or(0, |settings| self.pace.keys_max(settings.rate()));
         !session.keys.is_empty() && self.keys_read < keys_max
     }
 
@@ -467,7 +465,7 @@ impl Repair {
             && let Some(session) = &mut self.session
             && let Some(key) = session.keys.pop_front()
         {
-            self.pace.key(settings, now);
+            self.pace.key(settings.rate(), now);
             self.last_task += 1;
             self.keys_read += 1;
             session.in_flight.insert(self.last_task);
@@ -524,7 +522,7 @@ impl Repair {
         let (number, request) = (ctx.shared.node.layout.number(), Request::Repair(request));
         let message = Message::Request { operation, round, number, request };
         session.bytes += message.encoded_bytes();
-        self.pace.bytes(message.encoded_bytes(), settings, ctx.shared.node.now);
+        self.pace.bytes(message.encoded_bytes(), settings.rate(), ctx.shared.node.now);
         ctx.shared.node.send(session.peer, Some(session.incarnation), message);
         Some(round)
     }
@@ -541,7 +539,7 @@ impl Repair {
         let Some(session) = self.session.as_mut().filter(|session| session.peer == from) else { return };
         let Answer::Repair(answer) = answer else { return self.end(false, ctx) };
         session.bytes += answer.bytes();
-        self.pace.bytes(answer.bytes(), &settings, ctx.shared.node.now);
+        self.pace.bytes(answer.bytes(), settings.rate(), ctx.shared.node.now);
         match answer {
             RepairAnswer::Sums(sums) if session.asked.as_ref().is_some_and(|asked| asked.round == round) => {
                 let (leaves, shared) = (&self.leaves, &*ctx);
@@ -573,11 +571,11 @@ impl Repair {
         let Some(settings) = self.settings() else { return };
         let is_of_session = self.session.as_mut().is_some_and(|session| session.in_flight.remove(&task));
         match reply {
-            Reply::Record(record) => {
+            Reply::Record(_) | Reply::Spread(_) => {
                 self.repaired += 1;
-                let bytes = record.as_ref().map_or(0, |record| record.content.value_bytes());
+                let bytes = reply.record().map_or(0, |record| record.content.value_bytes());
                 ctx.shared.node.report(ProtocolEvent::Repaired { bytes });
-                self.pace.repaired(bytes, &settings, ctx.shared.node.now);
+                self.pace.copied(bytes, settings.rate(), ctx.shared.node.now);
             }
             // Its records are removed.
             Reply::Failed(Failure::TableDropped | Failure::DroppedMeanwhile) => {}

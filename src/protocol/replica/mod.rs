@@ -17,6 +17,7 @@
 //! durable record.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use crate::limits::{LISTED_KEYS_MAX, REPLICA_BACKLOG_BYTES_MAX, REPLICA_READS_MAX, REPLICA_SCANS_MAX};
 use crate::mutants::{must, rule};
@@ -71,9 +72,9 @@ impl Replica {
         self.dropped.known.iter().copied()
     }
 
-    /// The tables of which it is durable that they were dropped.
-    pub fn dropped_durably(&self) -> impl Iterator<Item = TableId> + '_ {
-        self.dropped.durable.iter().copied()
+    /// The tables above `after` of which it is durable that they were dropped, in the order of their ids.
+    pub fn dropped_durably(&self, after: TableId) -> impl Iterator<Item = TableId> + '_ {
+        self.dropped.durable.range((Bound::Excluded(after), Bound::Unbounded)).copied()
     }
 
     /// A configuration is adopted, under which this node gains the slots that `is_gained` names: it holds nothing of them. What
@@ -192,6 +193,8 @@ impl Replica {
         let Some(mut scanned) = scanned else {
             return ctx.refuse(Requester::Coordinator(origin), Refusal::ReadFailed);
         };
+        // What is left of slots that this node does not hold any more may be older than what others have.
+        scanned.keys.retain(|(key, _)| held_slot(key, ctx).is_some());
         for (_, digest) in &scanned.keys {
             observe_shown(digest, ctx);
         }

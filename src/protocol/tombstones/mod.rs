@@ -335,7 +335,7 @@ impl Tombstones {
         let is_level = match reply {
             // The records of a dropped table are removed, whatever they are.
             Reply::Failed(Failure::TableDropped | Failure::DroppedMeanwhile) => true,
-            reply => matches!(reply, Reply::Record(_)),
+            reply => matches!(reply, Reply::Record(_) | Reply::Spread(_)),
         };
         let next = round.on_level(task, is_level, now);
         self.next(next, ctx);

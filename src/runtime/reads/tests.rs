@@ -76,7 +76,7 @@ impl Store for CountingStore {
         unreachable!("reads alone are tested")
     }
 
-    fn measure(&self, _: TableId, _: &dyn Fn(&Key) -> Slot) -> Result<u64, StoreError> {
+    fn measure(&self, _: TableId, _: &dyn Fn(&Key) -> Option<Slot>) -> Result<u64, StoreError> {
         unreachable!("reads alone are tested")
     }
 

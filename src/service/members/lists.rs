@@ -1,6 +1,7 @@
 //! The lists of members that a report tells of, or a wish.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::limits::{NODES_MAX, REPLICA_COUNT_MAX};
 use crate::protocol::placement::Placement;
@@ -41,6 +42,27 @@ pub(super) struct Spare {
     pub(super) tolerated: usize,
     /// How many slots lack a majority of members that can be reached.
     pub(super) slots_lost: usize,
+}
+
+/// The placements that were computed last. While members change, somebody looks several times a second.
+#[derive(Debug, Default)]
+pub(in crate::service) struct Placements(Mutex<VecDeque<Arc<Placement>>>);
+
+impl Placements {
+    /// Two lists change into each other, and a plan has a third.
+    const KEPT: usize = 4;
+
+    /// That of a list, as places in it. It may take a while to compute.
+    fn of(&self, parameters: ClusterParameters) -> Arc<Placement> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(placement) = known.iter().find(|placement| *placement.parameters() == parameters) {
+            return Arc::clone(placement);
+        }
+        let placement = Arc::new(Placement::new(parameters));
+        known.truncate(Self::KEPT - 1);
+        known.push_front(Arc::clone(&placement));
+        placement
+    }
 }
 
 impl Lists {
@@ -104,18 +126,14 @@ impl MemberList {
     }
 
     /// The replicas of each slot, as places in the list.
-    pub(super) fn placement(&self, seed: u32) -> Placement {
+    pub(super) fn placement(&self, seed: u32, known: &Placements) -> Arc<Placement> {
         let node_ids = self.members.iter().map(|member| member.id.clone()).collect();
         let sites = self.members.iter().map(|member| member.site.clone()).collect();
-        Placement::new(ClusterParameters { seed, replica_count: self.replica_count, node_ids, sites })
+        let replica_count = self.replica_count;
+        known.of(ClusterParameters { seed, replica_count, epoch_floor: 0, node_ids, sites })
     }
 
-    /// How many failures it has to spare.
-    pub(super) fn spare(&self, seed: u32) -> Spare {
-        self.spare_in(&self.placement(seed))
-    }
-
-    /// The same with its placement, which takes a while to compute.
+    /// How many failures it has to spare, by its placement.
     pub(super) fn spare_in(&self, placement: &Placement) -> Spare {
         let needed = majority(self.replica_count);
         let reached = |slot: Slot| {

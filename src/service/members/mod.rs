@@ -15,6 +15,7 @@ pub(crate) mod text;
 mod wish;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::Mutex;
@@ -31,6 +32,7 @@ use super::cluster_report::{HEALTH_TIME_MAX, ask_all};
 use super::deadline::Deadline;
 use super::error::ServiceError;
 use super::health::unready_text;
+pub(super) use lists::Placements;
 use lists::{Lists, MemberList};
 use plan::Plan;
 pub(super) use wish::refused;
@@ -57,12 +59,30 @@ impl Service {
         let sizes = self.sizes_of(&report).await;
         let seed = self.seed;
         let lists = Lists::of(&report);
+        let placements = Arc::clone(&self.placements);
         let blocking = move || {
-            let old = lists.old.spare(seed).tolerated;
-            let new = lists.new.as_ref().map_or(old, |new| new.spare(seed).tolerated);
+            let spare = |list: &MemberList| list.spare_in(&list.placement(seed, &placements)).tolerated;
+            let old = spare(&lists.old);
+            let new = lists.new.as_ref().map_or(old, spare);
             (old, new)
         };
         let (old, new) = tokio::task::spawn_blocking(blocking).await.map_err(|error| failed(&error))?;
+        let tolerated = (count(old.min(new)), count(new));
+        Ok(api::MembersGetResponse {
+            failures_tolerated: tolerated.0,
+            failures_tolerated_after: tolerated.1,
+            ..self.listed(&report, &sizes)
+        })
+    }
+
+    /// The members as this node sees them, without the sizes of their data and what is tolerated. Asks no other node. `None` where
+    /// this node is no member.
+    pub(crate) async fn members_seen(&self, deadline: Deadline) -> Option<api::MembersGetResponse> {
+        let report = self.members_report(deadline).await.ok()?;
+        Some(self.listed(&report, &BTreeMap::new()))
+    }
+
+    fn listed(&self, report: &MembersReport, sizes: &BTreeMap<String, Size>) -> api::MembersGetResponse {
         let is_twice = |id: &NodeId| report.members.iter().filter(|member| member.id == *id).count() > 1;
         let member = |member: &crate::protocol::MemberStatus| {
             let id = member.id.as_str().to_owned();
@@ -98,18 +118,19 @@ impl Service {
             address: node.address.to_string(),
             identity: node.store_id.to_string(),
         };
-        Ok(api::MembersGetResponse {
+        api::MembersGetResponse {
             number: report.number,
             changing: report.is_joint,
             replica_count: count(report.replica_count),
             new_replica_count: report.new_replica_count.map(count),
             members: report.members.iter().map(member).collect(),
             waiting: report.waiting.iter().map(waiting).collect(),
-            failures_tolerated: count(old.min(new)),
-            failures_tolerated_after: count(new),
-            seed,
+            seed: self.seed,
+            epoch_floor: self.node().layout().parameters().epoch_floor,
             node_id: self.node().id().as_str().to_owned(),
-        })
+            cluster_name: self.node().trust().cluster.clone(),
+            ..Default::default()
+        }
     }
 
     /// What a change to the members of `wish` would move. Changes nothing.
@@ -118,6 +139,7 @@ impl Service {
         wish: Wish,
         deadline: Deadline,
     ) -> Result<api::MembersPlanResponse, ServiceError> {
+        self.check_reach(&wish)?;
         let report = self.members_report(deadline).await?;
         let number = report.number;
         if wish.expected.is_some_and(|expected| expected != number) {
@@ -130,20 +152,39 @@ impl Service {
         let new = MemberList::wished(&wish.members, &old, &report.waiting).map_err(|refusal| refused(&refusal))?;
         let sizes = self.sizes_of(&report).await;
         let seed = self.seed;
-        let planned = move || Plan::new(number, &old, &new, seed, &sizes);
+        let placements = Arc::clone(&self.placements);
+        let planned = move || {
+            let placed = (old.placement(seed, &placements), new.placement(seed, &placements));
+            Plan::new(number, (&old, &placed.0), (&new, &placed.1), &sizes)
+        };
         let plan = tokio::task::spawn_blocking(planned).await.map_err(|error| failed(&error))?;
         Ok(plan.0)
     }
 
     /// Begins a change of members, and returns the number of its configuration.
     pub(crate) async fn members_change(&self, wish: Wish, deadline: Deadline) -> Result<u64, ServiceError> {
-        let Wish { expected, members } = wish;
+        self.check_reach(&wish)?;
+        let Wish { expected, members, is_forced } = wish;
         if members.members.is_empty() {
             return Err(ServiceError::invalid(
                 "nothing was done: a cluster has at least one member, and this is the last",
             ));
         }
-        self.change_members(MembersChange::Change { expected, wished: members }, deadline).await
+        self.change_members(MembersChange::Change { expected, wished: members, is_forced }, deadline).await
+    }
+
+    /// Refuses members on other machines where this node has no TLS: it would not start again.
+    fn check_reach(&self, wish: &Wish) -> Result<(), ServiceError> {
+        match wish.member_beyond_loopback().filter(|_| self.node().trust().is_confined) {
+            Some(member) => Err(ServiceError::invalid(&format!(
+                "nothing was done: node {} is to be reached at {}, beyond this machine, and node {} has no TLS: give every node \
+                 tls_certificate, tls_key and tls_ca, or insecure: true, and start it again",
+                member.id,
+                member.address,
+                self.node().id()
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Takes the change of members back that is under way, and returns the number of the configuration after it.
@@ -182,7 +223,8 @@ impl Service {
         };
         let nodes = reached.map(node).filter(|node| !node.address.is_empty()).collect();
         let info = api::ClusterInfoResponse { storage_nodes: nodes, ..Default::default() };
-        let answers = ask_all(&info, &[], HEALTH_TIME_MAX).await;
+        let trust = self.node().trust();
+        let answers = ask_all(&info, &[], &|id| trust.dialer_of(id), HEALTH_TIME_MAX).await;
         let size = |health: api::HealthResponse| Size {
             node: health.node_id,
             disk_bytes: health.disk_bytes,

@@ -19,15 +19,13 @@ pub(super) struct Plan(pub(super) api::MembersPlanResponse);
 impl Plan {
     pub(super) fn new(
         number: u64,
-        old: &MemberList,
-        new: &MemberList,
-        seed: u32,
+        (old, before): (&MemberList, &Placement),
+        (new, after): (&MemberList, &Placement),
         sizes: &BTreeMap<String, Size>,
     ) -> Self {
-        let (before, after) = (old.placement(seed), new.placement(seed));
-        let (spare_before, spare_after) = (old.spare_in(&before), new.spare_in(&after));
-        let (bytes_of_slot, bytes_known) = bytes_of_slot(old, &before, sizes);
-        let moves = slots_moved(old, new, &before, &after).into_iter().map(|((from, to), slots)| {
+        let (spare_before, spare_after) = (old.spare_in(before), new.spare_in(after));
+        let (bytes_of_slot, bytes_known) = bytes_of_slot(old, before, sizes);
+        let moves = slots_moved(old, new, before, after).into_iter().map(|((from, to), slots)| {
             let bytes = u128::from(slots) * u128::from(bytes_of_slot.bytes) / u128::from(bytes_of_slot.slots.max(1));
             api::MemberMove { from, to, slots, bytes: u64::try_from(bytes).unwrap_or(u64::MAX) }
         });
@@ -61,7 +59,7 @@ fn bytes_of_slot(old: &MemberList, before: &Placement, sizes: &BTreeMap<String, 
         match sizes.get(&member.address).filter(|size| size.node == member.id.as_str()) {
             Some(size) => {
                 sum.bytes += size.data_bytes;
-                sum.slots += u64::from(slots);
+                sum.slots += u64::from(*slots);
             }
             None => are_all_known = false,
         }
@@ -133,6 +131,7 @@ fn differences(old: &MemberList, new: &MemberList) -> Vec<api::MemberDifference>
 
 #[cfg(test)]
 mod tests {
+    use super::super::lists::Placements;
     use super::*;
     use crate::types::{NodeId, Site, StoreId};
 
@@ -152,8 +151,18 @@ mod tests {
         ids.iter().map(size).collect()
     }
 
+    fn planned(
+        number: u64,
+        old: &MemberList,
+        new: &MemberList,
+        sizes: &BTreeMap<String, Size>,
+    ) -> api::MembersPlanResponse {
+        let known = Placements::default();
+        Plan::new(number, (old, &old.placement(0, &known)), (new, &new.placement(0, &known)), sizes).0
+    }
+
     fn plan(old: &MemberList, new: &MemberList) -> api::MembersPlanResponse {
-        Plan::new(7, old, new, 0, &sizes(&["1", "2", "3"], 65_536)).0
+        planned(7, old, new, &sizes(&["1", "2", "3"], 65_536))
     }
 
     #[test]
@@ -201,9 +210,9 @@ mod tests {
         let plan = plan(&old, &new);
         // The only node of its zone then holds all slots, and before it held 2 of 3.
         assert!(plan.moves.iter().all(|moved| moved.to == "1"), "{:?}", plan.moves);
-        assert_eq!(new.placement(0).slots_held()[0], 65_536);
+        assert_eq!(new.placement(0, &Placements::default()).slots_held()[0], 65_536);
         let slots: u32 = plan.moves.iter().map(|moved| moved.slots).sum();
-        assert_eq!(slots, 65_536 - old.placement(0).slots_held()[0]);
+        assert_eq!(slots, 65_536 - old.placement(0, &Placements::default()).slots_held()[0]);
         assert_eq!(plan.differences.len(), 3);
     }
 
@@ -225,7 +234,7 @@ mod tests {
     fn size_that_is_not_known_is_said_and_estimated_from_the_others() {
         let old = list(1, &[("1", 1), ("2", 2), ("3", 3)]);
         let new = list(1, &[("1", 1), ("2", 2)]);
-        let plan = Plan::new(0, &old, &new, 0, &sizes(&["1", "2"], 1 << 20)).0;
+        let plan = planned(0, &old, &new, &sizes(&["1", "2"], 1 << 20));
         assert!(!plan.bytes_known);
         assert!(plan.moves.iter().all(|moved| moved.from == "3" && moved.bytes > 0), "{:?}", plan.moves);
     }

@@ -40,6 +40,7 @@ pub(crate) fn members_json(members: &api::MembersGetResponse) -> Json {
         "changing": members.changing,
         "seed": members.seed,
         "replica_count": members.replica_count,
+        "epoch_floor": members.epoch_floor,
         "members": members.members.iter().map(member).collect::<Vec<_>>(),
         "waiting": members.waiting.iter().map(waiting).collect::<Vec<_>>(),
         "failures_tolerated": members.failures_tolerated,
@@ -49,6 +50,29 @@ pub(crate) fn members_json(members: &api::MembersGetResponse) -> Json {
         json["new_replica_count"] = count.into();
     }
     json
+}
+
+/// How far a change is, all nodes together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moving {
+    pub(crate) slots: u64,
+    pub(crate) slots_done: u64,
+    pub(crate) bytes: u64,
+    /// The nodes that have something left to do, or have not said.
+    pub(crate) nodes: usize,
+}
+
+/// What moves, as far as the nodes have said.
+pub(crate) fn moving(members: &api::MembersGetResponse) -> Moving {
+    let mut sum = Moving::default();
+    for member in members.members.iter().filter(|member| member.in_new) {
+        let progress = member.progress.unwrap_or_default();
+        sum.slots += u64::from(progress.slots);
+        sum.slots_done += u64::from(progress.slots_done);
+        sum.bytes += progress.bytes;
+        sum.nodes += usize::from(!progress.complete);
+    }
+    sum
 }
 
 /// A plan as JSON.
@@ -133,7 +157,14 @@ pub(crate) fn share(slots: u32, replica_count: u32) -> f64 {
 pub(crate) fn cluster_yml(members: &api::MembersGetResponse) -> String {
     let mut text = String::from("cluster:\n");
     let count = replica_count_after(members);
-    let _ = write!(text, "  seed: {}\n  replica_count: {count}\n  nodes:\n", members.seed);
+    if !members.cluster_name.is_empty() {
+        let _ = writeln!(text, "  name: {}", Json::from(members.cluster_name.as_str()));
+    }
+    let _ = writeln!(text, "  seed: {}\n  replica_count: {count}", members.seed);
+    if members.epoch_floor > 0 {
+        let _ = writeln!(text, "  epoch_floor: {}", members.epoch_floor);
+    }
+    text.push_str("  nodes:\n");
     for member in members.members.iter().filter(|member| member.in_new) {
         // An id may hold quotation marks and backslashes, which YAML escapes as JSON does.
         let (id, address) = (Json::from(member.id.as_str()), Json::from(member.address.as_str()));
@@ -169,6 +200,8 @@ mod tests {
         };
         let members = api::MembersGetResponse {
             seed: 9,
+            cluster_name: "prod".to_owned(),
+            epoch_floor: 1_001,
             replica_count: 3,
             new_replica_count: Some(1),
             members: vec![member("1", true), member("a\"\\:", true), member("no", true), member("gone", false)],
@@ -178,6 +211,8 @@ mod tests {
         let read = ClusterConfig::parse(File { name: Path::new("c.yml"), text: &text })
             .unwrap_or_else(|error| panic!("{error}\n{text}"));
         let ids: Vec<&str> = read.parameters.node_ids.iter().map(crate::types::NodeId::as_str).collect();
+        assert_eq!(read.name, "prod");
+        assert_eq!(read.parameters.epoch_floor, 1_001);
         assert_eq!((ids, read.parameters.seed, read.parameters.replica_count), (vec!["1", "a\"\\:", "no"], 9, 1));
         assert_eq!(
             (read.parameters.weights_listed(), read.parameters.zones_listed()),

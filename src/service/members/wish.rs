@@ -14,13 +14,25 @@ pub(crate) struct Wish {
     /// The number of the configuration that the operator has seen.
     pub(crate) expected: Option<u64>,
     pub(crate) members: WishedMembers,
+    /// Whether the change is made although slots would have no majority of members that can be reached.
+    pub(crate) is_forced: bool,
+}
+
+impl Wish {
+    /// The first member that other machines may reach.
+    pub(super) fn member_beyond_loopback(&self) -> Option<&WishedMember> {
+        let is_beyond = |member: &&WishedMember| {
+            RemoteAddress::parse(&member.address).is_some_and(|address| !address.is_loopback())
+        };
+        self.members.members.iter().find(is_beyond)
+    }
 }
 
 impl TryFrom<api::MembersWish> for Wish {
     type Error = ServiceError;
 
     fn try_from(message: api::MembersWish) -> Result<Self, ServiceError> {
-        let api::MembersWish { members, replica_count, expected } = message;
+        let api::MembersWish { members, replica_count, expected, force: is_forced } = message;
         let members = members.into_iter().enumerate().map(|(place, member)| {
             let problem = |problem: String| ServiceError::invalid(&format!("members[{place}]: {problem}"));
             let id = NodeId::new(&member.id).map_err(|error| problem(error.to_string()))?;
@@ -45,7 +57,7 @@ impl TryFrom<api::MembersWish> for Wish {
             return Err(ServiceError::invalid("members: a cluster has at least one member: list all that are to be"));
         }
         let replica_count = usize::try_from(replica_count).unwrap_or(usize::MAX);
-        Ok(Self { expected, members: WishedMembers { replica_count, members } })
+        Ok(Self { expected, members: WishedMembers { replica_count, members }, is_forced })
     }
 }
 
@@ -62,7 +74,8 @@ pub(crate) fn removal(report: &MembersReport, id: &NodeId) -> Option<Wish> {
     let members: Vec<WishedMember> = present.filter(|member| member.id != *id).map(wished).collect();
     let replica_count = report.replica_count;
     let is_listed = members.len() < all;
-    let wish = Wish { expected: Some(report.number), members: WishedMembers { replica_count, members } };
+    let wish =
+        Wish { expected: Some(report.number), members: WishedMembers { replica_count, members }, is_forced: false };
     is_listed.then_some(wish)
 }
 
@@ -94,7 +107,7 @@ mod tests {
             weight_hundredths: 250,
             zone: "b".to_owned(),
         };
-        api::MembersWish { members: vec![member], replica_count: 1, expected: Some(4) }
+        api::MembersWish { members: vec![member], replica_count: 1, expected: Some(4), force: false }
     }
 
     #[test]
@@ -109,6 +122,11 @@ mod tests {
             wish
         };
         assert_eq!(Wish::try_from(placed(0, "")).unwrap().members.members[0].site, Site::default());
+        let beyond = |address: &str| Wish::try_from(wish("2", address, "")).unwrap().member_beyond_loopback().cloned();
+        assert_eq!(beyond("n2:8001").map(|member| member.id.to_string()).as_deref(), Some("2"));
+        assert_eq!((beyond("localhost:1"), beyond("127.0.0.3:1"), beyond("[::1]:1")), (None, None, None));
+        assert!(!read.is_forced);
+        assert!(Wish::try_from(api::MembersWish { force: true, ..wish("2", "n:1", "") }).unwrap().is_forced);
         for (bad, part) in [
             (wish("a b", "n:1", ""), "members[0]: node id"),
             (wish("2", "n2", ""), "HOST:PORT"),

@@ -2,7 +2,8 @@
 //!
 //! Texts and lists begin with their length (4). What may be absent begins with 1 where it is there, and is 0 otherwise. A member
 //! is id, store id (16), the number since when it is one (8), address. A list of members is `replica_count` (4) and the members. A
-//! configuration is number (8), cluster (16), seed (4), the old list, and the new list, which may be absent.
+//! configuration is number (8), cluster (16), seed (4), the old list, flags (1), and as these say
+//! the new list (1) and `epoch_floor` (2, 8 bytes).
 //!
 //! Where a member has a weight or a zone, each member of the entry has two more fields: its weight in hundredths (4), where 0 stands
 //! for a weight of 1, and its zone, where an empty text stands for none. The entry's version then says so.
@@ -10,9 +11,15 @@
 use std::sync::Arc;
 
 use super::{DecodeError, Input};
+use crate::limits::EPOCH_FLOOR_MAX;
 use crate::types::{
     ClusterId, Configuration, Key, Member, MemberList, NodeId, Site, Slot, StoreId, TakenOver, Vote, VoteBallot,
 };
+
+/// A flag of a configuration: members change, and the new list follows.
+const HAS_NEW_LIST: u8 = 1;
+/// A flag of a configuration: `epoch_floor` follows.
+const HAS_EPOCH_FLOOR: u8 = 2;
 
 /// Whether a member has a weight or a zone.
 pub(super) fn has_sites(configuration: &Configuration) -> bool {
@@ -48,9 +55,15 @@ pub(super) fn encode_configuration(configuration: &Configuration, into: &mut Vec
     into.extend_from_slice(&configuration.seed.to_be_bytes());
     let have_sites = has_sites(configuration);
     put_list(&configuration.old, have_sites, into);
-    into.push(u8::from(configuration.new.is_some()));
+    // Most clusters have no floor, and their configurations do not name it.
+    let has_floor = configuration.epoch_floor > 0;
+    let new_flag = if configuration.new.is_some() { HAS_NEW_LIST } else { 0 };
+    into.push(new_flag | if has_floor { HAS_EPOCH_FLOOR } else { 0 });
     if let Some(new) = &configuration.new {
         put_list(new, have_sites, into);
+    }
+    if has_floor {
+        into.extend_from_slice(&configuration.epoch_floor.to_be_bytes());
     }
 }
 
@@ -120,9 +133,14 @@ pub(super) fn configuration(input: &mut Input<'_>, have_sites: bool) -> Result<A
     let cluster = ClusterId(u128::from_be_bytes(input.take("cluster")?));
     let seed = u32::from_be_bytes(input.take("seed")?);
     let old = list(input, have_sites)?;
-    let new = if flag(input, "new list")? { Some(list(input, have_sites)?) } else { None };
-    let configuration = Configuration { number, cluster, seed, old, new };
-    if !configuration.is_valid() {
+    let flags = input.take_u8("flags")?;
+    if flags & !(HAS_NEW_LIST | HAS_EPOCH_FLOOR) != 0 {
+        return Err(DecodeError::Unknown { field: "flags", found: flags });
+    }
+    let new = if flags & HAS_NEW_LIST != 0 { Some(list(input, have_sites)?) } else { None };
+    let epoch_floor = if flags & HAS_EPOCH_FLOOR != 0 { input.take_u64("epoch_floor")? } else { 0 };
+    let configuration = Configuration { number, cluster, seed, epoch_floor, old, new };
+    if !configuration.is_valid() || configuration.epoch_floor > EPOCH_FLOOR_MAX {
         return Err(DecodeError::NotAList);
     }
     Ok(configuration.into())

@@ -221,6 +221,18 @@ pub fn seal_names(first: Slot, last: Slot) -> (Vec<u8>, Vec<u8>) {
     ([META_SEAL, &first.0.to_be_bytes()].concat(), [META_SEAL, &last.0.to_be_bytes(), &[0]].concat())
 }
 
+/// The slot of a seal by its name; `None` for the name of anything else.
+#[must_use]
+pub fn slot_of_seal(name: &[u8]) -> Option<Slot> {
+    name.strip_prefix(META_SEAL)?.first_chunk().map(|bytes| Slot(u16::from_be_bytes(*bytes)))
+}
+
+/// The slot of an [`entry_key`].
+#[must_use]
+pub fn slot_of_entry(entry_key: &[u8]) -> Option<Slot> {
+    entry_key.first_chunk().map(|bytes| Slot(u16::from_be_bytes(*bytes)))
+}
+
 /// The key of `key`'s entry in the `records` and `blobs` families. The entries of one slot are one contiguous range.
 #[must_use]
 pub fn entry_key(slot: Slot, key: &[u8]) -> Vec<u8> {

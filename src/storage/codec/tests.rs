@@ -2,6 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::EPOCH_FLOOR_MAX;
 use crate::types::{
     Applied, ClusterId, IdempotencyToken, Member, MemberList, Proposal, RECENT_MAX, Site, Version, VoteBallot,
 };
@@ -84,9 +85,10 @@ fn some_list() -> impl Strategy<Value = MemberList> {
 }
 
 fn some_configuration() -> impl Strategy<Value = Arc<Configuration>> {
-    (any::<u64>(), any::<u128>(), any::<u32>(), some_list(), prop::option::of(some_list())).prop_map(
-        |(number, cluster, seed, old, new)| {
-            Configuration { number, cluster: ClusterId(cluster), seed, old, new }.into()
+    let epoch_floor = prop_oneof![Just(0), 0..=EPOCH_FLOOR_MAX];
+    (any::<u64>(), any::<u128>(), any::<u32>(), epoch_floor, some_list(), prop::option::of(some_list())).prop_map(
+        |(number, cluster, seed, epoch_floor, old, new)| {
+            Configuration { number, cluster: ClusterId(cluster), seed, epoch_floor, old, new }.into()
         },
     )
 }
@@ -275,7 +277,7 @@ fn configuration_has_further_fields_where_a_member_has_a_weight_or_a_zone() {
     };
     let configuration = |member| {
         let old = MemberList { replica_count: 1, members: vec![member] };
-        Arc::new(Configuration { number: 1, cluster: ClusterId(2), seed: 3, old, new: None })
+        Arc::new(Configuration { number: 1, cluster: ClusterId(2), seed: 3, epoch_floor: 0, old, new: None })
     };
     let before = [
         &1_u64.to_be_bytes()[..],

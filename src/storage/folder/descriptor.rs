@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::{Value as Json, json};
 
 use super::{DESCRIPTOR, DESCRIPTOR_NEW, DataFolderError, FOLDER_FORMAT, io_error, sync_folder};
+use crate::limits::EPOCH_FLOOR_MAX;
 use crate::types::{ClusterParameters, NodeId, NodeIndex, Site, StoreId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,10 @@ impl Descriptor {
     /// The refusal of the folder at `path` for other `parameters`, which differ in more than the seed.
     pub(super) fn differs(&self, path: &Path, parameters: &ClusterParameters) -> DataFolderError {
         let path = path.to_path_buf();
+        if self.parameters.epoch_floor != parameters.epoch_floor {
+            let (folder, configured) = (self.parameters.epoch_floor, parameters.epoch_floor);
+            return DataFolderError::EpochFloorDiffers { path, folder, configured };
+        }
         if self.parameters.node_ids != parameters.node_ids {
             let (folder, configured) = (self.parameters.node_ids.clone(), parameters.node_ids.clone());
             return DataFolderError::NodeIdsDiffer { path, folder, configured };
@@ -84,7 +89,7 @@ impl Descriptor {
             State::Ready => "ready",
         };
         let node_ids: Vec<&str> = self.parameters.node_ids.iter().map(NodeId::as_str).collect();
-        let fields = [
+        let mut fields = vec![
             ("format", json!(FOLDER_FORMAT)),
             ("state", json!(state)),
             ("node_id", json!(self.node_id.as_str())),
@@ -93,11 +98,13 @@ impl Descriptor {
             ("replica_count", json!(self.parameters.replica_count)),
             ("node_ids", json!(node_ids)),
         ];
+        if self.parameters.epoch_floor > 0 {
+            fields.push(("epoch_floor", json!(self.parameters.epoch_floor)));
+        }
         let sites =
             [("weights", json!(self.parameters.weights_listed())), ("zones", json!(self.parameters.zones_listed()))];
-        let sites = sites.into_iter().filter(|(_, list)| list.as_array().is_some_and(|list| !list.is_empty()));
-        let lines: Vec<String> =
-            fields.into_iter().chain(sites).map(|(name, value)| format!("{name}: {value}\n")).collect();
+        fields.extend(sites.into_iter().filter(|(_, list)| list.as_array().is_some_and(|list| !list.is_empty())));
+        let lines: Vec<String> = fields.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
         "# The node and the cluster that this data folder belongs to. Quorate wrote this file and checks it at each start.\n".to_owned()
             + &lines.concat()
     }
@@ -186,10 +193,14 @@ fn parse(bytes: &[u8]) -> Result<Descriptor, Unreadable> {
     let zones = take_or_none(&mut fields, "zones", list_of_texts)?;
     let sites =
         Site::listed(node_ids.len(), &weights, &zones).map_err(|error| format!("in `weights` or `zones`: {error}"))?;
+    // Most clusters have none, and their folders do not name it.
+    let floor = |value: &Json| value.as_u64().filter(|floor| *floor <= EPOCH_FLOOR_MAX);
+    let epoch_floor = if fields.contains_key("epoch_floor") { take(&mut fields, "epoch_floor", floor)? } else { 0 };
     if let Some(name) = fields.keys().next() {
         return Err(format!("`{name}` is not known in format {format}").into());
     }
-    Ok(Descriptor { state, node_id, store_id, parameters: ClusterParameters { seed, replica_count, node_ids, sites } })
+    let parameters = ClusterParameters { seed, replica_count, epoch_floor, node_ids, sites };
+    Ok(Descriptor { state, node_id, store_id, parameters })
 }
 
 fn take<T>(

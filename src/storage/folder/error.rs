@@ -67,6 +67,19 @@ pub enum DataFolderError {
         /// The number in the configuration.
         configured: usize,
     },
+    /// The folder was created with another floor of epochs.
+    #[error(
+        "data folder {path} was created with cluster.epoch_floor {folder} and the configuration says {configured}: \
+         restore the number; it is for a cluster that has not started yet"
+    )]
+    EpochFloorDiffers {
+        /// The data folder.
+        path: PathBuf,
+        /// The number in the folder's descriptor.
+        folder: u64,
+        /// The number in the configuration.
+        configured: u64,
+    },
     /// The folder was created in a cluster of other nodes.
     #[error(
         "data folder {path} was created in a cluster of nodes {} and the configuration names {}: restore \

@@ -31,8 +31,9 @@ mod descriptor;
 mod error;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 pub use error::DataFolderError;
@@ -237,7 +238,8 @@ fn create_folder(path: &Path) -> Result<(), DataFolderError> {
         None => Path::new("/"),
     };
     create_folder(above)?;
-    match fs::create_dir(path) {
+    // What is written here is for the node alone.
+    match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(io_error("create", path, error)),
         _ => sync_folder(above),
     }

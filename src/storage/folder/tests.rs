@@ -107,6 +107,9 @@ fn other_parameters_are_refused_with_both_values_before_the_bootstrap() {
     let error = refused(&|other| other.parameters.replica_count = 1);
     assert!(matches!(error, DataFolderError::ReplicaCountDiffers { folder: 3, configured: 1, .. }), "{error}");
 
+    let error = refused(&|other| other.parameters.epoch_floor = 9);
+    assert!(matches!(error, DataFolderError::EpochFloorDiffers { folder: 0, configured: 9, .. }), "{error}");
+
     let error = refused(&|other| {
         other.parameters.node_ids.push(id("n3"));
         other.parameters.sites.push(Site::default());
@@ -185,7 +188,7 @@ fn folder_under_a_configuration_takes_the_file_for_addresses_alone() {
     let member =
         |text: &str| Member { id: id(text), store_id: StoreId(1), since: 0, address: "h:1".into(), site: site.clone() };
     let old = MemberList { replica_count: 1, members: vec![member("n#1:{")] };
-    let configuration = Configuration { number: 2, cluster: ClusterId(1), seed: 7, old, new: None };
+    let configuration = Configuration { number: 2, cluster: ClusterId(1), seed: 7, epoch_floor: 0, old, new: None };
     fixture.persist(&Batch { configuration: Some(Arc::new(configuration)), ..Batch::default() });
     let other = ClusterParameters::plain(fixture.parameters.seed, 1, vec![id("n#1:{"), id("n3")]);
     let (folder, _store) = fixture.open_as(&fixture.node_id, &other, false).expect("it opens");

@@ -29,6 +29,7 @@ mod errors;
 mod meta;
 mod options;
 mod probe;
+mod sample;
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
@@ -311,7 +312,7 @@ impl Store for RocksStore {
         let record_bytes: usize = batch.records.iter().map(|(key, (_, record))| record.bytes(key)).sum();
         let index_bytes: usize = batch.new_keys.iter().map(|key| INDEX_ENTRY_BYTES + key.as_bytes().len()).sum();
         let mut writes = WriteBatch::with_capacity_bytes(record_bytes + index_bytes);
-        emptied::add(database, &batch.emptied, &mut writes)?;
+        let emptied = emptied::add(database, &batch.emptied, self.has_blobs.load(Ordering::Relaxed), &mut writes)?;
         let dropped = batch.dropped.iter().map(|table| MetaEntry::Dropped(*table));
         let seals = batch.seals.iter().map(|(slot, seal)| MetaEntry::Seal(*slot, *seal));
         for entry in metadata.into_iter().flatten().chain(peers).chain(dropped).chain(seals) {
@@ -363,9 +364,9 @@ impl Store for RocksStore {
             writes.put_cf(index, key.as_bytes(), []);
         }
         let sync = self.durability == Durability::Fsync || batch.has_metadata();
-        let changed = written.iter().map(|(entry_key, ..)| entry_key).chain(&forgotten);
+        let changed = written.iter().map(|(entry_key, ..)| entry_key).chain(&forgotten).chain(&emptied.entries);
         self.cache.begin_write(changed.map(Vec::as_slice));
-        if !batch.emptied.is_empty() {
+        if emptied.has_ranges {
             self.cache.clear();
         }
         let result = database.write_opt(writes, &write_options(sync)).map_err(|error| {
@@ -572,7 +573,7 @@ impl Store for RocksStore {
         Ok(found)
     }
 
-    fn measure(&self, table: TableId, slot_of: &dyn Fn(&Key) -> Slot) -> Result<u64, StoreError> {
+    fn measure(&self, table: TableId, slot_of: &dyn Fn(&Key) -> Option<Slot>) -> Result<u64, StoreError> {
         let guard = self.database();
         let database = guard.as_ref().ok_or(StoreError::Closed)?;
         let prefix = Key::prefix_in(table, &[]);
@@ -591,13 +592,14 @@ impl Store for RocksStore {
                 return Err(StoreError::Suspended);
             }
             let key = decode_key(stored)?;
-            let entry_key = codec::entry_key(slot_of(&key), stored);
+            let entry_key = slot_of(&key).map(|slot| codec::entry_key(slot, stored));
+            entries.next();
+            let Some(entry_key) = entry_key else { continue };
             let found = database.get_pinned_cf_opt(family(database, RECORDS), &entry_key, &options);
             if let Some(found) = found.map_err(|error| failure(&error))? {
                 let value = codec::stored_value_bytes(&found).map_err(|error| damaged_entry(&entry_key, &error))?;
                 bytes += value.map_or(0, |value| (key.user_bytes().len() + value) as u64);
             }
-            entries.next();
         }
         entries.status().map_err(|error| failure(&error))?;
         Ok(bytes)
@@ -687,10 +689,7 @@ impl Store for RocksStore {
         let live_tables: u64 = sum(properties::LIVE_SST_FILES_SIZE.as_c_str());
         statistics.keys_estimate = number(RECORDS, properties::ESTIMATE_NUM_KEYS.as_c_str());
         statistics.live_bytes = live_tables + number(BLOBS, c"rocksdb.live-blob-file-size");
-        let tables_of = |name| number(name, properties::LIVE_SST_FILES_SIZE.as_c_str());
-        let buffers_of = |name| number(name, properties::CUR_SIZE_ALL_MEM_TABLES.as_c_str());
-        statistics.data_bytes = [RECORDS, BLOBS].map(|name| tables_of(name) + buffers_of(name)).iter().sum::<u64>()
-            + number(BLOBS, c"rocksdb.live-blob-file-size");
+        statistics.data_bytes = sample::data_bytes(database);
         statistics.compaction_pending_bytes = sum(properties::ESTIMATE_PENDING_COMPACTION_BYTES.as_c_str());
         statistics.write_buffer_bytes = sum(properties::SIZE_ALL_MEM_TABLES.as_c_str());
         statistics.write_stopped = number(RECORDS, properties::IS_WRITE_STOPPED.as_c_str());

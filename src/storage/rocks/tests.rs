@@ -163,7 +163,7 @@ fn reopening_without_space_leaves_the_store_readable() {
     fs::rename(&fixture.path, &aside).expect("moved away");
     assert!(store.reopen().is_err());
     assert_eq!(store.persist(&batch), Err(StoreError::Suspended));
-    let measured = || store.measure(a.table(), &|_| Slot(1));
+    let measured = || store.measure(a.table(), &|_| Some(Slot(1)));
     assert_eq!(measured(), Err(StoreError::Suspended), "a long read would keep the next reopening waiting");
     assert_eq!(read(&store, 1, &a, ReadKind::Data), Lookup::Record(text(&a, 1, "v")));
     fs::rename(&aside, &fixture.path).expect("moved back");

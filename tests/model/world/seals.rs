@@ -6,7 +6,7 @@ use quorate::protocol::message::OperationId;
 use quorate::protocol::{Message, Request, StoreOrigin};
 use quorate::types::{Age, Clock, NodeIndex, Record};
 
-use super::{Action, NODES, State, World, members, others};
+use super::{Action, NODES, State, World};
 use crate::machine::{Envelope, Event, key};
 use crate::shared::Shared;
 
@@ -18,9 +18,9 @@ pub struct Seal {
 }
 
 impl World {
-    pub(super) fn seal_actions(state: &State, actions: &mut Vec<Action>) {
+    pub(super) fn seal_actions(&self, state: &State, actions: &mut Vec<Action>) {
         if state.seal.until.is_some() {
-            let last = members().last().filter(|_| !state.seal.is_told_to_all);
+            let last = self.members().last().filter(|_| !state.seal.is_told_to_all);
             actions.extend(last.map(Action::Seals));
         } else if state.left.seals > 0
             && !state.clients.iter().any(|client| client.waits)
@@ -36,12 +36,12 @@ impl World {
         state.left.seals -= 1;
         state.seal.until = Some(until);
         let slot = self.shell.placement.slot(&key());
-        for member in members() {
+        for member in self.members() {
             self.is_told(state, member, 0, Request::Fence { slot, fence: until });
         }
         self.all_is_durable(state);
         let Some(greatest) = durable(state).max_by(|one, other| one.tag().cmp(&other.tag())).cloned() else { return };
-        for member in members() {
+        for member in self.members() {
             let held = state.machines[member.index()].folder.records.get(&key());
             if held.is_none_or(|held| held.tag() < greatest.tag()) {
                 let (key, record, age, origin) = (key(), greatest.clone(), Age::NONE, StoreOrigin::Repair);
@@ -49,7 +49,7 @@ impl World {
             }
         }
         self.all_is_durable(state);
-        for member in members().take(NODES - 1) {
+        for member in self.members().take(NODES - 1) {
             self.seals(state, member);
         }
         state.seal.is_told_to_all = false;
@@ -66,7 +66,7 @@ impl World {
 
     /// A question of a round: a peer brings it.
     fn is_told(&self, state: &mut State, to: NodeIndex, step: u64, request: Request) {
-        let Some(from) = others(to).next() else { return };
+        let Some(from) = self.others(to).next() else { return };
         let incarnation = |member: NodeIndex| state.machines[member.index()].node.incarnation();
         let (from_incarnation, to_incarnation) = (incarnation(from), Some(incarnation(to)));
         let message = Message::Request { operation: OperationId(u64::MAX - step), round: 0, number: 0, request };
@@ -76,7 +76,7 @@ impl World {
 
     fn all_is_durable(&self, state: &mut State) {
         while state.defect.is_none()
-            && let Some(member) = members().find(|member| state.machines[member.index()].at_disk.is_some())
+            && let Some(member) = self.members().find(|member| state.machines[member.index()].at_disk.is_some())
         {
             self.happens(state, member, Event::Persisted);
         }

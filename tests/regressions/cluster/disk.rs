@@ -26,11 +26,14 @@ impl Host {
             fence,
             seals,
             forgotten,
-            configuration: _,
-            vote: _,
-            taken_over: _,
+            configuration,
+            vote,
+            taken_over,
             emptied: _,
         } = batch;
+        self.meta.configuration = configuration.clone().or_else(|| self.meta.configuration.take());
+        self.meta.vote = vote.clone().or_else(|| self.meta.vote.take());
+        self.meta.taken_over = taken_over.clone().or_else(|| self.meta.taken_over.take());
         self.meta.fence = fence.or(self.meta.fence);
         self.meta.seals.extend(seals);
         for (key, (_, digest)) in forgotten {

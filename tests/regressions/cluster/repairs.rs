@@ -61,7 +61,7 @@ impl Cluster {
     /// Whether the leaves of a node are the sums over the records of its folder.
     pub fn leaves_are_true(&self, host: NodeIndex) -> bool {
         let records = self.hosts[host.index()].records.iter().map(|(key, record)| (key, record.digest()));
-        self.node(host).repair().leaves().are_of(records, self.node(host).layout())
+        self.node(host).repair().leaves().are_of(records, self.node(host).me(), self.node(host).layout())
     }
 
     /// Whether `host` tells people that it holds the same as `peer`.

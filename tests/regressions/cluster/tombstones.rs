@@ -51,10 +51,15 @@ impl Cluster {
 
     /// The replicas of the key take in no new writes up to this clock.
     pub fn fence(&mut self, from: NodeIndex, fence: Clock) {
-        let slot = self.placement.slot(&self.key);
         for node in [N1, N2, N3] {
-            self.asks(from, node, Request::Fence { slot, fence });
+            self.fence_at(from, node, fence);
         }
+    }
+
+    /// One of them does.
+    pub fn fence_at(&mut self, from: NodeIndex, replica: NodeIndex, fence: Clock) {
+        let slot = self.placement.slot(&self.key);
+        self.asks(from, replica, Request::Fence { slot, fence });
     }
 
     /// This replica of the key is told the seal, and forgets what it may.

@@ -3837,6 +3837,8 @@ type ClusterInfoResponse struct {
 	StorageNodes     []*StorageNode         `protobuf:"bytes,3,rep,name=storage_nodes,json=storageNodes,proto3" json:"storage_nodes,omitempty"`
 	Seed             uint32                 `protobuf:"varint,4,opt,name=seed,proto3" json:"seed,omitempty"`
 	NodeId           string                 `protobuf:"bytes,5,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	EpochFloor       uint64                 `protobuf:"varint,6,opt,name=epoch_floor,json=epochFloor,proto3" json:"epoch_floor,omitempty"`
+	Cluster          string                 `protobuf:"bytes,7,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -3902,6 +3904,20 @@ func (x *ClusterInfoResponse) GetSeed() uint32 {
 func (x *ClusterInfoResponse) GetNodeId() string {
 	if x != nil {
 		return x.NodeId
+	}
+	return ""
+}
+
+func (x *ClusterInfoResponse) GetEpochFloor() uint64 {
+	if x != nil {
+		return x.EpochFloor
+	}
+	return 0
+}
+
+func (x *ClusterInfoResponse) GetCluster() string {
+	if x != nil {
+		return x.Cluster
 	}
 	return ""
 }
@@ -4054,6 +4070,8 @@ type MembersGetResponse struct {
 	FailuresToleratedAfter uint32                 `protobuf:"varint,8,opt,name=failures_tolerated_after,json=failuresToleratedAfter,proto3" json:"failures_tolerated_after,omitempty"`
 	Seed                   uint32                 `protobuf:"varint,9,opt,name=seed,proto3" json:"seed,omitempty"`
 	NodeId                 string                 `protobuf:"bytes,10,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	ClusterName            string                 `protobuf:"bytes,11,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
+	EpochFloor             uint64                 `protobuf:"varint,12,opt,name=epoch_floor,json=epochFloor,proto3" json:"epoch_floor,omitempty"`
 	unknownFields          protoimpl.UnknownFields
 	sizeCache              protoimpl.SizeCache
 }
@@ -4156,6 +4174,20 @@ func (x *MembersGetResponse) GetNodeId() string {
 		return x.NodeId
 	}
 	return ""
+}
+
+func (x *MembersGetResponse) GetClusterName() string {
+	if x != nil {
+		return x.ClusterName
+	}
+	return ""
+}
+
+func (x *MembersGetResponse) GetEpochFloor() uint64 {
+	if x != nil {
+		return x.EpochFloor
+	}
+	return 0
 }
 
 type ClusterMember struct {
@@ -4439,6 +4471,7 @@ type MembersWish struct {
 	Members       []*WishedMember        `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
 	ReplicaCount  uint32                 `protobuf:"varint,2,opt,name=replica_count,json=replicaCount,proto3" json:"replica_count,omitempty"`
 	Expected      *uint64                `protobuf:"varint,3,opt,name=expected,proto3,oneof" json:"expected,omitempty"`
+	Force         bool                   `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4492,6 +4525,13 @@ func (x *MembersWish) GetExpected() uint64 {
 		return *x.Expected
 	}
 	return 0
+}
+
+func (x *MembersWish) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type WishedMember struct {
@@ -5368,13 +5408,16 @@ const file_api_proto_rawDesc = "" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x121\n" +
 	"\x06uptime\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06uptime\x12\x12\n" +
 	"\x04keys\x18\x03 \x03(\tR\x04keys\"\x14\n" +
-	"\x12ClusterInfoRequest\"\xe1\x01\n" +
+	"\x12ClusterInfoRequest\"\x9c\x02\n" +
 	"\x13ClusterInfoResponse\x121\n" +
 	"\x06uptime\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06uptime\x12+\n" +
 	"\x11replication_level\x18\x02 \x01(\x03R\x10replicationLevel\x12=\n" +
 	"\rstorage_nodes\x18\x03 \x03(\v2\x18.quorate.api.StorageNodeR\fstorageNodes\x12\x12\n" +
 	"\x04seed\x18\x04 \x01(\rR\x04seed\x12\x17\n" +
-	"\anode_id\x18\x05 \x01(\tR\x06nodeId\"\x92\x02\n" +
+	"\anode_id\x18\x05 \x01(\tR\x06nodeId\x12\x1f\n" +
+	"\vepoch_floor\x18\x06 \x01(\x04R\n" +
+	"epochFloor\x12\x18\n" +
+	"\acluster\x18\a \x01(\tR\acluster\"\x92\x02\n" +
 	"\vStorageNode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12,\n" +
@@ -5384,7 +5427,7 @@ const file_api_proto_rawDesc = "" +
 	"\x06detail\x18\a \x01(\tR\x06detail\x12+\n" +
 	"\x11weight_hundredths\x18\b \x01(\rR\x10weightHundredths\x12\x12\n" +
 	"\x04zone\x18\t \x01(\tR\x04zoneJ\x04\b\x02\x10\x03\"\x13\n" +
-	"\x11MembersGetRequest\"\xb6\x03\n" +
+	"\x11MembersGetRequest\"\xfa\x03\n" +
 	"\x12MembersGetResponse\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x1a\n" +
 	"\bchanging\x18\x02 \x01(\bR\bchanging\x12#\n" +
@@ -5396,7 +5439,10 @@ const file_api_proto_rawDesc = "" +
 	"\x18failures_tolerated_after\x18\b \x01(\rR\x16failuresToleratedAfter\x12\x12\n" +
 	"\x04seed\x18\t \x01(\rR\x04seed\x12\x17\n" +
 	"\anode_id\x18\n" +
-	" \x01(\tR\x06nodeIdB\x14\n" +
+	" \x01(\tR\x06nodeId\x12!\n" +
+	"\fcluster_name\x18\v \x01(\tR\vclusterName\x12\x1f\n" +
+	"\vepoch_floor\x18\f \x01(\x04R\n" +
+	"epochFloorB\x14\n" +
 	"\x12_new_replica_count\"\xaf\x03\n" +
 	"\rClusterMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
@@ -5425,11 +5471,12 @@ const file_api_proto_rawDesc = "" +
 	"\rWaitingMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1a\n" +
-	"\bidentity\x18\x03 \x01(\tR\bidentity\"\x95\x01\n" +
+	"\bidentity\x18\x03 \x01(\tR\bidentity\"\xab\x01\n" +
 	"\vMembersWish\x123\n" +
 	"\amembers\x18\x01 \x03(\v2\x19.quorate.api.WishedMemberR\amembers\x12#\n" +
 	"\rreplica_count\x18\x02 \x01(\rR\freplicaCount\x12\x1f\n" +
-	"\bexpected\x18\x03 \x01(\x04H\x00R\bexpected\x88\x01\x01B\v\n" +
+	"\bexpected\x18\x03 \x01(\x04H\x00R\bexpected\x88\x01\x01\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05forceB\v\n" +
 	"\t_expected\"\x95\x01\n" +
 	"\fWishedMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +

@@ -620,18 +620,22 @@ class ClusterInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ClusterInfoResponse(_message.Message):
-    __slots__ = ("uptime", "replication_level", "storage_nodes", "seed", "node_id")
+    __slots__ = ("uptime", "replication_level", "storage_nodes", "seed", "node_id", "epoch_floor", "cluster")
     UPTIME_FIELD_NUMBER: _ClassVar[int]
     REPLICATION_LEVEL_FIELD_NUMBER: _ClassVar[int]
     STORAGE_NODES_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FLOOR_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
     uptime: _duration_pb2.Duration
     replication_level: int
     storage_nodes: _containers.RepeatedCompositeFieldContainer[StorageNode]
     seed: int
     node_id: str
-    def __init__(self, uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., replication_level: _Optional[int] = ..., storage_nodes: _Optional[_Iterable[_Union[StorageNode, _Mapping]]] = ..., seed: _Optional[int] = ..., node_id: _Optional[str] = ...) -> None: ...
+    epoch_floor: int
+    cluster: str
+    def __init__(self, uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., replication_level: _Optional[int] = ..., storage_nodes: _Optional[_Iterable[_Union[StorageNode, _Mapping]]] = ..., seed: _Optional[int] = ..., node_id: _Optional[str] = ..., epoch_floor: _Optional[int] = ..., cluster: _Optional[str] = ...) -> None: ...
 
 class StorageNode(_message.Message):
     __slots__ = ("id", "address", "state", "slots", "last_seen", "detail", "weight_hundredths", "zone")
@@ -658,7 +662,7 @@ class MembersGetRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class MembersGetResponse(_message.Message):
-    __slots__ = ("number", "changing", "replica_count", "new_replica_count", "members", "waiting", "failures_tolerated", "failures_tolerated_after", "seed", "node_id")
+    __slots__ = ("number", "changing", "replica_count", "new_replica_count", "members", "waiting", "failures_tolerated", "failures_tolerated_after", "seed", "node_id", "cluster_name", "epoch_floor")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     CHANGING_FIELD_NUMBER: _ClassVar[int]
     REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -669,6 +673,8 @@ class MembersGetResponse(_message.Message):
     FAILURES_TOLERATED_AFTER_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FLOOR_FIELD_NUMBER: _ClassVar[int]
     number: int
     changing: bool
     replica_count: int
@@ -679,7 +685,9 @@ class MembersGetResponse(_message.Message):
     failures_tolerated_after: int
     seed: int
     node_id: str
-    def __init__(self, number: _Optional[int] = ..., changing: _Optional[bool] = ..., replica_count: _Optional[int] = ..., new_replica_count: _Optional[int] = ..., members: _Optional[_Iterable[_Union[ClusterMember, _Mapping]]] = ..., waiting: _Optional[_Iterable[_Union[WaitingMember, _Mapping]]] = ..., failures_tolerated: _Optional[int] = ..., failures_tolerated_after: _Optional[int] = ..., seed: _Optional[int] = ..., node_id: _Optional[str] = ...) -> None: ...
+    cluster_name: str
+    epoch_floor: int
+    def __init__(self, number: _Optional[int] = ..., changing: _Optional[bool] = ..., replica_count: _Optional[int] = ..., new_replica_count: _Optional[int] = ..., members: _Optional[_Iterable[_Union[ClusterMember, _Mapping]]] = ..., waiting: _Optional[_Iterable[_Union[WaitingMember, _Mapping]]] = ..., failures_tolerated: _Optional[int] = ..., failures_tolerated_after: _Optional[int] = ..., seed: _Optional[int] = ..., node_id: _Optional[str] = ..., cluster_name: _Optional[str] = ..., epoch_floor: _Optional[int] = ...) -> None: ...
 
 class ClusterMember(_message.Message):
     __slots__ = ("id", "address", "identity", "in_old", "in_new", "reached", "slots", "disk_bytes", "progress", "weight_hundredths", "zone", "old_weight_hundredths", "old_zone")
@@ -736,14 +744,16 @@ class WaitingMember(_message.Message):
     def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., identity: _Optional[str] = ...) -> None: ...
 
 class MembersWish(_message.Message):
-    __slots__ = ("members", "replica_count", "expected")
+    __slots__ = ("members", "replica_count", "expected", "force")
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
     members: _containers.RepeatedCompositeFieldContainer[WishedMember]
     replica_count: int
     expected: int
-    def __init__(self, members: _Optional[_Iterable[_Union[WishedMember, _Mapping]]] = ..., replica_count: _Optional[int] = ..., expected: _Optional[int] = ...) -> None: ...
+    force: bool
+    def __init__(self, members: _Optional[_Iterable[_Union[WishedMember, _Mapping]]] = ..., replica_count: _Optional[int] = ..., expected: _Optional[int] = ..., force: _Optional[bool] = ...) -> None: ...
 
 class WishedMember(_message.Message):
     __slots__ = ("id", "address", "identity", "weight_hundredths", "zone")

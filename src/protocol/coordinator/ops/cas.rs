@@ -662,10 +662,15 @@ impl Operation for Cas {
     }
 
     /// What was proposed may have been accepted by some: that stays in mind.
-    fn on_reconfigured(&mut self, _: &Tally) -> Step {
+    fn on_reconfigured(&mut self, tally: &Tally) -> Step {
+        self.forget_others(tally);
         self.phase = Phase::Idle;
         self.is_preempted = false;
         self.draw()
+    }
+
+    fn forget_others(&mut self, tally: &Tally) {
+        self.tellers.retain(|teller| tally.members().contains(teller));
     }
 
     fn on_sealed(&mut self) -> Step {

@@ -77,9 +77,13 @@ impl Operation for GetWith {
 
     /// Those that are no replicas any more are not asked.
     fn on_reconfigured(&mut self, tally: &Tally) -> Step {
-        let tellers = std::mem::take(&mut self.tellers).into_iter();
-        *self = Self::new(tellers.filter(|teller| tally.members().contains(teller)).collect());
+        self.forget_others(tally);
+        *self = Self::new(std::mem::take(&mut self.tellers));
         self.start()
+    }
+
+    fn forget_others(&mut self, tally: &Tally) {
+        self.tellers.retain(|teller| tally.members().contains(teller));
     }
 
     fn on_resumed(&mut self) -> Step {

@@ -50,7 +50,10 @@ impl Mend {
         self.stored =
             members.iter().filter(|member| !tally.set_of([**member]).and(holders).is_empty()).copied().collect();
         if rule!(RepairSkipsReplica, lacking.is_empty() || self.pair.is_subset(&self.stored)) {
-            return Step::Done(Reply::Record(Some(record)));
+            // The read may have brought it to one that lacked it.
+            let has_had = |member: &NodeIndex| self.get.read().has_seen_at(*member, &digest);
+            let had_all = self.pair.iter().all(has_had);
+            return Step::Done(if had_all { Reply::Record(Some(record)) } else { Reply::Spread(record) });
         }
         self.spread = Some(Box::new(record));
         Step::Ask(Round { counted: holders, unwanted: unseen, ..Round::to_all() })
@@ -108,7 +111,7 @@ impl Operation for Mend {
         }
         if let Some(record) = &self.spread {
             let is_done = self.pair.is_subset(&self.stored);
-            return if is_done { Step::Done(Reply::Record(Some((**record).clone()))) } else { Step::Wait };
+            return if is_done { Step::Done(Reply::Spread((**record).clone())) } else { Step::Wait };
         }
         #[cfg(feature = "mutants")]
         if let Some(unsettled) = self.unsettled() {
@@ -139,9 +142,14 @@ impl Operation for Mend {
     }
 
     fn on_reconfigured(&mut self, tally: &Tally) -> Step {
-        let pair = std::mem::take(&mut self.pair).into_iter();
-        *self = Self::new(pair.filter(|member| tally.members().contains(member)).collect());
+        self.forget_others(tally);
+        *self = Self::new(std::mem::take(&mut self.pair));
         self.start()
+    }
+
+    fn forget_others(&mut self, tally: &Tally) {
+        self.pair.retain(|member| tally.members().contains(member));
+        self.get.forget_others(tally);
     }
 
     fn on_resumed(&mut self) -> Step {

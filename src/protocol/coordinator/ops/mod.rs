@@ -22,6 +22,8 @@ pub mod operation;
 mod seals;
 pub mod set;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 pub use cas::Cas;
 pub use get::Get;

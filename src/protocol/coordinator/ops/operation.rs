@@ -153,6 +153,10 @@ pub trait Operation {
         self.start()
     }
 
+    /// Other replicas make a quorum from now on, as `tally` shows, while nobody is asked: it has not begun, waits or pauses. It
+    /// forgets those that are no replicas any more.
+    fn forget_others(&mut self, _tally: &Tally) {}
+
     /// A quorum has the seal that [`Step::Seal`] asked for.
     fn on_sealed(&mut self) -> Step {
         Step::Wait

@@ -15,7 +15,7 @@ fn placement(seed: u32, nodes: &[Given<'_>], replica_count: usize) -> Placement 
     let site = |(_, weight, zone): &Given<'_>| Site { weight: Weight::parse(weight).unwrap(), zone: Zone::new(zone) };
     let node_ids = nodes.iter().map(|(id, ..)| NodeId::new(id).unwrap()).collect();
     let sites = nodes.iter().map(site).collect();
-    Placement::new(ClusterParameters { seed, replica_count, node_ids, sites })
+    Placement::new(ClusterParameters { seed, replica_count, epoch_floor: 0, node_ids, sites })
 }
 
 fn names(placement: &Placement, slot: Slot) -> Vec<&str> {
@@ -106,7 +106,7 @@ fn share_of_one_replica_is_in_proportion_to_the_weight() {
     for seed in [0, 42, u32::MAX] {
         let placement = placement(seed, &nodes, 1);
         let mut of_weights = [0.0; 4];
-        for (member, held) in placement.parameters().members().zip(placement.slots_held()) {
+        for (member, held) in placement.parameters().members().zip(placement.slots_held().iter().copied()) {
             let weight = f64::from(placement.parameters().site(member).weight.hundredths()) / 100.0;
             let fair = 65_536.0 * weight / 30.0;
             let held = f64::from(held);
@@ -133,7 +133,7 @@ fn share_of_three_replicas_is_nearly_in_proportion_to_the_weight() {
     for seed in [0, 42, u32::MAX] {
         let placement = placement(seed, &nodes, 3);
         let of = |wanted: &str| {
-            let held = placement.parameters().members().zip(placement.slots_held());
+            let held = placement.parameters().members().zip(placement.slots_held().iter().copied());
             let of = held.filter(|(member, _)| placement.parameters().site(*member).weight.to_string() == wanted);
             f64::from(of.map(|(_, held)| held).sum::<u32>())
         };
@@ -176,7 +176,7 @@ fn slots_that_share_a_zone() -> usize {
 #[test]
 fn zone_of_one_node_holds_what_a_zone_holds() {
     let nodes = [("1", "1", "a"), ("2", "3", "a"), ("3", "1", "b"), ("4", "1", "b"), ("5", "0.01", "c")];
-    let held = placement(3, &nodes, 3).slots_held();
+    let held = placement(3, &nodes, 3).slots_held().to_vec();
     assert_eq!(held[4], 65_536);
     assert_eq!((held[0] + held[1], held[2] + held[3]), (65_536, 65_536));
     let (light, even) = (f64::from(held[0]), f64::from(held[2]));
@@ -251,7 +251,8 @@ fn of_sites(seed: u32, replica_count: usize, sites: &[(u32, usize)]) -> Placemen
         weight: Weight::of_hundredths(*weight).unwrap(),
         zone: (*zone > 0).then(|| Zone::new(&format!("z{zone}")).unwrap()),
     };
-    Placement::new(ClusterParameters { seed, replica_count, node_ids, sites: sites.iter().map(site).collect() })
+    let sites = sites.iter().map(site).collect();
+    Placement::new(ClusterParameters { sites, ..ClusterParameters::plain(seed, replica_count, node_ids) })
 }
 
 /// The rule, word by word: all nodes sorted, without any shortcut.

@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate::types::{Condition, Version};
-
-use super::checker::{self, Action, Ending, Operation, STEPS_MAX, Verdict, check};
+use super::{self as checker, Action, Ending, Operation, STEPS_MAX, Verdict, check};
+use crate::types::{Condition, Version};
 
 /// The wish of a client. The index of the first attempt names the value and the token.
 #[derive(Clone, Debug)]
@@ -13,30 +12,52 @@ pub enum Ask {
     /// A linearizable read.
     Get,
     /// A read of one replica.
-    GetOne { at_least: Option<Version> },
+    GetOne {
+        /// The version that the answer must not be older than.
+        at_least: Option<Version>,
+    },
     /// A page of the list of all keys from this one on: a read of each of them.
-    List { keys_max: usize, values: bool },
+    List {
+        /// The most keys of the page.
+        keys_max: usize,
+        /// Whether values were asked for.
+        values: bool,
+    },
     /// A write.
     Set,
     /// A delete.
     Delete,
     /// A write, or a delete, that takes effect only where the condition holds.
-    SetIf { condition: Condition, deletes: bool },
+    SetIf {
+        /// The condition.
+        condition: Condition,
+        /// Whether it is a delete.
+        deletes: bool,
+    },
     /// An addition.
-    Add { delta: i64, since: Option<Version> },
+    Add {
+        /// What is added.
+        delta: i64,
+        /// The version that the client named.
+        since: Option<Version>,
+    },
 }
 
 impl Ask {
+    /// Whether it changes nothing.
+    #[must_use]
     pub fn is_read(&self) -> bool {
         matches!(self, Self::Get | Self::GetOne { .. } | Self::List { .. })
     }
 
     /// Whether it writes a value, which may have a time to live.
+    #[must_use]
     pub fn writes_value(&self) -> bool {
         matches!(self, Self::Set | Self::SetIf { deletes: false, .. } | Self::Add { .. })
     }
 
     /// Whether it is a conditional write, which has a token and may be sent again.
+    #[must_use]
     pub fn has_token(&self) -> bool {
         matches!(self, Self::SetIf { .. } | Self::Add { .. })
     }
@@ -46,17 +67,30 @@ impl Ask {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A read saw this.
-    Saw { value: Option<u64>, version: Version },
+    Saw {
+        /// The value.
+        value: Option<u64>,
+        /// Its version, or that of the absence.
+        version: Version,
+    },
     /// A page named the key, or left it out. It has the value where values were asked for.
     Listed(Option<(Option<u64>, Version)>),
     /// A write took effect.
     Wrote(Version),
     /// An addition took effect.
-    Added { sum: u64, version: Version },
+    Added {
+        /// The sum.
+        sum: u64,
+        /// The version that it made.
+        version: Version,
+    },
     /// A read saw this, and its client was told no version.
     Read(Option<u64>),
     /// It was told whether there was a value, and neither the value nor the version. A write that was told so did nothing.
-    Looked { has_value: bool },
+    Looked {
+        /// Whether there was a value.
+        has_value: bool,
+    },
     /// A write took effect, and its client was told no version.
     Done,
     /// An addition took effect, and its client was told no version.
@@ -66,7 +100,12 @@ pub enum Outcome {
     /// A write or a delete took effect, or did nothing because there was a value already, or none: its client was not told.
     Either,
     /// A condition did not hold, or an addition found no number: the write never takes effect.
-    Declined { version: Version, has_value: bool },
+    Declined {
+        /// The version that the key has.
+        version: Version,
+        /// Whether it has a value.
+        has_value: bool,
+    },
     /// A read failed, or a write certainly did not happen.
     Failed,
     /// A write may have happened, or may happen yet.
@@ -74,11 +113,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether a node answered.
+    #[must_use]
     pub fn is_answer(&self) -> bool {
         !matches!(self, Self::Failed | Self::Unknown)
     }
 
     /// The version that the client was told.
+    #[must_use]
     pub fn version(&self) -> Option<&Version> {
         match self {
             Self::Saw { version, .. }
@@ -103,10 +145,13 @@ pub struct Attempt<'a> {
     pub first: usize,
     /// The value that the request writes. No other request writes it.
     pub value: u64,
-    /// When it began and ended, in the time of histories.
+    /// When it began, in the time of histories.
     pub invoked: u64,
+    /// When it ended.
     pub returned: Option<u64>,
+    /// What was asked.
     pub ask: &'a Ask,
+    /// What was answered.
     pub outcome: &'a Outcome,
 }
 
@@ -116,6 +161,7 @@ pub type Effect = (Version, Option<u64>, u64);
 /// A version that may expire, once and not before its time.
 #[derive(Clone, Debug)]
 pub struct Expiry {
+    /// The version.
     pub version: Version,
     /// The first moment, in the time of histories.
     pub from: u64,
@@ -123,8 +169,38 @@ pub struct Expiry {
     pub deletion: Option<(Version, u64)>,
 }
 
-/// The operations of one key, from the attempts at all its requests, and what may expire. Some requests are known to have taken effect although
-/// nobody may have been told: `found` has them by their first attempt.
+/// The requests that took effect because the values that they write were seen, whatever their clients were told. This is for
+/// histories without additions, in which only the first attempt of a request has its value.
+///
+/// # Errors
+/// A value that no request for the key writes, or that has two versions, and the attempt that saw it.
+pub fn effects(attempts: &[Attempt<'_>]) -> Result<BTreeMap<usize, Effect>, (String, usize)> {
+    let writers: BTreeMap<u64, usize> = attempts
+        .iter()
+        .filter(|attempt| attempt.index == attempt.first && attempt.ask.writes_value())
+        .map(|attempt| (attempt.value, attempt.index))
+        .collect();
+    let mut effects: BTreeMap<usize, Effect> = BTreeMap::new();
+    for attempt in attempts {
+        let Outcome::Saw { value: Some(value), version } = attempt.outcome else { continue };
+        let Some(returned) = attempt.returned else { continue };
+        let Some(writer) = writers.get(value) else {
+            return Err((format!("value {value} was read, which no request for the key writes"), attempt.index));
+        };
+        let known = effects.entry(*writer).or_insert_with(|| (version.clone(), None, returned));
+        if known.0 != *version {
+            return Err((
+                format!("value {value} was read at version {} and at version {version}", known.0),
+                attempt.index,
+            ));
+        }
+        known.2 = known.2.min(returned);
+    }
+    Ok(effects)
+}
+
+/// The operations of one key, from the attempts at all its requests, and what may expire. Some requests are known to have
+/// taken effect although nobody may have been told: `found` has them by their first attempt.
 ///
 /// # Errors
 /// The answer that no order of operations explains, and the first attempt of the request.
@@ -159,11 +235,13 @@ pub fn operations(
 /// Whether the history is linearizable. Requests of unknown outcome that led to any version told are known to have taken
 /// effect. The others most likely did not, and the search is short without them: it may take `steps_of_doubt_max` with
 /// them.
+#[must_use]
 pub fn verdict(operations: &[Operation], steps_of_doubt_max: u64) -> Verdict {
     judge(operations, steps_of_doubt_max).0
 }
 
 /// The verdict, and the part of the history that it was found with: it leaves out operations that had no effect.
+#[must_use]
 pub fn judge(operations: &[Operation], steps_of_doubt_max: u64) -> (Verdict, Vec<Operation>) {
     let is_expiry = |operation: &Operation| {
         matches!(
@@ -325,7 +403,7 @@ fn add_request(
 /// Whether a version is that of an absence in a slot that was sealed. It may change while nothing is written, and the version of
 /// a record may follow that is below it.
 fn is_sealed_absence(version: &Version) -> bool {
-    version.stamp.is_none() && version.ballot.is_none() && version.stamp != quorate::types::Stamp::none()
+    version.stamp.is_none() && version.ballot.is_none() && version.stamp != crate::types::Stamp::none()
 }
 
 /// The number of a version, where its place among the others is known.
@@ -371,4 +449,51 @@ fn ranks(attempts: &[Attempt<'_>], found: &BTreeMap<usize, Effect>, expiries: &[
     let mut versions: Vec<Version> = versions.into_iter().collect();
     versions.sort_by_key(|version| version.table);
     versions.into_iter().zip(0..).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Clock, NodeId, Stamp};
+
+    fn version(counter: u64) -> Version {
+        let writer = NodeId::new("1").expect("this is an id");
+        Version::new(Stamp { clock: Clock { epoch: 1, counter }, writer }, None)
+    }
+
+    fn attempt<'a>(index: usize, ask: &'a Ask, outcome: &'a Outcome) -> Attempt<'a> {
+        let at = index as u64 * 10;
+        Attempt {
+            client: 0,
+            index,
+            first: index,
+            value: index as u64,
+            invoked: at,
+            returned: Some(at + 5),
+            ask,
+            outcome,
+        }
+    }
+
+    #[test]
+    fn write_of_unknown_outcome_is_known_by_the_read_that_saw_it() {
+        let seen = Outcome::Saw { value: Some(1), version: version(7) };
+        let history = [attempt(1, &Ask::Set, &Outcome::Unknown), attempt(2, &Ask::Get, &seen)];
+        assert_eq!(effects(&history), Ok(BTreeMap::from([(1, (version(7), None, 25))])));
+    }
+
+    #[test]
+    fn value_of_nobody_and_value_of_two_versions_are_found() {
+        let wrote = Outcome::Wrote(version(1));
+        let (one, other) = (
+            Outcome::Saw { value: Some(1), version: version(1) },
+            Outcome::Saw { value: Some(1), version: version(2) },
+        );
+        let foreign = Outcome::Saw { value: Some(9), version: version(3) };
+        let written = attempt(1, &Ask::Set, &wrote);
+        let twice = effects(&[written, attempt(2, &Ask::Get, &one), attempt(3, &Ask::Get, &other)]);
+        assert!(twice.is_err_and(|(what, at)| at == 3 && what.contains("and at version")));
+        let of_nobody = effects(&[written, attempt(2, &Ask::Get, &foreign)]);
+        assert!(of_nobody.is_err_and(|(what, at)| at == 2 && what.contains("no request")));
+    }
 }

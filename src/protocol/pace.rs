@@ -1,19 +1,18 @@
-//! How fast a node repairs: so many keys and so many bytes a second.
+//! When a node that repairs, or takes slots over, may go on at its rate.
 
 use std::time::Duration;
 
 use crate::limits::{REPAIR_AHEAD, REPAIR_BURST, REPAIR_IN_FLIGHT_MAX, REPAIR_VALUE_BYTES_GUESSED};
 use crate::protocol::io::Time;
+use crate::protocol::rate::Rate;
 
-use crate::protocol::repair_settings::RepairSettings;
-
-/// When the next step of repair may begin.
+/// When the next step may begin.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Pace {
-    /// The keys that began so far are paid for then, at the rate of the settings. Bytes have their own such time.
+    /// The keys that began so far are paid for then, at the rate. Bytes have their own such time.
     keys_until: Time,
     bytes_until: Time,
-    /// The size of the values that were repaired last: nobody knows the size of the next one.
+    /// The size of the values that were copied last: nobody knows the size of the next one.
     value_bytes: usize,
 }
 
@@ -24,17 +23,17 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// How many keys may be under repair at the same time: of large values few, because their bytes are only known afterwards.
-    pub(super) fn keys_max(&self, settings: &RepairSettings) -> usize {
-        let one = time_of(self.value_bytes, settings.bytes_per_second).as_micros().max(1);
+    /// How many keys may be under way at the same time: of large values few, because their bytes are only known afterwards.
+    pub(super) fn keys_max(&self, rate: Rate) -> usize {
+        let one = time_of(self.value_bytes, rate.bytes_per_second).as_micros().max(1);
         usize::try_from(REPAIR_AHEAD.as_micros() / one).unwrap_or(usize::MAX).clamp(1, REPAIR_IN_FLIGHT_MAX)
     }
 
-    /// A key was repaired whose value has so many bytes.
-    pub(super) fn repaired(&mut self, value_bytes: usize, settings: &RepairSettings, now: Time) {
+    /// A key was copied whose value has so many bytes.
+    pub(super) fn copied(&mut self, value_bytes: usize, rate: Rate, now: Time) {
         // A mean in which the last eight or so count.
         self.value_bytes = (self.value_bytes * 7 + value_bytes) / 8;
-        self.bytes(value_bytes, settings, now);
+        self.bytes(value_bytes, rate, now);
     }
 
     /// Whether a step may begin.
@@ -48,14 +47,14 @@ impl Pace {
         Time(until.0.saturating_sub(Time(0).after(REPAIR_BURST).0))
     }
 
-    /// A key is repaired.
-    pub(super) fn key(&mut self, settings: &RepairSettings, now: Time) {
-        self.keys_until = now.max(self.keys_until).after(time_of(1, settings.keys_per_second));
+    /// A key begins.
+    pub(super) fn key(&mut self, rate: Rate, now: Time) {
+        self.keys_until = now.max(self.keys_until).after(time_of(1, rate.keys_per_second));
     }
 
     /// So many bytes are sent for it.
-    pub(super) fn bytes(&mut self, bytes: usize, settings: &RepairSettings, now: Time) {
-        self.bytes_until = now.max(self.bytes_until).after(time_of(bytes, settings.bytes_per_second));
+    pub(super) fn bytes(&mut self, bytes: usize, rate: Rate, now: Time) {
+        self.bytes_until = now.max(self.bytes_until).after(time_of(bytes, rate.bytes_per_second));
     }
 }
 
@@ -68,26 +67,27 @@ fn time_of(count: usize, per_second: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::repair_settings::RepairSettings;
 
     #[test]
-    fn large_values_are_repaired_few_at_a_time() {
-        let (settings, mut pace) = (RepairSettings::default(), Pace::default());
-        assert_eq!(pace.keys_max(&settings), 2, "nobody knows yet how large they are");
-        (0..100).for_each(|_| pace.repaired(100, &settings, Time(0)));
-        assert_eq!(pace.keys_max(&settings), REPAIR_IN_FLIGHT_MAX);
-        (0..20).for_each(|_| pace.repaired(60 << 20, &settings, Time(0)));
-        assert_eq!(pace.keys_max(&settings), 1);
+    fn large_values_are_copied_few_at_a_time() {
+        let (rate, mut pace) = (RepairSettings::default().rate(), Pace::default());
+        assert_eq!(pace.keys_max(rate), 2, "nobody knows yet how large they are");
+        (0..100).for_each(|_| pace.copied(100, rate, Time(0)));
+        assert_eq!(pace.keys_max(rate), REPAIR_IN_FLIGHT_MAX);
+        (0..20).for_each(|_| pace.copied(60 << 20, rate, Time(0)));
+        assert_eq!(pace.keys_max(rate), 1);
     }
 
     #[test]
     fn keys_and_bytes_each_have_their_rate() {
-        let settings = RepairSettings { keys_per_second: 100, bytes_per_second: 10_000, ..RepairSettings::default() };
+        let rate = Rate { keys_per_second: 100, bytes_per_second: 10_000 };
         let begun = |bytes| {
             let (mut pace, mut begun) = (Pace::default(), 0);
             for now in (0..10_000_000).step_by(1_000).map(Time) {
                 while pace.allows(now) {
-                    pace.key(&settings, now);
-                    pace.bytes(bytes, &settings, now);
+                    pace.key(rate, now);
+                    pace.bytes(bytes, rate, now);
                     begun += 1;
                 }
             }

@@ -16,6 +16,8 @@
 //! all values are unique, a write of unknown outcome can be left out if no read saw its value; otherwise it took effect
 //! before that read ended. Only deletes, additions and conditional writes of unknown outcome stay open to the end.
 
+pub mod requests;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// The steps after which [`check`] gives up, by default: some seconds.
@@ -27,23 +29,48 @@ pub const HARD_STEPS_MAX: u64 = 40 * STEPS_MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A read. `saw` is its result, if it returned.
-    Read { saw: Option<u64> },
+    Read {
+        /// The value; `None` if there was none.
+        saw: Option<u64>,
+    },
     /// A write of this value.
-    Write { value: u64 },
+    Write {
+        /// The value.
+        value: u64,
+    },
     /// A delete.
     Delete,
     /// A write of a value, or a delete where there is none, that takes effect only where the condition holds.
-    WriteIf { condition: Condition, value: Option<u64> },
+    WriteIf {
+        /// What must be true.
+        condition: Condition,
+        /// The value; `None` deletes.
+        value: Option<u64>,
+    },
     /// An addition to the value, where none counts as 0. `sum` is its result, if it returned.
-    Add { delta: i64, sum: Option<u64> },
+    Add {
+        /// What is added.
+        delta: i64,
+        /// The result.
+        sum: Option<u64>,
+    },
     /// A write of a value where there is none. Its client is told the same where there is one, and then nothing changes.
-    WriteNew { value: u64 },
+    WriteNew {
+        /// The value.
+        value: u64,
+    },
     /// A delete of a value. Its client is told the same where there is none, and then there may or may not be a new version.
     Remove,
     /// The failure of a condition: it showed whether there was a value, and the version.
-    Look { has_value: bool },
+    Look {
+        /// Whether there was a value.
+        has_value: bool,
+    },
     /// The cluster deletes exactly this version, because its time to live has passed.
-    Expire { version: u64 },
+    Expire {
+        /// The version.
+        version: u64,
+    },
 }
 
 /// What must be true of the key for a conditional write to take effect.
@@ -60,7 +87,12 @@ pub enum Condition {
     /// The key has a value, of one of these versions.
     Among(Versions),
     /// The key has a value of none of these versions; or no value, unless one is needed.
-    NotAmong { versions: Versions, needs_value: bool },
+    NotAmong {
+        /// The versions.
+        versions: Versions,
+        /// Whether the key must have a value.
+        needs_value: bool,
+    },
 }
 
 /// A few versions.
@@ -74,6 +106,8 @@ pub struct Versions {
 pub const VERSIONS_MAX: usize = 4;
 
 impl Versions {
+    /// These versions.
+    ///
     /// # Panics
     /// If there are more than [`VERSIONS_MAX`].
     #[must_use]
@@ -86,6 +120,7 @@ impl Versions {
         Self { all, count }
     }
 
+    /// All of them.
     #[must_use]
     pub fn as_slice(&self) -> &[u64] {
         &self.all[..self.count]

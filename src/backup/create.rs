@@ -1,0 +1,337 @@
+//! Writes a backup.
+//!
+//! The keys come from lists, for which a majority of each key's replicas answers. Where no node goes on with a list, or this
+//! process is interrupted, the next one begins behind the last key that is safe.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::error::BackupError;
+use super::file::{KeyFile, KeyFileWriter};
+use super::folder::{self, Found, UNFINISHED, Unfinished, progress_of};
+use super::manifest::{Beginning, Manifest, SavedTable};
+use super::{Progress, line};
+use crate::api;
+#[cfg(feature = "mutants")]
+use crate::client::Listed;
+use crate::client::{Client, ClientError};
+use crate::mutants::rule;
+use crate::service::cluster_report::{HEALTH_TIME_MAX, ask_all};
+use crate::types::{Clock, TableId};
+use crate::wire::version::VersionText;
+
+/// A file is ended once it has so many bytes. What is lost by an interruption is one file at most.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+/// How long a list is asked for again while no node answers.
+const RETRY_FOR: Duration = Duration::from_mins(1);
+/// The pause before it is asked for again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// A pause for the pace is at least so long, because timers are coarse.
+const PACE_PAUSE_MIN: Duration = Duration::from_millis(20);
+
+/// A backup that is to be written.
+#[derive(Clone, Debug)]
+pub struct Create {
+    client: Client,
+    folder: PathBuf,
+    prefix: String,
+    resumes: bool,
+    bytes_per_second: Option<u64>,
+    file_bytes_max: u64,
+    retry_for: Duration,
+}
+
+impl Create {
+    /// A backup of all tables into `folder`, which is new or empty.
+    pub fn new(client: Client, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            client,
+            folder: folder.into(),
+            prefix: String::new(),
+            resumes: false,
+            bytes_per_second: None,
+            file_bytes_max: FILE_BYTES_MAX,
+            retry_for: RETRY_FOR,
+        }
+    }
+
+    /// Saves only keys that begin with this.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Goes on with a backup that was interrupted, if there is one.
+    #[must_use]
+    pub fn resume(mut self, resumes: bool) -> Self {
+        self.resumes = resumes;
+        self
+    }
+
+    /// Saves no more bytes in a second, so that clients have the rest.
+    #[must_use]
+    pub fn bytes_per_second(mut self, bytes: Option<u64>) -> Self {
+        self.bytes_per_second = bytes;
+        self
+    }
+
+    /// Ends a file once it has so many bytes; 64 MiB without it.
+    #[must_use]
+    pub fn file_bytes_max(mut self, bytes: u64) -> Self {
+        self.file_bytes_max = bytes;
+        self
+    }
+
+    /// Asks again for so long while no node answers; a minute without it.
+    #[must_use]
+    pub fn retry_for(mut self, time: Duration) -> Self {
+        self.retry_for = time;
+        self
+    }
+
+    /// Writes the backup. Whenever this ends early, [`Create::resume`] goes on with what is there.
+    ///
+    /// # Errors
+    /// When the folder holds something else, cannot be written, or no node answers.
+    pub async fn run(self, on_progress: impl FnMut(Progress)) -> Result<Manifest, BackupError> {
+        let path = self.folder.clone();
+        folder::make(&path)?;
+        let earlier = self.earlier()?;
+        let mut unfinished = Unfinished::open(&path)?;
+        let info = self.client.cluster_info().await?;
+        let (beginning, files) = if let Some((beginning, files)) = earlier {
+            (self.same(beginning, &info)?, files)
+        } else {
+            let beginning = self.begin(&info).await?;
+            unfinished.append(&beginning.as_json())?;
+            folder::sync(&path)?;
+            (beginning, Vec::new())
+        };
+        let pace = Pace { began: Instant::now(), bytes: 0, bytes_per_second: self.bytes_per_second };
+        let versions = VersionText::of_cluster(info.seed);
+        let mut work = Work { create: self, unfinished, files, versions, pace, on_progress };
+        let mut dropped = Vec::new();
+        for table in &beginning.tables {
+            if !work.save(table).await? {
+                work.files.retain(|file| file.table != table.name);
+                dropped.push(table.name.clone());
+            }
+        }
+        let of_nodes = clock_of_nodes(&work.create.client, &info).await;
+        let greatest_clock = work.files.iter().map(|file| file.greatest_clock).fold(of_nodes, Clock::max);
+        let written_by = env!("CARGO_PKG_VERSION").to_owned();
+        let Work { unfinished, files, .. } = work;
+        let manifest = Manifest { beginning, written_by, ended_at: unix_seconds(), greatest_clock, dropped, files };
+        remove_all_but(&path, &manifest.files)?;
+        unfinished.finish(&path, &manifest)?;
+        Ok(manifest)
+    }
+
+    /// The backup that was interrupted in this folder. An error where the folder has anything else.
+    fn earlier(&self) -> Result<Option<(Beginning, Vec<KeyFile>)>, BackupError> {
+        let path = self.folder.clone();
+        let earlier = match folder::find(&path) {
+            Ok(Found::Whole(_)) => return Err(BackupError::Complete { path }),
+            Ok(Found::Unfinished(_)) if self.resumes => folder::read_unfinished(&path)?,
+            Ok(Found::Unfinished(_)) => return Err(BackupError::Unfinished { path }),
+            Err(BackupError::NoBackup { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        if earlier.is_none() {
+            for entry in fs::read_dir(&path).map_err(BackupError::io("list it", &path))? {
+                let name = entry.map_err(BackupError::io("list it", &path))?.file_name();
+                // A process that was interrupted at once has left the first; the second is part of a file system.
+                if name != UNFINISHED && name != "lost+found" {
+                    return Err(BackupError::NotEmpty { path });
+                }
+            }
+        }
+        Ok(earlier)
+    }
+
+    async fn begin(&self, info: &api::ClusterInfoResponse) -> Result<Beginning, BackupError> {
+        let tables = self.client.tables().list().await?;
+        Ok(Beginning {
+            cluster: info.cluster.clone(),
+            seed: info.seed,
+            replica_count: u64::try_from(info.replication_level).unwrap_or_default(),
+            node_ids: node_ids(info),
+            epoch_floor: info.epoch_floor,
+            prefix: self.prefix.clone(),
+            tables: tables.iter().filter(|table| !table.is_dropping).map(SavedTable::of).collect(),
+            began_at: unix_seconds(),
+        })
+    }
+
+    /// Checks that the backup that was interrupted is this one.
+    fn same(&self, beginning: Beginning, info: &api::ClusterInfoResponse) -> Result<Beginning, BackupError> {
+        let difference = if beginning.prefix != self.prefix {
+            format!("of the keys with prefix {:?}", beginning.prefix)
+        } else if beginning.seed != info.seed || beginning.epoch_floor != info.epoch_floor {
+            format!("of a cluster with seed {} and epoch_floor {}", beginning.seed, beginning.epoch_floor)
+        } else if beginning.cluster != info.cluster {
+            // The members may all be others by now; the cluster is the same.
+            format!("of another cluster, whose nodes were {}", beginning.node_ids.join(", "))
+        } else {
+            return Ok(beginning);
+        };
+        Err(BackupError::OtherBackup { path: self.folder.clone(), difference })
+    }
+}
+
+/// A backup that is under way.
+struct Work<P> {
+    create: Create,
+    unfinished: Unfinished,
+    files: Vec<KeyFile>,
+    versions: VersionText,
+    pace: Pace,
+    on_progress: P,
+}
+
+impl<P: FnMut(Progress)> Work<P> {
+    /// Saves the keys of a table that are not saved yet. `false` if the table was dropped meanwhile.
+    async fn save(&mut self, table: &SavedTable) -> Result<bool, BackupError> {
+        let client = self.create.client.table(&table.name);
+        let before = self.files.iter().rev().filter(|file| file.table == table.name);
+        let mut after = before.clone().find_map(|file| file.last.clone());
+        if before.clone().any(|file| file.ends_table) {
+            return Ok(true);
+        }
+        let mut writer: Option<KeyFileWriter> = None;
+        let mut answered_at = Instant::now();
+        loop {
+            let mut list = client.list(&self.create.prefix).values();
+            if let Some(after) = &after {
+                list = list.start_after(after.clone());
+            }
+            let mut listing = list.stream();
+            let failed = loop {
+                let listed = match listing.next().await {
+                    Some(Ok(listed)) => listed,
+                    Some(Err(error)) => break error,
+                    None => {
+                        let writer = match writer {
+                            Some(writer) => writer,
+                            None => self.begin_file(table, after)?,
+                        };
+                        self.end_file(writer, true)?;
+                        return Ok(true);
+                    }
+                };
+                let listed = rule!(BackupFromOneReplica, listed, not from_one_replica(&client, listed).await?);
+                let bad = |_| BackupError::BadAnswer { problem: format!("{:?} is no version", listed.version) };
+                let version = self.versions.decode(&listed.version).map_err(bad)?;
+                if version.table != TableId(table.id) {
+                    return Ok(false);
+                }
+                let clock =
+                    version.ballot.as_ref().map_or(version.stamp.clock, |ballot| ballot.clock.max(version.stamp.clock));
+                let line = line::as_json(&listed).to_string();
+                let mut open = match writer.take() {
+                    Some(open) => open,
+                    None => self.begin_file(table, after.take())?,
+                };
+                after = Some(listed.key.clone());
+                open.append(listed.key, clock, &line)?;
+                self.tell(Some(&open.content));
+                if open.content.bytes >= self.create.file_bytes_max {
+                    self.end_file(open, false)?;
+                } else {
+                    writer = Some(open);
+                }
+                self.pace.spend(line.len() as u64).await;
+                answered_at = Instant::now();
+            };
+            match failed {
+                ClientError::NoSuchTable { .. } => return Ok(false),
+                ClientError::Unavailable { .. } if answered_at.elapsed() < self.create.retry_for => {
+                    // One that is being dropped answers no more.
+                    let found = self.create.client.tables().get(&table.name).await;
+                    if found.is_ok_and(|found| found.is_none_or(|found| found.is_dropping || found.id != table.id)) {
+                        return Ok(false);
+                    }
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                error => return Err(error.into()),
+            }
+        }
+    }
+
+    fn begin_file(&self, table: &SavedTable, after: Option<String>) -> Result<KeyFileWriter, BackupError> {
+        KeyFileWriter::begin(&self.create.folder, self.files.len() + 1, &table.name, after)
+    }
+
+    fn end_file(&mut self, writer: KeyFileWriter, ends_table: bool) -> Result<(), BackupError> {
+        let file = writer.finish(ends_table)?;
+        self.unfinished.append(&file.as_json())?;
+        self.files.push(file);
+        self.tell(None);
+        Ok(())
+    }
+
+    fn tell(&mut self, open: Option<&KeyFile>) {
+        let mut progress = progress_of(&self.files);
+        if let Some(open) = open {
+            progress.keys += open.keys;
+            progress.bytes += open.bytes;
+        }
+        (self.on_progress)(progress);
+    }
+}
+
+/// What the mutant saves: what one replica holds.
+#[cfg(feature = "mutants")]
+async fn from_one_replica(client: &Client, listed: Listed) -> Result<Listed, BackupError> {
+    let found = client.get(&listed.key).from_one_replica().await?;
+    let Some(found) = found else { return Ok(listed) };
+    Ok(Listed { version: found.version, value: Some(found.value), ttl: found.ttl, ..listed })
+}
+
+/// How fast keys are saved.
+struct Pace {
+    began: Instant,
+    bytes: u64,
+    bytes_per_second: Option<u64>,
+}
+
+impl Pace {
+    async fn spend(&mut self, bytes: u64) {
+        let Some(per_second) = self.bytes_per_second else { return };
+        self.bytes += bytes;
+        let needed = Duration::from_secs_f64(self.bytes as f64 / per_second.max(1) as f64);
+        let ahead = needed.saturating_sub(self.began.elapsed());
+        if ahead >= PACE_PAUSE_MIN {
+            tokio::time::sleep(ahead).await;
+        }
+    }
+}
+
+/// The greatest clock of the nodes that answer.
+async fn clock_of_nodes(client: &Client, info: &api::ClusterInfoResponse) -> Clock {
+    let answers = ask_all(info, &[], &|_| client.dialer(), HEALTH_TIME_MAX).await;
+    let clocks = answers.into_values().filter_map(|answer| answer.ok()?.clock).map(Clock::from);
+    clocks.fold(Clock::default(), Clock::max)
+}
+
+fn node_ids(info: &api::ClusterInfoResponse) -> Vec<String> {
+    info.storage_nodes.iter().map(|node| node.id.clone()).collect()
+}
+
+/// Removes files of keys that are no part of the backup: of tables that were dropped, or never ended.
+fn remove_all_but(path: &Path, files: &[KeyFile]) -> Result<(), BackupError> {
+    for entry in fs::read_dir(path).map_err(BackupError::io("list it", path))? {
+        let entry = entry.map_err(BackupError::io("list it", path))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("keys-") && files.iter().all(|file| file.name != name) {
+            fs::remove_file(entry.path()).map_err(BackupError::io("remove it", &entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

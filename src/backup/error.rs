@@ -1,0 +1,139 @@
+//! Why a backup, or a restore, ended early.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::client::ClientError;
+
+/// Why a backup or a restore ended early, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// A file or folder cannot be used.
+    #[error("{path}: cannot {action}: {error}")]
+    Io {
+        /// The operation, as a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// The folder for a new backup holds something else.
+    #[error("{path} is not empty, and holds no backup: name a new folder")]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder for a new backup holds a whole one.
+    #[error("{path} holds a whole backup: name a new folder")]
+    Complete {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder holds a backup that was interrupted.
+    #[error("{path} holds a backup that is not finished: `backup create --resume` goes on with it")]
+    Unfinished {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder holds no backup.
+    #[error("{path} holds no backup: a whole one has a file manifest.json")]
+    NoBackup {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another process writes the backup.
+    #[error("{path} is in use by another `backup create`: wait for its end")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The backup that was interrupted is not the one that was asked for.
+    #[error("{path} holds the beginning of another backup ({difference}): name a new folder")]
+    OtherBackup {
+        /// The folder.
+        path: PathBuf,
+        /// What differs.
+        difference: String,
+    },
+    /// A file is not as it was written.
+    #[error("{path} is damaged: {problem}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A newer program wrote the backup.
+    #[error(
+        "{path} has format {found}, and this program reads format {known}: use the Quorate that wrote it, or a newer one"
+    )]
+    Format {
+        /// The manifest.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+        /// The format of this program.
+        known: u64,
+    },
+    /// The cluster could give versions again that the old one gave.
+    #[error(
+        "the cluster's epoch_floor is {floor}, and the backup has clocks of epoch {epoch}: its versions could be given twice. \
+         Start a new cluster with epoch_floor: {needed} in cluster.yml, or give --force to write into this one"
+    )]
+    EpochFloor {
+        /// The cluster's.
+        floor: u64,
+        /// The epoch of the greatest clock of the backup.
+        epoch: u64,
+        /// What it should be.
+        needed: u64,
+    },
+    /// The cluster has keys already.
+    #[error(
+        "table {table:?} of the cluster has keys already, {key:?} first: restore into a new cluster, or give --force to write \
+         over keys of the same names"
+    )]
+    HasKeys {
+        /// The table.
+        table: String,
+        /// A key.
+        key: String,
+    },
+    /// The backup has no file of this number.
+    #[error("the backup has {files} files, and none has the number {number}")]
+    NoSuchFile {
+        /// The number that was given.
+        number: usize,
+        /// How many there are.
+        files: usize,
+    },
+    /// The answer of a node makes no sense.
+    #[error("a node gave a bad answer: {problem}")]
+    BadAnswer {
+        /// What is wrong.
+        problem: String,
+    },
+    /// The cluster did not answer, or refused.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A restore ended early; the files before one are done.
+    #[error("{error}\nthe files before number {number} are restored: --from-file {number} goes on there")]
+    Interrupted {
+        /// The file that is not done.
+        number: usize,
+        /// Why it ended.
+        error: Box<BackupError>,
+    },
+}
+
+impl BackupError {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |error| Self::Io { action, path, error }
+    }
+
+    pub(super) fn damaged(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_path_buf(), problem: problem.into() }
+    }
+}

@@ -1,0 +1,363 @@
+//! `quorate backup`: write the keys of all tables into files, look at them, and write them into a new cluster.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
+use serde_json::{Value as Json, json};
+
+use super::list::on_a_line;
+use super::output::{print, print_json, report, say};
+use super::status::bytes_text;
+use super::transfer::progress;
+use super::{CliError, Exit, Global};
+use crate::backup::{self, BackupError, Create as NewBackup, Found, Manifest, Progress, Restore as NewRestore};
+
+/// Where no terminal shows a bar, a line tells so often how far it is.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// Save the keys of all tables in files, check them, and restore them
+///
+/// A backup is a folder of files of JSON lines with checksums, and a manifest that is written last. Each record in it is what
+/// get would have answered at one moment between its beginning and its end. It is no moment of the whole cluster.
+///
+/// Never copy the data folder of a node in place of a backup: a node that comes back with an old folder is refused.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+EXAMPLES:
+  quorate backup create /backups/monday
+  quorate backup verify /backups/monday
+  quorate backup inspect /backups/monday
+  quorate --address new:8001 backup restore /backups/monday")]
+pub(super) struct Backup {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Create(Create),
+    Inspect(Inspect),
+    Verify(Verify),
+    Restore(Restore),
+}
+
+/// Write a backup into a new folder
+///
+/// Asks nodes as any client does, with one list at a time. Clients go on meanwhile, and so does the backup while a minority of
+/// the nodes is away. Where it is interrupted, --resume goes on behind the last file that is whole.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+EXAMPLES:
+  quorate backup create /backups/monday
+  quorate backup create /backups/monday --resume
+  quorate backup create /backups/users --prefix user:
+  quorate backup create /backups/monday --bytes-per-second 10000000
+  quorate backup create /backups/monday --json | jq .epoch_floor")]
+struct Create {
+    /// The folder, which is new or empty
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Save only keys that begin with this, of each table
+    #[arg(long)]
+    prefix: Option<String>,
+    /// Go on with a backup that was interrupted
+    #[arg(long)]
+    resume: bool,
+    /// Save no more bytes in a second, so that clients have the rest
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    bytes_per_second: Option<u64>,
+}
+
+/// Show what a backup holds
+///
+/// Reads the manifest alone. It prints the epoch_floor to give to a new cluster that is to take over the keys. Exit code 3: the
+/// backup is not finished.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+EXAMPLES:
+  quorate backup inspect /backups/monday
+  quorate backup inspect /backups/monday --json | jq .epoch_floor")]
+struct Inspect {
+    /// The folder
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+/// Read a whole backup, and compare it with its checksums
+///
+/// Asks no node. Exit code 2: a file is missing, or is not as it was written.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+EXAMPLES:
+  quorate backup verify /backups/monday")]
+struct Verify {
+    /// The folder
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+/// Write a backup into a new cluster
+///
+/// Give the new cluster the epoch_floor that inspect prints, in its cluster.yml, before its first start. So no version that a
+/// client of the old cluster has comes back. Tables are created with their settings. Values get the rest of their time to
+/// live, as it was when they were saved.
+///
+/// A cluster whose epoch_floor is not above the clocks of the backup is refused, and so is one that has keys. With --force it is
+/// taken: the keys of the backup are then written over those that are there, and others stay.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+EXAMPLES:
+  quorate --address new:8001 backup restore /backups/monday
+  quorate --address new:8001 backup restore /backups/monday --from-file 12")]
+struct Restore {
+    /// The folder
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Write into a cluster that has keys, or an epoch_floor that is too small
+    #[arg(long)]
+    force: bool,
+    /// Go on with the file of this number, as a restore says that was interrupted; keys may be there
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    from_file: Option<u32>,
+}
+
+impl Backup {
+    pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        match self.command {
+            Command::Create(create) => create.run(global).await,
+            Command::Inspect(inspect) => inspect.run(global),
+            Command::Verify(verify) => verify.run(global),
+            Command::Restore(restore) => restore.run(global).await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        refuse_bucket(&self.folder)?;
+        let mut shown = Shown::new(None, "saved");
+        let create = NewBackup::new(global.client()?, &self.folder)
+            .prefix(self.prefix.unwrap_or_default())
+            .resume(self.resume)
+            .bytes_per_second(self.bytes_per_second);
+        let ended = create.run(|progress| shown.tell(progress)).await;
+        shown.bar.finish_and_clear();
+        let manifest = ended.map_err(|error| {
+            let error = CliError::from(error);
+            if error.exit == Exit::NotDone {
+                CliError { message: error.message + "\n--resume goes on where it ended", ..error }
+            } else {
+                error
+            }
+        })?;
+        if global.json {
+            report(&format!("{}\n", manifest.summary()), "done");
+        } else {
+            report(&as_text(&manifest), "done");
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl Inspect {
+    fn run(self, global: &Global) -> Result<Exit, CliError> {
+        refuse_bucket(&self.folder)?;
+        match backup::find(&self.folder)? {
+            Found::Whole(manifest) if global.json => print_json(&manifest.summary())?,
+            Found::Whole(manifest) => print(as_text(&manifest).as_bytes())?,
+            Found::Unfinished(Progress { keys, bytes, files }) => {
+                if global.json {
+                    print_json(&json!({ "unfinished": true, "keys": keys, "bytes": bytes, "files": files }))?;
+                } else {
+                    let size = bytes_text(bytes);
+                    print(format!("unfinished: {keys} keys in {files} files, {size}\n").as_bytes())?;
+                }
+                return Ok(Exit::NotDone);
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl Verify {
+    fn run(self, global: &Global) -> Result<Exit, CliError> {
+        refuse_bucket(&self.folder)?;
+        let mut shown = Shown::new(None, "verified");
+        let ended = backup::verify(&self.folder, |progress| shown.tell(progress));
+        shown.bar.finish_and_clear();
+        match ended {
+            Ok(manifest) => {
+                let Progress { keys, bytes, files } = manifest.size();
+                if global.json {
+                    print_json(&json!({ "ok": true, "keys": keys, "bytes": bytes, "files": files }))?;
+                } else {
+                    print(format!("ok: {keys} keys in {files} files, {}\n", bytes_text(bytes)).as_bytes())?;
+                }
+                Ok(Exit::Done)
+            }
+            Err(error) => {
+                if global.json {
+                    print_json(&json!({ "ok": false, "problem": error.to_string() }))?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl Restore {
+    async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        refuse_bucket(&self.folder)?;
+        let bytes = match backup::find(&self.folder)? {
+            Found::Whole(manifest) => Some(manifest.size().keys),
+            Found::Unfinished(_) => None,
+        };
+        let mut shown = Shown::new(bytes, "restored");
+        let mut restore = NewRestore::new(global.client()?, &self.folder).force(self.force);
+        if let Some(number) = self.from_file {
+            restore = restore.from_file(usize::try_from(number).unwrap_or(usize::MAX));
+        }
+        let ended = restore.run(|progress| shown.tell(progress)).await;
+        shown.bar.finish_and_clear();
+        let restored = ended?;
+        let (keys, files, tables) = (restored.progress.keys, restored.progress.files, restored.tables);
+        if global.json {
+            report(&format!("{}\n", json!({ "keys": keys, "files": files, "tables": tables })), "done");
+        } else {
+            say(&format!("{keys} keys of {tables} tables restored from {files} files"));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl From<BackupError> for CliError {
+    fn from(error: BackupError) -> Self {
+        let message = error.to_string();
+        match error {
+            BackupError::Client(error) => error.into(),
+            BackupError::Interrupted { error, .. } => Self { message, ..Self::from(*error) },
+            BackupError::BadAnswer { .. } | BackupError::InUse { .. } | BackupError::Unfinished { .. } => {
+                Self::not_done(message)
+            }
+            BackupError::Io { .. } => Self::not_done(message),
+            BackupError::NotEmpty { .. }
+            | BackupError::Complete { .. }
+            | BackupError::NoBackup { .. }
+            | BackupError::OtherBackup { .. }
+            | BackupError::Damaged { .. }
+            | BackupError::Format { .. }
+            | BackupError::EpochFloor { .. }
+            | BackupError::HasKeys { .. }
+            | BackupError::NoSuchFile { .. } => Self::bad_input(message),
+        }
+    }
+}
+
+/// The progress on stderr: a bar on a terminal, and a line now and then elsewhere.
+struct Shown {
+    bar: ProgressBar,
+    what: &'static str,
+    told_at: Instant,
+}
+
+impl Shown {
+    fn new(keys: Option<u64>, what: &'static str) -> Self {
+        let bar = progress(None);
+        if let Some(keys) = keys {
+            bar.set_length(keys);
+        }
+        Self { bar, what, told_at: Instant::now() }
+    }
+
+    fn tell(&mut self, progress: Progress) {
+        self.bar.set_position(progress.keys);
+        if self.bar.is_hidden() && self.told_at.elapsed() >= TOLD_EVERY {
+            self.told_at = Instant::now();
+            let Progress { keys, bytes, files } = progress;
+            say(&format!("{keys} keys {}, {} in {files} whole files", self.what, bytes_text(bytes)));
+        }
+    }
+}
+
+/// Backups go into folders alone. A bucket would be taken for a folder of that name.
+fn refuse_bucket(folder: &Path) -> Result<(), CliError> {
+    let text = folder.to_string_lossy();
+    if text.split_once("://").is_some() {
+        let problem = format!("{text}: buckets are not supported yet: give a folder, and copy its files to the bucket");
+        return Err(CliError::bad_input(problem));
+    }
+    Ok(())
+}
+
+fn as_text(manifest: &Manifest) -> String {
+    let json = manifest.summary();
+    let Progress { keys, bytes, files } = manifest.size();
+    let cluster = &json["cluster"];
+    let ids: Vec<&str> = cluster["node_ids"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+    let mut text = String::new();
+    let (began, ended) = (manifest.beginning.began_at, manifest.ended_at);
+    let _ = writeln!(
+        text,
+        "cluster: nodes {}, seed {}, replica_count {}",
+        ids.join(", "),
+        cluster["seed"],
+        cluster["replica_count"]
+    );
+    let _ = writeln!(text, "time: {} to {}", utc(began), utc(ended));
+    if !manifest.beginning.prefix.is_empty() {
+        let _ = writeln!(text, "prefix: {}", on_a_line(&manifest.beginning.prefix));
+    }
+    let _ = writeln!(text, "size: {keys} keys in {files} files, {}", bytes_text(bytes));
+    for table in json["tables"].as_array().into_iter().flatten() {
+        let name = on_a_line(table["table"].as_str().unwrap_or_default());
+        let size = bytes_text(table["bytes"].as_u64().unwrap_or_default());
+        let _ = writeln!(text, "table {name}: {} keys, {size}", table["keys"]);
+    }
+    for name in &manifest.dropped {
+        let _ = writeln!(text, "table {}: dropped meanwhile, and not saved", on_a_line(name));
+    }
+    let _ = writeln!(text, "greatest clock: {}", manifest.greatest_clock);
+    let _ = writeln!(text, "epoch_floor: {}", manifest.epoch_floor());
+    text
+}
+
+/// A time of day in UTC, as RFC 3339 writes it. The date is computed from days as in Hinnant's `civil_from_days`.
+fn utc(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3_600, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (4_102_444_800, "2100-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(seconds), text);
+        }
+    }
+
+    #[test]
+    fn bucket_is_refused_before_a_folder_is_made_of_it() {
+        let error = refuse_bucket(Path::new("s3://bucket/monday")).unwrap_err();
+        assert_eq!(error.exit, Exit::BadInput);
+        assert!(error.message.contains("not supported yet"), "{}", error.message);
+        assert_eq!(refuse_bucket(Path::new("/backups/monday")), Ok(()));
+    }
+}

@@ -1,0 +1,99 @@
+//! How the command line proves who it is, and whom it believes: options, variables and named contexts.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::config_check::read;
+use super::{ASKING, CliError};
+use crate::client::ClientTls;
+use crate::config::{Context, Contexts, File};
+
+/// The variable of the file of contexts.
+const CONTEXTS_VARIABLE: &str = "QUORATE_CONTEXTS";
+
+/// The options of TLS.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Security {
+    /// The CAs whose nodes are believed, in PEM: with it, connections speak TLS
+    #[arg(long, global = true, env = "QUORATE_CA", value_name = "FILE", help_heading = ASKING)]
+    pub ca: Option<PathBuf>,
+    /// A certificate of this client, in PEM
+    #[arg(long, global = true, env = "QUORATE_CERT", value_name = "FILE", help_heading = ASKING)]
+    pub cert: Option<PathBuf>,
+    /// The key of that certificate
+    #[arg(long = "key", global = true, env = "QUORATE_KEY", value_name = "FILE", help_heading = ASKING)]
+    pub private_key: Option<PathBuf>,
+    /// The cluster of this name in ~/.config/quorate/contexts.yml; options and other variables come first
+    #[arg(long, global = true, env = "QUORATE_CONTEXT", value_name = "NAME", help_heading = ASKING)]
+    pub context: Option<String>,
+}
+
+impl Security {
+    /// Takes what is not given from the context that is named, or else from the current one where `takes_current`. Gives the
+    /// addresses of that context.
+    pub(super) fn complete(&mut self, takes_current: bool) -> Result<Vec<String>, CliError> {
+        if self.context.is_none() && !takes_current {
+            return Ok(Vec::new());
+        }
+        let Some(context) = self.find_context()? else { return Ok(Vec::new()) };
+        // A certificate without its key would be taken with the key of another one.
+        if self.cert.is_none() && self.private_key.is_none() {
+            (self.cert, self.private_key) = (context.cert, context.key);
+        }
+        self.ca = self.ca.take().or(context.ca);
+        Ok(context.addresses)
+    }
+
+    fn find_context(&self) -> Result<Option<Context>, CliError> {
+        let Some(file) = contexts_file().filter(|file| self.context.is_some() || file.exists()) else {
+            return match &self.context {
+                Some(name) => Err(CliError::bad_input(format!(
+                    "--context {name}: neither HOME nor {CONTEXTS_VARIABLE} says where contexts.yml is"
+                ))),
+                None => Ok(None),
+            };
+        };
+        let text = read(&file)?;
+        let contexts = Contexts::parse(File { name: &file, text: &text });
+        let mut contexts = contexts.map_err(|error| CliError::bad_input(error.to_string()))?;
+        let Some(name) = self.context.clone().or(contexts.current) else { return Ok(None) };
+        let names: Vec<String> = contexts.contexts.keys().cloned().collect();
+        contexts.contexts.remove(&name).map(Some).ok_or_else(|| {
+            let (file, names) = (file.display(), names.join(", "));
+            CliError::bad_input(format!("--context {name}: {file} has no such context: it has {names}"))
+        })
+    }
+
+    /// How connections speak TLS, if they do.
+    pub(super) fn tls(&self) -> Result<Option<ClientTls>, CliError> {
+        let bad = |option: &str, error: &dyn std::fmt::Display| CliError::bad_input(format!("{option}: {error}"));
+        let Some(ca) = &self.ca else {
+            let given =
+                [(&self.cert, "--cert"), (&self.private_key, "--key")].into_iter().find(|(path, _)| path.is_some());
+            return match given {
+                Some((_, option)) => {
+                    Err(CliError::bad_input(format!("{option} needs --ca: give the CA of the cluster")))
+                }
+                None => Ok(None),
+            };
+        };
+        let tls = ClientTls::load(ca).map_err(|error| bad("--ca", &error))?;
+        match (&self.cert, &self.private_key) {
+            (Some(cert), Some(key)) => tls.with_certificate(cert, key).map(Some).map_err(|error| bad("--cert", &error)),
+            (None, None) => Ok(Some(tls)),
+            (Some(_), None) => Err(CliError::bad_input("--cert needs --key: give the key of that certificate")),
+            (None, Some(_)) => Err(CliError::bad_input("--key needs --cert: give the certificate of that key")),
+        }
+    }
+}
+
+/// Where contexts are.
+fn contexts_file() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(file) = variable(CONTEXTS_VARIABLE) {
+        return Some(file);
+    }
+    let folder = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")))?;
+    Some(folder.join(Path::new("quorate/contexts.yml")))
+}

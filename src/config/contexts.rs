@@ -1,0 +1,120 @@
+//! contexts.yml: the clusters that the command line knows by name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::error::{ConfigError, Problem};
+use super::fields::Mapping;
+use super::{File, yaml};
+
+/// The keys of a context.
+const KEYS: [&str; 5] = ["address", "ca", "cert", "key", "token_file"];
+
+/// How to reach one cluster. Paths are absolute, or relative to the file's folder, with which they are joined.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// The addresses of nodes; empty if the context names none.
+    pub addresses: Vec<String>,
+    /// The CAs that are believed.
+    pub ca: Option<PathBuf>,
+    /// The client's certificate.
+    pub cert: Option<PathBuf>,
+    /// The key of that.
+    pub key: Option<PathBuf>,
+    /// The file of a token.
+    pub token_file: Option<PathBuf>,
+}
+
+/// All contexts of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contexts {
+    /// The one that is used where none is named.
+    pub current: Option<String>,
+    /// Each by its name.
+    pub contexts: BTreeMap<String, Context>,
+}
+
+impl Contexts {
+    /// Reads a contexts.yml.
+    ///
+    /// # Errors
+    /// With the first value that is not accepted, and when `current` names no context.
+    pub fn parse(file: File<'_>) -> Result<Self, ConfigError> {
+        let root = yaml::parse(file.name, file.text, "contexts")?;
+        let top = Mapping::root(file.name, &root, "one mapping with the keys contexts and current")?;
+        top.refuse_unknown(&["contexts", "current"])?;
+        let mut contexts = BTreeMap::new();
+        if let Some(entry) = top.entry("contexts") {
+            let named = top.below(entry, "a mapping of names to contexts")?;
+            for entry in named.entries {
+                let mapping = named.below(entry, "a mapping such as { address: n1.example:8001, ca: ca.crt }")?;
+                contexts.insert(entry.key.clone(), context(&mapping)?);
+            }
+        }
+        let accepted = "the name of one of the contexts";
+        let current = top.entry("current").map(|entry| top.given(entry, accepted)).transpose()?;
+        if let Some(given) = &current
+            && !contexts.contains_key(&given.text)
+        {
+            return Err(given.error(Problem::Value { found: given.text.clone(), accepted: accepted.to_owned() }));
+        }
+        Ok(Self { current: current.map(|given| given.text), contexts })
+    }
+}
+
+fn context(mapping: &Mapping<'_>) -> Result<Context, ConfigError> {
+    mapping.refuse_unknown(&KEYS)?;
+    let text = |key: &str, accepted: &str| {
+        mapping.entry(key).map(|entry| mapping.given(entry, accepted)).transpose().map(|given| given.map(|it| it.text))
+    };
+    let folder = mapping.file.parent().unwrap_or(Path::new(""));
+    let path = |key| text(key, "the path of a file").map(|path| path.map(|path| folder.join(path)));
+    let addresses = text("address", "HOST:PORT, or several separated by commas")?;
+    Ok(Context {
+        addresses: addresses.iter().flat_map(|all| all.split(',')).map(|one| one.trim().to_owned()).collect(),
+        ca: path("ca")?,
+        cert: path("cert")?,
+        key: path("key")?,
+        token_file: path("token_file")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Contexts, String> {
+        Contexts::parse(File { name: Path::new("etc/contexts.yml"), text }).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn paths_of_a_context_are_those_of_its_file() {
+        let text = "current: prod\ncontexts:\n  prod: { address: \"n1:8001, n2:8001\", ca: ca.crt, cert: /abs.crt }\n  dev: {}\n";
+        let read = parse(text).unwrap();
+        assert_eq!(read.current.as_deref(), Some("prod"));
+        let prod = &read.contexts["prod"];
+        assert_eq!(prod.addresses, ["n1:8001", "n2:8001"]);
+        assert_eq!(
+            (prod.ca.as_deref(), prod.cert.as_deref()),
+            (Some(Path::new("etc/ca.crt")), Some(Path::new("/abs.crt")))
+        );
+        assert_eq!(read.contexts["dev"], Context::default());
+    }
+
+    #[test]
+    fn mistake_names_its_place() {
+        for (text, message) in [
+            (
+                "contexts: { a: { adress: \"n1:1\" } }",
+                "etc/contexts.yml:1: contexts.a.adress: unknown key (did you mean address?): accepted are address, ca, cert, \
+                 key, token_file",
+            ),
+            (
+                "current: b\ncontexts: { a: {} }",
+                "etc/contexts.yml:1: current: \"b\" is not accepted: give the name of one of the contexts",
+            ),
+        ] {
+            assert_eq!(parse(text).unwrap_err(), message);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Verifies the clients and nodes that connect to a node.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+
+use super::files::Authorities;
+use super::verify::{Slot, Usage, client_verifier, judged, presented};
+
+/// Verifies the certificate of whoever connects.
+#[derive(Debug)]
+pub(super) struct OfClient {
+    pub(super) inner: Arc<dyn ClientCertVerifier>,
+    pub(super) roots: Arc<RootCertStore>,
+    pub(super) file: PathBuf,
+    pub(super) is_mandatory: bool,
+    pub(super) slot: Arc<Slot>,
+}
+
+impl OfClient {
+    pub(super) fn new(authorities: &Authorities, is_mandatory: bool, slot: Arc<Slot>) -> Result<Self, Error> {
+        let (roots, file) = (Arc::clone(&authorities.roots), authorities.file.clone());
+        Ok(Self { inner: client_verifier(&roots)?, roots, file, is_mandatory, slot })
+    }
+}
+
+impl ClientCertVerifier for OfClient {
+    fn client_auth_mandatory(&self) -> bool {
+        self.is_mandatory
+    }
+
+    /// No hints: they would tell every stranger the CAs, and a client would then send no certificate of another CA, so that
+    /// nobody would learn that it is the wrong one.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        match judged(leaf, &self.file, &self.roots, between, now, Usage::Client) {
+            Ok(_) => Ok(ClientCertVerified::assertion()),
+            Err((facts, error, words)) => {
+                self.slot.put(presented(facts.as_ref(), &words));
+                Err(error)
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
