@@ -157,6 +157,10 @@ pub const DISK_RESERVE_BYTES_DEFAULT_MAX: u64 = 1 << 30;
 pub const DISK_RESERVE_PART: u64 = 20;
 /// How often a node looks at the free space of its disk.
 pub const DISK_ROOM_EVERY: Duration = Duration::from_secs(2);
+/// The default of the key `scrub_bytes_per_second`: a terabyte in 18 hours, and a tenth of what a slow disk reads in a second.
+pub const SCRUB_BYTES_PER_SECOND_DEFAULT: usize = 16 * MIB;
+/// The default of the key `scrub_every_seconds`: 30 days.
+pub const SCRUB_EVERY_SECONDS_DEFAULT: usize = 30 * 24 * 3_600;
 
 /// Such a pass compares with each peer until nothing differs, and so often at most: clients may write all the time.
 pub const REPAIR_UNPACED_COMPARISONS_MAX: u8 = 3;

@@ -111,11 +111,13 @@ impl Create {
         };
         let pace = Pace { began: Instant::now(), bytes: 0, bytes_per_second: self.bytes_per_second };
         let versions = VersionText::of_cluster(info.seed);
-        let mut work = Work { create: self, unfinished, files, versions, pace, on_progress };
+        let done = progress_of(&files);
+        let mut work = Work { create: self, unfinished, files, done, versions, pace, on_progress };
         let mut dropped = Vec::new();
         for table in &beginning.tables {
             if !work.save(table).await? {
                 work.files.retain(|file| file.table != table.name);
+                work.done = progress_of(&work.files);
                 dropped.push(table.name.clone());
             }
         }
@@ -186,6 +188,8 @@ struct Work<P> {
     create: Create,
     unfinished: Unfinished,
     files: Vec<KeyFile>,
+    /// What these files have.
+    done: Progress,
     versions: VersionText,
     pace: Pace,
     on_progress: P,
@@ -213,6 +217,12 @@ impl<P: FnMut(Progress)> Work<P> {
                     Some(Ok(listed)) => listed,
                     Some(Err(error)) => break error,
                     None => {
+                        // A table that was dropped and created again may have no key that tells.
+                        match self.is_gone(table).await {
+                            Ok(true) => return Ok(false),
+                            Ok(false) => {}
+                            Err(error) => break error,
+                        }
                         let writer = match writer {
                             Some(writer) => writer,
                             None => self.begin_file(table, after)?,
@@ -249,8 +259,7 @@ impl<P: FnMut(Progress)> Work<P> {
                 ClientError::NoSuchTable { .. } => return Ok(false),
                 ClientError::Unavailable { .. } if answered_at.elapsed() < self.create.retry_for => {
                     // One that is being dropped answers no more.
-                    let found = self.create.client.tables().get(&table.name).await;
-                    if found.is_ok_and(|found| found.is_none_or(|found| found.is_dropping || found.id != table.id)) {
+                    if self.is_gone(table).await.is_ok_and(|is_gone| is_gone) {
                         return Ok(false);
                     }
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -260,6 +269,12 @@ impl<P: FnMut(Progress)> Work<P> {
         }
     }
 
+    /// Whether a table is dropped, or another one has its name.
+    async fn is_gone(&self, table: &SavedTable) -> Result<bool, ClientError> {
+        let found = self.create.client.tables().get(&table.name).await?;
+        Ok(found.is_none_or(|found| found.is_dropping || found.id != table.id))
+    }
+
     fn begin_file(&self, table: &SavedTable, after: Option<String>) -> Result<KeyFileWriter, BackupError> {
         KeyFileWriter::begin(&self.create.folder, self.files.len() + 1, &table.name, after)
     }
@@ -267,13 +282,16 @@ impl<P: FnMut(Progress)> Work<P> {
     fn end_file(&mut self, writer: KeyFileWriter, ends_table: bool) -> Result<(), BackupError> {
         let file = writer.finish(ends_table)?;
         self.unfinished.append(&file.as_json())?;
+        self.done.keys += file.keys;
+        self.done.bytes += file.bytes;
+        self.done.files += 1;
         self.files.push(file);
         self.tell(None);
         Ok(())
     }
 
     fn tell(&mut self, open: Option<&KeyFile>) {
-        let mut progress = progress_of(&self.files);
+        let mut progress = self.done;
         if let Some(open) = open {
             progress.keys += open.keys;
             progress.bytes += open.bytes;

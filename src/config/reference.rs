@@ -160,8 +160,8 @@ whose value is then not read. An unknown variable that begins with `{VARIABLE_PR
 misspelt. Kubernetes sets such variables for a Service called `quorate-node` (`{VARIABLE_PREFIX}SERVICE_HOST`,
 `{VARIABLE_PREFIX}PORT`, `{VARIABLE_PREFIX}PORT_8001_TCP_ADDR` and so on). A node ignores them, and logs their names.
 
-The command line reads `QUORATE_ADDRESS` in the place of `--address`, likewise `QUORATE_CA`, `QUORATE_CERT` and `QUORATE_KEY`,
-and `quorate serve` reads `RUST_LOG` in the place of `--log-level`; see `quorate --help`.
+The command line reads `QUORATE_ADDRESS` in the place of `--address`, likewise `QUORATE_CA`, `QUORATE_CERT`, `QUORATE_KEY` and
+`QUORATE_TOKEN_FILE`, and `quorate serve` reads `RUST_LOG` in the place of `--log-level`; see `quorate --help`.
 "
     )
 }

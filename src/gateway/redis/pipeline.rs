@@ -118,6 +118,11 @@ impl Pipeline {
         self.running > 0
     }
 
+    /// Whether no command waits or is under way.
+    pub(super) fn is_settled(&self) -> bool {
+        self.waiting == 0 && self.running == 0
+    }
+
     /// Whether it takes another command.
     pub(super) fn has_room(&self) -> bool {
         self.slots.len() < COMMANDS_MAX && (self.bytes < BYTES_MAX)
