@@ -310,6 +310,7 @@ async fn command_saves_shows_verifies_and_restores() {
         client.set(format!("user:{at}"), "v").await.unwrap();
         client.set(format!("other:{at}"), "v").await.unwrap();
     }
+    client.tables().create("carts").await.unwrap();
     let folder = cluster.dir().join("b");
     let name = folder.to_str().unwrap();
     let created = quorate(&cluster, &["backup", "create", name, "--prefix", "user:", "--json"]);
@@ -347,8 +348,17 @@ async fn command_saves_shows_verifies_and_restores() {
     assert_eq!(again.status.code(), Some(2));
     assert!(said(&again).contains("has keys already, \"user:0\" first"), "{}", said(&again));
 
+    // Its values would expire.
+    let other = self::successor(floor).await;
+    other.client().tables().create("carts").default_ttl(Duration::from_secs(4)).await.unwrap();
+    let refused = quorate(&other, &["backup", "restore", name, "--force"]);
+    assert_eq!(refused.status.code(), Some(5), "{}", said(&refused));
+    assert!(said(&refused).contains("\"carts\" is there with other settings"), "{}", said(&refused));
+    assert!(all(&other.client()).await.is_empty(), "nothing was written");
+
     // Damage is found, and nothing of the file is written.
-    let file = folder.join("keys-000001.jsonl");
+    // The first file is that of the table without keys.
+    let file = folder.join("keys-000002.jsonl");
     let text = fs::read_to_string(&file).unwrap();
     for (damaged, part) in [
         (text.replacen("\"v\"", "\"w\"", 1), "its checksum"),
@@ -365,7 +375,7 @@ async fn command_saves_shows_verifies_and_restores() {
         }
         let forced = quorate(&successor, &["backup", "restore", name, "--force"]);
         assert_eq!(forced.status.code(), Some(2), "{}", said(&forced));
-        assert!(said(&forced).contains(part) && said(&forced).contains("--from-file 1"), "{}", said(&forced));
+        assert!(said(&forced).contains(part) && said(&forced).contains("--from-file 2"), "{}", said(&forced));
     }
 }
 
@@ -535,4 +545,16 @@ fn broken_rules_of_backups_are_found() {
         }
     }
     assert!(missed.is_empty(), "nothing found {missed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clock_of_a_key_that_is_gone_counts() {
+    let cluster = Cluster::start_as(&Plan { memory: true, ..Plan::default() }).await;
+    let client = cluster.client();
+    client.set("k", "v").await.unwrap();
+    client.delete("k").await.unwrap();
+    let epoch = cluster.nodes[0].health().await.unwrap().clock.unwrap().epoch;
+    let manifest = Create::new(client, cluster.dir().join("b")).run(|_| {}).await.unwrap();
+    assert_eq!(manifest.size().keys, 0);
+    assert!(epoch > 0 && manifest.greatest_clock.epoch >= epoch, "{:?}", manifest.greatest_clock);
 }

@@ -94,7 +94,7 @@ impl Create {
     /// Writes the backup. Whenever this ends early, [`Create::resume`] goes on with what is there.
     ///
     /// # Errors
-    /// When the folder holds something else, cannot be written, or no node answers.
+    /// When the folder holds something else, is in use or cannot be written, or the cluster does not answer or refuses.
     pub async fn run(self, on_progress: impl FnMut(Progress)) -> Result<Manifest, BackupError> {
         let path = self.folder.clone();
         folder::make(&path)?;
@@ -111,15 +111,17 @@ impl Create {
         };
         let pace = Pace { began: Instant::now(), bytes: 0, bytes_per_second: self.bytes_per_second };
         let versions = VersionText::of_cluster(info.seed);
-        let mut work = Work { create: self, unfinished, files, versions, pace, on_progress };
+        let done = progress_of(&files);
+        let mut work = Work { create: self, unfinished, files, done, versions, pace, on_progress };
         let mut dropped = Vec::new();
         for table in &beginning.tables {
             if !work.save(table).await? {
                 work.files.retain(|file| file.table != table.name);
+                work.done = progress_of(&work.files);
                 dropped.push(table.name.clone());
             }
         }
-        let of_nodes = clock_of_nodes(&work.create.client, &info).await;
+        let of_nodes = work.clock_of_nodes().await?;
         let greatest_clock = work.files.iter().map(|file| file.greatest_clock).fold(of_nodes, Clock::max);
         let written_by = env!("CARGO_PKG_VERSION").to_owned();
         let Work { unfinished, files, .. } = work;
@@ -186,6 +188,8 @@ struct Work<P> {
     create: Create,
     unfinished: Unfinished,
     files: Vec<KeyFile>,
+    /// What these files have.
+    done: Progress,
     versions: VersionText,
     pace: Pace,
     on_progress: P,
@@ -213,6 +217,12 @@ impl<P: FnMut(Progress)> Work<P> {
                     Some(Ok(listed)) => listed,
                     Some(Err(error)) => break error,
                     None => {
+                        // A table that was dropped and created again may have no key that tells.
+                        match self.is_gone(table).await {
+                            Ok(true) => return Ok(false),
+                            Ok(false) => {}
+                            Err(error) => break error,
+                        }
                         let writer = match writer {
                             Some(writer) => writer,
                             None => self.begin_file(table, after)?,
@@ -249,8 +259,7 @@ impl<P: FnMut(Progress)> Work<P> {
                 ClientError::NoSuchTable { .. } => return Ok(false),
                 ClientError::Unavailable { .. } if answered_at.elapsed() < self.create.retry_for => {
                     // One that is being dropped answers no more.
-                    let found = self.create.client.tables().get(&table.name).await;
-                    if found.is_ok_and(|found| found.is_none_or(|found| found.is_dropping || found.id != table.id)) {
+                    if self.is_gone(table).await.is_ok_and(|is_gone| is_gone) {
                         return Ok(false);
                     }
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -260,6 +269,33 @@ impl<P: FnMut(Progress)> Work<P> {
         }
     }
 
+    /// The greatest clock of so many nodes that each slot has a majority of its replicas among them: one of these has seen
+    /// each write that was acknowledged. No file tells the clock of a key that was deleted.
+    async fn clock_of_nodes(&self) -> Result<Clock, BackupError> {
+        let (client, began) = (&self.create.client, Instant::now());
+        loop {
+            let info = client.cluster_info().await?;
+            let answers = ask_all(&info, &[], &|_| client.dialer(), HEALTH_TIME_MAX).await;
+            let clocks: Vec<Clock> =
+                answers.into_values().filter_map(|answer| answer.ok()?.clock).map(Clock::from).collect();
+            let nodes = info.storage_nodes.len();
+            let replicas = usize::try_from(info.replication_level).unwrap_or(1);
+            if nodes <= clocks.len() + replicas.saturating_sub(1) / 2 {
+                return Ok(clocks.into_iter().fold(Clock::default(), Clock::max));
+            }
+            if began.elapsed() >= self.create.retry_for {
+                return Err(BackupError::TooFewClocks { told: clocks.len(), nodes });
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Whether a table is dropped, or another one has its name.
+    async fn is_gone(&self, table: &SavedTable) -> Result<bool, ClientError> {
+        let found = self.create.client.tables().get(&table.name).await?;
+        Ok(found.is_none_or(|found| found.is_dropping || found.id != table.id))
+    }
+
     fn begin_file(&self, table: &SavedTable, after: Option<String>) -> Result<KeyFileWriter, BackupError> {
         KeyFileWriter::begin(&self.create.folder, self.files.len() + 1, &table.name, after)
     }
@@ -267,13 +303,16 @@ impl<P: FnMut(Progress)> Work<P> {
     fn end_file(&mut self, writer: KeyFileWriter, ends_table: bool) -> Result<(), BackupError> {
         let file = writer.finish(ends_table)?;
         self.unfinished.append(&file.as_json())?;
+        self.done.keys += file.keys;
+        self.done.bytes += file.bytes;
+        self.done.files += 1;
         self.files.push(file);
         self.tell(None);
         Ok(())
     }
 
     fn tell(&mut self, open: Option<&KeyFile>) {
-        let mut progress = progress_of(&self.files);
+        let mut progress = self.done;
         if let Some(open) = open {
             progress.keys += open.keys;
             progress.bytes += open.bytes;
@@ -307,13 +346,6 @@ impl Pace {
             tokio::time::sleep(ahead).await;
         }
     }
-}
-
-/// The greatest clock of the nodes that answer.
-async fn clock_of_nodes(client: &Client, info: &api::ClusterInfoResponse) -> Clock {
-    let answers = ask_all(info, &[], &|_| client.dialer(), HEALTH_TIME_MAX).await;
-    let clocks = answers.into_values().filter_map(|answer| answer.ok()?.clock).map(Clock::from);
-    clocks.fold(Clock::default(), Clock::max)
 }
 
 fn node_ids(info: &api::ClusterInfoResponse) -> Vec<String> {

@@ -100,6 +100,12 @@ pub enum BackupError {
         /// A key.
         key: String,
     },
+    /// A table of the backup is there with other settings.
+    #[error("table {table:?} is there with other settings than the backup has: drop it, or restore into a new cluster")]
+    OtherSettings {
+        /// The table.
+        table: String,
+    },
     /// The backup has no file of this number.
     #[error("the backup has {files} files, and none has the number {number}")]
     NoSuchFile {
@@ -113,6 +119,17 @@ pub enum BackupError {
     BadAnswer {
         /// What is wrong.
         problem: String,
+    },
+    /// Too few nodes told their clocks: a version of the backup could be given twice.
+    #[error(
+        "{told} of {nodes} nodes told their clocks, and some slots have no majority of replicas among them: bring nodes back, and \
+         go on with `backup create --resume`"
+    )]
+    TooFewClocks {
+        /// How many nodes did.
+        told: usize,
+        /// How many nodes there are.
+        nodes: usize,
     },
     /// The cluster did not answer, or refused.
     #[error(transparent)]

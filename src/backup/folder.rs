@@ -66,22 +66,39 @@ pub fn verify(folder: &Path, mut on_progress: impl FnMut(Progress)) -> Result<Ma
     Ok(manifest)
 }
 
-/// Makes the folder of a backup. Its owner alone reads it: it has each key and value.
+/// Makes the folder of a backup, durably. Its owner alone reads it: it has each key and value.
 pub(super) fn make(folder: &Path) -> Result<(), BackupError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(BackupError::io("make the folder", folder))
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let above = match folder.parent() {
+        Some(above) if above.as_os_str().is_empty() => Path::new("."),
+        Some(above) => above,
+        None => Path::new("/"),
+    };
+    make(above)?;
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(BackupError::io("make the folder", folder)(error))
+        }
+        _ => sync(above),
+    }
 }
 
-/// How a file of a backup is opened, which is made where it is not there.
+/// Options that open a file of a backup for its owner alone, and make it where it is missing.
 pub(super) fn private() -> OpenOptions {
     let mut options = File::options();
     options.create(true).mode(0o600);
     options
 }
 
-pub(super) fn progress_of(files: &[KeyFile]) -> Progress {
-    let sum = |field: fn(&KeyFile) -> u64| files.iter().map(field).sum();
-    Progress { keys: sum(|file| file.keys), bytes: sum(|file| file.bytes), files: files.len() as u64 }
+pub(super) fn progress_of<'a>(files: impl IntoIterator<Item = &'a KeyFile>) -> Progress {
+    let add = |sum: Progress, file: &KeyFile| Progress {
+        keys: sum.keys + file.keys,
+        bytes: sum.bytes + file.bytes,
+        files: sum.files + 1,
+    };
+    files.into_iter().fold(Progress::default(), add)
 }
 
 fn read_manifest(folder: &Path) -> Result<Option<Manifest>, BackupError> {

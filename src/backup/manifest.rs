@@ -101,9 +101,8 @@ impl Manifest {
             .tables()
             .map(|table| {
                 let mut json = table.as_json();
-                let of_table: Vec<KeyFile> =
-                    self.files.iter().filter(|file| file.table == table.name).cloned().collect();
-                let Progress { keys, bytes, .. } = progress_of(&of_table);
+                let Progress { keys, bytes, .. } =
+                    progress_of(self.files.iter().filter(|file| file.table == table.name));
                 json["keys"] = keys.into();
                 json["bytes"] = bytes.into();
                 json

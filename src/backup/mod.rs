@@ -27,7 +27,7 @@ pub use restore::{Restore, Restored};
 pub struct Progress {
     /// The keys that were saved or written.
     pub keys: u64,
-    /// The bytes of their lines.
+    /// The bytes of their lines in a backup; of their values in a restore.
     pub bytes: u64,
     /// The files that are done.
     pub files: u64,

@@ -138,8 +138,10 @@ impl Restore {
         if let Some(bytes) = table.quota_bytes {
             create = create.quota_bytes(bytes);
         }
-        create.await?;
-        Ok(())
+        let found = create.await?.table;
+        let is_same = (found.default_ttl, found.value_bytes_max, found.quota_bytes)
+            == (table.default_ttl, table.value_bytes_max, table.quota_bytes);
+        if is_same { Ok(()) } else { Err(BackupError::OtherSettings { table: table.name.clone() }) }
     }
 
     async fn write_file(

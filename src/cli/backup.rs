@@ -1,5 +1,6 @@
 //! `quorate backup`: write the keys of all tables into files, look at them, and write them into a new cluster.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use serde_json::{Value as Json, json};
 
 use super::list::on_a_line;
 use super::output::{print, print_json, report, say};
+use super::serve::shutdown_on_signal;
 use super::status::bytes_text;
 use super::transfer::progress;
 use super::{CliError, Exit, Global};
@@ -138,7 +140,7 @@ impl Backup {
 impl Create {
     async fn run(self, global: &Global) -> Result<Exit, CliError> {
         refuse_bucket(&self.folder)?;
-        let mut shown = Shown::new(None, "saved");
+        let mut shown = Shown::new("saved");
         let create = NewBackup::new(global.client()?, &self.folder)
             .prefix(self.prefix.unwrap_or_default())
             .resume(self.resume)
@@ -185,7 +187,7 @@ impl Inspect {
 impl Verify {
     fn run(self, global: &Global) -> Result<Exit, CliError> {
         refuse_bucket(&self.folder)?;
-        let mut shown = Shown::new(None, "verified");
+        let mut shown = Shown::new("verified");
         let ended = backup::verify(&self.folder, |progress| shown.tell(progress));
         shown.bar.finish_and_clear();
         match ended {
@@ -211,17 +213,27 @@ impl Verify {
 impl Restore {
     async fn run(self, global: &Global) -> Result<Exit, CliError> {
         refuse_bucket(&self.folder)?;
-        let bytes = match backup::find(&self.folder)? {
-            Found::Whole(manifest) => Some(manifest.size().keys),
-            Found::Unfinished(_) => None,
-        };
-        let mut shown = Shown::new(bytes, "restored");
+        let told_to_end = shutdown_on_signal()?;
+        let (mut shown, done) = (Shown::new("restored"), Cell::new(0));
         let mut restore = NewRestore::new(global.client()?, &self.folder).force(self.force);
         if let Some(number) = self.from_file {
             restore = restore.from_file(usize::try_from(number).unwrap_or(usize::MAX));
         }
-        let ended = restore.run(|progress| shown.tell(progress)).await;
+        let restoring = restore.run(|progress| {
+            done.set(progress.files);
+            shown.tell(progress);
+        });
+        let ended = tokio::select! {
+            ended = restoring => Some(ended),
+            () = told_to_end.cancelled() => None,
+        };
         shown.bar.finish_and_clear();
+        let Some(ended) = ended else {
+            let number = u64::from(self.from_file.unwrap_or(1)) + done.get();
+            return Err(CliError::not_done(format!(
+                "told to end: the files before number {number} are restored: --from-file {number} goes on there"
+            )));
+        };
         let restored = ended?;
         let (keys, files, tables) = (restored.progress.keys, restored.progress.files, restored.tables);
         if global.json {
@@ -239,10 +251,12 @@ impl From<BackupError> for CliError {
         match error {
             BackupError::Client(error) => error.into(),
             BackupError::Interrupted { error, .. } => Self { message, ..Self::from(*error) },
-            BackupError::BadAnswer { .. } | BackupError::InUse { .. } | BackupError::Unfinished { .. } => {
-                Self::not_done(message)
-            }
-            BackupError::Io { .. } => Self::not_done(message),
+            BackupError::BadAnswer { .. }
+            | BackupError::InUse { .. }
+            | BackupError::Unfinished { .. }
+            | BackupError::TooFewClocks { .. }
+            | BackupError::Io { .. } => Self::not_done(message),
+            BackupError::OtherSettings { .. } => Self { exit: Exit::ConditionFailed, message },
             BackupError::NotEmpty { .. }
             | BackupError::Complete { .. }
             | BackupError::NoBackup { .. }
@@ -264,12 +278,8 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(keys: Option<u64>, what: &'static str) -> Self {
-        let bar = progress(None);
-        if let Some(keys) = keys {
-            bar.set_length(keys);
-        }
-        Self { bar, what, told_at: Instant::now() }
+    fn new(what: &'static str) -> Self {
+        Self { bar: progress(None), what, told_at: Instant::now() }
     }
 
     fn tell(&mut self, progress: Progress) {
