@@ -43,7 +43,7 @@ pub(super) async fn follow(pool: Weak<NodePool>, wake: Arc<Notify>) {
 impl NodePool {
     /// Learns the members from the first node that answers.
     async fn learn(&self) {
-        let Some(info) = self.info().await else { return };
+        let Some((info, is_of_member)) = self.info().await else { return };
         self.learn_ids_of_given().await;
         let is_given = |listed: &api::StorageNode| {
             self.given().iter().any(|node| {
@@ -68,12 +68,16 @@ impl NodePool {
         }
         let found = asked.join_all().await.into_iter().flatten();
         learned.extend(found);
+        if !is_of_member {
+            // What a removed node knows is old: it takes nobody away.
+            learned.extend(known.iter().cloned());
+        }
         self.follow_to(learned);
     }
 
-    /// The cluster, as a member sees it. A node that was removed knows who the members were then, and is believed where no
+    /// The cluster, and whether a member says so. A node that was removed knows who the members were then, and is asked where no
     /// member answers.
-    async fn info(&self) -> Option<api::ClusterInfoResponse> {
+    async fn info(&self) -> Option<(api::ClusterInfoResponse, bool)> {
         let mut nodes = self.nodes().to_vec();
         nodes.sort_by_key(|node| node.is_avoided());
         let mut of_removed = None;
@@ -83,9 +87,9 @@ impl NodePool {
             let Ok(answer) = within(deadline, async { node.cluster().info(request).await }).await else { continue };
             let info = answer.into_inner();
             if info.storage_nodes.iter().any(|listed| listed.id == info.node_id) {
-                return Some(info);
+                return Some((info, true));
             }
-            of_removed = of_removed.or(Some(info));
+            of_removed = of_removed.or(Some((info, false)));
         }
         of_removed
     }

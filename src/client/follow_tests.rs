@@ -135,3 +135,37 @@ async fn client_whose_nodes_were_all_removed_learns_from_them_who_the_members_ar
     let client = Client::new([&first, &second]).unwrap();
     read_until(&client, "the client to ask node 3", || three.reads.load(Ordering::SeqCst) > 0).await;
 }
+
+#[tokio::test]
+async fn old_list_of_a_removed_node_takes_no_member_away() {
+    let told = Members::default();
+    let (_one, first, _first_ends) = serve("1", &told).await;
+    let (_two, second, _second_ends) = serve("2", &told).await;
+    let (three, third, third_ends) = serve("3", &told).await;
+    list(&told, &[("3", &third)]);
+    let client = Client::new([&first, &second]).unwrap();
+    read_until(&client, "the client to ask node 3", || three.reads.load(Ordering::SeqCst) > 0).await;
+    // The only member is away, and the others tell of members of long ago.
+    list(&told, &[("8", "127.0.0.1:1")]);
+    third_ends.abort();
+    let ends = Instant::now() + Duration::from_secs(14); // LOOK_EVERY is 10 s
+    while Instant::now() < ends {
+        client.get("k").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(client.pool.nodes().iter().any(|node| node.address == third), "it may come back");
+}
+
+#[tokio::test]
+async fn member_is_believed_before_a_node_that_was_removed() {
+    let (stale, members) = (Members::default(), Members::default());
+    let (_one, first, _first_ends) = serve("1", &stale).await;
+    let (_two, second, _second_ends) = serve("2", &members).await;
+    let (three, third, _third_ends) = serve("3", &members).await;
+    let (nine, ninth, _ninth_ends) = serve("9", &stale).await;
+    list(&stale, &[("9", &ninth)]);
+    list(&members, &[("2", &second), ("3", &third)]);
+    let client = Client::new([&first, &second]).unwrap();
+    read_until(&client, "the client to ask node 3", || three.reads.load(Ordering::SeqCst) > 0).await;
+    assert_eq!(nine.reads.load(Ordering::SeqCst), 0);
+}
