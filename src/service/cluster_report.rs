@@ -222,7 +222,7 @@ pub(crate) struct Change {
     pub(crate) moving: Moving,
 }
 
-/// What the nodes that serve are to the slots of one list of members.
+/// The replicas that serve, by one list of members.
 struct Coverage<'a> {
     placement: &'a Placement,
     serving: BTreeSet<NodeIndex>,
@@ -280,7 +280,7 @@ impl Report {
         Self { rows, sites, replica_count, failures_tolerated, slots_lost, members, change }
     }
 
-    /// What a node is to the change of members that is under way; `None` where it is not.
+    /// The role of a node in the change of members; `None` while there is none.
     pub(crate) fn role(&self, id: &str) -> Option<&'static str> {
         self.change?;
         let mut listed = self.members.as_ref()?.members.iter().filter(|member| member.id == id);

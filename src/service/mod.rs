@@ -301,6 +301,7 @@ impl Service {
         key: &Key,
         deadline: Deadline,
     ) -> Result<(Slot, Vec<ReplicaView>), ServiceError> {
+        self.refuse_while_waiting(deadline).await?;
         let key = key.clone().moved_to(self.table_open(table, deadline).await?);
         let layout = self.node.layout();
         let slot = layout.slot(&key);
@@ -314,12 +315,17 @@ impl Service {
 
     /// The cluster as this node sees it.
     pub(crate) async fn cluster(&self, deadline: Deadline) -> Result<ClusterView, ServiceError> {
+        Ok(self.cluster_under(&self.refuse_while_waiting(deadline).await?))
+    }
+
+    /// A node that waits to be added knows no more of the cluster than its files say. One that was removed says who the members were
+    /// then, so that clients find those.
+    async fn refuse_while_waiting(&self, deadline: Deadline) -> Result<Status, ServiceError> {
         let status = self.status(deadline).await?;
-        // One that was removed says who the members were then, so that clients find those.
-        if let Some(unready @ Unready::Waiting) = &status.unready {
-            return Err(ServiceError::new(FailureReason::NotReady, &unready_text(unready)));
+        match &status.unready {
+            Some(unready @ Unready::Waiting) => Err(ServiceError::new(FailureReason::NotReady, &unready_text(unready))),
+            _ => Ok(status),
         }
-        Ok(self.cluster_under(&status))
     }
 
     /// The cluster as this node sees it, also where it is no member and knows no more than its files say.

@@ -21,7 +21,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::{Value as Json, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::NodeHandle;
@@ -49,6 +49,8 @@ pub(super) struct Page {
     history: History,
     /// The latest state, for all open pages.
     state: watch::Sender<Arc<str>>,
+    /// Told when a page is opened.
+    opened: Notify,
     places: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
@@ -60,6 +62,7 @@ impl Page {
             service: Service::new(node),
             history: History::default(),
             state: watch::Sender::new("".into()),
+            opened: Notify::new(),
             places: Arc::new(Semaphore::new(PAGES_MAX)),
             shutdown,
         });
@@ -100,7 +103,7 @@ impl Page {
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
                 _ = ask.tick(), if viewed => {}
-                () = tokio::time::sleep(Duration::from_millis(100)), if !viewed => continue,
+                () = self.opened.notified(), if !viewed => continue,
             }
             let asked = tokio::select! {
                 () = self.shutdown.cancelled() => return,
@@ -116,6 +119,7 @@ impl Page {
     /// The events of one open page: what was before, and then each state.
     fn events(self: &Arc<Self>, place: OwnedSemaphorePermit) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
         let mut states = self.state.subscribe();
+        self.opened.notify_one();
         // One that is hours old is not shown.
         states.mark_unchanged();
         let beginning = json!({ "points": self.history.points(), "step_seconds": SAMPLE_EVERY.as_secs() });

@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::rounded;
 use crate::api;
+use crate::config::RemoteAddress;
 use crate::protocol::Unready;
 use crate::service::Service;
 use crate::service::cluster_report::{HEALTH_TIME_MAX, Report, ask_all, rows};
@@ -31,22 +32,17 @@ pub(super) async fn state(service: &Service) -> Result<Json, String> {
     let report = Report::new(layout.old(), layout.new_placement(), members, rows(&info, &answers));
 
     let mut json = report.as_json();
-    let nodes = json["nodes"].as_array_mut().map(std::mem::take).unwrap_or_default();
-    let nodes: Vec<Json> = nodes
-        .into_iter()
-        .map(|mut node| {
-            let own = info.storage_nodes.iter().find(|member| node["id"] == member.id.as_str());
-            if let Some(member) = own {
-                node["slots"] = member.slots.into();
-                let seen = member.last_seen.as_ref().map(|seen| seen.seconds);
-                node["last_seen_seconds"] = json!(seen);
-            }
-            node["is_this"] = json!(node["id"] == info.node_id.as_str());
-            let queued = status.peers.iter().find(|peer| node["id"] == peer.id.as_str()).map(|peer| peer.queued_bytes);
-            node["queued_bytes"] = json!(queued);
-            node
-        })
-        .collect();
+    for node in json["nodes"].as_array_mut().into_iter().flatten() {
+        let own = info.storage_nodes.iter().find(|member| node["id"] == member.id.as_str());
+        if let Some(member) = own {
+            node["slots"] = member.slots.into();
+            let seen = member.last_seen.as_ref().map(|seen| seen.seconds);
+            node["last_seen_seconds"] = json!(seen);
+        }
+        node["is_this"] = json!(node["id"] == info.node_id.as_str());
+        let queued = status.peers.iter().find(|peer| node["id"] == peer.id.as_str()).map(|peer| peer.queued_bytes);
+        node["queued_bytes"] = json!(queued);
+    }
     let away: Vec<&str> = report.rows.iter().filter(|row| !row.serves()).map(|row| row.id.as_str()).collect();
     // A node that is no member knows nothing of the cluster but its own state.
     let word = if let Some(word) = status.unready.as_ref().and_then(no_member) {
@@ -61,7 +57,6 @@ pub(super) async fn state(service: &Service) -> Result<Json, String> {
     json["state"] = json!(word);
     json["verdict"] = json!(report.verdict());
     json["command"] = json!(command(&report, health.repair.is_on));
-    json["nodes"] = nodes.into();
 
     let statistics = &health.statistics;
     let milliseconds = |micros: f64| rounded(micros / 1e3);
@@ -119,12 +114,11 @@ fn no_member(unready: &Unready) -> Option<&'static str> {
 fn command(report: &Report, repairs: bool) -> Option<String> {
     report.members.as_ref()?;
     if let Some(away) = report.rows.iter().find(|row| row.state() == "no answer") {
-        let host = away.address.rsplit_once(':').map_or(away.address.as_str(), |(host, _)| host);
-        let is_here = host == "localhost" || host.starts_with("127.") || host == "[::1]";
-        return Some(if is_here {
+        let address = RemoteAddress::parse(&away.address)?;
+        return Some(if address.is_loopback() {
             "quorate serve node.yml cluster.yml".to_owned()
         } else {
-            format!("ssh {host} systemctl start quorate")
+            format!("ssh {} systemctl start quorate", address.host())
         });
     }
     let refused = report.rows.iter().find(|row| matches!(row.state(), "refused" | "degraded" | "starting"));

@@ -98,10 +98,11 @@ impl Gateway {
                 return Ok(report.clone());
             }
             let info = api::ClusterInfoResponse::from(self.service.cluster(deadline).await?);
+            // A node that is away may take all of the time.
+            let members = self.service.members_seen(deadline).await;
             let trust = self.service.node().trust();
             let answers = cluster_report::ask_all(&info, &[], &|id| trust.dialer_of(id), time_max).await;
             let rows = cluster_report::rows(&info, &answers);
-            let members = self.service.members_seen(deadline).await;
             let layout = self.service.node().layout();
             let report = Report::new(layout.old(), layout.new_placement(), members, rows).as_json();
             *latest = Some((Instant::now(), report.clone()));
