@@ -11,8 +11,10 @@ use crate::types::Slot;
 
 /// A store of fewer records is counted whole. Of a larger one about so many are looked at, which errs by two percent.
 const SAMPLED: usize = 4_096;
-/// At how many places.
+/// At how many places, unless a slot has so many records that fewer places have as many.
 const PLACES: usize = 64;
+/// At so many places at least.
+const PLACES_MIN: usize = 4;
 
 /// Bytes of keys and values, about. Deletions have a key alone.
 pub(super) fn data_bytes(database: &DB) -> u64 {
@@ -21,10 +23,12 @@ pub(super) fn data_bytes(database: &DB) -> u64 {
         return first.bytes;
     }
     // At each place so many slots that they have a share of the sample. Their number does not depend on what is there.
-    let slots = (first.slots * SAMPLED / PLACES / first.records.max(1)).clamp(1, Slot::COUNT / PLACES);
+    let records_of_slot = (first.records / first.slots.max(1)).max(1);
+    let places = (SAMPLED / records_of_slot).clamp(PLACES_MIN, PLACES);
+    let slots = (first.slots * SAMPLED / places / first.records.max(1)).clamp(1, Slot::COUNT / places);
     let (mut bytes, mut looked_at) = (0, 0);
-    for place in 0..PLACES {
-        let sum = Sum::of(database, place * (Slot::COUNT / PLACES), slots, usize::MAX);
+    for place in 0..places {
+        let sum = Sum::of(database, place * (Slot::COUNT / places), slots, usize::MAX);
         bytes += sum.bytes;
         looked_at += slots as u64;
     }
