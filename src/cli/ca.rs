@@ -10,7 +10,7 @@ use serde_json::json;
 use super::output::{print, print_json};
 use super::{CliError, Exit, Global};
 use crate::config::is_cluster_name;
-use crate::tls::authority::{self, AuthorityError, Holder, Issued, LIFE_MAX};
+use crate::tls::authority::{self, AuthorityError, Holder, Issued};
 use crate::tls::{self, Facts, date};
 use crate::types::NodeId;
 
@@ -132,7 +132,7 @@ impl Init {
 impl Issue {
     fn run(self, global: &Global) -> Result<Exit, CliError> {
         let out = self.out.as_ref().unwrap_or(&self.dir);
-        let life = (DAY * self.days).min(LIFE_MAX);
+        let life = DAY * self.days;
         let issued = match self.kind {
             Kind::Node => {
                 let id = NodeId::new(&self.name).map_err(|error| CliError::bad_input(format!("NAME: {error}")))?;

@@ -1,7 +1,7 @@
 //! Connections that a node accepts: with TLS where the node has certificates.
 //!
 //! Contract: the handshake is made by whoever reads or writes first, so that a slow client holds up nobody, and within
-//! [`HANDSHAKE_TIME_MAX`]. What the other side is told when it is refused arrives: the rest of what it sends is read for
+//! [`HANDSHAKE_TIME_MAX`]. A refused client gets its answer: the rest of what it sends is read for
 //! [`LINGER_TIME_MAX`], because unread bytes would make the system drop the answer. The log says who was refused and why.
 
 use std::io;

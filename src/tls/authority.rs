@@ -88,7 +88,7 @@ pub struct Issued {
     pub facts: Facts,
 }
 
-/// Makes a CA for the cluster `cluster` in a new or empty folder.
+/// Makes a CA for the cluster `cluster`, valid for `life`, in a folder that has none. The folder is made where it is missing.
 ///
 /// # Errors
 /// When the folder has a CA already, or cannot be written.
@@ -102,10 +102,11 @@ pub fn init(folder: &Path, cluster: &str, life: Duration) -> Result<Issued, Auth
     params.subject_alt_names = vec![uri(&Name::Authority { cluster: cluster.to_owned() })?];
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
-    write(folder.join(CA_FILE), folder.join(CA_KEY_FILE), &certificate, &certificate.pem(), &key)
+    write(folder.join(CA_FILE), folder.join(CA_KEY_FILE), &certificate, &key)
 }
 
-/// Issues a certificate. `name` gives the cluster's name, which is replaced by that of the CA.
+/// Issues a certificate of the CA in `folder` for `who` into the folder `out`, which is made where it is missing. It is valid for
+/// `life`, for [`LIFE_MAX`] at most, and never beyond the CA. `hosts` are DNS names and IP addresses.
 ///
 /// # Errors
 /// When the folder has no CA that was made here, a file is there already, or a host is not accepted.
@@ -151,7 +152,7 @@ pub fn issue(
     };
     // No certificate outlives its CA.
     let left = u64::try_from(authority.not_after.saturating_sub(super::date::now())).unwrap_or(0);
-    let mut params = params(&subject, life.min(Duration::from_secs(left)));
+    let mut params = params(&subject, life.min(LIFE_MAX).min(Duration::from_secs(left)));
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = match who {
         // Nodes open connections to each other and accept them.
@@ -167,7 +168,7 @@ pub fn issue(
     let certificate = params.signed_by(&key, &issuer)?;
     make_folder(out)?;
     let (certificate_file, key_file) = (out.join(format!("{stem}.crt")), out.join(format!("{stem}.key")));
-    write(certificate_file, key_file, &certificate, &certificate.pem(), &key)
+    write(certificate_file, key_file, &certificate, &key)
 }
 
 /// Whose certificate is issued.
@@ -243,14 +244,13 @@ fn write(
     certificate_file: PathBuf,
     key_file: PathBuf,
     certificate: &rcgen::Certificate,
-    pem: &str,
     key: &KeyPair,
 ) -> Result<Issued, AuthorityError> {
     if certificate_file.exists() {
         return Err(AuthorityError::Unwritable { file: certificate_file, error: io::ErrorKind::AlreadyExists.into() });
     }
     write_new(&key_file, &key.serialize_pem(), 0o600)?;
-    write_new(&certificate_file, pem, 0o644)?;
+    write_new(&certificate_file, &certificate.pem(), 0o644)?;
     let facts = Facts::parse(certificate.der()).ok_or(AuthorityError::Foreign { file: certificate_file.clone() })?;
     Ok(Issued { certificate: certificate_file, key: key_file, facts })
 }

@@ -34,9 +34,9 @@ pub struct Facts {
     pub issuer: String,
     /// The `CN` of the subject; empty if it has none.
     pub common_name: String,
-    /// The first and the last second in which it is valid.
+    /// The first second in which it is valid, since 1970 began, UTC.
     pub not_before: i64,
-    /// See `not_before`.
+    /// The last second in which it is valid, since 1970 began, UTC.
     pub not_after: i64,
     /// The DNS names and IP addresses that it is for.
     pub hosts: Vec<String>,
@@ -153,7 +153,7 @@ impl Facts {
         }
     }
 
-    /// Whether the certificate is valid at `seconds`, or why not.
+    /// Why the certificate is not valid at `seconds` since 1970 began; `None` where it is.
     #[must_use]
     pub fn out_of_time(&self, seconds: i64) -> Option<String> {
         if seconds < self.not_before {

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `der`, `date`, `certificate`, `names` | what a certificate says |
 //! | `files` | certificates, keys and CAs on disk |
-//! | `verify` | whether a certificate is believed |
+//! | `verify`, `verify_client` | whether a certificate is believed |
 //! | `words` | errors that name the file and say what to do |
 //! | `dial` | connections that this process opens |
 //! | `client` | the files of a client, read again when they change |

@@ -21,7 +21,7 @@ use super::accept::{Caller, Channel, Door};
 use super::certificate::{Facts, Name};
 use super::dial::{Attempt, Dial, Dialer};
 use super::files::{Authorities, FileError, Own, Stamps, is_open_to_others};
-use super::verify::{Expected, Slot, Usage};
+use super::verify::{Expected, Slot, Usage, client_verifier};
 use super::verify_client::OfClient;
 use super::{Fixed, date, provider};
 use crate::types::NodeId;
@@ -96,13 +96,13 @@ impl NodeFiles {
         let authorities = Authorities::load(&self.authorities)?;
         own.check_issued_by(&authorities, Usage::Server)?;
         own.check_issued_by(&authorities, Usage::Client)?;
-        let verifier = OfClient::new(&authorities, false, Arc::default()).map_err(|error| FileError::Certificate {
+        let verifier = client_verifier(&authorities.roots).map_err(|error| FileError::Certificate {
             file: self.authorities.clone(),
             subject: String::new(),
             problem: error.to_string(),
             cure: "give the certificates of CAs".to_owned(),
         })?;
-        Ok(Material { own: Arc::new(own), verifier: verifier.inner, authorities })
+        Ok(Material { own: Arc::new(own), verifier, authorities })
     }
 }
 
@@ -144,7 +144,7 @@ impl NodeTls {
         self.current().own.facts.clone()
     }
 
-    /// The last second of the CA that ends first.
+    /// The last second of the CA that ends first, in seconds since 1970 began; `i64::MAX` where there is none.
     #[must_use]
     pub fn authorities_end(&self) -> i64 {
         self.current().authorities.facts.iter().map(|facts| facts.not_after).min().unwrap_or(i64::MAX)

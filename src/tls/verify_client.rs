@@ -8,8 +8,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
-use super::files::Authorities;
-use super::verify::{Slot, Usage, client_verifier, judged, presented};
+use super::verify::{Slot, Usage, judged, presented};
 
 /// Verifies the certificate of whoever connects.
 #[derive(Debug)]
@@ -19,13 +18,6 @@ pub(super) struct OfClient {
     pub(super) file: PathBuf,
     pub(super) is_mandatory: bool,
     pub(super) slot: Arc<Slot>,
-}
-
-impl OfClient {
-    pub(super) fn new(authorities: &Authorities, is_mandatory: bool, slot: Arc<Slot>) -> Result<Self, Error> {
-        let (roots, file) = (Arc::clone(&authorities.roots), authorities.file.clone());
-        Ok(Self { inner: client_verifier(&roots)?, roots, file, is_mandatory, slot })
-    }
 }
 
 impl ClientCertVerifier for OfClient {
