@@ -155,3 +155,34 @@ fn scan(store: &dyn Store, layout: &Layout, range: &KeyRange, keys_max: usize) -
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::placement::Placement;
+    use crate::storage::memory::MemoryStore;
+    use crate::types::{Batch, Checksum, Clock, ClusterParameters, Content, NodeId, Record, Stamp, StoreId, Value};
+
+    #[tokio::test]
+    async fn slots_that_a_node_does_not_hold_do_not_count() {
+        let ids = ["1", "2"].map(|id| NodeId::new(id).unwrap()).to_vec();
+        let layout =
+            Arc::new(Layout::begin(Arc::new(Placement::new(ClusterParameters::plain(0, 1, ids.clone()))), &[]));
+        let key = Key::new("a").unwrap();
+        let (slot, content) = (layout.slot(&key), Content::Value(Value::Text("value".into())));
+        let stamp = Stamp { clock: Clock { epoch: 1, counter: 1 }, writer: ids[0].clone() };
+        let record = Record::plain(stamp, content.clone(), Checksum::of(&key, &content));
+        let store = MemoryStore::new(StoreId(1));
+        let mut batch = Batch { epoch: Some(1), ..Batch::default() };
+        batch.records.insert(key.clone(), (slot, record));
+        batch.new_keys.extend([key.clone()]);
+        store.persist(&batch).unwrap();
+        let (events, mut told) = mpsc::channel(2);
+        let scans = Scans::new(Arc::new(store), Arc::clone(&layout), events);
+        for me in [NodeIndex(0), NodeIndex(1)] {
+            scans.measure(key.table(), me, Arc::clone(&layout));
+            let Some(Event::Measured(bytes)) = told.recv().await else { panic!("it is told") };
+            assert_eq!(bytes, Some(if layout.holds(me, slot) { 6 } else { 0 }));
+        }
+    }
+}

@@ -174,6 +174,15 @@ async fn every_history_of_real_processes_is_linearizable_under_faults() {
         run.end(false);
     }
 
+    tell(&counters, seed, began);
+    if deck.dealt_out > 0 {
+        let never: Vec<&str> = SOMETIMES.iter().copied().filter(|name| counters.get(name) == 0).collect();
+        assert!(never.is_empty(), "these never happened, so that the run shows nothing about them: {never:#?}");
+    }
+}
+
+/// Prints what happened, and the verdict.
+fn tell(counters: &Counters, seed: u64, began: Instant) {
     for (name, count) in counters.iter() {
         println!("{count:>12}  {name}");
     }
@@ -183,10 +192,6 @@ async fn every_history_of_real_processes_is_linearizable_under_faults() {
         counters.get("rounds"),
         began.elapsed().as_secs_f64()
     );
-    if deck.dealt_out > 0 {
-        let never: Vec<&str> = SOMETIMES.iter().copied().filter(|name| counters.get(name) == 0).collect();
-        assert!(never.is_empty(), "these never happened, so that the run shows nothing about them: {never:#?}");
-    }
 }
 
 /// The same while members change, without faults of links and disks.
@@ -220,15 +225,7 @@ async fn members_change(lasts: Duration, seed: u64, porcupine: Option<Porcupine>
         counters.merge(&changing.run.counters);
         changing.run.end(false);
     }
-    for (name, count) in counters.iter() {
-        println!("{count:>12}  {name}");
-    }
-    println!(
-        "seed {seed}: {} histories linearizable, every operation back after each of {} rounds, in {:.0} s",
-        counters.get("histories"),
-        counters.get("rounds"),
-        began.elapsed().as_secs_f64()
-    );
+    tell(&counters, seed, began);
     assert!(counters.get("changes made") + counters.get("changes taken back") > 0, "no change was made");
 }
 

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use quorate::limits::DROPS_IN_MESSAGE_MAX;
+use quorate::protocol::rate::Rate;
 use quorate::protocol::{Failure, Message, RepairSettings, Request, TombstoneSettings};
 use quorate::types::{Change, Condition, Record, Version};
 
@@ -273,4 +274,59 @@ fn every_broken_rule_of_taking_over_is_found() {
         DropsWhileJoint: deletions_are_remembered_while_members_change,
         GainedSlotsKeepData: slot_that_a_node_has_lost_is_emptied_in_the_end,
     ]);
+}
+
+/// Its operator deletes what it has.
+#[test]
+fn node_that_was_removed_keeps_what_it_has() {
+    let mut cluster = Cluster::with_replicas(4, 3);
+    let all = cluster.members();
+    cluster.write_among(N1, &all, 1);
+    let joint = cluster.leaves(N1, 1);
+    cluster.adopt(&all, &joint);
+    cluster.live_among(CHANGE, &all);
+    assert_eq!(cluster.number(N1), 2, "it knows that it was removed");
+    cluster.live_among(Duration::from_secs(20), &[N1]);
+    assert_eq!(cluster.value_on_disk(N1), Some(1));
+    cluster.crash(N1, Unsynced::Kept);
+    cluster.take(|_| true);
+    cluster.start(N1);
+    cluster.live_among(Duration::from_secs(20), &[N1]);
+    assert_eq!(cluster.value_on_disk(N1), Some(1), "after a start, too");
+}
+
+/// Node 1 has lost the slot of the key, and its disk fails while it empties slots.
+#[test]
+fn slots_are_emptied_although_the_store_failed_meanwhile() {
+    let mut cluster = Cluster::with_replicas(5, 3);
+    cluster.take_key_that_goes_to(&[N2, N3], (&FIVE, 2));
+    cluster.write_among(N1, &FIVE, 1);
+    let stay = [N2, N3, N4, N5];
+    let joint = cluster.leaves(N1, 1);
+    cluster.adopt(&FIVE, &joint);
+    let again = cluster.configuration(3, (&stay, 3), Some((&FIVE, 2)));
+    cluster.adopt(&[N1], &again);
+    let end = cluster.configuration(4, (&FIVE, 2), None);
+    cluster.adopt(&[N1], &end);
+    cluster.hold_disk(N1);
+    cluster.live_among(Duration::from_millis(300), &[N1]);
+    assert!(cluster.waits_at_disk(N1), "the first slots are on their way");
+    cluster.fail_held_batch(N1);
+    cluster.live_among(Duration::from_secs(20), &[N1]);
+    assert_eq!(cluster.on_disk(N1), None);
+}
+
+#[test]
+fn slots_are_taken_over_at_the_pace_of_bytes() {
+    let mut cluster = Cluster::with_replicas(4, 3);
+    let all = cluster.members();
+    cluster.fill_large(N1, 1 << 20);
+    cluster.pace_takeover(N4, Rate { keys_per_second: 10_000, bytes_per_second: 100_000 });
+    let joint = cluster.leaves(N1, 1);
+    cluster.adopt(&all, &joint);
+    cluster.live_among(A_WHILE, &all);
+    assert!(!cluster.has_taken_over(N4), "the first value is paid for in ten seconds");
+    cluster.pace_takeover(N4, Rate::TAKEOVER);
+    cluster.live_among(A_WHILE, &all);
+    assert!(cluster.has_taken_over(N4));
 }

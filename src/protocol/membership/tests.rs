@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::protocol::context::PendingAck;
+use crate::protocol::group_commit::GroupCommit;
 use crate::protocol::layout::Layout;
 use crate::protocol::placement::Placement;
 use crate::types::{ClusterId, Configuration, Member, MemberList, NodeId, Site, StoreId};
@@ -74,6 +76,8 @@ fn nodes_of_other_clusters_are_refused() {
     let hello = node(1, 20, 1).hello_to(NodeIndex(0));
     let other_seed = Hello { parameters: ClusterParameters { seed: 1, ..parameters() }, ..hello.clone() };
     assert_eq!(one.judge(NodeIndex(1), &other_seed), Verdict::Refuse(HelloRefusal::Cluster));
+    let other_floor = Hello { parameters: ClusterParameters { epoch_floor: 1, ..parameters() }, ..hello.clone() };
+    assert_eq!(one.judge(NodeIndex(1), &other_floor), Verdict::Refuse(HelloRefusal::Cluster));
     for protocol in [PROTOCOL_VERSION - 1, PROTOCOL_VERSION + 1] {
         let other_version = Hello { protocol, ..hello.clone() };
         assert_eq!(one.judge(NodeIndex(1), &other_version), Verdict::Refuse(HelloRefusal::Protocol));
@@ -210,4 +214,32 @@ fn one_peer_that_knows_another_store_id_stops_a_fresh_node_but_not_a_bootstrappe
     assert!(one.refused_as_a_whole().is_none(), "that peer may be the one that lost its disk");
     one.refused(NodeIndex(2), one.incarnation, HelloRefusal::StoreId);
     assert!(one.refused_as_a_whole().is_some());
+}
+
+/// Clients wait while the two cannot talk.
+#[test]
+fn node_that_becomes_a_member_is_recorded_with_the_configuration() {
+    let mut one = node(0, 10, 1);
+    let mut layout = Arc::new(Layout::begin(Placement::new(parameters()).into(), &[]));
+    let waits = node(1, 40, 1).hello_to(NodeIndex(0));
+    let hello = Hello { node_id: NodeId::new("4").unwrap(), joins: Some("h:4".into()), ..waits };
+    let four = one.introduce(&hello, Time(1), &mut layout);
+    assert_eq!(one.judge(four, &hello), Verdict::Refuse(HelloRefusal::NotMember));
+    let member = |n: &u128| Member {
+        id: NodeId::new(&n.to_string()).unwrap(),
+        store_id: StoreId(10 * n),
+        since: u64::from(*n == 4),
+        address: "h:1".into(),
+        site: Site::default(),
+    };
+    let list = |ids: &[u128]| MemberList { replica_count: 3, members: ids.iter().map(member).collect() };
+    let (old, new) = (list(&[1, 2, 3]), Some(list(&[1, 2, 3, 4])));
+    let configuration = Configuration { number: 1, cluster: ClusterId(1), seed: 0, epoch_floor: 0, old, new };
+    let after = one.layout_under(&Arc::new(configuration), &layout);
+    let mut group_commit = GroupCommit::<PendingAck>::default();
+    one.record_new(&after, &mut group_commit);
+    let batch = group_commit.begin().expect("it goes with the configuration");
+    assert!(batch.peers.values().all(|peer| peer.store_id == StoreId(40)) && batch.peers.len() == 1);
+    one.reconfigure(&after, None);
+    assert_eq!(one.judge(four, &hello), Verdict::Known, "it is not recorded again");
 }

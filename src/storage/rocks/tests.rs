@@ -551,3 +551,17 @@ fn store_at_a_file_limit() {
     store.persist(&too_large).expect("persisted");
     assert_eq!(read(&store, 1, &b, ReadKind::Data), Lookup::Record(large_record(&b, 2, 1_000_000)));
 }
+
+#[test]
+fn emptied_slot_leaves_no_large_value_behind() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    for count in [1, 40] {
+        let keys: Vec<Key> = (0..count).map(|number| key(&format!("{count}-{number}"))).collect();
+        let records = keys.iter().map(|key| (key.clone(), large_record(key, 1, codec::LARGE_VALUE_BYTES_MIN)));
+        store.persist(&batch_of(1, records)).expect("persisted");
+        assert!(keys.iter().all(|key| blob(&store, key).is_some()));
+        store.persist(&Batch { emptied: vec![(Slot(1), Slot(1))], ..Batch::default() }).expect("persisted");
+        assert!(keys.iter().all(|key| blob(&store, key).is_none()), "of {count}");
+    }
+}

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use quorate::protocol::members::{MembersAnswer, MembersRequest};
 use quorate::protocol::placement::Placement;
-use quorate::protocol::{Answer, Input, MembersChange, Message, Request, RequestId, WishedMember, WishedMembers};
+use quorate::protocol::rate::Rate;
+use quorate::protocol::{
+    Answer, Command, Input, MembersChange, Message, Request, RequestId, WishedMember, WishedMembers,
+};
 use quorate::types::{
-    ClusterParameters, Configuration, Key, Member, MemberList, NodeId, NodeIndex, ReadKind, Record, Site, TableId,
+    Checksum, ClusterParameters, Configuration, Content, Key, Member, MemberList, NodeId, NodeIndex, ReadKind, Record,
+    Site, TableId, Value,
 };
 
 use super::{Cluster, Host, OPERATORS_FROM, Sent};
@@ -179,6 +183,26 @@ impl Cluster {
     /// Lets everything happen among these nodes for so long.
     pub fn live_among(&mut self, span: Duration, among: &[NodeIndex]) {
         self.live_without(span, among, |_| false);
+    }
+
+    /// Both keys have values of so many bytes. They are no part of the history.
+    pub fn fill_large(&mut self, at: NodeIndex, bytes: usize) {
+        for key in [self.key.clone(), self.other_key.clone()] {
+            let content = Content::Value(Value::Text("v".repeat(bytes).into()));
+            let checksum = Checksum::of(&key, &content);
+            self.tick += 1;
+            let id = RequestId(3 * OPERATORS_FROM as u64 + self.tick);
+            let (deadline, all) = (self.now.after(self.deadline), self.members());
+            self.input(
+                at,
+                Some(Input::Request { id, deadline, command: Command::Set { key, content, ttl: None, checksum } }),
+            );
+            self.run(&all);
+        }
+    }
+
+    pub fn pace_takeover(&mut self, host: NodeIndex, rate: Rate) {
+        self.input(host, Some(Input::PaceTakeover(rate)));
     }
 
     /// A node tells another one a configuration that was chosen.
