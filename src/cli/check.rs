@@ -45,8 +45,8 @@ const CALLS: usize = 50;
 
 /// Check whether this machine is good enough for a node, or whether a cluster keeps its promise
 ///
-/// Measures the time of a sync in the folder, which should be on the disk of the node's data, and the time of a call to each of
-/// the nodes of --address that answer. It also looks at the limit of open files and at the free space. It takes three seconds.
+/// Measures how long a sync takes in the folder, which should be on the disk of the node's data. Then it measures a call to each
+/// node of --address that answers. It also looks at the limit of open files and at the free space. It takes three seconds.
 ///
 /// Ends with code 6 if something is not good enough. What is only worth a look is a warning, and no failure.
 ///
@@ -55,8 +55,8 @@ const CALLS: usize = 50;
 /// smallest wrong history is printed. Kill nodes meanwhile, pause them, or cut them off: that is what it is for.
 ///
 /// The keys begin with quorate-check- and are removed at the end; should this process not live that long, they expire after an
-/// hour. A write of unknown outcome may have happened or not, and the verdict holds in either case. It ends with 0 if all
-/// histories are linearizable, with 6 if one is not, or if the checker gave up on one, and with 3 if no operation was answered.
+/// hour. A write of unknown outcome may have happened or not, and the verdict holds in either case. Code 0: all histories are
+/// linearizable. Code 6: one is not, or the checker gave up on one. Code 3: no operation was answered.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:

@@ -22,7 +22,6 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::locate::lists;
 use super::{CliError, Global};
 use crate::client::{Builder, Client, ClientError};
 use crate::wire::version::VersionText;
@@ -255,7 +254,7 @@ impl Load {
             prefix: format!("quorate-check-{:016x}/", rand::random::<u64>()),
             origin: Instant::now(),
             numbers: AtomicUsize::new(0),
-            versions: VersionText::of_cluster(lists(&info, None)?.old.seed),
+            versions: VersionText::of_cluster(info.seed),
             ttl: plan.time_max + TTL_AFTER_END,
             counts: Mutex::new(Counts::new()),
             over: CancellationToken::new(),

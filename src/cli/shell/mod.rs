@@ -60,7 +60,7 @@ EXAMPLES:
   quorate shell --json < commands.txt")]
 pub(super) struct Shell {}
 
-/// What a command in the shell has of it.
+/// The client of the shell, for a command in it.
 #[derive(Clone, Debug)]
 pub(super) struct InShell {
     /// The client, unless the command names other nodes, or how to connect to them.
