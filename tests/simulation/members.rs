@@ -134,6 +134,19 @@ impl World {
         }
     }
 
+    /// A node whose disk was lost is another member in the same place once a configuration lists its new folder. One that died as soon
+    /// as that was durable is so from its next start on.
+    pub fn may_take_its_place(&mut self, host: NodeIndex) {
+        let machine = &mut self.hosts[host.index()];
+        let store_id = machine.disk.folder.meta.store_id;
+        let configuration = machine.node.as_ref().and_then(|node| node.layout().configuration());
+        if machine.is_forgetful && configuration.is_some_and(|configuration| configuration.has(&id_of(host), store_id))
+        {
+            machine.is_forgetful = false;
+            self.counters.count("a node took the place of one that lost its disk");
+        }
+    }
+
     /// A node has adopted a configuration.
     pub fn reconfigured(&mut self, host: NodeIndex, is_joint: bool) {
         self.counters.count(if is_joint {
@@ -145,12 +158,7 @@ impl World {
         if configuration.is_some_and(|configuration| changes_sites(configuration)) {
             self.counters.count("a node adopted other weights or zones");
         }
-        let is_member = self.hosts[host.index()].node.as_ref().is_some_and(|node| node.membership().is_member());
-        if is_member && self.hosts[host.index()].is_forgetful {
-            // It is another member in the same place.
-            self.hosts[host.index()].is_forgetful = false;
-            self.counters.count("a node took the place of one that lost its disk");
-        }
+        self.may_take_its_place(host);
         self.watch.may_be_emptied(host);
         for peer in self.members() {
             if peer != host {

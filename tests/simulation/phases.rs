@@ -72,7 +72,9 @@ impl World {
                 self.is_stuck(format!("{host:?} is busy with operations that nobody waits for {node:?}"));
                 return;
             }
-            let is_none = says_it_is_none(machine.node.as_ref().and_then(Node::unready).as_ref());
+            // One that was removed before it was bootstrapped cannot tell whether the others are of its own cluster.
+            let is_none = says_it_is_none(machine.node.as_ref().and_then(Node::unready).as_ref())
+                || !machine.disk.folder.meta.bootstrapped;
             let is_forgetful = machine.is_forgetful;
             if !self.is_member_in_the_end(host) {
                 if !is_none {

@@ -30,6 +30,7 @@ impl World {
         let node = Node::start(Setup { me, placement, addresses, joins, meta, nonce, started_at, repair });
         let incarnation = node.incarnation();
         machine.node = Some(node);
+        self.may_take_its_place(host);
         self.runs_as(host, incarnation);
         self.counters.count("starts");
         self.plan_turn(host);
