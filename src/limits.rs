@@ -264,6 +264,8 @@ pub const TOMBSTONE_LISTS_MAX: usize = 16;
 /// How many records are looked at together for tombstones that may be removed. The removal of one costs so much time that 20,000
 /// in a second are removed.
 pub const TOMBSTONE_FORGET_ENTRIES: usize = 1_000;
+/// How many neighbouring slots are looked through together, where they have few records.
+pub const TOMBSTONE_FORGET_SLOTS: usize = 256;
 /// See [`TOMBSTONE_FORGET_ENTRIES`].
 pub const TOMBSTONE_FORGET_EACH: Duration = Duration::from_micros(50);
 /// After so long it goes on where the disk does not keep up, or could not be read.
@@ -368,6 +370,13 @@ pub const REPLICA_READS_MAX: usize = 8_192;
 /// The most bytes of hints for one peer: records that it had not acknowledged when the write was answered. The oldest are
 /// dropped first; reads repair the replica.
 pub const HINT_BYTES_MAX: usize = 16 * MIB;
+
+/// The most hints that a peer is sent at once: it looks up each key on its disk, and drops what it cannot hold meanwhile.
+pub const HINTS_AT_ONCE: usize = 256;
+/// After so long the next ones follow.
+pub const HINTS_EVERY: Duration = Duration::from_millis(20);
+/// After so long the peer is sent again what it has not answered.
+pub const HINTS_AGAIN: Duration = Duration::from_secs(1);
 
 /// The shortest hedge delay. An operation asks a majority first, and the other replicas when an answer takes longer than it
 /// usually does. Shorter delays would react to pauses of this node's own machine.

@@ -634,18 +634,21 @@ impl Coordinator {
 
     /// Sends `peer`, which can be reached again, what it has missed: hints, and the requests that may be lost.
     pub fn catch_up(&mut self, peer: NodeIndex, ctx: &mut CoordinatorCtx<'_>) {
-        if let Some(incarnation) = ctx.reaches(peer) {
-            for (id, hint) in self.hints.of(peer) {
-                let (key, record) = (hint.key.clone(), hint.record.clone());
-                let (age, origin) = (hint.age_at(ctx.node.now), StoreOrigin::Repair);
-                let request = Request::Store { key, record, age, origin };
-                ctx.ask(peer, incarnation, id, hint.round, request);
-            }
-        }
+        let hints = self.hints.linked(peer, ctx.node.now);
+        self.send_hints(peer, hints, ctx);
         let waiting = self.operations.iter().filter(|(_, operation)| operation.waits_for(peer));
         let waiting: Vec<OperationId> = waiting.map(|(id, _)| *id).collect();
         for id in waiting {
             self.resend(id, ctx);
+        }
+    }
+
+    fn send_hints(&mut self, peer: NodeIndex, hints: Vec<(OperationId, Hint)>, ctx: &mut CoordinatorCtx<'_>) {
+        let Some(incarnation) = ctx.reaches(peer) else { return self.hints.unlinked(peer) };
+        for (id, hint) in hints {
+            let age = hint.age_at(ctx.node.now);
+            let request = Request::Store { key: hint.key, record: hint.record, age, origin: StoreOrigin::Repair };
+            ctx.ask(peer, incarnation, id, hint.round, request);
         }
     }
 
@@ -654,12 +657,16 @@ impl Coordinator {
     /// When [`Coordinator::on_wake`] is wanted next.
     #[must_use]
     pub fn next_wake(&self) -> Option<Time> {
-        self.timers.first().map(|(time, _)| *time)
+        let first = self.timers.first().map(|(time, _)| *time);
+        [first, self.hints.next_wake()].into_iter().flatten().min()
     }
 
-    /// Hedges, resends or gives up every operation whose timer has fired.
+    /// Hedges, resends or gives up every operation whose timer has fired, and sends the hints that are due.
     pub fn on_wake(&mut self, ctx: &mut CoordinatorCtx<'_>) {
         let now = ctx.node.now;
+        for (peer, hints) in self.hints.due(now) {
+            self.send_hints(peer, hints, ctx);
+        }
         while let Some((time, id)) = self.timers.first().copied()
             && time <= now
         {

@@ -219,7 +219,7 @@ impl Tombstones {
             let has_waited = now.since(waiting.since);
             let is_due = has_waited >= settings.kept_for || tombstones > settings.of_slot_max;
             let is_mine = first_reached(slot, ctx) == Some(ctx.shared.node.me) || has_waited >= settings.kept_for * 2;
-            if is_due && is_mine && waiting.not_before <= now {
+            if is_due && is_mine && waiting.not_before <= now && !self.forgetting.is_to_come(slot) {
                 self.due.push_back(slot);
             }
         }
