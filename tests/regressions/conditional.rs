@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Cluster, DEADLINE, N1, N2, N3, Sent, Unsynced};
+use crate::cluster::{Cluster, DEADLINE, N1, N2, N3, N4, Sent, Unsynced};
 use quorate::limits::HEDGE_AFTER_MAX;
 use quorate::protocol::{Answer, Failure, Message, Reply, Request};
 use quorate::types::{Change, Clock, Condition, NodeIndex, RECENT_MAX, Stamp, Version};
@@ -512,6 +512,44 @@ fn duelling_coordinators_end() {
         assert!(cluster.reply_to(delete).is_some());
     }
     assert!(duels.iter().all(|duel| *duel < A_RESEND), "{duels:?}");
+    cluster.assert_linearizable();
+}
+
+/// Others go on while an addition pauses, and its node, which is no replica, does not hear of their ballots. So the first
+/// ballot after the pause is too small, however quiet the key is by then. The addition does not pause again for that: in a
+/// longer pause others would go on even further.
+#[test]
+fn addition_does_not_pause_again_because_its_ballot_has_become_too_small() {
+    let mut cluster = Cluster::with_replicas(4, 3);
+    let all = cluster.members();
+    let mut others = 0;
+    let mut others_add = |cluster: &mut Cluster| {
+        for _ in 0..2 {
+            others += 1;
+            let other = cluster.change(N1, add(1, None), 100 + others, false);
+            cluster.run(&ALL);
+            assert_eq!(cluster.sum_of(other), i64::from(others), "nobody is in its way");
+        }
+    };
+    others_add(&mut cluster);
+    let addition = cluster.change(N4, add(1_000, None), 7, false);
+    cluster.run(&all);
+    // It has not heard of the first ballots, and draws another one at once. That one meets others, so that it pauses.
+    cluster.pass(Duration::from_millis(1), &[N4]);
+    assert!(cluster.count(|sent| sent.from == N4 && sent.prepares()) > 0, "its second ballot is on its way");
+    others_add(&mut cluster);
+    cluster.run(&all);
+    let paused_at = cluster.now();
+    while cluster.reply_to(addition).is_none() && cluster.now().since(paused_at) < A_RESEND {
+        // They have ended when it draws a ballot.
+        others_add(&mut cluster);
+        for span in [HEDGE_AFTER_MAX / 2, Duration::from_millis(1)] {
+            cluster.pass(span, &[N4]);
+            cluster.run(&all);
+        }
+    }
+    assert!(cluster.reply_to(addition).is_some(), "it has not ended {:?} after", cluster.now().since(paused_at));
+    assert!(cluster.sum_of(addition) > 1_000);
     cluster.assert_linearizable();
 }
 

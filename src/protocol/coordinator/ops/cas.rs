@@ -44,8 +44,10 @@ pub struct Cas {
     /// Whether a record with the change was sent to anybody, or may have been for an earlier try.
     is_attempted: bool,
     phase: Phase,
-    /// How many ballots were drawn.
+    /// How many ballots were drawn, but for those drawn at once.
     tries: u32,
+    /// Whether the present ballot was drawn at once, because the one before was too small.
+    is_drawn_at_once: bool,
     ballot: Ballot,
     /// The next ballot must be above this clock.
     floor: Clock,
@@ -159,6 +161,7 @@ impl Cas {
             is_attempted: false,
             phase: Phase::Idle,
             tries: 0,
+            is_drawn_at_once: false,
             ballot: Ballot::none(),
             floor: Clock::default(),
             is_preempted: false,
@@ -205,10 +208,12 @@ impl Cas {
         }
     }
 
-    /// A ballot was preempted, or is late. The first one may only have been below that of a write that has ended. A
-    /// proposed record is looked for at once, before too many others make the key forget it. Otherwise others go first.
+    /// A ballot was preempted, or is late. The first one, and the first one after a pause, may only have been below that of a
+    /// write that has ended: others went on meanwhile, and a node that is no replica does not hear of them. A proposed record
+    /// is looked for at once, before too many others make the key forget it. Otherwise others go first.
     fn try_again(&mut self) -> Step {
-        let was_too_small = self.phase == Phase::Prepare && self.is_preempted && self.tries == 1;
+        let was_too_small = self.phase == Phase::Prepare && self.is_preempted && !self.is_drawn_at_once;
+        self.is_drawn_at_once = was_too_small;
         let may_fail = matches!(&self.goal, Goal::Change(_, request) if matches!(request.change, Change::Write { .. }));
         self.phase = if (may_fail || self.is_attempted) && !was_too_small {
             Phase::Look { has_paused: !self.is_attempted }
@@ -219,7 +224,7 @@ impl Cas {
     }
 
     fn draw(&mut self) -> Step {
-        self.tries += 1;
+        self.tries += u32::from(!self.is_drawn_at_once);
         Step::NeedBallot(self.floor)
     }
 
