@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::ALL;
 use crate::cluster::{Cluster, N1, N2, N3, Sent, Unsynced};
-use quorate::protocol::{Failure, Message, RepairOrder, RepairSettings, Request};
+use quorate::protocol::sums::RepairAnswer;
+use quorate::protocol::{Answer, Failure, Message, RepairOrder, RepairSettings, Request};
 use quorate::types::{Condition, Content, NodeIndex, Version};
 
 /// Long enough for some comparisons.
@@ -14,6 +15,10 @@ const A_WHILE: Duration = Duration::from_secs(40);
 
 fn is_of_repair(sent: &Sent) -> bool {
     matches!(sent.message, Message::Request { request: Request::Repair(_), .. })
+}
+
+fn is_not_now(sent: &Sent) -> bool {
+    matches!(sent.message, Message::Answer { answer: Answer::Repair(RepairAnswer::NotNow), .. })
 }
 
 /// `away` misses what happens, and the others lose their hints for it. Then it comes back.
@@ -49,6 +54,41 @@ fn node_that_was_away_is_level_again_without_a_read() {
         assert!(ALL.into_iter().all(|node| cluster.leaves_are_true(node)));
         cluster.assert_linearizable();
     }
+}
+
+/// Node 3 is silent, and nobody notices. Node 1 asks it, and node 2 a second later, over and over. Each time node 1 turns to
+/// node 2, that one waits for node 3.
+#[test]
+fn silent_node_does_not_keep_the_others_apart() {
+    let mut cluster = Cluster::repairing();
+    cluster.write_among(N1, &ALL, 1);
+    while_away(&mut cluster, N2, |cluster, others| {
+        cluster.write_among(others[1], &others, 2);
+    });
+    let step = Duration::from_millis(5);
+    let both = [N1, N2];
+    for _ in 0..200 {
+        cluster.run(&[N1, N3]);
+        cluster.pass(step, &both);
+    }
+    cluster.run(&ALL);
+    assert_eq!(cluster.value_on_disk(N2), Some(1), "it was away");
+    let mut refusals = 0;
+    for _ in 0..12_000 {
+        // A message takes a step.
+        let sent = cluster.take(|_| true);
+        cluster.pass(step, &both);
+        for sent in sent.into_iter().filter(|sent| both.contains(&sent.from) && both.contains(&sent.to)) {
+            refusals += usize::from(is_not_now(&sent));
+            cluster.arrives(sent);
+        }
+    }
+    assert_eq!(
+        cluster.value_on_disk(N2),
+        Some(2),
+        "a minute has passed, and node 2 has said {refusals} times: not now"
+    );
+    cluster.assert_linearizable();
 }
 
 /// "All nodes hold the same" was said of a node that had just come back, because it was true before it went away.

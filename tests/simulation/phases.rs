@@ -9,6 +9,9 @@ use crate::world::{Event, Phase, World};
 
 /// How long the world gets to recover once all faults have stopped: the slowest of the protocol's repetitions, some times.
 const RECOVERY: u64 = 12_000_000;
+/// How long it gets where clients watch: one that goes on at another node some seconds later waits for a node that its cursor
+/// names. It is told after ten seconds of silence that it begins anew, and is then told what is there.
+const RECOVERY_WITH_WATCHERS: u64 = 25_000_000;
 /// How long it gets where values expire: what restarts forgot of the nodes' counts, the time to live, five seconds for each
 /// replica that may have a place before, and some sweeps.
 const RECOVERY_WITH_EXPIRIES: u64 = 60_000_000;
@@ -51,6 +54,7 @@ impl World {
             _ if self.changes.is_on => members::RECOVERY,
             1.. => RECOVERY_WITH_EXPIRIES,
             0 if self.tables.any() => RECOVERY_WITH_TABLES,
+            0 if self.watchers.any() => RECOVERY_WITH_WATCHERS,
             0 => RECOVERY,
         };
         self.plan_in(recovery, Event::AllWell);
@@ -72,9 +76,10 @@ impl World {
                 self.is_stuck(format!("{host:?} is busy with operations that nobody waits for {node:?}"));
                 return;
             }
-            // One that was removed before it was bootstrapped cannot tell whether the others are of its own cluster.
-            let is_none = says_it_is_none(machine.node.as_ref().and_then(Node::unready).as_ref())
-                || !machine.disk.folder.meta.bootstrapped;
+            // One that was removed before it was bootstrapped knows its cluster by all first members.
+            let meta = &machine.disk.folder.meta;
+            let knows_its_cluster = meta.bootstrapped || meta.peers.len() + 1 >= self.plan.nodes;
+            let is_none = says_it_is_none(machine.node.as_ref().and_then(Node::unready).as_ref()) || !knows_its_cluster;
             let is_forgetful = machine.is_forgetful;
             if !self.is_member_in_the_end(host) {
                 if !is_none {

@@ -9,7 +9,7 @@
 //! Repair is a background operation: it is paced in keys and bytes a second, pauses while the node is overloaded, and ends a
 //! comparison whose peer is silent. A comparison that was cut off loses nothing, because the next one finds what still
 //! differs. A node takes part in one comparison at a time, its own or a peer's, so that two nodes do not repair the same keys
-//! of a third one.
+//! of a third one. It gives up its own for a peer's while it has heard no answer.
 //!
 //! | file | holds |
 //! |---|---|
@@ -636,6 +636,12 @@ impl Repair {
     pub fn on_request(&mut self, from: Origin, request: RepairRequest, ctx: &mut RepairCtx<'_>) {
         let now = ctx.now();
         let is_of = |serving: &Serving| serving.peer == from.node && serving.incarnation == from.incarnation;
+        // A peer that is silent must not keep this node from those that are not. Else two nodes that each wait for a third
+        // one might never compare with each other.
+        let is_end = matches!(request, RepairRequest::End { .. });
+        if !is_end && self.session.as_ref().is_some_and(Session::is_unanswered) {
+            self.end(false, ctx);
+        }
         let is_other = self.session.is_some() || self.served(ctx).is_some_and(|serving| !is_of(serving));
         if let RepairRequest::End { is_equal } = request {
             self.serving = self.serving.take().filter(|serving| !is_of(serving));

@@ -204,6 +204,11 @@ impl Session {
         }
     }
 
+    /// Whether the peer has not answered anything yet.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.round == 1 && self.asked.is_some()
+    }
+
     /// How many keys were found to differ, and are not known to be repaired.
     pub(super) fn behind(&self) -> u64 {
         self.failed + (self.keys.len() + self.in_flight.len()) as u64
