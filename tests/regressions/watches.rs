@@ -197,6 +197,43 @@ fn watch_is_reset_where_a_majority_forgot_what_it_announced() {
     assert_eq!(cluster.told(watch).last(), Some(&Some(2)));
 }
 
+/// Nodes 1 and 2 cover a watch, and node 3 does not. Node 2 may have acknowledged, with node 3, what it never told.
+#[test]
+fn watch_is_reset_where_a_node_that_covers_it_is_silent() {
+    for is_gone in [false, true] {
+        let mut cluster = Cluster::with_replicas(4, 3);
+        let watch = watched_by_two(&mut cluster);
+        if is_gone {
+            cluster.crash(N2, Unsynced::Lost);
+            cluster.relink(N4, N2);
+        }
+        let passes = |cluster: &mut Cluster, span: Duration| {
+            let until = cluster.now().after(span);
+            while cluster.now() < until {
+                cluster.run(&[N1, N4]);
+                cluster.take(|sent| [sent.from, sent.to].iter().any(|node| [N2, N3].contains(node)));
+                cluster.pass(A_MOMENT, &[N1, N4]);
+            }
+            cluster.count_news(watch, &WatchEvent::Reset)
+        };
+        assert_eq!(passes(&mut cluster, Duration::from_millis(9_800)), 0, "it may be there again soon");
+        // A node that can be asked is asked each five seconds, and silent once it was asked again.
+        let late = Duration::from_millis(if is_gone { 1_000 } else { 6_000 });
+        assert_eq!(passes(&mut cluster, late), 1, "gone: {is_gone}, {:?}", cluster.news(watch));
+        cluster.run(&[N1, N3, N4]);
+        cluster.pass(A_WHILE, &[N1, N3, N4]);
+        cluster.run(&[N1, N3, N4]);
+        cluster.pass(A_WHILE, &[N1, N3, N4]);
+        cluster.run(&[N1, N3, N4]);
+        assert_eq!(
+            cluster.count_news(watch, &WatchEvent::Ready),
+            2,
+            "nodes 1 and 3 cover it: {:?}",
+            cluster.news(watch)
+        );
+    }
+}
+
 /// The read of one key is held up while another key is told. The cursor that comes with the other key is used to go on.
 #[test]
 fn watch_that_goes_on_is_told_what_was_announced_and_not_told() {

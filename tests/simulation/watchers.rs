@@ -58,6 +58,11 @@ impl Watchers {
         let all = lists.into_iter().take(count).map(|list| Watcher { list, ..Watcher::default() }).collect();
         Self { all, random: Random::new(!seed), watches: 0 }
     }
+
+    /// Whether there are any.
+    pub fn any(&self) -> bool {
+        !self.all.is_empty()
+    }
 }
 
 impl World {

@@ -393,6 +393,7 @@ impl Watches {
         if node != from || !stream.counts(round) {
             return;
         }
+        stream.heard();
         let Answer::Changes { from: first, to, changes } = answer else { return self.break_stream(id, node, ctx) };
         let position = *stream.number.get_or_insert(to);
         // A repeated answer, or one that came too late.
@@ -643,8 +644,8 @@ impl Watches {
         let now = ctx.now();
         let streams: Vec<(GroupId, NodeIndex)> = self.streams.values().copied().collect();
         for (group, node) in streams {
-            let is_full = self.is_full;
-            let is_due = |stream: &mut Stream| stream.is_late(now) && !(is_full && stream.holds_back());
+            let (is_full, is_reached) = (self.is_full, ctx.reaches(node).is_some());
+            let is_due = |stream: &mut Stream| !is_reached || stream.is_late(now) && !(is_full && stream.holds_back());
             if self.stream(group, node).is_some_and(is_due) {
                 self.ask(group, node, ctx);
             }

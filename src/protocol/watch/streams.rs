@@ -1,7 +1,7 @@
 //! The changes of all nodes that hold a matching slot, for the watches of one filter.
 //!
 //! Contract: a stream asks its node for the changes from a position on, again and again, and takes each change once. It
-//! breaks where the position no longer fits: the node restarted, its history did not reach, or it cannot be asked for long.
+//! breaks where the position no longer fits: the node restarted, its history did not reach, or it has been silent for long.
 //! A stream that broke begins anew, and covers only watches that are opened after that.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,11 +16,11 @@ use crate::types::{Incarnation, Key, NodeIndex, Version};
 
 /// A stream asks again after so long, to learn how far nothing matched, and because a message may be lost.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
-/// A stream that has not begun asks again after so long.
+/// A stream that has not begun, or whose node is silent, asks again after so long.
 const BEGIN_AGAIN: Duration = Duration::from_millis(500);
-/// A node that cannot be asked for so long covers nothing any more. It may be dead for good, and a change that it
-/// acknowledged with another node would be waited for in vain.
-const UNREACHABLE_MAX: Duration = Duration::from_secs(10);
+/// A node that cannot be asked for so long, or does not answer, covers nothing any more. It may be dead for good, and a change
+/// that it acknowledged with another node would be waited for in vain.
+const SILENT_MAX: Duration = Duration::from_secs(10);
 
 /// The name of a group of watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,7 +58,8 @@ pub(super) struct Stream {
     /// When it asked last, and whether that is not answered yet.
     asked_at: Time,
     is_asking: bool,
-    unreachable_since: Option<Time>,
+    /// Since when its node cannot be asked, or has not answered although it was asked again.
+    silent_since: Option<Time>,
 }
 
 /// What a stream is to do about the incarnation of its node that can be reached.
@@ -85,7 +86,7 @@ impl Stream {
             pending: BTreeSet::new(),
             asked_at: Time::default(),
             is_asking: false,
-            unreachable_since: None,
+            silent_since: None,
         }
     }
 
@@ -104,19 +105,31 @@ impl Stream {
 
     /// Judges the incarnation of its node that can be reached, where one can.
     pub(super) fn reach(&mut self, reached: Option<Incarnation>, now: Time) -> Reached {
-        match (reached, self.incarnation) {
-            (Some(reached), None) => self.incarnation = Some(reached),
-            (Some(reached), Some(known)) if reached == known => {}
+        let is_reached = match (reached, self.incarnation) {
+            (Some(reached), None) => {
+                self.incarnation = Some(reached);
+                true
+            }
+            (Some(reached), Some(known)) if reached == known => true,
             // A cursor may know of a later incarnation than this node does.
             (Some(reached), Some(known)) if reached.epoch >= known.epoch => return Reached::Break,
-            _ => {
-                let since = *self.unreachable_since.get_or_insert(now);
-                let is_over = now >= since.after(UNREACHABLE_MAX) && self.number.is_some();
-                return if is_over { Reached::Break } else { Reached::Wait };
-            }
+            _ => false,
+        };
+        // The first question waits for a change. One that is asked again is answered at once.
+        if !is_reached || self.is_asking {
+            self.silent_since.get_or_insert(now);
         }
-        self.unreachable_since = None;
-        Reached::Ask
+        let is_over = self.silent_since.is_some_and(|since| now >= since.after(SILENT_MAX));
+        match is_reached {
+            _ if is_over && self.number.is_some() => Reached::Break,
+            true => Reached::Ask,
+            false => Reached::Wait,
+        }
+    }
+
+    /// Its node has answered, whichever question.
+    pub(super) fn heard(&mut self) {
+        self.silent_since = None;
     }
 
     /// It asks now. Returns the round.
@@ -131,14 +144,14 @@ impl Stream {
         round > self.first_round && round <= self.round
     }
 
-    /// It was answered.
+    /// Its last question was answered.
     pub(super) fn answered(&mut self) {
         self.is_asking = false;
     }
 
     /// Whether it is to ask again, because it has waited long for an answer or has held back.
     pub(super) fn is_late(&self, now: Time) -> bool {
-        let wait = if self.is_live { ASK_AGAIN } else { BEGIN_AGAIN };
+        let wait = if self.is_live && self.silent_since.is_none() { ASK_AGAIN } else { BEGIN_AGAIN };
         self.round == self.first_round || now >= self.asked_at.after(wait)
     }
 
