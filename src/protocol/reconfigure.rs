@@ -19,8 +19,12 @@ impl Parts<'_> {
     pub(super) fn on_configuration(&mut self, configuration: &Arc<Configuration>) {
         let is_of_cluster = match self.membership.cluster() {
             Some(cluster) => cluster == configuration.cluster,
-            // A node that waits takes the first one that names it.
-            None => configuration.has(self.ctx.id_of_me(), self.membership.store_id()),
+            // A node that waits takes the first one that names it. A first member may have been removed before it knew that all
+            // had met.
+            None => {
+                configuration.has(self.ctx.id_of_me(), self.membership.store_id())
+                    || self.membership.first_members() == Some(configuration.cluster)
+            }
         };
         if is_of_cluster && configuration.is_valid() {
             self.members.learn(configuration);

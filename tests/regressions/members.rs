@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use quorate::protocol::{Answer, Message, Refusal, Request, StoreOrigin};
+use quorate::protocol::{Answer, Message, Refusal, Request, StoreOrigin, Unready};
 use quorate::types::{Age, ReadKind, Record};
 
-use crate::cluster::{Cluster, N1, N2, N4, Sent};
+use crate::cluster::{Cluster, N1, N2, N3, N4, Sent, Unsynced};
 
 /// Nodes 1 to 4, of which 1 to 3 are the replicas of the key. Where node 1 leaves, node 4 gains it.
 fn four() -> Cluster {
@@ -71,6 +71,28 @@ fn answer_bears_the_number_that_its_sender_has_adopted() {
         _ => None,
     });
     assert_eq!(acknowledged, Some(1), "it does not count for who asked under number 0: {answers:?}");
+}
+
+/// Node 4 loses power before it is durable there that all have met. The others go on, and remove it.
+#[test]
+fn node_that_was_removed_before_it_knew_that_all_had_met_says_that_it_was_removed() {
+    let mut cluster = four();
+    cluster.crash(N4, Unsynced::Lost);
+    cluster.forgets_that_all_have_met(N4);
+    let others = [N1, N2, N3];
+    let joint = cluster.leaves(N4, 1);
+    cluster.adopt(&others, &joint);
+    let stable = cluster.configuration(2, (&others, 3), None);
+    cluster.adopt(&others, &stable);
+    // Nobody names it in what it is told from now on.
+    cluster.take(|sent| sent.to == N4);
+    cluster.start(N4);
+    cluster.run(&cluster.members());
+    assert_eq!(cluster.node(N4).unready(), Some(Unready::Removed));
+    // It still knows after another start, whoever it can reach then.
+    cluster.crash(N4, Unsynced::Kept);
+    cluster.start(N4);
+    assert_eq!(cluster.node(N4).unready(), Some(Unready::Removed));
 }
 
 /// Nobody tells the configuration again: the others may be away, or may not know it.

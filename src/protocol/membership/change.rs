@@ -199,8 +199,8 @@ impl Membership {
         self.refresh();
     }
 
-    /// The id of a cluster whose members are still those that it began with.
-    pub(super) fn first_members(&self) -> Option<ClusterId> {
+    /// The id of the cluster that the members of this node's file have begun, once the folders of all are known.
+    pub(in crate::protocol) fn first_members(&self) -> Option<ClusterId> {
         let store_of = |member: NodeIndex| self.store_of(member);
         let store_ids: Option<Vec<StoreId>> = self.parameters.members().map(store_of).collect();
         Some(ClusterId::of(&self.parameters, store_ids?)).filter(|_| self.number == 0 && self.is_member)

@@ -175,6 +175,13 @@ impl Cluster {
         host.meta.dropped.extend((1..=i64::from(count)).filter_map(TableId::of_creation));
     }
 
+    /// The batch was lost that made it durable at a node that all have met.
+    pub fn forgets_that_all_have_met(&mut self, host: NodeIndex) {
+        let host = &mut self.hosts[host.index()];
+        assert!(host.node.is_none(), "its folder is in use");
+        host.meta.bootstrapped = false;
+    }
+
     /// How many dropped tables the folder of a node remembers.
     pub fn dropped_tables(&self, host: NodeIndex) -> usize {
         self.hosts[host.index()].meta.dropped.len()
