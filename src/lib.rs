@@ -7,6 +7,7 @@
 #[cfg(feature = "server")]
 pub mod admin;
 pub mod api;
+pub mod auth;
 #[cfg(feature = "server")]
 pub mod backup;
 #[cfg(feature = "server")]

@@ -40,9 +40,9 @@ pub const DEADLINE_MARGIN_MIN: Duration = Duration::from_millis(2);
 pub const DEADLINE_MARGIN_MAX: Duration = Duration::from_millis(100);
 
 /// The default of the key `requests_in_flight_max`: how many client requests one node works on at once. Each takes a few
-/// hundred bytes beside its value. By Little's law 1,024 requests in flight at 10,000 a second wait for a tenth of a
-/// second; more of them would only wait longer.
-pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 1_024;
+/// hundred bytes beside its value. One client has half of them: by Little's law 1,024 requests in flight at 10,000 a second
+/// wait for a tenth of a second, and more of them would only wait longer.
+pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 2_048;
 
 /// The default of the key `request_bytes_in_flight_max`: how many bytes of keys and values client requests may hold in
 /// one node at once. It is four of the largest requests.
@@ -83,6 +83,21 @@ pub const SERVER_KEEP_ALIVE: KeepAlive =
 /// all. The limit of open files may leave room for fewer.
 pub const CONNECTIONS_MAX: usize = 16_384;
 
+/// The most connections to the monitoring port. Each scraper and each probe has one or two.
+pub const MONITORING_CONNECTIONS_MAX: usize = 64;
+
+/// How long a request may take to arrive, whatever its size: one of the largest values takes four minutes at 2 Mbit/s.
+pub const ARRIVAL_TIME_MAX: Duration = Duration::from_mins(5);
+/// How long a request that is arriving may pause.
+pub const ARRIVAL_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// How long a connection may be silent on which nobody has said who they are, where a node asks. A client says so in its first
+/// command.
+pub const STRANGER_IDLE_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The most bytes that gzip makes of one byte: deflate has no longer match for fewer bits.
+pub const GZIP_RATIO_MAX: usize = 1_032;
+
 /// How many requests of one connection a client may take back before the node has looked at them. HTTP/2 libraries close
 /// the connection, with all its other requests, after 20 by default. Four times as many as may be under way, each of a few
 /// hundred bytes.
@@ -94,7 +109,7 @@ pub const METADATA_BYTES_MAX: usize = 32 * KIB;
 /// The largest metadata that the transport reads, so that a call beyond [`METADATA_BYTES_MAX`] is refused in words.
 pub const METADATA_READ_BYTES_MAX: u32 = 256 << 10;
 
-/// How many requests one connection may have under way: twice as many as a node works on by default. So a client gets the
+/// How many requests one connection may have under way: twice as many as a node works on for one client by default. So a client gets the
 /// node's refusal, which gives the reason, before HTTP/2 makes it wait.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 2_048;
 
@@ -157,6 +172,10 @@ pub const DISK_RESERVE_BYTES_DEFAULT_MAX: u64 = 1 << 30;
 pub const DISK_RESERVE_PART: u64 = 20;
 /// How often a node looks at the free space of its disk.
 pub const DISK_ROOM_EVERY: Duration = Duration::from_secs(2);
+/// The default of the key `scrub_bytes_per_second`: a terabyte in 18 hours, and a tenth of what a slow disk reads in a second.
+pub const SCRUB_BYTES_PER_SECOND_DEFAULT: usize = 16 * MIB;
+/// The default of the key `scrub_every_seconds`: 30 days.
+pub const SCRUB_EVERY_SECONDS_DEFAULT: usize = 30 * 24 * 3_600;
 
 /// Such a pass compares with each peer until nothing differs, and so often at most: clients may write all the time.
 pub const REPAIR_UNPACED_COMPARISONS_MAX: u8 = 3;
@@ -461,8 +480,9 @@ pub const OPERATOR_EPOCH_RAISE_MAX: u64 = 1 << 10;
 /// five seconds.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(4);
 
-/// How many watches of clients a node keeps. Each takes a few hundred bytes, beside what waits for a slow client.
-pub const WATCHES_MAX: usize = 4_096;
+/// How many watches of clients a node keeps: half of them for one client. Each takes a few hundred bytes, beside what waits for
+/// a slow client.
+pub const WATCHES_MAX: usize = 8_192;
 
 /// How many changes a node remembers for those who follow them, so that a watch can go on after its node has ended: those of
 /// a few seconds at 20,000 writes a second.

@@ -115,6 +115,10 @@ metrics! {
     watch_changes_waiting: Gauge = Gauge::default(), "Keys whose changes were announced to watches and are still to be read";
     watch_resets: Counter = Counter::default(), "Watches that were told to begin anew, because changes may have been missed";
     watches_too_slow: Counter = Counter::default(), "Watches that were closed because their clients read too slowly";
+    scrubbed_bytes: Counter = Counter::default(), "Bytes of keys and values that scrubs have read from the disk and verified";
+    scrubs: Counter = Counter::default(), "Scrubs that have ended, those included that met damage";
+    refused: Counter = Counter::default(), "Requests refused because their callers are not known, or lack a right";
+    audit_lines_dropped: Counter = Counter::default(), "Lines of the audit that were dropped because too many waited for the disk, or because it took none";
     connections_refused: Counter = Counter::default(), "Connections closed at once because too many were open";
 }
 

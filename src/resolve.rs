@@ -1,4 +1,4 @@
-//! Look-ups of host names, on a bounded number of threads of their own.
+//! Channels to nodes, and look-ups of their host names, on a bounded number of threads of their own.
 //!
 //! Contract: a look-up never holds up anything but the connection that needs it. Its caller waits for [`LOOKUP_WAIT_MAX`] at
 //! most; the end of the process does not wait at all. At most [`LOOKUPS_MAX`] threads look names up, and one name is looked
@@ -19,10 +19,12 @@ use std::time::{Duration, Instant};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint};
+use tonic::body::Body;
+use tonic::codegen::http::{HeaderValue, Request, header::AUTHORIZATION};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tower_service::Service;
 
-use crate::tls::{Connector, Dialer};
+use crate::tls::{Connector, Dialed, Dialer};
 
 /// The longest time that a connection attempt waits for a look-up. It is less than the time that a connection may take, so
 /// that the error names the look-up.
@@ -46,17 +48,59 @@ pub async fn connect(
     endpoint: Endpoint,
     dialer: Dialer,
     connect_time_max: Duration,
-) -> Result<Channel, tonic::transport::Error> {
+) -> Result<NodeChannel, tonic::transport::Error> {
+    let authorization = dialer.authorization().cloned();
     let connector = Connector::new(connector(RESOLVER.clone(), connect_time_max), dialer);
-    endpoint.connect_timeout(connect_time_max).connect_with_connector(connector).await
+    let channel = endpoint.connect_timeout(connect_time_max).connect_with_connector(connector).await?;
+    Ok(NodeChannel { channel, authorization })
 }
 
 /// A channel that connects to `endpoint` on first use, and anew whenever its connection breaks. `connect_time_max` covers
 /// the look-up, the connection and the handshake.
 #[must_use]
-pub fn connect_lazily(endpoint: Endpoint, dialer: Dialer, connect_time_max: Duration) -> Channel {
+pub fn connect_lazily(endpoint: Endpoint, dialer: Dialer, connect_time_max: Duration) -> NodeChannel {
+    let authorization = dialer.authorization().cloned();
     let connector = Connector::new(connector(RESOLVER.clone(), connect_time_max), dialer);
-    endpoint.connect_timeout(connect_time_max).connect_with_connector_lazy(connector)
+    let channel = endpoint.connect_timeout(connect_time_max).connect_with_connector_lazy(connector);
+    NodeChannel { channel, authorization }
+}
+
+/// A connection for HTTP/1.1 to the host and port of `uri`, as securely as `dialer` says. Its requests do not say whose they are.
+/// `connect_time_max` covers the look-up and the connection, and not the handshake.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_for_http_1(
+    uri: Uri,
+    dialer: Dialer,
+    connect_time_max: Duration,
+) -> Result<Dialed, Box<dyn std::error::Error + Send + Sync>> {
+    let mut connector = Connector::for_http_1(connector(RESOLVER.clone(), connect_time_max), dialer);
+    Ok(connector.call(uri).await?.into_inner())
+}
+
+/// A channel to a node. Each request says whose it is.
+#[derive(Clone, Debug)]
+pub struct NodeChannel {
+    channel: Channel,
+    authorization: Option<HeaderValue>,
+}
+
+impl Service<Request<Body>> for NodeChannel {
+    type Response = <Channel as Service<Request<Body>>>::Response;
+    type Error = <Channel as Service<Request<Body>>>::Error;
+    type Future = <Channel as Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.channel.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        self.channel.call(request)
+    }
 }
 
 fn connector(resolver: Resolver, connect_time_max: Duration) -> HttpConnector<Resolver> {

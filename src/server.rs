@@ -3,11 +3,19 @@
 //! Contract of the end: the node first refuses new requests as not applied, and finishes those in flight. It then closes
 //! the links to peers and the connections of clients, and tells each of them beforehand. At last the loop stops and the
 //! store is flushed. A client that fails over sees no error.
+//!
+//! A node whose store is damaged may end by itself, once it has given the store up ([`replacing`]). Started again on the same
+//! folder, it has a fresh store, and gets its place back from the other members.
 
+mod replacing;
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -15,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admin;
+use crate::auth::{Grant, Proof, Token, TokenError, TokenId};
 use crate::config::{Config, LocalAddress, NodeConfig, TlsPaths};
 use crate::gateway::http::{self, HttpOptions};
 use crate::gateway::redis::{self, RedisOptions};
@@ -23,7 +32,9 @@ use crate::limits::DRAIN_TIME_MAX;
 use crate::protocol::placement::Placement;
 use crate::protocol::rate::Rate;
 use crate::protocol::{Layout, RepairOrder, RepairSettings, TombstoneSettings};
-use crate::runtime::{self, NodeHandle, RunningNode};
+use crate::runtime::{self, NodeHandle, RunningNode, ScrubSettings};
+use crate::service::authorization::{Audit, AuditError, Authorization};
+use crate::service::deadline::Deadline;
 use crate::service::{Service, descriptors};
 use crate::storage::folder::{self, DataFolder, DataFolderError, FileSays};
 use crate::storage::memory::MemoryStore;
@@ -32,6 +43,10 @@ use crate::storage::watched::Watched;
 use crate::storage::{Store, StoreError};
 use crate::tls::{FileError, Name, NodeFiles, NodeTls, Trust};
 use crate::types::{Site, StoreId};
+use crate::wire::tokens::TokenCreateCall;
+
+/// The file in a data folder with the token by which the first administrator is made: anew at each start of the node.
+pub const BOOTSTRAP_FILE: &str = "bootstrap.token";
 
 /// Where a node keeps its records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,9 +69,19 @@ pub struct Server {
     line_address: Option<SocketAddr>,
     redis_address: Option<SocketAddr>,
     admin: Option<JoinHandle<std::io::Result<()>>>,
+    service: Arc<Service>,
     closing: CancellationToken,
     /// Holds the lock of the data folder until the store is closed.
-    _folder: Option<DataFolder>,
+    folder: Option<Arc<DataFolder>>,
+}
+
+/// Why a server has ended in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    AsTold,
+    /// Its store is damaged, and given up for good. Started again, the node sets the store aside and gets its place back.
+    StoreGivenUp,
 }
 
 /// A node that holds its ports and its store, and does not serve yet.
@@ -98,6 +123,20 @@ pub enum ServerError {
         /// An address that they reach.
         address: String,
     },
+    /// Its audit cannot be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The token by which the first administrator is made cannot be written.
+    #[error("authorization: cannot write {path}: {error}")]
+    Bootstrap {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// The system gives no random bytes.
+    #[error("authorization: {0}")]
+    Token(#[from] TokenError),
     /// Its data folder cannot be used.
     #[error(transparent)]
     Folder(#[from] DataFolderError),
@@ -206,14 +245,36 @@ impl Server {
         self.redis_address
     }
 
-    /// Serves until `shutdown` is cancelled, then ends in order.
+    /// Gives all rights to the client with this name in its certificate. The same again changes nothing.
+    ///
+    /// # Errors
+    /// In words, where too few nodes answer, or another token has the name.
+    pub async fn give_all_rights_to_certificate(&self, name: &str) -> Result<(), String> {
+        let id = TokenId::new(name).ok_or_else(|| format!("{name:?} is no id of a token"))?;
+        let (name, proof) = (name.to_owned(), Proof::Certificate(name.to_owned()));
+        let call = TokenCreateCall { id, name, proof, grants: vec![Grant::EVERYTHING] };
+        let made = self.service.for_this_node().token_create(call, Deadline::new(None, Instant::now())).await;
+        made.map(drop).map_err(|error| error.message)
+    }
+
+    /// Reads at once who may do what, if that can be read.
+    pub async fn learn_who_may_do_what(&self) {
+        self.service.learn_holders().await;
+    }
+
+    /// Serves until `shutdown` is cancelled or a damaged store was given up, then ends in order.
     ///
     /// # Errors
     /// When serving ends by itself.
-    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), ServerError> {
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<Ended, ServerError> {
+        let mut end = Ended::AsTold;
         let by_itself = tokio::select! {
             () = shutdown.cancelled() => None,
             ended = &mut self.gateway => Some(describe(ended)),
+            () = replacing::run(self.node.handle().clone(), self.folder.clone()) => {
+                end = Ended::StoreGivenUp;
+                None
+            }
         };
         self.node.drain().await;
         self.node.unlink().await;
@@ -235,7 +296,7 @@ impl Server {
         }
         self.node.stop().await;
         info!("ended");
-        by_itself.map_or(Ok(()), |why| Err(ServerError::Ended(why)))
+        by_itself.map_or(Ok(end), |why| Err(ServerError::Ended(why)))
     }
 }
 
@@ -251,6 +312,7 @@ impl PreparedServer {
         let line_address = line_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let http_address = http_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let of_file = || config.cluster.addresses.iter().map(ToString::to_string).collect();
+        let joins = joins || folder.as_ref().is_some_and(|folder| folder.replaces().is_some());
         let parameters = folder.as_ref().map_or(&config.cluster.parameters, DataFolder::parameters).clone();
         let addresses = folder.as_ref().map_or_else(of_file, |folder| folder.addresses().to_vec());
         let me = parameters.member(&config.node.id).unwrap_or_else(|| config.member());
@@ -266,6 +328,8 @@ impl PreparedServer {
             repair: repair_settings(&config.node),
             takeover: takeover_rate(&config.node),
             disk_reserve_bytes: config.node.disk_reserve_bytes,
+            scrub: scrub_settings(&config.node),
+            replaces_damaged: config.node.replace_damaged,
             trust: Arc::new(trust),
             requests_in_flight_max: config.node.requests_in_flight_max,
             request_bytes_in_flight_max: config.node.request_bytes_in_flight_max,
@@ -279,7 +343,12 @@ impl PreparedServer {
         if let Some(tls) = handle.trust().tls.clone() {
             tokio::spawn(tls.watch(closing.clone()));
         }
-        let service = Service::new(handle.clone());
+        let authorization = config.node.authorization.then(|| authorization(&config, &handle)).transpose()?;
+        let asks_who_calls = authorization.is_some();
+        let service = Service::with_authorization(handle.clone(), authorization);
+        if asks_who_calls {
+            tokio::spawn(Arc::clone(&service).follow_holders(closing.clone()));
+        }
         let gateway = tokio::spawn(grpc::serve(listener, Arc::clone(&service), closing.clone()));
         let mut more_gateways = Vec::new();
         if let Some(listener) = http_listener {
@@ -293,9 +362,10 @@ impl PreparedServer {
         }
         if let Some(listener) = redis_listener {
             let options = RedisOptions { table: config.node.redis_table.clone() };
-            more_gateways.push(tokio::spawn(redis::serve(listener, service, options, closing.clone())));
+            more_gateways.push(tokio::spawn(redis::serve(listener, Arc::clone(&service), options, closing.clone())));
         }
-        let admin = admin_listener.map(|listener| tokio::spawn(admin::serve(listener, handle, closing.clone())));
+        let admin =
+            admin_listener.map(|listener| tokio::spawn(admin::serve(listener, Arc::clone(&service), closing.clone())));
         info!(node = %config.node.id, address = %local_address, "listening");
         if let Some(remark) = node.handle().trust().remark() {
             warn!("{remark}");
@@ -315,10 +385,36 @@ impl PreparedServer {
             line_address,
             redis_address,
             admin,
+            service,
             closing,
-            _folder: folder,
+            folder: folder.map(Arc::new),
         })
     }
+}
+
+/// Who may do what on the node. Writes the token by which the first administrator is made into the data folder.
+fn authorization(config: &Config, node: &NodeHandle) -> Result<Arc<Authorization>, ServerError> {
+    let metrics = node.shared_metrics();
+    let open = |file: &PathBuf| Audit::open(file, config.node.audit_writes, Arc::clone(&metrics));
+    let audit = config.node.audit_file.as_ref().map(open).transpose()?;
+    let cluster = config.cluster.name.clone();
+    let (authorization, token) = Authorization::new(cluster, audit, Arc::clone(&metrics))?;
+    let path = config.node.data_dir.join(BOOTSTRAP_FILE);
+    write_secret(&path, &token).map_err(|error| ServerError::Bootstrap { path, error })?;
+    Ok(authorization)
+}
+
+/// Replaces a file that its owner alone may read.
+fn write_secret(path: &Path, token: &Token) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        // A node that keeps its records in memory has no folder.
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let new = path.with_extension("new");
+    let _ = std::fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(format!("{}\n", token.reveal()).as_bytes())?;
+    std::fs::rename(&new, path)
 }
 
 /// How the node believes those who connect.
@@ -400,6 +496,8 @@ async fn listen_if(key: &'static str, address: Option<&LocalAddress>) -> Result<
 /// Applies the values of a running node's configuration that take effect without a restart.
 pub async fn reload(node: &NodeHandle, config: &NodeConfig) {
     node.set_disk_reserve(config.disk_reserve_bytes);
+    node.configure_scrub(scrub_settings(config));
+    node.allow_to_replace_itself(config.replace_damaged);
     if let Some(tls) = node.trust().tls.clone() {
         // A disk that hangs must not hold up the rest.
         tokio::task::spawn_blocking(move || tls.reload());
@@ -412,6 +510,12 @@ pub async fn reload(node: &NodeHandle, config: &NodeConfig) {
 /// How fast the node takes slots over.
 fn takeover_rate(config: &NodeConfig) -> Rate {
     Rate { keys_per_second: config.takeover_keys_per_second, bytes_per_second: config.takeover_bytes_per_second }
+}
+
+/// How the node reads its store to verify it.
+fn scrub_settings(config: &NodeConfig) -> ScrubSettings {
+    let every = (config.scrub_every_seconds > 0).then(|| Duration::from_secs(config.scrub_every_seconds as u64));
+    ScrubSettings { bytes_per_second: config.scrub_bytes_per_second, every }
 }
 
 /// How the node repairs; `None` where it does not.

@@ -17,7 +17,7 @@ use quorate::api::{self, Health};
 use quorate::config::{Config, File};
 use quorate::protocol::{MembersChange, MembersRefusal, MembersReport, WishedMember, WishedMembers};
 use quorate::runtime::{NodeHandle, RequestError};
-use quorate::server::{Server, ServerError, Storage};
+use quorate::server::{Ended, Server, ServerError, Storage};
 use quorate::types::{NodeId, Site};
 use quorate::wire::failure::{Failure, FailureReason};
 use quorate::{Client, protocol};
@@ -35,7 +35,7 @@ const KEYS: usize = 300;
 struct Own {
     handle: NodeHandle,
     shutdown: CancellationToken,
-    running: JoinHandle<Result<(), ServerError>>,
+    running: JoinHandle<Result<Ended, ServerError>>,
 }
 
 impl Own {

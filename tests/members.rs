@@ -242,7 +242,8 @@ async fn weights_and_zones_change_while_clients_write() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_with_a_damaged_table_answers_nothing_wrong_and_is_replaced() {
     in_time(async {
-        let mut growing = Growing::start().await;
+        let plan = Plan { node_lines: "  replace_damaged: false\n", ..Plan::default() };
+        let mut growing = Growing::of(Cluster::start_as(&plan).await);
         let client = growing.cluster.client().with_deadline(Duration::from_secs(20));
         let value = |key: usize| format!("{key:08}").repeat(64);
         for key in 0..KEYS_IN_TABLE {

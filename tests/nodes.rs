@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use quorate::peer::peer_service;
 use quorate::protocol::placement::Placement;
 use quorate::protocol::rate::Rate;
-use quorate::runtime::{self, NodeHandle, Options, PlainRequest, Rejected, Replies, RequestError, RunningNode};
+use quorate::runtime::{
+    self, NodeHandle, Options, PlainRequest, Rejected, Replies, RequestError, RunningNode, ScrubSettings,
+};
 use quorate::storage::Store;
 use quorate::storage::memory::MemoryStore;
 use quorate::types::{ClusterParameters, Content, Key, NodeId, NodeIndex, Stamp, StoreId, Table, Value};
@@ -43,6 +45,8 @@ impl Cluster {
                 repair: Some(quorate::protocol::RepairSettings::default()),
                 takeover: Rate::TAKEOVER,
                 disk_reserve_bytes: None,
+                scrub: ScrubSettings::default(),
+                replaces_damaged: false,
                 trust: Arc::default(),
                 requests_in_flight_max: 1_000,
                 request_bytes_in_flight_max: 1 << 26,

@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use nix::sys::signal::Signal;
 use quorate::api::peer_client::PeerClient;
+use quorate::auth::Token;
 use quorate::client::ClientTls;
 use quorate::tls::{Dialer, Name, NodeFiles, NodeTls, Trust};
 use quorate::types::NodeId;
@@ -394,6 +395,13 @@ async fn each_listener_speaks_tls_alone_to_the_tools_of_others() {
         &format!("curl -sS --cacert ca.crt https://127.0.0.1:{}/metrics", node.metrics_port),
         "quorate_tls_files_refused 0",
     );
+    let metrics = format!("127.0.0.1:{}", node.metrics_port);
+    assert_done(&cluster.ask(&["debug", "bundle", "bundle", "--config", "node-1.yml", "--metrics", &metrics]));
+    let in_bundle = |name: &str| fs::read_to_string(cluster.path("bundle").join(name)).unwrap();
+    let page = in_bundle(&format!("metrics/{}.txt", metrics.replace(':', "_")));
+    assert!(page.contains("quorate_tls_files_refused 0"), "{page}");
+    let config = in_bundle("config/node-1.yml");
+    assert!(config.contains("tls_certificate: node-1.crt") && config.contains("tls_key: (removed)"), "{config}");
     let talk = |port: u16, text: &str, options: &str| {
         format!(
             "(printf '{text}'; sleep 0.5) | timeout 10 openssl s_client -quiet -no_ign_eof -verify_return_error -CAfile ca.crt {options} \
@@ -617,4 +625,92 @@ async fn node_joins_moves_and_is_replaced_by_its_certificate_and_no_other() {
     assert_done(&cluster.ask(&["members", "replace", "4", "--yes"]));
     cluster.wait_linked(3, &["--ca", "ca.crt"]).await;
     println!("{} rounds", load.end().await);
+}
+
+/// With authorization, a node asks by its certificate for what it needs to replace itself, and for nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificate_of_a_node_gets_its_own_place_back_and_nothing_else() {
+    let mut cluster = Cluster::new();
+    cluster.make_ca("ca");
+    cluster.believe(&["ca"]);
+    let lines = format!("{TLS_LINES}  authorization: true\n");
+    for index in 0..3 {
+        cluster.take("ca", cluster.nodes[index].id);
+        cluster.start(index, &lines);
+    }
+    let first = cluster.nodes[0].address();
+    poll("the first administrator", START_TIME_MAX, async || {
+        let made =
+            ["--ca", "ca.crt", "--address", &first, "token", "create", "root", "--bootstrap=1", "--out", "root.token"];
+        let output = cluster.run(&made);
+        if output.status.success() { Ok(()) } else { Err(said(&output)) }
+    })
+    .await;
+    for index in 0..3 {
+        cluster.wait_linked(index, &["--ca", "ca.crt", "--token-file", "root.token"]).await;
+    }
+    let token = Token::parse(read(&cluster.path("root.token")).trim()).unwrap();
+    let believes = ClientTls::load(cluster.path("ca.crt")).unwrap();
+    let at_first = || Client::builder().address(&first).follow_members(false).deadline(Duration::from_secs(20));
+    let root = at_first().tls(&believes).token(&token).build().unwrap();
+    for key in 0..2_000 {
+        root.set(format!("k{key}"), "v".repeat(256)).await.unwrap();
+    }
+
+    let own = believes.with_certificate(cluster.path("ca/node-3.crt"), cluster.path("ca/node-3.key")).unwrap();
+    let node = at_first().tls(&own).build().unwrap();
+    node.health().await.expect("nodes ask for health");
+    node.scrub_now().await.expect("a node may order a scrub");
+    let members = node.members().await.expect("a node may see the members");
+    let without_second = api::MembersWish {
+        members: members
+            .members
+            .iter()
+            .filter(|member| member.id != "2")
+            .map(|member| api::WishedMember {
+                id: member.id.clone(),
+                address: member.address.clone(),
+                identity: member.identity.clone(),
+                weight_hundredths: member.weight_hundredths,
+                zone: member.zone.clone(),
+            })
+            .collect(),
+        replica_count: 2,
+        expected: Some(members.number),
+        force: false,
+    };
+    for (refused, part) in [
+        (node.get("k1").await.map(drop), "lacks read"),
+        (node.set("k1", "v").await.map(drop), "lacks write"),
+        (node.repair_now().await.map(drop), "lacks operator"),
+        (node.change_members(without_second).await.map(drop), "its own place alone"),
+    ] {
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+
+    // An orderly end writes what is in memory into tables.
+    cluster.stop(2).await;
+    let tables = fs::read_dir(cluster.path("3/store")).unwrap().map(|entry| entry.unwrap().path());
+    let tables = tables.filter(|path| path.extension().is_some_and(|found| found == "sst"));
+    let table = tables.max_by_key(|path| path.metadata().unwrap().len()).expect("there is one");
+    let mut bytes = fs::read(&table).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&table, bytes).unwrap();
+    let identity = |members: &api::MembersGetResponse| {
+        members.members.iter().find(|member| member.id == "3" && member.in_new).map(|member| member.identity.clone())
+    };
+    let before = identity(&members);
+    cluster.start(2, &lines);
+    let scrubs = cluster.nodes[2].address();
+    let third = Client::builder().address(&scrubs).follow_members(false).deadline(Duration::from_secs(20));
+    let third = third.tls(&ClientTls::load(cluster.path("ca.crt")).unwrap()).token(&token).build().unwrap();
+    third.scrub_now().await.unwrap();
+    poll("the node to replace itself", Duration::from_mins(1), async || {
+        let members = root.members().await.map_err(|error| error.to_string())?;
+        if identity(&members) != before && !members.changing { Ok(()) } else { Err(format!("{members:?}")) }
+    })
+    .await;
+    cluster.wait_log(2, &["the node has its place again"]).await;
 }

@@ -11,11 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::IncomingStream;
+use axum::{Extension, Router};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -24,13 +27,19 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Needs;
 use crate::metrics::{PREFIX, PeerLabels};
 use crate::protocol::PeerView;
 use crate::runtime::{NodeHandle, Status};
+use crate::service::Service;
+use crate::service::authorization::Caller;
 use crate::service::health::{Assessor, unready_text};
 use crate::service::listener::{Connection, Listener};
+use crate::service::request_metrics::Door;
 use crate::storage::StoreStatistics;
-use crate::tls::NodeTls;
+use crate::tls::{self, NodeTls};
+use crate::wire::failure::FailureReason;
+use crate::wire::method::Access;
 
 use format::Format;
 use page::Page;
@@ -44,26 +53,76 @@ const INDEX: &str = "Quorate: one node's administration\n\
     /livez    200 while the node's process answers, else 503: restart it\n\
     /readyz   200 while the node takes requests, else 503 and why not\n";
 
-/// Serves the state of `node` on `listener` until `shutdown` is cancelled.
+/// Every path, and what its caller needs. Probes have no token: they are told whether, and not why.
+const PATHS: [(&str, Needs); 7] = [
+    ("/", Needs::Observer),
+    ("/metrics", Needs::Observer),
+    ("/livez", Needs::Nothing),
+    ("/readyz", Needs::Nothing),
+    ("/page.css", Needs::Observer),
+    ("/page.js", Needs::Observer),
+    ("/events", Needs::Observer),
+];
+
+/// Serves the state of the node of `service` on `listener` until `shutdown` is cancelled.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, node: NodeHandle, shutdown: CancellationToken) -> std::io::Result<()> {
-    let page = Page::start(node.clone(), shutdown.clone());
-    axum::serve(Listener::for_monitoring(listener, &node), router(node, page))
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: CancellationToken) -> std::io::Result<()> {
+    let page = Page::start(&service, shutdown.clone());
+    let listener = Listener::for_monitoring(listener, service.node());
+    let router = router(service, page).into_make_service_with_connect_info::<Peer>();
+    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
-fn router(node: NodeHandle, page: Arc<Page>) -> Router {
+fn router(service: Arc<Service>, page: Arc<Page>) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .fallback(async || (StatusCode::NOT_FOUND, INDEX))
-        .with_state(Arc::new(Assessor::new(node)))
+        .with_state(Arc::new(Assessor::new(service.node().clone())))
         .merge(page::router(page))
+        .layer(middleware::from_fn_with_state(service, admit))
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+struct Peer(tls::Caller);
+
+impl Connected<IncomingStream<'_, Listener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
+        Self(stream.io().caller().clone())
+    }
+}
+
+/// Whether the caller of a request may know why a node is not well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MaySeeWhy(bool);
+
+/// Lets a request through if its caller has what the path needs. Other paths are for those who are known.
+async fn admit(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let (name, needs) = PATHS.iter().find(|(known, _)| *known == path).copied().unwrap_or(("unknown", Needs::Identity));
+    let connection = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.0.clone());
+    let caller = || Caller::of_request(Door::Monitoring, &connection.unwrap_or_default(), request.headers());
+    let service = service.for_caller(caller);
+    if let Err(error) = service.enter_at(name, Access::Read, needs) {
+        let text = format!("{}\n", error.message);
+        return match error.failure.reason {
+            FailureReason::Unauthenticated => {
+                let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"quorate\"")];
+                (StatusCode::UNAUTHORIZED, challenge, text).into_response()
+            }
+            FailureReason::PermissionDenied => (StatusCode::FORBIDDEN, text).into_response(),
+            _ => (StatusCode::SERVICE_UNAVAILABLE, text).into_response(),
+        };
+    }
+    let may_see_why = needs != Needs::Nothing || service.has(Needs::Observer);
+    request.extensions_mut().insert(MaySeeWhy(may_see_why));
+    request.extensions_mut().insert(service);
+    next.run(request).await
 }
 
 /// The page for browsers, and a text for others.
@@ -95,11 +154,17 @@ async fn livez(State(assessor): Watched) -> Response {
 
 /// A node is ready while it takes requests, even if it has lost its peers or its disk. To turn clients away from it would
 /// help none of them: the other nodes see the same, or answer reads no better.
-async fn readyz(State(assessor): Watched) -> Response {
+async fn readyz(State(assessor): Watched, Extension(MaySeeWhy(may_see_why)): Extension<MaySeeWhy>) -> Response {
     let status = match status(&assessor).await {
         Ok(status) => status,
         Err(why) => return (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
     };
+    if status.unready.is_some() && !may_see_why {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response();
+    }
+    if !may_see_why {
+        return (StatusCode::OK, "ready\n").into_response();
+    }
     if let Some(unready) = &status.unready {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", unready_text(unready))).into_response();
     }
@@ -232,6 +297,7 @@ fn add_statistics(registry: &mut Registry, statistics: &StoreStatistics) {
         write_buffer_bytes,
         block_cache_bytes,
         write_stopped,
+        stores_aside,
         damage_met,
         stall_micros,
         log_syncs,
@@ -255,6 +321,8 @@ fn add_statistics(registry: &mut Registry, statistics: &StoreStatistics) {
     let help = "1 while the store stops writes because flushes or compactions lag";
     registry.register("write_stopped", help, ConstGauge::new(write_stopped));
     let help = "How often damage was met in the store";
+    let aside = "Damaged stores that were set aside in the data folder, until an operator removes them";
+    registry.register("damaged_aside", aside, ConstGauge::new(stores_aside));
     registry.register("damage_met", help, ConstCounter::new(damage_met));
     let stalled = ConstCounter::new(Duration::from_micros(stall_micros).as_secs_f64());
     registry.register_with_unit("stalled", "Time that the store made writers wait", Unit::Seconds, stalled);

@@ -25,6 +25,8 @@ use crate::types::Durability;
 
 /// A taken name of 64 random bits is no accident.
 const FOLDER_TRIES_MAX: usize = 8;
+/// The client that has a certificate, and all rights.
+const CLIENT: &str = "dev";
 /// How long the certificates of a secure cluster are valid.
 const CERTIFICATE_LIFE: Duration = Duration::from_hours(24 * 365);
 
@@ -88,6 +90,13 @@ impl Dev {
         let tls = if self.secure { Some(secure(&mut configs, &folder)?) } else { None };
         let servers = self.start(&configs).await?;
         wait_until_bootstrapped(&servers, &shutdown).await;
+        if let (Some(_), Some(server), false) = (&tls, servers.first(), shutdown.is_cancelled()) {
+            server.give_all_rights_to_certificate(CLIENT).await.map_err(CliError::not_done)?;
+            // What is printed works at once, at each node. One that cannot read it now does so within a second.
+            for server in &servers {
+                server.learn_who_may_do_what().await;
+            }
+        }
         let mut failure = None;
         if !shutdown.is_cancelled() {
             let shown = if global.json {
@@ -225,11 +234,11 @@ fn secure(configs: &mut [Config], folder: &Folder) -> Result<ClientFiles, CliErr
             authority::issue(&dir, &dir, Holder::Node(&id), &hosts, CERTIFICATE_LIFE)?;
         }
         config.node.tls = Some(TlsPaths { certificate, key, ca: ca.clone() });
-        config.node.tls_client_certificates_required = true;
+        config.node.authorization = true;
     }
-    let (certificate, key) = (dir.join("client-dev.crt"), dir.join("client-dev.key"));
+    let (certificate, key) = (dir.join(format!("client-{CLIENT}.crt")), dir.join(format!("client-{CLIENT}.key")));
     if !certificate.exists() {
-        authority::issue(&dir, &dir, Holder::Client("dev"), &[], CERTIFICATE_LIFE)?;
+        authority::issue(&dir, &dir, Holder::Client(CLIENT), &[], CERTIFICATE_LIFE)?;
     }
     // The lines are pasted in shells that are elsewhere.
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);

@@ -7,6 +7,7 @@
 //! Texts are made by pure functions, so that tests can compare them.
 
 mod add;
+mod again;
 mod backup;
 mod bench;
 mod ca;
@@ -15,6 +16,7 @@ mod check;
 mod completions;
 mod config_check;
 mod config_reference;
+mod debug;
 mod delete;
 mod dev;
 mod get;
@@ -28,12 +30,15 @@ mod man;
 mod members;
 mod output;
 mod repair;
+mod scrub;
 mod security;
 mod serve;
 mod set;
 mod shell;
 mod status;
 mod tables;
+mod token;
+mod top;
 mod transfer;
 mod watch;
 
@@ -77,6 +82,7 @@ EXAMPLES:
   quorate watch user: --values                each change of them
   quorate tables create carts                 make another set of keys, for --table carts
   quorate --address n1:8001,n2:8001 status    show the nodes of another cluster
+  quorate top                                 show what the nodes do, again and again
   quorate members                             show who belongs to the cluster, and change that
   quorate check --linearizable                run a load, and judge whether every key was linearizable
   quorate shell                               all of these, one a line, with completion
@@ -85,7 +91,7 @@ EXAMPLES:
 EXIT CODES:
   0  done
   1  the key has no value, or there is no table to get or drop
-  2  the command line, a file or a value is not accepted
+  2  the command line, a file or a value is not accepted, or the node refuses who asks
   3  certainly not done: no node answered, or too few replicas; safe to try again
   4  a write that may or may not have happened: read the key to find out
   5  certainly not done: the condition of the write does not hold, or the table to create is there
@@ -155,17 +161,35 @@ impl Global {
         if let Some(client) = self.shell.as_ref().and_then(|shell| shell.client.as_ref()) {
             return Ok(client.with_deadline(self.timeout));
         }
+        Ok(self.builder()?.build()?)
+    }
+
+    /// A client of the one node whose own token it has, and of no other.
+    fn client_of_bootstrap(&self) -> Result<Client, CliError> {
+        if self.addresses()?.len() > 1 {
+            let problem = "--bootstrap has the token of one node, and several addresses are given: give the address of that node \
+                           alone (--address)";
+            return Err(CliError::bad_input(problem));
+        }
+        Ok(self.builder()?.follow_members(false).build()?)
+    }
+
+    fn builder(&self) -> Result<Builder, CliError> {
         let addresses = self.addresses()?;
         let mut builder = addresses.into_iter().fold(Client::builder(), Builder::address);
         if let Some(tls) = self.security.tls()? {
             builder = builder.tls(&tls);
         }
-        Ok(builder.deadline(self.timeout).build()?)
+        if let Some(token) = self.security.token()? {
+            builder = builder.token(&token);
+        }
+        Ok(builder.deadline(self.timeout))
     }
 
     /// How connections are secured.
     fn dialer(&self) -> Result<Dialer, CliError> {
-        Ok(self.security.tls()?.map(|tls| tls.dialer()).unwrap_or_default())
+        let dialer = self.security.tls()?.map(|tls| tls.dialer()).unwrap_or_default();
+        Ok(dialer.with_token(self.security.token()?.as_ref()))
     }
 
     /// Takes what is not given from a context.
@@ -224,11 +248,22 @@ enum Command {
     Import(transfer::Import),
     Backup(backup::Backup),
     Status(status::Status),
+    Top(top::Top),
     Check(check::Check),
     Repair(repair::Repair),
     Members(members::Members),
     Locate(locate::Locate),
+    /// Gather what is known of a cluster, for somebody who helps
+    #[command(
+        subcommand,
+        after_help = "\
+EXAMPLES:
+  quorate debug bundle
+  quorate debug bundle bundle.tar --config node.yml --log node.log"
+    )]
+    Debug(debug::Debug),
     Bench(bench::Bench),
+    Token(token::Token),
     Ca(ca::Ca),
     /// Check configuration files, or print the reference of their keys
     #[command(
@@ -332,7 +367,15 @@ impl From<ClientError> for CliError {
             }
             ClientError::Refused { node } => {
                 let reason = node.failure.map(|failure| failure.reason);
-                let is_refused = matches!(reason, Some(FailureReason::InvalidArgument | FailureReason::MembersRefused));
+                let is_refused = matches!(
+                    reason,
+                    Some(
+                        FailureReason::InvalidArgument
+                            | FailureReason::MembersRefused
+                            | FailureReason::Unauthenticated
+                            | FailureReason::PermissionDenied
+                    )
+                );
                 if is_refused || node.code == Code::InvalidArgument {
                     Self::bad_input(message)
                 } else {
@@ -409,10 +452,13 @@ async fn dispatch(Cli { mut global, command }: Cli) -> Result<Exit, CliError> {
         Command::Import(import) => import.run(&global).await,
         Command::Backup(backup) => backup.run(&global).await,
         Command::Status(status) => status.run(&global).await,
+        Command::Top(top) => top.run(&global).await,
         Command::Check(check) => check.run(&global).await,
         Command::Repair(repair) => repair.run(&global).await,
         Command::Members(members) => members.run(&global).await,
+        Command::Token(token) => token.run(&global).await,
         Command::Locate(locate) => locate.run(&global).await,
+        Command::Debug(debug::Debug::Bundle(bundle)) => bundle.run(&global).await,
         Command::Bench(bench) => bench.run(&global).await,
         Command::Ca(ca) => ca.run(&global),
         Command::Config(Config::Check(check)) => check.run(&global),

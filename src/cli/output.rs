@@ -105,6 +105,11 @@ pub(super) fn say(message: &str) {
     let _ = std::io::stderr().lock().write_all(format!("quorate: {message}\n").as_bytes());
 }
 
+/// An error and its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// Whether lines on stderr may be coloured: it is a terminal, and neither `NO_COLOR` (no-color.org) nor `TERM=dumb` is set.
 pub(super) fn stderr_has_colours() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());

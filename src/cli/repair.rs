@@ -10,46 +10,58 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value as Json, json};
 
 use super::output::{print, print_json};
+use super::status::bytes_text;
 use super::{CliError, Exit, Global};
 use crate::api;
 use crate::service::cluster_report::{HEALTH_TIME_MAX, ask_all, order_all};
 
 /// The time between two looks at how far the nodes are.
-const REFRESH: Duration = Duration::from_millis(200);
+pub(super) const REFRESH: Duration = Duration::from_millis(200);
 
 /// Show which nodes hold the same records, and how many keys are to be repaired
 ///
 /// Nodes compare their records in the background, and bring each other what one of them lacks. For each pair of nodes that
 /// hold a part of the data in common, this shows whether they were found equal, and when. Ends with code 3 if a node does not
-/// answer, if a pair was not found equal since its nodes could reach each other, or if keys wait to be repaired.
+/// answer, if a pair was not found equal since its nodes could reach each other, if keys wait to be repaired, or if the store of
+/// a node is damaged.
 ///
 /// While a node is away, the others remember what was deleted. The command names the nodes that deletions wait for.
 ///
 /// With --now, all nodes compare at once and repair what differs as fast as they can. The command shows how far they are, and
 /// ends when all nodes hold the same. Ctrl-C ends the command, and not the repair. The time limit (--timeout) is for each
 /// question to the nodes.
+///
+/// With --scrub, each node reads all that its store has on disk instead, and verifies it, as fast as scrub_bytes_per_second of its
+/// node.yml allows. The command ends once all have: with code 3 where one is damaged, could not be read or did not answer.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
   quorate repair
   quorate repair --now
+  quorate repair --scrub
   quorate repair --json | jq '.pairs[] | select(.behind > 0)'")]
 pub(super) struct Repair {
     /// Compare all nodes at once, as fast as they can, and wait until they hold the same
     #[arg(long)]
     now: bool,
+    /// Make each node read and verify all of its store, and wait until all have
+    #[arg(long, conflicts_with = "now")]
+    scrub: bool,
 }
 
 impl Repair {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let info = global.client()?.cluster_info().await?;
+        if self.scrub {
+            return super::scrub::run(&info, global).await;
+        }
         let report = if self.now { repair_now(&info, global).await? } else { Report::ask(&info, global).await? };
         if global.json {
             print_json(&report.as_json())?;
         } else {
             print(report.as_text().as_bytes())?;
         }
-        Ok(if report.is_level() { Exit::Done } else { Exit::NotDone })
+        Ok(if report.is_level() && report.damaged.is_empty() { Exit::Done } else { Exit::NotDone })
     }
 }
 
@@ -75,7 +87,7 @@ async fn repair_now(info: &api::ClusterInfoResponse, global: &Global) -> Result<
 }
 
 /// Shows on a terminal how far the nodes are, and nothing elsewhere.
-fn spinner() -> ProgressBar {
+pub(super) fn spinner() -> ProgressBar {
     let progress = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
     progress.enable_steady_tick(REFRESH);
     progress
@@ -83,7 +95,7 @@ fn spinner() -> ProgressBar {
 
 impl Report {
     /// Asks all nodes.
-    async fn ask(info: &api::ClusterInfoResponse, global: &Global) -> Result<Self, CliError> {
+    pub(super) async fn ask(info: &api::ClusterInfoResponse, global: &Global) -> Result<Self, CliError> {
         let dialer = global.dialer()?;
         let answers =
             ask_all(info, &global.addresses()?, &|_| dialer.clone(), global.timeout.min(HEALTH_TIME_MAX)).await;
@@ -97,13 +109,17 @@ impl Report {
 
 /// How the pairs of nodes compare, as the nodes that answer say it.
 #[derive(Debug)]
-struct Report {
+pub(super) struct Report {
     pairs: Vec<Pair>,
     /// The nodes that have not answered.
     silent: Vec<String>,
     nodes: usize,
     /// The nodes that deletions wait for.
     waits: BTreeMap<String, Wait>,
+    /// The nodes that read their stores to verify them, with the bytes that they have read, and about have.
+    scrubs: BTreeMap<String, (u64, u64)>,
+    /// The nodes whose stores are damaged.
+    damaged: Vec<String>,
 }
 
 /// Deletions that cannot be forgotten while a node is away.
@@ -171,7 +187,12 @@ impl Report {
             let slot = wait.slot;
             waits.entry(wait.node_id.clone()).or_insert(Wait { slots: 0, slot }).slots += wait.slots;
         }
-        Self { pairs, silent, nodes: ids.len(), waits }
+        let scrubs = healths.iter().filter_map(|(id, health)| {
+            let scrub = health.scrub.filter(|scrub| scrub.running)?;
+            Some((id.clone(), (scrub.bytes, health.data_bytes)))
+        });
+        let damaged = healths.iter().filter(|(_, health)| health.damaged).map(|(id, _)| id.clone());
+        Self { pairs, silent, nodes: ids.len(), waits, scrubs: scrubs.collect(), damaged: damaged.collect() }
     }
 
     /// Whether all nodes are known to hold the same.
@@ -198,6 +219,13 @@ impl Report {
                 _ => writeln!(text, "deletions of {slots} slots wait for node {node}: slot {slot} is one of them"),
             };
         }
+        for (node, (bytes, of_bytes)) in &self.scrubs {
+            let (bytes, of_bytes) = (bytes_text(*bytes), bytes_text(*of_bytes));
+            let _ = writeln!(text, "node {node} reads its store to verify it: {bytes} of about {of_bytes}");
+        }
+        for node in &self.damaged {
+            let _ = writeln!(text, "node {node} is damaged: `quorate status` says what becomes of it");
+        }
         text + &self.verdict() + "\n"
     }
 
@@ -219,17 +247,20 @@ impl Report {
         }
     }
 
-    fn as_json(&self) -> Json {
+    pub(super) fn as_json(&self) -> Json {
         let pair = |pair: &Pair| {
             let Pair { nodes, state, behind, equal_seconds } = pair;
             json!({ "nodes": nodes, "state": state, "behind": behind, "equal_seconds": equal_seconds })
         };
         let wait =
             |(node, Wait { slots, slot }): (&String, &Wait)| json!({ "node": node, "slots": slots, "slot": slot });
+        let scrub = |(node, (bytes, of_bytes)): (&String, &(u64, u64))| json!({ "node": node, "bytes": bytes, "of_about_bytes": of_bytes });
         json!({
             "level": self.is_level(),
             "silent": self.silent,
             "pairs": self.pairs.iter().map(pair).collect::<Vec<_>>(),
+            "scrubs": self.scrubs.iter().map(scrub).collect::<Vec<_>>(),
+            "damaged": self.damaged,
             "tombstones_wait_for": self.waits.iter().map(wait).collect::<Vec<_>>(),
         })
     }
@@ -293,6 +324,12 @@ mod tests {
         assert!(text.contains("deletions of 5 slots wait for node 3: slot 17 is one of them\n"), "{text}");
         assert!(text.ends_with("2 pairs of nodes are not known to hold the same; 12 keys wait\n"), "{text}");
         assert!(!behind.is_level());
+        let mut scrubs = health("2", 1.0, &[]);
+        scrubs.scrub = Some(api::ScrubHealth { running: true, bytes: 1 << 20, ..Default::default() });
+        (scrubs.data_bytes, scrubs.damaged) = (3 << 20, true);
+        let text = of(vec![scrubs]).as_text();
+        assert!(text.contains("node 2 reads its store to verify it: 1.0 MiB of about 3.0 MiB\n"), "{text}");
+        assert!(text.contains("node 2 is damaged: `quorate status` says"), "{text}");
         let counting = of(vec![health("3", 0.5, &[("1", PeerLinked, 0, None)])]);
         assert_eq!(counting.as_json()["pairs"][0]["state"], "counting");
         assert_eq!(counting.pairs[0].nodes, ["1".to_owned(), "3".to_owned()]);

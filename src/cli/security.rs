@@ -6,13 +6,13 @@ use clap::Args;
 
 use super::config_check::read;
 use super::{ASKING, CliError};
-use crate::client::ClientTls;
+use crate::client::{ClientTls, Token};
 use crate::config::{Context, Contexts, File};
 
 /// The variable of the file of contexts.
 const CONTEXTS_VARIABLE: &str = "QUORATE_CONTEXTS";
 
-/// The options of TLS.
+/// The options of TLS, and of tokens.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Security {
     /// The CAs whose nodes are believed, in PEM: with it, connections speak TLS
@@ -24,6 +24,9 @@ pub struct Security {
     /// The key of that certificate
     #[arg(long = "key", global = true, env = "QUORATE_KEY", value_name = "FILE", help_heading = ASKING)]
     pub private_key: Option<PathBuf>,
+    /// The file of a token, for nodes that ask who calls
+    #[arg(long, global = true, env = "QUORATE_TOKEN_FILE", value_name = "FILE", help_heading = ASKING)]
+    pub token_file: Option<PathBuf>,
     /// The cluster of this name in ~/.config/quorate/contexts.yml; options and other variables come first
     #[arg(long, global = true, env = "QUORATE_CONTEXT", value_name = "NAME", help_heading = ASKING)]
     pub context: Option<String>,
@@ -37,9 +40,9 @@ impl Security {
             return Ok(Vec::new());
         }
         let Some(context) = self.find_context()? else { return Ok(Vec::new()) };
-        // A certificate without its key would be taken with the key of another one.
-        if self.cert.is_none() && self.private_key.is_none() {
-            (self.cert, self.private_key) = (context.cert, context.key);
+        // Whoever says who they are is not somebody else: nor is a certificate taken with the key of another one.
+        if self.cert.is_none() && self.private_key.is_none() && self.token_file.is_none() {
+            (self.cert, self.private_key, self.token_file) = (context.cert, context.key, context.token_file);
         }
         self.ca = self.ca.take().or(context.ca);
         Ok(context.addresses)
@@ -63,6 +66,14 @@ impl Security {
             let (file, names) = (file.display(), names.join(", "));
             CliError::bad_input(format!("--context {name}: {file} has no such context: it has {names}"))
         })
+    }
+
+    /// The token that requests have, if they have one.
+    pub(super) fn token(&self) -> Result<Option<Token>, CliError> {
+        let Some(file) = &self.token_file else { return Ok(None) };
+        let bad = |why: String| CliError::bad_input(format!("--token-file {}: {why}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|error| bad(format!("cannot be read: {error}")))?;
+        Token::parse(text.trim()).map(Some).map_err(|error| bad(error.to_string()))
     }
 
     /// How connections speak TLS, if they do.

@@ -1,6 +1,8 @@
 //! `quorate serve`: run one node, in the foreground.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use super::logging::{self, LogFormat, LogLevel};
 use super::{CliError, Exit};
 use crate::config::{Config, File};
 use crate::runtime::NodeHandle;
-use crate::server::{self, Server, ServerError, Storage};
+use crate::server::{self, Ended, Server, ServerError, Storage};
 
 /// Run one node, in the foreground
 ///
@@ -77,7 +79,7 @@ impl From<StorageKind> for Storage {
 
 impl Serve {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
-        let _log = logging::init(self.log_format, self.log_level)?;
+        let log = logging::init(self.log_format, self.log_level)?;
         let config = self.read()?;
         // Files of the node are for its user alone, those of RocksDB included.
         umask(Mode::from_bits_truncate(0o077));
@@ -92,8 +94,14 @@ impl Serve {
             if self.join { Server::join(&config, storage).await } else { Server::start(&config, storage).await };
         let server = start?;
         let reloading = tokio::spawn(self.reload(config, server.handle().clone(), hung_up));
-        server.run(shutdown).await?;
+        let ended = server.run(shutdown.clone()).await?;
         reloading.abort();
+        if starts_anew(ended, &shutdown) {
+            info!("the process starts anew, with a fresh store");
+            // What waits is written first.
+            drop(log);
+            return Err(start_anew());
+        }
         Ok(Exit::Done)
     }
 
@@ -133,13 +141,52 @@ impl Serve {
 impl From<ServerError> for CliError {
     fn from(error: ServerError) -> Self {
         match error {
-            ServerError::Folder(_) | ServerError::Tls(_) | ServerError::Exposed { .. } => {
-                Self::bad_input(error.to_string())
-            }
-            ServerError::Listen { .. } | ServerError::Store { .. } | ServerError::Ended(_) => {
+            ServerError::Folder(_)
+            | ServerError::Tls(_)
+            | ServerError::Exposed { .. }
+            | ServerError::Audit(_)
+            | ServerError::Bootstrap { .. } => Self::bad_input(error.to_string()),
+            ServerError::Listen { .. } | ServerError::Store { .. } | ServerError::Token(_) | ServerError::Ended(_) => {
                 Self::not_done(error.to_string())
             }
         }
+    }
+}
+
+/// Whether the process goes on with a fresh store. A new one would know nothing of a signal that came while the node ended.
+fn starts_anew(ended: Ended, shutdown: &CancellationToken) -> bool {
+    ended == Ended::StoreGivenUp && !shutdown.is_cancelled()
+}
+
+/// Replaces this process by a new one with the same arguments. So nothing that a client still holds open keeps the old store's
+/// files. Returns only where that fails.
+fn start_anew() -> CliError {
+    let failed = |error: std::io::Error| {
+        CliError::not_done(format!(
+            "the damaged store is given up, and this process could not start anew: {error}; start the node again, and it goes on from there"
+        ))
+    };
+    match std::env::current_exe() {
+        Ok(program) => {
+            let mut arguments = std::env::args_os();
+            let name = arguments.next().unwrap_or_else(|| program.clone().into_os_string());
+            let program = running_program(program, Path::new(RUNNING_PROGRAM));
+            failed(std::process::Command::new(program).arg0(name).args(arguments).exec())
+        }
+        Err(error) => failed(error),
+    }
+}
+
+/// The program that this process runs, under a name that Linux gives it. It is there after an upgrade, too.
+const RUNNING_PROGRAM: &str = "/proc/self/exe";
+
+/// The file at `program` where it is still the one that runs, as `running` leads to it. Else `running`: another version does not start
+/// unasked. Systems that are not Linux have no `running`.
+fn running_program(program: PathBuf, running: &Path) -> PathBuf {
+    let file_of = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    match file_of(running) {
+        Some(file) if file_of(&program) != Some(file) => running.to_path_buf(),
+        _ => program,
     }
 }
 
@@ -227,4 +274,31 @@ fn starts_with_hangup_ignored() -> bool {
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     // The mask has a bit for each signal. The lowest is that of signal 1, SIGHUP.
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_that_was_replaced_is_not_started_unasked() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, running) = (folder.path().join("quorate"), folder.path().join("exe"));
+        std::fs::write(&program, "one").unwrap();
+        assert_eq!(running_program(program.clone(), &running), program, "no Linux");
+        std::fs::hard_link(&program, &running).unwrap();
+        assert_eq!(running_program(program.clone(), &running), program);
+        std::fs::remove_file(&program).unwrap();
+        assert_eq!(running_program(program.clone(), &running), running);
+        std::fs::write(&program, "two").unwrap();
+        assert_eq!(running_program(program.clone(), &running), running);
+    }
+
+    #[test]
+    fn node_that_was_told_to_end_does_not_start_anew() {
+        let shutdown = CancellationToken::new();
+        assert!(starts_anew(Ended::StoreGivenUp, &shutdown) && !starts_anew(Ended::AsTold, &shutdown));
+        shutdown.cancel();
+        assert!(!starts_anew(Ended::StoreGivenUp, &shutdown));
+    }
 }

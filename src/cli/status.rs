@@ -1,21 +1,18 @@
 //! `quorate status`: show the state of each node, and how many more failures the cluster tolerates.
 
 use std::fmt::Write as _;
-use std::io::{ErrorKind, IsTerminal as _};
 use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{Table, presets};
-use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
+use super::again::show_again;
 use super::locate::lists;
 use super::members::text::rest_text;
-use super::output::{print, write};
-use super::serve::shutdown_on_signal;
+use super::output::print;
 use super::{CliError, Exit, Global};
 use crate::protocol::placement::Placement;
-use crate::service::cluster_report::{HEALTH_TIME_MAX, Report, View, ask_all, rows};
+use crate::service::cluster_report::{HEALTH_TIME_MAX, Report, Row, View, ask_all, rows};
 use crate::types::{Clock, Weight};
 
 /// Show the state of each node, and how many more failures the cluster tolerates
@@ -49,47 +46,11 @@ impl Status {
             print(shown(&report, global).as_bytes())?;
             return Ok(self.exit(&report));
         };
-        // A shell ends its commands itself.
-        let interrupted = if global.shell.is_some() { CancellationToken::new() } else { shutdown_on_signal()? };
-        let is_screen = std::io::stdout().is_terminal() && !global.json;
-        let mut last = Exit::NotDone;
-        loop {
-            let asked = tokio::select! {
-                () = interrupted.cancelled() => return Ok(last),
-                asked = ask(global) => asked,
-            };
-            let text = match asked {
-                Ok(report) => {
-                    last = self.exit(&report);
-                    shown(&report, global)
-                }
-                // A cluster that does not answer now may answer later.
-                Err(error) if error.exit == Exit::NotDone => {
-                    last = Exit::NotDone;
-                    if global.json {
-                        format!("{}\n", json!({ "error": error.message }))
-                    } else {
-                        format!("{}\n", error.message)
-                    }
-                }
-                Err(error) => return Err(error),
-            };
-            // A screen is replaced as a whole; elsewhere each report is followed by an empty line.
-            let text = match (is_screen, global.json) {
-                (true, _) => format!("\x1b[H\x1b[2J{text}"),
-                (false, true) => text,
-                (false, false) => format!("{text}\n"),
-            };
-            match write(text.as_bytes()) {
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(last),
-                Err(error) => return Err(CliError::not_done(format!("stdout cannot be written: {error}"))),
-                Ok(()) => {}
-            }
-            tokio::select! {
-                () = interrupted.cancelled() => return Ok(last),
-                () = tokio::time::sleep(every) => {}
-            }
-        }
+        show_again(every, None, global, async || {
+            let report = ask(global).await?;
+            Ok((shown(&report, global), self.exit(&report)))
+        })
+        .await
     }
 
     fn exit(&self, report: &Report) -> Exit {
@@ -104,7 +65,7 @@ impl Status {
 }
 
 /// Asks all nodes.
-async fn ask(global: &Global) -> Result<Report, CliError> {
+pub(super) async fn ask(global: &Global) -> Result<Report, CliError> {
     let client = global.client()?;
     let info = client.cluster_info().await?;
     // A node that waits to become a member knows of no others, and a cluster of such nodes has none.
@@ -122,7 +83,7 @@ fn shown(report: &Report, global: &Global) -> String {
 }
 
 impl Report {
-    fn as_text(&self) -> String {
+    pub(super) fn as_text(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         // Most clusters have neither weights nor zones, and a line has room for little more than the rest.
@@ -133,12 +94,7 @@ impl Report {
         header.extend(has_zones.then_some("ZONE"));
         table.set_header(header);
         for (row, site) in self.rows.iter().zip(&self.sites) {
-            // That of a member that stays goes without saying.
-            let state = match self.role(&row.id).filter(|role| *role != "member") {
-                Some(role) => format!("{}, {role}", row.state()),
-                None => row.state().to_owned(),
-            };
-            let mut cells = vec![row.id.clone(), row.address.clone(), state];
+            let mut cells = vec![row.id.clone(), row.address.clone(), self.state_of(row)];
             match &row.view {
                 View::Unreachable { .. } => cells.extend(["-", "-", "-", "-", "-"].map(str::to_owned)),
                 View::Answer(health) => cells.extend([
@@ -162,6 +118,21 @@ impl Report {
                 let _ = writeln!(text, "node {}: {detail}", row.id);
             }
         }
+        text + &self.rest_as_text()
+    }
+
+    /// The state of a node, and what it is to a change of members.
+    pub(super) fn state_of(&self, row: &Row) -> String {
+        // That of a member that stays goes without saying.
+        match self.role(&row.id).filter(|role| *role != "member") {
+            Some(role) => format!("{}, {role}", row.state()),
+            None => row.state().to_owned(),
+        }
+    }
+
+    /// The nodes that wait, a change of members, and the verdict.
+    pub(super) fn rest_as_text(&self) -> String {
+        let mut text = String::new();
         for node in self.waiting() {
             let _ = writeln!(text, "node {} at {} waits to be added: quorate members apply", node.id, node.address);
         }
@@ -203,9 +174,11 @@ pub(super) fn bytes_text(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::api;
-    use crate::service::cluster_report::{Answers, Row};
+    use crate::service::cluster_report::Answers;
     use crate::types::{ClusterParameters, NodeId, Site, Slot};
 
     fn placement(nodes: usize, replica_count: usize) -> Placement {
@@ -234,7 +207,7 @@ mod tests {
                 linked_by: Vec::new(),
                 detail: String::new(),
             },
-            Some(status) => View::Answer(health(id, status)),
+            Some(status) => View::Answer(Box::new(health(id, status))),
         };
         Row { id: id.to_string(), address: format!("127.0.0.1:{}", 8_000 + id), view }
     }

@@ -9,7 +9,7 @@ use crate::limits::VALUE_BYTES_MAX;
 use crate::tls::TLS_ALONE;
 use crate::types::{KeyError, TableNameError};
 use crate::wire::BATCH_KEYS_MAX;
-use crate::wire::failure::Failure;
+use crate::wire::failure::{Failure, FailureReason};
 
 /// Why an operation failed. The variants are sorted by what the caller does next.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -175,6 +175,13 @@ impl NodeFailure {
     /// beginning of a connection.
     pub(super) fn needs_tls(&self) -> bool {
         self.failure.is_none() && self.code == Code::Unavailable && self.message == TLS_ALONE
+    }
+
+    /// Whether it is the caller who can mend it, once all nodes say so. The node has not looked at the request, and another may
+    /// serve it: one that takes plain text, or one that knows a new token.
+    pub(super) fn is_of_caller(&self) -> bool {
+        let is_unknown = |failure: &Failure| failure.reason == FailureReason::Unauthenticated;
+        self.needs_tls() || self.failure.as_deref().is_some_and(is_unknown)
     }
 }
 

@@ -407,7 +407,7 @@ impl NodePool {
         let mut running = JoinSet::new();
         let mut asked: Option<Arc<Node>> = None;
         let mut last: Option<NodeFailure> = None;
-        let mut all_need_tls = true;
+        let mut all_of_caller = true;
         loop {
             let next = waiting.next();
             if let Some(node) = &next {
@@ -417,8 +417,8 @@ impl NodePool {
                 running.spawn(async move { (node, asking.await) });
             } else if running.is_empty() {
                 let node = last.expect("a client has at least one node, and all were asked");
-                let needs_tls = all_need_tls && node.needs_tls();
-                return Err(if needs_tls {
+                let is_of_caller = all_of_caller && node.is_of_caller();
+                return Err(if is_of_caller {
                     Verdict::Final(ClientError::Refused { node })
                 } else {
                     Verdict::TryNext(node)
@@ -441,13 +441,13 @@ impl NodePool {
                 Some(Ok((_, Err(Verdict::Final(error))))) => return Err(Verdict::Final(error)),
                 Some(Ok((node, Err(Verdict::TryNext(failure))))) => {
                     self.avoid(&node);
-                    all_need_tls &= failure.needs_tls();
+                    all_of_caller &= failure.is_of_caller();
                     // What the caller can mend comes before the failure of another node.
-                    last = last.filter(NodeFailure::needs_tls).or(Some(failure));
+                    last = last.filter(NodeFailure::is_of_caller).or(Some(failure));
                 }
                 // The task panicked, which is our own defect, or the runtime is ending.
                 Some(Err(error)) => {
-                    all_need_tls = false;
+                    all_of_caller = false;
                     last = Some(NodeFailure::new("client", error.to_string()));
                 }
                 None => {}

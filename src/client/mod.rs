@@ -81,6 +81,7 @@ mod table_tests;
 mod tables;
 #[cfg(all(test, feature = "server"))]
 mod tests;
+mod tokens;
 mod update;
 mod verdict;
 mod watch;
@@ -101,6 +102,7 @@ pub use write::{Acknowledged, Add, Added, Delete, Set};
 
 use crate::api;
 use crate::api::watch_request::Keys;
+pub use crate::auth::{Token, TokenError};
 use crate::limits::{DEADLINE_DEFAULT, DEADLINE_MAX};
 use crate::tls::Dialer;
 pub use crate::tls::{ClientTls, FileError};
@@ -146,6 +148,7 @@ pub struct Builder {
     deadline: Duration,
     follows: Option<bool>,
     dialer: Dialer,
+    token: Option<Token>,
 }
 
 impl Builder {
@@ -165,6 +168,22 @@ impl Builder {
     /// Speaks TLS with every node.
     pub fn tls(mut self, tls: &ClientTls) -> Self {
         self.dialer = tls.dialer();
+        self
+    }
+
+    /// Sends this token with each request, for nodes that ask who calls. Without [`Builder::tls`] it goes to this machine alone.
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use quorate::client::Token;
+    ///
+    /// let token = Token::parse(std::fs::read_to_string("ada.token")?.trim())?;
+    /// let client = quorate::Client::builder().address("127.0.0.1:8001").token(&token).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn token(mut self, token: &Token) -> Self {
+        self.token = Some(token.clone());
         self
     }
 
@@ -191,7 +210,10 @@ impl Builder {
         if self.addresses.is_empty() {
             return Err(InputProblem::NoAddress.into());
         }
-        let dialer = self.dialer;
+        let dialer = match &self.token {
+            Some(token) => self.dialer.with_token(Some(token)),
+            None => self.dialer,
+        };
         let nodes = self.addresses.iter().map(|address| Node::new(address, dialer.clone()).map(Arc::new));
         let nodes = nodes.collect::<Result<_, _>>()?;
         let follows = self.follows.unwrap_or(self.addresses.len() > 1);
@@ -211,7 +233,13 @@ impl Client {
 
     /// Starts a client whose deadline can be chosen too.
     pub fn builder() -> Builder {
-        Builder { addresses: Vec::new(), deadline: DEADLINE_DEFAULT, follows: None, dialer: Dialer::default() }
+        Builder {
+            addresses: Vec::new(),
+            deadline: DEADLINE_DEFAULT,
+            follows: None,
+            dialer: Dialer::default(),
+            token: None,
+        }
     }
 
     /// How it connects to nodes.
@@ -525,10 +553,23 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unavailable`] or [`ClientError::Refused`].
     pub async fn repair_now(&self) -> Result<bool, ClientError> {
+        Ok(self.repair(api::RepairRequest { scrub: false }).await?.ordered)
+    }
+
+    /// Makes the first node that answers read all that its store has on disk, and verify it. Returns the number of this scrub: it
+    /// has ended once the node's health says as many passes. With one address, that is this node's.
+    ///
+    /// # Errors
+    /// [`ClientError::Unavailable`] or [`ClientError::Refused`].
+    pub async fn scrub_now(&self) -> Result<u64, ClientError> {
+        Ok(self.repair(api::RepairRequest { scrub: true }).await?.scrub)
+    }
+
+    async fn repair(&self, request: api::RepairRequest) -> Result<api::RepairResponse, ClientError> {
         let operation = Operation::begin(self.deadline);
         self.pool
-            .read(operation, |node, deadline| async move {
-                node.repair_now(deadline).await.map_err(|status| judge_read(&node, &status))
+            .read(operation, move |node, deadline| async move {
+                node.repair(request, deadline).await.map_err(|status| judge_read(&node, &status))
             })
             .await
     }

@@ -3,13 +3,14 @@
 //! The connection is made on first use, and again whenever it breaks. `Responsiveness` is only a hint for choosing among
 //! nodes: if all nodes are avoided, all of them are tried.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Endpoint, Uri};
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
@@ -20,8 +21,9 @@ use crate::api::cluster_client::ClusterClient;
 use crate::api::members_client::MembersClient;
 use crate::api::node_client::NodeClient;
 use crate::api::tables_client::TablesClient;
+use crate::api::tokens_client::TokensClient;
 use crate::limits::{CLIENT_KEEP_ALIVE, CONNECTION_WINDOW_BYTES, RESETS_PER_CONNECTION_MAX, STREAM_WINDOW_BYTES};
-use crate::resolve;
+use crate::resolve::{self, NodeChannel};
 use crate::tls::Dialer;
 
 /// How long making a connection may take, the look-up of the name included: a few round trips around the world.
@@ -34,7 +36,7 @@ pub(super) struct Node {
     pub(super) address: String,
     endpoint: Endpoint,
     dialer: Dialer,
-    channel: OnceLock<Channel>,
+    channel: OnceLock<NodeChannel>,
     responsiveness: Mutex<Responsiveness>,
     /// The id that it told last.
     id: Mutex<Option<String>>,
@@ -68,20 +70,24 @@ impl Node {
     }
 
     /// Must be called within the runtime: making a channel spawns its worker there.
-    fn channel(&self) -> Channel {
+    fn channel(&self) -> NodeChannel {
         let connect = || resolve::connect_lazily(self.endpoint.clone(), self.dialer.clone(), CONNECT_TIME_MAX);
         self.channel.get_or_init(connect).clone()
     }
 
-    pub(super) fn cluster(&self) -> ClusterClient<Channel> {
+    pub(super) fn cluster(&self) -> ClusterClient<NodeChannel> {
         api::sized!(ClusterClient::new(self.channel()))
     }
 
-    pub(super) fn tables(&self) -> TablesClient<Channel> {
+    pub(super) fn tables(&self) -> TablesClient<NodeChannel> {
         api::sized!(TablesClient::new(self.channel()))
     }
 
-    pub(super) fn members(&self) -> MembersClient<Channel> {
+    pub(super) fn tokens(&self) -> TokensClient<NodeChannel> {
+        api::sized!(TokensClient::new(self.channel()))
+    }
+
+    pub(super) fn members(&self) -> MembersClient<NodeChannel> {
         api::sized!(MembersClient::new(self.channel()))
     }
 
@@ -98,10 +104,14 @@ impl Node {
         self.id.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Orders a comparison of the node's records with its peers'.
-    pub(super) async fn repair_now(&self, deadline: Instant) -> Result<bool, Status> {
-        let call = async { NodeClient::new(self.channel()).repair(by(api::RepairRequest {}, deadline)).await };
-        Ok(within(deadline, call).await?.into_inner().ordered)
+    /// Orders a comparison of the node's records with its peers', or a scrub.
+    pub(super) async fn repair(
+        &self,
+        request: api::RepairRequest,
+        deadline: Instant,
+    ) -> Result<api::RepairResponse, Status> {
+        let call = async { NodeClient::new(self.channel()).repair(by(request, deadline)).await };
+        Ok(within(deadline, call).await?.into_inner())
     }
 
     /// Sends `message` once. A failure says whether the message certainly never left this process.
@@ -176,6 +186,14 @@ pub(crate) fn endpoint(address: &str, dialer: &Dialer) -> Result<Endpoint, Input
     }
     if uri.port_u16().is_none() {
         return Err(problem("the port is missing"));
+    }
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let is_here =
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+    if dialer.authorization().is_some() && !dialer.is_secure() && !is_here {
+        return Err(problem(
+            "a token is not sent to another machine without TLS: give the CA of the cluster (--ca FILE)",
+        ));
     }
     let endpoint = Endpoint::from(uri)
         .connect_timeout(CONNECT_TIME_MAX)

@@ -745,3 +745,27 @@ async fn node_that_takes_tls_alone_is_passed_over_and_named_if_no_other_one_answ
     let error = one_away.set("k", "v").await.unwrap_err();
     assert!(matches!(error, ClientError::NotApplied { .. }) && error.to_string().contains("give --ca"), "{error}");
 }
+
+#[tokio::test]
+async fn node_that_does_not_know_the_caller_is_passed_over_and_named_if_no_other_one_does() {
+    let unknown = || {
+        let failure = crate::wire::failure::Failure::new(FailureReason::Unauthenticated);
+        Behaviour::Fail(failure.to_status(Code::Unauthenticated, "the token is not known here"))
+    };
+    let (behind, late) = fake(unknown()).await;
+    let (node, current) = fake(Behaviour::Serve).await;
+    let some_know = client([&late, &current], AMPLE);
+    for turn in 0..6_u32 {
+        some_know.set(format!("k{turn}"), "v").await.unwrap();
+        some_know.get(format!("k{turn}")).await.unwrap().expect("it was written");
+    }
+    assert_eq!(node.writes(), 6);
+    assert!(behind.writes() + behind.reads() > 0, "it was never asked");
+
+    let (_, also_late) = fake(unknown()).await;
+    let nobody_knows = client([&late, &also_late], AMPLE);
+    let began = Instant::now();
+    let error = nobody_knows.get("k").await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused { .. }) && error.to_string().contains("not known here"), "{error}");
+    assert!(began.elapsed() < AMPLE / 2, "{:?}", began.elapsed());
+}

@@ -4,7 +4,8 @@
 //! other failure of a write ends the operation with an unknown outcome.
 //!
 //! A node that takes TLS alone is passed over by a client without it: half of a cluster may have moved to TLS, and the rest
-//! serves. Where all nodes say so, the operation ends at once.
+//! serves. So is one that does not know who calls: it may not have heard of a new token. Where all nodes say so, the operation
+//! ends at once.
 
 use tonic::{Code, Status};
 
@@ -27,7 +28,7 @@ pub(super) fn judge_read(node: &Node, status: &Status) -> Verdict {
     if let Some(error) = of_table(&failure) {
         return Verdict::Final(error);
     }
-    if is_refusal(failure.failure.as_deref(), failure.code) {
+    if !failure.is_of_caller() && is_refusal(failure.failure.as_deref(), failure.code) {
         return Verdict::Final(ClientError::Refused { node: failure });
     }
     Verdict::TryNext(failure)
@@ -41,7 +42,7 @@ pub(super) fn judge_write(node: &Node, failure: &SendFailure) -> Verdict {
 
 /// Judges what a node said of a write that failed.
 pub(super) fn judge_answer(said: NodeFailure) -> Verdict {
-    if said.needs_tls() {
+    if said.is_of_caller() {
         return Verdict::TryNext(said);
     }
     let not_applied = |said: &Failure| matches!(said.reason, FailureReason::NotApplied | FailureReason::NotReady);
@@ -88,7 +89,7 @@ fn failed_for_good(said: &NodeFailure) -> Option<ClientError> {
 fn is_refusal(failure: Option<&Failure>, code: Code) -> bool {
     use FailureReason::{
         ClockRaiseTooFar, InvalidArgument, MembersChanged, MembersRefused, NotReplica, OperatorWritesOff,
-        StampNotGreater,
+        PermissionDenied, StampNotGreater, Unauthenticated,
     };
     match failure {
         // Each reason is named, so that a reason added later is not taken for a refusal by accident.
@@ -101,6 +102,8 @@ fn is_refusal(failure: Option<&Failure>, code: Code) -> bool {
                 | ClockRaiseTooFar
                 | MembersRefused
                 | MembersChanged
+                | Unauthenticated
+                | PermissionDenied
         ),
         None => matches!(
             code,

@@ -87,6 +87,8 @@ fn node(plan: &DevPlan, id: &NodeId, port: u16) -> NodeConfig {
         local_redis_address: Some(LocalAddress::loopback(port + DEV_REDIS_PORT_DISTANCE)),
         durability: plan.durability,
         operator_writes: true,
+        // Its process has other nodes, and ends with them.
+        replace_damaged: false,
         ..NodeConfig::local(id.clone(), LocalAddress::loopback(port), plan.data_dir.join(id.as_str()))
     }
 }

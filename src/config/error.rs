@@ -216,7 +216,7 @@ pub enum Problem {
 }
 
 /// The most accepted names in an error; of more it gives the number.
-const LISTED_MAX: usize = 32;
+const LISTED_MAX: usize = 64;
 
 /// The most characters of a refused value in an error.
 const SHOWN_CHARACTERS_MAX: usize = 80;

@@ -7,8 +7,9 @@ use super::address::{LOCAL_ACCEPTED, REMOTE_ACCEPTED};
 use crate::limits::{
     BLOCK_CACHE_BYTES_DEFAULT, EPOCH_FLOOR_MAX, MESSAGE_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT,
     REPAIR_BYTES_PER_SECOND_DEFAULT, REPAIR_KEYS_PER_SECOND_DEFAULT, REPLICA_COUNT_MAX,
-    REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT, TAKEOVER_BYTES_PER_SECOND_DEFAULT,
-    TAKEOVER_KEYS_PER_SECOND_DEFAULT, TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
+    REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT, SCRUB_BYTES_PER_SECOND_DEFAULT,
+    SCRUB_EVERY_SECONDS_DEFAULT, TAKEOVER_BYTES_PER_SECOND_DEFAULT, TAKEOVER_KEYS_PER_SECOND_DEFAULT,
+    TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
 use crate::types::{NODE_ID_BYTES_MAX, TABLE_NAME_BYTES_MAX, Weight, ZONE_BYTES_MAX};
 
@@ -23,6 +24,8 @@ const REPAIR_KEYS_MAX: usize = 1_000_000;
 const REPAIR_BYTES_MIN: usize = 64 << 10;
 /// A month. The bound catches typing errors.
 const TOMBSTONES_KEPT_FOR_MAX: usize = 31 * 24 * 3_600;
+/// A year. The bound catches typing errors.
+const SCRUB_EVERY_MAX: usize = 365 * 24 * 3_600;
 /// A cache or buffer below one MiB cannot hold one block of each kind.
 const MEMORY_BYTES_MIN: usize = 1 << 20;
 /// No known machine has more memory. The bound catches typing errors.
@@ -297,6 +300,34 @@ pub(super) const INSECURE: Key = Key {
             networks that are trusted as a whole, and for the steps to TLS: [security.md](security.md#from-plain-text-to-tls).",
 };
 
+pub(super) const AUTHORIZATION: Key = Key {
+    name: "authorization",
+    kind: Kind::Choice(&["true", "false"]),
+    default: Fallback::Text("false"),
+    change: Change::Restart,
+    about: "With `true`, the node asks who calls, on every listener, and does what the caller's token or client certificate has \
+            rights to: [security.md](security.md#who-may-do-what). Beyond loopback it needs `tls_certificate`, and no \
+            `insecure: true`: tokens would be read on their way. Give all nodes the same: one without it serves everybody.",
+};
+
+pub(super) const AUDIT_FILE: Key = Key {
+    name: "audit_file",
+    kind: Kind::File,
+    default: Fallback::None("no audit"),
+    change: Change::Restart,
+    about: "A file with a line of JSON for each action of operators and administrators; FILE.refused has one for each refused \
+            request. It needs `authorization`. At 64 MiB it becomes FILE.1, and four such files are kept. A relative path is \
+            taken as that of `data_dir`.",
+};
+
+pub(super) const AUDIT_WRITES: Key = Key {
+    name: "audit_writes",
+    kind: Kind::Choice(&["true", "false"]),
+    default: Fallback::Text("false"),
+    change: Change::Restart,
+    about: "With `true`, `audit_file` has a line for each write of a key too, without its value.",
+};
+
 pub(super) const DATA_DIR: Key = Key {
     name: "data_dir",
     kind: Kind::Folder,
@@ -400,6 +431,34 @@ pub(super) const DISK_RESERVE_BYTES: Key = Key {
             reports `DEGRADED`. It still takes the writes of clients: deleting needs space, too.",
 };
 
+pub(super) const SCRUB_BYTES_PER_SECOND: Key = Key {
+    name: "scrub_bytes_per_second",
+    kind: Kind::Bytes { min: REPAIR_BYTES_MIN, max: MEMORY_BYTES_MAX },
+    default: Fallback::Number(SCRUB_BYTES_PER_SECOND_DEFAULT),
+    change: Change::Reload,
+    about: "The most bytes of keys and values that the node reads from its disk in a second, to verify them: \
+            [operations.md](operations.md#scrub).",
+};
+
+pub(super) const SCRUB_EVERY_SECONDS: Key = Key {
+    name: "scrub_every_seconds",
+    kind: Kind::Count { min: 0, max: SCRUB_EVERY_MAX },
+    default: Fallback::Number(SCRUB_EVERY_SECONDS_DEFAULT),
+    change: Change::Reload,
+    about: "How often the node reads and verifies its whole store by itself: 30 days, or up to a quarter earlier, so that not all \
+            nodes read at once. With 0 it does so only when `quorate repair --scrub` orders it.",
+};
+
+pub(super) const REPLACE_DAMAGED: Key = Key {
+    name: "replace_damaged",
+    kind: Kind::Choice(&["true", "false"]),
+    default: Fallback::Text("true"),
+    change: Change::Reload,
+    about: "Whether the node, once its store is damaged, sets it aside and takes its own place again with a fresh one, as \
+            `quorate members replace` does: [operations.md](operations.md#damaged-files). It does so only where the other nodes \
+            have all that is needed. Until somebody replaces it, each key that is damaged tolerates one failure less.",
+};
+
 pub(super) const RECORD_CACHE_BYTES: Key = Key {
     name: "record_cache_bytes",
     kind: Kind::Bytes { min: MEMORY_BYTES_MIN, max: MEMORY_BYTES_MAX },
@@ -425,7 +484,7 @@ pub(super) const WRITE_BUFFER_BYTES: Key = Key {
 };
 
 /// Every key below `node` in node.yml, in the order of the examples.
-pub(super) const NODE_KEYS: [&Key; 29] = [
+pub(super) const NODE_KEYS: [&Key; 35] = [
     &ID,
     &LOCAL_ADDRESS,
     &LOCAL_METRICS_ADDRESS,
@@ -441,6 +500,9 @@ pub(super) const NODE_KEYS: [&Key; 29] = [
     &TLS_CA,
     &TLS_CLIENT_CERTIFICATES,
     &INSECURE,
+    &AUTHORIZATION,
+    &AUDIT_FILE,
+    &AUDIT_WRITES,
     &DATA_DIR,
     &DURABILITY,
     &OPERATOR_WRITES,
@@ -452,6 +514,9 @@ pub(super) const NODE_KEYS: [&Key; 29] = [
     &TAKEOVER_BYTES_PER_SECOND,
     &TOMBSTONES_KEPT_FOR_SECONDS,
     &DISK_RESERVE_BYTES,
+    &SCRUB_BYTES_PER_SECOND,
+    &SCRUB_EVERY_SECONDS,
+    &REPLACE_DAMAGED,
     &RECORD_CACHE_BYTES,
     &BLOCK_CACHE_BYTES,
     &WRITE_BUFFER_BYTES,

@@ -13,12 +13,13 @@ use super::{File, yaml};
 use crate::limits::{
     BLOCK_CACHE_BYTES_DEFAULT, RECORD_CACHE_BYTES_DEFAULT, REPAIR_BYTES_PER_SECOND_DEFAULT,
     REPAIR_KEYS_PER_SECOND_DEFAULT, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT,
-    TAKEOVER_BYTES_PER_SECOND_DEFAULT, TAKEOVER_KEYS_PER_SECOND_DEFAULT, TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT,
-    WRITE_BUFFER_BYTES_DEFAULT,
+    SCRUB_BYTES_PER_SECOND_DEFAULT, SCRUB_EVERY_SECONDS_DEFAULT, TAKEOVER_BYTES_PER_SECOND_DEFAULT,
+    TAKEOVER_KEYS_PER_SECOND_DEFAULT, TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
 use crate::types::{Durability, NodeId, Table};
 
 /// One node's configuration.
+#[allow(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
     /// The node's id, one of the cluster's.
@@ -48,6 +49,12 @@ pub struct NodeConfig {
     pub tls_client_certificates_required: bool,
     /// Whether connections without TLS are taken beyond loopback.
     pub insecure: bool,
+    /// Whether the node asks who calls, and does what the caller has rights to.
+    pub authorization: bool,
+    /// The file of the audit; `None` for none.
+    pub audit_file: Option<PathBuf>,
+    /// Whether the audit has writes of keys too.
+    pub audit_writes: bool,
     /// The data folder: absolute, or relative to the working directory. The parser joins a relative path in a file with
     /// the file's folder.
     pub data_dir: PathBuf,
@@ -73,6 +80,12 @@ pub struct NodeConfig {
     /// Below so much free space the node takes no copies from other nodes; `None` for a twentieth of the disk, and 1 GiB at
     /// most.
     pub disk_reserve_bytes: Option<usize>,
+    /// The most bytes of keys and values that the node reads in a second to verify its store.
+    pub scrub_bytes_per_second: usize,
+    /// The time between two such readings of everything; 0 for none.
+    pub scrub_every_seconds: usize,
+    /// Whether the node replaces itself when its store is damaged.
+    pub replace_damaged: bool,
     /// The size of the record cache in bytes: 1 MiB to 1 TiB.
     pub record_cache_bytes: usize,
     /// The size of RocksDB's block cache in bytes: 1 MiB to 1 TiB.
@@ -110,6 +123,9 @@ impl NodeConfig {
             tls: None,
             tls_client_certificates_required: false,
             insecure: false,
+            authorization: false,
+            audit_file: None,
+            audit_writes: false,
             data_dir,
             durability: Durability::default(),
             operator_writes: false,
@@ -121,6 +137,9 @@ impl NodeConfig {
             takeover_bytes_per_second: TAKEOVER_BYTES_PER_SECOND_DEFAULT,
             tombstones_kept_for_seconds: TOMBSTONES_KEPT_FOR_SECONDS_DEFAULT,
             disk_reserve_bytes: None,
+            scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND_DEFAULT,
+            scrub_every_seconds: SCRUB_EVERY_SECONDS_DEFAULT,
+            replace_damaged: true,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
@@ -161,6 +180,9 @@ impl NodeConfig {
             tls,
             tls_client_certificates_required,
             insecure,
+            authorization,
+            audit_file,
+            audit_writes,
             data_dir,
             durability,
             operator_writes,
@@ -172,6 +194,9 @@ impl NodeConfig {
             takeover_bytes_per_second,
             tombstones_kept_for_seconds,
             disk_reserve_bytes,
+            scrub_bytes_per_second,
+            scrub_every_seconds,
+            replace_damaged,
             record_cache_bytes,
             block_cache_bytes,
             write_buffer_bytes,
@@ -192,6 +217,9 @@ impl NodeConfig {
             tls.as_ref().map(|tls| &tls.ca) == new.tls.as_ref().map(|tls| &tls.ca),
             *tls_client_certificates_required == new.tls_client_certificates_required,
             *insecure == new.insecure,
+            *authorization == new.authorization,
+            *audit_file == new.audit_file,
+            *audit_writes == new.audit_writes,
             *data_dir == new.data_dir,
             *durability == new.durability,
             *operator_writes == new.operator_writes,
@@ -203,6 +231,9 @@ impl NodeConfig {
             *takeover_bytes_per_second == new.takeover_bytes_per_second,
             *tombstones_kept_for_seconds == new.tombstones_kept_for_seconds,
             *disk_reserve_bytes == new.disk_reserve_bytes,
+            *scrub_bytes_per_second == new.scrub_bytes_per_second,
+            *scrub_every_seconds == new.scrub_every_seconds,
+            *replace_damaged == new.replace_damaged,
             *record_cache_bytes == new.record_cache_bytes,
             *block_cache_bytes == new.block_cache_bytes,
             *write_buffer_bytes == new.write_buffer_bytes,
@@ -231,6 +262,9 @@ impl NodeConfig {
         self.takeover_bytes_per_second = new.takeover_bytes_per_second;
         self.tombstones_kept_for_seconds = new.tombstones_kept_for_seconds;
         self.disk_reserve_bytes = new.disk_reserve_bytes;
+        self.scrub_bytes_per_second = new.scrub_bytes_per_second;
+        self.scrub_every_seconds = new.scrub_every_seconds;
+        self.replace_damaged = new.replace_damaged;
     }
 }
 
@@ -271,6 +305,9 @@ pub(super) fn parse_with_places(
         tls: raw.tls()?,
         tls_client_certificates_required: raw.choice(&keys::TLS_CLIENT_CERTIFICATES)? == "required",
         insecure: raw.choice(&keys::INSECURE)? == "true",
+        authorization: raw.choice(&keys::AUTHORIZATION)? == "true",
+        audit_file: raw.optional(&keys::AUDIT_FILE)?.map(|given| path(&given, &keys::AUDIT_FILE)).transpose()?,
+        audit_writes: raw.choice(&keys::AUDIT_WRITES)? == "true",
         data_dir: path(&raw.required(&keys::DATA_DIR)?, &keys::DATA_DIR)?,
         durability: match raw.choice(&keys::DURABILITY)? {
             "os" => Durability::Os,
@@ -285,6 +322,9 @@ pub(super) fn parse_with_places(
         takeover_bytes_per_second: raw.number(&keys::TAKEOVER_BYTES_PER_SECOND)?,
         tombstones_kept_for_seconds: raw.number(&keys::TOMBSTONES_KEPT_FOR_SECONDS)?,
         disk_reserve_bytes: raw.optional_number(&keys::DISK_RESERVE_BYTES)?,
+        scrub_bytes_per_second: raw.number(&keys::SCRUB_BYTES_PER_SECOND)?,
+        scrub_every_seconds: raw.number(&keys::SCRUB_EVERY_SECONDS)?,
+        replace_damaged: raw.choice(&keys::REPLACE_DAMAGED)? == "true",
         record_cache_bytes: raw.number(&keys::RECORD_CACHE_BYTES)?,
         block_cache_bytes: raw.number(&keys::BLOCK_CACHE_BYTES)?,
         write_buffer_bytes: raw.number(&keys::WRITE_BUFFER_BYTES)?,
@@ -296,6 +336,24 @@ pub(super) fn parse_with_places(
         (&keys::LOCAL_LINE_ADDRESS, config.local_line_address),
         (&keys::LOCAL_REDIS_ADDRESS, config.local_redis_address),
     ];
+    for (key, is_given, needed) in [
+        (&keys::AUDIT_FILE, config.audit_file.is_some(), config.authorization),
+        (&keys::AUDIT_WRITES, config.audit_writes, config.audit_file.is_some()),
+    ] {
+        if is_given && !needed {
+            let needs = if key.name == keys::AUDIT_FILE.name { "authorization: true" } else { "audit_file" };
+            return Err(raw.required(key)?.refused(format!("it with {needs}, or leave it out")));
+        }
+    }
+    let is_reached = |(_, address): &(&Key, Option<LocalAddress>)| address.is_some_and(|it| !it.is_loopback());
+    if config.authorization && config.tls.is_none() && listeners.iter().any(is_reached) {
+        let accepted = "tls_certificate, tls_key and tls_ca too, since the node listens beyond loopback, or false";
+        return Err(raw.required(&keys::AUTHORIZATION)?.refused(accepted));
+    }
+    if config.authorization && config.insecure && listeners.iter().any(is_reached) {
+        let accepted = "false with authorization: true, since the node listens beyond loopback and would take tokens in plain text";
+        return Err(raw.required(&keys::INSECURE)?.refused(accepted));
+    }
     for (index, (key, address)) in listeners.iter().enumerate() {
         let taken = |(_, earlier): &&(&Key, Option<LocalAddress>)| address.is_some() && earlier == address;
         if let Some((owner, _)) = listeners[..index].iter().find(taken) {

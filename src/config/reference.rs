@@ -77,10 +77,10 @@ fn table(page: &mut String, groups: &[(&str, &[&Key])], has_variables: bool) {
     let _ = writeln!(page, "|---|---|---|{}---|", if has_variables { "---|" } else { "" });
     for (above, keys) in groups {
         for key in *keys {
-            let Key { name, default, change, .. } = key;
+            let Key { name, change, .. } = key;
             let name = format!("`{above}{name}`");
             let variable = variable(&format!("`{}`", key.variable()));
-            let (value, default, change) = (value(key), self::default(default), self::change(*change));
+            let (value, default, change) = (value(key), default(key), self::change(*change));
             let _ = writeln!(page, "| {name} | {value} | {default} |{variable} {change} |");
         }
     }
@@ -117,12 +117,12 @@ fn value(key: &Key) -> String {
     }
 }
 
-fn default(default: &Fallback) -> String {
-    match default {
+fn default(key: &Key) -> String {
+    match key.default {
         Fallback::Required => "must be given".to_owned(),
-        Fallback::None(meaning) => (*meaning).to_owned(),
+        Fallback::None(meaning) => meaning.to_owned(),
         Fallback::Text(text) => format!("`{text}`"),
-        Fallback::Number(value) if *value >= 1 << 20 => bytes(*value),
+        Fallback::Number(value) if matches!(key.kind, Kind::Bytes { .. }) => bytes(value),
         Fallback::Number(value) => value.to_string(),
     }
 }
@@ -160,8 +160,8 @@ whose value is then not read. An unknown variable that begins with `{VARIABLE_PR
 misspelt. Kubernetes sets such variables for a Service called `quorate-node` (`{VARIABLE_PREFIX}SERVICE_HOST`,
 `{VARIABLE_PREFIX}PORT`, `{VARIABLE_PREFIX}PORT_8001_TCP_ADDR` and so on). A node ignores them, and logs their names.
 
-The command line reads `QUORATE_ADDRESS` in the place of `--address`, likewise `QUORATE_CA`, `QUORATE_CERT` and `QUORATE_KEY`,
-and `quorate serve` reads `RUST_LOG` in the place of `--log-level`; see `quorate --help`.
+The command line reads `QUORATE_ADDRESS` in the place of `--address`, likewise `QUORATE_CA`, `QUORATE_CERT`, `QUORATE_KEY` and
+`QUORATE_TOKEN_FILE`, and `quorate serve` reads `RUST_LOG` in the place of `--log-level`; see `quorate --help`.
 "
     )
 }

@@ -88,12 +88,12 @@ impl Node {
     pub fn start(setup: Setup) -> Self {
         let Setup { me, placement, addresses, joins, meta, nonce, started_at, repair } = setup;
         let parameters = placement.parameters().clone();
-        // The cluster file is not asked any more once members have changed.
-        let floor =
-            meta.configuration.as_ref().map_or(parameters.epoch_floor, |configuration| configuration.epoch_floor);
+        let waits = joins && !meta.bootstrapped;
+        // The cluster file is not asked any more once members have changed, and one that waits takes the floor of its cluster.
+        let of_file = if waits { 0 } else { parameters.epoch_floor };
+        let floor = meta.configuration.as_ref().map_or(of_file, |configuration| configuration.epoch_floor);
         let epoch = meta.epoch.max(rule!(RestoreBelowOldClock, floor, not 0));
         let incarnation = Incarnation { epoch: epoch.checked_add(1).expect("epochs do not run out"), nonce };
-        let waits = joins && !meta.bootstrapped;
         let address = addresses.get(me.index()).cloned();
         let mut membership = Membership::new(me, parameters, incarnation, &meta, address, waits);
         let mut layout = Layout::begin(placement, &addresses);

@@ -33,13 +33,17 @@ use crate::types::{
 
 use super::event::{ClientRequest, Event};
 use super::members::PublishedLayout;
+use super::mending::Mending;
 use super::replies::{Replies, ReplyPlace, ReplyTo};
+use super::scrub::Scrubber;
 use super::watchers::{self, WatchStream};
 
 /// A handle to a running node. Clones ask the same node.
 #[derive(Clone)]
 pub struct NodeHandle {
     pub(super) inner: Arc<Inner>,
+    /// Whether it is for the node's own operations.
+    pub(super) is_own: bool,
 }
 
 pub(super) struct Inner {
@@ -52,6 +56,8 @@ pub(super) struct Inner {
     pub(super) metrics: Arc<Metrics>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) admission: Admission,
+    /// The same for the node's own operations.
+    pub(super) own_admission: Admission,
     pub(super) incarnation: Incarnation,
     pub(super) links_end: CancellationToken,
     pub(super) started_at: Instant,
@@ -60,6 +66,8 @@ pub(super) struct Inner {
     /// The bytes of values that wait for watches.
     pub(super) watch_bytes: Arc<AtomicUsize>,
     pub(super) trust: Arc<Trust>,
+    pub(super) scrubber: Arc<Scrubber>,
+    pub(super) mending: Mending,
     /// Below so much free space on the disk the node takes no copies.
     pub(super) disk_reserve: watch::Sender<Option<u64>>,
 }
@@ -293,7 +301,7 @@ impl NodeHandle {
     pub fn begin(&self, table: &Table, requests: Vec<(u64, PlainRequest)>, deadline: Instant, replies: &Arc<Replies>) {
         let admitted = requests.into_iter().filter_map(|(number, request)| {
             let (command, place) = (request.command().in_table(table), ReplyPlace::new(replies, number));
-            match self.inner.admission.admit(&command) {
+            match self.admission().admit(&command) {
                 Ok(permit) => Some(ClientRequest { command, deadline, reply: ReplyTo::Place(place), permit }),
                 Err(rejected) => {
                     place.fill(Err(rejected.into()));
@@ -330,7 +338,7 @@ impl NodeHandle {
         of_reply: fn(Reply) -> T,
         deadline: Instant,
     ) -> Result<impl Stream<Item = (usize, Result<T, RequestError>)> + use<T>, Rejected> {
-        let permits = self.inner.admission.admit_together(&commands)?;
+        let permits = self.admission().admit_together(&commands)?;
         let places = self.inner.events.reserve_many(commands.len()).await.map_err(|_| Rejected::Ended)?;
         let results = FuturesUnordered::new();
         for (index, ((command, permit), place)) in commands.into_iter().zip(permits).zip(places).enumerate() {
@@ -501,8 +509,18 @@ impl NodeHandle {
         self.run(Command::ClockRaise { to }, deadline).await.map(|reply| clock(&reply))
     }
 
+    /// A handle for the node's own operations: those of clients, however many, leave them room.
+    #[must_use]
+    pub fn for_itself(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), is_own: true }
+    }
+
+    fn admission(&self) -> &Admission {
+        if self.is_own { &self.inner.own_admission } else { &self.inner.admission }
+    }
+
     async fn run(&self, command: Command, deadline: Instant) -> Result<Reply, RequestError> {
-        let permit = self.inner.admission.admit(&command)?;
+        let permit = self.admission().admit(&command)?;
         let (reply, replied) = oneshot::channel();
         let request = ClientRequest { command, deadline, reply: ReplyTo::Waiting(reply), permit };
         self.inner.events.send(Event::Request(request)).await.map_err(|_| Rejected::Ended)?;

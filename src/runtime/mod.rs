@@ -7,8 +7,10 @@
 //! | `disk_room` | the free space of the disk, and whether it is enough for copies of other nodes' records |
 //! | `reads` | reads of the store, from memory and from the disk |
 //! | `links` | the links that the node opens, as the members change |
+//! | `mending` | what becomes of a damaged store, for those who ask |
 //! | `members` | the layout, the members and their changes, for those who ask |
 //! | `replies` | the ways back for replies |
+//! | `scrub` | the thread that reads the store to verify it |
 //! | `scans` | scans of the store's index of keys, for lists |
 //! | `telemetry` | the protocol's events as metrics and log lines |
 //! | `watchers` | the clients that watch, and what waits for them |
@@ -22,9 +24,11 @@ mod event_loop;
 mod handle;
 mod links;
 mod members;
+mod mending;
 mod reads;
 mod replies;
 mod scans;
+mod scrub;
 mod telemetry;
 mod watchers;
 
@@ -56,7 +60,10 @@ use handle::{Admission, Inner};
 pub use handle::{NodeHandle, PeerStatus, PlainRequest, Rejected, RequestError, Status, Write, WriteResult};
 use links::Links;
 pub use members::PublishedLayout;
+use mending::Mending;
 pub use replies::{NumberedResult, Replies};
+use scrub::Scrubber;
+pub use scrub::{ScrubReport, ScrubSettings};
 pub use watchers::{WatchEnded, WatchStream};
 
 /// The parts and bounds that a node is started with.
@@ -82,6 +89,10 @@ pub struct Options {
     /// Below so much free space on its disk it takes no copies from other nodes; `None` for a reserve that follows from the
     /// size of the disk.
     pub disk_reserve_bytes: Option<usize>,
+    /// How it reads its store to verify it.
+    pub scrub: ScrubSettings,
+    /// Whether it may replace itself when its store is damaged.
+    pub replaces_damaged: bool,
     /// How it believes its peers, and they it.
     pub trust: Arc<Trust>,
     /// How many client requests may be in flight at once.
@@ -91,6 +102,11 @@ pub struct Options {
     pub request_bytes_in_flight_max: usize,
 }
 
+/// The most operations of the node itself that it works on at once.
+const OWN_REQUESTS_MAX: usize = 16;
+/// The most bytes of their keys and values.
+const OWN_REQUEST_BYTES_MAX: usize = 8 << 20;
+
 /// A running node, for the owner that ends it. Its [`NodeHandle`] asks it.
 pub struct RunningNode {
     handle: NodeHandle,
@@ -99,6 +115,7 @@ pub struct RunningNode {
     event_loop: JoinHandle<()>,
     event_loop_end: CancellationToken,
     commit_thread: std::thread::JoinHandle<()>,
+    scrub_thread: std::thread::JoinHandle<()>,
 }
 
 /// Starts a node: its event loop, and its links to all other members.
@@ -129,6 +146,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
     let (events, events_received) = mpsc::channel(EVENTS_WAITING_MAX);
     let links_end = CancellationToken::new();
     let event_loop_end = CancellationToken::new();
+    let (scrubber, scrub_thread) = Scrubber::start(Arc::clone(&store), options.scrub, Arc::clone(&metrics));
     let handle = NodeHandle {
         inner: Arc::new(Inner {
             me,
@@ -141,13 +159,17 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
             metrics: Arc::clone(&metrics),
             events: events.clone(),
             admission: Admission::new(options.requests_in_flight_max, options.request_bytes_in_flight_max),
+            own_admission: Admission::new(OWN_REQUESTS_MAX, OWN_REQUEST_BYTES_MAX),
             links_end: links_end.clone(),
             started_at: Instant::now(),
             last_watch: AtomicU64::new(0),
             watch_bytes: Arc::default(),
             trust: Arc::clone(&trust),
+            scrubber,
+            mending: Mending::new(options.replaces_damaged),
             disk_reserve: watch::Sender::new(options.disk_reserve_bytes.map(|bytes| bytes as u64)),
         }),
+        is_own: false,
     };
 
     let tracker = TaskTracker::new();
@@ -182,7 +204,8 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
         published,
     });
     let event_loop = tokio::spawn(event_loop.run(events_received, event_loop_end.clone()));
-    Ok(RunningNode { handle, links: tracker, links_end, event_loop, event_loop_end, commit_thread: thread })
+    let commit_thread = thread;
+    Ok(RunningNode { handle, links: tracker, links_end, event_loop, event_loop_end, commit_thread, scrub_thread })
 }
 
 impl RunningNode {
@@ -219,14 +242,19 @@ impl RunningNode {
     pub async fn stop(self) {
         self.unlink().await;
         self.event_loop_end.cancel();
+        self.handle.inner.scrubber.end();
         if let Err(error) = self.event_loop.await {
             error!(%error, "the event loop did not end well");
         }
         let (store, commit_thread) = (Arc::clone(&self.handle.inner.store), self.commit_thread);
+        let scrub_thread = self.scrub_thread;
         let flush = move || {
             // A batch may still be at the disk. The loop has dropped its end of the thread, which ends after that batch.
             if commit_thread.join().is_err() {
                 error!("the commit thread did not end well");
+            }
+            if scrub_thread.join().is_err() {
+                error!("the scrub did not end well");
             }
             store.flush()
         };

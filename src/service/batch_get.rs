@@ -9,11 +9,12 @@
 
 use tokio_stream::StreamExt as _;
 
+use crate::auth::Target;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::runtime::RequestError;
 use crate::types::{AgedRecord, Key, Table};
 use crate::wire::failure::FailureReason;
-use crate::wire::method::Access;
+use crate::wire::method::{self, Access};
 
 use super::Service;
 use super::buffer_budget::BudgetGuard;
@@ -44,6 +45,9 @@ impl Service {
         keys: Vec<Key>,
         deadline: Deadline,
     ) -> Result<BatchAnswer, ServiceError> {
+        for key in &keys {
+            self.allow(&method::BATCH_GET, Target::Key(table, key.user_bytes()))?;
+        }
         let begin =
             async { self.node.batch_get(table, &keys, deadline.answer_at).await.map_err(RequestError::Rejected) };
         let mut reads = std::pin::pin!(self.wait(Access::Read, None, begin, deadline).await?);

@@ -6,11 +6,12 @@
 
 use tokio_stream::StreamExt as _;
 
+use crate::auth::Target;
 use crate::runtime::{self, RequestError, WriteResult};
 use crate::types::{Key, Table};
 use crate::wire::call::Write;
 use crate::wire::failure::FailureReason;
-use crate::wire::method::Access;
+use crate::wire::method::{self, Access};
 
 use super::Service;
 use super::deadline::Deadline;
@@ -26,6 +27,9 @@ impl Service {
         writes: Vec<(Table, Write)>,
         deadline: Deadline,
     ) -> Result<Vec<(Key, WriteOutcome)>, ServiceError> {
+        for (table, write) in &writes {
+            self.allow(&method::BATCH_WRITE, Target::Key(table, write.key().user_bytes()))?;
+        }
         let entry = |(table, write): &(Table, Write)| (table.clone(), write.key().clone(), write.is_resend());
         let entries: Vec<(Table, Key, bool)> = writes.iter().map(entry).collect();
         let write = |(table, write)| match write {
@@ -35,6 +39,8 @@ impl Service {
         let writes = writes.into_iter().map(write).collect();
         let begin = async { self.node.batch_write(writes, deadline.answer_at).await.map_err(RequestError::Rejected) };
         let mut ends = std::pin::pin!(self.wait(Access::Write, None, begin, deadline).await?);
+        let untold = |(table, key, _): &(Table, Key, bool)| self.untold_write(&method::BATCH_WRITE, table, key);
+        let untold: Vec<_> = entries.iter().map(untold).collect();
         let mut outcomes: Vec<Option<WriteOutcome>> = entries.iter().map(|_| None).collect();
         while let Ok(Some((index, end))) = tokio::time::timeout_at(deadline.give_up_at.into(), ends.next()).await {
             let (table, key, _) = &entries[index];
@@ -42,13 +48,18 @@ impl Service {
         }
         let outcomes: Vec<(Key, WriteOutcome)> = outcomes
             .into_iter()
-            .zip(entries)
+            .zip(&entries)
             .map(|(outcome, (table, key, is_resend))| {
-                let unanswered = || Err(self.of_write(&table, &key).unanswered("the node did not answer in time"));
+                let unanswered = || Err(self.of_write(table, key).unanswered("the node did not answer in time"));
                 let outcome = outcome.unwrap_or_else(unanswered);
-                (key, outcome.map_err(|error| error.of_resend(is_resend)))
+                (key.clone(), outcome.map_err(|error| error.of_resend(*is_resend)))
             })
             .collect();
+        for ((_, outcome), untold) in outcomes.iter().zip(untold) {
+            if let Some(untold) = untold {
+                untold.tell(outcome.as_ref().map_or_else(|error| error.failure.reason.as_str(), |_| "OK"));
+            }
+        }
         // Without a report of replicas, nobody was asked.
         let not_begun = |outcome: &WriteOutcome| {
             outcome.as_ref().is_err_and(|error| match error.failure.reason {

@@ -50,6 +50,16 @@ pub(crate) async fn order_all(
     call_all(info, given, dial, time_max, |client| async move { client.repair_now().await }).await
 }
 
+/// Orders a scrub at each of these addresses. The answer is its number.
+pub(crate) async fn scrub_all(
+    info: &api::ClusterInfoResponse,
+    given: &[&str],
+    dial: DialNode<'_>,
+    time_max: Duration,
+) -> BTreeMap<String, Result<u64, String>> {
+    call_all(info, given, dial, time_max, |client| async move { client.scrub_now().await }).await
+}
+
 async fn call_all<T: Send + 'static, F: Future<Output = Result<T, ClientError>> + Send>(
     info: &api::ClusterInfoResponse,
     given: &[&str],
@@ -91,7 +101,7 @@ pub(crate) struct Row {
 /// How a node is seen.
 pub(crate) enum View {
     /// The node's own answer.
-    Answer(api::HealthResponse),
+    Answer(Box<api::HealthResponse>),
     /// The node is not reachable from here.
     Unreachable {
         /// Why not.
@@ -151,7 +161,7 @@ pub(crate) fn rows(info: &api::ClusterInfoResponse, answers: &Answers) -> Vec<Ro
     let row = |node: &api::StorageNode| {
         let api::StorageNode { id, address, .. } = node.clone();
         let view = if let Some(health) = healths.get(id.as_str()) {
-            View::Answer((*health).clone())
+            View::Answer(Box::new((*health).clone()))
         } else {
             let reason = match answers.get(&address) {
                 Some(Ok(other)) => format!("node {:?} answers at {address}", other.node_id),

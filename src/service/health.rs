@@ -102,7 +102,8 @@ impl Assessor {
     /// The health of the node with this status.
     pub(crate) fn assess(&self, status: &Status) -> Assessment {
         let layout = self.node.layout();
-        let mut assessment = assess(status, &layout, self.slots_short(&layout, &status.peers));
+        let mending = self.node.mending();
+        let mut assessment = assess(status, &layout, self.slots_short(&layout, &status.peers), mending.as_deref());
         let trust = self.node.trust();
         for problem in trust.problems() {
             assessment.worsen(&problem);
@@ -166,14 +167,18 @@ fn count_slots_short(layout: &Layout, linked: &[bool]) -> usize {
     (0..=u16::MAX).map(Slot).filter(|slot| is_short_of_either(*slot)).count()
 }
 
-fn assess(status: &Status, layout: &Layout, slots_short: usize) -> Assessment {
+fn assess(status: &Status, layout: &Layout, slots_short: usize, mending: Option<&str>) -> Assessment {
     if let Some(unready) = &status.unready {
         let health = match unready {
             Unready::Starting | Unready::Bootstrapping { .. } | Unready::Waiting => Health::Starting,
             Unready::Refused { .. } => Health::Refused,
             Unready::Draining | Unready::Removed => Health::Draining,
         };
-        return Assessment { health, detail: unready_text(unready) };
+        let mut assessment = Assessment { health, detail: unready_text(unready) };
+        if let Some(mending) = mending {
+            assessment.add(mending);
+        }
+        return assessment;
     }
     let mut assessment = Assessment { health: Health::Online, detail: String::new() };
     if status.store_failed {
@@ -183,10 +188,12 @@ fn assess(status: &Status, layout: &Layout, slots_short: usize) -> Assessment {
         );
     }
     if let Some(what) = &status.store_damage {
+        let mending = mending.unwrap_or("give it a fresh disk with `quorate members replace`");
         assessment.worsen(&format!(
-            "its store is damaged ({what}): it answers nothing that is damaged, and other nodes answer in its place; give it a fresh disk with \
-             `quorate members replace`"
+            "its store is damaged ({what}): it answers nothing that is damaged, and other nodes answer in its place; {mending}"
         ));
+    } else if let Some(mending) = mending {
+        assessment.add(mending);
     }
     if status.disk_is_short {
         assessment.worsen(
@@ -348,11 +355,25 @@ mod tests {
             ),
             (status(None, true, &[1, 2]), 65_536, Health::Degraded, &["free space", "; 65536 of"]),
         ] {
-            let assessment = assess(&status, &layout, slots_short);
+            let assessment = assess(&status, &layout, slots_short, None);
             assert_eq!(assessment.health, health, "{}", assessment.detail);
             assert!(parts.iter().all(|part| assessment.detail.contains(part)), "{}", assessment.detail);
             assert_eq!(assessment.detail.is_empty(), health == Health::Online, "{}", assessment.detail);
         }
+    }
+
+    #[test]
+    fn what_becomes_of_a_damaged_store_is_said() {
+        let layout = layout(3, 3);
+        let damaged = Status { store_damage: Some("block 7".to_owned()), ..status(None, false, &[]) };
+        let assessment = assess(&damaged, &layout, 0, Some("it waits for node 3"));
+        assert_eq!(assessment.health, Health::Degraded);
+        assert!(assessment.detail.ends_with("in its place; it waits for node 3"), "{}", assessment.detail);
+        let waiting = status(Some(Unready::Waiting), false, &[]);
+        let assessment = assess(&waiting, &layout, 0, Some("its store was damaged"));
+        assert!(assessment.detail.ends_with("; its store was damaged"), "{}", assessment.detail);
+        let taking_over = assess(&status(None, false, &[]), &layout, 0, Some("it copies"));
+        assert_eq!((taking_over.health, &*taking_over.detail), (Health::Online, "it copies"));
     }
 
     #[test]

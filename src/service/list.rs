@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::auth::Target;
 use crate::limits::{LISTED_KEYS_MAX, LISTS_MAX};
 use crate::protocol::{ListPage, Listed, ListedKeys};
 use crate::types::{AgedRecord, Content, Key, KeyRange, Lookup, Table, Value, Version};
 use crate::wire::call::ListCall;
 use crate::wire::failure::FailureReason;
-use crate::wire::method::Access;
+use crate::wire::method::{self, Access};
 
 use super::Service;
 use super::buffer_budget::BudgetGuard;
@@ -59,6 +60,7 @@ impl Service {
         call: ListCall,
         deadline: Deadline,
     ) -> Result<List, ServiceError> {
+        self.allow(&method::LIST, Target::Keys(&table, &call.range.prefix))?;
         let Ok(permit) = Arc::clone(&self.lists).try_acquire_owned() else {
             let message = format!("not done: this node works on {LISTS_MAX} lists already: ask another node, or later");
             return Err(ServiceError::new(FailureReason::NotReady, &message).overloaded());
@@ -76,7 +78,14 @@ impl Service {
         })
     }
 
+    /// Whether the caller may list the keys of `table` that begin with `prefix`.
+    pub(crate) fn allow_list(&self, table: &Table, prefix: &[u8]) -> Result<(), ServiceError> {
+        self.allow(&method::LIST, Target::Keys(table, prefix))
+    }
+
     async fn list_page(&self, table: &Table, page: ListPage, deadline: Deadline) -> Result<ListedKeys, ServiceError> {
+        // Whoever was revoked meanwhile gets no further page.
+        self.allow(&method::LIST, Target::Keys(table, &page.range.prefix))?;
         let listed = self.node.list(table, page, deadline.answer_at);
         self.wait_for(self.of_table(Access::Read, table), listed, deadline).await
     }

@@ -9,6 +9,7 @@
 //!
 //! Caveat: an operation that the node has begun goes on when its caller hangs up. Only the waiting ends.
 
+pub mod authorization;
 pub(crate) mod batch_get;
 pub(crate) mod batch_write;
 pub(crate) mod buffer_budget;
@@ -35,18 +36,21 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tracing::error;
 
+use crate::auth::{Needs, Target};
 use crate::limits::{LISTS_MAX, SCANS_MAX, WATCHES_MAX};
 use crate::protocol::{Layout, RepairOrder, RepairReport, Unready};
-use crate::runtime::{NodeHandle, RequestError, Status, WriteResult};
+use crate::runtime::{NodeHandle, RequestError, ScrubReport, Status, WriteResult};
 use crate::storage::StoreStatistics;
+use crate::tls::Dialer;
 use crate::types::{
-    AgedRecord, ChangeRequest, Clock, ClusterId, Content, Key, KeyError, NodeId, NodeIndex, Record, Site, Slot, Stamp,
-    Table, TableId, Ttl, Version,
+    AgedRecord, Change, ChangeRequest, Clock, ClusterId, Content, Key, KeyError, NodeId, NodeIndex, Record, Site, Slot,
+    Stamp, Table, TableId, Ttl, Version,
 };
 use crate::wire::failure::FailureReason;
-use crate::wire::method::{Access, Method};
+use crate::wire::method::{self, Access, Method};
 use crate::wire::version::VersionText;
 
+use authorization::{Asked, Authorization, Caller};
 use buffer_budget::{BudgetGuard, BufferBudget};
 use deadline::Deadline;
 use error::{ErrorContext, ServiceError};
@@ -59,9 +63,17 @@ use update::UpdateQueues;
 /// default hold 16 MiB, and most answers are smaller.
 const UNCOUNTED_VALUE_BYTES: usize = 16 << 10;
 
-/// The operations of one node.
+/// The operations of one node, for one caller.
 pub struct Service {
+    shared: Arc<Shared>,
+    caller: Caller,
+}
+
+/// What the operations of all callers share.
+pub struct Shared {
     node: NodeHandle,
+    /// The same for the node's own operations.
+    node_for_itself: NodeHandle,
     assessor: Assessor,
     buffers: Arc<BufferBudget>,
     metrics: Arc<RequestMetrics>,
@@ -74,6 +86,16 @@ pub struct Service {
     /// The number of slots that each node holds, by index, under the configuration of this number.
     slots_held: Mutex<Option<(u64, Arc<[u32]>)>>,
     seed: u32,
+    /// Who may do what; `None` where everybody may do everything.
+    authorization: Option<Arc<Authorization>>,
+}
+
+impl std::ops::Deref for Service {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
 }
 
 /// A record on its way to a caller.
@@ -131,6 +153,10 @@ pub(crate) struct HealthReport {
     pub(crate) serves: bool,
     /// The other members, ordered by id: id, state of the link, and why it is not linked.
     pub(crate) peers: Vec<(NodeId, LinkState, String)>,
+    /// How it reads its own store.
+    pub(crate) scrub: ScrubReport,
+    /// Whether it has met damage there.
+    pub(crate) is_damaged: bool,
     /// How far its records are compared with those of its peers, which it names by their indexes.
     pub(crate) repair: RepairReport,
     /// The ids of all known nodes, by their indexes.
@@ -138,10 +164,16 @@ pub(crate) struct HealthReport {
 }
 
 impl Service {
-    /// The operations of `node`. All gateways of a node share them, and with them the bounds on what requests hold.
+    /// The operations of `node`, for everybody. All gateways of a node share them, and with them the bounds on what requests hold.
     #[must_use]
     pub fn new(node: NodeHandle) -> Arc<Self> {
-        Arc::new(Self {
+        Self::with_authorization(node, None)
+    }
+
+    /// The same, where `authorization` says who may do what. It acts for nobody: [`Service::for_caller`].
+    #[must_use]
+    pub fn with_authorization(node: NodeHandle, authorization: Option<Arc<Authorization>>) -> Arc<Self> {
+        let shared = Shared {
             assessor: Assessor::new(node.clone()),
             buffers: Arc::default(),
             metrics: RequestMetrics::new(node.clone()),
@@ -153,13 +185,26 @@ impl Service {
             placements: Arc::default(),
             slots_held: Mutex::default(),
             seed: node.layout().parameters().seed,
+            authorization,
+            node_for_itself: node.for_itself(),
             node,
-        })
+        };
+        Arc::new(Self { shared: Arc::new(shared), caller: Caller::default() })
     }
 
     /// The node.
     pub(crate) fn node(&self) -> &NodeHandle {
         &self.node
+    }
+
+    /// The node, for operations of this caller.
+    fn node_for_caller(&self) -> &NodeHandle {
+        if self.is_of_this_node() { &self.node_for_itself } else { &self.node }
+    }
+
+    /// How to ask the node with this id for its health.
+    pub(crate) fn dialer_of(&self, id: &str) -> Dialer {
+        self.node.trust().dialer_of(id).with_token(self.token_of_nodes().as_ref())
     }
 
     /// Begins to observe a request; `None` is a method that does not exist. The gateway ends the observation when the
@@ -181,7 +226,8 @@ impl Service {
         key: &Key,
         deadline: Deadline,
     ) -> Result<Option<Answer>, ServiceError> {
-        let read = pin!(self.node.get(table, key.clone(), deadline.answer_at));
+        self.allow(&method::GET, Target::Key(table, key.user_bytes()))?;
+        let read = pin!(self.node_for_caller().get(table, key.clone(), deadline.answer_at));
         let record = self.wait_for(self.of_read(table, key), read, deadline).await?;
         record.map(|record| self.release(key, record)).transpose()
     }
@@ -194,6 +240,7 @@ impl Service {
         at_least: Option<Version>,
         deadline: Deadline,
     ) -> Result<Option<Answer>, ServiceError> {
+        self.allow(&method::GET, Target::Key(table, key.user_bytes()))?;
         let read = pin!(self.node.get_one(table, key.clone(), at_least, deadline.answer_at));
         let record = self.wait_for(self.of_read(table, key), read, deadline).await?;
         record.map(|record| self.release(key, record)).transpose()
@@ -208,8 +255,10 @@ impl Service {
         ttl: Option<Ttl>,
         deadline: Deadline,
     ) -> Result<Version, ServiceError> {
+        let method = if matches!(content, Content::Tombstone) { &method::DELETE } else { &method::SET };
         let write = pin!(self.node.set(table, key.clone(), content, ttl, deadline.answer_at));
-        self.wait_for(self.of_write(table, &key), write, deadline).await
+        let write = self.wait_for(self.of_write(table, &key), write, deadline);
+        self.audited(method, Target::Key(table, key.user_bytes()), write).await
     }
 
     /// Writes depending on the record that is there.
@@ -221,8 +270,14 @@ impl Service {
         deadline: Deadline,
     ) -> Result<WriteResult, ServiceError> {
         let is_resend = request.is_resend;
-        let write = pin!(self.node.change(table, key.clone(), request, deadline.answer_at));
-        let written = self.wait_for(self.of_write(table, &key), write, deadline).await;
+        let method = match &request.change {
+            Change::Write { content: Content::Tombstone, .. } => &method::DELETE,
+            Change::Write { .. } => &method::SET,
+            Change::Add { .. } => &method::ADD,
+        };
+        let write = pin!(self.node_for_caller().change(table, key.clone(), request, deadline.answer_at));
+        let write = self.wait_for(self.of_write(table, &key), write, deadline);
+        let written = self.audited(method, Target::Key(table, key.user_bytes()), write).await;
         written.map_err(|error| error.of_resend(is_resend))
     }
 
@@ -238,6 +293,7 @@ impl Service {
         key: &Key,
         deadline: Deadline,
     ) -> Result<Option<Answer>, ServiceError> {
+        self.allow(&method::NODE_GET, Target::Key(table, key.user_bytes()))?;
         let key = key.clone().moved_to(self.table_open(table, deadline).await?);
         let read = self.node.node_get(key.clone(), deadline.answer_at);
         let record = self.wait(Access::Read, Some(&key), read, deadline).await?;
@@ -254,11 +310,13 @@ impl Service {
     ) -> Result<Version, ServiceError> {
         self.allow_operator_writes()?;
         let write = self.node.node_set(key.clone(), content, stamp, deadline.answer_at);
-        self.wait(Access::Write, Some(&key), write, deadline).await
+        let write = self.wait(Access::Write, Some(&key), write, deadline);
+        self.audited(&method::NODE_SET, Target::Key(&Table::Default, key.user_bytes()), write).await
     }
 
     /// This node's clock.
     pub(crate) async fn clock(&self, deadline: Deadline) -> Result<Stamp, ServiceError> {
+        self.allow(&method::CLOCK_GET, Target::Cluster)?;
         let clock = self.wait(Access::Read, None, self.node.clock(deadline.answer_at), deadline).await?;
         Ok(self.stamped(clock))
     }
@@ -266,8 +324,8 @@ impl Service {
     /// Raises this node's clock. Ask [`Self::allow_operator_writes`] before the request is parsed.
     pub(crate) async fn raise_clock(&self, to: Clock, deadline: Deadline) -> Result<Stamp, ServiceError> {
         self.allow_operator_writes()?;
-        let raise = self.node.raise_clock(to, deadline.answer_at);
-        Ok(self.stamped(self.wait(Access::Write, None, raise, deadline).await?))
+        let raise = self.wait(Access::Write, None, self.node.raise_clock(to, deadline.answer_at), deadline);
+        Ok(self.stamped(self.audited(&method::CLOCK_SET, Target::Cluster, raise).await?))
     }
 
     /// Whether the configuration allows writes to one replica or clock.
@@ -282,7 +340,8 @@ impl Service {
     }
 
     /// The keys that have a value on this node's replica, in pages; at most `limit` keys, or all if it is 0.
-    pub(crate) fn keys(&self, prefix: String, limit: u64) -> Result<KeyScan, ServiceError> {
+    pub(crate) fn keys(self: &Arc<Self>, prefix: String, limit: u64) -> Result<KeyScan, ServiceError> {
+        self.allow(&method::NODE_INFO, Target::Keys(&Table::Default, prefix.as_bytes()))?;
         // No key is longer, so that no key begins with the prefix; the scan would look at every key in vain.
         if prefix.len() > crate::types::KEY_BYTES_MAX {
             return Err(ServiceError::invalid(&format!("prefix: {}", KeyError::TooLong { bytes: prefix.len() })));
@@ -291,7 +350,7 @@ impl Service {
             let message = format!("this node lists its keys to {SCANS_MAX} clients already: ask again later");
             return Err(ServiceError::new(FailureReason::NotReady, &message).overloaded());
         };
-        Ok(KeyScan::new(self.node.clone(), prefix, limit, permit))
+        Ok(KeyScan::new(Arc::clone(self), prefix, limit, permit))
     }
 
     /// The slot of a key, and its replicas in the order of preference. Other nodes are asked for the name of a table alone.
@@ -301,6 +360,7 @@ impl Service {
         key: &Key,
         deadline: Deadline,
     ) -> Result<(Slot, Vec<ReplicaView>), ServiceError> {
+        self.allow(&method::INFO, Target::Cluster)?;
         self.refuse_while_waiting(deadline).await?;
         let key = key.clone().moved_to(self.table_open(table, deadline).await?);
         let layout = self.node.layout();
@@ -315,6 +375,7 @@ impl Service {
 
     /// The cluster as this node sees it.
     pub(crate) async fn cluster(&self, deadline: Deadline) -> Result<ClusterView, ServiceError> {
+        self.allow(&method::INFO, Target::Cluster)?;
         Ok(self.cluster_under(&self.refuse_while_waiting(deadline).await?))
     }
 
@@ -390,18 +451,33 @@ impl Service {
 
     /// Orders a comparison with each peer at once. False where repair is off.
     pub(crate) async fn repair_now(&self, deadline: Deadline) -> Result<bool, ServiceError> {
-        let is_on = self.status(deadline).await?.repair.is_on;
-        if is_on {
-            let order = async { self.node.order_repair(RepairOrder::PassNow).await.map_err(RequestError::Rejected) };
-            self.wait(Access::Read, None, order, deadline).await?;
-        }
-        Ok(is_on)
+        // The certificate of a node is not enough for this.
+        let asked = Asked::of(&method::NODE_REPAIR, Target::Cluster).with_needs(Needs::Operator);
+        self.audited_as(asked, async {
+            let is_on = self.status(deadline).await?.repair.is_on;
+            if is_on {
+                let order =
+                    async { self.node.order_repair(RepairOrder::PassNow).await.map_err(RequestError::Rejected) };
+                self.wait(Access::Read, None, order, deadline).await?;
+            }
+            Ok(is_on)
+        })
+        .await
+    }
+
+    /// Orders a scrub of this node's store, and returns its number.
+    pub(crate) async fn scrub_now(&self) -> Result<u64, ServiceError> {
+        self.audited(&method::NODE_REPAIR, Target::Cluster, async { Ok(self.node.scrub_now()) }).await
     }
 
     /// The health of this node.
     pub(crate) async fn health(&self, deadline: Deadline) -> Result<HealthReport, ServiceError> {
+        self.allow(&method::NODE_HEALTH, Target::Cluster)?;
         let status = self.status(deadline).await?;
         let mut assessment = self.assessor.assess(&status);
+        if let Some(problem) = self.authorization_problem() {
+            assessment.worsen(&problem);
+        }
         let statistics = self.assessor.statistics_soon().await.unwrap_or_else(|| {
             assessment.worsen("its store has not answered: its number of keys and its size on disk are not known");
             StoreStatistics::default()
@@ -419,6 +495,8 @@ impl Service {
             statistics,
             serves: status.unready.is_none() && !status.store_failed,
             peers: peers.collect(),
+            scrub: self.node.scrub_report(),
+            is_damaged: status.store_damage.is_some(),
             repair: status.repair,
             nodes: self.node.layout().nodes().iter().map(|node| node.id.clone()).collect(),
         })
@@ -473,7 +551,8 @@ impl Service {
     fn release(&self, key: &Key, record: AgedRecord) -> Result<Answer, ServiceError> {
         self.check(record.table, key, &record)?;
         let bytes = record.content.value_bytes();
-        if bytes <= UNCOUNTED_VALUE_BYTES {
+        // What the node reads for itself is bounded where it begins.
+        if bytes <= UNCOUNTED_VALUE_BYTES || self.is_of_this_node() {
             return Ok(Answer { record, guard: None });
         }
         let mut guard = self.buffers.guard();

@@ -6,14 +6,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::auth::Target;
 use crate::runtime::{PlainRequest, Replies, RequestError};
 use crate::types::{AgedRecord, Key, Table};
-use crate::wire::method::Access;
+use crate::wire::method::{self, Access};
 
+use super::authorization::UntoldWrite;
 use super::deadline::Deadline;
 use super::error::{ErrorContext, ServiceError};
 use super::request_metrics::Observation;
 use super::{Answer, Service};
+
+/// A plain read or write that its caller may begin.
+#[derive(Debug)]
+pub(crate) struct AllowedRequest(PlainRequest);
 
 /// A plain read or write that was begun, and has no result yet.
 #[derive(Debug)]
@@ -24,25 +30,41 @@ pub(crate) struct StartedRequest {
     /// A node that has not answered by this time is stuck.
     pub(crate) give_up_at: Instant,
     observation: Observation,
+    /// The line of a write, if it has one.
+    untold: Option<UntoldWrite>,
 }
 
 impl Service {
+    /// The request, if its caller may begin it in `table`.
+    pub(crate) fn allow_plain(&self, table: &Table, request: PlainRequest) -> Result<AllowedRequest, ServiceError> {
+        let (method, key) = match &request {
+            PlainRequest::Get { key } => (&method::GET, key),
+            PlainRequest::Set { key, .. } => (&method::SET, key),
+        };
+        self.allow(method, Target::Key(table, key.user_bytes()))?;
+        Ok(AllowedRequest(request))
+    }
+
     /// Begins `requests` in `table`, which arrived at `now`, each with its number and its observation. Hands each to `started`.
     pub(crate) fn begin(
         &self,
         table: &Table,
-        requests: Vec<(u64, PlainRequest, Observation)>,
+        requests: Vec<(u64, AllowedRequest, Observation)>,
         now: Instant,
         replies: &Arc<Replies>,
         mut started: impl FnMut(u64, StartedRequest),
     ) {
         let Deadline { answer_at, give_up_at, .. } = Deadline::new(None, now);
-        let requests = requests.into_iter().map(|(number, request, observation)| {
+        let requests = requests.into_iter().map(|(number, AllowedRequest(request), observation)| {
             let (key, access) = match &request {
                 PlainRequest::Get { key } => (key.clone(), Access::Read),
                 PlainRequest::Set { key, .. } => (key.clone(), Access::Write),
             };
-            started(number, StartedRequest { key, access, give_up_at, observation });
+            let untold = match access {
+                Access::Read => None,
+                Access::Write => self.untold_write(&method::SET, table, &key),
+            };
+            started(number, StartedRequest { key, access, give_up_at, observation, untold });
             (number, request)
         });
         self.node.begin(table, requests.collect(), answer_at, replies);
@@ -53,9 +75,17 @@ impl Service {
     pub(crate) fn end(
         &self,
         table: &Table,
-        started: StartedRequest,
+        mut started: StartedRequest,
         result: Result<Option<AgedRecord>, RequestError>,
     ) -> (Result<Option<Answer>, ServiceError>, Observation) {
+        if let Some(untold) = started.untold.take() {
+            let outcome = match &result {
+                Ok(_) => "OK",
+                Err(RequestError::Failed(_)) => "FAILED",
+                Err(RequestError::Rejected(_)) => "REJECTED",
+            };
+            untold.tell(outcome);
+        }
         let result = match result {
             Ok(None) => Ok(None),
             Ok(Some(record)) => self.release(&started.key, record).map(Some),
@@ -65,7 +95,10 @@ impl Service {
     }
 
     /// The error of a request that is given up.
-    pub(crate) fn give_up(&self, table: &Table, started: StartedRequest) -> (ServiceError, Observation) {
+    pub(crate) fn give_up(&self, table: &Table, mut started: StartedRequest) -> (ServiceError, Observation) {
+        if let Some(untold) = started.untold.take() {
+            untold.tell("OUTCOME_UNKNOWN");
+        }
         (self.context_of(table, &started).unanswered("the node did not answer in time"), started.observation)
     }
 

@@ -3,8 +3,10 @@
 //! Contract: the key is read first, linearizably. Its answer is exact unless somebody else writes the key meanwhile.
 //! The write itself is a plain one. If the read fails, nothing was written.
 
+use crate::auth::Target;
 use crate::types::{Content, Key, Table, Ttl, Version};
 use crate::wire::failure::FailureReason;
+use crate::wire::method;
 
 use super::Service;
 use super::deadline::Deadline;
@@ -35,6 +37,8 @@ impl Service {
 
     /// Whether a key that is about to be written has a value.
     pub(crate) async fn has_value(&self, table: &Table, key: &Key, deadline: Deadline) -> Result<bool, ServiceError> {
+        // A caller who may not write learns nothing of the key either: whoever may write may read.
+        self.allow(&method::SET, Target::Key(table, key.user_bytes()))?;
         let read = self.node.get(table, key.clone(), deadline.answer_at);
         let record = self.wait_for(self.of_read(table, key), read, deadline).await.map_err(before_write)?;
         Ok(record.is_some_and(|record| matches!(record.content, Content::Value(_))))

@@ -48,18 +48,21 @@ pub(crate) enum Door {
     Http,
     Lines,
     Redis,
+    /// Metrics, probes and the status page. Its requests are not observed.
+    Monitoring,
 }
 
 impl Door {
-    const ALL: [Self; 4] = [Self::Grpc, Self::Http, Self::Lines, Self::Redis];
+    const ALL: [Self; 5] = [Self::Grpc, Self::Http, Self::Lines, Self::Redis, Self::Monitoring];
 
     /// Its name in metrics and logs.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Grpc => "grpc",
             Self::Http => "http",
             Self::Lines => "lines",
             Self::Redis => "redis",
+            Self::Monitoring => "monitoring",
         }
     }
 }

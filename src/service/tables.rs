@@ -5,9 +5,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::auth::Target;
 use crate::types::{DEFAULT_TABLE, Key, Table, TableId, TableInfo, TableName, TableSettings};
 use crate::wire::failure::FailureReason;
-use crate::wire::method::Access;
+use crate::wire::method::{self, Access};
 
 use super::Service;
 use super::deadline::Deadline;
@@ -31,7 +32,9 @@ impl Service {
         deadline: Deadline,
     ) -> Result<CreatedTable, ServiceError> {
         let create = self.node.create_table(name.clone(), settings, deadline.answer_at);
-        let (table, is_new) = self.wait(Access::Write, None, create, deadline).await?;
+        let create = self.wait(Access::Write, None, create, deadline);
+        let whole = Table::Named(name.clone());
+        let (table, is_new) = self.audited(&method::TABLE_CREATE, Target::Keys(&whole, b""), create).await?;
         Ok(CreatedTable { info: TableInfo { name, table }, is_new })
     }
 
@@ -39,11 +42,13 @@ impl Service {
     pub(crate) async fn table_drop(&self, name: TableName, deadline: Deadline) -> Result<(), ServiceError> {
         let table = Table::Named(name.clone());
         let drop = self.node.drop_table(name, deadline.answer_at);
-        self.wait_for(self.of_table(Access::Write, &table), drop, deadline).await
+        let drop = self.wait_for(self.of_table(Access::Write, &table), drop, deadline);
+        self.audited(&method::TABLE_DROP, Target::Keys(&table, b""), drop).await
     }
 
     /// The table of this name.
     pub(crate) async fn table_get(&self, name: &TableName, deadline: Deadline) -> Result<TableInfo, ServiceError> {
+        self.allow(&method::TABLE_GET, Target::PartOf(&Table::Named(name.clone())))?;
         let read = self.node.table(name, deadline.answer_at);
         match self.wait(Access::Read, None, read, deadline).await? {
             Some(table) => Ok(TableInfo { name: name.clone(), table }),
@@ -51,20 +56,28 @@ impl Service {
         }
     }
 
-    /// All tables whose names are above `after`, in the order of their names' bytes, at most `limit`.
-    pub(crate) fn tables(self: &Arc<Self>, after: Option<&str>, limit: Option<u64>, deadline: Deadline) -> TableList {
-        TableList {
+    /// The tables whose names are above `after`, in the order of their names' bytes, at most `limit`: those of which the caller
+    /// may read a part.
+    pub(crate) fn tables(
+        self: &Arc<Self>,
+        after: Option<&str>,
+        limit: Option<u64>,
+        deadline: Deadline,
+    ) -> Result<TableList, ServiceError> {
+        self.allow(&method::TABLE_LIST, Target::Cluster)?;
+        Ok(TableList {
             service: Arc::clone(self),
             default_is_due: after.is_none_or(|after| after < DEFAULT_TABLE),
             after: after.map(key_of_name),
             left: limit.unwrap_or(u64::MAX),
             deadline,
             has_ended: false,
-        }
+        })
     }
 
     /// The id that the keys of `table` are stored under, for a watch or a list of several pages.
     pub(crate) async fn table_open(&self, table: &Table, deadline: Deadline) -> Result<TableId, ServiceError> {
+        self.allow(&method::TABLE_GET, Target::PartOf(table))?;
         if *table == Table::Default {
             return Ok(TableId::DEFAULT);
         }
@@ -142,8 +155,14 @@ impl TableList {
                     return Some(Err(error));
                 }
             };
-            let page = self.take(found, next);
-            self.has_ended = page.next.is_none() || self.left == 0;
+            let page = match self.take(found, next) {
+                Ok(page) => page,
+                Err(error) => {
+                    self.has_ended = true;
+                    return Some(Err(error));
+                }
+            };
+            self.has_ended = self.after.is_none() || self.left == 0;
             if !page.tables.is_empty() || self.has_ended {
                 return Some(Ok(page));
             }
@@ -151,8 +170,8 @@ impl TableList {
         None
     }
 
-    /// The page of the tables `found`, with the default table in its place.
-    fn take(&mut self, found: Vec<TableInfo>, next: Option<Key>) -> TablePage {
+    /// The page of the tables `found`, with the default table in its place, without those of which the caller may read nothing.
+    fn take(&mut self, found: Vec<TableInfo>, next: Option<Key>) -> Result<TablePage, ServiceError> {
         let mut tables: Vec<Option<TableInfo>> = found.into_iter().map(Some).collect();
         let reaches_default = next.as_ref().is_none_or(|next| next.as_str() >= DEFAULT_TABLE);
         if self.default_is_due && reaches_default {
@@ -160,6 +179,15 @@ impl TableList {
             let place = tables.iter().position(|table| name_of(table.as_ref()) > DEFAULT_TABLE).unwrap_or(tables.len());
             tables.insert(place, None);
         }
+        let all = tables.len();
+        let mut seen = Vec::with_capacity(all);
+        for table in tables {
+            let named = table.as_ref().map_or(Table::Default, |info| Table::Named(info.name.clone()));
+            if self.service.may(&method::TABLE_GET, Target::PartOf(&named))? {
+                seen.push(table);
+            }
+        }
+        let mut tables = seen;
         let left = usize::try_from(self.left).unwrap_or(usize::MAX);
         let mut next = next.map(|next| next.as_str().to_owned());
         if tables.len() > left {
@@ -168,7 +196,11 @@ impl TableList {
         }
         self.left -= tables.len() as u64;
         self.after = next.as_deref().map(key_of_name);
-        TablePage { tables, next }
+        // The name of a table that the caller may not see is not told.
+        if tables.len() < all && next.is_some() {
+            next = tables.last().map(|last| name_of(last.as_ref()).to_owned());
+        }
+        Ok(TablePage { tables, next })
     }
 }
 

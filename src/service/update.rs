@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedMutexGuard;
 
+use crate::auth::Target;
 use crate::types::{
     AgedRecord, Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, Table, Ttl, Value, Version,
 };
 use crate::wire::failure::FailureReason;
+use crate::wire::method;
 
 use super::buffer_budget::BudgetGuard;
 use super::deadline::Deadline;
@@ -62,6 +64,7 @@ impl Service {
         deadline: Deadline,
         mut judge: impl FnMut(Option<Present<'_>>) -> Update<T>,
     ) -> Result<Updated<T>, ServiceError> {
+        self.allow(&method::SET, Target::Key(table, key.user_bytes()))?;
         let Ok(_turn) = tokio::time::timeout_at(deadline.answer_at.into(), self.turns.take(table, key)).await else {
             return Err(too_busy("other updates of the key took all the time"));
         };
@@ -76,7 +79,7 @@ impl Service {
                 Update::Keep(result) => return Ok(Updated { result, guard }),
                 Update::Write { content, ttl, result } => (content, ttl, result),
             };
-            let checksum = Checksum::of(key, &content).and_ttl(ttl);
+            let checksum = Checksum::of_write(key, &content, ttl);
             let change = Change::Write { condition: Condition::Version(version), content, ttl, checksum };
             let request = ChangeRequest { change, token: IdempotencyToken(rand::random()), is_resend: false };
             match self.change(table, key.clone(), request, deadline).await {

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::api;
+use crate::auth::Target;
 use crate::limits::WATCHES_MAX;
 use crate::protocol::Listed;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{WatchEvent, WatchNews};
 use crate::runtime::{WatchEnded, WatchStream};
-use crate::types::{Key, Lookup};
+use crate::types::{Key, Lookup, Table};
 use crate::wire::failure::FailureReason;
-use crate::wire::method::Access;
+use crate::wire::method::{self, Access};
 use crate::wire::watch::{WatchCall, WatchCodec};
 
 use super::Service;
@@ -27,6 +28,7 @@ use super::health::unready_text;
 pub(crate) struct Watch {
     service: Arc<Service>,
     stream: WatchStream,
+    table: Table,
     filter: Filter,
     values: bool,
     /// The rest of the last page of the list.
@@ -42,9 +44,10 @@ impl Service {
         WatchCodec { layout: self.node.layout(), versions: self.versions() }
     }
 
-    /// Begins a watch.
-    pub(crate) async fn watch(self: &Arc<Self>, call: WatchCall) -> Result<Watch, ServiceError> {
+    /// Begins a watch of keys of `table`.
+    pub(crate) async fn watch(self: &Arc<Self>, table: &Table, call: WatchCall) -> Result<Watch, ServiceError> {
         let WatchCall { filter, cursor, values, with_list } = call;
+        self.allow(&method::WATCH, watched(table, &filter))?;
         let Ok(permit) = Arc::clone(&self.watches).try_acquire_owned() else {
             let message = format!("this node has {WATCHES_MAX} watches already: ask another node, or share watches");
             return Err(ServiceError::new(FailureReason::NotReady, &message).overloaded());
@@ -52,13 +55,21 @@ impl Service {
         let stream = self.node.watch(filter.clone(), cursor, values, with_list).await;
         let stream = stream.map_err(|_| ended(&WatchEnded::Ended))?;
         let (page, guard) = (Vec::new().into_iter(), self.buffers.guard());
-        Ok(Watch { service: Arc::clone(self), stream, filter, values, page, guard, _permit: permit })
+        let table = table.clone();
+        Ok(Watch { service: Arc::clone(self), stream, table, filter, values, page, guard, _permit: permit })
     }
 }
 
 impl Watch {
     /// The next event.
     pub(crate) async fn next(&mut self) -> Result<api::WatchResponse, ServiceError> {
+        let event = self.next_event().await?;
+        // Whoever was revoked meanwhile is told no more.
+        self.service.allow(&method::WATCH, watched(&self.table, &self.filter))?;
+        Ok(event)
+    }
+
+    async fn next_event(&mut self) -> Result<api::WatchResponse, ServiceError> {
         loop {
             if let Some(response) = self.next_listed()? {
                 return Ok(response);
@@ -107,6 +118,14 @@ impl Watch {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// What a watch is about.
+fn watched<'a>(table: &'a Table, filter: &'a Filter) -> Target<'a> {
+    match filter {
+        Filter::Key(key) => Target::Key(table, key.user_bytes()),
+        Filter::Prefix(prefix) => Target::Keys(table, Key::user_part(prefix)),
     }
 }
 

@@ -193,8 +193,9 @@ impl Store for MemoryStore {
             key: key.clone(),
             digest: record.digest(),
         };
-        let page = page.map(record).collect();
-        Ok(SlotsPage { records: page, has_more: records.next().is_some(), damaged: 0 })
+        let page: Vec<SlotRecord> = page.map(record).collect();
+        let intact = page.len();
+        Ok(SlotsPage { records: page, has_more: records.next().is_some(), damaged: 0, intact })
     }
 
     fn expiries(

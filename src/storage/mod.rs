@@ -15,10 +15,15 @@ mod record_cache;
 pub mod rocks;
 pub mod watched;
 
+use std::time::SystemTime;
+
 use crate::types::{
     Batch, Expiry, Found, Key, KeyRange, Meta, ReadKind, Removed, RunningTime, ScannedKeys, Slot, SlotRange, SlotsPage,
     TableId,
 };
+
+/// How the names of stores begin that were set aside because they are damaged.
+const STORE_ASIDE: &str = "store.damaged-";
 
 /// Whether a read may wait for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +112,17 @@ pub struct PageBounds {
     pub looked_at_max: usize,
 }
 
+/// How far a scrub has read a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScrubPlace {
+    /// The family of entries that it reads.
+    family: usize,
+    /// The last entry of it that was read.
+    after: Option<Vec<u8>>,
+    /// How often in a row it could read nothing from here, because files came and went.
+    tries: u8,
+}
+
 /// Numbers about a store, for status and metrics. Some are estimates, because exact numbers would cost a scan.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoreStatistics {
@@ -128,6 +144,8 @@ pub struct StoreStatistics {
     pub block_cache_bytes: u64,
     /// 1 while the store stops writes, because flushes or compactions lag or the store is closed; else 0.
     pub write_stopped: u64,
+    /// How many damaged stores were set aside beside it.
+    pub stores_aside: u64,
     /// How often the store met damage since the process started. [`watched::Watched`] counts it.
     pub damage_met: u64,
     /// How long the store stalled writers since the process started, in microseconds.
@@ -261,6 +279,28 @@ pub trait Store: Send + Sync + 'static {
     fn damage(&self) -> Option<String> {
         None
     }
+
+    /// Reads what is on the disk from `place` on, and verifies each byte and each checksum. It reads past the caches of the store,
+    /// so that it sees the disk. It calls `goes_on` with the bytes of keys and values that it has read since the last call, and
+    /// ends early where that returns `false`. Returns the place from which the next call reads on; `None` once everything was
+    /// read, which [`Store::scrubbed_at`] then remembers. A store in memory has nothing to read. Waits for the disk.
+    ///
+    /// # Errors
+    /// When the disk fails, or at the first damage that it meets.
+    fn scrub(&self, place: ScrubPlace, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<Option<ScrubPlace>, StoreError> {
+        let _ = (place, goes_on);
+        Ok(None)
+    }
+
+    /// When a scrub has read everything last, or when the store was first asked this. `None` for a store in memory, and where the
+    /// disk does not say.
+    fn scrubbed_at(&self) -> Option<SystemTime> {
+        None
+    }
+
+    /// Remembers over a restart that everything is to be read again: the answer to [`Store::scrubbed_at`] is the beginning of
+    /// [`SystemTime`]'s epoch until a scrub has read all of it.
+    fn forget_scrub(&self) {}
 
     /// Writes into tables what is only in the log, so that the next start is quick. Durability does not depend on it.
     ///

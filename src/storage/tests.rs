@@ -392,6 +392,7 @@ fn slots_are_read_in_pages_one_after_the_other() {
             store.slots(&range, max).expect("a page")
         };
         let page = |range: std::ops::Range<usize>, has_more| SlotsPage {
+            intact: range.len(),
             records: expected[range].to_vec(),
             has_more,
             damaged: 0,

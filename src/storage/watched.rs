@@ -1,14 +1,18 @@
 //! A store that remembers that it met damage, so that somebody is told.
 //!
 //! Contract: that of the store within it; nothing is changed. What is damaged stays damaged: a store that met damage says so until the
-//! process ends.
+//! process ends. The next start then reads all of it again.
 //!
-//! Caveat: damage is met where something reads it. A node reads all its records after each start, to count them for repair.
+//! Caveat: damage is met where something reads it. A node reads all its records after each start, to count them for repair, and a
+//! scrub reads all that there is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
-use super::{Cursor, DiskRoom, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
+use super::{
+    Cursor, DiskRoom, KeysPage, PageBounds, ReadOutcome, ReadTier, ScrubPlace, Store, StoreError, StoreStatistics,
+};
 use crate::types::{
     Batch, Expiry, Key, KeyRange, Meta, ReadKind, Removed, RunningTime, ScannedKeys, Slot, SlotRange, SlotsPage,
     TableId,
@@ -33,7 +37,12 @@ impl<S: Store> Watched<S> {
     fn note(&self, times: u64, what: impl FnOnce() -> String) {
         self.times.fetch_add(times, Ordering::Relaxed);
         // A panic under this lock leaves no half-changed state behind.
-        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(what);
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_none() {
+            *first = Some(what());
+            drop(first);
+            self.store.forget_scrub();
+        }
     }
 
     /// The same result.
@@ -117,6 +126,23 @@ impl<S: Store> Store for Watched<S> {
 
     fn damage(&self) -> Option<String> {
         self.first.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn scrub(&self, place: ScrubPlace, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<Option<ScrubPlace>, StoreError> {
+        let next = self.noted(self.store.scrub(place, goes_on))?;
+        if next.is_none() && self.damage().is_some() {
+            // A read has met damage that is not on the disk any more, or that a scrub does not see.
+            self.store.forget_scrub();
+        }
+        Ok(next)
+    }
+
+    fn scrubbed_at(&self) -> Option<SystemTime> {
+        self.store.scrubbed_at()
+    }
+
+    fn forget_scrub(&self) {
+        self.store.forget_scrub();
     }
 
     fn flush(&self) -> Result<(), StoreError> {

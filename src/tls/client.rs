@@ -69,7 +69,7 @@ impl ClientTls {
 
     /// How to connect by it.
     pub(crate) fn dialer(&self) -> Dialer {
-        Dialer(Some(Arc::clone(&self.files) as Arc<dyn Dial>))
+        Dialer::new(Some(Arc::clone(&self.files) as Arc<dyn Dial>))
     }
 }
 

@@ -18,14 +18,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tonic::codegen::http::HeaderValue;
 use tonic::transport::Uri;
 use tower_service::Service;
 
 use super::files::{Authorities, Own};
 use super::verify::{Expected, OfServer, Slot};
 use super::{Fixed, provider, words};
+use crate::auth::Token;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The name of HTTP/2 for ALPN.
+const HTTP_2: &[u8] = b"h2";
 
 /// One attempt to speak TLS.
 pub(super) struct Attempt {
@@ -60,7 +65,7 @@ impl Attempt {
             Some(own) => builder.with_client_cert_resolver(Arc::new(Fixed(Arc::clone(&own.certified)))),
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![HTTP_2.to_vec()];
         config.resumption = Resumption::disabled();
         Ok(Self { config: Arc::new(config), slot, own, may_be_plain })
     }
@@ -72,15 +77,40 @@ pub(super) trait Dial: fmt::Debug + Send + Sync {
     fn attempt(&self, host: &str) -> io::Result<Attempt>;
 }
 
-/// How connections are secured. The default is: not at all.
+/// How connections are secured, and whose requests go over them. The default is: not at all, and nobody's.
 #[derive(Clone, Debug, Default)]
-pub struct Dialer(pub(super) Option<Arc<dyn Dial>>);
+pub struct Dialer {
+    dial: Option<Arc<dyn Dial>>,
+    /// The value of `authorization` of each request.
+    authorization: Option<HeaderValue>,
+}
 
 impl Dialer {
+    /// Connections that `dial` prepares.
+    pub(super) fn new(dial: Option<Arc<dyn Dial>>) -> Self {
+        Self { dial, authorization: None }
+    }
+
+    /// The same, with a token in each request.
+    #[must_use]
+    pub fn with_token(self, token: Option<&Token>) -> Self {
+        let header = |token: &Token| {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal())).expect("a token is plain text");
+            value.set_sensitive(true);
+            value
+        };
+        Self { authorization: token.map(header), ..self }
+    }
+
+    /// The value of `authorization` of each request.
+    pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
+        self.authorization.as_ref()
+    }
+
     /// Whether connections are secured.
     #[must_use]
     pub fn is_secure(&self) -> bool {
-        self.0.is_some()
+        self.dial.is_some()
     }
 
     /// The scheme of URIs: that of HTTP.
@@ -95,12 +125,19 @@ impl Dialer {
 pub struct Connector<C> {
     inner: C,
     dialer: Dialer,
+    /// The protocol that TLS is asked for.
+    protocol: &'static [u8],
 }
 
 impl<C> Connector<C> {
-    /// A connector on top of another one.
+    /// A connector on top of another one, for HTTP/2.
     pub fn new(inner: C, dialer: Dialer) -> Self {
-        Self { inner, dialer }
+        Self { inner, dialer, protocol: HTTP_2 }
+    }
+
+    /// The same for HTTP/1.1, which a node's listener for monitoring speaks.
+    pub fn for_http_1(inner: C, dialer: Dialer) -> Self {
+        Self { inner, dialer, protocol: b"http/1.1" }
     }
 }
 
@@ -121,16 +158,23 @@ where
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = self.inner.call(uri.clone());
         // The clone has not been asked whether it is ready; connectors of TCP always are.
-        let (dialer, mut again) = (self.dialer.clone(), self.inner.clone());
+        let (dialer, protocol, mut again) = (self.dialer.clone(), self.protocol, self.inner.clone());
         Box::pin(async move {
             let tcp = connecting.await.map_err(Into::into)?.into_inner();
-            let Some(dial) = &dialer.0 else { return Ok(TokioIo::new(Dialed::Plain(tcp))) };
+            let Some(dial) = &dialer.dial else { return Ok(TokioIo::new(Dialed::Plain(tcp))) };
             let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
             let attempt = dial.attempt(host)?;
             let name = server_name(host)?;
-            match TlsConnector::from(Arc::clone(&attempt.config)).connect(name, tcp).await {
+            let mut config = Arc::clone(&attempt.config);
+            if protocol != HTTP_2 {
+                Arc::make_mut(&mut config).alpn_protocols = vec![protocol.to_vec()];
+            }
+            match TlsConnector::from(config).connect(name, tcp).await {
                 Ok(stream) => Ok(TokioIo::new(Dialed::Tls { stream: Box::new(stream), own: attempt.own })),
-                Err(error) if attempt.may_be_plain && words::is_without_tls(&error) => {
+                // Nobody on the way may make it tell its token.
+                Err(error)
+                    if attempt.may_be_plain && dialer.authorization.is_none() && words::is_without_tls(&error) =>
+                {
                     let tcp = again.call(uri).await.map_err(Into::into)?.into_inner();
                     Ok(TokioIo::new(Dialed::Plain(tcp)))
                 }

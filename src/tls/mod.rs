@@ -50,7 +50,7 @@ use rustls::sign::CertifiedKey;
 pub use accept::{Accepted, Caller, Channel, Door};
 pub use certificate::{Facts, Key, Name};
 pub use client::ClientTls;
-pub use dial::{Connector, Dialer};
+pub use dial::{Connector, Dialed, Dialer};
 pub use files::{Authorities, FileError, Own, facts, is_open_to_others};
 #[cfg(feature = "server")]
 pub use node::{NodeFiles, NodeTls, Trust};

@@ -292,7 +292,7 @@ impl Trust {
     /// How to connect to the peer with this id.
     #[must_use]
     pub fn dialer(&self, peer: &NodeId) -> Dialer {
-        Dialer(self.tls.as_ref().map(|tls| {
+        Dialer::new(self.tls.as_ref().map(|tls| {
             let dial = DialPeer { tls: Arc::clone(tls), name: tls.name_of(peer) };
             Arc::new(dial) as Arc<dyn Dial>
         }))

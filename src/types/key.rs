@@ -116,6 +116,12 @@ impl Key {
         table_of(prefix)
     }
 
+    /// What the user of a table has given of a prefix as it is stored.
+    #[must_use]
+    pub fn user_part(prefix: &[u8]) -> &[u8] {
+        if prefix.first() == Some(&TABLE_MARK) { prefix.get(TABLE_PREFIX_BYTES..).unwrap_or_default() } else { prefix }
+    }
+
     /// The key's table.
     #[must_use]
     pub fn table(&self) -> TableId {
@@ -131,7 +137,7 @@ impl Key {
     /// The bytes that the user of the key's table knows.
     #[must_use]
     pub fn user_bytes(&self) -> &[u8] {
-        if self.0.first() == Some(&TABLE_MARK) { &self.0[TABLE_PREFIX_BYTES..] } else { &self.0 }
+        Self::user_part(&self.0)
     }
 
     /// The same as text.

@@ -142,6 +142,8 @@ pub struct SlotsPage {
     pub has_more: bool,
     /// How many entries or blocks of them are damaged, and were left out.
     pub damaged: usize,
+    /// How many of the records come before the first damage; all, where nothing is damaged.
+    pub intact: usize,
 }
 
 /// When a replica may acknowledge a record. Metadata (epochs, incarnations, peers, dropped tables, fence and seals) is fsynced

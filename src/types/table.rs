@@ -149,6 +149,8 @@ impl TableId {
     pub const DEFAULT: Self = Self(0);
     /// The records of the names of all other tables.
     pub const NAMES: Self = Self(1);
+    /// The record of everybody who has rights.
+    pub const HOLDERS: Self = Self(2);
     /// The first id of a table that is created.
     pub const FIRST: Self = Self(16);
 

@@ -75,10 +75,14 @@ pub enum FailureReason {
     MembersRefused,
     /// Another change of members came first. Nothing was done.
     MembersChanged,
+    /// The caller is not known to the node: it shows no token and no certificate, or none that has rights. Nothing was done.
+    Unauthenticated,
+    /// The caller lacks a right. Nothing was done, and nothing is said of what the request was about.
+    PermissionDenied,
 }
 
 impl FailureReason {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 19] = [
         Self::NotApplied,
         Self::OutcomeUnknown,
         Self::NoQuorum,
@@ -96,6 +100,8 @@ impl FailureReason {
         Self::TableExists,
         Self::MembersRefused,
         Self::MembersChanged,
+        Self::Unauthenticated,
+        Self::PermissionDenied,
     ];
 
     /// The reason as it stands in an `ErrorInfo`.
@@ -119,6 +125,8 @@ impl FailureReason {
             Self::TableExists => "TABLE_EXISTS",
             Self::MembersRefused => "MEMBERS_REFUSED",
             Self::MembersChanged => "MEMBERS_CHANGED",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::PermissionDenied => "PERMISSION_DENIED",
         }
     }
 
@@ -139,6 +147,8 @@ impl FailureReason {
             Self::NoSuchTable => Code::NotFound,
             Self::TableExists => Code::AlreadyExists,
             Self::MembersChanged => Code::Aborted,
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::PermissionDenied => Code::PermissionDenied,
             Self::NotReplica
             | Self::StampNotGreater
             | Self::OperatorWritesOff

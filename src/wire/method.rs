@@ -1,7 +1,9 @@
 //! The table of methods that clients and operators may call, beside the descriptors that api/api.proto compiles to.
 //!
 //! Invariant: the table has every method of every service but Peer, and no other (a test compares it with the
-//! descriptors). A property of a method as such is a column here: whether it writes.
+//! descriptors). A property of a method as such is a column here: whether it writes, and what its caller needs.
+
+use crate::auth::{Needs, Right};
 
 /// Whether a call may change data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,51 +20,71 @@ pub struct Method {
     /// `/api.Cluster/Get`.
     path: &'static str,
     access: Access,
+    needs: Needs,
 }
 
-/// All methods that a client or an operator may call.
-pub const METHODS: [Method; 24] = [
-    Method::read("/api.Cluster/Info"),
-    Method::read("/api.Cluster/Get"),
-    Method::read("/api.Cluster/BatchGet"),
-    Method::read("/api.Cluster/List"),
-    Method::write("/api.Cluster/Set"),
-    Method::write("/api.Cluster/Delete"),
-    Method::write("/api.Cluster/BatchWrite"),
-    Method::write("/api.Cluster/Add"),
-    Method::read("/api.Cluster/Watch"),
-    Method::write("/api.Tables/Create"),
-    Method::read("/api.Tables/Get"),
-    Method::read("/api.Tables/List"),
-    Method::write("/api.Tables/Drop"),
-    Method::read("/api.Node/Health"),
-    Method::write("/api.Node/Repair"),
-    Method::read("/api.Node/Info"),
-    Method::read("/api.Node/Get"),
-    Method::write("/api.Node/Set"),
-    Method::read("/api.Members/Get"),
-    Method::read("/api.Members/Plan"),
-    Method::write("/api.Members/Change"),
-    Method::write("/api.Members/Abort"),
-    Method::read("/api.Clock/Get"),
-    Method::write("/api.Clock/Set"),
-];
+macro_rules! methods {
+    ($($name:ident: $access:ident $path:literal needs $needs:expr;)*) => {
+        $(#[doc = concat!("`", $path, "`.")] pub static $name: Method = Method::$access($path, $needs);)*
+
+        /// All methods that a client or an operator may call.
+        pub static METHODS: [&Method; [$($path),*].len()] = [$(&$name),*];
+    };
+}
+
+methods! {
+    INFO: read "/api.Cluster/Info" needs Needs::Identity;
+    GET: read "/api.Cluster/Get" needs READ;
+    BATCH_GET: read "/api.Cluster/BatchGet" needs READ;
+    LIST: read "/api.Cluster/List" needs READ;
+    SET: write "/api.Cluster/Set" needs WRITE;
+    DELETE: write "/api.Cluster/Delete" needs WRITE;
+    BATCH_WRITE: write "/api.Cluster/BatchWrite" needs WRITE;
+    ADD: write "/api.Cluster/Add" needs WRITE;
+    WATCH: read "/api.Cluster/Watch" needs READ;
+    TABLE_CREATE: write "/api.Tables/Create" needs ADMIN;
+    TABLE_GET: read "/api.Tables/Get" needs READ;
+    // It lists the tables of which the caller may read a part.
+    TABLE_LIST: read "/api.Tables/List" needs Needs::Identity;
+    TABLE_DROP: write "/api.Tables/Drop" needs ADMIN;
+    TOKEN_CREATE: write "/api.Tokens/Create" needs Needs::Everything;
+    TOKEN_LIST: read "/api.Tokens/List" needs Needs::Everything;
+    TOKEN_REVOKE: write "/api.Tokens/Revoke" needs Needs::Everything;
+    // Clients ask it before they send a write to a node that they have not heard of for a while.
+    NODE_HEALTH: read "/api.Node/Health" needs Needs::Identity;
+    // A node may order scrubs alone.
+    NODE_REPAIR: write "/api.Node/Repair" needs Needs::OperatorOrNode;
+    NODE_INFO: read "/api.Node/Info" needs READ;
+    NODE_GET: read "/api.Node/Get" needs READ;
+    NODE_SET: write "/api.Node/Set" needs Needs::Operator;
+    MEMBERS_GET: read "/api.Members/Get" needs Needs::Observer;
+    MEMBERS_PLAN: read "/api.Members/Plan" needs Needs::Operator;
+    // A node may ask for its own place alone.
+    MEMBERS_CHANGE: write "/api.Members/Change" needs Needs::OperatorOrNode;
+    MEMBERS_ABORT: write "/api.Members/Abort" needs Needs::Operator;
+    CLOCK_GET: read "/api.Clock/Get" needs Needs::Observer;
+    CLOCK_SET: write "/api.Clock/Set" needs Needs::Operator;
+}
+
+const READ: Needs = Needs::Keys(Right::Read);
+const WRITE: Needs = Needs::Keys(Right::Write);
+const ADMIN: Needs = Needs::Keys(Right::Admin);
 
 const PACKAGE: &str = "/api.";
 
 impl Method {
-    const fn read(path: &'static str) -> Self {
-        Self { path, access: Access::Read }
+    const fn read(path: &'static str, needs: Needs) -> Self {
+        Self { path, access: Access::Read, needs }
     }
 
-    const fn write(path: &'static str) -> Self {
-        Self { path, access: Access::Write }
+    const fn write(path: &'static str, needs: Needs) -> Self {
+        Self { path, access: Access::Write, needs }
     }
 
     /// The method that gRPC calls by `path`.
     #[must_use]
     pub fn find(path: &str) -> Option<&'static Self> {
-        METHODS.iter().find(|method| method.path == path)
+        METHODS.iter().copied().find(|method| method.path == path)
     }
 
     /// Its name in metrics and logs, as `Cluster/Get`.
@@ -77,6 +99,12 @@ impl Method {
         self.access
     }
 
+    /// What it needs of its caller, once a node asks who that is.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        self.needs
+    }
+
     /// The full name of its service, as `api.Cluster`.
     #[must_use]
     pub fn service(&self) -> &'static str {
@@ -87,7 +115,7 @@ impl Method {
 /// The full names of the services that have a method in the table, each once.
 #[must_use]
 pub fn services() -> Vec<&'static str> {
-    let mut services: Vec<&'static str> = METHODS.iter().map(Method::service).collect();
+    let mut services: Vec<&'static str> = METHODS.iter().map(|method| method.service()).collect();
     services.dedup();
     services
 }
@@ -124,6 +152,6 @@ mod tests {
         for path in ["/api.Cluster/Steal", "/api.Peer/Link", "/api.Cluster/Get/more", "Cluster/Get", "/", ""] {
             assert_eq!(Method::find(path), None, "{path}");
         }
-        assert_eq!(services(), ["api.Cluster", "api.Tables", "api.Node", "api.Members", "api.Clock"]);
+        assert_eq!(services(), ["api.Cluster", "api.Tables", "api.Tokens", "api.Node", "api.Members", "api.Clock"]);
     }
 }

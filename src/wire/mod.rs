@@ -31,6 +31,8 @@ mod refusals;
 mod repair;
 #[cfg(feature = "server")]
 pub mod tables;
+#[cfg(feature = "server")]
+pub mod tokens;
 pub mod version;
 #[cfg(feature = "server")]
 pub mod watch;

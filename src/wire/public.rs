@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::version::NotAVersion;
 use crate::api;
 use crate::api::entry::Content as Arm;
+use crate::auth::GrantError;
 use crate::limits::VALUE_BYTES_MAX;
 use crate::types::{
     Checksum, Clock, Content, KEY_BYTES_MAX, Key, KeyError, NodeId, NodeIdError, Record, Stamp, Table, TableNameError,
@@ -40,6 +41,20 @@ pub enum WireError {
         field: &'static str,
         /// The fault, and what is accepted.
         source: TableNameError,
+    },
+    /// The id of a token that is not valid.
+    #[error("{field}: it is no id of a token: 1 to 16 small letters and digits are accepted")]
+    TokenId {
+        /// The field's path in the message.
+        field: &'static str,
+    },
+    /// A right that is not valid.
+    #[error("{field}: {source}")]
+    Grant {
+        /// The field's path in the message.
+        field: &'static str,
+        /// The fault, and what is accepted.
+        source: GrantError,
     },
     /// A greatest value beyond that of all values.
     #[error(

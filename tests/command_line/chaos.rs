@@ -19,7 +19,8 @@ fn nodes_that_are_killed_and_paused_fail_no_operation_and_nothing_stays_behind()
     let [verdict] = of("verdict")[..] else { panic!("{told}{said}") };
     assert_eq!(verdict["verdict"], "linearizable", "{told}");
     assert!(verdict["kills"].as_u64() >= Some(1) && verdict["pauses"].as_u64() >= Some(1), "{told}");
-    assert_eq!((of("kill").len(), of("restart").len()), (of("restart").len(), of("kill").len()), "{told}");
+    // The load may end while a node is down.
+    assert!(of("kill").len() - of("restart").len() <= 1, "{told}");
     for kind in ["get", "compare_and_set", "delete"] {
         let counts = &verdict["operations"][kind];
         assert!(counts["done"].as_u64() > Some(100), "{told}");

@@ -83,3 +83,90 @@ async fn check_judges_disk_space_files_and_nodes() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("/nowhere/at/all"), "{}", text(&refused.stderr));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn top_shows_what_the_nodes_do() {
+    let cluster = Cluster::start_as(&plan(&["1", "2", "3"])).await;
+    let client = cluster.client();
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    let writing = async {
+        while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+            client.set("k", "v").await.unwrap();
+        }
+    };
+    let looking = async {
+        let mut command = quorate(&cluster, &["top", "--json", "--every", "300ms", "--count", "3"]);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        output
+    };
+    let (output, ()) = tokio::join!(looking, writing);
+    assert!(output.status.success(), "{output:?}");
+    let looks: Vec<Json> = text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        (looks.len(), &looks[0]["nodes"][0]["rates"]),
+        (3, &Json::Null),
+        "there is nothing to compare with at first"
+    );
+    for node in looks[2]["nodes"].as_array().unwrap() {
+        assert!(node["rates"]["clock_per_second"].as_f64().unwrap() > 1.0, "{node}");
+        assert_eq!(node["links"], serde_json::json!({ "linked": 2, "all": 2 }), "{node}");
+    }
+    let shown = quorate(&cluster, &["top", "--count", "1"]).output().unwrap();
+    let shown = text(&shown.stdout);
+    assert!(shown.contains("CLOCK/S") && shown.contains("tolerates 1 more failure\n"), "{shown}");
+    let refused = quorate(&cluster, &["top", "--count", "0"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bundle_has_what_is_known_and_neither_keys_nor_secrets() {
+    let mut cluster = Cluster::start_as(&plan(&["1", "2", "3"])).await;
+    cluster.client().set("bobs-card", "hunter2").await.unwrap();
+    cluster.nodes[2].kill();
+    let log = cluster.dir().join("n.log");
+    std::fs::write(&log, "ERROR could not read a record key=bobs-card\nINFO ready\n").unwrap();
+    let config = cluster.nodes[0].files.node_file.clone();
+    let with_secret = cluster.dir().join("secret.yml");
+    std::fs::write(&with_secret, "tls:\n  password: hunter2\n").unwrap();
+    let folder = cluster.dir().join("bundle");
+    let metrics = format!("127.0.0.1:{}", cluster.nodes[1].metrics_port);
+    let gone = format!("127.0.0.1:{}", cluster.nodes[2].metrics_port);
+    let paths = [&folder, &config, &with_secret, &log].map(|path| path.to_str().unwrap().to_owned());
+    let [to, config, secret, log] = paths.each_ref().map(String::as_str);
+    let options = ["--config", config, "--config", secret, "--log", log, "--metrics", &metrics, "--metrics", &gone];
+    let made = quorate(&cluster, &[&["debug", "bundle", to, "--json"][..], &options].concat()).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let made: Json = serde_json::from_slice(&made.stdout).unwrap();
+    assert_eq!(made["left_out"].as_array().unwrap().len(), 1, "only node 3 has no metrics: {made}");
+    let read =
+        |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    for name in made["files"].as_array().unwrap() {
+        let content = read(name.as_str().unwrap());
+        assert!(!content.contains("hunter2") && !content.contains("bobs-card"), "{name}: {content}");
+    }
+    let status: Json = serde_json::from_str(&read("status.json")).unwrap();
+    assert_eq!((&status["failures_tolerated"], &status["nodes"][2]["state"]), (&0.into(), &"no answer".into()));
+    let members: Json = serde_json::from_str(&read("members.json")).unwrap();
+    assert_eq!(members["members"].as_array().unwrap().len(), 3);
+    assert!(read("repair.json").contains("pairs") && read("machine.json").contains("quorate_version"));
+    assert!(read(&format!("metrics/{}.txt", metrics.replace(':', "_"))).contains("quorate_ready 1"));
+    let own = format!("metrics/127.0.0.1_{}.txt", cluster.nodes[0].metrics_port);
+    assert!(read(&own).contains("quorate_ready 1"), "node.yml says where the metrics of its node are");
+    assert!(read("logs/n.log").contains("INFO ready"));
+    assert!(read("README.txt").contains("Left out:\n  metrics/"));
+    let again = quorate(&cluster, &["debug", "bundle", to]).output().unwrap();
+    assert_eq!(again.status.code(), Some(2), "{again:?}");
+    assert!(text(&again.stderr).contains("exists already"), "{again:?}");
+
+    // All nodes are away, and a bundle is made all the same.
+    cluster.nodes[0].kill();
+    cluster.nodes[1].kill();
+    let file = cluster.dir().join("late.tar");
+    let late = quorate(&cluster, &["debug", "bundle", file.to_str().unwrap(), "--log", log, "--timeout", "1s"])
+        .output()
+        .unwrap();
+    assert!(late.status.success() && text(&late.stdout).contains("left out: status.json"), "{late:?}");
+    let listed = std::process::Command::new("tar").arg("-tf").arg(&file).output().unwrap();
+    assert_eq!(text(&listed.stdout), "late/machine.json\nlate/logs/n.log\nlate/README.txt\n");
+}

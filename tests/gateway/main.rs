@@ -29,7 +29,7 @@ use quorate::gateway::redis::RedisOptions;
 use quorate::limits::{MESSAGE_BYTES_MAX, VALUE_BYTES_MAX};
 use quorate::protocol::placement::Placement;
 use quorate::protocol::rate::Rate;
-use quorate::runtime::{self, NodeHandle, Options, RunningNode};
+use quorate::runtime::{self, NodeHandle, Options, RunningNode, ScrubSettings};
 use quorate::service::Service;
 use quorate::storage::memory::MemoryStore;
 use quorate::storage::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
@@ -165,6 +165,8 @@ async fn start_some(plan: Plan, started: usize) -> Vec<Served> {
             repair: None,
             takeover: Rate::TAKEOVER,
             disk_reserve_bytes: None,
+            scrub: ScrubSettings::default(),
+            replaces_damaged: false,
             trust: Arc::default(),
             requests_in_flight_max: plan.requests_in_flight_max,
             request_bytes_in_flight_max: 256 << 20,
@@ -173,8 +175,8 @@ async fn start_some(plan: Plan, started: usize) -> Vec<Served> {
         let shutdown = CancellationToken::new();
         let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin_address = admin_listener.local_addr().unwrap().to_string();
-        tokio::spawn(admin::serve(admin_listener, node.handle().clone(), shutdown.clone()));
         let service = Service::new(node.handle().clone());
+        tokio::spawn(admin::serve(admin_listener, Arc::clone(&service), shutdown.clone()));
         let http =
             quorate::gateway::http::serve(http_listener, Arc::clone(&service), plan.http.clone(), shutdown.clone());
         tokio::spawn(http);
@@ -523,6 +525,9 @@ async fn node_with_as_much_to_do_as_it_may_says_so_at_once() {
     let status = cluster.get(get("a")).await.unwrap_err();
     assert_eq!((status.code(), reason(&status)), (Code::ResourceExhausted, Some(FailureReason::NotReady)));
     assert_eq!(served.health().await.status(), api::Health::Online, "it can still be asked how it is");
+    let (own, deadline) = (served.handle().for_itself(), Instant::now() + Duration::from_secs(10));
+    let found = own.get(&quorate::types::Table::Default, Key::new("a").unwrap(), deadline).await;
+    assert_eq!(found, Ok(None), "what the node reads for itself has room");
 }
 
 /// A store that was filled with `KEYS` keys before it served, half of them under another prefix.

@@ -198,6 +198,8 @@ pub struct Cluster {
     repair: Option<RepairSettings>,
     /// What reads of slots have shown, while it waits for [`Cluster::let_slots_go`].
     held_slots: Option<Vec<(NodeIndex, ReadId, SlotsPage)>>,
+    /// Keys that a node cannot list any more, because its store is damaged.
+    pub damaged: BTreeSet<(NodeIndex, Key)>,
 }
 
 impl Cluster {
@@ -253,6 +255,7 @@ impl Cluster {
             messages_are_damaged: false,
             repair,
             held_slots: None,
+            damaged: BTreeSet::new(),
         };
         let all = cluster.members();
         for member in &all {

@@ -39,6 +39,31 @@ fn slot_is_taken_over_from_a_majority() {
     cluster.assert_linearizable();
 }
 
+/// Of three replicas two are damaged, at different keys of one page. Each tells what comes before its damage, and what comes after.
+#[test]
+fn two_damaged_replicas_keep_no_node_from_taking_over() {
+    let mut cluster = Cluster::with_replicas(4, 3);
+    let (all, key, beside) = (cluster.members(), cluster.key.clone(), cluster.key_beside());
+    cluster.write_among(N1, &all, 1);
+    cluster.delete_beside(N1, beside.clone());
+    cluster.run(&all);
+    cluster.damaged.extend([(N1, key.clone()), (N2, beside)]);
+    let joint = cluster.leaves(N3, 1);
+    cluster.adopt(&all, &joint);
+    cluster.live_among(CHANGE, &all);
+    assert_eq!(cluster.number(N4), 2, "the change has ended");
+    assert_eq!(cluster.value_on_disk(N4), Some(1));
+
+    // What both cannot list may be what nobody else has.
+    let mut cluster = Cluster::with_replicas(4, 3);
+    cluster.write_among(N1, &all, 1);
+    cluster.damaged.extend([(N1, key.clone()), (N2, key)]);
+    let joint = cluster.leaves(N3, 1);
+    cluster.adopt(&all, &joint);
+    cluster.live_among(CHANGE, &all);
+    assert!(cluster.number(N4) == 1 && !cluster.has_taken_over(N4), "a majority has not told of the key");
+}
+
 /// Two conditional writes create the key. Node 1 alone has accepted the first, and node 2 alone the second, under a greater ballot.
 /// Node 4 takes the place of node 3, and hears node 1. As it found the record, the record may not be kept: nodes 1 and 4 would
 /// agree on what was never chosen, and the next read finds the greater ballot.

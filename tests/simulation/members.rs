@@ -256,6 +256,9 @@ impl World {
     }
 
     /// A member loses its disk, and waits to take its own place. One at a time: two could be a majority.
+    ///
+    /// A node that replaces itself because its store is damaged is such a member, and needs no event of its own: to the protocol its
+    /// disk is lost, at a better moment than these. Disks that cannot be read for a while stand for the damage before that.
     fn wipe(&mut self) -> bool {
         let members = self.members();
         let host = *self.random.pick(&members);

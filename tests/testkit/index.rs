@@ -36,7 +36,8 @@ pub fn slots_page<'a>(
     records.sort_by(|one, other| (one.slot, &one.key).cmp(&(other.slot, &other.key)));
     let has_more = records.len() > entries_max;
     records.truncate(entries_max);
-    SlotsPage { records, has_more, damaged: 0 }
+    let intact = records.len();
+    SlotsPage { records, has_more, damaged: 0, intact }
 }
 
 /// A record in its slot.

@@ -8,6 +8,8 @@ pub const LAYERS: &[(&str, usize)] = &[
     ("log_limit", 0),
     ("metrics", 0),
     ("mutants", 0),
+    // Tokens and rights, and the decision who may do what.
+    ("auth", 0),
     // Input for tests of parsers; it is in no program.
     ("fuzz", 0),
     // The protocol as pure state machines; generated code and its conversions; files of configuration.
@@ -45,6 +47,10 @@ pub const LAYERS: &[(&str, usize)] = &[
 pub const SIDEWAYS: &[(&str, &str)] = &[
     // Bounds are stated in the words that they bound.
     ("limits", "types"),
+    // Rights are about tables and keys.
+    ("auth", "types"),
+    // A test reads damaged tokens.
+    ("auth", "fuzz"),
     // Conversions know what they convert.
     ("wire", "api"),
     ("wire", "protocol"),

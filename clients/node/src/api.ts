@@ -295,6 +295,37 @@ export interface TableDropRequest {
 export interface TableDropResponse {
 }
 
+export interface Token {
+  id: string;
+  name: string;
+  certificate: string;
+  rights: string[];
+  created: bigint;
+}
+
+export interface TokenCreateRequest {
+  token: Token | undefined;
+  secretSha256: Uint8Array;
+}
+
+export interface TokenCreateResponse {
+  token: Token | undefined;
+}
+
+export interface TokenListRequest {
+}
+
+export interface TokenListResponse {
+  tokens: Token[];
+}
+
+export interface TokenRevokeRequest {
+  id: string;
+}
+
+export interface TokenRevokeResponse {
+}
+
 export interface NodeGetResponse {
   clockedEntry: ClockedEntry | undefined;
 }
@@ -335,13 +366,24 @@ export interface HealthResponse {
   serves: boolean;
   repair: RepairHealth | undefined;
   dataBytes: bigint;
+  scrub: ScrubHealth | undefined;
+  damaged: boolean;
+}
+
+export interface ScrubHealth {
+  running: boolean;
+  bytes: bigint;
+  passes: bigint;
+  cleanSince: Duration | undefined;
 }
 
 export interface RepairRequest {
+  scrub: boolean;
 }
 
 export interface RepairResponse {
   ordered: boolean;
+  scrub: bigint;
 }
 
 export interface RepairHealth {
@@ -3870,6 +3912,430 @@ export const TableDropResponse: MessageFns<TableDropResponse> = {
   },
 };
 
+function createBaseToken(): Token {
+  return { id: "", name: "", certificate: "", rights: [], created: 0n };
+}
+
+export const Token: MessageFns<Token> = {
+  encode(message: Token, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.certificate !== "") {
+      writer.uint32(26).string(message.certificate);
+    }
+    for (const v of message.rights) {
+      writer.uint32(34).string(v!);
+    }
+    if (message.created !== 0n) {
+      if (BigInt.asIntN(64, message.created) !== message.created) {
+        throw new globalThis.Error("value provided for field message.created of type int64 too large");
+      }
+      writer.uint32(40).int64(message.created);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Token {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseToken();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.certificate = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.rights.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.created = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Token>, I>>(base?: I): Token {
+    return Token.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Token>, I>>(object: I): Token {
+    const message = createBaseToken();
+    message.id = object.id ?? "";
+    message.name = object.name ?? "";
+    message.certificate = object.certificate ?? "";
+    message.rights = object.rights?.map((e) => e) || [];
+    message.created = (object.created !== undefined && object.created !== null) ? BigInt(object.created) : 0n;
+    return message;
+  },
+};
+
+function createBaseTokenCreateRequest(): TokenCreateRequest {
+  return { token: undefined, secretSha256: new Uint8Array(0) };
+}
+
+export const TokenCreateRequest: MessageFns<TokenCreateRequest> = {
+  encode(message: TokenCreateRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.token !== undefined) {
+      Token.encode(message.token, writer.uint32(10).fork()).join();
+    }
+    if (message.secretSha256.length !== 0) {
+      writer.uint32(18).bytes(message.secretSha256);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TokenCreateRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTokenCreateRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.token = Token.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.secretSha256 = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<TokenCreateRequest>, I>>(base?: I): TokenCreateRequest {
+    return TokenCreateRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<TokenCreateRequest>, I>>(object: I): TokenCreateRequest {
+    const message = createBaseTokenCreateRequest();
+    message.token = (object.token !== undefined && object.token !== null) ? Token.fromPartial(object.token) : undefined;
+    message.secretSha256 = object.secretSha256 ?? new Uint8Array(0);
+    return message;
+  },
+};
+
+function createBaseTokenCreateResponse(): TokenCreateResponse {
+  return { token: undefined };
+}
+
+export const TokenCreateResponse: MessageFns<TokenCreateResponse> = {
+  encode(message: TokenCreateResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.token !== undefined) {
+      Token.encode(message.token, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TokenCreateResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTokenCreateResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.token = Token.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<TokenCreateResponse>, I>>(base?: I): TokenCreateResponse {
+    return TokenCreateResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<TokenCreateResponse>, I>>(object: I): TokenCreateResponse {
+    const message = createBaseTokenCreateResponse();
+    message.token = (object.token !== undefined && object.token !== null) ? Token.fromPartial(object.token) : undefined;
+    return message;
+  },
+};
+
+function createBaseTokenListRequest(): TokenListRequest {
+  return {};
+}
+
+export const TokenListRequest: MessageFns<TokenListRequest> = {
+  encode(_: TokenListRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TokenListRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTokenListRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<TokenListRequest>, I>>(base?: I): TokenListRequest {
+    return TokenListRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<TokenListRequest>, I>>(_: I): TokenListRequest {
+    const message = createBaseTokenListRequest();
+    return message;
+  },
+};
+
+function createBaseTokenListResponse(): TokenListResponse {
+  return { tokens: [] };
+}
+
+export const TokenListResponse: MessageFns<TokenListResponse> = {
+  encode(message: TokenListResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.tokens) {
+      Token.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TokenListResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTokenListResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tokens.push(Token.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<TokenListResponse>, I>>(base?: I): TokenListResponse {
+    return TokenListResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<TokenListResponse>, I>>(object: I): TokenListResponse {
+    const message = createBaseTokenListResponse();
+    message.tokens = object.tokens?.map((e) => Token.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseTokenRevokeRequest(): TokenRevokeRequest {
+  return { id: "" };
+}
+
+export const TokenRevokeRequest: MessageFns<TokenRevokeRequest> = {
+  encode(message: TokenRevokeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TokenRevokeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTokenRevokeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<TokenRevokeRequest>, I>>(base?: I): TokenRevokeRequest {
+    return TokenRevokeRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<TokenRevokeRequest>, I>>(object: I): TokenRevokeRequest {
+    const message = createBaseTokenRevokeRequest();
+    message.id = object.id ?? "";
+    return message;
+  },
+};
+
+function createBaseTokenRevokeResponse(): TokenRevokeResponse {
+  return {};
+}
+
+export const TokenRevokeResponse: MessageFns<TokenRevokeResponse> = {
+  encode(_: TokenRevokeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TokenRevokeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTokenRevokeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<TokenRevokeResponse>, I>>(base?: I): TokenRevokeResponse {
+    return TokenRevokeResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<TokenRevokeResponse>, I>>(_: I): TokenRevokeResponse {
+    const message = createBaseTokenRevokeResponse();
+    return message;
+  },
+};
+
 function createBaseNodeGetResponse(): NodeGetResponse {
   return { clockedEntry: undefined };
 }
@@ -4267,6 +4733,8 @@ function createBaseHealthResponse(): HealthResponse {
     serves: false,
     repair: undefined,
     dataBytes: 0n,
+    scrub: undefined,
+    damaged: false,
   };
 }
 
@@ -4316,6 +4784,12 @@ export const HealthResponse: MessageFns<HealthResponse> = {
         throw new globalThis.Error("value provided for field message.dataBytes of type uint64 too large");
       }
       writer.uint32(96).uint64(message.dataBytes);
+    }
+    if (message.scrub !== undefined) {
+      ScrubHealth.encode(message.scrub, writer.uint32(106).fork()).join();
+    }
+    if (message.damaged !== false) {
+      writer.uint32(112).bool(message.damaged);
     }
     return writer;
   },
@@ -4429,6 +4903,22 @@ export const HealthResponse: MessageFns<HealthResponse> = {
             message.dataBytes = reader.uint64() as bigint;
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.scrub = ScrubHealth.decode(reader, reader.uint32());
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.damaged = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4466,16 +4956,122 @@ export const HealthResponse: MessageFns<HealthResponse> = {
       ? RepairHealth.fromPartial(object.repair)
       : undefined;
     message.dataBytes = (object.dataBytes !== undefined && object.dataBytes !== null) ? BigInt(object.dataBytes) : 0n;
+    message.scrub = (object.scrub !== undefined && object.scrub !== null)
+      ? ScrubHealth.fromPartial(object.scrub)
+      : undefined;
+    message.damaged = object.damaged ?? false;
+    return message;
+  },
+};
+
+function createBaseScrubHealth(): ScrubHealth {
+  return { running: false, bytes: 0n, passes: 0n, cleanSince: undefined };
+}
+
+export const ScrubHealth: MessageFns<ScrubHealth> = {
+  encode(message: ScrubHealth, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.running !== false) {
+      writer.uint32(8).bool(message.running);
+    }
+    if (message.bytes !== 0n) {
+      if (BigInt.asUintN(64, message.bytes) !== message.bytes) {
+        throw new globalThis.Error("value provided for field message.bytes of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.bytes);
+    }
+    if (message.passes !== 0n) {
+      if (BigInt.asUintN(64, message.passes) !== message.passes) {
+        throw new globalThis.Error("value provided for field message.passes of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.passes);
+    }
+    if (message.cleanSince !== undefined) {
+      Duration.encode(message.cleanSince, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ScrubHealth {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseScrubHealth();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.running = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.bytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.passes = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.cleanSince = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ScrubHealth>, I>>(base?: I): ScrubHealth {
+    return ScrubHealth.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ScrubHealth>, I>>(object: I): ScrubHealth {
+    const message = createBaseScrubHealth();
+    message.running = object.running ?? false;
+    message.bytes = (object.bytes !== undefined && object.bytes !== null) ? BigInt(object.bytes) : 0n;
+    message.passes = (object.passes !== undefined && object.passes !== null) ? BigInt(object.passes) : 0n;
+    message.cleanSince = (object.cleanSince !== undefined && object.cleanSince !== null)
+      ? Duration.fromPartial(object.cleanSince)
+      : undefined;
     return message;
   },
 };
 
 function createBaseRepairRequest(): RepairRequest {
-  return {};
+  return { scrub: false };
 }
 
 export const RepairRequest: MessageFns<RepairRequest> = {
-  encode(_: RepairRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: RepairRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.scrub !== false) {
+      writer.uint32(8).bool(message.scrub);
+    }
     return writer;
   },
 
@@ -4492,6 +5088,14 @@ export const RepairRequest: MessageFns<RepairRequest> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.scrub = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4507,20 +5111,27 @@ export const RepairRequest: MessageFns<RepairRequest> = {
   create<I extends Exact<DeepPartial<RepairRequest>, I>>(base?: I): RepairRequest {
     return RepairRequest.fromPartial(base ?? ({} as any));
   },
-  fromPartial<I extends Exact<DeepPartial<RepairRequest>, I>>(_: I): RepairRequest {
+  fromPartial<I extends Exact<DeepPartial<RepairRequest>, I>>(object: I): RepairRequest {
     const message = createBaseRepairRequest();
+    message.scrub = object.scrub ?? false;
     return message;
   },
 };
 
 function createBaseRepairResponse(): RepairResponse {
-  return { ordered: false };
+  return { ordered: false, scrub: 0n };
 }
 
 export const RepairResponse: MessageFns<RepairResponse> = {
   encode(message: RepairResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.ordered !== false) {
       writer.uint32(8).bool(message.ordered);
+    }
+    if (message.scrub !== 0n) {
+      if (BigInt.asUintN(64, message.scrub) !== message.scrub) {
+        throw new globalThis.Error("value provided for field message.scrub of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.scrub);
     }
     return writer;
   },
@@ -4546,6 +5157,14 @@ export const RepairResponse: MessageFns<RepairResponse> = {
             message.ordered = reader.bool();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.scrub = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4564,6 +5183,7 @@ export const RepairResponse: MessageFns<RepairResponse> = {
   fromPartial<I extends Exact<DeepPartial<RepairResponse>, I>>(object: I): RepairResponse {
     const message = createBaseRepairResponse();
     message.ordered = object.ordered ?? false;
+    message.scrub = (object.scrub !== undefined && object.scrub !== null) ? BigInt(object.scrub) : 0n;
     return message;
   },
 };

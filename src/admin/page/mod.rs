@@ -13,19 +13,20 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::{Value as Json, json};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::runtime::NodeHandle;
+use crate::auth::Needs;
 use crate::service::Service;
+use crate::wire::method::Access;
 
 use history::{History, SAMPLE_EVERY};
 
@@ -56,10 +57,10 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// The page of `node`, whose last hour is recorded from now on until `shutdown`.
-    pub(super) fn start(node: NodeHandle, shutdown: CancellationToken) -> Arc<Self> {
+    /// The page of the node of `service`, whose last hour is recorded from now on until `shutdown`.
+    pub(super) fn start(service: &Arc<Service>, shutdown: CancellationToken) -> Arc<Self> {
         let page = Arc::new(Self {
-            service: Service::new(node),
+            service: service.for_this_node(),
             history: History::default(),
             state: watch::Sender::new("".into()),
             opened: Notify::new(),
@@ -117,7 +118,11 @@ impl Page {
     }
 
     /// The events of one open page: what was before, and then each state.
-    fn events(self: &Arc<Self>, place: OwnedSemaphorePermit) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+    fn events(
+        self: &Arc<Self>,
+        place: OwnedSemaphorePermit,
+        viewer: Arc<Service>,
+    ) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
         let mut states = self.state.subscribe();
         self.opened.notify_one();
         // One that is hours old is not shown.
@@ -125,13 +130,15 @@ impl Page {
         let beginning = json!({ "points": self.history.points(), "step_seconds": SAMPLE_EVERY.as_secs() });
         let beginning = Event::default().event("history").retry(Duration::from_secs(2)).data(beginning.to_string());
         let shutdown = self.shutdown.clone();
-        let later = stream::unfold((states, place, shutdown), async |(mut states, place, shutdown)| {
+        let later = stream::unfold((states, place, shutdown, viewer), async |(mut states, place, shutdown, viewer)| {
             tokio::select! {
                 () = shutdown.cancelled() => return None,
                 changed = states.changed() => changed.ok()?,
             }
+            // Whoever was revoked meanwhile sees no more.
+            viewer.enter_at("/events", Access::Read, Needs::Observer).ok()?;
             let state = states.borrow_and_update().to_string();
-            Some((Event::default().event("state").data(state), (states, place, shutdown)))
+            Some((Event::default().event("state").data(state), (states, place, shutdown, viewer)))
         });
         stream::once(async { beginning }).chain(later).map(Ok)
     }
@@ -169,12 +176,12 @@ fn file(content_type: &'static str, text: &'static str) -> Response {
     (headers, text).into_response()
 }
 
-async fn events(State(page): State<Arc<Page>>) -> Response {
+async fn events(State(page): State<Arc<Page>>, Extension(viewer): Extension<Arc<Service>>) -> Response {
     let Ok(place) = Arc::clone(&page.places).try_acquire_owned() else {
         let problem = format!("{PAGES_MAX} status pages of this node are open already: close one\n");
         return (StatusCode::SERVICE_UNAVAILABLE, problem).into_response();
     };
-    let mut response = Sse::new(page.events(place)).keep_alive(KeepAlive::default()).into_response();
+    let mut response = Sse::new(page.events(place, viewer)).keep_alive(KeepAlive::default()).into_response();
     // A proxy in front passes each event on at once.
     response.headers_mut().insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response

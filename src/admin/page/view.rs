@@ -27,8 +27,7 @@ pub(super) async fn state(service: &Service) -> Result<Json, String> {
     // A node that is away may take all of the time.
     let members = service.members_seen(deadline).await;
     let layout = service.node().layout();
-    let trust = service.node().trust();
-    let answers = ask_all(&info, &[], &|id| trust.dialer_of(id), HEALTH_TIME_MAX).await;
+    let answers = ask_all(&info, &[], &|id| service.dialer_of(id), HEALTH_TIME_MAX).await;
     let report = Report::new(layout.old(), layout.new_placement(), members, rows(&info, &answers));
 
     let mut json = report.as_json();

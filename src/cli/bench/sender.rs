@@ -6,9 +6,9 @@ use std::time::Duration;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+use super::super::output::chain;
 use super::mix::Kind;
 use super::tally::Outcome;
 use super::workload::{PRELOAD_IN_FLIGHT, Workload};
@@ -16,7 +16,7 @@ use crate::api;
 use crate::api::cluster_client::ClusterClient;
 use crate::api::condition::Condition;
 use crate::api::entry::Content;
-use crate::resolve;
+use crate::resolve::{self, NodeChannel};
 use crate::tls::Dialer;
 use crate::wire::failure::{Failure, FailureReason};
 
@@ -31,7 +31,7 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Sender {
     workload: Arc<Workload>,
     number: usize,
-    clients: Vec<ClusterClient<Channel>>,
+    clients: Vec<ClusterClient<NodeChannel>>,
     turn: usize,
     random: SmallRng,
     /// The header `grpc-timeout`, made once.
@@ -180,7 +180,7 @@ pub(super) async fn connect(
     dialer: &Dialer,
     connections: usize,
     in_flight: usize,
-) -> Result<Vec<ClusterClient<Channel>>, String> {
+) -> Result<Vec<ClusterClient<NodeChannel>>, String> {
     let mut clients = Vec::with_capacity(connections * endpoints.len());
     let mut last_problem = None;
     let mut connected = false;
@@ -204,9 +204,4 @@ pub(super) async fn connect(
         Some(problem) if !connected => Err(problem),
         _ => Ok(clients),
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

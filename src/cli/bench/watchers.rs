@@ -12,7 +12,6 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::keys::Keys;
@@ -20,6 +19,7 @@ use crate::api;
 use crate::api::cluster_client::ClusterClient;
 use crate::api::watch_request::Keys as Watched;
 use crate::api::watch_response::Event;
+use crate::resolve::NodeChannel;
 
 /// How long all watchers together may take to begin.
 const BEGIN_TIME_MAX: Duration = Duration::from_secs(30);
@@ -73,7 +73,7 @@ impl Watchers {
         self: &Arc<Self>,
         keys: &Keys,
         table: &str,
-        clients: &[ClusterClient<Channel>],
+        clients: &[ClusterClient<NodeChannel>],
         shutdown: &CancellationToken,
     ) -> Result<JoinSet<()>, String> {
         let mut readers = JoinSet::new();
@@ -176,7 +176,7 @@ struct Reader {
     number: usize,
     keys: Keys,
     table: String,
-    clients: Vec<ClusterClient<Channel>>,
+    clients: Vec<ClusterClient<NodeChannel>>,
     cursor: Bytes,
     /// Told once how the watch begins.
     ready: Option<mpsc::Sender<Result<(), String>>>,

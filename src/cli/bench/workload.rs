@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use super::keys::Keys;
 use super::mix::Mix;
@@ -21,6 +20,7 @@ use super::tally::{Outcome, Second, Tally, Totals};
 use super::values::Values;
 use super::watchers::Watchers;
 use crate::api::cluster_client::ClusterClient;
+use crate::resolve::NodeChannel;
 
 /// The writes in flight while keys are preloaded.
 pub(super) const PRELOAD_IN_FLIGHT: usize = 256;
@@ -39,7 +39,7 @@ pub(super) enum Pace {
 /// The requests of a run, their pace and their targets.
 #[derive(Debug)]
 pub(super) struct Workload {
-    pub(super) clients: Vec<ClusterClient<Channel>>,
+    pub(super) clients: Vec<ClusterClient<NodeChannel>>,
     pub(super) keys: Keys,
     /// The table of the keys, as requests name it.
     pub(super) table: String,

@@ -206,10 +206,11 @@ fn node_yml(config: &Config) -> String {
     // A JSON string is a YAML string.
     let data_dir = serde_json::Value::from(node.data_dir.display().to_string());
     let mut text = format!(
-        "node:\n  id: \"{}\"\n  local_address: \"{}\"\n  data_dir: {data_dir}\n  durability: fsync\n  operator_writes: {}\n",
+        "node:\n  id: \"{}\"\n  local_address: \"{}\"\n  data_dir: {data_dir}\n  durability: fsync\n  operator_writes: {}\n  replace_damaged: {}\n",
         node.id.as_str(),
         node.local_address,
-        node.operator_writes
+        node.operator_writes,
+        node.replace_damaged
     );
     let others: [(&str, Option<LocalAddress>); 4] = [
         ("metrics", node.local_metrics_address),

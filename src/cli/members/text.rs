@@ -7,6 +7,7 @@ use comfy_table::{Table, presets};
 
 use crate::api;
 use crate::cli::status::{bytes_text, uptime_text};
+pub(super) use crate::service::members::replacement::{as_wished, replacement};
 pub(super) use crate::service::members::text::{Moving, moving};
 use crate::service::members::text::{fate, replica_count_after, share, state, weight_text};
 
@@ -199,17 +200,6 @@ pub(super) fn reaches_wish(members: &api::MembersGetResponse, wish: &api::Member
         && new().filter(is_wished).count() == count
 }
 
-/// A member that stays as it is.
-pub(super) fn as_wished(member: &api::ClusterMember) -> api::WishedMember {
-    api::WishedMember {
-        id: member.id.clone(),
-        address: member.address.clone(),
-        identity: member.identity.clone(),
-        weight_hundredths: member.weight_hundredths,
-        zone: member.zone.clone(),
-    }
-}
-
 /// A member with the weight and zone that it had before the change under way.
 pub(super) fn as_it_was(member: &api::ClusterMember) -> api::WishedMember {
     api::WishedMember {
@@ -217,57 +207,6 @@ pub(super) fn as_it_was(member: &api::ClusterMember) -> api::WishedMember {
         zone: member.old_zone.clone(),
         ..as_wished(member)
     }
-}
-
-/// The wish in which a node that waits has the place of the member with its id. The error says what to do.
-pub(super) fn replacement(
-    members: &api::MembersGetResponse,
-    id: &str,
-    identity: Option<&str>,
-) -> Result<api::MembersWish, String> {
-    let new = || members.members.iter().filter(|member| member.in_new);
-    let is_meant = |other: &str| identity.is_none_or(|digits| other.starts_with(&digits.to_ascii_lowercase()));
-    let Some(member) = new().find(|member| member.id == id) else {
-        return Err(format!(
-            "there is no member {id:?}: `quorate members` lists them; to add a node, write it into a cluster.yml and use \
-             `quorate members apply`"
-        ));
-    };
-    let waiting: Vec<&api::WaitingMember> =
-        members.waiting.iter().filter(|node| node.id == id && is_meant(&node.identity)).collect();
-    let place = match &waiting[..] {
-        // It is being replaced already, or was.
-        [] if identity.is_some_and(|_| is_meant(&member.identity)) || (members.changing && !member.in_old) => {
-            as_wished(member)
-        }
-        [] => {
-            return Err(format!(
-                "no node {id}{} waits to join: start it with a fresh data folder and --join, `quorate serve NODE_FILE \
-                 CLUSTER_FILE --join`; `quorate members` lists it then",
-                identity.map(|digits| format!(" of identity {digits}")).unwrap_or_default()
-            ));
-        }
-        [node] => {
-            let address = if node.address.is_empty() { member.address.clone() } else { node.address.clone() };
-            // It has the weight and zone of the place that it takes.
-            api::WishedMember { address, identity: node.identity.clone(), ..as_wished(member) }
-        }
-        several => {
-            let identities: Vec<&str> = several.iter().map(|node| node.identity.as_str()).collect();
-            return Err(format!(
-                "{} nodes {id} wait to join: name one with --identity: {}",
-                several.len(),
-                identities.join(", ")
-            ));
-        }
-    };
-    let others = new().filter(|member| member.id != id).map(as_wished);
-    Ok(api::MembersWish {
-        members: others.chain([place]).collect(),
-        replica_count: replica_count_after(members),
-        expected: Some(members.number),
-        force: false,
-    })
 }
 
 #[cfg(test)]

@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn commands_options_and_their_values_are_offered() {
-        assert!(has("", "get") && has("q", "quit") && has("", "tables"));
+        assert!(has("", "get") && has("q", "quit") && has("", "tables") && has("", "top"));
         assert!(!has("", "serve") && !has("", "shell"), "these do not run in the shell");
         assert!(has("set k v --i", "--if-absent") && has("get k --", "--json"));
         assert!(has("tables ", "create") && has("quorate tables ", "drop"));

@@ -28,8 +28,8 @@ use complete::Assistant;
 use history::HistoryFile;
 
 /// The commands that run in the shell. The others wait for signals of their own, or have nothing to do with a cluster.
-const COMMANDS: [&str; 11] =
-    ["get", "set", "delete", "add", "list", "watch", "tables", "status", "repair", "members", "locate"];
+const COMMANDS: [&str; 12] =
+    ["get", "set", "delete", "add", "list", "watch", "tables", "status", "top", "repair", "members", "locate"];
 /// The words that end it.
 const END: [&str; 2] = ["exit", "quit"];
 /// The longest line: a value, its key and its options.
@@ -42,7 +42,7 @@ Tab completes commands, options, tables and keys. help lists commands, help set 
 
 /// Read commands from the terminal or from stdin
 ///
-/// Takes the commands that ask a node, without `quorate` before them: get, set, delete, add, list, watch, tables, status, repair,
+/// Takes commands that ask a node, without `quorate` before them: get, set, delete, add, list, watch, tables, status, top, repair,
 /// members and locate. Options that are given to the shell hold for all of its commands. Quotes and backslashes work as in a
 /// POSIX shell; a line that begins with # is skipped.
 ///
@@ -178,7 +178,7 @@ impl Session {
             ));
         }
         let is_given = |option| matches.value_source(option) == Some(ValueSource::CommandLine);
-        let is_secured = ["ca", "cert", "private_key", "context"].into_iter().any(is_given);
+        let is_secured = ["ca", "cert", "private_key", "token_file", "context"].into_iter().any(is_given);
         if !is_secured {
             cli.global.security = self.global.security.clone();
         }

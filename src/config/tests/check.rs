@@ -172,6 +172,23 @@ fn tls_needs_all_of_its_files() {
 }
 
 #[test]
+fn authorization_needs_tls_beyond_loopback_and_the_audit_needs_authorization() {
+    let error = |lines: &str| super::node(&format!("{NODE}{lines}")).unwrap_err().to_string();
+    let not_asked = error("  audit_file: audit\n");
+    assert!(not_asked.contains("node.audit_file") && not_asked.contains("authorization: true"), "{not_asked}");
+    let nowhere = error("  authorization: true\n  audit_writes: true\n");
+    assert!(nowhere.contains("node.audit_writes") && nowhere.contains("audit_file"), "{nowhere}");
+    let exposed = error("  insecure: true\n  authorization: true\n  local_redis_address: \":8301\"\n");
+    assert!(exposed.contains("node.authorization") && exposed.contains("tls_certificate"), "{exposed}");
+    let plain = "  insecure: true\n  authorization: true\n  tls_certificate: a\n  tls_key: b\n  tls_ca: c\n";
+    let in_plain_text = error(&format!("{plain}  local_redis_address: \":8301\"\n"));
+    assert!(in_plain_text.contains("node.insecure") && in_plain_text.contains("plain text"), "{in_plain_text}");
+    super::node(&format!("{NODE}{plain}")).unwrap();
+    let node = super::node(&format!("{NODE}  authorization: true\n  audit_file: audit\n")).unwrap();
+    assert_eq!(node.audit_file.as_deref(), Some(Path::new("etc/audit")), "relative to the folder of the file");
+}
+
+#[test]
 fn cluster_has_a_name_for_its_certificates() {
     assert_eq!(super::cluster(CLUSTER).unwrap().name, "quorate");
     assert_eq!(

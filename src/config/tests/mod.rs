@@ -14,8 +14,8 @@ use super::{ClusterConfig, Config, ConfigError, File, LocalAddress, NodeConfig, 
 use crate::limits::{
     BLOCK_CACHE_BYTES_DEFAULT, CONFIG_BYTES_MAX, NODES_MAX, RECORD_CACHE_BYTES_DEFAULT,
     REPAIR_BYTES_PER_SECOND_DEFAULT, REPAIR_KEYS_PER_SECOND_DEFAULT, REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
-    REQUESTS_IN_FLIGHT_MAX_DEFAULT, TAKEOVER_BYTES_PER_SECOND_DEFAULT, TAKEOVER_KEYS_PER_SECOND_DEFAULT,
-    WRITE_BUFFER_BYTES_DEFAULT,
+    REQUESTS_IN_FLIGHT_MAX_DEFAULT, SCRUB_BYTES_PER_SECOND_DEFAULT, SCRUB_EVERY_SECONDS_DEFAULT,
+    TAKEOVER_BYTES_PER_SECOND_DEFAULT, TAKEOVER_KEYS_PER_SECOND_DEFAULT, WRITE_BUFFER_BYTES_DEFAULT,
 };
 use crate::types::{Durability, NodeId, Site};
 
@@ -101,6 +101,9 @@ fn smallest_node_file_gets_the_defaults() {
             tls: None,
             tls_client_certificates_required: false,
             insecure: false,
+            authorization: false,
+            audit_file: None,
+            audit_writes: false,
             data_dir: PathBuf::from("etc/data/1"),
             durability: Durability::Fsync,
             operator_writes: false,
@@ -112,6 +115,9 @@ fn smallest_node_file_gets_the_defaults() {
             takeover_bytes_per_second: TAKEOVER_BYTES_PER_SECOND_DEFAULT,
             tombstones_kept_for_seconds: 600,
             disk_reserve_bytes: None,
+            scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND_DEFAULT,
+            scrub_every_seconds: SCRUB_EVERY_SECONDS_DEFAULT,
+            replace_damaged: true,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
@@ -127,6 +133,7 @@ fn full_node_file_is_taken_as_it_is() {
          durability: os\n  operator_writes: true\n  requests_in_flight_max: 1\n  request_bytes_in_flight_max: 67108864\n  \
          repair_keys_per_second: 0\n  repair_bytes_per_second: 65536\n  \
          takeover_keys_per_second: 1\n  takeover_bytes_per_second: 65536\n  tombstones_kept_for_seconds: 1\n  \
+         scrub_bytes_per_second: 65536\n  scrub_every_seconds: 31536000\n  replace_damaged: false\n  \
          record_cache_bytes: 2097152\n  block_cache_bytes: 1048576\n  write_buffer_bytes: 1099511627776\n",
     )
     .unwrap();
@@ -142,6 +149,8 @@ fn full_node_file_is_taken_as_it_is() {
     assert_eq!((config.repair_keys_per_second, config.repair_bytes_per_second), (0, 64 << 10));
     assert_eq!((config.takeover_keys_per_second, config.takeover_bytes_per_second), (1, 64 << 10));
     assert_eq!(config.tombstones_kept_for_seconds, 1);
+    assert_eq!((config.scrub_bytes_per_second, config.scrub_every_seconds), (64 << 10, 31_536_000));
+    assert!(!config.replace_damaged);
     assert_eq!(config.record_cache_bytes, 2 << 20);
     assert_eq!(config.block_cache_bytes, 1 << 20);
     assert_eq!(config.write_buffer_bytes, 1 << 40);
@@ -193,10 +202,10 @@ fn bad_node_files_are_refused_with_one_line() {
     let with = |line: &str| format!("{NODE}  {line}\n");
     let without = |start: &str| NODE.lines().filter(|line| !line.contains(start)).collect::<Vec<_>>().join("\n");
     let keys = "id, local_address, local_metrics_address, local_http_address, remote_http_address, http_hosts, \
-                http_cors_origins, local_line_address, local_redis_address, redis_table, tls_certificate, tls_key, tls_ca, tls_client_certificates, insecure, \
+                http_cors_origins, local_line_address, local_redis_address, redis_table, tls_certificate, tls_key, tls_ca, tls_client_certificates, insecure, authorization, audit_file, audit_writes, \
              data_dir, durability, operator_writes, \
                 requests_in_flight_max, request_bytes_in_flight_max, repair_keys_per_second, \
-                repair_bytes_per_second, takeover_keys_per_second, takeover_bytes_per_second, tombstones_kept_for_seconds, disk_reserve_bytes, record_cache_bytes, block_cache_bytes, \
+                repair_bytes_per_second, takeover_keys_per_second, takeover_bytes_per_second, tombstones_kept_for_seconds, disk_reserve_bytes, scrub_bytes_per_second, scrub_every_seconds, replace_damaged, record_cache_bytes, block_cache_bytes, \
                 write_buffer_bytes";
     let cases: Vec<(String, String)> = vec![
         (String::new(), "etc/n.yml: the file is empty: accepted is one mapping with the key node".into()),
@@ -614,7 +623,7 @@ fn node_that_is_not_in_the_cluster_is_refused_where_its_id_was_given() {
     let in_variable = parse(NODE, &[("QUORATE_NODE_ID", "8")]);
     assert_eq!(in_variable, "environment variable QUORATE_NODE_ID: node 8 is not in c.yml: accepted are 1, 2, 3");
 
-    let large = large_cluster(40, 1);
+    let large = large_cluster(70, 1);
     let error = Config::parse(file("n.yml", NODE), file("c.yml", &large), []).unwrap_err().to_string();
-    assert!(error.ends_with(", … (40 in all)"), "{error}");
+    assert!(error.ends_with(", … (70 in all)"), "{error}");
 }

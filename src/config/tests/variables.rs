@@ -14,7 +14,7 @@ fn variables_override_the_file() {
         &NODE.replace("127.0.0.1:8001", "broken"),
         &[
             ("QUORATE_NODE_ID", "2"),
-            ("QUORATE_NODE_LOCAL_ADDRESS", ":8002"),
+            ("QUORATE_NODE_LOCAL_ADDRESS", "127.0.0.1:8002"),
             ("QUORATE_NODE_LOCAL_METRICS_ADDRESS", "127.0.0.1:9002"),
             ("QUORATE_NODE_DISK_RESERVE_BYTES", "0"),
             ("QUORATE_NODE_DATA_DIR", "./data/2"),
@@ -30,6 +30,9 @@ fn variables_override_the_file() {
             ("QUORATE_NODE_TLS_CA", "ca.crt"),
             ("QUORATE_NODE_TLS_CLIENT_CERTIFICATES", "required"),
             ("QUORATE_NODE_INSECURE", "true"),
+            ("QUORATE_NODE_AUTHORIZATION", "true"),
+            ("QUORATE_NODE_AUDIT_FILE", "audit"),
+            ("QUORATE_NODE_AUDIT_WRITES", "true"),
             ("QUORATE_NODE_DURABILITY", "os"),
             ("QUORATE_NODE_OPERATOR_WRITES", "true"),
             ("QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX", "5"),
@@ -39,6 +42,9 @@ fn variables_override_the_file() {
             ("QUORATE_NODE_TAKEOVER_KEYS_PER_SECOND", "9"),
             ("QUORATE_NODE_TAKEOVER_BYTES_PER_SECOND", "65539"),
             ("QUORATE_NODE_TOMBSTONES_KEPT_FOR_SECONDS", "77"),
+            ("QUORATE_NODE_SCRUB_BYTES_PER_SECOND", "65540"),
+            ("QUORATE_NODE_SCRUB_EVERY_SECONDS", "0"),
+            ("QUORATE_NODE_REPLACE_DAMAGED", "false"),
             ("QUORATE_NODE_BLOCK_CACHE_BYTES", "1048577"),
             ("QUORATE_NODE_WRITE_BUFFER_BYTES", "1048578"),
             ("QUORATE_ADDRESS", "is another matter"),
@@ -50,7 +56,7 @@ fn variables_override_the_file() {
         config,
         NodeConfig {
             id: id("2"),
-            local_address: LocalAddress::parse(":8002").unwrap(),
+            local_address: LocalAddress::loopback(8002),
             local_metrics_address: Some(LocalAddress::loopback(9002)),
             local_http_address: Some(LocalAddress::loopback(8102)),
             remote_http_address: RemoteAddress::parse("n2:80"),
@@ -62,6 +68,9 @@ fn variables_override_the_file() {
             tls: Some(TlsPaths { certificate: "n.crt".into(), key: "/n.key".into(), ca: "ca.crt".into() }),
             tls_client_certificates_required: true,
             insecure: true,
+            authorization: true,
+            audit_file: Some(PathBuf::from("audit")),
+            audit_writes: true,
             data_dir: PathBuf::from("data/2"),
             durability: Durability::Os,
             operator_writes: true,
@@ -73,6 +82,9 @@ fn variables_override_the_file() {
             takeover_bytes_per_second: 65_539,
             tombstones_kept_for_seconds: 77,
             disk_reserve_bytes: Some(0),
+            scrub_bytes_per_second: 65_540,
+            scrub_every_seconds: 0,
+            replace_damaged: false,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: (1 << 20) + 1,
             write_buffer_bytes: (1 << 20) + 2,
@@ -97,12 +109,13 @@ fn bad_variables_are_refused_by_name() {
                  QUORATE_NODE_LOCAL_HTTP_ADDRESS, QUORATE_NODE_REMOTE_HTTP_ADDRESS, QUORATE_NODE_HTTP_HOSTS, \
                  QUORATE_NODE_HTTP_CORS_ORIGINS, QUORATE_NODE_LOCAL_LINE_ADDRESS, QUORATE_NODE_LOCAL_REDIS_ADDRESS, QUORATE_NODE_REDIS_TABLE, \
                  QUORATE_NODE_TLS_CERTIFICATE, QUORATE_NODE_TLS_KEY, QUORATE_NODE_TLS_CA, QUORATE_NODE_TLS_CLIENT_CERTIFICATES, \
-                 QUORATE_NODE_INSECURE, QUORATE_NODE_DATA_DIR, QUORATE_NODE_DURABILITY, QUORATE_NODE_OPERATOR_WRITES, \
+                 QUORATE_NODE_INSECURE, QUORATE_NODE_AUTHORIZATION, QUORATE_NODE_AUDIT_FILE, QUORATE_NODE_AUDIT_WRITES, QUORATE_NODE_DATA_DIR, QUORATE_NODE_DURABILITY, QUORATE_NODE_OPERATOR_WRITES, \
                  QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX, QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX, \
                  QUORATE_NODE_REPAIR_KEYS_PER_SECOND, QUORATE_NODE_REPAIR_BYTES_PER_SECOND, \
                  QUORATE_NODE_TAKEOVER_KEYS_PER_SECOND, QUORATE_NODE_TAKEOVER_BYTES_PER_SECOND, \
                  QUORATE_NODE_TOMBSTONES_KEPT_FOR_SECONDS, \
-                 QUORATE_NODE_DISK_RESERVE_BYTES, QUORATE_NODE_RECORD_CACHE_BYTES, QUORATE_NODE_BLOCK_CACHE_BYTES, QUORATE_NODE_WRITE_BUFFER_BYTES";
+                 QUORATE_NODE_DISK_RESERVE_BYTES, QUORATE_NODE_SCRUB_BYTES_PER_SECOND, QUORATE_NODE_SCRUB_EVERY_SECONDS, \
+                 QUORATE_NODE_REPLACE_DAMAGED, QUORATE_NODE_RECORD_CACHE_BYTES, QUORATE_NODE_BLOCK_CACHE_BYTES, QUORATE_NODE_WRITE_BUFFER_BYTES";
     let cases = [
         (
             ("QUORATE_NODE_DURABILITY", "disk"),

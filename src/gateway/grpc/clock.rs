@@ -9,24 +9,26 @@ use crate::service::Service;
 use crate::types::Clock;
 use crate::wire::WireError;
 
-use super::deadline_of;
 use super::status::rejected;
+use super::{deadline_of, service_of};
 
 pub(super) struct ClockService(pub(super) Arc<Service>);
 
 #[tonic::async_trait]
 impl api::clock_server::Clock for ClockService {
     async fn get(&self, request: Request<api::ClockGetRequest>) -> Result<Response<api::ClockGetResponse>, Status> {
-        let clock = self.0.clock(deadline_of(&request)).await?;
+        let service = service_of(&request, &self.0);
+        let clock = service.clock(deadline_of(&request)).await?;
         Ok(Response::new(api::ClockGetResponse { clock: Some(clock.into()) }))
     }
 
     async fn set(&self, request: Request<api::ClockSetRequest>) -> Result<Response<api::ClockSetResponse>, Status> {
-        self.0.allow_operator_writes()?;
+        let service = service_of(&request, &self.0);
+        service.allow_operator_writes()?;
         let deadline = deadline_of(&request);
         let missing = WireError::Missing { field: "clock", accepted: "epoch and clock" };
         let to: Clock = request.into_inner().clock.ok_or(missing).map_err(rejected)?.into();
-        let clock = self.0.raise_clock(to, deadline).await?;
+        let clock = service.raise_clock(to, deadline).await?;
         Ok(Response::new(api::ClockSetResponse { clock: Some(clock.into()) }))
     }
 }

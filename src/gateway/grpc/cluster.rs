@@ -20,7 +20,7 @@ use crate::wire::call::{Decoder, GetCall, Write};
 use crate::wire::watch::watched_table;
 
 use super::status::rejected;
-use super::{deadline_of, with_guard};
+use super::{deadline_of, service_of, with_guard};
 
 pub(super) struct ClusterService(pub(super) Arc<Service>);
 
@@ -30,15 +30,17 @@ impl api::cluster_server::Cluster for ClusterService {
         &self,
         request: Request<api::ClusterInfoRequest>,
     ) -> Result<Response<api::ClusterInfoResponse>, Status> {
-        Ok(Response::new(self.0.cluster(deadline_of(&request)).await?.into()))
+        let service = service_of(&request, &self.0);
+        Ok(Response::new(service.cluster(deadline_of(&request)).await?.into()))
     }
 
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
+        let service = service_of(&request, &self.0);
         let deadline = deadline_of(&request);
         let (table, GetCall { key, from_one }) = self.decoder().get(request.into_inner()).map_err(rejected)?;
         let answer = match from_one {
-            None => self.0.get(&table, &key, deadline).await?,
-            Some(at_least) => self.0.get_one(&table, &key, at_least, deadline).await?,
+            None => service.get(&table, &key, deadline).await?,
+            Some(at_least) => service.get_one(&table, &key, at_least, deadline).await?,
         };
         let (record, guard) = answer.map_or((None, None), |answer| (Some(answer.record), answer.guard));
         let Found { entry, clock, version, ttl } = self.found(key, record);
@@ -49,32 +51,36 @@ impl api::cluster_server::Cluster for ClusterService {
         &self,
         request: Request<api::BatchGetRequest>,
     ) -> Result<Response<api::BatchGetResponse>, Status> {
+        let service = service_of(&request, &self.0);
         let deadline = deadline_of(&request);
         let (table, keys) = <(Table, Vec<Key>)>::try_from(request.into_inner()).map_err(rejected)?;
-        let answer = self.0.batch_get(&table, keys, deadline).await?;
+        let answer = service.batch_get(&table, keys, deadline).await?;
         let results = answer.results.into_iter().map(|result| self.batch_result(result)).collect();
         Ok(with_guard(api::BatchGetResponse { results }, Some(answer.guard)))
     }
 
     async fn list(&self, request: Request<api::ListRequest>) -> Result<Response<BoxStream<api::ListResponse>>, Status> {
+        let service = service_of(&request, &self.0);
         let deadline = deadline_of(&request);
         let (table, call) = self.decoder().list(request.into_inner()).map_err(rejected)?;
-        let list = self.0.list(table, call, deadline)?;
+        let list = service.list(table, call, deadline)?;
         Ok(Response::new(Box::pin(stream::unfold(list, next_page))))
     }
 
     async fn set(&self, request: Request<api::SetRequest>) -> Result<Response<api::SetResponse>, Status> {
+        let service = service_of(&request, &self.0);
         let deadline = deadline_of(&request);
         let (table, write) = self.decoder().set(request.into_inner()).map_err(rejected)?;
-        let version = self.write(&table, write, deadline).await?;
+        let version = self.write(&service, &table, write, deadline).await?;
         let text = self.0.versions().encode(&version);
         Ok(Response::new(api::SetResponse { clock: clock(version.stamp), version: text }))
     }
 
     async fn delete(&self, request: Request<api::DeleteRequest>) -> Result<Response<api::DeleteResponse>, Status> {
+        let service = service_of(&request, &self.0);
         let deadline = deadline_of(&request);
         let (table, write) = self.decoder().delete(request.into_inner()).map_err(rejected)?;
-        let version = self.write(&table, write, deadline).await?;
+        let version = self.write(&service, &table, write, deadline).await?;
         let text = self.0.versions().encode(&version);
         Ok(Response::new(api::DeleteResponse { clock: clock(version.stamp), version: text }))
     }
@@ -83,12 +89,13 @@ impl api::cluster_server::Cluster for ClusterService {
         &self,
         request: Request<api::WatchRequest>,
     ) -> Result<Response<BoxStream<api::WatchResponse>>, Status> {
+        let service = service_of(&request, &self.0);
         let deadline = deadline_of(&request);
         let request = request.into_inner();
         let table = watched_table(&request).map_err(rejected)?;
-        let table = self.0.table_open(&table, deadline).await?;
-        let call = self.0.watch_codec().request(table, request).map_err(rejected)?;
-        let watch = self.0.watch(call).await?;
+        let id = service.table_open(&table, deadline).await?;
+        let call = self.0.watch_codec().request(id, request).map_err(rejected)?;
+        let watch = service.watch(&table, call).await?;
         Ok(Response::new(Box::pin(stream::unfold(Some(watch), next_event))))
     }
 
@@ -96,17 +103,19 @@ impl api::cluster_server::Cluster for ClusterService {
         &self,
         request: Request<api::BatchWriteRequest>,
     ) -> Result<Response<api::BatchWriteResponse>, Status> {
+        let service = service_of(&request, &self.0);
         let deadline = deadline_of(&request);
         let writes = self.decoder().batch_write(request.into_inner()).map_err(rejected)?;
-        let outcomes = self.0.batch_write(writes, deadline).await?;
+        let outcomes = service.batch_write(writes, deadline).await?;
         let results = outcomes.into_iter().map(|outcome| self.write_result(outcome)).collect();
         Ok(Response::new(api::BatchWriteResponse { results }))
     }
 
     async fn add(&self, request: Request<api::AddRequest>) -> Result<Response<api::AddResponse>, Status> {
+        let service = service_of(&request, &self.0);
         let deadline = deadline_of(&request);
         let (table, key, change) = self.decoder().addition(request.into_inner()).map_err(rejected)?;
-        let WriteResult { version, sum } = self.0.change(&table, key, change, deadline).await?;
+        let WriteResult { version, sum } = service.change(&table, key, change, deadline).await?;
         let value = sum.ok_or_else(|| Status::internal("an addition has no sum"))?;
         Ok(Response::new(api::AddResponse { value, version: self.0.versions().encode(&version) }))
     }
@@ -117,10 +126,16 @@ impl ClusterService {
         Decoder { versions: self.0.versions(), fresh_token: || IdempotencyToken(rand::random()) }
     }
 
-    async fn write(&self, table: &Table, write: Write, deadline: Deadline) -> Result<Version, Status> {
+    async fn write(
+        &self,
+        service: &Service,
+        table: &Table,
+        write: Write,
+        deadline: Deadline,
+    ) -> Result<Version, Status> {
         Ok(match write {
-            Write::Plain { key, content, ttl } => self.0.set(table, key, content, ttl, deadline).await?,
-            Write::Conditional(key, change) => self.0.change(table, key, change, deadline).await?.version,
+            Write::Plain { key, content, ttl } => service.set(table, key, content, ttl, deadline).await?,
+            Write::Conditional(key, change) => service.change(table, key, change, deadline).await?.version,
         })
     }
 

@@ -1,4 +1,4 @@
-//! The gRPC side of a node: Cluster, Tables, Node, Members and Clock for clients and operators, Peer for other nodes, and health
+//! The gRPC side of a node: Cluster, Tables, Tokens, Node, Members and Clock for clients and operators, Peer for other nodes, and health
 //! checks and reflection for tools.
 //!
 //! Contract: a handler parses a message, calls [`Service`], and prints the result. Each request is answered a little
@@ -15,6 +15,7 @@ mod refusal;
 mod status;
 mod tables;
 mod timeout;
+mod tokens;
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -39,12 +40,14 @@ use crate::api::cluster_server::ClusterServer;
 use crate::api::members_server::MembersServer;
 use crate::api::node_server::NodeServer;
 use crate::api::tables_server::TablesServer;
+use crate::api::tokens_server::TokensServer;
 use crate::limits::{
     CLOSE_TIME_MAX, CONNECTION_WINDOW_BYTES, METADATA_READ_BYTES_MAX, RESETS_PER_CONNECTION_MAX, SERVER_KEEP_ALIVE,
     STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::peer;
 use crate::service::Service;
+use crate::service::authorization;
 use crate::service::buffer_budget::BudgetGuard;
 use crate::service::deadline::Deadline;
 use crate::service::listener::{Connection, Listener};
@@ -59,6 +62,7 @@ use members::MembersService;
 use node::NodeService;
 use tables::TablesService;
 use timeout::timeout;
+use tokens::TokensService;
 
 /// Serves the node of `service` to clients, operators and peers on `listener` until `shutdown` is cancelled. Then it takes no more
 /// connections, tells the open ones, answers the requests under way, and returns once all connections are closed, or after
@@ -114,6 +118,11 @@ pub(crate) fn server() -> Server {
 /// The deadline that [`Frontend`] has given a request.
 fn deadline_of<T>(request: &Request<T>) -> Deadline {
     request.extensions().get().copied().unwrap_or_else(|| Deadline::new(None, Instant::now()))
+}
+
+/// The operations for whoever sent a request, as [`Frontend`] has bound them. Without that they are those of nobody.
+fn service_of<T>(request: &Request<T>, of_nobody: &Arc<Service>) -> Arc<Service> {
+    request.extensions().get().map_or_else(|| Arc::clone(of_nobody), Arc::clone)
 }
 
 /// A response that holds its part of the buffer budget until its last byte has left.
@@ -174,6 +183,7 @@ impl Frontend {
             public!(ClusterServer::new(ClusterService(Arc::clone(&service)))),
             public!(TablesServer::new(TablesService(Arc::clone(&service)))),
             route(peer::peer_service(service.node().link_acceptor())),
+            public!(TokensServer::new(TokensService(Arc::clone(&service)))),
             public!(NodeServer::new(NodeService(Arc::clone(&service)))),
             public!(MembersServer::new(MembersService(Arc::clone(&service)))),
             public!(ClockServer::new(ClockService(Arc::clone(&service)))),
@@ -197,7 +207,7 @@ impl Frontend {
             return route.answer(request);
         }
         let message = format!(
-            "there is no service at {}: api.Cluster, api.Tables, api.Node, api.Members and api.Clock are served (reflection lists them)",
+            "there is no service at {}: api.Cluster, api.Tables, api.Tokens, api.Node, api.Members and api.Clock are served (reflection lists them)",
             request.uri().path()
         );
         Box::pin(async { Ok(Status::unimplemented(message).into_http()) })
@@ -232,8 +242,15 @@ impl tonic::codegen::Service<http::Request<Body>> for Frontend {
         if let Some(status) = refusal::of_metadata(request.headers(), access) {
             return Box::pin(async { Ok(observed(status.into_http(), Some(observation))) });
         }
+        let connection = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+        let caller = || authorization::Caller::of_request(Door::Grpc, &connection, request.headers());
+        let service = self.service.for_caller(caller);
+        if let Err(error) = service.enter(method) {
+            return Box::pin(async { Ok(observed(Status::from(error).into_http(), Some(observation))) });
+        }
         let deadline = Deadline::new(timeout(request.headers()), now);
         request.extensions_mut().insert(deadline);
+        request.extensions_mut().insert(service);
         let guard = self.service.buffers().guard();
         let answered = self.route(request.map(|body| Body::new(Counted::new(body, guard))));
         Box::pin(async move {

@@ -16,14 +16,15 @@ use crate::types::{Content, Key, NodeId, NodeIndex, Slot, Table};
 use crate::wire::NodeSet;
 
 use super::status::rejected;
-use super::{deadline_of, with_guard};
+use super::{deadline_of, service_of, with_guard};
 
 pub(super) struct NodeService(pub(super) Arc<Service>);
 
 #[tonic::async_trait]
 impl api::node_server::Node for NodeService {
     async fn health(&self, request: Request<api::HealthRequest>) -> Result<Response<api::HealthResponse>, Status> {
-        let report = self.0.health(deadline_of(&request)).await?;
+        let service = service_of(&request, &self.0);
+        let report = service.health(deadline_of(&request)).await?;
         let pairs: BTreeMap<&NodeId, &PairReport> =
             report.repair.pairs.iter().map(|pair| (&report.nodes[pair.peer.index()], pair)).collect();
         let pair_health = |pair: &PairReport| api::PairHealth {
@@ -55,6 +56,12 @@ impl api::node_server::Node for NodeService {
             tombstones_forgotten: report.repair.tombstones.counters.forgotten,
             tombstones_wait_for: report.repair.tombstones.missing.iter().map(wait_for).collect(),
         });
+        let scrub = api::ScrubHealth {
+            running: report.scrub.is_running,
+            bytes: report.scrub.bytes,
+            passes: report.scrub.passes,
+            clean_since: report.scrub.clean_since.map(duration),
+        };
         Ok(Response::new(api::HealthResponse {
             node_id: report.node.as_str().to_owned(),
             status: api::Health::from(report.health).into(),
@@ -68,24 +75,32 @@ impl api::node_server::Node for NodeService {
             peers,
             repair,
             serves: report.serves,
+            scrub: Some(scrub).filter(|scrub| *scrub != api::ScrubHealth::default()),
+            damaged: report.is_damaged,
         }))
     }
 
     async fn repair(&self, request: Request<api::RepairRequest>) -> Result<Response<api::RepairResponse>, Status> {
-        let ordered = self.0.repair_now(deadline_of(&request)).await?;
-        Ok(Response::new(api::RepairResponse { ordered }))
+        let service = service_of(&request, &self.0);
+        if request.get_ref().scrub {
+            return Ok(Response::new(api::RepairResponse { ordered: true, scrub: service.scrub_now().await? }));
+        }
+        let ordered = service.repair_now(deadline_of(&request)).await?;
+        Ok(Response::new(api::RepairResponse { ordered, scrub: 0 }))
     }
 
     async fn info(&self, request: Request<api::InfoRequest>) -> Result<Response<BoxStream<api::InfoResponse>>, Status> {
+        let service = service_of(&request, &self.0);
         let api::InfoRequest { prefix, limit } = request.into_inner();
-        let scan = self.0.keys(prefix, limit)?;
+        let scan = service.keys(prefix, limit)?;
         Ok(Response::new(Box::pin(stream::unfold(scan, next_page))))
     }
 
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::NodeGetResponse>, Status> {
+        let service = service_of(&request, &self.0);
         let deadline = deadline_of(&request);
         let (table, key) = <(Table, Key)>::try_from(request.into_inner()).map_err(rejected)?;
-        let Some(answer) = self.0.node_get(&table, &key, deadline).await? else {
+        let Some(answer) = service.node_get(&table, &key, deadline).await? else {
             return Ok(Response::new(api::NodeGetResponse { clocked_entry: None }));
         };
         let message = api::NodeGetResponse { clocked_entry: Some((key, answer.record.record).into()) };
@@ -93,13 +108,14 @@ impl api::node_server::Node for NodeService {
     }
 
     async fn set(&self, request: Request<api::NodeSetRequest>) -> Result<Response<api::SetResponse>, Status> {
-        self.0.allow_operator_writes()?;
+        let service = service_of(&request, &self.0);
+        service.allow_operator_writes()?;
         let deadline = deadline_of(&request);
         let (key, content, stamp) = match NodeSet::try_from(request.into_inner()).map_err(rejected)? {
             NodeSet::Record(key, record) => (key, record.content, Some(record.stamp)),
             NodeSet::Entry(key, value) => (key, Content::Value(value), None),
         };
-        let version = self.0.node_set(key, content, stamp, deadline).await?;
+        let version = service.node_set(key, content, stamp, deadline).await?;
         let text = self.0.versions().encode(&version);
         Ok(Response::new(api::SetResponse { clock: super::cluster::clock(version.stamp), version: text }))
     }

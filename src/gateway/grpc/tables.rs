@@ -13,8 +13,8 @@ use crate::types::{Table, TableName, TableNameError};
 use crate::wire::WireError;
 use crate::wire::tables::{TableCreateCall, TableListCall, default_table, named};
 
-use super::deadline_of;
 use super::status::rejected;
+use super::{deadline_of, service_of};
 
 pub(super) struct TablesService(pub(super) Arc<Service>);
 
@@ -24,20 +24,25 @@ impl api::tables_server::Tables for TablesService {
         &self,
         request: Request<api::TableCreateRequest>,
     ) -> Result<Response<api::TableCreateResponse>, Status> {
+        let service = service_of(&request, &self.0);
         let deadline = deadline_of(&request);
         let TableCreateCall { name, settings, if_missing } =
             TableCreateCall::try_from(request.into_inner()).map_err(rejected)?;
-        let creation = self.0.table_create(name, settings.unwrap_or_default(), deadline).await?;
+        let creation = service.table_create(name, settings.unwrap_or_default(), deadline).await?;
         let created = creation.is_new;
         let table = if if_missing { creation.with_settings(settings)? } else { creation.if_new()? };
         Ok(Response::new(api::TableCreateResponse { table: Some(table.into()), created }))
     }
 
     async fn get(&self, request: Request<api::TableGetRequest>) -> Result<Response<api::TableGetResponse>, Status> {
+        let service = service_of(&request, &self.0);
         let deadline = deadline_of(&request);
         let table = match parse(&request.into_inner().name)? {
-            Table::Default => default_table(),
-            Table::Named(name) => self.0.table_get(&name, deadline).await?.into(),
+            Table::Default => {
+                service.table_open(&Table::Default, deadline).await?;
+                default_table()
+            }
+            Table::Named(name) => service.table_get(&name, deadline).await?.into(),
         };
         Ok(Response::new(api::TableGetResponse { table: Some(table) }))
     }
@@ -46,15 +51,17 @@ impl api::tables_server::Tables for TablesService {
         &self,
         request: Request<api::TableListRequest>,
     ) -> Result<Response<BoxStream<api::TableListResponse>>, Status> {
+        let service = service_of(&request, &self.0);
         let deadline = deadline_of(&request);
         let call = TableListCall::try_from(request.into_inner()).map_err(rejected)?;
-        let list = self.0.tables(call.after.as_deref(), call.limit, deadline);
+        let list = service.tables(call.after.as_deref(), call.limit, deadline)?;
         Ok(Response::new(Box::pin(stream::unfold(list, next_page))))
     }
 
     async fn drop(&self, request: Request<api::TableDropRequest>) -> Result<Response<api::TableDropResponse>, Status> {
+        let service = service_of(&request, &self.0);
         let deadline = deadline_of(&request);
-        self.0.table_drop(name(&request.into_inner().name)?, deadline).await?;
+        service.table_drop(name(&request.into_inner().name)?, deadline).await?;
         Ok(Response::new(api::TableDropResponse {}))
     }
 }

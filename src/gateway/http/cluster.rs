@@ -91,7 +91,7 @@ impl Gateway {
         let time_max = cluster_report::HEALTH_TIME_MAX;
         // One at a time, and callers that come meanwhile get the same report: each asks every node.
         let asked = async {
-            let mut latest = self.report.lock().await;
+            let mut latest = self.shared.report.lock().await;
             if let Some((asked_at, report)) = &*latest
                 && asked_at.elapsed() < time_max
             {
@@ -100,8 +100,7 @@ impl Gateway {
             let info = api::ClusterInfoResponse::from(self.service.cluster(deadline).await?);
             // A node that is away may take all of the time.
             let members = self.service.members_seen(deadline).await;
-            let trust = self.service.node().trust();
-            let answers = cluster_report::ask_all(&info, &[], &|id| trust.dialer_of(id), time_max).await;
+            let answers = cluster_report::ask_all(&info, &[], &|id| self.service.dialer_of(id), time_max).await;
             let rows = cluster_report::rows(&info, &answers);
             let layout = self.service.node().layout();
             let report = Report::new(layout.old(), layout.new_placement(), members, rows).as_json();

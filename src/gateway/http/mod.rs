@@ -41,9 +41,11 @@ use crate::limits::{
     STREAMS_PER_CONNECTION_MAX,
 };
 use crate::service::Service;
+use crate::service::authorization::Caller;
 use crate::service::deadline::Deadline;
 use crate::service::listener::{Connection, Listener};
 use crate::service::request_metrics::Door;
+use crate::tls;
 use crate::types::Table;
 use crate::wire::method;
 
@@ -78,14 +80,20 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, options: HttpOp
     let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
     let origins = Origins { is_loopback, hosts: options.hosts, listed: options.cors_origins };
     let listener = Listener::for_http(listener, service.node());
-    let gateway = Arc::new(Gateway { service, origins, report: tokio::sync::Mutex::default() });
+    let shared = Arc::new(Shared { origins, report: tokio::sync::Mutex::default() });
+    let gateway = Arc::new(Gateway { service, shared });
     let ends = shutdown.clone();
     listener.attend(ends, |connection| Arc::clone(&gateway).attend(connection, shutdown.clone())).await;
 }
 
-/// The state that answers requests.
+/// The state that answers requests of one caller.
 struct Gateway {
     service: Arc<Service>,
+    shared: Arc<Shared>,
+}
+
+/// The state that all requests share.
+struct Shared {
     origins: Origins,
     /// The latest report on the cluster, and when it was made.
     report: tokio::sync::Mutex<Option<(Instant, serde_json::Value)>>,
@@ -126,8 +134,9 @@ impl Gateway {
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .max_pending_accept_reset_streams(RESETS_PER_CONNECTION_MAX)
             .max_header_list_size(u32::try_from(HEAD_READ_BYTES_MAX).unwrap_or(u32::MAX));
+        let caller = connection.caller().clone();
         let service = service_fn(|request| {
-            let gateway = Arc::clone(&self);
+            let gateway = self.for_caller(&caller, &request);
             async move { Answered::Ok(gateway.answer(request).await) }
         });
         let served = builder.serve_connection(TokioIo::new(Patient::new(connection)), service);
@@ -147,6 +156,16 @@ impl Gateway {
         }
     }
 
+    /// The same gateway, for whoever sends `request` over this connection.
+    fn for_caller(self: &Arc<Self>, connection: &tls::Caller, request: &Request<Incoming>) -> Arc<Self> {
+        let caller = || Caller::of_request(Door::Http, connection, request.headers());
+        let service = self.service.for_caller(caller);
+        if Arc::ptr_eq(&service, &self.service) {
+            return Arc::clone(self);
+        }
+        Arc::new(Self { service, shared: Arc::clone(&self.shared) })
+    }
+
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Outgoing> {
         let began = Instant::now();
         let (head, body) = request.into_parts();
@@ -159,6 +178,12 @@ impl Gateway {
         let observation = self.service.observe(Door::Http, counted_as, began);
         let headers = head.headers.clone();
         let mut is_short = false;
+        // Whoever is not known learns neither what is wrong with a request nor which paths there are.
+        let is_preflight = matches!(&found, Ok(Found { operation: None, .. }));
+        let found = match self.service.enter(counted_as) {
+            Err(error) if !is_preflight => Err(error.into()),
+            _ => found,
+        };
         let replied = match found {
             Ok(Found { resource, route, operation: None, .. }) => {
                 drop(resource);
@@ -181,7 +206,7 @@ impl Gateway {
         let answer = response.headers_mut();
         answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         answer.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        self.origins.allow(&headers, answer);
+        self.shared.origins.allow(&headers, answer);
         response
     }
 
@@ -201,7 +226,7 @@ impl Gateway {
                 format!("nothing was done: the headers have {bytes} bytes: at most {HEAD_BYTES_MAX} are accepted");
             return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "long-headers", detail));
         }
-        self.origins.check(head)?;
+        self.shared.origins.check(head)?;
         let (resource, route) = Resource::find(head.uri.path())?;
         if head.method == Method::OPTIONS {
             return Ok(Found { resource, route, operation: None, query: Query::parse(None, &[])? });

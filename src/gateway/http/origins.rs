@@ -1,7 +1,7 @@
 //! Requests that web pages make a browser send.
 //!
-//! Nothing is authenticated, and a browser sends a plain POST without asking first. A page of any site could therefore write
-//! to a node on the reader's own machine. And a page whose name is made to point at this machine ("DNS rebinding") could
+//! A browser sends a plain POST without asking first, and sends credentials that its user gave before. A page of any site could
+//! therefore write to a node on the reader's own machine. And a page whose name is made to point at this machine ("DNS rebinding") could
 //! read as well. The first is refused by `Origin`, the second by `Host`.
 
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use super::problem::Problem;
 const EXPOSED: HeaderValue = HeaderValue::from_static("ETag, Link, Quorate-TTL, Retry-After");
 /// The headers that pages may send.
 const ACCEPTED: HeaderValue =
-    HeaderValue::from_static("Content-Type, If-Match, If-None-Match, Last-Event-ID, Quorate-TTL");
+    HeaderValue::from_static("Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, Quorate-TTL");
 
 /// Which pages may call, and by which names.
 #[derive(Clone, Debug)]

@@ -127,6 +127,11 @@ impl Problem {
         if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if self.status == StatusCode::UNAUTHORIZED {
+            // A browser asks its user then, and sends the token as the password.
+            headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"quorate\""));
+        }
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
@@ -153,6 +158,8 @@ impl From<ServiceError> for Problem {
             FailureReason::TableExists => (StatusCode::CONFLICT, "table-exists"),
             FailureReason::MembersRefused => (StatusCode::CONFLICT, "members-refused"),
             FailureReason::MembersChanged => (StatusCode::CONFLICT, "members-changed"),
+            FailureReason::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
+            FailureReason::PermissionDenied => (StatusCode::FORBIDDEN, "permission-denied"),
             FailureReason::InvalidArgument => (StatusCode::BAD_REQUEST, "invalid-parameter"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
@@ -171,6 +178,8 @@ fn title(kind: &str) -> &'static str {
         "invalid-parameter" => "A parameter is not valid",
         "invalid-header" => "A header is not valid",
         "invalid-body" => "The body is not valid",
+        "unauthenticated" => "The node asks who calls",
+        "permission-denied" => "The caller lacks a right",
         "foreign-origin" => "Pages of this origin may not write here",
         "foreign-host" => "The node does not go by this name",
         "missing-key" => "The key has no value",
@@ -215,6 +224,8 @@ mod tests {
             (FailureReason::TableExists, 409, "table-exists"),
             (FailureReason::MembersRefused, 409, "members-refused"),
             (FailureReason::MembersChanged, 409, "members-changed"),
+            (FailureReason::Unauthenticated, 401, "unauthenticated"),
+            (FailureReason::PermissionDenied, 403, "permission-denied"),
             (FailureReason::StoreFailed, 500, "internal"),
             (FailureReason::Damaged, 500, "internal"),
         ] {

@@ -12,7 +12,7 @@ use super::query::unescape;
 #[derive(Debug)]
 pub(super) struct Operation {
     pub(super) method: &'static str,
-    /// The gRPC method that does the same, under which metrics count it.
+    /// The gRPC method that does the same, under which metrics count it, and whose row says what its caller needs.
     pub(super) counted_as: &'static str,
     /// The parameters of the query.
     pub(super) parameters: &'static [&'static str],
@@ -184,7 +184,7 @@ pub(super) static ROUTES: [Route; 20] = [
             &[(202, "it is taken back")]
         )],
     },
-    of_operators!("/v1/status", INFO, ["timeout"], "The state of each node, and how many more may fail"),
+    of_operators!("/v1/status", "/api.Members/Get", ["timeout"], "The state of each node, and how many more may fail"),
     Route {
         template: "/{key}",
         allow: "GET, HEAD, PUT, POST, DELETE, OPTIONS",

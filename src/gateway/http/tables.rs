@@ -26,7 +26,7 @@ impl Gateway {
         let cursor = call.query.text("cursor").filter(|text| !text.is_empty());
         let is_name = |name: &String| (1..=TABLE_NAME_BYTES_MAX).contains(&name.len());
         let after = cursor.map(|text| of_cursor(text).filter(is_name).ok_or_else(no_cursor));
-        let mut list = self.service.tables(after.transpose()?.as_deref(), Some(limit), call.deadline()?);
+        let mut list = self.service.tables(after.transpose()?.as_deref(), Some(limit), call.deadline()?)?;
         let (mut tables, mut next) = (Vec::new(), None);
         while let Some(page) = list.next_page().await {
             let page = page?;
@@ -42,7 +42,10 @@ impl Gateway {
 
     pub(super) async fn table(&self, table: &Table, call: &Call) -> Result<Reply, Problem> {
         let info = match table {
-            Table::Default => None,
+            Table::Default => {
+                self.service.table_open(table, call.deadline()?).await?;
+                None
+            }
             Table::Named(name) => Some(self.service.table_get(name, call.deadline()?).await?),
         };
         Ok(Reply::json(&as_json(info.as_ref())))

@@ -74,7 +74,7 @@ impl Gateway {
         let request = api::WatchRequest { keys, ..Default::default() };
         let id = self.service.table_open(table, call.deadline()?).await?;
         let watched = self.service.watch_codec().request(id, request).map_err(ServiceError::from)?;
-        let mut watch = self.service.watch(watched).await?;
+        let mut watch = self.service.watch(table, watched).await?;
         let timeout = call.query.span("timeout")?;
         loop {
             let answer = self.service.get(table, key, Deadline::new(timeout, Instant::now())).await?;

@@ -69,7 +69,7 @@ impl Gateway {
             }
         };
         let watched = watched.map_err(|error| Problem::from(ServiceError::from(error)))?;
-        let watch = self.service.watch(watched).await?;
+        let watch = self.service.watch(table, watched).await?;
         let events = stream::unfold(Some(watch), next_event);
         let pieces = stream::once(async { Ok(Bytes::from(beginning)) }).chain(events);
         let mut reply = Reply::of("text/event-stream", Bytes::new());

@@ -25,9 +25,11 @@ pub(super) enum Command {
 
 /// A line that is answered without asking the cluster.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Other {
+pub(super) enum Other<'a> {
     /// A line of spaces, or of nothing.
     Empty,
+    /// A token. It is part of no text that is shown.
+    Auth(&'a str),
     /// No table can have this name.
     MissingTable,
     Unrecognized(String),
@@ -38,7 +40,7 @@ pub(super) enum Other {
 
 impl Command {
     /// Reads a line without its end.
-    pub(super) fn parse(line: &[u8]) -> Result<Self, Other> {
+    pub(super) fn parse(line: &[u8]) -> Result<Self, Other<'_>> {
         if line.iter().all(|byte| *byte == b' ') {
             return Err(Other::Empty);
         }
@@ -46,6 +48,10 @@ impl Command {
             return Err(Other::Http);
         }
         let (word, rest) = split(line);
+        if word == b"AUTH" {
+            let token = rest.and_then(|token| std::str::from_utf8(token).ok()).filter(|token| !token.is_empty());
+            return Err(token.map_or_else(|| Other::Wrong("usage: AUTH token".to_owned()), Other::Auth));
+        }
         let usage = match word {
             b"CREATE" => "CREATE table",
             b"GET" => "GET table key",
@@ -95,17 +101,17 @@ fn split(line: &[u8]) -> (&[u8], Option<&[u8]>) {
 }
 
 /// The table of a command. A table that can have no such name does not exist.
-fn existing(name: &[u8]) -> Result<Table, Other> {
+fn existing(name: &[u8]) -> Result<Table, Other<'static>> {
     let name = std::str::from_utf8(name).map_err(|_| Other::MissingTable)?;
     Table::parse(name).map_err(|_| Other::MissingTable)
 }
 
-fn wrong_key(error: &KeyError) -> Other {
+fn wrong_key(error: &KeyError) -> Other<'static> {
     Other::Wrong(error.to_string())
 }
 
 /// The data, and its time to live where it ends in one. Only the last ` EXPIRE 5` counts.
-fn expiring(data: &[u8]) -> Result<(&[u8], Option<Ttl>), Other> {
+fn expiring(data: &[u8]) -> Result<(&[u8], Option<Ttl>), Other<'static>> {
     let Some(at) = data.windows(EXPIRE.len()).rposition(|window| window == EXPIRE) else { return Ok((data, None)) };
     let (before, digits) = (&data[..at], &data[at + EXPIRE.len()..]);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
@@ -204,6 +210,9 @@ mod tests {
             ("   ", Err(Other::Empty)),
             ("get default a", Err(Other::Unrecognized("get".to_owned()))),
             (" GET default a", Err(Other::Unrecognized(String::new()))),
+            ("AUTH qrt_a_b", Err(Other::Auth("qrt_a_b"))),
+            ("AUTH", wrong("usage: AUTH token")),
+            ("AUTH ", wrong("usage: AUTH token")),
             ("GET / HTTP/1.1", Err(Other::Http)),
             ("POST /x HTTP/1.0", Err(Other::Http)),
             ("GET default HTTP/1.1", Ok(get("default", "HTTP/1.1"))),

@@ -17,23 +17,27 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
+use crate::auth::Needs;
 use crate::service::Service;
+use crate::service::authorization::Caller;
 use crate::service::buffer_budget::BudgetGuard;
 use crate::service::deadline::Deadline;
 use crate::service::error::ServiceError;
 use crate::service::listener::{Connection, Listener};
 use crate::service::request_metrics::{Door, Outcome};
+use crate::tls;
 use crate::types::{
     Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Table, TableSettings, Value,
 };
 use crate::wire::failure::FailureReason;
-use crate::wire::method::Method;
+use crate::wire::method::{Access, Method};
 
 use command::{Command, Other};
 
 /// The longest line, without its end.
 const LINE_BYTES_MAX: usize = 1 << 20;
-/// So many bytes of a line are not counted: as many as a reader holds in any case.
+/// So many bytes of a line are not counted: as many as a reader holds in any case. From somebody who is not known, and must be,
+/// no longer line is read.
 const UNCOUNTED_BYTES: usize = 8 << 10;
 /// How long a connection may be silent. A person who types may think.
 const IDLE_TIME_MAX: Duration = Duration::from_mins(10);
@@ -44,8 +48,8 @@ const STALL_TIME_MAX: Duration = Duration::from_secs(30);
 /// commands under way, and returns once all connections are closed, or after half a second.
 pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: CancellationToken) {
     let listener = Listener::for_lines(listener, service.node());
-    let attend = |connection| {
-        let (session, shutdown) = (Session { service: Arc::clone(&service) }, shutdown.clone());
+    let attend = |connection: Connection| {
+        let (mut session, shutdown) = (Session::new(&service, &connection), shutdown.clone());
         async move {
             // A client that has gone is no matter of this node.
             let _ = session.run(connection, shutdown).await;
@@ -56,7 +60,11 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: Cance
 
 /// The commands of one connection.
 struct Session {
+    /// For whoever is at the other end, once that is known.
     service: Arc<Service>,
+    caller: tls::Caller,
+    /// Whether the caller has been looked at: the certificate is there after the handshake.
+    is_bound: bool,
 }
 
 /// The answer to a line.
@@ -99,15 +107,25 @@ enum Line {
     End {
         has_rest: bool,
     },
-    TooLong,
+    TooLong {
+        bytes_max: usize,
+    },
     /// The buffer budget has no room for it.
     NoRoom,
 }
 
 impl Session {
-    async fn run(&self, connection: Connection, shutdown: CancellationToken) -> io::Result<()> {
+    fn new(service: &Arc<Service>, connection: &Connection) -> Self {
+        Self { service: Arc::clone(service), caller: connection.caller().clone(), is_bound: false }
+    }
+
+    async fn run(&mut self, connection: Connection, shutdown: CancellationToken) -> io::Result<()> {
         let (reader, writer) = tokio::io::split(connection);
-        let mut lines = Lines { reader: BufReader::new(reader), guard: self.service.buffers().guard(), service: self };
+        let mut lines = Lines {
+            reader: BufReader::new(reader),
+            guard: self.service.buffers().guard(),
+            service: Arc::clone(&self.service),
+        };
         let mut writer = BufWriter::new(writer);
         loop {
             // Answers to lines that were sent ahead leave together.
@@ -115,7 +133,7 @@ impl Session {
                 in_time(writer.flush()).await?;
             }
             let line = tokio::select! {
-                line = tokio::time::timeout(IDLE_TIME_MAX, lines.next()) => line,
+                line = tokio::time::timeout(IDLE_TIME_MAX, lines.next(|| self.line_bytes_max())) => line,
                 () = shutdown.cancelled() => break,
             };
             let Ok(line) = line else { break };
@@ -133,8 +151,10 @@ impl Session {
                     }
                     break;
                 }
-                Line::TooLong => {
-                    send(&mut writer, b"error the line is too long: 1048576 bytes are accepted").await?;
+                Line::TooLong { bytes_max } => {
+                    let until = if bytes_max < LINE_BYTES_MAX { " before AUTH" } else { "" };
+                    let text = format!("error the line is too long: {bytes_max} bytes are accepted{until}");
+                    send(&mut writer, text.as_bytes()).await?;
                     break;
                 }
                 Line::NoRoom => {
@@ -147,9 +167,35 @@ impl Session {
         in_time(writer.shutdown()).await
     }
 
+    /// Binds the commands that follow to whoever has this token.
+    fn authenticate(&mut self, token: &str) -> Answer {
+        let caller = || Caller::of_token(Door::Lines, self.caller.address, token);
+        let service = self.service.for_caller(caller);
+        match service.enter_at("AUTH", Access::Read, Needs::Identity) {
+            Ok(()) => {
+                self.service = service;
+                Answer::of("ok")
+            }
+            Err(error) => failed(&error),
+        }
+    }
+
+    fn bind_at_first(&mut self) {
+        if !std::mem::replace(&mut self.is_bound, true) {
+            self.service = self.service.for_caller(|| Caller::of_connection(Door::Lines, &self.caller));
+        }
+    }
+
+    /// The longest line that is read from whoever is at the other end. Ask once there are bytes of the connection.
+    fn line_bytes_max(&mut self) -> usize {
+        self.bind_at_first();
+        if self.service.has(Needs::Identity) { LINE_BYTES_MAX } else { UNCOUNTED_BYTES }
+    }
+
     /// Does one command.
-    async fn answer(&self, line: &[u8]) -> Answer {
+    async fn answer(&mut self, line: &[u8]) -> Answer {
         let began = Instant::now();
+        self.bind_at_first();
         let command = Command::parse(line);
         let method = match &command {
             Ok(Command::Create(_)) => "/api.Tables/Create",
@@ -157,15 +203,19 @@ impl Session {
             Ok(Command::Put { .. }) => "/api.Cluster/Set",
             Ok(Command::Delete(..)) => "/api.Cluster/Delete",
             Err(Other::Empty) => return Answer::of(""),
+            Err(Other::Auth(token)) => return self.authenticate(token),
             Err(_) => "",
         };
-        let mut observation = self.service.observe(Door::Lines, Method::find(method), began);
-        let answer = match command {
-            Ok(command) => {
+        let method = Method::find(method);
+        let mut observation = self.service.observe(Door::Lines, method, began);
+        let answer = match (self.service.enter(method), command) {
+            // A browser is left whoever it is.
+            (Err(error), Ok(_) | Err(Other::MissingTable | Other::Unrecognized(_) | Other::Wrong(_))) => failed(&error),
+            (_, Ok(command)) => {
                 let done = self.run_command(command, Deadline::new(None, began)).await;
                 done.unwrap_or_else(|error| failed(&error))
             }
-            Err(other) => refused(other),
+            (_, Err(other)) => refused(other),
         };
         let message = match &answer.text {
             Text::Words(words) if answer.code != Code::Ok => words.as_str(),
@@ -216,9 +266,9 @@ impl Session {
 }
 
 /// The answer to a line that no replica is asked for.
-fn refused(other: Other) -> Answer {
+fn refused(other: Other<'_>) -> Answer {
     match other {
-        Other::Empty => Answer::of(""),
+        Other::Empty | Other::Auth(_) => Answer::of(""),
         Other::MissingTable => missing_table(),
         Other::Unrecognized(word) => {
             Answer { code: Code::Unimplemented, ..Answer::of(format!("unrecognized command {word}")) }
@@ -243,6 +293,8 @@ fn failed(error: &ServiceError) -> Answer {
         FailureReason::OutcomeUnknown => "outcome unknown",
         FailureReason::NoQuorum => "no quorum",
         FailureReason::NotReady => "not ready",
+        FailureReason::Unauthenticated => "unauthenticated",
+        FailureReason::PermissionDenied => "permission denied",
         _ => "failed",
     };
     let message = error.message.replace(['\r', '\n'], " ");
@@ -266,27 +318,29 @@ async fn in_time(writing: impl Future<Output = io::Result<()>>) -> io::Result<()
 }
 
 /// Reads lines.
-struct Lines<'a> {
+struct Lines {
     reader: BufReader<ReadHalf<Connection>>,
     guard: BudgetGuard,
-    service: &'a Session,
+    service: Arc<Service>,
 }
 
-impl Lines<'_> {
-    /// The next line, without its end.
-    async fn next(&mut self) -> io::Result<Line> {
-        self.guard = self.service.service.buffers().guard();
+impl Lines {
+    /// The next line, without its end. `bytes_max` tells the longest one, and is asked once a part of it has arrived.
+    async fn next(&mut self, mut bytes_max: impl FnMut() -> usize) -> io::Result<Line> {
+        self.guard = self.service.buffers().guard();
+        let mut known_max = None;
         let mut line = Vec::new();
         loop {
             let available = self.reader.fill_buf().await?;
             if available.is_empty() {
                 return Ok(Line::End { has_rest: !line.is_empty() });
             }
+            let bytes_max = *known_max.get_or_insert_with(&mut bytes_max);
             let end = available.iter().position(|byte| *byte == b'\n');
             let part = &available[..end.unwrap_or(available.len())];
             // A CR before the end may come on top.
-            if line.len() + part.len() > LINE_BYTES_MAX + 1 {
-                return Ok(Line::TooLong);
+            if line.len() + part.len() > bytes_max + 1 {
+                return Ok(Line::TooLong { bytes_max });
             }
             if line.len() + part.len() > UNCOUNTED_BYTES && !self.guard.grow(part.len()) {
                 return Ok(Line::NoRoom);
@@ -298,7 +352,7 @@ impl Lines<'_> {
                 if line.last() == Some(&b'\r') {
                     line.pop();
                 }
-                return Ok(if line.len() > LINE_BYTES_MAX { Line::TooLong } else { Line::Whole(line) });
+                return Ok(if line.len() > bytes_max { Line::TooLong { bytes_max } } else { Line::Whole(line) });
             }
         }
     }

@@ -41,13 +41,14 @@ fn described(spec: &'static Spec) -> Reply {
         Access::Read => &["readonly"],
         Access::Write => &["write"],
         Access::Neither => &["loading", "stale", "fast"],
+        Access::Open => &["loading", "stale", "fast", "no_auth"],
     };
     let categories: &[&'static str] = match (spec.access, spec.group) {
         (Access::Read, Group::String) => &["@read", "@string"],
         (Access::Read, _) => &["@keyspace", "@read"],
         (Access::Write, Group::String) => &["@write", "@string"],
         (Access::Write, _) => &["@keyspace", "@write"],
-        (Access::Neither, _) => &["@fast", "@connection"],
+        (Access::Neither | Access::Open, _) => &["@fast", "@connection"],
     };
     let lines = |words: &[&'static str]| words.iter().copied().map(Reply::Line).collect();
     Reply::Array(vec![

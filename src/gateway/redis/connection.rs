@@ -21,7 +21,7 @@ use super::pipeline::Pipeline;
 use super::reply::{Outgoing, Reply};
 use super::running::RunningCommands;
 use super::session::Session;
-use super::table::{self, Keys};
+use super::table::{self, Id, Keys};
 use super::{Gateway, IDLE_TICKS_MAX, LINGER_TIME_MAX, STALLED_TICKS_MAX, TICK, UNCOUNTED_BYTES};
 
 /// While more bytes of answers wait to be sent, no command begins.
@@ -62,12 +62,26 @@ pub(super) async fn attend(
     let mut outgoing = Outgoing::default();
     let mut running = RunningCommands::new(Arc::clone(&gateway));
     let (mut takes_more, mut is_refused) = (true, false);
+    // A request that may change who the caller is waits for those before it, which are their sender's.
+    let mut held: Option<Request> = None;
     let mut tick = pin!(tokio::time::sleep(TICK));
     let mut ends = pin!(shutdown.cancelled());
     let mut quiet_ticks = 0;
     loop {
         while takes_more && pipeline.has_room() && outgoing.len() < UNSENT_BYTES_MAX {
-            match incoming.next(&gateway) {
+            // Before its first bytes the other end has shown nothing.
+            if !incoming.buffer.is_empty() {
+                incoming.parser.is_of_stranger = session.is_stranger();
+            }
+            let next = match held.take() {
+                Some(request) => Ok(Some(request)),
+                None => incoming.next(&gateway),
+            };
+            match next {
+                Ok(Some(request)) if !pipeline.is_settled() && asks_and_names_a_caller(&gateway, &request) => {
+                    held = Some(request);
+                    break;
+                }
                 Ok(Some((arguments, guard))) => {
                     takes_more = take(arguments, guard, &mut session, &mut pipeline);
                 }
@@ -79,12 +93,13 @@ pub(super) async fn attend(
             }
         }
         if outgoing.len() < UNSENT_BYTES_MAX {
+            running.act_for(session.gateway());
             running.begin(&mut pipeline);
         }
         if !takes_more && pipeline.is_empty() && outgoing.is_empty() {
             break;
         }
-        let reads = takes_more && pipeline.has_room() && outgoing.len() < UNSENT_BYTES_MAX;
+        let reads = takes_more && held.is_none() && pipeline.has_room() && outgoing.len() < UNSENT_BYTES_MAX;
         let event = std::future::poll_fn(|context| {
             let mut has_progress = running.poll(context, &mut pipeline);
             has_progress |= pipeline.answer(&mut outgoing);
@@ -140,14 +155,29 @@ pub(super) async fn attend(
     }
     connection.shutdown().await?;
     if is_refused {
-        let rest = async { while connection.read_buf(incoming.cleared()).await.is_ok_and(|read| read > 0) {} };
-        let _ = tokio::time::timeout(LINGER_TIME_MAX, rest).await;
+        linger(connection, incoming).await;
     }
     Ok(())
 }
 
+/// Reads what is on its way, so that the other end gets the last answer and no reset.
+async fn linger(mut connection: Connection, mut incoming: Incoming) {
+    let rest = async { while connection.read_buf(incoming.cleared()).await.is_ok_and(|read| read > 0) {} };
+    let _ = tokio::time::timeout(LINGER_TIME_MAX, rest).await;
+}
+
+/// Whether a request may change who the caller is, where anybody is asked.
+fn asks_and_names_a_caller(gateway: &Gateway, (arguments, _): &Request) -> bool {
+    let spec = arguments.first().and_then(|name| table::find(name));
+    gateway.service.asks_who_calls() && spec.is_some_and(|spec| matches!(spec.id, Id::Auth | Id::Hello | Id::Reset))
+}
+
 /// Takes a request into the pipeline. Whether the connection takes more after it.
 fn take(arguments: Vec<Bytes>, guard: Option<BudgetGuard>, session: &mut Session, pipeline: &mut Pipeline) -> bool {
+    if let Some(reply) = session.refusal_of_stranger(arguments.first().map_or(&[], |name| name)) {
+        pipeline.push_reply(reply, session.version);
+        return true;
+    }
     let refusal = arguments.first().and_then(|name| session.refusal_in_transaction(name));
     match refusal.map_or_else(|| Command::of(arguments, guard), Err) {
         Ok(command) => match session.answer(&command) {

@@ -1,12 +1,12 @@
 //! Where lists of keys go on: numbers for SCAN, and the key that each stands for.
 //!
 //! Contract: a cursor stays known until [`CURSORS_MAX`] other places were asked for since. The same place has the same
-//! cursor, so that a client which asks for a page again takes no more room.
+//! cursor, so that a client which asks for a page again takes no more room. Nobody can compute the cursor of a key: a node draws
+//! a secret when it starts. So it tells nobody whether the page of another has ended with a key.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
-
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::types::Key;
 
@@ -18,6 +18,7 @@ const CURSOR_BITS: u32 = 48;
 /// The cursors of a node.
 #[derive(Debug, Default)]
 pub(super) struct Cursors {
+    secret: RandomState,
     known: Mutex<Known>,
 }
 
@@ -32,7 +33,7 @@ impl Cursors {
     /// A cursor for the keys after `key`.
     pub(super) fn after(&self, key: &Key) -> u64 {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut cursor = (xxh3_64(key.as_bytes()) >> (u64::BITS - CURSOR_BITS)).max(1);
+        let mut cursor = (self.secret.hash_one(key.as_bytes()) >> (u64::BITS - CURSOR_BITS)).max(1);
         // 0 begins and ends a list. Another key may have the same hash.
         while known.keys.get(&cursor).is_some_and(|other| other != key) {
             cursor = cursor % ((1 << CURSOR_BITS) - 1) + 1;
@@ -74,6 +75,8 @@ mod tests {
             cursors.after(&key(CURSORS_MAX + number));
         }
         assert_eq!((cursors.key(made[7]), cursors.key(made[8])), (Some(key(7)), None), "it was asked for again");
+        let other = Cursors::default();
+        assert!((0..9).any(|number| other.after(&key(number)) != made[number]), "another node, another secret");
         assert!(made.iter().all(|cursor| (1..1 << CURSOR_BITS).contains(cursor)));
     }
 }

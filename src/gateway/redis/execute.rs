@@ -18,7 +18,7 @@ impl Gateway {
     /// The answer to a command, whatever comes of it.
     pub(super) async fn execute(&self, command: Command, began: Instant) -> Reply {
         let deadline = Deadline::new(None, began);
-        if command.spec.access == Access::Neither {
+        if matches!(command.spec.access, Access::Neither | Access::Open) {
             return self.run(&command, deadline).await.unwrap_or_else(Refusal::into_reply);
         }
         let observation = self.service.observe(Door::Redis, counted_as(command.spec.id), began);

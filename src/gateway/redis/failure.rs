@@ -20,6 +20,8 @@ pub(super) fn word(reason: FailureReason) -> &'static str {
         FailureReason::OutcomeUnknown => "OUTCOMEUNKNOWN",
         FailureReason::NoQuorum => "NOQUORUM",
         FailureReason::NotReady => "NOTREADY",
+        FailureReason::Unauthenticated => "NOAUTH",
+        FailureReason::PermissionDenied => "NOPERM",
         _ => "ERR",
     }
 }

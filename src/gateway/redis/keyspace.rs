@@ -107,6 +107,8 @@ impl Gateway {
         let cursor = number(&command.argument(1)).and_then(|cursor| u64::try_from(cursor).ok());
         let cursor = cursor.ok_or_else(|| Refusal::wrong("ERR invalid cursor"))?;
         let Options { pattern, count, has_strings } = Options::parse(&command.arguments[2..])?;
+        // Before the cursor is looked up: what others have listed is not for everybody.
+        self.service.allow_list(self.table(), glob::prefix(&pattern))?;
         let after = match cursor {
             0 => None,
             cursor => Some(self.cursors.key(cursor).ok_or_else(|| {

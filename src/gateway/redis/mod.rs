@@ -37,6 +37,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::Service;
+use crate::service::authorization::Caller;
 use crate::service::listener::Listener;
 use crate::types::Table;
 
@@ -62,9 +63,14 @@ pub struct RedisOptions {
     pub table: Table,
 }
 
-/// The state that all connections share.
+/// The commands of one caller.
 struct Gateway {
     service: Arc<Service>,
+    shared: Arc<Shared>,
+}
+
+/// The state that all connections share.
+struct Shared {
     options: RedisOptions,
     port: u16,
     cursors: Cursors,
@@ -82,8 +88,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, options: RedisO
     let listener = Listener::for_redis(listener, service.node());
     // Half of them: the first command of a connection is refused where the node is full, and the others only wait.
     let pipelined = Arc::new(Semaphore::new(service.node().requests_in_flight_max() / 2));
-    let gateway = Arc::new(Gateway {
-        service,
+    let shared = Arc::new(Shared {
         options,
         port,
         cursors: Cursors::default(),
@@ -92,6 +97,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, options: RedisO
         connected: AtomicUsize::new(0),
         commands: AtomicU64::new(0),
     });
+    let gateway = Arc::new(Gateway { service, shared });
     let attend = |connection| {
         let (gateway, shutdown) = (Arc::clone(&gateway), shutdown.clone());
         async move {
@@ -104,7 +110,24 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, options: RedisO
     listener.attend(shutdown.clone(), attend).await;
 }
 
+impl std::ops::Deref for Gateway {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
 impl Gateway {
+    /// The same commands, for a caller.
+    fn for_caller(self: &Arc<Self>, caller: impl FnOnce() -> Caller) -> Arc<Self> {
+        let service = self.service.for_caller(caller);
+        if Arc::ptr_eq(&service, &self.service) {
+            return Arc::clone(self);
+        }
+        Arc::new(Self { service, shared: Arc::clone(&self.shared) })
+    }
+
     /// The table of all keys.
     fn table(&self) -> &Table {
         &self.options.table

@@ -15,6 +15,10 @@ pub(super) const LINE_BYTES_MAX: usize = 64 << 10;
 pub(super) const ARGUMENTS_MAX: usize = 1_024;
 /// The most arguments of a command with any number of keys.
 pub(super) const ARGUMENTS_OF_MANY_MAX: usize = 20_001;
+/// The most arguments of a request from somebody who is not known yet. Redis has the same.
+pub(super) const STRANGER_ARGUMENTS_MAX: usize = 10;
+/// The most bytes of such a request: so few are not counted against the buffer budget.
+pub(super) const STRANGER_BYTES_MAX: usize = 16 << 10;
 /// So many bytes are counted for an argument beside its own: its place in the list, and that of its copy.
 pub(super) const ARGUMENT_BYTES: usize = 64;
 /// Shorter arguments are copied.
@@ -55,6 +59,8 @@ pub(super) struct Parser {
     held: usize,
     /// How much of the buffer has been searched for the end of a line.
     searched: usize,
+    /// Whether whoever sends it is not known, and must be: then little is taken.
+    pub(super) is_of_stranger: bool,
 }
 
 /// A line at the start of a buffer.
@@ -80,6 +86,9 @@ impl Parser {
                     buffer.advance(line.with_end);
                     let count = count.filter(|count| *count <= ARGUMENTS_OF_MANY_MAX);
                     let count = count.ok_or_else(|| wrong("invalid multibulk length"))?;
+                    if self.is_of_stranger && count > STRANGER_ARGUMENTS_MAX {
+                        return Err(wrong("unauthenticated multibulk length"));
+                    }
                     // An array of nothing asks for nothing.
                     self.missing = count;
                     self.arguments = Vec::with_capacity(self.missing.min(16));
@@ -158,6 +167,9 @@ impl Parser {
                 .filter(|length| *length <= VALUE_BYTES_MAX)
                 .ok_or_else(|| wrong(format!("invalid bulk length: 0 to {VALUE_BYTES_MAX} bytes are accepted")))?;
             self.bytes += length;
+            if self.is_of_stranger && self.bytes > STRANGER_BYTES_MAX {
+                return Err(wrong("unauthenticated bulk length"));
+            }
             if self.bytes > MESSAGE_BYTES_MAX {
                 return Err(wrong(format!("a request of more than {MESSAGE_BYTES_MAX} bytes is not accepted")));
             }
@@ -184,10 +196,11 @@ impl Parser {
 
     /// The line at the start of the buffer; `None` if its end is not there yet.
     fn line(&mut self, buffer: &[u8], too_long: &str) -> Result<Option<Line>, ParseError> {
+        let bytes_max = if self.is_of_stranger { STRANGER_BYTES_MAX } else { LINE_BYTES_MAX };
         let end = buffer[self.searched..].iter().position(|byte| *byte == b'\n');
-        let Some(end) = end.map(|end| end + self.searched).filter(|end| *end <= LINE_BYTES_MAX) else {
+        let Some(end) = end.map(|end| end + self.searched).filter(|end| *end <= bytes_max) else {
             self.searched = buffer.len();
-            return if buffer.len() > LINE_BYTES_MAX { Err(wrong(too_long)) } else { Ok(None) };
+            return if buffer.len() > bytes_max { Err(wrong(too_long)) } else { Ok(None) };
         };
         self.searched = 0;
         let length = if buffer[..end].last() == Some(&b'\r') { end - 1 } else { end };
@@ -335,6 +348,25 @@ mod tests {
             bytes.extend_from_slice(b"\r\n");
         }
         bytes
+    }
+
+    #[test]
+    fn strangers_are_read_little_of() {
+        let parse = |input: &str| {
+            let (mut parser, mut buffer) = (Parser::default(), BytesMut::from(input.as_bytes()));
+            parser.is_of_stranger = true;
+            parser.next(&mut buffer, |_| true)
+        };
+        let refused = |text: &str| Err(wrong(text));
+        let most = "x".repeat(STRANGER_BYTES_MAX - 4);
+        assert!(parse(&format!("*2\r\n$4\r\nAUTH\r\n${}\r\n{most}\r\n", most.len())).unwrap().is_some());
+        assert_eq!(
+            parse(&format!("*2\r\n$4\r\nAUTH\r\n${}\r\n", most.len() + 1)),
+            refused("unauthenticated bulk length")
+        );
+        assert_eq!(parse("*10\r\n"), Ok(None));
+        assert_eq!(parse("*11\r\n"), refused("unauthenticated multibulk length"));
+        assert_eq!(parse(&"x".repeat(STRANGER_BYTES_MAX + 1)), refused("too big inline request"));
     }
 
     #[test]

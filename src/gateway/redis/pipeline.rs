@@ -46,6 +46,7 @@ struct Slot {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "each command runs once, and boxes would be allocated for all")]
 enum State {
     Waiting(Command),
     Running(RunningCommand),
@@ -116,6 +117,11 @@ impl Pipeline {
     /// Whether a command is under way.
     pub(super) fn is_running(&self) -> bool {
         self.running > 0
+    }
+
+    /// Whether no command waits or is under way.
+    pub(super) fn is_settled(&self) -> bool {
+        self.waiting == 0 && self.running == 0
     }
 
     /// Whether it takes another command.

@@ -117,6 +117,13 @@ impl RunningCommands {
         self.ends.cancel();
     }
 
+    /// From now on commands begin for the caller of `gateway`.
+    pub(super) fn act_for(&mut self, gateway: &Arc<Gateway>) {
+        if !Arc::ptr_eq(&self.gateway, gateway) {
+            self.gateway = Arc::clone(gateway);
+        }
+    }
+
     /// Begins the commands of `pipeline` that may begin.
     pub(super) fn begin(&mut self, pipeline: &mut Pipeline) {
         let now = Instant::now();
@@ -129,7 +136,9 @@ impl RunningCommands {
                 None
             };
             let observe = |id| self.gateway.service.observe(Door::Redis, execute::counted_as(id), now);
-            match plain(&command) {
+            let service = &self.gateway.service;
+            let allowed = plain(&command).map(|request| Ok(service.allow_plain(self.gateway.table(), request?)?));
+            match allowed {
                 Some(Ok(request)) => {
                     requests.push((number, request, observe(command.spec.id)));
                     Ok(RunningCommand { _held: (command.guard.take(), permit), started: None })

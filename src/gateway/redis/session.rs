@@ -1,7 +1,7 @@
 //! The state of one connection, and the commands that are about nothing else.
 //!
-//! Contract: they are answered when they are read, so that what follows them sees their effect. There are no passwords yet:
-//! the user `default` is let in with any.
+//! Contract: they are answered when they are read, so that what follows them sees their effect. With authorization a password
+//! is a token, whatever the user is called. Without it the user `default` is let in with any.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,14 +14,19 @@ use bytes::Bytes;
 use tokio::time::Sleep;
 use tonic::Code;
 
+use crate::auth::Needs;
+use crate::service::authorization::Caller;
 use crate::service::listener::Connection;
 use crate::service::request_metrics::{Door, Outcome};
+use crate::tls;
+use crate::wire::failure::FailureReason;
+use crate::wire::method::Access;
 
 use super::command::{Command, is_word, wrong_count};
 use super::parse::{number, shown};
 use super::reply::{Reply, Version};
-use super::table::Id;
-use super::{Gateway, catalogue, info};
+use super::table::{self, Id};
+use super::{Gateway, catalogue, failure, info};
 
 /// The version of Redis whose commands are served. Clients choose by it what they send.
 pub(super) const REDIS_VERSION: &str = "7.4.0";
@@ -45,6 +50,11 @@ pub(super) struct Session {
     last_command: &'static str,
     /// Set while a MULTI was refused and its end has not come: it rings when the connection is to be closed.
     refused_transaction: Option<Pin<Box<Sleep>>>,
+    caller: tls::Caller,
+    /// Whether the caller has been looked at: the certificate is there after the handshake.
+    is_bound: bool,
+    /// Whether the caller was known when it was looked at last.
+    is_known: bool,
 }
 
 impl Session {
@@ -63,6 +73,66 @@ impl Session {
             library_version: Bytes::new(),
             last_command: "",
             refused_transaction: None,
+            caller: connection.caller().clone(),
+            is_bound: false,
+            is_known: false,
+        }
+    }
+
+    /// The commands for whoever is at the other end.
+    pub(super) fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Whether the caller is not known, and must be. Ask once there are bytes of the connection.
+    pub(super) fn is_stranger(&mut self) -> bool {
+        if !self.is_known {
+            self.bind_at_first();
+            self.is_known = self.gateway.service.has(Needs::Identity);
+        }
+        !self.is_known
+    }
+
+    fn bind_at_first(&mut self) {
+        if !std::mem::replace(&mut self.is_bound, true) {
+            self.bind_to_certificate();
+        }
+    }
+
+    /// The error for a command of somebody who is not known, and must be.
+    pub(super) fn refusal_of_stranger(&mut self, name: &[u8]) -> Option<Reply> {
+        self.bind_at_first();
+        let began = Instant::now();
+        let spec = table::find(name);
+        let (name, needs) = spec.map_or(("unknown", Needs::Identity), |spec| (spec.name, spec.needs()));
+        // It may have been meant to write.
+        let error = self.gateway.service.enter_at(name, Access::Write, needs).err()?;
+        self.is_known = false;
+        let mut observation = self.gateway.service.observe(Door::Redis, None, began);
+        observation.end(Outcome::new(error.code(), &error.message));
+        Some(failure::reply(&error))
+    }
+
+    fn bind_to_certificate(&mut self) {
+        self.is_known = false;
+        self.gateway = self.gateway.for_caller(|| Caller::of_connection(Door::Redis, &self.caller));
+    }
+
+    /// Binds the commands that follow to whoever has this password. The error if that is nobody.
+    fn authenticate(&mut self, user: &[u8], password: &[u8]) -> Option<Reply> {
+        const WRONG: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+        if !self.gateway.service.asks_who_calls() {
+            return (user != b"default").then(|| Reply::error(WRONG));
+        }
+        let token = std::str::from_utf8(password).unwrap_or_default();
+        let bound = self.gateway.for_caller(|| Caller::of_token(Door::Redis, self.peer, token));
+        match bound.service.enter_at("auth", Access::Read, Needs::Identity) {
+            Ok(()) => {
+                self.gateway = bound;
+                None
+            }
+            Err(error) if error.failure.reason == FailureReason::Unauthenticated => Some(Reply::error(WRONG)),
+            Err(error) => Some(failure::reply(&error)),
         }
     }
 
@@ -114,11 +184,14 @@ impl Session {
             Id::Echo => Reply::Bytes(command.argument(1)),
             Id::Hello => self.hello(arguments),
             Id::Auth => match arguments {
+                [password] if self.gateway.service.asks_who_calls() => {
+                    self.authenticate(b"default", password).unwrap_or(Reply::OK)
+                }
                 [_] => Reply::error(
                     "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
                      configuration is correct?",
                 ),
-                [user, _] => authenticate(user).unwrap_or(Reply::OK),
+                [user, password] => self.authenticate(user, password).unwrap_or(Reply::OK),
                 _ => Reply::error("ERR syntax error"),
             },
             Id::Select => match number(&command.argument(1)) {
@@ -140,6 +213,7 @@ impl Session {
             Id::Reset => {
                 self.version = Version::Two;
                 self.name = Bytes::new();
+                self.bind_to_certificate();
                 Reply::Line("RESET")
             }
             _ => return None,
@@ -163,8 +237,8 @@ impl Session {
         loop {
             rest = match rest {
                 [] => break,
-                [word, user, _, more @ ..] if is_word(word, "auth") => {
-                    if let Some(refused) = authenticate(user) {
+                [word, user, password, more @ ..] if is_word(word, "auth") => {
+                    if let Some(refused) = self.authenticate(user, password) {
                         return refused;
                     }
                     more
@@ -178,6 +252,12 @@ impl Session {
                 }
                 [word, ..] => return Reply::Error(format!("ERR Syntax error in HELLO option '{}'", shown(word))),
             };
+        }
+        if self.gateway.service.enter_at("hello", Access::Read, Needs::Identity).is_err() {
+            return Reply::error(
+                "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> \
+                 <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+            );
         }
         self.version = version;
         if let Some(name) = name {
@@ -269,11 +349,6 @@ fn is_plain(name: &[u8]) -> bool {
     /// The longest name.
     const NAME_BYTES_MAX: usize = 128;
     name.len() <= NAME_BYTES_MAX && name.iter().all(u8::is_ascii_graphic)
-}
-
-/// The error for a user who does not exist.
-fn authenticate(user: &[u8]) -> Option<Reply> {
-    (user != b"default").then(|| Reply::error("WRONGPASS invalid username-password pair or user is disabled."))
 }
 
 pub(super) fn unknown_subcommand(command: &str, subcommand: &[u8]) -> Reply {

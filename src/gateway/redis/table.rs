@@ -1,7 +1,9 @@
 //! The table of commands: their names, arguments, keys and differences from Redis.
 //!
 //! Contract: COMMAND, COMMAND DOCS, the check of the number of arguments, the keys that order a pipeline, and the tables of
-//! docs/redis.md are made from it.
+//! docs/redis.md are made from it. So is what a caller needs, once the node asks who calls.
+
+use crate::auth::{Needs, Right};
 
 /// A command that is served.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(super) enum Access {
     Write,
     /// Neither keys nor values.
     Neither,
+    /// Nothing: it is how a caller gets known, or goes.
+    Open,
 }
 
 /// The arguments that are keys.
@@ -115,6 +119,16 @@ impl Spec {
         fits && (self.keys != Keys::Pairs || count % 2 == 1)
     }
 
+    /// What its caller needs.
+    pub(super) fn needs(&self) -> Needs {
+        match self.access {
+            Access::Read => Needs::Keys(Right::Read),
+            Access::Write => Needs::Keys(Right::Write),
+            Access::Neither => Needs::Identity,
+            Access::Open => Needs::Nothing,
+        }
+    }
+
     /// The positions of its keys, as COMMAND says them: the first, the last (negative from the end), and the step.
     pub(super) fn key_range(&self) -> (i64, i64, i64) {
         match self.keys {
@@ -172,7 +186,7 @@ impl Spec {
     }
 }
 
-use Access::{Neither, Read, Write};
+use Access::{Neither, Open, Read, Write};
 use Group::{Connection, Generic, Server, String};
 
 const TEN_YEARS: &str = "times to live are at most ten years";
@@ -180,8 +194,9 @@ const TEN_YEARS: &str = "times to live are at most ten years";
 /// All commands, by name.
 pub(super) const COMMANDS: [Spec; 52] = [
     row("append", Id::Append, 3, Write, Keys::One, String, "2.0.0", "Adds to the end of a value."),
-    row("auth", Id::Auth, -2, Neither, Keys::None, Connection, "1.0.0", "Names a user and a password.")
-        .differs("there are no passwords: any is right for the user `default`"),
+    row("auth", Id::Auth, -2, Open, Keys::None, Connection, "1.0.0", "Names a user and a password.").differs(
+        "with authorization the password is a token, for any user; without it any is right for the user `default`",
+    ),
     row("client", Id::Client, -2, Neither, Keys::None, Connection, "2.4.0", "Tells of this connection, and names it.")
         .differs(
             "ID, GETNAME, SETNAME, SETINFO, NO-EVICT, NO-TOUCH, INFO and LIST alone; LIST shows this connection alone",
@@ -241,7 +256,7 @@ pub(super) const COMMANDS: [Spec; 52] = [
         .differs("times to live are at most ten years; PERSIST as the command PERSIST"),
     row("getrange", Id::Getrange, 4, Read, Keys::One, String, "2.4.0", "Reads a part of a value."),
     row("getset", Id::Getset, 3, Write, Keys::One, String, "1.0.0", "Writes a value and reads the one before."),
-    row("hello", Id::Hello, -1, Neither, Keys::None, Connection, "6.0.0", "Chooses the version of the protocol."),
+    row("hello", Id::Hello, -1, Open, Keys::None, Connection, "6.0.0", "Chooses the version of the protocol."),
     row("incr", Id::Incr, 2, Write, Keys::One, String, "1.0.0", "Adds one to a number."),
     row("incrby", Id::Incrby, 3, Write, Keys::One, String, "1.0.0", "Adds to a number."),
     row("incrbyfloat", Id::Incrbyfloat, 3, Write, Keys::One, String, "2.6.0", "Adds a fraction to a number.")
@@ -306,8 +321,8 @@ pub(super) const COMMANDS: [Spec; 52] = [
     .differs("Quorate's own"),
     row("qgetv", Id::Qgetv, 2, Read, Keys::One, String, "", "Reads the version of a key, and its value or nil.")
         .differs("Quorate's own"),
-    row("quit", Id::Quit, -1, Neither, Keys::None, Connection, "1.0.0", "Ends the connection."),
-    row("reset", Id::Reset, 1, Neither, Keys::None, Connection, "6.2.0", "Puts the connection into its first state."),
+    row("quit", Id::Quit, -1, Open, Keys::None, Connection, "1.0.0", "Ends the connection."),
+    row("reset", Id::Reset, 1, Open, Keys::None, Connection, "6.2.0", "Puts the connection into its first state."),
     row("scan", Id::Scan, -2, Read, Keys::Any, Generic, "2.8.0", "Lists keys, page by page.").differs(
         "in the order of their bytes, each key once; a cursor is known to its node alone, and for the last 4,096 pages",
     ),

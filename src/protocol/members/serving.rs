@@ -45,8 +45,8 @@ impl Members {
             return false;
         }
         let Some((to, first)) = self.served.remove(&read) else { return true };
-        // What cannot be read may be what nobody else has.
-        let Some(page) = page.filter(|page| page.damaged == 0) else {
+        // What cannot be read may be what nobody else has. So a page ends before it, and others tell what follows.
+        let Some(page) = page.filter(|page| page.damaged == 0 || page.intact > 0) else {
             ctx.shared.node.refuse(Requester::Coordinator(to), Refusal::ReadFailed);
             return true;
         };
@@ -61,8 +61,8 @@ impl Members {
         let is_meant = |slot: Slot| layout.old().holds(me, slot) && layout.takes_over(to, slot);
         let mut page = TakeoverPage::default();
         let (mut bytes, mut last) = (0, None);
-        let mut is_cut_off = read.has_more;
-        for record in &read.records {
+        let mut is_cut_off = read.has_more || read.damaged > 0;
+        for record in read.records.iter().take(read.intact) {
             if bytes >= TAKEOVER_BYTES_OF_PAGE {
                 is_cut_off = true;
                 break;

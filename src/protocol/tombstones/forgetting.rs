@@ -142,7 +142,9 @@ mod tests {
     #[test]
     fn neighbouring_slots_are_looked_through_together() {
         let mut forgetting = Forgetting::default();
-        [3, 4, 5, 9, u16::MAX].into_iter().for_each(|slot| forgetting.sealed(Slot(slot)));
+        for slot in [3, 4, 5, 9, u16::MAX] {
+            forgetting.sealed(Slot(slot));
+        }
         reads(&mut forgetting, (3, None, 5), Some(4));
         assert!(!forgetting.is_to_come(Slot(3)) && forgetting.is_to_come(Slot(4)));
         reads(&mut forgetting, (4, Some(key()), 5), None);
@@ -150,7 +152,9 @@ mod tests {
         reads(&mut forgetting, (u16::MAX, None, u16::MAX), None);
         assert!(forgetting.is_idle());
 
-        (0..2_000).for_each(|slot| forgetting.sealed(Slot(slot)));
+        for slot in 0..2_000 {
+            forgetting.sealed(Slot(slot));
+        }
         let mut pages = 0;
         while let Some(range) = forgetting.next_range() {
             forgetting.looked_through_to(&range, None);
@@ -162,10 +166,14 @@ mod tests {
     #[test]
     fn slot_that_is_sealed_while_others_are_read_is_looked_through_too() {
         let mut forgetting = Forgetting::default();
-        [3, 4].into_iter().for_each(|slot| forgetting.sealed(Slot(slot)));
+        for slot in [3, 4] {
+            forgetting.sealed(Slot(slot));
+        }
         let range = forgetting.next_range().unwrap();
         forgetting.reading = Some((ReadId(1), range.clone()));
-        [2, 4, 5].into_iter().for_each(|slot| forgetting.sealed(Slot(slot)));
+        for slot in [2, 4, 5] {
+            forgetting.sealed(Slot(slot));
+        }
         forgetting.reading = None;
         forgetting.looked_through_to(&range, None);
         assert!([2, 4, 5].into_iter().all(|slot| forgetting.is_to_come(Slot(slot))));

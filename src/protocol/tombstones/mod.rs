@@ -206,7 +206,7 @@ impl Tombstones {
         if !ctx.leaves.are_complete() || !self.due.is_empty() {
             return;
         }
-        let mut has_tombstones = BTreeSet::new();
+        let (mut has_tombstones, mut of_others) = (BTreeSet::new(), Vec::new());
         let (layout, me) = (ctx.shared.node.layout, ctx.shared.node.me);
         // What a node still has of a slot that it holds no more is nobody's.
         for (slot, tombstones) in ctx.leaves.tombstones().filter(|(slot, _)| layout.holds(me, *slot)) {
@@ -218,11 +218,17 @@ impl Tombstones {
             let waiting = self.waiting.entry(slot).or_insert(new);
             let has_waited = now.since(waiting.since);
             let is_due = has_waited >= settings.kept_for || tombstones > settings.of_slot_max;
-            let is_mine = first_reached(slot, ctx) == Some(ctx.shared.node.me) || has_waited >= settings.kept_for * 2;
-            if is_due && is_mine && waiting.not_before <= now && !self.forgetting.is_to_come(slot) {
-                self.due.push_back(slot);
+            let is_mine = first_reached(slot, ctx) == Some(ctx.shared.node.me);
+            if is_due && waiting.not_before <= now && !self.forgetting.is_to_come(slot) {
+                if is_mine {
+                    self.due.push_back(slot);
+                } else if has_waited >= settings.kept_for * 2 {
+                    of_others.push(slot);
+                }
             }
         }
+        // After its own ones: meanwhile the others come to theirs, which may only be late.
+        self.due.extend(of_others);
         self.waiting.retain(|slot, _| has_tombstones.contains(slot));
     }
 
@@ -247,6 +253,10 @@ impl Tombstones {
         }
         for _ in 0..TOMBSTONE_SLOTS_AT_ONCE {
             let Some(slot) = self.due.pop_front() else { return };
+            if self.forgetting.is_to_come(slot) {
+                // Another node has sealed it meanwhile.
+                continue;
+            }
             let (until, tombstones) = (self.old_clock(settings, now), ctx.leaves.tombstones_of(slot));
             let Some(waiting) = self.waiting.get_mut(&slot) else { continue };
             waiting.not_before = now.after(settings.margin());

@@ -6,11 +6,13 @@
 //! |---|---|
 //! | `lists` | the lists of members that a report or a wish tells of |
 //! | `plan` | what a change would move, and what is tolerated meanwhile |
+//! | `replacement` | the wish in which a node takes the place of a member |
 //! | `text` | members and plans as JSON, and as a cluster.yml |
 //! | `wish` | a wish as it arrives, and why a change is refused |
 
 mod lists;
 mod plan;
+pub(crate) mod replacement;
 pub(crate) mod text;
 mod wish;
 
@@ -21,13 +23,15 @@ use std::time::Instant;
 use tokio::sync::Mutex;
 
 use crate::api;
+use crate::auth::Target;
 use crate::protocol::{MembersChange, MembersRefusal, MembersReport, Unready};
 use crate::runtime::RequestError;
 use crate::types::NodeId;
 use crate::wire::failure::FailureReason;
-use crate::wire::method::Access;
+use crate::wire::method::{self, Access};
 
 use super::Service;
+use super::authorization::Asked;
 use super::cluster_report::{HEALTH_TIME_MAX, ask_all};
 use super::deadline::Deadline;
 use super::error::ServiceError;
@@ -55,6 +59,7 @@ struct Size {
 impl Service {
     /// The members, what moves, and the nodes that wait to join.
     pub(crate) async fn members(&self, deadline: Deadline) -> Result<api::MembersGetResponse, ServiceError> {
+        self.allow(&method::MEMBERS_GET, Target::Cluster)?;
         let report = self.members_report(deadline).await?;
         let sizes = self.sizes_of(&report).await;
         let seed = self.seed;
@@ -139,6 +144,7 @@ impl Service {
         wish: Wish,
         deadline: Deadline,
     ) -> Result<api::MembersPlanResponse, ServiceError> {
+        self.allow(&method::MEMBERS_PLAN, Target::Cluster)?;
         self.check_reach(&wish)?;
         let report = self.members_report(deadline).await?;
         let number = report.number;
@@ -163,14 +169,37 @@ impl Service {
 
     /// Begins a change of members, and returns the number of its configuration.
     pub(crate) async fn members_change(&self, wish: Wish, deadline: Deadline) -> Result<u64, ServiceError> {
-        self.check_reach(&wish)?;
-        let Wish { expected, members, is_forced } = wish;
-        if members.members.is_empty() {
-            return Err(ServiceError::invalid(
-                "nothing was done: a cluster has at least one member, and this is the last",
-            ));
+        let ids: Vec<&str> = wish.members.members.iter().map(|member| member.id.as_str()).collect();
+        let mut details = vec![("members", ids.join(" "))];
+        if let Some(expected) = wish.expected {
+            details.push(("expected", expected.to_string()));
         }
-        self.change_members(MembersChange::Change { expected, wished: members, is_forced }, deadline).await
+        self.audited_as(Asked::of(&method::MEMBERS_CHANGE, Target::Cluster).with_details(&details), async {
+            if let Some(id) = self.node_that_asks() {
+                self.check_own_place(id, &wish, deadline).await?;
+            }
+            self.check_reach(&wish)?;
+            let Wish { expected, members, is_forced } = wish;
+            if members.members.is_empty() {
+                return Err(ServiceError::invalid(
+                    "nothing was done: a cluster has at least one member, and this is the last",
+                ));
+            }
+            self.change_members(MembersChange::Change { expected, wished: members, is_forced }, deadline).await
+        })
+        .await
+    }
+
+    /// Refuses whatever a node asks for by its certificate but its own place, for a fresh data folder that waits for it.
+    async fn check_own_place(&self, id: &NodeId, wish: &Wish, deadline: Deadline) -> Result<(), ServiceError> {
+        let report = self.members_report(deadline).await?;
+        if is_own_place(&self.listed(&report, &BTreeMap::new()), id.as_str(), wish) {
+            return Ok(());
+        }
+        let message = format!(
+            "nothing was done: node {id} may ask for its own place alone by its certificate, once it is lost, for a folder that waits"
+        );
+        Err(ServiceError::new(FailureReason::PermissionDenied, &message))
     }
 
     /// Refuses members on other machines where this node has no TLS: it would not start again.
@@ -189,7 +218,8 @@ impl Service {
 
     /// Takes the change of members back that is under way, and returns the number of the configuration after it.
     pub(crate) async fn members_abort(&self, expected: Option<u64>, deadline: Deadline) -> Result<u64, ServiceError> {
-        self.change_members(MembersChange::TakeBack { expected }, deadline).await
+        let back = self.change_members(MembersChange::TakeBack { expected }, deadline);
+        self.audited(&method::MEMBERS_ABORT, Target::Cluster, back).await
     }
 
     async fn change_members(&self, change: MembersChange, deadline: Deadline) -> Result<u64, ServiceError> {
@@ -223,8 +253,7 @@ impl Service {
         };
         let nodes = reached.map(node).filter(|node| !node.address.is_empty()).collect();
         let info = api::ClusterInfoResponse { storage_nodes: nodes, ..Default::default() };
-        let trust = self.node().trust();
-        let answers = ask_all(&info, &[], &|id| trust.dialer_of(id), HEALTH_TIME_MAX).await;
+        let answers = ask_all(&info, &[], &|id| self.dialer_of(id), HEALTH_TIME_MAX).await;
         let size = |health: api::HealthResponse| Size {
             node: health.node_id,
             disk_bytes: health.disk_bytes,
@@ -237,6 +266,19 @@ impl Service {
     }
 }
 
+/// Whether `wish` gives the place of the member `id`, which is not reached, to a data folder of it that waits, and changes nothing
+/// else.
+fn is_own_place(seen: &api::MembersGetResponse, id: &str, wish: &Wish) -> bool {
+    let is_away = seen.members.iter().any(|member| member.id == id && member.in_new && !member.reached);
+    let wished = wish.members.members.iter().find(|member| member.id.as_str() == id);
+    let Some(identity) = wished.and_then(|member| member.store_id).map(|identity| identity.to_string()) else {
+        return false;
+    };
+    let is_waiting = seen.waiting.iter().any(|node| node.id == id && node.identity == identity);
+    let own = replacement::replacement(seen, id, Some(&identity)).ok().and_then(|own| Wish::try_from(own).ok());
+    is_away && is_waiting && !seen.changing && !wish.is_forced && own.as_ref() == Some(wish)
+}
+
 /// A number of replicas or of nodes.
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
@@ -245,4 +287,54 @@ fn count(number: usize) -> u32 {
 /// A computation that did not end: the process is ending.
 fn failed(error: &tokio::task::JoinError) -> ServiceError {
     ServiceError::new(FailureReason::NotReady, &format!("the node could not look at its members: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_may_ask_for_its_own_lost_place_alone() {
+        let (old, new) = ("000000000000000000000000000000aa", "000000000000000000000000000000bb");
+        let member = |id: &str, identity: &str, reached| api::ClusterMember {
+            id: id.to_owned(),
+            address: format!("n{id}:1"),
+            identity: identity.to_owned(),
+            in_old: true,
+            in_new: true,
+            reached,
+            ..Default::default()
+        };
+        let waiting =
+            |id: &str| api::WaitingMember { id: id.to_owned(), address: format!("n{id}:1"), identity: new.to_owned() };
+        let (first, second) = ("00000000000000000000000000000001", "00000000000000000000000000000002");
+        let seen = api::MembersGetResponse {
+            number: 7,
+            replica_count: 3,
+            members: vec![member("1", first, true), member("2", second, true), member("3", old, false)],
+            waiting: vec![waiting("2"), waiting("3")],
+            ..Default::default()
+        };
+        let wish_for = |id: &str| {
+            let wish = replacement::replacement(&seen, id, Some(new)).unwrap();
+            Wish::try_from(wish).map_err(|error| error.message).unwrap()
+        };
+        let own = wish_for("3");
+        assert!(is_own_place(&seen, "3", &own));
+        assert!(!is_own_place(&seen, "2", &own), "the place of another");
+        assert!(!is_own_place(&seen, "2", &wish_for("2")), "the folder that has it is there");
+        let forced = Wish { is_forced: true, ..own.clone() };
+        let without_number = Wish { expected: None, ..own.clone() };
+        let mut moved = own.clone();
+        moved.members.members[0].address = "elsewhere:1".into();
+        let mut removed = own.clone();
+        removed.members.members.remove(0);
+        for other in [forced, without_number, moved, removed] {
+            assert!(!is_own_place(&seen, "3", &other), "{other:?}");
+        }
+        let changing = api::MembersGetResponse { changing: true, ..seen.clone() };
+        assert!(!is_own_place(&changing, "3", &own));
+        let nobody_waits = api::MembersGetResponse { waiting: Vec::new(), ..seen.clone() };
+        assert!(!is_own_place(&nobody_waits, "3", &own));
+    }
 }

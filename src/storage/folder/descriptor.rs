@@ -17,6 +17,8 @@ pub(super) enum State {
     Creating,
     /// The store is complete.
     Ready,
+    /// The store is damaged, and the node has given it up for good: the next start sets it aside.
+    Damaged,
 }
 
 /// The content of `folder.yml`.
@@ -25,6 +27,8 @@ pub(super) struct Descriptor {
     pub(super) state: State,
     pub(super) node_id: NodeId,
     pub(super) store_id: StoreId,
+    /// The store in whose place this one comes. Set until the members have given the node its place again.
+    pub(super) replaces: Option<StoreId>,
     pub(super) parameters: ClusterParameters,
 }
 
@@ -87,6 +91,7 @@ impl Descriptor {
         let state = match self.state {
             State::Creating => "creating",
             State::Ready => "ready",
+            State::Damaged => "damaged",
         };
         let node_ids: Vec<&str> = self.parameters.node_ids.iter().map(NodeId::as_str).collect();
         let mut fields = vec![
@@ -100,6 +105,9 @@ impl Descriptor {
         ];
         if self.parameters.epoch_floor > 0 {
             fields.push(("epoch_floor", json!(self.parameters.epoch_floor)));
+        }
+        if let Some(replaces) = self.replaces {
+            fields.push(("replaces", json!(replaces.to_string())));
         }
         let sites =
             [("weights", json!(self.parameters.weights_listed())), ("zones", json!(self.parameters.zones_listed()))];
@@ -179,10 +187,18 @@ fn parse(bytes: &[u8]) -> Result<Descriptor, Unreadable> {
     let state = match take_text(&mut fields, "state")?.as_str() {
         "creating" => State::Creating,
         "ready" => State::Ready,
-        other => return Err(format!("`state` is {other:?} and should be \"creating\" or \"ready\"").into()),
+        "damaged" => State::Damaged,
+        other => {
+            return Err(format!("`state` is {other:?} and should be \"creating\", \"ready\" or \"damaged\"").into());
+        }
     };
     let node_id = node_id("node_id", &take_text(&mut fields, "node_id")?)?;
-    let store_id = store_id(&take_text(&mut fields, "store_id")?)?;
+    let store_id = self::store_id("store_id", &take_text(&mut fields, "store_id")?)?;
+    let replaces = if fields.contains_key("replaces") {
+        Some(self::store_id("replaces", &take_text(&mut fields, "replaces")?)?)
+    } else {
+        None
+    };
     let seed = take(&mut fields, "seed", |value| u32::try_from(value.as_u64()?).ok())?;
     let replica_count = take(&mut fields, "replica_count", |value| usize::try_from(value.as_u64()?).ok())?;
     let texts = take(&mut fields, "node_ids", list_of_texts)?;
@@ -200,7 +216,7 @@ fn parse(bytes: &[u8]) -> Result<Descriptor, Unreadable> {
         return Err(format!("`{name}` is not known in format {format}").into());
     }
     let parameters = ClusterParameters { seed, replica_count, epoch_floor, node_ids, sites };
-    Ok(Descriptor { state, node_id, store_id, parameters })
+    Ok(Descriptor { state, node_id, store_id, replaces, parameters })
 }
 
 fn take<T>(
@@ -233,12 +249,12 @@ fn node_id(field: &str, text: &str) -> Result<NodeId, Unreadable> {
     NodeId::new(text).map_err(|error| format!("in `{field}`: {error}").into())
 }
 
-fn store_id(text: &str) -> Result<StoreId, Unreadable> {
+fn store_id(field: &str, text: &str) -> Result<StoreId, Unreadable> {
     // The parser alone would accept a sign and any number of digits.
     let is_whole = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     u128::from_str_radix(text, 16)
         .ok()
         .filter(|_| is_whole)
         .map(StoreId)
-        .ok_or_else(|| format!("`store_id` is {text:?} and should be 32 hexadecimal digits").into())
+        .ok_or_else(|| format!("`{field}` is {text:?} and should be 32 hexadecimal digits").into())
 }

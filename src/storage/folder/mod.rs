@@ -7,6 +7,7 @@
 //! | `addresses` | where the nodes of the cluster were reached, for a start whose cluster file lacks one |
 //! | `store/` | the RocksDB |
 //! | `store.new/` | a store that is not complete yet |
+//! | `store.damaged-ID/` | a damaged store that was set aside, by the first digits of its store id |
 //!
 //! Contract: [`open`] gives a store only if the folder belongs to this node of this cluster and is complete. Placement and
 //! majorities follow from the cluster's parameters: under other parameters the folder's records would no longer be where
@@ -22,6 +23,11 @@
 //! between two steps `folder.yml` still says that nothing was ever acknowledged from this folder, and the next start
 //! continues. A store without `folder.yml`, or a ready `folder.yml` without a store, is never the result of a crash. Only
 //! `store.new/` is ever deleted.
+//!
+//! A node whose store is damaged gives it up for good ([`DataFolder::give_up_store`]): `folder.yml` then says `state: damaged`. The
+//! next start renames `store/` and writes `folder.yml` anew, with another store id, `state: creating` and `replaces: ` the id of
+//! the store before. It is then a fresh folder of a node that waits for its place, until [`DataFolder::settle`]. A crash between two
+//! of these steps leaves the state before or after it. The node deletes no store that was set aside.
 //!
 //! Caveat: this module cannot tell a complete copy of a folder from the original. Peers can, by the incarnations that they
 //! recorded.
@@ -39,8 +45,8 @@ use std::path::{Path, PathBuf};
 pub use error::DataFolderError;
 
 use self::descriptor::{Descriptor, State};
-use crate::storage::Store as _;
 use crate::storage::rocks::{RocksOptions, RocksStore};
+use crate::storage::{STORE_ASIDE, Store as _};
 use crate::types::{ClusterParameters, Meta, NodeId, StoreId};
 
 /// The format of the folder that this program writes and reads. It rises with every change of the bytes on disk that
@@ -60,6 +66,7 @@ const STORE_NEW: &str = "store.new";
 pub struct DataFolder {
     path: PathBuf,
     store_id: StoreId,
+    replaces: Option<StoreId>,
     parameters: ClusterParameters,
     addresses: Vec<String>,
     _lock: File,
@@ -88,6 +95,56 @@ impl DataFolder {
     #[must_use]
     pub fn store_id(&self) -> StoreId {
         self.store_id
+    }
+
+    /// The store in whose place this one comes, if the node has not got its place again yet. It then waits to be given it.
+    #[must_use]
+    pub fn replaces(&self) -> Option<StoreId> {
+        self.replaces
+    }
+
+    /// Gives up the damaged store for good, durably: each later opening sets it aside, and begins with a fresh one. `parameters`
+    /// are those of the cluster now, and `addresses` say where its nodes are reached.
+    ///
+    /// A mark that can be read counts although the disk failed afterwards: the next start would find it. So does a descriptor that
+    /// cannot be read.
+    ///
+    /// # Errors
+    /// When the disk fails, and the store is not given up.
+    pub fn give_up_store(
+        &self,
+        parameters: &ClusterParameters,
+        addresses: &BTreeMap<NodeId, String>,
+    ) -> Result<(), DataFolderError> {
+        addresses::write(&self.path, addresses)?;
+        let marked = self.rewrite(|descriptor| {
+            descriptor.state = State::Damaged;
+            descriptor.parameters = parameters.clone();
+        });
+        let Err(error) = marked else { return Ok(()) };
+        match descriptor::read(&self.path.join(DESCRIPTOR)) {
+            Ok(Some(descriptor)) if descriptor.state != State::Damaged => Err(error),
+            _ => {
+                tracing::warn!(%error, "the disk failed while the store was given up, and it counts as given up");
+                Ok(())
+            }
+        }
+    }
+
+    /// The node has its place again, durably.
+    ///
+    /// # Errors
+    /// When the disk fails. The next start then finds that the node has its place.
+    pub fn settle(&self) -> Result<(), DataFolderError> {
+        self.rewrite(|descriptor| descriptor.replaces = None)
+    }
+
+    fn rewrite(&self, change: impl FnOnce(&mut Descriptor)) -> Result<(), DataFolderError> {
+        let path = self.path.join(DESCRIPTOR);
+        let descriptor = descriptor::read(&path)?;
+        let mut descriptor = descriptor.ok_or(DataFolderError::DescriptorMissing { path })?;
+        change(&mut descriptor);
+        descriptor.write(&self.path)
     }
 }
 
@@ -120,7 +177,7 @@ pub fn open(
     let lock = lock(path)?;
     let descriptor_path = path.join(DESCRIPTOR);
     let store_path = path.join(STORE);
-    let has_store = exists(&store_path)?;
+    let mut has_store = exists(&store_path)?;
 
     let mut descriptor = match descriptor::read(&descriptor_path)? {
         Some(descriptor) => descriptor,
@@ -130,6 +187,7 @@ pub fn open(
                 state: State::Creating,
                 node_id: node_id.clone(),
                 store_id: StoreId(rand::random()),
+                replaces: None,
                 parameters: cluster.parameters.clone(),
             };
             descriptor.write(path)?;
@@ -137,11 +195,16 @@ pub fn open(
         }
     };
     descriptor.check(path, node_id, cluster.parameters)?;
+    if descriptor.state == State::Damaged {
+        set_aside(path, &mut descriptor, has_store)?;
+        has_store = false;
+    }
+    tell_of_stores_aside(path);
 
     let store = match descriptor.state {
         State::Ready if !has_store => return Err(DataFolderError::StoreMissing { path: store_path }),
         State::Ready => open_store(path, descriptor.store_id, settings)?,
-        State::Creating => {
+        State::Creating | State::Damaged => {
             if !has_store {
                 create_store(path, descriptor.store_id, settings)?;
             }
@@ -157,8 +220,32 @@ pub fn open(
     };
     let meta = store.meta().map_err(|error| DataFolderError::Store { path: path.join(STORE), error })?;
     let (parameters, addresses) = agree(path, &mut descriptor, &meta, cluster)?;
-    let store_id = descriptor.store_id;
-    Ok((DataFolder { path: path.to_path_buf(), store_id, parameters, addresses, _lock: lock }, store))
+    let Descriptor { store_id, replaces, .. } = descriptor;
+    Ok((DataFolder { path: path.to_path_buf(), store_id, replaces, parameters, addresses, _lock: lock }, store))
+}
+
+/// Renames a damaged store that was given up, and makes the folder that of a node with a fresh one.
+fn set_aside(path: &Path, descriptor: &mut Descriptor, has_store: bool) -> Result<(), DataFolderError> {
+    if has_store {
+        let (store, id) = (path.join(STORE), descriptor.store_id.to_string());
+        fs::rename(&store, path.join(format!("{STORE_ASIDE}{}", &id[..8])))
+            .map_err(|error| io_error("rename", &store, error))?;
+        sync_folder(path)?;
+    }
+    descriptor.replaces = Some(descriptor.store_id);
+    descriptor.store_id = StoreId(rand::random());
+    descriptor.state = State::Creating;
+    descriptor.write(path)
+}
+
+/// Reminds of damaged stores, which nobody but the operator removes.
+fn tell_of_stores_aside(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(STORE_ASIDE) {
+            let folder = entry.path();
+            tracing::warn!(folder = %folder.display(), "a damaged store was set aside: check the disk, then remove this folder");
+        }
+    }
 }
 
 /// The parameters that the node starts with, and where their nodes are reached: what the file says, or what the folder
@@ -172,6 +259,9 @@ fn agree(
     let of_file = || (cluster.parameters.clone(), cluster.addresses.to_vec());
     if meta.configuration.is_some() {
         return Ok(of_file());
+    }
+    if descriptor.replaces.is_some() {
+        return replacing(path, descriptor, cluster);
     }
     let by_id = || std::iter::zip(cluster.parameters.node_ids.iter().cloned(), cluster.addresses.iter().cloned());
     if descriptor.parameters != *cluster.parameters {
@@ -197,6 +287,27 @@ fn agree(
         addresses::write(path, &told)?;
     }
     Ok(of_file())
+}
+
+/// The same for a node that waits for its own place: the members as it knew them, because its file may be old. Where it is itself
+/// says the file alone.
+fn replacing(
+    path: &Path,
+    descriptor: &Descriptor,
+    cluster: FileSays<'_>,
+) -> Result<(ClusterParameters, Vec<String>), DataFolderError> {
+    let mut known = addresses::read(path)?;
+    for (id, address) in std::iter::zip(&cluster.parameters.node_ids, cluster.addresses) {
+        if *id == descriptor.node_id || !known.contains_key(id) {
+            known.insert(id.clone(), address.clone());
+        }
+    }
+    let addresses: Option<Vec<String>> =
+        descriptor.parameters.node_ids.iter().map(|id| known.get(id).cloned()).collect();
+    Ok(match addresses {
+        Some(addresses) => (descriptor.parameters.clone(), addresses),
+        None => (cluster.parameters.clone(), cluster.addresses.to_vec()),
+    })
 }
 
 fn create_store(path: &Path, store_id: StoreId, settings: &RocksOptions) -> Result<(), DataFolderError> {

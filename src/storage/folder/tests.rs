@@ -328,3 +328,82 @@ fn descriptor_older_than_its_store_is_refused() {
     fixture.edit("\"ready\"", "\"creating\"");
     assert!(matches!(fixture.refusal(), DataFolderError::NotFresh { epoch: 1, .. }));
 }
+
+#[test]
+fn damaged_store_that_was_given_up_is_set_aside_and_the_folder_waits_for_its_place() {
+    let fixture = Fixture::new();
+    let (folder, store) = fixture.open().expect("the folder opens");
+    store.persist(&Batch { epoch: Some(4), bootstrapped: true, ..Batch::default() }).expect("persisted");
+    let old = folder.store_id();
+    assert_eq!(folder.replaces(), None);
+    // The members as they are by now: the file of the node is older.
+    let members = ClusterParameters::plain(7, 3, ["n#1:{", "n2", "n9"].map(id).to_vec());
+    let addresses = members.node_ids.iter().map(|id| (id.clone(), format!("{id}.now:2"))).collect();
+    folder.give_up_store(&members, &addresses).expect("it is durable");
+    drop((store, folder));
+
+    for opening in 0..2 {
+        let (folder, store) = fixture.open().expect("the folder opens");
+        assert_eq!(folder.replaces(), Some(old), "opening {opening}");
+        assert_ne!(folder.store_id(), old);
+        assert_eq!(store.meta().expect("metadata"), Meta::fresh(folder.store_id()));
+        assert_eq!(folder.parameters(), &members);
+        assert_eq!(folder.addresses(), ["n#1:{:1", "n2.now:2", "n9.now:2"], "the file says where this node is");
+    }
+    let aside = fixture.file(&format!("store.damaged-{}", &old.to_string()[..8]));
+    assert!(aside.join("CURRENT").exists(), "the damaged store is kept");
+
+    // It has its place by a configuration.
+    let member = |id: &NodeId| Member {
+        id: id.clone(),
+        store_id: StoreId(1),
+        since: 2,
+        address: "h:1".into(),
+        site: Site::default(),
+    };
+    let old = MemberList { replica_count: 3, members: members.node_ids.iter().map(member).collect() };
+    let configuration = Configuration { number: 2, cluster: ClusterId(1), seed: 7, epoch_floor: 0, old, new: None };
+    let (folder, store) = fixture.open().expect("the folder opens");
+    store.persist(&Batch { configuration: Some(Arc::new(configuration)), ..Batch::default() }).expect("persisted");
+    folder.settle().expect("it is durable");
+    drop((store, folder));
+    assert_eq!(fixture.open().expect("the folder opens").0.replaces(), None);
+}
+
+#[test]
+fn store_that_was_given_up_is_never_served_again_whenever_the_node_dies() {
+    let fixture = Fixture::new();
+    let (folder, store) = fixture.open().expect("the folder opens");
+    let old = folder.store_id();
+    folder.give_up_store(&fixture.parameters, &BTreeMap::new()).expect("it is durable");
+    drop((store, folder));
+    // The node dies after it has renamed the store.
+    fs::rename(fixture.file(STORE), fixture.file("store.damaged-elsewhere")).expect("renamed");
+    let (folder, _store) = fixture.open().expect("the folder opens");
+    assert_eq!(folder.replaces(), Some(old));
+    assert_ne!(folder.store_id(), old);
+    // An earlier program does not know these words, and refuses the folder.
+    let text = fs::read_to_string(fixture.file(DESCRIPTOR)).expect("folder.yml");
+    assert!(text.contains(&format!("replaces: \"{old}\"\n")), "{text}");
+}
+
+#[test]
+fn store_is_given_up_where_the_mark_can_be_read_although_the_disk_failed() {
+    let fixture = Fixture::new();
+    let (folder, _store) = fixture.open().expect("the folder opens");
+    let give_up = || folder.give_up_store(&fixture.parameters, &BTreeMap::new());
+    // A new descriptor cannot be written.
+    let obstacle = fixture.file(DESCRIPTOR_NEW);
+    fs::create_dir(&obstacle).expect("a folder");
+    assert!(matches!(give_up(), Err(DataFolderError::Io { .. })));
+    let text = fs::read_to_string(fixture.file(DESCRIPTOR)).expect("folder.yml");
+    assert!(text.contains("state: \"ready\""), "nothing is marked: {text}");
+    fs::remove_dir(&obstacle).expect("removed");
+    give_up().expect("it is durable");
+    // Its mark is there.
+    fs::create_dir(&obstacle).expect("a folder");
+    give_up().expect("the mark counts");
+    // Nobody can say whether it is there.
+    fs::write(fixture.file(DESCRIPTOR), "\0").expect("written");
+    give_up().expect("it counts as given up");
+}

@@ -26,15 +26,18 @@
 
 mod emptied;
 mod errors;
+mod lookup;
 mod meta;
 mod options;
 mod probe;
 mod sample;
+mod scrub;
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
+use std::time::SystemTime;
 
 use rocksdb::statistics::{Histogram, Ticker};
 use rocksdb::{ColumnFamily, DB, ErrorKind, FlushOptions, Options, ReadOptions, WriteBatch, properties};
@@ -42,16 +45,19 @@ use rocksdb::{ColumnFamily, DB, ErrorKind, FlushOptions, Options, ReadOptions, W
 pub use options::RocksOptions;
 
 use self::errors::{LookupError, damaged, damaged_entry, failure};
+use self::lookup::{find_digest, find_record};
 use self::meta::read_meta;
 use self::options::{BLOBS, EXPIRY, Families, KEYS, META, RECORDS, database_options, write_options};
-use self::probe::folder_bytes;
-use super::codec::{self, DecodeError, Entry, FORMAT, FORMAT_WITH_CONFIGURATION, MetaEntry};
+use self::probe::{folder_bytes, stores_aside};
+use super::codec::{self, DecodeError, FORMAT, FORMAT_WITH_CONFIGURATION, MetaEntry};
 use super::page::{ListPage, PageBudget};
 use super::record_cache::RecordCache;
-use super::{Cursor, DiskRoom, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
+use super::{
+    Cursor, DiskRoom, KeysPage, PageBounds, ReadOutcome, ReadTier, ScrubPlace, Store, StoreError, StoreStatistics,
+};
 use crate::types::{
-    Batch, Digest, Durability, Expiry, Found, Key, KeyRange, Lookup, Meta, ReadKind, Record, Removed, RunningTime,
-    ScannedKeys, Slot, SlotRange, SlotRecord, SlotsPage, StoreId, TableId,
+    Batch, Digest, Durability, Expiry, Key, KeyRange, Meta, ReadKind, Removed, RunningTime, ScannedKeys, Slot,
+    SlotRange, SlotRecord, SlotsPage, StoreId, TableId,
 };
 
 /// How much opening a database writes beside the contents of its write buffers, at most: a manifest, the first blocks of a
@@ -523,7 +529,10 @@ impl Store for RocksStore {
                 }
                 if range.after.is_none() || *entry_key != from {
                     match slot_record(entry_key, value) {
-                        Ok(record) => page.records.push(record),
+                        Ok(record) => {
+                            page.records.push(record);
+                            page.intact += usize::from(page.damaged == 0);
+                        }
                         Err(_) => page.damaged += 1,
                     }
                     last_slot = codec::split_entry_key(entry_key).map_or(last_slot, |(slot, _)| slot);
@@ -671,6 +680,7 @@ impl Store for RocksStore {
         let sync = self.options.get_histogram_data(Histogram::WalFileSyncMicros);
         let mut statistics = StoreStatistics {
             disk_bytes: folder_bytes(&self.path),
+            stores_aside: stores_aside(&self.path),
             disk_free_bytes: self.room().map(|room| room.free),
             block_cache_bytes: self.families.block_cache.get_usage() as u64,
             stall_micros: self.options.get_ticker_count(Ticker::StallMicros),
@@ -694,6 +704,20 @@ impl Store for RocksStore {
         statistics.write_buffer_bytes = sum(properties::SIZE_ALL_MEM_TABLES.as_c_str());
         statistics.write_stopped = number(RECORDS, properties::IS_WRITE_STOPPED.as_c_str());
         statistics
+    }
+
+    fn scrub(&self, place: ScrubPlace, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<Option<ScrubPlace>, StoreError> {
+        // What is in memory alone gets to the disk, and the log of the second handle is short. Where it cannot, the rest is read.
+        let _ = self.flush();
+        scrub::read_on(&self.path, place, goes_on)
+    }
+
+    fn scrubbed_at(&self) -> Option<SystemTime> {
+        scrub::scrubbed_at(&self.path)
+    }
+
+    fn forget_scrub(&self) {
+        scrub::forget(&self.path);
     }
 
     fn flush(&self) -> Result<(), StoreError> {
@@ -728,64 +752,11 @@ fn family<'a>(database: &'a DB, name: &str) -> &'a ColumnFamily {
     database.cf_handle(name).expect("every column family was opened with the database")
 }
 
-fn find_digest(database: &DB, entry_key: &[u8], options: &ReadOptions) -> Result<Found, LookupError> {
-    let Some(found) = database.get_pinned_cf_opt(family(database, RECORDS), entry_key, options)? else {
-        return Ok(Lookup::Absent.into());
-    };
-    let damaged = |error| LookupError::Damaged(RECORDS, error);
-    let lookup = codec::decode_digest(&found).map(Lookup::Digest).map_err(damaged)?;
-    Ok(Found { lookup, kept_at: codec::decode_kept_at(&found).map_err(damaged)? })
-}
-
-fn find_record(
-    database: &DB,
-    key: &Key,
-    entry_key: &[u8],
-    options: &ReadOptions,
-    value_bytes_max: usize,
-) -> Result<Found, LookupError> {
-    let mut before = None;
-    loop {
-        let Some(found) = database.get_pinned_cf_opt(family(database, RECORDS), entry_key, options)? else {
-            return Ok(Lookup::Absent.into());
-        };
-        let entry = codec::decode_entry(key, &found).map_err(|error| LookupError::Damaged(RECORDS, error))?;
-        let digest = match entry {
-            Entry::Whole(record) => return found_record(record, &found, RECORDS),
-            Entry::Separated { value_bytes, .. } if value_bytes > value_bytes_max => {
-                return Err(LookupError::TooLarge(value_bytes));
-            }
-            Entry::Separated { digest, .. } => digest,
-        };
-        if let Some(found) = database.get_pinned_cf_opt(family(database, BLOBS), entry_key, options)? {
-            let record = codec::decode_record(key, &found).map_err(|error| LookupError::Damaged(BLOBS, error))?;
-            // A greater record may have replaced it between the two lookups. It is as good an answer.
-            if record.tag() >= digest.tag() {
-                let value_bytes = record.content.value_bytes();
-                if value_bytes > value_bytes_max {
-                    return Err(LookupError::TooLarge(value_bytes));
-                }
-                return found_record(record, &found, BLOBS);
-            }
-        }
-        // A small record replaced the large one between the two lookups, unless the digest is still the same.
-        if before.as_ref() == Some(&digest) {
-            return Err(LookupError::Damaged(BLOBS, DecodeError::ValueMissing));
-        }
-        before = Some(digest);
-    }
-}
-
 /// An entry of the records.
 fn slot_record(entry_key: &[u8], value: &[u8]) -> Result<SlotRecord, StoreError> {
     let damaged = |error: DecodeError| damaged_entry(entry_key, &error);
     let (slot, bytes) = codec::split_entry_key(entry_key).map_err(damaged)?;
     Ok(SlotRecord { slot, key: decode_key(bytes)?, digest: codec::decode_digest(value).map_err(damaged)? })
-}
-
-fn found_record(record: Record, entry: &[u8], family: &'static str) -> Result<Found, LookupError> {
-    let kept_at = codec::decode_kept_at(entry).map_err(|error| LookupError::Damaged(family, error))?;
-    Ok(Found { lookup: Lookup::Record(record), kept_at })
 }
 
 fn decode_key(bytes: &[u8]) -> Result<Key, StoreError> {

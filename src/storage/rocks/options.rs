@@ -21,7 +21,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 /// RocksDB requires a column family of this name. It stays empty.
-const DEFAULT: &str = "default";
+pub(super) const DEFAULT: &str = "default";
 /// The column family of the metadata.
 pub(super) const META: &str = "meta";
 /// The column family of the records.

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use crate::storage::STORE_ASIDE;
+
 const MIB: usize = 1 << 20;
 
 /// Finds out whether `bytes` fit into `folder`, by writing a file of that size and removing it. Quotas and limits on a
@@ -64,4 +66,11 @@ pub(super) fn folder_bytes(path: &Path) -> u64 {
         return 0;
     };
     files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.len()).sum()
+}
+
+/// How many stores were set aside beside the one at `path`.
+pub(super) fn stores_aside(path: &Path) -> u64 {
+    let beside = path.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+    let is_aside = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(STORE_ASIDE);
+    beside.into_iter().flatten().flatten().filter(is_aside).count() as u64
 }

@@ -10,7 +10,8 @@ use super::super::tests::{STORE_ID, batch_of, key, read, record, text};
 use super::options::BLOBS;
 use super::probe::takes_direct_writes;
 use super::*;
-use crate::types::{Content, Record, Value};
+use crate::storage::watched::Watched;
+use crate::types::{Content, Found, Lookup, Record, Value};
 
 struct Fixture {
     _folder: tempfile::TempDir,
@@ -283,6 +284,12 @@ fn damaged_entry_is_left_out_of_its_slot_alone() {
     let page = store.slots(&range, 2).expect("the others can be read");
     let found: Vec<_> = page.records.iter().map(|record| record.key.clone()).collect();
     assert_eq!((found, page.damaged, page.has_more), (vec![key("a"), key("c")], 1, false));
+    assert_eq!(page.intact, 1, "the damage comes after the first one");
+    let after = |name: &str| SlotRange { first: Slot(1), after: Some(key(name)), last: Slot(u16::MAX) };
+    let page = store.slots(&after("a"), 2).expect("the others can be read");
+    assert_eq!((page.records.len(), page.damaged, page.intact), (1, 1, 0));
+    let page = store.slots(&after("b"), 2).expect("they can be read");
+    assert_eq!((page.records.len(), page.damaged, page.intact), (1, 0, 1), "it does not meet what is before it");
 }
 
 #[test]
@@ -504,12 +511,17 @@ const CHILD: &str = "QUORATE_TEST_STORE_AT_FILE_LIMIT";
 /// The limit holds for the whole process, so the test runs in a process of its own.
 #[test]
 fn store_at_a_file_limit_refuses_writes_until_reopened() {
+    in_a_process_of_its_own("store_at_a_file_limit_refuses_writes_until_reopened", store_at_a_file_limit);
+}
+
+/// Runs `body` in a process that runs the test of this name alone.
+fn in_a_process_of_its_own(name: &str, body: fn()) {
     if std::env::var_os(CHILD).is_some() {
-        return store_at_a_file_limit();
+        return body();
     }
-    let name = "storage::rocks::tests::store_at_a_file_limit_refuses_writes_until_reopened";
+    let name = format!("storage::rocks::tests::{name}");
     let child = Command::new(std::env::current_exe().expect("this test's program"))
-        .args(["--exact", name, "--nocapture"])
+        .args(["--exact", &name, "--nocapture"])
         .env(CHILD, "1")
         .output()
         .expect("the child ran");
@@ -518,13 +530,15 @@ fn store_at_a_file_limit_refuses_writes_until_reopened() {
     assert!(child.status.success() && output.contains("1 passed"), "{output}");
 }
 
-fn store_at_a_file_limit() {
-    // RocksDB's threads inherit the blocked signal. A write at the limit then gives an error instead of ending the
-    // process.
+/// RocksDB's threads inherit the blocked signal. A write at the limit then gives an error instead of ending the process.
+fn block_signal_of_the_limit() {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGXFSZ);
     signals.thread_block().expect("a signal can be blocked");
+}
 
+fn store_at_a_file_limit() {
+    block_signal_of_the_limit();
     let fixture = Fixture::new();
     let store = fixture.create();
     let (a, b) = (key("a"), key("b"));
@@ -564,4 +578,140 @@ fn emptied_slot_leaves_no_large_value_behind() {
         store.persist(&Batch { emptied: vec![(Slot(1), Slot(1))], ..Batch::default() }).expect("persisted");
         assert!(keys.iter().all(|key| blob(&store, key).is_none()), "of {count}");
     }
+}
+/// Reads all of it in pieces of a step. Returns the bytes that were read.
+fn scrub(store: &impl Store) -> Result<u64, StoreError> {
+    let (mut place, mut sum) = (ScrubPlace::default(), 0);
+    loop {
+        let piece = store.scrub(place, &mut |bytes| {
+            sum += bytes;
+            false
+        });
+        match piece? {
+            Some(next) => place = next,
+            None => return Ok(sum),
+        }
+    }
+}
+
+/// The largest file of this kind.
+fn largest_file(fixture: &Fixture, extension: &str) -> PathBuf {
+    let files = fs::read_dir(&fixture.path).expect("the store's folder").map(|file| file.expect("a file").path());
+    let of_kind = files.filter(|path| path.extension().is_some_and(|found| found == extension));
+    of_kind.max_by_key(|path| fs::metadata(path).expect("a file").len()).expect("there is one")
+}
+
+#[test]
+fn scrub_finds_a_byte_that_was_flipped_although_the_store_still_answers_from_memory() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let before = store.scrubbed_at().expect("the disk says it");
+    let small: Vec<(Key, Record)> =
+        (0..100).map(|n| key(&format!("s{n}"))).map(|key| (key.clone(), text(&key, 1, "small"))).collect();
+    let large: Vec<(Key, Record)> =
+        (0..40).map(|n| key(&format!("l{n}"))).map(|key| (key.clone(), large_record(&key, 2, 100_000))).collect();
+    store.persist(&batch_of(1, small.iter().chain(&large).cloned())).expect("persisted");
+    let whole = scrub(&store).expect("it is whole");
+    assert!(whole > 40 * 100_000, "large values are read too: {whole}");
+    assert!(store.scrubbed_at().expect("the disk says it") >= before);
+    assert_eq!(scrub(&store), Ok(whole), "in pieces each entry is read once");
+
+    for (extension, key, record) in [("sst", &small[50].0, &small[50].1), ("blob", &large[7].0, &large[7].1)] {
+        let path = largest_file(&fixture, extension);
+        let bytes = fs::read(&path).expect("the file");
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 3] ^= 1;
+        fs::write(&path, flipped).expect("written");
+        let found = scrub(&store);
+        let Err(StoreError::Damaged { message }) = found else { panic!("{extension}: {found:?}") };
+        println!("{message}");
+        assert_eq!(read(&store, 1, key, ReadKind::Data), Lookup::Record(record.clone()), "it is cached");
+        fs::write(&path, bytes).expect("written");
+        assert_eq!(scrub(&store), Ok(whole));
+    }
+    let missing = largest_file(&fixture, "blob");
+    fs::remove_file(missing).expect("removed");
+    assert!(matches!(scrub(&store), Err(StoreError::Damaged { .. })), "a file is missing");
+}
+
+#[test]
+fn damage_is_looked_for_again_after_a_restart() {
+    let fixture = Fixture::new();
+    let store = Watched::new(fixture.create());
+    let a = key("a");
+    store.persist(&batch_of(1, [(a.clone(), large_record(&a, 1, 100_000))])).expect("persisted");
+    scrub(&store).expect("it is whole");
+    assert!(store.scrubbed_at() > Some(SystemTime::UNIX_EPOCH));
+    let path = largest_file(&fixture, "blob");
+    let bytes = fs::read(&path).expect("the file");
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() / 3] ^= 1;
+    fs::write(&path, flipped).expect("written");
+    assert!(scrub(&store).is_err() && store.damage().is_some());
+    fs::write(&path, bytes).expect("written");
+    scrub(&store).expect("what is on the disk is whole");
+    assert!(store.damage().is_some(), "it stays damaged until the process ends");
+    drop(store);
+
+    let store = Watched::new(fixture.open().expect("opened"));
+    assert_eq!((store.damage(), store.scrubbed_at()), (None, Some(SystemTime::UNIX_EPOCH)));
+    scrub(&store).expect("it is whole");
+    assert!(store.scrubbed_at() > Some(SystemTime::UNIX_EPOCH));
+}
+
+#[test]
+fn scrub_beside_writes_flushes_and_merges_finds_nothing() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for round in 1..60 {
+                let records = (0..50)
+                    .map(|n| key(&format!("k{n}")))
+                    .map(|key| (key.clone(), large_record(&key, round, 3_000 + 40 * n_of(&key))));
+                store.persist(&batch_of(1, records)).expect("persisted");
+                store.flush().expect("flushed");
+            }
+        });
+        while !writer.is_finished() {
+            scrub(&store).expect("nothing is damaged");
+        }
+    });
+}
+
+/// The number in the name of a key.
+fn n_of(key: &Key) -> usize {
+    key.as_str()[1..].parse().expect("a number")
+}
+
+/// A flush that has failed leaves a manifest that names a log, as each flush does while it runs.
+#[test]
+fn scrub_reads_a_store_whose_manifest_names_a_log() {
+    in_a_process_of_its_own("scrub_reads_a_store_whose_manifest_names_a_log", || {
+        block_signal_of_the_limit();
+        let fixture = Fixture::new();
+        let store = fixture.create();
+        let a = key("a");
+        // Bytes that cannot be compressed.
+        let mut state = 1_u64;
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state.to_be_bytes()[0]
+        })
+        .take(1_000_000)
+        .collect();
+        let kept = record(&a, 1, Content::Value(Value::Binary(bytes.into())));
+        store.persist(&batch_of(1, [(a.clone(), kept.clone())])).expect("persisted");
+
+        let (soft, hard) = getrlimit(Resource::RLIMIT_FSIZE).expect("the limit");
+        setrlimit(Resource::RLIMIT_FSIZE, 256 * 1024, hard).expect("a limit");
+        assert!(store.flush().is_err(), "the file of large values is too large");
+        let read_bytes = scrub(&store).expect("nothing is damaged");
+        assert!(read_bytes > 1_000_000, "the value is in the log: {read_bytes}");
+
+        setrlimit(Resource::RLIMIT_FSIZE, soft, hard).expect("the limit is lifted");
+        store.reopen().expect("reopened");
+        assert_eq!(read(&store, 1, &a, ReadKind::Data), Lookup::Record(kept));
+        scrub(&store).expect("nothing is damaged");
+    });
 }

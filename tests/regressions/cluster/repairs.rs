@@ -95,7 +95,12 @@ impl Cluster {
         entries_max: usize,
     ) -> Option<Input> {
         let records = self.hosts[host.index()].records.iter();
-        let page = slots_page(records, &self.placement, range, entries_max);
+        let mut page = slots_page(records, &self.placement, range, entries_max);
+        let first = page.records.iter().position(|record| self.damaged.contains(&(host, record.key.clone())));
+        if let Some(first) = first {
+            page.records.remove(first);
+            (page.damaged, page.intact) = (1, first);
+        }
         if let Some(held) = &mut self.held_slots {
             held.push((host, read, page));
             return None;

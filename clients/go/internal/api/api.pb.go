@@ -2890,6 +2890,338 @@ func (*TableDropResponse) Descriptor() ([]byte, []int) {
 	return file_api_proto_rawDescGZIP(), []int{40}
 }
 
+type Token struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Certificate   string                 `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Rights        []string               `protobuf:"bytes,4,rep,name=rights,proto3" json:"rights,omitempty"`
+	Created       int64                  `protobuf:"varint,5,opt,name=created,proto3" json:"created,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Token) Reset() {
+	*x = Token{}
+	mi := &file_api_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Token) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Token) ProtoMessage() {}
+
+func (x *Token) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Token.ProtoReflect.Descriptor instead.
+func (*Token) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Token) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Token) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Token) GetCertificate() string {
+	if x != nil {
+		return x.Certificate
+	}
+	return ""
+}
+
+func (x *Token) GetRights() []string {
+	if x != nil {
+		return x.Rights
+	}
+	return nil
+}
+
+func (x *Token) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+type TokenCreateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         *Token                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	SecretSha256  []byte                 `protobuf:"bytes,2,opt,name=secret_sha256,json=secretSha256,proto3" json:"secret_sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenCreateRequest) Reset() {
+	*x = TokenCreateRequest{}
+	mi := &file_api_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenCreateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenCreateRequest) ProtoMessage() {}
+
+func (x *TokenCreateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenCreateRequest.ProtoReflect.Descriptor instead.
+func (*TokenCreateRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *TokenCreateRequest) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *TokenCreateRequest) GetSecretSha256() []byte {
+	if x != nil {
+		return x.SecretSha256
+	}
+	return nil
+}
+
+type TokenCreateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         *Token                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenCreateResponse) Reset() {
+	*x = TokenCreateResponse{}
+	mi := &file_api_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenCreateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenCreateResponse) ProtoMessage() {}
+
+func (x *TokenCreateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenCreateResponse.ProtoReflect.Descriptor instead.
+func (*TokenCreateResponse) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *TokenCreateResponse) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+type TokenListRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenListRequest) Reset() {
+	*x = TokenListRequest{}
+	mi := &file_api_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenListRequest) ProtoMessage() {}
+
+func (x *TokenListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenListRequest.ProtoReflect.Descriptor instead.
+func (*TokenListRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{44}
+}
+
+type TokenListResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tokens        []*Token               `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenListResponse) Reset() {
+	*x = TokenListResponse{}
+	mi := &file_api_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenListResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenListResponse) ProtoMessage() {}
+
+func (x *TokenListResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenListResponse.ProtoReflect.Descriptor instead.
+func (*TokenListResponse) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *TokenListResponse) GetTokens() []*Token {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+type TokenRevokeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenRevokeRequest) Reset() {
+	*x = TokenRevokeRequest{}
+	mi := &file_api_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenRevokeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenRevokeRequest) ProtoMessage() {}
+
+func (x *TokenRevokeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenRevokeRequest.ProtoReflect.Descriptor instead.
+func (*TokenRevokeRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *TokenRevokeRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type TokenRevokeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenRevokeResponse) Reset() {
+	*x = TokenRevokeResponse{}
+	mi := &file_api_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenRevokeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenRevokeResponse) ProtoMessage() {}
+
+func (x *TokenRevokeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenRevokeResponse.ProtoReflect.Descriptor instead.
+func (*TokenRevokeResponse) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{47}
+}
+
 type NodeGetResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClockedEntry  *ClockedEntry          `protobuf:"bytes,1,opt,name=clocked_entry,json=clockedEntry,proto3" json:"clocked_entry,omitempty"`
@@ -2899,7 +3231,7 @@ type NodeGetResponse struct {
 
 func (x *NodeGetResponse) Reset() {
 	*x = NodeGetResponse{}
-	mi := &file_api_proto_msgTypes[41]
+	mi := &file_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2911,7 +3243,7 @@ func (x *NodeGetResponse) String() string {
 func (*NodeGetResponse) ProtoMessage() {}
 
 func (x *NodeGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[41]
+	mi := &file_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2924,7 +3256,7 @@ func (x *NodeGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeGetResponse.ProtoReflect.Descriptor instead.
 func (*NodeGetResponse) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{41}
+	return file_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *NodeGetResponse) GetClockedEntry() *ClockedEntry {
@@ -2944,7 +3276,7 @@ type NodeSetRequest struct {
 
 func (x *NodeSetRequest) Reset() {
 	*x = NodeSetRequest{}
-	mi := &file_api_proto_msgTypes[42]
+	mi := &file_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2956,7 +3288,7 @@ func (x *NodeSetRequest) String() string {
 func (*NodeSetRequest) ProtoMessage() {}
 
 func (x *NodeSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[42]
+	mi := &file_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2969,7 +3301,7 @@ func (x *NodeSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSetRequest.ProtoReflect.Descriptor instead.
 func (*NodeSetRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{42}
+	return file_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NodeSetRequest) GetClockedEntry() *ClockedEntry {
@@ -2994,7 +3326,7 @@ type ClockGetRequest struct {
 
 func (x *ClockGetRequest) Reset() {
 	*x = ClockGetRequest{}
-	mi := &file_api_proto_msgTypes[43]
+	mi := &file_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3006,7 +3338,7 @@ func (x *ClockGetRequest) String() string {
 func (*ClockGetRequest) ProtoMessage() {}
 
 func (x *ClockGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[43]
+	mi := &file_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3019,7 +3351,7 @@ func (x *ClockGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockGetRequest.ProtoReflect.Descriptor instead.
 func (*ClockGetRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{43}
+	return file_api_proto_rawDescGZIP(), []int{50}
 }
 
 type ClockGetResponse struct {
@@ -3031,7 +3363,7 @@ type ClockGetResponse struct {
 
 func (x *ClockGetResponse) Reset() {
 	*x = ClockGetResponse{}
-	mi := &file_api_proto_msgTypes[44]
+	mi := &file_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3043,7 +3375,7 @@ func (x *ClockGetResponse) String() string {
 func (*ClockGetResponse) ProtoMessage() {}
 
 func (x *ClockGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[44]
+	mi := &file_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3056,7 +3388,7 @@ func (x *ClockGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockGetResponse.ProtoReflect.Descriptor instead.
 func (*ClockGetResponse) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{44}
+	return file_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ClockGetResponse) GetClock() *ClockValue {
@@ -3075,7 +3407,7 @@ type ClockSetRequest struct {
 
 func (x *ClockSetRequest) Reset() {
 	*x = ClockSetRequest{}
-	mi := &file_api_proto_msgTypes[45]
+	mi := &file_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3087,7 +3419,7 @@ func (x *ClockSetRequest) String() string {
 func (*ClockSetRequest) ProtoMessage() {}
 
 func (x *ClockSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[45]
+	mi := &file_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3100,7 +3432,7 @@ func (x *ClockSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockSetRequest.ProtoReflect.Descriptor instead.
 func (*ClockSetRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{45}
+	return file_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ClockSetRequest) GetClock() *ClockValue {
@@ -3119,7 +3451,7 @@ type ClockSetResponse struct {
 
 func (x *ClockSetResponse) Reset() {
 	*x = ClockSetResponse{}
-	mi := &file_api_proto_msgTypes[46]
+	mi := &file_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3463,7 @@ func (x *ClockSetResponse) String() string {
 func (*ClockSetResponse) ProtoMessage() {}
 
 func (x *ClockSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[46]
+	mi := &file_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3476,7 @@ func (x *ClockSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockSetResponse.ProtoReflect.Descriptor instead.
 func (*ClockSetResponse) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{46}
+	return file_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ClockSetResponse) GetClock() *ClockValue {
@@ -3162,7 +3494,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_api_proto_msgTypes[47]
+	mi := &file_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3174,7 +3506,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[47]
+	mi := &file_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3187,7 +3519,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{47}
+	return file_api_proto_rawDescGZIP(), []int{54}
 }
 
 type HealthResponse struct {
@@ -3204,13 +3536,15 @@ type HealthResponse struct {
 	Serves        bool                   `protobuf:"varint,10,opt,name=serves,proto3" json:"serves,omitempty"`
 	Repair        *RepairHealth          `protobuf:"bytes,11,opt,name=repair,proto3" json:"repair,omitempty"`
 	DataBytes     uint64                 `protobuf:"varint,12,opt,name=data_bytes,json=dataBytes,proto3" json:"data_bytes,omitempty"`
+	Scrub         *ScrubHealth           `protobuf:"bytes,13,opt,name=scrub,proto3" json:"scrub,omitempty"`
+	Damaged       bool                   `protobuf:"varint,14,opt,name=damaged,proto3" json:"damaged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_api_proto_msgTypes[48]
+	mi := &file_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3222,7 +3556,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[48]
+	mi := &file_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3235,7 +3569,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{48}
+	return file_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *HealthResponse) GetNodeId() string {
@@ -3322,15 +3656,98 @@ func (x *HealthResponse) GetDataBytes() uint64 {
 	return 0
 }
 
+func (x *HealthResponse) GetScrub() *ScrubHealth {
+	if x != nil {
+		return x.Scrub
+	}
+	return nil
+}
+
+func (x *HealthResponse) GetDamaged() bool {
+	if x != nil {
+		return x.Damaged
+	}
+	return false
+}
+
+type ScrubHealth struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Running       bool                   `protobuf:"varint,1,opt,name=running,proto3" json:"running,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Passes        uint64                 `protobuf:"varint,3,opt,name=passes,proto3" json:"passes,omitempty"`
+	CleanSince    *durationpb.Duration   `protobuf:"bytes,4,opt,name=clean_since,json=cleanSince,proto3" json:"clean_since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScrubHealth) Reset() {
+	*x = ScrubHealth{}
+	mi := &file_api_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScrubHealth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScrubHealth) ProtoMessage() {}
+
+func (x *ScrubHealth) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScrubHealth.ProtoReflect.Descriptor instead.
+func (*ScrubHealth) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ScrubHealth) GetRunning() bool {
+	if x != nil {
+		return x.Running
+	}
+	return false
+}
+
+func (x *ScrubHealth) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *ScrubHealth) GetPasses() uint64 {
+	if x != nil {
+		return x.Passes
+	}
+	return 0
+}
+
+func (x *ScrubHealth) GetCleanSince() *durationpb.Duration {
+	if x != nil {
+		return x.CleanSince
+	}
+	return nil
+}
+
 type RepairRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scrub         bool                   `protobuf:"varint,1,opt,name=scrub,proto3" json:"scrub,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RepairRequest) Reset() {
 	*x = RepairRequest{}
-	mi := &file_api_proto_msgTypes[49]
+	mi := &file_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3342,7 +3759,7 @@ func (x *RepairRequest) String() string {
 func (*RepairRequest) ProtoMessage() {}
 
 func (x *RepairRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[49]
+	mi := &file_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3355,19 +3772,27 @@ func (x *RepairRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairRequest.ProtoReflect.Descriptor instead.
 func (*RepairRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{49}
+	return file_api_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *RepairRequest) GetScrub() bool {
+	if x != nil {
+		return x.Scrub
+	}
+	return false
 }
 
 type RepairResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ordered       bool                   `protobuf:"varint,1,opt,name=ordered,proto3" json:"ordered,omitempty"`
+	Scrub         uint64                 `protobuf:"varint,2,opt,name=scrub,proto3" json:"scrub,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RepairResponse) Reset() {
 	*x = RepairResponse{}
-	mi := &file_api_proto_msgTypes[50]
+	mi := &file_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3379,7 +3804,7 @@ func (x *RepairResponse) String() string {
 func (*RepairResponse) ProtoMessage() {}
 
 func (x *RepairResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[50]
+	mi := &file_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3392,7 +3817,7 @@ func (x *RepairResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairResponse.ProtoReflect.Descriptor instead.
 func (*RepairResponse) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{50}
+	return file_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RepairResponse) GetOrdered() bool {
@@ -3400,6 +3825,13 @@ func (x *RepairResponse) GetOrdered() bool {
 		return x.Ordered
 	}
 	return false
+}
+
+func (x *RepairResponse) GetScrub() uint64 {
+	if x != nil {
+		return x.Scrub
+	}
+	return 0
 }
 
 type RepairHealth struct {
@@ -3417,7 +3849,7 @@ type RepairHealth struct {
 
 func (x *RepairHealth) Reset() {
 	*x = RepairHealth{}
-	mi := &file_api_proto_msgTypes[51]
+	mi := &file_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3861,7 @@ func (x *RepairHealth) String() string {
 func (*RepairHealth) ProtoMessage() {}
 
 func (x *RepairHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[51]
+	mi := &file_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3442,7 +3874,7 @@ func (x *RepairHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairHealth.ProtoReflect.Descriptor instead.
 func (*RepairHealth) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{51}
+	return file_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RepairHealth) GetShareCounted() float64 {
@@ -3505,7 +3937,7 @@ type TombstonesWait struct {
 
 func (x *TombstonesWait) Reset() {
 	*x = TombstonesWait{}
-	mi := &file_api_proto_msgTypes[52]
+	mi := &file_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3517,7 +3949,7 @@ func (x *TombstonesWait) String() string {
 func (*TombstonesWait) ProtoMessage() {}
 
 func (x *TombstonesWait) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[52]
+	mi := &file_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3530,7 +3962,7 @@ func (x *TombstonesWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TombstonesWait.ProtoReflect.Descriptor instead.
 func (*TombstonesWait) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{52}
+	return file_api_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TombstonesWait) GetNodeId() string {
@@ -3566,7 +3998,7 @@ type PeerHealth struct {
 
 func (x *PeerHealth) Reset() {
 	*x = PeerHealth{}
-	mi := &file_api_proto_msgTypes[53]
+	mi := &file_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3578,7 +4010,7 @@ func (x *PeerHealth) String() string {
 func (*PeerHealth) ProtoMessage() {}
 
 func (x *PeerHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[53]
+	mi := &file_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3591,7 +4023,7 @@ func (x *PeerHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerHealth.ProtoReflect.Descriptor instead.
 func (*PeerHealth) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{53}
+	return file_api_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PeerHealth) GetNodeId() string {
@@ -3633,7 +4065,7 @@ type PairHealth struct {
 
 func (x *PairHealth) Reset() {
 	*x = PairHealth{}
-	mi := &file_api_proto_msgTypes[54]
+	mi := &file_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3645,7 +4077,7 @@ func (x *PairHealth) String() string {
 func (*PairHealth) ProtoMessage() {}
 
 func (x *PairHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[54]
+	mi := &file_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3658,7 +4090,7 @@ func (x *PairHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairHealth.ProtoReflect.Descriptor instead.
 func (*PairHealth) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{54}
+	return file_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PairHealth) GetComparing() bool {
@@ -3692,7 +4124,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_api_proto_msgTypes[55]
+	mi := &file_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3704,7 +4136,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[55]
+	mi := &file_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3717,7 +4149,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{55}
+	return file_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *InfoRequest) GetPrefix() string {
@@ -3745,7 +4177,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_api_proto_msgTypes[56]
+	mi := &file_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3757,7 +4189,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[56]
+	mi := &file_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3770,7 +4202,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{56}
+	return file_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *InfoResponse) GetNodeId() string {
@@ -3802,7 +4234,7 @@ type ClusterInfoRequest struct {
 
 func (x *ClusterInfoRequest) Reset() {
 	*x = ClusterInfoRequest{}
-	mi := &file_api_proto_msgTypes[57]
+	mi := &file_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3814,7 +4246,7 @@ func (x *ClusterInfoRequest) String() string {
 func (*ClusterInfoRequest) ProtoMessage() {}
 
 func (x *ClusterInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[57]
+	mi := &file_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3827,7 +4259,7 @@ func (x *ClusterInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfoRequest.ProtoReflect.Descriptor instead.
 func (*ClusterInfoRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{57}
+	return file_api_proto_rawDescGZIP(), []int{65}
 }
 
 type ClusterInfoResponse struct {
@@ -3845,7 +4277,7 @@ type ClusterInfoResponse struct {
 
 func (x *ClusterInfoResponse) Reset() {
 	*x = ClusterInfoResponse{}
-	mi := &file_api_proto_msgTypes[58]
+	mi := &file_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3857,7 +4289,7 @@ func (x *ClusterInfoResponse) String() string {
 func (*ClusterInfoResponse) ProtoMessage() {}
 
 func (x *ClusterInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[58]
+	mi := &file_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3870,7 +4302,7 @@ func (x *ClusterInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfoResponse.ProtoReflect.Descriptor instead.
 func (*ClusterInfoResponse) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{58}
+	return file_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ClusterInfoResponse) GetUptime() *durationpb.Duration {
@@ -3938,7 +4370,7 @@ type StorageNode struct {
 
 func (x *StorageNode) Reset() {
 	*x = StorageNode{}
-	mi := &file_api_proto_msgTypes[59]
+	mi := &file_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3950,7 +4382,7 @@ func (x *StorageNode) String() string {
 func (*StorageNode) ProtoMessage() {}
 
 func (x *StorageNode) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[59]
+	mi := &file_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3963,7 +4395,7 @@ func (x *StorageNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorageNode.ProtoReflect.Descriptor instead.
 func (*StorageNode) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{59}
+	return file_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *StorageNode) GetId() string {
@@ -4030,7 +4462,7 @@ type MembersGetRequest struct {
 
 func (x *MembersGetRequest) Reset() {
 	*x = MembersGetRequest{}
-	mi := &file_api_proto_msgTypes[60]
+	mi := &file_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4042,7 +4474,7 @@ func (x *MembersGetRequest) String() string {
 func (*MembersGetRequest) ProtoMessage() {}
 
 func (x *MembersGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[60]
+	mi := &file_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4055,7 +4487,7 @@ func (x *MembersGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersGetRequest.ProtoReflect.Descriptor instead.
 func (*MembersGetRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{60}
+	return file_api_proto_rawDescGZIP(), []int{68}
 }
 
 type MembersGetResponse struct {
@@ -4078,7 +4510,7 @@ type MembersGetResponse struct {
 
 func (x *MembersGetResponse) Reset() {
 	*x = MembersGetResponse{}
-	mi := &file_api_proto_msgTypes[61]
+	mi := &file_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4090,7 +4522,7 @@ func (x *MembersGetResponse) String() string {
 func (*MembersGetResponse) ProtoMessage() {}
 
 func (x *MembersGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[61]
+	mi := &file_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4103,7 +4535,7 @@ func (x *MembersGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersGetResponse.ProtoReflect.Descriptor instead.
 func (*MembersGetResponse) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{61}
+	return file_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *MembersGetResponse) GetNumber() uint64 {
@@ -4211,7 +4643,7 @@ type ClusterMember struct {
 
 func (x *ClusterMember) Reset() {
 	*x = ClusterMember{}
-	mi := &file_api_proto_msgTypes[62]
+	mi := &file_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4223,7 +4655,7 @@ func (x *ClusterMember) String() string {
 func (*ClusterMember) ProtoMessage() {}
 
 func (x *ClusterMember) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[62]
+	mi := &file_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4236,7 +4668,7 @@ func (x *ClusterMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
 func (*ClusterMember) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{62}
+	return file_api_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ClusterMember) GetId() string {
@@ -4343,7 +4775,7 @@ type MemberProgress struct {
 
 func (x *MemberProgress) Reset() {
 	*x = MemberProgress{}
-	mi := &file_api_proto_msgTypes[63]
+	mi := &file_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4355,7 +4787,7 @@ func (x *MemberProgress) String() string {
 func (*MemberProgress) ProtoMessage() {}
 
 func (x *MemberProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[63]
+	mi := &file_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4368,7 +4800,7 @@ func (x *MemberProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberProgress.ProtoReflect.Descriptor instead.
 func (*MemberProgress) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{63}
+	return file_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *MemberProgress) GetComplete() bool {
@@ -4417,7 +4849,7 @@ type WaitingMember struct {
 
 func (x *WaitingMember) Reset() {
 	*x = WaitingMember{}
-	mi := &file_api_proto_msgTypes[64]
+	mi := &file_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4429,7 +4861,7 @@ func (x *WaitingMember) String() string {
 func (*WaitingMember) ProtoMessage() {}
 
 func (x *WaitingMember) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[64]
+	mi := &file_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4442,7 +4874,7 @@ func (x *WaitingMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitingMember.ProtoReflect.Descriptor instead.
 func (*WaitingMember) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{64}
+	return file_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *WaitingMember) GetId() string {
@@ -4478,7 +4910,7 @@ type MembersWish struct {
 
 func (x *MembersWish) Reset() {
 	*x = MembersWish{}
-	mi := &file_api_proto_msgTypes[65]
+	mi := &file_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4490,7 +4922,7 @@ func (x *MembersWish) String() string {
 func (*MembersWish) ProtoMessage() {}
 
 func (x *MembersWish) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[65]
+	mi := &file_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4503,7 +4935,7 @@ func (x *MembersWish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersWish.ProtoReflect.Descriptor instead.
 func (*MembersWish) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{65}
+	return file_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *MembersWish) GetMembers() []*WishedMember {
@@ -4547,7 +4979,7 @@ type WishedMember struct {
 
 func (x *WishedMember) Reset() {
 	*x = WishedMember{}
-	mi := &file_api_proto_msgTypes[66]
+	mi := &file_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4559,7 +4991,7 @@ func (x *WishedMember) String() string {
 func (*WishedMember) ProtoMessage() {}
 
 func (x *WishedMember) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[66]
+	mi := &file_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4572,7 +5004,7 @@ func (x *WishedMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WishedMember.ProtoReflect.Descriptor instead.
 func (*WishedMember) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{66}
+	return file_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *WishedMember) GetId() string {
@@ -4628,7 +5060,7 @@ type MembersPlanResponse struct {
 
 func (x *MembersPlanResponse) Reset() {
 	*x = MembersPlanResponse{}
-	mi := &file_api_proto_msgTypes[67]
+	mi := &file_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4640,7 +5072,7 @@ func (x *MembersPlanResponse) String() string {
 func (*MembersPlanResponse) ProtoMessage() {}
 
 func (x *MembersPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[67]
+	mi := &file_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4653,7 +5085,7 @@ func (x *MembersPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersPlanResponse.ProtoReflect.Descriptor instead.
 func (*MembersPlanResponse) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{67}
+	return file_api_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *MembersPlanResponse) GetNumber() uint64 {
@@ -4742,7 +5174,7 @@ type MemberDifference struct {
 
 func (x *MemberDifference) Reset() {
 	*x = MemberDifference{}
-	mi := &file_api_proto_msgTypes[68]
+	mi := &file_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4754,7 +5186,7 @@ func (x *MemberDifference) String() string {
 func (*MemberDifference) ProtoMessage() {}
 
 func (x *MemberDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[68]
+	mi := &file_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4767,7 +5199,7 @@ func (x *MemberDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberDifference.ProtoReflect.Descriptor instead.
 func (*MemberDifference) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{68}
+	return file_api_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *MemberDifference) GetId() string {
@@ -4838,7 +5270,7 @@ type MemberMove struct {
 
 func (x *MemberMove) Reset() {
 	*x = MemberMove{}
-	mi := &file_api_proto_msgTypes[69]
+	mi := &file_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4850,7 +5282,7 @@ func (x *MemberMove) String() string {
 func (*MemberMove) ProtoMessage() {}
 
 func (x *MemberMove) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[69]
+	mi := &file_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4863,7 +5295,7 @@ func (x *MemberMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberMove.ProtoReflect.Descriptor instead.
 func (*MemberMove) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{69}
+	return file_api_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *MemberMove) GetFrom() string {
@@ -4903,7 +5335,7 @@ type MembersChangeResponse struct {
 
 func (x *MembersChangeResponse) Reset() {
 	*x = MembersChangeResponse{}
-	mi := &file_api_proto_msgTypes[70]
+	mi := &file_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4915,7 +5347,7 @@ func (x *MembersChangeResponse) String() string {
 func (*MembersChangeResponse) ProtoMessage() {}
 
 func (x *MembersChangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[70]
+	mi := &file_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4928,7 +5360,7 @@ func (x *MembersChangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersChangeResponse.ProtoReflect.Descriptor instead.
 func (*MembersChangeResponse) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{70}
+	return file_api_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *MembersChangeResponse) GetNumber() uint64 {
@@ -4947,7 +5379,7 @@ type MembersAbortRequest struct {
 
 func (x *MembersAbortRequest) Reset() {
 	*x = MembersAbortRequest{}
-	mi := &file_api_proto_msgTypes[71]
+	mi := &file_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4959,7 +5391,7 @@ func (x *MembersAbortRequest) String() string {
 func (*MembersAbortRequest) ProtoMessage() {}
 
 func (x *MembersAbortRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[71]
+	mi := &file_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4972,7 +5404,7 @@ func (x *MembersAbortRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersAbortRequest.ProtoReflect.Descriptor instead.
 func (*MembersAbortRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{71}
+	return file_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *MembersAbortRequest) GetExpected() uint64 {
@@ -4993,7 +5425,7 @@ type RpcStatus struct {
 
 func (x *RpcStatus) Reset() {
 	*x = RpcStatus{}
-	mi := &file_api_proto_msgTypes[72]
+	mi := &file_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5005,7 +5437,7 @@ func (x *RpcStatus) String() string {
 func (*RpcStatus) ProtoMessage() {}
 
 func (x *RpcStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[72]
+	mi := &file_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5018,7 +5450,7 @@ func (x *RpcStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RpcStatus.ProtoReflect.Descriptor instead.
 func (*RpcStatus) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{72}
+	return file_api_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *RpcStatus) GetCode() int32 {
@@ -5052,7 +5484,7 @@ type RpcAny struct {
 
 func (x *RpcAny) Reset() {
 	*x = RpcAny{}
-	mi := &file_api_proto_msgTypes[73]
+	mi := &file_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5064,7 +5496,7 @@ func (x *RpcAny) String() string {
 func (*RpcAny) ProtoMessage() {}
 
 func (x *RpcAny) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[73]
+	mi := &file_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5077,7 +5509,7 @@ func (x *RpcAny) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RpcAny.ProtoReflect.Descriptor instead.
 func (*RpcAny) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{73}
+	return file_api_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *RpcAny) GetTypeUrl() string {
@@ -5105,7 +5537,7 @@ type RpcErrorInfo struct {
 
 func (x *RpcErrorInfo) Reset() {
 	*x = RpcErrorInfo{}
-	mi := &file_api_proto_msgTypes[74]
+	mi := &file_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5117,7 +5549,7 @@ func (x *RpcErrorInfo) String() string {
 func (*RpcErrorInfo) ProtoMessage() {}
 
 func (x *RpcErrorInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[74]
+	mi := &file_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5130,7 +5562,7 @@ func (x *RpcErrorInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RpcErrorInfo.ProtoReflect.Descriptor instead.
 func (*RpcErrorInfo) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{74}
+	return file_api_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *RpcErrorInfo) GetReason() string {
@@ -5342,7 +5774,24 @@ const file_api_proto_rawDesc = "" +
 	"\x05_next\"&\n" +
 	"\x10TableDropRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x13\n" +
-	"\x11TableDropResponse\"Q\n" +
+	"\x11TableDropResponse\"\x7f\n" +
+	"\x05Token\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12 \n" +
+	"\vcertificate\x18\x03 \x01(\tR\vcertificate\x12\x16\n" +
+	"\x06rights\x18\x04 \x03(\tR\x06rights\x12\x18\n" +
+	"\acreated\x18\x05 \x01(\x03R\acreated\"c\n" +
+	"\x12TokenCreateRequest\x12(\n" +
+	"\x05token\x18\x01 \x01(\v2\x12.quorate.api.TokenR\x05token\x12#\n" +
+	"\rsecret_sha256\x18\x02 \x01(\fR\fsecretSha256\"?\n" +
+	"\x13TokenCreateResponse\x12(\n" +
+	"\x05token\x18\x01 \x01(\v2\x12.quorate.api.TokenR\x05token\"\x12\n" +
+	"\x10TokenListRequest\"?\n" +
+	"\x11TokenListResponse\x12*\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x12.quorate.api.TokenR\x06tokens\"$\n" +
+	"\x12TokenRevokeRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x15\n" +
+	"\x13TokenRevokeResponse\"Q\n" +
 	"\x0fNodeGetResponse\x12>\n" +
 	"\rclocked_entry\x18\x01 \x01(\v2\x19.quorate.api.ClockedEntryR\fclockedEntry\"z\n" +
 	"\x0eNodeSetRequest\x12>\n" +
@@ -5355,7 +5804,7 @@ const file_api_proto_rawDesc = "" +
 	"\x05clock\x18\x01 \x01(\v2\x17.quorate.api.ClockValueR\x05clock\"A\n" +
 	"\x10ClockSetResponse\x12-\n" +
 	"\x05clock\x18\x01 \x01(\v2\x17.quorate.api.ClockValueR\x05clock\"\x0f\n" +
-	"\rHealthRequest\"\xc7\x03\n" +
+	"\rHealthRequest\"\x91\x04\n" +
 	"\x0eHealthResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12+\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x13.quorate.api.HealthR\x06status\x121\n" +
@@ -5371,10 +5820,20 @@ const file_api_proto_rawDesc = "" +
 	" \x01(\bR\x06serves\x121\n" +
 	"\x06repair\x18\v \x01(\v2\x19.quorate.api.RepairHealthR\x06repair\x12\x1d\n" +
 	"\n" +
-	"data_bytes\x18\f \x01(\x04R\tdataBytes\"\x0f\n" +
-	"\rRepairRequest\"*\n" +
+	"data_bytes\x18\f \x01(\x04R\tdataBytes\x12.\n" +
+	"\x05scrub\x18\r \x01(\v2\x18.quorate.api.ScrubHealthR\x05scrub\x12\x18\n" +
+	"\adamaged\x18\x0e \x01(\bR\adamaged\"\x91\x01\n" +
+	"\vScrubHealth\x12\x18\n" +
+	"\arunning\x18\x01 \x01(\bR\arunning\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x16\n" +
+	"\x06passes\x18\x03 \x01(\x04R\x06passes\x12:\n" +
+	"\vclean_since\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"cleanSince\"%\n" +
+	"\rRepairRequest\x12\x14\n" +
+	"\x05scrub\x18\x01 \x01(\bR\x05scrub\"@\n" +
 	"\x0eRepairResponse\x12\x18\n" +
-	"\aordered\x18\x01 \x01(\bR\aordered\"\xb2\x02\n" +
+	"\aordered\x18\x01 \x01(\bR\aordered\x12\x14\n" +
+	"\x05scrub\x18\x02 \x01(\x04R\x05scrub\"\xb2\x02\n" +
 	"\fRepairHealth\x12#\n" +
 	"\rshare_counted\x18\x01 \x01(\x01R\fshareCounted\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\x04R\arecords\x12\x1e\n" +
@@ -5578,7 +6037,11 @@ const file_api_proto_rawDesc = "" +
 	"\x06Create\x12\x1f.quorate.api.TableCreateRequest\x1a .quorate.api.TableCreateResponse\x12B\n" +
 	"\x03Get\x12\x1c.quorate.api.TableGetRequest\x1a\x1d.quorate.api.TableGetResponse\x12G\n" +
 	"\x04List\x12\x1d.quorate.api.TableListRequest\x1a\x1e.quorate.api.TableListResponse0\x01\x12E\n" +
-	"\x04Drop\x12\x1d.quorate.api.TableDropRequest\x1a\x1e.quorate.api.TableDropResponse2\xc7\x02\n" +
+	"\x04Drop\x12\x1d.quorate.api.TableDropRequest\x1a\x1e.quorate.api.TableDropResponse2\xe9\x01\n" +
+	"\x06Tokens\x12K\n" +
+	"\x06Create\x12\x1f.quorate.api.TokenCreateRequest\x1a .quorate.api.TokenCreateResponse\x12E\n" +
+	"\x04List\x12\x1d.quorate.api.TokenListRequest\x1a\x1e.quorate.api.TokenListResponse\x12K\n" +
+	"\x06Revoke\x12\x1f.quorate.api.TokenRevokeRequest\x1a .quorate.api.TokenRevokeResponse2\xc7\x02\n" +
 	"\x04Node\x12A\n" +
 	"\x06Health\x12\x1a.quorate.api.HealthRequest\x1a\x1b.quorate.api.HealthResponse\x12A\n" +
 	"\x06Repair\x12\x1a.quorate.api.RepairRequest\x1a\x1b.quorate.api.RepairResponse\x12=\n" +
@@ -5607,7 +6070,7 @@ func file_api_proto_rawDescGZIP() []byte {
 }
 
 var file_api_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
+var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
 var file_api_proto_goTypes = []any{
 	(Consistency)(0),              // 0: quorate.api.Consistency
 	(TableState)(0),               // 1: quorate.api.TableState
@@ -5655,167 +6118,186 @@ var file_api_proto_goTypes = []any{
 	(*TableListResponse)(nil),     // 43: quorate.api.TableListResponse
 	(*TableDropRequest)(nil),      // 44: quorate.api.TableDropRequest
 	(*TableDropResponse)(nil),     // 45: quorate.api.TableDropResponse
-	(*NodeGetResponse)(nil),       // 46: quorate.api.NodeGetResponse
-	(*NodeSetRequest)(nil),        // 47: quorate.api.NodeSetRequest
-	(*ClockGetRequest)(nil),       // 48: quorate.api.ClockGetRequest
-	(*ClockGetResponse)(nil),      // 49: quorate.api.ClockGetResponse
-	(*ClockSetRequest)(nil),       // 50: quorate.api.ClockSetRequest
-	(*ClockSetResponse)(nil),      // 51: quorate.api.ClockSetResponse
-	(*HealthRequest)(nil),         // 52: quorate.api.HealthRequest
-	(*HealthResponse)(nil),        // 53: quorate.api.HealthResponse
-	(*RepairRequest)(nil),         // 54: quorate.api.RepairRequest
-	(*RepairResponse)(nil),        // 55: quorate.api.RepairResponse
-	(*RepairHealth)(nil),          // 56: quorate.api.RepairHealth
-	(*TombstonesWait)(nil),        // 57: quorate.api.TombstonesWait
-	(*PeerHealth)(nil),            // 58: quorate.api.PeerHealth
-	(*PairHealth)(nil),            // 59: quorate.api.PairHealth
-	(*InfoRequest)(nil),           // 60: quorate.api.InfoRequest
-	(*InfoResponse)(nil),          // 61: quorate.api.InfoResponse
-	(*ClusterInfoRequest)(nil),    // 62: quorate.api.ClusterInfoRequest
-	(*ClusterInfoResponse)(nil),   // 63: quorate.api.ClusterInfoResponse
-	(*StorageNode)(nil),           // 64: quorate.api.StorageNode
-	(*MembersGetRequest)(nil),     // 65: quorate.api.MembersGetRequest
-	(*MembersGetResponse)(nil),    // 66: quorate.api.MembersGetResponse
-	(*ClusterMember)(nil),         // 67: quorate.api.ClusterMember
-	(*MemberProgress)(nil),        // 68: quorate.api.MemberProgress
-	(*WaitingMember)(nil),         // 69: quorate.api.WaitingMember
-	(*MembersWish)(nil),           // 70: quorate.api.MembersWish
-	(*WishedMember)(nil),          // 71: quorate.api.WishedMember
-	(*MembersPlanResponse)(nil),   // 72: quorate.api.MembersPlanResponse
-	(*MemberDifference)(nil),      // 73: quorate.api.MemberDifference
-	(*MemberMove)(nil),            // 74: quorate.api.MemberMove
-	(*MembersChangeResponse)(nil), // 75: quorate.api.MembersChangeResponse
-	(*MembersAbortRequest)(nil),   // 76: quorate.api.MembersAbortRequest
-	(*RpcStatus)(nil),             // 77: quorate.api.RpcStatus
-	(*RpcAny)(nil),                // 78: quorate.api.RpcAny
-	(*RpcErrorInfo)(nil),          // 79: quorate.api.RpcErrorInfo
-	nil,                           // 80: quorate.api.RpcErrorInfo.MetadataEntry
-	(*durationpb.Duration)(nil),   // 81: google.protobuf.Duration
+	(*Token)(nil),                 // 46: quorate.api.Token
+	(*TokenCreateRequest)(nil),    // 47: quorate.api.TokenCreateRequest
+	(*TokenCreateResponse)(nil),   // 48: quorate.api.TokenCreateResponse
+	(*TokenListRequest)(nil),      // 49: quorate.api.TokenListRequest
+	(*TokenListResponse)(nil),     // 50: quorate.api.TokenListResponse
+	(*TokenRevokeRequest)(nil),    // 51: quorate.api.TokenRevokeRequest
+	(*TokenRevokeResponse)(nil),   // 52: quorate.api.TokenRevokeResponse
+	(*NodeGetResponse)(nil),       // 53: quorate.api.NodeGetResponse
+	(*NodeSetRequest)(nil),        // 54: quorate.api.NodeSetRequest
+	(*ClockGetRequest)(nil),       // 55: quorate.api.ClockGetRequest
+	(*ClockGetResponse)(nil),      // 56: quorate.api.ClockGetResponse
+	(*ClockSetRequest)(nil),       // 57: quorate.api.ClockSetRequest
+	(*ClockSetResponse)(nil),      // 58: quorate.api.ClockSetResponse
+	(*HealthRequest)(nil),         // 59: quorate.api.HealthRequest
+	(*HealthResponse)(nil),        // 60: quorate.api.HealthResponse
+	(*ScrubHealth)(nil),           // 61: quorate.api.ScrubHealth
+	(*RepairRequest)(nil),         // 62: quorate.api.RepairRequest
+	(*RepairResponse)(nil),        // 63: quorate.api.RepairResponse
+	(*RepairHealth)(nil),          // 64: quorate.api.RepairHealth
+	(*TombstonesWait)(nil),        // 65: quorate.api.TombstonesWait
+	(*PeerHealth)(nil),            // 66: quorate.api.PeerHealth
+	(*PairHealth)(nil),            // 67: quorate.api.PairHealth
+	(*InfoRequest)(nil),           // 68: quorate.api.InfoRequest
+	(*InfoResponse)(nil),          // 69: quorate.api.InfoResponse
+	(*ClusterInfoRequest)(nil),    // 70: quorate.api.ClusterInfoRequest
+	(*ClusterInfoResponse)(nil),   // 71: quorate.api.ClusterInfoResponse
+	(*StorageNode)(nil),           // 72: quorate.api.StorageNode
+	(*MembersGetRequest)(nil),     // 73: quorate.api.MembersGetRequest
+	(*MembersGetResponse)(nil),    // 74: quorate.api.MembersGetResponse
+	(*ClusterMember)(nil),         // 75: quorate.api.ClusterMember
+	(*MemberProgress)(nil),        // 76: quorate.api.MemberProgress
+	(*WaitingMember)(nil),         // 77: quorate.api.WaitingMember
+	(*MembersWish)(nil),           // 78: quorate.api.MembersWish
+	(*WishedMember)(nil),          // 79: quorate.api.WishedMember
+	(*MembersPlanResponse)(nil),   // 80: quorate.api.MembersPlanResponse
+	(*MemberDifference)(nil),      // 81: quorate.api.MemberDifference
+	(*MemberMove)(nil),            // 82: quorate.api.MemberMove
+	(*MembersChangeResponse)(nil), // 83: quorate.api.MembersChangeResponse
+	(*MembersAbortRequest)(nil),   // 84: quorate.api.MembersAbortRequest
+	(*RpcStatus)(nil),             // 85: quorate.api.RpcStatus
+	(*RpcAny)(nil),                // 86: quorate.api.RpcAny
+	(*RpcErrorInfo)(nil),          // 87: quorate.api.RpcErrorInfo
+	nil,                           // 88: quorate.api.RpcErrorInfo.MetadataEntry
+	(*durationpb.Duration)(nil),   // 89: google.protobuf.Duration
 }
 var file_api_proto_depIdxs = []int32{
-	5,  // 0: quorate.api.ClockedEntry.entry:type_name -> quorate.api.Entry
-	6,  // 1: quorate.api.ClockedEntry.clock:type_name -> quorate.api.ClockValue
-	0,  // 2: quorate.api.GetRequest.consistency:type_name -> quorate.api.Consistency
-	5,  // 3: quorate.api.GetResponse.entry:type_name -> quorate.api.Entry
-	6,  // 4: quorate.api.GetResponse.clock:type_name -> quorate.api.ClockValue
-	81, // 5: quorate.api.GetResponse.ttl:type_name -> google.protobuf.Duration
-	12, // 6: quorate.api.BatchGetResponse.results:type_name -> quorate.api.BatchGetResult
-	5,  // 7: quorate.api.BatchGetResult.entry:type_name -> quorate.api.Entry
-	6,  // 8: quorate.api.BatchGetResult.clock:type_name -> quorate.api.ClockValue
-	13, // 9: quorate.api.BatchGetResult.error:type_name -> quorate.api.BatchGetError
-	81, // 10: quorate.api.BatchGetResult.ttl:type_name -> google.protobuf.Duration
-	16, // 11: quorate.api.ListResponse.entries:type_name -> quorate.api.ListedEntry
-	5,  // 12: quorate.api.ListedEntry.entry:type_name -> quorate.api.Entry
-	81, // 13: quorate.api.ListedEntry.ttl:type_name -> google.protobuf.Duration
-	5,  // 14: quorate.api.SetRequest.entry:type_name -> quorate.api.Entry
-	18, // 15: quorate.api.SetRequest.condition:type_name -> quorate.api.Condition
-	81, // 16: quorate.api.SetRequest.ttl:type_name -> google.protobuf.Duration
-	6,  // 17: quorate.api.SetResponse.clock:type_name -> quorate.api.ClockValue
-	18, // 18: quorate.api.DeleteRequest.condition:type_name -> quorate.api.Condition
-	6,  // 19: quorate.api.DeleteResponse.clock:type_name -> quorate.api.ClockValue
-	23, // 20: quorate.api.BatchWriteRequest.entries:type_name -> quorate.api.BatchWriteEntry
-	17, // 21: quorate.api.BatchWriteEntry.set:type_name -> quorate.api.SetRequest
-	20, // 22: quorate.api.BatchWriteEntry.delete:type_name -> quorate.api.DeleteRequest
-	25, // 23: quorate.api.BatchWriteResponse.results:type_name -> quorate.api.BatchWriteResult
-	6,  // 24: quorate.api.BatchWriteResult.clock:type_name -> quorate.api.ClockValue
-	26, // 25: quorate.api.BatchWriteResult.error:type_name -> quorate.api.BatchWriteError
-	81, // 26: quorate.api.AddRequest.ttl:type_name -> google.protobuf.Duration
-	31, // 27: quorate.api.WatchResponse.ready:type_name -> quorate.api.WatchReady
-	32, // 28: quorate.api.WatchResponse.put:type_name -> quorate.api.WatchPut
-	33, // 29: quorate.api.WatchResponse.deleted:type_name -> quorate.api.WatchDeleted
-	34, // 30: quorate.api.WatchResponse.reset:type_name -> quorate.api.WatchReset
-	35, // 31: quorate.api.WatchResponse.heartbeat:type_name -> quorate.api.WatchHeartbeat
-	5,  // 32: quorate.api.WatchPut.entry:type_name -> quorate.api.Entry
-	81, // 33: quorate.api.WatchPut.ttl:type_name -> google.protobuf.Duration
-	1,  // 34: quorate.api.Table.state:type_name -> quorate.api.TableState
-	37, // 35: quorate.api.Table.settings:type_name -> quorate.api.TableSettings
-	81, // 36: quorate.api.TableSettings.default_ttl:type_name -> google.protobuf.Duration
-	37, // 37: quorate.api.TableCreateRequest.settings:type_name -> quorate.api.TableSettings
-	36, // 38: quorate.api.TableCreateResponse.table:type_name -> quorate.api.Table
-	36, // 39: quorate.api.TableGetResponse.table:type_name -> quorate.api.Table
-	36, // 40: quorate.api.TableListResponse.tables:type_name -> quorate.api.Table
-	7,  // 41: quorate.api.NodeGetResponse.clocked_entry:type_name -> quorate.api.ClockedEntry
-	7,  // 42: quorate.api.NodeSetRequest.clocked_entry:type_name -> quorate.api.ClockedEntry
-	5,  // 43: quorate.api.NodeSetRequest.entry:type_name -> quorate.api.Entry
-	6,  // 44: quorate.api.ClockGetResponse.clock:type_name -> quorate.api.ClockValue
-	6,  // 45: quorate.api.ClockSetRequest.clock:type_name -> quorate.api.ClockValue
-	6,  // 46: quorate.api.ClockSetResponse.clock:type_name -> quorate.api.ClockValue
-	2,  // 47: quorate.api.HealthResponse.status:type_name -> quorate.api.Health
-	81, // 48: quorate.api.HealthResponse.uptime:type_name -> google.protobuf.Duration
-	6,  // 49: quorate.api.HealthResponse.clock:type_name -> quorate.api.ClockValue
-	58, // 50: quorate.api.HealthResponse.peers:type_name -> quorate.api.PeerHealth
-	56, // 51: quorate.api.HealthResponse.repair:type_name -> quorate.api.RepairHealth
-	57, // 52: quorate.api.RepairHealth.tombstones_wait_for:type_name -> quorate.api.TombstonesWait
-	3,  // 53: quorate.api.PeerHealth.state:type_name -> quorate.api.PeerState
-	59, // 54: quorate.api.PeerHealth.repair:type_name -> quorate.api.PairHealth
-	81, // 55: quorate.api.PairHealth.equal_since:type_name -> google.protobuf.Duration
-	81, // 56: quorate.api.InfoResponse.uptime:type_name -> google.protobuf.Duration
-	81, // 57: quorate.api.ClusterInfoResponse.uptime:type_name -> google.protobuf.Duration
-	64, // 58: quorate.api.ClusterInfoResponse.storage_nodes:type_name -> quorate.api.StorageNode
-	3,  // 59: quorate.api.StorageNode.state:type_name -> quorate.api.PeerState
-	81, // 60: quorate.api.StorageNode.last_seen:type_name -> google.protobuf.Duration
-	67, // 61: quorate.api.MembersGetResponse.members:type_name -> quorate.api.ClusterMember
-	69, // 62: quorate.api.MembersGetResponse.waiting:type_name -> quorate.api.WaitingMember
-	68, // 63: quorate.api.ClusterMember.progress:type_name -> quorate.api.MemberProgress
-	71, // 64: quorate.api.MembersWish.members:type_name -> quorate.api.WishedMember
-	73, // 65: quorate.api.MembersPlanResponse.differences:type_name -> quorate.api.MemberDifference
-	74, // 66: quorate.api.MembersPlanResponse.moves:type_name -> quorate.api.MemberMove
-	4,  // 67: quorate.api.MemberDifference.fate:type_name -> quorate.api.MemberFate
-	78, // 68: quorate.api.RpcStatus.details:type_name -> quorate.api.RpcAny
-	80, // 69: quorate.api.RpcErrorInfo.metadata:type_name -> quorate.api.RpcErrorInfo.MetadataEntry
-	62, // 70: quorate.api.Cluster.Info:input_type -> quorate.api.ClusterInfoRequest
-	8,  // 71: quorate.api.Cluster.Get:input_type -> quorate.api.GetRequest
-	10, // 72: quorate.api.Cluster.BatchGet:input_type -> quorate.api.BatchGetRequest
-	14, // 73: quorate.api.Cluster.List:input_type -> quorate.api.ListRequest
-	17, // 74: quorate.api.Cluster.Set:input_type -> quorate.api.SetRequest
-	20, // 75: quorate.api.Cluster.Delete:input_type -> quorate.api.DeleteRequest
-	29, // 76: quorate.api.Cluster.Watch:input_type -> quorate.api.WatchRequest
-	22, // 77: quorate.api.Cluster.BatchWrite:input_type -> quorate.api.BatchWriteRequest
-	27, // 78: quorate.api.Cluster.Add:input_type -> quorate.api.AddRequest
-	38, // 79: quorate.api.Tables.Create:input_type -> quorate.api.TableCreateRequest
-	40, // 80: quorate.api.Tables.Get:input_type -> quorate.api.TableGetRequest
-	42, // 81: quorate.api.Tables.List:input_type -> quorate.api.TableListRequest
-	44, // 82: quorate.api.Tables.Drop:input_type -> quorate.api.TableDropRequest
-	52, // 83: quorate.api.Node.Health:input_type -> quorate.api.HealthRequest
-	54, // 84: quorate.api.Node.Repair:input_type -> quorate.api.RepairRequest
-	60, // 85: quorate.api.Node.Info:input_type -> quorate.api.InfoRequest
-	8,  // 86: quorate.api.Node.Get:input_type -> quorate.api.GetRequest
-	47, // 87: quorate.api.Node.Set:input_type -> quorate.api.NodeSetRequest
-	65, // 88: quorate.api.Members.Get:input_type -> quorate.api.MembersGetRequest
-	70, // 89: quorate.api.Members.Plan:input_type -> quorate.api.MembersWish
-	70, // 90: quorate.api.Members.Change:input_type -> quorate.api.MembersWish
-	76, // 91: quorate.api.Members.Abort:input_type -> quorate.api.MembersAbortRequest
-	48, // 92: quorate.api.Clock.Get:input_type -> quorate.api.ClockGetRequest
-	50, // 93: quorate.api.Clock.Set:input_type -> quorate.api.ClockSetRequest
-	63, // 94: quorate.api.Cluster.Info:output_type -> quorate.api.ClusterInfoResponse
-	9,  // 95: quorate.api.Cluster.Get:output_type -> quorate.api.GetResponse
-	11, // 96: quorate.api.Cluster.BatchGet:output_type -> quorate.api.BatchGetResponse
-	15, // 97: quorate.api.Cluster.List:output_type -> quorate.api.ListResponse
-	19, // 98: quorate.api.Cluster.Set:output_type -> quorate.api.SetResponse
-	21, // 99: quorate.api.Cluster.Delete:output_type -> quorate.api.DeleteResponse
-	30, // 100: quorate.api.Cluster.Watch:output_type -> quorate.api.WatchResponse
-	24, // 101: quorate.api.Cluster.BatchWrite:output_type -> quorate.api.BatchWriteResponse
-	28, // 102: quorate.api.Cluster.Add:output_type -> quorate.api.AddResponse
-	39, // 103: quorate.api.Tables.Create:output_type -> quorate.api.TableCreateResponse
-	41, // 104: quorate.api.Tables.Get:output_type -> quorate.api.TableGetResponse
-	43, // 105: quorate.api.Tables.List:output_type -> quorate.api.TableListResponse
-	45, // 106: quorate.api.Tables.Drop:output_type -> quorate.api.TableDropResponse
-	53, // 107: quorate.api.Node.Health:output_type -> quorate.api.HealthResponse
-	55, // 108: quorate.api.Node.Repair:output_type -> quorate.api.RepairResponse
-	61, // 109: quorate.api.Node.Info:output_type -> quorate.api.InfoResponse
-	46, // 110: quorate.api.Node.Get:output_type -> quorate.api.NodeGetResponse
-	19, // 111: quorate.api.Node.Set:output_type -> quorate.api.SetResponse
-	66, // 112: quorate.api.Members.Get:output_type -> quorate.api.MembersGetResponse
-	72, // 113: quorate.api.Members.Plan:output_type -> quorate.api.MembersPlanResponse
-	75, // 114: quorate.api.Members.Change:output_type -> quorate.api.MembersChangeResponse
-	75, // 115: quorate.api.Members.Abort:output_type -> quorate.api.MembersChangeResponse
-	49, // 116: quorate.api.Clock.Get:output_type -> quorate.api.ClockGetResponse
-	51, // 117: quorate.api.Clock.Set:output_type -> quorate.api.ClockSetResponse
-	94, // [94:118] is the sub-list for method output_type
-	70, // [70:94] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	5,   // 0: quorate.api.ClockedEntry.entry:type_name -> quorate.api.Entry
+	6,   // 1: quorate.api.ClockedEntry.clock:type_name -> quorate.api.ClockValue
+	0,   // 2: quorate.api.GetRequest.consistency:type_name -> quorate.api.Consistency
+	5,   // 3: quorate.api.GetResponse.entry:type_name -> quorate.api.Entry
+	6,   // 4: quorate.api.GetResponse.clock:type_name -> quorate.api.ClockValue
+	89,  // 5: quorate.api.GetResponse.ttl:type_name -> google.protobuf.Duration
+	12,  // 6: quorate.api.BatchGetResponse.results:type_name -> quorate.api.BatchGetResult
+	5,   // 7: quorate.api.BatchGetResult.entry:type_name -> quorate.api.Entry
+	6,   // 8: quorate.api.BatchGetResult.clock:type_name -> quorate.api.ClockValue
+	13,  // 9: quorate.api.BatchGetResult.error:type_name -> quorate.api.BatchGetError
+	89,  // 10: quorate.api.BatchGetResult.ttl:type_name -> google.protobuf.Duration
+	16,  // 11: quorate.api.ListResponse.entries:type_name -> quorate.api.ListedEntry
+	5,   // 12: quorate.api.ListedEntry.entry:type_name -> quorate.api.Entry
+	89,  // 13: quorate.api.ListedEntry.ttl:type_name -> google.protobuf.Duration
+	5,   // 14: quorate.api.SetRequest.entry:type_name -> quorate.api.Entry
+	18,  // 15: quorate.api.SetRequest.condition:type_name -> quorate.api.Condition
+	89,  // 16: quorate.api.SetRequest.ttl:type_name -> google.protobuf.Duration
+	6,   // 17: quorate.api.SetResponse.clock:type_name -> quorate.api.ClockValue
+	18,  // 18: quorate.api.DeleteRequest.condition:type_name -> quorate.api.Condition
+	6,   // 19: quorate.api.DeleteResponse.clock:type_name -> quorate.api.ClockValue
+	23,  // 20: quorate.api.BatchWriteRequest.entries:type_name -> quorate.api.BatchWriteEntry
+	17,  // 21: quorate.api.BatchWriteEntry.set:type_name -> quorate.api.SetRequest
+	20,  // 22: quorate.api.BatchWriteEntry.delete:type_name -> quorate.api.DeleteRequest
+	25,  // 23: quorate.api.BatchWriteResponse.results:type_name -> quorate.api.BatchWriteResult
+	6,   // 24: quorate.api.BatchWriteResult.clock:type_name -> quorate.api.ClockValue
+	26,  // 25: quorate.api.BatchWriteResult.error:type_name -> quorate.api.BatchWriteError
+	89,  // 26: quorate.api.AddRequest.ttl:type_name -> google.protobuf.Duration
+	31,  // 27: quorate.api.WatchResponse.ready:type_name -> quorate.api.WatchReady
+	32,  // 28: quorate.api.WatchResponse.put:type_name -> quorate.api.WatchPut
+	33,  // 29: quorate.api.WatchResponse.deleted:type_name -> quorate.api.WatchDeleted
+	34,  // 30: quorate.api.WatchResponse.reset:type_name -> quorate.api.WatchReset
+	35,  // 31: quorate.api.WatchResponse.heartbeat:type_name -> quorate.api.WatchHeartbeat
+	5,   // 32: quorate.api.WatchPut.entry:type_name -> quorate.api.Entry
+	89,  // 33: quorate.api.WatchPut.ttl:type_name -> google.protobuf.Duration
+	1,   // 34: quorate.api.Table.state:type_name -> quorate.api.TableState
+	37,  // 35: quorate.api.Table.settings:type_name -> quorate.api.TableSettings
+	89,  // 36: quorate.api.TableSettings.default_ttl:type_name -> google.protobuf.Duration
+	37,  // 37: quorate.api.TableCreateRequest.settings:type_name -> quorate.api.TableSettings
+	36,  // 38: quorate.api.TableCreateResponse.table:type_name -> quorate.api.Table
+	36,  // 39: quorate.api.TableGetResponse.table:type_name -> quorate.api.Table
+	36,  // 40: quorate.api.TableListResponse.tables:type_name -> quorate.api.Table
+	46,  // 41: quorate.api.TokenCreateRequest.token:type_name -> quorate.api.Token
+	46,  // 42: quorate.api.TokenCreateResponse.token:type_name -> quorate.api.Token
+	46,  // 43: quorate.api.TokenListResponse.tokens:type_name -> quorate.api.Token
+	7,   // 44: quorate.api.NodeGetResponse.clocked_entry:type_name -> quorate.api.ClockedEntry
+	7,   // 45: quorate.api.NodeSetRequest.clocked_entry:type_name -> quorate.api.ClockedEntry
+	5,   // 46: quorate.api.NodeSetRequest.entry:type_name -> quorate.api.Entry
+	6,   // 47: quorate.api.ClockGetResponse.clock:type_name -> quorate.api.ClockValue
+	6,   // 48: quorate.api.ClockSetRequest.clock:type_name -> quorate.api.ClockValue
+	6,   // 49: quorate.api.ClockSetResponse.clock:type_name -> quorate.api.ClockValue
+	2,   // 50: quorate.api.HealthResponse.status:type_name -> quorate.api.Health
+	89,  // 51: quorate.api.HealthResponse.uptime:type_name -> google.protobuf.Duration
+	6,   // 52: quorate.api.HealthResponse.clock:type_name -> quorate.api.ClockValue
+	66,  // 53: quorate.api.HealthResponse.peers:type_name -> quorate.api.PeerHealth
+	64,  // 54: quorate.api.HealthResponse.repair:type_name -> quorate.api.RepairHealth
+	61,  // 55: quorate.api.HealthResponse.scrub:type_name -> quorate.api.ScrubHealth
+	89,  // 56: quorate.api.ScrubHealth.clean_since:type_name -> google.protobuf.Duration
+	65,  // 57: quorate.api.RepairHealth.tombstones_wait_for:type_name -> quorate.api.TombstonesWait
+	3,   // 58: quorate.api.PeerHealth.state:type_name -> quorate.api.PeerState
+	67,  // 59: quorate.api.PeerHealth.repair:type_name -> quorate.api.PairHealth
+	89,  // 60: quorate.api.PairHealth.equal_since:type_name -> google.protobuf.Duration
+	89,  // 61: quorate.api.InfoResponse.uptime:type_name -> google.protobuf.Duration
+	89,  // 62: quorate.api.ClusterInfoResponse.uptime:type_name -> google.protobuf.Duration
+	72,  // 63: quorate.api.ClusterInfoResponse.storage_nodes:type_name -> quorate.api.StorageNode
+	3,   // 64: quorate.api.StorageNode.state:type_name -> quorate.api.PeerState
+	89,  // 65: quorate.api.StorageNode.last_seen:type_name -> google.protobuf.Duration
+	75,  // 66: quorate.api.MembersGetResponse.members:type_name -> quorate.api.ClusterMember
+	77,  // 67: quorate.api.MembersGetResponse.waiting:type_name -> quorate.api.WaitingMember
+	76,  // 68: quorate.api.ClusterMember.progress:type_name -> quorate.api.MemberProgress
+	79,  // 69: quorate.api.MembersWish.members:type_name -> quorate.api.WishedMember
+	81,  // 70: quorate.api.MembersPlanResponse.differences:type_name -> quorate.api.MemberDifference
+	82,  // 71: quorate.api.MembersPlanResponse.moves:type_name -> quorate.api.MemberMove
+	4,   // 72: quorate.api.MemberDifference.fate:type_name -> quorate.api.MemberFate
+	86,  // 73: quorate.api.RpcStatus.details:type_name -> quorate.api.RpcAny
+	88,  // 74: quorate.api.RpcErrorInfo.metadata:type_name -> quorate.api.RpcErrorInfo.MetadataEntry
+	70,  // 75: quorate.api.Cluster.Info:input_type -> quorate.api.ClusterInfoRequest
+	8,   // 76: quorate.api.Cluster.Get:input_type -> quorate.api.GetRequest
+	10,  // 77: quorate.api.Cluster.BatchGet:input_type -> quorate.api.BatchGetRequest
+	14,  // 78: quorate.api.Cluster.List:input_type -> quorate.api.ListRequest
+	17,  // 79: quorate.api.Cluster.Set:input_type -> quorate.api.SetRequest
+	20,  // 80: quorate.api.Cluster.Delete:input_type -> quorate.api.DeleteRequest
+	29,  // 81: quorate.api.Cluster.Watch:input_type -> quorate.api.WatchRequest
+	22,  // 82: quorate.api.Cluster.BatchWrite:input_type -> quorate.api.BatchWriteRequest
+	27,  // 83: quorate.api.Cluster.Add:input_type -> quorate.api.AddRequest
+	38,  // 84: quorate.api.Tables.Create:input_type -> quorate.api.TableCreateRequest
+	40,  // 85: quorate.api.Tables.Get:input_type -> quorate.api.TableGetRequest
+	42,  // 86: quorate.api.Tables.List:input_type -> quorate.api.TableListRequest
+	44,  // 87: quorate.api.Tables.Drop:input_type -> quorate.api.TableDropRequest
+	47,  // 88: quorate.api.Tokens.Create:input_type -> quorate.api.TokenCreateRequest
+	49,  // 89: quorate.api.Tokens.List:input_type -> quorate.api.TokenListRequest
+	51,  // 90: quorate.api.Tokens.Revoke:input_type -> quorate.api.TokenRevokeRequest
+	59,  // 91: quorate.api.Node.Health:input_type -> quorate.api.HealthRequest
+	62,  // 92: quorate.api.Node.Repair:input_type -> quorate.api.RepairRequest
+	68,  // 93: quorate.api.Node.Info:input_type -> quorate.api.InfoRequest
+	8,   // 94: quorate.api.Node.Get:input_type -> quorate.api.GetRequest
+	54,  // 95: quorate.api.Node.Set:input_type -> quorate.api.NodeSetRequest
+	73,  // 96: quorate.api.Members.Get:input_type -> quorate.api.MembersGetRequest
+	78,  // 97: quorate.api.Members.Plan:input_type -> quorate.api.MembersWish
+	78,  // 98: quorate.api.Members.Change:input_type -> quorate.api.MembersWish
+	84,  // 99: quorate.api.Members.Abort:input_type -> quorate.api.MembersAbortRequest
+	55,  // 100: quorate.api.Clock.Get:input_type -> quorate.api.ClockGetRequest
+	57,  // 101: quorate.api.Clock.Set:input_type -> quorate.api.ClockSetRequest
+	71,  // 102: quorate.api.Cluster.Info:output_type -> quorate.api.ClusterInfoResponse
+	9,   // 103: quorate.api.Cluster.Get:output_type -> quorate.api.GetResponse
+	11,  // 104: quorate.api.Cluster.BatchGet:output_type -> quorate.api.BatchGetResponse
+	15,  // 105: quorate.api.Cluster.List:output_type -> quorate.api.ListResponse
+	19,  // 106: quorate.api.Cluster.Set:output_type -> quorate.api.SetResponse
+	21,  // 107: quorate.api.Cluster.Delete:output_type -> quorate.api.DeleteResponse
+	30,  // 108: quorate.api.Cluster.Watch:output_type -> quorate.api.WatchResponse
+	24,  // 109: quorate.api.Cluster.BatchWrite:output_type -> quorate.api.BatchWriteResponse
+	28,  // 110: quorate.api.Cluster.Add:output_type -> quorate.api.AddResponse
+	39,  // 111: quorate.api.Tables.Create:output_type -> quorate.api.TableCreateResponse
+	41,  // 112: quorate.api.Tables.Get:output_type -> quorate.api.TableGetResponse
+	43,  // 113: quorate.api.Tables.List:output_type -> quorate.api.TableListResponse
+	45,  // 114: quorate.api.Tables.Drop:output_type -> quorate.api.TableDropResponse
+	48,  // 115: quorate.api.Tokens.Create:output_type -> quorate.api.TokenCreateResponse
+	50,  // 116: quorate.api.Tokens.List:output_type -> quorate.api.TokenListResponse
+	52,  // 117: quorate.api.Tokens.Revoke:output_type -> quorate.api.TokenRevokeResponse
+	60,  // 118: quorate.api.Node.Health:output_type -> quorate.api.HealthResponse
+	63,  // 119: quorate.api.Node.Repair:output_type -> quorate.api.RepairResponse
+	69,  // 120: quorate.api.Node.Info:output_type -> quorate.api.InfoResponse
+	53,  // 121: quorate.api.Node.Get:output_type -> quorate.api.NodeGetResponse
+	19,  // 122: quorate.api.Node.Set:output_type -> quorate.api.SetResponse
+	74,  // 123: quorate.api.Members.Get:output_type -> quorate.api.MembersGetResponse
+	80,  // 124: quorate.api.Members.Plan:output_type -> quorate.api.MembersPlanResponse
+	83,  // 125: quorate.api.Members.Change:output_type -> quorate.api.MembersChangeResponse
+	83,  // 126: quorate.api.Members.Abort:output_type -> quorate.api.MembersChangeResponse
+	56,  // 127: quorate.api.Clock.Get:output_type -> quorate.api.ClockGetResponse
+	58,  // 128: quorate.api.Clock.Set:output_type -> quorate.api.ClockSetResponse
+	102, // [102:129] is the sub-list for method output_type
+	75,  // [75:102] is the sub-list for method input_type
+	75,  // [75:75] is the sub-list for extension type_name
+	75,  // [75:75] is the sub-list for extension extendee
+	0,   // [0:75] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_init() }
@@ -5851,19 +6333,19 @@ func file_api_proto_init() {
 		(*WatchResponse_Heartbeat)(nil),
 	}
 	file_api_proto_msgTypes[38].OneofWrappers = []any{}
-	file_api_proto_msgTypes[61].OneofWrappers = []any{}
-	file_api_proto_msgTypes[62].OneofWrappers = []any{}
-	file_api_proto_msgTypes[65].OneofWrappers = []any{}
-	file_api_proto_msgTypes[71].OneofWrappers = []any{}
+	file_api_proto_msgTypes[69].OneofWrappers = []any{}
+	file_api_proto_msgTypes[70].OneofWrappers = []any{}
+	file_api_proto_msgTypes[73].OneofWrappers = []any{}
+	file_api_proto_msgTypes[79].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_rawDesc), len(file_api_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   76,
+			NumMessages:   84,
 			NumExtensions: 0,
-			NumServices:   5,
+			NumServices:   6,
 		},
 		GoTypes:           file_api_proto_goTypes,
 		DependencyIndexes: file_api_proto_depIdxs,

@@ -469,6 +469,54 @@ class TableDropResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class Token(_message.Message):
+    __slots__ = ("id", "name", "certificate", "rights", "created")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    RIGHTS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    certificate: str
+    rights: _containers.RepeatedScalarFieldContainer[str]
+    created: int
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., certificate: _Optional[str] = ..., rights: _Optional[_Iterable[str]] = ..., created: _Optional[int] = ...) -> None: ...
+
+class TokenCreateRequest(_message.Message):
+    __slots__ = ("token", "secret_sha256")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SECRET_SHA256_FIELD_NUMBER: _ClassVar[int]
+    token: Token
+    secret_sha256: bytes
+    def __init__(self, token: _Optional[_Union[Token, _Mapping]] = ..., secret_sha256: _Optional[bytes] = ...) -> None: ...
+
+class TokenCreateResponse(_message.Message):
+    __slots__ = ("token",)
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    token: Token
+    def __init__(self, token: _Optional[_Union[Token, _Mapping]] = ...) -> None: ...
+
+class TokenListRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TokenListResponse(_message.Message):
+    __slots__ = ("tokens",)
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.RepeatedCompositeFieldContainer[Token]
+    def __init__(self, tokens: _Optional[_Iterable[_Union[Token, _Mapping]]] = ...) -> None: ...
+
+class TokenRevokeRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class TokenRevokeResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class NodeGetResponse(_message.Message):
     __slots__ = ("clocked_entry",)
     CLOCKED_ENTRY_FIELD_NUMBER: _ClassVar[int]
@@ -510,7 +558,7 @@ class HealthRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class HealthResponse(_message.Message):
-    __slots__ = ("node_id", "status", "uptime", "detail", "version", "clock", "keys_estimate", "disk_bytes", "peers", "serves", "repair", "data_bytes")
+    __slots__ = ("node_id", "status", "uptime", "detail", "version", "clock", "keys_estimate", "disk_bytes", "peers", "serves", "repair", "data_bytes", "scrub", "damaged")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     UPTIME_FIELD_NUMBER: _ClassVar[int]
@@ -523,6 +571,8 @@ class HealthResponse(_message.Message):
     SERVES_FIELD_NUMBER: _ClassVar[int]
     REPAIR_FIELD_NUMBER: _ClassVar[int]
     DATA_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SCRUB_FIELD_NUMBER: _ClassVar[int]
+    DAMAGED_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     status: Health
     uptime: _duration_pb2.Duration
@@ -535,17 +585,35 @@ class HealthResponse(_message.Message):
     serves: bool
     repair: RepairHealth
     data_bytes: int
-    def __init__(self, node_id: _Optional[str] = ..., status: _Optional[_Union[Health, str]] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detail: _Optional[str] = ..., version: _Optional[str] = ..., clock: _Optional[_Union[ClockValue, _Mapping]] = ..., keys_estimate: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerHealth, _Mapping]]] = ..., serves: _Optional[bool] = ..., repair: _Optional[_Union[RepairHealth, _Mapping]] = ..., data_bytes: _Optional[int] = ...) -> None: ...
+    scrub: ScrubHealth
+    damaged: bool
+    def __init__(self, node_id: _Optional[str] = ..., status: _Optional[_Union[Health, str]] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detail: _Optional[str] = ..., version: _Optional[str] = ..., clock: _Optional[_Union[ClockValue, _Mapping]] = ..., keys_estimate: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerHealth, _Mapping]]] = ..., serves: _Optional[bool] = ..., repair: _Optional[_Union[RepairHealth, _Mapping]] = ..., data_bytes: _Optional[int] = ..., scrub: _Optional[_Union[ScrubHealth, _Mapping]] = ..., damaged: _Optional[bool] = ...) -> None: ...
+
+class ScrubHealth(_message.Message):
+    __slots__ = ("running", "bytes", "passes", "clean_since")
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
+    CLEAN_SINCE_FIELD_NUMBER: _ClassVar[int]
+    running: bool
+    bytes: int
+    passes: int
+    clean_since: _duration_pb2.Duration
+    def __init__(self, running: _Optional[bool] = ..., bytes: _Optional[int] = ..., passes: _Optional[int] = ..., clean_since: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class RepairRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("scrub",)
+    SCRUB_FIELD_NUMBER: _ClassVar[int]
+    scrub: bool
+    def __init__(self, scrub: _Optional[bool] = ...) -> None: ...
 
 class RepairResponse(_message.Message):
-    __slots__ = ("ordered",)
+    __slots__ = ("ordered", "scrub")
     ORDERED_FIELD_NUMBER: _ClassVar[int]
+    SCRUB_FIELD_NUMBER: _ClassVar[int]
     ordered: bool
-    def __init__(self, ordered: _Optional[bool] = ...) -> None: ...
+    scrub: int
+    def __init__(self, ordered: _Optional[bool] = ..., scrub: _Optional[int] = ...) -> None: ...
 
 class RepairHealth(_message.Message):
     __slots__ = ("share_counted", "records", "tombstones", "repaired", "tombstone_slots", "tombstones_forgotten", "tombstones_wait_for")

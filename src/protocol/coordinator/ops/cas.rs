@@ -35,6 +35,7 @@ const LOOKS_MAX: u8 = 3;
 
 /// A conditional write that is in flight, or the settling of a record for a read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Cas {
     goal: Goal,
     /// Replicas whose promises must be among those that count.

@@ -1,0 +1,66 @@
+//! The wish in which a node takes the place of a member with its id, as operators and damaged nodes send it.
+
+use super::text::replica_count_after;
+use crate::api;
+
+/// The wish in which a node that waits has the place of the member with its id. The error says what to do.
+pub(crate) fn replacement(
+    members: &api::MembersGetResponse,
+    id: &str,
+    identity: Option<&str>,
+) -> Result<api::MembersWish, String> {
+    let new = || members.members.iter().filter(|member| member.in_new);
+    let is_meant = |other: &str| identity.is_none_or(|digits| other.starts_with(&digits.to_ascii_lowercase()));
+    let Some(member) = new().find(|member| member.id == id) else {
+        return Err(format!(
+            "there is no member {id:?}: `quorate members` lists them; to add a node, write it into a cluster.yml and use \
+             `quorate members apply`"
+        ));
+    };
+    let waiting: Vec<&api::WaitingMember> =
+        members.waiting.iter().filter(|node| node.id == id && is_meant(&node.identity)).collect();
+    let place = match &waiting[..] {
+        // It is being replaced already, or was.
+        [] if identity.is_some_and(|_| is_meant(&member.identity)) || (members.changing && !member.in_old) => {
+            as_wished(member)
+        }
+        [] => {
+            return Err(format!(
+                "no node {id}{} waits to join: start it with a fresh data folder and --join, `quorate serve NODE_FILE \
+                 CLUSTER_FILE --join`; `quorate members` lists it then",
+                identity.map(|digits| format!(" of identity {digits}")).unwrap_or_default()
+            ));
+        }
+        [node] => {
+            let address = if node.address.is_empty() { member.address.clone() } else { node.address.clone() };
+            // It has the weight and zone of the place that it takes.
+            api::WishedMember { address, identity: node.identity.clone(), ..as_wished(member) }
+        }
+        several => {
+            let identities: Vec<&str> = several.iter().map(|node| node.identity.as_str()).collect();
+            return Err(format!(
+                "{} nodes {id} wait to join: name one with --identity: {}",
+                several.len(),
+                identities.join(", ")
+            ));
+        }
+    };
+    let others = new().filter(|member| member.id != id).map(as_wished);
+    Ok(api::MembersWish {
+        members: others.chain([place]).collect(),
+        replica_count: replica_count_after(members),
+        expected: Some(members.number),
+        force: false,
+    })
+}
+
+/// A member that stays as it is.
+pub(crate) fn as_wished(member: &api::ClusterMember) -> api::WishedMember {
+    api::WishedMember {
+        id: member.id.clone(),
+        address: member.address.clone(),
+        identity: member.identity.clone(),
+        weight_hundredths: member.weight_hundredths,
+        zone: member.zone.clone(),
+    }
+}
