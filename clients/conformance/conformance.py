@@ -154,16 +154,24 @@ def ttl_in(step: Any, name: str = "ttl") -> float | None:
 class Case:
     """One case, with a client of its own."""
 
-    def __init__(self, harness: Harness, case: Any, addresses: list[str], is_threaded: bool) -> None:
+    def __init__(self, harness: Harness, case: Any, started: Any, is_threaded: bool) -> None:
         self.harness = harness
         self.case = case
         self.is_threaded = is_threaded
         self.saved: dict[str, Any] = {}
-        self.client = self.new_client(addresses)
+        self.client = self.new_client(started)
 
-    def new_client(self, addresses: list[str]) -> Any:
+    def new_client(self, given: Any) -> Any:
+        """A client of the addresses, with the token and the files that are given beside them."""
         kind: Any = quorate.Client if self.is_threaded else quorate.AsyncClient
-        made = kind(addresses, deadline=self.case.get("deadline_ms", 5000) / 1000, token=self.case.get("token"))
+        files = [given.get(name) for name in ("ca_file", "certificate_file", "key_file")]
+        made = kind(
+            given["addresses"],
+            deadline=self.case.get("deadline_ms", 5000) / 1000,
+            tls=quorate.Tls.from_files(*files) if any(files) else None,
+            token=given.get("token", self.case.get("token")),
+            token_file=given.get("token_file"),
+        )
         return Threaded(made) if self.is_threaded else made
 
     async def play(self) -> str | None:
@@ -199,7 +207,7 @@ class Case:
         return self.client.table(step["table"]) if "table" in step else self.client
 
     async def do_client(self, step: Any) -> Any:
-        await self.new_client(step["addresses"]).close()
+        await self.new_client(step).close()
         return {}
 
     async def do_sleep(self, step: Any) -> Any:
@@ -526,12 +534,12 @@ class Case:
 async def main(folder: str, variant: str) -> None:
     harness = Harness()
     for file in sorted(Path(folder).glob("*.json")):
-        # Under faults both clients are the same code.
-        if variant == "threads" and "faults" in file.name:
-            continue
         for case in json.loads(file.read_text()):
+            # Under faults both clients are the same code.
+            if variant == "threads" and any("faults" in step for step in case["steps"]):
+                continue
             started = await harness.ask(ask="start", case=case)
-            player = Case(harness, case, started["addresses"], is_threaded=variant == "threads")
+            player = Case(harness, case, started, is_threaded=variant == "threads")
             try:
                 problem = await player.play()
             except Exception as error:

@@ -25,6 +25,8 @@ type options struct {
 	tls      *tls.Config
 	token    func(context.Context) (string, error)
 	routes   bool
+	// problem is what is wrong with an option: New tells.
+	problem *Error
 }
 
 // Option sets up a client.
@@ -42,18 +44,8 @@ func WithTLS(config *tls.Config) Option {
 	return func(o *options) { o.tls = config }
 }
 
-// WithToken sends a token with each call, as authorization: Bearer. Without TLS whoever reads the network reads it.
-func WithToken(token string) Option {
-	return WithTokenSource(func(context.Context) (string, error) { return token, nil })
-}
-
-// WithTokenSource is as [WithToken], with a function that is called for each call.
-func WithTokenSource(source func(context.Context) (string, error)) Option {
-	return func(o *options) { o.token = source }
-}
-
 // WithRouting sends an operation about one key to a replica of the key, if one is among the client's nodes and answers. That
-// saves a hop where the cluster has more nodes than replicas. The client then asks each node once for the cluster's parameters.
+// saves a hop where the cluster has more nodes than replicas. The client then asks each node every 10 s for the cluster's parameters.
 func WithRouting() Option {
 	return func(o *options) { o.routes = true }
 }
@@ -61,11 +53,14 @@ func WithRouting() Option {
 // New makes a client of the cluster that has nodes at these addresses, each as host:port. Name several: the client passes over
 // nodes that are down. It connects on first use.
 //
-// It fails with [ErrInvalidInput] if there is no address, or an address does not parse.
+// It fails with [ErrInvalidInput] if there is no address, an address does not parse, or a file of an option cannot be read.
 func New(addresses []string, opts ...Option) (*Client, error) {
 	options := options{deadline: deadlineDefault}
 	for _, option := range opts {
 		option(&options)
+	}
+	if options.problem != nil {
+		return nil, options.problem
 	}
 	if len(addresses) == 0 {
 		return nil, invalid("no address is given: name at least one node as host:port")
@@ -176,7 +171,7 @@ func (c *Client) State(ctx context.Context, key string, opts ...GetOption) (*Key
 	}
 	ctx, cancel, op := begin(ctx, c.deadline)
 	defer cancel()
-	state, err := read(ctx, c.pool, op, key, func(ctx context.Context, n *node) (*KeyState, *verdict) {
+	state, err := read(ctx, c.pool, op, c.stored(key), func(ctx context.Context, n *node) (*KeyState, *verdict) {
 		answer := new(api.GetResponse)
 		if failed := n.ask(ctx, methodGet, request, answer); failed != nil {
 			return nil, failed
@@ -389,7 +384,7 @@ func (c *Client) Add(ctx context.Context, key string, delta int64, opts ...Write
 // send sends a write: again and again until its outcome is known, if it may be resent.
 func (c *Client) send(ctx context.Context, op operation, key, method string, request, answer proto.Message, mayBeResent, isResend bool) (*node, *Error) {
 	if !mayBeResent {
-		return c.pool.write(ctx, op, key, method, request, answer)
+		return c.pool.write(ctx, op, c.stored(key), method, request, answer)
 	}
 	again := proto.Clone(request)
 	switch again := again.(type) {
@@ -400,7 +395,7 @@ func (c *Client) send(ctx context.Context, op operation, key, method string, req
 	case *api.AddRequest:
 		again.Resend = true
 	}
-	return c.pool.writeUntilKnown(ctx, op, key, method, func(resend bool) proto.Message {
+	return c.pool.writeUntilKnown(ctx, op, c.stored(key), method, func(resend bool) proto.Message {
 		if resend || isResend {
 			return again
 		}

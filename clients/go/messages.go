@@ -259,10 +259,11 @@ func tableOf(table *api.Table) (TableInfo, error) {
 
 var reasons = setOf("NOT_APPLIED", "OUTCOME_UNKNOWN", "NO_QUORUM", "NOT_READY", "STORE_FAILED", "DAMAGED", "INVALID_ARGUMENT",
 	"NOT_REPLICA", "STAMP_NOT_GREATER", "OPERATOR_WRITES_OFF", "CLOCK_RAISE_TOO_FAR", "CONDITION_FAILED", "NOT_A_NUMBER",
-	"NO_SUCH_TABLE", "TABLE_EXISTS")
+	"NO_SUCH_TABLE", "TABLE_EXISTS", "UNAUTHENTICATED", "PERMISSION_DENIED")
 
 // Each reason is named, so that a reason added later is not taken for a refusal by accident.
-var refusals = setOf("INVALID_ARGUMENT", "NOT_REPLICA", "STAMP_NOT_GREATER", "OPERATOR_WRITES_OFF", "CLOCK_RAISE_TOO_FAR")
+var refusals = setOf("INVALID_ARGUMENT", "NOT_REPLICA", "STAMP_NOT_GREATER", "OPERATOR_WRITES_OFF", "CLOCK_RAISE_TOO_FAR",
+	"PERMISSION_DENIED")
 
 // Without Quorate's own reason, only codes count that neither a broken connection nor a proxy produces.
 var refusalCodes = map[codes.Code]bool{
@@ -286,6 +287,9 @@ func failureOf(address string, err error) *NodeFailure {
 	failure := &NodeFailure{Address: address, Message: said.Message(), Code: said.Code()}
 	if failure.Message == "" {
 		failure.Message = said.Code().String()
+	}
+	if said.Code() == codes.DeadlineExceeded && strings.Contains(failure.Message, "waiting for connections to become ready") {
+		failure.Message += ": it may be down, or take TLS alone (WithTLSFiles)"
 	}
 	for _, detail := range said.Proto().GetDetails() {
 		var info api.RpcErrorInfo
@@ -329,6 +333,9 @@ func judgeRead(failure *NodeFailure) *verdict {
 
 // judgeWrite judges what was said of a write that failed. Another node may be tried only if it certainly did not happen.
 func judgeWrite(failure *NodeFailure) *verdict {
+	if isUnknownCaller(failure) {
+		return tryNext(failure)
+	}
 	if failure.Reason == "NOT_APPLIED" || failure.Reason == "NOT_READY" {
 		if failure.Code == codes.Unavailable || failure.Code == codes.ResourceExhausted {
 			return tryNext(failure)
@@ -352,6 +359,12 @@ func judgeWrite(failure *NodeFailure) *verdict {
 		return &verdict{failure, &Error{Kind: Refused, Node: failure}}
 	}
 	return &verdict{failure, &Error{Kind: OutcomeUnknown, Node: failure}}
+}
+
+// isUnknownCaller reports whether the node does not know who calls. It has not looked at the request, and another node may know a
+// new token.
+func isUnknownCaller(failure *NodeFailure) bool {
+	return failure != nil && failure.Reason == "UNAUTHENTICATED"
 }
 
 func ofTable(failure *NodeFailure) *Error {

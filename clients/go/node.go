@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"net"
 	"net/url"
 	"strings"
 	"sync"
@@ -66,6 +67,9 @@ func newNode(address string, options *options) (*node, *Error) {
 	target, isEncrypted, problem := parseAddress(address, options.tls != nil)
 	if problem != nil {
 		return nil, problem
+	}
+	if options.token != nil && !isEncrypted && !isThisMachine(hostOf(target)) {
+		return nil, invalid("address %q: a token is not sent to another machine without TLS: give WithTLSFiles, with the CA of the cluster", address)
 	}
 	creds := insecure.NewCredentials()
 	if isEncrypted {
@@ -132,6 +136,12 @@ func parseAddress(address string, wantsTLS bool) (target string, isEncrypted boo
 		return bad("the port is above 65535")
 	}
 	return parsed.Host, scheme == "https" || wantsTLS, nil
+}
+
+// hostOf is the host of an address that was parsed.
+func hostOf(target string) string {
+	host, _, _ := net.SplitHostPort(target)
+	return host
 }
 
 func (n *node) failure(code codes.Code, message string) *NodeFailure {

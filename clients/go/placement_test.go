@@ -1,10 +1,24 @@
 package quorate
 
 import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
 )
+
+// even has nodes of weight 1 and no zone.
+func even(ids ...string) []site {
+	var sites []site
+	for _, id := range ids {
+		sites = append(sites, site{id: id, weight: 100})
+	}
+	return sites
+}
 
 // TestPublishedPlacementsHold has the placements that the nodes' own tests pin.
 func TestPublishedPlacementsHold(t *testing.T) {
@@ -12,24 +26,52 @@ func TestPublishedPlacementsHold(t *testing.T) {
 	for n := 1; n <= 9; n++ {
 		nine = append(nine, strconv.Itoa(n))
 	}
+	weights := []site{{"1", 100, ""}, {"2", 100, ""}, {"3", 200, ""}, {"4", 50, ""}, {"5", 400, ""}}
+	zones := []site{{"1", 100, "a"}, {"2", 100, "a"}, {"3", 100, "a"}, {"4", 100, "b"}, {"5", 100, "b"}}
+	both := []site{{"node-a", 150, "x"}, {"node-b", 25, "x"}, {"node-c", 100, "y"}, {"node-d", 300, "z"}, {"node-e", 100, "z"}}
 	for _, pinned := range []struct {
 		seed     uint32
-		ids      []string
+		sites    []site
 		key      string
 		slot     uint16
 		replicas []string
 	}{
-		{0, nine[:5], "a", 34133, []string{"3", "4", "5"}},
-		{0, nine[:5], "b", 31384, []string{"3", "2", "4"}},
-		{42, []string{"node-d", "node-a", "node-b", "node-c"}, "雪片", 54523, []string{"node-d", "node-a", "node-c"}},
-		{1<<32 - 1, nine, "00000000-0000-0000-0000-000000000000", 61768, []string{"6", "1", "7"}},
+		{0, even(nine[:5]...), "a", 34133, []string{"3", "4", "5"}},
+		{0, even(nine[:5]...), "b", 31384, []string{"3", "2", "4"}},
+		{42, even("node-d", "node-a", "node-b", "node-c"), "雪片", 54523, []string{"node-d", "node-a", "node-c"}},
+		{1<<32 - 1, even(nine...), "00000000-0000-0000-0000-000000000000", 61768, []string{"6", "1", "7"}},
+		{0, weights, "a", 34133, []string{"3", "5", "4"}},
+		{0, weights, "b", 31384, []string{"3", "5", "2"}},
+		{0, zones, "a", 34133, []string{"3", "4", "5"}},
+		{0, zones, "b", 31384, []string{"3", "4", "2"}},
+		{42, both, "雪片", 54523, []string{"node-d", "node-a", "node-c"}},
+		{42, both, "雪片", 54523, []string{"node-d", "node-a", "node-c", "node-e", "node-b"}},
 	} {
-		placement := newPlacement(pinned.seed, 3, pinned.ids)
+		placement := newPlacement(pinned.seed, len(pinned.replicas), pinned.sites)
 		if slot := placement.slot(pinned.key); slot != pinned.slot {
 			t.Errorf("%q is in slot %d, not %d", pinned.key, slot, pinned.slot)
 		}
 		if replicas := placement.holders(pinned.key); !slices.Equal(replicas, pinned.replicas) {
 			t.Errorf("%q is on %v, not %v", pinned.key, replicas, pinned.replicas)
+		}
+	}
+}
+
+// TestPublishedCostsHold has logarithms that the nodes' own tests pin.
+func TestPublishedCostsHold(t *testing.T) {
+	for score, expected := range map[uint64]uint64{
+		0:                   274_877_906_944,
+		1:                   274_877_906_944,
+		2:                   268_070_544_839,
+		0x123456789ABCDEF0:  16_380_065_491,
+		0x7FFFFFFFFFFFFFFF:  4_294_967_297,
+		0x8000000000000000:  4_294_967_296,
+		0xC000000000000000:  1_782_572_487,
+		0xFFFFFEFFFFFFFFFF:  370,
+		0xFFFF_FFFFFFFFFFFF: 1,
+	} {
+		if cost := cost(score); cost != expected {
+			t.Errorf("%#x costs %d, not %d", score, cost, expected)
 		}
 	}
 }
@@ -75,9 +117,66 @@ func TestNodesThatShareAHashAreStillDistinctReplicas(t *testing.T) {
 		}
 		seen[murmur32([]byte(id), 0)] = id
 	}
-	for slot, replicas := range newPlacement(0, 2, []string{one, other, "third"}).replicas {
+	placement := newPlacement(0, 2, even(one, other, "third"))
+	for slot := range slotCount {
+		replicas := placement.holdersOf(uint16(slot))
 		if replicas[0] == replicas[1] {
 			t.Fatalf("slot %d is on %v", slot, replicas)
+		}
+	}
+}
+
+// TestPlacementIsThatOfTheNodes asks the program of QUORATE_PROGRAM where keys are.
+func TestPlacementIsThatOfTheNodes(t *testing.T) {
+	program := os.Getenv("QUORATE_PROGRAM")
+	if program == "" {
+		t.Skip("QUORATE_PROGRAM names no program")
+	}
+	clusters := map[string][]site{
+		"even":    even("1", "2", "3", "4", "5", "6", "7"),
+		"weights": {{"1", 100, ""}, {"2", 250, ""}, {"3", 1, ""}, {"4", 400, ""}, {"5", 100, ""}},
+		"zones":   {{"1", 100, "a"}, {"2", 100, "a"}, {"3", 100, "b"}, {"4", 100, "b"}, {"5", 100, "c"}},
+		"both":    {{"1", 150, "a"}, {"2", 100, "a"}, {"3", 1_000_000, "b"}, {"4", 33, "b"}, {"5", 100, "c"}, {"6", 100, "c"}},
+		"pairs":   {{"n-1", 100, "a"}, {"n-10", 300, "a"}, {"n-2", 100, "b"}, {"n-3", 100, "b"}},
+	}
+	for name, sites := range clusters {
+		for _, replicaCount := range []int{1, 2, 3, len(sites)} {
+			seed := uint32(len(name)) * 0x9E3779B9
+			text := fmt.Sprintf("cluster:\n  seed: %d\n  replica_count: %d\n  nodes:\n", seed, replicaCount)
+			for i, one := range sites {
+				text += fmt.Sprintf("    %q: { remote_address: \"127.0.0.1:%d\", weight: %d.%02d", one.id, i+1, one.weight/100, one.weight%100)
+				if one.zone != "" {
+					text += ", zone: " + one.zone
+				}
+				text += " }\n"
+			}
+			file := filepath.Join(t.TempDir(), "cluster.yml")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			arguments := []string{"locate", "--cluster", file, "--json", "--"}
+			var keys []string
+			for n := range 1000 {
+				keys = append(keys, "k❄"+strconv.Itoa(n))
+			}
+			answer, err := exec.Command(program, append(arguments, keys...)...).Output()
+			if err != nil {
+				t.Fatalf("%s: %v: %s", name, err, text)
+			}
+			var located []struct {
+				Key      string
+				Slot     uint16
+				Replicas []string
+			}
+			if err := json.Unmarshal(answer, &located); err != nil || len(located) != len(keys) {
+				t.Fatalf("%s: %d keys, %v", name, len(located), err)
+			}
+			placement := newPlacement(seed, replicaCount, sites)
+			for _, one := range located {
+				if slot, holders := placement.slot(one.Key), placement.holders(one.Key); slot != one.Slot || !slices.Equal(holders, one.Replicas) {
+					t.Fatalf("%s, %d replicas: %q is in slot %d on %v, not %d on %v", name, replicaCount, one.Key, one.Slot, one.Replicas, slot, holders)
+				}
+			}
 		}
 	}
 }

@@ -21,6 +21,9 @@ import (
 //
 // A paused node accepts a request as readily as a live one. Therefore a write, a list and a watch go without a question only to
 // a node that answered during the last second. Any other node is first asked for its health.
+//
+// A node that does not know the caller is passed over: it may not have heard of a new token yet. Where all nodes say so, the
+// operation ends at once.
 
 const (
 	// probeInterval is how often an avoided node is asked for its health.
@@ -379,6 +382,7 @@ func race[T any](ctx context.Context, p *pool, nodes []*node, op operation, try 
 	var hedge <-chan time.Time
 	var asked *node
 	var last *NodeFailure
+	nobodyKnows := true
 	running, next := 0, 0
 	for {
 		hedge = nil
@@ -394,6 +398,9 @@ func race[T any](ctx context.Context, p *pool, nodes []*node, op operation, try 
 			defer timer.Stop()
 			hedge = timer.C
 		} else if running == 0 {
+			if nobodyKnows && ctx.Err() == nil {
+				return nil, nothing, &verdict{last, &Error{Kind: Refused, Node: last}}
+			}
 			return nil, nothing, tryNext(last)
 		}
 		select {
@@ -408,7 +415,12 @@ func race[T any](ctx context.Context, p *pool, nodes []*node, op operation, try 
 			case ctx.Err() == nil:
 				p.avoid(end.node)
 			}
-			last = end.failed.failure
+			isUnknown := isUnknownCaller(end.failed.failure)
+			nobodyKnows = nobodyKnows && isUnknown
+			// What the caller can mend comes before the failure of another node.
+			if isUnknown || !isUnknownCaller(last) {
+				last = end.failed.failure
+			}
 		case <-hedge:
 			p.avoid(asked)
 		}

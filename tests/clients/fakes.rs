@@ -56,6 +56,7 @@ fn status_of(text: &Value) -> Status {
         "DEADLINE_EXCEEDED" => Code::DeadlineExceeded,
         "NOT_FOUND" => Code::NotFound,
         "ALREADY_EXISTS" => Code::AlreadyExists,
+        "PERMISSION_DENIED" => Code::PermissionDenied,
         "RESOURCE_EXHAUSTED" => Code::ResourceExhausted,
         "FAILED_PRECONDITION" => Code::FailedPrecondition,
         "ABORTED" => Code::Aborted,

@@ -1,6 +1,6 @@
 //! The clients for Python, Go and Node.js: one program for each language plays the same cases against real nodes, which are
-//! killed and paused meanwhile, and against nodes that answer as a case says. The ten lines of each README run in an empty
-//! project.
+//! killed and paused meanwhile, against nodes with TLS and tokens, and against nodes that answer as a case says. The ten lines of
+//! each README, and the examples, run in an empty project.
 //!
 //! The programs ask by lines of JSON on standard output, and are answered on standard input: clients/README.md has the
 //! questions. What a case expects is compared here, once for all languages.
@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::fakes::Fakes;
+use super::secured::Secured;
 use super::testkit::cluster::{Cluster, Plan};
-use super::testkit::tools;
+use super::testkit::{process, tools};
 
 /// The longest time of all cases of one language: many times what they need, for a machine that compiles meanwhile.
 const TIME_MAX: Duration = Duration::from_mins(5);
@@ -71,6 +72,25 @@ async fn lines_of_each_readme_run_in_an_empty_project() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_example_runs_in_an_empty_project() {
+    let cluster = Cluster::start().await;
+    let addresses = cluster.addresses().join(",");
+    for (language, programs) in [("python", PYTHON), ("go", GO), ("node", NODE)] {
+        let Some(path) = tools::find(programs) else { continue };
+        for (example, last) in
+            [("lock", "each page was printed once"), ("counter", "each counted once"), ("cache", "of 99")]
+        {
+            let mut run = program(language, path.clone());
+            run.args(["example", example]).env("QUORATE_ADDRESS", &addresses);
+            let output = tokio::task::spawn_blocking(move || run.output()).await.expect("no panic").expect("bash runs");
+            let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            let is_done = output.status.success() && printed.trim_end().ends_with(last);
+            assert!(is_done, "{language}, {example}: {printed}{errors}");
+        }
+    }
+}
+
 /// The code that follows from the API is committed, so that nobody needs a generator to use a client.
 #[test]
 fn generated_code_of_the_clients_follows_from_the_api() {
@@ -98,7 +118,8 @@ async fn pass_each_case(language: &str, variant: &str, programs: &[&str]) {
 /// The script that builds the client for a language and runs a program with it.
 fn program(language: &str, path: OsString) -> Command {
     let mut program = Command::new("clients/conformance/run");
-    program.arg(language).env("PATH", path);
+    // A test of the Go client asks the program where keys are.
+    program.arg(language).env("PATH", path).env("QUORATE_PROGRAM", process::program());
     program
 }
 
@@ -130,17 +151,31 @@ async fn play(mut program: Command, cluster: &mut Cluster) -> usize {
     let (sender, mut questions) = mpsc::unbounded_channel();
     std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
     let (mut fakes, mut passed, mut problems) = (None, 0, Vec::new());
+    let (mut secured, mut is_secured) = (None, false);
     while let Some(line) = questions.recv().await {
         let asked: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         let answer = match asked["ask"].as_str() {
             Some("start") => {
                 let case = &asked["case"];
                 fakes = if case["fakes"].is_array() { Some(Fakes::start(case).await) } else { None };
-                let addresses = fakes.as_ref().map_or_else(|| cluster.addresses(), |fakes| fakes.addresses.clone());
-                json!({ "addresses": addresses })
+                is_secured = case["secured"].is_object();
+                if is_secured {
+                    if secured.is_none() {
+                        secured = Some(Secured::start().await);
+                    }
+                    let mut given = secured.as_mut().expect("it has started").begin(case).await;
+                    if case["secured"]["beside"] == "plain" {
+                        let both = given["addresses"].as_array_mut().expect("a cluster has addresses");
+                        both.extend(cluster.addresses().into_iter().map(Value::from));
+                    }
+                    given
+                } else {
+                    let addresses = fakes.as_ref().map_or_else(|| cluster.addresses(), |fakes| fakes.addresses.clone());
+                    json!({ "addresses": addresses })
+                }
             }
             Some("fault") => {
-                fault(&asked, cluster).await;
+                fault(&asked, cluster, secured.as_mut().filter(|_| is_secured)).await;
                 json!({})
             }
             Some("calls") => fakes.as_ref().expect("the case has fakes").asked(),
@@ -148,13 +183,19 @@ async fn play(mut program: Command, cluster: &mut Cluster) -> usize {
             Some("end") => {
                 fakes = None;
                 match asked["problem"].as_str() {
-                    None => passed += 1,
+                    None => {
+                        passed += 1;
+                        println!("passed: {}", asked["case"]);
+                    }
                     Some(problem) => problems.push(format!("{}: {problem}", asked["case"])),
                 }
-                for node in &mut cluster.nodes {
-                    node.resume_or_start();
+                if let Some(secured) = secured.as_mut().filter(|_| is_secured) {
+                    bring_back(&mut secured.cluster);
+                    secured.wait_all_linked().await;
+                } else {
+                    bring_back(cluster);
+                    cluster.wait_all_linked().await;
                 }
-                cluster.wait_all_linked().await;
                 json!({})
             }
             _ => panic!("the program asks {line}"),
@@ -168,8 +209,22 @@ async fn play(mut program: Command, cluster: &mut Cluster) -> usize {
     passed
 }
 
-async fn fault(asked: &Value, cluster: &mut Cluster) {
+fn bring_back(cluster: &mut Cluster) {
+    for node in &mut cluster.nodes {
+        node.resume_or_start();
+    }
+}
+
+async fn fault(asked: &Value, plain: &mut Cluster, secured: Option<&mut Secured>) {
     let index = asked["node"].as_u64().map_or(0, |node| usize::try_from(node).expect("a small number"));
+    let cluster = match (asked["fault"].as_str(), secured) {
+        (Some("wait"), None) => return plain.wait_all_linked().await,
+        (Some("wait"), Some(secured)) => return secured.wait_all_linked().await,
+        (Some("renew"), Some(secured)) => return secured.renew_token().await,
+        (Some("revoke"), Some(secured)) => return secured.revoke_token(),
+        (_, None) => plain,
+        (_, Some(secured)) => &mut secured.cluster,
+    };
     let node = &mut cluster.nodes[index];
     match asked["fault"].as_str() {
         Some("kill") => node.kill(),
@@ -178,7 +233,6 @@ async fn fault(asked: &Value, cluster: &mut Cluster) {
             node.terminate().await;
         }
         Some("start") => node.resume_or_start(),
-        Some("wait") => cluster.wait_all_linked().await,
         _ => panic!("a case has no fault {asked}"),
     }
 }

@@ -9,6 +9,7 @@
 
 mod fakes;
 mod libraries;
+mod secured;
 #[path = "../testkit/mod.rs"]
 mod testkit;
 

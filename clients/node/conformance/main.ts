@@ -129,14 +129,22 @@ class Player {
   constructor(
     private readonly harness: Harness,
     private readonly one: Json,
-    addresses: string[],
+    started: Json,
   ) {
-    this.client = this.newClient(addresses);
+    this.client = this.newClient(started);
   }
 
-  private newClient(addresses: string[]): quorate.Client {
-    const { deadline_ms: deadlineMs, token } = this.one;
-    return new quorate.Client({ addresses, ...given({ deadlineMs, token }) });
+  /** A client of the addresses, with the token and the files that are given beside them. */
+  private newClient(beside: Json): quorate.Client {
+    const { addresses, ca_file: caFile, certificate_file: certificateFile, key_file: keyFile } = beside;
+    const tls = given({ caFile, certificateFile, keyFile });
+    const options = given({
+      deadlineMs: this.one.deadline_ms,
+      token: beside.token ?? this.one.token,
+      tokenFile: beside.token_file,
+      tls: Object.keys(tls).length > 0 ? tls : undefined,
+    });
+    return new quorate.Client({ addresses, ...options });
   }
 
   /** What is wrong, if anything is. */
@@ -174,7 +182,7 @@ class Player {
     const key: string = typeof step.key === "object" ? "x".repeat(step.key.repeat) : step.key;
     switch (step.do) {
       case "client":
-        this.newClient(step.addresses).close();
+        this.newClient(step).close();
         return {};
       case "sleep":
         await sleep(step.ms);
@@ -496,7 +504,7 @@ const harness = new Harness();
 for (const file of readdirSync(folder).sort()) {
   for (const one of JSON.parse(readFileSync(join(folder, file), "utf8"))) {
     const started = await harness.ask({ ask: "start", case: one });
-    const player = new Player(harness, one, started.addresses);
+    const player = new Player(harness, one, started);
     const problem = await player.play().catch((error) => String(error?.stack ?? error));
     player.client.close();
     await harness.ask({ ask: "end", case: one.case, problem });

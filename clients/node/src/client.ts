@@ -12,6 +12,7 @@ import {
 import * as messages from "./messages.js";
 import * as methods from "./node.js";
 import { Backoff, Operation, Pool } from "./pool.js";
+import { tokenSource } from "./security.js";
 import { Listing, Watching } from "./streams.js";
 import { Tables } from "./tables.js";
 import type {
@@ -67,16 +68,17 @@ export class Client {
   private readonly deadlineMs: number;
   private readonly tableName: string;
 
-  /** @throws {InvalidInputError} If there is no address, or an address does not parse. */
+  /** @throws {InvalidInputError} If there is no address, an address does not parse, or a file of an option cannot be read. */
   constructor(options: ClientOptions);
   /** @internal */
   constructor(options: { pool: Pool; deadlineMs: number; table: string });
   constructor(options: ClientOptions | { pool: Pool; deadlineMs: number; table: string }) {
+    if (typeof options !== "object" || options === null) throw new InvalidInputError("the options of a client are no object");
     if ("pool" in options) {
       this.pool = options.pool;
       this.tableName = options.table;
     } else {
-      this.pool = new Pool(options.addresses, options.tls, options.token);
+      this.pool = new Pool(options.addresses, options.tls, tokenSource(options.token, options.tokenFile));
       this.tableName = "";
     }
     this.deadlineMs = clamped(options.deadlineMs ?? DEADLINE_MS_DEFAULT);
@@ -138,6 +140,7 @@ export class Client {
    * found, or the failure that says why the key was not read. Rejects as `get`, if no key was read.
    */
   async batchGet(keys: Iterable<string>, options?: Abortable): Promise<messages.GetResult[]> {
+    if (typeof keys === "string") throw new InvalidInputError("the keys are a string: give an array of strings");
     const names = [...keys].map(messages.checkKey);
     const request = { keys: names, table: this.tableName };
     return this.pool.read(this.begin(options), methods.BATCH_GET, request, (answer, node) =>

@@ -133,8 +133,9 @@ export class RefusedError extends QuorateError {
   constructor(
     /** The node's refusal. */
     readonly node: NodeFailure,
+    cause?: unknown,
   ) {
-    super(`refused: ${said(node)}`);
+    super(`refused: ${said(node)}`, cause);
   }
 }
 

@@ -143,13 +143,28 @@ function conditionOf(conditions: SetConditions): { condition: api.Condition | un
   return { condition: { condition }, requestId: randomBytes(16) };
 }
 
+/** What a write of a batch has beside its options. */
+const PLACE = ["set", "delete", "value", "table"];
+
+/** An option that is misspelt, or a version that is undefined, would make a write without its condition. */
+function checkOptions(options: object, names: readonly string[]): void {
+  for (const [name, value] of Object.entries(options)) {
+    if (!names.includes(name) && !PLACE.includes(name)) throw invalid(`there is no option ${name}: ${names.join(", ")} are accepted`);
+    if (value === undefined && (name === "ifVersion" || name === "since")) {
+      throw invalid(`${name} is undefined: leave it out for a write that names no version`);
+    }
+  }
+}
+
 export function setRequest(table: string, key: string, value: Value, options: SetConditions): Resendable<api.SetRequest> {
+  checkOptions(options, ["ifVersion", "ifAbsent", "ifPresent", "ttlMs", "signal"]);
   const entry = entryOf(checkKey(key), value);
   const request = { entry, table, ttl: durationOf(options.ttlMs), resend: false, ...conditionOf(options) };
   return { request, mayBeResent: options.ifVersion !== undefined };
 }
 
 export function deleteRequest(table: string, key: string, options: Conditions): Resendable<api.DeleteRequest> {
+  checkOptions(options, ["ifVersion", "ifPresent", "signal"]);
   const request = { key: checkKey(key), table, resend: false, ...conditionOf(options) };
   return { request, mayBeResent: options.ifVersion !== undefined };
 }
@@ -160,6 +175,7 @@ export function addRequest(
   delta: number | bigint,
   options: AddOptions,
 ): Resendable<api.AddRequest> {
+  checkOptions(options, ["since", "ttlMs", "signal"]);
   if (typeof delta === "number" && !Number.isSafeInteger(delta)) {
     throw invalid(`cannot add ${delta}: whole numbers are accepted; give large ones as bigint`);
   }
@@ -336,6 +352,8 @@ const REASONS = new Set([
   "NOT_A_NUMBER",
   "NO_SUCH_TABLE",
   "TABLE_EXISTS",
+  "UNAUTHENTICATED",
+  "PERMISSION_DENIED",
 ]);
 
 /** Each reason is named, so that a reason added later is not taken for a refusal by accident. */
@@ -345,6 +363,7 @@ const REFUSALS = new Set([
   "STAMP_NOT_GREATER",
   "OPERATOR_WRITES_OFF",
   "CLOCK_RAISE_TOO_FAR",
+  "PERMISSION_DENIED",
 ]);
 
 /** Without Quorate's own reason, only codes count that neither a broken connection nor a proxy produces. */
@@ -358,9 +377,19 @@ const REFUSAL_CODES = new Set([
 
 /** The failure of a call. The status details have the node's reason. */
 export function failureOf(address: string, error: ServiceError): NodeFailure {
-  const failure: NodeFailure = { address, message: error.details || error.message, code: error.code };
   const info = errorInfo(error.metadata);
+  const said = error.details || error.message;
+  const failure: NodeFailure = { address, message: info ? said : explained(said), code: error.code };
   return info ? { ...failure, reason: info.reason, metadata: info.metadata } : failure;
+}
+
+const TLS_ALONE = "this node takes TLS alone: give tls, with the CA of the cluster";
+
+/** What the library says of a connection that was not made, and what to do. */
+function explained(message: string): string {
+  if (message === "Protocol not secure enough") return TLS_ALONE;
+  const bare = message.replace(/\s+/g, " ").replace(/ ?Resolution note: ?$/, "");
+  return /wrong version number/.test(bare) ? `${bare}: the node speaks no TLS: leave tls out` : bare;
 }
 
 function errorInfo(metadata: Metadata | undefined): api.RpcErrorInfo | undefined {
@@ -395,11 +424,13 @@ export function failureOfEntry(address: string, error: EntryError): NodeFailure 
 
 /** Judges a failed read. It has no effect, so another node may be tried unless the request itself was refused. */
 export function judgeRead(failure: NodeFailure): QuorateError | TryNext {
+  if (isOfCaller(failure)) return new TryNext(failure);
   return ofTable(failure) ?? (isRefusal(failure) ? new RefusedError(failure) : new TryNext(failure));
 }
 
 /** Judges what was said of a write that failed. `TryNext` only if it certainly did not happen. */
 export function judgeWrite(failure: NodeFailure): QuorateError | TryNext {
+  if (isOfCaller(failure)) return new TryNext(failure);
   if (failure.reason === "NOT_APPLIED" || failure.reason === "NOT_READY") {
     // With any other code the request itself is at fault, and fails alike when it is sent again.
     const isPassing = failure.code === Code.UNAVAILABLE || failure.code === Code.RESOURCE_EXHAUSTED;
@@ -413,6 +444,14 @@ export function judgeWrite(failure: NodeFailure): QuorateError | TryNext {
   }
   if (version !== undefined && failure.reason === "NOT_A_NUMBER") return new NotANumberError(version);
   return isRefusal(failure) ? new RefusedError(failure) : new OutcomeUnknownError(failure);
+}
+
+/**
+ * Whether it is the caller who can mend it, once all nodes say so: the node does not know who calls, or takes TLS alone. It has not
+ * looked at the request, and another node may serve it.
+ */
+export function isOfCaller(failure: NodeFailure | undefined): boolean {
+  return failure?.reason === "UNAUTHENTICATED" || (failure?.reason === undefined && failure?.message === TLS_ALONE);
 }
 
 function ofTable(failure: NodeFailure): QuorateError | undefined {

@@ -2,6 +2,7 @@
 
 import { performance } from "node:perf_hooks";
 import {
+  type ChannelCredentials,
   Client as Channel,
   type ClientReadableStream,
   connectivityState,
@@ -11,9 +12,10 @@ import {
   status as Code,
 } from "@grpc/grpc-js";
 import * as api from "./api.js";
-import { InvalidInputError, type NodeFailure, TryNext } from "./errors.js";
+import { InvalidInputError, type NodeFailure, RefusedError, TryNext } from "./errors.js";
 import { failureOf, judgeRead, judgeWrite } from "./messages.js";
-import type { Tls, Token } from "./types.js";
+import { isThisMachine, partsOf, type TokenSource } from "./security.js";
+import type { Tls } from "./types.js";
 
 /** How long an answer counts as recent. */
 const RECENT_MS_MAX = 1000;
@@ -82,14 +84,13 @@ export class Node {
   constructor(
     readonly address: string,
     tls: boolean | Tls | undefined,
-    private readonly token: Token | undefined,
+    private readonly token: TokenSource | undefined,
   ) {
-    const { target, isEncrypted } = parseAddress(address, Boolean(tls));
-    const { ca, certificate, key, serverName } = typeof tls === "object" ? tls : ({} as Tls);
-    const pem = (part: Uint8Array | string | undefined) => (part === undefined ? null : Buffer.from(part));
-    const secrets = isEncrypted
-      ? credentials.createSsl(pem(ca), pem(key), pem(certificate))
-      : credentials.createInsecure();
+    const { target, isEncrypted } = parseAddress(address, Boolean(tls), token !== undefined);
+    const given: Tls = typeof tls === "object" ? tls : {};
+    const { ca, certificate, key } = partsOf(given);
+    const { serverName } = given;
+    const secrets = isEncrypted ? ssl(ca, key, certificate) : credentials.createInsecure();
     const named = serverName === undefined ? {} : { "grpc.ssl_target_name_override": serverName };
     this.channel = new Channel(target, secrets, { ...OPTIONS, ...named });
   }
@@ -105,8 +106,13 @@ export class Node {
   private async metadata(): Promise<Metadata> {
     const metadata = new Metadata();
     if (this.token !== undefined) {
-      const token = typeof this.token === "function" ? await this.token() : this.token;
-      metadata.set("authorization", `Bearer ${token}`);
+      try {
+        metadata.set("authorization", `Bearer ${await this.token()}`);
+      } catch (error) {
+        // Nothing was sent.
+        const problem = error instanceof Error ? error.message : String(error);
+        throw new RefusedError(this.failure(`there is no token: ${problem}`, Code.UNAUTHENTICATED), error);
+      }
     }
     return metadata;
   }
@@ -268,7 +274,20 @@ export class Stream<A> {
   }
 }
 
-function parseAddress(address: string, wantsTls: boolean): { target: string; isEncrypted: boolean } {
+function ssl(ca: Buffer | null, key: Buffer | null, certificate: Buffer | null): ChannelCredentials {
+  try {
+    return credentials.createSsl(ca, key, certificate);
+  } catch (error) {
+    const problem = error instanceof Error ? error.message : String(error);
+    throw new InvalidInputError(`a certificate, its key or a CA is not accepted: ${problem}`, error);
+  }
+}
+
+function parseAddress(
+  address: string,
+  wantsTls: boolean,
+  hasToken: boolean,
+): { target: string; isEncrypted: boolean } {
   const bad = (problem: string) =>
     new InvalidInputError(
       `address ${JSON.stringify(address)}: ${problem}; host:port is accepted, such as 127.0.0.1:8001`,
@@ -283,5 +302,9 @@ function parseAddress(address: string, wantsTls: boolean): { target: string; isE
   if (host === "" || host === "[]") throw bad("the host is missing");
   if (port === undefined) throw bad("the port is missing");
   if (Number(port) > 65535) throw bad("the port is above 65535");
-  return { target: `dns:///${host}:${port}`, isEncrypted: scheme === "https" || wantsTls };
+  const isEncrypted = scheme === "https" || wantsTls;
+  if (hasToken && !isEncrypted && !isThisMachine(host)) {
+    throw bad("a token is not sent to another machine without TLS: give tls, with the CA of the cluster");
+  }
+  return { target: `dns:///${host}:${port}`, isEncrypted };
 }

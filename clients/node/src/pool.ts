@@ -8,6 +8,9 @@
  * A paused node accepts a request as readily as a live one. Therefore a write, a list and a watch go without a question only to a
  * node that answered during the last second. Any other node is first asked for its health.
  *
+ * A node that does not know the caller is passed over: it may not have heard of a new token yet. So is one that takes TLS alone, by a
+ * client without it. Where all nodes say so, the operation ends at once.
+ *
  * A write is given to the library only once there is a connection. So a failure before that proves that it was not sent. Any failure
  * after it that is not the node's own word leaves the outcome unknown.
  */
@@ -27,9 +30,10 @@ import {
   TryNext,
   UnavailableError,
 } from "./errors.js";
-import { BadAnswer } from "./messages.js";
+import { BadAnswer, isOfCaller } from "./messages.js";
 import { HEALTH, type Method, Node } from "./node.js";
-import type { Tls, Token } from "./types.js";
+import type { TokenSource } from "./security.js";
+import type { Tls } from "./types.js";
 
 /** How often an avoided node is asked for its health. */
 const PROBE_INTERVAL_MS = 1000;
@@ -160,7 +164,10 @@ export class Pool {
   private readonly probes = new Set<NodeJS.Timeout>();
   private readonly closing = new AbortController();
 
-  constructor(addresses: readonly string[], tls: boolean | Tls | undefined, token: Token | undefined) {
+  constructor(addresses: readonly string[], tls: boolean | Tls | undefined, token: TokenSource | undefined) {
+    if (!Array.isArray(addresses)) {
+      throw new InvalidInputError('the addresses are no array: give them as new Client({ addresses: ["127.0.0.1:8001"] })');
+    }
     if (addresses.length === 0) {
       throw new InvalidInputError("no address is given: name at least one node as host:port");
     }
@@ -382,6 +389,7 @@ export class Pool {
     let running = 0;
     let asked: Node | undefined;
     let last: NodeFailure | undefined;
+    let allOfCaller = true;
     try {
       for (;;) {
         const next = waiting.shift();
@@ -393,6 +401,7 @@ export class Pool {
             (error: unknown) => ended.push({ node: next, isResend: false, error }),
           );
         } else if (running === 0) {
+          if (last && allOfCaller) throw new RefusedError(last);
           throw new TryNext(last ?? NOBODY);
         }
         const end = await ended.next(next ? operation.hedgeDelayMs : operation.leftMs + SPARE_MS, signal);
@@ -408,7 +417,10 @@ export class Pool {
         }
         if (!(end.error instanceof TryNext)) throw end.error;
         this.avoid(end.node);
-        last = end.error.failure;
+        const { failure } = end.error;
+        allOfCaller &&= isOfCaller(failure);
+        // What the caller can mend comes before the failure of another node.
+        if (isOfCaller(failure) || !isOfCaller(last)) last = failure;
       }
     } finally {
       stop.abort();

@@ -139,12 +139,18 @@ export interface NodeHealth {
 
 /** How connections are encrypted, and who is believed. All parts are PEM. */
 export interface Tls {
-  /** The certificates of the authorities that are believed; without it those of Node.js. */
+  /** The certificates of the authorities that are believed, in PEM; without it those of Node.js. */
   readonly ca?: Uint8Array | string;
+  /** The file that has them. */
+  readonly caFile?: string;
   /** The client's own certificate, where nodes ask for one. */
   readonly certificate?: Uint8Array | string;
+  /** The file that has it. */
+  readonly certificateFile?: string;
   /** The key of the client's certificate. */
   readonly key?: Uint8Array | string;
+  /** The file that has it. */
+  readonly keyFile?: string;
   /** The name that the nodes' certificates have, where it is not the host of their addresses. */
   readonly serverName?: string;
 }
@@ -160,8 +166,10 @@ export interface ClientOptions {
   readonly deadlineMs?: number;
   /** `true` for TLS with the authorities of Node.js. `https://host:port` does the same for one address. */
   readonly tls?: boolean | Tls;
-  /** Sent as `authorization: Bearer` with each call. Without TLS whoever reads the network reads it. */
+  /** Sent as `authorization: Bearer` with each call. Without TLS it goes to this machine alone. */
   readonly token?: Token;
+  /** The file that has the token. It is read again once a second. */
+  readonly tokenFile?: string;
 }
 
 /** What ends an operation early. */

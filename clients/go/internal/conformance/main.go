@@ -76,12 +76,8 @@ func main() {
 
 func play(h *harness, one object, routes bool) {
 	started := h.ask(object{"ask": "start", "case": one})
-	var addresses []string
-	for _, address := range started["addresses"].([]any) {
-		addresses = append(addresses, address.(string))
-	}
 	c := &player{harness: h, one: one, saved: object{}, routes: routes}
-	client, err := c.newClient(addresses)
+	client, err := c.newClient(started)
 	if err != nil {
 		panic(err)
 	}
@@ -106,10 +102,26 @@ type player struct {
 	routes  bool
 }
 
-func (p *player) newClient(addresses []string) (*quorate.Client, error) {
+// newClient returns a client of the addresses, with the token and the files that are given beside them.
+func (p *player) newClient(given object) (*quorate.Client, error) {
+	var addresses []string
+	for _, address := range given["addresses"].([]any) {
+		addresses = append(addresses, address.(string))
+	}
 	options := []quorate.Option{quorate.WithDeadline(millis(p.one, "deadline_ms", 5000))}
-	if token, ok := p.one["token"].(string); ok {
+	token, ok := given["token"].(string)
+	if !ok {
+		token, ok = p.one["token"].(string)
+	}
+	if ok {
 		options = append(options, quorate.WithToken(token))
+	}
+	if file := text(given, "token_file"); file != "" {
+		options = append(options, quorate.WithTokenFile(file))
+	}
+	files := quorate.TLSFiles{CA: text(given, "ca_file"), Certificate: text(given, "certificate_file"), Key: text(given, "key_file")}
+	if files != (quorate.TLSFiles{}) {
+		options = append(options, quorate.WithTLSFiles(files))
 	}
 	if p.routes {
 		options = append(options, quorate.WithRouting())

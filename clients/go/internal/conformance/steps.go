@@ -115,11 +115,7 @@ func (p *player) do(ctx context.Context, step object) (object, error) {
 	}
 	switch step["do"] {
 	case "client":
-		var addresses []string
-		for _, address := range step["addresses"].([]any) {
-			addresses = append(addresses, address.(string))
-		}
-		made, err := p.newClient(addresses)
+		made, err := p.newClient(step)
 		if err != nil {
 			return nil, err
 		}

@@ -25,7 +25,8 @@ from ._errors import (
     Unavailable,
 )
 from ._messages import BadAnswer
-from ._pool import Backoff, Node, Operation, Pool, Stream, Token
+from ._pool import Backoff, Node, Operation, Pool, Stream
+from ._security import Path, Token
 from ._types import (
     Acknowledged,
     Added,
@@ -75,17 +76,19 @@ class AsyncClient:
         deadline: Seconds = DEADLINE_DEFAULT,
         tls: Tls | bool | None = None,
         token: Token | None = None,
+        token_file: Path | None = None,
     ) -> None:
         """
         :param addresses: Nodes, each as ``host:port``. Name several: the client passes over nodes that are down.
         :param deadline: How long an operation may take, all tries together: 1 ms to 60 s.
         :param tls: ``True`` for TLS with the authorities of the system, or a :class:`Tls`. ``https://host:port`` does the
             same for one address.
-        :param token: Sent as ``authorization: Bearer`` with each call: a text, or a function that returns one. Without TLS
-            whoever reads the network reads it.
-        :raises InvalidInput: If there is no address, or an address does not parse.
+        :param token: Sent as ``authorization: Bearer`` with each call: a text, or a function that returns one. Without TLS it
+            goes to this machine alone.
+        :param token_file: The file that has the token. It is read again once a second.
+        :raises InvalidInput: If there is no address, an address does not parse, or there is no token in the file.
         """
-        self._pool = Pool(addresses, tls, token)
+        self._pool = Pool(addresses, tls, token, token_file)
         self._deadline = clamped(deadline)
         self._table = ""
 
@@ -163,6 +166,8 @@ class AsyncClient:
 
         :raises InvalidInput, Unavailable, NoSuchTable, Refused: If no key was read.
         """
+        if isinstance(keys, (str, bytes)):
+            raise InvalidInput(f"the keys are {type(keys).__name__}: give a list of str")
         names = [messages.check_key(key) for key in keys]
         request = api.BatchGetRequest(keys=names, table=self._table)
 
@@ -329,6 +334,8 @@ class AsyncClient:
 
     def _batch_entry(self, write: Set | Delete) -> tuple[tuple[str, str], api.BatchWriteEntry, bool]:
         """Table and key, the entry, and whether it may be sent again."""
+        if not isinstance(write, (Set, Delete)):
+            raise InvalidInput(f"a write is {type(write).__name__}: give quorate.Set or quorate.Delete")
         table = self._table if write.table is None else messages.check_table(write.table)
         if isinstance(write, Set):
             request, may_be_resent = messages.set_request(table, write)

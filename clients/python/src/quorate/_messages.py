@@ -120,7 +120,11 @@ def check_created_table(name: str) -> str:
 
 
 def seconds_of(time: Seconds) -> float:
-    return time.total_seconds() if isinstance(time, timedelta) else float(time)
+    if isinstance(time, timedelta):
+        return time.total_seconds()
+    if isinstance(time, bool) or not isinstance(time, (int, float)):
+        raise InvalidInput(f"a time is {type(time).__name__}: give seconds as a number, or a timedelta")
+    return float(time)
 
 
 def duration_of(ttl: Seconds | None) -> duration_pb2.Duration | None:
@@ -355,11 +359,11 @@ def node_health(answer: api.HealthResponse) -> NodeHealth:
 _REASONS = frozenset(
     "NOT_APPLIED OUTCOME_UNKNOWN NO_QUORUM NOT_READY STORE_FAILED DAMAGED INVALID_ARGUMENT NOT_REPLICA "
     "STAMP_NOT_GREATER OPERATOR_WRITES_OFF CLOCK_RAISE_TOO_FAR CONDITION_FAILED NOT_A_NUMBER NO_SUCH_TABLE "
-    "TABLE_EXISTS".split()
+    "TABLE_EXISTS UNAUTHENTICATED PERMISSION_DENIED".split()
 )
 # Each reason is named, so that a reason added later is not taken for a refusal by accident.
 _REFUSALS = frozenset(
-    "INVALID_ARGUMENT NOT_REPLICA STAMP_NOT_GREATER OPERATOR_WRITES_OFF CLOCK_RAISE_TOO_FAR".split()
+    "INVALID_ARGUMENT NOT_REPLICA STAMP_NOT_GREATER OPERATOR_WRITES_OFF CLOCK_RAISE_TOO_FAR PERMISSION_DENIED".split()
 )
 # Without Quorate's own reason, only codes count that neither a broken connection nor a proxy produces.
 _REFUSAL_CODES = frozenset(
@@ -376,7 +380,23 @@ def failure_of(address: str, code: str, message: str, details: bytes | None) -> 
     for info in _error_infos(details):
         if info.domain == "quorate" and info.reason in _REASONS:
             return NodeFailure(address, message, code, info.reason, dict(info.metadata))
-    return NodeFailure(address, message, code)
+    return NodeFailure(address, _explained(message), code)
+
+
+TLS_ALONE = "this node takes TLS alone: give tls, with the CA of the cluster"
+
+
+def _explained(message: str) -> str:
+    """What the library says of a connection that was not made, and what to do."""
+    if "this node takes TLS alone" in message:
+        return TLS_ALONE
+    for said, hint in (
+        ("WRONG_VERSION_NUMBER", "the node speaks no TLS: leave tls out"),
+        ("TSI_DATA_CORRUPTED", "the node may want a certificate of the client: give certificate and key in tls"),
+    ):
+        if said in message:
+            return f"{message}: {hint}"
+    return message
 
 
 def _error_infos(details: bytes | None) -> Iterable[api.RpcErrorInfo]:
@@ -395,6 +415,8 @@ def judge_read(failure: NodeFailure) -> QuorateError | TryNext:
 
 def judge_write(failure: NodeFailure) -> QuorateError | TryNext:
     """Judges what was said of a write that failed. ``TryNext`` only if it certainly did not happen."""
+    if is_of_caller(failure):
+        return TryNext(failure)
     if failure.reason in ("NOT_APPLIED", "NOT_READY"):
         # With any other code the request itself is at fault, and fails alike when it is sent again.
         is_passing = failure.code in ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
@@ -408,6 +430,14 @@ def judge_write(failure: NodeFailure) -> QuorateError | TryNext:
     if version is not None and failure.reason == "NOT_A_NUMBER":
         return NotANumber(version)
     return Refused(failure) if _is_refusal(failure) else OutcomeUnknown(failure)
+
+
+def is_of_caller(failure: NodeFailure) -> bool:
+    """Whether it is the caller who can mend it, once all nodes say so.
+
+    The node does not know who calls, or takes TLS alone. It has not looked at the request, and another node may serve it.
+    """
+    return failure.reason == "UNAUTHENTICATED" or (failure.reason is None and failure.message == TLS_ALONE)
 
 
 def _of_table(failure: NodeFailure) -> QuorateError | None:

@@ -8,6 +8,9 @@ read does.
 A paused node accepts a request as readily as a live one. Therefore a write, a list and a watch go without a question only
 to a node that answered during the last second. Any other node is first asked for its health.
 
+A node that does not know the caller is passed over: it may not have heard of a new token yet. So is one that takes TLS alone,
+by a client without it. Where all nodes say so, the operation ends at once.
+
 A write is given to the library only once there is a connection. So a failure before that proves that it was not sent. Any
 failure after it that is not the node's own word leaves the outcome unknown.
 """
@@ -18,7 +21,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import grpc
@@ -37,11 +40,11 @@ from ._errors import (
     TryNext,
     Unavailable,
 )
-from ._messages import code_name, failure_of, judge_read, judge_write
+from ._messages import code_name, failure_of, is_of_caller, judge_read, judge_write
+from ._security import Path, Token, check_tls, checked, is_this_machine, token_source
 from ._types import Tls
 
 T = TypeVar("T")
-Token = Union[str, Callable[[], str]]
 
 PROBE_INTERVAL = 1.0
 """How often an avoided node is asked for its health."""
@@ -158,9 +161,11 @@ class Backoff:
 class Node:
     """One node as the client sees it: its connection, and whether it answered recently."""
 
-    def __init__(self, address: str, tls: Tls | bool | None) -> None:
+    def __init__(self, address: str, tls: Tls | bool | None, has_token: bool) -> None:
         self.address = address
-        self._target, self._tls = _target(address, tls)
+        self._target, self._tls = _target(address, tls, has_token)
+        if self._tls is not None:
+            check_tls(self._tls)
         self._channel: grpc.aio.Channel | None = None
         self._calls: dict[str, Any] = {}
         self._answered_at: float | None = None
@@ -217,7 +222,7 @@ class Node:
             await self._channel.close()
 
 
-def _target(address: str, tls: Tls | bool | None) -> tuple[str, Tls | None]:
+def _target(address: str, tls: Tls | bool | None, has_token: bool) -> tuple[str, Tls | None]:
     def problem(what: str) -> InvalidInput:
         return InvalidInput(f"address {address!r}: {what}; host:port is accepted, such as 127.0.0.1:8001")
 
@@ -242,6 +247,8 @@ def _target(address: str, tls: Tls | bool | None) -> tuple[str, Tls | None]:
     if port is None:
         raise problem("the port is missing")
     is_encrypted = scheme == "https" or bool(tls)
+    if has_token and not is_encrypted and not is_this_machine(host):
+        raise problem("a token is not sent to another machine without TLS: give tls, with the CA of the cluster")
     credentials = tls if isinstance(tls, Tls) else Tls()
     host = f"[{host}]" if ":" in host else host
     return f"dns:///{host}:{port}", credentials if is_encrypted else None
@@ -250,13 +257,15 @@ def _target(address: str, tls: Tls | bool | None) -> tuple[str, Tls | None]:
 class Pool:
     """The nodes of a client. Copies of the client share it."""
 
-    def __init__(self, addresses: Sequence[str], tls: Tls | bool | None, token: Token | None) -> None:
+    def __init__(
+        self, addresses: Sequence[str], tls: Tls | bool | None, token: Token | None, token_file: Path | None
+    ) -> None:
         if isinstance(addresses, str):
             addresses = [addresses]
         if not addresses:
             raise InvalidInput("no address is given: name at least one node as host:port")
-        self.nodes = [Node(address, tls) for address in addresses]
-        self._token = token
+        self._token = token_source(token, token_file)
+        self.nodes = [Node(address, tls, self._token is not None) for address in addresses]
         # A random beginning, so that many clients that live shortly spread over the nodes too.
         self.turn = random.randrange(1 << 16)
         self._probes: set[asyncio.Task[None]] = set()
@@ -273,10 +282,15 @@ class Pool:
         elif self._loop is not loop:
             raise RuntimeError("the client belongs to another event loop: make one in each loop")
 
-    def metadata(self) -> tuple[tuple[str, str], ...] | None:
+    def metadata(self, node: Node) -> tuple[tuple[str, str], ...] | None:
+        """What goes with a call. Raises ``Refused`` where there is no token: nothing was sent then."""
         if self._token is None:
             return None
-        token = self._token() if callable(self._token) else self._token
+        try:
+            token = checked(self._token())
+        except Exception as error:
+            failure = NodeFailure(node.address, f"there is no token: {error}", "UNAUTHENTICATED")
+            raise Refused(failure) from error
         return (("authorization", f"Bearer {token}"),)
 
     async def close(self) -> None:
@@ -292,7 +306,7 @@ class Pool:
         """Asks one node, for a request without an effect. Raises what ``judge_read`` makes of a failure."""
         timeout = max(deadline - time.monotonic(), 0.001)
         try:
-            return await node.call(method)(request, timeout=timeout, metadata=self.metadata())
+            return await node.call(method)(request, timeout=timeout, metadata=self.metadata(node))
         except grpc.aio.AioRpcError as error:
             raise judge_read(node.failure(error)) from None
 
@@ -434,7 +448,8 @@ class Pool:
             if not node.is_connected():
                 self.avoid(node)
                 raise TryNext(NodeFailure(node.address, "the connection is broken", "UNAVAILABLE"))
-        call = node.call(method)(request, timeout=max(operation.left(), 0.001), metadata=self.metadata())
+        metadata = self.metadata(node)
+        call = node.call(method)(request, timeout=max(operation.left(), 0.001), metadata=metadata)
         loop = asyncio.get_running_loop()
         # This write can then only wait for its answer. Later writes need not wait behind it.
         timer = loop.call_later(operation.hedge_delay, self.avoid, node)
@@ -494,6 +509,7 @@ class Pool:
         running: dict[asyncio.Task[T], Node] = {}
         asked: Node | None = None
         last: NodeFailure | None = None
+        all_of_caller = True
         try:
             while True:
                 has_next = bool(waiting)
@@ -502,7 +518,7 @@ class Pool:
                     running[asyncio.ensure_future(ask(asked))] = asked
                 elif not running:
                     assert last is not None, "a client has at least one node, and all were asked"
-                    raise TryNext(last)
+                    raise Refused(last) if all_of_caller else TryNext(last)
                 timeout = operation.hedge_delay if has_next else None
                 done, _ = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 if not done:
@@ -519,7 +535,11 @@ class Pool:
                         return node, answer
                     except TryNext as failed:
                         self.avoid(node)
-                        last = failed.failure
+                        of_caller = is_of_caller(failed.failure)
+                        all_of_caller = all_of_caller and of_caller
+                        # What the caller can mend comes before the failure of another node.
+                        if last is None or of_caller or not is_of_caller(last):
+                            last = failed.failure
         finally:
             await _end(running)
 
@@ -572,7 +592,7 @@ class Stream:
 
     def __init__(self, pool: Pool, node: Node, method: Method, request: Any, timeout: float | None = None) -> None:
         self.node = node
-        self._call = node.call(method, is_stream=True)(request, timeout=timeout, metadata=pool.metadata())
+        self._call = node.call(method, is_stream=True)(request, timeout=timeout, metadata=pool.metadata(node))
 
     async def _within(self, seconds: float, waiting: Awaitable[Any]) -> Any:
         task = asyncio.ensure_future(waiting)

@@ -20,7 +20,8 @@ from typing import Any, TypeVar, Union
 from . import _messages as messages
 from ._async import DEADLINE_DEFAULT, AsyncClient, AsyncListing, AsyncWatching
 from ._errors import ConditionFailed, NodeFailure, QuorateError
-from ._pool import Backoff, Token
+from ._pool import Backoff
+from ._security import Path, Token
 from ._types import (
     Acknowledged,
     Added,
@@ -102,17 +103,21 @@ class Client:
         deadline: Seconds = DEADLINE_DEFAULT,
         tls: Tls | bool | None = None,
         token: Token | None = None,
+        token_file: Path | None = None,
     ) -> None:
         """
         :param addresses: Nodes, each as ``host:port``. Name several: the client passes over nodes that are down.
         :param deadline: How long an operation may take, all tries together: 1 ms to 60 s.
         :param tls: ``True`` for TLS with the authorities of the system, or a :class:`Tls`. ``https://host:port`` does the
             same for one address.
-        :param token: Sent as ``authorization: Bearer`` with each call: a text, or a function that returns one. Without TLS
-            whoever reads the network reads it.
-        :raises InvalidInput: If there is no address, or an address does not parse.
+        :param token: Sent as ``authorization: Bearer`` with each call: a text, or a function that returns one. Without TLS it
+            goes to this machine alone.
+        :param token_file: The file that has the token. It is read again once a second.
+        :raises InvalidInput: If there is no address, an address does not parse, or there is no token in the file.
         """
-        self._client = AsyncClient(addresses, deadline=deadline, tls=tls, token=token)
+        self._client = AsyncClient(
+            addresses, deadline=deadline, tls=tls, token=token, token_file=token_file
+        )
         self._runner = _Runner(self._client)
 
     def __enter__(self) -> Client:
@@ -174,7 +179,7 @@ class Client:
 
         :raises InvalidInput, Unavailable, NoSuchTable, Refused: If no key was read.
         """
-        return self._runner.run(self._client.batch_get(list(keys)))
+        return self._runner.run(self._client.batch_get(keys))
 
     # Writes
 

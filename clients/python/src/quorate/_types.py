@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Union
+
+from ._errors import InvalidInput
 
 Value = Union[str, bytes]
 """A value: text is written as text, and bytes as bytes. It is read in the form in which it was written."""
@@ -231,3 +234,28 @@ class Tls:
     """The key of the client's certificate."""
     server_name: str | None = None
     """The name that the nodes' certificates have, where it is not the host of their addresses."""
+
+    @classmethod
+    def from_files(
+        cls,
+        ca: str | os.PathLike[str] | None = None,
+        certificate: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        *,
+        server_name: str | None = None,
+    ) -> Tls:
+        """Reads the parts from files, as ``quorate ca`` writes them.
+
+        :raises InvalidInput: If a file cannot be read.
+        """
+
+        def read(path: str | os.PathLike[str] | None) -> bytes | None:
+            if path is None:
+                return None
+            try:
+                with open(path, "rb") as file:
+                    return file.read()
+            except OSError as error:
+                raise InvalidInput(f"a file for TLS: {error}") from None
+
+        return cls(read(ca), read(certificate), read(key), server_name)
