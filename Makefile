@@ -17,7 +17,7 @@ MEASURE := cargo run --release --example measure --
 # `make install` puts the program into PREFIX/bin. By default that is cargo's own folder, which is on most PATHs.
 PREFIX ?= $(or $(CARGO_INSTALL_ROOT),$(CARGO_HOME),$(HOME)/.cargo)
 
-.PHONY: help setup build dist install run test model simulate mutants faults fuzz soak bench doors micro growth \
+.PHONY: help setup build dist install run test model simulate mutants faults hostile fuzz soak bench doors micro growth \
 	flamegraph book clients verify fmt lint clean
 .DEFAULT_GOAL := help
 
@@ -56,6 +56,9 @@ mutants: setup ## Break each rule of the protocol in turn, and show which seed, 
 faults: setup ## Check real processes under real faults, for SECONDS; then additions under kills. MEMBERS=1: while members change
 	QUORATE_FAULTS_SECONDS=$(SECONDS) $(if $(MEMBERS),QUORATE_FAULTS_MEMBERS=$(MEMBERS)) cargo test --release --test faults -- --nocapture
 	QUORATE_ONCE_ADDITIONS=1000 cargo test --release --test once -- --nocapture
+
+hostile: setup ## Run each kind of hostile load for SECONDS beside clients that do nothing wrong, and print the table
+	QUORATE_HOSTILE_SECONDS=$(SECONDS) cargo test --release --test hostile -- --nocapture
 
 fuzz: setup ## Try each parser with damaged input, for SECONDS each; as many at once as there are processors
 	BOLERO_RANDOM_TEST_TIME_MS=$(SECONDS)000 cargo test --release --lib -- fuzz_

@@ -40,6 +40,8 @@ pub mod server;
 #[cfg(feature = "server")]
 pub mod service;
 #[cfg(feature = "server")]
+pub mod shares;
+#[cfg(feature = "server")]
 pub mod storage;
 pub mod tls;
 pub mod types;

@@ -36,6 +36,7 @@ use crate::runtime::{self, NodeHandle, RunningNode, ScrubSettings};
 use crate::service::authorization::{Audit, AuditError, Authorization};
 use crate::service::deadline::Deadline;
 use crate::service::{Service, descriptors};
+use crate::shares::Amounts;
 use crate::storage::folder::{self, DataFolder, DataFolderError, FileSays};
 use crate::storage::memory::MemoryStore;
 use crate::storage::rocks::RocksOptions;
@@ -331,8 +332,7 @@ impl PreparedServer {
             scrub: scrub_settings(&config.node),
             replaces_damaged: config.node.replace_damaged,
             trust: Arc::new(trust),
-            requests_in_flight_max: config.node.requests_in_flight_max,
-            request_bytes_in_flight_max: config.node.request_bytes_in_flight_max,
+            amounts: amounts(&config.node),
         };
         let path = config.node.data_dir.clone();
         let node = runtime::start(options).map_err(|error| ServerError::Store { path, error })?;
@@ -505,6 +505,22 @@ pub async fn reload(node: &NodeHandle, config: &NodeConfig) {
     // A node that has ended has nothing to reload.
     let _ = node.order_repair(RepairOrder::Configure(repair_settings(config))).await;
     let _ = node.pace_takeover(takeover_rate(config)).await;
+}
+
+/// How much of everything clients may have.
+fn amounts(config: &NodeConfig) -> Amounts {
+    let descriptors = descriptors::of_process();
+    Amounts {
+        connections: config
+            .connections_max
+            .map_or(descriptors.connections_max, |max| max.min(descriptors.connections_max)),
+        connections_of_address: config.connections_per_address_max,
+        monitoring: descriptors.monitoring_max,
+        requests: config.requests_in_flight_max,
+        requests_of_client: config.requests_in_flight_per_client_max,
+        requests_of_client_per_second: config.requests_per_second_per_client_max,
+        request_bytes: config.request_bytes_in_flight_max,
+    }
 }
 
 /// How fast the node takes slots over.

@@ -10,6 +10,7 @@ use quorate::protocol::rate::Rate;
 use quorate::runtime::{
     self, NodeHandle, Options, PlainRequest, Rejected, Replies, RequestError, RunningNode, ScrubSettings,
 };
+use quorate::shares::Amounts;
 use quorate::storage::Store;
 use quorate::storage::memory::MemoryStore;
 use quorate::types::{ClusterParameters, Content, Key, NodeId, NodeIndex, Stamp, StoreId, Table, Value};
@@ -48,8 +49,7 @@ impl Cluster {
                 scrub: ScrubSettings::default(),
                 replaces_damaged: false,
                 trust: Arc::default(),
-                requests_in_flight_max: 1_000,
-                request_bytes_in_flight_max: 1 << 26,
+                amounts: Amounts::of_requests(1_000, 1 << 26),
             })
             .unwrap();
             let service = peer_service(running.handle().link_acceptor());

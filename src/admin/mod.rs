@@ -6,26 +6,31 @@
 mod format;
 mod page;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
+use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{self, HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::IncomingStream;
 use axum::{Extension, Router};
-use prometheus_client::metrics::counter::ConstCounter;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::codegen::Service as _;
+use tracing::debug;
 
 use crate::auth::Needs;
 use crate::metrics::{PREFIX, PeerLabels};
@@ -35,7 +40,9 @@ use crate::service::Service;
 use crate::service::authorization::Caller;
 use crate::service::health::{Assessor, unready_text};
 use crate::service::listener::{Connection, Listener};
+use crate::service::patient::Patient;
 use crate::service::request_metrics::Door;
+use crate::shares::{Accounts, PoolReport};
 use crate::storage::StoreStatistics;
 use crate::tls::{self, NodeTls};
 use crate::wire::failure::FailureReason;
@@ -46,6 +53,11 @@ use page::Page;
 
 /// How long a node's loop may take to answer before it counts as stuck.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// How long the head of a request may take to arrive. A connection may be idle as long between two requests.
+const HEAD_TIME_MAX: Duration = Duration::from_mins(2);
+/// The largest head.
+const HEAD_BYTES_MAX: usize = 16 << 10;
 
 const INDEX: &str = "Quorate: one node's administration\n\
     /         in a browser: the status page\n\
@@ -71,8 +83,37 @@ const PATHS: [(&str, Needs); 7] = [
 pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: CancellationToken) -> std::io::Result<()> {
     let page = Page::start(&service, shutdown.clone());
     let listener = Listener::for_monitoring(listener, service.node());
-    let router = router(service, page).into_make_service_with_connect_info::<Peer>();
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let router = router(service, page);
+    listener.attend(shutdown.clone(), |connection| attend(router.clone(), connection, shutdown.clone())).await;
+    Ok(())
+}
+
+/// Answers the requests of one connection.
+async fn attend(router: Router, connection: Connection, shutdown: CancellationToken) {
+    let peer = Peer(connection.caller().clone());
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer.clone()));
+        router.clone().call(request)
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        // A client that has sent all it wants still reads its answers.
+        .half_close(true);
+    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(Patient::new(connection)), service));
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a connection of the monitoring port ended");
+    }
 }
 
 fn router(service: Arc<Service>, page: Arc<Page>) -> Router {
@@ -91,12 +132,6 @@ fn router(service: Arc<Service>, page: Arc<Page>) -> Router {
 #[derive(Clone, Debug)]
 struct Peer(tls::Caller);
 
-impl Connected<IncomingStream<'_, Listener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
-        Self(stream.io().caller().clone())
-    }
-}
-
 /// Whether the caller of a request may know why a node is not well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MaySeeWhy(bool);
@@ -106,7 +141,7 @@ async fn admit(State(service): State<Arc<Service>>, mut request: Request, next: 
     let path = request.uri().path();
     let (name, needs) = PATHS.iter().find(|(known, _)| *known == path).copied().unwrap_or(("unknown", Needs::Identity));
     let connection = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.0.clone());
-    let caller = || Caller::of_request(Door::Monitoring, &connection.unwrap_or_default(), request.headers());
+    let caller = Caller::of_request(Door::Monitoring, &connection.unwrap_or_default(), request.headers());
     let service = service.for_caller(caller);
     if let Err(error) = service.enter_at(name, Access::Read, needs) {
         let text = format!("{}\n", error.message);
@@ -128,19 +163,6 @@ async fn admit(State(service): State<Arc<Service>>, mut request: Request, next: 
 /// The page for browsers, and a text for others.
 async fn index(headers: HeaderMap) -> Response {
     if page::is_asked_for(&headers) { page::html() } else { ([(header::VARY, "accept")], INDEX).into_response() }
-}
-
-impl axum::serve::Listener for Listener {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        self.accept().await
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.local_addr()
-    }
 }
 
 type Watched = State<Arc<Assessor>>;
@@ -206,6 +228,7 @@ fn snapshot(node: &NodeHandle, status: Option<&Status>, statistics: Option<&Stor
     if let Some(tls) = &node.trust().tls {
         add_tls(quorate, tls);
     }
+    add_shares(quorate, node.accounts());
     if let Some(status) = status {
         add_status(quorate, status);
     }
@@ -225,6 +248,39 @@ fn add_tls(registry: &mut Registry, tls: &NodeTls) {
     registry.register("tls_reloads", "Times that the files of TLS were read again", ConstCounter::new(tls.reloads()));
     let help = "Handshakes of connections to this node that failed";
     registry.register("tls_handshakes_failed", help, ConstCounter::new(tls.handshakes_failed()));
+}
+
+/// The labels of what is shared, and of why somebody got no more of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShareLabels {
+    what: &'static str,
+    why: &'static str,
+}
+
+/// The label of what is shared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SharedLabels {
+    what: &'static str,
+}
+
+fn add_shares(registry: &mut Registry, accounts: &Accounts) {
+    let refused = Family::<ShareLabels, Counter>::default();
+    let (used, max) = (Family::<SharedLabels, Gauge>::default(), Family::<SharedLabels, Gauge>::default());
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    for PoolReport { kind, max: all, used: held, refused_as_used_up, refused_beyond_share } in accounts.report() {
+        let what = kind.name();
+        for (why, count) in [("used_up", refused_as_used_up), ("share", refused_beyond_share)] {
+            refused.get_or_create(&ShareLabels { what, why }).inc_by(count);
+        }
+        used.get_or_create(&SharedLabels { what }).set(number(held));
+        max.get_or_create(&SharedLabels { what }).set(number(all));
+    }
+    let too_fast = ShareLabels { what: "requests", why: "rate" };
+    refused.get_or_create(&too_fast).inc_by(accounts.refused_as_too_fast());
+    let help = "Times that somebody got no more of what is shared: it was used up, or one client had its share, or was too fast";
+    registry.register("limit_refusals", help, refused);
+    registry.register("limit_used", "How much of what is shared is held", used);
+    registry.register("limit_max", "How much there is of what is shared", max);
 }
 
 fn add_status(registry: &mut Registry, status: &Status) {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::address::{LOCAL_ACCEPTED, REMOTE_ACCEPTED};
 use crate::limits::{
-    BLOCK_CACHE_BYTES_DEFAULT, EPOCH_FLOOR_MAX, MESSAGE_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT,
+    self, BLOCK_CACHE_BYTES_DEFAULT, EPOCH_FLOOR_MAX, MESSAGE_BYTES_MAX, RECORD_CACHE_BYTES_DEFAULT,
     REPAIR_BYTES_PER_SECOND_DEFAULT, REPAIR_KEYS_PER_SECOND_DEFAULT, REPLICA_COUNT_MAX,
     REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT, REQUESTS_IN_FLIGHT_MAX_DEFAULT, SCRUB_BYTES_PER_SECOND_DEFAULT,
     SCRUB_EVERY_SECONDS_DEFAULT, TAKEOVER_BYTES_PER_SECOND_DEFAULT, TAKEOVER_KEYS_PER_SECOND_DEFAULT,
@@ -18,6 +18,8 @@ pub const VARIABLE_PREFIX: &str = "QUORATE_NODE_";
 
 /// More requests would only wait for each other. The bound catches a number of bytes in the place of a number of requests.
 const REQUESTS_MAX: usize = 1 << 20;
+/// No node does more. The bound catches typing errors.
+const REQUEST_RATE_MAX: usize = 100_000_000;
 /// No node repairs more. The bound catches typing errors.
 const REPAIR_KEYS_MAX: usize = 1_000_000;
 /// The largest value takes ten minutes.
@@ -377,6 +379,44 @@ pub(super) const REQUEST_BYTES_IN_FLIGHT_MAX: Key = Key {
             with RESOURCE_EXHAUSTED.",
 };
 
+pub(super) const CONNECTIONS_MAX: Key = Key {
+    name: "connections_max",
+    kind: Kind::Count { min: 8, max: limits::CONNECTIONS_MAX },
+    default: Fallback::None("as many as the limit of open files leaves room for, and 16384 at most"),
+    change: Change::Restart,
+    about: "The most connections of clients and peers. HTTP, lines and the Redis protocol have half of them at most. The node \
+            closes further ones at once. Metrics and probes have places of their own.",
+};
+
+pub(super) const CONNECTIONS_PER_ADDRESS_MAX: Key = Key {
+    name: "connections_per_address_max",
+    kind: Kind::Count { min: 1, max: limits::CONNECTIONS_MAX },
+    default: Fallback::None("half of what the other addresses leave"),
+    change: Change::Restart,
+    about: "The most connections from one address; of IPv6, from one network of 64 bits. The node closes further ones at once. \
+            Without a number, there are always places for other addresses: [security.md](security.md#limits). Give one where \
+            all clients come from one address, such as that of a proxy.",
+};
+
+pub(super) const REQUESTS_IN_FLIGHT_PER_CLIENT_MAX: Key = Key {
+    name: "requests_in_flight_per_client_max",
+    kind: Kind::Count { min: 1, max: REQUESTS_MAX },
+    default: Fallback::None("half of what the other clients leave"),
+    change: Change::Restart,
+    about: "The most requests of one client that the node works on at once. It refuses further ones with RESOURCE_EXHAUSTED. A \
+            client is whoever has one token or one certificate, where the node asks who calls, and else all that come from one \
+            address. Without a number, there are always places for other clients: [security.md](security.md#limits).",
+};
+
+pub(super) const REQUESTS_PER_SECOND_PER_CLIENT_MAX: Key = Key {
+    name: "requests_per_second_per_client_max",
+    kind: Kind::Count { min: 1, max: REQUEST_RATE_MAX },
+    default: Fallback::None("any number"),
+    change: Change::Restart,
+    about: "The most reads and writes of one client in a second, on average: as many as that may come at once. A batch counts as \
+            its parts. The node refuses further ones with RESOURCE_EXHAUSTED.",
+};
+
 pub(super) const REPAIR_KEYS_PER_SECOND: Key = Key {
     name: "repair_keys_per_second",
     kind: Kind::Count { min: 0, max: REPAIR_KEYS_MAX },
@@ -484,7 +524,7 @@ pub(super) const WRITE_BUFFER_BYTES: Key = Key {
 };
 
 /// Every key below `node` in node.yml, in the order of the examples.
-pub(super) const NODE_KEYS: [&Key; 35] = [
+pub(super) const NODE_KEYS: [&Key; 39] = [
     &ID,
     &LOCAL_ADDRESS,
     &LOCAL_METRICS_ADDRESS,
@@ -508,6 +548,10 @@ pub(super) const NODE_KEYS: [&Key; 35] = [
     &OPERATOR_WRITES,
     &REQUESTS_IN_FLIGHT_MAX,
     &REQUEST_BYTES_IN_FLIGHT_MAX,
+    &CONNECTIONS_MAX,
+    &CONNECTIONS_PER_ADDRESS_MAX,
+    &REQUESTS_IN_FLIGHT_PER_CLIENT_MAX,
+    &REQUESTS_PER_SECOND_PER_CLIENT_MAX,
     &REPAIR_KEYS_PER_SECOND,
     &REPAIR_BYTES_PER_SECOND,
     &TAKEOVER_KEYS_PER_SECOND,

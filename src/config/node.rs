@@ -67,6 +67,14 @@ pub struct NodeConfig {
     /// The most bytes of keys and values that client requests hold at once: 64 MiB, the size of the largest request, to
     /// 1 TiB.
     pub request_bytes_in_flight_max: usize,
+    /// The most connections of clients and peers; `None` for as many as the limit of open files leaves room for.
+    pub connections_max: Option<usize>,
+    /// The most of them from one address; `None` for half of what the others leave.
+    pub connections_per_address_max: Option<usize>,
+    /// The most requests of one client that the node works on at once; `None` for half of what the others leave.
+    pub requests_in_flight_per_client_max: Option<usize>,
+    /// The most reads and writes of one client in a second; `None` for any number.
+    pub requests_per_second_per_client_max: Option<usize>,
     /// The most keys that the node repairs in a second; 0 for none.
     pub repair_keys_per_second: usize,
     /// The most bytes that its repair sends and asks for in a second.
@@ -131,6 +139,10 @@ impl NodeConfig {
             operator_writes: false,
             requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX_DEFAULT,
             request_bytes_in_flight_max: REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
+            connections_max: None,
+            connections_per_address_max: None,
+            requests_in_flight_per_client_max: None,
+            requests_per_second_per_client_max: None,
             repair_keys_per_second: REPAIR_KEYS_PER_SECOND_DEFAULT,
             repair_bytes_per_second: REPAIR_BYTES_PER_SECOND_DEFAULT,
             takeover_keys_per_second: TAKEOVER_KEYS_PER_SECOND_DEFAULT,
@@ -188,6 +200,10 @@ impl NodeConfig {
             operator_writes,
             requests_in_flight_max,
             request_bytes_in_flight_max,
+            connections_max,
+            connections_per_address_max,
+            requests_in_flight_per_client_max,
+            requests_per_second_per_client_max,
             repair_keys_per_second,
             repair_bytes_per_second,
             takeover_keys_per_second,
@@ -225,6 +241,10 @@ impl NodeConfig {
             *operator_writes == new.operator_writes,
             *requests_in_flight_max == new.requests_in_flight_max,
             *request_bytes_in_flight_max == new.request_bytes_in_flight_max,
+            *connections_max == new.connections_max,
+            *connections_per_address_max == new.connections_per_address_max,
+            *requests_in_flight_per_client_max == new.requests_in_flight_per_client_max,
+            *requests_per_second_per_client_max == new.requests_per_second_per_client_max,
             *repair_keys_per_second == new.repair_keys_per_second,
             *repair_bytes_per_second == new.repair_bytes_per_second,
             *takeover_keys_per_second == new.takeover_keys_per_second,
@@ -316,6 +336,10 @@ pub(super) fn parse_with_places(
         operator_writes: raw.choice(&keys::OPERATOR_WRITES)? == "true",
         requests_in_flight_max: raw.number(&keys::REQUESTS_IN_FLIGHT_MAX)?,
         request_bytes_in_flight_max: raw.number(&keys::REQUEST_BYTES_IN_FLIGHT_MAX)?,
+        connections_max: raw.optional_number(&keys::CONNECTIONS_MAX)?,
+        connections_per_address_max: raw.optional_number(&keys::CONNECTIONS_PER_ADDRESS_MAX)?,
+        requests_in_flight_per_client_max: raw.optional_number(&keys::REQUESTS_IN_FLIGHT_PER_CLIENT_MAX)?,
+        requests_per_second_per_client_max: raw.optional_number(&keys::REQUESTS_PER_SECOND_PER_CLIENT_MAX)?,
         repair_keys_per_second: raw.number(&keys::REPAIR_KEYS_PER_SECOND)?,
         repair_bytes_per_second: raw.number(&keys::REPAIR_BYTES_PER_SECOND)?,
         takeover_keys_per_second: raw.number(&keys::TAKEOVER_KEYS_PER_SECOND)?,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use futures_util::Stream;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::{LISTED_KEYS_MAX, REQUEST_OVERHEAD_BYTES, SCAN_ENTRIES_MAX};
@@ -24,6 +24,7 @@ use crate::protocol::news::{Cursor as WatchCursor, ListFirst, WatchId};
 use crate::protocol::{
     Command, Failure, ListPage, Listed, ListedKeys, PeerView, RepairOrder, RepairReport, Reply, Unready,
 };
+use crate::shares::{Account, Accounts, Full, Kind, Owner, Taken};
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
 use crate::tls::Trust;
 use crate::types::{
@@ -42,8 +43,8 @@ use super::watchers::{self, WatchStream};
 #[derive(Clone)]
 pub struct NodeHandle {
     pub(super) inner: Arc<Inner>,
-    /// Whether it is for the node's own operations.
-    pub(super) is_own: bool,
+    /// What its operations count against.
+    pub(super) account: Arc<Account>,
 }
 
 pub(super) struct Inner {
@@ -55,9 +56,10 @@ pub(super) struct Inner {
     pub(super) store: Arc<dyn Store>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) events: mpsc::Sender<Event>,
-    pub(super) admission: Admission,
-    /// The same for the node's own operations.
-    pub(super) own_admission: Admission,
+    /// What clients hold.
+    pub(super) accounts: Arc<Accounts>,
+    /// What the node's own operations count against: places that no client takes.
+    pub(super) own_account: Arc<Account>,
     pub(super) incarnation: Incarnation,
     pub(super) links_end: CancellationToken,
     pub(super) started_at: Instant,
@@ -72,26 +74,17 @@ pub(super) struct Inner {
     pub(super) disk_reserve: watch::Sender<Option<u64>>,
 }
 
-/// Bounds how many client requests the node works on at once, and the bytes of their keys and values.
-pub(super) struct Admission {
-    requests: Arc<Semaphore>,
-    bytes: Arc<AtomicUsize>,
-    bytes_max: usize,
-    requests_max: usize,
-}
-
 /// A request's part of the bounds. The node drops it when the operation ends, not when the client hangs up, because a
 /// write goes on without its client.
 pub(super) struct Permit {
     _place: Place,
-    bytes: usize,
-    held: Arc<AtomicUsize>,
+    _bytes: Taken,
 }
 
 /// A place among the requests in flight. The parts of a batch share one.
 enum Place {
-    Own { _permit: OwnedSemaphorePermit },
-    Shared { _permit: Arc<OwnedSemaphorePermit> },
+    Own { _place: Taken },
+    Shared { _place: Arc<Taken> },
 }
 
 /// Why an operation gave no result.
@@ -129,6 +122,27 @@ pub enum Rejected {
     TooManyBytes {
         /// `node.request_bytes_in_flight_max`.
         bytes_max: usize,
+    },
+    /// One client has as many requests in flight as it may have beside others. Nothing was done.
+    #[error(
+        "this client has as many requests in flight here as it may have beside others: send fewer at once, spread them over \
+         the nodes, or set node.requests_in_flight_per_client_max"
+    )]
+    TooManyRequestsOfClient,
+    /// The requests in flight of one client hold as many bytes as they may beside others. Nothing was done.
+    #[error(
+        "the requests in flight of this client hold as many bytes here as they may beside others: send fewer at once, spread \
+         them over the nodes, or raise node.request_bytes_in_flight_max"
+    )]
+    TooManyBytesOfClient,
+    /// One client sends more requests in a second than it may. Nothing was done.
+    #[error(
+        "this client sends more than {per_second} requests a second: send them more slowly, spread them over the nodes, or \
+         raise node.requests_per_second_per_client_max"
+    )]
+    TooFast {
+        /// `node.requests_per_second_per_client_max`.
+        per_second: usize,
     },
     /// The node has ended. Nothing was done.
     #[error("the node has ended: ask another one")]
@@ -301,7 +315,7 @@ impl NodeHandle {
     pub fn begin(&self, table: &Table, requests: Vec<(u64, PlainRequest)>, deadline: Instant, replies: &Arc<Replies>) {
         let admitted = requests.into_iter().filter_map(|(number, request)| {
             let (command, place) = (request.command().in_table(table), ReplyPlace::new(replies, number));
-            match self.admission().admit(&command) {
+            match self.admit_one(bytes_of(&command)) {
                 Ok(permit) => Some(ClientRequest { command, deadline, reply: ReplyTo::Place(place), permit }),
                 Err(rejected) => {
                     place.fill(Err(rejected.into()));
@@ -338,7 +352,7 @@ impl NodeHandle {
         of_reply: fn(Reply) -> T,
         deadline: Instant,
     ) -> Result<impl Stream<Item = (usize, Result<T, RequestError>)> + use<T>, Rejected> {
-        let permits = self.admission().admit_together(&commands)?;
+        let permits = self.admit_together(&commands)?;
         let places = self.inner.events.reserve_many(commands.len()).await.map_err(|_| Rejected::Ended)?;
         let results = FuturesUnordered::new();
         for (index, ((command, permit), place)) in commands.into_iter().zip(permits).zip(places).enumerate() {
@@ -512,15 +526,61 @@ impl NodeHandle {
     /// A handle for the node's own operations: those of clients, however many, leave them room.
     #[must_use]
     pub fn for_itself(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), is_own: true }
+        Self { inner: Arc::clone(&self.inner), account: Arc::clone(&self.inner.own_account) }
     }
 
-    fn admission(&self) -> &Admission {
-        if self.is_own { &self.inner.own_admission } else { &self.inner.admission }
+    /// A handle for the operations of one client, which has a share of the places and bytes of all.
+    #[must_use]
+    pub fn for_client(&self, owner: Owner) -> Self {
+        Self { inner: Arc::clone(&self.inner), account: self.inner.accounts.of(owner) }
+    }
+
+    /// What its operations count against.
+    #[must_use]
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// What all clients hold.
+    #[must_use]
+    pub fn accounts(&self) -> &Arc<Accounts> {
+        &self.inner.accounts
+    }
+
+    /// Admits one request of so many bytes.
+    pub(super) fn admit_one(&self, bytes: usize) -> Result<Permit, Rejected> {
+        let (place, bytes) = self.admit(1, bytes)?;
+        Ok(Permit { _place: Place::Own { _place: place }, _bytes: bytes })
+    }
+
+    /// Admits `commands` as one request, or none of them.
+    fn admit_together(&self, commands: &[Command]) -> Result<Vec<Permit>, Rejected> {
+        let (place, mut bytes) = self.admit(commands.len(), commands.iter().map(bytes_of).sum())?;
+        let place = Arc::new(place);
+        let permit = |command| Permit {
+            _place: Place::Shared { _place: Arc::clone(&place) },
+            _bytes: bytes.split(bytes_of(command)),
+        };
+        Ok(commands.iter().map(permit).collect())
+    }
+
+    /// A place in flight for `requests` that come together, and their bytes.
+    fn admit(&self, requests: usize, bytes: usize) -> Result<(Taken, Taken), Rejected> {
+        let account = &self.account;
+        account.pass(requests).map_err(|per_second| Rejected::TooFast { per_second })?;
+        let place = account.take(Kind::Requests, 1).map_err(|why| match why {
+            Full::UsedUp => Rejected::TooManyRequests { requests_max: account.max(Kind::Requests) },
+            Full::BeyondShare => Rejected::TooManyRequestsOfClient,
+        })?;
+        let bytes = account.take(Kind::RequestBytes, bytes).map_err(|why| match why {
+            Full::UsedUp => Rejected::TooManyBytes { bytes_max: account.max(Kind::RequestBytes) },
+            Full::BeyondShare => Rejected::TooManyBytesOfClient,
+        })?;
+        Ok((place, bytes))
     }
 
     async fn run(&self, command: Command, deadline: Instant) -> Result<Reply, RequestError> {
-        let permit = self.admission().admit(&command)?;
+        let permit = self.admit_one(bytes_of(&command))?;
         let (reply, replied) = oneshot::channel();
         let request = ClientRequest { command, deadline, reply: ReplyTo::Waiting(reply), permit };
         self.inner.events.send(Event::Request(request)).await.map_err(|_| Rejected::Ended)?;
@@ -641,7 +701,7 @@ impl NodeHandle {
     /// The most client requests that the node works on at once.
     #[must_use]
     pub fn requests_in_flight_max(&self) -> usize {
-        self.inner.admission.requests_max
+        self.account.max(Kind::Requests)
     }
 
     /// Whether Node/Set and Clock/Set are allowed.
@@ -663,59 +723,9 @@ impl NodeHandle {
     }
 }
 
-impl Admission {
-    pub(super) fn new(requests_max: usize, bytes_max: usize) -> Self {
-        Self {
-            requests: Arc::new(Semaphore::new(requests_max)),
-            bytes: Arc::new(AtomicUsize::new(0)),
-            bytes_max,
-            requests_max,
-        }
-    }
-
-    fn admit(&self, command: &Command) -> Result<Permit, Rejected> {
-        self.admit_one(bytes_of(command))
-    }
-
-    /// Admits one request of so many bytes.
-    pub(super) fn admit_one(&self, bytes: usize) -> Result<Permit, Rejected> {
-        let permit = self.admit_bytes(bytes)?;
-        Ok(self.permit(Place::Own { _permit: permit }, bytes))
-    }
-
-    /// Admits `commands` as one request, or none of them.
-    fn admit_together(&self, commands: &[Command]) -> Result<Vec<Permit>, Rejected> {
-        let shared = Arc::new(self.admit_bytes(commands.iter().map(bytes_of).sum())?);
-        let permit = |command| self.permit(Place::Shared { _permit: Arc::clone(&shared) }, bytes_of(command));
-        Ok(commands.iter().map(permit).collect())
-    }
-
-    /// Counts one request, and its bytes.
-    fn admit_bytes(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Rejected> {
-        let permit = Arc::clone(&self.requests)
-            .try_acquire_owned()
-            .map_err(|_| Rejected::TooManyRequests { requests_max: self.requests_max })?;
-        let grow = |held: usize| held.checked_add(bytes).filter(|held| *held <= self.bytes_max);
-        self.bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow)
-            .map_err(|_| Rejected::TooManyBytes { bytes_max: self.bytes_max })?;
-        Ok(permit)
-    }
-
-    fn permit(&self, place: Place, bytes: usize) -> Permit {
-        Permit { _place: place, bytes, held: Arc::clone(&self.bytes) }
-    }
-}
-
 /// The bytes that a command counts for.
 fn bytes_of(command: &Command) -> usize {
     REQUEST_OVERHEAD_BYTES + command.size()
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.held.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 /// Tells the caller of a request that it was not begun, because the node has ended.

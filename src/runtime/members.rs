@@ -79,7 +79,7 @@ impl NodeHandle {
     /// # Errors
     /// [`RequestError`]: the change was refused, too few members voted in time, or the node ended.
     pub async fn change_members(&self, change: MembersChange, deadline: Instant) -> Result<u64, RequestError> {
-        let permit = self.inner.admission.admit_one(REQUEST_OVERHEAD_BYTES + bytes_of(&change))?;
+        let permit = self.admit_one(REQUEST_OVERHEAD_BYTES + bytes_of(&change))?;
         let (reply, replied) = oneshot::channel();
         let request = MembersRequest { change, deadline, reply: ReplyTo::Waiting(reply), permit };
         self.inner.events.send(Event::ChangeMembers(request)).await.map_err(|_| Rejected::Ended)?;

@@ -49,6 +49,7 @@ use crate::peer::HttpAddresses;
 use crate::protocol::placement::Placement;
 use crate::protocol::rate::Rate;
 use crate::protocol::{self, RepairSettings, Setup};
+use crate::shares::{Accounts, Amounts};
 use crate::storage::{Store, StoreError};
 use crate::tls::Trust;
 use crate::types::{NodeId, NodeIndex};
@@ -56,7 +57,7 @@ use crate::types::{NodeId, NodeIndex};
 use commit_thread::CommitThread;
 pub use event::Event;
 use event_loop::{EventLoop, Parts};
-use handle::{Admission, Inner};
+use handle::Inner;
 pub use handle::{NodeHandle, PeerStatus, PlainRequest, Rejected, RequestError, Status, Write, WriteResult};
 use links::Links;
 pub use members::PublishedLayout;
@@ -95,11 +96,9 @@ pub struct Options {
     pub replaces_damaged: bool,
     /// How it believes its peers, and they it.
     pub trust: Arc<Trust>,
-    /// How many client requests may be in flight at once.
-    pub requests_in_flight_max: usize,
-    /// How many bytes of keys and values client requests in flight may hold. Large values that reads have loaded may hold as
-    /// many, and so may those that peers have sent in answers.
-    pub request_bytes_in_flight_max: usize,
+    /// How much of everything clients may have. Large values that reads have loaded may hold as many bytes as requests in
+    /// flight may, and so may those that peers have sent in answers.
+    pub amounts: Amounts,
 }
 
 /// The most operations of the node itself that it works on at once.
@@ -147,7 +146,10 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
     let links_end = CancellationToken::new();
     let event_loop_end = CancellationToken::new();
     let (scrubber, scrub_thread) = Scrubber::start(Arc::clone(&store), options.scrub, Arc::clone(&metrics));
+    let accounts = Arc::new(Accounts::new(options.amounts));
+    let own = Accounts::new(Amounts::of_requests(OWN_REQUESTS_MAX, OWN_REQUEST_BYTES_MAX));
     let handle = NodeHandle {
+        account: Arc::clone(accounts.unbounded()),
         inner: Arc::new(Inner {
             me,
             incarnation,
@@ -158,8 +160,8 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             events: events.clone(),
-            admission: Admission::new(options.requests_in_flight_max, options.request_bytes_in_flight_max),
-            own_admission: Admission::new(OWN_REQUESTS_MAX, OWN_REQUEST_BYTES_MAX),
+            accounts,
+            own_account: Arc::clone(own.unbounded()),
             links_end: links_end.clone(),
             started_at: Instant::now(),
             last_watch: AtomicU64::new(0),
@@ -169,7 +171,6 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
             mending: Mending::new(options.replaces_damaged),
             disk_reserve: watch::Sender::new(options.disk_reserve_bytes.map(|bytes| bytes as u64)),
         }),
-        is_own: false,
     };
 
     let tracker = TaskTracker::new();
@@ -195,7 +196,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
         node,
         started_at,
         store,
-        value_bytes_max: options.request_bytes_in_flight_max,
+        value_bytes_max: options.amounts.request_bytes,
         commit_thread,
         metrics,
         events,

@@ -4,23 +4,24 @@
 //! for its caller to read it. The node bounds neither, so both are bounded here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use crate::limits::BUFFERED_BYTES_MAX;
+use crate::shares::{Account, Kind, Taken};
 
-/// The bytes that all requests and answers on their way through one node hold, [`BUFFERED_BYTES_MAX`] at most.
-#[derive(Debug, Default)]
+/// The bytes that the requests and answers of one client on their way through a node hold. All clients together have
+/// [`BUFFERED_BYTES_MAX`] at most, and one of them half of what the others leave.
+///
+/// [`BUFFERED_BYTES_MAX`]: crate::limits::BUFFERED_BYTES_MAX
+#[derive(Clone, Debug)]
 pub(crate) struct BufferBudget {
-    bytes: AtomicUsize,
+    account: Arc<Account>,
 }
 
 /// A part of these bytes, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct BudgetGuard {
-    budget: Arc<BufferBudget>,
-    bytes: usize,
+    taken: Taken,
 }
 
 /// Bytes of an answer, with their part of the budget.
@@ -36,9 +37,22 @@ impl AsRef<[u8]> for Guarded {
 }
 
 impl BufferBudget {
+    /// The budget of whoever has this account.
+    pub(crate) fn of(account: &Arc<Account>) -> Self {
+        Self { account: Arc::clone(account) }
+    }
+
     /// A guard of no bytes yet.
-    pub(crate) fn guard(self: &Arc<Self>) -> BudgetGuard {
-        BudgetGuard { budget: Arc::clone(self), bytes: 0 }
+    pub(crate) fn guard(&self) -> BudgetGuard {
+        BudgetGuard { taken: self.account.nothing(Kind::Buffers) }
+    }
+}
+
+#[cfg(test)]
+impl Default for BufferBudget {
+    /// That of somebody who may have everything.
+    fn default() -> Self {
+        Self::of(crate::shares::Accounts::new(crate::shares::Amounts::of_requests(1, 1)).unbounded())
     }
 }
 
@@ -49,31 +63,20 @@ impl BudgetGuard {
         Bytes::from_owner(Guarded { data, _guard: guard })
     }
 
-    /// Adds `bytes` to the guard. It is `false`, and adds none, if the node would then hold more than
-    /// [`BUFFERED_BYTES_MAX`].
+    /// Adds `bytes` to the guard. It is `false`, and adds none, if the node would then hold too much, or this client.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
-        let grow = |held: usize| held.checked_add(bytes).filter(|held| *held <= BUFFERED_BYTES_MAX);
-        let grown = self.budget.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok();
-        if grown {
-            self.bytes += bytes;
-        }
-        grown
-    }
-}
-
-impl Drop for BudgetGuard {
-    fn drop(&mut self) {
-        self.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.taken.grow(bytes).is_ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::BUFFERED_BYTES_MAX;
 
     #[test]
     fn bytes_beyond_the_bound_are_refused_until_some_are_given_back() {
-        let budget = Arc::new(BufferBudget::default());
+        let budget = BufferBudget::default();
         let (mut one, mut other) = (budget.guard(), budget.guard());
         assert!(one.grow(BUFFERED_BYTES_MAX - 10));
         assert!(other.grow(10));
@@ -82,6 +85,6 @@ mod tests {
         drop(one);
         assert!(other.grow(1));
         drop(other);
-        assert_eq!(budget.bytes.load(Ordering::Relaxed), 0);
+        assert!(budget.guard().grow(BUFFERED_BYTES_MAX));
     }
 }

@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
-use crate::limits::CONNECTIONS_MAX;
+use crate::limits::{CONNECTIONS_MAX, MONITORING_CONNECTIONS_MAX};
 
 /// Below this limit a node works, but a large store or many clients will run short.
 const COMFORTABLE: u64 = 4_096;
@@ -30,6 +30,10 @@ pub(crate) struct Descriptors {
     pub(crate) gateways: Arc<Semaphore>,
     /// A permit for each connection to the monitoring port.
     pub(crate) monitoring: Arc<Semaphore>,
+    /// How many permits for connections there are.
+    pub(crate) connections_max: usize,
+    /// How many there are for the monitoring port.
+    pub(crate) monitoring_max: usize,
     /// The most files that a store keeps open.
     pub(crate) store_files_max: u16,
 }
@@ -61,6 +65,8 @@ pub(crate) fn of_process() -> &'static Descriptors {
             connections: Arc::new(Semaphore::new(shares.connections)),
             gateways: Arc::new(Semaphore::new(shares.connections / 2)),
             monitoring: Arc::new(Semaphore::new(shares.monitoring)),
+            connections_max: shares.connections,
+            monitoring_max: shares.monitoring,
             store_files_max: shares.store_files,
         }
     })
@@ -98,7 +104,7 @@ fn shares(limit: u64) -> Shares {
     // RocksDB raises less than 20 to 20, and needs no more than 512 for speed.
     let store_files = (limit / 4).clamp(20, 512);
     let other = (limit / 4).clamp(24, 4_096);
-    let monitoring = (limit / 16).clamp(4, 64);
+    let monitoring = (limit / 16).clamp(4, MONITORING_CONNECTIONS_MAX);
     let connections = limit.saturating_sub(store_files + other + monitoring).clamp(8, CONNECTIONS_MAX);
     Shares { connections, monitoring, store_files: u16::try_from(store_files).unwrap_or(u16::MAX) }
 }

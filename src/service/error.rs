@@ -6,7 +6,7 @@
 
 use tonic::Code;
 
-use crate::limits::BUFFERED_BYTES_MAX;
+use crate::limits::{ARRIVAL_PAUSE_MAX, ARRIVAL_TIME_MAX, BUFFERED_BYTES_MAX};
 use crate::protocol::{Failure, QuorumReport, ReplicaStatus};
 use crate::runtime::{PublishedLayout, Rejected, RequestError};
 use crate::types::{Key, RECENT_MAX, Record, TABLES_EVER_MAX, TableName, Version};
@@ -87,11 +87,11 @@ pub(crate) fn nothing_done(access: Access) -> FailureReason {
     }
 }
 
-/// A request that would exceed [`BUFFERED_BYTES_MAX`]. Nothing was done.
+/// A request that would exceed [`BUFFERED_BYTES_MAX`], or the share of its client. Nothing was done.
 pub(crate) fn no_room(access: Access) -> ServiceError {
     let message = format!(
-        "nothing was done: requests and answers on their way through this node hold {BUFFERED_BYTES_MAX} bytes already: \
-         send fewer at once, or spread them over the nodes"
+        "nothing was done: requests and answers on their way through this node hold {BUFFERED_BYTES_MAX} bytes already, \
+         or those of this client half of what others leave: send fewer at once, or spread them over the nodes"
     );
     ServiceError::new(nothing_done(access), &message).overloaded()
 }
@@ -101,6 +101,16 @@ pub(crate) fn no_room(access: Access) -> ServiceError {
 /// Nobody knows whether it was sent before. `NOT_APPLIED` would speak of all its tries; this reason speaks of this one alone.
 pub(crate) fn no_room_to_read() -> ServiceError {
     no_room(Access::Read)
+}
+
+/// A request whose rest did not arrive in time. Nothing was done by this try.
+pub(crate) fn late_to_read() -> ServiceError {
+    let message = format!(
+        "nothing was done: the request did not arrive in time: it may pause for {} s, and take {} s in all",
+        ARRIVAL_PAUSE_MAX.as_secs(),
+        ARRIVAL_TIME_MAX.as_secs()
+    );
+    ServiceError::new(nothing_done(Access::Read), &message)
 }
 
 /// The request that an error belongs to: its kind, and its key if it has one.
@@ -212,9 +222,11 @@ impl ErrorContext<'_> {
     /// An operation that has no reply.
     fn rejected(&self, rejected: &Rejected) -> ServiceError {
         match rejected {
-            Rejected::TooManyRequests { .. } | Rejected::TooManyBytes { .. } => {
-                self.not_begun(&rejected.to_string()).overloaded()
-            }
+            Rejected::TooManyRequests { .. }
+            | Rejected::TooManyBytes { .. }
+            | Rejected::TooManyRequestsOfClient
+            | Rejected::TooManyBytesOfClient
+            | Rejected::TooFast { .. } => self.not_begun(&rejected.to_string()).overloaded(),
             Rejected::Ended => self.not_begun(&rejected.to_string()),
             Rejected::Abandoned => self.unanswered(&rejected.to_string()),
         }

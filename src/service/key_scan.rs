@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use crate::auth::Target;
 use crate::runtime::NodeHandle;
+use crate::shares::Taken;
 use crate::storage::{Cursor, StoreError};
 use crate::types::{Key, Table};
 use crate::wire::failure::FailureReason;
@@ -30,12 +29,12 @@ pub(crate) struct KeyScan {
     after: Option<Cursor>,
     pages: usize,
     ended: bool,
-    _permit: OwnedSemaphorePermit,
+    _permit: Taken,
 }
 
 impl KeyScan {
     /// A walk over the keys that begin with `prefix`; at most `limit` keys, or all if it is 0.
-    pub(super) fn new(service: Arc<Service>, prefix: String, limit: u64, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(service: Arc<Service>, prefix: String, limit: u64, permit: Taken) -> Self {
         let left = if limit == 0 { u64::MAX } else { limit };
         Self { service, prefix, left, after: None, pages: 0, ended: false, _permit: permit }
     }

@@ -6,11 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use crate::auth::Target;
 use crate::limits::{LISTED_KEYS_MAX, LISTS_MAX};
 use crate::protocol::{ListPage, Listed, ListedKeys};
+use crate::shares::{Kind, Taken};
 use crate::types::{AgedRecord, Content, Key, KeyRange, Lookup, Table, Value, Version};
 use crate::wire::call::ListCall;
 use crate::wire::failure::FailureReason;
@@ -33,7 +32,7 @@ pub(crate) struct List {
     has_ended: bool,
     /// The part of the buffer budget of the page that the caller has last asked for.
     guard: BudgetGuard,
-    _permit: OwnedSemaphorePermit,
+    _permit: Taken,
 }
 
 /// One page of a list.
@@ -61,8 +60,11 @@ impl Service {
         deadline: Deadline,
     ) -> Result<List, ServiceError> {
         self.allow(&method::LIST, Target::Keys(&table, &call.range.prefix))?;
-        let Ok(permit) = Arc::clone(&self.lists).try_acquire_owned() else {
-            let message = format!("not done: this node works on {LISTS_MAX} lists already: ask another node, or later");
+        let Ok(permit) = self.node.account().take(Kind::Lists, 1) else {
+            let message = format!(
+                "not done: this node works on {LISTS_MAX} lists already, or on as many of this client as it may have beside \
+                 others: ask another node, or later"
+            );
             return Err(ServiceError::new(FailureReason::NotReady, &message).overloaded());
         };
         Ok(List {

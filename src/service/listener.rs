@@ -1,12 +1,12 @@
 //! Accepts the connections of clients, peers and probes, within bounds.
 //!
-//! Contract: where the node has certificates, connections speak TLS ([`crate::tls`]). A connection beyond the bound is closed
-//! at once, so that its client turns to another node instead of waiting. A connection that does not send its greeting within
+//! Contract: where the node has certificates, connections speak TLS ([`crate::tls`]). A connection beyond the bound, or beyond
+//! the share of its address ([`crate::shares`]), is closed at once, so that its client turns to another node instead of waiting. A connection that does not send its greeting within
 //! [`GREETING_TIME_MAX`] is closed. When the system has no descriptor left, accepting pauses for [`PAUSE`], and the log names
 //! the cause.
 
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,6 +23,7 @@ use tracing::{error, warn};
 use crate::limits::CLOSE_TIME_MAX;
 use crate::metrics::Metrics;
 use crate::runtime::NodeHandle;
+use crate::shares::{Accounts, Full, Kind, Owner, Taken};
 use crate::tls::{Accepted, Caller, Door, NodeTls};
 
 use super::descriptors;
@@ -59,13 +60,19 @@ const REDIS: Door = Door {
 };
 const MONITORING: Door = Door { protocols: &[b"http/1.1"], refusal: HTTP.refusal };
 
+/// The places of the process, and those of the node.
+type Places = (Vec<Arc<Semaphore>>, &'static [Kind]);
+
 /// A port that accepts connections.
 pub(crate) struct Listener {
     socket: TcpListener,
     /// Whose connections they are, in a word for the log.
     kind: &'static str,
-    /// A connection takes a place in each.
+    /// A connection takes a place in each: of the process, whose limit of open files all its nodes have.
     places: Vec<Arc<Semaphore>>,
+    /// And one in each of these: of the node, where each address has its share.
+    shared: &'static [Kind],
+    accounts: Arc<Accounts>,
     greeting_bytes: usize,
     door: &'static Door,
     tls: Option<Arc<NodeTls>>,
@@ -77,7 +84,7 @@ pub(crate) struct Listener {
 pub(crate) struct Connection {
     stream: Accepted,
     greeting: Option<Greeting>,
-    _places: Vec<OwnedSemaphorePermit>,
+    _places: (Vec<Taken>, Vec<OwnedSemaphorePermit>),
 }
 
 /// A greeting that is not complete yet.
@@ -90,7 +97,7 @@ impl Listener {
     /// The port of clients and peers.
     pub(crate) fn for_clients(socket: TcpListener, node: &NodeHandle) -> Self {
         let places = vec![Arc::clone(&descriptors::of_process().connections)];
-        Self::new(socket, "client", places, HTTP2_GREETING_BYTES, &GRPC, node)
+        Self::new(socket, "client", (places, &[Kind::Connections]), HTTP2_GREETING_BYTES, &GRPC, node)
     }
 
     /// A port of HTTP for clients.
@@ -109,31 +116,29 @@ impl Listener {
     }
 
     /// Places of clients that nodes and clients of gRPC do not lack then.
-    fn places_of_gateways() -> Vec<Arc<Semaphore>> {
+    fn places_of_gateways() -> Places {
         let descriptors = descriptors::of_process();
-        vec![Arc::clone(&descriptors.gateways), Arc::clone(&descriptors.connections)]
+        let places = vec![Arc::clone(&descriptors.gateways), Arc::clone(&descriptors.connections)];
+        (places, &[Kind::Gateways, Kind::Connections])
     }
 
     /// The port of metrics and probes.
     pub(crate) fn for_monitoring(socket: TcpListener, node: &NodeHandle) -> Self {
         let places = vec![Arc::clone(&descriptors::of_process().monitoring)];
-        Self::new(socket, "monitoring", places, HTTP1_GREETING_BYTES, &MONITORING, node)
+        Self::new(socket, "monitoring", (places, &[Kind::Monitoring]), HTTP1_GREETING_BYTES, &MONITORING, node)
     }
 
     fn new(
         socket: TcpListener,
         kind: &'static str,
-        places: Vec<Arc<Semaphore>>,
+        (places, shared): Places,
         greeting_bytes: usize,
         door: &'static Door,
         node: &NodeHandle,
     ) -> Self {
-        let (tls, metrics) = (node.trust().tls.clone(), node.shared_metrics());
-        Self { socket, kind, places, greeting_bytes, door, tls, metrics, lines: Lines::default() }
-    }
-
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        let (tls, metrics, accounts) = (node.trust().tls.clone(), node.shared_metrics(), Arc::clone(node.accounts()));
+        let lines = Lines::default();
+        Self { socket, kind, places, shared, accounts, greeting_bytes, door, tls, metrics, lines }
     }
 
     /// The next connection, once there is one.
@@ -141,7 +146,7 @@ impl Listener {
         loop {
             match self.socket.accept().await {
                 Ok((stream, address)) => {
-                    if let Some(connection) = self.admit(stream) {
+                    if let Some(connection) = self.admit(stream, address.ip()) {
                         return (connection, address);
                     }
                 }
@@ -181,21 +186,20 @@ impl Listener {
         let _ = tokio::time::timeout(CLOSE_TIME_MAX, connections.wait()).await;
     }
 
-    fn admit(&mut self, stream: TcpStream) -> Option<Connection> {
-        let places: Result<Vec<_>, _> =
-            self.places.iter().map(|places| Arc::clone(places).try_acquire_owned()).collect();
-        let Ok(places) = places else {
-            self.metrics.connections_refused.inc();
-            if let Some(left_out) = self.lines.next(Instant::now()) {
-                let (kind, limit) = (self.kind, descriptors::of_process().limit);
-                warn!(
-                    kind,
-                    limit,
-                    left_out,
-                    "closed a connection at once: as many are open as the limit of open files leaves room for"
-                );
+    fn admit(&mut self, stream: TcpStream, address: IpAddr) -> Option<Connection> {
+        let account = self.accounts.of(Owner::of_address(address));
+        let share: Result<Vec<Taken>, Full> = self.shared.iter().map(|kind| account.take(*kind, 1)).collect();
+        let acquire = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().map_err(|_| Full::UsedUp);
+        let places = share.and_then(|share| {
+            let places: Result<Vec<_>, Full> = self.places.iter().map(acquire).collect();
+            Ok((share, places?))
+        });
+        let places = match places {
+            Ok(places) => places,
+            Err(why) => {
+                self.tell_full(why, address);
+                return None;
             }
-            return None;
         };
         // An answer is small, and must not wait for the one after it. Without this it would only be slower.
         let _ = stream.set_nodelay(true);
@@ -205,6 +209,28 @@ impl Listener {
         });
         let stream = Accepted::new(stream, self.tls.as_ref(), self.door);
         Some(Connection { stream, greeting, _places: places })
+    }
+}
+
+impl Listener {
+    /// Counts a connection that was closed at once, and says why.
+    fn tell_full(&mut self, why: Full, address: IpAddr) {
+        self.metrics.connections_refused.inc();
+        let Some(left_out) = self.lines.next(Instant::now()) else { return };
+        let (kind, limit) = (self.kind, descriptors::of_process().limit);
+        match why {
+            Full::BeyondShare => warn!(
+                kind, limit, %address, left_out,
+                "closed a connection at once: its address has as many as it may have beside others; if all clients come from \
+                 one address, such as that of a proxy, give connections_per_address_max"
+            ),
+            Full::UsedUp => warn!(
+                kind,
+                limit,
+                left_out,
+                "closed a connection at once: as many are open as connections_max or the limit of open files leaves room for"
+            ),
+        }
     }
 }
 

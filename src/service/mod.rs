@@ -22,6 +22,7 @@ pub(crate) mod key_scan;
 pub(crate) mod list;
 pub(crate) mod listener;
 pub(crate) mod members;
+pub(crate) mod patient;
 pub(crate) mod plain;
 mod replace;
 pub(crate) mod request_metrics;
@@ -33,13 +34,13 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use tracing::error;
 
 use crate::auth::{Needs, Target};
-use crate::limits::{LISTS_MAX, SCANS_MAX, WATCHES_MAX};
+use crate::limits::SCANS_MAX;
 use crate::protocol::{Layout, RepairOrder, RepairReport, Unready};
 use crate::runtime::{NodeHandle, RequestError, ScrubReport, Status, WriteResult};
+use crate::shares::{Kind, Owner};
 use crate::storage::StoreStatistics;
 use crate::tls::Dialer;
 use crate::types::{
@@ -67,19 +68,17 @@ const UNCOUNTED_VALUE_BYTES: usize = 16 << 10;
 pub struct Service {
     shared: Arc<Shared>,
     caller: Caller,
+    /// The node, with what this caller holds of it.
+    node: NodeHandle,
+    buffers: BufferBudget,
 }
 
 /// What the operations of all callers share.
 pub struct Shared {
-    node: NodeHandle,
-    /// The same for the node's own operations.
+    /// The node, for its own operations.
     node_for_itself: NodeHandle,
     assessor: Assessor,
-    buffers: Arc<BufferBudget>,
     metrics: Arc<RequestMetrics>,
-    scans: Arc<Semaphore>,
-    lists: Arc<Semaphore>,
-    watches: Arc<Semaphore>,
     turns: UpdateQueues,
     sizes: members::Sizes,
     placements: Arc<members::Placements>,
@@ -175,11 +174,7 @@ impl Service {
     pub fn with_authorization(node: NodeHandle, authorization: Option<Arc<Authorization>>) -> Arc<Self> {
         let shared = Shared {
             assessor: Assessor::new(node.clone()),
-            buffers: Arc::default(),
             metrics: RequestMetrics::new(node.clone()),
-            scans: Arc::new(Semaphore::new(SCANS_MAX)),
-            lists: Arc::new(Semaphore::new(LISTS_MAX)),
-            watches: Arc::new(Semaphore::new(WATCHES_MAX)),
             turns: UpdateQueues::default(),
             sizes: members::Sizes::default(),
             placements: Arc::default(),
@@ -187,9 +182,16 @@ impl Service {
             seed: node.layout().parameters().seed,
             authorization,
             node_for_itself: node.for_itself(),
-            node,
         };
-        Arc::new(Self { shared: Arc::new(shared), caller: Caller::default() })
+        let buffers = BufferBudget::of(node.account());
+        Arc::new(Self { shared: Arc::new(shared), caller: Caller::default(), node, buffers })
+    }
+
+    /// The same operations, for a caller who has a share of the node as this owner.
+    fn of_caller(&self, caller: Caller, owner: Option<Owner>) -> Self {
+        let node = owner.map_or_else(|| self.node.clone(), |owner| self.node.for_client(owner));
+        let buffers = BufferBudget::of(node.account());
+        Self { shared: Arc::clone(&self.shared), caller, node, buffers }
     }
 
     /// The node.
@@ -214,8 +216,8 @@ impl Service {
         self.metrics.begin(door, method.map_or("unknown", Method::name), began)
     }
 
-    /// The bound on requests that arrive and answers that leave.
-    pub(crate) fn buffers(&self) -> &Arc<BufferBudget> {
+    /// The bound on requests of this caller that arrive and answers that leave.
+    pub(crate) fn buffers(&self) -> &BufferBudget {
         &self.buffers
     }
 
@@ -346,8 +348,11 @@ impl Service {
         if prefix.len() > crate::types::KEY_BYTES_MAX {
             return Err(ServiceError::invalid(&format!("prefix: {}", KeyError::TooLong { bytes: prefix.len() })));
         }
-        let Ok(permit) = Arc::clone(&self.scans).try_acquire_owned() else {
-            let message = format!("this node lists its keys to {SCANS_MAX} clients already: ask again later");
+        let Ok(permit) = self.node.account().take(Kind::Scans, 1) else {
+            let message = format!(
+                "this node works on {SCANS_MAX} lists of its keys already, or on as many of this client as it may have beside \
+                 others: ask again later"
+            );
             return Err(ServiceError::new(FailureReason::NotReady, &message).overloaded());
         };
         Ok(KeyScan::new(Arc::clone(self), prefix, limit, permit))

@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use crate::api;
 use crate::auth::Target;
 use crate::limits::WATCHES_MAX;
@@ -14,6 +12,7 @@ use crate::protocol::Listed;
 use crate::protocol::changes::Filter;
 use crate::protocol::news::{WatchEvent, WatchNews};
 use crate::runtime::{WatchEnded, WatchStream};
+use crate::shares::{Kind, Taken};
 use crate::types::{Key, Lookup, Table};
 use crate::wire::failure::FailureReason;
 use crate::wire::method::{self, Access};
@@ -35,7 +34,7 @@ pub(crate) struct Watch {
     page: std::vec::IntoIter<(Key, Listed)>,
     /// The part of the buffer budget of that page.
     guard: BudgetGuard,
-    _permit: OwnedSemaphorePermit,
+    _permit: Taken,
 }
 
 impl Service {
@@ -48,8 +47,11 @@ impl Service {
     pub(crate) async fn watch(self: &Arc<Self>, table: &Table, call: WatchCall) -> Result<Watch, ServiceError> {
         let WatchCall { filter, cursor, values, with_list } = call;
         self.allow(&method::WATCH, watched(table, &filter))?;
-        let Ok(permit) = Arc::clone(&self.watches).try_acquire_owned() else {
-            let message = format!("this node has {WATCHES_MAX} watches already: ask another node, or share watches");
+        let Ok(permit) = self.node.account().take(Kind::Watches, 1) else {
+            let message = format!(
+                "this node has {WATCHES_MAX} watches already, or as many of this client as it may have beside others: ask \
+                 another node, or share watches"
+            );
             return Err(ServiceError::new(FailureReason::NotReady, &message).overloaded());
         };
         let stream = self.node.watch(filter.clone(), cursor, values, with_list).await;

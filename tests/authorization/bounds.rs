@@ -1,5 +1,8 @@
 //! What those can do to a node who are not known, or not for long.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::io::AsyncReadExt as _;
 
 use super::*;
@@ -132,4 +135,77 @@ async fn flood_does_not_hold_off_that_its_token_is_revoked() {
     tokio::time::timeout(KNOWN_WITHIN, ended).await.expect("each request is refused in time");
     let root = of_token(&secured.root, &secured.cluster.nodes[0].address());
     root.get("k").await.expect("those who are known are served");
+}
+
+#[tokio::test]
+async fn flood_of_one_token_leaves_places_for_another() {
+    let node_lines = "  authorization: true\n  requests_in_flight_max: 8\n";
+    let plan = Plan { ids: vec!["1"], replica_count: 1, node_lines, ..Plan::default() };
+    let secured = Secured::start(&plan).await;
+    let bearer = |file: &Path| format!("Bearer {}", text_of(file));
+    let flooding = bearer(&secured.make("flooding", &["write"]).await);
+    let other = bearer(&secured.make("other", &["write"]).await);
+    let (channel, set) = (secured.cluster.nodes[0].channel(), sample("/api.Cluster/Set").unwrap().1);
+    let ends = Arc::new(AtomicBool::new(false));
+    let flood: Vec<JoinHandle<usize>> = (0..64)
+        .map(|_| {
+            let (channel, set, bearer, ends) = (channel.clone(), set.clone(), flooding.clone(), Arc::clone(&ends));
+            tokio::spawn(async move {
+                let mut refused = 0;
+                while !ends.load(Ordering::Relaxed) {
+                    if let Some(status) = call(&channel, "/api.Cluster/Set", set.clone(), Some(bearer.as_str())).await {
+                        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+                        assert!(status.message().contains("this client has as many requests in flight"), "{status}");
+                        refused += 1;
+                    }
+                }
+                refused
+            })
+        })
+        .collect();
+    // Both come from one address, and are told apart by their tokens.
+    let another = secured.cluster.nodes[0].channel();
+    for number in 0..100 {
+        let ended = call(&another, "/api.Cluster/Set", set.clone(), Some(other.as_str())).await;
+        assert!(ended.is_none(), "request {number} beside a flood: {ended:?}");
+    }
+    ends.store(true, Ordering::Relaxed);
+    let mut refused = 0;
+    for task in flood {
+        refused += task.await.unwrap();
+    }
+    assert!(refused > 0, "the flood has more in flight than its share");
+}
+
+#[tokio::test]
+async fn client_that_is_too_fast_is_told_so_and_served_later() {
+    let node_lines = "  authorization: true\n  requests_per_second_per_client_max: 50\n";
+    let plan = Plan { ids: vec!["1"], replica_count: 1, doors: true, node_lines, ..Plan::default() };
+    let secured = Secured::start(&plan).await;
+    let token = text_of(&secured.make("fast", &["read"]).await);
+    let (channel, get) = (secured.cluster.nodes[0].channel(), sample("/api.Cluster/Get").unwrap().1);
+    let bearer = format!("Bearer {token}");
+    let mut told = None;
+    for _ in 0..2_000 {
+        if let Some(status) = call(&channel, "/api.Cluster/Get", get.clone(), Some(bearer.as_str())).await {
+            told = Some(status);
+            break;
+        }
+    }
+    let status = told.expect("a client without a pause is too fast");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("more than 50 requests a second"), "{status}");
+    let http = HttpClient::new(&secured.cluster.nodes[0].http_address(), HttpVersion::One);
+    let headers = [("authorization", bearer.clone())];
+    let answer = http.send("GET", "/v1/tables/default/keys/k", &headers, Bytes::new()).await.unwrap();
+    if answer.status == 429 {
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
+    poll("the client is served again", TIME_MAX, async || {
+        match call(&channel, "/api.Cluster/Get", get.clone(), Some(bearer.as_str())).await {
+            None => Ok(()),
+            Some(status) => Err(status.to_string()),
+        }
+    })
+    .await;
 }

@@ -166,7 +166,8 @@ async fn lists_beyond_the_bound_are_refused_and_those_that_hang_up_make_room() {
             Err(status) => break status,
         }
     };
-    assert_eq!(open.len(), quorate::limits::LISTS_MAX);
+    // Half of what the others leave, which is all.
+    assert_eq!(open.len(), quorate::limits::LISTS_MAX / 2);
     assert_eq!((refused.code(), reason(&refused)), (Code::ResourceExhausted, Some(FailureReason::NotReady)));
     drop(open);
     let accepted = async || cluster.clone().list(request()).await.is_ok();

@@ -31,6 +31,7 @@ use quorate::protocol::placement::Placement;
 use quorate::protocol::rate::Rate;
 use quorate::runtime::{self, NodeHandle, Options, RunningNode, ScrubSettings};
 use quorate::service::Service;
+use quorate::shares::Amounts;
 use quorate::storage::memory::MemoryStore;
 use quorate::storage::{Cursor, KeysPage, PageBounds, ReadOutcome, ReadTier, Store, StoreError, StoreStatistics};
 use quorate::types::{
@@ -168,8 +169,7 @@ async fn start_some(plan: Plan, started: usize) -> Vec<Served> {
             scrub: ScrubSettings::default(),
             replaces_damaged: false,
             trust: Arc::default(),
-            requests_in_flight_max: plan.requests_in_flight_max,
-            request_bytes_in_flight_max: 256 << 20,
+            amounts: Amounts::of_requests(plan.requests_in_flight_max, 256 << 20),
         };
         let node = runtime::start(options).unwrap();
         let shutdown = CancellationToken::new();

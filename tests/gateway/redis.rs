@@ -645,7 +645,7 @@ async fn without_a_majority_the_error_says_what_became_of_the_command() {
 
 #[tokio::test]
 async fn pipelines_wait_where_the_node_is_full_and_are_not_refused() {
-    let served = start(Plan { requests_in_flight_max: 8, ..Plan::default() }).await.remove(0);
+    let served = start(Plan { requests_in_flight_max: 16, ..Plan::default() }).await.remove(0);
     let mut clients = Vec::new();
     for n in 0..4 {
         let address = served.redis_address.clone();

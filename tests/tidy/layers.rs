@@ -6,6 +6,7 @@ pub const LAYERS: &[(&str, usize)] = &[
     ("types", 0),
     ("limits", 0),
     ("log_limit", 0),
+    ("shares", 0),
     ("metrics", 0),
     ("mutants", 0),
     // Tokens and rights, and the decision who may do what.
@@ -47,6 +48,8 @@ pub const LAYERS: &[(&str, usize)] = &[
 pub const SIDEWAYS: &[(&str, &str)] = &[
     // Bounds are stated in the words that they bound.
     ("limits", "types"),
+    // Amounts have their defaults there.
+    ("shares", "limits"),
     // Rights are about tables and keys.
     ("auth", "types"),
     // A test reads damaged tokens.

@@ -31,6 +31,8 @@ use crate::testkit::process::memory_bytes;
 use crate::testkit::redis::{RedisAnswer, RedisClient};
 
 const VALUE_BYTES: usize = 1 << 10;
+/// All connections come from one address.
+const NODE_LINES: &str = "  connections_per_address_max: 16384\n";
 const KEYS: usize = 10_000;
 /// How often all doors are measured in turn.
 const ROUNDS: usize = 2;
@@ -93,7 +95,8 @@ async fn measure(plan: &Plan) -> String {
     for (name, value) in describe() {
         let _ = writeln!(text, "- {name}: {value}");
     }
-    let cluster = Cluster::start_as(&ClusterPlan { doors: true, ..ClusterPlan::default() }).await;
+    let cluster =
+        Cluster::start_as(&ClusterPlan { doors: true, node_lines: NODE_LINES, ..ClusterPlan::default() }).await;
     rates(plan, &cluster, &mut text).await;
     idle(plan, &cluster, &mut text).await;
     text

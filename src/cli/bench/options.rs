@@ -27,9 +27,9 @@ const CONNECTIONS_MAX: i64 = 1_024;
 /// The shortest and the longest run. Each second of a run takes some kilobytes of memory.
 const DURATION_MIN: Duration = Duration::from_millis(100);
 const DURATION_MAX: Duration = Duration::from_hours(1);
-/// The most watchers: as many as one node keeps.
+/// The most watchers: as many as one node keeps for one client.
 const WATCHERS_MAX: i64 = 4_096;
-const _: () = assert!(WATCHERS_MAX.cast_unsigned() == WATCHES_MAX as u64);
+const _: () = assert!(WATCHERS_MAX.cast_unsigned() == WATCHES_MAX as u64 / 2);
 const WATCHERS_DEFAULT: u32 = 1;
 /// The keys of a list, by default.
 const LIST_KEYS_DEFAULT: u32 = 100;

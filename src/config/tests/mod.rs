@@ -109,6 +109,10 @@ fn smallest_node_file_gets_the_defaults() {
             operator_writes: false,
             requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX_DEFAULT,
             request_bytes_in_flight_max: REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT,
+            connections_max: None,
+            connections_per_address_max: None,
+            requests_in_flight_per_client_max: None,
+            requests_per_second_per_client_max: None,
             repair_keys_per_second: REPAIR_KEYS_PER_SECOND_DEFAULT,
             repair_bytes_per_second: REPAIR_BYTES_PER_SECOND_DEFAULT,
             takeover_keys_per_second: TAKEOVER_KEYS_PER_SECOND_DEFAULT,
@@ -131,6 +135,8 @@ fn full_node_file_is_taken_as_it_is() {
     let config = node(
         "node:\n  id: a.b\n  local_address: \"[::1]:1\"\n  local_metrics_address: :65535\n  data_dir: /var/lib/q\n  \
          durability: os\n  operator_writes: true\n  requests_in_flight_max: 1\n  request_bytes_in_flight_max: 67108864\n  \
+         connections_max: 8\n  connections_per_address_max: 16384\n  \
+         requests_in_flight_per_client_max: 1\n  requests_per_second_per_client_max: 100000000\n  \
          repair_keys_per_second: 0\n  repair_bytes_per_second: 65536\n  \
          takeover_keys_per_second: 1\n  takeover_bytes_per_second: 65536\n  tombstones_kept_for_seconds: 1\n  \
          scrub_bytes_per_second: 65536\n  scrub_every_seconds: 31536000\n  replace_damaged: false\n  \
@@ -146,6 +152,9 @@ fn full_node_file_is_taken_as_it_is() {
     assert!(config.operator_writes);
     assert_eq!(config.requests_in_flight_max, 1);
     assert_eq!(config.request_bytes_in_flight_max, 64 << 20);
+    assert_eq!((config.connections_max, config.connections_per_address_max), (Some(8), Some(16_384)));
+    let of_client = (config.requests_in_flight_per_client_max, config.requests_per_second_per_client_max);
+    assert_eq!(of_client, (Some(1), Some(100_000_000)));
     assert_eq!((config.repair_keys_per_second, config.repair_bytes_per_second), (0, 64 << 10));
     assert_eq!((config.takeover_keys_per_second, config.takeover_bytes_per_second), (1, 64 << 10));
     assert_eq!(config.tombstones_kept_for_seconds, 1);
@@ -204,7 +213,8 @@ fn bad_node_files_are_refused_with_one_line() {
     let keys = "id, local_address, local_metrics_address, local_http_address, remote_http_address, http_hosts, \
                 http_cors_origins, local_line_address, local_redis_address, redis_table, tls_certificate, tls_key, tls_ca, tls_client_certificates, insecure, authorization, audit_file, audit_writes, \
              data_dir, durability, operator_writes, \
-                requests_in_flight_max, request_bytes_in_flight_max, repair_keys_per_second, \
+                requests_in_flight_max, request_bytes_in_flight_max, connections_max, connections_per_address_max, \
+                requests_in_flight_per_client_max, requests_per_second_per_client_max, repair_keys_per_second, \
                 repair_bytes_per_second, takeover_keys_per_second, takeover_bytes_per_second, tombstones_kept_for_seconds, disk_reserve_bytes, scrub_bytes_per_second, scrub_every_seconds, replace_damaged, record_cache_bytes, block_cache_bytes, \
                 write_buffer_bytes";
     let cases: Vec<(String, String)> = vec![
@@ -288,6 +298,10 @@ fn bad_node_files_are_refused_with_one_line() {
         (
             with("requests_in_flight_max: 010"),
             "etc/n.yml:5: node.requests_in_flight_max: \"010\" is not accepted: give a whole number from 1 to 1048576".into(),
+        ),
+        (
+            with("connections_max: 7"),
+            "etc/n.yml:5: node.connections_max: \"7\" is not accepted: give a whole number from 8 to 16384".into(),
         ),
         (
             with("request_bytes_in_flight_max: 1000"),

@@ -37,6 +37,10 @@ fn variables_override_the_file() {
             ("QUORATE_NODE_OPERATOR_WRITES", "true"),
             ("QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX", "5"),
             ("QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX", "67108865"),
+            ("QUORATE_NODE_CONNECTIONS_MAX", "9"),
+            ("QUORATE_NODE_CONNECTIONS_PER_ADDRESS_MAX", "3"),
+            ("QUORATE_NODE_REQUESTS_IN_FLIGHT_PER_CLIENT_MAX", "2"),
+            ("QUORATE_NODE_REQUESTS_PER_SECOND_PER_CLIENT_MAX", "70"),
             ("QUORATE_NODE_REPAIR_KEYS_PER_SECOND", "0"),
             ("QUORATE_NODE_REPAIR_BYTES_PER_SECOND", "65537"),
             ("QUORATE_NODE_TAKEOVER_KEYS_PER_SECOND", "9"),
@@ -76,6 +80,10 @@ fn variables_override_the_file() {
             operator_writes: true,
             requests_in_flight_max: 5,
             request_bytes_in_flight_max: (64 << 20) + 1,
+            connections_max: Some(9),
+            connections_per_address_max: Some(3),
+            requests_in_flight_per_client_max: Some(2),
+            requests_per_second_per_client_max: Some(70),
             repair_keys_per_second: 0,
             repair_bytes_per_second: 65_537,
             takeover_keys_per_second: 9,
@@ -111,6 +119,8 @@ fn bad_variables_are_refused_by_name() {
                  QUORATE_NODE_TLS_CERTIFICATE, QUORATE_NODE_TLS_KEY, QUORATE_NODE_TLS_CA, QUORATE_NODE_TLS_CLIENT_CERTIFICATES, \
                  QUORATE_NODE_INSECURE, QUORATE_NODE_AUTHORIZATION, QUORATE_NODE_AUDIT_FILE, QUORATE_NODE_AUDIT_WRITES, QUORATE_NODE_DATA_DIR, QUORATE_NODE_DURABILITY, QUORATE_NODE_OPERATOR_WRITES, \
                  QUORATE_NODE_REQUESTS_IN_FLIGHT_MAX, QUORATE_NODE_REQUEST_BYTES_IN_FLIGHT_MAX, \
+                 QUORATE_NODE_CONNECTIONS_MAX, QUORATE_NODE_CONNECTIONS_PER_ADDRESS_MAX, \
+                 QUORATE_NODE_REQUESTS_IN_FLIGHT_PER_CLIENT_MAX, QUORATE_NODE_REQUESTS_PER_SECOND_PER_CLIENT_MAX, \
                  QUORATE_NODE_REPAIR_KEYS_PER_SECOND, QUORATE_NODE_REPAIR_BYTES_PER_SECOND, \
                  QUORATE_NODE_TAKEOVER_KEYS_PER_SECOND, QUORATE_NODE_TAKEOVER_BYTES_PER_SECOND, \
                  QUORATE_NODE_TOMBSTONES_KEPT_FOR_SECONDS, \

@@ -4,26 +4,83 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::time::Sleep;
 use tonic::codegen::http::{self, HeaderMap};
 use tonic::{Code, Status, body};
 
 use super::refusal::STATUS;
+use crate::limits::{ARRIVAL_PAUSE_MAX, ARRIVAL_TIME_MAX, GZIP_RATIO_MAX, MESSAGE_BYTES_MAX};
 use crate::service::buffer_budget::BudgetGuard;
-use crate::service::error::no_room_to_read;
+use crate::service::error::{late_to_read, no_room_to_read};
 use crate::service::request_metrics::{Observation, Outcome};
 
-/// A request's body, counted while it is read.
+/// A request's body, counted while it is read. It must arrive in time, and go on arriving.
 pub(super) struct Counted {
     body: body::Body,
     guard: BudgetGuard,
+    message: Message,
+    /// When the rest must be there, once it was waited for.
+    arrives: Option<Arrival>,
+}
+
+/// The times of a body that does not come at once.
+struct Arrival {
+    ends_at: Instant,
+    pause: Pin<Box<Sleep>>,
+}
+
+/// As much as must be known of the first message of a body: what it takes once it is decompressed.
+#[derive(Default)]
+struct Message {
+    /// The flag of compression, and the length in four bytes.
+    head: [u8; MESSAGE_HEAD_BYTES],
+    read: usize,
+}
+
+/// The bytes before a message.
+const MESSAGE_HEAD_BYTES: usize = 5;
+
+impl Message {
+    /// Reads on. The most bytes that the message becomes, once it is there, if it is compressed.
+    fn read(&mut self, data: &[u8]) -> Option<usize> {
+        let before = self.read;
+        if let Some(missing) = self.head.get_mut(before..) {
+            let part = missing.len().min(data.len());
+            missing[..part].copy_from_slice(&data[..part]);
+        }
+        self.read += data.len();
+        let [flag, length @ ..] = self.head;
+        let length = u32::from_be_bytes(length) as usize;
+        let ends = MESSAGE_HEAD_BYTES + length;
+        let is_there = before < ends && self.read >= ends && self.read >= MESSAGE_HEAD_BYTES;
+        (flag != 0 && is_there).then(|| length.saturating_mul(GZIP_RATIO_MAX).min(MESSAGE_BYTES_MAX))
+    }
 }
 
 impl Counted {
     pub(super) fn new(body: body::Body, guard: BudgetGuard) -> Self {
-        Self { body, guard }
+        Self { body, guard, message: Message::default(), arrives: None }
+    }
+
+    /// The end of a body that has not arrived in time.
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+        let arrival = self.arrives.get_or_insert_with(|| {
+            let now = Instant::now();
+            let pause = Box::pin(tokio::time::sleep_until((now + ARRIVAL_PAUSE_MAX).into()));
+            Arrival { ends_at: now + ARRIVAL_TIME_MAX, pause }
+        });
+        arrival.pause.as_mut().poll(context).map(|()| late_to_read().into())
+    }
+
+    /// Some of it has arrived: it may pause again.
+    fn go_on(&mut self) {
+        let Some(arrival) = &mut self.arrives else { return };
+        let until = (Instant::now() + ARRIVAL_PAUSE_MAX).min(arrival.ends_at);
+        arrival.pause.as_mut().reset(until.into());
     }
 }
 
@@ -33,11 +90,17 @@ impl http_body::Body for Counted {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
+        if polled.is_pending() {
+            return self.poll_late(context).map(|late| Some(Err(late)));
+        }
+        self.go_on();
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
-            && !self.guard.grow(data.len())
         {
-            return Poll::Ready(Some(Err(no_room_to_read().into())));
+            let decompressed = self.message.read(data).unwrap_or(0);
+            if !self.guard.grow(data.len().saturating_add(decompressed)) {
+                return Poll::Ready(Some(Err(no_room_to_read().into())));
+            }
         }
         polled
     }
@@ -121,7 +184,7 @@ mod tests {
 
     #[tokio::test]
     async fn request_without_room_is_told_nothing_about_its_earlier_tries() {
-        let budget = Arc::new(BufferBudget::default());
+        let budget = BufferBudget::default();
         let mut others = budget.guard();
         assert!(others.grow(BUFFERED_BYTES_MAX));
         // A resend, perhaps: its body is not read to the flag that says so.
@@ -140,7 +203,7 @@ mod tests {
 
     #[tokio::test]
     async fn frames_hold_their_part_of_the_budget_longer_than_the_body() {
-        let budget = Arc::new(BufferBudget::default());
+        let budget = BufferBudget::default();
         let mut guard = budget.guard();
         assert!(guard.grow(BUFFERED_BYTES_MAX));
         let mut response = http::Response::new(body::Body::new(axum::body::Body::from("value")));
@@ -153,5 +216,49 @@ mod tests {
         assert!(!budget.guard().grow(1), "the transport still holds the frame");
         drop(data);
         assert!(budget.guard().grow(1));
+    }
+
+    /// What the budget has left beside `body`, after its frames were read one by one.
+    async fn fits_beside(frames: &[&[u8]], beside: usize) -> bool {
+        let budget = BufferBudget::default();
+        let data: Vec<_> = frames.iter().map(|frame| Ok::<_, Status>(Bytes::copy_from_slice(frame))).collect();
+        let body = axum::body::Body::from_stream(futures_util::stream::iter(data));
+        let mut counted = Counted::new(body::Body::new(body), budget.guard());
+        for frame in frames.iter().filter(|frame| !frame.is_empty()) {
+            let read = std::future::poll_fn(|context| Pin::new(&mut counted).poll_frame(context)).await;
+            assert_eq!(read.unwrap().unwrap().into_data().unwrap(), *frame);
+        }
+        budget.guard().grow(beside)
+    }
+
+    #[tokio::test]
+    async fn compressed_message_counts_for_all_that_it_can_become() {
+        let all = BUFFERED_BYTES_MAX;
+        for frames in [&[&b"\x01\0\0\0\x02ab"[..]][..], &[b"\x01\0\0", b"\0\x02a", b"b"]] {
+            assert!(fits_beside(frames, all - 7 - 2 * GZIP_RATIO_MAX).await, "{frames:?}");
+            assert!(!fits_beside(frames, all - 7 - 2 * GZIP_RATIO_MAX + 1).await, "{frames:?}");
+        }
+        let large = [&b"\x01\0\x02\0\0"[..], &vec![0; 2 << 16]].concat();
+        assert!(fits_beside(&[&large], all - large.len() - MESSAGE_BYTES_MAX).await);
+        assert!(!fits_beside(&[&large], all - large.len() - MESSAGE_BYTES_MAX + 1).await);
+        // What is not compressed counts as it is, and so does what is not all there.
+        assert!(fits_beside(&[b"\0\0\0\0\x02ab"], all - 7).await);
+        assert!(fits_beside(&[b"\x01\0\0\0\x03ab"], all - 7).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn body_that_pauses_is_given_up() {
+        let budget = BufferBudget::default();
+        let first = futures_util::stream::iter([Ok::<_, Status>(Bytes::from_static(b"\0\0"))]);
+        let frames = futures_util::StreamExt::chain(first, futures_util::stream::pending());
+        let body = body::Body::new(axum::body::Body::from_stream(frames));
+        let mut counted = Counted::new(body, budget.guard());
+        let began = tokio::time::Instant::now();
+        let mut next = async || std::future::poll_fn(|context| Pin::new(&mut counted).poll_frame(context)).await;
+        assert!(next().await.unwrap().is_ok());
+        let status = next().await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.message().contains("arrive"), "{status}");
+        assert!(began.elapsed() >= ARRIVAL_PAUSE_MAX && began.elapsed() < 2 * ARRIVAL_PAUSE_MAX);
     }
 }

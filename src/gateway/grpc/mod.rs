@@ -243,15 +243,15 @@ impl tonic::codegen::Service<http::Request<Body>> for Frontend {
             return Box::pin(async { Ok(observed(status.into_http(), Some(observation))) });
         }
         let connection = request.extensions().get::<Caller>().cloned().unwrap_or_default();
-        let caller = || authorization::Caller::of_request(Door::Grpc, &connection, request.headers());
+        let caller = authorization::Caller::of_request(Door::Grpc, &connection, request.headers());
         let service = self.service.for_caller(caller);
         if let Err(error) = service.enter(method) {
             return Box::pin(async { Ok(observed(Status::from(error).into_http(), Some(observation))) });
         }
         let deadline = Deadline::new(timeout(request.headers()), now);
         request.extensions_mut().insert(deadline);
+        let guard = service.buffers().guard();
         request.extensions_mut().insert(service);
-        let guard = self.service.buffers().guard();
         let answered = self.route(request.map(|body| Body::new(Counted::new(body, guard))));
         Box::pin(async move {
             answered.await.map(|response| observed(refusal::explained(response, access), Some(observation)))

@@ -1,23 +1,18 @@
 //! The body of a request.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use crate::limits::VALUE_BYTES_MAX;
+use crate::limits::{ARRIVAL_PAUSE_MAX, ARRIVAL_TIME_MAX, VALUE_BYTES_MAX};
 use crate::service::buffer_budget::BudgetGuard;
 use crate::service::error::no_room;
 use crate::wire::method::Access;
 
 use super::problem::Problem;
-
-/// How long a body may take to arrive. One of the largest values takes four minutes at 2 Mbit/s.
-const BODY_TIME_MAX: Duration = Duration::from_mins(5);
-/// How long a body may pause.
-const PAUSE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A body that is not read yet.
 pub(super) struct Upload {
@@ -51,13 +46,13 @@ impl Upload {
             let detail = "nothing was done: the body did not arrive in time; send it faster, or give a longer timeout";
             Problem::new(StatusCode::REQUEST_TIMEOUT, "slow-body", detail)
         };
-        let ends = Instant::now() + BODY_TIME_MAX;
+        let ends = Instant::now() + ARRIVAL_TIME_MAX;
         let ends = until.map_or(ends, |until| until.min(ends));
         // A claimed length is no reason to take that much memory.
         let capacity = usize::try_from(hint.lower()).unwrap_or(0).min(1 << 20);
         let mut bytes = Vec::with_capacity(capacity);
         loop {
-            let wait = ends.min(Instant::now() + PAUSE_TIME_MAX);
+            let wait = ends.min(Instant::now() + ARRIVAL_PAUSE_MAX);
             let next = std::future::poll_fn(|context| std::pin::Pin::new(&mut self.body).poll_frame(context));
             let frame = match tokio::time::timeout_at(wait.into(), next).await {
                 Err(_) => return Err(slow()),

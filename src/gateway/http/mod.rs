@@ -10,7 +10,6 @@ mod batch;
 mod body;
 mod cluster;
 mod conditions;
-mod connection;
 mod list;
 mod members;
 mod openapi;
@@ -44,13 +43,13 @@ use crate::service::Service;
 use crate::service::authorization::Caller;
 use crate::service::deadline::Deadline;
 use crate::service::listener::{Connection, Listener};
+use crate::service::patient::Patient;
 use crate::service::request_metrics::Door;
 use crate::tls;
 use crate::types::Table;
 use crate::wire::method;
 
 use body::Upload;
-use connection::Patient;
 use list::{Place, accepts, is_json};
 use origins::Origins;
 use problem::Problem;
@@ -157,12 +156,8 @@ impl Gateway {
     }
 
     /// The same gateway, for whoever sends `request` over this connection.
-    fn for_caller(self: &Arc<Self>, connection: &tls::Caller, request: &Request<Incoming>) -> Arc<Self> {
-        let caller = || Caller::of_request(Door::Http, connection, request.headers());
-        let service = self.service.for_caller(caller);
-        if Arc::ptr_eq(&service, &self.service) {
-            return Arc::clone(self);
-        }
+    fn for_caller(&self, connection: &tls::Caller, request: &Request<Incoming>) -> Arc<Self> {
+        let service = self.service.for_caller(Caller::of_request(Door::Http, connection, request.headers()));
         Arc::new(Self { service, shared: Arc::clone(&self.shared) })
     }
 

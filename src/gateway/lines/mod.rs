@@ -3,8 +3,8 @@
 //! Contract: docs/lines.md. The commands of a connection are done one after another, and answered in their order. Any number
 //! may be sent ahead. When a client half-closes, the commands before are answered, and the connection is closed.
 //!
-//! Bounds: a line has [`LINE_BYTES_MAX`], and counts against the buffer budget while it arrives. A client that says nothing
-//! for [`IDLE_TIME_MAX`], or that does not read for [`STALL_TIME_MAX`], is left.
+//! Bounds: a line has [`LINE_BYTES_MAX`], counts against the buffer budget while it arrives, and arrives within
+//! [`LINE_TIME_MAX`]. A client that says nothing for [`IDLE_TIME_MAX`], or that does not read for [`STALL_TIME_MAX`], is left.
 
 mod command;
 
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use crate::auth::Needs;
+use crate::limits::STRANGER_IDLE_TIME_MAX;
 use crate::service::Service;
 use crate::service::authorization::Caller;
 use crate::service::buffer_budget::BudgetGuard;
@@ -41,6 +42,8 @@ const LINE_BYTES_MAX: usize = 1 << 20;
 const UNCOUNTED_BYTES: usize = 8 << 10;
 /// How long a connection may be silent. A person who types may think.
 const IDLE_TIME_MAX: Duration = Duration::from_mins(10);
+/// How long a line may take from its first byte to its end.
+const LINE_TIME_MAX: Duration = Duration::from_mins(1);
 /// How long a client may read nothing while there is something to read.
 const STALL_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -65,6 +68,8 @@ struct Session {
     caller: tls::Caller,
     /// Whether the caller has been looked at: the certificate is there after the handshake.
     is_bound: bool,
+    /// Whether somebody who need not say who they are is at the other end, or has said so.
+    is_known: bool,
 }
 
 /// The answer to a line.
@@ -116,27 +121,34 @@ enum Line {
 
 impl Session {
     fn new(service: &Arc<Service>, connection: &Connection) -> Self {
-        Self { service: Arc::clone(service), caller: connection.caller().clone(), is_bound: false }
+        let is_known = !service.asks_who_calls();
+        Self { service: Arc::clone(service), caller: connection.caller().clone(), is_bound: false, is_known }
     }
 
     async fn run(&mut self, connection: Connection, shutdown: CancellationToken) -> io::Result<()> {
         let (reader, writer) = tokio::io::split(connection);
-        let mut lines = Lines {
-            reader: BufReader::new(reader),
-            guard: self.service.buffers().guard(),
-            service: Arc::clone(&self.service),
-        };
+        let mut lines = Lines { reader: BufReader::new(reader), guard: self.service.buffers().guard() };
         let mut writer = BufWriter::new(writer);
         loop {
             // Answers to lines that were sent ahead leave together.
             if lines.reader.buffer().is_empty() {
                 in_time(writer.flush()).await?;
             }
+            let idle_time_max = if self.is_known { IDLE_TIME_MAX } else { STRANGER_IDLE_TIME_MAX };
             let line = tokio::select! {
-                line = tokio::time::timeout(IDLE_TIME_MAX, lines.next(|| self.line_bytes_max())) => line,
+                begun = tokio::time::timeout(idle_time_max, lines.reader.fill_buf()) => match begun {
+                    Ok(begun) => {
+                        begun?;
+                        tokio::time::timeout(LINE_TIME_MAX, lines.next(|| self.line_of_caller())).await
+                    }
+                    Err(_) => break,
+                },
                 () = shutdown.cancelled() => break,
             };
-            let Ok(line) = line else { break };
+            let Ok(line) = line else {
+                send(&mut writer, b"error the line did not end in time: nothing was done").await?;
+                break;
+            };
             match line? {
                 Line::Whole(line) => {
                     let answer = self.answer(&line).await;
@@ -169,11 +181,11 @@ impl Session {
 
     /// Binds the commands that follow to whoever has this token.
     fn authenticate(&mut self, token: &str) -> Answer {
-        let caller = || Caller::of_token(Door::Lines, self.caller.address, token);
+        let caller = Caller::of_token(Door::Lines, self.caller.address, token);
         let service = self.service.for_caller(caller);
         match service.enter_at("AUTH", Access::Read, Needs::Identity) {
             Ok(()) => {
-                self.service = service;
+                (self.service, self.is_known) = (service, true);
                 Answer::of("ok")
             }
             Err(error) => failed(&error),
@@ -182,14 +194,20 @@ impl Session {
 
     fn bind_at_first(&mut self) {
         if !std::mem::replace(&mut self.is_bound, true) {
-            self.service = self.service.for_caller(|| Caller::of_connection(Door::Lines, &self.caller));
+            self.service = self.service.for_caller(Caller::of_connection(Door::Lines, &self.caller));
         }
     }
 
-    /// The longest line that is read from whoever is at the other end. Ask once there are bytes of the connection.
+    /// The longest line that is read from whoever is at the other end, and the guard of its bytes. Ask once there are bytes of
+    /// the connection.
+    fn line_of_caller(&mut self) -> (usize, BudgetGuard) {
+        (self.line_bytes_max(), self.service.buffers().guard())
+    }
+
     fn line_bytes_max(&mut self) -> usize {
         self.bind_at_first();
-        if self.service.has(Needs::Identity) { LINE_BYTES_MAX } else { UNCOUNTED_BYTES }
+        self.is_known = self.service.has(Needs::Identity);
+        if self.is_known { LINE_BYTES_MAX } else { UNCOUNTED_BYTES }
     }
 
     /// Does one command.
@@ -321,13 +339,12 @@ async fn in_time(writing: impl Future<Output = io::Result<()>>) -> io::Result<()
 struct Lines {
     reader: BufReader<ReadHalf<Connection>>,
     guard: BudgetGuard,
-    service: Arc<Service>,
 }
 
 impl Lines {
-    /// The next line, without its end. `bytes_max` tells the longest one, and is asked once a part of it has arrived.
-    async fn next(&mut self, mut bytes_max: impl FnMut() -> usize) -> io::Result<Line> {
-        self.guard = self.service.buffers().guard();
+    /// The next line, without its end. `of_caller` tells the longest one and the guard of its bytes, and is asked once a part of it
+    /// has arrived.
+    async fn next(&mut self, mut of_caller: impl FnMut() -> (usize, BudgetGuard)) -> io::Result<Line> {
         let mut known_max = None;
         let mut line = Vec::new();
         loop {
@@ -335,7 +352,14 @@ impl Lines {
             if available.is_empty() {
                 return Ok(Line::End { has_rest: !line.is_empty() });
             }
-            let bytes_max = *known_max.get_or_insert_with(&mut bytes_max);
+            let bytes_max = match known_max {
+                Some(bytes_max) => bytes_max,
+                None => {
+                    let (bytes_max, guard) = of_caller();
+                    self.guard = guard;
+                    *known_max.insert(bytes_max)
+                }
+            };
             let end = available.iter().position(|byte| *byte == b'\n');
             let part = &available[..end.unwrap_or(available.len())];
             // A CR before the end may come on top.

@@ -22,7 +22,7 @@ use super::reply::{Outgoing, Reply};
 use super::running::RunningCommands;
 use super::session::Session;
 use super::table::{self, Id, Keys};
-use super::{Gateway, IDLE_TICKS_MAX, LINGER_TIME_MAX, STALLED_TICKS_MAX, TICK, UNCOUNTED_BYTES};
+use super::{ARRIVAL_TICKS_MAX, Gateway, IDLE_TICKS_MAX, LINGER_TIME_MAX, STALLED_TICKS_MAX, TICK, UNCOUNTED_BYTES};
 
 /// While more bytes of answers wait to be sent, no command begins.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
@@ -48,6 +48,8 @@ struct Incoming {
     buffer: BytesMut,
     /// The part of the buffer budget of the request that is arriving.
     guard: Option<(BudgetGuard, usize)>,
+    /// How many requests have arrived.
+    taken: u64,
 }
 
 /// Answers the requests of one connection.
@@ -57,7 +59,7 @@ pub(super) async fn attend(
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let mut session = Session::new(Arc::clone(&gateway), &connection);
-    let mut incoming = Incoming { parser: Parser::default(), buffer: BytesMut::new(), guard: None };
+    let mut incoming = Incoming { parser: Parser::default(), buffer: BytesMut::new(), guard: None, taken: 0 };
     let mut pipeline = Pipeline::default();
     let mut outgoing = Outgoing::default();
     let mut running = RunningCommands::new(Arc::clone(&gateway));
@@ -67,6 +69,7 @@ pub(super) async fn attend(
     let mut tick = pin!(tokio::time::sleep(TICK));
     let mut ends = pin!(shutdown.cancelled());
     let mut quiet_ticks = 0;
+    let (mut amid_ticks, mut taken_before) = (0, 0);
     loop {
         while takes_more && pipeline.has_room() && outgoing.len() < UNSENT_BYTES_MAX {
             // Before its first bytes the other end has shown nothing.
@@ -75,7 +78,7 @@ pub(super) async fn attend(
             }
             let next = match held.take() {
                 Some(request) => Ok(Some(request)),
-                None => incoming.next(&gateway),
+                None => incoming.next(session.gateway()),
             };
             match next {
                 Ok(Some(request)) if !pipeline.is_settled() && asks_and_names_a_caller(&gateway, &request) => {
@@ -142,9 +145,13 @@ pub(super) async fn attend(
             Event::Tick => {
                 tick.as_mut().reset(tokio::time::Instant::now() + TICK);
                 quiet_ticks += 1;
-                let is_stalled = !outgoing.is_empty() || incoming.parser.is_amid(&incoming.buffer);
+                let is_amid = incoming.parser.is_amid(&incoming.buffer);
+                let is_stalled = !outgoing.is_empty() || is_amid || session.is_silent_stranger();
                 let ticks_max = if is_stalled { STALLED_TICKS_MAX } else { IDLE_TICKS_MAX };
-                if quiet_ticks >= ticks_max && !pipeline.is_running() {
+                // A request that comes byte by byte makes progress, and is late all the same.
+                amid_ticks = if is_amid && incoming.taken == taken_before { amid_ticks + 1 } else { 0 };
+                taken_before = incoming.taken;
+                if (quiet_ticks >= ticks_max || amid_ticks >= ARRIVAL_TICKS_MAX) && !pipeline.is_running() {
                     return Ok(());
                 }
                 incoming.shrink();
@@ -199,7 +206,10 @@ impl Incoming {
         let takes_many =
             |name: &[u8]| table::find(name).is_some_and(|spec| matches!(spec.keys, Keys::Every | Keys::Pairs));
         match self.parser.next(&mut self.buffer, takes_many) {
-            Ok(Some(arguments)) => Ok(Some((arguments, self.guard.take().map(|(guard, _)| guard)))),
+            Ok(Some(arguments)) => {
+                self.taken += 1;
+                Ok(Some((arguments, self.guard.take().map(|(guard, _)| guard))))
+            }
             Ok(None) => {
                 let held = self.parser.held(&self.buffer);
                 if held > UNCOUNTED_BYTES {

@@ -47,8 +47,11 @@ pub use catalogue::{not_served_table, served_table};
 
 /// How often a connection looks whether its client has gone on.
 const TICK: Duration = Duration::from_secs(10);
-/// After so many ticks a client is left that has stopped amid a request, or that does not read: half a minute.
+/// After so many ticks a client is left that has stopped amid a request, that does not read, or that has not said who it is
+/// where it must: half a minute.
 const STALLED_TICKS_MAX: u32 = 3;
+/// After so many ticks a client is left whose request is still not there, though it goes on arriving: five minutes.
+const ARRIVAL_TICKS_MAX: u32 = 30;
 /// After so many ticks a connection is closed that says nothing: an hour. Pools of clients keep idle connections.
 const IDLE_TICKS_MAX: u32 = 360;
 /// So many bytes of a request are not counted against the buffer budget.
@@ -86,8 +89,9 @@ struct Shared {
 pub async fn serve(listener: TcpListener, service: Arc<Service>, options: RedisOptions, shutdown: CancellationToken) {
     let port = listener.local_addr().map_or(0, |address| address.port());
     let listener = Listener::for_redis(listener, service.node());
-    // Half of them: the first command of a connection is refused where the node is full, and the others only wait.
-    let pipelined = Arc::new(Semaphore::new(service.node().requests_in_flight_max() / 2));
+    // Half of what one client may have: the first command of a connection is refused where there is no room, and the others
+    // only wait.
+    let pipelined = Arc::new(Semaphore::new(service.node().requests_in_flight_max() / 4));
     let shared = Arc::new(Shared {
         options,
         port,
@@ -120,12 +124,8 @@ impl std::ops::Deref for Gateway {
 
 impl Gateway {
     /// The same commands, for a caller.
-    fn for_caller(self: &Arc<Self>, caller: impl FnOnce() -> Caller) -> Arc<Self> {
-        let service = self.service.for_caller(caller);
-        if Arc::ptr_eq(&service, &self.service) {
-            return Arc::clone(self);
-        }
-        Arc::new(Self { service, shared: Arc::clone(&self.shared) })
+    fn for_caller(&self, caller: Caller) -> Arc<Self> {
+        Arc::new(Self { service: self.service.for_caller(caller), shared: Arc::clone(&self.shared) })
     }
 
     /// The table of all keys.

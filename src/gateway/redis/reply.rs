@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn guard_is_held_until_its_answer_has_left() {
-        let budget = std::sync::Arc::new(crate::service::buffer_budget::BufferBudget::default());
+        let budget = crate::service::buffer_budget::BufferBudget::default();
         let mut outgoing = Outgoing::default();
         for size in [SHARED_BYTES_MIN, 3] {
             let reply = Reply::text("x".repeat(size)).guarded(Some(budget.guard()));
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn guard_is_given_back_while_more_long_answers_wait() {
-        let budget = std::sync::Arc::new(crate::service::buffer_budget::BufferBudget::default());
+        let budget = crate::service::buffer_budget::BufferBudget::default();
         let mut outgoing = Outgoing::default();
         for _ in 0..3 {
             let reply = Reply::text("x".repeat(SHARED_BYTES_MIN + 1)).guarded(Some(budget.guard()));

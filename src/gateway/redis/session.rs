@@ -93,6 +93,11 @@ impl Session {
         !self.is_known
     }
 
+    /// Whether nobody has said who they are, as they must.
+    pub(super) fn is_silent_stranger(&self) -> bool {
+        !self.is_known && self.gateway.service.asks_who_calls()
+    }
+
     fn bind_at_first(&mut self) {
         if !std::mem::replace(&mut self.is_bound, true) {
             self.bind_to_certificate();
@@ -115,7 +120,7 @@ impl Session {
 
     fn bind_to_certificate(&mut self) {
         self.is_known = false;
-        self.gateway = self.gateway.for_caller(|| Caller::of_connection(Door::Redis, &self.caller));
+        self.gateway = self.gateway.for_caller(Caller::of_connection(Door::Redis, &self.caller));
     }
 
     /// Binds the commands that follow to whoever has this password. The error if that is nobody.
@@ -125,7 +130,7 @@ impl Session {
             return (user != b"default").then(|| Reply::error(WRONG));
         }
         let token = std::str::from_utf8(password).unwrap_or_default();
-        let bound = self.gateway.for_caller(|| Caller::of_token(Door::Redis, self.peer, token));
+        let bound = self.gateway.for_caller(Caller::of_token(Door::Redis, self.peer, token));
         match bound.service.enter_at("auth", Access::Read, Needs::Identity) {
             Ok(()) => {
                 self.gateway = bound;

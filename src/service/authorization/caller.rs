@@ -9,6 +9,7 @@ use tonic::codegen::http::{HeaderMap, header};
 
 use crate::auth::{SecretHash, Token, TokenId};
 use crate::service::request_metrics::Door;
+use crate::shares::Owner;
 use crate::tls::{self, Channel, Facts, Name};
 use crate::types::NodeId;
 
@@ -78,6 +79,24 @@ impl Caller {
             self.shown = shown;
         }
         self
+    }
+
+    /// Whoever has a share of the node as its address says; nobody, if it has none.
+    pub(super) fn address_alone(&self) -> Option<Owner> {
+        self.address.map(|address| Owner::of_address(address.ip()))
+    }
+
+    /// Whoever has a share of the node for this caller: what it shows counts before its address. Ask before it is known whether
+    /// that is true only where nothing is done meanwhile.
+    pub(super) fn owner(&self, cluster: &str) -> Option<Owner> {
+        let name = match &self.shown {
+            Shown::Token(id, _) => Some(id.as_str().into()),
+            Shown::Certificate(facts) => clients_of(facts, cluster).next().map(|name| format!("client {name}")),
+            Shown::Node(id, _) => Some(format!("node {id}")),
+            Shown::ThisNode => return None,
+            Shown::Nothing | Shown::NoToken | Shown::NoMember(_) => None,
+        };
+        name.map_or_else(|| self.address_alone(), |name| Some(Owner::Holder(name.into())))
     }
 
     pub(super) fn this_node() -> Self {

@@ -267,17 +267,21 @@ fn denied(holder: &Holder, asked: Asked<'_>) -> ServiceError {
 }
 
 impl Service {
-    /// The same operations, for a caller. Without authorization nobody is asked.
-    pub(crate) fn for_caller(self: &Arc<Self>, caller: impl FnOnce() -> Caller) -> Arc<Self> {
-        let Some(authorization) = &self.authorization else { return Arc::clone(self) };
+    /// The same operations, for a caller, with the share of whoever that is. Without authorization nobody is asked, and
+    /// all that come from one address have one share.
+    pub(crate) fn for_caller(&self, caller: Caller) -> Arc<Self> {
+        let Some(authorization) = &self.authorization else {
+            return Arc::new(self.of_caller(Caller::default(), caller.address_alone()));
+        };
         let is_member = |id: &NodeId| self.node.layout().member(id).is_some();
-        let caller = caller().of_cluster(&authorization.cluster, is_member);
-        Arc::new(Self { shared: Arc::clone(&self.shared), caller })
+        let caller = caller.of_cluster(&authorization.cluster, is_member);
+        let owner = caller.owner(&authorization.cluster);
+        Arc::new(self.of_caller(caller, owner))
     }
 
     /// The same operations, for the node itself.
     pub(crate) fn for_this_node(self: &Arc<Self>) -> Arc<Self> {
-        self.for_caller(Caller::this_node)
+        self.for_caller(Caller::this_node())
     }
 
     /// Lets a caller in who is known, and has what `method` needs, but for rights on keys: those are looked at where the keys
@@ -357,7 +361,7 @@ impl Service {
     pub(super) fn untold_write(&self, method: &'static Method, table: &Table, key: &Key) -> Option<UntoldWrite> {
         let audit = self.authorization.as_ref()?.audit.as_ref()?;
         audit.takes(method.needs()).then(|| UntoldWrite {
-            service: Self { shared: Arc::clone(&self.shared), caller: self.caller.clone() },
+            service: self.of_caller(self.caller.clone(), None),
             method,
             table: table.clone(),
             key: key.clone(),

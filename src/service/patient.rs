@@ -8,20 +8,20 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use crate::service::listener::Connection;
+use super::listener::Connection;
 
 /// How long a client may read nothing while there is something to read. A value of the largest size goes through in pieces,
 /// and each piece has this time.
 const STALL_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A connection whose writes fail once the client has read nothing for [`STALL_TIME_MAX`].
-pub(super) struct Patient {
+pub(crate) struct Patient {
     connection: Connection,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Patient {
-    pub(super) fn new(connection: Connection) -> Self {
+    pub(crate) fn new(connection: Connection) -> Self {
         Self { connection, stalled: None }
     }
 
