@@ -5,8 +5,10 @@
 //! store is flushed. A client that fails over sees no error.
 //!
 //! A node whose store is damaged may end by itself, once it has given the store up ([`replacing`]). Started again on the same
-//! folder, it has a fresh store, and gets its place back from the other members.
+//! folder, it has a fresh store, and gets its place back from the other members. A node that waits may add itself ([`joining`]).
 
+mod asking;
+mod joining;
 mod replacing;
 
 use std::fs::{DirBuilder, OpenOptions};
@@ -24,7 +26,7 @@ use tracing::{info, warn};
 
 use crate::admin;
 use crate::auth::{Grant, Proof, Token, TokenError, TokenId};
-use crate::config::{Config, LocalAddress, NodeConfig, TlsPaths};
+use crate::config::{Config, Discovery, LocalAddress, NodeConfig, TlsPaths};
 use crate::gateway::http::{self, HttpOptions};
 use crate::gateway::redis::{self, RedisOptions};
 use crate::gateway::{grpc, lines};
@@ -74,6 +76,8 @@ pub struct Server {
     closing: CancellationToken,
     /// Holds the lock of the data folder until the store is closed.
     folder: Option<Arc<DataFolder>>,
+    /// The weight and zone with which the node adds itself where it waits; `None` where it waits for an operator.
+    adds_itself: Option<Site>,
 }
 
 /// Why a server has ended in order.
@@ -191,6 +195,7 @@ impl Server {
     }
 
     async fn prepare_as(config: &Config, storage: Storage, joins: bool) -> Result<PreparedServer, ServerError> {
+        let joins = joins || config.cluster.unlisted.is_some();
         // First of all, because what is opened below counts against the limit of open files.
         let descriptors = descriptors::of_process();
         let trust = trust(config)?;
@@ -269,6 +274,8 @@ impl Server {
     /// When serving ends by itself.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<Ended, ServerError> {
         let mut end = Ended::AsTold;
+        let joining_folder = self.folder.clone().filter(|_| self.adds_itself.is_some());
+        let site = self.adds_itself.take().unwrap_or_default();
         let by_itself = tokio::select! {
             () = shutdown.cancelled() => None,
             ended = &mut self.gateway => Some(describe(ended)),
@@ -276,6 +283,7 @@ impl Server {
                 end = Ended::StoreGivenUp;
                 None
             }
+            never = joining::run(self.node.handle().clone(), joining_folder, site) => match never {},
         };
         self.node.drain().await;
         self.node.unlink().await;
@@ -317,6 +325,8 @@ impl PreparedServer {
         let parameters = folder.as_ref().map_or(&config.cluster.parameters, DataFolder::parameters).clone();
         let addresses = folder.as_ref().map_or_else(of_file, |folder| folder.addresses().to_vec());
         let me = parameters.member(&config.node.id).unwrap_or_else(|| config.member());
+        let dns = config.cluster.discovery == Discovery::Dns;
+        let adds_itself = dns.then(|| config.cluster.parameters.site(config.member()).clone());
         let placement = Arc::new(Placement::new(parameters));
         let options = runtime::Options {
             me,
@@ -388,6 +398,7 @@ impl PreparedServer {
             service,
             closing,
             folder: folder.map(Arc::new),
+            adds_itself,
         })
     }
 }
@@ -398,7 +409,8 @@ fn authorization(config: &Config, node: &NodeHandle) -> Result<Arc<Authorization
     let open = |file: &PathBuf| Audit::open(file, config.node.audit_writes, Arc::clone(&metrics));
     let audit = config.node.audit_file.as_ref().map(open).transpose()?;
     let cluster = config.cluster.name.clone();
-    let (authorization, token) = Authorization::new(cluster, audit, Arc::clone(&metrics))?;
+    let admits = config.cluster.discovery == Discovery::Dns;
+    let (authorization, token) = Authorization::new(cluster, admits, audit, Arc::clone(&metrics))?;
     let path = config.node.data_dir.join(BOOTSTRAP_FILE);
     write_secret(&path, &token).map_err(|error| ServerError::Bootstrap { path, error })?;
     Ok(authorization)
@@ -448,7 +460,9 @@ fn differences(config: &Config, layout: &Layout) -> Option<String> {
     for id in wished.node_ids.iter().filter(|id| !has.node_ids.contains(id)) {
         differences.push(format!("node {id} is added"));
     }
-    for id in has.node_ids.iter().filter(|id| !wished.node_ids.contains(id)) {
+    // A file that lets nodes add themselves does not list them.
+    let are_listed = file.discovery == Discovery::File;
+    for id in has.node_ids.iter().filter(|id| are_listed && !wished.node_ids.contains(id)) {
         differences.push(format!("node {id} is removed"));
     }
     if has.replica_count != wished.replica_count {

@@ -112,6 +112,13 @@ fn configuration_files_are_accepted() {
             file_in_manifest(&manifest, "cluster.yml"),
             ["quorate-0", "quorate-1", "quorate-2"],
         ),
+        // Pods that come later are not listed, and add themselves.
+        (
+            "scaled",
+            file_in_manifest(&manifest, "node.yml"),
+            file_in_manifest(&manifest, "cluster.yml"),
+            ["quorate-3", "quorate-4", "quorate-12"],
+        ),
         ("debian", read("deploy/debian/node.yml"), read("deploy/debian/cluster.yml"), ["1", "1", "1"]),
     ] {
         for id in ids {
@@ -134,30 +141,6 @@ fn configuration_files_are_accepted() {
             let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success() && !said.contains("remark"), "{what}: {said}");
         }
-    }
-}
-
-#[test]
-fn later_pods_wait_to_be_added_and_the_first_ones_do_not() {
-    let manifest = read("deploy/kubernetes/quorate.yml");
-    let (_, rest) = manifest.split_once("command: [/bin/sh, -c]\n          args:\n            - |\n").unwrap();
-    let script: String =
-        rest.lines().take_while(|line| line.starts_with("              ")).flat_map(|line| [line, "\n"]).collect();
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("quorate");
-    fs::write(&program, "#!/bin/sh\necho \"$@\"\n").unwrap();
-    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
-    let said = |pod: &str| {
-        let command = ["-c", &script];
-        let ran =
-            Command::new("/bin/sh").args(command).env("PATH", &path).env("QUORATE_NODE_ID", pod).output().unwrap();
-        assert!(ran.status.success(), "{ran:?}");
-        String::from_utf8(ran.stdout).unwrap()
-    };
-    let first = "serve /etc/quorate/node.yml /etc/quorate/cluster.yml --log-format json\n";
-    for (pod, joins) in [("quorate-0", false), ("quorate-2", false), ("quorate-3", true), ("quorate-12", true)] {
-        assert_eq!(said(pod), if joins { first.replace('\n', " --join\n") } else { first.to_owned() }, "{pod}");
     }
 }
 

@@ -13,7 +13,7 @@ use quorate::api;
 use quorate::api::peer_client::PeerClient;
 use quorate::protocol::message::PROTOCOL_VERSION;
 use testkit::cluster::{Cluster, Plan, TestNode, poll, write};
-use testkit::names::{SILENT, silent_name_server};
+use testkit::names::{SILENT, name_server};
 use testkit::process;
 
 /// The peers of the node.
@@ -30,7 +30,7 @@ const REFUSAL_TIME_MAX: Duration = Duration::from_secs(20);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_with_a_silent_name_server_keeps_few_threads_answers_and_ends_in_time() {
     let mut cluster = Cluster::prepare(&alone());
-    let Some(variable) = silent_name_server(cluster.dir()) else { return };
+    let Some(variable) = name_server(cluster.dir()) else { return };
     let node = &mut cluster.nodes[0];
     write(&node.files.cluster_file, &cluster_file(node));
     node.environment.push(variable);
@@ -57,7 +57,7 @@ async fn node_with_a_silent_name_server_keeps_few_threads_answers_and_ends_in_ti
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unreachable_peer_is_warned_of_once_with_the_name_that_is_not_found() {
     let mut cluster = Cluster::prepare(&alone());
-    let Some(variable) = silent_name_server(cluster.dir()) else { return };
+    let Some(variable) = name_server(cluster.dir()) else { return };
     let node = &mut cluster.nodes[0];
     write(&node.files.cluster_file, &cluster_file(node));
     node.environment.push(variable);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, Place, Problem};
 use super::node::{self, NodeConfig, Places};
-use super::{ClusterConfig, File, LocalAddress, RemoteAddress, fields, require_member, yaml};
+use super::{ClusterConfig, File, LocalAddress, RemoteAddress, fields, with_member, yaml};
 use crate::types::NodeId;
 
 /// The result of `quorate config check` for one file.
@@ -138,7 +138,7 @@ pub fn check(files: &[File<'_>]) -> Vec<FileReport> {
                 let in_all = |()| {
                     clusters
                         .iter()
-                        .try_for_each(|(name, cluster)| require_member(&node.id, &places.id, name, &cluster.parameters))
+                        .try_for_each(|(name, cluster)| with_member(&node.id, &places.id, name, cluster).map(drop))
                 };
                 let is_protected = || match places.exposed.clone() {
                     Some((place, problem)) => Err(ConfigError { place, problem }),
@@ -157,6 +157,7 @@ pub fn check(files: &[File<'_>]) -> Vec<FileReport> {
 
 /// The remark that `node` does not listen where the file `name` of its cluster says; `None` when it may.
 fn remark(node: &NodeConfig, places: &Places, name: &Path, cluster: &ClusterConfig) -> Option<Remark> {
+    let cluster = cluster.with_node(&node.id)?;
     let remote = cluster.address(cluster.parameters.member(&node.id)?);
     (!node.local_address.may_be(remote)).then(|| Remark::Address {
         place: places.local_address.clone(),

@@ -1,5 +1,6 @@
 //! cluster.yml: the configuration that all nodes of a cluster have in common.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::address::RemoteAddress;
@@ -20,6 +21,20 @@ pub struct ClusterConfig {
     /// Each node's address, in the order of the node ids, without duplicates. Two nodes of one cluster may have files with
     /// different addresses, for example behind proxies.
     pub addresses: Vec<RemoteAddress>,
+    /// How nodes are found that the file does not list.
+    pub discovery: Discovery,
+    /// The node that the file does not list: [`ClusterConfig::with_node`] has added it.
+    pub unlisted: Option<NodeId>,
+}
+
+/// How nodes are found that the file does not list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Discovery {
+    /// Not at all: each node is listed in its own file.
+    #[default]
+    File,
+    /// Their addresses follow from their ids, and they add themselves.
+    Dns,
 }
 
 impl ClusterConfig {
@@ -36,10 +51,38 @@ impl ClusterConfig {
         let nodes = nodes(&mapping)?;
         let replica_count = replica_count(&mapping, nodes.len())?;
         let epoch_floor = epoch_floor(&mapping)?;
+        let discovery = discovery(&mapping, &nodes)?;
         let (node_ids, places): (_, Vec<_>) = nodes.into_iter().unzip();
         let (addresses, sites) = places.into_iter().unzip();
         let parameters = ClusterParameters { seed, replica_count, epoch_floor, node_ids, sites };
-        Ok(Self { name, parameters, addresses })
+        Ok(Self { name, parameters, addresses, discovery, unlisted: None })
+    }
+
+    /// The cluster with the node `id`: as its file lists it, or as its id says under `discovery: dns`. `None` where it says nothing.
+    #[must_use]
+    pub fn with_node(&self, id: &NodeId) -> Option<Cow<'_, Self>> {
+        if self.parameters.member(id).is_some() {
+            return Some(Cow::Borrowed(self));
+        }
+        let pattern = self.pattern()?;
+        let address = RemoteAddress::parse(&format!("{id}{}:{}", pattern.domain, pattern.port))?;
+        // A node without a zone cannot be among nodes with zones.
+        let has_zones = self.parameters.sites.iter().any(|site| site.zone.is_some());
+        let place = self.parameters.node_ids.binary_search(id).err()?;
+        if Pattern::of(id, &address)? != pattern || has_zones || self.addresses.len() == NODES_MAX {
+            return None;
+        }
+        let mut with = Self { unlisted: Some(id.clone()), ..self.clone() };
+        with.parameters.node_ids.insert(place, id.clone());
+        with.parameters.sites.insert(place, Site::default());
+        with.addresses.insert(place, address);
+        Some(Cow::Owned(with))
+    }
+
+    /// What the nodes have in common under `discovery: dns`.
+    pub(super) fn pattern(&self) -> Option<Pattern<'_>> {
+        let first = || Pattern::of(self.parameters.node_ids.first()?, self.addresses.first()?);
+        if self.discovery == Discovery::Dns { first() } else { None }
     }
 
     /// The first address that other machines may reach: it is not on loopback.
@@ -52,6 +95,27 @@ impl ClusterConfig {
     #[must_use]
     pub fn address(&self, member: NodeIndex) -> &RemoteAddress {
         &self.addresses[member.index()]
+    }
+}
+
+/// What nodes have in common whose addresses follow from their ids: the ids are STEM-0, STEM-1 and so on, and each is the beginning
+/// of its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pattern<'a> {
+    pub(super) stem: &'a str,
+    /// Empty, or with the dot before it.
+    domain: &'a str,
+    port: u16,
+}
+
+impl<'a> Pattern<'a> {
+    fn of(id: &'a NodeId, address: &'a RemoteAddress) -> Option<Self> {
+        let (stem, number) = id.as_str().rsplit_once('-')?;
+        let is_number = number.bytes().all(|byte| byte.is_ascii_digit()) && (number == "0" || !number.starts_with('0'));
+        let domain = address.host().strip_prefix(id.as_str())?;
+        let is_whole = domain.is_empty() || domain.starts_with('.');
+        let is_it = !stem.is_empty() && !number.is_empty() && is_number && is_whole;
+        is_it.then(|| Self { stem, domain, port: address.port() })
     }
 }
 
@@ -155,6 +219,25 @@ fn replica_count(cluster: &Mapping<'_>, nodes: usize) -> Result<usize, ConfigErr
     let accepted = format!("a whole number from {min} to {max}, {why}");
     let given = cluster.required(keys::REPLICA_COUNT.name, &accepted)?;
     given.whole_number(min, max, accepted)
+}
+
+fn discovery(cluster: &Mapping<'_>, nodes: &BTreeMap<NodeId, (RemoteAddress, Site)>) -> Result<Discovery, ConfigError> {
+    let Some(entry) = cluster.entry(keys::DISCOVERY.name) else { return Ok(Discovery::File) };
+    let accepted = keys::DISCOVERY.kind.accepted();
+    let given = cluster.given(entry, &accepted)?;
+    match given.text.as_str() {
+        "file" => return Ok(Discovery::File),
+        "dns" => {}
+        _ => return Err(given.refused(accepted)),
+    }
+    let mut first = None;
+    for (id, (address, _)) in nodes {
+        let pattern = Pattern::of(id, address);
+        if pattern.is_none() || *first.get_or_insert(pattern) != pattern {
+            return Err(given.error(Problem::NoPattern { id: id.clone(), address: address.to_string() }));
+        }
+    }
+    Ok(Discovery::Dns)
 }
 
 fn epoch_floor(cluster: &Mapping<'_>) -> Result<u64, ConfigError> {

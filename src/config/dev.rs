@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::address::{LocalAddress, RemoteAddress};
-use super::cluster::{self, ClusterConfig};
+use super::cluster::{self, ClusterConfig, Discovery};
 use super::node::NodeConfig;
 use crate::limits::{
     DEV_HTTP_PORT_DISTANCE, DEV_LINE_PORT_DISTANCE, DEV_METRICS_PORT_DISTANCE, DEV_NODES_MAX, DEV_REDIS_PORT_DISTANCE,
@@ -75,7 +75,13 @@ pub fn dev(plan: &DevPlan) -> Result<Vec<Config>, DevPlanError> {
     let addresses = members.iter().map(|(_, port)| RemoteAddress::loopback(*port)).collect();
     let node_ids = members.into_iter().map(|(id, _)| id).collect();
     let parameters = ClusterParameters::plain(0, nodes.min(3), node_ids);
-    let cluster = ClusterConfig { name: cluster::default_name(), parameters, addresses };
+    let cluster = ClusterConfig {
+        name: cluster::default_name(),
+        parameters,
+        addresses,
+        discovery: Discovery::File,
+        unlisted: None,
+    };
     Ok(node_configs.into_iter().map(|node| Config { node, cluster: cluster.clone() }).collect())
 }
 

@@ -205,6 +205,30 @@ pub enum Problem {
         /// The ids in the cluster's file.
         accepted: Vec<NodeId>,
     },
+    /// Its address does not follow from its id as those of the others do.
+    #[error(
+        "dns: node {id} is reached at {address}, and with dns all ids are like quorate-0, and each address is the id with the \
+         same domain and port as the others, like quorate-0.quorate-peers:8001: correct it, or leave discovery out"
+    )]
+    NoPattern {
+        /// The node's id.
+        id: NodeId,
+        /// Its address.
+        address: String,
+    },
+    /// The node is not listed, and cannot add itself.
+    #[error(
+        "node {id} is not in {}: list it there, or call it {stem}-0, {stem}-1 and so on; among nodes with zones it must be listed",
+        cluster.display()
+    )]
+    NotOfPattern {
+        /// The node's id.
+        id: NodeId,
+        /// The cluster's file.
+        cluster: PathBuf,
+        /// How the ids of the others begin.
+        stem: String,
+    },
     /// Two node files that are checked together have the same id.
     #[error("node {id} is also described by {}: give each node an id of its own", other.display())]
     IdTaken {

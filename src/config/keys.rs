@@ -611,8 +611,19 @@ pub(super) const NAME: Key = Key {
             Give each cluster a name of its own where one CA serves several.",
 };
 
+pub(super) const DISCOVERY: Key = Key {
+    name: "discovery",
+    kind: Kind::Choice(&["file", "dns"]),
+    default: Fallback::Text("file"),
+    change: Change::RestartAll,
+    about: "With `dns`, a node that `nodes` does not list may come and add itself: \
+            [members.md](members.md#nodes-that-add-themselves). The listed nodes then have ids such as `quorate-0`, and each is \
+            reached at its id, followed by the same domain and port for all: `quorate-0.quorate-peers:8001`. With `file`, each node \
+            is listed in its own file, and an operator adds it. In both cases names are looked up for each connection.",
+};
+
 /// Every key below `cluster` in cluster.yml, in the order of the examples.
-pub(super) const CLUSTER_KEYS: [&Key; 5] = [&NAME, &SEED, &REPLICA_COUNT, &EPOCH_FLOOR, &NODES];
+pub(super) const CLUSTER_KEYS: [&Key; 6] = [&NAME, &SEED, &REPLICA_COUNT, &EPOCH_FLOOR, &DISCOVERY, &NODES];
 
 pub(super) const REMOTE_ADDRESS: Key = Key {
     name: "remote_address",

@@ -23,12 +23,13 @@ mod service_link;
 mod tests;
 mod yaml;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::Path;
 
 pub use address::{LocalAddress, RemoteAddress};
 pub use check::{Checked, FileReport, Remark, check};
-pub use cluster::{ClusterConfig, is_cluster_name};
+pub use cluster::{ClusterConfig, Discovery, is_cluster_name};
 pub use contexts::{Context, Contexts};
 pub use dev::{DevPlan, DevPlanError, dev};
 pub use error::{ConfigError, Place, Problem};
@@ -36,7 +37,7 @@ pub use keys::VARIABLE_PREFIX;
 pub use node::{NodeConfig, TlsPaths};
 pub use reference::reference;
 
-use crate::types::{ClusterParameters, NodeId, NodeIndex};
+use crate::types::{NodeId, NodeIndex};
 use node::Places;
 
 /// The text of a file, which the caller has read.
@@ -81,7 +82,7 @@ impl Config {
         let (node, places) = node::parse_with_places(node, environment)?;
         let cluster_name = cluster.name;
         let cluster = ClusterConfig::parse(cluster)?;
-        require_member(&node.id, &places.id, cluster_name, &cluster.parameters)?;
+        let cluster = with_member(&node.id, &places.id, cluster_name, &cluster)?.into_owned();
         require_protection(&node, &places, cluster_name, &cluster)?;
         Ok(Self { node, cluster })
     }
@@ -127,17 +128,19 @@ fn require_protection(
     }
 }
 
-/// Refuses the node whose id was given at `id_place` unless the cluster has it.
-fn require_member(
+/// The cluster with the node whose id was given at `id_place`. Refuses a node that it neither has nor can have.
+fn with_member<'a>(
     id: &NodeId,
     id_place: &Place,
     cluster_name: &Path,
-    cluster: &ClusterParameters,
-) -> Result<(), ConfigError> {
-    if cluster.member(id).is_some() {
-        return Ok(());
-    }
-    let accepted = cluster.node_ids.clone();
-    let problem = Problem::NotInCluster { id: id.clone(), cluster: cluster_name.to_owned(), accepted };
-    Err(ConfigError { place: id_place.clone(), problem })
+    cluster: &'a ClusterConfig,
+) -> Result<Cow<'a, ClusterConfig>, ConfigError> {
+    cluster.with_node(id).ok_or_else(|| {
+        let (id, file) = (id.clone(), cluster_name.to_owned());
+        let problem = match cluster.pattern() {
+            Some(pattern) => Problem::NotOfPattern { id, cluster: file, stem: pattern.stem.to_owned() },
+            None => Problem::NotInCluster { id, cluster: file, accepted: cluster.parameters.node_ids.clone() },
+        };
+        ConfigError { place: id_place.clone(), problem }
+    })
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use super::asking::{Step, ask};
 use crate::api;
-use crate::client::{Client, ClientError};
 use crate::limits::SCRUB_BYTES_PER_SECOND_DEFAULT;
 use crate::protocol::quorum::majority;
 use crate::protocol::{Layout, PeerView, Unready};
@@ -32,8 +32,6 @@ use crate::types::{NodeId, NodeIndex, StoreId};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The time between two questions for the node's own place.
 const ASK_EVERY: Duration = Duration::from_secs(3);
-/// How long one such question may take.
-const ASK_TIME_MAX: Duration = Duration::from_secs(5);
 /// A store that was read whole so long ago, without damage, is taken for whole: at least. Disks rot slowly.
 const WHOLE_FOR: Duration = Duration::from_hours(24);
 
@@ -319,15 +317,6 @@ fn lacking(layout: &Layout, me: NodeIndex, others: &BTreeMap<NodeIndex, Other>, 
 
 // The way back.
 
-/// What to do to get the node's place back, by what a member says.
-#[derive(Clone, Debug, PartialEq)]
-enum Step {
-    /// Ask for it.
-    Ask(Box<api::MembersWish>),
-    /// Wait, for this reason.
-    Wait(String),
-}
-
 /// Asks for the node's place until it has it, under a stable configuration. `old` is the store that was given up.
 async fn get_place(node: &NodeHandle, folder: &Arc<DataFolder>, old: StoreId) {
     const WAITS: &str =
@@ -348,7 +337,9 @@ async fn get_place(node: &NodeHandle, folder: &Arc<DataFolder>, old: StoreId) {
             // It asks for no place with a store that is damaged.
             Ok(_) if node.damage().is_some() => say(node, DAMAGED_AGAIN),
             Ok(Status { unready: Some(Unready::Waiting | Unready::Removed), .. }) if node.may_replace_itself() => {
-                let text = ask(node, folder, old).await.unwrap_or_else(|text| text);
+                let step = |members: &_| next_step(members, node.id().as_str(), old, folder.store_id());
+                let by_hand = "give it its place with `quorate members replace`";
+                let text = ask(node, folder, by_hand, step).await;
                 say(node, &format!("{WAITS}; {text}"));
             }
             Ok(Status { unready: Some(Unready::Waiting | Unready::Removed), .. }) => {
@@ -368,55 +359,6 @@ async fn get_place(node: &NodeHandle, folder: &Arc<DataFolder>, old: StoreId) {
     }
     node.tell_mending(None);
     info!(identity = %folder.store_id(), "the node has its place again, with a store that is whole");
-}
-
-/// Asks the members in turn, until one knows the node and takes its wish. Says how that went. One that knows less than others, or has
-/// no link to them, keeps nobody from asking the rest.
-async fn ask(node: &NodeHandle, folder: &DataFolder, old: StoreId) -> Result<String, String> {
-    let known = std::iter::zip(&folder.parameters().node_ids, folder.addresses());
-    let mut said = Err("no other member is known".to_owned());
-    for (id, address) in known.filter(|(id, _)| *id != node.id()) {
-        let dialer = node.trust().dialer(id);
-        let client = Client::builder().address(address).dialer(dialer).follow_members(false).deadline(ASK_TIME_MAX);
-        let asked = async {
-            let client = client.build()?;
-            let members = client.members().await?;
-            match next_step(&members, node.id().as_str(), old, folder.store_id()) {
-                Step::Wait(reason) => Ok(Asked::Waits(reason)),
-                Step::Ask(wish) => Ok::<_, ClientError>(Asked::Begun(client.change_members(*wish).await?)),
-            }
-        };
-        let answer = asked.await.map_err(|error| match &error {
-            ClientError::Refused { .. } if node.trust().tls.is_none() => {
-                format!("node {id}: {error}; with authorization and without TLS, give it its place with `quorate members replace`")
-            }
-            _ => format!("node {id}: {error}"),
-        });
-        if let Ok(Asked::Begun(number)) = answer {
-            return Ok(format!("node {id} has begun the change (configuration {number})"));
-        }
-        said = more_of(said, answer);
-    }
-    said
-}
-
-/// How a member has answered.
-#[derive(Clone, Debug, PartialEq)]
-enum Asked {
-    /// It has begun the change, under the configuration of this number.
-    Begun(u64),
-    /// There is nothing to ask for now, for this reason.
-    Waits(String),
-}
-
-/// What is to be said after one more answer: a reason to wait says more than an error, and the first one stays.
-fn more_of(said: Result<String, String>, answer: Result<Asked, String>) -> Result<String, String> {
-    match (said, answer) {
-        (Ok(said), _) => Ok(said),
-        (Err(_), Ok(Asked::Waits(reason))) => Ok(reason),
-        (Err(_), Ok(Asked::Begun(number))) => Ok(format!("the change has begun (configuration {number})")),
-        (Err(_), Err(error)) => Err(error),
-    }
 }
 
 /// What to do by what a member says. Nobody's place is taken but that of the store that was given up.

@@ -27,7 +27,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use testkit::cluster::{Cluster, END_TIME_MAX, Plan, START_TIME_MAX, cluster_yml, poll, write};
-use testkit::names::{SILENT, silent_name_server};
+use testkit::names::{SILENT, name_server};
 use testkit::{ports, process};
 
 /// The codes that the help documents.
@@ -486,7 +486,7 @@ fn can_replace_files(dir: &Path) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_name_server_holds_nothing_up() {
     let cluster = Cluster::start_as(&plan(&["1"])).await;
-    let Some((name, value)) = silent_name_server(cluster.dir()) else { return };
+    let Some((name, value)) = name_server(cluster.dir()) else { return };
     let silent = &format!("n1{SILENT}:8001");
     let healthy = cluster.addresses().remove(0);
     let both = format!("{silent},{healthy}");

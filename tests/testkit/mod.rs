@@ -12,7 +12,7 @@
 //! | `growing` | a cluster whose members change |
 //! | `http`, `lines`, `redis` | clients of a node's other doors, whose connections stay open |
 //! | `index` | the index of keys of a simulated disk |
-//! | `names` | a name server that does not answer |
+//! | `names` | name servers: one that does not answer, and one whose answers change |
 //! | `ports`, `process` | free ports; one process, and what it says |
 //! | `porcupine` | a second checker, which shares no code with ours |
 //! | `proxy` | a network between nodes that can be cut, delayed and throttled |

@@ -3,6 +3,7 @@
 mod any_text;
 mod check;
 mod dev;
+mod discovery;
 mod reference;
 mod variables;
 
@@ -477,7 +478,7 @@ fn bad_cluster_files_are_refused_with_one_line() {
         ),
         (
             replace("seed: 0", "sede: 0"),
-            "c.yml:2: cluster.sede: unknown key (did you mean seed?): accepted are name, seed, replica_count, epoch_floor, nodes".into(),
+            "c.yml:2: cluster.sede: unknown key (did you mean seed?): accepted are name, seed, replica_count, epoch_floor, discovery, nodes".into(),
         ),
         (replace("seed: 0", "seed: 0\n  seed: 1"), "c.yml:3: cluster.seed: given twice, first on line 2: each key is accepted once".into()),
         (

@@ -248,20 +248,6 @@ fn what_a_member_says_of_its_store_is_believed_for_a_day() {
 }
 
 #[test]
-fn reason_to_wait_is_said_rather_than_an_error() {
-    let said = |answers: &[Result<&str, &str>]| {
-        let answer = |answer: &Result<&str, &str>| match answer {
-            Ok(reason) => Ok(Asked::Waits((*reason).to_owned())),
-            Err(error) => Err((*error).to_owned()),
-        };
-        answers.iter().map(answer).fold(Err("nobody".to_owned()), more_of)
-    };
-    assert_eq!(said(&[]), Err("nobody".to_owned()));
-    assert_eq!(said(&[Err("one"), Err("two")]), Err("two".to_owned()));
-    assert_eq!(said(&[Err("one"), Ok("two"), Err("three"), Ok("four")]), Ok("two".to_owned()));
-}
-
-#[test]
 fn node_asks_for_the_place_of_its_old_store_and_for_no_other() {
     let (old, new) = (StoreId(1), StoreId(2));
     let member = |id: &str, identity: StoreId, in_new| api::ClusterMember {

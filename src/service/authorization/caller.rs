@@ -31,7 +31,8 @@ pub(super) enum Shown {
     Token(TokenId, SecretHash),
     /// A verified certificate that names a client.
     Certificate(Arc<Facts>),
-    /// A verified certificate that names a member of this cluster and no client, where nodes call each other.
+    /// A verified certificate that names a node of this cluster and no client, where nodes call each other. The node is a member, or
+    /// nodes may add themselves.
     Node(NodeId, Arc<Facts>),
     /// The same of a node that is no member.
     NoMember(NodeId),
@@ -66,13 +67,13 @@ impl Caller {
         Self { door: Some(door), address, shown }
     }
 
-    /// The same, where a certificate that names no client is looked at: whether it names a node of `cluster` that is a member.
-    pub(super) fn of_cluster(mut self, cluster: &str, is_member: impl Fn(&NodeId) -> bool) -> Self {
+    /// The same, where a certificate that names no client is looked at: whether it names a node of `cluster` that counts.
+    pub(super) fn of_cluster(mut self, cluster: &str, counts: impl Fn(&NodeId) -> bool) -> Self {
         if let Shown::Certificate(facts) = &self.shown
             && !names_client(facts)
         {
             let shown = match node_of(facts, cluster) {
-                Some(id) if is_member(id) => Shown::Node(id.clone(), Arc::clone(facts)),
+                Some(id) if counts(id) => Shown::Node(id.clone(), Arc::clone(facts)),
                 Some(id) => Shown::NoMember(id.clone()),
                 None => Shown::Nothing,
             };

@@ -51,6 +51,8 @@ const BOOTSTRAP: &str = "bootstrap";
 pub struct Authorization {
     /// The name of the cluster in certificates.
     cluster: String,
+    /// Whether a node that is no member may add itself by its certificate.
+    admits: bool,
     known: RwLock<Known>,
     /// By the token in the data folder: whoever can read it may make an administrator.
     bootstrap: Arc<Holder>,
@@ -100,11 +102,17 @@ impl<'a> Asked<'a> {
 }
 
 impl Authorization {
-    /// A node that knows nobody yet but whoever has the token that is returned too. `audit` has a line for each refusal.
+    /// A node that knows nobody yet but whoever has the token that is returned too. `audit` has a line for each refusal. With `admits`,
+    /// a node that is no member counts as a node of the cluster, by its certificate.
     ///
     /// # Errors
     /// When the system gives no random bytes.
-    pub fn new(cluster: String, audit: Option<Audit>, metrics: Arc<Metrics>) -> Result<(Arc<Self>, Token), TokenError> {
+    pub fn new(
+        cluster: String,
+        admits: bool,
+        audit: Option<Audit>,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Arc<Self>, Token), TokenError> {
         let id = TokenId::new(BOOTSTRAP).expect("it is an id");
         let token = Token::named(id)?;
         let holder = |name: &str, hash: SecretHash| {
@@ -113,7 +121,7 @@ impl Authorization {
         };
         let (bootstrap, this_node) = (holder(BOOTSTRAP, token.hash()), holder("this node", SecretHash::OF_NOBODY));
         let known = RwLock::default();
-        Ok((Arc::new(Self { cluster, known, bootstrap, this_node, audit, metrics }), token))
+        Ok((Arc::new(Self { cluster, admits, known, bootstrap, this_node, audit, metrics }), token))
     }
 
     /// What is wrong with what this node knows, for its status.
@@ -273,8 +281,8 @@ impl Service {
         let Some(authorization) = &self.authorization else {
             return Arc::new(self.of_caller(Caller::default(), caller.address_alone()));
         };
-        let is_member = |id: &NodeId| self.node.layout().member(id).is_some();
-        let caller = caller.of_cluster(&authorization.cluster, is_member);
+        let counts = |id: &NodeId| authorization.admits || self.node.layout().member(id).is_some();
+        let caller = caller.of_cluster(&authorization.cluster, counts);
         let owner = caller.owner(&authorization.cluster);
         Arc::new(self.of_caller(caller, owner))
     }
@@ -387,6 +395,11 @@ impl Service {
         }
     }
 
+    /// Whether a node that is no member may add itself.
+    pub(super) fn admits_nodes(&self) -> bool {
+        self.authorization.as_ref().is_none_or(|authorization| authorization.admits)
+    }
+
     /// Whether anybody is asked who calls.
     pub(crate) fn asks_who_calls(&self) -> bool {
         self.authorization.is_some()
@@ -417,7 +430,7 @@ mod tests {
 
     #[test]
     fn what_is_known_counts_for_its_time_and_not_longer() {
-        let (authorization, bootstrap) = Authorization::new("c".into(), None, Arc::default()).unwrap();
+        let (authorization, bootstrap) = Authorization::new("c".into(), false, None, Arc::default()).unwrap();
         let key = Target::Key(&Table::Default, b"k");
         let asked = |method| Asked::of(method, key);
         let now = Instant::now();
@@ -439,7 +452,7 @@ mod tests {
 
     #[test]
     fn refusals_say_what_is_lacking_and_nothing_of_keys() {
-        let (authorization, bootstrap) = Authorization::new("c".into(), None, Arc::default()).unwrap();
+        let (authorization, bootstrap) = Authorization::new("c".into(), false, None, Arc::default()).unwrap();
         let token = token(&authorization, &["read:default/a"], Some(Instant::now()));
         let other = Token::named(token.id().clone()).unwrap();
         let wrong_bootstrap = Token::named(bootstrap.id().clone()).unwrap();

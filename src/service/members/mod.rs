@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `lists` | the lists of members that a report or a wish tells of |
 //! | `plan` | what a change would move, and what is tolerated meanwhile |
-//! | `replacement` | the wish in which a node takes the place of a member |
+//! | `replacement` | the wishes in which a node takes the place of a member, or comes to the members |
 //! | `text` | members and plans as JSON, and as a cluster.yml |
 //! | `wish` | a wish as it arrives, and why a change is refused |
 
@@ -176,7 +176,7 @@ impl Service {
         }
         self.audited_as(Asked::of(&method::MEMBERS_CHANGE, Target::Cluster).with_details(&details), async {
             if let Some(id) = self.node_that_asks() {
-                self.check_own_place(id, &wish, deadline).await?;
+                self.check_own_wish(id, &wish, deadline).await?;
             }
             self.check_reach(&wish)?;
             let Wish { expected, members, is_forced } = wish;
@@ -190,15 +190,22 @@ impl Service {
         .await
     }
 
-    /// Refuses whatever a node asks for by its certificate but its own place, for a fresh data folder that waits for it.
-    async fn check_own_place(&self, id: &NodeId, wish: &Wish, deadline: Deadline) -> Result<(), ServiceError> {
+    /// Refuses whatever a node asks for by its certificate but its own place, for a fresh data folder that waits for it. Where nodes may
+    /// add themselves, that may be a new place.
+    async fn check_own_wish(&self, id: &NodeId, wish: &Wish, deadline: Deadline) -> Result<(), ServiceError> {
         let report = self.members_report(deadline).await?;
-        if is_own_place(&self.listed(&report, &BTreeMap::new()), id.as_str(), wish) {
+        let seen = self.listed(&report, &BTreeMap::new());
+        let is_own = is_own_place(&seen, id.as_str(), wish);
+        if is_own || (self.admits_nodes() && is_own_addition(&seen, id.as_str(), wish)) {
             return Ok(());
         }
-        let message = format!(
-            "nothing was done: node {id} may ask for its own place alone by its certificate, once it is lost, for a folder that waits"
-        );
+        let is_member = seen.members.iter().any(|member| member.id == id.as_str());
+        let may = if is_member || !self.admits_nodes() {
+            "ask for its own place alone by its certificate, once it is lost, for a folder that waits"
+        } else {
+            "add itself alone by its certificate, while it waits and no other members change"
+        };
+        let message = format!("nothing was done: node {id} may {may}");
         Err(ServiceError::new(FailureReason::PermissionDenied, &message))
     }
 
@@ -279,6 +286,14 @@ fn is_own_place(seen: &api::MembersGetResponse, id: &str, wish: &Wish) -> bool {
     is_away && is_waiting && !seen.changing && !wish.is_forced && own.as_ref() == Some(wish)
 }
 
+/// Whether `wish` adds the node `id`, which waits, and changes nothing else.
+fn is_own_addition(seen: &api::MembersGetResponse, id: &str, wish: &Wish) -> bool {
+    let Some(wished) = wish.members.members.iter().find(|member| member.id.as_str() == id) else { return false };
+    let Some(identity) = wished.store_id.map(|identity| identity.to_string()) else { return false };
+    let own = replacement::addition(seen, id, &identity, &wished.site);
+    own.and_then(|own| Wish::try_from(own).ok()).as_ref() == Some(wish)
+}
+
 /// A number of replicas or of nodes.
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
@@ -292,6 +307,7 @@ fn failed(error: &tokio::task::JoinError) -> ServiceError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{Site, StoreId};
 
     #[test]
     fn node_may_ask_for_its_own_lost_place_alone() {
@@ -336,5 +352,51 @@ mod tests {
         assert!(!is_own_place(&changing, "3", &own));
         let nobody_waits = api::MembersGetResponse { waiting: Vec::new(), ..seen.clone() };
         assert!(!is_own_place(&nobody_waits, "3", &own));
+    }
+
+    #[test]
+    fn node_may_add_itself_and_change_nothing_else() {
+        let member = |id: &str, number: u128| api::ClusterMember {
+            id: id.to_owned(),
+            address: format!("{id}.p:1"),
+            identity: StoreId(number).to_string(),
+            in_old: true,
+            in_new: true,
+            reached: true,
+            ..Default::default()
+        };
+        let waiting = |id: &str, number: u128| api::WaitingMember {
+            id: id.to_owned(),
+            address: format!("{id}.p:1"),
+            identity: StoreId(number).to_string(),
+        };
+        let seen = api::MembersGetResponse {
+            number: 7,
+            replica_count: 2,
+            members: vec![member("q-0", 1), member("q-1", 2)],
+            waiting: vec![waiting("q-1", 8), waiting("q-2", 9)],
+            ..Default::default()
+        };
+        let site = Site::of_fields(250, "").unwrap();
+        let wish = replacement::addition(&seen, "q-2", &StoreId(9).to_string(), &site).unwrap();
+        let own = Wish::try_from(wish).map_err(|error| error.message).unwrap();
+        assert!(is_own_addition(&seen, "q-2", &own));
+        assert!(!is_own_addition(&seen, "q-1", &own), "it adds another");
+        assert_eq!(replacement::addition(&seen, "q-1", &StoreId(8).to_string(), &site), None, "a member has the id");
+        let forced = Wish { is_forced: true, ..own.clone() };
+        let without_number = Wish { expected: None, ..own.clone() };
+        let mut fewer = own.clone();
+        fewer.members.replica_count = 1;
+        let mut elsewhere = own.clone();
+        elsewhere.members.members[2].address = "elsewhere:1".into();
+        let mut removed = own.clone();
+        removed.members.members.remove(0);
+        for other in [forced, without_number, fewer, elsewhere, removed] {
+            assert!(!is_own_addition(&seen, "q-2", &other), "{other:?}");
+        }
+        let changing = api::MembersGetResponse { changing: true, ..seen.clone() };
+        assert!(!is_own_addition(&changing, "q-2", &own));
+        let nobody_waits = api::MembersGetResponse { waiting: Vec::new(), ..seen };
+        assert!(!is_own_addition(&nobody_waits, "q-2", &own));
     }
 }

@@ -1,7 +1,8 @@
-//! The wish in which a node takes the place of a member with its id, as operators and damaged nodes send it.
+//! Wishes that nodes make for themselves too: to take the place of a member with its id, and to come to the members.
 
 use super::text::replica_count_after;
 use crate::api;
+use crate::types::Site;
 
 /// The wish in which a node that waits has the place of the member with its id. The error says what to do.
 pub(crate) fn replacement(
@@ -49,6 +50,34 @@ pub(crate) fn replacement(
     Ok(api::MembersWish {
         members: others.chain([place]).collect(),
         replica_count: replica_count_after(members),
+        expected: Some(members.number),
+        force: false,
+    })
+}
+
+/// The wish in which a node that waits comes to the present members. `None` where it does not wait, or members change, or one has its
+/// id.
+pub(crate) fn addition(
+    members: &api::MembersGetResponse,
+    id: &str,
+    identity: &str,
+    site: &Site,
+) -> Option<api::MembersWish> {
+    if members.changing || members.members.iter().any(|member| member.id == id) {
+        return None;
+    }
+    let node = members.waiting.iter().find(|node| node.id == id && node.identity == identity)?;
+    let (weight_hundredths, zone) = site.to_fields();
+    let own = api::WishedMember {
+        id: id.to_owned(),
+        address: node.address.clone(),
+        identity: identity.to_owned(),
+        weight_hundredths,
+        zone,
+    };
+    Some(api::MembersWish {
+        members: members.members.iter().map(as_wished).chain([own]).collect(),
+        replica_count: members.replica_count,
         expected: Some(members.number),
         force: false,
     })
