@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 use crate::admin;
 use crate::auth::{Grant, Proof, Token, TokenError, TokenId};
-use crate::config::{Config, Discovery, LocalAddress, NodeConfig, TlsPaths};
+use crate::config::{Config, ConfigError, Discovery, LocalAddress, NodeConfig, RemoteAddress, TlsPaths};
 use crate::gateway::http::{self, HttpOptions};
 use crate::gateway::redis::{self, RedisOptions};
 use crate::gateway::{grpc, lines};
@@ -117,8 +117,13 @@ pub enum ServerError {
         error: std::io::Error,
     },
     /// Its files of TLS cannot be used.
-    #[error(transparent)]
-    Tls(#[from] FileError),
+    #[error("{key}: {error}")]
+    Tls {
+        /// The configuration's key.
+        key: &'static str,
+        /// What is wrong with its file.
+        error: FileError,
+    },
     /// Other machines reach it, and it has neither TLS nor leave to go without.
     #[error(
         "{address} is beyond this machine's loopback, and the node has no TLS: give it tls_certificate, tls_key and tls_ca, or \
@@ -142,6 +147,9 @@ pub enum ServerError {
     /// The system gives no random bytes.
     #[error("authorization: {0}")]
     Token(#[from] TokenError),
+    /// Its cluster file does not list it, and its data folder knows of no members.
+    #[error(transparent)]
+    Unlisted(ConfigError),
     /// Its data folder cannot be used.
     #[error(transparent)]
     Folder(#[from] DataFolderError),
@@ -325,15 +333,16 @@ impl PreparedServer {
         let parameters = folder.as_ref().map_or(&config.cluster.parameters, DataFolder::parameters).clone();
         let addresses = folder.as_ref().map_or_else(of_file, |folder| folder.addresses().to_vec());
         let me = parameters.member(&config.node.id).unwrap_or_else(|| config.member());
-        let dns = config.cluster.discovery == Discovery::Dns;
-        let adds_itself = dns.then(|| config.cluster.parameters.site(config.member()).clone());
+        let adds_itself = config.cluster.discovery == Discovery::Dns && config.unlisted.is_none();
+        let adds_itself = adds_itself.then(|| config.cluster.parameters.site(config.member()).clone());
+        let remote = RemoteAddress::parse(&addresses[me.index()]);
         let placement = Arc::new(Placement::new(parameters));
         let options = runtime::Options {
             me,
             placement,
             addresses,
             joins,
-            http_address: http_address.map(|address| remote_http_address(&config, address)),
+            http_address: http_address.map(|address| remote_http_address(&config, remote.as_ref(), address)),
             store,
             operator_writes: config.node.operator_writes,
             repair: repair_settings(&config.node),
@@ -440,9 +449,11 @@ fn trust(config: &Config) -> Result<Trust, ServerError> {
         return Err(ServerError::Exposed { address: address.clone() });
     }
     let name = Name::Node { cluster: config.cluster.name.clone(), id: node.id.clone() };
-    let tls = node.tls.as_ref().map(|TlsPaths { certificate, key, ca }| {
-        let files = NodeFiles { certificate: certificate.clone(), key: key.clone(), authorities: ca.clone() };
+    let tls = node.tls.as_ref().map(|paths| {
+        let TlsPaths { certificate, key, ca } = paths.clone();
+        let files = NodeFiles { certificate, key, authorities: ca };
         NodeTls::load(files, name, node.tls_client_certificates_required, node.insecure)
+            .map_err(|error| ServerError::Tls { key: paths.key_of(error.file()), error })
     });
     Ok(Trust {
         tls: tls.transpose()?,
@@ -557,10 +568,9 @@ fn repair_settings(config: &NodeConfig) -> Option<RepairSettings> {
     (keys_per_second > 0).then_some(settings)
 }
 
-/// Where others reach the HTTP of a node that serves it at `local`.
-fn remote_http_address(config: &Config, local: SocketAddr) -> String {
-    let remote = config.cluster.address(config.member());
-    let default = || remote.with_port(local.port()).to_string();
+/// Where others reach the HTTP of a node that serves it at `local`, and that they reach at `remote`.
+fn remote_http_address(config: &Config, remote: Option<&RemoteAddress>, local: SocketAddr) -> String {
+    let default = || remote.map_or_else(|| local.to_string(), |remote| remote.with_port(local.port()).to_string());
     config.node.remote_http_address.as_ref().map_or_else(default, ToString::to_string)
 }
 
@@ -580,6 +590,9 @@ async fn open_store(
     open_files_max: u16,
 ) -> Result<(Option<DataFolder>, Arc<dyn Store>), ServerError> {
     if storage == Storage::Memory {
+        if let Some(error) = &config.unlisted {
+            return Err(ServerError::Unlisted(error.clone()));
+        }
         warn!("records are kept in memory alone: when this node ends, it has lost its disk");
         return Ok((None, Arc::new(MemoryStore::new(StoreId(rand::random())))));
     }
@@ -602,6 +615,10 @@ async fn open_store(
         folder::open(&path, &id, cluster, &settings)
     };
     let opened = tokio::task::spawn_blocking(open).await;
-    let (folder, store) = opened.map_err(|error| ServerError::Ended(error.to_string()))??;
+    let (folder, store) = match (opened.map_err(|error| ServerError::Ended(error.to_string()))?, &config.unlisted) {
+        // It names the place.
+        (Err(DataFolderError::NotListed { .. }), Some(error)) => return Err(ServerError::Unlisted(error.clone())),
+        (opened, _) => opened?,
+    };
     Ok((Some(folder), Arc::new(Watched::new(store))))
 }

@@ -264,7 +264,8 @@ async fn node_joins_and_another_leaves_while_clients_write() {
     wait_unready(&mut cluster.nodes[1], "was removed").await;
     load.end().await;
 
-    // A killed node finds the members in its folder, and so does one whose file does not list them.
+    // A killed node finds the members in its folder, and so does one whose file does not list them, or not even itself.
+    cluster.nodes[3].files.cluster_file = cluster.nodes[0].files.cluster_file.clone();
     for place in [2, 3] {
         cluster.nodes[place].kill();
         cluster.nodes[place].start();
@@ -288,6 +289,35 @@ async fn node_joins_and_another_leaves_while_clients_write() {
     own.change_to(3, &cluster.nodes.iter().collect::<Vec<_>>()).await;
     cluster.nodes[1].wait_linked().await;
     check(&cluster.nodes[1].client()).await;
+    own.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fresh_node_without_join_is_told_to_join_and_one_that_waits_is_not() {
+    let (mut cluster, own) = start(&Plan::default()).await;
+    add(&mut cluster, "4", 3);
+    cluster.nodes[3].arguments.clear();
+    cluster.nodes[3].start();
+    let health = cluster.nodes[3].wait_health("refused", |health| health.status() == Health::Refused).await;
+    assert!(health.detail.contains("no member of the cluster: start it with --join"), "{}", health.detail);
+    cluster.nodes[3].wait_log(&["the peer refuses this node", "start it with --join"]).await;
+    assert_eq!(own.report().await.waiting, []);
+    cluster.nodes[3].kill();
+
+    fs::remove_dir_all(&cluster.nodes[3].files.data_dir).expect("it has nothing to lose");
+    for node in &cluster.nodes[1..] {
+        node.clear_log();
+    }
+    cluster.nodes[3].arguments = vec!["--join".into()];
+    cluster.nodes[3].start();
+    wait_waiting(&own, "4").await;
+    wait_unready(&mut cluster.nodes[3], "waits to be added").await;
+    let error = cluster.nodes[3].client().set("k", "v").await.expect_err("it serves nobody").to_string();
+    assert!(error.contains("the node waits to be added") && !error.contains("is starting"), "{error}");
+    for (place, words) in [(1, "the peer refuses this node"), (3, "this node refuses the peer")] {
+        let log = cluster.nodes[place].log_text();
+        assert!(!log.contains(words), "there is nothing to mend: {log}");
+    }
     own.end().await;
 }
 

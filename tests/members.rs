@@ -109,6 +109,11 @@ async fn nodes_come_go_and_are_replaced_without_a_failed_request() {
             applied.text.contains("node 4 is added") && applied.text.contains("done (configuration 2)"),
             "{applied:?}"
         );
+        // Whichever node is asked next, it knows.
+        for node in &growing.cluster.nodes {
+            let members = growing.run(&["--address", &node.address(), "members", "--json"]).await.json();
+            assert_eq!(members["number"], 2, "node {}: {members}", node.id);
+        }
         assert_eq!(growing.ids().await, ["1", "2", "3", "4", "5"]);
         let again = growing.run(&["members", "apply", five, "--yes", "--json"]).await;
         assert_eq!((again.exit, &again.json()["number"]), (Some(0), &2.into()), "{again:?}");
@@ -129,6 +134,8 @@ async fn nodes_come_go_and_are_replaced_without_a_failed_request() {
             all.iter().find(|member| member["id"] == "2").unwrap()["identity"].clone()
         };
         assert_ne!(identity(&before), identity(&after));
+        let again = growing.run(&["members", "replace", "2", "--yes"]).await;
+        assert!(again.exit == Some(0) && again.text.contains("node 2 has this place already"), "{again:?}");
         assert_eq!(growing.ids().await, ["1", "2", "4", "5"]);
 
         let all = growing.file("all.yml", 4, &["1", "2", "4", "5"]);
@@ -343,9 +350,15 @@ async fn change_that_cannot_be_made_is_refused_and_says_what_to_do() {
         let absent = growing.run(&["members", "replace", "9", "--yes"]).await;
         assert_eq!(absent.exit, Some(2), "{absent:?}");
         assert!(absent.error.contains("there is no member"), "{absent:?}");
-        let nobody = growing.run(&["members", "replace", "2", "--yes"]).await;
+        let nobody = growing.run(&["members", "replace", "2", "--yes", "--identity", "00"]).await;
         assert_eq!(nobody.exit, Some(2), "{nobody:?}");
         assert!(nobody.error.contains("--join"), "{nobody:?}");
+        let elsewhere = growing.file("elsewhere.yml", 3, &["1", "2", "3"]);
+        let text = std::fs::read_to_string(&elsewhere).unwrap();
+        let (second, third) = (growing.port("2").to_string(), growing.port("3").to_string());
+        write(&elsewhere, &text.replace(&second, "swapped").replace(&third, &second).replace("swapped", &third));
+        let swapped = growing.run(&["members", "plan", elsewhere.to_str().unwrap()]).await;
+        assert!(swapped.text.contains("where the file has node 2: correct the address"), "{swapped:?}");
         let nothing = growing.run(&["members", "abort"]).await;
         assert_eq!(nothing.exit, Some(2), "{nothing:?}");
         let no_file = growing.run(&["members", "plan", "/no/such/file"]).await;

@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use quorate::Client;
 use quorate::api::node_client::NodeClient;
 use quorate::api::{self, HealthResponse, PeerState};
+use quorate::{Client, ClientError};
 use tempfile::TempDir;
 use testkit::names::{MOVING, MovingNames};
 use testkit::ports::free_port;
@@ -69,10 +69,9 @@ impl StatefulSet {
         let network = [127, rand::random_range(1..=254), rand::random_range(1..=254)];
         let set = Self { dir, names, ports, network, last: 0, pods: Vec::new(), cluster_file: "dns.yml" };
         for discovery in ["dns", "file"] {
-            let list: String = listed
-                .iter()
-                .map(|place| format!("    {}: {{ remote_address: \"{}\" }}\n", name(*place), set.address(*place)))
-                .collect();
+            let line =
+                |place: &usize| format!("    {}: {{ remote_address: \"{}\" }}\n", name(*place), set.address(*place));
+            let list = listed.iter().map(line).collect::<Vec<_>>().concat();
             let cluster = format!(
                 "cluster:\n  seed: 0\n  replica_count: {replica_count}\n  discovery: {discovery}\n  nodes:\n{list}"
             );
@@ -218,33 +217,46 @@ async fn wait_members(client: &Client, places: &[usize]) -> api::MembersGetRespo
     .await
 }
 
+/// Each has one request under way.
+const CLIENTS: usize = 4;
+
 /// Clients that write all the time, and read what they have written.
 struct Load {
     ends: Arc<AtomicBool>,
     operations: Arc<AtomicU64>,
+    /// Writes that a node took which died before it could answer.
+    unknown: Arc<AtomicU64>,
     clients: Vec<JoinHandle<()>>,
 }
 
 impl Load {
     fn start(client: &Client) -> Self {
         let (ends, operations) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let unknown = Arc::<AtomicU64>::default();
         let begin = |number: usize| {
             let (client, ends, operations) = (client.clone(), Arc::clone(&ends), Arc::clone(&operations));
+            let unknown = Arc::clone(&unknown);
             tokio::spawn(async move {
                 for turn in 0_u64.. {
                     if ends.load(Ordering::Relaxed) {
                         return;
                     }
                     let (key, value) = (format!("load-{number}-{}", turn % 50), turn.to_string());
-                    client.set(&key, value.as_str()).await.expect("each write succeeds");
+                    match client.set(&key, value.as_str()).await {
+                        Err(ClientError::OutcomeUnknown { .. }) => {
+                            unknown.fetch_add(1, Ordering::Relaxed);
+                            client.set(&key, value.as_str()).await.expect("it is sent again to a node that lives");
+                        }
+                        written => drop(written.expect("each write succeeds")),
+                    }
                     let found = client.get(&key).await.expect("each read succeeds").expect("it was written");
                     assert_eq!(found.value.bytes(), value.as_bytes(), "{key}");
                     operations.fetch_add(2, Ordering::Relaxed);
                 }
             })
         };
-        let clients = (0..4).map(begin).collect();
-        Self { ends, operations, clients }
+        let clients = (0..CLIENTS).map(begin).collect();
+        Self { ends, operations, unknown, clients }
     }
 
     /// Waits until it has done something more.
@@ -262,14 +274,16 @@ impl Load {
         for client in self.clients {
             client.await.expect("no request of a client failed");
         }
-        println!("{} operations of clients, 0 failed", self.operations.load(Ordering::Relaxed));
+        let (operations, unknown) = (self.operations.load(Ordering::Relaxed), self.unknown.load(Ordering::Relaxed));
+        println!("{operations} operations of clients, 0 failed, {unknown} writes of unknown outcome");
+        assert!(unknown <= CLIENTS as u64, "one crash can take one request of each client");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_move_restart_and_come_by_themselves_and_no_request_fails() {
-    let test = "pods_move_restart_and_come_by_themselves_and_no_request_fails";
-    let Some(names) = MovingNames::of_own_process(test) else { return };
+    let its_name = "pods_move_restart_and_come_by_themselves_and_no_request_fails";
+    let Some(names) = MovingNames::of_own_process(its_name) else { return };
     let mut set = StatefulSet::new(names, &FIRST, 3, "  insecure: true\n");
     for place in FIRST {
         set.start(place);
@@ -278,7 +292,7 @@ async fn pods_move_restart_and_come_by_themselves_and_no_request_fails() {
         set.wait_ready(place).await;
     }
     // It is given the names alone, and follows the members.
-    let client = Client::new(&set.addresses(&FIRST)).unwrap();
+    let client = Client::new(set.addresses(&FIRST)).unwrap();
     for n in 0..KEYS {
         client.set(format!("key-{n}"), format!("value-{n}").as_str()).await.unwrap();
     }
@@ -341,7 +355,7 @@ async fn pods_move_restart_and_come_by_themselves_and_no_request_fails() {
     load.end().await;
 
     // Whoever knows the last pod alone finds all keys.
-    let client = Client::new(&set.addresses(&[3])).unwrap();
+    let client = Client::new(set.addresses(&[3])).unwrap();
     for n in 0..KEYS {
         let found = client.get(format!("key-{n}")).await.unwrap().expect("it was written");
         assert_eq!(found.value.bytes(), format!("value-{n}").as_bytes());
@@ -365,8 +379,8 @@ async fn pods_move_restart_and_come_by_themselves_and_no_request_fails() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pod_adds_itself_by_its_certificate_where_the_members_let_it() {
-    let test = "pod_adds_itself_by_its_certificate_where_the_members_let_it";
-    let Some(names) = MovingNames::of_own_process(test) else { return };
+    let its_name = "pod_adds_itself_by_its_certificate_where_the_members_let_it";
+    let Some(names) = MovingNames::of_own_process(its_name) else { return };
     let mut set = StatefulSet::new(names, &[0], 1, "  authorization: true\n");
     let (exit, text) = set.run(&["ca", "init", "ca"]);
     assert_eq!(exit, Some(0), "{text}");

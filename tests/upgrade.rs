@@ -38,7 +38,7 @@ async fn nodes_are_upgraded_one_at_a_time_and_no_request_fails() {
     for node in &mut cluster.nodes {
         node.wait_linked().await;
     }
-    let client = Client::new(&cluster.addresses()).expect("the addresses are well formed");
+    let client = Client::new(cluster.addresses()).expect("the addresses are well formed");
     let ends = Arc::<AtomicBool>::default();
     let load: JoinHandle<u64> = {
         let (client, ends) = (client.clone(), Arc::clone(&ends));

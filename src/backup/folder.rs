@@ -41,6 +41,12 @@ pub fn find(folder: &Path) -> Result<Found, BackupError> {
     }
 }
 
+/// Whether a folder has the beginning of a backup, with which `create --resume` goes on.
+#[must_use]
+pub fn is_unfinished(folder: &Path) -> bool {
+    folder.join(UNFINISHED).exists()
+}
+
 /// The manifest of a whole backup.
 pub(super) fn whole(folder: &Path) -> Result<Manifest, BackupError> {
     match find(folder)? {

@@ -18,7 +18,7 @@ mod restore;
 pub use create::Create;
 pub use error::BackupError;
 pub use file::KeyFile;
-pub use folder::{Found, find, verify};
+pub use folder::{Found, find, is_unfinished, verify};
 pub use manifest::{Beginning, Manifest, SavedTable};
 pub use restore::{Restore, Restored};
 

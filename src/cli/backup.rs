@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt::Write as _;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -75,7 +76,7 @@ struct Create {
 
 /// Show what a backup holds
 ///
-/// Reads the manifest alone. It prints the epoch_floor to give to a new cluster that is to take over the keys. Exit code 3: the
+/// Reads the manifest alone. It prints the epoch_floor to give to a new cluster that is to take over the keys. Exit code 2: the
 /// backup is not finished.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -127,6 +128,10 @@ struct Restore {
 }
 
 impl Backup {
+    pub(super) fn asks_a_node(&self) -> bool {
+        matches!(self.command, Command::Create(_) | Command::Restore(_))
+    }
+
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
         match self.command {
             Command::Create(create) => create.run(global).await,
@@ -149,7 +154,8 @@ impl Create {
         shown.bar.finish_and_clear();
         let manifest = ended.map_err(|error| {
             let error = CliError::from(error);
-            if error.exit == Exit::NotDone {
+            // Where nothing has begun, there is nothing to go on with.
+            if error.exit == Exit::NotDone && backup::is_unfinished(&self.folder) {
                 CliError { message: error.message + "\n--resume goes on where it ended", ..error }
             } else {
                 error
@@ -177,7 +183,7 @@ impl Inspect {
                     let size = bytes_text(bytes);
                     print(format!("unfinished: {keys} keys in {files} files, {size}\n").as_bytes())?;
                 }
-                return Ok(Exit::NotDone);
+                return Ok(Exit::BadInput);
             }
         }
         Ok(Exit::Done)
@@ -251,14 +257,15 @@ impl From<BackupError> for CliError {
         match error {
             BackupError::Client(error) => error.into(),
             BackupError::Interrupted { error, .. } => Self { message, ..Self::from(*error) },
+            BackupError::Io { error, .. } if is_of_name(&error) => Self::bad_input(message),
             BackupError::BadAnswer { .. }
             | BackupError::InUse { .. }
-            | BackupError::Unfinished { .. }
             | BackupError::TooFewClocks { .. }
             | BackupError::Io { .. } => Self::not_done(message),
             BackupError::OtherSettings { .. } => Self { exit: Exit::ConditionFailed, message },
             BackupError::NotEmpty { .. }
             | BackupError::Complete { .. }
+            | BackupError::Unfinished { .. }
             | BackupError::NoBackup { .. }
             | BackupError::OtherBackup { .. }
             | BackupError::Damaged { .. }
@@ -268,6 +275,19 @@ impl From<BackupError> for CliError {
             | BackupError::NoSuchFile { .. } => Self::bad_input(message),
         }
     }
+}
+
+/// Whether the name that was given leads to nothing that can be a backup. Trying again would not help.
+fn is_of_name(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::AlreadyExists
+            | ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 /// The progress on stderr: a bar on a terminal, and a line now and then elsewhere.

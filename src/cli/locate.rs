@@ -38,6 +38,10 @@ pub(super) struct Locate {
 }
 
 impl Locate {
+    pub(super) fn asks_a_node(&self) -> bool {
+        self.cluster.is_none()
+    }
+
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let keys = self
             .keys

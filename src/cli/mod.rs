@@ -46,11 +46,12 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tonic::Code;
 
-use crate::client::{Builder, Client, ClientError, endpoint};
+use crate::client::{Builder, Client, ClientError, ClientTls, endpoint};
 use crate::limits::DEADLINE_MAX;
 use crate::tls::Dialer;
 use crate::types::Ttl;
@@ -178,7 +179,7 @@ impl Global {
         let addresses = self.addresses()?;
         let mut builder = addresses.into_iter().fold(Client::builder(), Builder::address);
         if let Some(tls) = self.security.tls()? {
-            builder = builder.tls(&tls);
+            builder = builder.tls(tls);
         }
         if let Some(token) = self.security.token()? {
             builder = builder.token(&token);
@@ -188,7 +189,7 @@ impl Global {
 
     /// How connections are secured.
     fn dialer(&self) -> Result<Dialer, CliError> {
-        let dialer = self.security.tls()?.map(|tls| tls.dialer()).unwrap_or_default();
+        let dialer = self.security.tls()?.map(ClientTls::dialer).unwrap_or_default();
         Ok(dialer.with_token(self.security.token()?.as_ref()))
     }
 
@@ -282,11 +283,15 @@ EXAMPLES:
 impl Command {
     /// Whether it asks a node, so that contexts count.
     fn asks_a_node(&self) -> bool {
-        let asks_none = matches!(
-            self,
-            Self::Serve(_) | Self::Dev(_) | Self::Ca(_) | Self::Config(_) | Self::Completions(_) | Self::Man(_)
-        );
-        !asks_none
+        match self {
+            Self::Serve(_) | Self::Dev(_) | Self::Ca(_) | Self::Config(_) | Self::Completions(_) | Self::Man(_) => {
+                false
+            }
+            Self::Backup(backup) => backup.asks_a_node(),
+            Self::Bench(bench) => bench.asks_a_node(),
+            Self::Locate(locate) => locate.asks_a_node(),
+            _ => true,
+        }
     }
 }
 
@@ -362,7 +367,13 @@ impl From<ClientError> for CliError {
             }
             ClientError::OutcomeUnknown { .. } => Self { exit: Exit::OutcomeUnknown, message },
             ClientError::NotApplied { last, .. } | ClientError::Unavailable { last, .. } => {
-                let hint = if last.failure.is_none() { no_node_answered } else { "" };
+                let hint = if last.found_nobody() {
+                    no_node_answered
+                } else if last.needs_tls() && security::has_contexts() {
+                    "\n--context NAME takes it from contexts.yml: where an address is given, the current context does not count"
+                } else {
+                    ""
+                };
                 Self::not_done(message + hint)
             }
             ClientError::Refused { node } => {
@@ -421,10 +432,22 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Parses the command line, and notes where the addresses come from.
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let matches = Cli::command().try_get_matches_from(arguments)?;
+    let matches = Cli::command().try_get_matches_from(arguments).map_err(of_empty_variable)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
     cli.global.address_origin = AddressOrigin::of(&matches);
     Ok(cli)
+}
+
+/// Names the variable that is to blame, where clap names an option that nobody gave.
+fn of_empty_variable(error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return error };
+    match security::empty_variable(argument) {
+        Some(variable) if matches!(error.kind(), ErrorKind::InvalidValue) => {
+            let problem = format!("{variable} is empty: unset it, or give it a value");
+            Cli::command().error(ErrorKind::InvalidValue, problem)
+        }
+        _ => error,
+    }
 }
 
 /// The number of threads that work on requests. One processor is left to the thread that writes to the disk, and to
@@ -576,7 +599,7 @@ mod tests {
     fn each_error_has_its_exit_code_and_says_what_to_do() {
         let node = |said: Option<FailureReason>, code| NodeFailure {
             address: "n1:8001".into(),
-            message: "as the test wants".into(),
+            message: "Connection refused (os error 111)".into(),
             code,
             failure: said.map(|reason| Box::new(Failure::new(reason))),
         };

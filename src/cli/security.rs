@@ -1,6 +1,7 @@
 //! How the command line proves who it is, and whom it believes: options, variables and named contexts.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::Args;
 
@@ -9,6 +10,14 @@ use super::{ASKING, CliError};
 use crate::client::{ClientTls, Token};
 use crate::config::{Context, Contexts, File};
 
+/// The variables of the options of TLS and tokens.
+const VARIABLES: [(&str, &str); 5] = [
+    ("QUORATE_CA", "--ca"),
+    ("QUORATE_CERT", "--cert"),
+    ("QUORATE_KEY", "--key"),
+    ("QUORATE_TOKEN_FILE", "--token-file"),
+    ("QUORATE_CONTEXT", "--context"),
+];
 /// The variable of the file of contexts.
 const CONTEXTS_VARIABLE: &str = "QUORATE_CONTEXTS";
 
@@ -30,6 +39,9 @@ pub struct Security {
     /// The cluster of this name in ~/.config/quorate/contexts.yml; options and other variables come first
     #[arg(long, global = true, env = "QUORATE_CONTEXT", value_name = "NAME", help_heading = ASKING)]
     pub context: Option<String>,
+    /// What [`Security::tls`] has read. A command asks for it at each connection that it makes.
+    #[arg(skip)]
+    loaded: OnceLock<Option<ClientTls>>,
 }
 
 impl Security {
@@ -76,8 +88,16 @@ impl Security {
         Token::parse(text.trim()).map(Some).map_err(|error| bad(error.to_string()))
     }
 
-    /// How connections speak TLS, if they do.
-    pub(super) fn tls(&self) -> Result<Option<ClientTls>, CliError> {
+    /// How connections speak TLS, if they do. The files are read once.
+    pub(super) fn tls(&self) -> Result<Option<&ClientTls>, CliError> {
+        if self.loaded.get().is_none() {
+            let read = self.read_tls()?;
+            return Ok(self.loaded.get_or_init(|| read).as_ref());
+        }
+        Ok(self.loaded.get().and_then(Option::as_ref))
+    }
+
+    fn read_tls(&self) -> Result<Option<ClientTls>, CliError> {
         let bad = |option: &str, error: &dyn std::fmt::Display| CliError::bad_input(format!("{option}: {error}"));
         let Some(ca) = &self.ca else {
             let given =
@@ -97,6 +117,19 @@ impl Security {
             (None, Some(_)) => Err(CliError::bad_input("--key needs --cert: give the certificate of that key")),
         }
     }
+}
+
+/// The variable that is set to nothing, where an error of the command line says that `argument` has no value.
+pub(super) fn empty_variable(argument: &str) -> Option<&'static str> {
+    let is_it = |(variable, option): &&(&str, &str)| {
+        argument.split(' ').next() == Some(*option) && std::env::var_os(variable).is_some_and(|value| value.is_empty())
+    };
+    VARIABLES.iter().find(is_it).map(|(variable, _)| *variable)
+}
+
+/// Whether there is a file of contexts.
+pub(super) fn has_contexts() -> bool {
+    contexts_file().is_some_and(|file| file.exists())
 }
 
 /// Where contexts are.

@@ -109,7 +109,8 @@ impl Serve {
         let (node, cluster) = (read(&self.node_file)?, read(&self.cluster_file)?);
         let node = File { name: &self.node_file, text: &node };
         let cluster = File { name: &self.cluster_file, text: &cluster };
-        Config::parse(node, cluster, std::env::vars_os()).map_err(|error| CliError::bad_input(error.to_string()))
+        Config::parse_unlisted(node, cluster, std::env::vars_os())
+            .map_err(|error| CliError::bad_input(error.to_string()))
     }
 
     /// Reads the files again each time that `hung_up` tells so, for a node that runs with `config`.
@@ -142,7 +143,8 @@ impl From<ServerError> for CliError {
     fn from(error: ServerError) -> Self {
         match error {
             ServerError::Folder(_)
-            | ServerError::Tls(_)
+            | ServerError::Tls { .. }
+            | ServerError::Unlisted(_)
             | ServerError::Exposed { .. }
             | ServerError::Audit(_)
             | ServerError::Bootstrap { .. } => Self::bad_input(error.to_string()),

@@ -9,8 +9,9 @@ use comfy_table::{Table, presets};
 use super::again::show_again;
 use super::locate::lists;
 use super::members::text::rest_text;
-use super::output::print;
+use super::output::{print, say};
 use super::{CliError, Exit, Global};
+use crate::client::ClientError;
 use crate::protocol::placement::Placement;
 use crate::service::cluster_report::{HEALTH_TIME_MAX, Report, Row, View, ask_all, rows};
 use crate::types::{Clock, Weight};
@@ -44,6 +45,9 @@ impl Status {
         let Some(every) = self.watch else {
             let report = ask(global).await?;
             print(shown(&report, global).as_bytes())?;
+            if let (Exit::NotGoodEnough, Some(required)) = (self.exit(&report), self.require_tolerance) {
+                say(&format!("fewer failures are tolerated than --require-tolerance {required} asks for"));
+            }
             return Ok(self.exit(&report));
         };
         show_again(every, None, global, async || {
@@ -69,13 +73,17 @@ pub(super) async fn ask(global: &Global) -> Result<Report, CliError> {
     let client = global.client()?;
     let info = client.cluster_info().await?;
     // A node that waits to become a member knows of no others, and a cluster of such nodes has none.
-    let members = client.members().await.ok();
+    let (members, problem) = match client.members().await {
+        Ok(members) => (Some(members), None),
+        Err(ClientError::Unavailable { last, .. }) => (None, Some(last.to_string())),
+        Err(error) => (None, Some(error.to_string())),
+    };
     let lists = lists(&info, members.as_ref())?;
     let (old, new) = (Placement::new(lists.old), lists.new.map(Placement::new));
     let dialer = global.dialer()?;
     let time_max = global.timeout.min(HEALTH_TIME_MAX);
     let answers = ask_all(&info, &global.addresses()?, &|_| dialer.clone(), time_max).await;
-    Ok(Report::new(&old, new.as_ref(), members, rows(&info, &answers)))
+    Ok(Report::new(&old, new.as_ref(), members, rows(&info, &answers)).with_problem(problem))
 }
 
 fn shown(report: &Report, global: &Global) -> String {
@@ -145,6 +153,9 @@ impl Report {
                 rest_text(change.moving, None),
                 if after == 1 { "failure is" } else { "failures are" }
             );
+        }
+        if let Some(problem) = &self.problem {
+            let _ = writeln!(text, "the nodes above may be none of the cluster any more: {problem}");
         }
         text + &self.verdict() + "\n"
     }
@@ -246,6 +257,18 @@ mod tests {
         assert!(report(3, 3, 2).verdict().starts_with("65536 of 65536 slots lack a majority of their 3 replicas"));
         assert!(report(3, 3, 2).verdict().ends_with("online: 1, 2"));
         assert!(report(1, 1, 0).verdict().contains("larger replica_count"));
+    }
+
+    #[test]
+    fn status_says_why_the_members_are_not_known() {
+        let json = report(3, 3, 0).as_json();
+        for key in ["configuration", "waiting", "problem"] {
+            assert!(json.as_object().unwrap().contains_key(key), "{key}");
+        }
+        let removed = report(3, 3, 0).with_problem(Some("n4:8001: the node was removed".to_owned()));
+        assert_eq!(removed.as_json()["problem"], "n4:8001: the node was removed");
+        assert!(removed.as_text().contains("none of the cluster any more: n4:8001: the node was removed\n"));
+        assert!(!report(3, 3, 0).as_text().contains("any more"));
     }
 
     #[test]

@@ -141,6 +141,10 @@ pub enum InputProblem {
     NoAddress,
 }
 
+/// How the system says that nobody listens at an address.
+#[cfg(feature = "server")]
+const CONNECTION_REFUSED: &str = "Connection refused";
+
 /// The failure of a request at one node: the node's answer, or the reason why there was none.
 #[derive(Clone, Debug)]
 pub struct NodeFailure {
@@ -173,8 +177,14 @@ impl NodeFailure {
 
     /// Whether the node takes TLS alone, and this client speaks none. Then it has not looked at the request: it says so at the
     /// beginning of a connection.
-    pub(super) fn needs_tls(&self) -> bool {
+    pub(crate) fn needs_tls(&self) -> bool {
         self.failure.is_none() && self.code == Code::Unavailable && self.message == TLS_ALONE
+    }
+
+    /// Whether nobody listens at the address.
+    #[cfg(feature = "server")]
+    pub(crate) fn found_nobody(&self) -> bool {
+        self.failure.is_none() && self.message.contains(CONNECTION_REFUSED)
     }
 
     /// Whether it is the caller who can mend it, once all nodes say so. The node has not looked at the request, and another may

@@ -379,8 +379,9 @@ impl NodePool {
                         api::Health::Draining => "the node is ending",
                         api::Health::Refused => "the node is refused by its peers",
                     };
-                    let message = format!("{problem}: {}", health.detail);
-                    Err(Verdict::TryNext(NodeFailure::new(&node.address, message.trim_end_matches(": "))))
+                    // The node's own words say it better, where it has some.
+                    let message = if health.detail.is_empty() { problem.to_owned() } else { health.detail };
+                    Err(Verdict::TryNext(NodeFailure::new(&node.address, message)))
                 }
             })
             .await;

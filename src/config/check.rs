@@ -1,6 +1,7 @@
 //! `quorate config check`: several files, each alone and against each other.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -102,12 +103,12 @@ impl fmt::Display for Checked {
     }
 }
 
-/// Checks each file alone, as node.yml or cluster.yml by its top-level key, without environment variables. Then it checks
-/// each node against the given clusters, and the nodes' ids against each other. There is one report for each file, in the
-/// given order.
+/// Checks each file alone, as node.yml or cluster.yml by its top-level key. The variables of `environment` override keys of each
+/// node.yml. Then it checks each node against the given clusters, and the nodes' ids against each other. There is one report
+/// for each file, in the given order.
 #[must_use]
-pub fn check(files: &[File<'_>]) -> Vec<FileReport> {
-    let read: Vec<Result<Read, ConfigError>> = files.iter().map(|file| read(*file)).collect();
+pub fn check(files: &[File<'_>], environment: &[(OsString, OsString)]) -> Vec<FileReport> {
+    let read: Vec<Result<Read, ConfigError>> = files.iter().map(|file| read(*file, environment)).collect();
     let clusters: Vec<(&Path, &ClusterConfig)> = std::iter::zip(files, &read)
         .filter_map(|(file, read)| match read {
             Ok(Read::Cluster(cluster)) => Some((file.name, cluster)),
@@ -184,11 +185,11 @@ enum Read {
     Cluster(ClusterConfig),
 }
 
-fn read(file: File<'_>) -> Result<Read, ConfigError> {
+fn read(file: File<'_>, environment: &[(OsString, OsString)]) -> Result<Read, ConfigError> {
     let root = yaml::parse(file.name, file.text, "node or cluster")?;
     let is = |key| matches!(&root.value, yaml::Value::Mapping(entries) if entries.iter().any(|entry| entry.key == key));
     if is("node") {
-        let (node, places) = node::parse_with_places(file, std::iter::empty())?;
+        let (node, places) = node::parse_with_places(file, environment.iter().cloned())?;
         return Ok(Read::Node(Box::new((node, places))));
     }
     if is("cluster") {

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::RemoteAddress;
 use super::error::{ConfigError, Problem};
 use super::fields::Mapping;
 use super::{File, yaml};
 
 /// The keys of a context.
 const KEYS: [&str; 5] = ["address", "ca", "cert", "key", "token_file"];
+
+/// What an address of a context may be.
+const ADDRESS: &str = "HOST:PORT with a port from 1 to 65535, or several separated by commas";
 
 /// How to reach one cluster. Paths are absolute, or relative to the file's folder, with which they are joined.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,7 +73,20 @@ fn context(mapping: &Mapping<'_>) -> Result<Context, ConfigError> {
     };
     let folder = mapping.file.parent().unwrap_or(Path::new(""));
     let path = |key| text(key, "the path of a file").map(|path| path.map(|path| folder.join(path)));
-    let addresses = text("address", "HOST:PORT, or several separated by commas")?;
+    let addresses = text("address", ADDRESS)?;
+    for address in addresses.iter().flat_map(|all| all.split(',')).map(str::trim) {
+        if RemoteAddress::parse(address).is_none()
+            && let Some(entry) = mapping.entry("address")
+        {
+            let problem = Problem::Value { found: address.to_owned(), accepted: ADDRESS.to_owned() };
+            return Err(mapping.given(entry, ADDRESS)?.error(problem));
+        }
+    }
+    match (mapping.entry("cert"), mapping.entry("key")) {
+        (Some(_), None) => return Err(mapping.missing("key", "the key of the certificate", None)),
+        (None, Some(_)) => return Err(mapping.missing("cert", "the certificate of the key", None)),
+        (None, None) | (Some(_), Some(_)) => {}
+    }
     Ok(Context {
         addresses: addresses.iter().flat_map(|all| all.split(',')).map(|one| one.trim().to_owned()).collect(),
         ca: path("ca")?,
@@ -89,7 +106,7 @@ mod tests {
 
     #[test]
     fn paths_of_a_context_are_those_of_its_file() {
-        let text = "current: prod\ncontexts:\n  prod: { address: \"n1:8001, n2:8001\", ca: ca.crt, cert: /abs.crt }\n  dev: {}\n";
+        let text = "current: prod\ncontexts:\n  prod: { address: \"n1:8001, n2:8001\", ca: ca.crt, cert: /abs.crt, key: k }\n  dev: {}\n";
         let read = parse(text).unwrap();
         assert_eq!(read.current.as_deref(), Some("prod"));
         let prod = &read.contexts["prod"];
@@ -108,6 +125,15 @@ mod tests {
                 "contexts: { a: { adress: \"n1:1\" } }",
                 "etc/contexts.yml:1: contexts.a.adress: unknown key (did you mean address?): accepted are address, ca, cert, \
                  key, token_file",
+            ),
+            (
+                "contexts:\n  a:\n    address: \"n1:8001,n2\"",
+                "etc/contexts.yml:3: contexts.a.address: \"n2\" is not accepted: give HOST:PORT with a port from 1 to 65535, or \
+                 several separated by commas",
+            ),
+            (
+                "contexts:\n  a:\n    cert: a.crt",
+                "etc/contexts.yml:2: contexts.a.key: missing: give the key of the certificate",
             ),
             (
                 "current: b\ncontexts: { a: {} }",

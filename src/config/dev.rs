@@ -82,7 +82,7 @@ pub fn dev(plan: &DevPlan) -> Result<Vec<Config>, DevPlanError> {
         discovery: Discovery::File,
         unlisted: None,
     };
-    Ok(node_configs.into_iter().map(|node| Config { node, cluster: cluster.clone() }).collect())
+    Ok(node_configs.into_iter().map(|node| Config { node, cluster: cluster.clone(), unlisted: None }).collect())
 }
 
 fn node(plan: &DevPlan, id: &NodeId, port: u16) -> NodeConfig {

@@ -59,7 +59,7 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// The text is not YAML.
-    #[error("not valid YAML: {}", detail.escape_debug())]
+    #[error("not valid YAML: {}", on_a_line(detail))]
     Syntax {
         /// The parser's reason.
         detail: String,
@@ -111,7 +111,10 @@ pub enum Problem {
         accepted: Vec<&'static str>,
     },
     /// The file is of the other kind.
-    #[error("this is a {found} file where a {expected} file is expected: give node.yml first, cluster.yml second")]
+    #[error(
+        "this is a {found} file where a {expected} file is expected: give a {expected}.yml here (`quorate serve` takes node.yml \
+         first, cluster.yml second)"
+    )]
     OtherKind {
         /// The top-level key that the file should have.
         expected: &'static str,
@@ -237,6 +240,12 @@ pub enum Problem {
         /// The other file.
         other: PathBuf,
     },
+}
+
+/// The text of a parser, whose quotes stay as they are. Other characters that would break the line are escaped.
+fn on_a_line(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 /// The most accepted names in an error; of more it gives the number.

@@ -54,8 +54,10 @@ pub struct File<'a> {
 pub struct Config {
     /// The configuration of this node alone.
     pub node: NodeConfig,
-    /// The configuration of its cluster, which has the node.
+    /// The configuration of its cluster.
     pub cluster: ClusterConfig,
+    /// Why the node is none of that. It may start all the same where its data folder knows that it is a member.
+    pub unlisted: Option<ConfigError>,
 }
 
 /// How a configuration that was read again differs from the one that a node runs with.
@@ -79,12 +81,30 @@ impl Config {
         cluster: File<'_>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
+        let config = Self::parse_unlisted(node, cluster, environment)?;
+        config.unlisted.clone().map_or(Ok(config), Err)
+    }
+
+    /// The same also for a node that is not in the cluster, which [`Config::unlisted`] says then.
+    ///
+    /// # Errors
+    /// With the first value that is not accepted.
+    pub fn parse_unlisted(
+        node: File<'_>,
+        cluster: File<'_>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
         let (node, places) = node::parse_with_places(node, environment)?;
         let cluster_name = cluster.name;
         let cluster = ClusterConfig::parse(cluster)?;
-        let cluster = with_member(&node.id, &places.id, cluster_name, &cluster)?.into_owned();
-        require_protection(&node, &places, cluster_name, &cluster)?;
-        Ok(Self { node, cluster })
+        let (cluster, unlisted) = match with_member(&node.id, &places.id, cluster_name, &cluster) {
+            Ok(with) => (with.into_owned(), None),
+            Err(error) => (cluster, Some(error)),
+        };
+        if let Err(error) = require_protection(&node, &places, cluster_name, &cluster) {
+            return Err(unlisted.unwrap_or(error));
+        }
+        Ok(Self { node, cluster, unlisted })
     }
 
     /// Takes over from `new` what changes without a restart, and says which keys have changed.
@@ -101,7 +121,7 @@ impl Config {
     /// The node's index in its cluster.
     ///
     /// # Panics
-    /// When the node is not in the cluster, which [`Config::parse`] excludes.
+    /// When the node is not in the cluster, which [`Config::unlisted`] says.
     #[must_use]
     pub fn member(&self) -> NodeIndex {
         self.cluster.parameters.member(&self.node.id).expect("a node that was parsed is one of its cluster")

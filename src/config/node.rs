@@ -113,6 +113,20 @@ pub struct TlsPaths {
     pub ca: PathBuf,
 }
 
+impl TlsPaths {
+    /// The key of node.yml, or of a variable, that gives this file.
+    #[must_use]
+    pub fn key_of(&self, file: &Path) -> &'static str {
+        if file == self.ca {
+            "node.tls_ca"
+        } else if file == self.key {
+            "node.tls_key"
+        } else {
+            "node.tls_certificate"
+        }
+    }
+}
+
 impl NodeConfig {
     /// A node on this machine's loopback interface, with the default of every other key.
     #[must_use]

@@ -16,6 +16,7 @@ const HEAD: &str = "\
 
 A node reads two files when it starts: `quorate serve node.yml cluster.yml`. The file node.yml is for one node, and
 cluster.yml is the same for all nodes. `quorate config check node.yml cluster.yml` checks them without starting a node.
+With `--env` the variables below count too, as they do for a node.
 The folder [`examples/`](../examples) has complete files with comments.
 
 SIGHUP makes a running node read both files again. Keys that the tables below mark so take effect at once, and the log

@@ -193,6 +193,12 @@ impl NodeCtx<'_> {
         self.layout.id(member).clone()
     }
 
+    /// The ids of some members.
+    #[must_use]
+    pub fn ids(&self, members: &[NodeIndex]) -> Vec<NodeId> {
+        members.iter().map(|member| self.id(*member)).collect()
+    }
+
     /// This node's id.
     #[must_use]
     pub fn id_of_me(&self) -> &NodeId {

@@ -547,6 +547,8 @@ pub struct QuorumReport {
     pub needed: usize,
     /// Each replica and its last word.
     pub replicas: Vec<(NodeId, ReplicaStatus)>,
+    /// While the slot moves, the replicas before and those after. A majority of either has to answer.
+    pub lists: Option<[Vec<NodeId>; 2]>,
 }
 
 /// The last word of a replica about an operation.

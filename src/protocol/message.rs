@@ -113,7 +113,7 @@ impl fmt::Display for HelloRefusal {
             }
             Self::Cluster => {
                 "their cluster files differ in seed, replica_count, epoch_floor, node ids, weights or zones: give all nodes the same \
-                 cluster file"
+                 cluster file; start a node with --join that is to be added to a running cluster"
             }
             Self::WrongNode => "the address led to another node: correct its remote_address in the cluster file",
             Self::StoreId => {

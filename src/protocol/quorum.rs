@@ -192,6 +192,16 @@ impl Tally {
         self.quorum.answers_min()
     }
 
+    /// While a slot moves, the members of the old and of the new replica set.
+    #[must_use]
+    pub fn both_lists(&self) -> Option<[Vec<NodeIndex>; 2]> {
+        let Quorum::Joint(old, new) = self.quorum else { return None };
+        let list = |set: MemberSet| -> Vec<NodeIndex> {
+            self.members.iter().copied().filter(|node| !set.and(self.bit(*node)).is_empty()).collect()
+        };
+        Some([old, new].map(list))
+    }
+
     /// Shortens `nodes` to the first of them that make a quorum, where they do. Says whether any were left out.
     pub fn keep_quorum(&self, nodes: &mut Vec<NodeIndex>) -> bool {
         let (mut kept, count) = (MemberSet::default(), nodes.len());
@@ -422,6 +432,8 @@ mod tests {
         }
         assert_eq!(tally.standing(), Standing::Reached, "three answers make a majority of each");
         assert_eq!(tally.answers_min(), 2);
+        assert_eq!(tally.both_lists(), Some([[0, 1, 2].map(NodeIndex).to_vec(), [2, 3, 4].map(NodeIndex).to_vec()]));
+        assert_eq!(Tally::single(&REPLICAS).both_lists(), None);
     }
 
     #[test]

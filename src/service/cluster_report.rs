@@ -220,6 +220,8 @@ pub(crate) struct Report {
     pub(crate) slots_lost: usize,
     /// Absent where the node that was asked does not know the members, as one that waits to become one.
     pub(crate) members: Option<api::MembersGetResponse>,
+    /// Why it does not know them. The nodes listed may then be none of the cluster any more.
+    pub(crate) problem: Option<String>,
     /// What there is while members change.
     pub(crate) change: Option<Change>,
 }
@@ -287,7 +289,12 @@ impl Report {
         });
         let sites = rows.iter().map(|row| site(old, new, &row.id)).collect();
         let replica_count = old.parameters().replica_count;
-        Self { rows, sites, replica_count, failures_tolerated, slots_lost, members, change }
+        Self { rows, sites, replica_count, failures_tolerated, slots_lost, members, problem: None, change }
+    }
+
+    /// Says why the members are not known.
+    pub(crate) fn with_problem(self, problem: Option<String>) -> Self {
+        Self { problem, ..self }
     }
 
     /// The role of a node in the change of members; `None` while there is none.
@@ -370,17 +377,16 @@ impl Report {
                 json
             })
             .collect();
+        let waiting = |node: &api::WaitingMember| json!({ "id": node.id, "address": node.address });
         let mut json = json!({
             "nodes": nodes,
             "replica_count": self.replica_count,
             "failures_tolerated": self.failures_tolerated,
             "slots_without_majority": self.slots_lost,
+            "configuration": self.members.as_ref().map(|members| members.number),
+            "waiting": self.waiting().iter().map(waiting).collect::<Vec<_>>(),
+            "problem": self.problem,
         });
-        if let Some(members) = &self.members {
-            let waiting = |node: &api::WaitingMember| json!({ "id": node.id, "address": node.address });
-            json["configuration"] = json!(members.number);
-            json["waiting"] = self.waiting().iter().map(waiting).collect();
-        }
         if let Some(Change { failures_tolerated, moving }) = &self.change {
             json["change"] = json!({
                 "replica_count": self.members.as_ref().map(replica_count_after),

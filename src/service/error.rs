@@ -4,12 +4,15 @@
 //! that its key must be read. Nothing is claimed that is not known. Metrics and logs have gRPC's codes for every
 //! gateway; each of the others translates the reason into its own words.
 
+use std::fmt::Write as _;
+
 use tonic::Code;
 
 use crate::limits::{ARRIVAL_PAUSE_MAX, ARRIVAL_TIME_MAX, BUFFERED_BYTES_MAX};
+use crate::protocol::quorum::majority;
 use crate::protocol::{Failure, QuorumReport, ReplicaStatus};
 use crate::runtime::{PublishedLayout, Rejected, RequestError};
-use crate::types::{Key, RECENT_MAX, Record, TABLES_EVER_MAX, TableName, Version};
+use crate::types::{Key, NodeId, RECENT_MAX, Record, TABLES_EVER_MAX, TableName, Version};
 use crate::wire::WireError;
 use crate::wire::failure::{self, FailureReason, ReplicaAnswer};
 use crate::wire::method::Access;
@@ -282,7 +285,8 @@ impl ErrorContext<'_> {
 }
 
 fn of_report(reason: FailureReason, text: &str, report: QuorumReport) -> ServiceError {
-    let QuorumReport { slot, needed, replicas } = report;
+    let QuorumReport { slot, needed, replicas, lists } = report;
+    let missing = lists.map(|lists| missing_majorities(&lists, &replicas)).unwrap_or_default();
     let answered = replicas.iter().filter(|(_, said)| *said == ReplicaStatus::Answered).count();
     let count = replicas.len();
     let replicas: Vec<ReplicaAnswer> =
@@ -292,7 +296,7 @@ fn of_report(reason: FailureReason, text: &str, report: QuorumReport) -> Service
         .map(|replica| format!("{} {}", replica.node, replica.said.as_deref().unwrap_or_default()))
         .collect();
     let message = format!(
-        "{text}. {needed} of the {count} replicas of slot {slot} had to answer, {answered} did: {}",
+        "{text}. {missing}{needed} of the {count} replicas of slot {slot} had to answer, {answered} did: {}",
         each.join("; ")
     );
     ServiceError {
@@ -301,6 +305,26 @@ fn of_report(reason: FailureReason, text: &str, report: QuorumReport) -> Service
         is_resend: false,
         message,
     }
+}
+
+/// While members change: of which list a majority is missing. Either needs one, and the numbers of all replicas do not show it.
+fn missing_majorities(lists: &[Vec<NodeId>; 2], replicas: &[(NodeId, ReplicaStatus)]) -> String {
+    let has_answered =
+        |id: &&NodeId| replicas.iter().any(|(node, said)| node == *id && *said == ReplicaStatus::Answered);
+    let mut text = String::new();
+    for (list, name) in lists.iter().zip(["before", "after"]) {
+        let (answered, needed) = (list.iter().filter(has_answered).count(), majority(list.len()));
+        if answered < needed {
+            let away = list.iter().filter(|id| !has_answered(id));
+            let _ = write!(
+                text,
+                "Members change, and of the replicas {name} the change {needed} of {} have to answer: {} did not. ",
+                list.len(),
+                nodes(away)
+            );
+        }
+    }
+    text
 }
 
 /// The last answer of a replica, as the end of a sentence that begins with its id.
@@ -336,7 +360,21 @@ mod tests {
                 (id("2"), ReplicaStatus::Unreachable),
                 (id("4"), ReplicaStatus::NotTalking(HelloRefusal::Cluster)),
             ],
+            lists: None,
         }
+    }
+
+    #[test]
+    fn majority_that_is_missing_while_members_change_is_named() {
+        let list = |ids: &[&str]| ids.iter().copied().map(id).collect::<Vec<_>>();
+        // Of all replicas enough have answered, and of those before the change too few.
+        let replicas = ["1", "2", "3", "4", "5"]
+            .map(|node| (id(node), if node < "3" { ReplicaStatus::Unreachable } else { ReplicaStatus::Answered }));
+        let lists = Some([list(&["1", "2", "3"]), list(&["3", "4", "5"])]);
+        let moving = QuorumReport { slot: Slot(7), needed: 2, replicas: replicas.into(), lists };
+        let message = of_report(FailureReason::NotApplied, "not written", moving).message;
+        let named = "of the replicas before the change 2 of 3 have to answer: nodes 1, 2 did not. 2 of the 5";
+        assert!(message.contains(named) && !message.contains("after"), "{message}");
     }
 
     fn layout() -> PublishedLayout {

@@ -108,7 +108,8 @@ impl Assessor {
         for problem in trust.problems() {
             assessment.worsen(&problem);
         }
-        if let Some(remark) = trust.remark() {
+        // It is a remark on a node that serves. Why another one does not is all that its detail says.
+        if let Some(remark) = trust.remark().filter(|_| status.unready.is_none()) {
             assessment.add(remark);
         }
         assessment

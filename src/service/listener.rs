@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -27,6 +27,7 @@ use crate::shares::{Accounts, Full, Kind, Owner, Taken};
 use crate::tls::{Accepted, Caller, Door, NodeTls};
 
 use super::descriptors;
+use super::streams::Streams;
 
 /// The longest time from the start of a connection to the end of its greeting. A client greets in its first packet.
 const GREETING_TIME_MAX: Duration = Duration::from_secs(5);
@@ -85,6 +86,7 @@ pub(crate) struct Connection {
     stream: Accepted,
     greeting: Option<Greeting>,
     _places: (Vec<Taken>, Vec<OwnedSemaphorePermit>),
+    streams: Streams,
 }
 
 /// A greeting that is not complete yet.
@@ -208,7 +210,7 @@ impl Listener {
             ends_at: Box::pin(tokio::time::sleep(GREETING_TIME_MAX)),
         });
         let stream = Accepted::new(stream, self.tls.as_ref(), self.door);
-        Some(Connection { stream, greeting, _places: places })
+        Some(Connection { stream, greeting, _places: places, streams: Streams::default() })
     }
 }
 
@@ -270,6 +272,11 @@ impl Connection {
         self.stream.poll_readable(context)
     }
 
+    /// Runs the tasks of its streams, where it speaks HTTP/2.
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
     /// Who is at the other end.
     pub(crate) fn caller(&self) -> &Caller {
         self.stream.caller()
@@ -292,6 +299,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        ready!(self.streams.poll_room(context));
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         let Some(greeting) = &mut self.greeting else { return polled };

@@ -98,10 +98,11 @@ fn slots_of_many_records_and_of_few_are_emptied_and_those_between_stay() {
 }
 
 #[test]
-fn size_of_keys_and_values_is_known_about_and_overwritten_versions_do_not_count() {
+fn number_and_size_of_keys_are_known_about_and_overwritten_versions_do_not_count() {
     every_store(|store| {
-        let mut expected = 0;
+        let (mut expected, mut keys) = (0, 0);
         for (count, percent) in [(300, 0), (6_000, 5)] {
+            keys += count as u64;
             for version in 1..=2 {
                 let record = |number: usize| {
                     // Spread over all slots, as hashed keys are.
@@ -119,8 +120,14 @@ fn size_of_keys_and_values_is_known_about_and_overwritten_versions_do_not_count(
                 }
                 store.persist(&Batch { records, ..Batch::default() }).expect("persisted");
             }
-            let found = store.statistics().data_bytes;
-            assert!(found.abs_diff(expected) * 100 <= expected * percent, "{found} for {expected}");
+            // A restart forgets nothing of either.
+            for is_reopened in [false, true] {
+                let found = store.statistics();
+                let is_near = |found: u64, expected: u64| found.abs_diff(expected) * 100 <= expected * percent;
+                assert!(is_near(found.data_bytes, expected), "{is_reopened}: {found:?} for {expected}");
+                assert!(is_near(found.keys_estimate, keys), "{is_reopened}: {found:?} for {keys}");
+                store.reopen().expect("reopened");
+            }
         }
     });
 }

@@ -65,6 +65,19 @@ pub enum FileError {
     },
 }
 
+impl FileError {
+    /// The file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        match self {
+            Self::Unreadable { file, .. }
+            | Self::NotPem { file, .. }
+            | Self::Certificate { file, .. }
+            | Self::Key { file, .. } => file,
+        }
+    }
+}
+
 /// A certificate with its key.
 #[derive(Clone, Debug)]
 pub struct Own {

@@ -508,6 +508,8 @@ async fn walk_redis(secured: &Secured, callers: &[Caller]) {
             "scan" => words[1] = b"0",
             "keys" => words[1] = b"*",
             "qcas" => words[2] = version,
+            // Without an option it reads alone.
+            "getex" => words.push(b"PERSIST"),
             _ => {}
         }
         for caller in callers {

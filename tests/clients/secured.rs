@@ -21,6 +21,7 @@ const REVOKED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A cluster whose first administrator is made, and its CA in the folder `ca`.
 pub struct Secured {
+    /// Its nodes. What waits for them by plain text waits in vain.
     pub cluster: Cluster,
     /// The token of the case, and its rights.
     token: PathBuf,
@@ -28,6 +29,7 @@ pub struct Secured {
 }
 
 impl Secured {
+    /// Starts the nodes, and makes the first administrator.
     pub async fn start() -> Self {
         let cluster = Cluster::prepare(&Plan { seed: 7, ..Plan::default() });
         let mut secured = Self { cluster, token: PathBuf::new(), rights: Vec::new() };

@@ -46,9 +46,9 @@ fn quorate(cluster: &Cluster, arguments: &[&str]) -> Command {
 }
 
 /// The output of the program, with `input` on stdin.
-fn with_input(mut command: Command, input: &str) -> Output {
+fn with_input(mut command: Command, input: impl AsRef<[u8]>) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(input.as_ref()).unwrap();
     child.wait_with_output().unwrap()
 }
 
@@ -449,10 +449,22 @@ fn bad_address_in_the_environment_is_said_to_come_from_there() {
             assert!(parts.iter().all(|part| said.contains(part)), "{given:?} {command:?}: {said}");
         }
     }
-    // A command that asks no node ignores the variable.
+    let output = process::command().args(["get", "k"]).env("QUORATE_CA", "").output().unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("QUORATE_CA is empty: unset it"), "{said}");
+    // A command that asks no node ignores the variables.
     let arguments = ["locate", "a", "--cluster", "examples/3-local-nodes/cluster.yml"];
-    let output = process::command().args(arguments).env("QUORATE_ADDRESS", "").output().unwrap();
+    let folder = TempDir::with_prefix("quorate-test-").unwrap();
+    let contexts = folder.path().join("contexts.yml");
+    std::fs::write(&contexts, "x: broken\n").unwrap();
+    let locate = |arguments: &[&str]| {
+        let mut command = process::command();
+        command.args(arguments).env("QUORATE_ADDRESS", "").env("QUORATE_CONTEXTS", &contexts).output().unwrap()
+    };
+    let output = locate(&arguments);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let output = process::command().args(["get", "k"]).env("QUORATE_CONTEXTS", &contexts).output().unwrap();
+    assert!(text(&output.stderr).contains("contexts.yml:1: x: unknown key"), "{}", text(&output.stderr));
 }
 
 /// Runs `command` with other files in the place of some of the system's, as `mount --bind` puts them there.

@@ -36,10 +36,18 @@ async fn options_of_the_shell_hold_for_its_commands_and_its_end_is_the_end() {
         ("get 'a", "quote"),
         ("gte a", "gte"),
     ] {
-        let output = with_input(quorate(&cluster, &["shell"]), &format!("{line}\n"));
+        let output = with_input(quorate(&cluster, &["shell"]), format!("{line}\n"));
         let said = text(&output.stderr);
         assert!(output.status.code() == Some(2) && said.contains(part), "{line}: {said}");
     }
+    let output = with_input(quorate(&cluster, &["shell"]), b"foo\nset \xff 1\nset after 1\nget after\n");
+    let (told, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(said.contains("quorate: line 1: unrecognized subcommand 'foo'") && !said.contains("Usage"), "{said}");
+    assert!(said.contains("quorate: line 2: it is no UTF-8, and is passed over"), "{said}");
+    assert_eq!((told.lines().last(), output.status.code()), (Some("1"), Some(2)), "the lines after it are run");
+    let help = with_input(quorate(&cluster, &["shell"]), "help\n");
+    let help = text(&help.stdout);
+    assert!(help.contains("locate ") && !help.contains("serve "), "{help}");
     let output = with_input(quorate(&cluster, &["shell"]), "get b --if-never\nset b 1 --if-present\nget a\n");
     assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
 }

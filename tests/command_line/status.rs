@@ -14,7 +14,14 @@ async fn monitor_learns_from_the_exit_code_how_many_failures_are_tolerated() {
     let mut cluster = Cluster::start_as(&plan(&["1", "2", "3"])).await;
     let code = |cluster: &Cluster, arguments: &[&str]| quorate(cluster, arguments).output().unwrap().status.code();
     assert_eq!(code(&cluster, &["status", "--require-tolerance", "1"]), Some(0));
-    assert_eq!(code(&cluster, &["status", "--require-tolerance", "2"]), Some(6));
+    let refused = quorate(&cluster, &["status", "--require-tolerance", "2"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(6));
+    let why = "fewer failures are tolerated than --require-tolerance 2 asks for";
+    assert!(text(&refused.stderr).contains(why), "{refused:?}");
+    let json = quorate(&cluster, &["status", "--json"]).output().unwrap();
+    let json: Json = serde_json::from_slice(&json.stdout).unwrap();
+    let always = (&json["configuration"], &json["waiting"], &json["problem"]);
+    assert_eq!(always, (&0.into(), &Json::Array(Vec::new()), &Json::Null), "{json}");
     cluster.nodes[2].kill();
     poll("the loss to be seen", Duration::from_secs(20), async || {
         match code(&cluster, &["status", "--require-tolerance", "1"]) {

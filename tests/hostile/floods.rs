@@ -94,10 +94,7 @@ pub async fn run(doors: Doors, until: Instant, next: Next, reads: bool) -> Made 
     }
     let mut all = Made::default();
     while let Some(made) = connections.join_next().await {
-        let made = made.expect("no panic");
-        all.connections += made.connections;
-        all.sent += made.sent;
-        all.closed += made.closed;
+        all += made.expect("no panic");
     }
     all
 }

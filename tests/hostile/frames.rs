@@ -10,6 +10,7 @@ pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
 pub const END_HEADERS: u8 = 4;
@@ -85,7 +86,7 @@ pub fn kinds(mut bytes: &[u8]) -> (Vec<u8>, &[u8]) {
 fn frames_are_written_and_read() {
     let mut bytes = Vec::new();
     frame(&mut bytes, PING, 0, 0, b"12345678");
-    data(&mut bytes, 3, &[7; FRAME_BYTES_MAX + 1]);
+    data(&mut bytes, 3, &vec![7; FRAME_BYTES_MAX + 1]);
     assert_eq!(&bytes[..9], b"\0\0\x08\x06\0\0\0\0\0");
     bytes.extend_from_slice(b"\0\0\x01\x07");
     let (found, rest) = kinds(&bytes);

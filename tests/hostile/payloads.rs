@@ -12,6 +12,7 @@ use prost::Message as _;
 use quorate::api::cluster_client::ClusterClient;
 use quorate::api::{Entry, SetRequest, entry};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -19,7 +20,10 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use super::frames::{CONTINUATION, END_HEADERS, GOAWAY, HEADERS, PREFACE, RST_STREAM, data, field, frame, head, kinds};
+use super::frames::{
+    CONTINUATION, END_HEADERS, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, WINDOW_UPDATE, data, field, frame, head,
+    kinds,
+};
 use super::slow::{count, is_closed, open};
 use super::{Doors, Made};
 
@@ -36,11 +40,7 @@ where
         running.spawn(once());
     }
     while let Some(made) = running.join_next().await {
-        let made = made.expect("no panic");
-        all.connections += made.connections;
-        all.sent += made.sent;
-        all.closed += made.closed;
-        all.refused += made.refused;
+        all += made.expect("no panic");
         if Instant::now() < until {
             running.spawn(once());
         }
@@ -48,9 +48,31 @@ where
     all
 }
 
+/// A connection of HTTP/2 on which the node has given its large windows, which it does after the first frames.
+async fn open_h2(address: &str) -> Option<TcpStream> {
+    let mut stream = open(address).await?;
+    let mut beginning = PREFACE.to_vec();
+    frame(&mut beginning, PING, 0, 0, b"windows?");
+    stream.write_all(&beginning).await.ok()?;
+    let (mut said, mut part) = (Vec::new(), [0; 4_096]);
+    while !kinds(&said).0.contains(&WINDOW_UPDATE) {
+        let read = tokio::time::timeout(ANSWER_TIME_MAX, stream.read(&mut part)).await.ok()?.ok()?;
+        said.extend_from_slice(&part[..read]);
+        if read == 0 {
+            return None;
+        }
+    }
+    Some(stream)
+}
+
 /// What a node says to these bytes on a connection of their own, until it closes that or is silent for a time.
 async fn said(address: &str, bytes: &[u8], silent_for: Duration) -> (Vec<u8>, bool) {
-    let Some(mut stream) = open(address).await else { return (Vec::new(), true) };
+    said_on(open(address).await, bytes, silent_for).await
+}
+
+/// The same on a connection.
+async fn said_on(stream: Option<TcpStream>, bytes: &[u8], silent_for: Duration) -> (Vec<u8>, bool) {
+    let Some(mut stream) = stream else { return (Vec::new(), true) };
     // The node may close before it has read all.
     let _ = tokio::time::timeout(silent_for, stream.write_all(bytes)).await;
     let mut answer = Vec::new();
@@ -108,7 +130,7 @@ pub async fn endless_bodies(doors: Doors, until: Instant) -> Made {
     /// A window's worth on each connection of HTTP/2: 16 MiB for all its streams.
     const STREAMS: u32 = 50;
     const PART: usize = 300 << 10;
-    let mut h2 = PREFACE.to_vec();
+    let mut h2 = Vec::new();
     for number in 0..STREAMS {
         let stream = number * 2 + 1;
         frame(&mut h2, HEADERS, END_HEADERS, stream, &head("/api.Cluster/Set", &[]));
@@ -127,10 +149,12 @@ pub async fn endless_bodies(doors: Doors, until: Instant) -> Made {
         tasks.spawn(async move {
             let (address, bytes) = &cases[number % 2];
             let mut made = Made::default();
-            let Some(mut stream) = open(address).await else { return made };
+            let is_h2 = number % 2 == 0;
+            let opened = if is_h2 { open_h2(address).await } else { open(address).await };
+            let Some(mut stream) = opened else { return made };
             made.connections = 1;
             let sent = tokio::time::timeout_at(until.into(), stream.write_all(bytes)).await;
-            made.sent = if number % 2 == 0 { STREAMS.into() } else { 1 };
+            made.sent = if is_h2 { STREAMS.into() } else { 1 };
             let mut answer = Vec::new();
             let mut part = vec![0; 16 << 10];
             while let Ok(Ok(read)) = tokio::time::timeout_at(until.into(), stream.read(&mut part)).await {
@@ -140,9 +164,9 @@ pub async fn endless_bodies(doors: Doors, until: Instant) -> Made {
                 answer.extend_from_slice(&part[..read]);
             }
             made.closed = u64::from(matches!(sent, Ok(Err(_))) || is_closed(&stream));
-            made.refused = if number % 2 == 0 {
+            made.refused = if is_h2 {
                 // The status of a refusal stands in a head.
-                count(kinds(&answer).0.iter().filter(|kind| **kind == HEADERS).count())
+                count(kinds(&answer).0.split(|kind| *kind == HEADERS).count() - 1)
             } else {
                 u64::from(answer.starts_with(b"HTTP/1.1 429"))
             };
@@ -151,11 +175,7 @@ pub async fn endless_bodies(doors: Doors, until: Instant) -> Made {
     }
     let mut all = Made::default();
     while let Some(made) = tasks.join_next().await {
-        let made = made.expect("no panic");
-        all.connections += made.connections;
-        all.sent += made.sent;
-        all.closed += made.closed;
-        all.refused += made.refused;
+        all += made.expect("no panic");
     }
     all
 }
@@ -181,7 +201,7 @@ fn bomb(zeros: usize) -> Vec<u8> {
 pub async fn gzip_bombs(doors: Doors, until: Instant) -> Made {
     const STREAMS: u32 = 40;
     let [bomb, too_large] = [60, 70].map(|mib| bomb(mib << 20));
-    let mut h2 = PREFACE.to_vec();
+    let mut h2 = Vec::new();
     for number in 0..STREAMS {
         let stream = number * 2 + 1;
         frame(&mut h2, HEADERS, END_HEADERS, stream, &head("/api.Cluster/Set", &[("grpc-encoding", "gzip")]));
@@ -193,8 +213,9 @@ pub async fn gzip_bombs(doors: Doors, until: Instant) -> Made {
     repeated(2, until, || {
         let (bytes, doors) = (Arc::clone(&bytes), doors.clone());
         async move {
-            let (answer, _) = said(&doors.grpc, &bytes.0, Duration::from_secs(1)).await;
-            let refused = count(kinds(&answer).0.iter().filter(|kind| **kind == HEADERS).count());
+            let stream = open_h2(&doors.grpc).await;
+            let (answer, _) = said_on(stream, &bytes.0, Duration::from_secs(1)).await;
+            let refused = count(kinds(&answer).0.split(|kind| *kind == HEADERS).count() - 1);
             assert!(refused > 0, "bombs are refused");
             let (answer, _) = said(&doors.http, &bytes.1, Duration::from_millis(100)).await;
             let text = String::from_utf8_lossy(&answer).into_owned();

@@ -59,8 +59,7 @@ impl MovingNames {
             .stdin(Stdio::null())
             .output()
             .expect("a program can be started");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (said, problems) = (text(&ran.stdout), text(&ran.stderr));
+        let (said, problems) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
         println!("{said}");
         assert!(ran.status.success() && said.contains("1 passed"), "{test}: {}\n{said}\n{problems}", ran.status);
         None
@@ -80,7 +79,8 @@ impl MovingNames {
 
     /// In one step: others read it meanwhile.
     fn write(&self) {
-        let text: String = self.addresses.iter().map(|(name, address)| format!("{name} {address}\n")).collect();
+        let lines: Vec<String> = self.addresses.iter().map(|(name, address)| format!("{name} {address}")).collect();
+        let text = lines.join("\n") + "\n";
         let new = self.file.with_extension("new");
         fs::write(&new, text).and_then(|()| fs::rename(&new, &self.file)).expect("the file can be written");
     }

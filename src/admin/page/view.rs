@@ -25,7 +25,7 @@ pub(super) async fn state(service: &Service) -> Result<Json, String> {
     let status = status.map_err(|_| stuck())?.map_err(|ended| ended.to_string())?;
     let info = api::ClusterInfoResponse::from(service.cluster_seen(deadline).await.map_err(|_| stuck())?);
     // A node that is away may take all of the time.
-    let members = service.members_seen(deadline).await;
+    let members = service.members_seen(deadline).await.ok();
     let layout = service.node().layout();
     let answers = ask_all(&info, &[], &|id| service.dialer_of(id), HEALTH_TIME_MAX).await;
     let report = Report::new(layout.old(), layout.new_placement(), members, rows(&info, &answers));

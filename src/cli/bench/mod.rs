@@ -37,6 +37,10 @@ use watchers::Watchers;
 use workload::{Observer, Workload};
 
 impl Bench {
+    pub(super) fn asks_a_node(&self) -> bool {
+        !self.serve_noop && self.target == Target::Cluster
+    }
+
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
         if self.serve_noop {
             return noop::serve(self.value_bytes).await;

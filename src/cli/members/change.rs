@@ -5,16 +5,20 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::text::{Moving, moving, plan_text, reaches_wish, rest_text};
 use crate::api;
 use crate::cli::output::{print, report, say};
 use crate::cli::{CliError, Exit, Global};
 use crate::client::{Client, ClientError};
+use crate::service::cluster_report::HEALTH_TIME_MAX;
 use crate::wire::failure::FailureReason;
 
 /// The time between two looks at how far the nodes are.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// How long a command waits, at its end, until all members know the new configuration.
+const KNOWN_TIME_MAX: Duration = Duration::from_secs(5);
 /// How far apart the two looks are by which `quorate members` estimates the time left.
 const ESTIMATE_OVER: Duration = Duration::from_secs(1);
 /// The rate of a change is that of so many looks.
@@ -155,6 +159,7 @@ async fn watch_to_end(
 ) -> Result<Exit, CliError> {
     match watch(client, number, !global.json).await {
         End::Stable(members) if reaches_wish(&members, wish) => {
+            wait_until_known(&members, global).await;
             done(global, members.number, "done");
             Ok(Exit::Done)
         }
@@ -165,6 +170,25 @@ async fn watch_to_end(
         End::Other { number } => Err(other_change(number)),
         End::Interrupted => Ok(interrupted()),
     }
+}
+
+/// Waits until the members that answer know the configuration, so that the next command finds it, whichever of them it asks. One
+/// that does not answer is not waited for.
+async fn wait_until_known(members: &api::MembersGetResponse, global: &Global) {
+    let Ok(dialer) = global.dialer() else { return };
+    let number = members.number;
+    let mut asking = JoinSet::new();
+    for member in members.members.iter().filter(|member| member.in_new) {
+        let builder = Client::builder().address(&member.address).dialer(dialer.clone()).follow_members(false);
+        let Ok(client) = builder.deadline(HEALTH_TIME_MAX).build() else { continue };
+        asking.spawn(async move {
+            while client.members().await.is_ok_and(|members| members.number < number) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        });
+    }
+    // The change is made, whoever has not heard of it by then.
+    let _ = tokio::time::timeout(KNOWN_TIME_MAX, asking.join_all()).await;
 }
 
 /// Watches until the configuration after `number` is there, or one after that.
@@ -254,7 +278,7 @@ fn confirmed(question: &str) -> Result<bool, CliError> {
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
-fn done(global: &Global, number: u64, text: &str) {
+pub(super) fn done(global: &Global, number: u64, text: &str) {
     let shown = if global.json {
         json!({ "result": text, "number": number }).to_string()
     } else {

@@ -6,6 +6,7 @@
 mod change;
 pub(super) mod text;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -13,9 +14,10 @@ use clap::{Args, Subcommand};
 use super::config_check::read;
 use super::output::{print, print_json};
 use super::{CliError, Exit, Global};
-use crate::api;
+use crate::api::{self, MemberFate};
 use crate::client::Client;
 use crate::config::{ClusterConfig, File};
+use crate::service::cluster_report::{HEALTH_TIME_MAX, ask_all};
 use crate::service::members::text::{cluster_yml, members_json, plan_json, weight_json};
 use change::Change;
 use text::{members_text, plan_text};
@@ -112,7 +114,8 @@ struct Apply {
 ///
 /// For a node that lost its disk, or moved to another machine without it. Start it with a fresh folder:
 /// `quorate serve NODE_FILE CLUSTER_FILE --join`. It waits, and `quorate members` lists it with its new identity. The old
-/// identity is refused for ever afterwards, even if its disk is found again. Nothing moves but the copies that it lost.
+/// identity is refused for ever afterwards, even if its disk is found again. Nothing moves but the copies that it lost. Run it
+/// again to go on watching: where the node has its place, it says so and ends with code 0.
 ///
 /// --force and the exit codes as those of apply.
 #[derive(Debug, Args)]
@@ -219,10 +222,17 @@ impl Plan {
         let client = global.client()?;
         let wish = wish_of_file(&self.file, &client).await?.wish;
         let plan = client.plan_members(wish).await?;
+        let warnings = warnings(&plan, global).await?;
         if global.json {
-            print_json(&plan_json(&plan))?;
+            let mut json = plan_json(&plan);
+            json["warnings"] = warnings.into();
+            print_json(&json)?;
         } else {
-            print(plan_text(&plan).as_bytes())?;
+            let mut text = plan_text(&plan);
+            for warning in warnings {
+                let _ = writeln!(text, "warning: {warning}");
+            }
+            print(text.as_bytes())?;
         }
         Ok(Exit::Done)
     }
@@ -241,8 +251,31 @@ impl Replace {
         let client = global.client()?;
         let present = client.members().await?;
         let wish = text::replacement(&present, &self.id, self.identity.as_deref()).map_err(CliError::bad_input)?;
+        if !present.changing && text::reaches_wish(&present, &wish) {
+            change::done(
+                global,
+                present.number,
+                &format!("node {} has this place already, and no other waits for it", self.id),
+            );
+            return Ok(Exit::Done);
+        }
         Change { present, wish }.apply(&client, self.yes, self.force, global).await
     }
+}
+
+/// What is wrong, as seen from here, with the addresses that are new in a plan.
+async fn warnings(plan: &api::MembersPlanResponse, global: &Global) -> Result<Vec<String>, CliError> {
+    let is_new =
+        |fate: MemberFate| matches!(fate, MemberFate::FateAdded | MemberFate::FateReplaced | MemberFate::FateMoved);
+    let new = plan.differences.iter().filter(|difference| is_new(difference.fate()));
+    let nodes: Vec<api::StorageNode> = new
+        .map(|node| api::StorageNode { id: node.id.clone(), address: node.address.clone(), ..Default::default() })
+        .collect();
+    let info = api::ClusterInfoResponse { storage_nodes: nodes, ..Default::default() };
+    let dialer = global.dialer()?;
+    let answers = ask_all(&info, &[], &|_| dialer.clone(), HEALTH_TIME_MAX).await;
+    let warning = |node: &api::StorageNode| text::address_warning(node, answers.get(&node.address)?);
+    Ok(info.storage_nodes.iter().filter_map(warning).collect())
 }
 
 /// The wish of a cluster.yml, for the members that there are.

@@ -169,6 +169,22 @@ pub(super) fn plan_text(plan: &api::MembersPlanResponse) -> String {
     text
 }
 
+/// The warning that a node does not answer at its address. `None` where it does.
+pub(super) fn address_warning(node: &api::StorageNode, answer: &Result<api::HealthResponse, String>) -> Option<String> {
+    let api::StorageNode { id, address, .. } = node;
+    match answer {
+        Ok(health) if health.node_id == *id => None,
+        Ok(health) => Some(format!(
+            "node {} answers at {address}, where the file has node {id}: correct the address",
+            health.node_id
+        )),
+        Err(reason) => Some(format!(
+            "node {id} does not answer at {address} from here ({reason}): start it, or correct the address, unless the nodes alone \
+             reach it"
+        )),
+    }
+}
+
 /// What a change does to the weight and zone of a member.
 fn site_text(difference: &api::MemberDifference) -> String {
     let mut text = String::new();
@@ -305,6 +321,8 @@ mod tests {
         let mut members = three();
         let refused = |members: &api::MembersGetResponse, id, identity| replacement(members, id, identity).unwrap_err();
         assert!(refused(&members, "9", None).contains("there is no member \"9\""));
+        assert!(reaches_wish(&members, &replacement(&members, "2", None).unwrap()), "it has its place already");
+        members.members[1].reached = false;
         assert!(refused(&members, "2", None).contains("no node 2 waits to join"));
         members.waiting.extend([waiting("2", "a"), waiting("3", "b")]);
         let wish = replacement(&members, "2", None).unwrap();
@@ -315,6 +333,17 @@ mod tests {
         assert!(refused(&members, "2", None).contains("2 nodes 2 wait to join: name one with --identity: aaaa"));
         assert_eq!(replacement(&members, "2", Some("CC")).unwrap().members[2].identity, "c".repeat(32));
         assert!(refused(&members, "2", Some("dd")).contains("of identity dd"));
+    }
+
+    #[test]
+    fn address_where_no_node_or_another_one_answers_is_warned_of() {
+        let node = api::StorageNode { id: "4".into(), address: "n4:8001".into(), ..Default::default() };
+        let health = |id: &str| Ok(api::HealthResponse { node_id: id.into(), ..Default::default() });
+        assert_eq!(address_warning(&node, &health("4")), None);
+        let other = address_warning(&node, &health("5")).unwrap();
+        assert!(other.contains("node 5 answers at n4:8001, where the file has node 4"), "{other}");
+        let nobody = address_warning(&node, &Err("Connection refused".into())).unwrap();
+        assert!(nobody.contains("node 4 does not answer at n4:8001 from here (Connection refused)"), "{nobody}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod history;
 mod words;
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::io::{BufRead as _, IsTerminal as _, Read as _};
 
 use clap::parser::ValueSource;
@@ -30,6 +31,8 @@ use history::HistoryFile;
 /// The commands that run in the shell. The others wait for signals of their own, or have nothing to do with a cluster.
 const COMMANDS: [&str; 12] =
     ["get", "set", "delete", "add", "list", "watch", "tables", "status", "top", "repair", "members", "locate"];
+/// The words that list the commands.
+const HELP: [&str; 2] = ["help", "--help"];
 /// The words that end it.
 const END: [&str; 2] = ["exit", "quit"];
 /// The longest line: a value, its key and its options.
@@ -50,7 +53,7 @@ Tab completes commands, options, tables and keys. help lists commands, help set 
 /// write a value are not: the file of history has no values. Ctrl-C ends the command that runs.
 ///
 /// From a pipe each line is a command, and answers follow each other. A get prints its value on one line: as `list --values`
-/// does it, and an empty line where there is no value. The exit code is that of the last line that failed.
+/// does it, and an empty line where there is no value. Errors name the line. The exit code is that of the last line that failed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -91,7 +94,7 @@ impl Session {
         let editing = tokio::task::spawn_blocking(move || edit(assistant, &lines, &may_go_on));
         while let Some(line) = typed.recv().await {
             tokio::select! {
-                _ = self.run(&line) => {}
+                _ = self.run(&line, "") => {}
                 interrupted = tokio::signal::ctrl_c() => {
                     if let Err(error) = interrupted {
                         say(&format!("cannot listen for Ctrl-C: {error}"));
@@ -107,20 +110,35 @@ impl Session {
 
     /// Runs the commands of stdin. The exit code is that of the last one that failed.
     async fn read_all(self) -> Result<Exit, CliError> {
-        let (lines, mut read) = mpsc::channel::<Result<String, CliError>>(1);
+        let (lines, mut read) = mpsc::channel::<Result<String, Unusable>>(1);
         // A thread of its own: a read of a pipe cannot be given up. It ends with stdin.
         std::thread::spawn(move || {
             let mut stdin = std::io::stdin().lock();
             while let Some(line) = next_line(&mut stdin) {
-                let is_last = line.is_err();
+                let is_last = matches!(line, Err(Unusable::Ends(_)));
                 if lines.blocking_send(line).is_err() || is_last {
                     return;
                 }
             }
         });
         let mut last = Exit::Done;
+        let mut number = 0_u64;
         while let Some(line) = read.recv().await {
-            match self.run(&line?).await {
+            number += 1;
+            let place = format!("line {number}: ");
+            let exit = match line {
+                Ok(line) => self.run(&line, &place).await,
+                // The next line begins behind it.
+                Err(Unusable::NoText) => {
+                    say(&format!("{place}it is no UTF-8, and is passed over: use --file FILE for binary values"));
+                    Some(Exit::BadInput)
+                }
+                Err(Unusable::Ends(error)) => {
+                    let message = format!("{place}{}; this line and those after it are not run", error.message);
+                    return Err(CliError { message, ..error });
+                }
+            };
+            match exit {
                 None => break,
                 Some(Exit::Done) => {}
                 Some(failed) => last = failed,
@@ -129,8 +147,8 @@ impl Session {
         Ok(last)
     }
 
-    /// Runs a line. `None` if it ends the shell.
-    async fn run(&self, line: &str) -> Option<Exit> {
+    /// Runs a line. `None` if it ends the shell. Its errors begin with `place`.
+    async fn run(&self, line: &str, place: &str) -> Option<Exit> {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             return Some(Exit::Done);
@@ -138,18 +156,23 @@ impl Session {
         if END.contains(&line) {
             return None;
         }
+        if HELP.contains(&line) {
+            // If that fails, nobody is left to tell.
+            let _ = print(help().as_bytes());
+            return Some(Exit::Done);
+        }
         let cli = match self.parse(line) {
             Ok(cli) => cli,
-            Err(Unread::Told(exit)) => return Some(exit),
+            Err(Unread::Answered) => return Some(Exit::Done),
             Err(Unread::Why(problem)) => {
-                say(&problem);
+                say(&format!("{place}{problem}"));
                 return Some(Exit::BadInput);
             }
         };
         // The shell is a command of its own, and the future of its commands would contain itself.
         let running: std::pin::Pin<Box<dyn Future<Output = Result<Exit, CliError>> + '_>> = Box::pin(dispatch(cli));
         Some(running.await.unwrap_or_else(|error| {
-            say(&error.message);
+            say(&format!("{place}{}", error.message));
             error.exit
         }))
     }
@@ -162,9 +185,12 @@ impl Session {
         }
         let arguments = std::iter::once("quorate".to_owned()).chain(words).map(OsString::from);
         let told = |error: clap::Error| {
+            if error.use_stderr() {
+                return Unread::Why(first_part(&error.to_string()));
+            }
             // Help is an answer, and clap sends it to stdout. If that fails, nobody is left to tell.
             let _ = error.print();
-            Unread::Told(if error.use_stderr() { Exit::BadInput } else { Exit::Done })
+            Unread::Answered
         };
         let matches = Cli::command().try_get_matches_from(arguments).map_err(told)?;
         let mut cli = Cli::from_arg_matches(&matches).map_err(|error| told(error.format(&mut Cli::command())))?;
@@ -200,9 +226,37 @@ impl Session {
 
 /// Why a line is no command.
 enum Unread {
-    /// clap has told why, or has printed its help.
-    Told(Exit),
+    /// clap has printed its help.
+    Answered,
     Why(String),
+}
+
+/// Why a line of stdin cannot be used.
+#[derive(Debug)]
+enum Unusable {
+    /// It is no UTF-8.
+    NoText,
+    /// Nor can the lines after it.
+    Ends(CliError),
+}
+
+/// What clap says of a mistake, without the usage of the program, which the shell has its own of.
+fn first_part(text: &str) -> String {
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let said: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information")).collect();
+    let said = said.join("; ");
+    said.strip_prefix("error: ").unwrap_or(&said).to_owned()
+}
+
+/// The commands of the shell, each with what it does.
+fn help() -> String {
+    let program = Cli::command();
+    let mut text = String::new();
+    for name in COMMANDS {
+        let about = program.find_subcommand(name).and_then(clap::Command::get_about);
+        let _ = writeln!(text, "{name:<10} {}", about.map(ToString::to_string).unwrap_or_default());
+    }
+    text + "help set explains a command; exit, quit or Ctrl-D ends\n"
 }
 
 fn takes_stdin(command: &Command) -> bool {
@@ -210,18 +264,16 @@ fn takes_stdin(command: &Command) -> bool {
 }
 
 /// The next line of `input`; `None` at its end.
-fn next_line(input: &mut impl std::io::BufRead) -> Option<Result<String, CliError>> {
+fn next_line(input: &mut impl std::io::BufRead) -> Option<Result<String, Unusable>> {
     let mut line = Vec::new();
-    let failed = |error| CliError::not_done(format!("stdin cannot be read: {error}"));
+    let failed = |error| Unusable::Ends(CliError::not_done(format!("stdin cannot be read: {error}")));
     match input.take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
         Ok(0) => None,
-        Ok(read) if read as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') => Some(Err(CliError::bad_input(
-            format!("a line of stdin has more than {LINE_BYTES_MAX} bytes: use --file FILE"),
-        ))),
-        Ok(_) => Some(
-            String::from_utf8(line)
-                .map_err(|_| CliError::bad_input("a line of stdin is no UTF-8: use --file FILE for binary values")),
-        ),
+        Ok(read) if read as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') => {
+            let problem = format!("it has more than {LINE_BYTES_MAX} bytes: use --file FILE");
+            Some(Err(Unusable::Ends(CliError::bad_input(problem))))
+        }
+        Ok(_) => Some(String::from_utf8(line).map_err(|_| Unusable::NoText)),
         Err(error) => Some(Err(failed(error))),
     }
 }
@@ -291,9 +343,10 @@ mod tests {
         assert_eq!(next_line(&mut input).unwrap().unwrap(), "get a\n");
         assert_eq!(next_line(&mut input).unwrap().unwrap(), "get b");
         assert!(next_line(&mut input).is_none());
-        assert_eq!(next_line(&mut &b"\xff\n"[..]).unwrap().unwrap_err().exit, Exit::BadInput);
+        assert!(matches!(next_line(&mut &b"\xff\n"[..]), Some(Err(Unusable::NoText))));
         let mut endless = std::io::BufReader::new(std::io::repeat(b'a'));
-        assert_eq!(next_line(&mut endless).unwrap().unwrap_err().exit, Exit::BadInput);
+        let ends = next_line(&mut endless);
+        assert!(matches!(&ends, Some(Err(Unusable::Ends(error))) if error.exit == Exit::BadInput), "{ends:?}");
     }
 
     #[tokio::test]
@@ -310,13 +363,20 @@ mod tests {
             (&["n3:3".into()][..], 1, true)
         );
         assert!(cli.global.shell.is_some_and(|shell| shell.client.is_none()));
-        for (line, part) in [("serve a b", "outside of it"), ("set k", "stdin has"), ("get 'a", "quote")] {
+        for (line, part) in [
+            ("foo", "unrecognized subcommand 'foo'"),
+            ("serve a b", "outside of it"),
+            ("set k", "stdin has"),
+            ("get 'a", "quote"),
+        ] {
             let problem = match session.parse(line) {
                 Err(Unread::Why(problem)) => problem,
-                Err(Unread::Told(_)) => "told".to_owned(),
+                Err(Unread::Answered) => "answered".to_owned(),
                 Ok(_) => "accepted".to_owned(),
             };
-            assert!(problem.contains(part), "{line}: {problem}");
+            assert!(problem.contains(part) && !problem.contains("Usage"), "{line}: {problem}");
         }
+        let help = help();
+        assert!(help.starts_with("get ") && !help.contains("\nserve "), "{help}");
     }
 }

@@ -21,7 +21,7 @@ fn check_tells_kinds_apart_and_compares_them() {
         file("empty.yml", ""),
         file("none.yml", "{}"),
     ];
-    let shown: Vec<String> = check(&files)
+    let shown: Vec<String> = check(&files, &[])
         .into_iter()
         .map(|report| match report.outcome {
             Ok(checked) => format!("{}: {checked}", report.file.display()),
@@ -37,13 +37,13 @@ fn check_tells_kinds_apart_and_compares_them() {
     assert_eq!(shown[6], "other.yml:1: clusters: unknown key (did you mean cluster?): accepted are node, cluster");
     assert_eq!(shown[7], "empty.yml: the file is empty: accepted is one mapping with the key node or cluster");
     assert_eq!(shown[8], "none.yml:1: node: missing: give the key node or the key cluster");
-    assert!(check(&[file("n9.yml", &stranger)])[0].outcome.is_ok(), "there is no cluster to compare it with");
+    assert!(check(&[file("n9.yml", &stranger)], &[])[0].outcome.is_ok(), "there is no cluster to compare it with");
 }
 
 #[test]
 fn check_remarks_on_addresses_of_http_that_nobody_reaches() {
     let remarks = |lines: &str| -> Vec<String> {
-        let reports = check(&[file("n.yml", &format!("{NODE}{lines}  insecure: true\n"))]);
+        let reports = check(&[file("n.yml", &format!("{NODE}{lines}  insecure: true\n"))], &[]);
         assert!(reports[0].outcome.is_ok(), "{reports:?}");
         reports[0].remarks.iter().map(ToString::to_string).collect()
     };
@@ -68,7 +68,7 @@ fn check_remarks_on_addresses_that_cannot_be_the_same() {
     let remarks = |local: &str, remote: &str| -> Vec<String> {
         let node = NODE.replace("127.0.0.1:8001", &format!("\"{local}\"")) + "  insecure: true\n";
         let cluster = CLUSTER.replace("127.0.0.1:8001", remote);
-        let reports = check(&[file("n.yml", &node), file("c.yml", &cluster)]);
+        let reports = check(&[file("n.yml", &node), file("c.yml", &cluster)], &[]);
         assert!(reports.iter().all(|report| report.outcome.is_ok()), "{reports:?}");
         reports.iter().flat_map(|report| &report.remarks).map(ToString::to_string).collect()
     };
@@ -107,7 +107,7 @@ fn node_that_others_reach_needs_tls_or_leave_to_go_without() {
         let cluster = CLUSTER.replace("127.0.0.1:8001", remote);
         let (node, cluster) = (file("n.yml", &node), file("c.yml", &cluster));
         let parsed = Config::parse(node, cluster, []).err().map(|error| error.to_string());
-        let checked = check(&[node, cluster])[0].outcome.clone().err().map(|error| error.to_string());
+        let checked = check(&[node, cluster], &[])[0].outcome.clone().err().map(|error| error.to_string());
         assert_eq!(parsed, checked, "both say the same");
         parsed
     };
@@ -230,7 +230,7 @@ fn shipped_examples_are_accepted() {
             assert_eq!(config.node.durability, Durability::Fsync);
             assert_eq!(config.node.operator_writes, is_local);
             assert_eq!(config.node.local_address.is_loopback(), is_local);
-            let reports = check(&[file(&name, node), file("cluster.yml", cluster)]);
+            let reports = check(&[file(&name, node), file("cluster.yml", cluster)], &[]);
             assert!(reports.iter().all(|report| report.remarks.is_empty()), "{reports:?}");
             if is_local {
                 let address = config.cluster.address(config.member());

@@ -37,7 +37,7 @@ fn address_of_an_unlisted_node_follows_from_its_id() {
     }
     let id_1 = id("quorate-1");
     let with = config.with_node(&id_1).unwrap();
-    let listed: Vec<&str> = with.parameters.node_ids.iter().map(|id| id.as_str()).collect();
+    let listed: Vec<&str> = with.parameters.node_ids.iter().map(crate::types::NodeId::as_str).collect();
     assert_eq!(listed, ["quorate-0", "quorate-1", "quorate-2"], "ids are in order");
     assert_eq!((with.parameters.sites.len(), with.unlisted.as_ref()), (3, Some(&id_1)));
     assert_eq!(config.with_node(&id("quorate-0")).unwrap().unlisted, None);
@@ -95,7 +95,7 @@ fn node_that_is_not_listed_is_checked_as_a_node_of_the_cluster() {
     );
     let (well, other_port, stranger) = (node("q-5", 8001), node("q-6", 9), node("r-3", 8001));
     let files = [file("c.yml", &text), file("a.yml", &well), file("b.yml", &other_port), file("d.yml", &stranger)];
-    let reports = check(&files);
+    let reports = check(&files, &[]);
     assert!(reports[1].outcome.is_ok() && reports[1].remarks.is_empty(), "{:?}", reports[1]);
     assert!(reports[2].outcome.is_ok() && reports[2].remarks[0].to_string().contains("q-6.p:8001"), "{:?}", reports[2]);
     assert_eq!(reports[3].outcome.as_ref().unwrap_err().to_string(), refused.replace("n.yml", "d.yml"));

@@ -242,8 +242,8 @@ fn bad_node_files_are_refused_with_one_line() {
         ("nod:\n  id: 1\n".into(), "etc/n.yml:1: nod: unknown key (did you mean node?): accepted is node".into()),
         (
             CLUSTER.into(),
-            "etc/n.yml:1: this is a cluster file where a node file is expected: give node.yml first, cluster.yml \
-             second"
+            "etc/n.yml:1: this is a cluster file where a node file is expected: give a node.yml here (`quorate serve` takes \
+             node.yml first, cluster.yml second)"
                 .into(),
         ),
         (format!("{NODE}cluster: {{}}\n"), "etc/n.yml:5: cluster: unknown key: accepted is node".into()),
@@ -448,7 +448,9 @@ fn bad_cluster_files_are_refused_with_one_line() {
     let cases: Vec<(String, String)> = vec![
         (
             NODE.into(),
-            "c.yml:1: this is a node file where a cluster file is expected: give node.yml first, cluster.yml second".into(),
+            "c.yml:1: this is a node file where a cluster file is expected: give a cluster.yml here (`quorate serve` takes \
+             node.yml first, cluster.yml second)"
+                .into(),
         ),
         (
             replace("replica_count: 3", "replica_count: 0"),

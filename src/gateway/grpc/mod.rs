@@ -23,16 +23,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use futures_util::stream;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
-use tonic::codegen::{BoxFuture, http};
+use tonic::codegen::{BoxFuture, Service as _, http};
 use tonic::server::NamedService;
 use tonic::transport::Server;
-use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
+use tracing::debug;
 
 use crate::api;
 use crate::api::clock_server::ClockServer;
@@ -83,23 +86,50 @@ pub async fn serve(
     health::report(&reporter, false).await;
     let frontend = Frontend::new(service, vec![route(health_server)]);
     let listener = Listener::for_clients(listener, &node);
-    let incoming = stream::unfold(listener, async |mut listener| {
-        let (connection, _) = listener.accept().await;
-        Some((Ok::<Connection, Infallible>(connection), listener))
-    });
-    let serving = server().serve_with_incoming_shutdown(frontend, incoming, shutdown.clone().cancelled_owned());
-    let closed_by_force = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(CLOSE_TIME_MAX).await;
-    };
+    let attend = |connection| attend(frontend.clone(), connection, shutdown.clone());
+    let serving = listener.attend(shutdown.clone(), attend);
     let following = async {
         health::follow(reporter, node).await;
         std::future::pending::<Infallible>().await
     };
     tokio::select! {
-        served = serving => served,
-        () = closed_by_force => Ok(()),
+        () = serving => Ok(()),
         never = following => match never {},
+    }
+}
+
+/// Answers the requests of one connection.
+async fn attend(frontend: Frontend, connection: Connection, shutdown: CancellationToken) {
+    let mut builder = Builder::new(connection.streams().clone()).http2_only();
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(SERVER_KEEP_ALIVE.interval)
+        .keep_alive_timeout(SERVER_KEEP_ALIVE.timeout)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .max_pending_accept_reset_streams(RESETS_PER_CONNECTION_MAX)
+        .max_header_list_size(METADATA_READ_BYTES_MAX);
+    let caller = connection.caller().clone();
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(caller.clone());
+        frontend.clone().call(request)
+    });
+    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(connection), service));
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            match tokio::time::timeout(CLOSE_TIME_MAX, served).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a connection of gRPC ended");
     }
 }
 
@@ -256,15 +286,6 @@ impl tonic::codegen::Service<http::Request<Body>> for Frontend {
         Box::pin(async move {
             answered.await.map(|response| observed(refusal::explained(response, access), Some(observation)))
         })
-    }
-}
-
-/// Who is at the other end of the connection goes with each request: links of nodes ask for it.
-impl Connected for Connection {
-    type ConnectInfo = Caller;
-
-    fn connect_info(&self) -> Caller {
-        self.caller().clone()
     }
 }
 

@@ -99,11 +99,15 @@ impl Gateway {
             }
             let info = api::ClusterInfoResponse::from(self.service.cluster(deadline).await?);
             // A node that is away may take all of the time.
-            let members = self.service.members_seen(deadline).await;
+            let (members, problem) = match self.service.members_seen(deadline).await {
+                Ok(members) => (Some(members), None),
+                Err(error) => (None, Some(error.message)),
+            };
             let answers = cluster_report::ask_all(&info, &[], &|id| self.service.dialer_of(id), time_max).await;
             let rows = cluster_report::rows(&info, &answers);
             let layout = self.service.node().layout();
-            let report = Report::new(layout.old(), layout.new_placement(), members, rows).as_json();
+            let report =
+                Report::new(layout.old(), layout.new_placement(), members, rows).with_problem(problem).as_json();
             *latest = Some((Instant::now(), report.clone()));
             Ok(report)
         };

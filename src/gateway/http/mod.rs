@@ -29,7 +29,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -115,7 +115,7 @@ impl Call {
 impl Gateway {
     /// Answers the requests of one connection.
     async fn attend(self: Arc<Self>, connection: Connection, shutdown: CancellationToken) {
-        let mut builder = Builder::new(TokioExecutor::new());
+        let mut builder = Builder::new(connection.streams().clone());
         builder
             .http1()
             .timer(TokioTimer::new())

@@ -352,14 +352,11 @@ impl Lines {
             if available.is_empty() {
                 return Ok(Line::End { has_rest: !line.is_empty() });
             }
-            let bytes_max = match known_max {
-                Some(bytes_max) => bytes_max,
-                None => {
-                    let (bytes_max, guard) = of_caller();
-                    self.guard = guard;
-                    *known_max.insert(bytes_max)
-                }
-            };
+            let bytes_max = *known_max.get_or_insert_with(|| {
+                let (bytes_max, guard) = of_caller();
+                self.guard = guard;
+                bytes_max
+            });
             let end = available.iter().position(|byte| *byte == b'\n');
             let part = &available[..end.unwrap_or(available.len())];
             // A CR before the end may come on top.

@@ -52,6 +52,28 @@ struct Incoming {
     taken: u64,
 }
 
+/// How long nothing has happened on a connection.
+#[derive(Default)]
+struct QuietTime {
+    quiet_ticks: u32,
+    amid_ticks: u32,
+    /// The requests that had been taken at the last tick.
+    taken: u64,
+}
+
+impl QuietTime {
+    /// Counts a tick. `waits`: an answer is not read, or nobody has said who this is. Whether the connection has had its time.
+    fn has_ended(&mut self, incoming: &Incoming, waits: bool) -> bool {
+        self.quiet_ticks += 1;
+        let is_amid = incoming.parser.is_amid(&incoming.buffer);
+        let ticks_max = if waits || is_amid { STALLED_TICKS_MAX } else { IDLE_TICKS_MAX };
+        // A request that comes byte by byte makes progress, and is late all the same.
+        self.amid_ticks = if is_amid && incoming.taken == self.taken { self.amid_ticks + 1 } else { 0 };
+        self.taken = incoming.taken;
+        self.quiet_ticks >= ticks_max || self.amid_ticks >= ARRIVAL_TICKS_MAX
+    }
+}
+
 /// Answers the requests of one connection.
 pub(super) async fn attend(
     gateway: Arc<Gateway>,
@@ -68,8 +90,7 @@ pub(super) async fn attend(
     let mut held: Option<Request> = None;
     let mut tick = pin!(tokio::time::sleep(TICK));
     let mut ends = pin!(shutdown.cancelled());
-    let mut quiet_ticks = 0;
-    let (mut amid_ticks, mut taken_before) = (0, 0);
+    let mut quiet = QuietTime::default();
     loop {
         while takes_more && pipeline.has_room() && outgoing.len() < UNSENT_BYTES_MAX {
             // Before its first bytes the other end has shown nothing.
@@ -131,7 +152,7 @@ pub(super) async fn attend(
             tick.as_mut().poll(context).map(|()| Ok(Event::Tick))
         });
         match event.await? {
-            Event::Progress => quiet_ticks = 0,
+            Event::Progress => quiet.quiet_ticks = 0,
             // Whole requests were taken before; part of one is no request.
             Event::End => {
                 takes_more = false;
@@ -144,14 +165,8 @@ pub(super) async fn attend(
             Event::Shutdown => takes_more = false,
             Event::Tick => {
                 tick.as_mut().reset(tokio::time::Instant::now() + TICK);
-                quiet_ticks += 1;
-                let is_amid = incoming.parser.is_amid(&incoming.buffer);
-                let is_stalled = !outgoing.is_empty() || is_amid || session.is_silent_stranger();
-                let ticks_max = if is_stalled { STALLED_TICKS_MAX } else { IDLE_TICKS_MAX };
-                // A request that comes byte by byte makes progress, and is late all the same.
-                amid_ticks = if is_amid && incoming.taken == taken_before { amid_ticks + 1 } else { 0 };
-                taken_before = incoming.taken;
-                if (quiet_ticks >= ticks_max || amid_ticks >= ARRIVAL_TICKS_MAX) && !pipeline.is_running() {
+                let waits = !outgoing.is_empty() || session.is_silent_stranger();
+                if quiet.has_ended(&incoming, waits) && !pipeline.is_running() {
                     return Ok(());
                 }
                 incoming.shrink();

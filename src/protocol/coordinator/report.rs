@@ -12,7 +12,8 @@ impl InFlight {
     /// Who has answered, and what the others said.
     pub(super) fn report(&self, ctx: &CoordinatorCtx<'_>) -> QuorumReport {
         let replicas = self.tally.members().iter().map(|member| (ctx.node.id(*member), self.status_of(*member, ctx)));
-        QuorumReport { slot: self.slot, needed: self.tally.answers_min(), replicas: replicas.collect() }
+        let lists = self.tally.both_lists().map(|lists| lists.map(|list| ctx.node.ids(&list)));
+        QuorumReport { slot: self.slot, needed: self.tally.answers_min(), replicas: replicas.collect(), lists }
     }
 
     fn status_of(&self, member: NodeIndex, ctx: &CoordinatorCtx<'_>) -> ReplicaStatus {

@@ -345,9 +345,11 @@ fn report(page: &Page, lacking: Option<Slot>, ctx: &ListingCtx<'_, '_>) -> Quoru
             PeerView::Refused(refusal) => ReplicaStatus::NotTalking(refusal),
         }
     };
+    let tally = node.layout.tally(slot);
     QuorumReport {
         slot,
-        needed: node.layout.tally(slot).answers_min(),
+        needed: tally.answers_min(),
         replicas: replicas.iter().map(|member| (node.id(*member), status(*member))).collect(),
+        lists: tally.both_lists().map(|lists| lists.map(|list| node.ids(&list))),
     }
 }

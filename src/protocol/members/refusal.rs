@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::limits::WAITING_HEARD_MAX;
 use crate::types::{NodeId, Slot};
 
 /// Why a change of members is not made. Nothing was changed.
@@ -83,7 +84,12 @@ impl fmt::Display for MembersRefusal {
                 "no node {id} waits to join: start it with `quorate serve --join`, with the file that lists it"
             ),
             Self::SeveralWait(id) => {
-                write!(f, "several nodes {id} wait to join: end all but one, or name the identity")
+                let forgotten = WAITING_HEARD_MAX.as_secs();
+                write!(
+                    f,
+                    "several nodes {id} wait to join: end all but one, or name the identity; one that has ended is forgotten after \
+                     {forgotten} s"
+                )
             }
             Self::NoMajority { count, slots, unreachable } => {
                 let nodes: Vec<&str> = unreachable.iter().map(NodeId::as_str).collect();

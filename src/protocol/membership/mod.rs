@@ -196,7 +196,10 @@ impl Membership {
     ) -> PeerChange {
         match self.judge(from, hello) {
             Verdict::Refuse(refusal) => {
-                ctx.report(ProtocolEvent::PeerRefused { peer: from, refusal });
+                // A node that waits refuses the members, too, and they have nothing to mend.
+                if self.is_member || refusal != HelloRefusal::NotMember {
+                    ctx.report(ProtocolEvent::PeerRefused { peer: from, refusal });
+                }
                 let message = Message::HelloRefused { incarnation: hello.incarnation, refusal };
                 ctx.send(from, Some(hello.incarnation), message);
                 self.tell_configurations(from, hello, ctx);
@@ -235,7 +238,10 @@ impl Membership {
         if !self.refused(from, incarnation, refusal) {
             return PeerChange::None;
         }
-        ctx.report(ProtocolEvent::RefusedByPeer { peer: from, refusal });
+        // What a node that is no member says of membership is nothing to mend.
+        if refusal != HelloRefusal::NotMember || self.peers.get(&from).is_some_and(|peer| peer.is_member) {
+            ctx.report(ProtocolEvent::RefusedByPeer { peer: from, refusal });
+        }
         match self.view(from) {
             PeerView::Refused(_) => PeerChange::Excluded,
             PeerView::Talking | PeerView::Unreachable => PeerChange::None,
@@ -365,7 +371,9 @@ impl Membership {
             _ => hello.parameters != self.parameters,
         };
         if is_other_cluster {
-            return Verdict::Refuse(HelloRefusal::Cluster);
+            // Whatever its file says: a node that no list has comes into a running cluster by joining alone.
+            let is_stranger = self.cluster.is_some() && hello.cluster.is_none() && !peer.is_member;
+            return Verdict::Refuse(if is_stranger { HelloRefusal::NotMember } else { HelloRefusal::Cluster });
         }
         if hello.to_node_id != self.id || hello.node_id != peer.id {
             return Verdict::Refuse(HelloRefusal::WrongNode);
@@ -491,13 +499,18 @@ impl Membership {
     }
 
     /// Why this node as a whole may not serve: one peer has recorded a later incarnation of it, and a peer cannot be wrong
-    /// about that; or its store id is not the one that its peers know. One peer is enough where this node is fresh. Else a
-    /// majority is needed, because a single peer may be the one that lost its disk.
+    /// about that; or its peers are a cluster that it is no member of; or its store id is not the one that its peers know.
+    /// One peer is enough where this node is fresh. Else a majority is needed, because a single peer may be the one that
+    /// lost its disk.
     fn refused_as_a_whole(&self) -> Option<HelloRefusal> {
         let members = || self.peers.values().filter(|peer| peer.is_member);
         let count = |refusal| members().filter(|peer| peer.refused_there == Some(refusal)).count();
         if count(HelloRefusal::Incarnation) > 0 {
             return Some(HelloRefusal::Incarnation);
+        }
+        // A cluster that is there already does not know this fresh node, which was not started to join it.
+        if !self.bootstrapped && count(HelloRefusal::NotMember) > 0 {
+            return Some(HelloRefusal::NotMember);
         }
         let needed = if self.bootstrapped { majority(members().count().max(1)) } else { 1 };
         (count(HelloRefusal::StoreId) >= needed).then_some(HelloRefusal::StoreId)

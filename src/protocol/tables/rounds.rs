@@ -122,9 +122,11 @@ pub(super) fn report(slot: Slot, answered: &BTreeSet<NodeIndex>, ctx: &TablesCtx
             ReplicaStatus::Unreachable
         }
     };
+    let tally = node.layout.tally(slot);
     QuorumReport {
         slot,
-        needed: node.layout.tally(slot).answers_min(),
+        needed: tally.answers_min(),
         replicas: replicas.iter().map(|member| (node.id(*member), status(member))).collect(),
+        lists: tally.both_lists().map(|lists| lists.map(|list| node.ids(&list))),
     }
 }

@@ -80,11 +80,11 @@ impl Service {
         })
     }
 
-    /// The members as this node sees them, without the sizes of their data and what is tolerated. Asks no other node. `None` where
-    /// this node is no member.
-    pub(crate) async fn members_seen(&self, deadline: Deadline) -> Option<api::MembersGetResponse> {
-        let report = self.members_report(deadline).await.ok()?;
-        Some(self.listed(&report, &BTreeMap::new()))
+    /// The members as this node sees them, without the sizes of their data and what is tolerated. Asks no other node. The error says
+    /// that this node is no member.
+    pub(crate) async fn members_seen(&self, deadline: Deadline) -> Result<api::MembersGetResponse, ServiceError> {
+        let report = self.members_report(deadline).await?;
+        Ok(self.listed(&report, &BTreeMap::new()))
     }
 
     fn listed(&self, report: &MembersReport, sizes: &BTreeMap<String, Size>) -> api::MembersGetResponse {

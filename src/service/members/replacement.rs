@@ -2,6 +2,7 @@
 
 use super::text::replica_count_after;
 use crate::api;
+use crate::limits::WAITING_HEARD_MAX;
 use crate::types::Site;
 
 /// The wish in which a node that waits has the place of the member with its id. The error says what to do.
@@ -25,6 +26,8 @@ pub(crate) fn replacement(
         [] if identity.is_some_and(|_| is_meant(&member.identity)) || (members.changing && !member.in_old) => {
             as_wished(member)
         }
+        // It answers, and no other waits for its place.
+        [] if identity.is_none() && member.reached => as_wished(member),
         [] => {
             return Err(format!(
                 "no node {id}{} waits to join: start it with a fresh data folder and --join, `quorate serve NODE_FILE \
@@ -40,9 +43,10 @@ pub(crate) fn replacement(
         several => {
             let identities: Vec<&str> = several.iter().map(|node| node.identity.as_str()).collect();
             return Err(format!(
-                "{} nodes {id} wait to join: name one with --identity: {}",
+                "{} nodes {id} wait to join: name one with --identity: {}; one that has ended is forgotten after {} s",
                 several.len(),
-                identities.join(", ")
+                identities.join(", "),
+                WAITING_HEARD_MAX.as_secs()
             ));
         }
     };

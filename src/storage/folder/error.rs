@@ -41,6 +41,16 @@ pub enum DataFolderError {
         /// The node id in the configuration.
         configured: NodeId,
     },
+    /// The cluster file does not list the node, and the folder knows of no members with it.
+    #[error(
+        "data folder {path}: neither it nor the cluster file knows of a member {configured}: correct the cluster file"
+    )]
+    NotListed {
+        /// The data folder.
+        path: PathBuf,
+        /// The node id in the configuration.
+        configured: NodeId,
+    },
     /// The folder was created with another seed.
     #[error(
         "data folder {path} was created with cluster.seed {folder} and the configuration says {configured}: restore \

@@ -13,7 +13,8 @@
 //! majorities follow from the cluster's parameters: under other parameters the folder's records would no longer be where
 //! reads look for them. So until the members change, a node goes on with the parameters that its folder remembers, whatever
 //! its cluster file says, once its cluster is bootstrapped. Before that, other parameters are refused. After the first change
-//! of members, the store has what is to be known, and the cluster file only says where nodes may be found.
+//! of members, the store has what is to be known, and the cluster file only says where nodes may be found. It need not even list
+//! this node.
 //!
 //! A folder without its store is refused too: under its old store id the node would forget
 //! acknowledged writes, and nobody would notice.
@@ -47,7 +48,7 @@ pub use error::DataFolderError;
 use self::descriptor::{Descriptor, State};
 use crate::storage::rocks::{RocksOptions, RocksStore};
 use crate::storage::{STORE_ASIDE, Store as _};
-use crate::types::{ClusterParameters, Meta, NodeId, StoreId};
+use crate::types::{ClusterParameters, Configuration, Meta, NodeId, StoreId};
 
 /// The format of the folder that this program writes and reads. It rises with every change of the bytes on disk that
 /// earlier programs cannot read: of the descriptor, or of [`crate::storage::codec`].
@@ -173,9 +174,12 @@ pub fn open(
     cluster: FileSays<'_>,
     settings: &RocksOptions,
 ) -> Result<(DataFolder, RocksStore), DataFolderError> {
+    let descriptor_path = path.join(DESCRIPTOR);
+    if cluster.parameters.member(node_id).is_none() && !exists(&descriptor_path)? {
+        return Err(DataFolderError::NotListed { path: path.to_path_buf(), configured: node_id.clone() });
+    }
     create_folder(path)?;
     let lock = lock(path)?;
-    let descriptor_path = path.join(DESCRIPTOR);
     let store_path = path.join(STORE);
     let mut has_store = exists(&store_path)?;
 
@@ -257,11 +261,20 @@ fn agree(
     cluster: FileSays<'_>,
 ) -> Result<(ClusterParameters, Vec<String>), DataFolderError> {
     let of_file = || (cluster.parameters.clone(), cluster.addresses.to_vec());
-    if meta.configuration.is_some() {
-        return Ok(of_file());
+    let is_listed = cluster.parameters.member(&descriptor.node_id).is_some();
+    let not_listed = || DataFolderError::NotListed { path: path.to_path_buf(), configured: descriptor.node_id.clone() };
+    match &meta.configuration {
+        Some(_) if is_listed => return Ok(of_file()),
+        // What the file says of others helps to find nobody, because it is not about the cluster as it is.
+        Some(configuration) => return of_members(descriptor, configuration).ok_or_else(not_listed),
+        None => {}
     }
     if descriptor.replaces.is_some() {
-        return replacing(path, descriptor, cluster);
+        let found = replacing(path, descriptor, cluster)?;
+        return if found.0.member(&descriptor.node_id).is_some() { Ok(found) } else { Err(not_listed()) };
+    }
+    if !is_listed && !meta.bootstrapped {
+        return Err(not_listed());
     }
     let by_id = || std::iter::zip(cluster.parameters.node_ids.iter().cloned(), cluster.addresses.iter().cloned());
     if descriptor.parameters != *cluster.parameters {
@@ -287,6 +300,14 @@ fn agree(
         addresses::write(path, &told)?;
     }
     Ok(of_file())
+}
+
+/// The same by the members of a configuration. `None` where the node with this folder is none of them.
+fn of_members(descriptor: &Descriptor, configuration: &Configuration) -> Option<(ClusterParameters, Vec<String>)> {
+    let mut lists = configuration.new.iter().chain([&configuration.old]);
+    let list = lists.find(|list| list.has(&descriptor.node_id, descriptor.store_id))?;
+    let addresses = list.members.iter().map(|member| member.address.to_string()).collect();
+    Some((configuration.parameters(list), addresses))
 }
 
 /// The same for a node that waits for its own place: the members as it knew them, because its file may be old. Where it is itself

@@ -196,6 +196,41 @@ fn folder_under_a_configuration_takes_the_file_for_addresses_alone() {
 }
 
 #[test]
+fn node_that_its_file_does_not_list_starts_where_its_folder_knows_that_it_is_a_member() {
+    let fixture = Fixture::new();
+    let other = ClusterParameters::plain(7, 1, vec![id("n3")]);
+    let refused = |fixture: &Fixture| {
+        let opened = fixture.open_as(&fixture.node_id, &other, false).map(|(folder, _)| folder);
+        let error = opened.expect_err("nothing says that it is a member");
+        assert!(matches!(error, DataFolderError::NotListed { .. }), "{error}");
+    };
+    refused(&fixture);
+    assert!(!fixture.path().exists(), "no folder is made for it");
+    let store_id = fixture.store_id();
+    refused(&fixture);
+    let member = |text: &str, store_id| Member {
+        id: id(text),
+        store_id,
+        since: 0,
+        address: format!("at-{text}:1").into(),
+        site: Site::default(),
+    };
+    let configuration = |members| {
+        let old = MemberList { replica_count: 1, members };
+        Arc::new(Configuration { number: 2, cluster: ClusterId(1), seed: 7, epoch_floor: 0, old, new: None })
+    };
+    let with_it = configuration(vec![member("n#1:{", store_id), member("n4", StoreId(1))]);
+    fixture.persist(&Batch { configuration: Some(with_it), bootstrapped: true, ..Batch::default() });
+    let (folder, store) = fixture.open_as(&fixture.node_id, &other, false).expect("it is a member");
+    assert_eq!(folder.parameters().node_ids, [id("n#1:{"), id("n4")]);
+    assert_eq!(folder.addresses(), ["at-n#1:{:1", "at-n4:1"]);
+    drop((store, folder));
+    let without_it = configuration(vec![member("n4", StoreId(1))]);
+    fixture.persist(&Batch { configuration: Some(without_it), ..Batch::default() });
+    refused(&fixture);
+}
+
+#[test]
 fn folder_of_a_node_that_waits_follows_its_file() {
     let fixture = Fixture::new();
     let mut other = fixture.parameters.clone();

@@ -697,9 +697,9 @@ impl Store for RocksStore {
         let number = |name, property| number(database, name, property);
         let sum = |property| sum_over_families(database, property);
         let live_tables: u64 = sum(properties::LIVE_SST_FILES_SIZE.as_c_str());
-        statistics.keys_estimate = number(RECORDS, properties::ESTIMATE_NUM_KEYS.as_c_str());
         statistics.live_bytes = live_tables + number(BLOBS, c"rocksdb.live-blob-file-size");
-        statistics.data_bytes = sample::data_bytes(database);
+        let sizes = sample::sizes(database);
+        (statistics.keys_estimate, statistics.data_bytes) = (sizes.keys, sizes.bytes);
         statistics.compaction_pending_bytes = sum(properties::ESTIMATE_PENDING_COMPACTION_BYTES.as_c_str());
         statistics.write_buffer_bytes = sum(properties::SIZE_ALL_MEM_TABLES.as_c_str());
         statistics.write_stopped = number(RECORDS, properties::IS_WRITE_STOPPED.as_c_str());

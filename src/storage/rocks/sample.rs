@@ -1,6 +1,7 @@
-//! How large the keys and values of a store are together, by a sample of its records.
+//! How many keys a store has, and how large they and their values are together, by a sample of its records.
 //!
-//! RocksDB knows the size of its tables and buffers. Those have overwritten versions, which nobody copies.
+//! RocksDB knows the size of its tables and buffers. Those have overwritten versions, which nobody copies. Its own estimate of keys
+//! counts such versions too, and begins at zero with each open.
 
 use rocksdb::{DB, ReadOptions};
 
@@ -16,23 +17,34 @@ const PLACES: usize = 64;
 /// At so many places at least.
 const PLACES_MIN: usize = 4;
 
-/// Bytes of keys and values, about. Deletions have a key alone.
-pub(super) fn data_bytes(database: &DB) -> u64 {
+/// What a store has, about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// The number of keys, deleted ones included.
+    pub(super) keys: u64,
+    /// Bytes of keys and values. Deletions have a key alone.
+    pub(super) bytes: u64,
+}
+
+/// What the store has, about.
+pub(super) fn sizes(database: &DB) -> Sizes {
     let first = Sum::of(database, 0, Slot::COUNT, SAMPLED);
     if first.is_whole {
-        return first.bytes;
+        return Sizes { keys: first.records as u64, bytes: first.bytes };
     }
     // At each place so many slots that they have a share of the sample. Their number does not depend on what is there.
     let records_of_slot = (first.records / first.slots.max(1)).max(1);
     let places = (SAMPLED / records_of_slot).clamp(PLACES_MIN, PLACES);
     let slots = (first.slots * SAMPLED / places / first.records.max(1)).clamp(1, Slot::COUNT / places);
-    let (mut bytes, mut looked_at) = (0, 0);
+    let (mut keys, mut bytes, mut looked_at) = (0, 0, 0);
     for place in 0..places {
         let sum = Sum::of(database, place * (Slot::COUNT / places), slots, usize::MAX);
+        keys += sum.records as u64;
         bytes += sum.bytes;
         looked_at += slots as u64;
     }
-    bytes.saturating_mul(Slot::COUNT as u64) / looked_at.max(1)
+    let of_all = |sum: u64| sum.saturating_mul(Slot::COUNT as u64) / looked_at.max(1);
+    Sizes { keys: of_all(keys), bytes: of_all(bytes) }
 }
 
 /// The records of some slots.

@@ -87,5 +87,5 @@ func main() {
 	if err != nil || visits < counted.Load() || visits > counted.Load()+perhaps.Load() {
 		log.Fatalf("%v visits, and %d were counted", found.Value, counted.Load())
 	}
-	fmt.Println(visits, "visits, each counted once")
+	fmt.Printf("%d visits, %d of unknown outcome: each counted once\n", visits, perhaps.Load())
 }
