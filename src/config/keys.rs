@@ -382,7 +382,7 @@ pub(super) const REQUEST_BYTES_IN_FLIGHT_MAX: Key = Key {
 pub(super) const CONNECTIONS_MAX: Key = Key {
     name: "connections_max",
     kind: Kind::Count { min: 8, max: limits::CONNECTIONS_MAX },
-    default: Fallback::None("as many as the limit of open files leaves room for, and 16384 at most"),
+    default: Fallback::None("no fixed number: as many as the limit of open files leaves room for, and 16384 at most"),
     change: Change::Restart,
     about: "The most connections of clients and peers. HTTP, lines and the Redis protocol have half of them at most. The node \
             closes further ones at once. Metrics and probes have places of their own.",
@@ -391,7 +391,7 @@ pub(super) const CONNECTIONS_MAX: Key = Key {
 pub(super) const CONNECTIONS_PER_ADDRESS_MAX: Key = Key {
     name: "connections_per_address_max",
     kind: Kind::Count { min: 1, max: limits::CONNECTIONS_MAX },
-    default: Fallback::None("half of what the other addresses leave"),
+    default: Fallback::None("no fixed number: half of what the other addresses leave"),
     change: Change::Restart,
     about: "The most connections from one address; of IPv6, from one network of 64 bits. The node closes further ones at once. \
             Without a number, there are always places for other addresses: [security.md](security.md#limits). Give one where \
@@ -401,7 +401,7 @@ pub(super) const CONNECTIONS_PER_ADDRESS_MAX: Key = Key {
 pub(super) const REQUESTS_IN_FLIGHT_PER_CLIENT_MAX: Key = Key {
     name: "requests_in_flight_per_client_max",
     kind: Kind::Count { min: 1, max: REQUESTS_MAX },
-    default: Fallback::None("half of what the other clients leave"),
+    default: Fallback::None("no fixed number: half of what the other clients leave"),
     change: Change::Restart,
     about: "The most requests of one client that the node works on at once. It refuses further ones with RESOURCE_EXHAUSTED. A \
             client is whoever has one token or one certificate, where the node asks who calls, and else all that come from one \
@@ -411,7 +411,7 @@ pub(super) const REQUESTS_IN_FLIGHT_PER_CLIENT_MAX: Key = Key {
 pub(super) const REQUESTS_PER_SECOND_PER_CLIENT_MAX: Key = Key {
     name: "requests_per_second_per_client_max",
     kind: Kind::Count { min: 1, max: REQUEST_RATE_MAX },
-    default: Fallback::None("any number"),
+    default: Fallback::None("no limit"),
     change: Change::Restart,
     about: "The most reads and writes of one client in a second, on average: as many as that may come at once. A batch counts as \
             its parts. The node refuses further ones with RESOURCE_EXHAUSTED.",

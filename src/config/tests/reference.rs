@@ -47,7 +47,7 @@ fn reference_has_every_key_and_its_examples_are_accepted() {
         assert_eq!(node_with(node_file, &variable).expect(value), config);
         defaults += 1;
     }
-    assert_eq!(defaults, 24);
+    assert_eq!(defaults, 20);
 }
 
 /// The cells of a row of a Markdown table.
