@@ -38,7 +38,8 @@ const OVERHEAD_BYTES_MAX: u64 = 128 << 20;
 /// The share of one client of the bytes that arrive and leave, and of those in flight.
 const SHARE_BYTES_MAX: u64 = (256 << 20) + (128 << 20);
 /// Kinds whose bounds do not hold yet: docs/security.md has their figures. The node outlives them, and serves others afterwards.
-const OPEN: [&str; 4] = ["rapid reset (h2)", "pings (h2)", "pings, answers unread (h2)", "bodies without an end"];
+const OPEN: [&str; 5] =
+    ["rapid reset (h2)", "pings (h2)", "pings, answers unread (h2)", "settings (h2)", "bodies without an end"];
 /// How long a load may go on beyond its time, and others may wait for an answer.
 const SLACK: Duration = Duration::from_secs(30);
 
