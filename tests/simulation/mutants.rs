@@ -17,7 +17,7 @@ use crate::tables;
 use crate::world::FoundBy;
 
 /// What is not found by then is not looked for.
-const SEEDS_MAX: u64 = 4_000;
+const SEEDS_MAX: u64 = 8_000;
 /// How long what clients see is looked at for a sign of it.
 const UNWATCHED_SEEDS_MAX: u64 = 1_000;
 /// The same two for rules about members. Their seeds take forty times as long, because each change places all slots anew.

@@ -386,6 +386,10 @@ impl Cas {
                 self.settled = Some(Settled(greatest));
                 return self.done(Reply::Failed(failure));
             }
+            // Where nothing is there to bury them with, whoever finds one may still bring it to all.
+            Verdict::Failed(_) if is_absent && self.is_attempted => {
+                return self.done(Reply::Failed(Failure::OutcomeForgotten));
+            }
             Verdict::Failed(failure) => rule!(FailsUnsettled, Ending::Failed(failure.clone()), not {
                 return self.done(Reply::Failed(failure));
             }),
