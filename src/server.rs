@@ -65,7 +65,7 @@ pub enum Storage {
 pub struct Server {
     node: RunningNode,
     local_address: SocketAddr,
-    gateway: JoinHandle<Result<(), tonic::transport::Error>>,
+    gateway: JoinHandle<()>,
     /// The other listeners for clients. Each ends by itself once the node closes.
     more_gateways: Vec<JoinHandle<()>>,
     http_address: Option<SocketAddr>,
@@ -503,12 +503,8 @@ fn differences(config: &Config, layout: &Layout) -> Option<String> {
     (!differences.is_empty()).then(|| differences.join(", "))
 }
 
-fn describe(ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>) -> String {
-    match ended {
-        Ok(Ok(())) => "the listener was closed".to_owned(),
-        Ok(Err(error)) => error.to_string(),
-        Err(error) => error.to_string(),
-    }
+fn describe(ended: Result<(), tokio::task::JoinError>) -> String {
+    ended.map_or_else(|error| error.to_string(), |()| "the listener was closed".to_owned())
 }
 
 async fn listen_if(key: &'static str, address: Option<&LocalAddress>) -> Result<Option<TcpListener>, ServerError> {

@@ -26,7 +26,7 @@ pub(crate) mod patient;
 pub(crate) mod plain;
 mod replace;
 pub(crate) mod request_metrics;
-mod streams;
+pub(crate) mod streams;
 pub(crate) mod tables;
 pub(crate) mod update;
 pub(crate) mod watch;

@@ -84,7 +84,7 @@ struct Served {
     line_address: String,
     redis_address: String,
     shutdown: CancellationToken,
-    gateway: JoinHandle<Result<(), tonic::transport::Error>>,
+    gateway: JoinHandle<()>,
 }
 
 impl Served {
@@ -133,7 +133,7 @@ impl Served {
     async fn stop(self) {
         self.node.unlink().await;
         self.shutdown.cancel();
-        self.gateway.await.unwrap().unwrap();
+        self.gateway.await.unwrap();
         self.node.stop().await;
     }
 }
@@ -509,7 +509,7 @@ async fn node_that_drains_refuses_as_not_applied_and_closes_over_streams_that_ne
 
     served.shutdown.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(3), served.gateway).await;
-    ended.expect("a watch does not keep it open").unwrap().unwrap();
+    ended.expect("a watch does not keep it open").unwrap();
     served.node.stop().await;
     let status = cluster.set(set("a", "w")).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status}");

@@ -25,8 +25,7 @@ use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -35,7 +34,6 @@ use tonic::codegen::{BoxFuture, Service as _, http};
 use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
-use tracing::debug;
 
 use crate::api;
 use crate::api::clock_server::ClockServer;
@@ -45,7 +43,7 @@ use crate::api::node_server::NodeServer;
 use crate::api::tables_server::TablesServer;
 use crate::api::tokens_server::TokensServer;
 use crate::limits::{
-    CLOSE_TIME_MAX, CONNECTION_WINDOW_BYTES, METADATA_READ_BYTES_MAX, RESETS_PER_CONNECTION_MAX, SERVER_KEEP_ALIVE,
+    CONNECTION_WINDOW_BYTES, METADATA_READ_BYTES_MAX, RESETS_PER_CONNECTION_MAX, SERVER_KEEP_ALIVE,
     STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::peer;
@@ -58,6 +56,7 @@ use crate::service::request_metrics::Door;
 use crate::tls::Caller;
 use crate::wire::method::{Access, Method};
 
+use super::connections;
 use body::{Counted, Observed, observed};
 use clock::ClockService;
 use cluster::ClusterService;
@@ -69,18 +68,11 @@ use tokens::TokensService;
 
 /// Serves the node of `service` to clients, operators and peers on `listener` until `shutdown` is cancelled. Then it takes no more
 /// connections, tells the open ones, answers the requests under way, and returns once all connections are closed, or after
-/// [`CLOSE_TIME_MAX`].
+/// [`crate::limits::CLOSE_TIME_MAX`].
 ///
 /// Drain the node first: requests that arrive while it drains are refused as not applied, so that clients turn to
 /// another node.
-///
-/// # Errors
-/// When the transport fails as a whole; the failure of one connection is its own.
-pub async fn serve(
-    listener: TcpListener,
-    service: Arc<Service>,
-    shutdown: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
+pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: CancellationToken) {
     let node = service.node().clone();
     let (reporter, health_server) = tonic_health::server::health_reporter();
     health::report(&reporter, false).await;
@@ -93,44 +85,25 @@ pub async fn serve(
         std::future::pending::<Infallible>().await
     };
     tokio::select! {
-        () = serving => Ok(()),
+        () = serving => {}
         never = following => match never {},
     }
 }
 
 /// Answers the requests of one connection.
 async fn attend(frontend: Frontend, connection: Connection, shutdown: CancellationToken) {
-    let mut builder = Builder::new(connection.streams().clone()).http2_only();
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(SERVER_KEEP_ALIVE.interval)
-        .keep_alive_timeout(SERVER_KEEP_ALIVE.timeout)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .max_pending_accept_reset_streams(RESETS_PER_CONNECTION_MAX)
-        .max_header_list_size(METADATA_READ_BYTES_MAX);
+    let builder = connections::builder(&connection, METADATA_READ_BYTES_MAX).http2_only();
     let caller = connection.caller().clone();
+    let of_connection = frontend.service.for_connection(Door::Grpc, &caller);
     let service = service_fn(move |request: http::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(caller.clone());
+        if let Some(service) = &of_connection {
+            request.extensions_mut().insert(Arc::clone(service));
+        }
         frontend.clone().call(request)
     });
-    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(connection), service));
-    let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            match tokio::time::timeout(CLOSE_TIME_MAX, served).await {
-                Ok(ended) => ended,
-                Err(_) => return,
-            }
-        }
-    };
-    if let Err(error) = ended {
-        debug!(%error, "a connection of gRPC ended");
-    }
+    connections::serve(builder, TokioIo::new(connection), service, shutdown).await;
 }
 
 /// The transport of a node. The no-op server of the benchmark has the same.
@@ -272,9 +245,10 @@ impl tonic::codegen::Service<http::Request<Body>> for Frontend {
         if let Some(status) = refusal::of_metadata(request.headers(), access) {
             return Box::pin(async { Ok(observed(status.into_http(), Some(observation))) });
         }
-        let connection = request.extensions().get::<Caller>().cloned().unwrap_or_default();
-        let caller = authorization::Caller::of_request(Door::Grpc, &connection, request.headers());
-        let service = self.service.for_caller(caller);
+        let service = request.extensions().get::<Arc<Service>>().cloned().unwrap_or_else(|| {
+            let connection = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+            self.service.for_caller(authorization::Caller::of_request(Door::Grpc, &connection, request.headers()))
+        });
         if let Err(error) = service.enter(method) {
             return Box::pin(async { Ok(observed(Status::from(error).into_http(), Some(observation))) });
         }

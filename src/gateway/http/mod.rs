@@ -30,15 +30,9 @@ use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode,
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
-use crate::limits::{
-    CLOSE_TIME_MAX, CONNECTION_WINDOW_BYTES, RESETS_PER_CONNECTION_MAX, SERVER_KEEP_ALIVE, STREAM_WINDOW_BYTES,
-    STREAMS_PER_CONNECTION_MAX,
-};
 use crate::service::Service;
 use crate::service::authorization::Caller;
 use crate::service::deadline::Deadline;
@@ -49,6 +43,7 @@ use crate::tls;
 use crate::types::Table;
 use crate::wire::method;
 
+use super::connections;
 use body::Upload;
 use list::{Place, accepts, is_json};
 use origins::Origins;
@@ -74,7 +69,7 @@ pub struct HttpOptions {
 }
 
 /// Serves the node of `service` on `listener` until `shutdown` is cancelled. Then it takes no more connections, answers the
-/// requests under way, and returns once all connections are closed, or after [`CLOSE_TIME_MAX`].
+/// requests under way, and returns once all connections are closed, or after [`crate::limits::CLOSE_TIME_MAX`].
 pub async fn serve(listener: TcpListener, service: Arc<Service>, options: HttpOptions, shutdown: CancellationToken) {
     let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
     let origins = Origins { is_loopback, hosts: options.hosts, listed: options.cors_origins };
@@ -115,7 +110,7 @@ impl Call {
 impl Gateway {
     /// Answers the requests of one connection.
     async fn attend(self: Arc<Self>, connection: Connection, shutdown: CancellationToken) {
-        let mut builder = Builder::new(connection.streams().clone());
+        let mut builder = connections::builder(&connection, u32::try_from(HEAD_READ_BYTES_MAX).unwrap_or(u32::MAX));
         builder
             .http1()
             .timer(TokioTimer::new())
@@ -123,41 +118,22 @@ impl Gateway {
             .max_buf_size(HEAD_READ_BYTES_MAX)
             // A client that has sent all it wants still reads its answers.
             .half_close(true);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(SERVER_KEEP_ALIVE.interval)
-            .keep_alive_timeout(SERVER_KEEP_ALIVE.timeout)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-            .max_pending_accept_reset_streams(RESETS_PER_CONNECTION_MAX)
-            .max_header_list_size(u32::try_from(HEAD_READ_BYTES_MAX).unwrap_or(u32::MAX));
         let caller = connection.caller().clone();
-        let service = service_fn(|request| {
-            let gateway = self.for_caller(&caller, &request);
+        let of_connection = self.service.for_connection(Door::Http, &caller).map(|service| self.with(service));
+        let service = service_fn(move |request| {
+            let gateway = of_connection.clone().unwrap_or_else(|| self.for_caller(&caller, &request));
             async move { Answered::Ok(gateway.answer(request).await) }
         });
-        let served = builder.serve_connection(TokioIo::new(Patient::new(connection)), service);
-        let mut served = std::pin::pin!(served);
-        let ended = tokio::select! {
-            ended = served.as_mut() => ended,
-            () = shutdown.cancelled() => {
-                served.as_mut().graceful_shutdown();
-                match tokio::time::timeout(CLOSE_TIME_MAX, served).await {
-                    Ok(ended) => ended,
-                    Err(_) => return,
-                }
-            }
-        };
-        if let Err(error) = ended {
-            debug!(%error, "a connection of HTTP ended");
-        }
+        connections::serve(builder, TokioIo::new(Patient::new(connection)), service, shutdown).await;
     }
 
     /// The same gateway, for whoever sends `request` over this connection.
     fn for_caller(&self, connection: &tls::Caller, request: &Request<Incoming>) -> Arc<Self> {
         let service = self.service.for_caller(Caller::of_request(Door::Http, connection, request.headers()));
+        self.with(service)
+    }
+
+    fn with(&self, service: Arc<Service>) -> Arc<Self> {
         Arc::new(Self { service, shared: Arc::clone(&self.shared) })
     }
 

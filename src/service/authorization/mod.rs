@@ -24,6 +24,8 @@ use crate::auth::{
     Grant, Holder, Holders, Needs, Proof, Right, SecretHash, Target, Token, TokenError, TokenId, allows,
 };
 use crate::metrics::Metrics;
+use crate::service::request_metrics::Door;
+use crate::tls;
 use crate::types::{Key, NodeId, Table, Version};
 use crate::wire::failure::FailureReason;
 use crate::wire::method::{Access, Method};
@@ -287,6 +289,11 @@ impl Service {
         Arc::new(self.of_caller(caller, owner))
     }
 
+    /// The same operations, for all requests of a connection; `None` where each request may say who calls.
+    pub(crate) fn for_connection(&self, door: Door, connection: &tls::Caller) -> Option<Arc<Self>> {
+        self.authorization.is_none().then(|| self.for_caller(Caller::of_connection(door, connection)))
+    }
+
     /// The same operations, for the node itself.
     pub(crate) fn for_this_node(self: &Arc<Self>) -> Arc<Self> {
         self.for_caller(Caller::this_node())
@@ -409,7 +416,6 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::request_metrics::Door;
     use crate::wire::method::{GET, MEMBERS_CHANGE, NODE_HEALTH, SET};
 
     fn token(authorization: &Authorization, grants: &[&str], as_of: Option<Instant>) -> Token {
