@@ -151,7 +151,7 @@ impl ErrorContext<'_> {
                 FailureReason::OutcomeUnknown,
                 &format!(
                     "may or may not be written: read the key to find out. It remembers the last {RECENT_MAX} conditional \
-                     writes, and an earlier try of this one is not among them"
+                     writes, and an earlier try of this one is not among them, or the key has no record that tells"
                 ),
             ),
             Failure::NoQuorum(report) => of_report(FailureReason::NoQuorum, "not read, safe to ask again", report),

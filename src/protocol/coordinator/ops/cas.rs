@@ -381,13 +381,14 @@ impl Cas {
                 return self.done(Reply::Failed(Failure::OutcomeForgotten));
             }
             Verdict::Applied(applied) => Ending::Applied(applied),
-            // Records that this coordinator left at a minority are buried before the change is called failed.
-            Verdict::Failed(failure) if is_settled && !self.is_attempted => {
+            // Records that this coordinator, or another one for an earlier try, left at a minority are buried before the change is
+            // called failed.
+            Verdict::Failed(failure) if is_settled && !self.may_have_written() => {
                 self.settled = Some(Settled(greatest));
                 return self.done(Reply::Failed(failure));
             }
             // Where nothing is there to bury them with, whoever finds one may still bring it to all.
-            Verdict::Failed(_) if is_absent && self.is_attempted => {
+            Verdict::Failed(_) if is_absent && self.may_have_written() => {
                 return self.done(Reply::Failed(Failure::OutcomeForgotten));
             }
             Verdict::Failed(failure) => rule!(FailsUnsettled, Ending::Failed(failure.clone()), not {

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::{Cas, GetWith, Heard, Mend, OperationState, Step};
-use crate::protocol::io::Reply;
+use crate::protocol::io::{Failure, Reply};
 use crate::protocol::message::Answer;
 use crate::protocol::quorum::Tally;
-use crate::types::{Age, Clock, Key, Lookup, NodeId, NodeIndex, Stamp};
+use crate::types::{
+    Age, Change, ChangeRequest, Checksum, Clock, Condition, Content, Digest, IdempotencyToken, Key, Lookup, NodeId,
+    NodeIndex, Record, Stamp, Version,
+};
 
 const LEFT: NodeIndex = NodeIndex(0);
 
@@ -63,4 +66,33 @@ fn settling_waits_for_nobody_who_has_left() {
         settling.on_stamp(ballot(2));
         assert_eq!(answered(&mut settling, promised), Step::Done(Reply::Record(None)));
     }
+}
+
+/// A deletion under a condition, which may have been sent before: what all replicas promise decides it.
+fn decided(is_resend: bool, promised: impl Fn(Key) -> Answer) -> Step {
+    let key = || Key::new("k").unwrap();
+    let version = Version { stamp: ballot(1), ballot: Some(ballot(2)), ..Version::absent() };
+    let checksum = Checksum::of(&key(), &Content::Tombstone);
+    let condition = Condition::Version(version);
+    let change = Change::Write { condition, content: Content::Tombstone, ttl: None, checksum };
+    let request = ChangeRequest { change, token: IdempotencyToken([7; 16]), is_resend };
+    let mut write = OperationState::from(Cas::new(key(), request));
+    assert!(matches!(write.start(), Step::NeedBallot(_)));
+    write.on_stamp(ballot(9));
+    answered(&mut write, promised)
+}
+
+/// Another node may have left the first try at a minority, with a base that was never settled.
+#[test]
+fn resend_is_not_called_failed_before_its_first_try_is_buried() {
+    assert!(matches!(decided(false, promised), Step::Done(Reply::Failed(Failure::ConditionFailed { .. }))));
+    assert_eq!(decided(true, promised), Step::Done(Reply::Failed(Failure::OutcomeForgotten)));
+
+    let key = Key::new("k").unwrap();
+    let plain = Record::plain(ballot(1), Content::Tombstone, Checksum::of(&key, &Content::Tombstone));
+    let held: Digest = plain.digest();
+    let told = |key| Answer::Promised { key, held: Lookup::Digest(held.clone()), age: Age::NONE, seal: None };
+    assert!(matches!(decided(false, told), Step::Done(Reply::Failed(Failure::ConditionFailed { .. }))));
+    let step = decided(true, told);
+    assert!(matches!(step, Step::Ask(_)), "what is there is settled first: {step:?}");
 }
