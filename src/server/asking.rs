@@ -10,6 +10,37 @@ use crate::storage::folder::DataFolder;
 /// How long one question may take.
 const ASK_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// The longest time between two questions.
+const ASK_EVERY_MAX: Duration = Duration::from_secs(30);
+
+/// The time between two questions: longer while the answer stays the same, because each question costs the members work, and not the
+/// same for two nodes that started together.
+pub(super) struct Pause {
+    every: Duration,
+    next: Duration,
+    said: String,
+}
+
+impl Pause {
+    /// The shortest time is `every`.
+    pub(super) fn new(every: Duration) -> Self {
+        Self { every, next: every, said: String::new() }
+    }
+
+    /// The answer was `text`. Returns whether it is another one than before.
+    pub(super) fn heard(&mut self, text: &str) -> bool {
+        let is_new = self.said != text;
+        self.next = if is_new { self.every } else { (self.next * 2).min(ASK_EVERY_MAX) };
+        text.clone_into(&mut self.said);
+        is_new
+    }
+
+    /// Waits until the next question.
+    pub(super) async fn wait(&self) {
+        tokio::time::sleep(self.next.mul_f64(rand::random_range(0.75..1.25))).await;
+    }
+}
+
 /// What to do, by what a member says.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
@@ -75,6 +106,17 @@ fn more_of(said: Result<String, String>, answer: Result<Asked, String>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pause_grows_while_the_answer_stays_the_same() {
+        let mut pause = Pause::new(Duration::from_secs(1));
+        assert!(pause.heard("a") && !pause.heard("a"));
+        assert_eq!(pause.next, Duration::from_secs(2));
+        (0..10).for_each(|_| assert!(!pause.heard("a")));
+        assert_eq!(pause.next, ASK_EVERY_MAX);
+        assert!(pause.heard("b"));
+        assert_eq!(pause.next, Duration::from_secs(1));
+    }
 
     #[test]
     fn reason_to_wait_is_said_rather_than_an_error() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::asking::{Step, ask};
+use super::asking::{Pause, Step, ask};
 use crate::api;
 use crate::protocol::Unready;
 use crate::runtime::{NodeHandle, Status};
@@ -17,7 +17,7 @@ use crate::service::members::replacement::addition;
 use crate::storage::folder::DataFolder;
 use crate::types::{Site, StoreId};
 
-/// The time between two questions.
+/// The shortest time between two questions.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// Asks until the node is a member. `folder` is `None` where the node does not add itself.
@@ -30,15 +30,14 @@ pub(super) async fn run(node: NodeHandle, folder: Option<Arc<DataFolder>>, site:
 }
 
 async fn add(node: &NodeHandle, folder: &DataFolder, site: &Site) {
-    let mut said = String::new();
+    let mut pause = Pause::new(ASK_EVERY);
     while let Ok(Status { unready: Some(Unready::Waiting), .. }) = node.status().await {
         let step = |members: &_| next_step(members, node.id().as_str(), folder.store_id(), site);
         let text = ask(node, folder, "add it with `quorate members apply`", step).await;
-        if text != said {
+        if pause.heard(&text) {
             info!("this node adds itself to the cluster: {text}");
-            said = text;
         }
-        tokio::time::sleep(ASK_EVERY).await;
+        pause.wait().await;
     }
 }
 

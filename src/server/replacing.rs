@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use super::asking::{Step, ask};
+use super::asking::{Pause, Step, ask};
 use crate::api;
 use crate::limits::SCRUB_BYTES_PER_SECOND_DEFAULT;
 use crate::protocol::quorum::majority;
@@ -104,7 +104,7 @@ enum Other {
     /// It could not read its store.
     Failed,
     /// It was not read lately: so many bytes were, of about so many.
-    Unread { bytes: u64, of_bytes: u64 },
+    Unread { is_running: bool, bytes: u64, of_bytes: u64 },
     /// All of it was read, and nothing is damaged.
     Whole,
 }
@@ -187,7 +187,7 @@ fn other(layout: &Layout, member: NodeIndex, answers: &Answers) -> Other {
         _ if !health.serves => Other::Silent(health.detail.clone()),
         Some(since) if since < whole_for(health.data_bytes.max(scrub.bytes)) => Other::Whole,
         None if scrub.passes > 0 && !scrub.running => Other::Failed,
-        _ => Other::Unread { bytes: scrub.bytes, of_bytes: health.data_bytes },
+        _ => Other::Unread { is_running: scrub.running, bytes: scrub.bytes, of_bytes: health.data_bytes },
     }
 }
 
@@ -264,8 +264,11 @@ fn decide(seen: &Seen<'_>) -> Decision {
             Some(Other::Damaged) => decision.obstacles.push(format!(
                 "node {id} is damaged too: with `quorate members apply`, put nodes of other ids into the places of both"
             )),
-            Some(Other::Unread { bytes, of_bytes }) => {
-                decision.unread.insert(member);
+            Some(Other::Unread { is_running, bytes, of_bytes }) => {
+                // Each order is a line in that node's audit.
+                if !is_running {
+                    decision.unread.insert(member);
+                }
                 decision.obstacles.push(format!(
                     "node {id} reads its own store first, to be sure that it is whole: {} of about {} MiB",
                     bytes >> 20,
@@ -324,6 +327,7 @@ async fn get_place(node: &NodeHandle, folder: &Arc<DataFolder>, old: StoreId) {
     const DAMAGED_AGAIN: &str = "its fresh store is damaged too, before the node has its place: check the disk and the memory, take a change under way back \
          with `quorate members abort`, start the node with a fresh folder and --join, and use `quorate members replace`";
     say(node, WAITS);
+    let mut pause = Pause::new(ASK_EVERY);
     loop {
         match node.status().await {
             Err(_) => return std::future::pending().await,
@@ -340,6 +344,7 @@ async fn get_place(node: &NodeHandle, folder: &Arc<DataFolder>, old: StoreId) {
                 let step = |members: &_| next_step(members, node.id().as_str(), old, folder.store_id());
                 let by_hand = "give it its place with `quorate members replace`";
                 let text = ask(node, folder, by_hand, step).await;
+                pause.heard(&text);
                 say(node, &format!("{WAITS}; {text}"));
             }
             Ok(Status { unready: Some(Unready::Waiting | Unready::Removed), .. }) => {
@@ -350,7 +355,7 @@ async fn get_place(node: &NodeHandle, folder: &Arc<DataFolder>, old: StoreId) {
             }
             Ok(_) => {}
         }
-        tokio::time::sleep(ASK_EVERY).await;
+        pause.wait().await;
     }
     let settled = Arc::clone(folder);
     let settled = tokio::task::spawn_blocking(move || settled.settle()).await;

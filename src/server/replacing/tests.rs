@@ -80,7 +80,7 @@ fn store_is_given_up_only_where_a_majority_of_whole_replicas_is_left() {
 
 #[test]
 fn others_read_their_stores_first() {
-    let unread = Other::Unread { bytes: 3 << 20, of_bytes: 9 << 20 };
+    let unread = Other::Unread { is_running: false, bytes: 3 << 20, of_bytes: 9 << 20 };
     let decision = decided(3, 3, &[(2, unread.clone())]);
     assert_eq!(decision.unread, BTreeSet::from([NodeIndex(2)]));
     assert!(decision.text().contains("node 3 reads its own store first"), "{}", decision.text());
@@ -223,7 +223,7 @@ fn what_a_member_says_of_its_store_is_believed_for_a_day() {
     let said = |answer| other(&layout, NodeIndex(1), &Answers::from([("n2:1".to_owned(), answer)]));
     assert_eq!(said(Ok(health(false, seconds(3)))), Other::Whole);
     assert_eq!(said(Ok(health(true, seconds(3)))), Other::Damaged);
-    let unread = Other::Unread { bytes: 4, of_bytes: 9 };
+    let unread = Other::Unread { is_running: false, bytes: 4, of_bytes: 9 };
     assert_eq!(said(Ok(health(false, None))), unread);
     assert_eq!(said(Ok(health(false, seconds(86_400)))), unread);
     // Two terabytes are read in a day and a half.
@@ -235,7 +235,7 @@ fn what_a_member_says_of_its_store_is_believed_for_a_day() {
         api::HealthResponse { scrub: Some(scrub), ..health(false, None) }
     };
     assert_eq!(said(Ok(ended(false))), Other::Failed);
-    assert_eq!(said(Ok(ended(true))), unread);
+    assert_eq!(said(Ok(ended(true))), Other::Unread { is_running: true, bytes: 4, of_bytes: 9 });
     assert!(matches!(
         said(Ok(api::HealthResponse { node_id: "2".to_owned(), ..Default::default() })),
         Other::Silent(_)

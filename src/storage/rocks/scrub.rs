@@ -44,6 +44,8 @@ const OPEN_FILES_MAX: i32 = 64;
 /// So often in a row files may be deleted while they are opened, or the disk may fail to read one place. Then a file is missing, or
 /// the place is damaged.
 const TRIES_MAX: u8 = 20;
+/// So often a wrong checksum is read again, past the caches: what the disk has stays wrong, and a bit that flipped on its way does not.
+const REREADS: u8 = 2;
 /// The time between two such tries.
 const TRY_AFTER: Duration = Duration::from_millis(100);
 /// The same where the disk cannot read a place: a disk that is reset takes some seconds.
@@ -85,9 +87,10 @@ pub(super) fn read_on(
             None => entries.seek_to_first(),
         }
         while let Some((entry, value)) = entries.item() {
-            verify(name, entry, value).map_err(|error| {
-                damaged(name, &format!("the entry of {:?}", String::from_utf8_lossy(entry)), &error)
-            })?;
+            if let Err(error) = verify(name, entry, value) {
+                let error = damaged(name, &format!("the entry of {:?}", String::from_utf8_lossy(entry)), &error);
+                return if tries < REREADS { again(index, after, tries, TRY_AFTER, error) } else { Err(error) };
+            }
             tries = 0;
             of_step += entry.len() + value.len();
             let last = after.get_or_insert_default();
@@ -110,6 +113,9 @@ pub(super) fn read_on(
             }
             Err(error) if is_unreadable(error.as_ref()) => {
                 return again(index, after, tries, UNREADABLE_AFTER, unreadable(name, &error));
+            }
+            Err(error) if error.kind() == ErrorKind::Corruption && tries < REREADS => {
+                return again(index, after, tries, TRY_AFTER, failure(&error));
             }
             Err(error) => return Err(failure(&error)),
         }
