@@ -109,6 +109,9 @@ pub const METADATA_BYTES_MAX: usize = 32 * KIB;
 /// The largest metadata that the transport reads, so that a call beyond [`METADATA_BYTES_MAX`] is refused in words.
 pub const METADATA_READ_BYTES_MAX: u32 = 256 << 10;
 
+/// The largest request of reflection and of health checks, which name a service or a symbol.
+pub const TOOLS_MESSAGE_BYTES_MAX: usize = 16 << 10;
+
 /// How many requests one connection may have under way: twice as many as a node works on for one client by default. So a client gets the
 /// node's refusal, which gives the reason, before HTTP/2 makes it wait.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 2_048;

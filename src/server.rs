@@ -71,7 +71,7 @@ pub struct Server {
     http_address: Option<SocketAddr>,
     line_address: Option<SocketAddr>,
     redis_address: Option<SocketAddr>,
-    admin: Option<JoinHandle<std::io::Result<()>>>,
+    admin: Option<JoinHandle<()>>,
     service: Arc<Service>,
     closing: CancellationToken,
     /// Holds the lock of the data folder until the store is closed.

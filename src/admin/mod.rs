@@ -33,6 +33,7 @@ use tonic::codegen::Service as _;
 use tracing::debug;
 
 use crate::auth::Needs;
+use crate::limits::CLOSE_TIME_MAX;
 use crate::metrics::{PREFIX, PeerLabels};
 use crate::protocol::PeerView;
 use crate::runtime::{NodeHandle, Status};
@@ -77,15 +78,11 @@ const PATHS: [(&str, Needs); 7] = [
 ];
 
 /// Serves the state of the node of `service` on `listener` until `shutdown` is cancelled.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: CancellationToken) {
     let page = Page::start(&service, shutdown.clone());
     let listener = Listener::for_monitoring(listener, service.node());
     let router = router(service, page);
     listener.attend(shutdown.clone(), |connection| attend(router.clone(), connection, shutdown.clone())).await;
-    Ok(())
 }
 
 /// Answers the requests of one connection.
@@ -108,7 +105,10 @@ async fn attend(router: Router, connection: Connection, shutdown: CancellationTo
         ended = served.as_mut() => ended,
         () = shutdown.cancelled() => {
             served.as_mut().graceful_shutdown();
-            served.await
+            match tokio::time::timeout(CLOSE_TIME_MAX, served).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
         }
     };
     if let Err(error) = ended {

@@ -567,7 +567,6 @@ impl NodeHandle {
     /// A place in flight for `requests` that come together, and their bytes.
     fn admit(&self, requests: usize, bytes: usize) -> Result<(Taken, Taken), Rejected> {
         let account = &self.account;
-        account.pass(requests).map_err(|per_second| Rejected::TooFast { per_second })?;
         let place = account.take(Kind::Requests, 1).map_err(|why| match why {
             Full::UsedUp => Rejected::TooManyRequests { requests_max: account.max(Kind::Requests) },
             Full::BeyondShare => Rejected::TooManyRequestsOfClient,
@@ -576,6 +575,8 @@ impl NodeHandle {
             Full::UsedUp => Rejected::TooManyBytes { bytes_max: account.max(Kind::RequestBytes) },
             Full::BeyondShare => Rejected::TooManyBytesOfClient,
         })?;
+        // What is refused for another reason does not count against the rate.
+        account.pass(requests).map_err(|per_second| Rejected::TooFast { per_second })?;
         Ok((place, bytes))
     }
 

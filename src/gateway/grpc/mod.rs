@@ -44,7 +44,7 @@ use crate::api::tables_server::TablesServer;
 use crate::api::tokens_server::TokensServer;
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, METADATA_READ_BYTES_MAX, RESETS_PER_CONNECTION_MAX, SERVER_KEEP_ALIVE,
-    STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
+    STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX, TOOLS_MESSAGE_BYTES_MAX,
 };
 use crate::peer;
 use crate::service::Service;
@@ -76,6 +76,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: Cance
     let node = service.node().clone();
     let (reporter, health_server) = tonic_health::server::health_reporter();
     health::report(&reporter, false).await;
+    let health_server = health_server.max_decoding_message_size(TOOLS_MESSAGE_BYTES_MAX);
     let frontend = Frontend::new(service, vec![route(health_server)]);
     let listener = Listener::for_clients(listener, &node);
     let attend = |connection| attend(frontend.clone(), connection, shutdown.clone());
@@ -200,8 +201,10 @@ impl Frontend {
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let compiled_in = "the descriptors were made by this build";
-        routes.push(route(reflected().build_v1().expect(compiled_in)));
-        routes.push(route(reflected().build_v1alpha().expect(compiled_in)));
+        let reflection = reflected().build_v1().expect(compiled_in);
+        routes.push(route(reflection.max_decoding_message_size(TOOLS_MESSAGE_BYTES_MAX)));
+        let reflection = reflected().build_v1alpha().expect(compiled_in);
+        routes.push(route(reflection.max_decoding_message_size(TOOLS_MESSAGE_BYTES_MAX)));
         Self { routes: routes.into(), service }
     }
 

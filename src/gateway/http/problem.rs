@@ -197,7 +197,7 @@ fn title(kind: &str) -> &'static str {
         "long-path" => "The path is too long",
         "wrong-type" => "The body has a type that is not accepted",
         "long-headers" => "The headers are too large",
-        "overloaded" => "The node has too much to do, and nothing was done",
+        "overloaded" => "The node takes no more now, and nothing was done",
         "not-applied" => "The write was certainly not done",
         "no-quorum" => "Too few replicas answered",
         "not-ready" => "The node takes no requests now",

@@ -134,6 +134,8 @@ impl Session {
             if lines.reader.buffer().is_empty() {
                 in_time(writer.flush()).await?;
             }
+            // The bytes of the line before are given back while the connection is idle.
+            lines.guard = self.service.buffers().guard();
             let idle_time_max = if self.is_known { IDLE_TIME_MAX } else { STRANGER_IDLE_TIME_MAX };
             let line = tokio::select! {
                 begun = tokio::time::timeout(idle_time_max, lines.reader.fill_buf()) => match begun {

@@ -170,8 +170,8 @@ impl Authorization {
                  client certificate that has rights",
             )),
             Shown::NoToken => Err(unknown(
-                "the authorization has no token: send `Bearer TOKEN`, or `Basic` with the token as the password; a token begins \
-                 with qrt_",
+                "this is no token: a token begins with qrt_ (authorization: Bearer TOKEN, or Basic with it as the password; AUTH \
+                 TOKEN)",
             )),
             Shown::Token(id, hash) if *id == self.bootstrap.id => {
                 let is_it = self.bootstrap.proof == Proof::Secret(*hash);
