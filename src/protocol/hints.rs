@@ -129,7 +129,8 @@ impl HintQueue {
 }
 
 impl PeerHints {
-    /// The next part. After the last one those that have no answer yet follow again, where there are many: few are never dropped.
+    /// The next part. After the last one those that have no answer yet follow again, where there are many. Few are seldom dropped,
+    /// and repair makes up for those.
     fn part(&mut self, now: Time) -> Vec<(OperationId, Hint)> {
         let Some(Sending { next, last, .. }) = self.sending.take() else { return Vec::new() };
         let mut left = self.by_operation.range(next..=last);
