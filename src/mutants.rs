@@ -90,6 +90,8 @@ pub enum Mutant {
     RecentIsIgnored,
     /// A request runs although the history no longer reaches back to what its client has seen.
     RecentFloorIgnored,
+    /// An addition is built on a record that is older than the version which its client has seen.
+    AddsBelowSince,
     /// A request that was attempted runs again on any later record.
     RunsAgainOnNewBase,
     /// A request that may have taken effect is called failed.
@@ -287,7 +289,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 138] = [
+    pub const ALL: [(Self, &'static str); 139] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -330,6 +332,7 @@ impl Mutant {
         (Self::LookFailsResend, "a client is told which failure it is"),
         (Self::RecentIsIgnored, "each request takes effect once"),
         (Self::RecentFloorIgnored, "each request takes effect once"),
+        (Self::AddsBelowSince, "each request takes effect once"),
         (Self::RunsAgainOnNewBase, "each request takes effect once"),
         (Self::ResendSaysFailed, "a client is told which failure it is"),
         (Self::StoresUnchosen, "only chosen records are stored"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cluster::{Cluster, DEADLINE, N1, N2, N3, N4, Sent, Unsynced};
 use quorate::limits::HEDGE_AFTER_MAX;
 use quorate::protocol::{Answer, Failure, Message, Reply, Request};
-use quorate::types::{Change, Clock, Condition, NodeIndex, RECENT_MAX, Stamp, Version};
+use quorate::types::{Change, Clock, Condition, NodeIndex, RECENT_MAX, Record, Stamp, Version};
 
 const ALL: [NodeIndex; 3] = [N1, N2, N3];
 /// Longer than the time after which an operation asks again.
@@ -188,6 +188,29 @@ fn addition_that_was_overwritten_is_not_run_again() {
     for node in ALL {
         assert_eq!(cluster.read_among(node, &ALL), Some(10));
     }
+    cluster.assert_linearizable();
+}
+
+/// One replica has told a version that no majority holds. Written over an addition, it would hide it, and that would count again.
+#[test]
+fn addition_is_not_built_below_the_version_that_it_names() {
+    let mut cluster = Cluster::bootstrapped(3);
+    cluster.write_among(N1, &ALL, 1);
+    let write = cluster.write(N3, 10);
+    cluster.run_clock_rounds();
+    let stores = cluster.take(|sent| sent.stores().is_some());
+    let since = stores[0].stores().map(Record::version);
+    let early = cluster.change(N1, add(5, since.clone()), 7, false);
+    cluster.run(&[N1, N2]);
+    assert!(condition_failed(&cluster, early), "{:?}", cluster.reply_to(early));
+    for sent in stores {
+        cluster.arrives(sent);
+    }
+    come_to_rest(&mut cluster);
+    assert_eq!(cluster.stamp_of(write), since.clone().unwrap().stamp);
+    let late = cluster.change(N1, add(5, since), 8, false);
+    come_to_rest(&mut cluster);
+    assert_eq!(cluster.sum_of(late), 15);
     cluster.assert_linearizable();
 }
 
@@ -757,6 +780,7 @@ fn each_fails_where_its_rule_is_broken() {
         ResendSaysFailed: condition_does_not_fail_because_of_an_earlier_try,
         RecentIsIgnored: counter_counts_a_resend_once,
         RecentFloorIgnored: counter_counts_a_resend_once,
+        AddsBelowSince: addition_is_not_built_below_the_version_that_it_names,
         RunsAgainOnNewBase: addition_that_was_overwritten_is_not_run_again,
         ResendSaysFailed: addition_that_is_sent_again_does_not_fail_on_a_value_that_may_change,
         PromiseOvertakesBatch: promise_shows_a_record_on_its_way_to_the_disk,

@@ -63,6 +63,8 @@ pub struct Client {
     pub quota: usize,
     /// The latest versions that it was told of each key, the newest last.
     pub versions: BTreeMap<usize, Vec<Version>>,
+    /// The last version of each key that a read of one replica told it: no majority may ever hold that.
+    pub seen_once: BTreeMap<usize, Version>,
 }
 
 /// All clients and what they did.
@@ -161,9 +163,9 @@ impl Clients {
         done.ended_at = Some(now);
         done.returned = Some(tick);
         let client = &mut self.all[done.client];
-        if let Some(version) = outcome.version()
-            && !matches!(done.ask, Ask::GetOne { .. })
-        {
+        if let (Some(version), Ask::GetOne { .. }) = (outcome.version(), &done.ask) {
+            client.seen_once.insert(done.key, version.clone());
+        } else if let Some(version) = outcome.version() {
             let versions = client.versions.entry(done.key).or_default();
             versions.retain(|known| known != version);
             versions.push(version.clone());

@@ -88,7 +88,11 @@ impl World {
 
     fn draw_conditional(&mut self, client: usize, key: usize) -> Ask {
         let versions = self.clients.all[client].versions.get(&key).cloned().unwrap_or_default();
+        // The number of operations decides, so that nothing is drawn.
+        let seen_once =
+            self.clients.all[client].seen_once.get(&key).filter(|_| self.clients.operations.len().is_multiple_of(3));
         let version = match versions.last() {
+            _ if seen_once.is_some() => seen_once.cloned(),
             Some(last) if self.random.permille(800) => Some(last.clone()),
             Some(_) => Some(self.random.pick(&versions).clone()),
             None => None,

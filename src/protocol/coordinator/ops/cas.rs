@@ -370,7 +370,7 @@ impl Cas {
         if is_absent || tally.is_quorum(holders) {
             self.forget_lost_attempt(greatest.as_ref());
         }
-        let verdict = match self.verdict(greatest.as_ref(), tally) {
+        let verdict = match self.verdict(greatest.as_ref(), &stamp, tally) {
             Ok(verdict) => verdict,
             Err(fetch) => return fetch,
         };
@@ -437,8 +437,8 @@ impl Cas {
         Err(Step::Ask(Round { enough: Enough::One, unwanted, ..Round::to_all() }))
     }
 
-    /// Judges the change on the greatest record.
-    fn verdict(&mut self, greatest: Option<&Digest>, tally: &Tally) -> Result<Verdict, Step> {
+    /// Judges the change on the greatest record. `stamp` is that of the record to be proposed.
+    fn verdict(&mut self, greatest: Option<&Digest>, stamp: &Stamp, tally: &Tally) -> Result<Verdict, Step> {
         let Goal::Change(key, request) = self.goal.clone() else { return Ok(Verdict::Settled) };
         let (recent, recent_floor) = greatest.map_or_else(|| (Vec::new(), Version::absent()), Digest::history);
         let version = greatest.map_or_else(Version::absent, Digest::version);
@@ -471,6 +471,15 @@ impl Cas {
             Change::Write { condition, content, ttl, checksum } => {
                 if condition.holds(greatest) {
                     Ok(Verdict::Write(Write { content, ttl, checksum, sum: None }))
+                } else {
+                    condition_failed()
+                }
+            }
+            // A read of one replica has told a version that no majority holds. Were it built on less, and that version written over
+            // it, then the history since that version would not name the addition, and it would count again.
+            Change::Add { since: Some(since), .. } if rule!(AddsBelowSince, since >= Version::new(stamp.clone(), Some(self.ballot.clone())), not false) => {
+                if is_repeated {
+                    Ok(Verdict::Unknown)
                 } else {
                     condition_failed()
                 }
