@@ -87,8 +87,8 @@ impl fmt::Display for MembersRefusal {
                 let forgotten = WAITING_HEARD_MAX.as_secs();
                 write!(
                     f,
-                    "several nodes {id} wait to join: end all but one, or name the identity; one that has ended is forgotten after \
-                     {forgotten} s"
+                    "several nodes {id} wait to join: end all but one, or name the identity; one whose machine is gone is forgotten \
+                     after {forgotten} s"
                 )
             }
             Self::NoMajority { count, slots, unreachable } => {

@@ -132,6 +132,10 @@ impl Peer {
     pub(super) fn on_link(&mut self, up: bool, now: Time) {
         self.linked = up;
         self.welcomed_by = None;
+        // One that still waits to become a member says hello again.
+        if !up && !self.is_member {
+            self.joins = None;
+        }
         self.hello_at = up.then_some(now);
         self.hellos_unanswered = 0;
     }

@@ -103,6 +103,23 @@ fn stranger_of_another_version_is_told_to_upgrade() {
     assert!(HelloRefusal::Protocol.to_string().contains("upgrade the older one"));
 }
 
+/// A change that named a node which has ended would wait for it.
+#[test]
+fn node_that_waited_and_ended_is_not_listed() {
+    let mut one = node(0, 10, 1);
+    let mut layout = Arc::new(Layout::begin(Placement::new(parameters()).into(), &[]));
+    let id = NodeId::new("4").unwrap();
+    let hello = Hello { node_id: id, joins: Some("h:4".into()), ..node(1, 40, 1).hello_to(NodeIndex(0)) };
+    let stranger = one.introduce(&hello, Time(1), &mut layout);
+    one.on_link(stranger, true, Time(2));
+    let waiting = |one: &Membership| one.waiting(Time(0)).map(|waiting| waiting.store_id).collect::<Vec<_>>();
+    assert_eq!(waiting(&one), [StoreId(40)]);
+    one.on_link(stranger, false, Time(3));
+    assert_eq!(waiting(&one), []);
+    assert_eq!(one.introduce(&hello, Time(4), &mut layout), stranger);
+    assert_eq!(waiting(&one), [StoreId(40)], "the link alone broke");
+}
+
 /// A node whose change was taken back, or that was removed, is known to the members by its hellos alone.
 #[test]
 fn node_that_is_no_member_any_more_says_hello_again() {

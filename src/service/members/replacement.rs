@@ -43,7 +43,7 @@ pub(crate) fn replacement(
         several => {
             let identities: Vec<&str> = several.iter().map(|node| node.identity.as_str()).collect();
             return Err(format!(
-                "{} nodes {id} wait to join: name one with --identity: {}; one that has ended is forgotten after {} s",
+                "{} nodes {id} wait to join: name one with --identity: {}; one whose machine is gone is forgotten after {} s",
                 several.len(),
                 identities.join(", "),
                 WAITING_HEARD_MAX.as_secs()
