@@ -6,7 +6,7 @@
 //! Caveat: damage is met where something reads it. A node reads all its records after each start, to count them for repair, and a
 //! scrub reads all that there is.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -26,12 +26,14 @@ pub struct Watched<S> {
     first: Mutex<Option<String>>,
     /// How often it met damage.
     times: AtomicU64,
+    /// Whether the disk remembers that damage was met.
+    is_noted: AtomicBool,
 }
 
 impl<S: Store> Watched<S> {
     /// Watches `store`, which has met no damage yet.
     pub fn new(store: S) -> Self {
-        Self { store, first: Mutex::new(None), times: AtomicU64::new(0) }
+        Self { store, first: Mutex::new(None), times: AtomicU64::new(0), is_noted: AtomicBool::new(false) }
     }
 
     fn note(&self, times: u64, what: impl FnOnce() -> String) {
@@ -40,8 +42,6 @@ impl<S: Store> Watched<S> {
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         if first.is_none() {
             *first = Some(what());
-            drop(first);
-            self.store.forget_scrub();
         }
     }
 
@@ -138,6 +138,10 @@ impl<S: Store> Store for Watched<S> {
     }
 
     fn scrubbed_at(&self) -> Option<SystemTime> {
+        // Here, and not where damage is met: a read from memory must not wait for a disk that fails.
+        if self.damage().is_some() && !self.is_noted.swap(true, Ordering::Relaxed) {
+            self.store.forget_scrub();
+        }
         self.store.scrubbed_at()
     }
 

@@ -108,7 +108,7 @@ impl DataFolder {
     /// are those of the cluster now, and `addresses` say where its nodes are reached.
     ///
     /// A mark that can be read counts although the disk failed afterwards: the next start would find it. So does a descriptor that
-    /// cannot be read.
+    /// cannot be read once the mark may have been written.
     ///
     /// # Errors
     /// When the disk fails, and the store is not given up.
@@ -118,11 +118,9 @@ impl DataFolder {
         addresses: &BTreeMap<NodeId, String>,
     ) -> Result<(), DataFolderError> {
         addresses::write(&self.path, addresses)?;
-        let marked = self.rewrite(|descriptor| {
-            descriptor.state = State::Damaged;
-            descriptor.parameters = parameters.clone();
-        });
-        let Err(error) = marked else { return Ok(()) };
+        let mut descriptor = self.descriptor()?;
+        (descriptor.state, descriptor.parameters) = (State::Damaged, parameters.clone());
+        let Err(error) = descriptor.write(&self.path) else { return Ok(()) };
         match descriptor::read(&self.path.join(DESCRIPTOR)) {
             Ok(Some(descriptor)) if descriptor.state != State::Damaged => Err(error),
             _ => {
@@ -137,15 +135,12 @@ impl DataFolder {
     /// # Errors
     /// When the disk fails. The next start then finds that the node has its place.
     pub fn settle(&self) -> Result<(), DataFolderError> {
-        self.rewrite(|descriptor| descriptor.replaces = None)
+        Descriptor { replaces: None, ..self.descriptor()? }.write(&self.path)
     }
 
-    fn rewrite(&self, change: impl FnOnce(&mut Descriptor)) -> Result<(), DataFolderError> {
+    fn descriptor(&self) -> Result<Descriptor, DataFolderError> {
         let path = self.path.join(DESCRIPTOR);
-        let descriptor = descriptor::read(&path)?;
-        let mut descriptor = descriptor.ok_or(DataFolderError::DescriptorMissing { path })?;
-        change(&mut descriptor);
-        descriptor.write(&self.path)
+        descriptor::read(&path)?.ok_or(DataFolderError::DescriptorMissing { path })
     }
 }
 

@@ -12,6 +12,7 @@
 //! entries.
 
 use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -52,6 +53,8 @@ const TRY_AFTER: Duration = Duration::from_millis(100);
 const UNREADABLE_AFTER: Duration = Duration::from_millis(500);
 /// The file whose time is that of the last scrub. It is empty.
 const SCRUBBED: &str = "scrubbed";
+/// A file that is written where the disk cannot read a place.
+const PROBE: &str = "scrub.probe";
 
 /// Reads on from `place`, as [`crate::storage::Store::scrub`] says.
 pub(super) fn read_on(
@@ -71,7 +74,7 @@ pub(super) fn read_on(
     let database = match open(path) {
         Ok(database) => database,
         Err(error) if is_unreadable(error.as_ref()) => {
-            return again(first, after, tries, UNREADABLE_AFTER, unreadable("the store", &error));
+            return again(first, after, tries, UNREADABLE_AFTER, unreadable(path, "the store", &error));
         }
         Err(error) => return again(first, after, tries, TRY_AFTER, failure_of_open(&error)),
     };
@@ -112,7 +115,7 @@ pub(super) fn read_on(
                 return again(index, after, tries, TRY_AFTER, gone);
             }
             Err(error) if is_unreadable(error.as_ref()) => {
-                return again(index, after, tries, UNREADABLE_AFTER, unreadable(name, &error));
+                return again(index, after, tries, UNREADABLE_AFTER, unreadable(path, name, &error));
             }
             Err(error) if error.kind() == ErrorKind::Corruption && tries < REREADS => {
                 return again(index, after, tries, TRY_AFTER, failure(&error));
@@ -178,9 +181,22 @@ fn is_unreadable(message: &str) -> bool {
     message.starts_with("IO error") && message.contains("Input/output error")
 }
 
-/// What the disk cannot read, however often it is asked, is lost as much as what has another checksum.
-fn unreadable(what: &str, error: &rocksdb::Error) -> StoreError {
-    StoreError::Damaged { message: format!("the disk cannot read a part of {what}: {error}") }
+/// What the disk cannot read, however often it is asked, is lost as much as what has another checksum. Nothing is lost where the
+/// whole disk is away.
+fn unreadable(path: &Path, what: &str, error: &rocksdb::Error) -> StoreError {
+    let message = format!("the disk cannot read a part of {what}: {error}");
+    if is_away(path) { StoreError::Failed { message } } else { StoreError::Damaged { message } }
+}
+
+/// Whether the disk takes no writes either: then it fails as a whole, and not in one place.
+fn is_away(path: &Path) -> bool {
+    let probe = path.join(PROBE);
+    let written = File::create(&probe).and_then(|mut file| {
+        file.write_all(b"q")?;
+        file.sync_all()
+    });
+    let _ = fs::remove_file(&probe);
+    matches!(written, Err(error) if error.kind() != io::ErrorKind::StorageFull)
 }
 
 /// Verifies an entry of the family of this name.
@@ -201,6 +217,14 @@ fn verify(name: &str, entry: &[u8], value: &[u8]) -> Result<(), DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn disk_that_is_away_is_told_from_a_bad_sector() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!is_away(folder.path()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "the probe is gone");
+        assert!(is_away(&folder.path().join("unmounted")));
+    }
 
     #[test]
     fn bad_sector_is_told_from_other_failures() {
