@@ -201,13 +201,14 @@ impl Holders {
         self.content().map(|_| ())
     }
 
-    /// Takes a holder away.
+    /// Takes a holder away. The nodes get a new token for theirs, `nodes`, because they go on to ask each other.
     ///
     /// # Errors
     /// When there is none with this id.
-    pub fn revoke(&mut self, id: &TokenId) -> Result<(), HoldersError> {
-        if id.as_str() == NODES {
-            return Err(HoldersError::Missing(id.clone()));
+    pub fn revoke(&mut self, id: &TokenId, nodes: impl FnOnce() -> Token) -> Result<(), HoldersError> {
+        if id.as_str() == NODES && self.nodes.is_some() {
+            self.know_nodes(nodes());
+            return Ok(());
         }
         let holder = self.by_id.remove(id).ok_or_else(|| HoldersError::Missing(id.clone()))?;
         if let Proof::Certificate(name) = &holder.proof {
@@ -316,11 +317,15 @@ mod tests {
         let id = TokenId::new("idb").unwrap();
         assert!(read.of_token(&id, &SecretHash::OF_NOBODY).is_none(), "it has a certificate, and no secret");
         let mut read = read;
-        read.revoke(token.id()).unwrap();
-        read.revoke(&id).unwrap();
+        read.revoke(token.id(), of_nodes).unwrap();
+        read.revoke(&id, of_nodes).unwrap();
         assert!(read.of_token(token.id(), &token.hash()).is_none() && read.of_certificate("ada").is_none());
-        assert_eq!(read.revoke(token.id()), Err(HoldersError::Missing(token.id().clone())));
-        assert!(read.revoke(&TokenId::new(NODES).unwrap()).is_err(), "nodes go on to ask each other");
+        assert_eq!(read.revoke(token.id(), of_nodes), Err(HoldersError::Missing(token.id().clone())));
+        let old = read.nodes().unwrap().clone();
+        read.revoke(old.id(), of_nodes).expect("the nodes get another one");
+        let new = Holders::of(&read.content().unwrap()).unwrap().nodes().unwrap().clone();
+        assert!(read.of_token(old.id(), &old.hash()).is_none() && read.of_token(new.id(), &new.hash()).is_some());
+        assert_eq!(Holders::default().revoke(old.id(), of_nodes), Err(HoldersError::Missing(old.id().clone())));
     }
 
     #[test]

@@ -70,7 +70,8 @@ impl Service {
     pub(crate) async fn token_revoke(self: &Arc<Self>, id: TokenId, deadline: Deadline) -> Result<(), ServiceError> {
         let details = [("id", id.to_string())];
         self.audited_as(Asked::of(&TOKEN_REVOKE, Target::Cluster).with_details(&details), async {
-            self.change_holders(deadline, |holders| holders.revoke(&id)).await
+            let nodes = Holders::new_token_of_nodes()?;
+            self.change_holders(deadline, |holders| holders.revoke(&id, || nodes.clone())).await
         })
         .await
     }

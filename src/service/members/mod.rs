@@ -26,7 +26,7 @@ use crate::api;
 use crate::auth::Target;
 use crate::protocol::{MembersChange, MembersRefusal, MembersReport, Unready};
 use crate::runtime::RequestError;
-use crate::types::NodeId;
+use crate::types::{NodeId, Site};
 use crate::wire::failure::FailureReason;
 use crate::wire::method::{self, Access};
 
@@ -286,10 +286,16 @@ fn is_own_place(seen: &api::MembersGetResponse, id: &str, wish: &Wish) -> bool {
     is_away && is_waiting && !seen.changing && !wish.is_forced && own.as_ref() == Some(wish)
 }
 
-/// Whether `wish` adds the node `id`, which waits, and changes nothing else.
+/// Whether `wish` adds the node `id`, which waits, and changes nothing else. It may not take more slots than a member has: an operator
+/// gives a node a greater weight than all others.
 fn is_own_addition(seen: &api::MembersGetResponse, id: &str, wish: &Wish) -> bool {
     let Some(wished) = wish.members.members.iter().find(|member| member.id.as_str() == id) else { return false };
     let Some(identity) = wished.store_id.map(|identity| identity.to_string()) else { return false };
+    let of_members =
+        seen.members.iter().filter_map(|member| Site::of_fields(member.weight_hundredths, &member.zone).ok());
+    if of_members.map(|site| site.weight).max() < Some(wished.site.weight) {
+        return false;
+    }
     let own = replacement::addition(seen, id, &identity, &wished.site);
     own.and_then(|own| Wish::try_from(own).ok()).as_ref() == Some(wish)
 }
@@ -307,7 +313,7 @@ fn failed(error: &tokio::task::JoinError) -> ServiceError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Site, StoreId};
+    use crate::types::StoreId;
 
     #[test]
     fn node_may_ask_for_its_own_lost_place_alone() {
@@ -363,6 +369,7 @@ mod tests {
             in_old: true,
             in_new: true,
             reached: true,
+            weight_hundredths: 250,
             ..Default::default()
         };
         let waiting = |id: &str, number: u128| api::WaitingMember {
@@ -391,7 +398,9 @@ mod tests {
         elsewhere.members.members[2].address = "elsewhere:1".into();
         let mut removed = own.clone();
         removed.members.members.remove(0);
-        for other in [forced, without_number, fewer, elsewhere, removed] {
+        let mut heavier = own.clone();
+        heavier.members.members[2].site = Site::of_fields(251, "").unwrap();
+        for other in [forced, without_number, fewer, elsewhere, removed, heavier] {
             assert!(!is_own_addition(&seen, "q-2", &other), "{other:?}");
         }
         let changing = api::MembersGetResponse { changing: true, ..seen.clone() };
