@@ -62,7 +62,7 @@ pub(super) struct Bundle {
     /// The folder to make, or a file whose name ends with .tar; quorate-debug-SECONDS without it
     #[arg(value_name = "FOLDER|FILE.tar")]
     to: Option<PathBuf>,
-    /// A node.yml or cluster.yml of this machine; repeat the option. The metrics of a node.yml's node are asked for too
+    /// A node.yml, cluster.yml or contexts.yml of this machine; repeat the option. The metrics of a node.yml's node are asked for too
     #[arg(long, value_name = "FILE")]
     config: Vec<PathBuf>,
     /// A log of a node, of which the end is taken; repeat the option
@@ -86,6 +86,12 @@ impl Bundle {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let to = self.to.clone().unwrap_or_else(|| format!("quorate-debug-{seconds}").into());
+        let name = to.to_string_lossy();
+        if [".tar.gz", ".tgz", ".zip", ".tar.xz"].iter().any(|end| name.ends_with(end)) {
+            return Err(CliError::bad_input(format!(
+                "{name}: bundles are not compressed: give a folder, or a name that ends with .tar"
+            )));
+        }
         if to.exists() {
             return Err(CliError::bad_input(format!("{} exists already: name another one", to.display())));
         }

@@ -60,7 +60,7 @@ pub(super) struct Dev {
     /// Where records are stored
     #[arg(long, value_enum, default_value_t = StorageKind::Rocks)]
     storage: StorageKind,
-    /// Speak TLS alone, with certificates of a new CA, and ask clients for theirs
+    /// Speak TLS alone, with certificates of a new CA, ask clients for theirs, and have authorization
     #[arg(long, conflicts_with = "chaos")]
     secure: bool,
     /// Kill and pause nodes under a load, and judge its history

@@ -13,6 +13,7 @@ use super::output::{print, print_json};
 use super::status::bytes_text;
 use super::{CliError, Exit, Global};
 use crate::api;
+use crate::client::ClientError;
 use crate::service::cluster_report::{HEALTH_TIME_MAX, ask_all, order_all};
 
 /// The time between two looks at how far the nodes are.
@@ -68,9 +69,15 @@ impl Repair {
 /// Orders a comparison of all nodes, and waits until they hold the same. Returns early where a node does not answer.
 async fn repair_now(info: &api::ClusterInfoResponse, global: &Global) -> Result<Report, CliError> {
     let dialer = global.dialer()?;
-    let ordered = order_all(info, &global.addresses()?, &|_| dialer.clone(), global.timeout.min(HEALTH_TIME_MAX)).await;
+    let mut ordered =
+        order_all(info, &global.addresses()?, &|_| dialer.clone(), global.timeout.min(HEALTH_TIME_MAX)).await;
+    let is_refused = |ordered: &Result<bool, ClientError>| matches!(ordered, Err(ClientError::Refused { .. }));
+    let refused = ordered.iter().find(|(_, ordered)| is_refused(ordered)).map(|(address, _)| address.clone());
+    if let Some(Err(refusal)) = refused.and_then(|address| ordered.remove(&address)) {
+        return Err(refusal.into());
+    }
     // A node that does not answer is named in the report.
-    if let Some((address, _)) = ordered.iter().find(|(_, ordered)| **ordered == Ok(false)) {
+    if let Some((address, _)) = ordered.iter().find(|(_, ordered)| matches!(ordered, Ok(false))) {
         let why = "repair is off there: set repair_keys_per_second above 0 in its node.yml, and send it SIGHUP";
         return Err(CliError::not_done(format!("{address}: {why}")));
     }

@@ -12,7 +12,8 @@ use super::repair::{REFRESH, spinner};
 use super::status::bytes_text;
 use super::{CliError, Exit, Global};
 use crate::api;
-use crate::service::cluster_report::{HEALTH_TIME_MAX, ask_all, scrub_all};
+use crate::client::ClientError;
+use crate::service::cluster_report::{HEALTH_TIME_MAX, ask_all, reason, scrub_all};
 
 /// A node that has not answered for so long is not waited for.
 const SILENT_MAX: Duration = Duration::from_secs(10);
@@ -25,7 +26,7 @@ pub(super) async fn run(info: &api::ClusterInfoResponse, global: &Global) -> Res
     // A node may have started while it was asked.
     let began = Instant::now();
     let mut nodes: BTreeMap<String, Node> =
-        ordered.into_iter().map(|(address, number)| (address, Node::new(number))).collect();
+        ordered.into_iter().map(|(address, number)| (address, Node::new(number.map_err(not_ordered)))).collect();
     let progress = spinner();
     while nodes.values().any(|node| !node.result.is_final()) {
         tokio::time::sleep(REFRESH).await;
@@ -46,7 +47,21 @@ pub(super) async fn run(info: &api::ClusterInfoResponse, global: &Global) -> Res
     } else {
         print(report.as_text().as_bytes())?;
     }
-    Ok(if report.is_intact() { Exit::Done } else { Exit::NotDone })
+    Ok(if report.is_intact() {
+        Exit::Done
+    } else if report.nodes.values().all(|node| matches!(node.result, Outcome::Refused(_))) {
+        Exit::BadInput
+    } else {
+        Exit::NotDone
+    })
+}
+
+/// The end of a scrub that was not begun.
+fn not_ordered(error: ClientError) -> Outcome {
+    match error {
+        ClientError::Refused { node } => Outcome::Refused(node.message),
+        error => Outcome::Silent(reason(&error)),
+    }
 }
 
 /// One node that scrubs.
@@ -73,6 +88,8 @@ enum Outcome {
     Failed,
     /// It has started anew meanwhile.
     Restarted,
+    /// It does not do it for this caller, for this reason.
+    Refused(String),
     /// It does not answer, for this reason.
     Silent(String),
 }
@@ -89,14 +106,15 @@ impl Outcome {
             Self::Damaged => "damaged",
             Self::Failed => "not read",
             Self::Restarted => "started anew",
+            Self::Refused(_) => "refused",
             Self::Silent(_) => "no answer",
         }
     }
 }
 
 impl Node {
-    fn new(number: Result<u64, String>) -> Self {
-        let result = number.as_ref().map_or_else(|reason| Outcome::Silent(reason.clone()), |_| Outcome::Reads);
+    fn new(number: Result<u64, Outcome>) -> Self {
+        let result = number.as_ref().map_or_else(Outcome::clone, |_| Outcome::Reads);
         let number = number.unwrap_or_default();
         Self { id: String::new(), number, result, bytes: 0, of_bytes: 0, heard: Duration::ZERO }
     }
@@ -194,8 +212,8 @@ impl Report {
         say(self.of(&Outcome::Failed), "the disk could not be read; the log says why");
         say(self.of(&Outcome::Restarted), "the node started anew meanwhile; scrub again");
         for (id, node) in &self.nodes {
-            if let Outcome::Silent(reason) = &node.result {
-                let _ = writeln!(text, "node {id}: no answer ({reason})");
+            if let Outcome::Silent(reason) | Outcome::Refused(reason) = &node.result {
+                let _ = writeln!(text, "node {id}: {} ({reason})", node.result.text());
             }
         }
         if self.is_intact() {
@@ -251,7 +269,7 @@ mod tests {
         assert_eq!(heard(vec![Ok(health("1", 0, 0, false, false))]), Outcome::Restarted);
         assert_eq!(heard(vec![Err("no route".to_owned())]), Outcome::Reads, "it is asked again");
         assert_eq!(heard(vec![Err("no route".to_owned()); 11]), Outcome::Silent("no route".to_owned()));
-        assert_eq!(Node::new(Err("refused".to_owned())).result, Outcome::Silent("refused".to_owned()));
+        assert_eq!(Node::new(Err(Outcome::Refused("no right".to_owned()))).result.text(), "refused");
     }
 
     #[test]
@@ -264,7 +282,7 @@ mod tests {
             node.hear(Ok(health(id, 90, 1, damaged, !damaged)), Duration::from_secs(1));
             node
         };
-        let silent = Node::new(Err("no route".to_owned()));
+        let silent = Node::new(Err(Outcome::Silent("no route".to_owned())));
         let asked = |nodes: [(&str, Node); 4]| nodes.map(|(address, node)| (address.to_owned(), node)).into();
         let report = Report::new(
             &info,

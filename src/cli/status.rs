@@ -15,6 +15,7 @@ use crate::client::ClientError;
 use crate::protocol::placement::Placement;
 use crate::service::cluster_report::{HEALTH_TIME_MAX, Report, Row, View, ask_all, rows};
 use crate::types::{Clock, Weight};
+use crate::wire::failure::FailureReason;
 
 /// Show the state of each node, and how many more failures the cluster tolerates
 ///
@@ -68,6 +69,8 @@ impl Status {
     }
 }
 
+const NO_MEMBERS: &str = "the nodes above may be none of the cluster any more";
+
 /// Asks all nodes.
 pub(super) async fn ask(global: &Global) -> Result<Report, CliError> {
     let client = global.client()?;
@@ -75,8 +78,13 @@ pub(super) async fn ask(global: &Global) -> Result<Report, CliError> {
     // A node that waits to become a member knows of no others, and a cluster of such nodes has none.
     let (members, problem) = match client.members().await {
         Ok(members) => (Some(members), None),
-        Err(ClientError::Unavailable { last, .. }) => (None, Some(last.to_string())),
-        Err(error) => (None, Some(error.to_string())),
+        Err(ClientError::Refused { node })
+            if node.failure.as_ref().is_some_and(|failure| failure.reason == FailureReason::PermissionDenied) =>
+        {
+            (None, Some(format!("whether members change is for observers to know: {}", node.message)))
+        }
+        Err(ClientError::Unavailable { last, .. }) => (None, Some(format!("{NO_MEMBERS}: {last}"))),
+        Err(error) => (None, Some(format!("{NO_MEMBERS}: {error}"))),
     };
     let lists = lists(&info, members.as_ref())?;
     let (old, new) = (Placement::new(lists.old), lists.new.map(Placement::new));
@@ -155,7 +163,7 @@ impl Report {
             );
         }
         if let Some(problem) = &self.problem {
-            let _ = writeln!(text, "the nodes above may be none of the cluster any more: {problem}");
+            let _ = writeln!(text, "{problem}");
         }
         text + &self.verdict() + "\n"
     }
@@ -265,9 +273,10 @@ mod tests {
         for key in ["configuration", "waiting", "problem"] {
             assert!(json.as_object().unwrap().contains_key(key), "{key}");
         }
-        let removed = report(3, 3, 0).with_problem(Some("n4:8001: the node was removed".to_owned()));
-        assert_eq!(removed.as_json()["problem"], "n4:8001: the node was removed");
-        assert!(removed.as_text().contains("none of the cluster any more: n4:8001: the node was removed\n"));
+        let removed = report(3, 3, 0).with_problem(Some(format!("{NO_MEMBERS}: n4:8001: the node was removed")));
+        let problem = "the nodes above may be none of the cluster any more: n4:8001: the node was removed";
+        assert_eq!(removed.as_json()["problem"], problem);
+        assert!(removed.as_text().contains(&format!("{problem}\n")));
         assert!(!report(3, 3, 0).as_text().contains("any more"));
     }
 

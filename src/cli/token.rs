@@ -125,7 +125,15 @@ impl Create {
         let Self { name, mut allow, certificate, out, bootstrap } = self;
         let mut global = global.clone();
         if let Some(folder) = &bootstrap {
-            global.security.token_file = Some(folder.join(BOOTSTRAP_FILE));
+            let file = folder.join(BOOTSTRAP_FILE);
+            if let Err(error) = std::fs::File::open(&file) {
+                return Err(CliError::bad_input(format!(
+                    "--bootstrap: {}: cannot be read: {error}: give the data folder of the node that is asked, \
+                     --bootstrap=DATA_DIR; the file is there while a node with `authorization: true` runs",
+                    file.display()
+                )));
+            }
+            global.security.token_file = Some(file);
             if allow.is_empty() {
                 allow.push(Grant::EVERYTHING);
             }

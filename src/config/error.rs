@@ -221,7 +221,8 @@ pub enum Problem {
     },
     /// The node is not listed, and cannot add itself.
     #[error(
-        "node {id} is not in {}: list it there, or call it {stem}-0, {stem}-1 and so on; among nodes with zones it must be listed",
+        "node {id} is not in {}: list it there, or call it {stem}-0, {stem}-1 and so on, without leading zeros; among nodes with zones it must be \
+         listed, and start with --join",
         cluster.display()
     )]
     NotOfPattern {

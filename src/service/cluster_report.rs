@@ -37,7 +37,8 @@ pub(crate) async fn ask_all(
     dial: DialNode<'_>,
     time_max: Duration,
 ) -> Answers {
-    call_all(info, given, dial, time_max, |client| async move { client.health().await }).await
+    let answers = call_all(info, given, dial, time_max, |client| async move { client.health().await }).await;
+    answers.into_iter().map(|(address, answer)| (address, answer.map_err(|error| reason(&error)))).collect()
 }
 
 /// Orders a comparison with all peers at each of these addresses. The answer says whether repair is on there.
@@ -46,7 +47,7 @@ pub(crate) async fn order_all(
     given: &[&str],
     dial: DialNode<'_>,
     time_max: Duration,
-) -> BTreeMap<String, Result<bool, String>> {
+) -> BTreeMap<String, Result<bool, ClientError>> {
     call_all(info, given, dial, time_max, |client| async move { client.repair_now().await }).await
 }
 
@@ -56,7 +57,7 @@ pub(crate) async fn scrub_all(
     given: &[&str],
     dial: DialNode<'_>,
     time_max: Duration,
-) -> BTreeMap<String, Result<u64, String>> {
+) -> BTreeMap<String, Result<u64, ClientError>> {
     call_all(info, given, dial, time_max, |client| async move { client.scrub_now().await }).await
 }
 
@@ -66,7 +67,7 @@ async fn call_all<T: Send + 'static, F: Future<Output = Result<T, ClientError>> 
     dial: DialNode<'_>,
     time_max: Duration,
     call: impl Fn(Client) -> F + Copy + Send + 'static,
-) -> BTreeMap<String, Result<T, String>> {
+) -> BTreeMap<String, Result<T, ClientError>> {
     let mut ids: BTreeMap<&str, &str> = given.iter().map(|address| (*address, "")).collect();
     ids.extend(info.storage_nodes.iter().map(|node| (node.address.as_str(), node.id.as_str())));
     let mut asking = JoinSet::new();
@@ -77,14 +78,14 @@ async fn call_all<T: Send + 'static, F: Future<Output = Result<T, ClientError>> 
                 Ok(client) => call(client).await,
                 Err(error) => Err(error),
             };
-            (address, answer.map_err(|error| reason(&error)))
+            (address, answer)
         });
     }
     asking.join_all().await.into_iter().collect()
 }
 
 /// The reason alone: the address is shown beside it.
-fn reason(error: &ClientError) -> String {
+pub(crate) fn reason(error: &ClientError) -> String {
     match error {
         ClientError::Unavailable { last, .. } => last.message.clone(),
         other => other.to_string(),

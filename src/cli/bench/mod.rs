@@ -90,6 +90,9 @@ impl Bench {
             let unfinished = report.measured.unfinished;
             format!("{unfinished} requests were in flight and none was answered; a longer --duration may see some")
         });
+        if report.is_refused() {
+            return Err(CliError::bad_input(format!("refused: {why}")));
+        }
         Err(CliError::not_done(format!("no operation was answered: {why}")))
     }
 

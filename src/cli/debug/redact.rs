@@ -27,6 +27,11 @@ pub(super) fn without_credentials(text: &str) -> String {
     let mut is_in_key = false;
     for line in text.lines() {
         let begins = line.contains("-----BEGIN") && line.contains("PRIVATE KEY");
+        // Only the end of the text was taken, and it begins amid a key.
+        if !is_in_key && line.contains("-----END") && line.contains("PRIVATE KEY") {
+            kept = format!("{REMOVED}\n");
+            continue;
+        }
         if begins {
             kept += REMOVED;
             kept.push('\n');
@@ -181,6 +186,12 @@ fn remove_keys(json: &mut Json) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn key_whose_beginning_was_cut_off_is_removed() {
+        let text = "MIGHAgEAMBMGByqG\n-----END PRIVATE KEY-----\nstarted\n-----BEGIN PRIVATE KEY-----\nMIGH\n-----END PRIVATE KEY-----\nended\n";
+        assert_eq!(without_credentials(text), "(removed)\nstarted\n(removed)\nended\n");
+    }
 
     #[test]
     fn secrets_of_a_configuration_are_removed() {

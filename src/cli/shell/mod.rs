@@ -244,7 +244,7 @@ enum Unusable {
 fn first_part(text: &str) -> String {
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let said: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information")).collect();
-    let said = said.join("; ");
+    let said = said.join("; ").replace(":; ", ": ");
     said.strip_prefix("error: ").unwrap_or(&said).to_owned()
 }
 

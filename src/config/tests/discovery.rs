@@ -90,8 +90,8 @@ fn node_that_is_not_listed_is_checked_as_a_node_of_the_cluster() {
     let refused = parse(&node("r-3", 8001), &[]).unwrap_err().to_string();
     assert_eq!(
         refused,
-        "n.yml:2: node.id: node r-3 is not in c.yml: list it there, or call it q-0, q-1 and so on; among nodes with zones it must be \
-         listed"
+        "n.yml:2: node.id: node r-3 is not in c.yml: list it there, or call it q-0, q-1 and so on, without leading zeros; among nodes with zones it must be \
+         listed, and start with --join"
     );
     let (well, other_port, stranger) = (node("q-5", 8001), node("q-6", 9), node("r-3", 8001));
     let files = [file("c.yml", &text), file("a.yml", &well), file("b.yml", &other_port), file("d.yml", &stranger)];

@@ -72,6 +72,13 @@ impl Report {
     }
 
     /// The most frequent failure.
+    /// Whether the nodes refuse whoever asks, and nothing else has failed.
+    pub(in crate::cli::bench) fn is_refused(&self) -> bool {
+        let mut kinds = self.measured.totals.failures.keys().peekable();
+        kinds.peek().is_some() && kinds.all(|kind| matches!(kind.reason, Some("PERMISSION_DENIED" | "UNAUTHENTICATED")))
+    }
+
+    /// The kind of failure that was met most often, with an example.
     pub(in crate::cli::bench) fn commonest_failure(&self) -> Option<String> {
         let (kind, failures) = self.measured.totals.failures.iter().max_by_key(|(_, failures)| failures.count)?;
         Some(format!("{} {}: {}", kind.code, kind.reason.unwrap_or("without a reason"), failures.example))

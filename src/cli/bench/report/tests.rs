@@ -161,4 +161,5 @@ fn commonest_failure_is_told_first() {
         report.measured.totals.record(Kind::Get, Duration::ZERO, Outcome::Failed(status));
     }
     assert_eq!(report.commonest_failure().unwrap(), "DEADLINE_EXCEEDED without a reason: too slow");
+    assert!(!report.is_refused());
 }
