@@ -476,7 +476,7 @@ async fn command_line_says_why_it_believes_nobody_and_knows_clusters_by_name() {
             3,
             &["refuses certificate", "other/client-ada.crt", "does not believe its issuer"],
         ),
-        (&[], 3, &["this node takes TLS alone: give --ca"]),
+        (&[], 2, &["this node takes TLS alone: give --ca"]),
         (&["--ca", "ca.crt", "--cert", "ca/client-ada.crt", "--key", "ca/client-ada.key"], 0, &["hello"]),
     ] {
         let arguments = [&base[..], options, &["get", "greeting"]].concat();

@@ -29,6 +29,12 @@ const RETRY_FOR: Duration = Duration::from_mins(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// A pause for the pace is at least so long, because timers are coarse.
 const PACE_PAUSE_MIN: Duration = Duration::from_millis(20);
+/// Without a bound, clients have the nodes to themselves for so many times as long as a page takes.
+const PAUSES: u32 = 2;
+/// And no longer than this after a page: one that took so long waited for something else than its keys.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Keys of a page that is there take less.
+const WAY_PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// A backup that is to be written.
 #[derive(Clone, Debug)]
@@ -70,7 +76,8 @@ impl Create {
         self
     }
 
-    /// Saves no more bytes in a second, so that clients have the rest.
+    /// Saves so many bytes in a second at most. Without it the nodes read keys for a third of the time, so that clients hardly
+    /// notice.
     #[must_use]
     pub fn bytes_per_second(mut self, bytes: Option<u64>) -> Self {
         self.bytes_per_second = bytes;
@@ -213,7 +220,10 @@ impl<P: FnMut(Progress)> Work<P> {
             }
             let mut listing = list.stream();
             let failed = loop {
-                let listed = match listing.next().await {
+                let asked_at = Instant::now();
+                let next = listing.next().await;
+                self.pace.make_way(asked_at.elapsed()).await;
+                let listed = match next {
                     Some(Ok(listed)) => listed,
                     Some(Err(error)) => break error,
                     None => {
@@ -337,6 +347,14 @@ struct Pace {
 }
 
 impl Pace {
+    /// A page of keys took so long, or the next key was there already.
+    async fn make_way(&self, took: Duration) {
+        let pause = (took * PAUSES).min(PAUSE_MAX);
+        if self.bytes_per_second.is_none() && pause >= WAY_PAUSE_MIN {
+            tokio::time::sleep(pause).await;
+        }
+    }
+
     async fn spend(&mut self, bytes: u64) {
         let Some(per_second) = self.bytes_per_second else { return };
         self.bytes += bytes;

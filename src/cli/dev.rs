@@ -179,7 +179,7 @@ impl Dev {
         };
         let (curl, scheme) = tls.map_or_else(|| ("curl".to_owned(), "http"), |tls| (tls.of_curl(), "https"));
         let metrics = line(first_node.and_then(|node| node.local_metrics_address), &|at| {
-            format!("{curl} -s {scheme}://{at}/metrics")
+            format!("{curl} -s {scheme}://{at}/metrics\n  # {scheme}://{at}/ is the status page of the first node")
         });
         let http = line(first_node.and_then(|node| node.local_http_address), &|at| {
             format!("{curl} -X PUT -d hello {scheme}://{at}/greeting\n  {curl} {scheme}://{at}/greeting")

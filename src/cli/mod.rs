@@ -374,7 +374,8 @@ impl From<ClientError> for CliError {
                 } else {
                     ""
                 };
-                Self::not_done(message + hint)
+                // Another try would end alike.
+                if last.needs_tls() { Self::bad_input(message + hint) } else { Self::not_done(message + hint) }
             }
             ClientError::Refused { node } => {
                 let reason = node.failure.map(|failure| failure.reason);

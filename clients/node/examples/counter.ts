@@ -14,7 +14,10 @@ class Counter {
     private readonly key: string,
   ) {}
 
-  /** Adds once, and resolves to the sum. The rare `OutcomeUnknownError` says that it has perhaps counted. */
+  /**
+   * Adds once, and resolves to the sum. The rare `OutcomeUnknownError` says that it has perhaps counted. So may one of very many
+   * additions at a time: a record remembers the last eight.
+   */
   async add(delta = 1): Promise<bigint> {
     this.seen ??= (await this.client.state(this.key)).version;
     for (;;) {

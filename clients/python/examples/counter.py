@@ -17,7 +17,11 @@ class Counter:
         self._seen = ""
 
     async def add(self, delta: int = 1) -> int:
-        """Adds once, and returns the sum. The rare ``OutcomeUnknown`` says that it has perhaps counted."""
+        """Adds once, and returns the sum.
+
+        The rare ``OutcomeUnknown`` says that it has perhaps counted. So may one of very many additions at a time: a record
+        remembers the last eight.
+        """
         self._seen = self._seen or (await self._client.state(self._key)).version
         while True:
             try:

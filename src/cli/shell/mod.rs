@@ -244,7 +244,10 @@ enum Unusable {
 fn first_part(text: &str) -> String {
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let said: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information")).collect();
-    let said = said.join("; ").replace(":; ", ": ");
+    let mut said = said.join("; ").replace(":; ", ": ");
+    if said.contains("unrecognized subcommand") {
+        said += ": help lists the commands";
+    }
     said.strip_prefix("error: ").unwrap_or(&said).to_owned()
 }
 
@@ -364,7 +367,7 @@ mod tests {
         );
         assert!(cli.global.shell.is_some_and(|shell| shell.client.is_none()));
         for (line, part) in [
-            ("foo", "unrecognized subcommand 'foo'"),
+            ("foo", "unrecognized subcommand 'foo': help lists the commands"),
             ("serve a b", "outside of it"),
             ("set k", "stdin has"),
             ("get 'a", "quote"),

@@ -25,6 +25,7 @@ type Counter struct {
 }
 
 // Add adds once, and returns the sum. The rare ErrOutcomeUnknown says that it has perhaps counted.
+// So may one of very many additions at a time: a record remembers the last eight.
 func (c *Counter) Add(ctx context.Context, delta int64) (int64, error) {
 	if c.seen == "" {
 		state, err := c.client.State(ctx, c.key)
