@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use nix::sys::stat::{Mode, umask};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -93,6 +94,12 @@ impl Serve {
         let start =
             if self.join { Server::join(&config, storage).await } else { Server::start(&config, storage).await };
         let server = start?;
+        tell_systemd(NotifyState::Ready);
+        let ending = shutdown.clone();
+        tokio::spawn(async move {
+            ending.cancelled().await;
+            tell_systemd(NotifyState::Stopping);
+        });
         let reloading = tokio::spawn(self.reload(config, server.handle().clone(), hung_up));
         let ended = server.run(shutdown.clone()).await?;
         reloading.abort();
@@ -152,6 +159,13 @@ impl From<ServerError> for CliError {
                 Self::not_done(error.to_string())
             }
         }
+    }
+}
+
+/// Tells systemd, where it has started this process, that the node listens, or ends. The node may still wait for others then.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "systemd could not be told how the node is");
     }
 }
 

@@ -228,6 +228,28 @@ async fn node_serves_although_nobody_can_read_its_log() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn systemd_is_told_when_the_node_listens_and_when_it_ends() {
+    let cluster = Cluster::prepare(&plan(&["1"]));
+    let files = &cluster.nodes[0].files;
+    let path = cluster.dir().join("notify");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let told = async || {
+        let mut bytes = [0; 64];
+        let count = tokio::time::timeout(START_TIME_MAX, socket.recv(&mut bytes)).await.expect("it is told").unwrap();
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    };
+    let mut command = process::command();
+    command.arg("serve").args([&files.node_file, &files.cluster_file]).args(["--storage", "memory"]);
+    let mut node = Running(command.env("NOTIFY_SOCKET", &path).stdin(Stdio::null()).spawn().unwrap());
+    assert_eq!(told().await, "READY=1\n");
+    assert!(std::net::TcpStream::connect(cluster.nodes[0].address()).is_ok(), "it listens");
+    node.signal(Signal::SIGTERM);
+    assert_eq!(told().await, "STOPPING=1\n");
+    let status = node.end_within(END_TIME_MAX).await;
+    assert_eq!(status.code(), Some(0), "{status}");
+}
+
 // ------------------------------------------------------------------------------------------------------- quorate dev
 
 /// `quorate dev` with its folder in `folders`, on free ports.
