@@ -118,6 +118,8 @@ pub enum Mutant {
     ResubscribedCounts,
     /// A cursor counts changes that were announced and not told.
     CursorAheadOfTold,
+    /// A cursor counts changes whose keys are read once more before they are told.
+    CursorAheadOfSecondRead,
     /// A watch is told what one replica announced.
     WatchTellsUnread,
     /// A watch is ready without a majority.
@@ -287,7 +289,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 138] = [
+    pub const ALL: [(Self, &'static str); 139] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -344,6 +346,7 @@ impl Mutant {
         (Self::WatchReadsAnyMajority, "a watch is told every write"),
         (Self::ResubscribedCounts, "a watch is told every write"),
         (Self::CursorAheadOfTold, "a watch that goes on misses nothing"),
+        (Self::CursorAheadOfSecondRead, "a watch that goes on misses nothing"),
         (Self::WatchTellsUnread, "a watch is told what happened"),
         (Self::WatchWithoutMajority, "a watch is told every write"),
         (Self::WatchGoesBack, "a watch is told of a key in order"),
