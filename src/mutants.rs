@@ -120,6 +120,8 @@ pub enum Mutant {
     ResubscribedCounts,
     /// A cursor counts changes that were announced and not told.
     CursorAheadOfTold,
+    /// A cursor counts changes whose keys are read once more before they are told.
+    CursorAheadOfSecondRead,
     /// A watch is told what one replica announced.
     WatchTellsUnread,
     /// A watch is ready without a majority.
@@ -199,6 +201,8 @@ pub enum Mutant {
     RepairSpreadsUnchosen,
     /// A replica takes in the writes that its fence is to keep out.
     NoFence,
+    /// A node takes for a fence what its own clock was, whoever has reached that.
+    FenceIsOwnClock,
     /// A round goes on once a majority has taken the fence.
     FenceAtMajority,
     /// A fence is acknowledged before it is durable.
@@ -289,7 +293,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 139] = [
+    pub const ALL: [(Self, &'static str); 141] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -347,6 +351,7 @@ impl Mutant {
         (Self::WatchReadsAnyMajority, "a watch is told every write"),
         (Self::ResubscribedCounts, "a watch is told every write"),
         (Self::CursorAheadOfTold, "a watch that goes on misses nothing"),
+        (Self::CursorAheadOfSecondRead, "a watch that goes on misses nothing"),
         (Self::WatchTellsUnread, "a watch is told what happened"),
         (Self::WatchWithoutMajority, "a watch is told every write"),
         (Self::WatchGoesBack, "a watch is told of a key in order"),
@@ -386,6 +391,7 @@ impl Mutant {
         (Self::RepairSkipsReplica, "replicas converge without a read"),
         (Self::RepairSpreadsUnchosen, "only chosen records are stored"),
         (Self::NoFence, "what is old comes back from nowhere"),
+        (Self::FenceIsOwnClock, "no minority stalls a client"),
         (Self::FenceAtMajority, "a deletion is forgotten once all replicas have it"),
         (Self::FenceIsVolatile, "what is old comes back from nowhere"),
         (Self::FenceOvertakesBatch, "a deletion is forgotten once all replicas have it"),
@@ -432,8 +438,9 @@ impl Mutant {
     ];
 
     /// Those of deletions that are forgotten. They need late messages beside whole rounds.
-    pub const OF_FORGETTING: [Self; 19] = [
+    pub const OF_FORGETTING: [Self; 20] = [
         Self::NoFence,
+        Self::FenceIsOwnClock,
         Self::FenceAtMajority,
         Self::FenceIsVolatile,
         Self::FenceOvertakesBatch,

@@ -136,6 +136,12 @@ impl fmt::Display for HelloRefusal {
 pub enum Request {
     /// The replica's clock, read after this request has arrived.
     Clock,
+    /// The same of a node that takes over a clock, where its own is smaller. Where the epoch has to be made durable first, the
+    /// answer does not wait for that.
+    TakeClock {
+        /// The clock.
+        clock: Clock,
+    },
     /// The durable record of a key.
     Get {
         /// The key to read.
@@ -418,6 +424,7 @@ impl Request {
                 Some(key)
             }
             Self::Clock
+            | Self::TakeClock { .. }
             | Self::Scan { .. }
             | Self::Drop { .. }
             | Self::Follow { .. }
@@ -447,6 +454,7 @@ impl Request {
             Self::Get { .. }
             | Self::Prepare { .. }
             | Self::Clock
+            | Self::TakeClock { .. }
             | Self::Scan { .. }
             | Self::Drop { .. }
             | Self::Follow { .. }

@@ -80,7 +80,10 @@ impl From<Message> for api::PeerMessage {
             Message::ConfigurationWanted => introduction(Body::ConfigurationWanted(api::PeerConfigurationWanted {})),
             Message::Request { operation, round, number, request } => {
                 let body = match request {
-                    Request::Clock => Body::ClockRequest(api::PeerClockRequest {}),
+                    Request::Clock => Body::ClockRequest(api::PeerClockRequest { taken: None }),
+                    Request::TakeClock { clock } => {
+                        Body::ClockRequest(api::PeerClockRequest { taken: Some(repair::encode_clock(clock)) })
+                    }
                     Request::Get { key, read_kind } => {
                         Body::Get(api::PeerGet { key: key.into_bytes(), digest_only: read_kind == ReadKind::Digest })
                     }
@@ -176,7 +179,10 @@ impl TryFrom<api::PeerMessage> for Message {
             Body::ConfigurationWanted(api::PeerConfigurationWanted {}) => Ok(Self::ConfigurationWanted),
             Body::Members(asked) => request(Request::Members(members::decode_request(asked)?)),
             Body::MembersAnswer(told) => answer(Answer::Members(members::decode_answer(told)?)),
-            Body::ClockRequest(api::PeerClockRequest {}) => request(Request::Clock),
+            Body::ClockRequest(api::PeerClockRequest { taken: None }) => request(Request::Clock),
+            Body::ClockRequest(api::PeerClockRequest { taken: Some(clock) }) => {
+                request(Request::TakeClock { clock: repair::decode_clock(clock) })
+            }
             Body::Get(get) => {
                 let read_kind = if get.digest_only { ReadKind::Digest } else { ReadKind::Data };
                 request(Request::Get { key: key("get.key", get.key)?, read_kind })
@@ -580,6 +586,7 @@ mod tests {
         let read_kinds = prop::sample::select(vec![ReadKind::Digest, ReadKind::Data]);
         let request = prop_oneof![
             Just(Request::Clock),
+            any_clock().prop_map(|clock| Request::TakeClock { clock }),
             (any_key(), read_kinds).prop_map(|(key, read_kind)| Request::Get { key, read_kind }),
             (any_keyed_record(), any::<u64>(), any::<bool>()).prop_map(|((key, record), age, is_repair)| {
                 let origin = if is_repair { StoreOrigin::Repair } else { StoreOrigin::Writer };

@@ -408,7 +408,8 @@ impl World {
                         | Request::Accept { .. }
                         | Request::Drop { .. }
                         | Request::Fence { .. }
-                        | Request::Seal { .. },
+                        | Request::Seal { .. }
+                        | Request::TakeClock { .. },
                     ..
                 } => {
                     let changes_nothing = outcome(envelope).machine == machines[envelope.to.index()];

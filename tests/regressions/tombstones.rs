@@ -453,6 +453,65 @@ fn round_needs_the_fence_of_all() {
     assert!(is_gone(&cluster), "it is now");
 }
 
+/// A node restarts, so that its epoch is above the clocks of the others, and what it tells them of its clock is lost. A round
+/// for deletions begins while a write is on its way that they alone gave their clocks for. The write has begun a moment ago, so
+/// that it must not fail.
+#[test]
+fn write_is_stamped_above_the_fence_of_a_restarted_node() {
+    for restarted in ALL {
+        let mut cluster = Cluster::forgetting();
+        cluster.write_among(restarted, &ALL, 1);
+        cluster.delete(restarted);
+        cluster.run(&ALL);
+        cluster.crash(restarted, Unsynced::Kept);
+        cluster.take(|sent| sent.from == restarted || sent.to == restarted);
+        cluster.start(restarted);
+        let is_lost = |sent: &Sent| sent.tells_clock() && sent.from == restarted;
+        let until = cluster.now().after(LONG);
+        while cluster.count(Sent::fences) == 0 {
+            assert!(cluster.now() < until, "a round begins");
+            cluster.deliver(|sent| !sent.fences() && !is_lost(sent));
+            cluster.take(is_lost);
+            if cluster.count(Sent::fences) == 0 {
+                cluster.pass(Duration::from_millis(10), &ALL);
+            }
+        }
+        let fences = cluster.take(Sent::fences);
+        let others: Vec<NodeIndex> = ALL.into_iter().filter(|node| *node != restarted).collect();
+        let write = cluster.write(others[0], 2);
+        for _ in 0..2 {
+            cluster.deliver(|sent| sent.belongs_to_a_clock_round() && sent.from != restarted && sent.to != restarted);
+            // It may have asked the restarted one first.
+            cluster.pass(Duration::from_millis(200), &[others[0]]);
+        }
+        let stores = cluster.take(|sent| sent.stores().is_some());
+        assert!(!stores.is_empty(), "its record is on its way");
+        arrive(&mut cluster, fences);
+        arrive(&mut cluster, stores);
+        cluster.live(Duration::from_secs(1));
+        cluster.stamp_of(write);
+        assert_eq!(cluster.read_among(restarted, &ALL), Some(2));
+        cluster.assert_linearizable();
+    }
+}
+
+/// Nobody writes any more, so that nothing but the rounds tells the others of the epoch.
+#[test]
+fn deletions_are_forgotten_after_a_restart() {
+    for restarted in ALL {
+        let mut cluster = Cluster::forgetting();
+        cluster.write_among(restarted, &ALL, 1);
+        cluster.delete(restarted);
+        cluster.run(&ALL);
+        cluster.crash(restarted, Unsynced::Kept);
+        cluster.take(|sent| sent.from == restarted || sent.to == restarted);
+        cluster.start(restarted);
+        cluster.live(LONG);
+        assert!(is_gone(&cluster), "it is forgotten");
+        cluster.assert_linearizable();
+    }
+}
+
 /// Node 3 has missed the deletion.
 fn node_3_missed_the_deletion(cluster: &mut Cluster) {
     cluster.write_among(N1, &ALL, 1);
@@ -533,6 +592,7 @@ fn every_broken_rule_of_forgetting_is_found() {
         NothingIsLifted: conditional_writes_go_on_in_a_sealed_slot,
         LiftsAbsenceOnly: conditional_writes_go_on_in_a_sealed_slot,
         ForgottenStaysInLeaf: deletions_are_forgotten_by_all,
+        FenceIsOwnClock: write_is_stamped_above_the_fence_of_a_restarted_node,
         FenceAtMajority: round_needs_the_fence_of_all,
         PullFromMajority: round_needs_the_records_of_all,
         RecordsAreNotBroughtLevel: round_brings_the_deletion_to_all,

@@ -131,6 +131,31 @@ fn change_beside_a_page_is_told_after_it() {
     assert_eq!(cluster.told(watch), [Some(1), Some(2)]);
 }
 
+/// The same, and the client goes on elsewhere with the cursor that it is ready with, before the key was read once more.
+#[test]
+fn change_beside_a_page_is_told_elsewhere() {
+    let mut cluster = Cluster::with_replicas(4, 3);
+    let watch = list_all(&mut cluster, N4);
+    cluster.deliver(|sent| sent.is_for_watches() || (sent.is_for_lists() && sent.from == N4));
+    let page = cluster.take(Sent::is_for_lists);
+    cluster.write(N1, 1);
+    cluster.run(&ALL);
+    cluster.pass(A_MOMENT, &[N4]);
+    cluster.run(&ALL);
+    for answer in page {
+        cluster.arrives(answer);
+    }
+    assert!(cluster.take(|sent| sent.asks_to_read()).len() >= 2, "the key is read once more");
+    let news = cluster.news(watch).last().expect("it is ready").clone();
+    assert_eq!((&news.event, cluster.told(watch)), (&WatchEvent::Ready, vec![]));
+    let next = cluster.watch(N1, Filter::Prefix("".into()), news.cursor);
+    cluster.run(&ALL);
+    cluster.pass(A_MOMENT, &ALL);
+    cluster.run(&ALL);
+    assert_eq!(cluster.count_news(next, &WatchEvent::Reset), 0);
+    assert_eq!(cluster.told(next), [Some(1)]);
+}
+
 /// The pages come one at a time, when the client has taken the one before. A key that was told is told of its changes, and
 /// one that was not told yet comes with its page.
 #[test]
@@ -248,5 +273,6 @@ fn each_list_of_a_watch_fails_where_its_rule_is_broken() {
         ListNotBoundToWatch: write_from_before_the_watch_of_its_key_is_told,
         BoundListTakesMajority: write_that_a_covering_node_names_is_read_although_others_agree,
         ChangeBesidePageIsLost: change_beside_a_page_is_told_after_it,
+        CursorAheadOfSecondRead: change_beside_a_page_is_told_elsewhere,
     ]);
 }

@@ -263,6 +263,51 @@ fn watch_that_goes_on_is_told_what_was_announced_and_not_told() {
     assert_eq!(cluster.count_news(next, &WatchEvent::Ready), 1);
 }
 
+/// A watch goes on at a node that reads the key already, for another watch. What that read answers may be older than what the
+/// watch knows, so that the key is read for it once more. Before that read ends, the watch goes on elsewhere.
+#[test]
+fn watch_that_goes_on_is_told_what_was_to_be_read_once_more() {
+    let mut cluster = Cluster::with_replicas(4, 3);
+    let other = cluster.watch_all(N4);
+    cluster.run(&ALL);
+    let cursor = cluster.news(other).last().expect("it is ready").cursor.clone();
+    let write = stamped(&mut cluster, 1, &[N1, N2, N3]);
+    cluster.deliver(|sent| sent.stores().is_some());
+    cluster.deliver(|sent| sent.is_for_watches() || (sent.to == N4 && sent.is_acknowledgement()));
+    cluster.stamp_of(write);
+    let read = cluster.take(|sent| sent.asks_to_read());
+    assert!(read.len() >= 2, "the key is being read: {read:?}");
+    let watch = cluster.watch(N4, Filter::Prefix("".into()), cursor);
+    cluster.deliver(Sent::is_for_watches);
+    assert_eq!(cluster.count_news(watch, &WatchEvent::Ready), 1, "it goes on");
+    for request in read {
+        cluster.arrives(request);
+    }
+    cluster.deliver(|sent| !sent.asks_to_read());
+    assert_eq!((cluster.told(other), cluster.told(watch)), (vec![Some(1)], vec![]));
+    assert!(cluster.take(|sent| sent.asks_to_read()).len() >= 2, "the key is read once more");
+    cluster.write_other(N1, 7);
+    cluster.run(&ALL);
+    let news = cluster.news(watch).last().expect("it is told of the other key").clone();
+    assert!(matches!(news.event, WatchEvent::Changed { .. }), "{news:?}");
+
+    let next = cluster.watch(N1, Filter::Prefix("".into()), news.cursor);
+    cluster.run(&ALL);
+    cluster.pass(A_MOMENT, &ALL);
+    cluster.run(&ALL);
+    assert_eq!(cluster.count_news(next, &WatchEvent::Reset), 0);
+    assert_eq!(cluster.told(next), [Some(1)]);
+
+    // Where it stays, the cursor goes on once the key was told.
+    cluster.pass(A_WHILE, &ALL);
+    cluster.run(&ALL);
+    assert_eq!(cluster.told(watch), [Some(1)]);
+    let late = cluster.news(watch).last().expect("it was told").cursor.clone();
+    let late = cluster.watch(N1, Filter::Prefix("".into()), late);
+    cluster.run(&ALL);
+    assert_eq!((cluster.told(late), cluster.count_news(late, &WatchEvent::Ready)), (vec![], 1));
+}
+
 /// A node dies, and its client goes on through another one. Meanwhile the key was written.
 #[test]
 fn watch_that_goes_on_elsewhere_misses_nothing() {
@@ -376,6 +421,7 @@ fn each_watch_fails_where_its_rule_is_broken() {
         BeatenIsNotTold: write_that_a_greater_record_beat_is_told_as_that_record,
         ResubscribedCounts: watch_is_reset_where_a_majority_forgot_what_it_announced,
         CursorAheadOfTold: watch_that_goes_on_is_told_what_was_announced_and_not_told,
+        CursorAheadOfSecondRead: watch_that_goes_on_is_told_what_was_to_be_read_once_more,
         WatchWithoutMajority: watch_is_not_ready_without_a_majority,
         WatchGoesBack: newer_record_is_not_told_before_an_older_one,
     ]);

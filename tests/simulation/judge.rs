@@ -12,7 +12,7 @@ use crate::clients::{Done, operation_of_token, operation_of_value, value_of, val
 use crate::counters::Counters;
 use crate::plan::Plan;
 use crate::sites::Sites;
-use crate::testkit::checker::{Operation, Verdict, shorten};
+use crate::testkit::checker::{Operation, STEPS_MAX, Verdict, shorten};
 use crate::testkit::requests::{self, Ask, Attempt, Effect, Expiry, Outcome, verdict};
 use crate::testkit::tables::Transition;
 use crate::trace::Trace;
@@ -147,7 +147,7 @@ fn judge(world: &World) -> Option<(FoundBy, String, usize, Vec<&Done>)> {
             Ok(operations) => operations,
             Err((what, attempts)) => return Some((FoundBy::History, format!("key-{key}: {what}"), key, attempts)),
         };
-        match verdict(&operations, STEPS_OF_DOUBT_MAX) {
+        match verdict_with_time(&operations) {
             Verdict::Linearizable => {}
             Verdict::NoVerdict => {
                 return Some((FoundBy::History, format!("no verdict about key-{key}"), key, Vec::new()));
@@ -168,13 +168,20 @@ fn judge(world: &World) -> Option<(FoundBy, String, usize, Vec<&Done>)> {
     None
 }
 
+/// The verdict about a history. The few that have none after the usual steps, because many outcomes are unknown, get more: their
+/// search takes seconds.
+fn verdict_with_time(operations: &[Operation]) -> Verdict {
+    let soon = verdict(operations, STEPS_OF_DOUBT_MAX);
+    if soon == Verdict::NoVerdict { verdict(operations, STEPS_MAX) } else { soon }
+}
+
 type Wrong<'a> = (String, Vec<&'a Done>);
 
 /// A name stands for one table after the other, and no operation succeeds in one that was dropped before.
 fn judge_name(world: &World, place: usize) -> Result<(), Wrong<'_>> {
     let name = world.tables.name_at(place).map_or("", TableName::as_str);
     let operations = world.name_history(place).map_err(|what| (format!("table {name}: {what}"), Vec::new()))?;
-    match verdict(&operations, STEPS_OF_DOUBT_MAX) {
+    match verdict_with_time(&operations) {
         Verdict::Linearizable => Ok(()),
         Verdict::NoVerdict => Err((format!("no verdict about the name {name}"), Vec::new())),
         Verdict::NotLinearizable => {

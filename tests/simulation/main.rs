@@ -57,7 +57,7 @@ const MEMBER_SEEDS: Range<u64> = members::FIRST_SEED..members::FIRST_SEED + 300;
 
 /// Seeds outside the fixed set that failed once, and what they found. What was found by a seed that the simulator has
 /// since drawn anew is kept away by a mutant, or by a unit test of the part that was wrong.
-const REGRESSIONS: [u64; 13] = [
+const REGRESSIONS: [u64; 18] = [
     4_377,     // A write that had its clocks was listed in a clock round that then stayed for ever.
     106_491, // A late "not bootstrapped" took the place of a refusal for good: a write that was given up said the wrong reason.
     28_810, // The first ballot after a pause was too small, because others had gone on: an addition paused until its deadline.
@@ -69,6 +69,11 @@ const REGRESSIONS: [u64; 13] = [
     50_438, // The same.
     34_735, // Two nodes each waited for a third one that was silent, and never compared with each other.
     209_888, // A write was declined on an absent key although a minority held what it had proposed, which was chosen later.
+    173_726, // A watch went on elsewhere with a cursor past a change that was to be read for it once more.
+    137_658, // A store was reopened in the turn in which an operation failed for it: the simulation judged it wrongly.
+    161_111, // The same.
+    130_503, // A node heard of another slot's seal: it refused a write that replicas with smaller clocks had stamped.
+    151_535, // A restarted node fenced others up to its own epoch, while a write was on its way that they had stamped.
     2_001_529, // A node died as soon as the configuration with its new folder was durable: the simulation judged it wrongly.
     2_001_417, // A node was removed before it was bootstrapped, and did not say so.
 ];

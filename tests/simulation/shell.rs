@@ -137,14 +137,16 @@ impl World {
         }
         machine.turn_planned = false;
         let Some(incarnation) = machine.node.as_ref().map(Node::incarnation) else { return };
-        let Host { node: Some(node), inbox, disk, dies_after, .. } = machine else { return };
+        let Host { node: Some(node), inbox, disk, dies_after, store_had_failed, .. } = machine else { return };
         let dies_after = dies_after.take();
+        *store_had_failed = node.store_has_failed();
         let mut inbox = std::mem::take(inbox);
         let mut turn = Turn::new(node);
         for input in inbox.drain(..) {
             let is_request = matches!(input, Input::Request { .. });
             let answers_late = self.watch.answers_late_question(host, incarnation, &input);
             let (node, what_follows) = turn.input(now, input);
+            *store_had_failed |= node.store_has_failed();
             if answers_late && what_follows.iter().any(|effect| matches!(effect, Effect::Reply { .. })) {
                 self.counters.count("a read ended with the answer of one asked later");
             }
@@ -271,7 +273,7 @@ impl World {
     /// Nobody gives up before the deadline without having been told to.
     fn gives_up(&mut self, host: NodeIndex, index: usize, failure: &Failure) {
         let Done { began_at, deadline, ref ask, first, .. } = self.clients.operations[index];
-        let Host { node: Some(node), .. } = &self.hosts[host.index()] else { return };
+        let Host { node: Some(node), store_had_failed, .. } = &self.hosts[host.index()] else { return };
         if ask.has_token() && *failure == Failure::OutcomeForgotten {
             let may_be_repeated = matches!(ask, Ask::Add { since: Some(_), .. })
                 || matches!(ask, Ask::SetIf { condition: Condition::Version(_), .. });
@@ -289,7 +291,8 @@ impl World {
         let (parameters, incarnation) = (self.placement.parameters(), node.incarnation());
         let coordinator = Coordinator {
             id: parameters.id(host),
-            store_has_failed: node.store_has_failed(),
+            // In the turn of a node that was paused, its store may be reopened after the operation has failed.
+            store_has_failed: *store_had_failed,
             // A read may have to settle a record.
             draws_ballots: ask.has_token()
                 || self.tables.any()

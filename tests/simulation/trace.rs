@@ -90,6 +90,7 @@ fn describe(message: &Message) -> (Option<&Key>, String) {
             }
             Request::Seal { slot, seal } => (None, format!("#{} seal {seal} of slot {slot}", operation.0)),
             Request::Clock => (None, format!("#{} clock?", operation.0)),
+            Request::TakeClock { clock } => (None, format!("#{} clock {clock}, and yours?", operation.0)),
             Request::Get { key, read_kind } => (Some(key), format!("#{} get {read_kind:?}", operation.0)),
             Request::Store { key, record, .. } => (Some(key), format!("#{} store {}", operation.0, shown(record))),
             Request::Prepare { key, ballot, .. } => (Some(key), format!("#{} prepare {ballot}", operation.0)),

@@ -236,6 +236,8 @@ pub struct Host {
     pub paused_until: u64,
     /// The process dies after so many effects of its next turn.
     pub dies_after: Option<usize>,
+    /// Whether its store had failed at some moment of its present turn.
+    pub store_had_failed: bool,
     pub disk: Disk,
     /// It came back without what it had acknowledged.
     pub is_forgetful: bool,
@@ -287,6 +289,7 @@ impl World {
                 wake_planned: None,
                 paused_until: 0,
                 dies_after: None,
+                store_had_failed: false,
                 disk: Disk::empty(random_identity(&mut random)),
                 is_forgetful: false,
                 joins: host >= plan.nodes,

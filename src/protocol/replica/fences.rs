@@ -70,12 +70,7 @@ impl Replica {
         if self.seals.durable_fence < Some(fence) {
             must!(FenceIsVolatile, ctx.group_commit.add_fence(fence));
         }
-        if ctx.clock.is_durable(fence.epoch) {
-            ctx.clock.observe(fence);
-        } else {
-            ctx.group_commit.add_epoch(fence.epoch);
-            ctx.group_commit.ack_after(AckAfter::Next, PendingAck::Observed(fence));
-        }
+        take_clock(fence, ctx);
     }
 
     /// All replicas of `slot` held the same of everything up to `seal`.
@@ -139,6 +134,16 @@ impl Replica {
         } else {
             self.keys.remove(key);
         }
+    }
+}
+
+/// The clock of this node comes to be at least this one, once its epoch is durable.
+pub(super) fn take_clock(clock: Clock, ctx: &mut NodeCtx<'_>) {
+    if ctx.clock.is_durable(clock.epoch) {
+        ctx.clock.observe(clock);
+    } else {
+        ctx.group_commit.add_epoch(clock.epoch);
+        ctx.group_commit.ack_after(AckAfter::Next, PendingAck::Observed(clock));
     }
 }
 

@@ -152,8 +152,15 @@ impl Replica {
             Request::Drop { tables } => self.on_drop(tables, from, ctx),
             // A node whose disk takes no writes would refuse the record too. Refused here, the write is known not to have
             // happened; refused there, it is not.
-            Request::Clock if ctx.group_commit.has_failed() => ctx.refuse(requester, Refusal::StoreFailed),
-            Request::Clock => {
+            Request::Clock | Request::TakeClock { .. } if ctx.group_commit.has_failed() => {
+                ctx.refuse(requester, Refusal::StoreFailed);
+            }
+            request @ (Request::Clock | Request::TakeClock { .. }) => {
+                if let Request::TakeClock { clock } = request
+                    && !is_jump(clock, ctx)
+                {
+                    fences::take_clock(clock, ctx);
+                }
                 let now = ctx.clock.now();
                 ctx.answer(from, Answer::Clock(now));
             }

@@ -11,9 +11,11 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `clocks` | the clocks that may be fences |
 //! | `round` | one round for one slot |
 //! | `forgetting` | the removal of forgotten deletions from the store |
 
+mod clocks;
 mod forgetting;
 mod round;
 
@@ -35,6 +37,7 @@ use super::repair::Leaves;
 use super::retention::{TombstoneCounters, TombstoneReport, TombstoneSettings};
 use super::sums::{Marks, half_of};
 
+use clocks::Clocks;
 use forgetting::Forgetting;
 use round::{Next, Round, Step};
 
@@ -46,8 +49,7 @@ const READS_FROM: u64 = 1 << 63;
 pub struct Tombstones {
     /// Without settings it runs no rounds, and forgets only what others have sealed.
     settings: Option<TombstoneSettings>,
-    /// Clocks that this node saw, with the times, oldest first.
-    clocks: VecDeque<(Time, Clock)>,
+    clocks: Clocks,
     /// When the counts of all slots are looked at next.
     look_at: Time,
     /// The slots that have tombstones.
@@ -138,6 +140,7 @@ impl Tombstones {
         self.waiting.clear();
         self.served.clear();
         self.forgetting = Forgetting::default();
+        self.clocks = Clocks::default();
         self.look_at = ctx.now();
     }
 
@@ -199,10 +202,7 @@ impl Tombstones {
         }
         let every = settings.margin() / TOMBSTONE_LOOKS;
         self.look_at = now.after(every);
-        self.clocks.push_back((now, ctx.shared.node.clock.now()));
-        while self.clocks.get(1).is_some_and(|(at, _)| at.after(settings.margin()) <= now) {
-            self.clocks.pop_front();
-        }
+        self.tell_clock(settings, ctx);
         if !ctx.leaves.are_complete() || !self.due.is_empty() {
             return;
         }
@@ -232,10 +232,19 @@ impl Tombstones {
         self.waiting.retain(|slot, _| has_tombstones.contains(slot));
     }
 
-    /// A clock that this node saw so long ago that no write is on its way with a smaller one, as far as is usual.
-    fn old_clock(&self, settings: &TombstoneSettings, now: Time) -> Option<Clock> {
-        let old = self.clocks.iter().rev().find(|(at, _)| at.after(settings.margin()) <= now);
-        old.map(|(_, clock)| *clock)
+    /// Tells the other members the clock of this node, once that may be shown.
+    fn tell_clock(&mut self, settings: &TombstoneSettings, ctx: &mut TombstonesCtx<'_>) {
+        if ctx.shared.membership.unready().is_some() {
+            return;
+        }
+        let (now, id) = (ctx.now(), ctx.coordinator.next_id());
+        let (layout, me, clock) = (ctx.shared.node.layout, ctx.shared.node.me, ctx.shared.node.clock.now());
+        self.clocks.look(id, (me, clock), settings.margin(), layout, now);
+        for member in layout.members().iter().copied().filter(|member| *member != me) {
+            if let Some(incarnation) = ctx.shared.reaches(member) {
+                ctx.shared.ask(member, incarnation, id, 0, Request::TakeClock { clock });
+            }
+        }
     }
 
     // The round of this node.
@@ -257,10 +266,16 @@ impl Tombstones {
                 // Another node has sealed it meanwhile.
                 continue;
             }
-            let (until, tombstones) = (self.old_clock(settings, now), ctx.leaves.tombstones_of(slot));
+            let (until, tombstones) = (self.clocks.old(settings.margin(), now), ctx.leaves.tombstones_of(slot));
             let Some(waiting) = self.waiting.get_mut(&slot) else { continue };
             waiting.not_before = now.after(settings.margin());
-            let Some(until) = until.filter(|until| ctx.shared.replica.seal(slot) < Some(*until)) else { continue };
+            let Some(until) = until else {
+                waiting.for_whom = reached(slot, ctx).err();
+                continue;
+            };
+            if ctx.shared.replica.seal(slot) >= Some(until) {
+                continue;
+            }
             let replicas = match reached(slot, ctx) {
                 Ok(replicas) if tombstones > 0 => replicas,
                 Ok(_) => continue,
@@ -351,15 +366,19 @@ impl Tombstones {
         self.next(next, ctx);
     }
 
-    /// Whether `id` is the round under way.
+    /// Whether `id` is the round under way, or the last question for clocks.
     #[must_use]
     pub fn owns(&self, id: OperationId) -> bool {
-        self.round.as_ref().is_some_and(|round| round.id == id)
+        self.clocks.owns(id) || self.round.as_ref().is_some_and(|round| round.id == id)
     }
 
     /// A replica answers.
     pub fn on_answer(&mut self, from: NodeIndex, number: u32, answer: Answer, ctx: &mut TombstonesCtx<'_>) {
         let now = ctx.now();
+        if let Answer::Clock(clock) = answer {
+            return self.clocks.heard(from, clock);
+        }
+        // Those of rounds have numbers above 0.
         let Some(round) = self.round.as_mut().filter(|round| round.number == number) else { return };
         if !round.replicas.iter().any(|(member, _)| *member == from) {
             return;

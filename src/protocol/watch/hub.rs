@@ -21,6 +21,7 @@ use super::filter::FilterIndex;
 use super::pages::{List, Pages};
 use super::reads::Reads;
 use super::streams::{Group, GroupId, Reached, Stream};
+use super::untold::Untold;
 
 /// How often streams and watches that wait for time to pass are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -68,6 +69,28 @@ pub(super) struct Watch {
     pub(super) opened_after: u64,
     /// How far it was told what is there, where it is told that.
     pub(super) list: Option<List>,
+    /// The keys that are read for it once more.
+    pub(super) untold: Untold,
+}
+
+/// What watches of one group have in common that get the same cursor: what covers them, their stages, and how far their
+/// cursors are held back.
+type Alike<'a> = (&'a BTreeSet<NodeIndex>, Stage, &'a Cursor);
+
+impl Watch {
+    /// How far it was told everything.
+    fn cursor(&self, group: &Group) -> Cursor {
+        self.untold.bound(self.stage.cursor(group, &self.covers))
+    }
+
+    /// Whether `key` is to come with a page.
+    fn is_yet_to_list(&self, key: &Key) -> bool {
+        self.stage == Stage::Listing && self.list.as_ref().is_some_and(|list| !list.has_told(key))
+    }
+
+    fn alike(&self) -> Alike<'_> {
+        (&self.covers, self.stage, self.untold.told_to())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -182,10 +205,11 @@ impl Watches {
         let Some(joined) = self.groups.get_mut(&group) else { return };
         joined.members.insert(id);
         let watch = if is_new {
-            Watch { group, covers: joined.live(), stage: Stage::Opening(now), opened_after, list }
+            let untold = Untold::default();
+            Watch { group, covers: joined.live(), stage: Stage::Opening(now), opened_after, list, untold }
         } else {
             let covers = cursor.0.keys().filter(|node| joined.streams.contains_key(node)).copied().collect();
-            Watch { group, covers, stage: Stage::Resuming, opened_after, list }
+            Watch { group, covers, stage: Stage::Resuming, opened_after, list, untold: Untold::default() }
         };
         self.clients.insert(id, watch);
         self.ask_all_of(group, ctx);
@@ -244,7 +268,7 @@ impl Watches {
     pub(super) fn cursor(&self, id: WatchId) -> Cursor {
         let Some(watch) = self.clients.get(&id) else { return Cursor::default() };
         let Some(group) = self.groups.get(&watch.group) else { return Cursor::default() };
-        watch.stage.cursor(group, &watch.covers)
+        watch.cursor(group)
     }
 
     // Groups and their streams.
@@ -436,6 +460,9 @@ impl Watches {
         let (stage, covers) = match stage {
             Stage::Resuming | Stage::Listing | Stage::Ready if !self.is_majority(&filter, &covers, ctx) => {
                 ctx.emit(vec![id], Cursor::default(), WatchEvent::Reset);
+                if let Some(watch) = self.clients.get_mut(&id) {
+                    watch.untold = Untold::default();
+                }
                 if self.begins_anew_apart(id, ctx) {
                     return;
                 }
@@ -527,6 +554,19 @@ impl Watches {
         rule!(WatchWithoutMajority, is_majority)
     }
 
+    /// Read `task` has answered that `key` has this version. The watches of `group` that were opened, or told a page, since it
+    /// began are not told: the key is read for them once more. Until then their cursors stay where they are.
+    pub(super) fn hold_cursors(&mut self, id: GroupId, key: &Key, version: &Version, task: u64) {
+        let Some(group) = self.groups.get(&id).filter(|group| is_news(group.last.get(key), version)) else { return };
+        for member in &group.members {
+            let Some(watch) = self.clients.get_mut(member) else { continue };
+            if watch.opened_after >= task && !watch.is_yet_to_list(key) {
+                let told_to = group.cursor(&watch.covers);
+                must!(CursorAheadOfSecondRead, watch.untold.add(key.clone(), told_to));
+            }
+        }
+    }
+
     /// Tells the watches of `group` that `key` has this record, unless they were told. Read `task` has answered so; a watch that
     /// was opened since it began is not told. Says whether there are any such watches, for which the key is to be read again.
     pub(super) fn tell(
@@ -538,32 +578,38 @@ impl Watches {
         ctx: &mut WatchCtx<'_>,
     ) -> bool {
         let Some(group) = self.groups.get_mut(&id) else { return false };
+        for member in &group.members {
+            if let Some(watch) = self.clients.get_mut(member).filter(|watch| watch.opened_after < task) {
+                watch.untold.is_told(key);
+            }
+        }
         if !is_news(group.last.get(key), version) {
             return false;
         }
         if let Some(watch) = group.members.first().filter(|_| !group.is_shared).and_then(|id| self.clients.get_mut(id))
-            && watch.stage == Stage::Listing
+            && watch.is_yet_to_list(key)
             && let Some(list) = &mut watch.list
-            && !list.has_told(key)
         {
             list.note_change(key);
             return false;
         }
         // Most watches of a group are covered by the same nodes, and get the same cursor.
-        let mut told: BTreeMap<(&BTreeSet<NodeIndex>, Stage), Vec<WatchId>> = BTreeMap::new();
+        let mut told: BTreeMap<Alike<'_>, Vec<WatchId>> = BTreeMap::new();
         let mut are_younger = false;
         for member in &group.members {
             match self.clients.get(member) {
                 Some(watch) if watch.opened_after >= task => are_younger = true,
-                Some(Watch { covers, stage: stage @ (Stage::Ready | Stage::Resuming | Stage::Listing), .. }) => {
-                    told.entry((covers, *stage)).or_default().push(*member);
+                Some(watch @ Watch { stage: Stage::Ready | Stage::Resuming | Stage::Listing, .. }) => {
+                    told.entry(watch.alike()).or_default().push(*member);
                 }
                 _ => {}
             }
         }
-        for ((covers, stage), to) in told {
+        for to in told.into_values() {
+            let Some(watch) = to.first().and_then(|first| self.clients.get(first)) else { continue };
             let event = WatchEvent::Changed { key: key.clone(), version: version.clone(), record: record.cloned() };
-            ctx.emit(to, stage.cursor(group, covers), event);
+            let cursor = watch.cursor(group);
+            ctx.emit(to, cursor, event);
         }
         // Watches that were told are told twice where others are to be told yet.
         if !are_younger {
@@ -664,16 +710,16 @@ impl Watches {
         if self.heartbeat_at <= now {
             self.heartbeat_at = now.after(HEARTBEAT_EVERY);
             for group in self.groups.values() {
-                let mut told: BTreeMap<(&BTreeSet<NodeIndex>, Stage), Vec<WatchId>> = BTreeMap::new();
+                let mut told: BTreeMap<Alike<'_>, Vec<WatchId>> = BTreeMap::new();
                 for member in &group.members {
-                    if let Some(Watch { covers, stage: stage @ (Stage::Ready | Stage::Listing), .. }) =
-                        self.clients.get(member)
-                    {
-                        told.entry((covers, *stage)).or_default().push(*member);
+                    if let Some(watch @ Watch { stage: Stage::Ready | Stage::Listing, .. }) = self.clients.get(member) {
+                        told.entry(watch.alike()).or_default().push(*member);
                     }
                 }
-                for ((covers, stage), to) in told {
-                    ctx.emit(to, stage.cursor(group, covers), WatchEvent::Heartbeat);
+                for to in told.into_values() {
+                    let Some(watch) = to.first().and_then(|first| self.clients.get(first)) else { continue };
+                    let cursor = watch.cursor(group);
+                    ctx.emit(to, cursor, WatchEvent::Heartbeat);
                 }
             }
         }

@@ -9,7 +9,7 @@
 //!
 //! - A change of a key beyond that, while no page is gathered, is dropped: the page will have that record or a later one.
 //! - While a page is gathered, a read of the key may be older or newer than the page. Such keys are read once more after
-//!   the page.
+//!   the page. The cursor stays where it was when the page began until they are told.
 //!
 //! Bounds: a watch has one page at most. It is gathered when the client has taken the page before. [`WATCH_PAGES_MAX`] pages
 //! of all watches are gathered at once, and the other watches wait their turn.
@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::limits::{LISTED_KEYS_MAX, WATCH_PAGES_MAX};
-use crate::mutants::rule;
+use crate::mutants::{must, rule};
 use crate::protocol::changes::Filter;
 use crate::protocol::context::{Caller, Task};
 use crate::protocol::coordinator::ops::GetWith;
@@ -92,6 +92,7 @@ impl Watches {
         let number = self.pages.last;
         self.pages.running.insert(number, id);
         list.page = Page::Running(number);
+        list.began_at = group.cursor(&watch.covers);
         (list.changed, list.changed_is_cut) = (BTreeSet::new(), false);
         let required = rule!(ListNotBoundToWatch, watch.covers.clone(), not BTreeSet::new());
         let caller = Caller::Task(Task::WatchPage(number));
@@ -167,6 +168,10 @@ impl Watches {
         }
         list.told_to = looked_to;
         list.page = Page::Untaken;
+        // What was announced of them beside the page is not told yet.
+        for key in &changed {
+            must!(CursorAheadOfSecondRead, watch.untold.add(key.clone(), list.began_at.clone()));
+        }
         // Reads that began before may be older than the page.
         watch.opened_after = self.reads.last_task;
         if is_last {

@@ -25,5 +25,6 @@ mod reads;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod untold;
 
 pub use hub::{WatchCtx, Watches};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::limits::WATCH_CHANGED_KEYS_MAX;
 use crate::mutants::must;
-use crate::protocol::news::{ListFirst, WatchId};
+use crate::protocol::news::{Cursor, ListFirst, WatchId};
 use crate::protocol::pages::ListedKeys;
 use crate::types::Key;
 
@@ -15,6 +15,8 @@ pub(super) struct List {
     /// Each key up to this one was told, and is told of its changes.
     pub(super) told_to: Option<Key>,
     pub(super) page: Page,
+    /// How far the changes of the nodes that cover the watch had come when the page began.
+    pub(super) began_at: Cursor,
     /// The keys beyond `told_to` that were read for changes since the page began: so many that the first are kept.
     pub(super) changed: BTreeSet<Key>,
     /// Whether some of them were dropped.
@@ -51,6 +53,7 @@ impl List {
             values: wanted == ListFirst::Values,
             told_to: None,
             page: Page::Failed,
+            began_at: Cursor::default(),
             changed: BTreeSet::new(),
             changed_is_cut: false,
         })

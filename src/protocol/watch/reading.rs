@@ -147,8 +147,11 @@ impl Watches {
 
     /// `key` was read: what was asked for is told with the answer, and so is what was announced of the same version.
     fn told(&mut self, key: &Key, asked: Announcements, read: (Option<&Record>, u64), ctx: &mut WatchCtx<'_>) {
-        let (record, _) = read;
+        let (record, task) = read;
         let version = record.map_or_else(Version::absent, Record::version);
+        for group in self.index.matching(key) {
+            self.hold_cursors(group, key, &version, task);
+        }
         let mut done: Vec<((GroupId, NodeIndex), u64)> =
             asked.into_iter().map(|(stream, want)| (stream, want.number)).collect();
         if let Some(announced) = self.reads.keys.get_mut(key) {

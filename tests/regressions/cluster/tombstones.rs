@@ -22,6 +22,11 @@ impl Sent {
         matches!(self.message, Message::Answer { answer: Answer::Fenced { .. }, .. })
     }
 
+    /// Whether it tells a clock that is to be taken over.
+    pub fn tells_clock(&self) -> bool {
+        matches!(self.message, Message::Request { request: Request::TakeClock { .. }, .. })
+    }
+
     /// Whether it asks for old records.
     pub fn lists_old_records(&self) -> bool {
         matches!(self.message, Message::Request { request: Request::OldRecords { .. }, .. })
