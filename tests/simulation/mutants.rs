@@ -49,6 +49,7 @@ const OUT_OF_REACH: [Mutant; 23] = [
     Mutant::SameStampIsMerged,
     Mutant::StorePromisesNothing,
     Mutant::ReadIsCachedBesidePersist,
+    Mutant::CacheShowsWhatIsReplaced,
     Mutant::BeatenIsNotTold,
     Mutant::WatchReadsAnyMajority,
     Mutant::ResubscribedCounts,
