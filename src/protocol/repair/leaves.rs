@@ -317,15 +317,16 @@ impl Leaves {
     /// The sums of the parts of `part`, over the slots that `is_shared` allows.
     #[must_use]
     pub fn sums(&self, part: Part, is_shared: impl Fn(Slot) -> bool) -> [Sum; PARTS] {
+        if let Some(slot) = part.slot() {
+            let leaves = self.slots.get(slot).filter(|_| is_shared(slot));
+            return leaves.map_or([Sum::default(); PARTS], |leaves| leaves.leaves.map(Sum));
+        }
         let mut sums = [Sum::default(); PARTS];
         let (first, last) = part.slots();
-        for (slot, leaves) in self.slots.range(first, last).filter(|(slot, _)| is_shared(*slot)) {
-            if part.slot().is_some() {
-                return leaves.leaves.map(Sum);
-            }
+        self.slots.range(first, last).filter(|(slot, _)| is_shared(*slot)).for_each(|(slot, leaves)| {
             let sum = &mut sums[part.place_of(slot)].0;
             *sum = sum.wrapping_add(leaves.total);
-        }
+        });
         sums
     }
 

@@ -1,7 +1,8 @@
 //! The sums over the records of each slot, found by the slot's number.
 //!
 //! Each record that becomes durable changes the sums of its slot, so that finding them counts: two steps lead there, where a
-//! map would search. A node that holds few slots has the tables of these alone.
+//! map would search. A comparison adds up the totals of all slots, which lie side by side. The leaves of a slot have memory
+//! once there are some.
 
 use std::hash::{Hash, Hasher};
 
@@ -15,16 +16,21 @@ const GROUP_BITS: u32 = 8;
 const GROUP_SLOTS: usize = 1 << GROUP_BITS;
 const GROUPS: usize = Slot::COUNT / GROUP_SLOTS;
 
-/// The sums over the records of a slot. A leaf lies within one line of a processor's cache.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-#[repr(align(64))]
+/// The sums over the records of a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SlotLeaves {
     /// Over all of them.
     pub(super) total: u128,
     /// How many they are.
     pub(super) counts: RecordCounts,
     /// Over those of each leaf.
-    pub(super) leaves: [u128; PARTS],
+    pub(super) leaves: Box<[u128; PARTS]>,
+}
+
+impl Default for SlotLeaves {
+    fn default() -> Self {
+        Self { total: 0, counts: RecordCounts::default(), leaves: Box::new([0; PARTS]) }
+    }
 }
 
 /// The sums of the slots that have records, or had some.
@@ -34,14 +40,13 @@ pub(super) struct SlotTable {
     groups: Vec<Option<Box<Group>>>,
 }
 
-#[derive(Clone, Debug)]
-struct Group([Option<Box<SlotLeaves>>; GROUP_SLOTS]);
+type Group = [Option<SlotLeaves>; GROUP_SLOTS];
 
 impl SlotTable {
     /// The sums of `slot`, if it has any.
     pub(super) fn get(&self, slot: Slot) -> Option<&SlotLeaves> {
         let (group, place) = place_of(slot);
-        self.groups.get(group)?.as_ref()?.0[place].as_deref()
+        self.groups.get(group)?.as_ref()?[place].as_ref()
     }
 
     /// The sums of `slot`, which are zero where it had none.
@@ -50,25 +55,27 @@ impl SlotTable {
             self.groups.resize_with(GROUPS, || None);
         }
         let (group, place) = place_of(slot);
-        let group = self.groups[group].get_or_insert_with(|| Box::new(Group([const { None }; GROUP_SLOTS])));
-        group.0[place].get_or_insert_default()
+        let group = self.groups[group].get_or_insert_with(|| Box::new([const { None }; GROUP_SLOTS]));
+        group[place].get_or_insert_default()
     }
 
     /// Takes out the sums of `slot`.
-    pub(super) fn remove(&mut self, slot: Slot) -> Option<Box<SlotLeaves>> {
+    pub(super) fn remove(&mut self, slot: Slot) -> Option<SlotLeaves> {
         let (group, place) = place_of(slot);
-        self.groups.get_mut(group)?.as_mut()?.0[place].take()
+        self.groups.get_mut(group)?.as_mut()?[place].take()
     }
 
     /// The sums of the slots from `first` to `last`, in their order.
     pub(super) fn range(&self, first: Slot, last: Slot) -> impl Iterator<Item = (Slot, &SlotLeaves)> {
-        let groups = usize::from(first.0) >> GROUP_BITS..=usize::from(last.0) >> GROUP_BITS;
-        let groups = groups.filter_map(|index| Some((index, self.groups.get(index)?.as_ref()?)));
-        let slots = groups.flat_map(|(index, group)| {
-            let slots = group.0.iter().enumerate();
-            slots.filter_map(move |(place, leaves)| Some((slot_at(index, place), leaves.as_deref()?)))
-        });
-        slots.filter(move |(slot, _)| (first..=last).contains(slot))
+        let ((first_group, from), (last_group, to)) = (place_of(first), place_of(last));
+        let groups = self.groups.iter().enumerate().take(last_group + 1).skip(first_group);
+        let groups = groups.filter_map(|(index, group)| Some((index, group.as_ref()?)));
+        groups.flat_map(move |(index, group)| {
+            let begin = if index == first_group { from } else { 0 };
+            let end = if index == last_group { to + 1 } else { GROUP_SLOTS };
+            let slots = group.iter().enumerate().take(end).skip(begin);
+            slots.filter_map(move |(place, leaves)| Some((slot_at(index, place), leaves.as_ref()?)))
+        })
     }
 
     /// The sums of all slots, in their order.
