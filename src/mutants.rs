@@ -56,6 +56,8 @@ pub enum Mutant {
     SameStampIsMerged,
     /// The record cache keeps the result of a read although a write overlapped with it.
     ReadIsCachedBesidePersist,
+    /// The record cache shows a record while a write replaces it.
+    CacheShowsWhatIsReplaced,
     /// Stamps are drawn from a copy of the clock.
     SecondIssuer,
     /// Stores that wait for a batch are acknowledged when it fails.
@@ -293,7 +295,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All mutants, each with the rule that it breaks.
-    pub const ALL: [(Self, &'static str); 141] = [
+    pub const ALL: [(Self, &'static str); 142] = [
         (Self::StampWithoutWriter, "the writer is part of the stamp"),
         (Self::SmallerStampOverwrites, "no overwrite by a smaller stamp"),
         (Self::NoWriteBack, "a read writes back a record that it did not find at a majority"),
@@ -318,6 +320,7 @@ impl Mutant {
         (Self::NobodyElseIsAsked, "no minority stalls a client"),
         (Self::ContentOfAnotherStamp, "the value comes with the very stamp settled on"),
         (Self::ReadIsCachedBesidePersist, "the cache holds what the store holds"),
+        (Self::CacheShowsWhatIsReplaced, "the cache holds what the store holds"),
         (Self::SameStampIsMerged, "one stamp with two contents is never merged"),
         (Self::SecondIssuer, "one issuer for each node"),
         (Self::AcknowledgedAfterFailure, "nothing is acknowledged after a failed fsync"),

@@ -3,10 +3,11 @@
 //! A part is all records whose key's hash begins with the same bits: none, 4, 8, 12, 16 (a slot) or 20 (a leaf). Each part
 //! but a leaf has sixteen parts. Two nodes compare the sums of a part's parts, and then those of the parts that differ.
 
+use bytes::BufMut as _;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::limits::REPAIR_LISTED_BYTES_MAX;
-use crate::types::{Ballot, Digest, Key, Slot, SlotRange};
+use crate::types::{Clock, Digest, Key, Slot, SlotRange};
 
 /// How many parts a part has.
 pub const PARTS: usize = 1 << PART_BITS;
@@ -102,20 +103,29 @@ pub struct Sum(pub u128);
 /// A hash of a key and of its record without the content, whose checksum is part of it.
 #[must_use]
 pub fn mark_of(key: &Key, digest: &Digest) -> u128 {
-    /// Clocks, lengths, the checksum and ids of usual length.
-    const OVERHEAD: usize = 128;
-    let mut bytes = Vec::with_capacity(OVERHEAD + key.as_bytes().len());
-    let mut push = |part: &[u8]| bytes.extend_from_slice(part);
-    let no_ballot = Ballot::none();
-    for stamp in [&digest.stamp, digest.ballot().unwrap_or(&no_ballot)] {
-        push(&stamp.clock.epoch.to_be_bytes());
-        push(&stamp.clock.counter.to_be_bytes());
-        push(&[u8::try_from(stamp.writer.as_str().len()).unwrap_or(u8::MAX)]);
-        push(stamp.writer.as_str().as_bytes());
+    /// Enough for clocks, lengths, the checksum, and ids and keys of usual length. Each record that becomes durable has a mark,
+    /// which is why those take no memory of their own.
+    const USUAL_BYTES: usize = 256;
+    let ballot = digest.ballot().map_or((Clock::default(), ""), |ballot| (ballot.clock, ballot.writer.as_str()));
+    let stamps = [(digest.stamp.clock, digest.stamp.writer.as_str()), ballot];
+    let stamp_bytes = |(_, writer): (Clock, &str)| 2 * size_of::<u64>() + 1 + writer.len();
+    let bytes = stamps.map(stamp_bytes).iter().sum::<usize>() + size_of::<u64>() + key.as_bytes().len();
+    let hash_in = |buffer: &mut [u8]| {
+        let mut rest = &mut *buffer;
+        for (clock, writer) in stamps {
+            rest.put_u64(clock.epoch);
+            rest.put_u64(clock.counter);
+            rest.put_u8(u8::try_from(writer.len()).unwrap_or(u8::MAX));
+            rest.put_slice(writer.as_bytes());
+        }
+        rest.put_u64(digest.checksum.0);
+        rest.put_slice(key.as_bytes());
+        xxh3_128(buffer)
+    };
+    match [0; USUAL_BYTES].get_mut(..bytes) {
+        Some(buffer) => hash_in(buffer),
+        None => hash_in(&mut vec![0; bytes]),
     }
-    push(&digest.checksum.0.to_be_bytes());
-    push(key.as_bytes());
-    xxh3_128(&bytes)
 }
 
 /// The lower half of [`mark_of`].

@@ -1,19 +1,23 @@
 //! The records that were written or read last, so that comparing with a record, or reading it, needs no lookup in RocksDB.
 //!
 //! Contract: the cache shows what RocksDB would show, so that no read shows an older record than the read before it.
-//! RocksDB may show a batch before its write returns. While a batch is being written, its keys are not in the cache: every
+//! RocksDB may show a batch before its write returns. While a batch is being written, the cache shows none of its keys: every
 //! read of them goes to RocksDB, so a digest read and a full read see the same record. After the write has succeeded, the
 //! cache holds its records. A read fills the cache only if no write overlapped, because the write may have replaced the
 //! record that the read found. Reopening the store clears the cache: a failed batch may be on disk after all.
 //!
+//! The keys of a write stand in a list meanwhile, and their entries stay: to take them out and put them in again would cost
+//! as much as the comparison of stamps.
+//!
 //! The cache is bounded in bytes. It keeps the entries that were used often and recently (S3-FIFO, Yang et al., SOSP 2023).
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::limits::CACHED_VALUE_BYTES_MAX;
 use crate::mutants::rule;
@@ -24,6 +28,9 @@ pub(super) struct RecordCache {
     cache: Cache<Box<[u8]>, Found, Weight>,
     /// Rises when a write begins and when it ends: odd while a write runs.
     version: AtomicU64,
+    /// The hashes of the entry keys that a write is about to change, ascending. Another key of the same hash is read from
+    /// RocksDB as well.
+    being_written: RwLock<Vec<u64>>,
     /// Held while entries are inserted or removed, so that a write's changes come last. Reads only try it and never wait: a
     /// write may have many records to copy.
     insert_lock: Mutex<()>,
@@ -54,12 +61,15 @@ impl RecordCache {
         /// The library sizes its tables for this many bytes in each entry.
         const RECORD_BYTES_TYPICAL: usize = 1_024;
         let cache = Cache::with_weighter(bytes_max / RECORD_BYTES_TYPICAL, bytes_max as u64, Weight);
-        Self { cache, version: AtomicU64::new(0), insert_lock: Mutex::new(()) }
+        Self { cache, version: AtomicU64::new(0), being_written: RwLock::default(), insert_lock: Mutex::new(()) }
     }
 
     /// The answer to a read of `key`; `None` when the cache does not hold as much as `read_kind` asks for, or the record is
     /// damaged.
     pub(super) fn get(&self, entry_key: &[u8], key: &Key, read_kind: ReadKind) -> Option<Found> {
+        if rule!(CacheShowsWhatIsReplaced, self.is_being_written(entry_key), not false) {
+            return None;
+        }
         let Found { lookup, kept_at } = self.cache.get(entry_key)?;
         let lookup = match (read_kind, lookup) {
             (ReadKind::Digest, found) => found.digest().map(Lookup::Digest),
@@ -89,22 +99,41 @@ impl RecordCache {
         }
     }
 
-    /// Removes the entries that a write is about to change. Call it before the write.
+    /// Hides the entries that a write is about to change. Call it before the write.
     pub(super) fn begin_write<'a>(&self, entry_keys: impl Iterator<Item = &'a [u8]>) {
+        let mut hashes: Vec<u64> = entry_keys.map(xxh3_64).collect();
+        hashes.sort_unstable();
         let _alone = self.insert_lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.version.fetch_add(1, Ordering::SeqCst);
-        for entry_key in entry_keys {
-            self.cache.remove(entry_key);
-        }
+        *self.being_written.write().unwrap_or_else(PoisonError::into_inner) = hashes;
     }
 
-    /// Inserts the records of a write that has ended; give none after a failed write.
-    pub(super) fn end_write<'a>(&self, records: impl Iterator<Item = (Vec<u8>, &'a Record, Option<RunningTime>)>) {
+    /// Inserts the records of a write that has ended, and removes the entries of the records that it has removed. Nobody
+    /// knows what a failed write has changed: the entries of all its keys go.
+    pub(super) fn end_write<'a>(
+        &self,
+        is_written: bool,
+        records: impl Iterator<Item = (Vec<u8>, &'a Record, Option<RunningTime>)>,
+        removed: impl Iterator<Item = &'a [u8]>,
+    ) {
         let _alone = self.insert_lock.lock().unwrap_or_else(PoisonError::into_inner);
         for (entry_key, record, kept_at) in records {
-            self.cache.insert(entry_key.into(), Found { lookup: copy(record), kept_at });
+            if is_written {
+                self.cache.insert(entry_key.into(), Found { lookup: copy(record), kept_at });
+            } else {
+                self.cache.remove(&*entry_key);
+            }
         }
+        for entry_key in removed {
+            self.cache.remove(entry_key);
+        }
+        self.being_written.write().unwrap_or_else(PoisonError::into_inner).clear();
         self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn is_being_written(&self, entry_key: &[u8]) -> bool {
+        let hashes = self.being_written.read().unwrap_or_else(PoisonError::into_inner);
+        !hashes.is_empty() && hashes.binary_search(&xxh3_64(entry_key)).is_ok()
     }
 
     /// Removes these entries, whose records were removed. A write of other records may run meanwhile.
@@ -170,7 +199,12 @@ mod tests {
 
     fn write(cache: &RecordCache, record: &Record) {
         cache.begin_write([&*entry_key()].into_iter());
-        cache.end_write([(entry_key(), record, None)].into_iter());
+        cache.end_write(true, [(entry_key(), record, None)].into_iter(), std::iter::empty());
+    }
+
+    /// A write of the key fails.
+    fn fail(cache: &RecordCache) {
+        cache.end_write(false, [(entry_key(), &record(9, 10), None)].into_iter(), std::iter::empty());
     }
 
     fn read(cache: &RecordCache, record: &Record) {
@@ -233,9 +267,25 @@ mod tests {
                 assert_eq!(get(&cache, read_kind), None);
             }
             // The write fails: RocksDB may hold the old record or the new one.
-            cache.end_write(std::iter::empty());
+            fail(&cache);
             assert_eq!(get(&cache, ReadKind::Digest), None);
         }
+    }
+
+    #[test]
+    fn record_is_found_again_once_its_write_has_ended() {
+        let cache = RecordCache::new(1 << 20);
+        read(&cache, &record(1, 10));
+        let other = b"..other".to_vec();
+        cache.begin_write([&*other].into_iter());
+        assert_eq!(get(&cache, ReadKind::Digest), Some(Lookup::Digest(record(1, 10).digest())), "of another key");
+        cache.end_write(true, [(other, &record(2, 10), None)].into_iter(), std::iter::empty());
+        cache.begin_write([&*entry_key()].into_iter());
+        cache.end_write(true, [(entry_key(), &record(3, 10), None)].into_iter(), std::iter::empty());
+        assert_eq!(get(&cache, ReadKind::Data), Some(Lookup::Record(record(3, 10))));
+        cache.begin_write([&*entry_key()].into_iter());
+        cache.end_write(true, std::iter::empty(), [&*entry_key()].into_iter());
+        assert_eq!(get(&cache, ReadKind::Digest), None, "its record was removed");
     }
 
     /// A read finds record 1, a write replaces it by record 2, and then the read inserts its result.
@@ -256,11 +306,23 @@ mod tests {
         let found = Found::from(Lookup::Record(record(1, 10)));
         cache.insert_read(during, entry_key(), &found);
         assert_eq!(get(&cache, ReadKind::Data), None, "the write may still replace it");
-        cache.end_write(std::iter::empty());
+        fail(&cache);
         cache.insert_read(during, entry_key(), &found);
         assert_eq!(get(&cache, ReadKind::Data), None, "the read may have run during the write");
         cache.insert_read(cache.version(), entry_key(), &found);
         assert_eq!(get(&cache, ReadKind::Data), Some(found.lookup));
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn caching_what_is_replaced_shows_it_beside_its_write() {
+        crate::mutants::turn_on(Some(crate::mutants::Mutant::CacheShowsWhatIsReplaced));
+        let cache = RecordCache::new(1 << 20);
+        read(&cache, &record(1, 10));
+        cache.begin_write([&*entry_key()].into_iter());
+        let found = get(&cache, ReadKind::Digest);
+        crate::mutants::turn_on(None);
+        assert_eq!(found, Some(Lookup::Digest(record(1, 10).digest())), "a test above would notice this");
     }
 
     #[cfg(feature = "mutants")]

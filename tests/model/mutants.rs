@@ -11,7 +11,8 @@ const STATES_MAX: usize = 800_000;
 
 /// The mutants that no model finds, with the reason for each kind:
 ///
-/// - `ReadIsCachedBesidePersist` breaks a cache that is no part of a node's state machine. A test beside the cache finds it.
+/// - `ReadIsCachedBesidePersist` and `CacheShowsWhatIsReplaced` break a cache that is no part of a node's state machine. Tests
+///   beside the cache find them.
 /// - `MajorityOfAsked` needs more than three replicas: a majority of two replicas is both of them.
 /// - `NobodyElseIsAsked`, `InsistsOnHolder`, `LateHelloCounts` and `QuietRestartIsMissed` harm no data but stall a client.
 /// - `SameStampIsMerged` needs an operator who gives stamps by hand. The regressions find it.
@@ -20,7 +21,7 @@ const STATES_MAX: usize = 800_000;
 /// - `RefusalCountsAsNothing` needs a store whose reads fail, and `FailureIsForgotten` a second failure of one disk.
 /// - `BootstrapsEarly` needs a disk that is lost during bootstrap.
 ///
-/// The simulation finds all of these but the first and `SameStampIsMerged`.
+/// The simulation finds all of these but the first two and `SameStampIsMerged`.
 ///
 /// No model has watches, lists or reads of one replica. The simulation finds a broken rule of the last, and for the others
 /// their directed schedules are in the regressions.
@@ -34,7 +35,7 @@ const STATES_MAX: usize = 800_000;
 /// No node of a model repairs: the simulation and tests/regressions/repair.rs find what breaks its rules. Backups are made by
 /// clients: tests/backup.rs finds what breaks their rules. No cluster of a model has a floor: tests/regressions/epoch_floor.rs does. No
 /// node of a model has a weight or a zone: the simulation and a test in src/protocol/placement/tests/sites.rs do.
-const OUT_OF_REACH: [Mutant; 68] = [
+const OUT_OF_REACH: [Mutant; 69] = [
     Mutant::OtherSitesKeepPlacement,
     Mutant::ZonesAreIgnored,
     Mutant::BackupFromOneReplica,
@@ -75,6 +76,7 @@ const OUT_OF_REACH: [Mutant; 68] = [
     Mutant::PromiseBeforeEpoch,
     Mutant::StorePromisesNothing,
     Mutant::ReadIsCachedBesidePersist,
+    Mutant::CacheShowsWhatIsReplaced,
     Mutant::MajorityOfAsked,
     Mutant::NobodyElseIsAsked,
     Mutant::OlderClockRound,

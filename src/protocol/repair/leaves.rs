@@ -23,16 +23,10 @@ use crate::protocol::replica::Replica;
 use crate::protocol::sums::{LEAF_BITS, PARTS, Part, Sum, mark_of};
 use crate::types::{Digest, Key, NodeIndex, Removed, Slot, SlotRange, SlotRecord, SlotsPage};
 
+use super::slot_table::{SlotLeaves, SlotTable};
+
 /// The last of all slots.
 const LAST: Slot = Slot(u16::MAX);
-
-/// The sums over the records of a slot.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct SlotLeaves {
-    total: u128,
-    leaves: Box<[u128; PARTS]>,
-    counts: RecordCounts,
-}
 
 /// How many records a node holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -82,7 +76,7 @@ impl Place {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Leaves {
     /// Those with records.
-    slots: BTreeMap<Slot, SlotLeaves>,
+    slots: SlotTable,
     counts: RecordCounts,
     /// All records before this place are counted.
     counted_to: Place,
@@ -196,11 +190,11 @@ impl Leaves {
             }
             (None, Some(page)) if reading.range.after.is_none() && !page.has_more => {
                 let Reading { range: SlotRange { first, last, .. }, .. } = reading;
-                let replaced: Vec<Slot> = self.slots.range(first..=last).map(|(slot, _)| *slot).collect();
+                let replaced: Vec<Slot> = self.slots.range(first, last).map(|(slot, _)| slot).collect();
                 let counted = |slot: &Slot| usize::from(slot.0) < self.counted_to.slot;
                 if counted(&last) {
                     for slot in replaced {
-                        if let Some(leaves) = self.slots.remove(&slot) {
+                        if let Some(leaves) = self.slots.remove(slot) {
                             self.counts.subtract(leaves.counts);
                         }
                     }
@@ -269,18 +263,18 @@ impl Leaves {
     #[must_use]
     pub fn sum_of(&self, slot: Slot) -> Option<Sum> {
         let is_known = self.are_complete() && !self.is_cleaning && !self.is_suspended;
-        is_known.then(|| Sum(self.slots.get(&slot).map_or(0, |leaves| leaves.total)))
+        is_known.then(|| Sum(self.slots.get(slot).map_or(0, |leaves| leaves.total)))
     }
 
     /// How many tombstones a slot has.
     #[must_use]
     pub fn tombstones_of(&self, slot: Slot) -> u64 {
-        self.slots.get(&slot).map_or(0, |leaves| leaves.counts.tombstones)
+        self.slots.get(slot).map_or(0, |leaves| leaves.counts.tombstones)
     }
 
     /// The slots that have tombstones, and how many.
     pub fn tombstones(&self) -> impl Iterator<Item = (Slot, u64)> {
-        let counts = self.slots.iter().map(|(slot, leaves)| (*slot, leaves.counts.tombstones));
+        let counts = self.slots.iter().map(|(slot, leaves)| (slot, leaves.counts.tombstones));
         counts.filter(|(_, tombstones)| *tombstones > 0)
     }
 
@@ -323,15 +317,16 @@ impl Leaves {
     /// The sums of the parts of `part`, over the slots that `is_shared` allows.
     #[must_use]
     pub fn sums(&self, part: Part, is_shared: impl Fn(Slot) -> bool) -> [Sum; PARTS] {
+        if let Some(slot) = part.slot() {
+            let leaves = self.slots.get(slot).filter(|_| is_shared(slot));
+            return leaves.map_or([Sum::default(); PARTS], |leaves| leaves.leaves.map(Sum));
+        }
         let mut sums = [Sum::default(); PARTS];
         let (first, last) = part.slots();
-        for (slot, leaves) in self.slots.range(first..=last).filter(|(slot, _)| is_shared(**slot)) {
-            if part.slot().is_some() {
-                return leaves.leaves.map(Sum);
-            }
-            let sum = &mut sums[part.place_of(*slot)].0;
+        self.slots.range(first, last).filter(|(slot, _)| is_shared(*slot)).for_each(|(slot, leaves)| {
+            let sum = &mut sums[part.place_of(slot)].0;
             *sum = sum.wrapping_add(leaves.total);
-        }
+        });
         sums
     }
 
@@ -349,7 +344,7 @@ impl Leaves {
 
     fn add(&mut self, hash: u64, key: &Key, digest: &Digest) {
         let mark = mark_of(key, digest);
-        let slot = self.slots.entry(slot_of(hash)).or_default();
+        let slot = self.slots.of(slot_of(hash));
         let leaf = &mut slot.leaves[leaf_of(hash)];
         (slot.total, *leaf) = (slot.total.wrapping_add(mark), leaf.wrapping_add(mark));
         slot.counts.add(digest);
@@ -358,7 +353,7 @@ impl Leaves {
 
     fn subtract(&mut self, hash: u64, key: &Key, digest: &Digest) {
         let mark = mark_of(key, digest);
-        let slot = self.slots.entry(slot_of(hash)).or_default();
+        let slot = self.slots.of(slot_of(hash));
         let leaf = &mut slot.leaves[leaf_of(hash)];
         (slot.total, *leaf) = (slot.total.wrapping_sub(mark), leaf.wrapping_sub(mark));
         slot.counts.subtract(RecordCounts::of(digest));

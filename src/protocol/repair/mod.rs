@@ -15,9 +15,11 @@
 //! |---|---|
 //! | `leaves` | the sums over this node's records |
 //! | `session` | one comparison with a peer |
+//! | `slot_table` | the sums of each slot |
 
 mod leaves;
 mod session;
+mod slot_table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -379,7 +379,8 @@ impl Store for RocksStore {
             self.suspended.store(true, Ordering::SeqCst);
             failure(&error)
         });
-        self.cache.end_write(written.into_iter().filter(|_| result.is_ok()));
+        let removed = forgotten.iter().chain(&emptied.entries).map(Vec::as_slice);
+        self.cache.end_write(result.is_ok(), written.into_iter(), removed);
         if result.is_ok() && !batch.forgotten.is_empty() {
             self.give_space_back(database, batch.forgotten.len());
         }

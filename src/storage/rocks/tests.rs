@@ -362,7 +362,7 @@ fn reopening_shows_the_disk_and_not_the_cache() {
     let on_disk = text(&a, 1, "v");
     store.persist(&batch_of(1, [(a.clone(), on_disk.clone())])).expect("persisted");
     let entry_key = codec::entry_key(Slot(1), a.as_bytes());
-    store.cache.end_write([(entry_key, &text(&a, 2, "w"), None)].into_iter());
+    store.cache.end_write(true, [(entry_key, &text(&a, 2, "w"), None)].into_iter(), std::iter::empty());
     store.reopen().expect("reopened");
     for read_kind in [ReadKind::Digest, ReadKind::Data] {
         let expected = if read_kind == ReadKind::Digest {
