@@ -1,4 +1,4 @@
-//! The tasks of one connection's streams of HTTP/2.
+//! The tasks of one connection's streams of HTTP/2, and how many of its requests are refused.
 //!
 //! Contract: a connection is not read while more than [`STREAMS_MAX`] of its tasks are alive. A stream that its client takes back
 //! makes room for another one at once, while its task still waits for a processor. Without this bound the tasks of such streams
@@ -24,6 +24,8 @@ pub(crate) struct Streams(Arc<Alive>);
 #[derive(Debug, Default)]
 struct Alive {
     tasks: AtomicUsize,
+    /// Requests that were refused since that was asked last.
+    refused: AtomicUsize,
     /// Wakes the task that reads the connection.
     reader: AtomicWaker,
 }
@@ -32,6 +34,18 @@ struct Alive {
 struct Task(Streams);
 
 impl Streams {
+    /// A request was refused because its client has as much as it may have. Its connection is read slower then: a client that asks
+    /// again at once would keep a processor busy with refusals.
+    pub(crate) fn refuse(&self) {
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were refused since this was asked last.
+    pub(crate) fn take_refused(&self) -> usize {
+        // Written only where there are some: a write would cost each read.
+        if self.0.refused.load(Ordering::Relaxed) == 0 { 0 } else { self.0.refused.swap(0, Ordering::Relaxed) }
+    }
+
     /// Whether the connection may be read.
     pub(crate) fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
         let has_room = || self.0.tasks.load(Ordering::SeqCst) <= STREAMS_MAX;
