@@ -138,8 +138,8 @@ pub const CLIENT_CONNECTION_WINDOW_BYTES: u32 = 4 * CLIENT_STREAM_WINDOW_BYTES;
 pub const OPEN_REQUEST_BYTES: usize = 16 * KIB;
 
 /// Frames of HTTP/2 that ask for nothing, such as PING, SETTINGS and RST_STREAM: how many of one connection a node reads in a
-/// second, beside those that its answers are reason for. A client that takes back each second request of 4,000 a second is not
-/// slowed.
+/// second, beside those that its answers are reason for. A request that is taken back counts as four: a connection can take back 500
+/// in a second, and a third of those that are answered.
 pub const FRAMES_PER_SECOND: usize = 2_000;
 
 /// The same of all connections of one address. Ten connections have their full rate.

@@ -24,6 +24,7 @@ const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEAD_BYTES: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const END_STREAM: u8 = 1;
 /// A frame of data with fewer bytes, and without an end, brings nothing: a message of gRPC has so many before it.
 const DATA_BYTES_MIN: usize = 5;
@@ -31,6 +32,14 @@ const DATA_BYTES_MIN: usize = 5;
 const ANSWER_BYTES: usize = 64;
 /// What a new connection may send: whoever closes one and opens the next gains little.
 const FRAMES_AT_FIRST: usize = 256;
+/// What a request costs that is taken back or refused: a node does more for it than for a PING.
+const REQUEST_COST: usize = 4;
+/// Requests that are refused make their connection wait no longer.
+const REFUSED_WAIT_MAX: Duration = Duration::from_millis(250);
+/// How much is read at a time from a connection that has little allowance left.
+pub(crate) const SLOW_READ_BYTES: usize = 2 << 10;
+/// With less than so many saved frames it has little left.
+const FRAMES_SAVED_MIN: f64 = 64.0;
 /// How much of a connection is read before others have their turn.
 const TURN_BYTES: usize = 64 << 10;
 /// How many of its frames.
@@ -53,8 +62,8 @@ enum Scan {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Passed {
     all: usize,
-    /// Those of them that ask for nothing.
-    idle: usize,
+    /// What those of them cost that ask for nothing.
+    cost: usize,
 }
 
 impl Scan {
@@ -85,7 +94,7 @@ impl Scan {
                         let [a, b, c, kind, flags, ..] = *head;
                         let length = u32::from_be_bytes([0, a, b, c]) as usize;
                         passed.all += 1;
-                        passed.idle += usize::from(is_idle(kind, flags, length));
+                        passed.cost += cost(kind, flags, length);
                         *self = if length == 0 { Self::Head([0; HEAD_BYTES], 0) } else { Self::Payload(length) };
                     }
                     read
@@ -105,12 +114,13 @@ impl Scan {
     }
 }
 
-/// Whether a frame asks for nothing.
-fn is_idle(kind: u8, flags: u8, length: usize) -> bool {
+/// What a frame costs: nothing, unless it asks for nothing.
+fn cost(kind: u8, flags: u8, length: usize) -> usize {
     match kind {
-        DATA => length < DATA_BYTES_MIN && flags & END_STREAM == 0,
-        HEADERS => false,
-        _ => true,
+        DATA => usize::from(length < DATA_BYTES_MIN && flags & END_STREAM == 0),
+        HEADERS => 0,
+        RST_STREAM => REQUEST_COST,
+        _ => 1,
     }
 }
 
@@ -157,6 +167,14 @@ impl Frames {
         Poll::Ready(())
     }
 
+    /// Whether little is to be read at a time, so that what is owed stays small.
+    pub(crate) fn is_slow(&mut self) -> bool {
+        if self.saved < FRAMES_SAVED_MIN {
+            self.save(Instant::now());
+        }
+        self.saved < FRAMES_SAVED_MIN
+    }
+
     /// There is nothing to read.
     pub(crate) fn wait(&mut self) {
         self.turn = Turn::default();
@@ -168,11 +186,11 @@ impl Frames {
         if let Scan::Other = self.scan {
             return false;
         }
-        let Passed { all, idle } = self.scan.pass(bytes);
+        let Passed { all, cost } = self.scan.pass(bytes);
         self.turn.bytes += bytes.len();
         self.turn.frames += all;
-        if idle + refused > 0
-            && let Some(pause) = self.charge(idle, refused, Instant::now())
+        if cost + refused > 0
+            && let Some(pause) = self.charge(cost, refused * REQUEST_COST, Instant::now())
         {
             self.account.hold_up();
             self.pause = Some(Box::pin(tokio::time::sleep(pause)));
@@ -185,16 +203,26 @@ impl Frames {
         self.answered = self.answered.saturating_add(bytes).min(FRAMES_SAVED_MAX * ANSWER_BYTES);
     }
 
-    /// Takes frames and refused requests from what was saved; how long to wait, if more than that are owed.
-    fn charge(&mut self, idle: usize, refused: usize, now: Instant) -> Option<Duration> {
-        let paid = idle.min(self.answered / ANSWER_BYTES);
+    /// Takes the cost of frames and of refused requests from what was saved; how long to wait, if more than that is owed.
+    fn charge(&mut self, cost: usize, refused: usize, now: Instant) -> Option<Duration> {
+        let paid = cost.min(self.answered / ANSWER_BYTES);
         self.answered -= paid * ANSWER_BYTES;
+        let per_second = self.save(now);
+        self.saved -= (cost - paid) as f64;
+        // Many requests may have been refused together. That makes its client wait, but not until its other requests are late.
+        let least = self.saved.min(-REFUSED_WAIT_MAX.as_secs_f64() * per_second);
+        self.saved = (self.saved - refused as f64).max(least);
+        (self.saved < 0.0).then(|| Duration::from_secs_f64(-self.saved / per_second))
+    }
+
+    /// Adds what has been saved since that was asked last; how much that is in a second.
+    fn save(&mut self, now: Instant) -> f64 {
         let connections = self.account.held(Kind::Connections).max(1);
         let per_second = (ADDRESS_FRAMES_PER_SECOND as f64 / connections as f64).min(FRAMES_PER_SECOND as f64);
         let passed = now.saturating_duration_since(self.as_of).as_secs_f64();
         self.as_of = now;
-        self.saved = (self.saved + passed * per_second).min(FRAMES_SAVED_MAX as f64) - (idle - paid + refused) as f64;
-        (self.saved < 0.0).then(|| Duration::from_secs_f64(-self.saved / per_second))
+        self.saved = (self.saved + passed * per_second).min(FRAMES_SAVED_MAX as f64);
+        per_second
     }
 }
 
@@ -227,7 +255,7 @@ mod tests {
             frame(DATA, 0, 4),
             frame(DATA, END_STREAM, 0),
             frame(PING, 0, 8),
-            frame(3, 0, 4),
+            frame(RST_STREAM, 0, 4),
             frame(99, 0, 20_000),
             frame(9, 0, 0),
         ];
@@ -236,9 +264,9 @@ mod tests {
             let mut scan = Scan::Greeting(0);
             let passed = bytes.chunks(cut).fold(Passed::default(), |before, part| {
                 let passed = scan.pass(part);
-                Passed { all: before.all + passed.all, idle: before.idle + passed.idle }
+                Passed { all: before.all + passed.all, cost: before.cost + passed.cost }
             });
-            assert_eq!(passed, Passed { all: 9, idle: 6 }, "{cut}");
+            assert_eq!(passed, Passed { all: 9, cost: 5 + REQUEST_COST }, "{cut}");
         }
     }
 
@@ -299,6 +327,7 @@ mod tests {
         // What says that a request was refused does not pay for it.
         frames.wrote(1 << 30);
         assert!(frames.charge(0, 1, now).is_some());
+        assert_eq!(frames.charge(0, 1_000_000, now), Some(REFUSED_WAIT_MAX));
     }
 
     #[tokio::test]

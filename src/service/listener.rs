@@ -28,7 +28,7 @@ use crate::shares::{Account, Accounts, Full, Kind, Owner, Taken};
 use crate::tls::{Accepted, Caller, Door, NodeTls};
 
 use super::descriptors;
-use super::frames::Frames;
+use super::frames::{Frames, SLOW_READ_BYTES};
 use super::streams::Streams;
 
 /// The longest time from the start of a connection to the end of its greeting. A client greets in its first packet.
@@ -323,7 +323,16 @@ impl AsyncRead for Connection {
         ready!(self.streams.poll_room(context));
         ready!(self.frames.poll_turn(context));
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let polled = if self.frames.is_slow() {
+            let mut part = [0; SLOW_READ_BYTES];
+            let length = part.len().min(buffer.remaining());
+            let mut part = ReadBuf::new(&mut part[..length]);
+            let polled = Pin::new(&mut self.stream).poll_read(context, &mut part);
+            buffer.put_slice(part.filled());
+            polled
+        } else {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        };
         match &polled {
             Poll::Ready(Ok(())) => {
                 let refused = self.streams.take_refused();
