@@ -1,12 +1,12 @@
 //! The frames of one connection of HTTP/2 as they arrive, and how fast they are read.
 //!
-//! Contract: frames that ask for nothing, such as PING, SETTINGS and RST_STREAM, cost their sender an allowance, which grows with
-//! time ([`FRAMES_PER_SECOND`] for a connection, and [`ADDRESS_FRAMES_PER_SECOND`] for an address) and with what the node answers.
-//! A connection without allowance is not read until it has some again, so that TCP holds its client up. Nothing is refused and
-//! nothing is lost. A connection is also read for one turn at a time, so that it does not keep a processor from others.
+//! Contract: frames that ask for nothing, such as PING, SETTINGS and RST_STREAM, cost their sender an allowance. It grows with time, by
+//! [`FRAMES_PER_SECOND`], or less where an address has many connections ([`ADDRESS_FRAMES_PER_SECOND`]). It grows with answers too: by
+//! a frame for each [`ANSWER_BYTES`], because windows are opened and round trips are measured while they are read. The answer to a
+//! PING is smaller by far.
 //!
-//! An answer lets its client send a frame for each [`ANSWER_BYTES`]: while answers are read, windows are opened and round trips are
-//! measured. The answer to a PING is smaller by far.
+//! A connection without allowance is not read until it has some again, so that TCP holds its client up. Nothing is refused, and
+//! nothing is lost. A connection is also read for one turn at a time, so that it does not keep a processor from others.
 
 use std::pin::Pin;
 use std::sync::Arc;

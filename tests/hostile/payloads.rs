@@ -284,8 +284,11 @@ pub async fn unread_watches(doors: Doors, until: Instant) -> Made {
         let _ = writer.set(SetRequest { entry, ..Default::default() }).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // Each of them is read to its end or to an event that has not come yet.
-    for stream in watches.iter_mut().flat_map(|(_, streams)| streams) {
+    // They are read to their end, or to an event that has not come yet. The last of them found no room.
+    for stream in watches.iter_mut().rev().flat_map(|(_, streams)| streams.iter_mut().rev()) {
+        if made.refused > 0 {
+            break;
+        }
         loop {
             match tokio::time::timeout(Duration::from_millis(20), stream.message()).await {
                 Ok(Ok(Some(_))) => {}

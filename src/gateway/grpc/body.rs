@@ -47,8 +47,8 @@ struct Message {
 const MESSAGE_HEAD_BYTES: usize = 5;
 
 impl Message {
-    /// Reads on. How many more bytes count now: those that the head claims, because the decoder takes as many for them at once,
-    /// those that come beyond them, and once a compressed message is there, the most that it becomes.
+    /// Reads on. How many more bytes count now: those that the head claims, because the decoder takes memory for them at once, and
+    /// those that come beyond them. Once a compressed message is there, the most that it becomes counts too.
     fn read(&mut self, data: &[u8]) -> usize {
         let before = self.read;
         if let Some(missing) = self.head.get_mut(before..) {

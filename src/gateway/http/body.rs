@@ -56,7 +56,7 @@ impl Upload {
         };
         let ends = Instant::now() + ARRIVAL_TIME_MAX;
         let ends = until.map_or(ends, |until| until.min(ends));
-        let claimed = usize::try_from(hint.lower()).unwrap_or(0);
+        let claimed = hint.exact().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(VALUE_BYTES_MAX);
         let mut bytes = Vec::new();
         loop {
             let wait = ends.min(Instant::now() + ARRIVAL_PAUSE_MAX);
@@ -76,7 +76,7 @@ impl Upload {
             let needed = bytes.len() + data.len();
             if needed > bytes.capacity() {
                 // A claimed length is no reason to take that much memory, and what is taken counts, full or not.
-                let capacity = needed.max((2 * bytes.capacity()).min(claimed.max(needed)));
+                let capacity = needed.max((2 * bytes.capacity()).min(claimed));
                 if !self.guard.grow(capacity - bytes.capacity()) {
                     return Err(no_room(Access::Write).into());
                 }
