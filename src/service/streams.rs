@@ -90,7 +90,8 @@ impl Task {
     /// It has run, or never will.
     fn runs(&mut self) {
         let of_connection = &self.streams.0;
-        if std::mem::take(&mut self.is_new) && of_connection.new.fetch_sub(1, Ordering::SeqCst) > NEW_MAX {
+        // Once, where there is room again: the reader looks again after it has registered.
+        if std::mem::take(&mut self.is_new) && of_connection.new.fetch_sub(1, Ordering::SeqCst) == NEW_MAX + 1 {
             of_connection.reader.wake();
         }
     }
