@@ -112,17 +112,45 @@ pub const METADATA_READ_BYTES_MAX: u32 = 256 << 10;
 /// The largest request of reflection and of health checks, which name a service or a symbol.
 pub const TOOLS_MESSAGE_BYTES_MAX: usize = 16 << 10;
 
+/// How many such requests may be open. Each has the largest metadata at most beside its message: 64 MiB for all.
+pub const TOOLS_MAX: usize = 1_024;
+
 /// How many requests one connection may have under way: twice as many as a node works on for one client by default. So a client gets the
 /// node's refusal, which gives the reason, before HTTP/2 makes it wait.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 2_048;
 
 /// How many bytes a client may send on one stream before the node has read them. HTTP/2's default of 64 KiB would cost a
-/// large value one round trip for every 64 KiB. 4 MiB fill a link of 10 Gbit/s with a round trip of 3 ms.
-pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+/// large value one round trip for every 64 KiB. 2 MiB fill a link of 1 Gbit/s with a round trip of 16 ms.
+pub const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 
-/// How many bytes a client may send on one connection before the node has read them: four streams' windows, so that a few
-/// large values do not delay the small requests beside them. It bounds the memory of a connection that is not read.
-pub const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
+/// How many bytes a client may send on one connection before the node has read them: two streams' windows, so that a large
+/// value does not delay the small requests beside it. It bounds the memory of a connection whose requests are not read.
+pub const CONNECTION_WINDOW_BYTES: u32 = 2 * STREAM_WINDOW_BYTES;
+
+/// The same of one answer, which a client has asked for. 4 MiB fill a link of 10 Gbit/s with a round trip of 3 ms.
+pub const CLIENT_STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// The same of all answers on one connection: four of them, so that a few large values do not delay the small ones.
+pub const CLIENT_CONNECTION_WINDOW_BYTES: u32 = 4 * CLIENT_STREAM_WINDOW_BYTES;
+
+/// About how many bytes a request of HTTP takes from its head to the end of its answer, beside its body: its task, its stream,
+/// and an answer that is not counted otherwise. With [`BUFFERED_BYTES_MAX`] it bounds the requests that are open.
+pub const OPEN_REQUEST_BYTES: usize = 16 * KIB;
+
+/// Frames of HTTP/2 that ask for nothing, such as PING, SETTINGS and RST_STREAM: how many of one connection a node reads in a
+/// second, beside those that its answers are reason for. A request that is taken back counts as four: a connection can take back 500
+/// in a second, and a third of those that are answered.
+pub const FRAMES_PER_SECOND: usize = 2_000;
+
+/// The same of all connections of one address. Ten connections have their full rate.
+pub const ADDRESS_FRAMES_PER_SECOND: usize = 20_000;
+
+/// How many such frames a connection may save up: all its requests can be taken back at once.
+pub const FRAMES_SAVED_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize;
+
+/// How many links there may be whose nodes have not said who they are. A node says so in its first message, which has
+/// [`LINK_MESSAGE_BYTES_MAX`] at most: 270 MiB for all.
+pub const HELLOS_MAX: usize = 128;
 
 /// How long connections may take to close after all requests are answered. A stream that its client never closes (a health
 /// watch) must not keep a node from ending.

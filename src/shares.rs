@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::limits::{
-    BUFFERED_BYTES_MAX, CONNECTIONS_MAX, LISTS_MAX, MONITORING_CONNECTIONS_MAX, SCANS_MAX, WATCHES_MAX,
+    BUFFERED_BYTES_MAX, CONNECTIONS_MAX, HELLOS_MAX, LISTS_MAX, MONITORING_CONNECTIONS_MAX, SCANS_MAX, TOOLS_MAX,
+    WATCHES_MAX,
 };
 
 /// What is shared.
@@ -38,11 +39,15 @@ pub enum Kind {
     Scans,
     /// Watches.
     Watches,
+    /// Links of nodes that have not said who they are.
+    Hellos,
+    /// Calls of reflection and health checks over gRPC.
+    Tools,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Connections,
         Self::Gateways,
         Self::Monitoring,
@@ -52,6 +57,8 @@ impl Kind {
         Self::Lists,
         Self::Scans,
         Self::Watches,
+        Self::Hellos,
+        Self::Tools,
     ];
 
     /// Its name in metrics.
@@ -67,6 +74,8 @@ impl Kind {
             Self::Lists => "lists",
             Self::Scans => "scans",
             Self::Watches => "watches",
+            Self::Hellos => "hellos",
+            Self::Tools => "tools",
         }
     }
 }
@@ -221,6 +230,7 @@ struct Pools {
     by_kind: [Pool; Kind::ALL.len()],
     per_second: Option<usize>,
     refused_as_too_fast: AtomicU64,
+    connections_held_up: AtomicU64,
 }
 
 /// What one owner holds.
@@ -274,11 +284,14 @@ impl Accounts {
             Kind::Lists => Pool::new(LISTS_MAX, None),
             Kind::Scans => Pool::new(SCANS_MAX, None),
             Kind::Watches => Pool::new(WATCHES_MAX, None),
+            Kind::Hellos => Pool::new(HELLOS_MAX, None),
+            Kind::Tools => Pool::new(TOOLS_MAX, None),
         };
         let pools = Arc::new(Pools {
             by_kind: Kind::ALL.map(pool),
             per_second: amounts.requests_of_client_per_second,
             refused_as_too_fast: AtomicU64::new(0),
+            connections_held_up: AtomicU64::new(0),
         });
         let unbounded = Arc::new(Account::new(Arc::clone(&pools), false));
         Self { pools, by_owner: Mutex::default(), unbounded }
@@ -323,6 +336,12 @@ impl Accounts {
     pub fn refused_as_too_fast(&self) -> u64 {
         self.pools.refused_as_too_fast.load(Ordering::Relaxed)
     }
+
+    /// How often a connection was not read for a while because too many of its frames asked for nothing.
+    #[must_use]
+    pub fn connections_held_up(&self) -> u64 {
+        self.pools.connections_held_up.load(Ordering::Relaxed)
+    }
 }
 
 impl Account {
@@ -351,6 +370,17 @@ impl Account {
     #[must_use]
     pub fn max(&self, kind: Kind) -> usize {
         self.pools.by_kind[kind as usize].max
+    }
+
+    /// How much of a pool this owner holds.
+    #[must_use]
+    pub fn held(&self, kind: Kind) -> usize {
+        self.held[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// Counts that a connection of this owner is not read for a while.
+    pub fn hold_up(&self) {
+        self.pools.connections_held_up.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts requests against the rate of this owner.

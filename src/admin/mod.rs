@@ -277,6 +277,8 @@ fn add_shares(registry: &mut Registry, accounts: &Accounts) {
     }
     let too_fast = ShareLabels { what: "requests", why: "rate" };
     refused.get_or_create(&too_fast).inc_by(accounts.refused_as_too_fast());
+    let held_up = ShareLabels { what: "frames", why: "rate" };
+    refused.get_or_create(&held_up).inc_by(accounts.connections_held_up());
     let help = "Times that somebody got no more of what is shared: it was used up, or one client had its share, or was too fast";
     registry.register("limit_refusals", help, refused);
     registry.register("limit_used", "How much of what is shared is held", used);

@@ -22,7 +22,9 @@ use crate::api::members_client::MembersClient;
 use crate::api::node_client::NodeClient;
 use crate::api::tables_client::TablesClient;
 use crate::api::tokens_client::TokensClient;
-use crate::limits::{CLIENT_KEEP_ALIVE, CONNECTION_WINDOW_BYTES, RESETS_PER_CONNECTION_MAX, STREAM_WINDOW_BYTES};
+use crate::limits::{
+    CLIENT_CONNECTION_WINDOW_BYTES, CLIENT_KEEP_ALIVE, CLIENT_STREAM_WINDOW_BYTES, RESETS_PER_CONNECTION_MAX,
+};
 use crate::resolve::{self, NodeChannel};
 use crate::tls::Dialer;
 
@@ -199,8 +201,8 @@ pub(crate) fn endpoint(address: &str, dialer: &Dialer) -> Result<Endpoint, Input
         .connect_timeout(CONNECT_TIME_MAX)
         .tcp_nodelay(true)
         // With HTTP/2's default window a large value would cost a round trip for every 64 KiB.
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(CLIENT_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CLIENT_CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(CLIENT_KEEP_ALIVE.interval)
         .keep_alive_timeout(CLIENT_KEEP_ALIVE.timeout)
         .keep_alive_while_idle(true)

@@ -17,6 +17,7 @@ use crate::limits::LINK_MESSAGE_BYTES_MAX;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::protocol::Message;
+use crate::shares::{Account, Kind, Taken};
 use crate::tls::{Caller, Trust};
 use crate::types::{Incarnation, NodeId, NodeIndex};
 use crate::wire::batch::Batch;
@@ -75,6 +76,15 @@ fn refuse_certificate(caller: Option<&Caller>, problem: &str) -> Status {
     Status::unauthenticated(format!("refused this link: {problem}"))
 }
 
+/// The refusal of a link while too many have not said who they are.
+fn refuse_stranger(caller: Option<&Caller>) -> Status {
+    let from = caller.and_then(|caller| caller.address).map_or_else(String::new, |address| address.to_string());
+    if let Some(left_out) = NO_HELLO_LINES.pass(Instant::now()) {
+        warn!(from, left_out, "refused a link: too many links wait for a hello, or too many from this address");
+    }
+    Status::resource_exhausted("too many links wait for a hello here: this node tries again")
+}
+
 /// Accepts links for one node.
 #[derive(Debug)]
 pub struct PeerService<E> {
@@ -92,12 +102,18 @@ impl<E: From<LinkEvent> + Send + 'static> Peer for PeerService<E> {
         if let Err(problem) = trust.check_peer(caller.as_ref()) {
             return Err(refuse_certificate(caller.as_ref(), &problem));
         }
+        // A message of the largest size waits for its hello: not for each stream that anybody opens.
+        let unknown = match request.extensions().get::<Arc<Account>>().map(|account| account.take(Kind::Hellos, 1)) {
+            Some(Err(_)) => return Err(refuse_stranger(caller.as_ref())),
+            Some(Ok(place)) => Some(place),
+            None => None,
+        };
         let http_address = HttpAddresses::told(request.metadata());
         let outbox = Outbox::new(incarnation, metrics);
         let answers = outbox.open();
         let (requests, taken, refusal) = (request.into_inner(), Arc::clone(&outbox), Arc::new(OnceLock::new()));
         let told = Arc::clone(&refusal);
-        let link = Incoming { requests, outbox: taken, events, http_address, trust, caller, refusal: told };
+        let link = Incoming { requests, outbox: taken, events, http_address, trust, caller, refusal: told, unknown };
         tokio::spawn(async move {
             tokio::select! {
                 () = link.run() => {}
@@ -154,11 +170,13 @@ struct Incoming<E> {
     caller: Option<Caller>,
     /// Takes the reason of a refusal, which ends the link.
     refusal: Arc<OnceLock<Status>>,
+    /// Its place among the links of nodes that have not said who they are.
+    unknown: Option<Taken>,
 }
 
 impl<E: From<LinkEvent>> Incoming<E> {
     async fn run(self) {
-        let Self { mut requests, outbox, events, http_address, trust, caller, refusal } = self;
+        let Self { mut requests, outbox, events, http_address, trust, caller, refusal, unknown } = self;
         let first = match tokio::time::timeout(HELLO_TIME_MAX, requests.message()).await {
             Ok(Ok(Some(batch))) => batch,
             Ok(Ok(None)) | Err(_) => return,
@@ -173,6 +191,7 @@ impl<E: From<LinkEvent>> Incoming<E> {
             let _ = refusal.set(refuse_certificate(caller.as_ref(), &problem));
             return;
         }
+        drop(unknown);
         let (incarnation, index) = (first.from, AtomicU32::new(NO_INDEX));
         let link = AcceptedLink { id: id.clone(), incarnation, outbox: Arc::clone(&outbox), http_address, index };
         let mut inbox = Inbox::new(Sender::Accepted(Arc::new(link)), id, events, outbox);

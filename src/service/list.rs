@@ -32,6 +32,8 @@ pub(crate) struct List {
     has_ended: bool,
     /// The part of the buffer budget of the page that the caller has last asked for.
     guard: BudgetGuard,
+    /// That of the page before: the transport holds it while it asks for the next one.
+    earlier: BudgetGuard,
     _permit: Taken,
 }
 
@@ -76,6 +78,7 @@ impl Service {
             deadline,
             has_ended: false,
             guard: self.buffers.guard(),
+            earlier: self.buffers.guard(),
             _permit: permit,
         })
     }
@@ -148,7 +151,7 @@ impl List {
             }
             entries.push(entry);
         }
-        self.guard = guard;
+        self.earlier = std::mem::replace(&mut self.guard, guard);
         Ok(Page { entries, next: listed.looked_to })
     }
 }

@@ -21,12 +21,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
 use crate::limits::CLOSE_TIME_MAX;
+use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::runtime::NodeHandle;
-use crate::shares::{Accounts, Full, Kind, Owner, Taken};
+use crate::shares::{Account, Accounts, Full, Kind, Owner, Taken};
 use crate::tls::{Accepted, Caller, Door, NodeTls};
 
 use super::descriptors;
+use super::frames::{Frames, SLOW_READ_BYTES};
 use super::streams::Streams;
 
 /// The longest time from the start of a connection to the end of its greeting. A client greets in its first packet.
@@ -35,6 +37,8 @@ const GREETING_TIME_MAX: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 /// The shortest time between two log lines about connections.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// The lines about connections that are read slower.
+static SLOW_LINES: LogLimit = LogLimit::new(1, LINE_EVERY);
 /// The greeting of HTTP/2.
 const HTTP2_GREETING_BYTES: usize = 24;
 /// The shortest request of HTTP/1: `GET / HTTP/1.1` and a line end.
@@ -87,6 +91,8 @@ pub(crate) struct Connection {
     greeting: Option<Greeting>,
     _places: (Vec<Taken>, Vec<OwnedSemaphorePermit>),
     streams: Streams,
+    frames: Frames,
+    account: Arc<Account>,
 }
 
 /// A greeting that is not complete yet.
@@ -210,7 +216,8 @@ impl Listener {
             ends_at: Box::pin(tokio::time::sleep(GREETING_TIME_MAX)),
         });
         let stream = Accepted::new(stream, self.tls.as_ref(), self.door);
-        Some(Connection { stream, greeting, _places: places, streams: Streams::default() })
+        let frames = Frames::new(Arc::clone(&account));
+        Some(Connection { stream, greeting, _places: places, streams: Streams::default(), frames, account })
     }
 }
 
@@ -277,6 +284,11 @@ impl Connection {
         &self.streams
     }
 
+    /// What its address holds of the node.
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     /// Who is at the other end.
     pub(crate) fn caller(&self) -> &Caller {
         self.stream.caller()
@@ -293,6 +305,15 @@ impl Connection {
     }
 }
 
+impl Connection {
+    fn count_written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.frames.wrote(*bytes);
+        }
+        written
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -300,8 +321,36 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         ready!(self.streams.poll_room(context));
+        ready!(self.frames.poll_turn(context));
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let polled = if self.frames.is_slow() {
+            let mut part = [0; SLOW_READ_BYTES];
+            let length = part.len().min(buffer.remaining());
+            let mut part = ReadBuf::new(&mut part[..length]);
+            let polled = Pin::new(&mut self.stream).poll_read(context, &mut part);
+            buffer.put_slice(part.filled());
+            polled
+        } else {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        };
+        match &polled {
+            Poll::Ready(Ok(())) => {
+                let refused = self.streams.take_refused();
+                if self.frames.read(&buffer.filled()[before..], refused)
+                    && let Some(left_out) = SLOW_LINES.pass(Instant::now())
+                {
+                    let address = self.peer_addr().map_or_else(String::new, |address| address.ip().to_string());
+                    warn!(
+                        address,
+                        left_out,
+                        "read a connection slower: its client sends very many frames that ask for nothing, such as PING, SETTINGS \
+                         or RST_STREAM, or goes on with requests that are refused"
+                    );
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.frames.wait(),
+        }
         let Some(greeting) = &mut self.greeting else { return polled };
         match &polled {
             Poll::Ready(Ok(())) => {
@@ -323,7 +372,8 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.count_written(written)
     }
 
     fn poll_write_vectored(
@@ -331,7 +381,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.count_written(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -17,6 +17,7 @@ pub(crate) mod cluster_report;
 pub(crate) mod deadline;
 pub(crate) mod descriptors;
 pub(crate) mod error;
+mod frames;
 pub(crate) mod health;
 pub(crate) mod key_scan;
 pub(crate) mod list;
@@ -61,9 +62,10 @@ use key_scan::KeyScan;
 use request_metrics::{Door, Observation, RequestMetrics};
 use update::UpdateQueues;
 
-/// Smaller values are not counted against the buffer budget while they are sent: as many of them as a node works on by
-/// default hold 16 MiB, and most answers are smaller.
-const UNCOUNTED_VALUE_BYTES: usize = 16 << 10;
+/// Smaller values are counted with their request, as part of [`OPEN_REQUEST_BYTES`]. Most answers are smaller.
+///
+/// [`OPEN_REQUEST_BYTES`]: crate::limits::OPEN_REQUEST_BYTES
+const UNCOUNTED_VALUE_BYTES: usize = 8 << 10;
 
 /// The operations of one node, for one caller.
 pub struct Service {

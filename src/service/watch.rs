@@ -18,10 +18,10 @@ use crate::wire::failure::FailureReason;
 use crate::wire::method::{self, Access};
 use crate::wire::watch::{WatchCall, WatchCodec};
 
-use super::Service;
 use super::buffer_budget::BudgetGuard;
 use super::error::{ServiceError, no_room};
 use super::health::unready_text;
+use super::{Service, UNCOUNTED_VALUE_BYTES};
 
 /// A watch that is under way.
 pub(crate) struct Watch {
@@ -34,6 +34,8 @@ pub(crate) struct Watch {
     page: std::vec::IntoIter<(Key, Listed)>,
     /// The part of the buffer budget of that page.
     guard: BudgetGuard,
+    /// Those of the last two events: the transport holds one while it asks for the next one.
+    events: [BudgetGuard; 2],
     _permit: Taken,
 }
 
@@ -57,8 +59,9 @@ impl Service {
         let stream = self.node.watch(filter.clone(), cursor, values, with_list).await;
         let stream = stream.map_err(|_| ended(&WatchEnded::Ended))?;
         let (page, guard) = (Vec::new().into_iter(), self.buffers.guard());
+        let events = [self.buffers.guard(), self.buffers.guard()];
         let table = table.clone();
-        Ok(Watch { service: Arc::clone(self), stream, table, filter, values, page, guard, _permit: permit })
+        Ok(Watch { service: Arc::clone(self), stream, table, filter, values, page, guard, events, _permit: permit })
     }
 }
 
@@ -83,6 +86,7 @@ impl Watch {
             }
             self.check(&news)?;
             if let Some(response) = self.service.watch_codec().response(&self.filter, &news, self.values) {
+                self.count(&news)?;
                 return Ok(response);
             }
         }
@@ -109,6 +113,21 @@ impl Watch {
         }
         (self.page, self.guard) = (page.into_iter(), guard);
         self.stream.page_taken().await;
+        Ok(())
+    }
+
+    /// Counts the value of an event until the next one but one is asked for. Nobody else counts it once it has left the queue.
+    fn count(&mut self, news: &WatchNews) -> Result<(), ServiceError> {
+        let mut guard = self.service.buffers.guard();
+        if let WatchEvent::Changed { record: Some(record), .. } = &news.event
+            && self.values
+            && record.content.value_bytes() > UNCOUNTED_VALUE_BYTES
+            && !guard.grow(record.content.value_bytes())
+        {
+            return Err(ended(&WatchEnded::TooSlow));
+        }
+        let [before, last] = &mut self.events;
+        *before = std::mem::replace(last, guard);
         Ok(())
     }
 

@@ -1,12 +1,14 @@
 //! Frames of HTTP/2 without an end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 
 use super::frames::{CONTINUATION, END_HEADERS, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, field, frame, head};
-use super::slow::open;
+use super::slow::{count, open};
 use super::{Doors, Made};
 
 /// How many connections flood at once.
@@ -54,8 +56,20 @@ pub fn continuations(bytes: &mut Vec<u8>, before: u32) {
     }
 }
 
-/// Runs a flood on some connections at a time, and opens a new one for each that the node closes. Answers are read or not.
-pub async fn run(doors: Doors, until: Instant, next: Next, reads: bool) -> Made {
+/// Whether answers are read, and how many bytes one has.
+#[derive(Clone, Copy)]
+pub enum Answers {
+    Unread,
+    Read { bytes: u64 },
+}
+
+/// The answer to a PING.
+pub const OF_PING: Answers = Answers::Read { bytes: 17 };
+/// The answer to SETTINGS.
+pub const OF_SETTINGS: Answers = Answers::Read { bytes: 9 };
+
+/// Runs a flood on some connections at a time, and opens a new one for each that the node closes.
+pub async fn run(doors: Doors, until: Instant, next: Next, answers: Answers) -> Made {
     let mut connections = JoinSet::new();
     for number in 0..CONNECTIONS {
         let address = if number % 2 == 0 { doors.grpc.clone() } else { doors.http.clone() };
@@ -65,9 +79,15 @@ pub async fn run(doors: Doors, until: Instant, next: Next, reads: bool) -> Made 
                 let Some(stream) = open(&address).await else { continue };
                 made.connections += 1;
                 let (mut reader, mut writer) = stream.into_split();
+                let answered = Arc::new(AtomicU64::new(0));
+                let reading = Arc::clone(&answered);
                 let reading = tokio::spawn(async move {
                     let mut said = vec![0; 64 << 10];
-                    while reads && reader.read(&mut said).await.is_ok_and(|read| read > 0) {}
+                    if let Answers::Read { .. } = answers {
+                        while let Ok(read @ 1..) = reader.read(&mut said).await {
+                            reading.fetch_add(count(read), Ordering::Relaxed);
+                        }
+                    }
                     // The other side stays open where nothing is read.
                     reader
                 });
@@ -87,6 +107,9 @@ pub async fn run(doors: Doors, until: Instant, next: Next, reads: bool) -> Made 
                     before += FRAMES;
                 }
                 reading.abort();
+                if let Answers::Read { bytes } = answers {
+                    made.answered += answered.load(Ordering::Relaxed) / bytes;
+                }
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             made

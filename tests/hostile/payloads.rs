@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf as _, BufMut as _, Bytes};
 use prost::Message as _;
 use quorate::api::cluster_client::ClusterClient;
-use quorate::api::{Entry, SetRequest, entry};
+use quorate::api::{Entry, SetRequest, WatchRequest, entry, watch_request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -127,8 +127,8 @@ pub async fn huge_heads(doors: Doors, until: Instant) -> Made {
 
 /// Requests with large values of which more and more comes, and never all.
 pub async fn endless_bodies(doors: Doors, until: Instant) -> Made {
-    /// A window's worth on each connection of HTTP/2: 16 MiB for all its streams.
-    const STREAMS: u32 = 50;
+    /// A window's worth on each connection of HTTP/2: 4 MiB for all its streams.
+    const STREAMS: u32 = 13;
     const PART: usize = 300 << 10;
     let mut h2 = Vec::new();
     for number in 0..STREAMS {
@@ -180,6 +180,130 @@ pub async fn endless_bodies(doors: Doors, until: Instant) -> Made {
     all
 }
 
+/// Sends the same bytes on some connections, reads until a time, and counts the refusals: their status stands in a head.
+async fn sent_on(connections: usize, address: &str, bytes: Vec<u8>, until: Instant) -> Made {
+    let bytes = Arc::new(bytes);
+    let mut tasks = JoinSet::new();
+    for _ in 0..connections {
+        let (bytes, address) = (Arc::clone(&bytes), address.to_owned());
+        tasks.spawn(async move {
+            let Some(stream) = open_h2(&address).await else { return Made::default() };
+            let (mut reader, mut writer) = stream.into_split();
+            let writing = tokio::spawn(async move {
+                let _ = tokio::time::timeout_at(until.into(), writer.write_all(&bytes)).await;
+                // The connection stays open.
+                writer
+            });
+            let (mut answer, mut part) = (Vec::new(), vec![0; 16 << 10]);
+            while let Ok(Ok(read @ 1..)) = tokio::time::timeout_at(until.into(), reader.read(&mut part)).await {
+                answer.extend_from_slice(&part[..read]);
+            }
+            drop(writing.await);
+            let refused = count(kinds(&answer).0.split(|kind| *kind == HEADERS).count() - 1);
+            Made { connections: 1, refused, ..Made::default() }
+        });
+    }
+    let mut all = Made::default();
+    while let Some(made) = tasks.join_next().await {
+        all += made.expect("no panic");
+    }
+    all
+}
+
+/// Requests with heads of 28 KiB that nothing comes after. Those of health checks are among them.
+pub async fn open_requests(doors: Doors, until: Instant) -> Made {
+    const STREAMS: u32 = 1_500;
+    let mut h2 = Vec::new();
+    let large = "x".repeat(14 << 10);
+    for number in 0..STREAMS {
+        let path = if number % 2 == 0 { "/api.Cluster/Set" } else { "/grpc.health.v1.Health/Check" };
+        let stream = number * 2 + 1;
+        frame(&mut h2, HEADERS, 0, stream, &head(path, &[("x-a", &large)]));
+        let mut more = Vec::new();
+        field(&mut more, "x-b", &large);
+        frame(&mut h2, CONTINUATION, END_HEADERS, stream, &more);
+    }
+    let until = until.max(Instant::now() + Duration::from_secs(5));
+    let made = sent_on(24, &doors.grpc, h2, until).await;
+    Made { sent: made.connections * u64::from(STREAMS), ..made }
+}
+
+/// Messages of which the five bytes come that claim 60 MiB.
+pub async fn claims(doors: Doors, until: Instant) -> Made {
+    const STREAMS: u32 = 1_000;
+    let mut h2 = Vec::new();
+    for number in 0..STREAMS {
+        let stream = number * 2 + 1;
+        frame(&mut h2, HEADERS, END_HEADERS, stream, &head("/api.Cluster/Set", &[]));
+        data(&mut h2, stream, &[0, 3, 0xc0, 0, 0]);
+    }
+    let made = sent_on(4, &doors.grpc, h2, until.max(Instant::now() + Duration::from_secs(2))).await;
+    Made { sent: made.connections * u64::from(STREAMS), ..made }
+}
+
+/// Links on which most of a first message comes, and never all.
+pub async fn unknown_links(doors: Doors, until: Instant) -> Made {
+    /// A window's worth on each connection.
+    const STREAMS: u32 = 2;
+    let mut h2 = Vec::new();
+    for number in 0..STREAMS {
+        let stream = number * 2 + 1;
+        frame(&mut h2, HEADERS, END_HEADERS, stream, &head("/api.Peer/Link", &[]));
+        let mut body = vec![0, 0, 0x20, 0, 0];
+        body.resize(1_900 << 10, b'x');
+        data(&mut h2, stream, &body);
+    }
+    let until = until.max(Instant::now() + Duration::from_secs(4));
+    let made = sent_on(150, &doors.grpc, h2, until).await;
+    Made { sent: made.connections * u64::from(STREAMS), ..made }
+}
+
+/// Watches whose client reads nothing, while it writes values of 2 MiB to what they watch.
+pub async fn unread_watches(doors: Doors, until: Instant) -> Made {
+    const WATCHES: usize = 300;
+    let mut writer = ClusterClient::new(channel(&doors.grpc).await);
+    let mut watches = Vec::new();
+    let until = until.max(Instant::now() + Duration::from_secs(3));
+    for number in 0..WATCHES {
+        // Small windows: the transport of this client takes little ahead.
+        if number % 30 == 0 {
+            let endpoint = Endpoint::from_shared(format!("http://{}", doors.grpc)).expect("it is well formed");
+            let channel = endpoint.connect().await.expect("the node listens");
+            watches.push((ClusterClient::new(channel), Vec::new()));
+        }
+        let (client, streams) = watches.last_mut().expect("one was added");
+        let request =
+            WatchRequest { keys: Some(watch_request::Keys::Key("watched".into())), values: true, ..Default::default() };
+        streams.push(client.watch(request).await.expect("the node takes watches").into_inner());
+    }
+    let mut made = Made { connections: count(watches.len()), ..Made::default() };
+    while Instant::now() < until {
+        let content = Some(entry::Content::Binary(vec![b'h'; 2 << 20].into()));
+        let entry = Some(Entry { key: "watched".into(), content });
+        made.sent += 1;
+        let _ = writer.set(SetRequest { entry, ..Default::default() }).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // They are read to their end, or to an event that has not come yet. The last of them found no room.
+    for stream in watches.iter_mut().rev().flat_map(|(_, streams)| streams.iter_mut().rev()) {
+        if made.refused > 0 {
+            break;
+        }
+        loop {
+            match tokio::time::timeout(Duration::from_millis(20), stream.message()).await {
+                Ok(Ok(Some(_))) => {}
+                Ok(Err(status)) => {
+                    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+                    made.refused += 1;
+                    break;
+                }
+                Ok(Ok(None)) | Err(_) => break,
+            }
+        }
+    }
+    made
+}
+
 /// A request to write so many zeros, as gzip makes it, after its five bytes.
 fn bomb(zeros: usize) -> Vec<u8> {
     let content = Some(entry::Content::Binary(vec![0; zeros].into()));
@@ -220,7 +344,7 @@ pub async fn gzip_bombs(doors: Doors, until: Instant) -> Made {
             let (answer, _) = said(&doors.http, &bytes.1, Duration::from_millis(100)).await;
             let text = String::from_utf8_lossy(&answer).into_owned();
             assert!(text.starts_with("HTTP/1.1 415"), "{text:?}");
-            Made { connections: 2, sent: u64::from(STREAMS) + 1, closed: 0, refused: refused + 1 }
+            Made { connections: 2, sent: u64::from(STREAMS) + 1, refused: refused + 1, ..Made::default() }
         }
     })
     .await
@@ -392,7 +516,7 @@ pub async fn many_in_flight(doors: Doors, until: Instant) -> Made {
     Made {
         connections: CONNECTIONS,
         sent: sent.load(Ordering::Relaxed),
-        closed: 0,
         refused: refused.load(Ordering::Relaxed),
+        ..Made::default()
     }
 }

@@ -12,6 +12,7 @@ use quorate::api::cluster_client::ClusterClient;
 use quorate::api::{Entry, GetRequest, SetRequest, entry};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 
@@ -66,7 +67,8 @@ enum Door {
 }
 
 impl Polite {
-    pub fn start(doors: &Doors) -> Self {
+    /// Starts them on threads of their own.
+    pub fn start(doors: &Doors, threads: &Handle) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
         let addresses = [
             (Door::Grpc, &doors.grpc),
@@ -75,7 +77,7 @@ impl Polite {
             (Door::Lines, &doors.lines),
             (Door::Monitoring, &doors.monitoring),
         ];
-        let client = |(door, address): (Door, &String)| tokio::spawn(run(door, address.clone(), Arc::clone(&ends)));
+        let client = |(door, address): (Door, &String)| threads.spawn(run(door, address.clone(), Arc::clone(&ends)));
         let clients = addresses.into_iter().map(client).collect();
         Self { ends, clients }
     }

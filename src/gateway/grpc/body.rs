@@ -2,7 +2,7 @@
 //! the observation of their request.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use tonic::{Code, Status, body};
 
 use super::refusal::STATUS;
 use crate::limits::{ARRIVAL_PAUSE_MAX, ARRIVAL_TIME_MAX, GZIP_RATIO_MAX, MESSAGE_BYTES_MAX};
-use crate::service::buffer_budget::BudgetGuard;
+use crate::service::buffer_budget::{BudgetGuard, OpenRequest};
 use crate::service::error::{late_to_read, no_room_to_read};
 use crate::service::request_metrics::{Observation, Outcome};
 
@@ -33,20 +33,23 @@ struct Arrival {
     pause: Pin<Box<Sleep>>,
 }
 
-/// As much as must be known of the first message of a body: what it takes once it is decompressed.
+/// As much as must be known of the first message of a body: what it takes.
 #[derive(Default)]
 struct Message {
     /// The flag of compression, and the length in four bytes.
     head: [u8; MESSAGE_HEAD_BYTES],
     read: usize,
+    /// The bytes that have counted.
+    counted: usize,
 }
 
 /// The bytes before a message.
 const MESSAGE_HEAD_BYTES: usize = 5;
 
 impl Message {
-    /// Reads on. The most bytes that the message becomes, once it is there, if it is compressed.
-    fn read(&mut self, data: &[u8]) -> Option<usize> {
+    /// Reads on. How many more bytes count now: those that the head claims, because the decoder takes memory for them at once, and
+    /// those that come beyond them. Once a compressed message is there, the most that it becomes counts too.
+    fn read(&mut self, data: &[u8]) -> usize {
         let before = self.read;
         if let Some(missing) = self.head.get_mut(before..) {
             let part = missing.len().min(data.len());
@@ -56,8 +59,14 @@ impl Message {
         let [flag, length @ ..] = self.head;
         let length = u32::from_be_bytes(length) as usize;
         let ends = MESSAGE_HEAD_BYTES + length;
-        let is_there = before < ends && self.read >= ends && self.read >= MESSAGE_HEAD_BYTES;
-        (flag != 0 && is_there).then(|| length.saturating_mul(GZIP_RATIO_MAX).min(MESSAGE_BYTES_MAX))
+        let has_head = self.read >= MESSAGE_HEAD_BYTES;
+        // A message that claims more than may be sent is refused by the decoder.
+        let claimed = if has_head && ends <= MESSAGE_HEAD_BYTES + MESSAGE_BYTES_MAX { ends } else { 0 };
+        let more = self.read.max(claimed).saturating_sub(self.counted);
+        self.counted += more;
+        let is_there = before < ends && self.read >= ends && has_head;
+        let decompressed = length.saturating_mul(GZIP_RATIO_MAX).min(MESSAGE_BYTES_MAX);
+        if flag != 0 && is_there { more.saturating_add(decompressed) } else { more }
     }
 }
 
@@ -97,8 +106,8 @@ impl http_body::Body for Counted {
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
-            let decompressed = self.message.read(data).unwrap_or(0);
-            if !self.guard.grow(data.len().saturating_add(decompressed)) {
+            let more = self.message.read(data);
+            if !self.guard.grow(more) {
                 return Poll::Ready(Some(Err(no_room_to_read().into())));
             }
         }
@@ -118,14 +127,23 @@ impl http_body::Body for Counted {
 pub(crate) struct Observed {
     body: body::Body,
     observation: Option<Observation>,
-    /// The answer's part of the buffer budget. Its frames hold it, until the transport has sent or dropped them.
-    guard: Option<Arc<BudgetGuard>>,
+    /// Its part of the buffer budget. Its frames hold it, until the transport has sent or dropped them.
+    open: Option<Arc<OpenRequest>>,
 }
 
-/// Observes `response` until its last byte is handed to the transport.
+/// The guard of an answer, among what goes with it.
+type OfAnswer = Arc<Mutex<Option<BudgetGuard>>>;
+
+/// What goes with an answer, so that it keeps its guard.
+pub(super) fn guard_of_answer(guard: BudgetGuard) -> OfAnswer {
+    Arc::new(Mutex::new(Some(guard)))
+}
+
+/// Observes `response` until its last byte is handed to the transport. Until it has left, it holds the guard of its request.
 pub(super) fn observed(
     mut response: http::Response<body::Body>,
     mut observation: Option<Observation>,
+    request: Option<BudgetGuard>,
 ) -> http::Response<Observed> {
     // A failure without a body has its status in the head.
     if let Some(observation) = &mut observation
@@ -133,8 +151,10 @@ pub(super) fn observed(
     {
         end_with(observation, response.headers());
     }
-    let guard = response.extensions_mut().remove::<Arc<BudgetGuard>>();
-    response.map(|body| Observed { body, observation, guard })
+    let answer = response.extensions_mut().remove::<OfAnswer>();
+    let answer = answer.and_then(|guard| guard.lock().unwrap_or_else(PoisonError::into_inner).take());
+    let open = request.map(|request| OpenRequest::new(request, answer));
+    response.map(|body| Observed { body, observation, open })
 }
 
 impl http_body::Body for Observed {
@@ -153,8 +173,8 @@ impl http_body::Body for Observed {
                 Err(status) => observation.end(Outcome::new(status.code(), status.message())),
             }
         }
-        let Some(guard) = &self.guard else { return polled };
-        polled.map_ok(|frame| frame.map_data(|data| BudgetGuard::hold(Arc::clone(guard), data)))
+        let Some(open) = &self.open else { return polled };
+        polled.map_ok(|frame| frame.map_data(|data| open.hold(data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -207,8 +227,8 @@ mod tests {
         let mut guard = budget.guard();
         assert!(guard.grow(BUFFERED_BYTES_MAX));
         let mut response = http::Response::new(body::Body::new(axum::body::Body::from("value")));
-        response.extensions_mut().insert(Arc::new(guard));
-        let mut response = observed(response, None);
+        response.extensions_mut().insert(guard_of_answer(guard));
+        let mut response = observed(response, None, Some(budget.guard()));
         let frame = std::future::poll_fn(|context| Pin::new(response.body_mut()).poll_frame(context)).await;
         let data = frame.expect("a frame").expect("no failure").into_data().expect("data");
         drop(response);
@@ -243,7 +263,25 @@ mod tests {
         assert!(!fits_beside(&[&large], all - large.len() - MESSAGE_BYTES_MAX + 1).await);
         // What is not compressed counts as it is, and so does what is not all there.
         assert!(fits_beside(&[b"\0\0\0\0\x02ab"], all - 7).await);
-        assert!(fits_beside(&[b"\x01\0\0\0\x03ab"], all - 7).await);
+        assert!(fits_beside(&[b"\x01\0\0\0\x03ab"], all - 8).await);
+        assert!(!fits_beside(&[b"\x01\0\0\0\x03ab"], all - 7).await);
+    }
+
+    #[tokio::test]
+    async fn message_counts_for_what_it_claims_once() {
+        let all = BUFFERED_BYTES_MAX;
+        let whole = [&b"\0\0\x01\0\0"[..], &[7; 1 << 16]].concat();
+        for frames in [&[&whole[..5]][..], &[&whole[..3], &whole[3..9]], &[&whole], &[&whole[..5], &whole[5..]]] {
+            assert!(fits_beside(frames, all - whole.len()).await);
+            assert!(!fits_beside(frames, all - whole.len() + 1).await);
+        }
+        // What comes beyond it counts too.
+        assert!(!fits_beside(&[&whole, b"beyond"], all - whole.len() - 5).await);
+        // Before the head is there, what has arrived counts, and so it does where the decoder refuses what is claimed.
+        for frame in [&b"\0\xff\xff"[..], b"\0\xff\xff\xff\xffab"] {
+            assert!(fits_beside(&[frame], all - frame.len()).await);
+            assert!(!fits_beside(&[frame], all - frame.len() + 1).await);
+        }
     }
 
     #[tokio::test]

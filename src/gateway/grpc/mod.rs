@@ -20,7 +20,6 @@ mod tokens;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use hyper::body::Incoming;
@@ -30,7 +29,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
-use tonic::codegen::{BoxFuture, Service as _, http};
+use tonic::codegen::{BoxFuture, http};
 use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
@@ -49,10 +48,12 @@ use crate::limits::{
 use crate::peer;
 use crate::service::Service;
 use crate::service::authorization;
-use crate::service::buffer_budget::BudgetGuard;
+use crate::service::buffer_budget::{BudgetGuard, head_bytes};
 use crate::service::deadline::Deadline;
+use crate::service::error::no_room_to_read;
 use crate::service::listener::{Connection, Listener};
 use crate::service::request_metrics::Door;
+use crate::shares::Account;
 use crate::tls::Caller;
 use crate::wire::method::{Access, Method};
 
@@ -94,7 +95,8 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: Cance
 /// Answers the requests of one connection.
 async fn attend(frontend: Frontend, connection: Connection, shutdown: CancellationToken) {
     let builder = connections::builder(&connection, METADATA_READ_BYTES_MAX).http2_only();
-    let caller = connection.caller().clone();
+    let (caller, streams) = (connection.caller().clone(), connection.streams().clone());
+    let account = Arc::clone(connection.account());
     let of_connection = frontend.service.for_connection(Door::Grpc, &caller);
     let service = service_fn(move |request: http::Request<Incoming>| {
         let mut request = request.map(Body::new);
@@ -102,7 +104,14 @@ async fn attend(frontend: Frontend, connection: Connection, shutdown: Cancellati
         if let Some(service) = &of_connection {
             request.extensions_mut().insert(Arc::clone(service));
         }
-        frontend.clone().call(request)
+        let (answered, streams) = (frontend.answer(request, &account), streams.clone());
+        async move {
+            let response = answered.await;
+            if refusal::is_overload(response.headers()) {
+                streams.refuse();
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     connections::serve(builder, TokioIo::new(connection), service, shutdown).await;
 }
@@ -133,7 +142,7 @@ fn service_of<T>(request: &Request<T>, of_nobody: &Arc<Service>) -> Arc<Service>
 fn with_guard<T>(message: T, guard: Option<BudgetGuard>) -> Response<T> {
     let mut response = Response::new(message);
     if let Some(guard) = guard {
-        response.extensions_mut().insert(Arc::new(guard));
+        response.extensions_mut().insert(body::guard_of_answer(guard));
     }
     response
 }
@@ -174,7 +183,7 @@ macro_rules! public {
 }
 
 /// Passes every request on to its service. Before that it gives the request a deadline, counts its bytes, and begins to
-/// observe it.
+/// observe it. A request counts until its answer has left.
 #[derive(Clone)]
 struct Frontend {
     routes: Arc<[Named]>,
@@ -225,48 +234,74 @@ impl Frontend {
     }
 }
 
-impl tonic::codegen::Service<http::Request<Body>> for Frontend {
-    type Response = http::Response<Observed>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+/// An answer that comes.
+type Answered = Pin<Box<dyn Future<Output = http::Response<Observed>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+impl Frontend {
+    /// Answers a request. `account`: what the address of its connection holds.
+    fn answer(&self, mut request: http::Request<Body>, account: &Arc<Account>) -> Answered {
         let now = Instant::now();
         let path = request.uri().path();
-        if is_of_tools(path) {
+        let head_bytes = head_bytes(request.uri(), request.headers());
+        if path.starts_with("/api.Peer/") {
+            request.extensions_mut().insert(Arc::clone(account));
             let answered = self.route(request);
-            return Box::pin(async move { answered.await.map(|response| observed(response, None)) });
+            return Box::pin(async move { observed(infallible(answered.await), None, None) });
+        }
+        if path.starts_with("/grpc.") {
+            return self.answer_tool(request, account);
         }
         let method = Method::find(path);
         let observation = self.service.observe(Door::Grpc, method, now);
         // An unknown method may have been meant to write.
         let access = method.map_or(Access::Write, Method::access);
         if let Some(status) = refusal::of_metadata(request.headers(), access) {
-            return Box::pin(async { Ok(observed(status.into_http(), Some(observation))) });
+            return Box::pin(async { observed(status.into_http(), Some(observation), None) });
         }
         let service = request.extensions().get::<Arc<Service>>().cloned().unwrap_or_else(|| {
             let connection = request.extensions().get::<Caller>().cloned().unwrap_or_default();
             self.service.for_caller(authorization::Caller::of_request(Door::Grpc, &connection, request.headers()))
         });
         if let Err(error) = service.enter(method) {
-            return Box::pin(async { Ok(observed(Status::from(error).into_http(), Some(observation))) });
+            return Box::pin(async { observed(Status::from(error).into_http(), Some(observation), None) });
         }
+        let Some(open) = service.buffers().open_request(head_bytes) else {
+            return Box::pin(async { observed(Status::from(no_room_to_read()).into_http(), Some(observation), None) });
+        };
         let deadline = Deadline::new(timeout(request.headers()), now);
         request.extensions_mut().insert(deadline);
         let guard = service.buffers().guard();
         request.extensions_mut().insert(service);
         let answered = self.route(request.map(|body| Body::new(Counted::new(body, guard))));
         Box::pin(async move {
-            answered.await.map(|response| observed(refusal::explained(response, access), Some(observation)))
+            let response = refusal::explained(infallible(answered.await), access);
+            observed(response, Some(observation), Some(open))
         })
     }
 }
 
-/// Whether a call is no request to Quorate: links of peers, reflection and health checks.
-fn is_of_tools(path: &str) -> bool {
-    path.starts_with("/grpc.") || path.starts_with("/api.Peer/")
+impl Frontend {
+    /// Answers a call that is no request to Quorate: reflection or a health check. Requests, however many, leave room for it.
+    fn answer_tool(&self, request: http::Request<Body>, account: &Arc<Account>) -> Answered {
+        let refused = refusal::of_metadata(request.headers(), Access::Read);
+        let open = BudgetGuard::of_tool(account).ok_or_else(|| {
+            Status::resource_exhausted(
+                "too many calls of reflection and health checks are open, here or of this client: end some",
+            )
+        });
+        match refused.map_or(open, Err) {
+            Err(status) => Box::pin(async { observed(status.into_http(), None, None) }),
+            Ok(open) => {
+                let answered = self.route(request);
+                Box::pin(async move { observed(infallible(answered.await), None, Some(open)) })
+            }
+        }
+    }
+}
+
+fn infallible<T>(result: Result<T, Infallible>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(never) => match never {},
+    }
 }

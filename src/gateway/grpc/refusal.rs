@@ -26,6 +26,11 @@ pub(super) fn of_metadata(headers: &HeaderMap, access: Access) -> Option<Status>
     })
 }
 
+/// Whether a response refuses a request because there is too much: of all, or of its client.
+pub(super) fn is_overload(headers: &HeaderMap) -> bool {
+    headers.get(&STATUS).is_some_and(|code| Code::from_bytes(code.as_bytes()) == Code::ResourceExhausted)
+}
+
 /// The response, with an `ErrorInfo` if it is a refusal that has none.
 pub(super) fn explained(mut response: http::Response<Body>, access: Access) -> http::Response<Body> {
     let headers = response.headers();
@@ -77,5 +82,9 @@ mod tests {
         assert_eq!((same.code(), same.message()), (Code::Unavailable, "not read"));
         let fine = super::explained(http::Response::new(Body::empty()), Access::Read);
         assert!(fine.headers().is_empty());
+        assert!(is_overload(Status::resource_exhausted("too much").into_http::<Body>().headers()));
+        assert!(
+            !is_overload(Status::unavailable("not read").into_http::<Body>().headers()) && !is_overload(fine.headers())
+        );
     }
 }

@@ -22,7 +22,7 @@ use crate::limits::VALUE_BYTES_MAX;
 use crate::service::deadline::Deadline;
 use crate::types::{Content, Key, Table, Value};
 
-use super::body::Upload;
+use super::body::{Upload, Uploaded};
 use super::conditions::Conditions;
 use super::list::put_value;
 use super::problem::Problem;
@@ -74,7 +74,8 @@ impl Gateway {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong-type", detail));
         }
         let given = call.query.span("timeout")?;
-        let body = upload.read(given.map(|timeout| call.began + timeout)).await?;
+        // The bytes count until all is written: the values are parts of them, or as large.
+        let Uploaded { bytes: body, guard: _guard } = upload.read(given.map(|timeout| call.began + timeout)).await?;
         let deadline = Deadline::new(given, given.map_or_else(Instant::now, |_| call.began));
         let operations: Batch = serde_json::from_slice(&body)
             .map_err(|error| Problem::invalid_body(format!("nothing was done: the body is no batch: {error}")))?;

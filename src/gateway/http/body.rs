@@ -14,9 +14,16 @@ use crate::wire::method::Access;
 
 use super::problem::Problem;
 
+/// A body that was read. It counts until it is dropped.
+pub(super) struct Uploaded {
+    pub(super) bytes: Bytes,
+    pub(super) guard: BudgetGuard,
+}
+
 /// A body that is not read yet.
 pub(super) struct Upload {
-    pub(super) body: Incoming,
+    /// None where the request needs none. What is sent all the same is dropped, and holds no memory.
+    pub(super) body: Option<Incoming>,
     pub(super) guard: BudgetGuard,
 }
 
@@ -37,8 +44,9 @@ impl Upload {
     }
 
     /// The whole body. It must be there by `until`, if there is such a time.
-    pub(super) async fn read(mut self, until: Option<Instant>) -> Result<Bytes, Problem> {
-        let hint = self.body.size_hint();
+    pub(super) async fn read(mut self, until: Option<Instant>) -> Result<Uploaded, Problem> {
+        let Some(mut body) = self.body else { return Ok(Uploaded { bytes: Bytes::new(), guard: self.guard }) };
+        let hint = body.size_hint();
         if hint.lower() > VALUE_BYTES_MAX as u64 {
             return Err(Problem::too_large(VALUE_BYTES_MAX));
         }
@@ -48,15 +56,14 @@ impl Upload {
         };
         let ends = Instant::now() + ARRIVAL_TIME_MAX;
         let ends = until.map_or(ends, |until| until.min(ends));
-        // A claimed length is no reason to take that much memory.
-        let capacity = usize::try_from(hint.lower()).unwrap_or(0).min(1 << 20);
-        let mut bytes = Vec::with_capacity(capacity);
+        let claimed = hint.exact().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(VALUE_BYTES_MAX);
+        let mut bytes = Vec::new();
         loop {
             let wait = ends.min(Instant::now() + ARRIVAL_PAUSE_MAX);
-            let next = std::future::poll_fn(|context| std::pin::Pin::new(&mut self.body).poll_frame(context));
+            let next = std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context));
             let frame = match tokio::time::timeout_at(wait.into(), next).await {
                 Err(_) => return Err(slow()),
-                Ok(None) => return Ok(bytes.into()),
+                Ok(None) => return Ok(Uploaded { bytes: bytes.into(), guard: self.guard }),
                 Ok(Some(Err(error))) => {
                     return Err(Problem::invalid_body(format!("nothing was done: the body broke off: {error}")));
                 }
@@ -66,8 +73,14 @@ impl Upload {
             if bytes.len() + data.len() > VALUE_BYTES_MAX {
                 return Err(Problem::too_large(VALUE_BYTES_MAX));
             }
-            if !self.guard.grow(data.len()) {
-                return Err(no_room(Access::Write).into());
+            let needed = bytes.len() + data.len();
+            if needed > bytes.capacity() {
+                // A claimed length is no reason to take that much memory, and what is taken counts, full or not.
+                let capacity = needed.max((2 * bytes.capacity()).min(claimed));
+                if !self.guard.grow(capacity - bytes.capacity()) {
+                    return Err(no_room(Access::Write).into());
+                }
+                bytes.reserve_exact(capacity - bytes.len());
             }
             bytes.extend_from_slice(data);
         }

@@ -74,7 +74,7 @@ async fn wish_of(call: &Call, upload: Upload) -> Result<Wish, Problem> {
         let detail = "nothing was done: members are JSON; send them with Content-Type: application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong-type", detail));
     }
-    let body = upload.read(Some(call.deadline()?.answer_at)).await?;
+    let body = upload.read(Some(call.deadline()?.answer_at)).await?.bytes;
     if body.len() > WISH_BYTES_MAX {
         return Err(Problem::too_large(WISH_BYTES_MAX));
     }

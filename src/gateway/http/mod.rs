@@ -35,7 +35,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::service::Service;
 use crate::service::authorization::Caller;
+use crate::service::buffer_budget::head_bytes;
 use crate::service::deadline::Deadline;
+use crate::service::error::no_room_to_read;
 use crate::service::listener::{Connection, Listener};
 use crate::service::patient::Patient;
 use crate::service::request_metrics::Door;
@@ -118,11 +120,18 @@ impl Gateway {
             .max_buf_size(HEAD_READ_BYTES_MAX)
             // A client that has sent all it wants still reads its answers.
             .half_close(true);
-        let caller = connection.caller().clone();
+        let (caller, streams) = (connection.caller().clone(), connection.streams().clone());
         let of_connection = self.service.for_connection(Door::Http, &caller).map(|service| self.with(service));
         let service = service_fn(move |request| {
             let gateway = of_connection.clone().unwrap_or_else(|| self.for_caller(&caller, &request));
-            async move { Answered::Ok(gateway.answer(request).await) }
+            let streams = streams.clone();
+            async move {
+                let response = gateway.answer(request).await;
+                if response.status() == StatusCode::TOO_MANY_REQUESTS {
+                    streams.refuse();
+                }
+                Answered::Ok(response)
+            }
         });
         connections::serve(builder, TokioIo::new(Patient::new(connection)), service, shutdown).await;
     }
@@ -149,10 +158,12 @@ impl Gateway {
         let observation = self.service.observe(Door::Http, counted_as, began);
         let headers = head.headers.clone();
         let mut is_short = false;
+        let open = self.service.buffers().open_request(head_bytes(&head.uri, &headers));
         // Whoever is not known learns neither what is wrong with a request nor which paths there are.
         let is_preflight = matches!(&found, Ok(Found { operation: None, .. }));
         let found = match self.service.enter(counted_as) {
             Err(error) if !is_preflight => Err(error.into()),
+            _ if open.is_none() => Err(no_room_to_read().into()),
             _ => found,
         };
         let replied = match found {
@@ -162,7 +173,8 @@ impl Gateway {
             }
             Ok(Found { resource, query, .. }) => {
                 is_short = matches!(resource, Resource::Short(_));
-                let upload = Upload { body, guard: self.service.buffers().guard() };
+                let has_body = matches!(head.method, Method::PUT | Method::POST);
+                let upload = Upload { body: has_body.then_some(body), guard: self.service.buffers().guard() };
                 let call = Call { head, query, began };
                 self.run(resource, call, upload).await
             }
@@ -173,7 +185,7 @@ impl Gateway {
             let is_bare = is_short && matches!(problem.kind, "missing-key" | "condition-failed");
             if is_bare && !accepts(&headers, is_json) { problem.into_bare_reply() } else { problem.into_reply() }
         });
-        let mut response = reply.into_response(observation, is_head);
+        let mut response = reply.into_response(observation, is_head, open);
         let answer = response.headers_mut();
         answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         answer.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -219,7 +231,10 @@ impl Gateway {
                 Method::GET | Method::HEAD => self.read(&table, &key, &call).await,
                 Method::PUT => self.write(table, key, call, upload, false).await,
                 Method::DELETE => self.delete(table, key, &call).await,
-                _ => self.add(&table, key, &call).await,
+                _ => {
+                    drop(upload);
+                    self.add(&table, key, &call).await
+                }
             },
             Resource::Short(key) => {
                 let table = Table::Default;

@@ -12,7 +12,7 @@ use futures_util::Stream;
 use http_body::{Frame, SizeHint};
 use tonic::Code;
 
-use crate::service::buffer_budget::BudgetGuard;
+use crate::service::buffer_budget::{BudgetGuard, OpenRequest};
 use crate::service::request_metrics::{Observation, Outcome};
 
 /// The pieces of a body that is made while it is sent. An error cuts the answer off before its last chunk.
@@ -82,7 +82,13 @@ impl Reply {
     }
 
     /// The whole answer, observed to its last byte; without its body if it answers a HEAD.
-    pub(super) fn into_response(self, mut observation: Observation, is_head: bool) -> Response<Outgoing> {
+    /// Until it has left, it holds the guard of its request.
+    pub(super) fn into_response(
+        self,
+        mut observation: Observation,
+        is_head: bool,
+        request: Option<BudgetGuard>,
+    ) -> Response<Outgoing> {
         let Self { status, mut headers, mut body, code, message, guard } = self;
         if is_head {
             if let Body::Whole(bytes) = &body {
@@ -94,19 +100,14 @@ impl Reply {
         if matches!(&body, Body::Whole(bytes) if bytes.is_empty()) {
             body = Body::Empty;
         }
-        // The transport may hold the bytes longer than the body.
-        if let Some(guard) = guard
-            && let Body::Whole(bytes) = body
-        {
-            body = Body::Whole(BudgetGuard::hold(Arc::new(guard), bytes));
-        }
+        let open = request.map(|request| OpenRequest::new(request, guard));
         let observation = if matches!(body, Body::Empty) {
             observation.end(Outcome::new(code, &message));
             None
         } else {
             Some((observation, code, message))
         };
-        let mut response = Response::new(Outgoing { body, observation });
+        let mut response = Response::new(Outgoing { body, observation, open });
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
@@ -117,6 +118,8 @@ impl Reply {
 pub(super) struct Outgoing {
     body: Body,
     observation: Option<(Observation, Code, String)>,
+    /// Its part of the buffer budget. Its frames hold it, until the transport has sent or dropped them.
+    open: Option<Arc<OpenRequest>>,
 }
 
 impl Outgoing {
@@ -156,7 +159,12 @@ impl http_body::Body for Outgoing {
                 Poll::Ready(Some(Ok(bytes))) => Some(Ok(Frame::data(bytes))),
             },
         };
-        Poll::Ready(piece)
+        Poll::Ready(piece.map(|piece| {
+            piece.map(|frame| match &self.open {
+                Some(open) => frame.map_data(|data| open.hold(data)),
+                None => frame,
+            })
+        }))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -56,7 +56,7 @@ impl Gateway {
         without_condition(&call.head.headers)?;
         let settings = settings(call)?;
         let deadline = call.deadline()?;
-        if !upload.read(Some(deadline.answer_at)).await?.is_empty() {
+        if !upload.read(Some(deadline.answer_at)).await?.bytes.is_empty() {
             let detail = "nothing was done: the settings of a table are parameters, and the body must be empty: give \
                           ?default_ttl=1h, ?value_bytes_max=BYTES or ?quota_bytes=BYTES";
             return Err(Problem::invalid_body(detail));

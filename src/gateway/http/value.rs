@@ -18,7 +18,7 @@ use crate::types::{
     Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Key, Table, Ttl, Value, Version,
 };
 
-use super::body::Upload;
+use super::body::{Upload, Uploaded};
 use super::conditions::{Conditions, Judgement, etag};
 use super::problem::Problem;
 use super::reply::{Body, Reply};
@@ -128,7 +128,8 @@ impl Gateway {
         let conditions = Conditions::of(&call.head.headers)?;
         let ttl = call.query.ttl(header_text(&call.head.headers, &TTL)?)?;
         let given = call.query.span("timeout")?;
-        let bytes = upload.read(given.map(|timeout| call.began + timeout)).await?;
+        // The bytes count until the value is written: that waits for a majority.
+        let Uploaded { bytes, guard: _guard } = upload.read(given.map(|timeout| call.began + timeout)).await?;
         // Without a time of its own, a request has its time from the end of its body: that of a large value may be slow.
         let deadline = Deadline::new(given, given.map_or_else(Instant::now, |_| call.began));
         let content = Content::Value(value_of(call.head.headers.get(header::CONTENT_TYPE), bytes));
