@@ -54,6 +54,7 @@ use crate::service::deadline::Deadline;
 use crate::service::listener::{Connection, Listener};
 use crate::service::request_metrics::Door;
 use crate::tls::Caller;
+use crate::traces;
 use crate::wire::method::{Access, Method};
 
 use super::connections;
@@ -242,7 +243,7 @@ impl tonic::codegen::Service<http::Request<Body>> for Frontend {
             return Box::pin(async move { answered.await.map(|response| observed(response, None)) });
         }
         let method = Method::find(path);
-        let observation = self.service.observe(Door::Grpc, method, now);
+        let observation = self.service.observe_with(Door::Grpc, method, now, request.headers());
         // An unknown method may have been meant to write.
         let access = method.map_or(Access::Write, Method::access);
         if let Some(status) = refusal::of_metadata(request.headers(), access) {
@@ -260,9 +261,11 @@ impl tonic::codegen::Service<http::Request<Body>> for Frontend {
         let guard = service.buffers().guard();
         request.extensions_mut().insert(service);
         let answered = self.route(request.map(|body| Body::new(Counted::new(body, guard))));
-        Box::pin(async move {
+        let trace = observation.trace();
+        let answering = async move {
             answered.await.map(|response| observed(refusal::explained(response, access), Some(observation)))
-        })
+        };
+        if trace.is_none() { Box::pin(answering) } else { Box::pin(traces::within(trace, answering)) }
     }
 }
 

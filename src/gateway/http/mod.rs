@@ -22,6 +22,7 @@ mod tables;
 mod value;
 mod watch;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,7 @@ use crate::service::listener::{Connection, Listener};
 use crate::service::patient::Patient;
 use crate::service::request_metrics::Door;
 use crate::tls;
+use crate::traces;
 use crate::types::Table;
 use crate::wire::method;
 
@@ -146,7 +148,7 @@ impl Gateway {
             Ok(Found { operation: Some(operation), .. }) => method::Method::find(operation.counted_as),
             _ => None,
         };
-        let observation = self.service.observe(Door::Http, counted_as, began);
+        let observation = self.service.observe_with(Door::Http, counted_as, began, &head.headers);
         let headers = head.headers.clone();
         let mut is_short = false;
         // Whoever is not known learns neither what is wrong with a request nor which paths there are.
@@ -164,7 +166,8 @@ impl Gateway {
                 is_short = matches!(resource, Resource::Short(_));
                 let upload = Upload { body, guard: self.service.buffers().guard() };
                 let call = Call { head, query, began };
-                self.run(resource, call, upload).await
+                let running = pin!(self.run(resource, call, upload));
+                traces::within(observation.trace(), running).await
             }
             Err(problem) => Err(problem),
         };
