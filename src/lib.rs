@@ -44,6 +44,8 @@ pub mod shares;
 #[cfg(feature = "server")]
 pub mod storage;
 pub mod tls;
+#[cfg(feature = "server")]
+pub mod traces;
 pub mod types;
 pub mod wire;
 

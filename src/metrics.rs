@@ -119,6 +119,7 @@ metrics! {
     scrubs: Counter = Counter::default(), "Scrubs that have ended, those included that met damage";
     refused: Counter = Counter::default(), "Requests refused because their callers are not known, or lack a right";
     audit_lines_dropped: Counter = Counter::default(), "Lines of the audit that were dropped because too many waited for the disk, or because it took none";
+    traces_dropped: Counter = Counter::default(), "Spans of traces dropped because too many waited for the collector, or because it took none";
     connections_refused: Counter = Counter::default(), "Connections closed at once because too many were open";
 }
 

@@ -45,6 +45,7 @@ use crate::storage::rocks::RocksOptions;
 use crate::storage::watched::Watched;
 use crate::storage::{Store, StoreError};
 use crate::tls::{FileError, Name, NodeFiles, NodeTls, Trust};
+use crate::traces::TraceSettings;
 use crate::types::{Site, StoreId};
 use crate::wire::tokens::TokenCreateCall;
 
@@ -352,6 +353,7 @@ impl PreparedServer {
             replaces_damaged: config.node.replace_damaged,
             trust: Arc::new(trust),
             amounts: amounts(&config.node),
+            traces: traces(&config.node),
         };
         let path = config.node.data_dir.clone();
         let node = runtime::start(options).map_err(|error| ServerError::Store { path, error })?;
@@ -410,6 +412,12 @@ impl PreparedServer {
             adds_itself,
         })
     }
+}
+
+/// Where the node sends spans, and which requests it traces.
+fn traces(node: &NodeConfig) -> Option<TraceSettings> {
+    let endpoint = node.traces_endpoint.clone()?;
+    Some(TraceSettings { endpoint, sampled: node.traces_sampled.into() })
 }
 
 /// Who may do what on the node. Writes the token by which the first administrator is made into the data folder.

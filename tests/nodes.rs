@@ -48,6 +48,7 @@ impl Cluster {
                 disk_reserve_bytes: None,
                 scrub: ScrubSettings::default(),
                 replaces_damaged: false,
+                traces: None,
                 trust: Arc::default(),
                 amounts: Amounts::of_requests(1_000, 1 << 26),
             })
@@ -176,7 +177,8 @@ async fn write_that_begins_after_the_end_of_a_node_is_certainly_not_done() {
     let handle = node.handle().clone();
     node.stop().await;
     let content = Content::Value(Value::Text("v".into()));
-    let requests = vec![(7, PlainRequest::Set { key: key("k"), content }), (8, PlainRequest::Get { key: key("k") })];
+    let requests =
+        vec![(7, PlainRequest::Set { key: key("k"), content }, None), (8, PlainRequest::Get { key: key("k") }, None)];
     let (replies, mut taken) = (Arc::default(), Vec::new());
     handle.begin(&Table::Default, requests, Instant::now() + Duration::from_secs(5), &replies);
     let taking = std::future::poll_fn(|context| Replies::poll_take(&replies, context, &mut taken));

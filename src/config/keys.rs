@@ -88,6 +88,10 @@ pub(super) enum Kind {
     Hosts,
     /// Origins of web pages, separated by commas.
     Origins,
+    /// The URL of a collector of traces.
+    Collector,
+    /// A part of all.
+    Fraction,
 }
 
 /// The value of a key that is not given.
@@ -153,6 +157,8 @@ impl Kind {
             Self::Zone => {
                 format!("1 to {ZONE_BYTES_MAX} printable ASCII characters without spaces and commas, such as b").into()
             }
+            Self::Collector => "http://HOST:PORT, such as http://127.0.0.1:4317".into(),
+            Self::Fraction => "a number from 0 to 1, such as 0.01".into(),
             Self::Nodes => "a mapping of node ids, each as ID: { remote_address: HOST:PORT }".into(),
         }
     }
@@ -328,6 +334,25 @@ pub(super) const AUDIT_WRITES: Key = Key {
     default: Fallback::Text("false"),
     change: Change::Restart,
     about: "With `true`, `audit_file` has a line for each write of a key too, without its value.",
+};
+
+pub(super) const TRACES_ENDPOINT: Key = Key {
+    name: "traces_endpoint",
+    kind: Kind::Collector,
+    default: Fallback::None("no traces"),
+    change: Change::Restart,
+    about: "A collector of OpenTelemetry, to which the node sends traces by OTLP over gRPC: \
+            [operations.md](operations.md#traces). It is reached without TLS, so run one on the same machine, which passes them \
+            on. An empty environment variable turns traces off.",
+};
+
+pub(super) const TRACES_SAMPLED: Key = Key {
+    name: "traces_sampled",
+    kind: Kind::Fraction,
+    default: Fallback::Text("0.01"),
+    change: Change::Restart,
+    about: "The share of the requests that the node traces, of those whose callers name no span of their own. A caller that does \
+            has decided already. It matters with `traces_endpoint` alone.",
 };
 
 pub(super) const DATA_DIR: Key = Key {
@@ -524,7 +549,7 @@ pub(super) const WRITE_BUFFER_BYTES: Key = Key {
 };
 
 /// Every key below `node` in node.yml, in the order of the examples.
-pub(super) const NODE_KEYS: [&Key; 39] = [
+pub(super) const NODE_KEYS: [&Key; 41] = [
     &ID,
     &LOCAL_ADDRESS,
     &LOCAL_METRICS_ADDRESS,
@@ -543,6 +568,8 @@ pub(super) const NODE_KEYS: [&Key; 39] = [
     &AUTHORIZATION,
     &AUDIT_FILE,
     &AUDIT_WRITES,
+    &TRACES_ENDPOINT,
+    &TRACES_SAMPLED,
     &DATA_DIR,
     &DURABILITY,
     &OPERATOR_WRITES,

@@ -34,7 +34,7 @@ pub use contexts::{Context, Contexts};
 pub use dev::{DevPlan, DevPlanError, dev};
 pub use error::{ConfigError, Place, Problem};
 pub use keys::VARIABLE_PREFIX;
-pub use node::{NodeConfig, TlsPaths};
+pub use node::{Fraction, NodeConfig, TlsPaths};
 pub use reference::reference;
 
 use crate::types::{NodeId, NodeIndex};

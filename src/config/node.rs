@@ -55,6 +55,10 @@ pub struct NodeConfig {
     pub audit_file: Option<PathBuf>,
     /// Whether the audit has writes of keys too.
     pub audit_writes: bool,
+    /// The URL of the collector that traces are sent to; `None` for no traces.
+    pub traces_endpoint: Option<String>,
+    /// Which part of the requests without a span of their callers is traced.
+    pub traces_sampled: Fraction,
     /// The data folder: absolute, or relative to the working directory. The parser joins a relative path in a file with
     /// the file's folder.
     pub data_dir: PathBuf,
@@ -100,6 +104,34 @@ pub struct NodeConfig {
     pub block_cache_bytes: usize,
     /// The size of RocksDB's write buffers in bytes: 1 MiB to 1 TiB.
     pub write_buffer_bytes: usize,
+}
+
+/// A part of all: in millionths, so that it can be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fraction(u32);
+
+impl Fraction {
+    const ALL: u32 = 1_000_000;
+    /// The default of `traces_sampled`.
+    pub const SAMPLED_DEFAULT: Self = Self(Self::ALL / 100);
+
+    /// A decimal number from 0 to 1, with six decimals at most.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        let are_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        if !are_digits(whole) || !are_digits(decimals) || whole.len() != 1 || !(1..=6).contains(&decimals.len()) {
+            return None;
+        }
+        let millionths: u32 = format!("{whole}{decimals:0<6}").parse().ok()?;
+        (millionths <= Self::ALL).then_some(Self(millionths))
+    }
+}
+
+impl From<Fraction> for f64 {
+    fn from(Fraction(millionths): Fraction) -> Self {
+        Self::from(millionths) / Self::from(Fraction::ALL)
+    }
 }
 
 /// The paths of a node's files of TLS, as [`NodeConfig::data_dir`] is one.
@@ -148,6 +180,8 @@ impl NodeConfig {
             authorization: false,
             audit_file: None,
             audit_writes: false,
+            traces_endpoint: None,
+            traces_sampled: Fraction::SAMPLED_DEFAULT,
             data_dir,
             durability: Durability::default(),
             operator_writes: false,
@@ -209,6 +243,8 @@ impl NodeConfig {
             authorization,
             audit_file,
             audit_writes,
+            traces_endpoint,
+            traces_sampled,
             data_dir,
             durability,
             operator_writes,
@@ -250,6 +286,8 @@ impl NodeConfig {
             *authorization == new.authorization,
             *audit_file == new.audit_file,
             *audit_writes == new.audit_writes,
+            *traces_endpoint == new.traces_endpoint,
+            *traces_sampled == new.traces_sampled,
             *data_dir == new.data_dir,
             *durability == new.durability,
             *operator_writes == new.operator_writes,
@@ -342,6 +380,8 @@ pub(super) fn parse_with_places(
         authorization: raw.choice(&keys::AUTHORIZATION)? == "true",
         audit_file: raw.optional(&keys::AUDIT_FILE)?.map(|given| path(&given, &keys::AUDIT_FILE)).transpose()?,
         audit_writes: raw.choice(&keys::AUDIT_WRITES)? == "true",
+        traces_endpoint: raw.collector()?,
+        traces_sampled: raw.optional_as(&keys::TRACES_SAMPLED, Fraction::parse)?.unwrap_or(Fraction::SAMPLED_DEFAULT),
         data_dir: path(&raw.required(&keys::DATA_DIR)?, &keys::DATA_DIR)?,
         durability: match raw.choice(&keys::DURABILITY)? {
             "os" => Durability::Os,
@@ -450,6 +490,23 @@ impl Raw<'_> {
             Some(given) => local_address(&given).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// The collector of traces. An empty variable takes back what the file says.
+    fn collector(&self) -> Result<Option<String>, ConfigError> {
+        let key = &keys::TRACES_ENDPOINT;
+        let Some(given) = self.optional(key)? else { return Ok(None) };
+        if given.text.is_empty() && matches!(given.place, Place::Variable { .. }) {
+            return Ok(None);
+        }
+        let address = given.text.strip_prefix("http://").map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+        let address = address.and_then(RemoteAddress::parse).map(|address| format!("http://{address}"));
+        let refused = || {
+            let advice = ": run a collector beside the node, which passes traces on with TLS";
+            let advice = if given.text.starts_with("https://") { advice } else { "" };
+            given.refused(format!("{}{advice}", key.kind.accepted()))
+        };
+        address.map(Some).ok_or_else(refused)
     }
 
     /// The value of a key that may be left out, which `parse` reads.

@@ -115,6 +115,8 @@ fn value(key: &Key) -> String {
         Kind::Zone => format!("1 to {ZONE_BYTES_MAX} printable ASCII characters without spaces and commas"),
         Kind::Hosts => "host names, separated by commas".to_owned(),
         Kind::Origins => "origins, separated by commas".to_owned(),
+        Kind::Collector => "http://HOST:PORT".to_owned(),
+        Kind::Fraction => "a number from 0 to 1".to_owned(),
     }
 }
 

@@ -69,18 +69,18 @@ impl<E: From<LinkEvent>> Inbox<E> {
     }
 
     async fn report(&mut self, batch: Batch) -> bool {
-        let Batch { from: from_incarnation, to: to_incarnation, mut messages, chunk, .. } = batch;
+        let Batch { from: from_incarnation, to: to_incarnation, mut messages, chunk, traces, .. } = batch;
         match chunk.map(|chunk| self.reassembler.take(chunk)) {
             Some(Ok(completed)) => messages.extend(completed),
             Some(Err(error)) => self.log_dropped(&error),
             None => {}
         }
-        if messages.is_empty() {
+        if messages.is_empty() && traces.is_empty() {
             return true;
         }
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return false };
-        let received =
-            LinkEvent::Received { from: self.from.clone(), from_incarnation, to_incarnation, messages, permit };
+        let from = self.from.clone();
+        let received = LinkEvent::Received { from, from_incarnation, to_incarnation, messages, traces, permit };
         self.events.send(received.into()).await.is_ok()
     }
 
@@ -112,7 +112,8 @@ mod tests {
         let mut inbox = Inbox::new(Sender::Opened(NodeIndex(1)), NodeId::new("2").unwrap(), events, outbox);
         let clock = Message::Request { operation: OperationId(1), round: 1, number: 0, request: Request::Clock };
         let chunk = Chunks::of(clock.clone()).next();
-        let batch = Batch { from: incarnation, to: None, messages: vec![clock], chunk, chunks_taken: 0 };
+        let batch =
+            Batch { from: incarnation, to: None, messages: vec![clock], chunk, chunks_taken: 0, traces: Vec::new() };
         let delivery = tokio::spawn(async move { inbox.deliver(batch).await });
         tokio::task::yield_now().await;
         assert!(sent.next().now_or_never().is_none(), "the node has taken nothing yet");

@@ -26,6 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::protocol::Message;
 use crate::types::{Incarnation, NodeIndex};
+use crate::wire::batch::TraceNote;
 
 pub use accept::{AcceptedLink, Acceptor, PeerService, peer_service};
 pub use http_addresses::HttpAddresses;
@@ -59,6 +60,8 @@ pub enum LinkEvent {
         to_incarnation: Option<Incarnation>,
         /// Decoded and verified, in the order of sending.
         messages: Vec<Message>,
+        /// The spans of those that are traced, and of such that are still to come.
+        traces: Vec<TraceNote>,
         /// The link's share of the messages that may wait for this node. To be dropped once they are handled.
         permit: OwnedSemaphorePermit,
     },

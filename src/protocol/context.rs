@@ -81,14 +81,27 @@ pub enum Task {
     WatchPage(u64),
     /// Deletes a value whose time to live has passed.
     Expire(u64),
-    /// An operation on a created table, or on its name.
-    Table(u64),
+    /// An operation on a created table, or on its name; with the request that it does, if that is traced.
+    Table(u64, Option<RequestId>),
     /// Brings a key to a replica that lacks it.
     Repair(u64),
     /// Brings a key to all of its replicas, before tombstones are forgotten.
     Level(u64),
     /// Brings a key to this node, which gains its slot.
     TakeOver(u64),
+}
+
+impl Caller {
+    /// The traced request that it stands for.
+    #[must_use]
+    pub fn traced(self) -> Option<RequestId> {
+        match self {
+            Self::Client(request) | Self::Task(Task::Table(_, Some(request))) => {
+                Some(request).filter(|it| it.is_traced())
+            }
+            Self::Task(_) => None,
+        }
+    }
 }
 
 /// An answer of this node's replica, on its way to the requester. A coordinator on this node gets the same answer as one on
@@ -232,6 +245,21 @@ impl NodeCtx<'_> {
     /// Reports `event` to the shell.
     pub fn report(&mut self, event: ProtocolEvent) {
         self.effects.push(Effect::ProtocolEvent(event));
+    }
+
+    /// Marks `operation`, which is done for a traced request, and reports it.
+    pub fn trace(&mut self, request: RequestId, operation: OperationId) -> OperationId {
+        let operation = operation.traced();
+        self.report(ProtocolEvent::Traced { request, operation });
+        operation
+    }
+
+    /// Reports that this node's replica has answered this node's coordinator, if the operation is traced.
+    pub fn report_traced_answer(&mut self, operation: OperationId, round: u32, answer: &Answer) {
+        if operation.is_traced() {
+            let refusal = if let Answer::Refused(refusal) = answer { Some(*refusal) } else { None };
+            self.report(ProtocolEvent::AnsweredHere { operation, round, refusal });
+        }
     }
 
     /// Delivers an answer to a coordinator.

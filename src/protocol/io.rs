@@ -11,7 +11,7 @@ use crate::types::{
 use super::changes::Filter;
 use super::members::messages::WishedMembers;
 use super::members::refusal::MembersRefusal;
-use super::message::{HelloRefusal, Message, Refusal};
+use super::message::{HelloRefusal, Message, OperationId, Refusal};
 use super::news::{Cursor, ListFirst, WatchId, WatchNews};
 use super::pages::{ListPage, ListedKeys};
 use super::rate::Rate;
@@ -39,6 +39,29 @@ impl Time {
 /// The shell's name for a request of a client or an operator. The reply bears the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
+
+impl RequestId {
+    /// The bit that marks a request whose course the shell wants to see.
+    const TRACED: u64 = 1 << 63;
+
+    /// The same name, with the mark.
+    #[must_use]
+    pub fn traced(self) -> Self {
+        Self(self.0 | Self::TRACED)
+    }
+
+    /// Whether the shell wants to see the request's course: [`ProtocolEvent::Traced`].
+    #[must_use]
+    pub fn is_traced(self) -> bool {
+        self.0 & Self::TRACED != 0
+    }
+
+    /// Its number without the mark.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0 & !Self::TRACED
+    }
+}
 
 /// The protocol's name for a read from the store. Its answer bears the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -585,6 +608,31 @@ pub enum ProtocolEvent {
     Resent,
     /// A peer's request was dropped, because too much waits for this node's disk.
     Overloaded,
+    /// An operation or a clock round began for a traced request. Its id has the mark too, in each message to replicas.
+    Traced {
+        /// The request.
+        request: RequestId,
+        /// The operation or clock round.
+        operation: OperationId,
+    },
+    /// A traced operation asks the replica of this node. Peers are asked by messages.
+    AskedHere {
+        /// The operation or clock round.
+        operation: OperationId,
+        /// Its round.
+        round: u32,
+        /// What it asks.
+        question: &'static str,
+    },
+    /// The replica of this node has answered a traced operation, or has refused to.
+    AnsweredHere {
+        /// The operation or clock round.
+        operation: OperationId,
+        /// Its round.
+        round: u32,
+        /// Why it has refused; `None` where it has not.
+        refusal: Option<Refusal>,
+    },
     /// This node and a peer have recorded each other.
     PeerMet(NodeIndex),
     /// This node refuses a peer.

@@ -19,6 +19,29 @@ pub const PROTOCOL_VERSION: u32 = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(pub u64);
 
+impl OperationId {
+    /// The bit that marks what is done for a traced request. Replicas repeat it, and it changes nothing that they do.
+    const TRACED: u64 = 1 << 63;
+
+    /// The same id, with the mark.
+    #[must_use]
+    pub fn traced(self) -> Self {
+        Self(self.0 | Self::TRACED)
+    }
+
+    /// Whether it has the mark.
+    #[must_use]
+    pub fn is_traced(self) -> bool {
+        self.0 & Self::TRACED != 0
+    }
+
+    /// The same id, without the mark: in the order in which operations began.
+    #[must_use]
+    pub fn unmarked(self) -> Self {
+        Self(self.0 & !Self::TRACED)
+    }
+}
+
 /// One message between two nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
@@ -401,6 +424,27 @@ impl Message {
 }
 
 impl Request {
+    /// The kind of question, in a word.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Clock => "clock",
+            Self::Get { .. } => "get",
+            Self::Store { .. } => "store",
+            Self::Prepare { .. } => "prepare",
+            Self::Accept { .. } => "accept",
+            Self::Scan { .. } => "scan",
+            Self::Drop { .. } => "drop",
+            Self::Follow { .. } => "follow",
+            Self::Unfollow => "unfollow",
+            Self::Repair(_) => "repair",
+            Self::Members(_) => "members",
+            Self::Fence { .. } => "fence",
+            Self::OldRecords { .. } => "old_records",
+            Self::Seal { .. } => "seal",
+        }
+    }
+
     /// Whether it is served under its own configuration alone. A watch goes on from one configuration to the next.
     #[must_use]
     pub fn is_numbered(&self) -> bool {

@@ -741,6 +741,7 @@ impl Parts<'_> {
         while let Some(delivery) = self.ctx.deliveries.pop_front() {
             match delivery {
                 Delivery::Answer(Origin { node, operation, round, number, .. }, answer) if node == self.ctx.me => {
+                    self.ctx.report_traced_answer(operation, round, &answer);
                     if number == self.ctx.layout.number() || answer.counts_under_each() {
                         self.answered(node, operation, round, answer);
                     }
@@ -759,7 +760,7 @@ impl Parts<'_> {
                     self.expiries.on_reply(task, &reply, &mut self.ctx);
                     self.expire();
                 }
-                Delivery::Task(Task::Table(task), reply) => {
+                Delivery::Task(Task::Table(task, _), reply) => {
                     self.tables(|tables, ctx| tables.on_reply(task, reply, ctx));
                 }
                 Delivery::Task(Task::Repair(task), reply) => {

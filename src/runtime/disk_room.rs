@@ -7,8 +7,17 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::event::Event;
+use super::handle::NodeHandle;
 use crate::limits::{DISK_RESERVE_BYTES_DEFAULT_MAX, DISK_RESERVE_PART, DISK_ROOM_EVERY};
 use crate::storage::{DiskRoom, Store};
+
+impl NodeHandle {
+    /// From now on the node takes copies of records only while its disk has so much free space; `None` for a reserve that
+    /// follows from the size of the disk.
+    pub fn set_disk_reserve(&self, bytes: Option<usize>) {
+        self.inner.disk_reserve.send_replace(bytes.map(|bytes| bytes as u64));
+    }
+}
 
 /// Tells the node each time that the free space falls below the reserve or rises to it again, until the node has ended.
 /// `reserve` is in bytes; `None` for one that follows from the size of the disk.

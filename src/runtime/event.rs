@@ -9,7 +9,7 @@ use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor, ListFirst, WatchId};
 use crate::protocol::rate::Rate;
 use crate::protocol::{Command, MembersChange, MembersReport, ReadId, RepairOrder};
-use crate::types::{Expiry, Found, Meta, Removed, ScannedKeys, SlotsPage};
+use crate::types::{Expiry, Found, Meta, Removed, ScannedKeys, SlotsPage, TraceContext};
 
 use super::handle::{Permit, Status};
 use super::replies::ReplyTo;
@@ -21,6 +21,8 @@ pub struct ClientRequest {
     pub(super) deadline: Instant,
     pub(super) reply: ReplyTo,
     pub(super) permit: Permit,
+    /// Its span, if it is traced.
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// An operator's change of members, and the way back for its reply.

@@ -25,6 +25,7 @@ use crate::protocol::quorum::majority;
 use crate::protocol::turn::{Link, Output, Turn};
 use crate::protocol::{self, Input, Layout, MembersReport, Message, ProtocolEvent, RequestId, Time};
 use crate::storage::Store;
+use crate::traces::Tracer;
 use crate::types::{Incarnation, NodeId, NodeIndex};
 
 use super::commit_thread::{self, CommitThread};
@@ -36,6 +37,7 @@ use super::reads::{Reads, StoreRead};
 use super::replies::ReplyTo;
 use super::scans::Scans;
 use super::telemetry::Telemetry;
+use super::traced::TracedRequests;
 use super::watchers::Watchers;
 
 /// How many events one turn takes at most: enough to share a clock round and a batch, few enough that the first event
@@ -59,6 +61,7 @@ pub(super) struct EventLoop {
     commit_thread: CommitThread,
     metrics: Arc<Metrics>,
     telemetry: Telemetry,
+    traced: TracedRequests,
     events: mpsc::Sender<Event>,
     /// Client requests that are under way; a request's id is its index.
     in_flight: Slab<InFlight>,
@@ -95,6 +98,7 @@ pub(super) struct Parts {
     pub(super) links: Links,
     pub(super) http_addresses: Arc<HttpAddresses>,
     pub(super) published: Arc<PublishedLayout>,
+    pub(super) tracer: Option<Arc<Tracer>>,
 }
 
 /// A client request that is under way.
@@ -143,7 +147,8 @@ impl Peer {
 impl EventLoop {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { node, started_at, store, value_bytes_max, commit_thread, metrics, events, .. } = parts;
-        let Parts { links, http_addresses, published, .. } = parts;
+        let Parts { links, http_addresses, published, tracer, .. } = parts;
+        let traced = TracedRequests::new(tracer, node.layout().id(node.me()).clone());
         let layout = Arc::clone(node.shared_layout());
         let watchers = Watchers::new(Arc::clone(&metrics));
         let telemetry = Telemetry::new(Arc::clone(&metrics));
@@ -158,6 +163,7 @@ impl EventLoop {
             commit_thread,
             metrics,
             telemetry,
+            traced,
             events,
             in_flight: Slab::new(),
             peers: Vec::new(),
@@ -250,10 +256,11 @@ impl EventLoop {
     fn on_event(&mut self, event: Event, inputs: &mut Vec<(Time, Input)>) {
         let now = time_at(self.started_at, Instant::now());
         match event {
-            Event::Request(ClientRequest { command, deadline, reply, permit }) => {
-                let id = self.in_flight.insert(InFlight { reply, _permit: permit });
+            Event::Request(ClientRequest { command, deadline, reply, permit, trace }) => {
+                let id = RequestId(self.in_flight.insert(InFlight { reply, _permit: permit }) as u64);
+                let id = trace.map_or(id, |trace| self.traced.begin(id, trace, &command));
                 let deadline = time_at(self.started_at, deadline);
-                inputs.push((now, Input::Request { id: RequestId(id as u64), deadline, command }));
+                inputs.push((now, Input::Request { id, deadline, command }));
             }
             Event::Status(reply) => self.status_waiters.push(reply),
             Event::Members(reply) => self.members_waiters.push(reply),
@@ -313,7 +320,14 @@ impl EventLoop {
             }
             // An earlier link: its end was told already.
             LinkEvent::Up { .. } | LinkEvent::Down { .. } => {}
-            LinkEvent::Received { from: sender, from_incarnation, to_incarnation, messages, permit } => {
+            LinkEvent::Received { from: sender, from_incarnation, to_incarnation, messages, traces, permit } => {
+                for note in traces {
+                    let from = match &sender {
+                        Sender::Opened(peer) => Some(*peer),
+                        Sender::Accepted(link) => link.peer(),
+                    };
+                    from.into_iter().for_each(|from| self.traced.told(from, note));
+                }
                 for mut message in messages {
                     let from = match &sender {
                         Sender::Opened(peer) => Some(*peer),
@@ -323,6 +337,7 @@ impl EventLoop {
                     if let Some(peer) = self.peers.get_mut(from.index()) {
                         peer.last_seen = Some(Instant::now());
                     }
+                    self.traced.received(from, &message);
                     self.reads.count_received(&mut message);
                     inputs.push((now, Input::Peer { from, from_incarnation, to_incarnation, message }));
                 }
@@ -416,11 +431,15 @@ impl EventLoop {
             Output::Send { to, link, to_incarnation, message } => self.send(to, link, to_incarnation, message),
             Output::Event(event) => {
                 self.links_are_due |= matches!(event, ProtocolEvent::PeerMet(_));
+                self.traced.on_event(&event, self.node.me());
                 self.telemetry.record(event);
             }
             Output::Watch { to, news } => self.watchers.tell(to, news, || self.node.unready()),
             Output::Reply { id, reply } => {
-                let id = usize::try_from(id.0).expect("ids are indexes of the slab");
+                if id.is_traced() {
+                    self.traced.end(id, &reply);
+                }
+                let id = usize::try_from(id.number()).expect("ids are indexes of the slab");
                 self.in_flight.remove(id).reply.send(reply);
             }
         }
@@ -434,7 +453,11 @@ impl EventLoop {
                 peer.accepted.iter().find(|(other, _)| *other == incarnation).map(|(_, outbox)| outbox)
             }
         };
-        let sent = outbox.map_or(Sent::Closed, |outbox| outbox.send(to_incarnation, message));
+        let note = self.traced.sent(to, &peer.id, &message);
+        let sent = outbox.map_or(Sent::Closed, |outbox| {
+            note.into_iter().for_each(|note| outbox.trace(note));
+            outbox.send(to_incarnation, message)
+        });
         if sent == Sent::Full {
             self.metrics.link_messages_dropped.get_or_create(&PeerLabels { peer: peer.id.to_string() }).inc();
         }

@@ -27,9 +27,10 @@ use crate::protocol::{
 use crate::shares::{Account, Accounts, Full, Kind, Owner, Taken};
 use crate::storage::{Cursor, KeysPage, PageBounds, Store, StoreError, StoreStatistics};
 use crate::tls::Trust;
+use crate::traces::Tracer;
 use crate::types::{
     AgedRecord, ChangeRequest, Checksum, Clock, ClusterId, Content, Incarnation, Key, KeyRange, Lookup, NodeId,
-    NodeIndex, Stamp, Table, TableId, TableInfo, TableName, TableRecord, TableSettings, Ttl, Version,
+    NodeIndex, Stamp, Table, TableId, TableInfo, TableName, TableRecord, TableSettings, TraceContext, Ttl, Version,
 };
 
 use super::event::{ClientRequest, Event};
@@ -72,6 +73,8 @@ pub(super) struct Inner {
     pub(super) mending: Mending,
     /// Below so much free space on the disk the node takes no copies.
     pub(super) disk_reserve: watch::Sender<Option<u64>>,
+    /// `None` where no request is traced.
+    pub(super) tracer: Option<Arc<Tracer>>,
 }
 
 /// A request's part of the bounds. The node drops it when the operation ends, not when the client hangs up, because a
@@ -312,11 +315,18 @@ impl NodeHandle {
     /// has its reply in `replies`, also where it is refused.
     ///
     /// All reach the node's loop together, as those of a batch.
-    pub fn begin(&self, table: &Table, requests: Vec<(u64, PlainRequest)>, deadline: Instant, replies: &Arc<Replies>) {
-        let admitted = requests.into_iter().filter_map(|(number, request)| {
+    /// Each has its span, if it is traced.
+    pub fn begin(
+        &self,
+        table: &Table,
+        requests: Vec<(u64, PlainRequest, Option<TraceContext>)>,
+        deadline: Instant,
+        replies: &Arc<Replies>,
+    ) {
+        let admitted = requests.into_iter().filter_map(|(number, request, trace)| {
             let (command, place) = (request.command().in_table(table), ReplyPlace::new(replies, number));
             match self.admit_one(bytes_of(&command)) {
-                Ok(permit) => Some(ClientRequest { command, deadline, reply: ReplyTo::Place(place), permit }),
+                Ok(permit) => Some(ClientRequest { command, deadline, reply: ReplyTo::Place(place), permit, trace }),
                 Err(rejected) => {
                     place.fill(Err(rejected.into()));
                     None
@@ -354,11 +364,11 @@ impl NodeHandle {
     ) -> Result<impl Stream<Item = (usize, Result<T, RequestError>)> + use<T>, Rejected> {
         let permits = self.admit_together(&commands)?;
         let places = self.inner.events.reserve_many(commands.len()).await.map_err(|_| Rejected::Ended)?;
-        let results = FuturesUnordered::new();
+        let (results, trace) = (FuturesUnordered::new(), self.current_trace());
         for (index, ((command, permit), place)) in commands.into_iter().zip(permits).zip(places).enumerate() {
             let (reply, replied) = oneshot::channel();
             let reply = ReplyTo::Waiting(reply);
-            place.send(Event::Request(ClientRequest { command, deadline, reply, permit }));
+            place.send(Event::Request(ClientRequest { command, deadline, reply, permit, trace }));
             results.push(async move { (index, outcome(replied.await).map(of_reply)) });
         }
         Ok(results)
@@ -583,7 +593,8 @@ impl NodeHandle {
     async fn run(&self, command: Command, deadline: Instant) -> Result<Reply, RequestError> {
         let permit = self.admit_one(bytes_of(&command))?;
         let (reply, replied) = oneshot::channel();
-        let request = ClientRequest { command, deadline, reply: ReplyTo::Waiting(reply), permit };
+        let trace = self.current_trace();
+        let request = ClientRequest { command, deadline, reply: ReplyTo::Waiting(reply), permit, trace };
         self.inner.events.send(Event::Request(request)).await.map_err(|_| Rejected::Ended)?;
         outcome(replied.await)
     }
@@ -621,12 +632,6 @@ impl NodeHandle {
         let (reply, replied) = oneshot::channel();
         self.inner.events.send(Event::Status(reply)).await.map_err(|_| Rejected::Ended)?;
         replied.await.map_err(|_| Rejected::Ended)
-    }
-
-    /// From now on the node takes copies of records only while its disk has so much free space; `None` for a reserve that
-    /// follows from the size of the disk.
-    pub fn set_disk_reserve(&self, bytes: Option<usize>) {
-        self.inner.disk_reserve.send_replace(bytes.map(|bytes| bytes as u64));
     }
 
     /// Tells the node's repair what an operator wants of it.

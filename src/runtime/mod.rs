@@ -13,6 +13,7 @@
 //! | `scrub` | the thread that reads the store to verify it |
 //! | `scans` | scans of the store's index of keys, for lists |
 //! | `telemetry` | the protocol's events as metrics and log lines |
+//! | `traced` | the course of traced requests, as spans |
 //! | `watchers` | the clients that watch, and what waits for them |
 //! | `event` | all that reaches the event loop |
 //! | `handle` | the way to ask a node |
@@ -30,6 +31,7 @@ mod replies;
 mod scans;
 mod scrub;
 mod telemetry;
+mod traced;
 mod watchers;
 
 use std::collections::BTreeMap;
@@ -52,6 +54,7 @@ use crate::protocol::{self, RepairSettings, Setup};
 use crate::shares::{Accounts, Amounts};
 use crate::storage::{Store, StoreError};
 use crate::tls::Trust;
+use crate::traces::{TraceSettings, Tracer};
 use crate::types::{NodeId, NodeIndex};
 
 use commit_thread::CommitThread;
@@ -99,6 +102,8 @@ pub struct Options {
     /// How much of everything clients may have. Large values that reads have loaded may hold as many bytes as requests in
     /// flight may, and so may those that peers have sent in answers.
     pub amounts: Amounts,
+    /// Where spans go, and which requests are traced; `None` for none.
+    pub traces: Option<TraceSettings>,
 }
 
 /// The most operations of the node itself that it works on at once.
@@ -141,6 +146,8 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
     node.pace_takeover(options.takeover);
     let incarnation = node.incarnation();
     let metrics = Arc::new(Metrics::default());
+    let tracer =
+        options.traces.map(|settings| Arc::new(Tracer::start(settings, node.layout().id(me), Arc::clone(&metrics))));
     let published = Arc::new(PublishedLayout::new(Arc::clone(node.shared_layout())));
     let (events, events_received) = mpsc::channel(EVENTS_WAITING_MAX);
     let links_end = CancellationToken::new();
@@ -170,6 +177,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
             scrubber,
             mending: Mending::new(options.replaces_damaged),
             disk_reserve: watch::Sender::new(options.disk_reserve_bytes.map(|bytes| bytes as u64)),
+            tracer: tracer.clone(),
         }),
     };
 
@@ -203,6 +211,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
         links,
         http_addresses,
         published,
+        tracer,
     });
     let event_loop = tokio::spawn(event_loop.run(events_received, event_loop_end.clone()));
     let commit_thread = thread;
@@ -246,6 +255,9 @@ impl RunningNode {
         self.handle.inner.scrubber.end();
         if let Err(error) = self.event_loop.await {
             error!(%error, "the event loop did not end well");
+        }
+        if let Some(tracer) = self.handle.tracer() {
+            tracer.close().await;
         }
         let (store, commit_thread) = (Arc::clone(&self.handle.inner.store), self.commit_thread);
         let scrub_thread = self.scrub_thread;

@@ -78,6 +78,8 @@ impl Telemetry {
             ProtocolEvent::Overloaded => {
                 metrics.peer_requests_dropped.inc();
             }
+            // These are spans of a trace.
+            ProtocolEvent::Traced { .. } | ProtocolEvent::AskedHere { .. } | ProtocolEvent::AnsweredHere { .. } => {}
             ProtocolEvent::Reconfigured { number, is_joint: true } => info!(number, "members change"),
             ProtocolEvent::Reconfigured { number, is_joint: false } => info!(number, "the members are these now"),
             ProtocolEvent::TakenOver { slots, keys, bytes } => {

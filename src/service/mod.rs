@@ -36,6 +36,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tonic::codegen::http::HeaderMap;
 use tracing::error;
 
 use crate::auth::{Needs, Target};
@@ -45,6 +46,7 @@ use crate::runtime::{NodeHandle, RequestError, ScrubReport, Status, WriteResult}
 use crate::shares::{Kind, Owner};
 use crate::storage::StoreStatistics;
 use crate::tls::Dialer;
+use crate::traces;
 use crate::types::{
     AgedRecord, Change, ChangeRequest, Clock, ClusterId, Content, Key, KeyError, NodeId, NodeIndex, Record, Site, Slot,
     Stamp, Table, TableId, Ttl, Version,
@@ -216,7 +218,18 @@ impl Service {
     /// last byte of the answer has left.
     pub(crate) fn observe(&self, door: Door, method: Option<&Method>, began: Instant) -> Observation {
         // One name for all unknown methods: labels that callers choose would grow without bound.
-        self.metrics.begin(door, method.map_or("unknown", Method::name), began)
+        self.metrics.begin(door, method.map_or("unknown", Method::name), began, None)
+    }
+
+    /// The same for a request whose headers may name the span of its caller.
+    pub(crate) fn observe_with(
+        &self,
+        door: Door,
+        method: Option<&Method>,
+        began: Instant,
+        headers: &HeaderMap,
+    ) -> Observation {
+        self.metrics.begin(door, method.map_or("unknown", Method::name), began, Some(headers))
     }
 
     /// The bound on requests of this caller that arrive and answers that leave.
@@ -551,7 +564,8 @@ impl Service {
         if is_intact {
             return Ok(());
         }
-        error!(%key, stamp = %record.stamp, "a record's checksum does not match its content; it was not given out");
+        let trace_id = traces::current_trace();
+        error!(%key, stamp = %record.stamp, trace_id, "a record's checksum does not match its content; it was not given out");
         Err(self.context(key).damaged(record))
     }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::auth::Target;
 use crate::runtime::{PlainRequest, Replies, RequestError};
+use crate::traces;
 use crate::types::{AgedRecord, Key, Table};
 use crate::wire::method::{self, Access};
 
@@ -64,8 +65,9 @@ impl Service {
                 Access::Read => None,
                 Access::Write => self.untold_write(&method::SET, table, &key),
             };
+            let trace = observation.trace();
             started(number, StartedRequest { key, access, give_up_at, observation, untold });
-            (number, request)
+            (number, request, trace)
         });
         self.node.begin(table, requests.collect(), answer_at, replies);
     }
@@ -84,7 +86,7 @@ impl Service {
                 Err(RequestError::Failed(_)) => "FAILED",
                 Err(RequestError::Rejected(_)) => "REJECTED",
             };
-            untold.tell(outcome);
+            traces::within_now(started.observation.trace(), || untold.tell(outcome));
         }
         let result = match result {
             Ok(None) => Ok(None),
@@ -97,7 +99,7 @@ impl Service {
     /// The error of a request that is given up.
     pub(crate) fn give_up(&self, table: &Table, mut started: StartedRequest) -> (ServiceError, Observation) {
         if let Some(untold) = started.untold.take() {
-            untold.tell("OUTCOME_UNKNOWN");
+            traces::within_now(started.observation.trace(), || untold.tell("OUTCOME_UNKNOWN"));
         }
         (self.context_of(table, &started).unanswered("the node did not answer in time"), started.observation)
     }

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use tonic::Code;
+use tonic::codegen::http::HeaderMap;
 use tracing::{debug, error, warn};
 
 use crate::metrics::{MethodLabels, RequestLabels};
 use crate::runtime::NodeHandle;
+use crate::traces::{Begun, KeyValue, Parent, Span, SpanKind, TRACE_PARENT};
+use crate::types::TraceContext;
 use crate::wire::failure::code_name;
 use crate::wire::method::METHODS;
 
@@ -99,6 +102,8 @@ pub(crate) struct Observation {
     method: &'static str,
     began: Instant,
     ended: bool,
+    /// Its span, if it is traced.
+    trace: Option<Box<Begun>>,
 }
 
 impl<'a> Outcome<'a> {
@@ -138,10 +143,20 @@ impl RequestMetrics {
         Arc::new(Self { node, lines: Mutex::new(lines), successes })
     }
 
-    /// Begins to observe a request.
-    pub(crate) fn begin(self: &Arc<Self>, door: Door, method: &'static str, began: Instant) -> Observation {
+    /// Begins to observe a request. Its headers, if it has any, may name the span of its caller.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        door: Door,
+        method: &'static str,
+        began: Instant,
+        headers: Option<&HeaderMap>,
+    ) -> Observation {
         self.node.metrics().requests_in_flight.inc();
-        Observation { metrics: Arc::clone(self), door, method, began, ended: false }
+        let trace = self.node.tracer().and_then(|tracer| {
+            let named = headers.and_then(|headers| headers.get(TRACE_PARENT)).and_then(|value| value.to_str().ok());
+            tracer.begin(named.and_then(Parent::parse)).map(Box::new)
+        });
+        Observation { metrics: Arc::clone(self), door, method, began, ended: false, trace }
     }
 
     fn count(&self, door: Door, method: &'static str, code: &'static str, took: Duration) {
@@ -184,6 +199,31 @@ impl Lines {
 }
 
 impl Observation {
+    /// The request's span, if it is traced.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        self.trace.as_ref().map(|begun| begun.context)
+    }
+
+    /// Sends the request's span.
+    fn end_trace(&self, outcome: &Outcome<'_>) {
+        let (Some(begun), Some(tracer)) = (&self.trace, self.metrics.node.tracer()) else { return };
+        // The caller's faults are the errors of the caller's span.
+        let failure = outcome.fault.filter(|fault| *fault != Fault::Caller).map(|_| outcome.code.into());
+        tracer.end(Span {
+            context: begun.context,
+            parent: begun.parent,
+            is_parent_remote: true,
+            kind: SpanKind::Server,
+            name: self.method.into(),
+            began: self.began,
+            attributes: vec![
+                KeyValue::new("quorate.door", self.door.name()),
+                KeyValue::new("quorate.code", outcome.code),
+            ],
+            failure,
+        });
+    }
+
     /// Ends it. Only the first end counts.
     pub(crate) fn end(&mut self, outcome: Outcome<'_>) {
         if std::mem::replace(&mut self.ended, true) {
@@ -191,6 +231,7 @@ impl Observation {
         }
         let took = self.began.elapsed();
         self.metrics.node.metrics().requests_in_flight.dec();
+        self.end_trace(&outcome);
         let Some(fault) = outcome.fault else {
             return self.metrics.count_success(self.door, self.method, outcome.code, took);
         };
@@ -200,19 +241,20 @@ impl Observation {
 
     fn log(&self, code: &str, fault: Fault, message: &str, took_ms: u128) {
         let (door, method) = (self.door.name(), self.method);
+        let trace_id = self.trace().map(|context| context.trace.to_string());
         match fault {
-            Fault::Caller => debug!(method, door, code, took_ms, "request failed: {message}"),
+            Fault::Caller => debug!(method, door, code, took_ms, trace_id, "request failed: {message}"),
             Fault::Cluster => match self.metrics.may_write(Instant::now()) {
-                Some(0) => warn!(method, door, code, took_ms, "request failed: {message}"),
+                Some(0) => warn!(method, door, code, took_ms, trace_id, "request failed: {message}"),
                 Some(left_out) => {
-                    warn!(method, door, code, took_ms, left_out, "request failed, as did others: {message}");
+                    warn!(method, door, code, took_ms, trace_id, left_out, "request failed, as did others: {message}");
                 }
                 None => {}
             },
             // Bounded too: a damaged disk fails every read.
             Fault::Node => {
                 if let Some(left_out) = self.metrics.may_write(Instant::now()) {
-                    error!(method, door, code, took_ms, left_out, "request failed: {message}");
+                    error!(method, door, code, took_ms, trace_id, left_out, "request failed: {message}");
                 }
             }
         }

@@ -17,6 +17,7 @@ mod record;
 mod store;
 mod store_id;
 mod table;
+mod trace;
 mod version;
 
 pub use age::{Age, AgedRecord, Expiry, RunningTime};
@@ -36,4 +37,5 @@ pub use table::{
     DEFAULT_TABLE, TABLE_NAME_BYTES_MAX, TABLES_EVER_MAX, Table, TableId, TableInfo, TableName, TableNameError,
     TableRecord, TableSettings, TableState,
 };
+pub use trace::{SpanId, TraceContext, TraceId};
 pub use version::{Applied, Ballot, IdempotencyToken, Proposal, RECENT_MAX, Tag, Version};

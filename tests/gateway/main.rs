@@ -168,6 +168,7 @@ async fn start_some(plan: Plan, started: usize) -> Vec<Served> {
             disk_reserve_bytes: None,
             scrub: ScrubSettings::default(),
             replaces_damaged: false,
+            traces: None,
             trust: Arc::default(),
             amounts: Amounts::of_requests(plan.requests_in_flight_max, 256 << 20),
         };

@@ -27,7 +27,7 @@ use names::{is_about_name, is_answer_without_key, names_a_name, table};
 pub const NODES: usize = 3;
 
 /// The name of the requests that are answered before a model begins.
-const BEFORE: RequestId = RequestId(u64::MAX);
+const BEFORE: RequestId = RequestId(u64::MAX >> 1);
 
 /// A client, and after each operation that was left open, a new one in its place.
 type Thread = (usize, u8);

@@ -20,6 +20,8 @@ pub const LAYERS: &[(&str, usize)] = &[
     ("config", 1),
     // Certificates, and who is at the other end of a connection: for clients, links and listeners.
     ("tls", 1),
+    // Which requests are traced, and the thread that sends their spans.
+    ("traces", 1),
     // The judge of histories, for the command line and for tests.
     ("checker", 1),
     // Addresses of a name, within a limit: the client and the links between nodes both look names up.

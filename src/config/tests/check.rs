@@ -241,3 +241,25 @@ fn shipped_examples_are_accepted() {
         }
     }
 }
+
+#[test]
+fn traces_go_to_a_collector_without_tls_and_their_share_is_a_part_of_all() {
+    let node = |lines: &str| super::node(&format!("{NODE}{lines}"));
+    let given = node("  traces_endpoint: http://[::1]:4317\n  traces_sampled: 1\n").unwrap();
+    assert_eq!(given.traces_endpoint.as_deref(), Some("http://[::1]:4317"));
+    assert_eq!(Some(given.traces_sampled), crate::config::Fraction::parse("1.000"));
+    for (text, expected) in [("0", 0.0), ("0.0", 0.0), ("1.0", 1.0), ("0.000001", 0.000_001), ("0.25", 0.25)] {
+        let sampled = node(&format!("  traces_sampled: {text}\n")).expect(text).traces_sampled;
+        assert!((f64::from(sampled) - expected).abs() < 1e-9, "{text}");
+    }
+    for text in ["1.1", "-0", "01", "1e-2", ".5", "0.", "0.0000001", "2", "half", "1 %"] {
+        let error = node(&format!("  traces_sampled: \"{text}\"\n")).expect_err(text).to_string();
+        assert!(error.contains("node.traces_sampled") && error.contains("from 0 to 1"), "{error}");
+    }
+    for text in ["127.0.0.1:4317", "http://127.0.0.1", "http://a:1/path", "grpc://a:1", "http://u@a:1", "http://"] {
+        let error = node(&format!("  traces_endpoint: \"{text}\"\n")).expect_err(text).to_string();
+        assert!(error.contains("node.traces_endpoint") && error.contains("http://HOST:PORT"), "{error}");
+    }
+    let error = node("  traces_endpoint: https://a:1\n").unwrap_err().to_string();
+    assert!(error.contains("a collector beside the node"), "{error}");
+}

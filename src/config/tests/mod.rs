@@ -105,6 +105,8 @@ fn smallest_node_file_gets_the_defaults() {
             authorization: false,
             audit_file: None,
             audit_writes: false,
+            traces_endpoint: None,
+            traces_sampled: crate::config::Fraction::parse("0.01").unwrap(),
             data_dir: PathBuf::from("etc/data/1"),
             durability: Durability::Fsync,
             operator_writes: false,
@@ -212,7 +214,7 @@ fn bad_node_files_are_refused_with_one_line() {
     let with = |line: &str| format!("{NODE}  {line}\n");
     let without = |start: &str| NODE.lines().filter(|line| !line.contains(start)).collect::<Vec<_>>().join("\n");
     let keys = "id, local_address, local_metrics_address, local_http_address, remote_http_address, http_hosts, \
-                http_cors_origins, local_line_address, local_redis_address, redis_table, tls_certificate, tls_key, tls_ca, tls_client_certificates, insecure, authorization, audit_file, audit_writes, \
+                http_cors_origins, local_line_address, local_redis_address, redis_table, tls_certificate, tls_key, tls_ca, tls_client_certificates, insecure, authorization, audit_file, audit_writes, traces_endpoint, traces_sampled, \
              data_dir, durability, operator_writes, \
                 requests_in_flight_max, request_bytes_in_flight_max, connections_max, connections_per_address_max, \
                 requests_in_flight_per_client_max, requests_per_second_per_client_max, repair_keys_per_second, \

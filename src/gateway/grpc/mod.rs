@@ -55,6 +55,7 @@ use crate::service::listener::{Connection, Listener};
 use crate::service::request_metrics::Door;
 use crate::shares::Account;
 use crate::tls::Caller;
+use crate::traces;
 use crate::wire::method::{Access, Method};
 
 use super::connections;
@@ -252,7 +253,7 @@ impl Frontend {
             return self.answer_tool(request, account);
         }
         let method = Method::find(path);
-        let observation = self.service.observe(Door::Grpc, method, now);
+        let observation = self.service.observe_with(Door::Grpc, method, now, request.headers());
         // An unknown method may have been meant to write.
         let access = method.map_or(Access::Write, Method::access);
         if let Some(status) = refusal::of_metadata(request.headers(), access) {
@@ -273,10 +274,12 @@ impl Frontend {
         let guard = service.buffers().guard();
         request.extensions_mut().insert(service);
         let answered = self.route(request.map(|body| Body::new(Counted::new(body, guard))));
-        Box::pin(async move {
+        let trace = observation.trace();
+        let answering = async move {
             let response = refusal::explained(infallible(answered.await), access);
             observed(response, Some(observation), Some(open))
-        })
+        };
+        if trace.is_none() { Box::pin(answering) } else { Box::pin(traces::within(trace, answering)) }
     }
 }
 

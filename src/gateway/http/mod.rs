@@ -22,6 +22,7 @@ mod tables;
 mod value;
 mod watch;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,7 @@ use crate::service::listener::{Connection, Listener};
 use crate::service::patient::Patient;
 use crate::service::request_metrics::Door;
 use crate::tls;
+use crate::traces;
 use crate::types::Table;
 use crate::wire::method;
 
@@ -155,7 +157,7 @@ impl Gateway {
             Ok(Found { operation: Some(operation), .. }) => method::Method::find(operation.counted_as),
             _ => None,
         };
-        let observation = self.service.observe(Door::Http, counted_as, began);
+        let observation = self.service.observe_with(Door::Http, counted_as, began, &head.headers);
         let headers = head.headers.clone();
         let mut is_short = false;
         let open = self.service.buffers().open_request(head_bytes(&head.uri, &headers));
@@ -176,7 +178,8 @@ impl Gateway {
                 let has_body = matches!(head.method, Method::PUT | Method::POST);
                 let upload = Upload { body: has_body.then_some(body), guard: self.service.buffers().guard() };
                 let call = Call { head, query, began };
-                self.run(resource, call, upload).await
+                let running = pin!(self.run(resource, call, upload));
+                traces::within(observation.trace(), running).await
             }
             Err(problem) => Err(problem),
         };

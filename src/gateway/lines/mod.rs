@@ -9,6 +9,7 @@
 mod command;
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use crate::service::error::ServiceError;
 use crate::service::listener::{Connection, Listener};
 use crate::service::request_metrics::{Door, Outcome};
 use crate::tls;
+use crate::traces;
 use crate::types::{
     Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Table, TableSettings, Value,
 };
@@ -232,7 +234,8 @@ impl Session {
             // A browser is left whoever it is.
             (Err(error), Ok(_) | Err(Other::MissingTable | Other::Unrecognized(_) | Other::Wrong(_))) => failed(&error),
             (_, Ok(command)) => {
-                let done = self.run_command(command, Deadline::new(None, began)).await;
+                let running = pin!(self.run_command(command, Deadline::new(None, began)));
+                let done = traces::within(observation.trace(), running).await;
                 done.unwrap_or_else(|error| failed(&error))
             }
             (_, Err(other)) => refused(other),

@@ -1,12 +1,14 @@
 //! Runs commands about keys, but plain reads and writes: counts them, gives each its deadline, and calls the one that was
 //! asked for.
 
+use std::pin::pin;
 use std::time::Instant;
 
 use tonic::Code;
 
 use crate::service::deadline::Deadline;
 use crate::service::request_metrics::{Door, Observation, Outcome};
+use crate::traces;
 use crate::wire::method::Method;
 
 use super::Gateway;
@@ -22,7 +24,8 @@ impl Gateway {
             return self.run(&command, deadline).await.unwrap_or_else(Refusal::into_reply);
         }
         let observation = self.service.observe(Door::Redis, counted_as(command.spec.id), began);
-        answered(self.run(&command, deadline).await, observation)
+        let running = pin!(self.run(&command, deadline));
+        answered(traces::within(observation.trace(), running).await, observation)
     }
 
     async fn run(&self, command: &Command, deadline: Deadline) -> Answer {

@@ -22,7 +22,7 @@ use crate::api;
 use crate::metrics::Metrics;
 use crate::protocol::Message;
 use crate::types::Incarnation;
-use crate::wire::batch::Batch;
+use crate::wire::batch::{Batch, TraceNote};
 
 use queue::Queue;
 
@@ -89,6 +89,11 @@ impl Outbox {
         }
         wake_reader(state);
         Sent::Queued
+    }
+
+    /// Tells the peer of the span of a request. It is sent with the request after it, if one is sent.
+    pub fn trace(&self, note: TraceNote) {
+        self.lock().queue.trace(note);
     }
 
     /// Acknowledges to the peer a chunk that came on this link.
@@ -180,12 +185,12 @@ impl Stream for OutboxStream {
             contents
         };
         // Encoded after the lock is released, so that senders do not wait for it.
-        let queue::Contents { to, messages, chunk, chunks_taken } = contents;
+        let queue::Contents { to, messages, chunk, chunks_taken, traces } = contents;
         let metrics = &self.outbox.metrics;
         metrics.link_batches.inc();
         let begins = chunk.as_ref().is_some_and(crate::wire::chunks::Chunk::begins_message);
         metrics.link_messages.inc_by(messages.len() as u64 + u64::from(begins));
-        let batch = Batch { from: self.outbox.from, to, messages, chunk, chunks_taken };
+        let batch = Batch { from: self.outbox.from, to, messages, chunk, chunks_taken, traces };
         Poll::Ready(Some(batch.into()))
     }
 }

@@ -7,7 +7,11 @@ use crate::limits::{LINK_BATCH_BYTES, LINK_CHUNK_BYTES, LINK_QUEUE_BYTES_MAX, LI
 use crate::peer::send_window::SendWindow;
 use crate::protocol::Message;
 use crate::types::Incarnation;
+use crate::wire::batch::TraceNote;
 use crate::wire::chunks::{Chunk, Chunks};
+
+/// The most spans in one batch. Those beyond are dropped: the peer answers without spans of its own.
+const TRACES_MAX: usize = 256;
 
 /// The messages that wait.
 #[derive(Debug, Default)]
@@ -19,6 +23,8 @@ pub(super) struct Queue {
     send_window: SendWindow,
     /// The chunks of the peer that are not acknowledged yet.
     taken: u32,
+    /// The spans of requests that wait.
+    traces: Vec<TraceNote>,
     /// About how many bytes all of them have.
     bytes: usize,
 }
@@ -39,6 +45,7 @@ pub(super) struct Contents {
     pub(super) messages: Vec<Message>,
     pub(super) chunk: Option<Chunk>,
     pub(super) chunks_taken: u32,
+    pub(super) traces: Vec<TraceNote>,
 }
 
 impl Queue {
@@ -59,6 +66,12 @@ impl Queue {
         let queue = if is_large { &mut self.large } else { &mut self.small };
         queue.push_back(Queued { to, message, bytes });
         true
+    }
+
+    pub(super) fn trace(&mut self, note: TraceNote) {
+        if self.traces.len() < TRACES_MAX {
+            self.traces.push(note);
+        }
     }
 
     pub(super) fn acknowledge_chunk(&mut self) {
@@ -99,7 +112,8 @@ impl Queue {
         // A chunk for another incarnation waits until no small message is left for this one. A peer has one incarnation at a
         // time, so that one of the two is of no use any more.
         let chunk = if chunk_to == Some(to) { self.take_chunk(now) } else { None };
-        Some(Contents { to, messages, chunk, chunks_taken: std::mem::take(&mut self.taken) })
+        let (chunks_taken, traces) = (std::mem::take(&mut self.taken), std::mem::take(&mut self.traces));
+        Some(Contents { to, messages, chunk, chunks_taken, traces })
     }
 
     fn take_chunk(&mut self, now: Instant) -> Option<Chunk> {

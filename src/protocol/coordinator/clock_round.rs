@@ -30,7 +30,12 @@ impl Coordinator {
             self.clock_rounds.waiting = waiting;
             return;
         }
-        let round = self.next_id();
+        let mut round = self.next_id();
+        for (id, _) in waiting.iter().filter(|(id, _)| id.is_traced()) {
+            if let Some(request) = self.operations.get(id).and_then(|operation| operation.caller.traced()) {
+                round = ctx.node.trace(request, round);
+            }
+        }
         ctx.node.report(ProtocolEvent::ClockRound { writes: waiting.len() });
         let mut asked = Vec::new();
         for (id, fanout) in &waiting {

@@ -1,6 +1,7 @@
 //! What the coordinator uses of its node.
 
 use crate::protocol::context::{NodeCtx, Origin};
+use crate::protocol::io::ProtocolEvent;
 use crate::protocol::membership::Membership;
 use crate::protocol::message::{Message, OperationId, Request};
 use crate::protocol::replica::Replica;
@@ -40,6 +41,10 @@ impl CoordinatorCtx<'_> {
         request: Request,
     ) {
         if to == self.node.me {
+            if operation.is_traced() {
+                let question = request.name();
+                self.node.report(ProtocolEvent::AskedHere { operation, round, question });
+            }
             let from = Origin { node: to, incarnation, operation, round, number: self.node.layout.number() };
             // A slot that this node gains is asked of it once the node knows what it must: the question is repeated.
             let slot = request.slot().or_else(|| request.key().map(|key| self.node.layout.slot(key)));

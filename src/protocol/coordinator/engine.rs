@@ -95,6 +95,7 @@ impl Coordinator {
             }
         }
         let id = self.next_id();
+        let id = caller.traced().map_or(id, |request| ctx.node.trace(request, id));
         let alarm = now.after(self.latency.resend_delay()).min(deadline);
         self.timers.insert((alarm, id));
         let in_flight = InFlight {
@@ -154,7 +155,7 @@ impl Coordinator {
     /// Whether a client waits for an operation.
     #[must_use]
     pub fn serves_clients(&self) -> bool {
-        let is_of_client = |caller| matches!(caller, Caller::Client(_) | Caller::Task(Task::Table(_)));
+        let is_of_client = |caller| matches!(caller, Caller::Client(_) | Caller::Task(Task::Table(..)));
         self.operations.values().any(|operation| is_of_client(operation.caller))
     }
 
@@ -499,7 +500,7 @@ impl Coordinator {
         let Some(operation) = self.operations.get_mut(&id) else {
             // A record below the seal of its slot was not needed any more, or repair brings it.
             if matches!(answer, Answer::Stored | Answer::Sealed) {
-                self.hints.answered(from, id, round);
+                self.hints.answered(from, id.unmarked(), round);
             }
             return;
         };
@@ -567,7 +568,7 @@ impl Coordinator {
         ctx: &mut CoordinatorCtx<'_>,
     ) {
         let Some(operation) = self.operations.get_mut(&id) else {
-            return self.hints.answered(from, id, round);
+            return self.hints.answered(from, id.unmarked(), round);
         };
         if !operation.counts(round) {
             return;
@@ -724,7 +725,7 @@ impl Coordinator {
             for peer in operation.tally.uncounted().filter(|peer| *peer != me && !is_fenced(peer)) {
                 let (key, record) = (operation.key.clone(), record.clone());
                 let hint = Hint { round: operation.round, key, record, age, kept };
-                let hints = self.hints.add(peer, id, hint);
+                let hints = self.hints.add(peer, id.unmarked(), hint);
                 if hints > 0 {
                     ctx.node.report(ProtocolEvent::HintsDropped { peer, hints });
                 }

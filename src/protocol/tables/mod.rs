@@ -135,8 +135,10 @@ impl Tables {
     /// Begins `command`, whose keys are those of the store.
     fn begin(&mut self, purpose: TaskFor, deadline: Time, command: Command, ctx: &mut TablesCtx<'_>) {
         let number = self.next_number();
+        let request = if let TaskFor::Request(request) = &purpose { self.requests.get(request) } else { None };
+        let traced = request.map(|request| request.id).filter(|id| id.is_traced());
         self.tasks.insert(number, purpose);
-        begin(Caller::Task(Task::Table(number)), deadline, command, ctx);
+        begin(Caller::Task(Task::Table(number, traced)), deadline, command, ctx);
     }
 }
 

@@ -22,6 +22,7 @@ use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::service::request_metrics::Door;
 use crate::tls::date;
+use crate::traces;
 use crate::types::Table;
 
 use super::Asked;
@@ -198,6 +199,9 @@ fn line(caller: &Caller, holder: Option<&Holder>, asked: Asked<'_>) -> Json {
         Shown::NoMember(id) => line["certificate"] = id.as_str().into(),
         Shown::Nothing | Shown::NoToken | Shown::ThisNode => {}
     }
+    if let Some(trace) = traces::current_trace() {
+        line["trace_id"] = trace.into();
+    }
     for (name, value) in asked.details {
         line[*name] = value.as_str().into();
     }
@@ -278,6 +282,7 @@ mod tests {
 
     use super::*;
     use crate::auth::{Grant, Proof, SecretHash, TokenId};
+    use crate::types::{SpanId, TraceContext, TraceId};
     use crate::wire::method::{GET, MEMBERS_CHANGE, SET};
 
     fn holder() -> Holder {
@@ -298,6 +303,11 @@ mod tests {
         let token = crate::auth::Token::new().unwrap();
         let caller = Caller::of_token(Door::Redis, Some("127.0.0.1:9".parse().unwrap()), &token.reveal());
         let key = Target::Key(&Table::Default, b"k");
+        let context = TraceContext { trace: TraceId(0xabc), span: SpanId(1) };
+        traces::within_now(Some(context), || {
+            let line = line(&caller, None, Asked::of(&SET, key));
+            assert_eq!(line["trace_id"], format!("{:0>32}", "abc"), "lines of a traced operation name its trace");
+        });
         audit.refuse(&caller, None, Asked::of(&GET, key), "UNAUTHENTICATED");
         audit.begin(&caller, &holder(), Asked::of(&MEMBERS_CHANGE, Target::Cluster)).end("OK");
         drop(audit.begin(&caller, &holder(), Asked::of(&SET, key)));
