@@ -53,8 +53,9 @@ simulate: setup ## Simulate clusters from the fixed seeds, or from SEEDS=7..8
 mutants: setup ## Break each rule of the protocol in turn, and show which seed, model and test finds it
 	@./tools/mutants
 
-faults: setup ## Check real processes under real faults, for SECONDS; then additions under kills. MEMBERS=1: while members change
-	QUORATE_FAULTS_SECONDS=$(SECONDS) $(if $(MEMBERS),QUORATE_FAULTS_MEMBERS=$(MEMBERS)) cargo test --release --test faults -- --nocapture
+faults: setup ## Check real processes under real faults, for SECONDS; then additions. MEMBERS=1: members change. SECURE=1: TLS and tokens do
+	QUORATE_FAULTS_SECONDS=$(SECONDS) $(if $(MEMBERS),QUORATE_FAULTS_MEMBERS=$(MEMBERS)) \
+		$(if $(SECURE),QUORATE_FAULTS_SECURE=$(SECURE)) cargo test --release --test faults -- --nocapture
 	QUORATE_ONCE_ADDITIONS=1000 cargo test --release --test once -- --nocapture
 
 hostile: setup ## Run each kind of hostile load for SECONDS beside clients that do nothing wrong, and print the table

@@ -265,11 +265,17 @@ struct Load {
 
 impl Load {
     fn start(client: Client) -> Self {
+        Self::of(move || client.clone())
+    }
+
+    /// The same with another client for each round, which connects anew.
+    fn of(client: impl Fn() -> Client + Send + 'static) -> Self {
         let (ends, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (until, count) = (Arc::clone(&ends), Arc::clone(&done));
         let running = tokio::spawn(async move {
             let mut failures = Vec::new();
             while !until.load(Ordering::Relaxed) {
+                let client = client();
                 let key = format!("k{}", count.load(Ordering::Relaxed) % 50);
                 let written = client.set(&key, "v").await.map(|_| ());
                 let read = client.get(&key).await.map(|found| assert!(found.is_some()));
@@ -293,14 +299,12 @@ impl Load {
 }
 
 fn secure_client(cluster: &Cluster, ca: &str) -> Client {
-    let tls = ClientTls::load(cluster.path(ca)).unwrap();
-    cluster
-        .addresses()
-        .into_iter()
-        .fold(Client::builder(), quorate::client::Builder::address)
-        .tls(&tls)
-        .build()
-        .unwrap()
+    client_of(&cluster.path(ca), &cluster.addresses())
+}
+
+fn client_of(ca: &Path, addresses: &[String]) -> Client {
+    let tls = ClientTls::load(ca).unwrap();
+    addresses.iter().fold(Client::builder(), quorate::client::Builder::address).tls(&tls).build().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -328,7 +332,10 @@ async fn plain_text_becomes_tls_and_one_ca_follows_another_without_a_failed_requ
     let refused = Client::new(cluster.addresses()).unwrap().with_deadline(Duration::from_secs(1)).get("k1").await;
     println!("without TLS: {}", refused.expect_err("plain text is taken no more"));
 
-    // The next CA: believe both, move each certificate, believe the new one alone.
+    // The next CA: believe both, move each certificate, believe the new one alone. Beside a client whose connections stay
+    // open, one that connects anew each time meets the files of each step.
+    let (ca, addresses) = (cluster.path("ca.crt"), cluster.addresses());
+    let anew = Load::of(move || client_of(&ca, &addresses));
     cluster.make_ca("next");
     cluster.believe(&["ca", "next"]);
     wait_reloads(&cluster, 1).await;
@@ -339,7 +346,7 @@ async fn plain_text_becomes_tls_and_one_ca_follows_another_without_a_failed_requ
     cluster.believe(&["next"]);
     wait_reloads(&cluster, 3).await;
     cluster.restart_each(TLS_LINES, &security).await;
-    println!("{} rounds of TLS", secure.end().await);
+    println!("{} rounds of TLS, and {} over new connections", secure.end().await, anew.end().await);
 
     // A client that believes the old CA alone.
     let old = cluster.run(&["--ca", "ca/ca.crt", "--address", &cluster.addresses()[0], "--timeout", "1s", "get", "k1"]);

@@ -47,7 +47,6 @@ use crate::shares::{Accounts, PoolReport};
 use crate::storage::StoreStatistics;
 use crate::tls::{self, NodeTls};
 use crate::wire::failure::FailureReason;
-use crate::wire::method::Access;
 
 use format::Format;
 use page::Page;
@@ -143,7 +142,7 @@ async fn admit(State(service): State<Arc<Service>>, mut request: Request, next: 
     let connection = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.0.clone());
     let caller = Caller::of_request(Door::Monitoring, &connection.unwrap_or_default(), request.headers());
     let service = service.for_caller(caller);
-    if let Err(error) = service.enter_at(name, Access::Read, needs) {
+    if let Err(error) = service.enter_at(name, needs) {
         let text = format!("{}\n", error.message);
         return match error.failure.reason {
             FailureReason::Unauthenticated => {

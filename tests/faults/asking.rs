@@ -63,6 +63,10 @@ pub(crate) struct Wish {
 pub(crate) enum Miss {
     /// It certainly did not happen.
     Failed(String),
+    /// It certainly did not happen: the node does not know who asks.
+    Refused(String),
+    /// The same with a token that was revoked, or was to be.
+    Revoked(String),
     /// It may have happened.
     Unknown(String),
     /// The answer is one that no node may give.
@@ -73,6 +77,7 @@ impl fmt::Display for Miss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(why) => write!(f, "certainly not done: {why}"),
+            Self::Refused(why) | Self::Revoked(why) => write!(f, "not known: {why}"),
             Self::Unknown(why) => write!(f, "no answer that counts: {why}"),
             Self::Defect(why) => write!(f, "an answer that no node may give: {why}"),
         }

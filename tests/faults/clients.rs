@@ -25,6 +25,8 @@ const KEYS: usize = 8;
 const KEYS_LAST: Duration = Duration::from_secs(3);
 /// The deadline of an operation.
 const DEADLINE_MS: std::ops::Range<u64> = 1_000..2_000;
+/// The deadline of an operation in a round without faults, on a machine that may do other things too.
+const CALM_DEADLINE: Duration = Duration::from_secs(10);
 /// How long an impatient client waits.
 const IMPATIENT_MS: std::ops::Range<u64> = 1..40;
 /// The pause of a client after an operation.
@@ -55,6 +57,8 @@ pub(crate) struct Workload {
     pub(crate) over: AtomicBool,
     /// Set when the watches of the round are over.
     pub(crate) watches_over: AtomicBool,
+    /// Whether the round has no faults, so that no request may fail.
+    pub(crate) is_calm: bool,
 }
 
 /// One attempt at a request, or what a page or a watch said of a key.
@@ -119,7 +123,7 @@ impl Workload {
     pub(crate) fn of(name: &str) -> Self {
         let (origin, numbers) = (Instant::now(), Arc::new(AtomicU64::new(0)));
         let (over, watches_over) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { name: name.to_owned(), origin, began: origin, numbers, over, watches_over }
+        Self { name: name.to_owned(), origin, began: origin, numbers, over, watches_over, is_calm: false }
     }
 
     /// Now, in microseconds.
@@ -203,9 +207,18 @@ impl Workload {
         }
         let outcome = match &answer {
             Ok(outcome) => outcome.clone(),
-            Err(Miss::Failed(_)) => Outcome::Failed,
+            Err(Miss::Failed(_) | Miss::Refused(_) | Miss::Revoked(_)) => Outcome::Failed,
             Err(Miss::Unknown(_) | Miss::Defect(_)) => Outcome::Unknown,
         };
+        match &answer {
+            Err(Miss::Refused(_)) => account.count("requests with a token that the node did not know yet"),
+            Err(Miss::Revoked(_)) => account.count("requests with a revoked token that were refused"),
+            _ => {}
+        }
+        if let (Err(miss), true) = (&answer, self.is_calm) {
+            let what = format!("{:?} of {} by {:?}, without a fault", wish.ask, wish.key, wish.door);
+            account.defects.push(format!("at {returned}, {what}: {miss}"));
+        }
         account.count(outcome_of(&wish.ask, wish.is_resend, &outcome));
         if wish.is_resend {
             account.count("requests sent again");
@@ -319,6 +332,12 @@ impl Client<'_> {
         doors[self.random.random_range(0..doors.len())]
     }
 
+    /// The deadline of the next request.
+    fn deadline(&mut self) -> Duration {
+        let drawn = Duration::from_millis(self.random.random_range(DEADLINE_MS));
+        if self.workload.is_calm { CALM_DEADLINE } else { drawn }
+    }
+
     /// Sends a request until its outcome is known, or a little less long. Returns whether it was answered.
     async fn request(&mut self, key: usize, ask: Ask) -> bool {
         let (number, kind) = (self.workload.fresh_number(), Kind::of(key));
@@ -326,8 +345,8 @@ impl Client<'_> {
         let mut wish = Wish { key: self.workload.key(key), kind, ask, number, is_resend: false, door };
         for _ in 0..=RESENDS_MAX {
             let node = self.nodes[self.random.random_range(0..self.nodes.len())].clone();
-            let deadline = Duration::from_millis(self.random.random_range(DEADLINE_MS));
-            let is_impatient = wish.ask.has_token() && self.random.random_ratio(1, 10);
+            let deadline = self.deadline();
+            let is_impatient = !self.workload.is_calm && wish.ask.has_token() && self.random.random_ratio(1, 10);
             let timeout = if is_impatient {
                 Duration::from_millis(self.random.random_range(IMPATIENT_MS))
             } else {
@@ -376,7 +395,7 @@ impl Client<'_> {
         let mut start_after = String::new();
         loop {
             let node = self.nodes[self.random.random_range(0..self.nodes.len())].clone();
-            let deadline = Duration::from_millis(self.random.random_range(DEADLINE_MS));
+            let deadline = self.deadline();
             let request = api::ListRequest {
                 prefix: prefix.clone(),
                 start_after: start_after.clone(),
@@ -386,7 +405,7 @@ impl Client<'_> {
             };
             let kind_of = |key: &str| workload.number(key).map_or(Kind::Plain, Kind::of);
             let invoked = workload.now();
-            let (pages, ended) = list(&node.grpc, request, kind_of, || workload.now(), deadline).await;
+            let (pages, ended) = list(&node, request, kind_of, || workload.now(), deadline).await;
             let is_empty = pages.is_empty();
             let mut goes_on = false;
             for (page, returned) in pages {
@@ -414,6 +433,9 @@ impl Client<'_> {
             }
             match ended {
                 Err(Miss::Defect(what)) => self.account.defects.push(format!("a list of {prefix}: {what}")),
+                Err(miss) if workload.is_calm => {
+                    self.account.defects.push(format!("a list of {prefix}, without a fault: {miss}"));
+                }
                 Err(_) => self.account.count("lists that failed"),
                 Ok(()) if is_empty => self.account.defects.push(format!("a list of {prefix} has no page")),
                 Ok(()) if goes_on => continue,

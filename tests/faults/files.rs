@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::doors::Ports;
 use crate::means::Means;
+use crate::secure::Secure;
 use crate::testkit::cluster::{NodeFiles, SMALLEST_STORE, TestNode, cluster_yml, node_yml, write};
 use crate::testkit::ports;
 use crate::testkit::proxy::Network;
@@ -16,6 +17,7 @@ pub(crate) fn node(
     replica_count: usize,
     network: &Network,
     means: &Means,
+    secure: Option<&Secure>,
     dir: &Path,
 ) -> TestNode {
     // The ids are the numbers that the schedule uses.
@@ -35,10 +37,12 @@ pub(crate) fn node(
     if at > 0 {
         text.push_str(SMALLEST_STORE);
     }
+    text.extend(secure.map(|secure| secure.as_yaml(at)));
     write(&files.node_file, &text);
     write(&files.cluster_file, &cluster_yml(0, replica_count, &addresses));
     let mut node = TestNode::new(&ids[at], node_ports[at], metrics_port, files, &home);
     node.wrapper.clone_from(&means.wrapper);
+    node.tls = secure.map(|secure| secure.believes().clone());
     node
 }
 

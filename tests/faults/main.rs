@@ -11,6 +11,9 @@
 //! successor with it. It does not find one that is gone late, because restarts delay expiries: that is tried after each
 //! round, without faults.
 //!
+//! A secure cluster has TLS and authorization, and each kind of clients a token. Meanwhile certificates are replaced, one CA follows
+//! another, tokens are revoked, and intruders ask. A round without faults comes first: there no request may fail.
+//!
 //! Links are cut and slowed as streams of bytes. No packet is lost, because TCP would hide the loss except for its
 //! delay.
 //!
@@ -21,6 +24,7 @@
 //! QUORATE_FAULTS_SECONDS=1800 cargo test --release --test faults -- --nocapture
 //! QUORATE_FAULTS_SEED=7 cargo test --release --test faults -- --nocapture     # the faults of this seed
 //! QUORATE_FAULTS_MEMBERS=1 cargo test --release --test faults -- --nocapture  # members change under kills and pauses
+//! QUORATE_FAULTS_SECURE=1 cargo test --release --test faults -- --nocapture   # all clusters are secure, instead of one
 //! ```
 
 #![cfg(feature = "server")]
@@ -32,8 +36,10 @@ mod doors;
 mod files;
 mod judge;
 mod means;
+mod pass;
 mod plan;
 mod run;
+mod secure;
 mod tables;
 mod watchers;
 
@@ -58,6 +64,8 @@ const SECONDS_DEFAULT: u64 = 60;
 const LONG_RUN: Duration = Duration::from_mins(5);
 /// The rounds of one cluster in a short run.
 const ROUNDS: usize = 3;
+/// The rounds of a secure cluster where nobody asks for a time: one without faults, and one with them.
+const ROUNDS_OF_SECURE: usize = 2;
 /// The rounds of one cluster whose members change.
 const ROUNDS_OF_CHANGES: usize = 12;
 /// The rounds of one cluster in a long run.
@@ -124,39 +132,103 @@ const SOMETIMES: [&str; 57] = [
     "writes whose list named the version",
 ];
 
+/// Events that must happen in every secure run.
+const SOMETIMES_SECURE: [&str; 9] = [
+    "CAs rolled over",
+    "certificates replaced",
+    "certificates replaced before their keys",
+    "handshakes refused",
+    "refusals of revoked tokens",
+    "refusals of wrong tokens",
+    "refusals without a token",
+    "requests over new connections beside a change of CAs, all done",
+    "tokens revoked",
+];
+
+/// One run at a time: each keeps the machine busy.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// How long a run lasts, and of what.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    lasts: Duration,
+    is_secure: bool,
+    /// The most rounds.
+    rounds_max: usize,
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_history_of_real_processes_is_linearizable_under_faults() {
+    if number("QUORATE_FAULTS_SECURE").is_some() {
+        return;
+    }
+    let _turn = TURN.lock().await;
     let lasts = Duration::from_secs(number("QUORATE_FAULTS_SECONDS").unwrap_or(SECONDS_DEFAULT));
+    let (seed, porcupine) = begin(lasts);
+    if number("QUORATE_FAULTS_MEMBERS").is_some() {
+        return members_change(lasts, seed, porcupine).await;
+    }
+    let (counters, is_dealt_out) =
+        run_clusters(Extent { lasts, is_secure: false, rounds_max: usize::MAX }, seed, porcupine).await;
+    if is_dealt_out {
+        assert_happened(&SOMETIMES, &counters);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_history_is_linearizable_while_certificates_and_tokens_change_under_faults() {
+    let is_asked_for = number("QUORATE_FAULTS_SECURE").is_some();
+    if number("QUORATE_FAULTS_MEMBERS").is_some() {
+        assert!(!is_asked_for, "QUORATE_FAULTS_MEMBERS and QUORATE_FAULTS_SECURE are two runs: give one of them");
+        return;
+    }
+    let _turn = TURN.lock().await;
+    let lasts = Duration::from_secs(number("QUORATE_FAULTS_SECONDS").unwrap_or(SECONDS_DEFAULT));
+    let (seed, porcupine) = begin(lasts);
+    let rounds_max = if is_asked_for { usize::MAX } else { ROUNDS_OF_SECURE };
+    let (counters, is_dealt_out) = run_clusters(Extent { lasts, is_secure: true, rounds_max }, seed, porcupine).await;
+    assert_happened(&SOMETIMES_SECURE, &counters);
+    if is_dealt_out {
+        assert_happened(&SOMETIMES, &counters);
+    }
+}
+
+/// The seed and the second judge of a run.
+fn begin(lasts: Duration) -> (u64, Option<Porcupine>) {
     let seed = number("QUORATE_FAULTS_SEED").unwrap_or_else(|| rand::rng().random_range(0..1 << 32));
     println!("seed {seed}, {} s; again with QUORATE_FAULTS_SEED={seed}", lasts.as_secs());
-    let (mut random, mut deck, mut counters) = (StdRng::seed_from_u64(seed), Deck::default(), Counters::default());
-    let (began, numbers) = (Instant::now(), Arc::new(AtomicU64::new(0)));
     let porcupine = Porcupine::build(Path::new(env!("CARGO_TARGET_TMPDIR")));
     if let Err(why) = &porcupine {
         println!("SKIPPED: the second judge of histories, porcupine, is missing: {why}");
     }
-    if number("QUORATE_FAULTS_MEMBERS").is_some() {
-        return members_change(lasts, seed, porcupine.ok()).await;
-    }
-    let porcupine = porcupine.ok();
+    (seed, porcupine.ok())
+}
+
+/// Clusters one after the other, each for some rounds. Returns what happened, and whether each kind of fault was dealt.
+async fn run_clusters(extent: Extent, seed: u64, porcupine: Option<Porcupine>) -> (Counters, bool) {
+    let Extent { lasts, is_secure, rounds_max } = extent;
+    let (mut random, mut deck, mut counters) = (StdRng::seed_from_u64(seed), Deck::default(), Counters::default());
+    let (began, numbers) = (Instant::now(), Arc::new(AtomicU64::new(0)));
     let is_long = lasts >= LONG_RUN;
+    let goes_on = |counters: &Counters| began.elapsed() < lasts && counters.get("rounds") < rounds_max;
 
     for number in 0.. {
-        if began.elapsed() >= lasts {
+        if !goes_on(&counters) {
             break;
         }
         let nodes = if number % 2 == 0 { 3 } else { 5 };
         let replica_count = if nodes == 5 && random.random_bool(0.5) { 5 } else { 3 };
         let (name, size) = (format!("c{number}"), (nodes, replica_count));
-        let mut run = match Run::start(name, size, began, Arc::clone(&numbers), porcupine.clone()).await {
+        let mut run = match Run::start(name, size, is_secure, began, Arc::clone(&numbers), porcupine.clone()).await {
             Ok(run) => run,
             Err(problem) => panic!("cluster {number} of seed {seed} did not start: {problem}"),
         };
-        for _ in 0..if is_long { ROUNDS_OF_LONG_RUN } else { ROUNDS } {
-            if began.elapsed() >= lasts {
+        for round in 0..if is_long { ROUNDS_OF_LONG_RUN } else { ROUNDS } {
+            if !goes_on(&counters) {
                 break;
             }
-            let kinds = deck.deal(&mut random);
+            // The first round of a secure cluster has no faults.
+            let kinds = if is_secure && round == 0 { Vec::new() } else { deck.deal(&mut random) };
             if let Err(problem) = run.round(&kinds, is_long, &mut random).await {
                 println!("the faults of cluster {number}, whose nodes are 0 to {}:", nodes - 1);
                 run.events().iter().for_each(|event| println!("{event}"));
@@ -173,12 +245,13 @@ async fn every_history_of_real_processes_is_linearizable_under_faults() {
         counters.merge(&run.counters);
         run.end(false);
     }
-
     tell(&counters, seed, began);
-    if deck.dealt_out > 0 {
-        let never: Vec<&str> = SOMETIMES.iter().copied().filter(|name| counters.get(name) == 0).collect();
-        assert!(never.is_empty(), "these never happened, so that the run shows nothing about them: {never:#?}");
-    }
+    (counters, deck.dealt_out > 0)
+}
+
+fn assert_happened(sometimes: &[&str], counters: &Counters) {
+    let never: Vec<&str> = sometimes.iter().copied().filter(|name| counters.get(name) == 0).collect();
+    assert!(never.is_empty(), "these never happened, so that the run shows nothing about them: {never:#?}");
 }
 
 /// Prints what happened, and the verdict.

@@ -29,6 +29,7 @@ use crate::files::{disk, log_bytes, node, rename};
 use crate::judge::missed;
 use crate::means::{Means, Mount, limit_files};
 use crate::plan::{Action, Kind, ON_SMALL_FILE_SYSTEM, Step, Wires, steps};
+use crate::secure::{Secure, Who};
 use crate::tables::{self, TABLE_CLIENTS, TableAccount};
 use crate::testkit::cluster::{TestNode, copy_folder};
 use crate::testkit::porcupine::Porcupine;
@@ -76,6 +77,8 @@ pub(crate) struct Run {
     network: Network,
     /// The nodes as clients have them, by connection.
     seen: Vec<Vec<Node>>,
+    /// The certificates and tokens, in a run that has them.
+    secure: Option<Arc<Secure>>,
     means: Means,
     link_faults: BTreeMap<usize, Wires>,
     paused: BTreeSet<usize>,
@@ -93,17 +96,22 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Starts a cluster of so many nodes, with so many replicas of each key, and waits until all are linked.
+    /// Starts a cluster of so many nodes, with so many replicas of each key, and waits until all are linked. `is_secure` tells
+    /// whether it has TLS and tokens.
     pub(crate) async fn start(
         name: String,
         size: (usize, usize),
+        is_secure: bool,
         origin: Instant,
         numbers: Arc<AtomicU64>,
         porcupine: Option<Porcupine>,
     ) -> Result<Self, String> {
-        let mut run = Self::prepare(name, size, origin, numbers, porcupine).await;
+        let mut run = Self::prepare(name, size, is_secure, origin, numbers, porcupine).await;
         run.apply(&Action::Start(run.serving.clone(), 0));
         run.wait_linked(START_TIME_MAX).await?;
+        if let Some(secure) = &run.secure {
+            secure.make_tokens(&run.nodes[0]).await?;
+        }
         Ok(run)
     }
 
@@ -111,6 +119,7 @@ impl Run {
     async fn prepare(
         name: String,
         (count, replica_count): (usize, usize),
+        is_secure: bool,
         origin: Instant,
         numbers: Arc<AtomicU64>,
         porcupine: Option<Porcupine>,
@@ -121,9 +130,14 @@ impl Run {
         let node_ports: Vec<u16> = std::iter::repeat_with(ports::free_port).take(count).collect();
         let network = Network::new(&node_ports).await;
         let doors: Vec<Ports> = std::iter::repeat_with(|| Ports::free(ports::free_port)).take(count).collect();
-        let node = |at| node(at, (&node_ports, doors[at]), replica_count, &network, &means, dir.path());
+        let places: Vec<(String, Ports)> =
+            node_ports.iter().map(|port| format!("127.0.0.1:{port}")).zip(doors.iter().copied()).collect();
+        let secure = is_secure.then(|| Secure::new(dir.path(), &places));
+        let node =
+            |at| node(at, (&node_ports, doors[at]), replica_count, &network, &means, secure.as_deref(), dir.path());
         let nodes: Vec<TestNode> = (0..count).map(node).collect();
-        let seen = || nodes.iter().zip(&doors).map(|(node, ports)| Node::new(&node.address(), *ports)).collect();
+        let security = secure.as_ref().map(|secure| secure.security(Who::Keys));
+        let seen = || places.iter().map(|(address, ports)| Node::new(address, *ports, security)).collect();
         let seen = (0..CONNECTIONS).map(|_| seen()).collect();
         let mut run = Self {
             name,
@@ -132,6 +146,7 @@ impl Run {
             serving: (0..count).collect(),
             network,
             seen,
+            secure,
             means,
             link_faults: BTreeMap::new(),
             paused: BTreeSet::new(),
@@ -148,7 +163,15 @@ impl Run {
         run
     }
 
-    /// Runs one round: faults of these kinds while clients work, then recovery, then the check of all histories.
+    /// The nodes as these clients have them, on one of a few connections.
+    fn seen_by(&self, who: Who, client: u32) -> Vec<Node> {
+        let seen = &self.seen[client as usize % CONNECTIONS];
+        let Some(secure) = &self.secure else { return seen.clone() };
+        seen.iter().map(|node| node.with_pass(secure.security(who).pass)).collect()
+    }
+
+    /// Runs one round: faults of these kinds while clients work, then recovery, then the check of all histories. Without a kind
+    /// it has no faults, and no request may fail.
     pub(crate) async fn round(&mut self, kinds: &[Kind], is_long: bool, random: &mut StdRng) -> Result<(), String> {
         self.rounds += 1;
         self.say(&format!("round {}: {kinds:?}", self.rounds));
@@ -160,23 +183,24 @@ impl Run {
             numbers: Arc::clone(&self.numbers),
             over: AtomicBool::new(false),
             watches_over: AtomicBool::new(false),
+            is_calm: kinds.is_empty(),
         });
         let mut clients = JoinSet::new();
         for client in 0..random.random_range(12..=24) {
             let workload = Arc::clone(&workload);
-            let nodes = self.seen[client as usize % CONNECTIONS].clone();
+            let nodes = self.seen_by(Who::Keys, client);
             let seed = random.random();
             clients.spawn(async move { workload.run(client, seed, nodes).await });
         }
         let mut of_tables = JoinSet::new();
         for client in 0..TABLE_CLIENTS {
-            let nodes = self.seen[client as usize % CONNECTIONS].clone();
+            let nodes = self.seen_by(Who::Tables, client);
             // Other clients and watchers have smaller numbers.
             of_tables.spawn(tables::run(Arc::clone(&workload), 2_000 + client, random.random(), nodes));
         }
         let (mut watchers, mut watched) = (JoinSet::new(), Vec::new());
         for number in 0..WATCHERS {
-            let (nodes, told) = (self.seen[number as usize % CONNECTIONS].clone(), Arc::<Mutex<Told>>::default());
+            let (nodes, told) = (self.seen_by(Who::Watchers, number), Arc::<Mutex<Told>>::default());
             let with_list = number == 0;
             if with_list {
                 *told.lock().unwrap_or_else(PoisonError::into_inner) = Told::with_list();
@@ -186,10 +210,29 @@ impl Run {
             // Clients have smaller numbers.
             watchers.spawn(Watcher { number: 1_000 + number, workload, nodes, with_list, told, seed }.run());
         }
+        let secure = self.secure.clone();
+        let seed = if secure.is_some() { random.random() } else { 0 };
         let work = async {
-            self.follow(&steps).await?;
-            self.heal();
+            let over = AtomicBool::new(false);
+            let faults = async {
+                let followed = self.follow(&steps).await;
+                self.heal();
+                over.store(true, Ordering::Relaxed);
+                followed
+            };
+            let changes = async {
+                match &secure {
+                    Some(secure) if workload.is_calm => secure.change_all().await,
+                    Some(secure) => secure.meddle(seed, &over).await,
+                    None => Ok(()),
+                }
+            };
+            let (followed, changed) = tokio::join!(faults, changes);
+            followed.and(changed)?;
             self.recover(&workload).await?;
+            if let Some(secure) = &secure {
+                secure.refuses_all().await?;
+            }
             self.expire().await
         };
         let worked = tokio::time::timeout(ROUND_TIME_MAX, work).await;
@@ -209,7 +252,7 @@ impl Run {
             Err(_) => Ok(()),
         };
         let read = match (&worked, read) {
-            (Ok(()), Ok(())) => tables.read_all(&workload, &self.seen[0]).await,
+            (Ok(()), Ok(())) => tables.read_all(&workload, &self.seen_by(Who::Tables, 0)).await,
             (_, read) => read,
         };
         let told = match (&worked, &read) {
@@ -219,6 +262,9 @@ impl Run {
         workload.watches_over.store(true, Ordering::Relaxed);
         while let Some(done) = watchers.join_next().await {
             account.merge(done.expect("a watcher does not panic"));
+        }
+        if let Some(secure) = &self.secure {
+            self.counters.merge(&secure.take_counters());
         }
         let explored = {
             let operations: usize = account.histories.values().map(Vec::len).sum();
@@ -293,7 +339,10 @@ impl Run {
                         let environment = self.means.shifted(*shift);
                         let moved = *shift != 0 && environment.is_some();
                         node.environment = environment.unwrap_or_default();
-                        node.start();
+                        match &self.secure {
+                            Some(secure) => secure.starts(at, || node.start()),
+                            None => node.start(),
+                        }
                         self.counters.add("starts with the wall clock an hour off", usize::from(moved));
                     }
                 }
@@ -573,16 +622,18 @@ impl Run {
         let entry = Some(quorate::api::Entry { key: key.clone(), ..Default::default() });
         let ttl = CALM_TTL.try_into().ok();
         let called = Instant::now();
-        let mut node = ClusterClient::new(self.seen[0][self.serving[0]].grpc.clone());
-        let written = node.set(SetRequest { entry, ttl, ..Default::default() }).await;
+        let of = self.seen[0][self.serving[0]].now();
+        let mut node = ClusterClient::new(of.grpc.clone());
+        let written = node.set(of.request(SetRequest { entry, ttl, ..Default::default() })).await;
         written.map_err(|status| format!("writing {key}: {status:?}"))?;
         let must_be_gone = Instant::now() + CALM_TTL + GONE_WITHIN;
         loop {
             let is_late = Instant::now() > must_be_gone;
             let mut seen = Vec::new();
             for node in self.serving.iter().map(|at| &self.seen[0][*at]) {
-                let mut node = ClusterClient::new(node.grpc.clone());
-                let answer = node.get(GetRequest { key: key.clone(), ..Default::default() }).await;
+                let of = node.now();
+                let mut node = ClusterClient::new(of.grpc.clone());
+                let answer = node.get(of.request(GetRequest { key: key.clone(), ..Default::default() })).await;
                 let answer = answer.map_err(|status| format!("reading {key}: {status:?}"))?.into_inner();
                 let is_early = called.elapsed() < CALM_TTL;
                 if answer.entry.is_none() && is_early {

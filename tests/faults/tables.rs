@@ -96,7 +96,8 @@ impl Client<'_> {
         let doors: Vec<Door> = Door::ALL.into_iter().filter(|door| ask.goes_through(*door)).collect();
         let door = doors[self.random.random_range(0..doors.len())];
         let node = self.nodes[self.random.random_range(0..self.nodes.len())].clone();
-        let deadline = Duration::from_millis(self.random.random_range(DEADLINE_MS));
+        let drawn = Duration::from_millis(self.random.random_range(DEADLINE_MS));
+        let deadline = if self.workload.is_calm { 2 * CALM_DEADLINE } else { drawn };
         let said = self.account.ask(self.workload, self.number, of, (&node, door), (&ask, number), deadline).await;
         match &said {
             Ok(TableSaid::NoTable) => self.missed = Some(of),
@@ -125,6 +126,9 @@ impl TableAccount {
         let said = ask_table(node, door, &table, ask, deadline, deadline + DEADLINE_SLACK).await;
         let returned = Some(workload.now());
         self.count(counted(ask, &said));
+        if let (Err(miss), true) = (&said, workload.is_calm) {
+            self.defects.push(format!("{ask:?} of table {table} by {door:?}, without a fault: {miss}"));
+        }
         if let Err(Miss::Defect(what)) = &said {
             self.defects.push(format!("{ask:?} of table {table} by {door:?}: {what}"));
         }
@@ -250,7 +254,7 @@ fn outcome(said: &Result<TableSaid, Miss>) -> Outcome {
         Ok(TableSaid::Declined { version: Some(version), has_value }) => Outcome::Declined { version, has_value },
         Ok(TableSaid::Declined { version: None, has_value }) => Outcome::Looked { has_value },
         Ok(TableSaid::Wrote(None) | TableSaid::Table { .. } | TableSaid::Dropped) => Outcome::Done,
-        Err(Miss::Failed(_)) => Outcome::Failed,
+        Err(Miss::Failed(_) | Miss::Refused(_) | Miss::Revoked(_)) => Outcome::Failed,
         Err(Miss::Unknown(_) | Miss::Defect(_)) => Outcome::Unknown,
     }
 }

@@ -61,6 +61,9 @@ impl Watcher {
                 account.count("watches that went on with a cursor");
             }
             if let Err(miss) = self.watch(node, stays, values, &mut cursor, &mut account).await {
+                if let Miss::Revoked(_) = miss {
+                    account.count("watches whose token was revoked");
+                }
                 if let Miss::Defect(what) = miss {
                     account.defects.push(format!("at {}, a watch: {what}", self.workload.now()));
                 }
@@ -78,16 +81,18 @@ impl Watcher {
         cursor: &mut Bytes,
         account: &mut Account,
     ) -> Result<(), Miss> {
-        let mut node = ClusterClient::new(node.grpc.clone()).max_decoding_message_size(64 << 20);
+        let of = node.now();
+        let mut node = ClusterClient::new(of.grpc.clone()).max_decoding_message_size(64 << 20);
         let keys = Some(Keys::Prefix(format!("{}-", self.workload.name)));
         let request =
             WatchRequest { keys, cursor: cursor.clone(), values, with_list: self.with_list, ..Default::default() };
         let (began, called) = (Instant::now(), self.workload.now());
         let failed = |status: tonic::Status| match status.code() {
             tonic::Code::InvalidArgument => Miss::Defect(format!("it was refused: {}", status.message())),
+            tonic::Code::Unauthenticated => of.judged(Miss::Refused(status.message().to_owned())),
             _ => Miss::Failed(status.message().to_owned()),
         };
-        let answer = tokio::time::timeout(BEGIN_TIME_MAX, node.watch(request)).await;
+        let answer = tokio::time::timeout(BEGIN_TIME_MAX, node.watch(of.request(request))).await;
         let answer = answer.map_err(|_| Miss::Failed("it did not begin".to_owned()))?;
         let mut events = answer.map_err(failed)?.into_inner();
         loop {

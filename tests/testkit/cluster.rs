@@ -14,15 +14,17 @@ use quorate::Client;
 use quorate::api::cluster_client::ClusterClient;
 use quorate::api::node_client::NodeClient;
 use quorate::api::{Health, HealthRequest, HealthResponse, PeerHealth, PeerState};
+use quorate::server::BOOTSTRAP_FILE;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 
 use super::ports;
 pub use super::process::poll;
 use super::process::{Process, command, read, tail};
+use super::tls::{Believes, connected};
 
 /// How long nodes may take until they serve: far more than they need, for a machine that compiles meanwhile.
 pub const START_TIME_MAX: Duration = Duration::from_secs(30);
@@ -224,6 +226,8 @@ pub struct TestNode {
     pub environment: Vec<(String, OsString)>,
     /// A program and its arguments that replaces itself by the node (`exec`).
     pub wrapper: Vec<OsString>,
+    /// How its health is asked for, where it has TLS and authorization. It is asked by the bootstrap token of its data folder.
+    pub tls: Option<Believes>,
     /// The process, from its start until it is awaited.
     pub process: Option<Process>,
 }
@@ -243,6 +247,7 @@ impl TestNode {
             arguments: Vec::new(),
             environment: Vec::new(),
             wrapper: Vec::new(),
+            tls: None,
             process: None,
         }
     }
@@ -383,9 +388,19 @@ impl TestNode {
 
     /// Its health.
     pub async fn health(&self) -> Result<HealthResponse, Status> {
-        let channel = self.endpoint().timeout(HEALTH_TIME_MAX).connect().await;
+        let channel = connected(&self.address(), self.tls.as_ref(), HEALTH_TIME_MAX).await;
         let channel = channel.map_err(|error| Status::unavailable(format!("{error:?}")))?;
-        Ok(NodeClient::new(channel).health(HealthRequest {}).await?.into_inner())
+        let mut request = Request::new(HealthRequest {});
+        if self.tls.is_some() {
+            let bearer = format!("Bearer {}", self.bootstrap_token());
+            request.metadata_mut().insert("authorization", bearer.parse().expect("a token is plain text"));
+        }
+        Ok(NodeClient::new(channel).health(request).await?.into_inner())
+    }
+
+    /// Its token for the first administrator, which is another one after each start. Empty where there is none.
+    pub fn bootstrap_token(&self) -> String {
+        read(&self.files.data_dir.join(BOOTSTRAP_FILE)).trim().to_owned()
     }
 
     /// The value of the metric `name`, which has no labels.

@@ -1,4 +1,4 @@
-//! A client of a node's HTTP port, over HTTP/1.1 or h2c, whose connections stay open.
+//! A client of a node's HTTP port, over HTTP/1.1 or HTTP/2, whose connections stay open.
 //!
 //! Contract: an error says whether any of the request can have left.
 
@@ -10,7 +10,8 @@ use axum::http::{HeaderMap, Request, header};
 use bytes::Bytes;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
+
+use super::tls::{Believes, HTTP_1, HTTP_2, connect};
 
 /// The largest body of an answer.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -27,6 +28,7 @@ pub enum HttpVersion {
 pub struct HttpClient {
     address: Arc<str>,
     version: HttpVersion,
+    tls: Option<Believes>,
     /// Connections that do nothing; of HTTP/2 the one that all requests share.
     idle: Arc<Mutex<Vec<Sender>>>,
 }
@@ -62,7 +64,13 @@ impl HttpAnswer {
 
 impl HttpClient {
     pub fn new(address: &str, version: HttpVersion) -> Self {
-        Self { address: address.into(), version, idle: Arc::default() }
+        Self { address: address.into(), version, tls: None, idle: Arc::default() }
+    }
+
+    /// The same over TLS.
+    #[must_use]
+    pub fn secured(self, tls: Option<Believes>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Sends one request.
@@ -79,7 +87,10 @@ impl HttpClient {
         let mut request = Request::builder().method(method);
         request = match self.version {
             HttpVersion::One => request.uri(path).header(header::HOST, &*self.address),
-            HttpVersion::Two => request.uri(format!("http://{}{path}", self.address)),
+            HttpVersion::Two => {
+                let scheme = if self.tls.is_some() { "https" } else { "http" };
+                request.uri(format!("{scheme}://{}{path}", self.address))
+            }
         };
         for (name, value) in headers {
             request = request.header(*name, value);
@@ -122,8 +133,8 @@ impl HttpClient {
             }
         }
         let not_sent = |error: Error| Unanswered::NotSent(error.to_string());
-        let stream = TcpStream::connect(&*self.address).await.map_err(not_sent)?;
-        stream.set_nodelay(true).map_err(not_sent)?;
+        let protocol = if self.version == HttpVersion::One { HTTP_1 } else { HTTP_2 };
+        let stream = connect(&self.address, self.tls.as_ref(), Some(protocol)).await.map_err(not_sent)?;
         let broken = |error: hyper::Error| not_sent(Error::new(ErrorKind::ConnectionReset, error));
         Ok(match self.version {
             HttpVersion::One => {

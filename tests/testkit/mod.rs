@@ -20,6 +20,7 @@
 //! | `requests` | the library's account of what clients ask and are told, in the checker's terms |
 //! | `streams` | connections that stay open, for `lines` and `redis` |
 //! | `tables` | what clients are told of created tables, in the checker's terms |
+//! | `tls` | how a client speaks TLS, and connections with or without it |
 //! | `tools` | programs of others that tests run |
 //! | `transcript` | what a client and a node say over the Redis protocol, as text |
 //! | `watching` | what a watch was told, and must have been told |
@@ -49,6 +50,7 @@ pub mod random;
 pub mod redis;
 pub mod streams;
 pub mod tables;
+pub mod tls;
 pub mod tools;
 pub mod transcript;
 pub mod watching;

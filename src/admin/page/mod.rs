@@ -26,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Needs;
 use crate::service::Service;
-use crate::wire::method::Access;
 
 use history::{History, SAMPLE_EVERY};
 
@@ -136,7 +135,7 @@ impl Page {
                 changed = states.changed() => changed.ok()?,
             }
             // Whoever was revoked meanwhile sees no more.
-            viewer.enter_at("/events", Access::Read, Needs::Observer).ok()?;
+            viewer.enter_at("/events", Needs::Observer).ok()?;
             let state = states.borrow_and_update().to_string();
             Some((Event::default().event("state").data(state), (states, place, shutdown, viewer)))
         });

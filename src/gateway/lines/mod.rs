@@ -33,7 +33,7 @@ use crate::types::{
     Change, ChangeRequest, Checksum, Condition, Content, IdempotencyToken, Table, TableSettings, Value,
 };
 use crate::wire::failure::FailureReason;
-use crate::wire::method::{Access, Method};
+use crate::wire::method::Method;
 
 use command::{Command, Other};
 
@@ -187,7 +187,7 @@ impl Session {
     fn authenticate(&mut self, token: &str) -> Answer {
         let caller = Caller::of_token(Door::Lines, self.caller.address, token);
         let service = self.service.for_caller(caller);
-        match service.enter_at("AUTH", Access::Read, Needs::Identity) {
+        match service.enter_at("AUTH", Needs::Identity) {
             Ok(()) => {
                 (self.service, self.is_known) = (service, true);
                 Answer::of("ok")

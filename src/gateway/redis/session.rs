@@ -20,7 +20,6 @@ use crate::service::listener::Connection;
 use crate::service::request_metrics::{Door, Outcome};
 use crate::tls;
 use crate::wire::failure::FailureReason;
-use crate::wire::method::Access;
 
 use super::command::{Command, is_word, wrong_count};
 use super::parse::{number, shown};
@@ -110,8 +109,7 @@ impl Session {
         let began = Instant::now();
         let spec = table::find(name);
         let (name, needs) = spec.map_or(("unknown", Needs::Identity), |spec| (spec.name, spec.needs()));
-        // It may have been meant to write.
-        let error = self.gateway.service.enter_at(name, Access::Write, needs).err()?;
+        let error = self.gateway.service.enter_at(name, needs).err()?;
         self.is_known = false;
         let mut observation = self.gateway.service.observe(Door::Redis, None, began);
         observation.end(Outcome::new(error.code(), &error.message));
@@ -131,7 +129,7 @@ impl Session {
         }
         let token = std::str::from_utf8(password).unwrap_or_default();
         let bound = self.gateway.for_caller(Caller::of_token(Door::Redis, self.peer, token));
-        match bound.service.enter_at("auth", Access::Read, Needs::Identity) {
+        match bound.service.enter_at("auth", Needs::Identity) {
             Ok(()) => {
                 self.gateway = bound;
                 None
@@ -258,7 +256,7 @@ impl Session {
                 [word, ..] => return Reply::Error(format!("ERR Syntax error in HELLO option '{}'", shown(word))),
             };
         }
-        if self.gateway.service.enter_at("hello", Access::Read, Needs::Identity).is_err() {
+        if self.gateway.service.enter_at("hello", Needs::Identity).is_err() {
             return Reply::error(
                 "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> \
                  <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",

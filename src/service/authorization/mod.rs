@@ -28,10 +28,10 @@ use crate::service::request_metrics::Door;
 use crate::tls;
 use crate::types::{Key, NodeId, Table, Version};
 use crate::wire::failure::FailureReason;
-use crate::wire::method::{Access, Method};
+use crate::wire::method::Method;
 
 use super::Service;
-use super::error::{ServiceError, nothing_done};
+use super::error::ServiceError;
 
 pub use audit::{Audit, AuditError};
 pub(crate) use caller::Caller;
@@ -80,7 +80,6 @@ struct Known {
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
     pub(super) method: &'static str,
-    access: Access,
     needs: Needs,
     pub(super) target: Target<'a>,
     /// More of it for the audit: the name of each field, and its value.
@@ -89,7 +88,7 @@ pub(super) struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     pub(super) fn of(method: &'static Method, target: Target<'a>) -> Self {
-        Self { method: method.name(), access: method.access(), needs: method.needs(), target, details: &[] }
+        Self { method: method.name(), needs: method.needs(), target, details: &[] }
     }
 
     /// The same, of a caller who needs this.
@@ -139,8 +138,9 @@ impl Authorization {
         Some(format!("it cannot read who may do what since {} s, and {then}: {problem}", age.as_secs()))
     }
 
-    /// Everybody, as far as that is known, for a request that needs this.
-    fn holders(&self, access: Access, needs: Needs) -> Result<Arc<Holders>, ServiceError> {
+    /// Everybody, as far as that is known, for a request that needs this. Whether a write was sent before is not known here: the
+    /// error speaks of this try alone, as NOT_READY does and NOT_APPLIED does not.
+    fn holders(&self, needs: Needs) -> Result<Arc<Holders>, ServiceError> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         // Whoever looks after a cluster without a majority needs its metrics and its status above all.
         let is_of_status = matches!(needs, Needs::Identity | Needs::Observer);
@@ -154,11 +154,11 @@ impl Authorization {
         let starting =
             "nothing was done: this node does not know yet who may do what: ask another node, or in a second";
         let message = if known.as_of.is_some() { &message } else { starting };
-        Err(ServiceError::new(nothing_done(access), message))
+        Err(ServiceError::new(FailureReason::NotReady, message))
     }
 
     /// Whoever `caller` is.
-    fn holder_of(&self, caller: &Caller, access: Access, needs: Needs) -> Result<Arc<Holder>, ServiceError> {
+    fn holder_of(&self, caller: &Caller, needs: Needs) -> Result<Arc<Holder>, ServiceError> {
         let unknown = |why: &str| {
             let message = format!("nothing was done: {why}");
             ServiceError::new(FailureReason::Unauthenticated, &message)
@@ -179,7 +179,7 @@ impl Authorization {
                     unknown("a bootstrap token is that of one node until it starts again: read it from its data folder")
                 })
             }
-            Shown::Token(id, hash) => self.holders(access, needs)?.of_token(id, hash).cloned().ok_or_else(|| {
+            Shown::Token(id, hash) => self.holders(needs)?.of_token(id, hash).cloned().ok_or_else(|| {
                 unknown("the token is not known here: it is wrong, was revoked, or was made less than 2 s ago")
             }),
             Shown::Node(node, facts) => {
@@ -192,7 +192,7 @@ impl Authorization {
                  rights"
             ))),
             Shown::Certificate(facts) => {
-                let holders = self.holders(access, needs)?;
+                let holders = self.holders(needs)?;
                 let found = caller::clients_of(facts, &self.cluster).find_map(|name| holders.of_certificate(name));
                 found.cloned().ok_or_else(|| {
                     unknown("the client certificate has no rights: an administrator gives some (quorate token create --certificate)")
@@ -203,7 +203,7 @@ impl Authorization {
 
     /// Whether `caller` may do what is asked for. A refusal is counted, and stands in the audit.
     fn check(&self, caller: &Caller, asked: Asked<'_>) -> Result<Arc<Holder>, ServiceError> {
-        let (holder, error) = match self.holder_of(caller, asked.access, asked.needs) {
+        let (holder, error) = match self.holder_of(caller, asked.needs) {
             Ok(holder) if allows(&holder.grants, asked.needs, asked.target) => return Ok(holder),
             Ok(holder) => {
                 let error = denied(&holder, asked);
@@ -239,7 +239,7 @@ impl UntoldWrite {
         let Some(authorization) = &self.service.authorization else { return };
         let Some(audit) = &authorization.audit else { return };
         let (caller, method) = (&self.service.caller, self.method);
-        let holder = authorization.holder_of(caller, method.access(), method.needs()).ok();
+        let holder = authorization.holder_of(caller, method.needs()).ok();
         let target = Target::Key(&self.table, self.key.user_bytes());
         audit.write(caller, holder.as_deref(), Asked::of(method, target), outcome);
     }
@@ -302,22 +302,18 @@ impl Service {
     /// Lets a caller in who is known, and has what `method` needs, but for rights on keys: those are looked at where the keys
     /// are known. An unknown method is for those who are known.
     pub(crate) fn enter(&self, method: Option<&'static Method>) -> Result<(), ServiceError> {
-        // It may have been meant to write.
-        let (name, access) = method.map_or(("unknown", Access::Write), |method| (method.name(), method.access()));
-        self.enter_at(name, access, method.map_or(Needs::Identity, Method::needs))
+        self.enter_at(method.map_or("unknown", Method::name), method.map_or(Needs::Identity, Method::needs))
     }
 
     /// The same for what is no method of the table.
-    pub(crate) fn enter_at(&self, method: &'static str, access: Access, needs: Needs) -> Result<(), ServiceError> {
+    pub(crate) fn enter_at(&self, method: &'static str, needs: Needs) -> Result<(), ServiceError> {
         let Some(authorization) = &self.authorization else { return Ok(()) };
         let needs = match needs {
             Needs::Nothing => return Ok(()),
             Needs::Keys(_) => Needs::Identity,
             needs => needs,
         };
-        authorization
-            .check(&self.caller, Asked { method, access, needs, target: Target::Cluster, details: &[] })
-            .map(drop)
+        authorization.check(&self.caller, Asked { method, needs, target: Target::Cluster, details: &[] }).map(drop)
     }
 
     /// Whether the caller may do this. Each operation asks before anything else.
@@ -330,14 +326,14 @@ impl Service {
     /// known who calls, or no longer.
     pub(super) fn may(&self, method: &'static Method, target: Target<'_>) -> Result<bool, ServiceError> {
         let Some(authorization) = &self.authorization else { return Ok(true) };
-        let holder = authorization.holder_of(&self.caller, method.access(), method.needs())?;
+        let holder = authorization.holder_of(&self.caller, method.needs())?;
         Ok(allows(&holder.grants, method.needs(), target))
     }
 
     /// Whether the caller has this, where it may do without. Nothing is counted.
     pub(crate) fn has(&self, needs: Needs) -> bool {
         let Some(authorization) = &self.authorization else { return true };
-        let holder = authorization.holder_of(&self.caller, Access::Read, needs);
+        let holder = authorization.holder_of(&self.caller, needs);
         holder.is_ok_and(|holder| allows(&holder.grants, needs, Target::Cluster))
     }
 
@@ -446,9 +442,11 @@ mod tests {
             (now.checked_sub(KNOWN_FOR).map(|then| then + Duration::from_secs(5)), Ok(())),
             (now.checked_sub(KNOWN_FOR + Duration::from_secs(1)), Err(FailureReason::NotReady)),
         ] {
-            let token = token(&authorization, &["read"], as_of);
-            let read = authorization.check(&caller(&token), asked(&GET)).map(drop);
-            assert_eq!(read.map_err(|error| error.failure.reason), expected, "{as_of:?}");
+            let token = token(&authorization, &["write"], as_of);
+            for method in [&GET, &SET] {
+                let ended = authorization.check(&caller(&token), asked(method)).map(drop);
+                assert_eq!(ended.map_err(|error| error.failure.reason), expected, "{method:?} {as_of:?}");
+            }
             let state = authorization.check(&caller(&token), Asked::of(&NODE_HEALTH, Target::Cluster));
             assert_eq!(state.is_ok(), as_of.is_some(), "{as_of:?}");
             assert!(authorization.problem().unwrap().contains("no quorum"));

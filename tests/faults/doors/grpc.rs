@@ -9,9 +9,9 @@ use quorate::api::cluster_client::ClusterClient;
 use quorate::api::condition::Condition as Arm;
 use quorate::types::Condition;
 use quorate::wire::failure::{Failure, FailureReason};
-use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Code, Status};
 
+use super::Node;
 use crate::asking::{
     DEADLINE_SLACK, Kind, Miss, Page, Wish, content, ttl_of, value_in, value_of_request, version_in, versions,
 };
@@ -22,9 +22,9 @@ pub(super) fn takes(ask: &Ask) -> bool {
     !names_several && !matches!(ask, Ask::List { .. })
 }
 
-pub(super) async fn call(node: &Channel, wish: &Wish, deadline: Duration) -> Result<Outcome, Miss> {
+pub(super) async fn call(of: &Node, wish: &Wish, deadline: Duration) -> Result<Outcome, Miss> {
     let Wish { key, kind, ask, number, is_resend, .. } = wish;
-    let mut node = ClusterClient::new(node.clone());
+    let mut node = ClusterClient::new(of.grpc.clone());
     let (key, value, resend) = (key.clone(), value_of_request(*number), *is_resend);
     let (condition, request_id) = match ask {
         Ask::SetIf { condition, .. } => (Some(condition_of(condition)), request_id(*number)),
@@ -39,7 +39,7 @@ pub(super) async fn call(node: &Channel, wish: &Wish, deadline: Duration) -> Res
                 request.set_consistency(api::Consistency::One);
                 request.at_least = at_least.as_ref().map(|version| versions().encode(version));
             }
-            let answer = node.get(within(request, deadline)).await;
+            let answer = node.get(of.within(request, deadline)).await;
             let api::GetResponse { entry, version, ttl, .. } =
                 answer.map_err(|status| miss(&status, wish))?.into_inner();
             return Ok(Outcome::Saw { value: value_in(entry.as_ref(), ttl, *kind)?, version: version_in(&version)? });
@@ -49,20 +49,20 @@ pub(super) async fn call(node: &Channel, wish: &Wish, deadline: Duration) -> Res
             let since = since.as_ref().map(|version| versions().encode(version));
             let delta = *delta;
             let request = api::AddRequest { key, delta, since, request_id, resend, ..Default::default() };
-            node.add(within(request, deadline)).await.map(|answer| {
+            node.add(of.within(request, deadline)).await.map(|answer| {
                 let api::AddResponse { value, version } = answer.into_inner();
                 (Some(value), version)
             })
         }
         _ if is_deletion => {
             let request = api::DeleteRequest { key, condition, request_id, resend, ..Default::default() };
-            node.delete(within(request, deadline)).await.map(|answer| (None, answer.into_inner().version))
+            node.delete(of.within(request, deadline)).await.map(|answer| (None, answer.into_inner().version))
         }
         _ => {
             let entry = Some(api::Entry { key, content: Some(content(value, *kind)) });
             let ttl = ttl_of(*number, *kind).and_then(|ttl| ttl.try_into().ok());
             let request = api::SetRequest { entry, condition, ttl, request_id, resend, ..Default::default() };
-            node.set(within(request, deadline)).await.map(|answer| (None, answer.into_inner().version))
+            node.set(of.within(request, deadline)).await.map(|answer| (None, answer.into_inner().version))
         }
     };
     match written {
@@ -79,18 +79,19 @@ pub(super) async fn call(node: &Channel, wish: &Wish, deadline: Duration) -> Res
 
 /// The pages of a list, each with the time that `now` says once it is there. The list may end with a failure.
 pub(crate) async fn list(
-    node: &Channel,
+    of: &Node,
     request: api::ListRequest,
     kind_of: impl Fn(&str) -> Kind,
     now: impl Fn() -> u64,
     deadline: Duration,
 ) -> (Vec<(Page, u64)>, Result<(), Miss>) {
+    let of = &of.now();
     let mut pages = Vec::new();
     let values = request.values;
     let listing = async {
-        let mut node = ClusterClient::new(node.clone()).max_decoding_message_size(64 << 20);
+        let mut node = ClusterClient::new(of.grpc.clone()).max_decoding_message_size(64 << 20);
         let failed = |status: Status| Miss::Failed(said(&status));
-        let mut listed = node.list(within(request, deadline)).await.map_err(failed)?.into_inner();
+        let mut listed = node.list(of.within(request, deadline)).await.map_err(failed)?.into_inner();
         let mut last: Option<String> = None;
         while let Some(api::ListResponse { entries, next }) = listed.message().await.map_err(failed)? {
             let mut named = Vec::new();
@@ -121,12 +122,6 @@ pub(crate) async fn list(
         Err(_) => Err(Miss::Failed("no page in time".to_owned())),
     };
     (pages, ended)
-}
-
-pub(super) fn within<T>(message: T, deadline: Duration) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(deadline);
-    request
 }
 
 fn request_id(number: u64) -> bytes::Bytes {
@@ -160,6 +155,9 @@ pub(super) fn said(status: &Status) -> String {
 
 fn miss(status: &Status, wish: &Wish) -> Miss {
     let text = said(status);
+    if is_refusal(status) {
+        return Miss::Refused(text);
+    }
     match Failure::from_status(status).map(|failure| failure.reason) {
         Some(FailureReason::NotApplied) if wish.is_resend => {
             Miss::Defect(format!("a request that was sent before is told as not applied: {text}"))
@@ -170,6 +168,12 @@ fn miss(status: &Status, wish: &Wish) -> Miss {
         _ if wish.ask.is_read() || never_left(status) => Miss::Failed(text),
         _ => Miss::Unknown(text),
     }
+}
+
+/// Whether the node does not know who asks.
+pub(super) fn is_refusal(status: &Status) -> bool {
+    let reason = Failure::from_status(status).map(|failure| failure.reason);
+    status.code() == Code::Unauthenticated && reason == Some(FailureReason::Unauthenticated)
 }
 
 /// Whether no process listened at the node's port.

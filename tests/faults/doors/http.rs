@@ -8,7 +8,7 @@ use quorate::api::entry::Content;
 use quorate::types::{Condition, Version};
 use serde_json::Value as Json;
 
-use super::{Response, missed};
+use super::{Node, Response, missed};
 use crate::asking::{Miss, Wish, content, read_value, ttl_of, value_of_request, version_in, versions};
 use crate::testkit::http::{HttpAnswer, HttpClient};
 use crate::testkit::requests::{Ask, Outcome};
@@ -20,13 +20,13 @@ pub(super) fn takes(ask: &Ask) -> bool {
     }
 }
 
-pub(super) async fn call(node: &HttpClient, wish: &Wish, deadline: Duration) -> Result<Response, Miss> {
+pub(super) async fn call(of: &Node, node: &HttpClient, wish: &Wish, deadline: Duration) -> Result<Response, Miss> {
     let Wish { key, kind, ask, number, .. } = wish;
     // Both paths of a key, in turn.
     let is_short = number.is_multiple_of(2) && !matches!(ask, Ask::Add { .. });
     let path = if is_short { format!("/{key}") } else { format!("/v1/tables/default/keys/{key}") };
     let mut path = format!("{path}?timeout={}ms", deadline.as_millis());
-    let (mut headers, mut body) = (Vec::new(), Bytes::new());
+    let (mut headers, mut body): (Vec<_>, _) = (of.header().into_iter().collect(), Bytes::new());
     let method = match ask {
         Ask::Get => "GET",
         Ask::Delete | Ask::SetIf { deletes: true, .. } => "DELETE",
@@ -124,6 +124,7 @@ fn unfit(answer: &HttpAnswer, wish: &Wish) -> Miss {
         (503, Some("not-applied" | "no-quorum" | "not-ready"))
         | (429, Some("overloaded"))
         | (408, Some("slow-body")) => Miss::Failed(text),
+        (401, Some("unauthenticated")) => Miss::Refused(text),
         (500, Some("internal")) if problem["reason"] != "DAMAGED" => {
             if wish.ask.is_read() {
                 Miss::Failed(text)

@@ -3,9 +3,8 @@
 use quorate::api::entry::Content;
 use quorate::types::Condition;
 
-use super::missed;
+use super::{Node, missed};
 use crate::asking::{Kind, Miss, Wish, content, read_value, ttl_of, value_of_request};
-use crate::testkit::lines::LineClient;
 use crate::testkit::requests::{Ask, Outcome};
 
 pub(super) fn takes(ask: &Ask, kind: Kind) -> bool {
@@ -18,7 +17,7 @@ pub(super) fn takes(ask: &Ask, kind: Kind) -> bool {
     }
 }
 
-pub(super) async fn call(node: &LineClient, wish: &Wish) -> Result<Outcome, Miss> {
+pub(super) async fn call(node: &Node, wish: &Wish) -> Result<Outcome, Miss> {
     let Wish { key, kind, ask, number, .. } = wish;
     let line = match ask {
         Ask::Get => format!("GET default {key}"),
@@ -32,7 +31,7 @@ pub(super) async fn call(node: &LineClient, wish: &Wish) -> Result<Outcome, Miss
             format!("{word} default {key} {text}{expire}")
         }
     };
-    let answer = node.send(&line).await.map_err(|why| missed(why, ask))?;
+    let answer = node.lines.send_as(&line, node.token()).await.map_err(|why| missed(why, ask))?;
     match (answer.as_str(), ask) {
         ("ok", Ask::Set) => Ok(Outcome::Done),
         ("ok", Ask::Delete | Ask::SetIf { .. }) => Ok(Outcome::Either),
@@ -48,6 +47,8 @@ pub(super) fn told(text: &str, ask: &Ask) -> Miss {
     let is_failed_read = ask.is_read() && begins("failed: ");
     if is_failed_read || begins("not applied: ") || begins("no quorum: ") || begins("not ready: ") {
         Miss::Failed(text.to_owned())
+    } else if begins("unauthenticated: ") {
+        Miss::Refused(text.to_owned())
     } else if begins("outcome unknown: ") || begins("failed: ") {
         Miss::Unknown(text.to_owned())
     } else {

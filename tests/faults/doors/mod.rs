@@ -10,15 +10,19 @@ mod lines;
 mod redis;
 mod tables;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::transport::{Channel, Endpoint};
+use tonic::Request;
+use tonic::transport::Channel;
 
 use crate::asking::{Kind, Miss, Wish, is_text};
+use crate::pass::{Issued, Pass};
 use crate::testkit::http::{HttpClient, HttpVersion, Unanswered};
 use crate::testkit::lines::LineClient;
 use crate::testkit::redis::RedisClient;
 use crate::testkit::requests::{Ask, Outcome};
+use crate::testkit::tls::{self, Believes};
 
 pub(crate) use grpc::list;
 pub(crate) use tables::{KEY, TableAsk, TableSaid, ask_table};
@@ -41,6 +45,17 @@ pub(crate) struct Node {
     http2: HttpClient,
     lines: LineClient,
     redis: RedisClient,
+    /// Where the token comes from, if the node asks who calls.
+    pass: Option<Pass>,
+    /// The token of one request.
+    token: Option<Arc<Issued>>,
+}
+
+/// How clients are secured: whom they believe, and their token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Security<'a> {
+    pub(crate) tls: &'a Believes,
+    pub(crate) pass: &'a Pass,
 }
 
 /// The ports of a node that are no gRPC.
@@ -66,16 +81,69 @@ impl From<Outcome> for Response {
 }
 
 impl Node {
-    pub(crate) fn new(address: &str, ports: Ports) -> Self {
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("it is well formed");
+    pub(crate) fn new(address: &str, ports: Ports, security: Option<Security<'_>>) -> Self {
         let local = |port: u16| format!("127.0.0.1:{port}");
         let http = local(ports.http);
+        let tls = security.map(|security| security.tls.clone());
         Self {
-            grpc: endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy(),
-            http1: HttpClient::new(&http, HttpVersion::One),
-            http2: HttpClient::new(&http, HttpVersion::Two),
-            lines: LineClient::new(&local(ports.lines)),
-            redis: RedisClient::new(&local(ports.redis)),
+            grpc: tls::channel(address, tls.as_ref(), Duration::from_secs(1)),
+            http1: HttpClient::new(&http, HttpVersion::One).secured(tls.clone()),
+            http2: HttpClient::new(&http, HttpVersion::Two).secured(tls.clone()),
+            lines: LineClient::new(&local(ports.lines)).secured(tls.clone()),
+            redis: RedisClient::new(&local(ports.redis)).secured(tls),
+            pass: security.map(|security| security.pass.clone()),
+            token: None,
+        }
+    }
+
+    /// The same for clients with another token. Connections of lines and the Redis protocol have one each.
+    pub(crate) fn with_pass(&self, pass: &Pass) -> Self {
+        let (lines, redis) = (self.lines.fresh(), self.redis.fresh());
+        Self { lines, redis, pass: Some(pass.clone()), ..self.clone() }
+    }
+
+    /// The same with the token that the clients have now, for one request.
+    pub(crate) fn now(&self) -> Self {
+        Self { token: self.pass.as_ref().and_then(Pass::now), ..self.clone() }
+    }
+
+    /// The token.
+    fn token(&self) -> Option<&str> {
+        self.token.as_ref().map(|token| token.text())
+    }
+
+    /// A request over gRPC, with the token.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(bearer) = self.bearer() {
+            request.metadata_mut().insert("authorization", bearer.parse().expect("a token is plain text"));
+        }
+        request
+    }
+
+    /// The same with a deadline.
+    fn within<T>(&self, message: T, deadline: Duration) -> Request<T> {
+        let mut request = self.request(message);
+        request.set_timeout(deadline);
+        request
+    }
+
+    fn bearer(&self) -> Option<String> {
+        self.token().map(|token| format!("Bearer {token}"))
+    }
+
+    /// The header of HTTP that has the token.
+    fn header(&self) -> Option<(&'static str, String)> {
+        Some(("authorization", self.bearer()?))
+    }
+
+    /// The miss of a request that was sent with this token: a node refuses nobody that it does not ask, and says so of a token
+    /// that was revoked.
+    pub(crate) fn judged(&self, miss: Miss) -> Miss {
+        match miss {
+            Miss::Refused(why) if self.pass.is_none() => Miss::Defect(why),
+            Miss::Refused(why) if self.token.as_ref().is_some_and(|token| token.is_going()) => Miss::Revoked(why),
+            other => other,
         }
     }
 }
@@ -119,17 +187,18 @@ impl Door {
 
 /// Sends one request to `node`, and waits for the timeout at most.
 pub(crate) async fn ask(node: &Node, wish: &Wish, deadline: Duration, timeout: Duration) -> Result<Response, Miss> {
+    let node = &node.now();
     let call = async {
         match wish.door {
-            Door::Grpc => grpc::call(&node.grpc, wish, deadline).await.map(Response::from),
-            Door::Http1 => http::call(&node.http1, wish, deadline).await,
-            Door::Http2 => http::call(&node.http2, wish, deadline).await,
-            Door::Lines => lines::call(&node.lines, wish).await.map(Response::from),
-            Door::Redis => redis::call(&node.redis, wish).await.map(Response::from),
+            Door::Grpc => grpc::call(node, wish, deadline).await.map(Response::from),
+            Door::Http1 => http::call(node, &node.http1, wish, deadline).await,
+            Door::Http2 => http::call(node, &node.http2, wish, deadline).await,
+            Door::Lines => lines::call(node, wish).await.map(Response::from),
+            Door::Redis => redis::call(node, wish).await.map(Response::from),
         }
     };
     match tokio::time::timeout(timeout, call).await {
-        Ok(answer) => answer,
+        Ok(answer) => answer.map_err(|miss| node.judged(miss)),
         Err(_) => Err(Miss::Unknown(format!("no answer within {timeout:?}"))),
     }
 }

@@ -3,9 +3,9 @@
 use quorate::api::entry::Content;
 use quorate::types::Condition;
 
-use super::missed;
+use super::{Node, missed};
 use crate::asking::{Kind, Miss, Wish, content, read_value, ttl_of, value_of_request, version_in, versions};
-use crate::testkit::redis::{RedisAnswer, RedisClient};
+use crate::testkit::redis::RedisAnswer;
 use crate::testkit::requests::{Ask, Outcome};
 
 pub(super) fn takes(ask: &Ask, number: u64, kind: Kind) -> bool {
@@ -18,7 +18,7 @@ pub(super) fn takes(ask: &Ask, number: u64, kind: Kind) -> bool {
     }
 }
 
-pub(super) async fn call(node: &RedisClient, wish: &Wish) -> Result<Outcome, Miss> {
+pub(super) async fn call(node: &Node, wish: &Wish) -> Result<Outcome, Miss> {
     let Wish { key, kind, ask, number, .. } = wish;
     let with_version = number.is_multiple_of(2);
     let value = match content(value_of_request(*number), *kind) {
@@ -44,7 +44,7 @@ pub(super) async fn call(node: &RedisClient, wish: &Wish) -> Result<Outcome, Mis
         words.extend([b"PX".to_vec(), ttl.as_millis().to_string().into()]);
     }
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-    let answer = node.send(&words).await.map_err(|why| missed(why, ask))?;
+    let answer = node.redis.send_as(&words, node.token()).await.map_err(|why| missed(why, ask))?;
     understood(answer, wish)
 }
 
@@ -83,6 +83,8 @@ fn told(text: String, ask: &Ask) -> Result<Outcome, Miss> {
     let word = text.split(' ').next().unwrap_or_default();
     match word {
         "NOTAPPLIED" | "NOQUORUM" | "NOTREADY" => Err(Miss::Failed(text)),
+        // A token is not taken, or no longer.
+        "WRONGPASS" | "NOAUTH" => Err(Miss::Refused(text)),
         "OUTCOMEUNKNOWN" if !ask.is_read() => Err(Miss::Unknown(text)),
         "ERR" if matches!(ask, Ask::Add { .. }) && text.contains("not an integer or out of range") => {
             Ok(Outcome::Looked { has_value: true })

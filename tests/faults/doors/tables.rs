@@ -11,11 +11,10 @@ use quorate::wire::failure::{Failure, FailureReason};
 use serde_json::Value as Json;
 use tonic::Status;
 
-use super::grpc::{declined, never_left, said, within};
+use super::grpc::{declined, is_refusal, never_left, said};
 use super::{Door, Node, missed};
 use crate::asking::{Miss, version_in, versions};
 use crate::testkit::http::{HttpAnswer, HttpClient};
-use crate::testkit::lines::LineClient;
 use crate::testkit::requests::Ask;
 
 /// The one key of each table.
@@ -77,17 +76,18 @@ pub(crate) async fn ask_table(
     deadline: Duration,
     timeout: Duration,
 ) -> Result<TableSaid, Miss> {
+    let node = &node.now();
     let call = async {
         match door {
             Door::Grpc => over_grpc(node, table, ask, deadline).await,
-            Door::Http1 => over_http(&node.http1, table, ask, deadline).await,
-            Door::Http2 => over_http(&node.http2, table, ask, deadline).await,
-            Door::Lines => over_lines(&node.lines, table, ask).await,
+            Door::Http1 => over_http(node, &node.http1, table, ask, deadline).await,
+            Door::Http2 => over_http(node, &node.http2, table, ask, deadline).await,
+            Door::Lines => over_lines(node, table, ask).await,
             Door::Redis => unreachable!("it serves one table"),
         }
     };
     match tokio::time::timeout(timeout, call).await {
-        Ok(answer) => answer,
+        Ok(answer) => answer.map_err(|miss| node.judged(miss)),
         Err(_) => Err(open(ask, format!("no answer within {timeout:?}"))),
     }
 }
@@ -108,18 +108,18 @@ async fn over_grpc(node: &Node, table: &str, ask: &TableAsk, deadline: Duration)
     let answer = match ask {
         TableAsk::Create => {
             let request = api::TableCreateRequest { name, if_missing: true, ..Default::default() };
-            tables.create(within(request, deadline)).await.map(|answer| {
+            tables.create(node.within(request, deadline)).await.map(|answer| {
                 let api::TableCreateResponse { table, created } = answer.into_inner();
                 Ok(TableSaid::Table { id: table.map(|table| TableId(table.id)), is_new: created })
             })
         }
         TableAsk::Drop => {
             let request = api::TableDropRequest { name };
-            tables.drop(within(request, deadline)).await.map(|_| Ok(TableSaid::Dropped))
+            tables.drop(node.within(request, deadline)).await.map(|_| Ok(TableSaid::Dropped))
         }
         TableAsk::Get => {
             let request = api::GetRequest { key: KEY.to_owned(), table, ..Default::default() };
-            cluster.get(within(request, deadline)).await.map(|answer| {
+            cluster.get(node.within(request, deadline)).await.map(|answer| {
                 let api::GetResponse { entry, version, .. } = answer.into_inner();
                 let content = entry.and_then(|entry| entry.content);
                 let value = match content {
@@ -142,7 +142,7 @@ async fn over_grpc(node: &Node, table: &str, ask: &TableAsk, deadline: Duration)
             };
             let entry = Some(api::Entry { key: KEY.to_owned(), content });
             let request = api::SetRequest { entry, table, condition, ..Default::default() };
-            let answer = cluster.set(within(request, deadline)).await;
+            let answer = cluster.set(node.within(request, deadline)).await;
             answer.map(|answer| Ok(TableSaid::Wrote(Some(version_in(&answer.into_inner().version)?))))
         }
     };
@@ -154,6 +154,9 @@ fn failed_over_grpc(status: &Status, ask: &TableAsk) -> Result<TableSaid, Miss> 
         return Ok(TableSaid::Declined { version: Some(version_in(&version)?), has_value });
     }
     let text = said(status);
+    if is_refusal(status) {
+        return Err(Miss::Refused(text));
+    }
     match Failure::from_status(status).map(|failure| failure.reason) {
         Some(FailureReason::NoSuchTable) => Ok(TableSaid::NoTable),
         Some(FailureReason::NotApplied | FailureReason::NotReady) => Err(Miss::Failed(text)),
@@ -165,7 +168,13 @@ fn failed_over_grpc(status: &Status, ask: &TableAsk) -> Result<TableSaid, Miss> 
     }
 }
 
-async fn over_http(node: &HttpClient, table: &str, ask: &TableAsk, deadline: Duration) -> Result<TableSaid, Miss> {
+async fn over_http(
+    of: &Node,
+    node: &HttpClient,
+    table: &str,
+    ask: &TableAsk,
+    deadline: Duration,
+) -> Result<TableSaid, Miss> {
     let table = format!("/v1/tables/{table}");
     let (method, path) = match ask {
         TableAsk::Create => ("PUT", table),
@@ -174,7 +183,7 @@ async fn over_http(node: &HttpClient, table: &str, ask: &TableAsk, deadline: Dur
         TableAsk::Set(_) | TableAsk::SetIf(..) => ("PUT", format!("{table}/keys/{KEY}")),
     };
     let path = format!("{path}?timeout={}ms", deadline.as_millis());
-    let (mut headers, mut body) = (Vec::new(), Bytes::new());
+    let (mut headers, mut body): (Vec<_>, _) = (of.header().into_iter().collect(), Bytes::new());
     if let TableAsk::Set(value) | TableAsk::SetIf(_, value) = ask {
         headers.push(("content-type", "text/plain".to_owned()));
         body = value.to_string().into();
@@ -209,6 +218,7 @@ fn understood_over_http(answer: &HttpAnswer, ask: &TableAsk) -> Result<TableSaid
         _ => {
             let text = format!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body));
             Err(match (answer.status, kind) {
+                (401, Some("unauthenticated")) => Miss::Refused(text),
                 (503, Some("not-applied" | "no-quorum" | "not-ready")) | (429, Some("overloaded")) => {
                     Miss::Failed(text)
                 }
@@ -220,7 +230,7 @@ fn understood_over_http(answer: &HttpAnswer, ask: &TableAsk) -> Result<TableSaid
     }
 }
 
-async fn over_lines(node: &LineClient, table: &str, ask: &TableAsk) -> Result<TableSaid, Miss> {
+async fn over_lines(node: &Node, table: &str, ask: &TableAsk) -> Result<TableSaid, Miss> {
     let line = match ask {
         TableAsk::Create => format!("CREATE {table}"),
         TableAsk::Get => format!("GET {table} {KEY}"),
@@ -228,7 +238,7 @@ async fn over_lines(node: &LineClient, table: &str, ask: &TableAsk) -> Result<Ta
         TableAsk::Drop | TableAsk::SetIf(..) => unreachable!("no line says so"),
     };
     let as_key = if ask.is_read() { Ask::Get } else { Ask::Set };
-    let answer = node.send(&line).await.map_err(|why| missed(why, &as_key))?;
+    let answer = node.lines.send_as(&line, node.token()).await.map_err(|why| missed(why, &as_key))?;
     match (answer.as_str(), ask) {
         ("missing table", _) => Ok(TableSaid::NoTable),
         ("created", TableAsk::Create) => Ok(TableSaid::Table { id: None, is_new: true }),

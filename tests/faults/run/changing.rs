@@ -83,7 +83,7 @@ impl Changing {
         numbers: Arc<AtomicU64>,
         porcupine: Option<Porcupine>,
     ) -> Result<Self, String> {
-        let mut run = Run::prepare(name, (PLACES, MEMBERS_MIN), origin, numbers, porcupine).await;
+        let mut run = Run::prepare(name, (PLACES, MEMBERS_MIN), false, origin, numbers, porcupine).await;
         run.serving = (0..MEMBERS_MIN).collect();
         let mut changing = Self { run, replica_count: MEMBERS_MIN, deck: Vec::new() };
         for at in changing.run.serving.clone() {
@@ -111,6 +111,7 @@ impl Changing {
             numbers: Arc::clone(&self.run.numbers),
             over: AtomicBool::new(false),
             watches_over: AtomicBool::new(false),
+            is_calm: false,
         });
         let mut clients = JoinSet::new();
         for client in 0..random.random_range(8..=16) {
