@@ -428,7 +428,7 @@ impl Request {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Clock => "clock",
+            Self::Clock | Self::TakeClock { .. } => "clock",
             Self::Get { .. } => "get",
             Self::Store { .. } => "store",
             Self::Prepare { .. } => "prepare",
