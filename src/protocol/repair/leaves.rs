@@ -23,37 +23,11 @@ use crate::protocol::replica::Replica;
 use crate::protocol::sums::{LEAF_BITS, PARTS, Part, Sum, mark_of};
 use crate::types::{Digest, Key, NodeIndex, Removed, Slot, SlotRange, SlotRecord, SlotsPage};
 
+pub use super::slot_table::RecordCounts;
 use super::slot_table::{SlotLeaves, SlotTable};
 
 /// The last of all slots.
 const LAST: Slot = Slot(u16::MAX);
-
-/// How many records a node holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct RecordCounts {
-    /// All of them.
-    pub records: u64,
-    /// Those that are deletions.
-    pub tombstones: u64,
-}
-
-impl RecordCounts {
-    fn add(&mut self, digest: &Digest) {
-        self.records += 1;
-        self.tombstones += u64::from(!digest.is_value);
-    }
-
-    fn subtract(&mut self, other: Self) {
-        self.records = self.records.saturating_sub(other.records);
-        self.tombstones = self.tombstones.saturating_sub(other.tombstones);
-    }
-
-    fn of(digest: &Digest) -> Self {
-        let mut counts = Self::default();
-        counts.add(digest);
-        counts
-    }
-}
 
 /// A place between two records, in the order of slots and then of keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

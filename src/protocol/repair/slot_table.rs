@@ -7,14 +7,39 @@
 use std::hash::{Hash, Hasher};
 
 use crate::protocol::sums::PARTS;
-use crate::types::Slot;
-
-use super::leaves::RecordCounts;
+use crate::types::{Digest, Slot};
 
 /// The slots of one group have numbers that begin with the same bits.
 const GROUP_BITS: u32 = 8;
 const GROUP_SLOTS: usize = 1 << GROUP_BITS;
 const GROUPS: usize = Slot::COUNT / GROUP_SLOTS;
+
+/// How many records a node holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RecordCounts {
+    /// All of them.
+    pub records: u64,
+    /// Those that are deletions.
+    pub tombstones: u64,
+}
+
+impl RecordCounts {
+    pub(super) fn add(&mut self, digest: &Digest) {
+        self.records += 1;
+        self.tombstones += u64::from(!digest.is_value);
+    }
+
+    pub(super) fn subtract(&mut self, other: Self) {
+        self.records = self.records.saturating_sub(other.records);
+        self.tombstones = self.tombstones.saturating_sub(other.tombstones);
+    }
+
+    pub(super) fn of(digest: &Digest) -> Self {
+        let mut counts = Self::default();
+        counts.add(digest);
+        counts
+    }
+}
 
 /// The sums over the records of a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

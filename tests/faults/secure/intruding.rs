@@ -50,7 +50,7 @@ enum Intruder {
 pub(super) enum Told {
     Refused,
     /// The node is away, or not ready.
-    Nothing(String),
+    Nothing,
     /// What a node must not say.
     Wrong(String),
 }
@@ -79,7 +79,7 @@ impl Secure {
                 match self.try_revoked(at, door, revoked).await {
                     Told::Refused => {}
                     // Nothing is known of how long the node has been away.
-                    Told::Nothing(_) => reaches = None,
+                    Told::Nothing => reaches = None,
                     Told::Wrong(what) => {
                         let since = reaches.map(|reaches| called.saturating_duration_since(reaches.max(revoked.at)));
                         if since.is_some_and(|since| since > REFUSED_WITHIN + LATE_MAX) {
@@ -158,14 +158,14 @@ impl Secure {
         let node = Node::new(&place.address, place.ports, Some(Security { tls: &foreign, pass }));
         match self.ask_at(&node, door, STRANGE).await {
             Ok(said) => Told::Wrong(format!("node {at} serves {door:?} with a certificate of another CA: {said:?}")),
-            Err(miss) => Told::Nothing(miss.to_string()),
+            Err(_) => Told::Nothing,
         }
     }
 
     async fn try_with(&self, at: usize, door: Door, pass: &Pass, key: &str) -> Told {
         match self.ask_at(&self.node(at, pass), door, key).await {
             Err(Miss::Refused(_) | Miss::Revoked(_)) => Told::Refused,
-            Err(miss @ (Miss::Failed(_) | Miss::Unknown(_))) => Told::Nothing(miss.to_string()),
+            Err(Miss::Failed(_) | Miss::Unknown(_)) => Told::Nothing,
             Err(miss @ Miss::Defect(_)) => Told::Wrong(format!("an intruder at node {at} by {door:?}: {miss}")),
             Ok(said) => Told::Wrong(format!("an intruder at node {at} by {door:?} is answered with {said:?}")),
         }
@@ -220,7 +220,7 @@ async fn until_refused(within: Duration, mut attempt: impl AsyncFnMut() -> Told)
     loop {
         match attempt().await {
             Told::Refused => return Ok(()),
-            Told::Nothing(_) if unanswered < 10 => unanswered += 1,
+            Told::Nothing if unanswered < 10 => unanswered += 1,
             Told::Wrong(_) if began.elapsed() < within => {}
             told => return Err(format!("{told:?} after {:?}", began.elapsed())),
         }
