@@ -326,7 +326,9 @@ impl EventLoop {
                         Sender::Opened(peer) => Some(*peer),
                         Sender::Accepted(link) => link.peer(),
                     };
-                    from.into_iter().for_each(|from| self.traced.told(from, note));
+                    if let Some(from) = from {
+                        self.traced.told(from, note);
+                    }
                 }
                 for mut message in messages {
                     let from = match &sender {
@@ -455,7 +457,9 @@ impl EventLoop {
         };
         let note = self.traced.sent(to, &peer.id, &message);
         let sent = outbox.map_or(Sent::Closed, |outbox| {
-            note.into_iter().for_each(|note| outbox.trace(note));
+            if let Some(note) = note {
+                outbox.trace(note);
+            }
             outbox.send(to_incarnation, message)
         });
         if sent == Sent::Full {

@@ -146,7 +146,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
     node.pace_takeover(options.takeover);
     let incarnation = node.incarnation();
     let metrics = Arc::new(Metrics::default());
-    let tracer =
+    let traces =
         options.traces.map(|settings| Arc::new(Tracer::start(settings, node.layout().id(me), Arc::clone(&metrics))));
     let published = Arc::new(PublishedLayout::new(Arc::clone(node.shared_layout())));
     let (events, events_received) = mpsc::channel(EVENTS_WAITING_MAX);
@@ -177,7 +177,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
             scrubber,
             mending: Mending::new(options.replaces_damaged),
             disk_reserve: watch::Sender::new(options.disk_reserve_bytes.map(|bytes| bytes as u64)),
-            tracer: tracer.clone(),
+            tracer: traces.clone(),
         }),
     };
 
@@ -211,7 +211,7 @@ pub fn start(options: Options) -> Result<RunningNode, StoreError> {
         links,
         http_addresses,
         published,
-        tracer,
+        tracer: traces,
     });
     let event_loop = tokio::spawn(event_loop.run(events_received, event_loop_end.clone()));
     let commit_thread = thread;

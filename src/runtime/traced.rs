@@ -70,7 +70,7 @@ struct Question {
     /// Its span, and the parent of that, for each request that it serves.
     spans: Vec<(TraceContext, SpanId)>,
     replica: NodeId,
-    question: &'static str,
+    kind: &'static str,
     began: Instant,
     times: i64,
 }
@@ -247,7 +247,7 @@ impl TracedRequests {
         }
         let context = spans.first().map(|(context, _)| *context)?;
         if self.asked.len() < WAITING_MAX {
-            let question = Question { spans, replica, question, began: Instant::now(), times: 1 };
+            let question = Question { spans, replica, kind: question, began: Instant::now(), times: 1 };
             self.asked.insert((operation, round, to), question);
         }
         Some(context)
@@ -256,27 +256,27 @@ impl TracedRequests {
     /// A replica has answered. Only its first answer counts.
     fn answered(&mut self, operation: OperationId, round: u32, from: NodeIndex, refusal: Option<Refusal>) {
         if let Some(question) = self.asked.remove(&(operation, round, from)) {
-            self.question_ends(question, round, refusal.map(|refusal| format!("{refusal:?}")));
+            self.question_ends(question, round, refusal.map(|refusal| format!("{refusal:?}")).as_deref());
         }
     }
 
-    fn question_ends(&self, question: Question, round: u32, failure: Option<String>) {
+    fn question_ends(&self, question: Question, round: u32, failure: Option<&str>) {
         let Some(tracer) = &self.tracer else { return };
-        let Question { spans, replica, question, began, times } = question;
+        let Question { spans, replica, kind, began, times } = question;
         for (context, parent) in spans {
             tracer.end(Span {
                 context,
                 parent: Some(parent),
                 is_parent_remote: false,
                 kind: SpanKind::Client,
-                name: format!("ask {question}").into(),
+                name: format!("ask {kind}").into(),
                 began,
                 attributes: vec![
                     KeyValue::new("quorate.replica", replica.to_string()),
                     KeyValue::new("quorate.round", i64::from(round)),
                     KeyValue::new("quorate.sent", times),
                 ],
-                failure: failure.clone().map(Into::into),
+                failure: failure.map(|failure| failure.to_owned().into()),
             });
         }
     }
@@ -313,7 +313,7 @@ impl TracedRequests {
         let late = self.asked.iter().filter(|(_, question)| is_late(question)).map(|(key, _)| *key);
         for key in late.collect::<Vec<_>>() {
             if let Some(question) = self.asked.remove(&key) {
-                self.question_ends(question, key.1, Some("NoAnswer".to_owned()));
+                self.question_ends(question, key.1, Some("NoAnswer"));
             }
         }
         self.serving.retain(|_, serving| serving.began.elapsed() < ANSWER_TIME_MAX);

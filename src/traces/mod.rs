@@ -268,8 +268,8 @@ mod tests {
         let parent = |flags| Parent::parse(&format!("00-{}-{}-{flags}", "ab".repeat(16), "cd".repeat(8)));
         for (sampled, expected) in [(0.0, 0..1), (0.5, 300..700), (1.0, 1_000..1_001)] {
             let tracer = tracer(sampled);
-            let traced = (0..1_000).filter(|_| tracer.begin(None).is_some()).count();
-            assert!(expected.contains(&traced), "{traced} of 1000 at {sampled}");
+            let begun = (0..1_000).filter(|_| tracer.begin(None).is_some()).count();
+            assert!(expected.contains(&begun), "{begun} of 1000 at {sampled}");
             let begun = tracer.begin(parent("01")).expect("the caller's trace is sampled");
             assert_eq!(
                 (begun.context.trace, begun.parent),

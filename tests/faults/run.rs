@@ -213,22 +213,7 @@ impl Run {
         let secure = self.secure.clone();
         let seed = if secure.is_some() { random.random() } else { 0 };
         let work = async {
-            let over = AtomicBool::new(false);
-            let faults = async {
-                let followed = self.follow(&steps).await;
-                self.heal();
-                over.store(true, Ordering::Relaxed);
-                followed
-            };
-            let changes = async {
-                match &secure {
-                    Some(secure) if workload.is_calm => secure.change_all().await,
-                    Some(secure) => secure.meddle(seed, &over).await,
-                    None => Ok(()),
-                }
-            };
-            let (followed, changed) = tokio::join!(faults, changes);
-            followed.and(changed)?;
+            self.follow_with_changes(&steps, secure.as_deref(), (workload.is_calm, seed)).await?;
             self.recover(&workload).await?;
             if let Some(secure) = &secure {
                 secure.refuses_all().await?;
@@ -295,6 +280,31 @@ impl Run {
     }
 
     // -------------------------------------------------------------------------------------------- faults
+
+    /// Follows the steps, and ends all faults. Meanwhile the certificates and tokens of a secure cluster change.
+    async fn follow_with_changes(
+        &mut self,
+        steps: &[Step],
+        secure: Option<&Secure>,
+        (is_calm, seed): (bool, u64),
+    ) -> Result<(), String> {
+        let over = AtomicBool::new(false);
+        let faults = async {
+            let followed = self.follow(steps).await;
+            self.heal();
+            over.store(true, Ordering::Relaxed);
+            followed
+        };
+        let meddling = async {
+            match secure {
+                Some(secure) if is_calm => secure.change_all().await,
+                Some(secure) => secure.meddle(seed, &over).await,
+                None => Ok(()),
+            }
+        };
+        let (followed, meddled) = tokio::join!(faults, meddling);
+        followed.and(meddled)
+    }
 
     async fn follow(&mut self, steps: &[Step]) -> Result<(), String> {
         let began = tokio::time::Instant::now();

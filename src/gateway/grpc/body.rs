@@ -270,7 +270,7 @@ mod tests {
     #[tokio::test]
     async fn message_counts_for_what_it_claims_once() {
         let all = BUFFERED_BYTES_MAX;
-        let whole = [&b"\0\0\x01\0\0"[..], &[7; 1 << 16]].concat();
+        let whole = [&b"\0\0\x01\0\0"[..], &vec![7; 1 << 16]].concat();
         for frames in [&[&whole[..5]][..], &[&whole[..3], &whole[3..9]], &[&whole], &[&whole[..5], &whole[5..]]] {
             assert!(fits_beside(frames, all - whole.len()).await);
             assert!(!fits_beside(frames, all - whole.len() + 1).await);

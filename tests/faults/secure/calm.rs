@@ -24,12 +24,12 @@ impl Secure {
     pub(crate) async fn change_all(&self) -> Result<(), String> {
         let over = AtomicBool::new(false);
         let changes = async {
-            let changed = self.change_files_and_tokens().await;
+            let ended = self.change_files_and_tokens().await;
             over.store(true, Ordering::Relaxed);
-            changed
+            ended
         };
-        let (changed, connected) = tokio::join!(changes, self.connect_anew(&over));
-        changed.and(connected)?;
+        let (ended, connected) = tokio::join!(changes, self.connect_anew(&over));
+        ended.and(connected)?;
         self.refuses_all().await
     }
 
