@@ -243,6 +243,10 @@ impl Listener {
     }
 }
 
+fn late() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, "the client has not greeted in time")
+}
+
 /// Whether an error of accepting concerns one connection alone, which then was never there.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
@@ -306,11 +310,24 @@ impl Connection {
 }
 
 impl Connection {
-    fn count_written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = &written {
-            self.frames.wrote(*bytes);
+    /// Counts what was written. A connection that may be one of TLS writes nothing before its client has sent its first byte.
+    fn count_written(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Ready(Ok(bytes)) => self.frames.wrote(*bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending if self.is_late(context) => return Poll::Ready(Err(late())),
+            Poll::Pending => {}
         }
         written
+    }
+
+    /// Whether its time to greet is over.
+    fn is_late(&mut self, context: &mut Context<'_>) -> bool {
+        self.greeting.as_mut().is_some_and(|greeting| greeting.ends_at.as_mut().poll(context).is_ready())
     }
 }
 
@@ -362,7 +379,7 @@ impl AsyncRead for Connection {
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
                 if greeting.ends_at.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client has not greeted in time")));
+                    return Poll::Ready(Err(late()));
                 }
             }
         }
@@ -373,7 +390,7 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.count_written(written)
+        self.count_written(written, context)
     }
 
     fn poll_write_vectored(
@@ -382,7 +399,7 @@ impl AsyncWrite for Connection {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.count_written(written)
+        self.count_written(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -158,7 +158,11 @@ static LOADS: [Load; 23] = [
         kind: "silent connections",
         growth_bytes_max: OVERHEAD_BYTES_MAX,
         end: End::ClosedAfter(GREETING),
-        run: |doors, until| Box::pin(slow::held([doors.grpc, doors.http, doors.monitoring].into(), b"", 0, until)),
+        // As long as it takes to see that they are closed.
+        run: |doors, until| {
+            let until = until.max(Instant::now() + 2 * GREETING + Duration::from_secs(1));
+            Box::pin(slow::held([doors.grpc, doors.http, doors.monitoring].into(), b"", 0, until))
+        },
     },
     Load {
         kind: "slow heads (HTTP/1.1)",
