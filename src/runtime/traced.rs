@@ -159,9 +159,7 @@ impl TracedRequests {
             return;
         }
         let TraceNote { operation, round, context } = note;
-        if self.serving.len() >= WAITING_MAX {
-            self.serving.retain(|_, serving| serving.began.elapsed() < ANSWER_TIME_MAX);
-        }
+        self.give_up_late_answers();
         if self.serving.len() < WAITING_MAX {
             let (own, parent) = (traces::child_of(context), context.span);
             let serving = Serving { context: own, parent, question: "message", began: Instant::now() };

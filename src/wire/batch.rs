@@ -6,6 +6,9 @@ use crate::api;
 use crate::protocol::{Message, OperationId};
 use crate::types::{Incarnation, SpanId, TraceContext, TraceId};
 
+/// The most spans in one batch. Those beyond are dropped: the peer answers without spans of its own.
+pub const TRACES_MAX: usize = 256;
+
 /// The span of a request to a replica. The replica's own span is a child of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceNote {
@@ -67,7 +70,7 @@ impl Batch {
             messages,
             chunk: batch.chunk.map(Chunk::from),
             chunks_taken: batch.chunks_taken,
-            traces: batch.traces.iter().filter_map(decode_trace).collect(),
+            traces: batch.traces.iter().take(TRACES_MAX).filter_map(decode_trace).collect(),
         })
     }
 }

@@ -7,11 +7,8 @@ use crate::limits::{LINK_BATCH_BYTES, LINK_CHUNK_BYTES, LINK_QUEUE_BYTES_MAX, LI
 use crate::peer::send_window::SendWindow;
 use crate::protocol::Message;
 use crate::types::Incarnation;
-use crate::wire::batch::TraceNote;
+use crate::wire::batch::{TRACES_MAX, TraceNote};
 use crate::wire::chunks::{Chunk, Chunks};
-
-/// The most spans in one batch. Those beyond are dropped: the peer answers without spans of its own.
-const TRACES_MAX: usize = 256;
 
 /// The messages that wait.
 #[derive(Debug, Default)]
