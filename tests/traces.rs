@@ -145,7 +145,7 @@ fn parent(trace: &str, flags: &str) -> String {
 /// Writes the key at `node` over gRPC, with the span of the caller, if any.
 async fn set(node: &TestNode, parent: Option<String>) -> Result<(), Status> {
     let content = Some(api::entry::Content::Value(VALUE.to_owned()));
-    let entry = Some(api::Entry { key: KEY.to_owned(), content, ..Default::default() });
+    let entry = Some(api::Entry { key: KEY.to_owned(), content });
     let mut request = Request::new(api::SetRequest { entry, ..Default::default() });
     if let Some(parent) = parent {
         request.metadata_mut().insert("traceparent", parent.parse().unwrap());

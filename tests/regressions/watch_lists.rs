@@ -145,7 +145,7 @@ fn change_beside_a_page_is_told_elsewhere() {
     for answer in page {
         cluster.arrives(answer);
     }
-    assert!(cluster.take(|sent| sent.asks_to_read()).len() >= 2, "the key is read once more");
+    assert!(cluster.take(Sent::asks_to_read).len() >= 2, "the key is read once more");
     let news = cluster.news(watch).last().expect("it is ready").clone();
     assert_eq!((&news.event, cluster.told(watch)), (&WatchEvent::Ready, vec![]));
     let next = cluster.watch(N1, Filter::Prefix("".into()), news.cursor);

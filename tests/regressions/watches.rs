@@ -275,7 +275,7 @@ fn watch_that_goes_on_is_told_what_was_to_be_read_once_more() {
     cluster.deliver(|sent| sent.stores().is_some());
     cluster.deliver(|sent| sent.is_for_watches() || (sent.to == N4 && sent.is_acknowledgement()));
     cluster.stamp_of(write);
-    let read = cluster.take(|sent| sent.asks_to_read());
+    let read = cluster.take(Sent::asks_to_read);
     assert!(read.len() >= 2, "the key is being read: {read:?}");
     let watch = cluster.watch(N4, Filter::Prefix("".into()), cursor);
     cluster.deliver(Sent::is_for_watches);
@@ -285,7 +285,7 @@ fn watch_that_goes_on_is_told_what_was_to_be_read_once_more() {
     }
     cluster.deliver(|sent| !sent.asks_to_read());
     assert_eq!((cluster.told(other), cluster.told(watch)), (vec![Some(1)], vec![]));
-    assert!(cluster.take(|sent| sent.asks_to_read()).len() >= 2, "the key is read once more");
+    assert!(cluster.take(Sent::asks_to_read).len() >= 2, "the key is read once more");
     cluster.write_other(N1, 7);
     cluster.run(&ALL);
     let news = cluster.news(watch).last().expect("it is told of the other key").clone();
