@@ -225,6 +225,7 @@ pub enum Phase {
 }
 
 /// One node's machine.
+#[allow(clippy::struct_excessive_bools, reason = "each is something of its own that has happened")]
 pub struct Host {
     /// The process, while it runs.
     pub node: Option<Node>,
