@@ -374,10 +374,10 @@ impl From<ClientError> for CliError {
                 } else {
                     ""
                 };
-                // Another try would end alike.
-                if last.needs_tls() { Self::bad_input(message + hint) } else { Self::not_done(message + hint) }
+                Self::not_done(message + hint)
             }
             ClientError::Refused { node } => {
+                let needs_tls = node.needs_tls();
                 let reason = node.failure.map(|failure| failure.reason);
                 let is_refused = matches!(
                     reason,
@@ -388,7 +388,7 @@ impl From<ClientError> for CliError {
                             | FailureReason::PermissionDenied
                     )
                 );
-                if is_refused || node.code == Code::InvalidArgument {
+                if is_refused || needs_tls || node.code == Code::InvalidArgument {
                     Self::bad_input(message)
                 } else {
                     Self::not_done(message)
