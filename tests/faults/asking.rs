@@ -73,6 +73,13 @@ pub(crate) enum Miss {
     Defect(String),
 }
 
+impl Miss {
+    /// Whether it is for other clients alone: many write one key at a time, and a record remembers few of their writes.
+    pub(crate) fn is_for_others(&self) -> bool {
+        matches!(self, Self::Unknown(why) if why.contains("It remembers the last"))
+    }
+}
+
 impl fmt::Display for Miss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
