@@ -126,11 +126,6 @@ impl TableAccount {
         let said = ask_table(node, door, &table, ask, deadline, deadline + DEADLINE_SLACK).await;
         let returned = Some(workload.now());
         self.count(counted(ask, &said));
-        if let (Err(miss), true) = (&said, workload.is_calm)
-            && !miss.is_for_others()
-        {
-            self.defects.push(format!("{ask:?} of table {table} by {door:?}, without a fault: {miss}"));
-        }
         if let Err(Miss::Defect(what)) = &said {
             self.defects.push(format!("{ask:?} of table {table} by {door:?}: {what}"));
         }
