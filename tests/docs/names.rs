@@ -61,6 +61,7 @@ const CAPITALS: [&str; 12] = [
     "NOT_SERVING",
     "PATH",
     "HOME",
+    "OTEL_EXPORTER_OTLP_HEADERS",
     "PREFIX",
     "LIBCLANG_PATH",
     "CXX",
