@@ -52,7 +52,7 @@ const CODES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 /// Words in capitals that are other programs': signals, commands, variables.
-const CAPITALS: [&str; 12] = [
+const CAPITALS: [&str; 13] = [
     "SIGTERM",
     "SIGKILL",
     "SIGHUP",
