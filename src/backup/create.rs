@@ -29,12 +29,12 @@ const RETRY_FOR: Duration = Duration::from_mins(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// A pause for the pace is at least so long, because timers are coarse.
 const PACE_PAUSE_MIN: Duration = Duration::from_millis(20);
-/// Without a bound, clients have the nodes to themselves for so many times as long as a page takes.
+/// Without a bound, keys are saved for so long at a time.
+const WORK_TIME: Duration = Duration::from_millis(20);
+/// Then clients have the nodes to themselves for so many times as long.
 const PAUSES: u32 = 2;
-/// And no longer than this after a page: one that took so long waited for something else than its keys.
+/// And no longer than this: work that took so long waited for something else than keys.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Keys of a page that is there take less.
-const WAY_PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// A backup that is to be written.
 #[derive(Clone, Debug)]
@@ -116,7 +116,8 @@ impl Create {
             folder::sync(&path)?;
             (beginning, Vec::new())
         };
-        let pace = Pace { began: Instant::now(), bytes: 0, bytes_per_second: self.bytes_per_second };
+        let now = Instant::now();
+        let pace = Pace { began: now, works_since: now, bytes: 0, bytes_per_second: self.bytes_per_second };
         let versions = VersionText::of_cluster(info.seed);
         let done = progress_of(&files);
         let mut work = Work { create: self, unfinished, files, done, versions, pace, on_progress };
@@ -220,10 +221,8 @@ impl<P: FnMut(Progress)> Work<P> {
             }
             let mut listing = list.stream();
             let failed = loop {
-                let asked_at = Instant::now();
-                let next = listing.next().await;
-                self.pace.make_way(asked_at.elapsed()).await;
-                let listed = match next {
+                self.pace.make_way().await;
+                let listed = match listing.next().await {
                     Some(Ok(listed)) => listed,
                     Some(Err(error)) => break error,
                     None => {
@@ -342,16 +341,19 @@ async fn from_one_replica(client: &Client, listed: Listed) -> Result<Listed, Bac
 /// How fast keys are saved.
 struct Pace {
     began: Instant,
+    /// The end of the last pause.
+    works_since: Instant,
     bytes: u64,
     bytes_per_second: Option<u64>,
 }
 
 impl Pace {
-    /// A page of keys took so long, or the next key was there already.
-    async fn make_way(&self, took: Duration) {
-        let pause = (took * PAUSES).min(PAUSE_MAX);
-        if self.bytes_per_second.is_none() && pause >= WAY_PAUSE_MIN {
-            tokio::time::sleep(pause).await;
+    /// Lets clients have their turn, where keys were saved for a while.
+    async fn make_way(&mut self) {
+        let worked = self.works_since.elapsed();
+        if self.bytes_per_second.is_none() && worked >= WORK_TIME {
+            tokio::time::sleep((worked * PAUSES).min(PAUSE_MAX)).await;
+            self.works_since = Instant::now();
         }
     }
 
