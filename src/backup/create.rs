@@ -29,12 +29,6 @@ const RETRY_FOR: Duration = Duration::from_mins(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// A pause for the pace is at least so long, because timers are coarse.
 const PACE_PAUSE_MIN: Duration = Duration::from_millis(20);
-/// Without a bound, keys are saved for so long at a time.
-const WORK_TIME: Duration = Duration::from_millis(20);
-/// Then clients have the nodes to themselves for so many times as long.
-const PAUSES: u32 = 2;
-/// And no longer than this: work that took so long waited for something else than keys.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A backup that is to be written.
 #[derive(Clone, Debug)]
@@ -76,8 +70,7 @@ impl Create {
         self
     }
 
-    /// Saves so many bytes in a second at most. Without it the nodes read keys for a third of the time, so that clients hardly
-    /// notice.
+    /// Saves no more bytes in a second, so that clients have the rest.
     #[must_use]
     pub fn bytes_per_second(mut self, bytes: Option<u64>) -> Self {
         self.bytes_per_second = bytes;
@@ -116,8 +109,7 @@ impl Create {
             folder::sync(&path)?;
             (beginning, Vec::new())
         };
-        let now = Instant::now();
-        let pace = Pace { began: now, works_since: now, bytes: 0, bytes_per_second: self.bytes_per_second };
+        let pace = Pace { began: Instant::now(), bytes: 0, bytes_per_second: self.bytes_per_second };
         let versions = VersionText::of_cluster(info.seed);
         let done = progress_of(&files);
         let mut work = Work { create: self, unfinished, files, done, versions, pace, on_progress };
@@ -221,7 +213,6 @@ impl<P: FnMut(Progress)> Work<P> {
             }
             let mut listing = list.stream();
             let failed = loop {
-                self.pace.make_way().await;
                 let listed = match listing.next().await {
                     Some(Ok(listed)) => listed,
                     Some(Err(error)) => break error,
@@ -341,22 +332,11 @@ async fn from_one_replica(client: &Client, listed: Listed) -> Result<Listed, Bac
 /// How fast keys are saved.
 struct Pace {
     began: Instant,
-    /// The end of the last pause.
-    works_since: Instant,
     bytes: u64,
     bytes_per_second: Option<u64>,
 }
 
 impl Pace {
-    /// Lets clients have their turn, where keys were saved for a while.
-    async fn make_way(&mut self) {
-        let worked = self.works_since.elapsed();
-        if self.bytes_per_second.is_none() && worked >= WORK_TIME {
-            tokio::time::sleep((worked * PAUSES).min(PAUSE_MAX)).await;
-            self.works_since = Instant::now();
-        }
-    }
-
     async fn spend(&mut self, bytes: u64) {
         let Some(per_second) = self.bytes_per_second else { return };
         self.bytes += bytes;

@@ -69,7 +69,7 @@ struct Create {
     /// Go on with a backup that was interrupted
     #[arg(long)]
     resume: bool,
-    /// Save so many bytes in a second at most; without it nodes read keys for a third of the time
+    /// Save no more bytes in a second, so that clients have the rest
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     bytes_per_second: Option<u64>,
 }
