@@ -139,7 +139,8 @@ func FromOneReplica() GetOption {
 }
 
 // AtLeast reads what one replica holds, if that is of this version or later, and the latest value otherwise. With the version of
-// the latest answer about the key, a client reads its own writes and never goes backwards.
+// the latest answer about the key, a client reads its own writes. It goes backwards only from what one replica has shown it
+// and no majority has ever had.
 func AtLeast(version string) GetOption {
 	return func(r *api.GetRequest) *Error {
 		r.Consistency, r.AtLeast = api.Consistency_ONE, &version

@@ -61,7 +61,8 @@ impl Get {
     }
 
     /// Reads what one replica holds, if that is of `version` or later, and the latest value otherwise. With the version of
-    /// the latest answer about the key, a client reads its own writes and never goes backwards.
+    /// the latest answer about the key, a client reads its own writes. It goes backwards only from what one replica has shown it and
+    /// no majority has ever had.
     pub fn at_least(mut self, version: impl Into<String>) -> Self {
         self.consistency = api::Consistency::One;
         self.at_least = Some(version.into());

@@ -184,5 +184,8 @@ mod tests {
         }
         store.read(Slot(1), &a, ReadKind::Data, ReadTier::Disk).unwrap();
         assert!(store.damage().is_some(), "it stays damaged");
+        assert!(!store.is_noted.load(Ordering::Relaxed), "a read does not wait for the disk to note that");
+        store.scrubbed_at();
+        assert!(store.is_noted.load(Ordering::Relaxed), "the thread that scrubs notes it");
     }
 }

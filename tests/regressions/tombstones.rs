@@ -453,19 +453,26 @@ fn round_needs_the_fence_of_all() {
     assert!(is_gone(&cluster), "it is now");
 }
 
+/// A key is written and deleted. Then `restarted` restarts, so that its epoch is above the clocks of the others, and what was on its
+/// way is lost.
+fn restarts_after_a_deletion(restarted: NodeIndex) -> Cluster {
+    let mut cluster = Cluster::forgetting();
+    cluster.write_among(restarted, &ALL, 1);
+    cluster.delete(restarted);
+    cluster.run(&ALL);
+    cluster.crash(restarted, Unsynced::Kept);
+    cluster.take(|sent| sent.from == restarted || sent.to == restarted);
+    cluster.start(restarted);
+    cluster
+}
+
 /// A node restarts, so that its epoch is above the clocks of the others, and what it tells them of its clock is lost. A round
 /// for deletions begins while a write is on its way that they alone gave their clocks for. The write has begun a moment ago, so
 /// that it must not fail.
 #[test]
 fn write_is_stamped_above_the_fence_of_a_restarted_node() {
     for restarted in ALL {
-        let mut cluster = Cluster::forgetting();
-        cluster.write_among(restarted, &ALL, 1);
-        cluster.delete(restarted);
-        cluster.run(&ALL);
-        cluster.crash(restarted, Unsynced::Kept);
-        cluster.take(|sent| sent.from == restarted || sent.to == restarted);
-        cluster.start(restarted);
+        let mut cluster = restarts_after_a_deletion(restarted);
         let is_lost = |sent: &Sent| sent.tells_clock() && sent.from == restarted;
         let until = cluster.now().after(LONG);
         while cluster.count(Sent::fences) == 0 {
@@ -495,17 +502,25 @@ fn write_is_stamped_above_the_fence_of_a_restarted_node() {
     }
 }
 
+/// A clock that is told is taken over, unless no honest node can have it: following that would use up the clocks.
+#[test]
+fn told_clock_is_taken_over_unless_no_node_can_have_it() {
+    let mut cluster = Cluster::forgetting();
+    let Clock { epoch, counter } = cluster.write_among(N1, &ALL, 1).clock;
+    let told = Clock { epoch, counter: counter + 500 };
+    cluster.asks(N2, N1, Request::TakeClock { clock: told });
+    let next = cluster.write_among(N1, &ALL, 2).clock;
+    assert!(next > told && next.epoch == epoch, "{next}");
+    cluster.asks(N2, N1, Request::TakeClock { clock: Clock { epoch: u64::MAX, counter: 1 } });
+    let last = cluster.write_among(N1, &ALL, 3).clock;
+    assert!(last > next && last.epoch == epoch, "{last}");
+}
+
 /// Nobody writes any more, so that nothing but the rounds tells the others of the epoch.
 #[test]
 fn deletions_are_forgotten_after_a_restart() {
     for restarted in ALL {
-        let mut cluster = Cluster::forgetting();
-        cluster.write_among(restarted, &ALL, 1);
-        cluster.delete(restarted);
-        cluster.run(&ALL);
-        cluster.crash(restarted, Unsynced::Kept);
-        cluster.take(|sent| sent.from == restarted || sent.to == restarted);
-        cluster.start(restarted);
+        let mut cluster = restarts_after_a_deletion(restarted);
         cluster.live(LONG);
         assert!(is_gone(&cluster), "it is forgotten");
         cluster.assert_linearizable();

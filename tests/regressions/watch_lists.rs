@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::cluster::{Cluster, N1, N2, N3, Sent};
-use crate::watches::{A_MOMENT, A_WHILE, ALL, N4, stamped, stores};
+use crate::watches::{A_MOMENT, A_WHILE, ALL, N4, stamped, stores, told_elsewhere};
 use quorate::protocol::changes::Filter;
 use quorate::protocol::news::{Cursor, ListFirst, WatchEvent, WatchId};
 use quorate::types::NodeIndex;
@@ -148,12 +148,7 @@ fn change_beside_a_page_is_told_elsewhere() {
     assert!(cluster.take(Sent::asks_to_read).len() >= 2, "the key is read once more");
     let news = cluster.news(watch).last().expect("it is ready").clone();
     assert_eq!((&news.event, cluster.told(watch)), (&WatchEvent::Ready, vec![]));
-    let next = cluster.watch(N1, Filter::Prefix("".into()), news.cursor);
-    cluster.run(&ALL);
-    cluster.pass(A_MOMENT, &ALL);
-    cluster.run(&ALL);
-    assert_eq!(cluster.count_news(next, &WatchEvent::Reset), 0);
-    assert_eq!(cluster.told(next), [Some(1)]);
+    told_elsewhere(&mut cluster, news.cursor);
 }
 
 /// The pages come one at a time, when the client has taken the one before. A key that was told is told of its changes, and

@@ -234,6 +234,17 @@ fn watch_is_reset_where_a_node_that_covers_it_is_silent() {
     }
 }
 
+/// A client goes on with the cursor at node 1, and is told there of the write that it was not told of before.
+pub fn told_elsewhere(cluster: &mut Cluster, cursor: Cursor) -> WatchId {
+    let next = cluster.watch(N1, Filter::Prefix("".into()), cursor);
+    cluster.run(&ALL);
+    cluster.pass(A_MOMENT, &ALL);
+    cluster.run(&ALL);
+    assert_eq!(cluster.count_news(next, &WatchEvent::Reset), 0);
+    assert_eq!(cluster.told(next), [Some(1)]);
+    next
+}
+
 /// The read of one key is held up while another key is told. The cursor that comes with the other key is used to go on.
 #[test]
 fn watch_that_goes_on_is_told_what_was_announced_and_not_told() {
@@ -254,12 +265,7 @@ fn watch_that_goes_on_is_told_what_was_announced_and_not_told() {
     let news = cluster.news(watch).last().expect("the second is told").clone();
     assert!(matches!(news.event, WatchEvent::Changed { .. }), "{news:?}");
 
-    let next = cluster.watch(N1, Filter::Prefix("".into()), news.cursor);
-    cluster.run(&ALL);
-    cluster.pass(A_MOMENT, &ALL);
-    cluster.run(&ALL);
-    assert_eq!(cluster.count_news(next, &WatchEvent::Reset), 0);
-    assert_eq!(cluster.told(next), [Some(1)]);
+    let next = told_elsewhere(&mut cluster, news.cursor);
     assert_eq!(cluster.count_news(next, &WatchEvent::Ready), 1);
 }
 
@@ -291,12 +297,7 @@ fn watch_that_goes_on_is_told_what_was_to_be_read_once_more() {
     let news = cluster.news(watch).last().expect("it is told of the other key").clone();
     assert!(matches!(news.event, WatchEvent::Changed { .. }), "{news:?}");
 
-    let next = cluster.watch(N1, Filter::Prefix("".into()), news.cursor);
-    cluster.run(&ALL);
-    cluster.pass(A_MOMENT, &ALL);
-    cluster.run(&ALL);
-    assert_eq!(cluster.count_news(next, &WatchEvent::Reset), 0);
-    assert_eq!(cluster.told(next), [Some(1)]);
+    told_elsewhere(&mut cluster, news.cursor);
 
     // Where it stays, the cursor goes on once the key was told.
     cluster.pass(A_WHILE, &ALL);

@@ -467,6 +467,7 @@ impl Cas {
             }
             _ => {}
         }
+        let proposed = || Version::new(stamp.clone(), Some(self.ballot.clone()));
         match request.change {
             Change::Write { condition, content, ttl, checksum } => {
                 if condition.holds(greatest) {
@@ -477,7 +478,7 @@ impl Cas {
             }
             // A read of one replica has told a version that no majority holds. Were it built on less, and that version written over
             // it, then the history since that version would not name the addition, and it would count again.
-            Change::Add { since: Some(since), .. } if rule!(AddsBelowSince, since >= Version::new(stamp.clone(), Some(self.ballot.clone())), not false) => {
+            Change::Add { since: Some(since), .. } if rule!(AddsBelowSince, since >= proposed(), not false) => {
                 if is_repeated {
                     Ok(Verdict::Unknown)
                 } else {
