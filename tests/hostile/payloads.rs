@@ -67,23 +67,29 @@ async fn open_h2(address: &str) -> Option<TcpStream> {
 
 /// What a node says to these bytes on a connection of their own, until it closes that or is silent for a time.
 async fn said(address: &str, bytes: &[u8], silent_for: Duration) -> (Vec<u8>, bool) {
-    said_on(open(address).await, bytes, silent_for).await
+    said_until(open(address).await, bytes, silent_for, |_| false).await
 }
 
-/// The same on a connection.
-async fn said_on(stream: Option<TcpStream>, bytes: &[u8], silent_for: Duration) -> (Vec<u8>, bool) {
+/// The same on a connection, until its answer `is_enough`.
+async fn said_until(
+    stream: Option<TcpStream>,
+    bytes: &[u8],
+    silent_for: Duration,
+    is_enough: impl Fn(&[u8]) -> bool,
+) -> (Vec<u8>, bool) {
     let Some(mut stream) = stream else { return (Vec::new(), true) };
     // The node may close before it has read all.
     let _ = tokio::time::timeout(silent_for, stream.write_all(bytes)).await;
     let mut answer = Vec::new();
     let mut part = [0; 4_096];
-    loop {
+    while !is_enough(&answer) {
         match tokio::time::timeout(silent_for, stream.read(&mut part)).await {
             Ok(Ok(read)) if read > 0 => answer.extend_from_slice(&part[..read]),
             Ok(_) => return (answer, true),
-            Err(_) => return (answer, is_closed(&stream)),
+            Err(_) => break,
         }
     }
+    (answer, is_closed(&stream))
 }
 
 /// Heads of a MiB: of HTTP/2 in one frame after the other, and of HTTP/1.1.
@@ -338,10 +344,15 @@ pub async fn gzip_bombs(doors: Doors, until: Instant) -> Made {
         let (bytes, doors) = (Arc::clone(&bytes), doors.clone());
         async move {
             let stream = open_h2(&doors.grpc).await;
-            let (answer, _) = said_on(stream, &bytes.0, Duration::from_secs(1)).await;
-            let refused = count(kinds(&answer).0.split(|kind| *kind == HEADERS).count() - 1);
+            let heads = |answer: &[u8]| kinds(answer).0.iter().filter(|kind| **kind == HEADERS).count();
+            let too_large = STREAMS as usize / 8;
+            let (answer, _) = said_until(stream, &bytes.0, ANSWER_TIME_MAX, |answer| heads(answer) >= too_large).await;
+            let refused = count(heads(&answer));
             assert!(refused > 0, "bombs are refused");
-            let (answer, _) = said(&doors.http, &bytes.1, Duration::from_millis(100)).await;
+            let stream = open(&doors.http).await;
+            let (answer, _) =
+                said_until(stream, &bytes.1, ANSWER_TIME_MAX, |answer| answer.windows(4).any(|end| end == b"\r\n\r\n"))
+                    .await;
             let text = String::from_utf8_lossy(&answer).into_owned();
             assert!(text.starts_with("HTTP/1.1 415"), "{text:?}");
             Made { connections: 2, sent: u64::from(STREAMS) + 1, refused: refused + 1, ..Made::default() }
@@ -397,7 +408,7 @@ pub async fn redis_counts(doors: Doors, until: Instant) -> Made {
         async move {
             let mut made = Made::default();
             for case in CASES {
-                let (answer, is_closed) = said(&address, case, Duration::from_secs(2)).await;
+                let (answer, is_closed) = said(&address, case, ANSWER_TIME_MAX).await;
                 let text = String::from_utf8_lossy(&answer).into_owned();
                 assert!(
                     text.contains("-ERR Protocol error") && is_closed,
