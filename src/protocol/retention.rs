@@ -47,7 +47,8 @@ pub struct TombstoneReport {
     pub counters: TombstoneCounters,
     /// How many slots have tombstones.
     pub slots: usize,
-    /// Of those, the slots whose tombstones cannot be forgotten now, by the replica that is missing: how many, and one of them.
+    /// Of those, the slots whose tombstones cannot be forgotten now, by the replica that is missing: how many, and one of them. The
+    /// first of the other replicas counts a slot, so that the counts of all nodes can be added.
     pub missing: BTreeMap<NodeIndex, (usize, Slot)>,
     /// How long a slot has had tombstones at the most, since its last round.
     pub longest: Option<Duration>,

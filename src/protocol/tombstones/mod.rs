@@ -71,6 +71,8 @@ struct Waiting {
     since: Time,
     /// Its next round begins later.
     not_before: Time,
+    /// Whether this node is the first of its replicas that are reached, which runs its rounds and names those that it waits for.
+    is_mine: bool,
     /// The replica that the last try had to do without.
     for_whom: Option<NodeIndex>,
 }
@@ -161,7 +163,7 @@ impl Tombstones {
     pub fn report(&self, now: Time) -> TombstoneReport {
         let mut missing: BTreeMap<NodeIndex, (usize, Slot)> = BTreeMap::new();
         for (slot, waiting) in &self.waiting {
-            if let Some(whom) = waiting.for_whom {
+            if let Some(whom) = waiting.for_whom.filter(|_| waiting.is_mine) {
                 missing.entry(whom).or_insert((0, *slot)).0 += 1;
             }
         }
@@ -214,11 +216,12 @@ impl Tombstones {
             if ctx.shared.replica.seal(slot).is_some() {
                 self.forgetting.has_seal(slot);
             }
-            let new = Waiting { since: now, not_before: now, for_whom: None };
+            let is_mine = first_reached(slot, ctx) == Some(ctx.shared.node.me);
+            let new = Waiting { since: now, not_before: now, is_mine, for_whom: None };
             let waiting = self.waiting.entry(slot).or_insert(new);
+            waiting.is_mine = is_mine;
             let has_waited = now.since(waiting.since);
             let is_due = has_waited >= settings.kept_for || tombstones > settings.of_slot_max;
-            let is_mine = first_reached(slot, ctx) == Some(ctx.shared.node.me);
             if is_due && waiting.not_before <= now && !self.forgetting.is_to_come(slot) {
                 if is_mine {
                     self.due.push_back(slot);
