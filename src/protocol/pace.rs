@@ -12,13 +12,15 @@ pub(super) struct Pace {
     /// The keys that began so far are paid for then, at the rate. Bytes have their own such time.
     keys_until: Time,
     bytes_until: Time,
+    /// Whether it is so far ahead of its rate that it waits until all that began is paid for.
+    is_ahead: bool,
     /// The size of the values that were copied last: nobody knows the size of the next one.
     value_bytes: usize,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { keys_until: Time::default(), bytes_until: Time::default(), value_bytes: REPAIR_VALUE_BYTES_GUESSED }
+        Self { keys_until: Time::default(), bytes_until: Time::default(), is_ahead: false, value_bytes: REPAIR_VALUE_BYTES_GUESSED }
     }
 }
 
@@ -36,15 +38,18 @@ impl Pace {
         self.bytes(value_bytes, rate, now);
     }
 
-    /// Whether a step may begin.
-    pub(super) fn allows(&self, now: Time) -> bool {
-        self.free_at() <= now
+    /// Whether a step may begin. Steps begin in bursts with pauses between them: those of a burst share messages and syncs, which
+    /// cost more than the steps.
+    pub(super) fn allows(&mut self, now: Time) -> bool {
+        self.is_ahead = self.free_at() > now;
+        !self.is_ahead
     }
 
-    /// When a step may begin. Steps begin in bursts, so that the timer rings less often.
+    /// When a step may begin.
     pub(super) fn free_at(&self) -> Time {
         let until = self.keys_until.max(self.bytes_until);
-        Time(until.0.saturating_sub(Time(0).after(REPAIR_BURST).0))
+        let ahead = if self.is_ahead { Duration::ZERO } else { REPAIR_BURST };
+        Time(until.0.saturating_sub(Time(0).after(ahead).0))
     }
 
     /// A key begins.
@@ -77,6 +82,22 @@ mod tests {
         assert_eq!(pace.keys_max(rate), REPAIR_IN_FLIGHT_MAX);
         (0..20).for_each(|_| pace.copied(60 << 20, rate, Time(0)));
         assert_eq!(pace.keys_max(rate), 1);
+    }
+
+    #[test]
+    fn steps_begin_in_bursts() {
+        let (rate, mut pace) = (Rate { keys_per_second: 1_000, bytes_per_second: 1 << 20 }, Pace::default());
+        let mut bursts = Vec::new();
+        for now in (0..1_000_000).step_by(1_000).map(Time) {
+            let mut begun = 0;
+            while pace.allows(now) {
+                pace.key(rate, now);
+                begun += 1;
+            }
+            bursts.extend((begun > 0).then_some(begun));
+        }
+        assert!((1_000..=1_021).contains(&bursts.iter().sum::<i32>()), "{bursts:?}");
+        assert!(bursts.iter().all(|begun| (20..=21).contains(begun)), "{bursts:?}");
     }
 
     #[test]
