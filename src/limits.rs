@@ -221,7 +221,8 @@ pub const REPAIR_PAIRS_AT_ONCE: usize = 8;
 /// How long a few leaves that differ must do so before their keys are compared: writes take less until all replicas have them.
 pub const REPAIR_CONFIRM_AFTER: Duration = Duration::from_secs(1);
 
-/// Repair begins its steps so far ahead of its pace at most. A timer for each key would cost more than the key.
+/// Repair begins its steps in bursts of so much time at its pace: a timer, messages and a sync for each key would cost more than
+/// the key.
 pub const REPAIR_BURST: Duration = Duration::from_millis(20);
 
 /// How many parts one question about sums names. The answer has sixteen sums of 16 bytes for each: 16 KiB.
@@ -350,9 +351,9 @@ pub const MEMBERS_DRIVE_AFTER: Duration = Duration::from_secs(2);
 /// After so long a node that takes slots over asks again, or tries keys again.
 pub const TAKEOVER_AGAIN: Duration = Duration::from_millis(200);
 /// How many keys a node brings here at the same time.
-pub const TAKEOVER_KEYS_IN_FLIGHT_MAX: usize = 16;
-/// The same while it works for clients.
-pub const TAKEOVER_BUSY_KEYS_MAX: usize = 4;
+pub const TAKEOVER_KEYS_IN_FLIGHT_MAX: usize = 32;
+/// The same while it works for clients. Fewer would share fewer syncs of the disk, for which clients wait too.
+pub const TAKEOVER_BUSY_KEYS_MAX: usize = 16;
 /// The default of the key `takeover_keys_per_second`: twice as fast as repair, because an operator waits for it.
 pub const TAKEOVER_KEYS_PER_SECOND_DEFAULT: usize = 2_000;
 /// The default of the key `takeover_bytes_per_second`: a fifth of a link of one gigabit a second.
@@ -431,6 +432,8 @@ pub const HINTS_AGAIN: Duration = Duration::from_secs(1);
 /// The shortest hedge delay. An operation asks a majority first, and the other replicas when an answer takes longer than it
 /// usually does. Shorter delays would react to pauses of this node's own machine.
 pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(1);
+/// The shortest hedge delay where a content is asked for: 2 MiB take as long on a link of one gigabit a second.
+pub const HEDGE_CONTENT_AFTER_MIN: Duration = Duration::from_millis(20);
 /// The longest hedge delay, however slow the replicas usually are.
 pub const HEDGE_AFTER_MAX: Duration = Duration::from_millis(100);
 

@@ -107,6 +107,7 @@ metrics! {
     store_reads_from_memory: Counter = Counter::default(), "Reads of the store that memory answered";
     store_reads_from_disk: Counter = Counter::default(), "Reads of the store that waited for the disk";
     link_batches: Counter = Counter::default(), "gRPC messages sent to peers, each with messages of many operations";
+    link_bytes: Counter = Counter::default(), "Bytes of these gRPC messages, without the frames and the encryption around them";
     link_messages: Counter = Counter::default(), "Protocol messages sent to peers";
     link_messages_dropped: Family<PeerLabels, Counter> = Family::default(),
         "Protocol messages dropped because the queue to a peer was full, by peer";

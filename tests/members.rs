@@ -605,9 +605,20 @@ async fn taken_over(growing: &Growing, ids: &[&str]) -> (u64, u64) {
     sum
 }
 
-/// Members change from `before` to `after`: what is taken over is what the plan has said.
+/// The bytes that all nodes have sent each other.
+async fn sent_by(growing: &Growing) -> f64 {
+    let mut sum = 0.0;
+    for node in &growing.cluster.nodes {
+        sum += node.metric("quorate_link_bytes_total").await.expect("the node runs");
+    }
+    sum
+}
+
+/// Members change from `before` to `after`: what is taken over is what the plan has said, and little more is sent.
 async fn plan_says_what_is_taken_over(before: &[&'static str], after: &[&'static str]) {
     const KEYS: usize = 1_500;
+    /// So large that what is sent beside the values is little.
+    const VALUE_BYTES: usize = 12_000;
     let mut growing = Growing::of(Cluster::start_as(&Plan { ids: before.to_vec(), ..Plan::default() }).await);
     let client = growing.cluster.client();
     let mut writers = tokio::task::JoinSet::new();
@@ -616,7 +627,7 @@ async fn plan_says_what_is_taken_over(before: &[&'static str], after: &[&'static
         writers.spawn(async move {
             for key in (writer..KEYS).step_by(10) {
                 // What was overwritten is not copied.
-                for value in ["x".repeat(700), format!("{key}-{}", "y".repeat(400))] {
+                for value in ["x".repeat(700), format!("{key}-{}", "y".repeat(VALUE_BYTES))] {
                     client.set(format!("kept-{key}"), value.as_str()).await.expect("a majority is there");
                 }
             }
@@ -638,20 +649,25 @@ async fn plan_says_what_is_taken_over(before: &[&'static str], after: &[&'static
     let mut to: Vec<&str> = moves.iter().map(|moved| moved["to"].as_str().unwrap()).collect();
     to.sort_unstable();
     to.dedup();
+    let sent_before = sent_by(&growing).await;
     let applied = growing.run(&["members", "apply", file, "--yes"]).await;
     assert_eq!(applied.exit, Some(0), "{applied:?}");
+    let sent = sent_by(&growing).await - sent_before;
     let (slots, bytes) = taken_over(&growing, &to).await;
     println!(
-        "{before:?} to {after:?}: {} slots and {} bytes planned, {bytes} bytes sent",
+        "{before:?} to {after:?}: {} slots and {} bytes planned, {bytes} bytes taken over, {sent} sent",
         planned("slots"),
         planned("bytes")
     );
     assert_eq!(slots, planned("slots"));
     assert!(
         bytes.abs_diff(planned("bytes")) * 10 <= bytes,
-        "{bytes} bytes were sent, and {} planned",
+        "{bytes} bytes were taken over, and {} planned",
         planned("bytes")
     );
+    // A busy machine is late now and then, so that a second holder is asked for a value.
+    let bytes_max = f64::from(u32::try_from(bytes).expect("some megabytes")) * 1.25;
+    assert!(sent <= bytes_max, "{sent} bytes were sent for {bytes} of keys and values");
     for key in (0..KEYS).step_by(50) {
         let found = client.get(format!("kept-{key}")).await.expect("a majority is there").expect("it is kept");
         assert!(found.value.bytes().starts_with(format!("{key}-").as_bytes()));

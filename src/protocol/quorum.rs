@@ -17,7 +17,7 @@ pub fn majority(replica_count: usize) -> usize {
 }
 
 /// Some of the members of a [`Tally`]: bit i stands for its i-th member.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberSet(u128);
 
 impl MemberSet {
@@ -216,6 +216,28 @@ impl Tally {
         nodes.len() < count
     }
 
+    /// Shortens `nodes` to those in `wanted`, and to the first others that make a quorum with them and with those that count already.
+    /// Says whether any were left out.
+    pub fn keep_wanted(&self, wanted: MemberSet, nodes: &mut Vec<NodeIndex>) -> bool {
+        let count = nodes.len();
+        let mut kept = self.counted.or(self.set_of(nodes.iter().copied()).and(wanted));
+        nodes.retain(|node| {
+            let node = self.bit(*node);
+            let is_kept = !node.and(wanted).is_empty() || self.quorum.wants(kept, node);
+            if is_kept {
+                kept = kept.or(node);
+            }
+            is_kept
+        });
+        nodes.len() < count
+    }
+
+    /// Whether `member` is in `set`.
+    #[must_use]
+    pub fn is_in(&self, member: NodeIndex, set: MemberSet) -> bool {
+        !self.bit(member).and(set).is_empty()
+    }
+
     /// Counts the answer of `member`. The answer of another node, and a second answer, count for nothing.
     pub fn count(&mut self, member: NodeIndex) {
         let bit = self.bit(member);
@@ -403,6 +425,25 @@ mod tests {
         assert!(!tally.is_asked(NodeIndex(2)) && !tally.is_asked(NodeIndex(9)));
         tally.restart();
         assert!(tally.is_unasked());
+    }
+
+    #[test]
+    fn those_that_lack_a_record_get_it_and_no_more_than_a_quorum_besides() {
+        let mut tally = Tally::single(&[0, 1, 2, 3, 4].map(NodeIndex));
+        tally.count(NodeIndex(0));
+        let lacking = tally.set_of([NodeIndex(3)]);
+        let mut nodes = [1, 2, 3, 4].map(NodeIndex).to_vec();
+        assert!(tally.keep_wanted(lacking, &mut nodes));
+        assert_eq!(nodes, [1, 3].map(NodeIndex), "they are three with the one that counts already");
+        let mut nodes = [3, 4].map(NodeIndex).to_vec();
+        let lacking = tally.set_of([3, 4].map(NodeIndex));
+        assert!(!tally.keep_wanted(lacking, &mut nodes), "all that lack it get it");
+        let mut tally = joint();
+        tally.count(NodeIndex(0));
+        tally.count(NodeIndex(2));
+        let mut nodes = [1, 3, 4].map(NodeIndex).to_vec();
+        assert!(tally.keep_wanted(tally.set_of([NodeIndex(4)]), &mut nodes));
+        assert_eq!(nodes, [NodeIndex(4)], "node 1 may hold it already");
     }
 
     /// Replicas 0, 1, 2 hand over to 2, 3, 4.

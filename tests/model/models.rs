@@ -84,19 +84,19 @@ fn pin(states: usize, world: World) -> Bounded {
 fn clients_in_each_others_way() -> Vec<Bounded> {
     vec![
         pin(
-            149_049,
+            177_514,
             World::new("a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]]).reaching(
                 milestones::WROTE_BACK | milestones::FETCHED | milestones::READ_UNFINISHED | milestones::ALL_DONE,
             ),
         ),
         pin(
-            977_961,
+            1_099_052,
             World::new("a write, two readers", vec![vec![write(0, 1)], vec![read(1)], vec![read(2)]]).reaching(
                 milestones::HEDGED | milestones::WROTE_BACK | milestones::READ_UNFINISHED | milestones::ALL_DONE,
             ),
         ),
         pin(
-            1_142_803,
+            1_197_300,
             World::new("two writers, one reads", vec![vec![write(0, 1)], vec![write(1, 2), read(2)]]).reaching(
                 milestones::HEDGED
                     | milestones::OVERWROTE
@@ -106,13 +106,13 @@ fn clients_in_each_others_way() -> Vec<Bounded> {
             ),
         ),
         pin(
-            658_571,
+            680_320,
             World::new("a write and a delete, read", vec![vec![write(0, 1), delete(1)], vec![read(2)]]).reaching(
                 milestones::READ_TOMBSTONE | milestones::OVERWROTE | milestones::READ_UNFINISHED | milestones::ALL_DONE,
             ),
         ),
         pin(
-            481_151,
+            499_339,
             World::new("three writes in turn, read", vec![vec![write(0, 1), write(1, 2), write(0, 3), read(1)]])
                 .reaching(milestones::OVERWROTE | milestones::BEATEN | milestones::ALL_DONE),
         ),
@@ -122,7 +122,7 @@ fn clients_in_each_others_way() -> Vec<Bounded> {
 fn a_bad_network() -> Vec<Bounded> {
     vec![
         pin(
-            1_353_421,
+            1_575_316,
             World::new("repeats: a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .with(Faults { repeats: 1, ..FEW_FAULTS })
                 .reaching(milestones::REPEATED | milestones::WROTE_BACK),
@@ -134,13 +134,13 @@ fn a_bad_network() -> Vec<Bounded> {
                 .reaching(milestones::REPEATED | milestones::OVERWROTE | milestones::BEATEN),
         ),
         pin(
-            650_545,
+            658_174,
             World::new("resends: a write, read", vec![vec![write(0, 1)], vec![read(1)]])
                 .with(Faults { alarms: 2, ..FEW_FAULTS })
                 .reaching(milestones::HEDGED | milestones::RESENT | milestones::WROTE_BACK),
         ),
         pin(
-            1_108_724,
+            1_101_202,
             World::new("a client gives up", vec![vec![write(0, 1), write(0, 2), read(1)]])
                 .with(Faults { partings: 1, ..FEW_FAULTS })
                 .reaching(milestones::GAVE_UP | milestones::OVERWROTE | milestones::BEATEN | milestones::WROTE_BACK),
@@ -164,7 +164,7 @@ fn restarting_nodes() -> Vec<Bounded> {
                 ),
         ),
         pin(
-            609_377,
+            629_032,
             World::new("restarts: a coordinator, read", vec![vec![write(0, 1), write(0, 2), read(1)]])
                 .with(restarts([1, 0, 0], 1))
                 .reaching(
@@ -176,7 +176,7 @@ fn restarting_nodes() -> Vec<Bounded> {
                 ),
         ),
         pin(
-            1_084_259,
+            1_196_353,
             World::new("restarts: any of all", vec![vec![write(0, 1)], vec![read(2)]])
                 .with(restarts([1, 1, 1], 1))
                 .reaching(
@@ -199,13 +199,13 @@ fn bad_disks() -> Vec<Bounded> {
                 .reaching(milestones::OVERWROTE | milestones::BEATEN | milestones::ALL_DONE),
         ),
         pin(
-            161_413,
+            176_977,
             World::new("slow reads and fsyncs: a write, read", vec![vec![write(0, 1)], vec![read(1)]])
                 .grained(Grain { loads: true, landing: true, ..COARSE })
                 .reaching(milestones::HEDGED | milestones::READ_EARLY | milestones::WROTE_BACK | milestones::ALL_DONE),
         ),
         pin(
-            99_627,
+            118_670,
             World::new("a failed fsync: writes, then a read", vec![vec![write(0, 1), write(1, 2), read(2)]])
                 .with(Faults { failures: 1, ..FEW_FAULTS })
                 .reaching(
@@ -216,13 +216,13 @@ fn bad_disks() -> Vec<Bounded> {
                 ),
         ),
         pin(
-            28_322,
+            32_440,
             World::new("two failed fsyncs: a write, then a read", vec![vec![write(0, 1), read(1)]])
                 .with(Faults { failures: 2, ..FEW_FAULTS })
                 .reaching(milestones::FAILED_AND_KEPT | milestones::FAILED_AND_LOST | milestones::OUTCOME_UNKNOWN),
         ),
         pin(
-            1_288_500,
+            1_796_090,
             World::new("a failed fsync: a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .with(Faults { failures: 1, ..FEW_FAULTS })
                 .reaching(
@@ -251,7 +251,7 @@ fn meeting() -> Vec<Bounded> {
                 .with(restarts([2, 0, 0], 2)),
         ),
         pin(
-            9_057,
+            9_678,
             World::new("a lost disk", vec![vec![write(0, 1), read(2)]])
                 .with(Faults { losses: 1, ..FEW_FAULTS })
                 .reaching(milestones::REFUSED_STORE_ID | milestones::ALL_DONE),
@@ -263,7 +263,7 @@ fn meeting() -> Vec<Bounded> {
                 .reaching(milestones::REFUSED_INCARNATION | milestones::REFUSED_STORE_ID | milestones::ALL_DONE),
         ),
         pin(
-            337_297,
+            368_181,
             World::new("an older copy", vec![vec![write(0, 1), read(2)]])
                 .with(Faults { losses: 1, ..restarts([1, 0, 0], 1) })
                 .reaching(milestones::REFUSED_INCARNATION | milestones::REFUSED_STORE_ID | milestones::ALL_DONE),
@@ -275,18 +275,18 @@ fn conditional_writes() -> Vec<Bounded> {
     let first = || vec![write_if_absent(0, 1)];
     vec![
         pin(
-            173_074,
+            177_126,
             World::new("conditional: two coordinators", vec![first(), vec![write_if_absent(1, 2)]])
                 .reaching(milestones::PREEMPTED | milestones::SETTLED | milestones::CONDITION_FAILED),
         ),
         pin(
-            323_601,
+            327_513,
             World::new("conditional: a write, read", vec![first(), vec![read(1)]]).reaching(
                 milestones::SETTLED | milestones::PREEMPTED | milestones::READ_UNFINISHED | milestones::ALL_DONE,
             ),
         ),
         pin(
-            187_693,
+            199_482,
             World::new("conditional: beside a plain write", vec![first(), vec![write(1, 2)]]).reaching(
                 milestones::OVERWROTE | milestones::BEATEN | milestones::CONDITION_FAILED | milestones::ALL_DONE,
             ),
@@ -297,12 +297,12 @@ fn conditional_writes() -> Vec<Bounded> {
                 .reaching(milestones::OVERWROTE | milestones::ALL_DONE),
         ),
         pin(
-            212_082,
+            215_206,
             World::new("conditional: two additions", vec![vec![add(0, 1)], vec![add(1, 2)]])
                 .reaching(milestones::PREEMPTED | milestones::OVERWROTE | milestones::ALL_DONE),
         ),
         pin(
-            359_257,
+            361_159,
             World::new("conditional: a coordinator restarts", vec![vec![write_if_absent(0, 1), read(1)]])
                 .with(restarts([1, 0, 0], 1))
                 .reaching(milestones::SETTLED | milestones::EARLIER_INCARNATION | milestones::ALL_DONE),

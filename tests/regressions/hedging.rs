@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Cluster, N1, N2, N3, Sent, Unsynced};
-use quorate::limits::{HEDGE_AFTER_MIN, RESEND_AFTER, SLOW_FOR};
+use crate::cluster::{Cluster, N1, N2, N3, N4, N5, Sent, Unsynced};
+use quorate::limits::{HEDGE_AFTER_MAX, HEDGE_AFTER_MIN, HEDGE_CONTENT_AFTER_MIN, RESEND_AFTER, SLOW_FOR};
 use quorate::protocol::message::{Answer, Refusal};
 use quorate::protocol::{Message, Reply};
 use quorate::types::{Condition, NodeIndex};
@@ -177,4 +177,117 @@ fn each_peer_is_asked_first_in_turn() {
         assert_eq!(cluster.reply_to(read), None);
     }
     assert_eq!(first.into_iter().collect::<Vec<_>>(), [N2, N3]);
+}
+
+/// Five replicas, of which node 1 has missed the value 2. It reads, and has been told by two others that they hold the value. What it
+/// asks for the content is on the way.
+fn content_is_wanted() -> (Cluster, usize, [NodeIndex; 2]) {
+    let (all, others) = ([N1, N2, N3, N4, N5], [N2, N3, N4, N5]);
+    let mut cluster = Cluster::bootstrapped(5);
+    cluster.write_among(N1, &all, 1);
+    cluster.write_among(N2, &others, 2);
+    cluster.take(|_| true);
+    cluster.majority_is_asked_first = true;
+    cluster.pass(SLOW_FOR, &all);
+    cluster.take(|_| true);
+    assert_eq!(cluster.value_on_disk(N1), Some(1));
+    let read = cluster.read(N1);
+    let asked: Vec<NodeIndex> = others.into_iter().filter(|peer| cluster.count(|sent| sent.to == *peer) > 0).collect();
+    cluster.deliver(|sent| sent.asks_for_digest() || sent.is_record_for(N1));
+    let contents = cluster.take(Sent::asks_for_content);
+    let [content] = &contents[..] else { panic!("one of {asked:?} is asked for it") };
+    let first = content.to;
+    let [other] = asked.into_iter().filter(|peer| *peer != first).collect::<Vec<_>>()[..] else {
+        panic!("two others and its own replica are a majority")
+    };
+    cluster.arrives(content.clone());
+    (cluster, read, [first, other])
+}
+
+#[test]
+fn content_is_asked_of_one_holder_and_brought_to_those_that_lack_it() {
+    let (mut cluster, read, _) = content_is_wanted();
+    cluster.run(&[N1, N2, N3, N4, N5]);
+    assert_eq!(cluster.seen_by(read), Some(2));
+    assert_eq!(cluster.value_on_disk(N1), Some(2), "it makes the majority");
+    assert!(cluster.stores_of(2).iter().all(|sent| sent.from != N1), "nobody else is sent it");
+    cluster.assert_linearizable();
+}
+
+#[test]
+fn silent_holder_of_a_content_is_waited_for_shortly() {
+    let (mut cluster, read, [silent, other]) = content_is_wanted();
+    let began = cluster.now();
+    cluster.take(|sent| sent.from == silent);
+    cluster.pass(HEDGE_CONTENT_AFTER_MIN / 2, &[N1]);
+    assert_eq!(cluster.count(Sent::asks_for_content), 0, "it may be about to answer");
+    cluster.pass(HEDGE_CONTENT_AFTER_MIN, &[N1]);
+    assert_eq!(cluster.count(|sent| sent.asks_for_content() && sent.to == other), 1);
+    cluster.run(&[N1, other]);
+    assert_eq!(cluster.seen_by(read), Some(2));
+    assert!(cluster.now().since(began) < HEDGE_AFTER_MAX, "no longer than other rounds wait");
+    cluster.assert_linearizable();
+}
+
+#[test]
+fn holder_that_started_anew_is_not_waited_for() {
+    let (mut cluster, read, [first, other]) = content_is_wanted();
+    cluster.take(|sent| sent.from == first);
+    cluster.crash(first, Unsynced::Kept);
+    cluster.start(first);
+    cluster.run(&[N1, N2, N3, N4, N5]);
+    cluster.pass(HEDGE_CONTENT_AFTER_MIN, &[N1]);
+    cluster.run(&[N1, other]);
+    assert_eq!(cluster.seen_by(read), Some(2));
+    cluster.assert_linearizable();
+}
+
+#[test]
+fn holders_that_are_all_silent_are_done_without() {
+    let (mut cluster, read, silent) = content_is_wanted();
+    cluster.take(|sent| silent.contains(&sent.from));
+    let rest: Vec<NodeIndex> = [N1, N2, N3, N4, N5].into_iter().filter(|node| !silent.contains(node)).collect();
+    let began = cluster.now();
+    while cluster.reply_to(read).is_none() {
+        cluster.pass(HEDGE_CONTENT_AFTER_MIN, &[N1]);
+        cluster.run(&rest);
+        assert!(cluster.now().since(began) < RESEND_AFTER + HEDGE_AFTER_MAX, "three of five replicas are well");
+    }
+    assert_eq!(cluster.seen_by(read), Some(2));
+    cluster.assert_linearizable();
+}
+
+/// The holder has a greater record by the time it is asked for the content.
+#[test]
+fn holder_that_has_a_newer_record_answers_with_that() {
+    let (mut cluster, read, [first, _]) = content_is_wanted();
+    let answer = cluster.take(|sent| sent.from == first && sent.to == N1);
+    assert_eq!(answer.len(), 1, "its answer is lost");
+    cluster.write_among(N2, &[N2, N3, N4, N5], 3);
+    cluster.pass(HEDGE_CONTENT_AFTER_MIN, &[N1]);
+    cluster.run(&[N1, N2, N3, N4, N5]);
+    assert_eq!(cluster.seen_by(read), Some(3));
+    cluster.assert_linearizable();
+}
+
+/// Node 2 alone holds the value 2, and node 1 has been told so by node 2. It lacks the value itself, and keeps it slowly.
+#[test]
+fn others_are_sent_a_record_when_those_that_lack_it_are_late() {
+    let mut cluster = bootstrapped();
+    cluster.write(N2, 2);
+    cluster.run_clock_rounds();
+    cluster.take(|_| true);
+    assert_eq!(ALL.map(|node| cluster.value_on_disk(node)), [Some(1), Some(2), Some(1)]);
+    cluster.majority_is_asked_first = false;
+    let read = cluster.read(N1);
+    cluster.hold_disk(N1);
+    let is_for_node_3 = |sent: &Sent| sent.to == N3 && sent.stores().is_some();
+    cluster.deliver(|sent| [sent.from, sent.to].iter().all(|node| [N1, N2].contains(node)));
+    assert!(cluster.waits_at_disk(N1), "it keeps the record");
+    assert_eq!(cluster.count(is_for_node_3), 0, "node 3 may hold it");
+    cluster.pass(HEDGE_AFTER_MAX, &[N1]);
+    assert_eq!(cluster.count(is_for_node_3), 1);
+    cluster.run(&ALL);
+    assert_eq!(cluster.seen_by(read), Some(2), "nodes 2 and 3 hold it");
+    cluster.assert_linearizable();
 }

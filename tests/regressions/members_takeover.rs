@@ -341,6 +341,32 @@ fn slots_are_emptied_although_the_store_failed_meanwhile() {
     assert_eq!(cluster.on_disk(N1), None);
 }
 
+/// Node 4 takes the place of node 1. It hears any two of the old replicas, or all.
+#[test]
+fn each_value_is_sent_once_and_to_the_node_that_takes_its_slot_over() {
+    const BYTES: usize = 10_000;
+    for silent in [None, Some(N1), Some(N2), Some(N3)] {
+        let mut cluster = Cluster::with_replicas(4, 3);
+        let all = cluster.members();
+        cluster.fill_large(N1, BYTES);
+        let joint = cluster.leaves(N1, 1);
+        cluster.adopt(&all, &joint);
+        let carried = std::cell::RefCell::new(std::collections::BTreeSet::new());
+        let watched = |sent: &Sent| {
+            if sent.value_bytes() > 0 {
+                carried.borrow_mut().insert((sent.from, sent.to, sent.operation(), sent.asked_in_round()));
+            }
+            silent.is_some_and(|silent| sent.from == silent && sent.is_record_for(N4))
+        };
+        cluster.live_without(CHANGE, &all, watched);
+        assert_eq!(cluster.number(N4), 2, "the change has ended");
+        let carried = carried.into_inner();
+        assert_eq!(carried.len(), 2, "there are two values: {carried:?}");
+        assert!(carried.iter().all(|(_, to, ..)| *to == N4), "the others hold them: {carried:?}");
+        assert_eq!(cluster.value_bytes_on_disk(N4), BYTES);
+    }
+}
+
 #[test]
 fn slots_are_taken_over_at_the_pace_of_bytes() {
     let mut cluster = Cluster::with_replicas(4, 3);

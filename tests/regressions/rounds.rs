@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::cluster::{Cluster, N1, N2, N3, Sent, Unsynced};
+use quorate::limits::HEDGE_AFTER_MAX;
 use quorate::protocol::{Failure, PeerView, Reply};
 use quorate::types::{Clock, NodeIndex, Stamp, Version};
 
@@ -122,11 +123,17 @@ fn records_of_one_stamp_are_never_merged() {
     cluster.run(&[N1, N2]);
     assert!(cluster.reply_to(read).is_none(), "no majority holds either value, and neither replaces the other");
     assert!(cluster.met_a_stamp_conflict(N1) || cluster.met_a_stamp_conflict(N2), "it is reported");
+    // The third replica is sent the record once the refusal is noticed.
+    cluster.pass(HEDGE_AFTER_MAX, &[N2]);
     cluster.run(&ALL);
     let seen = cluster.seen_by(read);
     assert_eq!(ALL.iter().filter(|node| cluster.value_on_disk(**node) == seen).count(), 2, "{seen:?}");
     for node in ALL {
-        assert_eq!(cluster.read_among(node, &ALL), seen);
+        let read = cluster.read(node);
+        cluster.run(&ALL);
+        cluster.pass(HEDGE_AFTER_MAX, &[node]);
+        cluster.run(&ALL);
+        assert_eq!(cluster.seen_by(read), seen);
     }
 }
 

@@ -17,6 +17,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use futures_util::Stream;
+use prost::Message as _;
 
 use crate::api;
 use crate::metrics::Metrics;
@@ -191,6 +192,8 @@ impl Stream for OutboxStream {
         let begins = chunk.as_ref().is_some_and(crate::wire::chunks::Chunk::begins_message);
         metrics.link_messages.inc_by(messages.len() as u64 + u64::from(begins));
         let batch = Batch { from: self.outbox.from, to, messages, chunk, chunks_taken, traces };
-        Poll::Ready(Some(batch.into()))
+        let batch = api::PeerBatch::from(batch);
+        metrics.link_bytes.inc_by(batch.encoded_len() as u64);
+        Poll::Ready(Some(batch))
     }
 }

@@ -69,10 +69,8 @@ impl Coordinator {
         let from = asked.len();
         match fanout {
             _ if is_unasked => asked.extend(first),
-            Fanout::Nearest | Fanout::Majority | Fanout::MajorityInOrder | Fanout::Remaining => {
-                asked.extend(operation.not_asked());
-            }
             Fanout::All => asked.extend(operation.asked_again()),
+            _ => asked.extend(operation.not_asked()),
         }
         for member in &asked[from..] {
             operation.tally.ask(*member);

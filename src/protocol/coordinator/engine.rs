@@ -336,15 +336,22 @@ impl Coordinator {
         };
         let mut chosen: Vec<NodeIndex> = tally.missing().filter(|peer| ctx.reaches(*peer).is_some()).collect();
         chosen.sort_by_key(|peer| (!in_order && *peer != ctx.node.me, self.latency.is_slow(*peer, now), turn(peer)));
-        let are_left = if fanout == Fanout::Nearest {
-            let reached = chosen.len();
-            chosen.truncate(1);
-            chosen.len() < reached
-        } else {
-            tally.keep_quorum(&mut chosen)
+        let are_left = match fanout {
+            Fanout::Nearest | Fanout::Holder => {
+                let reached = chosen.len();
+                chosen.truncate(1);
+                chosen.len() < reached
+            }
+            Fanout::Lacking(lacking) => tally.keep_wanted(lacking, &mut chosen),
+            _ => tally.keep_quorum(&mut chosen),
         };
         if are_left {
-            let delay = self.latency.hedge_delay(chosen.iter().copied());
+            let first = chosen.iter().copied();
+            let delay = match fanout {
+                Fanout::Holder => self.latency.content_delay(first),
+                Fanout::Lacking(_) => self.latency.store_delay(first),
+                _ => self.latency.hedge_delay(first),
+            };
             // The others need some of the time that the client gives, too.
             let alarm = now.after(delay.min(operation.deadline.since(now) / 2));
             operation.pace = Pace::Hedge;

@@ -9,7 +9,9 @@
 
 use std::time::Duration;
 
-use crate::limits::{HEDGE_AFTER_MAX, HEDGE_AFTER_MIN, RESEND_AFTER, RESEND_AFTER_MAX, SLOW_FOR};
+use crate::limits::{
+    HEDGE_AFTER_MAX, HEDGE_AFTER_MIN, HEDGE_CONTENT_AFTER_MIN, RESEND_AFTER, RESEND_AFTER_MAX, SLOW_FOR,
+};
 use crate::protocol::io::Time;
 use crate::types::NodeIndex;
 
@@ -101,6 +103,21 @@ impl LatencyTracker {
         Duration::from_micros(longest.unwrap_or_default()).clamp(HEDGE_AFTER_MIN, HEDGE_AFTER_MAX)
     }
 
+    /// The same where `asked` are asked for a content, which takes longer than a digest.
+    pub fn content_delay(&self, asked: impl Iterator<Item = NodeIndex>) -> Duration {
+        self.hedge_delay(asked).max(HEDGE_CONTENT_AFTER_MIN)
+    }
+
+    /// The same where `asked` are to keep a record. Nobody knows how long this node itself takes for that, or a peer that has kept
+    /// none yet: the longest time.
+    pub fn store_delay(&self, asked: impl Iterator<Item = NodeIndex>) -> Duration {
+        let usual = |peer: NodeIndex| match self.peers[peer.index()].write.usual_max() {
+            0 => HEDGE_AFTER_MAX,
+            usual => Duration::from_micros(usual),
+        };
+        asked.map(usual).max().unwrap_or_default().clamp(HEDGE_AFTER_MIN, HEDGE_AFTER_MAX)
+    }
+
     /// How long to wait before the same is asked again of the same peers. A link is a reliable stream, so that asking again
     /// helps only where a peer has dropped a request; where all are merely slow, it would make them slower.
     #[must_use]
@@ -151,6 +168,21 @@ mod tests {
             latency.answered(PEER, Duration::ZERO);
         }
         assert_eq!(latency.hedge_delay([PEER].into_iter()), HEDGE_AFTER_MIN);
+    }
+
+    #[test]
+    fn contents_and_records_on_their_way_to_a_disk_are_waited_for_longer() {
+        let mut latency = LatencyTracker::new(3);
+        assert_eq!(latency.content_delay([PEER].into_iter()), HEDGE_CONTENT_AFTER_MIN);
+        assert_eq!(latency.store_delay([PEER].into_iter()), HEDGE_AFTER_MAX, "nothing is known of its disk");
+        for _ in 0..100 {
+            latency.answered(PEER, Duration::from_millis(40));
+            latency.stored(PEER, Duration::from_millis(8));
+        }
+        let within = |millis: u64| Duration::from_millis(millis)..Duration::from_millis(millis + 1);
+        assert!(within(40).contains(&latency.content_delay([PEER].into_iter())));
+        assert!(within(8).contains(&latency.store_delay([PEER].into_iter())));
+        assert_eq!(latency.store_delay([PEER, NodeIndex(2)].into_iter()), HEDGE_AFTER_MAX);
     }
 
     #[test]

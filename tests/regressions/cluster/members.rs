@@ -10,8 +10,8 @@ use quorate::protocol::{
     Answer, Command, Input, MembersChange, Message, Request, RequestId, WishedMember, WishedMembers,
 };
 use quorate::types::{
-    Checksum, ClusterParameters, Configuration, Content, Key, Member, MemberList, NodeId, NodeIndex, ReadKind, Record,
-    Site, TableId, Value,
+    Checksum, ClusterParameters, Configuration, Content, Key, Lookup, Member, MemberList, NodeId, NodeIndex, ReadKind,
+    Record, Site, TableId, Value,
 };
 
 use super::{Cluster, Host, OPERATORS_FROM, Sent};
@@ -71,6 +71,26 @@ impl Sent {
     /// Whether it asks for a digest of what a replica holds, and not for the record.
     pub fn asks_for_digest(&self) -> bool {
         matches!(self.message, Message::Request { request: Request::Get { read_kind: ReadKind::Digest, .. }, .. })
+    }
+
+    /// Whether it asks for the record of a replica, after it was told what the replicas hold.
+    pub fn asks_for_content(&self) -> bool {
+        let asks =
+            matches!(self.message, Message::Request { request: Request::Get { read_kind: ReadKind::Data, .. }, .. });
+        asks && self.asked_in_round() > Some(0)
+    }
+
+    /// The bytes of the value that it carries.
+    pub fn value_bytes(&self) -> usize {
+        let record = match &self.message {
+            Message::Request { request: Request::Store { record, .. } | Request::Accept { record, .. }, .. } => record,
+            Message::Answer { answer: Answer::Lookup { held, .. } | Answer::Promised { held, .. }, .. } => match held {
+                Lookup::Record(record) => record,
+                Lookup::Digest(_) | Lookup::Absent => return 0,
+            },
+            _ => return 0,
+        };
+        record.content.value_bytes()
     }
 
     /// Whether it asks something of a replica for an operation on one key.
@@ -206,6 +226,11 @@ impl Cluster {
             );
             self.run(&all);
         }
+    }
+
+    /// The bytes of the key's value on a disk.
+    pub fn value_bytes_on_disk(&self, host: NodeIndex) -> usize {
+        self.on_disk(host).map_or(0, |record| record.content.value_bytes())
     }
 
     pub fn pace_takeover(&mut self, host: NodeIndex, rate: Rate) {

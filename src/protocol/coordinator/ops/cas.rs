@@ -27,7 +27,7 @@ use crate::types::{
 };
 
 use super::ages::{Ages, read_ends};
-use super::operation::{Enough, Fanout, Heard, Next, Operation, Round, Settled, Step};
+use super::operation::{Fanout, Heard, Next, Operation, Round, Settled, Step};
 use super::seals::ToldSeals;
 
 /// How often a write looks again, because another one is about to end.
@@ -362,7 +362,8 @@ impl Cas {
                 Ok(base) => {
                     let base = base.expect("a plain record is a record");
                     self.phase = Phase::StoreBase(base);
-                    Step::Ask(Round { counted: holders, ..Round::to_all() })
+                    let lacking = tally.set_of(self.promised.keys().copied()).without(holders);
+                    Step::Ask(Round::to_lacking(holders, lacking))
                 }
                 Err(fetch) => fetch,
             };
@@ -433,8 +434,8 @@ impl Cas {
         }
         self.phase = Phase::Fetch;
         let holders = self.promised.iter().filter(|(_, held)| held.as_ref() == Some(digest));
-        let unwanted = tally.set_without(tally.set_of(holders.map(|(member, _)| *member)));
-        Err(Step::Ask(Round { enough: Enough::One, unwanted, ..Round::to_all() }))
+        let holders = tally.set_of(holders.map(|(member, _)| *member));
+        Err(Step::Ask(Round::for_content(holders, tally)))
     }
 
     /// Judges the change on the greatest record. `stamp` is that of the record to be proposed.

@@ -15,7 +15,7 @@ use crate::protocol::quorum::Tally;
 use crate::types::{Age, AgedRecord, Digest, Key, Lookup, NodeIndex, ReadKind, Record, Stamp};
 
 use super::ages::{Ages, read_ends};
-use super::operation::{Enough, Fanout, Heard, Next, Operation, Round, Step};
+use super::operation::{Fanout, Heard, Next, Operation, Round, Step};
 use super::seals::ToldSeals;
 
 /// How often a read looks again, before it settles the record itself.
@@ -127,9 +127,8 @@ impl Get {
         let has_content = |record: &Record| rule!(ContentOfAnotherStamp, record.digest() == greatest);
         let Some(record) = self.in_hand.clone().filter(has_content) else {
             self.phase = Phase::Fetch;
-            // One answer is enough: it brings the content settled on, or a greater record. Only holders can give it.
-            let unwanted = tally.set_without(holders);
-            return Step::Ask(Round { enough: Enough::One, unwanted, ..Round::to_all() });
+            // One answer is enough: it brings the content settled on, or a greater record.
+            return Step::Ask(Round::for_content(holders, tally));
         };
         if rule!(NoWriteBack, tally.is_quorum(holders)) {
             return read_ends(self.ages.aged(record));
@@ -139,8 +138,10 @@ impl Get {
             return self.read_anew();
         }
         self.phase = Phase::WriteBack(record);
-        // The record is durable at its holders.
-        Step::Ask(Round { counted: holders, event: Some(ProtocolEvent::ReadWroteBack), ..Round::to_all() })
+        // The record is durable at its holders. Those not heard from may hold it.
+        let lacking = self.seen.iter().filter(|(_, seen)| seen.as_ref() < Some(&greatest)).map(|(member, _)| *member);
+        let lacking = tally.set_of(lacking);
+        Step::Ask(Round { event: Some(ProtocolEvent::ReadWroteBack), ..Round::to_lacking(holders, lacking) })
     }
 
     /// Asks every replica for its record. Earlier answers bind nobody, because the client was told nothing yet.
@@ -280,23 +281,22 @@ mod tests {
         (read, tally, step)
     }
 
-    fn is_written_back(step: &Step, by: u16, tally: &Tally) -> bool {
-        matches!(step, Step::Ask(Round { enough: Enough::Quorum, counted, event: Some(ProtocolEvent::ReadWroteBack), .. })
-            if *counted == tally.set_of([NodeIndex(by)]))
+    /// Whether what `by` holds is brought to `lacking`, which was seen to hold less.
+    fn is_written_back(step: &Step, by: u16, lacking: u16, tally: &Tally) -> bool {
+        let round = Round::to_lacking(tally.set_of([NodeIndex(by)]), tally.set_of([NodeIndex(lacking)]));
+        *step == Step::Ask(Round { event: Some(ProtocolEvent::ReadWroteBack), ..round })
     }
 
     #[test]
     fn content_is_fetched_from_its_holder_and_written_back() {
         let (mut read, mut tally, step) = answered([(0, whole(1)), (1, digest(2))]);
-        let Step::Ask(Round { enough: Enough::One, unwanted, .. }) = step else {
-            panic!("the content is wanted: {step:?}")
-        };
-        assert_eq!(unwanted, tally.set_of([NodeIndex(0), NodeIndex(2)]), "nobody else was seen to hold it");
+        let holder = tally.set_of([NodeIndex(1)]);
+        assert_eq!(step, Step::Ask(Round::for_content(holder, &tally)), "nobody else was seen to hold it");
         assert_eq!(read.request(&key(), false), Request::Get { key: key(), read_kind: ReadKind::Data });
         tally.reset();
         assert_eq!(read.on_answer(NodeIndex(1), whole(2)), Heard::Counts);
         let step = read.on_enough(&tally);
-        assert!(is_written_back(&step, 1, &tally), "{step:?}");
+        assert!(is_written_back(&step, 1, 0, &tally), "{step:?}");
         let (key, record, age) = (key(), record(2), Age::NONE);
         let store = Request::Store { key: key.clone(), record: record.clone(), age, origin: StoreOrigin::Repair };
         assert_eq!(read.request(&key, false), store);
@@ -328,7 +328,7 @@ mod tests {
             tally.count(NodeIndex(from));
         }
         let step = read.on_enough(&tally);
-        assert!(is_written_back(&step, 1, &tally), "{step:?}");
+        assert!(is_written_back(&step, 1, 0, &tally), "{step:?}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::protocol::quorum::Tally;
 use crate::types::{AgedRecord, Key, NodeIndex, Stamp};
 
 use super::get_with::GetWith;
-use super::operation::{Heard, Next, Operation, Round, Step};
+use super::operation::{Fanout, Heard, Next, Operation, Round, Step};
 
 /// Such a read in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +33,18 @@ impl Mend {
     #[must_use]
     pub fn new(pair: BTreeSet<NodeIndex>) -> Self {
         Self { get: GetWith::new(pair.clone()), pair, stored: BTreeSet::new(), spread: None, is_kept_out: false }
+    }
+
+    /// One node takes a slot over: it needs the record. Others that lack it take it over themselves, and are sent it only where
+    /// there is no quorum without them.
+    fn bring_to_taker(&self, round: Round, tally: &Tally) -> Round {
+        let taker = tally.set_of(self.pair.iter().copied());
+        match round.fanout {
+            Fanout::Lacking(lacking) if self.pair.len() == 1 && tally.is_quorum(round.counted.or(taker)) => {
+                Round { fanout: Fanout::Lacking(lacking.and(taker)), ..round }
+            }
+            _ => round,
+        }
     }
 
     /// Brings `record` to the replicas that were seen to hold less, unless the two hold it already. The others are left to the
@@ -124,6 +136,7 @@ impl Operation for Mend {
             // Those that hold the record must be heard, or it would be found again and again. It must not wait for others: while it
             // settles, conditional writes of the key wait on this node.
             Step::Become(Next::SettleWith(_)) => Step::Become(Next::SettleWith(self.get.read().holders_of_greatest())),
+            Step::Ask(round) => Step::Ask(self.bring_to_taker(round, tally)),
             step => step,
         }
     }
@@ -179,5 +192,58 @@ impl Mend {
             || is_on(Mutant::SyncSpreadsUnchosen) && self.pair.len() > PAIR
             || is_on(Mutant::CopyRaw) && self.pair.len() < PAIR;
         self.get.read().greatest_in_hand().filter(|_| is_broken).map(AgedRecord::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::quorum::MemberSet;
+    use crate::types::{Age, Checksum, Clock, Content, Lookup, NodeId, Record};
+
+    const NODES: [NodeIndex; 5] = [NodeIndex(0), NodeIndex(1), NodeIndex(2), NodeIndex(3), NodeIndex(4)];
+
+    /// A slot goes from nodes 0, 1 and 2 to `new`, of which node 3 takes it over. The nodes that it sends the record to, once
+    /// `holders` have answered that they hold it.
+    fn sent_to(new: [u16; 3], holders: [u16; 2], others: &[u16]) -> MemberSet {
+        let mut tally = Tally::joint(&NODES[..3], &new.map(NodeIndex));
+        let mut copy = Mend::new(BTreeSet::from([NODES[3]]));
+        let key = Key::new("k").unwrap();
+        let stamp = Stamp { clock: Clock { epoch: 1, counter: 1 }, writer: NodeId::new("1").unwrap() };
+        let record = Record::plain(stamp, Content::Tombstone, Checksum::of(&key, &Content::Tombstone));
+        let told = |held| Answer::Lookup { key: key.clone(), held, age: Age::NONE, seal: None };
+        assert!(matches!(copy.start(), Step::Ask(_)));
+        for holder in holders.map(NodeIndex) {
+            assert_eq!(copy.on_answer(holder, told(Lookup::Digest(record.digest()))), Heard::Counts);
+            tally.count(holder);
+        }
+        for other in others.iter().copied().map(NodeIndex).chain([NODES[3]]) {
+            assert_eq!(copy.on_answer(other, told(Lookup::Absent)), Heard::Counts);
+            tally.count(other);
+        }
+        let content = Round::for_content(tally.set_of(holders.map(NodeIndex)), &tally);
+        assert_eq!(copy.on_enough(&tally), Step::Ask(content));
+        tally.reset();
+        assert_eq!(copy.on_answer(NodeIndex(holders[0]), told(Lookup::Record(record))), Heard::Counts);
+        let step = copy.on_enough(&tally);
+        let Step::Ask(Round { fanout, counted, unwanted, .. }) = step else {
+            panic!("node 3 lacks the record: {step:?}")
+        };
+        tally.preset(counted, unwanted);
+        let mut nodes: Vec<NodeIndex> = tally.missing().collect();
+        if let Fanout::Lacking(lacking) = fanout {
+            tally.keep_wanted(lacking, &mut nodes);
+        }
+        tally.set_of(nodes)
+    }
+
+    #[test]
+    fn node_that_takes_a_slot_over_sends_the_record_to_itself_alone() {
+        let set = |nodes: &[u16]| Tally::joint(&NODES[..3], &NODES[2..]).set_of(nodes.iter().copied().map(NodeIndex));
+        for holders in [[0, 1], [0, 2], [1, 2]] {
+            assert_eq!(sent_to([1, 2, 3], holders, &[]).len(), 1, "nodes {holders:?} hold it");
+        }
+        assert_eq!(sent_to([2, 3, 4], [0, 2], &[4]), set(&[3]), "node 4 takes the slot over itself");
+        assert_eq!(sent_to([2, 3, 4], [0, 1], &[4]), set(&[3, 4]), "nobody of the new list is known to hold it");
     }
 }

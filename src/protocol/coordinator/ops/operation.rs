@@ -71,7 +71,7 @@ impl Fanout {
     /// Whether some replicas are asked first, and the others when those are late.
     #[must_use]
     pub fn is_hedged(self) -> bool {
-        matches!(self, Self::Nearest | Self::Majority | Self::MajorityInOrder)
+        matches!(self, Self::Nearest | Self::Holder | Self::Majority | Self::MajorityInOrder | Self::Lacking(_))
     }
 }
 
@@ -82,6 +82,19 @@ impl Round {
         let none = MemberSet::default();
         Self { fanout: Fanout::All, enough: Enough::Quorum, counted: none, unwanted: none, event: None }
     }
+
+    /// A round that asks for a content that `holders` were seen to hold. One answer is enough, and nobody else can give it.
+    #[must_use]
+    pub fn for_content(holders: MemberSet, tally: &Tally) -> Self {
+        let unwanted = tally.set_without(holders);
+        Self { fanout: Fanout::Holder, enough: Enough::One, unwanted, ..Self::to_all() }
+    }
+
+    /// A round that brings a record to a quorum, where `holders` hold it and `lacking` were seen to hold less.
+    #[must_use]
+    pub fn to_lacking(holders: MemberSet, lacking: MemberSet) -> Self {
+        Self { fanout: Fanout::Lacking(lacking), counted: holders, ..Self::to_all() }
+    }
 }
 
 /// The replicas that a round, or a clock round for a write, asks.
@@ -89,10 +102,15 @@ impl Round {
 pub enum Fanout {
     /// One replica: this node if it is one. The others are asked when it is late or refuses.
     Nearest,
+    /// One replica, for a content that may be large. The others that hold it are asked when it is late or refuses.
+    Holder,
     /// The nearest majority: nobody was asked yet. The remaining replicas are asked when one of it is late or refuses.
     Majority,
     /// A majority as well, in the order of placement: coordinators that change one key meet first at the same replica.
     MajorityInOrder,
+    /// These replicas, which lack a record, and as few others as make a quorum with those that count already. The others may hold
+    /// it: they are sent it when one of the first is late or refuses.
+    Lacking(MemberSet),
     /// The replicas that were not asked yet.
     Remaining,
     /// All that have not answered.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Cas, GetWith, Heard, Mend, OperationState, Step};
+use super::{Cas, GetWith, Heard, Mend, OperationState, Round, Step};
 use crate::protocol::io::{Failure, Reply};
 use crate::protocol::message::Answer;
 use crate::protocol::quorum::Tally;
@@ -80,6 +80,22 @@ fn decided(is_resend: bool, promised: impl Fn(Key) -> Answer) -> Step {
     assert!(matches!(write.start(), Step::NeedBallot(_)));
     write.on_stamp(ballot(9));
     answered(&mut write, promised)
+}
+
+/// The content of the base may be large: one of those that hold it is asked first.
+#[test]
+fn addition_asks_one_holder_for_its_base() {
+    let key = || Key::new("k").unwrap();
+    let base = Record::plain(ballot(1), Content::Tombstone, Checksum::of(&key(), &Content::Tombstone)).digest();
+    let change = Change::Add { delta: 1, since: None, ttl: None, keeps_ttl: false };
+    let request = ChangeRequest { change, token: IdempotencyToken([7; 16]), is_resend: false };
+    let mut add = OperationState::from(Cas::new(key(), request));
+    add.start();
+    add.on_stamp(ballot(9));
+    let told = |key| Answer::Promised { key, held: Lookup::Digest(base.clone()), age: Age::NONE, seal: None };
+    let tally = rest();
+    let all = tally.set_of([1, 2, 3].map(NodeIndex));
+    assert_eq!(answered(&mut add, told), Step::Ask(Round::for_content(all, &tally)));
 }
 
 /// Another node may have left the first try at a minority, with a base that was never settled.
