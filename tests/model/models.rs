@@ -308,19 +308,19 @@ fn conditional_writes() -> Vec<Bounded> {
                 .reaching(milestones::SETTLED | milestones::EARLIER_INCARNATION | milestones::ALL_DONE),
         ),
         pin(
-            1_095_087,
+            1_104_359,
             World::new("conditional: an acceptor restarts", vec![vec![write_if_absent(0, 1), write_if_absent(1, 2)]])
                 .with(Faults { partings: 1, ..restarts([0, 1, 0], 1) })
                 .reaching(milestones::GAVE_UP | milestones::PREEMPTED | milestones::SETTLED | milestones::ALL_DONE),
         ),
         pin(
-            1_113_256,
+            1_129_628,
             World::new("conditional: slow reads of the store", vec![first(), vec![write_if_absent(1, 2)]])
                 .grained(Grain { loads: true, ..COARSE })
                 .reaching(milestones::PREEMPTED | milestones::SETTLED | milestones::CONDITION_FAILED),
         ),
         pin(
-            3_437_256,
+            3_470_218,
             World::new("conditional: a ballot after the other", vec![vec![write_if_absent(0, 1), read(1)]])
                 .with(Faults { partings: 1, alarms: 1, ..FEW_FAULTS })
                 .reaching(milestones::GAVE_UP | milestones::PREEMPTED | milestones::SETTLED | milestones::ALL_DONE),
@@ -355,7 +355,7 @@ const BEGINS: Change = Change { pairs: &[[0, 1], [0, 2], [1, 2]], ends: false, b
 
 fn members() -> Vec<Bounded> {
     vec![pin(
-        855,
+        919,
         World::new("members: a hurried end", vec![vec![write(0, 1), read(2)]])
             .changing(Change { pairs: &[[0, 1]], ends: true, begins: When::Idle, hurries: true })
             .reaching(milestones::ALL_DONE),
