@@ -71,10 +71,10 @@ struct Waiting {
     since: Time,
     /// Its next round begins later.
     not_before: Time,
-    /// Whether this node is the first of its replicas that are reached, which runs its rounds and names those that it waits for.
-    is_mine: bool,
     /// The replica that the last try had to do without.
     for_whom: Option<NodeIndex>,
+    /// Whether this node is the first of the other replicas, and counts the slot.
+    counts: bool,
 }
 
 /// Old records that are read for a round.
@@ -163,7 +163,7 @@ impl Tombstones {
     pub fn report(&self, now: Time) -> TombstoneReport {
         let mut missing: BTreeMap<NodeIndex, (usize, Slot)> = BTreeMap::new();
         for (slot, waiting) in &self.waiting {
-            if let Some(whom) = waiting.for_whom.filter(|_| waiting.is_mine) {
+            if let Some(whom) = waiting.for_whom.filter(|_| waiting.counts) {
                 missing.entry(whom).or_insert((0, *slot)).0 += 1;
             }
         }
@@ -216,12 +216,12 @@ impl Tombstones {
             if ctx.shared.replica.seal(slot).is_some() {
                 self.forgetting.has_seal(slot);
             }
-            let is_mine = first_reached(slot, ctx) == Some(ctx.shared.node.me);
-            let new = Waiting { since: now, not_before: now, is_mine, for_whom: None };
+            let new = Waiting { since: now, not_before: now, for_whom: None, counts: false };
             let waiting = self.waiting.entry(slot).or_insert(new);
-            waiting.is_mine = is_mine;
+            waiting.counts = first_reached(slot, waiting.for_whom, ctx) == Some(me);
             let has_waited = now.since(waiting.since);
             let is_due = has_waited >= settings.kept_for || tombstones > settings.of_slot_max;
+            let is_mine = first_reached(slot, None, ctx) == Some(me);
             if is_due && waiting.not_before <= now && !self.forgetting.is_to_come(slot) {
                 if is_mine {
                     self.due.push_back(slot);
@@ -488,10 +488,10 @@ fn next_read(last_read: &mut u64) -> ReadId {
     ReadId(READS_FROM + *last_read)
 }
 
-/// The first replica of a slot, in the order of placement, that this node can reach.
-fn first_reached(slot: Slot, ctx: &TombstonesCtx<'_>) -> Option<NodeIndex> {
-    let replicas = ctx.shared.node.layout.replicas(slot);
-    replicas.iter().copied().find(|member| ctx.shared.reaches(*member).is_some())
+/// The first replica of a slot but `but`, in the order of placement, that this node can reach.
+fn first_reached(slot: Slot, but: Option<NodeIndex>, ctx: &TombstonesCtx<'_>) -> Option<NodeIndex> {
+    let mut replicas = ctx.shared.node.layout.replicas(slot).iter().copied().filter(|member| Some(*member) != but);
+    replicas.find(|member| ctx.shared.reaches(*member).is_some())
 }
 
 /// All replicas of a slot, or one that cannot be reached.
