@@ -26,12 +26,16 @@ pub mod limits;
 pub mod log_limit;
 #[cfg(feature = "server")]
 pub mod metrics;
-#[cfg(feature = "server")]
 pub mod mutants;
 #[cfg(feature = "server")]
 pub mod peer;
 #[cfg(feature = "server")]
 pub mod protocol;
+/// The part of the protocol that a client needs to ask a replica of a key.
+#[cfg(not(feature = "server"))]
+pub mod protocol {
+    pub mod placement;
+}
 pub mod resolve;
 #[cfg(feature = "server")]
 pub mod runtime;

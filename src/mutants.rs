@@ -521,7 +521,7 @@ macro_rules! rule {
 }
 
 /// An action that the protocol must take: `must!(Name, action)`. The mutant leaves it out.
-#[cfg(not(feature = "mutants"))]
+#[cfg(all(feature = "server", not(feature = "mutants")))]
 macro_rules! must {
     ($mutant:ident, $action:expr) => {
         $action
@@ -547,7 +547,9 @@ macro_rules! must {
     };
 }
 
-pub(crate) use {must, rule};
+#[cfg(feature = "server")]
+pub(crate) use must;
+pub(crate) use rule;
 
 #[cfg(feature = "mutants")]
 thread_local! {

@@ -13,7 +13,8 @@ mod testkit;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use quorate::ClientError;
+use quorate::client::Builder;
+use quorate::{Client, ClientError};
 use testkit::cluster::{Cluster, Plan};
 use testkit::process::command;
 use tokio::task::JoinSet;
@@ -81,8 +82,10 @@ async fn additions_count_once_while_nodes_are_killed() {
     let mut cluster = Cluster::start_as(&five_nodes()).await;
     let began = Instant::now();
     let mut clients = JoinSet::new();
-    for _ in 0..CLIENTS {
-        let client = cluster.client();
+    for number in 0..CLIENTS {
+        // Half of them ask replicas first.
+        let client = cluster.addresses().into_iter().fold(Client::builder(), Builder::address);
+        let client = client.routing(number % 2 == 1).build().expect("the addresses are well formed");
         clients.spawn(async move {
             let (mut plain, mut named) = (Tally::default(), Tally::default());
             let mut since = None;

@@ -11,9 +11,9 @@ use super::tables::InTable;
 use super::{CliError, Exit, Global};
 use crate::api;
 use crate::config::{ClusterConfig, File};
-use crate::limits::{NODES_MAX, REPLICA_COUNT_MAX};
 use crate::protocol::placement::Placement;
-use crate::types::{ClusterParameters, Key, NodeId, Site, TableId, Weight};
+use crate::types::{ClusterParameters, Key, TableId};
+use crate::wire::cluster::{self, ListedNode};
 
 /// Print which nodes hold keys
 ///
@@ -66,7 +66,7 @@ impl Locate {
             lists.new.unwrap_or(lists.old)
         };
         let placement = Placement::new(parameters);
-        let table = if is_default { TableId::DEFAULT } else { id(global, &self.table.table).await? };
+        let table = if is_default { TableId::DEFAULT } else { table_id(global, &self.table.table).await? };
         let keys: Vec<Key> = keys.into_iter().map(|key| key.moved_to(table)).collect();
         if global.json {
             print_json(&keys.iter().map(|key| as_json(&placement, key)).collect())?;
@@ -78,7 +78,7 @@ impl Locate {
 }
 
 /// The id of a table, under which its keys are stored.
-async fn id(global: &Global, name: &str) -> Result<TableId, CliError> {
+pub(super) async fn table_id(global: &Global, name: &str) -> Result<TableId, CliError> {
     let table = global.client()?.tables().get(name).await?;
     let table = table.ok_or_else(|| {
         CliError::bad_input(format!("there is no table {name:?}: quorate tables create {name} makes it"))
@@ -95,34 +95,23 @@ pub(super) struct ListParameters {
     pub(super) new: Option<ClusterParameters>,
 }
 
-/// A node, as it was reported.
-struct Listed<'a> {
-    id: &'a str,
-    weight_hundredths: u32,
-    zone: &'a str,
-}
-
 /// The parameters of the placement, as a node reported them. They are checked, because they came over the network. Without
 /// `members` they are those of all nodes.
-pub(super) fn lists<'a>(
-    info: &'a api::ClusterInfoResponse,
+pub(super) fn lists(
+    info: &api::ClusterInfoResponse,
     members: Option<&api::MembersGetResponse>,
 ) -> Result<ListParameters, CliError> {
     let Some(members) = members else {
-        let node = |node: &'a api::StorageNode| {
-            let api::StorageNode { id, weight_hundredths, zone, .. } = node;
-            Listed { id, weight_hundredths: *weight_hundredths, zone }
-        };
-        let nodes = info.storage_nodes.iter().map(node);
+        let nodes = info.storage_nodes.iter().map(ListedNode::from);
         return Ok(ListParameters { old: parameters(info, info.replication_level, nodes)?, new: None });
     };
-    let of_old = members.members.iter().filter(|member| member.in_old).map(|member| Listed {
+    let of_old = members.members.iter().filter(|member| member.in_old).map(|member| ListedNode {
         id: &member.id,
         weight_hundredths: member.old_weight_hundredths,
         zone: &member.old_zone,
     });
     let old = parameters(info, members.replica_count.into(), of_old)?;
-    let of_new = members.members.iter().filter(|member| member.in_new).map(|member| Listed {
+    let of_new = members.members.iter().filter(|member| member.in_new).map(|member| ListedNode {
         id: &member.id,
         weight_hundredths: member.weight_hundredths,
         zone: &member.zone,
@@ -134,36 +123,11 @@ pub(super) fn lists<'a>(
 fn parameters<'a>(
     info: &api::ClusterInfoResponse,
     replica_count: i64,
-    nodes: impl Iterator<Item = Listed<'a>>,
+    nodes: impl Iterator<Item = ListedNode<'a>>,
 ) -> Result<ClusterParameters, CliError> {
-    let bad = |problem: String| {
+    cluster::parameters(info, replica_count, nodes).map_err(|problem| {
         CliError::not_done(format!("node {:?} describes an impossible cluster: {problem}", info.node_id))
-    };
-    let mut nodes: Vec<Listed<'_>> = nodes.collect();
-    nodes.sort_unstable_by_key(|node| node.id);
-    let node_ids = nodes
-        .iter()
-        .map(|node| NodeId::new(node.id).map_err(|error| bad(error.to_string())))
-        .collect::<Result<Vec<_>, _>>()?;
-    if let Some((twice, _)) = std::iter::zip(&node_ids, &node_ids[1.min(node_ids.len())..]).find(|(a, b)| a == b) {
-        return Err(bad(format!("node {twice} is listed twice")));
-    }
-    if node_ids.len() > NODES_MAX {
-        return Err(bad(format!("{} nodes; at most {NODES_MAX} are possible", node_ids.len())));
-    }
-    let replica_count = usize::try_from(replica_count)
-        .ok()
-        .filter(|count| (1..=node_ids.len().min(REPLICA_COUNT_MAX)).contains(count))
-        .ok_or_else(|| bad(format!("{replica_count} replicas on {} nodes", node_ids.len())))?;
-    let weight = |node: &Listed<'_>| match node.weight_hundredths {
-        0 => Weight::ONE.hundredths(),
-        given => given,
-    };
-    let weights: Vec<u32> = nodes.iter().map(weight).collect();
-    let zones: Vec<&str> = nodes.iter().map(|node| node.zone).collect();
-    let zones = if zones.iter().all(|zone| zone.is_empty()) { Vec::new() } else { zones };
-    let sites = Site::listed(node_ids.len(), &weights, &zones).map_err(|error| bad(error.to_string()))?;
-    Ok(ClusterParameters { seed: info.seed, replica_count, epoch_floor: info.epoch_floor, node_ids, sites })
+    })
 }
 
 fn replicas<'a>(placement: &'a Placement, key: &Key) -> Vec<&'a str> {
@@ -182,6 +146,7 @@ fn as_json(placement: &Placement, key: &Key) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::NODES_MAX;
 
     fn info(ids: &[&str], replication_level: i64, seed: u32) -> api::ClusterInfoResponse {
         let node = |id: &&str| api::StorageNode { id: (*id).to_owned(), ..Default::default() };

@@ -20,6 +20,7 @@ use super::verdict::{Verdict, judge_answer};
 use super::write::{Acknowledged, DELETE, Delete, SET, Set};
 use crate::api;
 use crate::api::batch_write_entry::Write as Arm;
+use crate::types::Key;
 use crate::wire::BATCH_KEYS_MAX;
 use crate::wire::failure::{Current, Failure, FailureReason};
 
@@ -164,6 +165,9 @@ impl Request {
 
     /// Sends an entry again whose outcome is unknown, until it is known. It takes effect once at most.
     async fn find_out(self, client: &Client, operation: Operation) -> Outcome {
+        let (table, key) = self.place();
+        let slot = Key::new(key.to_owned()).ok().and_then(|key| client.pool.slot_of(table, &key));
+        let operation = operation.on(slot);
         let found = match self.arm {
             Arm::Set(request) => {
                 let again = move |_| api::SetRequest { resend: true, ..request.clone() };

@@ -8,6 +8,8 @@
 //! A paused node accepts a request as readily as a live one. Therefore a write, a list and a watch go without a question
 //! only to a node that answered during the last second. Any other node is first asked for its health.
 //!
+//! Nodes take turns. Those that hold the key come first, if the client knows them (`routing`), and avoided ones last.
+//!
 //! Source: Dean and Barroso, "The Tail at Scale" (2013), on hedged requests.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,9 +25,11 @@ use super::backoff::{Backoff, jittered, random};
 use super::error::{ClientError, NodeFailure};
 use super::follow::{follow, joined};
 use super::node::Node;
+use super::routing::Router;
 use super::verdict::{Verdict, judge_read, judge_write};
 use crate::api;
 use crate::tls::Dialer;
+use crate::types::Slot;
 use crate::wire::failure::{Failure, FailureReason};
 
 /// How often an avoided node is asked for its health.
@@ -48,8 +52,12 @@ pub(super) struct NodePool {
     nodes: RwLock<Arc<[Arc<Node>]>>,
     /// How it connects to the nodes that it learns of.
     pub(super) dialer: Dialer,
-    /// Itself, and whether it follows the members of the cluster.
+    /// For a client that looks at its cluster from time to time.
     following: Option<Following>,
+    /// Whether it asks members that it was not given.
+    follows: bool,
+    /// Which nodes hold which keys, for a client that routes.
+    router: Option<Router>,
     /// Counts operations, so that nodes take turns. It starts at a random number, so that many short-lived clients spread
     /// over the nodes too.
     pub(super) turn: AtomicUsize,
@@ -57,7 +65,7 @@ pub(super) struct NodePool {
     probes: Mutex<JoinSet<()>>,
 }
 
-/// The state of a client that follows the members of its cluster.
+/// How a client looks at its cluster.
 #[derive(Debug)]
 struct Following {
     pool: Weak<NodePool>,
@@ -73,6 +81,8 @@ pub(super) struct Operation {
     deadline: Instant,
     /// How long a node may take before the next one is asked too.
     hedge_delay: Duration,
+    /// The slot of its key, whose holders are asked first; `None` where it is not known, and for an operation on no key.
+    slot: Option<Slot>,
 }
 
 impl Operation {
@@ -80,7 +90,12 @@ impl Operation {
     pub(super) fn begin(time_max: Duration) -> Self {
         let began = Instant::now();
         let hedge_delay = (time_max / HEDGE_DELAY_PART).clamp(HEDGE_DELAY_MIN, HEDGE_DELAY_MAX);
-        Self { began, deadline: began + time_max, hedge_delay }
+        Self { began, deadline: began + time_max, hedge_delay, slot: None }
+    }
+
+    /// The same operation, where it is known that its key lies in `slot`.
+    pub(super) fn on(self, slot: Option<Slot>) -> Self {
+        Self { slot, ..self }
     }
 
     pub(super) fn began(&self) -> Instant {
@@ -93,8 +108,9 @@ impl Operation {
 }
 
 impl NodePool {
-    /// A pool of at least one node. `follows`: it learns of further ones, and connects to them by `dialer`.
-    pub(super) fn new(given: Vec<Arc<Node>>, dialer: Dialer, follows: bool) -> Arc<Self> {
+    /// A pool of at least one node. `follows`: it learns of further ones, and connects to them by `dialer`. `routes`: it asks the
+    /// nodes first that hold a key.
+    pub(super) fn new(given: Vec<Arc<Node>>, dialer: Dialer, follows: bool, routes: bool) -> Arc<Self> {
         Arc::new_cyclic(|pool| {
             let following =
                 || Following { pool: Weak::clone(pool), has_begun: AtomicBool::new(false), wake: Arc::default() };
@@ -102,7 +118,9 @@ impl NodePool {
                 nodes: RwLock::new(joined(&given, Vec::new())),
                 given: given.into(),
                 dialer,
-                following: follows.then(following),
+                following: (follows || routes).then(following),
+                follows,
+                router: routes.then(Router::default),
                 turn: AtomicUsize::new(usize::from(random())),
                 probes: Mutex::default(),
             }
@@ -125,14 +143,35 @@ impl NodePool {
         *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = nodes;
     }
 
-    /// Begins to follow the members, with the first operation.
+    /// Whether it asks members that it was not given.
+    pub(super) fn follows(&self) -> bool {
+        self.follows
+    }
+
+    /// Which nodes hold which keys, for a client that routes.
+    pub(super) fn router(&self) -> Option<&Router> {
+        self.router.as_ref()
+    }
+
+    /// Begins to look at the cluster, with the first operation.
     fn begin_to_follow(&self) {
-        let Some(Following { pool, has_begun, wake }) = &self.following else { return };
+        let Some(Following { has_begun, wake, .. }) = &self.following else { return };
         if has_begun.load(Ordering::Relaxed) || has_begun.swap(true, Ordering::Relaxed) {
             return;
         }
+        let (wake, at_once) = (Arc::clone(wake), self.router.is_some());
+        self.spawn_with(|pool| follow(pool, wake, at_once));
+    }
+
+    /// Runs `work` until it ends, or the client does. Only for a client that looks at its cluster.
+    pub(super) fn spawn_with<F>(&self, work: impl FnOnce(Weak<Self>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Some(Following { pool, .. }) = &self.following else { return };
         let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
-        probes.spawn(follow(Weak::clone(pool), Arc::clone(wake)));
+        while probes.try_join_next().is_some() {}
+        probes.spawn(work(Weak::clone(pool)));
     }
 
     /// Reads until a node answers or the deadline has passed.
@@ -147,7 +186,7 @@ impl NodePool {
     {
         let mut backoff = Backoff::new();
         loop {
-            match self.race(self.nodes_in_turn(), operation, &ask).await {
+            match self.race(self.nodes_in_turn(operation.slot), operation, &ask).await {
                 Ok((_, answer)) => return Ok(answer),
                 Err(Verdict::Final(error)) => return Err(error),
                 Err(Verdict::TryNext(last)) => {
@@ -352,7 +391,7 @@ impl NodePool {
 
     /// The node for a write or a stream: the next in turn if it answered recently, else the first whose health is good.
     pub(super) async fn live_node(&self, operation: Operation) -> Result<Arc<Node>, Verdict> {
-        let nodes = self.nodes_in_turn();
+        let nodes = self.nodes_in_turn(operation.slot);
         if nodes[0].answered_recently() {
             return Ok(Arc::clone(&nodes[0]));
         }
@@ -456,12 +495,19 @@ impl NodePool {
         }
     }
 
-    /// All nodes: in turn, avoided ones last.
-    fn nodes_in_turn(&self) -> Vec<Arc<Node>> {
+    /// All nodes: those that hold the slot in turn, then the others in turn. Avoided ones come last.
+    fn nodes_in_turn(&self, slot: Option<Slot>) -> Vec<Arc<Node>> {
         self.begin_to_follow();
         let mut nodes = self.nodes().to_vec();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % nodes.len();
-        nodes.rotate_left(turn);
+        let holders = match (slot, &self.router) {
+            (Some(slot), Some(router)) => router.put_holders_first(slot, &mut nodes),
+            _ => 0,
+        };
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let (holders, others) = nodes.split_at_mut(holders);
+        for part in [holders, others].into_iter().filter(|part| !part.is_empty()) {
+            part.rotate_left(turn % part.len());
+        }
         nodes.sort_by_key(|node| node.is_avoided());
         nodes
     }

@@ -1,5 +1,5 @@
 //! How a client follows the members of its cluster: nodes that come are asked too, so that it goes on when all that it was
-//! given are gone.
+//! given are gone. A client that routes also learns which nodes hold which keys (`routing`).
 //!
 //! Contract: the nodes that were given stay for good. One that was learned is asked once it has answered under the id and the
 //! address that the cluster lists, and until the cluster lists it no longer. So addresses that only the nodes can reach do no
@@ -26,9 +26,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long a node may take to answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Looks at the members from time to time, and whenever `wake` says that a node has failed. Ends with the client.
-pub(super) async fn follow(pool: Weak<NodePool>, wake: Arc<Notify>) {
-    tokio::time::sleep(jittered(FIRST_AFTER)).await;
+/// Looks at the members from time to time, and whenever `wake` says that a node has failed; for the first time a little later,
+/// or at once. Ends with the client.
+pub(super) async fn follow(pool: Weak<NodePool>, wake: Arc<Notify>, at_once: bool) {
+    if !at_once {
+        tokio::time::sleep(jittered(FIRST_AFTER)).await;
+    }
     loop {
         let Some(pool_now) = pool.upgrade() else { return };
         pool_now.learn().await;
@@ -41,16 +44,28 @@ pub(super) async fn follow(pool: Weak<NodePool>, wake: Arc<Notify>) {
 }
 
 impl NodePool {
-    /// Learns the members from the first node that answers.
+    /// Learns from the first node that answers who the members are, and where keys are.
     async fn learn(&self) {
         let Some((info, is_of_member)) = self.info().await else { return };
         self.learn_ids_of_given().await;
+        // What a removed node knows is old.
+        if is_of_member {
+            self.learn_placement(&info).await;
+        }
+        if self.follows() {
+            self.learn_members(info.storage_nodes, is_of_member).await;
+        }
+        self.learn_tables().await;
+    }
+
+    /// Asks those of the listed nodes from now on that answer under their ids.
+    async fn learn_members(&self, listed: Vec<api::StorageNode>, is_of_member: bool) {
         let is_given = |listed: &api::StorageNode| {
             self.given().iter().any(|node| {
                 node.address == listed.address || (!node.is_avoided() && node.id().as_ref() == Some(&listed.id))
             })
         };
-        let wanted = info.storage_nodes.into_iter().filter(|listed| !is_given(listed));
+        let wanted = listed.into_iter().filter(|listed| !is_given(listed));
         let known = self.nodes();
         let mut learned = Vec::new();
         let mut asked = JoinSet::new();

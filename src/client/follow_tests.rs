@@ -1,6 +1,6 @@
 //! A client that follows the members, against servers in this process that say who the members are.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,30 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
 use super::*;
+use crate::types::TableId;
+use crate::wire::failure::{Failure, FailureReason};
 
 /// The members, by id and address, as every node tells them.
-type Members = Arc<Mutex<Vec<(String, String)>>>;
+pub(super) type Members = Arc<Mutex<Vec<(String, String)>>>;
 
-struct Fake {
+pub(super) struct Fake {
     id: String,
     members: Members,
     reads: AtomicU32,
+    /// How many reads and writes have come.
+    pub(super) requests: AtomicU32,
+    /// Whether it fails each of them, and says that it does not serve.
+    pub(super) fails: AtomicBool,
+    /// The id of each table.
+    pub(super) table_id: AtomicU32,
+}
+
+impl Fake {
+    fn answer<T>(&self, answer: T) -> Result<Response<T>, Status> {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        let failure = || Failure::new(FailureReason::NotReady).to_status(FailureReason::NotReady.code(), "not now");
+        if self.fails.load(Ordering::SeqCst) { Err(failure()) } else { Ok(Response::new(answer)) }
+    }
 }
 
 struct Served(Arc<Fake>);
@@ -27,35 +43,57 @@ struct Served(Arc<Fake>);
 impl api::cluster_server::Cluster for Served {
     async fn info(&self, _: Request<api::ClusterInfoRequest>) -> Result<Response<api::ClusterInfoResponse>, Status> {
         let node = |(id, address): (String, String)| api::StorageNode { id, address, ..Default::default() };
-        let storage_nodes = self.0.members.lock().unwrap().clone().into_iter().map(node).collect();
+        let storage_nodes: Vec<_> = self.0.members.lock().unwrap().clone().into_iter().map(node).collect();
         let node_id = self.0.id.clone();
-        Ok(Response::new(api::ClusterInfoResponse { storage_nodes, node_id, ..Default::default() }))
+        let replication_level = i64::try_from(storage_nodes.len().min(3)).unwrap();
+        Ok(Response::new(api::ClusterInfoResponse { storage_nodes, node_id, replication_level, ..Default::default() }))
     }
 
     async fn get(&self, _: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
         self.0.reads.fetch_add(1, Ordering::SeqCst);
-        Ok(Response::new(api::GetResponse { version: "AAxx".to_owned(), ..Default::default() }))
+        self.0.answer(api::GetResponse { version: "AAxx".to_owned(), ..Default::default() })
+    }
+
+    async fn set(&self, _: Request<api::SetRequest>) -> Result<Response<api::SetResponse>, Status> {
+        self.0.answer(api::SetResponse { version: "AAxx".to_owned(), ..Default::default() })
+    }
+}
+
+#[tonic::async_trait]
+impl api::tables_server::Tables for Served {
+    async fn get(&self, request: Request<api::TableGetRequest>) -> Result<Response<api::TableGetResponse>, Status> {
+        let (name, id) = (request.into_inner().name, self.0.table_id.load(Ordering::SeqCst));
+        Ok(Response::new(api::TableGetResponse { table: Some(api::Table { name, id, ..Default::default() }) }))
     }
 }
 
 #[tonic::async_trait]
 impl api::node_server::Node for Served {
     async fn health(&self, _: Request<api::HealthRequest>) -> Result<Response<api::HealthResponse>, Status> {
-        let status = api::Health::Online.into();
+        let serves = !self.0.fails.load(Ordering::SeqCst);
+        let status = if serves { api::Health::Online } else { api::Health::Starting }.into();
         let node_id = self.0.id.clone();
-        Ok(Response::new(api::HealthResponse { node_id, status, serves: true, ..Default::default() }))
+        Ok(Response::new(api::HealthResponse { node_id, status, serves, ..Default::default() }))
     }
 }
 
 /// A node that serves until its handle is aborted, which breaks its connections too.
-async fn serve(id: &str, members: &Members) -> (Arc<Fake>, String, AbortHandle) {
+pub(super) async fn serve(id: &str, members: &Members) -> (Arc<Fake>, String, AbortHandle) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let fake = Arc::new(Fake { id: id.to_owned(), members: Arc::clone(members), reads: AtomicU32::new(0) });
+    let fake = Arc::new(Fake {
+        id: id.to_owned(),
+        members: Arc::clone(members),
+        reads: AtomicU32::new(0),
+        requests: AtomicU32::new(0),
+        fails: AtomicBool::new(false),
+        table_id: AtomicU32::new(TableId::FIRST.0),
+    });
+    let tables = api::tables_server::TablesServer::new(Served(Arc::clone(&fake)));
     let cluster = api::cluster_server::ClusterServer::new(Served(Arc::clone(&fake)));
     let node = api::node_server::NodeServer::new(Served(Arc::clone(&fake)));
     let (ends, ended) = tokio::sync::oneshot::channel::<()>();
-    let server = Server::builder().add_service(cluster).add_service(node);
+    let server = Server::builder().add_service(cluster).add_service(tables).add_service(node);
     tokio::spawn(server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
         let _ = ended.await;
     }));
@@ -67,7 +105,7 @@ async fn serve(id: &str, members: &Members) -> (Arc<Fake>, String, AbortHandle) 
     (fake, address, holder.abort_handle())
 }
 
-fn list(members: &Members, nodes: &[(&str, &str)]) {
+pub(super) fn list(members: &Members, nodes: &[(&str, &str)]) {
     *members.lock().unwrap() = nodes.iter().map(|(id, address)| ((*id).to_owned(), (*address).to_owned())).collect();
 }
 

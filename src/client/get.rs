@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::Client;
 use super::conversions::key_state;
 use super::error::{ClientError, InputProblem, NodeFailure};
-use super::failover::Operation;
 use super::node::{by, within};
 use super::verdict::{Verdict, judge_read};
 use crate::api;
@@ -82,7 +81,7 @@ impl Get {
         let table = client.table_name()?;
         let request =
             api::GetRequest { key: key.as_str().to_owned(), table, consistency: consistency.into(), at_least };
-        let operation = Operation::begin(client.deadline);
+        let operation = client.operation_on(&key);
         let ask = move |node: std::sync::Arc<super::node::Node>, deadline| {
             let (key, request) = (key.clone(), request.clone());
             async move {

@@ -8,7 +8,7 @@
 //!
 //! Every node answers for every key, so the client takes the nodes in turn. `failover` says which node is asked next,
 //! `verdict` what a failure means, and `backoff` how long to wait. A client of several nodes follows the members of its
-//! cluster (`follow`).
+//! cluster (`follow`). With [`Builder::routing`] it asks the replicas of a key first (`routing`).
 //!
 //! Caveat: dropping the future of a write leaves its outcome unknown.
 //!
@@ -74,6 +74,9 @@ mod list;
 mod members;
 mod node;
 mod permit;
+mod routing;
+#[cfg(all(test, feature = "server"))]
+mod routing_tests;
 #[cfg(all(test, feature = "server"))]
 mod stream_tests;
 #[cfg(all(test, feature = "server"))]
@@ -147,6 +150,7 @@ pub struct Builder {
     addresses: Vec<String>,
     deadline: Duration,
     follows: Option<bool>,
+    routes: bool,
     dialer: Dialer,
     token: Option<Token>,
 }
@@ -195,10 +199,30 @@ impl Builder {
     }
 
     /// Sets whether the client follows the members of the cluster: then it asks nodes that were added too, and goes on when
-    /// all that it was given are gone. Without this call it does if several addresses are given. A client of one address asks
-    /// this node alone.
+    /// all that it was given are gone. Without this call it does if several addresses are given, and with [`Builder::routing`].
+    /// Any other client of one address asks this node alone.
     pub fn follow_members(mut self, follows: bool) -> Self {
         self.follows = Some(follows);
+        self
+    }
+
+    /// Sets whether an operation on one key goes to a replica of the key, if one answers; without this call it does not. That
+    /// saves a hop where the cluster has more nodes than replicas. Batches, lists and watches go to all nodes in turn.
+    ///
+    /// With its first operation, every 10 s, and when a node fails, the client asks a node for the members, and works out the
+    /// placement if it has changed: 2 ms of a processor for three nodes, and a fifth of a second for a thousand. The
+    /// placement takes 128 KiB of memory for each replica of a key. Operations do not wait for it. Each node answers for every key,
+    /// so those before it, and those right after a change of members, cost a hop and nothing else.
+    ///
+    /// ```
+    /// # fn example() -> Result<(), quorate::ClientError> {
+    /// let client = quorate::Client::builder().address("127.0.0.1:8001").address("127.0.0.1:8002").routing(true).build()?;
+    /// # Ok(())
+    /// # }
+    /// # example().unwrap();
+    /// ```
+    pub fn routing(mut self, routes: bool) -> Self {
+        self.routes = routes;
         self
     }
 
@@ -216,8 +240,9 @@ impl Builder {
         };
         let nodes = self.addresses.iter().map(|address| Node::new(address, dialer.clone()).map(Arc::new));
         let nodes = nodes.collect::<Result<_, _>>()?;
-        let follows = self.follows.unwrap_or(self.addresses.len() > 1);
-        let (pool, deadline) = (NodePool::new(nodes, dialer, follows), self.deadline.clamp(DEADLINE_MIN, DEADLINE_MAX));
+        let follows = self.follows.unwrap_or(self.routes || self.addresses.len() > 1);
+        let pool = NodePool::new(nodes, dialer, follows, self.routes);
+        let deadline = self.deadline.clamp(DEADLINE_MIN, DEADLINE_MAX);
         Ok(Client { pool, deadline, table: Ok(Table::Default) })
     }
 }
@@ -237,6 +262,7 @@ impl Client {
             addresses: Vec::new(),
             deadline: DEADLINE_DEFAULT,
             follows: None,
+            routes: false,
             dialer: Dialer::default(),
             token: None,
         }
@@ -311,6 +337,12 @@ impl Client {
             Ok(Table::Named(name)) => Ok(name.as_str().to_owned()),
             Err(problem) => Err(error::InputProblem::Table(problem.clone()).into()),
         }
+    }
+
+    /// An operation that begins now, on one key of the client's table.
+    fn operation_on(&self, key: &Key) -> Operation {
+        let slot = self.table_name().ok().and_then(|table| self.pool.slot_of(&table, key));
+        Operation::begin(self.deadline).on(slot)
     }
 
     /// Reads the latest value of `key`: `None` if the key has none. [`Get`] says what else can be asked for.

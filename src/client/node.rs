@@ -106,6 +106,12 @@ impl Node {
         self.id.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the id that the node told last is one of these.
+    pub(super) fn has_id_of(&self, ids: &[&str]) -> bool {
+        let id = self.id.lock().unwrap_or_else(PoisonError::into_inner);
+        id.as_deref().is_some_and(|id| ids.contains(&id))
+    }
+
     /// Orders a comparison of the node's records with its peers', or a scrub.
     pub(super) async fn repair(
         &self,

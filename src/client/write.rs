@@ -15,7 +15,6 @@ use super::Client;
 use super::backoff::random_bytes;
 use super::conversions::{added, written};
 use super::error::{ClientError, InputProblem};
-use super::failover::Operation;
 use crate::api;
 use crate::api::condition::Condition;
 use crate::limits::VALUE_BYTES_MAX;
@@ -148,8 +147,9 @@ impl Set {
 
     async fn send(self) -> Result<Acknowledged, ClientError> {
         let client = self.client.clone();
+        let key = self.key.clone();
         let (request, may_be_resent) = self.request()?;
-        let operation = Operation::begin(client.deadline);
+        let operation = client.operation_on(&key?);
         let (node, answer): (_, api::SetResponse) = if may_be_resent {
             let again = move |resend| api::SetRequest { resend, ..request.clone() };
             client.pool.write_until_known(operation, SET, again).await?
@@ -174,8 +174,9 @@ impl Delete {
 
     async fn send(self) -> Result<Acknowledged, ClientError> {
         let client = self.client.clone();
+        let key = self.key.clone();
         let (request, may_be_resent) = self.request()?;
-        let operation = Operation::begin(client.deadline);
+        let operation = client.operation_on(&key?);
         let (node, answer): (_, api::DeleteResponse) = if may_be_resent {
             let again = move |resend| api::DeleteRequest { resend, ..request.clone() };
             client.pool.write_until_known(operation, DELETE, again).await?
@@ -207,14 +208,15 @@ impl Add {
 
     async fn send(self) -> Result<Added, ClientError> {
         let Self { client, key, delta, since, ttl } = self;
-        let (table, key) = (client.table_name()?, key?.as_str().to_owned());
+        let (table, key) = (client.table_name()?, key?);
         if since.as_deref() == Some("") {
             return Err(InputProblem::EmptyVersion.into());
         }
         let may_be_resent = since.is_some();
         let ttl = ttl_of(ttl)?;
+        let operation = client.operation_on(&key);
+        let key = key.as_str().to_owned();
         let request = api::AddRequest { key, table, delta, since, request_id: request_id(), resend: false, ttl };
-        let operation = Operation::begin(client.deadline);
         let (node, answer) = if may_be_resent {
             let again = move |resend| api::AddRequest { resend, ..request.clone() };
             client.pool.write_until_known(operation, ADD, again).await?

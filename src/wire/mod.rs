@@ -14,6 +14,7 @@ pub mod call;
 mod changes;
 #[cfg(feature = "server")]
 pub mod chunks;
+pub mod cluster;
 pub mod codec;
 pub mod failure;
 #[cfg(feature = "server")]

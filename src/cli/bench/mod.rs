@@ -11,6 +11,7 @@ mod noop;
 mod options;
 mod progress;
 mod report;
+mod route;
 mod schedule;
 mod sender;
 mod tally;
@@ -21,17 +22,20 @@ mod workload;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::locate::table_id;
 use super::output::{self, print};
 use super::serve::shutdown_on_signal;
 use super::{CliError, Exit, Global};
 use crate::client::{ClientError, endpoint};
 use crate::tls::Dialer;
+use crate::types::TableId;
 use mix::Kind;
 use noop::NoopServer;
 pub(super) use options::Bench;
 use options::Target;
 use progress::Progress;
 use report::{Report, Settings};
+use route::Route;
 use values::Values;
 use watchers::Watchers;
 use workload::{Observer, Workload};
@@ -55,7 +59,7 @@ impl Bench {
             Target::Noop => (Some(NoopServer::start(self.value_bytes)?), Dialer::default()),
         };
         let settings = self.settings(global, server.as_ref().map(|server| server.address.as_str()));
-        let workload = Arc::new(self.workload(&settings, &dialer).await?);
+        let workload = Arc::new(self.workload(global, &settings, &dialer).await?);
         let progress = Progress::new(global.json);
 
         let mut preloaded = None;
@@ -96,7 +100,7 @@ impl Bench {
         Err(CliError::not_done(format!("no operation was answered: {why}")))
     }
 
-    async fn workload(&self, settings: &Settings, dialer: &Dialer) -> Result<Workload, CliError> {
+    async fn workload(&self, global: &Global, settings: &Settings, dialer: &Dialer) -> Result<Workload, CliError> {
         let endpoints = settings
             .addresses
             .iter()
@@ -110,9 +114,24 @@ impl Bench {
                  QUORATE_ADDRESS names others"
             ))
         })?;
+        let route = if self.route {
+            let table = if self.table.in_requests().is_empty() {
+                TableId::DEFAULT
+            } else {
+                table_id(global, &self.table.table).await?
+            };
+            let route = Route::ask(&clients, &settings.addresses, table, settings.timeout).await;
+            Some(
+                route
+                    .map_err(|problem| CliError::not_done(format!("--route: nobody says where keys are: {problem}")))?,
+            )
+        } else {
+            None
+        };
         let watched = if self.mix.weight(Kind::Watch) > 0 { settings.in_flight } else { 0 };
         Ok(Workload {
             clients,
+            route,
             keys: self.keys_of(),
             table: self.table.in_requests(),
             values: Values::new(self.value_bytes, self.seed),

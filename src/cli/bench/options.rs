@@ -42,7 +42,8 @@ const ZIPF_EXPONENT_DEFAULT: f64 = 0.99;
 /// A closed loop (--in-flight) keeps a fixed number of requests in flight, and shows how much the cluster can do. An open
 /// loop (--rate) sends requests at fixed times, whether earlier ones were answered or not; latencies count from those
 /// times, and show how long users wait at that rate. Requests go to all addresses in turn, even to a node that is down.
-/// No request is repeated. Keys are KEY_PREFIX and a number. The run OVERWRITES or deletes their values, and leaves the
+/// With --route they go to the replicas of their key in turn, as far as these are among the addresses and answer before the
+/// run; where keys are is asked once. No request is repeated. Keys are KEY_PREFIX and a number. The run OVERWRITES or deletes their values, and leaves the
 /// keys behind.
 ///
 /// --json prints one object: settings, operations, operations_per_second, mib_per_second, latency_us (mean, p50, p90,
@@ -57,6 +58,7 @@ const ZIPF_EXPONENT_DEFAULT: f64 = 0.99;
 /// The operations of --mix: get, set and delete of a drawn key. cas reads a key's version, and writes the key if it has
 /// that version still. add adds 1 to a number in a key of its own. list asks for the next --list-keys keys. watch writes
 /// a key of its own, which --watchers follow, and ends when each of them was told.
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -67,6 +69,7 @@ EXAMPLES:
   quorate bench --keys 1 --in-flight 16 --mix cas=1        sixteen clients that change one key
   quorate bench --load --mix list=1 --list-keys 1000 --list-values
   quorate bench --mix watch=1 --watchers 1000 --rate 10    how soon a thousand watchers hear of ten writes a second
+  quorate bench --route --mix get=100                      ask a replica of each key, as clients with routing do
   quorate bench --target noop --mix get=100                the baseline: gRPC and this machine, without a store
   quorate --address n1:8001,n2:8001,n3:8001 bench --connections 4 --in-flight 1024 --json")]
 pub(crate) struct Bench {
@@ -133,6 +136,9 @@ pub(crate) struct Bench {
     /// Write every key once before the run
     #[arg(long)]
     pub(super) load: bool,
+    /// Send each request about one key to a replica of the key, which saves a hop
+    #[arg(long)]
+    pub(super) route: bool,
     /// Connections to each address
     #[arg(
         long,
@@ -196,6 +202,9 @@ impl Bench {
                 )));
             }
         }
+        if self.route && self.target == Target::Noop {
+            return Err(CliError::bad_input("--route goes with --target cluster: a no-op server has no replicas"));
+        }
         let longest = self.keys_of().longest();
         if longest > KEY_BYTES_MAX {
             let most = KEY_BYTES_MAX - (longest - self.key_prefix.len());
@@ -247,6 +256,7 @@ impl Bench {
             list_values: self.list_values,
             watchers: self.watchers.unwrap_or(WATCHERS_DEFAULT) as usize,
             connections: self.connections as usize,
+            route: self.route,
             timeout: global.timeout,
             seed: self.seed,
         }
@@ -325,6 +335,7 @@ mod tests {
             ("--distribution even", "--distribution", "uniform"),
             ("--connections 0", "--connections", "1.."),
             ("--target disk", "--target", "noop"),
+            ("--route --target noop", "--route", "--target cluster"),
             ("--watchers 5000 --mix watch=1", "--watchers", "4096"),
             ("--watchers 5", "--watchers", "--mix watch=1"),
             ("--list-keys 0 --mix list=1", "--list-keys", "1.."),

@@ -1,4 +1,4 @@
-//! One worker's requests: drawn at random, sent to the nodes in turn.
+//! One worker's requests: drawn at random, sent to the nodes in turn, or to the replicas of each key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ const PRELOAD_RETRY_AFTER: Duration = Duration::from_millis(20);
 /// How long making a connection may take, the look-up of the name included.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Draws requests, and sends them to the nodes in turn.
+/// Draws requests, and sends them.
 pub(super) struct Sender {
     workload: Arc<Workload>,
     number: usize,
@@ -45,7 +45,7 @@ impl Sender {
         let deadline = format!("{}u", workload.timeout.as_micros()).parse().expect("a number and a letter are ASCII");
         let clients = workload.clients.clone();
         let random = SmallRng::seed_from_u64(seed);
-        Self { workload: Arc::clone(workload), number, turn: number % clients.len(), clients, random, deadline }
+        Self { workload: Arc::clone(workload), number, turn: number, clients, random, deadline }
     }
 
     pub(super) async fn send_drawn(&mut self) -> (Kind, Outcome) {
@@ -55,13 +55,18 @@ impl Sender {
     }
 
     async fn send(&mut self, kind: Kind, number: u64) -> Result<Outcome, Status> {
-        let key = self.workload.keys.name(number);
+        let keys = &self.workload.keys;
+        let key = match kind {
+            Kind::Add => keys.counter_name(number),
+            Kind::Watch => keys.watched_name(self.number),
+            Kind::Get | Kind::Set | Kind::Delete | Kind::Cas | Kind::List => keys.name(number),
+        };
         let table = self.workload.table.clone();
-        self.turn = (self.turn + 1) % self.clients.len();
+        let node = self.next(kind, &key);
         match kind {
             Kind::Get => {
                 let request = self.request(api::GetRequest { key, table, ..Default::default() });
-                let answer = self.clients[self.turn].get(request).await?.into_inner();
+                let answer = self.clients[node].get(request).await?.into_inner();
                 let found = answer.entry.is_some();
                 Ok(Outcome::Done { found, bytes: bytes_of(answer.entry) })
             }
@@ -70,24 +75,24 @@ impl Sender {
                 let bytes = value.len();
                 let entry = Some(api::Entry { key, content: Some(Content::Binary(value)) });
                 let request = self.request(api::SetRequest { entry, table, ..Default::default() });
-                self.clients[self.turn].set(request).await?;
+                self.clients[node].set(request).await?;
                 Ok(Outcome::Done { found: false, bytes })
             }
             Kind::Delete => {
                 let request = self.request(api::DeleteRequest { key, table, ..Default::default() });
-                self.clients[self.turn].delete(request).await?;
+                self.clients[node].delete(request).await?;
                 Ok(Outcome::Done { found: false, bytes: 0 })
             }
             Kind::Cas => {
                 let request =
                     self.request(api::GetRequest { key: key.clone(), table: table.clone(), ..Default::default() });
-                let version = self.clients[self.turn].get(request).await?.into_inner().version;
+                let version = self.clients[node].get(request).await?.into_inner().version;
                 let value = self.workload.values.draw(&mut self.random);
                 let bytes = value.len();
                 let entry = Some(api::Entry { key, content: Some(Content::Binary(value)) });
                 let condition = Some(api::Condition { condition: Some(Condition::IfVersion(version)) });
                 let request = self.request(api::SetRequest { entry, table, condition, ..Default::default() });
-                match self.clients[self.turn].set(request).await {
+                match self.clients[node].set(request).await {
                     Ok(_) => Ok(Outcome::Done { found: true, bytes }),
                     // Another client was faster. That is an answer.
                     Err(status) if is_condition_failed(&status) => Ok(Outcome::Done { found: false, bytes: 0 }),
@@ -95,9 +100,8 @@ impl Sender {
                 }
             }
             Kind::Add => {
-                let key = self.workload.keys.counter_name(number);
                 let request = self.request(api::AddRequest { key, table, delta: 1, ..Default::default() });
-                self.clients[self.turn].add(request).await?;
+                self.clients[node].add(request).await?;
                 Ok(Outcome::Done { found: false, bytes: 0 })
             }
             Kind::List => {
@@ -109,7 +113,7 @@ impl Sender {
                     values: self.workload.list_values,
                 };
                 let request = self.request(list);
-                let mut pages = self.clients[self.turn].list(request).await?.into_inner();
+                let mut pages = self.clients[node].list(request).await?.into_inner();
                 let mut bytes = 0;
                 while let Some(page) = pages.message().await? {
                     bytes += page.entries.into_iter().map(|listed| bytes_of(listed.entry)).sum::<usize>();
@@ -121,14 +125,21 @@ impl Sender {
                 workload.watchers.begin(self.number);
                 let value = workload.values.draw(&mut self.random);
                 let bytes = value.len();
-                let key = workload.keys.watched_name(self.number);
                 let entry = Some(api::Entry { key, content: Some(Content::Binary(value)) });
                 let request = self.request(api::SetRequest { entry, table, ..Default::default() });
-                let version = self.clients[self.turn].set(request).await?.into_inner().version;
+                let version = self.clients[node].set(request).await?.into_inner().version;
                 let waited = workload.watchers.all_told(self.number, version, workload.timeout).await?;
                 Ok(Outcome::Told { waited, bytes })
             }
         }
+    }
+
+    /// The connection for the next request: to a replica of the key with `--route`, else to the next node in turn.
+    fn next(&mut self, kind: Kind, key: &str) -> usize {
+        self.turn = self.turn.wrapping_add(1);
+        // A list is about no single key.
+        let route = self.workload.route.as_ref().filter(|_| kind != Kind::List);
+        route.and_then(|route| route.connection(key, self.turn)).unwrap_or(self.turn % self.clients.len())
     }
 
     /// Writes a key, with repeated attempts: writing it twice does no harm here.

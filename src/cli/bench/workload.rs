@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::keys::Keys;
 use super::mix::Mix;
 use super::progress::Progress;
+use super::route::Route;
 use super::schedule::{LATE_AFTER, Schedule};
 use super::sender::Sender;
 use super::tally::{Outcome, Second, Tally, Totals};
@@ -40,6 +41,8 @@ pub(super) enum Pace {
 #[derive(Debug)]
 pub(super) struct Workload {
     pub(super) clients: Vec<ClusterClient<NodeChannel>>,
+    /// Which of them lead to the replicas of a key, where that is wanted.
+    pub(super) route: Option<Route>,
     pub(super) keys: Keys,
     /// The table of the keys, as requests name it.
     pub(super) table: String,

@@ -55,6 +55,7 @@ impl Report {
                 "list_values": settings.list_values,
                 "watchers": settings.watchers,
                 "connections": settings.connections,
+                "route": settings.route,
                 "timeout_seconds": settings.timeout.as_secs_f64(),
                 "seed": settings.seed,
             },

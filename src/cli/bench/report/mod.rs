@@ -39,6 +39,8 @@ pub(in crate::cli::bench) struct Settings {
     pub(in crate::cli::bench) list_values: bool,
     pub(in crate::cli::bench) watchers: usize,
     pub(in crate::cli::bench) connections: usize,
+    /// Whether requests go to the replicas of their keys.
+    pub(in crate::cli::bench) route: bool,
     pub(in crate::cli::bench) timeout: Duration,
     pub(in crate::cli::bench) seed: u64,
 }

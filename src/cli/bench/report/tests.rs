@@ -41,6 +41,7 @@ fn report(pace: Pace) -> Report {
         list_values: true,
         watchers: 2,
         connections: 2,
+        route: true,
         timeout: Duration::from_secs(5),
         seed: 7,
     };
@@ -104,6 +105,7 @@ fn json_has_every_number() {
         near(pointer, expected);
     }
     assert_eq!(json["settings"]["loop"], "open");
+    assert_eq!(json["settings"]["route"], true);
     assert_eq!(json["settings"]["distribution"], "zipf");
     assert_eq!(json["failed"]["kinds"][0]["code"], "UNAVAILABLE");
     assert_eq!(json["failed"]["kinds"][0]["reason"], Json::Null);
@@ -118,7 +120,7 @@ fn text_says_what_was_measured_and_what_was_not() {
     for part in [
         "100 due a second, at most 64 in flight; get=1,set=1,watch=1; values of 100..200 bytes; 1000 keys, zipf 0.99",
         "2 watchers",
-        "2 connections each to a:1,b:2",
+        "2 connections each to a:1,b:2; requests go to replicas of their keys",
         "6 times a watch broke off",
         "1000 keys written before the run, in 1.5 s",
         "measured for 2.0 s, ended early",

@@ -130,7 +130,8 @@ impl Settings {
             _ => self.addresses.join(","),
         };
         let (s, each) = (plural(*connections), if self.addresses.len() > 1 { " each" } else { "" });
-        let _ = writeln!(text, "{connections} connection{s}{each} to {target}");
+        let route = if self.route { "; requests go to replicas of their keys" } else { "" };
+        let _ = writeln!(text, "{connections} connection{s}{each} to {target}{route}");
         text
     }
 }
